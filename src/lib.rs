@@ -1,1 +1,41 @@
-//! claviger
+//! claviger, the Kubernetes KMS v2 plugin that keeps its own keys.
+//!
+//! ```text
+//! kube-apiserver --Unix socket--> grpc --> service --> Snapshot --> crypto --> answer
+//!                                                         ^
+//! operator --> cli --> keeper --> Keyring --> record --> store --> file
+//! ```
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `cli` | one thin file per verb: parse, call, print |
+//! | `config` | text to a validated configuration |
+//! | `crypto` | bytes to bytes: secrets in memory, AEAD, key derivation, the wrapped seed |
+//! | `durable` | the one place that writes files |
+//! | `grpc` | the socket and the transport: copy fields, limit sizes, map errors |
+//! | `hardening` | what the process gives up before it touches a key |
+//! | `keeper` | root, store and keyring: make, open, mark, publish |
+//! | `keyring` | the KEKs by version, and the bytes of record and mark |
+//! | `root` | the root key and the slots that seal it |
+//! | `service` | the KMS v2 calls on a snapshot, and the latch of each connection |
+//! | `store` | where the record is kept: compare-and-swap |
+//! | `telemetry` | logs |
+//! | `text` | the grammar that the formats share |
+//!
+//! Who may import whom is a table in `tests/architecture.rs`, and a test.
+
+mod cli;
+mod config;
+mod crypto;
+mod durable;
+mod grpc;
+mod hardening;
+mod keeper;
+mod keyring;
+mod root;
+mod service;
+mod store;
+mod telemetry;
+mod text;
+
+pub use cli::run;

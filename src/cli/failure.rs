@@ -1,0 +1,307 @@
+//! What went wrong, for whoever typed the command: one line, a hint on its own line, an exit code.
+//!
+//! The hint is separate data, made here from the error's type; no other module knows hints or exit codes.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use serde::Serialize;
+
+use crate::{
+    config::ConfigError,
+    crypto::secret::SecretError,
+    durable::DurableError,
+    grpc::socket::SocketError,
+    keeper::{InitError, OpenError},
+    keyring::{CreateError, mark::MarkError, record::RecordError, recovery::RecoveryError},
+    root::{RootError, SlotError},
+    text::TextError,
+};
+
+use super::Format;
+
+/// The documented exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    Done = 0,
+    Found = 1,
+    Usage = 2,
+    Refused = 3,
+    WrongKey = 4,
+    Disk = 5,
+    Damaged = 7,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A failed command.
+#[derive(Debug)]
+pub(super) struct Failure {
+    message: String,
+    hint: Option<String>,
+    exit: Exit,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    format: &'static str,
+    error: &'a str,
+    hint: Option<&'a str>,
+    exit: u8,
+}
+
+const RESTORE: &str = "put it back from your copy of the state directory; never start over with `claviger init`: \
+                       what is encrypted needs these keys";
+
+impl Failure {
+    pub(super) fn new(exit: Exit, error: &impl Display, hint: impl Into<Option<String>>) -> Self {
+        Self { message: error.to_string(), hint: hint.into(), exit }
+    }
+
+    pub(super) fn hardening(error: io::Error) -> Self {
+        Self::new(Exit::Refused, &format!("forbidding core dumps: {error}"), None)
+    }
+
+    /// The state directory itself could not be opened.
+    pub(super) fn state_dir(error: DurableError, state_dir: &Path) -> Self {
+        match error {
+            DurableError::Missing(_) => Self::new(Exit::Refused, &error, init_hint(state_dir)),
+            error => Self::durable(&error),
+        }
+    }
+
+    pub(super) fn durable(error: &DurableError) -> Self {
+        let (exit, hint) = durable(error);
+        Self::new(exit, error, hint)
+    }
+
+    pub(super) fn open(error: &OpenError, state_dir: &Path) -> Self {
+        let (exit, hint) = match error {
+            OpenError::NotInitialised(_) => (Exit::Refused, Some(init_hint(state_dir))),
+            OpenError::Unfinished(_) => (Exit::Damaged, Some(restart_hint(state_dir))),
+            OpenError::Missing(_) => (Exit::Damaged, Some(RESTORE.to_owned())),
+            OpenError::File(error) => durable(error),
+            OpenError::Root { source, .. } => root(source),
+            OpenError::Record { source, .. } => record(source),
+            OpenError::Mark { source, .. } => mark(source),
+            OpenError::Expect(_) => {
+                (Exit::Refused, Some("compare it with `claviger status` on a node that you trust".to_owned()))
+            }
+            OpenError::Memory(error) => memory(error),
+        };
+        Self::new(exit, error, hint)
+    }
+
+    pub(super) fn init(error: &InitError, state_dir: &Path) -> Self {
+        let (exit, hint) = match error {
+            InitError::Exists(_) => {
+                (Exit::Refused, Some(format!("look at it: claviger status --state-dir {}", state_dir.display())))
+            }
+            InitError::Unfinished(_) => (Exit::Refused, Some(restart_hint(state_dir))),
+            InitError::File(error) => durable(error),
+            InitError::Recovery(error) => recovery(error),
+            InitError::Slot(error) => slot(error),
+            InitError::Keyring(CreateError::Secret(error)) | InitError::Memory(error) => memory(error),
+            InitError::Keyring(CreateError::Random(_)) | InitError::Random(_) => (Exit::Refused, None),
+        };
+        Self::new(exit, error, hint)
+    }
+
+    /// A recipient or an identity, before anything was begun.
+    pub(super) fn recovery(error: &RecoveryError) -> Self {
+        let (exit, hint) = recovery(error);
+        Self::new(exit, error, hint)
+    }
+
+    /// Prints it to standard error.
+    pub(super) fn report(&self, format: Format) -> ExitCode {
+        // Nobody is left to tell when standard error is closed.
+        let _ = match format {
+            Format::Text => self.print_text(),
+            Format::Json => self.print_json(),
+        };
+        self.exit.into()
+    }
+
+    fn print_text(&self) -> io::Result<()> {
+        let red = anstyle::AnsiColor::Red.on_default().bold();
+        let bold = anstyle::Style::new().bold();
+        let mut err = anstream::stderr().lock();
+        writeln!(err, "{red}error{red:#}: {}", self.message)?;
+        match &self.hint {
+            Some(hint) => writeln!(err, "{bold}hint{bold:#}:  {hint}"),
+            None => Ok(()),
+        }
+    }
+
+    fn print_json(&self) -> io::Result<()> {
+        let report = Report {
+            format: "claviger/error/v1",
+            error: &self.message,
+            hint: self.hint.as_deref(),
+            exit: self.exit as u8,
+        };
+        writeln!(io::stderr(), "{}", serde_json::to_string(&report)?)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let hint = match &error {
+            ConfigError::Socket(error) => error.hint(),
+            ConfigError::Read { .. } | ConfigError::ProviderName(_) => None,
+            ConfigError::Syntax { .. } => {
+                Some("the keys are state-dir, socket, allow-uid, provider-name and log-level".to_owned())
+            }
+        };
+        Self::new(Exit::Usage, &error, hint)
+    }
+}
+
+impl From<SocketError> for Failure {
+    fn from(error: SocketError) -> Self {
+        Self::new(Exit::Refused, &error, error.hint())
+    }
+}
+
+type Explanation = (Exit, Option<String>);
+
+fn init_hint(state_dir: &Path) -> String {
+    format!(
+        "set it up: claviger init --state-dir {} --without-recovery, or see `claviger init --help`",
+        state_dir.display()
+    )
+}
+
+fn restart_hint(state_dir: &Path) -> String {
+    format!(
+        "nothing depends on it yet; to move it aside and begin again, give `claviger init --state-dir {}` also --restart",
+        state_dir.display()
+    )
+}
+
+fn durable(error: &DurableError) -> Explanation {
+    match error {
+        DurableError::Missing(_) => (Exit::Damaged, None),
+        DurableError::Exists(_) | DurableError::Kind { .. } => (Exit::Refused, None),
+        DurableError::Mode { path, expected, .. } => {
+            (Exit::Refused, Some(format!("chmod {expected:04o} {}", path.display())))
+        }
+        DurableError::Owner { path, expected, .. } => {
+            (Exit::Refused, Some(format!("chown {expected} {}", path.display())))
+        }
+        DurableError::Ancestor { path, .. } => (Exit::Refused, Some(format!("chmod go-w {}", path.display()))),
+        DurableError::Locked(_) | DurableError::Changed(_) => {
+            (Exit::Refused, Some("another command or the daemon is at work here; run it again".to_owned()))
+        }
+        DurableError::TooLong { .. } => (Exit::Damaged, None),
+        DurableError::ReadBack(_) => (Exit::Disk, Some("check the disk; the old state is whole".to_owned())),
+        DurableError::Io { source, .. } => io_hint(source),
+    }
+}
+
+fn io_hint(error: &io::Error) -> Explanation {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            (Exit::Refused, Some("run it as root, or as the owner of the state directory".to_owned()))
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            (Exit::Disk, Some("free some space and run it again; nothing was lost".to_owned()))
+        }
+        _ => (Exit::Disk, None),
+    }
+}
+
+fn text(error: &TextError) -> Explanation {
+    match error {
+        TextError::TooNew { .. } => (Exit::Refused, Some("upgrade claviger on this node".to_owned())),
+        TextError::NotAuthentic => (Exit::WrongKey, Some(RESTORE.to_owned())),
+        TextError::TooLong { .. } | TextError::Foreign(_) | TextError::Line { .. } => {
+            (Exit::Damaged, Some(RESTORE.to_owned()))
+        }
+    }
+}
+
+fn root(error: &RootError) -> Explanation {
+    match error {
+        RootError::File(error) => durable(error),
+        RootError::Text(error) => text(error),
+        RootError::NoSlotOpens(failures) => failures.first().map_or((Exit::Damaged, None), |(_, error)| slot(error)),
+        RootError::OtherRootKey(_) => (Exit::WrongKey, Some(RESTORE.to_owned())),
+        RootError::NotCanonical => (Exit::Damaged, Some(RESTORE.to_owned())),
+        RootError::Memory(error) => memory(error),
+        RootError::Random(_) => (Exit::Refused, None),
+    }
+}
+
+fn slot(error: &SlotError) -> Explanation {
+    match error {
+        SlotError::File(DurableError::Missing(_)) => (Exit::Damaged, Some(RESTORE.to_owned())),
+        SlotError::File(error) => durable(error),
+        SlotError::WrongKey => (
+            Exit::WrongKey,
+            Some("the slot's key file belongs to another root file; put the right one back".to_owned()),
+        ),
+        SlotError::SecretLength { .. } | SlotError::Malformed(_) => (Exit::Damaged, Some(RESTORE.to_owned())),
+        SlotError::Unsupported(_) => (Exit::Refused, Some("use a build that has this kind of slot".to_owned())),
+        SlotError::Memory(error) => memory(error),
+        SlotError::Random(_) => (Exit::Refused, None),
+    }
+}
+
+fn record(error: &RecordError) -> Explanation {
+    match error {
+        RecordError::Text(error) => text(error),
+        RecordError::OtherKeyring { .. } | RecordError::OtherRootKey => (
+            Exit::WrongKey,
+            Some("root file and keyring are of different installations; put the right pair back".to_owned()),
+        ),
+        RecordError::Memory(error) => memory(error),
+        _ => (Exit::Damaged, Some(RESTORE.to_owned())),
+    }
+}
+
+fn mark(error: &MarkError) -> Explanation {
+    match error {
+        MarkError::Text(error) => text(error),
+        MarkError::RolledBack { .. } | MarkError::Forked(_) | MarkError::KeyLost { .. } => {
+            (Exit::Refused, Some("an older or another keyring was put here; put the newest copy back".to_owned()))
+        }
+        MarkError::OtherKeyring { .. } | MarkError::OtherRootKey => {
+            (Exit::WrongKey, Some("the mark is another installation's; put the right files back".to_owned()))
+        }
+        MarkError::NotCanonical => (Exit::Damaged, Some(RESTORE.to_owned())),
+        MarkError::Memory(error) => memory(error),
+    }
+}
+
+fn recovery(error: &RecoveryError) -> Explanation {
+    match error {
+        RecoveryError::Recipient | RecoveryError::Identity => {
+            (Exit::Usage, Some("make a pair with `age-keygen`; keep the identity offline".to_owned()))
+        }
+        RecoveryError::NoIdentity(_) => (
+            Exit::WrongKey,
+            Some(
+                "give the identity of every recipient with --recovery-identity; it is read once and never stored"
+                    .to_owned(),
+            ),
+        ),
+        RecoveryError::Seal { .. } | RecoveryError::Contents(_) => (Exit::Damaged, None),
+        RecoveryError::Memory(error) => memory(error),
+    }
+}
+
+fn memory(error: &SecretError) -> Explanation {
+    let hint = matches!(error, SecretError::Lock(_))
+        .then(|| "raise the limit of locked memory: LimitMEMLOCK=8M in the unit, or `ulimit -l 8192`".to_owned());
+    (Exit::Refused, hint)
+}

@@ -1,0 +1,174 @@
+//! `claviger init`
+
+use std::{
+    fs,
+    io::{self, IsTerminal, Read},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::{
+    config::Settings,
+    durable::Dir,
+    hardening,
+    keeper::{self, Expect, Initialised, Plan},
+    keyring::{
+        recovery::{Identities, Recipient},
+        time::Time,
+    },
+};
+
+use super::{
+    Format, Global, StateDir,
+    failure::{Exit, Failure},
+    output,
+};
+
+/// Longer than any identity file.
+const IDENTITY_MAX: u64 = 64 * 1024;
+
+/// Make a root key with its slot, and a keyring with one key
+///
+/// Refuses where a keyring is. With a recovery recipient, the keyring and that recipient's identity restore everything
+/// when this machine is lost; the identity is read once, to prove that it does, and never stored.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  age-keygen -o recovery-identity.txt        # keep it offline, and a copy of it
+  claviger init --recovery-recipient age1… --recovery-identity recovery-identity.txt
+  claviger init --state-dir ./state --without-recovery")]
+pub(super) struct InitArgs {
+    #[command(flatten)]
+    state_dir: StateDir,
+    /// An age recipient (age1…) who can recover the root key; may be given several times
+    #[arg(long, value_name = "RECIPIENT", required_unless_present = "without_recovery")]
+    recovery_recipient: Vec<String>,
+    /// The file with the recipients' identities, or - for standard input; asked for on a terminal if not given
+    #[arg(long, value_name = "FILE", requires = "recovery_recipient")]
+    recovery_identity: Option<PathBuf>,
+    /// No recovery recipient: whoever loses the state directory loses every Secret, as nothing else opens the keyring
+    #[arg(long, conflicts_with_all = ["recovery_recipient", "recovery_identity"])]
+    without_recovery: bool,
+    /// Where the slot's key file goes, better on another disk [default: slot-file.key in the state directory]
+    #[arg(long, value_name = "FILE")]
+    slot_file: Option<PathBuf>,
+    /// Move an unfinished init aside and begin again
+    #[arg(long)]
+    restart: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    format: &'static str,
+    state_dir: &'a Path,
+    uuid: String,
+    generation: u64,
+    key_id: String,
+    expect: String,
+    recovery_recipients: Vec<&'a str>,
+    moved_aside: Option<&'a Path>,
+}
+
+/// Runs `claviger init`.
+///
+/// # Errors
+/// When a keyring is there, an identity does not open its blob, or a file cannot be written.
+pub(super) fn run(args: InitArgs, global: &Global) -> Result<Exit, Failure> {
+    let settings = Settings { state_dir: args.state_dir.state_dir.clone(), ..Settings::default() };
+    let state_dir = global.config(settings)?.state_dir;
+    hardening::forbid_dumps().map_err(Failure::hardening)?;
+    let plan = Plan {
+        recovery: recovery(&args)?,
+        slot_file: args.slot_file.map(absolute).transpose()?,
+        restart: args.restart,
+        now: Time::new(jiff::Timestamp::now()),
+    };
+    let dir = Dir::open_or_create(&state_dir).map_err(|error| Failure::durable(&error))?;
+    let made = keeper::init(&dir, &plan).map_err(|error| Failure::init(&error, &state_dir))?;
+    print(&made, &state_dir, global)?;
+    Ok(Exit::Done)
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
+    std::path::absolute(&path).map_err(|error| Failure::new(Exit::Usage, &format!("{}: {error}", path.display()), None))
+}
+
+fn recovery(args: &InitArgs) -> Result<Option<(Vec<Recipient>, Identities)>, Failure> {
+    if args.without_recovery {
+        return Ok(None);
+    }
+    let recipients: Result<Vec<Recipient>, _> = args.recovery_recipient.iter().map(|text| text.parse()).collect();
+    let recipients = recipients.map_err(|error| Failure::recovery(&error))?;
+    let text = read_identities(args.recovery_identity.as_deref())?;
+    let identities = Identities::parse(&text).map_err(|error| Failure::recovery(&error))?;
+    Ok(Some((recipients, identities)))
+}
+
+fn read_identities(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+    let unreadable = |name: &str, error: io::Error| {
+        Failure::new(Exit::Usage, &format!("reading the recovery identity from {name}: {error}"), None)
+    };
+    match file {
+        Some(path) if path == Path::new("-") => {
+            read_limited(io::stdin().lock()).map_err(|error| unreadable("standard input", error))
+        }
+        Some(path) => {
+            fs::File::open(path).and_then(read_limited).map_err(|error| unreadable(&path.display().to_string(), error))
+        }
+        None if io::stdin().is_terminal() => rpassword::prompt_password("recovery identity (AGE-SECRET-KEY-1…): ")
+            .map(Zeroizing::new)
+            .map_err(|error| unreadable("the terminal", error)),
+        None => Err(Failure::new(
+            Exit::Usage,
+            &"no recovery identity: a recipient whose identity was never tried is no recovery",
+            "give --recovery-identity FILE, or - for standard input; it is read once and never stored".to_owned(),
+        )),
+    }
+}
+
+fn read_limited(reader: impl Read) -> io::Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(IDENTITY_MAX).unwrap_or(0)));
+    reader.take(IDENTITY_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn print(made: &Initialised, state_dir: &Path, global: &Global) -> Result<(), Failure> {
+    let Initialised { keyring, digest, moved_aside } = made;
+    let recipients: Vec<&str> = keyring.recoveries().iter().map(|recovery| recovery.recipient()).collect();
+    let key_id = keyring.primary().id().to_string();
+    if global.output == Format::Json {
+        return output::json(&Report {
+            format: "claviger/init/v1",
+            state_dir,
+            uuid: keyring.uuid().to_hex(),
+            generation: keyring.generation(),
+            key_id,
+            expect: Expect::of(keyring, *digest).to_string(),
+            recovery_recipients: recipients,
+            moved_aside: moved_aside.as_deref(),
+        });
+    }
+    if global.quiet {
+        return Ok(());
+    }
+    if let Some(path) = moved_aside {
+        output::text_line(&format!("moved the unfinished init to {}", path.display()))?;
+    }
+    let recovery = match recipients.as_slice() {
+        [] => "none: keep a copy of the state directory, or lose every Secret with this disk".to_owned(),
+        recipients => format!("{} (opened once with its identity)", recipients.join(", ")),
+    };
+    output::text_line(&output::fields(&[
+        ("keyring", format!("{} in {}", keyring.uuid().to_hex(), state_dir.display())),
+        ("key", format!("{key_id}, primary")),
+        ("slot", "file: whoever has its key file and the root file has the keys".to_owned()),
+        ("recovery", recovery),
+    ]))?;
+    output::text_line(&format!(
+        "\nnext:  copy {dir} to where this machine's loss does not reach\n       claviger serve --state-dir {dir}",
+        dir = state_dir.display()
+    ))
+}

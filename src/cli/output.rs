@@ -1,0 +1,45 @@
+//! Tables, JSON and plain lines on standard output.
+
+use std::io::{self, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use super::failure::{Exit, Failure};
+
+/// Prints `value` as JSON.
+///
+/// # Errors
+/// When standard output is closed or full.
+pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Disk, &error, None))?;
+    text_line(&text)
+}
+
+/// Prints lines of text.
+///
+/// # Errors
+/// When standard output is closed or full.
+pub(super) fn text_line(text: &str) -> Result<(), Failure> {
+    writeln!(io::stdout().lock(), "{text}")
+        .map_err(|error| Failure::new(Exit::Disk, &format!("writing to standard output: {error}"), None))
+}
+
+/// A table without lines, as kubectl prints them.
+pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(head.to_vec());
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 3));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// `name  value` lines, aligned.
+pub(super) fn fields(fields: &[(&str, String)]) -> String {
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    fields.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,160 @@
+//! `claviger serve`
+
+use std::{io, path::PathBuf, sync::Arc, time::Instant};
+
+use clap::Args;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+use tracing::{info, warn};
+
+use crate::{
+    config::{Config, LogLevel, Settings},
+    durable::{Dir, Privacy},
+    grpc::{
+        server::{self, Peers},
+        socket,
+    },
+    hardening,
+    keeper::{self, Expect, Opened, Published, Snapshot},
+    keyring::mark::Standing,
+    service::Service,
+    telemetry::{self, event},
+};
+
+use super::{
+    Format, Global, Socket, StateDir,
+    failure::{Exit, Failure},
+};
+
+/// Run the plugin
+///
+/// It listens first and unseals then; until the keyring is open it answers UNAVAILABLE. SIGTERM answers what is in flight
+/// and ends.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  claviger serve
+  claviger serve --socket @claviger          # abstract: for API servers up to 1.31
+  claviger serve --state-dir ./state --socket /tmp/claviger/kms.sock")]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    state_dir: StateDir,
+    #[command(flatten)]
+    socket: Socket,
+    /// A user who may connect, besides root and the plugin's own; may be given several times
+    #[arg(long, value_name = "UID")]
+    allow_uid: Option<Vec<u32>>,
+    /// The record to trust, uuid:generation:sha256 as `claviger status` prints it, or one that follows it
+    #[arg(long, value_name = "EXPECT")]
+    expect: Option<Expect>,
+    /// How much to log [default: info]
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    log_level: Option<LogLevel>,
+}
+
+/// Runs `claviger serve` until a signal.
+///
+/// # Errors
+/// When the socket cannot be had or the keyring does not open.
+pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
+    let settings = Settings {
+        state_dir: args.state_dir.state_dir,
+        socket: args.socket.socket,
+        allow_uid: args.allow_uid,
+        log_level: args.log_level,
+        ..Settings::default()
+    };
+    let config = global.config(settings)?;
+    telemetry::start(config.log_level, global.output == Format::Json);
+    hardening::forbid_dumps().map_err(Failure::hardening)?;
+    // One thread: measured against two workers it serves more and takes less of the machine.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(runtime_failure)?;
+    runtime.block_on(serve(&config, args.expect))
+}
+
+async fn serve(config: &Config, expect: Option<Expect>) -> Result<Exit, Failure> {
+    // Before the socket is there: whoever sees it may already send a signal.
+    let stop = stop_signal().map_err(runtime_failure)?;
+    let listener = socket::bind(&config.socket)?;
+    info!(message = event::LISTENING, socket = %config.socket);
+
+    let published = Arc::new(Published::default());
+    let service = Arc::new(Service::new(Arc::clone(&published)));
+    let (failed, unseal_failed) = oneshot::channel();
+    let state_dir = config.state_dir.clone();
+    // A thread of its own: unsealing may wait for a disk or a lock, and calls are answered meanwhile.
+    std::thread::spawn(move || {
+        if let Err(failure) = unseal(&state_dir, expect.as_ref(), &published) {
+            // The receiver is gone only when the process ends anyway.
+            let _ = failed.send(failure);
+        }
+    });
+
+    let (give_up, failure) = (tokio::sync::Notify::new(), std::cell::Cell::new(None));
+    let watch = async {
+        if let Ok(reason) = unseal_failed.await {
+            failure.set(Some(reason));
+            give_up.notify_one();
+        }
+        std::future::pending::<()>().await;
+    };
+    let shutdown = async {
+        tokio::select! {
+            () = stop => info!(message = event::STOPPING),
+            () = give_up.notified() => {}
+        }
+    };
+    let peers = Peers::new(config.allow_uid.iter().copied());
+    tokio::select! {
+        drained = server::serve(listener, service, peers, shutdown) => {
+            info!(message = event::STOPPED, drained = ?drained.map_err(runtime_failure)?);
+        }
+        () = watch => {}
+    }
+    failure.take().map_or(Ok(Exit::Done), Err)
+}
+
+/// Completes at SIGTERM or SIGINT; both are caught from now on.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn runtime_failure(error: io::Error) -> Failure {
+    Failure::new(Exit::Refused, &format!("starting the event loop: {error}"), None)
+}
+
+fn unseal(state_dir: &PathBuf, expect: Option<&Expect>, published: &Published) -> Result<(), Failure> {
+    let dir = Dir::open(state_dir, Privacy::Private).map_err(|error| Failure::state_dir(error, state_dir))?;
+    let opened = keeper::open_to_serve(&dir, expect).map_err(|error| Failure::open(&error, state_dir))?;
+    log_standing(&opened, expect.is_some());
+    let snapshot = Snapshot::new(&opened.keyring, Instant::now());
+    info!(
+        message = event::UNSEALED,
+        keyring = opened.keyring.uuid().to_hex(),
+        generation = snapshot.generation(),
+        key_id = &*snapshot.primary().id,
+    );
+    published.publish(snapshot);
+    Ok(())
+}
+
+fn log_standing(opened: &Opened, expected: bool) {
+    let generation = opened.keyring.generation();
+    match opened.standing {
+        Some(Standing::Current) => {}
+        Some(Standing::Ahead) => warn!(message = event::MARK_ADVANCED, generation),
+        None if expected => info!(message = event::MARK_ADVANCED, generation),
+        None => {
+            let expect = Expect::of(&opened.keyring, opened.digest);
+            warn!(message = event::TRUSTED_ON_FIRST_USE, %expect);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! `claviger status`
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::{
+    config::{Config, Settings},
+    grpc::client::{Answer, ProbeError, probe},
+    keeper::{Expect, Opened},
+    keyring::mark::Standing,
+};
+
+use super::{
+    Format, Global, Socket, StateDir,
+    failure::{Exit, Failure},
+    key, open, output,
+};
+
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Show keyring, keys, slots, recovery, and whether the plugin answers, on one screen
+///
+/// Ends with 1 when something is not as it should be, and says what.
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  claviger status --output json | jq .plugin")]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    state_dir: StateDir,
+    #[command(flatten)]
+    socket: Socket,
+}
+
+#[derive(Serialize)]
+struct Report {
+    format: &'static str,
+    keyring: KeyringReport,
+    keys: Vec<key::Row>,
+    slots: Vec<SlotReport>,
+    recovery_recipients: Vec<String>,
+    plugin: PluginReport,
+    findings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct KeyringReport {
+    uuid: String,
+    generation: u64,
+    mark: &'static str,
+    expect: String,
+}
+
+#[derive(Serialize)]
+struct SlotReport {
+    name: String,
+    kind: &'static str,
+    opened: bool,
+}
+
+#[derive(Serialize)]
+struct PluginReport {
+    socket: String,
+    answers: bool,
+    healthz: Option<String>,
+    key_id: Option<String>,
+    error: Option<String>,
+}
+
+/// Runs `claviger status`.
+///
+/// # Errors
+/// When the keyring does not open.
+pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
+    let settings = Settings { state_dir: args.state_dir.state_dir, socket: args.socket.socket, ..Settings::default() };
+    let config = global.config(settings)?;
+    let opened = open(&config)?;
+    let answer = probe_plugin(&config)?;
+    let report = report(&config, &opened, answer);
+    match global.output {
+        Format::Json => output::json(&report)?,
+        Format::Text => print(&report)?,
+    }
+    Ok(if report.findings.is_empty() { Exit::Done } else { Exit::Found })
+}
+
+fn probe_plugin(config: &Config) -> Result<Result<Answer, ProbeError>, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Refused, &format!("starting the event loop: {error}"), None))?;
+    Ok(runtime.block_on(probe(&config.socket, PROBE_TIMEOUT)))
+}
+
+fn report(config: &Config, opened: &Opened, answer: Result<Answer, ProbeError>) -> Report {
+    let Opened { keyring, digest, slots, standing, .. } = opened;
+    let findings = findings(opened, &answer);
+    let slot = |slot: &crate::keeper::SlotSummary| SlotReport {
+        name: slot.name.clone(),
+        kind: slot.kind.as_str(),
+        opened: slot.opened,
+    };
+    Report {
+        format: "claviger/status/v1",
+        keyring: KeyringReport {
+            uuid: keyring.uuid().to_hex(),
+            generation: keyring.generation(),
+            mark: mark_word(*standing),
+            expect: Expect::of(keyring, *digest).to_string(),
+        },
+        keys: key::rows(keyring),
+        slots: slots.iter().map(slot).collect(),
+        recovery_recipients: keyring.recoveries().iter().map(|recovery| recovery.recipient().to_owned()).collect(),
+        plugin: plugin(config, answer),
+        findings,
+    }
+}
+
+fn mark_word(standing: Option<Standing>) -> &'static str {
+    match standing {
+        Some(Standing::Current) => "current",
+        Some(Standing::Ahead) => "behind",
+        None => "none",
+    }
+}
+
+fn findings(opened: &Opened, answer: &Result<Answer, ProbeError>) -> Vec<String> {
+    let mut findings = Vec::new();
+    match opened.standing {
+        Some(Standing::Current) => {}
+        Some(Standing::Ahead) => {
+            findings.push("the mark is behind the keyring; `claviger serve` advances it".to_owned())
+        }
+        None => findings.push("this node has no mark; `claviger serve` trusts the keyring as it is now".to_owned()),
+    }
+    let primary = opened.keyring.primary().id().to_string();
+    match answer {
+        Err(error) => findings.push(format!("the plugin does not answer: {error}")),
+        Ok(answer) if answer.healthz != "ok" => findings.push(format!("the plugin is not healthy: {}", answer.healthz)),
+        Ok(answer) if answer.key_id != primary => findings.push(format!(
+            "the plugin announces {}, and {primary} is primary here: another state directory, or not restarted since",
+            answer.key_id
+        )),
+        Ok(_) => {}
+    }
+    findings
+}
+
+fn plugin(config: &Config, answer: Result<Answer, ProbeError>) -> PluginReport {
+    let socket = config.socket.endpoint();
+    match answer {
+        Ok(answer) => PluginReport {
+            socket,
+            answers: true,
+            healthz: Some(answer.healthz),
+            key_id: Some(answer.key_id),
+            error: None,
+        },
+        Err(error) => {
+            PluginReport { socket, answers: false, healthz: None, key_id: None, error: Some(error.to_string()) }
+        }
+    }
+}
+
+fn print(report: &Report) -> Result<(), Failure> {
+    let Report { keyring, keys, slots, recovery_recipients, plugin, findings, .. } = report;
+    let slots = slots.iter().map(|slot| {
+        let opened = if slot.opened { ", opens" } else { "" };
+        format!("{} ({}{opened})", slot.name, slot.kind)
+    });
+    let recovery = match recovery_recipients.as_slice() {
+        [] => "none: only the state directory opens this keyring".to_owned(),
+        recipients => recipients.join(", "),
+    };
+    let plugin = match (&plugin.healthz, &plugin.key_id) {
+        (Some(healthz), Some(key_id)) => format!("{}: {healthz}, announces {key_id}", plugin.socket),
+        _ => format!("{}: does not answer", plugin.socket),
+    };
+    output::text_line(&output::fields(&[
+        ("plugin", plugin),
+        ("keyring", format!("{}, generation {}, mark {}", keyring.uuid, keyring.generation, keyring.mark)),
+        ("slots", slots.collect::<Vec<_>>().join(", ")),
+        ("recovery", recovery),
+        ("expect", keyring.expect.clone()),
+    ]))?;
+    output::text_line(&format!("\n{}", key::table(keys)))?;
+    for finding in findings {
+        output::text_line(&format!("\n! {finding}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! XAES-256-GCM, and keys sealed with it. The only file that names the AEAD's crate.
+//!
+//! A random 192-bit nonce is safe for 2^80 messages under one key. It does not commit to its key: whoever must know which
+//! key opened something compares a commitment besides. Source: <https://c2sp.org/XAES-256-GCM>; the crate's vectors and
+//! the accumulated ones are checked in `vectors.rs`.
+
+use subtle::ConstantTimeEq;
+use xaes_256_gcm::{
+    Key, Nonce, Tag, Xaes256Gcm,
+    aead::{AeadInOut, KeyInit},
+};
+
+use super::{
+    RandomError, fill_random,
+    secret::{Secret, SecretError},
+};
+
+/// Bytes of a nonce.
+pub const NONCE: usize = 24;
+/// Bytes of a tag.
+pub const TAG: usize = 16;
+/// Bytes of a sealed key: `nonce24 | ct32 | tag16`.
+pub const SEALED_KEY: usize = NONCE + 32 + TAG;
+
+/// The tag does not match: another key, other associated data, or other bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("ciphertext failed authentication")]
+pub struct NotAuthentic;
+
+/// A sealed key did not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenKeyError {
+    /// Another key or other bytes.
+    #[error(transparent)]
+    NotAuthentic(#[from] NotAuthentic),
+    /// No locked memory to open it into.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+}
+
+/// Encrypts `buffer` in place and returns the tag.
+///
+/// # Panics
+/// Never for the sizes used here: the algorithm takes 64 GiB.
+pub fn seal_in_place(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], buffer: &mut [u8]) -> [u8; TAG] {
+    let cipher = Xaes256Gcm::new(&Key::<xaes_256_gcm::aes::Aes256>::from(*key));
+    match cipher.encrypt_inout_detached(&Nonce::from(*nonce), aad, buffer.into()) {
+        Ok(tag) => tag.into(),
+        Err(_) => unreachable!("a buffer of at most 64 KiB is within the algorithm's limits"),
+    }
+}
+
+/// Authenticates and decrypts `buffer` in place.
+///
+/// # Errors
+/// When the tag does not match; `buffer` then holds no plaintext.
+pub fn open_in_place(
+    key: &[u8; 32],
+    nonce: &[u8; NONCE],
+    aad: &[u8],
+    buffer: &mut [u8],
+    tag: &[u8; TAG],
+) -> Result<(), NotAuthentic> {
+    let cipher = Xaes256Gcm::new(&Key::<xaes_256_gcm::aes::Aes256>::from(*key));
+    cipher.decrypt_inout_detached(&Nonce::from(*nonce), aad, buffer.into(), &Tag::from(*tag)).map_err(|_| NotAuthentic)
+}
+
+/// A 32-byte key under another key, as it is stored: `nonce24 | ct32 | tag16`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealedKey(pub [u8; SEALED_KEY]);
+
+impl std::fmt::Debug for SealedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SealedKey")
+    }
+}
+
+impl SealedKey {
+    /// Seals `secret` under `key` with a random nonce.
+    ///
+    /// # Errors
+    /// When the random source fails.
+    pub fn seal(
+        rng: &mut impl rand::TryCryptoRng,
+        key: &Secret<32>,
+        aad: &[u8],
+        secret: &Secret<32>,
+    ) -> Result<Self, RandomError> {
+        let mut nonce = [0; NONCE];
+        fill_random(rng, &mut nonce)?;
+        let mut sealed = [0; SEALED_KEY];
+        sealed[..NONCE].copy_from_slice(&nonce);
+        let body = &mut sealed[NONCE..NONCE + 32];
+        body.copy_from_slice(secret.expose());
+        let tag = seal_in_place(key.expose(), &nonce, aad, body);
+        sealed[NONCE + 32..].copy_from_slice(&tag);
+        Ok(Self(sealed))
+    }
+
+    /// Opens it straight into locked memory.
+    ///
+    /// # Errors
+    /// When it is not authentic under `key` and `aad`, or no memory can be locked.
+    pub fn open(&self, key: &Secret<32>, aad: &[u8]) -> Result<Secret<32>, OpenKeyError> {
+        let (nonce, body, tag) = self.parts();
+        let mut secret = Secret::zeroed()?;
+        secret.expose_mut().copy_from_slice(body);
+        open_in_place(key.expose(), nonce, aad, secret.expose_mut(), tag)?;
+        Ok(secret)
+    }
+
+    fn parts(&self) -> (&[u8; NONCE], &[u8; 32], &[u8; TAG]) {
+        let whole = || -> Option<_> {
+            let (nonce, rest) = self.0.split_first_chunk::<NONCE>()?;
+            let (body, rest) = rest.split_first_chunk::<32>()?;
+            Some((nonce, body, rest.first_chunk::<TAG>()?))
+        };
+        whole().unwrap_or_else(|| unreachable!("the lengths add up to SEALED_KEY"))
+    }
+}
+
+/// Compares public or secret bytes in constant time.
+pub fn equal(a: &[u8], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SysRng;
+
+    use super::*;
+
+    #[test]
+    fn a_sealed_key_opens_under_its_key_and_aad_only() {
+        let (key, other, secret) = (
+            Secret::random(&mut SysRng).unwrap(),
+            Secret::random(&mut SysRng).unwrap(),
+            Secret::random(&mut SysRng).unwrap(),
+        );
+        let sealed = SealedKey::seal(&mut SysRng, &key, b"role", &secret).unwrap();
+        assert_eq!(sealed.open(&key, b"role").unwrap().expose(), secret.expose());
+        assert!(matches!(sealed.open(&other, b"role"), Err(OpenKeyError::NotAuthentic(_))));
+        assert!(matches!(sealed.open(&key, b"another role"), Err(OpenKeyError::NotAuthentic(_))));
+        for bit in 0..SEALED_KEY * 8 {
+            let mut bytes = sealed.0;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(SealedKey(bytes).open(&key, b"role").is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn sealing_twice_gives_other_bytes() {
+        let key = Secret::random(&mut SysRng).unwrap();
+        let seal = || SealedKey::seal(&mut SysRng, &key, b"", &key).unwrap();
+        assert_ne!(seal(), seal());
+    }
+}

@@ -1,0 +1,198 @@
+//! HKDF-SHA-256 with its table of labels, HMAC-SHA-256, and the root key.
+//!
+//! `derive(secret, salt, label) = HKDF-Expand(HKDF-Extract(salt, secret), label, 32)`. The salt is the keyring's uuid, or
+//! a slot's own salt. Source: RFC 5869, RFC 2104; `docs/hierarchy.md` draws which key comes from which.
+
+use ring::{hkdf, hmac};
+
+use super::{
+    RootId, Uuid, length_prefixed,
+    secret::{Secret, SecretError},
+};
+
+/// What a derived key is for. Its text is part of the byte formats: never changed, never used for anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Label {
+    /// From the root key: its commitment.
+    RootId,
+    /// From the root key: authenticates the root file.
+    RootMac,
+    /// From the root key: wraps the KEKs in the record.
+    KekWrap,
+    /// From the root key: authenticates the record.
+    KeyringMac,
+    /// From the root key: authenticates this node's mark.
+    StateMac,
+    /// From a KEK: its commitment.
+    KekCommit,
+    /// From a KEK: the AEAD key that wraps seeds.
+    SeedWrap,
+    /// From a KEK: hedges the nonces.
+    WrapNonce,
+    /// From a slot's secret: the AEAD key that seals the root key.
+    Slot,
+}
+
+impl Label {
+    fn info(self) -> &'static [u8] {
+        match self {
+            Self::RootId => b"claviger/v1/root-id",
+            Self::RootMac => b"claviger/v1/root-mac",
+            Self::KekWrap => b"claviger/v1/kek-wrap",
+            Self::KeyringMac => b"claviger/v1/keyring-mac",
+            Self::StateMac => b"claviger/v1/state-mac",
+            Self::KekCommit => b"claviger/v1/kek-commit",
+            Self::SeedWrap => b"claviger/v1/seed-wrap",
+            Self::WrapNonce => b"claviger/v1/wrap-nonce",
+            Self::Slot => b"claviger/v1/slot",
+        }
+    }
+}
+
+/// Derives 32 bytes into `out`.
+pub fn derive_into(secret: &[u8; 32], salt: &[u8], label: Label, out: &mut [u8; 32]) {
+    hkdf_sha256(secret, salt, label.info(), out);
+}
+
+/// HKDF-SHA-256 of any length up to 255 blocks.
+pub(super) fn hkdf_sha256(secret: &[u8], salt: &[u8], info: &[u8], out: &mut [u8]) {
+    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(secret);
+    let filled = prk.expand(&[info], Length(out.len())).and_then(|okm| okm.fill(out));
+    assert!(filled.is_ok(), "at most 255 blocks are asked for");
+}
+
+/// How much to expand: ring takes it as a type.
+struct Length(usize);
+
+impl hkdf::KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+/// Derives a key of 32 bytes.
+///
+/// # Errors
+/// When no memory can be locked.
+pub fn derive(secret: &Secret<32>, salt: &[u8], label: Label) -> Result<Secret<32>, SecretError> {
+    let mut out = Secret::zeroed()?;
+    derive_into(secret.expose(), salt, label, out.expose_mut());
+    Ok(out)
+}
+
+/// The root key: protects the keyring (also called master key). Never an AEAD key itself.
+#[derive(Debug)]
+pub struct RootKey(Secret<32>);
+
+impl RootKey {
+    /// A new one.
+    ///
+    /// # Errors
+    /// When no memory can be locked or the random source fails.
+    pub fn generate(rng: &mut impl rand::TryCryptoRng) -> Result<Self, SecretError> {
+        Ok(Self(Secret::random(rng)?))
+    }
+
+    /// The one that a slot or a recovery blob gave back.
+    pub fn from_secret(secret: Secret<32>) -> Self {
+        Self(secret)
+    }
+
+    /// Its bytes, to be sealed.
+    pub fn secret(&self) -> &Secret<32> {
+        &self.0
+    }
+
+    /// Its public commitment in the keyring `uuid`.
+    pub fn id(&self, uuid: Uuid) -> RootId {
+        let mut id = [0; 32];
+        derive_into(self.0.expose(), &uuid.0, Label::RootId, &mut id);
+        RootId(id)
+    }
+
+    /// The key that wraps the KEKs of the keyring `uuid`.
+    ///
+    /// # Errors
+    /// When no memory can be locked.
+    pub fn kek_wrap(&self, uuid: Uuid) -> Result<Secret<32>, SecretError> {
+        derive(&self.0, &uuid.0, Label::KekWrap)
+    }
+
+    /// The key that authenticates one of the text formats of the keyring `uuid`.
+    ///
+    /// # Errors
+    /// When no memory can be locked.
+    pub fn mac(&self, uuid: Uuid, label: Label) -> Result<MacKey, SecretError> {
+        derive(&self.0, &uuid.0, label).map(MacKey)
+    }
+}
+
+/// Authenticates one kind of file.
+#[derive(Debug)]
+pub struct MacKey(Secret<32>);
+
+impl MacKey {
+    /// `HMAC-SHA-256(key, message)`.
+    pub fn tag(&self, message: &[u8]) -> [u8; 32] {
+        hmac_sha256(self.0.expose(), &[message])
+    }
+
+    /// Whether `tag` is that of `message`, in constant time.
+    pub fn verify(&self, message: &[u8], tag: &[u8; 32]) -> bool {
+        super::aead::equal(&self.tag(message), tag)
+    }
+}
+
+/// `HMAC-SHA-256(key, part | part | …)`.
+pub fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+    for part in parts {
+        context.update(part);
+    }
+    let mut tag = [0; 32];
+    tag.copy_from_slice(context.sign().as_ref());
+    tag
+}
+
+/// What binds a KEK in the record to its place: `LP("claviger/v1/kek") | LP(uuid) | LP(seq) | LP(C) | LP(root-id)`.
+pub fn kek_aad(uuid: Uuid, seq: u32, commitment: &super::Commitment, root_id: RootId) -> Vec<u8> {
+    length_prefixed(&[b"claviger/v1/kek", &uuid.0, &seq.to_be_bytes(), &commitment.0, &root_id.0])
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SysRng;
+
+    use super::*;
+
+    #[test]
+    fn every_label_and_every_uuid_gives_another_key() {
+        let secret = Secret::random(&mut SysRng).unwrap();
+        let labels = [
+            Label::RootId,
+            Label::RootMac,
+            Label::KekWrap,
+            Label::KeyringMac,
+            Label::StateMac,
+            Label::KekCommit,
+            Label::SeedWrap,
+            Label::WrapNonce,
+            Label::Slot,
+        ];
+        let mut seen = std::collections::HashSet::new();
+        for label in labels {
+            for uuid in [[0; 16], [1; 16]] {
+                assert!(seen.insert(*derive(&secret, &uuid, label).unwrap().expose()), "{label:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mac_verifies_its_message_only() {
+        let key = RootKey::generate(&mut SysRng).unwrap().mac(Uuid([7; 16]), Label::RootMac).unwrap();
+        let tag = key.tag(b"message");
+        assert!(key.verify(b"message", &tag));
+        assert!(!key.verify(b"massage", &tag));
+        assert!(!key.verify(b"message", &[0; 32]));
+    }
+}

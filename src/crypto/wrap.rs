@@ -1,0 +1,344 @@
+//! The wrapped seed, version 1: a DEK seed under a KEK.
+//!
+//! ```text
+//! offset length
+//!   0      2    4b 57 ("KW")
+//!   2      1    version 01
+//!   3      1    suite 01 = HKDF-SHA-256 + XAES-256-GCM
+//!   4     32    C, the commitment of the KEK
+//!  36     24    nonce = HMAC-SHA-256(wrap-nonce, 32 random bytes | seed)[..24]
+//!  60      n    ciphertext, 1 to 512 bytes
+//!  60+n   16    tag
+//! AAD = LP("claviger/v1/dek-seed") | LP(bytes 0 to 35) | LP(uuid) | LP(key_id)
+//! ```
+//!
+//! Invariant: exactly one key is tried, and bytes that were not authenticated are never returned. Source:
+//! `docs/formats.md`.
+
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{
+    Commitment, RandomError, Uuid,
+    aead::{self, NONCE, NotAuthentic, TAG},
+    fill_random,
+    kdf::{self, Label, hmac_sha256},
+    length_prefixed,
+    secret::{Secret, SecretError},
+};
+
+/// The longest seed in bytes; kube-apiserver's are 32.
+pub const SEED_MAX: usize = 512;
+const MAGIC: [u8; 2] = *b"KW";
+const VERSION: u8 = 1;
+const SUITE: u8 = 1;
+/// Magic, version, suite and commitment: what the AAD repeats.
+const HEADER: usize = 36;
+const OVERHEAD: usize = HEADER + NONCE + TAG;
+
+/// A key-encryption key, with what is derived of it.
+#[derive(Debug)]
+pub struct Kek {
+    uuid: Uuid,
+    commitment: Commitment,
+    secret: Secret<32>,
+    seed_wrap: Secret<32>,
+    wrap_nonce: Secret<32>,
+}
+
+/// A seed could not be wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WrapError {
+    /// The caller's fault.
+    #[error("plaintext must be 1 to 512 bytes")]
+    SeedSize,
+    /// The machine's.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+/// A wrapped seed was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnwrapError {
+    /// Shorter or longer than any wrapped seed.
+    #[error("wrapped seed is {0} bytes long, expected 77 to 588")]
+    Length(usize),
+    /// Not one of ours.
+    #[error("wrapped seed does not begin with KW")]
+    Magic,
+    /// Written by a newer claviger.
+    #[error("wrapped seed has version {0}, expected 1")]
+    Version(u8),
+    /// Written by a newer claviger.
+    #[error("wrapped seed has suite {0}, expected 1")]
+    Suite(u8),
+    /// The `key_id` names one KEK, the wrapped seed another.
+    #[error("ciphertext is wrapped under another key")]
+    OtherKey,
+    /// The tag does not match.
+    #[error(transparent)]
+    NotAuthentic(#[from] NotAuthentic),
+}
+
+impl Kek {
+    /// A new KEK of the keyring `uuid`.
+    ///
+    /// # Errors
+    /// When no memory can be locked or the random source fails.
+    pub fn generate(rng: &mut impl rand::TryCryptoRng, uuid: Uuid) -> Result<Self, SecretError> {
+        Self::from_secret(Secret::random(rng)?, uuid)
+    }
+
+    /// The KEK whose 32 bytes are `secret`.
+    ///
+    /// # Errors
+    /// When no memory can be locked.
+    pub fn from_secret(secret: Secret<32>, uuid: Uuid) -> Result<Self, SecretError> {
+        let mut commitment = [0; 32];
+        kdf::derive_into(secret.expose(), &uuid.0, Label::KekCommit, &mut commitment);
+        Ok(Self {
+            uuid,
+            commitment: Commitment(commitment),
+            seed_wrap: kdf::derive(&secret, &uuid.0, Label::SeedWrap)?,
+            wrap_nonce: kdf::derive(&secret, &uuid.0, Label::WrapNonce)?,
+            secret,
+        })
+    }
+
+    /// Its public commitment.
+    pub fn commitment(&self) -> Commitment {
+        self.commitment
+    }
+
+    /// Its bytes, to be sealed into the record.
+    pub fn secret(&self) -> &Secret<32> {
+        &self.secret
+    }
+
+    /// Wraps `seed` under this key, which is called `key_id`.
+    ///
+    /// # Errors
+    /// When `seed` is not 1 to 512 bytes, or the random source fails.
+    pub fn wrap(&self, rng: &mut impl rand::TryCryptoRng, key_id: &str, seed: &[u8]) -> Result<Vec<u8>, WrapError> {
+        if seed.is_empty() || seed.len() > SEED_MAX {
+            return Err(WrapError::SeedSize);
+        }
+        let header = self.header();
+        let nonce = self.nonce(rng, seed)?;
+        let mut out = Vec::with_capacity(OVERHEAD + seed.len());
+        out.extend_from_slice(&header);
+        out.extend_from_slice(&nonce);
+        out.extend_from_slice(seed);
+        let tag = aead::seal_in_place(
+            self.seed_wrap.expose(),
+            &nonce,
+            &self.aad(&header, key_id),
+            &mut out[HEADER + NONCE..],
+        );
+        out.extend_from_slice(&tag);
+        Ok(out)
+    }
+
+    /// Unwraps what [`Kek::wrap`] gave under the same `key_id`.
+    ///
+    /// # Errors
+    /// When the bytes are not a wrapped seed of version 1, are under another key, or are not authentic.
+    pub fn unwrap(&self, key_id: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnwrapError> {
+        let parts = Parts::split(wrapped)?;
+        parts.check_header(&self.commitment)?;
+        let mut seed = Zeroizing::new(parts.ciphertext.to_vec());
+        let aad = self.aad(parts.header, key_id);
+        aead::open_in_place(self.seed_wrap.expose(), parts.nonce, &aad, &mut seed, parts.tag)?;
+        Ok(seed)
+    }
+
+    fn header(&self) -> [u8; HEADER] {
+        let mut header = [0; HEADER];
+        header[..2].copy_from_slice(&MAGIC);
+        header[2] = VERSION;
+        header[3] = SUITE;
+        header[4..].copy_from_slice(&self.commitment.0);
+        header
+    }
+
+    /// A hedged nonce: a cloned machine or a broken random source reveals equality of seeds at worst.
+    fn nonce(&self, rng: &mut impl rand::TryCryptoRng, seed: &[u8]) -> Result<[u8; NONCE], RandomError> {
+        let mut random = [0; 32];
+        fill_random(rng, &mut random)?;
+        let mut hedged = hmac_sha256(self.wrap_nonce.expose(), &[&random, seed]);
+        let mut nonce = [0; NONCE];
+        nonce.copy_from_slice(&hedged[..NONCE]);
+        hedged.zeroize();
+        random.zeroize();
+        Ok(nonce)
+    }
+
+    fn aad(&self, header: &[u8; HEADER], key_id: &str) -> Vec<u8> {
+        length_prefixed(&[b"claviger/v1/dek-seed", header, &self.uuid.0, key_id.as_bytes()])
+    }
+}
+
+/// A wrapped seed, cut at its offsets.
+struct Parts<'a> {
+    header: &'a [u8; HEADER],
+    nonce: &'a [u8; NONCE],
+    ciphertext: &'a [u8],
+    tag: &'a [u8; TAG],
+}
+
+impl<'a> Parts<'a> {
+    fn split(wrapped: &'a [u8]) -> Result<Self, UnwrapError> {
+        let cut = || {
+            let (header, rest) = wrapped.split_first_chunk::<HEADER>()?;
+            let (nonce, rest) = rest.split_first_chunk::<NONCE>()?;
+            let (ciphertext, tag) = rest.split_last_chunk::<TAG>()?;
+            (1..=SEED_MAX).contains(&ciphertext.len()).then_some(Self { header, nonce, ciphertext, tag })
+        };
+        cut().ok_or(UnwrapError::Length(wrapped.len()))
+    }
+
+    fn check_header(&self, commitment: &Commitment) -> Result<(), UnwrapError> {
+        let [m0, m1, version, suite, named @ ..] = self.header;
+        if [*m0, *m1] != MAGIC {
+            return Err(UnwrapError::Magic);
+        }
+        if *version != VERSION {
+            return Err(UnwrapError::Version(*version));
+        }
+        if *suite != SUITE {
+            return Err(UnwrapError::Suite(*suite));
+        }
+        if !aead::equal(named, &commitment.0) {
+            return Err(UnwrapError::OtherKey);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::rngs::SysRng;
+
+    use super::*;
+
+    const UUID: Uuid = Uuid([9; 16]);
+    const ID: &str = "k1-00112233445566778899aabbccddeeff";
+
+    fn kek(byte: u8, uuid: Uuid) -> Kek {
+        let mut secret = Secret::zeroed().unwrap();
+        secret.expose_mut().fill(byte);
+        Kek::from_secret(secret, uuid).unwrap()
+    }
+
+    fn wrapped() -> Vec<u8> {
+        kek(1, UUID).wrap(&mut SysRng, ID, &[0x5a; 32]).unwrap()
+    }
+
+    #[test]
+    fn a_seed_of_32_bytes_takes_108() {
+        assert_eq!(wrapped().len(), 108);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_refused_with_its_reason() {
+        let kek = kek(1, UUID);
+        let wrapped = wrapped();
+        for bit in 0..wrapped.len() * 8 {
+            let mut bytes = wrapped.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let expected = match bit / 8 {
+                0..=1 => UnwrapError::Magic,
+                2 => UnwrapError::Version(bytes[2]),
+                3 => UnwrapError::Suite(bytes[3]),
+                4..=35 => UnwrapError::OtherKey,
+                _ => UnwrapError::NotAuthentic(NotAuthentic),
+            };
+            assert_eq!(kek.unwrap(ID, &bytes).unwrap_err(), expected, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn every_truncation_and_every_extension_is_refused() {
+        let kek = kek(1, UUID);
+        let wrapped = wrapped();
+        for length in 0..wrapped.len() {
+            let expected =
+                if length < 77 { UnwrapError::Length(length) } else { UnwrapError::NotAuthentic(NotAuthentic) };
+            assert_eq!(kek.unwrap(ID, &wrapped[..length]).unwrap_err(), expected, "{length} bytes");
+        }
+        for extra in [1, 479, 480, 481, 65_536] {
+            let longer = [wrapped.clone(), vec![0; extra]].concat();
+            assert!(kek.unwrap(ID, &longer).is_err(), "{extra} more bytes");
+        }
+    }
+
+    #[test]
+    fn a_wrapped_seed_cannot_be_moved() {
+        let wrapped = wrapped();
+        let other_id = "k2-00112233445566778899aabbccddeeff";
+        assert_eq!(kek(1, UUID).unwrap(other_id, &wrapped).unwrap_err(), UnwrapError::NotAuthentic(NotAuthentic));
+        assert_eq!(kek(2, UUID).unwrap(ID, &wrapped).unwrap_err(), UnwrapError::OtherKey);
+        // The same 32 bytes in another keyring are another key.
+        assert_eq!(kek(1, Uuid([8; 16])).unwrap(ID, &wrapped).unwrap_err(), UnwrapError::OtherKey);
+    }
+
+    #[test]
+    fn a_forged_commitment_does_not_open_another_keys_seed() {
+        let mut forged = wrapped();
+        let other = kek(2, UUID);
+        forged[4..36].copy_from_slice(&other.commitment().0);
+        assert_eq!(other.unwrap(ID, &forged).unwrap_err(), UnwrapError::NotAuthentic(NotAuthentic));
+    }
+
+    #[test]
+    fn seeds_of_no_bytes_or_too_many_are_refused() {
+        for length in [0, 513] {
+            assert_eq!(kek(1, UUID).wrap(&mut SysRng, ID, &vec![0; length]).unwrap_err(), WrapError::SeedSize);
+        }
+    }
+
+    /// A random source that always says the same, as a cloned machine's would.
+    struct Stuck;
+    impl rand::TryRng for Stuck {
+        type Error = std::convert::Infallible;
+        fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+            Ok(7)
+        }
+        fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+            Ok(7)
+        }
+        fn try_fill_bytes(&mut self, dst: &mut [u8]) -> Result<(), Self::Error> {
+            dst.fill(7);
+            Ok(())
+        }
+    }
+    impl rand::TryCryptoRng for Stuck {}
+
+    #[test]
+    fn a_stuck_random_source_repeats_a_nonce_for_an_equal_seed_only() {
+        let kek = kek(1, UUID);
+        let nonce = |seed: &[u8]| kek.wrap(&mut Stuck, ID, seed).unwrap()[36..60].to_vec();
+        assert_eq!(nonce(&[1; 32]), nonce(&[1; 32]));
+        assert_ne!(nonce(&[1; 32]), nonce(&[2; 32]));
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_wrapped_unwraps(seed in proptest::collection::vec(any::<u8>(), 1..=SEED_MAX)) {
+            let kek = kek(1, UUID);
+            let wrapped = kek.wrap(&mut SysRng, ID, &seed).unwrap();
+            prop_assert_eq!(&*kek.unwrap(ID, &wrapped).unwrap(), &seed);
+            // The seed stands nowhere in it: a run of 8 bytes by chance has a probability below 2^-50.
+            if seed.len() >= 8 {
+                prop_assert!(!wrapped.windows(8).any(|window| seed.windows(8).any(|part| part == window)));
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_open(bytes in proptest::collection::vec(any::<u8>(), 0..700)) {
+            prop_assert!(kek(1, UUID).unwrap(ID, &bytes).is_err());
+        }
+    }
+}

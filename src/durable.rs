@@ -1,0 +1,581 @@
+//! The one place that writes files: order, syncs, read-back, locks; and the one that decides which files to trust.
+//!
+//! A write is: a new temporary file, write, fsync, read back and compare, rename, fsync of the directory, and only then
+//! success. A failed step leaves the old file whole and is not retried. Files are opened relative to their directory and
+//! without following links. Invariant: under a name there is always a whole file or none. Source: `docs/formats.md`,
+//! "Files"; rename(2), fsync(2), flock(2).
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat},
+    io::Errno,
+};
+use zeroize::Zeroizing;
+
+/// How long a change waits for another one to finish.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+const LOCK: &str = "lock";
+const PRIVATE_FILE: u32 = 0o600;
+const PRIVATE_DIRECTORY: u32 = 0o700;
+const OTHERS: u32 = 0o077;
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+const STICKY: u32 = 0o1000;
+
+/// Why a file was not read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DurableError {
+    /// It is not there.
+    #[error("{} does not exist", .0.display())]
+    Missing(PathBuf),
+    /// It is already there, and must not be.
+    #[error("{} already exists", .0.display())]
+    Exists(PathBuf),
+    /// It is not what it should be.
+    #[error("{} is {found}, expected {expected}", path.display())]
+    Kind {
+        /// Which one.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// Others may read or write it.
+    #[error("{} has mode {mode:04o}, expected {expected:04o}", path.display())]
+    Mode {
+        /// Which one.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// What they should be.
+        expected: u32,
+    },
+    /// It belongs to somebody else.
+    #[error("{} is owned by uid {found}, expected uid {expected}", path.display())]
+    Owner {
+        /// Which one.
+        path: PathBuf,
+        /// Its owner.
+        found: u32,
+        /// Who should own it.
+        expected: u32,
+    },
+    /// A directory above it lets others replace it.
+    #[error("{} is writable by others (mode {mode:04o}), and is above {}", path.display(), below.display())]
+    Ancestor {
+        /// The directory above.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// What was to be opened.
+        below: PathBuf,
+    },
+    /// It is longer than anything of its kind.
+    #[error("{} is longer than {limit} bytes", path.display())]
+    TooLong {
+        /// Which one.
+        path: PathBuf,
+        /// Bytes that it may have.
+        limit: usize,
+    },
+    /// Another command or the daemon is changing this directory.
+    #[error("{} is locked by another claviger", .0.display())]
+    Locked(PathBuf),
+    /// It is not the one that was read before: somebody else changed it.
+    #[error("{} changed underneath", .0.display())]
+    Changed(PathBuf),
+    /// The disk gave back other bytes than were written.
+    #[error("{} did not read back as it was written", .0.display())]
+    ReadBack(PathBuf),
+    /// The system refused.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, e.g. `writing`.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+type Result<T> = std::result::Result<T, DurableError>;
+
+/// How private a directory has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privacy {
+    /// Mode 0700: nobody else looks inside.
+    Private,
+    /// Others may look inside, and not write.
+    Readable,
+}
+
+/// An open directory whose files can be trusted: it is ours, and nobody else can change it or what is above it.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+    uid: u32,
+    gid: u32,
+}
+
+/// Held for each change, by the daemon and the command line alike; released on drop.
+#[derive(Debug)]
+pub struct Lock {
+    _file: OwnedFd,
+}
+
+impl Dir {
+    /// Opens `path` and checks it and what is above it.
+    ///
+    /// # Errors
+    /// When it is missing, a link or no directory, not ours, or open to others.
+    pub fn open(path: &Path, privacy: Privacy) -> Result<Self> {
+        let dir = Self::open_unchecked(path)?;
+        let expected = match privacy {
+            Privacy::Private => PRIVATE_DIRECTORY,
+            Privacy::Readable => 0o755,
+        };
+        let mode = permissions(&dir.stat()?);
+        if mode & 0o777 & !expected != 0 {
+            return Err(DurableError::Mode { path: dir.path, mode, expected });
+        }
+        Ok(dir)
+    }
+
+    /// Opens `path` for a first set-up: makes it if it is missing, and makes it private if it is empty.
+    ///
+    /// # Errors
+    /// As [`Dir::open`], or when it cannot be made.
+    pub fn open_or_create(path: &Path) -> Result<Self> {
+        match fs::mkdir(path, Mode::from(PRIVATE_DIRECTORY)) {
+            Ok(()) => sync_parent(path)?,
+            Err(Errno::EXIST) => {
+                let dir = Self::open_unchecked(path)?;
+                if dir.names()?.is_empty() {
+                    fs::fchmod(&dir.fd, Mode::from(PRIVATE_DIRECTORY)).map_err(io_error("chmod", path))?;
+                }
+            }
+            Err(Errno::NOENT) => return Err(DurableError::Missing(parent_of(path))),
+            Err(errno) => return Err(io_error("making", path)(errno)),
+        }
+        Self::open(path, Privacy::Private)
+    }
+
+    fn open_unchecked(path: &Path) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::NOENT => DurableError::Missing(path.to_owned()),
+            Errno::LOOP | Errno::NOTDIR => {
+                let found = if path.is_symlink() { "a symbolic link" } else { "not a directory" };
+                DurableError::Kind { path: path.to_owned(), found, expected: "a directory" }
+            }
+            errno => io_error("opening", path)(errno),
+        })?;
+        let stat = fs::fstat(&fd).map_err(io_error("inspecting", path))?;
+        let dir = Self { fd, path: path.to_owned(), uid: stat.st_uid, gid: stat.st_gid };
+        let us = rustix::process::geteuid();
+        if !us.is_root() && dir.uid != us.as_raw() {
+            return Err(DurableError::Owner { path: dir.path, found: dir.uid, expected: us.as_raw() });
+        }
+        check_ancestors(path, dir.uid)?;
+        Ok(dir)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where `name` in it is.
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Whether anything is called `name`, a dangling link too.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn contains(&self, name: &str) -> Result<bool> {
+        match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(io_error("inspecting", &self.path_of(name))(errno)),
+        }
+    }
+
+    /// What is in it, sorted.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let listing = fs::Dir::read_from(&self.fd).map_err(io_error("listing", &self.path))?;
+        let mut names = Vec::new();
+        for entry in listing {
+            let name = entry.map_err(io_error("listing", &self.path))?.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Reads a private file of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// When it is missing, a link or no regular file, not the directory's owner's, open to others, or too long.
+    pub fn read(&self, name: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>> {
+        let path = self.path_of(name);
+        let file = self.open_file(name)?;
+        // One byte of room more than allowed tells a longer file; growing would leave copies of a secret behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
+        let mut reader = File::from(file).take(limit as u64 + 1);
+        reader.read_to_end(&mut bytes).map_err(|source| DurableError::Io {
+            action: "reading",
+            path: path.clone(),
+            source,
+        })?;
+        if bytes.len() > limit {
+            return Err(DurableError::TooLong { path, limit });
+        }
+        Ok(bytes)
+    }
+
+    fn open_file(&self, name: &str) -> Result<OwnedFd> {
+        let path = self.path_of(name);
+        // Not blocking: a FIFO put in the place of a file must not hang us.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let expected = "a regular file";
+        let fd = fs::openat(&self.fd, name, flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::NOENT => DurableError::Missing(path.clone()),
+            Errno::LOOP => DurableError::Kind { path: path.clone(), found: "a symbolic link", expected },
+            errno => io_error("opening", &path)(errno),
+        })?;
+        let stat = fs::fstat(&fd).map_err(io_error("inspecting", &path))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(DurableError::Kind { path, found: "something else", expected });
+        }
+        if stat.st_uid != self.uid {
+            return Err(DurableError::Owner { path, found: stat.st_uid, expected: self.uid });
+        }
+        if permissions(&stat) & OTHERS != 0 {
+            return Err(DurableError::Mode { path, mode: permissions(&stat), expected: PRIVATE_FILE });
+        }
+        Ok(fd)
+    }
+
+    /// Writes a file that must not exist yet.
+    ///
+    /// # Errors
+    /// When it exists, or a step fails; nothing is then under `name`.
+    pub fn create(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.write(name, bytes, RenameFlags::NOREPLACE)
+    }
+
+    /// Writes a file, in the place of the one that may be there.
+    ///
+    /// # Errors
+    /// When a step fails; until the rename the old file is whole under `name`.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.write(name, bytes, RenameFlags::empty())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8], flags: RenameFlags) -> Result<()> {
+        let temporary = format!("{name}.new");
+        let written = self.write_temporary(&temporary, bytes).and_then(|()| self.rename(&temporary, name, flags));
+        if written.is_err() {
+            // Best effort: what remains of it is removed before the next write.
+            let _ = fs::unlinkat(&self.fd, &temporary, AtFlags::empty());
+        }
+        written?;
+        self.sync()
+    }
+
+    fn write_temporary(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path_of(name);
+        match fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(io_error("removing", &path)(errno)),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = fs::openat(&self.fd, name, flags, Mode::from(PRIVATE_FILE)).map_err(io_error("creating", &path))?;
+        self.give_to_owner(&fd, &path)?;
+        let mut file = File::from(fd);
+        file.write_all(bytes).map_err(|source| DurableError::Io { action: "writing", path: path.clone(), source })?;
+        fs::fsync(&file).map_err(io_error("syncing", &path))?;
+        // Out of the page cache, so that reading back asks the disk. Advice only: without it the check is weaker.
+        let _ = fs::fadvise(&file, 0, None, fs::Advice::DontNeed);
+        if *self.read(name, bytes.len())? != bytes {
+            return Err(DurableError::ReadBack(path));
+        }
+        Ok(())
+    }
+
+    /// Files belong to the directory's owner also when root runs a command.
+    fn give_to_owner(&self, fd: &OwnedFd, path: &Path) -> Result<()> {
+        let stat = fs::fstat(fd).map_err(io_error("inspecting", path))?;
+        if (stat.st_uid, stat.st_gid) == (self.uid, self.gid) || stat.st_uid == self.uid {
+            return Ok(());
+        }
+        let (uid, gid) = (fs::Uid::from_raw(self.uid), fs::Gid::from_raw(self.gid));
+        fs::fchown(fd, Some(uid), Some(gid)).map_err(io_error("chown", path))
+    }
+
+    fn rename(&self, from: &str, to: &str, flags: RenameFlags) -> Result<()> {
+        let path = self.path_of(to);
+        fs::renameat_with(&self.fd, from, &self.fd, to, flags).map_err(|errno| match errno {
+            Errno::EXIST => DurableError::Exists(path.clone()),
+            errno => io_error("renaming to", &path)(errno),
+        })
+    }
+
+    /// Syncs a file that another process may have written, and the directory.
+    ///
+    /// # Errors
+    /// When it cannot be opened as in [`Dir::read`], or a sync fails.
+    pub fn sync_file(&self, name: &str) -> Result<()> {
+        let fd = self.open_file(name)?;
+        fs::fsync(&fd).map_err(io_error("syncing", &self.path_of(name)))?;
+        self.sync()
+    }
+
+    fn sync(&self) -> Result<()> {
+        fs::fsync(&self.fd).map_err(io_error("syncing", &self.path))
+    }
+
+    /// Moves `names` into a new directory `<prefix>-<n>` and returns its path. Nothing is overwritten.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or a name not moved; those that were moved are in it, the others here.
+    pub fn move_aside(&self, names: &[String], prefix: &str) -> Result<PathBuf> {
+        let aside = self.make_aside(prefix)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let target =
+            fs::openat(&self.fd, &aside, flags, Mode::empty()).map_err(io_error("opening", &self.path_of(&aside)))?;
+        for name in names {
+            fs::renameat_with(&self.fd, name, &target, name, RenameFlags::NOREPLACE)
+                .map_err(io_error("moving", &self.path_of(name)))?;
+        }
+        fs::fsync(&target).map_err(io_error("syncing", &self.path_of(&aside)))?;
+        self.sync()?;
+        Ok(self.path_of(&aside))
+    }
+
+    fn make_aside(&self, prefix: &str) -> Result<String> {
+        for n in 1_u32.. {
+            let name = format!("{prefix}-{n}");
+            match fs::mkdirat(&self.fd, &name, Mode::from(PRIVATE_DIRECTORY)) {
+                Ok(()) => return Ok(name),
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(io_error("making", &self.path_of(&name))(errno)),
+            }
+        }
+        Err(DurableError::Exists(self.path_of(prefix)))
+    }
+
+    /// Takes the directory's lock, waiting 10 s for whoever holds it.
+    ///
+    /// # Errors
+    /// When it is held for longer, or cannot be made.
+    pub fn lock(&self) -> Result<Lock> {
+        let path = self.path_of(LOCK);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = fs::openat(&self.fd, LOCK, flags, Mode::from(PRIVATE_FILE)).map_err(io_error("opening", &path))?;
+        self.give_to_owner(&file, &path)?;
+        let start = Instant::now();
+        loop {
+            match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock { _file: file }),
+                Err(Errno::WOULDBLOCK) if start.elapsed() < LOCK_WAIT => std::thread::sleep(Duration::from_millis(20)),
+                Err(Errno::WOULDBLOCK) => return Err(DurableError::Locked(path)),
+                Err(errno) => return Err(io_error("locking", &path)(errno)),
+            }
+        }
+    }
+
+    fn stat(&self) -> Result<Stat> {
+        fs::fstat(&self.fd).map_err(io_error("inspecting", &self.path))
+    }
+}
+
+/// Checks that nobody but root and `owner` can replace `path` or a directory above it. A directory that everybody writes
+/// to is accepted if it is sticky and root's.
+///
+/// # Errors
+/// When somebody can, or the system does not say.
+pub fn check_ancestors(path: &Path, owner: u32) -> Result<()> {
+    let real = path.canonicalize().map_err(|source| DurableError::Io {
+        action: "resolving",
+        path: path.to_owned(),
+        source,
+    })?;
+    for ancestor in real.ancestors().skip(1) {
+        let stat = fs::stat(ancestor).map_err(io_error("inspecting", ancestor))?;
+        let mode = permissions(&stat);
+        let root = stat.st_uid == 0;
+        if mode & WRITABLE_BY_OTHERS != 0 && !(root && mode & STICKY != 0) {
+            return Err(DurableError::Ancestor { path: ancestor.to_owned(), mode, below: path.to_owned() });
+        }
+        if !root && stat.st_uid != owner {
+            return Err(DurableError::Owner { path: ancestor.to_owned(), found: stat.st_uid, expected: owner });
+        }
+    }
+    Ok(())
+}
+
+fn permissions(stat: &Stat) -> u32 {
+    stat.st_mode & 0o7777
+}
+
+fn parent_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    let parent = parent_of(path);
+    let fd = fs::open(&parent, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(io_error("opening", &parent))?;
+    fs::fsync(&fd).map_err(io_error("syncing", &parent))
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(Errno) -> DurableError {
+    let path = path.to_owned();
+    move |errno| DurableError::Io { action, path, source: errno.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn private() -> (tempfile::TempDir, Dir) {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temporary.path(), Privacy::Private).unwrap();
+        (temporary, dir)
+    }
+
+    fn chmod(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn what_was_written_reads_back_and_nothing_else_stays() {
+        let (_keep, dir) = private();
+        dir.create("keyring", b"one").unwrap();
+        dir.replace("keyring", b"two").unwrap();
+        assert_eq!(*dir.read("keyring", 3).unwrap(), b"two");
+        assert_eq!(dir.names().unwrap(), ["keyring"]);
+    }
+
+    #[test]
+    fn create_never_overwrites() {
+        let (_keep, dir) = private();
+        dir.create("keyring", b"one").unwrap();
+        assert!(matches!(dir.create("keyring", b"two"), Err(DurableError::Exists(_))));
+        assert_eq!(*dir.read("keyring", 3).unwrap(), b"one");
+        assert_eq!(dir.names().unwrap(), ["keyring"]);
+    }
+
+    #[test]
+    fn what_a_crash_left_of_a_write_is_replaced() {
+        let (_keep, dir) = private();
+        std::fs::write(dir.path_of("keyring.new"), b"half a key").unwrap();
+        dir.create("keyring", b"whole").unwrap();
+        assert_eq!(dir.names().unwrap(), ["keyring"]);
+    }
+
+    #[test]
+    fn a_link_a_fifo_and_a_readable_file_are_refused() {
+        let (_keep, dir) = private();
+        dir.create("real", b"x").unwrap();
+        symlink(dir.path_of("real"), dir.path_of("link")).unwrap();
+        assert!(matches!(dir.read("link", 1), Err(DurableError::Kind { found: "a symbolic link", .. })));
+        rustix::fs::mknodat(rustix::fs::CWD, dir.path_of("fifo"), FileType::Fifo, Mode::from(0o600), 0).unwrap();
+        assert!(matches!(dir.read("fifo", 1), Err(DurableError::Kind { .. })));
+        for mode in [0o640, 0o604, 0o620, 0o666] {
+            chmod(&dir.path_of("real"), mode);
+            assert!(matches!(dir.read("real", 1), Err(DurableError::Mode { .. })), "{mode:o}");
+        }
+        assert!(matches!(dir.read("absent", 1), Err(DurableError::Missing(_))));
+    }
+
+    #[test]
+    fn a_file_longer_than_its_limit_is_refused() {
+        let (_keep, dir) = private();
+        dir.create("file", &[0; 33]).unwrap();
+        assert!(matches!(dir.read("file", 32), Err(DurableError::TooLong { limit: 32, .. })));
+    }
+
+    #[test]
+    fn a_directory_open_to_others_is_refused() {
+        let (keep, _dir) = private();
+        for mode in [0o750, 0o701, 0o777] {
+            chmod(keep.path(), mode);
+            assert!(matches!(Dir::open(keep.path(), Privacy::Private), Err(DurableError::Mode { .. })), "{mode:o}");
+        }
+        chmod(keep.path(), 0o755);
+        assert!(Dir::open(keep.path(), Privacy::Readable).is_ok());
+        chmod(keep.path(), 0o775);
+        assert!(matches!(Dir::open(keep.path(), Privacy::Readable), Err(DurableError::Mode { .. })));
+    }
+
+    #[test]
+    fn a_directory_below_one_that_others_write_to_is_refused() {
+        let keep = tempfile::tempdir().unwrap();
+        let below = keep.path().join("state");
+        Dir::open_or_create(&below).unwrap();
+        chmod(keep.path(), 0o777);
+        assert!(matches!(Dir::open(&below, Privacy::Private), Err(DurableError::Ancestor { mode: 0o777, .. })));
+    }
+
+    #[test]
+    fn a_linked_directory_is_refused() {
+        let (keep, _dir) = private();
+        let link = keep.path().join("link");
+        symlink(keep.path(), &link).unwrap();
+        assert!(matches!(Dir::open(&link, Privacy::Private), Err(DurableError::Kind { found: "a symbolic link", .. })));
+    }
+
+    #[test]
+    fn an_empty_directory_is_made_private_and_a_full_one_is_left_alone() {
+        let keep = tempfile::tempdir().unwrap();
+        chmod(keep.path(), 0o755);
+        Dir::open_or_create(keep.path()).unwrap().create("something", b"").unwrap();
+        assert_eq!(keep.path().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        chmod(keep.path(), 0o755);
+        assert!(matches!(Dir::open_or_create(keep.path()), Err(DurableError::Mode { .. })));
+    }
+
+    #[test]
+    fn a_lock_is_held_until_it_is_dropped() {
+        let (keep, dir) = private();
+        let lock = dir.lock().unwrap();
+        let again = std::fs::File::open(keep.path().join(LOCK)).unwrap();
+        assert_eq!(fs::flock(&again, FlockOperation::NonBlockingLockExclusive), Err(Errno::WOULDBLOCK));
+        drop(lock);
+        fs::flock(&again, FlockOperation::NonBlockingLockExclusive).unwrap();
+    }
+
+    #[test]
+    fn moving_aside_overwrites_nothing() {
+        let (_keep, dir) = private();
+        for expected in ["old-1", "old-2"] {
+            dir.create("root", b"x").unwrap();
+            assert_eq!(dir.move_aside(&["root".to_owned()], "old").unwrap(), dir.path_of(expected));
+        }
+        assert_eq!(dir.names().unwrap(), ["old-1", "old-2"]);
+    }
+}

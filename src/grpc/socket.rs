@@ -1,0 +1,380 @@
+//! Where the plugin listens: the address of its socket, and a socket there that nobody else can have put or replaced.
+//!
+//! The socket file says nothing about a live plugin, because it outlives a killed one; an flock on a file beside it
+//! does. A new socket is made under another name and renamed into place, so that at every instant the path leads to a
+//! socket that listens. Invariants: no other user can write to a component of the path; nothing but a socket is ever
+//! replaced, and nothing but our own removed.
+
+use std::{
+    ffi::OsString,
+    fmt, io,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        linux::net::SocketAddrExt,
+        unix::{
+            fs::MetadataExt,
+            net::{SocketAddr, UnixListener},
+        },
+    },
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use rustix::{
+    fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat},
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
+};
+
+/// The most bytes of an address: the kernel's `sun_path` has 108, one of which is a NUL behind a path and before a name.
+const ADDRESS_LIMIT: usize = 107;
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 128;
+
+/// Who owns a sticky directory's entry alone may rename or remove it.
+const STICKY: u32 = 0o1000;
+
+/// The mode of the socket and of its lock.
+const OURS_ALONE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// A socket's address, as `--socket` takes it: an absolute path, `unix:///path`, `@name` or `unix:///@name`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A file.
+    Path(PathBuf),
+    /// A name in the kernel's abstract namespace, without the `@` that stands for its leading NUL.
+    Abstract(String),
+}
+
+impl Address {
+    /// Writes it as an `EncryptionConfiguration` wants it, `unix:///run/claviger/kms.sock` or `unix:///@name`.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        match self {
+            Self::Path(path) => format!("unix://{}", path.display()),
+            Self::Abstract(name) => format!("unix:///@{name}"),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            Self::Abstract(name) => write!(f, "@{name}"),
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = SocketError;
+
+    /// Reads what `--socket` takes. `/@name` means `@name`, because Kubernetes reads it so.
+    ///
+    /// Strict about characters, because kube-apiserver reads the same text as a URL and, up to 1.31, as an HTTP/2
+    /// authority: what either would take for something else is refused here.
+    fn from_str(text: &str) -> Result<Self, SocketError> {
+        let bare = text.strip_prefix("unix://").unwrap_or(text);
+        let refuse = |expected| Err(SocketError::Address { address: text.to_owned(), expected });
+        let name = bare.strip_prefix('@').or_else(|| bare.strip_prefix("/@"));
+        if name.is_none() && !bare.starts_with('/') {
+            return refuse("an absolute path, or @ and a name");
+        }
+        let (body, punctuation) = name.map_or((bare, "/._-+=,:~@"), |name| (name, "._-"));
+        if body.contains(|c: char| !c.is_ascii_alphanumeric() && !punctuation.contains(c)) {
+            return refuse("no other characters than letters, digits and plain punctuation");
+        }
+        if body.is_empty() || body.ends_with('/') || body.ends_with("/.") || body.ends_with("/..") {
+            return refuse("a name at its end");
+        }
+        if body.len() > ADDRESS_LIMIT {
+            return Err(SocketError::TooLong { address: text.to_owned(), found: body.len() });
+        }
+        Ok(name.map_or_else(|| Self::Path(bare.into()), |name| Self::Abstract(name.to_owned())))
+    }
+}
+
+/// Why there is no socket to listen on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SocketError {
+    /// The address is none, or kube-apiserver would take it for another.
+    #[error("socket address {address:?}: expected {expected}")]
+    Address {
+        /// As it was given.
+        address: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The address does not fit into the kernel's structure.
+    #[error(
+        "socket address {address:?}: {found} bytes, expected at most {ADDRESS_LIMIT}, the size of the kernel's sun_path"
+    )]
+    TooLong {
+        /// As it was given.
+        address: String,
+        /// Its length in bytes.
+        found: usize,
+    },
+    /// There is no directory for the socket.
+    #[error("refusing to listen: directory {0} does not exist")]
+    Missing(PathBuf),
+    /// What should be the directory is something else.
+    #[error("refusing to listen: {0} is not a directory")]
+    NotADirectory(PathBuf),
+    /// Other users could put a socket or a directory of theirs in the place of ours.
+    #[error("refusing to listen: {path} is writable by {} (mode {mode:04o})", writers(*mode))]
+    Writable {
+        /// The socket's directory, or one above it.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// What chmod should make of them.
+        cure: &'static str,
+    },
+    /// A user who is neither root nor us owns a component of the path.
+    #[error("refusing to listen: {path} is owned by uid {owner}, expected root or uid {ours}")]
+    Owner {
+        /// The component.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Whom this process runs as.
+        ours: u32,
+    },
+    /// This user may not create files in the directory.
+    #[error("refusing to listen: directory {path} is not writable by uid {ours}")]
+    Unwritable {
+        /// The directory.
+        path: PathBuf,
+        /// Whom this process runs as.
+        ours: u32,
+    },
+    /// Another process holds the socket.
+    #[error("refusing to listen: {0} is held by a live plugin")]
+    Held(Address),
+    /// Something that nobody should replace is in the socket's place.
+    #[error("refusing to listen: {0} is not a socket")]
+    Occupied(PathBuf),
+    /// The kernel refused a step.
+    #[error("cannot {step} {path}: {error}")]
+    Io {
+        /// What was being done.
+        step: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        error: io::Error,
+    },
+}
+
+impl SocketError {
+    /// Says what an operator can do about it, if that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Address { .. } | Self::TooLong { .. } => {
+                "--socket /run/claviger/kms.sock, or --socket @claviger".to_owned()
+            }
+            Self::Missing(path) => format!("mkdir -p -m 0750 {}", path.display()),
+            Self::NotADirectory(_) | Self::Occupied(_) => "move it away, or give another --socket".to_owned(),
+            Self::Writable { path, mode, .. } if mode & STICKY != 0 => {
+                format!("give the socket a directory of its own: mkdir -m 0750 {}", path.join("claviger").display())
+            }
+            Self::Writable { path, cure, .. } => format!("chmod {cure} {}", path.display()),
+            Self::Owner { path, ours, .. } => format!("chown {ours} {}", path.display()),
+            Self::Unwritable { path, ours } => format!("chown {ours} {}, or start as its owner", path.display()),
+            Self::Held(Address::Path(path)) => format!("stop it first; to find it: fuser {}.lock", path.display()),
+            Self::Held(Address::Abstract(name)) => format!("stop it first; to find it: ss -xlp src @{name}"),
+            Self::Io { .. } => return None,
+        })
+    }
+}
+
+fn writers(mode: u32) -> &'static str {
+    if mode & 0o002 == 0 { "its group" } else { "others" }
+}
+
+/// A socket that listens, and the claim to its path for as long as it does.
+#[derive(Debug)]
+pub struct Listener {
+    socket: UnixListener,
+    claim: Option<Claim>,
+}
+
+impl Listener {
+    /// Registers the socket with the runtime it is called in. The path is given up when the claim is dropped.
+    pub(super) fn into_tokio(self) -> io::Result<(tokio::net::UnixListener, Option<Claim>)> {
+        Ok((tokio::net::UnixListener::from_std(self.socket)?, self.claim))
+    }
+}
+
+/// Listens on `address`.
+///
+/// # Errors
+/// When another plugin holds it, something else stands in its place, or other users could put a socket of theirs there.
+pub fn bind(address: &Address) -> Result<Listener, SocketError> {
+    match address {
+        Address::Path(path) => bind_path(path),
+        Address::Abstract(name) => bind_abstract(name),
+    }
+}
+
+fn bind_abstract(name: &str) -> Result<Listener, SocketError> {
+    let bind = || {
+        let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+        socket.set_nonblocking(true)?;
+        Ok(Listener { socket, claim: None })
+    };
+    bind().map_err(|error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => SocketError::Held(Address::Abstract(name.to_owned())),
+        _ => failed("listen on", Path::new(name), error),
+    })
+}
+
+fn bind_path(path: &Path) -> Result<Listener, SocketError> {
+    let place = Place::open(path)?;
+    let lock = place.lock()?;
+    place.check_vacant()?;
+    let (socket, identity) = place.listen(&lock).map_err(|error| failed("listen on", path, error))?;
+    Ok(Listener { socket: socket.into(), claim: Some(Claim { place, identity, _lock: lock }) })
+}
+
+/// The right to a path: holds its lock, and removes our socket when dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    place: Place,
+    identity: Identity,
+    _lock: OwnedFd,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.place.stat().is_ok_and(|stat| identity(&stat) == self.identity) {
+            // If it cannot be removed it is stale, which the next start knows how to handle.
+            let _ = rustix::fs::unlinkat(&self.place.directory, &self.place.name, AtFlags::empty());
+        }
+    }
+}
+
+/// Tells a file from all others: device and inode.
+type Identity = (u64, u64);
+
+fn identity(stat: &Stat) -> Identity {
+    (stat.st_dev, stat.st_ino)
+}
+
+/// A name in a directory to which only root and we can write.
+#[derive(Debug)]
+struct Place {
+    directory: OwnedFd,
+    path: PathBuf,
+    name: OsString,
+}
+
+impl Place {
+    fn open(path: &Path) -> Result<Self, SocketError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(SocketError::Occupied(path.to_owned()));
+        };
+        let real = real_directory(parent)?;
+        for component in real.ancestors() {
+            let found = component.symlink_metadata().map_err(|error| failed("examine", component, error))?;
+            check_component(component, component == real, (found.uid(), found.mode()), our_uid())?;
+        }
+        let directory = rustix::fs::open(&real, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| failed("open", &real, error))?;
+        Ok(Self { directory, path: real.join(name), name: name.to_owned() })
+    }
+
+    /// Takes the lock beside the socket. Its file is never removed: a lock on a file that is gone excludes nobody.
+    fn lock(&self) -> Result<OwnedFd, SocketError> {
+        let mut name = self.name.clone();
+        name.push(".lock");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let lock = rustix::fs::openat(&self.directory, &name, flags, OURS_ALONE).map_err(|error| match error {
+            Errno::ACCESS | Errno::PERM | Errno::ROFS => self.unwritable(),
+            _ => failed("open the lock of", &self.path, error),
+        })?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(lock),
+            Err(Errno::WOULDBLOCK) => Err(SocketError::Held(Address::Path(self.path.clone()))),
+            Err(error) => Err(failed("lock", &self.path, error)),
+        }
+    }
+
+    fn unwritable(&self) -> SocketError {
+        SocketError::Unwritable { path: self.path.parent().unwrap_or(&self.path).to_owned(), ours: our_uid() }
+    }
+
+    /// Checks that only a socket would be replaced; it is stale, because we hold the lock.
+    fn check_vacant(&self) -> Result<(), SocketError> {
+        match self.stat() {
+            Err(Errno::NOENT) => Ok(()),
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => Ok(()),
+            Ok(_) => Err(SocketError::Occupied(self.path.clone())),
+            Err(error) => Err(failed("examine", &self.path, error)),
+        }
+    }
+
+    /// Makes a socket that listens and renames it into place.
+    ///
+    /// Until then it has a name that no other plugin uses, because it is made from the lock's inode, and an address
+    /// that is short however long the path is. Nobody can connect before it listens, so it has its mode in time.
+    fn listen(&self, lock: &OwnedFd) -> rustix::io::Result<(OwnedFd, Identity)> {
+        let fresh = format!(".claviger-{:x}", rustix::fs::fstat(lock)?.st_ino);
+        let address = format!("/proc/self/fd/{}/{fresh}", self.directory.as_raw_fd());
+        match rustix::fs::unlinkat(&self.directory, &fresh, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error),
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::bind(&socket, &SocketAddrUnix::new(address)?)?;
+        rustix::fs::chmodat(&self.directory, &fresh, OURS_ALONE, AtFlags::empty())?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        let stat = rustix::fs::statat(&self.directory, &fresh, AtFlags::SYMLINK_NOFOLLOW)?;
+        rustix::fs::renameat(&self.directory, &fresh, &self.directory, &self.name)?;
+        Ok((socket, identity(&stat)))
+    }
+
+    fn stat(&self) -> rustix::io::Result<Stat> {
+        rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+}
+
+/// Follows the symbolic links of a directory's path, so that what is checked is what is used.
+fn real_directory(directory: &Path) -> Result<PathBuf, SocketError> {
+    let real = directory.canonicalize().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => SocketError::Missing(directory.to_owned()),
+        io::ErrorKind::NotADirectory => SocketError::NotADirectory(directory.to_owned()),
+        _ => failed("examine", directory, error),
+    })?;
+    if real.is_dir() { Ok(real) } else { Err(SocketError::NotADirectory(real)) }
+}
+
+/// Checks that nobody but root and `ours` can change what a component of the path holds.
+///
+/// A sticky directory of root's protects what it holds from other users, but not from newcomers. One may be above the
+/// socket's own directory but not be it, or another user could listen there whenever the plugin does not.
+fn check_component(path: &Path, own: bool, (owner, mode): (u32, u32), ours: u32) -> Result<(), SocketError> {
+    let (path, mode) = (path.to_owned(), mode & 0o7777);
+    if owner != 0 && owner != ours {
+        return Err(SocketError::Owner { path, owner, ours });
+    }
+    match (mode & 0o022 != 0, own) {
+        (true, true) => Err(SocketError::Writable { path, mode, cure: "0750" }),
+        (true, false) if mode & STICKY == 0 || owner != 0 => Err(SocketError::Writable { path, mode, cure: "go-w" }),
+        _ => Ok(()),
+    }
+}
+
+fn our_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn failed(step: &'static str, path: &Path, error: impl Into<io::Error>) -> SocketError {
+    SocketError::Io { step, path: path.to_owned(), error: error.into() }
+}

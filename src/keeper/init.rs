@@ -1,0 +1,152 @@
+//! The first set-up: slot file, root file, keyring, mark, each durable and only if absent.
+//!
+//! A crash in between leaves a root or slot file without a keyring: an unfinished init, which nothing depends on yet. It
+//! is moved aside whole and begun again, never overwritten.
+
+use std::path::PathBuf;
+
+use rand::rngs::SysRng;
+
+use crate::{
+    crypto::{Digest, RandomError, Uuid, fill_random, kdf::RootKey, secret::SecretError},
+    durable::{Dir, DurableError},
+    keyring::{
+        CreateError, Keyring,
+        mark::Mark,
+        record::{self, RECORD_MAX},
+        recovery::{Identities, Recipient, Recovery, RecoveryError},
+        time::Time,
+    },
+    root::{FileSlot, ROOT_FILE, RootFile, SlotError},
+    store::FileStore,
+};
+
+/// The name of the slot that a first set-up makes.
+const SLOT: &str = "file";
+/// Where an unfinished init is moved: `unfinished-<n>`.
+const ASIDE: &str = "unfinished";
+
+/// What to set up.
+pub struct Plan {
+    /// Who can recover the root key, with the identities that prove it; none with `--without-recovery`.
+    pub recovery: Option<(Vec<Recipient>, Identities)>,
+    /// Where the slot's key file goes; the state directory if none.
+    pub slot_file: Option<PathBuf>,
+    /// Whether an unfinished init is moved aside.
+    pub restart: bool,
+    /// The time that the record tells.
+    pub now: Time,
+}
+
+/// What was set up.
+#[derive(Debug)]
+pub struct Initialised {
+    /// The keyring.
+    pub keyring: Keyring,
+    /// The SHA-256 of its record.
+    pub digest: Digest,
+    /// Where an unfinished init was moved to.
+    pub moved_aside: Option<PathBuf>,
+}
+
+/// Why nothing was set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InitError {
+    /// There is a keyring, or what remains of one.
+    #[error("{} already holds a keyring", .0.display())]
+    Exists(PathBuf),
+    /// An earlier init did not finish.
+    #[error("{} holds an unfinished init", .0.display())]
+    Unfinished(PathBuf),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] DurableError),
+    /// A recovery blob could not be made, or was not opened by the identity.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// The slot could not be made.
+    #[error("slot {SLOT}: {0}")]
+    Slot(#[from] SlotError),
+    /// No keyring could be made.
+    #[error(transparent)]
+    Keyring(#[from] CreateError),
+    /// No locked memory.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+    /// No random bytes.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+/// Sets up `dir`.
+///
+/// # Errors
+/// When a keyring is there, an identity does not open its recovery blob, or a file cannot be written. Before the first
+/// write nothing has changed; after it, `restart` begins again.
+pub fn init(dir: &Dir, plan: &Plan) -> Result<Initialised, InitError> {
+    let _lock = dir.lock()?;
+    let moved_aside = clear(dir, plan.restart)?;
+    let rng = &mut SysRng;
+    let mut uuid = Uuid([0; 16]);
+    fill_random(rng, &mut uuid.0)?;
+    let root = RootKey::generate(rng)?;
+    let recoveries = seal_recoveries(plan, uuid, &root)?;
+    let slot_file = FileSlot::generate(rng, SLOT, plan.slot_file.clone())?;
+    let slot = slot_file.seal(rng, uuid, &root)?;
+    let keyring = Keyring::create(rng, &root, uuid, recoveries, plan.now)?;
+    let record = record::encode(&keyring, &root)?;
+    let digest = Digest::of(&record);
+
+    slot_file.write(dir)?;
+    dir.create(ROOT_FILE, &RootFile::encode(uuid, &root, &[slot])?)?;
+    let store = FileStore::new(dir, RECORD_MAX);
+    store.compare_and_swap(None, &record)?;
+    store.save_mark(&Mark::of(&keyring, digest, 0).encode(&root)?)?;
+    Ok(Initialised { keyring, digest, moved_aside })
+}
+
+/// Makes sure that nothing is in the way.
+fn clear(dir: &Dir, restart: bool) -> Result<Option<PathBuf>, InitError> {
+    for name in super::SET_UP {
+        if dir.contains(name)? {
+            return Err(InitError::Exists(dir.path().to_owned()));
+        }
+    }
+    let leftovers = leftovers(dir)?;
+    match (leftovers.is_empty(), restart) {
+        (true, _) => Ok(None),
+        (false, true) => Ok(Some(dir.move_aside(&leftovers, ASIDE)?)),
+        (false, false) => Err(InitError::Unfinished(dir.path().to_owned())),
+    }
+}
+
+/// What an init that did not finish has left: root and slot files, and temporary ones of them.
+fn leftovers(dir: &Dir) -> Result<Vec<String>, DurableError> {
+    let is_leftover = |name: &String| name == ROOT_FILE || name.starts_with("slot-") || name.ends_with(".new");
+    Ok(dir.names()?.into_iter().filter(is_leftover).collect())
+}
+
+/// Whether there is a root file, and nothing of a finished init.
+pub(super) fn is_unfinished(dir: &Dir) -> Result<bool, DurableError> {
+    for name in super::SET_UP {
+        if dir.contains(name)? {
+            return Ok(false);
+        }
+    }
+    dir.contains(ROOT_FILE)
+}
+
+/// Seals the root key to every recipient, and opens each blob again: an identity that was never tried is no recovery.
+fn seal_recoveries(plan: &Plan, uuid: Uuid, root: &RootKey) -> Result<Vec<Recovery>, RecoveryError> {
+    let Some((recipients, identities)) = &plan.recovery else {
+        return Ok(Vec::new());
+    };
+    let root_id = root.id(uuid);
+    let seal = |recipient: &Recipient| {
+        let recovery = Recovery::seal(recipient, uuid, root)?;
+        recovery.open(identities, uuid, root_id)?;
+        Ok(recovery)
+    };
+    recipients.iter().map(seal).collect()
+}

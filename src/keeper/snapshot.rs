@@ -1,0 +1,78 @@
+//! What the serving path reads: an immutable snapshot behind an atomic pointer. No disk, no network, no lock.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use arc_swap::{ArcSwapOption, Guard};
+
+use crate::{
+    crypto::wrap::Kek,
+    keyring::{Keyring, state::State},
+};
+
+/// The keys of one generation, by their names.
+#[derive(Debug)]
+pub struct Snapshot {
+    generation: u64,
+    keys: HashMap<Arc<str>, Arc<ServingKey>>,
+    primary: Arc<ServingKey>,
+    since: Instant,
+}
+
+/// A key as the serving path needs it.
+#[derive(Debug)]
+pub struct ServingKey {
+    /// Its public name.
+    pub id: Arc<str>,
+    /// Its place in the life of keys.
+    pub state: State,
+    /// What wraps and unwraps.
+    pub kek: Arc<Kek>,
+}
+
+impl Snapshot {
+    /// The snapshot of `keyring`, published at `since`.
+    pub fn new(keyring: &Keyring, since: Instant) -> Self {
+        let serving = |key: &crate::keyring::Key| {
+            let id: Arc<str> = key.id().to_string().into();
+            Arc::new(ServingKey { id, state: key.state(), kek: Arc::clone(key.kek()) })
+        };
+        let keys = keyring.keys().map(serving).map(|key| (Arc::clone(&key.id), key)).collect();
+        Self { generation: keyring.generation(), keys, primary: serving(keyring.primary()), since }
+    }
+
+    /// How many times the keyring was changed.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The key that wraps.
+    pub fn primary(&self) -> &Arc<ServingKey> {
+        &self.primary
+    }
+
+    /// The key of this name.
+    pub fn key(&self, id: &str) -> Option<&Arc<ServingKey>> {
+        self.keys.get(id)
+    }
+
+    /// When it was published.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+}
+
+/// The snapshot that is served now; none while sealed.
+#[derive(Debug, Default)]
+pub struct Published(ArcSwapOption<Snapshot>);
+
+impl Published {
+    /// Replaces what is served.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.0.store(Some(Arc::new(snapshot)));
+    }
+
+    /// What is served now.
+    pub fn current(&self) -> Guard<Option<Arc<Snapshot>>> {
+        self.0.load()
+    }
+}

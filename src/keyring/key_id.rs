@@ -1,0 +1,77 @@
+//! `key_id`: the public, stable name of a KEK, `k<seq>-<first 32 hex digits of C>`.
+//!
+//! Source: KEP-3299 and `docs/formats.md`. A key_id is never renumbered and never used for another key.
+
+use std::{fmt, str::FromStr};
+
+use crate::{
+    crypto::Commitment,
+    text::{hex_array, number},
+};
+
+/// The name of a KEK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId {
+    seq: u32,
+    prefix: [u8; 16],
+}
+
+/// The text is no key_id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a key_id, expected k<number>-<32 hex digits>")]
+pub struct KeyIdError;
+
+impl KeyId {
+    /// The name of the key `seq` with this commitment.
+    pub fn new(seq: u32, commitment: &Commitment) -> Self {
+        let mut prefix = [0; 16];
+        prefix.copy_from_slice(&commitment.0[..16]);
+        Self { seq, prefix }
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "k{}-{}", self.seq, base16ct::lower::encode_string(&self.prefix))
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = KeyIdError;
+
+    fn from_str(text: &str) -> Result<Self, KeyIdError> {
+        let parse = || {
+            let (seq, prefix) = text.strip_prefix('k')?.split_once('-')?;
+            let seq = number(seq).filter(|seq| *seq > 0)?;
+            Some(Self { seq, prefix: hex_array(prefix)? })
+        };
+        parse().ok_or(KeyIdError)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_writes_and_nothing_else() {
+        let id = KeyId::new(3, &Commitment([0x9f; 32]));
+        let text = format!("k3-{}", "9f".repeat(16));
+        assert_eq!(id.to_string(), text);
+        assert_eq!(text.parse(), Ok(id));
+        for other in [
+            "",
+            "k3",
+            "k0-",
+            "3-9f",
+            &text.to_uppercase(),
+            &format!("{text}0"),
+            &text[..text.len() - 1],
+            &format!(" {text}"),
+        ] {
+            assert_eq!(other.parse::<KeyId>(), Err(KeyIdError), "{other:?}");
+        }
+        assert_eq!(text.replace("k3", "k03").parse::<KeyId>(), Err(KeyIdError));
+        assert_eq!(text.replace("k3", "k0").parse::<KeyId>(), Err(KeyIdError));
+    }
+}

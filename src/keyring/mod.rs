@@ -1,0 +1,205 @@
+//! The keyring: the KEKs by version, exactly one of them primary.
+//!
+//! Pure: no I/O, no clock; a time comes in as an argument. Every change gives a new [`Keyring`]. The record
+//! ([`record`]) is its bytes, the mark ([`mark`]) what this node saw of it last. Invariants: exactly one primary; a
+//! (seq, C) is never used for another key; entries are sorted by (seq, C). Source: `docs/formats.md`.
+
+pub mod key_id;
+pub mod mark;
+pub mod record;
+pub mod recovery;
+pub mod state;
+pub mod time;
+
+use std::sync::Arc;
+
+use crate::crypto::{
+    Commitment, Digest, RandomError, RootId, Uuid,
+    aead::SealedKey,
+    kdf::{RootKey, kek_aad},
+    secret::SecretError,
+    wrap::Kek,
+};
+
+use self::{key_id::KeyId, recovery::Recovery, state::State, time::Time};
+
+/// The KEKs of one installation, with everything that the record says of them.
+#[derive(Debug, Clone)]
+pub struct Keyring {
+    uuid: Uuid,
+    generation: u64,
+    prev: Option<Digest>,
+    root_id: RootId,
+    recoveries: Vec<Recovery>,
+    entries: Vec<Entry>,
+}
+
+/// A line of the keyring: a key, or the tomb of one.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// A key whose bytes are here.
+    Key(Key),
+    /// What remains of a destroyed key; never dropped.
+    Tomb(Tomb),
+}
+
+/// A KEK with its place in the life of keys.
+#[derive(Debug, Clone)]
+pub struct Key {
+    seq: u32,
+    state: State,
+    created: Time,
+    promoted: Option<Time>,
+    demoted: Option<Time>,
+    kek: Arc<Kek>,
+    sealed: SealedKey,
+}
+
+/// A destroyed key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tomb {
+    seq: u32,
+    commitment: Commitment,
+    destroyed: u64,
+}
+
+/// A keyring could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// No locked memory, or no random bytes, for a key.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// No random bytes for a nonce.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+impl Keyring {
+    /// A keyring of generation 1 with one primary key.
+    ///
+    /// # Errors
+    /// When the random source fails or no memory can be locked.
+    pub fn create(
+        rng: &mut impl rand::TryCryptoRng,
+        root: &RootKey,
+        uuid: Uuid,
+        mut recoveries: Vec<Recovery>,
+        now: Time,
+    ) -> Result<Self, CreateError> {
+        recoveries.sort_by(|a, b| a.recipient().cmp(b.recipient()));
+        let root_id = root.id(uuid);
+        let kek = Kek::generate(rng, uuid)?;
+        let seq = 1;
+        let aad = kek_aad(uuid, seq, &kek.commitment(), root_id);
+        let sealed = SealedKey::seal(rng, &root.kek_wrap(uuid)?, &aad, kek.secret())?;
+        let key = Key {
+            seq,
+            state: State::Primary,
+            created: now,
+            promoted: Some(now),
+            demoted: None,
+            kek: Arc::new(kek),
+            sealed,
+        };
+        Ok(Self { uuid, generation: 1, prev: None, root_id, recoveries, entries: vec![Entry::Key(key)] })
+    }
+
+    /// Names the keyring for its whole life.
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    /// How many times it was changed, counted from 1.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The root key that it is under.
+    pub fn root_id(&self) -> RootId {
+        self.root_id
+    }
+
+    /// The recovery recipients, sorted.
+    pub fn recoveries(&self) -> &[Recovery] {
+        &self.recoveries
+    }
+
+    /// Keys and tombs, in the record's order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The keys, in the record's order.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Key(key) => Some(key),
+            Entry::Tomb(_) => None,
+        })
+    }
+
+    /// The key that wraps.
+    ///
+    /// # Panics
+    /// Never: a keyring without exactly one primary is neither made nor read.
+    pub fn primary(&self) -> &Key {
+        self.keys()
+            .find(|key| key.state == State::Primary)
+            .unwrap_or_else(|| unreachable!("a keyring has exactly one primary"))
+    }
+}
+
+impl Entry {
+    /// The public name of the key.
+    pub fn id(&self) -> KeyId {
+        let (seq, commitment) = self.order();
+        KeyId::new(seq, &commitment)
+    }
+
+    /// What entries are sorted by, and unique in.
+    fn order(&self) -> (u32, Commitment) {
+        match self {
+            Self::Key(key) => (key.seq, key.kek.commitment()),
+            Self::Tomb(tomb) => (tomb.seq, tomb.commitment),
+        }
+    }
+}
+
+impl Key {
+    /// Its public name.
+    pub fn id(&self) -> KeyId {
+        KeyId::new(self.seq, &self.kek.commitment())
+    }
+
+    /// Its place in the life of keys.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// When it was made.
+    pub fn created(&self) -> Time {
+        self.created
+    }
+
+    /// When it became primary.
+    pub fn promoted(&self) -> Option<Time> {
+        self.promoted
+    }
+
+    /// When another became primary in its place.
+    pub fn demoted(&self) -> Option<Time> {
+        self.demoted
+    }
+
+    /// What wraps and unwraps.
+    pub fn kek(&self) -> &Arc<Kek> {
+        &self.kek
+    }
+}
+
+impl Tomb {
+    /// The generation in which the key was destroyed.
+    pub fn destroyed(&self) -> u64 {
+        self.destroyed
+    }
+}

@@ -1,0 +1,399 @@
+//! The keyring record: the bytes of a [`Keyring`], the same in a file and in etcd.
+//!
+//! Text under one HMAC; `docs/formats.md` draws it. On load the HMAC comes first, then the grammar, then every KEK is
+//! unwrapped and its commitment recomputed; a record that this encoder would not have written is refused. Invariant:
+//! `encode(decode(bytes)) == bytes`.
+
+use std::{num::NonZeroU32, sync::Arc};
+
+use crate::{
+    crypto::{
+        Commitment, Digest, RootId, Uuid,
+        aead::{OpenKeyError, SealedKey},
+        kdf::{Label, RootKey, kek_aad},
+        secret::{Secret, SecretError},
+        wrap::Kek,
+    },
+    text::{self, Lines, TextError, Writer, base64, base64_array, base64_bytes, number},
+};
+
+use super::{Entry, Key, Keyring, Tomb, key_id::KeyId, recovery::Recovery, state::State, time::Time};
+
+/// The longest record in bytes; etcd takes 1.5 MiB in a transaction.
+pub const RECORD_MAX: usize = 512 * 1024;
+const KIND: &str = "keyring";
+
+/// Why a record was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// Its grammar or its HMAC.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// It is another installation's.
+    #[error("belongs to keyring {}, expected {}", found.to_hex(), expected.to_hex())]
+    OtherKeyring {
+        /// The uuid that it names.
+        found: Uuid,
+        /// The uuid of the root file.
+        expected: Uuid,
+    },
+    /// It is under another root key of this installation.
+    #[error("is sealed under another root key")]
+    OtherRootKey,
+    /// A KEK does not unwrap: the record was made with wrong bytes.
+    #[error("key {0} does not unwrap")]
+    Kek(KeyId),
+    /// A KEK's bytes do not have the commitment that stands beside them.
+    #[error("key {0} does not match its commitment")]
+    Commitment(KeyId),
+    /// Not exactly one key is primary.
+    #[error("has {0} primary keys, expected exactly one")]
+    Primaries(usize),
+    /// Recipients, or keys and tombs, are not in order, or one stands twice.
+    #[error("entries are not sorted, or one stands twice")]
+    Order,
+    /// Nothing else is wrong, and yet the encoder would have written other bytes.
+    #[error("is not in its canonical form")]
+    NotCanonical,
+    /// No locked memory for a KEK.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+}
+
+/// The bytes of `keyring` under `root`.
+///
+/// # Errors
+/// When no memory can be locked.
+pub fn encode(keyring: &Keyring, root: &RootKey) -> Result<Vec<u8>, SecretError> {
+    let mut writer = Writer::new(KIND);
+    writer.owner(keyring.uuid);
+    writer.line(&format!("generation {}", keyring.generation));
+    let prev = keyring.prev.map_or_else(|| "none".to_owned(), |digest| base64(&digest.0));
+    writer.line(&format!("prev {prev}"));
+    writer.root_id(keyring.root_id);
+    for recovery in &keyring.recoveries {
+        writer.line(&format!("-> recovery {}", recovery.recipient()));
+        writer.line(&base64(recovery.blob()));
+    }
+    for entry in &keyring.entries {
+        encode_entry(&mut writer, entry);
+    }
+    Ok(writer.finish(&root.mac(keyring.uuid, Label::KeyringMac)?))
+}
+
+fn encode_entry(writer: &mut Writer, entry: &Entry) {
+    match entry {
+        Entry::Key(key) => {
+            let time = |name: &str, time: Option<Time>| time.map_or_else(String::new, |time| format!(" {name}={time}"));
+            let commitment = base64(&key.kek.commitment().0);
+            writer.line(&format!(
+                "-> key {} {} {commitment} created={}{}{}",
+                key.seq,
+                key.state,
+                key.created,
+                time("promoted", key.promoted),
+                time("demoted", key.demoted),
+            ));
+            writer.line(&base64(&key.sealed.0));
+        }
+        Entry::Tomb(tomb) => {
+            writer.line(&format!("-> tomb {} {} destroyed={}", tomb.seq, base64(&tomb.commitment.0), tomb.destroyed));
+        }
+    }
+}
+
+/// Reads a record of the keyring `expected` under `root`.
+///
+/// # Errors
+/// When it is another keyring's, under another root key, changed, damaged, or was not written by this encoder.
+pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid) -> Result<Keyring, RecordError> {
+    let mut lines = Lines::open(bytes, KIND, RECORD_MAX)?;
+    let head = Head::read(&mut lines)?;
+    head.check(root, expected)?;
+    text::authenticate(bytes, &root.mac(expected, Label::KeyringMac)?)?;
+    let recoveries = read_recoveries(&mut lines)?;
+    let entries =
+        Entries { uuid: head.uuid, root_id: head.root_id, kek_wrap: root.kek_wrap(expected)? }.read(&mut lines)?;
+    lines.end()?;
+    let Head { uuid, generation, prev, root_id } = head;
+    let keyring = Keyring { uuid, generation, prev, root_id, recoveries, entries };
+    check_order(&keyring)?;
+    let primaries = keyring.keys().filter(|key| key.state == State::Primary).count();
+    if primaries != 1 {
+        return Err(RecordError::Primaries(primaries));
+    }
+    if encode(&keyring, root)? != bytes {
+        return Err(RecordError::NotCanonical);
+    }
+    Ok(keyring)
+}
+
+/// The lines before the entries.
+struct Head {
+    uuid: Uuid,
+    generation: u64,
+    prev: Option<Digest>,
+    root_id: RootId,
+}
+
+impl Head {
+    fn read(lines: &mut Lines<'_>) -> Result<Self, TextError> {
+        Ok(Self {
+            uuid: lines.field("uuid", "`uuid <32 hex digits>`", text::uuid)?,
+            generation: lines.field("generation", "`generation <number>`", |value| number(value).filter(|n| *n > 0))?,
+            prev: lines.field("prev", "`prev <base64 SHA-256, or none>`", |value| match value {
+                "none" => Some(None),
+                value => base64_array(value).map(Digest).map(Some),
+            })?,
+            root_id: lines.field("root-id", "`root-id <base64>`", text::root_id)?,
+        })
+    }
+
+    fn check(&self, root: &RootKey, expected: Uuid) -> Result<(), RecordError> {
+        if self.uuid != expected {
+            return Err(RecordError::OtherKeyring { found: self.uuid, expected });
+        }
+        if self.root_id != root.id(expected) {
+            return Err(RecordError::OtherRootKey);
+        }
+        Ok(())
+    }
+}
+
+fn read_recoveries(lines: &mut Lines<'_>) -> Result<Vec<Recovery>, TextError> {
+    let mut recoveries = Vec::new();
+    while let Some(recipient) = lines.line_after("-> recovery ") {
+        const BLOB: &str = "an age recipient and the base64 of its age file";
+        let blob = base64_bytes(lines.line(BLOB)?).ok_or_else(|| lines.wrong(BLOB))?;
+        recoveries.push(Recovery::from_record(recipient, blob).ok_or_else(|| lines.wrong(BLOB))?);
+    }
+    Ok(recoveries)
+}
+
+/// What reading keys takes.
+struct Entries {
+    uuid: Uuid,
+    root_id: RootId,
+    kek_wrap: Secret<32>,
+}
+
+impl Entries {
+    fn read(&self, lines: &mut Lines<'_>) -> Result<Vec<Entry>, RecordError> {
+        let mut entries = Vec::new();
+        loop {
+            if let Some(line) = lines.line_after("-> key ") {
+                entries.push(Entry::Key(self.read_key(line, lines)?));
+            } else if let Some(line) = lines.line_after("-> tomb ") {
+                entries.push(Entry::Tomb(
+                    read_tomb(line).ok_or_else(|| lines.wrong("`-> tomb <seq> <C> destroyed=<generation>`"))?,
+                ));
+            } else {
+                return Ok(entries);
+            }
+        }
+    }
+
+    fn read_key(&self, line: &str, lines: &mut Lines<'_>) -> Result<Key, RecordError> {
+        const SEALED: &str = "the base64 of a sealed key";
+        let head = KeyLine::parse(line).ok_or_else(|| lines.wrong("`-> key <seq> <state> <C> created=<time> …`"))?;
+        let sealed = base64_array(lines.line(SEALED)?).map(SealedKey).ok_or_else(|| lines.wrong(SEALED))?;
+        let id = KeyId::new(head.seq, &head.commitment);
+        let aad = kek_aad(self.uuid, head.seq, &head.commitment, self.root_id);
+        let secret = sealed.open(&self.kek_wrap, &aad).map_err(|error| match error {
+            OpenKeyError::NotAuthentic(_) => RecordError::Kek(id),
+            OpenKeyError::Memory(error) => RecordError::Memory(error),
+        })?;
+        let kek = Kek::from_secret(secret, self.uuid)?;
+        if kek.commitment() != head.commitment {
+            return Err(RecordError::Commitment(id));
+        }
+        let KeyLine { seq, state, created, promoted, demoted, .. } = head;
+        Ok(Key { seq, state, created, promoted, demoted, kek: Arc::new(kek), sealed })
+    }
+}
+
+/// `<seq> <state> <base64 C> created=<time> [promoted=<time>] [demoted=<time>]`
+struct KeyLine {
+    seq: u32,
+    state: State,
+    commitment: Commitment,
+    created: Time,
+    promoted: Option<Time>,
+    demoted: Option<Time>,
+}
+
+impl KeyLine {
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ').peekable();
+        let seq = read_seq(words.next()?)?;
+        let state = State::parse(words.next()?)?;
+        let commitment = base64_array(words.next()?).map(Commitment)?;
+        let mut time = |name: &str| -> Option<Option<Time>> {
+            match words.next_if(|word| word.starts_with(name)) {
+                Some(word) => Time::parse(&word[name.len()..]).map(Some),
+                None => Some(None),
+            }
+        };
+        let (created, promoted, demoted) = (time("created=")??, time("promoted=")?, time("demoted=")?);
+        words.next().is_none().then_some(Self { seq, state, commitment, created, promoted, demoted })
+    }
+}
+
+fn read_tomb(line: &str) -> Option<Tomb> {
+    let mut words = line.split(' ');
+    let seq = read_seq(words.next()?)?;
+    let commitment = base64_array(words.next()?).map(Commitment)?;
+    let destroyed = words.next()?.strip_prefix("destroyed=").and_then(number)?;
+    words.next().is_none().then_some(Tomb { seq, commitment, destroyed })
+}
+
+fn read_seq(word: &str) -> Option<u32> {
+    number::<NonZeroU32>(word).map(NonZeroU32::get)
+}
+
+fn check_order(keyring: &Keyring) -> Result<(), RecordError> {
+    let recipients = keyring.recoveries.is_sorted_by(|a, b| a.recipient() < b.recipient());
+    let entries = keyring.entries.is_sorted_by(|a, b| a.order() < b.order());
+    if recipients && entries { Ok(()) } else { Err(RecordError::Order) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SysRng;
+
+    use super::*;
+    use crate::text::tampering;
+
+    const UUID: Uuid = Uuid([5; 16]);
+
+    struct Fixture {
+        root: RootKey,
+        keyring: Keyring,
+    }
+
+    /// One key in every state, two tombs and two recipients.
+    fn fixture() -> Fixture {
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let now = Time::parse("2026-11-23T20:14:48Z").unwrap();
+        let recipient = || age::x25519::Identity::generate().to_public().to_string().parse().unwrap();
+        let recoveries = (0..2).map(|_| Recovery::seal(&recipient(), UUID, &root).unwrap()).collect();
+        let mut keyring = Keyring::create(&mut SysRng, &root, UUID, recoveries, now).unwrap();
+        for (seq, state) in [(2, State::DecryptOnly), (3, State::Disabled), (4, State::Pending)] {
+            keyring.entries.push(Entry::Key(key(&root, seq, state, now)));
+        }
+        for seq in [5, 7] {
+            keyring.entries.push(Entry::Tomb(Tomb { seq, commitment: Commitment([seq as u8; 32]), destroyed: 9 }));
+        }
+        keyring.generation = 12;
+        keyring.prev = Some(Digest::of(b"the record before"));
+        Fixture { root, keyring }
+    }
+
+    fn key(root: &RootKey, seq: u32, state: State, now: Time) -> Key {
+        let kek = Kek::generate(&mut SysRng, UUID).unwrap();
+        let aad = kek_aad(UUID, seq, &kek.commitment(), root.id(UUID));
+        let sealed = SealedKey::seal(&mut SysRng, &root.kek_wrap(UUID).unwrap(), &aad, kek.secret()).unwrap();
+        let promoted = (state != State::Pending).then_some(now);
+        let demoted = matches!(state, State::DecryptOnly | State::Disabled).then_some(now);
+        Key { seq, state, created: now, promoted, demoted, kek: Arc::new(kek), sealed }
+    }
+
+    impl Fixture {
+        fn encode(&self) -> Vec<u8> {
+            encode(&self.keyring, &self.root).unwrap()
+        }
+
+        fn decode(&self, bytes: &[u8]) -> Result<Keyring, RecordError> {
+            decode(bytes, &self.root, UUID)
+        }
+
+        /// The bytes of `lines` under a valid HMAC: what only a faulty program with the root key could have written.
+        fn sign(&self, lines: &str) -> Vec<u8> {
+            let message = format!("{lines}---");
+            let tag = self.root.mac(UUID, Label::KeyringMac).unwrap().tag(message.as_bytes());
+            format!("{message} {}\n", base64(&tag)).into_bytes()
+        }
+
+        /// The record without its last line.
+        fn unsigned(&self) -> String {
+            let text = String::from_utf8(self.encode()).unwrap();
+            text[..text.rfind("---").unwrap()].to_owned()
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_as_it_was_written() {
+        let fixture = fixture();
+        let bytes = fixture.encode();
+        let read = fixture.decode(&bytes).unwrap();
+        assert_eq!(encode(&read, &fixture.root).unwrap(), bytes);
+        assert_eq!(read.generation(), 12);
+        assert_eq!(read.primary().id(), fixture.keyring.primary().id());
+        assert_eq!(read.recoveries(), fixture.keyring.recoveries());
+        let keks = |keyring: &Keyring| keyring.keys().map(|key| *key.kek().secret().expose()).collect::<Vec<_>>();
+        assert_eq!(keks(&read), keks(&fixture.keyring));
+    }
+
+    #[test]
+    fn every_tampered_byte_and_line_is_refused() {
+        let fixture = fixture();
+        let bytes = fixture.encode();
+        for (what, tampered) in tampering::of(&bytes) {
+            assert!(fixture.decode(&tampered).is_err(), "{what}");
+        }
+    }
+
+    #[test]
+    fn no_line_can_be_dropped_or_doubled_even_under_a_valid_hmac() {
+        let fixture = fixture();
+        let text = fixture.unsigned();
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        for index in 0..lines.len() {
+            let doubled = [&lines[..=index], &lines[index..]].concat().concat();
+            assert!(fixture.decode(&fixture.sign(&doubled)).is_err(), "doubled: {}", lines[index]);
+            let dropped = [&lines[..index], &lines[index + 1..]].concat().concat();
+            // A tomb is a line of its own: a record without it is another valid record, which the mark tells apart.
+            assert_eq!(
+                fixture.decode(&fixture.sign(&dropped)).is_ok(),
+                lines[index].starts_with("-> tomb "),
+                "dropped: {}",
+                lines[index]
+            );
+        }
+    }
+
+    #[test]
+    fn another_keyring_and_another_root_key_are_told_apart() {
+        let fixture = fixture();
+        let bytes = fixture.encode();
+        let stranger = RootKey::generate(&mut SysRng).unwrap();
+        assert!(matches!(decode(&bytes, &stranger, UUID), Err(RecordError::OtherRootKey)));
+        assert!(matches!(decode(&bytes, &fixture.root, Uuid([6; 16])), Err(RecordError::OtherKeyring { .. })));
+    }
+
+    #[test]
+    fn a_newer_format_is_named() {
+        let fixture = fixture();
+        let newer = String::from_utf8(fixture.encode()).unwrap().replacen("/v1", "/v2", 1);
+        let error = fixture.decode(newer.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "format 2 is newer than this build understands (newest known is 1)");
+    }
+
+    #[test]
+    fn exactly_one_key_is_primary() {
+        let fixture = fixture();
+        for (from, to, expected) in [(" pending ", " primary ", 2), (" primary ", " pending ", 0)] {
+            let text = fixture.unsigned().replacen(from, to, 1);
+            let error = fixture.decode(&fixture.sign(&text)).unwrap_err();
+            assert!(matches!(error, RecordError::Primaries(found) if found == expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_cannot_be_moved_to_another_seq() {
+        let fixture = fixture();
+        let text = fixture.unsigned().replacen("-> key 4 ", "-> key 6 ", 1);
+        assert!(matches!(fixture.decode(&fixture.sign(&text)), Err(RecordError::Kek(_))));
+    }
+}

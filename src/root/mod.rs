@@ -1,0 +1,260 @@
+//! The root file: the root key, sealed in one or more slots.
+//!
+//! Any slot opens it. A slot's secret never stands in the root file; the root key never stands anywhere unsealed. After a
+//! slot opened, the root-id and the file's HMAC are checked, so that a wrong key and a changed file are told apart.
+//! Source: `docs/formats.md`.
+
+mod file;
+mod slot;
+
+use crate::{
+    crypto::{
+        RandomError, RootId, Uuid,
+        kdf::{Label, RootKey},
+        secret::SecretError,
+    },
+    durable::{Dir, DurableError},
+    text::{self, Lines, TextError, Writer, base64, base64_array},
+};
+
+pub use self::{
+    file::FileSlot,
+    slot::{Kind, Slot, SlotError},
+};
+
+/// The longest root file in bytes.
+pub const ROOT_MAX: usize = 256 * 1024;
+/// Its name in the state directory.
+pub const ROOT_FILE: &str = "root";
+const KIND: &str = "root";
+
+/// A root file as it was read: its shape is checked, its HMAC only once a slot has opened it.
+#[derive(Debug)]
+pub struct RootFile {
+    uuid: Uuid,
+    root_id: RootId,
+    slots: Vec<Slot>,
+    old: Vec<OldRoot>,
+    bytes: Vec<u8>,
+}
+
+/// An earlier root key, which backups still need, under the current one.
+#[derive(Debug, Clone)]
+struct OldRoot {
+    root_id: RootId,
+    sealed: [u8; crate::crypto::aead::SEALED_KEY],
+}
+
+/// Why a root file was refused or could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RootError {
+    /// It could not be read or written.
+    #[error(transparent)]
+    File(#[from] DurableError),
+    /// Its grammar, or, once it was unsealed, its HMAC.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// No slot opened it; the reasons, slot by slot.
+    #[error("{}", reasons(.0))]
+    NoSlotOpens(Vec<(String, SlotError)>),
+    /// A slot opened and gave another root key.
+    #[error("slot {0}: wrong key: it opens another root key")]
+    OtherRootKey(String),
+    /// Nothing else is wrong, and yet the encoder would have written other bytes.
+    #[error("is not in its canonical form")]
+    NotCanonical,
+    /// No locked memory.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+    /// No random bytes.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+fn reasons(slots: &[(String, SlotError)]) -> String {
+    slots.iter().map(|(name, error)| format!("slot {name}: {error}")).collect::<Vec<_>>().join("; ")
+}
+
+impl RootFile {
+    /// The bytes of a root file for `root` with `slots`.
+    ///
+    /// # Errors
+    /// When no memory can be locked.
+    pub fn encode(uuid: Uuid, root: &RootKey, slots: &[Slot]) -> Result<Vec<u8>, SecretError> {
+        encode(uuid, root, slots, &[])
+    }
+
+    /// Reads the shape of a root file.
+    ///
+    /// # Errors
+    /// When a line is not what belongs there.
+    pub fn parse(bytes: &[u8]) -> Result<Self, TextError> {
+        let mut lines = Lines::open(bytes, KIND, ROOT_MAX)?;
+        let uuid = lines.field("uuid", "`uuid <32 hex digits>`", text::uuid)?;
+        let root_id = lines.field("root-id", "`root-id <base64>`", text::root_id)?;
+        let slots = read_slots(&mut lines)?;
+        let old = read_old(&mut lines)?;
+        lines.end()?;
+        Ok(Self { uuid, root_id, slots, old, bytes: bytes.to_vec() })
+    }
+
+    /// Whose root key it is.
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    /// The slots, in the file's order.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Gets the root key out of the first slot that opens, and then checks the whole file; says which slot it was.
+    ///
+    /// # Errors
+    /// When no slot opens, the key is another, or the file was changed.
+    pub fn unseal(&self, state_dir: &Dir) -> Result<(RootKey, &Slot), RootError> {
+        let mut failures = Vec::new();
+        for slot in &self.slots {
+            match slot.open(self.uuid, self.root_id, state_dir) {
+                Ok(root) => {
+                    self.check(&root, slot)?;
+                    return Ok((root, slot));
+                }
+                Err(error) => failures.push((slot.name().to_owned(), error)),
+            }
+        }
+        Err(RootError::NoSlotOpens(failures))
+    }
+
+    fn check(&self, root: &RootKey, slot: &Slot) -> Result<(), RootError> {
+        if root.id(self.uuid) != self.root_id {
+            return Err(RootError::OtherRootKey(slot.name().to_owned()));
+        }
+        text::authenticate(&self.bytes, &root.mac(self.uuid, Label::RootMac)?)?;
+        if encode(self.uuid, root, &self.slots, &self.old)? != self.bytes {
+            return Err(RootError::NotCanonical);
+        }
+        Ok(())
+    }
+}
+
+fn encode(uuid: Uuid, root: &RootKey, slots: &[Slot], old: &[OldRoot]) -> Result<Vec<u8>, SecretError> {
+    let mut writer = Writer::new(KIND);
+    writer.owner(uuid);
+    writer.root_id(root.id(uuid));
+    for slot in slots {
+        writer.line(&slot.line());
+        writer.line(&base64(slot.body()));
+    }
+    for entry in old {
+        writer.line(&format!("-> old {}", base64(&entry.root_id.0)));
+        writer.line(&base64(&entry.sealed));
+    }
+    Ok(writer.finish(&root.mac(uuid, Label::RootMac)?))
+}
+
+fn read_slots(lines: &mut Lines<'_>) -> Result<Vec<Slot>, TextError> {
+    const SLOT: &str = "`-> slot <name> <kind> …` and its base64 body";
+    let mut slots: Vec<Slot> = Vec::new();
+    while let Some(head) = lines.line_after("-> slot ") {
+        let body = text::base64_bytes(lines.line(SLOT)?).ok_or_else(|| lines.wrong(SLOT))?;
+        let slot = Slot::parse(head, body).ok_or_else(|| lines.wrong(SLOT))?;
+        if slots.iter().any(|other| other.name() == slot.name()) {
+            return Err(lines.wrong("a slot whose name stands only once"));
+        }
+        slots.push(slot);
+    }
+    if slots.is_empty() { Err(lines.wrong("at least one slot")) } else { Ok(slots) }
+}
+
+fn read_old(lines: &mut Lines<'_>) -> Result<Vec<OldRoot>, TextError> {
+    const OLD: &str = "`-> old <base64 root-id>` and the base64 of a sealed key";
+    let mut old: Vec<OldRoot> = Vec::new();
+    while let Some(head) = lines.line_after("-> old ") {
+        let sealed = base64_array(lines.line(OLD)?);
+        let (root_id, sealed) = text::root_id(head).zip(sealed).ok_or_else(|| lines.wrong(OLD))?;
+        if old.iter().any(|other| other.root_id == root_id) {
+            return Err(lines.wrong("an earlier root key that stands only once"));
+        }
+        old.push(OldRoot { root_id, sealed });
+    }
+    Ok(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SysRng;
+
+    use super::*;
+    use crate::{durable::Privacy, text::tampering};
+
+    const UUID: Uuid = Uuid([5; 16]);
+
+    struct Fixture {
+        _keep: tempfile::TempDir,
+        dir: Dir,
+        root: RootKey,
+        bytes: Vec<u8>,
+    }
+
+    /// A root file with a file slot and an earlier root key.
+    fn fixture() -> Fixture {
+        let keep = tempfile::tempdir().unwrap();
+        let dir = Dir::open(keep.path(), Privacy::Private).unwrap();
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let file = FileSlot::generate(&mut SysRng, "file", None).unwrap();
+        let slot = file.seal(&mut SysRng, UUID, &root).unwrap();
+        file.write(&dir).unwrap();
+        let old = OldRoot { root_id: RootId([1; 32]), sealed: [2; 72] };
+        let bytes = encode(UUID, &root, &[slot], &[old]).unwrap();
+        Fixture { _keep: keep, dir, root, bytes }
+    }
+
+    #[test]
+    fn a_file_slot_gives_the_root_key_back() {
+        let Fixture { dir, root, bytes, .. } = &fixture();
+        let file = RootFile::parse(bytes).unwrap();
+        let (opened, slot) = file.unseal(dir).unwrap();
+        assert_eq!(opened.secret().expose(), root.secret().expose());
+        assert_eq!((slot.name(), slot.kind()), ("file", Kind::File));
+    }
+
+    #[test]
+    fn every_tampered_byte_and_line_is_refused() {
+        let Fixture { dir, bytes, .. } = &fixture();
+        for (what, tampered) in tampering::of(bytes) {
+            let opened =
+                RootFile::parse(&tampered).map_err(RootError::from).and_then(|file| file.unseal(dir).map(|_| ()));
+            assert!(opened.is_err(), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_slot_key_of_another_installation_is_a_wrong_key() {
+        let Fixture { dir, bytes, .. } = &fixture();
+        dir.replace("slot-file.key", &[7; 32]).unwrap();
+        let file = RootFile::parse(bytes).unwrap();
+        let error = file.unseal(dir).unwrap_err();
+        assert_eq!(error.to_string(), "slot file: wrong key: it does not open this slot");
+    }
+
+    #[test]
+    fn a_slot_key_of_another_length_is_refused() {
+        let Fixture { dir, bytes, .. } = &fixture();
+        let file = RootFile::parse(bytes).unwrap();
+        dir.replace("slot-file.key", &[7; 31]).unwrap();
+        assert!(file.unseal(dir).unwrap_err().to_string().ends_with("has 31 bytes, expected 32"));
+        dir.replace("slot-file.key", &[7; 33]).unwrap();
+        assert!(file.unseal(dir).unwrap_err().to_string().ends_with("is longer than 32 bytes"));
+    }
+
+    #[test]
+    fn a_kind_that_this_build_lacks_is_named() {
+        let Fixture { dir, bytes, .. } = &fixture();
+        let text = String::from_utf8(bytes.clone()).unwrap().replacen("-> slot file file", "-> slot file tpm2", 1);
+        let file = RootFile::parse(text.as_bytes()).unwrap();
+        let error = file.unseal(dir).unwrap_err();
+        assert_eq!(error.to_string(), "slot file: this build cannot open slots of kind tpm2");
+    }
+}

@@ -1,0 +1,291 @@
+//! A slot: one line that says what seals the root key, and the sealed root key.
+//!
+//! A local slot's body is the root key under `HKDF(slot secret, salt, claviger/v1/slot)`, bound to its line. Source:
+//! `docs/formats.md`.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use crate::{
+    crypto::{
+        RandomError, RootId, Uuid,
+        aead::{OpenKeyError, SealedKey},
+        fill_random,
+        kdf::{self, Label, RootKey},
+        length_prefixed,
+        secret::{Secret, SecretError},
+    },
+    durable::{Dir, DurableError},
+    text::hex_array,
+};
+
+use super::FileSlot;
+
+/// What seals a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// 32 random bytes in a file.
+    File,
+    /// A passphrase, by Argon2id.
+    Passphrase,
+    /// A systemd credential.
+    Credential,
+    /// A TPM 2.
+    Tpm2,
+    /// An HSM.
+    Pkcs11,
+    /// Vault or OpenBao.
+    Vault,
+    /// AWS KMS.
+    AwsKms,
+    /// Google Cloud KMS.
+    GcpKms,
+    /// Azure Key Vault.
+    AzureKv,
+}
+
+impl Kind {
+    const ALL: [(Self, &'static str); 9] = [
+        (Self::File, "file"),
+        (Self::Passphrase, "passphrase"),
+        (Self::Credential, "credential"),
+        (Self::Tpm2, "tpm2"),
+        (Self::Pkcs11, "pkcs11"),
+        (Self::Vault, "vault"),
+        (Self::AwsKms, "aws-kms"),
+        (Self::GcpKms, "gcp-kms"),
+        (Self::AzureKv, "azure-kv"),
+    ];
+
+    /// The word in the root file.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, word)| word)
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| *known == word).map(|(kind, _)| *kind)
+    }
+}
+
+/// Why a slot did not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SlotError {
+    /// Its secret could not be read.
+    #[error(transparent)]
+    File(#[from] DurableError),
+    /// Its secret has another length.
+    #[error("{} has {found} bytes, expected 32", path.display())]
+    SecretLength {
+        /// The key file.
+        path: std::path::PathBuf,
+        /// Its bytes.
+        found: usize,
+    },
+    /// Its secret is another slot's.
+    #[error("wrong key: it does not open this slot")]
+    WrongKey,
+    /// The root file knows it, this build does not.
+    #[error("this build cannot open slots of kind {}", .0.as_str())]
+    Unsupported(Kind),
+    /// Its body or parameters are not those of its kind.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// No locked memory.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+    /// No random bytes.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+/// A slot of a root file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    name: String,
+    kind: Kind,
+    parameters: BTreeMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Slot {
+    /// Reads `<name> <kind> [parameter=value …]`.
+    pub(super) fn parse(line: &str, body: Vec<u8>) -> Option<Self> {
+        let mut words = line.split(' ');
+        let name = words.next().filter(|name| is_name(name))?.to_owned();
+        let kind = words.next().and_then(Kind::parse)?;
+        let mut parameters = BTreeMap::new();
+        for word in words {
+            let (parameter, value) = word.split_once('=')?;
+            let sorted =
+                parameters.last_key_value().is_none_or(|(last, _): (&String, &String)| last.as_str() < parameter);
+            if !is_name(parameter) || !sorted {
+                return None;
+            }
+            parameters.insert(parameter.to_owned(), unescape(value)?);
+        }
+        Some(Self { name, kind, parameters, body })
+    }
+
+    /// A slot without its body: what the body is bound to.
+    fn head(name: &str, kind: Kind, parameters: BTreeMap<String, String>) -> Self {
+        Self { name: name.to_owned(), kind, parameters, body: Vec::new() }
+    }
+
+    /// Its name, `[a-z0-9-]{1,32}`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What seals it.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The value of a parameter.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name).map(String::as_str)
+    }
+
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Its line without the LF.
+    pub(super) fn line(&self) -> String {
+        let mut line = format!("-> slot {} {}", self.name, self.kind.as_str());
+        for (name, value) in &self.parameters {
+            line.push(' ');
+            line.push_str(name);
+            line.push('=');
+            escape(&mut line, value);
+        }
+        line
+    }
+
+    /// Gets the root key out.
+    ///
+    /// # Errors
+    /// When its secret is missing, unreadable or another, or this build lacks its kind.
+    pub(super) fn open(&self, uuid: Uuid, root_id: RootId, state_dir: &Dir) -> Result<RootKey, SlotError> {
+        match self.kind {
+            Kind::File => self.open_local(&FileSlot::read(self, state_dir)?, uuid, root_id),
+            kind => Err(SlotError::Unsupported(kind)),
+        }
+    }
+
+    /// Seals `root` under a local secret, with a salt of its own.
+    pub(super) fn seal_local(
+        rng: &mut impl rand::TryCryptoRng,
+        name: &str,
+        kind: Kind,
+        mut parameters: BTreeMap<String, String>,
+        secret: &Secret<32>,
+        (uuid, root): (Uuid, &RootKey),
+    ) -> Result<Self, SlotError> {
+        let mut salt = [0; 16];
+        fill_random(rng, &mut salt)?;
+        parameters.insert("salt".to_owned(), base16ct::lower::encode_string(&salt));
+        let mut slot = Self::head(name, kind, parameters);
+        let key = kdf::derive(secret, &salt, Label::Slot)?;
+        slot.body = SealedKey::seal(rng, &key, &slot.aad(uuid, root.id(uuid)), root.secret())?.0.to_vec();
+        Ok(slot)
+    }
+
+    fn open_local(&self, secret: &Secret<32>, uuid: Uuid, root_id: RootId) -> Result<RootKey, SlotError> {
+        let salt: [u8; 16] = self
+            .parameter("salt")
+            .and_then(hex_array)
+            .ok_or(SlotError::Malformed("its parameter salt is not 32 hex digits"))?;
+        let sealed =
+            self.body.as_slice().try_into().map_err(|_| SlotError::Malformed("its body is not a sealed key"))?;
+        let key = kdf::derive(secret, &salt, Label::Slot)?;
+        let root = SealedKey(sealed).open(&key, &self.aad(uuid, root_id)).map_err(|error| match error {
+            OpenKeyError::NotAuthentic(_) => SlotError::WrongKey,
+            OpenKeyError::Memory(error) => SlotError::Memory(error),
+        })?;
+        Ok(RootKey::from_secret(root))
+    }
+
+    fn aad(&self, uuid: Uuid, root_id: RootId) -> Vec<u8> {
+        length_prefixed(&[b"claviger/v1/slot", &uuid.0, &root_id.0, self.line().as_bytes()])
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._~-".contains(&byte)
+}
+
+fn escape(out: &mut String, value: &str) {
+    for byte in value.bytes() {
+        if is_plain(byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+}
+
+fn unescape(value: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        if is_plain(*byte) {
+            bytes.push(*byte);
+            rest = after;
+        } else {
+            let (digits, after) = rest.strip_prefix(b"%")?.split_first_chunk::<2>()?;
+            let mut decoded = [0];
+            base16ct::upper::decode(digits, &mut decoded).ok()?;
+            bytes.extend_from_slice(&decoded);
+            rest = after;
+        }
+    }
+    let text = String::from_utf8(bytes).ok()?;
+    let mut again = String::new();
+    escape(&mut again, &text);
+    (again == value).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_escaped_one_way_only() {
+        for value in ["", "plain-1.2_3~", "/etc/claviger/slot.key", "a b=c%d\n", "Schlüssel"] {
+            let mut escaped = String::new();
+            escape(&mut escaped, value);
+            assert!(escaped.bytes().all(|byte| is_plain(byte) || byte == b'%'), "{escaped}");
+            assert_eq!(unescape(&escaped).as_deref(), Some(value));
+        }
+        for escaped in ["%2f", "%41", "%", "%2", "%GG", "a/b", "%FF", " "] {
+            assert_eq!(unescape(escaped), None, "{escaped:?}");
+        }
+    }
+
+    #[test]
+    fn a_slot_line_reads_back_as_it_was_written_and_no_other_does() {
+        let line = "disk file path=%2Fmnt%2Fkey salt=00112233445566778899aabbccddeeff";
+        let slot = Slot::parse(line, vec![1]).unwrap();
+        assert_eq!(slot.line(), format!("-> slot {line}"));
+        assert_eq!(slot.parameter("path"), Some("/mnt/key"));
+        for other in [
+            "disk",
+            "Disk file",
+            "disk floppy",
+            "disk file salt",
+            "disk file salt=1 path=2",
+            "disk file salt=1 salt=1",
+            "disk file  salt=1",
+            "disk file ",
+            &format!("{} file", "a".repeat(33)),
+        ] {
+            assert_eq!(Slot::parse(other, vec![]), None, "{other:?}");
+        }
+    }
+}

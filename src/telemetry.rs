@@ -1,0 +1,43 @@
+//! Logs: a constant message and fields; text on a terminal, JSON otherwise.
+//!
+//! info: a state changed; warn: it healed itself; error: an operator must act. Never bytes, never lengths of secrets.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::{filter::LevelFilter, fmt};
+
+use crate::config::LogLevel;
+
+/// The messages of the daemon, so that whoever watches logs finds them in one place. Those of single calls and
+/// connections are in `grpc`.
+pub mod event {
+    /// The socket is there; calls are answered with UNAVAILABLE until the keyring is open.
+    pub const LISTENING: &str = "listening";
+    /// The keyring is open; calls are answered.
+    pub const UNSEALED: &str = "unsealed";
+    /// This node had no mark: it trusts the record that it sees first.
+    pub const TRUSTED_ON_FIRST_USE: &str = "no mark: trusting the keyring as it is seen first";
+    /// The keyring was changed since this node marked it.
+    pub const MARK_ADVANCED: &str = "mark advanced";
+    /// Asked to end; what is in flight is answered.
+    pub const STOPPING: &str = "stopping";
+    /// Ended.
+    pub const STOPPED: &str = "stopped";
+}
+
+/// Starts logging to standard error; JSON if asked for, or without a terminal.
+pub fn start(level: LogLevel, json: bool) {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    };
+    let terminal = io::stderr().is_terminal();
+    let builder = fmt().with_max_level(level).with_writer(io::stderr).with_target(false).with_ansi(terminal);
+    if json || !terminal {
+        builder.json().flatten_event(true).init();
+    } else {
+        builder.init();
+    }
+}

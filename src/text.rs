@@ -1,0 +1,304 @@
+//! The grammar that the record, the root file and the mark share: lines that end in LF, a first line that names format
+//! and version, a last line `--- <base64 HMAC>` over everything up to and including the three dashes.
+//!
+//! The reader refuses what the writer would not have written. It knows no format: it hands out lines and says what was
+//! expected where. Invariant: an error tells a line's number and what belongs there, never what stood there. Source:
+//! `docs/formats.md`.
+
+use base64ct::{Base64, Encoding};
+
+use crate::crypto::{RootId, Uuid, kdf::MacKey};
+
+/// Why a text was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TextError {
+    /// Longer than any text of its kind.
+    #[error("{found} bytes long, expected at most {limit}")]
+    TooLong {
+        /// Bytes that it has.
+        found: usize,
+        /// Bytes that it may have.
+        limit: usize,
+    },
+    /// The first line names another format, or the bytes are no text at all.
+    #[error("not a {0} file")]
+    Foreign(&'static str),
+    /// A newer claviger wrote it.
+    #[error("format {found} is newer than this build understands (newest known is 1)")]
+    TooNew {
+        /// The version that it names.
+        found: u64,
+    },
+    /// A line is not what belongs there.
+    #[error("line {number}: expected {expected}")]
+    Line {
+        /// Counted from one.
+        number: usize,
+        /// The shape that belongs there.
+        expected: &'static str,
+    },
+    /// The last line's HMAC does not match the text.
+    #[error("failed authentication: it was changed, or not written by this keyring's root key")]
+    NotAuthentic,
+}
+
+/// A text being read, line by line.
+#[derive(Clone)]
+pub struct Lines<'a> {
+    rest: &'a str,
+    number: usize,
+}
+
+impl<'a> Lines<'a> {
+    /// Checks length, characters and the first line, `claviger/<kind>/v1`.
+    ///
+    /// # Errors
+    /// When the text is too long, of another kind, or of a newer version.
+    pub fn open(text: &'a [u8], kind: &'static str, limit: usize) -> Result<Self, TextError> {
+        if text.len() > limit {
+            return Err(TextError::TooLong { found: text.len(), limit });
+        }
+        let foreign = TextError::Foreign(kind);
+        let text = std::str::from_utf8(text).map_err(|_| foreign.clone())?;
+        let (first, rest) = text.split_once('\n').ok_or_else(|| foreign.clone())?;
+        let version = first
+            .strip_prefix("claviger/")
+            .and_then(|first| first.strip_prefix(kind))
+            .and_then(|first| first.strip_prefix("/v"))
+            .and_then(number::<u64>)
+            .ok_or(foreign.clone())?;
+        match version {
+            0 => Err(foreign),
+            1 => Ok(Self { rest, number: 1 }),
+            found => Err(TextError::TooNew { found }),
+        }
+    }
+
+    /// The next line without its LF.
+    ///
+    /// # Errors
+    /// When there is none; `expected` says what should have been there.
+    pub fn line(&mut self, expected: &'static str) -> Result<&'a str, TextError> {
+        self.number += 1;
+        let (line, rest) = self.rest.split_once('\n').ok_or_else(|| self.wrong(expected))?;
+        self.rest = rest;
+        Ok(line)
+    }
+
+    /// The next line if it begins with `prefix`: what follows the prefix.
+    pub fn line_after(&mut self, prefix: &str) -> Option<&'a str> {
+        let (line, rest) = self.rest.split_once('\n')?;
+        let value = line.strip_prefix(prefix)?;
+        self.number += 1;
+        self.rest = rest;
+        Some(value)
+    }
+
+    /// The value of the line `<name> <value>`, read by `parse`.
+    ///
+    /// # Errors
+    /// When the line is another or `parse` refuses it.
+    pub fn field<T>(
+        &mut self,
+        name: &str,
+        expected: &'static str,
+        parse: impl FnOnce(&'a str) -> Option<T>,
+    ) -> Result<T, TextError> {
+        let line = self.line(expected)?;
+        line.strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix(' '))
+            .and_then(parse)
+            .ok_or_else(|| self.wrong(expected))
+    }
+
+    /// The error for the line that was read last.
+    pub fn wrong(&self, expected: &'static str) -> TextError {
+        TextError::Line { number: self.number, expected }
+    }
+
+    /// The last line, `--- <base64 HMAC>`, and nothing after it.
+    ///
+    /// # Errors
+    /// When the line is another or something follows.
+    pub fn end(&mut self) -> Result<(), TextError> {
+        const EXPECTED: &str = "`--- <base64 HMAC>` and the end";
+        self.field("---", EXPECTED, base64_array::<32>)?;
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            self.number += 1;
+            Err(self.wrong(EXPECTED))
+        }
+    }
+}
+
+/// Checks the HMAC of a whole text, before anything in it is believed.
+///
+/// # Errors
+/// When the last line is not an HMAC or does not match.
+pub fn authenticate(text: &[u8], key: &MacKey) -> Result<(), TextError> {
+    let (message, tag) = split_tag(text).ok_or(TextError::NotAuthentic)?;
+    if key.verify(message, &tag) { Ok(()) } else { Err(TextError::NotAuthentic) }
+}
+
+/// The message up to and including the three dashes, and the tag.
+fn split_tag(text: &[u8]) -> Option<(&[u8], [u8; 32])> {
+    let lines = text.strip_suffix(b"\n")?;
+    let start = lines.iter().rposition(|byte| *byte == b'\n')? + 1;
+    let tag = std::str::from_utf8(&lines[start..]).ok()?.strip_prefix("--- ").and_then(base64_array)?;
+    Some((&text[..start + 3], tag))
+}
+
+/// A text being written.
+pub struct Writer(String);
+
+impl Writer {
+    /// Begins with the line `claviger/<kind>/v1`.
+    pub fn new(kind: &str) -> Self {
+        Self(format!("claviger/{kind}/v1\n"))
+    }
+
+    /// Adds a line; `line` holds no LF.
+    pub fn line(&mut self, line: &str) {
+        debug_assert!(!line.contains('\n'));
+        self.0.push_str(line);
+        self.0.push('\n');
+    }
+
+    /// The two lines that name whose text this is.
+    pub fn owner(&mut self, uuid: Uuid) {
+        self.line(&format!("uuid {}", uuid.to_hex()));
+    }
+
+    /// The line that names the root key.
+    pub fn root_id(&mut self, root_id: RootId) {
+        self.line(&format!("root-id {}", base64(&root_id.0)));
+    }
+
+    /// Ends with the HMAC of everything before.
+    pub fn finish(mut self, key: &MacKey) -> Vec<u8> {
+        self.0.push_str("---");
+        let tag = base64(&key.tag(self.0.as_bytes()));
+        self.line(&format!(" {tag}"));
+        self.0.into_bytes()
+    }
+}
+
+/// Canonical, padded base64.
+pub fn base64(bytes: &[u8]) -> String {
+    Base64::encode_string(bytes)
+}
+
+/// Reads canonical, padded base64.
+pub fn base64_bytes(text: &str) -> Option<Vec<u8>> {
+    Base64::decode_vec(text).ok()
+}
+
+/// Reads canonical, padded base64 of exactly `N` bytes.
+pub fn base64_array<const N: usize>(text: &str) -> Option<[u8; N]> {
+    base64_bytes(text)?.try_into().ok()
+}
+
+/// Reads lower-case hexadecimal digits of exactly `N` bytes.
+pub fn hex_array<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut out = [0; N];
+    let read = base16ct::lower::decode(text, &mut out).ok()?.len();
+    (read == N).then_some(out)
+}
+
+/// Reads the value of a `uuid` line.
+pub fn uuid(text: &str) -> Option<Uuid> {
+    hex_array(text).map(Uuid)
+}
+
+/// Reads the value of a `root-id` line.
+pub fn root_id(text: &str) -> Option<RootId> {
+    base64_array(text).map(RootId)
+}
+
+/// Reads a number as the writer writes it: no sign, no leading zeros.
+pub fn number<T: std::str::FromStr + ToString>(text: &str) -> Option<T> {
+    text.parse::<T>().ok().filter(|number| number.to_string() == text)
+}
+
+#[cfg(test)]
+pub mod tampering {
+    //! Every way to change a text by one byte or one line; shared by the tests of all its formats.
+
+    /// Each tampered copy with a name for the failure message.
+    pub fn of(text: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> + '_ {
+        let changed = move |(_, copy): &(String, Vec<u8>)| copy != text;
+        flips(text).chain(truncations(text)).chain(line_edits(text)).filter(changed)
+    }
+
+    fn flips(text: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> + '_ {
+        (0..text.len() * 8).map(|bit| {
+            let mut copy = text.to_vec();
+            copy[bit / 8] ^= 1 << (bit % 8);
+            (format!("bit {} of byte {} flipped", bit % 8, bit / 8), copy)
+        })
+    }
+
+    fn truncations(text: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> + '_ {
+        (0..text.len()).map(|length| (format!("cut to {length} bytes"), text[..length].to_vec()))
+    }
+
+    fn line_edits(text: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> + '_ {
+        let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+        (0..lines.len()).flat_map(move |index| {
+            let dropped = [&lines[..index], &lines[index + 1..]].concat().concat();
+            let doubled = [&lines[..=index], &lines[index..]].concat().concat();
+            let mut swapped = lines.clone();
+            swapped.swap(index, (index + 1) % lines.len());
+            let swapped = swapped.concat();
+            [
+                (format!("line {} dropped", index + 1), dropped),
+                (format!("line {} doubled", index + 1), doubled),
+                (format!("line {} swapped with the next", index + 1), swapped),
+            ]
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_written_only() {
+        assert_eq!(number::<u64>("0"), Some(0));
+        assert_eq!(number::<u64>("18446744073709551615"), Some(u64::MAX));
+        for text in ["", "00", "01", "+1", "-1", " 1", "1 ", "18446744073709551616", "1_0", "１"] {
+            assert_eq!(number::<u64>(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn base64_is_canonical_and_padded() {
+        assert_eq!(base64_array::<1>("AA=="), Some([0]));
+        for text in ["AA", "AA=", "AB==", "AA==\n", "AA== ", "A-==", "AAA="] {
+            assert_eq!(base64_array::<1>(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn hex_is_lower_case_and_whole() {
+        assert_eq!(hex_array::<1>("0a"), Some([10]));
+        for text in ["0A", "0", "a", "0a0", "0a0a", "", "0g", " 0a"] {
+            assert_eq!(hex_array::<1>(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn versions_are_told_apart() {
+        let open = |text: &[u8]| Lines::open(text, "mark", 100).map(|_| ());
+        assert_eq!(open(b"claviger/mark/v1\n"), Ok(()));
+        assert_eq!(open(b"claviger/mark/v2\n"), Err(TextError::TooNew { found: 2 }));
+        assert_eq!(open(&[b'x'; 101]), Err(TextError::TooLong { found: 101, limit: 100 }));
+        for text in ["", "\n", "claviger/mark/v1", "claviger/mark/v01\n", "claviger/mark/v0\n", "claviger/root/v1\n"] {
+            assert_eq!(open(text.as_bytes()), Err(TextError::Foreign("mark")), "{text:?}");
+        }
+        assert_eq!(open(b"\xff\xfe"), Err(TextError::Foreign("mark")));
+    }
+}
