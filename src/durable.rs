@@ -456,16 +456,24 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(Errno) -> DurableE
 }
 
 #[cfg(test)]
+pub mod testing {
+    //! Directories for tests.
+
+    use super::Dir;
+
+    /// An empty private directory, which goes with the first of the two.
+    pub fn private() -> (tempfile::TempDir, Dir) {
+        let keep = tempfile::tempdir().unwrap();
+        let dir = Dir::open_or_create(keep.path()).unwrap();
+        (keep, dir)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    use super::*;
-
-    fn private() -> (tempfile::TempDir, Dir) {
-        let temporary = tempfile::tempdir().unwrap();
-        let dir = Dir::open(temporary.path(), Privacy::Private).unwrap();
-        (temporary, dir)
-    }
+    use super::{testing::private, *};
 
     fn chmod(path: &Path, mode: u32) {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -521,7 +529,7 @@ mod tests {
 
     #[test]
     fn a_directory_open_to_others_is_refused() {
-        let (keep, _dir) = private();
+        let (keep, _) = private();
         for mode in [0o750, 0o701, 0o777] {
             chmod(keep.path(), mode);
             assert!(matches!(Dir::open(keep.path(), Privacy::Private), Err(DurableError::Mode { .. })), "{mode:o}");
@@ -543,7 +551,7 @@ mod tests {
 
     #[test]
     fn a_linked_directory_is_refused() {
-        let (keep, _dir) = private();
+        let (keep, _) = private();
         let link = keep.path().join("link");
         symlink(keep.path(), &link).unwrap();
         assert!(matches!(Dir::open(&link, Privacy::Private), Err(DurableError::Kind { found: "a symbolic link", .. })));

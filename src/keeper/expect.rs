@@ -98,13 +98,12 @@ mod tests {
     use rand::rngs::SysRng;
 
     use super::*;
-    use crate::{crypto::kdf::RootKey, keyring::time::Time};
+    use crate::{crypto::kdf::RootKey, keyring::testing};
 
     #[test]
     fn the_expected_record_and_later_ones_are_accepted_and_no_others() {
         let root = RootKey::generate(&mut SysRng).unwrap();
-        let now = Time::parse("2026-11-23T20:14:48Z").unwrap();
-        let keyring = |uuid| Keyring::create(&mut SysRng, &root, Uuid([uuid; 16]), Vec::new(), now).unwrap();
+        let keyring = |uuid| testing::keyring(&root, Uuid([uuid; 16]));
         let (ours, digest) = (keyring(1), Digest::of(b"ours"));
         let expect = Expect::of(&ours, digest);
         assert_eq!(expect.to_string().parse(), Ok(expect.clone()));

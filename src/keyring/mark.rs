@@ -179,12 +179,12 @@ mod tests {
     use rand::rngs::SysRng;
 
     use super::*;
-    use crate::{keyring::time::Time, text::tampering};
+    use crate::{keyring::testing, text::tampering};
 
     const UUID: Uuid = Uuid([5; 16]);
 
     fn keyring(root: &RootKey) -> Keyring {
-        Keyring::create(&mut SysRng, root, UUID, Vec::new(), Time::parse("2026-11-23T20:14:48Z").unwrap()).unwrap()
+        testing::keyring(root, UUID)
     }
 
     #[test]
@@ -208,16 +208,14 @@ mod tests {
         let mark = Mark::of(&seen, digest, 0);
         assert_eq!(mark.check(&seen, digest).unwrap(), Standing::Current);
 
-        let mut later = seen.clone();
-        later.generation = 2;
+        let later = testing::later(&seen, |_| {});
         assert_eq!(mark.check(&later, Digest::of(b"later")).unwrap(), Standing::Ahead);
 
         assert!(matches!(mark.check(&seen, Digest::of(b"other")), Err(MarkError::Forked(1))));
         let ahead = Mark::of(&later, digest, 0);
         assert!(matches!(ahead.check(&seen, digest), Err(MarkError::RolledBack { found: 1, marked: 2 })));
 
-        let mut other = keyring(&root);
-        other.generation = 2;
+        let other = testing::later(&keyring(&root), |_| {});
         assert!(matches!(mark.check(&other, digest), Err(MarkError::KeyLost { generation: 2, .. })));
     }
 }

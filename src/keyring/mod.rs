@@ -9,6 +9,8 @@ pub mod mark;
 pub mod record;
 pub mod recovery;
 pub mod state;
+#[cfg(test)]
+pub mod testing;
 pub mod time;
 
 use std::sync::Arc;

@@ -263,7 +263,7 @@ mod tests {
     use rand::rngs::SysRng;
 
     use super::*;
-    use crate::text::tampering;
+    use crate::{keyring::testing, text::tampering};
 
     const UUID: Uuid = Uuid([5; 16]);
 
@@ -275,28 +275,18 @@ mod tests {
     /// One key in every state, two tombs and two recipients.
     fn fixture() -> Fixture {
         let root = RootKey::generate(&mut SysRng).unwrap();
-        let now = Time::parse("2026-11-23T20:14:48Z").unwrap();
         let recipient = || age::x25519::Identity::generate().to_public().to_string().parse().unwrap();
         let recoveries = (0..2).map(|_| Recovery::seal(&recipient(), UUID, &root).unwrap()).collect();
-        let mut keyring = Keyring::create(&mut SysRng, &root, UUID, recoveries, now).unwrap();
-        for (seq, state) in [(2, State::DecryptOnly), (3, State::Disabled), (4, State::Pending)] {
-            keyring.entries.push(Entry::Key(key(&root, seq, state, now)));
+        let mut keyring = Keyring::create(&mut SysRng, &root, UUID, recoveries, testing::now()).unwrap();
+        for state in [State::DecryptOnly, State::Disabled, State::Pending] {
+            keyring = testing::with_key(keyring, &root, state);
         }
         for seq in [5, 7] {
-            keyring.entries.push(Entry::Tomb(Tomb { seq, commitment: Commitment([seq as u8; 32]), destroyed: 9 }));
+            keyring = testing::with_tomb(keyring, seq);
         }
         keyring.generation = 12;
         keyring.prev = Some(Digest::of(b"the record before"));
         Fixture { root, keyring }
-    }
-
-    fn key(root: &RootKey, seq: u32, state: State, now: Time) -> Key {
-        let kek = Kek::generate(&mut SysRng, UUID).unwrap();
-        let aad = kek_aad(UUID, seq, &kek.commitment(), root.id(UUID));
-        let sealed = SealedKey::seal(&mut SysRng, &root.kek_wrap(UUID).unwrap(), &aad, kek.secret()).unwrap();
-        let promoted = (state != State::Pending).then_some(now);
-        let demoted = matches!(state, State::DecryptOnly | State::Disabled).then_some(now);
-        Key { seq, state, created: now, promoted, demoted, kek: Arc::new(kek), sealed }
     }
 
     impl Fixture {

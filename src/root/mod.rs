@@ -187,7 +187,7 @@ mod tests {
     use rand::rngs::SysRng;
 
     use super::*;
-    use crate::{durable::Privacy, text::tampering};
+    use crate::{durable, text::tampering};
 
     const UUID: Uuid = Uuid([5; 16]);
 
@@ -200,8 +200,7 @@ mod tests {
 
     /// A root file with a file slot and an earlier root key.
     fn fixture() -> Fixture {
-        let keep = tempfile::tempdir().unwrap();
-        let dir = Dir::open(keep.path(), Privacy::Private).unwrap();
+        let (keep, dir) = durable::testing::private();
         let root = RootKey::generate(&mut SysRng).unwrap();
         let file = FileSlot::generate(&mut SysRng, "file", None).unwrap();
         let slot = file.seal(&mut SysRng, UUID, &root).unwrap();

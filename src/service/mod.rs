@@ -176,3 +176,160 @@ fn round_trip(key: &ServingKey, rng: &mut impl rand::TryCryptoRng) -> bool {
     let unwrapped = wrapped.ok().and_then(|wrapped| key.kek.unwrap(&key.id, &wrapped).ok());
     unwrapped.is_some_and(|unwrapped| aead::equal(&unwrapped, value.as_ref()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        crypto::{Uuid, kdf::RootKey},
+        keyring::{Keyring, state::State, testing},
+    };
+
+    const SEED: [u8; 32] = [0x5a; 32];
+
+    /// A service with a keyring of one primary and one pending key.
+    struct Fixture {
+        keyring: Keyring,
+        published: Arc<Published>,
+        service: Service,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let root = RootKey::generate(&mut SysRng).unwrap();
+            let keyring = testing::with_key(testing::keyring(&root, Uuid([1; 16])), &root, State::Pending);
+            let published = Arc::new(Published::default());
+            let service = Service::new(Arc::clone(&published));
+            let mut fixture = Self { keyring: keyring.clone(), published, service };
+            fixture.publish(keyring, Duration::ZERO);
+            fixture
+        }
+
+        fn publish(&mut self, keyring: Keyring, ago: Duration) {
+            self.published.publish(Snapshot::new(&keyring, Instant::now() - ago));
+            self.keyring = keyring;
+        }
+
+        fn id(&self, index: usize) -> String {
+            self.keyring.entries()[index].id().to_string()
+        }
+    }
+
+    #[test]
+    fn a_seed_comes_back_as_it_was() {
+        let connection = Fixture::new().service.connect();
+        let Wrapped { ciphertext, key_id } = connection.encrypt(&SEED).unwrap();
+        assert_eq!(*connection.decrypt(&key_id, &ciphertext, false).unwrap(), SEED);
+    }
+
+    #[test]
+    fn every_call_is_refused_while_sealed() {
+        let connection = Service::default().connect();
+        assert_eq!(connection.status().unwrap_err(), Error::Sealed);
+        assert_eq!(connection.encrypt(&SEED).unwrap_err(), Error::Sealed);
+        assert_eq!(connection.decrypt("k1", &[0; 108], false).unwrap_err(), Error::Sealed);
+    }
+
+    #[test]
+    fn encrypt_answers_with_what_this_connection_was_told() {
+        let mut fixture = Fixture::new();
+        let (told, fresh) = (fixture.service.connect(), fixture.service.connect());
+        let old = told.status().unwrap().key_id;
+        fixture.publish(testing::promote(&fixture.keyring, 1), Duration::ZERO);
+        assert_eq!(told.encrypt(&SEED).unwrap().key_id, old);
+        assert_eq!(*fresh.encrypt(&SEED).unwrap().key_id, fixture.id(1));
+        // The next Status announces the new key, and ends the old one for this connection.
+        assert_eq!(*told.status().unwrap().key_id, fixture.id(1));
+        assert_eq!(*told.encrypt(&SEED).unwrap().key_id, fixture.id(1));
+    }
+
+    #[test]
+    fn the_grace_ends_after_ten_seconds() {
+        let mut fixture = Fixture::new();
+        let connection = fixture.service.connect();
+        let old = connection.status().unwrap().key_id;
+        fixture.publish(testing::promote(&fixture.keyring, 1), Duration::from_secs(9));
+        assert_eq!(connection.encrypt(&SEED).unwrap().key_id, old);
+        fixture.publish(fixture.keyring.clone(), GRACE);
+        assert_eq!(*connection.encrypt(&SEED).unwrap().key_id, fixture.id(1));
+    }
+
+    #[test]
+    fn a_disabled_key_neither_wraps_in_its_grace_nor_unwraps() {
+        let mut fixture = Fixture::new();
+        let connection = fixture.service.connect();
+        let old = connection.status().unwrap().key_id;
+        let wrapped = connection.encrypt(&SEED).unwrap().ciphertext;
+        let promoted = testing::promote(&fixture.keyring, 1);
+        fixture.publish(testing::set_state(&promoted, 0, State::Disabled), Duration::ZERO);
+        assert_eq!(*connection.encrypt(&SEED).unwrap().key_id, fixture.id(1));
+        let error = connection.decrypt(&old, &wrapped, false).unwrap_err();
+        assert_eq!(error.to_string(), format!("key {old} is disabled"));
+    }
+
+    #[test]
+    fn every_key_but_a_disabled_one_unwraps() {
+        for state in [State::Pending, State::DecryptOnly, State::Primary] {
+            let mut fixture = Fixture::new();
+            let connection = fixture.service.connect();
+            let Wrapped { ciphertext, key_id } = connection.encrypt(&SEED).unwrap();
+            let promoted = testing::promote(&fixture.keyring, 1);
+            fixture.publish(testing::set_state(&promoted, 0, state), Duration::ZERO);
+            assert_eq!(*connection.decrypt(&key_id, &ciphertext, false).unwrap(), SEED, "{state}");
+        }
+    }
+
+    #[test]
+    fn exactly_the_named_key_is_tried() {
+        let fixture = Fixture::new();
+        let connection = fixture.service.connect();
+        let wrapped = connection.encrypt(&SEED).unwrap().ciphertext;
+        assert_eq!(connection.decrypt(&fixture.id(1), &wrapped, false).unwrap_err(), Error::OtherKey);
+        assert_eq!(connection.decrypt("k9", &wrapped, false).unwrap_err(), Error::UnknownKey);
+        assert_eq!(connection.decrypt(&fixture.id(0), &wrapped, true).unwrap_err(), Error::Annotations);
+    }
+
+    #[test]
+    fn malformed_and_forged_seeds_are_told_apart() {
+        let fixture = Fixture::new();
+        let connection = fixture.service.connect();
+        let wrapped = connection.encrypt(&SEED).unwrap().ciphertext;
+        for length in [0, 1, 76, 600] {
+            let bytes = vec![0; length];
+            assert_eq!(connection.decrypt(&fixture.id(0), &bytes, false).unwrap_err(), Error::Malformed, "{length}");
+        }
+        let mut forged = wrapped;
+        forged[107] ^= 1;
+        let error = connection.decrypt(&fixture.id(0), &forged, false).unwrap_err();
+        assert_eq!(error.to_string(), "ciphertext failed authentication");
+        assert_eq!(connection.encrypt(&[]).unwrap_err(), Error::PlaintextSize);
+        assert_eq!(connection.encrypt(&[0; 513]).unwrap_err(), Error::PlaintextSize);
+    }
+
+    /// A random source that fails.
+    struct Dry;
+
+    impl rand::TryRng for Dry {
+        type Error = std::fmt::Error;
+        fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+            Err(std::fmt::Error)
+        }
+        fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+            Err(std::fmt::Error)
+        }
+        fn try_fill_bytes(&mut self, _: &mut [u8]) -> Result<(), Self::Error> {
+            Err(std::fmt::Error)
+        }
+    }
+
+    impl rand::TryCryptoRng for Dry {}
+
+    #[test]
+    fn the_self_test_fails_without_random_bytes() {
+        let fixture = Fixture::new();
+        let current = fixture.published.current();
+        let primary = current.as_ref().unwrap().primary();
+        assert!(round_trip(primary, &mut SysRng));
+        assert!(!round_trip(primary, &mut Dry));
+    }
+}

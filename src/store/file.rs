@@ -86,12 +86,11 @@ impl<'a> FileStore<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::durable::Privacy;
+    use crate::durable;
 
     #[test]
     fn a_swap_needs_the_record_that_is_there_and_keeps_a_copy_of_it() {
-        let keep = tempfile::tempdir().unwrap();
-        let dir = Dir::open(keep.path(), Privacy::Private).unwrap();
+        let (_keep, dir) = durable::testing::private();
         let store = FileStore::new(&dir, 100);
         assert!(store.load().unwrap().is_none());
         assert!(matches!(store.compare_and_swap(Some(b"none"), b"one"), Err(DurableError::Changed(_))));

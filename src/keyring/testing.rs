@@ -1,0 +1,76 @@
+//! Keyrings for tests, in states that only later changes of a real one lead to.
+
+use std::sync::Arc;
+
+use rand::rngs::SysRng;
+
+use crate::crypto::{
+    Commitment, Uuid,
+    aead::SealedKey,
+    kdf::{RootKey, kek_aad},
+    wrap::Kek,
+};
+
+use super::{Entry, Key, Keyring, Tomb, state::State, time::Time};
+
+/// When all of it happened.
+pub fn now() -> Time {
+    Time::parse("2026-11-23T20:14:48Z").unwrap()
+}
+
+/// A keyring of generation 1 under `root`.
+pub fn keyring(root: &RootKey, uuid: Uuid) -> Keyring {
+    Keyring::create(&mut SysRng, root, uuid, Vec::new(), now()).unwrap()
+}
+
+/// Adds a key in `state`, with the next seq.
+pub fn with_key(mut keyring: Keyring, root: &RootKey, state: State) -> Keyring {
+    let seq = keyring.entries.iter().map(|entry| entry.order().0).max().unwrap() + 1;
+    let uuid = keyring.uuid;
+    let kek = Kek::generate(&mut SysRng, uuid).unwrap();
+    let aad = kek_aad(uuid, seq, &kek.commitment(), keyring.root_id);
+    let sealed = SealedKey::seal(&mut SysRng, &root.kek_wrap(uuid).unwrap(), &aad, kek.secret()).unwrap();
+    let promoted = (state != State::Pending).then(now);
+    let demoted = matches!(state, State::DecryptOnly | State::Disabled).then(now);
+    let key = Key { seq, state, created: now(), promoted, demoted, kek: Arc::new(kek), sealed };
+    keyring.entries.push(Entry::Key(key));
+    keyring
+}
+
+/// Adds the tomb of a key.
+pub fn with_tomb(mut keyring: Keyring, seq: u32) -> Keyring {
+    keyring.entries.push(Entry::Tomb(Tomb { seq, commitment: Commitment([9; 32]), destroyed: 9 }));
+    keyring
+}
+
+/// A later generation in which `change` was done.
+pub fn later(keyring: &Keyring, change: impl FnOnce(&mut Keyring)) -> Keyring {
+    let mut later = keyring.clone();
+    later.generation += 1;
+    change(&mut later);
+    later
+}
+
+/// Makes the key at `index` primary in place of the one before.
+pub fn promote(keyring: &Keyring, index: usize) -> Keyring {
+    later(keyring, |keyring| {
+        for (at, entry) in keyring.entries.iter_mut().enumerate() {
+            if let Entry::Key(key) = entry {
+                key.state = match key.state {
+                    _ if at == index => State::Primary,
+                    State::Primary => State::DecryptOnly,
+                    state => state,
+                };
+            }
+        }
+    })
+}
+
+/// Puts the key at `index` into `state`.
+pub fn set_state(keyring: &Keyring, index: usize, state: State) -> Keyring {
+    later(keyring, |keyring| {
+        if let Entry::Key(key) = &mut keyring.entries[index] {
+            key.state = state;
+        }
+    })
+}
