@@ -6,6 +6,8 @@
 pub mod client;
 pub mod server;
 pub mod socket;
+#[cfg(test)]
+mod testing;
 
 use std::collections::HashMap;
 
@@ -77,8 +79,9 @@ impl From<Error> for Status {
         let code = match &error {
             Error::UnknownKey => Code::NotFound,
             Error::Disabled(_) => Code::FailedPrecondition,
-            Error::Malformed | Error::OtherKey | Error::Authentication => Code::InvalidArgument,
-            Error::PlaintextSize | Error::Annotations => Code::InvalidArgument,
+            Error::Malformed | Error::OtherKey | Error::Authentication | Error::PlaintextSize | Error::Annotations => {
+                Code::InvalidArgument
+            }
             Error::Sealed => Code::Unavailable,
             Error::Internal(detail) => {
                 tracing::error!(detail, "internal error");
@@ -97,4 +100,201 @@ fn name_call(uid: &str) {
 /// Makes a peer's text fit for a log: printable ASCII, at most 64 characters.
 fn printable(text: &str) -> String {
     text.escape_default().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{marker::PhantomData, sync::Arc, time::Instant};
+
+    use rand::rngs::SysRng;
+
+    use super::*;
+    use crate::{
+        crypto::{Uuid, kdf::RootKey},
+        keeper::{Published, Snapshot},
+        keyring::{self, state::State},
+        service::Service,
+    };
+    use testing::{Log, Plugin};
+
+    const SEED: [u8; 32] = *b"a seed that no log may ever show";
+    const UID: &str = "7f9c1d2e-0000-4000-8000-000000000001";
+
+    /// A service with an open keyring: a primary key, and one that is disabled.
+    pub(super) fn open_service() -> Arc<Service> {
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let keyring = keyring::testing::keyring(&root, Uuid([1; 16]));
+        let keyring = keyring::testing::with_key(keyring, &root, State::Disabled);
+        let published = Arc::new(Published::default());
+        published.publish(Snapshot::new(&keyring, Instant::now()));
+        Arc::new(Service::new(published))
+    }
+
+    fn encrypt(plaintext: impl Into<Vec<u8>>) -> EncryptRequest {
+        EncryptRequest { plaintext: plaintext.into(), uid: UID.to_owned() }
+    }
+
+    fn decrypt(wrapped: &EncryptResponse) -> DecryptRequest {
+        DecryptRequest {
+            ciphertext: wrapped.ciphertext.clone(),
+            uid: UID.to_owned(),
+            key_id: wrapped.key_id.clone(),
+            annotations: HashMap::new(),
+        }
+    }
+
+    fn told(status: &Status) -> (Code, &str) {
+        (status.code(), status.message())
+    }
+
+    #[tokio::test]
+    async fn a_seed_goes_there_and_comes_back() {
+        let plugin = Plugin::start(open_service());
+        let mut client = plugin.client().await;
+        let status = client.status(StatusRequest {}).await.unwrap().into_inner();
+        assert_eq!((status.version.as_str(), status.healthz.as_str()), ("v2", "ok"));
+        let wrapped = client.encrypt(encrypt(SEED)).await.unwrap().into_inner();
+        assert_eq!(wrapped.key_id, status.key_id);
+        assert!(wrapped.annotations.is_empty());
+        assert_ne!(wrapped.ciphertext, SEED);
+        let seed = client.decrypt(decrypt(&wrapped)).await.unwrap().into_inner();
+        assert_eq!(seed.plaintext, SEED);
+    }
+
+    #[test]
+    fn every_error_has_its_code_and_its_text() {
+        for (error, code, text) in [
+            (Error::Sealed, Code::Unavailable, "sealed: the keyring is not open yet"),
+            (Error::UnknownKey, Code::NotFound, "unknown key_id"),
+            (Error::Disabled("k3-41c0".into()), Code::FailedPrecondition, "key k3-41c0 is disabled"),
+            (Error::Malformed, Code::InvalidArgument, "ciphertext is malformed"),
+            (Error::OtherKey, Code::InvalidArgument, "ciphertext is wrapped under another key"),
+            (Error::Authentication, Code::InvalidArgument, "ciphertext failed authentication"),
+            (Error::PlaintextSize, Code::InvalidArgument, "plaintext must be 1 to 512 bytes"),
+            (Error::Annotations, Code::InvalidArgument, "annotations are not supported"),
+            (Error::Internal("the disk is on fire"), Code::Internal, "internal error"),
+        ] {
+            assert_eq!(told(&error.into()), (code, text));
+        }
+    }
+
+    #[tokio::test]
+    async fn every_refusal_reaches_the_client() {
+        let plugin = Plugin::start(open_service());
+        let mut client = plugin.client().await;
+        let wrapped = client.encrypt(encrypt(SEED)).await.unwrap().into_inner();
+        let good = decrypt(&wrapped);
+        let forged = wrapped.ciphertext.iter().enumerate().map(|(at, byte)| if at == 80 { byte ^ 1 } else { *byte });
+        let annotations = HashMap::from([("a.example".to_owned(), vec![1])]);
+        for (request, code, text) in [
+            (DecryptRequest { key_id: "k9".into(), ..good.clone() }, Code::NotFound, "unknown key_id"),
+            (DecryptRequest { ciphertext: vec![0; 9], ..good.clone() }, Code::InvalidArgument, "ciphertext is malformed"),
+            (
+                DecryptRequest { ciphertext: forged.collect(), ..good.clone() },
+                Code::InvalidArgument,
+                "ciphertext failed authentication",
+            ),
+            (
+                DecryptRequest { annotations, ..good.clone() },
+                Code::InvalidArgument,
+                "annotations are not supported",
+            ),
+        ] {
+            assert_eq!(told(&client.decrypt(request).await.err().unwrap()), (code, text));
+        }
+        for size in [0, 513, 60_000] {
+            let refused = client.encrypt(encrypt(vec![1; size])).await.unwrap_err();
+            assert_eq!(told(&refused), (Code::InvalidArgument, "plaintext must be 1 to 512 bytes"), "{size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_call_is_refused_while_sealed() {
+        let plugin = Plugin::start(Arc::new(Service::default()));
+        let mut client = plugin.client().await;
+        let expected = (Code::Unavailable, "sealed: the keyring is not open yet");
+        let wrapped = EncryptResponse { ciphertext: vec![1; 108], key_id: "k1".into(), annotations: HashMap::new() };
+        assert_eq!(told(&client.status(StatusRequest {}).await.unwrap_err()), expected);
+        assert_eq!(told(&client.encrypt(encrypt(SEED)).await.unwrap_err()), expected);
+        assert_eq!(told(&client.decrypt(decrypt(&wrapped)).await.err().unwrap()), expected);
+    }
+
+    #[tokio::test]
+    async fn messages_end_at_64_kib() {
+        let plugin = Plugin::start(open_service());
+        let mut client = plugin.client().await;
+        // Tag and length of the plaintext and of the uid.
+        let fits = MESSAGE_LIMIT - (1 + 3) - (2 + UID.len());
+        let refused = client.encrypt(encrypt(vec![1; fits])).await.unwrap_err();
+        assert_eq!(told(&refused), (Code::InvalidArgument, "plaintext must be 1 to 512 bytes"));
+        let refused = client.encrypt(encrypt(vec![1; fits + 1])).await.unwrap_err();
+        let text = "Error, decoded message length too large: found 65537 bytes, the limit is: 65536 bytes";
+        assert_eq!(told(&refused), (Code::OutOfRange, text));
+    }
+
+    #[tokio::test]
+    async fn every_line_of_a_call_names_it_and_none_shows_a_seed() {
+        let log = Log::start();
+        let plugin = Plugin::start(open_service());
+        let mut client = plugin.client().await;
+        let wrapped = client.encrypt(encrypt(SEED)).await.unwrap().into_inner();
+        client.decrypt(decrypt(&wrapped)).await.unwrap();
+        client.decrypt(DecryptRequest { key_id: "k9".into(), ..decrypt(&wrapped) }).await.err().unwrap();
+
+        let answered = log.lines_with("call answered");
+        assert!(answered[0].contains(r#"call{method="Encrypt" uid=""#), "{answered:?}");
+        assert!(answered[1].contains(r#"call{method="Decrypt" uid=""#), "{answered:?}");
+        let failed = log.lines_with("call failed");
+        assert!(failed[0].contains("WARN") && failed[0].contains(r#"code=NotFound reason="unknown key_id""#), "{failed:?}");
+        for line in answered.iter().chain(&failed) {
+            assert!(line.contains(UID), "{line}");
+        }
+        for form in [String::from_utf8_lossy(&SEED).into_owned(), hex(&SEED), format!("{SEED:?}")] {
+            assert!(log.lines_with(form.trim_matches(['[', ']'])).is_empty(), "{form}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_internal_is_logged_and_not_told() {
+        let log = Log::start();
+        assert_eq!(Status::from(Error::Internal("the disk is on fire")).message(), "internal error");
+        assert!(log.lines_with("internal error")[0].contains(r#"detail="the disk is on fire""#));
+    }
+
+    #[tokio::test]
+    async fn a_uid_cannot_forge_a_line_or_fill_the_log() {
+        let log = Log::start();
+        let plugin = Plugin::start(open_service());
+        let mut client = plugin.client().await;
+        let uid = format!("\n\u{1b}[2J{}", "x".repeat(9_000));
+        client.encrypt(EncryptRequest { plaintext: vec![], uid }).await.unwrap_err();
+        let failed = log.lines_with("call failed").join("");
+        assert!(failed.contains(r"\\n\\u{1b}[2Jxxx"), "{failed}");
+        assert!(failed.len() < 400, "{failed}");
+        assert_eq!(printable(&"x".repeat(65)).len(), 64);
+    }
+
+    /// Whether a type can be printed: the inherent constant exists only if it can, and then goes before the trait's.
+    struct Printable<T>(PhantomData<T>);
+
+    trait Otherwise {
+        const ANSWER: bool = false;
+    }
+
+    impl<T> Otherwise for Printable<T> {}
+
+    impl<T: std::fmt::Debug> Printable<T> {
+        const ANSWER: bool = true;
+    }
+
+    #[test]
+    fn messages_with_a_seed_cannot_be_printed() {
+        let answers = [Printable::<EncryptRequest>::ANSWER, Printable::<DecryptResponse>::ANSWER];
+        assert_eq!(answers, [false, false]);
+        assert_eq!([Printable::<EncryptResponse>::ANSWER, Printable::<DecryptRequest>::ANSWER], [true, true]);
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }

@@ -11,7 +11,7 @@ use hyper::server::conn::http2::Builder;
 use hyper::{Request, Response, body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::{UnixListener, UnixStream, unix::UCred};
+use tokio::net::{UnixStream, unix::UCred};
 use tokio::time::{sleep, timeout};
 use tokio::{sync::watch, task::JoinSet};
 use tonic::{Status, body::Body};

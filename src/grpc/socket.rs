@@ -26,6 +26,8 @@ use rustix::{
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
 };
 
+use crate::durable::{self, DurableError};
+
 /// The most bytes of an address: the kernel's `sun_path` has 108, one of which is a NUL behind a path and before a name.
 const ADDRESS_LIMIT: usize = 107;
 
@@ -123,20 +125,21 @@ pub enum SocketError {
     /// What should be the directory is something else.
     #[error("refusing to listen: {0} is not a directory")]
     NotADirectory(PathBuf),
-    /// Other users could put a socket or a directory of theirs in the place of ours.
+    /// Other users could put a socket of theirs into the directory.
     #[error("refusing to listen: {path} is writable by {} (mode {mode:04o})", writers(*mode))]
     Writable {
-        /// The socket's directory, or one above it.
+        /// The socket's directory.
         path: PathBuf,
         /// Its permissions.
         mode: u32,
-        /// What chmod should make of them.
-        cure: &'static str,
     },
-    /// A user who is neither root nor us owns a component of the path.
+    /// Other users could put a directory of theirs in the place of the socket's.
+    #[error("refusing to listen: {0}")]
+    Ancestor(#[from] DurableError),
+    /// A user who is neither root nor us owns the directory.
     #[error("refusing to listen: {path} is owned by uid {owner}, expected root or uid {ours}")]
     Owner {
-        /// The component.
+        /// The directory.
         path: PathBuf,
         /// Whose it is.
         owner: u32,
@@ -180,15 +183,16 @@ impl SocketError {
             }
             Self::Missing(path) => format!("mkdir -p -m 0750 {}", path.display()),
             Self::NotADirectory(_) | Self::Occupied(_) => "move it away, or give another --socket".to_owned(),
-            Self::Writable { path, mode, .. } if mode & STICKY != 0 => {
+            Self::Writable { path, mode } if mode & STICKY != 0 => {
                 format!("give the socket a directory of its own: mkdir -m 0750 {}", path.join("claviger").display())
             }
-            Self::Writable { path, cure, .. } => format!("chmod {cure} {}", path.display()),
+            Self::Writable { path, .. } => format!("chmod 0750 {}", path.display()),
+            Self::Ancestor(DurableError::Ancestor { path, .. }) => format!("chmod go-w {}", path.display()),
             Self::Owner { path, ours, .. } => format!("chown {ours} {}", path.display()),
             Self::Unwritable { path, ours } => format!("chown {ours} {}, or start as its owner", path.display()),
             Self::Held(Address::Path(path)) => format!("stop it first; to find it: fuser {}.lock", path.display()),
             Self::Held(Address::Abstract(name)) => format!("stop it first; to find it: ss -xlp src @{name}"),
-            Self::Io { .. } => return None,
+            Self::Ancestor(_) | Self::Io { .. } => return None,
         })
     }
 }
@@ -280,10 +284,7 @@ impl Place {
             return Err(SocketError::Occupied(path.to_owned()));
         };
         let real = real_directory(parent)?;
-        for component in real.ancestors() {
-            let found = component.symlink_metadata().map_err(|error| failed("examine", component, error))?;
-            check_component(component, component == real, (found.uid(), found.mode()), our_uid())?;
-        }
+        check_directory(&real)?;
         let directory = rustix::fs::open(&real, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| failed("open", &real, error))?;
         Ok(Self { directory, path: real.join(name), name: name.to_owned() })
@@ -355,20 +356,20 @@ fn real_directory(directory: &Path) -> Result<PathBuf, SocketError> {
     if real.is_dir() { Ok(real) } else { Err(SocketError::NotADirectory(real)) }
 }
 
-/// Checks that nobody but root and `ours` can change what a component of the path holds.
+/// Checks that nobody but root and us can change what the socket's directory holds.
 ///
-/// A sticky directory of root's protects what it holds from other users, but not from newcomers. One may be above the
-/// socket's own directory but not be it, or another user could listen there whenever the plugin does not.
-fn check_component(path: &Path, own: bool, (owner, mode): (u32, u32), ours: u32) -> Result<(), SocketError> {
-    let (path, mode) = (path.to_owned(), mode & 0o7777);
+/// A sticky directory of root's may be above it but not be it: it protects what is there from other users, and lets any
+/// of them listen at the path whenever the plugin does not.
+fn check_directory(real: &Path) -> Result<(), SocketError> {
+    let found = real.symlink_metadata().map_err(|error| failed("examine", real, error))?;
+    let (owner, mode, ours) = (found.uid(), found.mode() & 0o7777, our_uid());
     if owner != 0 && owner != ours {
-        return Err(SocketError::Owner { path, owner, ours });
+        return Err(SocketError::Owner { path: real.to_owned(), owner, ours });
     }
-    match (mode & 0o022 != 0, own) {
-        (true, true) => Err(SocketError::Writable { path, mode, cure: "0750" }),
-        (true, false) if mode & STICKY == 0 || owner != 0 => Err(SocketError::Writable { path, mode, cure: "go-w" }),
-        _ => Ok(()),
+    if mode & 0o022 != 0 {
+        return Err(SocketError::Writable { path: real.to_owned(), mode });
     }
+    Ok(durable::check_ancestors(real, ours)?)
 }
 
 fn our_uid() -> u32 {

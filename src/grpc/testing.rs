@@ -1,0 +1,170 @@
+//! What the tests of this folder share: a plugin on a socket of its own, a client whose requests can be held up in the
+//! middle, and the log.
+
+use std::{
+    convert::Infallible,
+    io,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use hyper::{
+    Request, Response,
+    body::{Body, Bytes, Frame},
+};
+use tokio::{io::AsyncReadExt, net::UnixStream, sync::mpsc, sync::oneshot, task::JoinHandle, time::timeout};
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+use tower_service::Service as _;
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::{
+    api::key_management_service_client::KeyManagementServiceClient,
+    client,
+    server::{Drained, Peers, serve},
+    socket::{self, Address},
+};
+use crate::service::Service;
+
+/// Far more than anything here takes, so that a test that hangs fails instead.
+pub(super) const SOON: Duration = Duration::from_secs(30);
+
+/// A plugin that serves in the background.
+pub(super) struct Plugin {
+    pub(super) address: Address,
+    pub(super) path: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    served: JoinHandle<io::Result<Drained>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Plugin {
+    /// Serves the test's own user.
+    pub(super) fn start(service: Arc<Service>) -> Self {
+        Self::start_for(service, Peers::new([]))
+    }
+
+    pub(super) fn start_for(service: Arc<Service>, peers: Peers) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kms.sock");
+        let address = Address::Path(path.clone());
+        let listener = socket::bind(&address).unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(serve(listener, service, peers, async move { drop(stopped.await) }));
+        Self { address, path, stop: Some(stop), served, _dir: dir }
+    }
+
+    pub(super) async fn client(&self) -> KeyManagementServiceClient<Channel> {
+        KeyManagementServiceClient::new(self.channel(Endpoint::from_static("http://localhost")).await)
+    }
+
+    pub(super) async fn channel(&self, endpoint: Endpoint) -> Channel {
+        client::lend(endpoint, self.connect().await).await.unwrap()
+    }
+
+    /// A bare connection that says nothing of itself.
+    pub(super) async fn connect(&self) -> UnixStream {
+        UnixStream::connect(&self.path).await.unwrap()
+    }
+
+    /// Asks it to end.
+    pub(super) fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Waits for its end.
+    pub(super) async fn end(mut self) -> Drained {
+        self.stop();
+        timeout(SOON, self.served).await.unwrap().unwrap().unwrap()
+    }
+}
+
+/// Waits until the other side closes, and throws away what it says before.
+pub(super) async fn closed(stream: &mut UnixStream) {
+    let _ = timeout(SOON, stream.read_to_end(&mut Vec::new())).await.expect("still open");
+}
+
+/// A request's body that goes out as it is fed.
+pub(super) struct Fed(mpsc::UnboundedReceiver<Bytes>);
+
+impl Body for Fed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(ready!(self.0.poll_recv(cx)).map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+/// Begins a Status call, and leaves its body to the sender. A whole body is five zeros; its end is the sender's drop.
+pub(super) fn begin_status(
+    mut channel: Channel,
+) -> (mpsc::UnboundedSender<Bytes>, impl Future<Output = Response<tonic::body::Body>>) {
+    let (feed, fed) = mpsc::unbounded_channel();
+    let request = Request::post("http://localhost/v2.KeyManagementService/Status")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(tonic::body::Body::new(Fed(fed)))
+        .unwrap();
+    let call = tokio::spawn(async move {
+        std::future::poll_fn(|cx| channel.poll_ready(cx)).await.unwrap();
+        channel.call(request).await.unwrap()
+    });
+    (feed, async { timeout(SOON, call).await.unwrap().unwrap() })
+}
+
+/// The status that a failed call was answered with, in its headers.
+pub(super) fn refusal(response: &Response<tonic::body::Body>) -> Option<Status> {
+    Status::from_header_map(response.headers())
+}
+
+/// Everything that is logged on this thread while it lives.
+pub(super) struct Log {
+    lines: Lines,
+    _guard: DefaultGuard,
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(super) fn start() -> Self {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(lines.clone())
+            .finish();
+        Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
+    }
+
+    pub(super) fn lines_with(&self, text: &str) -> Vec<String> {
+        let bytes = self.lines.0.lock().unwrap();
+        String::from_utf8_lossy(&bytes).lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

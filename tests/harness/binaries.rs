@@ -1,0 +1,278 @@
+//! The programs of a control plane: found, or built from the sources pinned in `tests/control-plane/`.
+//!
+//! Nothing is downloaded in binary form: the Go modules there name every source by its hash. A built program stays in
+//! the user's cache directory, beside those of other versions, so that only the first run of a fresh machine waits.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::error::{Context, Error, Result};
+use super::processes::{Process, Run};
+use super::progress::{Progress, human, say};
+
+/// A directory with programs built by someone else, as controller-runtime's envtest has it.
+const ASSETS: &str = "KUBEBUILDER_ASSETS";
+
+/// Where the pinned Go modules are.
+const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/control-plane");
+
+const BUILD_HINT: &str = "is Go 1.26 or newer installed (`go version`), and can it reach its module proxy (`go env GOPROXY`)? \
+     Or point KUBEBUILDER_ASSETS at a directory with kube-apiserver, kubectl and etcd";
+
+/// The releases of Kubernetes that are tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// The newest.
+    V1_37,
+    /// The last one that sends the socket's path as `:authority`.
+    V1_31,
+}
+
+impl Version {
+    /// As in "1.37".
+    pub(crate) fn minor(self) -> &'static str {
+        match self {
+            Self::V1_37 => "1.37",
+            Self::V1_31 => "1.31",
+        }
+    }
+}
+
+/// One program, of one version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    KubeApiserver(Version),
+    Kubectl(Version),
+    Etcd,
+    Etcdctl,
+    Etcdutl,
+}
+
+impl Program {
+    /// Where the program is; builds it first if it has to.
+    ///
+    /// `$KUBEBUILDER_ASSETS` comes first, but for Kubernetes 1.31: what is there is of one version, meant to be the newest.
+    pub(crate) fn path(self) -> Result<PathBuf> {
+        if let Some(path) = self.in_assets() {
+            return Ok(path);
+        }
+        let module = Module::read(self)?;
+        let path = cache()?.join(module.key()).join(self.file_name());
+        if !path.exists() {
+            build_once(self, &module, &path)?;
+        }
+        Ok(path)
+    }
+
+    fn in_assets(self) -> Option<PathBuf> {
+        if matches!(self, Self::KubeApiserver(Version::V1_31) | Self::Kubectl(Version::V1_31)) {
+            return None;
+        }
+        let path = PathBuf::from(std::env::var_os(ASSETS)?).join(self.file_name());
+        path.is_file().then_some(path)
+    }
+
+    fn file_name(self) -> &'static str {
+        match self {
+            Self::KubeApiserver(_) => "kube-apiserver",
+            Self::Kubectl(_) => "kubectl",
+            Self::Etcd => "etcd",
+            Self::Etcdctl => "etcdctl",
+            Self::Etcdutl => "etcdutl",
+        }
+    }
+
+    fn package(self) -> &'static str {
+        match self {
+            Self::KubeApiserver(_) => "k8s.io/kubernetes/cmd/kube-apiserver",
+            Self::Kubectl(_) => "k8s.io/kubernetes/cmd/kubectl",
+            Self::Etcd => "go.etcd.io/etcd/server/v3",
+            Self::Etcdctl => "go.etcd.io/etcd/etcdctl/v3",
+            Self::Etcdutl => "go.etcd.io/etcd/etcdutl/v3",
+        }
+    }
+
+    /// The folder of the module that pins it, and the required module whose version is the program's.
+    fn pin(self) -> (String, &'static str) {
+        match self {
+            Self::KubeApiserver(version) | Self::Kubectl(version) => {
+                (format!("kubernetes-{}", version.minor()), "k8s.io/kubernetes")
+            }
+            Self::Etcd | Self::Etcdctl | Self::Etcdutl => ("etcd-3.7".to_owned(), "go.etcd.io/etcd/server/v3"),
+        }
+    }
+
+    /// Measured on two cores without Go's build cache, downloads included.
+    fn expected(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::KubeApiserver(_) => 4 * 60,
+            Self::Kubectl(_) => 2 * 60,
+            Self::Etcd => 40,
+            Self::Etcdctl | Self::Etcdutl => 5,
+        })
+    }
+}
+
+/// A Go module with pins, as far as a build depends on it.
+struct Module {
+    directory: PathBuf,
+    /// As in "v1.37.2".
+    version: String,
+    /// The part of the cache key that changes with any pin, replacement or flag.
+    fingerprint: String,
+    link_flags: String,
+}
+
+impl Module {
+    fn read(program: Program) -> Result<Self> {
+        let (folder, pinned) = program.pin();
+        let directory = Path::new(MODULES).join(folder);
+        let pins = read(&directory.join("go.mod"))?;
+        let sums = read(&directory.join("go.sum"))?;
+        let version = required_version(&pins, pinned)
+            .ok_or_else(|| Error::new(format!("{}/go.mod requires no {pinned}", directory.display())))?;
+        let link_flags = link_flags(program, &version);
+        let flags = format!("{BUILD_FLAGS:?} {link_flags}");
+        Ok(Self { fingerprint: fingerprint(&[&pins, &sums, &flags]), directory, version, link_flags })
+    }
+
+    /// The folder in the cache, as in `kubernetes-v1.37.2-0f1e2d3c`.
+    fn key(&self) -> String {
+        let folder = self.directory.file_name().unwrap_or_default();
+        let folder = folder.to_string_lossy();
+        let project = folder.split('-').next().unwrap_or_default();
+        format!("{project}-{}-{}", self.version, self.fingerprint)
+    }
+
+    fn build_command(&self, program: Program, run: &Run, target: &Path) -> Command {
+        let mut go = Command::new("go");
+        go.arg("build")
+            .args(BUILD_FLAGS)
+            .args(["-ldflags", &self.link_flags, "-o"])
+            .arg(target)
+            .arg(program.package())
+            .current_dir(&self.directory)
+            // Static programs, whatever C compiler is or is not there.
+            .env("CGO_ENABLED", "0")
+            // A workspace above the clone would replace the pins.
+            .env("GOWORK", "off")
+            // What a killed compiler leaves behind goes with the run.
+            .env("GOTMPDIR", run.directory());
+        go
+    }
+}
+
+/// The pins are to be obeyed, never edited; no path of this machine and no commit of ours gets into a program.
+const BUILD_FLAGS: [&str; 3] = ["-mod=readonly", "-trimpath", "-buildvcs=false"];
+
+/// Without symbols; Kubernetes takes the version that it tells its clients from variables set by the linker.
+fn link_flags(program: Program, version: &str) -> String {
+    let (Program::KubeApiserver(release) | Program::Kubectl(release)) = program else {
+        return "-s -w".to_owned();
+    };
+    let (major, minor) = release.minor().split_once('.').unwrap_or_default();
+    let stamps = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].map(|package| {
+        format!("-X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}")
+    });
+    format!("-s -w {}", stamps.join(" "))
+}
+
+/// Builds a program that is not in the cache, unless another thread or process does so while this one waits.
+fn build_once(program: Program, module: &Module, target: &Path) -> Result<()> {
+    // Holds what failed: a hundred tests without Go should fail at once, not a hundred times after a minute.
+    static FAILED: Mutex<BTreeMap<PathBuf, Error>> = Mutex::new(BTreeMap::new());
+    let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = failed.get(target) {
+        return Err(error.clone());
+    }
+    let outcome = build_locked(program, module, target);
+    if let Err(error) = &outcome {
+        failed.insert(target.to_owned(), error.clone());
+    }
+    outcome
+}
+
+/// One build at a time on this machine: two would only halve each other's speed.
+fn build_locked(program: Program, module: &Module, target: &Path) -> Result<()> {
+    let cache = cache()?;
+    fs::create_dir_all(&cache).during(|| format!("making {}", cache.display()))?;
+    let _lock = lock(&cache.join("lock"))?;
+    if target.exists() {
+        return Ok(());
+    }
+    let parent = cache.join(module.key());
+    fs::create_dir_all(&parent).during(|| format!("making {}", parent.display()))?;
+    // Inside the cache, so that the last step is a rename: a program is there whole, or not at all.
+    let run = Run::inside(&parent)?;
+    let built = run.path("program");
+    build(program, module, &run, &built)?;
+    fs::rename(&built, target).during(|| format!("moving a program to {}", target.display()))
+}
+
+fn build(program: Program, module: &Module, run: &Run, target: &Path) -> Result<()> {
+    let what = format!("building {} {}", program.file_name(), module.version);
+    let why = format!("needed once, kept in {}", cache()?.join(module.key()).display());
+    let go = module.build_command(program, run, target);
+    let expected = format!("about {}", human(program.expected()));
+    let mut progress = Progress::start(&what, &why, &expected, Instant::now());
+    let outcome = run.start("go", go).and_then(|go| wait_for_build(go, &mut progress));
+    progress.finish(if outcome.is_ok() { "done" } else { "failed" });
+    outcome.map_err(|error| error.during(&what).hint(BUILD_HINT))
+}
+
+fn wait_for_build(mut go: Process, progress: &mut Progress) -> Result<()> {
+    loop {
+        match go.ended()? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(go.failure(&format!("ended with {status}"))),
+            None => progress.tick(),
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Waits for the lock that other test processes respect too; it ends with the file's handle, so also with a crash.
+fn lock(path: &Path) -> Result<File> {
+    let file = File::create(path).during(|| format!("opening {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(TryLockError::WouldBlock) => say("waiting for another process that builds programs"),
+        Err(TryLockError::Error(_)) => {}
+    }
+    file.lock().during(|| format!("locking {}", path.display()))?;
+    Ok(file)
+}
+
+/// `~/.cache/claviger/control-plane`, or its like.
+fn cache() -> Result<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    set("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .map(|cache| cache.join("claviger/control-plane"))
+        .ok_or_else(|| Error::new("no place for built programs").hint("set HOME or XDG_CACHE_HOME"))
+}
+
+/// The version behind a module's name in the text of a go.mod.
+fn required_version(pins: &str, module: &str) -> Option<String> {
+    pins.lines()
+        .filter_map(|line| line.trim().strip_prefix(module)?.strip_prefix(' '))
+        .find_map(|rest| rest.split(' ').next())
+        .filter(|version| version.starts_with('v'))
+        .map(String::from)
+}
+
+/// Eight hex digits of SHA-256: stable over compilers, unlike the standard library's hashes.
+fn fingerprint(parts: &[&str]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, parts.join("\0").as_bytes());
+    base16ct::lower::encode_string(&digest.as_ref()[..4])
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).during(|| format!("reading {}", path.display()))
+}

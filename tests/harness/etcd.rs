@@ -1,0 +1,265 @@
+//! etcd: one member or a cluster on loopback, and a look at its bytes.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use base64ct::{Base64, Encoding};
+use serde_json::Value;
+
+use super::binaries::Program;
+use super::commands::{isolated, output_of_success};
+use super::error::{Context, Error, Result};
+use super::ports::{free_port, with_free_ports};
+use super::processes::{Process, Run};
+
+/// For a member to be healthy; a cluster under load on few cores takes some elections.
+const HEALTHY_WITHIN: Duration = Duration::from_mins(1);
+
+/// For one call of etcdctl; it gives up by itself after 5 s.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// A cluster; all of it is killed when dropped.
+pub(crate) struct Etcd {
+    run: Run,
+    etcdctl: PathBuf,
+    members: Vec<Member>,
+}
+
+struct Member {
+    name: String,
+    client_port: u16,
+    peer_port: u16,
+    data: PathBuf,
+    process: Option<Process>,
+}
+
+impl Etcd {
+    /// Starts a new cluster and waits until all members are healthy.
+    pub(crate) fn start(run: &Run, members: usize) -> Result<Self> {
+        with_free_ports(|| {
+            let mut etcd = Self::plan(run, members)?;
+            etcd.start_all()?;
+            Ok(etcd)
+        })
+    }
+
+    /// Starts a single member on what [`Etcd::snapshot`] saved.
+    pub(crate) fn start_from_snapshot(run: &Run, snapshot: &Path) -> Result<Self> {
+        with_free_ports(|| {
+            let mut etcd = Self::plan(run, 1)?;
+            etcd.members[0].restore(run, snapshot)?;
+            etcd.start_all()?;
+            Ok(etcd)
+        })
+    }
+
+    pub(crate) fn client_urls(&self) -> Vec<String> {
+        self.members.iter().map(Member::client_url).collect()
+    }
+
+    /// All client URLs in the form that `--etcd-servers` and `--endpoints` take.
+    pub(crate) fn endpoints(&self) -> String {
+        self.client_urls().join(",")
+    }
+
+    /// Ends a member by SIGKILL; its data stays.
+    pub(crate) fn kill(&mut self, member: usize) -> Result<()> {
+        let process = self.members[member].process.take();
+        process.map_or(Ok(()), |mut process| process.kill().map(drop))
+    }
+
+    /// Ends a member as an operator would, by SIGTERM; its data stays.
+    pub(crate) fn stop(&mut self, member: usize) -> Result<()> {
+        let process = self.members[member].process.take();
+        process.map_or(Ok(()), |mut process| process.terminate(HEALTHY_WITHIN).map(drop))
+    }
+
+    /// Starts a member that was ended, on the same ports and data, without waiting: alone it may have no quorum.
+    pub(crate) fn launch(&mut self, member: usize) -> Result<()> {
+        let cluster = self.initial_cluster();
+        self.members[member].launch(&self.run, &cluster)
+    }
+
+    /// Waits until a member is healthy, which takes a quorum.
+    pub(crate) fn wait_until_healthy(&mut self, member: usize) -> Result<()> {
+        self.members[member].wait_until_healthy()
+    }
+
+    /// Kills a member if it runs, starts it on the same ports and data, and waits until it is healthy.
+    pub(crate) fn restart(&mut self, member: usize) -> Result<()> {
+        self.kill(member)?;
+        self.launch(member)?;
+        self.wait_until_healthy(member)
+    }
+
+    /// The process of a member, to pause it or to read its log; an error while it is ended.
+    pub(crate) fn process(&mut self, member: usize) -> Result<&mut Process> {
+        let member = &mut self.members[member];
+        let ended = || Error::new(format!("{} was ended", member.name)).hint("launch it first");
+        member.process.as_mut().ok_or_else(ended)
+    }
+
+    /// The raw value at a key, read linearizably.
+    pub(crate) fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let answer = self.json(&["get", key])?;
+        let entry = answer["kvs"].get(0);
+        // An empty value is left out of the JSON.
+        entry.map(|entry| decode(entry.get("value"))).transpose()
+    }
+
+    /// All keys with a prefix, sorted.
+    pub(crate) fn keys(&self, prefix: &str) -> Result<Vec<String>> {
+        let answer = self.json(&["get", "--prefix", "--keys-only", prefix])?;
+        let entries = answer["kvs"].as_array().map_or(&[][..], Vec::as_slice);
+        entries.iter().map(|entry| text(entry.get("key"))).collect()
+    }
+
+    /// The revision that etcd is at.
+    pub(crate) fn revision(&self) -> Result<u64> {
+        let answer = self.json(&["get", "revision"])?;
+        answer["header"]["revision"].as_u64().ok_or_else(|| Error::new(format!("etcdctl named no revision: {answer}")))
+    }
+
+    /// Sets the raw value at a key.
+    pub(crate) fn put(&self, key: &str, value: &[u8]) -> Result<()> {
+        let mut command = self.etcdctl(&self.endpoints());
+        command.args(["put", key]);
+        if value.is_empty() {
+            // From standard input etcdctl takes anything but nothing.
+            command.arg("");
+        }
+        output_of_success(command, value, CALL_LIMIT).map(drop)
+    }
+
+    /// Saves a snapshot of the first member.
+    pub(crate) fn snapshot(&self, path: &Path) -> Result<()> {
+        let mut command = self.etcdctl(&self.members[0].client_url());
+        command.args(["snapshot", "save"]).arg(path);
+        output_of_success(command, &[], CALL_LIMIT).map(drop)
+    }
+
+    /// Runs etcdctl against all members and returns its standard output.
+    pub(crate) fn run_etcdctl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.etcdctl(&self.endpoints());
+        command.args(arguments);
+        let output = output_of_success(command, &[], CALL_LIMIT)?;
+        Ok(String::from_utf8_lossy(&output).into_owned())
+    }
+
+    /// Chooses names and ports; nothing runs yet.
+    fn plan(run: &Run, members: usize) -> Result<Self> {
+        Ok(Self {
+            run: run.clone(),
+            etcdctl: Program::Etcdctl.path()?,
+            members: (0..members).map(|_| Member::plan(run)).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Starts all before waiting for any, as none is healthy without the others.
+    fn start_all(&mut self) -> Result<()> {
+        for member in 0..self.members.len() {
+            self.launch(member)?;
+        }
+        self.members.iter_mut().try_for_each(Member::wait_until_healthy)
+    }
+
+    fn initial_cluster(&self) -> String {
+        let peers: Vec<String> = self.members.iter().map(Member::as_peer).collect();
+        peers.join(",")
+    }
+
+    fn etcdctl(&self, endpoints: &str) -> Command {
+        let mut command = isolated(&self.etcdctl, self.run.directory());
+        command.arg(format!("--endpoints={endpoints}"));
+        command
+    }
+
+    fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let answer = self.run_etcdctl(&[&["--write-out=json"], arguments].concat())?;
+        serde_json::from_str(&answer).during(|| "reading what etcdctl wrote".to_owned())
+    }
+}
+
+impl Member {
+    fn plan(run: &Run) -> Result<Self> {
+        let name = run.unique_name("etcd");
+        Ok(Self { data: run.path(&name), name, client_port: free_port()?, peer_port: free_port()?, process: None })
+    }
+
+    fn client_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.client_port)
+    }
+
+    fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    fn as_peer(&self) -> String {
+        format!("{}={}", self.name, self.peer_url())
+    }
+
+    /// Starts it; `cluster` is ignored by a member that has data.
+    fn launch(&mut self, run: &Run, cluster: &str) -> Result<()> {
+        let mut command = isolated(&Program::Etcd.path()?, run.directory());
+        command
+            .arg(format!("--name={}", self.name))
+            .arg(format!("--data-dir={}", self.data.display()))
+            .arg(format!("--listen-client-urls={}", self.client_url()))
+            .arg(format!("--advertise-client-urls={}", self.client_url()))
+            .arg(format!("--listen-peer-urls={}", self.peer_url()))
+            .arg(format!("--initial-advertise-peer-urls={}", self.peer_url()))
+            .arg(format!("--initial-cluster={cluster}"))
+            // Tests kill processes, never the machine, and what a process wrote survives it without a sync.
+            .arg("--unsafe-no-fsync");
+        self.process = Some(run.start(&self.name, command)?);
+        Ok(())
+    }
+
+    fn wait_until_healthy(&mut self) -> Result<()> {
+        let port = self.client_port;
+        let Some(process) = &mut self.process else {
+            return Err(Error::new(format!("{} was ended", self.name)).hint("launch it first"));
+        };
+        process.wait_until("healthy", HEALTHY_WITHIN, || is_healthy(port))
+    }
+
+    fn restore(&self, run: &Run, snapshot: &Path) -> Result<()> {
+        let mut command = isolated(&Program::Etcdutl.path()?, run.directory());
+        command
+            .args(["snapshot", "restore"])
+            .arg(snapshot)
+            .arg(format!("--data-dir={}", self.data.display()))
+            .arg(format!("--name={}", self.name))
+            .arg(format!("--initial-cluster={}", self.as_peer()))
+            .arg(format!("--initial-advertise-peer-urls={}", self.peer_url()));
+        output_of_success(command, &[], CALL_LIMIT).map(drop)
+    }
+}
+
+/// Asks a member itself, since a process for each look would take the processor from the start that it waits for.
+fn is_healthy(port: u16) -> bool {
+    get_health(port).is_ok_and(|answer| answer.contains(r#""health":"true""#))
+}
+
+fn get_health(port: u16) -> std::io::Result<String> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let limit = Duration::from_secs(5);
+    let mut stream = TcpStream::connect_timeout(&address, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn text(field: Option<&Value>) -> Result<String> {
+    String::from_utf8(decode(field)?).during(|| "reading a key of etcd".to_owned())
+}
+
+fn decode(field: Option<&Value>) -> Result<Vec<u8>> {
+    let encoded = field.and_then(Value::as_str).unwrap_or_default();
+    Base64::decode_vec(encoded).during(|| "reading what etcdctl wrote".to_owned())
+}

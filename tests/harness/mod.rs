@@ -1,0 +1,27 @@
+//! A real control plane for the tests and for the playground: etcd, kube-apiserver and claviger as processes of this machine.
+//!
+//! Programs come from [`binaries`] (found, or built from pinned sources), run as processes of a [`processes::Run`], and
+//! end with it whatever happens: when it is dropped, on a panic, on Ctrl-C, and when this process is killed. On top of
+//! that sit [`etcd`], [`api_server`] and [`plugin`], one type each. Plain threads and blocking calls: a test reads from
+//! top to bottom.
+//!
+//! ```text
+//! api_server -> etcd, certificates;   api_server, etcd, plugin, binaries -> processes, commands -> spawn -> error
+//! api_server, etcd -> binaries, ports;   binaries, processes -> progress
+//! ```
+//!
+//! Set `CLAVIGER_TEST_KEEP` to keep the directories with all logs and data.
+
+#![allow(dead_code, reason = "the tests and the playground each use their own part of it")]
+
+pub(crate) mod api_server;
+pub(crate) mod binaries;
+mod certificates;
+pub(crate) mod commands;
+pub(crate) mod error;
+pub(crate) mod etcd;
+pub(crate) mod plugin;
+mod ports;
+pub(crate) mod processes;
+mod progress;
+mod spawn;

@@ -1,0 +1,161 @@
+//! claviger itself, run as its users run it: the binary, its verbs, its exit codes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::commands::{output, output_of_success};
+use super::error::{Context, Error, Result};
+use super::processes::{Process, Run};
+
+/// For the daemon to answer, and for one call of the command line.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A state directory, and the daemon on it while one serves; killed when dropped.
+pub(crate) struct Plugin {
+    run: Run,
+    name: String,
+    binary: PathBuf,
+    state_dir: PathBuf,
+    socket: Option<String>,
+    process: Option<Process>,
+}
+
+impl Plugin {
+    /// Runs `claviger init` on the directory `name` of the run, without a recovery identity.
+    ///
+    /// `binary` is `env!("CARGO_BIN_EXE_claviger")` in the tests; Cargo sets that for nothing else.
+    pub(crate) fn init(run: &Run, binary: impl Into<PathBuf>, name: &str) -> Result<Self> {
+        let plugin = Self {
+            run: run.clone(),
+            name: name.to_owned(),
+            binary: binary.into(),
+            state_dir: run.path(name),
+            socket: None,
+            process: None,
+        };
+        plugin.claviger(&["init", "--without-recovery"])?;
+        Ok(plugin)
+    }
+
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// Starts the daemon on `socket`, a path (see [`Run::socket`]) or `@name`, and waits until it answers.
+    pub(crate) fn serve(&mut self, socket: impl Into<String>) -> Result<()> {
+        self.socket = Some(socket.into());
+        self.restart()
+    }
+
+    /// Kills the daemon if it runs, starts it on the same state and socket, and waits until it answers.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        self.kill()?;
+        self.launch()?;
+        self.wait_until_serving()
+    }
+
+    /// Starts the daemon on its socket without waiting.
+    pub(crate) fn launch(&mut self) -> Result<()> {
+        let mut command = self.command(&["serve"]);
+        command.args(["--socket", self.socket()?]);
+        self.process = Some(self.run.start(&self.name, command)?);
+        Ok(())
+    }
+
+    /// Waits until `claviger status` is content with the daemon.
+    pub(crate) fn wait_until_serving(&mut self) -> Result<()> {
+        // Taken out, as the check needs the rest of this plugin.
+        let Some(mut process) = self.process.take() else {
+            return Err(self.ended());
+        };
+        let outcome = process.wait_until("serving", LIMIT, || self.is_serving());
+        self.process = Some(process);
+        outcome
+    }
+
+    /// Ends the daemon by SIGKILL; its state stays.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        let process = self.process.take();
+        process.map_or(Ok(()), |mut process| process.kill().map(drop))
+    }
+
+    /// Ends the daemon by SIGTERM, as systemd does; anything but success is an error with the end of its log.
+    pub(crate) fn terminate(&mut self) -> Result<()> {
+        let mut process = self.process.take().ok_or_else(|| self.ended())?;
+        match process.terminate(LIMIT)? {
+            status if status.success() => Ok(()),
+            status => Err(process.failure(&format!("ended with {status} after SIGTERM"))),
+        }
+    }
+
+    /// The daemon's process, to pause it or to read its log; an error while it is ended.
+    pub(crate) fn process(&mut self) -> Result<&mut Process> {
+        let ended = self.ended();
+        self.process.as_mut().ok_or(ended)
+    }
+
+    /// Runs a verb of the command line on this state and returns its standard output.
+    pub(crate) fn claviger(&self, arguments: &[&str]) -> Result<String> {
+        let output = output_of_success(self.command(arguments), &[], LIMIT)?;
+        Ok(String::from_utf8_lossy(&output).into_owned())
+    }
+
+    /// Writes the `EncryptionConfiguration` that the command line proposes for this socket, and returns its path.
+    ///
+    /// With `identity_last` API servers also read what was stored in the clear before; without, they refuse it.
+    pub(crate) fn encryption_config(&self, resources: &[&str], identity_last: bool) -> Result<PathBuf> {
+        let mut command = Command::new(&self.binary);
+        command.args(["generate", "encryption-configuration", "--socket", self.socket()?]);
+        command.args(resources.iter().map(|resource| format!("--resource={resource}")));
+        let proposed = output_of_success(command, &[], LIMIT)?;
+        let path = self.run.path(format!("{}-encryption.yaml", self.name));
+        fs::write(&path, with_identity(&String::from_utf8_lossy(&proposed), identity_last))
+            .during(|| format!("writing {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// A command of claviger on this state, to add to and to run otherwise.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).arg("--state-dir").arg(&self.state_dir);
+        command
+    }
+
+    fn is_serving(&self) -> bool {
+        let Ok(socket) = self.socket() else {
+            return false;
+        };
+        let mut command = self.command(&["status"]);
+        command.args(["--socket", socket]);
+        output(command, &[], LIMIT).is_ok_and(|output| output.status.success())
+    }
+
+    fn socket(&self) -> Result<&str> {
+        let none = || Error::new(format!("{} has no socket", self.name)).hint("call serve first");
+        self.socket.as_deref().ok_or_else(none)
+    }
+
+    fn ended(&self) -> Error {
+        Error::new(format!("{} does not run", self.name)).hint("call serve first")
+    }
+}
+
+/// The same configuration with or without `identity` as the last provider of every list.
+///
+/// Line by line: it is the text that users get, comments included, that is to be tried on an API server.
+fn with_identity(config: &str, wanted: bool) -> String {
+    let is_identity = |line: &&str| line.trim() == "- identity: {}";
+    if config.lines().any(|line| is_identity(&line)) == wanted {
+        return config.to_owned();
+    }
+    let mut lines: Vec<&str> = config.lines().filter(|line| !is_identity(line)).collect();
+    let kms = config.lines().find(|line| line.trim() == "- kms:");
+    let indent = kms.and_then(|line| line.split('-').next());
+    let identity = format!("{}- identity: {{}}", indent.unwrap_or_default());
+    if wanted {
+        lines.push(&identity);
+    }
+    lines.join("\n") + "\n"
+}

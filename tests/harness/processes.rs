@@ -1,0 +1,289 @@
+//! Processes and their directory, which end with this process whatever ends it.
+//!
+//! | how it ends | what cleans up |
+//! |---|---|
+//! | [`Process`] and [`Run`] are dropped, also by a panic | [`Process`] kills and reaps; the watchdog removes the directory |
+//! | exit with a `Run` in a static, Ctrl-C, SIGTERM, SIGKILL | the kernel kills the processes; the watchdog does the rest |
+//!
+//! The kernel's part is asked for in [`super::spawn`].
+//!
+//! The watchdog is a shell that waits for the end of its standard input, a pipe whose only writer is this process. It
+//! removes the directory, after killing what is left of the processes' groups: their grandchildren, for which nobody
+//! asked the kernel.
+//!
+//! All of them are in process groups of their own, so that Ctrl-C reaches this process alone, and it decides.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::commands::tail;
+use super::error::{Context, Error, Result};
+use super::progress::{Progress, human, say};
+use super::spawn::spawn;
+
+/// Any value keeps the directories of all runs.
+const KEEP: &str = "CLAVIGER_TEST_KEEP";
+
+/// Between two looks at something that is being waited for.
+const POLL: Duration = Duration::from_millis(50);
+
+/// From here on a wait shows its progress; a control plane takes 1 to 4 s.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest name a Unix socket's address can hold, without the closing zero.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// Waits for the end of standard input, then removes the directory `$1`, unless `$2` says to keep it.
+///
+/// A process killed a moment ago may still create a file while `rm` walks, hence the second and later tries.
+const WATCHDOG: &str = r#"
+trap '' INT TERM HUP
+cat >/dev/null
+for group in "$1"/groups/*; do
+    kill -KILL -- "-${group##*/}" 2>/dev/null
+done
+[ "$2" = keep ] && exit
+for try in 1 2 3 4 5 6 7 8 9 10; do
+    rm -rf -- "$1" && exit
+    sleep 0.2
+done
+"#;
+
+/// A temporary directory and the processes that work in it.
+///
+/// Clones share it; every [`Process`] holds one, so the directory outlives the last of them.
+#[derive(Clone)]
+pub(crate) struct Run(Arc<Shared>);
+
+struct Shared {
+    directory: PathBuf,
+    names: AtomicUsize,
+    watchdog: Watchdog,
+}
+
+impl Run {
+    /// Makes a directory below the system's one for temporary files; short, as it has to hold sockets.
+    pub(crate) fn new() -> Result<Self> {
+        Self::inside(&std::env::temp_dir())
+    }
+
+    /// Makes the directory inside `parent`, for files that are renamed to a place beside it.
+    pub(crate) fn inside(parent: &Path) -> Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("claviger-")
+            .tempdir_in(parent)
+            .during(|| format!("making a directory in {}", parent.display()))?
+            .keep();
+        fs::create_dir(directory.join("groups")).during(|| "preparing a run".to_owned())?;
+        let keep = std::env::var_os(KEEP).is_some();
+        if keep {
+            say(&format!("{KEEP} is set: {} will stay", directory.display()));
+        }
+        let watchdog = Watchdog::start(&directory, keep)?;
+        Ok(Self(Arc::new(Shared { directory, names: AtomicUsize::new(1), watchdog })))
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.0.directory
+    }
+
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.0.directory.join(name)
+    }
+
+    /// A path for a Unix socket, refused here if it is too long, as the servers' own words for that are obscure.
+    pub(crate) fn socket(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path(name);
+        let length = path.as_os_str().len();
+        if length > SOCKET_PATH_MAX {
+            let message =
+                format!("the socket {} has {length} bytes, at most {SOCKET_PATH_MAX} are possible", path.display());
+            return Err(Error::new(message).hint("point TMPDIR at a directory with a short path"));
+        }
+        Ok(path)
+    }
+
+    /// A name that nothing else in this run has: `etcd` becomes `etcd-1`, the next one `etcd-2`.
+    pub(crate) fn unique_name(&self, stem: &str) -> String {
+        format!("{stem}-{}", self.0.names.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Where the output of a process with this name is.
+    pub(crate) fn log_of(&self, name: &str) -> PathBuf {
+        self.path(format!("{name}.log"))
+    }
+
+    /// Starts a process; its output is added to `<name>.log` in the directory, so a restart continues the log.
+    pub(crate) fn start(&self, name: &str, mut command: Command) -> Result<Process> {
+        let log = self.log_of(name);
+        let output = append_to(&log)?;
+        let errors = output.try_clone().during(|| format!("starting {name}"))?;
+        command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        let child = spawn(command)?;
+        let group = self.path("groups").join(child.id().to_string());
+        let process = Process { name: name.to_owned(), child, log, group, _run: self.clone() };
+        fs::write(&process.group, []).during(|| format!("starting {name}"))?;
+        Ok(process)
+    }
+}
+
+/// The shell that outlives this process by a moment.
+struct Watchdog {
+    shell: Child,
+    /// Open as long as this process lives; closing it is the signal.
+    lifeline: Option<ChildStdin>,
+}
+
+impl Watchdog {
+    fn start(directory: &Path, keep: bool) -> Result<Self> {
+        let mut shell = Command::new("sh")
+            .args(["-c", WATCHDOG, "watchdog"])
+            .arg(directory)
+            .arg(if keep { "keep" } else { "remove" })
+            .current_dir("/")
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .during(|| "starting the shell that cleans up".to_owned())?;
+        let lifeline = shell.stdin.take();
+        Ok(Self { shell, lifeline })
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        drop(self.lifeline.take());
+        // Waited for so that nothing is left when a test has ended; there is nobody to tell about a failure.
+        let _ = self.shell.wait();
+    }
+}
+
+/// A running program; killed when dropped.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    group: PathBuf,
+    _run: Run,
+}
+
+impl Process {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, or nothing while it runs.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().during(|| format!("looking after {}", self.name))
+    }
+
+    /// Ends it at once, by SIGKILL; no harm if it had ended before.
+    pub(crate) fn kill(&mut self) -> Result<ExitStatus> {
+        self.signal(Signal::KILL)?;
+        self.child.wait().during(|| format!("waiting for the end of {}", self.name))
+    }
+
+    /// Asks it to end, by SIGTERM, and waits for that.
+    pub(crate) fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            thread::sleep(POLL);
+        }
+        Err(self.failure(&format!("still runs {} s after SIGTERM", limit.as_secs())))
+    }
+
+    /// Stops it in its tracks, by SIGSTOP: a hung process, or a machine that was paused.
+    pub(crate) fn pause(&mut self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets a paused one go on.
+    pub(crate) fn resume(&mut self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// All that it wrote, over all its restarts in this run.
+    pub(crate) fn log(&self) -> String {
+        read_lossy(&self.log)
+    }
+
+    /// Waits until `ready` says so; an early end or the limit is an error that shows the last lines of the log.
+    pub(crate) fn wait_until(&mut self, what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
+        let started = Instant::now();
+        let mut progress = None;
+        let outcome = loop {
+            if let Some(status) = self.ended()? {
+                break Err(self.failure(&format!("ended with {status} instead of being {what}")));
+            }
+            if ready() {
+                break Ok(());
+            }
+            if started.elapsed() > limit {
+                break Err(self.failure(&format!("not {what} after {} s", limit.as_secs())));
+            }
+            if started.elapsed() > PATIENCE {
+                progress.get_or_insert_with(|| slow(&self.name, what, limit, started)).tick();
+            }
+            thread::sleep(POLL);
+        };
+        if let Some(progress) = progress {
+            progress.finish(if outcome.is_ok() { what } else { "given up" });
+        }
+        outcome.map_err(|error: Error| error.hint(format!("run it again with {KEEP}=1 to keep all logs")))
+    }
+
+    /// An error about this process, with the last lines of its log.
+    pub(crate) fn failure(&self, what: &str) -> Error {
+        let log = self.log();
+        let message = format!("{} {what}; its last lines:\n{}", self.name, tail(&log));
+        Error::new(message)
+    }
+
+    /// Reaches the whole group; while the leader is not reaped, its number cannot name anyone else's.
+    fn signal(&mut self, signal: Signal) -> Result<()> {
+        if self.ended()?.is_some() {
+            return Ok(());
+        }
+        kill_process_group(Pid::from_child(&self.child), signal)
+            .during(|| format!("sending {signal:?} to {}", self.name))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nobody is left to tell about a failure, and the watchdog tries again.
+        let _ = self.kill();
+        let _ = fs::remove_file(&self.group);
+    }
+}
+
+fn append_to(log: &Path) -> Result<File> {
+    File::options().create(true).append(true).open(log).during(|| format!("opening {}", log.display()))
+}
+
+fn read_lossy(path: &Path) -> String {
+    fs::read(path).map_or_else(
+        |error| format!("({}: {error})", path.display()),
+        |bytes| String::from_utf8_lossy(&bytes).into_owned(),
+    )
+}
+
+fn slow(name: &str, what: &str, limit: Duration, started: Instant) -> Progress {
+    let what = format!("waiting for {name} to be {what}");
+    let limit = format!("at most {}", human(limit));
+    Progress::start(&what, "it usually takes seconds", &limit, started)
+}

@@ -1,0 +1,84 @@
+//! Says on the terminal what is being waited for, since a first build takes minutes and a silent test looks hung.
+//!
+//! Everything goes straight to standard error: `cargo test` captures what the print macros write, and nothing else.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Between two lines where standard error is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(30);
+
+/// One long wait: a spinner on a terminal, a line now and then elsewhere.
+pub(crate) struct Progress {
+    what: String,
+    /// As in "about 4 min".
+    limit: String,
+    started: Instant,
+    last_line: Instant,
+    spinner: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// Begins to show a wait: `what` reads like "building kube-apiserver v1.37.2", `limit` like "about 4 min".
+    pub(crate) fn start(what: &str, why: &str, limit: &str, started: Instant) -> Self {
+        say(&format!("{what}: {why}, {limit}"));
+        Self {
+            what: what.to_owned(),
+            limit: limit.to_owned(),
+            started,
+            last_line: Instant::now(),
+            spinner: std::io::stderr().is_terminal().then(|| spinner(what, limit, started)),
+        }
+    }
+
+    /// To be called often; writes a line only when one is due. The spinner turns by itself.
+    pub(crate) fn tick(&mut self) {
+        if self.spinner.is_some() || self.last_line.elapsed() < LINE_EVERY {
+            return;
+        }
+        self.last_line = Instant::now();
+        let elapsed = human(self.started.elapsed());
+        say(&format!("{}: {elapsed} of {}", self.what, self.limit));
+    }
+
+    /// Ends it with one line that tells the outcome and the time it took.
+    pub(crate) fn finish(self, outcome: &str) {
+        if let Some(spinner) = self.spinner {
+            spinner.finish_and_clear();
+        }
+        let elapsed = human(self.started.elapsed());
+        say(&format!("{}: {outcome} after {elapsed}", self.what));
+    }
+}
+
+/// Writes one line to standard error, past the capture of `cargo test`.
+///
+/// A closed standard error is nobody's problem here, so the result is dropped.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "control plane: {line}");
+}
+
+/// Seconds below two minutes, minutes and seconds above.
+pub(crate) fn human(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 60, seconds % 60) {
+        (0 | 1, _) => format!("{seconds} s"),
+        (minutes, 0) => format!("{minutes} min"),
+        (minutes, rest) => format!("{minutes} min {rest} s"),
+    }
+}
+
+fn spinner(what: &str, limit: &str, started: Instant) -> ProgressBar {
+    let target = ProgressDrawTarget::stderr();
+    let spinner = ProgressBar::with_draw_target(None, target).with_elapsed(started.elapsed());
+    // Before the style, which draws at once.
+    spinner.set_message(what.to_owned());
+    spinner.set_prefix(limit.to_owned());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed} of {prefix})") {
+        spinner.set_style(style);
+    }
+    spinner.enable_steady_tick(Duration::from_millis(120));
+    spinner
+}

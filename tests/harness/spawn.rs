@@ -1,0 +1,87 @@
+//! Starts children that die with this process, however it dies.
+//!
+//! A child asks the kernel for that, by `PR_SET_PDEATHSIG`: to be killed once its parent has died. "Parent" is there the
+//! *thread* that forked it: a child started by a test's own thread would die with that test, and one shared by several
+//! tests with the first of them. So one thread that lives as long as the process starts all of them.
+
+#![allow(unsafe_code, reason = "`pre_exec` is the only way to set the death signal and the host name of a child")]
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::sync::{LazyLock, mpsc};
+use std::thread;
+
+use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
+use rustix::system::sethostname;
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+use super::commands::line_of;
+use super::error::{Context, Result};
+
+/// What the one thread that starts processes is asked to do.
+struct Order {
+    command: Command,
+    reply: mpsc::Sender<io::Result<Child>>,
+}
+
+/// The thread's inbox. In a static, it is never closed, so the thread lives as long as the process.
+static SPAWNER: LazyLock<mpsc::Sender<Order>> = LazyLock::new(|| {
+    let (inbox, orders) = mpsc::channel::<Order>();
+    thread::spawn(move || {
+        for mut order in orders {
+            // Whoever ordered it has panicked if nobody takes it; it is dropped, and dies with this process at last.
+            let _ = order.reply.send(order.command.spawn());
+        }
+    });
+    inbox
+});
+
+/// Starts a child that dies with this process.
+pub(crate) fn spawn(mut command: Command) -> Result<Child> {
+    let line = line_of(&command);
+    die_with_this_process(&mut command);
+    let (reply, answer) = mpsc::channel();
+    SPAWNER.send(Order { command, reply }).during(|| format!("starting `{line}`"))?;
+    answer.recv().during(|| format!("starting `{line}`"))?.during(|| format!("starting `{line}`"))
+}
+
+/// Prepares a command for [`spawn`]: a process group of its own, and SIGKILL at the death of the spawning thread.
+fn die_with_this_process(command: &mut Command) {
+    command.process_group(0);
+    let parent = getpid();
+    let ask_the_kernel = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // The parent may have died before that call; then no signal will ever come.
+        if getppid() != Some(parent) {
+            return Err(io::Error::from(rustix::io::Errno::SRCH));
+        }
+        Ok(())
+    };
+    // SAFETY: the closure runs in the child between fork and exec, where other threads' locks may be held for ever. It
+    // makes two system calls and builds an error from a number: no allocation, no lock, nothing but the stack.
+    unsafe {
+        command.pre_exec(ask_the_kernel);
+    }
+}
+
+/// Makes a command run under a host name of its own, so that one machine can play several.
+///
+/// That takes a namespace, which root may have, and others where the system allows user namespaces to everyone.
+pub(crate) fn set_host_name(command: &mut Command, name: &str) {
+    let name = name.as_bytes().to_owned();
+    let move_away = move || {
+        unshare_host_name()?;
+        Ok(sethostname(&name)?)
+    };
+    // SAFETY: as in `die_with_this_process`: system calls on what is in memory already, and errors made of numbers.
+    unsafe {
+        command.pre_exec(move_away);
+    }
+}
+
+fn unshare_host_name() -> rustix::io::Result<()> {
+    // SAFETY: only `UnshareFlags::FILES` is dangerous, which would part threads that share descriptors.
+    let unshare = |flags| unsafe { unshare_unsafe(flags) };
+    unshare(UnshareFlags::NEWUTS).or_else(|_| unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWUTS))
+}
