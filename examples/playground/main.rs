@@ -1,1 +1,207 @@
-fn main(){}
+//! A whole control plane on this machine, to try things out: a real etcd, a real kube-apiserver, claviger between them.
+//!
+//! It tells what it does and why, leaves everything running until Ctrl-C, and leaves nothing behind.
+
+#[path = "../../tests/harness/mod.rs"]
+mod harness;
+mod side_by_side;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anstream::{eprintln, println};
+
+use harness::{
+    api_server::ApiServer,
+    binaries::{Program, Version},
+    error::{Context, Error, Result},
+    etcd::Etcd,
+    plugin::Plugin,
+    processes::Run,
+};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+const SECRET: &str = "/registry/secrets/default/user";
+const YAML: &str = "\
+apiVersion: v1
+kind: Secret
+metadata:
+  name: from-yaml
+type: Opaque
+stringData:
+  token: s3cr3t-from-yaml
+";
+
+fn main() -> ExitCode {
+    match play() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\n{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play() -> Result<()> {
+    // Caught from the start: whenever Ctrl-C comes, everything is ended in order.
+    let mut signals = Signals::new([SIGINT, SIGTERM]).during(|| "catching Ctrl-C".to_owned())?;
+    let (send, receive) = std::sync::mpsc::channel();
+    let interrupted = send.clone();
+    std::thread::spawn(move || {
+        signals.forever().next();
+        let _ = interrupted.send(Ok(None));
+    });
+    std::thread::spawn(move || {
+        let _ = send.send(tell().map(Some));
+    });
+    // Either the story is told and its world is kept until Ctrl-C, or Ctrl-C came first and the exit takes all down.
+    let world = receive.recv().during(|| "telling the story".to_owned())??;
+    if let Some(world) = &world {
+        world.invite()?;
+        receive.recv().during(|| "waiting for Ctrl-C".to_owned())??;
+    }
+    println!("\nEnding everything; nothing is left behind.");
+    Ok(())
+}
+
+/// What runs until Ctrl-C.
+struct World {
+    api: ApiServer,
+    plugin: Plugin,
+    etcd: Etcd,
+    claviger: PathBuf,
+    socket: String,
+    _run: Run,
+}
+
+fn tell() -> Result<World> {
+    println!("claviger's playground: a real etcd, a real kube-apiserver, and claviger between them, on this machine.");
+    step("Building claviger, and finding or building etcd, kube-apiserver and kubectl (minutes, the first time)");
+    let claviger = build_claviger()?;
+    for program in
+        [Program::Etcd, Program::Etcdctl, Program::KubeApiserver(Version::V1_37), Program::Kubectl(Version::V1_37)]
+    {
+        program.path()?;
+    }
+
+    let run = Run::new()?;
+    step("Starting etcd, and an API server as Kubernetes has it by default: without encryption");
+    let etcd = Etcd::start(&run, 1)?;
+    let mut api = ApiServer::on(&run, &etcd).start()?;
+    let file = run.path("username.txt");
+    fs::write(&file, "admin-s3cr3t\n").during(|| format!("writing {}", file.display()))?;
+    kubectl(&api, &["create", "secret", "generic", "user", &format!("--from-file={}", file.display())])?;
+    let before = stored(&etcd)?;
+
+    step("Making keys, starting the plugin, and starting the API server again with the plugin in front of etcd");
+    let mut plugin = Plugin::init(&run, &claviger, "claviger")?;
+    println!("  $ claviger init --state-dir {} --without-recovery", plugin.state_dir().display());
+    let socket = run.socket("kms.sock")?.display().to_string();
+    println!("  $ claviger serve --state-dir {} --socket {socket}", plugin.state_dir().display());
+    plugin.serve(&socket)?;
+    let config = plugin.encryption_config(&["secrets"], true)?;
+    println!("  $ claviger generate encryption-configuration --socket {socket} > {}", config.display());
+    println!("  $ kube-apiserver … --encryption-provider-config={}", config.display());
+    api.kill()?;
+    let api = ApiServer::on(&run, &etcd).encryption_config(config).start()?;
+
+    step("Rewriting the Secret that was there in plaintext, and making more, the ways users do");
+    let secrets = api.kubectl(&["get", "secrets", "--all-namespaces", "-o", "json"])?;
+    println!("  $ kubectl get secrets --all-namespaces -o json | kubectl replace -f -");
+    print_indented(&api.kubectl_stdin(&["replace", "-f", "-"], &secrets)?);
+    kubectl(&api, &["create", "secret", "generic", "literal", "--from-literal=password=s3cr3t-literal"])?;
+    println!("  $ kubectl apply -f - <<EOF");
+    print_indented(&format!("{YAML}EOF"));
+    print_indented(&api.kubectl_stdin(&["apply", "-f", "-"], YAML)?);
+
+    step("The same Secret in etcd, before and after (· stands for a byte that is no character)");
+    let after = stored(&etcd)?;
+    println!("{}", side_by_side::picture("without claviger", &before, "with claviger", &after));
+    let readable = |value: &[u8]| value.windows(12).any(|window| window == b"admin-s3cr3t");
+    println!(
+        "  \"admin-s3cr3t\" can be read there: {} before, {} after.",
+        yes(readable(&before)),
+        yes(readable(&after))
+    );
+
+    step("And the API server still reads it");
+    kubectl(&api, &["get", "secret", "user", "-o", r"go-template={{index .data `username.txt` | base64decode}}"])?;
+
+    step("What claviger says of itself");
+    println!("  $ claviger status");
+    print_indented(&plugin.claviger(&["status", "--socket", &socket])?);
+    Ok(World { api, plugin, etcd, claviger, socket, _run: run })
+}
+
+impl World {
+    /// What to try while it runs.
+    fn invite(&self) -> Result<()> {
+        let kubectl = Program::Kubectl(Version::V1_37).path()?;
+        let etcdctl = Program::Etcdctl.path()?;
+        step("It is yours until Ctrl-C. In another terminal:");
+        println!("  export KUBECONFIG={}", self.api.kubeconfig().display());
+        println!("  alias kubectl={} claviger={}", kubectl.display(), self.claviger.display());
+        println!("  alias etcdctl='{} --endpoints={}'", etcdctl.display(), self.etcd.endpoints());
+        println!();
+        println!("  kubectl create secret generic mine --from-literal=password=hunter2");
+        println!("  etcdctl get /registry/secrets/default/mine | od -c | head       # unreadable");
+        println!("  kubectl get secret mine -o jsonpath='{{.data.password}}' | base64 -d");
+        let state_dir = self.plugin.state_dir().display();
+        println!("  claviger status --state-dir {state_dir} --socket {}", self.socket);
+        println!("  claviger key list --state-dir {state_dir}");
+        println!("\nCtrl-C ends all of it and removes its directory.");
+        Ok(())
+    }
+}
+
+/// claviger in the profile that this example was built in.
+fn build_claviger() -> Result<PathBuf> {
+    let own = env::current_exe().during(|| "finding the playground's own file".to_owned())?;
+    let target = own.parent().and_then(Path::parent).map(Path::to_owned);
+    let target = target.ok_or_else(|| Error::new(format!("{} is not below target/", own.display())))?;
+    let profile = match target.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(profile) => profile,
+    };
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--locked", "--bin", "claviger", "--profile", profile, "--manifest-path"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .status()
+        .during(|| "running cargo".to_owned())?;
+    if !status.success() {
+        return Err(Error::new("claviger was not built").hint("cargo said above why"));
+    }
+    Ok(target.join("claviger"))
+}
+
+fn stored(etcd: &Etcd) -> Result<Vec<u8>> {
+    etcd.get(SECRET)?.ok_or_else(|| Error::new(format!("etcd has no {SECRET}")))
+}
+
+/// Runs kubectl and shows the command with what it says.
+fn kubectl(api: &ApiServer, arguments: &[&str]) -> Result<()> {
+    println!("  $ kubectl {}", arguments.join(" "));
+    print_indented(&api.kubectl(arguments)?);
+    Ok(())
+}
+
+fn print_indented(text: &str) {
+    for line in text.trim_end().lines() {
+        println!("    {line}");
+    }
+}
+
+fn step(text: &str) {
+    println!("\n\x1b[1m{text}\x1b[0m");
+}
+
+fn yes(is: bool) -> &'static str {
+    if is { "yes" } else { "no" }
+}

@@ -45,6 +45,7 @@ struct Cli {
 
 /// What every verb has.
 #[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Global {
     /// Configuration file [default: /etc/claviger/config.toml if it exists]
     #[arg(long, global = true, value_name = "FILE")]

@@ -188,17 +188,17 @@ mod tests {
         let annotations = HashMap::from([("a.example".to_owned(), vec![1])]);
         for (request, code, text) in [
             (DecryptRequest { key_id: "k9".into(), ..good.clone() }, Code::NotFound, "unknown key_id"),
-            (DecryptRequest { ciphertext: vec![0; 9], ..good.clone() }, Code::InvalidArgument, "ciphertext is malformed"),
+            (
+                DecryptRequest { ciphertext: vec![0; 9], ..good.clone() },
+                Code::InvalidArgument,
+                "ciphertext is malformed",
+            ),
             (
                 DecryptRequest { ciphertext: forged.collect(), ..good.clone() },
                 Code::InvalidArgument,
                 "ciphertext failed authentication",
             ),
-            (
-                DecryptRequest { annotations, ..good.clone() },
-                Code::InvalidArgument,
-                "annotations are not supported",
-            ),
+            (DecryptRequest { annotations, ..good.clone() }, Code::InvalidArgument, "annotations are not supported"),
         ] {
             assert_eq!(told(&client.decrypt(request).await.err().unwrap()), (code, text));
         }
@@ -245,7 +245,10 @@ mod tests {
         assert!(answered[0].contains(r#"call{method="Encrypt" uid=""#), "{answered:?}");
         assert!(answered[1].contains(r#"call{method="Decrypt" uid=""#), "{answered:?}");
         let failed = log.lines_with("call failed");
-        assert!(failed[0].contains("WARN") && failed[0].contains(r#"code=NotFound reason="unknown key_id""#), "{failed:?}");
+        assert!(
+            failed[0].contains("WARN") && failed[0].contains(r#"code=NotFound reason="unknown key_id""#),
+            "{failed:?}"
+        );
         for line in answered.iter().chain(&failed) {
             assert!(line.contains(UID), "{line}");
         }

@@ -110,9 +110,10 @@ impl Plugin {
         command.args(["generate", "encryption-configuration", "--socket", self.socket()?]);
         command.args(resources.iter().map(|resource| format!("--resource={resource}")));
         let proposed = output_of_success(command, &[], LIMIT)?;
+        let proposed = String::from_utf8_lossy(&proposed).into_owned();
+        let config = if identity_last { proposed } else { without_identity(&proposed) };
         let path = self.run.path(format!("{}-encryption.yaml", self.name));
-        fs::write(&path, with_identity(&String::from_utf8_lossy(&proposed), identity_last))
-            .during(|| format!("writing {}", path.display()))?;
+        fs::write(&path, config).during(|| format!("writing {}", path.display()))?;
         Ok(path)
     }
 
@@ -142,20 +143,8 @@ impl Plugin {
     }
 }
 
-/// The same configuration with or without `identity` as the last provider of every list.
-///
 /// Line by line: it is the text that users get, comments included, that is to be tried on an API server.
-fn with_identity(config: &str, wanted: bool) -> String {
-    let is_identity = |line: &&str| line.trim() == "- identity: {}";
-    if config.lines().any(|line| is_identity(&line)) == wanted {
-        return config.to_owned();
-    }
-    let mut lines: Vec<&str> = config.lines().filter(|line| !is_identity(line)).collect();
-    let kms = config.lines().find(|line| line.trim() == "- kms:");
-    let indent = kms.and_then(|line| line.split('-').next());
-    let identity = format!("{}- identity: {{}}", indent.unwrap_or_default());
-    if wanted {
-        lines.push(&identity);
-    }
+fn without_identity(config: &str) -> String {
+    let lines: Vec<&str> = config.lines().filter(|line| line.trim() != "- identity: {}").collect();
     lines.join("\n") + "\n"
 }
