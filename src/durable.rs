@@ -22,6 +22,8 @@ use zeroize::Zeroizing;
 /// How long a change waits for another one to finish.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 const LOCK: &str = "lock";
+/// The end of a temporary file's name: what a crash in the middle of a write leaves.
+pub const TEMPORARY: &str = ".new";
 const PRIVATE_FILE: u32 = 0o600;
 const PRIVATE_DIRECTORY: u32 = 0o700;
 const OTHERS: u32 = 0o077;
@@ -290,7 +292,7 @@ impl Dir {
     }
 
     fn write(&self, name: &str, bytes: &[u8], flags: RenameFlags) -> Result<()> {
-        let temporary = format!("{name}.new");
+        let temporary = format!("{name}{TEMPORARY}");
         let written = self.write_temporary(&temporary, bytes).and_then(|()| self.rename(&temporary, name, flags));
         if written.is_err() {
             // Best effort: what remains of it is removed before the next write.

@@ -66,7 +66,7 @@ impl Failure {
         Self { message: error.to_string(), hint: hint.into(), exit }
     }
 
-    pub(super) fn hardening(error: io::Error) -> Self {
+    pub(super) fn hardening(error: &io::Error) -> Self {
         Self::new(Exit::Refused, &format!("forbidding core dumps: {error}"), None)
     }
 
@@ -106,6 +106,9 @@ impl Failure {
                 (Exit::Refused, Some(format!("look at it: claviger status --state-dir {}", state_dir.display())))
             }
             InitError::Unfinished(_) => (Exit::Refused, Some(restart_hint(state_dir))),
+            InitError::File(DurableError::Exists(_)) => {
+                (Exit::Refused, Some("move it away, or give another --slot-file".to_owned()))
+            }
             InitError::File(error) => durable(error),
             InitError::Recovery(error) => recovery(error),
             InitError::Slot(error) => slot(error),
@@ -190,7 +193,7 @@ fn restart_hint(state_dir: &Path) -> String {
 
 fn durable(error: &DurableError) -> Explanation {
     match error {
-        DurableError::Missing(_) => (Exit::Damaged, None),
+        DurableError::Missing(_) | DurableError::TooLong { .. } => (Exit::Damaged, None),
         DurableError::Exists(_) | DurableError::Kind { .. } => (Exit::Refused, None),
         DurableError::Mode { path, expected, .. } => {
             (Exit::Refused, Some(format!("chmod {expected:04o} {}", path.display())))
@@ -202,7 +205,6 @@ fn durable(error: &DurableError) -> Explanation {
         DurableError::Locked(_) | DurableError::Changed(_) => {
             (Exit::Refused, Some("another command or the daemon is at work here; run it again".to_owned()))
         }
-        DurableError::TooLong { .. } => (Exit::Damaged, None),
         DurableError::ReadBack(_) => (Exit::Disk, Some("check the disk; the old state is whole".to_owned())),
         DurableError::Io { source, .. } => io_hint(source),
     }
@@ -244,13 +246,14 @@ fn root(error: &RootError) -> Explanation {
 
 fn slot(error: &SlotError) -> Explanation {
     match error {
-        SlotError::File(DurableError::Missing(_)) => (Exit::Damaged, Some(RESTORE.to_owned())),
+        SlotError::File(DurableError::Missing(_) | DurableError::TooLong { .. })
+        | SlotError::SecretLength { .. }
+        | SlotError::Malformed(_) => (Exit::Damaged, Some(RESTORE.to_owned())),
         SlotError::File(error) => durable(error),
         SlotError::WrongKey => (
             Exit::WrongKey,
             Some("the slot's key file belongs to another root file; put the right one back".to_owned()),
         ),
-        SlotError::SecretLength { .. } | SlotError::Malformed(_) => (Exit::Damaged, Some(RESTORE.to_owned())),
         SlotError::Unsupported(_) => (Exit::Refused, Some("use a build that has this kind of slot".to_owned())),
         SlotError::Memory(error) => memory(error),
         SlotError::Random(_) => (Exit::Refused, None),

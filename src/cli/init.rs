@@ -16,7 +16,7 @@ use crate::{
     hardening,
     keeper::{self, Expect, Initialised, Plan},
     keyring::{
-        recovery::{Identities, Recipient},
+        recovery::{Identities, Recipient, Recovery},
         time::Time,
     },
 };
@@ -76,13 +76,13 @@ struct Report<'a> {
 ///
 /// # Errors
 /// When a keyring is there, an identity does not open its blob, or a file cannot be written.
-pub(super) fn run(args: InitArgs, global: &Global) -> Result<Exit, Failure> {
+pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
     let settings = Settings { state_dir: args.state_dir.state_dir.clone(), ..Settings::default() };
     let state_dir = global.config(settings)?.state_dir;
-    hardening::forbid_dumps().map_err(Failure::hardening)?;
+    hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
     let plan = Plan {
-        recovery: recovery(&args)?,
-        slot_file: args.slot_file.map(absolute).transpose()?,
+        recovery: recovery(args)?,
+        slot_file: args.slot_file.as_deref().map(absolute).transpose()?,
         restart: args.restart,
         now: Time::new(jiff::Timestamp::now()),
     };
@@ -92,8 +92,8 @@ pub(super) fn run(args: InitArgs, global: &Global) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
-    std::path::absolute(&path).map_err(|error| Failure::new(Exit::Usage, &format!("{}: {error}", path.display()), None))
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::new(Exit::Usage, &format!("{}: {error}", path.display()), None))
 }
 
 fn recovery(args: &InitArgs) -> Result<Option<(Vec<Recipient>, Identities)>, Failure> {
@@ -137,7 +137,7 @@ fn read_limited(reader: impl Read) -> io::Result<Zeroizing<String>> {
 
 fn print(made: &Initialised, state_dir: &Path, global: &Global) -> Result<(), Failure> {
     let Initialised { keyring, digest, moved_aside } = made;
-    let recipients: Vec<&str> = keyring.recoveries().iter().map(|recovery| recovery.recipient()).collect();
+    let recipients: Vec<&str> = keyring.recoveries().iter().map(Recovery::recipient).collect();
     let key_id = keyring.primary().id().to_string();
     if global.output == Format::Json {
         return output::json(&Report {

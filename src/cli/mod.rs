@@ -84,7 +84,7 @@ struct StateDir {
 /// Where the plugin is reached.
 #[derive(Args)]
 struct Socket {
-    /// A path, unix:///path, or @name (abstract) [default: /run/claviger/kms.sock]
+    /// A path, `unix:///path`, or `@name` (abstract) [default: /run/claviger/kms.sock]
     #[arg(long, value_name = "SOCKET")]
     socket: Option<String>,
 }
@@ -94,7 +94,7 @@ struct Socket {
 pub fn run() -> ExitCode {
     let Cli { global, verb } = Cli::parse();
     let result = match verb {
-        Verb::Init(args) => init::run(args, &global),
+        Verb::Init(args) => init::run(&args, &global),
         Verb::Serve(args) => serve::run(args, &global),
         Verb::Status(args) => status::run(args, &global),
         Verb::Key(args) => key::run(args, &global),
@@ -114,7 +114,7 @@ impl Global {
 
 /// Opens the keyring in the configured directory, and changes nothing.
 fn open(config: &Config) -> Result<Opened, Failure> {
-    hardening::forbid_dumps().map_err(Failure::hardening)?;
+    hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
     let dir =
         Dir::open(&config.state_dir, Privacy::Private).map_err(|error| Failure::state_dir(error, &config.state_dir))?;
     keeper::open(&dir).map_err(|error| Failure::open(&error, &config.state_dir))

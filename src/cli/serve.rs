@@ -1,6 +1,6 @@
 //! `claviger serve`
 
-use std::{io, path::PathBuf, sync::Arc, time::Instant};
+use std::{io, path::Path, sync::Arc, time::Instant};
 
 use clap::Args;
 use tokio::{
@@ -68,15 +68,16 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
     };
     let config = global.config(settings)?;
     telemetry::start(config.log_level, global.output == Format::Json);
-    hardening::forbid_dumps().map_err(Failure::hardening)?;
+    hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
     // One thread: measured against two workers it serves more and takes less of the machine.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(runtime_failure)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| runtime_failure(&error))?;
     runtime.block_on(serve(&config, args.expect))
 }
 
 async fn serve(config: &Config, expect: Option<Expect>) -> Result<Exit, Failure> {
     // Before the socket is there: whoever sees it may already send a signal.
-    let stop = stop_signal().map_err(runtime_failure)?;
+    let stop = stop_signal().map_err(|error| runtime_failure(&error))?;
     let listener = socket::bind(&config.socket)?;
     info!(message = event::LISTENING, socket = %config.socket);
 
@@ -92,28 +93,17 @@ async fn serve(config: &Config, expect: Option<Expect>) -> Result<Exit, Failure>
         }
     });
 
-    let (give_up, failure) = (tokio::sync::Notify::new(), std::cell::Cell::new(None));
-    let watch = async {
-        if let Ok(reason) = unseal_failed.await {
-            failure.set(Some(reason));
-            give_up.notify_one();
-        }
-        std::future::pending::<()>().await;
-    };
+    let mut failure = None;
     let shutdown = async {
         tokio::select! {
             () = stop => info!(message = event::STOPPING),
-            () = give_up.notified() => {}
+            Ok(reason) = unseal_failed => failure = Some(reason),
         }
     };
     let peers = Peers::new(config.allow_uid.iter().copied());
-    tokio::select! {
-        drained = server::serve(listener, service, peers, shutdown) => {
-            info!(message = event::STOPPED, drained = ?drained.map_err(runtime_failure)?);
-        }
-        () = watch => {}
-    }
-    failure.take().map_or(Ok(Exit::Done), Err)
+    let drained = server::serve(listener, service, peers, shutdown).await.map_err(|error| runtime_failure(&error))?;
+    info!(message = event::STOPPED, ?drained);
+    failure.map_or(Ok(Exit::Done), Err)
 }
 
 /// Completes at SIGTERM or SIGINT; both are caught from now on.
@@ -127,11 +117,11 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-fn runtime_failure(error: io::Error) -> Failure {
+fn runtime_failure(error: &io::Error) -> Failure {
     Failure::new(Exit::Refused, &format!("starting the event loop: {error}"), None)
 }
 
-fn unseal(state_dir: &PathBuf, expect: Option<&Expect>, published: &Published) -> Result<(), Failure> {
+fn unseal(state_dir: &Path, expect: Option<&Expect>, published: &Published) -> Result<(), Failure> {
     let dir = Dir::open(state_dir, Privacy::Private).map_err(|error| Failure::state_dir(error, state_dir))?;
     let opened = keeper::open_to_serve(&dir, expect).map_err(|error| Failure::open(&error, state_dir))?;
     log_standing(&opened, expect.is_some());

@@ -131,7 +131,7 @@ fn findings(opened: &Opened, answer: &Result<Answer, ProbeError>) -> Vec<String>
     match opened.standing {
         Some(Standing::Current) => {}
         Some(Standing::Ahead) => {
-            findings.push("the mark is behind the keyring; `claviger serve` advances it".to_owned())
+            findings.push("the mark is behind the keyring; `claviger serve` advances it".to_owned());
         }
         None => findings.push("this node has no mark; `claviger serve` trusts the keyring as it is now".to_owned()),
     }

@@ -8,7 +8,7 @@ use std::{error::Error, io, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tonic::transport::{Endpoint, Uri};
+use tonic::transport::{self, Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status, metadata::MetadataValue};
 use tower_service::Service;
 
@@ -69,7 +69,7 @@ async fn ask(address: &Address) -> Result<Answer, ProbeError> {
     };
     // The authority that kube-apiserver sends from 1.32 on; nobody looks it up.
     let endpoint = Endpoint::from_static("http://localhost");
-    let channel = endpoint.connect_with_connector(Lent(Some(stream))).await.map_err(|_| ProbeError::Closed)?;
+    let channel = lend(endpoint, stream).await.map_err(|_| ProbeError::Closed)?;
     let mut request = Request::new(StatusRequest {});
     request.metadata_mut().insert(PROBE, MetadataValue::from_static("1"));
     let mut client = KeyManagementServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
@@ -98,7 +98,11 @@ impl From<Status> for ProbeError {
     }
 }
 
-/// A connector for one connection that exists already.
+/// A channel over a connection that exists already.
+pub(super) async fn lend(endpoint: Endpoint, stream: UnixStream) -> Result<Channel, transport::Error> {
+    endpoint.connect_with_connector(Lent(Some(stream))).await
+}
+
 struct Lent(Option<UnixStream>);
 
 impl Service<Uri> for Lent {
@@ -112,5 +116,102 @@ impl Service<Uri> for Lent {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         ready(self.0.take().map(TokioIo::new).ok_or_else(|| io::ErrorKind::NotConnected.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, sync::Arc, sync::mpsc};
+
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioExecutor;
+    use tokio::net::UnixListener;
+
+    use super::*;
+    use crate::grpc::{testing::Plugin, tests::open_service};
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn address(dir: &tempfile::TempDir) -> Address {
+        Address::Path(dir.path().join("kms.sock"))
+    }
+
+    #[tokio::test]
+    async fn a_plugin_says_how_it_is() {
+        let plugin = Plugin::start(open_service());
+        let answer = probe(&plugin.address, LONG).await.unwrap();
+        assert_eq!((answer.version.as_str(), answer.healthz.as_str()), ("v2", "ok"));
+        assert!(answer.key_id.starts_with('k'), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn an_abstract_socket_is_probed_as_well() {
+        let address = Address::Abstract(format!("claviger-probe-{}", std::process::id()));
+        let listener = crate::grpc::socket::bind(&address).unwrap();
+        let peers = crate::grpc::server::Peers::new([]);
+        tokio::spawn(crate::grpc::server::serve(listener, open_service(), peers, std::future::pending()));
+        assert_eq!(probe(&address, LONG).await.unwrap().healthz, "ok");
+    }
+
+    #[tokio::test]
+    async fn a_sealed_plugin_answers_with_its_error() {
+        let plugin = Plugin::start(Arc::default());
+        let error = probe(&plugin.address, LONG).await.unwrap_err();
+        let text = "the plugin answered Unavailable: sealed: the keyring is not open yet";
+        assert_eq!(error.to_string(), text);
+        assert!(matches!(error, ProbeError::Status(Code::Unavailable, _)));
+    }
+
+    #[tokio::test]
+    async fn each_way_to_find_nobody_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = probe(&address(&dir), LONG).await.unwrap_err();
+        assert_eq!(error.to_string(), "no such socket");
+        drop(UnixListener::bind(dir.path().join("kms.sock")).unwrap());
+        let error = probe(&address(&dir), LONG).await.unwrap_err();
+        assert_eq!(error.to_string(), "connection refused: nothing listens there");
+        let nobody = Address::Abstract("claviger-nobody-listens-here".to_owned());
+        assert!(matches!(probe(&nobody, LONG).await, Err(ProbeError::Refused)));
+    }
+
+    #[test]
+    fn a_socket_of_others_and_an_odd_failure_are_told() {
+        let denied = ProbeError::from(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert_eq!(denied.to_string(), "permission denied");
+        let odd = ProbeError::from(io::Error::from(io::ErrorKind::WouldBlock));
+        assert_eq!(odd.to_string(), "cannot connect: operation would block");
+    }
+
+    #[tokio::test]
+    async fn silence_and_a_closed_door_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("kms.sock")).unwrap();
+        let error = probe(&address(&dir), Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!(error.to_string(), "no answer within 50ms");
+        let closing = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        let error = probe(&address(&dir), LONG).await.unwrap_err();
+        assert_eq!(error.to_string(), "the connection was closed before an answer came");
+        closing.abort();
+    }
+
+    #[tokio::test]
+    async fn it_marks_itself_as_a_probe_and_names_localhost() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("kms.sock")).unwrap();
+        let (tell, told) = mpsc::channel();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = service_fn(move |request: hyper::Request<_>| {
+                let probe = request.headers()[PROBE].to_str().unwrap().to_owned();
+                tell.send((probe, request.uri().to_string())).unwrap();
+                std::future::ready(Ok::<_, Infallible>(Status::unimplemented("no").into_http::<tonic::body::Body>()))
+            });
+            hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await
+        });
+        assert!(matches!(probe(&address(&dir), LONG).await, Err(ProbeError::Status(Code::Unimplemented, _))));
+        let expected = ("1".to_owned(), "http://localhost/v2.KeyManagementService/Status".to_owned());
+        assert_eq!(told.recv().unwrap(), expected);
     }
 }

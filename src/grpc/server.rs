@@ -94,7 +94,7 @@ pub async fn serve(
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            (stream, _) = persist(async || listener.accept().await) => door.admit(stream),
+            (stream, _) = persist(|| listener.accept()) => door.admit(stream),
         }
     }
     drop((claim, listener, close));
@@ -102,7 +102,7 @@ pub async fn serve(
 }
 
 /// Repeats `accept` until it succeeds, and warns once for all its failures until then.
-async fn persist<T>(accept: impl AsyncFn() -> io::Result<T>) -> T {
+async fn persist<T, F: Future<Output = io::Result<T>>>(accept: impl Fn() -> F) -> T {
     let mut warned = false;
     loop {
         match accept().await {
@@ -240,5 +240,287 @@ fn record(response: &Response<Body>) {
     match response.extensions().get::<Status>() {
         None => debug!("call answered"),
         Some(status) => warn!(code = ?status.code(), reason = status.message(), "call failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        env,
+        io::{BufRead, BufReader},
+        process::{Command, Stdio},
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use hyper::body::Bytes;
+    use rustix::{io::Errno, process::Resource};
+    use tokio::{io::AsyncWriteExt, time::Instant};
+    use tonic::{Code, transport::Endpoint};
+
+    use super::*;
+    use crate::grpc::{
+        api::{EncryptRequest, StatusRequest},
+        client::{ProbeError, probe},
+        socket::Address,
+        testing::{Log, Plugin, SOON, begin_status, closed, refusal},
+        tests::open_service,
+    };
+
+    /// A preface and an empty SETTINGS frame: all that a client must say.
+    const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+    const WHOLE: Bytes = Bytes::from_static(&[0; 5]);
+    const HALF: Bytes = Bytes::from_static(&[0; 3]);
+
+    fn endpoint() -> Endpoint {
+        Endpoint::from_static("http://localhost")
+    }
+
+    async fn is_well(plugin: &Plugin) -> bool {
+        probe(&plugin.address, SOON).await.is_ok()
+    }
+
+    #[test]
+    fn root_and_our_own_user_may_always_call() {
+        let Peers(peers) = Peers::new([1001, 1002]);
+        let ours = rustix::process::geteuid().as_raw();
+        assert_eq!(peers, BTreeSet::from([0, ours, 1001, 1002]));
+    }
+
+    #[tokio::test]
+    async fn a_storm_on_one_connection_is_answered() {
+        let plugin = Plugin::start(open_service());
+        let client = plugin.client().await;
+        let mut calls = JoinSet::new();
+        for _ in 0..2 * STREAMS {
+            let mut client = client.clone();
+            let request = EncryptRequest { plaintext: vec![1; 32], uid: String::new() };
+            calls.spawn(async move { client.encrypt(request).await.map(drop) });
+        }
+        assert!(calls.join_all().await.iter().all(Result::is_ok));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_method_is_unimplemented() {
+        let plugin = Plugin::start(open_service());
+        let mut channel = plugin.channel(endpoint()).await;
+        let request =
+            Request::post("http://localhost/v1beta1.KeyManagementService/Version").body(Body::default()).unwrap();
+        std::future::poll_fn(|cx| channel.poll_ready(cx)).await.unwrap();
+        let response = channel.call(request).await.unwrap();
+        assert_eq!(refusal(&response).unwrap().code(), Code::Unimplemented);
+    }
+
+    #[tokio::test]
+    async fn half_a_request_is_given_up_while_others_go_on() {
+        let plugin = Plugin::start(open_service());
+        let start = Instant::now();
+        let (_feed, call) = begin_status(plugin.channel(endpoint()).await);
+        let (feed, silent) = begin_status(plugin.channel(endpoint()).await);
+        feed.send(HALF).unwrap();
+        let mut client = plugin.client().await;
+        client.status(StatusRequest {}).await.unwrap();
+        for call in [refusal(&call.await), refusal(&silent.await)] {
+            let status = call.unwrap();
+            assert_eq!((status.code(), status.message()), (Code::DeadlineExceeded, "the call took longer than 2.5s"));
+        }
+        assert!(start.elapsed() >= CALL_TIMEOUT);
+        client.status(StatusRequest {}).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_read_is_given_up() {
+        let plugin = Plugin::start(open_service());
+        let (feed, call) = begin_status(plugin.channel(endpoint().initial_stream_window_size(0)).await);
+        feed.send(WHOLE).unwrap();
+        drop(feed);
+        let mut body = call.await.into_body();
+        let frame = std::future::poll_fn(|cx| hyper::body::Body::poll_frame(pin!(&mut body), cx));
+        assert!(timeout(SOON, frame).await.unwrap().unwrap().is_err());
+        assert!(is_well(&plugin).await);
+    }
+
+    #[tokio::test]
+    async fn headers_end_at_16_kib() {
+        let plugin = Plugin::start(open_service());
+        let mut client = plugin.client().await;
+        let mut request = tonic::Request::new(StatusRequest {});
+        request.metadata_mut().insert("x-large", "x".repeat(HEADERS as usize).parse().unwrap());
+        client.status(request).await.unwrap_err();
+        client.status(StatusRequest {}).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_seventeenth_connection_is_closed_and_the_others_go_on() {
+        let log = Log::start();
+        let plugin = Plugin::start(open_service());
+        let mut clients = Vec::new();
+        for _ in 0..PLACES {
+            let mut client = plugin.client().await;
+            client.status(StatusRequest {}).await.unwrap();
+            clients.push(client);
+        }
+        assert!(matches!(probe(&plugin.address, SOON).await, Err(ProbeError::Closed)));
+        assert_eq!(log.lines_with("connection closed: all places are taken").len(), 1);
+        clients[0].status(StatusRequest {}).await.unwrap();
+        clients.pop();
+        let retry = async { while !is_well(&plugin).await {} };
+        timeout(SOON, retry).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_is_closed_and_an_idle_one_is_kept() {
+        let plugin = Plugin::start(open_service());
+        let mut client = plugin.client().await;
+        client.status(StatusRequest {}).await.unwrap();
+        let (mut silent, mut slow) = (plugin.connect().await, plugin.connect().await);
+        slow.write_all(&GREETING[..23]).await.unwrap();
+        tokio::join!(closed(&mut silent), closed(&mut slow));
+        client.status(StatusRequest {}).await.unwrap();
+    }
+
+    #[tokio::test]
+    #[ignore = "waits for 50 s"]
+    async fn a_peer_that_answers_no_ping_is_given_up() {
+        let plugin = Plugin::start(open_service());
+        let mut hung = plugin.connect().await;
+        hung.write_all(GREETING).await.unwrap();
+        let start = Instant::now();
+        while timeout(3 * SOON, hung.readable()).await.is_ok() && !matches!(hung.try_read(&mut [0; 999]), Ok(0)) {}
+        assert!(start.elapsed() >= KEEP_ALIVE.0 + KEEP_ALIVE.1);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_http2_is_closed() {
+        let plugin = Plugin::start(open_service());
+        let mut stream = plugin.connect().await;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        closed(&mut stream).await;
+        assert!(is_well(&plugin).await);
+    }
+
+    #[tokio::test]
+    async fn a_refused_peer_is_told_so_for_every_call() {
+        let log = Log::start();
+        let plugin = Plugin::start_for(open_service(), Peers(BTreeSet::new()));
+        let mut client = plugin.client().await;
+        let refused = client.status(StatusRequest {}).await.unwrap_err();
+        assert_eq!((refused.code(), refused.message()), (Code::PermissionDenied, "peer refused"));
+        let request = EncryptRequest { plaintext: vec![1; 32], uid: String::new() };
+        assert_eq!(client.encrypt(request).await.unwrap_err().code(), Code::PermissionDenied);
+        let ours = format!("peer refused peer_uid={}", rustix::process::geteuid().as_raw());
+        assert_eq!(log.lines_with(&ours).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn refused_peers_are_few_and_do_not_stay() {
+        let log = Log::start();
+        let plugin = Plugin::start_for(open_service(), Peers(BTreeSet::new()));
+        let (mut first, mut second, mut third) =
+            (plugin.connect().await, plugin.connect().await, plugin.connect().await);
+        first.write_all(GREETING).await.unwrap();
+        let start = Instant::now();
+        closed(&mut third).await;
+        assert_eq!(log.lines_with("peer refused").len(), REFUSED_PLACES);
+        tokio::join!(closed(&mut first), closed(&mut second));
+        assert!(start.elapsed() < SOON);
+    }
+
+    #[tokio::test]
+    async fn refused_peers_take_no_place_of_the_others() {
+        let (_close, closing) = watch::channel(());
+        let peers = Peers(BTreeSet::new());
+        let mut door =
+            Door { service: open_service(), peers, closing, guests: JoinSet::new(), refused: JoinSet::new() };
+        for _ in 0..2 * PLACES {
+            door.admit(UnixStream::pair().unwrap().0);
+        }
+        assert_eq!((door.guests.len(), door.refused.len()), (0, REFUSED_PLACES));
+        door.peers = Peers::new([]);
+        door.admit(UnixStream::pair().unwrap().0);
+        assert_eq!(door.guests.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_answers_what_is_in_flight() {
+        let mut plugin = Plugin::start(open_service());
+        let (_idle, silent) = (plugin.client().await, plugin.connect().await);
+        let (feed, call) = begin_status(plugin.channel(endpoint()).await);
+        feed.send(HALF).unwrap();
+        is_well(&plugin).await;
+        plugin.stop();
+        while plugin.path.exists() {
+            sleep(Duration::from_millis(5)).await;
+        }
+        assert!(matches!(probe(&plugin.address, SOON).await, Err(ProbeError::Absent)));
+        feed.send(WHOLE.slice(HALF.len()..)).unwrap();
+        drop(feed);
+        let response = call.await;
+        assert!(refusal(&response).is_none(), "{:?}", response.headers());
+        assert_eq!(plugin.end().await, Drained::Complete);
+        drop(silent);
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_cuts_off_who_does_not_let_go() {
+        let plugin = Plugin::start(open_service());
+        let mut hung = plugin.connect().await;
+        hung.write_all(GREETING).await.unwrap();
+        is_well(&plugin).await;
+        assert_eq!(plugin.end().await, Drained::Cut(1));
+    }
+
+    #[tokio::test]
+    async fn accepting_goes_on_after_every_failure_and_warns_once() {
+        let log = Log::start();
+        let failures = [Errno::MFILE, Errno::NFILE, Errno::CONNABORTED, Errno::NOMEM, Errno::MFILE];
+        for _ in 0..2 {
+            let turn = AtomicUsize::new(0);
+            let accept =
+                async || failures.get(turn.fetch_add(1, Ordering::Relaxed)).map_or(Ok(7), |error| Err((*error).into())));
+            assert_eq!(persist(accept).await, 7);
+        }
+        let warnings = log.lines_with("cannot accept connections, still trying");
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].contains("WARN") && warnings[0].contains("Too many open files"), "{warnings:?}");
+    }
+
+    /// RUSTSEC-2024-0376: an error of accept ended the loop, and with it the plugin.
+    #[test]
+    fn a_plugin_without_descriptors_comes_back() {
+        const SOCKET: &str = "CLAVIGER_TEST_SOCKET";
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        if let Ok(socket) = env::var(SOCKET) {
+            return runtime.block_on(serve_with_few_descriptors(&socket.parse().unwrap()));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kms.sock");
+        let mut plugin = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "grpc::server::tests::a_plugin_without_descriptors_comes_back"])
+            .env(SOCKET, &path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(plugin.stderr.take().unwrap()).lines().map(Result::unwrap);
+        log.find(|line| line.contains("ready")).unwrap();
+        let crowd: Vec<_> = (0..PLACES).map(|_| std::os::unix::net::UnixStream::connect(&path).unwrap()).collect();
+        log.find(|line| line.contains("cannot accept connections, still trying")).unwrap();
+        drop(crowd);
+        let answer = runtime.block_on(probe(&Address::Path(path), SOON));
+        plugin.kill().unwrap();
+        plugin.wait().unwrap();
+        assert_eq!(answer.unwrap().healthz, "ok");
+    }
+
+    async fn serve_with_few_descriptors(address: &Address) {
+        tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).init();
+        let listener = socket::bind(address).unwrap();
+        let used = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+        let mut limit = rustix::process::getrlimit(Resource::Nofile);
+        limit.current = Some(used + 6);
+        rustix::process::setrlimit(Resource::Nofile, limit).unwrap();
+        warn!("ready");
+        serve(listener, open_service(), Peers::new([]), std::future::pending()).await.unwrap();
     }
 }

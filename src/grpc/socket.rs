@@ -379,3 +379,272 @@ fn our_uid() -> u32 {
 fn failed(step: &'static str, path: &Path, error: impl Into<io::Error>) -> SocketError {
     SocketError::Io { step, path: path.to_owned(), error: error.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, Permissions},
+        os::unix::{fs::PermissionsExt, fs::symlink, net::UnixStream},
+    };
+
+    use super::*;
+
+    fn parse(text: &str) -> Address {
+        text.parse().unwrap()
+    }
+
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// The text and the hint of why nothing can be bound at `path`.
+    fn refusal(path: &Path) -> (String, String) {
+        let error = bind(&Address::Path(path.to_owned())).unwrap_err();
+        (error.to_string(), error.hint().unwrap_or_default())
+    }
+
+    fn answers(path: &Path) -> bool {
+        UnixStream::connect(path).is_ok()
+    }
+
+    #[test]
+    fn an_address_is_read_and_written_in_every_form() {
+        for text in ["/run/claviger/kms.sock", "unix:///run/claviger/kms.sock"] {
+            let address = parse(text);
+            assert_eq!(address, Address::Path("/run/claviger/kms.sock".into()));
+            assert_eq!(address.to_string(), "/run/claviger/kms.sock");
+            assert_eq!(address.endpoint(), "unix:///run/claviger/kms.sock");
+        }
+        for text in ["@claviger", "unix:///@claviger", "/@claviger"] {
+            let address = parse(text);
+            assert_eq!(address, Address::Abstract("claviger".into()));
+            assert_eq!(address.to_string(), "@claviger");
+            assert_eq!(address.endpoint(), "unix:///@claviger");
+        }
+    }
+
+    #[test]
+    fn an_address_that_could_be_misread_is_refused() {
+        for (text, expected) in [
+            ("kms.sock", "an absolute path, or @ and a name"),
+            ("unix://kms.sock", "an absolute path, or @ and a name"),
+            ("unix:/run/kms.sock", "an absolute path, or @ and a name"),
+            ("", "an absolute path, or @ and a name"),
+            ("/", "a name at its end"),
+            ("/run/claviger/", "a name at its end"),
+            ("/run/claviger/..", "a name at its end"),
+            ("/run/claviger/.", "a name at its end"),
+            ("@", "a name at its end"),
+            ("/run/a b", "no other characters than letters, digits and plain punctuation"),
+            ("/run/a%20b", "no other characters than letters, digits and plain punctuation"),
+            ("/run/a?b", "no other characters than letters, digits and plain punctuation"),
+            ("/run/a\nb", "no other characters than letters, digits and plain punctuation"),
+            ("@a/b", "no other characters than letters, digits and plain punctuation"),
+        ] {
+            let error = text.parse::<Address>().unwrap_err();
+            assert_eq!(error.to_string(), format!("socket address {text:?}: expected {expected}"));
+            assert_eq!(error.hint().unwrap(), "--socket /run/claviger/kms.sock, or --socket @claviger");
+        }
+    }
+
+    #[test]
+    fn an_address_ends_where_sun_path_does() {
+        for start in ["/", "@"] {
+            let fits = format!("{start}{}", "x".repeat(if start == "/" { 106 } else { 107 }));
+            parse(&fits);
+            let long = format!("{fits}x");
+            let text =
+                format!("socket address {long:?}: 108 bytes, expected at most 107, the size of the kernel's sun_path");
+            assert_eq!(long.parse::<Address>().unwrap_err().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_longest_path_is_bound_and_connects() {
+        let dir = tempfile::tempdir().unwrap();
+        let start = format!("{}/", dir.path().display());
+        let path = format!("{start}{}", "x".repeat(ADDRESS_LIMIT - start.len()));
+        let _listener = bind(&parse(&path)).unwrap();
+        assert!(answers(path.as_ref()));
+    }
+
+    #[test]
+    fn only_our_user_may_open_the_socket_and_its_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kms.sock");
+        let _listener = bind(&Address::Path(path.clone())).unwrap();
+        for file in [&path, &dir.path().join("kms.sock.lock")] {
+            assert_eq!(fs::metadata(file).unwrap().mode() & 0o7777, 0o600, "{}", file.display());
+        }
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_a_killed_plugin_left_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kms.sock");
+        let first = bind(&Address::Path(path.clone())).unwrap();
+        let lock = fs::metadata(dir.path().join("kms.sock.lock")).unwrap().ino();
+        // Ends as SIGKILL would end it: the descriptors close, nothing is removed.
+        let Claim { place, _lock, .. } = &*std::mem::ManuallyDrop::new(first.claim.unwrap());
+        rustix::fs::flock(_lock, FlockOperation::Unlock).unwrap();
+        drop(first.socket);
+        fs::write(dir.path().join(format!(".claviger-{lock:x}")), "of a start that was killed").unwrap();
+        assert!(path.exists() && !answers(&path));
+        let _second = bind(&Address::Path(place.path.clone())).unwrap();
+        assert!(answers(&path));
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_live_plugin_keeps_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("kms.sock"), dir.path().join("link"));
+        symlink(dir.path(), &link).unwrap();
+        let first = bind(&Address::Path(path.clone())).unwrap();
+        for other in [path.clone(), link.join("kms.sock")] {
+            let (text, hint) = refusal(&other);
+            assert_eq!(text, format!("refusing to listen: {} is held by a live plugin", path.display()));
+            assert_eq!(hint, format!("stop it first; to find it: fuser {}.lock", path.display()));
+        }
+        assert!(answers(&path));
+        drop(first);
+        bind(&Address::Path(path)).unwrap();
+    }
+
+    #[test]
+    fn two_sockets_share_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("one.sock"), dir.path().join("two.sock"));
+        let _listeners = [bind(&Address::Path(one.clone())).unwrap(), bind(&Address::Path(two.clone())).unwrap()];
+        assert!(answers(&one) && answers(&two));
+    }
+
+    #[test]
+    fn only_our_own_socket_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kms.sock");
+        drop(bind(&Address::Path(path.clone())).unwrap());
+        assert!(!path.exists());
+
+        let ours = bind(&Address::Path(path.clone())).unwrap();
+        fs::remove_file(&path).unwrap();
+        let _theirs = UnixListener::bind(&path).unwrap();
+        drop(ours);
+        assert!(answers(&path));
+    }
+
+    #[test]
+    fn an_abstract_name_is_bound_once() {
+        let name = format!("claviger-test-{}", std::process::id());
+        let address = Address::Abstract(name.clone());
+        let first = bind(&address).unwrap();
+        let error = bind(&address).unwrap_err();
+        assert_eq!(error.to_string(), format!("refusing to listen: @{name} is held by a live plugin"));
+        assert_eq!(error.hint().unwrap(), format!("stop it first; to find it: ss -xlp src @{name}"));
+        drop(first);
+        bind(&address).unwrap();
+    }
+
+    #[test]
+    fn nothing_but_a_socket_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, folder, link] = ["file", "folder", "link"].map(|name| dir.path().join(name));
+        fs::write(&file, "precious").unwrap();
+        fs::create_dir(&folder).unwrap();
+        let _elsewhere = UnixListener::bind(dir.path().join("elsewhere")).unwrap();
+        symlink("elsewhere", &link).unwrap();
+        for path in [&file, &folder, &link] {
+            let (text, hint) = refusal(path);
+            assert_eq!(text, format!("refusing to listen: {} is not a socket", path.display()));
+            assert_eq!(hint, "move it away, or give another --socket");
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+        assert!(link.is_symlink());
+    }
+
+    #[test]
+    fn a_lock_that_is_a_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        symlink("/etc/passwd", dir.path().join("kms.sock.lock")).unwrap();
+        let path = dir.path().join("kms.sock");
+        let expected = format!("cannot open the lock of {}: Too many levels of symbolic links", path.display());
+        assert!(refusal(&path).0.starts_with(&expected));
+    }
+
+    #[test]
+    fn a_directory_that_is_none_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (missing, file) = (dir.path().join("missing"), dir.path().join("file"));
+        let (text, hint) = refusal(&missing.join("kms.sock"));
+        assert_eq!(text, format!("refusing to listen: directory {} does not exist", missing.display()));
+        assert_eq!(hint, format!("mkdir -p -m 0750 {}", missing.display()));
+
+        fs::write(&file, "").unwrap();
+        let (text, hint) = refusal(&file.join("kms.sock"));
+        assert_eq!(text, format!("refusing to listen: {} is not a directory", file.display()));
+        assert_eq!(hint, "move it away, or give another --socket");
+        let (text, _) = refusal(&file.join("below/kms.sock"));
+        assert_eq!(text, format!("refusing to listen: {} is not a directory", file.join("below").display()));
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_to_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for (mode, who) in [(0o775, "its group"), (0o757, "others"), (0o777, "others"), (0o770, "its group")] {
+            chmod(dir.path(), mode);
+            let (text, hint) = refusal(&dir.path().join("kms.sock"));
+            let path = dir.path().display();
+            assert_eq!(text, format!("refusing to listen: {path} is writable by {who} (mode {mode:04o})"));
+            assert_eq!(hint, format!("chmod 0750 {path}"));
+        }
+        chmod(dir.path(), 0o1777);
+        let (text, hint) = refusal(&dir.path().join("kms.sock"));
+        let path = dir.path().display();
+        assert_eq!(text, format!("refusing to listen: {path} is writable by others (mode 1777)"));
+        assert_eq!(hint, format!("give the socket a directory of its own: mkdir -m 0750 {path}/claviger"));
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_below_one_that_others_can_write_to_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("below");
+        fs::create_dir(&below).unwrap();
+        chmod(&below, 0o750);
+        chmod(dir.path(), 0o777);
+        let outside = tempfile::tempdir().unwrap();
+        symlink(&below, outside.path().join("link")).unwrap();
+        for directory in [below.clone(), outside.path().join("link")] {
+            let (text, hint) = refusal(&directory.join("kms.sock"));
+            let expected = format!(
+                "refusing to listen: {} is writable by others (mode 0777), and is above {}",
+                dir.path().display(),
+                below.display()
+            );
+            assert_eq!(text, expected);
+            assert_eq!(hint, format!("chmod go-w {}", dir.path().display()));
+        }
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_refused() {
+        let (theirs, ours) = (tempfile::tempdir().unwrap(), our_uid());
+        if ours != 0 {
+            return; // Only root can give a directory away.
+        }
+        std::os::unix::fs::chown(theirs.path(), Some(4711), None).unwrap();
+        let (text, hint) = refusal(&theirs.path().join("kms.sock"));
+        let path = theirs.path().display();
+        assert_eq!(text, format!("refusing to listen: {path} is owned by uid 4711, expected root or uid 0"));
+        assert_eq!(hint, format!("chown 0 {path}"));
+    }
+
+    #[test]
+    fn a_directory_that_takes_no_files_is_refused() {
+        let (text, hint) = refusal(Path::new("/sys/kernel/kms.sock"));
+        let ours = our_uid();
+        assert_eq!(text, format!("refusing to listen: directory /sys/kernel is not writable by uid {ours}"));
+        assert_eq!(hint, format!("chown {ours} /sys/kernel, or start as its owner"));
+    }
+}

@@ -9,7 +9,7 @@ use rand::rngs::SysRng;
 
 use crate::{
     crypto::{Digest, RandomError, Uuid, fill_random, kdf::RootKey, secret::SecretError},
-    durable::{Dir, DurableError},
+    durable::{Dir, DurableError, TEMPORARY},
     keyring::{
         CreateError, Keyring,
         mark::Mark,
@@ -123,7 +123,8 @@ fn clear(dir: &Dir, restart: bool) -> Result<Option<PathBuf>, InitError> {
 
 /// What an init that did not finish has left: root and slot files, and temporary ones of them.
 fn leftovers(dir: &Dir) -> Result<Vec<String>, DurableError> {
-    let is_leftover = |name: &String| name == ROOT_FILE || name.starts_with("slot-") || name.ends_with(".new");
+    let is_leftover =
+        |name: &String| name == ROOT_FILE || name.starts_with("slot-") || name.strip_suffix(TEMPORARY).is_some();
     Ok(dir.names()?.into_iter().filter(is_leftover).collect())
 }
 

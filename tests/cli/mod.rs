@@ -1,1 +1,33 @@
-//! The contract of the command line.
+//! The contract of the command line: what every verb prints, with which exit code it ends, and that a refusal changes
+//! nothing.
+//!
+//! One snapshot file for each case, in `snapshots/<theme>/`, with the command, the exit code and both streams as an
+//! operator sees them. A changed text is accepted by `INSTA_UPDATE=always cargo test --test integration cli::`. Every
+//! command, whatever it is run for, is searched for panics and for the secrets of its sandbox.
+//!
+//! ```text
+//! usage, output, init, state, mark, socket, configuration, machine, secrets -> sandbox -> tree
+//!                     machine -> disk;   mark, secrets -> forge;   secrets -> kms
+//! ```
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a failed helper is a failed test, and a skipped one says so"
+)]
+
+mod configuration;
+mod disk;
+mod forge;
+mod init;
+mod kms;
+mod machine;
+mod mark;
+mod output;
+mod sandbox;
+mod secrets;
+mod socket;
+mod state;
+mod tree;
+mod usage;

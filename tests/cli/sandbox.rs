@@ -1,0 +1,399 @@
+//! A directory for one case, the commands that run in it, and what they answered.
+//!
+//! Commands are written as one types them, with `[DIR]` for the sandbox: `key list --state-dir [DIR]/state`. So they
+//! stand in the snapshot, too.
+
+use std::{
+    ffi::OsString,
+    fmt, fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::{fs::PermissionsExt, process::CommandExt, process::ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{secrets, tree::Tree};
+
+/// A command that has not ended by then hangs.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The exit codes that this version uses; `claviger --help` documents them.
+const DOCUMENTED: [i32; 7] = [0, 1, 2, 3, 4, 5, 7];
+
+/// Somebody who is not root, and no user of this machine's.
+pub(crate) const NOBODY: u32 = 65534;
+
+/// What depends on chance, time or the machine, and what stands for it.
+const FILTERS: [(&str, &str); 9] = [
+    (r"\bk(\d+)-[0-9a-f]{32}\b", "k$1-[HEX]"),
+    (r"\b[0-9a-f]{64}\b", "[SHA256]"),
+    (r"\b[0-9a-f]{32}\b", "[UUID]"),
+    (r"\bage1[0-9a-z]{58}\b", "[RECIPIENT]"),
+    (r"[A-Za-z0-9+/]{43}=", "[BASE64]"),
+    (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "[TIME]"),
+    (r#""peer_pid":\d+"#, r#""peer_pid":[PID]"#),
+    (r"@claviger-test-\d+-\d+", "@claviger-test"),
+    (r"claviger \d+\.\d+\.\d+", "claviger [VERSION]"),
+];
+
+/// A temporary directory, private at first, with a directory `run` for sockets in it.
+pub(crate) struct Sandbox {
+    directory: tempfile::TempDir,
+}
+
+impl Sandbox {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("claviger-cli-").tempdir().unwrap();
+        let sandbox = Self { directory };
+        fs::create_dir(sandbox.path("run")).unwrap();
+        sandbox.chmod("run", 0o750);
+        sandbox
+    }
+
+    /// One whose directory `state` is set up.
+    pub(crate) fn initialised() -> Self {
+        let sandbox = Self::new();
+        sandbox.init("state");
+        sandbox
+    }
+
+    /// Sets `name` up, without recovery.
+    pub(crate) fn init(&self, name: &str) {
+        self.run(&format!("init --state-dir [DIR]/{name} --without-recovery")).ends_with(0);
+    }
+
+    /// The sandbox itself.
+    pub(crate) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What `name` in it is called outside.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    /// Gives `name` other permissions.
+    pub(crate) fn chmod(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Everything in it.
+    pub(crate) fn tree(&self) -> Tree {
+        Tree::of(self.root())
+    }
+
+    /// A command of claviger, to add to before it runs.
+    pub(crate) fn call(&self, line: &str) -> Call<'_> {
+        Call {
+            sandbox: self,
+            line: line.to_owned(),
+            before: Vec::new(),
+            note: "",
+            stdin: None,
+            stdout: None,
+            user: None,
+            program: env!("CARGO_BIN_EXE_claviger").into(),
+        }
+    }
+
+    /// Runs a command of claviger.
+    pub(crate) fn run(&self, line: &str) -> Answer {
+        self.call(line).run()
+    }
+
+    /// Runs a command that is to be refused; see [`Call::refused`].
+    pub(crate) fn refused(&self, exit: i32, line: &str) -> Answer {
+        self.call(line).refused(exit)
+    }
+
+    /// Runs all that reads the state directory `name`; each is to be refused in the same words. Answers with the first.
+    pub(crate) fn unopened(&self, exit: i32, name: &str) -> Answer {
+        let answer = self.refused(exit, &format!("key list --state-dir [DIR]/{name}"));
+        for verb in ["status", "serve"] {
+            let line = format!("{verb} --state-dir [DIR]/{name} --socket [DIR]/run/kms.sock");
+            assert_eq!(self.refused(exit, &line).complaint(), answer.complaint(), "{verb}");
+        }
+        answer
+    }
+
+    /// Starts the daemon, and waits until it serves.
+    pub(crate) fn serve(&self, flags: &str) -> Daemon {
+        let daemon = Daemon::start(self.call(&format!("serve {flags}")));
+        daemon.wait_for("\"unsealed\"");
+        daemon
+    }
+
+    /// With `[DIR]` in its place.
+    fn mask(&self, text: &str) -> String {
+        text.replace(&*self.root().to_string_lossy(), "[DIR]")
+    }
+
+    /// With the sandbox in the place of `[DIR]`.
+    fn unmask(&self, text: &str) -> String {
+        text.replace("[DIR]", &self.root().to_string_lossy())
+    }
+}
+
+/// A command that has not run yet.
+pub(crate) struct Call<'a> {
+    sandbox: &'a Sandbox,
+    line: String,
+    before: Vec<OsString>,
+    note: &'static str,
+    stdin: Option<Vec<u8>>,
+    stdout: Option<PathBuf>,
+    user: Option<u32>,
+    program: PathBuf,
+}
+
+impl Call<'_> {
+    /// Feeds it `bytes`; otherwise it reads from /dev/null.
+    pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// Writes its standard output to `path`.
+    pub(crate) fn stdout(mut self, path: &str) -> Self {
+        self.stdout = Some(path.into());
+        self
+    }
+
+    /// Runs it by way of another command, which the snapshot shows as `note`.
+    pub(crate) fn under<S: Into<OsString>>(mut self, wrapper: impl IntoIterator<Item = S>, note: &'static str) -> Self {
+        self.before = wrapper.into_iter().map(Into::into).collect();
+        self.note = note;
+        self
+    }
+
+    /// Runs it as [`NOBODY`], who is let into the sandbox and has a copy of the program there.
+    pub(crate) fn as_nobody(mut self) -> Self {
+        self.sandbox.chmod("", 0o755);
+        let program = self.sandbox.path("claviger");
+        if !program.exists() {
+            fs::copy(&self.program, &program).unwrap();
+        }
+        self.program = program;
+        self.user = Some(NOBODY);
+        self
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    /// When it hangs, dies of a signal, panics, prints a secret, or ends with an exit code that is not documented.
+    pub(crate) fn run(mut self) -> Answer {
+        let stdin = self.stdin.take();
+        let child = self.spawn(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+        self.answer(&complete(child, stdin))
+    }
+
+    /// Runs it; it must end with `exit`, say why in one line, print nothing else and change nothing.
+    pub(crate) fn refused(self, exit: i32) -> Answer {
+        let sandbox = self.sandbox;
+        let before = sandbox.tree();
+        let answer = self.run();
+        answer.ends_with(exit);
+        assert_eq!(answer.stdout, "", "{answer}");
+        assert_eq!(answer.stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{answer}");
+        let changes = before.changes(&sandbox.tree());
+        assert!(changes.is_empty(), "{answer}changed {changes:#?}");
+        answer
+    }
+
+    fn spawn(&self, stdin: Stdio) -> Child {
+        let program = self.before.iter().cloned().chain([self.program.clone().into_os_string()]);
+        let line = self.sandbox.unmask(&self.line);
+        let words: Vec<OsString> = program.chain(line.split_whitespace().map(Into::into)).collect();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).stdin(stdin).stderr(Stdio::piped()).current_dir(self.sandbox.root());
+        command.env("COLUMNS", "80").env_remove("CLICOLOR_FORCE").env_remove("RUST_LOG");
+        let stdout = self.stdout.as_ref().map(|path| fs::OpenOptions::new().write(true).open(path).unwrap());
+        command.stdout(stdout.map_or_else(Stdio::piped, Stdio::from));
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        command.spawn().unwrap()
+    }
+
+    fn answer(&self, output: &Output) -> Answer {
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let redirected = self.stdout.iter().map(|path| format!(" > {}", path.display()));
+        let user = self.user.iter().map(|user| format!(" # as uid {user}"));
+        let note = Some(self.note).filter(|note| !note.is_empty()).map(|note| format!(" {note}"));
+        let rest: String = redirected.chain(note).chain(user).collect();
+        let answer = Answer {
+            line: format!("claviger {}{rest}", self.line).trim().replace("claviger  ", "claviger "),
+            code: output.status.code().unwrap_or(-output.status.signal().unwrap_or(0)),
+            stdout: self.sandbox.mask(&stdout),
+            stderr: self.sandbox.mask(&stderr),
+        };
+        assert!(DOCUMENTED.contains(&answer.code), "not a documented exit code: {answer}");
+        assert!(!answer.stderr.contains("panicked"), "{answer}");
+        let leaked = secrets::found_in(&[&output.stdout[..], &output.stderr[..]].concat(), self.sandbox.root());
+        assert_eq!(leaked, Vec::<String>::new(), "printed by {}", answer.line);
+        answer
+    }
+}
+
+/// Waits for the end of `child`, and no longer than [`LIMIT`].
+fn complete(mut child: Child, stdin: Option<Vec<u8>>) -> Output {
+    let id = rustix::process::Pid::from_child(&child);
+    if let Some((mut pipe, bytes)) = child.stdin.take().zip(stdin) {
+        // It may end without reading.
+        thread::spawn(move || _ = pipe.write_all(&bytes));
+    }
+    let (done, output) = mpsc::channel();
+    thread::spawn(move || done.send(child.wait_with_output()));
+    output.recv_timeout(LIMIT).map_or_else(
+        |_| {
+            _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+            panic!("it did not end within {LIMIT:?}")
+        },
+        |output| output.unwrap(),
+    )
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    line: String,
+    /// The exit code, or the negative number of the signal that ended it.
+    pub(crate) code: i32,
+    /// What it printed, with `[DIR]` for the sandbox.
+    pub(crate) stdout: String,
+    /// What it complained and logged, with `[DIR]` for the sandbox.
+    pub(crate) stderr: String,
+}
+
+impl Answer {
+    /// Checks the exit code.
+    pub(crate) fn ends_with(&self, exit: i32) -> &Self {
+        assert_eq!(self.code, exit, "{self}");
+        self
+    }
+
+    /// Standard error without the lines of the log.
+    pub(crate) fn complaint(&self) -> String {
+        self.stderr.lines().filter(|line| !line.starts_with('{')).map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Standard output as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self}"))
+    }
+
+    /// Compares it with the snapshot `name`, a `theme/case`.
+    pub(crate) fn matches(&self, name: &str) {
+        snapshot(name, &[self]);
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "$ {}\nexit {}", self.line, self.code)?;
+        for (stream, text) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+            if !text.is_empty() {
+                writeln!(f, "--- {stream}\n{}", text.trim_end_matches('\n'))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Compares what was answered, one after the other, with the snapshot `name`, a `theme/case`.
+pub(crate) fn snapshot(name: &str, answers: &[&Answer]) {
+    let (theme, case) = name.split_once('/').expect("theme/case");
+    let answers: Vec<String> = answers.iter().map(ToString::to_string).collect();
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(format!("snapshots/{theme}"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    for (pattern, replacement) in FILTERS {
+        settings.add_filter(pattern, replacement);
+    }
+    settings.bind(|| insta::assert_snapshot!(case, answers.join("\n")));
+}
+
+/// A daemon that runs; killed when dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    log: Arc<Mutex<String>>,
+    reader: Option<thread::JoinHandle<()>>,
+}
+
+impl Daemon {
+    fn start(call: Call<'_>) -> Self {
+        let mut child = call.spawn(Stdio::null());
+        let log = Arc::new(Mutex::new(String::new()));
+        let (stderr, sink) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                sink.lock().unwrap().push_str(&(line.unwrap() + "\n"));
+            }
+        });
+        Self { child, log, reader: Some(reader) }
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until `text` is in the log.
+    pub(crate) fn wait_for(&self, text: &str) {
+        let start = Instant::now();
+        while !self.log().contains(text) {
+            assert!(start.elapsed() < LIMIT, "no {text} in the log: {}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Asks it to end, and returns the exit code and the whole log.
+    pub(crate) fn terminate(&mut self) -> (Option<i32>, String) {
+        self.end(rustix::process::Signal::TERM)
+    }
+
+    /// Ends it by SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.end(rustix::process::Signal::KILL);
+    }
+
+    fn end(&mut self, signal: rustix::process::Signal) -> (Option<i32>, String) {
+        // It may have ended by itself.
+        _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal);
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(start.elapsed() < LIMIT, "the daemon did not end: {}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        };
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        (status.code(), self.log())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended before.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Whether this is root; prints what is left out if not.
+pub(crate) fn root_for(what: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("left out, as it takes root: {what}");
+    }
+    root
+}
