@@ -38,6 +38,9 @@ pub enum TextError {
         /// The shape that belongs there.
         expected: &'static str,
     },
+    /// The last line is no HMAC: the end is missing.
+    #[error("incomplete: it does not end in `--- <base64 HMAC>`")]
+    Incomplete,
     /// The last line's HMAC does not match the text.
     #[error("failed authentication: it was changed, or not written by this keyring's root key")]
     NotAuthentic,
@@ -138,7 +141,7 @@ impl<'a> Lines<'a> {
 /// # Errors
 /// When the last line is not an HMAC or does not match.
 pub fn authenticate(text: &[u8], key: &MacKey) -> Result<(), TextError> {
-    let (message, tag) = split_tag(text).ok_or(TextError::NotAuthentic)?;
+    let (message, tag) = split_tag(text).ok_or(TextError::Incomplete)?;
     if key.verify(message, &tag) { Ok(()) } else { Err(TextError::NotAuthentic) }
 }
 

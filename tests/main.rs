@@ -5,5 +5,8 @@
 mod architecture;
 mod cli;
 mod control_plane;
+mod daemon;
+mod deploy;
 mod harness;
 mod oracle;
+mod playground;

@@ -226,7 +226,7 @@ fn text(error: &TextError) -> Explanation {
     match error {
         TextError::TooNew { .. } => (Exit::Refused, Some("upgrade claviger on this node".to_owned())),
         TextError::NotAuthentic => (Exit::WrongKey, Some(RESTORE.to_owned())),
-        TextError::TooLong { .. } | TextError::Foreign(_) | TextError::Line { .. } => {
+        TextError::TooLong { .. } | TextError::Foreign(_) | TextError::Line { .. } | TextError::Incomplete => {
             (Exit::Damaged, Some(RESTORE.to_owned()))
         }
     }

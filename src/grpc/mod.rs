@@ -252,7 +252,9 @@ mod tests {
         for line in answered.iter().chain(&failed) {
             assert!(line.contains(UID), "{line}");
         }
-        for form in [String::from_utf8_lossy(&SEED).into_owned(), hex(&SEED), format!("{SEED:?}")] {
+        for form in
+            [String::from_utf8_lossy(&SEED).into_owned(), base16ct::lower::encode_string(&SEED), format!("{SEED:?}")]
+        {
             assert!(log.lines_with(form.trim_matches(['[', ']'])).is_empty(), "{form}");
         }
     }
@@ -295,9 +297,5 @@ mod tests {
         let answers = [Printable::<EncryptRequest>::ANSWER, Printable::<DecryptResponse>::ANSWER];
         assert_eq!(answers, [false, false]);
         assert_eq!([Printable::<EncryptResponse>::ANSWER, Printable::<DecryptRequest>::ANSWER], [true, true]);
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

@@ -249,7 +249,6 @@ mod tests {
         env,
         io::{BufRead, BufReader},
         process::{Command, Stdio},
-        sync::atomic::{AtomicUsize, Ordering},
     };
 
     use hyper::body::Bytes;
@@ -285,6 +284,19 @@ mod tests {
         let Peers(peers) = Peers::new([1001, 1002]);
         let ours = rustix::process::geteuid().as_raw();
         assert_eq!(peers, BTreeSet::from([0, ours, 1001, 1002]));
+    }
+
+    /// The limits that a client keeps by itself, because it is told them first: 256 calls, window, headers.
+    #[tokio::test]
+    async fn the_limits_of_a_connection_are_announced() {
+        let plugin = Plugin::start(open_service());
+        let mut stream = plugin.connect().await;
+        stream.write_all(GREETING).await.unwrap();
+        let mut settings = [0; 64];
+        let length = timeout(SOON, stream.read(&mut settings)).await.unwrap().unwrap();
+        for setting in [[0, 3, 0, 0, 1, 0], [0, 4, 0, 2, 0, 0], [0, 6, 0, 0, 0x40, 0]] {
+            assert!(settings[9..length].chunks(6).any(|announced| announced == setting), "{settings:x?}");
+        }
     }
 
     #[tokio::test]
@@ -475,10 +487,9 @@ mod tests {
         let log = Log::start();
         let failures = [Errno::MFILE, Errno::NFILE, Errno::CONNABORTED, Errno::NOMEM, Errno::MFILE];
         for _ in 0..2 {
-            let turn = AtomicUsize::new(0);
-            let accept =
-                async || failures.get(turn.fetch_add(1, Ordering::Relaxed)).map_or(Ok(7), |error| Err((*error).into())));
-            assert_eq!(persist(accept).await, 7);
+            let turns = failures.iter().map(|error| Err((*error).into())).chain([Ok(7)]);
+            let turns = std::cell::RefCell::new(turns);
+            assert_eq!(persist(|| std::future::ready(turns.borrow_mut().next().unwrap())).await, 7);
         }
         let warnings = log.lines_with("cannot accept connections, still trying");
         assert_eq!(warnings.len(), 2, "{warnings:?}");

@@ -383,8 +383,11 @@ fn failed(step: &'static str, path: &Path, error: impl Into<io::Error>) -> Socke
 #[cfg(test)]
 mod tests {
     use std::{
+        env,
         fs::{self, Permissions},
         os::unix::{fs::PermissionsExt, fs::symlink, net::UnixStream},
+        process::{Command, Stdio},
+        time::Duration,
     };
 
     use super::*;
@@ -481,17 +484,31 @@ mod tests {
 
     #[test]
     fn what_a_killed_plugin_left_is_replaced() {
+        const SOCKET: &str = "CLAVIGER_TEST_SOCKET_TO_HOLD";
+        if let Ok(socket) = env::var(SOCKET) {
+            let _listener = bind(&parse(&socket)).unwrap();
+            std::thread::sleep(Duration::from_mins(1));
+        }
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kms.sock");
-        let first = bind(&Address::Path(path.clone())).unwrap();
-        let lock = fs::metadata(dir.path().join("kms.sock.lock")).unwrap().ino();
-        // Ends as SIGKILL would end it: the descriptors close, nothing is removed.
-        let Claim { place, _lock, .. } = &*std::mem::ManuallyDrop::new(first.claim.unwrap());
-        rustix::fs::flock(_lock, FlockOperation::Unlock).unwrap();
-        drop(first.socket);
-        fs::write(dir.path().join(format!(".claviger-{lock:x}")), "of a start that was killed").unwrap();
+        let mut plugin = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "grpc::socket::tests::what_a_killed_plugin_left_is_replaced"])
+            .env(SOCKET, &path)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        while !answers(&path) {
+            assert!(plugin.try_wait().unwrap().is_none());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(refusal(&path).0.ends_with("is held by a live plugin"));
+        plugin.kill().unwrap();
+        plugin.wait().unwrap();
         assert!(path.exists() && !answers(&path));
-        let _second = bind(&Address::Path(place.path.clone())).unwrap();
+        let lock = fs::metadata(dir.path().join("kms.sock.lock")).unwrap().ino();
+        fs::write(dir.path().join(format!(".claviger-{lock:x}")), "of a start that was killed").unwrap();
+
+        let _listener = bind(&Address::Path(path.clone())).unwrap();
         assert!(answers(&path));
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
     }

@@ -106,11 +106,11 @@ impl Body for Fed {
 pub(super) fn begin_status(
     mut channel: Channel,
 ) -> (mpsc::UnboundedSender<Bytes>, impl Future<Output = Response<tonic::body::Body>>) {
-    let (feed, fed) = mpsc::unbounded_channel();
+    let (feed, body) = mpsc::unbounded_channel();
     let request = Request::post("http://localhost/v2.KeyManagementService/Status")
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .body(tonic::body::Body::new(Fed(fed)))
+        .body(tonic::body::Body::new(Fed(body)))
         .unwrap();
     let call = tokio::spawn(async move {
         std::future::poll_fn(|cx| channel.poll_ready(cx)).await.unwrap();

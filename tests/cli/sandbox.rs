@@ -49,8 +49,7 @@ impl Sandbox {
     pub(crate) fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("claviger-cli-").tempdir().unwrap();
         let sandbox = Self { directory };
-        fs::create_dir(sandbox.path("run")).unwrap();
-        sandbox.chmod("run", 0o750);
+        sandbox.make_dir("run", 0o750);
         sandbox
     }
 
@@ -74,6 +73,12 @@ impl Sandbox {
     /// What `name` in it is called outside.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root().join(name)
+    }
+
+    /// Makes the directory `name`.
+    pub(crate) fn make_dir(&self, name: &str, mode: u32) {
+        fs::create_dir(self.path(name)).unwrap();
+        self.chmod(name, mode);
     }
 
     /// Gives `name` other permissions.
@@ -122,9 +127,7 @@ impl Sandbox {
 
     /// Starts the daemon, and waits until it serves.
     pub(crate) fn serve(&self, flags: &str) -> Daemon {
-        let daemon = Daemon::start(self.call(&format!("serve {flags}")));
-        daemon.wait_for("\"unsealed\"");
-        daemon
+        self.call(&format!("serve {flags}")).serve()
     }
 
     /// With `[DIR]` in its place.
@@ -190,6 +193,13 @@ impl Call<'_> {
         let stdin = self.stdin.take();
         let child = self.spawn(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
         self.answer(&complete(child, stdin))
+    }
+
+    /// Starts it as a daemon, and waits until it serves.
+    pub(crate) fn serve(self) -> Daemon {
+        let daemon = Daemon::start(&self);
+        daemon.wait_for("\"unsealed\"");
+        daemon
     }
 
     /// Runs it; it must end with `exit`, say why in one line, print nothing else and change nothing.
@@ -322,12 +332,13 @@ pub(crate) fn snapshot(name: &str, answers: &[&Answer]) {
 /// A daemon that runs; killed when dropped.
 pub(crate) struct Daemon {
     child: Child,
+    sandbox: PathBuf,
     log: Arc<Mutex<String>>,
     reader: Option<thread::JoinHandle<()>>,
 }
 
 impl Daemon {
-    fn start(call: Call<'_>) -> Self {
+    fn start(call: &Call<'_>) -> Self {
         let mut child = call.spawn(Stdio::null());
         let log = Arc::new(Mutex::new(String::new()));
         let (stderr, sink) = (child.stderr.take().unwrap(), Arc::clone(&log));
@@ -336,7 +347,7 @@ impl Daemon {
                 sink.lock().unwrap().push_str(&(line.unwrap() + "\n"));
             }
         });
-        Self { child, log, reader: Some(reader) }
+        Self { child, sandbox: call.sandbox.root().to_owned(), log, reader: Some(reader) }
     }
 
     /// What it has logged so far.
@@ -377,7 +388,9 @@ impl Daemon {
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
         }
-        (status.code(), self.log())
+        let log = self.log();
+        assert_eq!(secrets::found_in(log.as_bytes(), &self.sandbox), Vec::<String>::new(), "logged by the daemon");
+        (status.code(), log)
     }
 }
 

@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What there is below a directory, by path. Left out are the files that are only there to be locked.
+/// What there is below a directory, by path. Left out are the files that are only there to be locked, and the copy of the
+/// program that another user runs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Tree(BTreeMap<PathBuf, Entry>);
 
@@ -25,6 +26,19 @@ impl Tree {
         let mut entries = BTreeMap::new();
         collect(root, &mut entries);
         Self(entries)
+    }
+
+    /// Reads everything below `root`, by the path from there.
+    pub(crate) fn below(root: &Path) -> Self {
+        let entries = Self::of(root).0.into_iter();
+        let relative = entries.map(|(path, entry)| (path.strip_prefix(root).unwrap().to_owned(), entry));
+        Self(relative.filter(|(path, _)| path != Path::new("")).collect())
+    }
+
+    /// Without what is not among `names`.
+    pub(crate) fn only(mut self, names: &[&str]) -> Self {
+        self.0.retain(|path, _| names.iter().any(|name| path == Path::new(name)));
+        self
     }
 
     /// The paths that are in one of both only, or differ.
@@ -56,17 +70,24 @@ fn change(before: Option<&Entry>, after: Option<&Entry>) -> String {
         (None, Some(entry)) => format!("new, {} {:04o}", entry.kind, entry.mode),
         (Some(_), None) => "gone".to_owned(),
         (Some(before), Some(after)) if before.bytes == after.bytes => {
-            format!("{} {:04o} {:?} became {} {:04o} {:?}", before.kind, before.mode, before.owner, after.kind, after.mode, after.owner)
+            format!(
+                "{} {:04o} {:?} became {} {:04o} {:?}",
+                before.kind, before.mode, before.owner, after.kind, after.mode, after.owner
+            )
         }
         _ => "other bytes".to_owned(),
     }
 }
 
-fn is_lock(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name == "lock") || path.extension().is_some_and(|extension| extension == "lock")
+fn is_left_out(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name == "lock" || name == "claviger" || path.extension().is_some_and(|extension| extension == "lock")
 }
 
 fn collect(path: &Path, entries: &mut BTreeMap<PathBuf, Entry>) {
+    if is_left_out(path) {
+        return;
+    }
     let found = fs::symlink_metadata(path).unwrap();
     let kind = found.file_type();
     let (kind, bytes) = if kind.is_dir() {
@@ -83,8 +104,6 @@ fn collect(path: &Path, entries: &mut BTreeMap<PathBuf, Entry>) {
     } else {
         ("special file", Vec::new())
     };
-    if !is_lock(path) {
-        let entry = Entry { kind, mode: found.mode() & 0o7777, owner: (found.uid(), found.gid()), bytes };
-        entries.insert(path.to_owned(), entry);
-    }
+    let entry = Entry { kind, mode: found.mode() & 0o7777, owner: (found.uid(), found.gid()), bytes };
+    entries.insert(path.to_owned(), entry);
 }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::error::{Context, Error, Result};
+use super::error::{Context, Result};
 
 /// Below it are the fixed ports of everything that a developer may have running.
 const FIRST: u16 = 10_000;
@@ -35,9 +35,7 @@ pub(crate) fn with_free_ports<T>(mut start: impl FnMut() -> Result<T>) -> Result
             outcome => return outcome,
         }
     }
-    start().map_err(|error: Error| {
-        error.hint("other programs keep taking ports of 127.0.0.1; end them, or run the tests again")
-    })
+    start().map_err(|error| error.during(&format!("the last of {ATTEMPTS} attempts")))
 }
 
 /// Whatever the kernel offers, for machines that use nearly all ports for outgoing connections.

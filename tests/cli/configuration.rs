@@ -1,0 +1,88 @@
+//! The configuration file: what is wrong in it is named with its line, and a flag goes over it.
+
+use std::fs;
+
+use super::sandbox::{Answer, Sandbox, snapshot};
+
+const STATUS: &str = "status --config [DIR]/config.toml";
+
+/// Asks for the status with `text` as the configuration, which is to be refused.
+fn refused(sandbox: &Sandbox, text: impl AsRef<[u8]>) -> Answer {
+    fs::write(sandbox.path("config.toml"), text).unwrap();
+    sandbox.refused(2, STATUS)
+}
+
+#[test]
+fn what_it_says_is_used_and_a_flag_goes_over_it() {
+    let sandbox = Sandbox::initialised();
+    sandbox.init("other");
+    let text = format!(
+        "# of a node\nstate-dir = '{}'\nsocket = '@claviger'\nprovider-name = 'kms-2'\nlog-level = 'debug'\nallow-uid = [1000]\n",
+        sandbox.path("state").display()
+    );
+    fs::write(sandbox.path("config.toml"), text).unwrap();
+    let generated = sandbox.run("generate encryption-configuration --config [DIR]/config.toml");
+    generated.ends_with(0).matches("configuration/generate");
+    let listed = |line: &str| sandbox.run(line).ends_with(0).stdout.clone();
+    let by_file = listed("key list --config [DIR]/config.toml");
+    assert_eq!(by_file, listed("key list --state-dir [DIR]/state"));
+    let over_it = listed("key list --config [DIR]/config.toml --state-dir [DIR]/other");
+    assert_eq!(over_it, listed("key list --state-dir [DIR]/other"));
+    assert_ne!(by_file, over_it);
+    let daemon = sandbox.serve("--config [DIR]/config.toml --socket [DIR]/run/kms.sock");
+    sandbox.run("status --config [DIR]/config.toml --socket [DIR]/run/kms.sock").ends_with(0);
+    daemon.wait_for("\"DEBUG\"");
+}
+
+#[test]
+fn a_file_that_cannot_be_read() {
+    let sandbox = Sandbox::new();
+    let missing = sandbox.refused(2, STATUS);
+    let binary = refused(&sandbox, [0xff, 0xfe]);
+    fs::remove_file(sandbox.path("config.toml")).unwrap();
+    fs::create_dir(sandbox.path("config.toml")).unwrap();
+    snapshot("configuration/unreadable", &[&missing, &binary, &sandbox.refused(2, STATUS)]);
+}
+
+#[test]
+fn what_is_no_toml() {
+    let sandbox = Sandbox::new();
+    let texts =
+        ["socket = @claviger\n", "# of a node\n\nstate-dir '/var/lib/claviger'\n", "socket = '@a'\nsocket = '@b'\n"];
+    let answers = texts.map(|text| refused(&sandbox, text));
+    snapshot("configuration/syntax", &answers.each_ref());
+}
+
+#[test]
+fn a_key_that_is_none() {
+    let sandbox = Sandbox::new();
+    let answers = ["sokcet = '@a'\n", "socket = '@a'\n\n[log]\nlevel = 'debug'\n", "socket = '@a'\nstate_dir = '/a'\n"]
+        .map(|text| refused(&sandbox, text));
+    snapshot("configuration/unknown-key", &answers.each_ref());
+}
+
+#[test]
+fn a_value_that_is_none() {
+    let sandbox = Sandbox::new();
+    let answers = [
+        "log-level = 'loud'\n",
+        "socket = '@a'\nallow-uid = ['kube']\n",
+        "allow-uid = [-1]\n",
+        "state-dir = 7\n",
+        "socket = 'kms.sock'\n",
+        "provider-name = 'kms:v2'\n",
+        "state-dir = ''\n",
+    ]
+    .map(|text| refused(&sandbox, text));
+    snapshot("configuration/bad-value", &answers.each_ref());
+}
+
+#[test]
+fn every_verb_refuses_it() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("config.toml"), "sokcet = '@a'\n").unwrap();
+    let said = sandbox.refused(2, STATUS).complaint();
+    for verb in ["init --without-recovery", "serve", "key list", "generate encryption-configuration"] {
+        assert_eq!(sandbox.refused(2, &format!("{verb} --config [DIR]/config.toml")).complaint(), said, "{verb}");
+    }
+}

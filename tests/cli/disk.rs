@@ -1,0 +1,94 @@
+//! A small disk of its own for a test: a tmpfs in a private mount namespace, which may be full or read-only.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use super::{
+    sandbox::{Answer, Call, Sandbox, root_for},
+    tree::Tree,
+};
+
+/// What a write of less than a page takes of a tmpfs.
+const PAGE: u64 = 4096;
+
+/// A disk at `disk` in a sandbox, seen only by the commands of [`Disk::call`]; gone when dropped.
+pub(crate) struct Disk<'a> {
+    sandbox: &'a Sandbox,
+    /// Keeps the namespace.
+    holder: Child,
+}
+
+impl<'a> Disk<'a> {
+    /// One of `pages` pages; none, with the reason printed, where this user may not mount.
+    pub(crate) fn new(sandbox: &'a Sandbox, pages: u64) -> Option<Self> {
+        // In a user namespace of our own `/` would not be root's, and claviger would rightly refuse it.
+        if !root_for("a mount") {
+            return None;
+        }
+        sandbox.make_dir("disk", 0o700);
+        let mount = format!(
+            "mount -t tmpfs -o size={},mode=0700 claviger-test '{}' && echo mounted && exec cat",
+            pages * PAGE,
+            sandbox.path("disk").display()
+        );
+        let mut holder = Command::new("unshare")
+            .args(["--mount", "sh", "-c", &mount])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let disk = Self { sandbox, holder };
+        if line.is_empty() {
+            eprintln!("left out, as root may not mount here");
+            return None;
+        }
+        Some(disk)
+    }
+
+    /// A command of claviger that sees the disk.
+    pub(crate) fn call(&self, line: &str) -> Call<'a> {
+        self.sandbox.call(line).under(self.enter(), "")
+    }
+
+    /// Runs a command that is to be refused, as [`Call::refused`] does; it must change nothing on the disk either.
+    pub(crate) fn refused(&self, exit: i32, line: &str) -> Answer {
+        let before = Tree::of(&self.path(""));
+        let answer = self.call(line).refused(exit);
+        assert_eq!(before.changes(&Tree::of(&self.path(""))), Vec::<String>::new(), "{answer}");
+        answer
+    }
+
+    /// Where `name` on it is for this process.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        let disk = self.sandbox.path("disk").join(name);
+        PathBuf::from(format!("/proc/{}/root{}", self.holder.id(), disk.display()))
+    }
+
+    /// Gives it other mount options, e.g. `ro` or `size=1m`.
+    pub(crate) fn remount(&self, options: &str) {
+        let enter = self.enter();
+        let status = Command::new(&enter[0])
+            .args(&enter[1..])
+            .args(["mount", "-o", &format!("remount,{options}")])
+            .arg(self.sandbox.path("disk"))
+            .status();
+        assert!(status.unwrap().success(), "remount,{options}");
+    }
+
+    fn enter(&self) -> [String; 4] {
+        ["nsenter", "--mount", "--target", &self.holder.id().to_string()].map(ToOwned::to_owned)
+    }
+}
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        // It may have ended before.
+        _ = self.holder.kill();
+        _ = self.holder.wait();
+    }
+}

@@ -1,0 +1,214 @@
+//! `init` overwrites nothing: not a keyring, not what an earlier init left, not a slot's key file; and it takes no
+//! recovery that was not tried.
+
+use std::fs;
+
+use super::{
+    output::identity,
+    sandbox::{Sandbox, snapshot},
+    tree::Tree,
+};
+
+const INIT: &str = "init --state-dir [DIR]/state --without-recovery";
+
+#[test]
+fn a_second_init_is_refused() {
+    let sandbox = Sandbox::initialised();
+    let answers = [INIT, &format!("{INIT} --restart"), &format!("{INIT} --output json --quiet")].map(|line| {
+        let (before, answer) = (sandbox.tree(), sandbox.run(line));
+        assert_eq!(before.changes(&sandbox.tree()), Vec::<String>::new());
+        assert_eq!(answer.ends_with(3).stdout, "");
+        answer
+    });
+    snapshot("init/second", &answers.each_ref());
+    let error: serde_json::Value = serde_json::from_str(&answers[2].stderr).unwrap();
+    assert_eq!((&error["format"], &error["exit"]), (&"claviger/error/v1".into(), &3.into()));
+}
+
+#[test]
+fn what_remains_of_a_keyring_is_not_begun_again() {
+    for remains in ["keyring", "keyring.prev", "mark"] {
+        let sandbox = Sandbox::initialised();
+        fs::copy(sandbox.path("state/keyring"), sandbox.path("state/keyring.prev")).unwrap();
+        for name in ["keyring", "keyring.prev", "mark", "root", "slot-file.key"] {
+            if name != remains {
+                fs::remove_file(sandbox.path("state").join(name)).unwrap();
+            }
+        }
+        sandbox.refused(3, INIT);
+        sandbox.refused(3, &format!("{INIT} --restart"));
+    }
+}
+
+/// What an init that was ended at some point leaves, in the order in which it writes.
+const CRASHES: [(&str, &[&str]); 4] = [
+    ("in-slot-file", &["slot-file.key.new"]),
+    ("after-slot-file", &["slot-file.key"]),
+    ("after-root-file", &["root", "slot-file.key"]),
+    ("in-keyring", &["keyring.new", "root", "slot-file.key"]),
+];
+
+/// Makes `state` what an init leaves that was ended when it had written `files`.
+fn crash(sandbox: &Sandbox, files: &[&str]) {
+    sandbox.init("finished");
+    fs::create_dir_all(sandbox.path("state")).unwrap();
+    sandbox.chmod("state", 0o700);
+    for name in files {
+        let source = sandbox.path("finished").join(name.trim_end_matches(".new"));
+        fs::copy(source, sandbox.path("state").join(name)).unwrap();
+    }
+    fs::remove_dir_all(sandbox.path("finished")).unwrap();
+}
+
+#[test]
+fn an_unfinished_init_is_moved_aside_whole_and_only_when_asked() {
+    for (name, files) in CRASHES {
+        let sandbox = Sandbox::new();
+        crash(&sandbox, files);
+        let refused = sandbox.refused(3, INIT);
+        let leftovers = Tree::below(&sandbox.path("state"));
+        let restarted = sandbox.run(&format!("{INIT} --restart"));
+        restarted.ends_with(0);
+        assert_eq!(Tree::below(&sandbox.path("state/unfinished-1")), leftovers, "{name}");
+        snapshot(&format!("init/unfinished-{name}"), &[&refused, &restarted]);
+        sandbox.run("key list --state-dir [DIR]/state").ends_with(0);
+    }
+}
+
+#[test]
+fn a_restart_that_does_not_finish_either_is_moved_aside_beside_the_first() {
+    let sandbox = Sandbox::new();
+    for (n, (_, files)) in CRASHES.iter().enumerate() {
+        crash(&sandbox, files);
+        let leftovers = Tree::below(&sandbox.path("state")).only(files);
+        let answer = sandbox.run(&format!("{INIT} --restart --output json"));
+        assert_eq!(answer.ends_with(0).json()["moved_aside"], format!("[DIR]/state/unfinished-{}", n + 1));
+        assert_eq!(Tree::below(&sandbox.path("state").join(format!("unfinished-{}", n + 1))), leftovers);
+        for name in ["keyring", "mark", "root", "slot-file.key"] {
+            fs::remove_file(sandbox.path("state").join(name)).unwrap();
+        }
+    }
+    assert_eq!(
+        Tree::names(&sandbox.path("state")),
+        ["lock", "unfinished-1/", "unfinished-2/", "unfinished-3/", "unfinished-4/"]
+    );
+}
+
+#[test]
+fn what_an_unfinished_init_left_opens_for_nobody() {
+    let sandbox = Sandbox::new();
+    crash(&sandbox, &["root", "slot-file.key"]);
+    sandbox.unopened(7, "state").matches("init/unfinished-opened");
+}
+
+#[test]
+fn a_restart_without_anything_unfinished_is_an_init() {
+    let sandbox = Sandbox::new();
+    sandbox.run(&format!("{INIT} --restart")).ends_with(0);
+    assert_eq!(Tree::names(&sandbox.path("state")), ["keyring", "lock", "mark", "root", "slot-file.key"]);
+}
+
+#[test]
+fn what_is_not_inits_stays_where_it_is() {
+    let sandbox = Sandbox::new();
+    crash(&sandbox, &["root", "slot-file.key"]);
+    fs::write(sandbox.path("state/notes"), "mine").unwrap();
+    sandbox.run(&format!("{INIT} --restart")).ends_with(0);
+    assert_eq!(fs::read(sandbox.path("state/notes")).unwrap(), b"mine");
+}
+
+#[test]
+fn a_key_file_that_is_there_is_not_overwritten() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("slot.key"), [7; 32]).unwrap();
+    sandbox.chmod("slot.key", 0o600);
+    sandbox.make_dir("state", 0o700);
+    let slot_file = |file: &str| format!("{INIT} --slot-file [DIR]/{file}");
+    sandbox.refused(3, &slot_file("slot.key")).matches("init/slot-file-exists");
+    sandbox.refused(3, &slot_file("nowhere/slot.key")).matches("init/slot-file-nowhere");
+    sandbox.make_dir("public", 0o777);
+    sandbox.refused(3, &slot_file("public/slot.key")).matches("init/slot-file-public");
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_named() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("file"), "").unwrap();
+    let init = |directory: &str| sandbox.refused(3, &format!("init --without-recovery --state-dir [DIR]/{directory}"));
+    snapshot("init/directory", &[&init("no/state"), &init("file/state"), &init("file")]);
+}
+
+#[test]
+fn a_locked_directory_is_waited_for_and_then_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.make_dir("state", 0o700);
+    let lock = fs::File::create(sandbox.path("state/lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    sandbox.refused(3, INIT).matches("init/locked");
+    drop(lock);
+    sandbox.run(INIT).ends_with(0);
+}
+
+#[test]
+fn a_recovery_that_does_not_work_is_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.make_dir("state", 0o700);
+    let (ours, other) = (identity(&sandbox, "identity.txt"), identity(&sandbox, "other.txt"));
+    fs::write(sandbox.path("empty.txt"), "").unwrap();
+    fs::write(sandbox.path("comment.txt"), "# my identity\n\n").unwrap();
+    fs::write(sandbox.path("recipient.txt"), &ours).unwrap();
+    fs::write(sandbox.path("binary.txt"), [0xff; 40]).unwrap();
+    let to = |recipient: &str, identity: &str| {
+        format!("init --state-dir [DIR]/state --recovery-recipient {recipient} --recovery-identity {identity}")
+    };
+    let changed_letter = ours.replace("age1", "age1q");
+    let ssh = "ssh-ed25519";
+    for (name, exit, lines) in [
+        ("recipient-is-none", 2, [ssh, &changed_letter[..], "age1"].map(|it| to(it, "[DIR]/identity.txt")).to_vec()),
+        ("identity-missing", 2, vec![to(&ours, "[DIR]/nowhere.txt"), to(&ours, "[DIR]/state")]),
+        (
+            "identity-is-none",
+            2,
+            ["empty", "comment", "recipient", "binary"].map(|it| to(&ours, &format!("[DIR]/{it}.txt"))).to_vec(),
+        ),
+        ("identity-not-given", 2, vec![format!("init --state-dir [DIR]/state --recovery-recipient {ours}")]),
+        ("identity-of-another", 4, vec![to(&ours, "[DIR]/other.txt"), to(&other, "[DIR]/identity.txt")]),
+        (
+            "identity-of-one-of-two",
+            4,
+            vec![to(&ours, "[DIR]/identity.txt") + &format!(" --recovery-recipient {other}")],
+        ),
+    ] {
+        let answers: Vec<_> = lines.iter().map(|line| sandbox.refused(exit, line)).collect();
+        snapshot(&format!("init/{name}"), &answers.iter().collect::<Vec<_>>());
+    }
+    let empty = sandbox.call(&to(&ours, "-")).refused(2);
+    empty.matches("init/identity-on-standard-input-is-none");
+}
+
+#[test]
+fn a_recovery_that_does_not_work_leaves_an_unfinished_init_in_its_place() {
+    let sandbox = Sandbox::new();
+    crash(&sandbox, &["root", "slot-file.key"]);
+    let (ours, _) = (identity(&sandbox, "identity.txt"), identity(&sandbox, "other.txt"));
+    sandbox.refused(
+        4,
+        &format!(
+            "init --state-dir [DIR]/state --restart --recovery-recipient {ours} --recovery-identity [DIR]/other.txt"
+        ),
+    );
+}
+
+#[test]
+fn a_recipient_given_twice_counts_once() {
+    let sandbox = Sandbox::new();
+    let ours = identity(&sandbox, "identity.txt");
+    let recipients = format!("--recovery-recipient {ours} --recovery-recipient {ours}");
+    let answer =
+        sandbox.run(&format!("init --state-dir [DIR]/state {recipients} --recovery-identity [DIR]/identity.txt"));
+    if answer.code == 0 {
+        sandbox.run("key list --state-dir [DIR]/state").ends_with(0);
+    } else {
+        answer.ends_with(2);
+    }
+}

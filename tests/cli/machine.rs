@@ -1,0 +1,165 @@
+//! What the machine refuses: a full disk, one that cannot be written, memory that cannot be locked, an output that takes
+//! nothing.
+
+use std::{fs, os::unix::fs::chown};
+
+use super::{
+    disk::Disk,
+    sandbox::{NOBODY, Sandbox, root_for, snapshot},
+    tree::Tree,
+};
+
+const INIT: &str = "init --state-dir [DIR]/disk/state --without-recovery";
+const LIST: &str = "key list --state-dir [DIR]/disk/state";
+const SERVE: &str = "serve --state-dir [DIR]/disk/state --socket [DIR]/run/kms.sock";
+
+/// A full disk on which `pages` writes of a file succeed.
+fn full_disk(sandbox: &Sandbox, pages: usize) -> Option<Disk<'_>> {
+    const SIZE: usize = 8;
+    let disk = Disk::new(sandbox, SIZE as u64)?;
+    fs::write(disk.path("ballast"), vec![b'x'; (SIZE - pages) * 4096]).unwrap();
+    Some(disk)
+}
+
+#[test]
+fn a_disk_that_fills_up_during_init_loses_nothing() {
+    for (pages, (name, written)) in [
+        ("slot-file", &["lock"][..]),
+        ("root-file", &["lock", "slot-file.key"]),
+        ("keyring", &["lock", "root", "slot-file.key"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let sandbox = Sandbox::new();
+        let Some(disk) = full_disk(&sandbox, pages) else { return };
+        let failed = disk.call(INIT).run();
+        failed.ends_with(5);
+        assert_eq!(failed.stdout, "");
+        assert_eq!(Tree::names(&disk.path("state")), written, "{name}");
+        disk.remount("size=1m");
+        let again = disk.call(INIT).run();
+        let mut answers = vec![&failed, &again];
+        let restarted = (again.code != 0).then(|| disk.call(&format!("{INIT} --restart")).run());
+        answers.extend(&restarted);
+        answers.last().unwrap().ends_with(0);
+        snapshot(&format!("machine/disk-full-at-{name}"), &answers);
+        disk.call(LIST).run().ends_with(0);
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_at_the_mark_leaves_a_keyring_that_serves() {
+    let sandbox = Sandbox::new();
+    let Some(disk) = full_disk(&sandbox, 3) else { return };
+    let failed = disk.call(INIT).run();
+    assert_eq!(Tree::names(&disk.path("state")), ["keyring", "lock", "root", "slot-file.key"]);
+    disk.remount("size=1m");
+    let again = disk.call(INIT).run();
+    let status = disk.call("status --state-dir [DIR]/disk/state --socket [DIR]/run/kms.sock").run();
+    snapshot("machine/disk-full-at-mark", &[failed.ends_with(5), again.ends_with(3), status.ends_with(1)]);
+    disk.call(SERVE).serve().terminate();
+    assert!(disk.path("state/mark").exists());
+}
+
+#[test]
+fn a_full_disk_stops_no_daemon_that_has_a_mark() {
+    let sandbox = Sandbox::new();
+    let Some(disk) = full_disk(&sandbox, 5) else { return };
+    disk.call(INIT).run().ends_with(0);
+    fs::write(disk.path("more"), [b'x'; 4096]).unwrap();
+    assert_eq!(disk.call(SERVE).serve().terminate().0, Some(0));
+    fs::remove_file(disk.path("state/mark")).unwrap();
+    fs::write(disk.path("still-more"), [b'x'; 4096]).unwrap();
+    disk.refused(5, &format!("{SERVE} --log-level error")).matches("machine/disk-full-when-serving");
+}
+
+#[test]
+fn a_disk_that_is_read_only() {
+    let sandbox = Sandbox::new();
+    let Some(disk) = Disk::new(&sandbox, 16) else { return };
+    disk.call(INIT).run().ends_with(0);
+    disk.remount("ro");
+    let second = disk.refused(5, INIT);
+    let first = disk.refused(5, "init --state-dir [DIR]/disk/new --without-recovery");
+    disk.call(LIST).run().ends_with(0);
+    assert_eq!(disk.call(SERVE).serve().terminate().0, Some(0), "a marked keyring is served without a write");
+    disk.remount("rw");
+    fs::remove_file(disk.path("state/mark")).unwrap();
+    disk.remount("ro");
+    let serve = disk.refused(5, &format!("{SERVE} --log-level error"));
+    snapshot("machine/disk-read-only", &[&first, &second, &serve]);
+}
+
+#[test]
+fn memory_that_cannot_be_locked() {
+    // Root may lock without a limit.
+    if !root_for("to become another user") {
+        return;
+    }
+    let sandbox = Sandbox::initialised();
+    chown(sandbox.path("state"), Some(NOBODY), None).unwrap();
+    for name in Tree::names(&sandbox.path("state")) {
+        chown(sandbox.path("state").join(name), Some(NOBODY), None).unwrap();
+    }
+    sandbox.make_dir("new", 0o700);
+    chown(sandbox.path("new"), Some(NOBODY), None).unwrap();
+    chown(sandbox.path("run"), Some(NOBODY), None).unwrap();
+    let limited = |line: &str| {
+        let no_memory = ["sh", "-c", "ulimit -l 0; exec \"$0\" \"$@\""];
+        sandbox.call(line).as_nobody().under(no_memory, "# with `ulimit -l 0`").refused(3)
+    };
+    let answers = [
+        "init --state-dir [DIR]/new --without-recovery",
+        "key list --state-dir [DIR]/state",
+        "serve --state-dir [DIR]/state --socket [DIR]/run/kms.sock --log-level error",
+    ]
+    .map(limited);
+    snapshot("machine/memory-not-locked", &answers.each_ref());
+}
+
+#[test]
+fn standard_output_that_is_full() {
+    let sandbox = Sandbox::initialised();
+    let full = |line: &str| sandbox.call(line).stdout("/dev/full").run();
+    let answers = [
+        "key list --state-dir [DIR]/state",
+        "key list --state-dir [DIR]/state --output json",
+        "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock",
+        "generate encryption-configuration",
+        "init --state-dir [DIR]/new --without-recovery",
+        "init --state-dir [DIR]/json --without-recovery --output json",
+    ]
+    .map(full);
+    answers.iter().for_each(|answer| _ = answer.ends_with(5));
+    snapshot("machine/standard-output-full", &answers.each_ref());
+    for name in ["new", "json"] {
+        sandbox.run(&format!("key list --state-dir [DIR]/{name}")).ends_with(0);
+    }
+    full("--help").ends_with(0);
+}
+
+#[test]
+fn streams_that_are_closed() {
+    let sandbox = Sandbox::initialised();
+    // Rust opens /dev/null in the place of a closed standard stream, so nobody is told; but no file of ours takes its
+    // number either.
+    for closed in [">&-", "2>&-", "<&-", ">&- 2>&- <&-"] {
+        let script = format!("exec \"$0\" \"$@\" {closed}");
+        let run = |line: &str| sandbox.call(line).under(["sh", "-c", &script], "").run();
+        run("key list --state-dir [DIR]/state").ends_with(0);
+        run("key list --state-dir [DIR]/nowhere").ends_with(3);
+        run("frobnicate").ends_with(2);
+        let name = format!("state-{}", closed.len());
+        run(&format!("init --state-dir [DIR]/{name} --without-recovery")).ends_with(0);
+        sandbox.run(&format!("key list --state-dir [DIR]/{name}")).ends_with(0);
+    }
+}
+
+#[test]
+fn a_pipe_that_nobody_reads() {
+    let sandbox = Sandbox::initialised();
+    let script = "{ sleep 0.2; \"$0\" \"$@\"; echo exit $? >&2; } | true";
+    let answer = sandbox.call("key list --state-dir [DIR]/state").under(["sh", "-c", script], "").run();
+    assert_eq!(answer.stderr, "error: writing to standard output: Broken pipe (os error 32)\nexit 5\n");
+}

@@ -1,0 +1,100 @@
+//! The mark: what a node has seen is what it goes on from, and a keyring that went backwards is refused.
+
+use std::fs;
+
+use super::{
+    forge::Forge,
+    sandbox::{Answer, Sandbox, snapshot},
+};
+
+const STATUS: &str = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock";
+const SERVE: &str = "serve --state-dir [DIR]/state --socket [DIR]/run/kms.sock";
+
+/// What `status` says is to be expected.
+fn expect(sandbox: &Sandbox, state_dir: &str) -> String {
+    let status = sandbox.run(&format!("status --state-dir [DIR]/{state_dir} --socket @none --output json"));
+    status.json()["keyring"]["expect"].as_str().unwrap().to_owned()
+}
+
+/// A sandbox whose root key signs what is asked for.
+fn forged(rewrite: impl FnOnce(&Forge)) -> Sandbox {
+    let sandbox = Sandbox::initialised();
+    rewrite(&Forge::of(&sandbox.path("state")));
+    sandbox
+}
+
+#[test]
+fn without_a_mark_the_daemon_trusts_what_it_sees_first_and_warns() {
+    let sandbox = Sandbox::initialised();
+    let (path, mark) = (sandbox.path("state/mark"), fs::read(sandbox.path("state/mark")).unwrap());
+    fs::remove_file(&path).unwrap();
+    let before = sandbox.tree();
+    let status = sandbox.run(STATUS);
+    status.ends_with(1).matches("mark/missing");
+    assert_eq!(before.changes(&sandbox.tree()), Vec::<String>::new(), "status writes nothing");
+
+    let expect = expect(&sandbox, "state");
+    let mut daemon = sandbox.serve(SERVE.trim_start_matches("serve "));
+    assert_eq!(sandbox.run(STATUS).code, 0);
+    let (exit, log) = daemon.terminate();
+    assert_eq!(exit, Some(0));
+    let warning = log.lines().find(|line| line.contains("\"WARN\"")).expect("a warning");
+    assert!(
+        warning.contains("no mark: trusting the keyring as it is seen first") && warning.contains(&expect),
+        "{log}"
+    );
+    assert_eq!(fs::read(&path).unwrap(), mark);
+}
+
+#[test]
+fn without_a_mark_the_expected_keyring_is_trusted_without_a_warning() {
+    let sandbox = Sandbox::initialised();
+    fs::remove_file(sandbox.path("state/mark")).unwrap();
+    let expect = expect(&sandbox, "state");
+    let mut daemon = sandbox.serve(&format!("{} --expect {expect}", SERVE.trim_start_matches("serve ")));
+    let (exit, log) = daemon.terminate();
+    assert_eq!(exit, Some(0));
+    assert!(log.contains("\"mark advanced\"") && !log.contains("\"WARN\""), "{log}");
+    assert!(sandbox.path("state/mark").exists());
+}
+
+#[test]
+fn another_keyring_than_the_expected_one_is_refused() {
+    for marked in [true, false] {
+        let sandbox = Sandbox::initialised();
+        sandbox.init("other");
+        let ours = expect(&sandbox, "state");
+        if !marked {
+            fs::remove_file(sandbox.path("state/mark")).unwrap();
+        }
+        let (uuid, record) = (&ours[..32], &ours[35..]);
+        let answers = [expect(&sandbox, "other"), format!("{uuid}:2:{record}"), format!("{uuid}:1:{}", "0".repeat(64))]
+            .map(|expect| sandbox.refused(3, &format!("{SERVE} --expect {expect} --log-level error")));
+        snapshot("mark/expect", &answers.each_ref());
+        let mut daemon = sandbox.serve(&format!("{} --expect {uuid}:0:{record}", SERVE.trim_start_matches("serve ")));
+        assert_eq!(daemon.terminate().0, Some(0), "a later one than expected is trusted");
+    }
+}
+
+#[test]
+fn a_keyring_that_was_rolled_back_or_forked_is_refused() {
+    let refused = |sandbox: &Sandbox| -> Answer { sandbox.unopened(3, "state") };
+    let rolled_back = forged(|forge| forge.rewrite_mark("\ngeneration 1\n", "\ngeneration 2\n"));
+    let forked = forged(|forge| forge.rewrite_record("\nprev none\n", &format!("\nprev {}=\n", "A".repeat(43))));
+    let key_lost = forged(|forge| {
+        forge.rewrite_record("\ngeneration 1\n", "\ngeneration 2\n");
+        forge.rewrite_mark("\n---", &format!("\n-> has k2-{}\n---", "0".repeat(32)));
+    });
+    snapshot("mark/rolled-back-or-forked", &[&refused(&rolled_back), &refused(&forked), &refused(&key_lost)]);
+}
+
+#[test]
+fn a_keyring_ahead_of_the_mark_is_served_and_marked() {
+    let sandbox = forged(|forge| forge.rewrite_record("\ngeneration 1\n", "\ngeneration 2\n"));
+    let status = sandbox.run(STATUS);
+    status.ends_with(1).matches("mark/behind");
+    let mut daemon = sandbox.serve(SERVE.trim_start_matches("serve "));
+    let (exit, log) = daemon.terminate();
+    assert!(exit == Some(0) && log.contains("\"mark advanced\""), "{log}");
+    assert!(fs::read_to_string(sandbox.path("state/mark")).unwrap().contains("\ngeneration 2\n"));
+}

@@ -1,0 +1,228 @@
+//! What a state directory may not be: each is refused in one line by all that reads it, `serve` ends and leaves no
+//! socket, and nothing is changed.
+
+use std::{
+    fs,
+    os::unix::fs::{chown, symlink},
+    path::Path,
+};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use super::{
+    sandbox::{Answer, NOBODY, Sandbox, root_for, snapshot},
+    tree::Tree,
+};
+
+/// The files that a keyring cannot do without, and the mark.
+const FILES: [&str; 4] = ["root", "slot-file.key", "keyring", "mark"];
+
+/// Damages each of `files` in a sandbox of its own, and compares what is said then; `exit` is the code for each.
+fn damaged(name: &str, files: &[(&str, i32)], damage: impl Fn(&Sandbox, &Path)) {
+    let answers: Vec<Answer> = files
+        .iter()
+        .map(|(file, exit)| {
+            let sandbox = Sandbox::initialised();
+            damage(&sandbox, &sandbox.path("state").join(file));
+            sandbox.unopened(*exit, "state")
+        })
+        .collect();
+    snapshot(&format!("state/{name}"), &answers.iter().collect::<Vec<_>>());
+}
+
+/// All files, with one exit code.
+fn all(exit: i32) -> Vec<(&'static str, i32)> {
+    FILES.map(|file| (file, exit)).to_vec()
+}
+
+#[test]
+fn missing() {
+    let required: Vec<_> = all(7).into_iter().filter(|(file, _)| *file != "mark").collect();
+    damaged("missing", &required, |_, path| fs::remove_file(path).unwrap());
+}
+
+#[test]
+fn truncated() {
+    damaged("truncated", &all(7), |_, path| {
+        let bytes = fs::read(path).unwrap();
+        fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    });
+}
+
+#[test]
+fn empty() {
+    damaged("empty", &all(7), |_, path| fs::write(path, "").unwrap());
+}
+
+#[test]
+fn too_long() {
+    damaged("too-long", &all(7), |_, path| {
+        let bytes = fs::read(path).unwrap();
+        fs::write(path, [&bytes[..], &[b'x'; 512 * 1024]].concat()).unwrap();
+    });
+}
+
+#[test]
+fn one_bit_changed() {
+    // In the middle: of a root file that is the sealed root key, of a slot's key the key; both mean a wrong key.
+    damaged("one-bit-changed", &[("root", 4), ("slot-file.key", 4), ("keyring", 4), ("mark", 4)], |_, path| {
+        let mut bytes = fs::read(path).unwrap();
+        let last = bytes.len() - if path.ends_with("slot-file.key") { 1 } else { 20 };
+        bytes[last] = if bytes[last] == b'A' { b'B' } else { b'A' };
+        fs::write(path, bytes).unwrap();
+    });
+}
+
+#[test]
+fn of_another_installation() {
+    damaged("of-another-installation", &all(4), |sandbox, path| {
+        sandbox.init("other");
+        fs::copy(sandbox.path("other").join(path.file_name().unwrap()), path).unwrap();
+    });
+}
+
+#[test]
+fn of_a_newer_format() {
+    let texts: Vec<_> = all(3).into_iter().filter(|(file, _)| *file != "slot-file.key").collect();
+    damaged("of-a-newer-format", &texts, |_, path| {
+        let text = fs::read_to_string(path).unwrap();
+        fs::write(path, text.replacen("/v1\n", "/v2\n", 1)).unwrap();
+    });
+}
+
+#[test]
+fn of_something_else() {
+    damaged("of-something-else", &all(7), |_, path| fs::write(path, "apiVersion: v1\nkind: Secret\n").unwrap());
+}
+
+#[test]
+fn readable_by_others() {
+    for (name, mode) in [("readable-by-all", 0o644), ("readable-by-its-group", 0o640), ("writable-by-all", 0o602)] {
+        damaged(name, &all(3), |sandbox, path| {
+            sandbox.chmod(path.strip_prefix(sandbox.root()).unwrap().to_str().unwrap(), mode);
+        });
+    }
+}
+
+#[test]
+fn a_link() {
+    damaged("a-link", &all(3), |sandbox, path| {
+        let real = sandbox.path("real");
+        fs::rename(path, &real).unwrap();
+        symlink(&real, path).unwrap();
+    });
+}
+
+#[test]
+fn a_fifo() {
+    damaged("a-fifo", &all(3), |_, path| {
+        fs::remove_file(path).unwrap();
+        mknodat(CWD, path, FileType::Fifo, Mode::from(0o600), 0).unwrap();
+    });
+}
+
+#[test]
+fn a_directory() {
+    damaged("a-directory", &all(3), |_, path| {
+        fs::remove_file(path).unwrap();
+        fs::create_dir(path).unwrap();
+    });
+}
+
+#[test]
+fn owned_by_another_user() {
+    if root_for("a file of another user's") {
+        damaged("owned-by-another-user", &all(3), |_, path| chown(path, Some(NOBODY), None).unwrap());
+    }
+}
+
+#[test]
+fn never_set_up() {
+    let sandbox = Sandbox::new();
+    let missing = sandbox.unopened(3, "state");
+    sandbox.make_dir("state", 0o700);
+    let empty = sandbox.unopened(3, "state");
+    snapshot("state/never-set-up", &[&missing, &empty]);
+    let error = sandbox.run("key list --state-dir [DIR]/state --output json");
+    let error: serde_json::Value = serde_json::from_str(&error.ends_with(3).stderr).unwrap();
+    assert_eq!((&error["format"], &error["exit"]), (&"claviger/error/v1".into(), &3.into()));
+}
+
+#[test]
+fn gone_but_for_the_mark() {
+    let sandbox = Sandbox::initialised();
+    for name in ["root", "keyring"] {
+        fs::remove_file(sandbox.path("state").join(name)).unwrap();
+    }
+    sandbox.unopened(7, "state").matches("state/gone-but-for-the-mark");
+}
+
+#[test]
+fn a_directory_that_others_look_into() {
+    let sandbox = Sandbox::initialised();
+    let answers = [0o755, 0o750, 0o711, 0o777].map(|mode| {
+        sandbox.chmod("state", mode);
+        sandbox.refused(3, "init --state-dir [DIR]/state --without-recovery");
+        sandbox.unopened(3, "state")
+    });
+    snapshot("state/directory-open-to-others", &answers.each_ref());
+}
+
+#[test]
+fn a_directory_that_is_none() {
+    let sandbox = Sandbox::initialised();
+    symlink(sandbox.path("state"), sandbox.path("link")).unwrap();
+    fs::write(sandbox.path("file"), "").unwrap();
+    mknodat(CWD, sandbox.path("fifo"), FileType::Fifo, Mode::from(0o700), 0).unwrap();
+    let answers = ["link", "file", "fifo"].map(|name| {
+        sandbox.refused(3, &format!("init --state-dir [DIR]/{name} --without-recovery"));
+        sandbox.unopened(3, name)
+    });
+    snapshot("state/directory-is-none", &answers.each_ref());
+}
+
+#[test]
+fn a_directory_below_one_that_others_write_to() {
+    let sandbox = Sandbox::new();
+    sandbox.make_dir("above", 0o700);
+    sandbox.init("above/state");
+    sandbox.chmod("above", 0o777);
+    sandbox.refused(3, "init --state-dir [DIR]/above/new/state --without-recovery");
+    let all = sandbox.unopened(3, "above/state");
+    sandbox.chmod("above", 0o770);
+    snapshot("state/ancestor-writable", &[&all, &sandbox.unopened(3, "above/state")]);
+}
+
+#[test]
+fn a_directory_of_another_user() {
+    if !root_for("a directory of another user's") {
+        return;
+    }
+    let sandbox = Sandbox::initialised();
+    let list = |name: &str| sandbox.call(&format!("key list --state-dir [DIR]/{name}")).as_nobody().refused(3);
+    let private = list("state");
+    sandbox.make_dir("public", 0o755);
+    let public = list("public");
+    sandbox.make_dir("above", 0o755);
+    sandbox.init("above/state");
+    chown(sandbox.path("above"), Some(NOBODY), None).unwrap();
+    let above = sandbox.unopened(3, "above/state");
+    snapshot("state/directory-of-another-user", &[&private, &public, &above]);
+}
+
+#[test]
+fn root_leaves_the_files_to_the_directorys_owner() {
+    use std::os::unix::fs::MetadataExt;
+    if !root_for("a directory of another user's") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.make_dir("state", 0o700);
+    chown(sandbox.path("state"), Some(NOBODY), Some(NOBODY)).unwrap();
+    sandbox.init("state");
+    for name in Tree::names(&sandbox.path("state")) {
+        let found = sandbox.path("state").join(&name).metadata().unwrap();
+        assert_eq!((found.uid(), found.gid()), (NOBODY, NOBODY), "{name}");
+    }
+    sandbox.call("key list --state-dir [DIR]/state").as_nobody().run().ends_with(0);
+}

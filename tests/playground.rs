@@ -1,0 +1,56 @@
+//! The playground, as a newcomer runs it, until Ctrl-C.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+#[test]
+fn it_shows_a_secret_before_and_after_and_leaves_nothing_behind() {
+    // `cargo test` builds it; running these tests alone does not.
+    let example = Path::new(env!("CARGO_BIN_EXE_claviger")).with_file_name("examples").join("playground");
+    assert!(example.exists(), "build it first: cargo build --example playground");
+    let mut child = Command::new(example).stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for line in lines.by_ref() {
+        let line = line.unwrap();
+        told.push_str(&line);
+        told.push('\n');
+        if line.starts_with("Ctrl-C ends all of it") {
+            break;
+        }
+    }
+    for expected in [
+        "\"admin-s3cr3t\" can be read there: yes before, no after.",
+        "    admin-s3cr3t\n",
+        "secret/user created",
+        "secret/literal created",
+        "secret/from-yaml created",
+        "k8s:enc:kms:v2:claviger:",
+        "mark current",
+    ] {
+        assert!(told.contains(expected), "{expected:?} is missing in:\n{told}");
+    }
+    let kubeconfig = told.lines().find_map(|line| line.trim().strip_prefix("export KUBECONFIG=")).unwrap();
+    assert!(Path::new(kubeconfig).exists());
+
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(rest, ["", "Ending everything; nothing is left behind."]);
+    let directory = Path::new(kubeconfig).parent().unwrap().parent().unwrap();
+    assert!(!directory.exists(), "{} is left behind", directory.display());
+    assert!(!names_in_a_process(directory), "a process of {} is left behind", directory.display());
+}
+
+/// Whether a running process has `directory` on its command line.
+fn names_in_a_process(directory: &Path) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    let needle = directory.to_str().unwrap();
+    lines.map(|line| String::from_utf8_lossy(&line).into_owned()).any(|line| line.contains(needle))
+}
