@@ -77,6 +77,9 @@ pub enum ConfigError {
         /// What is wrong.
         reason: String,
     },
+    /// The state directory has no name.
+    #[error("the state directory has an empty name")]
+    StateDir,
     /// The socket's address.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -92,10 +95,14 @@ impl Config {
     /// When the file cannot be read or says something invalid, or a flag does.
     pub fn load(file: Option<&Path>, flags: Settings) -> Result<Self, ConfigError> {
         let file = read_file(file)?;
+        let state_dir = flags.state_dir.or(file.state_dir).unwrap_or_else(|| DEFAULT_STATE_DIR.into());
+        if state_dir.as_os_str().is_empty() {
+            return Err(ConfigError::StateDir);
+        }
         let socket = flags.socket.or(file.socket).unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
         let provider_name = flags.provider_name.or(file.provider_name).unwrap_or_else(|| DEFAULT_PROVIDER.to_owned());
         Ok(Self {
-            state_dir: flags.state_dir.or(file.state_dir).unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+            state_dir,
             socket: socket.parse()?,
             allow_uid: flags.allow_uid.or(file.allow_uid).unwrap_or_default(),
             provider_name: check_provider_name(provider_name)?,

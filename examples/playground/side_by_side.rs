@@ -15,7 +15,7 @@ pub(crate) fn picture(left_title: &str, left: &[u8], right_title: &str, right: &
         out.push_str(format!("  {:WIDTH$} | {}", line(&left_lines), line(&right_lines)).trim_end());
         out.push('\n');
     }
-    out.push_str(&format!("  {:WIDTH$} | {}", more(left), more(right)).trim_end());
+    out.push_str(format!("  {:WIDTH$} | {}", more(left), more(right)).trim_end());
     out
 }
 

@@ -61,9 +61,16 @@ struct Report<'a> {
 const RESTORE: &str = "put it back from your copy of the state directory; never start over with `claviger init`: \
                        what is encrypted needs these keys";
 
+const MARK: &str = "move it away and start `claviger serve --expect …` with what `claviger status` last printed here";
+
 impl Failure {
     pub(super) fn new(exit: Exit, error: &impl Display, hint: impl Into<Option<String>>) -> Self {
         Self { message: error.to_string(), hint: hint.into(), exit }
+    }
+
+    /// The same with another hint.
+    pub(super) fn hint(self, hint: &str) -> Self {
+        Self { hint: Some(hint.to_owned()), ..self }
     }
 
     pub(super) fn hardening(error: &io::Error) -> Self {
@@ -74,20 +81,20 @@ impl Failure {
     pub(super) fn state_dir(error: DurableError, state_dir: &Path) -> Self {
         match error {
             DurableError::Missing(_) => Self::new(Exit::Refused, &error, init_hint(state_dir)),
-            error => Self::durable(&error),
+            error => {
+                let (exit, hint) = durable(&error);
+                Self::new(exit, &error, hint)
+            }
         }
-    }
-
-    pub(super) fn durable(error: &DurableError) -> Self {
-        let (exit, hint) = durable(error);
-        Self::new(exit, error, hint)
     }
 
     pub(super) fn open(error: &OpenError, state_dir: &Path) -> Self {
         let (exit, hint) = match error {
             OpenError::NotInitialised(_) => (Exit::Refused, Some(init_hint(state_dir))),
             OpenError::Unfinished(_) => (Exit::Damaged, Some(restart_hint(state_dir))),
-            OpenError::Missing(_) => (Exit::Damaged, Some(RESTORE.to_owned())),
+            OpenError::Missing(_) | OpenError::File(DurableError::TooLong { .. }) => {
+                (Exit::Damaged, Some(RESTORE.to_owned()))
+            }
             OpenError::File(error) => durable(error),
             OpenError::Root { source, .. } => root(source),
             OpenError::Record { source, .. } => record(source),
@@ -109,9 +116,14 @@ impl Failure {
             InitError::File(DurableError::Exists(_)) => {
                 (Exit::Refused, Some("move it away, or give another --slot-file".to_owned()))
             }
+            // Nothing can be damaged yet: what is missing is a directory.
+            InitError::File(DurableError::Missing(path)) => {
+                (Exit::Refused, Some(format!("mkdir -p -m 0700 {}", path.display())))
+            }
             InitError::File(error) => durable(error),
             InitError::Recovery(error) => recovery(error),
             InitError::Slot(error) => slot(error),
+            InitError::Record(error) => record(error),
             InitError::Keyring(CreateError::Secret(error)) | InitError::Memory(error) => memory(error),
             InitError::Keyring(CreateError::Random(_)) | InitError::Random(_) => (Exit::Refused, None),
         };
@@ -160,10 +172,10 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let hint = match &error {
             ConfigError::Socket(error) => error.hint(),
-            ConfigError::Read { .. } | ConfigError::ProviderName(_) => None,
-            ConfigError::Syntax { .. } => {
-                Some("the keys are state-dir, socket, allow-uid, provider-name and log-level".to_owned())
-            }
+            ConfigError::Read { .. }
+            | ConfigError::Syntax { .. }
+            | ConfigError::StateDir
+            | ConfigError::ProviderName(_) => None,
         };
         Self::new(Exit::Usage, &error, hint)
     }
@@ -179,14 +191,15 @@ type Explanation = (Exit, Option<String>);
 
 fn init_hint(state_dir: &Path) -> String {
     format!(
-        "set it up: claviger init --state-dir {} --without-recovery, or see `claviger init --help`",
+        "on a new node begin with `claviger init --state-dir {}`; where keys have been, put them back: what is \
+         encrypted needs them",
         state_dir.display()
     )
 }
 
 fn restart_hint(state_dir: &Path) -> String {
     format!(
-        "nothing depends on it yet; to move it aside and begin again, give `claviger init --state-dir {}` also --restart",
+        "nothing depends on it yet; to move it aside and begin again, add --restart to `claviger init --state-dir {}`",
         state_dir.display()
     )
 }
@@ -194,6 +207,9 @@ fn restart_hint(state_dir: &Path) -> String {
 fn durable(error: &DurableError) -> Explanation {
     match error {
         DurableError::Missing(_) | DurableError::TooLong { .. } => (Exit::Damaged, None),
+        DurableError::Kind { path, found: "a symbolic link", .. } => {
+            (Exit::Refused, Some(format!("links are not followed; see where it leads: readlink -f {}", path.display())))
+        }
         DurableError::Exists(_) | DurableError::Kind { .. } => (Exit::Refused, None),
         DurableError::Mode { path, expected, .. } => {
             (Exit::Refused, Some(format!("chmod {expected:04o} {}", path.display())))
@@ -215,6 +231,8 @@ fn io_hint(error: &io::Error) -> Explanation {
         io::ErrorKind::PermissionDenied => {
             (Exit::Refused, Some("run it as root, or as the owner of the state directory".to_owned()))
         }
+        io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => (Exit::Refused, None),
+        io::ErrorKind::ReadOnlyFilesystem => (Exit::Disk, Some("mount it writable; nothing was changed".to_owned())),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             (Exit::Disk, Some("free some space and run it again; nothing was lost".to_owned()))
         }
@@ -274,14 +292,15 @@ fn record(error: &RecordError) -> Explanation {
 
 fn mark(error: &MarkError) -> Explanation {
     match error {
-        MarkError::Text(error) => text(error),
+        MarkError::Text(error @ TextError::TooNew { .. }) => text(error),
+        MarkError::Text(error) => (text(error).0, Some(MARK.to_owned())),
         MarkError::RolledBack { .. } | MarkError::Forked(_) | MarkError::KeyLost { .. } => {
             (Exit::Refused, Some("an older or another keyring was put here; put the newest copy back".to_owned()))
         }
         MarkError::OtherKeyring { .. } | MarkError::OtherRootKey => {
             (Exit::WrongKey, Some("the mark is another installation's; put the right files back".to_owned()))
         }
-        MarkError::NotCanonical => (Exit::Damaged, Some(RESTORE.to_owned())),
+        MarkError::NotCanonical => (Exit::Damaged, Some(MARK.to_owned())),
         MarkError::Memory(error) => memory(error),
     }
 }

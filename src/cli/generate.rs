@@ -30,7 +30,7 @@ enum File {
 #[derive(Args)]
 #[command(after_help = "\
 Example:
-  claviger generate encryption-configuration > /etc/kubernetes/claviger/encryption-configuration.yaml")]
+  claviger generate encryption-configuration > encryption-configuration.yaml")]
 struct EncryptionConfigurationArgs {
     #[command(flatten)]
     socket: Socket,

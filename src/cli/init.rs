@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -35,22 +35,23 @@ const IDENTITY_MAX: u64 = 64 * 1024;
 /// Refuses where a keyring is. With a recovery recipient, the keyring and that recipient's identity restore everything
 /// when this machine is lost; the identity is read once, to prove that it does, and never stored.
 #[derive(Args)]
+#[command(group = ArgGroup::new("recovery").args(["recovery_recipient", "without_recovery"]).required(true))]
 #[command(after_help = "\
 Examples:
-  age-keygen -o recovery-identity.txt        # keep it offline, and a copy of it
-  claviger init --recovery-recipient age1… --recovery-identity recovery-identity.txt
+  age-keygen -o identity.txt    # keep it offline, and a copy of it
+  claviger init --recovery-recipient age1… --recovery-identity identity.txt
   claviger init --state-dir ./state --without-recovery")]
 pub(super) struct InitArgs {
     #[command(flatten)]
     state_dir: StateDir,
     /// An age recipient (age1…) who can recover the root key; may be given several times
-    #[arg(long, value_name = "RECIPIENT", required_unless_present = "without_recovery")]
+    #[arg(long, value_name = "RECIPIENT")]
     recovery_recipient: Vec<String>,
     /// The file with the recipients' identities, or - for standard input; asked for on a terminal if not given
     #[arg(long, value_name = "FILE", requires = "recovery_recipient")]
     recovery_identity: Option<PathBuf>,
     /// No recovery recipient: whoever loses the state directory loses every Secret, as nothing else opens the keyring
-    #[arg(long, conflicts_with_all = ["recovery_recipient", "recovery_identity"])]
+    #[arg(long, conflicts_with = "recovery_identity")]
     without_recovery: bool,
     /// Where the slot's key file goes, better on another disk [default: slot-file.key in the state directory]
     #[arg(long, value_name = "FILE")]
@@ -69,6 +70,7 @@ struct Report<'a> {
     key_id: String,
     expect: String,
     recovery_recipients: Vec<&'a str>,
+    slot_file: Option<&'a Path>,
     moved_aside: Option<&'a Path>,
 }
 
@@ -86,9 +88,10 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
         restart: args.restart,
         now: Time::new(jiff::Timestamp::now()),
     };
-    let dir = Dir::open_or_create(&state_dir).map_err(|error| Failure::durable(&error))?;
+    let dir = Dir::open_or_create(&state_dir).map_err(|error| Failure::init(&error.into(), &state_dir))?;
     let made = keeper::init(&dir, &plan).map_err(|error| Failure::init(&error, &state_dir))?;
-    print(&made, &state_dir, global)?;
+    print(&made, &plan, &state_dir, global)
+        .map_err(|failure| failure.hint("the keyring is set up all the same: look at it with `claviger status`"))?;
     Ok(Exit::Done)
 }
 
@@ -115,6 +118,11 @@ fn read_identities(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
         Some(path) if path == Path::new("-") => {
             read_limited(io::stdin().lock()).map_err(|error| unreadable("standard input", error))
         }
+        Some(path) if path.to_string_lossy().starts_with("AGE-SECRET-KEY-") => Err(Failure::new(
+            Exit::Usage,
+            &"--recovery-identity takes the file that holds the identity, not the identity itself",
+            "it may be in your shell's history now, and in the process list: make another pair".to_owned(),
+        )),
         Some(path) => {
             fs::File::open(path).and_then(read_limited).map_err(|error| unreadable(&path.display().to_string(), error))
         }
@@ -135,7 +143,7 @@ fn read_limited(reader: impl Read) -> io::Result<Zeroizing<String>> {
     Ok(text)
 }
 
-fn print(made: &Initialised, state_dir: &Path, global: &Global) -> Result<(), Failure> {
+fn print(made: &Initialised, plan: &Plan, state_dir: &Path, global: &Global) -> Result<(), Failure> {
     let Initialised { keyring, digest, moved_aside } = made;
     let recipients: Vec<&str> = keyring.recoveries().iter().map(Recovery::recipient).collect();
     let key_id = keyring.primary().id().to_string();
@@ -148,6 +156,7 @@ fn print(made: &Initialised, state_dir: &Path, global: &Global) -> Result<(), Fa
             key_id,
             expect: Expect::of(keyring, *digest).to_string(),
             recovery_recipients: recipients,
+            slot_file: plan.slot_file.as_deref(),
             moved_aside: moved_aside.as_deref(),
         });
     }
@@ -159,16 +168,23 @@ fn print(made: &Initialised, state_dir: &Path, global: &Global) -> Result<(), Fa
     }
     let recovery = match recipients.as_slice() {
         [] => "none: keep a copy of the state directory, or lose every Secret with this disk".to_owned(),
-        recipients => format!("{} (opened once with its identity)", recipients.join(", ")),
+        [recipient] => format!("{recipient} (opened once with its identity)"),
+        recipients => format!("{} (each opened once with its identity)", recipients.join(", ")),
+    };
+    let dir = state_dir.display();
+    let (slot, copy) = match &plan.slot_file {
+        Some(file) => {
+            (format!("file, its key in {}: whoever has it", file.display()), format!("{dir} and {}", file.display()))
+        }
+        None => ("file: whoever has its key file".to_owned(), dir.to_string()),
     };
     output::text_line(&output::fields(&[
-        ("keyring", format!("{} in {}", keyring.uuid().to_hex(), state_dir.display())),
+        ("keyring", format!("{} in {dir}", keyring.uuid().to_hex())),
         ("key", format!("{key_id}, primary")),
-        ("slot", "file: whoever has its key file and the root file has the keys".to_owned()),
+        ("slot", format!("{slot} and the root file has the keys")),
         ("recovery", recovery),
     ]))?;
     output::text_line(&format!(
-        "\nnext:  copy {dir} to where this machine's loss does not reach\n       claviger serve --state-dir {dir}",
-        dir = state_dir.display()
+        "\nnext:  copy {copy} to where this machine's loss does not reach\n       claviger serve --state-dir {dir}"
     ))
 }

@@ -51,7 +51,14 @@ struct Global {
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Text for people, or JSON with a `format` field for machines
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text, hide_default_value = true)]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t = Format::Text,
+        hide_default_value = true
+    )]
     output: Format,
     /// Print errors and what was asked for, nothing else
     #[arg(long, global = true)]

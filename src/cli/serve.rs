@@ -36,7 +36,7 @@ use super::{
 #[command(after_help = "\
 Examples:
   claviger serve
-  claviger serve --socket @claviger          # abstract: for API servers up to 1.31
+  claviger serve --socket @claviger    # abstract: for API servers up to 1.31
   claviger serve --state-dir ./state --socket /tmp/claviger/kms.sock")]
 pub(super) struct ServeArgs {
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     socket: Socket,
     /// A user who may connect, besides root and the plugin's own; may be given several times
-    #[arg(long, value_name = "UID")]
+    #[arg(long, value_name = "UID", value_parser = uid)]
     allow_uid: Option<Vec<u32>>,
     /// The record to trust, uuid:generation:sha256 as `claviger status` prints it, or one that follows it
     #[arg(long, value_name = "EXPECT")]
@@ -52,6 +52,10 @@ pub(super) struct ServeArgs {
     /// How much to log [default: info]
     #[arg(long, value_enum, value_name = "LEVEL")]
     log_level: Option<LogLevel>,
+}
+
+fn uid(text: &str) -> Result<u32, &'static str> {
+    text.parse().map_err(|_| "expected a user's number, as `id -u NAME` prints it")
 }
 
 /// Runs `claviger serve` until a signal.

@@ -186,7 +186,9 @@ mod tests {
     async fn silence_and_a_closed_door_are_told() {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("kms.sock")).unwrap();
-        let error = probe(&address(&dir), Duration::from_millis(50)).await.unwrap_err();
+        let silent = address(&dir);
+        let answer = tokio::time::timeout(LONG, probe(&silent, Duration::from_millis(50))).await.unwrap();
+        let error = answer.unwrap_err();
         assert_eq!(error.to_string(), "no answer within 50ms");
         let closing = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
         let error = probe(&address(&dir), LONG).await.unwrap_err();

@@ -382,12 +382,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_connection_is_closed_and_an_idle_one_is_kept() {
+        let log = Log::start();
         let plugin = Plugin::start(open_service());
         let mut client = plugin.client().await;
         client.status(StatusRequest {}).await.unwrap();
         let (mut silent, mut slow) = (plugin.connect().await, plugin.connect().await);
         slow.write_all(&GREETING[..23]).await.unwrap();
         tokio::join!(closed(&mut silent), closed(&mut slow));
+        assert_eq!(log.lines_with("connection closed: it did not begin to speak HTTP/2").len(), 2);
         client.status(StatusRequest {}).await.unwrap();
     }
 
@@ -404,10 +406,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_http2_is_closed() {
+        let log = Log::start();
         let plugin = Plugin::start(open_service());
         let mut stream = plugin.connect().await;
         stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         closed(&mut stream).await;
+        assert_eq!(log.lines_with("connection broken").len(), 1);
         assert!(is_well(&plugin).await);
     }
 
@@ -456,10 +460,9 @@ mod tests {
     #[tokio::test]
     async fn a_shutdown_answers_what_is_in_flight() {
         let mut plugin = Plugin::start(open_service());
-        let (_idle, silent) = (plugin.client().await, plugin.connect().await);
         let (feed, call) = begin_status(plugin.channel(endpoint()).await);
         feed.send(HALF).unwrap();
-        is_well(&plugin).await;
+        assert!(is_well(&plugin).await);
         plugin.stop();
         while plugin.path.exists() {
             sleep(Duration::from_millis(5)).await;
@@ -470,7 +473,16 @@ mod tests {
         let response = call.await;
         assert!(refusal(&response).is_none(), "{:?}", response.headers());
         assert_eq!(plugin.end().await, Drained::Complete);
-        drop(silent);
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_waits_for_nobody_who_says_nothing() {
+        let plugin = Plugin::start(open_service());
+        let start = Instant::now();
+        let (_silent, _idle) = (plugin.connect().await, plugin.client().await);
+        assert!(is_well(&plugin).await);
+        assert_eq!(plugin.end().await, Drained::Complete);
+        assert!(start.elapsed() < PREFACE_TIMEOUT);
     }
 
     #[tokio::test]
@@ -478,7 +490,7 @@ mod tests {
         let plugin = Plugin::start(open_service());
         let mut hung = plugin.connect().await;
         hung.write_all(GREETING).await.unwrap();
-        is_well(&plugin).await;
+        assert!(is_well(&plugin).await);
         assert_eq!(plugin.end().await, Drained::Cut(1));
     }
 
@@ -489,7 +501,8 @@ mod tests {
         for _ in 0..2 {
             let turns = failures.iter().map(|error| Err((*error).into())).chain([Ok(7)]);
             let turns = std::cell::RefCell::new(turns);
-            assert_eq!(persist(|| std::future::ready(turns.borrow_mut().next().unwrap())).await, 7);
+            let accepted = persist(|| std::future::ready(turns.borrow_mut().next().unwrap()));
+            assert_eq!(timeout(SOON, accepted).await.unwrap(), 7);
         }
         let warnings = log.lines_with("cannot accept connections, still trying");
         assert_eq!(warnings.len(), 2, "{warnings:?}");

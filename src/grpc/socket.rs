@@ -442,6 +442,7 @@ mod tests {
             ("/run/a%20b", "no other characters than letters, digits and plain punctuation"),
             ("/run/a?b", "no other characters than letters, digits and plain punctuation"),
             ("/run/a\nb", "no other characters than letters, digits and plain punctuation"),
+            ("/run/é", "no other characters than letters, digits and plain punctuation"),
             ("@a/b", "no other characters than letters, digits and plain punctuation"),
         ] {
             let error = text.parse::<Address>().unwrap_err();
@@ -587,6 +588,22 @@ mod tests {
         let path = dir.path().join("kms.sock");
         let expected = format!("cannot open the lock of {}: Too many levels of symbolic links", path.display());
         assert!(refusal(&path).0.starts_with(&expected));
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_passed_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, circle) = (dir.path().join("kms.sock"), dir.path().join("circle"));
+        symlink(&circle, &circle).unwrap();
+        let (text, hint) = refusal(&circle.join("kms.sock"));
+        assert!(text.starts_with(&format!("cannot examine {}: Too many levels", circle.display())), "{text}");
+        assert_eq!(hint, "");
+
+        drop(bind(&Address::Path(path.clone())).unwrap());
+        let lock = fs::metadata(dir.path().join("kms.sock.lock")).unwrap().ino();
+        fs::create_dir(dir.path().join(format!(".claviger-{lock:x}"))).unwrap();
+        let (text, _) = refusal(&path);
+        assert!(text.starts_with(&format!("cannot listen on {}: Is a directory", path.display())), "{text}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     keyring::{
         CreateError, Keyring,
         mark::Mark,
-        record::{self, RECORD_MAX},
+        record::{self, RECORD_MAX, RecordError},
         recovery::{Identities, Recipient, Recovery, RecoveryError},
         time::Time,
     },
@@ -68,6 +68,9 @@ pub enum InitError {
     /// The slot could not be made.
     #[error("slot {SLOT}: {0}")]
     Slot(#[from] SlotError),
+    /// The record that was made does not read back: a defect of this build.
+    #[error("the new keyring {0}")]
+    Record(#[from] RecordError),
     /// No keyring could be made.
     #[error(transparent)]
     Keyring(#[from] CreateError),
@@ -86,7 +89,7 @@ pub enum InitError {
 /// write nothing has changed; after it, `restart` begins again.
 pub fn init(dir: &Dir, plan: &Plan) -> Result<Initialised, InitError> {
     let _lock = dir.lock()?;
-    let moved_aside = clear(dir, plan.restart)?;
+    let leftovers = find_leftovers(dir, plan.restart)?;
     let rng = &mut SysRng;
     let mut uuid = Uuid([0; 16]);
     fill_random(rng, &mut uuid.0)?;
@@ -96,8 +99,11 @@ pub fn init(dir: &Dir, plan: &Plan) -> Result<Initialised, InitError> {
     let slot = slot_file.seal(rng, uuid, &root)?;
     let keyring = Keyring::create(rng, &root, uuid, recoveries, plan.now)?;
     let record = record::encode(&keyring, &root)?;
+    // What this build would not read again must not be written.
+    record::decode(&record, &root, uuid)?;
     let digest = Digest::of(&record);
 
+    let moved_aside = move_aside(dir, &leftovers)?;
     slot_file.write(dir)?;
     dir.create(ROOT_FILE, &RootFile::encode(uuid, &root, &[slot])?)?;
     let store = FileStore::new(dir, RECORD_MAX);
@@ -106,19 +112,17 @@ pub fn init(dir: &Dir, plan: &Plan) -> Result<Initialised, InitError> {
     Ok(Initialised { keyring, digest, moved_aside })
 }
 
-/// Makes sure that nothing is in the way.
-fn clear(dir: &Dir, restart: bool) -> Result<Option<PathBuf>, InitError> {
-    for name in super::SET_UP {
-        if dir.contains(name)? {
-            return Err(InitError::Exists(dir.path().to_owned()));
-        }
+/// Makes sure that no keyring is in the way, and names what may be moved aside.
+fn find_leftovers(dir: &Dir, restart: bool) -> Result<Vec<String>, InitError> {
+    if super::is_set_up(dir)? {
+        return Err(InitError::Exists(dir.path().to_owned()));
     }
     let leftovers = leftovers(dir)?;
-    match (leftovers.is_empty(), restart) {
-        (true, _) => Ok(None),
-        (false, true) => Ok(Some(dir.move_aside(&leftovers, ASIDE)?)),
-        (false, false) => Err(InitError::Unfinished(dir.path().to_owned())),
-    }
+    if leftovers.is_empty() || restart { Ok(leftovers) } else { Err(InitError::Unfinished(dir.path().to_owned())) }
+}
+
+fn move_aside(dir: &Dir, leftovers: &[String]) -> Result<Option<PathBuf>, DurableError> {
+    if leftovers.is_empty() { Ok(None) } else { dir.move_aside(leftovers, ASIDE).map(Some) }
 }
 
 /// What an init that did not finish has left: root and slot files, and temporary ones of them.
@@ -126,16 +130,6 @@ fn leftovers(dir: &Dir) -> Result<Vec<String>, DurableError> {
     let is_leftover =
         |name: &String| name == ROOT_FILE || name.starts_with("slot-") || name.strip_suffix(TEMPORARY).is_some();
     Ok(dir.names()?.into_iter().filter(is_leftover).collect())
-}
-
-/// Whether there is a root file, and nothing of a finished init.
-pub(super) fn is_unfinished(dir: &Dir) -> Result<bool, DurableError> {
-    for name in super::SET_UP {
-        if dir.contains(name)? {
-            return Ok(false);
-        }
-    }
-    dir.contains(ROOT_FILE)
 }
 
 /// Seals the root key to every recipient, and opens each blob again: an identity that was never tried is no recovery.

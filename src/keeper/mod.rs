@@ -155,7 +155,7 @@ fn open_root(dir: &Dir) -> Result<(RootKey, Vec<SlotSummary>, crate::crypto::Uui
 }
 
 fn missing_root(dir: &Dir) -> OpenError {
-    match dir.contains(KEYRING) {
+    match is_set_up(dir) {
         Ok(true) => OpenError::Missing(dir.path_of(ROOT_FILE)),
         Ok(false) => OpenError::NotInitialised(dir.path().to_owned()),
         Err(error) => error.into(),
@@ -163,12 +163,19 @@ fn missing_root(dir: &Dir) -> OpenError {
 }
 
 fn missing_record(dir: &Dir) -> OpenError {
-    match init::is_unfinished(dir) {
-        Ok(true) => OpenError::Unfinished(dir.path().to_owned()),
-        Ok(false) => OpenError::Missing(dir.path_of(KEYRING)),
+    match is_set_up(dir) {
+        Ok(true) => OpenError::Missing(dir.path_of(KEYRING)),
+        Ok(false) => OpenError::Unfinished(dir.path().to_owned()),
         Err(error) => error.into(),
     }
 }
 
-/// The files whose presence says that a keyring was set up here.
-const SET_UP: [&str; 3] = [KEYRING, KEYRING_PREV, MARK];
+/// Whether an init has ever finished its record here.
+fn is_set_up(dir: &Dir) -> Result<bool, DurableError> {
+    for name in [KEYRING, KEYRING_PREV, MARK] {
+        if dir.contains(name)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -90,6 +90,7 @@ impl Keyring {
         now: Time,
     ) -> Result<Self, CreateError> {
         recoveries.sort_by(|a, b| a.recipient().cmp(b.recipient()));
+        recoveries.dedup_by(|a, b| a.recipient() == b.recipient());
         let root_id = root.id(uuid);
         let kek = Kek::generate(rng, uuid)?;
         let seq = 1;

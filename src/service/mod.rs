@@ -206,7 +206,7 @@ mod tests {
         }
 
         fn publish(&mut self, keyring: Keyring, ago: Duration) {
-            self.published.publish(Snapshot::new(&keyring, Instant::now() - ago));
+            self.published.publish(Snapshot::new(&keyring, Instant::now().checked_sub(ago).unwrap()));
             self.keyring = keyring;
         }
 

@@ -71,10 +71,14 @@ fn a_value_that_is_none() {
         "state-dir = 7\n",
         "socket = 'kms.sock'\n",
         "provider-name = 'kms:v2'\n",
-        "state-dir = ''\n",
     ]
     .map(|text| refused(&sandbox, text));
     snapshot("configuration/bad-value", &answers.each_ref());
+}
+
+#[test]
+fn a_state_directory_without_a_name() {
+    refused(&Sandbox::new(), "state-dir = ''\n").matches("configuration/empty-state-dir");
 }
 
 #[test]

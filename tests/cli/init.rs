@@ -1,11 +1,18 @@
 //! `init` overwrites nothing: not a keyring, not what an earlier init left, not a slot's key file; and it takes no
 //! recovery that was not tried.
 
-use std::fs;
+use std::{
+    fs,
+    io::{Read, Write},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use super::{
     output::identity,
-    sandbox::{Sandbox, snapshot},
+    sandbox::{CLAVIGER, Sandbox, snapshot},
+    secrets,
     tree::Tree,
 };
 
@@ -161,10 +168,9 @@ fn a_recovery_that_does_not_work_is_refused() {
     let to = |recipient: &str, identity: &str| {
         format!("init --state-dir [DIR]/state --recovery-recipient {recipient} --recovery-identity {identity}")
     };
-    let changed_letter = ours.replace("age1", "age1q");
-    let ssh = "ssh-ed25519";
+    let broken = format!("age1{}", "q".repeat(57));
     for (name, exit, lines) in [
-        ("recipient-is-none", 2, [ssh, &changed_letter[..], "age1"].map(|it| to(it, "[DIR]/identity.txt")).to_vec()),
+        ("recipient-is-none", 2, ["ssh-ed25519", &broken, "age1"].map(|it| to(it, "[DIR]/identity.txt")).to_vec()),
         ("identity-missing", 2, vec![to(&ours, "[DIR]/nowhere.txt"), to(&ours, "[DIR]/state")]),
         (
             "identity-is-none",
@@ -184,6 +190,47 @@ fn a_recovery_that_does_not_work_is_refused() {
     }
     let empty = sandbox.call(&to(&ours, "-")).refused(2);
     empty.matches("init/identity-on-standard-input-is-none");
+}
+
+#[test]
+fn an_identity_is_asked_for_on_a_terminal_and_not_shown() {
+    let sandbox = Sandbox::new();
+    let ours = identity(&sandbox, "identity.txt");
+    let state = sandbox.path("state");
+    let init = format!("{CLAVIGER} init --state-dir {} --recovery-recipient {ours}", state.display());
+    // `script` gives it a terminal of its own, and copies what stands on it.
+    let script =
+        Command::new("script").args(["-qec", &init, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut script = script.unwrap();
+    let (mut keyboard, mut screen) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+    let mut shown = Vec::new();
+    while !shown.ends_with(b": ") {
+        let mut byte = [0];
+        screen.read_exact(&mut byte).unwrap();
+        shown.push(byte[0]);
+    }
+    // The prompt comes just before the echo is turned off.
+    thread::sleep(Duration::from_secs(1));
+    let text = fs::read_to_string(sandbox.path("identity.txt")).unwrap();
+    keyboard.write_all(text.lines().last().unwrap().as_bytes()).unwrap();
+    keyboard.write_all(b"\r").unwrap();
+    screen.read_to_end(&mut shown).unwrap();
+    let said = String::from_utf8_lossy(&shown);
+    assert!(script.wait().unwrap().success(), "{said}");
+    assert!(said.starts_with("recovery identity (AGE-SECRET-KEY-1…): ") && said.contains("primary"), "{said}");
+    assert_eq!(secrets::found_in(&shown, sandbox.root()), Vec::<String>::new());
+}
+
+#[test]
+fn an_identity_on_the_command_line_is_not_repeated() {
+    let sandbox = Sandbox::new();
+    let ours = identity(&sandbox, "identity.txt");
+    let text = fs::read_to_string(sandbox.path("identity.txt")).unwrap();
+    let secret = text.lines().last().unwrap();
+    // That no answer holds it is checked for every command.
+    let recipient = sandbox.refused(2, &format!("init --recovery-recipient {secret} --recovery-identity identity.txt"));
+    let file = sandbox.refused(2, &format!("init --recovery-recipient {ours} --recovery-identity {secret}"));
+    snapshot("init/identity-on-the-command-line", &[&recipient, &file]);
 }
 
 #[test]

@@ -144,13 +144,13 @@ fn streams_that_are_closed() {
     let sandbox = Sandbox::initialised();
     // Rust opens /dev/null in the place of a closed standard stream, so nobody is told; but no file of ours takes its
     // number either.
-    for closed in [">&-", "2>&-", "<&-", ">&- 2>&- <&-"] {
+    for (n, closed) in [">&-", "2>&-", "<&-", ">&- 2>&- <&-"].iter().enumerate() {
         let script = format!("exec \"$0\" \"$@\" {closed}");
         let run = |line: &str| sandbox.call(line).under(["sh", "-c", &script], "").run();
         run("key list --state-dir [DIR]/state").ends_with(0);
         run("key list --state-dir [DIR]/nowhere").ends_with(3);
         run("frobnicate").ends_with(2);
-        let name = format!("state-{}", closed.len());
+        let name = format!("state-{n}");
         run(&format!("init --state-dir [DIR]/{name} --without-recovery")).ends_with(0);
         sandbox.run(&format!("key list --state-dir [DIR]/{name}")).ends_with(0);
     }

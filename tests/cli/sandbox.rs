@@ -17,6 +17,9 @@ use std::{
 
 use super::{secrets, tree::Tree};
 
+/// The program.
+pub(crate) const CLAVIGER: &str = env!("CARGO_BIN_EXE_claviger");
+
 /// A command that has not ended by then hangs.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -27,7 +30,8 @@ const DOCUMENTED: [i32; 7] = [0, 1, 2, 3, 4, 5, 7];
 pub(crate) const NOBODY: u32 = 65534;
 
 /// What depends on chance, time or the machine, and what stands for it.
-const FILTERS: [(&str, &str); 9] = [
+const FILTERS: [(&str, &str); 10] = [
+    (r"\bAGE-SECRET-KEY-1[0-9A-Z]{58}\b", "[IDENTITY]"),
     (r"\bk(\d+)-[0-9a-f]{32}\b", "k$1-[HEX]"),
     (r"\b[0-9a-f]{64}\b", "[SHA256]"),
     (r"\b[0-9a-f]{32}\b", "[UUID]"),
@@ -101,7 +105,7 @@ impl Sandbox {
             stdin: None,
             stdout: None,
             user: None,
-            program: env!("CARGO_BIN_EXE_claviger").into(),
+            program: CLAVIGER.into(),
         }
     }
 
