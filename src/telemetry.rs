@@ -4,6 +4,7 @@
 
 use std::io::{self, IsTerminal};
 
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{filter::LevelFilter, fmt};
 
 use crate::config::LogLevel;
@@ -25,8 +26,20 @@ pub mod event {
     pub const STOPPED: &str = "stopped";
 }
 
+/// Lines that wait to be written; what comes beyond them is dropped.
+const WAITING_LINES: usize = 1024;
+
+/// Writes what is left when it is dropped, for at most a second.
+#[must_use = "without it nothing is written"]
+pub struct Log {
+    _writer: WorkerGuard,
+}
+
 /// Starts logging to standard error; JSON if asked for, or without a terminal.
-pub fn start(level: LogLevel, json: bool) {
+///
+/// A thread of its own writes: whoever reads the log, or does not, never makes a call wait. A log that cannot be written
+/// is nobody's problem here, so nothing is said about it on the very stream that failed.
+pub fn start(level: LogLevel, json: bool) -> Log {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -34,10 +47,18 @@ pub fn start(level: LogLevel, json: bool) {
         LogLevel::Debug => LevelFilter::DEBUG,
     };
     let terminal = io::stderr().is_terminal();
-    let builder = fmt().with_max_level(level).with_writer(io::stderr).with_target(false).with_ansi(terminal);
+    let (lines, writer) =
+        NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).lossy(true).finish(io::stderr());
+    let builder = fmt()
+        .with_max_level(level)
+        .with_writer(lines)
+        .with_target(false)
+        .with_ansi(terminal)
+        .log_internal_errors(false);
     if json || !terminal {
         builder.json().flatten_event(true).init();
     } else {
         builder.init();
     }
+    Log { _writer: writer }
 }

@@ -1,8 +1,16 @@
 //! The daemon as a process: what it does before it is unsealed, when it is told to end, and what the kernel knows of it.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::{Pid, Signal, kill_process},
+};
 
 use crate::harness::{commands::output, plugin::Plugin, processes::Run};
 
@@ -78,4 +86,105 @@ fn the_kernel_keeps_its_keys_in_memory_and_out_of_dumps() {
     let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap().trim();
     // A KEK and the two keys derived from it, a page each; the root key was wiped when the keyring was open.
     assert_eq!(locked, "12 kB");
+}
+
+/// A daemon whose standard error is `stderr`, with every call in its log.
+fn logging_to(plugin: &Plugin, socket: &str, stderr: Stdio) -> Child {
+    let mut command = plugin.command(&["serve", "--log-level", "debug"]);
+    command.args(["--socket", socket]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+    let child = command.spawn().unwrap();
+    wait_until(|| status(plugin, socket).0 == 0);
+    child
+}
+
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < LIMIT, "waited in vain");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Sends SIGTERM and returns the exit code; a daemon that does not end is killed, and fails the test.
+fn terminate(mut child: Child) -> Option<i32> {
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > LIMIT {
+            child.kill().unwrap();
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    child.wait().unwrap().code()
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let run = Run::new().unwrap();
+    let (plugin, socket) = plugin(&run);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let child = logging_to(&plugin, &socket, full.into());
+    assert_eq!(status(&plugin, &socket).0, 0);
+    assert_eq!(terminate(child), Some(0));
+
+    let mut child = logging_to(&plugin, &socket, Stdio::piped());
+    drop(child.stderr.take());
+    for _ in 0..10 {
+        assert_eq!(status(&plugin, &socket).0, 0);
+    }
+    assert_eq!(terminate(child), Some(0));
+}
+
+#[test]
+fn a_log_that_nobody_reads_makes_no_call_wait() {
+    let run = Run::new().unwrap();
+    let (plugin, socket) = plugin(&run);
+    let child = logging_to(&plugin, &socket, Stdio::piped());
+    // A pipe holds 64 KiB, and each call logs a few lines.
+    for _ in 0..400 {
+        assert_eq!(status(&plugin, &socket).0, 0);
+    }
+    assert_eq!(terminate(child), Some(0));
+}
+
+#[test]
+fn signals_that_mean_something_to_other_daemons_do_not_end_it() {
+    let run = Run::new().unwrap();
+    let (mut plugin, socket) = plugin(&run);
+    plugin.serve(&socket[..]).unwrap();
+    let pid = Pid::from_raw(plugin.process().unwrap().id().cast_signed()).unwrap();
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::PIPE] {
+        kill_process(pid, signal).unwrap();
+        assert_eq!(status(&plugin, &socket).0, 0, "{signal:?}");
+    }
+    plugin.terminate().unwrap();
+}
+
+#[test]
+fn what_is_expected_is_what_is_served() {
+    let run = Run::new().unwrap();
+    let ours = Plugin::init(&run, BINARY, "ours").unwrap();
+    let theirs = Plugin::init(&run, BINARY, "theirs").unwrap();
+    let socket = run.socket("kms.sock").unwrap().display().to_string();
+    let report: serde_json::Value = {
+        let mut command = ours.command(&["status", "--output", "json"]);
+        command.args(["--socket", &socket]);
+        serde_json::from_slice(&output(command, &[], LIMIT).unwrap().stdout).unwrap()
+    };
+    // Checked once, the plugin waits for the lock to write its mark; meanwhile another keyring is put in its place.
+    fs::remove_file(ours.state_dir().join("mark")).unwrap();
+    let lock = fs::File::open(ours.state_dir().join("lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let mut command = ours.command(&["serve", "--expect", report["keyring"]["expect"].as_str().unwrap()]);
+    command.args(["--socket", &socket]).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    wait_until(|| status(&ours, &socket).1.contains("sealed"));
+    for name in ["root", "slot-file.key", "keyring"] {
+        fs::copy(theirs.state_dir().join(name), ours.state_dir().join(name)).unwrap();
+    }
+    drop(lock);
+    let answer = child.wait_with_output().unwrap();
+    assert_eq!(answer.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&answer.stderr).contains("error: the keyring is "));
+    assert!(!ours.state_dir().join("mark").exists());
 }

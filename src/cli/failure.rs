@@ -92,17 +92,7 @@ impl Failure {
         let (exit, hint) = match error {
             OpenError::NotInitialised(_) => (Exit::Refused, Some(init_hint(state_dir))),
             OpenError::Unfinished(_) => (Exit::Damaged, Some(restart_hint(state_dir))),
-            OpenError::Missing(_) | OpenError::File(DurableError::TooLong { .. }) => {
-                (Exit::Damaged, Some(RESTORE.to_owned()))
-            }
-            OpenError::File(error) => durable(error),
-            OpenError::Root { source, .. } => root(source),
-            OpenError::Record { source, .. } => record(source),
-            OpenError::Mark { source, .. } => mark(source),
-            OpenError::Expect(_) => {
-                (Exit::Refused, Some("compare it with `claviger status` on a node that you trust".to_owned()))
-            }
-            OpenError::Memory(error) => memory(error),
+            error => open(error),
         };
         Self::new(exit, error, hint)
     }
@@ -113,8 +103,17 @@ impl Failure {
                 (Exit::Refused, Some(format!("look at it: claviger status --state-dir {}", state_dir.display())))
             }
             InitError::Unfinished(_) => (Exit::Refused, Some(restart_hint(state_dir))),
-            InitError::File(DurableError::Exists(_)) => {
-                (Exit::Refused, Some("move it away, or give another --slot-file".to_owned()))
+            InitError::File(DurableError::Exists(_)) => (
+                Exit::Refused,
+                Some("it may be another keyring's: move it away, or give another --slot-file".to_owned()),
+            ),
+            InitError::NotBegun(error) => open(error),
+            InitError::BrokenOff(error) => (
+                open(error).0,
+                Some("when that is mended, run the same command with --restart; nothing was lost".to_owned()),
+            ),
+            InitError::Unchecked(error) => {
+                (open(error).0, Some(format!("look at it: claviger status --state-dir {}", state_dir.display())))
             }
             // Nothing can be damaged yet: what is missing is a directory.
             InitError::File(DurableError::Missing(path)) => {
@@ -123,7 +122,7 @@ impl Failure {
             InitError::File(error) => durable(error),
             InitError::Recovery(error) => recovery(error),
             InitError::Slot(error) => slot(error),
-            InitError::Record(error) => record(error),
+            InitError::Record(_) => (Exit::Refused, Some("give fewer recovery recipients".to_owned())),
             InitError::Keyring(CreateError::Secret(error)) | InitError::Memory(error) => memory(error),
             InitError::Keyring(CreateError::Random(_)) | InitError::Random(_) => (Exit::Refused, None),
         };
@@ -191,35 +190,41 @@ type Explanation = (Exit, Option<String>);
 
 fn init_hint(state_dir: &Path) -> String {
     format!(
-        "on a new node begin with `claviger init --state-dir {}`; where keys have been, put them back: what is \
-         encrypted needs them",
+        "where keys have been, put them back into {}: what is encrypted needs them; on a new node see `claviger init \
+         --help`",
         state_dir.display()
     )
 }
 
 fn restart_hint(state_dir: &Path) -> String {
     format!(
-        "nothing depends on it yet; to move it aside and begin again, add --restart to `claviger init --state-dir {}`",
+        "nothing depends on it yet; to move it aside and begin again, add --restart to the `claviger init --state-dir {} …` that made it",
         state_dir.display()
     )
 }
 
+/// Never a command that changes a directory: it may be anybody's.
 fn durable(error: &DurableError) -> Explanation {
+    let refused = |hint: String| (Exit::Refused, Some(hint));
     match error {
         DurableError::Missing(_) | DurableError::TooLong { .. } => (Exit::Damaged, None),
         DurableError::Kind { path, found: "a symbolic link", .. } => {
-            (Exit::Refused, Some(format!("links are not followed; see where it leads: readlink -f {}", path.display())))
+            refused(format!("links are not followed; see where it leads: readlink -f {}", path.display()))
         }
         DurableError::Exists(_) | DurableError::Kind { .. } => (Exit::Refused, None),
-        DurableError::Mode { path, expected, .. } => {
-            (Exit::Refused, Some(format!("chmod {expected:04o} {}", path.display())))
+        DurableError::Mode { path, expected, .. } => refused(format!("chmod {expected:04o} {}", path.display())),
+        DurableError::Owner { path, expected, .. } => refused(format!("chown {expected} {}", path.display())),
+        DurableError::DirectoryMode { expected, .. } => {
+            refused(format!("give claviger a directory of its own; if this one is, its mode should be {expected:04o}"))
         }
-        DurableError::Owner { path, expected, .. } => {
-            (Exit::Refused, Some(format!("chown {expected} {}", path.display())))
+        DurableError::DirectoryOwner { found, expected, .. } => {
+            refused(format!("use a directory of uid {expected}'s, or run it as uid {found}"))
         }
-        DurableError::Ancestor { path, .. } => (Exit::Refused, Some(format!("chmod go-w {}", path.display()))),
+        DurableError::Ancestor { .. } | DurableError::AncestorOwner { .. } => {
+            refused("use a directory that nobody but root and its owner can replace, as in /var/lib".to_owned())
+        }
         DurableError::Locked(_) | DurableError::Changed(_) => {
-            (Exit::Refused, Some("another command or the daemon is at work here; run it again".to_owned()))
+            refused("another command or the daemon is at work here; run it again".to_owned())
         }
         DurableError::ReadBack(_) => (Exit::Disk, Some("check the disk; the old state is whole".to_owned())),
         DurableError::Io { source, .. } => io_hint(source),
@@ -247,6 +252,24 @@ fn text(error: &TextError) -> Explanation {
         TextError::TooLong { .. } | TextError::Foreign(_) | TextError::Line { .. } | TextError::Incomplete => {
             (Exit::Damaged, Some(RESTORE.to_owned()))
         }
+    }
+}
+
+fn open(error: &OpenError) -> Explanation {
+    match error {
+        OpenError::NotInitialised(_) => (Exit::Refused, None),
+        OpenError::Unfinished(_) => (Exit::Damaged, None),
+        OpenError::Missing(_) | OpenError::File(DurableError::TooLong { .. }) => {
+            (Exit::Damaged, Some(RESTORE.to_owned()))
+        }
+        OpenError::File(error) => durable(error),
+        OpenError::Root { source, .. } => root(source),
+        OpenError::Record { source, .. } => record(source),
+        OpenError::Mark { source, .. } => mark(source),
+        OpenError::Expect(_) => {
+            (Exit::Refused, Some("compare it with `claviger status` on a node that you trust".to_owned()))
+        }
+        OpenError::Memory(error) => memory(error),
     }
 }
 

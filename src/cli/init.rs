@@ -28,7 +28,7 @@ use super::{
 };
 
 /// Longer than any identity file.
-const IDENTITY_MAX: u64 = 64 * 1024;
+const IDENTITY_MAX: usize = 64 * 1024;
 
 /// Make a root key with its slot, and a keyring with one key
 ///
@@ -95,8 +95,13 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// The path as the root file will name it: from everywhere, and in UTF-8.
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    std::path::absolute(path).map_err(|error| Failure::new(Exit::Usage, &format!("{}: {error}", path.display()), None))
+    let wrong = |reason: &dyn std::fmt::Display| {
+        Failure::new(Exit::Usage, &format!("--slot-file {}: {reason}", path.display()), None)
+    };
+    let path = std::path::absolute(path).map_err(|error| wrong(&error))?;
+    if path.to_str().is_some() { Ok(path) } else { Err(wrong(&"not UTF-8")) }
 }
 
 fn recovery(args: &InitArgs) -> Result<Option<(Vec<Recipient>, Identities)>, Failure> {
@@ -138,9 +143,10 @@ fn read_identities(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
 }
 
 fn read_limited(reader: impl Read) -> io::Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(IDENTITY_MAX).unwrap_or(0)));
-    reader.take(IDENTITY_MAX).read_to_string(&mut text)?;
-    Ok(text)
+    // Room for all of it from the start: growing would leave copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(IDENTITY_MAX + 1));
+    reader.take(IDENTITY_MAX as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > IDENTITY_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
 }
 
 fn print(made: &Initialised, plan: &Plan, state_dir: &Path, global: &Global) -> Result<(), Failure> {

@@ -71,7 +71,7 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
         ..Settings::default()
     };
     let config = global.config(settings)?;
-    telemetry::start(config.log_level, global.output == Format::Json);
+    let _log = telemetry::start(config.log_level, global.output == Format::Json);
     hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
     // One thread: measured against two workers it serves more and takes less of the machine.
     let runtime =
@@ -111,8 +111,14 @@ async fn serve(config: &Config, expect: Option<Expect>) -> Result<Exit, Failure>
 }
 
 /// Completes at SIGTERM or SIGINT; both are caught from now on.
+///
+/// Signals that mean something to other daemons, and by default would end this one, are caught and ignored.
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    for ignored in [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()] {
+        // What catches it stays in place when the stream is dropped.
+        drop(signal(ignored)?);
+    }
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -248,7 +248,6 @@ mod tests {
     use std::{
         env,
         io::{BufRead, BufReader},
-        process::{Command, Stdio},
     };
 
     use hyper::body::Bytes;
@@ -261,7 +260,7 @@ mod tests {
         api::{EncryptRequest, StatusRequest},
         client::{ProbeError, probe},
         socket::Address,
-        testing::{Log, Plugin, SOON, begin_status, closed, refusal},
+        testing::{Log, Plugin, Process, SOON, begin_status, closed, refusal},
         tests::open_service,
     };
 
@@ -519,22 +518,14 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kms.sock");
-        let mut plugin = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "grpc::server::tests::a_plugin_without_descriptors_comes_back"])
-            .env(SOCKET, &path)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(plugin.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let test = "grpc::server::tests::a_plugin_without_descriptors_comes_back";
+        let mut plugin = Process::start(test, SOCKET, &path);
+        let mut log = BufReader::new(plugin.0.stderr.take().unwrap()).lines().map(Result::unwrap);
         log.find(|line| line.contains("ready")).unwrap();
         let crowd: Vec<_> = (0..PLACES).map(|_| std::os::unix::net::UnixStream::connect(&path).unwrap()).collect();
         log.find(|line| line.contains("cannot accept connections, still trying")).unwrap();
         drop(crowd);
-        let answer = runtime.block_on(probe(&Address::Path(path), SOON));
-        plugin.kill().unwrap();
-        plugin.wait().unwrap();
-        assert_eq!(answer.unwrap().healthz, "ok");
+        assert_eq!(runtime.block_on(probe(&Address::Path(path), SOON)).unwrap().healthz, "ok");
     }
 
     async fn serve_with_few_descriptors(address: &Address) {

@@ -34,9 +34,6 @@ const ADDRESS_LIMIT: usize = 107;
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 128;
 
-/// Who owns a sticky directory's entry alone may rename or remove it.
-const STICKY: u32 = 0o1000;
-
 /// The mode of the socket and of its lock.
 const OURS_ALONE: Mode = Mode::RUSR.union(Mode::WUSR);
 
@@ -181,20 +178,21 @@ impl SocketError {
             Self::Address { .. } | Self::TooLong { .. } => {
                 "--socket /run/claviger/kms.sock, or --socket @claviger".to_owned()
             }
-            Self::Missing(path) => format!("mkdir -p -m 0750 {}", path.display()),
             Self::NotADirectory(_) | Self::Occupied(_) => "move it away, or give another --socket".to_owned(),
-            Self::Writable { path, mode } if mode & STICKY != 0 => {
-                format!("give the socket a directory of its own: mkdir -m 0750 {}", path.join("claviger").display())
+            Self::Missing(path) => own_directory(path),
+            // Never a command that changes a directory which is there: it may be anybody's.
+            Self::Writable { .. } | Self::Ancestor(_) | Self::Owner { .. } | Self::Unwritable { .. } => {
+                format!("give the socket a directory of its own: {}", own_directory(Path::new("/run/claviger")))
             }
-            Self::Writable { path, .. } => format!("chmod 0750 {}", path.display()),
-            Self::Ancestor(DurableError::Ancestor { path, .. }) => format!("chmod go-w {}", path.display()),
-            Self::Owner { path, ours, .. } => format!("chown {ours} {}", path.display()),
-            Self::Unwritable { path, ours } => format!("chown {ours} {}, or start as its owner", path.display()),
             Self::Held(Address::Path(path)) => format!("stop it first; to find it: fuser {}.lock", path.display()),
             Self::Held(Address::Abstract(name)) => format!("stop it first; to find it: ss -xlp src @{name}"),
-            Self::Ancestor(_) | Self::Io { .. } => return None,
+            Self::Io { .. } => return None,
         })
     }
+}
+
+fn own_directory(path: &Path) -> String {
+    format!("install -d -m 0750 -o {} {}", our_uid(), path.display())
 }
 
 fn writers(mode: u32) -> &'static str {
@@ -386,11 +384,11 @@ mod tests {
         env,
         fs::{self, Permissions},
         os::unix::{fs::PermissionsExt, fs::symlink, net::UnixStream},
-        process::{Command, Stdio},
         time::Duration,
     };
 
     use super::*;
+    use crate::grpc::testing::Process;
 
     fn parse(text: &str) -> Address {
         text.parse().unwrap()
@@ -488,23 +486,18 @@ mod tests {
         const SOCKET: &str = "CLAVIGER_TEST_SOCKET_TO_HOLD";
         if let Ok(socket) = env::var(SOCKET) {
             let _listener = bind(&parse(&socket)).unwrap();
-            std::thread::sleep(Duration::from_mins(1));
+            return std::thread::sleep(Duration::from_mins(1));
         }
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kms.sock");
-        let mut plugin = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "grpc::socket::tests::what_a_killed_plugin_left_is_replaced"])
-            .env(SOCKET, &path)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let test = "grpc::socket::tests::what_a_killed_plugin_left_is_replaced";
+        let mut plugin = Process::start(test, SOCKET, &path);
         while !answers(&path) {
-            assert!(plugin.try_wait().unwrap().is_none());
+            assert!(plugin.0.try_wait().unwrap().is_none());
             std::thread::sleep(Duration::from_millis(5));
         }
         assert!(refusal(&path).0.ends_with("is held by a live plugin"));
-        plugin.kill().unwrap();
-        plugin.wait().unwrap();
+        drop(plugin);
         assert!(path.exists() && !answers(&path));
         let lock = fs::metadata(dir.path().join("kms.sock.lock")).unwrap().ino();
         fs::write(dir.path().join(format!(".claviger-{lock:x}")), "of a start that was killed").unwrap();
@@ -606,13 +599,17 @@ mod tests {
         assert!(text.starts_with(&format!("cannot listen on {}: Is a directory", path.display())), "{text}");
     }
 
+    fn own_directory_hint() -> String {
+        format!("give the socket a directory of its own: install -d -m 0750 -o {} /run/claviger", our_uid())
+    }
+
     #[test]
     fn a_directory_that_is_none_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let (missing, file) = (dir.path().join("missing"), dir.path().join("file"));
         let (text, hint) = refusal(&missing.join("kms.sock"));
         assert_eq!(text, format!("refusing to listen: directory {} does not exist", missing.display()));
-        assert_eq!(hint, format!("mkdir -p -m 0750 {}", missing.display()));
+        assert_eq!(hint, format!("install -d -m 0750 -o {} {}", our_uid(), missing.display()));
 
         fs::write(&file, "").unwrap();
         let (text, hint) = refusal(&file.join("kms.sock"));
@@ -630,13 +627,13 @@ mod tests {
             let (text, hint) = refusal(&dir.path().join("kms.sock"));
             let path = dir.path().display();
             assert_eq!(text, format!("refusing to listen: {path} is writable by {who} (mode {mode:04o})"));
-            assert_eq!(hint, format!("chmod 0750 {path}"));
+            assert_eq!(hint, own_directory_hint());
         }
         chmod(dir.path(), 0o1777);
         let (text, hint) = refusal(&dir.path().join("kms.sock"));
         let path = dir.path().display();
         assert_eq!(text, format!("refusing to listen: {path} is writable by others (mode 1777)"));
-        assert_eq!(hint, format!("give the socket a directory of its own: mkdir -m 0750 {path}/claviger"));
+        assert_eq!(hint, own_directory_hint());
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
     }
 
@@ -657,7 +654,7 @@ mod tests {
                 below.display()
             );
             assert_eq!(text, expected);
-            assert_eq!(hint, format!("chmod go-w {}", dir.path().display()));
+            assert_eq!(hint, own_directory_hint());
         }
     }
 
@@ -671,7 +668,7 @@ mod tests {
         let (text, hint) = refusal(&theirs.path().join("kms.sock"));
         let path = theirs.path().display();
         assert_eq!(text, format!("refusing to listen: {path} is owned by uid 4711, expected root or uid 0"));
-        assert_eq!(hint, format!("chown 0 {path}"));
+        assert_eq!(hint, own_directory_hint());
     }
 
     #[test]
@@ -679,6 +676,6 @@ mod tests {
         let (text, hint) = refusal(Path::new("/sys/kernel/kms.sock"));
         let ours = our_uid();
         assert_eq!(text, format!("refusing to listen: directory /sys/kernel is not writable by uid {ours}"));
-        assert_eq!(hint, format!("chown {ours} /sys/kernel, or start as its owner"));
+        assert_eq!(hint, own_directory_hint());
     }
 }

@@ -3,9 +3,10 @@
 
 use std::{
     convert::Infallible,
-    io,
-    path::PathBuf,
+    env, io,
+    path::{Path, PathBuf},
     pin::Pin,
+    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     task::{Context, Poll, ready},
     time::Duration,
@@ -82,6 +83,25 @@ impl Plugin {
     pub(super) async fn end(mut self) -> Drained {
         self.stop();
         timeout(SOON, self.served).await.unwrap().unwrap().unwrap()
+    }
+}
+
+/// A test of this binary, run again as a process of its own that finds the path of its socket in `variable`. Killed when
+/// dropped.
+pub(super) struct Process(pub(super) Child);
+
+impl Process {
+    pub(super) fn start(test: &str, variable: &str, socket: &Path) -> Self {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--exact", test]).env(variable, socket).stdout(Stdio::null()).stderr(Stdio::piped());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
     }
 }
 

@@ -9,7 +9,7 @@ use rand::rngs::SysRng;
 
 use crate::{
     crypto::{Digest, RandomError, Uuid, fill_random, kdf::RootKey, secret::SecretError},
-    durable::{Dir, DurableError, TEMPORARY},
+    durable::{Dir, DurableError},
     keyring::{
         CreateError, Keyring,
         mark::Mark,
@@ -20,6 +20,8 @@ use crate::{
     root::{FileSlot, ROOT_FILE, RootFile, SlotError},
     store::FileStore,
 };
+
+use super::OpenError;
 
 /// The name of the slot that a first set-up makes.
 const SLOT: &str = "file";
@@ -59,9 +61,18 @@ pub enum InitError {
     /// An earlier init did not finish.
     #[error("{} holds an unfinished init", .0.display())]
     Unfinished(PathBuf),
-    /// A file could not be read or written.
+    /// A file could not be read, or is in the way; nothing was written.
     #[error(transparent)]
     File(#[from] DurableError),
+    /// The first file could not be written, and nothing remains of it.
+    #[error(transparent)]
+    NotBegun(Box<OpenError>),
+    /// A later file could not be written; no keyring was.
+    #[error("init broke off: {0}")]
+    BrokenOff(Box<OpenError>),
+    /// The keyring was written, and what followed failed.
+    #[error("the keyring was written, but: {0}")]
+    Unchecked(Box<OpenError>),
     /// A recovery blob could not be made, or was not opened by the identity.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
@@ -103,13 +114,34 @@ pub fn init(dir: &Dir, plan: &Plan) -> Result<Initialised, InitError> {
     record::decode(&record, &root, uuid)?;
     let digest = Digest::of(&record);
 
+    // Before anything is moved: one that is elsewhere is not ours to move.
+    if plan.slot_file.is_some() && slot_file.is_taken(dir)? {
+        return Err(DurableError::Exists(slot_file.path(dir)).into());
+    }
     let moved_aside = move_aside(dir, &leftovers)?;
-    slot_file.write(dir)?;
-    dir.create(ROOT_FILE, &RootFile::encode(uuid, &root, &[slot])?)?;
-    let store = FileStore::new(dir, RECORD_MAX);
-    store.compare_and_swap(None, &record)?;
-    store.save_mark(&Mark::of(&keyring, digest, 0).encode(&root)?)?;
+    let write = || -> Result<(), OpenError> {
+        slot_file.write(dir)?;
+        dir.create(ROOT_FILE, &RootFile::encode(uuid, &root, &[slot])?)?;
+        let store = FileStore::new(dir, RECORD_MAX);
+        store.compare_and_swap(None, &record)?;
+        store.create_mark(&Mark::of(&keyring, digest, 0).encode(&root)?)?;
+        // From the disk, by every step that a start takes: what does not open is not set up.
+        super::open(dir).map(drop)
+    };
+    write().map_err(|source| broken_off(dir, source))?;
     Ok(Initialised { keyring, digest, moved_aside })
+}
+
+/// Says how far it came, which decides what is to be done.
+fn broken_off(dir: &Dir, source: OpenError) -> InitError {
+    let is_set_up = super::is_set_up(dir).unwrap_or(true);
+    let is_begun = leftovers(dir).map_or(true, |leftovers| !leftovers.is_empty());
+    let source = Box::new(source);
+    match (is_set_up, is_begun) {
+        (true, _) => InitError::Unchecked(source),
+        (false, true) => InitError::BrokenOff(source),
+        (false, false) => InitError::NotBegun(source),
+    }
 }
 
 /// Makes sure that no keyring is in the way, and names what may be moved aside.
@@ -125,10 +157,9 @@ fn move_aside(dir: &Dir, leftovers: &[String]) -> Result<Option<PathBuf>, Durabl
     if leftovers.is_empty() { Ok(None) } else { dir.move_aside(leftovers, ASIDE).map(Some) }
 }
 
-/// What an init that did not finish has left: root and slot files, and temporary ones of them.
+/// What an init that did not finish has left: root and slot files.
 fn leftovers(dir: &Dir) -> Result<Vec<String>, DurableError> {
-    let is_leftover =
-        |name: &String| name == ROOT_FILE || name.starts_with("slot-") || name.strip_suffix(TEMPORARY).is_some();
+    let is_leftover = |name: &String| name == ROOT_FILE || name.starts_with("slot-");
     Ok(dir.names()?.into_iter().filter(is_leftover).collect())
 }
 

@@ -121,20 +121,25 @@ pub fn open(dir: &Dir) -> Result<Opened, OpenError> {
 /// # Errors
 /// As [`open`]; when the record is not `expect`'s or a later one; or when the mark cannot be written.
 pub fn open_to_serve(dir: &Dir, expect: Option<&Expect>) -> Result<Opened, OpenError> {
-    let opened = open(dir)?;
-    if let Some(expect) = expect {
-        expect.check(&opened.keyring, opened.digest)?;
-    }
+    let opened = open_expected(dir, expect)?;
     if opened.standing == Some(Standing::Current) {
         return Ok(opened);
     }
     let _lock = dir.lock()?;
-    // Read again: what was seen before the lock may have changed.
-    let opened = open(dir)?;
     let store = FileStore::new(dir, RECORD_MAX);
     store.sync()?;
+    // Read again: what was seen before the lock and before the sync may have changed.
+    let opened = open_expected(dir, expect)?;
     let mark = Mark::of(&opened.keyring, opened.digest, opened.ledger);
     store.save_mark(&mark.encode(&opened.root)?)?;
+    Ok(opened)
+}
+
+fn open_expected(dir: &Dir, expect: Option<&Expect>) -> Result<Opened, OpenError> {
+    let opened = open(dir)?;
+    if let Some(expect) = expect {
+        expect.check(&opened.keyring, opened.digest)?;
+    }
     Ok(opened)
 }
 

@@ -50,12 +50,25 @@ impl FileSlot {
         Slot::seal_local(rng, &self.name, Kind::File, parameters, &self.secret, (uuid, root))
     }
 
+    /// Where the file is, or will be.
+    pub fn path(&self, state_dir: &Dir) -> PathBuf {
+        self.path.clone().unwrap_or_else(|| state_dir.path_of(&key_file_name(&self.name)))
+    }
+
     /// Writes the secret, durably and only if nothing is there.
     ///
     /// # Errors
     /// When a file is there, or writing fails.
     pub fn write(&self, state_dir: &Dir) -> Result<(), DurableError> {
         in_its_dir(self.path.as_deref(), &self.name, state_dir, |dir, name| dir.create(name, self.secret.expose()))
+    }
+
+    /// Whether the file is there already, so that [`FileSlot::write`] would refuse.
+    ///
+    /// # Errors
+    /// When its directory cannot be trusted.
+    pub fn is_taken(&self, state_dir: &Dir) -> Result<bool, DurableError> {
+        in_its_dir(self.path.as_deref(), &self.name, state_dir, Dir::contains)
     }
 
     /// The secret of `slot`.
@@ -81,6 +94,9 @@ pub fn key_file_name(slot: &str) -> String {
 }
 
 /// Calls `act` with the directory that holds the key file, and its name there.
+///
+/// A key file elsewhere is in another directory: in the state directory it could take a name that is needed. That
+/// directory has the same owner, as the file gets its directory's owner, and the daemon runs as the state directory's.
 fn in_its_dir<T>(
     path: Option<&Path>,
     slot: &str,
@@ -90,8 +106,16 @@ fn in_its_dir<T>(
     let Some(path) = path else {
         return act(state_dir, &key_file_name(slot));
     };
-    let kind = || DurableError::Kind { path: path.to_owned(), found: "no absolute path of a file", expected: "one" };
-    let parent = path.parent().filter(|_| path.is_absolute()).ok_or_else(kind)?;
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(kind)?;
-    act(&Dir::open(parent, Privacy::Readable)?, name)
+    let kind = |found| DurableError::Kind { path: path.to_owned(), found, expected: "a file in another directory" };
+    let parent = path.parent().filter(|_| path.is_absolute()).ok_or_else(|| kind("no absolute path"))?;
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| kind("no path of a file"))?;
+    let dir = Dir::open(parent, Privacy::Readable)?;
+    if dir.is_same(state_dir)? {
+        return Err(kind("in the state directory"));
+    }
+    let (found, expected) = (dir.owner(), state_dir.owner());
+    if found != expected {
+        return Err(DurableError::DirectoryOwner { path: parent.to_owned(), found, expected });
+    }
+    act(&dir, name)
 }

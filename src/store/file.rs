@@ -66,6 +66,14 @@ impl<'a> FileStore<'a> {
         self.read(MARK)
     }
 
+    /// Writes the first mark.
+    ///
+    /// # Errors
+    /// When there is one, or writing fails.
+    pub fn create_mark(&self, mark: &[u8]) -> Result<(), DurableError> {
+        self.dir.create(MARK, mark)
+    }
+
     /// Puts `mark` in the place of the one before.
     ///
     /// # Errors

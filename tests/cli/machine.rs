@@ -80,7 +80,7 @@ fn a_disk_that_is_read_only() {
     let Some(disk) = Disk::new(&sandbox, 16) else { return };
     disk.call(INIT).run().ends_with(0);
     disk.remount("ro");
-    let second = disk.refused(5, INIT);
+    let second = disk.refused(3, INIT);
     let first = disk.refused(5, "init --state-dir [DIR]/disk/new --without-recovery");
     disk.call(LIST).run().ends_with(0);
     assert_eq!(disk.call(SERVE).serve().terminate().0, Some(0), "a marked keyring is served without a write");
@@ -131,7 +131,9 @@ fn standard_output_that_is_full() {
         "init --state-dir [DIR]/json --without-recovery --output json",
     ]
     .map(full);
-    answers.iter().for_each(|answer| _ = answer.ends_with(5));
+    for answer in &answers {
+        answer.ends_with(5);
+    }
     snapshot("machine/standard-output-full", &answers.each_ref());
     for name in ["new", "json"] {
         sandbox.run(&format!("key list --state-dir [DIR]/{name}")).ends_with(0);

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{chown, symlink},
+    os::unix::fs::{chown, lchown, symlink},
     path::Path,
 };
 
@@ -211,12 +211,33 @@ fn a_directory_of_another_user() {
 }
 
 #[test]
+fn root_does_not_take_a_directory_that_anybody_could_have_made() {
+    if !root_for("a directory of another user's") {
+        return;
+    }
+    let sandbox = Sandbox::initialised();
+    sandbox.make_dir("shared", 0o1777);
+    sandbox.make_dir("shared/prepared", 0o700);
+    chown(sandbox.path("shared/prepared"), Some(NOBODY), Some(NOBODY)).unwrap();
+    sandbox.run("init --state-dir [DIR]/shared/prepared --without-recovery").ends_with(3);
+    assert!(Tree::names(&sandbox.path("shared/prepared")).is_empty());
+
+    // Nor one that somebody's link leads to.
+    symlink(sandbox.root(), sandbox.path("shared/link")).unwrap();
+    lchown(sandbox.path("shared/link"), Some(NOBODY), Some(NOBODY)).unwrap();
+    sandbox.run("key list --state-dir [DIR]/shared/link/state").ends_with(3);
+    lchown(sandbox.path("shared/link"), Some(0), Some(0)).unwrap();
+    sandbox.run("key list --state-dir [DIR]/shared/link/state").ends_with(0);
+}
+
+#[test]
 fn root_leaves_the_files_to_the_directorys_owner() {
     use std::os::unix::fs::MetadataExt;
     if !root_for("a directory of another user's") {
         return;
     }
-    let sandbox = Sandbox::new();
+    // Not below /tmp: there, anybody could have made a directory for root to find.
+    let sandbox = Sandbox::inside(Path::new("/run"));
     sandbox.make_dir("state", 0o700);
     chown(sandbox.path("state"), Some(NOBODY), Some(NOBODY)).unwrap();
     sandbox.init("state");

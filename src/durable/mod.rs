@@ -5,14 +5,18 @@
 //! without following links. Invariant: under a name there is always a whole file or none. Source: `docs/formats.md`,
 //! "Files"; rename(2), fsync(2), flock(2).
 
+mod error;
+mod trust;
+
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{Read, Write},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
+use rand::TryRng;
 use rustix::{
     fs::{self, AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat},
     io::Errno,
@@ -22,92 +26,13 @@ use zeroize::Zeroizing;
 /// How long a change waits for another one to finish.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 const LOCK: &str = "lock";
-/// The end of a temporary file's name: what a crash in the middle of a write leaves.
-pub const TEMPORARY: &str = ".new";
+/// The end of a temporary file's name, behind 16 random hexadecimal digits.
+const TEMPORARY: &str = ".new";
 const PRIVATE_FILE: u32 = 0o600;
 const PRIVATE_DIRECTORY: u32 = 0o700;
 const OTHERS: u32 = 0o077;
-const WRITABLE_BY_OTHERS: u32 = 0o022;
-const STICKY: u32 = 0o1000;
 
-/// Why a file was not read or written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DurableError {
-    /// It is not there.
-    #[error("{} does not exist", .0.display())]
-    Missing(PathBuf),
-    /// It is already there, and must not be.
-    #[error("{} already exists", .0.display())]
-    Exists(PathBuf),
-    /// It is not what it should be.
-    #[error("{} is {found}, expected {expected}", path.display())]
-    Kind {
-        /// Which one.
-        path: PathBuf,
-        /// What it is.
-        found: &'static str,
-        /// What it should be.
-        expected: &'static str,
-    },
-    /// Others may read or write it.
-    #[error("{} has mode {mode:04o}, expected {expected:04o}", path.display())]
-    Mode {
-        /// Which one.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-        /// What they should be.
-        expected: u32,
-    },
-    /// It belongs to somebody else.
-    #[error("{} is owned by uid {found}, expected uid {expected}", path.display())]
-    Owner {
-        /// Which one.
-        path: PathBuf,
-        /// Its owner.
-        found: u32,
-        /// Who should own it.
-        expected: u32,
-    },
-    /// A directory above it lets others replace it.
-    #[error("{} is writable by others (mode {mode:04o}), and is above {}", path.display(), below.display())]
-    Ancestor {
-        /// The directory above.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-        /// What was to be opened.
-        below: PathBuf,
-    },
-    /// It is longer than anything of its kind.
-    #[error("{} is longer than {limit} bytes", path.display())]
-    TooLong {
-        /// Which one.
-        path: PathBuf,
-        /// Bytes that it may have.
-        limit: usize,
-    },
-    /// Another command or the daemon is changing this directory.
-    #[error("{} is locked by another claviger", .0.display())]
-    Locked(PathBuf),
-    /// It is not the one that was read before: somebody else changed it.
-    #[error("{} changed underneath", .0.display())]
-    Changed(PathBuf),
-    /// The disk gave back other bytes than were written.
-    #[error("{} did not read back as it was written", .0.display())]
-    ReadBack(PathBuf),
-    /// The system refused.
-    #[error("{action} {}: {source}", path.display())]
-    Io {
-        /// What was tried, e.g. `writing`.
-        action: &'static str,
-        /// On which path.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-}
+pub use self::{error::DurableError, trust::check_ancestors};
 
 type Result<T> = std::result::Result<T, DurableError>;
 
@@ -148,7 +73,7 @@ impl Dir {
         };
         let mode = permissions(&dir.stat()?);
         if mode & 0o777 & !expected != 0 {
-            return Err(DurableError::Mode { path: dir.path, mode, expected });
+            return Err(DurableError::DirectoryMode { path: dir.path, mode, expected });
         }
         Ok(dir)
     }
@@ -159,7 +84,7 @@ impl Dir {
     /// As [`Dir::open`], or when it cannot be made.
     pub fn open_or_create(path: &Path) -> Result<Self> {
         match fs::mkdir(path, Mode::from(PRIVATE_DIRECTORY)) {
-            Ok(()) => sync_parent(path)?,
+            Ok(()) => {}
             Err(Errno::EXIST) => {
                 let dir = Self::open_unchecked(path)?;
                 if dir.names()?.is_empty() {
@@ -169,7 +94,24 @@ impl Dir {
             Err(Errno::NOENT) => return Err(DurableError::Missing(parent_of(path))),
             Err(errno) => return Err(io_error("making", path)(errno)),
         }
-        Self::open(path, Privacy::Private)
+        let dir = Self::open(path, Privacy::Private)?;
+        // Also one that was there: whoever made it may not have synced it.
+        sync_parent(path)?;
+        Ok(dir)
+    }
+
+    /// Whether both are one directory, under whatever names.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn is_same(&self, other: &Self) -> Result<bool> {
+        let (ours, theirs) = (self.stat()?, other.stat()?);
+        Ok((ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino))
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> u32 {
+        self.uid
     }
 
     fn open_unchecked(path: &Path) -> Result<Self> {
@@ -186,7 +128,7 @@ impl Dir {
         let dir = Self { fd, path: path.to_owned(), uid: stat.st_uid, gid: stat.st_gid };
         let us = rustix::process::geteuid();
         if !us.is_root() && dir.uid != us.as_raw() {
-            return Err(DurableError::Owner { path: dir.path, found: dir.uid, expected: us.as_raw() });
+            return Err(DurableError::DirectoryOwner { path: dir.path, found: dir.uid, expected: us.as_raw() });
         }
         check_ancestors(path, dir.uid)?;
         Ok(dir)
@@ -254,6 +196,18 @@ impl Dir {
 
     fn open_file(&self, name: &str) -> Result<OwnedFd> {
         let path = self.path_of(name);
+        let (fd, stat) = self.open_regular(name)?;
+        if stat.st_uid != self.uid {
+            return Err(DurableError::Owner { path, found: stat.st_uid, expected: self.uid });
+        }
+        if permissions(&stat) & OTHERS != 0 {
+            return Err(DurableError::Mode { path, mode: permissions(&stat), expected: PRIVATE_FILE });
+        }
+        Ok(fd)
+    }
+
+    fn open_regular(&self, name: &str) -> Result<(OwnedFd, Stat)> {
+        let path = self.path_of(name);
         // Not blocking: a FIFO put in the place of a file must not hang us.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let expected = "a regular file";
@@ -266,13 +220,7 @@ impl Dir {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(DurableError::Kind { path, found: "something else", expected });
         }
-        if stat.st_uid != self.uid {
-            return Err(DurableError::Owner { path, found: stat.st_uid, expected: self.uid });
-        }
-        if permissions(&stat) & OTHERS != 0 {
-            return Err(DurableError::Mode { path, mode: permissions(&stat), expected: PRIVATE_FILE });
-        }
-        Ok(fd)
+        Ok((fd, stat))
     }
 
     /// Writes a file that must not exist yet.
@@ -292,32 +240,38 @@ impl Dir {
     }
 
     fn write(&self, name: &str, bytes: &[u8], flags: RenameFlags) -> Result<()> {
-        let temporary = format!("{name}{TEMPORARY}");
-        let written = self.write_temporary(&temporary, bytes).and_then(|()| self.rename(&temporary, name, flags));
+        // Errors name the file that was to be, not the one that nobody will find.
+        let path = self.path_of(name);
+        let temporary = temporary_name(name)?;
+        let fd = self.create_exclusively(&temporary).map_err(io_error("creating", &path))?;
+        let filled = self.fill(fd, &temporary, bytes, &path);
+        let written = filled.and_then(|()| self.rename(&temporary, name, flags));
         if written.is_err() {
-            // Best effort: what remains of it is removed before the next write.
+            // Best effort, and only of what this call made: a later change removes what remains of it.
             let _ = fs::unlinkat(&self.fd, &temporary, AtFlags::empty());
         }
         written?;
         self.sync()
     }
 
-    fn write_temporary(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.path_of(name);
-        match fs::unlinkat(&self.fd, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(io_error("removing", &path)(errno)),
-        }
+    fn create_exclusively(&self, name: &str) -> rustix::io::Result<OwnedFd> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = fs::openat(&self.fd, name, flags, Mode::from(PRIVATE_FILE)).map_err(io_error("creating", &path))?;
-        self.give_to_owner(&fd, &path)?;
+        fs::openat(&self.fd, name, flags, Mode::from(PRIVATE_FILE))
+    }
+
+    fn fill(&self, fd: OwnedFd, name: &str, bytes: &[u8], path: &Path) -> Result<()> {
+        self.give_to_owner(&fd, path)?;
         let mut file = File::from(fd);
-        file.write_all(bytes).map_err(|source| DurableError::Io { action: "writing", path: path.clone(), source })?;
-        fs::fsync(&file).map_err(io_error("syncing", &path))?;
+        file.write_all(bytes).map_err(|source| DurableError::Io {
+            action: "writing",
+            path: path.to_owned(),
+            source,
+        })?;
+        fs::fsync(&file).map_err(io_error("syncing", path))?;
         // Out of the page cache, so that reading back asks the disk. Advice only: without it the check is weaker.
         let _ = fs::fadvise(&file, 0, None, fs::Advice::DontNeed);
         if *self.read(name, bytes.len())? != bytes {
-            return Err(DurableError::ReadBack(path));
+            return Err(DurableError::ReadBack(path.to_owned()));
         }
         Ok(())
     }
@@ -390,18 +344,40 @@ impl Dir {
     /// When it is held for longer, or cannot be made.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.path_of(LOCK);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = fs::openat(&self.fd, LOCK, flags, Mode::from(PRIVATE_FILE)).map_err(io_error("opening", &path))?;
-        self.give_to_owner(&file, &path)?;
+        let file = self.open_lock()?;
         let start = Instant::now();
         loop {
             match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Lock { _file: file }),
+                Ok(()) => break,
                 Err(Errno::WOULDBLOCK) if start.elapsed() < LOCK_WAIT => std::thread::sleep(Duration::from_millis(20)),
                 Err(Errno::WOULDBLOCK) => return Err(DurableError::Locked(path)),
                 Err(errno) => return Err(io_error("locking", &path)(errno)),
             }
         }
+        self.remove_temporaries()?;
+        Ok(Lock { _file: file })
+    }
+
+    /// Opens the lock's file. Only one that was made here is given to the owner: another may be a link to anything.
+    fn open_lock(&self) -> Result<OwnedFd> {
+        let path = self.path_of(LOCK);
+        match self.create_exclusively(LOCK) {
+            Ok(file) => {
+                self.give_to_owner(&file, &path)?;
+                Ok(file)
+            }
+            Err(Errno::EXIST) => self.open_regular(LOCK).map(|(file, _)| file),
+            Err(errno) => Err(io_error("creating", &path)(errno)),
+        }
+    }
+
+    /// Removes what crashes in the middle of writes have left. Under the lock nobody else is writing.
+    fn remove_temporaries(&self) -> Result<()> {
+        for name in self.names()?.iter().filter(|name| is_temporary(name)) {
+            fs::unlinkat(&self.fd, name.as_str(), AtFlags::empty())
+                .map_err(io_error("removing", &self.path_of(name)))?;
+        }
+        Ok(())
     }
 
     fn stat(&self) -> Result<Stat> {
@@ -409,29 +385,19 @@ impl Dir {
     }
 }
 
-/// Checks that nobody but root and `owner` can replace `path` or a directory above it. A directory that everybody writes
-/// to is accepted if it is sticky and root's.
-///
-/// # Errors
-/// When somebody can, or the system does not say.
-pub fn check_ancestors(path: &Path, owner: u32) -> Result<()> {
-    let real = path.canonicalize().map_err(|source| DurableError::Io {
-        action: "resolving",
-        path: path.to_owned(),
-        source,
+/// A name that nothing has, so that no write touches another's file.
+fn temporary_name(name: &str) -> Result<String> {
+    let random = rand::rngs::SysRng.try_next_u64().map_err(|error| DurableError::Io {
+        action: "naming a temporary file for",
+        path: name.into(),
+        source: std::io::Error::other(error),
     })?;
-    for ancestor in real.ancestors().skip(1) {
-        let stat = fs::stat(ancestor).map_err(io_error("inspecting", ancestor))?;
-        let mode = permissions(&stat);
-        let root = stat.st_uid == 0;
-        if mode & WRITABLE_BY_OTHERS != 0 && !(root && mode & STICKY != 0) {
-            return Err(DurableError::Ancestor { path: ancestor.to_owned(), mode, below: path.to_owned() });
-        }
-        if !root && stat.st_uid != owner {
-            return Err(DurableError::Owner { path: ancestor.to_owned(), found: stat.st_uid, expected: owner });
-        }
-    }
-    Ok(())
+    Ok(format!("{name}.{random:016x}{TEMPORARY}"))
+}
+
+fn is_temporary(name: &str) -> bool {
+    let random = name.strip_suffix(TEMPORARY).and_then(|name| name.rsplit_once('.')).map(|(_, random)| random);
+    random.is_some_and(|random| random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn permissions(stat: &Stat) -> u32 {
@@ -500,11 +466,22 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_left_of_a_write_is_replaced() {
+    fn what_a_crash_left_of_a_write_goes_with_the_next_change_and_nothing_else_does() {
         let (_keep, dir) = private();
-        std::fs::write(dir.path_of("keyring.new"), b"half a key").unwrap();
+        for name in ["keyring.0123456789abcdef.new", "keyring.new", "keyring.0123456789abcdeX.new"] {
+            std::fs::write(dir.path_of(name), b"half a key").unwrap();
+        }
+        drop(dir.lock().unwrap());
         dir.create("keyring", b"whole").unwrap();
-        assert_eq!(dir.names().unwrap(), ["keyring"]);
+        assert_eq!(dir.names().unwrap(), ["keyring", "keyring.0123456789abcdeX.new", "keyring.new", "lock"]);
+    }
+
+    #[test]
+    fn a_lock_that_is_a_link_to_something_else_is_not_given_away() {
+        let (keep, dir) = private();
+        std::fs::write(dir.path_of("precious"), b"").unwrap();
+        symlink(dir.path_of("precious"), keep.path().join(LOCK)).unwrap();
+        assert!(matches!(dir.lock(), Err(DurableError::Kind { found: "a symbolic link", .. })));
     }
 
     #[test]
@@ -534,12 +511,15 @@ mod tests {
         let (keep, _) = private();
         for mode in [0o750, 0o701, 0o777] {
             chmod(keep.path(), mode);
-            assert!(matches!(Dir::open(keep.path(), Privacy::Private), Err(DurableError::Mode { .. })), "{mode:o}");
+            assert!(
+                matches!(Dir::open(keep.path(), Privacy::Private), Err(DurableError::DirectoryMode { .. })),
+                "{mode:o}"
+            );
         }
         chmod(keep.path(), 0o755);
         assert!(Dir::open(keep.path(), Privacy::Readable).is_ok());
         chmod(keep.path(), 0o775);
-        assert!(matches!(Dir::open(keep.path(), Privacy::Readable), Err(DurableError::Mode { .. })));
+        assert!(matches!(Dir::open(keep.path(), Privacy::Readable), Err(DurableError::DirectoryMode { .. })));
     }
 
     #[test]
@@ -566,7 +546,7 @@ mod tests {
         Dir::open_or_create(keep.path()).unwrap().create("something", b"").unwrap();
         assert_eq!(keep.path().metadata().unwrap().permissions().mode() & 0o777, 0o700);
         chmod(keep.path(), 0o755);
-        assert!(matches!(Dir::open_or_create(keep.path()), Err(DurableError::Mode { .. })));
+        assert!(matches!(Dir::open_or_create(keep.path()), Err(DurableError::DirectoryMode { .. })));
     }
 
     #[test]
