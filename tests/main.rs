@@ -1,6 +1,7 @@
 //! All integration tests, one binary: they share a control plane and one build.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::format_collect, reason = "in a test the shorter form reads better than the faster one")]
 
 mod architecture;
 mod cli;

@@ -107,7 +107,7 @@ fn memory_that_cannot_be_locked() {
     chown(sandbox.path("run"), Some(NOBODY), None).unwrap();
     let limited = |line: &str| {
         let no_memory = ["sh", "-c", "ulimit -l 0; exec \"$0\" \"$@\""];
-        sandbox.call(line).as_nobody().under(no_memory, "# with `ulimit -l 0`").refused(3)
+        sandbox.call(line).by_nobody().under(no_memory, "# with `ulimit -l 0`").refused(3)
     };
     let answers = [
         "init --state-dir [DIR]/new --without-recovery",

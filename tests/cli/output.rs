@@ -19,7 +19,9 @@ pub(super) fn identity(sandbox: &Sandbox, name: &str) -> String {
 /// Runs `line` with and without `--output json`, the latter first; both end with `exit`, and the JSON names `format`.
 fn both(sandbox: &Sandbox, exit: i32, line: &str, format: &str) -> [Answer; 2] {
     let answers = [sandbox.run(line), sandbox.run(&format!("{line} --output json"))];
-    answers.iter().for_each(|answer| _ = answer.ends_with(exit));
+    for answer in &answers {
+        answer.ends_with(exit);
+    }
     assert_eq!(answers[1].json()["format"], format);
     answers
 }
@@ -68,7 +70,9 @@ fn init_takes_recovery_identities_from_a_file_and_from_standard_input() {
             .stdin(file("identity-2.txt") + &file("identity-1.txt"))
             .run(),
     ];
-    answers.iter().for_each(|answer| _ = answer.ends_with(0));
+    for answer in &answers {
+        answer.ends_with(0);
+    }
     snapshot("output/init-with-recovery", &answers.each_ref());
 
     let status = sandbox.run("status --state-dir [DIR]/two --socket [DIR]/run/kms.sock --output json").json();

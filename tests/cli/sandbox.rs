@@ -184,7 +184,7 @@ impl Call<'_> {
     }
 
     /// Runs it as [`NOBODY`], who is let into the sandbox and has a copy of the program there.
-    pub(crate) fn as_nobody(mut self) -> Self {
+    pub(crate) fn by_nobody(mut self) -> Self {
         self.sandbox.chmod("", 0o755);
         let program = self.sandbox.path("claviger");
         if !program.exists() {

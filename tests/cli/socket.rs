@@ -63,7 +63,7 @@ fn a_directory_of_another_user() {
     chown(sandbox.path("state"), Some(NOBODY), None).unwrap();
     chown(sandbox.path("run"), Some(0), None).unwrap();
     sandbox.chmod("run", 0o755);
-    let unwritable = sandbox.call(&serve("[DIR]/run/kms.sock")).as_nobody().refused(3);
+    let unwritable = sandbox.call(&serve("[DIR]/run/kms.sock")).by_nobody().refused(3);
     snapshot("socket/directory-of-another-user", &[&owned, &unwritable]);
 }
 

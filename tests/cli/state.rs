@@ -58,7 +58,7 @@ fn empty() {
 fn too_long() {
     damaged("too-long", &all(7), |_, path| {
         let bytes = fs::read(path).unwrap();
-        fs::write(path, [&bytes[..], &[b'x'; 512 * 1024]].concat()).unwrap();
+        fs::write(path, [&bytes[..], &vec![b'x'; 512 * 1024]].concat()).unwrap();
     });
 }
 
@@ -199,7 +199,7 @@ fn a_directory_of_another_user() {
         return;
     }
     let sandbox = Sandbox::initialised();
-    let list = |name: &str| sandbox.call(&format!("key list --state-dir [DIR]/{name}")).as_nobody().refused(3);
+    let list = |name: &str| sandbox.call(&format!("key list --state-dir [DIR]/{name}")).by_nobody().refused(3);
     let private = list("state");
     sandbox.make_dir("public", 0o755);
     let public = list("public");
@@ -245,5 +245,5 @@ fn root_leaves_the_files_to_the_directorys_owner() {
         let found = sandbox.path("state").join(&name).metadata().unwrap();
         assert_eq!((found.uid(), found.gid()), (NOBODY, NOBODY), "{name}");
     }
-    sandbox.call("key list --state-dir [DIR]/state").as_nobody().run().ends_with(0);
+    sandbox.call("key list --state-dir [DIR]/state").by_nobody().run().ends_with(0);
 }
