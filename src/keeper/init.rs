@@ -101,35 +101,53 @@ pub enum InitError {
 pub fn init(dir: &Dir, plan: &Plan) -> Result<Initialised, InitError> {
     let _lock = dir.lock()?;
     let leftovers = find_leftovers(dir, plan.restart)?;
-    let rng = &mut SysRng;
-    let mut uuid = Uuid([0; 16]);
-    fill_random(rng, &mut uuid.0)?;
-    let root = RootKey::generate(rng)?;
-    let recoveries = seal_recoveries(plan, uuid, &root)?;
-    let slot_file = FileSlot::generate(rng, SLOT, plan.slot_file.clone())?;
-    let slot = slot_file.seal(rng, uuid, &root)?;
-    let keyring = Keyring::create(rng, &root, uuid, recoveries, plan.now)?;
-    let record = record::encode(&keyring, &root)?;
-    // What this build would not read again must not be written.
-    record::decode(&record, &root, uuid)?;
-    let digest = Digest::of(&record);
-
+    let files = Files::make(plan)?;
     // Before anything is moved: one that is elsewhere is not ours to move.
-    if plan.slot_file.is_some() && slot_file.is_taken(dir)? {
-        return Err(DurableError::Exists(slot_file.path(dir)).into());
+    if plan.slot_file.is_some() && files.slot.is_taken(dir)? {
+        return Err(DurableError::Exists(files.slot.path(dir)).into());
     }
     let moved_aside = move_aside(dir, &leftovers)?;
-    let write = || -> Result<(), OpenError> {
-        slot_file.write(dir)?;
-        dir.create(ROOT_FILE, &RootFile::encode(uuid, &root, &[slot])?)?;
+    files.write(dir).map_err(|source| broken_off(dir, source))?;
+    Ok(Initialised { keyring: files.keyring, digest: files.digest, moved_aside })
+}
+
+/// All that is to be written, before any of it is.
+struct Files {
+    slot: FileSlot,
+    root: Vec<u8>,
+    record: Vec<u8>,
+    mark: Vec<u8>,
+    keyring: Keyring,
+    digest: Digest,
+}
+
+impl Files {
+    fn make(plan: &Plan) -> Result<Self, InitError> {
+        let rng = &mut SysRng;
+        let mut uuid = Uuid([0; 16]);
+        fill_random(rng, &mut uuid.0)?;
+        let root = RootKey::generate(rng)?;
+        let recoveries = seal_recoveries(plan, uuid, &root)?;
+        let keyring = Keyring::create(rng, &root, uuid, recoveries, plan.now)?;
+        let record = record::encode(&keyring, &root)?;
+        // What this build would not read again must not be written.
+        record::decode(&record, &root, uuid)?;
+        let digest = Digest::of(&record);
+        let mark = Mark::of(&keyring, digest, 0).encode(&root)?;
+        let slot = FileSlot::generate(rng, SLOT, plan.slot_file.clone())?;
+        let root = RootFile::encode(uuid, &root, &[slot.seal(rng, uuid, &root)?])?;
+        Ok(Self { slot, root, record, mark, keyring, digest })
+    }
+
+    /// Writes them in their order, and opens them from the disk by every step that a start takes.
+    fn write(&self, dir: &Dir) -> Result<(), OpenError> {
         let store = FileStore::new(dir, RECORD_MAX);
-        store.compare_and_swap(None, &record)?;
-        store.create_mark(&Mark::of(&keyring, digest, 0).encode(&root)?)?;
-        // From the disk, by every step that a start takes: what does not open is not set up.
+        self.slot.write(dir)?;
+        dir.create(ROOT_FILE, &self.root)?;
+        store.compare_and_swap(None, &self.record)?;
+        store.create_mark(&self.mark)?;
         super::open(dir).map(drop)
-    };
-    write().map_err(|source| broken_off(dir, source))?;
-    Ok(Initialised { keyring, digest, moved_aside })
+    }
 }
 
 /// Says how far it came, which decides what is to be done.

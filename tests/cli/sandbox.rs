@@ -31,7 +31,7 @@ pub(crate) const NOBODY: u32 = 65534;
 
 /// What depends on chance, time or the machine, and what stands for it.
 const FILTERS: [(&str, &str); 12] = [
-    (r" -o \d+ /", " -o [UID] /"),
+    (r" -o \d+ ", " -o [UID] "),
     (r"\.[0-9a-f]{16}\.new\b", ".[RANDOM].new"),
     (r"\bAGE-SECRET-KEY-1[0-9A-Z]{58}\b", "[IDENTITY]"),
     (r"\bk(\d+)-[0-9a-f]{32}\b", "k$1-[HEX]"),
