@@ -119,7 +119,7 @@ impl Dir {
         let fd = fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOENT => DurableError::Missing(path.to_owned()),
             Errno::LOOP | Errno::NOTDIR => {
-                let found = if path.is_symlink() { "a symbolic link" } else { "not a directory" };
+                let found = fs::lstat(path).map_or("something else", |stat| kind_of(&stat));
                 DurableError::Kind { path: path.to_owned(), found, expected: "a directory" }
             }
             errno => io_error("opening", path)(errno),
@@ -218,7 +218,7 @@ impl Dir {
         })?;
         let stat = fs::fstat(&fd).map_err(io_error("inspecting", &path))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(DurableError::Kind { path, found: "something else", expected });
+            return Err(DurableError::Kind { path, found: kind_of(&stat), expected });
         }
         Ok((fd, stat))
     }
@@ -398,6 +398,17 @@ fn temporary_name(name: &str) -> Result<String> {
 fn is_temporary(name: &str) -> bool {
     let random = name.strip_suffix(TEMPORARY).and_then(|name| name.rsplit_once('.')).map(|(_, random)| random);
     random.is_some_and(|random| random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+fn kind_of(stat: &Stat) -> &'static str {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::Symlink => "a symbolic link",
+        _ => "a device",
+    }
 }
 
 fn permissions(stat: &Stat) -> u32 {
