@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    process::{Child, Stdio},
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -187,4 +188,22 @@ fn what_is_expected_is_what_is_served() {
     assert_eq!(answer.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&answer.stderr).contains("error: the keyring is "));
     assert!(!ours.state_dir().join("mark").exists());
+}
+
+#[test]
+fn a_socket_that_systemd_holds_outlives_the_plugin() {
+    let run = Run::new().unwrap();
+    let (plugin, socket) = plugin(&run);
+    let held = UnixListener::bind(&socket).unwrap();
+    for _ in 0..3 {
+        // As systemd does it: the socket is descriptor 3, and the environment says for whom.
+        let mut command = Command::new("sh");
+        let script = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" serve --state-dir \"$1\" 3<&0 0</dev/null";
+        command.args(["-c", script, BINARY]).arg(plugin.state_dir());
+        command.stdin(OwnedFd::from(held.try_clone().unwrap())).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        wait_until(|| status(&plugin, &socket).0 == 0);
+        assert_eq!(terminate(child), Some(0));
+        assert!(fs::symlink_metadata(&socket).is_ok(), "the socket is systemd's to remove");
+    }
 }

@@ -51,6 +51,14 @@ fn the_unit_runs_what_the_binary_takes_in_directories_that_it_uses() {
 }
 
 #[test]
+fn the_socket_unit_makes_the_socket_that_the_plugin_would() {
+    let unit = read("claviger.socket");
+    assert_eq!(setting(&unit, "ListenStream"), default_of("--socket"));
+    assert_eq!(setting(&unit, "SocketMode"), "0600");
+    assert_eq!(setting(&unit, "SocketUser"), setting(&read("claviger.service"), "User"));
+}
+
+#[test]
 fn the_encryption_configuration_is_what_the_command_line_generates() {
     let output = Command::new(BINARY).args(["generate", "encryption-configuration"]).output().unwrap();
     let generated: Value = serde_saphyr::from_str(&String::from_utf8(output.stdout).unwrap()).unwrap();

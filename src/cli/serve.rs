@@ -14,7 +14,7 @@ use crate::{
     durable::{Dir, Privacy},
     grpc::{
         server::{self, Peers},
-        socket,
+        socket::{self, Listener},
     },
     hardening,
     keeper::{self, Expect, Opened, Published, Snapshot},
@@ -82,8 +82,7 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
 async fn serve(config: &Config, expect: Option<Expect>) -> Result<Exit, Failure> {
     // Before the socket is there: whoever sees it may already send a signal.
     let stop = stop_signal().map_err(|error| runtime_failure(&error))?;
-    let listener = socket::bind(&config.socket)?;
-    info!(message = event::LISTENING, socket = %config.socket);
+    let listener = listen(config)?;
 
     let published = Arc::new(Published::default());
     let service = Arc::new(Service::new(Arc::clone(&published)));
@@ -108,6 +107,18 @@ async fn serve(config: &Config, expect: Option<Expect>) -> Result<Exit, Failure>
     let drained = server::serve(listener, service, peers, shutdown).await.map_err(|error| runtime_failure(&error))?;
     info!(message = event::STOPPED, ?drained);
     failure.map_or(Ok(Exit::Done), Err)
+}
+
+/// On systemd's socket, which outlives restarts, or on one of our own.
+fn listen(config: &Config) -> Result<Listener, Failure> {
+    let handed_over = |error| Failure::new(Exit::Refused, &format!("taking systemd's socket: {error}"), None);
+    if let Some(listener) = socket::inherited().map_err(handed_over)? {
+        info!(message = event::LISTENING, socket = "from systemd");
+        return Ok(listener);
+    }
+    let listener = socket::bind(&config.socket)?;
+    info!(message = event::LISTENING, socket = %config.socket);
+    Ok(listener)
 }
 
 /// Completes at SIGTERM or SIGINT; both are caught from now on.

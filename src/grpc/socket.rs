@@ -213,6 +213,16 @@ impl Listener {
     }
 }
 
+/// The socket that systemd made and handed over (`sd_listen_fds(3)`), if it did.
+///
+/// # Errors
+/// When what was handed over is no Unix socket that listens.
+pub fn inherited() -> io::Result<Option<Listener>> {
+    let Some(socket) = listenfd::ListenFd::from_env().take_unix_listener(0)? else { return Ok(None) };
+    socket.set_nonblocking(true)?;
+    Ok(Some(Listener { socket, claim: None }))
+}
+
 /// Listens on `address`.
 ///
 /// # Errors
