@@ -7,7 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::grpc::socket::{Address, SocketError};
+use crate::grpc::socket::{Access, Address, SocketError};
 
 /// Read if it exists and no other is named.
 const DEFAULT_FILE: &str = "/etc/claviger/config.toml";
@@ -35,6 +35,7 @@ pub enum LogLevel {
 pub struct Settings {
     pub state_dir: Option<PathBuf>,
     pub socket: Option<String>,
+    pub socket_group: Option<u32>,
     pub allow_uid: Option<Vec<u32>>,
     pub provider_name: Option<String>,
     pub log_level: Option<LogLevel>,
@@ -47,6 +48,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where the API server reaches the plugin.
     pub socket: Address,
+    /// Who may open it.
+    pub socket_access: Access,
     /// Who may connect, besides root and the plugin's own user.
     pub allow_uid: Vec<u32>,
     /// The name of the provider in `EncryptionConfiguration`; part of every stored value.
@@ -104,6 +107,7 @@ impl Config {
         Ok(Self {
             state_dir,
             socket: socket.parse()?,
+            socket_access: Access { group: flags.socket_group.or(file.socket_group) },
             allow_uid: flags.allow_uid.or(file.allow_uid).unwrap_or_default(),
             provider_name: check_provider_name(provider_name)?,
             log_level: flags.log_level.or(file.log_level).unwrap_or(LogLevel::Info),

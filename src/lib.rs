@@ -8,9 +8,11 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | `audit` | what was done with keys, a line for each event, written before the act |
 //! | `cli` | one thin file per verb: parse, call, print |
 //! | `config` | text to a validated configuration |
 //! | `crypto` | bytes to bytes: secrets in memory, AEAD, key derivation, the wrapped seed |
+//! | `daemon` | the life of a plugin: listen, unseal, tell systemd, look again, end |
 //! | `durable` | the one place that writes files |
 //! | `grpc` | the socket and the transport: copy fields, limit sizes, map errors |
 //! | `hardening` | what the process gives up before it touches a key |
@@ -19,14 +21,17 @@
 //! | `root` | the root key and the slots that seal it |
 //! | `service` | the KMS v2 calls on a snapshot, and the latch of each connection |
 //! | `store` | where the record is kept: compare-and-swap |
+//! | `systemd` | tells systemd: ready, reloading, stopping, alive |
 //! | `telemetry` | logs |
 //! | `text` | the grammar that the formats share |
 //!
 //! Who may import whom is a table in `tests/architecture.rs`, and a test.
 
+mod audit;
 mod cli;
 mod config;
 mod crypto;
+mod daemon;
 mod durable;
 mod grpc;
 mod hardening;
@@ -35,6 +40,7 @@ mod keyring;
 mod root;
 mod service;
 mod store;
+mod systemd;
 mod telemetry;
 mod text;
 

@@ -20,6 +20,14 @@ pub mod event {
     pub const TRUSTED_ON_FIRST_USE: &str = "no mark: trusting the keyring as it is seen first";
     /// The keyring was changed since this node marked it.
     pub const MARK_ADVANCED: &str = "mark advanced";
+    /// The unsealing could not be put on the audit record; the plugin serves all the same.
+    pub const NOT_AUDITED: &str = "unsealing is not on the audit record";
+    /// Asked to look at the keyring again.
+    pub const RELOADING: &str = "looking at the keyring again";
+    /// It is the one that is served.
+    pub const UNCHANGED: &str = "the keyring is unchanged";
+    /// It does not open, or is an older one or another's: what was served is served on.
+    pub const RELOAD_FAILED: &str = "the keyring was not taken, serving on with the one from before";
     /// Asked to end; what is in flight is answered.
     pub const STOPPING: &str = "stopping";
     /// Ended.

@@ -7,27 +7,28 @@ use std::{
 };
 
 /// Each module with what it may use. A module that is not here may not exist.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
     (
         "cli",
         &[
             "config",
             "crypto",
+            "daemon",
             "durable",
             "grpc",
             "hardening",
             "keeper",
             "keyring",
             "root",
-            "service",
             "telemetry",
             "text",
         ],
     ),
+    ("daemon", &["config", "grpc", "keeper", "keyring", "service", "systemd", "telemetry"]),
     ("config", &["grpc"]),
     ("grpc", &["durable", "service"]),
     ("service", &["crypto", "keeper"]),
-    ("keeper", &["crypto", "durable", "keyring", "root", "store", "text"]),
+    ("keeper", &["audit", "crypto", "durable", "keyring", "root", "store", "text"]),
     ("keyring", &["crypto", "text"]),
     ("root", &["crypto", "durable", "text"]),
     ("store", &["durable"]),
@@ -35,7 +36,9 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("telemetry", &["config"]),
     ("crypto", &[]),
     ("durable", &[]),
+    ("audit", &["durable"]),
     ("hardening", &[]),
+    ("systemd", &[]),
 ];
 
 #[test]

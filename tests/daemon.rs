@@ -154,7 +154,7 @@ fn signals_that_mean_something_to_other_daemons_do_not_end_it() {
     let (mut plugin, socket) = plugin(&run);
     plugin.serve(&socket[..]).unwrap();
     let pid = Pid::from_raw(plugin.process().unwrap().id().cast_signed()).unwrap();
-    for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::PIPE] {
+    for signal in [Signal::USR1, Signal::USR2, Signal::PIPE] {
         kill_process(pid, signal).unwrap();
         assert_eq!(status(&plugin, &socket).0, 0, "{signal:?}");
     }
@@ -206,4 +206,123 @@ fn a_socket_that_systemd_holds_outlives_the_plugin() {
         assert_eq!(terminate(child), Some(0));
         assert!(fs::symlink_metadata(&socket).is_ok(), "the socket is systemd's to remove");
     }
+}
+
+/// The events of the log, each with its message.
+fn messages(log: &str) -> Vec<String> {
+    log.lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|event| event["message"].as_str().map(str::to_owned))
+        .collect()
+}
+
+#[test]
+fn a_removed_socket_is_made_again() {
+    let run = Run::new().unwrap();
+    let (mut plugin, socket) = plugin(&run);
+    plugin.serve(&socket[..]).unwrap();
+    fs::remove_file(&socket).unwrap();
+    wait_until(|| status(&plugin, &socket).0 == 0);
+    let log = plugin.process().unwrap().log();
+    assert!(messages(&log).contains(&"socket was removed, made again".to_owned()), "{log}");
+    plugin.terminate().unwrap();
+    assert!(fs::symlink_metadata(&socket).is_err());
+}
+
+#[test]
+fn the_next_plugin_takes_over_and_the_first_one_ends_in_peace() {
+    let run = Run::new().unwrap();
+    let (mut plugin, socket) = plugin(&run);
+    plugin.serve(&socket[..]).unwrap();
+    let mut processes = Vec::new();
+    for round in 0..3 {
+        let mut command = plugin.command(&["serve", "--take-over"]);
+        command.args(["--socket", &socket]);
+        let mut next = run.start(&format!("next-{round}"), command).unwrap();
+        next.wait_until("listening", LIMIT, || {
+            fs::read_to_string(run.log_of(&format!("next-{round}"))).unwrap().contains("listening")
+        })
+        .unwrap();
+        let first = processes.pop();
+        let mut first: crate::harness::processes::Process = first.unwrap_or_else(|| plugin.take_process().unwrap());
+        wait_until(|| first.ended().unwrap().is_some());
+        assert!(first.ended().unwrap().unwrap().success());
+        assert_eq!(status(&plugin, &socket).0, 0);
+        processes.push(next);
+    }
+    // The lock has come with the socket: who does not take over is refused.
+    wait_until(|| {
+        let mut command = plugin.command(&["serve"]);
+        command.args(["--socket", &socket]);
+        let refused = output(command, &[], LIMIT).unwrap();
+        refused.status.code() == Some(3)
+            && String::from_utf8_lossy(&refused.stderr).contains("is held by a live plugin")
+    });
+}
+
+#[test]
+fn a_successor_that_cannot_open_the_keyring_disturbs_nobody() {
+    let run = Run::new().unwrap();
+    let (mut plugin, socket) = plugin(&run);
+    plugin.serve(&socket[..]).unwrap();
+    let keyring = plugin.state_dir().join("keyring");
+    let record = fs::read(&keyring).unwrap();
+    fs::write(&keyring, &record[1..]).unwrap();
+    let mut command = plugin.command(&["serve", "--take-over"]);
+    command.args(["--socket", &socket]);
+    assert_eq!(output(command, &[], LIMIT).unwrap().status.code(), Some(7));
+    fs::write(&keyring, &record).unwrap();
+    assert_eq!(status(&plugin, &socket).0, 0);
+    let log = plugin.process().unwrap().log();
+    assert_eq!(messages(&log), ["listening", "unsealed"]);
+}
+
+#[test]
+fn sighup_looks_at_the_keyring_again_and_takes_no_worse_one() {
+    let run = Run::new().unwrap();
+    let (mut plugin, socket) = plugin(&run);
+    plugin.serve(&socket[..]).unwrap();
+    let pid = Pid::from_raw(plugin.process().unwrap().id().cast_signed()).unwrap();
+    let log = run.log_of("claviger");
+    let log_says = |text: &str| wait_until(|| fs::read_to_string(&log).unwrap().contains(text));
+    let hangup = || kill_process(pid, Signal::HUP).unwrap();
+
+    hangup();
+    log_says("the keyring is unchanged");
+    let keyring = plugin.state_dir().join("keyring");
+    let record = fs::read(&keyring).unwrap();
+    fs::write(&keyring, &record[1..]).unwrap();
+    hangup();
+    log_says("the keyring was not taken, serving on with the one from before");
+    fs::write(&keyring, &record).unwrap();
+    assert_eq!(status(&plugin, &socket).0, 0);
+
+    let other = Plugin::init(&run, BINARY, "other").unwrap();
+    for name in ["root", "slot-file.key", "keyring", "mark"] {
+        fs::copy(other.state_dir().join(name), plugin.state_dir().join(name)).unwrap();
+    }
+    hangup();
+    log_says("error\":\"the keyring is ");
+    assert!(status(&plugin, &socket).1.contains("another state directory"), "it still serves its own");
+}
+
+#[test]
+fn each_unsealing_is_on_the_audit_record_and_a_record_that_is_full_stops_nothing() {
+    let run = Run::new().unwrap();
+    let (mut plugin, socket) = plugin(&run);
+    for _ in 0..3 {
+        plugin.serve(&socket[..]).unwrap();
+    }
+    let path = plugin.state_dir().join("audit.jsonl");
+    let lines: Vec<serde_json::Value> =
+        fs::read_to_string(&path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines.iter().all(|line| line["event"] == "unseal" && line["generation"] == 1), "{lines:?}");
+    assert_eq!(lines[2]["pid"], plugin.process().unwrap().id());
+
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    plugin.serve(&socket[..]).unwrap();
+    let process = plugin.process().unwrap();
+    wait_until(|| messages(&process.log()).contains(&"unsealing is not on the audit record".to_owned()));
 }

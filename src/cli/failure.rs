@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::{
     config::ConfigError,
     crypto::secret::SecretError,
+    daemon::DaemonError,
     durable::DurableError,
     grpc::socket::SocketError,
     keeper::{InitError, OpenError},
@@ -79,22 +80,27 @@ impl Failure {
 
     /// The state directory itself could not be opened.
     pub(super) fn state_dir(error: DurableError, state_dir: &Path) -> Self {
-        match error {
-            DurableError::Missing(_) => Self::new(Exit::Refused, &error, init_hint(state_dir)),
-            error => {
-                let (exit, hint) = durable(&error);
-                Self::new(exit, &error, hint)
-            }
-        }
+        Self::open(&OpenError::StateDir(error), state_dir)
     }
 
     pub(super) fn open(error: &OpenError, state_dir: &Path) -> Self {
         let (exit, hint) = match error {
-            OpenError::NotInitialised(_) => (Exit::Refused, Some(init_hint(state_dir))),
+            OpenError::NotInitialised(_) | OpenError::StateDir(DurableError::Missing(_)) => {
+                (Exit::Refused, Some(init_hint(state_dir)))
+            }
             OpenError::Unfinished(_) => (Exit::Damaged, Some(restart_hint(state_dir))),
             error => open(error),
         };
         Self::new(exit, error, hint)
+    }
+
+    /// The daemon did not start, or ended.
+    pub(super) fn daemon(error: &DaemonError, state_dir: &Path) -> Self {
+        match error {
+            DaemonError::Open(error) => Self::open(error, state_dir),
+            DaemonError::Socket(error) => Self::new(Exit::Refused, error, error.hint()),
+            error => Self::new(Exit::Refused, error, None),
+        }
     }
 
     pub(super) fn init(error: &InitError, state_dir: &Path) -> Self {
@@ -262,7 +268,7 @@ fn open(error: &OpenError) -> Explanation {
         OpenError::Missing(_) | OpenError::File(DurableError::TooLong { .. }) => {
             (Exit::Damaged, Some(RESTORE.to_owned()))
         }
-        OpenError::File(error) => durable(error),
+        OpenError::File(error) | OpenError::StateDir(error) => durable(error),
         OpenError::Root { source, .. } => root(source),
         OpenError::Record { source, .. } => record(source),
         OpenError::Mark { source, .. } => mark(source),

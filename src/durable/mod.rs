@@ -5,6 +5,7 @@
 //! without following links. Invariant: under a name there is always a whole file or none. Source: `docs/formats.md`,
 //! "Files"; rename(2), fsync(2), flock(2).
 
+mod append;
 mod error;
 mod trust;
 
@@ -195,8 +196,12 @@ impl Dir {
     }
 
     fn open_file(&self, name: &str) -> Result<OwnedFd> {
+        self.open_private(name, OFlags::RDONLY)
+    }
+
+    fn open_private(&self, name: &str, access: OFlags) -> Result<OwnedFd> {
         let path = self.path_of(name);
-        let (fd, stat) = self.open_regular(name)?;
+        let (fd, stat) = self.open_regular(name, access)?;
         if stat.st_uid != self.uid {
             return Err(DurableError::Owner { path, found: stat.st_uid, expected: self.uid });
         }
@@ -206,12 +211,12 @@ impl Dir {
         Ok(fd)
     }
 
-    fn open_regular(&self, name: &str) -> Result<(OwnedFd, Stat)> {
+    fn open_regular(&self, name: &str, access: OFlags) -> Result<(OwnedFd, Stat)> {
         let path = self.path_of(name);
         // Not blocking: a FIFO put in the place of a file must not hang us.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let expected = "a regular file";
-        let fd = fs::openat(&self.fd, name, flags, Mode::empty()).map_err(|errno| match errno {
+        let fd = fs::openat(&self.fd, name, access | flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOENT => DurableError::Missing(path.clone()),
             Errno::LOOP => DurableError::Kind { path: path.clone(), found: "a symbolic link", expected },
             errno => io_error("opening", &path)(errno),
@@ -366,7 +371,7 @@ impl Dir {
                 self.give_to_owner(&file, &path)?;
                 Ok(file)
             }
-            Err(Errno::EXIST) => self.open_regular(LOCK).map(|(file, _)| file),
+            Err(Errno::EXIST) => self.open_regular(LOCK, OFlags::RDONLY).map(|(file, _)| file),
             Err(errno) => Err(io_error("creating", &path)(errno)),
         }
     }

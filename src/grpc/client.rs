@@ -147,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn an_abstract_socket_is_probed_as_well() {
         let address = Address::Abstract(format!("claviger-probe-{}", std::process::id()));
-        let listener = crate::grpc::socket::bind(&address).unwrap();
+        let listener = crate::grpc::socket::bind(&address, crate::grpc::socket::Access::default()).unwrap();
         let peers = crate::grpc::server::Peers::new([]);
         tokio::spawn(crate::grpc::server::serve(listener, open_service(), peers, std::future::pending()));
         assert_eq!(probe(&address, LONG).await.unwrap().healthz, "ok");

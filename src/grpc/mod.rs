@@ -42,6 +42,7 @@ struct Api(Connection);
 #[tonic::async_trait]
 impl KeyManagementService for Api {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        self.0.unsealed().await;
         let health = self.0.status()?;
         Ok(Response::new(StatusResponse {
             version: VERSION.to_owned(),
@@ -53,6 +54,7 @@ impl KeyManagementService for Api {
     async fn encrypt(&self, request: Request<EncryptRequest>) -> Result<Response<EncryptResponse>, Status> {
         let EncryptRequest { plaintext, uid } = request.into_inner();
         name_call(&uid);
+        self.0.unsealed().await;
         let wrapped = self.0.encrypt(&Zeroizing::new(plaintext))?;
         Ok(Response::new(EncryptResponse {
             ciphertext: wrapped.ciphertext,
@@ -64,6 +66,7 @@ impl KeyManagementService for Api {
     async fn decrypt(&self, request: Request<DecryptRequest>) -> Result<Response<DecryptResponse>, Status> {
         let DecryptRequest { ciphertext, uid, key_id, annotations } = request.into_inner();
         name_call(&uid);
+        self.0.unsealed().await;
         let mut seed = self.0.decrypt(&key_id, &ciphertext, !annotations.is_empty())?;
         // Moved, not copied; from here on the allocator wipes it, as it does every other buffer of the transport.
         Ok(Response::new(DecryptResponse { plaintext: std::mem::take(&mut *seed) }))

@@ -11,14 +11,15 @@ use hyper::server::conn::http2::Builder;
 use hyper::{Request, Response, body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::{UnixStream, unix::UCred};
-use tokio::time::{sleep, timeout};
+use tokio::net::{UnixListener, UnixStream, unix::UCred};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio::{sync::watch, task::JoinSet};
 use tonic::{Status, body::Body};
 use tower_service::Service as _;
-use tracing::{Instrument, debug, field::Empty, warn};
+use tracing::{Instrument, debug, field::Empty, info, warn};
 
-use super::{Api, MESSAGE_LIMIT, api::key_management_service_server::KeyManagementServiceServer, printable, socket};
+use super::socket::{self, Claim, Fate};
+use super::{Api, MESSAGE_LIMIT, api::key_management_service_server::KeyManagementServiceServer, printable};
 use crate::service::Service;
 
 /// Connections at a time; an API server holds one for each of its provider entries.
@@ -54,6 +55,12 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::fro
 /// How long a shutdown waits for the calls in flight.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// From one look after our socket to the next.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// How long the replaced plugin still accepts: who had found its socket before the rename has connected by then.
+const LAST_GUESTS: Duration = Duration::from_millis(100);
+
 /// How long the accept loop sleeps after a failure, which is most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -77,7 +84,8 @@ pub enum Drained {
     Cut(usize),
 }
 
-/// Serves `peers` on `listener` until `shutdown`; then listens no more, answers what is in flight, and returns.
+/// Serves `peers` on `listener` until `shutdown`, or until another plugin has taken the socket over; then listens no more,
+/// answers what is in flight, and returns.
 ///
 /// # Errors
 /// When the runtime cannot take the socket. Once it listens, nothing but `shutdown` ends it.
@@ -87,18 +95,41 @@ pub async fn serve(
     peers: Peers,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<Drained> {
-    let (listener, claim) = listener.into_tokio()?;
+    let (mut listener, mut claim) = listener.into_tokio()?;
     let (close, closing) = watch::channel(());
     let mut door = Door { service, peers, closing, guests: JoinSet::new(), refused: JoinSet::new() };
     let mut shutdown = pin!(shutdown);
+    let mut watch = interval(WATCH);
+    watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             (stream, _) = persist(|| listener.accept()) => door.admit(stream),
+            _ = watch.tick() => match claim.as_ref().map_or(Fate::There, Claim::fate) {
+                Fate::There => {}
+                Fate::Gone => restore(&mut claim, &mut listener),
+                Fate::Replaced => {
+                    info!("socket taken over by another plugin");
+                    door.admit_last(&listener).await;
+                    break;
+                }
+            }
         }
     }
     drop((claim, listener, close));
     Ok(door.drain().await)
+}
+
+/// Listens anew at the same path. Without success it goes on with the old socket, and the next look tries again.
+fn restore(claim: &mut Option<Claim>, listener: &mut UnixListener) {
+    match claim.as_mut().map(Claim::restore) {
+        Some(Ok(restored)) => {
+            warn!("socket was removed, made again");
+            *listener = restored;
+        }
+        Some(Err(error)) => warn!(%error, "socket was removed and cannot be made again, still trying"),
+        None => {}
+    }
 }
 
 /// Repeats `accept` until it succeeds, and warns once for all its failures until then.
@@ -130,6 +161,13 @@ impl Door {
             Ok(peer) if self.peers.0.contains(&peer.uid()) => self.welcome(stream, peer),
             Ok(peer) => self.turn_away(stream, peer),
             Err(error) => warn!(%error, "connection closed: its peer is unknown"),
+        }
+    }
+
+    /// Admits those who had found the socket before it was replaced.
+    async fn admit_last(&mut self, listener: &UnixListener) {
+        while let Ok(Ok((stream, _))) = timeout(LAST_GUESTS, listener.accept()).await {
+            self.admit(stream);
         }
     }
 
@@ -530,7 +568,7 @@ mod tests {
 
     async fn serve_with_few_descriptors(address: &Address) {
         tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).init();
-        let listener = socket::bind(address).unwrap();
+        let listener = socket::bind(address, socket::Access::default()).unwrap();
         let used = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
         let mut limit = rustix::process::getrlimit(Resource::Nofile);
         limit.current = Some(used + 6);

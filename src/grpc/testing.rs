@@ -29,7 +29,7 @@ use super::{
     api::key_management_service_client::KeyManagementServiceClient,
     client,
     server::{Drained, Peers, serve},
-    socket::{self, Address},
+    socket::{self, Access, Address},
 };
 use crate::service::Service;
 
@@ -55,7 +55,7 @@ impl Plugin {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kms.sock");
         let address = Address::Path(path.clone());
-        let listener = socket::bind(&address).unwrap();
+        let listener = socket::bind(&address, Access::default()).unwrap();
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(serve(listener, service, peers, async move { drop(stopped.await) }));
         Self { address, path, stop: Some(stop), served, _dir: dir }

@@ -5,6 +5,7 @@
 
 mod expect;
 mod init;
+mod publisher;
 mod snapshot;
 
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
 pub use self::{
     expect::{Expect, ExpectError},
     init::{InitError, Initialised, Plan, init},
+    publisher::{Publisher, Unsealed},
     snapshot::{Published, ServingKey, Snapshot},
 };
 
@@ -61,6 +63,9 @@ pub enum OpenError {
     /// A set-up was begun here and did not finish.
     #[error("{} holds an unfinished init: there is a root file and no keyring", .0.display())]
     Unfinished(std::path::PathBuf),
+    /// The state directory itself.
+    #[error(transparent)]
+    StateDir(DurableError),
     /// A file that belongs here is gone.
     #[error("{} is missing beside the other files of the keyring", .0.display())]
     Missing(std::path::PathBuf),

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use arc_swap::{ArcSwapOption, Guard};
+use tokio::sync::watch;
 
 use crate::{
     crypto::wrap::Kek,
@@ -63,16 +64,26 @@ impl Snapshot {
 
 /// The snapshot that is served now; none while sealed.
 #[derive(Debug, Default)]
-pub struct Published(ArcSwapOption<Snapshot>);
+pub struct Published {
+    snapshot: ArcSwapOption<Snapshot>,
+    unsealed: watch::Sender<bool>,
+}
 
 impl Published {
     /// Replaces what is served.
     pub fn publish(&self, snapshot: Snapshot) {
-        self.0.store(Some(Arc::new(snapshot)));
+        self.snapshot.store(Some(Arc::new(snapshot)));
+        self.unsealed.send_replace(true);
     }
 
     /// What is served now.
     pub fn current(&self) -> Guard<Option<Arc<Snapshot>>> {
-        self.0.load()
+        self.snapshot.load()
+    }
+
+    /// Waits for the first snapshot.
+    pub async fn first(&self) {
+        // It ends in an error only without a sender, which is ours.
+        let _ = self.unsealed.subscribe().wait_for(|unsealed| *unsealed).await;
     }
 }

@@ -24,6 +24,11 @@ use crate::{
 
 /// How long Encrypt goes on with an announced key after another was promoted.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long after the start a call waits for the keyring rather than being refused. An API server does not repeat a
+/// refused call: a user would see it fail. Less than a call may take, so that the refusal still comes in time.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 const HEALTHY: &str = "ok";
 const SELF_TEST_FAILED: &str = "the self-test of wrapping and unwrapping failed";
 
@@ -31,12 +36,14 @@ const SELF_TEST_FAILED: &str = "the self-test of wrapping and unwrapping failed"
 #[derive(Debug, Default)]
 pub struct Service {
     published: Arc<Published>,
+    patient_until: Option<Instant>,
 }
 
 /// One connection of an API server, with what its last Status announced.
 #[derive(Debug)]
 pub struct Connection {
     published: Arc<Published>,
+    patient_until: Option<Instant>,
     announced: ArcSwapOption<ServingKey>,
 }
 
@@ -94,16 +101,28 @@ pub enum Error {
 impl Service {
     /// The service of what is, or will be, published.
     pub fn new(published: Arc<Published>) -> Self {
-        Self { published }
+        Self { published, patient_until: Instant::now().checked_add(PATIENCE) }
     }
 
     /// A new connection, to which nothing was announced yet.
     pub fn connect(&self) -> Connection {
-        Connection { published: Arc::clone(&self.published), announced: ArcSwapOption::empty() }
+        Connection {
+            published: Arc::clone(&self.published),
+            patient_until: self.patient_until,
+            announced: ArcSwapOption::empty(),
+        }
     }
 }
 
 impl Connection {
+    /// Waits for the keyring while the plugin is starting; what comes later is refused at once.
+    pub async fn unsealed(&self) {
+        if let Some(until) = self.patient_until.filter(|_| self.published.current().is_none()) {
+            // In time or not: the call itself finds out.
+            let _ = tokio::time::timeout_at(until.into(), self.published.first()).await;
+        }
+    }
+
     /// Announces the primary key, after a round trip with a random value through it.
     ///
     /// # Errors
@@ -228,6 +247,19 @@ mod tests {
         assert_eq!(connection.status().unwrap_err(), Error::Sealed);
         assert_eq!(connection.encrypt(&SEED).unwrap_err(), Error::Sealed);
         assert_eq!(connection.decrypt("k1", &[0; 108], false).unwrap_err(), Error::Sealed);
+    }
+
+    #[tokio::test]
+    async fn a_call_waits_for_the_keyring_only_while_the_plugin_starts() {
+        let published = Arc::new(Published::default());
+        let connection = Service::new(Arc::clone(&published)).connect();
+        let opens = async { published.publish(Snapshot::new(&Fixture::new().keyring, Instant::now())) };
+        tokio::join!(connection.unsealed(), opens);
+        connection.status().unwrap();
+
+        let sealed = Service::new(Arc::default()).connect();
+        sealed.unsealed().await;
+        assert_eq!(sealed.status().unwrap_err(), Error::Sealed);
     }
 
     #[test]

@@ -23,5 +23,5 @@ pub(crate) mod etcd;
 pub(crate) mod plugin;
 mod ports;
 pub(crate) mod processes;
-mod progress;
+pub(crate) mod progress;
 mod spawn;

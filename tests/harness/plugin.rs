@@ -96,6 +96,12 @@ impl Plugin {
         self.process.as_mut().ok_or(ended)
     }
 
+    /// Gives the daemon's process away; this plugin is then as ended.
+    pub(crate) fn take_process(&mut self) -> Result<Process> {
+        let ended = self.ended();
+        self.process.take().ok_or(ended)
+    }
+
     /// Runs a verb of the command line on this state and returns its standard output.
     pub(crate) fn claviger(&self, arguments: &[&str]) -> Result<String> {
         let output = output_of_success(self.command(arguments), &[], LIMIT)?;

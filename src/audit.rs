@@ -1,0 +1,85 @@
+//! What was done with keys, for whoever has to know later: one line of JSON for each event.
+//!
+//! A line is written and synced before the act that it tells of. It names keys by their key_id and holds nothing secret.
+//! The files are bounded: [`FILES`] of [`FILE_MAX`] bytes, the oldest goes first. Nothing of it is read here.
+
+use serde::Serialize;
+
+use crate::durable::{Dir, DurableError};
+
+/// The newest file; `audit.jsonl.1` is the one before.
+const NAME: &str = "audit.jsonl";
+
+/// Bytes of one file.
+const FILE_MAX: u64 = 4 * 1024 * 1024;
+
+/// How many there are.
+const FILES: usize = 4;
+
+/// What is told.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event<'a> {
+    /// A daemon opened the keyring, and is about to serve from it.
+    Unseal {
+        /// The keyring's uuid.
+        keyring: String,
+        /// Its generation.
+        generation: u64,
+        /// The primary key.
+        key_id: &'a str,
+        /// The slot that opened the root key.
+        slot: &'a str,
+    },
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    format: &'static str,
+    time: String,
+    pid: u32,
+    uid: u32,
+    #[serde(flatten)]
+    event: &'a Event<'a>,
+}
+
+/// Writes `event` to the record in `dir`, and returns when it is on the disk.
+///
+/// # Errors
+/// When it cannot be written, or not be synced.
+pub fn record(dir: &Dir, event: &Event<'_>) -> Result<(), DurableError> {
+    let line = Line {
+        format: "claviger/audit/v1",
+        time: jiff::Timestamp::now().to_string(),
+        pid: std::process::id(),
+        uid: rustix::process::geteuid().as_raw(),
+        event,
+    };
+    // Numbers and strings always serialise.
+    let mut line = serde_json::to_vec(&line).unwrap_or_default();
+    line.push(b'\n');
+    dir.append(NAME, &line, FILE_MAX, FILES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_what_when_and_who() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = Dir::open_or_create(temporary.path()).unwrap();
+        let event = Event::Unseal { keyring: "9013".to_owned(), generation: 3, key_id: "k1-aa", slot: "file" };
+        record(&dir, &event).unwrap();
+        record(&dir, &event).unwrap();
+        let text = std::fs::read_to_string(temporary.path().join(NAME)).unwrap();
+        assert_eq!(text.lines().count(), 2);
+        let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert_eq!(line["format"], "claviger/audit/v1");
+        assert!(line["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+        assert_eq!(line["pid"], std::process::id());
+        assert_eq!(line["event"], "unseal");
+        assert_eq!((&line["keyring"], &line["generation"]), (&"9013".into(), &3.into()));
+        assert_eq!((&line["key_id"], &line["slot"]), (&"k1-aa".into(), &"file".into()));
+    }
+}

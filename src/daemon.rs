@@ -1,0 +1,234 @@
+//! The life of a plugin: listen, unseal, tell systemd, look again when asked to, end.
+//!
+//! It listens first and unseals then, so that an API server finds somebody who tells it to wait; a plugin that takes over
+//! from another unseals first, because that one answers until then. SIGTERM and SIGINT end it, SIGHUP makes it look at
+//! the keyring again. Invariant: what fails after the start is logged and changes nothing that is served.
+
+use std::{io, pin::pin, sync::Arc, thread, time::Duration};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    time::{Interval, interval, sleep},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    config::Config,
+    grpc::{
+        server::{self, Peers},
+        socket::{self, Access, Address, Listener, SocketError},
+    },
+    keeper::{Expect, OpenError, Published, Publisher, Unsealed},
+    keyring::mark::Standing,
+    service::Service,
+    systemd::Systemd,
+    telemetry::event,
+};
+
+/// How long systemd's start jobs wait for the keyring. What is ordered after us, the kubelet, must not wait for ever for a
+/// slot that opens late: an API server can wait for a sealed plugin.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+
+/// What systemd shows until the keyring is open.
+const SEALED: &str = "sealed: the keyring is not open yet";
+
+/// Why there is no plugin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DaemonError {
+    /// No socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// systemd handed over something else than a socket.
+    #[error("taking systemd's socket: {0}")]
+    Handed(#[source] io::Error),
+    /// The event loop.
+    #[error("starting the event loop: {0}")]
+    Runtime(#[from] io::Error),
+    /// The keyring did not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// Serves until a signal, or until another plugin has taken over.
+///
+/// # Errors
+/// When the socket cannot be had or the keyring does not open.
+pub async fn run(config: &Config, expect: Option<Expect>, take_over: bool) -> Result<(), DaemonError> {
+    // Before the socket is there: whoever sees it may already send a signal.
+    let signals = Signals::catch()?;
+    let systemd = Systemd::from_env()?;
+    let keys = Arc::new(Published::default());
+    let publisher = Publisher::new(config.state_dir.clone(), expect, Arc::clone(&keys));
+    let bound = if take_over { None } else { Some(listen(config, socket::bind)?) };
+    let mut daemon = Daemon { signals, systemd, unsealer: Unsealer::start(publisher), status: SEALED.to_owned() };
+    let listener = if let Some(listener) = bound {
+        listener
+    } else {
+        daemon.unseal().await?;
+        listen(config, socket::take_over)?
+    };
+    let mut outcome = Ok(());
+    let attended = async { outcome = daemon.attend().await };
+    let service = Arc::new(Service::new(keys));
+    let peers = Peers::new(config.allow_uid.iter().copied());
+    let drained = server::serve(listener, service, peers, attended).await?;
+    info!(message = event::STOPPED, ?drained);
+    outcome
+}
+
+/// On systemd's socket, which outlives restarts, or on one of our own.
+fn listen(
+    config: &Config,
+    how: impl FnOnce(&Address, Access) -> Result<Listener, SocketError>,
+) -> Result<Listener, DaemonError> {
+    if let Some(listener) = socket::inherited().map_err(DaemonError::Handed)? {
+        info!(message = event::LISTENING, socket = "from systemd");
+        return Ok(listener);
+    }
+    let listener = how(&config.socket, config.socket_access)?;
+    info!(message = event::LISTENING, socket = %config.socket);
+    Ok(listener)
+}
+
+/// The signals that mean something to us.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Catches them from now on, and those that would end us while they mean something else to other daemons.
+    fn catch() -> io::Result<Self> {
+        for ignored in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+            // What catches it stays in place when the stream is dropped.
+            drop(signal(ignored)?);
+        }
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+type Outcome = Result<Option<Unsealed>, OpenError>;
+
+/// Opens the keyring on a thread of its own: that may wait for a disk or a lock, and calls are answered meanwhile.
+struct Unsealer {
+    requests: std::sync::mpsc::Sender<()>,
+    outcomes: mpsc::UnboundedReceiver<Outcome>,
+}
+
+impl Unsealer {
+    /// Begins with the first time.
+    fn start(mut publisher: Publisher) -> Self {
+        let (requests, requested) = std::sync::mpsc::channel();
+        let (tell, outcomes) = mpsc::unbounded_channel();
+        thread::spawn(move || {
+            let mut heard = Ok(());
+            while heard.is_ok() && tell.send(publisher.publish()).is_ok() {
+                heard = requested.recv();
+            }
+        });
+        Self { requests, outcomes }
+    }
+
+    fn again(&self) {
+        // The thread is gone only when the process ends.
+        let _ = self.requests.send(());
+    }
+}
+
+/// What goes on beside the calls.
+struct Daemon {
+    signals: Signals,
+    systemd: Systemd,
+    unsealer: Unsealer,
+    /// For systemd's eyes.
+    status: String,
+}
+
+impl Daemon {
+    /// Waits for the first outcome.
+    async fn unseal(&mut self) -> Result<(), DaemonError> {
+        match self.unsealer.outcomes.recv().await {
+            Some(outcome) => self.note(outcome),
+            None => Ok(()),
+        }
+    }
+
+    /// Looks after everything but calls, until a signal ends it.
+    async fn attend(&mut self) -> Result<(), DaemonError> {
+        let mut ready = self.status != SEALED;
+        if ready {
+            self.systemd.ready(&self.status).await;
+        }
+        let mut patience = pin!(sleep(READY_WITHIN));
+        let mut heartbeat = self.systemd.heartbeat().map(interval);
+        loop {
+            tokio::select! {
+                _ = self.signals.terminate.recv() => break,
+                _ = self.signals.interrupt.recv() => break,
+                _ = self.signals.hangup.recv() => self.look_again().await,
+                Some(outcome) = self.unsealer.outcomes.recv() => {
+                    self.note(outcome)?;
+                    ready = true;
+                    self.systemd.ready(&self.status).await;
+                }
+                () = &mut patience, if !ready => {
+                    ready = true;
+                    self.systemd.ready(&self.status).await;
+                }
+                () = beat(heartbeat.as_mut()) => self.systemd.alive().await,
+            }
+        }
+        info!(message = event::STOPPING);
+        self.systemd.stopping().await;
+        Ok(())
+    }
+
+    async fn look_again(&self) {
+        info!(message = event::RELOADING);
+        self.systemd.reloading().await;
+        self.unsealer.again();
+    }
+
+    /// Puts an outcome on the record. Only the first one can be fatal: later there is something to serve.
+    fn note(&mut self, outcome: Outcome) -> Result<(), DaemonError> {
+        match outcome {
+            Ok(Some(unsealed)) => {
+                log(&unsealed);
+                self.status = format!("serving generation {}, primary {}", unsealed.generation, unsealed.key_id);
+            }
+            Ok(None) => info!(message = event::UNCHANGED),
+            Err(error) if self.status == SEALED => return Err(error.into()),
+            Err(error) => error!(message = event::RELOAD_FAILED, %error),
+        }
+        Ok(())
+    }
+}
+
+/// Completes at the next beat; never without a heart.
+async fn beat(heartbeat: Option<&mut Interval>) {
+    match heartbeat {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+fn log(unsealed: &Unsealed) {
+    let Unsealed { standing, expected, expect, keyring, generation, key_id, audited } = unsealed;
+    match standing {
+        Some(Standing::Current) => {}
+        Some(Standing::Ahead) => warn!(message = event::MARK_ADVANCED, generation),
+        None if *expected => info!(message = event::MARK_ADVANCED, generation),
+        None => warn!(message = event::TRUSTED_ON_FIRST_USE, %expect),
+    }
+    if let Err(error) = audited {
+        warn!(message = event::NOT_AUDITED, %error);
+    }
+    info!(message = event::UNSEALED, keyring, generation, key_id = &**key_id);
+}

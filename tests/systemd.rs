@@ -1,0 +1,180 @@
+//! The daemon under systemd, as far as that goes without one: its messages, its sockets, its units.
+//!
+//! Where a program of systemd's is missing, the test says so and passes: not every machine has it, and the CI has.
+
+use std::{
+    fs,
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::{
+    commands::{output, output_of_success},
+    plugin::Plugin,
+    processes::{Process, Run},
+    progress::say,
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// The service manager's end of the line.
+struct Manager {
+    run: Run,
+    line: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let run = Run::new().unwrap();
+        let path = run.socket("notify").unwrap();
+        let line = UnixDatagram::bind(&path).unwrap();
+        line.set_read_timeout(Some(LIMIT)).unwrap();
+        Self { run, line, path }
+    }
+
+    /// Starts the daemon as a service of type notify.
+    fn start(&self, plugin: &Plugin, settings: &[(&str, &str)]) -> Process {
+        let mut command = plugin.command(&["serve"]);
+        command.arg("--socket").arg(self.run.socket("kms.sock").unwrap()).env("NOTIFY_SOCKET", &self.path);
+        command.envs(settings.iter().copied());
+        self.run.start("service", command).unwrap()
+    }
+
+    /// The next message, line by line; heartbeats are passed over.
+    fn told(&self) -> Vec<String> {
+        loop {
+            let message = self.told_anything();
+            if message != ["WATCHDOG=1"] {
+                return message;
+            }
+        }
+    }
+
+    fn told_anything(&self) -> Vec<String> {
+        let mut message = [0; 4096];
+        let length = self.line.recv(&mut message).expect("the daemon says something");
+        String::from_utf8_lossy(&message[..length]).lines().map(str::to_owned).collect()
+    }
+}
+
+fn signal(process: &Process, signal: Signal) {
+    kill_process(Pid::from_raw(process.id().cast_signed()).unwrap(), signal).unwrap();
+}
+
+/// The output of a program of systemd's; none, with a word about it, where it is missing.
+fn systemd(program: &str) -> Option<Command> {
+    let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !found {
+        say(&format!("skipped: this machine has no {program}"));
+    }
+    found.then(|| Command::new(program))
+}
+
+#[test]
+fn a_service_manager_hears_of_every_change() {
+    let manager = Manager::new();
+    let plugin = Plugin::init(&manager.run, BINARY, "state").unwrap();
+    let mut service = manager.start(&plugin, &[("WATCHDOG_USEC", "100000")]);
+    let ready = manager.told();
+    assert_eq!(ready[0], "READY=1");
+    assert!(ready[1].starts_with("STATUS=serving generation 1, primary k1-"), "{ready:?}");
+    for _ in 0..5 {
+        assert_eq!(manager.told_anything(), ["WATCHDOG=1"]);
+    }
+    signal(&service, Signal::HUP);
+    let reloading = manager.told();
+    assert_eq!(reloading[0], "RELOADING=1");
+    assert!(reloading[1].strip_prefix("MONOTONIC_USEC=").unwrap().parse::<u64>().is_ok(), "{reloading:?}");
+    assert_eq!(manager.told(), ready);
+    signal(&service, Signal::TERM);
+    assert_eq!(manager.told()[0], "STOPPING=1");
+    service.wait_until("gone", LIMIT, || false).unwrap_err();
+    assert!(service.ended().unwrap().unwrap().success());
+}
+
+#[test]
+fn a_keyring_that_opens_late_does_not_hold_the_boot_up() {
+    let manager = Manager::new();
+    let plugin = Plugin::init(&manager.run, BINARY, "state").unwrap();
+    // Without a mark, opening has one to write, and waits for the lock.
+    fs::remove_file(plugin.state_dir().join("mark")).unwrap();
+    let lock = fs::File::open(plugin.state_dir().join("lock")).unwrap();
+    lock.lock().unwrap();
+    let _service = manager.start(&plugin, &[]);
+    assert_eq!(manager.told(), ["READY=1", "STATUS=sealed: the keyring is not open yet"]);
+    drop(lock);
+    let ready = manager.told();
+    assert!(ready[1].starts_with("STATUS=serving generation 1"), "{ready:?}");
+}
+
+#[test]
+fn a_keyring_that_does_not_open_is_never_ready() {
+    let manager = Manager::new();
+    let plugin = Plugin::init(&manager.run, BINARY, "state").unwrap();
+    fs::remove_file(plugin.state_dir().join("keyring")).unwrap();
+    let mut service = manager.start(&plugin, &[]);
+    service.wait_until("gone", LIMIT, || false).unwrap_err();
+    assert_eq!(service.ended().unwrap().unwrap().code(), Some(7));
+    manager.line.set_nonblocking(true).unwrap();
+    assert!(manager.line.recv(&mut [0; 64]).is_err());
+}
+
+#[test]
+fn the_first_call_starts_it_and_is_answered() {
+    let Some(mut activate) = systemd("systemd-socket-activate") else { return };
+    let run = Run::new().unwrap();
+    let plugin = Plugin::init(&run, BINARY, "state").unwrap();
+    let socket = run.socket("kms.sock").unwrap();
+    activate.arg("--listen").arg(&socket).args([BINARY, "serve", "--state-dir"]).arg(plugin.state_dir());
+    let mut service = run.start("activated", activate).unwrap();
+    service.wait_until("listening", LIMIT, || socket.exists()).unwrap();
+    assert!(!service.log().contains("unsealed"), "nobody has called yet");
+    let mut status = plugin.command(&["status"]);
+    status.arg("--socket").arg(&socket);
+    // The very call that starts it: it waits in the backlog, and is not refused.
+    let answer = output(status, &[], LIMIT).unwrap();
+    assert_eq!(answer.status.code(), Some(0), "{}{}", String::from_utf8_lossy(&answer.stdout), service.log());
+    assert!(service.log().contains("from systemd"));
+}
+
+/// The unit as it is shipped, but for the path of the program.
+fn units(run: &Run) -> [PathBuf; 2] {
+    ["claviger.service", "claviger.socket"].map(|name| {
+        let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)).unwrap();
+        let path = run.path(name);
+        fs::write(&path, shipped.replace("/usr/local/bin/claviger", BINARY)).unwrap();
+        path
+    })
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let Some(mut verify) = systemd("systemd-analyze") else { return };
+    let run = Run::new().unwrap();
+    let [service, socket] = units(&run);
+    verify.args(["verify", "--man=no", "--recursive-errors=no"]).args([&service, &socket]);
+    let answer = output(verify, &[], LIMIT).unwrap();
+    assert!(answer.status.success() && answer.stderr.is_empty(), "{}", String::from_utf8_lossy(&answer.stderr));
+    // What is wrong would be found.
+    let broken = fs::read_to_string(&service).unwrap().replace("WatchdogSec=", "WatchdogSeconds=");
+    fs::write(&service, broken).unwrap();
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--man=no", "--recursive-errors=no"]).arg(&service);
+    assert!(String::from_utf8_lossy(&output(verify, &[], LIMIT).unwrap().stderr).contains("WatchdogSeconds"));
+}
+
+#[test]
+fn the_unit_exposes_next_to_nothing() {
+    let Some(mut security) = systemd("systemd-analyze") else { return };
+    let run = Run::new().unwrap();
+    let [service, _] = units(&run);
+    // In tenths: exits with an error above 1.5.
+    security.args(["security", "--offline=true", "--threshold=15"]).arg(&service);
+    output_of_success(security, &[], LIMIT).unwrap();
+}
