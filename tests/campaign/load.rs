@@ -70,8 +70,30 @@ impl Kms {
     /// A plugin that is away or not yet open may fail a call, but only with a code that says so.
     pub(crate) fn assert_failures_are_honest(&self) {
         for failure in self.failures.keys() {
-            let honest = ["Unavailable", "DeadlineExceeded"].iter().any(|code| failure.contains(&format!(": {code}: ")));
+            let honest =
+                ["Unavailable", "DeadlineExceeded"].iter().any(|code| failure.contains(&format!(": {code}: ")));
             assert!(honest, "{failure}");
         }
+    }
+}
+
+/// What `api-client` saw.
+#[derive(Deserialize)]
+pub(crate) struct Api {
+    requests: BTreeMap<String, u64>,
+    failures: BTreeMap<String, u64>,
+    events: u64,
+    disordered: u64,
+    lost: u64,
+}
+
+impl Api {
+    /// Every request succeeded with the answer that was expected, and every watcher saw every write in order.
+    pub(crate) fn assert_nothing_failed(&self) {
+        assert_eq!(self.failures, BTreeMap::new());
+        assert_eq!((self.disordered, self.lost), (0, 0));
+        let verbs: Vec<&str> = self.requests.keys().map(String::as_str).collect();
+        assert_eq!(verbs, ["create", "delete", "get", "list", "update"]);
+        assert!(self.events > 0, "nothing was watched");
     }
 }

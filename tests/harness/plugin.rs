@@ -1,6 +1,7 @@
 //! claviger itself, run as its users run it: the binary, its verbs, its exit codes.
 
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -53,14 +54,23 @@ impl Plugin {
 
     /// Starts the daemon on `socket`, a path (see [`Run::socket`]) or `@name`, and waits until it answers.
     pub(crate) fn serve(&mut self, socket: impl Into<String>) -> Result<()> {
+        self.kill()?;
+        self.held = None;
         self.socket = Some(socket.into());
         self.restart()
     }
 
     /// Like [`Plugin::serve`], on a socket that outlives the daemon: we hold it, as systemd does with its socket units.
     pub(crate) fn serve_activated(&mut self, socket: &Path) -> Result<()> {
-        self.held = Some(UnixListener::bind(socket).during(|| format!("listening on {}", socket.display()))?);
-        self.serve(socket.display().to_string())
+        self.kill()?;
+        let listen = fs::remove_file(socket).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        });
+        let held = listen.and_then(|()| UnixListener::bind(socket));
+        self.held = Some(held.during(|| format!("listening on {}", socket.display()))?);
+        self.socket = Some(socket.display().to_string());
+        self.restart()
     }
 
     /// Kills the daemon if it runs, starts it on the same state and socket, and waits until it answers.
