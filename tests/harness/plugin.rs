@@ -1,8 +1,11 @@
 //! claviger itself, run as its users run it: the binary, its verbs, its exit codes.
 
 use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::commands::{output, output_of_success};
@@ -12,6 +15,9 @@ use super::processes::{Process, Run};
 /// For the daemon to answer, and for one call of the command line.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Hands its standard input over as systemd does a socket: as descriptor 3, with an environment that says for whom.
+const HAND_OVER: &str = r#"export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3<&0 0</dev/null"#;
+
 /// A state directory, and the daemon on it while one serves; killed when dropped.
 pub(crate) struct Plugin {
     run: Run,
@@ -19,6 +25,8 @@ pub(crate) struct Plugin {
     binary: PathBuf,
     state_dir: PathBuf,
     socket: Option<String>,
+    /// The socket itself, when it is ours to hold, as systemd would, while the daemon comes and goes.
+    held: Option<UnixListener>,
     process: Option<Process>,
 }
 
@@ -33,6 +41,7 @@ impl Plugin {
             binary: binary.into(),
             state_dir: run.path(name),
             socket: None,
+            held: None,
             process: None,
         };
         plugin.claviger(&["init", "--without-recovery"])?;
@@ -45,7 +54,22 @@ impl Plugin {
 
     /// Starts the daemon on `socket`, a path (see [`Run::socket`]) or `@name`, and waits until it answers.
     pub(crate) fn serve(&mut self, socket: impl Into<String>) -> Result<()> {
+        self.kill()?;
+        self.held = None;
         self.socket = Some(socket.into());
+        self.restart()
+    }
+
+    /// Like [`Plugin::serve`], on a socket that outlives the daemon: we hold it, as systemd does with its socket units.
+    pub(crate) fn serve_activated(&mut self, socket: &Path) -> Result<()> {
+        self.kill()?;
+        let listen = fs::remove_file(socket).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        });
+        let held = listen.and_then(|()| UnixListener::bind(socket));
+        self.held = Some(held.during(|| format!("listening on {}", socket.display()))?);
+        self.socket = Some(socket.display().to_string());
         self.restart()
     }
 
@@ -60,7 +84,13 @@ impl Plugin {
     pub(crate) fn launch(&mut self) -> Result<()> {
         let mut command = self.command(&["serve"]);
         command.args(["--socket", self.socket()?]);
-        self.process = Some(self.run.start(&self.name, command)?);
+        self.process = Some(match &self.held {
+            Some(held) => {
+                let held = held.try_clone().during(|| "handing the socket over".to_owned())?;
+                self.run.start_with_input(&self.name, handed_over(&command), Stdio::from(OwnedFd::from(held)))?
+            }
+            None => self.run.start(&self.name, command)?,
+        });
         Ok(())
     }
 
@@ -147,6 +177,12 @@ impl Plugin {
     fn ended(&self) -> Error {
         Error::new(format!("{} does not run", self.name)).hint("call serve first")
     }
+}
+
+fn handed_over(daemon: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", HAND_OVER, "sh"]).arg(daemon.get_program()).args(daemon.get_args());
+    shell
 }
 
 /// Line by line: it is the text that users get, comments included, that is to be tried on an API server.

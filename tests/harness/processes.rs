@@ -122,11 +122,16 @@ impl Run {
     }
 
     /// Starts a process; its output is added to `<name>.log` in the directory, so a restart continues the log.
-    pub(crate) fn start(&self, name: &str, mut command: Command) -> Result<Process> {
+    pub(crate) fn start(&self, name: &str, command: Command) -> Result<Process> {
+        self.start_with_input(name, command, Stdio::null())
+    }
+
+    /// Starts a process that inherits something as its standard input.
+    pub(crate) fn start_with_input(&self, name: &str, mut command: Command, input: Stdio) -> Result<Process> {
         let log = self.log_of(name);
         let output = append_to(&log)?;
         let errors = output.try_clone().during(|| format!("starting {name}"))?;
-        command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        command.stdin(input).stdout(output).stderr(errors);
         let child = spawn(command)?;
         let group = self.path("groups").join(child.id().to_string());
         let process = Process { name: name.to_owned(), child, log, group, _run: self.clone() };

@@ -1,0 +1,99 @@
+//! Clients that run beside a campaign, and what they report when they are told to end.
+
+use std::{collections::BTreeMap, process::Command, time::Duration};
+
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::harness::{
+    binaries::Program,
+    processes::{Process, Run},
+};
+
+/// For a client to end what it has begun, and to open all that it kept.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A client that calls until it is told to end.
+pub(crate) struct Load(Process);
+
+impl Load {
+    pub(crate) fn start(run: &Run, program: Program, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program.path().unwrap());
+        command.args(arguments);
+        Self(run.start(&run.unique_name("client"), command).unwrap())
+    }
+
+    /// Ends it, and reads the report that it leaves.
+    pub(crate) fn finish<Report: DeserializeOwned>(mut self) -> Report {
+        let status = self.0.terminate(LIMIT).unwrap();
+        let log = self.0.log();
+        assert!(status.success(), "{log}");
+        println!("{}", log.trim_end());
+        serde_json::from_str(log.lines().last().expect("a report")).unwrap()
+    }
+}
+
+/// What `kms-client` saw; its source says what each number means.
+#[derive(Deserialize)]
+pub(crate) struct Kms {
+    methods: BTreeMap<String, Calls>,
+    pub(crate) failures: BTreeMap<String, u64>,
+    dials: BTreeMap<String, u64>,
+    wrong: u64,
+    mismatches: u64,
+    kept: u64,
+    reopened: u64,
+}
+
+#[derive(Deserialize)]
+struct Calls {
+    calls: u64,
+}
+
+impl Kms {
+    /// Calls that succeeded.
+    pub(crate) fn calls(&self) -> u64 {
+        self.methods.values().map(|method| method.calls).sum()
+    }
+
+    /// Attempts to connect that the kernel refused.
+    pub(crate) fn refused(&self) -> u64 {
+        self.dials.iter().filter(|(outcome, _)| *outcome != "connected").map(|(_, count)| count).sum()
+    }
+
+    /// Nothing came back as something else, and all that was ever wrapped still opens.
+    pub(crate) fn assert_nothing_is_wrong_or_lost(&self) {
+        assert_eq!((self.wrong, self.mismatches), (0, 0));
+        assert!(self.kept > 0, "the client wrapped nothing");
+        assert_eq!(self.reopened, self.kept);
+    }
+
+    /// A plugin that is away or not yet open may fail a call, but only with a code that says so.
+    pub(crate) fn assert_failures_are_honest(&self) {
+        for failure in self.failures.keys() {
+            let honest =
+                ["Unavailable", "DeadlineExceeded"].iter().any(|code| failure.contains(&format!(": {code}: ")));
+            assert!(honest, "{failure}");
+        }
+    }
+}
+
+/// What `api-client` saw.
+#[derive(Deserialize)]
+pub(crate) struct Api {
+    requests: BTreeMap<String, u64>,
+    failures: BTreeMap<String, u64>,
+    events: u64,
+    disordered: u64,
+    lost: u64,
+}
+
+impl Api {
+    /// Every request succeeded with the answer that was expected, and every watcher saw every write in order.
+    pub(crate) fn assert_nothing_failed(&self) {
+        assert_eq!(self.failures, BTreeMap::new());
+        assert_eq!((self.disordered, self.lost), (0, 0));
+        let verbs: Vec<&str> = self.requests.keys().map(String::as_str).collect();
+        assert_eq!(verbs, ["create", "delete", "get", "list", "update"]);
+        assert!(self.events > 0, "nothing was watched");
+    }
+}
