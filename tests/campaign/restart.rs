@@ -108,7 +108,7 @@ fn sigkill_again_and_again_refuses_nothing_on_a_socket_that_systemd_holds() {
 /// A new process answers UNAVAILABLE in the millisecond before it is unsealed, and that is all that a client notices.
 #[test]
 fn a_restart_on_a_socket_that_systemd_holds_fails_no_call_but_while_sealed() {
-    let (mut random, restarts) = (random("restart, activated"), size(50));
+    let (mut random, restarts) = (random("restart, activated"), size(200) / 4);
     let mut rig = Rig::start(true);
     for _ in 0..restarts {
         rig.plugin.terminate().unwrap();
