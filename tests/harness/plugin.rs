@@ -126,10 +126,16 @@ impl Plugin {
         self.process.as_mut().ok_or(ended)
     }
 
-    /// Gives the daemon's process away; this plugin is then as ended.
-    pub(crate) fn take_process(&mut self) -> Result<Process> {
-        let ended = self.ended();
-        self.process.take().ok_or(ended)
+    /// Starts a second daemon that takes over from the first, and waits for the end of that one, which must be in peace.
+    pub(crate) fn take_over(&mut self) -> Result<()> {
+        let mut first = self.process.take().ok_or_else(|| self.ended())?;
+        let mut command = self.command(&["serve", "--take-over"]);
+        command.args(["--socket", self.socket()?]);
+        self.process = Some(self.run.start(&self.name, command)?);
+        match first.wait_for_end("another was to take over", LIMIT)? {
+            status if status.success() => Ok(()),
+            status => Err(first.failure(&format!("ended with {status} when another took over"))),
+        }
     }
 
     /// Runs a verb of the command line on this state and returns its standard output.

@@ -201,6 +201,11 @@ impl Process {
     /// Asks it to end, by SIGTERM, and waits for that.
     pub(crate) fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
+        self.wait_for_end("SIGTERM", limit)
+    }
+
+    /// Waits for its end, after something that should bring it about.
+    pub(crate) fn wait_for_end(&mut self, cause: &str, limit: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             if let Some(status) = self.ended()? {
@@ -208,7 +213,7 @@ impl Process {
             }
             thread::sleep(POLL);
         }
-        Err(self.failure(&format!("still runs {} s after SIGTERM", limit.as_secs())))
+        Err(self.failure(&format!("still runs {} s after {cause}", limit.as_secs())))
     }
 
     /// Stops it in its tracks, by SIGSTOP: a hung process, or a machine that was paused.
