@@ -11,3 +11,4 @@ mod deploy;
 mod harness;
 mod oracle;
 mod playground;
+mod pod;
