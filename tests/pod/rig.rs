@@ -11,13 +11,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{
-    api_server::ApiServer,
-    etcd::Etcd,
-    images::image,
-    node::Node,
-    plugin::Plugin,
-    processes::Run,
-    progress::say,
+    api_server::ApiServer, etcd::Etcd, images::image, node::Node, plugin::Plugin, processes::Run, progress::say,
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
@@ -51,6 +45,8 @@ impl Rig {
         rig.api.kill().unwrap();
         rig.etcd.kill(0).unwrap();
         rig.plugin.kill().unwrap();
+        // As it is in /run, of which nothing survives.
+        fs::remove_dir_all(rig.run.path("socket")).unwrap();
         Some(rig)
     }
 
@@ -100,6 +96,11 @@ impl Rig {
     /// Kills the plugin in its container; to start another one is the kubelet's task.
     pub fn kill_plugin(&self) {
         kill_process(self.plugin_process(), Signal::KILL).unwrap();
+    }
+
+    /// What the kubelet and containerd logged.
+    pub fn node_log(&mut self) -> String {
+        self.node.process().unwrap().log()
     }
 
     pub fn wait_for_phase(&mut self, namespace: &str, pod: &str, phase: &str) {
