@@ -43,7 +43,7 @@ pub(crate) struct Node {
 impl Node {
     /// Why this machine cannot have a node; nothing if it can.
     pub(crate) fn impossible() -> Option<String> {
-        if !rustix::process::geteuid().is_root() {
+        if !is_root() {
             return Some("it takes root".to_owned());
         }
         if !container_runtime_can_be_had() {
@@ -136,4 +136,10 @@ impl Node {
             .replace("$SANDBOX", READER);
         fs::write(&path, text).during(|| format!("writing {}", path.display()))
     }
+}
+
+/// Root as containers need it: with all users of the machine, not one of them who is called root in a namespace.
+fn is_root() -> bool {
+    let users = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    rustix::process::geteuid().is_root() && users.split_whitespace().eq(["0", "0", "4294967295"])
 }

@@ -11,7 +11,13 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{
-    api_server::ApiServer, etcd::Etcd, images::image, node::Node, plugin::Plugin, processes::Run, progress::say,
+    api_server::{ApiServer, Options},
+    etcd::Etcd,
+    images::image,
+    node::Node,
+    plugin::Plugin,
+    processes::Run,
+    progress::say,
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
@@ -59,7 +65,7 @@ impl Rig {
         let config = plugin.encryption_config(&["secrets"], true).unwrap();
         let node = Node::plan(&run, &[image(&run, Path::new(BINARY), IMAGE).unwrap()]).unwrap();
         let options = ApiServer::on(&run, &etcd).encryption_config(config);
-        let api = node.flags_for_api_server().into_iter().fold(options, |options, flag| options.argument(flag));
+        let api = node.flags_for_api_server().into_iter().fold(options, Options::argument);
         Self { api: api.start().unwrap(), etcd, plugin, node, run }
     }
 
