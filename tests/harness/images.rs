@@ -14,18 +14,26 @@ pub(crate) const READER: &str = "localhost/reader:1";
 /// For Go to compile one file, or for an archive to be written; the first compilation includes Go's library.
 const LIMIT: Duration = Duration::from_mins(3);
 
-/// Makes an image as an operator does, and returns the archive.
-pub(crate) fn image(run: &Run, binary: &Path, reference: &str) -> Result<PathBuf> {
+/// An image that containerd can import.
+#[derive(Clone)]
+pub(crate) struct Image {
+    /// As in "localhost/reader:1@sha256:…".
+    pub(crate) reference: String,
+    pub(crate) archive: PathBuf,
+}
+
+/// Makes an image as an operator does.
+pub(crate) fn image(run: &Run, binary: &Path, reference: &str) -> Result<Image> {
     let archive = run.path(run.unique_name("image")).with_extension("tar");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/image.sh");
     let mut command = isolated(&script, run.directory());
     command.arg(binary).arg(reference).arg(&archive);
-    output_of_success(command, &[], LIMIT)?;
-    Ok(archive)
+    let printed = output_of_success(command, &[], LIMIT)?;
+    Ok(Image { reference: String::from_utf8_lossy(&printed).trim().to_owned(), archive })
 }
 
 /// Compiles the reader and makes its image, [`READER`].
-pub(crate) fn reader(run: &Run) -> Result<PathBuf> {
+pub(crate) fn reader(run: &Run) -> Result<Image> {
     let binary = run.path("reader");
     let mut go = Command::new("go");
     go.args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])

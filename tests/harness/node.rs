@@ -14,7 +14,7 @@ use super::binaries::Program;
 use super::certificates::ClientCertificate;
 use super::commands::{isolated, output};
 use super::error::{Context, Error, Result};
-use super::images::{READER, reader};
+use super::images::{Image, READER, reader};
 use super::packages::{container_runtime, container_runtime_can_be_had};
 use super::ports::free_port;
 use super::processes::{Process, Run};
@@ -36,7 +36,7 @@ pub(crate) struct Node {
     port: u16,
     /// What the API server shows to the kubelet.
     client: ClientCertificate,
-    images: Vec<PathBuf>,
+    images: Vec<Image>,
     process: Option<Process>,
 }
 
@@ -60,8 +60,8 @@ impl Node {
 
     /// Chooses its port and makes its directory and certificate; nothing runs yet.
     ///
-    /// `images` are archives; [`READER`] is there without being named.
-    pub(crate) fn plan(run: &Run, images: &[PathBuf]) -> Result<Self> {
+    /// [`READER`] is among its images without being named.
+    pub(crate) fn plan(run: &Run, images: &[Image]) -> Result<Self> {
         let name = run.unique_name("node");
         let directory = run.path(&name);
         for directory in ["log", "manifests"].map(|part| directory.join(part)) {
@@ -122,8 +122,10 @@ impl Node {
             .args([self.run.directory(), &self.directory])
             .arg(container_runtime()?)
             .arg(Program::Kubelet.path()?)
-            .arg(NAME)
-            .args(&self.images);
+            .arg(NAME);
+        for image in &self.images {
+            command.arg(&image.reference).arg(&image.archive);
+        }
         Ok(command)
     }
 

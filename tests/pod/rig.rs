@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::harness::{
     api_server::{ApiServer, Options},
     etcd::Etcd,
-    images::image,
+    images::{Image, image},
     node::Node,
     plugin::Plugin,
     processes::Run,
@@ -21,9 +21,6 @@ use crate::harness::{
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
-
-/// Of the image with this very binary.
-const IMAGE: &str = "localhost/claviger:test";
 
 /// For anything that happens by itself; seconds, unless the machine is busy.
 const PATIENCE: Duration = Duration::from_mins(3);
@@ -33,6 +30,8 @@ pub struct Rig {
     pub etcd: Etcd,
     /// The plugin's keys and command line; its process is the static Pod's.
     plugin: Plugin,
+    /// Holds this very binary.
+    image: Image,
     node: Node,
     pub run: Run,
 }
@@ -63,10 +62,11 @@ impl Rig {
         fs::create_dir(run.path("socket")).unwrap();
         plugin.serve(run.socket("socket/kms.sock").unwrap().display().to_string()).unwrap();
         let config = plugin.encryption_config(&["secrets"], true).unwrap();
-        let node = Node::plan(&run, &[image(&run, Path::new(BINARY), IMAGE).unwrap()]).unwrap();
+        let image = image(&run, Path::new(BINARY), "localhost/claviger:test").unwrap();
+        let node = Node::plan(&run, std::slice::from_ref(&image)).unwrap();
         let options = ApiServer::on(&run, &etcd).encryption_config(config);
         let api = node.flags_for_api_server().into_iter().fold(options, Options::argument);
-        Self { api: api.start().unwrap(), etcd, plugin, node, run }
+        Self { api: api.start().unwrap(), etcd, plugin, image, node, run }
     }
 
     pub fn start_node(&mut self) {
@@ -76,9 +76,9 @@ impl Rig {
     /// Gives the kubelet `deploy/static-pod.yaml` as it is shipped, but for the image and the host's directories.
     pub fn add_plugin(&self) {
         let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/static-pod.yaml")).unwrap();
-        let image = shipped.lines().find_map(|line| line.trim().strip_prefix("image: ")).unwrap();
+        let placeholder = shipped.lines().find_map(|line| line.trim().strip_prefix("image: ")).unwrap();
         let manifest = shipped
-            .replace(image, IMAGE)
+            .replace(placeholder, &self.image.reference)
             .replace(" path: /run/claviger\n", &format!(" path: {}\n", self.run.path("socket").display()))
             .replace(" path: /var/lib/claviger\n", &format!(" path: {}\n", self.plugin.state_dir().display()));
         assert_eq!(manifest.matches(self.run.directory().to_str().unwrap()).count(), 2, "{manifest}");

@@ -2,13 +2,13 @@
 # The first process of a node: makes private mount, process and cgroup namespaces look like a machine to containerd and the
 # kubelet, and runs both. When one of them ends, the node ends; when this process ends, the kernel kills all others in it.
 #
-#     init.sh RUN NODE PROGRAMS KUBELET NAME IMAGE...
+#     init.sh RUN NODE PROGRAMS KUBELET NAME [REFERENCE ARCHIVE]...
 #
 # RUN     the directory of the test run, all of the disk that stays writable
 # NODE    the node's directory in it, with containerd.toml, kubelet.yaml and kubeconfig
 # KUBELET the program; PROGRAMS is a search path in front of the usual one, with containerd, its shim and runc, or empty
 # NAME    the node's name
-# IMAGE   an archive to import before the kubelet starts
+# ARCHIVE is imported before the kubelet starts; REFERENCE is what deploy/image.sh printed for it
 set -euo pipefail
 run=$1 node=$2 programs=$3 kubelet=$4 name=$5
 shift 5
@@ -41,8 +41,10 @@ for _ in {1..300}; do
     if ctr version >/dev/null 2>&1; then break; fi
     sleep 0.1
 done
-for image; do
-    ctr images import --snapshotter native "$image"
+while [ $# -gt 0 ]; do
+    # Under the name with the digest too, as deploy/README.md has it.
+    ctr images import --snapshotter native --base-name "${1%%:*}" --digests "$2"
+    shift 2
 done
 
 "$kubelet" --config=kubelet.yaml --kubeconfig=kubeconfig --root-dir="$node/kubelet" --cert-dir="$node/kubelet/pki" \
