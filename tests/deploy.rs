@@ -1,6 +1,11 @@
 //! The files in `deploy/` cannot rot: each is parsed, and what it runs is tried on the binary.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Output},
+};
 
 use serde_json::Value;
 
@@ -82,7 +87,62 @@ fn the_static_pod_runs_what_the_binary_takes_on_the_hosts_directories() {
     // The directory of the socket, never the socket: a restarted plugin makes a new one.
     assert!(paths.contains(&Path::new(&default_of("--socket")).parent().unwrap().to_str().unwrap()));
     assert!(paths.contains(&default_of("--state-dir").as_str()));
+    // Where a class is named without its value, a kubelet that starts before any API server knows no priority.
+    assert_eq!(pod["spec"]["priorityClassName"], "system-node-critical");
+    assert_eq!(pod["spec"]["priority"], 2_000_001_000);
     for mount in container["volumeMounts"].as_array().unwrap() {
         assert!(paths.contains(&mount["mountPath"].as_str().unwrap()), "{mount}");
+    }
+}
+
+/// Runs `image.sh` under a mask that hides new files from others.
+fn image(arguments: &[&Path]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/image.sh");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"umask 077; exec "$@""#, "image"]).arg(script).args(arguments).output().unwrap()
+}
+
+#[test]
+fn the_same_binary_makes_the_same_image_whatever_surrounds_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("claviger");
+    fs::copy(BINARY, &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o400)).unwrap();
+    let made = [Path::new(BINARY), &copy].map(|binary| {
+        let archive = directory.path().join("image.tar");
+        let output = image(&[binary, Path::new("localhost/claviger:1"), &archive]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        (String::from_utf8(output.stdout).unwrap(), fs::read(archive).unwrap())
+    });
+    assert!(made[0] == made[1], "{} differs from {}", made[0].0, made[1].0);
+    assert!(made[0].0.starts_with("localhost/claviger:1@sha256:"), "{}", made[0].0);
+}
+
+#[test]
+fn what_makes_no_image_is_refused_with_a_hint_and_writes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let truncated = path("truncated");
+    fs::write(&truncated, &fs::read(BINARY).unwrap()[..4096]).unwrap();
+    let (readme, absent, archive, nowhere) = (path("README"), path("absent"), path("image.tar"), path("no/image.tar"));
+    fs::write(&readme, "not a program\n").unwrap();
+    let (binary, reference) = (Path::new(BINARY), Path::new("localhost/claviger:1"));
+    for (arguments, expected) in [
+        (&[binary, reference][..], "three arguments are needed"),
+        (&[absent.as_path(), reference, &archive], "is no file that can be read"),
+        (&[directory.path(), reference, &archive], "is no file that can be read"),
+        (&[readme.as_path(), reference, &archive], "is no program"),
+        (&[truncated.as_path(), reference, &archive], "ldd does not understand"),
+        // The kubelet would look for this one at docker.io.
+        (&[binary, Path::new("claviger:1"), &archive], "is not HOST/NAME:TAG"),
+        (&[binary, Path::new("localhost/claviger"), &archive], "is not HOST/NAME:TAG"),
+        (&[binary, Path::new("localhost/\"claviger:1"), &archive], "is not HOST/NAME:TAG"),
+        (&[binary, reference, &nowhere], "cannot be written"),
+    ] {
+        let output = image(arguments);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.starts_with("error: ") && told.contains(expected) && told.contains("\nhint:  "), "{told}");
+        assert!(output.stdout.is_empty() && !archive.exists(), "{told}");
     }
 }

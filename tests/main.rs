@@ -12,4 +12,5 @@ mod deploy;
 mod harness;
 mod oracle;
 mod playground;
+mod pod;
 mod systemd;

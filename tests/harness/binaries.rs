@@ -21,6 +21,9 @@ const ASSETS: &str = "KUBEBUILDER_ASSETS";
 /// Where the pinned Go modules are.
 const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/control-plane");
 
+/// Where the built programs are, in the user's cache directory.
+const PROGRAMS: &str = "control-plane";
+
 const BUILD_HINT: &str = "is Go 1.26 or newer installed (`go version`), and can it reach its module proxy (`go env GOPROXY`)? \
      Or point KUBEBUILDER_ASSETS at a directory with kube-apiserver, kubectl and etcd";
 
@@ -48,6 +51,8 @@ impl Version {
 pub(crate) enum Program {
     KubeApiserver(Version),
     Kubectl(Version),
+    /// Of the newest version only.
+    Kubelet,
     Etcd,
     Etcdctl,
     Etcdutl,
@@ -66,7 +71,7 @@ impl Program {
             return Ok(path);
         }
         let module = Module::read(self)?;
-        let path = cache()?.join(module.key()).join(self.file_name());
+        let path = cache(PROGRAMS)?.join(module.key()).join(self.file_name());
         if !path.exists() {
             build_once(self, &module, &path)?;
         }
@@ -85,6 +90,7 @@ impl Program {
         match self {
             Self::KubeApiserver(_) => "kube-apiserver",
             Self::Kubectl(_) => "kubectl",
+            Self::Kubelet => "kubelet",
             Self::Etcd => "etcd",
             Self::Etcdctl => "etcdctl",
             Self::Etcdutl => "etcdutl",
@@ -97,6 +103,7 @@ impl Program {
         match self {
             Self::KubeApiserver(_) => "k8s.io/kubernetes/cmd/kube-apiserver",
             Self::Kubectl(_) => "k8s.io/kubernetes/cmd/kubectl",
+            Self::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
             Self::Etcd => "go.etcd.io/etcd/server/v3",
             Self::Etcdctl => "go.etcd.io/etcd/etcdctl/v3",
             Self::Etcdutl => "go.etcd.io/etcd/etcdutl/v3",
@@ -105,14 +112,21 @@ impl Program {
         }
     }
 
+    /// The release of Kubernetes that it is a part of.
+    fn release(self) -> Option<Version> {
+        match self {
+            Self::KubeApiserver(version) | Self::Kubectl(version) => Some(version),
+            Self::Kubelet => Some(Version::V1_37),
+            Self::Etcd | Self::Etcdctl | Self::Etcdutl | Self::KmsClient | Self::ApiClient => None,
+        }
+    }
+
     /// The folder of the module that pins it, and the required module whose version is the program's.
     fn pin(self) -> (String, &'static str) {
-        match self {
-            Self::KubeApiserver(version) | Self::Kubectl(version) => {
-                (format!("kubernetes-{}", version.minor()), "k8s.io/kubernetes")
-            }
-            Self::Etcd | Self::Etcdctl | Self::Etcdutl => ("etcd-3.7".to_owned(), "go.etcd.io/etcd/server/v3"),
-            Self::KmsClient | Self::ApiClient => ("clients".to_owned(), "k8s.io/kms"),
+        match (self, self.release()) {
+            (_, Some(version)) => (format!("kubernetes-{}", version.minor()), "k8s.io/kubernetes"),
+            (Self::KmsClient | Self::ApiClient, _) => ("clients".to_owned(), "k8s.io/kms"),
+            _ => ("etcd-3.7".to_owned(), "go.etcd.io/etcd/server/v3"),
         }
     }
 
@@ -120,7 +134,7 @@ impl Program {
     fn expected(self) -> Duration {
         Duration::from_secs(match self {
             Self::KubeApiserver(_) => 4 * 60,
-            Self::Kubectl(_) => 2 * 60,
+            Self::Kubectl(_) | Self::Kubelet => 2 * 60,
             Self::Etcd => 40,
             Self::Etcdctl | Self::Etcdutl => 5,
             Self::KmsClient | Self::ApiClient => 20,
@@ -184,7 +198,7 @@ const BUILD_FLAGS: [&str; 3] = ["-mod=readonly", "-trimpath", "-buildvcs=false"]
 
 /// Without symbols; Kubernetes takes the version that it tells its clients from variables set by the linker.
 fn link_flags(program: Program, version: &str) -> String {
-    let (Program::KubeApiserver(release) | Program::Kubectl(release)) = program else {
+    let Some(release) = program.release() else {
         return "-s -w".to_owned();
     };
     let (major, minor) = release.minor().split_once('.').unwrap_or_default();
@@ -211,7 +225,7 @@ fn build_once(program: Program, module: &Module, target: &Path) -> Result<()> {
 
 /// One build at a time on this machine: two would only halve each other's speed.
 fn build_locked(program: Program, module: &Module, target: &Path) -> Result<()> {
-    let cache = cache()?;
+    let cache = cache(PROGRAMS)?;
     fs::create_dir_all(&cache).during(|| format!("making {}", cache.display()))?;
     let _lock = lock(&cache.join("lock"))?;
     if target.exists() {
@@ -228,7 +242,7 @@ fn build_locked(program: Program, module: &Module, target: &Path) -> Result<()> 
 
 fn build(program: Program, module: &Module, run: &Run, target: &Path) -> Result<()> {
     let what = format!("building {} {}", program.file_name(), module.version);
-    let why = format!("needed once, kept in {}", cache()?.join(module.key()).display());
+    let why = format!("needed once, kept in {}", cache(PROGRAMS)?.join(module.key()).display());
     let go = module.build_command(program, run, target);
     let expected = format!("about {}", human(program.expected()));
     let mut progress = Progress::start(&what, &why, &expected, Instant::now());
@@ -249,7 +263,7 @@ fn wait_for_build(mut go: Process, progress: &mut Progress) -> Result<()> {
 }
 
 /// Waits for the lock that other test processes respect too; it ends with the file's handle, so also with a crash.
-fn lock(path: &Path) -> Result<File> {
+pub(crate) fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).during(|| format!("opening {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => return Ok(file),
@@ -260,13 +274,13 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// `~/.cache/claviger/control-plane`, or its like.
-fn cache() -> Result<PathBuf> {
+/// A directory in `~/.cache/claviger`, or its like.
+pub(crate) fn cache(name: &str) -> Result<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     set("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".cache")))
-        .map(|cache| cache.join("claviger/control-plane"))
+        .map(|cache| cache.join("claviger").join(name))
         .ok_or_else(|| Error::new("no place for built programs").hint("set HOME or XDG_CACHE_HOME"))
 }
 

@@ -24,11 +24,7 @@ impl Certificates {
     /// Makes all of them and writes them to `directory`. They are for 127.0.0.1 and live as long as the directory.
     pub(crate) fn create(directory: &Path) -> Result<Self> {
         let made = Made::new().during(|| "making certificates".to_owned())?;
-        let write = |name: &str, pem: String| {
-            let path = directory.join(name);
-            fs::write(&path, pem).during(|| format!("writing {}", path.display()))?;
-            Ok(path)
-        };
+        let write = |name: &str, pem: String| write(directory, name, pem);
         Ok(Self {
             authority: write("ca.crt", made.authority.pem())?,
             serving_certificate: write("serving.crt", made.serving.pem())?,
@@ -37,6 +33,38 @@ impl Certificates {
             account_public_key: write("sa.pub", made.account_key.public_key_pem())?,
         })
     }
+}
+
+/// A client's certificate and its key, signed by itself: whoever trusts it as an authority trusts this one client.
+#[derive(Clone)]
+pub(crate) struct ClientCertificate {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+impl ClientCertificate {
+    /// Makes one under this name, which is its user's, and writes it to `directory`.
+    pub(crate) fn create(directory: &Path, name: &str) -> Result<Self> {
+        let (certificate, key) = self_signed(name).during(|| format!("making a certificate for {name}"))?;
+        Ok(Self {
+            certificate: write(directory, &format!("{name}.crt"), certificate.pem())?,
+            key: write(directory, &format!("{name}.key"), key.serialize_pem())?,
+        })
+    }
+}
+
+fn self_signed(name: &str) -> std::result::Result<(Certificate, KeyPair), rcgen::Error> {
+    let mut parameters = CertificateParams::new(Vec::new())?;
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    parameters.distinguished_name.push(DnType::CommonName, name);
+    let key = KeyPair::generate()?;
+    Ok((parameters.self_signed(&key)?, key))
+}
+
+fn write(directory: &Path, name: &str, pem: String) -> Result<PathBuf> {
+    let path = directory.join(name);
+    fs::write(&path, pem).during(|| format!("writing {}", path.display()))?;
+    Ok(path)
 }
 
 struct Made {

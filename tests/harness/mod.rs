@@ -1,13 +1,15 @@
-//! A real control plane for the tests and for the playground: etcd, kube-apiserver and claviger as processes of this machine.
+//! A real control plane for the tests and for the playground, as processes of this machine: etcd, kube-apiserver, claviger,
+//! and a node with the kubelet and containerd.
 //!
 //! Programs come from [`binaries`] (found, or built from pinned sources), run as processes of a [`processes::Run`], and
 //! end with it whatever happens: when it is dropped, on a panic, on Ctrl-C, and when this process is killed. On top of
-//! that sit [`etcd`], [`api_server`] and [`plugin`], one type each. Plain threads and blocking calls: a test reads from
-//! top to bottom.
+//! that sit [`etcd`], [`api_server`], [`plugin`] and [`node`], one type each. Plain threads and blocking calls: a test
+//! reads from top to bottom.
 //!
 //! ```text
-//! api_server -> etcd, certificates;   api_server, etcd, plugin, binaries -> processes, commands -> spawn -> error
-//! api_server, etcd -> binaries, ports;   binaries, processes -> progress
+//! api_server, etcd, node, plugin, binaries -> processes, commands -> spawn -> error;   api_server -> etcd
+//! api_server, etcd, node -> binaries, ports;   api_server, node -> certificates;   node -> images, packages -> binaries
+//! binaries, packages, processes -> progress
 //! ```
 //!
 //! Set `CLAVIGER_TEST_KEEP` to keep the directories with all logs and data.
@@ -20,6 +22,9 @@ mod certificates;
 pub(crate) mod commands;
 pub(crate) mod error;
 pub(crate) mod etcd;
+pub(crate) mod images;
+pub(crate) mod node;
+mod packages;
 pub(crate) mod plugin;
 mod ports;
 pub(crate) mod processes;

@@ -1,0 +1,140 @@
+//! A cluster of one node that was shut down by force: what is on its disks, and how each part is started again.
+
+use std::{
+    fs,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::{
+    api_server::{ApiServer, Options},
+    etcd::Etcd,
+    images::{Image, image},
+    node::Node,
+    plugin::Plugin,
+    processes::Run,
+    progress::say,
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
+
+/// For anything that happens by itself; seconds, unless the machine is busy.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+pub struct Rig {
+    pub api: ApiServer,
+    pub etcd: Etcd,
+    /// The plugin's keys and command line; its process is the static Pod's.
+    plugin: Plugin,
+    /// Holds this very binary.
+    image: Image,
+    node: Node,
+    pub run: Run,
+}
+
+impl Rig {
+    /// Brings up a cluster with the plugin as a process, lets `fill` use it, and kills all of it; the node was never up.
+    ///
+    /// Nothing if this machine cannot have a node, which it says.
+    pub fn after_a_power_cut(fill: impl FnOnce(&Self)) -> Option<Self> {
+        if let Some(reason) = Node::impossible() {
+            say(&format!("SKIPPED, no Pods on this machine: {reason}"));
+            return None;
+        }
+        let mut rig = Self::start();
+        fill(&rig);
+        rig.api.kill().unwrap();
+        rig.etcd.kill(0).unwrap();
+        rig.plugin.kill().unwrap();
+        // As it is in /run, of which nothing survives.
+        fs::remove_dir_all(rig.run.path("socket")).unwrap();
+        Some(rig)
+    }
+
+    fn start() -> Self {
+        let run = Run::new().unwrap();
+        let etcd = Etcd::start(&run, 1).unwrap();
+        let mut plugin = Plugin::init(&run, BINARY, "state").unwrap();
+        fs::create_dir(run.path("socket")).unwrap();
+        plugin.serve(run.socket("socket/kms.sock").unwrap().display().to_string()).unwrap();
+        let config = plugin.encryption_config(&["secrets"], true).unwrap();
+        let image = image(&run, Path::new(BINARY), "localhost/claviger:test").unwrap();
+        let node = Node::plan(&run, std::slice::from_ref(&image)).unwrap();
+        let options = ApiServer::on(&run, &etcd).encryption_config(config);
+        let api = node.flags_for_api_server().into_iter().fold(options, Options::argument);
+        Self { api: api.start().unwrap(), etcd, plugin, image, node, run }
+    }
+
+    pub fn start_node(&mut self) {
+        self.node.start(&self.api.kubeconfig()).unwrap();
+    }
+
+    /// Gives the kubelet `deploy/static-pod.yaml` as it is shipped, but for the image and the host's directories.
+    pub fn add_plugin(&self) {
+        let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/static-pod.yaml")).unwrap();
+        let placeholder = shipped.lines().find_map(|line| line.trim().strip_prefix("image: ")).unwrap();
+        let manifest = shipped
+            .replace(placeholder, &self.image.reference)
+            .replace(" path: /run/claviger\n", &format!(" path: {}\n", self.run.path("socket").display()))
+            .replace(" path: /var/lib/claviger\n", &format!(" path: {}\n", self.plugin.state_dir().display()));
+        assert_eq!(manifest.matches(self.run.directory().to_str().unwrap()).count(), 2, "{manifest}");
+        self.node.add_static_pod("claviger.yaml", &manifest).unwrap();
+    }
+
+    /// Waits until the static Pod answers on the host, as `claviger status` sees it.
+    pub fn wait_for_plugin(&mut self) {
+        let socket = self.socket().display().to_string();
+        let (node, plugin) = (&mut self.node, &self.plugin);
+        let answers = || plugin.claviger(&["status", "--socket", &socket]).is_ok();
+        node.process().unwrap().wait_until("running the plugin", PATIENCE, answers).unwrap();
+    }
+
+    /// The process that listens on the plugin's socket, as the kernel names it on this side of the namespaces.
+    pub fn plugin_process(&self) -> Pid {
+        let connection = UnixStream::connect(self.socket()).unwrap();
+        rustix::net::sockopt::socket_peercred(&connection).unwrap().pid
+    }
+
+    /// Kills the plugin in its container; to start another one is the kubelet's task.
+    pub fn kill_plugin(&self) {
+        kill_process(self.plugin_process(), Signal::KILL).unwrap();
+    }
+
+    /// What the kubelet and containerd logged.
+    pub fn node_log(&mut self) -> String {
+        self.node.process().unwrap().log()
+    }
+
+    pub fn wait_for_phase(&mut self, namespace: &str, pod: &str, phase: &str) {
+        let api = &self.api;
+        let ask = ["get", "pod", pod, "--namespace", namespace, "--output", "jsonpath={.status.phase}"];
+        let reached = || api.kubectl(&ask).is_ok_and(|found| found == phase);
+        self.node.process().unwrap().wait_until(&format!("done with {pod}, {phase}"), PATIENCE, reached).unwrap();
+    }
+
+    /// Starts the API server again whenever it ends, as the kubelet does, until it is as wanted.
+    pub fn keep_api_server_until(&mut self, wanted: impl Fn(&ApiServer) -> bool) {
+        wait_until("the API server is as wanted", || {
+            if self.api.process().unwrap().ended().unwrap().is_some() {
+                self.api.launch().unwrap();
+            }
+            wanted(&self.api)
+        });
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.run.path("socket/kms.sock")
+    }
+}
+
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}: not after {} s", PATIENCE.as_secs());
+        thread::sleep(Duration::from_millis(100));
+    }
+}
