@@ -4,7 +4,7 @@
 //! socket that systemd holds, no refused connection.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -56,7 +56,7 @@ impl Rig {
     }
 }
 
-fn serve(plugin: &mut Plugin, socket: &PathBuf, activated: bool) {
+fn serve(plugin: &mut Plugin, socket: &Path, activated: bool) {
     if activated {
         plugin.serve_activated(socket).unwrap();
     } else {
