@@ -10,7 +10,7 @@ use crate::harness::{
 };
 
 /// For a client to end what it has begun, and to open all that it kept.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A client that calls until it is told to end.
 pub(crate) struct Load(Process);

@@ -3,6 +3,8 @@
 //! The gate runs a few seconds of each. `CLAVIGER_CAMPAIGN`, a number, makes one as long as wanted; each prints its
 //! figures, which `--nocapture` shows.
 
+#![allow(clippy::print_stdout, reason = "the figures are what a campaign is run for")]
+
 mod cluster;
 mod load;
 mod restart;

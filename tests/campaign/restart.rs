@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -66,7 +66,7 @@ impl Rig {
     }
 }
 
-fn serve(plugin: &mut Plugin, socket: &PathBuf, activated: bool) {
+fn serve(plugin: &mut Plugin, socket: &Path, activated: bool) {
     if activated {
         plugin.serve_activated(socket).unwrap();
     } else {
