@@ -5,6 +5,7 @@
 
 mod architecture;
 mod cli;
+mod contract;
 mod control_plane;
 mod daemon;
 mod deploy;

@@ -1,0 +1,12 @@
+//! What kube-apiserver demands of a KMS v2 plugin, each demand a test against a real one.
+
+mod answers;
+mod config;
+mod front;
+mod http;
+mod kms;
+mod meddled;
+mod meddler;
+mod seal;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
