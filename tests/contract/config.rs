@@ -100,6 +100,12 @@ pub(super) const INGRESSES: Kind = Kind::new(
     ("networking.k8s.io/v1", "Ingress"),
     r#","spec":{"defaultBackend":{"service":{"name":"a","port":{"number":1}}}}"#,
 );
+pub(super) const CLAIM_TEMPLATES: Kind = Kind::new(
+    "resourceclaimtemplates.resource.k8s.io",
+    ("apis/resource.k8s.io/v1", "resourceclaimtemplates"),
+    ("resource.k8s.io/v1", "ResourceClaimTemplate"),
+    r#","spec":{"spec":{}}"#,
+);
 pub(super) const DISRUPTION_BUDGETS: Kind = Kind::new(
     "poddisruptionbudgets.policy",
     ("apis/policy/v1", "poddisruptionbudgets"),

@@ -62,6 +62,7 @@ const ENTRIES: &[Entry] = &[
     ),
     Entry("seed-wrong", config::DEPLOYMENTS, Faults { decrypt: |answer| answer.plaintext[0] ^= 1, ..Faults::NONE }),
     Entry("key-unknown", config::STATEFUL_SETS, Faults::NONE),
+    Entry("list-broken", config::CLAIM_TEMPLATES, Faults::NONE),
     Entry("later-unwell", config::AUTOSCALERS, Faults::NONE),
     Entry("later-refused", config::VOLUME_CLAIMS, Faults::NONE),
     Entry("later-version", config::ENDPOINTS, Faults::NONE),
@@ -91,10 +92,10 @@ pub(super) static MEDDLED: LazyLock<Meddled> = LazyLock::new(|| {
 pub(super) struct Meddled {
     meddlers: BTreeMap<&'static str, Meddler>,
     pub(super) front: Front,
-    _api: ApiServer,
+    pub(super) api: ApiServer,
     pub(super) etcd: Etcd,
     /// Two keys, of two installations, as one of them has only one yet.
-    plugins: [Plugin; 2],
+    _plugins: [Plugin; 2],
     pub(super) run: Run,
 }
 
@@ -119,7 +120,7 @@ impl Meddled {
         let api = ApiServer::on(&run, &etcd).encryption_config(configuration(&run, &meddlers)).launch().unwrap();
         let front = Front::of(&run, &api);
         front.wait_until_alive();
-        Self { meddlers, front, _api: api, etcd, plugins, run }
+        Self { meddlers, front, api, etcd, _plugins: plugins, run }
     }
 
     /// Lets what was well go wrong, after an object was written under it.
@@ -128,7 +129,8 @@ impl Meddled {
             self.create(name, EARLY).expect(201);
         }
         for name in STALE {
-            self.create("later-promoted", name).expect(201);
+            let kind = kind("later-promoted");
+            self.front.post(&kind.collection(), &immutable_if(name == "by-metadata", &kind.object(name))).expect(201);
         }
         self.meddler("later-unwell").meddle(with_status(|answer| answer.healthz = UNWELL.into()));
         self.meddler("later-version").meddle(with_status(|answer| answer.version = "v2beta1".into()));
@@ -138,10 +140,6 @@ impl Meddled {
 
     pub(super) fn meddler(&self, name: &str) -> &Meddler {
         &self.meddlers[name]
-    }
-
-    pub(super) fn plugin(&self, number: usize) -> &Plugin {
-        &self.plugins[number]
     }
 
     /// Creates an object of the kind that is under the provider `name`.
@@ -181,6 +179,10 @@ pub(super) const STALE: [&str; 7] =
 
 pub(super) fn kind(name: &str) -> Kind {
     ENTRIES.iter().find(|entry| entry.0 == name).unwrap().1
+}
+
+fn immutable_if(immutable: bool, object: &str) -> String {
+    if immutable { object.replacen('{', r#"{"immutable":true,"#, 1) } else { object.to_owned() }
 }
 
 /// A claviger on `NAME.sock`.

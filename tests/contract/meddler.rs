@@ -126,6 +126,10 @@ impl Meddler {
     pub(super) fn backend(&self) -> &Path {
         &self.shared.backends[0]
     }
+
+    pub(super) fn backends(&self) -> &[PathBuf] {
+        &self.shared.backends
+    }
 }
 
 impl Drop for Meddler {

@@ -1,0 +1,90 @@
+//! What an API server does while a plugin is not well, refuses, or is not asked yet: the writes, the reads, and what it
+//! tells its clients.
+
+use super::{
+    front::wait_until,
+    meddled::{EARLY, MEDDLED, UNWELL, kind, serving},
+    meddler::{Faults, Method},
+    seal::Seed,
+};
+
+#[test]
+fn healthz_other_than_ok_later_stops_neither_writes_nor_reads() {
+    let rig = &*MEDDLED;
+    wait_until("the check fails", || rig.health("later-unwell").contains(UNWELL));
+    rig.create("later-unwell", "new").expect(201);
+    rig.read("later-unwell", "new").expect(200);
+    rig.read("later-unwell", EARLY).expect(200);
+}
+
+#[test]
+fn a_refused_status_fails_readiness_and_writes_coast() {
+    let rig = &*MEDDLED;
+    let told = "code = Unavailable desc = sealed: the keyring is not open yet";
+    wait_until("the check fails", || rig.health("later-refused").contains(told));
+    rig.create("later-refused", "new").expect(201);
+    rig.read("later-refused", "new").expect(200);
+    rig.read("later-refused", EARLY).expect(200);
+}
+
+#[test]
+fn a_status_refused_from_the_start_stops_writes_and_reads_until_it_is_answered() {
+    let rig = &*MEDDLED;
+    rig.put_sealed("refused", "sealed", &rig.seed("refused"));
+    let no_seed = "got unexpected nil transformer";
+    assert!(rig.create("refused", "new").expect(500).contains(no_seed));
+    assert!(rig.read("refused", "sealed").expect(500).contains(no_seed));
+    // A failed check is repeated, by the API server itself every 10 s: nobody has to restart it.
+    rig.meddler("refused").meddle(Faults::NONE);
+    wait_until("writes work", || rig.create("refused", "new").status == 201);
+    rig.read("refused", "sealed").expect(200);
+}
+
+#[test]
+fn reads_fail_until_one_encrypt_has_succeeded() {
+    let rig = &*MEDDLED;
+    let meddler = rig.meddler("encrypt-refused");
+    rig.put_sealed("encrypt-refused", "sealed", &rig.seed("encrypt-refused"));
+    let answer = rig.read("encrypt-refused", "sealed").expect(500);
+    assert!(answer.contains("got unexpected nil transformer"), "{answer}");
+    assert_eq!(meddler.calls_of(Method::Decrypt).len(), 0, "Decrypt would have worked and is not asked");
+    meddler.meddle(Faults::NONE);
+    wait_until("reads work", || rig.read("encrypt-refused", "sealed").status == 200);
+}
+
+#[test]
+fn an_unknown_key_id_is_told_to_clients_in_fixed_words() {
+    let rig = &*MEDDLED;
+    // Another installation's: its seed is real, and nobody here has the key.
+    let _elsewhere = serving(&rig.run, "elsewhere");
+    rig.put_sealed("key-unknown", "theirs", &Seed::one_wrapped_by(&rig.run.path("elsewhere.sock")));
+    let answer = rig.read("key-unknown", "theirs").expect(500);
+    let expected =
+        "Internal error occurred: failed to decrypt DEK, error: rpc error: code = NotFound desc = unknown key_id";
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["message"], expected);
+    // What kubectl shows is that text and no more: neither path nor key.
+    let shown = rig.api.kubectl(&["get", "statefulset", "theirs"]).unwrap_err().to_string();
+    assert!(shown.contains(&format!("Error from server (InternalError): {expected}")), "{shown}");
+}
+
+#[test]
+fn one_object_that_does_not_open_breaks_the_list_of_its_type() {
+    let rig = &*MEDDLED;
+    rig.create("list-broken", "good").expect(201);
+    let collection = kind("list-broken").collection();
+    rig.front.get(&collection).expect(200);
+    let _elsewhere = serving(&rig.run, "elsewhere-too");
+    rig.put_sealed("list-broken", "theirs", &Seed::one_wrapped_by(&rig.run.path("elsewhere-too.sock")));
+    let mut answer = String::new();
+    wait_until("the list is broken", || {
+        let list = rig.front.get(&collection);
+        answer = list.body;
+        list.status == 500
+    });
+    println!("LIST: {answer}");
+    // Each of the others is still read by its name.
+    rig.read("list-broken", "good").expect(200);
+    rig.etcd.run_etcdctl(&["del", &kind("list-broken").etcd_key("theirs")]).unwrap();
+    wait_until("the list is whole again", || rig.front.get(&collection).status == 200);
+}
