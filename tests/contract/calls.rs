@@ -113,7 +113,6 @@ fn every_call_has_localhost_as_its_authority_and_waits_at_most_3_s() {
         assert!(call.user_agent.starts_with("grpc-go/"), "{call:?}");
         assert!((1..=3_000_000).contains(&microseconds(call)), "{call:?}");
     }
-    println!("{} {}", calls[0].user_agent, calls[0].timeout);
 }
 
 /// `grpc-timeout`: up to 8 digits and a unit.
@@ -169,8 +168,8 @@ fn lists_come_from_memory_and_prove_nothing_about_what_is_stored() {
     for _ in 0..20 {
         list();
     }
-    assert!(before > 0.0);
-    println!("reads from storage: {before} before 20 lists, {} after", reads());
+    // What was counted are reads by name; no number of lists tells which keys the stored objects need.
+    assert!(before > 0.0 && reads() < before + 20.0, "{before} reads from storage before 20 lists, {} after", reads());
 }
 
 #[test]

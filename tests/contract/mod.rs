@@ -9,8 +9,12 @@ mod http;
 mod kms;
 mod meddled;
 mod meddler;
+mod nightly;
+mod reload;
+mod rig;
 mod seal;
 mod stale;
 mod start;
+mod storm;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
