@@ -78,7 +78,7 @@ fn a_value_under_another_provider_name_is_orphaned() {
     let value = seed.seal("name-before", &kind.etcd_key("orphan"), kind.object("orphan").as_bytes());
     rig.etcd.put(&kind.etcd_key("orphan"), &value).unwrap();
     let answer = rig.read("key-unknown", "orphan").expect(500);
-    assert!(answer.contains("identity transformer tried to read encrypted data"), "{answer}");
+    assert!(answer.contains("no matching prefix found"), "{answer}");
     rig.put_sealed("key-unknown", "orphan", &seed);
     rig.read("key-unknown", "orphan").expect(200);
 }
@@ -93,6 +93,17 @@ fn what_does_not_open_is_deleted_only_by_asking_for_damage() {
     let unsafe_path = format!("{path}?ignoreStoreReadErrorWithClusterBreakingPotential=true");
     rig.front.delete(&unsafe_path).expect(200);
     assert_eq!(rig.etcd.get(&kind("key-unknown").etcd_key("corrupt")).unwrap(), None);
+}
+
+#[test]
+fn what_cannot_be_read_for_the_moment_can_be_lost_the_same_way() {
+    let rig = &*MEDDLED;
+    rig.put_sealed("decrypt-late", "sound", &rig.seed("decrypt-late"));
+    let path = kind("decrypt-late").path("sound");
+    rig.front.delete(&path).expect(500);
+    // The plugin has the key, and would answer a second later.
+    rig.front.delete(&format!("{path}?ignoreStoreReadErrorWithClusterBreakingPotential=true")).expect(200);
+    assert_eq!(rig.etcd.get(&kind("decrypt-late").etcd_key("sound")).unwrap(), None);
 }
 
 #[test]
