@@ -1,14 +1,14 @@
 //! What API servers send to a plugin that is well: how often, over which connections, with which bytes; and what they
 //! show of it. Two of them share a plugin and an etcd, and each has two provider entries on the one socket.
 
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
 use super::{
     config::{CONFIG_MAPS, Kind, Provider, SECRETS, write},
-    front::Front,
+    front::{Front, wait_until},
     kms::key_id,
     meddled::serving,
-    meddler::{Call, Faults, Meddler, Method},
+    meddler::{Faults, Meddler, Method},
 };
 use crate::{
     harness::{api_server::ApiServer, etcd::Etcd, plugin::Plugin, processes::Run},
@@ -111,20 +111,8 @@ fn every_call_has_localhost_as_its_authority_and_waits_at_most_3_s() {
     for call in &calls {
         assert_eq!(call.authority, "localhost");
         assert!(call.user_agent.starts_with("grpc-go/"), "{call:?}");
-        assert!((1..=3_000_000).contains(&microseconds(call)), "{call:?}");
+        assert!(call.waits_for() <= Duration::from_secs(3), "{call:?}");
     }
-}
-
-/// `grpc-timeout`: up to 8 digits and a unit.
-fn microseconds(call: &Call) -> u64 {
-    let (digits, unit) = call.timeout.split_at(call.timeout.len() - 1);
-    let factor = match unit {
-        "u" => 1,
-        "m" => 1_000,
-        "S" => 1_000_000,
-        _ => panic!("{call:?}"),
-    };
-    digits.parse::<u64>().unwrap() * factor
 }
 
 #[test]
@@ -143,33 +131,34 @@ fn encrypt_and_decrypt_are_named_by_uids_that_are_never_used_twice() {
 fn a_seed_is_unwrapped_once_and_kept() {
     let pair = &*PAIR;
     let object = pair.create(0, SECRETS, "kept");
-    for _ in 0..10 {
-        pair.fronts[1].get(&SECRETS.path("kept")).expect(200);
-    }
-    let decrypts = pair.meddler.calls_of(Method::Decrypt);
-    let ours: Vec<usize> = decrypts
-        .iter()
-        .filter(|call| call.ciphertext == object.encrypted_dek_source)
-        .map(|call| call.connection)
-        .collect();
-    assert_eq!(ours.iter().collect::<BTreeSet<_>>().len(), ours.len(), "not twice over one connection");
-    assert!(!ours.is_empty(), "the other API server did not make it");
+    let read = || pair.fronts[1].get(&SECRETS.path("kept")).expect(200);
+    let asked = || {
+        let decrypts = pair.meddler.calls_of(Method::Decrypt);
+        decrypts.iter().filter(|call| call.ciphertext == object.encrypted_dek_source).count()
+    };
+    // The watch may ask at the same time, as nothing keeps two from asking for one seed.
+    (0..3).for_each(|_| drop(read()));
+    let before = asked();
+    (0..10).for_each(|_| drop(read()));
+    assert!(before > 0, "the other API server did not make it");
+    assert_eq!(asked(), before);
 }
 
 #[test]
 fn lists_come_from_memory_and_prove_nothing_about_what_is_stored() {
     let pair = &*PAIR;
-    pair.create(0, SECRETS, "listed");
+    for number in 0..5 {
+        pair.create(0, SECRETS, &format!("listed-{number}"));
+    }
     let reads =
         || pair.fronts[1].metric("apiserver_envelope_encryption_key_id_hash_total", &["from_storage", "\"one\""]);
     let list = || pair.fronts[1].get(&SECRETS.collection()).expect(200);
-    assert!(list().contains("\"listed\""));
+    wait_until("all are listed", || list().contains("\"listed-4\""));
     let before = reads();
-    for _ in 0..20 {
-        list();
-    }
-    // What was counted are reads by name; no number of lists tells which keys the stored objects need.
-    assert!(before > 0.0 && reads() < before + 20.0, "{before} reads from storage before 20 lists, {} after", reads());
+    (0..20).for_each(|_| drop(list()));
+    // Others read and write meanwhile, but far less than 20 times all that is listed.
+    let after = reads();
+    assert!(before > 0.0 && after < before + 100.0, "{before} reads from storage before 20 lists, {after} after");
 }
 
 #[test]

@@ -26,7 +26,7 @@ use super::kms::{
 };
 
 /// Longer than an API server waits for a call, unless it is configured otherwise.
-const DELAY: Duration = Duration::from_secs(4);
+pub(super) const DELAY: Duration = Duration::from_secs(4);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
@@ -62,14 +62,27 @@ pub(super) struct Call {
     pub(super) connection: usize,
     pub(super) authority: String,
     pub(super) user_agent: String,
-    /// `grpc-timeout`, how long the API server will wait.
-    pub(super) timeout: String,
+    timeout: String,
     pub(super) uid: String,
     /// The length of Encrypt's plaintext, 0 in other calls.
     pub(super) plaintext: usize,
     /// Decrypt's ciphertext, empty in other calls.
     pub(super) ciphertext: Vec<u8>,
     pub(super) at: Instant,
+}
+
+impl Call {
+    /// How long the API server will wait: `grpc-timeout` has up to 8 digits and a unit.
+    pub(super) fn waits_for(&self) -> Duration {
+        let (digits, unit) = self.timeout.split_at(self.timeout.len() - 1);
+        let number = digits.parse().unwrap();
+        match unit {
+            "u" => Duration::from_micros(number),
+            "m" => Duration::from_millis(number),
+            "S" => Duration::from_secs(number),
+            _ => panic!("{self:?}"),
+        }
+    }
 }
 
 /// A running one; dropped, it closes its connections, and its socket is gone.
