@@ -109,6 +109,15 @@ fn a_seed_under_32_bytes_is_refused() {
 }
 
 #[test]
+fn a_dek_of_kubernetes_1_27_is_still_read() {
+    let (rig, kind) = (&*MEDDLED, kind("key-unknown"));
+    let etcd_key = kind.etcd_key("of-1-27");
+    let value = rig.seed("key-unknown").seal_as_dek("key-unknown", &etcd_key, kind.object("of-1-27").as_bytes());
+    rig.etcd.put(&etcd_key, &value).unwrap();
+    rig.read("key-unknown", "of-1-27").expect(200);
+}
+
+#[test]
 fn a_wrong_seed_is_kept_and_never_asked_for_again() {
     let rig = &*MEDDLED;
     rig.put_sealed("seed-wrong", "sealed", &rig.seed("seed-wrong"));

@@ -19,6 +19,7 @@
 //! | 1.7 | `an_annotation_whose_name_is_no_domain_is_refused` |
 //! | 1.8 | `the_longest_answers_are_taken` |
 //! | 1.9 | `a_seed_under_32_bytes_is_refused` |
+//! | 1.9 | `a_dek_of_kubernetes_1_27_is_still_read` |
 //! | 1.10 | `a_wrong_seed_is_kept_and_never_asked_for_again` |
 //! | 1.11 | `a_call_may_take_3_s` |
 //! | 1.11 | `the_configuration_may_give_a_call_longer` |

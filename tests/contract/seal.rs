@@ -31,28 +31,39 @@ impl Seed {
         Self::wrapped_by(socket, 1).remove(0)
     }
 
-    /// The value to put at `etcd_key`.
+    /// The value to put at `etcd_key`, as API servers from 1.29 on write it.
     pub(super) fn seal(&self, provider: &str, etcd_key: &str, plaintext: &[u8]) -> Vec<u8> {
+        let info: [u8; 32] = random();
+        let dek = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.seed), &[&info[..], &[1]].concat());
+        let data = [&info[..], &aes_gcm(dek.as_ref(), etcd_key, plaintext)].concat();
+        self.value(provider, data, 1)
+    }
+
+    /// The value as 1.27 and 1.28 wrote it: what the plugin wrapped is the DEK itself.
+    pub(super) fn seal_as_dek(&self, provider: &str, etcd_key: &str, plaintext: &[u8]) -> Vec<u8> {
+        self.value(provider, aes_gcm(&self.seed, etcd_key, plaintext), 0)
+    }
+
+    fn value(&self, provider: &str, encrypted_data: Vec<u8>, encrypted_dek_source_type: i32) -> Vec<u8> {
         let object = EncryptedObject {
-            encrypted_data: encrypt(&self.seed, etcd_key, plaintext),
+            encrypted_data,
             key_id: self.wrapped.key_id.clone(),
             encrypted_dek_source: self.wrapped.ciphertext.clone(),
             annotations: self.wrapped.annotations.clone(),
-            encrypted_dek_source_type: 1,
+            encrypted_dek_source_type,
         };
         [format!("k8s:enc:kms:v2:{provider}:").as_bytes(), &object.encode_to_vec()].concat()
     }
 }
 
-/// `info32 | nonce12 | ciphertext | tag16`, under a key derived from seed and info.
-fn encrypt(seed: &[u8; 32], etcd_key: &str, plaintext: &[u8]) -> Vec<u8> {
-    let (info, nonce): ([u8; 32], [u8; 12]) = (random(), random());
-    let dek = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, seed), &[&info[..], &[1]].concat());
-    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, dek.as_ref()).unwrap());
+/// `nonce12 | ciphertext | tag16`.
+fn aes_gcm(key: &[u8], etcd_key: &str, plaintext: &[u8]) -> Vec<u8> {
+    let nonce: [u8; 12] = random();
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).unwrap());
     let mut body = plaintext.to_vec();
     let aad = Aad::from(etcd_key.as_bytes());
     key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut body).unwrap();
-    [&info[..], &nonce, &body].concat()
+    [&nonce[..], &body].concat()
 }
 
 fn random<const N: usize>() -> [u8; N] {
