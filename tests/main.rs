@@ -6,6 +6,7 @@
 mod architecture;
 mod campaign;
 mod cli;
+mod contract;
 mod control_plane;
 mod daemon;
 mod deploy;

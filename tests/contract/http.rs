@@ -1,0 +1,47 @@
+//! A few HTTP requests on loopback, one connection each: to etcd's gateway, and to API servers behind `kubectl proxy`.
+//!
+//! HTTP/1.0, so that an answer ends with its connection and is never in chunks. It follows nothing and retries nothing:
+//! a test that counts failures must see each.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, TcpStream},
+    time::Duration,
+};
+
+/// Far more than any answer takes, so that a hang fails.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Status code and body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: String,
+}
+
+impl Answer {
+    /// Asserts the status code, and returns the body.
+    #[track_caller]
+    pub(super) fn expect(self, status: u16) -> String {
+        assert_eq!(self.status, status, "{}", self.body);
+        self.body
+    }
+}
+
+/// Sends one request to a port of 127.0.0.1.
+pub(super) fn request(port: u16, line: &str, headers: &[&str], body: &[u8]) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let head = format!("{line} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body].concat())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    parse(&String::from_utf8_lossy(&answer)).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn parse(answer: &str) -> Option<Answer> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { status, body: body.to_owned() })
+}
