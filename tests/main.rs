@@ -4,6 +4,7 @@
 #![allow(clippy::format_collect, reason = "in a test the shorter form reads better than the faster one")]
 
 mod architecture;
+mod campaign;
 mod cli;
 mod control_plane;
 mod daemon;
