@@ -1,11 +1,12 @@
-//! Campaigns: the same fault again and again, at random moments, under load.
+//! Campaigns: the same fault or attack again and again, at random moments, under load.
 //!
-//! The gate runs a few seconds of each. `CLAVIGER_CAMPAIGN`, a number, makes one as long as wanted; each prints its
-//! figures, which `--nocapture` shows.
+//! The gate runs a few seconds of each. `CLAVIGER_CAMPAIGN`, a number, makes one as long as wanted, and `CLAVIGER_SEED`
+//! repeats one; each prints its figures, which `--nocapture` shows.
 
 #![allow(clippy::print_stdout, reason = "the figures are what a campaign is run for")]
 
 mod cluster;
+mod hostile;
 mod load;
 mod restart;
 
@@ -15,15 +16,22 @@ use rand::{SeedableRng, TryRng, rngs::SmallRng, rngs::SysRng};
 
 /// How often a campaign does what it does: as `CLAVIGER_CAMPAIGN` says, or as fits into the gate.
 pub(crate) fn size(gate: u64) -> u64 {
-    match env::var("CLAVIGER_CAMPAIGN") {
-        Ok(number) => number.parse().expect("CLAVIGER_CAMPAIGN is a number"),
-        Err(_) => gate,
-    }
+    number("CLAVIGER_CAMPAIGN").unwrap_or(gate)
+}
+
+/// What the randomness of a campaign begins with: another one each time, unless the environment names it.
+pub(crate) fn seed() -> u64 {
+    number("CLAVIGER_SEED").unwrap_or_else(|| SysRng.try_next_u64().unwrap())
 }
 
 /// Random moments, and a printed seed that names them.
 pub(crate) fn random(campaign: &str) -> SmallRng {
-    let seed = SysRng.try_next_u64().unwrap();
+    let seed = seed();
     println!("{campaign}: seed {seed}");
     SmallRng::seed_from_u64(seed)
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, expected a number")))
 }
