@@ -8,6 +8,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | `admin` | metrics and health over HTTP, if asked for |
 //! | `cli` | one thin file per verb: parse, call, print |
 //! | `config` | text to a validated configuration |
 //! | `crypto` | bytes to bytes: secrets in memory, AEAD, key derivation, the wrapped seed |
@@ -19,11 +20,12 @@
 //! | `root` | the root key and the slots that seal it |
 //! | `service` | the KMS v2 calls on a snapshot, and the latch of each connection |
 //! | `store` | where the record is kept: compare-and-swap |
-//! | `telemetry` | logs |
+//! | `telemetry` | logs and metrics |
 //! | `text` | the grammar that the formats share |
 //!
 //! Who may import whom is a table in `tests/architecture.rs`, and a test.
 
+mod admin;
 mod cli;
 mod config;
 mod crypto;

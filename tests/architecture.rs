@@ -7,10 +7,11 @@ use std::{
 };
 
 /// Each module with what it may use. A module that is not here may not exist.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     (
         "cli",
         &[
+            "admin",
             "config",
             "crypto",
             "durable",
@@ -24,15 +25,16 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
             "text",
         ],
     ),
-    ("config", &["grpc"]),
-    ("grpc", &["durable", "service"]),
-    ("service", &["crypto", "keeper"]),
+    ("admin", &["config", "grpc", "service", "telemetry"]),
+    ("config", &["grpc", "telemetry"]),
+    ("grpc", &["durable", "service", "telemetry"]),
+    ("service", &["crypto", "keeper", "telemetry"]),
     ("keeper", &["crypto", "durable", "keyring", "root", "store", "text"]),
     ("keyring", &["crypto", "text"]),
     ("root", &["crypto", "durable", "text"]),
     ("store", &["durable"]),
     ("text", &["crypto"]),
-    ("telemetry", &["config"]),
+    ("telemetry", &[]),
     ("crypto", &[]),
     ("durable", &[]),
     ("hardening", &[]),

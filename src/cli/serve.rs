@@ -10,7 +10,8 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    config::{Config, LogLevel, Settings},
+    admin,
+    config::{Config, Settings},
     durable::{Dir, Privacy},
     grpc::{
         server::{self, Peers},
@@ -20,7 +21,7 @@ use crate::{
     keeper::{self, Expect, Opened, Published, Snapshot},
     keyring::mark::Standing,
     service::Service,
-    telemetry::{self, event},
+    telemetry::{self, LogLevel, event},
 };
 
 use super::{
@@ -37,6 +38,7 @@ use super::{
 Examples:
   claviger serve
   claviger serve --socket @claviger    # abstract: for API servers up to 1.31
+  claviger serve --metrics-listen 127.0.0.1:9808
   claviger serve --state-dir ./state --socket /tmp/claviger/kms.sock")]
 pub(super) struct ServeArgs {
     #[command(flatten)]
@@ -49,6 +51,9 @@ pub(super) struct ServeArgs {
     /// The record to trust, uuid:generation:sha256 as `claviger status` prints it, or one that follows it
     #[arg(long, value_name = "EXPECT")]
     expect: Option<Expect>,
+    /// Serve /metrics, /livez and /readyz here: a loopback address and port, or a socket's path [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<String>,
     /// How much to log [default: info]
     #[arg(long, value_enum, value_name = "LEVEL")]
     log_level: Option<LogLevel>,
@@ -67,6 +72,7 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
         state_dir: args.state_dir.state_dir,
         socket: args.socket.socket,
         allow_uid: args.allow_uid,
+        metrics_listen: args.metrics_listen,
         log_level: args.log_level,
         ..Settings::default()
     };
@@ -86,6 +92,9 @@ async fn serve(config: &Config, expect: Option<Expect>) -> Result<Exit, Failure>
 
     let published = Arc::new(Published::default());
     let service = Arc::new(Service::new(Arc::clone(&published)));
+    if let Some(address) = &config.metrics_listen {
+        tokio::spawn(admin::serve(address.clone(), Arc::clone(&service)));
+    }
     let (failed, unseal_failed) = oneshot::channel();
     let state_dir = config.state_dir.clone();
     // A thread of its own: unsealing may wait for a disk or a lock, and calls are answered meanwhile.
