@@ -19,6 +19,7 @@ pub(crate) struct Plugin {
     binary: PathBuf,
     state_dir: PathBuf,
     socket: Option<String>,
+    flags: Vec<String>,
     process: Option<Process>,
 }
 
@@ -33,6 +34,7 @@ impl Plugin {
             binary: binary.into(),
             state_dir: run.path(name),
             socket: None,
+            flags: Vec::new(),
             process: None,
         };
         plugin.claviger(&["init", "--without-recovery"])?;
@@ -41,6 +43,11 @@ impl Plugin {
 
     pub(crate) fn state_dir(&self) -> &Path {
         &self.state_dir
+    }
+
+    /// Adds a flag to `serve`, for all starts from now on.
+    pub(crate) fn flag(&mut self, flag: impl Into<String>) {
+        self.flags.push(flag.into());
     }
 
     /// Starts the daemon on `socket`, a path (see [`Run::socket`]) or `@name`, and waits until it answers.
@@ -59,7 +66,7 @@ impl Plugin {
     /// Starts the daemon on its socket without waiting.
     pub(crate) fn launch(&mut self) -> Result<()> {
         let mut command = self.command(&["serve"]);
-        command.args(["--socket", self.socket()?]);
+        command.args(["--socket", self.socket()?]).args(&self.flags);
         self.process = Some(self.run.start(&self.name, command)?);
         Ok(())
     }
