@@ -1,33 +1,24 @@
 //! Text to a validated [`Config`]: every check happens here, once. A flag goes over the file, the file over the default.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use serde::Deserialize;
 
-use crate::grpc::socket::{Access, Address, SocketError};
+use crate::{
+    grpc::socket::{Access, Address, SocketError},
+    telemetry::LogLevel,
+};
 
 /// Read if it exists and no other is named.
 const DEFAULT_FILE: &str = "/etc/claviger/config.toml";
 const DEFAULT_STATE_DIR: &str = "/var/lib/claviger";
 const DEFAULT_SOCKET: &str = "/run/claviger/kms.sock";
 const DEFAULT_PROVIDER: &str = "claviger";
-
-/// How much is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogLevel {
-    /// An operator must act.
-    Error,
-    /// It healed itself.
-    Warn,
-    /// A state changed.
-    Info,
-    /// Every call.
-    Debug,
-}
 
 /// What may be said in the file, or by flags.
 #[derive(Debug, Default, Deserialize)]
@@ -37,6 +28,7 @@ pub struct Settings {
     pub socket: Option<String>,
     pub socket_group: Option<u32>,
     pub allow_uid: Option<Vec<u32>>,
+    pub metrics_listen: Option<String>,
     pub provider_name: Option<String>,
     pub log_level: Option<LogLevel>,
 }
@@ -52,10 +44,48 @@ pub struct Config {
     pub socket_access: Access,
     /// Who may connect, besides root and the plugin's own user.
     pub allow_uid: Vec<u32>,
+    /// Where metrics and health are served; nowhere by default.
+    pub metrics_listen: Option<MetricsAddress>,
     /// The name of the provider in `EncryptionConfiguration`; part of every stored value.
     pub provider_name: String,
     /// How much is logged.
     pub log_level: LogLevel,
+}
+
+/// Where metrics and health are served: in the reach of this machine alone, as nobody is asked who he is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetricsAddress {
+    /// A port of the loopback network.
+    Loopback(SocketAddr),
+    /// A Unix socket; always a path.
+    Socket(PathBuf),
+}
+
+impl fmt::Display for MetricsAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loopback(address) => address.fmt(f),
+            Self::Socket(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl FromStr for MetricsAddress {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let refuse = |expected| ConfigError::MetricsAddress { address: text.to_owned(), expected };
+        if text.starts_with('/') || text.starts_with("unix:") {
+            return match text.parse().map_err(ConfigError::MetricsSocket)? {
+                Address::Path(path) => Ok(Self::Socket(path)),
+                // It has no permissions, and no user is checked here.
+                Address::Abstract(_) => Err(refuse("a path, which has permissions; an abstract socket has none")),
+            };
+        }
+        let expected = "an IP address and a port, or the absolute path of a socket";
+        let address: SocketAddr = text.parse().map_err(|_| refuse(expected))?;
+        if address.ip().is_loopback() { Ok(Self::Loopback(address)) } else { Err(ConfigError::NotLoopback(address)) }
+    }
 }
 
 /// Why a configuration was refused.
@@ -86,6 +116,23 @@ pub enum ConfigError {
     /// The socket's address.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The address of the metrics is none.
+    #[error("metrics address {address:?}: expected {expected}")]
+    MetricsAddress {
+        /// As it was given.
+        address: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The path of the metrics' socket is none.
+    #[error("metrics: {0}")]
+    MetricsSocket(#[source] SocketError),
+    /// Others than this machine could read the metrics.
+    #[error("refusing to serve metrics on {0}: not a loopback address")]
+    NotLoopback(SocketAddr),
+    /// One socket would have to speak two protocols.
+    #[error("refusing to serve metrics on {}: it is the plugin's own socket", .0.display())]
+    MetricsOnSocket(PathBuf),
     /// The provider's name.
     #[error("provider name {0:?} is not 1 to 63 of a-z, A-Z, 0-9, '.', '_' and '-'")]
     ProviderName(String),
@@ -103,10 +150,13 @@ impl Config {
             return Err(ConfigError::StateDir);
         }
         let socket = flags.socket.or(file.socket).unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
+        let socket = socket.parse()?;
+        let metrics_listen = flags.metrics_listen.or(file.metrics_listen).map(|text| text.parse()).transpose()?;
         let provider_name = flags.provider_name.or(file.provider_name).unwrap_or_else(|| DEFAULT_PROVIDER.to_owned());
         Ok(Self {
             state_dir,
-            socket: socket.parse()?,
+            metrics_listen: apart_from(&socket, metrics_listen)?,
+            socket,
             socket_access: Access { group: flags.socket_group.or(file.socket_group) },
             allow_uid: flags.allow_uid.or(file.allow_uid).unwrap_or_default(),
             provider_name: check_provider_name(provider_name)?,
@@ -130,6 +180,16 @@ fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
         line: error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count()),
         reason: error.message().lines().collect::<Vec<_>>().join(" "),
     })
+}
+
+/// The later of two sockets on one path would take the place of the earlier, if systemd made that.
+fn apart_from(socket: &Address, metrics: Option<MetricsAddress>) -> Result<Option<MetricsAddress>, ConfigError> {
+    match (metrics, socket) {
+        (Some(MetricsAddress::Socket(path)), Address::Path(socket)) if path == *socket => {
+            Err(ConfigError::MetricsOnSocket(path))
+        }
+        (metrics, _) => Ok(metrics),
+    }
 }
 
 /// kube-apiserver refuses an empty name and one with a colon; the rest keeps the name readable wherever it stands.
@@ -167,6 +227,49 @@ mod tests {
     fn an_unknown_key_is_named_with_its_line() {
         let error = settings("socket = '@a'\nsokcet = '@b'\n").unwrap_err().to_string();
         assert!(error.starts_with("configuration config.toml, line 2: unknown field `sokcet`"), "{error}");
+    }
+
+    #[test]
+    fn metrics_are_served_on_loopback_and_on_paths_only() {
+        for (text, shown) in [
+            ("127.0.0.1:9808", "127.0.0.1:9808"),
+            ("127.9.9.9:0", "127.9.9.9:0"),
+            ("[::1]:9808", "[::1]:9808"),
+            ("/run/claviger/metrics.sock", "/run/claviger/metrics.sock"),
+            ("unix:///run/claviger/metrics.sock", "/run/claviger/metrics.sock"),
+        ] {
+            assert_eq!(text.parse::<MetricsAddress>().unwrap().to_string(), shown);
+        }
+        for text in ["0.0.0.0:9808", "[::]:9808", "192.168.0.7:9808", "[::ffff:127.0.0.1]:9808", "8.8.8.8:1"] {
+            let error = text.parse::<MetricsAddress>().unwrap_err().to_string();
+            assert_eq!(error, format!("refusing to serve metrics on {text}: not a loopback address"));
+        }
+        for text in ["", "9808", ":9808", "127.0.0.1", "localhost:9808", "127.0.0.1:65536", "metrics.sock", "@name"] {
+            let error = text.parse::<MetricsAddress>().unwrap_err().to_string();
+            let expected = "expected an IP address and a port, or the absolute path of a socket";
+            assert_eq!(error, format!("metrics address {text:?}: {expected}"));
+        }
+        for text in ["/@name", "unix:///@name"] {
+            let error = text.parse::<MetricsAddress>().unwrap_err().to_string();
+            assert!(error.ends_with("expected a path, which has permissions; an abstract socket has none"), "{error}");
+        }
+        let error = "/run/".parse::<MetricsAddress>().unwrap_err().to_string();
+        assert_eq!(error, "metrics: socket address \"/run/\": expected a name at its end");
+    }
+
+    #[test]
+    fn the_plugins_own_socket_is_not_for_metrics() {
+        let flags = |metrics: &str| Settings {
+            socket: Some("/run/claviger/kms.sock".to_owned()),
+            metrics_listen: Some(metrics.to_owned()),
+            ..Settings::default()
+        };
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        let load = |metrics| Config::load(Some(empty.path()), flags(metrics));
+        let error = load("unix:///run/claviger//kms.sock").unwrap_err().to_string();
+        assert_eq!(error, "refusing to serve metrics on /run/claviger//kms.sock: it is the plugin's own socket");
+        assert!(load("/run/claviger/metrics.sock").unwrap().metrics_listen.is_some());
+        assert_eq!(Config::load(Some(empty.path()), Settings::default()).unwrap().metrics_listen, None);
     }
 
     #[test]

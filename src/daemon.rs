@@ -14,6 +14,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
+    admin,
     config::Config,
     grpc::{
         server::{self, Peers},
@@ -72,6 +73,9 @@ pub async fn run(config: &Config, expect: Option<Expect>, take_over: bool) -> Re
     let mut outcome = Ok(());
     let attended = async { outcome = daemon.attend().await };
     let service = Arc::new(Service::new(keys));
+    if let Some(address) = &config.metrics_listen {
+        tokio::spawn(admin::serve(address.clone(), Arc::clone(&service)));
+    }
     let peers = Peers::new(config.allow_uid.iter().copied());
     let drained = server::serve(listener, service, peers, attended).await?;
     info!(message = event::STOPPED, ?drained);

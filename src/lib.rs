@@ -8,6 +8,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | `admin` | metrics and health over HTTP, if asked for |
 //! | `audit` | what was done with keys, a line for each event, written before the act |
 //! | `cli` | one thin file per verb: parse, call, print |
 //! | `config` | text to a validated configuration |
@@ -22,11 +23,12 @@
 //! | `service` | the KMS v2 calls on a snapshot, and the latch of each connection |
 //! | `store` | where the record is kept: compare-and-swap |
 //! | `systemd` | tells systemd: ready, reloading, stopping, alive |
-//! | `telemetry` | logs |
+//! | `telemetry` | logs and metrics |
 //! | `text` | the grammar that the formats share |
 //!
 //! Who may import whom is a table in `tests/architecture.rs`, and a test.
 
+mod admin;
 mod audit;
 mod cli;
 mod config;

@@ -7,10 +7,11 @@ use std::{
 };
 
 /// Each module with what it may use. A module that is not here may not exist.
-const MAY_IMPORT: [(&str, &[&str]); 16] = [
+const MAY_IMPORT: [(&str, &[&str]); 17] = [
     (
         "cli",
         &[
+            "admin",
             "config",
             "crypto",
             "daemon",
@@ -24,16 +25,17 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
             "text",
         ],
     ),
-    ("daemon", &["config", "grpc", "keeper", "keyring", "service", "systemd", "telemetry"]),
-    ("config", &["grpc"]),
-    ("grpc", &["durable", "service"]),
-    ("service", &["crypto", "keeper"]),
+    ("daemon", &["admin", "config", "grpc", "keeper", "keyring", "service", "systemd", "telemetry"]),
+    ("admin", &["config", "grpc", "service", "telemetry"]),
+    ("config", &["grpc", "telemetry"]),
+    ("grpc", &["durable", "service", "telemetry"]),
+    ("service", &["crypto", "keeper", "telemetry"]),
     ("keeper", &["audit", "crypto", "durable", "keyring", "root", "store", "text"]),
     ("keyring", &["crypto", "text"]),
     ("root", &["crypto", "durable", "text"]),
     ("store", &["durable"]),
     ("text", &["crypto"]),
-    ("telemetry", &["config"]),
+    ("telemetry", &[]),
     ("crypto", &[]),
     ("durable", &[]),
     ("audit", &["durable"]),

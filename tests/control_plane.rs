@@ -9,6 +9,7 @@ use std::{
 use prost::Message;
 
 use crate::{
+    admin,
     harness::{api_server::ApiServer, binaries::Version, etcd::Etcd, plugin::Plugin, processes::Run},
     oracle::{EncryptedObject, Keys},
 };
@@ -43,6 +44,7 @@ impl Rig {
             Some(_) => socket.to_owned(),
             None => run.socket(socket).unwrap().display().to_string(),
         };
+        plugin.flag(format!("--metrics-listen={}", run.socket("metrics.sock").unwrap().display()));
         plugin.serve(socket).unwrap();
         let config = plugin.encryption_config(resources, true).unwrap();
         let api = ApiServer::on(&run, &etcd).version(version).encryption_config(config).start().unwrap();
@@ -189,6 +191,24 @@ fn the_api_server_names_the_key_that_status_names() {
     let keys: serde_json::Value = serde_json::from_str(&keys).unwrap();
     assert_eq!(keys["keys"][0]["key_id"], object.key_id);
     assert!(rig.api.readyz().unwrap().contains("kms-providers ok"));
+}
+
+/// So that an operator can join what both measure.
+#[test]
+fn the_metrics_hash_a_key_id_as_the_api_server_does() {
+    let rig = &*SHARED;
+    rig.api.kubectl(&["create", "secret", "generic", "hashed", "--from-literal=a=b"]).unwrap();
+    let ours = admin::scrape(rig.run.path("metrics.sock").to_str().unwrap());
+    let ours = label(&ours, "claviger_key_info{", "key_id_hash");
+    let theirs = rig.api.kubectl(&["get", "--raw", "/metrics"]).unwrap();
+    assert_eq!(label(&theirs, "apiserver_envelope_encryption_key_id_hash_total{", "key_id_hash"), ours);
+    assert_eq!(label(&theirs, "apiserver_envelope_encryption_key_id_hash_status_last", "key_id_hash"), ours);
+}
+
+/// The value of a label of the first sample that starts so.
+fn label<'a>(metrics: &'a str, start: &str, name: &str) -> &'a str {
+    let sample = metrics.lines().find(|line| line.starts_with(start)).expect("the metric is there");
+    sample.split_once(&format!("{name}=\"")).unwrap().1.split('"').next().unwrap()
 }
 
 #[test]

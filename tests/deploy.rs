@@ -1,6 +1,7 @@
 //! The files in `deploy/` cannot rot: each is parsed, and what it runs is tried on the binary.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -8,6 +9,8 @@ use std::{
 };
 
 use serde_json::Value;
+
+use crate::{admin, cli::sandbox::Sandbox};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 
@@ -68,6 +71,33 @@ fn the_encryption_configuration_is_what_the_command_line_generates() {
     let output = Command::new(BINARY).args(["generate", "encryption-configuration"]).output().unwrap();
     let generated: Value = serde_saphyr::from_str(&String::from_utf8(output.stdout).unwrap()).unwrap();
     assert_eq!(yaml("encryption-configuration.yaml"), generated);
+}
+
+/// Words of an expression that name a metric of ours, a histogram by its base name.
+fn metrics_of(expression: &str) -> BTreeSet<&str> {
+    let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let ours = words.filter(|word| word.starts_with("claviger_") || word.starts_with("process_"));
+    ours.map(|word| word.strip_suffix("_bucket").unwrap_or(word)).collect()
+}
+
+#[test]
+fn every_alert_is_on_metrics_that_there_are() {
+    let sandbox = Sandbox::initialised();
+    let flags = "--state-dir [DIR]/state --socket [DIR]/run/kms.sock --metrics-listen [DIR]/run/metrics.sock";
+    let daemon = sandbox.serve(flags);
+    daemon.wait_for("serving metrics");
+    let scrape = admin::scrape(sandbox.path("run/metrics.sock").to_str().unwrap());
+    let there = admin::names(&scrape);
+    let rules = yaml("prometheus-rules.yaml");
+    let rules = rules["groups"][0]["rules"].as_array().unwrap();
+    assert!(rules.len() >= 5);
+    for rule in rules {
+        let used = metrics_of(rule["expr"].as_str().unwrap());
+        assert!(!used.is_empty() && used.is_subset(&there), "{rule}");
+        for text in ["summary", "description"] {
+            assert!(rule["annotations"][text].is_string(), "{rule}");
+        }
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 #![allow(clippy::format_collect, reason = "in a test the shorter form reads better than the faster one")]
 
+mod admin;
 mod architecture;
 mod campaign;
 mod cli;

@@ -177,6 +177,13 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let hint = match &error {
             ConfigError::Socket(error) => error.hint(),
+            ConfigError::MetricsAddress { .. } | ConfigError::MetricsSocket(_) => {
+                Some("--metrics-listen 127.0.0.1:9808, or --metrics-listen /run/claviger/metrics.sock".to_owned())
+            }
+            ConfigError::NotLoopback(address) => {
+                Some(format!("listen on 127.0.0.1:{}, and put a proxy that authenticates in front", address.port()))
+            }
+            ConfigError::MetricsOnSocket(_) => Some("give them a socket of their own beside it".to_owned()),
             ConfigError::Read { .. }
             | ConfigError::Syntax { .. }
             | ConfigError::StateDir

@@ -3,10 +3,10 @@
 use clap::Args;
 
 use crate::{
-    config::{LogLevel, Settings},
+    config::Settings,
     daemon, hardening,
     keeper::Expect,
-    telemetry,
+    telemetry::{self, LogLevel},
 };
 
 use super::{
@@ -25,6 +25,7 @@ Examples:
   claviger serve --socket @claviger    # abstract: for API servers up to 1.31
   claviger serve --take-over           # an upgrade: no call fails
   claviger serve --socket-group 1001 --allow-uid 1001
+  claviger serve --metrics-listen 127.0.0.1:9808
   claviger serve --state-dir ./state --socket /tmp/claviger/kms.sock")]
 pub(super) struct ServeArgs {
     #[command(flatten)]
@@ -43,6 +44,9 @@ pub(super) struct ServeArgs {
     /// The record to trust, uuid:generation:sha256 as `claviger status` prints it, or one that follows it
     #[arg(long, value_name = "EXPECT")]
     expect: Option<Expect>,
+    /// Serve /metrics, /livez and /readyz here: a loopback address and port, or a socket's path [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<String>,
     /// How much to log [default: info]
     #[arg(long, value_enum, value_name = "LEVEL")]
     log_level: Option<LogLevel>,
@@ -62,6 +66,7 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
         socket: args.socket.socket,
         socket_group: args.socket_group,
         allow_uid: args.allow_uid,
+        metrics_listen: args.metrics_listen,
         log_level: args.log_level,
         ..Settings::default()
     };

@@ -14,13 +14,17 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream, unix::UCred};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio::{sync::watch, task::JoinSet};
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower_service::Service as _;
 use tracing::{Instrument, debug, field::Empty, info, warn};
 
+use super::api::key_management_service_server::{KeyManagementServiceServer, SERVICE_NAME};
 use super::socket::{self, Claim, Fate};
-use super::{Api, MESSAGE_LIMIT, api::key_management_service_server::KeyManagementServiceServer, printable};
-use crate::service::Service;
+use super::{Api, MESSAGE_LIMIT, printable};
+use crate::{
+    service::Service,
+    telemetry::metrics::{Guest, Method, Metrics},
+};
 
 /// Connections at a time; an API server holds one for each of its provider entries.
 const PLACES: usize = 16;
@@ -104,7 +108,7 @@ pub async fn serve(
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            (stream, _) = persist(|| listener.accept()) => door.admit(stream),
+            (stream, _) = persist(|| listener.accept(), door.service.metrics()) => door.admit(stream),
             _ = watch.tick() => match claim.as_ref().map_or(Fate::There, Claim::fate) {
                 Fate::There => {}
                 Fate::Gone => restore(&mut claim, &mut listener),
@@ -133,7 +137,7 @@ fn restore(claim: &mut Option<Claim>, listener: &mut UnixListener) {
 }
 
 /// Repeats `accept` until it succeeds, and warns once for all its failures until then.
-async fn persist<T, F: Future<Output = io::Result<T>>>(accept: impl Fn() -> F) -> T {
+async fn persist<T, F: Future<Output = io::Result<T>>>(accept: impl Fn() -> F, metrics: &Metrics) -> T {
     let mut warned = false;
     loop {
         match accept().await {
@@ -141,6 +145,7 @@ async fn persist<T, F: Future<Output = io::Result<T>>>(accept: impl Fn() -> F) -
             Err(error) if !warned => warn!(%error, "cannot accept connections, still trying"),
             Err(_) => {}
         }
+        metrics.accept_failed();
         warned = true;
         sleep(ACCEPT_PAUSE).await;
     }
@@ -160,7 +165,10 @@ impl Door {
         match stream.peer_cred() {
             Ok(peer) if self.peers.0.contains(&peer.uid()) => self.welcome(stream, peer),
             Ok(peer) => self.turn_away(stream, peer),
-            Err(error) => warn!(%error, "connection closed: its peer is unknown"),
+            Err(error) => {
+                self.service.metrics().peer_refused();
+                warn!(%error, "connection closed: its peer is unknown");
+            }
         }
     }
 
@@ -174,22 +182,26 @@ impl Door {
     /// Serves an allowed peer. Beyond the limit it is closed, not left waiting, where it would fill the backlog.
     fn welcome(&mut self, stream: UnixStream, peer: UCred) {
         if !has_room(&mut self.guests, PLACES) {
+            self.service.metrics().no_place();
             warn!(peer_uid = peer.uid(), peer_pid = peer.pid(), "connection closed: all places are taken");
             return;
         }
         let calls = Calls::new(Api(self.service.connect()))
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT);
-        self.guests.spawn(converse(stream, Some(calls), self.closing.clone()));
+        let guest = self.service.metrics().accepted();
+        let served = converse(stream, Some(calls), Arc::clone(&self.service), self.closing.clone());
+        self.guests.spawn(stay(guest, served));
     }
 
     /// Tells a peer that it is refused. Its place stays taken if it leaves at once, so that it cannot flood the log.
     fn turn_away(&mut self, stream: UnixStream, peer: UCred) {
+        self.service.metrics().peer_refused();
         if !has_room(&mut self.refused, REFUSED_PLACES) {
             return;
         }
         warn!(peer_uid = peer.uid(), peer_pid = peer.pid(), "peer refused");
-        let told = timeout(REFUSED_STAY, converse(stream, None, self.closing.clone()));
+        let told = timeout(REFUSED_STAY, converse(stream, None, Arc::clone(&self.service), self.closing.clone()));
         self.refused.spawn(async { _ = tokio::join!(told, sleep(REFUSED_STAY)) });
     }
 
@@ -211,14 +223,19 @@ fn has_room(tasks: &mut JoinSet<()>, places: usize) -> bool {
 
 type Calls = KeyManagementServiceServer<Api>;
 
+/// Counts a connection for as long as it is served, also when it is cut off.
+async fn stay(_guest: Guest, served: impl Future<Output = ()>) {
+    served.await;
+}
+
 /// Serves one connection until either side closes it. Without `calls`, each of them is refused.
-async fn converse(stream: UnixStream, calls: Option<Calls>, mut closing: watch::Receiver<()>) {
+async fn converse(stream: UnixStream, calls: Option<Calls>, service: Arc<Service>, mut closing: watch::Receiver<()>) {
     let greeted = tokio::select! {
         greeted = timeout(PREFACE_TIMEOUT, greeted(stream)) => greeted,
         _ = closing.changed() => return,
     };
     let Ok(Ok(stream)) = greeted else { return debug!("connection closed: it did not begin to speak HTTP/2") };
-    let service = service_fn(|request| answer(calls.clone(), request));
+    let service = service_fn(|request| answer(calls.clone(), Arc::clone(&service), request));
     let mut connection = pin!(http2().serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -263,15 +280,37 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
 }
 
 /// Answers one call, in time and on the record.
-async fn answer(calls: Option<Calls>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let Some(mut calls) = calls else { return Ok(Status::permission_denied("peer refused").into_http()) };
+async fn answer(
+    calls: Option<Calls>,
+    service: Arc<Service>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let counted = service.metrics().call(method(request.uri().path()));
+    let response = match calls {
+        Some(calls) => answer_allowed(calls, request).await,
+        None => Status::permission_denied("peer refused").into_http(),
+    };
+    counted.answered(response.extensions().get::<Status>().map_or(Code::Ok, Status::code));
+    Ok(response)
+}
+
+async fn answer_allowed(mut calls: Calls, request: Request<Incoming>) -> Response<Body> {
     let method = request.uri().path().rsplit('/').next().map(printable);
     let span = tracing::error_span!("call", method, uid = Empty);
     let call = timeout(CALL_TIMEOUT, calls.call(request)).instrument(span.clone());
     let late = || Status::deadline_exceeded(format!("the call took longer than {CALL_TIMEOUT:?}")).into_http();
     let Ok(response) = call.await.unwrap_or_else(|_| Ok(late()));
     span.in_scope(|| record(&response));
-    Ok(response)
+    response
+}
+
+fn method(path: &str) -> Method {
+    match path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME)) {
+        Some("/Status") => Method::Status,
+        Some("/Encrypt") => Method::Encrypt,
+        Some("/Decrypt") => Method::Decrypt,
+        _ => Method::Other,
+    }
 }
 
 fn record(response: &Response<Body>) {
@@ -304,6 +343,13 @@ mod tests {
 
     /// A preface and an empty SETTINGS frame: all that a client must say.
     const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+    /// The headers of a Status call as the first stream: POST, http, path, content-type.
+    const BEGIN_STATUS: &[u8] = b"\0\0\x35\x01\x04\0\0\0\x01\
+        \x83\x86\x44\x1f/v2.KeyManagementService/Status\x5f\x10application/grpc";
+
+    /// Its reset by the client: CANCEL.
+    const RESET: &[u8] = b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08";
 
     const WHOLE: Bytes = Bytes::from_static(&[0; 5]);
     const HALF: Bytes = Bytes::from_static(&[0; 3]);
@@ -360,6 +406,75 @@ mod tests {
         assert_eq!(refusal(&response).unwrap().code(), Code::Unimplemented);
     }
 
+    #[test]
+    fn a_method_is_what_the_whole_path_says() {
+        for (path, expected) in [
+            ("/v2.KeyManagementService/Status", Method::Status),
+            ("/v2.KeyManagementService/Encrypt", Method::Encrypt),
+            ("/v2.KeyManagementService/Decrypt", Method::Decrypt),
+            ("/v2.KeyManagementService/Rotate", Method::Other),
+            ("/v1beta1.KeyManagementService/Encrypt", Method::Other),
+            ("v2.KeyManagementService/Status", Method::Other),
+            ("/Status", Method::Other),
+            ("/", Method::Other),
+        ] {
+            assert_eq!(method(path), expected, "{path}");
+        }
+    }
+
+    /// Waits until a scrape has `line`; what counts may follow what a client sees by a moment.
+    async fn counted(service: &Service, line: &str) {
+        let shown = || service.metrics().exposition(None).unwrap().lines().any(|shown| shown == line);
+        let wait = async {
+            while !shown() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, wait)
+            .await
+            .unwrap_or_else(|_| panic!("no {line} in {}", service.metrics().exposition(None).unwrap()));
+    }
+
+    #[tokio::test]
+    async fn calls_and_connections_are_counted_by_what_became_of_them() {
+        let service = open_service();
+        let plugin = Plugin::start(Arc::clone(&service));
+        let mut client = plugin.client().await;
+        client.status(StatusRequest {}).await.unwrap();
+        let request = EncryptRequest { plaintext: vec![], uid: String::new() };
+        client.encrypt(request).await.unwrap_err();
+        let (feed, late) = begin_status(plugin.channel(endpoint()).await);
+        feed.send(HALF).unwrap();
+        let (_feed, given_up) = begin_status(plugin.channel(endpoint()).await);
+        counted(&service, "claviger_connections 3").await;
+        drop(given_up);
+        late.await;
+        for line in [
+            r#"claviger_calls_total{method="Status",code="OK"} 1"#,
+            r#"claviger_calls_total{method="Encrypt",code="INVALID_ARGUMENT"} 1"#,
+            r#"claviger_calls_total{method="Status",code="DEADLINE_EXCEEDED"} 2"#,
+            r#"claviger_connections_total{result="accepted"} 3"#,
+        ] {
+            counted(&service, line).await;
+        }
+        drop(client);
+        plugin.end().await;
+        counted(&service, "claviger_connections 0").await;
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_reset_half_way_is_counted() {
+        let service = open_service();
+        let plugin = Plugin::start(Arc::clone(&service));
+        let mut client = plugin.client().await;
+        let mut stream = plugin.connect().await;
+        stream.write_all(&[GREETING, BEGIN_STATUS].concat()).await.unwrap();
+        client.status(StatusRequest {}).await.unwrap();
+        stream.write_all(RESET).await.unwrap();
+        // What tonic makes of a body that ends in a reset.
+        counted(&service, r#"claviger_calls_total{method="Status",code="UNKNOWN"} 1"#).await;
+    }
+
     #[tokio::test]
     async fn half_a_request_is_given_up_while_others_go_on() {
         let plugin = Plugin::start(open_service());
@@ -402,7 +517,8 @@ mod tests {
     #[tokio::test]
     async fn a_seventeenth_connection_is_closed_and_the_others_go_on() {
         let log = Log::start();
-        let plugin = Plugin::start(open_service());
+        let service = open_service();
+        let plugin = Plugin::start(Arc::clone(&service));
         let mut clients = Vec::new();
         for _ in 0..PLACES {
             let mut client = plugin.client().await;
@@ -411,6 +527,8 @@ mod tests {
         }
         assert!(matches!(probe(&plugin.address, SOON).await, Err(ProbeError::Closed)));
         assert_eq!(log.lines_with("connection closed: all places are taken").len(), 1);
+        counted(&service, r#"claviger_connections_total{result="no_place"} 1"#).await;
+        counted(&service, "claviger_connections 16").await;
         clients[0].status(StatusRequest {}).await.unwrap();
         clients.pop();
         let retry = async { while !is_well(&plugin).await {} };
@@ -455,12 +573,15 @@ mod tests {
     #[tokio::test]
     async fn a_refused_peer_is_told_so_for_every_call() {
         let log = Log::start();
-        let plugin = Plugin::start_for(open_service(), Peers(BTreeSet::new()));
+        let service = open_service();
+        let plugin = Plugin::start_for(Arc::clone(&service), Peers(BTreeSet::new()));
         let mut client = plugin.client().await;
         let refused = client.status(StatusRequest {}).await.unwrap_err();
         assert_eq!((refused.code(), refused.message()), (Code::PermissionDenied, "peer refused"));
         let request = EncryptRequest { plaintext: vec![1; 32], uid: String::new() };
         assert_eq!(client.encrypt(request).await.unwrap_err().code(), Code::PermissionDenied);
+        counted(&service, r#"claviger_calls_total{method="Status",code="PERMISSION_DENIED"} 1"#).await;
+        counted(&service, r#"claviger_connections_total{result="peer_refused"} 1"#).await;
         let ours = format!("peer refused peer_uid={}", rustix::process::geteuid().as_raw());
         assert_eq!(log.lines_with(&ours).len(), 1);
     }
@@ -534,13 +655,15 @@ mod tests {
     #[tokio::test]
     async fn accepting_goes_on_after_every_failure_and_warns_once() {
         let log = Log::start();
+        let metrics = Metrics::default();
         let failures = [Errno::MFILE, Errno::NFILE, Errno::CONNABORTED, Errno::NOMEM, Errno::MFILE];
         for _ in 0..2 {
             let turns = failures.iter().map(|error| Err((*error).into())).chain([Ok(7)]);
             let turns = std::cell::RefCell::new(turns);
-            let accepted = persist(|| std::future::ready(turns.borrow_mut().next().unwrap()));
+            let accepted = persist(|| std::future::ready(turns.borrow_mut().next().unwrap()), &metrics);
             assert_eq!(timeout(SOON, accepted).await.unwrap(), 7);
         }
+        assert!(metrics.exposition(None).unwrap().contains("claviger_accept_failures_total 10\n"));
         let warnings = log.lines_with("cannot accept connections, still trying");
         assert_eq!(warnings.len(), 2, "{warnings:?}");
         assert!(warnings[0].contains("WARN") && warnings[0].contains("Too many open files"), "{warnings:?}");

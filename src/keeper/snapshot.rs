@@ -56,6 +56,11 @@ impl Snapshot {
         self.keys.get(id)
     }
 
+    /// Every key that is not destroyed.
+    pub fn keys(&self) -> impl Iterator<Item = &ServingKey> {
+        self.keys.values().map(AsRef::as_ref)
+    }
+
     /// When it was published.
     pub fn since(&self) -> Instant {
         self.since

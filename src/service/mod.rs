@@ -16,10 +16,11 @@ use zeroize::Zeroizing;
 
 use crate::{
     crypto::{
-        aead, fill_random,
+        Digest, aead, fill_random,
         wrap::{UnwrapError, WrapError},
     },
     keeper::{Published, ServingKey, Snapshot},
+    telemetry::metrics::{self, Metrics},
 };
 
 /// How long Encrypt goes on with an announced key after another was promoted.
@@ -37,6 +38,7 @@ const SELF_TEST_FAILED: &str = "the self-test of wrapping and unwrapping failed"
 pub struct Service {
     published: Arc<Published>,
     patient_until: Option<Instant>,
+    metrics: Arc<Metrics>,
 }
 
 /// One connection of an API server, with what its last Status announced.
@@ -44,6 +46,7 @@ pub struct Service {
 pub struct Connection {
     published: Arc<Published>,
     patient_until: Option<Instant>,
+    metrics: Arc<Metrics>,
     announced: ArcSwapOption<ServingKey>,
 }
 
@@ -54,6 +57,13 @@ pub struct Health {
     pub healthz: &'static str,
     /// The key that Encrypt will use.
     pub key_id: Arc<str>,
+}
+
+impl Health {
+    /// Whether everything is well.
+    pub fn is_ok(&self) -> bool {
+        self.healthz == HEALTHY
+    }
 }
 
 /// The answer to Encrypt.
@@ -101,7 +111,7 @@ pub enum Error {
 impl Service {
     /// The service of what is, or will be, published.
     pub fn new(published: Arc<Published>) -> Self {
-        Self { published, patient_until: Instant::now().checked_add(PATIENCE) }
+        Self { published, patient_until: Instant::now().checked_add(PATIENCE), metrics: Arc::default() }
     }
 
     /// A new connection, to which nothing was announced yet.
@@ -109,8 +119,32 @@ impl Service {
         Connection {
             published: Arc::clone(&self.published),
             patient_until: self.patient_until,
+            metrics: Arc::clone(&self.metrics),
             announced: ArcSwapOption::empty(),
         }
+    }
+
+    /// Says what Status would, and announces nothing.
+    ///
+    /// # Errors
+    /// [`Error::Sealed`].
+    pub fn health(&self) -> Result<Health, Error> {
+        let current = self.published.current();
+        let snapshot = current.as_ref().ok_or(Error::Sealed)?;
+        Ok(health(snapshot.primary(), &self.metrics))
+    }
+
+    /// What counts the calls and connections of this service.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What a scrape shows of the keyring; none while sealed.
+    pub fn keyring(&self) -> Option<metrics::Keyring> {
+        let current = self.published.current();
+        let snapshot = current.as_ref()?;
+        let keys = snapshot.keys().map(|key| (key_id_hash(&key.id), key.state.as_str()));
+        Some(metrics::Keyring { generation: snapshot.generation(), keys: keys.collect() })
     }
 }
 
@@ -132,8 +166,7 @@ impl Connection {
         let snapshot = current.as_ref().ok_or(Error::Sealed)?;
         let primary = snapshot.primary();
         self.announced.store(Some(Arc::clone(primary)));
-        let healthz = if round_trip(primary, &mut SysRng) { HEALTHY } else { SELF_TEST_FAILED };
-        Ok(Health { healthz, key_id: Arc::clone(&primary.id) })
+        Ok(health(primary, &self.metrics))
     }
 
     /// Wraps a seed under the key that this connection was told of.
@@ -183,6 +216,18 @@ impl Connection {
         });
         announced.unwrap_or_else(|| Arc::clone(primary))
     }
+}
+
+/// The health of the key that wraps, tested now and noted.
+fn health(primary: &ServingKey, metrics: &Metrics) -> Health {
+    let passed = round_trip(primary, &mut SysRng);
+    metrics.self_test(passed);
+    Health { healthz: if passed { HEALTHY } else { SELF_TEST_FAILED }, key_id: Arc::clone(&primary.id) }
+}
+
+/// A key_id as kube-apiserver's metrics show it.
+fn key_id_hash(key_id: &str) -> String {
+    format!("sha256:{}", base16ct::lower::encode_string(&Digest::of(key_id.as_bytes()).0))
 }
 
 /// Whether a random value comes back as it went in.
@@ -336,6 +381,39 @@ mod tests {
         assert_eq!(error.to_string(), "ciphertext failed authentication");
         assert_eq!(connection.encrypt(&[]).unwrap_err(), Error::PlaintextSize);
         assert_eq!(connection.encrypt(&[0; 513]).unwrap_err(), Error::PlaintextSize);
+    }
+
+    #[test]
+    fn a_scrape_shows_the_keys_that_are_not_destroyed() {
+        let mut fixture = Fixture::new();
+        let promoted = testing::promote(&fixture.keyring, 1);
+        fixture.publish(promoted, Duration::ZERO);
+        let shown = fixture.service.keyring().unwrap();
+        assert_eq!((shown.generation, shown.keys.len()), (fixture.keyring.generation(), 2));
+        for (index, state) in [(0, "decrypt-only"), (1, "primary")] {
+            assert!(shown.keys.contains(&(key_id_hash(&fixture.id(index)), state)), "{shown:?}");
+        }
+        assert!(Service::default().keyring().is_none());
+    }
+
+    #[test]
+    fn a_key_id_is_hashed_as_the_api_server_does_it() {
+        // printf k1-00 | sha256sum
+        let expected = "sha256:0631937a0c5363c4a9ddc68b0d748df97d5f250c5443370dbda5abdd1998898a";
+        assert_eq!(key_id_hash("k1-00"), expected);
+    }
+
+    #[test]
+    fn asking_for_the_health_announces_nothing() {
+        let mut fixture = Fixture::new();
+        let connection = fixture.service.connect();
+        let old = connection.status().unwrap().key_id;
+        fixture.publish(testing::promote(&fixture.keyring, 1), Duration::ZERO);
+        let health = fixture.service.health().unwrap();
+        assert!(health.is_ok());
+        assert_eq!(*health.key_id, fixture.id(1));
+        assert_eq!(connection.encrypt(&SEED).unwrap().key_id, old);
+        assert_eq!(Service::default().health(), Err(Error::Sealed));
     }
 
     /// A random source that fails.

@@ -77,6 +77,17 @@ fn a_value_that_is_none() {
 }
 
 #[test]
+fn metrics_where_others_could_read_them() {
+    let sandbox = Sandbox::new();
+    let mut answers: Vec<Answer> = ["0.0.0.0:9808", "[::]:9808", "localhost:9808", "@claviger", "/@claviger", "/run/"]
+        .map(|address| sandbox.refused(2, &format!("serve --metrics-listen {address}")))
+        .into();
+    answers.push(sandbox.refused(2, "serve --metrics-listen [DIR]/kms.sock --socket [DIR]/kms.sock"));
+    answers.push(refused(&sandbox, "metrics-listen = '192.168.7.1:9808'\n"));
+    snapshot("configuration/metrics-address", &answers.iter().collect::<Vec<_>>());
+}
+
+#[test]
 fn a_state_directory_without_a_name() {
     refused(&Sandbox::new(), "state-dir = ''\n").matches("configuration/empty-state-dir");
 }

@@ -78,7 +78,9 @@ fn a_daemon_at_debug_logs_no_key_and_no_seed() {
     let mut output = sandbox.run(&format!("{init} {recipient}")).ends_with(0).to_string();
     let seed = *b"a seed that is found if it is told";
 
-    let mut daemon = sandbox.serve("--state-dir [DIR]/state --socket [DIR]/run/kms.sock --log-level debug");
+    let mut daemon = sandbox.serve(
+        "--state-dir [DIR]/state --socket [DIR]/run/kms.sock --log-level debug --metrics-listen [DIR]/run/metrics.sock",
+    );
     let kms = Kms::connect(&sandbox.path("run/kms.sock"));
     let (key_id, wrapped) = kms.encrypt(&seed);
     assert_eq!(kms.decrypt(&key_id, &wrapped).unwrap(), seed);
@@ -90,6 +92,9 @@ fn a_daemon_at_debug_logs_no_key_and_no_seed() {
     for verb in ["status", "status --output json"] {
         output += &sandbox.run(&format!("{verb} --state-dir [DIR]/state --socket [DIR]/run/kms.sock")).to_string();
     }
+    let metrics = crate::admin::scrape(sandbox.path("run/metrics.sock").to_str().unwrap());
+    assert!(metrics.contains("claviger_key_info{") && !metrics.contains(sandbox.root().to_str().unwrap()), "{metrics}");
+    output += &metrics;
     let (exit, log) = daemon.terminate();
     assert_eq!(exit, Some(0), "{log}");
     assert!(log.contains("\"DEBUG\"") && log.contains("ciphertext failed authentication"), "{log}");

@@ -27,6 +27,7 @@ pub(crate) struct Plugin {
     socket: Option<String>,
     /// The socket itself, when it is ours to hold, as systemd would, while the daemon comes and goes.
     held: Option<UnixListener>,
+    flags: Vec<String>,
     process: Option<Process>,
 }
 
@@ -42,6 +43,7 @@ impl Plugin {
             state_dir: run.path(name),
             socket: None,
             held: None,
+            flags: Vec::new(),
             process: None,
         };
         plugin.claviger(&["init", "--without-recovery"])?;
@@ -50,6 +52,11 @@ impl Plugin {
 
     pub(crate) fn state_dir(&self) -> &Path {
         &self.state_dir
+    }
+
+    /// Adds a flag to `serve`, for all starts from now on.
+    pub(crate) fn flag(&mut self, flag: impl Into<String>) {
+        self.flags.push(flag.into());
     }
 
     /// Starts the daemon on `socket`, a path (see [`Run::socket`]) or `@name`, and waits until it answers.
@@ -83,7 +90,7 @@ impl Plugin {
     /// Starts the daemon on its socket without waiting.
     pub(crate) fn launch(&mut self) -> Result<()> {
         let mut command = self.command(&["serve"]);
-        command.args(["--socket", self.socket()?]);
+        command.args(["--socket", self.socket()?]).args(&self.flags);
         self.process = Some(match &self.held {
             Some(held) => {
                 let held = held.try_clone().during(|| "handing the socket over".to_owned())?;

@@ -41,7 +41,7 @@ pub struct Listener {
 
 impl Listener {
     /// Registers the socket with the runtime it is called in. The path is given up when the claim is dropped.
-    pub(super) fn into_tokio(self) -> io::Result<(tokio::net::UnixListener, Option<Claim>)> {
+    pub fn into_tokio(self) -> io::Result<(tokio::net::UnixListener, Option<Claim>)> {
         Ok((tokio::net::UnixListener::from_std(self.socket)?, self.claim))
     }
 }
@@ -134,7 +134,7 @@ pub(super) enum Fate {
 
 /// The right to a path: holds its lock, and removes our socket when dropped.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub struct Claim {
     place: Place,
     access: Access,
     identity: Identity,

@@ -1,13 +1,37 @@
-//! Logs: a constant message and fields; text on a terminal, JSON otherwise.
+//! What an operator sees of the daemon: logs here, metrics in [`metrics`].
 //!
-//! info: a state changed; warn: it healed itself; error: an operator must act. Never bytes, never lengths of secrets.
+//! Logs are a constant message and fields; text on a terminal, JSON otherwise. info: a state changed; warn: it healed
+//! itself; error: an operator must act. Never bytes, never lengths of secrets; and nothing of the libraries, whose lines
+//! show what is not ours to show.
+
+mod exposition;
+pub mod metrics;
+mod process;
 
 use std::io::{self, IsTerminal};
 
+use serde::Deserialize;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{filter::LevelFilter, fmt};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
-use crate::config::LogLevel;
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    /// An operator must act.
+    Error,
+    /// It healed itself.
+    Warn,
+    /// A state changed.
+    Info,
+    /// Every call.
+    Debug,
+}
 
 /// The messages of the daemon, so that whoever watches logs finds them in one place. Those of single calls and
 /// connections are in `grpc`.
@@ -28,6 +52,10 @@ pub mod event {
     pub const UNCHANGED: &str = "the keyring is unchanged";
     /// It does not open, or is an older one or another's: what was served is served on.
     pub const RELOAD_FAILED: &str = "the keyring was not taken, serving on with the one from before";
+    /// Metrics and health are served at this address.
+    pub const METRICS_LISTENING: &str = "serving metrics";
+    /// Metrics and health cannot be served for now; everything else is.
+    pub const METRICS_WAITING: &str = "cannot serve metrics, still trying";
     /// Asked to end; what is in flight is answered.
     pub const STOPPING: &str = "stopping";
     /// Ended.
@@ -57,6 +85,7 @@ pub fn start(level: LogLevel, json: bool) -> Log {
     let terminal = io::stderr().is_terminal();
     let (lines, writer) =
         NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).lossy(true).finish(io::stderr());
+    let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
     let builder = fmt()
         .with_max_level(level)
         .with_writer(lines)
@@ -64,9 +93,9 @@ pub fn start(level: LogLevel, json: bool) -> Log {
         .with_ansi(terminal)
         .log_internal_errors(false);
     if json || !terminal {
-        builder.json().flatten_event(true).init();
+        builder.json().flatten_event(true).finish().with(ours).init();
     } else {
-        builder.init();
+        builder.finish().with(ours).init();
     }
     Log { _writer: writer }
 }

@@ -1,0 +1,162 @@
+//! Metrics and health over HTTP/1.1, for whoever looks after the node: `/metrics`, `/livez`, `/readyz`.
+//!
+//! Off unless asked for, and a task of its own beside the calls: nothing here ends the plugin, and an address that cannot
+//! be had is tried again for ever. It changes nothing and asks nobody who he is, so it is in the reach of this machine
+//! alone ([`MetricsAddress`]). Invariants: `/livez` says only that the event loop runs; a connection has one request, a
+//! place among few, and seconds.
+
+use std::{convert::Infallible, fmt::Display, future::ready, io, sync::Arc, time::Duration};
+
+use hyper::{
+    Method, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+    server::conn::http1::Builder,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tracing::{debug, info, warn};
+
+use crate::{
+    config::MetricsAddress,
+    grpc::socket::{self, Access, Address},
+    service::Service,
+    telemetry::{event, metrics},
+};
+
+/// Connections at a time; who comes later waits in the kernel's queue.
+const PLACES: usize = 8;
+
+/// From connecting to the end of the request's headers.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// From connecting to the end of the answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between two attempts to have the address.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// How long the accept loop sleeps after a failure.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// The most bytes of a request that are read; hyper takes no less.
+const REQUEST_LIMIT: usize = 8 * 1024;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Serves metrics and health of `service` at `address` for as long as it is polled.
+pub async fn serve(address: MetricsAddress, service: Arc<Service>) {
+    match &address {
+        MetricsAddress::Loopback(at) => {
+            let listener = persist(&address, || TcpListener::bind(at)).await;
+            // Port 0 is one that the kernel chose.
+            announce(&listener.local_addr().unwrap_or(*at));
+            welcome(|| async { Ok(listener.accept().await?.0) }, &service).await;
+        }
+        MetricsAddress::Socket(path) => {
+            let (listener, _claim) = persist(&address, || ready(bind(&Address::Path(path.clone())))).await;
+            announce(&path.display());
+            welcome(|| async { Ok(listener.accept().await?.0) }, &service).await;
+        }
+    }
+}
+
+fn bind(path: &Address) -> io::Result<(tokio::net::UnixListener, impl Sized + use<>)> {
+    socket::bind(path, Access::default()).map_err(io::Error::other)?.into_tokio()
+}
+
+fn announce(address: &impl Display) {
+    info!(message = event::METRICS_LISTENING, %address);
+}
+
+/// Repeats `bind` until it succeeds, and warns once.
+async fn persist<T, F: Future<Output = io::Result<T>>>(address: &MetricsAddress, bind: impl Fn() -> F) -> T {
+    let mut warned = false;
+    loop {
+        match bind().await {
+            Ok(bound) => return bound,
+            Err(error) if !warned => warn!(message = event::METRICS_WAITING, %address, %error),
+            Err(_) => {}
+        }
+        warned = true;
+        sleep(RETRY).await;
+    }
+}
+
+/// Serves whoever comes, a few at a time.
+async fn welcome<S, F>(accept: impl Fn() -> F, service: &Arc<Service>)
+where
+    F: Future<Output = io::Result<S>>,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut guests = JoinSet::new();
+    loop {
+        while guests.len() >= PLACES {
+            guests.join_next().await;
+        }
+        match accept().await {
+            Ok(stream) => drop(guests.spawn(timeout(REQUEST_TIMEOUT, converse(stream, Arc::clone(service))))),
+            Err(error) => {
+                debug!(%error, "metrics: cannot accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Answers one request.
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, service: Arc<Service>) {
+    let service = service_fn(|request| ready(Ok::<_, Infallible>(answer(&request, &service))));
+    let mut http = Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT).keep_alive(false).max_buf_size(REQUEST_LIMIT);
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+        debug!(%error, "metrics: connection broken");
+    }
+}
+
+fn answer<B>(request: &Request<B>, service: &Service) -> Response<String> {
+    let route: fn(&Service) -> Response<String> = match request.uri().path() {
+        "/metrics" => metrics,
+        "/livez" => |_| text(StatusCode::OK, "ok"),
+        "/readyz" => readyz,
+        _ => |_| text(StatusCode::NOT_FOUND, "not found: there are /metrics, /livez and /readyz"),
+    };
+    if [Method::GET, Method::HEAD].contains(request.method()) {
+        return route(service);
+    }
+    let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served");
+    refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    refused
+}
+
+fn metrics(service: &Service) -> Response<String> {
+    match service.metrics().exposition(service.keyring()) {
+        Ok(exposition) => typed(StatusCode::OK, metrics::CONTENT_TYPE, exposition),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
+    }
+}
+
+/// Whether calls would be answered well: unsealed, and a round trip through the primary key just succeeded.
+fn readyz(service: &Service) -> Response<String> {
+    match service.health() {
+        Ok(health) if health.is_ok() => text(StatusCode::OK, health.healthz),
+        Ok(health) => text(StatusCode::SERVICE_UNAVAILABLE, health.healthz),
+        Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+fn text(status: StatusCode, body: &str) -> Response<String> {
+    typed(status, TEXT, body.to_owned())
+}
+
+fn typed(status: StatusCode, content_type: &'static str, body: String) -> Response<String> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
