@@ -105,13 +105,15 @@ pub async fn serve(
     let mut shutdown = pin!(shutdown);
     let mut watch = interval(WATCH);
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Whether its failures are in the log already: outside of the loop, which begins anew at each look after the socket.
+    let (mut deaf, mut lost) = (false, false);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            (stream, _) = persist(|| listener.accept(), door.service.metrics()) => door.admit(stream),
+            (stream, _) = persist(|| listener.accept(), &mut deaf, door.service.metrics()) => door.admit(stream),
             _ = watch.tick() => match claim.as_ref().map_or(Fate::There, Claim::fate) {
                 Fate::There => {}
-                Fate::Gone => restore(&mut claim, &mut listener),
+                Fate::Gone => restore(&mut claim, &mut listener, &mut lost),
                 Fate::Replaced => {
                     info!("socket taken over by another plugin");
                     door.admit_last(&listener).await;
@@ -125,28 +127,37 @@ pub async fn serve(
 }
 
 /// Listens anew at the same path. Without success it goes on with the old socket, and the next look tries again.
-fn restore(claim: &mut Option<Claim>, listener: &mut UnixListener) {
+fn restore(claim: &mut Option<Claim>, listener: &mut UnixListener, lost: &mut bool) {
     match claim.as_mut().map(Claim::restore) {
         Some(Ok(restored)) => {
             warn!("socket was removed, made again");
-            *listener = restored;
+            (*listener, *lost) = (restored, false);
         }
-        Some(Err(error)) => warn!(%error, "socket was removed and cannot be made again, still trying"),
-        None => {}
+        Some(Err(error)) if !*lost => {
+            warn!(%error, "socket was removed and cannot be made again, still trying");
+            *lost = true;
+        }
+        Some(Err(_)) | None => {}
     }
 }
 
-/// Repeats `accept` until it succeeds, and warns once for all its failures until then.
-async fn persist<T, F: Future<Output = io::Result<T>>>(accept: impl Fn() -> F, metrics: &Metrics) -> T {
-    let mut warned = false;
+/// Repeats `accept` until it succeeds, and warns once for all its failures until then, of which `deaf` tells.
+async fn persist<T, F: Future<Output = io::Result<T>>>(
+    accept: impl Fn() -> F,
+    deaf: &mut bool,
+    metrics: &Metrics,
+) -> T {
     loop {
         match accept().await {
-            Ok(accepted) => return accepted,
-            Err(error) if !warned => warn!(%error, "cannot accept connections, still trying"),
+            Ok(accepted) => {
+                *deaf = false;
+                return accepted;
+            }
+            Err(error) if !*deaf => warn!(%error, "cannot accept connections, still trying"),
             Err(_) => {}
         }
         metrics.accept_failed();
-        warned = true;
+        *deaf = true;
         sleep(ACCEPT_PAUSE).await;
     }
 }
@@ -657,10 +668,11 @@ mod tests {
         let log = Log::start();
         let metrics = Metrics::default();
         let failures = [Errno::MFILE, Errno::NFILE, Errno::CONNABORTED, Errno::NOMEM, Errno::MFILE];
+        let mut deaf = false;
         for _ in 0..2 {
             let turns = failures.iter().map(|error| Err((*error).into())).chain([Ok(7)]);
             let turns = std::cell::RefCell::new(turns);
-            let accepted = persist(|| std::future::ready(turns.borrow_mut().next().unwrap()), &metrics);
+            let accepted = persist(|| std::future::ready(turns.borrow_mut().next().unwrap()), &mut deaf, &metrics);
             assert_eq!(timeout(SOON, accepted).await.unwrap(), 7);
         }
         assert!(metrics.exposition(None).unwrap().contains("claviger_accept_failures_total 10\n"));

@@ -56,6 +56,8 @@ pub(super) struct Report {
     pub(super) fresh: u64,
     /// New connections that were closed at first.
     pub(super) retries: u64,
+    /// Attempts for which the kernel's queue had no room.
+    pub(super) queue_full: u64,
     pub(super) slowest: Duration,
     pub(super) slowest_fresh: Duration,
 }
@@ -114,10 +116,12 @@ async fn afresh(address: &SocketAddr, round: u64, report: &mut Report) -> Result
     let start = Instant::now();
     let got_in = async {
         loop {
-            if let Ok(channel) = served(address).await {
-                return channel;
+            match served(address).await {
+                Ok(channel) => return channel,
+                // Any user of the node can fill the kernel's queue of an abstract name; that takes nobody's place.
+                Err(error) if error.contains("Resource temporarily unavailable") => report.queue_full += 1,
+                Err(_) => report.retries += 1,
             }
-            report.retries += 1;
             sleep(BACK_OFF).await;
         }
     };
