@@ -5,7 +5,15 @@
 //! our own loop around it and not tonic's server. Invariant: no peer takes more than its share, however it behaves, and
 //! those that are refused take nothing from the others.
 
-use std::{collections::BTreeSet, convert::Infallible, future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    future::Future,
+    io,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hyper::server::conn::http2::Builder;
 use hyper::{Request, Response, body::Incoming, rt::Executor, service::service_fn};
@@ -23,7 +31,10 @@ use super::socket::{self, Claim, Fate};
 use super::{Api, MESSAGE_LIMIT, printable};
 use crate::{
     service::Service,
-    telemetry::metrics::{Guest, Method, Metrics},
+    telemetry::{
+        metrics::{Guest, Method, Metrics},
+        quota::Quota,
+    },
 };
 
 /// Connections at a time; an API server holds one for each of its provider entries.
@@ -68,6 +79,9 @@ const LAST_GUESTS: Duration = Duration::from_millis(100);
 /// How long the accept loop sleeps after a failure, which is most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Between two lines in the log about the same want of places or of file descriptors.
+const QUIET: Duration = Duration::from_mins(1);
+
 /// The users whose processes may call.
 #[derive(Debug, Clone)]
 pub struct Peers(BTreeSet<u32>);
@@ -101,12 +115,12 @@ pub async fn serve(
 ) -> io::Result<Drained> {
     let (mut listener, mut claim) = listener.into_tokio()?;
     let (close, closing) = watch::channel(());
-    let mut door = Door { service, peers, closing, guests: JoinSet::new(), refused: JoinSet::new() };
+    let mut door = Door::new(service, peers, closing);
     let mut shutdown = pin!(shutdown);
     let mut watch = interval(WATCH);
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Whether its failures are in the log already: outside of the loop, which begins anew at each look after the socket.
-    let (mut deaf, mut lost) = (false, false);
+    // Outside of the loop, which begins anew at each look after the socket.
+    let (mut deaf, mut lost) = (Quota::new(QUIET), false);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
@@ -141,23 +155,21 @@ fn restore(claim: &mut Option<Claim>, listener: &mut UnixListener, lost: &mut bo
     }
 }
 
-/// Repeats `accept` until it succeeds, and warns once for all its failures until then, of which `deaf` tells.
+/// Repeats `accept` until it succeeds.
 async fn persist<T, F: Future<Output = io::Result<T>>>(
     accept: impl Fn() -> F,
-    deaf: &mut bool,
+    warnings: &mut Quota,
     metrics: &Metrics,
 ) -> T {
     loop {
-        match accept().await {
-            Ok(accepted) => {
-                *deaf = false;
-                return accepted;
-            }
-            Err(error) if !*deaf => warn!(%error, "cannot accept connections, still trying"),
-            Err(_) => {}
-        }
+        let error = match accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => error,
+        };
         metrics.accept_failed();
-        *deaf = true;
+        if let Some(left_out) = warnings.take(Instant::now()) {
+            warn!(%error, left_out, "cannot accept connections, still trying");
+        }
         sleep(ACCEPT_PAUSE).await;
     }
 }
@@ -169,9 +181,15 @@ struct Door {
     closing: watch::Receiver<()>,
     guests: JoinSet<()>,
     refused: JoinSet<()>,
+    full: Quota,
 }
 
 impl Door {
+    fn new(service: Arc<Service>, peers: Peers, closing: watch::Receiver<()>) -> Self {
+        let (guests, refused) = (JoinSet::new(), JoinSet::new());
+        Self { service, peers, closing, guests, refused, full: Quota::new(QUIET) }
+    }
+
     fn admit(&mut self, stream: UnixStream) {
         match stream.peer_cred() {
             Ok(peer) if self.peers.0.contains(&peer.uid()) => self.welcome(stream, peer),
@@ -194,7 +212,10 @@ impl Door {
     fn welcome(&mut self, stream: UnixStream, peer: UCred) {
         if !has_room(&mut self.guests, PLACES) {
             self.service.metrics().no_place();
-            warn!(peer_uid = peer.uid(), peer_pid = peer.pid(), "connection closed: all places are taken");
+            if let Some(left_out) = self.full.take(Instant::now()) {
+                let (peer_uid, peer_pid) = (peer.uid(), peer.pid());
+                warn!(peer_uid, peer_pid, left_out, "connection closed: all places are taken");
+            }
             return;
         }
         let calls = Calls::new(Api(self.service.connect()))
@@ -340,7 +361,7 @@ mod tests {
 
     use hyper::body::Bytes;
     use rustix::{io::Errno, process::Resource};
-    use tokio::{io::AsyncWriteExt, time::Instant};
+    use tokio::io::AsyncWriteExt;
     use tonic::{Code, transport::Endpoint};
 
     use super::*;
@@ -615,8 +636,7 @@ mod tests {
     async fn refused_peers_take_no_place_of_the_others() {
         let (_close, closing) = watch::channel(());
         let peers = Peers(BTreeSet::new());
-        let mut door =
-            Door { service: open_service(), peers, closing, guests: JoinSet::new(), refused: JoinSet::new() };
+        let mut door = Door::new(open_service(), peers, closing);
         for _ in 0..2 * PLACES {
             door.admit(UnixStream::pair().unwrap().0);
         }
@@ -668,17 +688,17 @@ mod tests {
         let log = Log::start();
         let metrics = Metrics::default();
         let failures = [Errno::MFILE, Errno::NFILE, Errno::CONNABORTED, Errno::NOMEM, Errno::MFILE];
-        let mut deaf = false;
+        let mut warnings = Quota::new(QUIET);
         for _ in 0..2 {
             let turns = failures.iter().map(|error| Err((*error).into())).chain([Ok(7)]);
             let turns = std::cell::RefCell::new(turns);
-            let accepted = persist(|| std::future::ready(turns.borrow_mut().next().unwrap()), &mut deaf, &metrics);
+            let accepted = persist(|| std::future::ready(turns.borrow_mut().next().unwrap()), &mut warnings, &metrics);
             assert_eq!(timeout(SOON, accepted).await.unwrap(), 7);
         }
         assert!(metrics.exposition(None).unwrap().contains("claviger_accept_failures_total 10\n"));
-        let warnings = log.lines_with("cannot accept connections, still trying");
-        assert_eq!(warnings.len(), 2, "{warnings:?}");
-        assert!(warnings[0].contains("WARN") && warnings[0].contains("Too many open files"), "{warnings:?}");
+        let lines = log.lines_with("cannot accept connections, still trying");
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("WARN") && lines[0].contains("Too many open files"), "{lines:?}");
     }
 
     /// RUSTSEC-2024-0376: an error of accept ended the loop, and with it the plugin.

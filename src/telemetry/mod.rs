@@ -7,6 +7,7 @@
 mod exposition;
 pub mod metrics;
 mod process;
+pub mod quota;
 
 use std::io::{self, IsTerminal};
 

@@ -61,18 +61,16 @@ fn headers_without_end_are_cut_off() {
 }
 
 #[test]
-fn a_daemon_without_descriptors_warns_once_while_that_lasts_and_comes_back() {
+fn a_daemon_without_descriptors_warns_once_a_minute_and_comes_back() {
     let mut victim = Victim::on_path();
     victim.limit_descriptors(FEW_DESCRIPTORS);
     let (before, good) = (victim.vitals(), GoodClient::start_on_one_connection(victim.address()));
     let warning = "cannot accept connections, still trying";
     for _ in 0..2 {
-        let warned = victim.logged(warning);
         let crowd: Vec<UnixStream> = (0..40).map(|_| connect(victim.address())).collect();
-        victim.wait_until_logged(warning, warned + 1);
-        // Ten more attempts of the daemon to accept; it says nothing about them.
+        victim.wait_until_logged(warning, 1);
+        // Ten more attempts of the daemon to accept.
         thread::sleep(Duration::from_secs(1));
-        assert_eq!(victim.logged(warning), warned + 1);
         assert!(crowd.iter().any(is_waiting), "everybody was let in");
         drop(crowd);
         runtime().block_on(async {
@@ -80,9 +78,9 @@ fn a_daemon_without_descriptors_warns_once_while_that_lasts_and_comes_back() {
             tokio::time::timeout(HANG, served).await.expect("it does not come back");
         });
     }
-    // Emptying what waits of a crowd that is gone may take some more attempts, and there are ten in a second.
-    println!("{} warnings; {:?}", victim.logged(warning), good.finish());
+    println!("{:?}", good.finish());
     victim.assert_unharmed(&before);
+    assert_eq!(victim.logged(warning), 1, "once a minute is enough");
 }
 
 /// So many bytes of a header block, none of which is wrong in itself.

@@ -1,0 +1,42 @@
+//! How often the log says the same thing: what a peer can cause as often as it likes must not fill a disk.
+
+use std::time::{Duration, Instant};
+
+/// Lets one line through in each period, and counts those between.
+#[derive(Debug)]
+pub struct Quota {
+    period: Duration,
+    said: Option<Instant>,
+    left_out: u64,
+}
+
+impl Quota {
+    /// One line in `period`; the first one at once.
+    pub const fn new(period: Duration) -> Self {
+        Self { period, said: None, left_out: 0 }
+    }
+
+    /// Whether a line may be written `now`: if so, how many were left out since the last one.
+    pub fn take(&mut self, now: Instant) -> Option<u64> {
+        if self.said.is_some_and(|said| now.saturating_duration_since(said) < self.period) {
+            self.left_out += 1;
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_in_a_period_tells_of_those_that_were_left_out() {
+        let (mut quota, start) = (Quota::new(Duration::from_mins(1)), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!([0, 0, 59].map(|seconds| quota.take(after(seconds))), [Some(0), None, None]);
+        assert_eq!([60, 61, 119, 300].map(|seconds| quota.take(after(seconds))), [Some(2), None, None, Some(2)]);
+        assert_eq!(quota.take(start), None, "a clock that went back says nothing");
+    }
+}
