@@ -1,13 +1,56 @@
-//! Memory for key bytes: locked into RAM, left out of core dumps, wiped in a forked child and on drop, and silent.
+//! Memory for key bytes: never swapped or dumped, not in a forked child, wiped on drop, and silent.
 //!
-//! The only module with `unsafe`. Each [`Secret`] has pages of its own, so that unlocking one never unlocks another.
-//! Source: mlock(2), madvise(2) (`MADV_DONTDUMP`, `MADV_WIPEONFORK`).
+//! Where the kernel has secret memory it is also hidden: gone from the kernel's own map of memory, so that neither root's
+//! look into the process nor a core dump of it finds the bytes. The only module with `unsafe`. Each [`Secret`] has pages
+//! of its own, so that giving one back never exposes another. Source: memfd_secret(2), mlock(2), madvise(2)
+//! (`MADV_DONTDUMP`, `MADV_DONTFORK`, `MADV_WIPEONFORK`).
 #![allow(unsafe_code, reason = "mapping, locking and advising memory are system calls on raw pointers")]
 
-use std::{fmt, io, ptr, ptr::NonNull};
+use std::{
+    ffi::c_void,
+    fmt, io,
+    os::fd::{FromRawFd, OwnedFd},
+    ptr,
+    ptr::NonNull,
+    sync::OnceLock,
+};
 
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::{
+    io::Errno,
+    mm::{Advice, MapFlags, ProtFlags},
+};
 use zeroize::Zeroize;
+
+/// How the kernel keeps the secrets of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// In secret memory, which only this process can see.
+    Hidden,
+    /// Locked into RAM and left out of core dumps; root can look into it.
+    Locked,
+}
+
+static PROTECTION: OnceLock<Protection> = OnceLock::new();
+
+impl Protection {
+    /// The best that this kernel has, or what was [chosen](Self::choose_locked) before.
+    pub fn here() -> Self {
+        *PROTECTION.get_or_init(|| if secret_descriptor().is_ok() { Self::Hidden } else { Self::Locked })
+    }
+
+    /// Does without secret memory, unless a secret is in it already.
+    pub fn choose_locked() {
+        PROTECTION.get_or_init(|| Self::Locked);
+    }
+
+    /// The name of the system call that does it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hidden => "memfd_secret",
+            Self::Locked => "mlock",
+        }
+    }
+}
 
 /// `N` secret bytes in locked pages of their own.
 ///
@@ -43,25 +86,13 @@ impl<const N: usize> Secret<N> {
     /// `N` zero bytes, to be filled in place.
     ///
     /// # Errors
-    /// When the pages cannot be mapped, locked or kept out of dumps.
+    /// When the pages cannot be mapped, locked or kept out of dumps and children.
     pub fn zeroed() -> Result<Self, SecretError> {
-        // SAFETY: an anonymous private mapping at an address of the kernel's choice touches no memory of ours.
-        let pages = unsafe {
-            rustix::mm::mmap_anonymous(ptr::null_mut(), N, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
-        }
-        .map_err(|errno| SecretError::Map(errno.into()))?;
-        let bytes =
-            NonNull::new(pages.cast::<[u8; N]>()).ok_or_else(|| SecretError::Map(io::ErrorKind::OutOfMemory.into()))?;
-        // From here on `secret` owns the mapping: an early return unmaps it.
-        let secret = Self { bytes };
-        // SAFETY: the mapping is ours, page-aligned and at least N bytes; locking and advising do not change its contents.
-        unsafe {
-            rustix::mm::mlock(pages, N).map_err(|errno| SecretError::Lock(errno.into()))?;
-            for advice in [Advice::LinuxDontDump, Advice::LinuxWipeOnFork] {
-                rustix::mm::madvise(pages, N, advice).map_err(|errno| SecretError::Advise(errno.into()))?;
-            }
-        }
-        Ok(secret)
+        let pages = match Protection::here() {
+            Protection::Hidden => Pages::hidden(N)?,
+            Protection::Locked => Pages::locked(N)?,
+        };
+        Ok(Self { bytes: pages.keep().cast() })
     }
 
     /// `N` random bytes.
@@ -90,9 +121,7 @@ impl<const N: usize> Secret<N> {
 impl<const N: usize> Drop for Secret<N> {
     fn drop(&mut self) {
         self.expose_mut().zeroize();
-        // SAFETY: the mapping is ours, N bytes long, and no reference to it outlives `self`. Unmapping also unlocks.
-        // It can fail only for an address that is not mapped, and then there is nothing left to do.
-        let _ = unsafe { rustix::mm::munmap(self.bytes.as_ptr().cast(), N) };
+        drop(Pages { start: self.bytes.cast(), length: N });
     }
 }
 
@@ -102,13 +131,88 @@ impl<const N: usize> fmt::Debug for Secret<N> {
     }
 }
 
+/// A mapping that is ours alone, given back when dropped.
+struct Pages {
+    start: NonNull<c_void>,
+    length: usize,
+}
+
+impl Pages {
+    /// Pages that only this process can see. They are locked and left out of dumps by their nature.
+    fn hidden(length: usize) -> Result<Self, SecretError> {
+        let memory = secret_descriptor().map_err(|errno| SecretError::Map(errno.into()))?;
+        rustix::fs::ftruncate(&memory, length as u64).map_err(|errno| SecretError::Map(errno.into()))?;
+        // SAFETY: a mapping at an address of the kernel's choice touches no memory of ours; no one else has the descriptor.
+        let start = unsafe {
+            rustix::mm::mmap(ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &memory, 0)
+        };
+        let pages = Self::new(length, start)?;
+        // A child would share these pages, where it has copies of others: it gets none of them.
+        pages.advise(Advice::LinuxDontFork)?;
+        Ok(pages)
+    }
+
+    fn locked(length: usize) -> Result<Self, SecretError> {
+        // SAFETY: an anonymous private mapping at an address of the kernel's choice touches no memory of ours.
+        let start = unsafe {
+            rustix::mm::mmap_anonymous(ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+        };
+        let pages = Self::new(length, start)?;
+        // SAFETY: the mapping is ours and `length` bytes long; locking does not change its contents.
+        unsafe { rustix::mm::mlock(pages.start.as_ptr(), length) }.map_err(|errno| SecretError::Lock(errno.into()))?;
+        pages.advise(Advice::LinuxDontDump)?;
+        pages.advise(Advice::LinuxWipeOnFork)?;
+        Ok(pages)
+    }
+
+    fn new(length: usize, start: rustix::io::Result<*mut c_void>) -> Result<Self, SecretError> {
+        let start = start.map_err(|errno| match errno {
+            // How mmap(2) says that `RLIMIT_MEMLOCK` is too small.
+            Errno::AGAIN => SecretError::Lock(errno.into()),
+            errno => SecretError::Map(errno.into()),
+        })?;
+        let start = NonNull::new(start).ok_or_else(|| SecretError::Map(io::ErrorKind::OutOfMemory.into()))?;
+        Ok(Self { start, length })
+    }
+
+    fn advise(&self, advice: Advice) -> Result<(), SecretError> {
+        // SAFETY: the mapping is ours and `length` bytes long; none of the advice given here changes its contents.
+        unsafe { rustix::mm::madvise(self.start.as_ptr(), self.length, advice) }
+            .map_err(|errno| SecretError::Advise(errno.into()))
+    }
+
+    /// Leaves the mapping to the caller.
+    fn keep(self) -> NonNull<c_void> {
+        std::mem::ManuallyDrop::new(self).start
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, `length` bytes long, and no reference to it outlives its owner. Unmapping also
+        // unlocks. It can fail only for an address that is not mapped, and then there is nothing left to do.
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr(), self.length) };
+    }
+}
+
+/// A descriptor of secret memory; an error where the kernel has none or has it switched off (`secretmem.enable=0`).
+fn secret_descriptor() -> rustix::io::Result<OwnedFd> {
+    // SAFETY: the call takes flags alone and touches no memory of ours.
+    let descriptor = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
+    match i32::try_from(descriptor) {
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::NOSYS)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The `VmFlags` that the kernel keeps of the mapping that starts at `secret`.
-    fn kernel_flags<const N: usize>(secret: &Secret<N>) -> Vec<String> {
-        let start = format!("{:x}-", secret.bytes.as_ptr() as usize);
+    /// The `VmFlags` that the kernel keeps of the mapping that starts here.
+    fn kernel_flags(pages: &Pages) -> Vec<String> {
+        let start = format!("{:x}-", pages.start.as_ptr() as usize);
         let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
         let flags = maps
             .lines()
@@ -118,13 +222,45 @@ mod tests {
         flags.split_whitespace().map(str::to_owned).collect()
     }
 
-    #[test]
-    fn pages_are_locked_and_kept_out_of_dumps_and_children() {
-        let secret = Secret::<32>::zeroed().unwrap();
-        let flags = kernel_flags(&secret);
-        for (flag, meaning) in [("lo", "locked"), ("dd", "not dumped"), ("wf", "wiped on fork")] {
+    fn assert_flags(pages: &Pages, expected: [(&str, &str); 3]) {
+        let flags = kernel_flags(pages);
+        for (flag, meaning) in expected {
             assert!(flags.iter().any(|f| f == flag), "{meaning}: {flags:?}");
         }
+    }
+
+    /// Reads through the kernel, as a debugger does.
+    fn read_as_debugger(pages: &Pages) -> io::Result<[u8; 4]> {
+        let mut bytes = [0; 4];
+        let memory = std::fs::File::open("/proc/self/mem")?;
+        std::os::unix::fs::FileExt::read_exact_at(&memory, &mut bytes, pages.start.as_ptr() as u64)?;
+        Ok(bytes)
+    }
+
+    #[test]
+    fn locked_pages_are_kept_out_of_swap_dumps_and_children() {
+        let pages = Pages::locked(32).unwrap();
+        assert_flags(&pages, [("lo", "locked"), ("dd", "not dumped"), ("wf", "wiped on fork")]);
+        assert_eq!(read_as_debugger(&pages).unwrap(), [0; 4], "or the other test proves nothing");
+    }
+
+    #[test]
+    fn hidden_pages_are_kept_from_whoever_looks_too() {
+        if secret_descriptor().is_err() {
+            return println!("skipped: this kernel has no memfd_secret");
+        }
+        let pages = Pages::hidden(32).unwrap();
+        assert_flags(&pages, [("lo", "locked"), ("dd", "not dumped"), ("dc", "not in children")]);
+        assert_eq!(read_as_debugger(&pages).unwrap_err().raw_os_error(), Some(Errno::IO.raw_os_error()));
+    }
+
+    #[test]
+    fn secrets_are_where_the_kernel_keeps_them_best() {
+        let hidden = secret_descriptor().is_ok();
+        assert_eq!(Protection::here(), if hidden { Protection::Hidden } else { Protection::Locked });
+        let secret = Secret::<32>::zeroed().unwrap();
+        let pages = std::mem::ManuallyDrop::new(Pages { start: secret.bytes.cast(), length: 32 });
+        assert_eq!(read_as_debugger(&pages).is_err(), hidden);
     }
 
     #[test]
