@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::{
     grpc::socket::{Access, Address, SocketError},
+    hardening::Layer,
     telemetry::LogLevel,
 };
 
@@ -30,6 +31,7 @@ pub struct Settings {
     pub allow_uid: Option<Vec<u32>>,
     pub metrics_listen: Option<String>,
     pub provider_name: Option<String>,
+    pub without: Option<Vec<Layer>>,
     pub log_level: Option<LogLevel>,
 }
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub metrics_listen: Option<MetricsAddress>,
     /// The name of the provider in `EncryptionConfiguration`; part of every stored value.
     pub provider_name: String,
+    /// The layers of protection that the operator does without.
+    pub without: Vec<Layer>,
     /// How much is logged.
     pub log_level: LogLevel,
 }
@@ -160,6 +164,7 @@ impl Config {
             socket_access: Access { group: flags.socket_group.or(file.socket_group) },
             allow_uid: flags.allow_uid.or(file.allow_uid).unwrap_or_default(),
             provider_name: check_provider_name(provider_name)?,
+            without: flags.without.or(file.without).unwrap_or_default(),
             log_level: flags.log_level.or(file.log_level).unwrap_or(LogLevel::Info),
         })
     }

@@ -4,22 +4,24 @@
 //! from another unseals first, because that one answers until then. SIGTERM and SIGINT end it, SIGHUP makes it look at
 //! the keyring again. Invariant: what fails after the start is logged and changes nothing that is served.
 
-use std::{io, pin::pin, sync::Arc, thread, time::Duration};
+use std::{error::Error, io, pin::pin, sync::Arc, thread, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    time::{Interval, interval, sleep},
+    time::{Instant, Interval, interval, sleep},
 };
 use tracing::{error, info, warn};
 
 use crate::{
     admin,
     config::Config,
+    crypto::secret::Protection,
     grpc::{
         server::{self, Peers},
         socket::{self, Access, Address, Listener, SocketError},
     },
+    hardening::{self, FilesError, Layer, Layers, Restricted, State},
     keeper::{Expect, OpenError, Published, Publisher, Unsealed},
     keyring::mark::Standing,
     service::Service,
@@ -30,6 +32,9 @@ use crate::{
 /// How long systemd's start jobs wait for the keyring. What is ordered after us, the kubelet, must not wait for ever for a
 /// slot that opens late: an API server can wait for a sealed plugin.
 const READY_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a take-over waits for an earlier one to be complete.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(3);
 
 /// What systemd shows until the keyring is open.
 const SEALED: &str = "sealed: the keyring is not open yet";
@@ -52,11 +57,16 @@ pub enum DaemonError {
     Open(#[from] OpenError),
 }
 
-/// Serves until a signal, or until another plugin has taken over.
+/// Serves until a signal, or until another plugin has taken over. `files` is what came of restricting them.
 ///
 /// # Errors
 /// When the socket cannot be had or the keyring does not open.
-pub async fn run(config: &Config, expect: Option<Expect>, take_over: bool) -> Result<(), DaemonError> {
+pub async fn run(
+    config: &Config,
+    expect: Option<Expect>,
+    take_over: bool,
+    files: &Result<Option<Restricted>, FilesError>,
+) -> Result<(), DaemonError> {
     // Before the socket is there: whoever sees it may already send a signal.
     let signals = Signals::catch()?;
     let systemd = Systemd::from_env()?;
@@ -64,15 +74,18 @@ pub async fn run(config: &Config, expect: Option<Expect>, take_over: bool) -> Re
     let publisher = Publisher::new(config.state_dir.clone(), expect, Arc::clone(&keys));
     let bound = if take_over { None } else { Some(listen(config, socket::bind)?) };
     let mut daemon = Daemon { signals, systemd, unsealer: Unsealer::start(publisher), status: SEALED.to_owned() };
+    // All threads are there, and no key yet.
+    let layers = protect(config, files);
+    daemon.unsealer.again();
     let listener = if let Some(listener) = bound {
         listener
     } else {
         daemon.unseal().await?;
-        listen(config, socket::take_over)?
+        take_over_socket(config).await?
     };
     let mut outcome = Ok(());
     let attended = async { outcome = daemon.attend().await };
-    let service = Arc::new(Service::new(keys));
+    let service = Arc::new(Service::new(keys, layers.to_string().into()));
     if let Some(address) = &config.metrics_listen {
         tokio::spawn(admin::serve(address.clone(), Arc::clone(&service)));
     }
@@ -80,6 +93,27 @@ pub async fn run(config: &Config, expect: Option<Expect>, take_over: bool) -> Re
     let drained = server::serve(listener, service, peers, attended).await?;
     info!(message = event::STOPPED, ?drained);
     outcome
+}
+
+/// Gives up the system calls that nothing needs from here on, and says what is in force.
+fn protect(config: &Config, files: &Result<Option<Restricted>, FilesError>) -> Layers {
+    let landlock = match files {
+        Ok(restricted) => restricted.as_ref().map_or(State::Off, |restricted| restricted.state),
+        Err(error) => failed("landlock", error),
+    };
+    let seccomp = if config.without.contains(&Layer::Seccomp) {
+        State::Off
+    } else {
+        hardening::restrict_calls().unwrap_or_else(|error| failed("seccomp", &error))
+    };
+    let layers = Layers { memory: Protection::here().as_str(), landlock, seccomp };
+    info!(message = event::PROTECTED, memory = layers.memory, %landlock, %seccomp);
+    layers
+}
+
+fn failed(layer: &str, error: &dyn Error) -> State {
+    warn!(message = event::UNPROTECTED, layer, %error);
+    State::Failed
 }
 
 /// On systemd's socket, which outlives restarts, or on one of our own.
@@ -94,6 +128,19 @@ fn listen(
     let listener = how(&config.socket, config.socket_access)?;
     info!(message = event::LISTENING, socket = %config.socket);
     Ok(listener)
+}
+
+/// In the place of the plugin that serves now. That one may itself be about to get the lock of the one before.
+async fn take_over_socket(config: &Config) -> Result<Listener, DaemonError> {
+    let until = Instant::now() + FOLLOW_WITHIN;
+    loop {
+        match listen(config, socket::take_over) {
+            Err(DaemonError::Socket(SocketError::Followed(_))) if Instant::now() < until => {
+                sleep(Duration::from_millis(50)).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// The signals that mean something to us.
@@ -127,16 +174,11 @@ struct Unsealer {
 }
 
 impl Unsealer {
-    /// Begins with the first time.
+    /// Begins when it is asked to.
     fn start(mut publisher: Publisher) -> Self {
         let (requests, requested) = std::sync::mpsc::channel();
         let (tell, outcomes) = mpsc::unbounded_channel();
-        thread::spawn(move || {
-            let mut heard = Ok(());
-            while heard.is_ok() && tell.send(publisher.publish()).is_ok() {
-                heard = requested.recv();
-            }
-        });
+        thread::spawn(move || while requested.recv().is_ok() && tell.send(publisher.publish()).is_ok() {});
         Self { requests, outcomes }
     }
 

@@ -16,7 +16,7 @@
 //! | `daemon` | the life of a plugin: listen, unseal, tell systemd, look again, end |
 //! | `durable` | the one place that writes files |
 //! | `grpc` | the socket and the transport: copy fields, limit sizes, map errors |
-//! | `hardening` | what the process gives up before it touches a key |
+//! | `hardening` | what the process gives up for itself: dumps, files, system calls |
 //! | `keeper` | root, store and keyring: make, open, mark, publish |
 //! | `keyring` | the KEKs by version, and the bytes of record and mark |
 //! | `root` | the root key and the slots that seal it |

@@ -262,7 +262,7 @@ fn a_successor_that_cannot_open_the_keyring_disturbs_nobody() {
     fs::write(&keyring, &record).unwrap();
     assert_eq!(status(&plugin, &socket).0, 0);
     let log = plugin.process().unwrap().log();
-    assert_eq!(messages(&log), ["listening", "unsealed"]);
+    assert_eq!(messages(&log), ["listening", "protected", "unsealed"]);
 }
 
 #[test]

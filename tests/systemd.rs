@@ -68,7 +68,7 @@ fn signal(process: &Process, signal: Signal) {
 }
 
 /// The output of a program of systemd's; none, with a word about it, where it is missing.
-fn systemd(program: &str) -> Option<Command> {
+pub(crate) fn systemd(program: &str) -> Option<Command> {
     let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     if !found {
         say(&format!("skipped: this machine has no {program}"));

@@ -3,9 +3,12 @@
 use clap::Args;
 
 use crate::{
-    config::Settings,
-    daemon, hardening,
-    keeper::Expect,
+    config::{Config, MetricsAddress, Settings},
+    crypto::secret::Protection,
+    daemon,
+    grpc::socket::Address,
+    hardening::{self, FilesError, Layer, Needs, Restricted},
+    keeper::{self, Expect},
     telemetry::{self, LogLevel},
 };
 
@@ -47,6 +50,9 @@ pub(super) struct ServeArgs {
     /// Serve /metrics, /livez and /readyz here: a loopback address and port, or a socket's path [default: nowhere]
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<String>,
+    /// A layer of protection to do without, if it does not go with this kernel; may be given several times
+    #[arg(long, value_enum, value_name = "LAYER")]
+    without: Option<Vec<Layer>>,
     /// How much to log [default: info]
     #[arg(long, value_enum, value_name = "LEVEL")]
     log_level: Option<LogLevel>,
@@ -67,19 +73,45 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
         socket_group: args.socket_group,
         allow_uid: args.allow_uid,
         metrics_listen: args.metrics_listen,
+        without: args.without,
         log_level: args.log_level,
         ..Settings::default()
     };
     let config = global.config(settings)?;
-    let _log = telemetry::start(config.log_level, global.output == Format::Json);
     hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
+    if config.without.contains(&Layer::MemfdSecret) {
+        Protection::choose_locked();
+    }
+    // Before the log's thread: the rules are for this one and those that it starts.
+    let files = restrict_files(&config);
+    let _log = telemetry::start(config.log_level, global.output == Format::Json);
     // One thread: measured against two workers it serves more and takes less of the machine.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::daemon(&error.into(), &config.state_dir))?;
     runtime
-        .block_on(daemon::run(&config, args.expect, args.take_over))
+        .block_on(daemon::run(&config, args.expect, args.take_over, &files))
         .map_err(|error| Failure::daemon(&error, &config.state_dir))?;
     Ok(Exit::Done)
+}
+
+/// Gives up the files that a daemon of this configuration does not need; none if that is not wanted.
+fn restrict_files(config: &Config) -> Result<Option<Restricted>, FilesError> {
+    if config.without.contains(&Layer::Landlock) { Ok(None) } else { hardening::restrict(&needs(config)).map(Some) }
+}
+
+fn needs(config: &Config) -> Needs {
+    let mut needs = Needs::default();
+    needs.change.insert(config.state_dir.clone());
+    needs.read.extend(keeper::key_directories(&config.state_dir));
+    if let Address::Path(path) = &config.socket {
+        needs.socket(path);
+    }
+    match &config.metrics_listen {
+        Some(MetricsAddress::Socket(path)) => needs.socket(path),
+        Some(MetricsAddress::Loopback(address)) => drop(needs.ports.insert(address.port())),
+        None => {}
+    }
+    needs
 }

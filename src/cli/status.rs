@@ -1,6 +1,6 @@
 //! `claviger status`
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
 use serde::Serialize;
@@ -66,6 +66,7 @@ struct PluginReport {
     answers: bool,
     healthz: Option<String>,
     key_id: Option<String>,
+    layers: BTreeMap<String, String>,
     error: Option<String>,
 }
 
@@ -126,6 +127,13 @@ fn mark_word(standing: Option<Standing>) -> &'static str {
     }
 }
 
+/// `keys in memfd_secret, landlock on, seccomp on`
+fn protection(layers: &BTreeMap<String, String>) -> String {
+    let memory = layers.get("memory").map(|memory| format!("keys in {memory}"));
+    let others = layers.iter().filter(|(layer, _)| *layer != "memory").map(|(layer, state)| format!("{layer} {state}"));
+    memory.into_iter().chain(others).collect::<Vec<_>>().join(", ")
+}
+
 fn findings(opened: &Opened, answer: &Result<Answer, ProbeError>) -> Vec<String> {
     let mut findings = Vec::new();
     match opened.standing {
@@ -145,6 +153,9 @@ fn findings(opened: &Opened, answer: &Result<Answer, ProbeError>) -> Vec<String>
         )),
         Ok(_) => {}
     }
+    let failed = answer.iter().flat_map(|answer| &answer.layers).filter(|(_, state)| *state == "failed");
+    findings
+        .extend(failed.map(|(layer, _)| format!("the plugin could not confine itself by {layer}: its log says why")));
     findings
 }
 
@@ -156,10 +167,12 @@ fn plugin(config: &Config, answer: Result<Answer, ProbeError>) -> PluginReport {
             answers: true,
             healthz: Some(answer.healthz),
             key_id: Some(answer.key_id),
+            layers: answer.layers,
             error: None,
         },
         Err(error) => {
-            PluginReport { socket, answers: false, healthz: None, key_id: None, error: Some(error.to_string()) }
+            let error = Some(error.to_string());
+            PluginReport { socket, answers: false, healthz: None, key_id: None, layers: BTreeMap::new(), error }
         }
     }
 }
@@ -174,17 +187,21 @@ fn print(report: &Report) -> Result<(), Failure> {
         [] => "none: only the state directory opens this keyring".to_owned(),
         recipients => recipients.join(", "),
     };
-    let plugin = match (&plugin.healthz, &plugin.key_id) {
+    let plugin_line = match (&plugin.healthz, &plugin.key_id) {
         (Some(healthz), Some(key_id)) => format!("{}: {healthz}, announces {key_id}", plugin.socket),
         _ => format!("{}: does not answer", plugin.socket),
     };
-    output::text_line(&output::fields(&[
-        ("plugin", plugin),
+    let mut fields = vec![("plugin", plugin_line)];
+    if !plugin.layers.is_empty() {
+        fields.push(("protection", protection(&plugin.layers)));
+    }
+    fields.extend([
         ("keyring", format!("{}, generation {}, mark {}", keyring.uuid, keyring.generation, keyring.mark)),
         ("slots", slots.collect::<Vec<_>>().join(", ")),
         ("recovery", recovery),
         ("expect", keyring.expect.clone()),
-    ]))?;
+    ]);
+    output::text_line(&output::fields(&fields))?;
     output::text_line(&format!("\n{}", key::table(keys)))?;
     for finding in findings {
         output::text_line(&format!("\n! {finding}"))?;

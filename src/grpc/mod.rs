@@ -36,19 +36,28 @@ const MESSAGE_LIMIT: usize = 64 * 1024;
 /// The metadata by which our own [`client`] tells that it is no API server.
 const PROBE: &str = "claviger-probe";
 
+/// The metadata in which a probe is told what protects the process.
+const LAYERS: &str = "claviger-layers";
+
 /// The three calls, as one connection sees them.
 struct Api(Connection);
 
 #[tonic::async_trait]
 impl KeyManagementService for Api {
-    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         self.0.unsealed().await;
-        let health = self.0.status()?;
-        Ok(Response::new(StatusResponse {
+        let is_probe = request.metadata().contains_key(PROBE);
+        // A probe is told and not latched: it is no API server that will wrap.
+        let health = if is_probe { self.0.health()? } else { self.0.status()? };
+        let mut response = Response::new(StatusResponse {
             version: VERSION.to_owned(),
             healthz: health.healthz.to_owned(),
             key_id: health.key_id.to_string(),
-        }))
+        });
+        if let (true, Ok(layers)) = (is_probe, self.0.layers().parse()) {
+            response.metadata_mut().insert(LAYERS, layers);
+        }
+        Ok(response)
     }
 
     async fn encrypt(&self, request: Request<EncryptRequest>) -> Result<Response<EncryptResponse>, Status> {
@@ -121,6 +130,7 @@ mod tests {
     use testing::{Log, Plugin};
 
     const SEED: [u8; 32] = *b"a seed that no log may ever show";
+    const LAYERS_HERE: &str = "memory=mlock landlock=off";
     const UID: &str = "7f9c1d2e-0000-4000-8000-000000000001";
 
     /// A service with an open keyring: a primary key, and one that is disabled.
@@ -130,7 +140,7 @@ mod tests {
         let keyring = keyring::testing::with_key(keyring, &root, State::Disabled);
         let published = Arc::new(Published::default());
         published.publish(Snapshot::new(&keyring, Instant::now()));
-        Arc::new(Service::new(published))
+        Arc::new(Service::new(published, LAYERS_HERE.into()))
     }
 
     fn encrypt(plaintext: impl Into<Vec<u8>>) -> EncryptRequest {
@@ -209,6 +219,13 @@ mod tests {
             let refused = client.encrypt(encrypt(vec![1; size])).await.unwrap_err();
             assert_eq!(told(&refused), (Code::InvalidArgument, "plaintext must be 1 to 512 bytes"), "{size}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_api_server_is_told_nothing_that_is_for_a_probe() {
+        let plugin = Plugin::start(open_service());
+        let answer = plugin.client().await.status(StatusRequest {}).await.unwrap();
+        assert!(answer.metadata().get(LAYERS).is_none(), "{:?}", answer.metadata());
     }
 
     #[tokio::test]

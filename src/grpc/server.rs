@@ -125,7 +125,7 @@ pub async fn serve(
         tokio::select! {
             () = &mut shutdown => break,
             (stream, _) = persist(|| listener.accept(), &mut deaf, door.service.metrics()) => door.admit(stream),
-            _ = watch.tick() => match claim.as_ref().map_or(Fate::There, Claim::fate) {
+            _ = watch.tick() => match claim.as_mut().map_or(Fate::There, Claim::look_after) {
                 Fate::There => {}
                 Fate::Gone => restore(&mut claim, &mut listener, &mut lost),
                 Fate::Replaced => {
@@ -213,8 +213,8 @@ impl Door {
         if !has_room(&mut self.guests, PLACES) {
             self.service.metrics().no_place();
             if let Some(left_out) = self.full.take(Instant::now()) {
-                let (peer_uid, peer_pid) = (peer.uid(), peer.pid());
-                warn!(peer_uid, peer_pid, left_out, "connection closed: all places are taken");
+                let (uid, pid) = (peer.uid(), peer.pid());
+                warn!(peer_uid = uid, peer_pid = pid, left_out, "connection closed: all places are taken");
             }
             return;
         }

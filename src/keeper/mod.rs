@@ -8,9 +8,11 @@ mod init;
 mod publisher;
 mod snapshot;
 
+use std::path::{Path, PathBuf};
+
 use crate::{
     crypto::{Digest, kdf::RootKey, secret::SecretError},
-    durable::{Dir, DurableError},
+    durable::{Dir, DurableError, Privacy},
     keyring::{
         Keyring,
         mark::{Mark, MarkError, Standing},
@@ -59,16 +61,16 @@ pub struct SlotSummary {
 pub enum OpenError {
     /// Nothing was ever set up here.
     #[error("{} holds no keyring", .0.display())]
-    NotInitialised(std::path::PathBuf),
+    NotInitialised(PathBuf),
     /// A set-up was begun here and did not finish.
     #[error("{} holds an unfinished init: there is a root file and no keyring", .0.display())]
-    Unfinished(std::path::PathBuf),
+    Unfinished(PathBuf),
     /// The state directory itself.
     #[error(transparent)]
     StateDir(DurableError),
     /// A file that belongs here is gone.
     #[error("{} is missing beside the other files of the keyring", .0.display())]
-    Missing(std::path::PathBuf),
+    Missing(PathBuf),
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] DurableError),
@@ -76,7 +78,7 @@ pub enum OpenError {
     #[error("root file {}: {source}", path.display())]
     Root {
         /// Where it is.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What is wrong.
         source: RootError,
     },
@@ -84,7 +86,7 @@ pub enum OpenError {
     #[error("keyring {}: {source}", path.display())]
     Record {
         /// Where it is.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What is wrong.
         source: RecordError,
     },
@@ -92,7 +94,7 @@ pub enum OpenError {
     #[error("mark {}: {source}", path.display())]
     Mark {
         /// Where it is.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What is wrong.
         source: MarkError,
     },
@@ -102,6 +104,17 @@ pub enum OpenError {
     /// No locked memory.
     #[error(transparent)]
     Memory(#[from] SecretError),
+}
+
+/// The directories outside of the state directory in which its root file looks for key files. None if it cannot be read:
+/// opening it will say why.
+pub fn key_directories(state_dir: &Path) -> Vec<PathBuf> {
+    let read = || {
+        let dir = Dir::open(state_dir, Privacy::Private).ok()?;
+        RootFile::parse(&dir.read(ROOT_FILE, ROOT_MAX).ok()?).ok()
+    };
+    let slots = read().into_iter().flat_map(|root| root.slots().to_vec());
+    slots.filter_map(|slot| Some(Path::new(slot.parameter("path")?).parent()?.to_owned())).collect()
 }
 
 /// Opens the keyring in `dir` and changes nothing.

@@ -39,6 +39,7 @@ pub struct Service {
     published: Arc<Published>,
     patient_until: Option<Instant>,
     metrics: Arc<Metrics>,
+    layers: Arc<str>,
 }
 
 /// One connection of an API server, with what its last Status announced.
@@ -47,6 +48,7 @@ pub struct Connection {
     published: Arc<Published>,
     patient_until: Option<Instant>,
     metrics: Arc<Metrics>,
+    layers: Arc<str>,
     announced: ArcSwapOption<ServingKey>,
 }
 
@@ -109,9 +111,9 @@ pub enum Error {
 }
 
 impl Service {
-    /// The service of what is, or will be, published.
-    pub fn new(published: Arc<Published>) -> Self {
-        Self { published, patient_until: Instant::now().checked_add(PATIENCE), metrics: Arc::default() }
+    /// The service of what is, or will be, published, by a process that is protected by these layers.
+    pub fn new(published: Arc<Published>, layers: Arc<str>) -> Self {
+        Self { published, patient_until: Instant::now().checked_add(PATIENCE), metrics: Arc::default(), layers }
     }
 
     /// A new connection, to which nothing was announced yet.
@@ -120,6 +122,7 @@ impl Service {
             published: Arc::clone(&self.published),
             patient_until: self.patient_until,
             metrics: Arc::clone(&self.metrics),
+            layers: Arc::clone(&self.layers),
             announced: ArcSwapOption::empty(),
         }
     }
@@ -167,6 +170,21 @@ impl Connection {
         let primary = snapshot.primary();
         self.announced.store(Some(Arc::clone(primary)));
         Ok(health(primary, &self.metrics))
+    }
+
+    /// Says what Status would, and announces nothing.
+    ///
+    /// # Errors
+    /// [`Error::Sealed`].
+    pub fn health(&self) -> Result<Health, Error> {
+        let current = self.published.current();
+        let snapshot = current.as_ref().ok_or(Error::Sealed)?;
+        Ok(health(snapshot.primary(), &self.metrics))
+    }
+
+    /// The layers that protect the process, as they are in force.
+    pub fn layers(&self) -> &str {
+        &self.layers
     }
 
     /// Wraps a seed under the key that this connection was told of.
@@ -263,7 +281,7 @@ mod tests {
             let root = RootKey::generate(&mut SysRng).unwrap();
             let keyring = testing::with_key(testing::keyring(&root, Uuid([1; 16])), &root, State::Pending);
             let published = Arc::new(Published::default());
-            let service = Service::new(Arc::clone(&published));
+            let service = Service::new(Arc::clone(&published), Arc::default());
             let mut fixture = Self { keyring: keyring.clone(), published, service };
             fixture.publish(keyring, Duration::ZERO);
             fixture
@@ -297,12 +315,12 @@ mod tests {
     #[tokio::test]
     async fn a_call_waits_for_the_keyring_only_while_the_plugin_starts() {
         let published = Arc::new(Published::default());
-        let connection = Service::new(Arc::clone(&published)).connect();
+        let connection = Service::new(Arc::clone(&published), Arc::default()).connect();
         let opens = async { published.publish(Snapshot::new(&Fixture::new().keyring, Instant::now())) };
         tokio::join!(connection.unsealed(), opens);
         connection.status().unwrap();
 
-        let sealed = Service::new(Arc::default()).connect();
+        let sealed = Service::new(Arc::default(), Arc::default()).connect();
         sealed.unsealed().await;
         assert_eq!(sealed.status().unwrap_err(), Error::Sealed);
     }

@@ -39,6 +39,10 @@ pub enum LogLevel {
 pub mod event {
     /// The socket is there; calls are answered with UNAVAILABLE until the keyring is open.
     pub const LISTENING: &str = "listening";
+    /// What the process has given up, layer by layer.
+    pub const PROTECTED: &str = "protected";
+    /// A layer that this kernel has could not be put in force; the others are.
+    pub const UNPROTECTED: &str = "a layer of protection failed";
     /// The keyring is open; calls are answered.
     pub const UNSEALED: &str = "unsealed";
     /// This node had no mark: it trusts the record that it sees first.

@@ -149,7 +149,7 @@ fn serve_logs_its_life_and_takes_its_socket_away() {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
         .map(|event| event["message"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(messages, ["listening", "unsealed", "stopping", "stopped"]);
+    assert_eq!(messages, ["listening", "protected", "unsealed", "stopping", "stopped"]);
     let audit = sandbox.path("state/audit.jsonl");
     assert_eq!(before.changes(&sandbox.tree()), [format!("{}: new, file 0600", audit.display())]);
     let line: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(audit).unwrap()).unwrap();

@@ -30,7 +30,7 @@ const DOCUMENTED: [i32; 7] = [0, 1, 2, 3, 4, 5, 7];
 pub(crate) const NOBODY: u32 = 65534;
 
 /// What depends on chance, time or the machine, and what stands for it.
-const FILTERS: [(&str, &str); 12] = [
+const FILTERS: [(&str, &str); 15] = [
     (r" -o \d+ ", " -o [UID] "),
     (r"\.[0-9a-f]{16}\.new\b", ".[RANDOM].new"),
     (r"\bAGE-SECRET-KEY-1[0-9A-Z]{58}\b", "[IDENTITY]"),
@@ -43,6 +43,10 @@ const FILTERS: [(&str, &str); 12] = [
     (r#""peer_pid":\d+"#, r#""peer_pid":[PID]"#),
     (r"@claviger-test-\d+-\d+", "@claviger-test"),
     (r"claviger \d+\.\d+\.\d+", "claviger [VERSION]"),
+    // What the kernel of this machine has.
+    (r"\b(memfd_secret|mlock)\b", "[MEMORY]"),
+    (r"\b(landlock|seccomp) (on|partial|unsupported)\b", "$1 [STATE]"),
+    (r#""(landlock|seccomp)": "(on|partial|unsupported)""#, r#""$1": "[STATE]""#),
 ];
 
 /// A temporary directory, private at first, with a directory `run` for sockets in it.

@@ -2,7 +2,7 @@
 //!
 //! [`address`] is what people write, [`place`] a name in a safe directory. A plugin at a path holds its lock. With
 //! [`take_over`] the next one renames its own socket over a live plugin's, which sees that within a second, ends in
-//! peace, and leaves the lock: at every instant somebody listens at the path. Only one can be next at a time.
+//! peace, and leaves the lock to it: at every instant somebody listens at the path. Only one can be next at a time.
 
 mod address;
 mod error;
@@ -16,11 +16,7 @@ use std::{
         unix::net::{SocketAddr, UnixListener},
     },
     path::Path,
-    sync::Arc,
-    thread,
 };
-
-use rustix::{fs::FlockOperation, io::Errno};
 
 use self::place::{Found, Identity, Place, Right, failed};
 pub use self::{address::Address, error::SocketError};
@@ -90,23 +86,19 @@ fn stay(place: Place, access: Access) -> Result<Result<Listener, Place>, SocketE
         return Ok(Err(place));
     }
     let (socket, identity) = place.listen(&lock, access)?;
-    let claim = Claim { place, access, identity, lock: Arc::new(lock) };
+    let claim = Claim { place, access, identity, lock, next: None };
     Ok(Ok(Listener { socket: socket.into(), claim: Some(claim) }))
 }
 
-/// Listens where another plugin does, and waits in the background for that one's lock.
+/// Listens where another plugin does; the claim waits for that one's lock.
 fn follow(place: Place, access: Access) -> Result<Listener, SocketError> {
-    let (lock, next) = (Arc::new(place.open_lock(Right::Stay)?), place.open_lock(Right::Follow)?);
+    let (lock, next) = (place.open_lock(Right::Stay)?, place.open_lock(Right::Follow)?);
     if !place.try_lock(&next)? {
         return Err(SocketError::Followed(place.path().to_owned()));
     }
     let (socket, identity) = place.listen(&next, access)?;
-    let awaited = Arc::clone(&lock);
-    thread::spawn(move || {
-        while rustix::fs::flock(&*awaited, FlockOperation::LockExclusive) == Err(Errno::INTR) {}
-        drop(next);
-    });
-    Ok(Listener { socket: socket.into(), claim: Some(Claim { place, access, identity, lock }) })
+    let claim = Claim { place, access, identity, lock, next: Some(next) };
+    Ok(Listener { socket: socket.into(), claim: Some(claim) })
 }
 
 fn bind_abstract(name: &str) -> Result<Listener, SocketError> {
@@ -138,12 +130,18 @@ pub struct Claim {
     place: Place,
     access: Access,
     identity: Identity,
-    lock: Arc<OwnedFd>,
+    lock: OwnedFd,
+    /// The lock of the one who comes next, until ours is free.
+    next: Option<OwnedFd>,
 }
 
 impl Claim {
-    /// Looks after our socket. What cannot be seen, and what is no socket, changes nothing.
-    pub(super) fn fate(&self) -> Fate {
+    /// Looks after our socket, and after the lock if another still has it. What cannot be seen, and what is no socket,
+    /// changes nothing.
+    pub(super) fn look_after(&mut self) -> Fate {
+        if self.next.is_some() && self.place.try_lock(&self.lock).unwrap_or(false) {
+            self.next = None;
+        }
         match self.place.look() {
             Ok(Found::Nothing) => Fate::Gone,
             Ok(Found::Socket(identity)) if identity != self.identity => Fate::Replaced,
@@ -277,8 +275,8 @@ mod tests {
         super::take_over(&Address::Path(path.to_owned()), Access::default())
     }
 
-    fn fate(listener: &Listener) -> Fate {
-        listener.claim.as_ref().unwrap().fate()
+    fn fate(listener: &mut Listener) -> Fate {
+        listener.claim.as_mut().unwrap().look_after()
     }
 
     /// Whether a connection to `path` lands at this socket.
@@ -291,9 +289,9 @@ mod tests {
     fn the_next_plugin_takes_the_path_and_then_the_lock() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kms.sock");
-        let first = bind(&path);
-        let second = take_over(&path).unwrap();
-        assert_eq!((fate(&first), fate(&second)), (Fate::Replaced, Fate::There));
+        let mut first = bind(&path);
+        let mut second = take_over(&path).unwrap();
+        assert_eq!((fate(&mut first), fate(&mut second)), (Fate::Replaced, Fate::There));
         assert!(leads_to(&path, &second) && !leads_to(&path, &first));
         // The first one is still there: nobody else can come in, whichever way.
         let next = dir.path().join("kms.sock.lock").display().to_string();
@@ -305,13 +303,9 @@ mod tests {
 
         drop(first);
         assert!(answers(&path), "only the second one may remove its socket");
-        let third = loop {
-            match take_over(&path) {
-                Ok(listener) => break listener,
-                Err(SocketError::Followed(_)) => thread::sleep(Duration::from_millis(5)),
-                Err(error) => panic!("{error}"),
-            }
-        };
+        assert!(refusal(&path).0.ends_with("is held by a live plugin"), "the second one has not looked yet");
+        assert_eq!(fate(&mut second), Fate::There);
+        let third = take_over(&path).unwrap();
         drop(second);
         assert!(leads_to(&path, &third));
         drop(third);
@@ -346,14 +340,14 @@ mod tests {
         let path = dir.path().join("kms.sock");
         let mut claim = bind(&path).claim.unwrap();
         fs::remove_file(&path).unwrap();
-        assert_eq!(claim.fate(), Fate::Gone);
+        assert_eq!(claim.look_after(), Fate::Gone);
         let listener = claim.restore().unwrap();
         assert!(answers(&path));
         listener.accept().await.unwrap();
-        assert_eq!(claim.fate(), Fate::There);
+        assert_eq!(claim.look_after(), Fate::There);
         fs::remove_file(&path).unwrap();
         fs::write(&path, "somebody's").unwrap();
-        assert_eq!(claim.fate(), Fate::There, "what is no socket is nobody's business");
+        assert_eq!(claim.look_after(), Fate::There, "what is no socket is nobody's business");
         assert!(matches!(claim.restore(), Err(SocketError::Occupied(_))));
     }
 }
