@@ -60,6 +60,8 @@ pub(crate) enum Program {
     KmsClient,
     /// Writes, reads and watches Secrets through an API server.
     ApiClient,
+    /// The least KMS plugin in Go, to measure against.
+    GoPlugin,
 }
 
 impl Program {
@@ -96,6 +98,7 @@ impl Program {
             Self::Etcdutl => "etcdutl",
             Self::KmsClient => "kms-client",
             Self::ApiClient => "api-client",
+            Self::GoPlugin => "go-plugin",
         }
     }
 
@@ -109,6 +112,7 @@ impl Program {
             Self::Etcdutl => "go.etcd.io/etcd/etcdutl/v3",
             Self::KmsClient => "./kms-client",
             Self::ApiClient => "./api-client",
+            Self::GoPlugin => ".",
         }
     }
 
@@ -117,7 +121,7 @@ impl Program {
         match self {
             Self::KubeApiserver(version) | Self::Kubectl(version) => Some(version),
             Self::Kubelet => Some(Version::V1_37),
-            Self::Etcd | Self::Etcdctl | Self::Etcdutl | Self::KmsClient | Self::ApiClient => None,
+            Self::Etcd | Self::Etcdctl | Self::Etcdutl | Self::KmsClient | Self::ApiClient | Self::GoPlugin => None,
         }
     }
 
@@ -126,6 +130,7 @@ impl Program {
         match (self, self.release()) {
             (_, Some(version)) => (format!("kubernetes-{}", version.minor()), "k8s.io/kubernetes"),
             (Self::KmsClient | Self::ApiClient, _) => ("clients".to_owned(), "k8s.io/kms"),
+            (Self::GoPlugin, _) => ("../../benches/go-plugin".to_owned(), "k8s.io/kms"),
             _ => ("etcd-3.7".to_owned(), "go.etcd.io/etcd/server/v3"),
         }
     }
@@ -137,7 +142,7 @@ impl Program {
             Self::Kubectl(_) | Self::Kubelet => 2 * 60,
             Self::Etcd => 40,
             Self::Etcdctl | Self::Etcdutl => 5,
-            Self::KmsClient | Self::ApiClient => 20,
+            Self::KmsClient | Self::ApiClient | Self::GoPlugin => 20,
         })
     }
 }
@@ -300,8 +305,11 @@ fn sources(directory: &Path) -> Result<Vec<String>> {
         entries.during(|| format!("listing {}", directory.display()))
     };
     let mut files = Vec::new();
-    for package in entries(directory)?.iter().filter(|path| path.is_dir()) {
-        files.extend(entries(package)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == "go")));
+    let mut packages = entries(directory)?;
+    packages.retain(|path| path.is_dir());
+    packages.push(directory.to_owned());
+    for package in packages {
+        files.extend(entries(&package)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == "go")));
     }
     files.sort();
     files.iter().map(|file| read(file)).collect()

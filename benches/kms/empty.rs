@@ -1,0 +1,47 @@
+//! The limit: a service that answers the same messages with bytes that it has at hand, on tonic's server as it comes, with
+//! claviger's allocator and runtime.
+
+use std::{collections::HashMap, io, path::Path};
+
+use tokio::{net::UnixListener, runtime::Builder};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status, transport::Server};
+
+use crate::api::{
+    DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, StatusRequest, StatusResponse,
+    key_management_service_server::{KeyManagementService, KeyManagementServiceServer},
+};
+
+const KEY_ID: &str = "k1-00000000000000000000000000000000";
+
+/// As long as a seed that claviger wrapped.
+const CIPHERTEXT: [u8; 108] = [7; 108];
+
+struct Empty;
+
+#[tonic::async_trait]
+impl KeyManagementService for Empty {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let (version, healthz) = ("v2".to_owned(), "ok".to_owned());
+        Ok(Response::new(StatusResponse { version, healthz, key_id: KEY_ID.to_owned() }))
+    }
+
+    async fn encrypt(&self, _: Request<EncryptRequest>) -> Result<Response<EncryptResponse>, Status> {
+        let (ciphertext, annotations) = (CIPHERTEXT.to_vec(), HashMap::new());
+        Ok(Response::new(EncryptResponse { ciphertext, key_id: KEY_ID.to_owned(), annotations }))
+    }
+
+    async fn decrypt(&self, _: Request<DecryptRequest>) -> Result<Response<DecryptResponse>, Status> {
+        Ok(Response::new(DecryptResponse { plaintext: vec![7; 32] }))
+    }
+}
+
+/// Serves until it is killed.
+pub(crate) fn serve(socket: &Path) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let connections = UnixListenerStream::new(UnixListener::bind(socket)?);
+        let server = Server::builder().add_service(KeyManagementServiceServer::new(Empty));
+        server.serve_with_incoming(connections).await.map_err(io::Error::other)
+    })
+}
