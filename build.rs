@@ -1,5 +1,7 @@
 //! Makes the gRPC code from `proto/`, in pure Rust: no protoc on the machine.
 
+use std::{env, fs, path::PathBuf};
+
 /// What is compiled; cargo runs this again only when one of them changes.
 const PROTOS: [&str; 1] = ["proto/kms-v2.proto"];
 
@@ -10,6 +12,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for proto in PROTOS {
         println!("cargo::rerun-if-changed={proto}");
     }
-    tonic_prost_build::configure().skip_debug(SECRET).compile_fds(protox::compile(PROTOS, ["proto"])?)?;
+    let files = protox::compile(PROTOS, ["proto"])?;
+    // Twice: claviger's own with its codec, and for tests and benchmarks as anybody else would have it.
+    let own = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?).join("own-codec");
+    fs::create_dir_all(&own)?;
+    let configure = || tonic_prost_build::configure().skip_debug(SECRET);
+    configure().out_dir(own).codec_path("crate::grpc::codec::Codec").compile_fds(files.clone())?;
+    configure().compile_fds(files)?;
     Ok(())
 }

@@ -1,11 +1,13 @@
-//! The limit: a service that answers the same messages with bytes that it has at hand, on tonic's server as it comes, with
-//! claviger's allocator and runtime.
+//! The limit: a service that answers the same messages with bytes that it has at hand, as tonic generates it, on hyper as
+//! it comes, with claviger's allocator and runtime. No limits, no deadlines, no checks, no metrics, no keys.
 
 use std::{collections::HashMap, io, path::Path};
 
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::UnixListener, runtime::Builder};
-use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{Request, Response, Status};
+use tower::Service;
 
 use crate::api::{
     DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, StatusRequest, StatusResponse,
@@ -40,8 +42,12 @@ impl KeyManagementService for Empty {
 pub(crate) fn serve(socket: &Path) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let connections = UnixListenerStream::new(UnixListener::bind(socket)?);
-        let server = Server::builder().add_service(KeyManagementServiceServer::new(Empty));
-        server.serve_with_incoming(connections).await.map_err(io::Error::other)
+        let (listener, calls) = (UnixListener::bind(socket)?, KeyManagementServiceServer::new(Empty));
+        loop {
+            let (stream, _) = listener.accept().await?;
+            let calls = calls.clone();
+            let service = service_fn(move |request: hyper::Request<Incoming>| calls.clone().call(request));
+            tokio::spawn(http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service));
+        }
     })
 }

@@ -4,15 +4,16 @@
 //! come in and for how long; [`client`] asks a running plugin how it is. Invariants: seeds reach no log; whatever the API server is told is a fixed, public sentence. Source: KEP-3299, `proto/kms-v2.proto`.
 
 pub mod client;
+mod codec;
 pub mod server;
 pub mod socket;
 #[cfg(test)]
 mod testing;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use tonic::{Code, Request, Response, Status};
-use tracing::Span;
+use tracing::debug;
 use zeroize::Zeroizing;
 
 use crate::service::{Connection, Error};
@@ -24,7 +25,7 @@ use api::{
 /// What `build.rs` makes of `proto/kms-v2.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated")]
 mod api {
-    tonic::include_proto!("v2");
+    include!(concat!(env!("OUT_DIR"), "/own-codec/v2.rs"));
 }
 
 /// The API's version; an API server pins the first one it is told for its whole life.
@@ -57,14 +58,15 @@ impl KeyManagementService for Api {
         if let (true, Ok(layers)) = (is_probe, self.0.layers().parse()) {
             response.metadata_mut().insert(LAYERS, layers);
         }
+        answered("Status", None);
         Ok(response)
     }
 
     async fn encrypt(&self, request: Request<EncryptRequest>) -> Result<Response<EncryptResponse>, Status> {
         let EncryptRequest { plaintext, uid } = request.into_inner();
-        name_call(&uid);
         self.0.unsealed().await;
-        let wrapped = self.0.encrypt(&Zeroizing::new(plaintext))?;
+        let wrapped = self.0.encrypt(&Zeroizing::new(plaintext)).map_err(|error| refusal(&error, &uid))?;
+        answered("Encrypt", Some(&uid));
         Ok(Response::new(EncryptResponse {
             ciphertext: wrapped.ciphertext,
             key_id: wrapped.key_id.to_string(),
@@ -74,39 +76,52 @@ impl KeyManagementService for Api {
 
     async fn decrypt(&self, request: Request<DecryptRequest>) -> Result<Response<DecryptResponse>, Status> {
         let DecryptRequest { ciphertext, uid, key_id, annotations } = request.into_inner();
-        name_call(&uid);
         self.0.unsealed().await;
-        let mut seed = self.0.decrypt(&key_id, &ciphertext, !annotations.is_empty())?;
+        let opened = self.0.decrypt(&key_id, &ciphertext, !annotations.is_empty());
+        let mut seed = opened.map_err(|error| refusal(&error, &uid))?;
+        answered("Decrypt", Some(&uid));
         // Moved, not copied; from here on the allocator wipes it, as it does every other buffer of the transport.
         Ok(Response::new(DecryptResponse { plaintext: std::mem::take(&mut *seed) }))
     }
 }
 
+/// What the log says of a refusal and its peer is not told; goes with it to where it is logged.
+#[derive(Debug, thiserror::Error)]
+#[error("the refusal of a call")]
+struct Refused {
+    /// The API server's name for the call, fit for a log.
+    uid: String,
+    detail: Option<&'static str>,
+}
+
 impl From<Error> for Status {
-    /// Maps what went wrong to what the API server is told; nothing else does.
-    ///
-    /// The text ends up in an HTTP 500 that API clients see, so it is the error's own fixed sentence. Detail that is
-    /// for an operator goes to the log, in the span that names the call.
     fn from(error: Error) -> Self {
-        let code = match &error {
-            Error::UnknownKey => Code::NotFound,
-            Error::Disabled(_) => Code::FailedPrecondition,
-            Error::Malformed | Error::OtherKey | Error::Authentication | Error::PlaintextSize | Error::Annotations => {
-                Code::InvalidArgument
-            }
-            Error::Sealed => Code::Unavailable,
-            Error::Internal(detail) => {
-                tracing::error!(detail, "internal error");
-                return Self::internal("internal error");
-            }
-        };
-        Self::new(code, error.to_string())
+        refusal(&error, "")
     }
 }
 
-/// Puts the API server's name for this call on every line logged during it.
-fn name_call(uid: &str) {
-    Span::current().record("uid", printable(uid));
+/// Maps what went wrong to what the API server is told; nothing else does.
+///
+/// The text ends up in an HTTP 500 that API clients see, so it is the error's own fixed sentence. Detail that is for an
+/// operator goes to the log.
+fn refusal(error: &Error, uid: &str) -> Status {
+    let (code, detail) = match error {
+        Error::UnknownKey => (Code::NotFound, None),
+        Error::Disabled(_) => (Code::FailedPrecondition, None),
+        Error::Malformed | Error::OtherKey | Error::Authentication | Error::PlaintextSize | Error::Annotations => {
+            (Code::InvalidArgument, None)
+        }
+        Error::Sealed => (Code::Unavailable, None),
+        Error::Internal(detail) => (Code::Internal, Some(*detail)),
+    };
+    let mut status = Status::new(code, error.to_string());
+    status.set_source(Arc::new(Refused { uid: printable(uid), detail }));
+    status
+}
+
+/// Written only if somebody wants to see every call: nothing is spent on it otherwise.
+fn answered(method: &'static str, uid: Option<&str>) {
+    debug!(method, uid = uid.map(printable), "call answered");
 }
 
 /// Makes a peer's text fit for a log: printable ASCII, at most 64 characters.
@@ -262,8 +277,8 @@ mod tests {
         client.decrypt(DecryptRequest { key_id: "k9".into(), ..decrypt(&wrapped) }).await.err().unwrap();
 
         let answered = log.lines_with("call answered");
-        assert!(answered[0].contains(r#"call{method="Encrypt" uid=""#), "{answered:?}");
-        assert!(answered[1].contains(r#"call{method="Decrypt" uid=""#), "{answered:?}");
+        assert!(answered[0].contains(r#"method="Encrypt" uid=""#), "{answered:?}");
+        assert!(answered[1].contains(r#"method="Decrypt" uid=""#), "{answered:?}");
         let failed = log.lines_with("call failed");
         assert!(
             failed[0].contains("WARN") && failed[0].contains(r#"code=NotFound reason="unknown key_id""#),
@@ -282,8 +297,11 @@ mod tests {
     #[tokio::test]
     async fn what_is_internal_is_logged_and_not_told() {
         let log = Log::start();
-        assert_eq!(Status::from(Error::Internal("the disk is on fire")).message(), "internal error");
-        assert!(log.lines_with("internal error")[0].contains(r#"detail="the disk is on fire""#));
+        let status = refusal(&Error::Internal("the disk is on fire"), UID);
+        assert_eq!(told(&status), (Code::Internal, "internal error"));
+        server::record_failure("Encrypt", &status);
+        let line = &log.lines_with("internal error")[0];
+        assert!(line.contains(r#"detail="the disk is on fire""#) && line.contains(UID), "{line}");
     }
 
     #[tokio::test]

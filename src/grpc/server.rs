@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeSet,
     convert::Infallible,
+    error::Error as _,
     future::Future,
     io,
     pin::pin,
@@ -24,11 +25,11 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio::{sync::watch, task::JoinSet};
 use tonic::{Code, Status, body::Body};
 use tower_service::Service as _;
-use tracing::{Instrument, debug, field::Empty, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::api::key_management_service_server::{KeyManagementServiceServer, SERVICE_NAME};
 use super::socket::{self, Claim, Fate};
-use super::{Api, MESSAGE_LIMIT, printable};
+use super::{Api, MESSAGE_LIMIT, Refused, printable};
 use crate::{
     service::Service,
     telemetry::{
@@ -317,22 +318,27 @@ async fn answer(
     service: Arc<Service>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let counted = service.metrics().call(method(request.uri().path()));
+    let path = request.uri().path();
+    let method = method(path);
+    // A peer's own name for what we have not.
+    let other = (method == Method::Other).then(|| printable(path.rsplit('/').next().unwrap_or_default()));
+    let counted = service.metrics().call(method);
+    let is_allowed = calls.is_some();
     let response = match calls {
         Some(calls) => answer_allowed(calls, request).await,
         None => Status::permission_denied("peer refused").into_http(),
     };
-    counted.answered(response.extensions().get::<Status>().map_or(Code::Ok, Status::code));
+    let refused = response.extensions().get::<Status>();
+    counted.answered(refused.map_or(Code::Ok, Status::code));
+    if let Some(status) = refused.filter(|_| is_allowed) {
+        record_failure(other.as_deref().unwrap_or(method.as_str()), status);
+    }
     Ok(response)
 }
 
 async fn answer_allowed(mut calls: Calls, request: Request<Incoming>) -> Response<Body> {
-    let method = request.uri().path().rsplit('/').next().map(printable);
-    let span = tracing::error_span!("call", method, uid = Empty);
-    let call = timeout(CALL_TIMEOUT, calls.call(request)).instrument(span.clone());
     let late = || Status::deadline_exceeded(format!("the call took longer than {CALL_TIMEOUT:?}")).into_http();
-    let Ok(response) = call.await.unwrap_or_else(|_| Ok(late()));
-    span.in_scope(|| record(&response));
+    let Ok(response) = timeout(CALL_TIMEOUT, calls.call(request)).await.unwrap_or_else(|_| Ok(late()));
     response
 }
 
@@ -345,11 +351,14 @@ fn method(path: &str) -> Method {
     }
 }
 
-fn record(response: &Response<Body>) {
-    match response.extensions().get::<Status>() {
-        None => debug!("call answered"),
-        Some(status) => warn!(code = ?status.code(), reason = status.message(), "call failed"),
+/// Puts a refusal on the log, with what the API server calls this call.
+pub(super) fn record_failure(method: &str, status: &Status) {
+    let refused = status.source().and_then(|source| source.downcast_ref::<Refused>());
+    let uid = refused.map(|refused| refused.uid.as_str()).filter(|uid| !uid.is_empty());
+    if let Some(detail) = refused.and_then(|refused| refused.detail) {
+        error!(method, uid, detail, "internal error");
     }
+    warn!(method, uid, code = ?status.code(), reason = status.message(), "call failed");
 }
 
 #[cfg(test)]

@@ -59,6 +59,18 @@ pub enum Method {
     Other,
 }
 
+impl Method {
+    /// Its name in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Status => "Status",
+            Self::Encrypt => "Encrypt",
+            Self::Decrypt => "Decrypt",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// Counts what happens, from the start of the process on.
 #[derive(Debug)]
 pub struct Metrics {
@@ -88,7 +100,7 @@ pub struct Keyring {
 /// The calls of one method.
 #[derive(Debug)]
 struct Calls {
-    method: &'static str,
+    method: Method,
     ended: [Total; CODES.len()],
     duration: Histogram,
 }
@@ -109,10 +121,10 @@ impl Default for Metrics {
     fn default() -> Self {
         let metrics = Self {
             registry: Registry::default(),
-            status: Calls::new("Status"),
-            encrypt: Calls::new("Encrypt"),
-            decrypt: Calls::new("Decrypt"),
-            other: Calls::new("other"),
+            status: Calls::new(Method::Status),
+            encrypt: Calls::new(Method::Encrypt),
+            decrypt: Calls::new(Method::Decrypt),
+            other: Calls::new(Method::Other),
             connections: Gauge::default(),
             accepted: Total::default(),
             peer_refused: Total::default(),
@@ -201,7 +213,7 @@ impl Metrics {
     fn register_calls(&mut self) {
         let calls = [&self.status, &self.encrypt, &self.decrypt, &self.other];
         let ended = Series(calls.iter().flat_map(|calls| calls.by_code()).collect());
-        let durations = Series(calls.map(|calls| ([("method", calls.method)], calls.duration.clone())).into());
+        let durations = Series(calls.map(|calls| ([("method", calls.method.as_str())], calls.duration.clone())).into());
         let help = "Calls that have ended, by method and by gRPC's name of the code";
         self.registry.register("claviger_calls_total", help, ended);
         let help = "From the headers of a call to its answer";
@@ -221,7 +233,7 @@ impl Metrics {
 }
 
 impl Calls {
-    fn new(method: &'static str) -> Self {
+    fn new(method: Method) -> Self {
         Self { method, ended: Default::default(), duration: Histogram::new(BUCKETS) }
     }
 
@@ -229,7 +241,7 @@ impl Calls {
         CODES
             .iter()
             .zip(&self.ended)
-            .map(|((_, code), total)| ([("method", self.method), ("code", code)], total.clone()))
+            .map(|((_, code), total)| ([("method", self.method.as_str()), ("code", code)], total.clone()))
     }
 
     fn with(&self, code: Code) -> Option<&Total> {

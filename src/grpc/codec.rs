@@ -1,0 +1,42 @@
+//! prost's messages in buffers of about their size.
+//!
+//! tonic gives each message 8 KiB unless told otherwise, and the allocator wipes all of it after each call.
+
+use std::marker::PhantomData;
+
+use prost::Message;
+use tonic::codec::{self, BufferSettings};
+use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+
+/// Bytes of a usual message with its prefix; a larger one makes its buffer grow. The other figure is for streams of
+/// messages, of which this API has none.
+const BUFFERS: (usize, usize) = (256, 8 * 1024);
+
+/// Encodes `T` and decodes `U`.
+#[derive(Debug, Clone)]
+pub(super) struct Codec<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for Codec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> codec::Codec for Codec<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = ProstDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(BUFFERS.0, BUFFERS.1))
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(BUFFERS.0, BUFFERS.1))
+    }
+}
