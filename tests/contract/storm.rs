@@ -1,6 +1,6 @@
 //! An API server starts over thousands of objects that are under as many seeds as years of restarts leave.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf, time::Instant};
 
 use base64ct::{Base64, Encoding};
 
@@ -11,6 +11,7 @@ use super::{
     rig::{Ground, Rig},
     seal::Seed,
 };
+use crate::harness::api_server::ApiServer;
 
 const OBJECTS: usize = 5_000;
 const SEEDS: usize = 1_000;
@@ -29,19 +30,21 @@ fn object(number: usize) -> String {
     format!(r#"{{"apiVersion":"v1","kind":"Secret","metadata":{metadata},"data":{{"a":"{value}"}}}}"#)
 }
 
-/// Puts all objects into etcd, through the JSON gateway on its client port.
-fn store(ground: &Ground, seeds: &[Seed]) {
+/// Puts so many objects into etcd, through the JSON gateway on its client port; in the clear without seeds.
+fn store(ground: &Ground, objects: usize, seeds: &[Seed]) {
     let port = ground.etcd.client_urls()[0].rsplit_once(':').unwrap().1.parse().unwrap();
-    for first in (0..OBJECTS).step_by(AT_ONCE) {
-        let puts: Vec<String> = (first..first + AT_ONCE).map(|number| put(number, &seeds[number % SEEDS])).collect();
+    for first in (0..objects).step_by(AT_ONCE) {
+        let seed = |number: usize| seeds.get(number % seeds.len().max(1));
+        let puts: Vec<String> = (first..first + AT_ONCE).map(|number| put(number, seed(number))).collect();
         let body = format!(r#"{{"success":[{}]}}"#, puts.join(","));
         request(port, "POST /v3/kv/txn", &[], body.as_bytes()).unwrap().expect(200);
     }
 }
 
-fn put(number: usize, seed: &Seed) -> String {
-    let etcd_key = SECRETS.etcd_key(&name(number));
-    let value = seed.seal("claviger", &etcd_key, object(number).as_bytes());
+fn put(number: usize, seed: Option<&Seed>) -> String {
+    let (etcd_key, object) = (SECRETS.etcd_key(&name(number)), object(number));
+    let sealed = seed.map(|seed| seed.seal("claviger", &etcd_key, object.as_bytes()));
+    let value = sealed.unwrap_or_else(|| object.into_bytes());
     let [key, value] = [etcd_key.as_bytes(), &value].map(Base64::encode_string);
     format!(r#"{{"requestPut":{{"key":"{key}","value":"{value}"}}}}"#)
 }
@@ -58,7 +61,7 @@ fn an_api_server_starts_over_5000_secrets_under_1000_seeds() {
     ground.serve();
     let meddler = Meddler::start(&ground.run.socket("m.sock").unwrap(), &[&ground.socket()], Faults::NONE);
     let seeds = Seed::wrapped_by(&ground.socket(), SEEDS);
-    store(&ground, &seeds);
+    store(&ground, OBJECTS, &seeds);
     let mut rig = ground.launch(meddler.socket(), &["secrets"]);
     rig.api.wait_until_ready().unwrap();
     let decrypts = meddler.calls_of(Method::Decrypt);
@@ -69,4 +72,43 @@ fn an_api_server_starts_over_5000_secrets_under_1000_seeds() {
         reads_back(&rig, number);
     }
     assert_eq!(meddler.calls_of(Method::Decrypt).len(), decrypts.len(), "and none of them again");
+}
+
+/// Seconds until an API server is ready, which ends then. Without a configuration it has no provider but identity.
+fn start(ground: &Ground, config: Option<PathBuf>) -> f64 {
+    let begin = Instant::now();
+    let options = ApiServer::on(&ground.run, &ground.etcd);
+    let options = match config {
+        Some(config) => options.encryption_config(config),
+        None => options,
+    };
+    let mut api = options.launch().unwrap();
+    api.wait_until_ready().unwrap();
+    let took = begin.elapsed().as_secs_f64();
+    let stored = api.kubectl(&["get", "--raw", "/api/v1/namespaces/default/secrets/stored-1"]).unwrap();
+    assert!(stored.contains(&Base64::encode_string(b"s-value-1")), "{stored}");
+    api.kill().unwrap();
+    took
+}
+
+#[test]
+#[ignore = "benchmark: starts 14 API servers, half of them without claviger, and prints how long that takes"]
+fn a_start_over_10000_secrets_takes_as_long_as_without_encryption() {
+    const OBJECTS: usize = 10_000;
+    let (plain, mut sealed) = (Ground::prepare(), Ground::prepare());
+    sealed.serve();
+    store(&plain, OBJECTS, &[]);
+    store(&sealed, OBJECTS, &Seed::wrapped_by(&sealed.socket(), 10));
+    let mut seconds = [Vec::new(), Vec::new()];
+    for _ in 0..7 {
+        let config = sealed.plugin.encryption_config(&["secrets"], true).unwrap();
+        seconds[0].push(start(&plain, None));
+        seconds[1].push(start(&sealed, Some(config)));
+    }
+    let [identity, claviger] = seconds.map(|mut seconds| {
+        seconds.sort_by(f64::total_cmp);
+        println!("from {:.2} s to {:.2} s, median {:.2} s", seconds[0], seconds[6], seconds[3]);
+        seconds[3]
+    });
+    println!("{OBJECTS} Secrets: identity {identity:.2} s, claviger {claviger:.2} s, ratio {:.3}", claviger / identity);
 }
