@@ -12,6 +12,7 @@ mod control_plane;
 mod daemon;
 mod deploy;
 mod harness;
+mod memory;
 mod oracle;
 mod playground;
 mod pod;
