@@ -13,6 +13,7 @@ mod daemon;
 mod deploy;
 mod hardening;
 mod harness;
+mod memory;
 mod oracle;
 mod playground;
 mod pod;

@@ -56,8 +56,11 @@ pub(crate) fn aes_gcm(key: &[u8], sealed: &[u8], aad: &[u8]) -> Vec<u8> {
 
 /// What a state directory opens.
 pub(crate) struct Keys {
-    uuid: Vec<u8>,
-    keks: HashMap<String, [u8; 32]>,
+    pub(crate) uuid: Vec<u8>,
+    pub(crate) slot_salt: Vec<u8>,
+    pub(crate) slot_secret: Vec<u8>,
+    pub(crate) root: Vec<u8>,
+    pub(crate) keks: HashMap<String, [u8; 32]>,
 }
 
 impl Keys {
@@ -70,8 +73,9 @@ impl Keys {
         let root_id = base64(field(&root_file, "root-id "));
 
         let slot_line = root_file.lines().find(|line| line.starts_with("-> slot ")).unwrap();
-        let salt = base16ct::lower::decode_vec(slot_line.split("salt=").nth(1).unwrap()).unwrap();
-        let slot_key = hkdf(&read("slot-file.key"), &salt, "claviger/v1/slot");
+        let slot_salt = base16ct::lower::decode_vec(slot_line.split("salt=").nth(1).unwrap()).unwrap();
+        let slot_secret = read("slot-file.key");
+        let slot_key = hkdf(&slot_secret, &slot_salt, "claviger/v1/slot");
         let aad = lp(&[b"claviger/v1/slot", &uuid, &root_id, slot_line.as_bytes()]);
         let root = xaes(&slot_key, &base64(after(&root_file, slot_line)), &aad);
         assert_eq!(hkdf(&root, &uuid, "claviger/v1/root-id").to_vec(), root_id);
@@ -85,7 +89,7 @@ impl Keys {
             assert_eq!(hkdf(&kek, &uuid, "claviger/v1/kek-commit").to_vec(), commitment);
             (format!("k{seq}-{}", base16ct::lower::encode_string(&commitment[..16])), kek)
         });
-        Self { keks: keks.collect(), uuid }
+        Self { keks: keks.collect(), uuid, slot_salt, slot_secret, root }
     }
 
     /// Unwraps a seed that is under `key_id`.
@@ -122,11 +126,11 @@ fn lp(parts: &[&[u8]]) -> Vec<u8> {
     parts.iter().flat_map(|part| [&u32::try_from(part.len()).unwrap().to_be_bytes()[..], part].concat()).collect()
 }
 
-fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
+pub(crate) fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message).as_ref().to_vec()
 }
 
-fn hkdf(secret: &[u8], salt: &[u8], info: &str) -> [u8; 32] {
+pub(crate) fn hkdf(secret: &[u8], salt: &[u8], info: &str) -> [u8; 32] {
     let mut out = [0; 32];
     let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(secret);
     prk.expand(&[info.as_bytes()], hkdf::HKDF_SHA256).unwrap().fill(&mut out).unwrap();

@@ -13,6 +13,7 @@ use xaes_256_gcm::{
 use super::{
     RandomError, fill_random,
     secret::{Secret, SecretError},
+    traces::without_traces,
 };
 
 /// Bytes of a nonce.
@@ -44,8 +45,8 @@ pub enum OpenKeyError {
 /// # Panics
 /// Never for the sizes used here: the algorithm takes 64 GiB.
 pub fn seal_in_place(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], buffer: &mut [u8]) -> [u8; TAG] {
-    let cipher = Xaes256Gcm::new(&Key::<xaes_256_gcm::aes::Aes256>::from(*key));
-    match cipher.encrypt_inout_detached(&Nonce::from(*nonce), aad, buffer.into()) {
+    let sealed = without_traces(|| cipher(key).encrypt_inout_detached(&Nonce::from(*nonce), aad, buffer.into()));
+    match sealed {
         Ok(tag) => tag.into(),
         Err(_) => unreachable!("a buffer of at most 64 KiB is within the algorithm's limits"),
     }
@@ -62,8 +63,14 @@ pub fn open_in_place(
     buffer: &mut [u8],
     tag: &[u8; TAG],
 ) -> Result<(), NotAuthentic> {
-    let cipher = Xaes256Gcm::new(&Key::<xaes_256_gcm::aes::Aes256>::from(*key));
-    cipher.decrypt_inout_detached(&Nonce::from(*nonce), aad, buffer.into(), &Tag::from(*tag)).map_err(|_| NotAuthentic)
+    let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
+    let opened = without_traces(|| cipher(key).decrypt_inout_detached(&nonce, aad, buffer.into(), &tag));
+    opened.map_err(|_| NotAuthentic)
+}
+
+fn cipher(key: &[u8; 32]) -> Xaes256Gcm {
+    // A reference: a copy would outlive the cipher.
+    Xaes256Gcm::new(<&Key>::from(key))
 }
 
 /// A 32-byte key under another key, as it is stored: `nonce24 | ct32 | tag16`.

@@ -8,6 +8,7 @@ use ring::{hkdf, hmac};
 use super::{
     RootId, Uuid, length_prefixed,
     secret::{Secret, SecretError},
+    traces::without_traces,
 };
 
 /// What a derived key is for. Its text is part of the byte formats: never changed, never used for anything else.
@@ -56,8 +57,10 @@ pub fn derive_into(secret: &[u8; 32], salt: &[u8], label: Label, out: &mut [u8; 
 
 /// HKDF-SHA-256 of any length up to 255 blocks.
 pub(super) fn hkdf_sha256(secret: &[u8], salt: &[u8], info: &[u8], out: &mut [u8]) {
-    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(secret);
-    let filled = prk.expand(&[info], Length(out.len())).and_then(|okm| okm.fill(out));
+    let filled = without_traces(|| {
+        let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(secret);
+        prk.expand(&[info], Length(out.len())).and_then(|okm| okm.fill(out))
+    });
     assert!(filled.is_ok(), "at most 255 blocks are asked for");
 }
 
@@ -145,13 +148,15 @@ impl MacKey {
 
 /// `HMAC-SHA-256(key, part | part | …)`.
 pub fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
-    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
-    for part in parts {
-        context.update(part);
-    }
-    let mut tag = [0; 32];
-    tag.copy_from_slice(context.sign().as_ref());
-    tag
+    without_traces(|| {
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+        for part in parts {
+            context.update(part);
+        }
+        let mut tag = [0; 32];
+        tag.copy_from_slice(context.sign().as_ref());
+        tag
+    })
 }
 
 /// What binds a KEK in the record to its place: `LP("claviger/v1/kek") | LP(uuid) | LP(seq) | LP(C) | LP(root-id)`.

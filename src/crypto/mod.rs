@@ -7,6 +7,7 @@
 pub mod aead;
 pub mod kdf;
 pub mod secret;
+mod traces;
 pub mod wrap;
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use self::api::{
 
 /// What `build.rs` makes of `proto/kms-v2.proto`.
 #[allow(dead_code, clippy::pedantic, reason = "generated")]
-pub(super) mod api {
+pub(crate) mod api {
     tonic::include_proto!("v2");
 }
 
@@ -90,7 +90,7 @@ impl GoodClient {
     }
 }
 
-pub(super) fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
@@ -169,7 +169,7 @@ pub(super) async fn served(address: &SocketAddr) -> Result<Channel, String> {
 }
 
 /// A connection that speaks HTTP/2.
-pub(super) async fn connect(address: &SocketAddr) -> Result<Channel, String> {
+pub(crate) async fn connect(address: &SocketAddr) -> Result<Channel, String> {
     use std::os::linux::net::SocketAddrExt;
     let stream = match (address.as_pathname(), address.as_abstract_name()) {
         (Some(path), _) => UnixStream::connect(path).await,

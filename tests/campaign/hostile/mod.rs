@@ -12,7 +12,7 @@
 mod calls;
 mod exchange;
 mod framing;
-mod good;
+pub(crate) mod good;
 mod headers;
 mod limits;
 mod malformed;

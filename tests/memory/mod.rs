@@ -1,0 +1,209 @@
+//! Nothing to steal from memory: a search for every seed and every key that a daemon ever had.
+//!
+//! ```text
+//! mod ─> load, failures (calls)
+//!     └> places (memory, core dumps, files) ─> needles <─ keys (by name) ─> aes
+//! ```
+//!
+//! It takes root, who alone may look into the daemon, and gdb. Two things are alive, and not looked for then: the working
+//! keys of a KEK in the middle of a call, and the last seeds of a connection as long as it is open, whose buffers hold them.
+
+mod aes;
+mod failures;
+mod keys;
+mod load;
+mod needles;
+mod places;
+
+use std::{
+    os::{linux::net::SocketAddrExt, unix::net::SocketAddr},
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+use crate::harness::{plugin::Plugin, processes::Run, progress::say};
+
+use self::{
+    keys::Keys,
+    load::{Client, Wrapped},
+    needles::{Finds, Needles},
+    places::{Memory, core_dump, find_in_files},
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
+
+/// Calls of an idle daemon: as many Encrypts as Decrypts.
+const CALLS: usize = 10_000;
+
+/// The last calls of a connection, of which its buffers may hold something.
+const LAST: usize = 2_000;
+
+/// Calls that fail, of each kind.
+const FAILURES: usize = 20;
+
+/// For the daemon to do as a signal told it.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A daemon that tells all it can, and its keys.
+struct Rig {
+    run: Run,
+    plugin: Plugin,
+    address: SocketAddr,
+    metrics: String,
+    keys: Keys,
+    /// Whether this kernel has secret memory, without which root finds the keys where they belong.
+    hidden: bool,
+    told: String,
+}
+
+impl Rig {
+    /// None, with a word about it, where nobody can look into a process.
+    fn start(binary: impl Into<PathBuf>) -> Option<Self> {
+        if !geteuid().is_root() {
+            return missing("only root may look into a process");
+        }
+        if !Command::new("gcore").output().is_ok_and(|output| !output.stderr.is_empty() || !output.stdout.is_empty()) {
+            return missing("this machine has no gcore, which comes with gdb");
+        }
+        let run = Run::new().unwrap();
+        let name = run.directory().file_name().unwrap().to_str().unwrap().to_owned();
+        let metrics = run.path("metrics.sock").display().to_string();
+        let mut plugin = Plugin::init(&run, binary, "claviger").unwrap();
+        plugin.flag("--log-level=debug");
+        plugin.flag(format!("--metrics-listen={metrics}"));
+        // An abstract socket: strangers reach it too.
+        plugin.serve(format!("@{name}")).unwrap();
+        let (keys, address) = (Keys::of(plugin.state_dir()), SocketAddr::from_abstract_name(&name).unwrap());
+        let hidden = Memory::of(plugin.process().unwrap().id()).hidden > 0;
+        if !hidden {
+            say("not looked for in memory: keys, as this kernel has no memfd_secret to hide them in");
+        }
+        Some(Self { run, plugin, address, metrics, keys, hidden, told: String::new() })
+    }
+
+    fn pid(&mut self) -> u32 {
+        self.plugin.process().unwrap().id()
+    }
+
+    /// Looks for `needles` in all that root can get of the process, and then in all that it wrote.
+    fn look(&mut self, needles: &Needles) -> Finds {
+        let (mut finds, pid) = (Finds::default(), self.pid());
+        Memory::of(pid).find(needles, &mut finds);
+        needles.find(&core_dump(&self.run, pid, true), "a dump of everything", &mut finds);
+        self.told += &crate::admin::scrape(&self.metrics);
+        self.look_outside(needles, &mut finds);
+        finds
+    }
+
+    /// Looks in all that it wrote: logs, files, metrics, answers. Only the key file of the slot has a secret.
+    fn look_outside(&self, needles: &Needles, finds: &mut Finds) {
+        let exempt = self.plugin.state_dir().join("slot-file.key");
+        assert!(find_in_files(self.run.directory(), &exempt, needles, finds) >= 5, "root, keyring, mark, audit, log");
+        needles.find(self.told.as_bytes(), "metrics or an answer", finds);
+    }
+
+    fn needles(&self, keys: Needles, wrapped: &[Wrapped]) -> Needles {
+        let mut needles = if self.hidden { keys } else { Needles::default() };
+        let message_keys = self.keys.message_keys();
+        wrapped.iter().for_each(|wrapped| wrapped.add_to(&mut needles, &message_keys));
+        needles
+    }
+
+    /// Has it look at its keyring again: it unseals once more.
+    fn reload(&mut self) {
+        let process = self.plugin.process().unwrap();
+        kill_process(Pid::from_raw(process.id().cast_signed()).unwrap(), Signal::HUP).unwrap();
+        let log = self.run.log_of("claviger");
+        let looked = || std::fs::read_to_string(&log).unwrap().contains("the keyring is unchanged");
+        self.plugin.process().unwrap().wait_until("unsealed again", LIMIT, looked).unwrap();
+    }
+}
+
+fn missing(what: &str) -> Option<Rig> {
+    say(&format!("skipped: {what}"));
+    None
+}
+
+#[track_caller]
+fn assert_nothing(finds: &Finds, moment: &str) {
+    assert!(finds.is_empty(), "{moment}:{finds:?}");
+}
+
+#[test]
+fn no_seed_and_no_key_is_found_outside_of_secret_memory() {
+    let Some(mut rig) = Rig::start(BINARY) else { return };
+    let all = rig.needles(rig.keys.all(), &[]);
+    assert_nothing(&rig.look(&all), "after unsealing");
+
+    let client = Client::connect(&rig.address);
+    let mut wrapped = client.round_trips(CALLS / 2);
+    let earlier = rig.needles(rig.keys.all(), &wrapped[..wrapped.len() - LAST]);
+    assert_nothing(&rig.look(&earlier), "after calls, the connection being open");
+    drop(client);
+
+    wrapped.extend(look_under_load(&mut rig));
+    let mut needles = rig.needles(rig.keys.all(), &wrapped);
+    assert_nothing(&rig.look(&needles), "after calls");
+
+    let client = Client::connect(&rig.address);
+    let (seeds, told) = failures::make(&rig.address, client.round_trips(FAILURES * failures::KINDS));
+    drop(client);
+    seeds.iter().for_each(|seed| needles.add("seed of a failed call", seed));
+    rig.told += &told;
+    assert_nothing(&rig.look(&needles), "after failed calls");
+
+    rig.reload();
+    assert_nothing(&rig.look(&needles), "after SIGHUP");
+    rig.plugin.terminate().unwrap();
+    let mut finds = Finds::default();
+    rig.look_outside(&needles, &mut finds);
+    assert_nothing(&finds, "after the end");
+}
+
+/// Looks for what no call needs while there are calls, and returns the seeds of these.
+fn look_under_load(rig: &mut Rig) -> Vec<Wrapped> {
+    let address = rig.address.clone();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let load = thread::spawn(move || {
+        let (client, mut wrapped) = (Client::connect(&address), Vec::new());
+        while stopped.try_recv() != Err(std::sync::mpsc::TryRecvError::Disconnected) {
+            wrapped.extend(client.round_trips(100));
+        }
+        wrapped
+    });
+    let at_rest = rig.needles(rig.keys.at_rest(), &[]);
+    for _ in 0..3 {
+        assert_nothing(&rig.look(&at_rest), "in the middle of calls");
+    }
+    drop(stop);
+    let wrapped = load.join().unwrap();
+    assert!(wrapped.len() > 100);
+    wrapped
+}
+
+#[test]
+fn a_plain_core_dump_has_no_key_even_without_secret_memory() {
+    let Some(mut rig) = Rig::start(BINARY) else { return };
+    let (mut finds, pid) = (Finds::default(), rig.pid());
+    rig.keys.all().find(&core_dump(&rig.run, pid, false), "a core dump", &mut finds);
+    assert_nothing(&finds, "after unsealing");
+}
+
+/// Or the search proves nothing.
+#[test]
+fn seeds_are_found_where_memory_is_not_wiped() {
+    // `cargo test` builds it; running these tests alone does not.
+    let example = Path::new(BINARY).with_file_name("examples").join("unwiped");
+    assert!(example.exists(), "build it first: cargo build --example unwiped");
+    let Some(mut rig) = Rig::start(example) else { return };
+    let client = Client::connect(&rig.address);
+    let wrapped = client.round_trips(CALLS / 2);
+    drop(client);
+    let needles = rig.needles(rig.keys.all(), &wrapped);
+    let finds = rig.look(&needles);
+    assert!(finds.of("seed") > 0, "found nothing of {} seeds:{finds:?}", wrapped.len());
+}

@@ -1,0 +1,96 @@
+//! Where a secret of a process could be found: in its memory, in a core dump of it, and in files.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+use super::needles::{Finds, Needles};
+use crate::harness::{commands::output_of_success, processes::Run};
+
+/// For a core dump to be written.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A line of `/proc/PID/maps`.
+struct Mapping {
+    start: u64,
+    length: usize,
+    name: String,
+}
+
+impl Mapping {
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        let [start, end] = [start, end].map(|number| u64::from_str_radix(number, 16).unwrap());
+        let readable = words.next()?.starts_with('r');
+        let name = words.skip(3).collect::<Vec<_>>().join(" ");
+        readable.then(|| Self { start, length: usize::try_from(end - start).unwrap(), name })
+    }
+
+    /// Whether the kernel keeps it from everyone: memory of memfd_secret(2), and what it shares for the clock.
+    fn is_hidden(&self) -> bool {
+        self.name.starts_with("/secretmem") || self.name.starts_with("[vvar") || self.name == "[vsyscall]"
+    }
+}
+
+/// What the kernel shows root of a process's memory, and what not.
+pub(super) struct Memory {
+    ranges: Vec<(String, Vec<u8>)>,
+    /// Mappings of secret memory, which cannot be read.
+    pub(super) hidden: usize,
+}
+
+impl Memory {
+    /// Reads all that can be read; fails if that is not all but secret memory.
+    pub(super) fn of(pid: u32) -> Self {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+        let mut seen = Self { ranges: Vec::new(), hidden: 0 };
+        for mapping in maps.lines().filter_map(Mapping::parse) {
+            let mut bytes = vec![0; mapping.length];
+            match memory.read_exact_at(&mut bytes, mapping.start) {
+                Ok(()) => seen.ranges.push((format!("memory of {:x} {}", mapping.start, mapping.name), bytes)),
+                Err(_) if mapping.name.starts_with("/secretmem") => seen.hidden += 1,
+                Err(error) => assert!(mapping.is_hidden(), "{:x} {}: {error}", mapping.start, mapping.name),
+            }
+        }
+        seen
+    }
+
+    pub(super) fn find(&self, needles: &Needles, finds: &mut Finds) {
+        for (place, bytes) in &self.ranges {
+            needles.find(bytes, place, finds);
+        }
+    }
+}
+
+/// What gdb gives of a process as a core dump; with `all`, also what the process had excluded.
+pub(super) fn core_dump(run: &Run, pid: u32, all: bool) -> Vec<u8> {
+    let mut gcore = Command::new("gcore");
+    let stem = run.path("core");
+    gcore.args(all.then_some("-a")).arg("-o").arg(&stem).arg(pid.to_string());
+    output_of_success(gcore, &[], LIMIT).unwrap();
+    let path = stem.with_extension(pid.to_string());
+    let dump = fs::read(&path).unwrap();
+    fs::remove_file(path).unwrap();
+    dump
+}
+
+/// Looks through every file below `directory` but `exempt`.
+pub(super) fn find_in_files(directory: &Path, exempt: &Path, needles: &Needles, finds: &mut Finds) -> usize {
+    let mut files = 0;
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        if kind.is_dir() {
+            files += find_in_files(&path, exempt, needles, finds);
+        } else if kind.is_file() && path != exempt {
+            needles.find(&fs::read(&path).unwrap(), &path.display().to_string(), finds);
+            files += 1;
+        }
+    }
+    files
+}
