@@ -24,6 +24,7 @@ use super::{
     kdf::{self, Label, hmac_sha256},
     length_prefixed,
     secret::{Secret, SecretError},
+    traces::without_traces,
 };
 
 /// The longest seed in bytes; kube-apiserver's are 32.
@@ -124,6 +125,10 @@ impl Kek {
         if seed.is_empty() || seed.len() > SEED_MAX {
             return Err(WrapError::SeedSize);
         }
+        without_traces(|| self.seal(rng, key_id, seed)).map_err(Into::into)
+    }
+
+    fn seal(&self, rng: &mut impl rand::TryCryptoRng, key_id: &str, seed: &[u8]) -> Result<Vec<u8>, RandomError> {
         let header = self.header();
         let nonce = self.nonce(rng, seed)?;
         let mut out = Vec::with_capacity(OVERHEAD + seed.len());
