@@ -112,7 +112,7 @@ impl Stable {
     }
 
     /// What so many calls cost, counted by valgrind.
-    pub(crate) fn count(&self, contender: Contender, method: &str, calls: u64) -> Result<Counted> {
+    pub(crate) fn count(&self, contender: Contender, method: &'static str, calls: u64) -> Result<Counted> {
         let socket = self.socket(contender)?;
         let inner = self.command(contender, &socket)?;
         let out = self.run.path("callgrind.out");
@@ -124,7 +124,7 @@ impl Stable {
         }
         let mut process = self.run.start("valgrind", command)?;
         process.wait_until("answering", LIMIT, || load::is_answered(&socket))?;
-        load::from_rust(&socket, method, 1, &load::End::Calls(calls));
+        load::from_rust(&socket, method, 1, &load::End::Calls(calls))?;
         process.terminate(LIMIT)?;
         Ok(read_callgrind(&fs::read_to_string(&out).unwrap_or_default()))
     }

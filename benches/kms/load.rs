@@ -4,19 +4,36 @@ use std::{
     os::unix::net::UnixStream as Blocking,
     path::Path,
     process::Command,
-    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{net::UnixStream, runtime::Builder, task::JoinSet};
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint, Uri},
+};
 
 use crate::{
-    api::{DecryptRequest, EncryptRequest, StatusRequest, key_management_service_client::KeyManagementServiceClient},
-    harness::{binaries::Program, commands::output_of_success, error::Result},
+    api::{
+        DecryptRequest, EncryptRequest, EncryptResponse, StatusRequest,
+        key_management_service_client::KeyManagementServiceClient,
+    },
+    harness::{
+        binaries::Program,
+        commands::output_of_success,
+        error::{Context, Error, Result},
+    },
 };
+
+/// As long as a UID of an API server.
+const UID: &str = "11111111-2222-3333-4444-555555555555";
+
+/// Longer than any number of calls takes.
+const FOREVER: Duration = Duration::from_hours(1);
+
+type Answered<T> = std::result::Result<T, Status>;
 
 /// When to stop.
 pub(crate) enum End {
@@ -28,26 +45,37 @@ pub(crate) enum End {
 /// What the callers of one client saw; times in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
+    /// Those that were measured.
     pub(crate) calls: u64,
+    /// Those, and what it took to prepare them and to look after them.
+    pub(crate) answered: u64,
     pub(crate) seconds: f64,
     pub(crate) p50: f64,
     pub(crate) p99: f64,
 }
 
 /// Calls from grpc-go over one connection.
+///
+/// Each caller keeps one seed: it opens at the end what it has kept, which is no part of what is measured.
 pub(crate) fn from_go(socket: &Path, method: &str, callers: usize, end: &End) -> Result<Seen> {
     let mut command = Command::new(Program::KmsClient.path()?);
-    command.args(["--round", method, "--callers", &callers.to_string()]).arg("--socket").arg(socket);
+    command.args(["--keep=1", "--round", method, "--callers", &callers.to_string()]).arg("--socket").arg(socket);
     match end {
         End::After(time) => command.args(["--seconds", &time.as_secs_f64().to_string()]),
         End::Calls(calls) => command.args(["--calls", &calls.to_string()]),
     };
     let printed = output_of_success(command, &[], Duration::from_mins(10))?;
-    let report: Value = serde_json::from_slice(&printed).unwrap_or_default();
+    let report: Value = serde_json::from_slice(&printed).during(|| "reading the report of kms-client".to_owned())?;
+    if report["failures"].as_object().is_none_or(|failures| !failures.is_empty()) {
+        return Err(Error::new(format!("calls failed: {report}")));
+    }
     let main = method.rsplit(',').next().unwrap_or(method);
     let (seen, number) = (&report["methods"][main], |value: &Value| value.as_f64().unwrap_or(f64::NAN));
+    let count = |value: &Value| value.as_u64().unwrap_or(0);
+    let made = report["methods"].as_object().into_iter().flatten().map(|(_, method)| count(&method["calls"]));
     Ok(Seen {
-        calls: seen["calls"].as_u64().unwrap_or(0),
+        calls: count(&seen["calls"]),
+        answered: made.sum::<u64>() + count(&report["kept"]),
         seconds: number(&report["seconds"]),
         p50: number(&seen["p50_us"]),
         p99: number(&seen["p99_us"]),
@@ -55,63 +83,64 @@ pub(crate) fn from_go(socket: &Path, method: &str, callers: usize, end: &End) ->
 }
 
 /// Calls from tonic over one connection, on one thread.
-pub(crate) fn from_rust(socket: &Path, method: &str, callers: usize, end: &End) -> Seen {
-    let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return Seen::default() };
-    runtime.block_on(async {
-        let Ok(client) = connect(socket).await else { return Seen::default() };
-        let times = Arc::new(Mutex::new(Vec::new()));
-        let start = Instant::now();
-        let mut tasks = JoinSet::new();
-        for _ in 0..callers {
-            let share = match end {
-                End::After(time) => (*time, u64::MAX),
-                End::Calls(calls) => (Duration::MAX, calls / callers as u64),
-            };
-            tasks.spawn(repeat(client.clone(), method.to_owned(), start, share, Arc::clone(&times)));
-        }
-        tasks.join_all().await;
-        let seconds = start.elapsed().as_secs_f64();
-        let mut times = times.lock().map(|mut times| std::mem::take(&mut *times)).unwrap_or_default();
-        times.sort_unstable();
-        let at = |share: usize| times.get(times.len() * share / 100).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6);
-        Seen { calls: times.len() as u64, seconds, p50: at(50), p99: at(99) }
-    })
+pub(crate) fn from_rust(socket: &Path, method: &'static str, callers: usize, end: &End) -> Result<Seen> {
+    let runtime = Builder::new_current_thread().enable_all().build().during(|| "starting a runtime".to_owned())?;
+    let called = runtime.block_on(call(socket, method, callers, end));
+    let (mut times, seconds) = called.map_err(|status| Error::new(format!("a call failed: {status}")))?;
+    times.sort_unstable();
+    let at = |share: usize| times.get(times.len() * share / 100).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6);
+    let calls = times.len() as u64;
+    Ok(Seen { calls, answered: calls + 1, seconds, p50: at(50), p99: at(99) })
 }
 
 type Client = KeyManagementServiceClient<Channel>;
 
+/// How long each call took, and all of them together in seconds.
+async fn call(socket: &Path, method: &'static str, callers: usize, end: &End) -> Answered<(Vec<Duration>, f64)> {
+    let mut client = connect(socket).await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let EncryptResponse { ciphertext, key_id, annotations } = client.encrypt(seed()).await?.into_inner();
+    let wrapped = DecryptRequest { ciphertext, uid: UID.to_owned(), key_id, annotations };
+    let start = Instant::now();
+    let (until, share) = match end {
+        End::After(time) => (start + *time, u64::MAX),
+        End::Calls(calls) => (start + FOREVER, calls / callers as u64),
+    };
+    let mut tasks = JoinSet::new();
+    for _ in 0..callers {
+        tasks.spawn(repeat(client.clone(), method, wrapped.clone(), until, share));
+    }
+    let mut times = Vec::new();
+    while let Some(own) = tasks.join_next().await {
+        times.append(&mut own.map_err(|error| Status::internal(error.to_string()))??);
+    }
+    Ok((times, start.elapsed().as_secs_f64()))
+}
+
 async fn repeat(
     mut client: Client,
-    method: String,
-    start: Instant,
-    (time, calls): (Duration, u64),
-    times: Arc<Mutex<Vec<Duration>>>,
-) {
-    let seed = EncryptRequest { plaintext: vec![7; 32], uid: "11111111-2222-3333-4444-555555555555".to_owned() };
-    let Ok(wrapped) = client.encrypt(seed.clone()).await.map(tonic::Response::into_inner) else { return };
-    let request = DecryptRequest {
-        ciphertext: wrapped.ciphertext,
-        uid: seed.uid.clone(),
-        key_id: wrapped.key_id,
-        annotations: wrapped.annotations,
-    };
-    let (mut own, mut made) = (Vec::new(), 0);
-    while made < calls && start.elapsed() < time {
+    method: &'static str,
+    wrapped: DecryptRequest,
+    until: Instant,
+    share: u64,
+) -> Answered<Vec<Duration>> {
+    let mut times = Vec::new();
+    while (times.len() as u64) < share {
         let begin = Instant::now();
-        let answered = match &*method {
-            "Status" => client.status(StatusRequest {}).await.is_ok(),
-            "Encrypt" => client.encrypt(seed.clone()).await.is_ok(),
-            _ => client.decrypt(request.clone()).await.is_ok(),
-        };
-        if !answered {
-            return;
+        if begin >= until {
+            break;
         }
-        own.push(begin.elapsed());
-        made += 1;
+        match method {
+            "Status" => drop(client.status(StatusRequest {}).await?),
+            "Encrypt" => drop(client.encrypt(seed()).await?),
+            _ => drop(client.decrypt(wrapped.clone()).await?),
+        }
+        times.push(begin.elapsed());
     }
-    if let Ok(mut times) = times.lock() {
-        times.extend(own);
-    }
+    Ok(times)
+}
+
+fn seed() -> EncryptRequest {
+    EncryptRequest { plaintext: vec![7; 32], uid: UID.to_owned() }
 }
 
 /// Whether somebody answers Status there.

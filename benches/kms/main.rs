@@ -124,7 +124,7 @@ fn calls(options: &Options, stable: &Stable, report: &mut Report) -> Result<()> 
                 let before = server.cpu_time();
                 let seen = match client {
                     "grpc-go" => load::from_go(&server.socket, method, callers, &end)?,
-                    _ => load::from_rust(&server.socket, method, callers, &end),
+                    _ => load::from_rust(&server.socket, method, callers, &end)?,
                 };
                 let cell = Cell::new(seen, server.cpu_time().saturating_sub(before));
                 rounds.entry((client, method, callers, contender)).or_default().push(cell);

@@ -59,12 +59,12 @@ struct Goal {
 
 impl Cell {
     pub(crate) fn new(seen: Seen, cpu: Duration) -> Self {
-        let calls = f64::from(u32::try_from(seen.calls).unwrap_or(u32::MAX));
+        let number = |calls: u64| f64::from(u32::try_from(calls).unwrap_or(u32::MAX));
         Self {
-            calls_per_second: calls / seen.seconds,
+            calls_per_second: number(seen.calls) / seen.seconds,
             p50_us: seen.p50,
             p99_us: seen.p99,
-            cpu_us_per_call: cpu.as_secs_f64() * 1e6 / calls,
+            cpu_us_per_call: cpu.as_secs_f64() * 1e6 / number(seen.answered),
         }
     }
 

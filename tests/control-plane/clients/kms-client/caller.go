@@ -18,8 +18,6 @@ const (
 	callTimeout = 3 * time.Second
 	// After a failed call, so that a plugin that is away is not hammered.
 	pause = time.Millisecond
-	// Seeds that one caller keeps, from all of its time alike.
-	keep = 256
 	// A DEK seed is always of this size.
 	seedSize = 32
 )
@@ -36,6 +34,7 @@ type caller struct {
 	number    int
 	kms       kms.KeyManagementServiceClient
 	budget    *atomic.Int64
+	keep      int
 	announced string
 	kept      []wrapped
 	encrypted int
@@ -123,9 +122,9 @@ func (c *caller) decrypt(ctx context.Context, w wrapped) error {
 // one is always kept.
 func (c *caller) remember(w wrapped) {
 	c.encrypted++
-	if len(c.kept) < keep {
+	if len(c.kept) < c.keep {
 		c.kept = append(c.kept, w)
-	} else if place := 1 + random.IntN(c.encrypted); place < keep {
+	} else if place := 1 + random.IntN(c.encrypted); place < c.keep {
 		c.kept[place] = w
 	}
 }

@@ -39,6 +39,7 @@ type options struct {
 	duration        time.Duration
 	calls           int64
 	round           []string
+	keep            int
 	failFast        bool
 	reconnectWithin time.Duration
 }
@@ -62,6 +63,7 @@ func parse() options {
 	flag.IntVar(&o.callers, "callers", 8, "how many call at a time")
 	flag.IntVar(&o.connections, "connections", 1, "how many connections they share; an API server has one for each provider")
 	flag.Int64Var(&o.calls, "calls", 0, "how many calls to make; 0 means no limit")
+	flag.IntVar(&o.keep, "keep", 256, "how many seeds a caller keeps, from all of its time alike")
 	flag.BoolVar(&o.failFast, "fail-fast", false, "fail at once without a connection, where a kube-apiserver waits for one")
 	flag.DurationVar(&o.reconnectWithin, "reconnect-within", 0, "cap of the back-off; 0 means a kube-apiserver's, 1 s to 2 min")
 	flag.Parse()
@@ -73,8 +75,8 @@ func parse() options {
 // run calls until a limit or a signal, opens what was kept, and sums up.
 func run(o options) (*report, error) {
 	unknown := slices.ContainsFunc(o.round, func(method string) bool { return !slices.Contains(methods, method) })
-	if o.socket == "" || o.callers < 1 || o.connections < 1 || unknown || flag.NArg() > 0 {
-		return nil, errors.New("expected --socket, at least one caller and connection, and known methods; see --help")
+	if o.socket == "" || o.callers < 1 || o.connections < 1 || o.keep < 1 || unknown || flag.NArg() > 0 {
+		return nil, errors.New("expected --socket, at least one caller, connection and seed to keep, and known methods; see --help")
 	}
 	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
@@ -153,7 +155,7 @@ func (o options) callersOn(connections []*grpc.ClientConn) []*caller {
 	callers := make([]*caller, o.callers)
 	for i := range callers {
 		client := kms.NewKeyManagementServiceClient(connections[i%len(connections)])
-		callers[i] = &caller{number: i, kms: client, budget: budget, tally: newTally()}
+		callers[i] = &caller{number: i, kms: client, budget: budget, keep: o.keep, tally: newTally()}
 	}
 	return callers
 }
