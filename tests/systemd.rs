@@ -68,7 +68,8 @@ fn signal(process: &Process, signal: Signal) {
 }
 
 /// The output of a program of systemd's; none, with a word about it, where it is missing.
-pub(crate) fn systemd(program: &str) -> Option<Command> {
+/// The program, or none with a word about it.
+pub(crate) fn installed(program: &str) -> Option<Command> {
     let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     if !found {
         say(&format!("skipped: this machine has no {program}"));
@@ -127,7 +128,7 @@ fn a_keyring_that_does_not_open_is_never_ready() {
 
 #[test]
 fn the_first_call_starts_it_and_is_answered() {
-    let Some(mut activate) = systemd("systemd-socket-activate") else { return };
+    let Some(mut activate) = installed("systemd-socket-activate") else { return };
     let run = Run::new().unwrap();
     let plugin = Plugin::init(&run, BINARY, "state").unwrap();
     let socket = run.socket("kms.sock").unwrap();
@@ -155,7 +156,7 @@ fn units(run: &Run) -> [PathBuf; 2] {
 
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {
-    let Some(mut verify) = systemd("systemd-analyze") else { return };
+    let Some(mut verify) = installed("systemd-analyze") else { return };
     let run = Run::new().unwrap();
     let [service, socket] = units(&run);
     verify.args(["verify", "--man=no", "--recursive-errors=no"]).args([&service, &socket]);
@@ -171,7 +172,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
 
 #[test]
 fn the_unit_exposes_next_to_nothing() {
-    let Some(mut security) = systemd("systemd-analyze") else { return };
+    let Some(mut security) = installed("systemd-analyze") else { return };
     let run = Run::new().unwrap();
     let [service, _] = units(&run);
     // In tenths: exits with an error above 1.5.
