@@ -56,7 +56,7 @@ fn times(mut a: u8, mut b: u8) -> u8 {
     let mut product = 0;
     while b > 0 {
         product ^= a * (b & 1);
-        a = a << 1 ^ (a >> 7) * 0x1b;
+        a = (a << 1) ^ ((a >> 7) * 0x1b);
         b >>= 1;
     }
     product
@@ -72,7 +72,7 @@ impl MessageKeys {
     pub(super) fn of(key: &[u8; 32]) -> Self {
         let aes = Aes256::new(key.into());
         let image = u128::from_be_bytes(encrypt(&aes, [0; 16]));
-        Self { aes, subkey: image << 1 ^ (image >> 127) * 0b1000_0111 }
+        Self { aes, subkey: (image << 1) ^ ((image >> 127) * 0b1000_0111) }
     }
 
     /// The key of the message whose nonce this is.

@@ -47,7 +47,7 @@ struct Call {
 }
 
 /// Makes all calls that fail, and returns their seeds and what the daemon said of them.
-pub(super) fn make(address: &SocketAddr, wrapped: Vec<Wrapped>) -> (Vec<Seed>, String) {
+pub(super) fn make(address: &SocketAddr, wrapped: &[Wrapped]) -> (Vec<Seed>, String) {
     let mut seeds: Vec<Seed> = wrapped.iter().map(|wrapped| wrapped.seed).collect();
     let calls: Vec<Call> = wrapped.chunks_exact(KINDS).flat_map(|some| tampered(some, &mut seeds)).collect();
     let mut told = send(address, calls);
@@ -86,7 +86,7 @@ fn tampered(wrapped: &[Wrapped], seeds: &mut Vec<Seed>) -> Vec<Call> {
     // An unknown field beside a plaintext of no bytes.
     let unknown = [&[0x7a, 32][..], &fresh()].concat();
     vec![
-        decrypt(0, "unknown key_id", Code::NotFound, |request, _| request.key_id = "k9-unknown".to_owned()),
+        decrypt(0, "unknown key_id", Code::NotFound, |request, _| "k9-unknown".clone_into(&mut request.key_id)),
         decrypt(1, "malformed", Code::InvalidArgument, |request, seed| request.ciphertext = seed.to_vec()),
         decrypt(2, "not authentic", Code::InvalidArgument, |request, _| request.ciphertext[107] ^= 1),
         decrypt(3, "another key", Code::InvalidArgument, |request, _| request.ciphertext[4] ^= 1),

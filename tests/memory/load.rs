@@ -6,7 +6,7 @@ use rand::{TryRng, rngs::SysRng};
 use tokio::{runtime::Runtime, task::JoinSet};
 use tonic::transport::Channel;
 
-use super::{aes::MessageKeys, needles::Needles};
+use super::aes::MessageKeys;
 use crate::campaign::hostile::good::{
     self,
     api::{DecryptRequest, EncryptRequest, key_management_service_client::KeyManagementServiceClient},
@@ -76,10 +76,8 @@ impl Wrapped {
         DecryptRequest { ciphertext, uid: "memory".to_owned(), key_id, ..DecryptRequest::default() }
     }
 
-    /// Adds the seed, and the key that it alone was encrypted under.
-    pub(super) fn add_to(&self, needles: &mut Needles, keys: &MessageKeys) {
-        needles.add("seed", &self.seed);
-        let nonce = self.ciphertext[36..60].try_into().unwrap();
-        needles.add_raw("XAES key of a seed", &keys.of_nonce(nonce));
+    /// The key that the seed alone was encrypted under.
+    pub(super) fn message_key(&self, keys: &MessageKeys) -> Seed {
+        keys.of_nonce(self.ciphertext[36..60].try_into().unwrap())
     }
 }

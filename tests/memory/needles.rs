@@ -118,6 +118,11 @@ impl Finds {
         self.0.entry(what).or_default().insert(needle.secret);
     }
 
+    /// Forgets all but what has these names.
+    pub(super) fn keep(&mut self, names: &[&str]) {
+        self.0.retain(|(name, ..), _| names.contains(&name.as_str()));
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -12,7 +12,7 @@ use super::needles::{Finds, Needles};
 use crate::harness::{commands::output_of_success, processes::Run};
 
 /// For a core dump to be written.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A line of `/proc/PID/maps`.
 struct Mapping {
@@ -31,7 +31,7 @@ impl Mapping {
         readable.then(|| Self { start, length: usize::try_from(end - start).unwrap(), name })
     }
 
-    /// Whether the kernel keeps it from everyone: memory of memfd_secret(2), and what it shares for the clock.
+    /// Whether the kernel keeps it from everyone: memory of `memfd_secret`, and what it shares for the clock.
     fn is_hidden(&self) -> bool {
         self.name.starts_with("/secretmem") || self.name.starts_with("[vvar") || self.name == "[vsyscall]"
     }
