@@ -1,8 +1,8 @@
 //! Bytes to bytes: no I/O, no clock, no async, no serialisation framework.
 //!
 //! The hierarchy and every label are in `docs/hierarchy.md`, the shapes in `docs/formats.md`. Only [`aead`] names the
-//! AEAD's crate, only [`secret`] holds `unsafe`. Invariant: key bytes live in a [`secret::Secret`] or are on their way
-//! there; nothing here prints them.
+//! AEAD's crate, only [`secret`] and [`traces`] hold `unsafe`. Invariant: key bytes live in a [`secret::Secret`] or are on
+//! their way there; nothing here prints them.
 
 pub mod aead;
 pub mod kdf;

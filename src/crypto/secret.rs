@@ -1,9 +1,10 @@
 //! Memory for key bytes: never swapped or dumped, not in a forked child, wiped on drop, and silent.
 //!
 //! Where the kernel has secret memory it is also hidden: gone from the kernel's own map of memory, so that neither root's
-//! look into the process nor a core dump of it finds the bytes. The only module with `unsafe`. Each [`Secret`] has pages
-//! of its own, so that giving one back never exposes another. Source: `memfd_secret(2)`, mlock(2), madvise(2)
-//! (`MADV_DONTDUMP`, `MADV_DONTFORK`, `MADV_WIPEONFORK`).
+//! look into the process nor a core dump of it finds the bytes. Each [`Secret`] has pages of its own, so that giving one
+//! back never exposes another. Source: `memfd_secret(2)`, mlock(2), madvise(2) (`MADV_DONTDUMP`, `MADV_DONTFORK`,
+//! `MADV_WIPEONFORK`).
+
 #![allow(unsafe_code, reason = "mapping, locking and advising memory are system calls on raw pointers")]
 
 use std::{
