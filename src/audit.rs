@@ -20,6 +20,29 @@ const FILES: usize = 4;
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event<'a> {
+    /// A key is about to be made.
+    Add(KeyEvent),
+    /// A key is about to wrap, and the one before no longer.
+    Promote(KeyEvent),
+    /// A key is about to neither wrap nor unwrap.
+    Disable(KeyEvent),
+    /// A disabled key is about to unwrap again.
+    Enable(KeyEvent),
+    /// A key's bytes are about to be gone.
+    Destroy(KeyEvent),
+    /// The root key is about to be sealed to a recovery recipient.
+    RecoveryAdd(RecoveryEvent),
+    /// What is sealed to a recovery recipient is about to be removed.
+    RecoveryRemove(RecoveryEvent),
+    /// The keyring is about to be put under a new root key: told once before the root file changes, once before the record.
+    Rekey {
+        /// The keyring's uuid.
+        keyring: String,
+        /// Its generation.
+        generation: u64,
+        /// The new root key's commitment, which is public.
+        root_id: String,
+    },
     /// A daemon opened the keyring, and is about to serve from it.
     Unseal {
         /// The keyring's uuid.
@@ -31,6 +54,31 @@ pub enum Event<'a> {
         /// The slot that opened the root key.
         slot: &'a str,
     },
+}
+
+/// A change of one key.
+#[derive(Debug, Serialize)]
+pub struct KeyEvent {
+    /// The keyring's uuid.
+    pub keyring: String,
+    /// The generation that the change makes.
+    pub generation: u64,
+    /// The key.
+    pub key_id: String,
+    /// Whether it was wanted without a proof that nothing needs the key.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unproven: bool,
+}
+
+/// A change of one recovery recipient.
+#[derive(Debug, Serialize)]
+pub struct RecoveryEvent {
+    /// The keyring's uuid.
+    pub keyring: String,
+    /// The generation that the change makes.
+    pub generation: u64,
+    /// The recipient, which is public.
+    pub recipient: String,
 }
 
 #[derive(Serialize)]

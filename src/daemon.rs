@@ -2,9 +2,16 @@
 //!
 //! It listens first and unseals then, so that an API server finds somebody who tells it to wait; a plugin that takes over
 //! from another unseals first, because that one answers until then. SIGTERM and SIGINT end it, SIGHUP makes it look at
-//! the keyring again. Invariant: what fails after the start is logged and changes nothing that is served.
+//! the keyring again; a changed one is noticed without. Invariant: what fails after the start is logged and changes nothing that is served.
 
-use std::{error::Error, io, pin::pin, sync::Arc, thread, time::Duration};
+use std::{
+    error::Error,
+    io,
+    pin::pin,
+    sync::{Arc, mpsc::RecvTimeoutError},
+    thread,
+    time::Duration,
+};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -35,6 +42,9 @@ const READY_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long a take-over waits for an earlier one to be complete.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(3);
+
+/// From one look at the record's file to the next. A change is to be served within a second.
+const FOLLOW: Duration = Duration::from_millis(250);
 
 /// What systemd shows until the keyring is open.
 const SEALED: &str = "sealed: the keyring is not open yet";
@@ -167,7 +177,7 @@ impl Signals {
 
 type Outcome = Result<Option<Unsealed>, OpenError>;
 
-/// Opens the keyring on a thread of its own: that may wait for a disk or a lock, and calls are answered meanwhile.
+/// Opens the keyring on a thread of its own, and follows its changes: that may wait for a disk or a lock, and calls are answered meanwhile.
 struct Unsealer {
     requests: std::sync::mpsc::Sender<()>,
     outcomes: mpsc::UnboundedReceiver<Outcome>,
@@ -178,7 +188,18 @@ impl Unsealer {
     fn start(mut publisher: Publisher) -> Self {
         let (requests, requested) = std::sync::mpsc::channel();
         let (tell, outcomes) = mpsc::unbounded_channel();
-        thread::spawn(move || while requested.recv().is_ok() && tell.send(publisher.publish()).is_ok() {});
+        thread::spawn(move || {
+            loop {
+                let outcome = match requested.recv_timeout(FOLLOW) {
+                    Ok(()) => Some(publisher.publish()),
+                    Err(RecvTimeoutError::Timeout) => publisher.follow().map(|followed| followed.map(Some)),
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
+                if outcome.is_some_and(|outcome| tell.send(outcome).is_err()) {
+                    return;
+                }
+            }
+        });
         Self { requests, outcomes }
     }
 
@@ -266,7 +287,7 @@ async fn beat(heartbeat: Option<&mut Interval>) {
 }
 
 fn log(unsealed: &Unsealed) {
-    let Unsealed { standing, expected, expect, keyring, generation, key_id, audited } = unsealed;
+    let Unsealed { standing, expected, expect, keyring, generation, key_id, slot_opened, audited } = unsealed;
     match standing {
         Some(Standing::Current) => {}
         Some(Standing::Ahead) => warn!(message = event::MARK_ADVANCED, generation),
@@ -276,5 +297,6 @@ fn log(unsealed: &Unsealed) {
     if let Err(error) = audited {
         warn!(message = event::NOT_AUDITED, %error);
     }
-    info!(message = event::UNSEALED, keyring, generation, key_id = &**key_id);
+    let message = if *slot_opened { event::UNSEALED } else { event::FOLLOWED };
+    info!(message, keyring, generation, key_id = &**key_id);
 }

@@ -17,8 +17,14 @@ use crate::{
     daemon::DaemonError,
     durable::DurableError,
     grpc::socket::SocketError,
-    keeper::{InitError, OpenError},
-    keyring::{CreateError, mark::MarkError, record::RecordError, recovery::RecoveryError},
+    keeper::{ChangeFailed, InitError, OpenError},
+    keyring::{
+        ChangeError, KeyError,
+        mark::MarkError,
+        record::RecordError,
+        recovery::RecoveryError,
+        state::{State, Verb},
+    },
     root::{RootError, SlotError},
     text::TextError,
 };
@@ -129,10 +135,21 @@ impl Failure {
             InitError::Recovery(error) => recovery(error),
             InitError::Slot(error) => slot(error),
             InitError::Record(_) => (Exit::Refused, Some("give fewer recovery recipients".to_owned())),
-            InitError::Keyring(CreateError::Secret(error)) | InitError::Memory(error) => memory(error),
-            InitError::Keyring(CreateError::Random(_)) | InitError::Random(_) => (Exit::Refused, None),
+            InitError::Keyring(KeyError::Secret(error)) | InitError::Memory(error) => memory(error),
+            InitError::Keyring(KeyError::Random(_)) | InitError::Random(_) => (Exit::Refused, None),
         };
         Self::new(exit, error, hint)
+    }
+
+    /// The keyring was not changed.
+    pub(super) fn change(error: &ChangeFailed, state_dir: &Path) -> Self {
+        match error {
+            ChangeFailed::Open(error) => Self::open(error, state_dir),
+            error => {
+                let (exit, hint) = change_failed(error);
+                Self::new(exit, error, hint)
+            }
+        }
     }
 
     /// A recipient or an identity, before anything was begun.
@@ -292,7 +309,10 @@ fn root(error: &RootError) -> Explanation {
         RootError::Text(error) => text(error),
         RootError::NoSlotOpens(failures) => failures.first().map_or((Exit::Damaged, None), |(_, error)| slot(error)),
         RootError::OtherRootKey(_) => (Exit::WrongKey, Some(RESTORE.to_owned())),
-        RootError::NotCanonical => (Exit::Damaged, Some(RESTORE.to_owned())),
+        RootError::Reseal(_, error) => {
+            (slot(error).0, Some("make its secret available, or remove the slot; nothing was changed".to_owned()))
+        }
+        RootError::NotCanonical | RootError::OldRootKey => (Exit::Damaged, Some(RESTORE.to_owned())),
         RootError::Memory(error) => memory(error),
         RootError::Random(_) => (Exit::Refused, None),
     }
@@ -339,6 +359,55 @@ fn mark(error: &MarkError) -> Explanation {
         MarkError::NotCanonical => (Exit::Damaged, Some(MARK.to_owned())),
         MarkError::Memory(error) => memory(error),
     }
+}
+
+fn change_failed(error: &ChangeFailed) -> Explanation {
+    let refused = |hint: &str| (Exit::Refused, Some(hint.to_owned()));
+    match error {
+        ChangeFailed::Open(error) => open(error),
+        ChangeFailed::NoMark => {
+            refused("`claviger serve --expect …` makes it, with what `claviger status` last printed here")
+        }
+        ChangeFailed::Refused(error) => change(error),
+        ChangeFailed::Unproven { verb: Verb::Destroy, .. } => refused(
+            "make sure that no value in etcd, no snapshot and no backup is under it; --risk-losing-secrets goes without \
+             a proof",
+        ),
+        ChangeFailed::Unproven { .. } => refused(
+            "make sure that no value in etcd is under it; --risk-unreadable-secrets goes without a proof, and `claviger \
+             key enable` takes it back",
+        ),
+        ChangeFailed::Rekeying => refused("let it finish: claviger rekey"),
+        ChangeFailed::Root(error) => root(error),
+        ChangeFailed::LastRecipient(_) => {
+            refused("add another one first: claviger recovery add; --risk-no-recovery goes without any")
+        }
+        ChangeFailed::Recovery(error) => recovery(error),
+        ChangeFailed::Full => refused("destroy keys that nothing needs: `claviger key list` shows them"),
+        ChangeFailed::NotAudited(error) | ChangeFailed::Write(error) => durable(error),
+        ChangeFailed::NotMarked(error) => {
+            (durable(error).0, Some("when that is mended, `claviger serve` marks it; nothing was lost".to_owned()))
+        }
+        ChangeFailed::Record(_) => (Exit::Refused, None),
+        ChangeFailed::Memory(error) => memory(error),
+    }
+}
+
+fn change(error: &ChangeError) -> Explanation {
+    let hint = match error {
+        ChangeError::UnknownKey(_) | ChangeError::Destroyed(_) => "name one that `claviger key list` shows",
+        ChangeError::UnknownRecipient(_) => "name one that `claviger recovery list` shows",
+        ChangeError::State { state: State::Primary, verb: Verb::Disable | Verb::Destroy, .. } => {
+            "promote another key first: claviger key add, then claviger key promote"
+        }
+        ChangeError::State { verb: Verb::Promote, .. } => {
+            "only a pending key is promoted; to go back, add a key and promote that one: claviger key add"
+        }
+        ChangeError::State { verb: Verb::Destroy, .. } => "disable it first, and see that nothing misses it",
+        ChangeError::Key(KeyError::Secret(error)) => return memory(error),
+        _ => return (Exit::Refused, None),
+    };
+    (Exit::Refused, Some(hint.to_owned()))
 }
 
 fn recovery(error: &RecoveryError) -> Explanation {

@@ -1,14 +1,9 @@
 //! `claviger init`
 
-use std::{
-    fs,
-    io::{self, IsTerminal, Read},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use crate::{
     config::Settings,
@@ -25,10 +20,8 @@ use super::{
     Format, Global, StateDir,
     failure::{Exit, Failure},
     output,
+    recovery::identities,
 };
-
-/// Longer than any identity file.
-const IDENTITY_MAX: usize = 64 * 1024;
 
 /// Make a root key with its slot, and a keyring with one key
 ///
@@ -110,43 +103,7 @@ fn recovery(args: &InitArgs) -> Result<Option<(Vec<Recipient>, Identities)>, Fai
     }
     let recipients: Result<Vec<Recipient>, _> = args.recovery_recipient.iter().map(|text| text.parse()).collect();
     let recipients = recipients.map_err(|error| Failure::recovery(&error))?;
-    let text = read_identities(args.recovery_identity.as_deref())?;
-    let identities = Identities::parse(&text).map_err(|error| Failure::recovery(&error))?;
-    Ok(Some((recipients, identities)))
-}
-
-fn read_identities(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
-    let unreadable = |name: &str, error: io::Error| {
-        Failure::new(Exit::Usage, &format!("reading the recovery identity from {name}: {error}"), None)
-    };
-    match file {
-        Some(path) if path == Path::new("-") => {
-            read_limited(io::stdin().lock()).map_err(|error| unreadable("standard input", error))
-        }
-        Some(path) if path.to_string_lossy().starts_with("AGE-SECRET-KEY-") => Err(Failure::new(
-            Exit::Usage,
-            &"--recovery-identity takes the file that holds the identity, not the identity itself",
-            "it may be in your shell's history now, and in the process list: make another pair".to_owned(),
-        )),
-        Some(path) => {
-            fs::File::open(path).and_then(read_limited).map_err(|error| unreadable(&path.display().to_string(), error))
-        }
-        None if io::stdin().is_terminal() => rpassword::prompt_password("recovery identity (AGE-SECRET-KEY-1…): ")
-            .map(Zeroizing::new)
-            .map_err(|error| unreadable("the terminal", error)),
-        None => Err(Failure::new(
-            Exit::Usage,
-            &"no recovery identity: a recipient whose identity was never tried is no recovery",
-            "give --recovery-identity FILE, or - for standard input; it is read once and never stored".to_owned(),
-        )),
-    }
-}
-
-fn read_limited(reader: impl Read) -> io::Result<Zeroizing<String>> {
-    // Room for all of it from the start: growing would leave copies behind.
-    let mut text = Zeroizing::new(String::with_capacity(IDENTITY_MAX + 1));
-    reader.take(IDENTITY_MAX as u64 + 1).read_to_string(&mut text)?;
-    if text.len() > IDENTITY_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
+    Ok(Some((recipients, identities(args.recovery_identity.as_deref())?)))
 }
 
 fn print(made: &Initialised, plan: &Plan, state_dir: &Path, global: &Global) -> Result<(), Failure> {

@@ -5,16 +5,20 @@ use serde::Serialize;
 
 use crate::{
     config::Settings,
-    keyring::{Entry, Keyring},
+    keeper::{self, Act, Changed, Expect, Proof},
+    keyring::{Entry, Keyring, key_id::KeyId, time::Time},
 };
 
 use super::{
     Format, Global, StateDir,
     failure::{Exit, Failure},
-    open, output,
+    open, open_dir, output,
 };
 
-/// Look at the keys of the keyring
+/// The keys of the keyring: look at them, make them, and lead them through their lives
+///
+/// A new key is pending; `promote` makes it the one that wraps, and the one before decrypt-only; `disable` and `destroy` take a
+/// key that nothing needs any more out of use. A running plugin follows each change within a second.
 #[derive(Args)]
 pub(super) struct KeyArgs {
     #[command(subcommand)]
@@ -28,6 +32,74 @@ enum KeyVerb {
 Example:
   claviger key list --output json")]
     List(StateDir),
+    /// Make a key: pending, until it is promoted
+    ///
+    /// It unwraps already, so that a node that is behind can read what another one has wrapped under it.
+    #[command(after_help = "\
+Example:
+  claviger key add && claviger key promote k2")]
+    Add(StateDir),
+    /// Let a pending key wrap from now on; the one before stays, and only unwraps
+    ///
+    /// Nothing is re-encrypted: each Secret comes under the new key when it is next written. An API server notices within a
+    /// minute.
+    #[command(after_help = "\
+Example:
+  claviger key promote k2")]
+    Promote(One),
+    /// Take a key out of use: it neither wraps nor unwraps, and its bytes are kept
+    ///
+    /// Values under it cannot be read until `claviger key enable`. A key that was never promoted needs no flag: nothing is
+    /// under it.
+    #[command(after_help = "\
+Example:
+  claviger key disable k1-9f2c51e07b3a4d68a1c0f4e2d7b65839 --risk-unreadable-secrets")]
+    Disable {
+        #[command(flatten)]
+        one: Full,
+        /// Do without a proof that no value is under it: whatever is cannot be read until it is enabled again
+        #[arg(long)]
+        risk_unreadable_secrets: bool,
+    },
+    /// Let a disabled key unwrap again
+    #[command(after_help = "\
+Example:
+  claviger key enable k1")]
+    Enable(One),
+    /// Destroy a disabled key: its bytes are removed, and a tomb remains
+    ///
+    /// Values under it are lost for ever. Copies of the state directory, backups and blocks that the file system has not
+    /// used again still hold the key, under the root key.
+    #[command(after_help = "\
+Example:
+  claviger key destroy k1-9f2c51e07b3a4d68a1c0f4e2d7b65839 --risk-losing-secrets")]
+    Destroy {
+        #[command(flatten)]
+        one: Full,
+        /// Do without a proof that no value is under it: whatever is will be lost for ever
+        #[arg(long)]
+        risk_losing_secrets: bool,
+    },
+}
+
+/// One key.
+#[derive(Args)]
+struct One {
+    /// The key, by its key_id or by its number: k2
+    #[arg(value_name = "KEY")]
+    key: String,
+    #[command(flatten)]
+    state_dir: StateDir,
+}
+
+/// One key that is lost if it is mistaken for another.
+#[derive(Args)]
+struct Full {
+    /// The key_id in full, as `claviger key list` prints it
+    #[arg(value_name = "KEY_ID")]
+    key_id: KeyId,
+    #[command(flatten)]
+    state_dir: StateDir,
 }
 
 /// A row of the table, in JSON and in text.
@@ -49,12 +121,39 @@ struct Report {
     keys: Vec<Row>,
 }
 
+#[derive(Serialize)]
+struct ChangeReport {
+    format: &'static str,
+    uuid: String,
+    generation: u64,
+    key: Row,
+    expect: String,
+}
+
 /// Runs `claviger key …`.
 ///
 /// # Errors
-/// When the keyring does not open.
+/// When the keyring does not open, or a change is refused or fails.
 pub(super) fn run(args: KeyArgs, global: &Global) -> Result<Exit, Failure> {
-    let KeyVerb::List(StateDir { state_dir }) = args.verb;
+    match args.verb {
+        KeyVerb::List(state_dir) => list(state_dir, global),
+        KeyVerb::Add(state_dir) => change(state_dir, global, |_| Ok(Act::Add)),
+        KeyVerb::Promote(one) => change(one.state_dir, global, |keyring| Ok(Act::Promote(named(keyring, &one.key)?))),
+        KeyVerb::Enable(one) => change(one.state_dir, global, |keyring| Ok(Act::Enable(named(keyring, &one.key)?))),
+        KeyVerb::Disable { one, risk_unreadable_secrets } => {
+            change(one.state_dir, global, |_| Ok(Act::Disable(one.key_id, proof(risk_unreadable_secrets))))
+        }
+        KeyVerb::Destroy { one, risk_losing_secrets } => {
+            change(one.state_dir, global, |_| Ok(Act::Destroy(one.key_id, proof(risk_losing_secrets))))
+        }
+    }
+}
+
+fn proof(waived: bool) -> Proof {
+    if waived { Proof::Waived } else { Proof::Keyring }
+}
+
+fn list(StateDir { state_dir }: StateDir, global: &Global) -> Result<Exit, Failure> {
     let keyring = open(&global.config(Settings { state_dir, ..Settings::default() })?)?.keyring;
     match global.output {
         Format::Text => output::text_line(&table(&rows(&keyring)))?,
@@ -66,6 +165,72 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> Result<Exit, Failure> {
         })?,
     }
     Ok(Exit::Done)
+}
+
+/// Does what `act` says of the keyring.
+fn change(
+    StateDir { state_dir }: StateDir,
+    global: &Global,
+    act: impl FnOnce(&Keyring) -> Result<Act, Failure>,
+) -> Result<Exit, Failure> {
+    let config = global.config(Settings { state_dir, ..Settings::default() })?;
+    let act = act(&open(&config)?.keyring)?;
+    let dir = open_dir(&config)?;
+    let now = Time::new(jiff::Timestamp::now());
+    let changed = keeper::change_keys(&dir, act, now).map_err(|error| Failure::change(&error, &config.state_dir))?;
+    report(&changed, act, global)?;
+    Ok(Exit::Done)
+}
+
+/// The key that is called `text`: in full, or by its number if only one key has it.
+fn named(keyring: &Keyring, text: &str) -> Result<KeyId, Failure> {
+    if let Ok(key_id) = text.parse() {
+        return Ok(key_id);
+    }
+    let numbered = format!("{text}-");
+    let mut found = keyring.entries().iter().map(Entry::id).filter(|id| id.to_string().starts_with(&numbered));
+    match (found.next(), found.next()) {
+        (Some(key_id), None) => Ok(key_id),
+        (None, _) => Err(unnamed(&format!("no key is called {text}"))),
+        (Some(_), Some(_)) => Err(unnamed(&format!("several keys are called {text}"))),
+    }
+}
+
+fn unnamed(message: &str) -> Failure {
+    Failure::new(Exit::Refused, &message, Some("name one that `claviger key list` shows".to_owned()))
+}
+
+fn report(changed: &Changed, act: Act, global: &Global) -> Result<(), Failure> {
+    let Changed { keyring, digest, key_id } = changed;
+    let Some(row) = keyring.entries().iter().find(|entry| entry.id() == *key_id).map(row) else { return Ok(()) };
+    if global.output == Format::Json {
+        return output::json(&ChangeReport {
+            format: "claviger/key-change/v1",
+            uuid: keyring.uuid().to_hex(),
+            generation: keyring.generation(),
+            key: row,
+            expect: Expect::of(keyring, *digest).to_string(),
+        });
+    }
+    output::text_line(&format!("{key_id} is {} (generation {})", row.state, keyring.generation()))?;
+    match next_step(act, *key_id) {
+        Some(next) if !global.quiet => output::text_line(&next),
+        _ => Ok(()),
+    }
+}
+
+/// What whoever did this will want to do next.
+fn next_step(act: Act, key_id: KeyId) -> Option<String> {
+    const COPY: &str = "copy the state directory to where the node's loss does not reach";
+    match act {
+        Act::Add => Some(format!("next: {COPY}, then: claviger key promote {key_id}")),
+        Act::Promote(_) => Some("next: each Secret comes under it when it is written again; see the README".to_owned()),
+        Act::Disable(..) => Some(format!("to go back: claviger key enable {key_id}")),
+        Act::Enable(_) => None,
+        Act::Destroy(..) => {
+            Some("copies of the state directory and backups still hold it, under the root key".to_owned())
+        }
+    }
 }
 
 /// Keys and tombs, in the record's order.

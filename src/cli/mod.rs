@@ -5,6 +5,9 @@ mod generate;
 mod init;
 mod key;
 mod output;
+mod recovery;
+mod reference;
+mod rekey;
 mod serve;
 mod status;
 
@@ -77,7 +80,11 @@ enum Verb {
     Serve(serve::ServeArgs),
     Status(status::StatusArgs),
     Key(key::KeyArgs),
+    Recovery(recovery::RecoveryArgs),
+    Rekey(rekey::RekeyArgs),
     Generate(generate::GenerateArgs),
+    Completions(reference::CompletionsArgs),
+    Man(reference::ManArgs),
 }
 
 /// Where the keys are.
@@ -105,7 +112,11 @@ pub fn run() -> ExitCode {
         Verb::Serve(args) => serve::run(args, &global),
         Verb::Status(args) => status::run(args, &global),
         Verb::Key(args) => key::run(args, &global),
+        Verb::Recovery(args) => recovery::run(args, &global),
+        Verb::Rekey(args) => rekey::run(args, &global),
         Verb::Generate(args) => generate::run(args, &global),
+        Verb::Completions(args) => reference::completions(&args),
+        Verb::Man(args) => reference::man(&args, &global),
     };
     match result {
         Ok(exit) => exit.into(),
@@ -119,10 +130,13 @@ impl Global {
     }
 }
 
-/// Opens the keyring in the configured directory, and changes nothing.
-fn open(config: &Config) -> Result<Opened, Failure> {
+/// Opens the configured state directory.
+fn open_dir(config: &Config) -> Result<Dir, Failure> {
     hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
-    let dir =
-        Dir::open(&config.state_dir, Privacy::Private).map_err(|error| Failure::state_dir(error, &config.state_dir))?;
-    keeper::open(&dir).map_err(|error| Failure::open(&error, &config.state_dir))
+    Dir::open(&config.state_dir, Privacy::Private).map_err(|error| Failure::state_dir(error, &config.state_dir))
+}
+
+/// Opens the keyring in it, and changes nothing.
+fn open(config: &Config) -> Result<Opened, Failure> {
+    keeper::open(&open_dir(config)?).map_err(|error| Failure::open(&error, &config.state_dir))
 }

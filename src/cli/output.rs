@@ -12,16 +12,25 @@ use super::failure::{Exit, Failure};
 /// # Errors
 /// When standard output is closed or full.
 pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Disk, &error, None))?;
-    text_line(&text)
+    text_line(&serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Disk, &error, None))?)
 }
 
 /// Prints lines of text.
 ///
 /// # Errors
 /// When standard output is closed or full.
-pub(super) fn text_line(text: &str) -> Result<(), Failure> {
-    writeln!(io::stdout().lock(), "{text}")
+pub(super) fn text_line(line: &str) -> Result<(), Failure> {
+    text(&format!("{line}\n"))
+}
+
+/// Prints text as it is.
+///
+/// # Errors
+/// When standard output is closed or full.
+pub(super) fn text(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
         .map_err(|error| Failure::new(Exit::Disk, &format!("writing to standard output: {error}"), None))
 }
 

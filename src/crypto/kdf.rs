@@ -18,6 +18,8 @@ pub enum Label {
     RootId,
     /// From the root key: authenticates the root file.
     RootMac,
+    /// From the root key: wraps earlier root keys in the root file.
+    RootWrap,
     /// From the root key: wraps the KEKs in the record.
     KekWrap,
     /// From the root key: authenticates the record.
@@ -39,6 +41,7 @@ impl Label {
         match self {
             Self::RootId => b"claviger/v1/root-id",
             Self::RootMac => b"claviger/v1/root-mac",
+            Self::RootWrap => b"claviger/v1/root-wrap",
             Self::KekWrap => b"claviger/v1/kek-wrap",
             Self::KeyringMac => b"claviger/v1/keyring-mac",
             Self::StateMac => b"claviger/v1/state-mac",
@@ -113,6 +116,14 @@ impl RootKey {
         RootId(id)
     }
 
+    /// The key that wraps earlier root keys of the keyring `uuid`.
+    ///
+    /// # Errors
+    /// When no memory can be locked.
+    pub fn root_wrap(&self, uuid: Uuid) -> Result<Secret<32>, SecretError> {
+        derive(&self.0, &uuid.0, Label::RootWrap)
+    }
+
     /// The key that wraps the KEKs of the keyring `uuid`.
     ///
     /// # Errors
@@ -164,6 +175,12 @@ pub fn kek_aad(uuid: Uuid, seq: u32, commitment: &super::Commitment, root_id: Ro
     length_prefixed(&[b"claviger/v1/kek", &uuid.0, &seq.to_be_bytes(), &commitment.0, &root_id.0])
 }
 
+/// What binds an earlier root key in the root file to its place:
+/// `LP("claviger/v1/old-root") | LP(uuid) | LP(old root-id) | LP(root-id)`.
+pub fn old_root_aad(uuid: Uuid, old: RootId, root_id: RootId) -> Vec<u8> {
+    length_prefixed(&[b"claviger/v1/old-root", &uuid.0, &old.0, &root_id.0])
+}
+
 #[cfg(test)]
 mod tests {
     use rand::rngs::SysRng;
@@ -176,6 +193,7 @@ mod tests {
         let labels = [
             Label::RootId,
             Label::RootMac,
+            Label::RootWrap,
             Label::KekWrap,
             Label::KeyringMac,
             Label::StateMac,

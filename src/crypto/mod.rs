@@ -22,9 +22,16 @@ macro_rules! public_bytes {
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub [u8; $length]);
 
+        impl $name {
+            /// Its lower-case hexadecimal digits.
+            pub fn to_hex(self) -> String {
+                base16ct::lower::encode_string(&self.0)
+            }
+        }
+
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({})", stringify!($name), base16ct::lower::encode_string(&self.0))
+                write!(f, "{}({})", stringify!($name), self.to_hex())
             }
         }
     };
@@ -46,13 +53,6 @@ public_bytes!(
     /// The SHA-256 of a whole record.
     Digest, 32
 );
-
-impl Uuid {
-    /// The 32 lower-case hexadecimal digits.
-    pub fn to_hex(self) -> String {
-        base16ct::lower::encode_string(&self.0)
-    }
-}
 
 impl Digest {
     /// SHA-256 of `bytes`.

@@ -12,7 +12,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Dir, DurableError, Result, io_error};
+use super::{Dir, DurableError, Result, io_error, survive};
 
 /// How long one line may wait for the others.
 const WAIT: Duration = Duration::from_secs(1);
@@ -38,6 +38,7 @@ impl Dir {
             }
             self.shift(name, files)?;
         };
+        survive(&self.path_of(name))?;
         self.append_to(file, name, line)
     }
 

@@ -55,6 +55,22 @@ pub struct Dir {
     gid: u32,
 }
 
+/// What tells one version of a file from another without reading it: each is written under a new name first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    inode: (u64, u64),
+    changed: (i64, i64),
+}
+
+/// The version of the file at `path`; none if there is none.
+pub fn version(path: &Path) -> Option<Version> {
+    let stat = fs::stat(path).ok()?;
+    Some(Version {
+        inode: (stat.st_dev, stat.st_ino),
+        changed: (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or_default()),
+    })
+}
+
 /// Held for each change, by the daemon and the command line alike; released on drop.
 #[derive(Debug)]
 pub struct Lock {
@@ -248,14 +264,16 @@ impl Dir {
         // Errors name the file that was to be, not the one that nobody will find.
         let path = self.path_of(name);
         let temporary = temporary_name(name)?;
+        survive(&path)?;
         let fd = self.create_exclusively(&temporary).map_err(io_error("creating", &path))?;
-        let filled = self.fill(fd, &temporary, bytes, &path);
+        let filled = self.fill(fd, &temporary, bytes, &path).and_then(|()| survive(&path));
         let written = filled.and_then(|()| self.rename(&temporary, name, flags));
-        if written.is_err() {
+        if written.is_err() && survive(&path).is_ok() {
             // Best effort, and only of what this call made: a later change removes what remains of it.
             let _ = fs::unlinkat(&self.fd, &temporary, AtFlags::empty());
         }
         written?;
+        survive(&path)?;
         self.sync()
     }
 
@@ -439,11 +457,48 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(Errno) -> DurableE
     move |errno| DurableError::Io { action, path, source: errno.into() }
 }
 
+/// Where a process may die between two steps of a write; only tests let it.
+#[cfg(not(test))]
+#[expect(clippy::unnecessary_wraps, reason = "a test's fails")]
+fn survive(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+use testing::survive;
+
 #[cfg(test)]
 pub mod testing {
-    //! Directories for tests.
+    //! Directories for tests, and deaths in the middle of writes.
 
-    use super::Dir;
+    use std::{cell::Cell, io, path::Path};
+
+    use super::{Dir, DurableError, Result};
+
+    thread_local! {
+        /// How many steps of writes this thread still survives.
+        static STEPS: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+
+    /// Does `act` as a process that dies after so many steps of writes; says whether it did.
+    pub fn dying_after<T>(steps: usize, act: impl FnOnce() -> T) -> (T, bool) {
+        STEPS.set(Some(steps));
+        let outcome = act();
+        (outcome, STEPS.take() == Some(0))
+    }
+
+    pub(super) fn survive(path: &Path) -> Result<()> {
+        match STEPS.get() {
+            Some(0) => {
+                let source = io::Error::other("the process died");
+                Err(DurableError::Io { action: "writing", path: path.to_owned(), source })
+            }
+            steps => {
+                STEPS.set(steps.map(|steps| steps - 1));
+                Ok(())
+            }
+        }
+    }
 
     /// An empty private directory, which goes with the first of the two.
     pub fn private() -> (tempfile::TempDir, Dir) {

@@ -71,7 +71,7 @@ impl Expect {
 
 impl fmt::Display for Expect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let record = base16ct::lower::encode_string(&self.record.0);
+        let record = self.record.to_hex();
         write!(f, "{}:{}:{record}", self.uuid.to_hex(), self.generation)
     }
 }

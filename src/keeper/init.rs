@@ -11,7 +11,7 @@ use crate::{
     crypto::{Digest, RandomError, Uuid, fill_random, kdf::RootKey, secret::SecretError},
     durable::{Dir, DurableError},
     keyring::{
-        CreateError, Keyring,
+        KeyError, Keyring,
         mark::Mark,
         record::{self, RECORD_MAX, RecordError},
         recovery::{Identities, Recipient, Recovery, RecoveryError},
@@ -84,7 +84,7 @@ pub enum InitError {
     Record(#[from] RecordError),
     /// No keyring could be made.
     #[error(transparent)]
-    Keyring(#[from] CreateError),
+    Keyring(#[from] KeyError),
     /// No locked memory.
     #[error(transparent)]
     Memory(#[from] SecretError),
@@ -144,7 +144,7 @@ impl Files {
         let store = FileStore::new(dir, RECORD_MAX);
         self.slot.write(dir)?;
         dir.create(ROOT_FILE, &self.root)?;
-        store.compare_and_swap(None, &self.record)?;
+        store.create(&self.record)?;
         store.create_mark(&self.mark)?;
         super::open(dir).map(drop)
     }

@@ -1,31 +1,42 @@
-//! Root, store and keyring together: make them, open them, and publish what the serving path reads.
+//! Root, store and keyring together: make them, open them, change them, and publish what the serving path reads.
 //!
 //! Opening is: root file, slot, record, mark, in this order. Invariant: a record is durable before it is marked, and
 //! marked before it is published. Source: `docs/formats.md`, "The mark" and "Files".
 
+mod change;
 mod expect;
 mod init;
+#[cfg(test)]
+mod model;
 mod publisher;
+mod recovery;
+mod rekey;
 mod snapshot;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use crate::{
-    crypto::{Digest, kdf::RootKey, secret::SecretError},
+    crypto::{Digest, RootId, kdf::RootKey, secret::SecretError},
     durable::{Dir, DurableError, Privacy},
     keyring::{
         Keyring,
         mark::{Mark, MarkError, Standing},
         record::{self, RECORD_MAX, RecordError},
     },
-    root::{Kind, ROOT_FILE, ROOT_MAX, RootError, RootFile},
+    root::{Kind, ROOT_FILE, ROOT_MAX, RootError, RootFile, Slot},
     store::{FileStore, KEYRING, KEYRING_PREV, MARK},
 };
 
 pub use self::{
+    change::{Act, ChangeFailed, Changed, Proof, change_keys},
     expect::{Expect, ExpectError},
     init::{InitError, Initialised, Plan, init},
     publisher::{Publisher, Unsealed},
+    recovery::{RecoveryAct, change_recovery},
+    rekey::{Rekeyed, rekey},
     snapshot::{Published, ServingKey, Snapshot},
 };
 
@@ -40,8 +51,23 @@ pub struct Opened {
     pub slots: Vec<SlotSummary>,
     /// How the record stands to the mark; none without a mark.
     pub standing: Option<Standing>,
-    root: RootKey,
+    /// What the record is under: the current root key, or an earlier one while a rekey is under way.
+    root: Arc<RootKey>,
+    current: Arc<RootKey>,
+    root_file: RootFile,
+    marked_under: Option<RootId>,
     ledger: u64,
+}
+
+impl Opened {
+    /// Whether a rekey is under way: the root file has the new root key, and the record or the mark has not.
+    pub fn is_being_rekeyed(&self) -> bool {
+        !self.is_record_current() || self.marked_under.is_some_and(|root_id| root_id != self.keyring.root_id())
+    }
+
+    fn is_record_current(&self) -> bool {
+        self.root_file.is_under(&self.root)
+    }
 }
 
 /// A slot, without anything secret.
@@ -51,7 +77,7 @@ pub struct SlotSummary {
     pub name: String,
     /// What seals it.
     pub kind: Kind,
-    /// Whether it is the one that opened.
+    /// Whether it is the one that opened; none is where the root key was known already.
     pub opened: bool,
 }
 
@@ -122,59 +148,116 @@ pub fn key_directories(state_dir: &Path) -> Vec<PathBuf> {
 /// # Errors
 /// When a file is missing, damaged or another installation's, no slot opens, or the record was rolled back or forked.
 pub fn open(dir: &Dir) -> Result<Opened, OpenError> {
-    let (root, slots, uuid) = open_root(dir)?;
+    open_with(dir, None)
+}
+
+/// As [`open`]; a root key that is `known` already needs no slot.
+fn open_with(dir: &Dir, known: Option<&Arc<RootKey>>) -> Result<Opened, OpenError> {
+    let roots = Roots::open(dir, known)?;
+    let uuid = roots.file.uuid();
     let store = FileStore::new(dir, RECORD_MAX);
-    let bytes = store.load()?.ok_or_else(|| missing_record(dir))?;
-    let keyring = record::decode(&bytes, &root, uuid)
-        .map_err(|source| OpenError::Record { path: dir.path_of(KEYRING), source })?;
-    let digest = Digest::of(&bytes);
+    let record_error = |source| OpenError::Record { path: dir.path_of(KEYRING), source };
     let mark_error = |source| OpenError::Mark { path: dir.path_of(MARK), source };
-    let mark = store.load_mark()?.map(|bytes| Mark::decode(&bytes, &root, uuid)).transpose().map_err(mark_error)?;
+    let marked = store.load_mark()?;
+    let marked_under = marked.as_deref().map(|bytes| Mark::root_id(bytes)).transpose();
+    let marked_under = marked_under.map_err(|error| mark_error(error.into()))?;
+    let bytes = store.load()?.ok_or_else(|| missing_record(dir))?;
+    let root = match marked_under {
+        // An earlier root key counts while a rekey is under way, and not once the mark names the current one: whoever
+        // kept a revoked root key could make a record.
+        Some(marked_under) if marked_under != roots.current.id(uuid) => {
+            roots.key(record::root_id(&bytes).map_err(|error| record_error(error.into()))?, dir)?
+        }
+        _ => Arc::clone(&roots.current),
+    };
+    let keyring = record::decode(&bytes, &root, uuid).map_err(record_error)?;
+    let digest = Digest::of(&bytes);
+    let mark_root = marked_under.map(|root_id| roots.key(root_id, dir)).transpose()?;
+    let mark = marked.zip(mark_root).map(|(bytes, root)| Mark::decode(&bytes, &root, uuid));
+    let mark = mark.transpose().map_err(mark_error)?;
     let standing = mark.as_ref().map(|mark| mark.check(&keyring, digest)).transpose().map_err(mark_error)?;
-    Ok(Opened { keyring, digest, slots, standing, root, ledger: mark.map_or(0, |mark| mark.ledger()) })
+    let ledger = mark.map_or(0, |mark| mark.ledger());
+    let Roots { file, current, slots } = roots;
+    Ok(Opened { keyring, digest, slots, standing, root, current, root_file: file, marked_under, ledger })
+}
+
+/// Opens the keyring in `dir` to change it. The caller holds the lock.
+fn open_to_change(dir: &Dir) -> Result<Opened, ChangeFailed> {
+    let opened = open(dir)?;
+    if opened.is_being_rekeyed() { Err(ChangeFailed::Rekeying) } else { Ok(opened) }
 }
 
 /// Opens the keyring in `dir` to serve from it: what is served was marked first.
 ///
 /// # Errors
 /// As [`open`]; when the record is not `expect`'s or a later one; or when the mark cannot be written.
-pub fn open_to_serve(dir: &Dir, expect: Option<&Expect>) -> Result<Opened, OpenError> {
-    let opened = open_expected(dir, expect)?;
+fn open_to_serve(dir: &Dir, known: Option<&Arc<RootKey>>, expect: Option<&Expect>) -> Result<Opened, OpenError> {
+    let opened = open_expected(dir, known, expect)?;
     if opened.standing == Some(Standing::Current) {
         return Ok(opened);
     }
     let _lock = dir.lock()?;
-    let store = FileStore::new(dir, RECORD_MAX);
-    store.sync()?;
-    // Read again: what was seen before the lock and before the sync may have changed.
-    let opened = open_expected(dir, expect)?;
-    let mark = Mark::of(&opened.keyring, opened.digest, opened.ledger);
-    store.save_mark(&mark.encode(&opened.root)?)?;
+    // Read again: what was seen before the lock may have changed.
+    let opened = open_expected(dir, known, expect)?;
+    advance_mark(dir, &opened)?;
     Ok(opened)
 }
 
-fn open_expected(dir: &Dir, expect: Option<&Expect>) -> Result<Opened, OpenError> {
-    let opened = open(dir)?;
+/// Marks the record that was opened. Who wrote it may have died before it was on the disk. The caller holds the lock.
+fn advance_mark(dir: &Dir, opened: &Opened) -> Result<(), OpenError> {
+    let store = FileStore::new(dir, RECORD_MAX);
+    store.sync()?;
+    let mark = Mark::of(&opened.keyring, opened.digest, opened.ledger);
+    Ok(store.save_mark(&mark.encode(&opened.root)?)?)
+}
+
+fn open_expected(dir: &Dir, known: Option<&Arc<RootKey>>, expect: Option<&Expect>) -> Result<Opened, OpenError> {
+    let opened = open_with(dir, known)?;
     if let Some(expect) = expect {
         expect.check(&opened.keyring, opened.digest)?;
     }
     Ok(opened)
 }
 
-fn open_root(dir: &Dir) -> Result<(RootKey, Vec<SlotSummary>, crate::crypto::Uuid), OpenError> {
-    let root_error = |source: RootError| OpenError::Root { path: dir.path_of(ROOT_FILE), source };
-    let bytes = dir.read(ROOT_FILE, ROOT_MAX).map_err(|error| match error {
-        DurableError::Missing(_) => missing_root(dir),
-        error => error.into(),
-    })?;
-    let file = RootFile::parse(&bytes).map_err(|error| root_error(error.into()))?;
-    let (root, opened) = file.unseal(dir).map_err(root_error)?;
-    let summary = |slot: &crate::root::Slot| SlotSummary {
-        name: slot.name().to_owned(),
-        kind: slot.kind(),
-        opened: slot.name() == opened.name(),
-    };
-    Ok((root, file.slots().iter().map(summary).collect(), file.uuid()))
+/// The root file, opened.
+struct Roots {
+    file: RootFile,
+    current: Arc<RootKey>,
+    slots: Vec<SlotSummary>,
+}
+
+impl Roots {
+    fn open(dir: &Dir, known: Option<&Arc<RootKey>>) -> Result<Self, OpenError> {
+        let bytes = dir.read(ROOT_FILE, ROOT_MAX).map_err(|error| match error {
+            DurableError::Missing(_) => missing_root(dir),
+            error => error.into(),
+        })?;
+        let file = RootFile::parse(&bytes).map_err(|error| root_error(dir, error.into()))?;
+        let (current, opened) = if let Some(root) = known.filter(|root| file.is_under(root)) {
+            file.check(root).map_err(|error| root_error(dir, error))?;
+            (Arc::clone(root), None)
+        } else {
+            let (root, slot) = file.unseal(dir).map_err(|error| root_error(dir, error))?;
+            (Arc::new(root), Some(slot.name()))
+        };
+        let summary = |slot: &Slot| SlotSummary {
+            name: slot.name().to_owned(),
+            kind: slot.kind(),
+            opened: Some(slot.name()) == opened,
+        };
+        let slots = file.slots().iter().map(summary).collect();
+        Ok(Self { file, current, slots })
+    }
+
+    /// The root key of this name: an earlier one, or else the current one, which does not fit what names a stranger's.
+    fn key(&self, root_id: RootId, dir: &Dir) -> Result<Arc<RootKey>, OpenError> {
+        let earlier = self.file.old(root_id, &self.current).map_err(|error| root_error(dir, error))?;
+        Ok(earlier.map_or_else(|| Arc::clone(&self.current), Arc::new))
+    }
+}
+
+fn root_error(dir: &Dir, source: RootError) -> OpenError {
+    OpenError::Root { path: dir.path_of(ROOT_FILE), source }
 }
 
 fn missing_root(dir: &Dir) -> OpenError {

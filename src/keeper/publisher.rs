@@ -1,13 +1,22 @@
 //! Opens the keyring for a daemon, at its start and whenever it is asked to look again, and publishes what it finds.
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Expect, OpenError, Opened, Published, Snapshot, open_to_serve};
 use crate::{
     audit,
-    durable::{Dir, DurableError, Privacy},
+    crypto::kdf::RootKey,
+    durable::{Dir, DurableError, Privacy, Version, version},
     keyring::mark::Standing,
+    store::KEYRING,
 };
+
+/// From one attempt to take a changed keyring to the next, if it fails.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// What a daemon serves from. Invariant: it never goes back to an older record, or on to another keyring's.
 #[derive(Debug)]
@@ -16,6 +25,17 @@ pub struct Publisher {
     /// At first what an operator said, then what is published.
     expect: Option<Expect>,
     published: Arc<Published>,
+    /// Kept for the keyring's next change: a slot may need somebody who is not there then.
+    root: Option<Arc<RootKey>>,
+    seen: Seen,
+}
+
+/// What a publisher saw of the record's file when it last opened it.
+#[derive(Debug, Default)]
+struct Seen {
+    version: Option<Version>,
+    /// When it did not open, and why.
+    failed: Option<(Instant, String)>,
 }
 
 /// What was published.
@@ -33,6 +53,8 @@ pub struct Unsealed {
     pub generation: u64,
     /// The primary key.
     pub key_id: Arc<str>,
+    /// Whether a slot was opened for it, or the root key was known from before.
+    pub slot_opened: bool,
     /// Whether the event is on the record: a full disk must not take a cluster down, so it was published all the same.
     pub audited: Result<(), DurableError>,
 }
@@ -40,23 +62,48 @@ pub struct Unsealed {
 impl Publisher {
     /// Will publish the keyring in `state_dir`, if it is what is expected.
     pub fn new(state_dir: PathBuf, expect: Option<Expect>, published: Arc<Published>) -> Self {
-        Self { state_dir, expect, published }
+        Self { state_dir, expect, published, root: None, seen: Seen::default() }
     }
 
     /// Opens the keyring and publishes it; none if it is what was published last.
     ///
     /// # Errors
-    /// As [`open_to_serve`], or when the state directory cannot be opened; what was published before stays.
+    /// When a file is missing, damaged or another installation's, no slot opens, the record is not an expected one, or the
+    /// mark cannot be written; what was published before stays.
     pub fn publish(&mut self) -> Result<Option<Unsealed>, OpenError> {
+        // Before it is opened: what changes meanwhile is seen next time.
+        self.seen.version = version(&self.state_dir.join(KEYRING));
+        let outcome = self.open_and_publish();
+        self.seen.failed = outcome.as_ref().err().map(|error| (Instant::now(), error.to_string()));
+        outcome
+    }
+
+    /// The same if the record's file is another one since, or did not open a while ago. The same failure is told once.
+    pub fn follow(&mut self) -> Option<Result<Unsealed, OpenError>> {
+        self.published.current().as_ref()?;
+        let is_due = self.seen.failed.as_ref().is_some_and(|(when, _)| when.elapsed() >= RETRY);
+        if !is_due && self.seen.version == version(&self.state_dir.join(KEYRING)) {
+            return None;
+        }
+        let told = self.seen.failed.take().map(|(_, error)| error);
+        match self.publish() {
+            Err(error) if told.is_some_and(|told| told == error.to_string()) => None,
+            outcome => outcome.transpose(),
+        }
+    }
+
+    fn open_and_publish(&mut self) -> Result<Option<Unsealed>, OpenError> {
         let dir = Dir::open(&self.state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
-        let opened = open_to_serve(&dir, self.expect.as_ref())?;
+        let opened = open_to_serve(&dir, self.root.as_ref(), self.expect.as_ref())?;
         let expect = Expect::of(&opened.keyring, opened.digest);
+        self.root = Some(Arc::clone(&opened.current));
         if self.published.current().is_some() && self.expect.as_ref() == Some(&expect) {
             return Ok(None);
         }
-        let snapshot = Snapshot::new(&opened.keyring, Instant::now());
+        let snapshot = Snapshot::after(self.published.current().as_deref(), &opened.keyring);
         let key_id = Arc::clone(&snapshot.primary().id);
-        let audited = audit::record(&dir, &unseal_event(&opened, &key_id));
+        let slot = opened.slots.iter().find(|slot| slot.opened);
+        let audited = slot.map_or(Ok(()), |slot| audit::record(&dir, &unseal_event(&opened, &slot.name, &key_id)));
         let unsealed = Unsealed {
             standing: opened.standing,
             expected: self.expect.is_some(),
@@ -64,21 +111,20 @@ impl Publisher {
             keyring: opened.keyring.uuid().to_hex(),
             generation: snapshot.generation(),
             key_id,
+            slot_opened: slot.is_some(),
             audited,
         };
         self.expect = Some(expect);
-        // The root key is needed no more.
-        drop(opened);
         self.published.publish(snapshot);
         Ok(Some(unsealed))
     }
 }
 
-fn unseal_event<'a>(opened: &'a Opened, key_id: &'a str) -> audit::Event<'a> {
+fn unseal_event<'a>(opened: &Opened, slot: &'a str, key_id: &'a str) -> audit::Event<'a> {
     audit::Event::Unseal {
         keyring: opened.keyring.uuid().to_hex(),
         generation: opened.keyring.generation(),
         key_id,
-        slot: opened.slots.iter().find(|slot| slot.opened).map_or("", |slot| &slot.name),
+        slot,
     }
 }

@@ -31,7 +31,7 @@ pub struct ServingKey {
 }
 
 impl Snapshot {
-    /// The snapshot of `keyring`, published at `since`.
+    /// The snapshot of `keyring`, whose primary key is published at `since`.
     pub fn new(keyring: &Keyring, since: Instant) -> Self {
         let serving = |key: &crate::keyring::Key| {
             let id: Arc<str> = key.id().to_string().into();
@@ -61,7 +61,16 @@ impl Snapshot {
         self.keys.values().map(AsRef::as_ref)
     }
 
-    /// When it was published.
+    /// The snapshot of `keyring`, published now in the place of `before`: a primary key that stays is as old as it was.
+    pub fn after(before: Option<&Self>, keyring: &Keyring) -> Self {
+        let next = Self::new(keyring, Instant::now());
+        match before.filter(|before| before.primary.id == next.primary.id) {
+            Some(before) => Self { since: before.since, ..next },
+            None => next,
+        }
+    }
+
+    /// When its primary key was published first.
     pub fn since(&self) -> Instant {
         self.since
     }

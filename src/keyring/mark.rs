@@ -119,6 +119,16 @@ impl Mark {
         Ok(writer.finish(&root.mac(self.uuid, Label::StateMac)?))
     }
 
+    /// The root key that a mark says it is under; nothing of it is authenticated yet.
+    ///
+    /// # Errors
+    /// When its first lines are not those of a mark.
+    pub fn root_id(bytes: &[u8]) -> Result<RootId, TextError> {
+        let mut lines = Lines::open(bytes, KIND, MARK_MAX)?;
+        lines.field("uuid", "`uuid <32 hex digits>`", text::uuid)?;
+        lines.field("root-id", "`root-id <base64>`", text::root_id)
+    }
+
     /// Reads a mark of the keyring `expected` under `root`.
     ///
     /// # Errors

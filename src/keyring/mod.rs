@@ -4,6 +4,7 @@
 //! ([`record`]) is its bytes, the mark ([`mark`]) what this node saw of it last. Invariants: exactly one primary; a
 //! (seq, C) is never used for another key; entries are sorted by (seq, C). Source: `docs/formats.md`.
 
+mod change;
 pub mod key_id;
 pub mod mark;
 pub mod record;
@@ -24,6 +25,8 @@ use crate::crypto::{
 };
 
 use self::{key_id::KeyId, recovery::Recovery, state::State, time::Time};
+
+pub use self::change::ChangeError;
 
 /// The KEKs of one installation, with everything that the record says of them.
 #[derive(Debug, Clone)]
@@ -65,10 +68,10 @@ pub struct Tomb {
     destroyed: u64,
 }
 
-/// A keyring could not be made.
+/// A key could not be made, or not be put under a root key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum CreateError {
+pub enum KeyError {
     /// No locked memory, or no random bytes, for a key.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -88,24 +91,14 @@ impl Keyring {
         uuid: Uuid,
         mut recoveries: Vec<Recovery>,
         now: Time,
-    ) -> Result<Self, CreateError> {
+    ) -> Result<Self, KeyError> {
         recoveries.sort_by(|a, b| a.recipient().cmp(b.recipient()));
         recoveries.dedup_by(|a, b| a.recipient() == b.recipient());
-        let root_id = root.id(uuid);
-        let kek = Kek::generate(rng, uuid)?;
-        let seq = 1;
-        let aad = kek_aad(uuid, seq, &kek.commitment(), root_id);
-        let sealed = SealedKey::seal(rng, &root.kek_wrap(uuid)?, &aad, kek.secret())?;
-        let key = Key {
-            seq,
-            state: State::Primary,
-            created: now,
-            promoted: Some(now),
-            demoted: None,
-            kek: Arc::new(kek),
-            sealed,
-        };
-        Ok(Self { uuid, generation: 1, prev: None, root_id, recoveries, entries: vec![Entry::Key(key)] })
+        let (root_id, entries) = (root.id(uuid), Vec::new());
+        let mut keyring = Self { uuid, generation: 1, prev: None, root_id, recoveries, entries };
+        let first = Key::generate(rng, root, &keyring, 1, now)?;
+        keyring.entries.push(Entry::Key(Key { state: State::Primary, promoted: Some(now), ..first }));
+        Ok(keyring)
     }
 
     /// Names the keyring for its whole life.
@@ -169,6 +162,19 @@ impl Entry {
 }
 
 impl Key {
+    /// A new one, pending, for `keyring`, which is under `root`.
+    fn generate(
+        rng: &mut impl rand::TryCryptoRng,
+        root: &RootKey,
+        keyring: &Keyring,
+        seq: u32,
+        now: Time,
+    ) -> Result<Self, KeyError> {
+        let kek = Arc::new(Kek::generate(rng, keyring.uuid)?);
+        let sealed = seal(rng, root, keyring, seq, &kek)?;
+        Ok(Self { seq, state: State::Pending, created: now, promoted: None, demoted: None, kek, sealed })
+    }
+
     /// Its public name.
     pub fn id(&self) -> KeyId {
         KeyId::new(self.seq, &self.kek.commitment())
@@ -198,6 +204,18 @@ impl Key {
     pub fn kek(&self) -> &Arc<Kek> {
         &self.kek
     }
+}
+
+/// The bytes of a KEK as they stand in the record of `keyring`, which is under `root`.
+fn seal(
+    rng: &mut impl rand::TryCryptoRng,
+    root: &RootKey,
+    keyring: &Keyring,
+    seq: u32,
+    kek: &Kek,
+) -> Result<SealedKey, KeyError> {
+    let aad = kek_aad(keyring.uuid, seq, &kek.commitment(), keyring.root_id);
+    Ok(SealedKey::seal(rng, &root.kek_wrap(keyring.uuid)?, &aad, kek.secret())?)
 }
 
 impl Tomb {

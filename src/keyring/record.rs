@@ -103,6 +103,14 @@ fn encode_entry(writer: &mut Writer, entry: &Entry) {
     }
 }
 
+/// The root key that a record says it is under; nothing of it is authenticated yet.
+///
+/// # Errors
+/// When its first lines are not those of a record.
+pub fn root_id(bytes: &[u8]) -> Result<RootId, TextError> {
+    Ok(Head::read(&mut Lines::open(bytes, KIND, RECORD_MAX)?)?.root_id)
+}
+
 /// Reads a record of the keyring `expected` under `root`.
 ///
 /// # Errors

@@ -163,6 +163,12 @@ impl FromStr for Recipient {
     }
 }
 
+impl std::fmt::Display for Recipient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl Identities {
     /// Reads an identity file as `age-keygen` writes it: comments, blank lines and `AGE-SECRET-KEY-1…`.
     ///

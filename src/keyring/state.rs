@@ -1,4 +1,4 @@
-//! The states of a key. `docs/hierarchy.md` has the same table.
+//! The states of a key, and how one leads to another. `docs/hierarchy.md` has the same tables.
 
 use std::fmt;
 
@@ -15,12 +15,51 @@ pub enum State {
     Disabled,
 }
 
+/// What is done with a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// It shall wrap from now on.
+    Promote,
+    /// Another was promoted.
+    Demote,
+    /// It shall not even unwrap.
+    Disable,
+    /// It shall unwrap again.
+    Enable,
+    /// Its bytes shall be gone.
+    Destroy,
+}
+
+/// What becomes of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on in this state.
+    Becomes(State),
+    /// A tomb remains of it.
+    Tomb,
+}
+
+/// The life of a key; what is not here is refused. A new key is pending.
+pub const LIFE: [(State, Verb, Fate); 6] = [
+    (State::Pending, Verb::Promote, Fate::Becomes(State::Primary)),
+    (State::Pending, Verb::Disable, Fate::Becomes(State::Disabled)),
+    (State::Primary, Verb::Demote, Fate::Becomes(State::DecryptOnly)),
+    (State::DecryptOnly, Verb::Disable, Fate::Becomes(State::Disabled)),
+    (State::Disabled, Verb::Enable, Fate::Becomes(State::DecryptOnly)),
+    (State::Disabled, Verb::Destroy, Fate::Tomb),
+];
+
 impl State {
     const ALL: [Self; 4] = [Self::Pending, Self::Primary, Self::DecryptOnly, Self::Disabled];
 
     /// Whether Decrypt may use the key. A pending key may: a node that lags behind may need it.
     pub fn unwraps(self) -> bool {
         self != Self::Disabled
+    }
+
+    /// What becomes of a key in this state when this is done with it; none if it must not be.
+    pub fn after(self, verb: Verb) -> Option<Fate> {
+        LIFE.iter().find(|(state, done, _)| (*state, *done) == (self, verb)).map(|(_, _, fate)| *fate)
     }
 
     /// The word in the record, the command line and the logs.
@@ -42,5 +81,45 @@ impl State {
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+impl Verb {
+    /// `promoted`, as in "cannot be promoted".
+    pub fn participle(self) -> &'static str {
+        match self {
+            Self::Promote => "promoted",
+            Self::Demote => "demoted",
+            Self::Disable => "disabled",
+            Self::Enable => "enabled",
+            Self::Destroy => "destroyed",
+        }
+    }
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Becomes(state) => state.as_str(),
+            Self::Tomb => "destroyed",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_has_the_same_table() {
+        let page = include_str!("../../docs/hierarchy.md");
+        let rows: Vec<&str> = page
+            .lines()
+            .skip_while(|line| *line != "| from | when it is | to |")
+            .skip(2)
+            .take_while(|line| line.starts_with('|'))
+            .collect();
+        let life = LIFE.map(|(state, verb, fate)| format!("| {state} | {} | {fate} |", verb.participle()));
+        assert_eq!(rows, life);
     }
 }

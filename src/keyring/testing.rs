@@ -1,15 +1,8 @@
 //! Keyrings for tests, in states that only later changes of a real one lead to.
 
-use std::sync::Arc;
-
 use rand::rngs::SysRng;
 
-use crate::crypto::{
-    Commitment, Uuid,
-    aead::SealedKey,
-    kdf::{RootKey, kek_aad},
-    wrap::Kek,
-};
+use crate::crypto::{Commitment, Uuid, kdf::RootKey};
 
 use super::{Entry, Key, Keyring, Tomb, state::State, time::Time};
 
@@ -26,13 +19,9 @@ pub fn keyring(root: &RootKey, uuid: Uuid) -> Keyring {
 /// Adds a key in `state`, with the next seq.
 pub fn with_key(mut keyring: Keyring, root: &RootKey, state: State) -> Keyring {
     let seq = keyring.entries.iter().map(|entry| entry.order().0).max().unwrap() + 1;
-    let uuid = keyring.uuid;
-    let kek = Kek::generate(&mut SysRng, uuid).unwrap();
-    let aad = kek_aad(uuid, seq, &kek.commitment(), keyring.root_id);
-    let sealed = SealedKey::seal(&mut SysRng, &root.kek_wrap(uuid).unwrap(), &aad, kek.secret()).unwrap();
     let promoted = (state != State::Pending).then(now);
     let demoted = matches!(state, State::DecryptOnly | State::Disabled).then(now);
-    let key = Key { seq, state, created: now(), promoted, demoted, kek: Arc::new(kek), sealed };
+    let key = Key { state, promoted, demoted, ..Key::generate(&mut SysRng, root, &keyring, seq, now()).unwrap() };
     keyring.entries.push(Entry::Key(key));
     keyring
 }

@@ -7,10 +7,13 @@
 mod file;
 mod slot;
 
+use rand::TryCryptoRng;
+
 use crate::{
     crypto::{
         RandomError, RootId, Uuid,
-        kdf::{Label, RootKey},
+        aead::{OpenKeyError, SealedKey},
+        kdf::{Label, RootKey, old_root_aad},
         secret::SecretError,
     },
     durable::{Dir, DurableError},
@@ -42,7 +45,25 @@ pub struct RootFile {
 #[derive(Debug, Clone)]
 struct OldRoot {
     root_id: RootId,
-    sealed: [u8; crate::crypto::aead::SEALED_KEY],
+    sealed: SealedKey,
+}
+
+impl OldRoot {
+    fn seal(rng: &mut impl TryCryptoRng, uuid: Uuid, old: &RootKey, root: &RootKey) -> Result<Self, RootError> {
+        let root_id = old.id(uuid);
+        let aad = old_root_aad(uuid, root_id, root.id(uuid));
+        Ok(Self { root_id, sealed: SealedKey::seal(rng, &root.root_wrap(uuid)?, &aad, old.secret())? })
+    }
+
+    fn open(&self, uuid: Uuid, root: &RootKey) -> Result<RootKey, RootError> {
+        let aad = old_root_aad(uuid, self.root_id, root.id(uuid));
+        let opened = self.sealed.open(&root.root_wrap(uuid)?, &aad).map_err(|error| match error {
+            OpenKeyError::NotAuthentic(_) => RootError::OldRootKey,
+            OpenKeyError::Memory(error) => error.into(),
+        })?;
+        let old = RootKey::from_secret(opened);
+        if old.id(uuid) == self.root_id { Ok(old) } else { Err(RootError::OldRootKey) }
+    }
 }
 
 /// Why a root file was refused or could not be made.
@@ -61,6 +82,12 @@ pub enum RootError {
     /// A slot opened and gave another root key.
     #[error("slot {0}: wrong key: it opens another root key")]
     OtherRootKey(String),
+    /// An earlier root key does not open, in a file that is authentic: it was made with wrong bytes.
+    #[error("an earlier root key does not open")]
+    OldRootKey,
+    /// A slot's secret is not there, so that the new root key cannot be sealed in it.
+    #[error("slot {0} cannot be sealed anew: {1}")]
+    Reseal(String, SlotError),
     /// Nothing else is wrong, and yet the encoder would have written other bytes.
     #[error("is not in its canonical form")]
     NotCanonical,
@@ -117,8 +144,9 @@ impl RootFile {
         let mut failures = Vec::new();
         for slot in &self.slots {
             match slot.open(self.uuid, self.root_id, state_dir) {
+                Ok(root) if !self.is_under(&root) => return Err(RootError::OtherRootKey(slot.name().to_owned())),
                 Ok(root) => {
-                    self.check(&root, slot)?;
+                    self.check(&root)?;
                     return Ok((root, slot));
                 }
                 Err(error) => failures.push((slot.name().to_owned(), error)),
@@ -127,10 +155,57 @@ impl RootFile {
         Err(RootError::NoSlotOpens(failures))
     }
 
-    fn check(&self, root: &RootKey, slot: &Slot) -> Result<(), RootError> {
-        if root.id(self.uuid) != self.root_id {
-            return Err(RootError::OtherRootKey(slot.name().to_owned()));
+    /// The earlier root key `root_id`, or none if there is no such; `root` is the current one.
+    ///
+    /// # Errors
+    /// When it does not open.
+    pub fn old(&self, root_id: RootId, root: &RootKey) -> Result<Option<RootKey>, RootError> {
+        let old = self.old.iter().find(|old| old.root_id == root_id);
+        old.map(|old| old.open(self.uuid, root)).transpose()
+    }
+
+    /// The bytes of a root file with the same slots for the root key `next`, that keeps `root` as an earlier one.
+    ///
+    /// # Errors
+    /// When the secret of a slot is not there, the random source fails or no memory can be locked.
+    pub fn rekey(
+        &self,
+        rng: &mut impl TryCryptoRng,
+        root: &RootKey,
+        next: &RootKey,
+        state_dir: &Dir,
+    ) -> Result<Vec<u8>, RootError> {
+        let mut slots = Vec::new();
+        for slot in &self.slots {
+            let resealed = slot.reseal(rng, self.uuid, (root, next), state_dir);
+            slots.push(resealed.map_err(|error| RootError::Reseal(slot.name().to_owned(), error))?);
         }
+        let mut old = Vec::new();
+        for earlier in &self.old {
+            old.push(OldRoot::seal(rng, self.uuid, &earlier.open(self.uuid, root)?, next)?);
+        }
+        old.push(OldRoot::seal(rng, self.uuid, root, next)?);
+        let bytes = encode(self.uuid, next, &slots, &old)?;
+        // What does not open by every slot must not be written.
+        let file = Self::parse(&bytes)?;
+        for slot in &file.slots {
+            slot.open(file.uuid, file.root_id, state_dir)
+                .map_err(|error| RootError::Reseal(slot.name().to_owned(), error))?;
+        }
+        file.check(next)?;
+        Ok(bytes)
+    }
+
+    /// Whether `root` is the root key that it holds.
+    pub fn is_under(&self, root: &RootKey) -> bool {
+        root.id(self.uuid) == self.root_id
+    }
+
+    /// Checks the whole file with its root key.
+    ///
+    /// # Errors
+    /// When it was changed by somebody who has not the key.
+    pub fn check(&self, root: &RootKey) -> Result<(), RootError> {
         text::authenticate(&self.bytes, &root.mac(self.uuid, Label::RootMac)?)?;
         if encode(self.uuid, root, &self.slots, &self.old)? != self.bytes {
             return Err(RootError::NotCanonical);
@@ -149,7 +224,7 @@ fn encode(uuid: Uuid, root: &RootKey, slots: &[Slot], old: &[OldRoot]) -> Result
     }
     for entry in old {
         writer.line(&format!("-> old {}", base64(&entry.root_id.0)));
-        writer.line(&base64(&entry.sealed));
+        writer.line(&base64(&entry.sealed.0));
     }
     Ok(writer.finish(&root.mac(uuid, Label::RootMac)?))
 }
@@ -172,7 +247,7 @@ fn read_old(lines: &mut Lines<'_>) -> Result<Vec<OldRoot>, TextError> {
     const OLD: &str = "`-> old <base64 root-id>` and the base64 of a sealed key";
     let mut old: Vec<OldRoot> = Vec::new();
     while let Some(head) = lines.line_after("-> old ") {
-        let sealed = base64_array(lines.line(OLD)?);
+        let sealed = base64_array(lines.line(OLD)?).map(SealedKey);
         let (root_id, sealed) = text::root_id(head).zip(sealed).ok_or_else(|| lines.wrong(OLD))?;
         if old.iter().any(|other| other.root_id == root_id) {
             return Err(lines.wrong("an earlier root key that stands only once"));
@@ -205,7 +280,7 @@ mod tests {
         let file = FileSlot::generate(&mut SysRng, "file", None).unwrap();
         let slot = file.seal(&mut SysRng, UUID, &root).unwrap();
         file.write(&dir).unwrap();
-        let old = OldRoot { root_id: RootId([1; 32]), sealed: [2; 72] };
+        let old = OldRoot { root_id: RootId([1; 32]), sealed: SealedKey([2; 72]) };
         let bytes = encode(UUID, &root, &[slot], &[old]).unwrap();
         Fixture { _keep: keep, dir, root, bytes }
     }

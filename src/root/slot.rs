@@ -173,6 +173,22 @@ impl Slot {
         }
     }
 
+    /// The same slot with the same secret for another root key; it must have opened the one that it has.
+    pub(super) fn reseal(
+        &self,
+        rng: &mut impl rand::TryCryptoRng,
+        uuid: Uuid,
+        (root, next): (&RootKey, &RootKey),
+        state_dir: &Dir,
+    ) -> Result<Self, SlotError> {
+        let secret = match self.kind {
+            Kind::File => FileSlot::read(self, state_dir)?,
+            kind => return Err(SlotError::Unsupported(kind)),
+        };
+        self.open_local(&secret, uuid, root.id(uuid))?;
+        Self::seal_local(rng, &self.name, self.kind, self.parameters.clone(), &secret, (uuid, next))
+    }
+
     /// Seals `root` under a local secret, with a salt of its own.
     pub(super) fn seal_local(
         rng: &mut impl rand::TryCryptoRng,

@@ -245,7 +245,7 @@ fn health(primary: &ServingKey, metrics: &Metrics) -> Health {
 
 /// A key_id as kube-apiserver's metrics show it.
 fn key_id_hash(key_id: &str) -> String {
-    format!("sha256:{}", base16ct::lower::encode_string(&Digest::of(key_id.as_bytes()).0))
+    format!("sha256:{}", Digest::of(key_id.as_bytes()).to_hex())
 }
 
 /// Whether a random value comes back as it went in.

@@ -14,6 +14,15 @@ pub const KEYRING_PREV: &str = "keyring.prev";
 /// The mark.
 pub const MARK: &str = "mark";
 
+/// What `keyring.prev` holds after a swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copy {
+    /// The record from before.
+    Before,
+    /// The new one: what it lacks shall be nowhere.
+    After,
+}
+
 /// Files in `dir`; records and marks of at most `limit` bytes.
 pub struct FileStore<'a> {
     dir: &'a Dir,
@@ -34,19 +43,25 @@ impl<'a> FileStore<'a> {
         self.read(KEYRING)
     }
 
-    /// Puts `record` in the place of the one that the caller has read, or of none.
+    /// Writes the first record.
+    ///
+    /// # Errors
+    /// When there is one, or writing fails.
+    pub fn create(&self, record: &[u8]) -> Result<(), DurableError> {
+        self.dir.create(KEYRING, record)
+    }
+
+    /// Puts `record` in the place of the one that the caller has read.
     ///
     /// # Errors
     /// When what is there is not what was expected, or writing fails; the old record is then whole.
-    pub fn compare_and_swap(&self, expected: Option<&[u8]>, record: &[u8]) -> Result<(), DurableError> {
-        let Some(expected) = expected else {
-            return self.dir.create(KEYRING, record);
-        };
+    pub fn compare_and_swap(&self, expected: &[u8], record: &[u8], copy: Copy) -> Result<(), DurableError> {
         match self.load()? {
             Some(current) if *current == expected => {}
             _ => return Err(DurableError::Changed(self.dir.path_of(KEYRING))),
         }
-        self.dir.replace(KEYRING_PREV, expected)?;
+        let previous = if copy == Copy::Before { expected } else { record };
+        self.dir.replace(KEYRING_PREV, previous)?;
         self.dir.replace(KEYRING, record)
     }
 
@@ -101,12 +116,14 @@ mod tests {
         let (_keep, dir) = durable::testing::private();
         let store = FileStore::new(&dir, 100);
         assert!(store.load().unwrap().is_none());
-        assert!(matches!(store.compare_and_swap(Some(b"none"), b"one"), Err(DurableError::Changed(_))));
-        store.compare_and_swap(None, b"one").unwrap();
-        assert!(matches!(store.compare_and_swap(None, b"two"), Err(DurableError::Exists(_))));
-        store.compare_and_swap(Some(b"one"), b"two").unwrap();
-        assert!(matches!(store.compare_and_swap(Some(b"one"), b"three"), Err(DurableError::Changed(_))));
+        assert!(matches!(store.compare_and_swap(b"none", b"one", Copy::Before), Err(DurableError::Changed(_))));
+        store.create(b"one").unwrap();
+        assert!(matches!(store.create(b"two"), Err(DurableError::Exists(_))));
+        store.compare_and_swap(b"one", b"two", Copy::Before).unwrap();
+        assert!(matches!(store.compare_and_swap(b"one", b"three", Copy::Before), Err(DurableError::Changed(_))));
         assert_eq!(*store.load().unwrap().unwrap(), b"two");
         assert_eq!(*dir.read(KEYRING_PREV, 100).unwrap(), b"one");
+        store.compare_and_swap(b"two", b"three", Copy::After).unwrap();
+        assert_eq!(*dir.read(KEYRING_PREV, 100).unwrap(), b"three");
     }
 }

@@ -45,6 +45,8 @@ pub mod event {
     pub const UNPROTECTED: &str = "a layer of protection failed";
     /// The keyring is open; calls are answered.
     pub const UNSEALED: &str = "unsealed";
+    /// The keyring was changed; calls are answered from the new one.
+    pub const FOLLOWED: &str = "keyring changed";
     /// This node had no mark: it trusts the record that it sees first.
     pub const TRUSTED_ON_FIRST_USE: &str = "no mark: trusting the keyring as it is seen first";
     /// The keyring was changed since this node marked it.

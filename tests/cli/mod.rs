@@ -6,8 +6,8 @@
 //! command, whatever it is run for, is searched for panics and for the secrets of its sandbox.
 //!
 //! ```text
-//! usage, output, init, state, mark, socket, configuration, machine, secrets -> sandbox -> tree
-//!                     machine -> disk;   mark, secrets -> forge;   secrets -> kms
+//! usage, output, init, key, state, mark, socket, configuration, machine, secrets -> sandbox -> tree
+//!                     key, machine -> disk;   mark, secrets -> forge;   secrets -> kms
 //! ```
 
 #![allow(
@@ -21,6 +21,7 @@ mod configuration;
 mod disk;
 mod forge;
 mod init;
+mod key;
 pub(crate) mod kms;
 mod machine;
 mod mark;

@@ -1,14 +1,46 @@
 //! Help, version, and what is no command.
 
+use std::fs;
+
 use super::sandbox::{Sandbox, snapshot};
 
+/// The commands, as the names of their manual pages have them: `claviger`, `claviger-key-add`.
+fn pages(sandbox: &Sandbox) -> Vec<String> {
+    sandbox.make_dir("man", 0o755);
+    sandbox.run("man --directory [DIR]/man --quiet").ends_with(0);
+    let files = fs::read_dir(sandbox.path("man")).unwrap().map(|file| file.unwrap().file_name());
+    let mut pages: Vec<String> =
+        files.map(|file| file.to_str().unwrap().strip_suffix(".1").unwrap().to_owned()).collect();
+    pages.sort();
+    pages
+}
+
 #[test]
-fn every_verb_explains_itself() {
+fn every_verb_explains_itself_by_an_example() {
     let sandbox = Sandbox::new();
-    for verb in ["", "init", "serve", "status", "key", "key list", "generate", "generate encryption-configuration"] {
-        let answer = sandbox.run(&format!("{verb} --help"));
-        answer.ends_with(0).matches(&format!("usage/help {verb}").trim().replace(' ', "-"));
+    let pages = pages(&sandbox);
+    assert!(pages.contains(&"claviger-key-promote".to_owned()), "{pages:?}");
+    for page in &pages {
+        // The first two hyphens are between verbs; `encryption-configuration` has one of its own.
+        let verb = page.trim_start_matches("claviger").replacen('-', " ", 2);
+        let answer = sandbox.run(format!("{verb} --help").trim_start());
+        answer.ends_with(0).matches(&format!("usage/help{}", page.trim_start_matches("claviger")));
+        let has_verbs = pages.iter().any(|other| other.starts_with(&format!("{page}-")));
+        assert!(has_verbs || answer.stdout.contains("\nExample"), "{page} has no example");
     }
+}
+
+#[test]
+fn shells_and_man_know_every_verb() {
+    let sandbox = Sandbox::new();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = sandbox.run(&format!("completions {shell}"));
+        assert!(script.ends_with(0).stdout.contains("promote"), "{shell}");
+    }
+    let page = sandbox.run("man key promote");
+    assert!(page.ends_with(0).stdout.contains("Let a pending key wrap"), "{}", page.stdout);
+    assert!(sandbox.run("man").ends_with(0).stdout.contains("claviger\\-key(1)"));
+    sandbox.run("man key demote").ends_with(2);
 }
 
 #[test]

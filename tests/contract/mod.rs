@@ -44,11 +44,13 @@
 //! | 3.5 | `reads_fail_until_one_encrypt_has_succeeded` |
 //! | 3.6 | `an_unknown_key_id_is_told_to_clients_in_fixed_words` |
 //! | 3.7 | `one_object_that_does_not_open_breaks_the_list_of_its_type` |
+//! | 3.7 | `a_disabled_key_is_refused_by_name_and_reads_again_once_it_is_enabled` |
 //! | 3.8 | `one_object_that_does_not_open_keeps_the_next_start_from_being_ready` |
 //! | 3.9 | `what_does_not_open_is_deleted_only_by_asking_for_damage` |
 //! | 3.9 | `what_cannot_be_read_for_the_moment_can_be_lost_the_same_way` |
 //! | 3.10 | `a_value_under_another_provider_name_is_orphaned` |
 //! | 4.1 | `a_new_key_id_is_adopted_and_the_old_one_still_read` |
+//! | 4.1 | `keys_are_promoted_under_writers_and_readers_and_no_request_fails` |
 //! | 4.2 | `a_put_of_what_is_there_rewrites_a_stale_object` |
 //! | 4.2 | `an_empty_merge_patch_rewrites_a_stale_object` |
 //! | 4.2 | `an_empty_strategic_patch_rewrites_a_stale_object` |
@@ -80,6 +82,7 @@ mod front;
 mod health;
 mod http;
 mod kms;
+mod life;
 mod meddled;
 mod meddler;
 mod nightly;

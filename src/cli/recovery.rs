@@ -1,0 +1,225 @@
+//! `claviger recovery`, and identities as every verb that needs some reads them.
+
+use std::{
+    fs,
+    io::{self, IsTerminal, Read},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::{
+    config::Settings,
+    keeper::{self, RecoveryAct},
+    keyring::{
+        Keyring,
+        recovery::{Identities, Recovery},
+    },
+};
+
+use super::{
+    Format, Global, StateDir,
+    failure::{Exit, Failure},
+    open, open_dir, output,
+};
+
+/// Longer than any identity file with comments.
+const IDENTITY_MAX: usize = 64 * 1024;
+
+/// Who can recover the root key with an identity that is kept offline
+///
+/// The root key is sealed to each recipient in the keyring itself: the keyring and one identity restore everything.
+#[derive(Args)]
+pub(super) struct RecoveryArgs {
+    #[command(subcommand)]
+    verb: RecoveryVerb,
+}
+
+#[derive(Subcommand)]
+enum RecoveryVerb {
+    /// List the recovery recipients
+    #[command(after_help = "\
+Example:
+  claviger recovery list")]
+    List(StateDir),
+    /// Seal the root key to one more recipient
+    #[command(after_help = "\
+Example:
+  age-keygen -o recovery-identity.txt    # on a machine that stays offline; prints the recipient
+  claviger recovery add age1… --recovery-identity /media/usb/recovery-identity.txt")]
+    Add {
+        #[command(flatten)]
+        one: One,
+        #[command(flatten)]
+        identity: Identity,
+    },
+    /// Remove a recipient's blob from the keyring
+    ///
+    /// This revokes nothing from whoever has the identity and an older copy of the keyring: that root key opens it, and the
+    /// keys are the same ones.
+    #[command(after_help = "\
+Example:
+  claviger recovery remove age1…")]
+    Remove {
+        #[command(flatten)]
+        one: One,
+        /// Remove the last one, too: then only the state directory, with a slot's secret, opens this keyring
+        #[arg(long)]
+        risk_no_recovery: bool,
+    },
+    /// Open the blobs with an identity, and say which of them it opens
+    ///
+    /// Ends with 1 if it opens none. The identity is read once and never stored.
+    #[command(after_help = "\
+Example:
+  claviger recovery test --recovery-identity /media/usb/recovery-identity.txt")]
+    Test {
+        #[command(flatten)]
+        identity: Identity,
+        #[command(flatten)]
+        state_dir: StateDir,
+    },
+}
+
+/// One recipient.
+#[derive(Args)]
+struct One {
+    /// An age recipient, `age1…`
+    #[arg(value_name = "RECIPIENT")]
+    recipient: String,
+    #[command(flatten)]
+    state_dir: StateDir,
+}
+
+/// Where identities come from.
+#[derive(Args)]
+struct Identity {
+    /// File with the identity, or - for standard input; asked for on a terminal without it
+    #[arg(long, value_name = "FILE")]
+    recovery_identity: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    format: &'static str,
+    uuid: String,
+    generation: u64,
+    recovery_recipients: Vec<Recipient<'a>>,
+}
+
+#[derive(Serialize)]
+struct Recipient<'a> {
+    recipient: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opens: Option<bool>,
+}
+
+/// Runs `claviger recovery …`.
+///
+/// # Errors
+/// When the keyring does not open, or a change is refused or fails.
+pub(super) fn run(args: RecoveryArgs, global: &Global) -> Result<Exit, Failure> {
+    match args.verb {
+        RecoveryVerb::List(state_dir) => list(state_dir, global),
+        RecoveryVerb::Add { one, identity } => {
+            let recipient = one.recipient.parse().map_err(|error| Failure::recovery(&error))?;
+            let identities = identities(identity.recovery_identity.as_deref())?;
+            change(one.state_dir, &RecoveryAct::Add(recipient, identities), global)
+        }
+        RecoveryVerb::Remove { one, risk_no_recovery } => {
+            change(one.state_dir, &RecoveryAct::Remove { recipient: one.recipient, last: risk_no_recovery }, global)
+        }
+        RecoveryVerb::Test { identity, state_dir } => test(state_dir, &identity, global),
+    }
+}
+
+fn list(StateDir { state_dir }: StateDir, global: &Global) -> Result<Exit, Failure> {
+    let keyring = open(&global.config(Settings { state_dir, ..Settings::default() })?)?.keyring;
+    print(&keyring, |_| None, global)?;
+    Ok(Exit::Done)
+}
+
+fn change(StateDir { state_dir }: StateDir, act: &RecoveryAct, global: &Global) -> Result<Exit, Failure> {
+    let config = global.config(Settings { state_dir, ..Settings::default() })?;
+    let keyring = keeper::change_recovery(&open_dir(&config)?, act)
+        .map_err(|error| Failure::change(&error, &config.state_dir))?;
+    print(&keyring, |_| None, global)?;
+    Ok(Exit::Done)
+}
+
+fn test(StateDir { state_dir }: StateDir, identity: &Identity, global: &Global) -> Result<Exit, Failure> {
+    let opened = open(&global.config(Settings { state_dir, ..Settings::default() })?)?;
+    let identities = identities(identity.recovery_identity.as_deref())?;
+    let opens = |recovery: &Recovery| opened.recovers(recovery, &identities);
+    print(&opened.keyring, |recovery| Some(opens(recovery)), global)?;
+    Ok(if opened.keyring.recoveries().iter().any(opens) { Exit::Done } else { Exit::Found })
+}
+
+fn print(keyring: &Keyring, opens: impl Fn(&Recovery) -> Option<bool>, global: &Global) -> Result<(), Failure> {
+    let row = |recovery| Recipient { recipient: Recovery::recipient(recovery), opens: opens(recovery) };
+    let recipients: Vec<Recipient<'_>> = keyring.recoveries().iter().map(row).collect();
+    if global.output == Format::Json {
+        return output::json(&Report {
+            format: "claviger/recovery-list/v1",
+            uuid: keyring.uuid().to_hex(),
+            generation: keyring.generation(),
+            recovery_recipients: recipients,
+        });
+    }
+    if recipients.is_empty() {
+        return output::text_line("no recovery recipient: only the state directory opens this keyring");
+    }
+    for Recipient { recipient, opens } in recipients {
+        let opens = match opens {
+            Some(true) => "   opens",
+            Some(false) => "   does not open with this identity",
+            None => "",
+        };
+        output::text_line(&format!("{recipient}{opens}"))?;
+    }
+    Ok(())
+}
+
+/// Reads identities from a file, from standard input, or from the terminal.
+///
+/// # Errors
+/// When there are none, or they cannot be read.
+pub(super) fn identities(file: Option<&Path>) -> Result<Identities, Failure> {
+    Identities::parse(&read_identities(file)?).map_err(|error| Failure::recovery(&error))
+}
+
+fn read_identities(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+    let unreadable = |name: &str, error: io::Error| {
+        Failure::new(Exit::Usage, &format!("reading the recovery identity from {name}: {error}"), None)
+    };
+    match file {
+        Some(path) if path == Path::new("-") => {
+            read_limited(io::stdin().lock()).map_err(|error| unreadable("standard input", error))
+        }
+        Some(path) if path.to_string_lossy().starts_with("AGE-SECRET-KEY-") => Err(Failure::new(
+            Exit::Usage,
+            &"--recovery-identity takes the file that holds the identity, not the identity itself",
+            "it may be in your shell's history now, and in the process list: make another pair".to_owned(),
+        )),
+        Some(path) => {
+            fs::File::open(path).and_then(read_limited).map_err(|error| unreadable(&path.display().to_string(), error))
+        }
+        None if io::stdin().is_terminal() => rpassword::prompt_password("recovery identity (AGE-SECRET-KEY-1…): ")
+            .map(Zeroizing::new)
+            .map_err(|error| unreadable("the terminal", error)),
+        None => Err(Failure::new(
+            Exit::Usage,
+            &"no recovery identity: a recipient whose identity was never tried is no recovery",
+            "give --recovery-identity FILE, or - for standard input; it is read once and never stored".to_owned(),
+        )),
+    }
+}
+
+fn read_limited(reader: impl Read) -> io::Result<Zeroizing<String>> {
+    // Room for all of it from the start: growing would leave copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(IDENTITY_MAX + 1));
+    reader.take(IDENTITY_MAX as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > IDENTITY_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
+}

@@ -1,0 +1,224 @@
+//! Changes of the keyring: one at a time, on the record before they are done, and done whole or not at all.
+//!
+//! The order is: lock, open, decide, audit line durable, record durable, mark durable. A crash in between leaves the old
+//! keyring or the new one, never anything else; a daemon finds either. Source: `docs/formats.md`, "The mark" and "Files".
+
+use rand::rngs::SysRng;
+
+use super::{OpenError, Opened, open_to_change};
+use crate::{
+    audit::{self, Event, KeyEvent},
+    crypto::{Digest, secret::SecretError},
+    durable::{Dir, DurableError},
+    keyring::{
+        ChangeError, Key, Keyring,
+        key_id::KeyId,
+        mark::{Mark, Standing},
+        record::{self, RECORD_MAX, RecordError},
+        recovery::RecoveryError,
+        state::Verb,
+        time::Time,
+    },
+    root::RootError,
+    store::{Copy, FileStore, KEYRING},
+};
+
+/// Bytes that are kept free in the record, so that a last rotation is always possible.
+const RESERVE: usize = 1024;
+
+/// What is to be done with keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Make one, pending.
+    Add,
+    /// Let it wrap.
+    Promote(KeyId),
+    /// Let it neither wrap nor unwrap.
+    Disable(KeyId, Proof),
+    /// Let it unwrap again.
+    Enable(KeyId),
+    /// Let its bytes be gone.
+    Destroy(KeyId, Proof),
+}
+
+/// Why nothing should need a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// What the keyring itself knows: a key that was never promoted has never wrapped.
+    Keyring,
+    /// None: the operator takes the risk.
+    Waived,
+}
+
+/// A change that was made.
+#[derive(Debug)]
+pub struct Changed {
+    /// The keyring as it is now.
+    pub keyring: Keyring,
+    /// The SHA-256 of its record.
+    pub digest: Digest,
+    /// The key that it was about.
+    pub key_id: KeyId,
+}
+
+/// Why the keyring was not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeFailed {
+    /// The keyring did not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// There is no mark to tell this keyring from an older one.
+    #[error("this node has no mark: it cannot tell whether the keyring is the newest")]
+    NoMark,
+    /// A rekey broke off.
+    #[error("a rekey is not finished: the keyring is still under the root key from before")]
+    Rekeying,
+    /// A slot could not be sealed anew, or an earlier root key does not open.
+    #[error("root file: {0}")]
+    Root(#[from] RootError),
+    /// The keyring does not allow it.
+    #[error(transparent)]
+    Refused(#[from] ChangeError),
+    /// Values may be under the key.
+    #[error("nothing proves that no value is under key {key_id}, so it is not {}", verb.participle())]
+    Unproven {
+        /// The key.
+        key_id: KeyId,
+        /// What was to be done with it.
+        verb: Verb,
+    },
+    /// Nobody could recover the root key any more.
+    #[error("{0} is the last recovery recipient, so it is not removed")]
+    LastRecipient(String),
+    /// The root key could not be sealed to a recipient, or its identity did not open what was.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// The record would grow too long.
+    #[error("the keyring has no room for more: {RESERVE} bytes are kept for a last rotation")]
+    Full,
+    /// The audit line could not be written, so nothing was done.
+    #[error("nothing was changed, as it cannot be put on the audit record: {0}")]
+    NotAudited(#[source] DurableError),
+    /// The new record could not be written.
+    #[error(transparent)]
+    Write(#[from] DurableError),
+    /// The record is written, and the mark is not.
+    #[error("the keyring was changed, but not marked: {0}")]
+    NotMarked(#[source] DurableError),
+    /// The new record does not read back: a defect of this build.
+    #[error("the new keyring {0}")]
+    Record(#[from] RecordError),
+    /// No locked memory.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+}
+
+/// Does `act` with the keyring in `dir`.
+///
+/// # Errors
+/// When the keyring does not open or does not allow it, nothing proves that a key is not needed, or a file cannot be
+/// written. But for [`ChangeFailed::NotMarked`] the keyring is then as it was.
+pub fn change_keys(dir: &Dir, act: Act, now: Time) -> Result<Changed, ChangeFailed> {
+    let _lock = dir.lock()?;
+    let opened = open_to_change(dir)?;
+    let (keyring, key_id) = decide(&opened, act, now)?;
+    let event = act.event(&keyring, key_id);
+    let copy = if matches!(act, Act::Destroy(..)) { Copy::After } else { Copy::Before };
+    let digest = commit(dir, &opened, &keyring, &event, copy)?;
+    Ok(Changed { keyring, digest, key_id })
+}
+
+fn decide(opened: &Opened, act: Act, now: Time) -> Result<(Keyring, KeyId), ChangeFailed> {
+    let Opened { keyring, digest, root, .. } = opened;
+    let next = match act {
+        Act::Add => keyring.add(&mut SysRng, root, *digest, now)?,
+        Act::Promote(key_id) => keyring.promote(key_id, *digest, now)?,
+        Act::Disable(key_id, _) => keyring.disable(key_id, *digest)?,
+        Act::Enable(key_id) => keyring.enable(key_id, *digest)?,
+        Act::Destroy(key_id, _) => keyring.destroy(key_id, *digest)?,
+    };
+    // After the question whether it can be at all.
+    act.check_proof(keyring)?;
+    // A new key is the only one that has not been there before.
+    let key_id = act.key_id().or_else(|| added(keyring, &next)).unwrap_or_else(|| next.primary().id());
+    Ok((next, key_id))
+}
+
+fn added(before: &Keyring, after: &Keyring) -> Option<KeyId> {
+    after.keys().map(Key::id).find(|id| before.keys().all(|key| key.id() != *id))
+}
+
+/// Puts `keyring` in the place of the one that was opened. The caller holds the lock.
+pub(super) fn commit(
+    dir: &Dir,
+    opened: &Opened,
+    keyring: &Keyring,
+    event: &Event<'_>,
+    copy: Copy,
+) -> Result<Digest, ChangeFailed> {
+    let store = FileStore::new(dir, RECORD_MAX);
+    match opened.standing {
+        Some(Standing::Current) => {}
+        // Who wrote it may have died before it was on the disk.
+        Some(Standing::Ahead) => store.sync()?,
+        None => return Err(ChangeFailed::NoMark),
+    }
+    let bytes = encode(opened, keyring)?;
+    let digest = Digest::of(&bytes);
+    let mark = Mark::of(keyring, digest, opened.ledger).encode(&opened.root)?;
+    let before = store.load()?.filter(|before| Digest::of(before) == opened.digest);
+    let before = before.ok_or_else(|| DurableError::Changed(dir.path_of(KEYRING)))?;
+    audit::record(dir, event).map_err(ChangeFailed::NotAudited)?;
+    store.compare_and_swap(&before, &bytes, copy)?;
+    store.save_mark(&mark).map_err(ChangeFailed::NotMarked)?;
+    Ok(digest)
+}
+
+/// The bytes of the new record, which this build reads again.
+fn encode(opened: &Opened, keyring: &Keyring) -> Result<Vec<u8>, ChangeFailed> {
+    let bytes = record::encode(keyring, &opened.root)?;
+    let size = |keyring: &Keyring| keyring.entries().len() + keyring.recoveries().len();
+    let reserve = if size(keyring) > size(&opened.keyring) { RESERVE } else { 0 };
+    if bytes.len() + reserve > RECORD_MAX {
+        return Err(ChangeFailed::Full);
+    }
+    record::decode(&bytes, &opened.root, keyring.uuid())?;
+    Ok(bytes)
+}
+
+impl Act {
+    fn key_id(self) -> Option<KeyId> {
+        match self {
+            Self::Add => None,
+            Self::Promote(id) | Self::Enable(id) | Self::Disable(id, _) | Self::Destroy(id, _) => Some(id),
+        }
+    }
+
+    /// Refuses to lock values away that may be there.
+    fn check_proof(self, keyring: &Keyring) -> Result<(), ChangeFailed> {
+        let (key_id, verb) = match self {
+            Self::Disable(key_id, Proof::Keyring) => (key_id, Verb::Disable),
+            Self::Destroy(key_id, Proof::Keyring) => (key_id, Verb::Destroy),
+            _ => return Ok(()),
+        };
+        let may_be_needed = |key: &Key| key.id() == key_id && key.promoted().is_some();
+        if keyring.keys().any(may_be_needed) { Err(ChangeFailed::Unproven { key_id, verb }) } else { Ok(()) }
+    }
+
+    fn event(self, keyring: &Keyring, key_id: KeyId) -> Event<'static> {
+        let event = |proof| KeyEvent {
+            keyring: keyring.uuid().to_hex(),
+            generation: keyring.generation(),
+            key_id: key_id.to_string(),
+            unproven: proof == Proof::Waived,
+        };
+        match self {
+            Self::Add => Event::Add(event(Proof::Keyring)),
+            Self::Promote(_) => Event::Promote(event(Proof::Keyring)),
+            Self::Enable(_) => Event::Enable(event(Proof::Keyring)),
+            Self::Disable(_, proof) => Event::Disable(event(proof)),
+            Self::Destroy(_, proof) => Event::Destroy(event(proof)),
+        }
+    }
+}

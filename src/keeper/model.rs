@@ -1,0 +1,250 @@
+//! Random lives of a keyring against an oracle: changes that die between any two writes, restarts, a daemon that follows,
+//! several commands at once.
+//!
+//! Whatever happens: no key that ever wrapped something is lost but by `destroy`, no key_id is used again, the generation
+//! never falls, and exactly one key is primary. What a run has found is kept in `proptest-regressions/`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    thread,
+};
+
+use proptest::prelude::*;
+use rand::rngs::SysRng;
+
+use super::{Act, ChangeFailed, Opened, Plan, Proof, Publisher, change_keys, init, open, open_to_serve, rekey};
+use crate::{
+    durable::{self, Dir, Privacy, testing::dying_after},
+    keeper::Published,
+    keyring::{Entry, key_id::KeyId, state::State, testing::now},
+};
+
+const SEED: [u8; 32] = [0x5a; 32];
+
+/// One step of a life; keys are chosen by their place in the record.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Add,
+    Promote(usize),
+    Disable(usize),
+    Enable(usize),
+    Destroy(usize),
+    Rekey,
+    /// The daemon looks at the record's file.
+    Follow,
+    /// The daemon ends, and another one starts.
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let place = 0..6_usize;
+    prop_oneof![
+        4 => Just(Step::Add),
+        6 => place.clone().prop_map(Step::Promote),
+        3 => place.clone().prop_map(Step::Disable),
+        2 => place.clone().prop_map(Step::Enable),
+        2 => place.prop_map(Step::Destroy),
+        2 => Just(Step::Rekey),
+        2 => Just(Step::Follow),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// A step, and after how many steps of writes the process dies in it, if it does.
+fn life() -> impl Strategy<Value = Vec<(Step, Option<usize>)>> {
+    prop::collection::vec((step(), prop::option::weighted(0.4, 0..14_usize)), 1..24)
+}
+
+/// A state directory with a daemon, and what must be true of it.
+struct World {
+    _keep: tempfile::TempDir,
+    dir: Dir,
+    publisher: Publisher,
+    keys: Arc<Published>,
+    generation: u64,
+    /// What was wrapped under each key that was ever primary.
+    wrapped: BTreeMap<KeyId, Vec<u8>>,
+    /// Keys whose destruction was begun: they may be gone.
+    doomed: BTreeSet<KeyId>,
+    /// Every key_id that was ever seen, by its number.
+    names: BTreeMap<String, KeyId>,
+}
+
+impl World {
+    fn new() -> Self {
+        let (keep, dir) = durable::testing::private();
+        init(&dir, &Plan { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
+        let (publisher, keys) = daemon(&dir);
+        let (wrapped, doomed, names) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        let mut world = Self { _keep: keep, dir, publisher, keys, generation: 0, wrapped, doomed, names };
+        world.check();
+        world
+    }
+
+    fn take(&mut self, step: Step, dies_after: Option<usize>) {
+        let (outcome, died) = dying_after(dies_after.unwrap_or(usize::MAX), || self.attempt(step));
+        match outcome {
+            Ok(()) | Err(ChangeFailed::Refused(_) | ChangeFailed::Rekeying) => {}
+            Err(error) => assert!(died, "{step:?} was not refused but failed: {error}"),
+        }
+        self.check();
+    }
+
+    fn attempt(&mut self, step: Step) -> Result<(), ChangeFailed> {
+        let at = |place: usize| self.open().keyring.entries().get(place).map(Entry::id);
+        let act = match step {
+            Step::Add => Some(Act::Add),
+            Step::Promote(place) => at(place).map(Act::Promote),
+            Step::Disable(place) => at(place).map(|key_id| Act::Disable(key_id, Proof::Waived)),
+            Step::Enable(place) => at(place).map(Act::Enable),
+            Step::Destroy(place) => at(place).map(|key_id| Act::Destroy(key_id, Proof::Waived)),
+            Step::Rekey => return rekey(&self.dir).map(drop),
+            Step::Follow => {
+                let _ = self.publisher.follow();
+                None
+            }
+            Step::Restart => {
+                (self.publisher, self.keys) = daemon(&self.dir);
+                None
+            }
+        };
+        let Some(act) = act else { return Ok(()) };
+        if let Act::Destroy(key_id, _) = act {
+            let is_disabled = |key: &&crate::keyring::Key| key.id() == key_id && key.state() == State::Disabled;
+            if self.open().keyring.keys().find(is_disabled).is_some() {
+                self.doomed.insert(key_id);
+            }
+        }
+        change_keys(&self.dir, act, now()).map(drop)
+    }
+
+    fn open(&self) -> Opened {
+        open(&self.dir).expect("whatever happened, the keyring opens")
+    }
+
+    /// Holds the directory, and what a daemon serves, against the oracle.
+    fn check(&mut self) {
+        let Opened { keyring, .. } = self.open();
+        assert!(keyring.generation() >= self.generation, "the generation fell");
+        self.generation = keyring.generation();
+        assert_eq!(keyring.keys().filter(|key| key.state() == State::Primary).count(), 1);
+        for id in keyring.entries().iter().map(Entry::id) {
+            let number = id.to_string().split('-').next().unwrap().to_owned();
+            assert_eq!(*self.names.entry(number).or_insert(id), id, "a number was used again");
+        }
+        for id in self.names.values() {
+            assert!(keyring.entries().iter().any(|entry| entry.id() == *id), "{id} is neither key nor tomb");
+        }
+        for (id, wrapped) in &self.wrapped {
+            match keyring.keys().find(|key| key.id() == *id) {
+                Some(key) => assert_eq!(*key.kek().unwrap(&id.to_string(), wrapped).unwrap(), SEED),
+                None => assert!(self.doomed.contains(id), "{id} is lost"),
+            }
+        }
+        let primary = keyring.primary();
+        let wrap = || primary.kek().wrap(&mut SysRng, &primary.id().to_string(), &SEED).unwrap();
+        self.wrapped.entry(primary.id()).or_insert_with(wrap);
+        self.check_daemon();
+    }
+
+    /// What is served is never ahead of what is on the disk, and what it wraps is readable there.
+    fn check_daemon(&self) {
+        let current = self.keys.current();
+        let snapshot = current.as_ref().expect("a daemon never stops to serve");
+        assert!(snapshot.generation() <= self.generation);
+        let primary = snapshot.primary();
+        let wrapped = primary.kek.wrap(&mut SysRng, &primary.id, &SEED).unwrap();
+        let Opened { keyring, .. } = self.open();
+        let key = keyring.keys().find(|key| key.id().to_string() == *primary.id);
+        assert!(key.is_none_or(|key| *key.kek().unwrap(&primary.id, &wrapped).unwrap() == SEED));
+    }
+}
+
+/// A daemon that has started here.
+fn daemon(dir: &Dir) -> (Publisher, Arc<Published>) {
+    let keys = Arc::new(Published::default());
+    let mut publisher = Publisher::new(dir.path().to_owned(), None, Arc::clone(&keys));
+    // It may die in the middle, too; then the next one starts.
+    while publisher.publish().is_err() {
+        let _ = dying_after(usize::MAX, || ());
+    }
+    (publisher, keys)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_life_loses_a_key(life in life()) {
+        let mut world = World::new();
+        for (step, dies_after) in life {
+            world.take(step, dies_after);
+        }
+        // And the daemon comes to what is on the disk.
+        world.take(Step::Restart, None);
+        prop_assert_eq!(world.keys.current().as_ref().unwrap().generation(), world.generation);
+    }
+}
+
+#[test]
+fn a_change_that_dies_at_any_step_was_done_or_was_not() {
+    for steps in 0..20 {
+        let mut world = World::new();
+        let before = world.generation;
+        world.take(Step::Add, Some(steps));
+        assert!(world.generation == before || world.generation == before + 1);
+        world.take(Step::Add, None);
+        world.take(Step::Promote(1), Some(steps));
+        world.take(Step::Restart, None);
+    }
+}
+
+#[test]
+fn a_rekey_that_dies_at_any_step_is_finished_by_the_next() {
+    for steps in 0..20 {
+        let mut world = World::new();
+        let before = world.open().keyring.root_id();
+        world.take(Step::Rekey, Some(steps));
+        world.take(Step::Follow, None);
+        world.take(Step::Restart, None);
+        let begun = world.open().is_being_rekeyed();
+        let rekeyed = rekey(&world.dir).unwrap();
+        assert_eq!(rekeyed.resumed, begun, "after {steps} steps");
+        let after = world.open();
+        assert!(!after.is_being_rekeyed());
+        assert_ne!(after.keyring.root_id(), before);
+        world.take(Step::Add, None);
+        world.check();
+    }
+}
+
+#[test]
+fn nothing_under_an_earlier_root_key_is_taken_once_the_rekey_is_done() {
+    let world = World::new();
+    let forged = std::fs::read(world.dir.path_of("keyring")).unwrap();
+    rekey(&world.dir).unwrap();
+    world.dir.replace("keyring", &forged).unwrap();
+    let error = open(&world.dir).unwrap_err();
+    assert!(error.to_string().ends_with("is sealed under another root key"), "{error}");
+    std::fs::remove_file(world.dir.path_of("mark")).unwrap();
+    assert!(open_to_serve(&world.dir, None, None).is_err(), "nor without a mark");
+}
+
+#[test]
+fn commands_at_once_wait_for_each_other() {
+    let mut world = World::new();
+    let path = world.dir.path().to_owned();
+    let before = world.generation;
+    let command = || {
+        let dir = Dir::open(&path, Privacy::Private).unwrap();
+        (0..5).filter(|_| change_keys(&dir, Act::Add, now()).is_ok()).count()
+    };
+    let done: usize = thread::scope(|scope| {
+        let commands = [(); 4].map(|()| scope.spawn(command));
+        commands.into_iter().map(|command| command.join().unwrap()).sum()
+    });
+    assert_eq!(done, 20);
+    assert_eq!(world.open().keyring.generation(), before + 20);
+    world.check();
+}

@@ -1,0 +1,73 @@
+//! Changes of the recovery recipients in the record.
+
+use super::{ChangeFailed, Opened, change::commit, open_to_change};
+use crate::{
+    audit::{Event, RecoveryEvent},
+    durable::Dir,
+    keyring::{
+        Keyring,
+        recovery::{Identities, Recipient, Recovery},
+    },
+    store::Copy,
+};
+
+/// What is to be done with recovery recipients.
+pub enum RecoveryAct {
+    /// Seal the root key to this one, and open it with its identity: one that was never tried is no recovery.
+    Add(Recipient, Identities),
+    /// Remove what is sealed to one.
+    Remove {
+        /// As the record has it.
+        recipient: String,
+        /// Even if none is left then.
+        last: bool,
+    },
+}
+
+/// Does `act` with the keyring in `dir`, and gives it as it is then.
+///
+/// # Errors
+/// As [`change_keys`](super::change_keys); or when the identity does not open what was sealed.
+pub fn change_recovery(dir: &Dir, act: &RecoveryAct) -> Result<Keyring, ChangeFailed> {
+    let _lock = dir.lock()?;
+    let opened = open_to_change(dir)?;
+    let next = act.on(&opened)?;
+    commit(dir, &opened, &next, &act.event(&next), Copy::Before)?;
+    Ok(next)
+}
+
+impl RecoveryAct {
+    fn on(&self, opened: &Opened) -> Result<Keyring, ChangeFailed> {
+        let Opened { keyring, digest, root, .. } = opened;
+        match self {
+            Self::Add(recipient, identities) => {
+                let recovery = Recovery::seal(recipient, keyring.uuid(), root)?;
+                recovery.open(identities, keyring.uuid(), keyring.root_id())?;
+                Ok(keyring.add_recovery(recovery, *digest)?)
+            }
+            Self::Remove { recipient, last } => {
+                let next = keyring.remove_recovery(recipient, *digest)?;
+                if next.recoveries().is_empty() && !last {
+                    return Err(ChangeFailed::LastRecipient(recipient.clone()));
+                }
+                Ok(next)
+            }
+        }
+    }
+
+    fn event(&self, next: &Keyring) -> Event<'static> {
+        let event =
+            |recipient| RecoveryEvent { keyring: next.uuid().to_hex(), generation: next.generation(), recipient };
+        match self {
+            Self::Add(recipient, _) => Event::RecoveryAdd(event(recipient.to_string())),
+            Self::Remove { recipient, .. } => Event::RecoveryRemove(event(recipient.clone())),
+        }
+    }
+}
+
+impl Opened {
+    /// Whether one of these identities gets the root key out of `recovery`.
+    pub fn recovers(&self, recovery: &Recovery, identities: &Identities) -> bool {
+        recovery.open(identities, self.keyring.uuid(), self.keyring.root_id()).is_ok()
+    }
+}

@@ -1,0 +1,306 @@
+//! Every change of a keyring: each gives a new [`Keyring`] of the next generation, or says why it must not be.
+//!
+//! Pure. Invariants: what is refused changes nothing; a seq is never used again, not even a destroyed key's; no key that
+//! may still be needed goes in one step. Source: `docs/hierarchy.md`, "The life of a key".
+
+use crate::crypto::{Digest, kdf::RootKey};
+
+use super::{
+    Entry, Key, KeyError, Keyring, Tomb,
+    key_id::KeyId,
+    recovery::Recovery,
+    seal,
+    state::{Fate, State, Verb},
+    time::Time,
+};
+
+/// Why a keyring was not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// It was never in this keyring.
+    #[error("no key is called {0}")]
+    UnknownKey(KeyId),
+    /// Its bytes are gone.
+    #[error("key {0} is destroyed")]
+    Destroyed(KeyId),
+    /// The life of a key does not lead there.
+    #[error("key {key_id} is {state} and cannot be {}", verb.participle())]
+    State {
+        /// The key.
+        key_id: KeyId,
+        /// Where it is in its life.
+        state: State,
+        /// What was to be done with it.
+        verb: Verb,
+    },
+    /// The root key is already sealed to it.
+    #[error("{0} is a recovery recipient already")]
+    KnownRecipient(String),
+    /// The root key is not sealed to it.
+    #[error("{0} is no recovery recipient")]
+    UnknownRecipient(String),
+    /// No number is left for a key or for the next generation.
+    #[error("the keyring has no numbers left")]
+    Exhausted,
+    /// No key could be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+type Changed = Result<Keyring, ChangeError>;
+
+impl Keyring {
+    /// With one more key, pending. `record` is the SHA-256 of this keyring's record, here and in every other change.
+    ///
+    /// # Errors
+    /// When no number is left for it, the random source fails or no memory can be locked.
+    pub fn add(&self, rng: &mut impl rand::TryCryptoRng, root: &RootKey, record: Digest, now: Time) -> Changed {
+        let mut next = self.next(record)?;
+        let greatest = self.entries.iter().map(|entry| entry.order().0).max().unwrap_or(0);
+        let seq = greatest.checked_add(1).ok_or(ChangeError::Exhausted)?;
+        let key = Key::generate(rng, root, self, seq, now)?;
+        next.entries.push(Entry::Key(key));
+        Ok(next)
+    }
+
+    /// With `key_id` as the key that wraps, and the one before as decrypt-only.
+    ///
+    /// # Errors
+    /// When it is not pending.
+    pub fn promote(&self, key_id: KeyId, record: Digest, now: Time) -> Changed {
+        let mut next = self.next(record)?;
+        let before = self.primary().id();
+        next.apply(key_id, Verb::Promote)?;
+        next.apply(before, Verb::Demote)?;
+        for key in next.keys_mut() {
+            if key.id() == key_id {
+                key.promoted = Some(now);
+            } else if key.id() == before {
+                key.demoted = Some(now);
+            }
+        }
+        Ok(next)
+    }
+
+    /// With `key_id` neither wrapping nor unwrapping.
+    ///
+    /// # Errors
+    /// When it is primary, or disabled already.
+    pub fn disable(&self, key_id: KeyId, record: Digest) -> Changed {
+        self.with(key_id, Verb::Disable, record)
+    }
+
+    /// With `key_id` unwrapping again.
+    ///
+    /// # Errors
+    /// When it is not disabled.
+    pub fn enable(&self, key_id: KeyId, record: Digest) -> Changed {
+        self.with(key_id, Verb::Enable, record)
+    }
+
+    /// With a tomb in the place of `key_id`.
+    ///
+    /// # Errors
+    /// When it is not disabled.
+    pub fn destroy(&self, key_id: KeyId, record: Digest) -> Changed {
+        self.with(key_id, Verb::Destroy, record)
+    }
+
+    /// With the root key sealed to one more recipient.
+    ///
+    /// # Errors
+    /// When it is sealed to it already.
+    pub fn add_recovery(&self, recovery: Recovery, record: Digest) -> Changed {
+        let mut next = self.next(record)?;
+        let known = |known: &Recovery| known.recipient().cmp(recovery.recipient());
+        match next.recoveries.binary_search_by(known) {
+            Ok(_) => Err(ChangeError::KnownRecipient(recovery.recipient().to_owned())),
+            Err(place) => {
+                next.recoveries.insert(place, recovery);
+                Ok(next)
+            }
+        }
+    }
+
+    /// Without the blob for `recipient`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn remove_recovery(&self, recipient: &str, record: Digest) -> Changed {
+        let mut next = self.next(record)?;
+        next.recoveries.retain(|recovery| recovery.recipient() != recipient);
+        if next.recoveries.len() == self.recoveries.len() {
+            return Err(ChangeError::UnknownRecipient(recipient.to_owned()));
+        }
+        Ok(next)
+    }
+
+    /// With the same keys under another root key, which is sealed to `recoveries`.
+    ///
+    /// # Errors
+    /// When the random source fails or no memory can be locked.
+    pub fn rekey(
+        &self,
+        rng: &mut impl rand::TryCryptoRng,
+        root: &RootKey,
+        recoveries: Vec<Recovery>,
+        record: Digest,
+    ) -> Changed {
+        let mut next = Self { root_id: root.id(self.uuid), recoveries, ..self.next(record)? };
+        let sealed: Result<Vec<_>, _> = self.keys().map(|key| seal(rng, root, &next, key.seq, &key.kek)).collect();
+        for (key, sealed) in next.keys_mut().zip(sealed?) {
+            key.sealed = sealed;
+        }
+        Ok(next)
+    }
+
+    /// The same, one generation on.
+    fn next(&self, record: Digest) -> Changed {
+        let generation = self.generation.checked_add(1).ok_or(ChangeError::Exhausted)?;
+        Ok(Self { generation, prev: Some(record), ..self.clone() })
+    }
+
+    fn with(&self, key_id: KeyId, verb: Verb, record: Digest) -> Changed {
+        let mut next = self.next(record)?;
+        next.apply(key_id, verb)?;
+        Ok(next)
+    }
+
+    /// Does one thing with one key, by the table of the life of keys.
+    fn apply(&mut self, key_id: KeyId, verb: Verb) -> Result<(), ChangeError> {
+        let generation = self.generation;
+        let found = self.entries.iter_mut().find(|entry| entry.id() == key_id);
+        let entry = found.ok_or(ChangeError::UnknownKey(key_id))?;
+        let Entry::Key(key) = entry else { return Err(ChangeError::Destroyed(key_id)) };
+        match key.state.after(verb) {
+            Some(Fate::Becomes(state)) => key.state = state,
+            Some(Fate::Tomb) => {
+                let tomb = Tomb { seq: key.seq, commitment: key.kek.commitment(), destroyed: generation };
+                *entry = Entry::Tomb(tomb);
+            }
+            None => return Err(ChangeError::State { key_id, state: key.state, verb }),
+        }
+        Ok(())
+    }
+
+    fn keys_mut(&mut self) -> impl Iterator<Item = &mut Key> {
+        self.entries.iter_mut().filter_map(|entry| match entry {
+            Entry::Key(key) => Some(key),
+            Entry::Tomb(_) => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SysRng;
+
+    use super::*;
+    use crate::{
+        crypto::Uuid,
+        keyring::{record, testing::now},
+    };
+
+    const UUID: Uuid = Uuid([5; 16]);
+    const RECORD: Digest = Digest([1; 32]);
+
+    struct Fixture {
+        root: RootKey,
+        keyring: Keyring,
+    }
+
+    impl Fixture {
+        /// A keyring with a primary key and a pending one.
+        fn new() -> Self {
+            let root = RootKey::generate(&mut SysRng).unwrap();
+            let keyring = Keyring::create(&mut SysRng, &root, UUID, Vec::new(), now()).unwrap();
+            let keyring = keyring.add(&mut SysRng, &root, RECORD, now()).unwrap();
+            Self { root, keyring }
+        }
+
+        fn id(&self, index: usize) -> KeyId {
+            self.keyring.entries[index].id()
+        }
+
+        fn states(&self) -> Vec<String> {
+            let state = |entry: &Entry| match entry {
+                Entry::Key(key) => key.state.to_string(),
+                Entry::Tomb(_) => "destroyed".to_owned(),
+            };
+            self.keyring.entries.iter().map(state).collect()
+        }
+
+        /// Takes the change, which must survive being written and read.
+        fn take(&mut self, changed: Changed) {
+            let next = changed.unwrap();
+            assert_eq!((next.generation, next.prev), (self.keyring.generation + 1, Some(RECORD)));
+            let bytes = record::encode(&next, &self.root).unwrap();
+            self.keyring = record::decode(&bytes, &self.root, UUID).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_key_goes_through_its_whole_life() {
+        let mut fixture = Fixture::new();
+        let (first, second) = (fixture.id(0), fixture.id(1));
+        fixture.take(fixture.keyring.promote(second, RECORD, now()));
+        assert_eq!(fixture.states(), ["decrypt-only", "primary"]);
+        assert_eq!(fixture.keyring.primary().promoted(), Some(now()));
+        fixture.take(fixture.keyring.disable(first, RECORD));
+        fixture.take(fixture.keyring.enable(first, RECORD));
+        assert_eq!(fixture.states(), ["decrypt-only", "primary"]);
+        fixture.take(fixture.keyring.disable(first, RECORD));
+        fixture.take(fixture.keyring.destroy(first, RECORD));
+        assert_eq!(fixture.states(), ["destroyed", "primary"]);
+        fixture.take(fixture.keyring.add(&mut SysRng, &fixture.root, RECORD, now()));
+        assert!(fixture.id(2).to_string().starts_with("k3-"));
+    }
+
+    #[test]
+    fn the_number_of_a_destroyed_key_is_not_used_again() {
+        let mut fixture = Fixture::new();
+        let second = fixture.id(1);
+        fixture.take(fixture.keyring.disable(second, RECORD));
+        fixture.take(fixture.keyring.destroy(second, RECORD));
+        fixture.take(fixture.keyring.add(&mut SysRng, &fixture.root, RECORD, now()));
+        assert!(fixture.id(2).to_string().starts_with("k3-"));
+    }
+
+    #[test]
+    fn what_the_life_of_a_key_does_not_have_is_refused() {
+        let mut fixture = Fixture::new();
+        let (first, second) = (fixture.id(0), fixture.id(1));
+        let refused = |changed: Changed| changed.unwrap_err().to_string();
+        let keyring = &fixture.keyring;
+        assert_eq!(
+            refused(keyring.promote(first, RECORD, now())),
+            format!("key {first} is primary and cannot be promoted")
+        );
+        assert_eq!(refused(keyring.disable(first, RECORD)), format!("key {first} is primary and cannot be disabled"));
+        assert_eq!(refused(keyring.destroy(first, RECORD)), format!("key {first} is primary and cannot be destroyed"));
+        assert_eq!(refused(keyring.enable(second, RECORD)), format!("key {second} is pending and cannot be enabled"));
+        assert_eq!(
+            refused(keyring.destroy(second, RECORD)),
+            format!("key {second} is pending and cannot be destroyed")
+        );
+        fixture.take(fixture.keyring.disable(second, RECORD));
+        fixture.take(fixture.keyring.destroy(second, RECORD));
+        assert_eq!(refused(fixture.keyring.enable(second, RECORD)), format!("key {second} is destroyed"));
+        let unknown: KeyId = format!("k1-{}", "0".repeat(32)).parse().unwrap();
+        assert_eq!(refused(fixture.keyring.enable(unknown, RECORD)), format!("no key is called {unknown}"));
+    }
+
+    #[test]
+    fn a_new_root_key_changes_no_key_id() {
+        let mut fixture = Fixture::new();
+        let before: Vec<KeyId> = fixture.keyring.keys().map(Key::id).collect();
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let next = fixture.keyring.rekey(&mut SysRng, &root, Vec::new(), RECORD).unwrap();
+        let under_the_old = record::encode(&next, &fixture.root).unwrap();
+        assert!(record::decode(&under_the_old, &fixture.root, UUID).is_err());
+        fixture.root = root;
+        fixture.take(Ok(next));
+        assert_eq!(fixture.keyring.keys().map(Key::id).collect::<Vec<_>>(), before);
+    }
+}

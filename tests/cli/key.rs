@@ -1,0 +1,171 @@
+//! The life of keys, recovery recipients and the root key by the command line: what is done, what is refused, and that a
+//! full disk in between loses nothing.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::symlink,
+    time::{Duration, Instant},
+};
+
+use super::{
+    disk::Disk,
+    output::identity,
+    sandbox::{Sandbox, snapshot},
+};
+
+/// What a write takes of a disk in memory.
+const PAGE: usize = 4096;
+
+const STATE: &str = "--state-dir [DIR]/state";
+
+/// The key_id of the key with this number, as it is typed in full.
+fn key_id(sandbox: &Sandbox, number: u32) -> String {
+    let list = sandbox.run(&format!("key list {STATE} --output json")).json();
+    let keys = list["keys"].as_array().unwrap();
+    let ids = keys.iter().map(|key| key["key_id"].as_str().unwrap().to_owned());
+    ids.into_iter().find(|id| id.starts_with(&format!("k{number}-"))).unwrap()
+}
+
+/// Leaves so many pages of the disk free.
+fn fill(disk: &Disk<'_>, free: u64) {
+    let mut filler = fs::File::create(disk.path("filler")).unwrap();
+    let mut pages = 0;
+    while filler.write_all(&[0; PAGE]).is_ok() {
+        pages += 1;
+    }
+    filler.set_len((pages - free) * PAGE as u64).unwrap();
+}
+
+/// The acts of the audit record.
+fn audited(sandbox: &Sandbox) -> Vec<String> {
+    let text = fs::read_to_string(sandbox.path("state/audit.jsonl")).unwrap_or_default();
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.map(|line| line["event"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_key_goes_through_its_whole_life() {
+    let sandbox = Sandbox::initialised();
+    let add = sandbox.run(&format!("key add {STATE}"));
+    let promote = sandbox.run(&format!("key promote k2 {STATE}"));
+    let first = key_id(&sandbox, 1);
+    let disable = sandbox.run(&format!("key disable {first} --risk-unreadable-secrets {STATE}"));
+    let enable = sandbox.run(&format!("key enable k1 {STATE}"));
+    sandbox.run(&format!("key disable {first} --risk-unreadable-secrets {STATE}")).ends_with(0);
+    let destroy = sandbox.run(&format!("key destroy {first} --risk-losing-secrets {STATE} --output json"));
+    let list = sandbox.run(&format!("key list {STATE}"));
+    snapshot("key/life", &[&add, &promote, &disable, &enable, &destroy, &list]);
+    assert_eq!(audited(&sandbox), ["add", "promote", "disable", "enable", "disable", "destroy"]);
+    let record = fs::read(sandbox.path("state/keyring")).unwrap();
+    assert_eq!(fs::read(sandbox.path("state/keyring.prev")).unwrap(), record, "no copy has the destroyed key");
+}
+
+#[test]
+fn what_must_not_be_is_refused() {
+    let sandbox = Sandbox::initialised();
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    let (first, second) = (key_id(&sandbox, 1), key_id(&sandbox, 2));
+    let refused = |line: &str| sandbox.refused(3, &format!("key {line} {STATE}"));
+    let early = [
+        refused("promote k1"),
+        refused("promote k7"),
+        refused(&format!("disable {first}")),
+        refused("enable k2"),
+        refused(&format!("destroy {second}")),
+        sandbox.refused(2, &format!("key disable k2 {STATE}")),
+    ];
+    sandbox.run(&format!("key promote k2 {STATE}")).ends_with(0);
+    let late = [refused(&format!("disable {first}")), refused("promote k1")];
+    sandbox.run(&format!("key disable {first} {STATE} --risk-unreadable-secrets")).ends_with(0);
+    let unproven = refused(&format!("destroy {first}"));
+    fs::remove_file(sandbox.path("state/mark")).unwrap();
+    let unmarked = refused("add");
+    let all = early.iter().chain(&late).chain([&unproven, &unmarked]).collect::<Vec<_>>();
+    snapshot("key/refused", &all);
+}
+
+#[test]
+fn a_key_that_was_never_promoted_goes_without_a_flag() {
+    let sandbox = Sandbox::initialised();
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    let second = key_id(&sandbox, 2);
+    sandbox.run(&format!("key disable {second} {STATE}")).ends_with(0);
+    sandbox.run(&format!("key destroy {second} {STATE}")).ends_with(0);
+}
+
+#[test]
+fn a_change_on_a_disk_of_any_fullness_is_done_or_is_not() {
+    let sandbox = Sandbox::new();
+    let Some(disk) = Disk::new(&sandbox, 40) else { return };
+    disk.call("init --state-dir [DIR]/disk/state --without-recovery").run().ends_with(0);
+    let list = || disk.call("key list --state-dir [DIR]/disk/state --output json").run().json();
+    let mut said = Vec::new();
+    for free in 0..8 {
+        fill(&disk, free);
+        let before = list()["generation"].as_u64().unwrap();
+        let answer = disk.call("key add --state-dir [DIR]/disk/state").run();
+        let after = list()["generation"].as_u64().unwrap();
+        match answer.code {
+            0 => assert_eq!(after, before + 1),
+            5 => assert!(after == before || answer.stderr.contains("was changed, but not marked"), "{}", answer.stderr),
+            code => panic!("{code}: {}", answer.stderr),
+        }
+        said.push(answer.code);
+        fs::remove_file(disk.path("filler")).unwrap();
+        disk.call("rekey --state-dir [DIR]/disk/state").run().ends_with(0);
+    }
+    assert!(said.contains(&0) && said.contains(&5), "{said:?}");
+}
+
+#[test]
+fn recovery_recipients_are_added_tested_and_removed() {
+    let sandbox = Sandbox::initialised();
+    let (ours, others) = (identity(&sandbox, "ours.txt"), identity(&sandbox, "others.txt"));
+    let none = sandbox.run(&format!("recovery list {STATE}"));
+    let add =
+        |recipient: &str, file: &str| format!("recovery add {recipient} --recovery-identity [DIR]/{file} {STATE}");
+    let wrong = sandbox.refused(4, &add(&ours, "others.txt"));
+    let added = sandbox.run(&add(&ours, "ours.txt"));
+    let twice = sandbox.refused(3, &add(&ours, "ours.txt"));
+    let test = |file: &str| sandbox.run(&format!("recovery test --recovery-identity [DIR]/{file} {STATE}"));
+    let tested = [test("ours.txt"), test("others.txt")];
+    assert_eq!((tested[0].code, tested[1].code), (0, 1));
+    let last = sandbox.refused(3, &format!("recovery remove {ours} {STATE}"));
+    let unknown = sandbox.refused(3, &format!("recovery remove {others} {STATE}"));
+    let rekeyed = sandbox.run(&format!("rekey {STATE}"));
+    test("ours.txt").ends_with(0);
+    let removed = sandbox.run(&format!("recovery remove {ours} --risk-no-recovery {STATE} --output json"));
+    let all = [&none, &wrong, &added, &twice, &tested[0], &tested[1], &last, &unknown, &rekeyed, &removed];
+    snapshot("key/recovery", &all);
+    assert_eq!(audited(&sandbox), ["recovery-add", "rekey", "rekey", "recovery-remove"]);
+}
+
+#[test]
+fn a_running_plugin_follows_every_change_without_a_signal() {
+    let sandbox = Sandbox::initialised();
+    let mut daemon = sandbox.serve("--state-dir [DIR]/state --socket [DIR]/run/kms.sock");
+    let follows = || {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let status = || sandbox.run(&format!("status {STATE} --socket [DIR]/run/kms.sock"));
+        while status().code != 0 {
+            assert!(Instant::now() < deadline, "{}", status().stdout);
+        }
+    };
+    for round in 2..6 {
+        sandbox.run(&format!("key add {STATE}")).ends_with(0);
+        sandbox.run(&format!("key promote k{round} {STATE}")).ends_with(0);
+        follows();
+        sandbox.run(&format!("rekey {STATE}")).ends_with(0);
+        follows();
+    }
+    daemon.kill();
+}
+
+#[test]
+fn what_is_not_on_the_audit_record_is_not_done() {
+    let sandbox = Sandbox::initialised();
+    symlink("/dev/null", sandbox.path("state/audit.jsonl")).unwrap();
+    let answers = ["key add", "rekey"].map(|verb| sandbox.refused(3, &format!("{verb} {STATE}")));
+    snapshot("key/unaudited", &answers.each_ref());
+}

@@ -1,0 +1,164 @@
+//! Keys are added, promoted, disabled and destroyed by the command line under a running plugin, an API server, writers and
+//! readers.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use super::{
+    config::SECRETS,
+    front::wait_until,
+    rig::{Ground, Rig},
+};
+use crate::oracle::EncryptedObject;
+
+/// How often a key is promoted; a nightly run takes more.
+const PROMOTIONS: &str = "CLAVIGER_PROMOTIONS";
+
+/// Between two rounds of the writer.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Every key that was ever primary, the newest last; a name goes in before the command that promotes it.
+struct Announced(Mutex<Vec<String>>);
+
+impl Announced {
+    fn newest(&self) -> String {
+        self.0.lock().unwrap().last().unwrap().clone()
+    }
+
+    fn all(&self) -> BTreeSet<String> {
+        self.0.lock().unwrap().iter().cloned().collect()
+    }
+
+    /// Makes a key and lets it wrap.
+    fn promote(&self, rig: &Rig) {
+        let added = key_id(&rig.plugin.claviger(&["key", "add", "--output", "json"]).unwrap());
+        self.0.lock().unwrap().push(added.clone());
+        rig.plugin.claviger(&["key", "promote", &added]).unwrap();
+    }
+}
+
+fn key_id(report: &str) -> String {
+    let report: serde_json::Value = serde_json::from_str(report).unwrap();
+    report["key"]["key_id"].as_str().unwrap().to_owned()
+}
+
+fn primary(rig: &Rig) -> String {
+    let list = rig.plugin.claviger(&["key", "list", "--output", "json"]).unwrap();
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let keys = list["keys"].as_array().unwrap();
+    keys.iter().find(|key| key["state"] == "primary").unwrap()["key_id"].as_str().unwrap().to_owned()
+}
+
+/// The number of a key: `k3-…` has 3.
+fn number(key_id: &str) -> u32 {
+    key_id[1..].split('-').next().unwrap().parse().unwrap()
+}
+
+/// What a Secret in etcd is under.
+fn stored_under(rig: &Rig, name: &str) -> String {
+    let stored = rig.etcd.get(&SECRETS.etcd_key(name)).unwrap().unwrap();
+    EncryptedObject::parse("claviger", &stored).key_id
+}
+
+/// Writes and reads until `stop`; returns what each Secret came under, and what went wrong.
+fn write_and_read(
+    rig: &Rig,
+    announced: &Announced,
+    stop: &AtomicBool,
+    rounds: &AtomicUsize,
+) -> (Vec<String>, Vec<String>) {
+    let (mut under, mut wrong) = (Vec::new(), Vec::new());
+    while !stop.load(Ordering::Relaxed) {
+        let round = rounds.load(Ordering::Relaxed);
+        let name = format!("round-{round}");
+        let before = announced.all();
+        let json = ["Content-Type: application/json"];
+        let created = rig.front.try_request(&format!("POST {}", SECRETS.collection()), &json, &SECRETS.object(&name));
+        let read = rig.front.try_request(&format!("GET {}", SECRETS.path(&name)), &[], "");
+        let oldest = rig.front.try_request(&format!("GET {}", SECRETS.path("round-0")), &[], "");
+        for (answer, status) in [(created, 201), (read, 200), (oldest, 200)] {
+            if !matches!(&answer, Ok(answer) if answer.status == status) {
+                wrong.push(format!("{answer:?}"));
+            }
+        }
+        let key = stored_under(rig, &name);
+        let after = announced.all();
+        if !before.union(&after).any(|known| *known == key) {
+            wrong.push(format!("{name} is under {key}, which was never announced"));
+        }
+        under.push(key);
+        rounds.fetch_add(1, Ordering::Relaxed);
+        thread::sleep(PAUSE);
+    }
+    (under, wrong)
+}
+
+#[test]
+fn keys_are_promoted_under_writers_and_readers_and_no_request_fails() {
+    let promotions = env::var(PROMOTIONS).map_or(3, |promotions| promotions.parse().unwrap());
+    let mut ground = Ground::prepare();
+    ground.serve();
+    let socket = ground.socket();
+    let mut rig = ground.launch(&socket, &["secrets"]);
+    rig.api.wait_until_ready().unwrap();
+    let announced = Announced(Mutex::new(vec![primary(&rig)]));
+    let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (under, wrong) = thread::scope(|scope| {
+        let writer = scope.spawn(|| write_and_read(&rig, &announced, &stop, &rounds));
+        wait_until("a round is done", || rounds.load(Ordering::Relaxed) > 2);
+        for _ in 0..promotions {
+            // Two at once: the first one may never be seen.
+            announced.promote(&rig);
+            announced.promote(&rig);
+            let newest = announced.newest();
+            wait_until("new writes are under the newest key", || {
+                rig.front.providers();
+                let done = rounds.load(Ordering::Relaxed);
+                stored_under(&rig, &format!("round-{}", done.saturating_sub(1))) == newest
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    });
+    println!("{} Secrets written under {} keys", under.len(), under.iter().collect::<BTreeSet<_>>().len());
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(under.is_sorted_by_key(|key| number(key)), "no write went back to an older key: {under:?}");
+    // Also by an API server that remembers no seed.
+    rig.api.restart().unwrap();
+    rig.api.wait_until_ready().unwrap();
+    for round in 0..under.len() {
+        rig.front.get(&SECRETS.path(&format!("round-{round}"))).expect(200);
+    }
+}
+
+#[test]
+fn a_disabled_key_is_refused_by_name_and_reads_again_once_it_is_enabled() {
+    let mut ground = Ground::prepare();
+    ground.serve();
+    let socket = ground.socket();
+    let mut rig = ground.launch(&socket, &["secrets"]);
+    rig.api.wait_until_ready().unwrap();
+    rig.create("before").expect(201);
+    let first = primary(&rig);
+    Announced(Mutex::default()).promote(&rig);
+    let disable = ["key", "disable", &first];
+    let refused = rig.plugin.claviger(&disable).unwrap_err().to_string();
+    assert!(refused.contains("nothing proves that no value is under key"), "{refused}");
+    rig.plugin.claviger(&[&disable[..], &["--risk-unreadable-secrets"]].concat()).unwrap();
+    // An API server that remembers the seed reads on; one that asks for it is told why it gets none.
+    rig.api.kill().unwrap();
+    rig.api.launch().unwrap();
+    rig.front.wait_until_alive();
+    let path = SECRETS.path("before");
+    wait_until("the key is refused", || rig.front.get(&path).body.contains(&format!("key {first} is disabled")));
+    rig.plugin.claviger(&["key", "enable", &first]).unwrap();
+    wait_until("it reads again", || rig.front.get(&path).status == 200);
+}
