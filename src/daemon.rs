@@ -95,7 +95,7 @@ pub async fn run(
     };
     let mut outcome = Ok(());
     let attended = async { outcome = daemon.attend().await };
-    let service = Arc::new(Service::new(keys, layers.to_string().into()));
+    let service = Arc::new(Service::new(keys, layers.by_name()));
     if let Some(address) = &config.metrics_listen {
         tokio::spawn(admin::serve(address.clone(), Arc::clone(&service)));
     }

@@ -21,6 +21,7 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
             "keeper",
             "keyring",
             "root",
+            "service",
             "telemetry",
             "text",
         ],

@@ -40,6 +40,7 @@ pub(super) enum Exit {
     Refused = 3,
     WrongKey = 4,
     Disk = 5,
+    Unreachable = 6,
     Damaged = 7,
 }
 

@@ -4,13 +4,13 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::{
-    config::Settings,
+    config::{Config, Settings},
     keeper::{self, Act, Changed, Expect, Proof},
     keyring::{Entry, Keyring, key_id::KeyId, time::Time},
 };
 
 use super::{
-    Format, Global, StateDir,
+    Format, Global, Socket, StateDir, adoption,
     failure::{Exit, Failure},
     open, open_dir, output,
 };
@@ -44,9 +44,18 @@ Example:
     /// Nothing is re-encrypted: each Secret comes under the new key when it is next written. An API server notices within a
     /// minute.
     #[command(after_help = "\
-Example:
-  claviger key promote k2")]
-    Promote(One),
+Examples:
+  claviger key promote k2
+  claviger key promote k2 --wait && kubectl get secrets --all-namespaces -o json | kubectl replace -f -")]
+    Promote {
+        #[command(flatten)]
+        one: One,
+        /// Return when every API server that is connected has taken it up, which takes two to three minutes
+        #[arg(long)]
+        wait: bool,
+        #[command(flatten)]
+        socket: Socket,
+    },
     /// Take a key out of use: it neither wraps nor unwraps, and its bytes are kept
     ///
     /// Values under it cannot be read until `claviger key enable`. A key that was never promoted needs no flag: nothing is
@@ -138,7 +147,7 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> Result<Exit, Failure> {
     match args.verb {
         KeyVerb::List(state_dir) => list(state_dir, global),
         KeyVerb::Add(state_dir) => change(state_dir, global, |_| Ok(Act::Add)),
-        KeyVerb::Promote(one) => change(one.state_dir, global, |keyring| Ok(Act::Promote(named(keyring, &one.key)?))),
+        KeyVerb::Promote { one, wait, socket } => promote(one, wait, socket, global),
         KeyVerb::Enable(one) => change(one.state_dir, global, |keyring| Ok(Act::Enable(named(keyring, &one.key)?))),
         KeyVerb::Disable { one, risk_unreadable_secrets } => {
             change(one.state_dir, global, |_| Ok(Act::Disable(one.key_id, proof(risk_unreadable_secrets))))
@@ -147,6 +156,17 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> Result<Exit, Failure> {
             change(one.state_dir, global, |_| Ok(Act::Destroy(one.key_id, proof(risk_losing_secrets))))
         }
     }
+}
+
+fn promote(
+    One { key, state_dir }: One,
+    wait: bool,
+    Socket { socket }: Socket,
+    global: &Global,
+) -> Result<Exit, Failure> {
+    let config = global.config(Settings { state_dir: state_dir.state_dir, socket, ..Settings::default() })?;
+    let changed = apply(&config, global, |keyring| Ok(Act::Promote(named(keyring, &key)?)))?;
+    if wait { adoption::wait(&config, &changed, global) } else { Ok(Exit::Done) }
 }
 
 fn proof(waived: bool) -> Proof {
@@ -173,13 +193,21 @@ fn change(
     global: &Global,
     act: impl FnOnce(&Keyring) -> Result<Act, Failure>,
 ) -> Result<Exit, Failure> {
-    let config = global.config(Settings { state_dir, ..Settings::default() })?;
-    let act = act(&open(&config)?.keyring)?;
-    let dir = open_dir(&config)?;
+    apply(&global.config(Settings { state_dir, ..Settings::default() })?, global, act)?;
+    Ok(Exit::Done)
+}
+
+fn apply(
+    config: &Config,
+    global: &Global,
+    act: impl FnOnce(&Keyring) -> Result<Act, Failure>,
+) -> Result<Changed, Failure> {
+    let act = act(&open(config)?.keyring)?;
+    let dir = open_dir(config)?;
     let now = Time::new(jiff::Timestamp::now());
     let changed = keeper::change_keys(&dir, act, now).map_err(|error| Failure::change(&error, &config.state_dir))?;
     report(&changed, act, global)?;
-    Ok(Exit::Done)
+    Ok(changed)
 }
 
 /// The key that is called `text`: in full, or by its number if only one key has it.

@@ -1,5 +1,6 @@
 //! The command line: one thin file per verb.
 
+mod adoption;
 mod failure;
 mod generate;
 mod init;

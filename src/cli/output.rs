@@ -1,6 +1,6 @@
 //! Tables, JSON and plain lines on standard output.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -32,6 +32,15 @@ pub(super) fn text(text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|error| Failure::new(Exit::Disk, &format!("writing to standard output: {error}"), None))
+}
+
+/// Prints text in the place of all that is on the terminal, or below what was printed before where there is no terminal.
+///
+/// # Errors
+/// When standard output is closed or full.
+pub(super) fn screen(page: &str) -> Result<(), Failure> {
+    let clear = if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+    text(&format!("{clear}{page}\n"))
 }
 
 /// A table without lines, as kubectl prints them.

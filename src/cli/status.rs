@@ -1,6 +1,6 @@
 //! `claviger status`
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, thread, time::Duration};
 
 use clap::Args;
 use serde::Serialize;
@@ -10,6 +10,7 @@ use crate::{
     grpc::client::{Answer, ProbeError, probe},
     keeper::{Expect, Opened},
     keyring::mark::Standing,
+    service::ConnectionReport,
 };
 
 use super::{
@@ -20,18 +21,25 @@ use super::{
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// From one look to the next.
+const WATCH: Duration = Duration::from_secs(1);
+
 /// Show keyring, keys, slots, recovery, and whether the plugin answers, on one screen
 ///
 /// Ends with 1 when something is not as it should be, and says what.
 #[derive(Args)]
 #[command(after_help = "\
-Example:
+Examples:
+  claviger status --watch
   claviger status --output json | jq .plugin")]
 pub(super) struct StatusArgs {
     #[command(flatten)]
     state_dir: StateDir,
     #[command(flatten)]
     socket: Socket,
+    /// Keep it on the screen, and look again every second
+    #[arg(long)]
+    watch: bool,
 }
 
 #[derive(Serialize)]
@@ -60,13 +68,16 @@ struct SlotReport {
     opened: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct PluginReport {
     socket: String,
     answers: bool,
     healthz: Option<String>,
     key_id: Option<String>,
+    instance: Option<String>,
+    generation: Option<u64>,
     layers: BTreeMap<String, String>,
+    connections: Vec<ConnectionReport>,
     error: Option<String>,
 }
 
@@ -77,17 +88,36 @@ struct PluginReport {
 pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
     let settings = Settings { state_dir: args.state_dir.state_dir, socket: args.socket.socket, ..Settings::default() };
     let config = global.config(settings)?;
-    let opened = open(&config)?;
-    let answer = probe_plugin(&config)?;
-    let report = report(&config, &opened, answer);
-    match global.output {
-        Format::Json => output::json(&report)?,
-        Format::Text => print(&report)?,
+    if args.watch {
+        loop {
+            show(&look(&config)?, true, global)?;
+            thread::sleep(WATCH);
+        }
     }
+    let report = look(&config)?;
+    show(&report, false, global)?;
     Ok(if report.findings.is_empty() { Exit::Done } else { Exit::Found })
 }
 
-fn probe_plugin(config: &Config) -> Result<Result<Answer, ProbeError>, Failure> {
+fn look(config: &Config) -> Result<Report, Failure> {
+    let opened = open(config)?;
+    Ok(report(config, &opened, probe_plugin(config)?))
+}
+
+/// Prints it; over what was printed before, if it is to stay there.
+fn show(report: &Report, stays: bool, global: &Global) -> Result<(), Failure> {
+    match global.output {
+        Format::Json => output::json(report),
+        Format::Text if stays => output::screen(&text(report)),
+        Format::Text => output::text_line(&text(report)),
+    }
+}
+
+/// Asks the plugin how it is.
+///
+/// # Errors
+/// When this process cannot even ask.
+pub(super) fn probe_plugin(config: &Config) -> Result<Result<Answer, ProbeError>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -148,12 +178,13 @@ fn findings(opened: &Opened, answer: &Result<Answer, ProbeError>) -> Vec<String>
         Err(error) => findings.push(format!("the plugin does not answer: {error}")),
         Ok(answer) if answer.healthz != "ok" => findings.push(format!("the plugin is not healthy: {}", answer.healthz)),
         Ok(answer) if answer.key_id != primary => findings.push(format!(
-            "the plugin announces {}, and {primary} is primary here: another state directory, or not restarted since",
+            "the plugin announces {}, and {primary} is primary here: it has another state directory, or could not follow",
             answer.key_id
         )),
         Ok(_) => {}
     }
-    let failed = answer.iter().flat_map(|answer| &answer.layers).filter(|(_, state)| *state == "failed");
+    let reports = answer.iter().filter_map(|answer| answer.report.as_ref());
+    let failed = reports.flat_map(|report| &report.layers).filter(|(_, state)| *state == "failed");
     findings
         .extend(failed.map(|(layer, _)| format!("the plugin could not confine itself by {layer}: its log says why")));
     findings
@@ -167,17 +198,20 @@ fn plugin(config: &Config, answer: Result<Answer, ProbeError>) -> PluginReport {
             answers: true,
             healthz: Some(answer.healthz),
             key_id: Some(answer.key_id),
-            layers: answer.layers,
+            instance: answer.report.as_ref().map(|report| report.instance.clone()),
+            generation: answer.report.as_ref().map(|report| report.generation),
+            layers: answer.report.as_ref().map(|report| report.layers.clone()).unwrap_or_default(),
+            connections: answer.report.map(|report| report.connections).unwrap_or_default(),
             error: None,
         },
         Err(error) => {
             let error = Some(error.to_string());
-            PluginReport { socket, answers: false, healthz: None, key_id: None, layers: BTreeMap::new(), error }
+            PluginReport { socket, error, ..PluginReport::default() }
         }
     }
 }
 
-fn print(report: &Report) -> Result<(), Failure> {
+fn text(report: &Report) -> String {
     let Report { keyring, keys, slots, recovery_recipients, plugin, findings, .. } = report;
     let slots = slots.iter().map(|slot| {
         let opened = if slot.opened { ", opens" } else { "" };
@@ -201,10 +235,23 @@ fn print(report: &Report) -> Result<(), Failure> {
         ("recovery", recovery),
         ("expect", keyring.expect.clone()),
     ]);
-    output::text_line(&output::fields(&fields))?;
-    output::text_line(&format!("\n{}", key::table(keys)))?;
-    for finding in findings {
-        output::text_line(&format!("\n! {finding}"))?;
+    let mut parts = vec![output::fields(&fields), key::table(keys)];
+    if plugin.connections.iter().any(ConnectionReport::is_alive) {
+        parts.push(connections(&plugin.connections));
     }
-    Ok(())
+    parts.extend(findings.iter().map(|finding| format!("! {finding}")));
+    parts.join("\n\n")
+}
+
+/// The API servers that are connected, and which key each has taken up.
+fn connections(connections: &[ConnectionReport]) -> String {
+    let cells = |connection: &ConnectionReport| {
+        let pid = connection.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        let status = connection.status_s.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds} s ago"));
+        let key = connection.key_id.clone().unwrap_or_else(|| "-".to_owned());
+        let adopted = if connection.adopted { "yes" } else { "not yet" };
+        vec![pid, status, key, adopted.to_owned()]
+    };
+    let rows = connections.iter().filter(|connection| connection.is_alive()).map(cells);
+    output::table(&["API SERVER (PID)", "LAST STATUS", "TOLD OF", "ADOPTED"], rows)
 }

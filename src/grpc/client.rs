@@ -4,7 +4,7 @@
 
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
-use std::{collections::BTreeMap, error::Error, io, time::Duration};
+use std::{error::Error, io, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -13,7 +13,8 @@ use tonic::{Code, Request, Status, metadata::MetadataValue};
 use tower_service::Service;
 
 use super::api::{StatusRequest, StatusResponse, key_management_service_client::KeyManagementServiceClient};
-use super::{LAYERS, MESSAGE_LIMIT, PROBE, socket::Address};
+use super::{MESSAGE_LIMIT, PROBE, REPORT, socket::Address};
+use crate::service::Report;
 
 /// What a plugin says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub struct Answer {
     pub healthz: String,
     /// The key that it would wrap under now.
     pub key_id: String,
-    /// The layers that protect it, each with how far it is in force.
-    pub layers: BTreeMap<String, String>,
+    /// What else it says of itself, if it is claviger and who asks may know.
+    pub report: Option<Report>,
 }
 
 /// Why there was no answer; who asked knows which socket it was.
@@ -76,14 +77,9 @@ async fn ask(address: &Address) -> Result<Answer, ProbeError> {
     request.metadata_mut().insert(PROBE, MetadataValue::from_static("1"));
     let mut client = KeyManagementServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
     let response = client.status(request).await?;
-    let layers = response.metadata().get(LAYERS).and_then(|layers| layers.to_str().ok()).map(parse_layers);
+    let report = response.metadata().get(REPORT).and_then(|report| serde_json::from_slice(report.as_bytes()).ok());
     let StatusResponse { version, healthz, key_id } = response.into_inner();
-    Ok(Answer { version, healthz, key_id, layers: layers.unwrap_or_default() })
-}
-
-fn parse_layers(layers: &str) -> BTreeMap<String, String> {
-    let pairs = layers.split(' ').filter_map(|layer| layer.split_once('='));
-    pairs.map(|(name, state)| (name.to_owned(), state.to_owned())).collect()
+    Ok(Answer { version, healthz, key_id, report })
 }
 
 impl From<io::Error> for ProbeError {
@@ -151,9 +147,12 @@ mod tests {
         let answer = probe(&plugin.address, LONG).await.unwrap();
         assert_eq!((answer.version.as_str(), answer.healthz.as_str()), ("v2", "ok"));
         assert!(answer.key_id.starts_with('k'), "{answer:?}");
-        let layers =
-            [("landlock", "off"), ("memory", "mlock")].map(|(name, state)| (name.to_owned(), state.to_owned()));
-        assert_eq!(answer.layers, BTreeMap::from(layers));
+        let report = answer.report.unwrap();
+        assert_eq!(report.layers["memory"], "mlock");
+        assert_eq!((report.generation, report.connections.len(), report.instance.len()), (1, 0, 32));
+        let _silent = plugin.connect().await;
+        let report = probe(&plugin.address, LONG).await.unwrap().report.unwrap();
+        assert!(report.connections.iter().all(|connection| !connection.is_alive()), "{report:?}");
     }
 
     #[tokio::test]

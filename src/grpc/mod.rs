@@ -12,7 +12,7 @@ mod testing;
 
 use std::{collections::HashMap, sync::Arc};
 
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, metadata::AsciiMetadataValue};
 use tracing::debug;
 use zeroize::Zeroizing;
 
@@ -37,8 +37,8 @@ const MESSAGE_LIMIT: usize = 64 * 1024;
 /// The metadata by which our own [`client`] tells that it is no API server.
 const PROBE: &str = "claviger-probe";
 
-/// The metadata in which a probe is told what protects the process.
-const LAYERS: &str = "claviger-layers";
+/// The metadata in which a probe of root's or of our own user's is told what a plugin says of itself, as JSON.
+const REPORT: &str = "claviger-report";
 
 /// The three calls, as one connection sees them.
 struct Api(Connection);
@@ -55,8 +55,8 @@ impl KeyManagementService for Api {
             healthz: health.healthz.to_owned(),
             key_id: health.key_id.to_string(),
         });
-        if let (true, Ok(layers)) = (is_probe, self.0.layers().parse()) {
-            response.metadata_mut().insert(LAYERS, layers);
+        if is_probe && let Some(report) = report(&self.0) {
+            response.metadata_mut().insert(REPORT, report);
         }
         answered("Status", None);
         Ok(response)
@@ -83,6 +83,13 @@ impl KeyManagementService for Api {
         // Moved, not copied; from here on the allocator wipes it, as it does every other buffer of the transport.
         Ok(Response::new(DecryptResponse { plaintext: std::mem::take(&mut *seed) }))
     }
+}
+
+/// What the plugin says of itself, for those who may look after it.
+fn report(connection: &Connection) -> Option<AsciiMetadataValue> {
+    let ours = rustix::process::geteuid().as_raw();
+    [0, ours].contains(&connection.peer().uid).then_some(())?;
+    serde_json::to_string(&connection.report()).ok()?.parse().ok()
 }
 
 /// What the log says of a refusal and its peer is not told; goes with it to where it is logged.
@@ -145,7 +152,6 @@ mod tests {
     use testing::{Log, Plugin};
 
     const SEED: [u8; 32] = *b"a seed that no log may ever show";
-    const LAYERS_HERE: &str = "memory=mlock landlock=off";
     const UID: &str = "7f9c1d2e-0000-4000-8000-000000000001";
 
     /// A service with an open keyring: a primary key, and one that is disabled.
@@ -155,7 +161,8 @@ mod tests {
         let keyring = keyring::testing::with_key(keyring, &root, State::Disabled);
         let published = Arc::new(Published::default());
         published.publish(Snapshot::new(&keyring, Instant::now()));
-        Arc::new(Service::new(published, LAYERS_HERE.into()))
+        let layers = [("memory".to_owned(), "mlock".to_owned())];
+        Arc::new(Service::new(published, layers.into()))
     }
 
     fn encrypt(plaintext: impl Into<Vec<u8>>) -> EncryptRequest {
@@ -240,7 +247,7 @@ mod tests {
     async fn an_api_server_is_told_nothing_that_is_for_a_probe() {
         let plugin = Plugin::start(open_service());
         let answer = plugin.client().await.status(StatusRequest {}).await.unwrap();
-        assert!(answer.metadata().get(LAYERS).is_none(), "{:?}", answer.metadata());
+        assert!(answer.metadata().get(REPORT).is_none(), "{:?}", answer.metadata());
     }
 
     #[tokio::test]

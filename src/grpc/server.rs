@@ -31,7 +31,7 @@ use super::api::key_management_service_server::{KeyManagementServiceServer, SERV
 use super::socket::{self, Claim, Fate};
 use super::{Api, MESSAGE_LIMIT, Refused, printable};
 use crate::{
-    service::Service,
+    service::{Peer, Service},
     telemetry::{
         metrics::{Guest, Method, Metrics},
         quota::Quota,
@@ -219,7 +219,7 @@ impl Door {
             }
             return;
         }
-        let calls = Calls::new(Api(self.service.connect()))
+        let calls = Calls::new(Api(self.service.connect(Peer { uid: peer.uid(), pid: peer.pid() })))
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT);
         let guest = self.service.metrics().accepted();

@@ -41,10 +41,13 @@ pub struct Layers {
     pub seccomp: State,
 }
 
-impl fmt::Display for Layers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Layers {
+    /// Each layer by its name, with how far it is in force.
+    pub fn by_name(&self) -> BTreeMap<String, String> {
         let Self { memory, landlock, seccomp } = self;
-        write!(f, "memory={memory} landlock={landlock} seccomp={seccomp}")
+        let layers =
+            [("memory", (*memory).to_owned()), ("landlock", landlock.to_string()), ("seccomp", seccomp.to_string())];
+        layers.map(|(layer, state)| (layer.to_owned(), state)).into()
     }
 }
 

@@ -5,13 +5,16 @@
 //! promoted. Source: KEP-3299, and the checks of
 //! `kmsv2/envelope.go` in k8s.io/apiserver.
 
+mod adoption;
+
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwapOption;
 use rand::rngs::SysRng;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -22,6 +25,9 @@ use crate::{
     keeper::{Published, ServingKey, Snapshot},
     telemetry::metrics::{self, Metrics},
 };
+
+use self::adoption::{Adoption, Adoptions};
+pub use self::adoption::{ConnectionReport, Peer};
 
 /// How long Encrypt goes on with an announced key after another was promoted.
 const GRACE: Duration = Duration::from_secs(10);
@@ -39,7 +45,29 @@ pub struct Service {
     published: Arc<Published>,
     patient_until: Option<Instant>,
     metrics: Arc<Metrics>,
-    layers: Arc<str>,
+    adoptions: Arc<Adoptions>,
+    node: Arc<Node>,
+}
+
+/// What a plugin says of itself, whatever it serves.
+#[derive(Debug, Default)]
+struct Node {
+    /// Another for each start.
+    instance: String,
+    layers: BTreeMap<String, String>,
+}
+
+/// What a plugin says of itself to whoever looks after the node; nothing of it is secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Another for each start.
+    pub instance: String,
+    /// The layers that protect the process, each with how far it is in force.
+    pub layers: BTreeMap<String, String>,
+    /// The generation that is served.
+    pub generation: u64,
+    /// The other connections, the oldest first.
+    pub connections: Vec<ConnectionReport>,
 }
 
 /// One connection of an API server, with what its last Status announced.
@@ -48,8 +76,9 @@ pub struct Connection {
     published: Arc<Published>,
     patient_until: Option<Instant>,
     metrics: Arc<Metrics>,
-    layers: Arc<str>,
-    announced: ArcSwapOption<ServingKey>,
+    adoptions: Arc<Adoptions>,
+    node: Arc<Node>,
+    adoption: Arc<Adoption>,
 }
 
 /// The answer to Status.
@@ -112,18 +141,24 @@ pub enum Error {
 
 impl Service {
     /// The service of what is, or will be, published, by a process that is protected by these layers.
-    pub fn new(published: Arc<Published>, layers: Arc<str>) -> Self {
-        Self { published, patient_until: Instant::now().checked_add(PATIENCE), metrics: Arc::default(), layers }
+    pub fn new(published: Arc<Published>, layers: BTreeMap<String, String>) -> Self {
+        let mut instance = [0; 16];
+        // Without a random source nothing else works either, and says so.
+        let _ = fill_random(&mut SysRng, &mut instance);
+        let node = Arc::new(Node { instance: base16ct::lower::encode_string(&instance), layers });
+        let patient_until = Instant::now().checked_add(PATIENCE);
+        Self { published, patient_until, metrics: Arc::default(), adoptions: Arc::default(), node }
     }
 
-    /// A new connection, to which nothing was announced yet.
-    pub fn connect(&self) -> Connection {
+    /// A new connection of `peer`, to which nothing was announced yet.
+    pub fn connect(&self, peer: Peer) -> Connection {
         Connection {
             published: Arc::clone(&self.published),
             patient_until: self.patient_until,
             metrics: Arc::clone(&self.metrics),
-            layers: Arc::clone(&self.layers),
-            announced: ArcSwapOption::empty(),
+            adoptions: Arc::clone(&self.adoptions),
+            node: Arc::clone(&self.node),
+            adoption: self.adoptions.enter(peer),
         }
     }
 
@@ -168,7 +203,7 @@ impl Connection {
         let current = self.published.current();
         let snapshot = current.as_ref().ok_or(Error::Sealed)?;
         let primary = snapshot.primary();
-        self.announced.store(Some(Arc::clone(primary)));
+        self.adoption.told(primary);
         Ok(health(primary, &self.metrics))
     }
 
@@ -182,9 +217,19 @@ impl Connection {
         Ok(health(snapshot.primary(), &self.metrics))
     }
 
-    /// The layers that protect the process, as they are in force.
-    pub fn layers(&self) -> &str {
-        &self.layers
+    /// Who is at the other end.
+    pub fn peer(&self) -> Peer {
+        self.adoption.peer
+    }
+
+    /// What the plugin says of itself.
+    pub fn report(&self) -> Report {
+        Report {
+            instance: self.node.instance.clone(),
+            layers: self.node.layers.clone(),
+            generation: self.published.current().as_ref().map_or(0, |snapshot| snapshot.generation()),
+            connections: self.adoptions.report_to(&self.adoption),
+        }
     }
 
     /// Wraps a seed under the key that this connection was told of.
@@ -195,6 +240,7 @@ impl Connection {
         let current = self.published.current();
         let snapshot = current.as_ref().ok_or(Error::Sealed)?;
         let key = self.key_to_wrap(snapshot, Instant::now());
+        self.adoption.asked();
         let ciphertext = key.kek.wrap(&mut SysRng, &key.id, seed).map_err(|error| match error {
             WrapError::SeedSize => Error::PlaintextSize,
             WrapError::Random(_) => Error::Internal("the random source failed"),
@@ -228,7 +274,7 @@ impl Connection {
     /// The announced key while it is the primary, or was until less than the grace ago and still unwraps; else the primary.
     fn key_to_wrap(&self, snapshot: &Snapshot, now: Instant) -> Arc<ServingKey> {
         let primary = snapshot.primary();
-        let announced = self.announced.load_full().filter(|announced| {
+        let announced = self.adoption.announced.load_full().filter(|announced| {
             let still_unwraps = snapshot.key(&announced.id).is_some_and(|key| key.state.unwraps());
             still_unwraps && now.duration_since(snapshot.since()) < GRACE
         });
@@ -281,7 +327,7 @@ mod tests {
             let root = RootKey::generate(&mut SysRng).unwrap();
             let keyring = testing::with_key(testing::keyring(&root, Uuid([1; 16])), &root, State::Pending);
             let published = Arc::new(Published::default());
-            let service = Service::new(Arc::clone(&published), Arc::default());
+            let service = Service::new(Arc::clone(&published), BTreeMap::new());
             let mut fixture = Self { keyring: keyring.clone(), published, service };
             fixture.publish(keyring, Duration::ZERO);
             fixture
@@ -299,14 +345,14 @@ mod tests {
 
     #[test]
     fn a_seed_comes_back_as_it_was() {
-        let connection = Fixture::new().service.connect();
+        let connection = Fixture::new().service.connect(Peer::default());
         let Wrapped { ciphertext, key_id } = connection.encrypt(&SEED).unwrap();
         assert_eq!(*connection.decrypt(&key_id, &ciphertext, false).unwrap(), SEED);
     }
 
     #[test]
     fn every_call_is_refused_while_sealed() {
-        let connection = Service::default().connect();
+        let connection = Service::default().connect(Peer::default());
         assert_eq!(connection.status().unwrap_err(), Error::Sealed);
         assert_eq!(connection.encrypt(&SEED).unwrap_err(), Error::Sealed);
         assert_eq!(connection.decrypt("k1", &[0; 108], false).unwrap_err(), Error::Sealed);
@@ -315,12 +361,12 @@ mod tests {
     #[tokio::test]
     async fn a_call_waits_for_the_keyring_only_while_the_plugin_starts() {
         let published = Arc::new(Published::default());
-        let connection = Service::new(Arc::clone(&published), Arc::default()).connect();
+        let connection = Service::new(Arc::clone(&published), BTreeMap::new()).connect(Peer::default());
         let opens = async { published.publish(Snapshot::new(&Fixture::new().keyring, Instant::now())) };
         tokio::join!(connection.unsealed(), opens);
         connection.status().unwrap();
 
-        let sealed = Service::new(Arc::default(), Arc::default()).connect();
+        let sealed = Service::new(Arc::default(), BTreeMap::new()).connect(Peer::default());
         sealed.unsealed().await;
         assert_eq!(sealed.status().unwrap_err(), Error::Sealed);
     }
@@ -328,7 +374,7 @@ mod tests {
     #[test]
     fn encrypt_answers_with_what_this_connection_was_told() {
         let mut fixture = Fixture::new();
-        let (told, fresh) = (fixture.service.connect(), fixture.service.connect());
+        let (told, fresh) = (fixture.service.connect(Peer::default()), fixture.service.connect(Peer::default()));
         let old = told.status().unwrap().key_id;
         fixture.publish(testing::promote(&fixture.keyring, 1), Duration::ZERO);
         assert_eq!(told.encrypt(&SEED).unwrap().key_id, old);
@@ -341,7 +387,7 @@ mod tests {
     #[test]
     fn the_grace_ends_after_ten_seconds() {
         let mut fixture = Fixture::new();
-        let connection = fixture.service.connect();
+        let connection = fixture.service.connect(Peer::default());
         let old = connection.status().unwrap().key_id;
         fixture.publish(testing::promote(&fixture.keyring, 1), Duration::from_secs(9));
         assert_eq!(connection.encrypt(&SEED).unwrap().key_id, old);
@@ -352,7 +398,7 @@ mod tests {
     #[test]
     fn a_disabled_key_neither_wraps_in_its_grace_nor_unwraps() {
         let mut fixture = Fixture::new();
-        let connection = fixture.service.connect();
+        let connection = fixture.service.connect(Peer::default());
         let old = connection.status().unwrap().key_id;
         let wrapped = connection.encrypt(&SEED).unwrap().ciphertext;
         let promoted = testing::promote(&fixture.keyring, 1);
@@ -366,7 +412,7 @@ mod tests {
     fn every_key_but_a_disabled_one_unwraps() {
         for state in [State::Pending, State::DecryptOnly, State::Primary] {
             let mut fixture = Fixture::new();
-            let connection = fixture.service.connect();
+            let connection = fixture.service.connect(Peer::default());
             let Wrapped { ciphertext, key_id } = connection.encrypt(&SEED).unwrap();
             let promoted = testing::promote(&fixture.keyring, 1);
             fixture.publish(testing::set_state(&promoted, 0, state), Duration::ZERO);
@@ -377,7 +423,7 @@ mod tests {
     #[test]
     fn exactly_the_named_key_is_tried() {
         let fixture = Fixture::new();
-        let connection = fixture.service.connect();
+        let connection = fixture.service.connect(Peer::default());
         let wrapped = connection.encrypt(&SEED).unwrap().ciphertext;
         assert_eq!(connection.decrypt(&fixture.id(1), &wrapped, false).unwrap_err(), Error::OtherKey);
         assert_eq!(connection.decrypt("k9", &wrapped, false).unwrap_err(), Error::UnknownKey);
@@ -387,7 +433,7 @@ mod tests {
     #[test]
     fn malformed_and_forged_seeds_are_told_apart() {
         let fixture = Fixture::new();
-        let connection = fixture.service.connect();
+        let connection = fixture.service.connect(Peer::default());
         let wrapped = connection.encrypt(&SEED).unwrap().ciphertext;
         for length in [0, 1, 76, 600] {
             let bytes = vec![0; length];
@@ -424,7 +470,7 @@ mod tests {
     #[test]
     fn asking_for_the_health_announces_nothing() {
         let mut fixture = Fixture::new();
-        let connection = fixture.service.connect();
+        let connection = fixture.service.connect(Peer::default());
         let old = connection.status().unwrap().key_id;
         fixture.publish(testing::promote(&fixture.keyring, 1), Duration::ZERO);
         let health = fixture.service.health().unwrap();
@@ -459,5 +505,28 @@ mod tests {
         let primary = current.as_ref().unwrap().primary();
         assert!(round_trip(primary, &mut SysRng));
         assert!(!round_trip(primary, &mut Dry));
+    }
+
+    #[test]
+    fn a_key_is_adopted_by_two_status_in_a_row_without_encrypt_between() {
+        let mut fixture = Fixture::new();
+        let connection = fixture.service.connect(Peer { uid: 7, pid: Some(9) });
+        let asking = fixture.service.connect(Peer::default());
+        let adopted = || asking.report().connections[0].clone();
+        assert_eq!((adopted().uid, adopted().pid, adopted().is_alive()), (7, Some(9), false));
+        let tell = || connection.status().unwrap().key_id;
+        for key in 0..2 {
+            tell();
+            assert!(!adopted().has_adopted(&fixture.id(key)) && adopted().is_alive());
+            connection.encrypt(&SEED).unwrap();
+            tell();
+            assert!(!adopted().has_adopted(&fixture.id(key)), "the answer to Encrypt may have been lost");
+            tell();
+            assert!(adopted().has_adopted(&fixture.id(key)));
+            let promoted = testing::promote(&fixture.keyring, 1);
+            fixture.publish(promoted, Duration::ZERO);
+        }
+        drop(connection);
+        assert!(asking.report().connections.is_empty(), "who has left is forgotten");
     }
 }

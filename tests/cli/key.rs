@@ -3,15 +3,16 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     os::unix::fs::symlink,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use super::{
     disk::Disk,
     output::identity,
-    sandbox::{Sandbox, snapshot},
+    sandbox::{CLAVIGER, Sandbox, snapshot},
 };
 
 /// What a write takes of a disk in memory.
@@ -160,6 +161,40 @@ fn a_running_plugin_follows_every_change_without_a_signal() {
         follows();
     }
     daemon.kill();
+}
+
+#[test]
+fn status_stays_on_the_screen_and_follows() {
+    let sandbox = Sandbox::initialised();
+    let _daemon = sandbox.serve("--state-dir [DIR]/state --socket [DIR]/run/kms.sock");
+    let mut watching = Command::new(CLAVIGER)
+        .args(["status", "--watch", "--state-dir"])
+        .arg(sandbox.path("state"))
+        .arg("--socket")
+        .arg(sandbox.path("run/kms.sock"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let mut shows = |text: &str| assert!(lines.any(|line| line.unwrap().contains(text)), "{text}");
+    shows("generation 1");
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    shows("generation 2");
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+}
+
+#[test]
+fn a_promotion_that_cannot_be_waited_for_is_made_all_the_same() {
+    let sandbox = Sandbox::initialised();
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    let alone = sandbox.run(&format!("key promote k2 --wait --socket [DIR]/run/kms.sock {STATE}"));
+    alone.ends_with(6);
+    let _daemon = sandbox.serve("--state-dir [DIR]/state --socket [DIR]/run/kms.sock");
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    let without = sandbox.run(&format!("key promote k3 --wait --socket [DIR]/run/kms.sock {STATE}"));
+    without.ends_with(0);
+    snapshot("key/wait", &[&alone, &without]);
 }
 
 #[test]

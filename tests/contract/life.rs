@@ -46,6 +46,22 @@ impl Announced {
     }
 }
 
+/// Lets a new key wrap, and returns when the command line says that the API server has taken it up.
+fn promote_and_wait<'scope>(rig: &'scope Rig, announced: &Announced, scope: &'scope thread::Scope<'scope, '_>) {
+    let added = key_id(&rig.plugin.claviger(&["key", "add", "--output", "json"]).unwrap());
+    announced.0.lock().unwrap().push(added.clone());
+    let socket = rig.socket().display().to_string();
+    let mut promote = rig.plugin.command(&["key", "promote", &added, "--wait", "--socket", &socket]);
+    let waiting = scope.spawn(move || promote.output().unwrap());
+    wait_until("the API server has taken it up", || {
+        rig.front.providers();
+        waiting.is_finished()
+    });
+    let said = waiting.join().unwrap();
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.status.success() && text.contains("0 of 1") && text.contains("1 of 1 connection has"), "{said:?}");
+}
+
 fn key_id(report: &str) -> String {
     let report: serde_json::Value = serde_json::from_str(report).unwrap();
     report["key"]["key_id"].as_str().unwrap().to_owned()
@@ -126,6 +142,11 @@ fn keys_are_promoted_under_writers_and_readers_and_no_request_fails() {
                 stored_under(&rig, &format!("round-{}", done.saturating_sub(1))) == newest
             });
         }
+        promote_and_wait(&rig, &announced, scope);
+        let newest = announced.newest();
+        let next = rounds.load(Ordering::Relaxed) + 1;
+        wait_until("one more round is done", || rounds.load(Ordering::Relaxed) > next);
+        assert_eq!(stored_under(&rig, &format!("round-{next}")), newest, "all had taken it up");
         stop.store(true, Ordering::Relaxed);
         writer.join().unwrap()
     });

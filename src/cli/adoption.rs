@@ -1,0 +1,67 @@
+//! Waits until every API server that is connected has taken up a key.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{config::Config, keeper::Changed, service::ConnectionReport};
+
+use super::{
+    Format, Global,
+    failure::{Exit, Failure},
+    output,
+    status::probe_plugin,
+};
+
+/// From one look to the next.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// An API server that asks every 60 s needs three times that; one that has trouble is somebody's to look at.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// Waits, and says on the way how far it is.
+///
+/// # Errors
+/// When the plugin does not answer, does not say which connections it has, or one does not take the key up.
+pub(super) fn wait(config: &Config, changed: &Changed, global: &Global) -> Result<Exit, Failure> {
+    let key_id = changed.key_id.to_string();
+    let (begin, mut told) = (Instant::now(), None);
+    while begin.elapsed() < PATIENCE {
+        if let Some(connections) = alive(config, changed.keyring.generation())? {
+            let adopted = connections.iter().filter(|connection| connection.has_adopted(&key_id)).count();
+            let state = (adopted, connections.len());
+            if told != Some(state) && !global.quiet && global.output == Format::Text {
+                output::text_line(&progress(&key_id, state))?;
+            }
+            if adopted == connections.len() {
+                return Ok(Exit::Done);
+            }
+            told = Some(state);
+        }
+        thread::sleep(LOOK);
+    }
+    let message = format!("{key_id} is promoted, and not every API server has taken it up in {PATIENCE:?}");
+    Err(Failure::new(Exit::Found, &message, "which one has not: claviger status".to_owned()))
+}
+
+fn progress(key_id: &str, (adopted, of): (usize, usize)) -> String {
+    match of {
+        0 => "no API server is connected".to_owned(),
+        1 => format!("{adopted} of 1 connection has taken up {key_id}"),
+        _ => format!("{adopted} of {of} connections have taken up {key_id}"),
+    }
+}
+
+/// The connections of API servers; none while the plugin has not followed to this generation yet.
+fn alive(config: &Config, generation: u64) -> Result<Option<Vec<ConnectionReport>>, Failure> {
+    let unknown = |reason: String| {
+        let message = format!("the key is promoted, and cannot be waited for: {reason}");
+        Failure::new(Exit::Unreachable, &message, "see whether the plugin serves: claviger status".to_owned())
+    };
+    let answer = probe_plugin(config)?.map_err(|error| unknown(error.to_string()))?;
+    let report =
+        answer.report.ok_or_else(|| unknown("the plugin does not tell this user of its connections".to_owned()))?;
+    let alive = report.connections.into_iter().filter(ConnectionReport::is_alive).collect();
+    Ok((report.generation >= generation).then_some(alive))
+}
