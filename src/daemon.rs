@@ -2,7 +2,8 @@
 //!
 //! It listens first and unseals then, so that an API server finds somebody who tells it to wait; a plugin that takes over
 //! from another unseals first, because that one answers until then. SIGTERM and SIGINT end it, SIGHUP makes it look at
-//! the keyring again; a changed one is noticed without. Invariant: what fails after the start is logged and changes nothing that is served.
+//! the keyring again; a changed one is noticed without. Invariant: what fails after the start is logged and changes nothing
+//! that is served.
 
 use std::{
     error::Error,
@@ -177,7 +178,8 @@ impl Signals {
 
 type Outcome = Result<Option<Unsealed>, OpenError>;
 
-/// Opens the keyring on a thread of its own, and follows its changes: that may wait for a disk or a lock, and calls are answered meanwhile.
+/// Opens the keyring on a thread of its own, and follows its changes: that may wait for a disk or a lock, and calls are
+/// answered meanwhile.
 struct Unsealer {
     requests: std::sync::mpsc::Sender<()>,
     outcomes: mpsc::UnboundedReceiver<Outcome>,

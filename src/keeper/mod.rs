@@ -20,7 +20,7 @@ use std::{
 
 use crate::{
     crypto::{Digest, RootId, kdf::RootKey, secret::SecretError},
-    durable::{Dir, DurableError, Privacy},
+    durable::{Dir, DurableError, Privacy, version},
     keyring::{
         Keyring,
         mark::{Mark, MarkError, Standing},
@@ -39,6 +39,9 @@ pub use self::{
     rekey::{Rekeyed, rekey},
     snapshot::{Published, ServingKey, Snapshot},
 };
+
+/// How often files that change while they are read are read.
+const ATTEMPTS: usize = 10;
 
 /// What a state directory holds, opened and checked.
 #[derive(Debug)]
@@ -152,7 +155,22 @@ pub fn open(dir: &Dir) -> Result<Opened, OpenError> {
 }
 
 /// As [`open`]; a root key that is `known` already needs no slot.
+///
+/// The files are read one after the other, and without the lock a command may change them in between: what does not fit
+/// together is looked at again if they are others by then.
 fn open_with(dir: &Dir, known: Option<&Arc<RootKey>>) -> Result<Opened, OpenError> {
+    let versions = || [ROOT_FILE, KEYRING, MARK].map(|name| version(&dir.path_of(name)));
+    for _ in 1..ATTEMPTS {
+        let before = versions();
+        match open_once(dir, known) {
+            Err(_) if versions() != before => {}
+            outcome => return outcome,
+        }
+    }
+    open_once(dir, known)
+}
+
+fn open_once(dir: &Dir, known: Option<&Arc<RootKey>>) -> Result<Opened, OpenError> {
     let roots = Roots::open(dir, known)?;
     let uuid = roots.file.uuid();
     let store = FileStore::new(dir, RECORD_MAX);

@@ -6,7 +6,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -247,4 +250,26 @@ fn commands_at_once_wait_for_each_other() {
     assert_eq!(done, 20);
     assert_eq!(world.open().keyring.generation(), before + 20);
     world.check();
+}
+
+#[test]
+fn who_only_reads_is_not_confused_by_a_command_beside_it() {
+    let world = World::new();
+    let path = world.dir.path().to_owned();
+    let (stop, mut opened) = (AtomicBool::new(false), 0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let dir = Dir::open(&path, Privacy::Private).unwrap();
+            for _ in 0..40 {
+                rekey(&dir).unwrap();
+                change_keys(&dir, Act::Add, now()).unwrap();
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        while !stop.load(Ordering::Relaxed) {
+            world.open();
+            opened += 1;
+        }
+    });
+    assert!(opened > 10, "{opened}");
 }
