@@ -131,22 +131,16 @@ pub fn change_keys(dir: &Dir, act: Act, now: Time) -> Result<Changed, ChangeFail
 
 fn decide(opened: &Opened, act: Act, now: Time) -> Result<(Keyring, KeyId), ChangeFailed> {
     let Opened { keyring, digest, root, .. } = opened;
-    let next = match act {
+    let decided = match act {
         Act::Add => keyring.add(&mut SysRng, root, *digest, now)?,
-        Act::Promote(key_id) => keyring.promote(key_id, *digest, now)?,
-        Act::Disable(key_id, _) => keyring.disable(key_id, *digest)?,
-        Act::Enable(key_id) => keyring.enable(key_id, *digest)?,
-        Act::Destroy(key_id, _) => keyring.destroy(key_id, *digest)?,
+        Act::Promote(key_id) => (keyring.promote(key_id, *digest, now)?, key_id),
+        Act::Disable(key_id, _) => (keyring.disable(key_id, *digest)?, key_id),
+        Act::Enable(key_id) => (keyring.enable(key_id, *digest)?, key_id),
+        Act::Destroy(key_id, _) => (keyring.destroy(key_id, *digest)?, key_id),
     };
     // After the question whether it can be at all.
     act.check_proof(keyring)?;
-    // A new key is the only one that has not been there before.
-    let key_id = act.key_id().or_else(|| added(keyring, &next)).unwrap_or_else(|| next.primary().id());
-    Ok((next, key_id))
-}
-
-fn added(before: &Keyring, after: &Keyring) -> Option<KeyId> {
-    after.keys().map(Key::id).find(|id| before.keys().all(|key| key.id() != *id))
+    Ok(decided)
 }
 
 /// Puts `keyring` in the place of the one that was opened. The caller holds the lock.
@@ -170,7 +164,11 @@ pub(super) fn commit(
     let before = store.load()?.filter(|before| Digest::of(before) == opened.digest);
     let before = before.ok_or_else(|| DurableError::Changed(dir.path_of(KEYRING)))?;
     audit::record(dir, event).map_err(ChangeFailed::NotAudited)?;
-    store.compare_and_swap(&before, &bytes, copy)?;
+    store.compare_and_swap(&before, &bytes, copy).map_err(|error| match store.load() {
+        // It failed behind the rename: whoever looks there finds the new record.
+        Ok(Some(now)) if *now == bytes => ChangeFailed::NotMarked(error),
+        _ => ChangeFailed::Write(error),
+    })?;
     store.save_mark(&mark).map_err(ChangeFailed::NotMarked)?;
     Ok(digest)
 }
@@ -188,13 +186,6 @@ fn encode(opened: &Opened, keyring: &Keyring) -> Result<Vec<u8>, ChangeFailed> {
 }
 
 impl Act {
-    fn key_id(self) -> Option<KeyId> {
-        match self {
-            Self::Add => None,
-            Self::Promote(id) | Self::Enable(id) | Self::Disable(id, _) | Self::Destroy(id, _) => Some(id),
-        }
-    }
-
     /// Refuses to lock values away that may be there.
     fn check_proof(self, keyring: &Keyring) -> Result<(), ChangeFailed> {
         let (key_id, verb) = match self {
@@ -220,5 +211,72 @@ impl Act {
             Self::Disable(_, proof) => Event::Disable(event(proof)),
             Self::Destroy(_, proof) => Event::Destroy(event(proof)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        durable::{self, testing::dying_after},
+        keeper::{self, Plan},
+        keyring::testing::{now, with_tomb},
+        root::ROOT_FILE,
+    };
+
+    fn initialised() -> (tempfile::TempDir, Dir) {
+        let (keep, dir) = durable::testing::private();
+        keeper::init(&dir, &Plan { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
+        (keep, dir)
+    }
+
+    #[test]
+    fn room_for_a_last_rotation_is_kept() {
+        let (_keep, dir) = initialised();
+        let Opened { keyring, root, ledger, .. } = keeper::open(&dir).unwrap();
+        let tombs = |count: u32| (2..count).fold(keyring.clone(), with_tomb);
+        let length = |count| record::encode(&tombs(count), &root).unwrap().len();
+        let mut count = 5_000;
+        while length(count) + RESERVE / 2 < RECORD_MAX {
+            count += 5;
+        }
+        let record = record::encode(&tombs(count), &root).unwrap();
+        dir.replace(KEYRING, &record).unwrap();
+        let mark = Mark::of(&tombs(count), Digest::of(&record), ledger).encode(&root).unwrap();
+        FileStore::new(&dir, RECORD_MAX).save_mark(&mark).unwrap();
+        let error = change_keys(&dir, Act::Add, now()).unwrap_err();
+        assert_eq!(error.to_string(), "the keyring has no room for more: 1024 bytes are kept for a last rotation");
+        assert_eq!(*dir.read(KEYRING, RECORD_MAX).unwrap(), record);
+    }
+
+    #[test]
+    fn a_failure_behind_the_rename_is_not_told_as_if_nothing_were_changed() {
+        let told = (0..20).map(|steps| {
+            let (_keep, dir) = initialised();
+            let (changed, _) = dying_after(steps, || change_keys(&dir, Act::Add, now()));
+            let generation = keeper::open(&dir).unwrap().keyring.generation();
+            match changed {
+                Ok(_) | Err(ChangeFailed::NotMarked(_)) => assert_eq!(generation, 2, "after {steps} steps"),
+                Err(_) => assert_eq!(generation, 1, "after {steps} steps"),
+            }
+            matches!(changed, Err(ChangeFailed::NotMarked(_)))
+        });
+        assert!(told.filter(|told| *told).count() > 1);
+    }
+
+    #[test]
+    fn nothing_else_is_changed_while_a_rekey_is_not_finished() {
+        let (_keep, dir) = initialised();
+        let before = dir.read(ROOT_FILE, 4096).unwrap();
+        let mut steps = 0;
+        while *dir.read(ROOT_FILE, 4096).unwrap() == *before {
+            let (rekeyed, _) = dying_after(steps, || keeper::rekey(&dir));
+            assert!(rekeyed.is_err());
+            steps += 1;
+        }
+        let error = change_keys(&dir, Act::Add, now()).unwrap_err();
+        assert_eq!(error.to_string(), "a rekey is not finished: the keyring is still under the root key from before");
+        keeper::rekey(&dir).unwrap();
+        change_keys(&dir, Act::Add, now()).unwrap();
     }
 }

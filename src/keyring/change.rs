@@ -51,17 +51,25 @@ pub enum ChangeError {
 type Changed = Result<Keyring, ChangeError>;
 
 impl Keyring {
-    /// With one more key, pending. `record` is the SHA-256 of this keyring's record, here and in every other change.
+    /// With one more key, pending, and its name. `record` is the SHA-256 of this keyring's record, here and in every other
+    /// change.
     ///
     /// # Errors
     /// When no number is left for it, the random source fails or no memory can be locked.
-    pub fn add(&self, rng: &mut impl rand::TryCryptoRng, root: &RootKey, record: Digest, now: Time) -> Changed {
+    pub fn add(
+        &self,
+        rng: &mut impl rand::TryCryptoRng,
+        root: &RootKey,
+        record: Digest,
+        now: Time,
+    ) -> Result<(Self, KeyId), ChangeError> {
         let mut next = self.next(record)?;
         let greatest = self.entries.iter().map(|entry| entry.order().0).max().unwrap_or(0);
         let seq = greatest.checked_add(1).ok_or(ChangeError::Exhausted)?;
         let key = Key::generate(rng, root, self, seq, now)?;
+        let key_id = key.id();
         next.entries.push(Entry::Key(key));
-        Ok(next)
+        Ok((next, key_id))
     }
 
     /// With `key_id` as the key that wraps, and the one before as decrypt-only.
@@ -215,7 +223,7 @@ mod tests {
         fn new() -> Self {
             let root = RootKey::generate(&mut SysRng).unwrap();
             let keyring = Keyring::create(&mut SysRng, &root, UUID, Vec::new(), now()).unwrap();
-            let keyring = keyring.add(&mut SysRng, &root, RECORD, now()).unwrap();
+            let (keyring, _) = keyring.add(&mut SysRng, &root, RECORD, now()).unwrap();
             Self { root, keyring }
         }
 
@@ -229,6 +237,12 @@ mod tests {
                 Entry::Tomb(_) => "destroyed".to_owned(),
             };
             self.keyring.entries.iter().map(state).collect()
+        }
+
+        fn add(&mut self) {
+            let (next, key_id) = self.keyring.add(&mut SysRng, &self.root, RECORD, now()).unwrap();
+            assert_eq!(next.entries.last().unwrap().id(), key_id);
+            self.take(Ok(next));
         }
 
         /// Takes the change, which must survive being written and read.
@@ -253,7 +267,7 @@ mod tests {
         fixture.take(fixture.keyring.disable(first, RECORD));
         fixture.take(fixture.keyring.destroy(first, RECORD));
         assert_eq!(fixture.states(), ["destroyed", "primary"]);
-        fixture.take(fixture.keyring.add(&mut SysRng, &fixture.root, RECORD, now()));
+        fixture.add();
         assert!(fixture.id(2).to_string().starts_with("k3-"));
     }
 
@@ -263,7 +277,7 @@ mod tests {
         let second = fixture.id(1);
         fixture.take(fixture.keyring.disable(second, RECORD));
         fixture.take(fixture.keyring.destroy(second, RECORD));
-        fixture.take(fixture.keyring.add(&mut SysRng, &fixture.root, RECORD, now()));
+        fixture.add();
         assert!(fixture.id(2).to_string().starts_with("k3-"));
     }
 
