@@ -119,10 +119,16 @@ async fn afresh(address: &SocketAddr, round: u64, report: &mut Report) -> Result
             match served(address).await {
                 Ok(channel) => return channel,
                 // Any user of the node can fill the kernel's queue of an abstract name; that takes nobody's place.
-                Err(error) if error.contains("Resource temporarily unavailable") => report.queue_full += 1,
-                Err(_) => report.retries += 1,
+                // A queue empties in a moment: to look a few times only would test luck.
+                Err(error) if error.contains("Resource temporarily unavailable") => {
+                    report.queue_full += 1;
+                    sleep(PAUSE).await;
+                }
+                Err(_) => {
+                    report.retries += 1;
+                    sleep(BACK_OFF).await;
+                }
             }
-            sleep(BACK_OFF).await;
         }
     };
     let channel = timeout(DEADLINE, got_in).await.map_err(|_| format!("no place within {DEADLINE:?}"))?;

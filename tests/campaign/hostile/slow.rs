@@ -1,7 +1,7 @@
 //! Peers that take their time: they begin and do not finish, ask and do not listen, come and go.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     os::unix::net::{SocketAddr, UnixStream},
     thread,
     time::{Duration, Instant},
@@ -59,12 +59,17 @@ const WAYS: [(&str, Way); 6] = [
 
 /// Says what is in a draft, and no more.
 fn begin(address: &SocketAddr, way: Way) -> UnixStream {
+    try_begin(address, way).unwrap()
+}
+
+/// The same, for a peer that may be hung up on before it has said it all.
+fn try_begin(address: &SocketAddr, way: Way) -> io::Result<UnixStream> {
     let mut random = Random::nth(0, 0);
     let mut draft = Draft::new(&mut random);
     way(&mut draft);
     let mut stream = connect(address);
-    stream.write_all(&draft.out).unwrap();
-    stream
+    stream.write_all(&draft.out)?;
+    Ok(stream)
 }
 
 /// Whether the daemon has hung up; reads what it said before.
@@ -198,7 +203,7 @@ fn a_flood_of_a_user_who_may_not_connect_is_not_noticed() {
     let nobody = thread::spawn(move || {
         // The kernel notes the user of the thread that connects; this thread ends as that user.
         set_thread_uid(Uid::from_raw(NOBODY)).unwrap();
-        let _callers = [(); PLACES].map(|()| begin(&address, |draft| draft.call(&wire::request())));
+        let _callers = [(); PLACES].map(|()| try_begin(&address, |draft| draft.call(&wire::request())));
         flood(&address)
     });
     let connects = nobody.join().unwrap();
