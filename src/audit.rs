@@ -34,6 +34,10 @@ pub enum Event<'a> {
     RecoveryAdd(RecoveryEvent),
     /// What is sealed to a recovery recipient is about to be removed.
     RecoveryRemove(RecoveryEvent),
+    /// The root key is about to be sealed in one more slot.
+    SlotAdd(SlotEvent),
+    /// A slot is about to be removed.
+    SlotRemove(SlotEvent),
     /// The keyring is about to be put under a new root key: told once before the root file changes, once before the record.
     Rekey {
         /// The keyring's uuid.
@@ -79,6 +83,17 @@ pub struct RecoveryEvent {
     pub generation: u64,
     /// The recipient, which is public.
     pub recipient: String,
+}
+
+/// A change of one slot.
+#[derive(Debug, Serialize)]
+pub struct SlotEvent {
+    /// The keyring's uuid.
+    pub keyring: String,
+    /// The slot's name.
+    pub slot: String,
+    /// What seals it.
+    pub kind: &'static str,
 }
 
 #[derive(Serialize)]

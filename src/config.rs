@@ -26,6 +26,7 @@ const DEFAULT_PROVIDER: &str = "claviger";
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     pub state_dir: Option<PathBuf>,
+    pub passphrase_file: Option<PathBuf>,
     pub socket: Option<String>,
     pub socket_group: Option<u32>,
     pub allow_uid: Option<Vec<u32>>,
@@ -40,6 +41,8 @@ pub struct Settings {
 pub struct Config {
     /// Where keyring, root file and mark are.
     pub state_dir: PathBuf,
+    /// Where the passphrase of a slot is.
+    pub passphrase_file: Option<PathBuf>,
     /// Where the API server reaches the plugin.
     pub socket: Address,
     /// Who may open it.
@@ -159,6 +162,7 @@ impl Config {
         let provider_name = flags.provider_name.or(file.provider_name).unwrap_or_else(|| DEFAULT_PROVIDER.to_owned());
         Ok(Self {
             state_dir,
+            passphrase_file: flags.passphrase_file.or(file.passphrase_file),
             metrics_listen: apart_from(&socket, metrics_listen)?,
             socket,
             socket_access: Access { group: flags.socket_group.or(file.socket_group) },

@@ -32,6 +32,7 @@ use crate::{
     hardening::{self, FilesError, Layer, Layers, Restricted, State},
     keeper::{Expect, OpenError, Published, Publisher, Unsealed},
     keyring::mark::Standing,
+    root::Means,
     service::Service,
     systemd::Systemd,
     telemetry::event,
@@ -74,6 +75,7 @@ pub enum DaemonError {
 /// When the socket cannot be had or the keyring does not open.
 pub async fn run(
     config: &Config,
+    means: Means,
     expect: Option<Expect>,
     take_over: bool,
     files: &Result<Option<Restricted>, FilesError>,
@@ -82,7 +84,7 @@ pub async fn run(
     let signals = Signals::catch()?;
     let systemd = Systemd::from_env()?;
     let keys = Arc::new(Published::default());
-    let publisher = Publisher::new(config.state_dir.clone(), expect, Arc::clone(&keys));
+    let publisher = Publisher::new(config.state_dir.clone(), means, expect, Arc::clone(&keys));
     let bound = if take_over { None } else { Some(listen(config, socket::bind)?) };
     let mut daemon = Daemon { signals, systemd, unsealer: Unsealer::start(publisher), status: SEALED.to_owned() };
     // All threads are there, and no key yet.

@@ -159,6 +159,18 @@ impl Failure {
         Self::new(exit, error, hint)
     }
 
+    /// A slot's secret, before anything was begun.
+    pub(super) fn slot(error: &SlotError) -> Self {
+        let (exit, hint) = slot(error);
+        Self::new(exit, error, hint)
+    }
+
+    /// No memory for a secret.
+    pub(super) fn memory(error: &SecretError) -> Self {
+        let (exit, hint) = memory(error);
+        Self::new(exit, error, hint)
+    }
+
     /// Prints it to standard error.
     pub(super) fn report(&self, format: Format) -> ExitCode {
         // Nobody is left to tell when standard error is closed.
@@ -313,6 +325,11 @@ fn root(error: &RootError) -> Explanation {
         RootError::Reseal(_, error) => {
             (slot(error).0, Some("make its secret available, or remove the slot; nothing was changed".to_owned()))
         }
+        RootError::SlotExists(_) => {
+            (Exit::Refused, Some("give it another --name, or remove that one first: claviger slot remove".to_owned()))
+        }
+        RootError::NoSuchSlot(_) => (Exit::Refused, Some("name one that `claviger slot list` shows".to_owned())),
+        RootError::LastSlot(_) => (Exit::Refused, Some("add another one first: claviger slot add --help".to_owned())),
         RootError::NotCanonical | RootError::OldRootKey => (Exit::Damaged, Some(RESTORE.to_owned())),
         RootError::Memory(error) => memory(error),
         RootError::Random(_) => (Exit::Refused, None),
@@ -329,6 +346,23 @@ fn slot(error: &SlotError) -> Explanation {
             Exit::WrongKey,
             Some("the slot's key file belongs to another root file; put the right one back".to_owned()),
         ),
+        SlotError::NoPassphrase => {
+            (Exit::Refused, Some("give --passphrase-file FILE, or run it on a terminal".to_owned()))
+        }
+        SlotError::WrongPassphrase => (Exit::WrongKey, None),
+        SlotError::Passphrase(error) => (io_hint(error).0, None),
+        SlotError::NoCredentials(_) => (
+            Exit::Refused,
+            Some("systemd gives it to the unit: see what `claviger generate systemd-credential` prints".to_owned()),
+        ),
+        SlotError::Credential { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            (Exit::Refused, Some("see what `claviger generate systemd-credential` prints".to_owned()))
+        }
+        SlotError::Credential { source, .. } => io_hint(source),
+        SlotError::CredentialLength { .. } => {
+            (Exit::Refused, Some("a credential is a key: head -c 32 /dev/urandom makes one".to_owned()))
+        }
+        SlotError::Stretch(_) => (Exit::Refused, Some("free some memory, or use another slot".to_owned())),
         SlotError::Unsupported(_) => (Exit::Refused, Some("use a build that has this kind of slot".to_owned())),
         SlotError::Memory(error) => memory(error),
         SlotError::Random(_) => (Exit::Refused, None),
@@ -380,6 +414,10 @@ fn change_failed(error: &ChangeFailed) -> Explanation {
         ),
         ChangeFailed::Rekeying => refused("let it finish: claviger rekey"),
         ChangeFailed::Root(error) => root(error),
+        ChangeFailed::Slot(_, error) => slot(error),
+        ChangeFailed::NoOtherOpens { .. } => {
+            refused("make another one open first: claviger slot test says how they are; or add one: claviger slot add")
+        }
         ChangeFailed::LastRecipient(_) => {
             refused("add another one first: claviger recovery add; --risk-no-recovery goes without any")
         }

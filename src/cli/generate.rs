@@ -3,7 +3,10 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::config::{Config, Settings};
+use crate::{
+    config::{Config, Settings},
+    root::is_credential_name,
+};
 
 use super::{
     Format, Global, Socket,
@@ -21,6 +24,30 @@ pub(super) struct GenerateArgs {
 #[derive(Subcommand)]
 enum File {
     EncryptionConfiguration(EncryptionConfigurationArgs),
+    SystemdCredential(SystemdCredentialArgs),
+}
+
+/// The credential of a slot of this kind, unless it is given another name.
+pub(super) const CREDENTIAL: &str = "claviger-root";
+
+/// The lines by which systemd gives the unit the credential of a slot
+///
+/// As a drop-in of claviger.service. By default the file is encrypted, as `systemd-creds encrypt` makes it: by the TPM, the
+/// host's key, or both.
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  claviger generate systemd-credential | sudo systemctl edit --stdin claviger.service")]
+struct SystemdCredentialArgs {
+    /// The credential's name
+    #[arg(long, value_name = "NAME", default_value = CREDENTIAL, value_parser = credential)]
+    credential: String,
+    /// The file is not encrypted
+    #[arg(long)]
+    plain: bool,
+    /// The file that it is in [default: NAME in /etc/credstore.encrypted, or /etc/credstore]
+    #[arg(long, value_name = "FILE", value_parser = unit_path)]
+    file: Option<String>,
 }
 
 /// The file for kube-apiserver's --encryption-provider-config
@@ -81,7 +108,10 @@ struct Identity {}
 /// # Errors
 /// When the configuration is invalid.
 pub(super) fn run(args: GenerateArgs, global: &Global) -> Result<Exit, Failure> {
-    let File::EncryptionConfiguration(args) = args.file;
+    let args = match args.file {
+        File::EncryptionConfiguration(args) => args,
+        File::SystemdCredential(args) => return systemd_credential(&args, global),
+    };
     let settings = Settings { socket: args.socket.socket, provider_name: args.provider_name, ..Settings::default() };
     let document = encryption_configuration(&global.config(settings)?, args.resources);
     match global.output {
@@ -105,6 +135,47 @@ fn encryption_configuration(config: &Config, resources: Vec<String>) -> Encrypti
         api_version: "apiserver.config.k8s.io/v1",
         kind: "EncryptionConfiguration",
         resources: [Entry { resources, providers: [Provider::Kms(kms), Provider::Identity(Identity {})] }],
+    }
+}
+
+#[derive(Serialize)]
+struct DropIn {
+    format: &'static str,
+    unit: &'static str,
+    text: String,
+}
+
+fn systemd_credential(args: &SystemdCredentialArgs, global: &Global) -> Result<Exit, Failure> {
+    let SystemdCredentialArgs { credential, plain, file } = args;
+    let (setting, store) = if *plain {
+        ("LoadCredential", "/etc/credstore")
+    } else {
+        ("LoadCredentialEncrypted", "/etc/credstore.encrypted")
+    };
+    let file = file.clone().unwrap_or_else(|| format!("{store}/{credential}"));
+    let text = format!("[Service]\n{setting}={credential}:{file}");
+    match global.output {
+        Format::Json => output::json(&DropIn { format: "claviger/drop-in/v1", unit: "claviger.service", text })?,
+        Format::Text => output::text_line(&text)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn credential(text: &str) -> Result<String, &'static str> {
+    if is_credential_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 255 of A-Z, a-z, 0-9, '.', '_' and '-'")
+    }
+}
+
+/// A path that stands in a unit as it is.
+fn unit_path(text: &str) -> Result<String, &'static str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-@+".contains(&byte);
+    if text.starts_with('/') && text.bytes().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected an absolute path without spaces, colons and percent signs")
     }
 }
 

@@ -89,7 +89,7 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
 }
 
 /// The path as the root file will name it: from everywhere, and in UTF-8.
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     let wrong = |reason: &dyn std::fmt::Display| {
         Failure::new(Exit::Usage, &format!("--slot-file {}: {reason}", path.display()), None)
     };

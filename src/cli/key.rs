@@ -4,15 +4,15 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::{
-    config::{Config, Settings},
+    config::Settings,
     keeper::{self, Act, Changed, Expect, Proof},
     keyring::{Entry, Keyring, key_id::KeyId, time::Time},
 };
 
 use super::{
-    Format, Global, Socket, StateDir, adoption,
+    Format, Global, KeyringArgs, Site, Socket, adoption,
     failure::{Exit, Failure},
-    open, open_dir, output,
+    output,
 };
 
 /// The keys of the keyring: look at them, make them, and lead them through their lives
@@ -31,14 +31,14 @@ enum KeyVerb {
     #[command(after_help = "\
 Example:
   claviger key list --output json")]
-    List(StateDir),
+    List(KeyringArgs),
     /// Make a key: pending, until it is promoted
     ///
     /// It unwraps already, so that a node that is behind can read what another one has wrapped under it.
     #[command(after_help = "\
 Example:
   claviger key add && claviger key promote k2")]
-    Add(StateDir),
+    Add(KeyringArgs),
     /// Let a pending key wrap from now on; the one before stays, and only unwraps
     ///
     /// Nothing is re-encrypted: each Secret comes under the new key when it is next written. An API server notices within a
@@ -98,7 +98,7 @@ struct One {
     #[arg(value_name = "KEY")]
     key: String,
     #[command(flatten)]
-    state_dir: StateDir,
+    keyring: KeyringArgs,
 }
 
 /// One key that is lost if it is mistaken for another.
@@ -108,7 +108,7 @@ struct Full {
     #[arg(value_name = "KEY_ID")]
     key_id: KeyId,
     #[command(flatten)]
-    state_dir: StateDir,
+    keyring: KeyringArgs,
 }
 
 /// A row of the table, in JSON and in text.
@@ -145,36 +145,31 @@ struct ChangeReport {
 /// When the keyring does not open, or a change is refused or fails.
 pub(super) fn run(args: KeyArgs, global: &Global) -> Result<Exit, Failure> {
     match args.verb {
-        KeyVerb::List(state_dir) => list(state_dir, global),
-        KeyVerb::Add(state_dir) => change(state_dir, global, |_| Ok(Act::Add)),
+        KeyVerb::List(keyring) => list(keyring, global),
+        KeyVerb::Add(keyring) => change(keyring, global, |_| Ok(Act::Add)),
         KeyVerb::Promote { one, wait, socket } => promote(one, wait, socket, global),
-        KeyVerb::Enable(one) => change(one.state_dir, global, |keyring| Ok(Act::Enable(named(keyring, &one.key)?))),
+        KeyVerb::Enable(one) => change(one.keyring, global, |keyring| Ok(Act::Enable(named(keyring, &one.key)?))),
         KeyVerb::Disable { one, risk_unreadable_secrets } => {
-            change(one.state_dir, global, |_| Ok(Act::Disable(one.key_id, proof(risk_unreadable_secrets))))
+            change(one.keyring, global, |_| Ok(Act::Disable(one.key_id, proof(risk_unreadable_secrets))))
         }
         KeyVerb::Destroy { one, risk_losing_secrets } => {
-            change(one.state_dir, global, |_| Ok(Act::Destroy(one.key_id, proof(risk_losing_secrets))))
+            change(one.keyring, global, |_| Ok(Act::Destroy(one.key_id, proof(risk_losing_secrets))))
         }
     }
 }
 
-fn promote(
-    One { key, state_dir }: One,
-    wait: bool,
-    Socket { socket }: Socket,
-    global: &Global,
-) -> Result<Exit, Failure> {
-    let config = global.config(Settings { state_dir: state_dir.state_dir, socket, ..Settings::default() })?;
-    let changed = apply(&config, global, |keyring| Ok(Act::Promote(named(keyring, &key)?)))?;
-    if wait { adoption::wait(&config, &changed, global) } else { Ok(Exit::Done) }
+fn promote(One { key, keyring }: One, wait: bool, Socket { socket }: Socket, global: &Global) -> Result<Exit, Failure> {
+    let site = Site::find(Settings { socket, ..keyring.settings() }, global)?;
+    let changed = apply(&site, global, |keyring| Ok(Act::Promote(named(keyring, &key)?)))?;
+    if wait { adoption::wait(&site.config, &changed, global) } else { Ok(Exit::Done) }
 }
 
 fn proof(waived: bool) -> Proof {
     if waived { Proof::Waived } else { Proof::Keyring }
 }
 
-fn list(StateDir { state_dir }: StateDir, global: &Global) -> Result<Exit, Failure> {
-    let keyring = open(&global.config(Settings { state_dir, ..Settings::default() })?)?.keyring;
+fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
+    let keyring = Site::find(keyring.settings(), global)?.open()?.keyring;
     match global.output {
         Format::Text => output::text_line(&table(&rows(&keyring)))?,
         Format::Json => output::json(&Report {
@@ -189,23 +184,19 @@ fn list(StateDir { state_dir }: StateDir, global: &Global) -> Result<Exit, Failu
 
 /// Does what `act` says of the keyring.
 fn change(
-    StateDir { state_dir }: StateDir,
+    keyring: KeyringArgs,
     global: &Global,
     act: impl FnOnce(&Keyring) -> Result<Act, Failure>,
 ) -> Result<Exit, Failure> {
-    apply(&global.config(Settings { state_dir, ..Settings::default() })?, global, act)?;
+    apply(&Site::find(keyring.settings(), global)?, global, act)?;
     Ok(Exit::Done)
 }
 
-fn apply(
-    config: &Config,
-    global: &Global,
-    act: impl FnOnce(&Keyring) -> Result<Act, Failure>,
-) -> Result<Changed, Failure> {
-    let act = act(&open(config)?.keyring)?;
-    let dir = open_dir(config)?;
+fn apply(site: &Site, global: &Global, act: impl FnOnce(&Keyring) -> Result<Act, Failure>) -> Result<Changed, Failure> {
+    let act = act(&site.open()?.keyring)?;
     let now = Time::new(jiff::Timestamp::now());
-    let changed = keeper::change_keys(&dir, act, now).map_err(|error| Failure::change(&error, &config.state_dir))?;
+    let changed = keeper::change_keys(&site.dir, &site.means, act, now)
+        .map_err(|error| Failure::change(&error, &site.config.state_dir))?;
     report(&changed, act, global)?;
     Ok(changed)
 }

@@ -6,10 +6,12 @@ mod generate;
 mod init;
 mod key;
 mod output;
+mod passphrase;
 mod recovery;
 mod reference;
 mod rekey;
 mod serve;
+mod slot;
 mod status;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -20,7 +22,8 @@ use crate::{
     config::{Config, Settings},
     durable::{Dir, Privacy},
     hardening,
-    keeper::{self, Opened},
+    keeper::{self, OpenError, Opened},
+    root::Means,
 };
 
 use self::failure::Failure;
@@ -81,6 +84,7 @@ enum Verb {
     Serve(serve::ServeArgs),
     Status(status::StatusArgs),
     Key(key::KeyArgs),
+    Slot(slot::SlotArgs),
     Recovery(recovery::RecoveryArgs),
     Rekey(rekey::RekeyArgs),
     Generate(generate::GenerateArgs),
@@ -94,6 +98,29 @@ struct StateDir {
     /// Where keyring, root file and mark are [default: /var/lib/claviger]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+}
+
+impl StateDir {
+    fn settings(self) -> Settings {
+        Settings { state_dir: self.state_dir, ..Settings::default() }
+    }
+}
+
+/// A keyring, and what opens it.
+#[derive(Args)]
+struct KeyringArgs {
+    #[command(flatten)]
+    state_dir: StateDir,
+    /// File with the passphrase of a slot, /dev/fd/N for a descriptor, or - for standard input [default: asked for on a
+    /// terminal, where no other slot opens]
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl KeyringArgs {
+    fn settings(self) -> Settings {
+        Settings { passphrase_file: self.passphrase_file, ..self.state_dir.settings() }
+    }
 }
 
 /// Where the plugin is reached.
@@ -113,6 +140,7 @@ pub fn run() -> ExitCode {
         Verb::Serve(args) => serve::run(args, &global),
         Verb::Status(args) => status::run(args, &global),
         Verb::Key(args) => key::run(args, &global),
+        Verb::Slot(args) => slot::run(args, &global),
         Verb::Recovery(args) => recovery::run(args, &global),
         Verb::Rekey(args) => rekey::run(args, &global),
         Verb::Generate(args) => generate::run(args, &global),
@@ -131,13 +159,30 @@ impl Global {
     }
 }
 
-/// Opens the configured state directory.
-fn open_dir(config: &Config) -> Result<Dir, Failure> {
-    hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
-    Dir::open(&config.state_dir, Privacy::Private).map_err(|error| Failure::state_dir(error, &config.state_dir))
+/// The keyring that a command is about.
+struct Site {
+    config: Config,
+    dir: Dir,
+    means: Means,
 }
 
-/// Opens the keyring in it, and changes nothing.
-fn open(config: &Config) -> Result<Opened, Failure> {
-    keeper::open(&open_dir(config)?).map_err(|error| Failure::open(&error, &config.state_dir))
+impl Site {
+    /// The configured state directory, opened, with what opens its slots.
+    fn find(settings: Settings, global: &Global) -> Result<Self, Failure> {
+        let config = global.config(settings)?;
+        hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
+        let dir = Dir::open(&config.state_dir, Privacy::Private)
+            .map_err(|error| Failure::state_dir(error, &config.state_dir))?;
+        let means = passphrase::means(&config)?;
+        Ok(Self { config, dir, means })
+    }
+
+    /// Opens the keyring, and changes nothing.
+    fn open(&self) -> Result<Opened, Failure> {
+        keeper::open(&self.dir, &self.means).map_err(|error| self.failure(&error))
+    }
+
+    fn failure(&self, error: &OpenError) -> Failure {
+        Failure::open(error, &self.config.state_dir)
+    }
 }

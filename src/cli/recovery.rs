@@ -11,7 +11,6 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::{
-    config::Settings,
     keeper::{self, RecoveryAct},
     keyring::{
         Keyring,
@@ -20,9 +19,9 @@ use crate::{
 };
 
 use super::{
-    Format, Global, StateDir,
+    Format, Global, KeyringArgs, Site,
     failure::{Exit, Failure},
-    open, open_dir, output,
+    output,
 };
 
 /// Longer than any identity file with comments.
@@ -43,7 +42,7 @@ enum RecoveryVerb {
     #[command(after_help = "\
 Example:
   claviger recovery list")]
-    List(StateDir),
+    List(KeyringArgs),
     /// Seal the root key to one more recipient
     #[command(after_help = "\
 Example:
@@ -79,7 +78,7 @@ Example:
         #[command(flatten)]
         identity: Identity,
         #[command(flatten)]
-        state_dir: StateDir,
+        keyring: KeyringArgs,
     },
 }
 
@@ -90,7 +89,7 @@ struct One {
     #[arg(value_name = "RECIPIENT")]
     recipient: String,
     #[command(flatten)]
-    state_dir: StateDir,
+    keyring: KeyringArgs,
 }
 
 /// Where identities come from.
@@ -122,35 +121,35 @@ struct Recipient<'a> {
 /// When the keyring does not open, or a change is refused or fails.
 pub(super) fn run(args: RecoveryArgs, global: &Global) -> Result<Exit, Failure> {
     match args.verb {
-        RecoveryVerb::List(state_dir) => list(state_dir, global),
+        RecoveryVerb::List(keyring) => list(keyring, global),
         RecoveryVerb::Add { one, identity } => {
             let recipient = one.recipient.parse().map_err(|error| Failure::recovery(&error))?;
             let identities = identities(identity.recovery_identity.as_deref())?;
-            change(one.state_dir, &RecoveryAct::Add(recipient, identities), global)
+            change(one.keyring, &RecoveryAct::Add(recipient, identities), global)
         }
         RecoveryVerb::Remove { one, risk_no_recovery } => {
-            change(one.state_dir, &RecoveryAct::Remove { recipient: one.recipient, last: risk_no_recovery }, global)
+            change(one.keyring, &RecoveryAct::Remove { recipient: one.recipient, last: risk_no_recovery }, global)
         }
-        RecoveryVerb::Test { identity, state_dir } => test(state_dir, &identity, global),
+        RecoveryVerb::Test { identity, keyring } => test(keyring, &identity, global),
     }
 }
 
-fn list(StateDir { state_dir }: StateDir, global: &Global) -> Result<Exit, Failure> {
-    let keyring = open(&global.config(Settings { state_dir, ..Settings::default() })?)?.keyring;
+fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
+    let keyring = Site::find(keyring.settings(), global)?.open()?.keyring;
     print(&keyring, |_| None, global)?;
     Ok(Exit::Done)
 }
 
-fn change(StateDir { state_dir }: StateDir, act: &RecoveryAct, global: &Global) -> Result<Exit, Failure> {
-    let config = global.config(Settings { state_dir, ..Settings::default() })?;
-    let keyring = keeper::change_recovery(&open_dir(&config)?, act)
-        .map_err(|error| Failure::change(&error, &config.state_dir))?;
+fn change(keyring: KeyringArgs, act: &RecoveryAct, global: &Global) -> Result<Exit, Failure> {
+    let site = Site::find(keyring.settings(), global)?;
+    let keyring = keeper::change_recovery(&site.dir, &site.means, act)
+        .map_err(|error| Failure::change(&error, &site.config.state_dir))?;
     print(&keyring, |_| None, global)?;
     Ok(Exit::Done)
 }
 
-fn test(StateDir { state_dir }: StateDir, identity: &Identity, global: &Global) -> Result<Exit, Failure> {
-    let opened = open(&global.config(Settings { state_dir, ..Settings::default() })?)?;
+fn test(keyring: KeyringArgs, identity: &Identity, global: &Global) -> Result<Exit, Failure> {
+    let opened = Site::find(keyring.settings(), global)?.open()?;
     let identities = identities(identity.recovery_identity.as_deref())?;
     let opens = |recovery: &Recovery| opened.recovers(recovery, &identities);
     print(&opened.keyring, |recovery| Some(opens(recovery)), global)?;

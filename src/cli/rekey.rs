@@ -3,15 +3,12 @@
 use clap::Args;
 use serde::Serialize;
 
-use crate::{
-    config::Settings,
-    keeper::{self, Rekeyed},
-};
+use crate::keeper::{self, Rekeyed};
 
 use super::{
-    Format, Global, StateDir,
+    Format, Global, KeyringArgs, Site,
     failure::{Exit, Failure},
-    open_dir, output,
+    output,
 };
 
 /// Put the keyring under a new root key, sealed in the same slots and to the same recovery recipients
@@ -24,7 +21,7 @@ Example:
   claviger rekey && claviger recovery test")]
 pub(super) struct RekeyArgs {
     #[command(flatten)]
-    state_dir: StateDir,
+    keyring: KeyringArgs,
 }
 
 #[derive(Serialize)]
@@ -42,8 +39,9 @@ struct Report {
 /// # Errors
 /// When the keyring does not open, the secret of a slot is not there, or a file cannot be written.
 pub(super) fn run(args: RekeyArgs, global: &Global) -> Result<Exit, Failure> {
-    let config = global.config(Settings { state_dir: args.state_dir.state_dir, ..Settings::default() })?;
-    let rekeyed = keeper::rekey(&open_dir(&config)?).map_err(|error| Failure::change(&error, &config.state_dir))?;
+    let site = Site::find(args.keyring.settings(), global)?;
+    let rekeyed =
+        keeper::rekey(&site.dir, &site.means).map_err(|error| Failure::change(&error, &site.config.state_dir))?;
     print(&rekeyed, global)?;
     Ok(Exit::Done)
 }

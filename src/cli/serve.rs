@@ -1,20 +1,25 @@
 //! `claviger serve`
 
+use std::path::Path;
+
 use clap::Args;
 
 use crate::{
     config::{Config, MetricsAddress, Settings},
     crypto::secret::Protection,
     daemon,
+    durable::{Dir, Privacy},
     grpc::socket::Address,
     hardening::{self, FilesError, Layer, Needs, Restricted},
     keeper::{self, Expect},
+    root::Means,
     telemetry::{self, LogLevel},
 };
 
 use super::{
-    Format, Global, Socket, StateDir,
+    Format, Global, KeyringArgs, Socket,
     failure::{Exit, Failure},
+    passphrase,
 };
 
 /// Run the plugin
@@ -32,7 +37,7 @@ Examples:
   claviger serve --state-dir ./state --socket /tmp/claviger/kms.sock")]
 pub(super) struct ServeArgs {
     #[command(flatten)]
-    state_dir: StateDir,
+    keyring: KeyringArgs,
     #[command(flatten)]
     socket: Socket,
     /// A group that may open the socket, by its number; its mode is then 0660 rather than 0600
@@ -68,20 +73,21 @@ fn uid(text: &str) -> Result<u32, &'static str> {
 /// When the socket cannot be had or the keyring does not open.
 pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
     let settings = Settings {
-        state_dir: args.state_dir.state_dir,
         socket: args.socket.socket,
         socket_group: args.socket_group,
         allow_uid: args.allow_uid,
         metrics_listen: args.metrics_listen,
         without: args.without,
         log_level: args.log_level,
-        ..Settings::default()
+        ..args.keyring.settings()
     };
     let config = global.config(settings)?;
     hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
     if config.without.contains(&Layer::MemfdSecret) {
         Protection::choose_locked();
     }
+    let dir = Dir::open(&config.state_dir, Privacy::Private).ok();
+    let means = passphrase::means_of_daemon(&config, dir.as_ref())?;
     // Before the log's thread: the rules are for this one and those that it starts.
     let files = restrict_files(&config);
     let _log = telemetry::start(config.log_level, global.output == Format::Json);
@@ -91,7 +97,7 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
         .build()
         .map_err(|error| Failure::daemon(&error.into(), &config.state_dir))?;
     runtime
-        .block_on(daemon::run(&config, args.expect, args.take_over, &files))
+        .block_on(daemon::run(&config, means, args.expect, args.take_over, &files))
         .map_err(|error| Failure::daemon(&error, &config.state_dir))?;
     Ok(Exit::Done)
 }
@@ -105,6 +111,9 @@ fn needs(config: &Config) -> Needs {
     let mut needs = Needs::default();
     needs.change.insert(config.state_dir.clone());
     needs.read.extend(keeper::key_directories(&config.state_dir));
+    needs.read.extend(Means::credentials_directory());
+    // Whoever replaces a passphrase's file renames over it.
+    needs.read.extend(config.passphrase_file.as_deref().and_then(Path::parent).map(Path::to_owned));
     if let Address::Path(path) = &config.socket {
         needs.socket(path);
     }

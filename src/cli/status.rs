@@ -8,15 +8,15 @@ use serde::Serialize;
 use crate::{
     config::{Config, Settings},
     grpc::client::{Answer, ProbeError, probe},
-    keeper::{Expect, Opened},
+    keeper::{self, Expect, Opened},
     keyring::mark::Standing,
     service::ConnectionReport,
 };
 
 use super::{
-    Format, Global, Socket, StateDir,
+    Format, Global, KeyringArgs, Site, Socket,
     failure::{Exit, Failure},
-    key, open, output,
+    key, output,
 };
 
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -34,7 +34,7 @@ Examples:
   claviger status --output json | jq .plugin")]
 pub(super) struct StatusArgs {
     #[command(flatten)]
-    state_dir: StateDir,
+    keyring: KeyringArgs,
     #[command(flatten)]
     socket: Socket,
     /// Keep it on the screen, and look again every second
@@ -86,22 +86,17 @@ struct PluginReport {
 /// # Errors
 /// When the keyring does not open.
 pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
-    let settings = Settings { state_dir: args.state_dir.state_dir, socket: args.socket.socket, ..Settings::default() };
-    let config = global.config(settings)?;
-    if args.watch {
-        loop {
-            show(&look(&config)?, true, global)?;
-            thread::sleep(WATCH);
+    let site = Site::find(Settings { socket: args.socket.socket, ..args.keyring.settings() }, global)?;
+    let mut opened = site.open()?;
+    loop {
+        let report = report(&site.config, &opened, probe_plugin(&site.config)?);
+        show(&report, args.watch, global)?;
+        if !args.watch {
+            return Ok(if report.findings.is_empty() { Exit::Done } else { Exit::Found });
         }
+        thread::sleep(WATCH);
+        opened = keeper::open_again(&site.dir, &site.means, &opened).map_err(|error| site.failure(&error))?;
     }
-    let report = look(&config)?;
-    show(&report, false, global)?;
-    Ok(if report.findings.is_empty() { Exit::Done } else { Exit::Found })
-}
-
-fn look(config: &Config) -> Result<Report, Failure> {
-    let opened = open(config)?;
-    Ok(report(config, &opened, probe_plugin(config)?))
 }
 
 /// Prints it; over what was printed before, if it is to stay there.

@@ -80,9 +80,9 @@ impl hkdf::KeyType for Length {
 ///
 /// # Errors
 /// When no memory can be locked.
-pub fn derive(secret: &Secret<32>, salt: &[u8], label: Label) -> Result<Secret<32>, SecretError> {
+pub fn derive(secret: &[u8], salt: &[u8], label: Label) -> Result<Secret<32>, SecretError> {
     let mut out = Secret::zeroed()?;
-    derive_into(secret.expose(), salt, label, out.expose_mut());
+    hkdf_sha256(secret, salt, label.info(), out.expose_mut());
     Ok(out)
 }
 
@@ -121,7 +121,7 @@ impl RootKey {
     /// # Errors
     /// When no memory can be locked.
     pub fn root_wrap(&self, uuid: Uuid) -> Result<Secret<32>, SecretError> {
-        derive(&self.0, &uuid.0, Label::RootWrap)
+        derive(self.0.expose(), &uuid.0, Label::RootWrap)
     }
 
     /// The key that wraps the KEKs of the keyring `uuid`.
@@ -129,7 +129,7 @@ impl RootKey {
     /// # Errors
     /// When no memory can be locked.
     pub fn kek_wrap(&self, uuid: Uuid) -> Result<Secret<32>, SecretError> {
-        derive(&self.0, &uuid.0, Label::KekWrap)
+        derive(self.0.expose(), &uuid.0, Label::KekWrap)
     }
 
     /// The key that authenticates one of the text formats of the keyring `uuid`.
@@ -137,7 +137,7 @@ impl RootKey {
     /// # Errors
     /// When no memory can be locked.
     pub fn mac(&self, uuid: Uuid, label: Label) -> Result<MacKey, SecretError> {
-        derive(&self.0, &uuid.0, label).map(MacKey)
+        derive(self.0.expose(), &uuid.0, label).map(MacKey)
     }
 }
 
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn every_label_and_every_uuid_gives_another_key() {
-        let secret = Secret::random(&mut SysRng).unwrap();
+        let secret = Secret::<32>::random(&mut SysRng).unwrap();
         let labels = [
             Label::RootId,
             Label::RootMac,
@@ -205,7 +205,7 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         for label in labels {
             for uuid in [[0; 16], [1; 16]] {
-                assert!(seen.insert(*derive(&secret, &uuid, label).unwrap().expose()), "{label:?}");
+                assert!(seen.insert(*derive(secret.expose(), &uuid, label).unwrap().expose()), "{label:?}");
             }
         }
     }

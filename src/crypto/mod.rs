@@ -7,6 +7,7 @@
 pub mod aead;
 pub mod kdf;
 pub mod secret;
+pub mod stretch;
 mod traces;
 pub mod wrap;
 

@@ -119,6 +119,34 @@ impl<const N: usize> Secret<N> {
     }
 }
 
+/// A secret whose length is its owner's choice: a passphrase, a credential.
+#[derive(Debug)]
+pub struct SecretBytes {
+    memory: Secret<{ Self::MAX }>,
+    length: usize,
+}
+
+impl SecretBytes {
+    /// The most bytes, which fill a page.
+    pub const MAX: usize = 4096;
+
+    /// A copy of `bytes`; what is beyond [`SecretBytes::MAX`] is left out.
+    ///
+    /// # Errors
+    /// As [`Secret::zeroed`].
+    pub fn copy_of(bytes: &[u8]) -> Result<Self, SecretError> {
+        let mut memory = Secret::zeroed()?;
+        let length = bytes.len().min(Self::MAX);
+        memory.expose_mut()[..length].copy_from_slice(&bytes[..length]);
+        Ok(Self { memory, length })
+    }
+
+    /// The bytes.
+    pub fn expose(&self) -> &[u8] {
+        &self.memory.expose()[..self.length]
+    }
+}
+
 impl<const N: usize> Drop for Secret<N> {
     fn drop(&mut self) {
         self.expose_mut().zeroize();

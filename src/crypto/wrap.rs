@@ -101,8 +101,8 @@ impl Kek {
         Ok(Self {
             uuid,
             commitment: Commitment(commitment),
-            seed_wrap: kdf::derive(&secret, &uuid.0, Label::SeedWrap)?,
-            wrap_nonce: kdf::derive(&secret, &uuid.0, Label::WrapNonce)?,
+            seed_wrap: kdf::derive(secret.expose(), &uuid.0, Label::SeedWrap)?,
+            wrap_nonce: kdf::derive(secret.expose(), &uuid.0, Label::WrapNonce)?,
             secret,
         })
     }

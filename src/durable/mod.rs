@@ -331,6 +331,22 @@ impl Dir {
         fs::fsync(&self.fd).map_err(io_error("syncing", &self.path))
     }
 
+    /// Removes a file, if it is there.
+    ///
+    /// # Errors
+    /// When it cannot be removed, or that not be synced.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path_of(name);
+        survive(&path)?;
+        match fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(io_error("removing", &path)(errno)),
+        }
+        survive(&path)?;
+        self.sync()
+    }
+
     /// Moves `names` into a new directory `<prefix>-<n>` and returns its path. Nothing is overwritten.
     ///
     /// # Errors

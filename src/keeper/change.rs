@@ -19,7 +19,7 @@ use crate::{
         state::Verb,
         time::Time,
     },
-    root::RootError,
+    root::{Means, RootError, SlotError},
     store::{Copy, FileStore, KEYRING},
 };
 
@@ -77,6 +77,17 @@ pub enum ChangeFailed {
     /// A slot could not be sealed anew, or an earlier root key does not open.
     #[error("root file: {0}")]
     Root(#[from] RootError),
+    /// A new slot could not be sealed.
+    #[error("slot {0}: {1}")]
+    Slot(String, #[source] SlotError),
+    /// Nothing that opens here would be left.
+    #[error("none of the other slots opens here, so slot {removed} is not removed: {reasons}")]
+    NoOtherOpens {
+        /// The slot that stays.
+        removed: String,
+        /// Why the others do not open.
+        reasons: RootError,
+    },
     /// The keyring does not allow it.
     #[error(transparent)]
     Refused(#[from] ChangeError),
@@ -119,9 +130,8 @@ pub enum ChangeFailed {
 /// # Errors
 /// When the keyring does not open or does not allow it, nothing proves that a key is not needed, or a file cannot be
 /// written. But for [`ChangeFailed::NotMarked`] the keyring is then as it was.
-pub fn change_keys(dir: &Dir, act: Act, now: Time) -> Result<Changed, ChangeFailed> {
-    let _lock = dir.lock()?;
-    let opened = open_to_change(dir)?;
+pub fn change_keys(dir: &Dir, means: &Means, act: Act, now: Time) -> Result<Changed, ChangeFailed> {
+    let (opened, _lock) = open_to_change(dir, means)?;
     let (keyring, key_id) = decide(&opened, act, now)?;
     let event = act.event(&keyring, key_id);
     let copy = if matches!(act, Act::Destroy(..)) { Copy::After } else { Copy::Before };
@@ -233,7 +243,7 @@ mod tests {
     #[test]
     fn room_for_a_last_rotation_is_kept() {
         let (_keep, dir) = initialised();
-        let Opened { keyring, root, ledger, .. } = keeper::open(&dir).unwrap();
+        let Opened { keyring, root, ledger, .. } = keeper::open(&dir, &Means::default()).unwrap();
         let tombs = |count: u32| (2..count).fold(keyring.clone(), with_tomb);
         let length = |count| record::encode(&tombs(count), &root).unwrap().len();
         let mut count = 5_000;
@@ -244,7 +254,7 @@ mod tests {
         dir.replace(KEYRING, &record).unwrap();
         let mark = Mark::of(&tombs(count), Digest::of(&record), ledger).encode(&root).unwrap();
         FileStore::new(&dir, RECORD_MAX).save_mark(&mark).unwrap();
-        let error = change_keys(&dir, Act::Add, now()).unwrap_err();
+        let error = change_keys(&dir, &Means::default(), Act::Add, now()).unwrap_err();
         assert_eq!(error.to_string(), "the keyring has no room for more: 1024 bytes are kept for a last rotation");
         assert_eq!(*dir.read(KEYRING, RECORD_MAX).unwrap(), record);
     }
@@ -253,8 +263,8 @@ mod tests {
     fn a_failure_behind_the_rename_is_not_told_as_if_nothing_were_changed() {
         let told = (0..20).map(|steps| {
             let (_keep, dir) = initialised();
-            let (changed, _) = dying_after(steps, || change_keys(&dir, Act::Add, now()));
-            let generation = keeper::open(&dir).unwrap().keyring.generation();
+            let (changed, _) = dying_after(steps, || change_keys(&dir, &Means::default(), Act::Add, now()));
+            let generation = keeper::open(&dir, &Means::default()).unwrap().keyring.generation();
             match changed {
                 Ok(_) | Err(ChangeFailed::NotMarked(_)) => assert_eq!(generation, 2, "after {steps} steps"),
                 Err(_) => assert_eq!(generation, 1, "after {steps} steps"),
@@ -270,13 +280,13 @@ mod tests {
         let before = dir.read(ROOT_FILE, 4096).unwrap();
         let mut steps = 0;
         while *dir.read(ROOT_FILE, 4096).unwrap() == *before {
-            let (rekeyed, _) = dying_after(steps, || keeper::rekey(&dir));
+            let (rekeyed, _) = dying_after(steps, || keeper::rekey(&dir, &Means::default()));
             assert!(rekeyed.is_err());
             steps += 1;
         }
-        let error = change_keys(&dir, Act::Add, now()).unwrap_err();
+        let error = change_keys(&dir, &Means::default(), Act::Add, now()).unwrap_err();
         assert_eq!(error.to_string(), "a rekey is not finished: the keyring is still under the root key from before");
-        keeper::rekey(&dir).unwrap();
-        change_keys(&dir, Act::Add, now()).unwrap();
+        keeper::rekey(&dir, &Means::default()).unwrap();
+        change_keys(&dir, &Means::default(), Act::Add, now()).unwrap();
     }
 }

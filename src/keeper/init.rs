@@ -17,7 +17,7 @@ use crate::{
         recovery::{Identities, Recipient, Recovery, RecoveryError},
         time::Time,
     },
-    root::{FileSlot, ROOT_FILE, RootFile, SlotError},
+    root::{FileSlot, Means, ROOT_FILE, RootFile, Sealer, Slot, SlotError},
     store::FileStore,
 };
 
@@ -103,8 +103,8 @@ pub fn init(dir: &Dir, plan: &Plan) -> Result<Initialised, InitError> {
     let leftovers = find_leftovers(dir, plan.restart)?;
     let files = Files::make(plan)?;
     // Before anything is moved: one that is elsewhere is not ours to move.
-    if plan.slot_file.is_some() && files.slot.is_taken(dir)? {
-        return Err(DurableError::Exists(files.slot.path(dir)).into());
+    if plan.slot_file.is_some() && files.slot.is_taken(SLOT, dir)? {
+        return Err(DurableError::Exists(files.slot.path(SLOT, dir)).into());
     }
     let moved_aside = move_aside(dir, &leftovers)?;
     files.write(dir).map_err(|source| broken_off(dir, source))?;
@@ -134,19 +134,19 @@ impl Files {
         record::decode(&record, &root, uuid)?;
         let digest = Digest::of(&record);
         let mark = Mark::of(&keyring, digest, 0).encode(&root)?;
-        let slot = FileSlot::generate(rng, SLOT, plan.slot_file.clone())?;
-        let root = RootFile::encode(uuid, &root, &[slot.seal(rng, uuid, &root)?])?;
+        let slot = FileSlot::generate(rng, plan.slot_file.clone())?;
+        let root = RootFile::encode(uuid, &root, &[Slot::seal(rng, SLOT, &slot, (uuid, &root))?])?;
         Ok(Self { slot, root, record, mark, keyring, digest })
     }
 
     /// Writes them in their order, and opens them from the disk by every step that a start takes.
     fn write(&self, dir: &Dir) -> Result<(), OpenError> {
         let store = FileStore::new(dir, RECORD_MAX);
-        self.slot.write(dir)?;
+        self.slot.keep(SLOT, dir)?;
         dir.create(ROOT_FILE, &self.root)?;
         store.create(&self.record)?;
         store.create_mark(&self.mark)?;
-        super::open(dir).map(drop)
+        super::open(dir, &Means::default()).map(drop)
     }
 }
 

@@ -11,6 +11,7 @@ mod model;
 mod publisher;
 mod recovery;
 mod rekey;
+mod slots;
 mod snapshot;
 
 use std::{
@@ -20,13 +21,13 @@ use std::{
 
 use crate::{
     crypto::{Digest, RootId, kdf::RootKey, secret::SecretError},
-    durable::{Dir, DurableError, Privacy, version},
+    durable::{Dir, DurableError, Lock, Privacy, version},
     keyring::{
         Keyring,
         mark::{Mark, MarkError, Standing},
         record::{self, RECORD_MAX, RecordError},
     },
-    root::{Kind, ROOT_FILE, ROOT_MAX, RootError, RootFile, Slot},
+    root::{Kind, Means, ROOT_FILE, ROOT_MAX, RootError, RootFile, Slot},
     store::{FileStore, KEYRING, KEYRING_PREV, MARK},
 };
 
@@ -37,6 +38,7 @@ pub use self::{
     publisher::{Publisher, Unsealed},
     recovery::{RecoveryAct, change_recovery},
     rekey::{Rekeyed, rekey},
+    slots::{SlotAct, SlotsChanged, change_slots, slots, test_slots},
     snapshot::{Published, ServingKey, Snapshot},
 };
 
@@ -146,32 +148,40 @@ pub fn key_directories(state_dir: &Path) -> Vec<PathBuf> {
     slots.filter_map(|slot| Some(Path::new(slot.parameter("path")?).parent()?.to_owned())).collect()
 }
 
-/// Opens the keyring in `dir` and changes nothing.
+/// Opens the keyring in `dir` by `means` and changes nothing.
 ///
 /// # Errors
 /// When a file is missing, damaged or another installation's, no slot opens, or the record was rolled back or forked.
-pub fn open(dir: &Dir) -> Result<Opened, OpenError> {
-    open_with(dir, None)
+pub fn open(dir: &Dir, means: &Means) -> Result<Opened, OpenError> {
+    open_with(dir, means, None)
+}
+
+/// The same again, with the root key that is known from before if it still is the root key.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_again(dir: &Dir, means: &Means, before: &Opened) -> Result<Opened, OpenError> {
+    open_with(dir, means, Some(&before.current))
 }
 
 /// As [`open`]; a root key that is `known` already needs no slot.
 ///
 /// The files are read one after the other, and without the lock a command may change them in between: what does not fit
 /// together is looked at again if they are others by then.
-fn open_with(dir: &Dir, known: Option<&Arc<RootKey>>) -> Result<Opened, OpenError> {
+fn open_with(dir: &Dir, means: &Means, known: Option<&Arc<RootKey>>) -> Result<Opened, OpenError> {
     let versions = || [ROOT_FILE, KEYRING, MARK].map(|name| version(&dir.path_of(name)));
     for _ in 1..ATTEMPTS {
         let before = versions();
-        match open_once(dir, known) {
+        match open_once(dir, means, known) {
             Err(_) if versions() != before => {}
             outcome => return outcome,
         }
     }
-    open_once(dir, known)
+    open_once(dir, means, known)
 }
 
-fn open_once(dir: &Dir, known: Option<&Arc<RootKey>>) -> Result<Opened, OpenError> {
-    let roots = Roots::open(dir, known)?;
+fn open_once(dir: &Dir, means: &Means, known: Option<&Arc<RootKey>>) -> Result<Opened, OpenError> {
+    let roots = Roots::open(dir, means, known)?;
     let uuid = roots.file.uuid();
     let store = FileStore::new(dir, RECORD_MAX);
     let record_error = |source| OpenError::Record { path: dir.path_of(KEYRING), source };
@@ -199,24 +209,32 @@ fn open_once(dir: &Dir, known: Option<&Arc<RootKey>>) -> Result<Opened, OpenErro
     Ok(Opened { keyring, digest, slots, standing, root, current, root_file: file, marked_under, ledger })
 }
 
-/// Opens the keyring in `dir` to change it. The caller holds the lock.
-fn open_to_change(dir: &Dir) -> Result<Opened, ChangeFailed> {
-    let opened = open(dir)?;
-    if opened.is_being_rekeyed() { Err(ChangeFailed::Rekeying) } else { Ok(opened) }
+/// Opens the keyring in `dir` to change it, and holds the lock from then on.
+fn open_to_change(dir: &Dir, means: &Means) -> Result<(Opened, Lock), ChangeFailed> {
+    // Before the lock: somebody may have to be asked for a passphrase.
+    let before = open(dir, means)?;
+    let lock = dir.lock()?;
+    let opened = open_again(dir, means, &before)?;
+    if opened.is_being_rekeyed() { Err(ChangeFailed::Rekeying) } else { Ok((opened, lock)) }
 }
 
 /// Opens the keyring in `dir` to serve from it: what is served was marked first.
 ///
 /// # Errors
 /// As [`open`]; when the record is not `expect`'s or a later one; or when the mark cannot be written.
-fn open_to_serve(dir: &Dir, known: Option<&Arc<RootKey>>, expect: Option<&Expect>) -> Result<Opened, OpenError> {
-    let opened = open_expected(dir, known, expect)?;
+fn open_to_serve(
+    dir: &Dir,
+    means: &Means,
+    known: Option<&Arc<RootKey>>,
+    expect: Option<&Expect>,
+) -> Result<Opened, OpenError> {
+    let opened = open_expected(dir, means, known, expect)?;
     if opened.standing == Some(Standing::Current) {
         return Ok(opened);
     }
     let _lock = dir.lock()?;
     // Read again: what was seen before the lock may have changed.
-    let opened = open_expected(dir, known, expect)?;
+    let opened = open_expected(dir, means, Some(&opened.current), expect)?;
     advance_mark(dir, &opened)?;
     Ok(opened)
 }
@@ -229,8 +247,13 @@ fn advance_mark(dir: &Dir, opened: &Opened) -> Result<(), OpenError> {
     Ok(store.save_mark(&mark.encode(&opened.root)?)?)
 }
 
-fn open_expected(dir: &Dir, known: Option<&Arc<RootKey>>, expect: Option<&Expect>) -> Result<Opened, OpenError> {
-    let opened = open_with(dir, known)?;
+fn open_expected(
+    dir: &Dir,
+    means: &Means,
+    known: Option<&Arc<RootKey>>,
+    expect: Option<&Expect>,
+) -> Result<Opened, OpenError> {
+    let opened = open_with(dir, means, known)?;
     if let Some(expect) = expect {
         expect.check(&opened.keyring, opened.digest)?;
     }
@@ -245,17 +268,13 @@ struct Roots {
 }
 
 impl Roots {
-    fn open(dir: &Dir, known: Option<&Arc<RootKey>>) -> Result<Self, OpenError> {
-        let bytes = dir.read(ROOT_FILE, ROOT_MAX).map_err(|error| match error {
-            DurableError::Missing(_) => missing_root(dir),
-            error => error.into(),
-        })?;
-        let file = RootFile::parse(&bytes).map_err(|error| root_error(dir, error.into()))?;
+    fn open(dir: &Dir, means: &Means, known: Option<&Arc<RootKey>>) -> Result<Self, OpenError> {
+        let file = read_root(dir)?;
         let (current, opened) = if let Some(root) = known.filter(|root| file.is_under(root)) {
             file.check(root).map_err(|error| root_error(dir, error))?;
             (Arc::clone(root), None)
         } else {
-            let (root, slot) = file.unseal(dir).map_err(|error| root_error(dir, error))?;
+            let (root, slot) = file.unseal(dir, means).map_err(|error| root_error(dir, error))?;
             (Arc::new(root), Some(slot.name()))
         };
         let summary = |slot: &Slot| SlotSummary {
@@ -272,6 +291,15 @@ impl Roots {
         let earlier = self.file.old(root_id, &self.current).map_err(|error| root_error(dir, error))?;
         Ok(earlier.map_or_else(|| Arc::clone(&self.current), Arc::new))
     }
+}
+
+/// The root file as it stands there.
+fn read_root(dir: &Dir) -> Result<RootFile, OpenError> {
+    let bytes = dir.read(ROOT_FILE, ROOT_MAX).map_err(|error| match error {
+        DurableError::Missing(_) => missing_root(dir),
+        error => error.into(),
+    })?;
+    RootFile::parse(&bytes).map_err(|error| root_error(dir, error.into()))
 }
 
 fn root_error(dir: &Dir, source: RootError) -> OpenError {

@@ -21,6 +21,7 @@ use crate::{
     durable::{self, Dir, Privacy, testing::dying_after},
     keeper::Published,
     keyring::{Entry, key_id::KeyId, state::State, testing::now},
+    root::Means,
 };
 
 const SEED: [u8; 32] = [0x5a; 32];
@@ -102,7 +103,7 @@ impl World {
             Step::Disable(place) => at(place).map(|key_id| Act::Disable(key_id, Proof::Waived)),
             Step::Enable(place) => at(place).map(Act::Enable),
             Step::Destroy(place) => at(place).map(|key_id| Act::Destroy(key_id, Proof::Waived)),
-            Step::Rekey => return rekey(&self.dir).map(drop),
+            Step::Rekey => return rekey(&self.dir, &Means::default()).map(drop),
             Step::Follow => {
                 let _ = self.publisher.follow();
                 None
@@ -119,11 +120,11 @@ impl World {
                 self.doomed.insert(key_id);
             }
         }
-        change_keys(&self.dir, act, now()).map(drop)
+        change_keys(&self.dir, &Means::default(), act, now()).map(drop)
     }
 
     fn open(&self) -> Opened {
-        open(&self.dir).expect("whatever happened, the keyring opens")
+        open(&self.dir, &Means::default()).expect("whatever happened, the keyring opens")
     }
 
     /// Holds the directory, and what a daemon serves, against the oracle.
@@ -167,7 +168,7 @@ impl World {
 /// A daemon that has started here.
 fn daemon(dir: &Dir) -> (Publisher, Arc<Published>) {
     let keys = Arc::new(Published::default());
-    let mut publisher = Publisher::new(dir.path().to_owned(), None, Arc::clone(&keys));
+    let mut publisher = Publisher::new(dir.path().to_owned(), Means::default(), None, Arc::clone(&keys));
     // It may die in the middle, too; then the next one starts.
     while publisher.publish().is_err() {
         let _ = dying_after(usize::MAX, || ());
@@ -212,7 +213,7 @@ fn a_rekey_that_dies_at_any_step_is_finished_by_the_next() {
         world.take(Step::Follow, None);
         world.take(Step::Restart, None);
         let begun = world.open().is_being_rekeyed();
-        let rekeyed = rekey(&world.dir).unwrap();
+        let rekeyed = rekey(&world.dir, &Means::default()).unwrap();
         assert_eq!(rekeyed.resumed, begun, "after {steps} steps");
         let after = world.open();
         assert!(!after.is_being_rekeyed());
@@ -226,12 +227,12 @@ fn a_rekey_that_dies_at_any_step_is_finished_by_the_next() {
 fn nothing_under_an_earlier_root_key_is_taken_once_the_rekey_is_done() {
     let world = World::new();
     let forged = std::fs::read(world.dir.path_of("keyring")).unwrap();
-    rekey(&world.dir).unwrap();
+    rekey(&world.dir, &Means::default()).unwrap();
     world.dir.replace("keyring", &forged).unwrap();
-    let error = open(&world.dir).unwrap_err();
+    let error = open(&world.dir, &Means::default()).unwrap_err();
     assert!(error.to_string().ends_with("is sealed under another root key"), "{error}");
     std::fs::remove_file(world.dir.path_of("mark")).unwrap();
-    assert!(open_to_serve(&world.dir, None, None).is_err(), "nor without a mark");
+    assert!(open_to_serve(&world.dir, &Means::default(), None, None).is_err(), "nor without a mark");
 }
 
 #[test]
@@ -241,7 +242,7 @@ fn commands_at_once_wait_for_each_other() {
     let before = world.generation;
     let command = || {
         let dir = Dir::open(&path, Privacy::Private).unwrap();
-        (0..5).filter(|_| change_keys(&dir, Act::Add, now()).is_ok()).count()
+        (0..5).filter(|_| change_keys(&dir, &Means::default(), Act::Add, now()).is_ok()).count()
     };
     let done: usize = thread::scope(|scope| {
         let commands = [(); 4].map(|()| scope.spawn(command));
@@ -261,8 +262,8 @@ fn who_only_reads_is_not_confused_by_a_command_beside_it() {
         scope.spawn(|| {
             let dir = Dir::open(&path, Privacy::Private).unwrap();
             for _ in 0..40 {
-                rekey(&dir).unwrap();
-                change_keys(&dir, Act::Add, now()).unwrap();
+                rekey(&dir, &Means::default()).unwrap();
+                change_keys(&dir, &Means::default(), Act::Add, now()).unwrap();
             }
             stop.store(true, Ordering::Relaxed);
         });

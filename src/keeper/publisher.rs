@@ -12,6 +12,7 @@ use crate::{
     crypto::kdf::RootKey,
     durable::{Dir, DurableError, Privacy, Version, version},
     keyring::mark::Standing,
+    root::Means,
     store::KEYRING,
 };
 
@@ -22,6 +23,7 @@ const RETRY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Publisher {
     state_dir: PathBuf,
+    means: Means,
     /// At first what an operator said, then what is published.
     expect: Option<Expect>,
     published: Arc<Published>,
@@ -61,8 +63,8 @@ pub struct Unsealed {
 
 impl Publisher {
     /// Will publish the keyring in `state_dir`, if it is what is expected.
-    pub fn new(state_dir: PathBuf, expect: Option<Expect>, published: Arc<Published>) -> Self {
-        Self { state_dir, expect, published, root: None, seen: Seen::default() }
+    pub fn new(state_dir: PathBuf, means: Means, expect: Option<Expect>, published: Arc<Published>) -> Self {
+        Self { state_dir, means, expect, published, root: None, seen: Seen::default() }
     }
 
     /// Opens the keyring and publishes it; none if it is what was published last.
@@ -94,9 +96,11 @@ impl Publisher {
 
     fn open_and_publish(&mut self) -> Result<Option<Unsealed>, OpenError> {
         let dir = Dir::open(&self.state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
-        let opened = open_to_serve(&dir, self.root.as_ref(), self.expect.as_ref())?;
+        let opened = open_to_serve(&dir, &self.means, self.root.as_ref(), self.expect.as_ref())?;
         let expect = Expect::of(&opened.keyring, opened.digest);
         self.root = Some(Arc::clone(&opened.current));
+        // The root key is known from here on: a passphrase that somebody typed need not be.
+        self.means.forget();
         if self.published.current().is_some() && self.expect.as_ref() == Some(&expect) {
             return Ok(None);
         }

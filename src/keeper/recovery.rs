@@ -8,6 +8,7 @@ use crate::{
         Keyring,
         recovery::{Identities, Recipient, Recovery},
     },
+    root::Means,
     store::Copy,
 };
 
@@ -28,9 +29,8 @@ pub enum RecoveryAct {
 ///
 /// # Errors
 /// As [`change_keys`](super::change_keys); or when the identity does not open what was sealed.
-pub fn change_recovery(dir: &Dir, act: &RecoveryAct) -> Result<Keyring, ChangeFailed> {
-    let _lock = dir.lock()?;
-    let opened = open_to_change(dir)?;
+pub fn change_recovery(dir: &Dir, means: &Means, act: &RecoveryAct) -> Result<Keyring, ChangeFailed> {
+    let (opened, _lock) = open_to_change(dir, means)?;
     let next = act.on(&opened)?;
     commit(dir, &opened, &next, &act.event(&next), Copy::Before)?;
     Ok(next)

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use rand::rngs::SysRng;
 
-use super::{ChangeFailed, Opened, change::commit, open};
+use super::{ChangeFailed, Opened, change::commit, open, open_again, open_with, slots::replace_root};
 use crate::{
-    audit::{self, Event},
+    audit::Event,
     crypto::{RootId, kdf::RootKey},
     durable::Dir,
     keyring::{
@@ -17,7 +17,7 @@ use crate::{
         mark::Standing,
         recovery::{Recipient, Recovery, RecoveryError},
     },
-    root::ROOT_FILE,
+    root::Means,
     store::Copy,
 };
 
@@ -35,10 +35,13 @@ pub struct Rekeyed {
 /// # Errors
 /// When the keyring does not open, the secret of a slot is not there, or a file cannot be written; a rekey that broke off
 /// goes on when it is run again, and the keyring opens meanwhile.
-pub fn rekey(dir: &Dir) -> Result<Rekeyed, ChangeFailed> {
+pub fn rekey(dir: &Dir, means: &Means) -> Result<Rekeyed, ChangeFailed> {
+    // Before the lock: somebody may have to be asked for passphrases.
+    let before = open(dir, means)?;
+    let begun = if before.is_being_rekeyed() { None } else { Some(Begun::make(dir, means, &before)?) };
     let _lock = dir.lock()?;
-    let opened = open(dir)?;
-    let resumed = opened.is_being_rekeyed();
+    let opened = open_again(dir, means, &before)?;
+    let resumed = begun.is_none();
     match opened.standing {
         None => return Err(ChangeFailed::NoMark),
         // The mark is all that is missing: to a change that was not marked, or to a rekey.
@@ -48,23 +51,35 @@ pub fn rekey(dir: &Dir) -> Result<Rekeyed, ChangeFailed> {
     if resumed && opened.is_record_current() {
         return Ok(Rekeyed { keyring: opened.keyring, resumed });
     }
-    if !resumed {
-        begin(dir, &opened)?;
-    }
-    let opened = open(dir)?;
+    let opened = match begun {
+        Some(begun) => begun.write(dir, means, &before)?,
+        None => opened,
+    };
     let next = resealed(&opened)?;
     let event = event(&next, next.root_id());
     commit(dir, &Opened { root: Arc::clone(&opened.current), ..opened }, &next, &event, Copy::Before)?;
     Ok(Rekeyed { keyring: next, resumed })
 }
 
-/// Writes a root file with a new root key.
-fn begin(dir: &Dir, opened: &Opened) -> Result<(), ChangeFailed> {
-    let next = RootKey::generate(&mut SysRng)?;
-    let bytes = opened.root_file.rekey(&mut SysRng, &opened.current, &next, dir)?;
-    let event = event(&opened.keyring, next.id(opened.keyring.uuid()));
-    audit::record(dir, &event).map_err(ChangeFailed::NotAudited)?;
-    Ok(dir.replace(ROOT_FILE, &bytes)?)
+/// A root file with a new root key, before it is written.
+struct Begun {
+    root: Arc<RootKey>,
+    bytes: Vec<u8>,
+}
+
+impl Begun {
+    fn make(dir: &Dir, means: &Means, opened: &Opened) -> Result<Self, ChangeFailed> {
+        let root = RootKey::generate(&mut SysRng)?;
+        let bytes = opened.root_file.rekey(&mut SysRng, &opened.current, &root, (dir, means))?;
+        Ok(Self { root: Arc::new(root), bytes })
+    }
+
+    /// Writes it, and gives the keyring as it opens then. The caller holds the lock.
+    fn write(self, dir: &Dir, means: &Means, opened: &Opened) -> Result<Opened, ChangeFailed> {
+        let event = event(&opened.keyring, self.root.id(opened.keyring.uuid()));
+        replace_root(dir, opened, &self.bytes, &event, || Ok(()))?;
+        Ok(open_with(dir, means, Some(&self.root))?)
+    }
 }
 
 fn event(keyring: &Keyring, root_id: RootId) -> Event<'static> {

@@ -9,21 +9,20 @@ use std::{
 };
 
 use crate::{
-    crypto::{
-        Uuid,
-        kdf::RootKey,
-        secret::{Secret, SecretError},
-    },
+    crypto::secret::{Secret, SecretBytes, SecretError},
     durable::{Dir, DurableError, Privacy},
 };
 
-use super::slot::{Kind, Slot, SlotError};
+use super::slot::{Kind, Salt, Sealer, Slot, SlotError};
 
 const SECRET: usize = 32;
 
-/// The secret of a new file slot, before it is on disk.
+/// The parameter that says where the file is.
+const PATH: &str = "path";
+
+/// The secret of a file slot, and where its file is or will be.
+#[derive(Debug)]
 pub struct FileSlot {
-    name: String,
     path: Option<PathBuf>,
     secret: Secret<SECRET>,
 }
@@ -33,58 +32,58 @@ impl FileSlot {
     ///
     /// # Errors
     /// When the random source fails or no memory can be locked.
-    pub fn generate(rng: &mut impl rand::TryCryptoRng, name: &str, path: Option<PathBuf>) -> Result<Self, SecretError> {
-        Ok(Self { name: name.to_owned(), path, secret: Secret::random(rng)? })
+    pub fn generate(rng: &mut impl rand::TryCryptoRng, path: Option<PathBuf>) -> Result<Self, SecretError> {
+        Ok(Self { path, secret: Secret::random(rng)? })
     }
 
-    /// The slot of the root file that this secret opens.
-    ///
-    /// # Errors
-    /// When the random source fails, no memory can be locked, or the path is not UTF-8.
-    pub fn seal(&self, rng: &mut impl rand::TryCryptoRng, uuid: Uuid, root: &RootKey) -> Result<Slot, SlotError> {
-        let mut parameters = BTreeMap::new();
-        if let Some(path) = &self.path {
-            let path = path.to_str().ok_or(SlotError::Malformed("the path of its key file is not UTF-8"))?;
-            parameters.insert("path".to_owned(), path.to_owned());
-        }
-        Slot::seal_local(rng, &self.name, Kind::File, parameters, &self.secret, (uuid, root))
+    /// Where the file of the slot `name` is, or will be.
+    pub fn path(&self, name: &str, state_dir: &Dir) -> PathBuf {
+        self.path.clone().unwrap_or_else(|| state_dir.path_of(&key_file_name(name)))
     }
 
-    /// Where the file is, or will be.
-    pub fn path(&self, state_dir: &Dir) -> PathBuf {
-        self.path.clone().unwrap_or_else(|| state_dir.path_of(&key_file_name(&self.name)))
-    }
-
-    /// Writes the secret, durably and only if nothing is there.
-    ///
-    /// # Errors
-    /// When a file is there, or writing fails.
-    pub fn write(&self, state_dir: &Dir) -> Result<(), DurableError> {
-        in_its_dir(self.path.as_deref(), &self.name, state_dir, |dir, name| dir.create(name, self.secret.expose()))
-    }
-
-    /// Whether the file is there already, so that [`FileSlot::write`] would refuse.
+    /// Whether the file of the slot `name` is there already, so that it would not be written.
     ///
     /// # Errors
     /// When its directory cannot be trusted.
-    pub fn is_taken(&self, state_dir: &Dir) -> Result<bool, DurableError> {
-        in_its_dir(self.path.as_deref(), &self.name, state_dir, Dir::contains)
+    pub fn is_taken(&self, name: &str, state_dir: &Dir) -> Result<bool, DurableError> {
+        in_its_dir(self.path.as_deref(), name, state_dir, Dir::contains)
     }
 
     /// The secret of `slot`.
     ///
     /// # Errors
     /// When its file is missing, cannot be trusted, or is not 32 bytes long.
-    pub(super) fn read(slot: &Slot, state_dir: &Dir) -> Result<Secret<SECRET>, SlotError> {
-        let path = slot.parameter("path").map(Path::new);
-        let (bytes, path) =
-            in_its_dir(path, slot.name(), state_dir, |dir, name| Ok((dir.read(name, SECRET)?, dir.path_of(name))))?;
+    pub(super) fn read(slot: &Slot, state_dir: &Dir) -> Result<Self, SlotError> {
+        let path = slot.parameter(PATH).map(PathBuf::from);
+        let (bytes, found) = in_its_dir(path.as_deref(), slot.name(), state_dir, |dir, name| {
+            Ok((dir.read(name, SECRET)?, dir.path_of(name)))
+        })?;
         if bytes.len() != SECRET {
-            return Err(SlotError::SecretLength { path, found: bytes.len() });
+            return Err(SlotError::SecretLength { path: found, found: bytes.len() });
         }
         let mut secret = Secret::zeroed()?;
         secret.expose_mut().copy_from_slice(&bytes);
-        Ok(secret)
+        Ok(Self { path, secret })
+    }
+}
+
+impl Sealer for FileSlot {
+    fn kind(&self) -> Kind {
+        Kind::File
+    }
+
+    fn parameters(&self) -> Result<BTreeMap<String, String>, SlotError> {
+        let Some(path) = &self.path else { return Ok(BTreeMap::new()) };
+        let path = path.to_str().ok_or(SlotError::Malformed("the path of its key file is not UTF-8"))?;
+        Ok(BTreeMap::from([(PATH.to_owned(), path.to_owned())]))
+    }
+
+    fn secret(&self, _: &Slot, _: &Salt) -> Result<SecretBytes, SlotError> {
+        Ok(SecretBytes::copy_of(self.secret.expose())?)
+    }
+
+    fn keep(&self, slot: &str, state_dir: &Dir) -> Result<(), DurableError> {
+        in_its_dir(self.path.as_deref(), slot, state_dir, |dir, name| dir.create(name, self.secret.expose()))
     }
 }
 

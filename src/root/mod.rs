@@ -4,8 +4,13 @@
 //! slot opened, the root-id and the file's HMAC are checked, so that a wrong key and a changed file are told apart.
 //! Source: `docs/formats.md`.
 
+mod credential;
 mod file;
+mod means;
+mod passphrase;
 mod slot;
+#[cfg(test)]
+mod suite;
 
 use rand::TryCryptoRng;
 
@@ -21,8 +26,11 @@ use crate::{
 };
 
 pub use self::{
-    file::FileSlot,
-    slot::{Kind, Slot, SlotError},
+    credential::{CredentialSlot, is_credential_name},
+    file::{FileSlot, key_file_name},
+    means::Means,
+    passphrase::{Passphrase, PassphraseError, PassphraseSlot, Passphrases},
+    slot::{Kind, Sealer, Slot, SlotError, is_name},
 };
 
 /// The longest root file in bytes.
@@ -88,6 +96,15 @@ pub enum RootError {
     /// A slot's secret is not there, so that the new root key cannot be sealed in it.
     #[error("slot {0} cannot be sealed anew: {1}")]
     Reseal(String, SlotError),
+    /// There is a slot of this name.
+    #[error("there is a slot {0} already")]
+    SlotExists(String),
+    /// There is none of this name.
+    #[error("there is no slot {0}")]
+    NoSuchSlot(String),
+    /// Nothing would open it any more.
+    #[error("slot {0} is the last one, so it is not removed")]
+    LastSlot(String),
     /// Nothing else is wrong, and yet the encoder would have written other bytes.
     #[error("is not in its canonical form")]
     NotCanonical,
@@ -137,15 +154,20 @@ impl RootFile {
     }
 
     /// Gets the root key out of the first slot that opens, and then checks the whole file; says which slot it was.
+    /// Slots that need somebody come last.
     ///
     /// # Errors
     /// When no slot opens, the key is another, or the file was changed.
-    pub fn unseal(&self, state_dir: &Dir) -> Result<(RootKey, &Slot), RootError> {
+    pub fn unseal(&self, state_dir: &Dir, means: &Means) -> Result<(RootKey, &Slot), RootError> {
         let mut failures = Vec::new();
-        for slot in &self.slots {
-            match slot.open(self.uuid, self.root_id, state_dir) {
-                Ok(root) if !self.is_under(&root) => return Err(RootError::OtherRootKey(slot.name().to_owned())),
-                Ok(root) => {
+        let mut slots: Vec<&Slot> = self.slots.iter().collect();
+        slots.sort_by_key(|slot| slot.kind() == Kind::Passphrase);
+        for slot in slots {
+            match means.open(slot, self.bound(), state_dir) {
+                Ok((root, _)) if !self.is_under(&root) => {
+                    return Err(RootError::OtherRootKey(slot.name().to_owned()));
+                }
+                Ok((root, _)) => {
                     self.check(&root)?;
                     return Ok((root, slot));
                 }
@@ -153,6 +175,53 @@ impl RootFile {
             }
         }
         Err(RootError::NoSlotOpens(failures))
+    }
+
+    /// Whether `slot` of it opens, by itself and to the right root key.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn test(&self, slot: &Slot, state_dir: &Dir, means: &Means) -> Result<(), RootError> {
+        let named = |error| RootError::NoSlotOpens(vec![(slot.name().to_owned(), error)]);
+        let (root, _) = means.open(slot, self.bound(), state_dir).map_err(named)?;
+        if self.is_under(&root) { self.check(&root) } else { Err(RootError::OtherRootKey(slot.name().to_owned())) }
+    }
+
+    /// As it was read.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn bound(&self) -> (Uuid, RootId) {
+        (self.uuid, self.root_id)
+    }
+
+    /// The bytes of this root file with one slot more; `root` is its root key.
+    ///
+    /// # Errors
+    /// When there is one of that name, or no memory can be locked.
+    pub fn with(&self, slot: Slot, root: &RootKey) -> Result<Vec<u8>, RootError> {
+        if self.slots.iter().any(|other| other.name() == slot.name()) {
+            return Err(RootError::SlotExists(slot.name().to_owned()));
+        }
+        let slots: Vec<Slot> = self.slots.iter().cloned().chain([slot]).collect();
+        let bytes = encode(self.uuid, root, &slots, &self.old)?;
+        // What this build would not read again must not be written.
+        Self::parse(&bytes)?.check(root)?;
+        Ok(bytes)
+    }
+
+    /// The bytes of this root file without the slot `name`, and that slot; `root` is its root key.
+    ///
+    /// # Errors
+    /// When there is none of that name, it is the last one, or no memory can be locked.
+    pub fn without(&self, name: &str, root: &RootKey) -> Result<(Vec<u8>, Slot), RootError> {
+        let (removed, kept): (Vec<Slot>, Vec<Slot>) = self.slots.iter().cloned().partition(|slot| slot.name() == name);
+        let removed = removed.into_iter().next().ok_or_else(|| RootError::NoSuchSlot(name.to_owned()))?;
+        if kept.is_empty() {
+            return Err(RootError::LastSlot(name.to_owned()));
+        }
+        Ok((encode(self.uuid, root, &kept, &self.old)?, removed))
     }
 
     /// The earlier root key `root_id`, or none if there is no such; `root` is the current one.
@@ -173,12 +242,14 @@ impl RootFile {
         rng: &mut impl TryCryptoRng,
         root: &RootKey,
         next: &RootKey,
-        state_dir: &Dir,
+        (state_dir, means): (&Dir, &Means),
     ) -> Result<Vec<u8>, RootError> {
+        let failed = |slot: &Slot, error| RootError::Reseal(slot.name().to_owned(), error);
         let mut slots = Vec::new();
         for slot in &self.slots {
-            let resealed = slot.reseal(rng, self.uuid, (root, next), state_dir);
-            slots.push(resealed.map_err(|error| RootError::Reseal(slot.name().to_owned(), error))?);
+            // By the secret that has just opened it, and no other.
+            let (_, sealer) = means.open(slot, self.bound(), state_dir).map_err(|error| failed(slot, error))?;
+            slots.push(slot.reseal(rng, &*sealer, (self.uuid, next)).map_err(|error| failed(slot, error))?);
         }
         let mut old = Vec::new();
         for earlier in &self.old {
@@ -189,8 +260,7 @@ impl RootFile {
         // What does not open by every slot must not be written.
         let file = Self::parse(&bytes)?;
         for slot in &file.slots {
-            slot.open(file.uuid, file.root_id, state_dir)
-                .map_err(|error| RootError::Reseal(slot.name().to_owned(), error))?;
+            means.open(slot, file.bound(), state_dir).map_err(|error| failed(slot, error))?;
         }
         file.check(next)?;
         Ok(bytes)
@@ -277,9 +347,9 @@ mod tests {
     fn fixture() -> Fixture {
         let (keep, dir) = durable::testing::private();
         let root = RootKey::generate(&mut SysRng).unwrap();
-        let file = FileSlot::generate(&mut SysRng, "file", None).unwrap();
-        let slot = file.seal(&mut SysRng, UUID, &root).unwrap();
-        file.write(&dir).unwrap();
+        let file = FileSlot::generate(&mut SysRng, None).unwrap();
+        let slot = Slot::seal(&mut SysRng, "file", &file, (UUID, &root)).unwrap();
+        file.keep("file", &dir).unwrap();
         let old = OldRoot { root_id: RootId([1; 32]), sealed: SealedKey([2; 72]) };
         let bytes = encode(UUID, &root, &[slot], &[old]).unwrap();
         Fixture { _keep: keep, dir, root, bytes }
@@ -289,7 +359,7 @@ mod tests {
     fn a_file_slot_gives_the_root_key_back() {
         let Fixture { dir, root, bytes, .. } = &fixture();
         let file = RootFile::parse(bytes).unwrap();
-        let (opened, slot) = file.unseal(dir).unwrap();
+        let (opened, slot) = file.unseal(dir, &Means::default()).unwrap();
         assert_eq!(opened.secret().expose(), root.secret().expose());
         assert_eq!((slot.name(), slot.kind()), ("file", Kind::File));
     }
@@ -298,8 +368,9 @@ mod tests {
     fn every_tampered_byte_and_line_is_refused() {
         let Fixture { dir, bytes, .. } = &fixture();
         for (what, tampered) in tampering::of(bytes) {
-            let opened =
-                RootFile::parse(&tampered).map_err(RootError::from).and_then(|file| file.unseal(dir).map(|_| ()));
+            let opened = RootFile::parse(&tampered)
+                .map_err(RootError::from)
+                .and_then(|file| file.unseal(dir, &Means::default()).map(|_| ()));
             assert!(opened.is_err(), "{what}");
         }
     }
@@ -309,7 +380,7 @@ mod tests {
         let Fixture { dir, bytes, .. } = &fixture();
         dir.replace("slot-file.key", &[7; 32]).unwrap();
         let file = RootFile::parse(bytes).unwrap();
-        let error = file.unseal(dir).unwrap_err();
+        let error = file.unseal(dir, &Means::default()).unwrap_err();
         assert_eq!(error.to_string(), "slot file: wrong key: it does not open this slot");
     }
 
@@ -318,9 +389,9 @@ mod tests {
         let Fixture { dir, bytes, .. } = &fixture();
         let file = RootFile::parse(bytes).unwrap();
         dir.replace("slot-file.key", &[7; 31]).unwrap();
-        assert!(file.unseal(dir).unwrap_err().to_string().ends_with("has 31 bytes, expected 32"));
+        assert!(file.unseal(dir, &Means::default()).unwrap_err().to_string().ends_with("has 31 bytes, expected 32"));
         dir.replace("slot-file.key", &[7; 33]).unwrap();
-        assert!(file.unseal(dir).unwrap_err().to_string().ends_with("is longer than 32 bytes"));
+        assert!(file.unseal(dir, &Means::default()).unwrap_err().to_string().ends_with("is longer than 32 bytes"));
     }
 
     #[test]
@@ -328,7 +399,7 @@ mod tests {
         let Fixture { dir, bytes, .. } = &fixture();
         let text = String::from_utf8(bytes.clone()).unwrap().replacen("-> slot file file", "-> slot file tpm2", 1);
         let file = RootFile::parse(text.as_bytes()).unwrap();
-        let error = file.unseal(dir).unwrap_err();
+        let error = file.unseal(dir, &Means::default()).unwrap_err();
         assert_eq!(error.to_string(), "slot file: this build cannot open slots of kind tpm2");
     }
 }

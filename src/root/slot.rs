@@ -3,7 +3,7 @@
 //! A local slot's body is the root key under `HKDF(slot secret, salt, claviger/v1/slot)`, bound to its line. Source:
 //! `docs/formats.md`.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{collections::BTreeMap, fmt, io, path::PathBuf};
 
 use crate::{
     crypto::{
@@ -12,13 +12,44 @@ use crate::{
         fill_random,
         kdf::{self, Label, RootKey},
         length_prefixed,
-        secret::{Secret, SecretError},
+        secret::{SecretBytes, SecretError},
+        stretch::StretchError,
     },
     durable::{Dir, DurableError},
     text::hex_array,
 };
 
-use super::FileSlot;
+/// What makes the keys of two slots with one secret differ.
+pub type Salt = [u8; 16];
+
+/// What a slot is bound to: keyring and root key.
+pub type Bound = (Uuid, RootId);
+
+/// What seals a root key in a slot and gets it out again: one for each kind.
+pub trait Sealer: fmt::Debug {
+    /// Which kind.
+    fn kind(&self) -> Kind;
+
+    /// What the line of a new slot says, besides its salt.
+    ///
+    /// # Errors
+    /// When it cannot be said there.
+    fn parameters(&self) -> Result<BTreeMap<String, String>, SlotError>;
+
+    /// The slot's secret. The key that seals is derived from it.
+    ///
+    /// # Errors
+    /// When the slot's line is not of this kind, or there is no memory.
+    fn secret(&self, slot: &Slot, salt: &Salt) -> Result<SecretBytes, SlotError>;
+
+    /// Puts what opens the slot where it will be looked for, durably; before anything is sealed by it.
+    ///
+    /// # Errors
+    /// When it is there already, or cannot be written.
+    fn keep(&self, _slot: &str, _state_dir: &Dir) -> Result<(), DurableError> {
+        Ok(())
+    }
+}
 
 /// What seals a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,10 +108,43 @@ pub enum SlotError {
     #[error("{} has {found} bytes, expected 32", path.display())]
     SecretLength {
         /// The key file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Its bytes.
         found: usize,
     },
+    /// A credential has too few bytes to be a key, or too many.
+    #[error("the credential has {found} bytes, expected {fewest} to {most}")]
+    CredentialLength {
+        /// Its bytes.
+        found: usize,
+        /// The fewest.
+        fewest: usize,
+        /// The most.
+        most: usize,
+    },
+    /// systemd gave none.
+    #[error("no credential {0}: this process was not started with it")]
+    NoCredentials(String),
+    /// A credential could not be read.
+    #[error("credential {}: {source}", path.display())]
+    Credential {
+        /// Where it should be.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Nobody was asked, or nobody knew.
+    #[error("no passphrase was given")]
+    NoPassphrase,
+    /// The passphrase could not be read, or is none.
+    #[error("passphrase: {0}")]
+    Passphrase(#[source] io::Error),
+    /// The passphrase is another one.
+    #[error("wrong passphrase")]
+    WrongPassphrase,
+    /// Argon2id did not run.
+    #[error(transparent)]
+    Stretch(StretchError),
     /// Its secret is another slot's.
     #[error("wrong key: it does not open this slot")]
     WrongKey,
@@ -162,72 +226,65 @@ impl Slot {
         line
     }
 
-    /// Gets the root key out.
+    /// A new slot for `root`.
     ///
     /// # Errors
-    /// When its secret is missing, unreadable or another, or this build lacks its kind.
-    pub(super) fn open(&self, uuid: Uuid, root_id: RootId, state_dir: &Dir) -> Result<RootKey, SlotError> {
-        match self.kind {
-            Kind::File => self.open_local(&FileSlot::read(self, state_dir)?, uuid, root_id),
-            kind => Err(SlotError::Unsupported(kind)),
-        }
+    /// When the random source fails, no memory can be had, or the line cannot say what it should.
+    pub fn seal(
+        rng: &mut impl rand::TryCryptoRng,
+        name: &str,
+        sealer: &dyn Sealer,
+        (uuid, root): (Uuid, &RootKey),
+    ) -> Result<Self, SlotError> {
+        Self::head(name, sealer.kind(), sealer.parameters()?).filled(rng, sealer, (uuid, root))
     }
 
-    /// The same slot with the same secret for another root key; it must have opened the one that it has.
+    /// The same slot for another root key, with another salt.
     pub(super) fn reseal(
         &self,
         rng: &mut impl rand::TryCryptoRng,
-        uuid: Uuid,
-        (root, next): (&RootKey, &RootKey),
-        state_dir: &Dir,
+        sealer: &dyn Sealer,
+        (uuid, root): (Uuid, &RootKey),
     ) -> Result<Self, SlotError> {
-        let secret = match self.kind {
-            Kind::File => FileSlot::read(self, state_dir)?,
-            kind => return Err(SlotError::Unsupported(kind)),
-        };
-        self.open_local(&secret, uuid, root.id(uuid))?;
-        Self::seal_local(rng, &self.name, self.kind, self.parameters.clone(), &secret, (uuid, next))
+        Self::head(&self.name, self.kind, self.parameters.clone()).filled(rng, sealer, (uuid, root))
     }
 
-    /// Seals `root` under a local secret, with a salt of its own.
-    pub(super) fn seal_local(
+    fn filled(
+        mut self,
         rng: &mut impl rand::TryCryptoRng,
-        name: &str,
-        kind: Kind,
-        mut parameters: BTreeMap<String, String>,
-        secret: &Secret<32>,
+        sealer: &dyn Sealer,
         (uuid, root): (Uuid, &RootKey),
     ) -> Result<Self, SlotError> {
         let mut salt = [0; 16];
         fill_random(rng, &mut salt)?;
-        parameters.insert("salt".to_owned(), base16ct::lower::encode_string(&salt));
-        let mut slot = Self::head(name, kind, parameters);
-        let key = kdf::derive(secret, &salt, Label::Slot)?;
-        slot.body = SealedKey::seal(rng, &key, &slot.aad(uuid, root.id(uuid)), root.secret())?.0.to_vec();
-        Ok(slot)
+        self.parameters.insert("salt".to_owned(), base16ct::lower::encode_string(&salt));
+        let key = kdf::derive(sealer.secret(&self, &salt)?.expose(), &salt, Label::Slot)?;
+        self.body = SealedKey::seal(rng, &key, &self.aad((uuid, root.id(uuid))), root.secret())?.0.to_vec();
+        Ok(self)
     }
 
-    fn open_local(&self, secret: &Secret<32>, uuid: Uuid, root_id: RootId) -> Result<RootKey, SlotError> {
-        let salt: [u8; 16] = self
+    /// Gets the root key out.
+    pub(super) fn open(&self, sealer: &dyn Sealer, bound: Bound) -> Result<RootKey, SlotError> {
+        let salt: Salt = self
             .parameter("salt")
             .and_then(hex_array)
             .ok_or(SlotError::Malformed("its parameter salt is not 32 hex digits"))?;
-        let sealed =
-            self.body.as_slice().try_into().map_err(|_| SlotError::Malformed("its body is not a sealed key"))?;
-        let key = kdf::derive(secret, &salt, Label::Slot)?;
-        let root = SealedKey(sealed).open(&key, &self.aad(uuid, root_id)).map_err(|error| match error {
+        let body = self.body.as_slice().try_into().map_err(|_| SlotError::Malformed("its body is not a sealed key"))?;
+        let key = kdf::derive(sealer.secret(self, &salt)?.expose(), &salt, Label::Slot)?;
+        let root = SealedKey(body).open(&key, &self.aad(bound)).map_err(|error| match error {
             OpenKeyError::NotAuthentic(_) => SlotError::WrongKey,
             OpenKeyError::Memory(error) => SlotError::Memory(error),
         })?;
         Ok(RootKey::from_secret(root))
     }
 
-    fn aad(&self, uuid: Uuid, root_id: RootId) -> Vec<u8> {
+    fn aad(&self, (uuid, root_id): Bound) -> Vec<u8> {
         length_prefixed(&[b"claviger/v1/slot", &uuid.0, &root_id.0, self.line().as_bytes()])
     }
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether a slot may be called so, or a parameter.
+pub fn is_name(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
@@ -241,7 +298,7 @@ fn escape(out: &mut String, value: &str) {
             out.push(char::from(byte));
         } else {
             // Writing to a String cannot fail.
-            let _ = write!(out, "%{byte:02X}");
+            let _ = fmt::Write::write_fmt(out, format_args!("%{byte:02X}"));
         }
     }
 }

@@ -1,0 +1,174 @@
+//! Passphrases as every verb that opens a keyring gets them: from a file, a descriptor, standard input or the terminal.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, IsTerminal, Read},
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    config::Config,
+    durable::Dir,
+    keeper,
+    root::{Kind, Means, Passphrase, PassphraseError, Passphrases},
+};
+
+use super::failure::{Exit, Failure};
+
+/// Longer than any passphrase.
+const LIMIT: usize = 2 * Passphrase::MAX;
+
+/// Where they come from.
+#[derive(Debug)]
+enum Source {
+    /// Read whenever it is needed: it stays where it is.
+    File(PathBuf),
+    /// Read once, as what it came from is empty then.
+    Given(Mutex<Option<Arc<Passphrase>>>),
+    /// Asked for, each slot's once.
+    Terminal(Mutex<BTreeMap<String, Arc<Passphrase>>>),
+}
+
+impl Passphrases for Source {
+    fn of(&self, slot: &str, nth: u32) -> io::Result<Option<Arc<Passphrase>>> {
+        match self {
+            Self::File(_) | Self::Given(_) if nth > 0 => Ok(None),
+            Self::File(path) => read(path).map(Arc::new).map(Some),
+            Self::Given(given) => Ok(given.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            Self::Terminal(known) => {
+                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(passphrase) = known.get(slot).filter(|_| nth == 0) {
+                    return Ok(Some(Arc::clone(passphrase)));
+                }
+                let again = if nth > 0 { "that is another one; " } else { "" };
+                let asked = Arc::new(ask(&format!("{again}passphrase of slot {slot}: "))?);
+                known.insert(slot.to_owned(), Arc::clone(&asked));
+                Ok(Some(asked))
+            }
+        }
+    }
+
+    fn forget(&self) {
+        match self {
+            Self::File(_) => {}
+            Self::Given(given) => *given.lock().unwrap_or_else(PoisonError::into_inner) = None,
+            Self::Terminal(known) => known.lock().unwrap_or_else(PoisonError::into_inner).clear(),
+        }
+    }
+}
+
+/// What a command opens slots with.
+///
+/// # Errors
+/// When a passphrase is given that cannot be read, or is none.
+pub(super) fn means(config: &Config) -> Result<Means, Failure> {
+    Ok(match source(config.passphrase_file.as_deref())? {
+        Some(source) => Means::new(Means::credentials_directory(), Box::new(source)),
+        None => Means::new(Means::credentials_directory(), Box::new(Source::Given(Mutex::default()))),
+    })
+}
+
+/// The same for a daemon, which asks before it gives up the terminal, and only if nothing else opens its keyring.
+///
+/// # Errors
+/// As [`means`].
+pub(super) fn means_of_daemon(config: &Config, dir: Option<&Dir>) -> Result<Means, Failure> {
+    let source = match source(config.passphrase_file.as_deref())? {
+        Some(Source::Terminal(_)) | None => {
+            let slots = dir.and_then(|dir| keeper::slots(dir).ok()).unwrap_or_default();
+            let needs_somebody = !slots.is_empty() && slots.iter().all(|slot| slot.kind == Kind::Passphrase);
+            let asks = needs_somebody && io::stdin().is_terminal();
+            let asked = asks.then(|| ask(&format!("passphrase of slot {}: ", slots[0].name)));
+            let asked = asked.transpose().map_err(|error| unreadable("the terminal", &error))?;
+            Source::Given(Mutex::new(asked.map(Arc::new)))
+        }
+        Some(source) => source,
+    };
+    Ok(Means::new(Means::credentials_directory(), Box::new(source)))
+}
+
+/// A new passphrase: from a file, or asked for twice.
+///
+/// # Errors
+/// When it cannot be read, is too short or too long, or was not typed the same again.
+pub(super) fn choose(file: Option<&Path>) -> Result<Passphrase, Failure> {
+    let refused = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, &format!("new passphrase: {error}"), None);
+    let bytes = match file {
+        Some(path) => read_bytes(path).map_err(|error| unreadable(&path.display().to_string(), &error))?,
+        None if io::stdin().is_terminal() => {
+            let [first, second] = ["new passphrase: ", "the same again: "].map(ask_bytes);
+            let first = first.map_err(|error| unreadable("the terminal", &error))?;
+            if *second.map_err(|error| unreadable("the terminal", &error))? != *first {
+                return Err(refused(&"it was not typed the same again"));
+            }
+            first
+        }
+        None => {
+            return Err(refused(&"there is no terminal to ask on")
+                .hint("give --new-passphrase-file FILE, or - for standard input"));
+        }
+    };
+    Passphrase::choose(&bytes).map_err(|error| refused(&error))
+}
+
+fn source(file: Option<&Path>) -> Result<Option<Source>, Failure> {
+    match file {
+        Some(path) if is_read_once(path) => {
+            let given = read(path).map_err(|error| unreadable(&path.display().to_string(), &error))?;
+            Ok(Some(Source::Given(Mutex::new(Some(Arc::new(given))))))
+        }
+        Some(path) => Ok(Some(Source::File(path.to_owned()))),
+        None if io::stdin().is_terminal() => Ok(Some(Source::Terminal(Mutex::default()))),
+        None => Ok(None),
+    }
+}
+
+/// Standard input, a descriptor, a pipe.
+fn is_read_once(path: &Path) -> bool {
+    let is_pipe = |metadata: fs::Metadata| metadata.file_type().is_fifo() || metadata.file_type().is_char_device();
+    path == Path::new("-") || path.starts_with("/dev/fd") || fs::metadata(path).is_ok_and(is_pipe)
+}
+
+fn unreadable(name: &str, error: &io::Error) -> Failure {
+    Failure::new(Exit::Usage, &format!("reading a passphrase from {name}: {error}"), None)
+}
+
+fn read(path: &Path) -> io::Result<Passphrase> {
+    Passphrase::new(&read_bytes(path)?).map_err(to_io)
+}
+
+fn read_bytes(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    if path == Path::new("-") {
+        return read_limited(io::stdin().lock());
+    }
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+        return Err(io::Error::other("others may read it: chmod 0600"));
+    }
+    read_limited(file)
+}
+
+fn read_limited(reader: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Room for all of it from the start: growing would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LIMIT));
+    reader.take(LIMIT as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn ask(prompt: &str) -> io::Result<Passphrase> {
+    Passphrase::new(&ask_bytes(prompt)?).map_err(to_io)
+}
+
+fn ask_bytes(prompt: &str) -> io::Result<Zeroizing<Vec<u8>>> {
+    Ok(Zeroizing::new(rpassword::prompt_password(prompt)?.into_bytes()))
+}
+
+fn to_io(error: PassphraseError) -> io::Error {
+    io::Error::other(error)
+}

@@ -1,0 +1,98 @@
+//! Argon2id 1.3: a passphrase to 32 bytes, at a cost that slows guessing down. Source: RFC 9106.
+
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+
+use super::{
+    secret::{Secret, SecretError},
+    traces::without_traces,
+};
+
+/// What one guess costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    lanes: u32,
+    memory: u32,
+    passes: u32,
+}
+
+/// The costs that are paid: what is read from a file must not fill the machine, or take minutes.
+const MOST: Cost = Cost { lanes: 8, memory: 1024 * 1024, passes: 10 };
+
+/// Why no key came out of a passphrase.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StretchError {
+    /// The machine has not the memory that it costs.
+    #[error("no {0} KiB of memory for Argon2id")]
+    NoRoom(u32),
+    /// Argon2 refuses what a [`Cost`] allows: a defect of this build.
+    #[error("Argon2id: {0}")]
+    Argon2(#[from] argon2::Error),
+    /// No locked memory for what comes out.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+}
+
+impl Default for Cost {
+    fn default() -> Self {
+        Self { lanes: 4, memory: 256 * 1024, passes: 3 }
+    }
+}
+
+impl Cost {
+    /// So many lanes, KiB of memory and passes; none beyond 8, 1 GiB and 10, or below what Argon2 needs.
+    pub fn new(lanes: u32, memory: u32, passes: u32) -> Option<Self> {
+        let is_affordable = (1..=MOST.lanes).contains(&lanes)
+            && (8 * lanes..=MOST.memory).contains(&memory)
+            && (1..=MOST.passes).contains(&passes);
+        is_affordable.then_some(Self { lanes, memory, passes })
+    }
+
+    /// Lanes, KiB of memory and passes.
+    pub fn parts(self) -> [u32; 3] {
+        [self.lanes, self.memory, self.passes]
+    }
+}
+
+/// The 32 bytes that `passphrase` gives with `salt`.
+///
+/// # Errors
+/// When there is no memory for it.
+pub fn stretch(passphrase: &[u8], salt: &[u8; 16], cost: Cost) -> Result<Secret<32>, StretchError> {
+    let mut out = Secret::zeroed()?;
+    let parameters = Params::new(cost.memory, cost.passes, cost.lanes, Some(32))?;
+    let mut blocks = Vec::new();
+    blocks.try_reserve_exact(parameters.block_count()).map_err(|_| StretchError::NoRoom(cost.memory))?;
+    blocks.resize(parameters.block_count(), Block::default());
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters);
+    without_traces(|| argon2.hash_password_into_with_memory(passphrase, salt, out.expose_mut(), &mut blocks))?;
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made with the reference implementation's command line:
+    /// `printf 'correct horse battery staple' | argon2 claviger-salt-16 -id -v 13 -t 2 -k 1024 -p 2 -l 32 -r`.
+    #[test]
+    fn it_is_argon2id_as_everybody_has_it() {
+        let cost = Cost::new(2, 1024, 2).unwrap();
+        let out = stretch(b"correct horse battery staple", b"claviger-salt-16", cost).unwrap();
+        assert_eq!(base16ct::lower::encode_string(out.expose()), KNOWN);
+    }
+
+    const KNOWN: &str = "2d1a70d9e9a657cd6225e5183e4775be8b96a76001c6e7092f588802ba1f0e80";
+
+    #[test]
+    fn a_cost_that_would_fill_the_machine_is_none() {
+        assert!(Cost::new(8, 1024 * 1024, 10).is_some() && Cost::new(1, 8, 1).is_some());
+        for [lanes, memory, passes] in
+            [[0, 1024, 1], [9, 1024, 1], [1, 7, 1], [4, 31, 1], [1, 1024 * 1024 + 1, 1], [1, 64, 0], [1, 64, 11]]
+        {
+            assert_eq!(Cost::new(lanes, memory, passes), None);
+        }
+        let [lanes, memory, passes] = Cost::default().parts();
+        assert_eq!(Cost::new(lanes, memory, passes), Some(Cost::default()));
+    }
+}

@@ -1,0 +1,214 @@
+//! Changes of the slots in the root file. The root key stays, and with it every other file.
+
+use std::path::PathBuf;
+
+use rand::rngs::SysRng;
+
+use super::{ChangeFailed, OpenError, Opened, SlotSummary, open, read_root};
+use crate::{
+    audit::{self, Event, SlotEvent},
+    durable::{Dir, DurableError},
+    root::{Kind, Means, ROOT_FILE, RootError, RootFile, Sealer, Slot, key_file_name},
+};
+
+/// What is to be done with slots.
+#[derive(Debug)]
+pub enum SlotAct {
+    /// Seal the root key in one more, of this name.
+    Add(String, Box<dyn Sealer>),
+    /// Remove the one of this name.
+    Remove(String),
+}
+
+/// A slot, and whether it opens by itself.
+pub type Tested = (SlotSummary, Result<(), RootError>);
+
+/// Slots that were changed.
+#[derive(Debug)]
+pub struct SlotsChanged {
+    /// As they are now; none of them is told as the one that opened.
+    pub slots: Vec<SlotSummary>,
+    /// The key file of a removed slot that was left where it is.
+    pub left: Option<PathBuf>,
+}
+
+/// The slots of the root file in `dir`, whether one of them opens or not: until then nothing says that they are authentic.
+///
+/// # Errors
+/// When there is no root file, or it is damaged.
+pub fn slots(dir: &Dir) -> Result<Vec<SlotSummary>, OpenError> {
+    Ok(summaries(&read_root(dir)?))
+}
+
+/// Tries the slot `name`, or each, by itself.
+///
+/// # Errors
+/// When there is no root file, it is damaged, or has no such slot.
+pub fn test_slots(dir: &Dir, means: &Means, name: Option<&str>) -> Result<Vec<Tested>, OpenError> {
+    let file = read_root(dir)?;
+    let wanted = |slot: &&Slot| name.is_none_or(|name| slot.name() == name);
+    let test = |slot: &Slot| (summary(slot), file.test(slot, dir, means));
+    let tested: Vec<_> = file.slots().iter().filter(wanted).map(test).collect();
+    match name.filter(|_| tested.is_empty()) {
+        Some(name) => Err(super::root_error(dir, RootError::NoSuchSlot(name.to_owned()))),
+        None => Ok(tested),
+    }
+}
+
+/// Does `act` with the root file in `dir`.
+///
+/// # Errors
+/// When the keyring does not open, there is such a slot already or none, nothing that opens here would be left, or a file
+/// cannot be written; the slots are then as they were.
+pub fn change_slots(dir: &Dir, means: &Means, act: &SlotAct) -> Result<SlotsChanged, ChangeFailed> {
+    let opened = open(dir, means)?;
+    if opened.is_being_rekeyed() {
+        return Err(ChangeFailed::Rekeying);
+    }
+    match act {
+        SlotAct::Add(name, sealer) => add(dir, &opened, name, &**sealer),
+        SlotAct::Remove(name) => remove(dir, means, &opened, name),
+    }
+}
+
+fn add(dir: &Dir, opened: &Opened, name: &str, sealer: &dyn Sealer) -> Result<SlotsChanged, ChangeFailed> {
+    let Opened { root_file, current, keyring, .. } = opened;
+    let slot = Slot::seal(&mut SysRng, name, sealer, (keyring.uuid(), current))
+        .map_err(|error| ChangeFailed::Slot(name.to_owned(), error))?;
+    let bytes = root_file.with(slot, current)?;
+    let event = Event::SlotAdd(event(opened, name, sealer.kind()));
+    let _lock = dir.lock()?;
+    replace_root(dir, opened, &bytes, &event, || sealer.keep(name, dir))?;
+    Ok(SlotsChanged { slots: slots(dir)?, left: None })
+}
+
+fn remove(dir: &Dir, means: &Means, opened: &Opened, name: &str) -> Result<SlotsChanged, ChangeFailed> {
+    let (bytes, removed) = opened.root_file.without(name, &opened.current)?;
+    check_that_another_opens(dir, means, &opened.root_file, name)?;
+    let event = Event::SlotRemove(event(opened, name, removed.kind()));
+    let _lock = dir.lock()?;
+    replace_root(dir, opened, &bytes, &event, || Ok(()))?;
+    let elsewhere = removed.parameter("path").map(PathBuf::from);
+    if removed.kind() == Kind::File && elsewhere.is_none() {
+        // The slot is gone already: what is left of it opens nothing any more.
+        dir.remove(&key_file_name(name))?;
+    }
+    Ok(SlotsChanged { slots: slots(dir)?, left: elsewhere })
+}
+
+/// Whoever removes a slot by mistake may have no other that opens.
+fn check_that_another_opens(dir: &Dir, means: &Means, file: &RootFile, removed: &str) -> Result<(), ChangeFailed> {
+    let mut failed = Vec::new();
+    for slot in file.slots().iter().filter(|slot| slot.name() != removed) {
+        match file.test(slot, dir, means) {
+            Ok(()) => return Ok(()),
+            Err(RootError::NoSlotOpens(reasons)) => failed.extend(reasons),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(ChangeFailed::NoOtherOpens { removed: removed.to_owned(), reasons: RootError::NoSlotOpens(failed) })
+}
+
+/// Puts a root file in the place of the one that was opened; before that, and on the record, does what has to come first.
+/// The caller holds the lock.
+pub(super) fn replace_root(
+    dir: &Dir,
+    opened: &Opened,
+    bytes: &[u8],
+    event: &Event<'_>,
+    first: impl FnOnce() -> Result<(), DurableError>,
+) -> Result<(), ChangeFailed> {
+    if read_root(dir)?.bytes() != opened.root_file.bytes() {
+        return Err(DurableError::Changed(dir.path_of(ROOT_FILE)).into());
+    }
+    audit::record(dir, event).map_err(ChangeFailed::NotAudited)?;
+    first()?;
+    Ok(dir.replace(ROOT_FILE, bytes)?)
+}
+
+fn event(opened: &Opened, slot: &str, kind: Kind) -> SlotEvent {
+    SlotEvent { keyring: opened.keyring.uuid().to_hex(), slot: slot.to_owned(), kind: kind.as_str() }
+}
+
+fn summaries(file: &RootFile) -> Vec<SlotSummary> {
+    file.slots().iter().map(summary).collect()
+}
+
+fn summary(slot: &Slot) -> SlotSummary {
+    SlotSummary { name: slot.name().to_owned(), kind: slot.kind(), opened: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        crypto::stretch::Cost,
+        durable::{self, testing::dying_after},
+        keeper::{self, Plan},
+        keyring::testing::now,
+        root::{FileSlot, Passphrase, PassphraseSlot},
+    };
+
+    fn initialised() -> (tempfile::TempDir, Dir) {
+        let (keep, dir) = durable::testing::private();
+        keeper::init(&dir, &Plan { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
+        (keep, dir)
+    }
+
+    fn second() -> SlotAct {
+        SlotAct::Add("second".to_owned(), Box::new(FileSlot::generate(&mut SysRng, None).unwrap()))
+    }
+
+    fn names(dir: &Dir) -> Vec<String> {
+        slots(dir).unwrap().into_iter().map(|slot| slot.name).collect()
+    }
+
+    #[test]
+    fn a_change_that_dies_at_any_step_leaves_the_slots_of_before_or_after_and_the_keyring_opens() {
+        let means = Means::default();
+        for steps in 0..24 {
+            let (_keep, dir) = initialised();
+            let (added, _) = dying_after(steps, || change_slots(&dir, &means, &second()));
+            let after_add = names(&dir);
+            assert!(added.is_err() || after_add == ["file", "second"]);
+            keeper::open(&dir, &means).unwrap();
+            if after_add.len() == 1 {
+                continue;
+            }
+            let (removed, _) = dying_after(steps, || change_slots(&dir, &means, &SlotAct::Remove("file".to_owned())));
+            assert!(removed.is_err() || names(&dir) == ["second"]);
+            let opened = keeper::open(&dir, &means).unwrap();
+            assert!(opened.slots.iter().any(|slot| slot.opened));
+        }
+    }
+
+    #[test]
+    fn a_slot_is_not_removed_if_no_other_opens_here() {
+        let (_keep, dir) = initialised();
+        let passphrase = Arc::new(Passphrase::new(b"correct horse").unwrap());
+        let sealer = PassphraseSlot { passphrase, cost: Cost::new(1, 64, 1).unwrap() };
+        let act = SlotAct::Add("known".to_owned(), Box::new(sealer));
+        change_slots(&dir, &Means::default(), &act).unwrap();
+        let error = change_slots(&dir, &Means::default(), &SlotAct::Remove("file".to_owned())).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "none of the other slots opens here, so slot file is not removed: slot known: no passphrase was given"
+        );
+        assert_eq!(names(&dir), ["file", "known"]);
+        let error = change_slots(&dir, &Means::default(), &SlotAct::Remove("tape".to_owned())).unwrap_err();
+        assert_eq!(error.to_string(), "root file: there is no slot tape");
+    }
+
+    #[test]
+    fn the_key_file_of_a_removed_slot_goes_with_it() {
+        let (_keep, dir) = initialised();
+        change_slots(&dir, &Means::default(), &second()).unwrap();
+        assert!(dir.contains("slot-second.key").unwrap());
+        change_slots(&dir, &Means::default(), &SlotAct::Remove("second".to_owned())).unwrap();
+        assert!(!dir.contains("slot-second.key").unwrap());
+        // So that the name is free again.
+        change_slots(&dir, &Means::default(), &second()).unwrap();
+    }
+}

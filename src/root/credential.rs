@@ -1,0 +1,89 @@
+//! The credential slot: a key that systemd gives to the service alone, out of a file, the TPM or the firmware.
+//!
+//! Source: systemd.exec(5), "Credentials"; <https://systemd.io/CREDENTIALS>.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+use crate::crypto::secret::SecretBytes;
+
+use super::slot::{Kind, Salt, Sealer, Slot, SlotError};
+
+/// The fewest bytes: a credential is a key and not stretched.
+const FEWEST: usize = 32;
+
+/// The parameter that names it.
+const CREDENTIAL: &str = "credential";
+
+/// A credential.
+#[derive(Debug)]
+pub struct CredentialSlot {
+    name: String,
+    bytes: SecretBytes,
+}
+
+impl CredentialSlot {
+    /// The credential `name` with these bytes.
+    ///
+    /// # Errors
+    /// When systemd would not take the name, they are too few or too many, or no memory can be locked.
+    pub fn new(name: &str, bytes: &[u8]) -> Result<Self, SlotError> {
+        if !is_credential_name(name) {
+            return Err(SlotError::Malformed("a credential's name is 1 to 255 of A-Z, a-z, 0-9, '.', '_' and '-'"));
+        }
+        if !(FEWEST..=SecretBytes::MAX).contains(&bytes.len()) {
+            return Err(SlotError::CredentialLength { found: bytes.len(), fewest: FEWEST, most: SecretBytes::MAX });
+        }
+        Ok(Self { name: name.to_owned(), bytes: SecretBytes::copy_of(bytes)? })
+    }
+
+    /// The same from a file, or whatever can be read like one.
+    ///
+    /// # Errors
+    /// As [`CredentialSlot::new`], or when it cannot be read.
+    pub fn read(name: &str, path: &Path) -> Result<Self, SlotError> {
+        let bytes = File::open(path).and_then(read_all);
+        Self::new(name, &bytes.map_err(|source| SlotError::Credential { path: path.to_owned(), source })?)
+    }
+
+    /// The credential of `slot` among those that systemd gave.
+    pub(super) fn given(slot: &Slot, directory: Option<&PathBuf>) -> Result<Self, SlotError> {
+        let name = slot.parameter(CREDENTIAL).filter(|name| is_credential_name(name));
+        let name = name.ok_or(SlotError::Malformed("its parameter credential is no credential's name"))?;
+        let directory = directory.ok_or_else(|| SlotError::NoCredentials(name.to_owned()))?;
+        Self::read(name, &directory.join(name))
+    }
+}
+
+fn read_all(file: File) -> io::Result<Zeroizing<Vec<u8>>> {
+    // One byte of room more than allowed tells a longer file; growing would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(SecretBytes::MAX + 1));
+    file.take(SecretBytes::MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whether systemd takes it, and a path needs no care.
+pub fn is_credential_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=255).contains(&name.len()) && name.bytes().all(plain) && !matches!(name, "." | "..")
+}
+
+impl Sealer for CredentialSlot {
+    fn kind(&self) -> Kind {
+        Kind::Credential
+    }
+
+    fn parameters(&self) -> Result<BTreeMap<String, String>, SlotError> {
+        Ok(BTreeMap::from([(CREDENTIAL.to_owned(), self.name.clone())]))
+    }
+
+    fn secret(&self, _: &Slot, _: &Salt) -> Result<SecretBytes, SlotError> {
+        Ok(SecretBytes::copy_of(self.bytes.expose())?)
+    }
+}
