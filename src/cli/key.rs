@@ -1,5 +1,7 @@
 //! `claviger key`
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -171,7 +173,7 @@ fn proof(waived: bool) -> Proof {
 fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     let keyring = Site::find(keyring.settings(), global)?.open()?.keyring;
     match global.output {
-        Format::Text => output::text_line(&table(&rows(&keyring)))?,
+        Format::Text => output::text_line(&table(&rows(&keyring), None))?,
         Format::Json => output::json(&Report {
             format: "claviger/key-list/v1",
             uuid: keyring.uuid().to_hex(),
@@ -279,9 +281,15 @@ fn row(entry: &Entry) -> Row {
     }
 }
 
-/// The rows for people.
-pub(super) fn table(rows: &[Row]) -> String {
+/// The rows for people; with how many seeds each key has unwrapped in a running plugin, if that is known.
+pub(super) fn table(rows: &[Row], unwrapped: Option<&BTreeMap<String, u64>>) -> String {
     let cell = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-    let cells = |row: &Row| vec![row.key_id.clone(), row.state.to_owned(), cell(&row.created), cell(&row.promoted)];
-    output::table(&["KEY", "STATE", "CREATED", "PROMOTED"], rows.iter().map(cells))
+    let cells = |row: &Row| {
+        let mut cells = vec![row.key_id.clone(), row.state.to_owned(), cell(&row.created), cell(&row.promoted)];
+        cells.extend(unwrapped.map(|unwrapped| unwrapped.get(&row.key_id).unwrap_or(&0).to_string()));
+        cells
+    };
+    let head = ["KEY", "STATE", "CREATED", "PROMOTED", "UNWRAPS"];
+    let head = if unwrapped.is_some() { &head[..] } else { &head[..4] };
+    output::table(head, rows.iter().map(cells))
 }

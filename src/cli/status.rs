@@ -76,6 +76,8 @@ struct PluginReport {
     key_id: Option<String>,
     instance: Option<String>,
     generation: Option<u64>,
+    degraded: Option<String>,
+    unwrapped: BTreeMap<String, u64>,
     layers: BTreeMap<String, String>,
     connections: Vec<ConnectionReport>,
     error: Option<String>,
@@ -179,6 +181,9 @@ fn findings(opened: &Opened, answer: &Result<Answer, ProbeError>) -> Vec<String>
         Ok(_) => {}
     }
     let reports = answer.iter().filter_map(|answer| answer.report.as_ref());
+    findings.extend(reports.clone().filter_map(|report| report.degraded.as_ref()).map(|reason| {
+        format!("the plugin is degraded: it serves an earlier keyring from memory and would not start again: {reason}")
+    }));
     let failed = reports.flat_map(|report| &report.layers).filter(|(_, state)| *state == "failed");
     findings
         .extend(failed.map(|(layer, _)| format!("the plugin could not confine itself by {layer}: its log says why")));
@@ -196,6 +201,8 @@ fn plugin(config: &Config, answer: Result<Answer, ProbeError>) -> PluginReport {
             instance: answer.report.as_ref().map(|report| report.instance.clone()),
             generation: answer.report.as_ref().map(|report| report.generation),
             layers: answer.report.as_ref().map(|report| report.layers.clone()).unwrap_or_default(),
+            degraded: answer.report.as_ref().and_then(|report| report.degraded.clone()),
+            unwrapped: answer.report.as_ref().map(|report| report.unwrapped.clone()).unwrap_or_default(),
             connections: answer.report.map(|report| report.connections).unwrap_or_default(),
             error: None,
         },
@@ -230,7 +237,8 @@ fn text(report: &Report) -> String {
         ("recovery", recovery),
         ("expect", keyring.expect.clone()),
     ]);
-    let mut parts = vec![output::fields(&fields), key::table(keys)];
+    let unwrapped = plugin.instance.as_ref().map(|_| &plugin.unwrapped);
+    let mut parts = vec![output::fields(&fields), key::table(keys, unwrapped)];
     if plugin.connections.iter().any(ConnectionReport::is_alive) {
         parts.push(connections(&plugin.connections));
     }

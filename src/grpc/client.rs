@@ -16,6 +16,9 @@ use super::api::{StatusRequest, StatusResponse, key_management_service_client::K
 use super::{MESSAGE_LIMIT, PROBE, REPORT, socket::Address};
 use crate::service::Report;
 
+/// The longest report in bytes: of a full keyring's two thousand keys, with 16 connections.
+const REPORT_MAX: u32 = 512 * 1024;
+
 /// What a plugin says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -71,7 +74,7 @@ async fn ask(address: &Address) -> Result<Answer, ProbeError> {
         Address::Abstract(name) => UnixStream::connect(format!("\0{name}")).await?,
     };
     // The authority that kube-apiserver sends from 1.32 on; nobody looks it up.
-    let endpoint = Endpoint::from_static("http://localhost");
+    let endpoint = Endpoint::from_static("http://localhost").http2_max_header_list_size(REPORT_MAX);
     let channel = lend(endpoint, stream).await.map_err(|_| ProbeError::Closed)?;
     let mut request = Request::new(StatusRequest {});
     request.metadata_mut().insert(PROBE, MetadataValue::from_static("1"));
@@ -133,7 +136,10 @@ mod tests {
     use tokio::net::UnixListener;
 
     use super::*;
-    use crate::grpc::{testing::Plugin, tests::open_service};
+    use crate::grpc::{
+        testing::Plugin,
+        tests::{open, open_service},
+    };
 
     const LONG: Duration = Duration::from_secs(20);
 
@@ -153,6 +159,17 @@ mod tests {
         let _silent = plugin.connect().await;
         let report = probe(&plugin.address, LONG).await.unwrap().report.unwrap();
         assert!(report.connections.iter().all(|connection| !connection.is_alive()), "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn a_long_report_in_any_language_arrives() {
+        let published = Arc::new(crate::keeper::Published::default());
+        open(&published);
+        let reason = "keyring /größer/鍵 \u{1f511} \"quoted\"; ".repeat(3000);
+        published.degrade(Some(reason.clone()));
+        let plugin = Plugin::start(Arc::new(crate::service::Service::new(published, [].into())));
+        let report = probe(&plugin.address, LONG).await.unwrap().report.expect("a report");
+        assert_eq!(report.degraded, Some(reason));
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ pub mod socket;
 #[cfg(test)]
 mod testing;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 use tonic::{Code, Request, Response, Status, metadata::AsciiMetadataValue};
 use tracing::debug;
@@ -89,7 +89,20 @@ impl KeyManagementService for Api {
 fn report(connection: &Connection) -> Option<AsciiMetadataValue> {
     let ours = rustix::process::geteuid().as_raw();
     [0, ours].contains(&connection.peer().uid).then_some(())?;
-    serde_json::to_string(&connection.report()).ok()?.parse().ok()
+    ascii(&serde_json::to_string(&connection.report()).ok()?).parse().ok()
+}
+
+/// The same JSON in ASCII, which metadata has to be: RFC 8259, section 7.
+fn ascii(json: &str) -> String {
+    let mut ascii = String::with_capacity(json.len());
+    for unit in json.encode_utf16() {
+        match u8::try_from(unit).ok().filter(u8::is_ascii) {
+            Some(byte) => ascii.push(char::from(byte)),
+            // Writing to a String cannot fail.
+            None => drop(write!(ascii, "\\u{unit:04x}")),
+        }
+    }
+    ascii
 }
 
 /// What the log says of a refusal and its peer is not told; goes with it to where it is logged.
@@ -156,13 +169,18 @@ mod tests {
 
     /// A service with an open keyring: a primary key, and one that is disabled.
     pub(super) fn open_service() -> Arc<Service> {
+        let published = Arc::new(Published::default());
+        open(&published);
+        let layers = [("memory".to_owned(), "mlock".to_owned())];
+        Arc::new(Service::new(published, layers.into()))
+    }
+
+    /// Publishes such a keyring.
+    pub(super) fn open(published: &Published) {
         let root = RootKey::generate(&mut SysRng).unwrap();
         let keyring = keyring::testing::keyring(&root, Uuid([1; 16]));
         let keyring = keyring::testing::with_key(keyring, &root, State::Disabled);
-        let published = Arc::new(Published::default());
         published.publish(Snapshot::new(&keyring, Instant::now()));
-        let layers = [("memory".to_owned(), "mlock".to_owned())];
-        Arc::new(Service::new(published, layers.into()))
     }
 
     fn encrypt(plaintext: impl Into<Vec<u8>>) -> EncryptRequest {

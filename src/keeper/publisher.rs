@@ -77,6 +77,7 @@ impl Publisher {
         self.seen.version = version(&self.state_dir.join(KEYRING));
         let outcome = self.open_and_publish();
         self.seen.failed = outcome.as_ref().err().map(|error| (Instant::now(), error.to_string()));
+        self.published.degrade(outcome.as_ref().err().map(ToString::to_string));
         outcome
     }
 

@@ -1,6 +1,13 @@
 //! What the serving path reads: an immutable snapshot behind an atomic pointer. No disk, no network, no lock.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use arc_swap::{ArcSwapOption, Guard};
 use tokio::sync::watch;
@@ -28,14 +35,36 @@ pub struct ServingKey {
     pub state: State,
     /// What wraps and unwraps.
     pub kek: Arc<Kek>,
+    /// Seeds that were unwrapped by it since the process started.
+    unwrapped: Arc<AtomicU64>,
+}
+
+impl ServingKey {
+    /// Notes that a seed was unwrapped.
+    pub fn count(&self) {
+        self.unwrapped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were, since the process started.
+    pub fn unwrapped(&self) -> u64 {
+        self.unwrapped.load(Ordering::Relaxed)
+    }
 }
 
 impl Snapshot {
     /// The snapshot of `keyring`, whose primary key is published at `since`.
+    #[cfg(test)]
     pub fn new(keyring: &Keyring, since: Instant) -> Self {
+        Self::counting_on(None, keyring, since)
+    }
+
+    /// The snapshot of `keyring`, whose keys go on counting where they were before.
+    fn counting_on(before: Option<&Self>, keyring: &Keyring, since: Instant) -> Self {
         let serving = |key: &crate::keyring::Key| {
             let id: Arc<str> = key.id().to_string().into();
-            Arc::new(ServingKey { id, state: key.state(), kek: Arc::clone(key.kek()) })
+            let before = before.and_then(|before| before.key(&id));
+            let unwrapped = before.map_or_else(Arc::default, |before| Arc::clone(&before.unwrapped));
+            Arc::new(ServingKey { id, state: key.state(), kek: Arc::clone(key.kek()), unwrapped })
         };
         let keys = keyring.keys().map(serving).map(|key| (Arc::clone(&key.id), key)).collect();
         Self { generation: keyring.generation(), keys, primary: serving(keyring.primary()), since }
@@ -63,7 +92,7 @@ impl Snapshot {
 
     /// The snapshot of `keyring`, published now in the place of `before`: a primary key that stays is as old as it was.
     pub fn after(before: Option<&Self>, keyring: &Keyring) -> Self {
-        let next = Self::new(keyring, Instant::now());
+        let next = Self::counting_on(before, keyring, Instant::now());
         match before.filter(|before| before.primary.id == next.primary.id) {
             Some(before) => Self { since: before.since, ..next },
             None => next,
@@ -80,6 +109,7 @@ impl Snapshot {
 #[derive(Debug, Default)]
 pub struct Published {
     snapshot: ArcSwapOption<Snapshot>,
+    degraded: ArcSwapOption<String>,
     unsealed: watch::Sender<bool>,
 }
 
@@ -87,12 +117,23 @@ impl Published {
     /// Replaces what is served.
     pub fn publish(&self, snapshot: Snapshot) {
         self.snapshot.store(Some(Arc::new(snapshot)));
+        self.degraded.store(None);
         self.unsealed.send_replace(true);
     }
 
     /// What is served now.
     pub fn current(&self) -> Guard<Option<Arc<Snapshot>>> {
         self.snapshot.load()
+    }
+
+    /// Notes why what is on the disk cannot be served, or that it is what is served.
+    pub fn degrade(&self, reason: Option<String>) {
+        self.degraded.store(reason.map(Arc::new));
+    }
+
+    /// Why what is on the disk is not what is served; none if it is.
+    pub fn degraded(&self) -> Option<Arc<String>> {
+        self.degraded.load_full()
     }
 
     /// Waits for the first snapshot.

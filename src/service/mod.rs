@@ -66,6 +66,12 @@ pub struct Report {
     pub layers: BTreeMap<String, String>,
     /// The generation that is served.
     pub generation: u64,
+    /// Why a later one on the disk is not; none if there is none.
+    #[serde(default)]
+    pub degraded: Option<String>,
+    /// Seeds that each key has unwrapped since the process started; keys that have unwrapped none are left out.
+    #[serde(default)]
+    pub unwrapped: BTreeMap<String, u64>,
     /// The other connections, the oldest first.
     pub connections: Vec<ConnectionReport>,
 }
@@ -181,8 +187,13 @@ impl Service {
     pub fn keyring(&self) -> Option<metrics::Keyring> {
         let current = self.published.current();
         let snapshot = current.as_ref()?;
-        let keys = snapshot.keys().map(|key| (key_id_hash(&key.id), key.state.as_str()));
-        Some(metrics::Keyring { generation: snapshot.generation(), keys: keys.collect() })
+        let keys = snapshot.keys().map(|key| metrics::Key {
+            id_hash: key_id_hash(&key.id),
+            state: key.state.as_str(),
+            unwrapped: key.unwrapped(),
+        });
+        let degraded = self.published.degraded().is_some();
+        Some(metrics::Keyring { generation: snapshot.generation(), degraded, keys: keys.collect() })
     }
 }
 
@@ -224,10 +235,15 @@ impl Connection {
 
     /// What the plugin says of itself.
     pub fn report(&self) -> Report {
+        let current = self.published.current();
+        let keys = current.iter().flat_map(|snapshot| snapshot.keys());
+        let unwrapped = keys.map(|key| (key.id.to_string(), key.unwrapped())).filter(|(_, count)| *count > 0);
         Report {
             instance: self.node.instance.clone(),
             layers: self.node.layers.clone(),
-            generation: self.published.current().as_ref().map_or(0, |snapshot| snapshot.generation()),
+            generation: current.as_ref().map_or(0, |snapshot| snapshot.generation()),
+            degraded: self.published.degraded().map(|reason| reason.to_string()),
+            unwrapped: unwrapped.collect(),
             connections: self.adoptions.report_to(&self.adoption),
         }
     }
@@ -262,13 +278,15 @@ impl Connection {
         if !key.state.unwraps() {
             return Err(Error::Disabled(Arc::clone(&key.id)));
         }
-        key.kek.unwrap(&key.id, wrapped).map_err(|error| match error {
+        let seed = key.kek.unwrap(&key.id, wrapped).map_err(|error| match error {
             UnwrapError::OtherKey => Error::OtherKey,
             UnwrapError::NotAuthentic(_) => Error::Authentication,
             UnwrapError::Length(_) | UnwrapError::Magic | UnwrapError::Version(_) | UnwrapError::Suite(_) => {
                 Error::Malformed
             }
-        })
+        })?;
+        key.count();
+        Ok(seed)
     }
 
     /// The announced key while it is the primary, or was until less than the grace ago and still unwraps; else the primary.
@@ -450,12 +468,21 @@ mod tests {
     #[test]
     fn a_scrape_shows_the_keys_that_are_not_destroyed() {
         let mut fixture = Fixture::new();
+        let connection = fixture.service.connect(Peer::default());
+        let wrapped = connection.encrypt(&SEED).unwrap().ciphertext;
+        connection.decrypt(&fixture.id(0), &wrapped, false).unwrap();
         let promoted = testing::promote(&fixture.keyring, 1);
+        // What follows goes on counting.
+        let after = Snapshot::after(fixture.published.current().as_deref(), &promoted);
         fixture.publish(promoted, Duration::ZERO);
+        fixture.published.publish(after);
+        connection.decrypt(&fixture.id(0), &wrapped, false).unwrap();
+        assert_eq!(connection.report().unwrapped, [(fixture.id(0), 2)].into());
         let shown = fixture.service.keyring().unwrap();
         assert_eq!((shown.generation, shown.keys.len()), (fixture.keyring.generation(), 2));
-        for (index, state) in [(0, "decrypt-only"), (1, "primary")] {
-            assert!(shown.keys.contains(&(key_id_hash(&fixture.id(index)), state)), "{shown:?}");
+        for (index, state, unwrapped) in [(0, "decrypt-only", 2), (1, "primary", 0)] {
+            let key = metrics::Key { id_hash: key_id_hash(&fixture.id(index)), state, unwrapped };
+            assert!(shown.keys.contains(&key), "{shown:?}");
         }
         assert!(Service::default().keyring().is_none());
     }

@@ -18,6 +18,10 @@ impl Total {
     pub(super) fn inc(&self) {
         self.0.inc();
     }
+
+    pub(super) fn add(&self, count: u64) {
+        self.0.inc_by(count);
+    }
 }
 
 impl TypedMetric for Total {

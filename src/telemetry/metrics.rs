@@ -93,8 +93,21 @@ pub struct Metrics {
 pub struct Keyring {
     /// How many times it was changed.
     pub generation: u64,
-    /// Of each key that is not destroyed: the hash of its key_id, as kube-apiserver's metrics have it, and its state.
-    pub keys: Vec<(String, &'static str)>,
+    /// Whether a later one on the disk cannot be opened.
+    pub degraded: bool,
+    /// Each key that is not destroyed.
+    pub keys: Vec<Key>,
+}
+
+/// What a scrape shows of a key.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// The hash of its key_id, as kube-apiserver's metrics have it.
+    pub id_hash: String,
+    /// Its place in the life of keys.
+    pub state: &'static str,
+    /// Seeds that it has unwrapped.
+    pub unwrapped: u64,
 }
 
 /// The calls of one method.
@@ -277,14 +290,20 @@ fn of_keyring(keyring: Option<Keyring>) -> Registry {
     let mut registry = Registry::default();
     let sealed = constant(keyring.is_none().into());
     registry.register("claviger_sealed", "1 until the keyring is open, then 0", sealed);
-    let Some(Keyring { generation, mut keys }) = keyring else { return registry };
+    let Some(Keyring { generation, degraded, mut keys }) = keyring else { return registry };
+    let help = "1 while the keyring on the disk cannot be opened and an earlier one is served, else 0";
+    registry.register("claviger_degraded", help, constant(degraded.into()));
     let help = "How many times the keyring that is served was changed";
     registry.register("claviger_keyring_generation", help, constant(saturated(generation)));
     let help = "Keys that no checked backup holds; this version makes no backups, so every key that is not destroyed";
     registry.register("claviger_unbacked_keys", help, constant(saturated(keys.len())));
     keys.sort_unstable();
-    let keys =
-        keys.into_iter().map(|(hash, state)| ([("key_id_hash", hash), ("state", state.to_owned())], constant(1)));
+    let unwrapped = keys.iter().map(|key| ([("key_id_hash", key.id_hash.clone())], counted(key.unwrapped)));
+    let help = "Seeds that each key has unwrapped";
+    registry.register("claviger_key_unwraps_total", help, Series(unwrapped.collect()));
+    let keys = keys
+        .into_iter()
+        .map(|Key { id_hash, state, .. }| ([("key_id_hash", id_hash), ("state", state.to_owned())], constant(1)));
     let help = "Always 1; a key by the hash of its key_id, and its state";
     registry.register("claviger_key_info", help, Series(keys.collect()));
     registry
@@ -296,6 +315,12 @@ fn constant(value: i64) -> Gauge {
     gauge
 }
 
+fn counted(count: u64) -> Total {
+    let total = Total::default();
+    total.add(count);
+    total
+}
+
 fn saturated(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }
@@ -305,8 +330,9 @@ mod tests {
     use super::*;
 
     fn open() -> Keyring {
-        let keys = vec![("sha256:b".to_owned(), "primary"), ("sha256:a".to_owned(), "decrypt-only")];
-        Keyring { generation: 3, keys }
+        let key = |id_hash: &str, state, unwrapped| Key { id_hash: id_hash.to_owned(), state, unwrapped };
+        let keys = vec![key("sha256:b", "primary", 0), key("sha256:a", "decrypt-only", 7)];
+        Keyring { generation: 3, degraded: false, keys }
     }
 
     fn scrape(metrics: &Metrics) -> String {
@@ -406,6 +432,9 @@ mod tests {
             "claviger_sealed 0",
             "claviger_keyring_generation 3",
             "claviger_unbacked_keys 2",
+            "claviger_degraded 0",
+            r#"claviger_key_unwraps_total{key_id_hash="sha256:a"} 7"#,
+            r#"claviger_key_unwraps_total{key_id_hash="sha256:b"} 0"#,
             r#"claviger_key_info{key_id_hash="sha256:a",state="decrypt-only"} 1"#,
             r#"claviger_key_info{key_id_hash="sha256:b",state="primary"} 1"#,
         ] {
