@@ -342,15 +342,13 @@ fn slot(error: &SlotError) -> Explanation {
         | SlotError::SecretLength { .. }
         | SlotError::Malformed(_) => (Exit::Damaged, Some(RESTORE.to_owned())),
         SlotError::File(error) => durable(error),
-        SlotError::WrongKey => (
-            Exit::WrongKey,
-            Some("the slot's key file belongs to another root file; put the right one back".to_owned()),
-        ),
+        SlotError::WrongKey => {
+            (Exit::WrongKey, Some("the slot's secret belongs to another root file; put the right one back".to_owned()))
+        }
         SlotError::NoPassphrase => {
             (Exit::Refused, Some("give --passphrase-file FILE, or run it on a terminal".to_owned()))
         }
         SlotError::WrongPassphrase => (Exit::WrongKey, None),
-        SlotError::Passphrase(error) => (io_hint(error).0, None),
         SlotError::NoCredentials(_) => (
             Exit::Refused,
             Some("systemd gives it to the unit: see what `claviger generate systemd-credential` prints".to_owned()),
@@ -365,7 +363,7 @@ fn slot(error: &SlotError) -> Explanation {
         SlotError::Stretch(_) => (Exit::Refused, Some("free some memory, or use another slot".to_owned())),
         SlotError::Unsupported(_) => (Exit::Refused, Some("use a build that has this kind of slot".to_owned())),
         SlotError::Memory(error) => memory(error),
-        SlotError::Random(_) => (Exit::Refused, None),
+        SlotError::Passphrase(_) | SlotError::Random(_) => (Exit::Refused, None),
     }
 }
 

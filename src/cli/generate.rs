@@ -37,7 +37,8 @@ pub(super) const CREDENTIAL: &str = "claviger-root";
 #[derive(Args)]
 #[command(after_help = "\
 Example:
-  claviger generate systemd-credential | sudo systemctl edit --stdin claviger.service")]
+  cd /etc/systemd/system/claviger.service.d
+  claviger generate systemd-credential > credential.conf")]
 struct SystemdCredentialArgs {
     /// The credential's name
     #[arg(long, value_name = "NAME", default_value = CREDENTIAL, value_parser = credential)]

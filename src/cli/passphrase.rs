@@ -38,7 +38,10 @@ impl Passphrases for Source {
     fn of(&self, slot: &str, nth: u32) -> io::Result<Option<Arc<Passphrase>>> {
         match self {
             Self::File(_) | Self::Given(_) if nth > 0 => Ok(None),
-            Self::File(path) => read(path).map(Arc::new).map(Some),
+            Self::File(path) => match read(path) {
+                Ok(passphrase) => Ok(Some(Arc::new(passphrase))),
+                Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+            },
             Self::Given(given) => Ok(given.lock().unwrap_or_else(PoisonError::into_inner).clone()),
             Self::Terminal(known) => {
                 let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -107,10 +107,13 @@ Examples:
     /// A systemd credential, which systemd decrypts for the unit alone: by the TPM, by the host's key, or from a file
     #[command(after_help = "\
 Example:
-  head -c 32 /dev/urandom | sudo systemd-creds encrypt --name=claviger-root - /etc/credstore.encrypted/claviger-root
-  sudo systemd-creds decrypt --name=claviger-root /etc/credstore.encrypted/claviger-root - |
-    sudo claviger slot add credential --credential-file -
-  claviger generate systemd-credential | sudo systemctl edit --stdin claviger.service")]
+  cd /etc/credstore.encrypted
+  head -c 32 /dev/urandom | systemd-creds encrypt --name=claviger-root - claviger-root
+  systemd-creds decrypt claviger-root - | claviger slot add credential --credential-file -
+  mkdir -p /etc/systemd/system/claviger.service.d
+  cd /etc/systemd/system/claviger.service.d
+  claviger generate systemd-credential > credential.conf
+  systemctl daemon-reload && systemctl restart claviger")]
     Credential {
         /// The credential's name
         #[arg(long, value_name = "NAME", default_value = super::generate::CREDENTIAL)]

@@ -70,6 +70,15 @@ impl Opened {
         !self.is_record_current() || self.marked_under.is_some_and(|root_id| root_id != self.keyring.root_id())
     }
 
+    /// Opened with the root key that `before` had of a slot: it is still that slot that opened.
+    fn after(mut self, before: &Self) -> Self {
+        if self.slots.iter().all(|slot| !slot.opened) {
+            let opened = |name: &str| before.slots.iter().any(|slot| slot.opened && slot.name == name);
+            self.slots.iter_mut().for_each(|slot| slot.opened = opened(&slot.name));
+        }
+        self
+    }
+
     fn is_record_current(&self) -> bool {
         self.root_file.is_under(&self.root)
     }
@@ -161,7 +170,7 @@ pub fn open(dir: &Dir, means: &Means) -> Result<Opened, OpenError> {
 /// # Errors
 /// As [`open`].
 pub fn open_again(dir: &Dir, means: &Means, before: &Opened) -> Result<Opened, OpenError> {
-    open_with(dir, means, Some(&before.current))
+    Ok(open_with(dir, means, Some(&before.current))?.after(before))
 }
 
 /// As [`open`]; a root key that is `known` already needs no slot.
@@ -234,7 +243,7 @@ fn open_to_serve(
     }
     let _lock = dir.lock()?;
     // Read again: what was seen before the lock may have changed.
-    let opened = open_expected(dir, means, Some(&opened.current), expect)?;
+    let opened = open_expected(dir, means, Some(&opened.current), expect)?.after(&opened);
     advance_mark(dir, &opened)?;
     Ok(opened)
 }

@@ -16,12 +16,15 @@ use std::{
 use proptest::prelude::*;
 use rand::rngs::SysRng;
 
-use super::{Act, ChangeFailed, Opened, Plan, Proof, Publisher, change_keys, init, open, open_to_serve, rekey};
+use super::{
+    Act, ChangeFailed, Opened, Plan, Proof, Publisher, SlotAct, change_keys, change_slots, init, open, open_to_serve,
+    rekey, slots,
+};
 use crate::{
     durable::{self, Dir, Privacy, testing::dying_after},
     keeper::Published,
     keyring::{Entry, key_id::KeyId, state::State, testing::now},
-    root::Means,
+    root::{FileSlot, Means, key_file_name},
 };
 
 const SEED: [u8; 32] = [0x5a; 32];
@@ -35,6 +38,8 @@ enum Step {
     Enable(usize),
     Destroy(usize),
     Rekey,
+    /// Another slot, in the place of the one that there is if there are two.
+    Slot,
     /// The daemon looks at the record's file.
     Follow,
     /// The daemon ends, and another one starts.
@@ -50,6 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => place.clone().prop_map(Step::Enable),
         2 => place.prop_map(Step::Destroy),
         2 => Just(Step::Rekey),
+        2 => Just(Step::Slot),
         2 => Just(Step::Follow),
         1 => Just(Step::Restart),
     ]
@@ -104,6 +110,7 @@ impl World {
             Step::Enable(place) => at(place).map(Act::Enable),
             Step::Destroy(place) => at(place).map(|key_id| Act::Destroy(key_id, Proof::Waived)),
             Step::Rekey => return rekey(&self.dir, &Means::default()).map(drop),
+            Step::Slot => return self.change_slots(),
             Step::Follow => {
                 let _ = self.publisher.follow();
                 None
@@ -121,6 +128,19 @@ impl World {
             }
         }
         change_keys(&self.dir, &Means::default(), act, now()).map(drop)
+    }
+
+    fn change_slots(&self) -> Result<(), ChangeFailed> {
+        let slots = slots(&self.dir)?;
+        let act = if let [first, _, ..] = slots.as_slice() {
+            SlotAct::Remove(first.name.clone())
+        } else {
+            // What an attempt that died has left is another's key file, and stays.
+            let is_free = |name: &String| !self.dir.contains(&key_file_name(name)).unwrap();
+            let name = (0..99).map(|n| format!("slot-{n}")).find(is_free).unwrap();
+            SlotAct::Add(name, Box::new(FileSlot::generate(&mut SysRng, None)?))
+        };
+        change_slots(&self.dir, &Means::default(), &act).map(drop)
     }
 
     fn open(&self) -> Opened {

@@ -137,7 +137,7 @@ pub enum SlotError {
     #[error("no passphrase was given")]
     NoPassphrase,
     /// The passphrase could not be read, or is none.
-    #[error("passphrase: {0}")]
+    #[error("reading the passphrase: {0}")]
     Passphrase(#[source] io::Error),
     /// The passphrase is another one.
     #[error("wrong passphrase")]

@@ -1,18 +1,12 @@
 //! `init` overwrites nothing: not a keyring, not what an earlier init left, not a slot's key file; and it takes no
 //! recovery that was not tried.
 
-use std::{
-    fs,
-    io::{Read, Write},
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::fs;
 
 use super::{
     output::identity,
-    sandbox::{CLAVIGER, Sandbox, snapshot},
-    secrets,
+    sandbox::{Sandbox, snapshot},
+    terminal::type_into,
     tree::Tree,
 };
 
@@ -231,29 +225,11 @@ fn a_recovery_that_does_not_work_is_refused() {
 fn an_identity_is_asked_for_on_a_terminal_and_not_shown() {
     let sandbox = Sandbox::new();
     let ours = identity(&sandbox, "identity.txt");
-    let state = sandbox.path("state");
-    let init = format!("{CLAVIGER} init --state-dir {} --recovery-recipient {ours}", state.display());
-    // `script` gives it a terminal of its own, and copies what stands on it.
-    let script =
-        Command::new("script").args(["-qec", &init, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let mut script = script.unwrap();
-    let (mut keyboard, mut screen) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
-    let mut shown = Vec::new();
-    while !shown.ends_with(b": ") {
-        let mut byte = [0];
-        screen.read_exact(&mut byte).unwrap();
-        shown.push(byte[0]);
-    }
-    // The prompt comes just before the echo is turned off.
-    thread::sleep(Duration::from_secs(1));
     let text = fs::read_to_string(sandbox.path("identity.txt")).unwrap();
-    keyboard.write_all(text.lines().last().unwrap().as_bytes()).unwrap();
-    keyboard.write_all(b"\r").unwrap();
-    screen.read_to_end(&mut shown).unwrap();
-    let said = String::from_utf8_lossy(&shown);
-    assert!(script.wait().unwrap().success(), "{said}");
+    let line = format!("init --state-dir [DIR]/state --recovery-recipient {ours}");
+    let (said, succeeded) = type_into(&sandbox, &line, &[text.lines().last().unwrap()]);
+    assert!(succeeded, "{said}");
     assert!(said.starts_with("recovery identity (AGE-SECRET-KEY-1…): ") && said.contains("primary"), "{said}");
-    assert_eq!(secrets::found_in(&shown, sandbox.root()), Vec::<String>::new());
 }
 
 #[test]

@@ -6,8 +6,8 @@
 //! command, whatever it is run for, is searched for panics and for the secrets of its sandbox.
 //!
 //! ```text
-//! usage, output, init, key, state, mark, socket, configuration, machine, secrets -> sandbox -> tree
-//!                     key, machine -> disk;   mark, secrets -> forge;   secrets -> kms
+//! usage, output, init, key, slot, state, mark, socket, configuration, machine, secrets -> sandbox -> tree
+//!         key, machine -> disk;   mark, secrets -> forge;   slot, secrets -> kms;   init, slot -> terminal
 //! ```
 
 #![allow(
@@ -28,7 +28,9 @@ mod mark;
 mod output;
 pub(crate) mod sandbox;
 mod secrets;
+mod slot;
 mod socket;
 mod state;
+mod terminal;
 mod tree;
 mod usage;

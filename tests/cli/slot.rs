@@ -1,0 +1,212 @@
+//! Slots by the command line: any of them opens the keyring, and none that is needed is removed.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
+
+use super::{
+    kms::Kms,
+    sandbox::{CLAVIGER, Sandbox, snapshot},
+    terminal::type_into,
+};
+
+const STATE: &str = "--state-dir [DIR]/state";
+
+/// As a file of secrets, for which every answer is searched.
+const PASSPHRASE: &str = "correct horse battery staple";
+
+/// A cheap guess: the tests make many.
+const CHEAP: &str = "--lanes 1 --memory 64 --passes 1";
+
+const BY_PASSPHRASE: &str = "--passphrase-file [DIR]/passphrase.key";
+
+/// A set-up sandbox with a passphrase slot and nothing else.
+fn with_passphrase() -> Sandbox {
+    let sandbox = Sandbox::initialised();
+    private(&sandbox, "passphrase.key", PASSPHRASE.as_bytes());
+    let add = format!("slot add passphrase --new-passphrase-file [DIR]/passphrase.key {CHEAP} {STATE}");
+    sandbox.run(&add).ends_with(0);
+    sandbox.run(&format!("slot remove file {BY_PASSPHRASE} {STATE}")).ends_with(0);
+    sandbox
+}
+
+fn private(sandbox: &Sandbox, name: &str, bytes: &[u8]) {
+    fs::write(sandbox.path(name), bytes).unwrap();
+    sandbox.chmod(name, 0o600);
+}
+
+fn audited(sandbox: &Sandbox) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(sandbox.path("state/audit.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_slot_of_each_kind_is_added_tested_and_removed() {
+    let sandbox = Sandbox::initialised();
+    private(&sandbox, "passphrase.key", PASSPHRASE.as_bytes());
+    private(&sandbox, "credential.key", &[7; 32]);
+    sandbox.make_dir("usb", 0o700);
+    let passphrase =
+        sandbox.run(&format!("slot add passphrase --new-passphrase-file [DIR]/passphrase.key {CHEAP} {STATE}"));
+    let credential = sandbox.run(&format!("slot add credential --credential-file [DIR]/credential.key {STATE}"));
+    let usb = sandbox.run(&format!("slot add file --name usb --slot-file [DIR]/usb/claviger.key {STATE}"));
+    let list = sandbox.run(&format!("slot list {STATE} --output json"));
+    let some = sandbox.run(&format!("slot test {STATE}"));
+    let one = sandbox.run(&format!("slot test passphrase {BY_PASSPHRASE} {STATE}"));
+    let removed =
+        ["file", "usb", "credential"].map(|slot| sandbox.run(&format!("slot remove {slot} {BY_PASSPHRASE} {STATE}")));
+    let last = sandbox.refused(3, &format!("slot remove passphrase {BY_PASSPHRASE} {STATE}"));
+    let all = [&passphrase, &credential, &usb, &list, &some, &one, &removed[0], &removed[1], &removed[2], &last];
+    snapshot("slot/life", &all);
+    assert!(!sandbox.path("state/slot-file.key").exists() && sandbox.path("usb/claviger.key").exists());
+    let acts: Vec<_> = audited(&sandbox).iter().map(|line| format!("{} {}", line["event"], line["slot"])).collect();
+    let expected = ["add passphrase", "add credential", "add usb", "remove file", "remove usb", "remove credential"];
+    assert_eq!(acts, expected.map(|act| format!("\"slot-{}\"", act.replacen(' ', "\" \"", 1))));
+}
+
+#[test]
+fn what_opens_nothing_is_refused_in_its_own_words() {
+    let sandbox = with_passphrase();
+    private(&sandbox, "other.key", b"incorrect horse battery");
+    private(&sandbox, "short.key", b"1234567");
+    private(&sandbox, "empty.key", b"\n");
+    private(&sandbox, "open.key", PASSPHRASE.as_bytes());
+    sandbox.chmod("open.key", 0o644);
+    let list = |file: &str| format!("key list --passphrase-file [DIR]/{file}.key {STATE}");
+    let add = |rest: &str| format!("slot add {rest} {BY_PASSPHRASE} {STATE}");
+    let answers = [
+        sandbox.refused(3, &format!("key list {STATE}")),
+        sandbox.refused(4, &list("other")),
+        sandbox.refused(3, &list("absent")),
+        sandbox.refused(3, &list("empty")),
+        sandbox.refused(3, &list("open")),
+        sandbox.refused(2, &add("passphrase --name two --new-passphrase-file [DIR]/short.key")),
+        sandbox.refused(2, &add("passphrase --name two --new-passphrase-file [DIR]/absent.key")),
+        sandbox.refused(2, &add("passphrase --name two")),
+        sandbox.refused(2, &add("passphrase --name two --memory 2097152 --new-passphrase-file [DIR]/other.key")),
+        sandbox.refused(3, &add(&format!("passphrase --new-passphrase-file [DIR]/other.key {CHEAP}"))),
+        sandbox.refused(2, &add("file --name No_Name")),
+        sandbox.refused(3, &add("credential")),
+        sandbox.refused(3, &add("credential --credential-file [DIR]/short.key")),
+        sandbox.refused(3, &format!("slot remove tape {BY_PASSPHRASE} {STATE}")),
+        sandbox.refused(3, &format!("slot test tape {STATE}")),
+    ];
+    snapshot("slot/refused", &answers.each_ref());
+}
+
+#[test]
+fn a_passphrase_comes_from_a_pipe_a_descriptor_or_the_terminal() {
+    let sandbox = with_passphrase();
+    let piped = sandbox.call(&format!("key list --passphrase-file - {STATE}")).stdin(format!("{PASSPHRASE}\n")).run();
+    piped.ends_with(0);
+    let shell = format!("exec \"$0\" \"$@\" 3< {}", sandbox.path("passphrase.key").display());
+    let by_descriptor = sandbox.call(&format!("key add --passphrase-file /dev/fd/3 {STATE}"));
+    by_descriptor.under(["bash", "-c", &shell], "3< passphrase").run().ends_with(0);
+    let (said, succeeded) = type_into(&sandbox, &format!("key list {STATE}"), &["hunter2 hunter2", PASSPHRASE]);
+    assert!(succeeded && said.contains("that is another one; passphrase of slot passphrase: "), "{said}");
+    let (said, succeeded) = type_into(&sandbox, &format!("key list {STATE}"), &["hunter2", "hunter3", "hunter4"]);
+    assert!(!succeeded && said.contains("wrong passphrase"), "{said}");
+    // Not twice for one command, whatever it opens; and a new one twice.
+    let add = format!("slot add passphrase --name second {CHEAP} {STATE}");
+    let (said, succeeded) = type_into(&sandbox, &add, &["tr0ub4dor&3 tr0ub4dor", "tr0ub4dor&3 tr0ub4dor", PASSPHRASE]);
+    assert!(succeeded && said.contains("slot second is added"), "{said}");
+    let (said, succeeded) = type_into(&sandbox, &add.replace("second", "third"), &["tr0ub4dor&3", "tr0ub4dor&4"]);
+    assert!(!succeeded && said.contains("was not typed the same again"), "{said}");
+    let (said, succeeded) = type_into(&sandbox, &format!("rekey {STATE}"), &[PASSPHRASE, "tr0ub4dor&3 tr0ub4dor"]);
+    assert!(succeeded, "{said}");
+}
+
+#[test]
+fn a_daemon_starts_by_a_passphrase_file_and_follows_a_rekey_by_it() {
+    let sandbox = with_passphrase();
+    let socket = "--socket [DIR]/run/kms.sock";
+    let mut daemon = sandbox.serve(&format!("{STATE} {socket} {BY_PASSPHRASE}"));
+    let kms = Kms::connect(&sandbox.path("run/kms.sock"));
+    let (key_id, wrapped) = kms.encrypt(&[9; 32]);
+    sandbox.run(&format!("rekey {BY_PASSPHRASE} {STATE}")).ends_with(0);
+    daemon.wait_for("\"generation\":2");
+    assert_eq!(kms.decrypt(&key_id, &wrapped).unwrap(), [9; 32]);
+    sandbox.run(&format!("status {BY_PASSPHRASE} {STATE} {socket}")).ends_with(0);
+    assert_eq!(daemon.terminate().0, Some(0));
+}
+
+#[test]
+fn a_daemon_that_cannot_open_a_slot_by_itself_serves_on_and_says_so() {
+    let sandbox = with_passphrase();
+    let socket = "--socket [DIR]/run/kms.sock";
+    let shell = format!("exec \"$0\" \"$@\" 3< {}", sandbox.path("passphrase.key").display());
+    let call = sandbox.call(&format!("serve {STATE} {socket} --passphrase-file /dev/fd/3"));
+    let mut daemon = call.under(["bash", "-c", &shell], "3< passphrase").serve();
+    // What needs no new root key is followed by the one that is known.
+    sandbox.run(&format!("key add {BY_PASSPHRASE} {STATE}")).ends_with(0);
+    daemon.wait_for("\"generation\":2");
+    let kms = Kms::connect(&sandbox.path("run/kms.sock"));
+    let (key_id, wrapped) = kms.encrypt(&[9; 32]);
+    sandbox.run(&format!("rekey {BY_PASSPHRASE} {STATE}")).ends_with(0);
+    daemon.wait_for("no passphrase was given");
+    assert_eq!(kms.decrypt(&key_id, &wrapped).unwrap(), [9; 32]);
+    let status = sandbox.run(&format!("status {BY_PASSPHRASE} {STATE} {socket}"));
+    status.ends_with(1);
+    snapshot("slot/degraded", &[&status]);
+    assert_eq!(daemon.terminate().0, Some(0));
+}
+
+#[test]
+fn a_daemon_opens_a_credential_that_systemd_gives_it() {
+    let sandbox = Sandbox::initialised();
+    sandbox.make_dir("credentials", 0o500);
+    sandbox.chmod("credentials", 0o700);
+    fs::write(sandbox.path("credentials/claviger-root"), [5; 64]).unwrap();
+    fs::set_permissions(sandbox.path("credentials/claviger-root"), fs::Permissions::from_mode(0o440)).unwrap();
+    let given = format!("CREDENTIALS_DIRECTORY={}", sandbox.path("credentials").display());
+    let call = |line: &str| sandbox.call(line).under(["env", &given], "with credentials");
+    call(&format!("slot add credential {STATE}")).run().ends_with(0);
+    call(&format!("slot remove file {STATE}")).run().ends_with(0);
+    sandbox.refused(3, &format!("key list {STATE}"));
+    let socket = "--socket [DIR]/run/kms.sock";
+    let mut daemon = call(&format!("serve {STATE} {socket}")).serve();
+    call(&format!("rekey {STATE}")).run().ends_with(0);
+    daemon.wait_for("\"generation\":2");
+    call(&format!("status {STATE} {socket}")).run().ends_with(0);
+    daemon.kill();
+    fs::write(sandbox.path("credentials/claviger-root"), [6; 64]).unwrap();
+    let other = call(&format!("key list {STATE}")).run();
+    fs::remove_file(sandbox.path("credentials/claviger-root")).unwrap();
+    let gone = call(&format!("key list {STATE}")).run();
+    snapshot("slot/credential", &[&other, &gone]);
+    assert_eq!((other.code, gone.code), (4, 3));
+}
+
+#[test]
+fn a_guess_costs_what_the_line_says() {
+    let sandbox = Sandbox::initialised();
+    private(&sandbox, "passphrase.key", PASSPHRASE.as_bytes());
+    sandbox.run(&format!("slot add passphrase --new-passphrase-file [DIR]/passphrase.key {STATE}")).ends_with(0);
+    let root = fs::read_to_string(sandbox.path("state/root")).unwrap();
+    assert!(root.contains("-> slot passphrase passphrase lanes=4 memory=262144 passes=3 salt="), "{root}");
+    // Too little memory for it is an error, not an end.
+    let poor = ["bash", "-c", "ulimit -v 200000; exec \"$0\" \"$@\""];
+    let call = sandbox.call(&format!("slot test passphrase {BY_PASSPHRASE} {STATE}")).under(poor, "with 200 MB");
+    let answer = call.run();
+    assert!(answer.ends_with(1).stdout.contains("no 262144 KiB of memory for Argon2id"), "{answer}");
+}
+
+#[test]
+fn asking_is_over_within_the_time_of_a_lock() {
+    // Who types slowly holds up nobody: another command goes on meanwhile.
+    let sandbox = with_passphrase();
+    let typing = std::process::Command::new("script")
+        .args(["-qec", &format!("{CLAVIGER} key add --state-dir {}", sandbox.path("state").display()), "/dev/null"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn();
+    let mut typing = typing.unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let begun = Instant::now();
+    sandbox.run(&format!("key add {BY_PASSPHRASE} {STATE}")).ends_with(0);
+    println!("the other command took {:?}", begun.elapsed());
+    typing.kill().unwrap();
+    typing.wait().unwrap();
+}
