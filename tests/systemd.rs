@@ -170,6 +170,48 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     assert!(String::from_utf8_lossy(&output(verify, &[], LIMIT).unwrap().stderr).contains("WatchdogSeconds"));
 }
 
+/// Without a systemd that runs, its programs make and verify what it would load; where it puts it is its own affair.
+#[test]
+fn a_credential_of_systemds_opens_a_slot() {
+    let Some(mut encrypt) = installed("systemd-creds") else { return };
+    let run = Run::new().unwrap();
+    let plugin = Plugin::init(&run, BINARY, "state").unwrap();
+    let encrypted = run.path("claviger-root");
+    // The null key: this is about the bytes, and neither TPM nor host key is this test's to use.
+    encrypt.args(["encrypt", "--with-key=tpm2-absent", "--name=claviger-root", "-"]).arg(&encrypted);
+    output_of_success(encrypt, &[8; 32], LIMIT).unwrap();
+    let mut decrypt = Command::new("systemd-creds");
+    decrypt.arg("decrypt").arg(&encrypted).arg("-");
+    let credential = output_of_success(decrypt, &[], LIMIT).unwrap();
+    let add = plugin.command(&["slot", "add", "credential", "--credential-file", "-"]);
+    output_of_success(add, &credential, LIMIT).unwrap();
+    let given = run.path("given");
+    fs::create_dir(&given).unwrap();
+    fs::write(given.join("claviger-root"), &credential).unwrap();
+    let mut test = plugin.command(&["slot", "test", "credential"]);
+    test.env("CREDENTIALS_DIRECTORY", &given);
+    output_of_success(test, &[], LIMIT).unwrap();
+}
+
+#[test]
+fn the_lines_for_a_credential_are_systemds() {
+    let Some(mut verify) = installed("systemd-analyze") else { return };
+    let run = Run::new().unwrap();
+    let [service, _] = units(&run);
+    let mut generate = Command::new(BINARY);
+    generate.args(["generate", "systemd-credential"]);
+    let lines = output_of_success(generate, &[], LIMIT).unwrap();
+    let with = |lines: &str| {
+        let unit = fs::read_to_string(&service).unwrap();
+        fs::write(&service, unit.replacen("[Service]\n", lines, 1)).unwrap();
+    };
+    with(&String::from_utf8(lines).unwrap());
+    assert!(fs::read_to_string(&service).unwrap().contains("\nLoadCredentialEncrypted=claviger-root:/etc/credstore"));
+    verify.args(["verify", "--man=no", "--recursive-errors=no"]).arg(&service);
+    let answer = output(verify, &[], LIMIT).unwrap();
+    assert!(answer.status.success() && answer.stderr.is_empty(), "{}", String::from_utf8_lossy(&answer.stderr));
+}
+
 #[test]
 fn the_unit_exposes_next_to_nothing() {
     let Some(mut security) = installed("systemd-analyze") else { return };

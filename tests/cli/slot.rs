@@ -57,8 +57,8 @@ fn a_slot_of_each_kind_is_added_tested_and_removed() {
     let one = sandbox.run(&format!("slot test passphrase {BY_PASSPHRASE} {STATE}"));
     let removed =
         ["file", "usb", "credential"].map(|slot| sandbox.run(&format!("slot remove {slot} {BY_PASSPHRASE} {STATE}")));
-    let last = sandbox.refused(3, &format!("slot remove passphrase {BY_PASSPHRASE} {STATE}"));
-    let all = [&passphrase, &credential, &usb, &list, &some, &one, &removed[0], &removed[1], &removed[2], &last];
+    let only_one = sandbox.refused(3, &format!("slot remove passphrase {BY_PASSPHRASE} {STATE}"));
+    let all = [&passphrase, &credential, &usb, &list, &some, &one, &removed[0], &removed[1], &removed[2], &only_one];
     snapshot("slot/life", &all);
     assert!(!sandbox.path("state/slot-file.key").exists() && sandbox.path("usb/claviger.key").exists());
     let acts: Vec<_> = audited(&sandbox).iter().map(|line| format!("{} {}", line["event"], line["slot"])).collect();
