@@ -178,6 +178,8 @@ impl Plugin {
             return false;
         };
         let mut command = self.command(&["status"]);
+        // Status opens the keyring, too.
+        command.args(self.flags.iter().filter(|flag| flag.starts_with("--passphrase-file")));
         command.args(["--socket", socket]);
         output(command, &[], LIMIT).is_ok_and(|output| output.status.success())
     }

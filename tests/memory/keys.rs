@@ -1,8 +1,9 @@
 //! Every key of a plugin by name, and what a library makes of each: known from the state directory alone, as
 //! `docs/hierarchy.md` says, with none of the project's code.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
+use argon2::{Algorithm, Argon2, Params, Version};
 use sha2::block_api::compress256;
 
 use super::{
@@ -57,6 +58,20 @@ impl Keys {
         let kek = self.0.keks.values().next().unwrap();
         MessageKeys::of(&hkdf(kek, &self.0.uuid, "claviger/v1/seed-wrap"))
     }
+}
+
+/// What comes of `passphrase` in the only slot of the root file in `state_dir`, which is as `slot add` makes it.
+pub(super) fn add_passphrase_slot(needles: &mut Needles, state_dir: &Path, passphrase: &str) {
+    let root = fs::read_to_string(state_dir.join("root")).unwrap();
+    let line = root.lines().find_map(|line| line.strip_prefix("-> slot passphrase passphrase ")).unwrap();
+    let salt = line.strip_prefix("lanes=4 memory=262144 passes=3 salt=").unwrap();
+    let salt: [u8; 16] = base16ct::lower::decode_vec(salt).unwrap().try_into().unwrap();
+    let parameters = Params::new(256 * 1024, 3, 4, Some(32)).unwrap();
+    let mut secret = [0; 32];
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters);
+    argon2.hash_password_into(passphrase.as_bytes(), &salt, &mut secret).unwrap();
+    add_source(needles, "slot secret", &secret, &salt);
+    add_key(needles, "slot key", &hkdf(&secret, &salt, "claviger/v1/slot"));
 }
 
 /// A secret that keys are derived from: itself, and what HKDF extracts of it, which gives the same keys.

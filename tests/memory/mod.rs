@@ -70,6 +70,11 @@ struct Rig {
 impl Rig {
     /// None, with a word about it, where nobody can look into a process.
     fn start(binary: impl Into<PathBuf>) -> Option<Self> {
+        Self::start_prepared(binary, |_| {})
+    }
+
+    /// The same, after `prepare` has been at work on what `init` made.
+    fn start_prepared(binary: impl Into<PathBuf>, prepare: impl FnOnce(&mut Plugin)) -> Option<Self> {
         if !geteuid().is_root() {
             return missing("only root may look into a process");
         }
@@ -80,11 +85,13 @@ impl Rig {
         let name = run.directory().file_name().unwrap().to_str().unwrap().to_owned();
         let metrics = run.path("metrics.sock").display().to_string();
         let mut plugin = Plugin::init(&run, binary, "claviger").unwrap();
+        let keys = Keys::of(plugin.state_dir());
+        prepare(&mut plugin);
         plugin.flag("--log-level=debug");
         plugin.flag(format!("--metrics-listen={metrics}"));
         // An abstract socket: strangers reach it too.
         plugin.serve(format!("@{name}")).unwrap();
-        let (keys, address) = (Keys::of(plugin.state_dir()), SocketAddr::from_abstract_name(&name).unwrap());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
         if File::open(format!("/proc/{}/mem", plugin.process().unwrap().id())).is_err() {
             return missing("this root may not look into a process: it has no CAP_SYS_PTRACE");
         }
@@ -202,6 +209,31 @@ fn look_under_load(rig: &mut Rig) -> Vec<Wrapped> {
     let wrapped = load.join().unwrap();
     assert!(wrapped.len() > 100);
     wrapped
+}
+
+/// Nor of what its key was stretched from, over 256 MiB of Argon2id.
+#[test]
+fn a_passphrase_leaves_nothing_behind() {
+    const PASSPHRASE: &str = "zjQ2xw7Lr0 vKd81Uqe fYb5GtN3 mHs9XcAo";
+    // Out of the daemon's own files, where it must not be.
+    let elsewhere = tempfile::NamedTempFile::new().unwrap();
+    fs::write(elsewhere.path(), PASSPHRASE).unwrap();
+    let file = elsewhere.path().to_str().unwrap();
+    let prepare = |plugin: &mut Plugin| {
+        plugin.claviger(&["slot", "add", "passphrase", "--new-passphrase-file", file]).unwrap();
+        plugin.claviger(&["slot", "remove", "file", "--passphrase-file", file]).unwrap();
+        plugin.flag(format!("--passphrase-file={file}"));
+    };
+    let Some(mut rig) = Rig::start_prepared(BINARY, prepare) else { return };
+    let mut needles = rig.needles(&[]);
+    needles.add("passphrase", PASSPHRASE.as_bytes());
+    keys::add_passphrase_slot(&mut needles, rig.plugin.state_dir(), PASSPHRASE);
+    assert_nothing(&rig.look(&needles), "after unsealing");
+    let client = Client::connect(&rig.address);
+    drop(client.round_trips(FAILURES));
+    assert_nothing(&rig.look(&needles), "after calls");
+    rig.reload();
+    assert_nothing(&rig.look(&needles), "after SIGHUP");
 }
 
 /// Not even without secret memory: what the process had excluded is left out.
