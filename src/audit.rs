@@ -47,6 +47,16 @@ pub enum Event<'a> {
         /// The new root key's commitment, which is public.
         root_id: String,
     },
+    /// Keys and root keys are about to be sealed into a backup.
+    Backup {
+        /// What it is of.
+        #[serde(flatten)]
+        keyring: KeyringEvent,
+        /// Who can open it; public.
+        recipients: Vec<String>,
+    },
+    /// A backup is about to be set up here.
+    Restore(KeyringEvent),
     /// A daemon opened the keyring, and is about to serve from it.
     Unseal {
         /// The keyring's uuid.
@@ -83,6 +93,15 @@ pub struct RecoveryEvent {
     pub generation: u64,
     /// The recipient, which is public.
     pub recipient: String,
+}
+
+/// A keyring as it is at one time.
+#[derive(Debug, Serialize)]
+pub struct KeyringEvent {
+    /// Its uuid.
+    pub keyring: String,
+    /// Its generation.
+    pub generation: u64,
 }
 
 /// A change of one slot.

@@ -20,6 +20,7 @@ use crate::{
     keeper::{ChangeFailed, InitError, OpenError},
     keyring::{
         ChangeError, KeyError,
+        backup::BackupError,
         mark::MarkError,
         record::RecordError,
         recovery::RecoveryError,
@@ -135,6 +136,7 @@ impl Failure {
             InitError::File(error) => durable(error),
             InitError::Recovery(error) => recovery(error),
             InitError::Slot(error) => slot(error),
+            InitError::Root(error) => root(error),
             InitError::Record(_) => (Exit::Refused, Some("give fewer recovery recipients".to_owned())),
             InitError::Keyring(KeyError::Secret(error)) | InitError::Memory(error) => memory(error),
             InitError::Keyring(KeyError::Random(_)) | InitError::Random(_) => (Exit::Refused, None),
@@ -156,6 +158,18 @@ impl Failure {
     /// A recipient or an identity, before anything was begun.
     pub(super) fn recovery(error: &RecoveryError) -> Self {
         let (exit, hint) = recovery(error);
+        Self::new(exit, error, hint)
+    }
+
+    /// A backup that does not open.
+    pub(super) fn backup(error: &BackupError, file: &Path) -> Self {
+        let (exit, hint) = backup(error);
+        Self::new(exit, &format!("backup {}: {error}", file.display()), hint)
+    }
+
+    /// A file for somebody else.
+    pub(super) fn durable(error: &DurableError) -> Self {
+        let (exit, hint) = durable(error);
         Self::new(exit, error, hint)
     }
 
@@ -419,6 +433,10 @@ fn change_failed(error: &ChangeFailed) -> Explanation {
         ChangeFailed::LastRecipient(_) => {
             refused("add another one first: claviger recovery add; --risk-no-recovery goes without any")
         }
+        ChangeFailed::NoRecipient => {
+            refused("name one: --recipient age1…; or keep one in the keyring: claviger recovery add")
+        }
+        ChangeFailed::Backup(error) => backup(error),
         ChangeFailed::Recovery(error) => recovery(error),
         ChangeFailed::Full => refused("destroy keys that nothing needs: `claviger key list` shows them"),
         ChangeFailed::NotAudited(error) | ChangeFailed::Write(error) => durable(error),
@@ -461,6 +479,22 @@ fn recovery(error: &RecoveryError) -> Explanation {
         ),
         RecoveryError::Seal { .. } | RecoveryError::Contents(_) => (Exit::Damaged, None),
         RecoveryError::Memory(error) => memory(error),
+    }
+}
+
+fn backup(error: &BackupError) -> Explanation {
+    match error {
+        BackupError::Foreign => (Exit::Usage, None),
+        BackupError::NoIdentity => {
+            (Exit::WrongKey, Some("give the identity of one who could open it, or it is damaged".to_owned()))
+        }
+        BackupError::NoRecovery => {
+            (Exit::WrongKey, Some("use a backup, or the identity of one of its recipients".to_owned()))
+        }
+        BackupError::Contents(_) => (Exit::Damaged, Some("use another backup".to_owned())),
+        BackupError::Record(error) => (record(error).0, Some("use another backup".to_owned())),
+        BackupError::Recovery(error) => recovery(error),
+        BackupError::Memory(error) => memory(error),
     }
 }
 

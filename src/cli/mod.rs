@@ -1,6 +1,7 @@
 //! The command line: one thin file per verb.
 
 mod adoption;
+mod backup;
 mod failure;
 mod generate;
 mod init;
@@ -87,6 +88,7 @@ enum Verb {
     Slot(slot::SlotArgs),
     Recovery(recovery::RecoveryArgs),
     Rekey(rekey::RekeyArgs),
+    Backup(backup::BackupArgs),
     Generate(generate::GenerateArgs),
     Completions(reference::CompletionsArgs),
     Man(reference::ManArgs),
@@ -142,6 +144,7 @@ pub fn run() -> ExitCode {
         Verb::Key(args) => key::run(args, &global),
         Verb::Slot(args) => slot::run(args, &global),
         Verb::Recovery(args) => recovery::run(args, &global),
+        Verb::Backup(args) => backup::run(args, &global),
         Verb::Rekey(args) => rekey::run(args, &global),
         Verb::Generate(args) => generate::run(args, &global),
         Verb::Completions(args) => reference::completions(&args),

@@ -28,8 +28,16 @@ pub(super) fn text_line(line: &str) -> Result<(), Failure> {
 /// # Errors
 /// When standard output is closed or full.
 pub(super) fn text(text: &str) -> Result<(), Failure> {
+    bytes(text.as_bytes())
+}
+
+/// Prints what is no text.
+///
+/// # Errors
+/// When standard output is closed or full.
+pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
+    out.write_all(bytes)
         .and_then(|()| out.flush())
         .map_err(|error| Failure::new(Exit::Disk, &format!("writing to standard output: {error}"), None))
 }

@@ -94,10 +94,17 @@ struct One {
 
 /// Where identities come from.
 #[derive(Args)]
-struct Identity {
+pub(super) struct Identity {
     /// File with the identity, or - for standard input; asked for on a terminal without it
     #[arg(long, value_name = "FILE")]
     recovery_identity: Option<PathBuf>,
+}
+
+impl Identity {
+    /// Where it is; none if it is to be asked for.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.recovery_identity.as_deref()
+    }
 }
 
 #[derive(Serialize)]
@@ -124,7 +131,7 @@ pub(super) fn run(args: RecoveryArgs, global: &Global) -> Result<Exit, Failure> 
         RecoveryVerb::List(keyring) => list(keyring, global),
         RecoveryVerb::Add { one, identity } => {
             let recipient = one.recipient.parse().map_err(|error| Failure::recovery(&error))?;
-            let identities = identities(identity.recovery_identity.as_deref())?;
+            let identities = identities(identity.file())?;
             change(one.keyring, &RecoveryAct::Add(recipient, identities), global)
         }
         RecoveryVerb::Remove { one, risk_no_recovery } => {
@@ -150,7 +157,7 @@ fn change(keyring: KeyringArgs, act: &RecoveryAct, global: &Global) -> Result<Ex
 
 fn test(keyring: KeyringArgs, identity: &Identity, global: &Global) -> Result<Exit, Failure> {
     let opened = Site::find(keyring.settings(), global)?.open()?;
-    let identities = identities(identity.recovery_identity.as_deref())?;
+    let identities = identities(identity.file())?;
     let opens = |recovery: &Recovery| opened.recovers(recovery, &identities);
     print(&opened.keyring, |recovery| Some(opens(recovery)), global)?;
     Ok(if opened.keyring.recoveries().iter().any(opens) { Exit::Done } else { Exit::Found })

@@ -7,6 +7,7 @@
 
 mod append;
 mod error;
+mod export;
 mod trust;
 
 use std::{
@@ -33,7 +34,7 @@ const PRIVATE_FILE: u32 = 0o600;
 const PRIVATE_DIRECTORY: u32 = 0o700;
 const OTHERS: u32 = 0o077;
 
-pub use self::{error::DurableError, trust::check_ancestors};
+pub use self::{error::DurableError, export::export, trust::check_ancestors};
 
 type Result<T> = std::result::Result<T, DurableError>;
 

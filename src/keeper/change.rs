@@ -12,6 +12,7 @@ use crate::{
     durable::{Dir, DurableError},
     keyring::{
         ChangeError, Key, Keyring,
+        backup::BackupError,
         key_id::KeyId,
         mark::{Mark, Standing},
         record::{self, RECORD_MAX, RecordError},
@@ -102,6 +103,12 @@ pub enum ChangeFailed {
     /// Nobody could recover the root key any more.
     #[error("{0} is the last recovery recipient, so it is not removed")]
     LastRecipient(String),
+    /// Nobody could open a backup.
+    #[error("nobody could open a backup: the keyring has no recovery recipient, and none was given")]
+    NoRecipient,
+    /// A backup could not be made.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// The root key could not be sealed to a recipient, or its identity did not open what was.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),

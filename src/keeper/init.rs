@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use rand::rngs::SysRng;
 
 use crate::{
+    audit::{self, Event},
     crypto::{Digest, RandomError, Uuid, fill_random, kdf::RootKey, secret::SecretError},
     durable::{Dir, DurableError},
     keyring::{
@@ -17,7 +18,7 @@ use crate::{
         recovery::{Identities, Recipient, Recovery, RecoveryError},
         time::Time,
     },
-    root::{FileSlot, Means, ROOT_FILE, RootFile, Sealer, Slot, SlotError},
+    root::{FileSlot, Means, ROOT_FILE, RootError, RootFile, Sealer, Slot, SlotError},
     store::FileStore,
 };
 
@@ -82,6 +83,9 @@ pub enum InitError {
     /// The record that was made does not read back: a defect of this build.
     #[error("the new keyring {0}")]
     Record(#[from] RecordError),
+    /// The root file could not be made.
+    #[error("root file: {0}")]
+    Root(#[from] RootError),
     /// No keyring could be made.
     #[error(transparent)]
     Keyring(#[from] KeyError),
@@ -99,20 +103,19 @@ pub enum InitError {
 /// When a keyring is there, an identity does not open its recovery blob, or a file cannot be written. Before the first
 /// write nothing has changed; after it, `restart` begins again.
 pub fn init(dir: &Dir, plan: &Plan) -> Result<Initialised, InitError> {
-    let _lock = dir.lock()?;
-    let leftovers = find_leftovers(dir, plan.restart)?;
-    let files = Files::make(plan)?;
-    // Before anything is moved: one that is elsewhere is not ours to move.
-    if plan.slot_file.is_some() && files.slot.is_taken(SLOT, dir)? {
-        return Err(DurableError::Exists(files.slot.path(SLOT, dir)).into());
-    }
-    let moved_aside = move_aside(dir, &leftovers)?;
-    files.write(dir).map_err(|source| broken_off(dir, source))?;
-    Ok(Initialised { keyring: files.keyring, digest: files.digest, moved_aside })
+    Files::make(plan)?.set_up(dir, &SetUp { restart: plan.restart, event: None })
+}
+
+/// How a set-up begins.
+pub(super) struct SetUp<'a> {
+    /// Whether an unfinished one is moved aside.
+    pub(super) restart: bool,
+    /// What is put on the audit record before it.
+    pub(super) event: Option<Event<'a>>,
 }
 
 /// All that is to be written, before any of it is.
-struct Files {
+pub(super) struct Files {
     slot: FileSlot,
     root: Vec<u8>,
     record: Vec<u8>,
@@ -130,13 +133,42 @@ impl Files {
         let recoveries = seal_recoveries(plan, uuid, &root)?;
         let keyring = Keyring::create(rng, &root, uuid, recoveries, plan.now)?;
         let record = record::encode(&keyring, &root)?;
+        Self::of(keyring, &root, &[], record, plan.slot_file.clone())
+    }
+
+    /// The files of a keyring whose record is `record` under `root`, with a new slot.
+    pub(super) fn of(
+        keyring: Keyring,
+        root: &RootKey,
+        earlier: &[RootKey],
+        record: Vec<u8>,
+        slot_file: Option<PathBuf>,
+    ) -> Result<Self, InitError> {
+        let (rng, uuid) = (&mut SysRng, keyring.uuid());
         // What this build would not read again must not be written.
-        record::decode(&record, &root, uuid)?;
+        record::decode(&record, root, uuid)?;
         let digest = Digest::of(&record);
-        let mark = Mark::of(&keyring, digest, 0).encode(&root)?;
-        let slot = FileSlot::generate(rng, plan.slot_file.clone())?;
-        let root = RootFile::encode(uuid, &root, &[Slot::seal(rng, SLOT, &slot, (uuid, &root))?])?;
+        let mark = Mark::of(&keyring, digest, 0).encode(root)?;
+        let slot = FileSlot::generate(rng, slot_file)?;
+        let sealed = Slot::seal(rng, SLOT, &slot, (uuid, root))?;
+        let root = RootFile::encode(rng, uuid, (root, earlier), &[sealed])?;
         Ok(Self { slot, root, record, mark, keyring, digest })
+    }
+
+    /// Sets `dir` up with them.
+    pub(super) fn set_up(self, dir: &Dir, how: &SetUp<'_>) -> Result<Initialised, InitError> {
+        let _lock = dir.lock()?;
+        let leftovers = find_leftovers(dir, how.restart)?;
+        // Before anything is moved: one that is elsewhere is not ours to move.
+        if self.slot.is_elsewhere() && self.slot.is_taken(SLOT, dir)? {
+            return Err(DurableError::Exists(self.slot.path(SLOT, dir)).into());
+        }
+        if let Some(event) = &how.event {
+            audit::record(dir, event)?;
+        }
+        let moved_aside = move_aside(dir, &leftovers)?;
+        self.write(dir).map_err(|source| broken_off(dir, source))?;
+        Ok(Initialised { keyring: self.keyring, digest: self.digest, moved_aside })
     }
 
     /// Writes them in their order, and opens them from the disk by every step that a start takes.

@@ -3,6 +3,7 @@
 //! Opening is: root file, slot, record, mark, in this order. Invariant: a record is durable before it is marked, and
 //! marked before it is published. Source: `docs/formats.md`, "The mark" and "Files".
 
+mod backup;
 mod change;
 mod expect;
 mod init;
@@ -32,6 +33,7 @@ use crate::{
 };
 
 pub use self::{
+    backup::{Made, RestorePlan, back_up, restore},
     change::{Act, ChangeFailed, Changed, Proof, change_keys},
     expect::{Expect, ExpectError},
     init::{InitError, Initialised, Plan, init},

@@ -4,6 +4,7 @@
 //! ([`record`]) is its bytes, the mark ([`mark`]) what this node saw of it last. Invariants: exactly one primary; a
 //! (seq, C) is never used for another key; entries are sorted by (seq, C). Source: `docs/formats.md`.
 
+pub mod backup;
 mod change;
 pub mod key_id;
 pub mod mark;

@@ -111,6 +111,17 @@ pub fn root_id(bytes: &[u8]) -> Result<RootId, TextError> {
     Ok(Head::read(&mut Lines::open(bytes, KIND, RECORD_MAX)?)?.root_id)
 }
 
+/// Whose record it says it is, under which root key, and that key sealed to its recipients; nothing of it is authenticated
+/// yet.
+///
+/// # Errors
+/// When its first lines are not those of a record.
+pub fn recoveries(bytes: &[u8]) -> Result<(Uuid, RootId, Vec<Recovery>), TextError> {
+    let mut lines = Lines::open(bytes, KIND, RECORD_MAX)?;
+    let head = Head::read(&mut lines)?;
+    Ok((head.uuid, head.root_id, read_recoveries(&mut lines)?))
+}
+
 /// Reads a record of the keyring `expected` under `root`.
 ///
 /// # Errors

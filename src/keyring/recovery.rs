@@ -50,7 +50,7 @@ pub enum RecoveryError {
     #[error("not an age identity file, expected lines of AGE-SECRET-KEY-1…")]
     Identity,
     /// age could not write the blob.
-    #[error("sealing the root key to {recipient}: {reason}")]
+    #[error("sealing to {recipient}: {reason}")]
     Seal {
         /// For whom.
         recipient: String,
@@ -75,9 +75,7 @@ impl Recovery {
     /// When age cannot write.
     pub fn seal(recipient: &Recipient, uuid: Uuid, root: &RootKey) -> Result<Self, RecoveryError> {
         let name = recipient.0.to_string();
-        let plaintext = plaintext(uuid, root);
-        let blob = encrypt(&recipient.0, plaintext.as_bytes())
-            .map_err(|reason| RecoveryError::Seal { recipient: name.clone(), reason })?;
+        let blob = seal_to(std::slice::from_ref(recipient), plaintext(uuid, root).as_bytes())?;
         Ok(Self { recipient: name, blob })
     }
 
@@ -121,14 +119,7 @@ impl Recovery {
     }
 
     fn decrypt(&self, identities: &Identities) -> Result<Zeroizing<Vec<u8>>, RecoveryError> {
-        let no_identity = || RecoveryError::NoIdentity(self.recipient.clone());
-        let decryptor = age::Decryptor::new(self.blob.as_slice()).map_err(|_| no_identity())?;
-        let identities = identities.0.iter().map(|identity| identity as &dyn age::Identity);
-        let mut reader = decryptor.decrypt(identities).map_err(|_| no_identity())?.take(BLOB_MAX as u64);
-        // Room for all of it from the start: growing would leave copies behind.
-        let mut plaintext = Zeroizing::new(Vec::with_capacity(BLOB_MAX));
-        reader.read_to_end(&mut plaintext).map_err(|_| no_identity())?;
-        Ok(plaintext)
+        identities.decrypt(&self.blob, BLOB_MAX).ok_or_else(|| RecoveryError::NoIdentity(self.recipient.clone()))
     }
 }
 
@@ -142,17 +133,23 @@ fn plaintext(uuid: Uuid, root: &RootKey) -> Zeroizing<String> {
     text
 }
 
-fn encrypt(recipient: &x25519::Recipient, plaintext: &[u8]) -> Result<Vec<u8>, String> {
-    let recipients = std::iter::once(recipient as &dyn age::Recipient);
-    let encryptor = age::Encryptor::with_recipients(recipients).map_err(|error| error.to_string())?;
-    let mut blob = Vec::with_capacity(BLOB_MAX);
-    let write = |blob: &mut Vec<u8>| {
-        let mut writer = encryptor.wrap_output(blob)?;
+/// The age file of `plaintext` for all of `recipients`.
+///
+/// # Errors
+/// When age cannot write.
+pub fn seal_to(recipients: &[Recipient], plaintext: &[u8]) -> Result<Vec<u8>, RecoveryError> {
+    let names = || recipients.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let failed = |reason: String| RecoveryError::Seal { recipient: names(), reason };
+    let all = recipients.iter().map(|recipient| &recipient.0 as &dyn age::Recipient);
+    let encryptor = age::Encryptor::with_recipients(all).map_err(|error| failed(error.to_string()))?;
+    let mut sealed = Vec::with_capacity(plaintext.len() + BLOB_MAX);
+    let write = |sealed: &mut Vec<u8>| {
+        let mut writer = encryptor.wrap_output(sealed)?;
         writer.write_all(plaintext)?;
         writer.finish().map(|_| ())
     };
-    write(&mut blob).map_err(|error: std::io::Error| error.to_string())?;
-    Ok(blob)
+    write(&mut sealed).map_err(|error: std::io::Error| failed(error.to_string()))?;
+    Ok(sealed)
 }
 
 impl FromStr for Recipient {
@@ -184,6 +181,18 @@ impl Identities {
     }
 }
 
+impl Identities {
+    /// The plaintext of an age file, at most `limit` bytes of it; none if no identity opens it, or it is damaged.
+    pub(super) fn decrypt(&self, sealed: &[u8], limit: usize) -> Option<Zeroizing<Vec<u8>>> {
+        let identities = self.0.iter().map(|identity| identity as &dyn age::Identity);
+        let mut reader = age::Decryptor::new(sealed).ok()?.decrypt(identities).ok()?.take(limit as u64);
+        // Room for all of it from the start: growing would leave copies behind.
+        let mut plaintext = Zeroizing::new(Vec::with_capacity(limit.min(sealed.len())));
+        reader.read_to_end(&mut plaintext).ok()?;
+        Some(plaintext)
+    }
+}
+
 impl std::fmt::Debug for Identities {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Identities")
@@ -192,18 +201,12 @@ impl std::fmt::Debug for Identities {
 
 #[cfg(test)]
 mod tests {
-    use age::secrecy::ExposeSecret;
     use rand::rngs::SysRng;
 
     use super::*;
+    use crate::keyring::testing::identity;
 
     const UUID: Uuid = Uuid([3; 16]);
-
-    fn identity() -> (Recipient, Identities) {
-        let identity = x25519::Identity::generate();
-        let text = format!("# created: now\n\n{}\n", identity.to_string().expose_secret());
-        (identity.to_public().to_string().parse().unwrap(), Identities::parse(&text).unwrap())
-    }
 
     #[test]
     fn the_identity_of_the_recipient_gives_the_root_key_back() {

@@ -1,10 +1,16 @@
 //! Keyrings for tests, in states that only later changes of a real one lead to.
 
+use age::secrecy::ExposeSecret;
 use rand::rngs::SysRng;
 
 use crate::crypto::{Commitment, Uuid, kdf::RootKey};
 
-use super::{Entry, Key, Keyring, Tomb, state::State, time::Time};
+use super::{
+    Entry, Key, Keyring, Tomb,
+    recovery::{Identities, Recipient},
+    state::State,
+    time::Time,
+};
 
 /// When all of it happened.
 pub fn now() -> Time {
@@ -62,4 +68,11 @@ pub fn set_state(keyring: &Keyring, index: usize, state: State) -> Keyring {
             key.state = state;
         }
     })
+}
+
+/// A new recipient, and its identity as `age-keygen` prints it.
+pub fn identity() -> (Recipient, Identities) {
+    let identity = age::x25519::Identity::generate();
+    let text = format!("# created: now\n\n{}\n", identity.to_string().expose_secret());
+    (identity.to_public().to_string().parse().unwrap(), Identities::parse(&text).unwrap())
 }

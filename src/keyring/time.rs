@@ -19,6 +19,11 @@ impl Time {
         let time = Self(text.parse().ok()?);
         (time.to_string() == text).then_some(time)
     }
+
+    /// Seconds since 1970; 0 before.
+    pub fn seconds(self) -> u64 {
+        u64::try_from(self.0.as_second()).unwrap_or(0)
+    }
 }
 
 impl fmt::Display for Time {

@@ -36,6 +36,11 @@ impl FileSlot {
         Ok(Self { path, secret: Secret::random(rng)? })
     }
 
+    /// Whether its file is not in the state directory.
+    pub fn is_elsewhere(&self) -> bool {
+        self.path.is_some()
+    }
+
     /// Where the file of the slot `name` is, or will be.
     pub fn path(&self, name: &str, state_dir: &Dir) -> PathBuf {
         self.path.clone().unwrap_or_else(|| state_dir.path_of(&key_file_name(name)))

@@ -121,12 +121,18 @@ fn reasons(slots: &[(String, SlotError)]) -> String {
 }
 
 impl RootFile {
-    /// The bytes of a root file for `root` with `slots`.
+    /// The bytes of a root file for `root` with `slots`, that keeps `earlier` root keys.
     ///
     /// # Errors
-    /// When no memory can be locked.
-    pub fn encode(uuid: Uuid, root: &RootKey, slots: &[Slot]) -> Result<Vec<u8>, SecretError> {
-        encode(uuid, root, slots, &[])
+    /// When no memory can be locked, or the random source fails.
+    pub fn encode(
+        rng: &mut impl TryCryptoRng,
+        uuid: Uuid,
+        (root, earlier): (&RootKey, &[RootKey]),
+        slots: &[Slot],
+    ) -> Result<Vec<u8>, RootError> {
+        let earlier = earlier.iter().map(|old| OldRoot::seal(rng, uuid, old, root)).collect::<Result<Vec<_>, _>>()?;
+        Ok(encode(uuid, root, slots, &earlier)?)
     }
 
     /// Reads the shape of a root file.
@@ -233,6 +239,14 @@ impl RootFile {
         old.map(|old| old.open(self.uuid, root)).transpose()
     }
 
+    /// All earlier root keys, the oldest first; `root` is the current one.
+    ///
+    /// # Errors
+    /// When one does not open.
+    pub fn earlier(&self, root: &RootKey) -> Result<Vec<RootKey>, RootError> {
+        self.old.iter().map(|old| old.open(self.uuid, root)).collect()
+    }
+
     /// The bytes of a root file with the same slots for the root key `next`, that keeps `root` as an earlier one.
     ///
     /// # Errors
@@ -252,8 +266,8 @@ impl RootFile {
             slots.push(slot.reseal(rng, &*sealer, (self.uuid, next)).map_err(|error| failed(slot, error))?);
         }
         let mut old = Vec::new();
-        for earlier in &self.old {
-            old.push(OldRoot::seal(rng, self.uuid, &earlier.open(self.uuid, root)?, next)?);
+        for earlier in self.earlier(root)? {
+            old.push(OldRoot::seal(rng, self.uuid, &earlier, next)?);
         }
         old.push(OldRoot::seal(rng, self.uuid, root, next)?);
         let bytes = encode(self.uuid, next, &slots, &old)?;

@@ -1,0 +1,93 @@
+//! A file for somebody else: wherever an operator wants it, under the rules of that place.
+
+use std::{fs::File, io::Read, os::fd::OwnedFd, path::Path};
+
+use rustix::{
+    fs::{self, AtFlags, Mode, OFlags, RenameFlags},
+    io::Errno,
+};
+
+use super::{DurableError, PRIVATE_FILE, Result, io_error, parent_of, survive, temporary_name};
+
+/// Writes a file that must not exist, with the care of every other write: the directory may be on another disk, of another
+/// owner and of a kind that has no permissions.
+///
+/// # Errors
+/// When it exists, or a step fails; nothing is then at `path`.
+pub fn export(path: &Path, bytes: &[u8]) -> Result<()> {
+    let expected = "a path that ends in a name";
+    let kind = || DurableError::Kind { path: path.to_owned(), found: "none", expected };
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(kind)?;
+    let parent = parent_of(path);
+    let dir =
+        fs::open(&parent, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
+            match errno {
+                Errno::NOENT => DurableError::Missing(parent.clone()),
+                errno => io_error("opening", &parent)(errno),
+            }
+        })?;
+    let temporary = temporary_name(name)?;
+    let written = fill(&dir, &temporary, path, bytes).and_then(|()| publish(&dir, &temporary, name, path));
+    if written.is_err() {
+        // Best effort, and only of what this call made.
+        let _ = fs::unlinkat(&dir, &temporary, AtFlags::empty());
+    }
+    written?;
+    fs::fsync(&dir).map_err(io_error("syncing", &parent))
+}
+
+fn fill(dir: &OwnedFd, name: &str, path: &Path, bytes: &[u8]) -> Result<()> {
+    survive(path)?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = fs::openat(dir, name, flags, Mode::from(PRIVATE_FILE)).map_err(io_error("creating", path))?;
+    let mut file = File::from(fd);
+    let io = |action| move |source| DurableError::Io { action, path: path.to_owned(), source };
+    std::io::Write::write_all(&mut file, bytes).map_err(io("writing"))?;
+    fs::fsync(&file).map_err(io_error("syncing", path))?;
+    // Out of the page cache, so that reading back asks the disk. Advice only: without it the check is weaker.
+    let _ = fs::fadvise(&file, 0, None, fs::Advice::DontNeed);
+    let mut found = Vec::with_capacity(bytes.len() + 1);
+    std::io::Seek::rewind(&mut file).map_err(io("reading"))?;
+    file.read_to_end(&mut found).map_err(io("reading"))?;
+    if found == bytes { survive(path) } else { Err(DurableError::ReadBack(path.to_owned())) }
+}
+
+fn publish(dir: &OwnedFd, temporary: &str, name: &str, path: &Path) -> Result<()> {
+    match fs::renameat_with(dir, temporary, dir, name, RenameFlags::NOREPLACE) {
+        Ok(()) => survive(path),
+        Err(Errno::EXIST) => Err(DurableError::Exists(path.to_owned())),
+        // A file system that cannot say so by itself, as some of sticks and shares.
+        Err(Errno::INVAL | Errno::NOSYS) => match fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => fs::renameat(dir, temporary, dir, name).map_err(io_error("renaming to", path)),
+            Ok(_) => Err(DurableError::Exists(path.to_owned())),
+            Err(errno) => Err(io_error("inspecting", path)(errno)),
+        },
+        Err(errno) => Err(io_error("renaming to", path)(errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durable::testing::dying_after;
+
+    #[test]
+    fn nothing_is_overwritten_and_nothing_half_remains() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("backup.age");
+        for steps in 0..4 {
+            let (written, _) = dying_after(steps, || export(&path, b"bytes"));
+            assert_eq!(written.is_ok(), steps >= 3, "after {steps}");
+            if written.is_err() && path.exists() {
+                std::fs::remove_file(&path).unwrap();
+            }
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), b"bytes");
+        assert!(matches!(export(&path, b"others"), Err(DurableError::Exists(_))));
+        assert_eq!(std::fs::read(&path).unwrap(), b"bytes");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+        let missing = directory.path().join("none/backup.age");
+        assert!(matches!(export(&missing, b"bytes"), Err(DurableError::Missing(_))));
+        assert!(matches!(export(Path::new("/"), b"bytes"), Err(DurableError::Kind { .. })));
+    }
+}

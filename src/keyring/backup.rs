@@ -1,0 +1,339 @@
+//! A backup: record and root keys in an age file, for recipients whose identities are kept offline.
+//!
+//! The plaintext is a tar of `MANIFEST`, for whoever opens it with stock `age` and `tar`, `keyring`, the record as it was, and
+//! `root-keys`, the current one first. Nothing of slots is in it. Whoever has a recipient can make one: what says that a backup is
+//! the right one is the SHA-256 of its record. Source: `docs/formats.md`, "backup"; <https://age-encryption.org/v1>.
+
+use std::io::{self, Read};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    crypto::{
+        Digest, Uuid,
+        kdf::RootKey,
+        secret::{Secret, SecretError},
+    },
+    text::{TextError, base64, base64_array, uuid},
+};
+
+use super::{
+    Entry, Keyring,
+    record::{self, RECORD_MAX, RecordError},
+    recovery::{Identities, Recipient, RecoveryError, seal_to},
+    time::Time,
+};
+
+/// The longest backup in bytes.
+pub const BACKUP_MAX: usize = 2 * 1024 * 1024;
+
+const HEAD: &str = "claviger/backup/v1";
+const KEYS_HEAD: &str = "claviger/root-keys/v1";
+const MEMBERS: [&str; 3] = ["MANIFEST", "keyring", "root-keys"];
+
+/// What a backup holds, opened and checked.
+#[derive(Debug)]
+pub struct Backup {
+    /// The keys.
+    pub keyring: Keyring,
+    /// The bytes of the record.
+    pub record: Zeroizing<Vec<u8>>,
+    /// The root key that the record is under.
+    pub root: RootKey,
+    /// Earlier root keys.
+    pub earlier: Vec<RootKey>,
+    /// When it was made; none for a record that was restored by its own recovery blob.
+    pub created: Option<Time>,
+}
+
+/// Why a backup was refused, or could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// It is neither an age file nor a record.
+    #[error("neither a backup, which is an age file, nor a keyring")]
+    Foreign,
+    /// No given identity opens it.
+    #[error("no given identity opens it")]
+    NoIdentity,
+    /// It opened, and is not what a backup holds.
+    #[error("does not hold what a backup does: {0}")]
+    Contents(&'static str),
+    /// Its record.
+    #[error("its keyring {0}")]
+    Record(#[from] RecordError),
+    /// The record has no blob that a given identity opens.
+    #[error("none of the recovery blobs in this keyring opens with a given identity")]
+    NoRecovery,
+    /// A recipient, or the sealing.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// No locked memory.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+}
+
+impl From<TextError> for BackupError {
+    fn from(error: TextError) -> Self {
+        Self::Record(error.into())
+    }
+}
+
+impl Backup {
+    /// The SHA-256 of the record.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.record)
+    }
+
+    /// Reads a backup, or a bare record that has a recovery blob for one of `identities`.
+    ///
+    /// # Errors
+    /// When it is neither, no identity opens it, or it does not hold what it should.
+    pub fn open(bytes: &[u8], identities: &Identities) -> Result<Self, BackupError> {
+        if bytes.starts_with(b"claviger/keyring/") { of_record(bytes, identities) } else { of_age(bytes, identities) }
+    }
+}
+
+/// The age file of a backup of `keyring`, whose record is `record` under `root`, for all of `recipients`.
+///
+/// # Errors
+/// When age does not seal it.
+pub fn seal(
+    keyring: &Keyring,
+    record: &[u8],
+    (root, earlier): (&RootKey, &[RootKey]),
+    recipients: &[Recipient],
+    now: Time,
+) -> Result<Vec<u8>, BackupError> {
+    let manifest = manifest(keyring, Digest::of(record), now);
+    let keys = root_keys(keyring.uuid(), root, earlier);
+    let tar = tar([manifest.as_bytes(), record, keys.as_bytes()], now)
+        .map_err(|_| BackupError::Contents("a tar that cannot be written"))?;
+    Ok(seal_to(recipients, &tar)?)
+}
+
+fn of_age(bytes: &[u8], identities: &Identities) -> Result<Backup, BackupError> {
+    if !bytes.starts_with(b"age-encryption.org/") {
+        return Err(BackupError::Foreign);
+    }
+    let tar = identities.decrypt(bytes, BACKUP_MAX).ok_or(BackupError::NoIdentity)?;
+    let [found_manifest, record, keys] = untar(&tar)?;
+    let (uuid, mut roots) = read_root_keys(&keys)?;
+    let root = roots.remove(0);
+    let keyring = record::decode(&record, &root, uuid)?;
+    let text = std::str::from_utf8(&found_manifest).ok();
+    let created =
+        text.and_then(|text| text.lines().find_map(|line| line.strip_prefix("created "))).and_then(Time::parse);
+    let created = created.ok_or(BackupError::Contents("its MANIFEST has no time"))?;
+    if manifest(&keyring, Digest::of(&record), created).as_bytes() != &**found_manifest {
+        return Err(BackupError::Contents("its MANIFEST is another keyring's"));
+    }
+    Ok(Backup { keyring, record, root, earlier: roots, created: Some(created) })
+}
+
+fn of_record(bytes: &[u8], identities: &Identities) -> Result<Backup, BackupError> {
+    let (uuid, root_id, recoveries) = record::recoveries(bytes)?;
+    let opened = recoveries.iter().find_map(|recovery| recovery.open(identities, uuid, root_id).ok());
+    let root = opened.ok_or(BackupError::NoRecovery)?;
+    let keyring = record::decode(bytes, &root, uuid)?;
+    Ok(Backup { keyring, record: Zeroizing::new(bytes.to_vec()), root, earlier: Vec::new(), created: None })
+}
+
+/// What is in it, for people. It is made anew when a backup is read, and has to be the same.
+fn manifest(keyring: &Keyring, record: Digest, created: Time) -> String {
+    let mut lines = vec![
+        HEAD.to_owned(),
+        format!("uuid {}", keyring.uuid().to_hex()),
+        format!("generation {}", keyring.generation()),
+        format!("record {}", record.to_hex()),
+        format!("root-id {}", keyring.root_id().to_hex()),
+        format!("created {created}"),
+    ];
+    lines.extend(keyring.entries().iter().map(|entry| match entry {
+        Entry::Key(key) => format!("key {} {}", key.id(), key.state().as_str()),
+        Entry::Tomb(_) => format!("tomb {}", entry.id()),
+    }));
+    lines.push(String::new());
+    lines.push(
+        "`keyring` is the keyring's record, `root-keys` what opens it. To restore both: claviger backup restore"
+            .to_owned(),
+    );
+    lines.join("\n") + "\n"
+}
+
+fn root_keys(uuid: Uuid, root: &RootKey, earlier: &[RootKey]) -> Zeroizing<String> {
+    // Room for all of it from the start: growing would leave copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(256 + 64 * (1 + earlier.len())));
+    for line in [KEYS_HEAD, "\nuuid ", &uuid.to_hex(), "\n"] {
+        text.push_str(line);
+    }
+    for root in [root].into_iter().chain(earlier) {
+        text.push_str(&Zeroizing::new(base64(root.secret().expose())));
+        text.push('\n');
+    }
+    text
+}
+
+/// The keyring's uuid, and at least one root key.
+fn read_root_keys(text: &[u8]) -> Result<(Uuid, Vec<RootKey>), BackupError> {
+    const WRONG: BackupError = BackupError::Contents("its root keys are none");
+    let text = std::str::from_utf8(text).ok().and_then(|text| text.strip_suffix('\n')).ok_or(WRONG)?;
+    let mut lines = text.split('\n');
+    if lines.next() != Some(KEYS_HEAD) {
+        return Err(WRONG);
+    }
+    let uuid = lines.next().and_then(|line| line.strip_prefix("uuid ")).and_then(uuid).ok_or(WRONG)?;
+    let mut roots = Vec::new();
+    for line in lines {
+        let bytes = Zeroizing::new(base64_array::<32>(line).ok_or(WRONG)?);
+        let mut secret = Secret::zeroed()?;
+        secret.expose_mut().copy_from_slice(&*bytes);
+        roots.push(RootKey::from_secret(secret));
+    }
+    if roots.is_empty() { Err(WRONG) } else { Ok((uuid, roots)) }
+}
+
+fn tar(contents: [&[u8]; 3], now: Time) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Room for all of it from the start: growing would leave copies behind.
+    let length: usize = contents.iter().map(|content| content.len()).sum();
+    let mut tar = tar::Builder::new(Vec::with_capacity(length + 16 * 1024));
+    for (name, content) in MEMBERS.into_iter().zip(contents) {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o600);
+        header.set_mtime(now.seconds());
+        tar.append_data(&mut header, name, content)?;
+    }
+    tar.into_inner().map(Zeroizing::new)
+}
+
+/// The contents of the members, which are exactly these in this order.
+fn untar(bytes: &[u8]) -> Result<[Zeroizing<Vec<u8>>; 3], BackupError> {
+    const WRONG: BackupError = BackupError::Contents("it is no tar of MANIFEST, keyring and root-keys");
+    let mut tar = tar::Archive::new(bytes);
+    let mut members = tar.entries().map_err(|_| WRONG)?;
+    let mut contents = Vec::new();
+    for name in MEMBERS {
+        let member = members.next().and_then(Result::ok).ok_or(WRONG)?;
+        let is_it = member.header().entry_type().is_file() && *member.path_bytes() == *name.as_bytes();
+        if !is_it {
+            return Err(WRONG);
+        }
+        let length = usize::try_from(member.size()).unwrap_or(usize::MAX).min(RECORD_MAX) + 1;
+        let mut content = Zeroizing::new(Vec::with_capacity(length));
+        member.take(length as u64).read_to_end(&mut content).map_err(|_| WRONG)?;
+        contents.push(content);
+    }
+    if members.next().is_some() {
+        return Err(WRONG);
+    }
+    <[_; 3]>::try_from(contents).map_err(|_| WRONG)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SysRng;
+
+    use super::*;
+    use crate::keyring::testing::{identity, keyring, now, with_key, with_tomb};
+
+    const UUID: Uuid = Uuid([6; 16]);
+
+    struct Fixture {
+        keyring: Keyring,
+        record: Vec<u8>,
+        root: RootKey,
+        earlier: [RootKey; 2],
+    }
+
+    fn fixture() -> Fixture {
+        let [root, first, second] = [(); 3].map(|()| RootKey::generate(&mut SysRng).unwrap());
+        let keyring = with_key(keyring(&root, UUID), &root, crate::keyring::state::State::DecryptOnly);
+        let keyring = with_tomb(keyring, 7);
+        let record = record::encode(&keyring, &root).unwrap();
+        Fixture { keyring, record, root, earlier: [first, second] }
+    }
+
+    fn sealed(Fixture { keyring, record, root, earlier }: &Fixture, recipients: &[Recipient]) -> Vec<u8> {
+        seal(keyring, record, (root, earlier), recipients, now()).unwrap()
+    }
+
+    #[test]
+    fn every_recipient_gets_all_of_it_back() {
+        let (fixture, ours, others) = (fixture(), identity(), identity());
+        let bytes = sealed(&fixture, &[ours.0, others.0]);
+        for identities in [ours.1, others.1] {
+            let backup = Backup::open(&bytes, &identities).unwrap();
+            assert_eq!(*backup.record, fixture.record);
+            assert_eq!(backup.root.secret().expose(), fixture.root.secret().expose());
+            let earlier: Vec<_> = backup.earlier.iter().map(|root| root.id(UUID)).collect();
+            assert_eq!(earlier, fixture.earlier.each_ref().map(|root| root.id(UUID)));
+            assert_eq!((backup.created, backup.digest()), (Some(now()), Digest::of(&fixture.record)));
+        }
+        assert!(matches!(Backup::open(&bytes, &identity().1), Err(BackupError::NoIdentity)));
+    }
+
+    #[test]
+    fn a_backup_that_was_changed_never_opens() {
+        let (fixture, ours) = (fixture(), identity());
+        let bytes = sealed(&fixture, &[ours.0]);
+        for index in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[index] ^= 1;
+            assert!(Backup::open(&changed, &ours.1).is_err(), "byte {index}");
+        }
+        for length in (0..bytes.len()).step_by(7) {
+            assert!(Backup::open(&bytes[..length], &ours.1).is_err(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_as_a_backup_and_is_none_is_refused() {
+        let (fixture, ours) = (fixture(), identity());
+        let Fixture { keyring, record, root, earlier } = &fixture;
+        let good = [
+            manifest(keyring, Digest::of(record), now()).into_bytes(),
+            record.clone(),
+            root_keys(UUID, root, earlier).as_bytes().to_vec(),
+        ];
+        let open = |contents: &[Vec<u8>; 3]| {
+            let tar = tar(contents.each_ref().map(Vec::as_slice), now()).unwrap();
+            Backup::open(&seal_to(std::slice::from_ref(&ours.0), &tar).unwrap(), &ours.1)
+        };
+        open(&good).unwrap();
+        for (member, from, to, error) in [
+            (0, "generation 1", "generation 2", "its MANIFEST is another keyring's"),
+            (0, "primary", "pending", "its MANIFEST is another keyring's"),
+            (0, "created", "made", "its MANIFEST has no time"),
+            (1, "generation 1", "generation 2", "failed authentication"),
+            (2, "root-keys/v1", "root-keys/v2", "its root keys are none"),
+            (2, "uuid 06", "uuid 07", "belongs to keyring"),
+            (2, "=\n", "\n", "its root keys are none"),
+        ] {
+            let mut contents = good.clone();
+            let text = String::from_utf8(contents[member].clone()).unwrap();
+            assert!(text.contains(from), "{from}");
+            contents[member] = text.replacen(from, to, 1).into_bytes();
+            let found = open(&contents).unwrap_err().to_string();
+            assert!(found.contains(error), "{from} to {to}: {found}");
+        }
+        for bytes in [&b"no tar"[..], &[0; 2048], b""] {
+            let bytes = seal_to(std::slice::from_ref(&ours.0), bytes).unwrap();
+            assert!(matches!(Backup::open(&bytes, &ours.1), Err(BackupError::Contents(_))));
+        }
+        assert!(matches!(Backup::open(b"PK\x03\x04", &ours.1), Err(BackupError::Foreign)));
+    }
+
+    #[test]
+    fn a_record_with_a_blob_for_the_identity_is_enough() {
+        let (fixture, (recipient, identities)) = (fixture(), identity());
+        let recovery = crate::keyring::recovery::Recovery::seal(&recipient, UUID, &fixture.root).unwrap();
+        let with = fixture.keyring.add_recovery(recovery, Digest::of(&fixture.record)).unwrap();
+        let record = record::encode(&with, &fixture.root).unwrap();
+        let backup = Backup::open(&record, &identities).unwrap();
+        assert_eq!((*backup.record).as_slice(), record);
+        assert!(matches!(Backup::open(&record, &identity().1), Err(BackupError::NoRecovery)));
+        assert!(matches!(Backup::open(&fixture.record, &identities), Err(BackupError::NoRecovery)));
+        assert!(matches!(Backup::open(&record[..record.len() - 9], &identities), Err(BackupError::Record(_))));
+    }
+}
