@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::Settings,
-    durable::{Dir, export},
+    durable::{Dir, check_export, export},
     hardening,
     keeper::{self, Expect, Initialised, Made, RestorePlan},
     keyring::{
@@ -161,6 +161,10 @@ fn create(file: &Path, recipients: &[String], keyring: KeyringArgs, global: &Glo
         let message = "a backup is no text, and standard output is a terminal";
         return Err(Failure::new(Exit::Usage, &message, "name a file, or pipe it somewhere".to_owned()));
     }
+    if !to_stdout {
+        // Before it is told that one is made.
+        check_export(file).map_err(|error| Failure::export(&error))?;
+    }
     let now = Time::new(jiff::Timestamp::now());
     let Made { bytes, recipients, opened } = keeper::back_up(&site.dir, &site.means, recipients, now)
         .map_err(|error| Failure::change(&error, &site.config.state_dir))?;
@@ -168,7 +172,7 @@ fn create(file: &Path, recipients: &[String], keyring: KeyringArgs, global: &Glo
         output::bytes(&bytes)?;
         return Ok(Exit::Done);
     }
-    export(file, &bytes).map_err(|error| Failure::durable(&error))?;
+    export(file, &bytes).map_err(|error| Failure::export(&error))?;
     let report = CreateReport {
         format: "claviger/backup-create/v1",
         file,

@@ -168,8 +168,11 @@ impl Failure {
     }
 
     /// A file for somebody else.
-    pub(super) fn durable(error: &DurableError) -> Self {
-        let (exit, hint) = durable(error);
+    pub(super) fn export(error: &DurableError) -> Self {
+        let (exit, hint) = match error {
+            DurableError::Missing(path) => (Exit::Refused, Some(format!("mkdir -p {}", path.display()))),
+            error => durable(error),
+        };
         Self::new(exit, error, hint)
     }
 
@@ -485,13 +488,11 @@ fn recovery(error: &RecoveryError) -> Explanation {
 fn backup(error: &BackupError) -> Explanation {
     match error {
         BackupError::Foreign => (Exit::Usage, None),
-        BackupError::NoIdentity => {
-            (Exit::WrongKey, Some("give the identity of one who could open it, or it is damaged".to_owned()))
-        }
+        BackupError::NoIdentity => (Exit::WrongKey, Some("give the identity of one of its recipients".to_owned())),
         BackupError::NoRecovery => {
             (Exit::WrongKey, Some("use a backup, or the identity of one of its recipients".to_owned()))
         }
-        BackupError::Contents(_) => (Exit::Damaged, Some("use another backup".to_owned())),
+        BackupError::Damaged | BackupError::Contents(_) => (Exit::Damaged, Some("use another backup".to_owned())),
         BackupError::Record(error) => (record(error).0, Some("use another backup".to_owned())),
         BackupError::Recovery(error) => recovery(error),
         BackupError::Memory(error) => memory(error),

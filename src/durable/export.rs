@@ -9,6 +9,18 @@ use rustix::{
 
 use super::{DurableError, PRIVATE_FILE, Result, io_error, parent_of, survive, temporary_name};
 
+/// Finds out what would keep [`export`] from writing there, as far as that can be seen before.
+///
+/// # Errors
+/// When something is there, or its directory is not.
+pub fn check_export(path: &Path) -> Result<()> {
+    let parent = parent_of(path);
+    if !parent.is_dir() {
+        return Err(DurableError::Missing(parent));
+    }
+    if path.symlink_metadata().is_ok() { Err(DurableError::Exists(path.to_owned())) } else { Ok(()) }
+}
+
 /// Writes a file that must not exist, with the care of every other write: the directory may be on another disk, of another
 /// owner and of a kind that has no permissions.
 ///

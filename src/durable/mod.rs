@@ -34,7 +34,11 @@ const PRIVATE_FILE: u32 = 0o600;
 const PRIVATE_DIRECTORY: u32 = 0o700;
 const OTHERS: u32 = 0o077;
 
-pub use self::{error::DurableError, export::export, trust::check_ancestors};
+pub use self::{
+    error::DurableError,
+    export::{check_export, export},
+    trust::check_ancestors,
+};
 
 type Result<T> = std::result::Result<T, DurableError>;
 

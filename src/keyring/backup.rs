@@ -20,7 +20,7 @@ use crate::{
 use super::{
     Entry, Keyring,
     record::{self, RECORD_MAX, RecordError},
-    recovery::{Identities, Recipient, RecoveryError, seal_to},
+    recovery::{Identities, Recipient, RecoveryError, Unopened, seal_to},
     time::Time,
 };
 
@@ -56,6 +56,9 @@ pub enum BackupError {
     /// No given identity opens it.
     #[error("no given identity opens it")]
     NoIdentity,
+    /// It was changed, or its end is missing.
+    #[error("is damaged")]
+    Damaged,
     /// It opened, and is not what a backup holds.
     #[error("does not hold what a backup does: {0}")]
     Contents(&'static str),
@@ -116,7 +119,10 @@ fn of_age(bytes: &[u8], identities: &Identities) -> Result<Backup, BackupError> 
     if !bytes.starts_with(b"age-encryption.org/") {
         return Err(BackupError::Foreign);
     }
-    let tar = identities.decrypt(bytes, BACKUP_MAX).ok_or(BackupError::NoIdentity)?;
+    let tar = identities.decrypt(bytes, BACKUP_MAX).map_err(|error| match error {
+        Unopened::NoIdentity => BackupError::NoIdentity,
+        Unopened::Damaged => BackupError::Damaged,
+    })?;
     let [found_manifest, record, keys] = untar(&tar)?;
     let (uuid, mut roots) = read_root_keys(&keys)?;
     let root = roots.remove(0);

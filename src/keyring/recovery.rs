@@ -39,6 +39,15 @@ pub struct Recipient(x25519::Recipient);
 /// Age identities, `AGE-SECRET-KEY-1…`: the private halves, read only to check or to recover.
 pub struct Identities(Vec<x25519::Identity>);
 
+/// Why an age file did not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unopened {
+    /// It is for none of the identities.
+    NoIdentity,
+    /// It was changed, or its end is missing.
+    Damaged,
+}
+
 /// Why a recovery blob could not be made or opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -119,7 +128,7 @@ impl Recovery {
     }
 
     fn decrypt(&self, identities: &Identities) -> Result<Zeroizing<Vec<u8>>, RecoveryError> {
-        identities.decrypt(&self.blob, BLOB_MAX).ok_or_else(|| RecoveryError::NoIdentity(self.recipient.clone()))
+        identities.decrypt(&self.blob, BLOB_MAX).map_err(|_| RecoveryError::NoIdentity(self.recipient.clone()))
     }
 }
 
@@ -182,14 +191,18 @@ impl Identities {
 }
 
 impl Identities {
-    /// The plaintext of an age file, at most `limit` bytes of it; none if no identity opens it, or it is damaged.
-    pub(super) fn decrypt(&self, sealed: &[u8], limit: usize) -> Option<Zeroizing<Vec<u8>>> {
+    /// The plaintext of an age file, at most `limit` bytes of it.
+    pub(super) fn decrypt(&self, sealed: &[u8], limit: usize) -> Result<Zeroizing<Vec<u8>>, Unopened> {
         let identities = self.0.iter().map(|identity| identity as &dyn age::Identity);
-        let mut reader = age::Decryptor::new(sealed).ok()?.decrypt(identities).ok()?.take(limit as u64);
+        let opened = age::Decryptor::new(sealed).and_then(|sealed| sealed.decrypt(identities));
+        let mut reader = opened.map_err(|error| match error {
+            age::DecryptError::NoMatchingKeys | age::DecryptError::DecryptionFailed => Unopened::NoIdentity,
+            _ => Unopened::Damaged,
+        })?;
         // Room for all of it from the start: growing would leave copies behind.
         let mut plaintext = Zeroizing::new(Vec::with_capacity(limit.min(sealed.len())));
-        reader.read_to_end(&mut plaintext).ok()?;
-        Some(plaintext)
+        reader.by_ref().take(limit as u64).read_to_end(&mut plaintext).map_err(|_| Unopened::Damaged)?;
+        Ok(plaintext)
     }
 }
 

@@ -17,6 +17,7 @@
     reason = "a failed helper is a failed test, and a skipped one says so"
 )]
 
+mod backup;
 mod configuration;
 mod disk;
 mod forge;

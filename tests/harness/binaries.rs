@@ -62,6 +62,8 @@ pub(crate) enum Program {
     ApiClient,
     /// The least KMS plugin in Go, to measure against.
     GoPlugin,
+    /// Opens what claviger seals for people.
+    Age,
 }
 
 impl Program {
@@ -99,6 +101,7 @@ impl Program {
             Self::KmsClient => "kms-client",
             Self::ApiClient => "api-client",
             Self::GoPlugin => "go-plugin",
+            Self::Age => "age",
         }
     }
 
@@ -113,6 +116,7 @@ impl Program {
             Self::KmsClient => "./kms-client",
             Self::ApiClient => "./api-client",
             Self::GoPlugin => ".",
+            Self::Age => "filippo.io/age/cmd/age",
         }
     }
 
@@ -121,7 +125,13 @@ impl Program {
         match self {
             Self::KubeApiserver(version) | Self::Kubectl(version) => Some(version),
             Self::Kubelet => Some(Version::V1_37),
-            Self::Etcd | Self::Etcdctl | Self::Etcdutl | Self::KmsClient | Self::ApiClient | Self::GoPlugin => None,
+            Self::Etcd
+            | Self::Etcdctl
+            | Self::Etcdutl
+            | Self::KmsClient
+            | Self::ApiClient
+            | Self::GoPlugin
+            | Self::Age => None,
         }
     }
 
@@ -131,6 +141,7 @@ impl Program {
             (_, Some(version)) => (format!("kubernetes-{}", version.minor()), "k8s.io/kubernetes"),
             (Self::KmsClient | Self::ApiClient, _) => ("clients".to_owned(), "k8s.io/kms"),
             (Self::GoPlugin, _) => ("../../benches/go-plugin".to_owned(), "k8s.io/kms"),
+            (Self::Age, _) => ("age-1.3".to_owned(), "filippo.io/age"),
             _ => ("etcd-3.7".to_owned(), "go.etcd.io/etcd/server/v3"),
         }
     }
@@ -141,7 +152,7 @@ impl Program {
             Self::KubeApiserver(_) => 4 * 60,
             Self::Kubectl(_) | Self::Kubelet => 2 * 60,
             Self::Etcd => 40,
-            Self::Etcdctl | Self::Etcdutl => 5,
+            Self::Etcdctl | Self::Etcdutl | Self::Age => 5,
             Self::KmsClient | Self::ApiClient | Self::GoPlugin => 20,
         })
     }

@@ -1,0 +1,182 @@
+//! Backups by the command line: what was made opens, by claviger and by stock age, and nothing that is there is overwritten.
+
+use std::{fs, process::Command, time::Duration};
+
+use super::{
+    disk::Disk,
+    kms::Kms,
+    output::identity,
+    sandbox::{Answer, Sandbox, snapshot},
+    terminal::type_into,
+};
+use crate::harness::{binaries::Program, commands::output_of_success};
+
+const STATE: &str = "--state-dir [DIR]/state";
+const OURS: &str = "--recovery-identity [DIR]/ours.txt";
+
+/// A set-up sandbox with recovery by `ours.txt`, two keys and an earlier root key.
+fn with_recovery() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let recipient = identity(&sandbox, "ours.txt");
+    sandbox.run(&format!("init {STATE} --recovery-recipient {recipient} {OURS}")).ends_with(0);
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    sandbox.run(&format!("rekey {STATE}")).ends_with(0);
+    sandbox
+}
+
+/// What `expect` has to be.
+fn expect(sandbox: &Sandbox, state: &str) -> String {
+    let status = sandbox.run(&format!("status --state-dir [DIR]/{state} --output json"));
+    status.json()["keyring"]["expect"].as_str().unwrap().to_owned()
+}
+
+fn keys(sandbox: &Sandbox, state: &str) -> serde_json::Value {
+    sandbox.run(&format!("key list --state-dir [DIR]/{state} --output json")).json()
+}
+
+fn restore(sandbox: &Sandbox, rest: &str) -> Answer {
+    sandbox.run(&format!("backup restore [DIR]/backup.age {OURS} --state-dir [DIR]/new {rest}"))
+}
+
+#[test]
+fn a_keyring_comes_out_of_its_backup_as_it_went_in() {
+    let sandbox = with_recovery();
+    let mut daemon = sandbox.serve(&format!("{STATE} --socket [DIR]/run/kms.sock"));
+    let (key_id, wrapped) = Kms::connect(&sandbox.path("run/kms.sock")).encrypt(&[7; 32]);
+    daemon.kill();
+    let (expect, before) = (expect(&sandbox, "state"), keys(&sandbox, "state"));
+    let created = sandbox.run(&format!("backup create [DIR]/backup.age {STATE}"));
+    let checked = sandbox.run(&format!("backup check [DIR]/backup.age {OURS} {STATE}"));
+    let alone = sandbox.run(&format!("backup check [DIR]/backup.age {OURS} --state-dir [DIR]/none --output json"));
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    let stale = sandbox.run(&format!("backup check [DIR]/backup.age {OURS} {STATE}"));
+    fs::remove_dir_all(sandbox.path("state")).unwrap();
+    let restored = restore(&sandbox, &format!("--expect {expect}"));
+    snapshot("backup/life", &[&created, &checked, &alone, &stale, &restored]);
+    assert_eq!([created.code, checked.code, alone.code, stale.code, restored.code], [0, 0, 0, 1, 0]);
+    assert_eq!(keys(&sandbox, "new"), before);
+    let mut daemon = sandbox.serve("--state-dir [DIR]/new --socket [DIR]/run/kms.sock");
+    assert_eq!(Kms::connect(&sandbox.path("run/kms.sock")).decrypt(&key_id, &wrapped).unwrap(), [7; 32]);
+    daemon.kill();
+    // The earlier root key came along, and everything else goes on.
+    let root = fs::read_to_string(sandbox.path("new/root")).unwrap();
+    assert_eq!(root.matches("\n-> old ").count(), 1, "{root}");
+    sandbox.run("rekey --state-dir [DIR]/new").ends_with(0);
+    sandbox.run(&format!("recovery test {OURS} --state-dir [DIR]/new")).ends_with(0);
+    let audit = fs::read_to_string(sandbox.path("new/audit.jsonl")).unwrap();
+    assert!(audit.lines().next().unwrap().contains("\"event\":\"restore\""), "{audit}");
+}
+
+#[test]
+fn the_keyring_alone_and_an_identity_restore_everything() {
+    let sandbox = with_recovery();
+    let (expect, before) = (expect(&sandbox, "state"), keys(&sandbox, "state"));
+    fs::copy(sandbox.path("state/keyring"), sandbox.path("backup.age")).unwrap();
+    fs::remove_dir_all(sandbox.path("state")).unwrap();
+    restore(&sandbox, &format!("--expect {expect} --slot-file [DIR]/new.key")).ends_with(0);
+    assert_eq!(keys(&sandbox, "new"), before);
+    assert!(sandbox.path("new.key").exists() && !sandbox.path("new/slot-file.key").exists());
+}
+
+#[test]
+fn stock_age_and_tar_open_a_backup() {
+    let sandbox = with_recovery();
+    sandbox.run(&format!("backup create [DIR]/backup.age {STATE}")).ends_with(0);
+    let mut age = Command::new(Program::Age.path().unwrap());
+    age.args(["-d", "-i"]).arg(sandbox.path("ours.txt")).arg(sandbox.path("backup.age"));
+    let tar = output_of_success(age, &[], Duration::from_secs(20)).unwrap();
+    sandbox.make_dir("opened", 0o700);
+    let mut untar = Command::new("tar");
+    untar.args(["-xv", "-C"]).arg(sandbox.path("opened"));
+    let names = output_of_success(untar, &tar, Duration::from_secs(20)).unwrap();
+    assert_eq!(String::from_utf8(names).unwrap(), "MANIFEST\nkeyring\nroot-keys\n");
+    let read = |name: &str| fs::read(sandbox.path(name)).unwrap();
+    assert_eq!(read("opened/keyring"), read("state/keyring"));
+    let manifest = String::from_utf8(read("opened/MANIFEST")).unwrap();
+    let listed = keys(&sandbox, "state");
+    for key in listed["keys"].as_array().unwrap() {
+        let line = format!("\nkey {} {}\n", key["key_id"].as_str().unwrap(), key["state"].as_str().unwrap());
+        assert!(manifest.contains(&line), "{manifest}");
+    }
+}
+
+#[test]
+fn what_is_not_the_keyring_that_is_wanted_is_not_restored() {
+    let sandbox = with_recovery();
+    let others = identity(&sandbox, "others.txt");
+    let right = expect(&sandbox, "state");
+    sandbox.run(&format!("backup create [DIR]/backup.age {STATE}")).ends_with(0);
+    sandbox.run(&format!("backup create [DIR]/others.age --recipient {others} {STATE}")).ends_with(0);
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    let newer = expect(&sandbox, "state");
+    sandbox.init("another");
+    let stranger = expect(&sandbox, "another");
+    let same_generation = format!("{}{}", &right[..right.len() - 8], "00000000");
+    let backup = fs::read(sandbox.path("backup.age")).unwrap();
+    fs::write(sandbox.path("cut.age"), &backup[..backup.len() - 1]).unwrap();
+    fs::write(sandbox.path("foreign.age"), "PK").unwrap();
+    let refused = |exit, file: &str, state: &str, rest: &str| {
+        sandbox.refused(exit, &format!("backup restore [DIR]/{file}.age {OURS} --state-dir [DIR]/{state} {rest}"))
+    };
+    let answers = [
+        refused(3, "backup", "new", ""),
+        refused(3, "backup", "new", &format!("--expect {newer}")),
+        refused(3, "backup", "new", &format!("--expect {stranger}")),
+        refused(3, "backup", "new", &format!("--expect {same_generation}")),
+        refused(4, "others", "new", &format!("--expect {right}")),
+        refused(7, "cut", "new", &format!("--expect {right}")),
+        refused(2, "foreign", "new", &format!("--expect {right}")),
+        refused(2, "absent", "new", &format!("--expect {right}")),
+        refused(3, "backup", "state", &format!("--expect {right}")),
+        sandbox.refused(4, &format!("backup check [DIR]/backup.age {OURS} --state-dir [DIR]/another")),
+        sandbox.refused(3, &format!("backup create [DIR]/backup.age {STATE}")),
+        sandbox.refused(3, &format!("backup create [DIR]/none/backup.age {STATE}")),
+        sandbox.refused(3, "backup create [DIR]/another.age --state-dir [DIR]/another"),
+        sandbox.refused(2, &format!("backup create [DIR]/another.age --recipient age1 {STATE}")),
+    ];
+    snapshot("backup/refused", &answers.each_ref());
+    assert_eq!(fs::read(sandbox.path("backup.age")).unwrap(), backup);
+}
+
+#[test]
+fn the_generation_is_typed_where_nothing_else_says_which_keyring_it_is() {
+    let sandbox = with_recovery();
+    sandbox.run(&format!("backup create [DIR]/backup.age {STATE}")).ends_with(0);
+    let line = format!("backup restore [DIR]/backup.age {OURS} --state-dir [DIR]/new");
+    let (said, succeeded) = type_into(&sandbox, &line, &["77"]);
+    assert!(!succeeded && !sandbox.path("new").exists(), "{said}");
+    let (said, succeeded) = type_into(&sandbox, &line, &["3"]);
+    assert!(succeeded, "{said}");
+    assert_eq!(keys(&sandbox, "new"), keys(&sandbox, "state"));
+}
+
+#[test]
+fn a_backup_goes_through_a_pipe() {
+    let sandbox = with_recovery();
+    let file = sandbox.path("backup.age");
+    fs::write(&file, "").unwrap();
+    sandbox.call(&format!("backup create - {STATE}")).stdout(file.to_str().unwrap()).run().ends_with(0);
+    sandbox.run(&format!("backup check [DIR]/backup.age {OURS} {STATE}")).ends_with(0);
+}
+
+#[test]
+fn a_disk_of_any_fullness_gets_a_whole_backup_or_none_and_a_restore_begins_again() {
+    let mut said = Vec::new();
+    for pages in 1..9 {
+        let sandbox = with_recovery();
+        let expect = expect(&sandbox, "state");
+        sandbox.run(&format!("backup create [DIR]/backup.age {STATE}")).ends_with(0);
+        let Some(disk) = Disk::new(&sandbox, pages) else { return };
+        let created = disk.call(&format!("backup create [DIR]/disk/backup.age {STATE}")).run();
+        let left: Vec<_> = fs::read_dir(disk.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, if created.code == 0 { vec!["backup.age"] } else { vec![] }, "{created}");
+        _ = fs::remove_file(disk.path("backup.age"));
+        let line = format!("backup restore [DIR]/backup.age {OURS} --state-dir [DIR]/disk/new --expect {expect}");
+        let restored = disk.call(&line).run();
+        said.push((created.code, restored.code));
+        let opens = disk.call("key list --state-dir [DIR]/disk/new").run().code == 0;
+        assert!(restored.code != 0 || opens, "{restored}");
+    }
+    println!("{said:?}");
+    assert!(said.contains(&(5, 5)) && said.contains(&(0, 0)), "{said:?}");
+}
