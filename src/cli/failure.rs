@@ -67,8 +67,8 @@ struct Report<'a> {
     exit: u8,
 }
 
-const RESTORE: &str = "put it back from your copy of the state directory; never start over with `claviger init`: \
-                       what is encrypted needs these keys";
+const RESTORE: &str = "put it back from your copy of the state directory, or `claviger backup restore` into another one; never \
+                       start over with `claviger init`: what is encrypted needs these keys";
 
 const MARK: &str = "move it away and start `claviger serve --expect …` with what `claviger status` last printed here";
 

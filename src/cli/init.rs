@@ -130,17 +130,16 @@ fn print(made: &Initialised, plan: &Plan, state_dir: &Path, global: &Global) -> 
         output::text_line(&format!("moved the unfinished init to {}", path.display()))?;
     }
     let recovery = match recipients.as_slice() {
-        [] => "none: keep a copy of the state directory, or lose every Secret with this disk".to_owned(),
+        [] => "none: without a backup every Secret is lost with this disk".to_owned(),
         [recipient] => format!("{recipient} (opened once with its identity)"),
         recipients => format!("{} (each opened once with its identity)", recipients.join(", ")),
     };
     let dir = state_dir.display();
-    let (slot, copy) = match &plan.slot_file {
-        Some(file) => {
-            (format!("file, its key in {}: whoever has it", file.display()), format!("{dir} and {}", file.display()))
-        }
-        None => ("file: whoever has its key file".to_owned(), dir.to_string()),
+    let slot = match &plan.slot_file {
+        Some(file) => format!("file, its key in {}: whoever has it", file.display()),
+        None => "file: whoever has its key file".to_owned(),
     };
+    let recipient = if recipients.is_empty() { " --recipient age1…" } else { "" };
     output::text_line(&output::fields(&[
         ("keyring", format!("{} in {dir}", keyring.uuid().to_hex())),
         ("key", format!("{key_id}, primary")),
@@ -148,6 +147,7 @@ fn print(made: &Initialised, plan: &Plan, state_dir: &Path, global: &Global) -> 
         ("recovery", recovery),
     ]))?;
     output::text_line(&format!(
-        "\nnext:  copy {copy} to where this machine's loss does not reach\n       claviger serve --state-dir {dir}"
+        "\nnext:  claviger backup create FILE --state-dir {dir}{recipient}    # where this machine's loss does not reach\n       \
+         claviger serve --state-dir {dir}"
     ))
 }

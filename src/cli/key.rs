@@ -242,7 +242,7 @@ fn report(changed: &Changed, act: Act, global: &Global) -> Result<(), Failure> {
 
 /// What whoever did this will want to do next.
 fn next_step(act: Act, key_id: KeyId) -> Option<String> {
-    const COPY: &str = "copy the state directory to where the node's loss does not reach";
+    const COPY: &str = "back it up, by claviger backup create";
     match act {
         Act::Add => Some(format!("next: {COPY}, then: claviger key promote {key_id}")),
         Act::Promote(_) => Some("next: each Secret comes under it when it is written again; see the README".to_owned()),

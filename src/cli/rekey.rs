@@ -67,5 +67,7 @@ fn print(Rekeyed { keyring, resumed }: &Rekeyed, global: &Global) -> Result<(), 
     if has_recovery {
         output::text_line("next: prove that it can still be recovered: claviger recovery test")?;
     }
-    output::text_line("copy the state directory anew to where the node's loss does not reach")
+    output::text_line(
+        "and make another backup, as older ones are under the root key from before: claviger backup create",
+    )
 }

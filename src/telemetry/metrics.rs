@@ -295,7 +295,8 @@ fn of_keyring(keyring: Option<Keyring>) -> Registry {
     registry.register("claviger_degraded", help, constant(degraded.into()));
     let help = "How many times the keyring that is served was changed";
     registry.register("claviger_keyring_generation", help, constant(saturated(generation)));
-    let help = "Keys that no checked backup holds; this version makes no backups, so every key that is not destroyed";
+    let help =
+        "Keys that no checked backup holds; this version knows of no backups, so every key that is not destroyed";
     registry.register("claviger_unbacked_keys", help, constant(saturated(keys.len())));
     keys.sort_unstable();
     let unwrapped = keys.iter().map(|key| ([("key_id_hash", key.id_hash.clone())], counted(key.unwrapped)));
