@@ -258,7 +258,8 @@ fn init_hint(state_dir: &Path) -> String {
 
 fn restart_hint(state_dir: &Path) -> String {
     format!(
-        "nothing depends on it yet; to move it aside and begin again, add --restart to the `claviger init --state-dir {} …` that made it",
+        "nothing depends on it yet; to move it aside and begin again, add --restart to what made it, `claviger init` or `claviger \
+         backup restore`, with --state-dir {}",
         state_dir.display()
     )
 }
@@ -442,6 +443,9 @@ fn change_failed(error: &ChangeFailed) -> Explanation {
         ChangeFailed::Backup(error) => backup(error),
         ChangeFailed::Recovery(error) => recovery(error),
         ChangeFailed::Full => refused("destroy keys that nothing needs: `claviger key list` shows them"),
+        ChangeFailed::Write(DurableError::Exists(_)) => refused(
+            "if a command broke off, nothing needs it: move it away; or give another name: --name, or --slot-file",
+        ),
         ChangeFailed::NotAudited(error) | ChangeFailed::Write(error) => durable(error),
         ChangeFailed::NotMarked(error) => {
             (durable(error).0, Some("when that is mended, `claviger serve` marks it; nothing was lost".to_owned()))

@@ -1,6 +1,9 @@
 //! `claviger serve`
 
-use std::path::Path;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
@@ -112,8 +115,7 @@ fn needs(config: &Config) -> Needs {
     needs.change.insert(config.state_dir.clone());
     needs.read.extend(keeper::key_directories(&config.state_dir));
     needs.read.extend(Means::credentials_directory());
-    // Whoever replaces a passphrase's file renames over it.
-    needs.read.extend(config.passphrase_file.as_deref().and_then(Path::parent).map(Path::to_owned));
+    needs.read.extend(config.passphrase_file.as_deref().into_iter().flat_map(directories));
     if let Address::Path(path) = &config.socket {
         needs.socket(path);
     }
@@ -123,4 +125,11 @@ fn needs(config: &Config) -> Needs {
         None => {}
     }
     needs
+}
+
+/// Where a file is found, by its name and behind links. Whoever replaces it renames over it, so that the file itself is not
+/// enough.
+fn directories(file: &Path) -> Vec<PathBuf> {
+    let found = [std::path::absolute(file), fs::canonicalize(file)];
+    found.iter().flatten().filter_map(|path| path.parent()).map(Path::to_owned).collect()
 }

@@ -160,8 +160,8 @@ impl Files {
         let _lock = dir.lock()?;
         let leftovers = find_leftovers(dir, how.restart)?;
         // Before anything is moved: one that is elsewhere is not ours to move.
-        if self.slot.is_elsewhere() && self.slot.is_taken(SLOT, dir)? {
-            return Err(DurableError::Exists(self.slot.path(SLOT, dir)).into());
+        if self.slot.is_elsewhere() {
+            self.slot.check_keep(SLOT, dir)?;
         }
         if let Some(event) = &how.event {
             audit::record(dir, event)?;

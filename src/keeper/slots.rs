@@ -78,6 +78,7 @@ fn add(dir: &Dir, opened: &Opened, name: &str, sealer: &dyn Sealer) -> Result<Sl
     let bytes = root_file.with(slot, current)?;
     let event = Event::SlotAdd(event(opened, name, sealer.kind()));
     let _lock = dir.lock()?;
+    sealer.check_keep(name, dir)?;
     replace_root(dir, opened, &bytes, &event, || sealer.keep(name, dir))?;
     Ok(SlotsChanged { slots: slots(dir)?, left: None })
 }
@@ -89,11 +90,16 @@ fn remove(dir: &Dir, means: &Means, opened: &Opened, name: &str) -> Result<Slots
     let _lock = dir.lock()?;
     replace_root(dir, opened, &bytes, &event, || Ok(()))?;
     let elsewhere = removed.parameter("path").map(PathBuf::from);
-    if removed.kind() == Kind::File && elsewhere.is_none() {
-        // The slot is gone already: what is left of it opens nothing any more.
-        dir.remove(&key_file_name(name))?;
-    }
-    Ok(SlotsChanged { slots: slots(dir)?, left: elsewhere })
+    let left = match (removed.kind(), elsewhere) {
+        (Kind::File, Some(path)) => Some(path),
+        // The slot is gone already, and its key file opens nothing any more: that it stays is no failure.
+        (Kind::File, None) => {
+            let key_file = key_file_name(name);
+            dir.remove(&key_file).err().map(|_| dir.path_of(&key_file))
+        }
+        _ => None,
+    };
+    Ok(SlotsChanged { slots: slots(dir)?, left })
 }
 
 /// Whoever removes a slot by mistake may have no other that opens.

@@ -42,16 +42,8 @@ impl FileSlot {
     }
 
     /// Where the file of the slot `name` is, or will be.
-    pub fn path(&self, name: &str, state_dir: &Dir) -> PathBuf {
+    fn path(&self, name: &str, state_dir: &Dir) -> PathBuf {
         self.path.clone().unwrap_or_else(|| state_dir.path_of(&key_file_name(name)))
-    }
-
-    /// Whether the file of the slot `name` is there already, so that it would not be written.
-    ///
-    /// # Errors
-    /// When its directory cannot be trusted.
-    pub fn is_taken(&self, name: &str, state_dir: &Dir) -> Result<bool, DurableError> {
-        in_its_dir(self.path.as_deref(), name, state_dir, Dir::contains)
     }
 
     /// The secret of `slot`.
@@ -85,6 +77,11 @@ impl Sealer for FileSlot {
 
     fn secret(&self, _: &Slot, _: &Salt) -> Result<SecretBytes, SlotError> {
         Ok(SecretBytes::copy_of(self.secret.expose())?)
+    }
+
+    fn check_keep(&self, slot: &str, state_dir: &Dir) -> Result<(), DurableError> {
+        let is_taken = in_its_dir(self.path.as_deref(), slot, state_dir, Dir::contains)?;
+        if is_taken { Err(DurableError::Exists(self.path(slot, state_dir))) } else { Ok(()) }
     }
 
     fn keep(&self, slot: &str, state_dir: &Dir) -> Result<(), DurableError> {

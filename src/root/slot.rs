@@ -42,6 +42,14 @@ pub trait Sealer: fmt::Debug {
     /// When the slot's line is not of this kind, or there is no memory.
     fn secret(&self, slot: &Slot, salt: &Salt) -> Result<SecretBytes, SlotError>;
 
+    /// Finds out what would keep [`Sealer::keep`] from its work, as far as that can be seen before.
+    ///
+    /// # Errors
+    /// When something is there already, or its directory cannot be trusted.
+    fn check_keep(&self, _slot: &str, _state_dir: &Dir) -> Result<(), DurableError> {
+        Ok(())
+    }
+
     /// Puts what opens the slot where it will be looked for, durably; before anything is sealed by it.
     ///
     /// # Errors

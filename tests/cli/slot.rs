@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     time::{Duration, Instant},
 };
 
@@ -74,6 +74,8 @@ fn what_opens_nothing_is_refused_in_its_own_words() {
     private(&sandbox, "empty.key", b"\n");
     private(&sandbox, "open.key", PASSPHRASE.as_bytes());
     sandbox.chmod("open.key", 0o644);
+    // What a command that broke off has left.
+    private(&sandbox, "state/slot-taken.key", &[4; 32]);
     let list = |file: &str| format!("key list --passphrase-file [DIR]/{file}.key {STATE}");
     let add = |rest: &str| format!("slot add {rest} {BY_PASSPHRASE} {STATE}");
     let answers = [
@@ -92,6 +94,7 @@ fn what_opens_nothing_is_refused_in_its_own_words() {
         sandbox.refused(3, &add("credential --credential-file [DIR]/short.key")),
         sandbox.refused(3, &format!("slot remove tape {BY_PASSPHRASE} {STATE}")),
         sandbox.refused(3, &format!("slot test tape {STATE}")),
+        sandbox.refused(3, &add("file --name taken")),
     ];
     snapshot("slot/refused", &answers.each_ref());
 }
@@ -122,7 +125,11 @@ fn a_passphrase_comes_from_a_pipe_a_descriptor_or_the_terminal() {
 fn a_daemon_starts_by_a_passphrase_file_and_follows_a_rekey_by_it() {
     let sandbox = with_passphrase();
     let socket = "--socket [DIR]/run/kms.sock";
-    let mut daemon = sandbox.serve(&format!("{STATE} {socket} {BY_PASSPHRASE}"));
+    // By a relative path, and a link to another directory.
+    sandbox.make_dir("elsewhere", 0o700);
+    fs::copy(sandbox.path("passphrase.key"), sandbox.path("elsewhere/real.key")).unwrap();
+    symlink("elsewhere/real.key", sandbox.path("linked.key")).unwrap();
+    let mut daemon = sandbox.serve(&format!("{STATE} {socket} --passphrase-file linked.key"));
     let kms = Kms::connect(&sandbox.path("run/kms.sock"));
     let (key_id, wrapped) = kms.encrypt(&[9; 32]);
     sandbox.run(&format!("rekey {BY_PASSPHRASE} {STATE}")).ends_with(0);
