@@ -170,6 +170,8 @@ fn create(file: &Path, recipients: &[String], keyring: KeyringArgs, global: &Glo
         .map_err(|error| Failure::change(&error, &site.config.state_dir))?;
     if to_stdout {
         output::bytes(&bytes)?;
+        let expect = Expect::of(&opened.keyring, opened.digest);
+        output::aside(&format!("expect  {expect}"), global);
         return Ok(Exit::Done);
     }
     export(file, &bytes).map_err(|error| Failure::export(&error))?;

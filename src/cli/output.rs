@@ -5,7 +5,10 @@ use std::io::{self, IsTerminal, Write};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use super::failure::{Exit, Failure};
+use super::{
+    Format, Global,
+    failure::{Exit, Failure},
+};
 
 /// Prints `value` as JSON.
 ///
@@ -40,6 +43,14 @@ pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     out.write_all(bytes)
         .and_then(|()| out.flush())
         .map_err(|error| Failure::new(Exit::Disk, &format!("writing to standard output: {error}"), None))
+}
+
+/// Says something beside standard output, which is taken by something else; unless only that is wanted.
+pub(super) fn aside(line: &str, global: &Global) {
+    if !global.quiet && global.output == Format::Text {
+        // Nobody is left to tell when standard error is closed.
+        let _ = writeln!(io::stderr(), "{line}");
+    }
 }
 
 /// Prints text in the place of all that is on the terminal, or below what was printed before where there is no terminal.

@@ -155,7 +155,9 @@ fn a_backup_goes_through_a_pipe() {
     let sandbox = with_recovery();
     let file = sandbox.path("backup.age");
     fs::write(&file, "").unwrap();
-    sandbox.call(&format!("backup create - {STATE}")).stdout(file.to_str().unwrap()).run().ends_with(0);
+    let created = sandbox.call(&format!("backup create - {STATE}")).stdout(file.to_str().unwrap()).run();
+    created.ends_with(0);
+    assert_eq!(created.stderr, format!("expect  {}\n", expect(&sandbox, "state")));
     sandbox.run(&format!("backup check [DIR]/backup.age {OURS} {STATE}")).ends_with(0);
 }
 
