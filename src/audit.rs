@@ -55,6 +55,14 @@ pub enum Event<'a> {
         /// Who can open it; public.
         recipients: Vec<String>,
     },
+    /// A backup was opened and read, and is about to be listed: the keys that it holds may be promoted.
+    BackupCheck {
+        /// What it is of.
+        #[serde(flatten)]
+        keyring: KeyringEvent,
+        /// The SHA-256 of its record, in hex.
+        record: String,
+    },
     /// A backup is about to be set up here.
     Restore(KeyringEvent),
     /// A daemon opened the keyring, and is about to serve from it.

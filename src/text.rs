@@ -98,6 +98,15 @@ impl<'a> Lines<'a> {
         Some(value)
     }
 
+    /// The two lines that name whose text this is, and the root key that it is under.
+    ///
+    /// # Errors
+    /// When the lines are others.
+    pub fn owner_and_root(&mut self) -> Result<(Uuid, RootId), TextError> {
+        let uuid = self.field("uuid", "`uuid <32 hex digits>`", uuid)?;
+        Ok((uuid, self.field("root-id", "`root-id <base64>`", root_id)?))
+    }
+
     /// The value of the line `<name> <value>`, read by `parse`.
     ///
     /// # Errors

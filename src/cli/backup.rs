@@ -60,7 +60,8 @@ Examples:
     },
     /// Open a backup, and say whether it has every key of the keyring here
     ///
-    /// Also where there is no keyring: then it says what is in the backup. Ends with 1 if a key is missing in it.
+    /// What opened is listed in the ledger here, and `key promote` and `status` know then that its keys are backed up. It
+    /// works where there is no keyring, too: then it says what is in the backup. Ends with 1 if a key is missing in it.
     #[command(after_help = "\
 Example:
   claviger backup check /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt")]
@@ -147,7 +148,11 @@ pub(super) fn run(args: BackupArgs, global: &Global) -> Result<Exit, Failure> {
             let backup = read(&file, &identity)?;
             confirm(&backup, expect.as_ref())?;
             let slot_file = slot_file.as_deref().map(absolute).transpose()?;
-            restore(RestorePlan { backup, slot_file, restart }, state_dir.settings(), global)
+            restore(
+                RestorePlan { backup, slot_file, restart, now: Time::new(jiff::Timestamp::now()) },
+                state_dir.settings(),
+                global,
+            )
         }
     }
 }
@@ -163,6 +168,7 @@ fn create(file: &Path, recipients: &[String], keyring: KeyringArgs, global: &Glo
     }
     if !to_stdout {
         // Before it is told that one is made.
+        refuse_inside(file, &site.config.state_dir)?;
         check_export(file).map_err(|error| Failure::export(&error))?;
     }
     let now = Time::new(jiff::Timestamp::now());
@@ -203,7 +209,7 @@ fn print_created(report: &CreateReport<'_>, global: &Global) -> Result<(), Failu
         return Ok(());
     }
     output::text_line(&format!(
-        "\nnext:  prove that it opens: claviger backup check {file}\n       keep the line `expect` apart from it: `backup restore` asks for it"
+        "\nnext:  prove that it opens, which lists it: claviger backup check {file}\n       keep the line `expect` apart from it: `backup restore` asks for it"
     ))
 }
 
@@ -231,14 +237,32 @@ fn check(file: &Path, identity: &Identity, keyring: KeyringArgs, global: &Global
     let here =
         global.config(Settings { state_dir: settings.state_dir.clone(), ..Settings::default() })?.state_dir.exists();
     let backup = read(file, identity)?;
-    let missing = if here {
-        let site = Site::find(settings, global)?;
-        Some(site.open()?.missing_in(&backup).map_err(|error| Failure::new(Exit::WrongKey, &error, None))?)
-    } else {
-        None
+    let site = here.then(|| Site::find(settings, global)).transpose()?;
+    let Some(site) = site else {
+        print_checked(&backup, None, file, global)?;
+        return Ok(Exit::Done);
     };
-    print_checked(&backup, missing.as_deref(), file, global)?;
-    Ok(if missing.is_some_and(|missing| !missing.is_empty()) { Exit::Found } else { Exit::Done })
+    refuse_inside(file, &site.config.state_dir)?;
+    let missing = site.open()?.missing_in(&backup).map_err(|error| Failure::new(Exit::WrongKey, &error, None))?;
+    print_checked(&backup, Some(&missing), file, global)?;
+    // That it opens is said first: that is true whether it can be listed or not.
+    keeper::list_backup(&site.dir, &site.means, &backup, Time::new(jiff::Timestamp::now())).map_err(|error| {
+        Failure::change(&error, &site.config.state_dir).about("the backup opens, and is not listed")
+    })?;
+    Ok(if missing.is_empty() { Exit::Done } else { Exit::Found })
+}
+
+/// A backup beside what it is a backup of is lost with it.
+fn refuse_inside(file: &Path, state_dir: &Path) -> Result<(), Failure> {
+    let directory = file.parent().map(|parent| if parent == Path::new("") { Path::new(".") } else { parent });
+    let real = |path: &Path| path.canonicalize().ok();
+    match directory.and_then(real).zip(real(state_dir)) {
+        Some((directory, state_dir)) if directory.starts_with(&state_dir) => {
+            let message = format!("{} is in the state directory, and lost with it", file.display());
+            Err(Failure::new(Exit::Refused, &message, "keep backups on another disk".to_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn print_checked(backup: &Backup, missing: Option<&[KeyId]>, file: &Path, global: &Global) -> Result<(), Failure> {

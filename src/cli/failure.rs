@@ -82,6 +82,11 @@ impl Failure {
         Self { hint: Some(hint.to_owned()), ..self }
     }
 
+    /// The same behind what is true nevertheless.
+    pub(super) fn about(self, what: &str) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
     pub(super) fn hardening(error: &io::Error) -> Self {
         Self::new(Exit::Refused, &format!("forbidding core dumps: {error}"), None)
     }
@@ -427,6 +432,9 @@ fn change_failed(error: &ChangeFailed) -> Explanation {
         ChangeFailed::Unproven { .. } => refused(
             "make sure that no value in etcd is under it; --risk-unreadable-secrets goes without a proof, and `claviger \
              key enable` takes it back",
+        ),
+        ChangeFailed::Unbacked { .. } => refused(
+            "make one, claviger backup create FILE, and open it, claviger backup check FILE; --without-backup goes without",
         ),
         ChangeFailed::Rekeying => refused("let it finish: claviger rekey"),
         ChangeFailed::Root(error) => root(error),

@@ -44,14 +44,18 @@ Example:
     /// Let a pending key wrap from now on; the one before stays, and only unwraps
     ///
     /// Nothing is re-encrypted: each Secret comes under the new key when it is next written. An API server notices within a
-    /// minute.
+    /// minute. A key that no checked backup holds is not promoted: what is wrapped under it would be one disk away from loss.
     #[command(after_help = "\
 Examples:
   claviger key promote k2
+  claviger key promote k2 --without-backup
   claviger key promote k2 --wait && kubectl get secrets --all-namespaces -o json | kubectl replace -f -")]
     Promote {
         #[command(flatten)]
         one: One,
+        /// Do without a checked backup that holds the key: if this disk is lost, so is every Secret under it
+        #[arg(long)]
+        without_backup: bool,
         /// Return when every API server that is connected has taken it up, which takes two to three minutes
         #[arg(long)]
         wait: bool,
@@ -149,7 +153,9 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> Result<Exit, Failure> {
     match args.verb {
         KeyVerb::List(keyring) => list(keyring, global),
         KeyVerb::Add(keyring) => change(keyring, global, |_| Ok(Act::Add)),
-        KeyVerb::Promote { one, wait, socket } => promote(one, wait, socket, global),
+        KeyVerb::Promote { one, without_backup, wait, socket } => {
+            promote(one, proof(without_backup), wait.then_some(socket), global)
+        }
         KeyVerb::Enable(one) => change(one.keyring, global, |keyring| Ok(Act::Enable(named(keyring, &one.key)?))),
         KeyVerb::Disable { one, risk_unreadable_secrets } => {
             change(one.keyring, global, |_| Ok(Act::Disable(one.key_id, proof(risk_unreadable_secrets))))
@@ -160,14 +166,16 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> Result<Exit, Failure> {
     }
 }
 
-fn promote(One { key, keyring }: One, wait: bool, Socket { socket }: Socket, global: &Global) -> Result<Exit, Failure> {
+fn promote(One { key, keyring }: One, proof: Proof, wait: Option<Socket>, global: &Global) -> Result<Exit, Failure> {
+    let is_waiting = wait.is_some();
+    let socket = wait.and_then(|Socket { socket }| socket);
     let site = Site::find(Settings { socket, ..keyring.settings() }, global)?;
-    let changed = apply(&site, global, |keyring| Ok(Act::Promote(named(keyring, &key)?)))?;
-    if wait { adoption::wait(&site.config, &changed, global) } else { Ok(Exit::Done) }
+    let changed = apply(&site, global, |keyring| Ok(Act::Promote(named(keyring, &key)?, proof)))?;
+    if is_waiting { adoption::wait(&site.config, &changed, global) } else { Ok(Exit::Done) }
 }
 
 fn proof(waived: bool) -> Proof {
-    if waived { Proof::Waived } else { Proof::Keyring }
+    if waived { Proof::Waived } else { Proof::Known }
 }
 
 fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
@@ -242,10 +250,14 @@ fn report(changed: &Changed, act: Act, global: &Global) -> Result<(), Failure> {
 
 /// What whoever did this will want to do next.
 fn next_step(act: Act, key_id: KeyId) -> Option<String> {
-    const COPY: &str = "back it up, by claviger backup create";
     match act {
-        Act::Add => Some(format!("next: {COPY}, then: claviger key promote {key_id}")),
-        Act::Promote(_) => Some("next: each Secret comes under it when it is written again; see the README".to_owned()),
+        Act::Add => Some(format!(
+            "next: back it up: claviger backup create FILE, then claviger backup check FILE\n\
+             then: claviger key promote {key_id}"
+        )),
+        Act::Promote(..) => {
+            Some("next: each Secret comes under it when it is written again; see the README".to_owned())
+        }
         Act::Disable(..) => Some(format!("to go back: claviger key enable {key_id}")),
         Act::Enable(_) => None,
         Act::Destroy(..) => {

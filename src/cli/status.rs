@@ -9,7 +9,7 @@ use crate::{
     config::{Config, Settings},
     grpc::client::{Answer, ProbeError, probe},
     keeper::{self, Expect, Opened},
-    keyring::mark::Standing,
+    keyring::{ledger::CheckedBackup, mark::Standing},
     service::ConnectionReport,
 };
 
@@ -49,6 +49,7 @@ struct Report {
     keys: Vec<key::Row>,
     slots: Vec<SlotReport>,
     recovery_recipients: Vec<String>,
+    backup: BackupReport,
     plugin: PluginReport,
     findings: Vec<String>,
 }
@@ -66,6 +67,17 @@ struct SlotReport {
     name: String,
     kind: &'static str,
     opened: bool,
+}
+
+#[derive(Serialize)]
+struct BackupReport {
+    /// When one opened last.
+    checked: Option<String>,
+    generation: Option<u64>,
+    /// Keys that no checked backup holds.
+    unbacked: Vec<String>,
+    /// Why the ledger is not believed.
+    error: Option<String>,
 }
 
 #[derive(Default, Serialize)]
@@ -141,8 +153,20 @@ fn report(config: &Config, opened: &Opened, answer: Result<Answer, ProbeError>) 
         keys: key::rows(keyring),
         slots: slots.iter().map(slot).collect(),
         recovery_recipients: keyring.recoveries().iter().map(|recovery| recovery.recipient().to_owned()).collect(),
+        backup: backup(opened),
         plugin: plugin(config, answer),
         findings,
+    }
+}
+
+fn backup(opened: &Opened) -> BackupReport {
+    let last = opened.last_backup();
+    let checked = last.as_ref().ok().copied().flatten();
+    BackupReport {
+        checked: checked.map(|backup| backup.checked().to_string()),
+        generation: checked.map(CheckedBackup::generation),
+        unbacked: opened.unbacked().iter().map(ToString::to_string).collect(),
+        error: last.err().map(ToString::to_string),
     }
 }
 
@@ -169,6 +193,9 @@ fn findings(opened: &Opened, answer: &Result<Answer, ProbeError>) -> Vec<String>
             findings.push("the mark is behind the keyring; `claviger serve` advances it".to_owned());
         }
         None => findings.push("this node has no mark; `claviger serve` trusts the keyring as it is now".to_owned()),
+    }
+    if let Err(error) = opened.last_backup() {
+        findings.push(format!("no backup counts, as {error}; `claviger backup check` begins it anew"));
     }
     let primary = opened.keyring.primary().id().to_string();
     match answer {
@@ -214,7 +241,7 @@ fn plugin(config: &Config, answer: Result<Answer, ProbeError>) -> PluginReport {
 }
 
 fn text(report: &Report) -> String {
-    let Report { keyring, keys, slots, recovery_recipients, plugin, findings, .. } = report;
+    let Report { keyring, keys, slots, recovery_recipients, backup, plugin, findings, .. } = report;
     let slots = slots.iter().map(|slot| {
         let opened = if slot.opened { ", opens" } else { "" };
         format!("{} ({}{opened})", slot.name, slot.kind)
@@ -235,6 +262,7 @@ fn text(report: &Report) -> String {
         ("keyring", format!("{}, generation {}, mark {}", keyring.uuid, keyring.generation, keyring.mark)),
         ("slots", slots.collect::<Vec<_>>().join(", ")),
         ("recovery", recovery),
+        ("backup", backup_line(backup)),
         ("expect", keyring.expect.clone()),
     ]);
     let unwrapped = plugin.instance.as_ref().map(|_| &plugin.unwrapped);
@@ -244,6 +272,18 @@ fn text(report: &Report) -> String {
     }
     parts.extend(findings.iter().map(|finding| format!("! {finding}")));
     parts.join("\n\n")
+}
+
+/// Which backup opened last, and what one lost disk would take along.
+fn backup_line(backup: &BackupReport) -> String {
+    let checked = match (&backup.checked, backup.generation) {
+        (Some(checked), Some(generation)) => format!("generation {generation} opened on {checked}"),
+        _ => "none was checked".to_owned(),
+    };
+    match backup.unbacked.as_slice() {
+        [] => checked,
+        keys => format!("{checked}; not backed up: {}", keys.join(", ")),
+    }
 }
 
 /// The API servers that are connected, and which key each has taken up.

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use super::{
     ChangeFailed, Expect, ExpectError, InitError, Initialised, Opened,
     init::{Files, SetUp},
-    open,
+    ledger, open,
 };
 use crate::{
     audit::{self, Event, KeyringEvent},
     durable::Dir,
     keyring::{
-        Key,
+        Key, Keyring,
         backup::{self, Backup},
         key_id::KeyId,
         record,
@@ -46,7 +46,7 @@ pub fn back_up(dir: &Dir, means: &Means, recipients: Vec<Recipient>, now: Time) 
     let earlier = root_file.earlier(current)?;
     let bytes = backup::seal(keyring, &record, (current, &earlier), &recipients, now)?;
     let recipients: Vec<String> = recipients.iter().map(ToString::to_string).collect();
-    let event = Event::Backup { keyring: event(&opened.keyring), recipients: recipients.clone() };
+    let event = Event::Backup { keyring: keyring_event(&opened.keyring), recipients: recipients.clone() };
     audit::record(dir, &event).map_err(ChangeFailed::NotAudited)?;
     Ok(Made { bytes, recipients, opened })
 }
@@ -80,6 +80,8 @@ pub struct RestorePlan {
     pub slot_file: Option<PathBuf>,
     /// Whether a set-up that broke off is moved aside.
     pub restart: bool,
+    /// When it was opened.
+    pub now: Time,
 }
 
 /// Sets `dir` up with the keyring of a backup, under the same root key, which a new slot seals. No key and no key_id changes.
@@ -88,14 +90,15 @@ pub struct RestorePlan {
 /// When a keyring is there, or a file cannot be written. Before the first write nothing has changed; after it, `restart`
 /// begins again.
 pub fn restore(dir: &Dir, plan: RestorePlan) -> Result<Initialised, InitError> {
-    let RestorePlan { backup, slot_file, restart } = plan;
+    let RestorePlan { backup, slot_file, restart, now } = plan;
+    let ledger = ledger::first(&backup, now)?;
     let Backup { keyring, record, root, earlier, .. } = backup;
-    let event = Event::Restore(event(&keyring));
-    let files = Files::of(keyring, &root, &earlier, record.to_vec(), slot_file)?;
+    let event = Event::Restore(keyring_event(&keyring));
+    let files = Files::of(keyring, &root, &earlier, record.to_vec(), slot_file, Some(ledger))?;
     files.set_up(dir, &SetUp { restart, event: Some(event) })
 }
 
-fn event(keyring: &crate::keyring::Keyring) -> KeyringEvent {
+pub(super) fn keyring_event(keyring: &Keyring) -> KeyringEvent {
     KeyringEvent { keyring: keyring.uuid().to_hex(), generation: keyring.generation() }
 }
 

@@ -33,7 +33,7 @@ pub enum Act {
     /// Make one, pending.
     Add,
     /// Let it wrap.
-    Promote(KeyId),
+    Promote(KeyId, Proof),
     /// Let it neither wrap nor unwrap.
     Disable(KeyId, Proof),
     /// Let it unwrap again.
@@ -42,11 +42,11 @@ pub enum Act {
     Destroy(KeyId, Proof),
 }
 
-/// Why nothing should need a key.
+/// Why a change should lose nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// What the keyring itself knows: a key that was never promoted has never wrapped.
-    Keyring,
+    /// What the state directory knows: a key that was never promoted has never wrapped, and a checked backup holds this one.
+    Known,
     /// None: the operator takes the risk.
     Waived,
 }
@@ -100,6 +100,14 @@ pub enum ChangeFailed {
         /// What was to be done with it.
         verb: Verb,
     },
+    /// Values under the key would be one lost disk away from being lost.
+    #[error("no checked backup holds key {key_id}, so it is not promoted{}", because(reason.as_deref()))]
+    Unbacked {
+        /// The key.
+        key_id: KeyId,
+        /// Why no ledger says which backups there are.
+        reason: Option<String>,
+    },
     /// Nobody could recover the root key any more.
     #[error("{0} is the last recovery recipient, so it is not removed")]
     LastRecipient(String),
@@ -150,13 +158,13 @@ fn decide(opened: &Opened, act: Act, now: Time) -> Result<(Keyring, KeyId), Chan
     let Opened { keyring, digest, root, .. } = opened;
     let decided = match act {
         Act::Add => keyring.add(&mut SysRng, root, *digest, now)?,
-        Act::Promote(key_id) => (keyring.promote(key_id, *digest, now)?, key_id),
+        Act::Promote(key_id, _) => (keyring.promote(key_id, *digest, now)?, key_id),
         Act::Disable(key_id, _) => (keyring.disable(key_id, *digest)?, key_id),
         Act::Enable(key_id) => (keyring.enable(key_id, *digest)?, key_id),
         Act::Destroy(key_id, _) => (keyring.destroy(key_id, *digest)?, key_id),
     };
     // After the question whether it can be at all.
-    act.check_proof(keyring)?;
+    act.check_proof(opened)?;
     Ok(decided)
 }
 
@@ -177,7 +185,7 @@ pub(super) fn commit(
     }
     let bytes = encode(opened, keyring)?;
     let digest = Digest::of(&bytes);
-    let mark = Mark::of(keyring, digest, opened.ledger).encode(&opened.root)?;
+    let mark = Mark::of(keyring, digest, opened.listed.count()).encode(&opened.root)?;
     let before = store.load()?.filter(|before| Digest::of(before) == opened.digest);
     let before = before.ok_or_else(|| DurableError::Changed(dir.path_of(KEYRING)))?;
     audit::record(dir, event).map_err(ChangeFailed::NotAudited)?;
@@ -186,8 +194,21 @@ pub(super) fn commit(
         Ok(Some(now)) if *now == bytes => ChangeFailed::NotMarked(error),
         _ => ChangeFailed::Write(error),
     })?;
+    opened.carry_ledger(dir).map_err(not_marked)?;
     store.save_mark(&mark).map_err(ChangeFailed::NotMarked)?;
     Ok(digest)
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!(": {reason}"))
+}
+
+/// The record is there, and a file that follows it is not.
+fn not_marked(error: OpenError) -> ChangeFailed {
+    match error {
+        OpenError::File(error) => ChangeFailed::NotMarked(error),
+        error => error.into(),
+    }
 }
 
 /// The bytes of the new record, which this build reads again.
@@ -203,11 +224,16 @@ fn encode(opened: &Opened, keyring: &Keyring) -> Result<Vec<u8>, ChangeFailed> {
 }
 
 impl Act {
-    /// Refuses to lock values away that may be there.
-    fn check_proof(self, keyring: &Keyring) -> Result<(), ChangeFailed> {
+    /// Refuses to lock values away that may be there, and to wrap under what may be lost.
+    fn check_proof(self, opened: &Opened) -> Result<(), ChangeFailed> {
+        let keyring = &opened.keyring;
         let (key_id, verb) = match self {
-            Self::Disable(key_id, Proof::Keyring) => (key_id, Verb::Disable),
-            Self::Destroy(key_id, Proof::Keyring) => (key_id, Verb::Destroy),
+            Self::Promote(key_id, Proof::Known) if opened.unbacked().contains(&key_id) => {
+                let reason = opened.last_backup().err().map(ToString::to_string);
+                return Err(ChangeFailed::Unbacked { key_id, reason });
+            }
+            Self::Disable(key_id, Proof::Known) => (key_id, Verb::Disable),
+            Self::Destroy(key_id, Proof::Known) => (key_id, Verb::Destroy),
             _ => return Ok(()),
         };
         let may_be_needed = |key: &Key| key.id() == key_id && key.promoted().is_some();
@@ -222,9 +248,9 @@ impl Act {
             unproven: proof == Proof::Waived,
         };
         match self {
-            Self::Add => Event::Add(event(Proof::Keyring)),
-            Self::Promote(_) => Event::Promote(event(Proof::Keyring)),
-            Self::Enable(_) => Event::Enable(event(Proof::Keyring)),
+            Self::Add => Event::Add(event(Proof::Known)),
+            Self::Promote(_, proof) => Event::Promote(event(proof)),
+            Self::Enable(_) => Event::Enable(event(Proof::Known)),
             Self::Disable(_, proof) => Event::Disable(event(proof)),
             Self::Destroy(_, proof) => Event::Destroy(event(proof)),
         }
@@ -250,7 +276,7 @@ mod tests {
     #[test]
     fn room_for_a_last_rotation_is_kept() {
         let (_keep, dir) = initialised();
-        let Opened { keyring, root, ledger, .. } = keeper::open(&dir, &Means::default()).unwrap();
+        let Opened { keyring, root, .. } = keeper::open(&dir, &Means::default()).unwrap();
         let tombs = |count: u32| (2..count).fold(keyring.clone(), with_tomb);
         let length = |count| record::encode(&tombs(count), &root).unwrap().len();
         let mut count = 5_000;
@@ -259,7 +285,7 @@ mod tests {
         }
         let record = record::encode(&tombs(count), &root).unwrap();
         dir.replace(KEYRING, &record).unwrap();
-        let mark = Mark::of(&tombs(count), Digest::of(&record), ledger).encode(&root).unwrap();
+        let mark = Mark::of(&tombs(count), Digest::of(&record), 0).encode(&root).unwrap();
         FileStore::new(&dir, RECORD_MAX).save_mark(&mark).unwrap();
         let error = change_keys(&dir, &Means::default(), Act::Add, now()).unwrap_err();
         assert_eq!(error.to_string(), "the keyring has no room for more: 1024 bytes are kept for a last rotation");

@@ -1,4 +1,4 @@
-//! The first set-up: slot file, root file, keyring, mark, each durable and only if absent.
+//! The first set-up: slot file, root file, keyring, ledger, mark, each durable and only if absent.
 //!
 //! A crash in between leaves a root or slot file without a keyring: an unfinished init, which nothing depends on yet. It
 //! is moved aside whole and begun again, never overwritten.
@@ -19,7 +19,7 @@ use crate::{
         time::Time,
     },
     root::{FileSlot, Means, ROOT_FILE, RootError, RootFile, Sealer, Slot, SlotError},
-    store::FileStore,
+    store::{FileStore, LEDGER},
 };
 
 use super::OpenError;
@@ -119,6 +119,7 @@ pub(super) struct Files {
     slot: FileSlot,
     root: Vec<u8>,
     record: Vec<u8>,
+    ledger: Option<Vec<u8>>,
     mark: Vec<u8>,
     keyring: Keyring,
     digest: Digest,
@@ -133,26 +134,28 @@ impl Files {
         let recoveries = seal_recoveries(plan, uuid, &root)?;
         let keyring = Keyring::create(rng, &root, uuid, recoveries, plan.now)?;
         let record = record::encode(&keyring, &root)?;
-        Self::of(keyring, &root, &[], record, plan.slot_file.clone())
+        Self::of(keyring, &root, &[], record, plan.slot_file.clone(), None)
     }
 
-    /// The files of a keyring whose record is `record` under `root`, with a new slot.
+    /// The files of a keyring whose record is `record` under `root`, with a new slot, and a ledger with its count.
     pub(super) fn of(
         keyring: Keyring,
         root: &RootKey,
         earlier: &[RootKey],
         record: Vec<u8>,
         slot_file: Option<PathBuf>,
+        ledger: Option<(Vec<u8>, u64)>,
     ) -> Result<Self, InitError> {
         let (rng, uuid) = (&mut SysRng, keyring.uuid());
         // What this build would not read again must not be written.
         record::decode(&record, root, uuid)?;
         let digest = Digest::of(&record);
-        let mark = Mark::of(&keyring, digest, 0).encode(root)?;
+        let (ledger, count) = ledger.unzip();
+        let mark = Mark::of(&keyring, digest, count.unwrap_or(0)).encode(root)?;
         let slot = FileSlot::generate(rng, slot_file)?;
         let sealed = Slot::seal(rng, SLOT, &slot, (uuid, root))?;
         let root = RootFile::encode(rng, uuid, (root, earlier), &[sealed])?;
-        Ok(Self { slot, root, record, mark, keyring, digest })
+        Ok(Self { slot, root, record, ledger, mark, keyring, digest })
     }
 
     /// Sets `dir` up with them.
@@ -177,6 +180,9 @@ impl Files {
         self.slot.keep(SLOT, dir)?;
         dir.create(ROOT_FILE, &self.root)?;
         store.create(&self.record)?;
+        if let Some(ledger) = &self.ledger {
+            dir.create(LEDGER, ledger)?;
+        }
         store.create_mark(&self.mark)?;
         super::open(dir, &Means::default()).map(drop)
     }

@@ -7,6 +7,7 @@ mod backup;
 mod change;
 mod expect;
 mod init;
+mod ledger;
 #[cfg(test)]
 mod model;
 mod publisher;
@@ -29,14 +30,17 @@ use crate::{
         record::{self, RECORD_MAX, RecordError},
     },
     root::{Kind, Means, ROOT_FILE, ROOT_MAX, RootError, RootFile, Slot},
-    store::{FileStore, KEYRING, KEYRING_PREV, MARK},
+    store::{FileStore, KEYRING, KEYRING_PREV, LEDGER, MARK},
 };
+
+use self::ledger::Listed;
 
 pub use self::{
     backup::{Made, RestorePlan, back_up, restore},
     change::{Act, ChangeFailed, Changed, Proof, change_keys},
     expect::{Expect, ExpectError},
     init::{InitError, Initialised, Plan, init},
+    ledger::list_backup,
     publisher::{Publisher, Unsealed},
     recovery::{RecoveryAct, change_recovery},
     rekey::{Rekeyed, rekey},
@@ -63,7 +67,7 @@ pub struct Opened {
     current: Arc<RootKey>,
     root_file: RootFile,
     marked_under: Option<RootId>,
-    ledger: u64,
+    listed: Listed,
 }
 
 impl Opened {
@@ -180,12 +184,12 @@ pub fn open_again(dir: &Dir, means: &Means, before: &Opened) -> Result<Opened, O
 /// The files are read one after the other, and without the lock a command may change them in between: what does not fit
 /// together is looked at again if they are others by then.
 fn open_with(dir: &Dir, means: &Means, known: Option<&Arc<RootKey>>) -> Result<Opened, OpenError> {
-    let versions = || [ROOT_FILE, KEYRING, MARK].map(|name| version(&dir.path_of(name)));
+    let versions = || [ROOT_FILE, KEYRING, LEDGER, MARK].map(|name| version(&dir.path_of(name)));
     for _ in 1..ATTEMPTS {
         let before = versions();
-        match open_once(dir, means, known) {
-            Err(_) if versions() != before => {}
-            outcome => return outcome,
+        let outcome = open_once(dir, means, known);
+        if outcome.as_ref().is_ok_and(|opened| opened.last_backup().is_ok()) || versions() == before {
+            return outcome;
         }
     }
     open_once(dir, means, known)
@@ -215,9 +219,10 @@ fn open_once(dir: &Dir, means: &Means, known: Option<&Arc<RootKey>>) -> Result<O
     let mark = marked.zip(mark_root).map(|(bytes, root)| Mark::decode(&bytes, &root, uuid));
     let mark = mark.transpose().map_err(mark_error)?;
     let standing = mark.as_ref().map(|mark| mark.check(&keyring, digest)).transpose().map_err(mark_error)?;
-    let ledger = mark.map_or(0, |mark| mark.ledger());
+    // After the mark, as it is written before it.
+    let listed = Listed::read(dir, &roots, mark.as_ref(), marked_under)?;
     let Roots { file, current, slots } = roots;
-    Ok(Opened { keyring, digest, slots, standing, root, current, root_file: file, marked_under, ledger })
+    Ok(Opened { keyring, digest, slots, standing, root, current, root_file: file, marked_under, listed })
 }
 
 /// Opens the keyring in `dir` to change it, and holds the lock from then on.
@@ -254,7 +259,8 @@ fn open_to_serve(
 fn advance_mark(dir: &Dir, opened: &Opened) -> Result<(), OpenError> {
     let store = FileStore::new(dir, RECORD_MAX);
     store.sync()?;
-    let mark = Mark::of(&opened.keyring, opened.digest, opened.ledger);
+    opened.carry_ledger(dir)?;
+    let mark = Mark::of(&opened.keyring, opened.digest, opened.listed.count());
     Ok(store.save_mark(&mark.encode(&opened.root)?)?)
 }
 

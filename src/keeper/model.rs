@@ -105,7 +105,7 @@ impl World {
         let at = |place: usize| self.open().keyring.entries().get(place).map(Entry::id);
         let act = match step {
             Step::Add => Some(Act::Add),
-            Step::Promote(place) => at(place).map(Act::Promote),
+            Step::Promote(place) => at(place).map(|key_id| Act::Promote(key_id, Proof::Waived)),
             Step::Disable(place) => at(place).map(|key_id| Act::Disable(key_id, Proof::Waived)),
             Step::Enable(place) => at(place).map(Act::Enable),
             Step::Destroy(place) => at(place).map(|key_id| Act::Destroy(key_id, Proof::Waived)),

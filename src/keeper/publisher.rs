@@ -13,7 +13,7 @@ use crate::{
     durable::{Dir, DurableError, Privacy, Version, version},
     keyring::mark::Standing,
     root::Means,
-    store::KEYRING,
+    store::{KEYRING, LEDGER},
 };
 
 /// From one attempt to take a changed keyring to the next, if it fails.
@@ -32,10 +32,10 @@ pub struct Publisher {
     seen: Seen,
 }
 
-/// What a publisher saw of the record's file when it last opened it.
+/// What a publisher saw of the files of record and ledger when it last opened them.
 #[derive(Debug, Default)]
 struct Seen {
-    version: Option<Version>,
+    versions: [Option<Version>; 2],
     /// When it did not open, and why.
     failed: Option<(Instant, String)>,
 }
@@ -74,18 +74,18 @@ impl Publisher {
     /// mark cannot be written; what was published before stays.
     pub fn publish(&mut self) -> Result<Option<Unsealed>, OpenError> {
         // Before it is opened: what changes meanwhile is seen next time.
-        self.seen.version = version(&self.state_dir.join(KEYRING));
+        self.seen.versions = self.versions();
         let outcome = self.open_and_publish();
         self.seen.failed = outcome.as_ref().err().map(|error| (Instant::now(), error.to_string()));
         self.published.degrade(outcome.as_ref().err().map(ToString::to_string));
         outcome
     }
 
-    /// The same if the record's file is another one since, or did not open a while ago. The same failure is told once.
+    /// The same if the file of record or ledger is another one since, or did not open a while ago. The same failure is told once.
     pub fn follow(&mut self) -> Option<Result<Unsealed, OpenError>> {
         self.published.current().as_ref()?;
         let is_due = self.seen.failed.as_ref().is_some_and(|(when, _)| when.elapsed() >= RETRY);
-        if !is_due && self.seen.version == version(&self.state_dir.join(KEYRING)) {
+        if !is_due && self.seen.versions == self.versions() {
             return None;
         }
         let told = self.seen.failed.take().map(|(_, error)| error);
@@ -95,6 +95,10 @@ impl Publisher {
         }
     }
 
+    fn versions(&self) -> [Option<Version>; 2] {
+        [KEYRING, LEDGER].map(|name| version(&self.state_dir.join(name)))
+    }
+
     fn open_and_publish(&mut self) -> Result<Option<Unsealed>, OpenError> {
         let dir = Dir::open(&self.state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
         let opened = open_to_serve(&dir, &self.means, self.root.as_ref(), self.expect.as_ref())?;
@@ -102,10 +106,13 @@ impl Publisher {
         self.root = Some(Arc::clone(&opened.current));
         // The root key is known from here on: a passphrase that somebody typed need not be.
         self.means.forget();
+        let unbacked = opened.unbacked().len();
+        let snapshot = Snapshot::after(self.published.current().as_deref(), &opened.keyring, unbacked);
         if self.published.current().is_some() && self.expect.as_ref() == Some(&expect) {
+            // The same keys; what is known of their backups may be more.
+            self.published.publish(snapshot);
             return Ok(None);
         }
-        let snapshot = Snapshot::after(self.published.current().as_deref(), &opened.keyring);
         let key_id = Arc::clone(&snapshot.primary().id);
         let slot = opened.slots.iter().find(|slot| slot.opened);
         let audited = slot.map_or(Ok(()), |slot| audit::record(&dir, &unseal_event(&opened, &slot.name, &key_id)));

@@ -24,6 +24,7 @@ pub struct Snapshot {
     keys: HashMap<Arc<str>, Arc<ServingKey>>,
     primary: Arc<ServingKey>,
     since: Instant,
+    unbacked: usize,
 }
 
 /// A key as the serving path needs it.
@@ -67,7 +68,7 @@ impl Snapshot {
             Arc::new(ServingKey { id, state: key.state(), kek: Arc::clone(key.kek()), unwrapped })
         };
         let keys = keyring.keys().map(serving).map(|key| (Arc::clone(&key.id), key)).collect();
-        Self { generation: keyring.generation(), keys, primary: serving(keyring.primary()), since }
+        Self { generation: keyring.generation(), keys, primary: serving(keyring.primary()), since, unbacked: 0 }
     }
 
     /// How many times the keyring was changed.
@@ -90,9 +91,15 @@ impl Snapshot {
         self.keys.values().map(AsRef::as_ref)
     }
 
-    /// The snapshot of `keyring`, published now in the place of `before`: a primary key that stays is as old as it was.
-    pub fn after(before: Option<&Self>, keyring: &Keyring) -> Self {
-        let next = Self::counting_on(before, keyring, Instant::now());
+    /// How many of its keys no checked backup holds.
+    pub fn unbacked(&self) -> usize {
+        self.unbacked
+    }
+
+    /// The snapshot of `keyring`, published now in the place of `before`: a primary key that stays is as old as it was. No
+    /// checked backup holds `unbacked` of its keys.
+    pub fn after(before: Option<&Self>, keyring: &Keyring, unbacked: usize) -> Self {
+        let next = Self { unbacked, ..Self::counting_on(before, keyring, Instant::now()) };
         match before.filter(|before| before.primary.id == next.primary.id) {
             Some(before) => Self { since: before.since, ..next },
             None => next,

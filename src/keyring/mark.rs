@@ -124,9 +124,7 @@ impl Mark {
     /// # Errors
     /// When its first lines are not those of a mark.
     pub fn root_id(bytes: &[u8]) -> Result<RootId, TextError> {
-        let mut lines = Lines::open(bytes, KIND, MARK_MAX)?;
-        lines.field("uuid", "`uuid <32 hex digits>`", text::uuid)?;
-        lines.field("root-id", "`root-id <base64>`", text::root_id)
+        Ok(Lines::open(bytes, KIND, MARK_MAX)?.owner_and_root()?.1)
     }
 
     /// Reads a mark of the keyring `expected` under `root`.
@@ -135,8 +133,7 @@ impl Mark {
     /// When it is another keyring's, under another root key, changed or damaged.
     pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid) -> Result<Self, MarkError> {
         let mut lines = Lines::open(bytes, KIND, MARK_MAX)?;
-        let uuid = lines.field("uuid", "`uuid <32 hex digits>`", text::uuid)?;
-        let root_id = lines.field("root-id", "`root-id <base64>`", text::root_id)?;
+        let (uuid, root_id) = lines.owner_and_root()?;
         if uuid != expected {
             return Err(MarkError::OtherKeyring { found: uuid, expected });
         }

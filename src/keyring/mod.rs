@@ -7,6 +7,7 @@
 pub mod backup;
 mod change;
 pub mod key_id;
+pub mod ledger;
 pub mod mark;
 pub mod record;
 pub mod recovery;

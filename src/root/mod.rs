@@ -141,8 +141,7 @@ impl RootFile {
     /// When a line is not what belongs there.
     pub fn parse(bytes: &[u8]) -> Result<Self, TextError> {
         let mut lines = Lines::open(bytes, KIND, ROOT_MAX)?;
-        let uuid = lines.field("uuid", "`uuid <32 hex digits>`", text::uuid)?;
-        let root_id = lines.field("root-id", "`root-id <base64>`", text::root_id)?;
+        let (uuid, root_id) = lines.owner_and_root()?;
         let slots = read_slots(&mut lines)?;
         let old = read_old(&mut lines)?;
         lines.end()?;

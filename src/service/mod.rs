@@ -193,7 +193,12 @@ impl Service {
             unwrapped: key.unwrapped(),
         });
         let degraded = self.published.degraded().is_some();
-        Some(metrics::Keyring { generation: snapshot.generation(), degraded, keys: keys.collect() })
+        Some(metrics::Keyring {
+            generation: snapshot.generation(),
+            degraded,
+            unbacked: snapshot.unbacked(),
+            keys: keys.collect(),
+        })
     }
 }
 
@@ -473,7 +478,7 @@ mod tests {
         connection.decrypt(&fixture.id(0), &wrapped, false).unwrap();
         let promoted = testing::promote(&fixture.keyring, 1);
         // What follows goes on counting.
-        let after = Snapshot::after(fixture.published.current().as_deref(), &promoted);
+        let after = Snapshot::after(fixture.published.current().as_deref(), &promoted, 0);
         fixture.publish(promoted, Duration::ZERO);
         fixture.published.publish(after);
         connection.decrypt(&fixture.id(0), &wrapped, false).unwrap();

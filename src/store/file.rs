@@ -13,6 +13,8 @@ pub const KEYRING: &str = "keyring";
 pub const KEYRING_PREV: &str = "keyring.prev";
 /// The mark.
 pub const MARK: &str = "mark";
+/// Which backups were checked.
+pub const LEDGER: &str = "ledger";
 
 /// What `keyring.prev` holds after a swap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,4 +2,4 @@
 
 mod file;
 
-pub use self::file::{Copy, FileStore, KEYRING, KEYRING_PREV, MARK};
+pub use self::file::{Copy, FileStore, KEYRING, KEYRING_PREV, LEDGER, MARK};

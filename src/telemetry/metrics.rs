@@ -95,6 +95,8 @@ pub struct Keyring {
     pub generation: u64,
     /// Whether a later one on the disk cannot be opened.
     pub degraded: bool,
+    /// Keys that no checked backup holds.
+    pub unbacked: usize,
     /// Each key that is not destroyed.
     pub keys: Vec<Key>,
 }
@@ -290,14 +292,13 @@ fn of_keyring(keyring: Option<Keyring>) -> Registry {
     let mut registry = Registry::default();
     let sealed = constant(keyring.is_none().into());
     registry.register("claviger_sealed", "1 until the keyring is open, then 0", sealed);
-    let Some(Keyring { generation, degraded, mut keys }) = keyring else { return registry };
+    let Some(Keyring { generation, degraded, unbacked, mut keys }) = keyring else { return registry };
     let help = "1 while the keyring on the disk cannot be opened and an earlier one is served, else 0";
     registry.register("claviger_degraded", help, constant(degraded.into()));
     let help = "How many times the keyring that is served was changed";
     registry.register("claviger_keyring_generation", help, constant(saturated(generation)));
-    let help =
-        "Keys that no checked backup holds; this version knows of no backups, so every key that is not destroyed";
-    registry.register("claviger_unbacked_keys", help, constant(saturated(keys.len())));
+    let help = "Keys that no checked backup holds";
+    registry.register("claviger_unbacked_keys", help, constant(saturated(unbacked)));
     keys.sort_unstable();
     let unwrapped = keys.iter().map(|key| ([("key_id_hash", key.id_hash.clone())], counted(key.unwrapped)));
     let help = "Seeds that each key has unwrapped";
@@ -333,7 +334,7 @@ mod tests {
     fn open() -> Keyring {
         let key = |id_hash: &str, state, unwrapped| Key { id_hash: id_hash.to_owned(), state, unwrapped };
         let keys = vec![key("sha256:b", "primary", 0), key("sha256:a", "decrypt-only", 7)];
-        Keyring { generation: 3, degraded: false, keys }
+        Keyring { generation: 3, degraded: false, unbacked: 1, keys }
     }
 
     fn scrape(metrics: &Metrics) -> String {
@@ -432,7 +433,7 @@ mod tests {
         for line in [
             "claviger_sealed 0",
             "claviger_keyring_generation 3",
-            "claviger_unbacked_keys 2",
+            "claviger_unbacked_keys 1",
             "claviger_degraded 0",
             r#"claviger_key_unwraps_total{key_id_hash="sha256:a"} 7"#,
             r#"claviger_key_unwraps_total{key_id_hash="sha256:b"} 0"#,

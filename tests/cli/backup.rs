@@ -55,6 +55,8 @@ fn a_keyring_comes_out_of_its_backup_as_it_went_in() {
     snapshot("backup/life", &[&created, &checked, &alone, &stale, &restored]);
     assert_eq!([created.code, checked.code, alone.code, stale.code, restored.code], [0, 0, 0, 1, 0]);
     assert_eq!(keys(&sandbox, "new"), before);
+    let status = sandbox.run("status --state-dir [DIR]/new --output json").json();
+    assert_eq!(status["backup"]["unbacked"], serde_json::json!([]));
     let mut daemon = sandbox.serve("--state-dir [DIR]/new --socket [DIR]/run/kms.sock");
     assert_eq!(Kms::connect(&sandbox.path("run/kms.sock")).decrypt(&key_id, &wrapped).unwrap(), [7; 32]);
     daemon.kill();
@@ -181,4 +183,83 @@ fn a_disk_of_any_fullness_gets_a_whole_backup_or_none_and_a_restore_begins_again
     }
     println!("{said:?}");
     assert!(said.contains(&(5, 5)) && said.contains(&(0, 0)), "{said:?}");
+}
+
+#[test]
+fn a_key_that_no_checked_backup_holds_is_not_promoted() {
+    let sandbox = with_recovery();
+    let promote = format!("key promote k2 {STATE}");
+    let unbacked = || {
+        let status = sandbox.run(&format!("status {STATE} --output json")).json();
+        status["backup"]["unbacked"].as_array().unwrap().len()
+    };
+    let never = sandbox.refused(3, &promote);
+    sandbox.run(&format!("backup create [DIR]/backup.age {STATE}")).ends_with(0);
+    let unopened = sandbox.refused(3, &promote);
+    assert_eq!(unbacked(), 2);
+    sandbox.run(&format!("backup check [DIR]/backup.age {OURS} {STATE}")).ends_with(0);
+    assert_eq!(unbacked(), 0);
+    sandbox.run(&promote).ends_with(0);
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    let later = sandbox.refused(3, &format!("key promote k3 {STATE}"));
+    let status = sandbox.run(&format!("status {STATE}"));
+    snapshot("backup/unbacked", &[&never, &unopened, &later, &status]);
+    // What was checked stays so under another root key, and for a keyring that came out of a backup.
+    sandbox.run(&format!("rekey {STATE}")).ends_with(0);
+    assert_eq!(unbacked(), 1);
+    sandbox.run(&format!("backup check [DIR]/backup.age {OURS} {STATE}")).ends_with(1);
+    sandbox.run(&format!("key promote k3 {STATE} --without-backup")).ends_with(0);
+    let audit = fs::read_to_string(sandbox.path("state/audit.jsonl")).unwrap();
+    assert!(audit.contains("\"event\":\"backup-check\"") && audit.contains("\"unproven\":true"), "{audit}");
+}
+
+#[test]
+fn a_ledger_that_is_not_the_last_one_counts_for_nothing_and_is_begun_anew() {
+    let sandbox = with_recovery();
+    let check = || sandbox.run(&format!("backup check [DIR]/backup.age {OURS} {STATE}"));
+    sandbox.run(&format!("backup create [DIR]/backup.age {STATE}")).ends_with(0);
+    check().ends_with(0);
+    let path = sandbox.path("state/ledger");
+    let first = fs::read(&path).unwrap();
+    check().ends_with(0);
+    let second = fs::read(&path).unwrap();
+    let refused = |bytes: Option<&[u8]>| {
+        match bytes {
+            Some(bytes) => fs::write(&path, bytes).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let promote = sandbox.refused(3, &format!("key promote k2 {STATE}"));
+        let status = sandbox.run(&format!("status {STATE}"));
+        assert!(status.stdout.contains("\n! no backup counts, as "), "{status}");
+        promote
+    };
+    let mut changed = second.clone();
+    changed[200] ^= 1;
+    let newer = String::from_utf8(second.clone()).unwrap().replacen("/v1\n", "/v2\n", 1);
+    let answers = [
+        refused(Some(&first)),
+        refused(Some(&changed)),
+        refused(Some(newer.as_bytes())),
+        refused(Some(&vec![b'x'; 600 * 1024])),
+        refused(None),
+    ];
+    snapshot("backup/ledger", &answers.each_ref());
+    // It serves all the same, and who does without can.
+    sandbox.serve(&format!("{STATE} --socket [DIR]/run/kms.sock")).kill();
+    check().ends_with(0);
+    sandbox.run(&format!("key promote k2 {STATE}")).ends_with(0);
+    assert!(!sandbox.run(&format!("status {STATE}")).stdout.contains("no backup counts"));
+}
+
+#[test]
+fn a_backup_beside_its_keyring_is_none() {
+    let sandbox = with_recovery();
+    sandbox.run(&format!("backup create [DIR]/backup.age {STATE}")).ends_with(0);
+    fs::copy(sandbox.path("backup.age"), sandbox.path("state/backup.age")).unwrap();
+    let answers = [
+        sandbox.refused(3, &format!("backup create [DIR]/state/other.age {STATE}")),
+        sandbox.refused(3, &format!("backup check [DIR]/state/backup.age {OURS} {STATE}")),
+        sandbox.refused(3, &format!("backup check [DIR]/state/keyring {OURS} {STATE}")),
+    ];
+    snapshot("backup/beside", &answers.each_ref());
 }

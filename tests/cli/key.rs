@@ -49,7 +49,7 @@ fn audited(sandbox: &Sandbox) -> Vec<String> {
 fn a_key_goes_through_its_whole_life() {
     let sandbox = Sandbox::initialised();
     let add = sandbox.run(&format!("key add {STATE}"));
-    let promote = sandbox.run(&format!("key promote k2 {STATE}"));
+    let promote = sandbox.run(&format!("key promote k2 --without-backup {STATE}"));
     let first = key_id(&sandbox, 1);
     let disable = sandbox.run(&format!("key disable {first} --risk-unreadable-secrets {STATE}"));
     let enable = sandbox.run(&format!("key enable k1 {STATE}"));
@@ -76,7 +76,7 @@ fn what_must_not_be_is_refused() {
         refused(&format!("destroy {second}")),
         sandbox.refused(2, &format!("key disable k2 {STATE}")),
     ];
-    sandbox.run(&format!("key promote k2 {STATE}")).ends_with(0);
+    sandbox.run(&format!("key promote k2 --without-backup {STATE}")).ends_with(0);
     let late = [refused(&format!("disable {first}")), refused("promote k1")];
     sandbox.run(&format!("key disable {first} {STATE} --risk-unreadable-secrets")).ends_with(0);
     let unproven = refused(&format!("destroy {first}"));
@@ -155,7 +155,7 @@ fn a_running_plugin_follows_every_change_without_a_signal() {
     };
     for round in 2..6 {
         sandbox.run(&format!("key add {STATE}")).ends_with(0);
-        sandbox.run(&format!("key promote k{round} {STATE}")).ends_with(0);
+        sandbox.run(&format!("key promote k{round} --without-backup {STATE}")).ends_with(0);
         follows();
         sandbox.run(&format!("rekey {STATE}")).ends_with(0);
         follows();
@@ -188,11 +188,11 @@ fn status_stays_on_the_screen_and_follows() {
 fn a_promotion_that_cannot_be_waited_for_is_made_all_the_same() {
     let sandbox = Sandbox::initialised();
     sandbox.run(&format!("key add {STATE}")).ends_with(0);
-    let alone = sandbox.run(&format!("key promote k2 --wait --socket [DIR]/run/kms.sock {STATE}"));
+    let alone = sandbox.run(&format!("key promote k2 --without-backup --wait --socket [DIR]/run/kms.sock {STATE}"));
     alone.ends_with(6);
     let _daemon = sandbox.serve("--state-dir [DIR]/state --socket [DIR]/run/kms.sock");
     sandbox.run(&format!("key add {STATE}")).ends_with(0);
-    let without = sandbox.run(&format!("key promote k3 --wait --socket [DIR]/run/kms.sock {STATE}"));
+    let without = sandbox.run(&format!("key promote k3 --without-backup --wait --socket [DIR]/run/kms.sock {STATE}"));
     without.ends_with(0);
     snapshot("key/wait", &[&alone, &without]);
 }

@@ -42,7 +42,7 @@ impl Announced {
     fn promote(&self, rig: &Rig) {
         let added = key_id(&rig.plugin.claviger(&["key", "add", "--output", "json"]).unwrap());
         self.0.lock().unwrap().push(added.clone());
-        rig.plugin.claviger(&["key", "promote", &added]).unwrap();
+        rig.plugin.claviger(&["key", "promote", &added, "--without-backup"]).unwrap();
     }
 }
 
@@ -51,7 +51,8 @@ fn promote_and_wait<'scope>(rig: &'scope Rig, announced: &Announced, scope: &'sc
     let added = key_id(&rig.plugin.claviger(&["key", "add", "--output", "json"]).unwrap());
     announced.0.lock().unwrap().push(added.clone());
     let socket = rig.socket().display().to_string();
-    let mut promote = rig.plugin.command(&["key", "promote", &added, "--wait", "--socket", &socket]);
+    let mut promote =
+        rig.plugin.command(&["key", "promote", &added, "--without-backup", "--wait", "--socket", &socket]);
     let waiting = scope.spawn(move || promote.output().unwrap());
     // It ends by itself, after ten minutes at the latest.
     while !waiting.is_finished() {
