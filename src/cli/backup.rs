@@ -12,9 +12,9 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::Settings,
-    durable::{Dir, check_export, export},
+    durable::{check_export, export},
     hardening,
-    keeper::{self, Expect, Initialised, Made, RestorePlan},
+    keeper::{self, Expect, Made},
     keyring::{
         backup::{BACKUP_MAX, Backup},
         key_id::KeyId,
@@ -23,11 +23,11 @@ use crate::{
 };
 
 use super::{
-    Format, Global, KeyringArgs, Site, StateDir,
+    Format, Global, KeyringArgs, Site,
     failure::{Exit, Failure},
-    init::absolute,
     key, output,
     recovery::{Identity, identities},
+    restore::{self, RestoreArgs},
 };
 
 /// Keys that survive this machine: one encrypted file with the keyring and what opens it
@@ -73,32 +73,7 @@ Example:
         #[command(flatten)]
         keyring: KeyringArgs,
     },
-    /// Set an empty state directory up with the keyring of a backup
-    ///
-    /// Takes a backup, or a copy of the file `keyring` alone if that has a recovery blob for the identity. Whoever knows a
-    /// recipient could have made a backup: --expect says which keyring it has to be, that one or a later one. Never run two
-    /// machines with one keyring file: what one of them changes, the other does not have.
-    #[command(after_help = "\
-Example:
-  claviger backup restore /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt --expect UUID:7:SHA256")]
-    Restore {
-        /// The backup, or a keyring
-        file: PathBuf,
-        #[command(flatten)]
-        identity: Identity,
-        /// Which record it has to be, uuid:generation:sha256 as `backup create` and `status` print it; without it the
-        /// generation is asked for on a terminal
-        #[arg(long, value_name = "EXPECT")]
-        expect: Option<Expect>,
-        /// Where the slot's key file goes, better on another disk [default: slot-file.key in the state directory]
-        #[arg(long, value_name = "FILE")]
-        slot_file: Option<PathBuf>,
-        /// Move a restore that did not finish aside and begin again
-        #[arg(long)]
-        restart: bool,
-        #[command(flatten)]
-        state_dir: StateDir,
-    },
+    Restore(RestoreArgs),
 }
 
 #[derive(Serialize)]
@@ -125,17 +100,6 @@ struct CheckReport {
     missing: Option<Vec<String>>,
 }
 
-#[derive(Serialize)]
-struct RestoreReport<'a> {
-    format: &'static str,
-    state_dir: &'a Path,
-    uuid: String,
-    generation: u64,
-    keys: usize,
-    expect: String,
-    moved_aside: Option<&'a Path>,
-}
-
 /// Runs `claviger backup …`.
 ///
 /// # Errors
@@ -144,16 +108,7 @@ pub(super) fn run(args: BackupArgs, global: &Global) -> Result<Exit, Failure> {
     match args.verb {
         BackupVerb::Create { file, recipient, keyring } => create(&file, &recipient, keyring, global),
         BackupVerb::Check { file, identity, keyring } => check(&file, &identity, keyring, global),
-        BackupVerb::Restore { file, identity, expect, slot_file, restart, state_dir } => {
-            let backup = read(&file, &identity)?;
-            confirm(&backup, expect.as_ref())?;
-            let slot_file = slot_file.as_deref().map(absolute).transpose()?;
-            restore(
-                RestorePlan { backup, slot_file, restart, now: Time::new(jiff::Timestamp::now()) },
-                state_dir.settings(),
-                global,
-            )
-        }
+        BackupVerb::Restore(args) => restore::run(args, global),
     }
 }
 
@@ -213,11 +168,12 @@ fn print_created(report: &CreateReport<'_>, global: &Global) -> Result<(), Failu
     ))
 }
 
-fn counted(count: usize, noun: &str) -> String {
+pub(super) fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-fn read(file: &Path, identity: &Identity) -> Result<Backup, Failure> {
+/// The bytes of a backup or of a keyring.
+pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
     let unreadable = |error: io::Error| {
         let exit = if error.kind() == io::ErrorKind::FileTooLarge { Exit::Damaged } else { Exit::Usage };
@@ -229,14 +185,15 @@ fn read(file: &Path, identity: &Identity) -> Result<Backup, Failure> {
     if bytes.len() > BACKUP_MAX {
         return Err(unreadable(io::ErrorKind::FileTooLarge.into()));
     }
-    Backup::open(&bytes, &identities(identity.file())?).map_err(|error| Failure::backup(&error, file))
+    Ok(bytes)
 }
 
 fn check(file: &Path, identity: &Identity, keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     let settings = keyring.settings();
     let here =
         global.config(Settings { state_dir: settings.state_dir.clone(), ..Settings::default() })?.state_dir.exists();
-    let backup = read(file, identity)?;
+    let backup =
+        Backup::open(&read(file)?, &identities(identity.file())?).map_err(|error| Failure::backup(&error, file))?;
     let site = here.then(|| Site::find(settings, global)).transpose()?;
     let Some(site) = site else {
         print_checked(&backup, None, file, global)?;
@@ -307,64 +264,4 @@ fn print_checked(backup: &Backup, missing: Option<&[KeyId]>, file: &Path, global
             .map(|key_id| format!("! {key_id} is not in it: make another one, claviger backup create")),
     );
     output::text_line(&parts.join("\n\n"))
-}
-
-/// Makes sure that it is the keyring that is wanted.
-fn confirm(backup: &Backup, expect: Option<&Expect>) -> Result<(), Failure> {
-    if let Some(expect) = expect {
-        let checked = expect.check(&backup.keyring, backup.digest());
-        return checked.map_err(|error| Failure::new(Exit::Refused, &error, None));
-    }
-    let generation = backup.keyring.generation().to_string();
-    let shown = output::fields(&[
-        ("keyring", backup.keyring.uuid().to_hex()),
-        ("generation", generation.clone()),
-        ("expect", backup.expect().to_string()),
-    ]);
-    let refused = |message: &str| {
-        let hint = "give --expect with what `backup create` or `status` printed where the keyring was".to_owned();
-        Failure::new(Exit::Refused, &message, hint)
-    };
-    if !io::stdin().is_terminal() {
-        return Err(refused("nothing says that this is the right keyring"));
-    }
-    let table = key::table(&key::rows(&backup.keyring), None);
-    output::text(&format!("{shown}\n\n{table}\n\nIf this is the keyring, type its generation: "))?;
-    let mut typed = String::new();
-    io::stdin().read_line(&mut typed).map_err(|error| refused(&error.to_string()))?;
-    if typed.trim() == generation { Ok(()) } else { Err(refused("that is not its generation; nothing was written")) }
-}
-
-fn restore(plan: RestorePlan, settings: Settings, global: &Global) -> Result<Exit, Failure> {
-    let state_dir = global.config(settings)?.state_dir;
-    let dir = Dir::open_or_create(&state_dir).map_err(|error| Failure::init(&error.into(), &state_dir))?;
-    let slot_file = plan.slot_file.clone();
-    let Initialised { keyring, digest, moved_aside } =
-        keeper::restore(&dir, plan).map_err(|error| Failure::init(&error, &state_dir))?;
-    let report = RestoreReport {
-        format: "claviger/backup-restore/v1",
-        state_dir: &state_dir,
-        uuid: keyring.uuid().to_hex(),
-        generation: keyring.generation(),
-        keys: keyring.keys().count(),
-        expect: Expect::of(&keyring, digest).to_string(),
-        moved_aside: moved_aside.as_deref(),
-    };
-    if global.output == Format::Json {
-        output::json(&report)?;
-        return Ok(Exit::Done);
-    }
-    if let Some(path) = &moved_aside {
-        output::text_line(&format!("moved what had not finished to {}", path.display()))?;
-    }
-    let slot = slot_file.unwrap_or_else(|| dir.path_of("slot-file.key"));
-    output::text_line(&output::fields(&[
-        ("keyring", format!("{} in {}", report.uuid, state_dir.display())),
-        ("generation", format!("{}, {}", report.generation, counted(report.keys, "key"))),
-        ("slot", format!("file, its key in {}", slot.display())),
-    ]))?;
-    if !global.quiet {
-        output::text_line(&format!("\nnext:  claviger serve --state-dir {}", state_dir.display()))?;
-    }
-    Ok(Exit::Done)
 }

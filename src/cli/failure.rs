@@ -22,6 +22,7 @@ use crate::{
         ChangeError, KeyError,
         backup::BackupError,
         mark::MarkError,
+        merge::MergeError,
         record::RecordError,
         recovery::RecoveryError,
         state::{State, Verb},
@@ -67,7 +68,7 @@ struct Report<'a> {
     exit: u8,
 }
 
-const RESTORE: &str = "put it back from your copy of the state directory, or `claviger backup restore` into another one; never \
+const RESTORE: &str = "put it back from your copy of the state directory, or from a backup: claviger backup restore; never \
                        start over with `claviger init`: what is encrypted needs these keys";
 
 const MARK: &str = "move it away and start `claviger serve --expect …` with what `claviger status` last printed here";
@@ -407,7 +408,7 @@ fn mark(error: &MarkError) -> Explanation {
         MarkError::Text(error @ TextError::TooNew { .. }) => text(error),
         MarkError::Text(error) => (text(error).0, Some(MARK.to_owned())),
         MarkError::RolledBack { .. } | MarkError::Forked(_) | MarkError::KeyLost { .. } => {
-            (Exit::Refused, Some("an older or another keyring was put here; put the newest copy back".to_owned()))
+            (Exit::Refused, Some("an older or another keyring was put here; put the newest copy back, or merge a backup: claviger backup restore".to_owned()))
         }
         MarkError::OtherKeyring { .. } | MarkError::OtherRootKey => {
             (Exit::WrongKey, Some("the mark is another installation's; put the right files back".to_owned()))
@@ -448,6 +449,10 @@ fn change_failed(error: &ChangeFailed) -> Explanation {
         ChangeFailed::NoRecipient => {
             refused("name one: --recipient age1…; or keep one in the keyring: claviger recovery add")
         }
+        ChangeFailed::OtherBackup(_)
+        | ChangeFailed::NewerRootKey
+        | ChangeFailed::StrangeRootKey
+        | ChangeFailed::Merge(_) => not_merged(error),
         ChangeFailed::Backup(error) => backup(error),
         ChangeFailed::Recovery(error) => recovery(error),
         ChangeFailed::Full => refused("destroy keys that nothing needs: `claviger key list` shows them"),
@@ -461,6 +466,29 @@ fn change_failed(error: &ChangeFailed) -> Explanation {
         ChangeFailed::Record(_) => (Exit::Refused, None),
         ChangeFailed::Memory(error) => memory(error),
     }
+}
+
+fn not_merged(error: &ChangeFailed) -> Explanation {
+    let (exit, hint) = match error {
+        ChangeFailed::Merge(MergeError::Change(error)) => return change(error),
+        ChangeFailed::Merge(MergeError::Missing(_)) => (
+            Exit::Refused,
+            "give a backup that holds them, too; --lost KEY_ID for each goes on without, and what is under them stays \
+             unreadable",
+        ),
+        ChangeFailed::Merge(_) => (Exit::Refused, "name keys as the same command shows them without these flags"),
+        ChangeFailed::NewerRootKey => (
+            Exit::Refused,
+            "restore the backup into an empty directory, with --state-dir; then bring the file `keyring` of this one in there \
+             by another `claviger backup restore`",
+        ),
+        ChangeFailed::StrangeRootKey => (
+            Exit::WrongKey,
+            "if it is of this keyring: --expect with what `backup create` or `status` printed where it was made",
+        ),
+        _ => (Exit::WrongKey, "use a backup of this keyring"),
+    };
+    (exit, Some(hint.to_owned()))
 }
 
 fn change(error: &ChangeError) -> Explanation {

@@ -11,6 +11,7 @@ mod passphrase;
 mod recovery;
 mod reference;
 mod rekey;
+mod restore;
 mod serve;
 mod slot;
 mod status;

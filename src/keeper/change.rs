@@ -5,7 +5,7 @@
 
 use rand::rngs::SysRng;
 
-use super::{OpenError, Opened, open_to_change};
+use super::{ExpectError, OpenError, Opened, open_to_change};
 use crate::{
     audit::{self, Event, KeyEvent},
     crypto::{Digest, secret::SecretError},
@@ -15,6 +15,7 @@ use crate::{
         backup::BackupError,
         key_id::KeyId,
         mark::{Mark, Standing},
+        merge::MergeError,
         record::{self, RECORD_MAX, RecordError},
         recovery::RecoveryError,
         state::Verb,
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// Bytes that are kept free in the record, so that a last rotation is always possible.
-const RESERVE: usize = 1024;
+pub(super) const RESERVE: usize = 1024;
 
 /// What is to be done with keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +115,18 @@ pub enum ChangeFailed {
     /// Nobody could open a backup.
     #[error("nobody could open a backup: the keyring has no recovery recipient, and none was given")]
     NoRecipient,
+    /// A backup is of another keyring.
+    #[error("the backup is of another keyring: {0}")]
+    OtherBackup(#[source] ExpectError),
+    /// A backup is under a root key that came after the one here.
+    #[error("the backup is under a newer root key than the keyring here")]
+    NewerRootKey,
+    /// A backup is under a root key that this keyring never had.
+    #[error("the backup is under a root key that this keyring has never had")]
+    StrangeRootKey,
+    /// Records do not merge.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
     /// A backup could not be made.
     #[error(transparent)]
     Backup(#[from] BackupError),
@@ -204,7 +217,7 @@ fn because(reason: Option<&str>) -> String {
 }
 
 /// The record is there, and a file that follows it is not.
-fn not_marked(error: OpenError) -> ChangeFailed {
+pub(super) fn not_marked(error: OpenError) -> ChangeFailed {
     match error {
         OpenError::File(error) => ChangeFailed::NotMarked(error),
         error => error.into(),

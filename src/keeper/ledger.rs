@@ -3,7 +3,7 @@
 use super::{ChangeFailed, OpenError, Opened, Roots, advance_mark, backup::keyring_event, open_to_change};
 use crate::{
     audit::{self, Event},
-    crypto::{RootId, secret::SecretError},
+    crypto::{RootId, Uuid, kdf::RootKey, secret::SecretError},
     durable::{Dir, DurableError},
     keyring::{
         backup::Backup,
@@ -69,6 +69,17 @@ impl Listed {
         Ok(Self { ledger: ledger.map_err(Into::into), marked })
     }
 
+    /// Puts it under `root`, if it is under another one.
+    pub(super) fn carry(&self, dir: &Dir, uuid: Uuid, root: &RootKey) -> Result<(), OpenError> {
+        let root_id = root.id(uuid);
+        match &self.ledger {
+            Ok(ledger) if ledger.count() > 0 && ledger.root_id() != root_id => {
+                Ok(dir.replace(LEDGER, &ledger.under(root_id).encode(root)?)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What the mark is to hold.
     pub(super) fn count(&self) -> u64 {
         self.ledger.as_ref().map_or(self.marked, Ledger::count)
@@ -92,15 +103,9 @@ impl Opened {
         self.listed.ledger.as_ref().map(Ledger::last)
     }
 
-    /// Puts the ledger under the root key of the record, if it is under another one. The caller holds the lock.
+    /// Puts the ledger under the root key of the record. The caller holds the lock.
     pub(super) fn carry_ledger(&self, dir: &Dir) -> Result<(), OpenError> {
-        let root_id = self.root.id(self.keyring.uuid());
-        match &self.listed.ledger {
-            Ok(ledger) if ledger.count() > 0 && ledger.root_id() != root_id => {
-                Ok(dir.replace(LEDGER, &ledger.under(root_id).encode(&self.root)?)?)
-            }
-            _ => Ok(()),
-        }
+        self.listed.carry(dir, self.keyring.uuid(), &self.root)
     }
 }
 

@@ -8,6 +8,7 @@ mod change;
 mod expect;
 mod init;
 mod ledger;
+mod merge;
 #[cfg(test)]
 mod model;
 mod publisher;
@@ -41,6 +42,7 @@ pub use self::{
     expect::{Expect, ExpectError},
     init::{InitError, Initialised, Plan, init},
     ledger::list_backup,
+    merge::{MergePlan, Source, plan_merge},
     publisher::{Publisher, Unsealed},
     recovery::{RecoveryAct, change_recovery},
     rekey::{Rekeyed, rekey},
@@ -340,7 +342,10 @@ fn missing_record(dir: &Dir) -> OpenError {
 }
 
 /// Whether an init has ever finished its record here.
-fn is_set_up(dir: &Dir) -> Result<bool, DurableError> {
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn is_set_up(dir: &Dir) -> Result<bool, DurableError> {
     for name in [KEYRING, KEYRING_PREV, MARK] {
         if dir.contains(name)? {
             return Ok(true);

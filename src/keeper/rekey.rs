@@ -90,10 +90,14 @@ fn event(keyring: &Keyring, root_id: RootId) -> Event<'static> {
 /// The same keys and recovery recipients under the current root key.
 fn resealed(opened: &Opened) -> Result<Keyring, ChangeFailed> {
     let Opened { keyring, digest, current, .. } = opened;
+    Ok(keyring.rekey(&mut SysRng, current, recoveries_under(keyring, current)?, *digest)?)
+}
+
+/// `root` sealed to the recovery recipients of `keyring`.
+pub(super) fn recoveries_under(keyring: &Keyring, root: &RootKey) -> Result<Vec<Recovery>, RecoveryError> {
     let seal = |recovery: &Recovery| {
         let recipient: Recipient = recovery.recipient().parse()?;
-        Recovery::seal(&recipient, keyring.uuid(), current)
+        Recovery::seal(&recipient, keyring.uuid(), root)
     };
-    let recoveries = keyring.recoveries().iter().map(seal).collect::<Result<_, RecoveryError>>()?;
-    Ok(keyring.rekey(&mut SysRng, current, recoveries, *digest)?)
+    keyring.recoveries().iter().map(seal).collect()
 }

@@ -192,7 +192,7 @@ impl Keyring {
         Ok(())
     }
 
-    fn keys_mut(&mut self) -> impl Iterator<Item = &mut Key> {
+    pub(super) fn keys_mut(&mut self) -> impl Iterator<Item = &mut Key> {
         self.entries.iter_mut().filter_map(|entry| match entry {
             Entry::Key(key) => Some(key),
             Entry::Tomb(_) => None,

@@ -97,6 +97,21 @@ impl Mark {
         }
     }
 
+    /// The generation of the record that was marked.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The root key that it is under.
+    pub fn under(&self) -> RootId {
+        self.root_id
+    }
+
+    /// Its keys and tombs.
+    pub fn has(&self) -> &[KeyId] {
+        &self.has
+    }
+
     /// The ledger's count.
     pub fn ledger(&self) -> u64 {
         self.ledger

@@ -9,6 +9,7 @@ mod change;
 pub mod key_id;
 pub mod ledger;
 pub mod mark;
+pub mod merge;
 pub mod record;
 pub mod recovery;
 pub mod state;

@@ -11,11 +11,11 @@ use super::{
 };
 use crate::harness::{binaries::Program, commands::output_of_success};
 
-const STATE: &str = "--state-dir [DIR]/state";
-const OURS: &str = "--recovery-identity [DIR]/ours.txt";
+pub(super) const STATE: &str = "--state-dir [DIR]/state";
+pub(super) const OURS: &str = "--recovery-identity [DIR]/ours.txt";
 
 /// A set-up sandbox with recovery by `ours.txt`, two keys and an earlier root key.
-fn with_recovery() -> Sandbox {
+pub(super) fn with_recovery() -> Sandbox {
     let sandbox = Sandbox::new();
     let recipient = identity(&sandbox, "ours.txt");
     sandbox.run(&format!("init {STATE} --recovery-recipient {recipient} {OURS}")).ends_with(0);
@@ -30,7 +30,7 @@ fn expect(sandbox: &Sandbox, state: &str) -> String {
     status.json()["keyring"]["expect"].as_str().unwrap().to_owned()
 }
 
-fn keys(sandbox: &Sandbox, state: &str) -> serde_json::Value {
+pub(super) fn keys(sandbox: &Sandbox, state: &str) -> serde_json::Value {
     sandbox.run(&format!("key list --state-dir [DIR]/{state} --output json")).json()
 }
 
@@ -129,7 +129,7 @@ fn what_is_not_the_keyring_that_is_wanted_is_not_restored() {
         refused(7, "cut", "new", &format!("--expect {right}")),
         refused(2, "foreign", "new", &format!("--expect {right}")),
         refused(2, "absent", "new", &format!("--expect {right}")),
-        refused(3, "backup", "state", &format!("--expect {right}")),
+        refused(3, "backup", "another", &format!("--expect {right} --restart")),
         sandbox.refused(4, &format!("backup check [DIR]/backup.age {OURS} --state-dir [DIR]/another")),
         sandbox.refused(3, &format!("backup create [DIR]/backup.age {STATE}")),
         sandbox.refused(3, &format!("backup create [DIR]/none/backup.age {STATE}")),

@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! usage, output, init, key, slot, state, mark, socket, configuration, machine, secrets -> sandbox -> tree
-//!         key, machine -> disk;   mark, secrets -> forge;   slot, secrets -> kms;   init, slot -> terminal
+//!         backup, key, machine -> disk;   mark, secrets -> forge;   backup, slot, secrets -> kms;   init, slot -> terminal
+//!         merge -> backup
 //! ```
 
 #![allow(
@@ -26,6 +27,7 @@ mod key;
 pub(crate) mod kms;
 mod machine;
 mod mark;
+mod merge;
 mod output;
 pub(crate) mod sandbox;
 mod secrets;

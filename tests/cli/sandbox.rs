@@ -96,6 +96,12 @@ impl Sandbox {
         self.chmod(name, mode);
     }
 
+    /// Copies the directory `from` with all that is in it, as whoever clones a machine does.
+    pub(crate) fn copy(&self, from: &str, to: &str) {
+        let copied = Command::new("cp").arg("-a").arg(self.path(from)).arg(self.path(to)).status();
+        assert!(copied.unwrap().success(), "{from} to {to}");
+    }
+
     /// Gives `name` other permissions.
     pub(crate) fn chmod(&self, name: &str, mode: u32) {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();

@@ -1,0 +1,259 @@
+//! Backups brought into a keyring that is there: older, newer, grown apart, damaged. What either side has wrapped is read then.
+
+use std::fs;
+
+use super::{
+    backup::{OURS, STATE, keys, with_recovery},
+    kms::Kms,
+    sandbox::{Answer, Sandbox, snapshot},
+    tree::Tree,
+};
+
+/// A seed that was wrapped under the primary key of `state`.
+struct Wrapped {
+    key_id: String,
+    bytes: Vec<u8>,
+    seed: [u8; 32],
+}
+
+fn wrap(sandbox: &Sandbox, state: &str, seed: u8) -> Wrapped {
+    let mut daemon = sandbox.serve(&format!("--state-dir [DIR]/{state} --socket [DIR]/run/kms.sock"));
+    let (key_id, bytes) = Kms::connect(&sandbox.path("run/kms.sock")).encrypt(&[seed; 32]);
+    daemon.kill();
+    Wrapped { key_id, bytes, seed: [seed; 32] }
+}
+
+fn unwraps(sandbox: &Sandbox, state: &str, wrapped: &[Wrapped]) {
+    let mut daemon = sandbox.serve(&format!("--state-dir [DIR]/{state} --socket [DIR]/run/kms.sock"));
+    let kms = Kms::connect(&sandbox.path("run/kms.sock"));
+    for Wrapped { key_id, bytes, seed } in wrapped {
+        assert_eq!(kms.decrypt(key_id, bytes).unwrap(), *seed, "{key_id}");
+    }
+    let (announced, _) = kms.encrypt(&[1; 32]);
+    assert!(wrapped.iter().all(|wrapped| wrapped.key_id != announced), "a fresh key wraps");
+    daemon.kill();
+}
+
+fn backup(sandbox: &Sandbox, state: &str, name: &str) {
+    sandbox.run(&format!("backup create [DIR]/{name}.age --state-dir [DIR]/{state}")).ends_with(0);
+}
+
+fn rotate(sandbox: &Sandbox, state: &str, key: &str) {
+    sandbox.run(&format!("key add --state-dir [DIR]/{state}")).ends_with(0);
+    sandbox.run(&format!("key promote {key} --without-backup --state-dir [DIR]/{state}")).ends_with(0);
+}
+
+fn merge(sandbox: &Sandbox, rest: &str) -> Answer {
+    sandbox.run(&format!("backup restore {OURS} {STATE} {rest}"))
+}
+
+/// A merge that is shown changes nothing.
+fn shown(sandbox: &Sandbox, rest: &str) -> Answer {
+    let before = Tree::of(&sandbox.path("state"));
+    let shown = merge(sandbox, rest);
+    shown.ends_with(1);
+    assert_eq!(before.changes(&Tree::of(&sandbox.path("state"))), Vec::<String>::new());
+    shown
+}
+
+fn shown_then_done(sandbox: &Sandbox, rest: &str) -> [Answer; 2] {
+    let shown = shown(sandbox, rest);
+    let done = merge(sandbox, &format!("{rest} --accept"));
+    done.ends_with(0);
+    [shown, done]
+}
+
+#[test]
+fn twins_that_went_apart_become_one_again_and_lose_nothing() {
+    let sandbox = with_recovery();
+    sandbox.copy("state", "twin");
+    rotate(&sandbox, "state", "k3");
+    rotate(&sandbox, "twin", "k3");
+    rotate(&sandbox, "twin", "k4");
+    let wrapped = [wrap(&sandbox, "state", 3), wrap(&sandbox, "twin", 4)];
+    backup(&sandbox, "twin", "twin");
+    let [shown, done] = shown_then_done(&sandbox, "[DIR]/twin.age");
+    let again = merge(&sandbox, "[DIR]/twin.age");
+    for (answer, fresh) in [(&shown, "a fresh key"), (&done, "k5-")] {
+        let rows: Vec<Vec<&str>> = answer
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with('k'))
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        let merged: Vec<_> = rows.iter().filter(|row| row.last() == Some(&"decrypt-only")).collect();
+        assert_eq!(merged.len(), 5, "{answer}");
+        assert_eq!(merged.iter().filter(|row| row[0].starts_with("k3-")).count(), 2, "{answer}");
+        assert!(answer.stdout.lines().any(|line| line.starts_with(fresh) && line.ends_with("primary")), "{answer}");
+    }
+    again.ends_with(0);
+    assert!(again.stdout.starts_with("nothing to do"), "{again}");
+    unwraps(&sandbox, "state", &wrapped);
+    // The merged keyring is an ordinary one.
+    sandbox.run(&format!("rekey {STATE}")).ends_with(0);
+    rotate(&sandbox, "state", "k6");
+    sandbox.run(&format!("recovery test {OURS} {STATE}")).ends_with(0);
+}
+
+#[test]
+fn a_disk_that_was_put_back_gets_the_newer_keys_from_a_backup() {
+    let sandbox = with_recovery();
+    let before: Vec<_> =
+        ["keyring", "mark"].map(|name| (name, fs::read(sandbox.path("state").join(name)).unwrap())).into();
+    rotate(&sandbox, "state", "k3");
+    let wrapped = [wrap(&sandbox, "state", 3)];
+    backup(&sandbox, "state", "newer");
+    // The record alone is older than the mark; both together are an older disk, which nothing here can tell.
+    fs::write(sandbox.path("state/keyring"), &before[0].1).unwrap();
+    let refused = sandbox.refused(3, &format!("key list {STATE}"));
+    let [shown, done] = shown_then_done(&sandbox, "[DIR]/newer.age");
+    snapshot("merge/rolled-back", &[&refused, &shown, &done]);
+    unwraps(&sandbox, "state", &wrapped);
+    for (name, bytes) in &before {
+        fs::write(sandbox.path("state").join(name), bytes).unwrap();
+    }
+    shown_then_done(&sandbox, "[DIR]/newer.age");
+    unwraps(&sandbox, "state", &wrapped);
+}
+
+#[test]
+fn an_older_backup_brings_back_what_was_destroyed_unless_its_key_is_named() {
+    let sandbox = with_recovery();
+    let first = keys(&sandbox, "state")["keys"][0]["key_id"].as_str().unwrap().to_owned();
+    let wrapped = [wrap(&sandbox, "state", 1)];
+    backup(&sandbox, "state", "older");
+    let nothing = merge(&sandbox, "[DIR]/older.age");
+    sandbox.run(&format!("key promote k2 --without-backup {STATE}")).ends_with(0);
+    sandbox.run(&format!("key disable {first} --risk-unreadable-secrets {STATE}")).ends_with(0);
+    sandbox.run(&format!("key destroy {first} --risk-losing-secrets {STATE}")).ends_with(0);
+    let wrong = "k9-00000000000000000000000000000000";
+    let named = sandbox.refused(3, &format!("backup restore {OURS} {STATE} [DIR]/older.age --keep-destroyed {wrong}"));
+    let kept = shown(&sandbox, &format!("[DIR]/older.age --keep-destroyed {first}"));
+    let [shown, done] = shown_then_done(&sandbox, "[DIR]/older.age");
+    snapshot("merge/destroyed", &[&nothing, &named, &kept, &shown, &done]);
+    nothing.ends_with(0);
+    unwraps(&sandbox, "state", &wrapped);
+}
+
+#[test]
+fn a_key_that_was_seen_here_and_is_nowhere_stops_the_merge_until_it_is_named_or_found() {
+    let sandbox = with_recovery();
+    backup(&sandbox, "state", "older");
+    rotate(&sandbox, "state", "k3");
+    let wrapped = [wrap(&sandbox, "state", 3)];
+    backup(&sandbox, "state", "newer");
+    let keyring = fs::read(sandbox.path("state/keyring")).unwrap();
+    fs::write(sandbox.path("state/keyring"), &keyring[..keyring.len() / 2]).unwrap();
+    fs::remove_file(sandbox.path("state/keyring.prev")).unwrap();
+    let stopped = sandbox.refused(3, &format!("backup restore {OURS} {STATE} [DIR]/older.age"));
+    let lost = wrapped[0].key_id.as_str();
+    let named = shown(&sandbox, &format!("[DIR]/older.age --lost {lost}"));
+    let [shown, done] = shown_then_done(&sandbox, "[DIR]/older.age [DIR]/newer.age");
+    snapshot("merge/missing", &[&stopped, &named, &shown, &done]);
+    unwraps(&sandbox, "state", &wrapped);
+}
+
+#[test]
+fn a_damaged_record_is_mended_from_the_one_before_it_and_a_backup() {
+    let sandbox = with_recovery();
+    let wrapped = [wrap(&sandbox, "state", 1)];
+    backup(&sandbox, "state", "backup");
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    sandbox.run(&format!("recovery test {OURS} {STATE}")).ends_with(0);
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    let listed = keys(&sandbox, "state")["keys"].as_array().unwrap().len();
+    fs::write(sandbox.path("state/keyring"), "").unwrap();
+    // The last key was pending, and nothing is under it.
+    let [stopped, _] = [(); 2].map(|()| sandbox.refused(3, &format!("backup restore {OURS} {STATE} [DIR]/backup.age")));
+    let lost = stopped.stderr.split_whitespace().find(|word| word.starts_with("k4-")).unwrap().to_owned();
+    shown_then_done(&sandbox, &format!("[DIR]/backup.age --lost {lost}"));
+    assert_eq!(keys(&sandbox, "state")["keys"].as_array().unwrap().len(), listed);
+    unwraps(&sandbox, "state", &wrapped);
+}
+
+#[test]
+fn a_backup_after_a_rekey_is_the_one_to_begin_with() {
+    let sandbox = with_recovery();
+    sandbox.copy("state", "twin");
+    rotate(&sandbox, "state", "k3");
+    let wrapped = [wrap(&sandbox, "state", 3)];
+    sandbox.run("rekey --state-dir [DIR]/twin").ends_with(0);
+    backup(&sandbox, "twin", "newer");
+    backup(&sandbox, "state", "older");
+    let refused = sandbox.refused(3, &format!("backup restore {OURS} {STATE} [DIR]/newer.age --accept"));
+    // The other way round, the file alone is enough: the root file knows its root key from before.
+    let line = "backup restore [DIR]/state/keyring --state-dir [DIR]/twin --accept";
+    let done = sandbox.run(line);
+    snapshot("merge/after-a-rekey", &[&refused, &done]);
+    done.ends_with(0);
+    unwraps(&sandbox, "twin", &wrapped);
+}
+
+#[test]
+fn a_keyring_that_is_not_this_one_is_not_merged() {
+    let sandbox = with_recovery();
+    let recipient = super::output::identity(&sandbox, "others.txt");
+    sandbox
+        .run(&format!(
+            "init --state-dir [DIR]/other --recovery-recipient {recipient} --recovery-identity [DIR]/others.txt"
+        ))
+        .ends_with(0);
+    backup(&sandbox, "other", "other");
+    backup(&sandbox, "state", "ours");
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    let expect =
+        sandbox.run(&format!("status {STATE} --output json")).json()["keyring"]["expect"].as_str().unwrap().to_owned();
+    let refused = |exit, line: &str| sandbox.refused(exit, &format!("backup restore {line}"));
+    let answers = [
+        refused(4, &format!("[DIR]/other.age --recovery-identity [DIR]/others.txt {STATE} --accept")),
+        refused(4, &format!("[DIR]/other.age {OURS} {STATE} --accept")),
+        refused(3, &format!("[DIR]/ours.age {OURS} {STATE} --accept --expect {expect}")),
+        refused(2, &format!("[DIR]/ours.age {OURS} --state-dir [DIR]/new --accept")),
+        refused(2, &format!("[DIR]/ours.age [DIR]/other.age {OURS} --state-dir [DIR]/new")),
+        refused(3, &format!("[DIR]/ours.age {OURS} {STATE} --slot-file [DIR]/new.key --expect {expect}")),
+    ];
+    snapshot("merge/refused", &answers.each_ref());
+}
+
+#[test]
+fn a_node_whose_slot_is_lost_begins_again_from_a_backup_and_its_own_record() {
+    let sandbox = with_recovery();
+    backup(&sandbox, "state", "older");
+    rotate(&sandbox, "state", "k3");
+    let wrapped = [wrap(&sandbox, "state", 3)];
+    fs::remove_file(sandbox.path("state/slot-file.key")).unwrap();
+    let refused = sandbox.refused(7, &format!("backup restore {OURS} {STATE} [DIR]/older.age"));
+    fs::rename(sandbox.path("state"), sandbox.path("aside")).unwrap();
+    let alone = Sandbox::run(&sandbox, &format!("backup check [DIR]/older.age {OURS} --output json"));
+    let expect = alone.json()["expect"].as_str().unwrap().to_owned();
+    sandbox.run(&format!("backup restore [DIR]/older.age {OURS} {STATE} --expect {expect}")).ends_with(0);
+    let done = merge(&sandbox, "[DIR]/aside/keyring --accept");
+    snapshot("merge/slot-lost", &[&refused, &done]);
+    done.ends_with(0);
+    unwraps(&sandbox, "state", &wrapped);
+}
+
+#[test]
+fn a_root_key_that_was_never_here_needs_the_operators_word() {
+    let sandbox = with_recovery();
+    let wrapped = [wrap(&sandbox, "state", 1)];
+    backup(&sandbox, "state", "older");
+    let expect = |state: &str| {
+        let status = sandbox.run(&format!("status --state-dir [DIR]/{state} --output json")).json();
+        status["keyring"]["expect"].as_str().unwrap().to_owned()
+    };
+    let older = expect("state");
+    sandbox.run(&format!("rekey {STATE}")).ends_with(0);
+    // The bare record brings no earlier root key along.
+    let line = format!("backup restore [DIR]/state/keyring {OURS} --state-dir [DIR]/new --expect {}", expect("state"));
+    sandbox.run(&line).ends_with(0);
+    sandbox.run("key promote k2 --without-backup --state-dir [DIR]/new").ends_with(0);
+    for (verb, flag) in [("disable", "--risk-unreadable-secrets"), ("destroy", "--risk-losing-secrets")] {
+        sandbox.run(&format!("key {verb} {} {flag} --state-dir [DIR]/new", wrapped[0].key_id)).ends_with(0);
+    }
+    let line = format!("backup restore [DIR]/older.age {OURS} --state-dir [DIR]/new --accept");
+    let refused = sandbox.refused(4, &line);
+    snapshot("merge/strange-root-key", &[&refused]);
+    sandbox.run(&format!("{line} --expect {older}")).ends_with(0);
+    unwraps(&sandbox, "new", &wrapped);
+}
