@@ -463,6 +463,7 @@ fn change_failed(error: &ChangeFailed) -> Explanation {
         ChangeFailed::NotMarked(error) => {
             (durable(error).0, Some("when that is mended, `claviger serve` marks it; nothing was lost".to_owned()))
         }
+        ChangeFailed::Unchecked(error) => (open(error).0, Some("look at it: claviger status".to_owned())),
         ChangeFailed::Record(_) => (Exit::Refused, None),
         ChangeFailed::Memory(error) => memory(error),
     }

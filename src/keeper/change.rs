@@ -145,6 +145,9 @@ pub enum ChangeFailed {
     /// The record is written, and the mark is not.
     #[error("the keyring was changed, but not marked: {0}")]
     NotMarked(#[source] DurableError),
+    /// All is written, and was not opened again.
+    #[error("the keyring was changed, but not opened again: {0}")]
+    Unchecked(#[source] Box<OpenError>),
     /// The new record does not read back: a defect of this build.
     #[error("the new keyring {0}")]
     Record(#[from] RecordError),
@@ -202,11 +205,7 @@ pub(super) fn commit(
     let before = store.load()?.filter(|before| Digest::of(before) == opened.digest);
     let before = before.ok_or_else(|| DurableError::Changed(dir.path_of(KEYRING)))?;
     audit::record(dir, event).map_err(ChangeFailed::NotAudited)?;
-    store.compare_and_swap(&before, &bytes, copy).map_err(|error| match store.load() {
-        // It failed behind the rename: whoever looks there finds the new record.
-        Ok(Some(now)) if *now == bytes => ChangeFailed::NotMarked(error),
-        _ => ChangeFailed::Write(error),
-    })?;
+    store.compare_and_swap(&before, &bytes, copy).map_err(|error| not_swapped(&store, &bytes, error))?;
     opened.carry_ledger(dir).map_err(not_marked)?;
     store.save_mark(&mark).map_err(ChangeFailed::NotMarked)?;
     Ok(digest)
@@ -214,6 +213,14 @@ pub(super) fn commit(
 
 fn because(reason: Option<&str>) -> String {
     reason.map_or_else(String::new, |reason| format!(": {reason}"))
+}
+
+/// The record may be there all the same: if what failed was behind the rename, whoever looks there finds it.
+pub(super) fn not_swapped(store: &FileStore<'_>, record: &[u8], error: DurableError) -> ChangeFailed {
+    match store.load() {
+        Ok(Some(now)) if *now == record => ChangeFailed::NotMarked(error),
+        _ => ChangeFailed::Write(error),
+    }
 }
 
 /// The record is there, and a file that follows it is not.

@@ -3,14 +3,16 @@
 //! What a merge would do is a [`MergePlan`], which can be shown; carrying it out is the same order as each change: audit line, record,
 //! mark. What the mark refuses, and a record that is damaged, are what it is for. Source: `docs/formats.md`, "Merging".
 
-use std::sync::Arc;
-
 use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
 use super::{
-    ChangeFailed, ExpectError, OpenError, Opened, Roots, backup::keyring_event, change::RESERVE, ledger::Listed,
-    open_with, read_root, rekey::recoveries_under,
+    ChangeFailed, ExpectError, OpenError, Opened, Roots,
+    backup::keyring_event,
+    change::{RESERVE, not_marked, not_swapped},
+    ledger::Listed,
+    open_with, read_root,
+    rekey::recoveries_under,
 };
 use crate::{
     audit::{self, Event},
@@ -228,13 +230,14 @@ impl MergePlan {
                 return Err(DurableError::Changed(dir.path_of(KEYRING)).into());
             }
             audit::record(dir, &Event::Restore(keyring_event(&keyring))).map_err(ChangeFailed::NotAudited)?;
-            match &local.bytes {
-                Some(before) => store.compare_and_swap(before, &bytes, copy)?,
-                None => store.create(&bytes)?,
-            }
-            local.listed.carry(dir, keyring.uuid(), &roots.current).map_err(super::change::not_marked)?;
+            let written = match &local.bytes {
+                Some(before) => store.compare_and_swap(before, &bytes, copy),
+                None => store.create(&bytes),
+            };
+            written.map_err(|error| not_swapped(&store, &bytes, error))?;
+            local.listed.carry(dir, keyring.uuid(), &roots.current).map_err(not_marked)?;
             store.save_mark(&mark).map_err(ChangeFailed::NotMarked)?;
         }
-        Ok(open_with(dir, means, Some(&Arc::clone(&roots.current)))?)
+        open_with(dir, means, Some(&roots.current)).map_err(|error| ChangeFailed::Unchecked(Box::new(error)))
     }
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "the figures are what a campaign is run for")]
 
 mod cluster;
+mod disk;
 pub(crate) mod hostile;
 mod load;
 mod restart;

@@ -37,3 +37,5 @@ mod state;
 mod terminal;
 mod tree;
 mod usage;
+
+pub(crate) use output::identity;

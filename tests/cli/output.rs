@@ -7,7 +7,7 @@ use age::{secrecy::ExposeSecret, x25519::Identity};
 use super::sandbox::{Answer, Sandbox, snapshot};
 
 /// Makes a recovery identity, keeps it in the file `name`, as age-keygen does, and returns its recipient.
-pub(super) fn identity(sandbox: &Sandbox, name: &str) -> String {
+pub(crate) fn identity(sandbox: &Sandbox, name: &str) -> String {
     let identity = Identity::generate();
     let recipient = identity.to_public().to_string();
     let secret = identity.to_string();

@@ -102,6 +102,14 @@ impl Sandbox {
         assert!(copied.unwrap().success(), "{from} to {to}");
     }
 
+    /// Another one with all that is in this one.
+    pub(crate) fn twin(&self) -> Self {
+        let twin = Self { directory: tempfile::Builder::new().prefix("claviger-cli-").tempdir().unwrap() };
+        let copied = Command::new("cp").arg("-a").arg(self.path(".")).arg(twin.root()).status();
+        assert!(copied.unwrap().success());
+        twin
+    }
+
     /// Gives `name` other permissions.
     pub(crate) fn chmod(&self, name: &str, mode: u32) {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
@@ -157,7 +165,7 @@ impl Sandbox {
     }
 
     /// With the sandbox in the place of `[DIR]`.
-    fn unmask(&self, text: &str) -> String {
+    pub(crate) fn unmask(&self, text: &str) -> String {
         text.replace("[DIR]", &self.root().to_string_lossy())
     }
 }

@@ -1,0 +1,69 @@
+//! System calls that fail: a command never says that it has done what it has not.
+
+use super::{
+    case::{Base, CASES, Prepared, Side, is_ours},
+    in_parallel, sample,
+    trace::{self, Call},
+};
+use crate::campaign::size;
+
+const ERRORS: [&str; 3] = ["EIO", "ENOSPC", "EROFS"];
+
+/// Calls by which something is written, or what is written is made sure of: if one fails, the command does.
+const WRITING: [&str; 8] = ["write", "fsync", "fdatasync", "renameat2", "rename", "linkat", "mkdirat", "ftruncate"];
+
+/// Calls by which something is read or swept up. `getdents64` and `unlinkat` of what an earlier crash has left are best effort; all
+/// else may be read twice.
+const OTHERS: [&str; 7] = ["openat", "open", "read", "fstat", "flock", "unlinkat", "getdents64"];
+
+fn points(prepared: &Prepared) -> Vec<Call> {
+    let sandbox = prepared.sandbox();
+    let is_on_disk = |call: &Call| call.paths().iter().any(|path| is_ours(path, sandbox.root()));
+    let calls = trace::of(prepared, &sandbox, 4096);
+    let is_wanted = |call: &Call| WRITING.contains(&&*call.name) || OTHERS.contains(&&*call.name);
+    calls.into_iter().filter(|call| call.succeeded() && is_wanted(call) && is_on_disk(call)).collect()
+}
+
+#[test]
+fn a_command_whose_system_calls_fail_never_says_that_it_is_done() {
+    if !trace::is_here() {
+        return;
+    }
+    let base = Base::new();
+    let mut total = [0; 3];
+    for case in CASES {
+        let prepared = Prepared::of(case, &base);
+        let all: Vec<(Call, &str)> =
+            points(&prepared).iter().flat_map(|call| ERRORS.map(|error| (call.clone(), error))).collect();
+        let points = sample(&all, size(9));
+        let outcomes = in_parallel(&points, |(call, error)| {
+            let sandbox = prepared.sandbox();
+            let (code, complaint) = trace::inject(&prepared, &sandbox, call, &format!("error={error}"));
+            let told =
+                || format!("{}, {error} of {} {}: {}\n{complaint}", case.name, call.name, call.number, call.args);
+            let side = prepared.check(&sandbox).unwrap_or_else(|error| panic!("{}: {error}", told()));
+            let is_writing = WRITING.contains(&&*call.name) || call.args.contains("O_CREAT");
+            match code {
+                Some(0) => assert!(!is_writing, "it said done: {}", told()),
+                Some(1..=7) => {
+                    assert!(complaint.contains("error: "), "{}", told());
+                    // What is there in spite of the failure is told.
+                    let is_told = ["was changed, but", "was written, but", "is not listed", "is not finished"]
+                        .iter()
+                        .any(|words| complaint.contains(words));
+                    let is_quiet =
+                        ["rekey", "slot add file", "slot add passphrase", "slot remove"].contains(&case.name);
+                    assert!(side == Side::Before || is_told || is_quiet, "{}", told());
+                }
+                code => panic!("{code:?}: {}", told()),
+            }
+            prepared.again(&sandbox).unwrap_or_else(|error| panic!("{}: {error}", told()));
+            code == Some(0)
+        });
+        let done = outcomes.iter().filter(|done| **done).count();
+        println!("{:24} {:5} of {:5} failures: {done} harmless, the others told", case.name, points.len(), all.len());
+        total = [total[0] + points.len(), total[1] + done, total[2] + points.len() - done];
+    }
+    println!("{:24} {} failures: {} harmless, {} told", "all", total[0], total[1], total[2]);
+    assert!(total[2] > 0);
+}
