@@ -20,7 +20,7 @@
 
 mod backup;
 mod configuration;
-mod disk;
+pub(crate) mod disk;
 mod forge;
 mod init;
 mod key;

@@ -138,6 +138,11 @@ impl Prepared {
         Ok(side)
     }
 
+    /// Whether the keys are others when it is done.
+    pub(super) fn changes_keyring(&self) -> bool {
+        self.before != self.after
+    }
+
     /// The same keyring, but for the names of keys that are made anew each time.
     fn is_like(&self, now: &Found, wanted: &Found) -> bool {
         let (Found::Keyring(now), Found::Keyring(wanted)) = (now, wanted) else { return now == wanted };

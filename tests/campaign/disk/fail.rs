@@ -44,6 +44,8 @@ fn a_command_whose_system_calls_fail_never_says_that_it_is_done() {
             let side = prepared.check(&sandbox).unwrap_or_else(|error| panic!("{}: {error}", told()));
             let is_writing = WRITING.contains(&&*call.name) || call.args.contains("O_CREAT");
             match code {
+                // The slot is gone by then: that its key file may come back, which opens nothing, is told.
+                Some(0) if case.name == "slot remove" && call.name == "fsync" && side == Side::Before => {}
                 Some(0) => assert!(!is_writing, "it said done: {}", told()),
                 Some(1..=7) => {
                     assert!(complaint.contains("error: "), "{}", told());

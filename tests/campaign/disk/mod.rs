@@ -6,12 +6,18 @@
 //! points of each case are taken; 100000 takes all of them.
 //!
 //! ```text
-//! kill, fail, order, lost -> case -> trace;   beside, clock, small -> case
+//! kill, fail -> case, trace;   order, lost -> ops -> trace;   beside, clock, small -> case
 //! ```
 
+mod beside;
 mod case;
+mod clock;
 mod fail;
 mod kill;
+mod lost;
+mod ops;
+mod order;
+mod small;
 mod trace;
 
 use std::{
