@@ -26,7 +26,7 @@ use super::{
     Format, Global, KeyringArgs, Site,
     failure::{Exit, Failure},
     key, output,
-    recovery::{Identity, identities},
+    recovery::Identity,
     restore::{self, RestoreArgs},
 };
 
@@ -192,8 +192,7 @@ fn check(file: &Path, identity: &Identity, keyring: KeyringArgs, global: &Global
     let settings = keyring.settings();
     let here =
         global.config(Settings { state_dir: settings.state_dir.clone(), ..Settings::default() })?.state_dir.exists();
-    let backup =
-        Backup::open(&read(file)?, &identities(identity.file())?).map_err(|error| Failure::backup(&error, file))?;
+    let backup = Backup::open(&read(file)?, &identity.read()?).map_err(|error| Failure::backup(&error, file))?;
     let site = here.then(|| Site::find(settings, global)).transpose()?;
     let Some(site) = site else {
         print_checked(&backup, None, file, global)?;

@@ -25,6 +25,7 @@ use crate::{
         merge::MergeError,
         record::RecordError,
         recovery::RecoveryError,
+        share::ShareError,
         state::{State, Verb},
     },
     root::{RootError, SlotError},
@@ -521,9 +522,24 @@ fn recovery(error: &RecoveryError) -> Explanation {
                     .to_owned(),
             ),
         ),
+        RecoveryError::Share(error) => share(error),
         RecoveryError::Seal { .. } | RecoveryError::Contents(_) => (Exit::Damaged, None),
         RecoveryError::Memory(error) => memory(error),
     }
+}
+
+fn share(error: &ShareError) -> Explanation {
+    let (exit, hint) = match error {
+        ShareError::Damaged(_) => {
+            (Exit::Damaged, "compare it with the paper, character by character; or use another share")
+        }
+        ShareError::TooFew { .. } => (Exit::Usage, "give more: --recovery-identity FILE for each, or all in one file"),
+        ShareError::Mixed(_) => (Exit::Usage, "give shares of one set: its name is in the comment above each"),
+        ShareError::Twice(_) => (Exit::Usage, "give another one in its place"),
+        ShareError::Other(_) => (Exit::WrongKey, "one of them is not genuine: try others"),
+        ShareError::Counts { .. } | ShareError::Identity | ShareError::Random => return (Exit::Usage, None),
+    };
+    (exit, Some(hint.to_owned()))
 }
 
 fn backup(error: &BackupError) -> Explanation {

@@ -42,7 +42,7 @@ pub(super) struct InitArgs {
     recovery_recipient: Vec<String>,
     /// The file with the recipients' identities, or - for standard input; asked for on a terminal if not given
     #[arg(long, value_name = "FILE", requires = "recovery_recipient")]
-    recovery_identity: Option<PathBuf>,
+    recovery_identity: Vec<PathBuf>,
     /// No recovery recipient: whoever loses the state directory loses every Secret, as nothing else opens the keyring
     #[arg(long, conflicts_with = "recovery_identity")]
     without_recovery: bool,
@@ -103,7 +103,7 @@ fn recovery(args: &InitArgs) -> Result<Option<(Vec<Recipient>, Identities)>, Fai
     }
     let recipients: Result<Vec<Recipient>, _> = args.recovery_recipient.iter().map(|text| text.parse()).collect();
     let recipients = recipients.map_err(|error| Failure::recovery(&error))?;
-    Ok(Some((recipients, identities(args.recovery_identity.as_deref())?)))
+    Ok(Some((recipients, identities(&args.recovery_identity)?)))
 }
 
 fn print(made: &Initialised, plan: &Plan, state_dir: &Path, global: &Global) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ mod rekey;
 mod restore;
 mod serve;
 mod slot;
+mod split;
 mod status;
 
 use std::{path::PathBuf, process::ExitCode};

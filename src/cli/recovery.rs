@@ -15,13 +15,14 @@ use crate::{
     keyring::{
         Keyring,
         recovery::{Identities, Recovery},
+        share::shares_in,
     },
 };
 
 use super::{
     Format, Global, KeyringArgs, Site,
     failure::{Exit, Failure},
-    output,
+    output, split,
 };
 
 /// Longer than any identity file with comments.
@@ -68,6 +69,28 @@ Example:
         #[arg(long)]
         risk_no_recovery: bool,
     },
+    /// Split an identity into shares, so that several people have to come together
+    ///
+    /// Any THRESHOLD of the shares give the identity back, fewer tell nothing of it. Each is one line of text that survives paper. Wherever
+    /// --recovery-identity is taken, so are files with shares, given once each. Do this on a machine that stays offline: it sees the
+    /// identity.
+    #[command(after_help = "\
+Example:
+  claviger recovery split --recovery-identity identity.txt --shares 5 --threshold 3 --directory /media/usb
+  claviger recovery test --recovery-identity share-1.txt --recovery-identity share-4.txt --recovery-identity share-5.txt")]
+    Split {
+        #[command(flatten)]
+        identity: Identity,
+        /// How many shares are made, at most 32
+        #[arg(long, value_name = "N")]
+        shares: u8,
+        /// How many of them give the identity back, at least 2
+        #[arg(long, value_name = "K")]
+        threshold: u8,
+        /// The directory for a file for each share
+        #[arg(long, value_name = "DIR")]
+        directory: PathBuf,
+    },
     /// Open the blobs with an identity, and say which of them it opens
     ///
     /// Ends with 1 if it opens none. The identity is read once and never stored.
@@ -95,15 +118,19 @@ struct One {
 /// Where identities come from.
 #[derive(Args)]
 pub(super) struct Identity {
-    /// File with the identity, or - for standard input; asked for on a terminal without it
+    /// File with the identity or with shares of it, or - for standard input; several times for several files; asked for on
+    /// a terminal without it
     #[arg(long, value_name = "FILE")]
-    recovery_identity: Option<PathBuf>,
+    recovery_identity: Vec<PathBuf>,
 }
 
 impl Identity {
-    /// Where it is; none if it is to be asked for.
-    pub(super) fn file(&self) -> Option<&Path> {
-        self.recovery_identity.as_deref()
+    /// Reads it, or puts it together out of its shares.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub(super) fn read(&self) -> Result<Identities, Failure> {
+        identities(&self.recovery_identity)
     }
 }
 
@@ -131,13 +158,16 @@ pub(super) fn run(args: RecoveryArgs, global: &Global) -> Result<Exit, Failure> 
         RecoveryVerb::List(keyring) => list(keyring, global),
         RecoveryVerb::Add { one, identity } => {
             let recipient = one.recipient.parse().map_err(|error| Failure::recovery(&error))?;
-            let identities = identities(identity.file())?;
+            let identities = identity.read()?;
             change(one.keyring, &RecoveryAct::Add(recipient, identities), global)
         }
         RecoveryVerb::Remove { one, risk_no_recovery } => {
             change(one.keyring, &RecoveryAct::Remove { recipient: one.recipient, last: risk_no_recovery }, global)
         }
         RecoveryVerb::Test { identity, keyring } => test(keyring, &identity, global),
+        RecoveryVerb::Split { identity, shares, threshold, directory } => {
+            split::run(&identity, (threshold, shares), &directory, global)
+        }
     }
 }
 
@@ -157,7 +187,7 @@ fn change(keyring: KeyringArgs, act: &RecoveryAct, global: &Global) -> Result<Ex
 
 fn test(keyring: KeyringArgs, identity: &Identity, global: &Global) -> Result<Exit, Failure> {
     let opened = Site::find(keyring.settings(), global)?.open()?;
-    let identities = identities(identity.file())?;
+    let identities = identity.read()?;
     let opens = |recovery: &Recovery| opened.recovers(recovery, &identities);
     print(&opened.keyring, |recovery| Some(opens(recovery)), global)?;
     Ok(if opened.keyring.recoveries().iter().any(opens) { Exit::Done } else { Exit::Found })
@@ -188,12 +218,22 @@ fn print(keyring: &Keyring, opens: impl Fn(&Recovery) -> Option<bool>, global: &
     Ok(())
 }
 
-/// Reads identities from a file, from standard input, or from the terminal.
+/// Reads identities, or shares of one, from files, from standard input, or from the terminal.
 ///
 /// # Errors
 /// When there are none, or they cannot be read.
-pub(super) fn identities(file: Option<&Path>) -> Result<Identities, Failure> {
-    Identities::parse(&read_identities(file)?).map_err(|error| Failure::recovery(&error))
+pub(super) fn identities(files: &[PathBuf]) -> Result<Identities, Failure> {
+    // Shares may be in one file each.
+    let mut text = Zeroizing::new(String::with_capacity(files.len().max(1) * (IDENTITY_MAX + 1)));
+    for file in files.iter().map(|file| Some(&**file)).chain(files.is_empty().then_some(None)) {
+        let one = read_identities(file)?;
+        // What is damaged is told with its file, and its line there.
+        let name = file.map_or_else(|| "the terminal".to_owned(), |file| file.display().to_string());
+        shares_in(&one).map_err(|error| Failure::recovery(&error.into()).about(&name))?;
+        text.push_str(&one);
+        text.push('\n');
+    }
+    Identities::parse(&text).map_err(|error| Failure::recovery(&error))
 }
 
 fn read_identities(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {

@@ -28,7 +28,7 @@ use super::{
     failure::{Exit, Failure},
     init::absolute,
     key, output,
-    recovery::{Identity, identities},
+    recovery::Identity,
 };
 
 /// Set an empty state directory up with the keyring of a backup, or bring its keys into the keyring that is there
@@ -141,8 +141,7 @@ fn set_up(args: RestoreArgs, state_dir: &Path, global: &Global) -> Result<Exit, 
         let message = format!("{} holds no keyring, so there is nothing to merge", state_dir.display());
         return Err(Failure::new(Exit::Usage, &message, "leave --accept, --keep-destroyed and --lost away".to_owned()));
     }
-    let backup =
-        Backup::open(&read(file)?, &identities(identity.file())?).map_err(|error| Failure::backup(&error, file))?;
+    let backup = Backup::open(&read(file)?, &identity.read()?).map_err(|error| Failure::backup(&error, file))?;
     confirm(&backup, expect.as_ref())?;
     let slot_file = slot_file.as_deref().map(absolute).transpose()?;
     restore(RestorePlan { backup, slot_file, restart, now: now() }, state_dir, global)
@@ -254,7 +253,7 @@ fn sources(
         let mut source = if let Some(source) = by_root {
             source
         } else {
-            let identities = known.take().map_or_else(|| identities(identity.file()), Ok)?;
+            let identities = known.take().map_or_else(|| identity.read(), Ok)?;
             let backup = Backup::open(&bytes, &identities).map_err(|error| Failure::backup(&error, file))?;
             known = Some(identities);
             Source::from(&backup)

@@ -69,6 +69,15 @@ impl Listed {
         Ok(Self { ledger: ledger.map_err(Into::into), marked })
     }
 
+    /// Itself, if its file could be read, whatever was in it: what cannot be read now cannot be put under another root key, and would
+    /// not be believed from then on.
+    pub(super) fn readable(self) -> Result<Self, DurableError> {
+        match self.ledger {
+            Err(LedgerRefused::File(error)) => Err(error),
+            ledger => Ok(Self { ledger, ..self }),
+        }
+    }
+
     /// Puts it under `root`, if it is under another one.
     pub(super) fn carry(&self, dir: &Dir, uuid: Uuid, root: &RootKey) -> Result<(), OpenError> {
         let root_id = root.id(uuid);

@@ -126,7 +126,7 @@ impl Local {
         if keyring.is_none() && dir.contains(KEYRING_PREV)? {
             keyring = roots.record(&dir.read(KEYRING_PREV, RECORD_MAX)?, dir)?.ok();
         }
-        let listed = Listed::read(dir, roots, mark.as_ref(), mark.as_ref().map(Mark::under))?;
+        let listed = Listed::read(dir, roots, mark.as_ref(), mark.as_ref().map(Mark::under))?.readable()?;
         let doubt = (!doubts.is_empty()).then(|| doubts.join("; "));
         Ok(Self { bytes, keyring, mark, listed, doubt })
     }

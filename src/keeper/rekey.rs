@@ -41,6 +41,7 @@ pub fn rekey(dir: &Dir, means: &Means) -> Result<Rekeyed, ChangeFailed> {
     let begun = if before.is_being_rekeyed() { None } else { Some(Begun::make(dir, means, &before)?) };
     let _lock = dir.lock()?;
     let opened = open_again(dir, means, &before)?;
+    let opened = Opened { listed: opened.listed.readable()?, ..opened };
     let resumed = begun.is_none();
     match opened.standing {
         None => return Err(ChangeFailed::NoMark),
@@ -78,7 +79,8 @@ impl Begun {
     fn write(self, dir: &Dir, means: &Means, opened: &Opened) -> Result<Opened, ChangeFailed> {
         let event = event(&opened.keyring, self.root.id(opened.keyring.uuid()));
         replace_root(dir, opened, &self.bytes, &event, || Ok(()))?;
-        Ok(open_with(dir, means, Some(&self.root))?)
+        let opened = open_with(dir, means, Some(&self.root))?;
+        Ok(Opened { listed: opened.listed.readable()?, ..opened })
     }
 }
 

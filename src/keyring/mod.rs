@@ -12,6 +12,7 @@ pub mod mark;
 pub mod merge;
 pub mod record;
 pub mod recovery;
+pub mod share;
 pub mod state;
 #[cfg(test)]
 pub mod testing;

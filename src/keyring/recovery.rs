@@ -21,6 +21,8 @@ use crate::{
     text::{base64, base64_array, root_id, uuid},
 };
 
+use super::share::{self, Share, ShareError};
+
 const HEAD: &str = "claviger/recovery/v1";
 /// Longer than any blob for one recipient, which takes 400 bytes.
 const BLOB_MAX: usize = 4096;
@@ -72,6 +74,9 @@ pub enum RecoveryError {
     /// It opened, and is not what it should be.
     #[error("the recovery blob for {0} does not hold this keyring's root key")]
     Contents(String),
+    /// Shares of an identity.
+    #[error(transparent)]
+    Share(#[from] ShareError),
     /// No locked memory to open it into.
     #[error(transparent)]
     Memory(#[from] SecretError),
@@ -176,17 +181,40 @@ impl std::fmt::Display for Recipient {
 }
 
 impl Identities {
-    /// Reads an identity file as `age-keygen` writes it: comments, blank lines and `AGE-SECRET-KEY-1…`.
+    /// Reads identity files as `age-keygen` writes them: comments, blank lines and `AGE-SECRET-KEY-1…`; or shares of one identity,
+    /// as many as it takes.
     ///
     /// # Errors
-    /// When a line is anything else, or there is no identity.
+    /// When a line is anything else, there is no identity, or the shares do not give one.
     pub fn parse(text: &str) -> Result<Self, RecoveryError> {
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let is_identity = |line: &&str| !line.is_empty() && !line.starts_with('#') && !Share::is_meant(line);
+        let lines = text.lines().map(str::trim).filter(is_identity);
         let identities: Result<Vec<_>, _> = lines.map(x25519::Identity::from_str).collect();
-        match identities {
-            Ok(identities) if !identities.is_empty() => Ok(Self(identities)),
-            _ => Err(RecoveryError::Identity),
+        let mut identities = identities.map_err(|_| RecoveryError::Identity)?;
+        let shares = share::shares_in(text)?;
+        if !shares.is_empty() {
+            identities.push(share::combine(&shares)?);
         }
+        if identities.is_empty() { Err(RecoveryError::Identity) } else { Ok(Self(identities)) }
+    }
+
+    /// Splits the one identity into `shares` of which any `threshold` give it back, and says what its recipient is.
+    ///
+    /// # Errors
+    /// When there are several, the counts make no sense, or the random source fails.
+    pub fn split(
+        &self,
+        rng: &mut impl rand::TryCryptoRng,
+        threshold: u8,
+        shares: u8,
+    ) -> Result<(Vec<Share>, Recipient), RecoveryError> {
+        let [identity] = self.0.as_slice() else { return Err(ShareError::Identity.into()) };
+        Ok((share::split(rng, identity, threshold, shares)?, Recipient(identity.to_public())))
+    }
+
+    /// Whether one of them is that of `recipient`.
+    pub fn are_of(&self, recipient: &Recipient) -> bool {
+        self.0.iter().any(|identity| identity.to_public().to_string() == recipient.to_string())
     }
 }
 

@@ -8,7 +8,7 @@
 //! ```text
 //! usage, output, init, key, slot, state, mark, socket, configuration, machine, secrets -> sandbox -> tree
 //!         backup, key, machine -> disk;   mark, secrets -> forge;   backup, slot, secrets -> kms;   init, slot -> terminal
-//!         merge -> backup
+//!         merge, share -> backup
 //! ```
 
 #![allow(
@@ -31,6 +31,7 @@ mod merge;
 mod output;
 pub(crate) mod sandbox;
 mod secrets;
+mod share;
 mod slot;
 mod socket;
 mod state;

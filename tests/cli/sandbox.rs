@@ -317,6 +317,15 @@ impl Answer {
         self
     }
 
+    /// Puts `[SET]` in the place of the names of sets of shares.
+    pub(crate) fn hide(&mut self, sets: &[String]) {
+        for set in sets {
+            for text in [&mut self.line, &mut self.stdout, &mut self.stderr] {
+                *text = text.replace(set, "[SET]");
+            }
+        }
+    }
+
     /// Standard error without the lines of the log.
     pub(crate) fn complaint(&self) -> String {
         self.stderr.lines().filter(|line| !line.starts_with('{')).map(|line| format!("{line}\n")).collect()

@@ -1,0 +1,369 @@
+//! Shares of a recovery identity: any k of n give it back, and fewer tell nothing of it.
+//!
+//! Shamir's scheme over GF(256), byte by byte, of the identity's 32 bytes. A share is one line that survives paper: Bech32m, whose
+//! checksum finds up to four wrong characters, with the set that it is of, how many it takes, its number, and a check of the
+//! identity, so that shares that do not belong together are never taken for it. Source: `docs/formats.md`, "share"; BIP 173 and 350;
+//! A. Shamir, How to share a secret (1979).
+
+use age::secrecy::ExposeSecret;
+use bech32::{Bech32m, Hrp, primitives::decode::CheckedHrpstring};
+use rand::{TryCryptoRng, rand_core::UnwrapErr};
+use vsss_rs::Gf256;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::crypto::{Digest, RandomError, fill_random};
+
+/// How many shares there may be.
+pub const SHARES_MAX: u8 = 32;
+
+const HRP: Hrp = Hrp::parse_unchecked("claviger-share");
+const IDENTITY_HRP: &str = "age-secret-key-";
+const SECRET: usize = 32;
+const SET: usize = 4;
+const CHECK: usize = 4;
+/// Set, check, threshold, number, and a byte for each of the identity's.
+const LENGTH: usize = SET + CHECK + 2 + SECRET;
+
+/// The names of a set of shares, in hex.
+pub type Set = String;
+
+/// One share. It prints nothing.
+pub struct Share {
+    set: [u8; SET],
+    check: [u8; CHECK],
+    threshold: u8,
+    number: u8,
+    bytes: Zeroizing<[u8; SECRET]>,
+}
+
+/// Why shares do not give an identity back, or were not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShareError {
+    /// A character is wrong, or one is missing.
+    #[error("a share is damaged: a character in line {0} is wrong, or some are missing")]
+    Damaged(usize),
+    /// Fewer than it takes.
+    #[error("too few shares: {found} of set {set} {}, and it takes {threshold}", if *found == 1 { "is here" } else { "are here" })]
+    TooFew {
+        /// The set's name.
+        set: Set,
+        /// How many are here.
+        found: usize,
+        /// How many it takes.
+        threshold: u8,
+    },
+    /// Of several sets.
+    #[error("shares of different sets: {}", .0.join(", "))]
+    Mixed(Vec<Set>),
+    /// One of them twice.
+    #[error("share {0} is here twice")]
+    Twice(u8),
+    /// They say that they belong together, and do not.
+    #[error("the shares of set {0} do not belong together: they give no identity, or another one")]
+    Other(Set),
+    /// How many there shall be.
+    #[error(
+        "{shares} shares of which {threshold} suffice: expected 2 to {SHARES_MAX} shares, and 2 or more to suffice"
+    )]
+    Counts {
+        /// How many in all.
+        shares: u8,
+        /// How many suffice.
+        threshold: u8,
+    },
+    /// Only one identity can be split.
+    #[error("expected exactly one age identity to split")]
+    Identity,
+    /// No random bytes.
+    #[error("no random bytes")]
+    Random,
+}
+
+impl From<RandomError> for ShareError {
+    fn from(_: RandomError) -> Self {
+        Self::Random
+    }
+}
+
+impl Share {
+    /// The set that it is of.
+    pub fn set(&self) -> Set {
+        base16ct::lower::encode_string(&self.set)
+    }
+
+    /// Its number, from 1.
+    pub fn number(&self) -> u8 {
+        self.number
+    }
+
+    /// Its line: upper case, in groups, as it is written on paper.
+    pub fn line(&self) -> Zeroizing<String> {
+        const GROUP: usize = 5;
+        let mut payload = Zeroizing::new(Vec::with_capacity(LENGTH));
+        payload.extend(self.set);
+        payload.extend(self.check);
+        payload.extend([self.threshold, self.number]);
+        payload.extend(*self.bytes);
+        let Ok(text) = bech32::encode_upper::<Bech32m>(HRP, &payload).map(Zeroizing::new) else {
+            unreachable!("its length is that of every share")
+        };
+        let (prefix, rest) = text.split_at(HRP.len() + 1);
+        let mut line = Zeroizing::new(String::with_capacity(2 * text.len()));
+        line.push_str(prefix);
+        for (place, character) in rest.chars().enumerate() {
+            if place % GROUP == 0 {
+                line.push(' ');
+            }
+            line.push(character);
+        }
+        line
+    }
+
+    /// Whether `line` wants to be a share, whatever its case and blanks are.
+    pub fn is_meant(line: &str) -> bool {
+        let wanted = HRP.as_str().bytes().chain([b'1']);
+        let found = line.bytes().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| byte.to_ascii_lowercase());
+        wanted.eq(found.take(HRP.len() + 1))
+    }
+
+    /// Reads the line `number` of a file.
+    ///
+    /// # Errors
+    /// When a character is wrong or missing.
+    pub fn parse(line: &str, number: usize) -> Result<Self, ShareError> {
+        let damaged = || ShareError::Damaged(number);
+        let mut text = Zeroizing::new(String::with_capacity(line.len()));
+        text.extend(line.chars().filter(|character| !character.is_whitespace()).map(|c| c.to_ascii_lowercase()));
+        let checked = CheckedHrpstring::new::<Bech32m>(&text).map_err(|_| damaged())?;
+        let mut payload = Zeroizing::new(Vec::with_capacity(LENGTH + 1));
+        payload.extend(checked.byte_iter().take(LENGTH + 1));
+        if checked.hrp() != HRP || payload.len() != LENGTH {
+            return Err(damaged());
+        }
+        let (mut set, mut check) = ([0; SET], [0; CHECK]);
+        set.copy_from_slice(&payload[..SET]);
+        check.copy_from_slice(&payload[SET..SET + CHECK]);
+        let (threshold, number) = (payload[SET + CHECK], payload[SET + CHECK + 1]);
+        let mut bytes = Zeroizing::new([0; SECRET]);
+        bytes.copy_from_slice(&payload[LENGTH - SECRET..]);
+        if !(2..=SHARES_MAX).contains(&threshold) || !(1..=SHARES_MAX).contains(&number) {
+            return Err(damaged());
+        }
+        Ok(Self { set, check, threshold, number, bytes })
+    }
+}
+
+/// The shares among the lines of `text`.
+///
+/// # Errors
+/// When a character of one is wrong or missing.
+pub fn shares_in(text: &str) -> Result<Vec<Share>, ShareError> {
+    let meant = text.lines().enumerate().filter(|(_, line)| Share::is_meant(line));
+    meant.map(|(place, line)| Share::parse(line, place + 1)).collect()
+}
+
+/// Splits `identity`, whose recipient is `recipient`, into `shares` of which any `threshold` give it back.
+///
+/// # Errors
+/// When the counts make no sense, or the random source fails.
+pub fn split(
+    rng: &mut impl TryCryptoRng,
+    identity: &age::x25519::Identity,
+    threshold: u8,
+    shares: u8,
+) -> Result<Vec<Share>, ShareError> {
+    let counts = ShareError::Counts { shares, threshold };
+    if threshold < 2 || threshold > shares || shares > SHARES_MAX {
+        return Err(counts);
+    }
+    let mut set = [0; SET];
+    fill_random(rng, &mut set)?;
+    let secret = secret_of(identity)?;
+    let check = check_of(identity);
+    // The source has just answered; the crate wants one that never fails.
+    let points = Gf256::split_bytes(threshold.into(), shares.into(), &*secret, UnwrapErr(rng)).map_err(|_| counts)?;
+    let points = points.into_iter().map(Zeroizing::new);
+    let share = |point: Zeroizing<Vec<u8>>| {
+        let (number, rest) = point.split_first()?;
+        let bytes = Zeroizing::new(<[u8; SECRET]>::try_from(rest).ok()?);
+        Some(Share { set, check, threshold, number: *number, bytes })
+    };
+    points.map(share).collect::<Option<_>>().ok_or(ShareError::Identity)
+}
+
+/// The identity that `shares` are of.
+///
+/// # Errors
+/// When they are too few, of several sets, one is there twice, or they do not belong together.
+pub fn combine(shares: &[Share]) -> Result<age::x25519::Identity, ShareError> {
+    let Some(first) = shares.first() else { return Err(ShareError::Identity) };
+    let mut sets: Vec<Set> = shares.iter().map(Share::set).collect();
+    sets.sort();
+    sets.dedup();
+    if sets.len() > 1 {
+        return Err(ShareError::Mixed(sets));
+    }
+    let set = first.set();
+    let is_alike = |share: &Share| (share.check, share.threshold) == (first.check, first.threshold);
+    if !shares.iter().all(is_alike) {
+        return Err(ShareError::Other(set));
+    }
+    for (place, share) in shares.iter().enumerate() {
+        if shares[..place].iter().any(|other| other.number == share.number) {
+            return Err(ShareError::Twice(share.number));
+        }
+    }
+    let threshold = first.threshold;
+    if shares.len() < threshold.into() {
+        return Err(ShareError::TooFew { set, found: shares.len(), threshold });
+    }
+    let mut points: Vec<Vec<u8>> = shares.iter().map(|share| [&[share.number][..], &*share.bytes].concat()).collect();
+    let secret = Gf256::combine_bytes(&points).map(Zeroizing::new);
+    points.iter_mut().for_each(Zeroize::zeroize);
+    let identity =
+        secret.ok().and_then(|secret| identity_of(&secret)).filter(|identity| check_of(identity) == first.check);
+    identity.ok_or(ShareError::Other(set))
+}
+
+/// Tells an identity from another, and is no more secret than its recipient.
+fn check_of(identity: &age::x25519::Identity) -> [u8; CHECK] {
+    let digest = Digest::of(format!("claviger/v1/share {}", identity.to_public()).as_bytes());
+    let mut check = [0; CHECK];
+    check.copy_from_slice(&digest.0[..CHECK]);
+    check
+}
+
+/// The bytes in an identity's text, which age shows in no other way.
+fn secret_of(identity: &age::x25519::Identity) -> Result<Zeroizing<Vec<u8>>, ShareError> {
+    let text = identity.to_string();
+    let (_, bytes) = bech32::decode(text.expose_secret()).map_err(|_| ShareError::Identity)?;
+    let bytes = Zeroizing::new(bytes);
+    if bytes.len() == SECRET { Ok(bytes) } else { Err(ShareError::Identity) }
+}
+
+fn identity_of(secret: &[u8]) -> Option<age::x25519::Identity> {
+    let hrp = Hrp::parse(IDENTITY_HRP).ok()?;
+    let text = Zeroizing::new(bech32::encode_upper::<bech32::Bech32>(hrp, secret).ok()?);
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use age::x25519::Identity;
+    use proptest::prelude::*;
+    use rand::rngs::SysRng;
+
+    use super::*;
+
+    fn again(shares: &[&Share]) -> Result<Identity, ShareError> {
+        let read: Vec<Share> = shares.iter().map(|share| Share::parse(&share.line(), 1).unwrap()).collect();
+        combine(&read)
+    }
+
+    /// Every choice of `count` out of `shares`.
+    fn choices(shares: &[Share], count: u32) -> Vec<Vec<&Share>> {
+        let is_chosen = |mask: u32, place: usize| mask >> place & 1 == 1;
+        let masks = (0..1_u32 << shares.len()).filter(|mask| mask.count_ones() == count);
+        masks
+            .map(|mask| (0..shares.len()).filter(|place| is_chosen(mask, *place)).map(|place| &shares[place]).collect())
+            .collect()
+    }
+
+    #[test]
+    fn any_that_suffice_give_the_identity_back_and_one_fewer_is_refused() {
+        for (threshold, count) in [(2, 2), (2, 3), (3, 5), (4, 6), (7, 7)] {
+            let identity = Identity::generate();
+            let shares = split(&mut SysRng, &identity, threshold, count).unwrap();
+            assert_eq!(shares.iter().map(Share::number).collect::<Vec<_>>(), (1..=count).collect::<Vec<_>>());
+            for chosen in choices(&shares, threshold.into()) {
+                assert_eq!(again(&chosen).unwrap().to_public().to_string(), identity.to_public().to_string());
+            }
+            for chosen in choices(&shares, u32::from(threshold) - 1) {
+                let found = usize::from(threshold) - 1;
+                assert_eq!(again(&chosen).err(), Some(ShareError::TooFew { set: shares[0].set(), found, threshold }));
+            }
+            again(&shares.iter().collect::<Vec<_>>()).unwrap();
+        }
+        let identity = Identity::generate();
+        for (threshold, count) in [(1, 3), (0, 0), (4, 3), (2, 33), (2, 1)] {
+            assert!(matches!(split(&mut SysRng, &identity, threshold, count), Err(ShareError::Counts { .. })));
+        }
+        split(&mut SysRng, &identity, 32, 32).unwrap();
+    }
+
+    #[test]
+    fn shares_that_do_not_belong_together_are_refused_by_name() {
+        let identity = Identity::generate();
+        let ours = split(&mut SysRng, &identity, 2, 3).unwrap();
+        let others = split(&mut SysRng, &identity, 2, 3).unwrap();
+        let mixed = again(&[&ours[0], &others[1]]).err().unwrap();
+        assert!(matches!(&mixed, ShareError::Mixed(sets) if sets.len() == 2), "{mixed}");
+        assert_eq!(again(&[&ours[1], &ours[1]]).err(), Some(ShareError::Twice(2)));
+        // Somebody who knows the set makes a share of his own.
+        let bytes = Zeroizing::new(*others[1].bytes);
+        let forged = Share { set: ours[1].set, check: ours[1].check, threshold: 2, number: 2, bytes };
+        assert_eq!(again(&[&ours[0], &forged]).err(), Some(ShareError::Other(ours[0].set())));
+        let other = Share { threshold: 3, ..Share::parse(&ours[2].line(), 1).unwrap() };
+        assert_eq!(again(&[&ours[0], &other]).err(), Some(ShareError::Other(ours[0].set())));
+    }
+
+    #[test]
+    fn a_share_with_a_wrong_character_or_one_missing_is_refused_and_blanks_and_case_are_not() {
+        let share = &split(&mut SysRng, &Identity::generate(), 2, 2).unwrap()[0];
+        let line = share.line().to_string();
+        assert!(line.len() < 120 && line.starts_with("CLAVIGER-SHARE1 "), "{line}");
+        for spelt in [line.to_lowercase(), line.replace(' ', ""), line.replace(' ', "  \t"), format!("  {line}\r")] {
+            assert!(Share::is_meant(&spelt));
+            assert_eq!(Share::parse(&spelt, 1).unwrap().line(), share.line());
+        }
+        let bare: Vec<char> = line.chars().filter(|character| *character != ' ').collect();
+        for place in 0..bare.len() {
+            let with = |change: &dyn Fn(&mut Vec<char>)| {
+                let mut text = bare.clone();
+                change(&mut text);
+                text.iter().collect::<String>()
+            };
+            for other in "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L1OIB".chars().filter(|other| *other != bare[place]) {
+                let changed = with(&|text| text[place] = other);
+                assert_eq!(Share::parse(&changed, 7).err(), Some(ShareError::Damaged(7)), "{changed}");
+            }
+            assert!(Share::parse(&with(&|text| _ = text.remove(place)), 1).is_err());
+            if place + 1 < bare.len() && bare[place] != bare[place + 1] {
+                assert!(Share::parse(&with(&|text| text.swap(place, place + 1)), 1).is_err());
+            }
+        }
+    }
+
+    /// Of one fixed identity, every byte of a share takes every value equally often, whatever the identity is: one share, or any that
+    /// do not suffice, tells nothing. A scheme whose coefficient is never zero, a common mistake, never gives the secret's own byte.
+    #[test]
+    fn fewer_than_suffice_are_uniform() {
+        const SPLITS: u32 = 25_600;
+        let identity = Identity::generate();
+        let mut counts = vec![vec![[0_u32; 256]; SECRET]; 2];
+        for _ in 0..SPLITS {
+            for (share, counts) in split(&mut SysRng, &identity, 2, 2).unwrap().iter().zip(&mut counts) {
+                for (place, byte) in share.bytes.iter().enumerate() {
+                    counts[place][usize::from(*byte)] += 1;
+                }
+            }
+        }
+        let expected = f64::from(SPLITS) / 256.0;
+        for (place, counts) in counts.iter().flatten().enumerate() {
+            // Chi-squared of 255 degrees of freedom: mean 255, deviation 22.6. Above 430 is once in 10^10, for each of 64.
+            let chi: f64 = counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
+            assert!((130.0..430.0).contains(&chi), "place {place}: {chi}");
+            // Each value comes 100 times on average; that one never comes would be seen at once.
+            assert!(counts.iter().all(|count| *count > 20), "place {place}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,200}") {
+            let _ = Share::parse(&text, 1).map(|share| share.line());
+            let _ = Share::parse(&format!("CLAVIGER-SHARE1{text}"), 1);
+        }
+    }
+}
