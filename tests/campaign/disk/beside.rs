@@ -9,7 +9,7 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-use super::case::Base;
+use super::case::{Base, is_temporary};
 use crate::{
     campaign::{random, size},
     cli::{kms::Kms, sandbox::Sandbox},
@@ -102,7 +102,7 @@ fn commands_beside_each_other_and_a_daemon_lose_nothing() {
         follows(&sandbox, after);
         daemon.kill();
         let leftover = fs::read_dir(sandbox.path("state")).unwrap().map(|entry| entry.unwrap().file_name());
-        assert!(leftover.into_iter().all(|name| !name.to_string_lossy().ends_with(".new")));
+        assert!(leftover.into_iter().all(|name| !is_temporary(&name.to_string_lossy())));
         done += tally.done.into_inner();
         refused += tally.refused.into_inner();
     }

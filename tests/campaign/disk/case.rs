@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
-use crate::cli::sandbox::{Answer, CLAVIGER, Sandbox};
+use crate::cli::sandbox::{CLAVIGER, Sandbox};
 
 const STATE: &str = "--state-dir [DIR]/state";
 const OURS: &str = "--recovery-identity [DIR]/ours.txt";
@@ -203,24 +203,21 @@ impl Prepared {
         if sandbox.run(&format!("key list {target}")).stdout.is_empty() {
             return Ok(());
         }
-        let marked = self.mark(sandbox, &target)?;
+        self.mark(sandbox, &target);
         let added = sandbox.run(&format!("key add {target}"));
         let names: Vec<String> = fs::read_dir(sandbox.path(self.case.target))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-            .filter(|name| name.ends_with(".new"))
+            .filter(|name| is_temporary(name))
             .collect();
-        if added.code == 0 && names.is_empty() { Ok(()) } else { Err(format!("{marked:?}{added}left {names:?}")) }
+        if added.code == 0 && names.is_empty() { Ok(()) } else { Err(format!("{added}left {names:?}")) }
     }
 
     /// A keyring without a mark is marked by the next daemon.
-    fn mark(&self, sandbox: &Sandbox, target: &str) -> Result<Option<Answer>, String> {
-        if sandbox.path(self.case.target).join("mark").exists() {
-            return Ok(None);
+    fn mark(&self, sandbox: &Sandbox, target: &str) {
+        if !sandbox.path(self.case.target).join("mark").exists() {
+            sandbox.serve(&format!("{target} --socket [DIR]/run/kms.sock")).kill();
         }
-        let mut daemon = sandbox.serve(&format!("{target} --socket [DIR]/run/kms.sock"));
-        daemon.kill();
-        Ok(None)
     }
 }
 
@@ -283,6 +280,11 @@ impl Base {
     fn fill(&self, line: &str) -> String {
         line.replace("[K1]", &self.first).replace("[RECIPIENT]", &self.recipient).replace("[EXPECT]", &self.expect)
     }
+}
+
+/// Whether `name` is that of a file that was being written.
+pub(super) fn is_temporary(name: &str) -> bool {
+    name.rsplit('.').next() == Some("new")
 }
 
 /// Whether `path` is one that a case writes: in a state directory, or the backup.

@@ -90,7 +90,8 @@ impl Disk {
             }
             Op::Sync(path) if honest => {
                 if let Some(file) = self.seen.get(&relative(path)) {
-                    self.files[*file].sure = self.files[*file].bytes.clone();
+                    let file = &mut self.files[*file];
+                    file.sure.clone_from(&file.bytes);
                 }
             }
             Op::SyncDir(path) if honest => {
@@ -100,7 +101,9 @@ impl Disk {
                     .partition(|pending: &Pending| pending.directory() == Some(&directory));
                 self.pending = rest;
                 let done: Vec<Pending> = done;
-                done.iter().for_each(|pending| pending.apply(&mut self.names));
+                for pending in &done {
+                    pending.apply(&mut self.names);
+                }
             }
             Op::Rename(from, to) => {
                 let pending = Pending::Rename(relative(from), relative(to));

@@ -16,66 +16,64 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// A step that has to come, and what it is called.
+type Step<'a> = (&'a str, &'a dyn Fn(&Op) -> bool);
+
 /// What is wrong with the order of `ops`.
 fn faults(ops: &[Op]) -> Vec<String> {
-    let mut faults = Vec::new();
-    let at =
-        |wanted: &dyn Fn(&Op) -> bool, from: usize| ops.iter().skip(from).position(wanted).map(|place| place + from);
-    for (place, op) in ops.iter().enumerate() {
-        match op {
-            Op::Create(path) if NOT_RENAMED.contains(&&*name(path)) => {}
-            Op::Create(path) => {
-                let steps: [(&str, &dyn Fn(&Op) -> bool); 5] = [
-                    ("written", &|op| matches!(op, Op::Write(other, _) if other == path)),
-                    ("synced", &|op| matches!(op, Op::Sync(other) if other == path)),
-                    ("read back", &|op| matches!(op, Op::Read(other) if other == path)),
-                    ("renamed", &|op| matches!(op, Op::Rename(other, _) if other == path)),
-                    (
-                        "made sure of in its directory",
-                        &|op| matches!(op, Op::SyncDir(other) if Some(&**other) == path.parent()),
-                    ),
-                ];
-                let mut from = place;
-                for (what, is_it) in steps {
-                    match at(is_it, from) {
-                        Some(found) => from = found + 1,
-                        None => {
-                            faults.push(format!("{} was not {what} in time", path.display()));
-                            break;
-                        }
-                    }
-                }
-            }
-            // Nothing more may be written to what was synced, and nothing is published by another way.
+    let fault = |place: usize| {
+        let later = &ops[place..];
+        match &ops[place] {
+            Op::Create(path) if !NOT_RENAMED.contains(&&*name(path)) => not_published(later, path),
+            Op::Write(path, _) if name(path) == "audit.jsonl" => not_on_record(later, path),
             Op::Write(path, _) if !NOT_RENAMED.contains(&&*name(path)) => {
-                let synced = at(&|op| matches!(op, Op::Sync(other) if other == path), 0);
-                if synced.is_none_or(|synced| synced < place) {
-                    faults.push(format!("{} was written and not synced after it", path.display()));
-                }
+                let is_synced = later.iter().any(|op| is_sync_of(op, path));
+                (!is_synced).then(|| format!("{} was written and not synced after it", path.display()))
             }
-            Op::Write(path, _) if name(path) == "audit.jsonl" => {
-                let synced = at(&|op| matches!(op, Op::Sync(other) if other == path), place);
-                let renamed = at(&|op| matches!(op, Op::Rename(..)), place);
-                if synced.is_none() || renamed.is_some_and(|renamed| Some(renamed) < synced) {
-                    faults.push("the audit line was not synced before something was changed".to_owned());
-                }
+            // What is removed before the end of the command is a temporary file, or the key file of a slot.
+            Op::Remove(path) | Op::MakeDir(path) => {
+                let is_sure = later.iter().any(|op| is_sync_in(op, path));
+                (!is_sure).then(|| format!("{} was made or removed, and that not made sure of", path.display()))
             }
-            Op::Remove(path) if name(path).ends_with(".key") => {
-                if at(&|op| matches!(op, Op::SyncDir(_)), place).is_none() {
-                    faults.push(format!("{} was removed, and that not made sure of", path.display()));
-                }
-            }
-            Op::MakeDir(path) => {
-                let parent = |op: &Op| matches!(op, Op::SyncDir(other) if Some(&**other) == path.parent());
-                if at(&parent, place).is_none() {
-                    faults.push(format!("{} was made, and that not made sure of", path.display()));
-                }
-            }
-            _ => {}
+            _ => None,
         }
+    };
+    (0..ops.len()).filter_map(fault).chain(published_out_of_order(ops)).collect()
+}
+
+fn is_sync_of(op: &Op, path: &Path) -> bool {
+    matches!(op, Op::Sync(other) if other == path)
+}
+
+fn is_sync_in(op: &Op, path: &Path) -> bool {
+    matches!(op, Op::SyncDir(other) if Some(&**other) == path.parent())
+}
+
+/// Whether a file that was made goes through all steps, in their order.
+fn not_published(later: &[Op], path: &Path) -> Option<String> {
+    let steps: [Step<'_>; 5] = [
+        ("written", &|op| matches!(op, Op::Write(other, _) if other == path)),
+        ("synced", &|op| is_sync_of(op, path)),
+        ("read back", &|op| matches!(op, Op::Read(other) if other == path)),
+        ("renamed", &|op| matches!(op, Op::Rename(other, _) if other == path)),
+        ("made sure of in its directory", &|op| is_sync_in(op, path)),
+    ];
+    let mut rest = later;
+    for (what, is_it) in steps {
+        let Some(place) = rest.iter().position(is_it) else {
+            return Some(format!("{} was not {what} in time", path.display()));
+        };
+        rest = &rest[place + 1..];
     }
-    faults.extend(published_out_of_order(ops));
-    faults
+    None
+}
+
+/// Whether an audit line is on the disk before anything is published.
+fn not_on_record(later: &[Op], path: &Path) -> Option<String> {
+    let synced = later.iter().position(|op| is_sync_of(op, path));
+    let renamed = later.iter().position(|op| matches!(op, Op::Rename(..)));
+    let is_late = synced.is_none_or(|synced| renamed.is_some_and(|renamed| renamed < synced));
+    is_late.then(|| "the audit line was not synced before something was changed".to_owned())
 }
 
 /// The record comes before the ledger and the mark, and the root file before them all.
