@@ -11,15 +11,15 @@ use crate::{
     audit,
     crypto::kdf::RootKey,
     durable::{Dir, DurableError, Privacy, Version, version},
-    keyring::mark::Standing,
+    keyring::mark::{Mark, Standing},
     root::Means,
-    store::{KEYRING, LEDGER},
+    store::{KEYRING, LEDGER, MARK},
 };
 
 /// From one attempt to take a changed keyring to the next, if it fails.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// What a daemon serves from. Invariant: it never goes back to an older record, or on to another keyring's.
+/// What a daemon serves from. Invariant: it never goes back to an older record, or on to one that lacks a key which it serves.
 #[derive(Debug)]
 pub struct Publisher {
     state_dir: PathBuf,
@@ -27,6 +27,8 @@ pub struct Publisher {
     /// At first what an operator said, then what is published.
     expect: Option<Expect>,
     published: Arc<Published>,
+    /// What was published last, as a mark on the disk is of what was seen: the files of a twin fit together, too.
+    last: Option<Mark>,
     /// Kept for the keyring's next change: a slot may need somebody who is not there then.
     root: Option<Arc<RootKey>>,
     seen: Seen,
@@ -64,7 +66,7 @@ pub struct Unsealed {
 impl Publisher {
     /// Will publish the keyring in `state_dir`, if it is what is expected.
     pub fn new(state_dir: PathBuf, means: Means, expect: Option<Expect>, published: Arc<Published>) -> Self {
-        Self { state_dir, means, expect, published, root: None, seen: Seen::default() }
+        Self { state_dir, means, expect, published, last: None, root: None, seen: Seen::default() }
     }
 
     /// Opens the keyring and publishes it; none if it is what was published last.
@@ -103,6 +105,8 @@ impl Publisher {
         let dir = Dir::open(&self.state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
         let opened = open_to_serve(&dir, &self.means, self.root.as_ref(), self.expect.as_ref())?;
         let expect = Expect::of(&opened.keyring, opened.digest);
+        let standing = self.last.as_ref().map(|last| last.check(&opened.keyring, opened.digest)).transpose();
+        standing.map_err(|source| OpenError::Mark { path: dir.path_of(MARK), source })?;
         self.root = Some(Arc::clone(&opened.current));
         // The root key is known from here on: a passphrase that somebody typed need not be.
         self.means.forget();
@@ -127,6 +131,7 @@ impl Publisher {
             audited,
         };
         self.expect = Some(expect);
+        self.last = Some(Mark::of(&opened.keyring, opened.digest, 0));
         self.published.publish(snapshot);
         Ok(Some(unsealed))
     }

@@ -8,7 +8,7 @@
 //! ```text
 //! usage, output, init, key, slot, state, mark, socket, configuration, machine, secrets -> sandbox -> tree
 //!         backup, key, machine -> disk;   mark, secrets -> forge;   backup, slot, secrets -> kms;   init, slot -> terminal
-//!         merge, share -> backup
+//!         attacks, merge, share -> backup
 //! ```
 
 #![allow(
@@ -18,6 +18,7 @@
     reason = "a failed helper is a failed test, and a skipped one says so"
 )]
 
+mod attacks;
 mod backup;
 mod configuration;
 pub(crate) mod disk;
