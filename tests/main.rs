@@ -17,4 +17,5 @@ mod memory;
 mod oracle;
 mod playground;
 mod pod;
+mod runbook;
 mod systemd;

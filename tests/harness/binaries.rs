@@ -64,6 +64,8 @@ pub(crate) enum Program {
     GoPlugin,
     /// Opens what claviger seals for people.
     Age,
+    /// Makes the identities for it.
+    AgeKeygen,
 }
 
 impl Program {
@@ -102,6 +104,7 @@ impl Program {
             Self::ApiClient => "api-client",
             Self::GoPlugin => "go-plugin",
             Self::Age => "age",
+            Self::AgeKeygen => "age-keygen",
         }
     }
 
@@ -117,6 +120,7 @@ impl Program {
             Self::ApiClient => "./api-client",
             Self::GoPlugin => ".",
             Self::Age => "filippo.io/age/cmd/age",
+            Self::AgeKeygen => "filippo.io/age/cmd/age-keygen",
         }
     }
 
@@ -131,7 +135,8 @@ impl Program {
             | Self::KmsClient
             | Self::ApiClient
             | Self::GoPlugin
-            | Self::Age => None,
+            | Self::Age
+            | Self::AgeKeygen => None,
         }
     }
 
@@ -141,7 +146,7 @@ impl Program {
             (_, Some(version)) => (format!("kubernetes-{}", version.minor()), "k8s.io/kubernetes"),
             (Self::KmsClient | Self::ApiClient, _) => ("clients".to_owned(), "k8s.io/kms"),
             (Self::GoPlugin, _) => ("../../benches/go-plugin".to_owned(), "k8s.io/kms"),
-            (Self::Age, _) => ("age-1.3".to_owned(), "filippo.io/age"),
+            (Self::Age | Self::AgeKeygen, _) => ("age-1.3".to_owned(), "filippo.io/age"),
             _ => ("etcd-3.7".to_owned(), "go.etcd.io/etcd/server/v3"),
         }
     }
@@ -152,7 +157,7 @@ impl Program {
             Self::KubeApiserver(_) => 4 * 60,
             Self::Kubectl(_) | Self::Kubelet => 2 * 60,
             Self::Etcd => 40,
-            Self::Etcdctl | Self::Etcdutl | Self::Age => 5,
+            Self::Etcdctl | Self::Etcdutl | Self::Age | Self::AgeKeygen => 5,
             Self::KmsClient | Self::ApiClient | Self::GoPlugin => 20,
         })
     }
