@@ -151,7 +151,19 @@ impl Config {
     /// # Errors
     /// When the file cannot be read or says something invalid, or a flag does.
     pub fn load(file: Option<&Path>, flags: Settings) -> Result<Self, ConfigError> {
-        let file = read_file(file)?;
+        Self::of(read_file(file)?, flags)
+    }
+
+    /// The configuration that a file of this text makes.
+    ///
+    /// # Errors
+    /// When it says something invalid.
+    #[cfg(any(test, fuzzing))]
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        Self::of(parse(text, Path::new("config.toml"))?, Settings::default())
+    }
+
+    fn of(file: Settings, flags: Settings) -> Result<Self, ConfigError> {
         let state_dir = flags.state_dir.or(file.state_dir).unwrap_or_else(|| DEFAULT_STATE_DIR.into());
         if state_dir.as_os_str().is_empty() {
             return Err(ConfigError::StateDir);

@@ -15,6 +15,7 @@
 //! | `crypto` | bytes to bytes: secrets in memory, AEAD, key derivation, the wrapped seed |
 //! | `daemon` | the life of a plugin: listen, unseal, tell systemd, look again, end |
 //! | `durable` | the one place that writes files |
+//! | `fuzzing` | what every parser promises, for `fuzz/` and the tests |
 //! | `grpc` | the socket and the transport: copy fields, limit sizes, map errors |
 //! | `hardening` | what the process gives up for itself: dumps, files, system calls |
 //! | `keeper` | root, store and keyring: make, open, mark, publish |
@@ -35,6 +36,10 @@ mod config;
 mod crypto;
 mod daemon;
 mod durable;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+#[cfg(all(test, not(fuzzing)))]
+mod fuzzing;
 mod grpc;
 mod hardening;
 mod keeper;

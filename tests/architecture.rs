@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Each module with what it may use. A module that is not here may not exist.
-const MAY_IMPORT: [(&str, &[&str]); 17] = [
+const MAY_IMPORT: [(&str, &[&str]); 18] = [
     (
         "cli",
         &[
@@ -44,6 +44,7 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ),
     ("admin", &["config", "grpc", "service", "telemetry"]),
     ("config", &["grpc", "hardening", "telemetry"]),
+    ("fuzzing", &["config", "crypto", "keeper", "keyring", "root", "text"]),
     ("grpc", &["durable", "service", "telemetry"]),
     ("service", &["crypto", "keeper", "telemetry"]),
     ("keeper", &["audit", "crypto", "durable", "keyring", "root", "store", "text"]),

@@ -18,7 +18,7 @@ use crate::harness::{
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 const RUNBOOK: &str = include_str!("../docs/runbook.md");
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Where the runbook's paths are below the root of a machine that is made up.
 const PATHS: [&str; 4] = ["/var/lib/claviger", "/var/lib/etcd", "/media/usb", "/media/safe"];

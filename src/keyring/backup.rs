@@ -95,6 +95,25 @@ impl Backup {
     pub fn open(bytes: &[u8], identities: &Identities) -> Result<Self, BackupError> {
         if bytes.starts_with(b"claviger/keyring/") { of_record(bytes, identities) } else { of_age(bytes, identities) }
     }
+
+    /// Reads what is in the age file of a backup.
+    ///
+    /// # Errors
+    /// When it is not what a backup holds.
+    pub fn of_tar(tar: &[u8]) -> Result<Self, BackupError> {
+        let [found_manifest, record, keys] = untar(tar)?;
+        let (uuid, mut roots) = read_root_keys(&keys)?;
+        let root = roots.remove(0);
+        let keyring = record::decode(&record, &root, uuid)?;
+        let text = std::str::from_utf8(&found_manifest).ok();
+        let created =
+            text.and_then(|text| text.lines().find_map(|line| line.strip_prefix("created "))).and_then(Time::parse);
+        let created = created.ok_or(BackupError::Contents("its MANIFEST has no time"))?;
+        if manifest(&keyring, Digest::of(&record), created).as_bytes() != &**found_manifest {
+            return Err(BackupError::Contents("its MANIFEST is another keyring's"));
+        }
+        Ok(Self { keyring, record, root, earlier: roots, created: Some(created) })
+    }
 }
 
 /// The age file of a backup of `keyring`, whose record is `record` under `root`, for all of `recipients`.
@@ -108,11 +127,23 @@ pub fn seal(
     recipients: &[Recipient],
     now: Time,
 ) -> Result<Vec<u8>, BackupError> {
+    Ok(seal_to(recipients, &plaintext(keyring, record, (root, earlier), now)?)?)
+}
+
+/// What is in the age file.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn plaintext(
+    keyring: &Keyring,
+    record: &[u8],
+    (root, earlier): (&RootKey, &[RootKey]),
+    now: Time,
+) -> Result<Zeroizing<Vec<u8>>, BackupError> {
     let manifest = manifest(keyring, Digest::of(record), now);
     let keys = root_keys(keyring.uuid(), root, earlier);
-    let tar = tar([manifest.as_bytes(), record, keys.as_bytes()], now)
-        .map_err(|_| BackupError::Contents("a tar that cannot be written"))?;
-    Ok(seal_to(recipients, &tar)?)
+    tar([manifest.as_bytes(), record, keys.as_bytes()], now)
+        .map_err(|_| BackupError::Contents("a tar that cannot be written"))
 }
 
 fn of_age(bytes: &[u8], identities: &Identities) -> Result<Backup, BackupError> {
@@ -123,18 +154,7 @@ fn of_age(bytes: &[u8], identities: &Identities) -> Result<Backup, BackupError> 
         Unopened::NoIdentity => BackupError::NoIdentity,
         Unopened::Damaged => BackupError::Damaged,
     })?;
-    let [found_manifest, record, keys] = untar(&tar)?;
-    let (uuid, mut roots) = read_root_keys(&keys)?;
-    let root = roots.remove(0);
-    let keyring = record::decode(&record, &root, uuid)?;
-    let text = std::str::from_utf8(&found_manifest).ok();
-    let created =
-        text.and_then(|text| text.lines().find_map(|line| line.strip_prefix("created "))).and_then(Time::parse);
-    let created = created.ok_or(BackupError::Contents("its MANIFEST has no time"))?;
-    if manifest(&keyring, Digest::of(&record), created).as_bytes() != &**found_manifest {
-        return Err(BackupError::Contents("its MANIFEST is another keyring's"));
-    }
-    Ok(Backup { keyring, record, root, earlier: roots, created: Some(created) })
+    Backup::of_tar(&tar)
 }
 
 fn of_record(bytes: &[u8], identities: &Identities) -> Result<Backup, BackupError> {

@@ -1,0 +1,239 @@
+//! What every parser of bytes from outside promises, whatever the bytes: no panic, and what is accepted is written as it was read.
+//!
+//! Formats that end in an HMAC are given a valid one, or nothing behind it would ever be reached. `fuzz/` runs these for as long as
+//! wanted, and the tests run them over the inputs that are kept in `fuzz/corpus/`.
+
+use std::sync::LazyLock;
+
+use rand::rngs::SysRng;
+
+use crate::{
+    config::Config,
+    crypto::{
+        Uuid,
+        kdf::{Label, RootKey},
+        secret::Secret,
+        wrap::Kek,
+    },
+    keeper::Expect,
+    keyring::{
+        backup::Backup,
+        key_id::KeyId,
+        ledger::Ledger,
+        mark::Mark,
+        record,
+        recovery::{Identities, Recipient},
+        share,
+    },
+    root::RootFile,
+    text::base64,
+};
+
+/// A promise about a parser, by its name.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 10] = [
+    ("wrapped-seed", wrapped_seed),
+    ("record", record),
+    ("root", root),
+    ("mark", mark),
+    ("ledger", ledger),
+    ("backup", backup),
+    ("share", share),
+    ("identities", identities),
+    ("configuration", configuration),
+    ("names", names),
+];
+
+const UUID: Uuid = Uuid([5; 16]);
+
+/// The root key that everything here is under; no secret.
+static ROOT: LazyLock<RootKey> = LazyLock::new(|| RootKey::from_secret(fixed(7)));
+static KEK: LazyLock<Kek> = LazyLock::new(|| kek(8));
+
+fn fixed(byte: u8) -> Secret<32> {
+    let mut secret = Secret::zeroed().unwrap_or_else(|error| panic!("{error}"));
+    secret.expose_mut().fill(byte);
+    secret
+}
+
+fn kek(byte: u8) -> Kek {
+    Kek::from_secret(fixed(byte), UUID).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// `data` with the last line that makes it authentic.
+fn signed(data: &[u8], label: Label) -> Vec<u8> {
+    let mut text = data.to_vec();
+    if text.last() != Some(&b'\n') {
+        text.push(b'\n');
+    }
+    text.extend(b"---");
+    let key = ROOT.mac(UUID, label).unwrap_or_else(|error| panic!("{error}"));
+    let tag = base64(&key.tag(&text));
+    text.extend(format!(" {tag}\n").bytes());
+    text
+}
+
+fn wrapped_seed(data: &[u8]) {
+    if let Ok(seed) = KEK.unwrap("k1-a", data) {
+        assert_eq!(data.len(), seed.len() + 76);
+    }
+    // What is wrapped is unwrapped, and under no other name.
+    if let Ok(wrapped) = KEK.wrap(&mut SysRng, "k1-a", data) {
+        assert_eq!(KEK.unwrap("k1-a", &wrapped).ok().as_deref(), Some(&data.to_vec()));
+        assert!(KEK.unwrap("k1-b", &wrapped).is_err());
+    }
+}
+
+fn record(data: &[u8]) {
+    let text = signed(data, Label::KeyringMac);
+    let _ = record::recoveries(data);
+    if let Ok(keyring) = record::decode(&text, &ROOT, UUID) {
+        assert_eq!(record::encode(&keyring, &ROOT).ok(), Some(text));
+    }
+}
+
+fn root(data: &[u8]) {
+    let _ = RootFile::parse(data);
+    let text = signed(data, Label::RootMac);
+    if let Ok(file) = RootFile::parse(&text) {
+        assert_eq!(file.bytes(), text);
+        let _ = file.check(&ROOT);
+    }
+}
+
+fn mark(data: &[u8]) {
+    let text = signed(data, Label::StateMac);
+    if let Ok(mark) = Mark::decode(&text, &ROOT, UUID) {
+        assert_eq!(mark.encode(&ROOT).ok(), Some(text));
+    }
+}
+
+fn ledger(data: &[u8]) {
+    let text = signed(data, Label::StateMac);
+    if let Ok(ledger) = Ledger::decode(&text, &ROOT, UUID, 0) {
+        assert_eq!(ledger.encode(&ROOT).ok(), Some(text));
+        assert!(ledger.count() > 0 || ledger.last().is_none() || Ledger::named_root(data).is_ok());
+    }
+}
+
+/// The tar in a backup: what an age file for a known recipient, which anybody can make, may hold.
+fn backup(data: &[u8]) {
+    if let Ok(backup) = Backup::of_tar(data) {
+        assert_eq!(backup.root.id(backup.keyring.uuid()), backup.keyring.root_id());
+    }
+}
+
+fn share(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(shares) = share::shares_in(text) else { return };
+    for share in &shares {
+        let again = share::shares_in(&share.line()).unwrap_or_default();
+        assert_eq!(again.first().map(share::Share::line), Some(share.line()));
+    }
+    let _ = share::combine(&shares);
+}
+
+fn identities(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = Identities::parse(text);
+    if let Ok(recipient) = text.parse::<Recipient>() {
+        assert!(recipient.to_string().parse::<Recipient>().is_ok());
+    }
+}
+
+fn configuration(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Err(error) = Config::parse(text) {
+        assert!(!error.to_string().contains('\n'));
+    }
+}
+
+fn names(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(key_id) = text.parse::<KeyId>() {
+        assert_eq!(key_id.to_string(), text);
+    }
+    if let Ok(expect) = text.parse::<Expect>() {
+        assert_eq!(expect.to_string(), text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+    use crate::{
+        keyring::{self, backup, ledger::CheckedBackup, state::State, testing},
+        root::{FileSlot, Slot},
+    };
+
+    fn corpus(target: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
+    }
+
+    #[test]
+    fn every_input_that_was_kept_keeps_its_promise() {
+        for (name, target) in TARGETS {
+            let files: BTreeSet<_> = fs::read_dir(corpus(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
+            assert!(!files.is_empty(), "{name}");
+            for file in files {
+                target(&fs::read(file).unwrap());
+            }
+        }
+    }
+
+    /// The first inputs: what honest programs write, under keys that are no secret. `CLAVIGER_SEED_CORPUS=1` writes them anew.
+    #[test]
+    fn the_first_inputs_are_accepted() {
+        let keyring = testing::keyring(&ROOT, UUID);
+        let keyring = testing::with_key(keyring, &ROOT, State::DecryptOnly);
+        let keyring = testing::with_tomb(testing::with_key(keyring, &ROOT, State::Pending), 9);
+        let record = record::encode(&keyring, &ROOT).unwrap();
+        let mark = Mark::of(&keyring, crate::crypto::Digest::of(&record), 3).encode(&ROOT).unwrap();
+        let checked = CheckedBackup::of(&keyring, crate::crypto::Digest::of(&record), testing::now());
+        let ledger = Ledger::empty(UUID, keyring.root_id()).with(checked, 3).encode(&ROOT).unwrap();
+        let tar = backup::plaintext(&keyring, &record, (&ROOT, &[]), testing::now()).unwrap();
+        let slot = FileSlot::generate(&mut SysRng, None).unwrap();
+        let slot = Slot::seal(&mut SysRng, "file", &slot, (UUID, &ROOT)).unwrap();
+        let root = RootFile::encode(&mut SysRng, UUID, (&ROOT, &[]), &[slot]).unwrap();
+        let unsigned = |text: &[u8]| {
+            let end = text.windows(4).rposition(|window| window == b"\n---").unwrap();
+            text[..=end].to_vec()
+        };
+        let identity = age::x25519::Identity::generate();
+        let shares = keyring::share::split(&mut SysRng, &identity, 2, 3).unwrap();
+        let shares = shares.iter().map(|share| share.line().to_string()).collect::<Vec<_>>().join("\n# another\n");
+        let wrapped = KEK.wrap(&mut SysRng, "k1-a", &[9; 32]).unwrap();
+        let expect = Expect::of(&keyring, crate::crypto::Digest::of(&record)).to_string();
+        let config = "state-dir = \"/a\"\nsocket = \"@kms\"\nallow-uid = [7]\nlog-level = \"debug\"\nmetrics-listen = \"127.0.0.1:9\"\n";
+        let firsts: [(&str, &str, Vec<u8>); 12] = [
+            ("wrapped-seed", "wrapped", wrapped),
+            ("record", "keys-and-a-tomb", unsigned(&record)),
+            ("root", "a-slot", unsigned(&root)),
+            ("mark", "keys-and-a-tomb", unsigned(&mark)),
+            ("ledger", "a-backup", unsigned(&ledger)),
+            ("backup", "tar", tar.to_vec()),
+            ("share", "three", shares.clone().into_bytes()),
+            ("identities", "shares", shares.into_bytes()),
+            ("identities", "recipient", identity.to_public().to_string().into_bytes()),
+            ("configuration", "all", config.into()),
+            ("names", "key-id", keyring.primary().id().to_string().into_bytes()),
+            ("names", "expect", expect.into_bytes()),
+        ];
+        assert!(record::decode(&signed(&unsigned(&record), Label::KeyringMac), &ROOT, UUID).is_ok());
+        assert!(Mark::decode(&signed(&unsigned(&mark), Label::StateMac), &ROOT, UUID).is_ok());
+        assert!(Ledger::decode(&signed(&unsigned(&ledger), Label::StateMac), &ROOT, UUID, 3).is_ok());
+        assert!(Backup::of_tar(&tar).is_ok() && Config::parse(config).is_ok());
+        for (name, file, bytes) in firsts {
+            let (_, target) = TARGETS.iter().find(|(other, _)| *other == name).unwrap();
+            target(&bytes);
+            if std::env::var_os("CLAVIGER_SEED_CORPUS").is_some() {
+                fs::create_dir_all(corpus(name)).unwrap();
+                fs::write(corpus(name).join(file), bytes).unwrap();
+            }
+        }
+    }
+}
