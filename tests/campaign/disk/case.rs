@@ -64,6 +64,12 @@ pub(super) const CASES: &[Case] = &[
     case("backup create", &[], "backup create [DIR]/out.age --state-dir [DIR]/state", &[3]),
     case("backup check", &[], CHECK, &[0]),
     case(
+        "recovery split",
+        &[],
+        "recovery split --recovery-identity [DIR]/ours.txt --shares 3 --threshold 2 --directory [DIR]",
+        &[0],
+    ),
+    case(
         "backup restore, merging",
         &[CHECK, DISABLE, DESTROY],
         "backup restore [DIR]/backup.age --recovery-identity [DIR]/ours.txt --state-dir [DIR]/state --accept",
@@ -287,9 +293,10 @@ pub(super) fn is_temporary(name: &str) -> bool {
     name.rsplit('.').next() == Some("new")
 }
 
-/// Whether `path` is one that a case writes: in a state directory, or the backup.
+/// Whether `path` is one that a case writes: in a state directory, the backup, or a share.
 pub(super) fn is_ours(path: &str, sandbox: &Path) -> bool {
     Path::new(path).strip_prefix(sandbox).is_ok_and(|path| {
-        path.starts_with("state") || path.starts_with("new") || path.to_string_lossy().starts_with("out.age")
+        let is_export = ["out.age", "claviger-share-"].iter().any(|name| path.to_string_lossy().starts_with(name));
+        path.starts_with("state") || path.starts_with("new") || is_export
     })
 }
