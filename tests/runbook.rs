@@ -11,7 +11,7 @@ use std::{
 
 use crate::harness::{
     api_server::ApiServer,
-    binaries::{Program, Version},
+    binaries::{EtcdVersion, Program, Version},
     etcd::Etcd,
     processes::Run,
 };
@@ -63,7 +63,7 @@ impl Machine {
         machine.tool("systemctl", SYSTEMCTL);
         for (name, program) in [
             ("age-keygen", Program::AgeKeygen),
-            ("etcdutl", Program::Etcdutl),
+            ("etcdutl", Program::Etcdutl(EtcdVersion::V3_7)),
             ("kubectl", Program::Kubectl(Version::V1_37)),
         ] {
             machine.tool(name, &format!("exec '{}' \"$@\"", program.path().unwrap().display()));

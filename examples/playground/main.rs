@@ -16,7 +16,7 @@ use anstream::{eprintln, println};
 
 use harness::{
     api_server::ApiServer,
-    binaries::{Program, Version},
+    binaries::{EtcdVersion, Program, Version},
     error::{Context, Error, Result},
     etcd::Etcd,
     plugin::Plugin,
@@ -84,9 +84,12 @@ fn tell() -> Result<World> {
     println!("claviger's playground: a real etcd, a real kube-apiserver, and claviger between them, on this machine.");
     step("Building claviger, and finding or building etcd, kube-apiserver and kubectl (minutes, the first time)");
     let claviger = build_claviger()?;
-    for program in
-        [Program::Etcd, Program::Etcdctl, Program::KubeApiserver(Version::V1_37), Program::Kubectl(Version::V1_37)]
-    {
+    for program in [
+        Program::Etcd(EtcdVersion::V3_7),
+        Program::Etcdctl(EtcdVersion::V3_7),
+        Program::KubeApiserver(Version::V1_37),
+        Program::Kubectl(Version::V1_37),
+    ] {
         program.path()?;
     }
 
@@ -143,7 +146,7 @@ impl World {
     /// What to try while it runs.
     fn invite(&self) -> Result<()> {
         let kubectl = Program::Kubectl(Version::V1_37).path()?;
-        let etcdctl = Program::Etcdctl.path()?;
+        let etcdctl = Program::Etcdctl(EtcdVersion::V3_7).path()?;
         step("It is yours until Ctrl-C. In another terminal:");
         println!("  export KUBECONFIG={}", self.api.kubeconfig().display());
         println!("  alias kubectl={} claviger={}", kubectl.display(), self.claviger.display());

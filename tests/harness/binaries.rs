@@ -46,6 +46,27 @@ impl Version {
     }
 }
 
+/// The releases of etcd that are tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EtcdVersion {
+    /// The newest.
+    V3_7,
+    V3_6,
+    /// The last one that writes no version of its storage into its file.
+    V3_5,
+}
+
+impl EtcdVersion {
+    /// As in "3.7".
+    pub(crate) fn minor(self) -> &'static str {
+        match self {
+            Self::V3_7 => "3.7",
+            Self::V3_6 => "3.6",
+            Self::V3_5 => "3.5",
+        }
+    }
+}
+
 /// One program, of one version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Program {
@@ -53,15 +74,21 @@ pub(crate) enum Program {
     Kubectl(Version),
     /// Of the newest version only.
     Kubelet,
-    Etcd,
-    Etcdctl,
-    Etcdutl,
+    Etcd(EtcdVersion),
+    Etcdctl(EtcdVersion),
+    Etcdutl(EtcdVersion),
     /// Calls a plugin as kube-apiserver does, under load.
     KmsClient,
     /// Writes, reads and watches Secrets through an API server.
     ApiClient,
     /// The least KMS plugin in Go, to measure against.
     GoPlugin,
+    /// The least scan of an etcd's file in Go, to measure against.
+    GoScan,
+    /// Writes an etcd's file with many Secrets, and tells what is in it.
+    GoGenerate,
+    /// The least plugin that speaks version 1 of the protocol.
+    KmsV1Plugin,
     /// Opens what claviger seals for people.
     Age,
     /// Makes the identities for it.
@@ -71,7 +98,7 @@ pub(crate) enum Program {
 impl Program {
     /// Where the program is; builds it first if it has to.
     ///
-    /// `$KUBEBUILDER_ASSETS` comes first, but for Kubernetes 1.31: what is there is of one version, meant to be the newest.
+    /// `$KUBEBUILDER_ASSETS` comes first, but for what is older: what is there is of one version, meant to be the newest.
     pub(crate) fn path(self) -> Result<PathBuf> {
         if let Some(path) = self.in_assets() {
             return Ok(path);
@@ -85,11 +112,20 @@ impl Program {
     }
 
     fn in_assets(self) -> Option<PathBuf> {
-        if matches!(self, Self::KubeApiserver(Version::V1_31) | Self::Kubectl(Version::V1_31)) {
+        if self.is_older() {
             return None;
         }
         let path = PathBuf::from(std::env::var_os(ASSETS)?).join(self.file_name());
         path.is_file().then_some(path)
+    }
+
+    /// Whether it is of another version than the newest.
+    fn is_older(self) -> bool {
+        match self {
+            Self::KubeApiserver(version) | Self::Kubectl(version) => version != Version::V1_37,
+            Self::Etcd(version) | Self::Etcdctl(version) | Self::Etcdutl(version) => version != EtcdVersion::V3_7,
+            _ => false,
+        }
     }
 
     fn file_name(self) -> &'static str {
@@ -97,12 +133,15 @@ impl Program {
             Self::KubeApiserver(_) => "kube-apiserver",
             Self::Kubectl(_) => "kubectl",
             Self::Kubelet => "kubelet",
-            Self::Etcd => "etcd",
-            Self::Etcdctl => "etcdctl",
-            Self::Etcdutl => "etcdutl",
+            Self::Etcd(_) => "etcd",
+            Self::Etcdctl(_) => "etcdctl",
+            Self::Etcdutl(_) => "etcdutl",
             Self::KmsClient => "kms-client",
             Self::ApiClient => "api-client",
             Self::GoPlugin => "go-plugin",
+            Self::GoScan => "go-scan",
+            Self::GoGenerate => "go-generate",
+            Self::KmsV1Plugin => "kms-v1-plugin",
             Self::Age => "age",
             Self::AgeKeygen => "age-keygen",
         }
@@ -113,12 +152,15 @@ impl Program {
             Self::KubeApiserver(_) => "k8s.io/kubernetes/cmd/kube-apiserver",
             Self::Kubectl(_) => "k8s.io/kubernetes/cmd/kubectl",
             Self::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
-            Self::Etcd => "go.etcd.io/etcd/server/v3",
-            Self::Etcdctl => "go.etcd.io/etcd/etcdctl/v3",
-            Self::Etcdutl => "go.etcd.io/etcd/etcdutl/v3",
+            Self::Etcd(_) => "go.etcd.io/etcd/server/v3",
+            Self::Etcdctl(_) => "go.etcd.io/etcd/etcdctl/v3",
+            Self::Etcdutl(_) => "go.etcd.io/etcd/etcdutl/v3",
             Self::KmsClient => "./kms-client",
             Self::ApiClient => "./api-client",
             Self::GoPlugin => ".",
+            Self::GoScan => "./scan",
+            Self::GoGenerate => "./generate",
+            Self::KmsV1Plugin => "./kms-v1-plugin",
             Self::Age => "filippo.io/age/cmd/age",
             Self::AgeKeygen => "filippo.io/age/cmd/age-keygen",
         }
@@ -129,12 +171,15 @@ impl Program {
         match self {
             Self::KubeApiserver(version) | Self::Kubectl(version) => Some(version),
             Self::Kubelet => Some(Version::V1_37),
-            Self::Etcd
-            | Self::Etcdctl
-            | Self::Etcdutl
+            Self::Etcd(_)
+            | Self::Etcdctl(_)
+            | Self::Etcdutl(_)
             | Self::KmsClient
             | Self::ApiClient
             | Self::GoPlugin
+            | Self::GoScan
+            | Self::GoGenerate
+            | Self::KmsV1Plugin
             | Self::Age
             | Self::AgeKeygen => None,
         }
@@ -142,12 +187,17 @@ impl Program {
 
     /// The folder of the module that pins it, and the required module whose version is the program's.
     fn pin(self) -> (String, &'static str) {
-        match (self, self.release()) {
-            (_, Some(version)) => (format!("kubernetes-{}", version.minor()), "k8s.io/kubernetes"),
-            (Self::KmsClient | Self::ApiClient, _) => ("clients".to_owned(), "k8s.io/kms"),
-            (Self::GoPlugin, _) => ("../../benches/go-plugin".to_owned(), "k8s.io/kms"),
-            (Self::Age | Self::AgeKeygen, _) => ("age-1.3".to_owned(), "filippo.io/age"),
-            _ => ("etcd-3.7".to_owned(), "go.etcd.io/etcd/server/v3"),
+        let kubernetes = |version: Version| (format!("kubernetes-{}", version.minor()), "k8s.io/kubernetes");
+        match self {
+            Self::KubeApiserver(version) | Self::Kubectl(version) => kubernetes(version),
+            Self::Kubelet => kubernetes(Version::V1_37),
+            Self::Etcd(version) | Self::Etcdctl(version) | Self::Etcdutl(version) => {
+                (format!("etcd-{}", version.minor()), "go.etcd.io/etcd/server/v3")
+            }
+            Self::KmsClient | Self::ApiClient | Self::KmsV1Plugin => ("clients".to_owned(), "k8s.io/kms"),
+            Self::GoPlugin => ("../../benches/go-plugin".to_owned(), "k8s.io/kms"),
+            Self::GoScan | Self::GoGenerate => ("../../benches/go-scan".to_owned(), "go.etcd.io/etcd/api/v3"),
+            Self::Age | Self::AgeKeygen => ("age-1.3".to_owned(), "filippo.io/age"),
         }
     }
 
@@ -156,9 +206,10 @@ impl Program {
         Duration::from_secs(match self {
             Self::KubeApiserver(_) => 4 * 60,
             Self::Kubectl(_) | Self::Kubelet => 2 * 60,
-            Self::Etcd => 40,
-            Self::Etcdctl | Self::Etcdutl | Self::Age | Self::AgeKeygen => 5,
-            Self::KmsClient | Self::ApiClient | Self::GoPlugin => 20,
+            Self::Etcd(_) => 40,
+            Self::Etcdctl(_) | Self::Etcdutl(_) => 5,
+            Self::GoScan | Self::GoGenerate | Self::Age | Self::AgeKeygen => 10,
+            Self::KmsClient | Self::ApiClient | Self::GoPlugin | Self::KmsV1Plugin => 20,
         })
     }
 }
