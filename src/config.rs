@@ -10,6 +10,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
+    etcd::Servers,
     grpc::socket::{Access, Address, SocketError},
     hardening::Layer,
     telemetry::LogLevel,
@@ -34,6 +35,13 @@ pub struct Settings {
     pub provider_name: Option<String>,
     pub without: Option<Vec<Layer>>,
     pub log_level: Option<LogLevel>,
+    pub etcd_servers: Option<Vec<String>>,
+    pub etcd_cafile: Option<PathBuf>,
+    pub etcd_certfile: Option<PathBuf>,
+    pub etcd_keyfile: Option<PathBuf>,
+    pub etcd_prefix: Option<String>,
+    pub apiserver_manifest: Option<PathBuf>,
+    pub encryption_config: Option<PathBuf>,
 }
 
 /// A valid configuration.
@@ -57,6 +65,21 @@ pub struct Config {
     pub without: Vec<Layer>,
     /// How much is logged.
     pub log_level: LogLevel,
+    /// The cluster's etcd, as far as it is configured here.
+    pub cluster: Cluster,
+}
+
+/// What is said of the cluster's etcd and encryption here; what is not said may stand in the API server's manifest.
+#[derive(Debug, Default)]
+pub struct Cluster {
+    /// etcd's endpoints and what secures them; no endpoints if nothing was said.
+    pub etcd: Servers,
+    /// What all keys begin with.
+    pub prefix: Option<String>,
+    /// The static pod of kube-apiserver.
+    pub manifest: Option<PathBuf>,
+    /// The `EncryptionConfiguration`.
+    pub encryption_config: Option<PathBuf>,
 }
 
 /// Where metrics and health are served: in the reach of this machine alone, as nobody is asked who he is.
@@ -182,6 +205,17 @@ impl Config {
             provider_name: check_provider_name(provider_name)?,
             without: flags.without.or(file.without).unwrap_or_default(),
             log_level: flags.log_level.or(file.log_level).unwrap_or(LogLevel::Info),
+            cluster: Cluster {
+                etcd: Servers {
+                    urls: flags.etcd_servers.or(file.etcd_servers).unwrap_or_default(),
+                    cafile: flags.etcd_cafile.or(file.etcd_cafile),
+                    certfile: flags.etcd_certfile.or(file.etcd_certfile),
+                    keyfile: flags.etcd_keyfile.or(file.etcd_keyfile),
+                },
+                prefix: flags.etcd_prefix.or(file.etcd_prefix),
+                manifest: flags.apiserver_manifest.or(file.apiserver_manifest),
+                encryption_config: flags.encryption_config.or(file.encryption_config),
+            },
         })
     }
 }

@@ -15,12 +15,14 @@
 //! | `crypto` | bytes to bytes: secrets in memory, AEAD, key derivation, the wrapped seed |
 //! | `daemon` | the life of a plugin: listen, unseal, tell systemd, look again, end |
 //! | `durable` | the one place that writes files |
+//! | `etcd` | a thin client of etcd: ranges of keys at a revision |
 //! | `fuzzing` | what every parser promises, for `fuzz/` and the tests |
 //! | `grpc` | the socket and the transport: copy fields, limit sizes, map errors |
 //! | `hardening` | what the process gives up for itself: dumps, files, system calls |
 //! | `keeper` | root, store and keyring: make, open, mark, publish |
 //! | `keyring` | the KEKs by version, and the bytes of record and mark |
 //! | `root` | the root key and the slots that seal it |
+//! | `scan` | what is in etcd: which object is under which provider and key; read-only, holds no key |
 //! | `service` | the KMS v2 calls on a snapshot, and the latch of each connection |
 //! | `store` | where the record is kept: compare-and-swap |
 //! | `systemd` | tells systemd: ready, reloading, stopping, alive |
@@ -36,6 +38,7 @@ mod config;
 mod crypto;
 mod daemon;
 mod durable;
+mod etcd;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 #[cfg(all(test, not(fuzzing)))]
@@ -45,6 +48,7 @@ mod hardening;
 mod keeper;
 mod keyring;
 mod root;
+mod scan;
 mod service;
 mod store;
 mod systemd;

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Each module with what it may use. A module that is not here may not exist.
-const MAY_IMPORT: [(&str, &[&str]); 18] = [
+const MAY_IMPORT: [(&str, &[&str]); 20] = [
     (
         "cli",
         &[
@@ -16,11 +16,13 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
             "crypto",
             "daemon",
             "durable",
+            "etcd",
             "grpc",
             "hardening",
             "keeper",
             "keyring",
             "root",
+            "scan",
             "service",
             "telemetry",
             "text",
@@ -43,13 +45,15 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
         ],
     ),
     ("admin", &["config", "grpc", "service", "telemetry"]),
-    ("config", &["grpc", "hardening", "telemetry"]),
-    ("fuzzing", &["config", "crypto", "keeper", "keyring", "root", "text"]),
+    ("config", &["etcd", "grpc", "hardening", "telemetry"]),
+    ("etcd", &[]),
+    ("fuzzing", &["config", "crypto", "keeper", "keyring", "root", "scan", "text"]),
     ("grpc", &["durable", "service", "telemetry"]),
     ("service", &["crypto", "keeper", "telemetry"]),
     ("keeper", &["audit", "crypto", "durable", "keyring", "root", "store", "text"]),
     ("keyring", &["crypto", "text"]),
     ("root", &["crypto", "durable", "text"]),
+    ("scan", &["etcd"]),
     ("store", &["durable"]),
     ("text", &["crypto"]),
     ("telemetry", &[]),

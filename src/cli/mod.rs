@@ -12,6 +12,7 @@ mod recovery;
 mod reference;
 mod rekey;
 mod restore;
+mod scan;
 mod serve;
 mod slot;
 mod split;
@@ -91,6 +92,7 @@ enum Verb {
     Recovery(recovery::RecoveryArgs),
     Rekey(rekey::RekeyArgs),
     Backup(backup::BackupArgs),
+    Scan(scan::ScanArgs),
     Generate(generate::GenerateArgs),
     Completions(reference::CompletionsArgs),
     Man(reference::ManArgs),
@@ -147,6 +149,7 @@ pub fn run() -> ExitCode {
         Verb::Slot(args) => slot::run(args, &global),
         Verb::Recovery(args) => recovery::run(args, &global),
         Verb::Backup(args) => backup::run(args, &global),
+        Verb::Scan(args) => scan::run(args, &global),
         Verb::Rekey(args) => rekey::run(args, &global),
         Verb::Generate(args) => generate::run(args, &global),
         Verb::Completions(args) => reference::completions(&args),

@@ -7,7 +7,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{DurableError, PRIVATE_FILE, Result, io_error, parent_of, survive, temporary_name};
+use super::{DurableError, PRIVATE_FILE, PUBLIC_FILE, Result, io_error, parent_of, survive, temporary_name};
 
 /// Finds out what would keep [`export`] from writing there, as far as that can be seen before.
 ///
@@ -27,6 +27,20 @@ pub fn check_export(path: &Path) -> Result<()> {
 /// # Errors
 /// When it exists, or a step fails; nothing is then at `path`.
 pub fn export(path: &Path, bytes: &[u8]) -> Result<()> {
+    write(path, PRIVATE_FILE, bytes, |dir, temporary, name| publish(dir, temporary, name, path))
+}
+
+/// Writes a file for every user of this machine to read, in place of the one that is there: either is there whole at any time.
+///
+/// # Errors
+/// When a step fails; what was at `path` is then still there.
+pub fn replace_export(path: &Path, bytes: &[u8]) -> Result<()> {
+    write(path, PUBLIC_FILE, bytes, |dir, temporary, name| {
+        fs::renameat(dir, temporary, dir, name).map_err(io_error("renaming to", path))
+    })
+}
+
+fn write(path: &Path, mode: u32, bytes: &[u8], publish: impl FnOnce(&OwnedFd, &str, &str) -> Result<()>) -> Result<()> {
     let expected = "a path that ends in a name";
     let kind = || DurableError::Kind { path: path.to_owned(), found: "none", expected };
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(kind)?;
@@ -39,7 +53,7 @@ pub fn export(path: &Path, bytes: &[u8]) -> Result<()> {
             }
         })?;
     let temporary = temporary_name(name)?;
-    let written = fill(&dir, &temporary, path, bytes).and_then(|()| publish(&dir, &temporary, name, path));
+    let written = fill(&dir, &temporary, path, mode, bytes).and_then(|()| publish(&dir, &temporary, name));
     if written.is_err() {
         // Best effort, and only of what this call made.
         let _ = fs::unlinkat(&dir, &temporary, AtFlags::empty());
@@ -48,10 +62,14 @@ pub fn export(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::fsync(&dir).map_err(io_error("syncing", &parent))
 }
 
-fn fill(dir: &OwnedFd, name: &str, path: &Path, bytes: &[u8]) -> Result<()> {
+fn fill(dir: &OwnedFd, name: &str, path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     survive(path)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = fs::openat(dir, name, flags, Mode::from(PRIVATE_FILE)).map_err(io_error("creating", path))?;
+    let fd = fs::openat(dir, name, flags, Mode::from(mode)).map_err(io_error("creating", path))?;
+    if mode == PUBLIC_FILE {
+        // Whatever the umask; where there are no permissions, everybody can read it anyway.
+        let _ = fs::fchmod(&fd, Mode::from(mode));
+    }
     let mut file = File::from(fd);
     let io = |action| move |source| DurableError::Io { action, path: path.to_owned(), source };
     std::io::Write::write_all(&mut file, bytes).map_err(io("writing"))?;

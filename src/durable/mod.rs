@@ -31,12 +31,13 @@ const LOCK: &str = "lock";
 /// The end of a temporary file's name, behind 16 random hexadecimal digits.
 const TEMPORARY: &str = ".new";
 const PRIVATE_FILE: u32 = 0o600;
+const PUBLIC_FILE: u32 = 0o644;
 const PRIVATE_DIRECTORY: u32 = 0o700;
 const OTHERS: u32 = 0o077;
 
 pub use self::{
     error::DurableError,
-    export::{check_export, export},
+    export::{check_export, export, replace_export},
     trust::check_ancestors,
 };
 

@@ -122,6 +122,32 @@ pub fn recoveries(bytes: &[u8]) -> Result<(Uuid, RootId, Vec<Recovery>), TextErr
     Ok((head.uuid, head.root_id, read_recoveries(&mut lines)?))
 }
 
+/// Which keys a record says that it has, with their states, and none for one that was destroyed; nothing of it is authenticated,
+/// and nothing unwrapped: that takes no key.
+///
+/// # Errors
+/// When it has not the grammar of a record.
+pub fn outline(bytes: &[u8]) -> Result<Vec<(KeyId, Option<State>)>, TextError> {
+    const ENTRY: &str = "a key or a tomb";
+    let mut lines = Lines::open(bytes, KIND, RECORD_MAX)?;
+    Head::read(&mut lines)?;
+    read_recoveries(&mut lines)?;
+    let mut keys = Vec::new();
+    loop {
+        if let Some(line) = lines.line_after("-> key ") {
+            let key = KeyLine::parse(line).ok_or_else(|| lines.wrong(ENTRY))?;
+            lines.line("the base64 of a sealed key")?;
+            keys.push((KeyId::new(key.seq, &key.commitment), Some(key.state)));
+        } else if let Some(line) = lines.line_after("-> tomb ") {
+            let tomb = read_tomb(line).ok_or_else(|| lines.wrong(ENTRY))?;
+            keys.push((KeyId::new(tomb.seq, &tomb.commitment), None));
+        } else {
+            lines.end()?;
+            return Ok(keys);
+        }
+    }
+}
+
 /// Reads a record of the keyring `expected` under `root`.
 ///
 /// # Errors

@@ -1,0 +1,85 @@
+//! How far a scan is, on standard error: a bar on a terminal, and a line now and then elsewhere.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Where there is no terminal, a line this often; what is done before the first one needs none.
+const LINES: Duration = Duration::from_secs(10);
+
+const BYTES: &str = "{bar:30} {percent:>3} %  {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+const OBJECTS: &str = "{bar:30} {percent:>3} %  {human_pos} of {human_len} objects, {per_sec:.0}, {eta} left";
+
+/// A bar, lines, or nothing.
+pub(super) struct Bar {
+    bar: ProgressBar,
+    lines: Option<Lines>,
+}
+
+struct Lines {
+    begin: Instant,
+    next: Duration,
+    show: fn(u64) -> String,
+}
+
+impl Bar {
+    /// For a file of so many bytes.
+    pub(super) fn bytes(is_shown: bool, length: u64) -> Self {
+        Self::new(is_shown, length, BYTES, |bytes| HumanBytes(bytes).to_string())
+    }
+
+    /// For objects, of which nobody knows yet how many there are.
+    pub(super) fn objects(is_shown: bool) -> Self {
+        Self::new(is_shown, 0, OBJECTS, |objects| format!("{} objects", HumanCount(objects)))
+    }
+
+    fn new(is_shown: bool, length: u64, template: &str, show: fn(u64) -> String) -> Self {
+        let is_terminal = io::stderr().is_terminal();
+        let target = if is_shown && is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(length), target);
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        let lines = (is_shown && !is_terminal).then(|| Lines { begin: Instant::now(), next: LINES, show });
+        Self { bar, lines }
+    }
+
+    /// So much is done.
+    pub(super) fn at(&mut self, done: u64) {
+        self.bar.set_position(done);
+        let length = self.bar.length().unwrap_or(0);
+        if let Some(lines) = &mut self.lines {
+            lines.at(done, length);
+        }
+    }
+
+    /// So much is done, of so much.
+    pub(super) fn of(&mut self, done: u64, length: u64) {
+        self.bar.set_length(length);
+        self.at(done);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Lines {
+    fn at(&mut self, done: u64, length: u64) {
+        let elapsed = self.begin.elapsed();
+        if elapsed < self.next || done == 0 || done >= length {
+            return;
+        }
+        self.next = elapsed + LINES;
+        #[allow(clippy::cast_precision_loss, reason = "an estimate for people")]
+        let left = elapsed.mul_f64((length - done) as f64 / done as f64);
+        let (done, length) = ((self.show)(done), (self.show)(length));
+        // Nobody is left to tell when standard error is closed.
+        let _ = writeln!(io::stderr(), "{done} of {length}, about {} left", HumanDuration(left));
+    }
+}

@@ -1,0 +1,70 @@
+//! A report as metrics, for the textfile collector of Prometheus' node exporter. `docs/metrics.md` has the list.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use crate::scan::{judge::Kind, report::Report};
+
+use super::super::failure::{Exit, Failure};
+
+type Number = Gauge<u64, AtomicU64>;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct GroupLabels {
+    resource: String,
+    provider: String,
+    key_id: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+/// The metrics as text.
+///
+/// # Errors
+/// Never, as the text is written to memory.
+pub(super) fn text(report: &Report) -> Result<String, Failure> {
+    let mut registry = Registry::with_prefix("claviger_scan");
+    let (objects, revisions, seeds) =
+        (Family::<GroupLabels, Number>::default(), Family::default(), Family::<GroupLabels, Number>::default());
+    for row in &report.groups {
+        let labels = GroupLabels {
+            resource: row.resource.clone(),
+            provider: row.provider.clone(),
+            key_id: row.key_id.clone().unwrap_or_default(),
+        };
+        objects.get_or_create(&labels).set(row.objects);
+        seeds.get_or_create(&labels).set(row.seeds);
+        if let Some(count) = row.revisions {
+            Family::<GroupLabels, Number>::get_or_create(&revisions, &labels).set(count);
+        }
+    }
+    let found = Family::<KindLabels, Number>::default();
+    for kind in Kind::ALL {
+        found.get_or_create(&KindLabels { kind: kind.as_str() }).set(report.found.get(&kind).copied().unwrap_or(0));
+    }
+    registry.register("objects", "Live objects", objects);
+    registry.register("revisions", "Older values that are still in the database", revisions);
+    registry.register("seeds", "Distinct wrapped seeds of live objects", seeds);
+    registry.register("found", "Objects, pages and records of which something was found", found);
+    let single = |value: u64| {
+        let gauge = Number::default();
+        gauge.set(value);
+        gauge
+    };
+    registry.register("revision", "The revision of etcd that was scanned", single(report.source.revision));
+    registry.register("incomplete", "Whether something could not be read", single(report.is_incomplete().into()));
+    let seconds = report.time.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second);
+    registry.register("timestamp_seconds", "When the scan ended", single(u64::try_from(seconds).unwrap_or(0)));
+    let mut text = String::new();
+    encode(&mut text, &registry).map_err(|error| Failure::new(Exit::Refused, &error, None))?;
+    // The collector reads Prometheus' own format, which has no end mark.
+    Ok(text.trim_end_matches("# EOF\n").to_owned())
+}

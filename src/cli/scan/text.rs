@@ -1,0 +1,198 @@
+//! A report for people: the one sentence, a table within 80 columns, the worst by name, and what to do next.
+
+use indicatif::HumanCount;
+
+use crate::scan::{
+    judge::Kind,
+    report::{Finding, Report, Row},
+};
+
+use super::super::output;
+
+/// So many objects of each kind are named.
+const NAMED: usize = 5;
+
+/// The first part of a key_id tells keys apart: `k12-0123abcd…`.
+const KEY_ID: usize = 12;
+
+/// All of it; `all` names every resource, and hints are left out if `quiet`.
+pub(super) fn page(report: &Report, all: bool, quiet: bool) -> String {
+    let mut parts = vec![report.headline(), output::fields(&facts(report)), table(report, all)];
+    parts.extend(report.incomplete.iter().map(|reason| format!("! {reason}")));
+    parts.extend(Kind::ALL.into_iter().filter_map(|kind| named(report, kind)));
+    if !quiet {
+        parts.extend(notes(report));
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n\n")
+}
+
+fn facts(report: &Report) -> Vec<(&'static str, String)> {
+    let source = &report.source;
+    let mut facts = Vec::new();
+    match (&source.file, source.bytes) {
+        (Some(file), Some(bytes)) => facts.push(("snapshot", format!("{file}, {} bytes", HumanCount(bytes)))),
+        _ => facts.push(("etcd", source.endpoints.join(", "))),
+    }
+    let compacted = source.compacted.map_or_else(String::new, |revision| format!(", compacted to {revision}"));
+    let pins = match source.pins.as_slice() {
+        [] => String::new(),
+        [first, ..] => format!(", read from {first} on: etcd compacted {} times meanwhile", source.pins.len() - 1),
+    };
+    facts.push(("revision", format!("{}{compacted}{pins}", source.revision)));
+    if let Some(digest) = &source.digest {
+        let matches = match digest.matches {
+            Some(true) => ", as the file says",
+            Some(false) => ", and the file says another",
+            None => "",
+        };
+        facts.push(("sha256", format!("{}{matches}", digest.sha256)));
+    }
+    let against = match (report.given.encryption_config, report.given.keys) {
+        (true, true) => "the EncryptionConfiguration and the keys",
+        (true, false) => "the EncryptionConfiguration; keys not given",
+        (false, true) => "the keys; no EncryptionConfiguration given",
+        (false, false) => "nothing: neither EncryptionConfiguration nor keys given",
+    };
+    facts.push(("held against", against.to_owned()));
+    facts
+}
+
+fn table(report: &Report, all: bool) -> String {
+    let is_shown = |row: &&Row| all || !row.is_readable() || !row.found.is_empty() || row.resource == "secrets";
+    let mut rows: Vec<&Row> = report.groups.iter().filter(is_shown).collect();
+    // Secrets first: they are what it is about.
+    rows.sort_by_key(|row| row.resource != "secrets");
+    if rows.is_empty() && report.groups.is_empty() {
+        return String::new();
+    }
+    let has_history = report.source.kind == "snapshot";
+    let cells = |row: &&Row| {
+        let mut cells = vec![
+            row.resource.clone(),
+            row.provider.clone(),
+            short(row.key_id.as_deref()),
+            HumanCount(row.objects).to_string(),
+        ];
+        cells.extend(has_history.then(|| HumanCount(row.revisions.unwrap_or(0)).to_string()));
+        cells.push(if row.seeds == 0 { "-".to_owned() } else { HumanCount(row.seeds).to_string() });
+        cells
+    };
+    let head: &[&str] = if has_history {
+        &["RESOURCE", "PROVIDER", "KEY", "OBJECTS", "OLDER", "SEEDS"]
+    } else {
+        &["RESOURCE", "PROVIDER", "KEY", "OBJECTS", "SEEDS"]
+    };
+    let mut lines = Vec::new();
+    if !rows.is_empty() {
+        lines.push(output::table(head, rows.iter().map(cells)));
+    }
+    let hidden: Vec<&Row> = report.groups.iter().filter(|row| !is_shown(row)).collect();
+    if !hidden.is_empty() {
+        let objects: u64 = hidden.iter().map(|row| row.objects).sum();
+        let resources = hidden.iter().map(|row| &row.resource).collect::<std::collections::BTreeSet<_>>().len();
+        lines.push(format!(
+            "and {} objects of {resources} other resources in plaintext, which nothing says to encrypt: --all",
+            HumanCount(objects)
+        ));
+    }
+    lines.join("\n")
+}
+
+/// A key_id as far as it tells keys apart.
+pub(super) fn short(key_id: Option<&str>) -> String {
+    match key_id {
+        None => "-".to_owned(),
+        Some(key_id) if key_id.chars().count() <= KEY_ID + 1 => key_id.to_owned(),
+        Some(key_id) => format!("{}…", key_id.chars().take(KEY_ID).collect::<String>()),
+    }
+}
+
+/// A kind of finding with the first objects of it.
+fn named(report: &Report, kind: Kind) -> Option<String> {
+    let count = *report.found.get(&kind)?;
+    let mut lines = vec![format!("{} ({}): {}", kind.as_str(), HumanCount(count), meaning(kind))];
+    let findings = report.findings.iter().filter(|finding| finding.kind == kind);
+    lines.extend(findings.take(NAMED).map(|finding| format!("  {}", name(finding))));
+    if count > NAMED as u64 {
+        lines.push(format!("  and {} more: --list names all", HumanCount(count - NAMED as u64)));
+    }
+    Some(lines.join("\n"))
+}
+
+fn name(finding: &Finding) -> String {
+    let what = match (&finding.key, finding.page) {
+        (Some(key), _) => key.clone(),
+        (None, page) => format!("page {}", page.unwrap_or(0)),
+    };
+    match &finding.reason {
+        Some(reason) => format!("{what}: {reason}"),
+        None => what,
+    }
+}
+
+/// What a kind of finding means.
+pub(super) fn meaning(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Damaged => "not what it should be, or unreadable",
+        Kind::PlaintextAlthoughCovered => "readable by whoever has etcd, and configured to be encrypted",
+        Kind::Plaintext => "readable by whoever has etcd",
+        Kind::NoProvider => "under a provider that its entry does not list: the API server cannot read it",
+        Kind::UnknownKey => "under a key that the keyring does not have",
+        Kind::DisabledKey => "under a key that is disabled",
+        Kind::NotFirstProvider => "under a provider or key that is not the first one",
+        Kind::Stale => "under another key than the primary one",
+    }
+}
+
+fn notes(report: &Report) -> Vec<String> {
+    let mut notes: Vec<String> = report.notes.iter().map(|note| format!("note:  {note}")).collect();
+    if report.outside > 0 {
+        let (outside, prefix) = (HumanCount(report.outside), &report.prefix);
+        notes.push(format!("note:  {outside} values lie outside {prefix}, and were not looked at: --etcd-prefix"));
+    }
+    let uncovered: Vec<String> =
+        report.uncovered().map(|row| format!("{} {}", HumanCount(row.objects), row.resource)).collect();
+    if !uncovered.is_empty() {
+        notes.push(format!("note:  no entry covers {}: do they hold secrets?", uncovered.join(", ")));
+    }
+    notes.extend(next(report).map(|hint| format!("hint:  {hint}")));
+    if notes.is_empty() { notes } else { vec![notes.join("\n")] }
+}
+
+/// The one thing to do next: about the worst that was found.
+fn next(report: &Report) -> Option<String> {
+    let worst = Kind::ALL.into_iter().find(|kind| report.found.contains_key(kind));
+    if report.is_incomplete() {
+        return Some("take another snapshot and scan that: etcdctl snapshot save FILE".to_owned());
+    }
+    let resources = || {
+        let found = report.groups.iter().filter(|row| row.found.iter().any(|kind| Some(*kind) == worst));
+        let mut resources: Vec<&str> = found.map(|row| row.resource.as_str()).collect();
+        resources.dedup();
+        resources.join(",")
+    };
+    let rewrite = || {
+        let resources = resources();
+        format!("write them again: kubectl get {resources} --all-namespaces -o json | kubectl replace -f -")
+    };
+    let key_ids = || {
+        let mut found = report.groups.iter().filter(|row| row.found.iter().any(|kind| Some(*kind) == worst));
+        found.find_map(|row| row.key_id.as_deref()).unwrap_or_default().to_owned()
+    };
+    match worst? {
+        Kind::Damaged => None,
+        Kind::PlaintextAlthoughCovered | Kind::NotFirstProvider | Kind::Stale => Some(rewrite()),
+        Kind::Plaintext if report.given.encryption_config => {
+            Some("encrypt them: claviger generate encryption-configuration".to_owned())
+        }
+        Kind::Plaintext => {
+            Some("should they be encrypted? --encryption-config FILE holds them against the API server's".to_owned())
+        }
+        Kind::NoProvider => {
+            Some("list the provider behind the first one in its entry again, until they are rewritten".to_owned())
+        }
+        Kind::UnknownKey => Some(format!("bring {} back from a backup: claviger backup restore FILE", key_ids())),
+        Kind::DisabledKey => Some(format!("let it unwrap again: claviger key enable {}", key_ids())),
+    }
+}

@@ -1,0 +1,252 @@
+//! What is to be said of values under one provider and key, given what was configured and which keys there are.
+//!
+//! Everything that can be found depends on resource, provider and key_id alone, so a judgement is made once for each group of
+//! values, however many there are; what is wrong with single values is told from their bytes.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{coverage::Coverage, names::Resource, value::IDENTITY};
+
+/// What can be found; each is documented in `docs/scan.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Not what its prefix says, or a page that cannot be read.
+    Damaged,
+    /// In plaintext, and the first provider of an entry that covers it encrypts.
+    PlaintextAlthoughCovered,
+    /// A Secret in plaintext, and no entry that is known encrypts it.
+    Plaintext,
+    /// Under a provider that none of its entry's reads: the API server cannot read it.
+    NoProvider,
+    /// Under a key that the keyring does not have, or has destroyed.
+    UnknownKey,
+    /// Under a key that is disabled.
+    DisabledKey,
+    /// Under a provider or key that is read, and is not the first.
+    NotFirstProvider,
+    /// Under another key than the primary one.
+    Stale,
+}
+
+impl Kind {
+    /// All, the worst first.
+    pub const ALL: [Self; 8] = [
+        Self::Damaged,
+        Self::PlaintextAlthoughCovered,
+        Self::Plaintext,
+        Self::NoProvider,
+        Self::UnknownKey,
+        Self::DisabledKey,
+        Self::NotFirstProvider,
+        Self::Stale,
+    ];
+
+    /// As JSON, metrics and tables name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged",
+            Self::PlaintextAlthoughCovered => "plaintext-although-covered",
+            Self::Plaintext => "plaintext",
+            Self::NoProvider => "no-provider",
+            Self::UnknownKey => "unknown-key",
+            Self::DisabledKey => "disabled-key",
+            Self::NotFirstProvider => "not-first-provider",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// Whether a key unwraps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is the one that wraps.
+    Primary,
+    /// It unwraps.
+    Usable,
+    /// It does not, until it is enabled.
+    Disabled,
+    /// It is gone for ever.
+    Destroyed,
+}
+
+/// The keys that values may be under.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// Of which provider.
+    provider: String,
+    /// Each by its key_id.
+    standings: BTreeMap<String, Standing>,
+    /// Whether there are no others.
+    is_whole: bool,
+}
+
+impl Keys {
+    /// All keys of a keyring, whose values are under the KMS v2 provider `name`.
+    pub fn keyring(name: &str, standings: BTreeMap<String, Standing>) -> Self {
+        Self { provider: format!("kms:v2:{name}"), standings, is_whole: true }
+    }
+
+    /// The primary key alone: others are stale, and nobody says which there are.
+    pub fn primary(name: &str, key_id: &str) -> Self {
+        let standings = [(key_id.to_owned(), Standing::Primary)].into();
+        Self { provider: format!("kms:v2:{name}"), standings, is_whole: false }
+    }
+
+    fn judge(&self, provider: &str, key_id: &str) -> Option<Kind> {
+        if provider != self.provider {
+            return None;
+        }
+        match self.standings.get(key_id) {
+            Some(Standing::Primary) => None,
+            Some(Standing::Disabled) => Some(Kind::DisabledKey),
+            Some(Standing::Destroyed) => Some(Kind::UnknownKey),
+            None if self.is_whole => Some(Kind::UnknownKey),
+            Some(Standing::Usable) | None => Some(Kind::Stale),
+        }
+    }
+}
+
+/// What is known beside etcd's bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Judge {
+    /// What should be encrypted, and by what.
+    pub coverage: Option<Coverage>,
+    /// The keys of one KMS v2 provider.
+    pub keys: Option<Keys>,
+}
+
+/// What is to be said of a group of values.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// What was found.
+    pub kinds: Vec<Kind>,
+    /// Whether it is plaintext that no entry covers, which may be as it should be.
+    pub is_uncovered: bool,
+}
+
+impl Judge {
+    /// Says what is to be said of values of `resource` under `provider` and `key_id`.
+    pub fn verdict(&self, resource: &Resource, provider: &str, key_id: Option<&str>) -> Verdict {
+        let mut verdict = Verdict::default();
+        if resource.is_bookkeeping() {
+            return verdict;
+        }
+        let providers = self.coverage.as_ref().map(|coverage| coverage.of(resource));
+        if provider == IDENTITY {
+            let encrypts = matches!(providers, Some(Some(providers)) if providers.first() != IDENTITY);
+            if encrypts {
+                verdict.kinds.push(Kind::PlaintextAlthoughCovered);
+            } else if is_secret(resource) {
+                verdict.kinds.push(Kind::Plaintext);
+            }
+            verdict.is_uncovered = providers == Some(None);
+        }
+        match providers {
+            Some(Some(providers)) if !providers.read(provider) => verdict.kinds.push(Kind::NoProvider),
+            Some(Some(providers)) if !providers.write(provider) && provider != IDENTITY => {
+                verdict.kinds.push(Kind::NotFirstProvider);
+            }
+            // Without an entry only plaintext is read.
+            Some(None) if provider != IDENTITY => verdict.kinds.push(Kind::NoProvider),
+            _ => {}
+        }
+        let keys = self.keys.as_ref().zip(key_id);
+        verdict.kinds.extend(keys.and_then(|(keys, key_id)| keys.judge(provider, key_id)));
+        verdict
+    }
+}
+
+/// Whether it is made to hold what nobody may read; of all others the operator decides.
+fn is_secret(resource: &Resource) -> bool {
+    const TOKENS: [&str; 2] = ["oauthaccesstokens", "oauthauthorizetokens"];
+    let is_core = resource.name == "secrets" && resource.group.as_deref() == Some("");
+    is_core || TOKENS.contains(&resource.name.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::names::resource, *};
+
+    const CONFIG: &str = "
+apiVersion: apiserver.config.k8s.io/v1
+kind: EncryptionConfiguration
+resources:
+- resources: [secrets, widgets.example.com]
+  providers:
+  - kms: {apiVersion: v2, name: claviger, endpoint: unix:///s}
+  - aescbc: {keys: [{name: k, secret: AAAAAAAAAAAAAAAAAAAAAA==}]}
+  - identity: {}
+- resources: [configmaps]
+  providers:
+  - kms: {apiVersion: v2, name: strict, endpoint: unix:///s}
+- resources: [pods]
+  providers:
+  - identity: {}
+  - kms: {apiVersion: v2, name: old, endpoint: unix:///s}
+";
+
+    fn kinds(judge: &Judge, path: &str, provider: &str, key_id: Option<&str>) -> Vec<&'static str> {
+        judge.verdict(&resource(path), provider, key_id).kinds.into_iter().map(Kind::as_str).collect()
+    }
+
+    #[test]
+    fn values_are_judged_by_what_was_configured() {
+        let judge = Judge { coverage: Some(Coverage::parse(CONFIG).unwrap()), keys: None };
+        for (path, provider, expected) in [
+            ("secrets", "kms:v2:claviger", &[][..]),
+            ("secrets", "aescbc:v1:k", &["not-first-provider"]),
+            ("secrets", "aescbc:v1:other", &["no-provider"]),
+            ("secrets", "kms:v1:claviger", &["no-provider"]),
+            ("secrets", "identity", &["plaintext-although-covered"]),
+            ("example.com/widgets", "identity", &["plaintext-although-covered"]),
+            // No identity: the API server cannot read it.
+            ("configmaps", "identity", &["plaintext-although-covered", "no-provider"]),
+            ("pods", "identity", &[]),
+            ("pods", "kms:v2:old", &["not-first-provider"]),
+            ("pods", "kms:v2:claviger", &["no-provider"]),
+            ("leases", "identity", &[]),
+            ("leases", "kms:v2:claviger", &["no-provider"]),
+            ("ranges", "identity", &[]),
+        ] {
+            assert_eq!(kinds(&judge, path, provider, None), expected, "{path} under {provider}");
+        }
+        assert!(judge.verdict(&resource("leases"), "identity", None).is_uncovered);
+        assert!(!judge.verdict(&resource("pods"), "identity", None).is_uncovered);
+    }
+
+    #[test]
+    fn a_secret_in_plaintext_is_found_whatever_was_configured() {
+        assert_eq!(kinds(&Judge::default(), "secrets", "identity", None), ["plaintext"]);
+        assert_eq!(kinds(&Judge::default(), "configmaps", "identity", None), [""; 0]);
+        let off = CONFIG.replace("[pods]", "[nothing]").replace("[secrets, ", "[").replace("nothing", "secrets");
+        let judge = Judge { coverage: Some(Coverage::parse(&off).unwrap()), keys: None };
+        assert_eq!(kinds(&judge, "secrets", "identity", None), ["plaintext"], "identity comes first");
+    }
+
+    #[test]
+    fn values_are_judged_by_the_keys_that_there_are() {
+        let standings = [
+            ("k3", Standing::Primary),
+            ("k2", Standing::Usable),
+            ("k1", Standing::Disabled),
+            ("k0", Standing::Destroyed),
+        ];
+        let standings = standings.map(|(key_id, standing)| (key_id.to_owned(), standing)).into();
+        let ring = Judge { coverage: None, keys: Some(Keys::keyring("claviger", standings)) };
+        let primary = Judge { coverage: None, keys: Some(Keys::primary("claviger", "k3")) };
+        for (key_id, by_keyring, by_primary) in [
+            ("k3", &[][..], &[][..]),
+            ("k2", &["stale"], &["stale"]),
+            ("k1", &["disabled-key"], &["stale"]),
+            ("k0", &["unknown-key"], &["stale"]),
+            ("other", &["unknown-key"], &["stale"]),
+        ] {
+            assert_eq!(kinds(&ring, "secrets", "kms:v2:claviger", Some(key_id)), by_keyring, "{key_id}");
+            assert_eq!(kinds(&primary, "secrets", "kms:v2:claviger", Some(key_id)), by_primary, "{key_id}");
+            assert_eq!(kinds(&ring, "secrets", "kms:v2:another", Some(key_id)), [""; 0], "another's keys");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What a static pod of kube-apiserver says of etcd and of encryption: the flags that name both.
+//!
+//! Paths in flags are the container's; they are led back to the host's by the pod's own mounts.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::etcd::Servers;
+
+/// Where kubeadm has it.
+pub const KUBEADM: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+
+/// The longest file that is read.
+pub const MANIFEST_MAX: usize = 1024 * 1024;
+
+/// Why a manifest is of no use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// It is no pod in YAML.
+    #[error("not a pod: {0}")]
+    Syntax(String),
+    /// No container of it runs kube-apiserver.
+    #[error("no container runs kube-apiserver")]
+    NoApiServer,
+    /// Its API server is told of no etcd.
+    #[error("its kube-apiserver has no --etcd-servers")]
+    NoEtcd,
+}
+
+/// What it says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Manifest {
+    /// `--etcd-servers` and what secures them.
+    pub servers: Servers,
+    /// `--etcd-prefix`.
+    pub prefix: Option<String>,
+    /// `--etcd-servers-overrides`: resources that are in other etcds.
+    pub overrides: Vec<String>,
+    /// `--encryption-provider-config`.
+    pub encryption_config: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Pod {
+    spec: Spec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    #[serde(default)]
+    containers: Vec<Container>,
+    #[serde(default)]
+    volumes: Vec<Volume>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Container {
+    #[serde(default)]
+    command: Vec<String>,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    volume_mounts: Vec<Mount>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Mount {
+    name: String,
+    #[serde(rename = "mountPath")]
+    path: PathBuf,
+    #[serde(default)]
+    sub_path: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Volume {
+    name: String,
+    host_path: Option<HostPath>,
+}
+
+#[derive(Deserialize)]
+struct HostPath {
+    path: PathBuf,
+}
+
+impl Manifest {
+    /// Reads a static pod.
+    ///
+    /// # Errors
+    /// When it is none, or not of a kube-apiserver with an etcd.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        let pod: Pod = serde_saphyr::from_str(text)
+            .map_err(|error| ManifestError::Syntax(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
+        let spec = pod.spec;
+        let container = spec.containers.iter().find(|one| one.words().any(is_api_server));
+        let container = container.ok_or(ManifestError::NoApiServer)?;
+        let words: Vec<&str> = container.words().collect();
+        let path = |name| flag(&words, name).map(|path| on_host(Path::new(path), container, &spec.volumes));
+        let list = |name| flag(&words, name).map(list).unwrap_or_default();
+        let servers = Servers {
+            urls: list("etcd-servers"),
+            cafile: path("etcd-cafile"),
+            certfile: path("etcd-certfile"),
+            keyfile: path("etcd-keyfile"),
+        };
+        if servers.urls.is_empty() {
+            return Err(ManifestError::NoEtcd);
+        }
+        Ok(Self {
+            servers,
+            prefix: flag(&words, "etcd-prefix").map(ToOwned::to_owned),
+            overrides: list("etcd-servers-overrides"),
+            encryption_config: path("encryption-provider-config"),
+        })
+    }
+}
+
+impl Container {
+    fn words(&self) -> impl Iterator<Item = &str> {
+        self.command.iter().chain(&self.args).map(String::as_str)
+    }
+}
+
+fn is_api_server(word: &str) -> bool {
+    Path::new(word).file_name().is_some_and(|name| name == "kube-apiserver")
+}
+
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect()
+}
+
+/// The value of `--name=value` or `--name value`; the last one counts.
+fn flag<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
+    let after = |word: &'a str| word.strip_prefix("--").or_else(|| word.strip_prefix('-'))?.strip_prefix(name);
+    words.iter().enumerate().rev().find_map(|(index, word)| match after(word)? {
+        "" => words.get(index + 1).copied(),
+        rest => rest.strip_prefix('='),
+    })
+}
+
+/// What a container's path is called on the host: by the longest mount that it lies in.
+fn on_host(path: &Path, container: &Container, volumes: &[Volume]) -> PathBuf {
+    let mounts = container.volume_mounts.iter().filter(|mount| path.starts_with(&mount.path));
+    let longest = mounts.max_by_key(|mount| mount.path.components().count());
+    let host = longest.and_then(|mount| {
+        let volume = volumes.iter().find(|volume| volume.name == mount.name)?;
+        let rest = path.strip_prefix(&mount.path).ok()?;
+        let base = &volume.host_path.as_ref()?.path;
+        let base = mount.sub_path.as_ref().map_or_else(|| base.clone(), |sub| base.join(sub));
+        // Joined with nothing, a file would get a slash at its end.
+        Some(if rest.as_os_str().is_empty() { base } else { base.join(rest) })
+    });
+    host.unwrap_or_else(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: kube-apiserver}
+spec:
+  containers:
+  - name: sidecar
+    command: [sleep]
+  - name: kube-apiserver
+    command:
+    - kube-apiserver
+    - --etcd-servers=https://127.0.0.1:2379, https://10.0.0.2:2379
+    - --etcd-cafile=/etc/kubernetes/pki/etcd/ca.crt
+    - --etcd-certfile=/etc/kubernetes/pki/apiserver-etcd-client.crt
+    args:
+    - --etcd-keyfile
+    - /keys/client.key
+    - --etcd-prefix=/ignored
+    - --etcd-prefix=/kubernetes.io
+    - --etcd-servers-overrides=/events#https://127.0.0.1:2381
+    - --encryption-provider-config=/enc/config.yaml
+    volumeMounts:
+    - {name: pki, mountPath: /etc/kubernetes/pki}
+    - {name: keys, mountPath: /keys, subPath: etcd}
+    - {name: enc, mountPath: /enc/config.yaml}
+  volumes:
+  - {name: pki, hostPath: {path: /etc/kubernetes/pki, type: Directory}}
+  - {name: keys, hostPath: {path: /srv/keys}}
+  - {name: enc, hostPath: {path: /etc/kubernetes/enc.yaml}}
+  - {name: other, emptyDir: {}}
+";
+
+    #[test]
+    fn flags_are_read_and_paths_led_back_to_the_host() {
+        let manifest = Manifest::parse(POD).unwrap();
+        let path = |path: &str| Some(PathBuf::from(path));
+        assert_eq!(manifest.servers.urls, ["https://127.0.0.1:2379", "https://10.0.0.2:2379"]);
+        assert_eq!(manifest.servers.cafile, path("/etc/kubernetes/pki/etcd/ca.crt"));
+        assert_eq!(manifest.servers.certfile, path("/etc/kubernetes/pki/apiserver-etcd-client.crt"));
+        assert_eq!(manifest.servers.keyfile, path("/srv/keys/etcd/client.key"));
+        assert_eq!(manifest.prefix.as_deref(), Some("/kubernetes.io"));
+        assert_eq!(manifest.overrides, ["/events#https://127.0.0.1:2381"]);
+        assert_eq!(manifest.encryption_config, path("/etc/kubernetes/enc.yaml"));
+    }
+
+    #[test]
+    fn what_is_no_pod_of_an_api_server_is_refused() {
+        let error = |text: &str| Manifest::parse(text).unwrap_err();
+        assert!(matches!(error("]"), ManifestError::Syntax(_)));
+        assert!(matches!(error("spec: 3"), ManifestError::Syntax(_)));
+        assert_eq!(error("spec: {}"), ManifestError::NoApiServer);
+        assert_eq!(error("spec: {containers: [{command: [kube-apiserver]}]}"), ManifestError::NoEtcd);
+    }
+}

@@ -1,0 +1,44 @@
+//! What is in etcd: which object is under which provider and key, told from etcd's own bytes.
+//!
+//! ```text
+//! snapshot file -> bolt -> revision ─┐
+//!                                    ├─> tally (values, names, judge) -> report
+//! live etcd     -> live ─────────────┘
+//! ```
+//!
+//! Read-only. Holds no key and cannot decrypt: a value is told from its prefix and its shape. Knows keys by name alone, and a
+//! configuration without its secrets. Invariant: what could not be read is in the report, and makes it incomplete; nothing that is
+//! in the report was guessed. `docs/scan.md` explains the report, and draws the formats.
+
+mod bolt;
+pub mod coverage;
+pub mod judge;
+pub mod live;
+pub mod manifest;
+pub mod names;
+pub mod report;
+mod revision;
+pub mod snapshot;
+pub mod tally;
+mod value;
+
+use bolt::PageDamage;
+use report::{Incomplete, Source};
+use tally::Tallied;
+
+/// Takes how much is done, of how much; of the latter nothing is known where it is zero.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// What a scan found.
+pub struct Scan {
+    /// Where.
+    pub source: Source,
+    /// What was counted.
+    pub tallied: Tallied,
+    /// What could not be read.
+    damage: Vec<PageDamage>,
+    /// Why something may be missing.
+    pub incomplete: Vec<Incomplete>,
+    /// Values of keys that do not lie below the prefix.
+    pub outside: u64,
+}

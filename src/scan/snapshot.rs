@@ -1,0 +1,407 @@
+//! Reads a database file of etcd: a snapshot with or without its digest, or a copy of `member/snap/db`.
+//!
+//! Threads read parts of the tree, this one counts what they saw in the order of revisions, newest first. What cannot be read is
+//! told with its page and reason, and never ends the scan. The file of a running member is refused: etcd holds a lock on it.
+
+use std::{
+    fs::{File, Metadata, OpenOptions},
+    io,
+    num::NonZero,
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    path::Path,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread,
+};
+
+use ring::digest::{Context, SHA256};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+
+use super::{
+    Progress, Scan,
+    bolt::{BoltError, Bounds, Database, Leaf, PageDamage, Reader, Reason, Subtree, Visitor},
+    report::{Digest, Incomplete, Source},
+    revision::{Record, Revision},
+    tally::{Fingerprint, List, Observer, Sighting, Tally},
+};
+use crate::scan::judge::Judge;
+
+/// The bytes of SHA-256 behind a snapshot, which are there if this remains of its length.
+const DIGEST: u64 = 32;
+const SECTOR: u64 = 512;
+
+/// How many parts a thread may be ahead of who counts.
+const AHEAD: usize = 4;
+
+/// More threads than this only wait for who counts.
+const THREADS_MAX: usize = 4;
+
+/// Read at once for the digest.
+const BLOCK: usize = 1 << 20;
+
+/// Why a file is not scanned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// It cannot be opened.
+    #[error("opening failed: {0}")]
+    Open(#[source] io::Error),
+    /// A directory, a pipe or a device.
+    #[error("not a regular file")]
+    Kind,
+    /// etcd has it open.
+    #[error("a running etcd holds this file")]
+    Running,
+    /// It is no database.
+    #[error(transparent)]
+    Bolt(#[from] BoltError),
+}
+
+/// How a file is scanned.
+pub struct Options<'a> {
+    /// Whether the digest is computed where none has to be checked.
+    pub digest: bool,
+    /// Who takes each live object.
+    pub list: Option<List<'a>>,
+    /// Who is told how far it is.
+    pub progress: Progress<'a>,
+}
+
+/// Scans the file at `path`.
+///
+/// # Errors
+/// When it cannot be opened, is no database of etcd, or is held by a running one.
+pub fn scan(path: &Path, observer: &Observer, judge: &Judge, options: Options<'_>) -> Result<Scan, SnapshotError> {
+    let file = open(path)?;
+    let before = file.metadata().map_err(SnapshotError::Open)?;
+    if !before.is_file() {
+        return Err(SnapshotError::Kind);
+    }
+    refuse_running(&file)?;
+    let has_digest = before.len() % SECTOR == DIGEST;
+    let length = if has_digest { before.len() - DIGEST } else { before.len() };
+    let again = || file.try_clone().map_err(SnapshotError::Open);
+    let database = Database::open(again()?, length)?;
+    let wanted = (has_digest || options.digest).then_some(before.len());
+    let (mut scan, digest) = thread::scope(|scope| {
+        let digest = wanted.map(|length| {
+            scope.spawn({
+                let file = &file;
+                move || sha256(file, if has_digest { length - DIGEST } else { length })
+            })
+        });
+        let scan = scan_database(&database, observer, judge, options)?;
+        Ok::<_, SnapshotError>((scan, digest.and_then(|digest| digest.join().ok())))
+    })?;
+    scan.incomplete.extend(database.damaged_meta.map(|page| Incomplete::Meta { page }));
+    if database.length() > length {
+        scan.incomplete.push(Incomplete::Cut { found: length, expected: database.length() });
+    }
+    let mut source = Source::snapshot(path, before.len(), scan.revision, scan.compacted);
+    if let Some(digest) = digest {
+        source.digest = Some(compare(&file, length, has_digest, digest, &mut scan.incomplete));
+    }
+    if has_changed(&file, &before) || matches!(refuse_running(&file), Err(SnapshotError::Running)) {
+        scan.incomplete.push(Incomplete::Changed);
+    }
+    Ok(Scan { source, ..scan.into() })
+}
+
+fn open(path: &Path) -> Result<File, SnapshotError> {
+    // Never waits for a pipe's other end.
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(SnapshotError::Open)
+}
+
+/// etcd locks its database for as long as it runs. The lock is given back at once, so that no etcd has to wait for us.
+fn refuse_running(file: &File) -> Result<(), SnapshotError> {
+    match flock(file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => {
+            let _ = flock(file, FlockOperation::Unlock);
+            Ok(())
+        }
+        Err(Errno::WOULDBLOCK) => Err(SnapshotError::Running),
+        // A file system without locks.
+        Err(_) => Ok(()),
+    }
+}
+
+fn has_changed(file: &File, before: &Metadata) -> bool {
+    let stamp = |metadata: &Metadata| (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
+    file.metadata().map_or(true, |after| stamp(&after) != stamp(before))
+}
+
+fn sha256(file: &File, length: u64) -> Result<[u8; 32], io::Error> {
+    let mut context = Context::new(&SHA256);
+    let mut block = vec![0; BLOCK];
+    let mut offset = 0;
+    while offset < length {
+        let wanted = usize::try_from(length - offset).unwrap_or(usize::MAX).min(BLOCK);
+        match file.read_at(&mut block[..wanted], offset)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                context.update(&block[..read]);
+                offset += read as u64;
+            }
+        }
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    Ok(digest)
+}
+
+fn compare(
+    file: &File,
+    length: u64,
+    has_digest: bool,
+    found: Result<[u8; 32], io::Error>,
+    incomplete: &mut Vec<Incomplete>,
+) -> Digest {
+    let mut expected = [0; 32];
+    let is_there = has_digest && file.read_exact_at(&mut expected, length).is_ok();
+    let sha256 = found.as_ref().map_or_else(|_| String::new(), |found| base16ct::lower::encode_string(found));
+    let matches = is_there.then(|| found.is_ok_and(|found| found == expected));
+    if matches == Some(false) {
+        incomplete.push(Incomplete::Digest);
+    }
+    Digest { sha256, matches }
+}
+
+/// What a scan of a database found, before it is known which file it was.
+struct Found {
+    tallied: super::tally::Tallied,
+    damage: Vec<PageDamage>,
+    incomplete: Vec<Incomplete>,
+    outside: u64,
+    revision: u64,
+    compacted: Option<u64>,
+}
+
+impl From<Found> for Scan {
+    fn from(found: Found) -> Self {
+        let Found { tallied, damage, incomplete, outside, .. } = found;
+        Self { source: Source::default(), tallied, damage, incomplete, outside }
+    }
+}
+
+fn scan_database(
+    database: &Database,
+    observer: &Observer,
+    judge: &Judge,
+    options: Options<'_>,
+) -> Result<Found, BoltError> {
+    let mut reader = Reader::new(database);
+    let mut meta = MetaBucket::default();
+    // A database without it has never been compacted, or has lost more than that.
+    let lost_meta = reader.bucket("meta", &mut meta).map(|tree| {
+        if let Some(tree) = tree {
+            reader.descend(&tree, &mut meta);
+        }
+    });
+    let mut collector = Collector::new(observer.clone());
+    let tree = reader.bucket("key", &mut collector)?;
+    let parts = tree.map_or_else(Vec::new, |tree| reader.parts(tree, &mut collector));
+    let mut tally = Tally::new(judge, observer.groups(), options.list);
+    let mut found = Totals::default();
+    found.damage.extend(meta.damage);
+    count_parts(database, collector, &parts, options.progress, |batch| found.add(batch, &mut tally));
+    let mut incomplete = Vec::new();
+    if lost_meta.is_err() {
+        incomplete.push(Incomplete::NoMeta);
+    }
+    if !found.damage.is_empty() {
+        incomplete.push(Incomplete::Pages { count: found.damage.len() });
+    }
+    let compacted = meta.compacted;
+    Ok(Found {
+        tallied: tally.finish(),
+        damage: found.damage,
+        incomplete,
+        outside: found.outside,
+        revision: found.revision.max(compacted.unwrap_or(0)),
+        compacted,
+    })
+}
+
+/// Reads the parts in threads, and hands what they saw to `count`, from the last part to the first.
+fn count_parts(
+    database: &Database,
+    mut first: Collector,
+    parts: &[Subtree],
+    progress: Progress<'_>,
+    mut count: impl FnMut(Batch),
+) {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).clamp(1, THREADS_MAX);
+    thread::scope(|scope| {
+        let receivers: Vec<Receiver<Batch>> = (0..threads)
+            .map(|thread| {
+                let (sender, receiver) = sync_channel(AHEAD);
+                let collector = Collector::new(first.observer.clone());
+                let parts = parts.iter().rev().skip(thread).step_by(threads);
+                scope.spawn(move || read_parts(database, collector, parts, &sender));
+                receiver
+            })
+            .collect();
+        for (index, _) in parts.iter().enumerate() {
+            progress(index as u64, parts.len() as u64);
+            // A thread that is gone has panicked, which its scope tells.
+            if let Ok(batch) = receivers[index % threads].recv() {
+                count(batch);
+            }
+        }
+        count(std::mem::take(&mut first.batch));
+        progress(parts.len() as u64, parts.len() as u64);
+    });
+}
+
+fn read_parts<'p>(
+    database: &Database,
+    mut collector: Collector,
+    parts: impl Iterator<Item = &'p Subtree>,
+    sender: &SyncSender<Batch>,
+) {
+    let mut reader = Reader::new(database);
+    for part in parts {
+        reader.descend(part, &mut collector);
+        if sender.send(std::mem::take(&mut collector.batch)).is_err() {
+            return;
+        }
+    }
+}
+
+/// One record, without its value.
+struct Seen {
+    fingerprint: Fingerprint,
+    key_length: usize,
+    revision: u64,
+    /// None of a deletion, or under a key of no resource.
+    sighting: Option<Sighting>,
+}
+
+/// What was seen in a part, newest first.
+#[derive(Default)]
+struct Batch {
+    seen: Vec<Seen>,
+    /// All keys, one behind the other.
+    keys: Vec<u8>,
+    damage: Vec<PageDamage>,
+    outside: u64,
+    revision: u64,
+}
+
+/// Looks at the records in leaves.
+struct Collector {
+    observer: Observer,
+    batch: Batch,
+}
+
+impl Collector {
+    fn new(observer: Observer) -> Self {
+        Self { observer, batch: Batch::default() }
+    }
+
+    fn record(&mut self, record: &Record<'_>) -> Result<(), &'static str> {
+        self.batch.revision = self.batch.revision.max(record.revision.main);
+        if !self.observer.covers(record.key) {
+            self.batch.outside += 1;
+            return Ok(());
+        }
+        let is_text = std::str::from_utf8(record.key).is_ok() && !record.key.iter().any(u8::is_ascii_control);
+        if !is_text {
+            return Err("its key is none that Kubernetes writes");
+        }
+        let fingerprint = self.observer.fingerprint(record.key);
+        let sighting = record.value.and_then(|value| self.observer.observe(record.key, value));
+        self.batch.seen.push(Seen {
+            fingerprint,
+            key_length: record.key.len(),
+            revision: record.revision.main,
+            sighting,
+        });
+        self.batch.keys.extend_from_slice(record.key);
+        Ok(())
+    }
+}
+
+impl Visitor for Collector {
+    fn leaf(&mut self, page: u64, leaf: &Leaf<'_>) {
+        for element in leaf.backwards() {
+            let index = element.index;
+            let read = if element.is_bucket {
+                Err(Reason::Kind { index, found: "a bucket", expected: "a value" })
+            } else {
+                let record = Record::parse(element.key, element.value);
+                record.and_then(|record| self.record(&record)).map_err(|what| Reason::Value { index, what })
+            };
+            if let Err(reason) = read {
+                self.damage(PageDamage { page, reason, bounds: None });
+            }
+        }
+    }
+
+    fn damage(&mut self, damage: PageDamage) {
+        self.batch.damage.push(damage);
+    }
+}
+
+/// What is added up over all parts.
+#[derive(Default)]
+struct Totals {
+    damage: Vec<PageDamage>,
+    outside: u64,
+    revision: u64,
+}
+
+impl Totals {
+    fn add(&mut self, batch: Batch, tally: &mut Tally<'_>) {
+        let mut keys = batch.keys.as_slice();
+        for seen in &batch.seen {
+            let (key, rest) = keys.split_at(seen.key_length);
+            keys = rest;
+            match (tally.is_newest(seen.fingerprint), &seen.sighting) {
+                (true, Some(sighting)) => tally.live(key, seen.revision, sighting),
+                (false, Some(sighting)) => tally.older(sighting),
+                (_, None) => {}
+            }
+        }
+        self.damage.extend(batch.damage);
+        self.outside += batch.outside;
+        self.revision = self.revision.max(batch.revision);
+    }
+}
+
+/// What the bucket `meta` says of compaction.
+#[derive(Default)]
+struct MetaBucket {
+    compacted: Option<u64>,
+    damage: Vec<PageDamage>,
+}
+
+impl Visitor for MetaBucket {
+    fn leaf(&mut self, page: u64, leaf: &Leaf<'_>) {
+        for element in leaf.backwards().filter(|element| element.key == b"finishedCompactRev") {
+            match Revision::parse(element.value) {
+                Some(revision) => self.compacted = Some(revision.main),
+                None => self.damage(PageDamage {
+                    page,
+                    reason: Reason::Value { index: element.index, what: "finishedCompactRev is no revision" },
+                    bounds: None,
+                }),
+            }
+        }
+    }
+
+    fn damage(&mut self, damage: PageDamage) {
+        self.damage.push(damage);
+    }
+}
+
+impl Bounds {
+    /// The revisions between which something is missing, both included as far as is known.
+    pub fn revisions(&self) -> (Option<u64>, Option<u64>) {
+        let main = |key: &Option<Box<[u8]>>| key.as_deref().and_then(Revision::parse).map(|revision| revision.main);
+        (main(&self.low), main(&self.high))
+    }
+}

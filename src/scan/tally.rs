@@ -1,0 +1,450 @@
+//! Counts what stands in etcd: by resource, provider and key, live objects apart from older revisions.
+//!
+//! A key is remembered by 96 bits of SipHash-1-3 under a key drawn for each scan: 13 bytes for each place in a table that is half
+//! to seven eighths full, whatever the keys' length. Two of a million keys are taken for one with a probability of 10^-17, and
+//! nobody who writes keys can bring it about.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    hash::{BuildHasherDefault, Hash, Hasher},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use super::{
+    judge::{Judge, Kind, Verdict},
+    names::{self, Names, Resource},
+    value::{Encoding, Value, ValueDamage, classify},
+};
+
+/// How many names of each group are kept, and how many findings of each kind.
+const SAMPLES: usize = 5;
+const FINDINGS: usize = 1000;
+
+/// What stands for a key, or for a wrapped seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 12]);
+
+impl Hash for Fingerprint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Evenly distributed already.
+        state.write_u64(self.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)));
+    }
+}
+
+/// Takes a fingerprint's bits as they are.
+#[derive(Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+/// Many fingerprints, in shards: a table that grows is copied, and a small one does not show.
+struct Fingerprints {
+    shards: Vec<HashSet<Fingerprint, BuildHasherDefault<AsIs>>>,
+}
+
+impl Fingerprints {
+    fn new() -> Self {
+        Self { shards: (0..256).map(|_| HashSet::default()).collect() }
+    }
+
+    fn insert(&mut self, fingerprint: Fingerprint) -> bool {
+        // Of the bits that a table does not look at.
+        let shard = usize::from(fingerprint.0[11]);
+        self.shards[shard].insert(fingerprint)
+    }
+}
+
+/// Of which values is spoken: the row of a report.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Group {
+    /// The resource.
+    pub resource: Resource,
+    /// The provider by the prefix that it stores.
+    pub provider: String,
+    /// The KMS v2 key.
+    pub key_id: Option<String>,
+}
+
+/// The groups that have been met, by number; all threads of a scan share them.
+#[derive(Debug, Default)]
+pub struct Groups(Mutex<GroupTable>);
+
+#[derive(Debug, Default)]
+struct GroupTable {
+    numbers: HashMap<Box<[u8]>, u32>,
+    groups: Vec<Arc<Group>>,
+}
+
+impl Groups {
+    fn number(&self, label: &[u8], make: impl FnOnce() -> Group) -> u32 {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let GroupTable { numbers, groups } = &mut *table;
+        if let Some(number) = numbers.get(label) {
+            return *number;
+        }
+        let number = u32::try_from(groups.len()).unwrap_or(u32::MAX);
+        groups.push(Arc::new(make()));
+        numbers.insert(label.into(), number);
+        number
+    }
+
+    fn get(&self, number: u32) -> Option<Arc<Group>> {
+        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.groups.get(usize::try_from(number).ok()?).cloned()
+    }
+}
+
+/// What is told of one value, without the value.
+#[derive(Debug, Clone, Copy)]
+pub struct Sighting {
+    /// In [`Groups`].
+    pub group: u32,
+    /// Of its wrapped seed.
+    pub seed: Option<Fingerprint>,
+    /// How it can be read.
+    pub encoding: Encoding,
+    /// What is wrong with it.
+    pub damage: Option<ValueDamage>,
+    /// Its length.
+    pub bytes: usize,
+}
+
+/// Turns keys and values into [`Sighting`]s; each thread of a scan has its own.
+#[derive(Clone)]
+pub struct Observer {
+    names: Names,
+    groups: Arc<Groups>,
+    hasher: SipHasher13,
+    /// Neighbours mostly are of the same group, and under the same seed.
+    label: Vec<u8>,
+    last: (Vec<u8>, u32),
+    last_seed: (Vec<u8>, Option<Fingerprint>),
+}
+
+impl Observer {
+    /// One that draws its own key; its clones share it.
+    pub fn new(names: Names, random: [u8; 16]) -> Self {
+        Self {
+            names,
+            groups: Arc::default(),
+            hasher: SipHasher13::new_with_key(&random),
+            label: Vec::new(),
+            last: (Vec::new(), 0),
+            last_seed: (Vec::new(), None),
+        }
+    }
+
+    /// The groups that it has met.
+    pub fn groups(&self) -> Arc<Groups> {
+        Arc::clone(&self.groups)
+    }
+
+    /// Whether `key` is one of those that are looked at.
+    pub fn covers(&self, key: &[u8]) -> bool {
+        key.starts_with(self.names.prefix())
+    }
+
+    /// What stands for `key`.
+    pub fn fingerprint(&self, key: &[u8]) -> Fingerprint {
+        let mut hasher = self.hasher;
+        hasher.write(key);
+        let bytes = hasher.finish128().as_bytes();
+        let mut fingerprint = [0; 12];
+        fingerprint.copy_from_slice(&bytes[..12]);
+        Fingerprint(fingerprint)
+    }
+
+    /// Looks at a value; none if its key is of no resource.
+    pub fn observe(&mut self, key: &[u8], value: &[u8]) -> Option<Sighting> {
+        let path = self.names.path(key)?;
+        let told = classify(value);
+        Some(Sighting {
+            group: group_of(&self.groups, &mut self.label, &mut self.last, path, &told),
+            seed: told.seed.and_then(|seed| self.seed(seed)),
+            encoding: told.encoding,
+            damage: told.damage,
+            bytes: value.len(),
+        })
+    }
+
+    fn seed(&mut self, seed: &[u8]) -> Option<Fingerprint> {
+        if self.last_seed.0 != seed {
+            self.last_seed = (seed.to_vec(), Some(self.fingerprint(seed)));
+        }
+        self.last_seed.1
+    }
+}
+
+fn group_of(groups: &Groups, label: &mut Vec<u8>, last: &mut (Vec<u8>, u32), path: &[u8], value: &Value<'_>) -> u32 {
+    label.clear();
+    // None of them holds a zero byte, but for a key_id, which comes last; one that is empty is told from none by it.
+    for part in [path, value.provider.as_bytes()] {
+        label.extend_from_slice(part);
+        label.push(0);
+    }
+    if let Some(key_id) = value.key_id {
+        label.push(1);
+        label.extend_from_slice(key_id.as_bytes());
+    }
+    if last.0 != *label {
+        let number = groups.number(label, || Group {
+            resource: names::resource(&String::from_utf8_lossy(path)),
+            provider: value.provider.to_owned(),
+            key_id: value.key_id.map(ToOwned::to_owned),
+        });
+        last.0.clone_from(label);
+        last.1 = number;
+    }
+    last.1
+}
+
+/// What was counted of a group.
+#[derive(Debug)]
+pub struct GroupCount {
+    /// Of which.
+    pub group: Arc<Group>,
+    /// What is to be said of it.
+    pub verdict: Verdict,
+    /// Live objects.
+    pub objects: u64,
+    /// Older values that are still in the database.
+    pub revisions: u64,
+    /// Distinct wrapped seeds of live objects.
+    pub seeds: u64,
+    /// The oldest and the newest modification of a live object.
+    pub first_revision: Option<u64>,
+    /// The newest.
+    pub last_revision: Option<u64>,
+    /// Live objects by encoding: protobuf, JSON, CBOR, raw.
+    pub encodings: [u64; 4],
+    /// The first names in the order of the alphabet.
+    pub samples: Smallest<String>,
+    last_seed: Option<Fingerprint>,
+}
+
+/// The smallest of many, and how many there were.
+#[derive(Debug)]
+pub struct Smallest<T> {
+    limit: usize,
+    /// Those that were kept.
+    pub kept: BTreeSet<T>,
+    /// How many there were.
+    pub count: u64,
+}
+
+impl<T: Ord> Smallest<T> {
+    fn new(limit: usize) -> Self {
+        Self { limit, kept: BTreeSet::new(), count: 0 }
+    }
+
+    /// Adds what `make` makes, if it is to be kept; `is_greater` says whether it is greater than one that was kept.
+    fn add(&mut self, is_greater: impl FnOnce(&T) -> bool, make: impl FnOnce() -> T) {
+        self.count += 1;
+        if self.kept.len() >= self.limit {
+            if self.kept.last().is_some_and(is_greater) {
+                return;
+            }
+            self.kept.insert(make());
+            self.kept.pop_last();
+        } else {
+            self.kept.insert(make());
+        }
+    }
+}
+
+/// An object of which something was found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// Its key in etcd.
+    pub key: String,
+    /// The resource.
+    pub resource: String,
+    /// The provider.
+    pub provider: String,
+    /// The KMS v2 key.
+    pub key_id: Option<String>,
+    /// When it was written last.
+    pub mod_revision: u64,
+    /// More about it.
+    pub reason: Option<String>,
+}
+
+/// A live object, for a list of all.
+pub struct Listed<'a> {
+    /// Its key in etcd.
+    pub key: &'a [u8],
+    /// Its group.
+    pub group: &'a Group,
+    /// What was found of it, the worst first.
+    pub finding: Option<Kind>,
+    /// When it was written last.
+    pub mod_revision: u64,
+    /// The length of its value.
+    pub bytes: usize,
+}
+
+/// Takes each live object of a scan.
+pub type List<'a> = Box<dyn FnMut(&Listed<'_>) + 'a>;
+
+/// What was counted, so far.
+pub struct Tally<'a> {
+    judge: &'a Judge,
+    groups: Arc<Groups>,
+    counts: Vec<GroupCount>,
+    keys: Fingerprints,
+    /// By group and seed.
+    seeds: HashMap<u32, Fingerprints>,
+    found: HashMap<Kind, Smallest<Found>>,
+    list: Option<List<'a>>,
+}
+
+/// A whole tally.
+pub struct Tallied {
+    /// By group, in no order.
+    pub counts: Vec<GroupCount>,
+    /// By kind.
+    pub found: HashMap<Kind, Smallest<Found>>,
+}
+
+impl Hash for Kind {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u8(*self as u8);
+    }
+}
+
+impl<'a> Tally<'a> {
+    /// Begins to count.
+    pub fn new(judge: &'a Judge, groups: Arc<Groups>, list: Option<List<'a>>) -> Self {
+        Self {
+            judge,
+            groups,
+            counts: Vec::new(),
+            keys: Fingerprints::new(),
+            seeds: HashMap::new(),
+            found: HashMap::new(),
+            list,
+        }
+    }
+
+    /// Whether a key is met for the first time. Revisions come newest first, so that this one says what the key is now.
+    pub fn is_newest(&mut self, key: Fingerprint) -> bool {
+        self.keys.insert(key)
+    }
+
+    /// Counts an older value of a key.
+    pub fn older(&mut self, sighting: &Sighting) {
+        if let Some(count) = self.count(sighting.group) {
+            count.revisions += 1;
+        }
+    }
+
+    /// Counts a live object.
+    pub fn live(&mut self, key: &[u8], mod_revision: u64, sighting: &Sighting) {
+        let Some(count) = self.count(sighting.group) else { return };
+        count.objects += 1;
+        count.first_revision = Some(count.first_revision.map_or(mod_revision, |first| first.min(mod_revision)));
+        count.last_revision = Some(count.last_revision.map_or(mod_revision, |last| last.max(mod_revision)));
+        if let Some(encoding) = encoding_index(sighting.encoding) {
+            count.encodings[encoding] += 1;
+        }
+        let text = || String::from_utf8_lossy(key).into_owned();
+        count.samples.add(|last| last.as_bytes() <= key, text);
+        let is_new_seed = sighting.seed.is_some() && count.last_seed != sighting.seed;
+        count.last_seed = sighting.seed;
+        let group = Arc::clone(&count.group);
+        let damage = sighting.damage.map(|damage| (Kind::Damaged, Some(damage)));
+        let kinds: Vec<_> = damage.into_iter().chain(count.verdict.kinds.iter().map(|kind| (*kind, None))).collect();
+        if is_new_seed {
+            self.seed(sighting);
+        }
+        for (kind, damage) in &kinds {
+            self.find(*kind, key, mod_revision, &group, *damage);
+        }
+        if let Some(list) = &mut self.list {
+            let finding = kinds.iter().map(|(kind, _)| *kind).min();
+            list(&Listed { key, group: &group, finding, mod_revision, bytes: sighting.bytes });
+        }
+    }
+
+    /// What was counted in all.
+    pub fn finish(self) -> Tallied {
+        let counts = self.counts.into_iter().filter(|count| count.objects + count.revisions > 0);
+        Tallied { counts: counts.collect(), found: self.found }
+    }
+
+    fn find(&mut self, kind: Kind, key: &[u8], mod_revision: u64, group: &Group, damage: Option<ValueDamage>) {
+        let found = self.found.entry(kind).or_insert_with(|| Smallest::new(FINDINGS));
+        found.add(
+            |last| last.key.as_bytes() <= key,
+            || Found {
+                key: String::from_utf8_lossy(key).into_owned(),
+                resource: group.resource.to_string(),
+                provider: group.provider.clone(),
+                key_id: group.key_id.clone(),
+                mod_revision,
+                reason: damage.map(|damage| damage.to_string()),
+            },
+        );
+    }
+
+    fn seed(&mut self, sighting: &Sighting) {
+        let seeds = self.seeds.entry(sighting.group).or_insert_with(Fingerprints::new);
+        if sighting.seed.is_some_and(|seed| seeds.insert(seed))
+            && let Some(count) = self.count(sighting.group)
+        {
+            count.seeds += 1;
+        }
+    }
+
+    fn count(&mut self, group: u32) -> Option<&mut GroupCount> {
+        let index = usize::try_from(group).ok()?;
+        while self.counts.len() <= index {
+            let group = self.groups.get(u32::try_from(self.counts.len()).ok()?)?;
+            self.counts.push(GroupCount::new(self.judge, group));
+        }
+        self.counts.get_mut(index)
+    }
+}
+
+impl GroupCount {
+    fn new(judge: &Judge, group: Arc<Group>) -> Self {
+        Self {
+            verdict: judge.verdict(&group.resource, &group.provider, group.key_id.as_deref()),
+            group,
+            objects: 0,
+            revisions: 0,
+            seeds: 0,
+            first_revision: None,
+            last_revision: None,
+            encodings: [0; 4],
+            samples: Smallest::new(SAMPLES),
+            last_seed: None,
+        }
+    }
+}
+
+fn encoding_index(encoding: Encoding) -> Option<usize> {
+    match encoding {
+        Encoding::Encrypted => None,
+        Encoding::Protobuf => Some(0),
+        Encoding::Json => Some(1),
+        Encoding::Cbor => Some(2),
+        Encoding::Raw => Some(3),
+    }
+}
