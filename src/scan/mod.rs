@@ -12,6 +12,8 @@
 
 mod bolt;
 pub mod coverage;
+#[cfg(any(test, fuzzing))]
+pub mod forge;
 pub mod judge;
 pub mod live;
 pub mod manifest;

@@ -235,7 +235,7 @@ pub struct Line<'a> {
     provider: &'a str,
     key_id: Option<&'a str>,
     mod_revision: u64,
-    bytes: usize,
+    bytes: u32,
     finding: Option<Kind>,
 }
 
@@ -278,7 +278,7 @@ impl Report {
         findings.extend(
             by_kind
                 .into_iter()
-                .flat_map(|(kind, all)| all.kept.into_iter().map(move |found| object_finding(kind, found))),
+                .flat_map(|(kind, all)| all.into_sorted().into_iter().map(move |found| object_finding(kind, found))),
         );
         let incomplete: Vec<String> = incomplete.iter().map(ToString::to_string).collect();
         Self {
@@ -347,7 +347,7 @@ fn row(count: GroupCount, has_history: bool) -> Row {
         first_revision: count.first_revision,
         last_revision: count.last_revision,
         encodings: encodings.collect(),
-        samples: count.samples.kept.into_iter().collect(),
+        samples: count.samples.into_sorted(),
         found: if count.objects > 0 { count.verdict.kinds } else { Vec::new() },
         is_uncovered: count.verdict.is_uncovered,
         is_custom: count.group.resource.is_custom(),

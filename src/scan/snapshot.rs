@@ -274,7 +274,7 @@ fn read_parts<'p>(
 /// One record, without its value.
 struct Seen {
     fingerprint: Fingerprint,
-    key_length: usize,
+    key_length: u32,
     revision: u64,
     /// None of a deletion, or under a key of no resource.
     sighting: Option<Sighting>,
@@ -308,21 +308,26 @@ impl Collector {
             self.batch.outside += 1;
             return Ok(());
         }
-        let is_text = std::str::from_utf8(record.key).is_ok() && !record.key.iter().any(u8::is_ascii_control);
-        if !is_text {
+        if !is_text(record.key) {
             return Err("its key is none that Kubernetes writes");
         }
         let fingerprint = self.observer.fingerprint(record.key);
         let sighting = record.value.and_then(|value| self.observer.observe(record.key, value));
         self.batch.seen.push(Seen {
             fingerprint,
-            key_length: record.key.len(),
+            key_length: u32::try_from(record.key.len()).map_err(|_| "its key is too long")?,
             revision: record.revision.main,
             sighting,
         });
         self.batch.keys.extend_from_slice(record.key);
         Ok(())
     }
+}
+
+/// Whether Kubernetes could have written such a key.
+fn is_text(key: &[u8]) -> bool {
+    let is_plain = key.iter().fold(true, |is_plain, byte| is_plain & (0x20..0x7f).contains(byte));
+    is_plain || std::str::from_utf8(key).is_ok_and(|text| !text.chars().any(char::is_control))
 }
 
 impl Visitor for Collector {
@@ -358,7 +363,7 @@ impl Totals {
     fn add(&mut self, batch: Batch, tally: &mut Tally<'_>) {
         let mut keys = batch.keys.as_slice();
         for seen in &batch.seen {
-            let (key, rest) = keys.split_at(seen.key_length);
+            let (key, rest) = keys.split_at(usize::try_from(seen.key_length).unwrap_or(usize::MAX));
             keys = rest;
             match (tally.is_newest(seen.fingerprint), &seen.sighting) {
                 (true, Some(sighting)) => tally.live(key, seen.revision, sighting),
@@ -403,5 +408,157 @@ impl Bounds {
     pub fn revisions(&self) -> (Option<u64>, Option<u64>) {
         let main = |key: &Option<Box<[u8]>>| key.as_deref().and_then(Revision::parse).map(|revision| revision.main);
         (main(&self.low), main(&self.high))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs};
+
+    use super::{
+        super::{
+            forge::{self, Change, Shape},
+            names::Names,
+            report::Report,
+            tally::Listed,
+        },
+        *,
+    };
+
+    const SECRET: &[u8] = b"k8s\0\x0a\x01a";
+
+    /// What a scan of `bytes` says, and the live objects with their revisions.
+    fn scan_bytes(bytes: &[u8]) -> Result<(Report, BTreeMap<String, u64>), SnapshotError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), bytes).unwrap();
+        let names = Names::new("/registry");
+        let (judge, mut live) = (Judge::default(), BTreeMap::new());
+        let list = |listed: &Listed<'_>| {
+            let key = String::from_utf8(listed.key.to_vec()).unwrap();
+            assert!(live.insert(key, listed.mod_revision).is_none(), "an object is listed twice");
+        };
+        let options = Options { digest: false, list: Some(Box::new(list)), progress: &mut |_, _| {} };
+        let scan = scan(file.path(), &Observer::new(names.clone(), [3; 16]), &judge, options)?;
+        Ok((Report::new(scan, &judge, names.prefix(), String::new()), live))
+    }
+
+    fn changes(keys: &[String]) -> Vec<Change<'_>> {
+        keys.iter().zip(2..).map(|(key, revision)| ((revision, 0), key.as_bytes(), Some(SECRET))).collect()
+    }
+
+    fn names(count: usize) -> Vec<String> {
+        (0..count).map(|number| format!("/registry/secrets/default/s{number:05}")).collect()
+    }
+
+    #[test]
+    fn the_last_change_of_each_key_is_what_it_is_now() {
+        let changes: [Change<'_>; 7] = [
+            ((2, 0), b"/registry/secrets/a/kept", Some(SECRET)),
+            ((3, 0), b"/registry/secrets/a/gone", Some(SECRET)),
+            ((4, 0), b"/registry/secrets/a/gone", None),
+            ((5, 0), b"/registry/secrets/a/back", Some(SECRET)),
+            ((6, 0), b"/registry/secrets/a/back", None),
+            ((7, 1), b"/registry/secrets/a/back", Some(SECRET)),
+            ((8, 0), b"compact_rev_key", Some(b"1")),
+        ];
+        let shape = Shape { compacted: Some(2), ..Shape::default() };
+        let (report, live) = scan_bytes(&forge::database(shape, &changes)).unwrap();
+        let expected = [("/registry/secrets/a/back", 7), ("/registry/secrets/a/kept", 2)];
+        assert_eq!(live, expected.map(|(key, revision)| (key.to_owned(), revision)).into());
+        let row = &report.groups[0];
+        assert_eq!((report.groups.len(), row.objects, row.revisions), (1, 2, Some(2)));
+        assert_eq!((row.first_revision, row.last_revision), (Some(2), Some(7)));
+        assert_eq!((report.source.revision, report.source.compacted, report.outside), (8, Some(2), 1));
+        assert!(!report.is_incomplete());
+    }
+
+    #[test]
+    fn trees_of_any_shape_are_read_whole() {
+        for count in [0, 1, 2, 7, 500] {
+            for (page_size, leaf, branch) in [(512, 1, 2), (512, 3, 3), (4096, 8, 40), (65536, 100, 2)] {
+                let keys = names(count);
+                let shape = Shape { page_size, leaf, branch, compacted: None };
+                let (report, live) = scan_bytes(&forge::database(shape, &changes(&keys))).unwrap();
+                assert_eq!(live.len(), count, "{shape:?}");
+                assert_eq!(report.incomplete, [""; 0], "{shape:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_page_can_be_lost_and_the_rest_is_told() {
+        let keys = names(200);
+        let shape = Shape { page_size: 512, leaf: 4, branch: 5, compacted: None };
+        let whole = forge::database(shape, &changes(&keys));
+        let (_, all) = scan_bytes(&whole).unwrap();
+        for page in 0..whole.len() / 512 {
+            for fill in [0x00, 0xff, 0x5a] {
+                let mut bytes = whole.clone();
+                bytes[page * 512..(page + 1) * 512].fill(fill);
+                match scan_bytes(&bytes) {
+                    Ok((report, live)) => {
+                        assert!(live.iter().all(|(key, revision)| all.get(key) == Some(revision)), "page {page}");
+                        assert_eq!(
+                            report.is_incomplete(),
+                            live.len() < all.len() || page < 2,
+                            "page {page}: {:?}",
+                            report.incomplete
+                        );
+                    }
+                    Err(SnapshotError::Bolt(BoltError::NoBucket("key"))) => assert!(page > 2, "page {page}"),
+                    Err(error) => panic!("page {page}: {error}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tree_that_bites_its_tail_ends() {
+        let keys = names(40);
+        let shape = Shape { page_size: 512, leaf: 2, branch: 3, compacted: None };
+        let whole = forge::database(shape, &changes(&keys));
+        // Each child of each branch is led to each page: to itself, to pages above it, beside it and below it.
+        let pages = whole.len() / 512;
+        for branch in (2..pages).filter(|page| whole[page * 512 + 8] == 1) {
+            for child in 0..usize::from(whole[branch * 512 + 10]) {
+                for target in 0..pages + 2 {
+                    let mut bytes = whole.clone();
+                    let at = branch * 512 + 16 + child * 16 + 8;
+                    let before = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+                    bytes[at..at + 8].copy_from_slice(&(target as u64).to_le_bytes());
+                    let (report, live) = scan_bytes(&bytes).unwrap();
+                    assert_eq!(report.is_incomplete(), before != target as u64, "{branch}, {child} to {target}");
+                    assert!(live.len() <= 40);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_digest_is_checked_where_there_is_one() {
+        let keys = names(3);
+        let mut bytes = forge::database(Shape::default(), &changes(&keys));
+        let digest = ring::digest::digest(&SHA256, &bytes);
+        bytes.extend(digest.as_ref());
+        let (report, _) = scan_bytes(&bytes).unwrap();
+        assert_eq!((report.source.digest.unwrap().matches, report.incomplete.len()), (Some(true), 0));
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        let (report, live) = scan_bytes(&bytes).unwrap();
+        assert_eq!((report.source.digest.unwrap().matches, live.len()), (Some(false), 3));
+        assert_eq!(report.incomplete, ["the digest at the end of the file is not that of what stands before it"]);
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_says_so() {
+        let keys = names(100);
+        let shape = Shape { page_size: 512, leaf: 4, branch: 5, compacted: None };
+        let bytes = forge::database(shape, &changes(&keys));
+        for pages in 2..bytes.len() / 512 {
+            match scan_bytes(&bytes[..pages * 512]) {
+                Ok((report, _)) => assert!(report.is_incomplete(), "{pages}"),
+                Err(error) => assert_eq!(error.to_string(), "the database has no bucket \"key\""),
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! nobody who writes keys can bring it about.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BinaryHeap, HashMap, HashSet},
     hash::{BuildHasherDefault, Hash, Hasher},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -122,7 +122,7 @@ pub struct Sighting {
     /// What is wrong with it.
     pub damage: Option<ValueDamage>,
     /// Its length.
-    pub bytes: usize,
+    pub bytes: u32,
 }
 
 /// Turns keys and values into [`Sighting`]s; each thread of a scan has its own.
@@ -179,7 +179,7 @@ impl Observer {
             seed: told.seed.and_then(|seed| self.seed(seed)),
             encoding: told.encoding,
             damage: told.damage,
-            bytes: value.len(),
+            bytes: u32::try_from(value.len()).unwrap_or(u32::MAX),
         })
     }
 
@@ -242,29 +242,31 @@ pub struct GroupCount {
 #[derive(Debug)]
 pub struct Smallest<T> {
     limit: usize,
-    /// Those that were kept.
-    pub kept: BTreeSet<T>,
+    kept: BinaryHeap<T>,
     /// How many there were.
     pub count: u64,
 }
 
 impl<T: Ord> Smallest<T> {
     fn new(limit: usize) -> Self {
-        Self { limit, kept: BTreeSet::new(), count: 0 }
+        Self { limit, kept: BinaryHeap::new(), count: 0 }
     }
 
     /// Adds what `make` makes, if it is to be kept; `is_greater` says whether it is greater than one that was kept.
     fn add(&mut self, is_greater: impl FnOnce(&T) -> bool, make: impl FnOnce() -> T) {
         self.count += 1;
         if self.kept.len() >= self.limit {
-            if self.kept.last().is_some_and(is_greater) {
+            if self.kept.peek().is_some_and(is_greater) {
                 return;
             }
-            self.kept.insert(make());
-            self.kept.pop_last();
-        } else {
-            self.kept.insert(make());
+            self.kept.pop();
         }
+        self.kept.push(make());
+    }
+
+    /// Those that were kept, in their order.
+    pub fn into_sorted(self) -> Vec<T> {
+        self.kept.into_sorted_vec()
     }
 }
 
@@ -296,7 +298,7 @@ pub struct Listed<'a> {
     /// When it was written last.
     pub mod_revision: u64,
     /// The length of its value.
-    pub bytes: usize,
+    pub bytes: u32,
 }
 
 /// Takes each live object of a scan.
@@ -367,6 +369,15 @@ impl<'a> Tally<'a> {
         count.samples.add(|last| last.as_bytes() <= key, text);
         let is_new_seed = sighting.seed.is_some() && count.last_seed != sighting.seed;
         count.last_seed = sighting.seed;
+        let has_more = !count.verdict.kinds.is_empty() || sighting.damage.is_some() || is_new_seed;
+        if has_more || self.list.is_some() {
+            self.tell(key, mod_revision, sighting, is_new_seed);
+        }
+    }
+
+    /// What is not true of most objects.
+    fn tell(&mut self, key: &[u8], mod_revision: u64, sighting: &Sighting, is_new_seed: bool) {
+        let Some(count) = self.count(sighting.group) else { return };
         let group = Arc::clone(&count.group);
         let damage = sighting.damage.map(|damage| (Kind::Damaged, Some(damage)));
         let kinds: Vec<_> = damage.into_iter().chain(count.verdict.kinds.iter().map(|kind| (*kind, None))).collect();

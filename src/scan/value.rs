@@ -31,24 +31,37 @@ pub enum Encoding {
     Raw,
 }
 
-/// Why a value is not what its prefix says.
+/// Why a value is not what its prefix says; one byte, as there is one for each of millions of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ValueDamage {
     /// The prefix ends before it names a provider or key.
-    #[error("the prefix names no provider")]
+    #[error("its prefix names no provider or key")]
     Name,
-    /// Shorter than anything that the provider writes.
-    #[error("{found} bytes behind the prefix, expected {expected}")]
-    Length {
-        /// How many there are.
-        found: usize,
-        /// How many there should be.
-        expected: &'static str,
-    },
-    /// Not the message of KMS v2.
-    #[error("no message of KMS v2: {0}")]
-    Message(&'static str),
+    /// Of aesgcm.
+    #[error("shorter than a nonce of 12 bytes and a tag of 16")]
+    AesGcm,
+    /// Of aescbc.
+    #[error("no IV of 16 bytes and whole blocks of 16")]
+    AesCbc,
+    /// Of secretbox.
+    #[error("shorter than a nonce of 24 bytes and a tag of 16")]
+    Secretbox,
+    /// Of KMS v1.
+    #[error("no wrapped key with its length, nonce of 12 bytes and tag of 16")]
+    KmsV1,
+    /// Of KMS v2: not its message.
+    #[error("no message of KMS v2")]
+    Message,
+    /// Of KMS v2: too short.
+    #[error("its encrypted data is shorter than its nonce and tag")]
+    Data,
+    /// Of KMS v2: the wrapped seed.
+    #[error("its wrapped seed is not 1 to 1,024 bytes, or of an unknown type")]
+    Seed,
+    /// Of KMS v2: the key_id.
+    #[error("its key_id is not 1 to 1,024 bytes of UTF-8")]
+    KeyId,
     /// Not the message around an object in protobuf.
     #[error("no object in protobuf")]
     Object,
@@ -125,7 +138,7 @@ fn split_name(rest: &[u8]) -> (&str, Option<&[u8]>) {
     let ends = [colons.next(), colons.next(), colons.next()];
     let name = |end: usize| {
         let name = std::str::from_utf8(&rest[..end]).ok()?;
-        (!name.is_empty() && !name.chars().any(char::is_control)).then_some(name)
+        (!name.is_empty() && !name.starts_with(':') && !name.chars().any(char::is_control)).then_some(name)
     };
     let is_empty = |end: usize| end == 0 || rest[end - 1] == b':';
     match ends[2].filter(|end| !is_empty(*end)).and_then(|end| name(end).map(|name| (end, name))) {
@@ -143,68 +156,53 @@ struct Body<'a> {
 
 /// Checks what stands behind the prefix as far as it can be checked without a key.
 fn body_of<'a>(provider: &str, body: &'a [u8]) -> Result<Body<'a>, ValueDamage> {
-    let plain = |least, expected| at_least(body, least, expected).map(|()| Body::default());
+    let holds = |is_whole: bool, damage| if is_whole { Ok(Body::default()) } else { Err(damage) };
     // The name may hold anything but a colon; scheme and version are known by heart.
     let mut parts = provider.splitn(3, ':');
     match (parts.next(), parts.next()) {
         (Some("kms"), Some("v2")) => kms_v2(body),
-        (Some("kms"), Some("v1")) => kms_v1(body),
-        (Some("aesgcm"), Some("v1")) => plain(28, "a nonce of 12 and a tag of 16 at least"),
-        (Some("secretbox"), Some("v1")) => plain(40, "a nonce of 24 and a tag of 16 at least"),
-        (Some("aescbc"), Some("v1")) => {
-            const EXPECTED: &str = "an IV of 16 and whole blocks of 16";
-            at_least(body, 32, EXPECTED)?;
-            let whole = body.len().is_multiple_of(16);
-            if whole { Ok(Body::default()) } else { Err(ValueDamage::Length { found: body.len(), expected: EXPECTED }) }
-        }
+        (Some("kms"), Some("v1")) => kms_v1(body).ok_or(ValueDamage::KmsV1),
+        (Some("aesgcm"), Some("v1")) => holds(body.len() >= 28, ValueDamage::AesGcm),
+        (Some("aescbc"), Some("v1")) => holds(body.len() >= 32 && body.len().is_multiple_of(16), ValueDamage::AesCbc),
+        (Some("secretbox"), Some("v1")) => holds(body.len() >= 40, ValueDamage::Secretbox),
         _ => Ok(Body::default()),
     }
 }
 
-fn at_least(bytes: &[u8], least: usize, expected: &'static str) -> Result<(), ValueDamage> {
-    if bytes.len() < least { Err(ValueDamage::Length { found: bytes.len(), expected }) } else { Ok(()) }
-}
-
 /// The length of the wrapped key as u16, big-endian, that key, and a value under it.
-fn kms_v1(body: &[u8]) -> Result<Body<'_>, ValueDamage> {
-    const EXPECTED: &str = "a wrapped key with its length, and a nonce of 12 and a tag of 16 at least";
-    let damage = ValueDamage::Length { found: body.len(), expected: EXPECTED };
-    let (length, rest) = body.split_first_chunk::<2>().ok_or(damage)?;
-    let (seed, data) = rest.split_at_checked(u16::from_be_bytes(*length).into()).ok_or(damage)?;
-    if seed.is_empty() {
-        return Err(damage);
-    }
-    at_least(data, 28, EXPECTED)?;
-    Ok(Body { key_id: None, seed: Some(seed) })
+fn kms_v1(body: &[u8]) -> Option<Body<'_>> {
+    let (length, rest) = body.split_first_chunk::<2>()?;
+    let (seed, data) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+    (!seed.is_empty() && data.len() >= 28).then_some(Body { key_id: None, seed: Some(seed) })
 }
 
 /// The message `EncryptedObject`: 1 encryptedData, 2 keyID, 3 encryptedDEKSource, 4 annotations, 5 encryptedDEKSourceType.
 fn kms_v2(body: &[u8]) -> Result<Body<'_>, ValueDamage> {
-    let damage = ValueDamage::Message;
     let (mut data, mut key_id, mut seed, mut kind): (&[u8], &[u8], &[u8], u64) = (&[], &[], &[], 0);
     for field in Fields(body) {
-        match field.ok_or(damage("its fields do not end where it ends"))? {
+        match field.ok_or(ValueDamage::Message)? {
             (1, Field::Bytes(bytes)) => data = bytes,
             (2, Field::Bytes(bytes)) => key_id = bytes,
             (3, Field::Bytes(bytes)) => seed = bytes,
+            (4, Field::Bytes(_)) => {}
             (5, Field::Varint(number)) => kind = number,
-            (1..=5, field) if !matches!(field, Field::Bytes(_)) => return Err(damage("a field has another type")),
+            (1..=5, _) => return Err(ValueDamage::Message),
             _ => {}
         }
     }
     let least = match kind {
         0 => 28,
         1 => 60,
-        _ => return Err(damage("the seed's type is unknown")),
+        _ => return Err(ValueDamage::Seed),
     };
     if data.len() < least {
-        return Err(damage("the encrypted data is shorter than its nonce and tag"));
+        return Err(ValueDamage::Data);
     }
-    if seed.is_empty() || seed.len() > NAME_MAX {
-        return Err(damage("the wrapped seed is not 1 to 1,024 bytes"));
+    if !(1..=NAME_MAX).contains(&seed.len()) {
+        return Err(ValueDamage::Seed);
     }
     let key_id = std::str::from_utf8(key_id).ok().filter(|name| (1..=NAME_MAX).contains(&name.len()));
-    Ok(Body { key_id: Some(key_id.ok_or(damage("the key_id is not 1 to 1,024 bytes of UTF-8"))?), seed: Some(seed) })
+    Ok(Body { key_id: Some(key_id.ok_or(ValueDamage::KeyId)?), seed: Some(seed) })
 }
 
 /// Whether these are the fields of a message, to its end, and at least one.
@@ -261,5 +259,125 @@ impl<'a> Fields<'a> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of KMS v2 with these fields.
+    fn message(data: usize, key_id: &str, seed: usize, kind: u8) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        prost::encoding::bytes::encode(1, &vec![7; data], &mut bytes);
+        prost::encoding::string::encode(2, &key_id.to_owned(), &mut bytes);
+        prost::encoding::bytes::encode(3, &vec![9; seed], &mut bytes);
+        bytes.extend([0x28, kind]);
+        bytes
+    }
+
+    fn stored(prefix: &str, body: &[u8]) -> Vec<u8> {
+        [prefix.as_bytes(), body].concat()
+    }
+
+    fn told(bytes: &[u8]) -> (String, Option<String>, Option<ValueDamage>) {
+        let value = classify(bytes);
+        (value.provider.to_owned(), value.key_id.map(ToOwned::to_owned), value.damage)
+    }
+
+    #[test]
+    fn values_of_a_real_api_server_are_told_with_their_key_and_seed() {
+        let document: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vectors/kmsv2-values.json")).unwrap();
+        for vector in document["vectors"].as_array().unwrap() {
+            use base64ct::{Base64, Encoding};
+            let bytes = Base64::decode_vec(vector["value_b64"].as_str().unwrap()).unwrap();
+            let value = classify(&bytes);
+            assert_eq!((value.provider, value.damage), ("kms:v2:lab", None));
+            assert_eq!(value.key_id, vector["key_id"].as_str());
+            assert_eq!(value.seed.unwrap().len(), 60, "nonce, seed and tag");
+            // Cut anywhere behind the prefix it is damaged, but for where a field ends behind which all may be left out:
+            // before the annotations, and before the seed's type.
+            let cuts = "k8s:enc:kms:v2:lab:".len()..bytes.len();
+            assert_eq!(cuts.filter(|cut| classify(&bytes[..*cut]).damage.is_none()).count(), 2);
+            assert_eq!(classify(&bytes[..10]).damage, Some(ValueDamage::Name));
+        }
+    }
+
+    #[test]
+    fn every_provider_is_told_by_its_prefix_and_checked_by_its_shape() {
+        let long = [7; 48];
+        for (prefix, provider, least, damage) in [
+            ("k8s:enc:aesgcm:v1:k:", "aesgcm:v1:k", 28, ValueDamage::AesGcm),
+            ("k8s:enc:aescbc:v1:k:", "aescbc:v1:k", 32, ValueDamage::AesCbc),
+            ("k8s:enc:secretbox:v1:k:", "secretbox:v1:k", 40, ValueDamage::Secretbox),
+        ] {
+            assert_eq!(told(&stored(prefix, &long[..least])), (provider.to_owned(), None, None));
+            assert_eq!(told(&stored(prefix, &long[..least - 1])), (provider.to_owned(), None, Some(damage)));
+        }
+        assert_eq!(told(&stored("k8s:enc:aescbc:v1:k:", &[0; 47])).2, Some(ValueDamage::AesCbc));
+        let kms_v1 = [&[0, 3, 1, 2, 3][..], &[7; 28]].concat();
+        let value = stored("k8s:enc:kms:v1:old:", &kms_v1);
+        assert_eq!((told(&value).0.as_str(), classify(&value).seed), ("kms:v1:old", Some(&[1, 2, 3][..])));
+        for body in [&kms_v1[..32], &[0, 0], &[0], &[0xff, 0xff, 1]] {
+            assert_eq!(told(&stored("k8s:enc:kms:v1:old:", body)).2, Some(ValueDamage::KmsV1));
+        }
+        let new = stored("k8s:enc:new:v9:k:", b"");
+        assert_eq!(told(&new), ("new:v9:k".to_owned(), None, None), "another provider is left alone");
+    }
+
+    #[test]
+    fn kms_v2_is_checked_field_by_field() {
+        let of = |body: &[u8]| told(&stored("k8s:enc:kms:v2:p:", body));
+        assert_eq!(of(&message(60, "k", 1, 1)), ("kms:v2:p".to_owned(), Some("k".to_owned()), None));
+        assert_eq!(of(&message(28, "k", 1, 0)).2, None);
+        for (body, damage) in [
+            (message(59, "k", 1, 1), ValueDamage::Data),
+            (message(27, "k", 1, 0), ValueDamage::Data),
+            (message(60, "", 1, 1), ValueDamage::KeyId),
+            (message(60, &"k".repeat(1025), 1, 1), ValueDamage::KeyId),
+            (message(60, "k", 0, 1), ValueDamage::Seed),
+            (message(60, "k", 1025, 1), ValueDamage::Seed),
+            (message(60, "k", 1, 2), ValueDamage::Seed),
+            (b"\x08\x01".to_vec(), ValueDamage::Message),
+            (b"\x0b".to_vec(), ValueDamage::Message),
+            (Vec::new(), ValueDamage::Data),
+        ] {
+            assert_eq!(of(&body), ("kms:v2:p".to_owned(), None, Some(damage)), "{body:?}");
+        }
+        // A field that a later version adds is passed over.
+        assert_eq!(of(&[message(60, "k", 1, 1), b"\x32\x01x".to_vec()].concat()).2, None);
+    }
+
+    #[test]
+    fn plaintext_is_told_by_its_encoding() {
+        let of = |bytes: &[u8]| (classify(bytes).provider.to_owned(), classify(bytes).encoding, classify(bytes).damage);
+        let identity = |encoding, damage| ("identity".to_owned(), encoding, damage);
+        assert_eq!(of(b"k8s\0\x0a\x01a"), identity(Encoding::Protobuf, None));
+        assert_eq!(of(b"k8s\0\x0a\x02a"), identity(Encoding::Protobuf, Some(ValueDamage::Object)));
+        assert_eq!(of(b"k8s\0"), identity(Encoding::Protobuf, Some(ValueDamage::Object)));
+        assert_eq!(of(b"{\"a\":1}\n"), identity(Encoding::Json, None));
+        assert_eq!(of(b"{\"a\":1"), identity(Encoding::Json, Some(ValueDamage::Json)));
+        assert_eq!(of(b"\xd9\xd9\xf7\xa0"), identity(Encoding::Cbor, None));
+        for raw in [&b""[..], b"1234", b"k8s", b"\0\0\0\0", b"k8s:enc"] {
+            assert_eq!(of(raw), identity(Encoding::Raw, Some(ValueDamage::Raw)));
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_names_no_key_is_damaged_and_shown_as_far_as_it_goes() {
+        for (bytes, provider) in [
+            ("k8s:enc:", "unknown"),
+            ("k8s:enc:::", "unknown"),
+            ("k8s:enc:aescbc:v1", "aescbc"),
+            ("k8s:enc:aescbc:v1:", "aescbc:v1"),
+            ("k8s:enc:aescbc:v1::body", "aescbc:v1"),
+            ("k8s:enc:a\nb:v1:k:", "unknown"),
+        ] {
+            assert_eq!(told(bytes.as_bytes()), (provider.to_owned(), None, Some(ValueDamage::Name)), "{bytes:?}");
+        }
+        let long = format!("k8s:enc:aescbc:v1:{}:", "k".repeat(2000));
+        assert_eq!(told(long.as_bytes()).2, Some(ValueDamage::Name));
+        assert_eq!(told(b"k8s:enc:aescbc:v1:\xff:").0, "aescbc:v1");
     }
 }

@@ -1,0 +1,152 @@
+//! Runs one program to its end and tells what that took.
+//!
+//! Whoever starts it is this very program, started anew with nothing else to do: the kernel charges a process with the
+//! memory of the one that it was forked from, so that one has to be small, and its one child is all that is measured.
+
+#![allow(unsafe_code, reason = "nothing safe tells what one child has used")]
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    mem::MaybeUninit,
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::harness::{
+    commands::isolated,
+    error::{Context, Error, Result},
+    processes::Run,
+};
+
+/// Where output goes that nobody checks.
+pub(crate) const NOWHERE: &str = "/dev/null";
+
+/// More than any of them takes.
+const LIMIT: Duration = Duration::from_mins(20);
+
+/// Between two looks at the memory.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// What a program took from its start to its end.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// None if a signal ended it.
+    pub(crate) exit: Option<i32>,
+    pub(crate) seconds: f64,
+    /// Of all its threads, user and system.
+    pub(crate) cpu_seconds: f64,
+    /// At its peak, with the pages of mapped files.
+    pub(crate) resident_kib: u32,
+    /// At its peak, without them; only where the memory was watched.
+    pub(crate) anonymous_kib: Option<u32>,
+    /// Of the etcd that was asked.
+    pub(crate) server_seconds: Option<f64>,
+}
+
+/// Starts a program through [`be_parent`] and waits for its end, whatever its exit code.
+pub(crate) fn measure(run: &Run, name: &str, line: &[OsString], stdout: &Path, watch: bool) -> Result<Sample> {
+    let sample = run.path("sample.json");
+    let program = env::current_exe().during(|| "finding this program".to_owned())?;
+    let mut command = isolated(&program, run.directory());
+    command.arg("--sample-to").arg(&sample).arg("--stdout").arg(stdout);
+    if watch {
+        command.arg("--watch");
+    }
+    command.arg("--").args(line);
+    let mut parent = run.start(name, command)?;
+    let status = parent.wait_for_end("its start", LIMIT)?;
+    if !status.success() {
+        return Err(parent.failure(&format!("could not be measured, {status}")));
+    }
+    let written = fs::read(&sample).during(|| format!("reading {}", sample.display()))?;
+    let sample: Sample = serde_json::from_slice(&written).during(|| format!("reading {}", sample.display()))?;
+    // 1 is claviger's exit code if it found something; its report says what.
+    match sample.exit {
+        Some(0 | 1) => Ok(sample),
+        exit => Err(parent.failure(&format!("ended with {exit:?}"))),
+    }
+}
+
+/// Starts a program, waits for its end, and writes the [`Sample`].
+pub(crate) fn be_parent(line: &[OsString], stdout: &Path, sample: &Path, watch: bool) -> Result<()> {
+    let (program, arguments) = line.split_first().ok_or_else(|| Error::new("no program to measure"))?;
+    let stdout = File::create(stdout).during(|| format!("opening {}", stdout.display()))?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(stdout);
+    let measured = run_to_end(command, watch).during(|| format!("measuring {}", program.display()))?;
+    let json = serde_json::to_vec(&measured).during(|| "writing a sample".to_owned())?;
+    fs::write(sample, json).during(|| format!("writing {}", sample.display()))
+}
+
+fn run_to_end(mut command: Command, watch: bool) -> io::Result<Sample> {
+    let begin = Instant::now();
+    let id = command.spawn()?.id();
+    let watcher = watch.then(|| thread::spawn(move || peak_of_anonymous(id)));
+    let (status, usage) = wait(id)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    Ok(Sample {
+        exit: status.code(),
+        seconds,
+        cpu_seconds: seconds_of(usage.ru_utime) + seconds_of(usage.ru_stime),
+        resident_kib: u32::try_from(usage.ru_maxrss).unwrap_or(u32::MAX),
+        anonymous_kib: watcher.and_then(|watcher| watcher.join().ok()),
+        server_seconds: None,
+    })
+}
+
+/// As [`std::process::Child::wait`], with what the child has used, which cannot be had later.
+fn wait(child: u32) -> io::Result<(ExitStatus, libc::rusage)> {
+    let id = libc::pid_t::try_from(child).map_err(io::Error::other)?;
+    let (mut status, mut usage) = (0, MaybeUninit::<libc::rusage>::zeroed());
+    loop {
+        // SAFETY: both pointers are to values of these types that live until it returns.
+        let ended = unsafe { libc::wait4(id, &raw mut status, 0, usage.as_mut_ptr()) };
+        if ended == id {
+            // SAFETY: zeroes are a valid one, and the call has succeeded.
+            return Ok((ExitStatus::from_raw(status), unsafe { usage.assume_init() }));
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+fn seconds_of(time: libc::timeval) -> f64 {
+    let (whole, micros) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_usec));
+    (Duration::from_secs(whole.unwrap_or(0)) + Duration::from_micros(micros.unwrap_or(0))).as_secs_f64()
+}
+
+/// Looks until there is nothing to see: a process that has ended has no memory.
+fn peak_of_anonymous(id: u32) -> u32 {
+    let path = format!("/proc/{id}/status");
+    let mut peak = 0;
+    while let Some(now) = fs::read_to_string(&path).ok().as_deref().and_then(anonymous) {
+        peak = peak.max(now);
+        thread::sleep(LOOK_EVERY);
+    }
+    peak
+}
+
+fn anonymous(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
+/// Seconds that the threads of a process have run, in user and in system mode.
+pub(crate) fn seconds_of_process(id: u32) -> f64 {
+    let tasks = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let on_cpu = tasks.filter_map(|task| {
+        let schedstat = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        schedstat.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(on_cpu.sum()).as_secs_f64()
+}

@@ -1,0 +1,404 @@
+//! A read-only reader of bbolt, the file format below etcd: pages, trees, buckets. It believes nothing that it reads.
+//!
+//! Source: `go.etcd.io/bbolt`, `internal/common` (page.go, meta.go, inode.go); the bytes are drawn in `docs/scan.md`. Reads with
+//! pread into buffers of its own, so that a file that shrinks meanwhile is an error rather than a signal. Invariants: no page
+//! is used twice, a page stands where its number says, keys rise and stay between those of the pages above, and whatever is
+//! wrong is reported with its page while the rest is read.
+
+mod page;
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+pub use page::{Bounds, Leaf, Reason};
+use page::{HEADER, Header, META, Meta, PageKind, u64_at};
+
+/// Bytes of a bucket's own head in its value: the number of its root, and a counter.
+const BUCKET: usize = 16;
+
+/// Deeper than any tree of pages that an address space has room for.
+const DEPTH_MAX: usize = 32;
+
+/// Of neighbouring pages, as many are read at once as fit in a cache of the processor, gaps of a few pages included.
+const WINDOW_PAGES: u64 = 64;
+const GAP_PAGES: u64 = 16;
+
+/// A page that could not be read, or a part of one, and between which keys something is missing for it.
+#[derive(Debug)]
+pub struct PageDamage {
+    /// Its number.
+    pub page: u64,
+    /// What is wrong.
+    pub reason: Reason,
+    /// The keys that may be missing; none where only one element is.
+    pub bounds: Option<Bounds>,
+}
+
+/// Why a file is not read at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BoltError {
+    /// The first pages cannot be read.
+    #[error("reading failed: {0}")]
+    Read(#[from] io::Error),
+    /// Neither of the two meta pages is one.
+    #[error("not a database of etcd, or both of its meta pages are damaged")]
+    Foreign,
+    /// There is no bucket of this name.
+    #[error("the database has no bucket {0:?}")]
+    NoBucket(&'static str),
+}
+
+/// A database file, of which the pages can be read by several [`Reader`]s at once.
+#[derive(Debug)]
+pub struct Database {
+    file: File,
+    meta: Meta,
+    /// The bytes of the file that are the database's.
+    size: u64,
+    /// A bit for each page that has been used.
+    used: Vec<AtomicU64>,
+    /// The meta page that is damaged, if one is: what the last transaction wrote may then be missing.
+    pub damaged_meta: Option<u64>,
+}
+
+impl Database {
+    /// Reads where everything is in the first `size` bytes of `file`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is no database.
+    pub fn open(file: File, size: u64) -> Result<Self, BoltError> {
+        let meta_at = |offset: u64, number| {
+            let mut bytes = [0; HEADER + META];
+            match file.read_exact_at(&mut bytes, offset) {
+                Ok(()) => Ok(Meta::parse(&bytes, number)),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let first = meta_at(0, 0)?;
+        let second = match first {
+            Some(meta) => meta_at(meta.page_size, 1)?.filter(|second| second.page_size == meta.page_size),
+            None => (9..=24)
+                .map(|shift| 1 << shift)
+                .find_map(|size| meta_at(size, 1).ok().flatten().filter(|meta| meta.page_size == size)),
+        };
+        let (meta, damaged_meta) = match (first, second) {
+            (Some(first), Some(second)) if first.txid > second.txid => (first, None),
+            (Some(_), Some(second)) => (second, None),
+            (Some(first), None) => (first, Some(1)),
+            (None, Some(second)) => (second, Some(0)),
+            (None, None) => return Err(BoltError::Foreign),
+        };
+        let in_file = size.div_ceil(meta.page_size);
+        let words = usize::try_from(meta.pages.min(in_file).div_ceil(64)).unwrap_or(usize::MAX);
+        let used = (0..words).map(|_| AtomicU64::new(0)).collect();
+        Ok(Self { file, meta, size, used, damaged_meta })
+    }
+
+    /// How many bytes the database says that it has; a file that has fewer was cut off.
+    pub fn length(&self) -> u64 {
+        self.meta.pages.saturating_mul(self.meta.page_size)
+    }
+
+    /// The tree of all buckets.
+    fn root(&self) -> Subtree {
+        self.tree(self.meta.root)
+    }
+
+    /// The tree whose root is the page `root`, as high as the way to its first leaf is long.
+    fn tree(&self, root: u64) -> Subtree {
+        let height = self.height(root, DEPTH_MAX).unwrap_or(0);
+        Subtree { page: root, height, bounds: Bounds::default() }
+    }
+
+    /// How far a page is above the leaves; nobody knows if no way down can be read.
+    fn height(&self, page: u64, depth: usize) -> Option<usize> {
+        let mut bytes = Vec::new();
+        let header = self.read(page, &mut bytes).ok()?;
+        if header.kind == PageKind::Leaf {
+            return Some(0);
+        }
+        let below = page::children(&bytes, header.count, &Bounds::default()).ok()?;
+        let depth = depth.checked_sub(1)?;
+        below.iter().find_map(|(_, page)| self.height(*page, depth)).map(|height| height + 1)
+    }
+
+    /// Reads a page with all that it spans.
+    fn read(&self, number: u64, bytes: &mut Vec<u8>) -> Result<Header, Reason> {
+        self.meta.check_number(number)?;
+        let mut head = [0; HEADER];
+        let offset = number.checked_mul(self.meta.page_size).ok_or(Reason::Short)?;
+        self.file.read_exact_at(&mut head, offset).map_err(read_error)?;
+        let header = Header::parse(&head, number, &self.meta, self.size)?;
+        bytes.resize(length(header.span, self.meta.page_size), 0);
+        self.file.read_exact_at(bytes, offset).map_err(read_error)?;
+        Ok(header)
+    }
+
+    /// Marks a page and those that it spans; false if one of them was marked before.
+    fn claim(&self, page: u64, span: u64) -> bool {
+        (page..page + span).all(|page| {
+            let bit = 1 << (page % 64);
+            usize::try_from(page / 64)
+                .ok()
+                .and_then(|word| self.used.get(word))
+                .is_some_and(|word| word.fetch_or(bit, Ordering::Relaxed) & bit == 0)
+        })
+    }
+}
+
+/// A page with all below it, and which keys belong there.
+#[derive(Debug, Clone)]
+pub struct Subtree {
+    page: u64,
+    /// How far the page is above the leaves, which all are at one depth.
+    height: usize,
+    bounds: Bounds,
+}
+
+/// Whoever looks at the leaves of a tree.
+pub trait Visitor {
+    /// A leaf whose keys are in order and where they belong.
+    fn leaf(&mut self, page: u64, leaf: &Leaf<'_>);
+    /// Something that could not be read.
+    fn damage(&mut self, damage: PageDamage);
+}
+
+/// Reads the pages of a database, several neighbours at once.
+pub struct Reader<'a> {
+    database: &'a Database,
+    window: Window,
+    /// A page that is not wholly in the window.
+    single: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Window {
+    first: u64,
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Begins to read.
+    pub fn new(database: &'a Database) -> Self {
+        Self { database, window: Window::default(), single: Vec::new() }
+    }
+
+    /// The values of the bucket `name` as a tree, and those that are kept in place of one.
+    ///
+    /// # Errors
+    /// When there is no such bucket that can be read.
+    pub fn bucket(&mut self, name: &'static str, visitor: &mut impl Visitor) -> Result<Option<Subtree>, BoltError> {
+        let mut found = FindBucket { name: name.as_bytes(), found: None, damage: Vec::new() };
+        // Each bucket is looked for from the root, which is thus used more than once.
+        for word in &self.database.used {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.descend(&self.database.root(), &mut found);
+        found.damage.into_iter().for_each(|damage| visitor.damage(damage));
+        match found.found {
+            None => Err(BoltError::NoBucket(name)),
+            Some((_, Bucket::Tree(page))) => Ok(Some(self.database.tree(page))),
+            Some((page, Bucket::Inline(bytes))) => {
+                visit_inline(page, &bytes, visitor);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Cuts a tree into parts that are worth a thread's attention, in the order of their keys: the branches right above the leaves.
+    pub fn parts(&mut self, tree: Subtree, visitor: &mut impl Visitor) -> Vec<Subtree> {
+        let mut level = vec![tree];
+        while level.first().is_some_and(|part| part.height > 1) {
+            level = level.iter().flat_map(|part| self.children_or_none(part, visitor)).collect();
+        }
+        level
+    }
+
+    /// Visits the leaves below `tree`, the greatest keys first.
+    pub fn descend(&mut self, tree: &Subtree, visitor: &mut impl Visitor) {
+        if tree.height > 0 {
+            let children = self.children_or_none(tree, visitor);
+            return self.descend_children(&children, visitor);
+        }
+        let is_root = tree.bounds == Bounds::default();
+        let read = self.page(tree.page, PageKind::Leaf).and_then(|(count, bytes)| {
+            let leaf = Leaf::check(bytes, count, &tree.bounds)?;
+            if leaf.is_empty() && !is_root { Err(Reason::Empty) } else { Ok(leaf) }
+        });
+        match read {
+            Ok(leaf) => visitor.leaf(tree.page, &leaf),
+            Err(reason) => visitor.damage(tree.damage(reason)),
+        }
+    }
+
+    fn descend_children(&mut self, children: &[Subtree], visitor: &mut impl Visitor) {
+        for (at, child) in children.iter().enumerate().rev() {
+            if !self.window.has(child.page, self.database.meta.page_size) {
+                self.look_ahead(children[..=at].iter().rev().map(|child| child.page));
+            }
+            self.descend(child, visitor);
+        }
+    }
+
+    /// Reads a page together with those that will be wanted next, as far as they lie right before it.
+    fn look_ahead(&mut self, wanted: impl Iterator<Item = u64>) {
+        let (mut first, mut last) = (u64::MAX, 0);
+        for page in wanted {
+            if first == u64::MAX {
+                (first, last) = (page, page);
+            } else if page < first && first - page <= GAP_PAGES && last - page < WINDOW_PAGES {
+                first = page;
+            } else {
+                break;
+            }
+        }
+        if first >= 2 && last < self.database.meta.pages {
+            self.window.fill(self.database, first, last - first + 1);
+        }
+    }
+
+    fn children_or_none(&mut self, tree: &Subtree, visitor: &mut impl Visitor) -> Vec<Subtree> {
+        self.children(tree).unwrap_or_else(|reason| {
+            visitor.damage(tree.damage(reason));
+            Vec::new()
+        })
+    }
+
+    fn children(&mut self, tree: &Subtree) -> Result<Vec<Subtree>, Reason> {
+        let (count, bytes) = self.page(tree.page, PageKind::Branch)?;
+        let children = page::children(bytes, count, &tree.bounds)?;
+        let mut high = tree.bounds.high.clone();
+        let mut subtrees: Vec<Subtree> = children
+            .into_iter()
+            .rev()
+            .map(|(key, page)| {
+                let low: Box<[u8]> = key.into();
+                let bounds = Bounds { low: Some(low.clone()), high: high.replace(low) };
+                Subtree { page, height: tree.height - 1, bounds }
+            })
+            .collect();
+        subtrees.reverse();
+        Ok(subtrees)
+    }
+
+    /// How many elements a page of this kind has, and its bytes with all that it spans; it is used from now on.
+    fn page(&mut self, number: u64, kind: PageKind) -> Result<(usize, &[u8]), Reason> {
+        let Database { meta, size, .. } = self.database;
+        let in_window = self.window.from(number, meta.page_size).and_then(|bytes| {
+            let header = Header::parse(bytes, number, meta, *size).ok()?;
+            (length(header.span, meta.page_size) <= bytes.len()).then_some(header)
+        });
+        let header = match in_window {
+            Some(header) => header,
+            None => self.database.read(number, &mut self.single)?,
+        };
+        if header.kind != kind {
+            return Err(Reason::Height);
+        }
+        if !self.database.claim(number, header.span) {
+            return Err(Reason::Twice);
+        }
+        let bytes = match in_window {
+            Some(_) => self.window.from(number, meta.page_size).unwrap_or_default(),
+            None => &self.single,
+        };
+        Ok((header.count, &bytes[..length(header.span, meta.page_size).min(bytes.len())]))
+    }
+}
+
+impl Subtree {
+    fn damage(&self, reason: Reason) -> PageDamage {
+        PageDamage { page: self.page, reason, bounds: Some(self.bounds.clone()) }
+    }
+}
+
+fn read_error(error: io::Error) -> Reason {
+    if error.kind() == io::ErrorKind::UnexpectedEof { Reason::Short } else { Reason::Read(error) }
+}
+
+/// Bytes of `span` pages; a span has been checked against the file.
+fn length(span: u64, page_size: u64) -> usize {
+    usize::try_from(span.saturating_mul(page_size)).unwrap_or(usize::MAX)
+}
+
+impl Window {
+    fn has(&self, page: u64, page_size: u64) -> bool {
+        self.from(page, page_size).is_some()
+    }
+
+    /// All that the window has from the beginning of a page on, a header at least.
+    fn from(&self, page: u64, page_size: u64) -> Option<&[u8]> {
+        let offset = usize::try_from(page.checked_sub(self.first)?.checked_mul(page_size)?).ok()?;
+        self.bytes[..self.filled].get(offset..).filter(|bytes| bytes.len() >= HEADER)
+    }
+
+    /// Reads as much of it as there is; what is missing will be missed when it is wanted.
+    fn fill(&mut self, database: &Database, first: u64, pages: u64) {
+        let page_size = database.meta.page_size;
+        let wanted = length(pages, page_size);
+        if self.bytes.len() < wanted {
+            self.bytes.resize(wanted, 0);
+        }
+        (self.first, self.filled) = (first, 0);
+        while self.filled < wanted {
+            let offset = first * page_size + self.filled as u64;
+            match database.file.read_at(&mut self.bytes[self.filled..wanted], offset) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => self.filled += read,
+            }
+        }
+    }
+}
+
+/// Where a bucket's values are.
+enum Bucket {
+    Tree(u64),
+    /// In place of a tree: a page of its own size.
+    Inline(Box<[u8]>),
+}
+
+struct FindBucket {
+    name: &'static [u8],
+    found: Option<(u64, Bucket)>,
+    damage: Vec<PageDamage>,
+}
+
+impl Visitor for FindBucket {
+    fn leaf(&mut self, page: u64, leaf: &Leaf<'_>) {
+        let name = self.name;
+        for element in leaf.backwards().filter(|element| element.key == name) {
+            let bucket = element.is_bucket.then(|| u64_at(element.value, 0)).flatten().map(|root| match root {
+                0 => Bucket::Inline(element.value[BUCKET.min(element.value.len())..].into()),
+                root => Bucket::Tree(root),
+            });
+            match bucket {
+                Some(bucket) => self.found = Some((page, bucket)),
+                None => self.damage(PageDamage {
+                    page,
+                    reason: Reason::Kind { index: element.index, found: "a value", expected: "a bucket" },
+                    bounds: None,
+                }),
+            }
+        }
+    }
+
+    fn damage(&mut self, damage: PageDamage) {
+        self.damage.push(damage);
+    }
+}
+
+/// Visits the page that stands in a bucket's value; `page` is the one that it stands in.
+fn visit_inline(page: u64, bytes: &[u8], visitor: &mut impl Visitor) {
+    let leaf = page::inline_count(bytes).and_then(|count| Leaf::check(bytes, count, &Bounds::default()));
+    match leaf {
+        Ok(leaf) => visitor.leaf(page, &leaf),
+        Err(reason) => visitor.damage(PageDamage { page, reason, bounds: Some(Bounds::default()) }),
+    }
+}
