@@ -3,7 +3,7 @@
 //! Formats that end in an HMAC are given a valid one, or nothing behind it would ever be reached. `fuzz/` runs these for as long as
 //! wanted, and the tests run them over the inputs that are kept in `fuzz/corpus/`.
 
-use std::sync::LazyLock;
+use std::{os::fd::AsRawFd, path::Path, sync::LazyLock};
 
 use rand::rngs::SysRng;
 
@@ -26,6 +26,17 @@ use crate::{
         share,
     },
     root::RootFile,
+    scan::{
+        coverage::Coverage,
+        forge::{self, Change, Shape},
+        judge::Judge,
+        manifest::Manifest,
+        names::Names,
+        report::Report,
+        snapshot::{self, Options},
+        tally::{Listed, Observer},
+        value::{IDENTITY, classify},
+    },
     text::base64,
 };
 
@@ -33,7 +44,7 @@ use crate::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 14] = [
     ("wrapped-seed", wrapped_seed),
     ("record", record),
     ("root", root),
@@ -44,6 +55,10 @@ pub const TARGETS: [Target; 10] = [
     ("identities", identities),
     ("configuration", configuration),
     ("names", names),
+    ("stored-value", stored_value),
+    ("database", database),
+    ("encryption-config", encryption_config),
+    ("manifest", manifest),
 ];
 
 const UUID: Uuid = Uuid([5; 16]);
@@ -160,6 +175,75 @@ fn names(data: &[u8]) {
     }
 }
 
+fn stored_value(data: &[u8]) {
+    let value = classify(data);
+    match data.strip_prefix(b"k8s:enc:") {
+        // The provider is what stands there, or nothing that could be taken for one.
+        Some(rest) => assert!(value.provider == "unknown" || rest.starts_with(value.provider.as_bytes())),
+        None => assert_eq!(value.provider, IDENTITY),
+    }
+    assert!(value.damage.is_none() || value.key_id.is_none() && value.seed.is_none());
+    let _ = Names::new("/registry").path(data);
+}
+
+/// A database that was whole: its first bytes say of which shape, the others spoil it, four for each byte that is overwritten.
+fn database(data: &[u8]) {
+    let Some((shape, spoilt)) = data.split_first_chunk::<4>() else { return };
+    let [leaf, branch, count, version] = shape.map(usize::from);
+    let shape =
+        Shape { page_size: 512 << (version % 4), leaf: leaf % 9 + 1, branch: branch % 9 + 2, compacted: Some(1) };
+    let keys: Vec<String> = (0..count).map(|number| format!("/registry/secrets/a/{}", number % 50)).collect();
+    let value = [b"k8s:enc:kms:v2:p:\x0a\x1c".as_slice(), &[7; 28], b"\x12\x01k\x1a\x01s"].concat();
+    let changes: Vec<Change<'_>> = keys
+        .iter()
+        .zip(2..)
+        .map(|(key, revision)| ((revision, 0), key.as_bytes(), (revision % 7 != 0).then_some(value.as_slice())))
+        .collect();
+    let mut bytes = forge::database(shape, &changes);
+    for change in spoilt.chunks_exact(4) {
+        let at = usize::from(change[0]) << 16 | usize::from(change[1]) << 8 | usize::from(change[2]);
+        let length = bytes.len();
+        bytes[at % length] = change[3];
+    }
+    if version & 0x80 == 0 {
+        forge::mend_meta(&mut bytes, shape.page_size);
+    }
+    let live = scan_live(&bytes);
+    if spoilt.len() < 4 {
+        let newest: std::collections::BTreeMap<_, _> = changes.iter().map(|change| (change.1, change)).collect();
+        let expected = newest.values().filter(|change| change.2.is_some()).count() as u64;
+        assert_eq!(live, Some(expected));
+    }
+}
+
+/// How many live objects a scan of a database counts, if it is one and nothing is missing.
+fn scan_live(bytes: &[u8]) -> Option<u64> {
+    let file = forge::file(bytes).ok()?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let (names, judge) = (Names::new("/registry"), Judge::default());
+    let mut listed = 0;
+    let list = |_: &Listed<'_>| listed += 1;
+    let options = Options { digest: false, list: Some(Box::new(list)), progress: &mut |_, _| {} };
+    let scan = snapshot::scan(Path::new(&path), &Observer::new(names.clone(), [3; 16]), &judge, options).ok()?;
+    let report = Report::new(scan, &judge, names.prefix(), String::new());
+    assert_eq!(report.all.objects, listed);
+    (!report.is_incomplete()).then_some(listed)
+}
+
+fn encryption_config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Err(error) = Coverage::parse(text) {
+        assert!(!error.to_string().contains('\n'));
+    }
+}
+
+fn manifest(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(manifest) = Manifest::parse(text) {
+        assert!(!manifest.servers.urls.is_empty());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
@@ -209,7 +293,11 @@ mod tests {
         let wrapped = KEK.wrap(&mut SysRng, "k1-a", &[9; 32]).unwrap();
         let expect = Expect::of(&keyring, crate::crypto::Digest::of(&record)).to_string();
         let config = "state-dir = \"/a\"\nsocket = \"@kms\"\nallow-uid = [7]\nlog-level = \"debug\"\nmetrics-listen = \"127.0.0.1:9\"\n";
-        let firsts: [(&str, &str, Vec<u8>); 12] = [
+        let encryption = include_str!("../deploy/encryption-configuration.yaml");
+        let pod = "spec: {containers: [{command: [kube-apiserver, --etcd-servers=http://a], volumeMounts: [{name: a, mountPath: /a}]}], volumes: [{name: a, hostPath: {path: /b}}]}";
+        let kms = [b"k8s:enc:kms:v2:p:\x0a\x1c".as_slice(), &[7; 28], b"\x12\x01k\x1a\x01s"].concat();
+        assert!(classify(&kms).damage.is_none() && Coverage::parse(encryption).is_ok() && Manifest::parse(pod).is_ok());
+        let firsts: [(&str, &str, Vec<u8>); 19] = [
             ("wrapped-seed", "wrapped", wrapped),
             ("record", "keys-and-a-tomb", unsigned(&record)),
             ("root", "a-slot", unsigned(&root)),
@@ -222,6 +310,13 @@ mod tests {
             ("configuration", "all", config.into()),
             ("names", "key-id", keyring.primary().id().to_string().into_bytes()),
             ("names", "expect", expect.into_bytes()),
+            ("stored-value", "kms-v2", kms),
+            ("stored-value", "kms-v1", [b"k8s:enc:kms:v1:p:\0\x01s".as_slice(), &[7; 28]].concat()),
+            ("stored-value", "protobuf", b"k8s\0\x0a\x0c\x0a\x02v1\x12\x06Secret\x12\x00".to_vec()),
+            ("database", "whole", vec![3, 2, 100, 0]),
+            ("database", "spoilt", vec![1, 0, 90, 2, 0, 8, 10, 1, 0, 16, 8, 2]),
+            ("encryption-config", "generated", encryption.into()),
+            ("manifest", "pod", pod.into()),
         ];
         assert!(record::decode(&signed(&unsigned(&record), Label::KeyringMac), &ROOT, UUID).is_ok());
         assert!(Mark::decode(&signed(&unsigned(&mark), Label::StateMac), &ROOT, UUID).is_ok());

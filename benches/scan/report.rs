@@ -107,8 +107,9 @@ impl Report {
         if !live.is_empty() {
             println!("{}\n", self.table_of_etcd(&live));
         }
-        println!("{}\n", self.table_of_slopes());
-        println!("{}", self.table_of_goals());
+        for table in [self.table_of_slopes(), self.table_of_goals()].iter().filter(|table| !table.is_empty()) {
+            println!("{table}\n");
+        }
     }
 
     pub(crate) fn json(&self) -> String {

@@ -26,6 +26,19 @@ pub(super) fn text_line(line: &str) -> Result<(), Failure> {
     text(&format!("{line}\n"))
 }
 
+/// Prints what matters most, in colour on a terminal, and an empty line below it.
+///
+/// # Errors
+/// When standard output is closed or full.
+pub(super) fn headline(line: &str, is_good: bool) -> Result<(), Failure> {
+    let colour = if is_good { anstyle::AnsiColor::Green } else { anstyle::AnsiColor::Red };
+    let style = colour.on_default().bold();
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{style}{line}{style:#}\n")
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::new(Exit::Disk, &format!("writing to standard output: {error}"), None))
+}
+
 /// Prints text as it is.
 ///
 /// # Errors

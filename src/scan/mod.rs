@@ -22,7 +22,7 @@ pub mod report;
 mod revision;
 pub mod snapshot;
 pub mod tally;
-mod value;
+pub mod value;
 
 use bolt::PageDamage;
 use report::{Incomplete, Source};

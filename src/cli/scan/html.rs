@@ -1,10 +1,205 @@
-//! A report for auditors: one self-contained page.
+//! A report for auditors: one page that needs nothing else, neither network nor scripts.
 
-use maud::{DOCTYPE, html};
+use indicatif::HumanCount;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::scan::report::Report;
+use crate::scan::{
+    judge::Kind,
+    report::{Report, Source},
+};
+
+use super::{picture::picture, text::meaning};
+
+const STYLE: &str = "
+:root { --ink: #1f2328; --dim: #59636e; --line: #d1d9e0; --paper: #fff; --soft: #f6f8fa; --bad: #b3261e; --good: #1a7f37; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6edf3; --dim: #9198a1; --line: #3d444d; --paper: #0d1117; --soft: #151b23; --bad: #ff7b72; --good: #3fb950; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 68rem; padding: 2rem 1.25rem 4rem; color: var(--ink); background: var(--paper);
+  font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; }
+h1.bad { color: var(--bad); } h1.good { color: var(--good); }
+h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); }
+p, li { max-width: 50rem; } .dim { color: var(--dim); }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.25rem; margin: 1rem 0; }
+dt { color: var(--dim); } dd { margin: 0; overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; } th, td { padding: .35rem .7rem; text-align: left; vertical-align: top;
+  border-bottom: 1px solid var(--line); }
+th { font-weight: 600; color: var(--dim); } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+code { font: 13px/1.45 ui-monospace, monospace; overflow-wrap: anywhere; } td code { white-space: nowrap; }
+.chip { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .45em; }
+.bars { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr max-content; gap: .45rem .9rem; align-items: center; }
+.bars svg { width: 100%; height: 22px; display: block; }
+.legend { display: flex; flex-wrap: wrap; gap: .3rem 1.4rem; margin: 0 0 1rem; padding: 0; list-style: none; }
+.bad { color: var(--bad); } .box { background: var(--soft); border: 1px solid var(--line); border-radius: 6px; padding: .75rem 1rem; }
+@media print { body { max-width: none; padding: 0; } }
+";
 
 /// The page.
 pub(super) fn page(report: &Report) -> String {
-    html! { (DOCTYPE) html { body { (report.headline()) } } }.into_string()
+    let is_bad = !report.clean;
+    let headline = report.headline();
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (headline) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1.bad[is_bad].good[!is_bad] { (headline) }
+                (facts(report))
+                @if report.is_incomplete() { (incomplete(report)) }
+                h2 { "Coverage by resource and key" }
+                (picture(report))
+                @if !report.found.is_empty() { h2 { "What was found" } (found(report)) }
+                h2 { "All figures" }
+                (table(report))
+                h2 { "How to read this" }
+                (explanation(report))
+            }
+        }
+    }
+    .into_string()
+}
+
+fn facts(report: &Report) -> Markup {
+    let source = &report.source;
+    html! {
+        dl {
+            dt { "scanned" } dd { (report.time) " by claviger " (env!("CARGO_PKG_VERSION")) }
+            (place(source))
+            dt { "revision" }
+            dd {
+                (source.revision)
+                @if let Some(compacted) = source.compacted { ", compacted to " (compacted) }
+                @if source.pins.len() > 1 { ", read at the revisions " (pins(source)) " as etcd compacted meanwhile" }
+            }
+            dt { "keys below" } dd { code { (report.prefix) } }
+            dt { "objects" }
+            dd { (HumanCount(report.all.objects)) ", of which " (HumanCount(report.secrets.objects)) " Secrets" }
+            dt { "held against" }
+            dd {
+                @match (report.given.encryption_config, report.given.keys) {
+                    (true, true) => "the EncryptionConfiguration, and the keys",
+                    (true, false) => "the EncryptionConfiguration; not against keys",
+                    (false, true) => "the keys; not against an EncryptionConfiguration",
+                    (false, false) => "neither an EncryptionConfiguration nor keys",
+                }
+            }
+        }
+    }
+}
+
+fn place(source: &Source) -> Markup {
+    html! {
+        @if let Some(file) = &source.file {
+            dt { "snapshot" }
+            dd { code { (file) } ", " (HumanCount(source.bytes.unwrap_or(0))) " bytes" }
+        } @else {
+            dt { "etcd" }
+            dd { code { (source.endpoints.join(", ")) } ", cluster " code { (source.cluster_id.as_deref().unwrap_or("-")) } }
+        }
+        @if let Some(digest) = &source.digest {
+            dt { "SHA-256" }
+            dd {
+                code { (digest.sha256) }
+                @match digest.matches {
+                    Some(true) => ", as the snapshot itself says",
+                    Some(false) => { ", " b.bad { "and the snapshot says another" } }
+                    None => " of the whole file, which has no digest of its own",
+                }
+            }
+        }
+    }
+}
+
+fn pins(source: &Source) -> String {
+    source.pins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn incomplete(report: &Report) -> Markup {
+    html! {
+        div.box {
+            b.bad { "This report is incomplete." }
+            ul { @for reason in &report.incomplete { li { (reason) } } }
+        }
+    }
+}
+
+fn found(report: &Report) -> Markup {
+    html! {
+        @for kind in Kind::ALL {
+            @if let Some(count) = report.found.get(&kind) {
+                h3 { (kind.as_str()) ": " (HumanCount(*count)) }
+                p.dim { (meaning(kind)) }
+                div.scroll { table {
+                    tr { th { "object" } th { "under" } th.n { "revision" } }
+                    @for finding in report.findings.iter().filter(|finding| finding.kind == kind).take(NAMED) {
+                        tr {
+                            td {
+                                code { @match (&finding.key, finding.page) {
+                                    (Some(key), _) => (key),
+                                    (None, page) => { "page " (page.unwrap_or(0)) }
+                                } }
+                                @if let Some(reason) = &finding.reason { br; (reason) }
+                            }
+                            td { (finding.provider.as_deref().unwrap_or("")) br; code { (finding.key_id.as_deref().unwrap_or("")) } }
+                            td.n { @if let Some(revision) = finding.mod_revision { (revision) } }
+                        }
+                    }
+                } }
+                @if *count > NAMED as u64 { p.dim { "and " (HumanCount(count - NAMED as u64)) " more" } }
+            }
+        }
+    }
+}
+
+/// So many objects of each kind are named.
+const NAMED: usize = 50;
+
+fn table(report: &Report) -> Markup {
+    html! {
+        div.scroll { table {
+            tr {
+                th { "resource" } th { "provider and key" } th.n { "objects" } th.n { "older values" } th.n { "seeds" }
+                th.n { "written from" } th.n { "to" } th { "found" }
+            }
+            @for row in &report.groups {
+                tr {
+                    td { (row.resource) }
+                    td { (row.provider) @if let Some(key_id) = &row.key_id { br; code { (key_id) } } }
+                    td.n { (HumanCount(row.objects)) }
+                    td.n { @match row.revisions { Some(count) => (HumanCount(count)), None => "–" } }
+                    td.n { @if row.seeds > 0 { (HumanCount(row.seeds)) } }
+                    td.n { @if let Some(revision) = row.first_revision { (revision) } }
+                    td.n { @if let Some(revision) = row.last_revision { (revision) } }
+                    td { @for kind in &row.found { span.bad { (kind.as_str()) } " " } }
+                }
+            }
+        } }
+    }
+}
+
+fn explanation(report: &Report) -> Markup {
+    html! {
+        p {
+            "Everything here is told from etcd's own bytes: the prefix of each stored value names its provider, and a value of KMS v2 \
+             names its key. No key was needed, and nothing was decrypted: that a value is under a key does not prove that the key opens it. "
+            "An object counts once, by its newest revision; older values are those that etcd has not compacted away"
+            @if report.source.kind == "etcd" { ", which a live etcd does not show" } "."
+        }
+        p {
+            "Seeds are the distinct wrapped keys of live objects: an API server asks its plugin to unwrap each of them once after a start. "
+            "What was deleted or overwritten may still stand in free pages of the database file, in the write-ahead log and in older snapshots."
+        }
+        @for note in &report.notes { p { b { "Note: " } (note) "." } }
+        @if report.outside > 0 {
+            p { b { "Note: " } (HumanCount(report.outside)) " values lie outside " code { (report.prefix) } ", and were not looked at." }
+        }
+    }
 }

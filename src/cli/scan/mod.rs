@@ -2,6 +2,7 @@
 
 mod given;
 mod html;
+mod picture;
 mod progress;
 mod prometheus;
 mod text;
@@ -266,6 +267,9 @@ fn show(report: &Report, shown: &Shown, global: &Global) -> Result<(), Failure> 
     }
     match global.output {
         Format::Json => output::json(report),
-        Format::Text => output::text_line(&text::page(report, shown.all, global.quiet)),
+        Format::Text => {
+            output::headline(&report.headline(), report.clean)?;
+            output::text_line(&text::page(report, shown.all, global.quiet))
+        }
     }
 }

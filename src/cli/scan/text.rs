@@ -1,5 +1,7 @@
 //! A report for people: the one sentence, a table within 80 columns, the worst by name, and what to do next.
 
+use std::collections::BTreeSet;
+
 use indicatif::HumanCount;
 
 use crate::scan::{
@@ -12,12 +14,16 @@ use super::super::output;
 /// So many objects of each kind are named.
 const NAMED: usize = 5;
 
+/// What fits into a terminal, and what `output::table` leaves between columns.
+const WIDTH: usize = 80;
+const GAP: usize = 3;
+
 /// The first part of a key_id tells keys apart: `k12-0123abcd…`.
 const KEY_ID: usize = 12;
 
-/// All of it; `all` names every resource, and hints are left out if `quiet`.
+/// What follows the one sentence; `all` names every resource, and hints are left out if `quiet`.
 pub(super) fn page(report: &Report, all: bool, quiet: bool) -> String {
-    let mut parts = vec![report.headline(), output::fields(&facts(report)), table(report, all)];
+    let mut parts = vec![output::fields(&facts(report)), table(report, all)];
     parts.extend(report.incomplete.iter().map(|reason| format!("! {reason}")));
     parts.extend(Kind::ALL.into_iter().filter_map(|kind| named(report, kind)));
     if !quiet {
@@ -60,51 +66,67 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
 
 fn table(report: &Report, all: bool) -> String {
     let is_shown = |row: &&Row| all || !row.is_readable() || !row.found.is_empty() || row.resource == "secrets";
-    let mut rows: Vec<&Row> = report.groups.iter().filter(is_shown).collect();
+    let (mut rows, hidden): (Vec<&Row>, Vec<&Row>) = report.groups.iter().partition(is_shown);
     // Secrets first: they are what it is about.
     rows.sort_by_key(|row| row.resource != "secrets");
-    if rows.is_empty() && report.groups.is_empty() {
-        return String::new();
-    }
-    let has_history = report.source.kind == "snapshot";
-    let cells = |row: &&Row| {
-        let mut cells = vec![
-            row.resource.clone(),
-            row.provider.clone(),
-            short(row.key_id.as_deref()),
-            HumanCount(row.objects).to_string(),
-        ];
-        cells.extend(has_history.then(|| HumanCount(row.revisions.unwrap_or(0)).to_string()));
-        cells.push(if row.seeds == 0 { "-".to_owned() } else { HumanCount(row.seeds).to_string() });
-        cells
-    };
-    let head: &[&str] = if has_history {
-        &["RESOURCE", "PROVIDER", "KEY", "OBJECTS", "OLDER", "SEEDS"]
-    } else {
-        &["RESOURCE", "PROVIDER", "KEY", "OBJECTS", "SEEDS"]
-    };
     let mut lines = Vec::new();
     if !rows.is_empty() {
-        lines.push(output::table(head, rows.iter().map(cells)));
+        lines.push(columns(&rows, report.source.kind == "snapshot"));
     }
-    let hidden: Vec<&Row> = report.groups.iter().filter(|row| !is_shown(row)).collect();
     if !hidden.is_empty() {
         let objects: u64 = hidden.iter().map(|row| row.objects).sum();
-        let resources = hidden.iter().map(|row| &row.resource).collect::<std::collections::BTreeSet<_>>().len();
+        let resources = hidden.iter().map(|row| &row.resource).collect::<BTreeSet<_>>().len();
         lines.push(format!(
-            "and {} objects of {resources} other resources in plaintext, which nothing says to encrypt: --all",
+            "and {} objects of {resources} other resources in plaintext, not to be encrypted: --all",
             HumanCount(objects)
         ));
     }
     lines.join("\n")
 }
 
+fn columns(rows: &[&Row], has_history: bool) -> String {
+    let number = |count: u64| HumanCount(count).to_string();
+    let mut numbers = vec![("OBJECTS", rows.iter().map(|row| number(row.objects)).collect::<Vec<_>>())];
+    if has_history {
+        numbers.push(("OLDER", rows.iter().map(|row| number(row.revisions.unwrap_or(0))).collect()));
+    }
+    let seeds = |row: &&Row| if row.seeds == 0 { "-".to_owned() } else { number(row.seeds) };
+    numbers.push(("SEEDS", rows.iter().map(seeds).collect()));
+    let numbers: Vec<(String, Vec<String>)> = numbers.into_iter().map(|(head, cells)| right(head, cells)).collect();
+    let taken: usize = numbers.iter().map(|(head, _)| head.len() + GAP).sum();
+    let left = WIDTH.saturating_sub(taken + KEY_ID + 1 + 2 * GAP);
+    let longest = |text: fn(&Row) -> &str| rows.iter().map(|row| text(row).chars().count()).max().unwrap_or(0);
+    // A provider is never longer than half; what it leaves is the resource's.
+    let provider = longest(|row| &row.provider).min(left / 2);
+    let resource = left - provider;
+    let head: Vec<&str> =
+        ["RESOURCE", "PROVIDER", "KEY"].into_iter().chain(numbers.iter().map(|(head, _)| &**head)).collect();
+    let cells = rows.iter().enumerate().map(|(index, row)| {
+        let names = [cut(&row.resource, resource), cut(&row.provider, provider), short(row.key_id.as_deref())];
+        names.into_iter().chain(numbers.iter().map(|(_, cells)| cells[index].clone())).collect()
+    });
+    output::table(&head, cells)
+}
+
+/// A column of numbers, which end below each other.
+fn right(head: &str, cells: Vec<String>) -> (String, Vec<String>) {
+    let width = cells.iter().map(String::len).chain([head.len()]).max().unwrap_or(0);
+    (format!("{head:>width$}"), cells.into_iter().map(|cell| format!("{cell:>width$}")).collect())
+}
+
+/// As much of a text as there is room for.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
 /// A key_id as far as it tells keys apart.
 pub(super) fn short(key_id: Option<&str>) -> String {
     match key_id {
         None => "-".to_owned(),
-        Some(key_id) if key_id.chars().count() <= KEY_ID + 1 => key_id.to_owned(),
-        Some(key_id) => format!("{}…", key_id.chars().take(KEY_ID).collect::<String>()),
+        Some(key_id) => cut(key_id, KEY_ID + 1),
     }
 }
 
@@ -149,7 +171,10 @@ fn notes(report: &Report) -> Vec<String> {
     let mut notes: Vec<String> = report.notes.iter().map(|note| format!("note:  {note}")).collect();
     if report.outside > 0 {
         let (outside, prefix) = (HumanCount(report.outside), &report.prefix);
-        notes.push(format!("note:  {outside} values lie outside {prefix}, and were not looked at: --etcd-prefix"));
+        let what = if report.outside == 1 { "value lies" } else { "values lie" };
+        notes.push(format!(
+            "note:  {outside} older or live {what} outside {prefix}, and were not looked at: --etcd-prefix"
+        ));
     }
     let uncovered: Vec<String> =
         report.uncovered().map(|row| format!("{} {}", HumanCount(row.objects), row.resource)).collect();
