@@ -143,6 +143,7 @@ impl Coverage {
 fn explain(error: &serde_saphyr::Error) -> String {
     let text = error.to_string();
     let first = text.lines().next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
     let is_about_a_field = ["unknown field", "missing field", "duplicate"].iter().any(|start| first.contains(start));
     let place = error.location().map_or_else(String::new, |at| format!("line {}, column {}: ", at.line(), at.column()));
     if is_about_a_field { first.to_owned() } else { format!("{place}something else was expected there") }

@@ -95,8 +95,11 @@ impl Manifest {
     /// # Errors
     /// When it is none, or not of a kube-apiserver with an etcd.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
-        let pod: Pod = serde_saphyr::from_str(text)
-            .map_err(|error| ManifestError::Syntax(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
+        let pod: Pod = serde_saphyr::from_str(text).map_err(|error| {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            ManifestError::Syntax(first.strip_prefix("error: ").unwrap_or(first).to_owned())
+        })?;
         let spec = pod.spec;
         let container = spec.containers.iter().find(|one| one.words().any(is_api_server));
         let container = container.ok_or(ManifestError::NoApiServer)?;

@@ -100,6 +100,12 @@ pub enum Incomplete {
     /// Nothing says how far it was compacted.
     #[error("the bucket meta cannot be read")]
     NoMeta,
+    /// A wrong prefix looks like an etcd in which all is well.
+    #[error("no key lies below {prefix}: is that the prefix of the API server?")]
+    Nothing {
+        /// The prefix.
+        prefix: String,
+    },
     /// Some of its pages or records.
     #[error("{count} {} cannot be read", if *.count == 1 { "page or record" } else { "pages or records" })]
     Pages {
@@ -261,7 +267,7 @@ const PAGES_MAX: usize = 1000;
 impl Report {
     /// Makes a report of what a scan found below `prefix`, held against what `judge` knows.
     pub fn new(scan: Scan, judge: &Judge, prefix: &[u8], time: String) -> Self {
-        let Scan { mut source, tallied, damage, incomplete, outside } = scan;
+        let Scan { mut source, tallied, damage, mut incomplete, outside } = scan;
         if source.pins.len() < 2 {
             source.pins.clear();
         }
@@ -280,12 +286,16 @@ impl Report {
                 .into_iter()
                 .flat_map(|(kind, all)| all.into_sorted().into_iter().map(move |found| object_finding(kind, found))),
         );
+        let prefix = String::from_utf8_lossy(prefix).into_owned();
+        if groups.is_empty() {
+            incomplete.push(Incomplete::Nothing { prefix: prefix.clone() });
+        }
         let incomplete: Vec<String> = incomplete.iter().map(ToString::to_string).collect();
         Self {
             format: "claviger/scan/v1",
             time,
             source,
-            prefix: String::from_utf8_lossy(prefix).into_owned(),
+            prefix,
             given: Given { encryption_config: judge.coverage.is_some(), keys: judge.keys.is_some() },
             secrets: readable(groups.iter().filter(|row| row.resource == "secrets")),
             all: readable(groups.iter()),
@@ -310,7 +320,7 @@ impl Report {
         let missing = if self.is_incomplete() { ", as far as it can be read" } else { "" };
         let is = if readable == 1 { "is" } else { "are" };
         match (objects, readable) {
-            (0, _) if self.all.objects == 0 => format!("There is no object below {}{missing}", self.prefix),
+            (0, _) if self.all.objects == 0 => format!("There is no object below {}", self.prefix),
             (0, _) => format!("There are no Secrets among {} objects{missing}", HumanCount(self.all.objects)),
             (1, 0) => format!("The only Secret is encrypted in etcd{missing}"),
             (_, 0) => format!("All {} Secrets are encrypted in etcd{missing}", HumanCount(objects)),

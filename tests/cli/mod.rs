@@ -31,6 +31,7 @@ mod mark;
 mod merge;
 mod output;
 pub(crate) mod sandbox;
+mod scan;
 mod secrets;
 mod share;
 mod slot;

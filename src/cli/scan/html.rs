@@ -199,7 +199,7 @@ fn explanation(report: &Report) -> Markup {
         }
         @for note in &report.notes { p { b { "Note: " } (note) "." } }
         @if report.outside > 0 {
-            p { b { "Note: " } (HumanCount(report.outside)) " values lie outside " code { (report.prefix) } ", and were not looked at." }
+            p { b { "Note: " } (HumanCount(report.outside)) " stored values outside " code { (report.prefix) } " were not looked at." }
         }
     }
 }

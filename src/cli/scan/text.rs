@@ -76,10 +76,8 @@ fn table(report: &Report, all: bool) -> String {
     if !hidden.is_empty() {
         let objects: u64 = hidden.iter().map(|row| row.objects).sum();
         let resources = hidden.iter().map(|row| &row.resource).collect::<BTreeSet<_>>().len();
-        lines.push(format!(
-            "and {} objects of {resources} other resources in plaintext, not to be encrypted: --all",
-            HumanCount(objects)
-        ));
+        let noun = if resources == 1 { "resource" } else { "resources" };
+        lines.push(format!("and {} objects of {resources} other {noun} in plaintext: --all", HumanCount(objects)));
     }
     lines.join("\n")
 }
@@ -170,11 +168,9 @@ pub(super) fn meaning(kind: Kind) -> &'static str {
 fn notes(report: &Report) -> Vec<String> {
     let mut notes: Vec<String> = report.notes.iter().map(|note| format!("note:  {note}")).collect();
     if report.outside > 0 {
-        let (outside, prefix) = (HumanCount(report.outside), &report.prefix);
-        let what = if report.outside == 1 { "value lies" } else { "values lie" };
-        notes.push(format!(
-            "note:  {outside} older or live {what} outside {prefix}, and were not looked at: --etcd-prefix"
-        ));
+        let was = if report.outside == 1 { "value outside" } else { "values outside" };
+        let outside = HumanCount(report.outside);
+        notes.push(format!("note:  {outside} {was} {} not looked at: --etcd-prefix", report.prefix));
     }
     let uncovered: Vec<String> =
         report.uncovered().map(|row| format!("{} {}", HumanCount(row.objects), row.resource)).collect();
@@ -188,7 +184,10 @@ fn notes(report: &Report) -> Vec<String> {
 /// The one thing to do next: about the worst that was found.
 fn next(report: &Report) -> Option<String> {
     let worst = Kind::ALL.into_iter().find(|kind| report.found.contains_key(kind));
-    if report.is_incomplete() {
+    if report.groups.is_empty() {
+        return Some("give the one that the API server has: --etcd-prefix PREFIX".to_owned());
+    }
+    if !report.incomplete.is_empty() {
         return Some("take another snapshot and scan that: etcdctl snapshot save FILE".to_owned());
     }
     let resources = || {
@@ -206,7 +205,9 @@ fn next(report: &Report) -> Option<String> {
         found.find_map(|row| row.key_id.as_deref()).unwrap_or_default().to_owned()
     };
     match worst? {
-        Kind::Damaged => None,
+        Kind::Damaged => {
+            Some("the API server cannot read it either: put it back from a backup, or delete it in etcd".to_owned())
+        }
         Kind::PlaintextAlthoughCovered | Kind::NotFirstProvider | Kind::Stale => Some(rewrite()),
         Kind::Plaintext if report.given.encryption_config => {
             Some("encrypt them: claviger generate encryption-configuration".to_owned())

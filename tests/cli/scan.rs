@@ -1,0 +1,210 @@
+//! `scan` on a snapshot that a real etcd 3.7 wrote, `tests/vectors/etcd-snapshot.db`: what it prints, finds and refuses.
+
+use std::{collections::BTreeMap, fs};
+
+use serde_json::Value;
+
+use super::sandbox::{Answer, Sandbox};
+
+/// The key that wraps, in the snapshot.
+const PRIMARY: &str = "k2-9c01d3bd2f1e4a7788fa0b4cc3e2d1a0";
+
+const COVERED: &str = "\
+apiVersion: apiserver.config.k8s.io/v1
+kind: EncryptionConfiguration
+resources:
+- resources: [secrets, configmaps]
+  providers:
+  - kms: {apiVersion: v2, name: claviger, endpoint: unix:///run/claviger/kms.sock}
+  - identity: {}
+";
+
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let snapshot = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/etcd-snapshot.db");
+    fs::copy(snapshot, sandbox.path("etcd.db")).unwrap();
+    fs::write(sandbox.path("enc.yaml"), COVERED).unwrap();
+    sandbox
+}
+
+fn scan(sandbox: &Sandbox, flags: &str) -> Answer {
+    sandbox.run(&format!("scan --snapshot [DIR]/etcd.db {flags}"))
+}
+
+/// How often each kind was found.
+fn found(report: &Value) -> BTreeMap<String, u64> {
+    serde_json::from_value(report["found"].clone()).unwrap()
+}
+
+#[test]
+fn a_snapshot_is_shown_with_what_can_be_read() {
+    let sandbox = sandbox();
+    scan(&sandbox, "").ends_with(1).matches("scan/alone");
+    scan(&sandbox, "--encryption-config [DIR]/enc.yaml").ends_with(1).matches("scan/covered");
+    let keys = format!("--encryption-config [DIR]/enc.yaml --primary {PRIMARY}");
+    scan(&sandbox, &keys).ends_with(1).matches("scan/keys");
+    scan(&sandbox, "--all --quiet").ends_with(1).matches("scan/all");
+}
+
+#[test]
+fn the_table_is_never_wider_than_80_columns() {
+    let sandbox = sandbox();
+    let answer = scan(&sandbox, "--all");
+    assert!(answer.stdout.lines().filter(|line| line.contains("kms:v2") || line.contains("RESOURCE")).count() > 3);
+    for line in answer.stdout.lines().filter(|line| line.contains("   ")) {
+        assert!(line.chars().count() <= 80 || line.starts_with("sha256"), "{line}");
+    }
+}
+
+#[test]
+fn json_names_every_group_and_finding() {
+    let sandbox = sandbox();
+    let flags = format!("--encryption-config [DIR]/enc.yaml --primary {PRIMARY} --output json");
+    let answer = scan(&sandbox, &flags);
+    answer.ends_with(1).matches("scan/json");
+    let report = answer.json();
+    assert_eq!(report["format"], "claviger/scan/v1");
+    let expected = [("no-provider", 1), ("plaintext-although-covered", 5), ("stale", 7)];
+    assert_eq!(found(&report), expected.map(|(kind, count)| (kind.to_owned(), count)).into());
+    assert_eq!(report["findings"].as_array().unwrap().len(), 13);
+    let objects: u64 = report["groups"].as_array().unwrap().iter().map(|row| row["objects"].as_u64().unwrap()).sum();
+    assert_eq!(report["all"]["objects"], objects);
+}
+
+#[test]
+fn a_list_has_a_line_for_each_live_object() {
+    let sandbox = sandbox();
+    let answer = scan(&sandbox, "--list --encryption-config [DIR]/enc.yaml");
+    answer.ends_with(1);
+    let lines: Vec<Value> = answer.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 66);
+    let of = |finding: &str| lines.iter().filter(|line| line["finding"] == finding).count();
+    assert_eq!((of("plaintext-although-covered"), of("no-provider")), (5, 1));
+    let one = lines.iter().find(|line| line["key"] == "/registry/secrets/default/app-00").unwrap();
+    let names = ["resource", "provider", "key_id", "finding"].map(|name| one[name].as_str());
+    assert_eq!(names, [Some("secrets"), Some("kms:v2:claviger"), Some(PRIMARY), None]);
+    assert_eq!(answer.stderr, "2 of 22 Secrets are readable in etcd\n");
+    assert_eq!(scan(&sandbox, "--list --quiet").stderr, "");
+}
+
+#[test]
+fn what_is_clean_ends_with_0() {
+    let sandbox = sandbox();
+    // Nothing but custom resources lies there, and nobody says that they should be encrypted.
+    scan(&sandbox, "--etcd-prefix /registry/example.com").ends_with(0).matches("scan/clean");
+}
+
+#[test]
+fn a_wrong_prefix_is_not_taken_for_an_etcd_in_which_all_is_well() {
+    scan(&sandbox(), "--etcd-prefix /elsewhere").ends_with(7).matches("scan/nothing");
+}
+
+#[test]
+fn a_keyring_says_which_keys_are_not_its_own() {
+    let sandbox = sandbox();
+    sandbox.init("state");
+    let answer = scan(&sandbox, "--keyring [DIR]/state/keyring --output json");
+    assert_eq!(found(&answer.ends_with(1).json())["unknown-key"], 25, "no key of the snapshot is in a new keyring");
+    let other = scan(&sandbox, "--keyring [DIR]/state/keyring --provider-name other --output json");
+    assert!(!found(&other.json()).contains_key("unknown-key"), "another provider's keys are not judged");
+    scan(&sandbox, "--keyring [DIR]/state/root").ends_with(7).matches("scan/no-keyring");
+}
+
+#[test]
+fn the_page_for_auditors_needs_nothing_else_and_is_never_written_over() {
+    let sandbox = sandbox();
+    let flags = format!("--encryption-config [DIR]/enc.yaml --primary {PRIMARY} --html [DIR]/report.html --quiet");
+    scan(&sandbox, &flags).ends_with(1);
+    let page = fs::read_to_string(sandbox.path("report.html")).unwrap();
+    for expected in [
+        "2 of 22 Secrets are readable in etcd",
+        "/registry/secrets/kube-system/bootstrap-token-00",
+        "plaintext-although-covered: 5",
+        "as the snapshot itself says",
+        PRIMARY,
+        "<svg",
+        "69",
+    ] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    for foreign in ["http:", "https:", "<script", "<link", "url(", "@import"] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    scan(&sandbox, "--html [DIR]/report.html").ends_with(3).matches("scan/html-exists");
+    assert_eq!(fs::read_to_string(sandbox.path("report.html")).unwrap(), page);
+}
+
+#[test]
+fn metrics_are_written_over_what_was_there_for_everybody_to_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let sandbox = sandbox();
+    for _ in 0..2 {
+        scan(&sandbox, "--prometheus [DIR]/claviger.prom --quiet").ends_with(1);
+    }
+    let text = fs::read_to_string(sandbox.path("claviger.prom")).unwrap();
+    assert!(text.contains("claviger_scan_found{kind=\"plaintext\"} 2\n"), "{text}");
+    assert!(text.contains("claviger_scan_found{kind=\"stale\"} 0\n") && text.contains("claviger_scan_revision 69\n"));
+    assert!(!text.contains("bootstrap-token") && !text.contains("EOF"), "names of objects are nobody's business");
+    let mode = fs::metadata(sandbox.path("claviger.prom")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+    scan(&sandbox, "--prometheus [DIR]/no/claviger.prom").ends_with(3).matches("scan/prometheus-nowhere");
+}
+
+#[test]
+fn what_is_no_database_is_refused_with_its_reason() {
+    let sandbox = sandbox();
+    fs::write(sandbox.path("text"), "not a database").unwrap();
+    fs::write(sandbox.path("empty"), "").unwrap();
+    for (name, exit, file) in
+        [("missing", 2, "absent"), ("directory", 2, "run"), ("text", 7, "text"), ("empty", 7, "empty")]
+    {
+        sandbox.run(&format!("scan --snapshot [DIR]/{file}")).ends_with(exit).matches(&format!("scan/refused-{name}"));
+    }
+    sandbox.run("scan --snapshot a --etcd-servers http://127.0.0.1:1").ends_with(2);
+    sandbox.run("scan --etcd-servers 127.0.0.1:1").ends_with(2).matches("scan/refused-endpoint");
+    sandbox.run("scan --etcd-servers https://127.0.0.1:1").ends_with(2).matches("scan/refused-cafile");
+    sandbox.run("scan --etcd-servers http://127.0.0.1:1").ends_with(6);
+    sandbox.run("scan --apiserver-manifest [DIR]/enc.yaml").ends_with(7).matches("scan/refused-manifest");
+}
+
+#[test]
+fn a_damaged_snapshot_is_read_as_far_as_it_goes() {
+    let sandbox = sandbox();
+    let mut bytes = fs::read(sandbox.path("etcd.db")).unwrap();
+    let length = bytes.len() - 32;
+    // Every page in turn, with zeros.
+    let mut damaged = 0;
+    for page in 0..length / 4096 {
+        let whole = bytes[page * 4096..(page + 1) * 4096].to_vec();
+        bytes[page * 4096..(page + 1) * 4096].fill(0);
+        fs::write(sandbox.path("etcd.db"), &bytes[..length]).unwrap();
+        let answer = scan(&sandbox, "--output json");
+        damaged += usize::from(answer.code == 7);
+        assert!([1, 7].contains(&answer.code), "page {page}");
+        bytes[page * 4096..(page + 1) * 4096].copy_from_slice(&whole);
+    }
+    assert!(damaged >= 4, "only {damaged} of {} pages were missed", length / 4096);
+    // With its digest, every byte counts, and that of a free page, too.
+    bytes[length - 1] ^= 1;
+    fs::write(sandbox.path("etcd.db"), &bytes).unwrap();
+    scan(&sandbox, "").ends_with(7).matches("scan/digest");
+}
+
+#[test]
+fn an_encryption_configuration_that_no_api_server_would_take_is_refused_without_its_secrets() {
+    let sandbox = sandbox();
+    const SECRET: &str = "c2VjcmV0IGlzIHNlY3VyZQ==";
+    for (name, providers) in [
+        ("misplaced", format!("[{{aescbc: {{keys: {SECRET}}}}}]")),
+        ("field", format!("[{{aescbc: {{keys: [{{name: k, secret: {SECRET}, sercet: {SECRET}}}]}}}}]")),
+        ("length", format!("[{{secretbox: {{keys: [{{name: k, secret: {SECRET}}}]}}}}]")),
+        ("two", format!("[{{aescbc: {{keys: [{{name: k, secret: {SECRET}}}]}}, identity: {{}}}}]")),
+    ] {
+        let head = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\n";
+        let text = format!("{head}resources:\n- resources: [secrets]\n  providers: {providers}\n");
+        fs::write(sandbox.path("enc.yaml"), text).unwrap();
+        let answer = scan(&sandbox, "--encryption-config [DIR]/enc.yaml");
+        answer.ends_with(7).matches(&format!("scan/configuration-{name}"));
+        assert!(!answer.stderr.contains("c2VjcmV0"), "{}", answer.stderr);
+    }
+}
