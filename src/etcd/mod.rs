@@ -7,11 +7,11 @@ use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use tonic::{
-    Code, Status,
+    Code, Status, Streaming,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
-use api::{RangeRequest, kv_client::KvClient};
+use api::{RangeRequest, RangeStreamResponse, kv_client::KvClient};
 
 /// Generated from `proto/etcd.proto`.
 #[allow(clippy::pedantic, missing_docs, reason = "generated code")]
@@ -201,6 +201,30 @@ impl Client {
         }
     }
 
+    /// Begins to read a range to its end at once, from the endpoint that answered last; its limit does not count. None before etcd 3.7,
+    /// which has no such call.
+    ///
+    /// # Errors
+    /// When etcd does not answer, refuses, or the revision is gone.
+    pub async fn stream(&mut self, query: &Query) -> Result<Option<Parts>, EtcdError> {
+        let url = self.endpoints[self.current].0.clone();
+        let Some(mut connection) = self.connection.take() else { return Ok(None) };
+        let request = RangeRequest { limit: 0, ..request(query) };
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, connection.range_stream(request)).await;
+        match answer {
+            Err(elapsed) => Err(EtcdError::Unreachable { url, reason: elapsed.to_string() }),
+            Ok(Err(status)) if status.code() == Code::Unimplemented => {
+                self.connection = Some(connection);
+                Ok(None)
+            }
+            Ok(Err(status)) => Err(refusal(&url, query.revision, &status)),
+            Ok(Ok(answer)) => {
+                self.connection = Some(connection);
+                Ok(Some(Parts { url, revision: query.revision, answer: answer.into_inner() }))
+            }
+        }
+    }
+
     async fn ask(&mut self, query: &Query) -> Result<Page, EtcdError> {
         let (url, endpoint) = &self.endpoints[self.current];
         let unreachable =
@@ -211,14 +235,7 @@ impl Client {
             let channel = endpoint.connect().await.map_err(|error| unreachable(&error))?;
             KvClient::new(channel).max_decoding_message_size(ANSWER_MAX)
         };
-        let request = RangeRequest {
-            key: query.from.clone().into(),
-            range_end: query.to.clone().into(),
-            limit: query.limit.into(),
-            revision: i64::try_from(query.revision).unwrap_or(i64::MAX),
-            keys_only: false,
-        };
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, connection.range(request)).await;
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, connection.range(request(query))).await;
         let answer = answer.map_err(|elapsed| unreachable(&elapsed))?;
         let answer = answer.map_err(|status| refusal(url, query.revision, &status))?.into_inner();
         self.connection = Some(connection);
@@ -229,20 +246,54 @@ impl Client {
             }
             _ => {}
         }
-        let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
-        let entries = answer.kvs.into_iter().map(|entry| KeyValue {
-            key: entry.key,
-            value: entry.value,
-            mod_revision: unsigned(entry.mod_revision),
-        });
         Ok(Page {
-            entries: entries.collect(),
+            entries: entries(answer.kvs),
             more: answer.more,
             count: unsigned(answer.count),
             revision: unsigned(header.revision),
             cluster_id: header.cluster_id,
         })
     }
+}
+
+/// What comes of a range that is read at once.
+pub struct Parts {
+    url: String,
+    revision: u64,
+    answer: Streaming<RangeStreamResponse>,
+}
+
+impl Parts {
+    /// The next keys; none behind the last.
+    ///
+    /// # Errors
+    /// When the stream breaks off, or the revision is gone meanwhile.
+    pub async fn next(&mut self) -> Result<Option<Vec<KeyValue>>, EtcdError> {
+        let Self { url, revision, answer } = self;
+        let part = tokio::time::timeout(ANSWER_TIMEOUT, answer.message()).await;
+        let part = part.map_err(|elapsed| EtcdError::Unreachable { url: url.clone(), reason: elapsed.to_string() })?;
+        let part = part.map_err(|status| refusal(url, *revision, &status))?;
+        Ok(part.map(|part| entries(part.range_response.unwrap_or_default().kvs)))
+    }
+}
+
+fn request(query: &Query) -> RangeRequest {
+    RangeRequest {
+        key: query.from.clone().into(),
+        range_end: query.to.clone().into(),
+        limit: query.limit.into(),
+        revision: i64::try_from(query.revision).unwrap_or(i64::MAX),
+        keys_only: false,
+    }
+}
+
+fn entries(kvs: Vec<api::KeyValue>) -> Vec<KeyValue> {
+    let entry = |kv: api::KeyValue| KeyValue { key: kv.key, value: kv.value, mod_revision: unsigned(kv.mod_revision) };
+    kvs.into_iter().map(entry).collect()
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
 }
 
 /// What a status means, which is either etcd's own or made of a broken connection.
