@@ -134,7 +134,7 @@ pub struct Page {
     pub entries: Vec<KeyValue>,
     /// Whether there are more behind them.
     pub more: bool,
-    /// Keys of the whole range.
+    /// Keys of the whole range, from the first one that was asked for on.
     pub count: u64,
     /// etcd's own revision.
     pub revision: u64,
@@ -299,13 +299,16 @@ fn unsigned(number: i64) -> u64 {
 /// What a status means, which is either etcd's own or made of a broken connection.
 fn refusal(url: &str, revision: u64, status: &Status) -> EtcdError {
     let url = url.to_owned();
-    let reason = || if status.message().is_empty() { chain(status) } else { status.message().to_owned() };
+    let reason = || match std::error::Error::source(status) {
+        // A broken connection: its causes say more.
+        Some(cause) => chain(cause),
+        None => status.message().to_owned(),
+    };
     match status.code() {
         Code::OutOfRange if status.message() == COMPACTED => EtcdError::Compacted(revision),
         // tonic says so of a message beyond the limit, etcd of one beyond its own.
-        Code::OutOfRange | Code::ResourceExhausted if status.message().contains("larger than") => {
-            EtcdError::TooLarge { url }
-        }
+        Code::OutOfRange if status.message().contains("message length too large") => EtcdError::TooLarge { url },
+        Code::ResourceExhausted if status.message().contains("larger than max") => EtcdError::TooLarge { url },
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal => {
             EtcdError::Unreachable { url, reason: reason() }
         }

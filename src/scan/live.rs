@@ -140,7 +140,10 @@ impl Reading<'_> {
         loop {
             match self.client.range(&self.query).await {
                 Err(EtcdError::Compacted(_)) if self.query.revision != 0 => self.query.revision = 0,
-                Err(EtcdError::TooLarge { .. }) if self.query.limit > 1 => self.query.limit /= 4,
+                // Zero would be all of them.
+                Err(EtcdError::TooLarge { .. }) if self.query.limit > 1 => {
+                    self.query.limit = (self.query.limit / 4).max(1);
+                }
                 page => return page,
             }
         }

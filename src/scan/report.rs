@@ -382,6 +382,7 @@ fn page_finding(damage: &PageDamage) -> Finding {
         (None, None) => "; any revision may be missing".to_owned(),
         (Some(low), None) => format!("; revisions from {low} on are missing"),
         (None, Some(high)) => format!("; revisions up to {high} may be missing"),
+        (Some(low), Some(high)) if low == high => format!("; something of revision {low} is missing"),
         (Some(low), Some(high)) => format!("; revisions {low} to {high} are missing"),
     });
     Finding {

@@ -350,9 +350,13 @@ impl<'a> Tally<'a> {
     }
 
     /// Counts an older value of a key.
-    pub fn older(&mut self, sighting: &Sighting) {
-        if let Some(count) = self.count(sighting.group) {
-            count.revisions += 1;
+    pub fn older(&mut self, key: &[u8], mod_revision: u64, sighting: &Sighting) {
+        let Some(count) = self.count(sighting.group) else { return };
+        count.revisions += 1;
+        if sighting.damage.is_some() {
+            // It may have been of another group.
+            let group = Arc::clone(&count.group);
+            self.find(Kind::Damaged, key, mod_revision, &group, sighting.damage);
         }
     }
 

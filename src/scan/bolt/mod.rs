@@ -14,7 +14,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-pub use page::{Bounds, Leaf, Reason};
+pub use page::{Bounds, Element, Leaf, Reason};
 use page::{HEADER, Header, META, Meta, PageKind, u64_at};
 
 /// Bytes of a bucket's own head in its value: the number of its root, and a counter.
@@ -51,6 +51,16 @@ pub enum BoltError {
     /// There is no bucket of this name.
     #[error("the database has no bucket {0:?}")]
     NoBucket(&'static str),
+    /// The page that would name it cannot be read.
+    #[error("the bucket {name:?} cannot be found: page {page}: {reason}")]
+    LostBucket {
+        /// Which bucket.
+        name: &'static str,
+        /// Which page.
+        page: u64,
+        /// What is wrong with the page.
+        reason: Reason,
+    },
 }
 
 /// A database file, of which the pages can be read by several [`Reader`]s at once.
@@ -201,6 +211,11 @@ impl<'a> Reader<'a> {
             word.store(0, Ordering::Relaxed);
         }
         self.descend(&self.database.root(), &mut found);
+        if found.found.is_none()
+            && let Some(PageDamage { page, reason, .. }) = found.damage.pop()
+        {
+            return Err(BoltError::LostBucket { name, page, reason });
+        }
         found.damage.into_iter().for_each(|damage| visitor.damage(damage));
         match found.found {
             None => Err(BoltError::NoBucket(name)),
@@ -228,13 +243,14 @@ impl<'a> Reader<'a> {
             return self.descend_children(&children, visitor);
         }
         let is_root = tree.bounds == Bounds::default();
-        let read = self.page(tree.page, PageKind::Leaf).and_then(|(count, bytes)| {
-            let leaf = Leaf::check(bytes, count, &tree.bounds)?;
-            if leaf.is_empty() && !is_root { Err(Reason::Empty) } else { Ok(leaf) }
-        });
-        match read {
+        let (count, bytes) = match self.page(tree.page, PageKind::Leaf) {
+            Ok(page) => page,
+            Err(reason) => return visitor.damage(tree.damage(reason)),
+        };
+        match Leaf::check(bytes, count, &tree.bounds) {
+            Ok(leaf) if leaf.is_empty() && !is_root => visitor.damage(tree.damage(Reason::Empty)),
             Ok(leaf) => visitor.leaf(tree.page, &leaf),
-            Err(reason) => visitor.damage(tree.damage(reason)),
+            Err(reason) => visitor.damage(tree.misplaced(reason, bytes, PageKind::Leaf, count)),
         }
     }
 
@@ -265,15 +281,16 @@ impl<'a> Reader<'a> {
     }
 
     fn children_or_none(&mut self, tree: &Subtree, visitor: &mut impl Visitor) -> Vec<Subtree> {
-        self.children(tree).unwrap_or_else(|reason| {
-            visitor.damage(tree.damage(reason));
+        self.children(tree).unwrap_or_else(|damage| {
+            visitor.damage(damage);
             Vec::new()
         })
     }
 
-    fn children(&mut self, tree: &Subtree) -> Result<Vec<Subtree>, Reason> {
-        let (count, bytes) = self.page(tree.page, PageKind::Branch)?;
-        let children = page::children(bytes, count, &tree.bounds)?;
+    fn children(&mut self, tree: &Subtree) -> Result<Vec<Subtree>, PageDamage> {
+        let (count, bytes) = self.page(tree.page, PageKind::Branch).map_err(|reason| tree.damage(reason))?;
+        let children = page::children(bytes, count, &tree.bounds)
+            .map_err(|reason| tree.misplaced(reason, bytes, PageKind::Branch, count))?;
         let mut high = tree.bounds.high.clone();
         let mut subtrees: Vec<Subtree> = children
             .into_iter()
@@ -316,6 +333,17 @@ impl<'a> Reader<'a> {
 impl Subtree {
     fn damage(&self, reason: Reason) -> PageDamage {
         PageDamage { page: self.page, reason, bounds: Some(self.bounds.clone()) }
+    }
+
+    /// That this page is not read, with what may be missing if its keys lie elsewhere.
+    fn misplaced(&self, reason: Reason, bytes: &[u8], kind: PageKind, count: usize) -> PageDamage {
+        match reason {
+            Reason::Bounds => {
+                let bounds = Some(page::widened(&self.bounds, bytes, kind, count));
+                PageDamage { page: self.page, reason, bounds }
+            }
+            reason => self.damage(reason),
+        }
     }
 }
 
@@ -396,7 +424,8 @@ impl Visitor for FindBucket {
 
 /// Visits the page that stands in a bucket's value; `page` is the one that it stands in.
 fn visit_inline(page: u64, bytes: &[u8], visitor: &mut impl Visitor) {
-    let leaf = page::inline_count(bytes).and_then(|count| Leaf::check(bytes, count, &Bounds::default()));
+    let bounds = Bounds::default();
+    let leaf = page::inline_count(bytes).and_then(|count| Leaf::check(bytes, count, &bounds));
     match leaf {
         Ok(leaf) => visitor.leaf(page, &leaf),
         Err(reason) => visitor.damage(PageDamage { page, reason, bounds: Some(Bounds::default()) }),

@@ -146,8 +146,7 @@ impl Meta {
             && u32_at(body, 0)? == MAGIC
             && u32_at(body, 4)? == VERSION
             && u64_at(body, 56)? == fnv1a(&body[..56])
-            // A transaction writes the page of its own parity: the other one is that of the transaction before.
-            && meta.txid % 2 == number
+            // Nothing is said of the number's parity: a member writes the page of its own, a snapshot begins with the newest.
             && (9..=24).contains(&meta.page_size.trailing_zeros())
             && meta.page_size.is_power_of_two();
         is_meta.then_some(meta)
@@ -266,10 +265,34 @@ impl<'k> Order<'_, 'k> {
     }
 }
 
+/// The key of an element, wherever it belongs.
+fn key_of(bytes: &[u8], kind: PageKind, index: usize) -> Option<&[u8]> {
+    let start = HEADER + index * ELEMENT;
+    let head = start + if kind == PageKind::Leaf { 4 } else { 0 };
+    let (from, size) = (start.checked_add(sizes(bytes, head)?)?, sizes(bytes, head + 4)?);
+    bytes.get(from..from.checked_add(size)?)
+}
+
+/// What may be missing for a page whose keys lie elsewhere than they should: either it is the wrong page, or a key above it is
+/// damaged, and then more is missing than what should be here.
+pub(super) fn widened(bounds: &Bounds, bytes: &[u8], kind: PageKind, count: usize) -> Bounds {
+    let mut bounds = bounds.clone();
+    let (first, last) = (key_of(bytes, kind, 0), count.checked_sub(1).and_then(|last| key_of(bytes, kind, last)));
+    if first.zip(bounds.low.as_deref()).is_some_and(|(first, low)| first < low) {
+        bounds.low = first.map(Into::into);
+    }
+    if last.zip(bounds.high.as_deref()).is_some_and(|(last, high)| last >= high) {
+        // Nobody knows how far the last one below a branch reaches.
+        bounds.high = last.filter(|_| kind == PageKind::Leaf).map(Into::into);
+    }
+    bounds
+}
+
 /// A leaf whose elements lie in it, in the order of their keys.
 pub struct Leaf<'a> {
     bytes: &'a [u8],
     count: usize,
+    bounds: &'a Bounds,
 }
 
 /// A key with its value.
@@ -286,7 +309,7 @@ pub struct Element<'a> {
 }
 
 impl<'a> Leaf<'a> {
-    pub(super) fn check(bytes: &'a [u8], count: usize, bounds: &Bounds) -> Result<Self, Reason> {
+    pub(super) fn check(bytes: &'a [u8], count: usize, bounds: &'a Bounds) -> Result<Self, Reason> {
         let (mut packed, mut order) = (Packed::new(bytes, count), Order { before: None, bounds });
         for index in 0..count {
             let start = HEADER + index * ELEMENT;
@@ -298,7 +321,7 @@ impl<'a> Leaf<'a> {
             order.check(index, element().ok_or(Reason::Element { index })?)?;
         }
         order.end()?;
-        Ok(Self { bytes, count })
+        Ok(Self { bytes, count, bounds })
     }
 
     /// An element that was checked.
@@ -309,6 +332,14 @@ impl<'a> Leaf<'a> {
         let (key_size, value_size) = (sizes(head, 8)?, sizes(head, 12)?);
         let (key, rest) = self.bytes.get(start + pos..)?.split_at_checked(key_size)?;
         Some(Element { index, is_bucket: flags & IS_BUCKET != 0, key, value: rest.get(..value_size)? })
+    }
+
+    /// Between which keys an element lies, whatever its own key is.
+    pub fn around(&self, index: usize) -> Bounds {
+        let key = |index| self.element(index).map(|element: Element<'_>| element.key.into());
+        let before = index.checked_sub(1).and_then(key).or_else(|| self.bounds.low.clone());
+        let behind = if index + 1 < self.count { key(index + 1) } else { self.bounds.high.clone() };
+        Bounds { low: before, high: behind }
     }
 
     /// Whether it has no element, as only the root of an empty tree has none.
