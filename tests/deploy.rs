@@ -88,16 +88,30 @@ fn every_alert_is_on_metrics_that_there_are() {
     daemon.wait_for("serving metrics");
     let scrape = admin::scrape(sandbox.path("run/metrics.sock").to_str().unwrap());
     let there = admin::names(&scrape);
+    assert!(alerts_are_on(0, &there) >= 5);
+}
+
+#[test]
+fn every_alert_on_a_scan_is_on_metrics_that_a_scan_writes() {
+    let sandbox = Sandbox::new();
+    let snapshot = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/etcd-snapshot.db");
+    sandbox.run(&format!("scan --snapshot {snapshot} --prometheus [DIR]/claviger.prom")).ends_with(1);
+    let text = fs::read_to_string(sandbox.path("claviger.prom")).unwrap();
+    assert!(alerts_are_on(1, &admin::names(&text)) >= 2);
+}
+
+/// Checks the alerts of a group against the metrics that there are, and counts them.
+fn alerts_are_on(group: usize, there: &BTreeSet<&str>) -> usize {
     let rules = yaml("prometheus-rules.yaml");
-    let rules = rules["groups"][0]["rules"].as_array().unwrap();
-    assert!(rules.len() >= 5);
+    let rules = rules["groups"][group]["rules"].as_array().unwrap();
     for rule in rules {
         let used = metrics_of(rule["expr"].as_str().unwrap());
-        assert!(!used.is_empty() && used.is_subset(&there), "{rule}");
+        assert!(!used.is_empty() && used.is_subset(there), "{rule}");
         for text in ["summary", "description"] {
             assert!(rule["annotations"][text].is_string(), "{rule}");
         }
     }
+    rules.len()
 }
 
 #[test]
