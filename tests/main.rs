@@ -18,4 +18,5 @@ mod oracle;
 mod playground;
 mod pod;
 mod runbook;
+mod scan;
 mod systemd;

@@ -302,6 +302,7 @@ fn refusal(url: &str, revision: u64, status: &Status) -> EtcdError {
     let reason = || match std::error::Error::source(status) {
         // A broken connection: its causes say more.
         Some(cause) => chain(cause),
+        None if status.message().is_empty() => status.code().to_string(),
         None => status.message().to_owned(),
     };
     match status.code() {

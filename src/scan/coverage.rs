@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
@@ -95,7 +94,10 @@ impl Coverage {
     /// # Errors
     /// When kube-apiserver would not start with it.
     pub fn parse(text: &str) -> Result<Self, CoverageError> {
-        let file: File = serde_saphyr::from_str(text).map_err(|error| CoverageError::Syntax(explain(&error)))?;
+        // No number and no truth is taken for a text.
+        let options = serde_saphyr::options! { no_schema: true };
+        let file: File = serde_saphyr::from_str_with_options(first_document(text), options)
+            .map_err(|error| CoverageError::Syntax(explain(&error)))?;
         let is_known = matches!(
             (&*file.api_version, &*file.kind),
             ("apiserver.config.k8s.io/v1", "EncryptionConfiguration") | ("v1", "EncryptionConfig")
@@ -139,14 +141,33 @@ impl Coverage {
     }
 }
 
-/// What is wrong, and where. A value that stands in a wrong place may be a key, so only the names of fields are repeated.
+/// The first document, of which alone kube-apiserver takes notice. A line that begins with the mark between two is one wherever it
+/// stands.
+fn first_document(text: &str) -> &str {
+    let (mut is_begun, mut end) = (false, 0);
+    for line in text.split_inclusive('\n') {
+        let is_mark = |mark| line.strip_prefix(mark).is_some_and(|rest| rest.trim_start().len() < rest.len().max(1));
+        if is_mark("...") || is_begun && is_mark("---") {
+            break;
+        }
+        let content = line.trim_start_matches('\u{feff}').trim_start();
+        is_begun |= !content.is_empty() && !content.starts_with(['#', '%']);
+        end += line.len();
+    }
+    &text[..end]
+}
+
+/// What is wrong, and where. Whatever stands in a wrong place may be a key, a field's name also: nothing of the file is repeated.
 fn explain(error: &serde_saphyr::Error) -> String {
-    let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default();
-    let first = first.strip_prefix("error: ").unwrap_or(first);
-    let is_about_a_field = ["unknown field", "missing field", "duplicate"].iter().any(|start| first.contains(start));
+    use serde_saphyr::Error::{DuplicateMappingKey, SerdeUnknownField};
     let place = error.location().map_or_else(String::new, |at| format!("line {}, column {}: ", at.line(), at.column()));
-    if is_about_a_field { first.to_owned() } else { format!("{place}something else was expected there") }
+    let what = match error.without_snippet() {
+        SerdeUnknownField { expected, .. } if expected.is_empty() => "unknown field".to_owned(),
+        SerdeUnknownField { expected, .. } => format!("unknown field, expected one of {}", expected.join(", ")),
+        DuplicateMappingKey { .. } => "a field that stands there twice".to_owned(),
+        _ => "something else was expected there".to_owned(),
+    };
+    place + &what
 }
 
 fn yaml_name(name: &GroupResource) -> String {
@@ -206,8 +227,8 @@ struct Key {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kms {
-    #[serde(default = "version_1", rename = "apiVersion")]
-    api_version: String,
+    #[serde(rename = "apiVersion")]
+    api_version: Option<String>,
     #[serde(default)]
     name: String,
     #[serde(default)]
@@ -216,8 +237,11 @@ struct Kms {
     timeout: Option<String>,
 }
 
-fn version_1() -> String {
-    "v1".to_owned()
+impl Kms {
+    /// Its version; an empty one is the first, too.
+    fn api_version(&self) -> &str {
+        self.api_version.as_deref().filter(|version| !version.is_empty()).unwrap_or("v1")
+    }
 }
 
 fn no_secret() -> Result<usize, &'static str> {
@@ -229,10 +253,18 @@ fn secret_length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Result<us
     if text.is_empty() {
         return Ok(no_secret());
     }
-    // Go's decoder passes over line breaks.
-    let packed = Zeroizing::new(text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect::<String>());
-    let bytes = Base64::decode_vec(&packed).map(Zeroizing::new);
-    Ok(bytes.map(|bytes| bytes.len()).map_err(|_| "secret is not base64"))
+    Ok(decoded_length(&text).ok_or("secret is not base64"))
+}
+
+/// How many bytes a text in base64 stands for. As Go's decoder takes it: padded, line breaks are passed over, and the bits behind
+/// the last byte may be any.
+fn decoded_length(text: &str) -> Option<usize> {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let bytes = || text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n'));
+    let digits = bytes().take_while(is_digit).count();
+    let padding = bytes().skip(digits).take_while(|byte| *byte == b'=').count();
+    let is_whole = digits % 4 != 1 && padding == (4 - digits % 4) % 4 && digits + padding == bytes().count();
+    is_whole.then_some(digits * 3 / 4)
 }
 
 impl Entry {
@@ -261,7 +293,7 @@ impl Provider {
             Self { aesgcm: Some(all), .. } => keys("aesgcm", all),
             Self { aescbc: Some(all), .. } => keys("aescbc", all),
             Self { secretbox: Some(all), .. } => keys("secretbox", all),
-            Self { kms: Some(kms), .. } => vec![format!("kms:{}:{}", kms.api_version, name(&kms.name))],
+            Self { kms: Some(kms), .. } => vec![format!("kms:{}:{}", kms.api_version(), name(&kms.name))],
             _ => vec![IDENTITY.to_owned()],
         }
     }
@@ -380,9 +412,9 @@ fn check_keys(at: &str, keys: &Keys, lengths: &[usize]) -> Result<(), CoverageEr
 }
 
 fn check_kms<'a>(at: &str, kms: &'a Kms, names: &mut BTreeSet<&'a str>) -> Result<(), CoverageError> {
-    let is_v1 = kms.api_version == "v1";
+    let is_v1 = kms.api_version() == "v1";
     let wrong = |what: &str| Err(rule(at, what));
-    if !is_v1 && kms.api_version != "v2" {
+    if !is_v1 && kms.api_version() != "v2" {
         return wrong("apiVersion is neither v1 nor v2");
     }
     if kms.name.is_empty() {

@@ -23,7 +23,7 @@ const RENAMED: [(&str, &str); 6] = [
 ];
 
 /// The resources of each group that lie at their own name; a test holds this against what real API servers serve.
-const GROUPS: [(&str, &[&str]); 18] = [
+const GROUPS: [(&str, &[&str]); 19] = [
     (
         "",
         &[
@@ -63,15 +63,24 @@ const GROUPS: [(&str, &[&str]); 18] = [
     ("discovery.k8s.io", &["endpointslices"]),
     ("flowcontrol.apiserver.k8s.io", &["flowschemas", "prioritylevelconfigurations"]),
     ("internal.apiserver.k8s.io", &["storageversions"]),
+    ("lifecycle.k8s.io", &["evictionrequests", "evictions"]),
     ("networking.k8s.io", &["ingressclasses", "ingresses", "ipaddresses", "networkpolicies", "servicecidrs"]),
     ("node.k8s.io", &["runtimeclasses"]),
     ("policy", &["poddisruptionbudgets", "podsecuritypolicies"]),
     ("rbac.authorization.k8s.io", &["clusterrolebindings", "clusterroles", "rolebindings", "roles"]),
     (
         "resource.k8s.io",
-        &["deviceclasses", "devicetaintrules", "resourceclaims", "resourceclaimtemplates", "resourceslices"],
+        &[
+            "deviceclasses",
+            "devicetaintrules",
+            "podschedulingcontexts",
+            "resourceclaims",
+            "resourceclaimtemplates",
+            "resourcepoolstatusrequests",
+            "resourceslices",
+        ],
     ),
-    ("scheduling.k8s.io", &["priorityclasses"]),
+    ("scheduling.k8s.io", &["compositepodgroups", "podgroups", "priorityclasses", "workloads"]),
     (
         "storage.k8s.io",
         &[

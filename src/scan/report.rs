@@ -287,7 +287,9 @@ impl Report {
                 .flat_map(|(kind, all)| all.into_sorted().into_iter().map(move |found| object_finding(kind, found))),
         );
         let prefix = String::from_utf8_lossy(prefix).into_owned();
-        if groups.is_empty() {
+        // An etcd that has never been written to is another matter.
+        let is_written = outside > 0 || source.kind == "etcd" && source.revision > 1;
+        if groups.is_empty() && is_written {
             incomplete.push(Incomplete::Nothing { prefix: prefix.clone() });
         }
         let incomplete: Vec<String> = incomplete.iter().map(ToString::to_string).collect();

@@ -528,7 +528,7 @@ mod tests {
                         );
                     }
                     Err(SnapshotError::Bolt(BoltError::LostBucket { name: "key", .. })) => {
-                        assert!(page > 2, "page {page}")
+                        assert!(page > 2, "page {page}");
                     }
                     Err(error) => panic!("page {page}: {error}"),
                 }
@@ -582,7 +582,7 @@ mod tests {
             match scan_bytes(&bytes[..pages * 512]) {
                 Ok((report, _)) => assert!(report.is_incomplete(), "{pages}"),
                 Err(error) => {
-                    assert!(error.to_string().starts_with("the bucket \"key\" cannot be found: page"), "{error}")
+                    assert!(error.to_string().starts_with("the bucket \"key\" cannot be found: page"), "{error}");
                 }
             }
         }

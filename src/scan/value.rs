@@ -157,16 +157,26 @@ struct Body<'a> {
 /// Checks what stands behind the prefix as far as it can be checked without a key.
 fn body_of<'a>(provider: &str, body: &'a [u8]) -> Result<Body<'a>, ValueDamage> {
     let holds = |is_whole: bool, damage| if is_whole { Ok(Body::default()) } else { Err(damage) };
-    // The name may hold anything but a colon; scheme and version are known by heart.
+    let is_cbc = |body: &[u8]| body.len() >= 32 && body.len().is_multiple_of(16);
+    // Scheme and version are known by heart.
     let mut parts = provider.splitn(3, ':');
     match (parts.next(), parts.next()) {
         (Some("kms"), Some("v2")) => kms_v2(body),
-        (Some("kms"), Some("v1")) => kms_v1(body).ok_or(ValueDamage::KmsV1),
+        (Some("kms"), Some("v1")) => behind_name(body).find_map(kms_v1).ok_or(ValueDamage::KmsV1),
         (Some("aesgcm"), Some("v1")) => holds(body.len() >= 28, ValueDamage::AesGcm),
-        (Some("aescbc"), Some("v1")) => holds(body.len() >= 32 && body.len().is_multiple_of(16), ValueDamage::AesCbc),
+        (Some("aescbc"), Some("v1")) => holds(behind_name(body).any(is_cbc), ValueDamage::AesCbc),
         (Some("secretbox"), Some("v1")) => holds(body.len() >= 40, ValueDamage::Secretbox),
         _ => Ok(Body::default()),
     }
+}
+
+/// What may stand behind a name: all of `body`, or what follows a colon of the name's own, but for those of KMS v2 they may have some.
+fn behind_name(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let start = &body[..body.len().min(NAME_MAX)];
+    let text = start.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    let name = text.split(char::is_control).next().unwrap_or_default();
+    let ends = name.bytes().enumerate().filter(|(_, byte)| *byte == b':').map(|(at, _)| at + 1);
+    std::iter::once(0).chain(ends).map(|begin| &body[begin..])
 }
 
 /// The length of the wrapped key as u16, big-endian, that key, and a value under it.
@@ -322,6 +332,11 @@ mod tests {
         for body in [&kms_v1[..32], &[0, 0], &[0], &[0xff, 0xff, 1]] {
             assert_eq!(told(&stored("k8s:enc:kms:v1:old:", body)).2, Some(ValueDamage::KmsV1));
         }
+        // Names may have colons; what follows the first one is no part of the provider here.
+        assert_eq!(told(&stored("k8s:enc:aescbc:v1:k:l:m:", &long)), ("aescbc:v1:k".to_owned(), None, None));
+        let value = stored("k8s:enc:kms:v1:old:one:", &kms_v1);
+        assert_eq!((told(&value).2, classify(&value).seed), (None, Some(&[1, 2, 3][..])));
+        assert_eq!(told(&stored("k8s:enc:aescbc:v1:k:l:", &long[1..])).2, Some(ValueDamage::AesCbc));
         let new = stored("k8s:enc:new:v9:k:", b"");
         assert_eq!(told(&new), ("new:v9:k".to_owned(), None, None), "another provider is left alone");
     }

@@ -9,6 +9,9 @@ use super::sandbox::{Answer, Sandbox};
 /// The key that wraps, in the snapshot.
 const PRIMARY: &str = "k2-9c01d3bd2f1e4a7788fa0b4cc3e2d1a0";
 
+/// A key; nobody may see it in an error.
+const SECRET: &str = "c2VjcmV0IGlzIHNlY3VyZQ==";
+
 const COVERED: &str = "\
 apiVersion: apiserver.config.k8s.io/v1
 kind: EncryptionConfiguration
@@ -193,7 +196,6 @@ fn a_damaged_snapshot_is_read_as_far_as_it_goes() {
 #[test]
 fn an_encryption_configuration_that_no_api_server_would_take_is_refused_without_its_secrets() {
     let sandbox = sandbox();
-    const SECRET: &str = "c2VjcmV0IGlzIHNlY3VyZQ==";
     for (name, providers) in [
         ("misplaced", format!("[{{aescbc: {{keys: {SECRET}}}}}]")),
         ("field", format!("[{{aescbc: {{keys: [{{name: k, secret: {SECRET}, sercet: {SECRET}}}]}}}}]")),

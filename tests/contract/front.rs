@@ -14,19 +14,19 @@ use crate::harness::{
 };
 
 /// For what an API server does within a minute of its own accord: a probe, a reload.
-pub(super) const SOON: Duration = Duration::from_secs(100);
+pub(crate) const SOON: Duration = Duration::from_secs(100);
 
 const POLL: Duration = Duration::from_millis(200);
 
 /// `kubectl proxy` before an API server, whose restarts it outlives; killed when dropped.
-pub(super) struct Front {
+pub(crate) struct Front {
     port: u16,
     _proxy: Process,
 }
 
 impl Front {
     /// Does not wait for the API server, only for the proxy.
-    pub(super) fn of(run: &Run, api: &ApiServer) -> Self {
+    pub(crate) fn of(run: &Run, api: &ApiServer) -> Self {
         let mut command = isolated(&Program::Kubectl(Version::V1_37).path().unwrap(), run.directory());
         command.arg("proxy").arg("--port=0").arg(format!("--kubeconfig={}", api.kubeconfig().display()));
         let name = run.unique_name("kubectl-proxy");
@@ -37,28 +37,28 @@ impl Front {
         Self { port: port().unwrap(), _proxy: proxy }
     }
 
-    pub(super) fn try_request(&self, line: &str, headers: &[&str], body: &str) -> std::io::Result<Answer> {
+    pub(crate) fn try_request(&self, line: &str, headers: &[&str], body: &str) -> std::io::Result<Answer> {
         request(self.port, line, headers, body.as_bytes())
     }
 
-    pub(super) fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.try_request(&format!("GET {path}"), &[], "").unwrap()
     }
 
-    pub(super) fn delete(&self, path: &str) -> Answer {
+    pub(crate) fn delete(&self, path: &str) -> Answer {
         self.try_request(&format!("DELETE {path}"), &[], "").unwrap()
     }
 
-    pub(super) fn post(&self, path: &str, body: &str) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &str) -> Answer {
         self.try_request(&format!("POST {path}"), &["Content-Type: application/json"], body).unwrap()
     }
 
-    pub(super) fn patch(&self, path: &str, kind: &str, body: &str) -> Answer {
+    pub(crate) fn patch(&self, path: &str, kind: &str, body: &str) -> Answer {
         self.try_request(&format!("PATCH {path}"), &[&format!("Content-Type: application/{kind}")], body).unwrap()
     }
 
     /// The number of a metric with all of `labels`, summed.
-    pub(super) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let metrics = self.get("/metrics").body;
         let ours = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{")));
         let ours = ours.filter(|line| labels.iter().all(|label| line.contains(label)));
@@ -66,18 +66,18 @@ impl Front {
     }
 
     /// What the health check of the plugins says; the request itself is a probe, if the last one is old enough.
-    pub(super) fn providers(&self) -> Answer {
+    pub(crate) fn providers(&self) -> Answer {
         self.get("/readyz/kms-providers")
     }
 
     /// Waits until the API server answers at all, which a plugin in trouble does not prevent.
-    pub(super) fn wait_until_alive(&self) {
+    pub(crate) fn wait_until_alive(&self) {
         let ok = |path| self.get(path).status == 200;
         wait_until("alive", || ok("/livez") && ok("/api/v1/namespaces/default"));
     }
 
     /// Waits until the health check of the plugins says something with `text` in it, and returns all that it says.
-    pub(super) fn wait_for_providers(&self, text: &str) -> String {
+    pub(crate) fn wait_for_providers(&self, text: &str) -> String {
         let mut last = self.providers();
         wait_until(&format!("the health check has {text:?}"), || {
             last = self.providers();
@@ -88,7 +88,7 @@ impl Front {
 }
 
 /// Waits for something to happen, or panics.
-pub(super) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < SOON, "waited in vain until {what}");

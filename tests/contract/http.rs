@@ -14,22 +14,22 @@ const LIMIT: Duration = Duration::from_secs(90);
 
 /// Status code and body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
 }
 
 impl Answer {
     /// Asserts the status code, and returns the body.
     #[track_caller]
-    pub(super) fn expect(self, status: u16) -> String {
+    pub(crate) fn expect(self, status: u16) -> String {
         assert_eq!(self.status, status, "{}", self.body);
         self.body
     }
 }
 
 /// Sends one request to a port of 127.0.0.1.
-pub(super) fn request(port: u16, line: &str, headers: &[&str], body: &[u8]) -> io::Result<Answer> {
+pub(crate) fn request(port: u16, line: &str, headers: &[&str], body: &[u8]) -> io::Result<Answer> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(LIMIT))?;
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();

@@ -78,9 +78,9 @@
 mod answers;
 mod calls;
 mod config;
-mod front;
+pub(crate) mod front;
 mod health;
-mod http;
+pub(crate) mod http;
 mod kms;
 mod life;
 mod meddled;

@@ -11,6 +11,7 @@ use base64ct::{Base64, Encoding};
 use serde_json::Value;
 
 use super::binaries::{EtcdVersion, Program};
+use super::certificates::{Certificates, ClientCertificate};
 use super::commands::{isolated, output_of_success};
 use super::error::{Context, Error, Result};
 use super::ports::{free_port, with_free_ports};
@@ -44,6 +45,10 @@ struct Member {
     client_port: u16,
     peer_port: u16,
     data: PathBuf,
+    /// Where else it serves clients, and how it knows them.
+    secure: Option<(u16, Vec<String>)>,
+    /// Further flags; the last of a name counts.
+    flags: Vec<String>,
     process: Option<Process>,
 }
 
@@ -57,6 +62,32 @@ impl Etcd {
     pub(crate) fn start_version(run: &Run, version: EtcdVersion, members: usize) -> Result<Self> {
         with_free_ports(|| {
             let mut etcd = Self::plan(run, version, members)?;
+            etcd.start_all()?;
+            Ok(etcd)
+        })
+    }
+
+    /// Starts a single member that also serves, with these certificates, the one client that shows this one.
+    pub(crate) fn start_secure(run: &Run, certificates: &Certificates, client: &ClientCertificate) -> Result<Self> {
+        with_free_ports(|| {
+            let mut etcd = Self::plan(run, EtcdVersion::V3_7, 1)?;
+            let flags = [
+                format!("--cert-file={}", certificates.serving_certificate.display()),
+                format!("--key-file={}", certificates.serving_key.display()),
+                format!("--trusted-ca-file={}", client.certificate.display()),
+                "--client-cert-auth".to_owned(),
+            ];
+            etcd.members[0].secure = Some((free_port()?, flags.to_vec()));
+            etcd.start_all()?;
+            Ok(etcd)
+        })
+    }
+
+    /// Starts a single member of the newest version with further flags.
+    pub(crate) fn start_with(run: &Run, flags: &[&str]) -> Result<Self> {
+        with_free_ports(|| {
+            let mut etcd = Self::plan(run, EtcdVersion::V3_7, 1)?;
+            etcd.members[0].flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
             etcd.start_all()?;
             Ok(etcd)
         })
@@ -84,6 +115,11 @@ impl Etcd {
     /// All client URLs in the form that `--etcd-servers` and `--endpoints` take.
     pub(crate) fn endpoints(&self) -> String {
         self.client_urls().join(",")
+    }
+
+    /// Where the member of [`Etcd::start_secure`] takes certificates.
+    pub(crate) fn secure_url(&self) -> Option<String> {
+        self.members[0].secure_url()
     }
 
     /// Ends a member by SIGKILL; its data stays.
@@ -213,11 +249,24 @@ impl Member {
     fn plan(run: &Run, version: EtcdVersion) -> Result<Self> {
         let name = run.unique_name("etcd");
         let data = run.path(&name);
-        Ok(Self { version, name, client_port: free_port()?, peer_port: free_port()?, data, process: None })
+        Ok(Self {
+            version,
+            name,
+            client_port: free_port()?,
+            peer_port: free_port()?,
+            data,
+            secure: None,
+            flags: Vec::new(),
+            process: None,
+        })
     }
 
     fn client_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.client_port)
+    }
+
+    fn secure_url(&self) -> Option<String> {
+        self.secure.as_ref().map(|(port, _)| format!("https://127.0.0.1:{port}"))
     }
 
     fn peer_url(&self) -> String {
@@ -231,16 +280,19 @@ impl Member {
     /// Starts it; `cluster` is ignored by a member that has data.
     fn launch(&mut self, run: &Run, cluster: &str) -> Result<()> {
         let mut command = isolated(&Program::Etcd(self.version).path()?, run.directory());
+        let listen = [Some(self.client_url()), self.secure_url()].into_iter().flatten().collect::<Vec<_>>().join(",");
         command
             .arg(format!("--name={}", self.name))
             .arg(format!("--data-dir={}", self.data.display()))
-            .arg(format!("--listen-client-urls={}", self.client_url()))
+            .arg(format!("--listen-client-urls={listen}"))
             .arg(format!("--advertise-client-urls={}", self.client_url()))
             .arg(format!("--listen-peer-urls={}", self.peer_url()))
             .arg(format!("--initial-advertise-peer-urls={}", self.peer_url()))
             .arg(format!("--initial-cluster={cluster}"))
             // Tests kill processes, never the machine, and what a process wrote survives it without a sync.
-            .arg("--unsafe-no-fsync");
+            .arg("--unsafe-no-fsync")
+            .args(self.secure.iter().flat_map(|(_, flags)| flags))
+            .args(&self.flags);
         self.process = Some(run.start(&self.name, command)?);
         Ok(())
     }

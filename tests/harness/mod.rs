@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! api_server, etcd, node, plugin, binaries -> processes, commands -> spawn -> error;   api_server -> etcd
-//! api_server, etcd, node -> binaries, ports;   api_server, node -> certificates;   node -> images, packages -> binaries
+//! api_server, etcd, node -> binaries, ports;   api_server, etcd, node -> certificates;   node -> images, packages -> binaries
 //! binaries, packages, processes -> progress
 //! ```
 //!
@@ -18,7 +18,7 @@
 
 pub(crate) mod api_server;
 pub(crate) mod binaries;
-mod certificates;
+pub(crate) mod certificates;
 pub(crate) mod commands;
 pub(crate) mod error;
 pub(crate) mod etcd;

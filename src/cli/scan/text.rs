@@ -93,9 +93,9 @@ fn columns(rows: &[&Row], has_history: bool) -> String {
     let numbers: Vec<(String, Vec<String>)> = numbers.into_iter().map(|(head, cells)| right(head, cells)).collect();
     let taken: usize = numbers.iter().map(|(head, _)| head.len() + GAP).sum();
     let left = WIDTH.saturating_sub(taken + KEY_ID + 1 + 2 * GAP);
-    let longest = |text: fn(&Row) -> &str| rows.iter().map(|row| text(row).chars().count()).max().unwrap_or(0);
+    let longest = rows.iter().map(|row| shown(&row.provider).chars().count()).max().unwrap_or(0);
     // A provider is never longer than half; what it leaves is the resource's.
-    let provider = longest(|row| &row.provider).min(left / 2);
+    let provider = longest.min(left / 2);
     let resource = left - provider;
     let head: Vec<&str> =
         ["RESOURCE", "PROVIDER", "KEY"].into_iter().chain(numbers.iter().map(|(head, _)| &**head)).collect();
@@ -112,10 +112,24 @@ fn right(head: &str, cells: Vec<String>) -> (String, Vec<String>) {
     (format!("{head:>width$}"), cells.into_iter().map(|cell| format!("{cell:>width$}")).collect())
 }
 
-/// As much of a text as there is room for.
-fn cut(text: &str, width: usize) -> String {
+/// As a terminal may have it: who writes to etcd chooses names, and would move the cursor or forge lines.
+fn shown(name: &str) -> String {
+    let is_harmless = |c: char| matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1;
+    name.chars().fold(String::new(), |mut text, c| {
+        if is_harmless(c) {
+            text.push(c);
+        } else {
+            text.extend(c.escape_debug());
+        }
+        text
+    })
+}
+
+/// As much of a name as there is room for.
+fn cut(name: &str, width: usize) -> String {
+    let text = shown(name);
     if text.chars().count() <= width {
-        return text.to_owned();
+        return text;
     }
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
@@ -142,7 +156,7 @@ fn named(report: &Report, kind: Kind) -> Option<String> {
 
 fn name(finding: &Finding) -> String {
     let what = match (&finding.key, finding.page) {
-        (Some(key), _) => key.clone(),
+        (Some(key), _) => shown(key),
         (None, page) => format!("page {}", page.unwrap_or(0)),
     };
     match &finding.reason {
@@ -173,12 +187,17 @@ fn notes(report: &Report) -> Vec<String> {
         notes.push(format!("note:  {outside} {was} {} not looked at: --etcd-prefix", report.prefix));
     }
     let uncovered: Vec<String> =
-        report.uncovered().map(|row| format!("{} {}", HumanCount(row.objects), row.resource)).collect();
+        report.uncovered().map(|row| format!("{} {}", HumanCount(row.objects), shown(&row.resource))).collect();
     if !uncovered.is_empty() {
         notes.push(format!("note:  no entry covers {}: do they hold secrets?", uncovered.join(", ")));
     }
     notes.extend(next(report).map(|hint| format!("hint:  {hint}")));
     if notes.is_empty() { notes } else { vec![notes.join("\n")] }
+}
+
+/// Whether a name may stand in a command that somebody will copy into a shell.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }
 
 /// The one thing to do next: about the worst that was found.
@@ -190,20 +209,14 @@ fn next(report: &Report) -> Option<String> {
     if !report.incomplete.is_empty() {
         return Some("take another snapshot and scan that: etcdctl snapshot save FILE".to_owned());
     }
-    let resources = || {
-        let found = report.groups.iter().filter(|row| row.found.iter().any(|kind| Some(*kind) == worst));
-        let mut resources: Vec<&str> = found.map(|row| row.resource.as_str()).collect();
-        resources.dedup();
-        resources.join(",")
-    };
+    let rows = || report.groups.iter().filter(|row| row.found.iter().any(|kind| Some(*kind) == worst));
     let rewrite = || {
-        let resources = resources();
+        let mut resources: Vec<&str> = rows().map(|row| &*row.resource).filter(|name| is_plain(name)).collect();
+        resources.dedup();
+        let resources = resources.join(",");
         format!("write them again: kubectl get {resources} --all-namespaces -o json | kubectl replace -f -")
     };
-    let key_ids = || {
-        let mut found = report.groups.iter().filter(|row| row.found.iter().any(|kind| Some(*kind) == worst));
-        found.find_map(|row| row.key_id.as_deref()).unwrap_or_default().to_owned()
-    };
+    let key_id = || rows().filter_map(|row| row.key_id.as_deref()).find(|name| is_plain(name)).unwrap_or("KEY");
     match worst? {
         Kind::Damaged => {
             Some("the API server cannot read it either: put it back from a backup, or delete it in etcd".to_owned())
@@ -218,7 +231,7 @@ fn next(report: &Report) -> Option<String> {
         Kind::NoProvider => {
             Some("list the provider behind the first one in its entry again, until they are rewritten".to_owned())
         }
-        Kind::UnknownKey => Some(format!("bring {} back from a backup: claviger backup restore FILE", key_ids())),
-        Kind::DisabledKey => Some(format!("let it unwrap again: claviger key enable {}", key_ids())),
+        Kind::UnknownKey => Some(format!("bring {} back from a backup: claviger backup restore FILE", key_id())),
+        Kind::DisabledKey => Some(format!("let it unwrap again: claviger key enable {}", key_id())),
     }
 }

@@ -1,0 +1,137 @@
+//! `claviger scan` as it is typed, and what it answered.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::truth::Truth;
+use crate::cli::sandbox::{Answer, Sandbox};
+
+/// A line of `--list`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Line {
+    pub(super) key: String,
+    pub(super) resource: String,
+    pub(super) provider: String,
+    pub(super) key_id: Option<String>,
+    pub(super) mod_revision: u64,
+    pub(super) bytes: usize,
+    pub(super) finding: Option<String>,
+}
+
+/// A group of the report, as far as it is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Row {
+    pub(super) resource: String,
+    pub(super) provider: String,
+    pub(super) key_id: Option<String>,
+    pub(super) objects: u64,
+    pub(super) revisions: Option<u64>,
+    pub(super) seeds: u64,
+    pub(super) first_revision: Option<u64>,
+    pub(super) last_revision: Option<u64>,
+    #[serde(default)]
+    pub(super) encodings: BTreeMap<String, u64>,
+}
+
+impl Row {
+    /// One of the same group, with nothing in it.
+    pub(super) fn of(line: &Line) -> Self {
+        Self {
+            resource: line.resource.clone(),
+            provider: line.provider.clone(),
+            key_id: line.key_id.clone(),
+            objects: 0,
+            revisions: Some(0),
+            seeds: 0,
+            first_revision: None,
+            last_revision: None,
+            encodings: BTreeMap::new(),
+        }
+    }
+}
+
+/// One place, scanned twice: for its report and for its list.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    pub(super) code: i32,
+    pub(super) report: Report,
+    /// In the order of the scan.
+    pub(super) lines: Vec<Line>,
+}
+
+/// The report as JSON, or none where the scan was refused.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Report(pub(super) Value);
+
+impl Report {
+    pub(super) fn rows(&self) -> Vec<Row> {
+        serde_json::from_value(self.0["groups"].clone()).unwrap()
+    }
+
+    pub(super) fn found(&self) -> BTreeMap<String, u64> {
+        serde_json::from_value(self.0["found"].clone()).unwrap()
+    }
+
+    pub(super) fn incomplete(&self) -> Vec<String> {
+        serde_json::from_value(self.0["incomplete"].clone()).unwrap()
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.0["source"]["revision"].as_u64().unwrap()
+    }
+}
+
+/// The lines of a list.
+pub(super) fn lines(list: &str) -> Vec<Line> {
+    list.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+/// Scans `place` (`--snapshot FILE` or `--etcd-servers URL`), which must end in the same way both times.
+pub(super) fn scan(sandbox: &Sandbox, place: &str) -> Scanned {
+    let (report, list) = scan_raw(sandbox, place);
+    assert_eq!(report.code, list.code, "{report}\n{list}");
+    Scanned { code: report.code, report: Report(report.json()), lines: lines(&list.stdout) }
+}
+
+/// Both answers, whatever they are.
+pub(super) fn scan_raw(sandbox: &Sandbox, place: &str) -> (Answer, Answer) {
+    (sandbox.run(&format!("scan {place} --output json")), sandbox.run(&format!("scan {place} --list")))
+}
+
+impl Scanned {
+    /// Holds all that was said against what is true; `history` if older revisions can be seen.
+    pub(super) fn is_true(&self, truth: &Truth, history: bool, context: &str) {
+        let lines: BTreeSet<Line> = self.lines.iter().cloned().collect();
+        assert_eq!(lines.len(), self.lines.len(), "{context}: a key is listed twice");
+        assert_same(&lines, &truth.lines(), context);
+        let mut rows = truth.rows();
+        if !history {
+            rows.retain(|row| row.objects > 0);
+            for row in &mut rows {
+                row.revisions = None;
+            }
+        }
+        assert_eq!(self.report.rows(), rows, "{context}");
+        let found = truth.found(history);
+        assert_eq!(self.report.found(), found, "{context}");
+        assert_eq!(self.report.incomplete(), [""; 0], "{context}");
+        let objects = truth.lines().len();
+        assert_eq!(self.report.0["all"]["objects"], objects, "{context}");
+        assert_eq!(self.report.0["outside"], if history { truth.outside() } else { 0 }, "{context}");
+        let code = if found.contains_key("damaged") { 7 } else { i32::from(!found.is_empty()) };
+        assert_eq!(self.code, code, "{context}");
+    }
+}
+
+/// Compares two sets, and shows what differs only.
+pub(super) fn assert_same<T: Ord + Debug>(found: &BTreeSet<T>, expected: &BTreeSet<T>, context: &str) {
+    let more: Vec<_> = found.difference(expected).take(5).collect();
+    let less: Vec<_> = expected.difference(found).take(5).collect();
+    assert!(more.is_empty() && less.is_empty(), "{context}: {more:#?} where {less:#?} should be");
+}

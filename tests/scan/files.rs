@@ -1,0 +1,170 @@
+//! Files that are not scanned, or not as they are: those of running members, snapshots that are not whole, and what is no
+//! database.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+    thread,
+};
+
+use super::{
+    answers::{lines, scan},
+    truth::Store,
+    values::{Chance, Stored},
+};
+use crate::{
+    cli::sandbox::{CLAVIGER, Sandbox, root_for},
+    harness::{etcd::Etcd, processes::Run},
+};
+
+/// An etcd with some Secrets, each of 300 bytes.
+fn etcd_with(run: &Run, secrets: usize) -> (Etcd, Store) {
+    let etcd = Etcd::start(run, 1).unwrap();
+    let mut store = Store::new(&etcd.endpoints());
+    let mut chance = Chance(11);
+    let pairs = (0..secrets).map(|number| {
+        let value = Stored::kms_v2("claviger", "k1", b"seed", 160, &mut chance);
+        (format!("/registry/secrets/default/{number:06}"), value)
+    });
+    store.put_many(pairs.collect::<Vec<_>>());
+    (etcd, store)
+}
+
+#[test]
+fn a_running_members_file_is_refused_and_etcd_goes_on() {
+    let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
+    let (mut etcd, mut store) = etcd_with(&run, 1000);
+    let file = etcd.database(0);
+    let line = format!("scan --snapshot {}", file.display());
+    thread::scope(|scope| {
+        let scanning = scope.spawn(|| {
+            for _ in 0..20 {
+                let answer = sandbox.refused(3, &line);
+                let hint = "etcdctl snapshot save FILE, and scan that; or scan it live: --etcd-servers";
+                let expected = format!("error: {}: a running etcd holds this file\nhint:  {hint}\n", file.display());
+                assert_eq!(answer.complaint(), expected);
+            }
+        });
+        while !scanning.is_finished() {
+            store.put("/registry/secrets/default/meanwhile", Stored::json(100));
+        }
+    });
+    // Paused, it holds the file still; killed, it does not.
+    etcd.process(0).unwrap().pause().unwrap();
+    sandbox.refused(3, &line);
+    etcd.process(0).unwrap().resume().unwrap();
+    assert_eq!(etcd.revision().unwrap(), store.revision);
+    etcd.kill(0).unwrap();
+    let answer = sandbox.run(&line);
+    assert_eq!(answer.code, 1, "a Secret in plaintext: {}", answer.stdout);
+}
+
+/// Whoever reads the list reads on only after etcd has started: the scan is in the middle of the file until then.
+#[test]
+fn an_etcd_starts_while_its_file_is_scanned_and_the_scan_says_that_it_changed() {
+    let run = Run::new().unwrap();
+    let (mut etcd, mut store) = etcd_with(&run, 6000);
+    store.reconnect(&etcd.endpoints());
+    etcd.stop(0).unwrap();
+    let mut command = Command::new(CLAVIGER);
+    command.args(["scan", "--list", "--snapshot"]).arg(etcd.database(0));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut list = String::new();
+    stdout.read_line(&mut list).unwrap();
+    etcd.launch(0).unwrap();
+    etcd.wait_until_healthy(0).unwrap();
+    store.put("/registry/secrets/default/000000", Stored::json(100));
+    assert_eq!(child.try_wait().unwrap(), None, "the scan ended before etcd started");
+    stdout.read_to_string(&mut list).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(7), "{stderr}");
+    assert!(stderr.contains("! the file changed while it was read\n"), "{stderr}");
+    assert!(lines(&list).len() >= 5000, "{stderr}");
+}
+
+#[test]
+fn a_snapshot_that_is_not_whole_is_read_and_said_to_be_not() {
+    let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
+    let (etcd, store) = etcd_with(&run, 300);
+    let file = sandbox.path("snapshot.db");
+    let place = format!("--snapshot {}", file.display());
+    etcd.snapshot(&file).unwrap();
+    let snapshot = fs::read(&file).unwrap();
+    let whole = scan(&sandbox, &place);
+    whole.is_true(&store.truth, true, "whole");
+    let digest = whole.report.0["source"]["digest"].clone();
+    assert_eq!(digest["matches"], true);
+    let pages = snapshot.len() - 32;
+    assert_eq!(digest["sha256"], base16ct::lower::encode_string(&snapshot[pages..]));
+
+    const DIGEST: &str = "the digest at the end of the file is not that of what stands before it";
+    let flipped = |at: usize| {
+        let mut bytes = snapshot.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let value = pages - 10;
+    let cut = format!("the file was cut off: it has {} of {pages} bytes", pages - 4096);
+    let more = [&snapshot[..], &[0; 512]].concat();
+    let cases: [(&str, Vec<u8>, &[&str]); 4] = [
+        ("a bit of the digest", flipped(snapshot.len() - 1), &[DIGEST]),
+        ("a bit of a page's unused end", flipped(value), &[DIGEST]),
+        ("a sector behind it", more, &[DIGEST]),
+        ("its last page and digest are missing", snapshot[..pages - 4096].to_vec(), &[&cut]),
+    ];
+    for (case, bytes, expected) in cases {
+        fs::write(&file, bytes).unwrap();
+        let damaged = scan(&sandbox, &place);
+        assert_eq!(damaged.code, 7, "{case}");
+        let incomplete = damaged.report.incomplete();
+        expected
+            .iter()
+            .for_each(|reason| assert!(incomplete.contains(&(*reason).to_owned()), "{case}: {incomplete:?}"));
+        if expected == [DIGEST] {
+            assert_eq!((damaged.lines, damaged.report.rows()), (whole.lines.clone(), whole.report.rows()), "{case}");
+            assert_eq!(damaged.report.0["source"]["digest"]["matches"], false, "{case}");
+        }
+    }
+    // Of a copy of a member's file nothing is known.
+    fs::write(&file, &snapshot[..pages]).unwrap();
+    let copy = scan(&sandbox, &place);
+    copy.is_true(&store.truth, true, "without digest");
+    assert_eq!(copy.report.0["source"]["digest"], serde_json::Value::Null);
+}
+
+#[test]
+fn what_is_no_database_is_refused() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("text"), "a text\n".repeat(10_000)).unwrap();
+    fs::write(sandbox.path("empty"), "").unwrap();
+    fs::write(sandbox.path("zeros"), [0; 65_536]).unwrap();
+    sandbox.make_dir("member", 0o700);
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, sandbox.path("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+
+    const FOREIGN: &str = "not a database of etcd, or both of its meta pages are damaged\n\
+                           hint:  is it etcd's? take another snapshot: etcdctl snapshot save FILE\n";
+    for (exit, file, expected) in [
+        (7, "[DIR]/text", FOREIGN),
+        (7, "[DIR]/empty", FOREIGN),
+        (7, "[DIR]/zeros", FOREIGN),
+        (2, "[DIR]/member", "not a regular file\nhint:  name the file in it: member/snap/db\n"),
+        (2, "[DIR]/pipe", "not a regular file\n"),
+        (2, "/dev/null", "not a regular file\n"),
+        (2, "[DIR]/missing", "opening failed: No such file or directory (os error 2)\n"),
+        (2, "[DIR]/missing/db", "opening failed: No such file or directory (os error 2)\n"),
+    ] {
+        let answer = sandbox.refused(exit, &format!("scan --snapshot {file}"));
+        assert_eq!(answer.complaint(), format!("error: {file}: {expected}"));
+    }
+    if root_for("a file that may not be read") {
+        fs::set_permissions(sandbox.path("text"), fs::Permissions::from_mode(0o600)).unwrap();
+        let answer = sandbox.call("scan --snapshot [DIR]/text").by_nobody().run();
+        assert_eq!(answer.complaint(), "error: [DIR]/text: opening failed: Permission denied (os error 13)\n");
+        answer.ends_with(5);
+    }
+}

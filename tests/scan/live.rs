@@ -1,0 +1,362 @@
+//! A live etcd: over TLS and by what a static pod says, from whichever endpoint answers, and at one revision for as long as
+//! etcd has it.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use super::{
+    answers::{Line, assert_same, lines, scan},
+    proxy::{Proxy, Then},
+    truth::Store,
+    values::{Chance, Stored, whole},
+};
+use crate::{
+    cli::sandbox::{Answer, CLAVIGER, Sandbox},
+    harness::{
+        certificates::{Certificates, ClientCertificate},
+        etcd::Etcd,
+        processes::Run,
+    },
+};
+
+/// An endpoint where nobody listens: a port that the kernel keeps for itself.
+const DEAD: &str = "http://127.0.0.1:1";
+
+const UNREACHABLE: &str = "hint:  are address and certificates those of the API server? claviger scan --apiserver-manifest FILE \
+                           takes them\n";
+
+fn start(run: &Run) -> (Etcd, Store) {
+    let etcd = Etcd::start(run, 1).unwrap();
+    let store = Store::new(&etcd.endpoints());
+    (etcd, store)
+}
+
+fn fill(store: &mut Store, directory: &str) {
+    for (number, value) in whole(300, &mut Chance(3)).into_iter().enumerate() {
+        store.put(&format!("{directory}/secrets/default/{number}"), value);
+    }
+}
+
+fn key(number: usize) -> String {
+    format!("/registry/secrets/default/{number:06}")
+}
+
+/// So many Secrets of 300 bytes.
+fn fill_many(store: &mut Store, secrets: usize) {
+    let mut chance = Chance(5);
+    let value = Stored::kms_v2("claviger", "k1", b"seed", 160, &mut chance);
+    store.put_many((0..secrets).map(|number| (key(number), value.clone())));
+}
+
+#[test]
+fn etcd_is_read_over_mutual_tls_by_flags_and_by_a_static_pod() {
+    let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
+    fs::create_dir(run.path("etcd-pki")).unwrap();
+    let certificates = Certificates::create(&run.path("etcd-pki")).unwrap();
+    let client = ClientCertificate::create(&run.path("etcd-pki"), "scanner").unwrap();
+    let etcd = Etcd::start_secure(&run, &certificates, &client).unwrap();
+    let mut store = Store::new(&etcd.endpoints());
+    fill(&mut store, "/registry");
+
+    let url = etcd.secure_url().unwrap();
+    let servers = format!("--etcd-servers {url}");
+    let file = |name: &str, path: &std::path::Path| format!(" --etcd-{name} {}", path.display());
+    let ca = file("cafile", &certificates.authority);
+    let (certificate, key) = (file("certfile", &client.certificate), file("keyfile", &client.key));
+    scan(&sandbox, &format!("{servers}{ca}{certificate}{key}")).is_true(&store.truth, false, "by flags");
+
+    // What a container calls /etc/kubernetes/pki/etcd lies elsewhere on the host.
+    let pod = format!(
+        "apiVersion: v1
+kind: Pod
+spec:
+  containers:
+  - command: [kube-apiserver, --etcd-servers={url}, --etcd-cafile=/etc/kubernetes/pki/etcd/ca.crt]
+    args: [--etcd-certfile=/etc/kubernetes/pki/etcd/scanner.crt, --etcd-keyfile, /etc/kubernetes/pki/etcd/scanner.key]
+    volumeMounts: [{{name: pki, mountPath: /etc/kubernetes/pki}}, {{name: etcd, mountPath: /etc/kubernetes/pki/etcd}}]
+  volumes:
+  - {{name: pki, hostPath: {{path: /nowhere}}}}
+  - {{name: etcd, hostPath: {{path: {}}}}}
+",
+        run.path("etcd-pki").display()
+    );
+    fs::write(sandbox.path("pod.yaml"), pod).unwrap();
+    scan(&sandbox, "--apiserver-manifest [DIR]/pod.yaml").is_true(&store.truth, false, "by a static pod");
+
+    let stranger = sandbox.path("stranger");
+    fs::create_dir(&stranger).unwrap();
+    let stranger = ClientCertificate::create(&stranger, "stranger").unwrap();
+    let (other_ca, other) = (file("cafile", &stranger.certificate), file("certfile", &stranger.certificate));
+    let (other_key, missing) = (file("keyfile", &stranger.key), " --etcd-cafile [DIR]/missing");
+    let refused = |exit, flags: &str| sandbox.refused(exit, &format!("scan {flags}")).complaint();
+    let unreachable = |flags: String, expected: &str| {
+        let complaint = refused(6, &flags);
+        let (error, hint) = complaint.split_once('\n').unwrap();
+        assert!(
+            error.starts_with(&format!("error: etcd {url} does not answer: ")) && error.contains(expected),
+            "{error} for {flags}"
+        );
+        assert_eq!(hint, UNREACHABLE);
+    };
+    unreachable(format!("{servers}{other_ca}{certificate}{key}"), "UnknownIssuer");
+    unreachable(format!("{servers}{ca}"), "CertificateRequired");
+    unreachable(format!("{servers}{ca}{other}{other_key}"), "");
+    let half = "error: a client certificate without its key, or a key without its certificate\n";
+    assert_eq!(refused(2, &format!("{servers}{ca}{certificate}")), half);
+    assert_eq!(refused(2, &format!("{servers}{ca}{key}")), half);
+    let https =
+        format!("error: etcd endpoint {url:?}: https takes the certificate of who vouches for it: --etcd-cafile\n");
+    assert_eq!(refused(2, &servers), https);
+    assert_eq!(
+        refused(5, &format!("{servers}{missing}")),
+        "error: [DIR]/missing: No such file or directory (os error 2)\n"
+    );
+    let garbled = format!("{servers}{ca}{}{key}", file("certfile", &sandbox.path("pod.yaml")));
+    let useless = format!("error: etcd endpoint {url:?}: its certificates or key cannot be used: are they PEM?\n");
+    assert_eq!(refused(2, &garbled), useless);
+    // Who speaks TLS to who does not, and the other way round.
+    let plain = etcd.endpoints().replace("http:", "https:");
+    assert!(refused(6, &format!("--etcd-servers {plain}{ca}{certificate}{key}")).ends_with(UNREACHABLE));
+    assert!(refused(6, &format!("--etcd-servers {}", url.replace("https:", "http:"))).ends_with(UNREACHABLE));
+}
+
+#[test]
+fn whichever_endpoint_answers_is_read_below_its_prefix_and_refusals_are_told() {
+    let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
+    let (etcd, mut store) = start(&run);
+    fill(&mut store, "/kubernetes.io/cluster");
+    store.truth.prefix = "/kubernetes.io/cluster/";
+    let url = etcd.endpoints();
+    for (servers, prefix) in [
+        (url.clone(), "/kubernetes.io/cluster"),
+        (format!("{DEAD},{url}"), "kubernetes.io/cluster/"),
+        (format!("{DEAD},{DEAD},{url},{DEAD}"), "/kubernetes.io/cluster/"),
+    ] {
+        let scanned = scan(&sandbox, &format!("--etcd-servers {servers} --etcd-prefix {prefix}"));
+        scanned.is_true(&store.truth, false, &servers);
+        assert_eq!(scanned.report.0["prefix"], "/kubernetes.io/cluster/");
+    }
+    let empty = sandbox.run(&format!("scan --etcd-servers {url}"));
+    assert!(empty.ends_with(0).stdout.starts_with("There is no object below /registry/\n"), "{empty}");
+
+    let refused = |exit, servers: &str| sandbox.refused(exit, &format!("scan --etcd-servers {servers}")).complaint();
+    for servers in [DEAD.to_owned(), format!("http://127.0.0.2:1,{DEAD}")] {
+        let complaint = refused(6, &servers);
+        assert!(complaint.starts_with(&format!("error: etcd {DEAD} does not answer: ")), "{complaint}");
+        assert!(complaint.contains("Connection refused") && complaint.ends_with(UNREACHABLE), "{complaint}");
+    }
+    for wrong in ["127.0.0.1:2379", "unix:///run/etcd.sock", "http://"] {
+        let expected = format!("error: etcd endpoint {wrong:?}: expected http://host:port or https://host:port\n");
+        assert_eq!(refused(2, wrong), expected);
+    }
+    etcd.run_etcdctl(&["user", "add", "root:secret"]).unwrap();
+    etcd.run_etcdctl(&["user", "grant-role", "root", "root"]).unwrap();
+    etcd.run_etcdctl(&["auth", "enable"]).unwrap();
+    assert_eq!(refused(3, &url), format!("error: etcd {url} refused: etcdserver: user name is empty\n"));
+}
+
+/// Answers come in pages, of which the second one is held up here.
+const SECOND_PAGE: usize = 1 << 20;
+
+/// A revision that is compacted in the middle of a scan cannot be read any more.
+#[test]
+fn a_scan_goes_on_at_a_later_revision_if_etcd_compacts_its_own_and_says_so() {
+    let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
+    let (etcd, mut store) = start(&run);
+    fill_many(&mut store, 22_000);
+    let mut scan_meanwhile = |flags: &str, first: usize| {
+        let proxy = Proxy::start(&etcd.endpoints(), SECOND_PAGE, Then::Hold);
+        let (line, before) = (format!("scan --etcd-servers {} {flags}", proxy.url()), store.truth.clone());
+        let pins = (store.revision, change_everywhere_and_compact_when(&mut store, first, &proxy, &sandbox, &line));
+        (pins.1.0, before, store.truth.clone(), [pins.0, pins.1.1])
+    };
+
+    let (answer, before, after, _) = scan_meanwhile("--list", 100);
+    let told = lines(&answer.ends_with(1).stdout);
+    let (before, after) = (before.lines(), after.lines());
+    let first_of_later = told.iter().position(|line| !before.contains(line)).expect("a later revision was read");
+    let last = &told[first_of_later - 1].key;
+    assert!((10_000..11_000).contains(&first_of_later), "{first_of_later}");
+    let expected = before.iter().filter(|line| line.key <= *last).chain(after.iter().filter(|line| line.key > *last));
+    assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), told.len(), "a key is listed twice");
+    assert_same(&told.iter().collect(), &expected.collect(), "each part at its revision");
+
+    let (answer, _, _, pins) = scan_meanwhile("--output json", 200);
+    let report = answer.ends_with(1).json();
+    assert_eq!(report["source"]["pins"], serde_json::json!(pins));
+    assert_eq!(report["source"]["revision"], pins[1]);
+    assert_eq!(report["incomplete"], serde_json::json!([]));
+
+    let (answer, _, _, [first, last]) = scan_meanwhile("", 300);
+    let expected = format!("revision      {last}, read from {first} on: etcd compacted 1 times meanwhile\n");
+    assert!(answer.ends_with(1).stdout.contains(&expected), "{answer}");
+}
+
+/// Runs a command through a proxy, and while its second page is held up changes one key of 700, deletes and makes another.
+fn change_everywhere_and_compact_when(
+    store: &mut Store,
+    first: usize,
+    proxy: &Proxy,
+    sandbox: &Sandbox,
+    line: &str,
+) -> (Answer, u64) {
+    thread::scope(|scope| {
+        let scanning = scope.spawn(|| sandbox.run(line));
+        proxy.wait_until_held();
+        for number in (first..22_000).step_by(700) {
+            store.put(&key(number), Stored::kms_v2("claviger", "k2", b"seed", 10, &mut Chance(1)));
+            store.put(&(key(number) + "-new"), Stored::json(10));
+            store.delete(&key(number + 1));
+        }
+        store.compact(store.revision);
+        proxy.release();
+        (scanning.join().unwrap(), store.revision)
+    })
+}
+
+#[test]
+fn a_scan_goes_on_with_another_endpoint_of_the_same_cluster_only() {
+    let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
+    let ((etcd, mut store), (stranger, mut others)) = (start(&run), start(&run));
+    fill_many(&mut store, 15_000);
+    fill_many(&mut others, 15_000);
+    let broken = || Proxy::start(&etcd.endpoints(), SECOND_PAGE, Then::Break).url();
+    let servers = |others: &str| format!("--etcd-servers {}{others}", broken());
+
+    let list = sandbox.run(&format!("scan --list {}", servers(&format!(",{}", etcd.endpoints()))));
+    let told: BTreeSet<Line> = lines(&list.ends_with(0).stdout).into_iter().collect();
+    assert_same(&told, &store.truth.lines(), "by two endpoints");
+    let cut_off = sandbox.refused(6, &format!("scan {} --output text", servers("")));
+    assert!(cut_off.complaint().ends_with(UNREACHABLE), "{cut_off}");
+
+    let cluster = |etcd: &Etcd| {
+        let report = scan(&sandbox, &format!("--etcd-servers {}", etcd.endpoints())).report.0;
+        report["source"]["cluster_id"].as_str().unwrap().to_owned()
+    };
+    let (found, expected) = (cluster(&stranger), cluster(&etcd));
+    let url = stranger.endpoints();
+    let mixed = sandbox.refused(3, &format!("scan {}", servers(&format!(",{url}"))));
+    let message = format!("error: etcd {url} is of cluster {found}, the one before was of {expected}\n");
+    assert_eq!(mixed.complaint(), message);
+}
+
+/// The first page says nothing of what follows: more than is taken in an answer, then more still, then values of half of that.
+#[test]
+fn values_however_large_are_read_in_parts() {
+    let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
+    let etcd = Etcd::start_with(&run, &["--max-request-bytes=41943040"]).unwrap();
+    let mut store = Store::new(&etcd.endpoints());
+    store.put_many((0..500).map(|number| (format!("/registry/configmaps/default/{number}"), Stored::json(10))));
+    for (directory, count, length) in [("events", 80, 1 << 20), ("secrets", 3, 33 << 20)] {
+        for number in 0..count {
+            store.put(&format!("/registry/{directory}/large/{number}"), Stored::json(length));
+        }
+    }
+    scan(&sandbox, &format!("--etcd-servers {}", etcd.endpoints())).is_true(&store.truth, false, "large");
+}
+
+#[test]
+fn a_hundred_thousand_objects_are_each_told_once_while_etcd_compacts_all_the_time() {
+    let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
+    let (etcd, mut store) = start(&run);
+    fill_many(&mut store, 100_000);
+    let place = format!("--etcd-servers {}", etcd.endpoints());
+    scan(&sandbox, &place).is_true(&store.truth, false, "quiet");
+
+    let (stable, is_over) = (store.truth.lines(), AtomicBool::new(false));
+    let busy = thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0.. {
+                store.put(&format!("/registry/secrets/busy/{}", number % 50), Stored::json(number));
+                store.writer.compact(store.revision, false).unwrap();
+                if is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        let busy = thread::scope(|scope| scope.spawn(|| scan(&sandbox, &place)).join());
+        is_over.store(true, Ordering::Relaxed);
+        busy.unwrap()
+    });
+    let pins: Vec<u64> = serde_json::from_value(busy.report.0["source"]["pins"].clone()).unwrap();
+    assert!(pins.len() > 1 && pins.is_sorted(), "{pins:?}");
+    let keys: BTreeSet<&str> = busy.lines.iter().map(|line| line.key.as_str()).collect();
+    assert_eq!(keys.len(), busy.lines.len(), "a key is listed twice");
+    let told = busy.lines.iter().filter(|line| !line.key.starts_with("/registry/secrets/busy/"));
+    assert_same(&told.collect(), &stable.iter().collect(), "busy");
+}
+
+/// From then on a scan says where it is.
+const LONG: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_long_scan_says_how_far_it_is_unless_it_is_to_be_quiet() {
+    let run = Run::new().unwrap();
+    let (etcd, mut store) = start(&run);
+    fill_many(&mut store, 20_000);
+    let snapshot = run.path("snapshot.db");
+    etcd.snapshot(&snapshot).unwrap();
+    let live = |flags: &[&str]| {
+        let proxy = Proxy::start(&etcd.endpoints(), SECOND_PAGE, Then::Hold);
+        let child = spawn(&[&["scan", "--etcd-servers", &proxy.url()], flags].concat());
+        (proxy, child)
+    };
+    let all = [live(&[]), live(&["--quiet"]), live(&["--output", "json"])];
+    // Whoever reads these lists begins late.
+    let file = |flags: &[&str]| spawn(&[&["scan", "--list", "--snapshot", snapshot.to_str().unwrap()], flags].concat());
+    let (listed, quiet) = (file(&[]), file(&["--quiet"]));
+    all.iter().for_each(|(proxy, _)| proxy.wait_until_held());
+    thread::sleep(LONG + Duration::from_millis(300));
+    let [text, silent, json] = all.map(|(proxy, child)| {
+        proxy.release();
+        stderr(child)
+    });
+    // The second page has 10,000 objects, after 500.
+    assert!(text.starts_with("10,500 objects of 20,000 objects, about ") && text.lines().count() == 1, "{text}");
+    assert_eq!((silent.as_str(), json.as_str()), ("", ""));
+    let listed = stderr(listed);
+    let progress: Vec<&str> = listed.lines().filter(|line| line.contains(" left")).collect();
+    assert_eq!(progress.len(), 1, "{listed}");
+    assert!(progress[0].contains(" of ") && progress[0].contains(" MiB, about "), "{listed}");
+    assert_eq!(stderr(quiet), "");
+}
+
+fn spawn(arguments: &[&str]) -> Child {
+    Command::new(CLAVIGER).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// What a scan that ends with 0 wrote there.
+fn stderr(child: Child) -> String {
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert!(status.success(), "{status}: {stderr}");
+    stderr
+}
+
+/// Whoever can write to etcd must not reach the terminal of who looks at it.
+#[test]
+fn a_key_that_no_api_server_writes_does_not_paint_the_terminal() {
+    let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
+    let (etcd, mut store) = start(&run);
+    store.put("/registry/secrets/default/\u{1b}[31mred\n", Stored::json(10));
+    store.put("/registry/secrets/default/b", Stored::kms_v2("c", "\u{1b}[32m\u{202e}", b"s", 9, &mut Chance(1)));
+    store.put("/registry/\u{1b}[31mred.io/widgets/default/a", Stored::json(10));
+    etcd.snapshot(&sandbox.path("db")).unwrap();
+    let wanted =
+        [("--all", "\\u{1b}[32m\\u{202e}"), ("", " in etcd"), ("--list", "\\u001b[32m"), ("--output json", "")];
+    for place in ["--snapshot [DIR]/db".to_owned(), format!("--etcd-servers {}", etcd.endpoints())] {
+        for (flags, expected) in wanted {
+            let answer = sandbox.run(&format!("scan {place} {flags}"));
+            let text = format!("{}{}", answer.stdout, answer.stderr);
+            assert!(text.contains(expected), "{text}");
+            let control = text.chars().find(|c| c.is_control() && *c != '\n');
+            assert_eq!(control, None, "{place} {flags}: {text:?}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `claviger scan`, held against what real etcds write, and against real API servers: what they wrote, read, rewrote and refused.
+//!
+//! ```text
+//! databases, damage, files, live -> truth -> values, writer, answers;   live -> proxy;   damage -> pages
+//! control_plane, coverage, names -> history -> objects, scanned
+//! ```
+
+#![allow(
+    clippy::needless_for_each,
+    clippy::filter_next,
+    clippy::format_push_string,
+    clippy::items_after_statements,
+    clippy::needless_pass_by_value,
+    clippy::too_many_lines,
+    reason = "in a test the shorter form reads better"
+)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    clippy::large_stack_arrays,
+    reason = "numbers of a test are small, and its arrays few"
+)]
+
+mod answers;
+mod control_plane;
+mod coverage;
+mod damage;
+mod databases;
+mod files;
+mod history;
+mod live;
+mod names;
+mod objects;
+mod pages;
+mod proxy;
+mod scanned;
+mod truth;
+mod values;
+mod writer;

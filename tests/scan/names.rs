@@ -1,0 +1,127 @@
+//! The names that a report has for resources, held against the table that real API servers make of them: at which path each lies.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
+
+use serde_json::Value;
+
+use super::{
+    objects::define_widgets,
+    scanned::{Scan, put, stored},
+};
+use crate::{
+    contract::front::Front,
+    harness::{api_server::ApiServer, binaries::Version, etcd::Etcd, processes::Run},
+};
+
+/// What API servers keep for themselves, and encrypt under no configuration.
+const BOOKKEEPING: [&str; 3] = ["masterleases", "peerserverleases", "ranges"];
+
+/// How an API server begins the line that says where a resource lies.
+const MONITORING: &str = r#""Monitoring resource count at path" resource=""#;
+
+/// Each path with its resource, as the API server logs them.
+fn paths(log: &str) -> BTreeMap<String, String> {
+    let lines = log.lines().filter_map(|line| line.split_once(MONITORING)?.1.strip_suffix('"'));
+    let pairs = lines.map(|line| line.split_once(r#"" path="<storage-prefix>/"#).unwrap());
+    pairs.map(|(resource, path)| (path.trim_matches('/').to_owned(), resource.to_owned())).collect()
+}
+
+fn json(front: &Front, path: &str) -> Value {
+    serde_json::from_str(&front.get(path).expect(200)).unwrap()
+}
+
+fn list<'a>(document: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    document[name].as_array().unwrap().iter()
+}
+
+/// The resources that can be made and read again, as the API server offers them to its clients.
+fn discovered(front: &Front) -> BTreeSet<String> {
+    let mut urls = vec!["/api/v1".to_owned()];
+    for group in list(&json(front, "/apis"), "groups") {
+        urls.extend(
+            list(group, "versions").map(|version| format!("/apis/{}", version["groupVersion"].as_str().unwrap())),
+        );
+    }
+    let mut found = BTreeSet::new();
+    for url in urls {
+        let group = url.strip_prefix("/apis/").map_or("", |group_version| group_version.split('/').next().unwrap());
+        for resource in list(&json(front, &url), "resources") {
+            let has = |verb: &str| list(resource, "verbs").any(|one| one == verb);
+            let name = resource["name"].as_str().unwrap();
+            if !name.contains('/') && has("create") && has("get") {
+                found.insert(if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") });
+            }
+        }
+    }
+    found
+}
+
+/// An entry for all of each group, so that only a resource whose group is known is covered.
+fn all_groups(resources: &BTreeMap<String, String>) -> String {
+    let groups: BTreeSet<&str> =
+        resources.values().map(|name| name.split_once('.').map_or("", |(_, group)| group)).collect();
+    let mut text = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n".to_owned();
+    for group in groups {
+        writeln!(text, "- resources: ['*.{group}']\n  providers:").unwrap();
+        writeln!(text, "  - secretbox: {{keys: [{{name: k, secret: {}=}}]}}", "A".repeat(43)).unwrap();
+    }
+    text
+}
+
+/// Asserts that a report calls what lies at each path as the API server does.
+fn are_named_as_by(version: Version) {
+    let run = Run::new().unwrap();
+    let etcd = Etcd::start(&run, 1).unwrap();
+    let mut api = ApiServer::on(&run, &etcd)
+        .version(version)
+        .argument("--v=2")
+        .argument("--runtime-config=api/all=true")
+        .argument("--feature-gates=AllAlpha=true,AllBeta=true")
+        .start()
+        .unwrap();
+    let front = Front::of(&run, &api);
+    define_widgets(&front);
+    let paths = paths(&api.log().unwrap());
+    assert!(paths.len() > 60, "{paths:?}");
+    // Events are served by two groups, and kept once.
+    let mut served = discovered(&front);
+    assert!(served.remove("events.events.k8s.io"));
+    assert_eq!(served.difference(&paths.values().cloned().collect()).collect::<Vec<_>>(), [""; 0]);
+
+    // What the API server has written by itself lies at these paths, or is its own.
+    api.kill().unwrap();
+    let of_path = |key: &str| {
+        let below = key.strip_prefix("/registry/").unwrap();
+        paths.iter().find(|(path, _)| below.strip_prefix(*path).is_some_and(|rest| rest.starts_with('/')))
+    };
+    for (key, line) in Scan::live(&run, &etcd).list() {
+        let resource = line["resource"].as_str().unwrap();
+        assert!(of_path(&key).map_or_else(|| BOOKKEEPING.contains(&resource), |(_, name)| name == resource), "{key}");
+    }
+
+    let config = run.path("all-groups.yaml");
+    std::fs::write(&config, all_groups(&paths)).unwrap();
+    let old = stored(&etcd, "/registry/").into_keys().collect::<BTreeSet<_>>();
+    let probes: Vec<_> = paths.keys().map(|path| (format!("/registry/{path}/zz/probe"), &b"{}"[..])).collect();
+    put(&etcd, &probes);
+    let list = Scan::live(&run, &etcd).config(&config).list();
+    let list: Vec<_> = list.into_iter().filter(|(key, _)| !old.contains(key)).collect();
+    assert_eq!(list.len(), paths.len());
+    for (key, line) in list {
+        assert_eq!(line["resource"], of_path(&key).unwrap().1.as_str(), "{key}");
+        assert_eq!(line["finding"], "plaintext-although-covered", "the group of {key} is not known");
+    }
+}
+
+#[test]
+fn resources_are_named_as_kubernetes_1_37_names_them() {
+    are_named_as_by(Version::V1_37);
+}
+
+#[test]
+fn resources_are_named_as_kubernetes_1_31_names_them() {
+    are_named_as_by(Version::V1_31);
+}

@@ -1,0 +1,105 @@
+//! A connection to etcd that stands still, or breaks, when so many bytes of answers have passed: in the middle of a page.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::Duration,
+};
+
+/// Whoever waits longer hangs.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// What happens when the bytes have passed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    Hold,
+    Break,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Passing,
+    Held,
+    Released,
+}
+
+/// Serves one client after the other.
+pub(super) struct Proxy {
+    port: u16,
+    state: Arc<(Mutex<State>, Condvar)>,
+}
+
+impl Proxy {
+    /// Passes so many bytes of what the server at `url` answers.
+    pub(super) fn start(url: &str, bytes: usize, then: Then) -> Self {
+        let server = url.strip_prefix("http://").unwrap().to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new((Mutex::new(State::Passing), Condvar::new()));
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            let mut left = bytes;
+            while let Ok((client, _)) = listener.accept() {
+                let server = TcpStream::connect(&server).unwrap();
+                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || pass(from, to, &mut usize::MAX.clone(), || true));
+                pass(server, client, &mut left, || then == Then::Hold && hold(&shared));
+                if then == Then::Break && left == 0 {
+                    return;
+                }
+            }
+        });
+        Self { port, state }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Waits until nothing passes any more.
+    pub(super) fn wait_until_held(&self) {
+        let (state, changed) = &*self.state;
+        let (state, _) = changed.wait_timeout_while(state.lock().unwrap(), LIMIT, |s| *s != State::Held).unwrap();
+        assert!(*state == State::Held, "too few bytes passed");
+    }
+
+    /// Lets all pass from now on.
+    pub(super) fn release(&self) {
+        *self.state.0.lock().unwrap() = State::Released;
+        self.state.1.notify_all();
+    }
+}
+
+/// Waits until it is released.
+fn hold((state, changed): &(Mutex<State>, Condvar)) -> bool {
+    let mut state = state.lock().unwrap();
+    if *state == State::Passing {
+        *state = State::Held;
+        changed.notify_all();
+    }
+    let (state, _) = changed.wait_timeout_while(state, LIMIT, |state| *state == State::Held).unwrap();
+    *state == State::Released
+}
+
+/// Passes bytes until one side has no more; when none are left, goes on only if `next` says so.
+fn pass(mut from: TcpStream, mut to: TcpStream, left: &mut usize, next: impl Fn() -> bool) {
+    let mut buffer = vec![0; 1 << 14];
+    loop {
+        if *left == 0 {
+            if !next() {
+                break;
+            }
+            *left = usize::MAX;
+        }
+        let wanted = buffer.len().min(*left);
+        match from.read(&mut buffer[..wanted]) {
+            Ok(read) if read > 0 && to.write_all(&buffer[..read]).is_ok() => *left -= read,
+            _ => break,
+        }
+    }
+    // Whoever has hung up already needs not to be told.
+    _ = from.shutdown(Shutdown::Both);
+    _ = to.shutdown(Shutdown::Both);
+}

@@ -1,0 +1,155 @@
+//! `claviger scan`, run as its users run it, and what etcd itself has, to hold it against.
+
+use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
+
+use base64ct::{Base64, Encoding};
+use serde_json::{Value, json};
+
+use crate::{
+    contract::http::request,
+    harness::{
+        commands::{isolated, output},
+        etcd::Etcd,
+        processes::Run,
+    },
+    oracle::EncryptedObject,
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
+
+/// Far longer than a scan of a few hundred objects takes.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// At most so many operations are in a transaction; etcd allows 128.
+const OPERATIONS: usize = 100;
+
+/// A scan to run.
+pub(super) struct Scan(Command);
+
+/// What a scan ended with.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    pub(super) exit: Option<i32>,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+}
+
+impl Scan {
+    /// Of a live etcd.
+    pub(super) fn live(run: &Run, etcd: &Etcd) -> Self {
+        Self::new(run).with("--etcd-servers", etcd.endpoints())
+    }
+
+    /// Of a file.
+    pub(super) fn snapshot(run: &Run, file: &Path) -> Self {
+        Self::new(run).with("--snapshot", file.display())
+    }
+
+    fn new(run: &Run) -> Self {
+        let mut command = isolated(Path::new(BINARY), run.directory());
+        command.args(["scan", "--output", "json"]);
+        Self(command)
+    }
+
+    /// Adds a flag with its value.
+    pub(super) fn with(mut self, flag: &str, value: impl ToString) -> Self {
+        self.0.args([flag.to_owned(), value.to_string()]);
+        self
+    }
+
+    pub(super) fn config(self, file: &Path) -> Self {
+        self.with("--encryption-config", file.display())
+    }
+
+    /// Runs it to its end.
+    pub(super) fn run(self) -> Scanned {
+        let output = output(self.0, &[], LIMIT).unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Scanned { exit: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Runs it and returns the report, which has to be complete, and has to be clean if and only if the exit code is 0.
+    pub(super) fn report(self) -> Value {
+        let scanned = self.run();
+        let report: Value = serde_json::from_str(&scanned.stdout).unwrap_or_else(|_| panic!("{scanned:?}"));
+        assert_eq!(report["incomplete"], json!([]), "{scanned:?}");
+        let is_clean = report["clean"].as_bool().unwrap();
+        assert_eq!(scanned.exit, Some(i32::from(!is_clean)), "{}", scanned.stderr);
+        report
+    }
+
+    /// Runs it and returns its live objects by their keys.
+    pub(super) fn list(mut self) -> BTreeMap<String, Value> {
+        self.0.arg("--list");
+        let scanned = self.run();
+        assert!(matches!(scanned.exit, Some(0 | 1)), "{scanned:?}");
+        let lines = scanned.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let lines: Vec<_> = lines.map(|line| (line["key"].as_str().unwrap().to_owned(), line)).collect();
+        let (count, list) = (lines.len(), BTreeMap::from_iter(lines));
+        assert_eq!(list.len(), count, "an object is listed twice");
+        list
+    }
+}
+
+/// What etcd has at a key.
+pub(super) struct Stored {
+    pub(super) value: Vec<u8>,
+    pub(super) mod_revision: u64,
+}
+
+impl Stored {
+    fn parse(entry: &Value) -> Self {
+        // An empty value is left out of the JSON.
+        let value = entry["value"].as_str().map_or_else(Vec::new, decoded);
+        Self { value, mod_revision: entry["mod_revision"].as_u64().unwrap() }
+    }
+
+    /// The provider and key that its first bytes name.
+    pub(super) fn under(&self) -> (String, Option<String>) {
+        let Some(rest) = self.value.strip_prefix(b"k8s:enc:") else { return ("identity".to_owned(), None) };
+        let text = String::from_utf8_lossy(rest).into_owned();
+        let [scheme, version, name, _] = text.splitn(4, ':').collect::<Vec<_>>()[..] else {
+            panic!("no prefix: {text}")
+        };
+        let key_id = (scheme == "kms" && version == "v2").then(|| EncryptedObject::parse(name, &self.value).key_id);
+        (format!("{scheme}:{version}:{name}"), key_id)
+    }
+}
+
+fn decoded(text: &str) -> Vec<u8> {
+    Base64::decode_vec(text).unwrap()
+}
+
+fn entries(etcd: &Etcd, arguments: &[&str]) -> Vec<(String, Stored)> {
+    let answer = etcd.run_etcdctl(&[&["--write-out=json", "get"], arguments].concat()).unwrap();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    let entries = answer["kvs"].as_array().map_or(&[][..], Vec::as_slice);
+    let key = |entry: &Value| String::from_utf8(decoded(entry["key"].as_str().unwrap())).unwrap();
+    entries.iter().map(|entry| (key(entry), Stored::parse(entry))).collect()
+}
+
+/// All that etcd has below `prefix`.
+pub(super) fn stored(etcd: &Etcd, prefix: &str) -> BTreeMap<String, Stored> {
+    entries(etcd, &["--prefix", prefix]).into_iter().collect()
+}
+
+/// What etcd had at a key before its last change, the oldest last; of a key that was never deleted.
+pub(super) fn older(etcd: &Etcd, key: &str, mod_revision: u64) -> Vec<Stored> {
+    let before =
+        |revision: u64| entries(etcd, &[key, &format!("--rev={}", revision - 1)]).pop().map(|(_, stored)| stored);
+    std::iter::successors(before(mod_revision), |stored| before(stored.mod_revision)).collect()
+}
+
+/// Puts values without an API server.
+pub(super) fn put(etcd: &Etcd, entries: &[(String, &[u8])]) {
+    let urls = etcd.client_urls();
+    let port = urls[0].rsplit_once(':').unwrap().1.parse().unwrap();
+    for entries in entries.chunks(OPERATIONS) {
+        let puts = entries.iter().map(|(key, value)| {
+            let (key, value) = (Base64::encode_string(key.as_bytes()), Base64::encode_string(value));
+            json!({"requestPut": {"key": key, "value": value}})
+        });
+        let body = json!({"success": puts.collect::<Vec<_>>()}).to_string();
+        request(port, "POST /v3/kv/txn", &[], body.as_bytes()).unwrap().expect(200);
+    }
+}

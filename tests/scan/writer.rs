@@ -1,0 +1,149 @@
+//! A client that writes to etcd, thousands of keys in a second: the calls of etcd's API that change something.
+//!
+//! Field numbers are those of go.etcd.io/etcd/api/v3 (etcdserverpb/rpc.proto). Each call answers with etcd's revision after it.
+
+use prost::{Message, Oneof};
+use tonic::{
+    Request, Status,
+    client::Grpc,
+    codegen::http::uri::PathAndQuery,
+    transport::{Channel, Endpoint},
+};
+use tonic_prost::ProstCodec;
+
+#[derive(Clone, PartialEq, Message)]
+struct PutRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+    #[prost(int64, tag = "3")]
+    lease: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DeleteRangeRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    range_end: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TxnRequest {
+    #[prost(message, repeated, tag = "2")]
+    success: Vec<RequestOp>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RequestOp {
+    #[prost(oneof = "Op", tags = "2")]
+    op: Option<Op>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum Op {
+    #[prost(message, tag = "2")]
+    Put(PutRequest),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CompactionRequest {
+    #[prost(int64, tag = "1")]
+    revision: i64,
+    /// Answer when the old values are gone from the file.
+    #[prost(bool, tag = "2")]
+    physical: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LeaseGrantRequest {
+    #[prost(int64, tag = "1")]
+    ttl: i64,
+    #[prost(int64, tag = "2")]
+    id: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LeaseRevokeRequest {
+    #[prost(int64, tag = "1")]
+    id: i64,
+}
+
+/// What all answers begin with.
+#[derive(Clone, PartialEq, Message)]
+struct Answer {
+    #[prost(message, optional, tag = "1")]
+    header: Option<Header>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Header {
+    #[prost(int64, tag = "3")]
+    revision: i64,
+}
+
+/// A connection to one member.
+pub(super) struct Writer {
+    runtime: tokio::runtime::Runtime,
+    grpc: Grpc<Channel>,
+}
+
+impl Writer {
+    pub(super) fn new(url: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let endpoint = Endpoint::from_shared(url.to_owned()).unwrap();
+        let channel = runtime.block_on(async { endpoint.connect_lazy() });
+        Self { runtime, grpc: Grpc::new(channel) }
+    }
+
+    pub(super) fn put(&mut self, key: &str, value: &[u8]) -> Result<u64, Status> {
+        self.call("/etcdserverpb.KV/Put", put(key, value, 0))
+    }
+
+    pub(super) fn put_leased(&mut self, key: &str, value: &[u8], lease: i64) -> Result<u64, Status> {
+        self.call("/etcdserverpb.KV/Put", put(key, value, lease))
+    }
+
+    /// Puts all in one transaction; etcd takes 128 at most.
+    pub(super) fn put_all<'a>(&mut self, pairs: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<u64, Status> {
+        let ops = pairs.map(|(key, value)| RequestOp { op: Some(Op::Put(put(key, value, 0))) });
+        self.call("/etcdserverpb.KV/Txn", TxnRequest { success: ops.collect() })
+    }
+
+    /// Deletes from `key` on and before `end`; the key alone if `end` is empty.
+    pub(super) fn delete(&mut self, key: &str, end: &str) -> Result<u64, Status> {
+        let request = DeleteRangeRequest { key: key.into(), range_end: end.into() };
+        self.call("/etcdserverpb.KV/DeleteRange", request)
+    }
+
+    /// Forgets all that was replaced before `revision`; waits until that is done if it is `physical`.
+    pub(super) fn compact(&mut self, revision: u64, physical: bool) -> Result<u64, Status> {
+        let request = CompactionRequest { revision: revision.try_into().unwrap(), physical };
+        self.call("/etcdserverpb.KV/Compact", request)
+    }
+
+    pub(super) fn grant(&mut self, lease: i64) -> Result<u64, Status> {
+        self.call("/etcdserverpb.Lease/LeaseGrant", LeaseGrantRequest { ttl: 86_400, id: lease })
+    }
+
+    /// Ends a lease, and all keys with it.
+    pub(super) fn revoke(&mut self, lease: i64) -> Result<u64, Status> {
+        self.call("/etcdserverpb.Lease/LeaseRevoke", LeaseRevokeRequest { id: lease })
+    }
+
+    fn call(&mut self, path: &'static str, message: impl Message + 'static) -> Result<u64, Status> {
+        let Self { runtime, grpc } = self;
+        let answer = runtime.block_on(async {
+            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            let codec = ProstCodec::<_, Answer>::default();
+            grpc.unary(Request::new(message), PathAndQuery::from_static(path), codec).await
+        });
+        let header = answer?.into_inner().header.unwrap_or_default();
+        Ok(header.revision.try_into().unwrap())
+    }
+}
+
+fn put(key: &str, value: &[u8], lease: i64) -> PutRequest {
+    PutRequest { key: key.into(), value: value.to_vec(), lease }
+}
