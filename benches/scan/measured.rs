@@ -71,7 +71,8 @@ pub(crate) fn measure(run: &Run, name: &str, line: &[OsString], stdout: &Path, w
     // 1 is claviger's exit code if it found something; its report says what.
     match sample.exit {
         Some(0 | 1) => Ok(sample),
-        exit => Err(parent.failure(&format!("ended with {exit:?}"))),
+        Some(exit) => Err(parent.failure(&format!("ended with {exit}"))),
+        None => Err(parent.failure("was ended by a signal")),
     }
 }
 

@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What may be under way before it is taken: pages are large, and one is wanted while another is looked at.
-const WINDOW: u32 = 16 << 20;
+const WINDOW: u32 = 4 << 20;
 
 /// The most that an answer may have; a page that would have more is asked for in parts, down to a single key.
 const ANSWER_MAX: usize = 64 << 20;

@@ -57,9 +57,9 @@ pub fn scan(
     let mut source = Source::etcd(servers.urls.clone());
     let (sender, pages) = sync_channel(AHEAD);
     let prefix = names.prefix().to_vec();
+    let mut done = 0;
     thread::scope(|scope| {
         scope.spawn(move || runtime.block_on(read(client, prefix, &sender)));
-        let mut done = 0;
         for answer in pages {
             let Answer { page, revision, cluster_id, left } = answer?;
             source.pin(revision, cluster_id);
@@ -74,7 +74,8 @@ pub fn scan(
         }
         Ok::<_, EtcdError>(())
     })?;
-    Ok(Scan { source, tallied: tally.finish(), damage: Vec::new(), incomplete: Vec::new(), outside: 0 })
+    let is_used = done > 0 || source.revision <= 1;
+    Ok(Scan { source, tallied: tally.finish(), damage: Vec::new(), incomplete: Vec::new(), outside: 0, is_used })
 }
 
 /// Some keys with their values.

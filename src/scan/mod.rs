@@ -43,4 +43,6 @@ pub struct Scan {
     pub incomplete: Vec<Incomplete>,
     /// Values of keys that do not lie below the prefix.
     pub outside: u64,
+    /// Whether a key below the prefix was met, if only its deletion.
+    pub is_used: bool,
 }

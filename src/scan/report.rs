@@ -267,7 +267,7 @@ const PAGES_MAX: usize = 1000;
 impl Report {
     /// Makes a report of what a scan found below `prefix`, held against what `judge` knows.
     pub fn new(scan: Scan, judge: &Judge, prefix: &[u8], time: String) -> Self {
-        let Scan { mut source, tallied, damage, mut incomplete, outside } = scan;
+        let Scan { mut source, tallied, damage, mut incomplete, outside, is_used } = scan;
         if source.pins.len() < 2 {
             source.pins.clear();
         }
@@ -287,9 +287,7 @@ impl Report {
                 .flat_map(|(kind, all)| all.into_sorted().into_iter().map(move |found| object_finding(kind, found))),
         );
         let prefix = String::from_utf8_lossy(prefix).into_owned();
-        // An etcd that has never been written to is another matter.
-        let is_written = outside > 0 || source.kind == "etcd" && source.revision > 1;
-        if groups.is_empty() && is_written {
+        if !is_used {
             incomplete.push(Incomplete::Nothing { prefix: prefix.clone() });
         }
         let incomplete: Vec<String> = incomplete.iter().map(ToString::to_string).collect();

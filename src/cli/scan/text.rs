@@ -43,6 +43,7 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let compacted = source.compacted.map_or_else(String::new, |revision| format!(", compacted to {revision}"));
     let pins = match source.pins.as_slice() {
         [] => String::new(),
+        [first, _] => format!(", read from {first} on: etcd compacted once meanwhile"),
         [first, ..] => format!(", read from {first} on: etcd compacted {} times meanwhile", source.pins.len() - 1),
     };
     facts.push(("revision", format!("{}{compacted}{pins}", source.revision)));
@@ -203,7 +204,7 @@ fn is_plain(name: &str) -> bool {
 /// The one thing to do next: about the worst that was found.
 fn next(report: &Report) -> Option<String> {
     let worst = Kind::ALL.into_iter().find(|kind| report.found.contains_key(kind));
-    if report.groups.is_empty() {
+    if report.groups.is_empty() && report.is_incomplete() {
         return Some("give the one that the API server has: --etcd-prefix PREFIX".to_owned());
     }
     if !report.incomplete.is_empty() {
