@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    answers::{lines, scan},
+    answers::{lines, scan, scan_raw},
     truth::Store,
     values::{Chance, Stored},
 };
@@ -110,11 +110,10 @@ fn a_snapshot_that_is_not_whole_is_read_and_said_to_be_not() {
     let value = pages - 10;
     let cut = format!("the file was cut off: it has {} of {pages} bytes", pages - 4096);
     let more = [&snapshot[..], &[0; 512]].concat();
-    let cases: [(&str, Vec<u8>, &[&str]); 4] = [
+    let cases: [(&str, Vec<u8>, &[&str]); 3] = [
         ("a bit of the digest", flipped(snapshot.len() - 1), &[DIGEST]),
         ("a bit of a page's unused end", flipped(value), &[DIGEST]),
         ("a sector behind it", more, &[DIGEST]),
-        ("its last page and digest are missing", snapshot[..pages - 4096].to_vec(), &[&cut]),
     ];
     for (case, bytes, expected) in cases {
         fs::write(&file, bytes).unwrap();
@@ -129,6 +128,11 @@ fn a_snapshot_that_is_not_whole_is_read_and_said_to_be_not() {
             assert_eq!(damaged.report.0["source"]["digest"]["matches"], false, "{case}");
         }
     }
+    // What the last page is depends on etcd: if it is the one that names the buckets, nothing else can be found.
+    fs::write(&file, &snapshot[..pages - 4096]).unwrap();
+    let (report, list) = scan_raw(&sandbox, &place);
+    assert_eq!((report.code, list.code), (7, 7), "its last page and digest are missing: {report}");
+    assert!(report.stdout.contains(&cut) || report.stderr.contains("the file ends before its end"), "{report}");
     // Of a copy of a member's file nothing is known.
     fs::write(&file, &snapshot[..pages]).unwrap();
     let copy = scan(&sandbox, &place);
