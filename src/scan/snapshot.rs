@@ -21,7 +21,7 @@ use rustix::{
 
 use super::{
     Progress, Scan,
-    bolt::{BoltError, Bounds, Database, Element, Leaf, PageDamage, Reader, Reason, Subtree, Visitor},
+    bolt::{BoltError, Bounds, Database, Element, Key, Leaf, PageDamage, Reader, Reason, Subtree, Visitor},
     report::{Digest, Incomplete, Source},
     revision::{Record, Revision},
     tally::{Fingerprint, List, Observer, Sighting, Tally},
@@ -33,7 +33,7 @@ const DIGEST: u64 = 32;
 const SECTOR: u64 = 512;
 
 /// How many parts a thread may be ahead of who counts.
-const AHEAD: usize = 4;
+const AHEAD: usize = 16;
 
 /// More threads than this only wait for who counts.
 const THREADS_MAX: usize = 4;
@@ -268,7 +268,8 @@ fn read_parts<'p>(
     let mut reader = Reader::new(database);
     for part in parts {
         reader.descend(part, &mut collector);
-        if sender.send(std::mem::take(&mut collector.batch)).is_err() {
+        let next = collector.batch.alike();
+        if sender.send(std::mem::replace(&mut collector.batch, next)).is_err() {
             return;
         }
     }
@@ -292,6 +293,14 @@ struct Batch {
     damage: Vec<PageDamage>,
     outside: u64,
     revision: u64,
+}
+
+impl Batch {
+    /// An empty one with room for as much.
+    fn alike(&self) -> Self {
+        let (seen, keys) = (Vec::with_capacity(self.seen.len()), Vec::with_capacity(self.keys.len()));
+        Self { seen, keys, ..Self::default() }
+    }
 }
 
 /// Looks at the records in leaves.
@@ -357,7 +366,7 @@ impl Visitor for Collector {
 /// The revisions that may be missing with a record: its own, or those between its neighbours' where it does not name one.
 fn lost(leaf: &Leaf<'_>, element: &Element<'_>) -> Bounds {
     let has_revision = matches!(element.key.len(), 17 | 18) && Revision::parse(element.key).is_some();
-    let own = || Some(element.key.into());
+    let own = || Key::new(element.key);
     if has_revision { Bounds { low: own(), high: own() } } else { leaf.around(element.index) }
 }
 
@@ -418,7 +427,7 @@ impl Visitor for MetaBucket {
 impl Bounds {
     /// The revisions between which something is missing, both included as far as is known.
     pub fn revisions(&self) -> (Option<u64>, Option<u64>) {
-        let main = |key: &Option<Box<[u8]>>| key.as_deref().and_then(Revision::parse).map(|revision| revision.main);
+        let main = |key: &Option<Key>| key.as_deref().and_then(Revision::parse).map(|revision| revision.main);
         (main(&self.low), main(&self.high))
     }
 }

@@ -4,7 +4,7 @@
 //! `docs/scan.md` lists them. A value that carries a provider's prefix and is not what that provider writes is damaged: it is
 //! counted under the provider, without a key_id.
 
-use prost::encoding::{WireType, decode_key, decode_varint};
+use prost::encoding::decode_varint;
 
 /// What kube-apiserver's own prefix is, whatever the provider.
 const ENCRYPTED: &[u8] = b"k8s:enc:";
@@ -251,18 +251,31 @@ impl<'a> Iterator for Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn read(&mut self) -> Option<(u32, Field<'a>)> {
-        let (tag, wire_type) = decode_key(&mut self.0).ok()?;
-        let field = match wire_type {
-            WireType::Varint => Field::Varint(decode_varint(&mut self.0).ok()?),
-            WireType::LengthDelimited => {
-                let length = usize::try_from(decode_varint(&mut self.0).ok()?).ok()?;
+        let key = u32::try_from(self.varint()?).ok()?;
+        let tag = Some(key >> 3).filter(|tag| *tag > 0)?;
+        let field = match key & 7 {
+            0 => Field::Varint(self.varint()?),
+            1 => self.take(8).map(|_| Field::Fixed)?,
+            2 => {
+                let length = usize::try_from(self.varint()?).ok()?;
                 Field::Bytes(self.take(length)?)
             }
-            WireType::SixtyFourBit => self.take(8).map(|_| Field::Fixed)?,
-            WireType::ThirtyTwoBit => self.take(4).map(|_| Field::Fixed)?,
-            WireType::StartGroup | WireType::EndGroup => return None,
+            5 => self.take(4).map(|_| Field::Fixed)?,
+            // Groups, which nothing here has.
+            _ => return None,
         };
         Some((tag, field))
+    }
+
+    /// Most numbers have one byte.
+    fn varint(&mut self) -> Option<u64> {
+        match self.0.split_first() {
+            Some((first, rest)) if *first < 0x80 => {
+                self.0 = rest;
+                Some((*first).into())
+            }
+            _ => decode_varint(&mut self.0).ok(),
+        }
     }
 
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {

@@ -14,7 +14,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-pub use page::{Bounds, Element, Leaf, Reason};
+pub use page::{Bounds, Element, Key, Leaf, Reason};
 use page::{HEADER, Header, META, Meta, PageKind, u64_at};
 
 /// Bytes of a bucket's own head in its value: the number of its root, and a counter.
@@ -291,13 +291,13 @@ impl<'a> Reader<'a> {
         let (count, bytes) = self.page(tree.page, PageKind::Branch).map_err(|reason| tree.damage(reason))?;
         let children = page::children(bytes, count, &tree.bounds)
             .map_err(|reason| tree.misplaced(reason, bytes, PageKind::Branch, count))?;
-        let mut high = tree.bounds.high.clone();
+        let mut high = tree.bounds.high;
         let mut subtrees: Vec<Subtree> = children
             .into_iter()
             .rev()
             .map(|(key, page)| {
-                let low: Box<[u8]> = key.into();
-                let bounds = Bounds { low: Some(low.clone()), high: high.replace(low) };
+                let low = Key::new(key);
+                let bounds = Bounds { low, high: std::mem::replace(&mut high, low) };
                 Subtree { page, height: tree.height - 1, bounds }
             })
             .collect();
@@ -332,7 +332,7 @@ impl<'a> Reader<'a> {
 
 impl Subtree {
     fn damage(&self, reason: Reason) -> PageDamage {
-        PageDamage { page: self.page, reason, bounds: Some(self.bounds.clone()) }
+        PageDamage { page: self.page, reason, bounds: Some(self.bounds) }
     }
 
     /// That this page is not read, with what may be missing if its keys lie elsewhere.

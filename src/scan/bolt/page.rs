@@ -2,7 +2,7 @@
 //!
 //! bbolt writes keys and values one behind the other, right behind their heads; whatever is not so was not written by it.
 
-use std::io;
+use std::{io, ops::Deref};
 
 pub(super) const HEADER: usize = 16;
 pub(super) const ELEMENT: usize = 16;
@@ -98,13 +98,40 @@ pub enum Reason {
     },
 }
 
+/// A key in place, as there is one for each of hundreds of thousands of pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    bytes: [u8; KEY_MAX],
+    length: usize,
+}
+
+/// Revisions have 18 bytes at the most.
+const KEY_MAX: usize = 24;
+
+impl Key {
+    /// None of one that is longer than any that etcd writes: nothing is known then of what lies beside it.
+    pub fn new(key: &[u8]) -> Option<Self> {
+        let mut bytes = [0; KEY_MAX];
+        bytes.get_mut(..key.len())?.copy_from_slice(key);
+        Some(Self { bytes, length: key.len() })
+    }
+}
+
+impl Deref for Key {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
 /// From which key on (included) to which (excluded).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// Included; none is the beginning.
-    pub low: Option<Box<[u8]>>,
+    pub low: Option<Key>,
     /// Excluded; none is the end.
-    pub high: Option<Box<[u8]>>,
+    pub high: Option<Key>,
 }
 
 impl Bounds {
@@ -276,14 +303,14 @@ fn key_of(bytes: &[u8], kind: PageKind, index: usize) -> Option<&[u8]> {
 /// What may be missing for a page whose keys lie elsewhere than they should: either it is the wrong page, or a key above it is
 /// damaged, and then more is missing than what should be here.
 pub(super) fn widened(bounds: &Bounds, bytes: &[u8], kind: PageKind, count: usize) -> Bounds {
-    let mut bounds = bounds.clone();
+    let mut bounds = *bounds;
     let (first, last) = (key_of(bytes, kind, 0), count.checked_sub(1).and_then(|last| key_of(bytes, kind, last)));
     if first.zip(bounds.low.as_deref()).is_some_and(|(first, low)| first < low) {
-        bounds.low = first.map(Into::into);
+        bounds.low = first.and_then(Key::new);
     }
     if last.zip(bounds.high.as_deref()).is_some_and(|(last, high)| last >= high) {
         // Nobody knows how far the last one below a branch reaches.
-        bounds.high = last.filter(|_| kind == PageKind::Leaf).map(Into::into);
+        bounds.high = last.filter(|_| kind == PageKind::Leaf).and_then(Key::new);
     }
     bounds
 }
@@ -336,9 +363,9 @@ impl<'a> Leaf<'a> {
 
     /// Between which keys an element lies, whatever its own key is.
     pub fn around(&self, index: usize) -> Bounds {
-        let key = |index| self.element(index).map(|element: Element<'_>| element.key.into());
-        let before = index.checked_sub(1).and_then(key).or_else(|| self.bounds.low.clone());
-        let behind = if index + 1 < self.count { key(index + 1) } else { self.bounds.high.clone() };
+        let key = |index| self.element(index).and_then(|element: Element<'_>| Key::new(element.key));
+        let before = index.checked_sub(1).and_then(key).or(self.bounds.low);
+        let behind = if index + 1 < self.count { key(index + 1) } else { self.bounds.high };
         Bounds { low: before, high: behind }
     }
 
