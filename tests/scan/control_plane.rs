@@ -83,7 +83,9 @@ impl Past {
         for (key, before) in &self.older {
             let group = |stored: &Stored| (resource(key), stored.under().0, stored.under().1);
             counts.entry(group(&self.stored[key])).or_default().objects += 1;
-            before.iter().for_each(|stored| counts.entry(group(stored)).or_default().revisions += 1);
+            for stored in before {
+                counts.entry(group(stored)).or_default().revisions += 1;
+            }
         }
         counts
     }
@@ -156,14 +158,15 @@ fn rows_count_objects_older_values_and_seeds() {
     let without_history = |report: &Value| {
         let mut rows = report["groups"].as_array().unwrap().clone();
         rows.retain(|row| row["objects"] != 0);
-        rows.iter_mut().for_each(|row| row["revisions"] = json!(null));
+        for row in &mut rows {
+            row["revisions"] = json!(null);
+        }
         rows
     };
     assert_eq!(without_history(&report), without_history(&past.report));
     let open = |resource: &str| {
-        let rows = report["groups"].as_array().unwrap().iter();
-        rows.filter(|row| row["resource"] == resource && row["provider"] == "identity").next().unwrap()["encodings"]
-            .clone()
+        let mut rows = report["groups"].as_array().unwrap().iter();
+        rows.find(|row| row["resource"] == resource && row["provider"] == "identity").unwrap()["encodings"].clone()
     };
     // Three of each of the two API servers that wrote them in plaintext, as each was told to encode them.
     assert_eq!(open("widgets.example.com"), json!({"json": 3, "cbor": 3}));
@@ -190,7 +193,7 @@ fn what_an_api_server_rewrites_is_what_was_found_and_then_nothing_is() {
     let past = &*PAST;
     let history = past.history();
     let keyring = history.plugin.state_dir().join("keyring");
-    let scan = || Scan::live(&history.run, &history.etcd).config(&history.config).with("--keyring", keyring.display());
+    let scan = || Scan::live(&history.run, &history.etcd).config(&history.config).with("--keyring", &keyring);
     let (report, list) = (scan().report(), scan().list());
     let mut rewritten = BTreeMap::new();
     for (key, line) in &list {

@@ -55,7 +55,9 @@ fn is_covered_as_by(configuration: &str, bookkeeping: &[&str], with_flags: impl 
     let mut api = with_flags(&run, ApiServer::on(&run, &etcd).encryption_config(&config)).start().unwrap();
     let front = Front::of(&run, &api);
     define_widgets(&front);
-    ALL.iter().for_each(|kind| kind.create(&front, "one"));
+    for kind in &ALL {
+        kind.create(&front, "one");
+    }
     let own = |path: &str| !etcd.keys(&format!("/registry/{path}/")).unwrap().is_empty();
     wait_until("it has written what it keeps for itself", || bookkeeping.iter().all(|path| own(path)));
     api.kill().unwrap();

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write,
     fs,
     path::{Path, PathBuf},
 };
@@ -137,7 +138,7 @@ fn configure(run: &Run, path: &Path, entries: &[(&[Kind], &[Part])]) {
     for (kinds, parts) in entries {
         let kinds: Vec<_> = kinds.iter().map(|kind| kind.resource).collect();
         let parts: String = parts.iter().map(|part| format!("  - {}\n", part.yaml(run))).collect();
-        text += &format!("- resources: [{}]\n  providers:\n{parts}", kinds.join(", "));
+        write!(text, "- resources: [{}]\n  providers:\n{parts}", kinds.join(", ")).unwrap();
     }
     fs::write(path, text).unwrap();
 }

@@ -7,17 +7,13 @@
 
 #![allow(
     clippy::needless_for_each,
-    clippy::filter_next,
-    clippy::format_push_string,
     clippy::items_after_statements,
-    clippy::needless_pass_by_value,
     clippy::too_many_lines,
     reason = "in a test the shorter form reads better"
 )]
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    clippy::cast_possible_wrap,
     clippy::large_stack_arrays,
     reason = "numbers of a test are small, and its arrays few"
 )]

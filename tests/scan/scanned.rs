@@ -1,6 +1,6 @@
 //! `claviger scan`, run as its users run it, and what etcd itself has, to hold it against.
 
-use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
+use std::{collections::BTreeMap, ffi::OsStr, path::Path, process::Command, time::Duration};
 
 use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ impl Scan {
 
     /// Of a file.
     pub(super) fn snapshot(run: &Run, file: &Path) -> Self {
-        Self::new(run).with("--snapshot", file.display())
+        Self::new(run).with("--snapshot", file)
     }
 
     fn new(run: &Run) -> Self {
@@ -52,13 +52,13 @@ impl Scan {
     }
 
     /// Adds a flag with its value.
-    pub(super) fn with(mut self, flag: &str, value: impl ToString) -> Self {
-        self.0.args([flag.to_owned(), value.to_string()]);
+    pub(super) fn with(mut self, flag: &str, value: impl AsRef<OsStr>) -> Self {
+        self.0.arg(flag).arg(value);
         self
     }
 
     pub(super) fn config(self, file: &Path) -> Self {
-        self.with("--encryption-config", file.display())
+        self.with("--encryption-config", file)
     }
 
     /// Runs it to its end.
