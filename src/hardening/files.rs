@@ -17,6 +17,9 @@ use super::State;
 /// The kernel interface that the rules are written for; an older kernel takes what it knows of them.
 const RULES: ABI = ABI::V7;
 
+/// glibc looks there before it gives the heap of a thread back to the kernel; what it reads is no secret.
+const OVERCOMMIT: &str = "/proc/sys/vm/overcommit_memory";
+
 /// What a daemon does with files and ports.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Needs {
@@ -68,6 +71,9 @@ pub fn restrict(needs: &Needs) -> Result<Restricted, FilesError> {
         for directory in directories.iter().filter_map(|path| PathFd::new(path).ok()) {
             rules = rules.add_rule(PathBeneath::new(directory, access))?;
         }
+    }
+    if let Ok(file) = PathFd::new(OVERCOMMIT) {
+        rules = rules.add_rule(PathBeneath::new(file, AccessFs::ReadFile))?;
     }
     for port in &needs.ports {
         rules = rules.add_rule(NetPort::new(*port, AccessNet::BindTcp))?;

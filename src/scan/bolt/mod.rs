@@ -282,15 +282,15 @@ impl<'a> Reader<'a> {
 
     fn children_or_none(&mut self, tree: &Subtree, visitor: &mut impl Visitor) -> Vec<Subtree> {
         self.children(tree).unwrap_or_else(|damage| {
-            visitor.damage(damage);
+            visitor.damage(*damage);
             Vec::new()
         })
     }
 
-    fn children(&mut self, tree: &Subtree) -> Result<Vec<Subtree>, PageDamage> {
-        let (count, bytes) = self.page(tree.page, PageKind::Branch).map_err(|reason| tree.damage(reason))?;
+    fn children(&mut self, tree: &Subtree) -> Result<Vec<Subtree>, Box<PageDamage>> {
+        let (count, bytes) = self.page(tree.page, PageKind::Branch).map_err(|reason| Box::new(tree.damage(reason)))?;
         let children = page::children(bytes, count, &tree.bounds)
-            .map_err(|reason| tree.misplaced(reason, bytes, PageKind::Branch, count))?;
+            .map_err(|reason| Box::new(tree.misplaced(reason, bytes, PageKind::Branch, count)))?;
         let mut high = tree.bounds.high;
         let mut subtrees: Vec<Subtree> = children
             .into_iter()
@@ -319,14 +319,19 @@ impl<'a> Reader<'a> {
         if header.kind != kind {
             return Err(Reason::Height);
         }
-        if !self.database.claim(number, header.span) {
-            return Err(Reason::Twice);
-        }
         let bytes = match in_window {
             Some(_) => self.window.from(number, meta.page_size).unwrap_or_default(),
             None => &self.single,
         };
-        Ok((header.count, &bytes[..length(header.span, meta.page_size).min(bytes.len())]))
+        let bytes = &bytes[..length(header.span, meta.page_size).min(bytes.len())];
+        // Before it takes them from others.
+        if header.span > page::pages_needed(bytes, kind, header.count, meta.page_size)? {
+            return Err(Reason::Span { pages: header.span });
+        }
+        if !self.database.claim(number, header.span) {
+            return Err(Reason::Twice);
+        }
+        Ok((header.count, bytes))
     }
 }
 

@@ -49,7 +49,7 @@ pub enum Reason {
         found: u16,
     },
     /// It reaches beyond the database, or further than any value.
-    #[error("it spans {pages} pages, more than there can be")]
+    #[error("it spans {pages} pages, more than there can be or than its elements need")]
     Span {
         /// How many.
         pages: u64,
@@ -229,6 +229,20 @@ pub(super) fn inline_count(bytes: &[u8]) -> Result<usize, Reason> {
         (Some(found), _) => Err(Reason::Flags { found }),
         _ => Err(Reason::Short),
     }
+}
+
+/// How many pages the elements take at the most, by where the last one ends: bbolt takes one more than they fill.
+pub(super) fn pages_needed(bytes: &[u8], kind: PageKind, count: usize, page_size: u64) -> Result<u64, Reason> {
+    let Some(index) = count.checked_sub(1) else { return Ok(1) };
+    let start = HEADER + index * ELEMENT;
+    let end = || {
+        let (pos, key, value) = match kind {
+            PageKind::Branch => (sizes(bytes, start)?, sizes(bytes, start + 4)?, 0),
+            PageKind::Leaf => (sizes(bytes, start + 4)?, sizes(bytes, start + 8)?, sizes(bytes, start + 12)?),
+        };
+        start.checked_add(pos)?.checked_add(key)?.checked_add(value)
+    };
+    end().map(|end| end as u64 / page_size + 1).ok_or(Reason::Element { index })
 }
 
 /// Where the next element's bytes have to be: right behind the heads, or behind those of the element before.
