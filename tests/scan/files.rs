@@ -56,6 +56,8 @@ fn a_running_members_file_is_refused_and_etcd_goes_on() {
     sandbox.refused(3, &line);
     etcd.process(0).unwrap().resume().unwrap();
     assert_eq!(etcd.revision().unwrap(), store.revision);
+    // A snapshot makes it write what stands only in its log until then.
+    etcd.snapshot(&sandbox.path("snapshot.db")).unwrap();
     etcd.kill(0).unwrap();
     let answer = sandbox.run(&line);
     assert_eq!(answer.code, 1, "a Secret in plaintext: {}", answer.stdout);
