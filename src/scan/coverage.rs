@@ -11,6 +11,9 @@ use zeroize::Zeroizing;
 
 use super::{names::Resource, value::IDENTITY};
 
+/// The version of the document.
+const API_VERSION: &str = "apiserver.config.k8s.io/v1";
+
 /// The longest file that is read.
 pub const CONFIG_MAX: usize = 1024 * 1024;
 
@@ -21,14 +24,11 @@ pub enum CoverageError {
     /// It is no such document.
     #[error("not an EncryptionConfiguration: {0}")]
     Syntax(String),
-    /// It is of another kind.
-    #[error("is {kind} of {api_version}, expected EncryptionConfiguration of apiserver.config.k8s.io/v1")]
-    Kind {
-        /// Its kind.
-        kind: String,
-        /// Its API version.
-        api_version: String,
-    },
+    /// It is of another kind, or of none. What stands there is not repeated: in a wrong file it may be anything.
+    #[error(
+        "not an EncryptionConfiguration: its kind and apiVersion must be EncryptionConfiguration and {API_VERSION}"
+    )]
+    Kind,
     /// A rule that kube-apiserver checks; it would not start.
     #[error("{at}: {what}")]
     Rule {
@@ -100,10 +100,10 @@ impl Coverage {
             .map_err(|error| CoverageError::Syntax(explain(&error)))?;
         let is_known = matches!(
             (&*file.api_version, &*file.kind),
-            ("apiserver.config.k8s.io/v1", "EncryptionConfiguration") | ("v1", "EncryptionConfig")
+            (API_VERSION, "EncryptionConfiguration") | ("v1", "EncryptionConfig")
         );
         if !is_known {
-            return Err(CoverageError::Kind { kind: file.kind, api_version: file.api_version });
+            return Err(CoverageError::Kind);
         }
         let resources = file.resources.unwrap_or_default();
         check(&resources)?;

@@ -306,19 +306,15 @@ const WRONG_PROVIDERS: [(&str, &str); 39] = [
     ("{aescbc: {keys: [{name: k, secret: \"SECRET", "line 5, column 50: something else was expected there"),
 ];
 
+const OTHER_KIND: &str = "not an EncryptionConfiguration: its kind and apiVersion must be EncryptionConfiguration and apiserver.config.k8s.io/v1";
+
 /// What is no such document at all.
-const WRONG_DOCUMENTS: [(&str, &str); 7] = [
-    ("# nothing\n", "is  of , expected EncryptionConfiguration of apiserver.config.k8s.io/v1"),
+const WRONG_DOCUMENTS: [(&str, &str); 8] = [
+    ("# nothing\n", OTHER_KIND),
     ("hello\n", "not an EncryptionConfiguration: line 1, column 1: something else was expected there"),
-    (
-        "apiVersion: v1\nkind: EncryptionConfiguration\nresources: []\n",
-        "is EncryptionConfiguration of v1, expected EncryptionConfiguration of apiserver.config.k8s.io/v1",
-    ),
-    (
-        "apiVersion: apiserver.config.k8s.io/v1beta1\nkind: EncryptionConfiguration\n",
-        "is EncryptionConfiguration of apiserver.config.k8s.io/v1beta1, expected EncryptionConfiguration of \
-         apiserver.config.k8s.io/v1",
-    ),
+    ("apiVersion: v1\nkind: SECRET\n\n  SECRET\n", OTHER_KIND),
+    ("apiVersion: v1\nkind: EncryptionConfiguration\nresources: []\n", OTHER_KIND),
+    ("apiVersion: apiserver.config.k8s.io/v1beta1\nkind: EncryptionConfiguration\n", OTHER_KIND),
     (
         "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources: []\nmore: 1\n",
         "not an EncryptionConfiguration: line 4, column 1: unknown field, expected one of apiVersion, kind, resources",
