@@ -243,9 +243,9 @@ impl<'a> Reader<'a> {
             return self.descend_children(&children, visitor);
         }
         let is_root = tree.bounds == Bounds::default();
-        let (count, bytes) = match self.page(tree.page, PageKind::Leaf) {
+        let (count, bytes) = match self.page(tree, PageKind::Leaf) {
             Ok(page) => page,
-            Err(reason) => return visitor.damage(tree.damage(reason)),
+            Err(damage) => return visitor.damage(*damage),
         };
         match Leaf::check(bytes, count, &tree.bounds) {
             Ok(leaf) if leaf.is_empty() && !is_root => visitor.damage(tree.damage(Reason::Empty)),
@@ -288,7 +288,7 @@ impl<'a> Reader<'a> {
     }
 
     fn children(&mut self, tree: &Subtree) -> Result<Vec<Subtree>, Box<PageDamage>> {
-        let (count, bytes) = self.page(tree.page, PageKind::Branch).map_err(|reason| Box::new(tree.damage(reason)))?;
+        let (count, bytes) = self.page(tree, PageKind::Branch)?;
         let children = page::children(bytes, count, &tree.bounds)
             .map_err(|reason| Box::new(tree.misplaced(reason, bytes, PageKind::Branch, count)))?;
         let mut high = tree.bounds.high;
@@ -305,8 +305,23 @@ impl<'a> Reader<'a> {
         Ok(subtrees)
     }
 
-    /// How many elements a page of this kind has, and its bytes with all that it spans; it is used from now on.
-    fn page(&mut self, number: u64, kind: PageKind) -> Result<(usize, &[u8]), Reason> {
+    /// How many elements the root of `tree`, of this kind, has, and its bytes with all that it spans; it is used from now on.
+    fn page(&mut self, tree: &Subtree, kind: PageKind) -> Result<(usize, &[u8]), Box<PageDamage>> {
+        let database = self.database;
+        let (count, span, bytes) = self.look_at(tree.page, kind).map_err(|reason| Box::new(tree.damage(reason)))?;
+        // Where two lead to one page, it is in the right place in one of them at the most: that one shall have it, whoever comes
+        // first.
+        if !page::begins_in(bytes, kind, count, &tree.bounds) {
+            return Err(Box::new(tree.misplaced(Reason::Bounds, bytes, kind, count)));
+        }
+        if !database.claim(tree.page, span) {
+            return Err(Box::new(tree.damage(Reason::Twice)));
+        }
+        Ok((count, bytes))
+    }
+
+    /// The elements, pages and bytes of a page of this kind.
+    fn look_at(&mut self, number: u64, kind: PageKind) -> Result<(usize, u64, &[u8]), Reason> {
         let Database { meta, size, .. } = self.database;
         let in_window = self.window.from(number, meta.page_size).and_then(|bytes| {
             let header = Header::parse(bytes, number, meta, *size).ok()?;
@@ -328,10 +343,7 @@ impl<'a> Reader<'a> {
         if header.span > page::pages_needed(bytes, kind, header.count, meta.page_size)? {
             return Err(Reason::Span { pages: header.span });
         }
-        if !self.database.claim(number, header.span) {
-            return Err(Reason::Twice);
-        }
-        Ok((header.count, bytes))
+        Ok((header.count, header.span, bytes))
     }
 }
 

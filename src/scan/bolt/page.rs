@@ -314,6 +314,11 @@ fn key_of(bytes: &[u8], kind: PageKind, index: usize) -> Option<&[u8]> {
     bytes.get(from..from.checked_add(size)?)
 }
 
+/// Whether the first key of a page that has one is between `bounds`.
+pub(super) fn begins_in(bytes: &[u8], kind: PageKind, count: usize, bounds: &Bounds) -> bool {
+    count == 0 || key_of(bytes, kind, 0).is_none_or(|first| bounds.contain(first))
+}
+
 /// What may be missing for a page whose keys lie elsewhere than they should: either it is the wrong page, or a key above it is
 /// damaged, and then more is missing than what should be here.
 pub(super) fn widened(bounds: &Bounds, bytes: &[u8], kind: PageKind, count: usize) -> Bounds {
