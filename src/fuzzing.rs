@@ -35,7 +35,7 @@ use crate::{
         report::Report,
         snapshot::{self, Options},
         tally::{Listed, Observer},
-        value::{IDENTITY, classify},
+        value::{Frame, IDENTITY, classify},
     },
     text::base64,
 };
@@ -161,7 +161,7 @@ fn identities(data: &[u8]) {
 fn configuration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Err(error) = Config::parse(text) {
-        assert!(!error.to_string().contains('\n'));
+        assert!(!error.to_string().contains(char::is_control));
     }
 }
 
@@ -183,6 +183,12 @@ fn stored_value(data: &[u8]) {
         None => assert_eq!(value.provider, IDENTITY),
     }
     assert!(value.damage.is_none() || value.key_id.is_none() && value.seed.is_none());
+    if let Some(frame) = Frame::of(data, &value) {
+        let mut other = data.to_vec();
+        let at = usize::from(data[data.len() - 1]) % data.len();
+        other[at] = other[at].wrapping_add(1);
+        assert!(!frame.fits(&other) || classify(&other) == value);
+    }
     let _ = Names::new("/registry").path(data);
 }
 
@@ -224,9 +230,15 @@ fn scan_live(bytes: &[u8]) -> Option<u64> {
     let (names, judge) = (Names::new("/registry"), Judge::default());
     let mut listed = 0;
     let list = |_: &Listed<'_>| listed += 1;
-    let options = Options { digest: false, list: Some(Box::new(list)), progress: &mut |_, _| {} };
-    let scan = snapshot::scan(Path::new(&path), &Observer::new(names.clone(), [3; 16]), &judge, options).ok()?;
-    let report = Report::new(scan, &judge, names.prefix(), String::new());
+    let report = |list| {
+        let options = Options { digest: false, list, progress: &mut |_, _| {} };
+        let scan = snapshot::scan(Path::new(&path), &Observer::new(names.clone(), [3; 16]), &judge, options).ok()?;
+        Some(Report::new(scan, &judge, names.prefix(), String::new()))
+    };
+    let with_list = report(Some(Box::new(list)));
+    let without = report(None);
+    assert_eq!(with_list.as_ref().map(|report| report.all.objects), without.map(|report| report.all.objects));
+    let report = with_list?;
     assert_eq!(report.all.objects, listed);
     (!report.is_incomplete()).then_some(listed)
 }
@@ -234,7 +246,7 @@ fn scan_live(bytes: &[u8]) -> Option<u64> {
 fn encryption_config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Err(error) = Coverage::parse(text) {
-        assert!(!error.to_string().contains('\n'));
+        assert!(!error.to_string().contains(char::is_control));
     }
 }
 

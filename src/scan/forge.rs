@@ -1,6 +1,6 @@
 //! Writes databases as etcd's bbolt does, for tests and for fuzzing: small, whole, and then spoilt on purpose.
 
-use std::io::Write;
+use std::{collections::HashMap, io::Write};
 
 /// One change of a key: revision, key, and the value, or none if it was deleted.
 pub type Change<'a> = ((u64, u64), &'a [u8], Option<&'a [u8]>);
@@ -31,7 +31,8 @@ const META: u16 = 4;
 /// The bytes of a database with these changes, in the order of their revisions.
 pub fn database(shape: Shape, changes: &[Change<'_>]) -> Vec<u8> {
     let mut pages = Pages { size: shape.page_size, bytes: vec![0; 2 * shape.page_size] };
-    let records: Vec<_> = changes.iter().map(record).collect();
+    let mut made = HashMap::new();
+    let records: Vec<_> = changes.iter().map(|change| record(change, &mut made)).collect();
     let mut level: Vec<(Vec<u8>, u64)> = records
         .chunks(shape.leaf.max(1))
         .map(|chunk| (chunk[0].0.clone(), pages.add(LEAF, chunk.len(), &leaf(chunk, 0))))
@@ -148,15 +149,20 @@ fn name((main, sub): (u64, u64), is_tombstone: bool) -> Vec<u8> {
     [&main.to_be_bytes()[..], b"_", &sub.to_be_bytes(), end].concat()
 }
 
-fn record((revision, key, value): &Change<'_>) -> (Vec<u8>, Vec<u8>) {
+/// A record; `made` says of each key that is there when it was made, and how often it was written since.
+fn record<'a>((revision, key, value): &Change<'a>, made: &mut HashMap<&'a [u8], (u64, u64)>) -> (Vec<u8>, Vec<u8>) {
     let mut message = Vec::new();
     let mut bytes = |tag: u32, bytes: &[u8]| prost::encoding::bytes::encode(tag, &bytes.to_vec(), &mut message);
     bytes(1, key);
     if let Some(value) = value {
-        for (tag, number) in [(2, revision.0), (3, revision.0), (4, 1)] {
+        let (create_revision, version) = made.entry(key).or_insert((revision.0, 0));
+        *version += 1;
+        for (tag, number) in [(2, *create_revision), (3, revision.0), (4, *version)] {
             prost::encoding::uint64::encode(tag, &number, &mut message);
         }
         prost::encoding::bytes::encode(5, &value.to_vec(), &mut message);
+    } else {
+        made.remove(key);
     }
     (name(*revision, value.is_none()), message)
 }

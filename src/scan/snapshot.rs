@@ -191,7 +191,22 @@ fn scan_database(
     database: &Database,
     observer: &Observer,
     judge: &Judge,
-    options: Options<'_>,
+    Options { list, progress, .. }: Options<'_>,
+) -> Result<Found, BoltError> {
+    // What is listed cannot be taken back.
+    if list.is_some() {
+        return scan_once(database, observer, Tally::new(judge, observer.groups(), list), progress);
+    }
+    let tally = || Tally::new(judge, observer.groups(), None);
+    let found = scan_once(database, observer, tally().of_whole(), progress)?;
+    if found.damage.is_empty() { Ok(found) } else { scan_once(database, observer, tally(), progress) }
+}
+
+fn scan_once(
+    database: &Database,
+    observer: &Observer,
+    mut tally: Tally<'_>,
+    progress: Progress<'_>,
 ) -> Result<Found, BoltError> {
     let mut reader = Reader::new(database);
     let mut meta = MetaBucket::default();
@@ -204,10 +219,9 @@ fn scan_database(
     let mut collector = Collector::new(observer.clone());
     let tree = reader.bucket("key", &mut collector)?;
     let parts = tree.map_or_else(Vec::new, |tree| reader.parts(tree, &mut collector));
-    let mut tally = Tally::new(judge, observer.groups(), options.list);
     let mut found = Totals::default();
     found.damage.extend(meta.damage);
-    count_parts(database, collector, &parts, options.progress, |batch| found.add(batch, &mut tally));
+    count_parts(database, collector, &parts, progress, |batch| found.add(batch, &mut tally));
     let mut incomplete = Vec::new();
     if lost_meta.is_err() {
         incomplete.push(Incomplete::NoMeta);
@@ -280,6 +294,8 @@ struct Seen {
     fingerprint: Fingerprint,
     key_length: u32,
     revision: u64,
+    /// Whether it made the key.
+    is_first: bool,
     /// None of a deletion, or under a key of no resource.
     sighting: Option<Sighting>,
 }
@@ -329,6 +345,7 @@ impl Collector {
             fingerprint,
             key_length: u32::try_from(record.key.len()).map_err(|_| "its key is too long")?,
             revision: record.revision.main,
+            is_first: record.is_first,
             sighting,
         });
         self.batch.keys.extend_from_slice(record.key);
@@ -385,7 +402,7 @@ impl Totals {
         for seen in &batch.seen {
             let (key, rest) = keys.split_at(usize::try_from(seen.key_length).unwrap_or(usize::MAX));
             keys = rest;
-            match (tally.is_newest(seen.fingerprint), &seen.sighting) {
+            match (tally.is_newest(seen.fingerprint, seen.is_first), &seen.sighting) {
                 (true, Some(sighting)) => tally.live(key, seen.revision, sighting),
                 (false, Some(sighting)) => tally.older(key, seen.revision, sighting),
                 (_, None) => {}
@@ -458,9 +475,16 @@ mod tests {
             let key = String::from_utf8(listed.key.to_vec()).unwrap();
             assert!(live.insert(key, listed.mod_revision).is_none(), "an object is listed twice");
         };
-        let options = Options { digest: false, list: Some(Box::new(list)), progress: &mut |_, _| {} };
-        let scan = scan(file.path(), &Observer::new(names.clone(), [3; 16]), &judge, options)?;
-        Ok((Report::new(scan, &judge, names.prefix(), String::new()), live))
+        let report = |list| {
+            let options = Options { digest: false, list, progress: &mut |_, _| {} };
+            let scan = scan(file.path(), &Observer::new(names.clone(), [3; 16]), &judge, options)?;
+            Ok(Report::new(scan, &judge, names.prefix(), String::new()))
+        };
+        let listed = report(Some(Box::new(list)));
+        // Without a list, fewer keys are kept in mind.
+        let text = |report: &Result<Report, SnapshotError>| format!("{report:?}");
+        assert!(text(&report(None)) == text(&listed), "{:?}", listed.map(|report| report.incomplete));
+        Ok((listed?, live))
     }
 
     fn changes(keys: &[String]) -> Vec<Change<'_>> {
@@ -506,6 +530,24 @@ mod tests {
         assert_eq!((row.first_revision, row.last_revision), (Some(2), Some(7)));
         assert_eq!((report.source.revision, report.source.compacted, report.outside), (8, Some(2), 1));
         assert!(!report.is_incomplete());
+    }
+
+    #[test]
+    fn what_came_before_a_deletion_that_is_lost_is_no_second_object() {
+        let key = &b"/registry/secrets/a/back"[..];
+        let changes: [Change<'_>; 4] = [
+            ((2, 0), key, Some(SECRET)),
+            ((3, 0), key, Some(SECRET)),
+            ((4, 0), key, None),
+            ((5, 0), key, Some(SECRET)),
+        ];
+        let shape = Shape { page_size: 512, leaf: 1, branch: 2, compacted: None };
+        let mut bytes = forge::database(shape, &changes);
+        let deletion = (2..bytes.len() / 512).find(|page| bytes[page * 512 + 16 + 16 + 17] == b't').unwrap();
+        bytes[deletion * 512..(deletion + 1) * 512].fill(0);
+        let (report, live) = scan_bytes(&bytes).unwrap();
+        assert_eq!(live, [("/registry/secrets/a/back".to_owned(), 5)].into());
+        assert_eq!((report.all.objects, report.is_incomplete()), (1, true));
     }
 
     #[test]

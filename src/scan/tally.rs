@@ -5,7 +5,7 @@
 //! nobody who writes keys can bring it about.
 
 use std::{
-    collections::{BinaryHeap, HashMap, HashSet},
+    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
     hash::{BuildHasherDefault, Hash, Hasher},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -15,12 +15,15 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use super::{
     judge::{Judge, Kind, Verdict},
     names::{self, Names, Resource},
-    value::{Encoding, Value, ValueDamage, classify},
+    value::{Encoding, Frame, Value, ValueDamage, classify},
 };
 
 /// How many names of each group are kept, and how many findings of each kind.
 const SAMPLES: usize = 5;
 const FINDINGS: usize = 1000;
+
+/// How many frames of values are kept in mind.
+const FRAMES: usize = 4;
 
 /// What stands for a key, or for a wrapped seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,10 +67,17 @@ impl Fingerprints {
     }
 
     fn insert(&mut self, fingerprint: Fingerprint) -> bool {
-        // Of the bits that a table does not look at.
-        let shard = usize::from(fingerprint.0[11]);
-        self.shards[shard].insert(fingerprint)
+        self.shards[shard(fingerprint)].insert(fingerprint)
     }
+
+    fn contains(&self, fingerprint: Fingerprint) -> bool {
+        self.shards[shard(fingerprint)].contains(&fingerprint)
+    }
+}
+
+/// By bits that a table does not look at.
+fn shard(fingerprint: Fingerprint) -> usize {
+    fingerprint.0[11].into()
 }
 
 /// Of which values is spoken: the row of a report.
@@ -131,10 +141,19 @@ pub struct Observer {
     names: Names,
     groups: Arc<Groups>,
     hasher: SipHasher13,
-    /// Neighbours mostly are of the same group, and under the same seed.
+    /// Neighbours mostly are of the same group.
     label: Vec<u8>,
     last: (Vec<u8>, u32),
-    last_seed: (Vec<u8>, Option<Fingerprint>),
+    /// And under the same seed, or under those of a few API servers by turns; the newest comes last.
+    seen: VecDeque<Framed>,
+}
+
+/// What was told of a value, for others in the same frame.
+#[derive(Clone)]
+struct Framed {
+    path: Box<[u8]>,
+    frame: Frame,
+    sighting: Sighting,
 }
 
 impl Observer {
@@ -146,7 +165,7 @@ impl Observer {
             hasher: SipHasher13::new_with_key(&random),
             label: Vec::new(),
             last: (Vec::new(), 0),
-            last_seed: (Vec::new(), None),
+            seen: VecDeque::with_capacity(FRAMES),
         }
     }
 
@@ -173,21 +192,26 @@ impl Observer {
     /// Looks at a value; none if its key is of no resource.
     pub fn observe(&mut self, key: &[u8], value: &[u8]) -> Option<Sighting> {
         let path = self.names.path(key)?;
+        let bytes = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        let alike = self.seen.iter().rev().find(|seen| seen.frame.fits(value) && *seen.path == *path);
+        if let Some(alike) = alike {
+            return Some(Sighting { bytes, ..alike.sighting });
+        }
         let told = classify(value);
-        Some(Sighting {
+        let sighting = Sighting {
             group: group_of(&self.groups, &mut self.label, &mut self.last, path, &told),
-            seed: told.seed.and_then(|seed| self.seed(seed)),
+            seed: told.seed.map(|seed| self.fingerprint(seed)),
             encoding: told.encoding,
             damage: told.damage,
-            bytes: u32::try_from(value.len()).unwrap_or(u32::MAX),
-        })
-    }
-
-    fn seed(&mut self, seed: &[u8]) -> Option<Fingerprint> {
-        if self.last_seed.0 != seed {
-            self.last_seed = (seed.to_vec(), Some(self.fingerprint(seed)));
+            bytes,
+        };
+        if let Some(frame) = Frame::of(value, &told) {
+            if self.seen.len() == FRAMES {
+                self.seen.pop_front();
+            }
+            self.seen.push_back(Framed { path: path.into(), frame, sighting });
         }
-        self.last_seed.1
+        Some(sighting)
     }
 }
 
@@ -310,6 +334,8 @@ pub struct Tally<'a> {
     groups: Arc<Groups>,
     counts: Vec<GroupCount>,
     keys: Fingerprints,
+    /// Whether no record is missing between two others.
+    is_whole: bool,
     /// By group and seed.
     seeds: HashMap<u32, Fingerprints>,
     found: HashMap<Kind, Smallest<Found>>,
@@ -338,15 +364,24 @@ impl<'a> Tally<'a> {
             groups,
             counts: Vec::new(),
             keys: Fingerprints::new(),
+            is_whole: false,
             seeds: HashMap::new(),
             found: HashMap::new(),
             list,
         }
     }
 
+    /// Counts what lacks no record, or is counted again if it does.
+    ///
+    /// A key that a record made is not kept in mind for it: nothing older of that key comes but behind its deletion, which is.
+    /// Most keys of a cluster were written once.
+    pub fn of_whole(self) -> Self {
+        Self { is_whole: true, ..self }
+    }
+
     /// Whether a key is met for the first time. Revisions come newest first, so that this one says what the key is now.
-    pub fn is_newest(&mut self, key: Fingerprint) -> bool {
-        self.keys.insert(key)
+    pub fn is_newest(&mut self, key: Fingerprint, is_first: bool) -> bool {
+        if is_first && self.is_whole { !self.keys.contains(key) } else { self.keys.insert(key) }
     }
 
     /// Counts an older value of a key.

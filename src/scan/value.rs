@@ -186,6 +186,12 @@ fn kms_v1(body: &[u8]) -> Option<Body<'_>> {
     (!seed.is_empty() && data.len() >= 28).then_some(Body { key_id: None, seed: Some(seed) })
 }
 
+/// How the first field of [`kms_v2`] begins.
+const DATA: &[u8] = b"\x0a";
+
+/// What is added to an object that is encrypted under a key that was derived from a seed: 32 bytes, a nonce of 12 and a tag of 16.
+const LEAST_UNDER_SEED: usize = 60;
+
 /// The message `EncryptedObject`: 1 encryptedData, 2 keyID, 3 encryptedDEKSource, 4 annotations, 5 encryptedDEKSourceType.
 fn kms_v2(body: &[u8]) -> Result<Body<'_>, ValueDamage> {
     let (mut data, mut key_id, mut seed, mut kind): (&[u8], &[u8], &[u8], u64) = (&[], &[], &[], 0);
@@ -202,7 +208,7 @@ fn kms_v2(body: &[u8]) -> Result<Body<'_>, ValueDamage> {
     }
     let least = match kind {
         0 => 28,
-        1 => 60,
+        1 => LEAST_UNDER_SEED,
         _ => return Err(ValueDamage::Seed),
     };
     if data.len() < least {
@@ -213,6 +219,39 @@ fn kms_v2(body: &[u8]) -> Result<Body<'_>, ValueDamage> {
     }
     let key_id = std::str::from_utf8(key_id).ok().filter(|name| (1..=NAME_MAX).contains(&name.len()));
     Ok(Body { key_id: Some(key_id.ok_or(ValueDamage::KeyId)?), seed: Some(seed) })
+}
+
+/// A value of KMS v2 without its encrypted data: the same for all that was written under one seed.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// Up to the tag of the encrypted data, which is the first field.
+    head: Box<[u8]>,
+    /// What follows the data.
+    tail: Box<[u8]>,
+}
+
+/// Frames are remembered, of which no value may make large ones.
+const FRAME_MAX: usize = 4096;
+
+impl Frame {
+    /// That of `bytes`, which is told as `value`; none if that is no whole value of KMS v2, or an unusual one.
+    pub fn of(bytes: &[u8], value: &Value<'_>) -> Option<Self> {
+        value.key_id?;
+        let (head, body) = bytes.split_at_checked(ENCRYPTED.len() + value.provider.len() + 1 + DATA.len())?;
+        let mut fields = Fields(body);
+        fields.bytes().filter(|_| head.ends_with(DATA))?;
+        let tail = fields.0;
+        let is_usual = head.len() + tail.len() <= FRAME_MAX && Fields(tail).all(|field| !matches!(field, Some((1, _))));
+        is_usual.then(|| Self { head: head.into(), tail: tail.into() })
+    }
+
+    /// Whether `bytes` differ from that value in nothing but their encrypted data, and are told alike.
+    pub fn fits(&self, bytes: &[u8]) -> bool {
+        let Some(data) = bytes.strip_prefix(&*self.head) else { return false };
+        let mut fields = Fields(data);
+        // Whether shorter data is too short depends on more.
+        fields.bytes().is_some_and(|data| data.len() >= LEAST_UNDER_SEED) && *fields.0 == *self.tail
+    }
 }
 
 /// Whether these are the fields of a message, to its end, and at least one.
@@ -255,12 +294,9 @@ impl<'a> Fields<'a> {
         let tag = Some(key >> 3).filter(|tag| *tag > 0)?;
         let field = match key & 7 {
             0 => Field::Varint(self.varint()?),
-            1 => self.take(8).map(|_| Field::Fixed)?,
-            2 => {
-                let length = usize::try_from(self.varint()?).ok()?;
-                Field::Bytes(self.take(length)?)
-            }
-            5 => self.take(4).map(|_| Field::Fixed)?,
+            1 => self.skip(8).map(|_| Field::Fixed)?,
+            2 => Field::Bytes(self.bytes()?),
+            5 => self.skip(4).map(|_| Field::Fixed)?,
             // Groups, which nothing here has.
             _ => return None,
         };
@@ -278,7 +314,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    /// A length, and as many bytes.
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.varint()?).ok()?;
+        self.skip(length)
+    }
+
+    fn skip(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(taken)
@@ -287,6 +329,8 @@ impl<'a> Fields<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{array::uniform2, prelude::*};
+
     use super::*;
 
     /// A message of KMS v2 with these fields.
@@ -375,6 +419,63 @@ mod tests {
         }
         // A field that a later version adds is passed over.
         assert_eq!(of(&[message(60, "k", 1, 1), b"\x32\x01x".to_vec()].concat()).2, None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_fits_a_frame_is_told_alike(
+            [one, other] in uniform2((0..80_usize, 0..3_usize, 0..3_u8, "[kl]{0,2}", 0..4_usize)),
+        ) {
+            let [one, other] = [one, other].map(|(data, seed, kind, key_id, more)| {
+                let more = [&b""[..], b"\x22\x00", b"\x0a\x1d\x07\x07", b"\x0a\x01\x07"][more];
+                stored("k8s:enc:kms:v2:p:", &[&message(data, &key_id, seed, kind), more].concat())
+            });
+            let (told, frame) = (classify(&one), Frame::of(&one, &classify(&one)));
+            if frame.is_some_and(|frame| frame.fits(&other)) {
+                prop_assert_eq!(classify(&other), told);
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_fits_whatever_differs_in_its_data_alone() {
+        let value = |data, key_id, seed, kind, prefix| stored(prefix, &message(data, key_id, seed, kind));
+        let frame = |value: &[u8]| Frame::of(value, &classify(value));
+        let one = value(60, "k", 9, 1, "k8s:enc:kms:v2:p:");
+        let framed = frame(&one).unwrap();
+        assert!(framed.fits(&one) && framed.fits(&value(9000, "k", 9, 1, "k8s:enc:kms:v2:p:")));
+        for other in [
+            value(59, "k", 9, 1, "k8s:enc:kms:v2:p:"),
+            value(60, "l", 9, 1, "k8s:enc:kms:v2:p:"),
+            value(60, "k", 8, 1, "k8s:enc:kms:v2:p:"),
+            value(60, "k", 9, 0, "k8s:enc:kms:v2:p:"),
+            value(60, "k", 9, 1, "k8s:enc:kms:v2:q:"),
+            [&one[..], b"\x22\x00"].concat(),
+            one[..one.len() - 1].to_vec(),
+        ] {
+            assert!(!framed.fits(&other), "{other:?}");
+        }
+        // A damaged value has none, nor has one whose data stands in it twice, or elsewhere, or one of another provider.
+        let twice = [&one[..], b"\x0a\x1c", &[7; 28]].concat();
+        assert_eq!(classify(&twice).damage, Some(ValueDamage::Data));
+        let twice = [&one[..], b"\x0a\x3c", &[7; 60]].concat();
+        assert_eq!(classify(&twice).damage, None);
+        let mut elsewhere = b"k8s:enc:kms:v2:p:\x12\x01k".to_vec();
+        elsewhere.extend(&one["k8s:enc:kms:v2:p:".len()..]);
+        assert_eq!(classify(&elsewhere).damage, None);
+        let long = value(60, "k", 9, 1, &format!("k8s:enc:kms:v2:{}:", "p".repeat(1000)));
+        let large = [&one[..], b"\x32\x80\x20", &[0; 4096]].concat();
+        assert_eq!(classify(&large).damage, None);
+        assert!(frame(&long).is_some());
+        for other in [
+            &twice,
+            &elsewhere,
+            &large,
+            &one[..40].to_vec(),
+            &b"k8s:enc:aesgcm:v1:k:\x0a0123456789012345678901234567".to_vec(),
+        ] {
+            assert!(frame(other).is_none(), "{other:?}");
+        }
     }
 
     #[test]
