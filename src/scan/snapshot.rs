@@ -1,15 +1,19 @@
 //! Reads a database file of etcd: a snapshot with or without its digest, or a copy of `member/snap/db`.
 //!
-//! Threads read parts of the tree, this one counts what they saw in the order of revisions, newest first. What cannot be read is
+//! Threads read parts of the tree; one of them also counts what they saw in the order of revisions, newest first. What cannot be read is
 //! told with its page and reason, and never ends the scan. The file of a running member is refused: etcd holds a lock on it.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, Metadata, OpenOptions},
     io,
     num::NonZero,
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc::sync_channel,
+    },
     thread,
 };
 
@@ -32,8 +36,8 @@ use crate::scan::judge::Judge;
 const DIGEST: u64 = 32;
 const SECTOR: u64 = 512;
 
-/// How many parts a thread may be ahead of who counts.
-const AHEAD: usize = 16;
+/// How many parts may be read ahead of what is counted.
+const AHEAD: usize = 32;
 
 /// More threads than this only wait for who counts.
 const THREADS_MAX: usize = 4;
@@ -242,7 +246,7 @@ fn scan_once(
     })
 }
 
-/// Reads the parts in threads, and hands what they saw to `count`, from the last part to the first.
+/// Reads the parts in threads, this one among them, and hands what they saw to `count`, from the last part to the first.
 fn count_parts(
     database: &Database,
     mut first: Collector,
@@ -251,41 +255,65 @@ fn count_parts(
     mut count: impl FnMut(Batch),
 ) {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).clamp(1, THREADS_MAX);
+    let unread = Unread { parts, taken: AtomicUsize::new(0) };
+    let mut hand = Hand { reader: Reader::new(database), collector: Collector::new(first.observer.clone()) };
     thread::scope(|scope| {
-        let receivers: Vec<Receiver<Batch>> = (0..threads)
-            .map(|thread| {
-                let (sender, receiver) = sync_channel(AHEAD);
-                let collector = Collector::new(first.observer.clone());
-                let parts = parts.iter().rev().skip(thread).step_by(threads);
-                scope.spawn(move || read_parts(database, collector, parts, &sender));
-                receiver
-            })
-            .collect();
-        for (index, _) in parts.iter().enumerate() {
-            progress(index as u64, parts.len() as u64);
-            // A thread that is gone has panicked, which its scope tells.
-            if let Ok(batch) = receivers[index % threads].recv() {
-                count(batch);
-            }
+        let (sender, receiver) = sync_channel(AHEAD);
+        for _ in 1..threads {
+            let (sender, unread) = (sender.clone(), &unread);
+            let mut hand = Hand { reader: Reader::new(database), collector: Collector::new(first.observer.clone()) };
+            scope.spawn(
+                move || while unread.take().is_some_and(|(at, part)| sender.send((at, hand.read(part))).is_ok()) {},
+            );
         }
-        count(std::mem::take(&mut first.batch));
-        progress(parts.len() as u64, parts.len() as u64);
+        drop(sender);
+        let (mut waiting, mut counted) = (BTreeMap::new(), 0);
+        while counted < parts.len() {
+            progress(counted as u64, parts.len() as u64);
+            waiting.extend(receiver.try_iter());
+            if let Some(batch) = waiting.remove(&counted) {
+                count(batch);
+                counted += 1;
+                continue;
+            }
+            // Waits for the others only if there is nothing to read, or enough to count.
+            let own = (waiting.len() < AHEAD).then(|| unread.take()).flatten().map(|(at, part)| (at, hand.read(part)));
+            match own.or_else(|| receiver.recv().ok()) {
+                Some((at, batch)) => waiting.insert(at, batch),
+                // A thread has panicked, which its scope tells.
+                None => break,
+            };
+        }
     });
+    count(std::mem::take(&mut first.batch));
+    progress(parts.len() as u64, parts.len() as u64);
 }
 
-fn read_parts<'p>(
-    database: &Database,
-    mut collector: Collector,
-    parts: impl Iterator<Item = &'p Subtree>,
-    sender: &SyncSender<Batch>,
-) {
-    let mut reader = Reader::new(database);
-    for part in parts {
-        reader.descend(part, &mut collector);
-        let next = collector.batch.alike();
-        if sender.send(std::mem::replace(&mut collector.batch, next)).is_err() {
-            return;
-        }
+/// Parts that nobody has begun to read, the last of which is taken first.
+struct Unread<'p> {
+    parts: &'p [Subtree],
+    taken: AtomicUsize,
+}
+
+impl<'p> Unread<'p> {
+    /// One of them, and how many were taken before.
+    fn take(&self) -> Option<(usize, &'p Subtree)> {
+        let before = self.taken.fetch_add(1, Ordering::Relaxed);
+        self.parts.iter().rev().nth(before).map(|part| (before, part))
+    }
+}
+
+/// What a thread reads with.
+struct Hand<'d> {
+    reader: Reader<'d>,
+    collector: Collector,
+}
+
+impl Hand<'_> {
+    fn read(&mut self, part: &Subtree) -> Batch {
+        self.reader.descend(part, &mut self.collector);
+        let next = self.collector.batch.alike();
+        std::mem::replace(&mut self.collector.batch, next)
     }
 }
 
