@@ -427,10 +427,13 @@ struct Totals {
 impl Totals {
     fn add(&mut self, batch: Batch, tally: &mut Tally<'_>) {
         let mut keys = batch.keys.as_slice();
-        for seen in &batch.seen {
+        // All of a batch at once, so that the processor need not wait for the memory of each.
+        let newest: Vec<bool> =
+            batch.seen.iter().map(|seen| tally.is_newest(seen.fingerprint, seen.is_first)).collect();
+        for (seen, is_newest) in batch.seen.iter().zip(newest) {
             let (key, rest) = keys.split_at(usize::try_from(seen.key_length).unwrap_or(usize::MAX));
             keys = rest;
-            match (tally.is_newest(seen.fingerprint, seen.is_first), &seen.sighting) {
+            match (is_newest, &seen.sighting) {
                 (true, Some(sighting)) => tally.live(key, seen.revision, sighting),
                 (false, Some(sighting)) => tally.older(key, seen.revision, sighting),
                 (_, None) => {}

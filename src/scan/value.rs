@@ -276,6 +276,7 @@ pub struct Fields<'a>(pub &'a [u8]);
 impl<'a> Iterator for Fields<'a> {
     type Item = Option<(u32, Field<'a>)>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
             return None;
@@ -289,6 +290,7 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    #[inline]
     fn read(&mut self) -> Option<(u32, Field<'a>)> {
         let key = u32::try_from(self.varint()?).ok()?;
         let tag = Some(key >> 3).filter(|tag| *tag > 0)?;
@@ -304,6 +306,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Most numbers have one byte.
+    #[inline]
     fn varint(&mut self) -> Option<u64> {
         match self.0.split_first() {
             Some((first, rest)) if *first < 0x80 => {
