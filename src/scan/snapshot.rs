@@ -89,28 +89,36 @@ pub fn scan(path: &Path, observer: &Observer, judge: &Judge, options: Options<'_
     let again = || file.try_clone().map_err(SnapshotError::Open);
     let database = Database::open(again()?, length)?;
     let wanted = (has_digest || options.digest).then_some(before.len());
-    let (mut scan, digest) = thread::scope(|scope| {
+    let Options { list, progress, .. } = options;
+    // What is listed cannot be taken back.
+    let is_listed = list.is_some();
+    let tally = Tally::new(judge, observer.groups(), list);
+    let tally = if is_listed { tally } else { tally.of_whole() };
+    let (mut found, digest) = thread::scope(|scope| {
         let digest = wanted.map(|length| {
             scope.spawn({
                 let file = &file;
                 move || sha256(file, if has_digest { length - DIGEST } else { length })
             })
         });
-        let scan = scan_database(&database, observer, judge, options)?;
-        Ok::<_, SnapshotError>((scan, digest.and_then(|digest| digest.join().ok())))
+        let found = scan_database(&database, observer, tally, progress)?;
+        Ok::<_, SnapshotError>((found, digest.and_then(|digest| digest.join().ok())))
     })?;
-    scan.incomplete.extend(database.damaged_meta.map(|page| Incomplete::Meta { page }));
+    let mut incomplete: Vec<_> = database.damaged_meta.map(|page| Incomplete::Meta { page }).into_iter().collect();
     if database.length() > length {
-        scan.incomplete.push(Incomplete::Cut { found: length, expected: database.length() });
+        incomplete.push(Incomplete::Cut { found: length, expected: database.length() });
     }
-    let mut source = Source::snapshot(path, before.len(), scan.revision, scan.compacted);
-    if let Some(digest) = digest {
-        source.digest = Some(compare(&file, length, has_digest, digest, &mut scan.incomplete));
-    }
+    let digest = digest.map(|digest| compare(&file, length, has_digest, digest, &mut incomplete));
     if has_changed(&file, &before) || matches!(refuse_running(&file), Err(SnapshotError::Running)) {
-        scan.incomplete.push(Incomplete::Changed);
+        incomplete.push(Incomplete::Changed);
     }
-    Ok(Scan { source, ..scan.into() })
+    let is_whole = found.incomplete.is_empty() && incomplete.is_empty();
+    if !is_whole && !is_listed {
+        found = scan_database(&database, observer, Tally::new(judge, observer.groups(), None), progress)?;
+    }
+    found.incomplete.append(&mut incomplete);
+    let source = Source { digest, ..Source::snapshot(path, before.len(), found.revision, found.compacted) };
+    Ok(Scan { source, ..found.into() })
 }
 
 fn open(path: &Path) -> Result<File, SnapshotError> {
@@ -192,21 +200,6 @@ impl From<Found> for Scan {
 }
 
 fn scan_database(
-    database: &Database,
-    observer: &Observer,
-    judge: &Judge,
-    Options { list, progress, .. }: Options<'_>,
-) -> Result<Found, BoltError> {
-    // What is listed cannot be taken back.
-    if list.is_some() {
-        return scan_once(database, observer, Tally::new(judge, observer.groups(), list), progress);
-    }
-    let tally = || Tally::new(judge, observer.groups(), None);
-    let found = scan_once(database, observer, tally().of_whole(), progress)?;
-    if found.damage.is_empty() { Ok(found) } else { scan_once(database, observer, tally(), progress) }
-}
-
-fn scan_once(
     database: &Database,
     observer: &Observer,
     mut tally: Tally<'_>,
@@ -578,6 +571,15 @@ mod tests {
         bytes[deletion * 512..(deletion + 1) * 512].fill(0);
         let (report, live) = scan_bytes(&bytes).unwrap();
         assert_eq!(live, [("/registry/secrets/a/back".to_owned(), 5)].into());
+        assert_eq!((report.all.objects, report.is_incomplete()), (1, true));
+        // Nothing but the digest tells that the deletion was one of another key.
+        let mut bytes = forge::database(shape, &changes);
+        let digest = ring::digest::digest(&SHA256, &bytes);
+        let name = deletion * 512 + 16 + 16 + 18 + 2;
+        assert_eq!(bytes[name..name + key.len()], *key);
+        bytes[name + key.len() - 1] ^= 1;
+        bytes.extend(digest.as_ref());
+        let (report, _) = scan_bytes(&bytes).unwrap();
         assert_eq!((report.all.objects, report.is_incomplete()), (1, true));
     }
 
