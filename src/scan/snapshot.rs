@@ -12,7 +12,7 @@ use std::{
     path::Path,
     sync::{
         atomic::{AtomicUsize, Ordering},
-        mpsc::sync_channel,
+        mpsc::{channel, sync_channel},
     },
     thread,
 };
@@ -89,11 +89,6 @@ pub fn scan(path: &Path, observer: &Observer, judge: &Judge, options: Options<'_
     let again = || file.try_clone().map_err(SnapshotError::Open);
     let database = Database::open(again()?, length)?;
     let wanted = (has_digest || options.digest).then_some(before.len());
-    let Options { list, progress, .. } = options;
-    // What is listed cannot be taken back.
-    let is_listed = list.is_some();
-    let tally = Tally::new(judge, observer.groups(), list);
-    let tally = if is_listed { tally } else { tally.of_whole() };
     let (mut found, digest) = thread::scope(|scope| {
         let digest = wanted.map(|length| {
             scope.spawn({
@@ -101,22 +96,17 @@ pub fn scan(path: &Path, observer: &Observer, judge: &Judge, options: Options<'_
                 move || sha256(file, if has_digest { length - DIGEST } else { length })
             })
         });
-        let found = scan_database(&database, observer, tally, progress)?;
+        let found = scan_database(&database, observer, judge, options)?;
         Ok::<_, SnapshotError>((found, digest.and_then(|digest| digest.join().ok())))
     })?;
-    let mut incomplete: Vec<_> = database.damaged_meta.map(|page| Incomplete::Meta { page }).into_iter().collect();
+    found.incomplete.extend(database.damaged_meta.map(|page| Incomplete::Meta { page }));
     if database.length() > length {
-        incomplete.push(Incomplete::Cut { found: length, expected: database.length() });
+        found.incomplete.push(Incomplete::Cut { found: length, expected: database.length() });
     }
-    let digest = digest.map(|digest| compare(&file, length, has_digest, digest, &mut incomplete));
+    let digest = digest.map(|digest| compare(&file, length, has_digest, digest, &mut found.incomplete));
     if has_changed(&file, &before) || matches!(refuse_running(&file), Err(SnapshotError::Running)) {
-        incomplete.push(Incomplete::Changed);
+        found.incomplete.push(Incomplete::Changed);
     }
-    let is_whole = found.incomplete.is_empty() && incomplete.is_empty();
-    if !is_whole && !is_listed {
-        found = scan_database(&database, observer, Tally::new(judge, observer.groups(), None), progress)?;
-    }
-    found.incomplete.append(&mut incomplete);
     let source = Source { digest, ..Source::snapshot(path, before.len(), found.revision, found.compacted) };
     Ok(Scan { source, ..found.into() })
 }
@@ -202,8 +192,8 @@ impl From<Found> for Scan {
 fn scan_database(
     database: &Database,
     observer: &Observer,
-    mut tally: Tally<'_>,
-    progress: Progress<'_>,
+    judge: &Judge,
+    options: Options<'_>,
 ) -> Result<Found, BoltError> {
     let mut reader = Reader::new(database);
     let mut meta = MetaBucket::default();
@@ -216,9 +206,11 @@ fn scan_database(
     let mut collector = Collector::new(observer.clone());
     let tree = reader.bucket("key", &mut collector)?;
     let parts = tree.map_or_else(Vec::new, |tree| reader.parts(tree, &mut collector));
+    let mut tally = Tally::new(judge, observer.groups(), options.list);
     let mut found = Totals::default();
     found.damage.extend(meta.damage);
-    count_parts(database, collector, &parts, progress, |batch| found.add(batch, &mut tally));
+    count_parts(database, collector, &parts, options.progress, |batch| found.add(batch, &mut tally));
+    found.damage.extend(database.overlaps());
     let mut incomplete = Vec::new();
     if lost_meta.is_err() {
         incomplete.push(Incomplete::NoMeta);
@@ -249,33 +241,40 @@ fn count_parts(
 ) {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).clamp(1, THREADS_MAX);
     let unread = Unread { parts, taken: AtomicUsize::new(0) };
-    let mut hand = Hand { reader: Reader::new(database), collector: Collector::new(first.observer.clone()) };
+    let mut own = Hand::new(database, &first.observer);
     thread::scope(|scope| {
-        let (sender, receiver) = sync_channel(AHEAD);
+        let (sender, batches) = channel();
+        // There is one permit for each part that was taken and is not counted.
+        let (permit, permits) = sync_channel(AHEAD);
         for _ in 1..threads {
-            let (sender, unread) = (sender.clone(), &unread);
-            let mut hand = Hand { reader: Reader::new(database), collector: Collector::new(first.observer.clone()) };
-            scope.spawn(
-                move || while unread.take().is_some_and(|(at, part)| sender.send((at, hand.read(part))).is_ok()) {},
-            );
+            let (sender, permit, unread) = (sender.clone(), permit.clone(), &unread);
+            let mut hand = Hand::new(database, &first.observer);
+            scope.spawn(move || {
+                while permit.send(()).is_ok() {
+                    let Some((at, part)) = unread.take() else { return };
+                    if sender.send((at, hand.read(part))).is_err() {
+                        return;
+                    }
+                }
+            });
         }
         drop(sender);
         let (mut waiting, mut counted) = (BTreeMap::new(), 0);
         while counted < parts.len() {
             progress(counted as u64, parts.len() as u64);
-            waiting.extend(receiver.try_iter());
+            waiting.extend(batches.try_iter());
             if let Some(batch) = waiting.remove(&counted) {
                 count(batch);
                 counted += 1;
-                continue;
-            }
-            // Waits for the others only if there is nothing to read, or enough to count.
-            let own = (waiting.len() < AHEAD).then(|| unread.take()).flatten().map(|(at, part)| (at, hand.read(part)));
-            match own.or_else(|| receiver.recv().ok()) {
-                Some((at, batch)) => waiting.insert(at, batch),
+                let _ = permits.try_recv();
+            } else if let Some((at, part)) = permit.try_send(()).ok().and_then(|()| unread.take()) {
+                waiting.insert(at, own.read(part));
+            } else if let Ok((at, batch)) = batches.recv() {
+                waiting.insert(at, batch);
+            } else {
                 // A thread has panicked, which its scope tells.
-                None => break,
-            };
+                break;
+            }
         }
     });
     count(std::mem::take(&mut first.batch));
@@ -302,7 +301,11 @@ struct Hand<'d> {
     collector: Collector,
 }
 
-impl Hand<'_> {
+impl<'d> Hand<'d> {
+    fn new(database: &'d Database, observer: &Observer) -> Self {
+        Self { reader: Reader::new(database), collector: Collector::new(observer.clone()) }
+    }
+
     fn read(&mut self, part: &Subtree) -> Batch {
         self.reader.descend(part, &mut self.collector);
         let next = self.collector.batch.alike();
@@ -315,8 +318,6 @@ struct Seen {
     fingerprint: Fingerprint,
     key_length: u32,
     revision: u64,
-    /// Whether it made the key.
-    is_first: bool,
     /// None of a deletion, or under a key of no resource.
     sighting: Option<Sighting>,
 }
@@ -366,7 +367,6 @@ impl Collector {
             fingerprint,
             key_length: u32::try_from(record.key.len()).map_err(|_| "its key is too long")?,
             revision: record.revision.main,
-            is_first: record.is_first,
             sighting,
         });
         self.batch.keys.extend_from_slice(record.key);
@@ -421,8 +421,7 @@ impl Totals {
     fn add(&mut self, batch: Batch, tally: &mut Tally<'_>) {
         let mut keys = batch.keys.as_slice();
         // All of a batch at once, so that the processor need not wait for the memory of each.
-        let newest: Vec<bool> =
-            batch.seen.iter().map(|seen| tally.is_newest(seen.fingerprint, seen.is_first)).collect();
+        let newest: Vec<bool> = batch.seen.iter().map(|seen| tally.is_newest(seen.fingerprint)).collect();
         for (seen, is_newest) in batch.seen.iter().zip(newest) {
             let (key, rest) = keys.split_at(usize::try_from(seen.key_length).unwrap_or(usize::MAX));
             keys = rest;
@@ -504,11 +503,11 @@ mod tests {
             let scan = scan(file.path(), &Observer::new(names.clone(), [3; 16]), &judge, options)?;
             Ok(Report::new(scan, &judge, names.prefix(), String::new()))
         };
-        let listed = report(Some(Box::new(list)));
-        // Without a list, fewer keys are kept in mind.
+        let report_of_list = report(Some(Box::new(list)));
+        // Whichever thread reads what, and whether there is a list, the report is the same.
         let text = |report: &Result<Report, SnapshotError>| format!("{report:?}");
-        assert!(text(&report(None)) == text(&listed), "{:?}", listed.map(|report| report.incomplete));
-        Ok((listed?, live))
+        assert!(text(&report(None)) == text(&report_of_list), "{:?}", report_of_list.map(|report| report.incomplete));
+        Ok((report_of_list?, live))
     }
 
     fn changes(keys: &[String]) -> Vec<Change<'_>> {
@@ -554,33 +553,6 @@ mod tests {
         assert_eq!((row.first_revision, row.last_revision), (Some(2), Some(7)));
         assert_eq!((report.source.revision, report.source.compacted, report.outside), (8, Some(2), 1));
         assert!(!report.is_incomplete());
-    }
-
-    #[test]
-    fn what_came_before_a_deletion_that_is_lost_is_no_second_object() {
-        let key = &b"/registry/secrets/a/back"[..];
-        let changes: [Change<'_>; 4] = [
-            ((2, 0), key, Some(SECRET)),
-            ((3, 0), key, Some(SECRET)),
-            ((4, 0), key, None),
-            ((5, 0), key, Some(SECRET)),
-        ];
-        let shape = Shape { page_size: 512, leaf: 1, branch: 2, compacted: None };
-        let mut bytes = forge::database(shape, &changes);
-        let deletion = (2..bytes.len() / 512).find(|page| bytes[page * 512 + 16 + 16 + 17] == b't').unwrap();
-        bytes[deletion * 512..(deletion + 1) * 512].fill(0);
-        let (report, live) = scan_bytes(&bytes).unwrap();
-        assert_eq!(live, [("/registry/secrets/a/back".to_owned(), 5)].into());
-        assert_eq!((report.all.objects, report.is_incomplete()), (1, true));
-        // Nothing but the digest tells that the deletion was one of another key.
-        let mut bytes = forge::database(shape, &changes);
-        let digest = ring::digest::digest(&SHA256, &bytes);
-        let name = deletion * 512 + 16 + 16 + 18 + 2;
-        assert_eq!(bytes[name..name + key.len()], *key);
-        bytes[name + key.len() - 1] ^= 1;
-        bytes.extend(digest.as_ref());
-        let (report, _) = scan_bytes(&bytes).unwrap();
-        assert_eq!((report.all.objects, report.is_incomplete()), (1, true));
     }
 
     #[test]
@@ -644,6 +616,80 @@ mod tests {
                     assert!(live.len() <= 40);
                 }
             }
+        }
+    }
+
+    /// Where the heads of a branch's children are that name their pages.
+    fn pointers(bytes: &[u8], page: usize) -> impl Iterator<Item = usize> {
+        let count = if bytes[page * 512 + 8] == 1 { usize::from(bytes[page * 512 + 10]) } else { 0 };
+        (0..count).map(move |child| page * 512 + 16 + child * 16 + 8)
+    }
+
+    fn lead(bytes: &mut [u8], pointer: usize, page: usize) {
+        bytes[pointer..pointer + 8].copy_from_slice(&(page as u64).to_le_bytes());
+    }
+
+    #[test]
+    fn a_wrong_child_hides_nothing_but_itself() {
+        let keys = names(128);
+        let shape = Shape { page_size: 512, leaf: 2, branch: 8, compacted: None };
+        let whole = forge::database(shape, &changes(&keys));
+        let top = (2..whole.len() / 512).rfind(|page| whole[page * 512 + 8] == 1).unwrap();
+        let all: Vec<usize> = pointers(&whole, top).collect();
+        assert_eq!(all.len(), 8);
+        for pointer in &all {
+            // To a leaf, to itself, to another child, and out of the file.
+            for page in [2, top, top - 2, 9999] {
+                let mut bytes = whole.clone();
+                let own = u64::from_le_bytes(bytes[*pointer..*pointer + 8].try_into().unwrap());
+                lead(&mut bytes, *pointer, page);
+                let (report, live) = scan_bytes(&bytes).unwrap();
+                let lost = if own == page as u64 { 0 } else { 16 };
+                assert_eq!((live.len(), report.is_incomplete()), (128 - lost, lost > 0), "{pointer} to {page}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_branch_that_is_each_of_its_own_children_ends() {
+        let keys = names(128);
+        let shape = Shape { page_size: 512, leaf: 2, branch: 8, compacted: None };
+        let mut bytes = forge::database(shape, &changes(&keys));
+        let branches: Vec<usize> = (2..bytes.len() / 512).filter(|page| bytes[page * 512 + 8] == 1).collect();
+        for page in branches {
+            for pointer in pointers(&bytes, page).collect::<Vec<_>>() {
+                lead(&mut bytes, pointer, page);
+            }
+        }
+        let (report, live) = scan_bytes(&bytes).unwrap();
+        assert_eq!((live.len(), report.is_incomplete()), (0, true));
+    }
+
+    #[test]
+    fn a_page_in_the_middle_of_another_is_told_and_reads_alike_each_time() {
+        let large = [SECRET, &[b'a'; 700]].concat();
+        let keys = names(60);
+        let mut changes = changes(&keys);
+        changes[20].2 = Some(&large);
+        let shape = Shape { page_size: 512, leaf: 1, branch: 4, compacted: None };
+        let mut bytes = forge::database(shape, &changes);
+        let pages = bytes.len() / 512;
+        let spans = |page: &usize| bytes[page * 512 + 8] == 2 && bytes[page * 512 + 12] == 1;
+        let over = (2..pages).find(spans).unwrap() + 1;
+        // A leaf of another thread's, which now stands where the large value ends.
+        let moved = (over + 1..pages).nth(25).unwrap();
+        assert_eq!((bytes[moved * 512 + 8], bytes[moved * 512 + 10]), (2, 1));
+        bytes.copy_within(moved * 512..(moved + 1) * 512, over * 512);
+        bytes[over * 512..][..8].copy_from_slice(&(over as u64).to_le_bytes());
+        let all: Vec<usize> = (2..pages).flat_map(|page| pointers(&bytes, page).collect::<Vec<_>>()).collect();
+        let pointer = all.into_iter().find(|at| bytes[*at..*at + 8] == (moved as u64).to_le_bytes()).unwrap();
+        lead(&mut bytes, pointer, over);
+        for _ in 0..200 {
+            let (report, live) = scan_bytes(&bytes).unwrap();
+            assert_eq!((live.len(), report.is_incomplete()), (60, true));
+            let damaged: Vec<_> =
+                report.findings.iter().filter_map(|finding| finding.page.zip(finding.reason.clone())).collect();
+            assert_eq!(damaged, [(over as u64, "it is used twice".to_owned())]);
         }
     }
 

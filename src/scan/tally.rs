@@ -67,17 +67,10 @@ impl Fingerprints {
     }
 
     fn insert(&mut self, fingerprint: Fingerprint) -> bool {
-        self.shards[shard(fingerprint)].insert(fingerprint)
+        // Of the bits that a table does not look at.
+        let shard = usize::from(fingerprint.0[11]);
+        self.shards[shard].insert(fingerprint)
     }
-
-    fn contains(&self, fingerprint: Fingerprint) -> bool {
-        self.shards[shard(fingerprint)].contains(&fingerprint)
-    }
-}
-
-/// By bits that a table does not look at.
-fn shard(fingerprint: Fingerprint) -> usize {
-    fingerprint.0[11].into()
 }
 
 /// Of which values is spoken: the row of a report.
@@ -334,8 +327,6 @@ pub struct Tally<'a> {
     groups: Arc<Groups>,
     counts: Vec<GroupCount>,
     keys: Fingerprints,
-    /// Whether no record is missing between two others.
-    is_whole: bool,
     /// By group and seed.
     seeds: HashMap<u32, Fingerprints>,
     found: HashMap<Kind, Smallest<Found>>,
@@ -364,24 +355,15 @@ impl<'a> Tally<'a> {
             groups,
             counts: Vec::new(),
             keys: Fingerprints::new(),
-            is_whole: false,
             seeds: HashMap::new(),
             found: HashMap::new(),
             list,
         }
     }
 
-    /// Counts what lacks no record, or is counted again if it does.
-    ///
-    /// A key that a record made is not kept in mind for it: nothing older of that key comes but behind its deletion, which is.
-    /// Most keys of a cluster were written once.
-    pub fn of_whole(self) -> Self {
-        Self { is_whole: true, ..self }
-    }
-
     /// Whether a key is met for the first time. Revisions come newest first, so that this one says what the key is now.
-    pub fn is_newest(&mut self, key: Fingerprint, is_first: bool) -> bool {
-        if is_first && self.is_whole { !self.keys.contains(key) } else { self.keys.insert(key) }
+    pub fn is_newest(&mut self, key: Fingerprint) -> bool {
+        self.keys.insert(key)
     }
 
     /// Counts an older value of a key.

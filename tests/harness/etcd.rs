@@ -100,9 +100,18 @@ impl Etcd {
 
     /// Starts a single member of a version on a snapshot, or on a copy of a database file of that version or an older one.
     pub(crate) fn start_version_from_snapshot(run: &Run, version: EtcdVersion, snapshot: &Path) -> Result<Self> {
+        Self::start_restored(run, version, snapshot, &[])
+    }
+
+    /// The same at a revision that is higher by so much, as for clients that remember what was behind the snapshot.
+    pub(crate) fn start_raised(run: &Run, version: EtcdVersion, snapshot: &Path, by: u64) -> Result<Self> {
+        Self::start_restored(run, version, snapshot, &[&format!("--bump-revision={by}"), "--mark-compacted"])
+    }
+
+    fn start_restored(run: &Run, version: EtcdVersion, snapshot: &Path, flags: &[&str]) -> Result<Self> {
         with_free_ports(|| {
             let mut etcd = Self::plan(run, version, 1)?;
-            etcd.members[0].restore(run, snapshot)?;
+            etcd.members[0].restore(run, snapshot, flags)?;
             etcd.start_all()?;
             Ok(etcd)
         })
@@ -305,11 +314,12 @@ impl Member {
         process.wait_until("healthy", HEALTHY_WITHIN, || is_healthy(port))
     }
 
-    fn restore(&self, run: &Run, snapshot: &Path) -> Result<()> {
+    fn restore(&self, run: &Run, snapshot: &Path, flags: &[&str]) -> Result<()> {
         let mut command = isolated(&Program::Etcdutl(self.version).path()?, run.directory());
         command
             .args(["snapshot", "restore"])
             .arg(snapshot)
+            .args(flags)
             .arg(format!("--data-dir={}", self.data.display()))
             .arg(format!("--name={}", self.name))
             .arg(format!("--initial-cluster={}", self.as_peer()))

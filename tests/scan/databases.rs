@@ -8,7 +8,7 @@ use base64ct::{Base64, Encoding};
 use serde_json::Value;
 
 use super::{
-    answers::{Scanned, scan},
+    answers::{Scanned, assert_same, scan},
     truth::{Store, Truth, directories},
     values::{self, Chance, Stored},
 };
@@ -70,6 +70,7 @@ impl Rig {
         self.check("compacted");
         self.etcd.run_etcdctl(&["defrag"]).unwrap();
         self.check("defragmented");
+        self.raise(1_000_000);
         for round in ["killed", "killed again"] {
             self.kill(round);
         }
@@ -213,6 +214,23 @@ impl Rig {
         let mut command = isolated(&Program::Etcdutl(self.version).path().unwrap(), self.run.directory());
         command.args(["snapshot", "status", "--write-out=json"]).arg(snapshot);
         serde_json::from_slice(&output_of_success(command, &[], Duration::from_secs(30)).unwrap()).unwrap()
+    }
+
+    /// Restores a snapshot at a higher revision: etcdutl adds a record that is of no key.
+    fn raise(&mut self, by: u64) {
+        let context = format!("etcd {}, raised", self.version.minor());
+        let (snapshot, truth) = (self.sandbox.path("before.db"), &self.store.truth);
+        self.etcd.snapshot(&snapshot).unwrap();
+        let raised = Etcd::start_raised(&self.run, self.version, &snapshot, by).unwrap();
+        assert_eq!(of_etcdctl(&raised), truth.live(), "{context}: etcd itself");
+        let live = scan(&self.sandbox, &format!("--etcd-servers {}", raised.endpoints()));
+        live.is_true(truth, false, &context);
+        let copy = self.sandbox.path("raised.db");
+        raised.snapshot(&copy).unwrap();
+        let scanned = scan(&self.sandbox, &format!("--snapshot {}", copy.display()));
+        assert_eq!(scanned.report.incomplete(), [""; 0], "{context}");
+        assert_same(&scanned.lines.iter().cloned().collect(), &truth.lines(), &context);
+        assert_eq!(scanned.report.revision(), self.store.revision + by, "{context}");
     }
 
     /// Kills etcd while it is written to. Its file lags behind what it said was written: that is told by an etcd which

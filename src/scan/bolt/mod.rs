@@ -8,6 +8,7 @@
 mod page;
 
 use std::{
+    collections::{BTreeMap, HashMap},
     fs::File,
     io,
     os::unix::fs::FileExt,
@@ -70,8 +71,11 @@ pub struct Database {
     meta: Meta,
     /// The bytes of the file that are the database's.
     size: u64,
-    /// A bit for each page that has been used.
-    used: Vec<AtomicU64>,
+    /// Pages where something begins that was read.
+    begun: Marks,
+    /// Pages into which something that was read reaches, and those into which two such things do.
+    spanned: Marks,
+    shared: Marks,
     /// The meta page that is damaged, if one is: what the last transaction wrote may then be missing.
     pub damaged_meta: Option<u64>,
 }
@@ -105,9 +109,8 @@ impl Database {
             (None, None) => return Err(BoltError::Foreign),
         };
         let in_file = size.div_ceil(meta.page_size);
-        let words = usize::try_from(meta.pages.min(in_file).div_ceil(64)).unwrap_or(usize::MAX);
-        let used = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Ok(Self { file, meta, size, used, damaged_meta })
+        let marks = || Marks::new(meta.pages.min(in_file));
+        Ok(Self { begun: marks(), spanned: marks(), shared: marks(), file, meta, size, damaged_meta })
     }
 
     /// How many bytes the database says that it has; a file that has fewer was cut off.
@@ -120,45 +123,102 @@ impl Database {
         self.tree(self.meta.root)
     }
 
-    /// The tree whose root is the page `root`, as high as the way to its first leaf is long.
+    /// The tree whose root is the page `root`, as high as most of the ways down from there are long.
     fn tree(&self, root: u64) -> Subtree {
-        let height = self.height(root, DEPTH_MAX).unwrap_or(0);
-        Subtree { page: root, height, bounds: Bounds::default() }
-    }
-
-    /// How far a page is above the leaves; nobody knows if no way down can be read.
-    fn height(&self, page: u64, depth: usize) -> Option<usize> {
-        let mut bytes = Vec::new();
-        let header = self.read(page, &mut bytes).ok()?;
-        if header.kind == PageKind::Leaf {
-            return Some(0);
+        let mut heights = HashMap::new();
+        let mut votes = BTreeMap::new();
+        for (_, child) in self.branch(root).unwrap_or_default() {
+            *votes.entry(self.height(child, DEPTH_MAX, &mut heights)).or_insert(0) += 1;
         }
-        let below = page::children(&bytes, header.count, &Bounds::default()).ok()?;
+        votes.remove(&None);
+        let most = votes.into_iter().max_by_key(|(_, votes)| *votes).and_then(|(height, _)| height);
+        Subtree { page: root, height: most.map_or(0, |height| height + 1), bounds: Bounds::default() }
+    }
+
+    /// How far a page is above the leaves by the first way down that can be read; none if there is no such way.
+    /// `heights` has those of pages that were looked at before, none for those above this one.
+    fn height(&self, page: u64, depth: usize, heights: &mut HashMap<u64, Option<usize>>) -> Option<usize> {
+        if let Some(known) = heights.get(&page) {
+            return *known;
+        }
+        heights.insert(page, None);
+        let below = self.branch(page)?;
         let depth = depth.checked_sub(1)?;
-        below.iter().find_map(|(_, page)| self.height(*page, depth)).map(|height| height + 1)
+        let mut way_down = || below.iter().find_map(|(_, child)| self.height(*child, depth, heights));
+        let height = if below.is_empty() { Some(0) } else { way_down().map(|height| height + 1) };
+        heights.insert(page, height);
+        height
     }
 
-    /// Reads a page with all that it spans.
-    fn read(&self, number: u64, bytes: &mut Vec<u8>) -> Result<Header, Reason> {
+    /// The first keys and numbers of the pages below a page, no one below a leaf; none if it cannot be read.
+    fn branch(&self, page: u64) -> Option<Vec<(Vec<u8>, u64)>> {
+        let mut bytes = Vec::new();
+        let header = self.read_head(page, &mut bytes).ok()?;
+        if header.kind == PageKind::Leaf {
+            return Some(Vec::new());
+        }
+        self.read_rest(page, header.span, &mut bytes).ok()?;
+        let below = page::children(&bytes, header.count, &Bounds::default()).ok()?;
+        Some(below.into_iter().map(|(key, page)| (key.to_vec(), page)).collect())
+    }
+
+    /// Reads the first of the pages that something spans.
+    fn read_head(&self, number: u64, bytes: &mut Vec<u8>) -> Result<Header, Reason> {
         self.meta.check_number(number)?;
-        let mut head = [0; HEADER];
         let offset = number.checked_mul(self.meta.page_size).ok_or(Reason::Short)?;
-        self.file.read_exact_at(&mut head, offset).map_err(read_error)?;
-        let header = Header::parse(&head, number, &self.meta, self.size)?;
-        bytes.resize(length(header.span, self.meta.page_size), 0);
+        bytes.resize(length(1, self.meta.page_size), 0);
         self.file.read_exact_at(bytes, offset).map_err(read_error)?;
-        Ok(header)
+        Header::parse(bytes, number, &self.meta, self.size)
     }
 
-    /// Marks a page and those that it spans; false if one of them was marked before.
-    fn claim(&self, page: u64, span: u64) -> bool {
-        (page..page + span).all(|page| {
-            let bit = 1 << (page % 64);
-            usize::try_from(page / 64)
-                .ok()
-                .and_then(|word| self.used.get(word))
-                .is_some_and(|word| word.fetch_or(bit, Ordering::Relaxed) & bit == 0)
-        })
+    /// Reads the others.
+    fn read_rest(&self, number: u64, span: u64, bytes: &mut Vec<u8>) -> Result<(), Reason> {
+        let head = bytes.len();
+        bytes.resize(length(span, self.meta.page_size), 0);
+        self.file.read_exact_at(&mut bytes[head..], number * self.meta.page_size + head as u64).map_err(read_error)
+    }
+
+    /// Marks the pages behind the first one of `span`.
+    fn mark_spanned(&self, first: u64, span: u64) {
+        for page in (first + 1..first + span).filter(|page| !self.spanned.mark(*page)) {
+            self.shared.mark(page);
+        }
+    }
+
+    /// Pages that are parts of two things that were read: one has overwritten a part of the other, and nobody can tell which.
+    pub fn overlaps(&self) -> impl Iterator<Item = PageDamage> + '_ {
+        let is_overlap = |page: &u64| self.shared.has(*page) || self.begun.has(*page) && self.spanned.has(*page);
+        let pages = (0..).step_by(64).take(self.begun.0.len()).flat_map(|first| first..first + 64);
+        pages.filter(is_overlap).map(|page| PageDamage { page, reason: Reason::Twice, bounds: None })
+    }
+}
+
+/// A bit for each page.
+#[derive(Debug)]
+struct Marks(Vec<AtomicU64>);
+
+impl Marks {
+    fn new(pages: u64) -> Self {
+        let words = usize::try_from(pages.div_ceil(64)).unwrap_or(usize::MAX);
+        Self((0..words).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Marks a page that was not marked before, and that there is.
+    fn mark(&self, page: u64) -> bool {
+        let bit = 1 << (page % 64);
+        self.word(page).is_some_and(|word| word.fetch_or(bit, Ordering::Relaxed) & bit == 0)
+    }
+
+    fn has(&self, page: u64) -> bool {
+        self.word(page).is_some_and(|word| word.load(Ordering::Relaxed) >> (page % 64) & 1 == 1)
+    }
+
+    fn word(&self, page: u64) -> Option<&AtomicU64> {
+        usize::try_from(page / 64).ok().and_then(|word| self.0.get(word))
+    }
+
+    fn clear(&self) {
+        self.0.iter().for_each(|word| word.store(0, Ordering::Relaxed));
     }
 }
 
@@ -207,9 +267,8 @@ impl<'a> Reader<'a> {
     pub fn bucket(&mut self, name: &'static str, visitor: &mut impl Visitor) -> Result<Option<Subtree>, BoltError> {
         let mut found = FindBucket { name: name.as_bytes(), found: None, damage: Vec::new() };
         // Each bucket is looked for from the root, which is thus used more than once.
-        for word in &self.database.used {
-            word.store(0, Ordering::Relaxed);
-        }
+        let Database { begun, spanned, shared, .. } = self.database;
+        [begun, spanned, shared].into_iter().for_each(Marks::clear);
         self.descend(&self.database.root(), &mut found);
         if found.found.is_none()
             && let Some(PageDamage { page, reason, .. }) = found.damage.pop()
@@ -242,13 +301,11 @@ impl<'a> Reader<'a> {
             let children = self.children_or_none(tree, visitor);
             return self.descend_children(&children, visitor);
         }
-        let is_root = tree.bounds == Bounds::default();
         let (count, bytes) = match self.page(tree, PageKind::Leaf) {
             Ok(page) => page,
             Err(damage) => return visitor.damage(*damage),
         };
         match Leaf::check(bytes, count, &tree.bounds) {
-            Ok(leaf) if leaf.is_empty() && !is_root => visitor.damage(tree.damage(Reason::Empty)),
             Ok(leaf) => visitor.leaf(tree.page, &leaf),
             Err(reason) => visitor.damage(tree.misplaced(reason, bytes, PageKind::Leaf, count)),
         }
@@ -305,51 +362,67 @@ impl<'a> Reader<'a> {
         Ok(subtrees)
     }
 
-    /// How many elements the root of `tree`, of this kind, has, and its bytes with all that it spans; it is used from now on.
+    /// How many elements the root of `tree` has, and its bytes with all that it spans; it is used from now on.
     fn page(&mut self, tree: &Subtree, kind: PageKind) -> Result<(usize, &[u8]), Box<PageDamage>> {
-        let database = self.database;
-        let (count, span, bytes) = self.look_at(tree.page, kind).map_err(|reason| Box::new(tree.damage(reason)))?;
-        // Where two lead to one page, it is in the right place in one of them at the most: that one shall have it, whoever comes
-        // first.
-        if !page::begins_in(bytes, kind, count, &tree.bounds) {
-            return Err(Box::new(tree.misplaced(Reason::Bounds, bytes, kind, count)));
+        let (database, page) = (self.database, tree.page);
+        let damage = |reason| Box::new(tree.damage(reason));
+        let (header, is_in_window) = self.look_at(page).map_err(damage)?;
+        let head = if is_in_window { self.window.from(page, database.meta.page_size) } else { Some(&*self.single) };
+        tree.check(&header, kind, head.unwrap_or_default())?;
+        if !database.begun.mark(page) {
+            return Err(damage(Reason::Twice));
         }
-        if !database.claim(tree.page, span) {
-            return Err(Box::new(tree.damage(Reason::Twice)));
+        let bytes = if is_in_window {
+            self.window.from(page, database.meta.page_size).unwrap_or_default()
+        } else {
+            database.read_rest(page, header.span, &mut self.single).map_err(damage)?;
+            &self.single
+        };
+        let bytes = &bytes[..length(header.span, database.meta.page_size).min(bytes.len())];
+        if header.span > page::pages_needed(bytes, kind, header.count, database.meta.page_size).map_err(damage)? {
+            return Err(damage(Reason::Span { pages: header.span }));
         }
-        Ok((count, bytes))
+        database.mark_spanned(page, header.span);
+        Ok((header.count, bytes))
     }
 
-    /// The elements, pages and bytes of a page of this kind.
-    fn look_at(&mut self, number: u64, kind: PageKind) -> Result<(usize, u64, &[u8]), Reason> {
+    /// The header of a page, and whether the window has all that it spans; otherwise its first page is read.
+    fn look_at(&mut self, number: u64) -> Result<(Header, bool), Reason> {
         let Database { meta, size, .. } = self.database;
-        let in_window = self.window.from(number, meta.page_size).and_then(|bytes| {
-            let header = Header::parse(bytes, number, meta, *size).ok()?;
-            (length(header.span, meta.page_size) <= bytes.len()).then_some(header)
-        });
-        let header = match in_window {
-            Some(header) => header,
-            None => self.database.read(number, &mut self.single)?,
-        };
-        if header.kind != kind {
-            return Err(Reason::Height);
+        if let Some(bytes) = self.window.from(number, meta.page_size) {
+            let header = Header::parse(bytes, number, meta, *size)?;
+            if length(header.span, meta.page_size) <= bytes.len() {
+                return Ok((header, true));
+            }
         }
-        let bytes = match in_window {
-            Some(_) => self.window.from(number, meta.page_size).unwrap_or_default(),
-            None => &self.single,
-        };
-        let bytes = &bytes[..length(header.span, meta.page_size).min(bytes.len())];
-        // Before it takes them from others.
-        if header.span > page::pages_needed(bytes, kind, header.count, meta.page_size)? {
-            return Err(Reason::Span { pages: header.span });
-        }
-        Ok((header.count, header.span, bytes))
+        let header = self.database.read_head(number, &mut self.single)?;
+        Ok((header, false))
     }
 }
 
 impl Subtree {
     fn damage(&self, reason: Reason) -> PageDamage {
         PageDamage { page: self.page, reason, bounds: Some(self.bounds) }
+    }
+
+    /// Whether a page of this kind is in its place here, as far as its first bytes tell.
+    ///
+    /// Where two lead to one page, its first key belongs there in one of them: that one has it, whoever comes first.
+    fn check(&self, header: &Header, kind: PageKind, bytes: &[u8]) -> Result<(), Box<PageDamage>> {
+        let is_root = self.bounds == Bounds::default();
+        let reason = match page::key_of(bytes, header.kind, 0) {
+            _ if header.kind != kind => Reason::Height,
+            // As only the root of an empty tree is.
+            _ if header.count == 0 && is_root && kind == PageKind::Leaf => return Ok(()),
+            _ if header.count == 0 => Reason::Empty,
+            Some(first) if !self.bounds.contain(first) => {
+                return Err(Box::new(self.misplaced(Reason::Bounds, bytes, kind, header.count)));
+            }
+            None if header.span == 1 => Reason::Element { index: 0 },
+            // Behind the first of the pages that it spans.
+            None | Some(_) => return Ok(()),
+        };
+        Err(Box::new(self.damage(reason)))
     }
 
     /// That this page is not read, with what may be missing if its keys lie elsewhere.
@@ -378,10 +451,10 @@ impl Window {
         self.from(page, page_size).is_some()
     }
 
-    /// All that the window has from the beginning of a page on, a header at least.
+    /// All that the window has from the beginning of a page on, that page at the least.
     fn from(&self, page: u64, page_size: u64) -> Option<&[u8]> {
         let offset = usize::try_from(page.checked_sub(self.first)?.checked_mul(page_size)?).ok()?;
-        self.bytes[..self.filled].get(offset..).filter(|bytes| bytes.len() >= HEADER)
+        self.bytes[..self.filled].get(offset..).filter(|bytes| bytes.len() >= length(1, page_size))
     }
 
     /// Reads as much of it as there is; what is missing will be missed when it is wanted.

@@ -135,7 +135,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    fn contain(&self, key: &[u8]) -> bool {
+    pub(super) fn contain(&self, key: &[u8]) -> bool {
         self.low.as_deref().is_none_or(|low| low <= key) && self.high.as_deref().is_none_or(|high| key < high)
     }
 }
@@ -307,16 +307,11 @@ impl<'k> Order<'_, 'k> {
 }
 
 /// The key of an element, wherever it belongs.
-fn key_of(bytes: &[u8], kind: PageKind, index: usize) -> Option<&[u8]> {
+pub(super) fn key_of(bytes: &[u8], kind: PageKind, index: usize) -> Option<&[u8]> {
     let start = HEADER + index * ELEMENT;
     let head = start + if kind == PageKind::Leaf { 4 } else { 0 };
     let (from, size) = (start.checked_add(sizes(bytes, head)?)?, sizes(bytes, head + 4)?);
     bytes.get(from..from.checked_add(size)?)
-}
-
-/// Whether the first key of a page that has one is between `bounds`.
-pub(super) fn begins_in(bytes: &[u8], kind: PageKind, count: usize, bounds: &Bounds) -> bool {
-    count == 0 || key_of(bytes, kind, 0).is_none_or(|first| bounds.contain(first))
 }
 
 /// What may be missing for a page whose keys lie elsewhere than they should: either it is the wrong page, or a key above it is
@@ -327,7 +322,8 @@ pub(super) fn widened(bounds: &Bounds, bytes: &[u8], kind: PageKind, count: usiz
     if first.zip(bounds.low.as_deref()).is_some_and(|(first, low)| first < low) {
         bounds.low = first.and_then(Key::new);
     }
-    if last.zip(bounds.high.as_deref()).is_some_and(|(last, high)| last >= high) {
+    // That of a page that spans others may not have been read.
+    if last.is_none_or(|last| bounds.high.as_deref().is_some_and(|high| last >= high)) {
         // Nobody knows how far the last one below a branch reaches.
         bounds.high = last.filter(|_| kind == PageKind::Leaf).and_then(Key::new);
     }
@@ -386,11 +382,6 @@ impl<'a> Leaf<'a> {
         let before = index.checked_sub(1).and_then(key).or(self.bounds.low);
         let behind = if index + 1 < self.count { key(index + 1) } else { self.bounds.high };
         Bounds { low: before, high: behind }
-    }
-
-    /// Whether it has no element, as only the root of an empty tree has none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
     }
 
     /// Its elements, the greatest key first.
