@@ -1,7 +1,7 @@
 //! Reads a database file of etcd: a snapshot with or without its digest, or a copy of `member/snap/db`.
 //!
-//! Threads read parts of the tree; one of them also counts what they saw in the order of revisions, newest first. What cannot be read is
-//! told with its page and reason, and never ends the scan. The file of a running member is refused: etcd holds a lock on it.
+//! Threads read parts of the tree; one of them also counts what they saw in the order of revisions, newest first. What cannot be
+//! read is told with its page and reason, and never ends the scan. The file of a running member is refused: etcd holds a lock on it.
 
 use std::{
     collections::BTreeMap,

@@ -364,22 +364,23 @@ impl<'a> Reader<'a> {
 
     /// How many elements the root of `tree` has, and its bytes with all that it spans; it is used from now on.
     fn page(&mut self, tree: &Subtree, kind: PageKind) -> Result<(usize, &[u8]), Box<PageDamage>> {
-        let (database, page) = (self.database, tree.page);
+        let (database, page, page_size) = (self.database, tree.page, self.database.meta.page_size);
         let damage = |reason| Box::new(tree.damage(reason));
         let (header, is_in_window) = self.look_at(page).map_err(damage)?;
-        let head = if is_in_window { self.window.from(page, database.meta.page_size) } else { Some(&*self.single) };
-        tree.check(&header, kind, head.unwrap_or_default())?;
+        let head = if is_in_window { self.window.from(page, page_size).unwrap_or_default() } else { &self.single };
+        // Of the first page alone, whatever else the window has: what is told of a file must not depend on that.
+        tree.check(&header, kind, &head[..length(1, page_size).min(head.len())])?;
         if !database.begun.mark(page) {
             return Err(damage(Reason::Twice));
         }
         let bytes = if is_in_window {
-            self.window.from(page, database.meta.page_size).unwrap_or_default()
+            self.window.from(page, page_size).unwrap_or_default()
         } else {
             database.read_rest(page, header.span, &mut self.single).map_err(damage)?;
             &self.single
         };
-        let bytes = &bytes[..length(header.span, database.meta.page_size).min(bytes.len())];
-        if header.span > page::pages_needed(bytes, kind, header.count, database.meta.page_size).map_err(damage)? {
+        let bytes = &bytes[..length(header.span, page_size).min(bytes.len())];
+        if header.span > page::pages_needed(bytes, kind, header.count, page_size).map_err(damage)? {
             return Err(damage(Reason::Span { pages: header.span }));
         }
         database.mark_spanned(page, header.span);
@@ -409,20 +410,23 @@ impl Subtree {
     ///
     /// Where two lead to one page, its first key belongs there in one of them: that one has it, whoever comes first.
     fn check(&self, header: &Header, kind: PageKind, bytes: &[u8]) -> Result<(), Box<PageDamage>> {
-        let is_root = self.bounds == Bounds::default();
-        let reason = match page::key_of(bytes, header.kind, 0) {
-            _ if header.kind != kind => Reason::Height,
-            // As only the root of an empty tree is.
-            _ if header.count == 0 && is_root && kind == PageKind::Leaf => return Ok(()),
-            _ if header.count == 0 => Reason::Empty,
+        let damage = |reason| Err(Box::new(self.damage(reason)));
+        if header.kind != kind {
+            return damage(Reason::Height);
+        }
+        if header.count == 0 {
+            // Only the root of an empty tree has no element.
+            let may_be = self.bounds == Bounds::default() && kind == PageKind::Leaf;
+            return if may_be { Ok(()) } else { damage(Reason::Empty) };
+        }
+        match page::key_of(bytes, kind, 0) {
             Some(first) if !self.bounds.contain(first) => {
-                return Err(Box::new(self.misplaced(Reason::Bounds, bytes, kind, header.count)));
+                Err(Box::new(self.misplaced(Reason::Bounds, bytes, kind, header.count)))
             }
-            None if header.span == 1 => Reason::Element { index: 0 },
-            // Behind the first of the pages that it spans.
-            None | Some(_) => return Ok(()),
-        };
-        Err(Box::new(self.damage(reason)))
+            None if header.span == 1 => damage(Reason::Element { index: 0 }),
+            // It may stand behind the first of the pages that are spanned.
+            None | Some(_) => Ok(()),
+        }
     }
 
     /// That this page is not read, with what may be missing if its keys lie elsewhere.
