@@ -21,6 +21,8 @@ pub struct Record<'a> {
     pub revision: Revision,
     /// The user's key.
     pub key: &'a [u8],
+    /// Whether it is said to be the first of its key, or the first behind a deletion.
+    pub is_first: bool,
     /// What it was set to; none if it was deleted.
     pub value: Option<&'a [u8]>,
 }
@@ -48,19 +50,19 @@ impl<'a> Record<'a> {
         };
         if value.is_empty() && !is_tombstone {
             // Of the key "", which nobody can write: what etcdutl raises the revision with when it restores a snapshot.
-            return Ok(Self { revision, key: b"", value: None });
+            return Ok(Self { revision, key: b"", is_first: false, value: None });
         }
         let message = KeyValue::parse(value).ok_or("its value is no KeyValue")?;
         if message.key.is_empty() {
             return Err("its KeyValue has no key");
         }
         if is_tombstone {
-            return Ok(Self { revision, key: message.key, value: None });
+            return Ok(Self { revision, key: message.key, is_first: false, value: None });
         }
         if message.mod_revision != revision.main || message.create_revision > revision.main || message.version == 0 {
             return Err("its KeyValue is of another revision");
         }
-        Ok(Self { revision, key: message.key, value: Some(message.value) })
+        Ok(Self { revision, key: message.key, is_first: message.version == 1, value: Some(message.value) })
     }
 }
 
@@ -113,11 +115,13 @@ mod tests {
     #[test]
     fn a_change_and_a_deletion_are_read() {
         let revision = Revision { main: 3, sub: 1 };
-        let record = Record { revision, key: b"k", value: Some(b"v") };
+        let record = Record { revision, key: b"k", is_first: false, value: Some(b"v") };
         assert_eq!(Record::parse(&key(3, 1, b""), VALUE), Ok(record));
-        let deleted = Record { revision, key: b"k", value: None };
+        let made = Record { is_first: true, ..record };
+        assert_eq!(Record::parse(&key(3, 1, b""), b"\x0a\x01k\x10\x03\x18\x03\x20\x01\x2a\x01v"), Ok(made));
+        let deleted = Record { value: None, ..record };
         assert_eq!(Record::parse(&key(3, 1, b"t"), b"\x0a\x01k"), Ok(deleted));
-        let raised = Record { revision, key: b"", value: None };
+        let raised = Record { key: b"", ..deleted };
         assert_eq!(Record::parse(&key(3, 1, b""), b""), Ok(raised));
         assert!(Record::parse(&key(3, 1, b"t"), b"").is_err());
     }

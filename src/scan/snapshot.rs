@@ -173,6 +173,7 @@ fn compare(
 
 /// What a scan of a database found, before it is known which file it was.
 struct Found {
+    is_proven: bool,
     tallied: super::tally::Tallied,
     damage: Vec<PageDamage>,
     incomplete: Vec<Incomplete>,
@@ -193,7 +194,23 @@ fn scan_database(
     database: &Database,
     observer: &Observer,
     judge: &Judge,
-    options: Options<'_>,
+    Options { list, progress, .. }: Options<'_>,
+) -> Result<Found, BoltError> {
+    // What is listed cannot be taken back.
+    if list.is_none() {
+        let found = scan_once(database, observer, Tally::unproven(judge, observer.groups()), progress)?;
+        if found.is_proven {
+            return Ok(found);
+        }
+    }
+    scan_once(database, observer, Tally::new(judge, observer.groups(), list), progress)
+}
+
+fn scan_once(
+    database: &Database,
+    observer: &Observer,
+    mut tally: Tally<'_>,
+    progress: Progress<'_>,
 ) -> Result<Found, BoltError> {
     let mut reader = Reader::new(database);
     let mut meta = MetaBucket::default();
@@ -206,10 +223,9 @@ fn scan_database(
     let mut collector = Collector::new(observer.clone());
     let tree = reader.bucket("key", &mut collector)?;
     let parts = tree.map_or_else(Vec::new, |tree| reader.parts(tree, &mut collector));
-    let mut tally = Tally::new(judge, observer.groups(), options.list);
     let mut found = Totals::default();
     found.damage.extend(meta.damage);
-    count_parts(database, collector, &parts, options.progress, |batch| found.add(batch, &mut tally));
+    count_parts(database, collector, &parts, progress, |batch| found.add(batch, &mut tally));
     found.damage.extend(database.overlaps());
     let mut incomplete = Vec::new();
     if lost_meta.is_err() {
@@ -220,6 +236,7 @@ fn scan_database(
     }
     let compacted = meta.compacted;
     Ok(Found {
+        is_proven: tally.is_proven(),
         tallied: tally.finish(),
         damage: found.damage,
         incomplete,
@@ -318,6 +335,8 @@ struct Seen {
     fingerprint: Fingerprint,
     key_length: u32,
     revision: u64,
+    /// Whether it is said to be the first of its key.
+    is_first: bool,
     /// None of a deletion, or under a key of no resource.
     sighting: Option<Sighting>,
 }
@@ -367,6 +386,7 @@ impl Collector {
             fingerprint,
             key_length: u32::try_from(record.key.len()).map_err(|_| "its key is too long")?,
             revision: record.revision.main,
+            is_first: record.is_first,
             sighting,
         });
         self.batch.keys.extend_from_slice(record.key);
@@ -421,12 +441,16 @@ impl Totals {
     fn add(&mut self, batch: Batch, tally: &mut Tally<'_>) {
         let mut keys = batch.keys.as_slice();
         // All of a batch at once, so that the processor need not wait for the memory of each.
-        let newest: Vec<bool> = batch.seen.iter().map(|seen| tally.is_newest(seen.fingerprint)).collect();
+        let newest: Vec<bool> =
+            batch.seen.iter().map(|seen| tally.is_newest(seen.fingerprint, seen.is_first)).collect();
         for (seen, is_newest) in batch.seen.iter().zip(newest) {
             let (key, rest) = keys.split_at(usize::try_from(seen.key_length).unwrap_or(usize::MAX));
             keys = rest;
             match (is_newest, &seen.sighting) {
-                (true, Some(sighting)) => tally.live(key, seen.revision, sighting),
+                (true, Some(sighting)) => {
+                    tally.prove(seen.fingerprint);
+                    tally.live(key, seen.revision, sighting);
+                }
                 (false, Some(sighting)) => tally.older(key, seen.revision, sighting),
                 (_, None) => {}
             }
@@ -553,6 +577,39 @@ mod tests {
         assert_eq!((row.first_revision, row.last_revision), (Some(2), Some(7)));
         assert_eq!((report.source.revision, report.source.compacted, report.outside), (8, Some(2), 1));
         assert!(!report.is_incomplete());
+    }
+
+    /// The bytes of a database of these changes, with `from` overwritten by `to` wherever it stands in the record of `revision`.
+    fn forged(changes: &[Change<'_>], revision: u64, from: &[u8], to: &[u8]) -> Vec<u8> {
+        let mut bytes = forge::database(Shape { page_size: 512, leaf: 1, ..Shape::default() }, changes);
+        let name = [&revision.to_be_bytes()[..], b"_"].concat();
+        let is_leaf = |page: &usize| bytes[page * 512 + 8] == 2 && bytes[page * 512 + 32..].starts_with(&name);
+        let page = (2..bytes.len() / 512).find(is_leaf).unwrap();
+        let at = bytes[page * 512..(page + 1) * 512].windows(from.len()).position(|window| window == from).unwrap();
+        bytes[page * 512 + at..][..to.len()].copy_from_slice(to);
+        bytes
+    }
+
+    #[test]
+    fn nothing_is_counted_twice_whatever_a_record_says_of_its_version() {
+        let key = &b"/registry/secrets/a/x"[..];
+        let changes: [Change<'_>; 4] = [
+            ((2, 0), key, Some(SECRET)),
+            ((3, 0), key, Some(SECRET)),
+            ((4, 0), key, None),
+            ((5, 0), key, Some(SECRET)),
+        ];
+        let counted = |bytes: &[u8]| {
+            let (report, live) = scan_bytes(bytes).unwrap();
+            (report.all.objects, report.groups[0].revisions, live.into_values().collect::<Vec<_>>())
+        };
+        // The deletion is lost, or is one of another key, which nothing tells but a digest.
+        assert_eq!(counted(&forge::database(Shape::default(), &changes)), (1, Some(2), vec![5]));
+        assert_eq!(counted(&forged(&changes, 4, b"a/x", b"a/y")), (1, Some(2), vec![5]));
+        assert_eq!(counted(&forged(&changes, 4, b"\0\0\0\0\0\0\0\x04", &[0xff; 8])), (1, Some(2), vec![5]));
+        // As etcdctl migrate wrote keys of etcd 2, whatever had happened to them: the first version at a later revision.
+        let migrated = forged(&changes[..2], 3, b"\x20\x02", b"\x20\x01");
+        assert_eq!(counted(&migrated), (1, Some(1), vec![3]));
     }
 
     #[test]

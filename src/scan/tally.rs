@@ -8,6 +8,7 @@ use std::{
     collections::{BinaryHeap, HashMap, HashSet, VecDeque},
     hash::{BuildHasherDefault, Hash, Hasher},
     sync::{Arc, Mutex, PoisonError},
+    thread,
 };
 
 use siphasher::sip128::{Hasher128, SipHasher13};
@@ -58,19 +59,46 @@ impl Hasher for AsIs {
 
 /// Many fingerprints, in shards: a table that grows is copied, and a small one does not show.
 struct Fingerprints {
-    shards: Vec<HashSet<Fingerprint, BuildHasherDefault<AsIs>>>,
+    shards: Vec<Table>,
+}
+
+type Table = HashSet<Fingerprint, BuildHasherDefault<AsIs>>;
+
+const SHARDS: usize = 256;
+
+/// Whether none of them is there twice, shard by shard, each of which the processor has near.
+fn are_distinct(shards: &[Vec<Fingerprint>]) -> bool {
+    let is_distinct = |shards: &[Vec<Fingerprint>]| {
+        let mut table = Table::default();
+        shards.iter().all(|shard| {
+            table.clear();
+            shard.iter().all(|fingerprint| table.insert(*fingerprint))
+        })
+    };
+    let (some, others) = shards.split_at(shards.len() / 2);
+    thread::scope(|scope| {
+        let others = scope.spawn(|| is_distinct(others));
+        is_distinct(some) && others.join().unwrap_or(false)
+    })
 }
 
 impl Fingerprints {
     fn new() -> Self {
-        Self { shards: (0..256).map(|_| HashSet::default()).collect() }
+        Self { shards: (0..SHARDS).map(|_| HashSet::default()).collect() }
     }
 
     fn insert(&mut self, fingerprint: Fingerprint) -> bool {
-        // Of the bits that a table does not look at.
-        let shard = usize::from(fingerprint.0[11]);
-        self.shards[shard].insert(fingerprint)
+        self.shards[shard(fingerprint)].insert(fingerprint)
     }
+
+    fn contains(&self, fingerprint: Fingerprint) -> bool {
+        self.shards[shard(fingerprint)].contains(&fingerprint)
+    }
+}
+
+/// By bits that a table does not look at.
+fn shard(fingerprint: Fingerprint) -> usize {
+    fingerprint.0[11].into()
 }
 
 /// Of which values is spoken: the row of a report.
@@ -327,6 +355,8 @@ pub struct Tally<'a> {
     groups: Arc<Groups>,
     counts: Vec<GroupCount>,
     keys: Fingerprints,
+    /// The keys of all live objects in shards, if `keys` has not all keys that were met.
+    unproven: Option<Vec<Vec<Fingerprint>>>,
     /// By group and seed.
     seeds: HashMap<u32, Fingerprints>,
     found: HashMap<Kind, Smallest<Found>>,
@@ -355,15 +385,28 @@ impl<'a> Tally<'a> {
             groups,
             counts: Vec::new(),
             keys: Fingerprints::new(),
+            unproven: None,
             seeds: HashMap::new(),
             found: HashMap::new(),
             list,
         }
     }
 
+    /// Begins to count without a look at each key that was met, which takes most of the time that counting takes: a record that
+    /// is said to be the first of its key is not kept in mind, as nothing older follows but behind a deletion, which is. Where that
+    /// is not so, an older value is counted as a live object, too, and [`Tally::is_proven`] tells.
+    pub fn unproven(judge: &'a Judge, groups: Arc<Groups>) -> Self {
+        Self { unproven: Some(vec![Vec::new(); SHARDS]), ..Self::new(judge, groups, None) }
+    }
+
     /// Whether a key is met for the first time. Revisions come newest first, so that this one says what the key is now.
-    pub fn is_newest(&mut self, key: Fingerprint) -> bool {
-        self.keys.insert(key)
+    pub fn is_newest(&mut self, key: Fingerprint, is_first: bool) -> bool {
+        if is_first && self.unproven.is_some() { !self.keys.contains(key) } else { self.keys.insert(key) }
+    }
+
+    /// Whether no key was counted as a live object twice.
+    pub fn is_proven(&self) -> bool {
+        self.unproven.as_deref().is_none_or(are_distinct)
     }
 
     /// Counts an older value of a key.
@@ -374,6 +417,13 @@ impl<'a> Tally<'a> {
             // It may have been of another group.
             let group = Arc::clone(&count.group);
             self.find(Kind::Damaged, key, mod_revision, &group, sighting.damage);
+        }
+    }
+
+    /// Keeps the key of a live object in mind, if it has to be proven that there is no other of that key.
+    pub fn prove(&mut self, key: Fingerprint) {
+        if let Some(unproven) = &mut self.unproven {
+            unproven[shard(key)].push(key);
         }
     }
 

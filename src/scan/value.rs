@@ -305,16 +305,18 @@ impl<'a> Fields<'a> {
         Some((tag, field))
     }
 
-    /// Most numbers have one byte.
+    /// Up to four bytes at once, as there are millions of numbers.
     #[inline]
     fn varint(&mut self) -> Option<u64> {
-        match self.0.split_first() {
-            Some((first, rest)) if *first < 0x80 => {
-                self.0 = rest;
-                Some((*first).into())
+        let mut number = 0;
+        for (at, byte) in self.0.iter().take(4).enumerate() {
+            number |= u64::from(byte & 0x7f) << (7 * at);
+            if *byte < 0x80 {
+                self.0 = &self.0[at + 1..];
+                return Some(number);
             }
-            _ => decode_varint(&mut self.0).ok(),
         }
+        decode_varint(&mut self.0).ok()
     }
 
     /// A length, and as many bytes.

@@ -47,8 +47,14 @@ impl Bar {
         Self { bar, lines }
     }
 
-    /// So much is done.
+    /// So much is done. What is damaged is read once more, from the beginning.
     pub(super) fn at(&mut self, done: u64) {
+        if done < self.bar.position() {
+            self.bar.reset();
+            if let Some(lines) = &mut self.lines {
+                (lines.begin, lines.next) = (Instant::now(), LINES);
+            }
+        }
         self.bar.set_position(done);
         let length = self.bar.length().unwrap_or(0);
         if let Some(lines) = &mut self.lines {
