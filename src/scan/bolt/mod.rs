@@ -25,7 +25,7 @@ const BUCKET: usize = 16;
 const DEPTH_MAX: usize = 32;
 
 /// Of neighbouring pages, as many are read at once as fit in a cache of the processor, gaps of a few pages included.
-const WINDOW_PAGES: u64 = 64;
+const WINDOW_PAGES: u64 = 32;
 const GAP_PAGES: u64 = 16;
 
 /// A page that could not be read, or a part of one, and between which keys something is missing for it.
