@@ -1,8 +1,8 @@
 //! Counts what stands in etcd: by resource, provider and key, live objects apart from older revisions.
 //!
-//! A key is remembered by 96 bits of SipHash-1-3 under a key drawn for each scan: 13 bytes for each place in a table that is half
-//! to seven eighths full, whatever the keys' length. Two of a million keys are taken for one with a probability of 10^-17, and
-//! nobody who writes keys can bring it about.
+//! A key is remembered by 96 bits of SipHash-1-3 under a key drawn for each scan: 12 bytes for each live object, and for each key that
+//! was written more than once 13 for each place in a table that is half to seven eighths full, whatever the keys' length. Two of a
+//! million keys are taken for one with a probability of 10^-17, and nobody who writes keys can bring it about.
 
 use std::{
     collections::{BinaryHeap, HashMap, HashSet, VecDeque},
