@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{names::Resource, value::IDENTITY};
 
-/// The version of the document.
+/// The `apiVersion` since Kubernetes 1.13.
 const API_VERSION: &str = "apiserver.config.k8s.io/v1";
 
 /// The longest file that is read.

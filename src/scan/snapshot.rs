@@ -579,7 +579,7 @@ mod tests {
         assert!(!report.is_incomplete());
     }
 
-    /// The bytes of a database of these changes, with `from` overwritten by `to` wherever it stands in the record of `revision`.
+    /// The bytes of a database of these changes, with `from` overwritten by `to` in the record of `revision`.
     fn forged(changes: &[Change<'_>], revision: u64, from: &[u8], to: &[u8]) -> Vec<u8> {
         let mut bytes = forge::database(Shape { page_size: 512, leaf: 1, ..Shape::default() }, changes);
         let name = [&revision.to_be_bytes()[..], b"_"].concat();
