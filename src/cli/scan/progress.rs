@@ -47,7 +47,7 @@ impl Bar {
         Self { bar, lines }
     }
 
-    /// So much is done. What is damaged is read once more, from the beginning.
+    /// So much is done. A file in which a key was counted twice is read once more, from the beginning.
     pub(super) fn at(&mut self, done: u64) {
         if done < self.bar.position() {
             self.bar.reset();
