@@ -114,6 +114,16 @@ fn a_keyring_says_which_keys_are_not_its_own() {
 }
 
 #[test]
+fn a_primary_key_is_given_by_its_whole_name() {
+    let sandbox = sandbox();
+    scan(&sandbox, "--primary k2").ends_with(2).matches("scan/short-primary");
+    for name in [&PRIMARY[..PRIMARY.len() - 1], "projects/p/keys/1", &PRIMARY.to_uppercase()] {
+        let answer = scan(&sandbox, &format!("--primary {name}"));
+        assert!(answer.ends_with(2).stderr.contains("expected k<number>-<32 hex digits>"), "{answer}");
+    }
+}
+
+#[test]
 fn the_page_for_auditors_needs_nothing_else_and_is_never_written_over() {
     let sandbox = sandbox();
     let flags = format!("--encryption-config [DIR]/enc.yaml --primary {PRIMARY} --html [DIR]/report.html --quiet");

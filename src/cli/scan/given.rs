@@ -12,6 +12,7 @@ use crate::{
     config::{Cluster, Config},
     etcd::Servers,
     keyring::{
+        key_id::KeyId,
         record::{self, RECORD_MAX},
         state::State,
     },
@@ -51,7 +52,7 @@ impl Given {
         config: &Config,
         snapshot: Option<PathBuf>,
         keyring: Option<&Path>,
-        primary: Option<&str>,
+        primary: Option<KeyId>,
     ) -> Result<Self, Failure> {
         let cluster = &config.cluster;
         let manifest = manifest(cluster, snapshot.is_some())?;
@@ -66,7 +67,7 @@ impl Given {
             cluster.encryption_config.clone().or_else(|| manifest.as_ref()?.encryption_config.clone());
         let keys = match (keyring, primary) {
             (Some(file), _) => Some(read_keys(&config.provider_name, file)?),
-            (None, Some(key_id)) => Some(Keys::primary(&config.provider_name, key_id)),
+            (None, Some(key_id)) => Some(Keys::primary(&config.provider_name, &key_id.to_string())),
             (None, None) => None,
         };
         let judge = Judge { coverage: encryption_config.as_deref().map(read_coverage).transpose()?, keys };

@@ -19,7 +19,7 @@ use crate::{
     config::Settings,
     durable::{check_export, export, replace_export},
     hardening,
-    keyring::time::Time,
+    keyring::{key_id::KeyId, time::Time},
     scan::{
         Scan,
         live::{self, LiveError},
@@ -61,7 +61,7 @@ pub(super) struct ScanArgs {
     /// A keyring file, to say which keys are stale, disabled or unknown; its names are read, and it is not opened
     #[arg(long, value_name = "FILE")]
     keyring: Option<PathBuf>,
-    /// The primary key, to say what is under another one
+    /// The primary key by its key_id in full, as `claviger key list` prints it, to say what is under another one
     #[arg(long, value_name = "KEY_ID", conflicts_with = "keyring")]
     primary: Option<String>,
     /// The KMS provider whose keys these are [default: claviger]
@@ -126,7 +126,8 @@ pub(super) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failure> {
     if let Some(html) = &args.html {
         check_export(html).map_err(|error| Failure::export(&error))?;
     }
-    let given = Given::read(&config, snapshot, keyring.as_deref(), primary.as_deref())?;
+    let primary = primary.as_deref().map(primary_key).transpose()?;
+    let given = Given::read(&config, snapshot, keyring.as_deref(), primary)?;
     let names = Names::new(&given.prefix);
     let mut listing = Listing::default();
     let list: Option<List<'_>> = args.list.then(|| Box::new(|listed: &Listed<'_>| listing.print(listed)) as List<'_>);
@@ -141,6 +142,14 @@ pub(super) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failure> {
         (true, _) => Exit::Damaged,
         (false, false) => Exit::Found,
         (false, true) => Exit::Done,
+    })
+}
+
+/// Reads `--primary`: a short name such as `k6` would match no value, and make all of them look stale.
+fn primary_key(text: &str) -> Result<KeyId, Failure> {
+    text.parse().map_err(|error| {
+        let hint = "give the key_id in full; `claviger key list` shows it".to_owned();
+        Failure::new(Exit::Usage, &format!("--primary {text:?}: {error}"), hint)
     })
 }
 
