@@ -13,7 +13,7 @@ use crate::{
         Uuid,
         kdf::{Label, RootKey},
         secret::Secret,
-        wrap::Kek,
+        wrap::{Kek, commitment_in},
     },
     keeper::Expect,
     keyring::{
@@ -183,6 +183,7 @@ fn stored_value(data: &[u8]) {
         None => assert_eq!(value.provider, IDENTITY),
     }
     assert!(value.damage.is_none() || value.key_id.is_none() && value.seed.is_none());
+    assert_eq!(value.commitment, value.key_id.and(value.seed).and_then(commitment_in));
     if let Some(frame) = Frame::of(data, &value) {
         let mut other = data.to_vec();
         let at = usize::from(data[data.len() - 1]) % data.len();

@@ -55,6 +55,15 @@ public_bytes!(
     Digest, 32
 );
 
+impl Commitment {
+    /// Its first 16 bytes, which a key_id shows as 32 hexadecimal digits.
+    pub fn first_half(&self) -> [u8; 16] {
+        let mut half = [0; 16];
+        half.copy_from_slice(&self.0[..16]);
+        half
+    }
+}
+
 impl Digest {
     /// SHA-256 of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {

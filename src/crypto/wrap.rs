@@ -184,6 +184,14 @@ impl Kek {
     }
 }
 
+/// Returns the commitment of the KEK that `wrapped` says it is under; `None` unless `wrapped` has the shape of a wrapped seed.
+///
+/// Anybody can write bytes of that shape, so this proves nothing: only [`Kek::unwrap`] does.
+pub fn commitment_in(wrapped: &[u8]) -> Option<Commitment> {
+    let parts = Parts::split(wrapped).ok()?;
+    parts.commitment().ok().map(|commitment| Commitment(*commitment))
+}
+
 /// A wrapped seed, cut at its offsets.
 struct Parts<'a> {
     header: &'a [u8; HEADER],
@@ -204,7 +212,14 @@ impl<'a> Parts<'a> {
     }
 
     fn check_header(&self, commitment: &Commitment) -> Result<(), UnwrapError> {
-        let [m0, m1, version, suite, named @ ..] = self.header;
+        if !aead::equal(self.commitment()?, &commitment.0) {
+            return Err(UnwrapError::OtherKey);
+        }
+        Ok(())
+    }
+
+    fn commitment(&self) -> Result<&'a [u8; 32], UnwrapError> {
+        let [m0, m1, version, suite, commitment @ ..] = self.header;
         if [*m0, *m1] != MAGIC {
             return Err(UnwrapError::Magic);
         }
@@ -214,10 +229,7 @@ impl<'a> Parts<'a> {
         if *suite != SUITE {
             return Err(UnwrapError::Suite(*suite));
         }
-        if !aead::equal(named, &commitment.0) {
-            return Err(UnwrapError::OtherKey);
-        }
-        Ok(())
+        Ok(commitment)
     }
 }
 
@@ -261,6 +273,31 @@ mod tests {
                 _ => UnwrapError::NotAuthentic(NotAuthentic),
             };
             assert_eq!(kek.unwrap(ID, &bytes).unwrap_err(), expected, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn the_commitment_is_read_of_nothing_but_the_shape_of_a_wrapped_seed() {
+        let kek = kek(1, UUID);
+        for length in [1, 32, SEED_MAX] {
+            let wrapped = kek.wrap(&mut SysRng, ID, &vec![7; length]).unwrap();
+            assert_eq!(commitment_in(&wrapped), Some(kek.commitment()), "a seed of {length} bytes");
+        }
+        let wrapped = wrapped();
+        for at in 0..4 {
+            let mut other = wrapped.clone();
+            other[at] ^= 1;
+            assert_eq!(commitment_in(&other), None, "byte {at}");
+        }
+        for length in [0, 4, 36, 76, 589] {
+            let mut other = wrapped.clone();
+            other.resize(length, 0);
+            assert_eq!(commitment_in(&other), None, "{length} bytes");
+        }
+        for length in [77, 588] {
+            let mut other = wrapped.clone();
+            other.resize(length, 0);
+            assert_eq!(commitment_in(&other), Some(kek.commitment()), "{length} bytes");
         }
     }
 

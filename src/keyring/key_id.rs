@@ -24,9 +24,12 @@ pub struct KeyIdError;
 impl KeyId {
     /// The name of the key `seq` with this commitment.
     pub fn new(seq: u32, commitment: &Commitment) -> Self {
-        let mut prefix = [0; 16];
-        prefix.copy_from_slice(&commitment.0[..16]);
-        Self { seq, prefix }
+        Self { seq, prefix: commitment.first_half() }
+    }
+
+    /// The first half of the key's commitment, which the name shows as digits.
+    pub fn commitment_half(&self) -> [u8; 16] {
+        self.prefix
     }
 }
 

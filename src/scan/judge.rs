@@ -1,13 +1,17 @@
 //! What is to be said of values under one provider and key, given what was configured and which keys there are.
 //!
-//! Everything that can be found depends on resource, provider and key_id alone, so a judgement is made once for each group of
-//! values, however many there are; what is wrong with single values is told from their bytes.
+//! Everything that can be found depends on resource, provider and key alone, so a judgement is made once for each group of values,
+//! however many there are; what is wrong with single values is told from their bytes.
+//!
+//! A wrapped seed of claviger's names its key by a commitment. That name counts, whatever the provider is called: two providers may
+//! share one socket, and a provider may be renamed. The provider's name matters only for values that no known key has wrapped.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::{coverage::Coverage, names::Resource, value::IDENTITY};
+use crate::crypto::Commitment;
 
 /// What can be found; each is documented in `docs/scan.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -72,39 +76,52 @@ pub enum Standing {
     Destroyed,
 }
 
+/// The key that a value of KMS v2 is under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key<'a> {
+    /// A key of some claviger, with this commitment.
+    Claviger(&'a Commitment),
+    /// A key of another plugin: the wrapped seed does not have the shape of claviger's.
+    Foreign,
+}
+
 /// The keys that values may be under.
 #[derive(Debug, Clone)]
 pub struct Keys {
-    /// Of which provider.
+    /// The provider whose values must be under these keys, by the prefix that it stores.
     provider: String,
-    /// Each by its key_id.
-    standings: BTreeMap<String, Standing>,
-    /// Whether there are no others.
+    /// Each by the first half of its commitment, as its key_id shows no more.
+    standings: BTreeMap<[u8; 16], Standing>,
+    /// Whether the keyring has no other keys.
     is_whole: bool,
 }
 
 impl Keys {
-    /// All keys of a keyring, whose values are under the KMS v2 provider `name`.
-    pub fn keyring(name: &str, standings: BTreeMap<String, Standing>) -> Self {
+    /// All keys of a keyring, each by the first half of its commitment; all values of the KMS v2 provider `name` must be under them.
+    pub fn keyring(name: &str, standings: BTreeMap<[u8; 16], Standing>) -> Self {
         Self { provider: format!("kms:v2:{name}"), standings, is_whole: true }
     }
 
-    /// The primary key alone: others are stale, and nobody says which there are.
-    pub fn primary(name: &str, key_id: &str) -> Self {
-        let standings = [(key_id.to_owned(), Standing::Primary)].into();
+    /// The primary key alone, by the first half of its commitment: a value under another key of claviger's is stale.
+    pub fn primary(name: &str, commitment_half: [u8; 16]) -> Self {
+        let standings = [(commitment_half, Standing::Primary)].into();
         Self { provider: format!("kms:v2:{name}"), standings, is_whole: false }
     }
 
-    fn judge(&self, provider: &str, key_id: &str) -> Option<Kind> {
-        if provider != self.provider {
-            return None;
-        }
-        match self.standings.get(key_id) {
-            Some(Standing::Primary) => None,
+    fn judge(&self, provider: &str, key: Key<'_>) -> Option<Kind> {
+        let standing = match key {
+            Key::Claviger(commitment) => self.standings.get(&commitment.first_half()),
+            Key::Foreign => None,
+        };
+        match standing {
+            Some(Standing::Usable) => Some(Kind::Stale),
             Some(Standing::Disabled) => Some(Kind::DisabledKey),
             Some(Standing::Destroyed) => Some(Kind::UnknownKey),
-            None if self.is_whole => Some(Kind::UnknownKey),
-            Some(Standing::Usable) | None => Some(Kind::Stale),
+            None if provider == self.provider && self.is_whole => Some(Kind::UnknownKey),
+            None if provider == self.provider => Some(Kind::Stale),
+            // Any key of claviger's but the primary one may be an old key of this keyring.
+            None if !self.is_whole && key != Key::Foreign => Some(Kind::Stale),
+            Some(Standing::Primary) | None => None,
         }
     }
 }
@@ -114,7 +131,7 @@ impl Keys {
 pub struct Judge {
     /// What should be encrypted, and by what.
     pub coverage: Option<Coverage>,
-    /// The keys of one KMS v2 provider.
+    /// The keys of one claviger.
     pub keys: Option<Keys>,
 }
 
@@ -128,8 +145,8 @@ pub struct Verdict {
 }
 
 impl Judge {
-    /// Says what is to be said of values of `resource` under `provider` and `key_id`.
-    pub fn verdict(&self, resource: &Resource, provider: &str, key_id: Option<&str>) -> Verdict {
+    /// Judges values of `resource` under `provider` and `key`; there is a key only for whole values of KMS v2.
+    pub fn verdict(&self, resource: &Resource, provider: &str, key: Option<Key<'_>>) -> Verdict {
         let mut verdict = Verdict::default();
         if resource.is_bookkeeping() {
             return verdict;
@@ -153,8 +170,8 @@ impl Judge {
             Some(None) if provider != IDENTITY => verdict.kinds.push(Kind::NoProvider),
             _ => {}
         }
-        let keys = self.keys.as_ref().zip(key_id);
-        verdict.kinds.extend(keys.and_then(|(keys, key_id)| keys.judge(provider, key_id)));
+        let keys = self.keys.as_ref().zip(key);
+        verdict.kinds.extend(keys.and_then(|(keys, key)| keys.judge(provider, key)));
         verdict
     }
 }
@@ -188,8 +205,8 @@ resources:
   - kms: {apiVersion: v2, name: old, endpoint: unix:///s}
 ";
 
-    fn kinds(judge: &Judge, path: &str, provider: &str, key_id: Option<&str>) -> Vec<&'static str> {
-        judge.verdict(&resource(path), provider, key_id).kinds.into_iter().map(Kind::as_str).collect()
+    fn kinds(judge: &Judge, path: &str, provider: &str, key: Option<Key<'_>>) -> Vec<&'static str> {
+        judge.verdict(&resource(path), provider, key).kinds.into_iter().map(Kind::as_str).collect()
     }
 
     #[test]
@@ -227,26 +244,47 @@ resources:
     }
 
     #[test]
-    fn values_are_judged_by_the_keys_that_there_are() {
-        let standings = [
-            ("k3", Standing::Primary),
-            ("k2", Standing::Usable),
-            ("k1", Standing::Disabled),
-            ("k0", Standing::Destroyed),
-        ];
-        let standings = standings.map(|(key_id, standing)| (key_id.to_owned(), standing)).into();
+    fn values_are_judged_by_the_key_that_wrapped_their_seed_whatever_their_provider() {
+        let commitment = |number: u8| Commitment([number; 32]);
+        let standings =
+            [(3, Standing::Primary), (2, Standing::Usable), (1, Standing::Disabled), (0, Standing::Destroyed)];
+        let standings = standings.map(|(number, standing)| (commitment(number).first_half(), standing)).into();
         let ring = Judge { coverage: None, keys: Some(Keys::keyring("claviger", standings)) };
-        let primary = Judge { coverage: None, keys: Some(Keys::primary("claviger", "k3")) };
-        for (key_id, by_keyring, by_primary) in [
-            ("k3", &[][..], &[][..]),
-            ("k2", &["stale"], &["stale"]),
-            ("k1", &["disabled-key"], &["stale"]),
-            ("k0", &["unknown-key"], &["stale"]),
-            ("other", &["unknown-key"], &["stale"]),
+        let primary = Judge { coverage: None, keys: Some(Keys::primary("claviger", commitment(3).first_half())) };
+        for (number, by_keyring, by_primary) in [
+            (3, &[][..], &[][..]),
+            (2, &["stale"], &["stale"]),
+            (1, &["disabled-key"], &["stale"]),
+            (0, &["unknown-key"], &["stale"]),
         ] {
-            assert_eq!(kinds(&ring, "secrets", "kms:v2:claviger", Some(key_id)), by_keyring, "{key_id}");
-            assert_eq!(kinds(&primary, "secrets", "kms:v2:claviger", Some(key_id)), by_primary, "{key_id}");
-            assert_eq!(kinds(&ring, "secrets", "kms:v2:another", Some(key_id)), [""; 0], "another's keys");
+            for provider in ["kms:v2:claviger", "kms:v2:another"] {
+                let key = commitment(number);
+                let of = |judge| kinds(judge, "secrets", provider, Some(Key::Claviger(&key)));
+                assert_eq!(
+                    (of(&ring), of(&primary)),
+                    (by_keyring.to_vec(), by_primary.to_vec()),
+                    "{number}, {provider}"
+                );
+            }
         }
+    }
+
+    #[test]
+    fn values_under_no_known_key_are_judged_by_their_provider() {
+        let (own, other) = (Commitment([3; 32]), Commitment([9; 32]));
+        let ring = [(own.first_half(), Standing::Primary)].into();
+        let ring = Judge { coverage: None, keys: Some(Keys::keyring("claviger", ring)) };
+        let primary = Judge { coverage: None, keys: Some(Keys::primary("claviger", own.first_half())) };
+        for (provider, key, by_keyring, by_primary) in [
+            ("kms:v2:claviger", Key::Claviger(&other), &["unknown-key"][..], &["stale"][..]),
+            ("kms:v2:claviger", Key::Foreign, &["unknown-key"], &["stale"]),
+            // It may be another keyring's, or an old key of this one: the primary key alone does not say.
+            ("kms:v2:another", Key::Claviger(&other), &[], &["stale"]),
+            ("kms:v2:another", Key::Foreign, &[], &[]),
+        ] {
+            assert_eq!(kinds(&ring, "secrets", provider, Some(key)), by_keyring, "{provider}, {key:?}");
+            assert_eq!(kinds(&primary, "secrets", provider, Some(key)), by_primary, "{provider}, {key:?}");
+        }
+        assert_eq!(kinds(&ring, "configmaps", "kms:v2:claviger", None), [""; 0], "damaged: no key is known");
     }
 }

@@ -14,6 +14,7 @@ use super::{
     tally::{Found, GroupCount, Listed},
     value::IDENTITY,
 };
+use crate::crypto::Commitment;
 
 /// Where it was scanned.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -121,8 +122,11 @@ pub struct Row {
     pub resource: String,
     /// The provider by its stored prefix, or `identity`.
     pub provider: String,
-    /// The KMS v2 key.
+    /// The KMS v2 key that the values name.
     pub key_id: Option<String>,
+    /// The commitment of the key that wrapped their seeds, in hexadecimal digits, if the seeds have the shape of claviger's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commitment: Option<String>,
     /// Live objects.
     pub objects: u64,
     /// Older values that are still in the database; none of a live etcd, which does not show them.
@@ -149,6 +153,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// What the rows of a report are sorted by.
+    fn names(&self) -> (&str, &str, Option<&str>, Option<&str>) {
+        (&self.resource, &self.provider, self.key_id.as_deref(), self.commitment.as_deref())
+    }
+
     /// Whether whoever has etcd's bytes can read it.
     pub fn is_readable(&self) -> bool {
         self.provider == IDENTITY
@@ -273,7 +282,7 @@ impl Report {
         }
         let has_history = source.kind == "snapshot";
         let mut groups: Vec<Row> = tallied.counts.into_iter().map(|count| row(count, has_history)).collect();
-        groups.sort_by(|a, b| (&a.resource, &a.provider, &a.key_id).cmp(&(&b.resource, &b.provider, &b.key_id)));
+        groups.sort_by(|a, b| a.names().cmp(&b.names()));
         let mut found: BTreeMap<Kind, u64> = tallied.found.iter().map(|(kind, all)| (*kind, all.count)).collect();
         if !damage.is_empty() {
             *found.entry(Kind::Damaged).or_default() += damage.len() as u64;
@@ -351,6 +360,7 @@ fn row(count: GroupCount, has_history: bool) -> Row {
         resource: count.group.resource.to_string(),
         provider: count.group.provider.clone(),
         key_id: count.group.key_id.clone(),
+        commitment: count.group.commitment.map(Commitment::to_hex),
         objects: count.objects,
         revisions: has_history.then_some(count.revisions),
         seeds: count.seeds,

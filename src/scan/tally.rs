@@ -14,10 +14,11 @@ use std::{
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::{
-    judge::{Judge, Kind, Verdict},
+    judge::{Judge, Key, Kind, Verdict},
     names::{self, Names, Resource},
     value::{Encoding, Frame, Value, ValueDamage, classify},
 };
+use crate::crypto::Commitment;
 
 /// How many names of each group are kept, and how many findings of each kind.
 const SAMPLES: usize = 5;
@@ -101,15 +102,24 @@ fn shard(fingerprint: Fingerprint) -> usize {
     fingerprint.0[11].into()
 }
 
-/// Of which values is spoken: the row of a report.
+/// Identifies one row of the report: all values that are judged alike.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Group {
     /// The resource.
     pub resource: Resource,
     /// The provider by the prefix that it stores.
     pub provider: String,
-    /// The KMS v2 key.
+    /// The KMS v2 key that the values name.
     pub key_id: Option<String>,
+    /// The commitment of the key that wrapped their seeds, if the seeds have the shape of claviger's.
+    pub commitment: Option<Commitment>,
+}
+
+impl Group {
+    /// What is known of the key that its values are under; none unless they are whole values of KMS v2.
+    fn key(&self) -> Option<Key<'_>> {
+        self.key_id.as_ref().map(|_| self.commitment.as_ref().map_or(Key::Foreign, Key::Claviger))
+    }
 }
 
 /// The groups that have been met, by number; all threads of a scan share them.
@@ -238,10 +248,14 @@ impl Observer {
 
 fn group_of(groups: &Groups, label: &mut Vec<u8>, last: &mut (Vec<u8>, u32), path: &[u8], value: &Value<'_>) -> u32 {
     label.clear();
-    // None of them holds a zero byte, but for a key_id, which comes last; one that is empty is told from none by it.
+    // Path and provider contain no zero byte, the commitment has one length, and the key_id comes last: no two groups share a label.
     for part in [path, value.provider.as_bytes()] {
         label.extend_from_slice(part);
         label.push(0);
+    }
+    label.push(value.commitment.is_some().into());
+    if let Some(commitment) = &value.commitment {
+        label.extend_from_slice(&commitment.0);
     }
     if let Some(key_id) = value.key_id {
         label.push(1);
@@ -252,6 +266,7 @@ fn group_of(groups: &Groups, label: &mut Vec<u8>, last: &mut (Vec<u8>, u32), pat
             resource: names::resource(&String::from_utf8_lossy(path)),
             provider: value.provider.to_owned(),
             key_id: value.key_id.map(ToOwned::to_owned),
+            commitment: value.commitment,
         });
         last.0.clone_from(label);
         last.1 = number;
@@ -507,7 +522,7 @@ impl<'a> Tally<'a> {
 impl GroupCount {
     fn new(judge: &Judge, group: Arc<Group>) -> Self {
         Self {
-            verdict: judge.verdict(&group.resource, &group.provider, group.key_id.as_deref()),
+            verdict: judge.verdict(&group.resource, &group.provider, group.key()),
             group,
             objects: 0,
             revisions: 0,

@@ -6,6 +6,8 @@
 
 use prost::encoding::decode_varint;
 
+use crate::crypto::{Commitment, wrap::commitment_in};
+
 /// What kube-apiserver's own prefix is, whatever the provider.
 const ENCRYPTED: &[u8] = b"k8s:enc:";
 /// Before plaintext protobuf.
@@ -82,6 +84,8 @@ pub struct Value<'a> {
     pub key_id: Option<&'a str>,
     /// The wrapped seed (or key) that has to be unwrapped before it can be read.
     pub seed: Option<&'a [u8]>,
+    /// The commitment of the key that wrapped the seed, if the seed has the shape of claviger's.
+    pub commitment: Option<Commitment>,
     /// In which encoding it can be read.
     pub encoding: Encoding,
     /// Why it is not what it should be.
@@ -112,17 +116,19 @@ fn plaintext(bytes: &[u8]) -> Value<'_> {
     } else {
         (Encoding::Raw, Some(ValueDamage::Raw))
     };
-    Value { provider: IDENTITY, key_id: None, seed: None, encoding, damage }
+    Value { provider: IDENTITY, key_id: None, seed: None, commitment: None, encoding, damage }
 }
 
 fn encrypted(rest: &[u8]) -> Value<'_> {
     let (provider, body) = split_name(rest);
-    let mut value = Value { provider, key_id: None, seed: None, encoding: Encoding::Encrypted, damage: None };
+    let encoding = Encoding::Encrypted;
+    let mut value = Value { provider, key_id: None, seed: None, commitment: None, encoding, damage: None };
     value.damage = match body {
         None => Some(ValueDamage::Name),
         Some(body) => match body_of(provider, body) {
             Ok(Body { key_id, seed }) => {
                 (value.key_id, value.seed) = (key_id, seed);
+                value.commitment = key_id.and(seed).and_then(commitment_in);
                 None
             }
             Err(damage) => Some(damage),
@@ -348,6 +354,17 @@ mod tests {
         bytes
     }
 
+    /// A message of KMS v2 under a key of claviger's with this commitment.
+    fn message_of_claviger(key_id: &str, commitment: [u8; 32]) -> Vec<u8> {
+        let seed = [b"KW\x01\x01".as_slice(), &commitment, &[9; 72]].concat();
+        let mut bytes = Vec::new();
+        prost::encoding::bytes::encode(1, &vec![7; 60], &mut bytes);
+        prost::encoding::string::encode(2, &key_id.to_owned(), &mut bytes);
+        prost::encoding::bytes::encode(3, &seed, &mut bytes);
+        bytes.extend([0x28, 1]);
+        bytes
+    }
+
     fn stored(prefix: &str, body: &[u8]) -> Vec<u8> {
         [prefix.as_bytes(), body].concat()
     }
@@ -424,6 +441,19 @@ mod tests {
         }
         // A field that a later version adds is passed over.
         assert_eq!(of(&[message(60, "k", 1, 1), b"\x32\x01x".to_vec()].concat()).2, None);
+    }
+
+    #[test]
+    fn a_seed_of_clavigers_names_its_key() {
+        let commitment = Commitment([0xab; 32]);
+        for key_id in [format!("k7-{}", "ab".repeat(16)), "projects/p/keys/1".to_owned()] {
+            let bytes = stored("k8s:enc:kms:v2:p:", &message_of_claviger(&key_id, commitment.0));
+            let value = classify(&bytes);
+            assert_eq!((value.key_id, value.damage), (Some(key_id.as_str()), None));
+            assert_eq!((value.commitment, value.seed.map(<[u8]>::len)), (Some(commitment), Some(108)), "{key_id}");
+        }
+        let foreign = stored("k8s:enc:kms:v2:p:", &message(60, "k", 108, 1));
+        assert_eq!(classify(&foreign).commitment, None, "no seed of claviger's");
     }
 
     proptest! {

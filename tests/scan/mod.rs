@@ -1,7 +1,7 @@
 //! `claviger scan`, held against what real etcds write, and against real API servers: what they wrote, read, rewrote and refused.
 //!
 //! ```text
-//! databases, damage, files, live -> truth -> values, writer, answers;   live -> proxy;   damage -> pages
+//! databases, damage, files, live, providers -> truth -> values, writer, answers;   live -> proxy;   damage -> pages
 //! control_plane, coverage, names -> history -> objects, scanned
 //! ```
 
@@ -29,6 +29,7 @@ mod live;
 mod names;
 mod objects;
 mod pages;
+mod providers;
 mod proxy;
 mod scanned;
 mod truth;

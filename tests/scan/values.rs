@@ -4,6 +4,15 @@ use prost::Message;
 
 use crate::oracle::EncryptedObject;
 
+/// A wrapped seed of claviger's shape, under a key whose commitment begins with the digits of this key_id.
+pub(super) fn seed_under(key_id: &str, chance: &mut Chance) -> Vec<u8> {
+    let (_, digits) = key_id.split_once('-').unwrap();
+    let mut half = [0; 16];
+    base16ct::lower::decode(digits, &mut half).unwrap();
+    // The rest of the commitment, nonce, seed and tag.
+    [b"KW\x01\x01".as_slice(), &half, &[0; 16], &chance.bytes(24 + 32 + 16)].concat()
+}
+
 /// A value, and what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {

@@ -67,7 +67,7 @@ impl Given {
             cluster.encryption_config.clone().or_else(|| manifest.as_ref()?.encryption_config.clone());
         let keys = match (keyring, primary) {
             (Some(file), _) => Some(read_keys(&config.provider_name, file)?),
-            (None, Some(key_id)) => Some(Keys::primary(&config.provider_name, &key_id.to_string())),
+            (None, Some(key_id)) => Some(Keys::primary(&config.provider_name, key_id.commitment_half())),
             (None, None) => None,
         };
         let judge = Judge { coverage: encryption_config.as_deref().map(read_coverage).transpose()?, keys };
@@ -114,7 +114,7 @@ fn read_keys(provider: &str, path: &Path) -> Result<Keys, Failure> {
         Some(State::Disabled) => Standing::Disabled,
         None => Standing::Destroyed,
     };
-    let standings = keys.into_iter().map(|(key_id, state)| (key_id.to_string(), standing(state)));
+    let standings = keys.into_iter().map(|(key_id, state)| (key_id.commitment_half(), standing(state)));
     Ok(Keys::keyring(provider, standings.collect()))
 }
 

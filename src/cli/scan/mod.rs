@@ -64,7 +64,8 @@ pub(super) struct ScanArgs {
     /// The primary key by its key_id in full, as `claviger key list` prints it, to say what is under another one
     #[arg(long, value_name = "KEY_ID", conflicts_with = "keyring")]
     primary: Option<String>,
-    /// The KMS provider whose keys these are [default: claviger]
+    /// The KMS provider whose values must all be under these keys; what is under one of them is judged by it, whatever its
+    /// provider is called [default: claviger]
     #[arg(long, value_name = "NAME")]
     provider_name: Option<String>,
     /// Print one JSON line for each live object instead

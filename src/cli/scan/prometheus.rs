@@ -40,10 +40,11 @@ pub(super) fn text(report: &Report) -> Result<String, Failure> {
             provider: row.provider.clone(),
             key_id: row.key_id.clone().unwrap_or_default(),
         };
-        objects.get_or_create(&labels).set(row.objects);
-        seeds.get_or_create(&labels).set(row.seeds);
+        // Rows that differ in nothing but the commitment have the same labels.
+        objects.get_or_create(&labels).inc_by(row.objects);
+        seeds.get_or_create(&labels).inc_by(row.seeds);
         if let Some(count) = row.revisions {
-            Family::<GroupLabels, Number>::get_or_create(&revisions, &labels).set(count);
+            Family::<GroupLabels, Number>::get_or_create(&revisions, &labels).inc_by(count);
         }
     }
     let found = Family::<KindLabels, Number>::default();
