@@ -35,7 +35,7 @@ use crate::{
         report::Report,
         snapshot::{self, Options},
         tally::{Listed, Observer},
-        value::{Frame, IDENTITY, classify},
+        value::{Frame, IDENTITY, ValueDamage, classify, commitment_half},
     },
     text::base64,
 };
@@ -170,6 +170,8 @@ fn names(data: &[u8]) {
     if let Ok(key_id) = text.parse::<KeyId>() {
         assert_eq!(key_id.to_string(), text);
     }
+    // A scan reads key_ids by itself.
+    assert_eq!(commitment_half(text), text.parse::<KeyId>().ok().map(|key_id| key_id.commitment_half()));
     if let Ok(expect) = text.parse::<Expect>() {
         assert_eq!(expect.to_string(), text);
     }
@@ -182,7 +184,10 @@ fn stored_value(data: &[u8]) {
         Some(rest) => assert!(value.provider == "unknown" || rest.starts_with(value.provider.as_bytes())),
         None => assert_eq!(value.provider, IDENTITY),
     }
-    assert!(value.damage.is_none() || value.key_id.is_none() && value.seed.is_none());
+    // A damaged value is under no key, unless it names another one than its seed does.
+    let is_under_none = value.key_id.is_none() && value.seed.is_none() && value.commitment.is_none();
+    let is_misnamed = value.damage == Some(ValueDamage::OtherKey) && value.commitment.is_some();
+    assert!(value.damage.is_none() || is_under_none || is_misnamed);
     assert_eq!(value.commitment, value.key_id.and(value.seed).and_then(commitment_in));
     if let Some(frame) = Frame::of(data, &value) {
         let mut other = data.to_vec();
@@ -283,6 +288,21 @@ mod tests {
         }
     }
 
+    /// A value of another plugin, one under the key [`KEK`] that names it, and one that names another key.
+    fn values_of_kms_v2(wrapped: &[u8]) -> [Vec<u8>; 3] {
+        let foreign = [b"k8s:enc:kms:v2:p:\x0a\x1c".as_slice(), &[7; 28], b"\x12\x01k\x1a\x01s"].concat();
+        let half = base16ct::lower::encode_string(&KEK.commitment().first_half());
+        let [own, misnamed] = [half, "0".repeat(32)].map(|digits| {
+            let data = [b"k8s:enc:kms:v2:p:\x0a\x3c".as_slice(), &[7; 60]].concat();
+            let key_id = format!("\x12\x23k1-{digits}");
+            [&data, key_id.as_bytes(), b"\x1a\x6c", wrapped, b"\x28\x01"].concat()
+        });
+        let values = [foreign, own, misnamed];
+        let damage = values.each_ref().map(|value| classify(value).damage);
+        assert_eq!(damage, [None, None, Some(ValueDamage::OtherKey)]);
+        values
+    }
+
     /// The first inputs: what honest programs write, under keys that are no secret. `CLAVIGER_SEED_CORPUS=1` writes them anew.
     #[test]
     fn the_first_inputs_are_accepted() {
@@ -309,9 +329,9 @@ mod tests {
         let config = "state-dir = \"/a\"\nsocket = \"@kms\"\nallow-uid = [7]\nlog-level = \"debug\"\nmetrics-listen = \"127.0.0.1:9\"\n";
         let encryption = include_str!("../deploy/encryption-configuration.yaml");
         let pod = "spec: {containers: [{command: [kube-apiserver, --etcd-servers=http://a], volumeMounts: [{name: a, mountPath: /a}]}], volumes: [{name: a, hostPath: {path: /b}}]}";
-        let kms = [b"k8s:enc:kms:v2:p:\x0a\x1c".as_slice(), &[7; 28], b"\x12\x01k\x1a\x01s"].concat();
-        assert!(classify(&kms).damage.is_none() && Coverage::parse(encryption).is_ok() && Manifest::parse(pod).is_ok());
-        let firsts: [(&str, &str, Vec<u8>); 19] = [
+        let [kms, own, misnamed] = values_of_kms_v2(&wrapped);
+        assert!(Coverage::parse(encryption).is_ok() && Manifest::parse(pod).is_ok());
+        let firsts: [(&str, &str, Vec<u8>); 21] = [
             ("wrapped-seed", "wrapped", wrapped),
             ("record", "keys-and-a-tomb", unsigned(&record)),
             ("root", "a-slot", unsigned(&root)),
@@ -325,6 +345,8 @@ mod tests {
             ("names", "key-id", keyring.primary().id().to_string().into_bytes()),
             ("names", "expect", expect.into_bytes()),
             ("stored-value", "kms-v2", kms),
+            ("stored-value", "claviger", own),
+            ("stored-value", "misnamed", misnamed),
             ("stored-value", "kms-v1", [b"k8s:enc:kms:v1:p:\0\x01s".as_slice(), &[7; 28]].concat()),
             ("stored-value", "protobuf", b"k8s\0\x0a\x0c\x0a\x02v1\x12\x06Secret\x12\x00".to_vec()),
             ("database", "whole", vec![3, 2, 100, 0]),

@@ -53,7 +53,7 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("keeper", &["audit", "crypto", "durable", "keyring", "root", "store", "text"]),
     ("keyring", &["crypto", "text"]),
     ("root", &["crypto", "durable", "text"]),
-    ("scan", &["crypto", "etcd"]),
+    ("scan", &["crypto", "etcd", "text"]),
     ("store", &["durable"]),
     ("text", &["crypto"]),
     ("telemetry", &[]),

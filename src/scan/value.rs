@@ -2,11 +2,15 @@
 //!
 //! The formats are kube-apiserver's (`k8s.io/apiserver`, `pkg/server/options/encryptionconfig` and `pkg/storage/value`);
 //! `docs/scan.md` lists them. A value that carries a provider's prefix and is not what that provider writes is damaged: it is
-//! counted under the provider, without a key_id.
+//! counted under the provider, without a key_id. Only a value of claviger's that names another key than the one it is under keeps
+//! both names.
 
 use prost::encoding::decode_varint;
 
-use crate::crypto::{Commitment, wrap::commitment_in};
+use crate::{
+    crypto::{Commitment, wrap::commitment_in},
+    text::{hex_array, number},
+};
 
 /// What kube-apiserver's own prefix is, whatever the provider.
 const ENCRYPTED: &[u8] = b"k8s:enc:";
@@ -64,6 +68,9 @@ pub enum ValueDamage {
     /// Of KMS v2: the key_id.
     #[error("its key_id is not 1 to 1,024 bytes of UTF-8")]
     KeyId,
+    /// Of KMS v2, under a key of claviger's: an API server asks for the key that the key_id names, which does not open the seed.
+    #[error("its key_id names another key than its wrapped seed")]
+    OtherKey,
     /// Not the message around an object in protobuf.
     #[error("no object in protobuf")]
     Object,
@@ -129,12 +136,22 @@ fn encrypted(rest: &[u8]) -> Value<'_> {
             Ok(Body { key_id, seed }) => {
                 (value.key_id, value.seed) = (key_id, seed);
                 value.commitment = key_id.and(seed).and_then(commitment_in);
-                None
+                let is_misnamed = key_id.zip(value.commitment).is_some_and(|(key_id, commitment)| {
+                    commitment_half(key_id).is_some_and(|half| half != commitment.first_half())
+                });
+                is_misnamed.then_some(ValueDamage::OtherKey)
             }
             Err(damage) => Some(damage),
         },
     };
     value
+}
+
+/// The first half of the commitment that a key_id of claviger's form shows, `k<number>-<32 hex digits>`; none of any other.
+pub fn commitment_half(key_id: &str) -> Option<[u8; 16]> {
+    let (seq, digits) = key_id.strip_prefix('k')?.split_once('-')?;
+    number::<u32>(seq).filter(|seq| *seq > 0)?;
+    hex_array(digits)
 }
 
 /// `scheme:version:name` and what follows the colon behind it; no body if the name has no end.
@@ -444,16 +461,26 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_of_clavigers_names_its_key() {
+    fn a_seed_of_clavigers_names_its_key_and_the_key_id_must_name_the_same_one() {
         let commitment = Commitment([0xab; 32]);
-        for key_id in [format!("k7-{}", "ab".repeat(16)), "projects/p/keys/1".to_owned()] {
+        let right = format!("k7-{}", "ab".repeat(16));
+        for (key_id, damage) in [
+            (right.clone(), None),
+            // The number is not in the seed.
+            (right.replace("k7", "k8"), None),
+            (right.replace("k7-ab", "k7-ac"), Some(ValueDamage::OtherKey)),
+            // Not in claviger's form: another plugin's name, about which nothing is known.
+            (right.replace("k7", "k07"), None),
+            (right.to_uppercase(), None),
+            ("projects/p/keys/1".to_owned(), None),
+        ] {
             let bytes = stored("k8s:enc:kms:v2:p:", &message_of_claviger(&key_id, commitment.0));
             let value = classify(&bytes);
-            assert_eq!((value.key_id, value.damage), (Some(key_id.as_str()), None));
+            assert_eq!((value.key_id, value.damage), (Some(key_id.as_str()), damage));
             assert_eq!((value.commitment, value.seed.map(<[u8]>::len)), (Some(commitment), Some(108)), "{key_id}");
         }
-        let foreign = stored("k8s:enc:kms:v2:p:", &message(60, "k", 108, 1));
-        assert_eq!(classify(&foreign).commitment, None, "no seed of claviger's");
+        let foreign = stored("k8s:enc:kms:v2:p:", &message(60, &right, 108, 1));
+        assert_eq!((classify(&foreign).commitment, classify(&foreign).damage), (None, None), "no seed of claviger's");
     }
 
     proptest! {

@@ -104,6 +104,27 @@ fn a_value_under_an_old_key_is_found_whatever_its_provider_is_called() {
     assert_eq!(disabled, expected(&[("old-renamed", &["disabled-key"])]));
 }
 
+#[test]
+fn a_value_that_names_another_key_than_its_seed_is_damaged_and_judged_by_its_seed() {
+    let mut site = Site::new();
+    let [first, second] = [0, 1].map(|index| site.keys[index].clone());
+    site.put("right", "claviger", &second, Some(&second));
+    site.put("names-the-primary", "claviger", &second, Some(&first));
+    site.put("names-an-old-one", "renamed", &first, Some(&second));
+    let found = site.found(7, "--keyring [DIR]/state/keyring");
+    let damaged = [("names-an-old-one", &["damaged"][..]), ("names-the-primary", &["damaged", "stale"])];
+    assert_eq!(found, expected(&damaged));
+
+    let answer = site.sandbox.run(&format!("scan --etcd-servers {} --primary {second} --prometheus [DIR]/m", site.url));
+    let reason = "/registry/secrets/default/names-the-primary: its key_id names another key than its wrapped seed\n";
+    assert!(answer.ends_with(7).stdout.contains(reason), "{answer}");
+    // Two groups with the same names are one metric.
+    let metrics = std::fs::read_to_string(site.sandbox.path("m")).unwrap();
+    let objects =
+        format!("claviger_scan_objects{{resource=\"secrets\",provider=\"kms:v2:claviger\",key_id=\"{second}\"}} 2\n");
+    assert!(metrics.contains(&objects), "{metrics}");
+}
+
 /// Writes an EncryptionConfiguration of these providers, which all are on one socket.
 fn configure(path: &Path, socket: &str, names: &[&str]) {
     let provider = |name: &&str| format!("  - kms: {{apiVersion: v2, name: {name}, endpoint: \"unix://{socket}\"}}\n");
