@@ -213,6 +213,8 @@ impl History {
         self.plugin.claviger(&["key", "add"]).unwrap();
         self.plugin.claviger(&["key", "promote", "k2", "--without-backup"]).unwrap();
         self.keys[1] = key_id(&self.plugin, 1);
+        // On a busy machine the API server may be up before the plugin has noticed the new key.
+        self.plugin.restart().unwrap();
         self.restart(&[(&ENCRYPTED, &Claviger.and_earlier())]);
         self.write_objects(Claviger, &ENCRYPTED);
     }

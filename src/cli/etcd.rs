@@ -1,0 +1,202 @@
+//! Where the cluster's etcd is: from flags, from the configuration, and from the static pod of kube-apiserver.
+//!
+//! A verb takes [`EtcdArgs`], puts them into its settings, and asks [`Declared`]. Nothing is read from etcd here.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::{
+    config::{Cluster, Settings},
+    etcd::Servers,
+    scan::{
+        manifest::{KUBEADM, MANIFEST_MAX, Manifest, Override},
+        names::DEFAULT_PREFIX,
+        needs::Place,
+    },
+};
+
+use super::{
+    failure::Failure,
+    files::{read_text, wrong},
+};
+
+/// Where a live etcd is.
+#[derive(Args)]
+pub(super) struct EtcdArgs {
+    /// Endpoints of etcd, separated by commas
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    etcd_servers: Option<Vec<String>>,
+    /// Certificate of who vouches for etcd
+    #[arg(long, value_name = "FILE")]
+    etcd_cafile: Option<PathBuf>,
+    /// Certificate to show etcd
+    #[arg(long, value_name = "FILE")]
+    etcd_certfile: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE")]
+    etcd_keyfile: Option<PathBuf>,
+    /// What all keys begin with [default: /registry]
+    #[arg(long, value_name = "PREFIX")]
+    etcd_prefix: Option<String>,
+    /// Static pod of kube-apiserver, which says all of this [default: /etc/kubernetes/manifests/kube-apiserver.yaml if no other
+    /// option says where to read]
+    #[arg(long, value_name = "FILE")]
+    apiserver_manifest: Option<PathBuf>,
+}
+
+impl EtcdArgs {
+    /// Puts the flags into `settings`.
+    pub(super) fn put_into(self, settings: Settings) -> Settings {
+        Settings {
+            etcd_servers: self.etcd_servers,
+            etcd_cafile: self.etcd_cafile,
+            etcd_certfile: self.etcd_certfile,
+            etcd_keyfile: self.etcd_keyfile,
+            etcd_prefix: self.etcd_prefix,
+            apiserver_manifest: self.apiserver_manifest,
+            ..settings
+        }
+    }
+}
+
+/// What flags, configuration and manifest declare of the cluster's etcd.
+pub(super) struct Declared {
+    /// The etcd that the API server uses for whatever has no other; none if nothing says where it is.
+    pub(super) servers: Option<Servers>,
+    /// Resources that the API server keeps in other etcds.
+    pub(super) overrides: Vec<Override>,
+    /// What all keys begin with, in each etcd.
+    pub(super) prefix: String,
+    /// The EncryptionConfiguration.
+    pub(super) encryption_config: Option<PathBuf>,
+}
+
+impl Declared {
+    /// Reads the manifest that `cluster` names. If it names neither a manifest nor an etcd, kubeadm's manifest is read if it exists,
+    /// unless `is_elsewhere`: what is read then may be of another cluster than this node's.
+    ///
+    /// # Errors
+    /// When the manifest cannot be read, or is not the static pod of a kube-apiserver.
+    pub(super) fn read(cluster: &Cluster, is_elsewhere: bool) -> Result<Self, Failure> {
+        let manifest = manifest(cluster, is_elsewhere)?.unwrap_or_default();
+        let has_own = !cluster.etcd.urls.is_empty();
+        let servers = if has_own { cluster.etcd.clone() } else { manifest.servers };
+        Ok(Self {
+            servers: (!servers.urls.is_empty()).then_some(servers),
+            overrides: manifest.overrides,
+            prefix: cluster.prefix.clone().or(manifest.prefix).unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
+            encryption_config: cluster.encryption_config.clone().or(manifest.encryption_config),
+        })
+    }
+
+    /// Every etcd in which the API server keeps objects, each once, with the prefix of the keys: the main one first, then those of
+    /// `--etcd-servers-overrides`, for which kube-apiserver uses the same certificates. None if nothing says where etcd is.
+    #[allow(dead_code, reason = "the verbs that ask every etcd of the cluster use it; scan reads the main one")]
+    pub(super) fn places(&self) -> Option<Vec<(Place, String)>> {
+        let main = self.servers.as_ref()?;
+        let others = self.overrides.iter().map(|other| Servers { urls: other.urls.clone(), ..main.clone() });
+        let mut places = Vec::new();
+        for servers in std::iter::once(main.clone()).chain(others) {
+            let place = (Place::Etcd(servers), self.prefix.clone());
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        Some(places)
+    }
+}
+
+fn manifest(cluster: &Cluster, is_elsewhere: bool) -> Result<Option<Manifest>, Failure> {
+    let path = match &cluster.manifest {
+        Some(path) => path.as_path(),
+        None if is_elsewhere || !cluster.etcd.urls.is_empty() => return Ok(None),
+        None if !Path::new(KUBEADM).exists() => return Ok(None),
+        None => Path::new(KUBEADM),
+    };
+    let text = read_text(path, MANIFEST_MAX)?;
+    Manifest::parse(&text).map(Some).map_err(|error| wrong(path, &error, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A static pod with these further flags, and what is configured beside it.
+    fn declared(flags: &str, cluster: Cluster) -> Declared {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let command = format!("[kube-apiserver, '--etcd-servers=https://a,https://b', --etcd-cafile=/ca{flags}]");
+        fs::write(file.path(), format!("spec: {{containers: [{{command: {command}}}]}}")).unwrap();
+        Declared::read(&Cluster { manifest: Some(file.path().to_owned()), ..cluster }, false)
+            .unwrap_or_else(|_| panic!())
+    }
+
+    fn servers(urls: &[&str], cafile: &str) -> Servers {
+        let urls = urls.iter().map(|url| (*url).to_owned()).collect();
+        Servers { urls, cafile: Some(cafile.into()), ..Servers::default() }
+    }
+
+    fn places(prefix: &str, all: &[Servers]) -> Vec<(Place, String)> {
+        all.iter().map(|servers| (Place::Etcd(servers.clone()), prefix.to_owned())).collect()
+    }
+
+    const OVERRIDES: &str = ", '--etcd-servers-overrides=/events#https://c;https://d,apps/deployments#https://e'";
+
+    #[test]
+    fn every_etcd_of_a_manifest_is_a_place_once() {
+        let main = servers(&["https://a", "https://b"], "/ca");
+        assert_eq!(declared("", Cluster::default()).places(), Some(places("/registry", std::slice::from_ref(&main))));
+        let others = [servers(&["https://c", "https://d"], "/ca"), servers(&["https://e"], "/ca")];
+        let all = declared(&format!("{OVERRIDES}, --etcd-prefix=/k8s"), Cluster::default());
+        assert_eq!(all.places(), Some(places("/k8s", &[main.clone(), others[0].clone(), others[1].clone()])));
+        let twice = ", '--etcd-servers-overrides=/events#https://e,/leases#https://e,/pods#https://a;https://b'";
+        assert_eq!(declared(twice, Cluster::default()).places(), Some(places("/registry", &[main, others[1].clone()])));
+    }
+
+    #[test]
+    fn what_is_configured_goes_over_the_manifest() {
+        let own = servers(&["https://own"], "/own-ca");
+        let cluster = |own: &Servers| Cluster {
+            etcd: own.clone(),
+            prefix: Some("/own".to_owned()),
+            encryption_config: Some("/own.yaml".into()),
+            ..Cluster::default()
+        };
+        let flags = format!("{OVERRIDES}, --encryption-provider-config=/its.yaml, --etcd-prefix=/its");
+        let all = declared(&flags, cluster(&own));
+        let others = [servers(&["https://c", "https://d"], "/own-ca"), servers(&["https://e"], "/own-ca")];
+        assert_eq!(all.places(), Some(places("/own", &[own.clone(), others[0].clone(), others[1].clone()])));
+        assert_eq!(all.encryption_config, Some("/own.yaml".into()));
+        assert_eq!(declared(&flags, Cluster::default()).encryption_config, Some("/its.yaml".into()));
+        // With an etcd of its own, nobody looks for kubeadm's manifest.
+        let alone = Declared::read(&cluster(&own), false).unwrap_or_else(|_| panic!());
+        assert_eq!((alone.places(), alone.overrides.len()), (Some(places("/own", &[own])), 0));
+    }
+
+    #[test]
+    fn nothing_that_was_declared_is_no_place() {
+        let nothing = Declared::read(&Cluster::default(), true).unwrap_or_else(|_| panic!());
+        assert_eq!((nothing.places(), nothing.prefix.as_str()), (None, "/registry"));
+    }
+
+    #[test]
+    fn flags_become_settings_and_keep_the_others() {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            etcd: EtcdArgs,
+        }
+        let words =
+            "x --etcd-servers http://a,http://b --etcd-cafile 1 --etcd-certfile 2 --etcd-keyfile 3 --etcd-prefix p";
+        let line = Line::parse_from(words.split(' ').chain(["--apiserver-manifest", "m"]));
+        let others = Settings { provider_name: Some("n".to_owned()), ..Settings::default() };
+        let settings = line.etcd.put_into(others);
+        assert_eq!(settings.etcd_servers, Some(vec!["http://a".to_owned(), "http://b".to_owned()]));
+        let files = [settings.etcd_cafile, settings.etcd_certfile, settings.etcd_keyfile, settings.apiserver_manifest];
+        assert_eq!(files, ["1", "2", "3", "m"].map(|name| Some(PathBuf::from(name))));
+        assert_eq!([settings.etcd_prefix, settings.provider_name], ["p", "n"].map(|name| Some(name.to_owned())));
+    }
+}

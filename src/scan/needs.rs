@@ -1,0 +1,547 @@
+//! Which keys of claviger's the live values in some places need: asked before a key is given up, or a keyring is replaced.
+//!
+//! Each place is read by the same scanner that `claviger scan` uses, and the figures of all places are added up. A value needs the key
+//! whose commitment is in its wrapped seed, whatever its provider is called. Older values that etcd still has do not count.
+//!
+//! Nothing here can prove that a key opens a value. Invariant: a key that a live value needs is in [`Needs`], or [`Needs::doubts`] says
+//! why it may be missing there.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    path::PathBuf,
+};
+
+use rand::rngs::SysRng;
+
+use super::{
+    Scan,
+    judge::Judge,
+    live::{self, LiveError},
+    names::Names,
+    report::Source,
+    snapshot::{self, Options, SnapshotError},
+    tally::{Group, GroupCount, Observer},
+    value::{UNKNOWN, commitment_half},
+};
+use crate::{
+    crypto::{Commitment, RandomError, fill_random},
+    etcd::Servers,
+};
+
+/// At most this many keys are told apart, and at most this many key_ids that values name without being under them. Whoever writes
+/// to etcd can make up more, and must not fill the memory.
+const KEYS_MAX: usize = 65_536;
+
+/// At most this many names of one key are kept.
+const NAMES_MAX: usize = 16;
+
+/// Where values are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In a file: a snapshot, or a copy of a member's database.
+    Snapshot(PathBuf),
+    /// In a live etcd.
+    Etcd(Servers),
+}
+
+/// Takes the place that is being read, how much of it is done, and of how much; zero if the latter is not known.
+pub type PlaceProgress<'a> = &'a mut dyn FnMut(&Place, u64, u64);
+
+/// Why a place could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NeedsError {
+    /// The file cannot be scanned.
+    #[error("{}: {source}", file.display())]
+    Snapshot {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: SnapshotError,
+    },
+    /// The live etcd cannot be scanned.
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    /// The machine has no random numbers.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+/// The live values that need one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// The key_ids by which the values name the key, sorted: usually one, and at most 16.
+    pub key_ids: Vec<String>,
+    /// How many live values there are.
+    pub objects: u64,
+    /// The smallest etcd key among them.
+    pub sample: String,
+}
+
+/// Which of claviger's keys the live values in some places need.
+#[derive(Debug, Clone, Default)]
+pub struct Needs {
+    by_commitment: BTreeMap<Commitment, Need>,
+    /// Values that name a key of claviger's form although their seed is not under it.
+    by_name: BTreeMap<String, Need>,
+    objects: u64,
+    doubts: Vec<String>,
+    sources: Vec<Source>,
+}
+
+/// Reads all `places`, each with the prefix of its keys, and adds up what their live values need. A value that lies in two of the
+/// places is counted in both.
+///
+/// # Errors
+/// When one of the places cannot be read at all. A place that is readable in part is a doubt, and no error.
+pub fn needs(places: &[(Place, String)], progress: PlaceProgress<'_>) -> Result<Needs, NeedsError> {
+    let mut needs = Needs::default();
+    for (place, prefix) in places {
+        let names = Names::new(prefix);
+        let scan = scan(place, &names, progress)?;
+        needs.add(place, scan, &String::from_utf8_lossy(names.prefix()));
+    }
+    if places.is_empty() {
+        needs.doubts.push("no etcd and no snapshot was read".to_owned());
+    }
+    Ok(needs)
+}
+
+fn scan(place: &Place, names: &Names, progress: PlaceProgress<'_>) -> Result<Scan, NeedsError> {
+    let mut random = [0; 16];
+    fill_random(&mut SysRng, &mut random)?;
+    let (observer, judge) = (Observer::new(names.clone(), random), Judge::default());
+    let mut progress = |done, of| progress(place, done, of);
+    match place {
+        Place::Snapshot(file) => {
+            let options = Options { digest: false, list: None, progress: &mut progress };
+            snapshot::scan(file, &observer, &judge, options)
+                .map_err(|source| NeedsError::Snapshot { file: file.clone(), source })
+        }
+        Place::Etcd(servers) => Ok(live::scan(servers, names, observer, &judge, (None, &mut progress))?),
+    }
+}
+
+impl Needs {
+    /// The values whose wrapped seed contains exactly this commitment.
+    pub fn of(&self, commitment: &Commitment) -> Option<&Need> {
+        self.by_commitment.get(commitment)
+    }
+
+    /// The values that name this key_id, although their wrapped seed is not claviger's or contains another commitment.
+    ///
+    /// No API server can read them. They still count as needing the key: the seed may be what is wrong. Values with the right
+    /// commitment are not among them: ask [`Needs::of`], too.
+    pub fn named(&self, key_id: &str) -> Option<&Need> {
+        self.by_name.get(key_id)
+    }
+
+    /// Each commitment that was found, with the values that are under it.
+    pub fn iter(&self) -> impl Iterator<Item = (&Commitment, &Need)> {
+        self.by_commitment.iter()
+    }
+
+    /// How many live values are under any key of claviger's.
+    pub fn objects(&self) -> u64 {
+        self.objects
+    }
+
+    /// Why something may be missing. If this is empty, no live value in the places needs a key that is not named here.
+    pub fn doubts(&self) -> &[String] {
+        &self.doubts
+    }
+
+    /// Where the values were read, and at which revision: one for each place, in the same order.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    fn add(&mut self, place: &Place, scan: Scan, prefix: &str) {
+        let mut doubts: Vec<String> = scan.reasons(prefix).iter().map(ToString::to_string).collect();
+        let (mut untold, mut has_more) = (None, false);
+        for count in scan.tallied.counts.into_iter().filter(|count| count.objects > 0) {
+            let (group, objects) = (count.group.clone(), count.objects);
+            let sample = sample_of(count);
+            if let Some(commitment) = group.commitment {
+                self.objects += objects;
+                has_more |= !add_to(&mut self.by_commitment, commitment, group.key_id.as_deref(), (objects, &sample));
+            }
+            if let Some(key_id) = named_only(&group) {
+                has_more |= !add_to(&mut self.by_name, key_id.to_owned(), Some(key_id), (objects, &sample));
+            }
+            if is_untold(&group) {
+                let (all, least) = untold.get_or_insert((0, sample.clone()));
+                *all += objects;
+                *least = sample.min(std::mem::take(least));
+            }
+        }
+        if let Some((objects, sample)) = untold {
+            let values = if objects == 1 { "1 value is" } else { &format!("{objects} values are") };
+            doubts.push(format!("{values} damaged or of a newer kind, and may need any key, for example {sample}"));
+        }
+        if has_more {
+            doubts.push(format!("the values name more than {KEYS_MAX} keys, and not all of them were counted"));
+        }
+        self.doubts.extend(doubts.into_iter().map(|doubt| format!("{}: {doubt}", name_of(place))));
+        self.sources.push(scan.source);
+    }
+}
+
+fn sample_of(count: GroupCount) -> String {
+    count.samples.into_sorted().into_iter().next().unwrap_or_default()
+}
+
+/// The key_id of claviger's form that values name without being under it.
+fn named_only(group: &Group) -> Option<&str> {
+    let key_id = group.key_id.as_deref()?;
+    let half = commitment_half(key_id)?;
+    let is_under_it = group.commitment.is_some_and(|commitment| commitment.first_half() == half);
+    (!is_under_it).then_some(key_id)
+}
+
+/// Whether values of this group may be under a key of claviger's although nothing in them says so: damaged ones of KMS v2, ones
+/// whose provider cannot be read, and ones of a version of KMS that this scanner does not know.
+fn is_untold(group: &Group) -> bool {
+    let mut parts = group.provider.splitn(3, ':');
+    group.key_id.is_none()
+        && match (parts.next(), parts.next()) {
+            (Some("kms"), version) => version != Some("v1"),
+            (scheme, None) => scheme == Some(UNKNOWN),
+            _ => false,
+        }
+}
+
+/// Adds values to a need, or returns false if there is no room for another need.
+fn add_to<K: Ord>(needs: &mut BTreeMap<K, Need>, key: K, key_id: Option<&str>, (objects, sample): (u64, &str)) -> bool {
+    let has_room = needs.len() < KEYS_MAX;
+    match needs.entry(key) {
+        Entry::Occupied(mut need) => add_to_need(need.get_mut(), key_id, objects, sample),
+        Entry::Vacant(place) if has_room => {
+            let key_ids = key_id.map(ToOwned::to_owned).into_iter().collect();
+            place.insert(Need { key_ids, objects, sample: sample.to_owned() });
+        }
+        Entry::Vacant(_) => return false,
+    }
+    true
+}
+
+fn add_to_need(need: &mut Need, key_id: Option<&str>, objects: u64, sample: &str) {
+    need.objects += objects;
+    if sample < need.sample.as_str() {
+        sample.clone_into(&mut need.sample);
+    }
+    if let Some(key_id) = key_id
+        && need.key_ids.len() < NAMES_MAX
+        && let Err(at) = need.key_ids.binary_search_by(|known| known.as_str().cmp(key_id))
+    {
+        need.key_ids.insert(at, key_id.to_owned());
+    }
+}
+
+fn name_of(place: &Place) -> String {
+    match place {
+        Place::Snapshot(file) => file.display().to_string(),
+        Place::Etcd(servers) => servers.urls.join(","),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use tempfile::NamedTempFile;
+
+    use super::{
+        super::{
+            forge::{self, Change, Shape},
+            tally::GROUPS_MAX,
+        },
+        *,
+    };
+    use crate::harness::{etcd::Etcd, processes::Run};
+
+    /// A commitment of which each byte is `byte`.
+    fn commitment(byte: u8) -> Commitment {
+        Commitment([byte; 32])
+    }
+
+    fn key_id(seq: u32, commitment: &Commitment) -> String {
+        format!("k{seq}-{}", base16ct::lower::encode_string(&commitment.first_half()))
+    }
+
+    /// A wrapped seed of claviger's shape.
+    fn seed(commitment: &Commitment) -> Vec<u8> {
+        [b"KW\x01\x01".as_slice(), &commitment.0, &[9; 72]].concat()
+    }
+
+    /// A whole value of KMS v2.
+    fn value(provider: &str, key_id: &str, seed: &[u8]) -> Vec<u8> {
+        let mut bytes = format!("k8s:enc:kms:v2:{provider}:").into_bytes();
+        prost::encoding::bytes::encode(1, &vec![7; 60], &mut bytes);
+        prost::encoding::string::encode(2, &key_id.to_owned(), &mut bytes);
+        prost::encoding::bytes::encode(3, &seed.to_vec(), &mut bytes);
+        bytes.extend([0x28, 1]);
+        bytes
+    }
+
+    /// A whole value under the key with this commitment, which it names by its number.
+    fn under(provider: &str, seq: u32, commitment: &Commitment) -> Vec<u8> {
+        value(provider, &key_id(seq, commitment), &seed(commitment))
+    }
+
+    /// The bytes of a snapshot in which these changes were made, each at a revision of its own; one without a value is a deletion.
+    fn database(changes: &[(&str, Option<Vec<u8>>)]) -> Vec<u8> {
+        let changes: Vec<Change<'_>> = changes
+            .iter()
+            .zip(2..)
+            .map(|((key, value), revision)| ((revision, 0), key.as_bytes(), value.as_deref()))
+            .collect();
+        forge::database(Shape::default(), &changes)
+    }
+
+    fn file(bytes: &[u8]) -> NamedTempFile {
+        let file = NamedTempFile::new().unwrap();
+        fs::write(file.path(), bytes).unwrap();
+        file
+    }
+
+    fn snapshot(path: &Path, prefix: &str) -> (Place, String) {
+        (Place::Snapshot(path.to_owned()), prefix.to_owned())
+    }
+
+    fn read(places: &[(Place, String)]) -> Needs {
+        needs(places, &mut |_, _, _| {}).unwrap()
+    }
+
+    /// What a snapshot with these changes needs below `/registry`.
+    fn needs_of(changes: &[(&str, Option<Vec<u8>>)]) -> Needs {
+        let file = file(&database(changes));
+        let mut needs = read(&[snapshot(file.path(), "/registry")]);
+        for doubt in &mut needs.doubts {
+            *doubt = doubt.replace(&file.path().display().to_string(), "FILE");
+        }
+        needs
+    }
+
+    fn need(key_ids: &[&str], objects: u64, sample: &str) -> Need {
+        let key_ids = key_ids.iter().map(|key_id| (*key_id).to_owned()).collect();
+        Need { key_ids, objects, sample: sample.to_owned() }
+    }
+
+    #[test]
+    fn live_values_of_all_places_are_added_up_whatever_their_provider() {
+        let (one, two, three) = (commitment(1), commitment(2), commitment(3));
+        let first = file(&database(&[
+            ("/registry/secrets/a/new", Some(under("claviger", 2, &two))),
+            ("/registry/secrets/a/old", Some(under("renamed", 1, &one))),
+            ("/registry/secrets/a/rewritten", Some(under("claviger", 1, &one))),
+            ("/registry/secrets/a/rewritten", Some(under("claviger", 2, &two))),
+            ("/registry/secrets/a/gone", Some(under("claviger", 3, &three))),
+            ("/registry/secrets/a/gone", None),
+            ("/registry/secrets/a/foreign", Some(value("vault", "projects/p", b"wrapped elsewhere"))),
+            ("/registry/pods/a/plain", Some(b"{}".to_vec())),
+            ("/elsewhere/secrets/a/b", Some(under("claviger", 3, &three))),
+        ]));
+        let second = file(&database(&[
+            ("/k8s/configmaps/a/old", Some(under("claviger", 1, &one))),
+            ("/k8s/secrets/a/old", Some(under("claviger", 1, &one))),
+        ]));
+        let mut seen = Vec::new();
+        let places = [snapshot(first.path(), "/registry"), snapshot(second.path(), "k8s/")];
+        let needs = needs(&places, &mut |place, done, of| seen.push((place.clone(), done == of))).unwrap();
+
+        assert_eq!(needs.of(&one), Some(&need(&[&key_id(1, &one)], 3, "/k8s/configmaps/a/old")));
+        assert_eq!(needs.of(&two), Some(&need(&[&key_id(2, &two)], 2, "/registry/secrets/a/new")));
+        assert_eq!(needs.of(&three), None, "deleted, or outside of the prefix");
+        assert_eq!(needs.iter().map(|(commitment, _)| *commitment).collect::<Vec<_>>(), [one, two]);
+        assert_eq!((needs.objects(), needs.doubts(), needs.named(&key_id(1, &one))), (5, &[][..], None));
+        let sources: Vec<_> = needs.sources().iter().map(|source| (source.kind, source.revision)).collect();
+        assert_eq!(sources, [("snapshot", 10), ("snapshot", 3)]);
+        for (place, _) in places {
+            assert!(seen.contains(&(place.clone(), true)), "the end of {place:?} is told");
+        }
+    }
+
+    #[test]
+    fn a_key_is_known_by_all_of_its_commitment_and_a_name_alone_counts_too() {
+        let own = commitment(1);
+        let mut twin = own;
+        twin.0[31] = 2;
+        let name = key_id(1, &own);
+        let needs = needs_of(&[
+            ("/registry/secrets/a/own", Some(under("claviger", 1, &own))),
+            ("/registry/secrets/a/twin", Some(under("claviger", 1, &twin))),
+            ("/registry/secrets/a/other-name", Some(value("claviger", "another-name", &seed(&own)))),
+            ("/registry/secrets/b/misnamed", Some(value("claviger", &name, &seed(&commitment(5))))),
+            ("/registry/secrets/b/no-seed", Some(value("claviger", &name, b"not claviger's"))),
+            ("/registry/secrets/b/foreign", Some(value("vault", "projects/p", b"not claviger's"))),
+        ]);
+        assert_eq!(needs.of(&own), Some(&need(&["another-name", &name], 2, "/registry/secrets/a/other-name")));
+        assert_eq!(needs.of(&twin), Some(&need(&[&name], 1, "/registry/secrets/a/twin")));
+        assert_eq!(needs.of(&commitment(5)).unwrap().objects, 1, "a misnamed value needs the key of its seed");
+        assert_eq!(
+            needs.named(&name),
+            Some(&need(&[&name], 2, "/registry/secrets/b/misnamed")),
+            "and the one it names"
+        );
+        assert_eq!((needs.named("projects/p"), needs.named("another-name")), (None, None));
+        assert_eq!((needs.objects(), needs.doubts()), (4, &[][..]));
+    }
+
+    #[test]
+    fn values_that_do_not_tell_their_key_are_a_doubt_if_it_may_be_ours() {
+        let whole = under("claviger", 1, &commitment(1));
+        let (key, other) = ("/registry/secrets/a/b", "/registry/secrets/a/a");
+        let doubts = |values: &[(&str, &[u8])]| {
+            let changes: Vec<_> = values.iter().map(|(key, value)| (*key, Some(value.to_vec()))).collect();
+            needs_of(&changes).doubts
+        };
+        let cut = &whole[..whole.len() - 10];
+        let newer = [&whole[..whole.len() - 1], &[2]].concat();
+        let one =
+            ["FILE: 1 value is damaged or of a newer kind, and may need any key, for example /registry/secrets/a/b"];
+        for value in [cut, &newer, b"k8s:enc:kms:v3:claviger:x", b"k8s:enc:", b"k8s:enc:kms:v2:"] {
+            assert_eq!(doubts(&[(key, value)]), one, "{}", String::from_utf8_lossy(value));
+        }
+        let two =
+            "FILE: 2 values are damaged or of a newer kind, and may need any key, for example /registry/secrets/a/a";
+        assert_eq!(doubts(&[(key, cut), (other, b"k8s:enc:kms:v2:x:y")]), [two]);
+        // No key of claviger's opens these, whatever is wrong with them.
+        for value in
+            [&b"k8s:enc:kms:v1:old:x"[..], b"k8s:enc:aescbc:v1:k:x", b"k8s:enc:new:v1:k:x", b"{", b"raw", &whole]
+        {
+            assert_eq!(doubts(&[(key, value)]), [""; 0], "{}", String::from_utf8_lossy(value));
+        }
+    }
+
+    #[test]
+    fn whatever_may_hide_a_value_is_a_doubt() {
+        let keys: Vec<String> = (0..40).map(|number| format!("/registry/secrets/a/{number:02}")).collect();
+        let changes: Vec<_> = keys.iter().map(|key| (key.as_str(), Some(under("c", 1, &commitment(1))))).collect();
+        let whole = database(&changes);
+        let spoilt = |bytes: &[u8], prefix: &str| {
+            let file = file(bytes);
+            let needs = read(&[snapshot(file.path(), prefix)]);
+            let name = format!("{}: ", file.path().display());
+            needs.doubts.iter().map(|doubt| doubt.strip_prefix(&name).unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(spoilt(&whole, "/registry"), [""; 0]);
+        assert_eq!(
+            spoilt(&whole, "/registri"),
+            ["no key lies below /registri/: is that the prefix of the API server?"]
+        );
+        let mut page = whole.clone();
+        page[2 * 4096..3 * 4096].fill(0);
+        assert_eq!(spoilt(&page, "/registry"), ["1 page or record cannot be read"]);
+        let mut meta = whole.clone();
+        meta[20] ^= 1;
+        let lost = "meta page 0 is damaged: what the last transaction wrote may be missing";
+        assert!(spoilt(&meta, "/registry").contains(&lost.to_owned()));
+        let digest = [&whole[..], &[0; 32]].concat();
+        let other = "the digest at the end of the file is not that of what stands before it";
+        assert_eq!(spoilt(&digest, "/registry"), [other]);
+        assert_eq!(read(&[]).doubts(), ["no etcd and no snapshot was read"]);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_read_is_an_error() {
+        let whole = file(&database(&[("/registry/secrets/a/b", Some(under("c", 1, &commitment(1))))]));
+        let text = file(b"not a database");
+        let error = |place| {
+            let places = [snapshot(whole.path(), "/registry"), (place, "/registry".to_owned())];
+            needs(&places, &mut |_, _, _| {}).unwrap_err().to_string()
+        };
+        let missing = error(Place::Snapshot("/nowhere/etcd.db".into()));
+        assert_eq!(missing, "/nowhere/etcd.db: opening failed: No such file or directory (os error 2)");
+        let garbled = error(Place::Snapshot(text.path().to_owned()));
+        assert!(garbled.starts_with(&format!("{}: ", text.path().display())), "{garbled}");
+        let servers = |url: &str| Place::Etcd(Servers { urls: vec![url.to_owned()], ..Servers::default() });
+        let dead = error(servers("http://127.0.0.1:1"));
+        assert!(dead.starts_with("etcd http://127.0.0.1:1 does not answer: "), "{dead}");
+        let wrong = error(servers("127.0.0.1:1"));
+        assert_eq!(wrong, "etcd endpoint \"127.0.0.1:1\": expected http://host:port or https://host:port");
+    }
+
+    /// A snapshot whose values are each under another key, which they name by these numbers.
+    fn made_up(numbers: std::ops::Range<u32>) -> NamedTempFile {
+        let values = numbers.map(|number| {
+            let mut commitment = commitment(0);
+            commitment.0[..4].copy_from_slice(&number.to_be_bytes());
+            (format!("/registry/secrets/a/{number:06}"), under("c", 1, &commitment))
+        });
+        let values: Vec<_> = values.collect();
+        let changes: Vec<_> = values.iter().map(|(key, value)| (key.as_str(), Some(value.clone()))).collect();
+        file(&database(&changes))
+    }
+
+    #[test]
+    fn keys_that_somebody_made_up_do_not_fill_the_memory() {
+        let most = u32::try_from(KEYS_MAX).unwrap();
+        let (one, other) = (made_up(0..most / 2), made_up(most / 2..most + 10));
+        let all = read(&[snapshot(one.path(), "/registry"), snapshot(other.path(), "/registry")]);
+        assert_eq!((all.iter().count(), all.objects()), (KEYS_MAX, u64::from(most) + 10));
+        let full = format!(
+            "{}: the values name more than 65536 keys, and not all of them were counted",
+            other.path().display()
+        );
+        assert_eq!(all.doubts(), [full]);
+
+        let one = made_up(0..u32::try_from(GROUPS_MAX).unwrap() + 3);
+        let all = read(&[snapshot(one.path(), "/registry")]);
+        assert_eq!(all.objects(), GROUPS_MAX as u64);
+        let file = one.path().display();
+        let groups = "there are more than 65536 different resources, providers and keys: values of the others are counted as one";
+        let untold = "3 values are damaged or of a newer kind, and may need any key, for example /registry/secrets/a/";
+        assert!(all.doubts()[0] == format!("{file}: {groups}"), "{:?}", all.doubts());
+        assert!(all.doubts()[1].starts_with(&format!("{file}: {untold}")), "{:?}", all.doubts());
+
+        let names: Vec<String> = (0..40).map(|number| format!("name-{number:02}")).collect();
+        let changes: Vec<_> = names.iter().map(|name| value("c", name, &seed(&commitment(1)))).collect();
+        let keys: Vec<String> = names.iter().map(|name| format!("/registry/secrets/a/{name}")).collect();
+        let changes: Vec<_> = keys.iter().map(String::as_str).zip(changes.into_iter().map(Some)).collect();
+        let many = needs_of(&changes);
+        let many = many.of(&commitment(1)).unwrap();
+        assert_eq!((many.objects, many.key_ids.len(), many.key_ids.is_sorted()), (40, NAMES_MAX, true));
+    }
+
+    #[test]
+    fn live_etcds_and_a_snapshot_say_the_same_of_two_keys_and_two_providers() {
+        let (one, two) = (commitment(1), commitment(2));
+        let run = Run::new().unwrap();
+        let [main, events] = [(), ()].map(|()| Etcd::start(&run, 1).unwrap());
+        for (etcd, key, value) in [
+            (&main, "/registry/secrets/a/old", under("renamed", 1, &one)),
+            (&main, "/registry/secrets/a/rewritten", under("claviger", 1, &one)),
+            (&main, "/registry/secrets/a/rewritten", under("claviger", 2, &two)),
+            (&main, "/registry/secrets/a/new", under("claviger", 2, &two)),
+            (&main, "/registry/pods/a/plain", b"{}".to_vec()),
+            (&main, "/other/secrets/a/old", under("claviger", 1, &one)),
+            (&events, "/registry/events/a/old", under("renamed", 1, &one)),
+            (&events, "/registry/events/a/new", under("renamed", 2, &two)),
+        ] {
+            etcd.put(key, &value).unwrap();
+        }
+        let live = |etcd: &Etcd, prefix: &str| {
+            (Place::Etcd(Servers { urls: etcd.client_urls(), ..Servers::default() }), prefix.to_owned())
+        };
+        let file = run.path("main.db");
+        main.snapshot(&file).unwrap();
+        let names = (key_id(1, &one), key_id(2, &two));
+        for main_etcd in [live(&main, "/registry"), snapshot(&file, "/registry")] {
+            let other = (main_etcd.0.clone(), "/other".to_owned());
+            let all = read(&[main_etcd.clone(), other, live(&events, "/registry")]);
+            assert_eq!(all.of(&one), Some(&need(&[&names.0], 3, "/other/secrets/a/old")), "{main_etcd:?}");
+            assert_eq!(all.of(&two), Some(&need(&[&names.1], 3, "/registry/events/a/new")), "{main_etcd:?}");
+            assert_eq!((all.objects(), all.doubts()), (6, &[][..]), "{main_etcd:?}");
+            let [first, second, third] = all.sources() else { panic!("{:?}", all.sources()) };
+            assert_eq!((first.revision, second.revision, third.revision), (7, 7, 3));
+            assert_eq!((third.kind, &third.endpoints), ("etcd", &events.client_urls()));
+            assert!(third.cluster_id.is_some() && third.cluster_id != first.cluster_id);
+        }
+        // A wrong prefix proves nothing, and neither does an etcd of which nothing was read.
+        let url = main.endpoints();
+        let nothing = read(&[live(&main, "/nothing")]);
+        let doubt = format!("{url}: no key lies below /nothing/: is that the prefix of the API server?");
+        assert_eq!((nothing.objects(), nothing.doubts()), (0, &[doubt][..]));
+    }
+}
