@@ -74,6 +74,9 @@ pub fn scan(
         }
         Ok::<_, EtcdError>(())
     })?;
+    if source.pins.len() == 1 {
+        source.pins.clear();
+    }
     let is_used = done > 0 || source.revision <= 1;
     Ok(Scan { source, tallied: tally.finish(), damage: Vec::new(), incomplete: Vec::new(), outside: 0, is_used })
 }

@@ -39,10 +39,24 @@ pub struct Scan {
     pub tallied: Tallied,
     /// What could not be read.
     damage: Vec<PageDamage>,
-    /// Why something may be missing.
+    /// Why something may be missing in what was read.
     pub incomplete: Vec<Incomplete>,
     /// Values of keys that do not lie below the prefix.
     pub outside: u64,
     /// Whether a key below the prefix was met, if only its deletion.
     pub is_used: bool,
+}
+
+impl Scan {
+    /// Why something may be missing, of a scan of the keys below `prefix`.
+    fn reasons(&self, prefix: &str) -> Vec<Incomplete> {
+        let mut reasons = self.incomplete.clone();
+        if self.tallied.has_rest {
+            reasons.push(Incomplete::Groups);
+        }
+        if !self.is_used {
+            reasons.push(Incomplete::Nothing { prefix: prefix.to_owned() });
+        }
+        reasons
+    }
 }

@@ -11,7 +11,7 @@ use super::{
     Scan,
     bolt::PageDamage,
     judge::{Judge, Kind},
-    tally::{Found, GroupCount, Listed},
+    tally::{Found, GROUPS_MAX, GroupCount, Listed},
     value::IDENTITY,
 };
 use crate::crypto::Commitment;
@@ -107,6 +107,11 @@ pub enum Incomplete {
         /// The prefix.
         prefix: String,
     },
+    /// Somebody makes names up, or there are far more resources and keys than in any cluster.
+    #[error(
+        "there are more than {GROUPS_MAX} different resources, providers and keys: values of the others are counted as one"
+    )]
+    Groups,
     /// Some of its pages or records.
     #[error("{count} {} cannot be read", if *.count == 1 { "page or record" } else { "pages or records" })]
     Pages {
@@ -276,10 +281,9 @@ const PAGES_MAX: usize = 1000;
 impl Report {
     /// Makes a report of what a scan found below `prefix`, held against what `judge` knows.
     pub fn new(scan: Scan, judge: &Judge, prefix: &[u8], time: String) -> Self {
-        let Scan { mut source, tallied, damage, mut incomplete, outside, is_used } = scan;
-        if source.pins.len() < 2 {
-            source.pins.clear();
-        }
+        let prefix = String::from_utf8_lossy(prefix).into_owned();
+        let incomplete: Vec<String> = scan.reasons(&prefix).iter().map(ToString::to_string).collect();
+        let Scan { source, tallied, damage, outside, .. } = scan;
         let has_history = source.kind == "snapshot";
         let mut groups: Vec<Row> = tallied.counts.into_iter().map(|count| row(count, has_history)).collect();
         groups.sort_by(|a, b| a.names().cmp(&b.names()));
@@ -295,11 +299,6 @@ impl Report {
                 .into_iter()
                 .flat_map(|(kind, all)| all.into_sorted().into_iter().map(move |found| object_finding(kind, found))),
         );
-        let prefix = String::from_utf8_lossy(prefix).into_owned();
-        if !is_used {
-            incomplete.push(Incomplete::Nothing { prefix: prefix.clone() });
-        }
-        let incomplete: Vec<String> = incomplete.iter().map(ToString::to_string).collect();
         Self {
             format: "claviger/scan/v1",
             time,

@@ -16,13 +16,17 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use super::{
     judge::{Judge, Key, Kind, Verdict},
     names::{self, Names, Resource},
-    value::{Encoding, Frame, Value, ValueDamage, classify},
+    value::{Encoding, Frame, UNKNOWN, Value, ValueDamage, classify},
 };
 use crate::crypto::Commitment;
 
 /// How many names of each group are kept, and how many findings of each kind.
 const SAMPLES: usize = 5;
 const FINDINGS: usize = 1000;
+
+/// How many groups are kept: far more than any cluster has. Anybody who can write to etcd can make up more, which must not fill the
+/// memory; all values of further groups are counted in one that says nothing about them.
+pub const GROUPS_MAX: usize = 65_536;
 
 /// How many frames of values are kept in mind.
 const FRAMES: usize = 4;
@@ -116,6 +120,12 @@ pub struct Group {
 }
 
 impl Group {
+    /// The group of all values for which there was no group left.
+    fn rest() -> Self {
+        let resource = Resource { name: "others".to_owned(), group: None };
+        Self { resource, provider: UNKNOWN.to_owned(), key_id: None, commitment: None }
+    }
+
     /// What is known of the key that its values are under; none unless they are whole values of KMS v2.
     fn key(&self) -> Option<Key<'_>> {
         self.key_id.as_ref().map(|_| self.commitment.as_ref().map_or(Key::Foreign, Key::Claviger))
@@ -139,10 +149,20 @@ impl Groups {
         if let Some(number) = numbers.get(label) {
             return *number;
         }
-        let number = u32::try_from(groups.len()).unwrap_or(u32::MAX);
-        groups.push(Arc::new(make()));
-        numbers.insert(label.into(), number);
+        let is_full = groups.len() >= GROUPS_MAX;
+        if groups.len() <= GROUPS_MAX {
+            groups.push(Arc::new(if is_full { Group::rest() } else { make() }));
+        }
+        let number = u32::try_from(groups.len() - 1).unwrap_or(u32::MAX);
+        if !is_full {
+            numbers.insert(label.into(), number);
+        }
         number
+    }
+
+    /// Whether there were more than are told apart.
+    fn has_rest(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).groups.len() > GROUPS_MAX
     }
 
     fn get(&self, number: u32) -> Option<Arc<Group>> {
@@ -372,8 +392,8 @@ pub struct Tally<'a> {
     keys: Fingerprints,
     /// The keys of all live objects in shards, if `keys` has not all keys that were met.
     unproven: Option<Vec<Vec<Fingerprint>>>,
-    /// By group and seed.
-    seeds: HashMap<u32, Fingerprints>,
+    /// By group. Most groups have a few seeds; of all groups together there may be many.
+    seeds: HashMap<u32, Table>,
     found: HashMap<Kind, Smallest<Found>>,
     list: Option<List<'a>>,
 }
@@ -384,6 +404,8 @@ pub struct Tallied {
     pub counts: Vec<GroupCount>,
     /// By kind.
     pub found: HashMap<Kind, Smallest<Found>>,
+    /// Whether there were more groups than are told apart.
+    pub has_rest: bool,
 }
 
 impl Hash for Kind {
@@ -482,7 +504,7 @@ impl<'a> Tally<'a> {
     /// What was counted in all.
     pub fn finish(self) -> Tallied {
         let counts = self.counts.into_iter().filter(|count| count.objects + count.revisions > 0);
-        Tallied { counts: counts.collect(), found: self.found }
+        Tallied { counts: counts.collect(), found: self.found, has_rest: self.groups.has_rest() }
     }
 
     fn find(&mut self, kind: Kind, key: &[u8], mod_revision: u64, group: &Group, damage: Option<ValueDamage>) {
@@ -501,7 +523,7 @@ impl<'a> Tally<'a> {
     }
 
     fn seed(&mut self, sighting: &Sighting) {
-        let seeds = self.seeds.entry(sighting.group).or_insert_with(Fingerprints::new);
+        let seeds = self.seeds.entry(sighting.group).or_default();
         if sighting.seed.is_some_and(|seed| seeds.insert(seed))
             && let Some(count) = self.count(sighting.group)
         {
@@ -543,5 +565,29 @@ fn encoding_index(encoding: Encoding) -> Option<usize> {
         Encoding::Json => Some(1),
         Encoding::Cbor => Some(2),
         Encoding::Raw => Some(3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_that_somebody_made_up_are_counted_as_one() {
+        let groups = Groups::default();
+        let number = |number: usize| {
+            let name = format!("r{number}");
+            let resource = Resource { name: name.clone(), group: None };
+            let make = || Group { resource, provider: "identity".to_owned(), key_id: None, commitment: None };
+            groups.number(name.as_bytes(), make)
+        };
+        let rest = u32::try_from(GROUPS_MAX).unwrap();
+        assert!((0..GROUPS_MAX).all(|group| number(group) as usize == group) && !groups.has_rest());
+        for made_up in GROUPS_MAX..GROUPS_MAX + 3 {
+            assert_eq!(number(made_up), rest);
+        }
+        assert_eq!(number(7), 7, "one that was met before");
+        assert!(groups.has_rest() && groups.get(rest + 1).is_none());
+        assert_eq!(groups.get(rest).unwrap().provider, UNKNOWN);
     }
 }

@@ -103,7 +103,7 @@ pub struct Value<'a> {
 pub const IDENTITY: &str = "identity";
 
 /// The provider of what says that it is encrypted, and not by what.
-const UNKNOWN: &str = "unknown";
+pub const UNKNOWN: &str = "unknown";
 
 /// Tells what `bytes` is under.
 pub fn classify(bytes: &[u8]) -> Value<'_> {
