@@ -45,6 +45,10 @@ pub mod fuzzing;
 mod fuzzing;
 mod grpc;
 mod hardening;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::format_collect, reason = "as in the integration tests")]
+#[path = "../tests/harness/mod.rs"]
+mod harness;
 mod keeper;
 mod keyring;
 mod root;

@@ -28,8 +28,8 @@ use crate::{
     etcd::Servers,
 };
 
-/// At most this many keys are told apart, and at most this many key_ids that values name without being under them. Whoever writes
-/// to etcd can make up more, and must not fill the memory.
+/// At most this many keys are kept, and at most this many key_ids that values name without being under them. Anybody who can write to
+/// etcd can make up more, which must not fill the memory.
 const KEYS_MAX: usize = 65_536;
 
 /// At most this many names of one key are kept.
@@ -44,7 +44,7 @@ pub enum Place {
     Etcd(Servers),
 }
 
-/// Takes the place that is being read, how much of it is done, and of how much; zero if the latter is not known.
+/// Takes the place that is being read, how much of it is done, and of how much: parts of a file, or objects of a live etcd.
 pub type PlaceProgress<'a> = &'a mut dyn FnMut(&Place, u64, u64);
 
 /// Why a place could not be read.
@@ -151,7 +151,8 @@ impl Needs {
         &self.doubts
     }
 
-    /// Where the values were read, and at which revision: one for each place, in the same order.
+    /// Where the values were read, and at which revision: one source for each place, in the same order. A live etcd that compacted
+    /// meanwhile was read at several revisions, which are its `pins`.
     pub fn sources(&self) -> &[Source] {
         &self.sources
     }
