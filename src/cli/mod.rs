@@ -2,7 +2,9 @@
 
 mod adoption;
 mod backup;
+mod etcd;
 mod failure;
+mod files;
 mod generate;
 mod init;
 mod key;

@@ -24,6 +24,9 @@ pub enum ManifestError {
     /// No container of it runs kube-apiserver.
     #[error("no container runs kube-apiserver")]
     NoApiServer,
+    /// An entry of `--etcd-servers-overrides` is not `resource#servers`, so nobody knows which etcd it is about.
+    #[error("--etcd-servers-overrides has the entry {0:?}, expected resource#server;server")]
+    Override(String),
     /// Its API server is told of no etcd.
     #[error("its kube-apiserver has no --etcd-servers")]
     NoEtcd,
@@ -37,9 +40,29 @@ pub struct Manifest {
     /// `--etcd-prefix`.
     pub prefix: Option<String>,
     /// `--etcd-servers-overrides`: resources that are in other etcds.
-    pub overrides: Vec<String>,
+    pub overrides: Vec<Override>,
     /// `--encryption-provider-config`.
     pub encryption_config: Option<PathBuf>,
+}
+
+/// A resource that is in an etcd of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    /// As the flag names it, without slashes around it: `events`, `apps/deployments`.
+    pub resource: String,
+    /// Where that etcd is, at least one.
+    pub urls: Vec<String>,
+}
+
+impl Override {
+    /// Reads `group/resource#server;server`.
+    fn parse(text: &str) -> Result<Self, ManifestError> {
+        let parts = text.split_once('#').map(|(resource, servers)| Self {
+            resource: resource.trim_matches('/').to_owned(),
+            urls: list(servers, ';'),
+        });
+        parts.filter(|one| !one.urls.is_empty()).ok_or_else(|| ManifestError::Override(text.to_owned()))
+    }
 }
 
 #[derive(Deserialize)]
@@ -105,7 +128,7 @@ impl Manifest {
         let container = container.ok_or(ManifestError::NoApiServer)?;
         let words: Vec<&str> = container.words().collect();
         let path = |name| flag(&words, name).map(|path| on_host(Path::new(path), container, &spec.volumes));
-        let list = |name| flag(&words, name).map(list).unwrap_or_default();
+        let list = |name| flag(&words, name).map(|text| list(text, ',')).unwrap_or_default();
         let servers = Servers {
             urls: list("etcd-servers"),
             cafile: path("etcd-cafile"),
@@ -118,7 +141,10 @@ impl Manifest {
         Ok(Self {
             servers,
             prefix: flag(&words, "etcd-prefix").map(ToOwned::to_owned),
-            overrides: list("etcd-servers-overrides"),
+            overrides: list("etcd-servers-overrides")
+                .iter()
+                .map(|one| Override::parse(one))
+                .collect::<Result<_, _>>()?,
             encryption_config: path("encryption-provider-config"),
         })
     }
@@ -134,8 +160,8 @@ fn is_api_server(word: &str) -> bool {
     Path::new(word).file_name().is_some_and(|name| name == "kube-apiserver")
 }
 
-fn list(text: &str) -> Vec<String> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect()
+fn list(text: &str, between: char) -> Vec<String> {
+    text.split(between).map(str::trim).filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect()
 }
 
 /// The value of `--name=value` or `--name value`; the last one counts.
@@ -185,7 +211,7 @@ spec:
     - /keys/client.key
     - --etcd-prefix=/ignored
     - --etcd-prefix=/kubernetes.io
-    - --etcd-servers-overrides=/events#https://127.0.0.1:2381
+    - --etcd-servers-overrides=/events#https://127.0.0.1:2381;https://127.0.0.2:2381,apps/deployments#http://a
     - --encryption-provider-config=/enc/config.yaml
     volumeMounts:
     - {name: pki, mountPath: /etc/kubernetes/pki}
@@ -207,7 +233,9 @@ spec:
         assert_eq!(manifest.servers.certfile, path("/etc/kubernetes/pki/apiserver-etcd-client.crt"));
         assert_eq!(manifest.servers.keyfile, path("/srv/keys/etcd/client.key"));
         assert_eq!(manifest.prefix.as_deref(), Some("/kubernetes.io"));
-        assert_eq!(manifest.overrides, ["/events#https://127.0.0.1:2381"]);
+        let overrides: Vec<_> = manifest.overrides.iter().map(|one| (&*one.resource, one.urls.join(" "))).collect();
+        let events = ("events", "https://127.0.0.1:2381 https://127.0.0.2:2381".to_owned());
+        assert_eq!(overrides, [events, ("apps/deployments", "http://a".to_owned())]);
         assert_eq!(manifest.encryption_config, path("/etc/kubernetes/enc.yaml"));
     }
 
@@ -218,5 +246,10 @@ spec:
         assert!(matches!(error("spec: 3"), ManifestError::Syntax(_)));
         assert_eq!(error("spec: {}"), ManifestError::NoApiServer);
         assert_eq!(error("spec: {containers: [{command: [kube-apiserver]}]}"), ManifestError::NoEtcd);
+        for entry in ["events", "events#", "/events#;"] {
+            let command = format!("[kube-apiserver, --etcd-servers=a, '--etcd-servers-overrides={entry}']");
+            let expected = ManifestError::Override(entry.to_owned());
+            assert_eq!(error(&format!("spec: {{containers: [{{command: {command}}}]}}")), expected);
+        }
     }
 }

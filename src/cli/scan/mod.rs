@@ -24,15 +24,17 @@ use crate::{
         Scan,
         live::{self, LiveError},
         names::Names,
+        needs::Place,
         report::{Line, Report},
         snapshot::{self, Options, SnapshotError},
         tally::{List, Listed, Observer},
     },
 };
 
-use self::given::{Given, Place};
+use self::given::Given;
 use super::{
     Format, Global,
+    etcd::EtcdArgs,
     failure::{Exit, Failure},
     output,
 };
@@ -82,30 +84,6 @@ pub(super) struct ScanArgs {
     prometheus: Option<PathBuf>,
 }
 
-/// Where a live etcd is.
-#[derive(Args)]
-struct EtcdArgs {
-    /// Endpoints of etcd, separated by commas
-    #[arg(long, value_name = "URL", value_delimiter = ',')]
-    etcd_servers: Option<Vec<String>>,
-    /// Certificate of who vouches for etcd
-    #[arg(long, value_name = "FILE")]
-    etcd_cafile: Option<PathBuf>,
-    /// Certificate to show etcd
-    #[arg(long, value_name = "FILE")]
-    etcd_certfile: Option<PathBuf>,
-    /// Its key
-    #[arg(long, value_name = "FILE")]
-    etcd_keyfile: Option<PathBuf>,
-    /// What all keys begin with [default: /registry]
-    #[arg(long, value_name = "PREFIX")]
-    etcd_prefix: Option<String>,
-    /// Static pod of kube-apiserver, which says all of this [default: /etc/kubernetes/manifests/kube-apiserver.yaml if neither
-    /// --etcd-servers nor --snapshot is given]
-    #[arg(long, value_name = "FILE")]
-    apiserver_manifest: Option<PathBuf>,
-}
-
 /// Runs `claviger scan`.
 ///
 /// # Errors
@@ -113,17 +91,8 @@ struct EtcdArgs {
 pub(super) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failure> {
     hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
     let ScanArgs { snapshot, etcd, encryption_config, keyring, primary, provider_name, .. } = args;
-    let config = global.config(Settings {
-        provider_name,
-        etcd_servers: etcd.etcd_servers,
-        etcd_cafile: etcd.etcd_cafile,
-        etcd_certfile: etcd.etcd_certfile,
-        etcd_keyfile: etcd.etcd_keyfile,
-        etcd_prefix: etcd.etcd_prefix,
-        apiserver_manifest: etcd.apiserver_manifest,
-        encryption_config,
-        ..Settings::default()
-    })?;
+    let settings = Settings { provider_name, encryption_config, ..Settings::default() };
+    let config = global.config(etcd.put_into(settings))?;
     if let Some(html) = &args.html {
         check_export(html).map_err(|error| Failure::export(&error))?;
     }
