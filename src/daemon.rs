@@ -1,13 +1,15 @@
 //! The life of a plugin: listen, unseal, tell systemd, look again when asked to, end.
 //!
 //! It listens first and unseals then, so that an API server finds somebody who tells it to wait; a plugin that takes over
-//! from another unseals first, because that one answers until then. SIGTERM and SIGINT end it, SIGHUP makes it look at
+//! from another unseals first, because that one answers until then. One daemon serves from a state directory: another one
+//! ends before it serves, and one that takes over waits for the lock while it serves. SIGTERM and SIGINT end it, SIGHUP makes it look at
 //! the keyring again; a changed one is noticed without. Invariant: what fails after the start is logged and changes nothing
 //! that is served.
 
 use std::{
     error::Error,
     io,
+    path::PathBuf,
     pin::pin,
     sync::{Arc, mpsc::RecvTimeoutError},
     thread,
@@ -30,7 +32,7 @@ use crate::{
         socket::{self, Access, Address, Listener, SocketError},
     },
     hardening::{self, FilesError, Layer, Layers, Restricted, State},
-    keeper::{Expect, OpenError, Published, Publisher, Unsealed},
+    keeper::{Expect, OpenError, Published, Publisher, Serving, Unsealed},
     keyring::mark::Standing,
     root::Means,
     service::Service,
@@ -44,6 +46,10 @@ const READY_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long a take-over waits for an earlier one to be complete.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a daemon waits for another one to end before it is refused. One that was told to end answers what is in flight
+/// for up to 5 s, and its state directory is then free.
+const ENDED_WITHIN: Duration = Duration::from_secs(6);
 
 /// From one look at the record's file to the next. A change is to be served within a second.
 const FOLLOW: Duration = Duration::from_millis(250);
@@ -67,12 +73,15 @@ pub enum DaemonError {
     /// The keyring did not open.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Another daemon holds the lock of this state directory.
+    #[error("refusing to serve: another plugin serves from {}", .0.display())]
+    Occupied(PathBuf),
 }
 
 /// Serves until a signal, or until another plugin has taken over. `files` is what came of restricting them.
 ///
 /// # Errors
-/// When the socket cannot be had or the keyring does not open.
+/// When the socket cannot be had, the keyring does not open, or another daemon serves from the state directory.
 pub async fn run(
     config: &Config,
     means: Means,
@@ -81,11 +90,15 @@ pub async fn run(
     files: &Result<Option<Restricted>, FilesError>,
 ) -> Result<(), DaemonError> {
     // Before the socket is there: whoever sees it may already send a signal.
-    let signals = Signals::catch()?;
+    let mut signals = Signals::catch()?;
     let systemd = Systemd::from_env()?;
     let keys = Arc::new(Published::default());
     let publisher = Publisher::new(config.state_dir.clone(), means, expect, Arc::clone(&keys));
     let bound = if take_over { None } else { Some(listen(config, socket::bind)?) };
+    let mut serving = Serving::open(&config.state_dir, Arc::clone(&keys))?;
+    if bound.is_some() && !become_alone(&serving, &mut signals, config).await? {
+        return Ok(());
+    }
     let mut daemon = Daemon { signals, systemd, unsealer: Unsealer::start(publisher), status: SEALED.to_owned() };
     // All threads are there, and no key yet.
     let layers = protect(config, files);
@@ -94,8 +107,17 @@ pub async fn run(
         listener
     } else {
         daemon.unseal().await?;
-        take_over_socket(config).await?
+        let listener = take_over_socket(config).await?;
+        if listener.follows() {
+            info!(message = event::WAITING);
+            serving.succeed().map_err(OpenError::from)?;
+        } else if !become_alone(&serving, &mut daemon.signals, config).await? {
+            // It replaces nobody, so nobody is about to end.
+            return Ok(());
+        }
+        listener
     };
+    daemon.unsealer.keep(serving);
     let mut outcome = Ok(());
     let attended = async { outcome = daemon.attend().await };
     let service = Arc::new(Service::new(keys, layers.by_name()));
@@ -106,6 +128,26 @@ pub async fn run(
     let drained = server::serve(listener, service, peers, attended).await?;
     info!(message = event::STOPPED, ?drained);
     outcome
+}
+
+/// Takes the lock of the state directory before anything is served. False when a signal ends the daemon first.
+async fn become_alone(serving: &Serving, signals: &mut Signals, config: &Config) -> Result<bool, DaemonError> {
+    if serving.try_lock().map_err(OpenError::from)? {
+        return Ok(true);
+    }
+    info!(message = event::WAITING);
+    let until = Instant::now() + ENDED_WITHIN;
+    while Instant::now() < until {
+        tokio::select! {
+            () = signals.end() => return Ok(false),
+            () = sleep(Duration::from_millis(50)) => {}
+        }
+        if serving.try_lock().map_err(OpenError::from)? {
+            info!(message = event::ALONE);
+            return Ok(true);
+        }
+    }
+    Err(DaemonError::Occupied(config.state_dir.clone()))
 }
 
 /// Gives up the system calls that nothing needs from here on, and says what is in force.
@@ -176,14 +218,30 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
         })
     }
+
+    /// Waits for one that ends the daemon.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 type Outcome = Result<Option<Unsealed>, OpenError>;
 
-/// Opens the keyring on a thread of its own, and follows its changes: that may wait for a disk or a lock, and calls are
-/// answered meanwhile.
+/// What the thread of an [`Unsealer`] is asked to do.
+enum Task {
+    /// Open the keyring.
+    Open,
+    /// Keep the lock of the state directory until the end, and take it as soon as it is free.
+    Keep(Serving),
+}
+
+/// Opens the keyring on a thread of its own, follows its changes, and takes the lock of the state directory: that may wait
+/// for a disk or a lock, and calls are answered meanwhile.
 struct Unsealer {
-    requests: std::sync::mpsc::Sender<()>,
+    requests: std::sync::mpsc::Sender<Task>,
     outcomes: mpsc::UnboundedReceiver<Outcome>,
 }
 
@@ -193,12 +251,18 @@ impl Unsealer {
         let (requests, requested) = std::sync::mpsc::channel();
         let (tell, outcomes) = mpsc::unbounded_channel();
         thread::spawn(move || {
+            let mut lock = None;
             loop {
                 let outcome = match requested.recv_timeout(FOLLOW) {
-                    Ok(()) => Some(publisher.publish()),
+                    Ok(Task::Open) => Some(publisher.publish()),
+                    Ok(Task::Keep(serving)) => {
+                        lock = Some(KeptLock { serving, failed: false });
+                        None
+                    }
                     Err(RecvTimeoutError::Timeout) => publisher.follow().map(|followed| followed.map(Some)),
                     Err(RecvTimeoutError::Disconnected) => return,
                 };
+                lock.iter_mut().for_each(KeptLock::look);
                 if outcome.is_some_and(|outcome| tell.send(outcome).is_err()) {
                     return;
                 }
@@ -208,8 +272,40 @@ impl Unsealer {
     }
 
     fn again(&self) {
+        self.ask(Task::Open);
+    }
+
+    fn keep(&self, serving: Serving) {
+        self.ask(Task::Keep(serving));
+    }
+
+    fn ask(&self, task: Task) {
         // The thread is gone only when the process ends.
-        let _ = self.requests.send(());
+        let _ = self.requests.send(task);
+    }
+}
+
+/// The lock of the state directory, of a daemon that may have to wait for the one that it replaced.
+struct KeptLock {
+    serving: Serving,
+    /// Whether a failure was logged.
+    failed: bool,
+}
+
+impl KeptLock {
+    /// Takes the lock if it is free by now.
+    fn look(&mut self) {
+        if self.serving.is_locked() {
+            return;
+        }
+        match self.serving.try_lock() {
+            Ok(true) => info!(message = event::ALONE),
+            Err(error) if !self.failed => {
+                error!(message = event::NOT_LOCKED, %error);
+                self.failed = true;
+            }
+            Ok(false) | Err(_) => {}
+        }
     }
 }
 

@@ -236,7 +236,8 @@ fn the_next_plugin_takes_over_and_the_first_one_ends_in_peace() {
     plugin.serve(&socket[..]).unwrap();
     for _ in 0..3 {
         plugin.take_over().unwrap();
-        assert_eq!(status(&plugin, &socket).0, 0);
+        // It has to notice that the other one has ended.
+        wait_until(|| status(&plugin, &socket).0 == 0);
     }
     // The lock has come with the socket: who does not take over is refused.
     wait_until(|| {
@@ -246,6 +247,93 @@ fn the_next_plugin_takes_over_and_the_first_one_ends_in_peace() {
         refused.status.code() == Some(3)
             && String::from_utf8_lossy(&refused.stderr).contains("is held by a live plugin")
     });
+}
+
+/// A second daemon on a socket of its own, which is to be refused.
+fn assert_another_is_refused(run: &Run, plugin: &Plugin) {
+    let mut command = plugin.command(&["serve", "--log-level", "error"]);
+    command.arg("--socket").arg(run.socket("another.sock").unwrap());
+    let refused = output(command, &[], LIMIT).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    let error = format!("refusing to serve: another plugin serves from {}", plugin.state_dir().display());
+    assert!(said.contains(&error), "{said}");
+}
+
+#[test]
+fn a_successor_serves_at_once_and_says_that_it_is_not_alone_until_the_first_one_has_ended() {
+    let run = Run::new().unwrap();
+    let (mut plugin, socket) = plugin(&run);
+    plugin.serve(&socket[..]).unwrap();
+    let first = Pid::from_raw(plugin.process().unwrap().id().cast_signed()).unwrap();
+    // One that hangs does not end.
+    kill_process(first, Signal::STOP).unwrap();
+    let mut command = plugin.command(&["serve", "--take-over"]);
+    command.args(["--socket", &socket]);
+    let second = run.start("second", command).unwrap();
+    let alone = || {
+        let mut command = plugin.command(&["status", "--output", "json"]);
+        command.args(["--socket", &socket]);
+        let answer = output(command, &[], LIMIT).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&answer.stdout).unwrap_or_default()["plugin"]["alone"].clone()
+    };
+    wait_until(|| alone() == false);
+    // It stays so, and calls are answered.
+    thread::sleep(Duration::from_secs(1));
+    let (code, text) = status(&plugin, &socket);
+    let finding = "! another plugin serves from this state directory as well: the one that was replaced ends";
+    assert!(code == 1 && text.contains(finding) && text.contains(": ok, announces k1-"), "{text}");
+    assert!(text.contains(&format!("`fuser {}/serving` finds both", plugin.state_dir().display())), "{text}");
+
+    // The lock goes to the successor, and not to one that waits beside it.
+    thread::scope(|scope| {
+        scope.spawn(|| assert_another_is_refused(&run, &plugin));
+        thread::sleep(Duration::from_secs(2));
+        kill_process(first, Signal::CONT).unwrap();
+        wait_until(|| alone() == true);
+    });
+    assert_eq!(status(&plugin, &socket).0, 0);
+    wait_until(|| {
+        messages(&second.log()).ends_with(&[
+            "another plugin serves from this state directory, waiting for its end".to_owned(),
+            "no other plugin serves from this state directory any more".to_owned(),
+        ])
+    });
+    assert!(plugin.process().unwrap().ended().unwrap().is_some_and(|ended| ended.success()));
+    assert_another_is_refused(&run, &plugin);
+}
+
+#[test]
+fn the_lock_goes_from_one_successor_to_the_next() {
+    let run = Run::new().unwrap();
+    let (mut plugin, socket) = plugin(&run);
+    plugin.serve(&socket[..]).unwrap();
+    for _ in 0..2 {
+        plugin.take_over().unwrap();
+    }
+    wait_until(|| status(&plugin, &socket).0 == 0);
+    assert_another_is_refused(&run, &plugin);
+    plugin.terminate().unwrap();
+    // And goes back when the last one ends.
+    plugin.serve(run.socket("another.sock").unwrap().display().to_string()).unwrap();
+}
+
+#[test]
+fn sigkill_leaves_no_lock_behind() {
+    let run = Run::new().unwrap();
+    let (mut plugin, _) = plugin(&run);
+    let mut killed = Vec::new();
+    for n in 0..5 {
+        let socket = run.socket(&format!("{n}.sock")).unwrap().display().to_string();
+        let mut command = plugin.command(&["serve"]);
+        command.args(["--socket", &socket]);
+        // The one before may not be gone yet: nobody has waited for its end.
+        let process = run.start(&format!("daemon-{n}"), command).unwrap();
+        wait_until(|| status(&plugin, &socket).0 == 0);
+        kill_process(Pid::from_raw(process.id().cast_signed()).unwrap(), Signal::KILL).unwrap();
+        killed.push(process);
+    }
+    plugin.serve(run.socket("kms.sock").unwrap().display().to_string()).unwrap();
 }
 
 #[test]

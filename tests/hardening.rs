@@ -166,7 +166,8 @@ fn lives() -> [Life; 3] {
     let mut second = rig.serve("second", &["--take-over", "--metrics-listen", &metrics]);
     second.wait_until_logged("unsealed");
     let first = first.end();
-    // It takes the lock over at its next look.
+    second.wait_until_logged("no other plugin serves from this state directory any more");
+    // It takes the lock of the socket over at its next look.
     thread::sleep(Duration::from_millis(1500));
     assert!(rig.status().0);
     second.signal(Signal::TERM);

@@ -114,6 +114,7 @@ impl Failure {
         match error {
             DaemonError::Open(error) => Self::open(error, state_dir),
             DaemonError::Socket(error) => Self::new(Exit::Refused, error, error.hint()),
+            DaemonError::Occupied(_) => Self::new(Exit::Refused, error, occupied_hint(state_dir)),
             error => Self::new(Exit::Refused, error, None),
         }
     }
@@ -267,6 +268,14 @@ fn restart_hint(state_dir: &Path) -> String {
     format!(
         "nothing depends on it yet; to move it aside and begin again, add --restart to what made it, `claviger init` or `claviger \
          backup restore`, with --state-dir {}",
+        state_dir.display()
+    )
+}
+
+fn occupied_hint(state_dir: &Path) -> String {
+    format!(
+        "replace it on its own socket: claviger serve --take-over; or stop it first; `fuser {}/serving` finds it, and \
+         `claviger status` shows how it is",
         state_dir.display()
     )
 }

@@ -28,7 +28,8 @@ use super::{
 /// Run the plugin
 ///
 /// It listens first and unseals then; until the keyring is open it answers UNAVAILABLE. SIGTERM answers what is in flight
-/// and ends; SIGHUP looks at the keyring again. A service manager is told by `sd_notify` when it is ready.
+/// and ends; SIGHUP looks at the keyring again. A service manager is told by `sd_notify` when it is ready. Only one plugin
+/// serves from a state directory: a second one is refused, unless it takes over from the first.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -73,7 +74,7 @@ fn uid(text: &str) -> Result<u32, &'static str> {
 /// Runs `claviger serve` until a signal.
 ///
 /// # Errors
-/// When the socket cannot be had or the keyring does not open.
+/// When the socket cannot be had, the keyring does not open, or another plugin serves from the state directory.
 pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
     let settings = Settings {
         socket: args.socket.socket,

@@ -89,6 +89,8 @@ struct PluginReport {
     instance: Option<String>,
     generation: Option<u64>,
     degraded: Option<String>,
+    /// Whether no other plugin serves from its state directory.
+    alone: Option<bool>,
     unwrapped: BTreeMap<String, u64>,
     layers: BTreeMap<String, String>,
     connections: Vec<ConnectionReport>,
@@ -136,7 +138,7 @@ pub(super) fn probe_plugin(config: &Config) -> Result<Result<Answer, ProbeError>
 
 fn report(config: &Config, opened: &Opened, answer: Result<Answer, ProbeError>) -> Report {
     let Opened { keyring, digest, slots, standing, .. } = opened;
-    let findings = findings(opened, &answer);
+    let findings = findings(config, opened, &answer);
     let slot = |slot: &crate::keeper::SlotSummary| SlotReport {
         name: slot.name.clone(),
         kind: slot.kind.as_str(),
@@ -185,7 +187,7 @@ fn protection(layers: &BTreeMap<String, String>) -> String {
     memory.into_iter().chain(others).collect::<Vec<_>>().join(", ")
 }
 
-fn findings(opened: &Opened, answer: &Result<Answer, ProbeError>) -> Vec<String> {
+fn findings(config: &Config, opened: &Opened, answer: &Result<Answer, ProbeError>) -> Vec<String> {
     let mut findings = Vec::new();
     match opened.standing {
         Some(Standing::Current) => {}
@@ -211,6 +213,13 @@ fn findings(opened: &Opened, answer: &Result<Answer, ProbeError>) -> Vec<String>
     findings.extend(reports.clone().filter_map(|report| report.degraded.as_ref()).map(|reason| {
         format!("the plugin is degraded: it serves an earlier keyring from memory and would not start again: {reason}")
     }));
+    if reports.clone().any(|report| report.alone == Some(false)) {
+        let dir = config.state_dir.display();
+        findings.push(format!(
+            "another plugin serves from this state directory as well: the one that was replaced ends within seconds; if it \
+             stays, `fuser {dir}/serving` finds both"
+        ));
+    }
     let failed = reports.flat_map(|report| &report.layers).filter(|(_, state)| *state == "failed");
     findings
         .extend(failed.map(|(layer, _)| format!("the plugin could not confine itself by {layer}: its log says why")));
@@ -229,6 +238,7 @@ fn plugin(config: &Config, answer: Result<Answer, ProbeError>) -> PluginReport {
             generation: answer.report.as_ref().map(|report| report.generation),
             layers: answer.report.as_ref().map(|report| report.layers.clone()).unwrap_or_default(),
             degraded: answer.report.as_ref().and_then(|report| report.degraded.clone()),
+            alone: answer.report.as_ref().and_then(|report| report.alone),
             unwrapped: answer.report.as_ref().map(|report| report.unwrapped.clone()).unwrap_or_default(),
             connections: answer.report.map(|report| report.connections).unwrap_or_default(),
             error: None,

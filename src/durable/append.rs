@@ -203,7 +203,7 @@ mod tests {
         fs::set_permissions(dir.path_of("open"), fs::Permissions::from_mode(0o644)).unwrap();
         for (name, expected) in [
             ("link", "is a symbolic link, expected a regular file"),
-            ("folder", ""),
+            ("folder", "is a directory, expected a regular file"),
             ("open", "has mode 0644, expected 0600"),
         ] {
             let error = dir.append(name, b"line\n", 100, 2).unwrap_err().to_string();

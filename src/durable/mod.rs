@@ -8,6 +8,7 @@
 mod append;
 mod error;
 mod export;
+mod life;
 mod trust;
 
 use std::{
@@ -38,6 +39,7 @@ const OTHERS: u32 = 0o077;
 pub use self::{
     error::DurableError,
     export::{check_export, export, replace_export},
+    life::LifeLock,
     trust::check_ancestors,
 };
 
@@ -241,6 +243,8 @@ impl Dir {
         let fd = fs::openat(&self.fd, name, access | flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOENT => DurableError::Missing(path.clone()),
             Errno::LOOP => DurableError::Kind { path: path.clone(), found: "a symbolic link", expected },
+            // Only opening it for writing fails so.
+            Errno::ISDIR => DurableError::Kind { path: path.clone(), found: "a directory", expected },
             errno => io_error("opening", &path)(errno),
         })?;
         let stat = fs::fstat(&fd).map_err(io_error("inspecting", &path))?;

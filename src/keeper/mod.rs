@@ -14,6 +14,7 @@ mod model;
 mod publisher;
 mod recovery;
 mod rekey;
+mod serving;
 mod slots;
 mod snapshot;
 
@@ -46,6 +47,7 @@ pub use self::{
     publisher::{Publisher, Unsealed},
     recovery::{RecoveryAct, change_recovery},
     rekey::{Rekeyed, rekey},
+    serving::Serving,
     slots::{SlotAct, SlotsChanged, change_slots, slots, test_slots},
     snapshot::{Published, ServingKey, Snapshot},
 };

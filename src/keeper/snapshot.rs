@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -118,6 +118,7 @@ pub struct Published {
     snapshot: ArcSwapOption<Snapshot>,
     degraded: ArcSwapOption<String>,
     unsealed: watch::Sender<bool>,
+    alone: AtomicBool,
 }
 
 impl Published {
@@ -141,6 +142,16 @@ impl Published {
     /// Why what is on the disk is not what is served; none if it is.
     pub fn degraded(&self) -> Option<Arc<String>> {
         self.degraded.load_full()
+    }
+
+    /// Notes whether this daemon holds the lock of its state directory.
+    pub fn note_alone(&self, alone: bool) {
+        self.alone.store(alone, Ordering::Release);
+    }
+
+    /// Whether no other daemon serves from the state directory. False until this one has taken the lock.
+    pub fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Acquire)
     }
 
     /// Waits for the first snapshot.

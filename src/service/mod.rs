@@ -69,6 +69,9 @@ pub struct Report {
     /// Why a later one on the disk is not; none if there is none.
     #[serde(default)]
     pub degraded: Option<String>,
+    /// Whether no other plugin serves from the state directory; none from a version that does not know.
+    #[serde(default)]
+    pub alone: Option<bool>,
     /// Seeds that each key has unwrapped since the process started; keys that have unwrapped none are left out.
     #[serde(default)]
     pub unwrapped: BTreeMap<String, u64>,
@@ -248,6 +251,7 @@ impl Connection {
             layers: self.node.layers.clone(),
             generation: current.as_ref().map_or(0, |snapshot| snapshot.generation()),
             degraded: self.published.degraded().map(|reason| reason.to_string()),
+            alone: Some(self.published.is_alone()),
             unwrapped: unwrapped.collect(),
             connections: self.adoptions.report_to(&self.adoption),
         }

@@ -59,6 +59,12 @@ pub mod event {
     pub const UNCHANGED: &str = "the keyring is unchanged";
     /// It does not open, or is an older one or another's: what was served is served on.
     pub const RELOAD_FAILED: &str = "the keyring was not taken, serving on with the one from before";
+    /// Another plugin serves from the state directory: the one that this one replaces, or one that should end now.
+    pub const WAITING: &str = "another plugin serves from this state directory, waiting for its end";
+    /// That plugin has ended, and this one holds the lock of the state directory.
+    pub const ALONE: &str = "no other plugin serves from this state directory any more";
+    /// The system does not say whether that plugin has ended.
+    pub const NOT_LOCKED: &str = "cannot lock the state directory, still trying";
     /// Metrics and health are served at this address.
     pub const METRICS_LISTENING: &str = "serving metrics";
     /// Metrics and health cannot be served for now; everything else is.

@@ -6,8 +6,8 @@
 //! command, whatever it is run for, is searched for panics and for the secrets of its sandbox.
 //!
 //! ```text
-//! usage, output, init, key, slot, state, mark, socket, configuration, machine, secrets -> sandbox -> tree
-//!         backup, key, machine -> disk;   mark, secrets -> forge;   backup, slot, secrets -> kms;   init, slot -> terminal
+//! usage, output, init, key, slot, state, mark, socket, configuration, machine, secrets, serving -> sandbox -> tree
+//!         backup, key, machine, serving -> disk;   mark, secrets -> forge;   backup, slot, secrets -> kms;   init, slot -> terminal
 //!         attacks, merge, share -> backup
 //! ```
 
@@ -33,6 +33,7 @@ mod output;
 pub(crate) mod sandbox;
 mod scan;
 mod secrets;
+mod serving;
 mod share;
 mod slot;
 mod socket;

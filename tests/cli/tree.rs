@@ -81,7 +81,10 @@ fn change(before: Option<&Entry>, after: Option<&Entry>) -> String {
 
 fn is_left_out(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
-    name == "lock" || name == "claviger" || path.extension().is_some_and(|extension| extension == "lock")
+    name == "lock"
+        || name == "serving"
+        || name == "claviger"
+        || path.extension().is_some_and(|extension| extension == "lock")
 }
 
 fn collect(path: &Path, entries: &mut BTreeMap<PathBuf, Entry>) {

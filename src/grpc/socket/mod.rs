@@ -36,6 +36,11 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Whether another plugin is still there, whose socket this one has replaced.
+    pub fn follows(&self) -> bool {
+        self.claim.as_ref().is_some_and(|claim| claim.next.is_some())
+    }
+
     /// Registers the socket with the runtime it is called in. The path is given up when the claim is dropped.
     pub fn into_tokio(self) -> io::Result<(tokio::net::UnixListener, Option<Claim>)> {
         Ok((tokio::net::UnixListener::from_std(self.socket)?, self.claim))
@@ -293,6 +298,7 @@ mod tests {
         let mut second = take_over(&path).unwrap();
         assert_eq!((fate(&mut first), fate(&mut second)), (Fate::Replaced, Fate::There));
         assert!(leads_to(&path, &second) && !leads_to(&path, &first));
+        assert!(second.follows() && !first.follows());
         // The first one is still there: nobody else can come in, whichever way.
         let next = dir.path().join("kms.sock.lock").display().to_string();
         let error = take_over(&path).unwrap_err();
@@ -317,6 +323,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kms.sock");
         let only = take_over(&path).unwrap();
+        assert!(!only.follows());
         assert!(leads_to(&path, &only));
         assert!(refusal(&path).0.ends_with("is held by a live plugin"));
     }

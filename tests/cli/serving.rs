@@ -1,0 +1,143 @@
+//! One daemon serves from a state directory: a second one is refused in one line, and the first goes on answering.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, chown, symlink},
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use super::{
+    disk::Disk,
+    sandbox::{NOBODY, Sandbox, root_for, snapshot},
+};
+
+const FIRST: &str = "--state-dir [DIR]/state --socket [DIR]/run/kms.sock";
+const SECOND: &str = "serve --state-dir [DIR]/state --socket [DIR]/run/other.sock --log-level error";
+
+/// A name for an abstract socket that no other test has.
+fn abstract_name() -> String {
+    static NAMES: AtomicU32 = AtomicU32::new(0);
+    format!("@claviger-test-{}-{}", std::process::id(), 1000 + NAMES.fetch_add(1, Ordering::Relaxed))
+}
+
+#[test]
+fn a_second_daemon_on_another_socket_is_refused_and_the_first_goes_on() {
+    let sandbox = Sandbox::initialised();
+    let mut first = sandbox.serve(FIRST);
+    let plain = sandbox.refused(3, SECOND);
+    // It replaces nobody: nobody serves at that socket.
+    let take_over = sandbox.run(&format!("{SECOND} --take-over"));
+    assert_eq!((take_over.ends_with(3).complaint(), &*take_over.stdout), (plain.complaint(), ""));
+    assert!(!sandbox.path("run/other.sock").exists());
+    sandbox.run(&format!("status {FIRST}")).ends_with(0);
+    let report = sandbox.run(&format!("status {FIRST} --output json")).json();
+    assert_eq!(report["plugin"]["alone"], true);
+    first.terminate();
+    plain.matches("serving/second");
+    sandbox.serve("--state-dir [DIR]/state --socket [DIR]/run/other.sock").terminate();
+}
+
+#[test]
+fn a_daemon_that_is_about_to_end_is_waited_for() {
+    let sandbox = Sandbox::initialised();
+    let mut first = sandbox.serve(FIRST);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| sandbox.serve("--state-dir [DIR]/state --socket [DIR]/run/other.sock"));
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        first.terminate();
+        let log = second.join().unwrap().log();
+        let [waiting, ended] = [
+            "another plugin serves from this state directory, waiting for its end",
+            "no other plugin serves from this state directory any more",
+        ]
+        .map(|message| log.find(message));
+        assert!(waiting.is_some() && waiting < ended && ended < log.find("unsealed"), "{log}");
+    });
+}
+
+#[test]
+fn a_state_directory_that_is_none_stays_as_it_is() {
+    let sandbox = Sandbox::new();
+    sandbox.make_dir("state", 0o700);
+    sandbox.refused(3, SECOND);
+    assert_eq!(fs::read_dir(sandbox.path("state")).unwrap().count(), 0);
+    sandbox.run("init --state-dir [DIR]/state --without-recovery").ends_with(0);
+}
+
+#[test]
+fn a_file_to_lock_that_is_none_of_ours_is_refused() {
+    let sandbox = Sandbox::initialised();
+    let serving = sandbox.path("state/serving");
+    fs::write(sandbox.path("precious"), "").unwrap();
+    symlink(sandbox.path("precious"), &serving).unwrap();
+    let link = sandbox.refused(3, SECOND);
+    fs::remove_file(&serving).unwrap();
+    fs::create_dir(&serving).unwrap();
+    let directory = sandbox.refused(3, SECOND);
+    fs::remove_dir(&serving).unwrap();
+    fs::write(&serving, "").unwrap();
+    sandbox.chmod("state/serving", 0o644);
+    let readable = sandbox.refused(3, SECOND);
+    snapshot("serving/no-file-of-ours", &[&link, &directory, &readable]);
+    // Also for one that takes over, and before it disturbs anybody.
+    assert_eq!(sandbox.refused(3, &format!("{SECOND} --take-over")).complaint(), readable.complaint());
+}
+
+#[test]
+fn root_leaves_the_file_to_the_directorys_owner() {
+    if !root_for("a directory of another user's") {
+        return;
+    }
+    // Not below /tmp: there, anybody could have made a directory for root to find.
+    let sandbox = Sandbox::inside(Path::new("/run"));
+    sandbox.make_dir("state", 0o700);
+    chown(sandbox.path("state"), Some(NOBODY), Some(NOBODY)).unwrap();
+    sandbox.init("state");
+    let serve = || format!("--state-dir [DIR]/state --socket {}", abstract_name());
+    let mut daemon = sandbox.serve(&serve());
+    let found = sandbox.path("state/serving").metadata().unwrap();
+    assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (NOBODY, NOBODY, 0o600));
+    let line = format!("serve {} --log-level error", serve());
+    let refused = sandbox.call(&line).by_nobody().refused(3);
+    assert!(refused.stderr.contains("another plugin serves from [DIR]/state"), "{refused}");
+    daemon.kill();
+    sandbox.call(&format!("serve {}", serve())).by_nobody().serve().terminate();
+
+    chown(sandbox.path("state/serving"), Some(0), None).unwrap();
+    let foreign = sandbox.refused(3, &line);
+    assert!(foreign.stderr.contains("[DIR]/state/serving is owned by uid 0, expected uid 65534"), "{foreign}");
+}
+
+#[test]
+fn a_disk_that_is_read_only_has_one_daemon_too() {
+    for with_file in [false, true] {
+        let sandbox = Sandbox::new();
+        let Some(disk) = Disk::new(&sandbox, 16) else { return };
+        let serve =
+            |name: &str| format!("serve --state-dir [DIR]/disk/state --socket [DIR]/run/{name} --log-level info");
+        disk.call("init --state-dir [DIR]/disk/state --without-recovery").run().ends_with(0);
+        if with_file {
+            disk.call(&serve("kms.sock")).serve().terminate();
+        }
+        assert_eq!(disk.path("state/serving").exists(), with_file);
+        disk.remount("ro");
+        let mut first = disk.call(&serve("kms.sock")).serve();
+        let refused = disk.refused(3, &serve("other.sock"));
+        assert!(refused.stderr.contains("another plugin serves from [DIR]/disk/state"), "{refused}");
+        first.terminate();
+    }
+}
+
+#[test]
+fn a_file_system_without_locks_is_refused_with_its_reason() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return eprintln!("left out, as there is no strace");
+    }
+    let sandbox = Sandbox::initialised();
+    // An abstract socket has no lock of its own.
+    let line = format!("serve --state-dir [DIR]/state --socket {} --log-level error", abstract_name());
+    let no_locks = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=flock:error=ENOLCK"];
+    sandbox.call(&line).under(no_locks, "# where flock(2) fails").refused(5).matches("serving/no-locks");
+}
