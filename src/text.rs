@@ -234,6 +234,44 @@ pub fn number<T: std::str::FromStr + ToString>(text: &str) -> Option<T> {
     text.parse::<T>().ok().filter(|number| number.to_string() == text)
 }
 
+/// A value as one word: every byte but `[A-Za-z0-9._~-]` becomes `%XX`.
+pub fn escape(value: &str) -> String {
+    let mut word = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if is_plain(byte) {
+            word.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = std::fmt::Write::write_fmt(&mut word, format_args!("%{byte:02X}"));
+        }
+    }
+    word
+}
+
+/// Reads what [`escape`] writes.
+pub fn unescape(word: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(word.len());
+    let mut rest = word.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        if is_plain(*byte) {
+            bytes.push(*byte);
+            rest = after;
+        } else {
+            let (digits, after) = rest.strip_prefix(b"%")?.split_first_chunk::<2>()?;
+            let mut decoded = [0];
+            base16ct::upper::decode(digits, &mut decoded).ok()?;
+            bytes.extend_from_slice(&decoded);
+            rest = after;
+        }
+    }
+    let value = String::from_utf8(bytes).ok()?;
+    (escape(&value) == word).then_some(value)
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._~-".contains(&byte)
+}
+
 #[cfg(test)]
 pub mod tampering {
     //! Every way to change a text by one byte or one line; shared by the tests of all its formats.
@@ -299,6 +337,18 @@ mod tests {
         assert_eq!(hex_array::<1>("0a"), Some([10]));
         for text in ["0A", "0", "a", "0a0", "0a0a", "", "0g", " 0a"] {
             assert_eq!(hex_array::<1>(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_escaped_one_way_only() {
+        for value in ["", "plain-1.2_3~", "/etc/claviger/slot.key", "a b=c%d\n", "Schlüssel"] {
+            let escaped = escape(value);
+            assert!(escaped.bytes().all(|byte| is_plain(byte) || byte == b'%'), "{escaped}");
+            assert_eq!(unescape(&escaped).as_deref(), Some(value));
+        }
+        for escaped in ["%2f", "%41", "%", "%2", "%GG", "a/b", "%FF", " "] {
+            assert_eq!(unescape(escaped), None, "{escaped:?}");
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
         stretch::StretchError,
     },
     durable::{Dir, DurableError},
-    text::hex_array,
+    text::{self, hex_array},
 };
 
 /// What makes the keys of two slots with one secret differ.
@@ -193,7 +193,7 @@ impl Slot {
             if !is_name(parameter) || !sorted {
                 return None;
             }
-            parameters.insert(parameter.to_owned(), unescape(value)?);
+            parameters.insert(parameter.to_owned(), text::unescape(value)?);
         }
         Some(Self { name, kind, parameters, body })
     }
@@ -229,7 +229,7 @@ impl Slot {
             line.push(' ');
             line.push_str(name);
             line.push('=');
-            escape(&mut line, value);
+            line.push_str(&text::escape(value));
         }
         line
     }
@@ -296,58 +296,9 @@ pub fn is_name(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
-fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"._~-".contains(&byte)
-}
-
-fn escape(out: &mut String, value: &str) {
-    for byte in value.bytes() {
-        if is_plain(byte) {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = fmt::Write::write_fmt(out, format_args!("%{byte:02X}"));
-        }
-    }
-}
-
-fn unescape(value: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        if is_plain(*byte) {
-            bytes.push(*byte);
-            rest = after;
-        } else {
-            let (digits, after) = rest.strip_prefix(b"%")?.split_first_chunk::<2>()?;
-            let mut decoded = [0];
-            base16ct::upper::decode(digits, &mut decoded).ok()?;
-            bytes.extend_from_slice(&decoded);
-            rest = after;
-        }
-    }
-    let text = String::from_utf8(bytes).ok()?;
-    let mut again = String::new();
-    escape(&mut again, &text);
-    (again == value).then_some(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_are_escaped_one_way_only() {
-        for value in ["", "plain-1.2_3~", "/etc/claviger/slot.key", "a b=c%d\n", "Schlüssel"] {
-            let mut escaped = String::new();
-            escape(&mut escaped, value);
-            assert!(escaped.bytes().all(|byte| is_plain(byte) || byte == b'%'), "{escaped}");
-            assert_eq!(unescape(&escaped).as_deref(), Some(value));
-        }
-        for escaped in ["%2f", "%41", "%", "%2", "%GG", "a/b", "%FF", " "] {
-            assert_eq!(unescape(escaped), None, "{escaped:?}");
-        }
-    }
 
     #[test]
     fn a_slot_line_reads_back_as_it_was_written_and_no_other_does() {
