@@ -1,9 +1,10 @@
 //! What was done with keys, for whoever has to know later: one line of JSON for each event.
 //!
 //! A line is written and synced before the act that it tells of. It names keys by their key_id and holds nothing secret.
-//! The files are bounded: [`FILES`] of [`FILE_MAX`] bytes, the oldest goes first. Nothing of it is read here.
+//! The files are bounded: [`FILES`] of [`FILE_MAX`] bytes, the oldest goes first. They are read for one question alone: whether a
+//! keyring was ever finished beside them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::durable::{Dir, DurableError};
 
@@ -56,14 +57,14 @@ pub enum Event<'a> {
         recipients: Vec<String>,
     },
     /// A backup was opened and read, and is about to be listed: the keys that it holds may be promoted.
-    BackupCheck {
-        /// What it is of.
-        #[serde(flatten)]
-        keyring: KeyringEvent,
-        /// The SHA-256 of its record, in hex.
-        record: String,
-    },
-    /// A backup is about to be set up here.
+    BackupCheck(BackupEvent),
+    /// A backup was written to another disk and read back, and is about to be listed.
+    BackupWritten(BackupEvent),
+    /// A backup is about to be listed no more.
+    BackupForget(BackupEvent),
+    /// All backups are about to be listed no more.
+    BackupForgetAll(KeyringEvent),
+    /// A backup is about to be set up here, or records to be merged.
     Restore(KeyringEvent),
     /// A daemon opened the keyring, and is about to serve from it.
     Unseal {
@@ -112,6 +113,16 @@ pub struct KeyringEvent {
     pub generation: u64,
 }
 
+/// A backup.
+#[derive(Debug, Serialize)]
+pub struct BackupEvent {
+    /// What it is of.
+    #[serde(flatten)]
+    pub keyring: KeyringEvent,
+    /// The SHA-256 of its record, in hex.
+    pub record: String,
+}
+
 /// A change of one slot.
 #[derive(Debug, Serialize)]
 pub struct SlotEvent {
@@ -151,9 +162,54 @@ pub fn record(dir: &Dir, event: &Event<'_>) -> Result<(), DurableError> {
     dir.append(NAME, &line, FILE_MAX, FILES)
 }
 
+/// Whether there is an event that only a finished keyring leads to: any but a restore, which is told before it is done.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn tells_of_a_keyring(dir: &Dir) -> Result<bool, DurableError> {
+    #[derive(Deserialize)]
+    struct Told {
+        event: String,
+    }
+    if dir.contains(&format!("{NAME}.1"))? {
+        return Ok(true);
+    }
+    let text = match dir.read(NAME, usize::try_from(FILE_MAX).unwrap_or(usize::MAX)) {
+        Ok(text) => text,
+        Err(DurableError::Missing(_)) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    // What a crash has cut off has no LF.
+    let lines = text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+    let is_restore = |line: &[u8]| serde_json::from_slice::<Told>(line).is_ok_and(|told| told.event == "restore");
+    Ok(lines.into_iter().any(|line| !is_restore(line)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_a_finished_keyring_does_tells_of_one() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = Dir::open_or_create(temporary.path()).unwrap();
+        let told = || tells_of_a_keyring(&dir).unwrap();
+        assert!(!told());
+        let restore = || Event::Restore(KeyringEvent { keyring: "9013".to_owned(), generation: 3 });
+        record(&dir, &restore()).unwrap();
+        record(&dir, &restore()).unwrap();
+        let path = temporary.path().join(NAME);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{text}{{\"format\":\"clav")).unwrap();
+        assert!(!told(), "two restores, and what a crash has cut off");
+        record(&dir, &restore()).unwrap();
+        assert!(told(), "a line that nobody understands may have been anything");
+        std::fs::write(&path, text).unwrap();
+        record(&dir, &Event::Unseal { keyring: "9013".to_owned(), generation: 3, key_id: "k1", slot: "file" }).unwrap();
+        assert!(told());
+        std::fs::rename(&path, temporary.path().join("audit.jsonl.1")).unwrap();
+        assert!(told());
+    }
 
     #[test]
     fn a_line_tells_what_when_and_who() {

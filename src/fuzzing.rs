@@ -269,7 +269,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        keyring::{self, backup, ledger::CheckedBackup, state::State, testing},
+        keyring::{
+            self, backup,
+            ledger::{ListedBackup, Proven},
+            state::State,
+            testing,
+        },
         root::{FileSlot, Slot},
     };
 
@@ -303,6 +308,13 @@ mod tests {
         values
     }
 
+    fn first_ledger(keyring: &keyring::Keyring, record: &[u8]) -> Vec<u8> {
+        let file = Some("/media/usb/claviger.age".to_owned());
+        let proven = Proven::Checked(testing::now());
+        let checked = ListedBackup::of(keyring, crate::crypto::Digest::of(record), proven, file);
+        Ledger::empty(UUID, keyring.root_id()).with(checked, 3).unwrap().encode(&ROOT).unwrap()
+    }
+
     /// The first inputs: what honest programs write, under keys that are no secret. `CLAVIGER_SEED_CORPUS=1` writes them anew.
     #[test]
     fn the_first_inputs_are_accepted() {
@@ -311,8 +323,7 @@ mod tests {
         let keyring = testing::with_tomb(testing::with_key(keyring, &ROOT, State::Pending), 9);
         let record = record::encode(&keyring, &ROOT).unwrap();
         let mark = Mark::of(&keyring, crate::crypto::Digest::of(&record), 3).encode(&ROOT).unwrap();
-        let checked = CheckedBackup::of(&keyring, crate::crypto::Digest::of(&record), testing::now());
-        let ledger = Ledger::empty(UUID, keyring.root_id()).with(checked, 3).encode(&ROOT).unwrap();
+        let ledger = first_ledger(&keyring, &record);
         let tar = backup::plaintext(&keyring, &record, (&ROOT, &[]), testing::now()).unwrap();
         let slot = FileSlot::generate(&mut SysRng, None).unwrap();
         let slot = Slot::seal(&mut SysRng, "file", &slot, (UUID, &ROOT)).unwrap();

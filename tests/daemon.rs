@@ -379,7 +379,7 @@ fn sighup_looks_at_the_keyring_again_and_takes_no_worse_one() {
         fs::copy(other.state_dir().join(name), plugin.state_dir().join(name)).unwrap();
     }
     hangup();
-    log_says("error\":\"the keyring is ");
+    log_says(": belongs to keyring ");
     assert!(status(&plugin, &socket).1.contains("another state directory"), "it still serves its own");
 }
 

@@ -17,6 +17,7 @@ mod memory;
 mod oracle;
 mod playground;
 mod pod;
+mod restoring;
 mod runbook;
 mod scan;
 mod systemd;

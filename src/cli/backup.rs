@@ -12,14 +12,17 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::Settings,
-    durable::{check_export, export},
+    crypto::Uuid,
+    durable::{check_export, export, is_on_another_disk},
     hardening,
-    keeper::{self, Expect, Made},
+    keeper::{self, Expect, Forget, Made, Opened},
     keyring::{
         backup::{BACKUP_MAX, Backup},
         key_id::KeyId,
+        ledger::{ListedBackup, Proven},
         time::Time,
     },
+    text::hex_array,
 };
 
 use super::{
@@ -33,7 +36,8 @@ use super::{
 /// Keys that survive this machine: one encrypted file with the keyring and what opens it
 ///
 /// A backup is an age file of a tar, which stock `age` and `tar` open too. Keep it where neither this machine's loss nor a thief
-/// of etcd's snapshots reaches it, and its identity somewhere else. Make a new one after each `key add` and `rekey`.
+/// of etcd's snapshots reaches it, and its identity somewhere else. Make a new one after each `key add`, `key promote` and
+/// `rekey`.
 #[derive(Args)]
 pub(super) struct BackupArgs {
     #[command(subcommand)]
@@ -44,7 +48,9 @@ pub(super) struct BackupArgs {
 enum BackupVerb {
     /// Write a backup for the recovery recipients, or for others
     ///
-    /// It prints what `backup restore` will ask for: keep that, which is no secret, apart from the backup.
+    /// It prints what `backup restore` will ask for: keep that, which is no secret, apart from the backup. A backup on another
+    /// disk than the state directory, for a recipient whose identity was tried by `init` or `recovery add`, counts at once: it
+    /// is listed here, and its keys may be promoted. Any other counts after `backup check`.
     #[command(after_help = "\
 Examples:
   claviger backup create /media/usb/claviger-2026-11-24.age
@@ -60,8 +66,8 @@ Examples:
     },
     /// Open a backup, and say whether it has every key of the keyring here
     ///
-    /// What opened is listed in the ledger here, and `key promote` and `status` know then that its keys are backed up. It
-    /// works where there is no keyring, too: then it says what is in the backup. Ends with 1 if a key is missing in it.
+    /// A backup that opened is listed here, so that its keys may be promoted. Where there is no keyring it says what is in the
+    /// backup. Ends with 1 if a key is missing in it.
     #[command(after_help = "\
 Example:
   claviger backup check /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt")]
@@ -73,7 +79,36 @@ Example:
         #[command(flatten)]
         keyring: KeyringArgs,
     },
-    Restore(RestoreArgs),
+    /// List the backups that count: the keys in them may be promoted
+    ///
+    /// The list is kept here, in the file `ledger`. It says nothing of whether a file is still where it was.
+    #[command(after_help = "\
+Example:
+  claviger backup list --output json")]
+    List(KeyringArgs),
+    /// Remove a backup from the list, because it is lost or was thrown away
+    ///
+    /// The file itself is not touched. A key that is in no other listed backup counts as not backed up from then on.
+    #[command(after_help = "\
+Examples:
+  claviger backup forget 3f2a9c51e07b
+  claviger backup forget --all 9013569b706b2f07af22dfd169b48818    when the list itself is lost or damaged")]
+    Forget {
+        /// The backup, by the ID that `backup list` shows
+        #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+        backup: Option<String>,
+        /// Begin an empty list, whatever is in the ledger; type the keyring's uuid. What a lost list named may need old keys, so
+        /// `key destroy` then needs its risk flag for the keys that there are
+        #[arg(long, value_name = "UUID", value_parser = uuid)]
+        all: Option<Uuid>,
+        #[command(flatten)]
+        keyring: KeyringArgs,
+    },
+    Restore(Box<RestoreArgs>),
+}
+
+fn uuid(text: &str) -> Result<Uuid, &'static str> {
+    hex_array(text).map(Uuid).ok_or("expected 32 hexadecimal digits, as `claviger status` shows them")
 }
 
 #[derive(Serialize)]
@@ -85,6 +120,32 @@ struct CreateReport<'a> {
     recipients: &'a [String],
     keys: usize,
     expect: String,
+    /// Whether it counts as a backup already.
+    listed: bool,
+    /// Why it does not.
+    not_listed_because: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ListReport {
+    format: &'static str,
+    uuid: String,
+    backups: Vec<ListedReport>,
+    /// Keys that none of them holds.
+    unbacked: Vec<String>,
+    /// Why the list is not believed.
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ListedReport {
+    /// The SHA-256 of its record.
+    record: String,
+    generation: u64,
+    keys: Vec<String>,
+    written: Option<String>,
+    checked: Option<String>,
+    file: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -108,7 +169,9 @@ pub(super) fn run(args: BackupArgs, global: &Global) -> Result<Exit, Failure> {
     match args.verb {
         BackupVerb::Create { file, recipient, keyring } => create(&file, &recipient, keyring, global),
         BackupVerb::Check { file, identity, keyring } => check(&file, &identity, keyring, global),
-        BackupVerb::Restore(args) => restore::run(args, global),
+        BackupVerb::List(keyring) => list(keyring, global),
+        BackupVerb::Forget { backup, all, keyring } => forget(backup, all, keyring, global),
+        BackupVerb::Restore(args) => restore::run(*args, global),
     }
 }
 
@@ -127,26 +190,54 @@ fn create(file: &Path, recipients: &[String], keyring: KeyringArgs, global: &Glo
         check_export(file).map_err(|error| Failure::export(&error))?;
     }
     let now = Time::new(jiff::Timestamp::now());
-    let Made { bytes, recipients, opened } = keeper::back_up(&site.dir, &site.means, recipients, now)
+    let made = keeper::back_up(&site.dir, &site.means, recipients, now)
         .map_err(|error| Failure::change(&error, &site.config.state_dir))?;
+    let Made { bytes, recipients, opened } = &made;
     if to_stdout {
-        output::bytes(&bytes)?;
+        output::bytes(bytes)?;
         let expect = Expect::of(&opened.keyring, opened.digest);
         output::aside(&format!("expect  {expect}"), global);
         return Ok(Exit::Done);
     }
-    export(file, &bytes).map_err(|error| Failure::export(&error))?;
+    export(file, bytes).map_err(|error| Failure::export(&error))?;
+    let doubt = doubt(file, &made, &site);
     let report = CreateReport {
         format: "claviger/backup-create/v1",
         file,
         uuid: opened.keyring.uuid().to_hex(),
         generation: opened.keyring.generation(),
-        recipients: &recipients,
+        recipients,
         keys: opened.keyring.keys().count(),
         expect: Expect::of(&opened.keyring, opened.digest).to_string(),
+        listed: doubt.is_none(),
+        not_listed_because: doubt,
     };
-    print_created(&report, global)?;
+    if !report.listed {
+        print_created(&report, global)?;
+        return Ok(Exit::Done);
+    }
+    let listed = keeper::list_backup(&site.dir, &site.means, made.listed(Some(whole(file)), now));
+    let report = CreateReport { not_listed_because: listed.as_ref().err().map(ToString::to_string), ..report };
+    print_created(&CreateReport { listed: listed.is_ok(), ..report }, global)?;
+    listed.map_err(|error| not_listed(&error, "the backup is written", &site))?;
     Ok(Exit::Done)
+}
+
+/// The path from the root on: the list is read from anywhere.
+pub(super) fn whole(file: &Path) -> String {
+    std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string()
+}
+
+/// Why a backup that was written does not count yet.
+fn doubt(file: &Path, made: &Made, site: &Site) -> Option<String> {
+    if !made.is_for_proven_recipient() {
+        return Some("nobody has tried the identity of its recipient here".to_owned());
+    }
+    is_on_another_disk(file, &site.dir).err().map(|error| error.to_string())
+}
+
+fn not_listed(error: &keeper::ChangeFailed, what: &str, site: &Site) -> Failure {
+    Failure::change(error, &site.config.state_dir).about(&format!("{what}, and is not listed"))
 }
 
 fn print_created(report: &CreateReport<'_>, global: &Global) -> Result<(), Failure> {
@@ -158,13 +249,24 @@ fn print_created(report: &CreateReport<'_>, global: &Global) -> Result<(), Failu
         ("backup", file.to_string()),
         ("keyring", format!("{}, generation {}, {}", report.uuid, report.generation, counted(report.keys, "key"))),
         ("opens with", format!("the identity of {}", report.recipients.join(", or of "))),
+        (
+            "counts",
+            match &report.not_listed_because {
+                None => "yes: it is on another disk, and read back as written".to_owned(),
+                Some(reason) => format!("not yet: {reason}"),
+            },
+        ),
         ("expect", report.expect.clone()),
     ]))?;
     if global.quiet {
         return Ok(());
     }
+    let next = match report.not_listed_because {
+        Some(_) => format!("prove that it opens, which lists it: claviger backup check {file}"),
+        None => "open it once in a while with its identity: claviger backup check".to_owned(),
+    };
     output::text_line(&format!(
-        "\nnext:  prove that it opens, which lists it: claviger backup check {file}\n       keep the line `expect` apart from it: `backup restore` asks for it"
+        "\nnext:  {next}\n       keep the line `expect` apart from it: `backup restore` asks for it"
     ))
 }
 
@@ -202,14 +304,79 @@ fn check(file: &Path, identity: &Identity, keyring: KeyringArgs, global: &Global
     let missing = site.open()?.missing_in(&backup).map_err(|error| Failure::new(Exit::WrongKey, &error, None))?;
     print_checked(&backup, Some(&missing), file, global)?;
     // That it opens is said first: that is true whether it can be listed or not.
-    keeper::list_backup(&site.dir, &site.means, &backup, Time::new(jiff::Timestamp::now())).map_err(|error| {
-        Failure::change(&error, &site.config.state_dir).about("the backup opens, and is not listed")
-    })?;
+    let proven = Proven::Checked(Time::new(jiff::Timestamp::now()));
+    let listed = ListedBackup::of(&backup.keyring, backup.digest(), proven, Some(whole(file)));
+    keeper::list_backup(&site.dir, &site.means, listed)
+        .map_err(|error| not_listed(&error, "the backup opens", &site))?;
     Ok(if missing.is_empty() { Exit::Done } else { Exit::Found })
 }
 
+fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
+    let site = Site::find(keyring.settings(), global)?;
+    print_list(&site.open()?, global)
+}
+
+/// The digits that name a backup: enough to tell those of one list apart.
+const ID_DIGITS: usize = 12;
+
+fn print_list(opened: &Opened, global: &Global) -> Result<Exit, Failure> {
+    let report = ListReport {
+        format: "claviger/backup-list/v1",
+        uuid: opened.keyring.uuid().to_hex(),
+        backups: opened.backups().unwrap_or_default().iter().map(listed_report).collect(),
+        unbacked: opened.unbacked().iter().map(ToString::to_string).collect(),
+        error: opened.backups().err().map(ToString::to_string),
+    };
+    let exit = if report.error.is_some() { Exit::Found } else { Exit::Done };
+    if global.output == Format::Json {
+        output::json(&report)?;
+        return Ok(exit);
+    }
+    let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let cells = |backup: &ListedReport| {
+        let keys: Vec<&str> = backup.keys.iter().filter_map(|key| key.split('-').next()).collect();
+        let id = backup.record.chars().take(ID_DIGITS).collect();
+        let (generation, keys) = (backup.generation.to_string(), keys.join(" "));
+        vec![id, generation, keys, dash(&backup.written), dash(&backup.checked), dash(&backup.file)]
+    };
+    let head = ["ID", "GENERATION", "KEYS", "WRITTEN", "CHECKED", "FILE"];
+    let mut parts = match report.backups.as_slice() {
+        [] => vec!["no backup is listed".to_owned()],
+        backups => vec![output::table(&head, backups.iter().map(cells))],
+    };
+    parts.extend(report.error.iter().map(|error| format!("! no backup counts: {error}; {FORGET_ALL} {}", report.uuid)));
+    parts.extend(report.unbacked.iter().map(|key| format!("! {key} is in no listed backup: claviger backup create")));
+    output::text_line(&parts.join("\n\n"))?;
+    Ok(exit)
+}
+
+/// The command that begins an empty list, before the keyring's uuid.
+pub(super) const FORGET_ALL: &str = "claviger backup forget --all";
+
+fn listed_report(backup: &ListedBackup) -> ListedReport {
+    ListedReport {
+        record: backup.record().to_hex(),
+        generation: backup.generation(),
+        keys: backup.keys().iter().map(ToString::to_string).collect(),
+        written: backup.written().map(|time| time.to_string()),
+        checked: backup.checked().map(|time| time.to_string()),
+        file: backup.file().map(ToOwned::to_owned),
+    }
+}
+
+fn forget(backup: Option<String>, all: Option<Uuid>, keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
+    let site = Site::find(keyring.settings(), global)?;
+    let forget = match (all, backup) {
+        (Some(uuid), _) => Forget::All(uuid),
+        (None, backup) => Forget::One(backup.unwrap_or_default()),
+    };
+    let opened = keeper::forget_backups(&site.dir, &site.means, &forget)
+        .map_err(|error| Failure::change(&error, &site.config.state_dir))?;
+    print_list(&opened, global)
+}
+
 /// A backup beside what it is a backup of is lost with it.
-fn refuse_inside(file: &Path, state_dir: &Path) -> Result<(), Failure> {
+pub(super) fn refuse_inside(file: &Path, state_dir: &Path) -> Result<(), Failure> {
     let directory = file.parent().map(|parent| if parent == Path::new("") { Path::new(".") } else { parent });
     let real = |path: &Path| path.canonicalize().ok();
     match directory.and_then(real).zip(real(state_dir)) {

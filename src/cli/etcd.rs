@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Where a live etcd is.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(super) struct EtcdArgs {
     /// Endpoints of etcd, separated by commas
     #[arg(long, value_name = "URL", value_delimiter = ',')]
@@ -46,6 +46,11 @@ pub(super) struct EtcdArgs {
 }
 
 impl EtcdArgs {
+    /// Whether a flag says where etcd is.
+    pub(super) fn is_given(&self) -> bool {
+        self.etcd_servers.is_some() || self.apiserver_manifest.is_some()
+    }
+
     /// Puts the flags into `settings`.
     pub(super) fn put_into(self, settings: Settings) -> Settings {
         Settings {
@@ -92,7 +97,6 @@ impl Declared {
 
     /// Every etcd in which the API server keeps objects, each once, with the prefix of the keys: the main one first, then those of
     /// `--etcd-servers-overrides`, for which kube-apiserver uses the same certificates. None if nothing says where etcd is.
-    #[allow(dead_code, reason = "the verbs that ask every etcd of the cluster use it; scan reads the main one")]
     pub(super) fn places(&self) -> Option<Vec<(Place, String)>> {
         let main = self.servers.as_ref()?;
         let others = self.overrides.iter().map(|other| Servers { urls: other.urls.clone(), ..main.clone() });

@@ -16,8 +16,9 @@ use crate::{
     crypto::secret::SecretError,
     daemon::DaemonError,
     durable::DurableError,
+    etcd::EtcdError,
     grpc::socket::SocketError,
-    keeper::{ChangeFailed, InitError, OpenError},
+    keeper::{ChangeFailed, InitError, OpenError, RestoreFailed},
     keyring::{
         ChangeError, KeyError,
         backup::BackupError,
@@ -29,6 +30,7 @@ use crate::{
         state::{State, Verb},
     },
     root::{RootError, SlotError},
+    scan::{live::LiveError, snapshot::SnapshotError},
     text::TextError,
 };
 
@@ -152,6 +154,44 @@ impl Failure {
         Self::new(exit, error, hint)
     }
 
+    /// What went wrong, without the hint.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Nothing was restored.
+    pub(super) fn restore(error: &RestoreFailed, state_dir: &Path) -> Self {
+        const PROOF: &str = "give --expect with what `backup create` or `status` printed where the keyring was; or show which \
+                             keys are needed: --snapshot FILE of etcd, or --etcd-servers URL";
+        let (exit, hint) = match error {
+            RestoreFailed::SetUp(error) => return Self::init(error, state_dir),
+            RestoreFailed::Unproven => (Exit::Refused, Some(PROOF.to_owned())),
+            RestoreFailed::NothingNeeded => (
+                Exit::Refused,
+                Some("give --expect with what `backup create` or `status` printed where the keyring was".to_owned()),
+            ),
+            RestoreFailed::Lacks(_) => (
+                Exit::Refused,
+                Some(
+                    "restore a newer backup, or all together: this one with --expect, then the others into the keyring that \
+                     is there then"
+                        .to_owned(),
+                ),
+            ),
+            RestoreFailed::Expect(_) => {
+                (Exit::Refused, Some("restore the backup that this line `expect` was printed for".to_owned()))
+            }
+            RestoreFailed::HomeInEtcd(_) => (Exit::Refused, Some("use the build that made it".to_owned())),
+            RestoreFailed::Keyring(error) => change(error),
+            RestoreFailed::Backup(error) => backup(error),
+            RestoreFailed::NoRecipient => {
+                (Exit::Refused, Some("give the identity of a recipient: --recovery-identity FILE".to_owned()))
+            }
+            RestoreFailed::Ledger(_) => (Exit::Damaged, Some("use another backup".to_owned())),
+        };
+        Self::new(exit, error, hint)
+    }
+
     /// The keyring was not changed.
     pub(super) fn change(error: &ChangeFailed, state_dir: &Path) -> Self {
         match error {
@@ -182,6 +222,37 @@ impl Failure {
             error => durable(error),
         };
         Self::new(exit, error, hint)
+    }
+
+    /// A snapshot that cannot be scanned.
+    pub(super) fn snapshot(error: &SnapshotError, file: &Path) -> Self {
+        let (exit, hint) = match error {
+            SnapshotError::Running => {
+                (Exit::Refused, Some("etcdctl snapshot save FILE, and scan that; or scan it live: --etcd-servers"))
+            }
+            SnapshotError::Kind if file.is_dir() => (Exit::Usage, Some("name the file in it: member/snap/db")),
+            SnapshotError::Kind => (Exit::Usage, None),
+            SnapshotError::Open(error) if error.kind() == io::ErrorKind::NotFound => (Exit::Usage, None),
+            SnapshotError::Open(_) => (Exit::Disk, None),
+            SnapshotError::Bolt(_) => {
+                (Exit::Damaged, Some("is it etcd's? take another snapshot: etcdctl snapshot save FILE"))
+            }
+        };
+        Self::new(exit, &format!("{}: {error}", file.display()), hint.map(ToOwned::to_owned))
+    }
+
+    /// A live etcd that cannot be scanned.
+    pub(super) fn live(error: &LiveError) -> Self {
+        let (exit, hint) = match error {
+            LiveError::Etcd(EtcdError::Unreachable { .. }) => (
+                Exit::Unreachable,
+                Some("are address and certificates those of the API server? --apiserver-manifest FILE takes them"),
+            ),
+            LiveError::Etcd(EtcdError::Endpoint { .. } | EtcdError::HalfIdentity) => (Exit::Usage, None),
+            LiveError::Etcd(EtcdError::File { .. }) => (Exit::Disk, None),
+            _ => (Exit::Refused, None),
+        };
+        Self::new(exit, error, hint.map(ToOwned::to_owned))
     }
 
     /// A slot's secret, before anything was begun.
@@ -303,6 +374,7 @@ fn durable(error: &DurableError) -> Explanation {
         DurableError::Locked(_) | DurableError::Changed(_) => {
             refused("another command or the daemon is at work here; run it again".to_owned())
         }
+        DurableError::SharedDisk { .. } => refused("keep backups on another disk".to_owned()),
         DurableError::ReadBack(_) => (Exit::Disk, Some("check the disk; the old state is whole".to_owned())),
         DurableError::Io { source, .. } => io_hint(source),
     }
@@ -346,6 +418,7 @@ fn open(error: &OpenError) -> Explanation {
         OpenError::Expect(_) => {
             (Exit::Refused, Some("compare it with `claviger status` on a node that you trust".to_owned()))
         }
+        OpenError::HomeInEtcd(_) => (Exit::Refused, Some("use the build that made it".to_owned())),
         OpenError::Memory(error) => memory(error),
     }
 }
@@ -417,7 +490,18 @@ fn mark(error: &MarkError) -> Explanation {
     match error {
         MarkError::Text(error @ TextError::TooNew { .. }) => text(error),
         MarkError::Text(error) => (text(error).0, Some(MARK.to_owned())),
-        MarkError::RolledBack { .. } | MarkError::Forked(_) | MarkError::KeyLost { .. } => {
+        MarkError::TooFarAhead { .. } => (
+            Exit::Refused,
+            Some(
+                "if it is the right one, start `claviger serve --expect …` with what `claviger status` last printed where it was \
+                 changed"
+                    .to_owned(),
+            ),
+        ),
+        MarkError::RolledBack { .. }
+        | MarkError::Forked(_)
+        | MarkError::NoSuccessor { .. }
+        | MarkError::KeyLost { .. } => {
             (Exit::Refused, Some("an older or another keyring was put here; put the newest copy back, or merge a backup: claviger backup restore".to_owned()))
         }
         MarkError::OtherKeyring { .. } | MarkError::OtherRootKey => {
@@ -436,16 +520,25 @@ fn change_failed(error: &ChangeFailed) -> Explanation {
             refused("`claviger serve --expect …` makes it, with what `claviger status` last printed here")
         }
         ChangeFailed::Refused(error) => change(error),
+        ChangeFailed::Needed { .. } => {
+            refused("write them again, which puts them under the primary key: kubectl replace, as in the README")
+        }
         ChangeFailed::Unproven { verb: Verb::Destroy, .. } => refused(
-            "make sure that no value in etcd, no snapshot and no backup is under it; --risk-losing-secrets goes without \
-             a proof",
+            "say where etcd is: --etcd-servers URL, or --apiserver-manifest FILE; --risk-losing-secrets skips this check, and \
+             whatever is under the key is lost for ever",
         ),
         ChangeFailed::Unproven { .. } => refused(
-            "make sure that no value in etcd is under it; --risk-unreadable-secrets goes without a proof, and `claviger \
-             key enable` takes it back",
+            "say where etcd is: --etcd-servers URL, or --apiserver-manifest FILE; --risk-unreadable-secrets skips this check, \
+             and `claviger key enable` takes it back",
         ),
+        ChangeFailed::HomeInEtcd(_) => refused("change it with a build that reads etcd"),
+        ChangeFailed::Ledger(_) | ChangeFailed::LedgerFull(_) | ChangeFailed::UnknownBackup { .. } => {
+            refused(listing(error))
+        }
+        ChangeFailed::OtherUuid { .. } => refused("see which keyring this is: claviger status"),
         ChangeFailed::Unbacked { .. } => refused(
-            "make one, claviger backup create FILE, and open it, claviger backup check FILE; --without-backup goes without",
+            "make one on another disk, claviger backup create FILE; or open one, claviger backup check FILE; --without-backup \
+             skips this check",
         ),
         ChangeFailed::Rekeying => refused("let it finish: claviger rekey"),
         ChangeFailed::Root(error) => root(error),
@@ -459,6 +552,7 @@ fn change_failed(error: &ChangeFailed) -> Explanation {
         ChangeFailed::NoRecipient => {
             refused("name one: --recipient age1…; or keep one in the keyring: claviger recovery add")
         }
+        ChangeFailed::NoPlaceForBackup => refused("say where its backup goes, on another disk: --backup-to FILE"),
         ChangeFailed::OtherBackup(_)
         | ChangeFailed::NewerRootKey
         | ChangeFailed::StrangeRootKey
@@ -479,6 +573,20 @@ fn change_failed(error: &ChangeFailed) -> Explanation {
     }
 }
 
+/// What helps where a backup is not listed or forgotten.
+fn listing(error: &ChangeFailed) -> &'static str {
+    match error {
+        ChangeFailed::LedgerFull(_) => {
+            "remove one that is not kept any more: claviger backup list, claviger backup forget ID"
+        }
+        ChangeFailed::UnknownBackup { .. } => "name one by its ID: claviger backup list",
+        _ => {
+            "put the file `ledger` back; if it is lost, begin an empty one: claviger backup forget --all UUID, with what `claviger \
+             status` shows"
+        }
+    }
+}
+
 fn not_merged(error: &ChangeFailed) -> Explanation {
     let (exit, hint) = match error {
         ChangeFailed::Merge(MergeError::Change(error)) => return change(error),
@@ -487,6 +595,9 @@ fn not_merged(error: &ChangeFailed) -> Explanation {
             "give a backup that holds them, too; --lost KEY_ID for each goes on without, and what is under them stays \
              unreadable",
         ),
+        ChangeFailed::Merge(MergeError::Beyond { .. }) => {
+            (Exit::WrongKey, "no honest keyring is that far ahead: use another backup")
+        }
         ChangeFailed::Merge(_) => (Exit::Refused, "name keys as the same command shows them without these flags"),
         ChangeFailed::NewerRootKey => (
             Exit::Refused,
@@ -495,7 +606,7 @@ fn not_merged(error: &ChangeFailed) -> Explanation {
         ),
         ChangeFailed::StrangeRootKey => (
             Exit::WrongKey,
-            "if it is of this keyring: --expect with what `backup create` or `status` printed where it was made",
+            "if it is of this keyring: --expect with exactly what `backup create` or `status` printed where it was made",
         ),
         _ => (Exit::WrongKey, "use a backup of this keyring"),
     };
@@ -512,6 +623,7 @@ fn change(error: &ChangeError) -> Explanation {
         ChangeError::State { verb: Verb::Promote, .. } => {
             "only a pending key is promoted; to go back, add a key and promote that one: claviger key add"
         }
+        ChangeError::Compromised(_) => "add another key, and promote that one: claviger key add",
         ChangeError::State { verb: Verb::Destroy, .. } => "disable it first, and see that nothing misses it",
         ChangeError::Key(KeyError::Secret(error)) => return memory(error),
         _ => return (Exit::Refused, None),

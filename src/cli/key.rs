@@ -7,14 +7,15 @@ use serde::Serialize;
 
 use crate::{
     config::Settings,
-    keeper::{self, Act, Changed, Expect, Proof},
-    keyring::{Entry, Keyring, key_id::KeyId, time::Time},
+    keeper::{self, Act, BackedUp, Changed, Expect, Usage},
+    keyring::{Entry, Keyring, key_id::KeyId, state::Verb, time::Time},
 };
 
 use super::{
     Format, Global, KeyringArgs, Site, Socket, adoption,
+    etcd::EtcdArgs,
     failure::{Exit, Failure},
-    output,
+    needed, output,
 };
 
 /// The keys of the keyring: look at them, make them, and lead them through their lives
@@ -44,7 +45,8 @@ Example:
     /// Let a pending key wrap from now on; the one before stays, and only unwraps
     ///
     /// Nothing is re-encrypted: each Secret comes under the new key when it is next written. An API server notices within a
-    /// minute. A key that no checked backup holds is not promoted: what is wrapped under it would be one disk away from loss.
+    /// minute. A key that no listed backup holds (`claviger backup list`) is not promoted: what is wrapped under it would be one
+    /// disk away from loss.
     #[command(after_help = "\
 Examples:
   claviger key promote k2
@@ -53,7 +55,7 @@ Examples:
     Promote {
         #[command(flatten)]
         one: One,
-        /// Do without a checked backup that holds the key: if this disk is lost, so is every Secret under it
+        /// Do without a listed backup that holds the key: if this disk is lost, so is every Secret under it
         #[arg(long)]
         without_backup: bool,
         /// Return when every API server that is connected has taken it up, which takes two to three minutes
@@ -64,15 +66,19 @@ Examples:
     },
     /// Take a key out of use: it neither wraps nor unwraps, and its bytes are kept
     ///
-    /// Values under it cannot be read until `claviger key enable`. A key that was never promoted needs no flag: nothing is
-    /// under it.
+    /// Values under it cannot be read until `claviger key enable`. So it reads all of etcd first, as `claviger scan` does, and
+    /// refuses while any live object is under the key. What this directory says of the key's past decides nothing: it may have
+    /// been restored or cloned.
     #[command(after_help = "\
-Example:
-  claviger key disable k1-9f2c51e07b3a4d68a1c0f4e2d7b65839 --risk-unreadable-secrets")]
+Examples:
+  claviger key disable k1-9f2c51e07b3a4d68a1c0f4e2d7b65839
+  claviger key disable k1-9f2c51e07b3a4d68a1c0f4e2d7b65839 --etcd-servers https://127.0.0.1:2379 --etcd-cafile ca.crt …")]
     Disable {
         #[command(flatten)]
         one: Full,
-        /// Do without a proof that no value is under it: whatever is cannot be read until it is enabled again
+        #[command(flatten)]
+        etcd: EtcdArgs,
+        /// Do it without reading etcd: whatever is under the key cannot be read until it is enabled again
         #[arg(long)]
         risk_unreadable_secrets: bool,
     },
@@ -83,15 +89,17 @@ Example:
     Enable(One),
     /// Destroy a disabled key: its bytes are removed, and a tomb remains
     ///
-    /// Values under it are lost for ever. Copies of the state directory, backups and blocks that the file system has not
-    /// used again still hold the key, under the root key.
+    /// Values under it are lost for ever. So it reads all of etcd first, as `claviger key disable` does. Copies of the state
+    /// directory, backups and blocks that the file system has not used again still hold the key, under the root key.
     #[command(after_help = "\
 Example:
-  claviger key destroy k1-9f2c51e07b3a4d68a1c0f4e2d7b65839 --risk-losing-secrets")]
+  claviger key destroy k1-9f2c51e07b3a4d68a1c0f4e2d7b65839")]
     Destroy {
         #[command(flatten)]
         one: Full,
-        /// Do without a proof that no value is under it: whatever is will be lost for ever
+        #[command(flatten)]
+        etcd: EtcdArgs,
+        /// Do it without reading etcd: whatever is under the key will be lost for ever
         #[arg(long)]
         risk_losing_secrets: bool,
     },
@@ -122,6 +130,8 @@ struct Full {
 pub(super) struct Row {
     key_id: String,
     state: &'static str,
+    /// Whether others may know it.
+    compromised: bool,
     created: Option<String>,
     promoted: Option<String>,
     demoted: Option<String>,
@@ -154,28 +164,57 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> Result<Exit, Failure> {
         KeyVerb::List(keyring) => list(keyring, global),
         KeyVerb::Add(keyring) => change(keyring, global, |_| Ok(Act::Add)),
         KeyVerb::Promote { one, without_backup, wait, socket } => {
-            promote(one, proof(without_backup), wait.then_some(socket), global)
+            promote(one, backed_up(without_backup), wait.then_some(socket), global)
         }
         KeyVerb::Enable(one) => change(one.keyring, global, |keyring| Ok(Act::Enable(named(keyring, &one.key)?))),
-        KeyVerb::Disable { one, risk_unreadable_secrets } => {
-            change(one.keyring, global, |_| Ok(Act::Disable(one.key_id, proof(risk_unreadable_secrets))))
+        KeyVerb::Disable { one, etcd, risk_unreadable_secrets } => {
+            retire(one, etcd, risk_unreadable_secrets, Verb::Disable, global)
         }
-        KeyVerb::Destroy { one, risk_losing_secrets } => {
-            change(one.keyring, global, |_| Ok(Act::Destroy(one.key_id, proof(risk_losing_secrets))))
+        KeyVerb::Destroy { one, etcd, risk_losing_secrets } => {
+            retire(one, etcd, risk_losing_secrets, Verb::Destroy, global)
         }
     }
 }
 
-fn promote(One { key, keyring }: One, proof: Proof, wait: Option<Socket>, global: &Global) -> Result<Exit, Failure> {
+fn promote(
+    One { key, keyring }: One,
+    backed_up: BackedUp,
+    wait: Option<Socket>,
+    global: &Global,
+) -> Result<Exit, Failure> {
     let is_waiting = wait.is_some();
     let socket = wait.and_then(|Socket { socket }| socket);
     let site = Site::find(Settings { socket, ..keyring.settings() }, global)?;
-    let changed = apply(&site, global, |keyring| Ok(Act::Promote(named(keyring, &key)?, proof)))?;
+    let changed = apply(&site, global, |keyring| Ok(Act::Promote(named(keyring, &key)?, backed_up)))?;
     if is_waiting { adoption::wait(&site.config, &changed, global) } else { Ok(Exit::Done) }
 }
 
-fn proof(waived: bool) -> Proof {
-    if waived { Proof::Waived } else { Proof::Known }
+fn backed_up(waived: bool) -> BackedUp {
+    if waived { BackedUp::Waived } else { BackedUp::Required }
+}
+
+/// Disables or destroys a key that nothing in etcd needs, or that the operator gives up.
+fn retire(
+    Full { key_id, keyring }: Full,
+    etcd: EtcdArgs,
+    is_waived: bool,
+    verb: Verb,
+    global: &Global,
+) -> Result<Exit, Failure> {
+    let site = Site::find(etcd.put_into(keyring.settings()), global)?;
+    apply(&site, global, |keyring| {
+        let usage = if is_waived { Usage::Waived } else { usage(&site, keyring, key_id, verb, global)? };
+        Ok(if verb == Verb::Destroy { Act::Destroy(key_id, usage) } else { Act::Disable(key_id, usage) })
+    })?;
+    Ok(Exit::Done)
+}
+
+/// Reads etcd, unless the keyring refuses in any case.
+fn usage(site: &Site, keyring: &Keyring, key_id: KeyId, verb: Verb, global: &Global) -> Result<Usage, Failure> {
+    match keyring.keys().find(|key| key.id() == key_id && key.state().after(verb).is_some()) {
+        Some(key) => needed::usage(&site.config, key, global),
+        None => Ok(Usage::Unknown("etcd was not read".to_owned())),
+    }
 }
 
 fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
@@ -205,9 +244,9 @@ fn change(
 fn apply(site: &Site, global: &Global, act: impl FnOnce(&Keyring) -> Result<Act, Failure>) -> Result<Changed, Failure> {
     let act = act(&site.open()?.keyring)?;
     let now = Time::new(jiff::Timestamp::now());
-    let changed = keeper::change_keys(&site.dir, &site.means, act, now)
+    let changed = keeper::change_keys(&site.dir, &site.means, &act, now)
         .map_err(|error| Failure::change(&error, &site.config.state_dir))?;
-    report(&changed, act, global)?;
+    report(&changed, &act, global)?;
     Ok(changed)
 }
 
@@ -229,7 +268,7 @@ fn unnamed(message: &str) -> Failure {
     Failure::new(Exit::Refused, &message, Some("name one that `claviger key list` shows".to_owned()))
 }
 
-fn report(changed: &Changed, act: Act, global: &Global) -> Result<(), Failure> {
+fn report(changed: &Changed, act: &Act, global: &Global) -> Result<(), Failure> {
     let Changed { keyring, digest, key_id } = changed;
     let Some(row) = keyring.entries().iter().find(|entry| entry.id() == *key_id).map(row) else { return Ok(()) };
     if global.output == Format::Json {
@@ -249,15 +288,17 @@ fn report(changed: &Changed, act: Act, global: &Global) -> Result<(), Failure> {
 }
 
 /// What whoever did this will want to do next.
-fn next_step(act: Act, key_id: KeyId) -> Option<String> {
+fn next_step(act: &Act, key_id: KeyId) -> Option<String> {
     match act {
         Act::Add => Some(format!(
             "next: back it up: claviger backup create FILE, then claviger backup check FILE\n\
              then: claviger key promote {key_id}"
         )),
-        Act::Promote(..) => {
-            Some("next: each Secret comes under it when it is written again; see the README".to_owned())
-        }
+        Act::Promote(..) => Some(
+            "next: back up that it is primary now: claviger backup create FILE\n\
+             then: each Secret comes under it when it is written again; see the README"
+                .to_owned(),
+        ),
         Act::Disable(..) => Some(format!("to go back: claviger key enable {key_id}")),
         Act::Enable(_) => None,
         Act::Destroy(..) => {
@@ -277,6 +318,7 @@ fn row(entry: &Entry) -> Row {
         Entry::Key(key) => Row {
             key_id,
             state: key.state().as_str(),
+            compromised: key.is_compromised(),
             created: Some(key.created().to_string()),
             promoted: key.promoted().map(|time| time.to_string()),
             demoted: key.demoted().map(|time| time.to_string()),
@@ -285,6 +327,7 @@ fn row(entry: &Entry) -> Row {
         Entry::Tomb(tomb) => Row {
             key_id,
             state: "destroyed",
+            compromised: false,
             created: None,
             promoted: None,
             demoted: None,
@@ -297,7 +340,9 @@ fn row(entry: &Entry) -> Row {
 pub(super) fn table(rows: &[Row], unwrapped: Option<&BTreeMap<String, u64>>) -> String {
     let cell = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     let cells = |row: &Row| {
-        let mut cells = vec![row.key_id.clone(), row.state.to_owned(), cell(&row.created), cell(&row.promoted)];
+        let compromised = if row.compromised { ", compromised" } else { "" };
+        let state = format!("{}{compromised}", row.state);
+        let mut cells = vec![row.key_id.clone(), state, cell(&row.created), cell(&row.promoted)];
         cells.extend(unwrapped.map(|unwrapped| unwrapped.get(&row.key_id).unwrap_or(&0).to_string()));
         cells
     };

@@ -8,8 +8,10 @@ mod files;
 mod generate;
 mod init;
 mod key;
+mod needed;
 mod output;
 mod passphrase;
+mod progress;
 mod recovery;
 mod reference;
 mod rekey;
@@ -101,7 +103,7 @@ enum Verb {
 }
 
 /// Where the keys are.
-#[derive(Args)]
+#[derive(Args, Default)]
 struct StateDir {
     /// Where keyring, root file and mark are [default: /var/lib/claviger]
     #[arg(long, value_name = "DIR")]
@@ -115,7 +117,7 @@ impl StateDir {
 }
 
 /// A keyring, and what opens it.
-#[derive(Args)]
+#[derive(Args, Default)]
 struct KeyringArgs {
     #[command(flatten)]
     state_dir: StateDir,

@@ -1,33 +1,34 @@
 //! `claviger backup restore`: into an empty directory, or into a keyring that is there.
 
-use std::{
-    io::{self, IsTerminal},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    config::Settings,
-    durable::{Dir, DurableError, Privacy},
-    keeper::{self, Expect, ExpectError, Initialised, MergePlan, OpenError, Opened, RestorePlan, Source},
+    config::{Config, Settings},
+    durable::{Dir, DurableError, Privacy, check_export},
+    keeper::{
+        self, Expect, FreshBackup, Initialised, MergePlan, NeededKey, OpenError, Opened, RestorePlan, RestoredKeyring,
+        Source,
+    },
     keyring::{
         backup::Backup,
         key_id::KeyId,
         merge::{Row, Wishes},
         record,
-        recovery::Identities,
+        recovery::{Identities, Recipient},
         time::Time,
     },
 };
 
 use super::{
     Format, Global, KeyringArgs, Site,
-    backup::{counted, read},
+    backup::{counted, read, refuse_inside, whole},
+    etcd::EtcdArgs,
     failure::{Exit, Failure},
     init::absolute,
-    key, output,
+    needed, output,
     recovery::Identity,
 };
 
@@ -36,15 +37,18 @@ use super::{
 /// Takes a backup, or a copy of the file `keyring` alone if that has a recovery blob for the identity, or is under a root key
 /// that the keyring here has or had.
 ///
-/// Into an empty directory: whoever knows a recipient could have made a backup, so --expect says which keyring it has to be,
-/// that one or a later one. Never run two machines with one keyring file: what one of them changes, the other does not have.
+/// Into an empty directory: anyone who knows a recipient can make a backup, so --expect names exactly the record that it must
+/// hold. Without it the backup must hold every key that etcd needs, or a snapshot of etcd, and something there must need it. The
+/// backup does not say what was done after it was made: no key stays pending, the newest one wraps, and `status` asks for a
+/// rotation. Never run two machines with one keyring file: what one of them changes, the other does not have.
 ///
-/// Into a keyring that is there, older, newer, damaged or gone another way: every key of both is kept, a fresh key wraps, the
-/// others unwrap. What becomes of each key is shown, which ends with 1, and done with --accept.
+/// Into a keyring that is there, older, newer, damaged or gone another way: every key of both is kept, the newest one that a
+/// backup holds wraps, the others unwrap. What becomes of each key is shown, which ends with 1, and done with --accept.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   claviger backup restore /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt --expect UUID:7:SHA256
+  claviger backup restore /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt --snapshot etcd.db
   claviger backup restore /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt --accept")]
 pub(super) struct RestoreArgs {
     /// The backup, or a keyring; several to bring into a keyring that is there
@@ -52,16 +56,23 @@ pub(super) struct RestoreArgs {
     files: Vec<PathBuf>,
     #[command(flatten)]
     identity: Identity,
-    /// Which record it has to be, uuid:generation:sha256 as `backup create` and `status` print it; without it the
-    /// generation is asked for on a terminal
+    /// Exactly which record it has to be, uuid:generation:sha256 as `backup create` and `status` print it
     #[arg(long, value_name = "EXPECT")]
     expect: Option<Expect>,
+    /// A snapshot of etcd, to see which keys its values need
+    #[arg(long, value_name = "FILE", conflicts_with = "etcd_servers")]
+    snapshot: Option<PathBuf>,
+    #[command(flatten)]
+    etcd: EtcdArgs,
     /// Where the slot's key file goes, better on another disk [default: slot-file.key in the state directory]
     #[arg(long, value_name = "FILE")]
     slot_file: Option<PathBuf>,
-    /// Move a restore that did not finish aside and begin again
-    #[arg(long)]
-    restart: bool,
+    /// A key that others may know: it never wraps again; its key_id in full, may be given several times
+    #[arg(long, value_name = "KEY_ID")]
+    compromised: Vec<KeyId>,
+    /// Where the backup of a key goes if one has to be made [default: beside the backup that is restored]
+    #[arg(long, value_name = "FILE")]
+    backup_to: Option<PathBuf>,
     /// Merge into the keyring that is there as was shown
     #[arg(long)]
     accept: bool,
@@ -82,7 +93,12 @@ struct RestoreReport<'a> {
     uuid: String,
     generation: u64,
     keys: usize,
+    primary: String,
     expect: String,
+    /// The primary key's backup, if that key had to be made.
+    fresh_backup: Option<&'a Path>,
+    /// Keys that values in etcd need, and that stay disabled.
+    needed_and_disabled: Vec<&'a str>,
     moved_aside: Option<&'a Path>,
 }
 
@@ -94,8 +110,10 @@ struct MergeReport<'a> {
     doubt: Option<&'a str>,
     generation: u64,
     keys: Vec<MergedKey>,
-    /// The key that wraps then; null if nothing was done.
+    /// The primary key, if it had to be made; null if not, or if nothing was done.
     fresh: Option<String>,
+    /// Its backup.
+    fresh_backup: Option<&'a Path>,
     /// What the record is then; null if nothing was done.
     expect: Option<String>,
 }
@@ -106,17 +124,33 @@ struct MergedKey {
     /// In the order of the keyring here, if it can be read, and the backups.
     before: Vec<Option<&'static str>>,
     after: &'static str,
+    /// Whether it will be marked as compromised.
+    compromised: bool,
+    /// Live objects in etcd, or in the snapshot, that are under it; null if that is not known.
+    objects: Option<u64>,
 }
 
 /// Runs `claviger backup restore`.
 ///
 /// # Errors
 /// When a backup does not open or is not the one that is expected, or a file cannot be written.
-pub(super) fn run(args: RestoreArgs, global: &Global) -> Result<Exit, Failure> {
-    let config =
-        global.config(Settings { state_dir: args.keyring.state_dir.state_dir.clone(), ..Settings::default() })?;
-    let is_merge = holds_keyring(&config.state_dir)? && args.slot_file.is_none() && !args.restart;
-    if is_merge { merge(args, global) } else { set_up(args, &config.state_dir, global) }
+pub(super) fn run(mut args: RestoreArgs, global: &Global) -> Result<Exit, Failure> {
+    let is_etcd_given = args.etcd.is_given();
+    let settings = std::mem::take(&mut args.etcd).put_into(std::mem::take(&mut args.keyring).settings());
+    let state_dir = settings.state_dir.clone();
+    let config = global.config(settings)?;
+    if let Some(file) = &args.backup_to {
+        refuse_inside(file, &config.state_dir)?;
+        check_export(file).map_err(|error| Failure::export(&error))?;
+    }
+    let is_merge = holds_keyring(&config.state_dir)? && args.slot_file.is_none();
+    if is_merge {
+        let passphrase_file = config.passphrase_file.clone();
+        let site = Site::find(Settings { state_dir, passphrase_file, ..Settings::default() }, global)?;
+        merge(args, &site, &config, global)
+    } else {
+        set_up(args, &config, is_etcd_given, global)
+    }
 }
 
 fn holds_keyring(state_dir: &Path) -> Result<bool, Failure> {
@@ -131,60 +165,66 @@ fn now() -> Time {
     Time::new(jiff::Timestamp::now())
 }
 
-fn set_up(args: RestoreArgs, state_dir: &Path, global: &Global) -> Result<Exit, Failure> {
-    let RestoreArgs { files, identity, expect, slot_file, restart, .. } = args;
-    let [file] = files.as_slice() else {
+fn set_up(args: RestoreArgs, config: &Config, is_etcd_given: bool, global: &Global) -> Result<Exit, Failure> {
+    let [file] = args.files.as_slice() else {
         let hint = "restore the newest one, then bring the others in by the same command".to_owned();
         return Err(Failure::new(Exit::Usage, &"an empty directory takes one backup", hint));
     };
     if args.accept || !args.keep_destroyed.is_empty() || !args.lost.is_empty() {
-        let message = format!("{} holds no keyring, so there is nothing to merge", state_dir.display());
+        let message = format!("{} holds no keyring, so there is nothing to merge", config.state_dir.display());
         return Err(Failure::new(Exit::Usage, &message, "leave --accept, --keep-destroyed and --lost away".to_owned()));
     }
-    let backup = Backup::open(&read(file)?, &identity.read()?).map_err(|error| Failure::backup(&error, file))?;
-    confirm(&backup, expect.as_ref())?;
-    let slot_file = slot_file.as_deref().map(absolute).transpose()?;
-    restore(RestorePlan { backup, slot_file, restart, now: now() }, state_dir, global)
+    let identities = args.identity.read()?;
+    let backup = Backup::open(&read(file)?, &identities).map_err(|error| Failure::backup(&error, file))?;
+    // What the operator named needs no proof; what is given all the same is looked at.
+    let is_wanted = args.expect.is_none() || is_etcd_given || args.snapshot.is_some();
+    let needed = if is_wanted { needed::keys(config, args.snapshot.clone(), global)? } else { None };
+    let to = args.backup_to.unwrap_or_else(|| beside(file, backup.keyring.generation() + 1));
+    let fresh = FreshBackup { file: to, recipients: identities.recipients() };
+    let plan = RestorePlan {
+        backup,
+        file: Some(whole(file)),
+        expect: args.expect,
+        needed,
+        compromised: args.compromised,
+        fresh,
+        slot_file: args.slot_file.as_deref().map(absolute).transpose()?,
+        now: now(),
+    };
+    restore(plan, &config.state_dir, global)
 }
 
-/// Makes sure that it is the keyring that is wanted.
-fn confirm(backup: &Backup, expect: Option<&Expect>) -> Result<(), Failure> {
-    if let Some(expect) = expect {
-        let checked = expect.check(&backup.keyring, backup.digest());
-        return checked.map_err(|error| Failure::new(Exit::Refused, &error, None));
-    }
-    let generation = backup.keyring.generation().to_string();
-    let shown = output::fields(&[
-        ("keyring", backup.keyring.uuid().to_hex()),
-        ("generation", generation.clone()),
-        ("expect", backup.expect().to_string()),
-    ]);
-    let refused = |message: &str| {
-        let hint = "give --expect with what `backup create` or `status` printed where the keyring was".to_owned();
-        Failure::new(Exit::Refused, &message, hint)
+/// A free name beside `backup` for the backup of `generation`, in which a key had to be made.
+fn beside(backup: &Path, generation: u64) -> PathBuf {
+    let stem = backup.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = |number: u32| match number {
+        1 => format!("{stem}-restored-{generation}.age"),
+        _ => format!("{stem}-restored-{generation}-{number}.age"),
     };
-    if !io::stdin().is_terminal() {
-        return Err(refused("nothing says that this is the right keyring"));
-    }
-    let table = key::table(&key::rows(&backup.keyring), None);
-    output::text(&format!("{shown}\n\n{table}\n\nIf this is the keyring, type its generation: "))?;
-    let mut typed = String::new();
-    io::stdin().read_line(&mut typed).map_err(|error| refused(&error.to_string()))?;
-    if typed.trim() == generation { Ok(()) } else { Err(refused("that is not its generation; nothing was written")) }
+    let is_free = |file: &PathBuf| file.symlink_metadata().is_err();
+    let free = (1..1000).map(|number| backup.with_file_name(name(number))).find(is_free);
+    free.unwrap_or_else(|| backup.with_file_name(name(1)))
 }
 
 fn restore(plan: RestorePlan, state_dir: &Path, global: &Global) -> Result<Exit, Failure> {
+    // Before a directory is made.
+    plan.check().map_err(|error| Failure::restore(&error, state_dir))?;
     let dir = Dir::open_or_create(state_dir).map_err(|error| Failure::init(&error.into(), state_dir))?;
     let slot_file = plan.slot_file.clone();
-    let Initialised { keyring, digest, moved_aside } =
-        keeper::restore(&dir, plan).map_err(|error| Failure::init(&error, state_dir))?;
+    let before = plan.backup.keyring.generation();
+    refuse_inside(&plan.fresh.file, state_dir)?;
+    let restored = keeper::restore(&dir, plan).map_err(|error| Failure::restore(&error, state_dir))?;
+    let RestoredKeyring { initialised: Initialised { keyring, digest, moved_aside }, fresh, disabled } = restored;
     let report = RestoreReport {
         format: "claviger/backup-restore/v1",
         state_dir,
         uuid: keyring.uuid().to_hex(),
         generation: keyring.generation(),
         keys: keyring.keys().count(),
+        primary: keyring.primary().id().to_string(),
         expect: Expect::of(&keyring, digest).to_string(),
+        fresh_backup: fresh.as_ref().map(|(_, file)| file.as_path()),
+        needed_and_disabled: disabled.iter().map(|key| key.name.as_str()).collect(),
         moved_aside: moved_aside.as_deref(),
     };
     if global.output == Format::Json {
@@ -195,35 +235,48 @@ fn restore(plan: RestorePlan, state_dir: &Path, global: &Global) -> Result<Exit,
         output::text_line(&format!("moved what had not finished to {}", path.display()))?;
     }
     let slot = slot_file.unwrap_or_else(|| dir.path_of("slot-file.key"));
-    output::text_line(&output::fields(&[
+    let mut fields = vec![
         ("keyring", format!("{} in {}", report.uuid, state_dir.display())),
-        ("generation", format!("{}, {}", report.generation, counted(report.keys, "key"))),
-        ("slot", format!("file, its key in {}", slot.display())),
-    ]))?;
+        ("generation", format!("{}, after {before} of the backup; {}", report.generation, counted(report.keys, "key"))),
+        ("primary", report.primary.clone()),
+    ];
+    fields.extend(report.fresh_backup.map(|file| ("fresh key", format!("its backup is {}", file.display()))));
+    fields.push(("slot", format!("file, its key in {}", slot.display())));
+    fields.push(("expect", report.expect.clone()));
+    output::text_line(&output::fields(&fields))?;
+    for key in &report.needed_and_disabled {
+        output::text_line(&format!("\n! {key} is disabled, and values in etcd need it: claviger key enable {key}"))?;
+    }
     if !global.quiet {
-        output::text_line(&format!("\nnext:  claviger serve --state-dir {}", state_dir.display()))?;
+        output::text_line(&format!("\nnext:  claviger serve --state-dir {}\nthen:  {ROTATE}", state_dir.display()))?;
     }
     Ok(Exit::Done)
 }
 
-fn merge(args: RestoreArgs, global: &Global) -> Result<Exit, Failure> {
-    let RestoreArgs { files, identity, expect, accept, keep_destroyed, lost, keyring, .. } = args;
-    let site = Site::find(keyring.settings(), global)?;
-    let sources = sources(&site, &files, &identity, expect.as_ref())?;
-    let wishes = Wishes { destroyed: keep_destroyed, lost };
-    let failed = |error: &keeper::ChangeFailed| failed(error, &site);
+fn merge(args: RestoreArgs, site: &Site, config: &Config, global: &Global) -> Result<Exit, Failure> {
+    let RestoreArgs { files, identity, expect, snapshot, compromised, accept, keep_destroyed, lost, backup_to, .. } =
+        args;
+    let Opening { sources, backup, recipients } = sources(site, &files, &identity, expect.as_ref())?;
+    let wishes = Wishes { destroyed: keep_destroyed, lost, compromised };
+    let failed = |error: &keeper::ChangeFailed| failed(error, site);
     let planned =
         keeper::plan_merge(&site.dir, &site.means, &sources, &wishes, now()).map_err(|error| failed(&error))?;
     let Some(plan) = planned else {
-        return nothing_to_do(&site, global);
+        return nothing_to_do(site, global);
     };
+    let to = backup_to.or_else(|| backup.map(|backup| beside(&backup, plan.generation)));
+    let to = to.filter(|_| plan.fresh.is_some());
+    if let Some(file) = &to {
+        refuse_inside(file, &site.config.state_dir)?;
+    }
+    let shown = Shown::of(&plan, needed::keys(config, snapshot, global), to.clone());
     if !accept {
-        print_merge(&site, &Shown::of(&plan), None, global)?;
+        print_merge(site, &shown, None, global)?;
         return Ok(Exit::Found);
     }
-    let shown = Shown::of(&plan);
-    let opened = plan.carry_out(&site.dir, &site.means).map_err(|error| failed(&error))?;
-    print_merge(&site, &shown, Some(&opened), global)?;
+    let fresh = to.map(|file| FreshBackup { file, recipients });
+    let opened = plan.carry_out(&site.dir, &site.means, fresh.as_ref()).map_err(|error| failed(&error))?;
+    print_merge(site, &shown, Some(&opened), global)?;
     Ok(Exit::Done)
 }
 
@@ -238,15 +291,19 @@ fn failed(error: &keeper::ChangeFailed, site: &Site) -> Failure {
     }
 }
 
+/// What was opened.
+struct Opening {
+    sources: Vec<Source>,
+    /// The first file that an identity opened.
+    backup: Option<PathBuf>,
+    /// The recipients of the identities that were given.
+    recipients: Vec<Recipient>,
+}
+
 /// Opens each file by the root keys that are here, or else by an identity, which is asked for once.
-fn sources(
-    site: &Site,
-    files: &[PathBuf],
-    identity: &Identity,
-    expect: Option<&Expect>,
-) -> Result<Vec<Source>, Failure> {
+fn sources(site: &Site, files: &[PathBuf], identity: &Identity, expect: Option<&Expect>) -> Result<Opening, Failure> {
     let mut known: Option<Identities> = None;
-    let mut sources = Vec::new();
+    let (mut sources, mut first) = (Vec::new(), None);
     for file in files {
         let bytes = read(file)?;
         let by_root = record::root_id(&bytes).ok().and_then(|_| Source::known(&site.dir, &site.means, &bytes).ok());
@@ -256,14 +313,19 @@ fn sources(
             let identities = known.take().map_or_else(|| identity.read(), Ok)?;
             let backup = Backup::open(&bytes, &identities).map_err(|error| Failure::backup(&error, file))?;
             known = Some(identities);
-            Source::from(&backup)
+            first = first.or(Some(file.clone()));
+            Source::of_backup(&backup, whole(file))
         };
-        let checked = expect.map_or(Ok(()), |expect| expect.check(&source.keyring, source.digest));
-        checked.map_err(|error: ExpectError| Failure::new(Exit::Refused, &error, None))?;
-        source.expected = expect.is_some();
+        if let Some(expect) = expect {
+            // A successor is believed only under a root key that is known here, which the merge makes sure of.
+            let checked = expect.check(&source.keyring, source.digest);
+            checked.map_err(|error| Failure::new(Exit::Refused, &error, None))?;
+            source.is_named = expect.is(&source.keyring, source.digest);
+        }
         sources.push(source);
     }
-    Ok(sources)
+    let recipients = known.as_ref().map(Identities::recipients).unwrap_or_default();
+    Ok(Opening { sources, backup: first, recipients })
 }
 
 fn nothing_to_do(site: &Site, global: &Global) -> Result<Exit, Failure> {
@@ -276,6 +338,7 @@ fn nothing_to_do(site: &Site, global: &Global) -> Result<Exit, Failure> {
             generation: opened.keyring.generation(),
             keys: Vec::new(),
             fresh: None,
+            fresh_backup: None,
             expect: Some(Expect::of(&opened.keyring, opened.digest).to_string()),
         })?;
         return Ok(Exit::Done);
@@ -290,64 +353,100 @@ struct Shown {
     generation: u64,
     columns: Vec<(&'static str, u64)>,
     rows: Vec<Row>,
-    fresh: KeyId,
+    fresh: Option<KeyId>,
+    /// Where the backup of a fresh key goes.
+    to: Option<PathBuf>,
+    needed: Option<Vec<NeededKey>>,
+    /// Why nobody knows which keys are needed.
+    unknown: Option<String>,
 }
 
 impl Shown {
-    fn of(plan: &MergePlan) -> Self {
+    fn of(plan: &MergePlan, needed: Result<Option<Vec<NeededKey>>, Failure>, to: Option<PathBuf>) -> Self {
         let MergePlan { doubt, generation, columns, rows, fresh, .. } = plan;
         let (doubt, columns, rows) = (doubt.clone(), columns.clone(), rows.clone());
-        Self { doubt, generation: *generation, columns, rows, fresh: *fresh }
+        let (needed, unknown) = match needed {
+            Ok(needed) => (needed, None),
+            Err(failure) => (None, Some(failure.message().to_owned())),
+        };
+        Self { doubt, generation: *generation, columns, rows, fresh: *fresh, to, needed, unknown }
+    }
+
+    /// How many objects need the key of a row, if that is known.
+    fn objects(&self, row: &Row) -> Option<u64> {
+        let needed = self.needed.as_ref()?;
+        let is_it = |needed: &&NeededKey| needed.commitment == row.commitment;
+        Some(needed.iter().find(is_it).map_or(0, |needed| needed.objects))
     }
 }
 
-/// What is to be done; or what was done, to give the keyring that was `opened` then.
+/// What is to be done; or what was done, to give the keyring that was opened then.
 fn print_merge(site: &Site, shown: &Shown, opened: Option<&Opened>, global: &Global) -> Result<(), Failure> {
-    let Shown { doubt, generation, columns, rows, fresh } = shown;
+    let Shown { doubt, generation, rows, fresh, to, .. } = shown;
     let state_dir = &site.config.state_dir;
     let expect = opened.map(|opened| Expect::of(&opened.keyring, opened.digest).to_string());
+    // A fresh key has no name before it is made for good.
+    let made = opened.and_then(|opened| fresh.map(|_| opened.keyring.primary().id().to_string()));
     if global.output == Format::Json {
-        let key =
-            |row: &Row| MergedKey { key_id: row.key_id.to_string(), before: row.before.clone(), after: row.after };
+        let key = |row: &Row| MergedKey {
+            key_id: row.key_id.to_string(),
+            before: row.before.clone(),
+            after: row.after,
+            compromised: row.is_compromised,
+            objects: shown.objects(row),
+        };
         return output::json(&MergeReport {
             format: "claviger/backup-merge/v1",
             state_dir,
             doubt: doubt.as_deref(),
             generation: *generation,
             keys: rows.iter().map(key).collect(),
-            fresh: opened.map(|_| fresh.to_string()),
+            fresh: made,
+            fresh_backup: to.as_deref(),
             expect,
         });
     }
+    let is_done = opened.is_some();
     let mut fields = vec![("keyring", state_dir.display().to_string())];
     fields.extend(doubt.iter().map(|doubt| ("because", doubt.clone())));
-    let made = if opened.is_some() { "was made" } else { "will be made" };
-    fields.push(("generation", format!("{generation} {made}")));
+    let when = if is_done { "was made" } else { "will be made" };
+    fields.push(("generation", format!("{generation} {when}")));
+    fields.extend(shown.unknown.iter().map(|reason| ("etcd", format!("nobody knows which keys it needs: {reason}"))));
+    let place = if is_done { "is" } else { "goes to" };
+    fields.extend(to.iter().map(|file| ("fresh key", format!("its backup {place} {}", file.display()))));
     fields.extend(expect.map(|expect| ("expect", expect)));
-    output::text_line(&format!(
-        "{}\n\n{}",
-        output::fields(&fields),
-        merge_table(columns, rows, fresh, opened.is_some())
-    ))?;
-    match opened {
+    output::text_line(&format!("{}\n\n{}", output::fields(&fields), merge_table(shown, made.as_deref())))?;
+    match is_done {
         _ if global.quiet => Ok(()),
-        Some(_) => output::text_line("\nnext:  claviger backup create FILE, as the fresh key is in no backup yet"),
-        None => output::text_line("\nnothing was changed; to do it:  the same command with --accept"),
+        true => output::text_line(&format!("\nnext:  {ROTATE}")),
+        false => output::text_line("\nnothing was changed; to do it:  the same command with --accept"),
     }
 }
 
-fn merge_table(columns: &[(&'static str, u64)], rows: &[Row], fresh: &KeyId, is_done: bool) -> String {
+/// What a restored or merged keyring wants next.
+const ROTATE: &str =
+    "rotate to a new key, because nobody knows what was done after the backup was made: claviger key add";
+
+fn merge_table(shown: &Shown, made: Option<&str>) -> String {
+    let Shown { columns, rows, fresh, needed, .. } = shown;
     let heads: Vec<String> =
         columns.iter().map(|(what, generation)| format!("{}, {generation}", what.to_uppercase())).collect();
     let mut head = vec!["KEY"];
     head.extend(heads.iter().map(String::as_str));
     head.push("BECOMES");
+    head.extend(needed.iter().map(|_| "OBJECTS"));
+    let objects = |row: &Row| shown.objects(row).map(|objects| objects.to_string());
     let cells = |row: &Row| {
         let before = row.before.iter().map(|state| state.unwrap_or("-").to_owned());
-        [row.key_id.to_string()].into_iter().chain(before).chain([row.after.to_owned()]).collect::<Vec<_>>()
+        let compromised = if row.is_compromised { ", compromised" } else { "" };
+        let after = format!("{}{compromised}", row.after);
+        [row.key_id.to_string()].into_iter().chain(before).chain([after]).chain(objects(row)).collect::<Vec<_>>()
     };
-    // A fresh key has no name before it is made for good.
-    let name = if is_done { fresh.to_string() } else { "a fresh key".to_owned() };
-    let last = [name].into_iter().chain(columns.iter().map(|_| "-".to_owned())).chain(["primary".to_owned()]);
-    output::table(&head, rows.iter().map(cells).chain([last.collect()]))
+    let last = fresh.iter().map(|_| {
+        let name = made.unwrap_or("a fresh key").to_owned();
+        let none = columns.iter().map(|_| "-".to_owned());
+        let objects = needed.iter().map(|_| "-".to_owned());
+        [name].into_iter().chain(none).chain(["primary".to_owned()]).chain(objects).collect()
+    });
+    output::table(&head, rows.iter().map(cells).chain(last))
 }

@@ -9,12 +9,13 @@ use crate::{
     config::{Config, Settings},
     grpc::client::{Answer, ProbeError, probe},
     keeper::{self, Expect, Opened},
-    keyring::{ledger::CheckedBackup, mark::Standing},
+    keyring::{home::Home, ledger::ListedBackup, mark::Standing, node::Node},
     service::ConnectionReport,
 };
 
 use super::{
     Format, Global, KeyringArgs, Site, Socket,
+    backup::FORGET_ALL,
     failure::{Exit, Failure},
     key, output,
 };
@@ -58,8 +59,19 @@ struct Report {
 struct KeyringReport {
     uuid: String,
     generation: u64,
+    /// `file`, or `etcd` and the prefix.
+    home: String,
     mark: &'static str,
     expect: String,
+    nodes: Vec<NodeReport>,
+}
+
+#[derive(Serialize)]
+struct NodeReport {
+    name: String,
+    coordinator: bool,
+    left: Option<String>,
+    gone: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -71,10 +83,12 @@ struct SlotReport {
 
 #[derive(Serialize)]
 struct BackupReport {
-    /// When one opened last.
+    /// When the one that was proven last was opened.
     checked: Option<String>,
+    /// When it was written to another disk.
+    written: Option<String>,
     generation: Option<u64>,
-    /// Keys that no checked backup holds.
+    /// Keys that no listed backup holds.
     unbacked: Vec<String>,
     /// Why the ledger is not believed.
     error: Option<String>,
@@ -149,8 +163,10 @@ fn report(config: &Config, opened: &Opened, answer: Result<Answer, ProbeError>) 
         keyring: KeyringReport {
             uuid: keyring.uuid().to_hex(),
             generation: keyring.generation(),
+            home: keyring.home().to_string(),
             mark: mark_word(*standing),
             expect: Expect::of(keyring, *digest).to_string(),
+            nodes: keyring.nodes().iter().map(node).collect(),
         },
         keys: key::rows(keyring),
         slots: slots.iter().map(slot).collect(),
@@ -161,12 +177,23 @@ fn report(config: &Config, opened: &Opened, answer: Result<Answer, ProbeError>) 
     }
 }
 
+fn node(node: &Node) -> NodeReport {
+    let time = |time: Option<crate::keyring::time::Time>| time.map(|time| time.to_string());
+    NodeReport {
+        name: node.name.clone(),
+        coordinator: node.is_coordinator,
+        left: time(node.left),
+        gone: time(node.gone),
+    }
+}
+
 fn backup(opened: &Opened) -> BackupReport {
     let last = opened.last_backup();
-    let checked = last.as_ref().ok().copied().flatten();
+    let listed = last.as_ref().ok().copied().flatten();
     BackupReport {
-        checked: checked.map(|backup| backup.checked().to_string()),
-        generation: checked.map(CheckedBackup::generation),
+        checked: listed.and_then(ListedBackup::checked).map(|time| time.to_string()),
+        written: listed.and_then(ListedBackup::written).map(|time| time.to_string()),
+        generation: listed.map(ListedBackup::generation),
         unbacked: opened.unbacked().iter().map(ToString::to_string).collect(),
         error: last.err().map(ToString::to_string),
     }
@@ -196,8 +223,16 @@ fn findings(config: &Config, opened: &Opened, answer: &Result<Answer, ProbeError
         }
         None => findings.push("this node has no mark; `claviger serve` trusts the keyring as it is now".to_owned()),
     }
+    if opened.wants_rotation() {
+        findings.push(
+            "the keyring was restored or merged: rotate to a new key: `claviger key add`, `claviger backup create`, \
+             `claviger key promote`, and write every Secret once"
+                .to_owned(),
+        );
+    }
     if let Err(error) = opened.last_backup() {
-        findings.push(format!("no backup counts, as {error}; `claviger backup check` begins it anew"));
+        let uuid = opened.keyring.uuid().to_hex();
+        findings.push(format!("no backup counts: {error}; put the file back, or begin anew: `{FORGET_ALL} {uuid}`"));
     }
     let primary = opened.keyring.primary().id().to_string();
     match answer {
@@ -269,12 +304,15 @@ fn text(report: &Report) -> String {
         fields.push(("protection", protection(&plugin.layers)));
     }
     fields.extend([
-        ("keyring", format!("{}, generation {}, mark {}", keyring.uuid, keyring.generation, keyring.mark)),
+        ("keyring", keyring_line(keyring)),
         ("slots", slots.collect::<Vec<_>>().join(", ")),
         ("recovery", recovery),
         ("backup", backup_line(backup)),
         ("expect", keyring.expect.clone()),
     ]);
+    if !keyring.nodes.is_empty() {
+        fields.push(("nodes", nodes_line(&keyring.nodes)));
+    }
     let unwrapped = plugin.instance.as_ref().map(|_| &plugin.unwrapped);
     let mut parts = vec![output::fields(&fields), key::table(keys, unwrapped)];
     if plugin.connections.iter().any(ConnectionReport::is_alive) {
@@ -284,15 +322,31 @@ fn text(report: &Report) -> String {
     parts.join("\n\n")
 }
 
-/// Which backup opened last, and what one lost disk would take along.
+fn keyring_line(keyring: &KeyringReport) -> String {
+    let KeyringReport { uuid, generation, home, mark, .. } = keyring;
+    let home = if *home == Home::File.to_string() { String::new() } else { format!(", home {home}") };
+    format!("{uuid}, generation {generation}{home}, mark {mark}")
+}
+
+fn nodes_line(nodes: &[NodeReport]) -> String {
+    let word = |node: &NodeReport| match (&node.gone, &node.left) {
+        (Some(_), _) => format!("{} (gone)", node.name),
+        (None, Some(_)) => format!("{} (left)", node.name),
+        (None, None) => node.name.clone(),
+    };
+    nodes.iter().map(word).collect::<Vec<_>>().join(", ")
+}
+
+/// Which backup was proven last, and what one lost disk would take along.
 fn backup_line(backup: &BackupReport) -> String {
-    let checked = match (&backup.checked, backup.generation) {
-        (Some(checked), Some(generation)) => format!("generation {generation} opened on {checked}"),
-        _ => "none was checked".to_owned(),
+    let proven = match (backup.generation, &backup.checked, &backup.written) {
+        (Some(generation), Some(checked), _) => format!("generation {generation} opened on {checked}"),
+        (Some(generation), None, Some(written)) => format!("generation {generation} written on {written}"),
+        _ => "none is listed".to_owned(),
     };
     match backup.unbacked.as_slice() {
-        [] => checked,
-        keys => format!("{checked}; not backed up: {}", keys.join(", ")),
+        [] => proven,
+        keys => format!("{proven}; not backed up: {}", keys.join(", ")),
     }
 }
 

@@ -96,6 +96,14 @@ pub enum DurableError {
     /// It is not the one that was read before: somebody else changed it.
     #[error("{} changed underneath", .0.display())]
     Changed(PathBuf),
+    /// It would be lost together with the directory that it is a copy of.
+    #[error("{} is on {what}", path.display())]
+    SharedDisk {
+        /// Which one.
+        path: PathBuf,
+        /// What it is on.
+        what: &'static str,
+    },
     /// The disk gave back other bytes than were written.
     #[error("{} did not read back as it was written", .0.display())]
     ReadBack(PathBuf),

@@ -9,6 +9,7 @@ mod append;
 mod error;
 mod export;
 mod life;
+mod place;
 mod trust;
 
 use std::{
@@ -40,6 +41,7 @@ pub use self::{
     error::DurableError,
     export::{check_export, export, replace_export},
     life::LifeLock,
+    place::is_on_another_disk,
     trust::check_ancestors,
 };
 

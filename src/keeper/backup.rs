@@ -1,12 +1,6 @@
-//! Backups of a keyring, and a keyring out of a backup.
+//! Backups of a keyring.
 
-use std::path::PathBuf;
-
-use super::{
-    ChangeFailed, Expect, ExpectError, InitError, Initialised, Opened,
-    init::{Files, SetUp},
-    ledger, open,
-};
+use super::{ChangeFailed, Expect, ExpectError, Opened, open};
 use crate::{
     audit::{self, Event, KeyringEvent},
     durable::Dir,
@@ -14,6 +8,7 @@ use crate::{
         Key, Keyring,
         backup::{self, Backup},
         key_id::KeyId,
+        ledger::{ListedBackup, Proven},
         record,
         recovery::{Recipient, Recovery},
         time::Time,
@@ -51,6 +46,19 @@ pub fn back_up(dir: &Dir, means: &Means, recipients: Vec<Recipient>, now: Time) 
     Ok(Made { bytes, recipients, opened })
 }
 
+impl Made {
+    /// Whether the identity of one of its recipients was tried before: `init` and `recovery add` try it.
+    pub fn is_for_proven_recipient(&self) -> bool {
+        let recoveries = self.opened.keyring.recoveries();
+        recoveries.iter().any(|recovery| self.recipients.iter().any(|recipient| recipient == recovery.recipient()))
+    }
+
+    /// What the ledger is to say of it, once it was written to `file` on another disk.
+    pub fn listed(&self, file: Option<String>, now: Time) -> ListedBackup {
+        ListedBackup::of(&self.opened.keyring, self.opened.digest, Proven::Written(now), file)
+    }
+}
+
 fn of_keyring(opened: &Opened) -> Result<Vec<Recipient>, ChangeFailed> {
     let recoveries = opened.keyring.recoveries();
     let recipients = recoveries.iter().map(Recovery::recipient).map(str::parse).collect::<Result<Vec<_>, _>>()?;
@@ -70,32 +78,6 @@ impl Opened {
         let has = |key: &&Key| backup.keyring.keys().any(|other| other.id() == key.id());
         Ok(self.keyring.keys().filter(|key| !has(key)).map(Key::id).collect())
     }
-}
-
-/// Which keyring is to be set up, and where.
-pub struct RestorePlan {
-    /// What it comes from.
-    pub backup: Backup,
-    /// Where the key file of its slot goes; the state directory if none.
-    pub slot_file: Option<PathBuf>,
-    /// Whether a set-up that broke off is moved aside.
-    pub restart: bool,
-    /// When it was opened.
-    pub now: Time,
-}
-
-/// Sets `dir` up with the keyring of a backup, under the same root key, which a new slot seals. No key and no key_id changes.
-///
-/// # Errors
-/// When a keyring is there, or a file cannot be written. Before the first write nothing has changed; after it, `restart`
-/// begins again.
-pub fn restore(dir: &Dir, plan: RestorePlan) -> Result<Initialised, InitError> {
-    let RestorePlan { backup, slot_file, restart, now } = plan;
-    let ledger = ledger::first(&backup, now)?;
-    let Backup { keyring, record, root, earlier, .. } = backup;
-    let event = Event::Restore(keyring_event(&keyring));
-    let files = Files::of(keyring, &root, &earlier, record.to_vec(), slot_file, Some(ledger))?;
-    files.set_up(dir, &SetUp { restart, event: Some(event) })
 }
 
 pub(super) fn keyring_event(keyring: &Keyring) -> KeyringEvent {

@@ -5,16 +5,19 @@
 
 use rand::rngs::SysRng;
 
-use super::{ExpectError, OpenError, Opened, open_to_change};
+use super::{ExpectError, LedgerRefused, OpenError, Opened, open_to_change};
 use crate::{
     audit::{self, Event, KeyEvent},
-    crypto::{Digest, secret::SecretError},
+    crypto::{Digest, Uuid, secret::SecretError},
     durable::{Dir, DurableError},
     keyring::{
-        ChangeError, Key, Keyring,
+        ChangeError, Keyring,
         backup::BackupError,
+        home::Home,
         key_id::KeyId,
-        mark::{Mark, Standing},
+        ledger::LedgerFull,
+        lineage::KEPT,
+        mark::Standing,
         merge::MergeError,
         record::{self, RECORD_MAX, RecordError},
         recovery::RecoveryError,
@@ -25,30 +28,47 @@ use crate::{
     store::{Copy, FileStore, KEYRING},
 };
 
-/// Bytes that are kept free in the record, so that a last rotation is always possible.
-pub(super) const RESERVE: usize = 1024;
+/// Bytes that are kept free in the record, so that a last rotation is always possible: its key, and the records before it.
+pub(super) const RESERVE: usize = 1024 + 64 * KEPT;
 
 /// What is to be done with keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
     /// Make one, pending.
     Add,
     /// Let it wrap.
-    Promote(KeyId, Proof),
+    Promote(KeyId, BackedUp),
     /// Let it neither wrap nor unwrap.
-    Disable(KeyId, Proof),
+    Disable(KeyId, Usage),
     /// Let it unwrap again.
     Enable(KeyId),
     /// Let its bytes be gone.
-    Destroy(KeyId, Proof),
+    Destroy(KeyId, Usage),
 }
 
-/// Why a change should lose nothing.
+/// Why a key that will wrap is not lost with this disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
-    /// What the state directory knows: a key that was never promoted has never wrapped, and a checked backup holds this one.
-    Known,
-    /// None: the operator takes the risk.
+pub enum BackedUp {
+    /// A listed backup holds it, or it is not promoted.
+    Required,
+    /// The operator takes the risk.
+    Waived,
+}
+
+/// How many values in etcd are under a key. What the state directory says of its past proves nothing: it may have been restored,
+/// cloned or rolled back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Usage {
+    /// Everything that is declared was scanned.
+    Scanned {
+        /// Live objects under the key.
+        objects: u64,
+        /// The key in etcd of one of them.
+        example: Option<String>,
+    },
+    /// Nobody knows, and why.
+    Unknown(String),
+    /// The operator takes the risk.
     Waived,
 }
 
@@ -93,16 +113,55 @@ pub enum ChangeFailed {
     /// The keyring does not allow it.
     #[error(transparent)]
     Refused(#[from] ChangeError),
-    /// Values may be under the key.
-    #[error("nothing proves that no value is under key {key_id}, so it is not {}", verb.participle())]
+    /// Values in etcd are under the key.
+    #[error("not {} key {key_id}: {objects} {} it{}", gerund(*verb), needing(*objects), for_example(example.as_deref()))]
+    Needed {
+        /// The key.
+        key_id: KeyId,
+        /// What was to be done with it.
+        verb: Verb,
+        /// Live objects under it.
+        objects: u64,
+        /// The key in etcd of one of them.
+        example: Option<String>,
+    },
+    /// Values in etcd may be under the key.
+    #[error("not {} key {key_id}, which may still be in use: {reason}", gerund(*verb))]
     Unproven {
         /// The key.
         key_id: KeyId,
         /// What was to be done with it.
         verb: Verb,
+        /// Why nobody knows.
+        reason: String,
+    },
+    /// The record that counts is in etcd.
+    #[error("the keyring's home is etcd, below {0}, and this file is a copy of it")]
+    HomeInEtcd(String),
+    /// The ledger is not believed.
+    #[error("{0}")]
+    Ledger(#[source] LedgerRefused),
+    /// The ledger has no room.
+    #[error(transparent)]
+    LedgerFull(#[from] LedgerFull),
+    /// No listed backup is called so, or several are.
+    #[error("{found} listed backups are called {name}, expected one")]
+    UnknownBackup {
+        /// What was given.
+        name: String,
+        /// How many there are.
+        found: usize,
+    },
+    /// The operator typed the uuid of another keyring.
+    #[error("this keyring is {}, and {} was given", expected.to_hex(), found.to_hex())]
+    OtherUuid {
+        /// What was given.
+        found: Uuid,
+        /// The keyring's.
+        expected: Uuid,
     },
     /// Values under the key would be one lost disk away from being lost.
-    #[error("no checked backup holds key {key_id}, so it is not promoted{}", because(reason.as_deref()))]
+    #[error("no listed backup holds key {key_id}, so it is not promoted{}", because(reason.as_deref()))]
     Unbacked {
         /// The key.
         key_id: KeyId,
@@ -115,6 +174,9 @@ pub enum ChangeFailed {
     /// Nobody could open a backup.
     #[error("nobody could open a backup: the keyring has no recovery recipient, and none was given")]
     NoRecipient,
+    /// A key has to be made, and nobody said where its backup goes.
+    #[error("a key has to be made, because no backup holds one that may wrap")]
+    NoPlaceForBackup,
     /// A backup is of another keyring.
     #[error("the backup is of another keyring: {0}")]
     OtherBackup(#[source] ExpectError),
@@ -159,9 +221,8 @@ pub enum ChangeFailed {
 /// Does `act` with the keyring in `dir`.
 ///
 /// # Errors
-/// When the keyring does not open or does not allow it, nothing proves that a key is not needed, or a file cannot be
-/// written. But for [`ChangeFailed::NotMarked`] the keyring is then as it was.
-pub fn change_keys(dir: &Dir, means: &Means, act: Act, now: Time) -> Result<Changed, ChangeFailed> {
+/// When the keyring does not open or does not allow it, values need the key or nobody knows, or a file cannot be written. But for [`ChangeFailed::NotMarked`] the keyring is then as it was.
+pub fn change_keys(dir: &Dir, means: &Means, act: &Act, now: Time) -> Result<Changed, ChangeFailed> {
     let (opened, _lock) = open_to_change(dir, means)?;
     let (keyring, key_id) = decide(&opened, act, now)?;
     let event = act.event(&keyring, key_id);
@@ -170,17 +231,17 @@ pub fn change_keys(dir: &Dir, means: &Means, act: Act, now: Time) -> Result<Chan
     Ok(Changed { keyring, digest, key_id })
 }
 
-fn decide(opened: &Opened, act: Act, now: Time) -> Result<(Keyring, KeyId), ChangeFailed> {
+fn decide(opened: &Opened, act: &Act, now: Time) -> Result<(Keyring, KeyId), ChangeFailed> {
     let Opened { keyring, digest, root, .. } = opened;
     let decided = match act {
         Act::Add => keyring.add(&mut SysRng, root, *digest, now)?,
-        Act::Promote(key_id, _) => (keyring.promote(key_id, *digest, now)?, key_id),
-        Act::Disable(key_id, _) => (keyring.disable(key_id, *digest)?, key_id),
-        Act::Enable(key_id) => (keyring.enable(key_id, *digest)?, key_id),
-        Act::Destroy(key_id, _) => (keyring.destroy(key_id, *digest)?, key_id),
+        Act::Promote(key_id, _) => (keyring.promote(*key_id, *digest, now)?, *key_id),
+        Act::Disable(key_id, _) => (keyring.disable(*key_id, *digest)?, *key_id),
+        Act::Enable(key_id) => (keyring.enable(*key_id, *digest)?, *key_id),
+        Act::Destroy(key_id, _) => (keyring.destroy(*key_id, *digest)?, *key_id),
     };
     // After the question whether it can be at all.
-    act.check_proof(opened)?;
+    act.check(opened)?;
     Ok(decided)
 }
 
@@ -192,6 +253,9 @@ pub(super) fn commit(
     event: &Event<'_>,
     copy: Copy,
 ) -> Result<Digest, ChangeFailed> {
+    if let Home::Etcd(prefix) = opened.keyring.home() {
+        return Err(ChangeFailed::HomeInEtcd(prefix.clone()));
+    }
     let store = FileStore::new(dir, RECORD_MAX);
     match opened.standing {
         Some(Standing::Current) => {}
@@ -201,7 +265,7 @@ pub(super) fn commit(
     }
     let bytes = encode(opened, keyring)?;
     let digest = Digest::of(&bytes);
-    let mark = Mark::of(keyring, digest, opened.listed.count()).encode(&opened.root)?;
+    let mark = opened.next_mark(keyring, digest).encode(&opened.root)?;
     let before = store.load()?.filter(|before| Digest::of(before) == opened.digest);
     let before = before.ok_or_else(|| DurableError::Changed(dir.path_of(KEYRING)))?;
     audit::record(dir, event).map_err(ChangeFailed::NotAudited)?;
@@ -209,6 +273,18 @@ pub(super) fn commit(
     opened.carry_ledger(dir).map_err(not_marked)?;
     store.save_mark(&mark).map_err(ChangeFailed::NotMarked)?;
     Ok(digest)
+}
+
+fn gerund(verb: Verb) -> &'static str {
+    if verb == Verb::Destroy { "destroying" } else { "disabling" }
+}
+
+fn needing(objects: u64) -> &'static str {
+    if objects == 1 { "object needs" } else { "objects need" }
+}
+
+fn for_example(example: Option<&str>) -> String {
+    example.map_or_else(String::new, |example| format!(", for example {example}"))
 }
 
 fn because(reason: Option<&str>) -> String {
@@ -244,35 +320,50 @@ fn encode(opened: &Opened, keyring: &Keyring) -> Result<Vec<u8>, ChangeFailed> {
 }
 
 impl Act {
-    /// Refuses to lock values away that may be there, and to wrap under what may be lost.
-    fn check_proof(self, opened: &Opened) -> Result<(), ChangeFailed> {
-        let keyring = &opened.keyring;
-        let (key_id, verb) = match self {
-            Self::Promote(key_id, Proof::Known) if opened.unbacked().contains(&key_id) => {
+    /// Refuses to lock values away that are there or may be, and to wrap under what may be lost.
+    fn check(&self, opened: &Opened) -> Result<(), ChangeFailed> {
+        match self {
+            Self::Promote(key_id, BackedUp::Required) if opened.unbacked().contains(key_id) => {
                 let reason = opened.last_backup().err().map(ToString::to_string);
-                return Err(ChangeFailed::Unbacked { key_id, reason });
+                Err(ChangeFailed::Unbacked { key_id: *key_id, reason })
             }
-            Self::Disable(key_id, Proof::Known) => (key_id, Verb::Disable),
-            Self::Destroy(key_id, Proof::Known) => (key_id, Verb::Destroy),
-            _ => return Ok(()),
-        };
-        let may_be_needed = |key: &Key| key.id() == key_id && key.promoted().is_some();
-        if keyring.keys().any(may_be_needed) { Err(ChangeFailed::Unproven { key_id, verb }) } else { Ok(()) }
+            Self::Disable(key_id, usage) => usage.check(*key_id, Verb::Disable),
+            Self::Destroy(key_id, usage) => {
+                usage.check(*key_id, Verb::Destroy)?;
+                match opened.forgotten(*key_id).filter(|_| *usage != Usage::Waived) {
+                    Some(reason) => Err(ChangeFailed::Unproven { key_id: *key_id, verb: Verb::Destroy, reason }),
+                    None => Ok(()),
+                }
+            }
+            Self::Add | Self::Promote(..) | Self::Enable(_) => Ok(()),
+        }
     }
 
-    fn event(self, keyring: &Keyring, key_id: KeyId) -> Event<'static> {
-        let event = |proof| KeyEvent {
+    fn event(&self, keyring: &Keyring, key_id: KeyId) -> Event<'static> {
+        let event = |unproven| KeyEvent {
             keyring: keyring.uuid().to_hex(),
             generation: keyring.generation(),
             key_id: key_id.to_string(),
-            unproven: proof == Proof::Waived,
+            unproven,
         };
         match self {
-            Self::Add => Event::Add(event(Proof::Known)),
-            Self::Promote(_, proof) => Event::Promote(event(proof)),
-            Self::Enable(_) => Event::Enable(event(Proof::Known)),
-            Self::Disable(_, proof) => Event::Disable(event(proof)),
-            Self::Destroy(_, proof) => Event::Destroy(event(proof)),
+            Self::Add => Event::Add(event(false)),
+            Self::Promote(_, backed_up) => Event::Promote(event(*backed_up == BackedUp::Waived)),
+            Self::Enable(_) => Event::Enable(event(false)),
+            Self::Disable(_, usage) => Event::Disable(event(*usage == Usage::Waived)),
+            Self::Destroy(_, usage) => Event::Destroy(event(*usage == Usage::Waived)),
+        }
+    }
+}
+
+impl Usage {
+    fn check(&self, key_id: KeyId, verb: Verb) -> Result<(), ChangeFailed> {
+        match self {
+            Self::Scanned { objects: 0, .. } | Self::Waived => Ok(()),
+            Self::Scanned { objects, example } => {
+                Err(ChangeFailed::Needed { key_id, verb, objects: *objects, example: example.clone() })
+            }
+            Self::Unknown(reason) => Err(ChangeFailed::Unproven { key_id, verb, reason: reason.clone() }),
         }
     }
 }
@@ -283,7 +374,10 @@ mod tests {
     use crate::{
         durable::{self, testing::dying_after},
         keeper::{self, Plan},
-        keyring::testing::{now, with_tomb},
+        keyring::{
+            mark::Mark,
+            testing::{now, with_tomb},
+        },
         root::ROOT_FILE,
     };
 
@@ -307,8 +401,8 @@ mod tests {
         dir.replace(KEYRING, &record).unwrap();
         let mark = Mark::of(&tombs(count), Digest::of(&record), 0).encode(&root).unwrap();
         FileStore::new(&dir, RECORD_MAX).save_mark(&mark).unwrap();
-        let error = change_keys(&dir, &Means::default(), Act::Add, now()).unwrap_err();
-        assert_eq!(error.to_string(), "the keyring has no room for more: 1024 bytes are kept for a last rotation");
+        let error = change_keys(&dir, &Means::default(), &Act::Add, now()).unwrap_err();
+        assert_eq!(error.to_string(), "the keyring has no room for more: 17408 bytes are kept for a last rotation");
         assert_eq!(*dir.read(KEYRING, RECORD_MAX).unwrap(), record);
     }
 
@@ -316,7 +410,7 @@ mod tests {
     fn a_failure_behind_the_rename_is_not_told_as_if_nothing_were_changed() {
         let told = (0..20).map(|steps| {
             let (_keep, dir) = initialised();
-            let (changed, _) = dying_after(steps, || change_keys(&dir, &Means::default(), Act::Add, now()));
+            let (changed, _) = dying_after(steps, || change_keys(&dir, &Means::default(), &Act::Add, now()));
             let generation = keeper::open(&dir, &Means::default()).unwrap().keyring.generation();
             match changed {
                 Ok(_) | Err(ChangeFailed::NotMarked(_)) => assert_eq!(generation, 2, "after {steps} steps"),
@@ -337,9 +431,9 @@ mod tests {
             assert!(rekeyed.is_err());
             steps += 1;
         }
-        let error = change_keys(&dir, &Means::default(), Act::Add, now()).unwrap_err();
+        let error = change_keys(&dir, &Means::default(), &Act::Add, now()).unwrap_err();
         assert_eq!(error.to_string(), "a rekey is not finished: the keyring is still under the root key from before");
         keeper::rekey(&dir, &Means::default()).unwrap();
-        change_keys(&dir, &Means::default(), Act::Add, now()).unwrap();
+        change_keys(&dir, &Means::default(), &Act::Add, now()).unwrap();
     }
 }

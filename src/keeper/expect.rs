@@ -1,14 +1,14 @@
-//! `uuid:generation:sha256`: which record a node without a mark is to trust.
+//! `uuid:generation:sha256`: which record a node without a mark, or a restore, is to trust.
 
 use std::{fmt, str::FromStr};
 
 use crate::{
     crypto::{Digest, Uuid},
-    keyring::Keyring,
+    keyring::{GENERATION_MAX, Keyring},
     text::{hex_array, number},
 };
 
-/// The record that is expected, or the one that a later record must follow.
+/// Names one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expect {
     uuid: Uuid,
@@ -31,9 +31,9 @@ pub enum ExpectError {
         /// What it should be.
         expected: Uuid,
     },
-    /// An older one.
-    #[error("the keyring has generation {found}, expected {expected} or a later one")]
-    Older {
+    /// Another generation, where exactly one record will do.
+    #[error("the keyring has generation {found}, expected exactly {expected}")]
+    OtherGeneration {
         /// What it has.
         found: u64,
         /// What it should have.
@@ -42,30 +42,54 @@ pub enum ExpectError {
     /// Another of the same generation.
     #[error("the keyring of generation {0} has another SHA-256 than expected")]
     Other(u64),
+    /// Neither the record nor one that follows from it.
+    #[error("the keyring of generation {found} does not follow from the expected one of generation {expected}")]
+    NoSuccessor {
+        /// What it has.
+        found: u64,
+        /// What the expected one has.
+        expected: u64,
+    },
 }
 
 impl Expect {
-    /// What a node that is to trust this record takes.
+    /// Names this record.
     pub fn of(keyring: &Keyring, record: Digest) -> Self {
         Self { uuid: keyring.uuid(), generation: keyring.generation(), record }
     }
 
-    /// Checks that the record is this one or a later one.
+    /// Whether it names exactly this record.
+    pub fn is(&self, keyring: &Keyring, record: Digest) -> bool {
+        *self == Self::of(keyring, record)
+    }
+
+    /// Checks that the record is exactly this one.
     ///
     /// # Errors
     /// When it is another.
-    pub fn check(&self, keyring: &Keyring, record: Digest) -> Result<(), ExpectError> {
+    pub fn check_exactly(&self, keyring: &Keyring, record: Digest) -> Result<(), ExpectError> {
         let (found, expected) = (keyring.generation(), self.generation);
         if keyring.uuid() != self.uuid {
             return Err(ExpectError::OtherKeyring { found: keyring.uuid(), expected: self.uuid });
         }
-        if found < expected {
-            return Err(ExpectError::Older { found, expected });
+        if found != expected {
+            return Err(ExpectError::OtherGeneration { found, expected });
         }
-        if found == expected && record != self.record {
-            return Err(ExpectError::Other(found));
+        if record == self.record { Ok(()) } else { Err(ExpectError::Other(found)) }
+    }
+
+    /// Checks that the record is this one or a successor of it. A successor proves nothing by itself: call it only for a record
+    /// under a root key that is known from elsewhere.
+    ///
+    /// # Errors
+    /// When it is another.
+    pub fn check(&self, keyring: &Keyring, record: Digest) -> Result<(), ExpectError> {
+        let is_later = keyring.uuid() == self.uuid && keyring.generation() > self.generation;
+        match (is_later, keyring.past().names(self.generation, self.record)) {
+            (true, true) => Ok(()),
+            (true, false) => Err(ExpectError::NoSuccessor { found: keyring.generation(), expected: self.generation }),
+            (false, _) => self.check_exactly(keyring, record),
         }
-        Ok(())
     }
 }
 
@@ -85,7 +109,7 @@ impl FromStr for Expect {
             let (generation, record) = rest.split_once(':')?;
             Some(Self {
                 uuid: Uuid(hex_array(uuid)?),
-                generation: number(generation)?,
+                generation: number(generation).filter(|generation| (1..=GENERATION_MAX).contains(generation))?,
                 record: Digest(hex_array(record)?),
             })
         };
@@ -101,24 +125,42 @@ mod tests {
     use crate::{crypto::kdf::RootKey, keyring::testing};
 
     #[test]
-    fn the_expected_record_and_later_ones_are_accepted_and_no_others() {
+    fn exactly_one_record_is_expected_and_its_successors_under_a_known_root_key() {
         let root = RootKey::generate(&mut SysRng).unwrap();
         let keyring = |uuid| testing::keyring(&root, Uuid([uuid; 16]));
-        let (ours, digest) = (keyring(1), Digest::of(b"ours"));
+        let (ours, digest) = (keyring(1), testing::digest(1));
         let expect = Expect::of(&ours, digest);
         assert_eq!(expect.to_string().parse(), Ok(expect.clone()));
         assert_eq!(expect.check(&ours, digest), Ok(()));
+        assert_eq!(expect.check_exactly(&ours, digest), Ok(()));
         assert_eq!(expect.check(&ours, Digest::of(b"other")), Err(ExpectError::Other(1)));
         assert!(matches!(expect.check(&keyring(2), digest), Err(ExpectError::OtherKeyring { .. })));
-        let newer = Expect { generation: 2, ..expect };
-        assert_eq!(newer.check(&ours, digest), Err(ExpectError::Older { found: 1, expected: 2 }));
-        let older = Expect { generation: 0, ..newer };
-        assert_eq!(older.check(&ours, Digest::of(b"other")), Ok(()));
+
+        let later = testing::later(&ours, |_| {});
+        assert_eq!(expect.check(&later, testing::digest(2)), Ok(()));
+        let exactly = expect.check_exactly(&later, testing::digest(2));
+        assert_eq!(exactly, Err(ExpectError::OtherGeneration { found: 2, expected: 1 }));
+        let newer = Expect::of(&later, testing::digest(2));
+        assert!(matches!(newer.check(&ours, digest), Err(ExpectError::OtherGeneration { found: 1, expected: 2 })));
+        // A record with a greater number that does not follow from it.
+        let stranger = Expect { record: Digest::of(b"other"), ..expect };
+        let refused = stranger.check(&later, testing::digest(2));
+        assert_eq!(refused, Err(ExpectError::NoSuccessor { found: 2, expected: 1 }));
     }
 
     #[test]
     fn what_is_no_expectation_is_refused() {
-        for text in ["", "a:b", "a:1:c", &format!("{}:01:{}", "0".repeat(32), "0".repeat(64)), &"0".repeat(98)] {
+        let (uuid, record) = ("0".repeat(32), "0".repeat(64));
+        assert!(format!("{uuid}:1099511627776:{record}").parse::<Expect>().is_ok());
+        for text in [
+            "",
+            "a:b",
+            "a:1:c",
+            &format!("{uuid}:01:{record}"),
+            &format!("{uuid}:0:{record}"),
+            &format!("{uuid}:1099511627777:{record}"),
+            &"0".repeat(98),
+        ] {
             assert_eq!(text.parse::<Expect>(), Err(ExpectError::Syntax), "{text:?}");
         }
     }

@@ -10,9 +10,10 @@ use rand::rngs::SysRng;
 use crate::{
     audit::{self, Event},
     crypto::{Digest, RandomError, Uuid, fill_random, kdf::RootKey, secret::SecretError},
-    durable::{Dir, DurableError},
+    durable::{Dir, DurableError, export},
     keyring::{
         KeyError, Keyring,
+        ledger::{Ledger, ListedBackup},
         mark::Mark,
         record::{self, RECORD_MAX, RecordError},
         recovery::{Identities, Recipient, Recovery, RecoveryError},
@@ -57,7 +58,7 @@ pub struct Initialised {
 #[non_exhaustive]
 pub enum InitError {
     /// There is a keyring, or what remains of one.
-    #[error("{} already holds a keyring", .0.display())]
+    #[error("{} already holds a keyring, or what is left of one", .0.display())]
     Exists(PathBuf),
     /// An earlier init did not finish.
     #[error("{} holds an unfinished init", .0.display())]
@@ -103,7 +104,7 @@ pub enum InitError {
 /// When a keyring is there, an identity does not open its recovery blob, or a file cannot be written. Before the first
 /// write nothing has changed; after it, `restart` begins again.
 pub fn init(dir: &Dir, plan: &Plan) -> Result<Initialised, InitError> {
-    Files::make(plan)?.set_up(dir, &SetUp { restart: plan.restart, event: None })
+    Files::make(plan)?.set_up(dir, &SetUp { restart: plan.restart, event: None, export: None })
 }
 
 /// How a set-up begins.
@@ -112,6 +113,28 @@ pub(super) struct SetUp<'a> {
     pub(super) restart: bool,
     /// What is put on the audit record before it.
     pub(super) event: Option<Event<'a>>,
+    /// A backup that has to be there before it.
+    pub(super) export: Option<&'a Export>,
+}
+
+/// A backup of what is about to be set up or merged.
+pub(super) struct Export {
+    /// Where it goes.
+    pub(super) file: PathBuf,
+    /// The age file.
+    pub(super) bytes: Vec<u8>,
+    /// What the ledger says of it, if it counts.
+    pub(super) listed: Option<ListedBackup>,
+}
+
+/// What the files hold.
+pub(super) struct Contents {
+    pub(super) keyring: Keyring,
+    /// Its bytes.
+    pub(super) record: Vec<u8>,
+    pub(super) ledger: Option<Ledger>,
+    /// Whether it comes out of a backup.
+    pub(super) is_restored: bool,
 }
 
 /// All that is to be written, before any of it is.
@@ -134,24 +157,23 @@ impl Files {
         let recoveries = seal_recoveries(plan, uuid, &root)?;
         let keyring = Keyring::create(rng, &root, uuid, recoveries, plan.now)?;
         let record = record::encode(&keyring, &root)?;
-        Self::of(keyring, &root, &[], record, plan.slot_file.clone(), None)
+        let contents = Contents { keyring, record, ledger: None, is_restored: false };
+        Self::of(contents, (&root, &[]), plan.slot_file.clone())
     }
 
-    /// The files of a keyring whose record is `record` under `root`, with a new slot, and a ledger with its count.
+    /// The files of a keyring under `root`, with a new slot.
     pub(super) fn of(
-        keyring: Keyring,
-        root: &RootKey,
-        earlier: &[RootKey],
-        record: Vec<u8>,
+        Contents { keyring, record, ledger, is_restored }: Contents,
+        (root, earlier): (&RootKey, &[RootKey]),
         slot_file: Option<PathBuf>,
-        ledger: Option<(Vec<u8>, u64)>,
     ) -> Result<Self, InitError> {
         let (rng, uuid) = (&mut SysRng, keyring.uuid());
         // What this build would not read again must not be written.
         record::decode(&record, root, uuid)?;
         let digest = Digest::of(&record);
-        let (ledger, count) = ledger.unzip();
-        let mark = Mark::of(&keyring, digest, count.unwrap_or(0)).encode(root)?;
+        let mark = Mark::of(&keyring, digest, ledger.as_ref().map_or(0, Ledger::count));
+        let mark = if is_restored { mark.after_restore(&keyring) } else { mark }.encode(root)?;
+        let ledger = ledger.map(|ledger| ledger.encode(root)).transpose()?;
         let slot = FileSlot::generate(rng, slot_file)?;
         let sealed = Slot::seal(rng, SLOT, &slot, (uuid, root))?;
         let root = RootFile::encode(rng, uuid, (root, earlier), &[sealed])?;
@@ -165,6 +187,9 @@ impl Files {
         // Before anything is moved: one that is elsewhere is not ours to move.
         if self.slot.is_elsewhere() {
             self.slot.check_keep(SLOT, dir)?;
+        }
+        if let Some(Export { file, bytes, .. }) = how.export {
+            export(file, bytes)?;
         }
         if let Some(event) = &how.event {
             audit::record(dir, event)?;

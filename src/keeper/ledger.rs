@@ -1,16 +1,17 @@
-//! What this node knows of checked backups: a ledger that cannot be trusted hinders no serving, and no key counts as backed.
+//! What this node knows of its backups. A ledger that is not believed hinders no serving; no key counts as backed up then, and
+//! nothing is listed until an operator begins the ledger anew.
+
+use std::collections::HashSet;
 
 use super::{ChangeFailed, OpenError, Opened, Roots, advance_mark, backup::keyring_event, open_to_change};
 use crate::{
-    audit::{self, Event},
-    crypto::{RootId, Uuid, kdf::RootKey, secret::SecretError},
+    audit::{self, BackupEvent, Event, KeyringEvent},
+    crypto::{RootId, Uuid, kdf::RootKey},
     durable::{Dir, DurableError},
     keyring::{
-        backup::Backup,
         key_id::KeyId,
-        ledger::{CheckedBackup, LEDGER_MAX, Ledger, LedgerError},
+        ledger::{LEDGER_MAX, Ledger, LedgerError, ListedBackup},
         mark::Mark,
-        time::Time,
     },
     root::Means,
     store::LEDGER,
@@ -89,6 +90,46 @@ impl Listed {
         }
     }
 
+    /// Makes sure that it is believed.
+    ///
+    /// # Errors
+    /// When it is not, with the reason.
+    pub(super) fn believe(&mut self) -> Result<(), ChangeFailed> {
+        if self.ledger.is_ok() {
+            return Ok(());
+        }
+        let missing = LedgerRefused::Ledger(LedgerError::RolledBack { found: 0, marked: self.marked });
+        match std::mem::replace(&mut self.ledger, Err(missing)) {
+            Err(refused) => Err(ChangeFailed::Ledger(refused)),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// The keys that its backups hold; none if it is not believed.
+    pub(super) fn backed(&self) -> HashSet<KeyId> {
+        self.ledger.as_ref().map(Ledger::backed).unwrap_or_default()
+    }
+
+    /// With these backups as well, as far as there is room for them; one that is not believed stays as it is. `root` is the root key
+    /// that the ledger is written under.
+    pub(super) fn with(self, backups: Vec<ListedBackup>, root_id: RootId) -> Self {
+        let Ok(ledger) = self.ledger else { return self };
+        let mut ledger = ledger.under(root_id);
+        for backup in backups {
+            let count = ledger.count().saturating_add(1);
+            ledger = ledger.with(backup, count).unwrap_or(ledger);
+        }
+        Self { ledger: Ok(ledger), ..self }
+    }
+
+    /// Writes it, if it is another one than `before`.
+    pub(super) fn write(&self, dir: &Dir, before: u64, root: &RootKey) -> Result<(), OpenError> {
+        match &self.ledger {
+            Ok(ledger) if ledger.count() > before => Ok(dir.replace(LEDGER, &ledger.encode(root)?)?),
+            _ => Ok(()),
+        }
+    }
+
     /// What the mark is to hold.
     pub(super) fn count(&self) -> u64 {
         self.ledger.as_ref().map_or(self.marked, Ledger::count)
@@ -96,7 +137,7 @@ impl Listed {
 }
 
 impl Opened {
-    /// The keys that no checked backup holds: one lost disk loses them.
+    /// The keys that no listed backup holds: one lost disk loses them.
     pub fn unbacked(&self) -> Vec<KeyId> {
         match &self.listed.ledger {
             Ok(ledger) => ledger.unbacked(&self.keyring),
@@ -104,51 +145,125 @@ impl Opened {
         }
     }
 
-    /// The backup that was checked last, or why no ledger says so.
+    /// The backup that was proven last, or why no ledger says so.
     ///
     /// # Errors
     /// When the ledger is not believed.
-    pub fn last_backup(&self) -> Result<Option<&CheckedBackup>, &LedgerRefused> {
+    pub fn last_backup(&self) -> Result<Option<&ListedBackup>, &LedgerRefused> {
         self.listed.ledger.as_ref().map(Ledger::last)
+    }
+
+    /// The backups that are listed, the one that was proven last comes last.
+    ///
+    /// # Errors
+    /// When the ledger is not believed.
+    pub fn backups(&self) -> Result<&[ListedBackup], &LedgerRefused> {
+        self.listed.ledger.as_ref().map(Ledger::backups)
+    }
+
+    /// Why nobody knows what a lost ledger listed that may need `key_id`; none if nothing is lost that could.
+    pub(super) fn forgotten(&self, key_id: KeyId) -> Option<String> {
+        match &self.listed.ledger {
+            Err(refused) => Some(format!("what a lost ledger listed may need it ({refused})")),
+            Ok(ledger) => {
+                let forgot = ledger.forgot().filter(|seq| key_id.seq() <= *seq)?;
+                Some(format!("what a lost ledger listed may need keys up to k{forgot}"))
+            }
+        }
     }
 
     /// Puts the ledger under the root key of the record. The caller holds the lock.
     pub(super) fn carry_ledger(&self, dir: &Dir) -> Result<(), OpenError> {
         self.listed.carry(dir, self.keyring.uuid(), &self.root)
     }
+
+    /// Writes what `change` makes of the ledger and its next count, and marks it. The caller holds the lock.
+    fn change_ledger(
+        &mut self,
+        dir: &Dir,
+        event: &Event<'_>,
+        change: impl FnOnce(&Ledger, u64) -> Result<Ledger, ChangeFailed>,
+    ) -> Result<(), ChangeFailed> {
+        if self.standing.is_none() {
+            return Err(ChangeFailed::NoMark);
+        }
+        let count = self.listed.count().checked_add(1).ok_or(ChangeFailed::Full)?;
+        let empty = Ledger::empty(self.keyring.uuid(), self.root.id(self.keyring.uuid()));
+        let ledger = change(self.listed.ledger.as_ref().unwrap_or(&empty), count)?;
+        let bytes = ledger.encode(&self.root)?;
+        audit::record(dir, event).map_err(ChangeFailed::NotAudited)?;
+        dir.replace(LEDGER, &bytes)?;
+        self.listed.ledger = Ok(ledger);
+        Ok(advance_mark(dir, self)?)
+    }
 }
 
-/// Lists `backup`, which was opened and read, in the ledger of the keyring in `dir`.
-///
-/// A ledger that is not believed is begun anew: that a backup is not listed is never more than a needless warning.
+/// Lists a backup of the keyring in `dir` that was proven to be one, in the ledger.
 ///
 /// # Errors
-/// When the keyring does not open or has no mark, or a file cannot be written; the ledger is then as it was, or ahead of the mark.
-pub fn list_backup(dir: &Dir, means: &Means, backup: &Backup, now: Time) -> Result<Opened, ChangeFailed> {
+/// When the keyring does not open or has no mark, the ledger is not believed or full, or a file cannot be written; the ledger is then
+/// as it was, or ahead of the mark.
+pub fn list_backup(dir: &Dir, means: &Means, backup: ListedBackup) -> Result<Opened, ChangeFailed> {
     let (mut opened, _lock) = open_to_change(dir, means)?;
-    if opened.standing.is_none() {
-        return Err(ChangeFailed::NoMark);
-    }
-    let uuid = opened.keyring.uuid();
-    let empty = Ledger::empty(uuid, opened.root.id(uuid));
-    let count = opened.listed.count().checked_add(1).ok_or(ChangeFailed::Full)?;
-    let entry = CheckedBackup::of(&backup.keyring, backup.digest(), now);
-    let ledger = opened.listed.ledger.as_ref().unwrap_or(&empty).with(entry, count);
-    let bytes = ledger.encode(&opened.root)?;
-    let event = Event::BackupCheck { keyring: keyring_event(&backup.keyring), record: backup.digest().to_hex() };
-    audit::record(dir, &event).map_err(ChangeFailed::NotAudited)?;
-    dir.replace(LEDGER, &bytes)?;
-    opened.listed.ledger = Ok(ledger);
-    advance_mark(dir, &opened)?;
+    opened.listed.believe()?;
+    let event = BackupEvent { keyring: keyring_event_of(&opened, &backup), record: backup.record().to_hex() };
+    let event = if backup.checked().is_some() { Event::BackupCheck(event) } else { Event::BackupWritten(event) };
+    opened.change_ledger(dir, &event, |ledger, count| Ok(ledger.with(backup, count)?))?;
     Ok(opened)
 }
 
-/// The bytes of a first ledger, of a keyring that comes out of `backup`.
+fn keyring_event_of(opened: &Opened, backup: &ListedBackup) -> KeyringEvent {
+    KeyringEvent { keyring: opened.keyring.uuid().to_hex(), generation: backup.generation() }
+}
+
+/// Which backups are to be listed no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forget {
+    /// The one whose record's SHA-256 begins with these hexadecimal digits.
+    One(String),
+    /// All of this keyring, whatever is in the ledger: what it listed may have needed any key that there is.
+    All(Uuid),
+}
+
+/// Does `forget` with the ledger of the keyring in `dir`.
 ///
 /// # Errors
-/// When no memory can be locked.
-pub(super) fn first(backup: &Backup, now: Time) -> Result<(Vec<u8>, u64), SecretError> {
-    let (uuid, root_id) = (backup.keyring.uuid(), backup.keyring.root_id());
-    let ledger = Ledger::empty(uuid, root_id).with(CheckedBackup::of(&backup.keyring, backup.digest(), now), 1);
-    Ok((ledger.encode(&backup.root)?, ledger.count()))
+/// When the keyring does not open or has no mark, the ledger is not believed, no single backup is called so, or a file cannot be
+/// written.
+pub fn forget_backups(dir: &Dir, means: &Means, forget: &Forget) -> Result<Opened, ChangeFailed> {
+    let (mut opened, _lock) = open_to_change(dir, means)?;
+    match forget {
+        Forget::One(name) => {
+            opened.listed.believe()?;
+            let backup = opened.named_backup(name)?.clone();
+            let event = BackupEvent { keyring: keyring_event_of(&opened, &backup), record: backup.record().to_hex() };
+            let event = Event::BackupForget(event);
+            opened.change_ledger(dir, &event, |ledger, count| Ok(ledger.without(backup.record(), count)))?;
+        }
+        Forget::All(uuid) => {
+            let expected = opened.keyring.uuid();
+            if *uuid != expected {
+                return Err(ChangeFailed::OtherUuid { found: *uuid, expected });
+            }
+            let seq = opened.keyring.greatest_seq();
+            let empty = Ledger::empty(expected, opened.root.id(expected));
+            let event = Event::BackupForgetAll(keyring_event(&opened.keyring));
+            opened.change_ledger(dir, &event, |_, count| Ok(empty.begun_anew(count, seq)))?;
+        }
+    }
+    Ok(opened)
+}
+
+impl Opened {
+    fn named_backup(&self, name: &str) -> Result<&ListedBackup, ChangeFailed> {
+        let backups = self.backups().unwrap_or_default();
+        let mut found = backups.iter().filter(|backup| !name.is_empty() && backup.record().to_hex().starts_with(name));
+        match (found.next(), found.count()) {
+            (Some(backup), 0) => Ok(backup),
+            (first, others) => {
+                let found = usize::from(first.is_some()) + others;
+                Err(ChangeFailed::UnknownBackup { name: name.to_owned(), found })
+            }
+        }
+    }
 }

@@ -7,9 +7,10 @@ use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
 use super::{
-    ChangeFailed, ExpectError, OpenError, Opened, Roots,
+    ChangeFailed, ExpectError, FreshBackup, OpenError, Opened, Roots,
     backup::keyring_event,
     change::{RESERVE, not_marked, not_swapped},
+    init::Export,
     ledger::Listed,
     open_with, read_root,
     rekey::recoveries_under,
@@ -17,13 +18,15 @@ use super::{
 use crate::{
     audit::{self, Event},
     crypto::{Digest, RootId},
-    durable::{Dir, DurableError},
+    durable::{Dir, DurableError, export},
     keyring::{
         Keyring,
         backup::Backup,
+        home::Home,
         key_id::KeyId,
+        ledger::{ListedBackup, Proven},
         mark::Mark,
-        merge::{Merge, Row, Sources, Wishes, merge},
+        merge::{Merge, Row, Source as MergeSource, Sources, Weight, Wishes, merge},
         record::{self, RECORD_MAX, RecordError},
         time::Time,
     },
@@ -38,21 +41,23 @@ pub struct Source {
     pub keyring: Keyring,
     /// The SHA-256 of the record.
     pub digest: Digest,
+    /// Whether an operator said which record it has to be, exactly.
+    pub is_named: bool,
     /// The root key that it is under, and earlier ones.
     roots: Vec<RootId>,
-    /// Whether an operator said which record it has to be.
-    pub expected: bool,
-}
-
-impl From<&Backup> for Source {
-    fn from(backup: &Backup) -> Self {
-        let id = |root: &crate::crypto::kdf::RootKey| root.id(backup.keyring.uuid());
-        let roots = [&backup.root].into_iter().chain(&backup.earlier).map(id).collect();
-        Self { keyring: backup.keyring.clone(), digest: backup.digest(), roots, expected: false }
-    }
+    /// Where the backup is that an identity opened; none for a bare record, which the root key here opens.
+    backup: Option<String>,
 }
 
 impl Source {
+    /// What an identity opened in `file`.
+    pub fn of_backup(backup: &Backup, file: String) -> Self {
+        let id = |root: &crate::crypto::kdf::RootKey| root.id(backup.keyring.uuid());
+        let roots = [&backup.root].into_iter().chain(&backup.earlier).map(id).collect();
+        let (keyring, digest) = (backup.keyring.clone(), backup.digest());
+        Self { keyring, digest, is_named: false, roots, backup: Some(file) }
+    }
+
     /// A bare record under a root key that the root file in `dir` has: no identity is needed for it.
     ///
     /// # Errors
@@ -61,7 +66,13 @@ impl Source {
         let roots = Roots::open(dir, means, None)?;
         let keyring =
             roots.record(bytes, dir)?.map_err(|source| OpenError::Record { path: dir.path_of(KEYRING), source })?;
-        Ok(Self { roots: vec![keyring.root_id()], digest: Digest::of(bytes), keyring, expected: false })
+        let (roots, digest) = (vec![keyring.root_id()], Digest::of(bytes));
+        Ok(Self { keyring, digest, is_named: false, roots, backup: None })
+    }
+
+    fn listed(&self, now: Time) -> Option<ListedBackup> {
+        let file = self.backup.clone()?;
+        Some(ListedBackup::of(&self.keyring, self.digest, Proven::Checked(now), Some(file)))
     }
 }
 
@@ -69,8 +80,8 @@ impl Source {
 pub struct MergePlan {
     /// What becomes of each key.
     pub rows: Vec<Row>,
-    /// The fresh key, which will wrap.
-    pub fresh: KeyId,
+    /// The primary key, if it has to be made.
+    pub fresh: Option<KeyId>,
     /// The generation that it makes.
     pub generation: u64,
     /// What the columns of the rows are: the generations of the keyring here, if it could be read, and of each backup.
@@ -81,13 +92,16 @@ pub struct MergePlan {
     local: Local,
     roots: Roots,
     copy: Copy,
+    /// The backups that were opened for it.
+    opened: Vec<ListedBackup>,
+    now: Time,
 }
 
 /// What is in the state directory, as far as it can be read.
 struct Local {
     bytes: Option<Zeroizing<Vec<u8>>>,
-    /// The record, or the one before it if that is damaged.
-    keyring: Option<Keyring>,
+    /// The record with its SHA-256 and how much of it counts, or the one before it if that is damaged.
+    keyring: Option<(Keyring, Digest, Weight)>,
     mark: Option<Mark>,
     listed: Listed,
     doubt: Option<String>,
@@ -102,6 +116,24 @@ impl Roots {
         };
         Ok(record::decode(bytes, &root, self.file.uuid()))
     }
+
+    /// The same with its SHA-256 and how much of it counts: while a rekey is under way, the root key of the mark is not yet revoked.
+    fn weighed(
+        &self,
+        bytes: &[u8],
+        mark: Option<&Mark>,
+        dir: &Dir,
+    ) -> Result<Result<(Keyring, Digest, Weight), RecordError>, OpenError> {
+        let weight = |keyring: &Keyring| {
+            let is_marked = mark.is_some_and(|mark| mark.under() == keyring.root_id());
+            let is_current = keyring.root_id() == self.current.id(self.file.uuid());
+            if is_current || is_marked { Weight::Whole } else { Weight::KeyBytes }
+        };
+        Ok(self.record(bytes, dir)?.map(|keyring| {
+            let weight = weight(&keyring);
+            (keyring, Digest::of(bytes), weight)
+        }))
+    }
 }
 
 impl Local {
@@ -113,18 +145,20 @@ impl Local {
         let mark = mark.and_then(|mark| mark.map_err(|error| doubts.push(format!("the mark: {error}"))).ok());
         let bytes = store.load()?;
         let mut keyring = None;
-        match bytes.as_ref().map(|bytes| roots.record(bytes, dir)).transpose()? {
+        match bytes.as_ref().map(|bytes| roots.weighed(bytes, mark.as_ref(), dir)).transpose()? {
             Some(Ok(found)) => {
-                let digest = bytes.as_ref().map(|bytes| Digest::of(bytes));
-                let standing = mark.as_ref().zip(digest).map(|(mark, digest)| mark.check(&found, digest));
+                let standing = mark.as_ref().map(|mark| mark.check(&found.0, found.1, false));
                 doubts.extend(standing.and_then(Result::err).map(|error| error.to_string()));
+                if found.2 == Weight::KeyBytes {
+                    doubts.push("the keyring is under an earlier root key".to_owned());
+                }
                 keyring = Some(found);
             }
             Some(Err(error)) => doubts.push(format!("the keyring: {error}")),
             None => doubts.push("the keyring is missing".to_owned()),
         }
         if keyring.is_none() && dir.contains(KEYRING_PREV)? {
-            keyring = roots.record(&dir.read(KEYRING_PREV, RECORD_MAX)?, dir)?.ok();
+            keyring = roots.weighed(&dir.read(KEYRING_PREV, RECORD_MAX)?, mark.as_ref(), dir)?.ok();
         }
         let listed = Listed::read(dir, roots, mark.as_ref(), mark.as_ref().map(Mark::under))?.readable()?;
         let doubt = (!doubts.is_empty()).then(|| doubts.join("; "));
@@ -133,9 +167,17 @@ impl Local {
 
     fn has_all_of(&self, source: &Source) -> bool {
         let has = |key: &crate::keyring::Key| {
-            self.keyring.as_ref().is_some_and(|keyring| keyring.keys().any(|ours| ours.id() == key.id()))
+            self.keyring.as_ref().is_some_and(|(keyring, ..)| keyring.keys().any(|ours| ours.id() == key.id()))
         };
         source.keyring.keys().all(has)
+    }
+
+    /// The greatest generation and sequence number that this node knows.
+    fn known(&self) -> (u64, u32) {
+        let keyring = self.keyring.iter().map(|(keyring, ..)| (keyring.generation(), keyring.greatest_seq()));
+        let marked =
+            self.mark.iter().map(|mark| (mark.generation(), mark.has().iter().map(KeyId::seq).max().unwrap_or(0)));
+        keyring.chain(marked).fold((0, 0), |known, found| (known.0.max(found.0), known.1.max(found.1)))
     }
 }
 
@@ -159,22 +201,33 @@ pub fn plan_merge(
     now: Time,
 ) -> Result<Option<MergePlan>, ChangeFailed> {
     let roots = Roots::open(dir, means, None)?;
-    sources.iter().try_for_each(|source| check_related(&roots, source))?;
+    let weights: Vec<Weight> = sources.iter().map(|source| weight(&roots, source)).collect::<Result<_, _>>()?;
     let local = Local::read(dir, &roots)?;
-    if local.doubt.is_none() && sources.iter().all(|source| local.has_all_of(source)) {
+    let is_complete = local.doubt.is_none() && sources.iter().all(|source| local.has_all_of(source));
+    if is_complete && wishes.compromised.is_empty() {
         return Ok(None);
     }
-    let ours = local.keyring.iter().map(|keyring| ("here", keyring));
-    let all: Vec<_> = ours.chain(sources.iter().map(|source| ("backup", &source.keyring))).collect();
-    let keyrings: Vec<&Keyring> = all.iter().map(|(_, keyring)| *keyring).collect();
-    let recoveries = match keyrings.first() {
-        Some(first) => recoveries_under(first, &roots.current)?,
+    let ours =
+        local.keyring.iter().map(|(keyring, record, weight)| MergeSource { keyring, record: *record, weight: *weight });
+    let theirs = sources.iter().zip(weights).map(|(source, weight)| MergeSource {
+        keyring: &source.keyring,
+        record: source.digest,
+        weight,
+    });
+    let records: Vec<MergeSource<'_>> = ours.clone().chain(theirs.clone()).collect();
+    let recoveries = match records.first() {
+        Some(first) => recoveries_under(first.keyring, &roots.current)?,
         None => Vec::new(),
     };
-    let prev = local.bytes.as_ref().map(|bytes| Digest::of(bytes));
-    let merging = Sources { keyrings: &keyrings, mark: local.mark.as_ref(), recoveries, prev };
+    let backups: Vec<ListedBackup> = sources.iter().filter_map(|source| source.listed(now)).collect();
+    let mut backed = local.listed.backed();
+    backed.extend(backups.iter().flat_map(ListedBackup::keys));
+    let backed: Vec<KeyId> = backed.into_iter().collect();
+    let known = local.known();
+    let merging = Sources { records: &records, known, mark: local.mark.as_ref(), backed: &backed, recoveries };
     let merge = merge(&mut SysRng, &roots.current, &merging, wishes, now)?;
-    let columns = all.iter().map(|(what, keyring)| (*what, keyring.generation())).collect();
+    let column = |what| move |source: MergeSource<'_>| (what, source.keyring.generation());
+    let columns = ours.map(column("here")).chain(theirs.map(column("backup"))).collect();
     Ok(Some(MergePlan {
         rows: merge.rows.clone(),
         fresh: merge.fresh,
@@ -185,41 +238,53 @@ pub fn plan_merge(
         merge,
         local,
         roots,
+        opened: backups,
+        now,
     }))
 }
 
-/// Makes sure that whoever made `source` knew a root key of this keyring, which is what makes its keys trustworthy; or else that
-/// an operator does.
-fn check_related(roots: &Roots, source: &Source) -> Result<(), ChangeFailed> {
+/// How much of `source` counts. What it says is authentic if it is under a root key that is known here, or if the operator named
+/// exactly it: anyone can make a backup, and whoever kept a revoked root key can make a record.
+fn weight(roots: &Roots, source: &Source) -> Result<Weight, ChangeFailed> {
     let (found, expected) = (source.keyring.uuid(), roots.file.uuid());
     if found != expected {
         return Err(ChangeFailed::OtherBackup(ExpectError::OtherKeyring { found, expected }));
     }
-    let current = roots.current.id(expected);
+    let (its, current) = (source.keyring.root_id(), roots.current.id(expected));
     let earlier = roots.file.earlier(&roots.current)?;
-    let ours: Vec<RootId> = [current].into_iter().chain(earlier.iter().map(|root| root.id(expected))).collect();
-    match source.roots.split_first() {
-        Some((its, _)) if ours.contains(its) => Ok(()),
-        Some((_, before)) if before.contains(&current) => Err(ChangeFailed::NewerRootKey),
-        Some((_, before)) if before.iter().any(|root| ours.contains(root)) => Ok(()),
-        _ if source.expected => Ok(()),
-        _ => Err(ChangeFailed::StrangeRootKey),
+    match () {
+        () if its == current || source.is_named => Ok(Weight::Whole),
+        () if earlier.iter().any(|root| root.id(expected) == its) => Ok(Weight::KeyBytes),
+        () if source.roots.contains(&current) => Err(ChangeFailed::NewerRootKey),
+        () => Err(ChangeFailed::StrangeRootKey),
     }
 }
 
 impl MergePlan {
-    /// Does it, and opens what it made.
+    /// Does it, and opens what it made. If a key has to be made, `fresh` says where its backup goes, which is written before that.
     ///
     /// # Errors
     /// When something was changed since it was planned, or a file cannot be written.
-    pub fn carry_out(self, dir: &Dir, means: &Means) -> Result<Opened, ChangeFailed> {
-        let Self { merge: Merge { keyring, .. }, local, roots, copy, .. } = self;
-        let bytes = record::encode(&keyring, &roots.current)?;
-        record::decode(&bytes, &roots.current, keyring.uuid())?;
+    pub fn carry_out(self, dir: &Dir, means: &Means, fresh: Option<&FreshBackup>) -> Result<Opened, ChangeFailed> {
+        let Self { merge: Merge { keyring, fresh: made, .. }, local, roots, copy, mut opened, now, .. } = self;
+        let Roots { current: root, .. } = &roots;
+        if let Home::Etcd(prefix) = keyring.home() {
+            return Err(ChangeFailed::HomeInEtcd(prefix.clone()));
+        }
+        let bytes = record::encode(&keyring, root)?;
+        record::decode(&bytes, root, keyring.uuid())?;
         if bytes.len() + RESERVE > RECORD_MAX {
             return Err(ChangeFailed::Full);
         }
-        let mark = Mark::of(&keyring, Digest::of(&bytes), local.listed.count()).encode(&roots.current)?;
+        let backup = match (made, fresh) {
+            (Some(_), Some(fresh)) => Some(fresh_backup(dir, &roots, (&keyring, &bytes), fresh, now)?),
+            (Some(_), None) => return Err(ChangeFailed::NoPlaceForBackup),
+            (None, _) => None,
+        };
+        opened.extend(backup.as_ref().and_then(|backup| backup.listed.clone()));
+        let count = local.listed.count();
+        let listed = local.listed.with(opened, keyring.root_id());
+        let mark = Mark::of(&keyring, Digest::of(&bytes), listed.count()).after_restore(&keyring).encode(root)?;
         let store = FileStore::new(dir, RECORD_MAX);
         {
             let _lock = dir.lock()?;
@@ -229,15 +294,35 @@ impl MergePlan {
             if store.load()?.as_deref() != local.bytes.as_deref() {
                 return Err(DurableError::Changed(dir.path_of(KEYRING)).into());
             }
+            if let Some(Export { file, bytes, .. }) = &backup {
+                export(file, bytes)?;
+            }
             audit::record(dir, &Event::Restore(keyring_event(&keyring))).map_err(ChangeFailed::NotAudited)?;
             let written = match &local.bytes {
                 Some(before) => store.compare_and_swap(before, &bytes, copy),
                 None => store.create(&bytes),
             };
             written.map_err(|error| not_swapped(&store, &bytes, error))?;
-            local.listed.carry(dir, keyring.uuid(), &roots.current).map_err(not_marked)?;
+            listed.carry(dir, keyring.uuid(), root).map_err(not_marked)?;
+            listed.write(dir, count, root).map_err(not_marked)?;
             store.save_mark(&mark).map_err(ChangeFailed::NotMarked)?;
         }
-        open_with(dir, means, Some(&roots.current)).map_err(|error| ChangeFailed::Unchecked(Box::new(error)))
+        open_with(dir, means, Some(root), None).map_err(|error| ChangeFailed::Unchecked(Box::new(error)))
     }
+}
+
+/// The backup of a merged keyring whose primary key was made for it.
+fn fresh_backup(
+    dir: &Dir,
+    roots: &Roots,
+    (keyring, record): (&Keyring, &[u8]),
+    fresh: &FreshBackup,
+    now: Time,
+) -> Result<Export, ChangeFailed> {
+    let recipients = fresh.recipients_of(keyring)?;
+    if recipients.is_empty() {
+        return Err(ChangeFailed::NoRecipient);
+    }
+    let earlier = roots.file.earlier(&roots.current)?;
+    Ok(fresh.sealed(dir, (keyring, record), (&roots.current, &earlier), &recipients, now)?)
 }

@@ -14,6 +14,7 @@ mod model;
 mod publisher;
 mod recovery;
 mod rekey;
+mod restore;
 mod serving;
 mod slots;
 mod snapshot;
@@ -24,10 +25,12 @@ use std::{
 };
 
 use crate::{
+    audit,
     crypto::{Digest, RootId, kdf::RootKey, secret::SecretError},
     durable::{Dir, DurableError, Lock, Privacy, version},
     keyring::{
         Keyring,
+        home::Home,
         mark::{Mark, MarkError, Standing},
         record::{self, RECORD_MAX, RecordError},
     },
@@ -38,15 +41,16 @@ use crate::{
 use self::ledger::Listed;
 
 pub use self::{
-    backup::{Made, RestorePlan, back_up, restore},
-    change::{Act, ChangeFailed, Changed, Proof, change_keys},
+    backup::{Made, back_up},
+    change::{Act, BackedUp, ChangeFailed, Changed, Usage, change_keys},
     expect::{Expect, ExpectError},
     init::{InitError, Initialised, Plan, init},
-    ledger::list_backup,
+    ledger::{Forget, LedgerRefused, forget_backups, list_backup},
     merge::{MergePlan, Source, plan_merge},
     publisher::{Publisher, Unsealed},
     recovery::{RecoveryAct, change_recovery},
     rekey::{Rekeyed, rekey},
+    restore::{FreshBackup, NeededKey, RestoreFailed, RestorePlan, RestoredKeyring, restore},
     serving::Serving,
     slots::{SlotAct, SlotsChanged, change_slots, slots, test_slots},
     snapshot::{Published, ServingKey, Snapshot},
@@ -71,6 +75,7 @@ pub struct Opened {
     current: Arc<RootKey>,
     root_file: RootFile,
     marked_under: Option<RootId>,
+    mark: Option<Mark>,
     listed: Listed,
 }
 
@@ -78,6 +83,16 @@ impl Opened {
     /// Whether a rekey is under way: the root file has the new root key, and the record or the mark has not.
     pub fn is_being_rekeyed(&self) -> bool {
         !self.is_record_current() || self.marked_under.is_some_and(|root_id| root_id != self.keyring.root_id())
+    }
+
+    /// Whether the keyring was restored or merged, and no rotation to a new key was done since.
+    pub fn wants_rotation(&self) -> bool {
+        self.mark.as_ref().is_some_and(|mark| mark.clone().after(Some(mark), &self.keyring).wants_rotation())
+    }
+
+    /// The mark of this keyring as it goes on from what was marked before.
+    fn next_mark(&self, keyring: &Keyring, digest: Digest) -> Mark {
+        Mark::of(keyring, digest, self.listed.count()).after(self.mark.as_ref(), keyring)
     }
 
     /// Opened with the root key that `before` had of a slot: it is still that slot that opened.
@@ -151,6 +166,9 @@ pub enum OpenError {
     /// The record is not the expected one.
     #[error(transparent)]
     Expect(#[from] ExpectError),
+    /// The record that counts is in etcd, and the file is a copy of it.
+    #[error("the keyring's home is etcd, below {0}; this build serves a keyring file only")]
+    HomeInEtcd(String),
     /// No locked memory.
     #[error(transparent)]
     Memory(#[from] SecretError),
@@ -172,7 +190,7 @@ pub fn key_directories(state_dir: &Path) -> Vec<PathBuf> {
 /// # Errors
 /// When a file is missing, damaged or another installation's, no slot opens, or the record was rolled back or forked.
 pub fn open(dir: &Dir, means: &Means) -> Result<Opened, OpenError> {
-    open_with(dir, means, None)
+    open_with(dir, means, None, None)
 }
 
 /// The same again, with the root key that is known from before if it still is the root key.
@@ -180,26 +198,37 @@ pub fn open(dir: &Dir, means: &Means) -> Result<Opened, OpenError> {
 /// # Errors
 /// As [`open`].
 pub fn open_again(dir: &Dir, means: &Means, before: &Opened) -> Result<Opened, OpenError> {
-    Ok(open_with(dir, means, Some(&before.current))?.after(before))
+    Ok(open_with(dir, means, Some(&before.current), None)?.after(before))
 }
 
-/// As [`open`]; a root key that is `known` already needs no slot.
+/// As [`open`]; a root key that is `known` already needs no slot. A record that `expect` names exactly may be further ahead of the
+/// mark than its past reaches.
 ///
-/// The files are read one after the other, and without the lock a command may change them in between: what does not fit
-/// together is looked at again if they are others by then.
-fn open_with(dir: &Dir, means: &Means, known: Option<&Arc<RootKey>>) -> Result<Opened, OpenError> {
+/// The files are read one after the other, and without the lock a command may change them in between: if the files do not match
+/// each other and have changed meanwhile, they are read again.
+fn open_with(
+    dir: &Dir,
+    means: &Means,
+    known: Option<&Arc<RootKey>>,
+    expect: Option<&Expect>,
+) -> Result<Opened, OpenError> {
     let versions = || [ROOT_FILE, KEYRING, LEDGER, MARK].map(|name| version(&dir.path_of(name)));
     for _ in 1..ATTEMPTS {
         let before = versions();
-        let outcome = open_once(dir, means, known);
+        let outcome = open_once(dir, means, known, expect);
         if outcome.as_ref().is_ok_and(|opened| opened.last_backup().is_ok()) || versions() == before {
             return outcome;
         }
     }
-    open_once(dir, means, known)
+    open_once(dir, means, known, expect)
 }
 
-fn open_once(dir: &Dir, means: &Means, known: Option<&Arc<RootKey>>) -> Result<Opened, OpenError> {
+fn open_once(
+    dir: &Dir,
+    means: &Means,
+    known: Option<&Arc<RootKey>>,
+    expect: Option<&Expect>,
+) -> Result<Opened, OpenError> {
     let roots = Roots::open(dir, means, known)?;
     let uuid = roots.file.uuid();
     let store = FileStore::new(dir, RECORD_MAX);
@@ -222,11 +251,13 @@ fn open_once(dir: &Dir, means: &Means, known: Option<&Arc<RootKey>>) -> Result<O
     let mark_root = marked_under.map(|root_id| roots.key(root_id, dir)).transpose()?;
     let mark = marked.zip(mark_root).map(|(bytes, root)| Mark::decode(&bytes, &root, uuid));
     let mark = mark.transpose().map_err(mark_error)?;
-    let standing = mark.as_ref().map(|mark| mark.check(&keyring, digest)).transpose().map_err(mark_error)?;
+    let is_named = expect.is_some_and(|expect| expect.is(&keyring, digest));
+    let standing = mark.as_ref().map(|mark| mark.check(&keyring, digest, is_named));
+    let standing = standing.transpose().map_err(mark_error)?;
     // After the mark, as it is written before it.
     let listed = Listed::read(dir, &roots, mark.as_ref(), marked_under)?;
     let Roots { file, current, slots } = roots;
-    Ok(Opened { keyring, digest, slots, standing, root, current, root_file: file, marked_under, listed })
+    Ok(Opened { keyring, digest, slots, standing, root, current, root_file: file, marked_under, mark, listed })
 }
 
 /// Opens the keyring in `dir` to change it, and holds the lock from then on.
@@ -241,7 +272,8 @@ fn open_to_change(dir: &Dir, means: &Means) -> Result<(Opened, Lock), ChangeFail
 /// Opens the keyring in `dir` to serve from it: what is served was marked first.
 ///
 /// # Errors
-/// As [`open`]; when the record is not `expect`'s or a later one; or when the mark cannot be written.
+/// As [`open`]; when the record is not the one that `expect` names, nor a successor on a node that has a mark; when its home is
+/// etcd; or when the mark cannot be written.
 fn open_to_serve(
     dir: &Dir,
     means: &Means,
@@ -264,7 +296,7 @@ fn advance_mark(dir: &Dir, opened: &Opened) -> Result<(), OpenError> {
     let store = FileStore::new(dir, RECORD_MAX);
     store.sync()?;
     opened.carry_ledger(dir)?;
-    let mark = Mark::of(&opened.keyring, opened.digest, opened.listed.count());
+    let mark = opened.next_mark(&opened.keyring, opened.digest);
     Ok(store.save_mark(&mark.encode(&opened.root)?)?)
 }
 
@@ -274,9 +306,15 @@ fn open_expected(
     known: Option<&Arc<RootKey>>,
     expect: Option<&Expect>,
 ) -> Result<Opened, OpenError> {
-    let opened = open_with(dir, means, known)?;
-    if let Some(expect) = expect {
-        expect.check(&opened.keyring, opened.digest)?;
+    let opened = open_with(dir, means, known, expect)?;
+    if let Home::Etcd(prefix) = opened.keyring.home() {
+        return Err(OpenError::HomeInEtcd(prefix.clone()));
+    }
+    match (expect, opened.standing) {
+        (Some(expect), Some(_)) => expect.check(&opened.keyring, opened.digest)?,
+        // Nothing here tells a successor from a forged record but the operator's word.
+        (Some(expect), None) => expect.check_exactly(&opened.keyring, opened.digest)?,
+        (None, _) => {}
     }
     Ok(opened)
 }
@@ -343,15 +381,15 @@ fn missing_record(dir: &Dir) -> OpenError {
     }
 }
 
-/// Whether an init has ever finished its record here.
+/// Whether a keyring was ever finished here: whatever only a finished one leaves behind says so.
 ///
 /// # Errors
-/// When the directory cannot be read.
+/// When the directory or its audit log cannot be read.
 pub fn is_set_up(dir: &Dir) -> Result<bool, DurableError> {
-    for name in [KEYRING, KEYRING_PREV, MARK] {
+    for name in [KEYRING, KEYRING_PREV, MARK, LEDGER] {
         if dir.contains(name)? {
             return Ok(true);
         }
     }
-    Ok(false)
+    audit::tells_of_a_keyring(dir)
 }

@@ -17,8 +17,8 @@ use proptest::prelude::*;
 use rand::rngs::SysRng;
 
 use super::{
-    Act, ChangeFailed, Opened, Plan, Proof, Publisher, SlotAct, change_keys, change_slots, init, open, open_to_serve,
-    rekey, slots,
+    Act, BackedUp, ChangeFailed, Opened, Plan, Publisher, SlotAct, Usage, change_keys, change_slots, init, open,
+    open_to_serve, rekey, slots,
 };
 use crate::{
     durable::{self, Dir, Privacy, testing::dying_after},
@@ -105,10 +105,10 @@ impl World {
         let at = |place: usize| self.open().keyring.entries().get(place).map(Entry::id);
         let act = match step {
             Step::Add => Some(Act::Add),
-            Step::Promote(place) => at(place).map(|key_id| Act::Promote(key_id, Proof::Waived)),
-            Step::Disable(place) => at(place).map(|key_id| Act::Disable(key_id, Proof::Waived)),
+            Step::Promote(place) => at(place).map(|key_id| Act::Promote(key_id, BackedUp::Waived)),
+            Step::Disable(place) => at(place).map(|key_id| Act::Disable(key_id, Usage::Waived)),
             Step::Enable(place) => at(place).map(Act::Enable),
-            Step::Destroy(place) => at(place).map(|key_id| Act::Destroy(key_id, Proof::Waived)),
+            Step::Destroy(place) => at(place).map(|key_id| Act::Destroy(key_id, Usage::Waived)),
             Step::Rekey => return rekey(&self.dir, &Means::default()).map(drop),
             Step::Slot => return self.change_slots(),
             Step::Follow => {
@@ -121,13 +121,13 @@ impl World {
             }
         };
         let Some(act) = act else { return Ok(()) };
-        if let Act::Destroy(key_id, _) = act {
-            let is_disabled = |key: &&crate::keyring::Key| key.id() == key_id && key.state() == State::Disabled;
+        if let Act::Destroy(key_id, _) = &act {
+            let is_disabled = |key: &&crate::keyring::Key| key.id() == *key_id && key.state() == State::Disabled;
             if self.open().keyring.keys().find(is_disabled).is_some() {
-                self.doomed.insert(key_id);
+                self.doomed.insert(*key_id);
             }
         }
-        change_keys(&self.dir, &Means::default(), act, now()).map(drop)
+        change_keys(&self.dir, &Means::default(), &act, now()).map(drop)
     }
 
     fn change_slots(&self) -> Result<(), ChangeFailed> {
@@ -262,7 +262,7 @@ fn commands_at_once_wait_for_each_other() {
     let before = world.generation;
     let command = || {
         let dir = Dir::open(&path, Privacy::Private).unwrap();
-        (0..5).filter(|_| change_keys(&dir, &Means::default(), Act::Add, now()).is_ok()).count()
+        (0..5).filter(|_| change_keys(&dir, &Means::default(), &Act::Add, now()).is_ok()).count()
     };
     let done: usize = thread::scope(|scope| {
         let commands = [(); 4].map(|()| scope.spawn(command));
@@ -283,7 +283,7 @@ fn who_only_reads_is_not_confused_by_a_command_beside_it() {
             let dir = Dir::open(&path, Privacy::Private).unwrap();
             for _ in 0..40 {
                 rekey(&dir, &Means::default()).unwrap();
-                change_keys(&dir, &Means::default(), Act::Add, now()).unwrap();
+                change_keys(&dir, &Means::default(), &Act::Add, now()).unwrap();
             }
             stop.store(true, Ordering::Relaxed);
         });

@@ -24,10 +24,10 @@ const RETRY: Duration = Duration::from_secs(10);
 pub struct Publisher {
     state_dir: PathBuf,
     means: Means,
-    /// At first what an operator said, then what is published.
+    /// What an operator said, until something is published.
     expect: Option<Expect>,
     published: Arc<Published>,
-    /// What was published last, as a mark on the disk is of what was seen: the files of a twin fit together, too.
+    /// What was published last. The mark on the disk may be a twin's: all files of a twin match each other.
     last: Option<Mark>,
     /// Kept for the keyring's next change: a slot may need somebody who is not there then.
     root: Option<Arc<RootKey>>,
@@ -104,15 +104,14 @@ impl Publisher {
     fn open_and_publish(&mut self) -> Result<Option<Unsealed>, OpenError> {
         let dir = Dir::open(&self.state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
         let opened = open_to_serve(&dir, &self.means, self.root.as_ref(), self.expect.as_ref())?;
-        let expect = Expect::of(&opened.keyring, opened.digest);
-        let standing = self.last.as_ref().map(|last| last.check(&opened.keyring, opened.digest)).transpose();
-        standing.map_err(|source| OpenError::Mark { path: dir.path_of(MARK), source })?;
+        let standing = self.last.as_ref().map(|last| last.check(&opened.keyring, opened.digest, false)).transpose();
+        let standing = standing.map_err(|source| OpenError::Mark { path: dir.path_of(MARK), source })?;
         self.root = Some(Arc::clone(&opened.current));
         // The root key is known from here on: a passphrase that somebody typed need not be.
         self.means.forget();
         let unbacked = opened.unbacked().len();
         let snapshot = Snapshot::after(self.published.current().as_deref(), &opened.keyring, unbacked);
-        if self.published.current().is_some() && self.expect.as_ref() == Some(&expect) {
+        if standing == Some(Standing::Current) {
             // The same keys; what is known of their backups may be more.
             self.published.publish(snapshot);
             return Ok(None);
@@ -123,14 +122,14 @@ impl Publisher {
         let unsealed = Unsealed {
             standing: opened.standing,
             expected: self.expect.is_some(),
-            expect: expect.clone(),
+            expect: Expect::of(&opened.keyring, opened.digest),
             keyring: opened.keyring.uuid().to_hex(),
             generation: snapshot.generation(),
             key_id,
             slot_opened: slot.is_some(),
             audited,
         };
-        self.expect = Some(expect);
+        self.expect = None;
         self.last = Some(Mark::of(&opened.keyring, opened.digest, 0));
         self.published.publish(snapshot);
         Ok(Some(unsealed))

@@ -79,7 +79,7 @@ impl Begun {
     fn write(self, dir: &Dir, means: &Means, opened: &Opened) -> Result<Opened, ChangeFailed> {
         let event = event(&opened.keyring, self.root.id(opened.keyring.uuid()));
         replace_root(dir, opened, &self.bytes, &event, || Ok(()))?;
-        let opened = open_with(dir, means, Some(&self.root))?;
+        let opened = open_with(dir, means, Some(&self.root), None)?;
         Ok(Opened { listed: opened.listed.readable()?, ..opened })
     }
 }

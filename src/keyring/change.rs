@@ -6,7 +6,7 @@
 use crate::crypto::{Digest, kdf::RootKey};
 
 use super::{
-    Entry, Key, KeyError, Keyring, Tomb,
+    Entry, GENERATION_MAX, Key, KeyError, Keyring, SEQ_MAX, Tomb,
     key_id::KeyId,
     recovery::Recovery,
     seal,
@@ -34,6 +34,9 @@ pub enum ChangeError {
         /// What was to be done with it.
         verb: Verb,
     },
+    /// Others may know it.
+    #[error("key {0} is compromised and cannot be promoted")]
+    Compromised(KeyId),
     /// The root key is already sealed to it.
     #[error("{0} is a recovery recipient already")]
     KnownRecipient(String),
@@ -64,8 +67,7 @@ impl Keyring {
         now: Time,
     ) -> Result<(Self, KeyId), ChangeError> {
         let mut next = self.next(record)?;
-        let greatest = self.entries.iter().map(|entry| entry.order().0).max().unwrap_or(0);
-        let seq = greatest.checked_add(1).ok_or(ChangeError::Exhausted)?;
+        let seq = next_seq(self.greatest_seq())?;
         let key = Key::generate(rng, root, self, seq, now)?;
         let key_id = key.id();
         next.entries.push(Entry::Key(key));
@@ -75,9 +77,12 @@ impl Keyring {
     /// With `key_id` as the key that wraps, and the one before as decrypt-only.
     ///
     /// # Errors
-    /// When it is not pending.
+    /// When it is not pending, or compromised.
     pub fn promote(&self, key_id: KeyId, record: Digest, now: Time) -> Changed {
         let mut next = self.next(record)?;
+        if self.keys().any(|key| key.id() == key_id && key.compromised) {
+            return Err(ChangeError::Compromised(key_id));
+        }
         let before = self.primary().id();
         next.apply(key_id, Verb::Promote)?;
         next.apply(before, Verb::Demote)?;
@@ -165,8 +170,8 @@ impl Keyring {
 
     /// The same, one generation on.
     fn next(&self, record: Digest) -> Changed {
-        let generation = self.generation.checked_add(1).ok_or(ChangeError::Exhausted)?;
-        Ok(Self { generation, prev: Some(record), ..self.clone() })
+        let generation = next_generation(self.generation)?;
+        Ok(Self { generation, past: self.past.then(self.generation, record), ..self.clone() })
     }
 
     fn with(&self, key_id: KeyId, verb: Verb, record: Digest) -> Changed {
@@ -198,6 +203,16 @@ impl Keyring {
             Entry::Tomb(_) => None,
         })
     }
+}
+
+/// The generation after `generation`.
+pub(super) fn next_generation(generation: u64) -> Result<u64, ChangeError> {
+    if generation < GENERATION_MAX { Ok(generation + 1) } else { Err(ChangeError::Exhausted) }
+}
+
+/// The sequence number after `seq`.
+pub(super) fn next_seq(seq: u32) -> Result<u32, ChangeError> {
+    if seq < SEQ_MAX { Ok(seq + 1) } else { Err(ChangeError::Exhausted) }
 }
 
 #[cfg(test)]
@@ -248,7 +263,8 @@ mod tests {
         /// Takes the change, which must survive being written and read.
         fn take(&mut self, changed: Changed) {
             let next = changed.unwrap();
-            assert_eq!((next.generation, next.prev), (self.keyring.generation + 1, Some(RECORD)));
+            assert_eq!(next.generation, self.keyring.generation + 1);
+            assert!(next.past.names(self.keyring.generation, RECORD));
             let bytes = record::encode(&next, &self.root).unwrap();
             self.keyring = record::decode(&bytes, &self.root, UUID).unwrap();
         }

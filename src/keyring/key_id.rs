@@ -9,6 +9,8 @@ use crate::{
     text::{hex_array, number},
 };
 
+use super::SEQ_MAX;
+
 /// The name of a KEK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId {
@@ -31,6 +33,11 @@ impl KeyId {
     pub fn commitment_half(&self) -> [u8; 16] {
         self.prefix
     }
+
+    /// Its number.
+    pub fn seq(&self) -> u32 {
+        self.seq
+    }
 }
 
 impl fmt::Display for KeyId {
@@ -45,7 +52,7 @@ impl FromStr for KeyId {
     fn from_str(text: &str) -> Result<Self, KeyIdError> {
         let parse = || {
             let (seq, prefix) = text.strip_prefix('k')?.split_once('-')?;
-            let seq = number(seq).filter(|seq| *seq > 0)?;
+            let seq = number(seq).filter(|seq| (1..=SEQ_MAX).contains(seq))?;
             Some(Self { seq, prefix: hex_array(prefix)? })
         };
         parse().ok_or(KeyIdError)
@@ -76,5 +83,7 @@ mod tests {
         }
         assert_eq!(text.replace("k3", "k03").parse::<KeyId>(), Err(KeyIdError));
         assert_eq!(text.replace("k3", "k0").parse::<KeyId>(), Err(KeyIdError));
+        assert!(text.replace("k3", "k2147483648").parse::<KeyId>().is_ok());
+        assert_eq!(text.replace("k3", "k2147483649").parse::<KeyId>(), Err(KeyIdError));
     }
 }

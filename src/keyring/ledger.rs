@@ -1,8 +1,9 @@
-//! The ledger: which backups were checked, and the keys that each of them holds.
+//! The ledger: the backups that count, and the keys that each of them holds.
 //!
-//! A backup is listed when it was opened and read, not when it was made: one that nobody has opened is none. It is listed by the
-//! SHA-256 of its record, so that copies of one backup are one line. It holds no key. Its count rises with each change, and the mark
-//! holds it, too: an older ledger that is put back is seen. Source: `docs/formats.md`.
+//! A backup counts if it was opened and read, or if it was written to another disk, read back, and is for a recipient whose identity
+//! was tried before. It is listed by the SHA-256 of its record, so that copies of one backup are one entry. Entries leave only when an
+//! operator forgets them. The ledger holds no key. Its count rises with each change, and the mark holds it, too: an older ledger that
+//! is put back is seen. Source: `docs/formats.md`, "ledger".
 
 use std::collections::HashSet;
 
@@ -15,30 +16,49 @@ use crate::{
     text::{self, Lines, TextError, Writer, base64, base64_array, number},
 };
 
-use super::{Key, Keyring, key_id::KeyId, time::Time};
+use super::{
+    Key, Keyring,
+    key_id::KeyId,
+    record::{read_generation, read_seq},
+    time::Time,
+};
 
 /// The longest ledger in bytes.
 pub const LEDGER_MAX: usize = 512 * 1024;
-/// How many backups are listed: the ones that were checked last.
-const BACKUPS: usize = 32;
+/// The most backups that are listed.
+pub const BACKUPS_MAX: usize = 256;
+/// The longest path that is listed: longer ones are left out.
+const PATH_MAX: usize = 1024;
 const KIND: &str = "ledger";
 
-/// The backups that were checked, the last one last.
+/// The backups that count, the one that was proven last comes last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ledger {
     uuid: Uuid,
     root_id: RootId,
     count: u64,
-    backups: Vec<CheckedBackup>,
+    forgot: Option<u32>,
+    backups: Vec<ListedBackup>,
 }
 
-/// A backup that was opened and read.
+/// A backup that counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckedBackup {
+pub struct ListedBackup {
     record: Digest,
     generation: u64,
-    checked: Time,
+    written: Option<Time>,
+    checked: Option<Time>,
+    file: Option<String>,
     keys: Vec<KeyId>,
+}
+
+/// What proves that a backup is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proven {
+    /// It was written to another disk and read back, for a recipient whose identity was tried.
+    Written(Time),
+    /// It was opened with an identity and read.
+    Checked(Time),
 }
 
 /// Why a ledger was refused.
@@ -75,10 +95,26 @@ pub enum LedgerError {
     Memory(#[from] SecretError),
 }
 
-impl CheckedBackup {
-    /// The backup of `keyring` whose record has the SHA-256 `record`, which opened at `checked`.
-    pub fn of(keyring: &Keyring, record: Digest, checked: Time) -> Self {
-        Self { record, generation: keyring.generation(), checked, keys: keyring.keys().map(Key::id).collect() }
+/// No room is left in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger is full: it lists {0} backups")]
+pub struct LedgerFull(pub usize);
+
+impl ListedBackup {
+    /// The backup of `keyring` whose record has the SHA-256 `record`, in `file` if it has a name.
+    pub fn of(keyring: &Keyring, record: Digest, proven: Proven, file: Option<String>) -> Self {
+        let (written, checked) = match proven {
+            Proven::Written(time) => (Some(time), None),
+            Proven::Checked(time) => (None, Some(time)),
+        };
+        let file = file.filter(|file| text::escape(file).len() <= PATH_MAX);
+        let (generation, keys) = (keyring.generation(), keyring.keys().map(Key::id).collect());
+        Self { record, generation, written, checked, file, keys }
+    }
+
+    /// The SHA-256 of its record, which names it.
+    pub fn record(&self) -> Digest {
+        self.record
     }
 
     /// The generation of its keyring.
@@ -86,16 +122,43 @@ impl CheckedBackup {
         self.generation
     }
 
-    /// When it opened last.
-    pub fn checked(&self) -> Time {
+    /// When it was written to another disk.
+    pub fn written(&self) -> Option<Time> {
+        self.written
+    }
+
+    /// When it was opened last.
+    pub fn checked(&self) -> Option<Time> {
         self.checked
     }
 
-    /// Bytes that it takes.
+    /// Where it was when it was proven last.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
+
+    /// The keys that it holds.
+    pub fn keys(&self) -> &[KeyId] {
+        &self.keys
+    }
+
+    /// The same backup, proven once more.
+    fn proven_again(self, before: &Self) -> Self {
+        Self {
+            written: self.written.or(before.written),
+            checked: self.checked.or(before.checked),
+            file: self.file.or_else(|| before.file.clone()),
+            ..self
+        }
+    }
+
     fn lines(&self) -> [String; 2] {
-        let Self { record, generation, checked, keys } = self;
+        let Self { record, generation, written, checked, file, keys } = self;
+        let time = |name: &str, time: &Option<Time>| time.map_or_else(String::new, |time| format!(" {name}={time}"));
+        let file = file.as_ref().map_or_else(String::new, |file| format!(" file={}", text::escape(file)));
         let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
-        [format!("-> backup {} generation={generation} checked={checked}", base64(&record.0)), keys.join(" ")]
+        let (written, checked) = (time("written", written), time("checked", checked));
+        [format!("-> backup {} generation={generation}{written}{checked}{file}", base64(&record.0)), keys.join(" ")]
     }
 
     fn length(&self) -> usize {
@@ -106,7 +169,14 @@ impl CheckedBackup {
 impl Ledger {
     /// The ledger of the keyring `uuid` under the root key `root_id`, with no backup.
     pub fn empty(uuid: Uuid, root_id: RootId) -> Self {
-        Self { uuid, root_id, count: 0, backups: Vec::new() }
+        Self { uuid, root_id, count: 0, forgot: None, backups: Vec::new() }
+    }
+
+    /// An empty one with the count `count` in the place of one that was lost: what it listed is forgotten, and may have needed any key
+    /// up to the sequence number `forgot`.
+    #[must_use]
+    pub fn begun_anew(self, count: u64, forgot: u32) -> Self {
+        Self { count, forgot: Some(forgot), backups: Vec::new(), ..self }
     }
 
     /// How many times it was changed.
@@ -119,30 +189,53 @@ impl Ledger {
         self.root_id
     }
 
-    /// The backup that was checked last.
-    pub fn last(&self) -> Option<&CheckedBackup> {
+    /// Keys up to this sequence number may be needed by what a lost ledger listed.
+    pub fn forgot(&self) -> Option<u32> {
+        self.forgot
+    }
+
+    /// The backups, the one that was proven last comes last.
+    pub fn backups(&self) -> &[ListedBackup] {
+        &self.backups
+    }
+
+    /// The backup that was proven last.
+    pub fn last(&self) -> Option<&ListedBackup> {
         self.backups.last()
     }
 
-    /// The keys of `keyring` that no checked backup holds.
+    /// The keys that a listed backup holds.
+    pub fn backed(&self) -> HashSet<KeyId> {
+        self.backups.iter().flat_map(|backup| &backup.keys).copied().collect()
+    }
+
+    /// The keys of `keyring` that no listed backup holds.
     pub fn unbacked(&self, keyring: &Keyring) -> Vec<KeyId> {
-        let backed: HashSet<&KeyId> = self.backups.iter().flat_map(|backup| &backup.keys).collect();
+        let backed = self.backed();
         keyring.keys().map(Key::id).filter(|key_id| !backed.contains(key_id)).collect()
     }
 
-    /// With one more backup, or with one that is listed as checked again; those that were checked longest ago make room. Its
-    /// count is `count`.
-    #[must_use]
-    pub fn with(&self, backup: CheckedBackup, count: u64) -> Self {
+    /// With one more backup, or with a listed one proven again. Its count is `count`.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn with(&self, backup: ListedBackup, count: u64) -> Result<Self, LedgerFull> {
         // What the lines around the backups take.
         const REST: usize = 512;
-        let mut backups = self.backups.clone();
-        backups.retain(|listed| listed.record != backup.record);
-        backups.push(backup);
-        let length = |backups: &[CheckedBackup]| REST + backups.iter().map(CheckedBackup::length).sum::<usize>();
-        while backups.len() > BACKUPS || backups.len() > 1 && length(&backups) > LEDGER_MAX {
-            backups.remove(0);
+        let (known, mut backups): (Vec<_>, Vec<_>) =
+            self.backups.iter().cloned().partition(|listed| listed.record == backup.record);
+        backups.push(known.iter().fold(backup, ListedBackup::proven_again));
+        let length = REST + backups.iter().map(ListedBackup::length).sum::<usize>();
+        if backups.len() > BACKUPS_MAX || length > LEDGER_MAX {
+            return Err(LedgerFull(self.backups.len()));
         }
+        Ok(Self { count, backups, ..*self })
+    }
+
+    /// Without the backup of this record. Its count is `count`.
+    #[must_use]
+    pub fn without(&self, record: Digest, count: u64) -> Self {
+        let backups = self.backups.iter().filter(|backup| backup.record != record).cloned().collect();
         Self { count, backups, ..*self }
     }
 
@@ -161,7 +254,10 @@ impl Ledger {
         writer.owner(self.uuid);
         writer.root_id(self.root_id);
         writer.line(&format!("count {}", self.count));
-        self.backups.iter().flat_map(CheckedBackup::lines).for_each(|line| writer.line(&line));
+        if let Some(seq) = self.forgot {
+            writer.line(&format!("forgot {seq}"));
+        }
+        self.backups.iter().flat_map(ListedBackup::lines).for_each(|line| writer.line(&line));
         Ok(writer.finish(&root.mac(self.uuid, Label::StateMac)?))
     }
 
@@ -178,6 +274,7 @@ impl Ledger {
     /// # Errors
     /// When it is another keyring's, under another root key, changed, damaged or an older one.
     pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid, marked: u64) -> Result<Self, LedgerError> {
+        const FORGOT: &str = "`forgot <number>`, 1 to 2^31";
         let mut lines = Lines::open(bytes, KIND, LEDGER_MAX)?;
         let (uuid, root_id) = lines.owner_and_root()?;
         if uuid != expected {
@@ -188,9 +285,11 @@ impl Ledger {
         }
         text::authenticate(bytes, &root.mac(uuid, Label::StateMac)?)?;
         let count = lines.field("count", "`count <number>`", number)?;
+        let forgot = lines.line_after("forgot ").map(|seq| read_seq(seq).ok_or_else(|| lines.wrong(FORGOT)));
+        let forgot = forgot.transpose()?;
         let backups = read_backups(&mut lines)?;
         lines.end()?;
-        let ledger = Self { uuid, root_id, count, backups };
+        let ledger = Self { uuid, root_id, count, forgot, backups };
         if ledger.encode(root)? != bytes {
             return Err(LedgerError::NotCanonical);
         }
@@ -201,25 +300,35 @@ impl Ledger {
     }
 }
 
-fn read_backups(lines: &mut Lines<'_>) -> Result<Vec<CheckedBackup>, TextError> {
-    const BACKUP: &str = "`-> backup <base64 SHA-256> generation=<number> checked=<time>`";
+fn read_backups(lines: &mut Lines<'_>) -> Result<Vec<ListedBackup>, TextError> {
+    const BACKUP: &str =
+        "`-> backup <base64 SHA-256> generation=<number> [written=<time>] [checked=<time>] [file=<path>]`, each once";
     const KEYS: &str = "key_ids";
-    let mut backups = Vec::new();
+    let mut backups: Vec<ListedBackup> = Vec::new();
     while let Some(line) = lines.line_after("-> backup ") {
-        let (record, generation, checked) = read_backup(line).ok_or_else(|| lines.wrong(BACKUP))?;
+        let is_new = |backup: &ListedBackup| {
+            backups.len() < BACKUPS_MAX && backups.iter().all(|other| other.record != backup.record)
+        };
+        let backup = read_backup(line).filter(is_new).ok_or_else(|| lines.wrong(BACKUP))?;
         let keys = lines.line(KEYS)?.split(' ').map(str::parse).collect::<Result<_, _>>();
         let keys = keys.map_err(|_| lines.wrong(KEYS))?;
-        backups.push(CheckedBackup { record, generation, checked, keys });
+        backups.push(ListedBackup { keys, ..backup });
     }
     Ok(backups)
 }
 
-fn read_backup(line: &str) -> Option<(Digest, u64, Time)> {
-    let mut words = line.split(' ');
+/// Reads the first line of a backup; its keys are on the next one.
+fn read_backup(line: &str) -> Option<ListedBackup> {
+    let mut words = line.split(' ').peekable();
     let record = base64_array(words.next()?).map(Digest)?;
-    let generation = words.next()?.strip_prefix("generation=").and_then(number)?;
-    let checked = words.next()?.strip_prefix("checked=").and_then(Time::parse)?;
-    words.next().is_none().then_some((record, generation, checked))
+    let generation = words.next()?.strip_prefix("generation=").and_then(read_generation)?;
+    let mut value = |name: &str| words.next_if(|word| word.starts_with(name)).map(|word| &word[name.len()..]);
+    let mut time = |name: &str| value(name).map_or(Some(None), |time| Time::parse(time).map(Some));
+    let (written, checked) = (time("written=")?, time("checked=")?);
+    let file = value("file=").map_or(Some(None), |file| text::unescape(file).map(Some))?;
+    let is_proven = written.is_some() || checked.is_some();
+    let backup = ListedBackup { record, generation, written, checked, file, keys: Vec::new() };
+    (is_proven && words.next().is_none()).then_some(backup)
 }
 
 #[cfg(test)]
@@ -241,14 +350,18 @@ mod tests {
         Digest::of(&number.to_be_bytes())
     }
 
+    fn listed(keyring: &Keyring, number: u64) -> ListedBackup {
+        ListedBackup::of(keyring, digest(number), Proven::Checked(now()), Some("/media/usb/a b.age".to_owned()))
+    }
+
     #[test]
     fn a_ledger_reads_back_and_every_tampered_one_is_refused() {
         let root = RootKey::generate(&mut SysRng).unwrap();
         let first = keyring(&root, UUID);
         let second = with_key(first.clone(), &root, State::Pending);
-        let ledger = Ledger::empty(UUID, root.id(UUID))
-            .with(CheckedBackup::of(&first, digest(1), now()), 6)
-            .with(CheckedBackup::of(&second, digest(2), now()), 7);
+        let written = ListedBackup::of(&second, digest(2), Proven::Written(now()), None);
+        let ledger = Ledger::empty(UUID, root.id(UUID)).begun_anew(5, 9).with(listed(&first, 1), 6).unwrap();
+        let ledger = ledger.with(written, 7).unwrap();
         let bytes = ledger.encode(&root).unwrap();
         assert_eq!(Ledger::named_root(&bytes), Ok(root.id(UUID)));
         assert_eq!(Ledger::decode(&bytes, &root, UUID, 7).unwrap(), ledger);
@@ -263,29 +376,49 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_backed_when_a_checked_backup_holds_it() {
+    fn a_key_is_backed_when_a_listed_backup_holds_it() {
         let root = RootKey::generate(&mut SysRng).unwrap();
         let first = keyring(&root, UUID);
         let second = with_key(first.clone(), &root, State::Pending);
         let ids = |keyring: &Keyring| keyring.keys().map(Key::id).collect::<Vec<_>>();
         let empty = Ledger::empty(UUID, root.id(UUID));
         assert_eq!(empty.unbacked(&first), ids(&first));
-        let ledger = empty.with(CheckedBackup::of(&first, digest(1), now()), 1);
+        let ledger = empty.with(listed(&first, 1), 1).unwrap();
         assert_eq!(ledger.unbacked(&first), []);
         assert_eq!(ledger.unbacked(&second), ids(&second)[1..]);
+        assert_eq!(ledger.without(digest(1), 2).unbacked(&first), ids(&first));
+        assert_eq!(ledger.without(digest(2), 2).unbacked(&first), []);
+        let begun = ledger.begun_anew(3, 2);
+        assert_eq!((begun.unbacked(&first), begun.forgot()), (ids(&first), Some(2)));
     }
 
     #[test]
-    fn a_backup_is_listed_once_and_the_oldest_make_room() {
+    fn a_backup_is_listed_once_and_remembers_every_proof() {
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let keyring = keyring(&root, UUID);
+        let written = ListedBackup::of(&keyring, digest(1), Proven::Written(now()), None);
+        let ledger = Ledger::empty(UUID, root.id(UUID)).with(listed(&keyring, 1), 1).unwrap();
+        let ledger = ledger.with(listed(&keyring, 2), 2).unwrap().with(written, 3).unwrap();
+        let [second, first] = ledger.backups() else { panic!("{ledger:?}") };
+        assert_eq!((second.record, first.record), (digest(2), digest(1)));
+        assert_eq!((first.written, first.checked), (Some(now()), Some(now())));
+        assert_eq!(first.file(), Some("/media/usb/a b.age"));
+    }
+
+    #[test]
+    fn a_full_ledger_refuses_and_forgets_nothing() {
         let root = RootKey::generate(&mut SysRng).unwrap();
         let keyring = keyring(&root, UUID);
         let mut ledger = Ledger::empty(UUID, root.id(UUID));
-        for number in (0..40).chain(35..40) {
-            ledger = ledger.with(CheckedBackup::of(&keyring, digest(number), now()), ledger.count() + 1);
+        for number in 0..BACKUPS_MAX as u64 {
+            ledger = ledger.with(listed(&keyring, number), number + 1).unwrap();
         }
-        let listed: Vec<_> = ledger.backups.iter().map(|backup| backup.record).collect();
-        assert_eq!(listed, (8..40).map(digest).collect::<Vec<_>>());
-        assert_eq!(ledger.count(), 45);
+        assert_eq!(ledger.with(listed(&keyring, 999), 999), Err(LedgerFull(BACKUPS_MAX)));
+        let again = ledger.with(listed(&keyring, 0), 999).unwrap();
+        assert_eq!(again.backups().len(), BACKUPS_MAX);
+        let bytes = again.encode(&root).unwrap();
+        assert_eq!(Ledger::decode(&bytes, &root, UUID, 0).unwrap(), again);
+        again.without(digest(7), 1000).with(listed(&keyring, 999), 1001).unwrap();
     }
 
     #[test]
@@ -294,13 +427,13 @@ mod tests {
         let keyring = keyring(&root, UUID);
         let key_id = keyring.primary().id();
         let mut ledger = Ledger::empty(UUID, root.id(UUID));
-        for number in 0..9 {
-            let keys = vec![key_id; 3_000];
-            let backup = CheckedBackup { keys, ..CheckedBackup::of(&keyring, digest(number), now()) };
-            ledger = ledger.with(backup, number + 1);
+        let long = |number| ListedBackup { keys: vec![key_id; 3_000], ..listed(&keyring, number) };
+        let mut number = 0;
+        while let Ok(next) = ledger.with(long(number), number + 1) {
+            (ledger, number) = (next, number + 1);
         }
         let bytes = ledger.encode(&root).unwrap();
         assert!(bytes.len() <= LEDGER_MAX && bytes.len() > LEDGER_MAX / 2, "{}", bytes.len());
-        assert_eq!(Ledger::decode(&bytes, &root, UUID, 9).unwrap(), ledger);
+        assert_eq!(Ledger::decode(&bytes, &root, UUID, number).unwrap(), ledger);
     }
 }

@@ -1,7 +1,7 @@
-//! The mark: the highest generation this node has seen, the record's SHA-256, and the keys that it held.
+//! The mark: the newest record that this node has seen, by generation and SHA-256, and the keys that it held.
 //!
-//! It is what tells a record that was put back, or one of another lineage, from the one that belongs here. It holds no
-//! key. Source: `docs/formats.md`.
+//! It tells a successor from a record that was put back and from a fork: a successor names the marked record in its past. It holds
+//! no key. Source: `docs/formats.md`, "mark".
 
 use crate::{
     crypto::{
@@ -12,7 +12,13 @@ use crate::{
     text::{self, Lines, TextError, Writer, base64, base64_array, number},
 };
 
-use super::{Keyring, key_id::KeyId};
+use super::{
+    Keyring,
+    home::Home,
+    key_id::KeyId,
+    lineage::KEPT,
+    record::{read_generation, read_seq},
+};
 
 /// The longest mark in bytes: one line of at most 48 bytes for each entry of the longest record.
 pub const MARK_MAX: usize = 512 * 1024;
@@ -24,8 +30,10 @@ pub struct Mark {
     uuid: Uuid,
     root_id: RootId,
     generation: u64,
+    home: Home,
     record: Digest,
     ledger: u64,
+    restored: Option<u32>,
     has: Vec<KeyId>,
 }
 
@@ -34,7 +42,7 @@ pub struct Mark {
 pub enum Standing {
     /// It is the record that was marked.
     Current,
-    /// It is a later one that has every key of the marked one: the trace of a crash between record and mark, or of
+    /// It is a successor of the marked one, and has every key of it: the trace of a crash between record and mark, or of
     /// another node's change.
     Ahead,
 }
@@ -68,6 +76,27 @@ pub enum MarkError {
     /// Two different records of one generation.
     #[error("the keyring forked: generation {0} is not the one that this node has seen")]
     Forked(u64),
+    /// A later record that does not name the marked one in its past.
+    #[error(
+        "the keyring forked: generation {found} does not follow from generation {marked}, which this node has seen"
+    )]
+    NoSuccessor {
+        /// The record's generation.
+        found: u64,
+        /// The mark's.
+        marked: u64,
+    },
+    /// A later record that no longer names what this node has marked: it may be a successor, and may be a fork.
+    #[error(
+        "the keyring is {} generations ahead of generation {marked}, which this node has seen; it names only the last {KEPT}",
+        found - marked
+    )]
+    TooFarAhead {
+        /// The record's generation.
+        found: u64,
+        /// The mark's.
+        marked: u64,
+    },
     /// A later record that lost a key.
     #[error("the keyring forked: generation {generation} lacks key {key_id}, which this node has seen")]
     KeyLost {
@@ -91,10 +120,41 @@ impl Mark {
             uuid: keyring.uuid(),
             root_id: keyring.root_id(),
             generation: keyring.generation(),
+            home: keyring.home().clone(),
             record,
             ledger,
+            restored: None,
             has: keyring.entries().iter().map(super::Entry::id).collect(),
         }
+    }
+
+    /// The same for a keyring that was just restored or merged: all its keys may be known elsewhere, or be older than they look,
+    /// until a rotation to a new one.
+    #[must_use]
+    pub fn after_restore(self, keyring: &Keyring) -> Self {
+        Self { restored: Some(keyring.greatest_seq()), ..self }
+    }
+
+    /// The same, remembering from the mark `before` that the keyring was restored, if no key above those was promoted since.
+    #[must_use]
+    pub fn after(self, before: Option<&Self>, keyring: &Keyring) -> Self {
+        let restored = before.and_then(|before| before.restored).filter(|seq| keyring.primary().seq <= *seq);
+        Self { restored, ..self }
+    }
+
+    /// Whether the keyring was restored or merged, and no rotation to a new key was done since.
+    pub fn wants_rotation(&self) -> bool {
+        self.restored.is_some()
+    }
+
+    /// The SHA-256 of the record that was marked.
+    pub fn record(&self) -> Digest {
+        self.record
+    }
+
+    /// Where the record that was marked is kept.
+    pub fn home(&self) -> &Home {
+        &self.home
     }
 
     /// The generation of the record that was marked.
@@ -126,8 +186,12 @@ impl Mark {
         writer.owner(self.uuid);
         writer.root_id(self.root_id);
         writer.line(&format!("generation {}", self.generation));
+        writer.line(&format!("home {}", self.home));
         writer.line(&format!("record {}", base64(&self.record.0)));
         writer.line(&format!("ledger {}", self.ledger));
+        if let Some(seq) = self.restored {
+            writer.line(&format!("restored {seq}"));
+        }
         for key_id in &self.has {
             writer.line(&format!("-> has {key_id}"));
         }
@@ -147,6 +211,7 @@ impl Mark {
     /// # Errors
     /// When it is another keyring's, under another root key, changed or damaged.
     pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid) -> Result<Self, MarkError> {
+        const RESTORED: &str = "`restored <number>`, 1 to 2^31";
         let mut lines = Lines::open(bytes, KIND, MARK_MAX)?;
         let (uuid, root_id) = lines.owner_and_root()?;
         if uuid != expected {
@@ -156,34 +221,55 @@ impl Mark {
             return Err(MarkError::OtherRootKey);
         }
         text::authenticate(bytes, &root.mac(uuid, Label::StateMac)?)?;
-        let generation = lines.field("generation", "`generation <number>`", number)?;
+        let generation = lines.field("generation", "`generation <number>`, 1 to 2^40", read_generation)?;
+        let home = lines.field("home", "`home file` or `home etcd <prefix>`", Home::parse)?;
         let record = lines.field("record", "`record <base64 SHA-256>`", |value| base64_array(value).map(Digest))?;
         let ledger = lines.field("ledger", "`ledger <number>`", number)?;
+        let restored = lines.line_after("restored ").map(|seq| read_seq(seq).ok_or_else(|| lines.wrong(RESTORED)));
+        let restored = restored.transpose()?;
         let has = read_has(&mut lines)?;
         lines.end()?;
-        let mark = Self { uuid, root_id, generation, record, ledger, has };
+        let mark = Self { uuid, root_id, generation, home, record, ledger, restored, has };
         if mark.encode(root)? != bytes {
             return Err(MarkError::NotCanonical);
         }
         Ok(mark)
     }
 
-    /// Whether `keyring`, whose record has the SHA-256 `record`, may follow what this node has seen.
+    /// Whether `keyring`, whose record has the SHA-256 `record`, may follow what this node has seen. `is_named` says that an operator
+    /// named exactly this record.
     ///
     /// # Errors
-    /// When it is older, another of the same generation, or lacks a key.
-    pub fn check(&self, keyring: &Keyring, record: Digest) -> Result<Standing, MarkError> {
-        let generation = keyring.generation();
-        if generation < self.generation {
-            return Err(MarkError::RolledBack { found: generation, marked: self.generation });
+    /// When it is older, a fork, or lacks a key.
+    pub fn check(&self, keyring: &Keyring, record: Digest, is_named: bool) -> Result<Standing, MarkError> {
+        if keyring.uuid() != self.uuid {
+            return Err(MarkError::OtherKeyring { found: keyring.uuid(), expected: self.uuid });
         }
-        if generation == self.generation {
-            return if record == self.record { Ok(Standing::Current) } else { Err(MarkError::Forked(generation)) };
+        let (found, marked) = (keyring.generation(), self.generation);
+        if found < marked {
+            return Err(MarkError::RolledBack { found, marked });
         }
+        if found == marked {
+            return if record == self.record { Ok(Standing::Current) } else { Err(MarkError::Forked(found)) };
+        }
+        self.check_past(keyring, is_named)?;
         let ids: std::collections::HashSet<KeyId> = keyring.entries().iter().map(super::Entry::id).collect();
         match self.has.iter().find(|key_id| !ids.contains(key_id)) {
-            Some(key_id) => Err(MarkError::KeyLost { generation, key_id: *key_id }),
+            Some(key_id) => Err(MarkError::KeyLost { generation: found, key_id: *key_id }),
             None => Ok(Standing::Ahead),
+        }
+    }
+
+    /// A successor names the marked record.
+    fn check_past(&self, keyring: &Keyring, is_named: bool) -> Result<(), MarkError> {
+        let (found, marked) = (keyring.generation(), self.generation);
+        if keyring.past().names(marked, self.record) {
+            return Ok(());
+        }
+        match found - marked > KEPT as u64 {
+            true if is_named => Ok(()),
+            true => Err(MarkError::TooFarAhead { found, marked }),
+            false => Err(MarkError::NoSuccessor { found, marked }),
         }
     }
 }
@@ -226,18 +312,57 @@ mod tests {
     #[test]
     fn only_the_marked_record_and_its_successors_may_follow() {
         let root = RootKey::generate(&mut SysRng).unwrap();
-        let (seen, digest) = (keyring(&root), Digest::of(b"seen"));
-        let mark = Mark::of(&seen, digest, 0);
-        assert_eq!(mark.check(&seen, digest).unwrap(), Standing::Current);
+        let seen = keyring(&root);
+        let check = |mark: &Mark, keyring: &Keyring| mark.check(keyring, testing::digest(keyring.generation()), false);
+        let mark = Mark::of(&seen, testing::digest(1), 0);
+        assert_eq!(check(&mark, &seen).unwrap(), Standing::Current);
+        assert!(matches!(mark.check(&seen, Digest::of(b"other"), false), Err(MarkError::Forked(1))));
 
         let later = testing::later(&seen, |_| {});
-        assert_eq!(mark.check(&later, Digest::of(b"later")).unwrap(), Standing::Ahead);
+        assert_eq!(check(&mark, &later).unwrap(), Standing::Ahead);
+        let ahead = Mark::of(&later, testing::digest(2), 0);
+        assert!(matches!(check(&ahead, &seen), Err(MarkError::RolledBack { found: 1, marked: 2 })));
 
-        assert!(matches!(mark.check(&seen, Digest::of(b"other")), Err(MarkError::Forked(1))));
-        let ahead = Mark::of(&later, digest, 0);
-        assert!(matches!(ahead.check(&seen, digest), Err(MarkError::RolledBack { found: 1, marked: 2 })));
+        let stranger = testing::keyring(&root, Uuid([6; 16]));
+        assert!(matches!(check(&mark, &stranger), Err(MarkError::OtherKeyring { .. })));
+        let lossy = testing::later(&seen, |later| later.entries = keyring(&root).entries);
+        assert!(matches!(check(&mark, &lossy), Err(MarkError::KeyLost { generation: 2, .. })));
+    }
 
-        let other = testing::later(&keyring(&root), |_| {});
-        assert!(matches!(mark.check(&other, digest), Err(MarkError::KeyLost { generation: 2, .. })));
+    #[test]
+    fn a_fork_is_no_successor_however_far_it_went_and_whatever_keys_it_has() {
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let seen = keyring(&root);
+        let mark = Mark::of(&testing::later(&seen, |_| {}), Digest::of(b"ours"), 0);
+        let mut twin = testing::later(&seen, |_| {});
+        for _ in 0..300 {
+            twin = testing::later(&twin, |_| {});
+            let refused = mark.check(&twin, Digest::of(b"theirs"), false).unwrap_err();
+            let is_far = twin.generation() > 2 + 256;
+            assert_eq!(matches!(refused, MarkError::TooFarAhead { .. }), is_far, "{refused}");
+            assert_eq!(matches!(refused, MarkError::NoSuccessor { marked: 2, .. }), !is_far, "{refused}");
+            // Within reach of the past nobody's word makes a successor of a fork.
+            assert_eq!(mark.check(&twin, Digest::of(b"theirs"), true).is_ok(), is_far);
+        }
+    }
+
+    #[test]
+    fn a_restored_keyring_wants_a_rotation_until_a_newer_key_is_primary() {
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let restored = testing::with_key(keyring(&root), &root, crate::keyring::state::State::DecryptOnly);
+        let mark = Mark::of(&restored, testing::digest(1), 0).after_restore(&restored);
+        let next = |before: &Mark, keyring: &Keyring| {
+            let bytes = before.encode(&root).unwrap();
+            let read = Mark::decode(&bytes, &root, UUID).unwrap();
+            assert_eq!(read, *before);
+            Mark::of(keyring, testing::digest(1), 0).after(Some(&read), keyring)
+        };
+        let promoted = testing::promote(&restored, 1);
+        let mark = next(&mark, &promoted);
+        assert!(mark.wants_rotation(), "k2 was restored, too");
+        let added = testing::with_key(promoted, &root, crate::keyring::state::State::Pending);
+        let mark = next(&mark, &added);
+        assert!(mark.wants_rotation());
+        assert!(!next(&mark, &testing::promote(&added, 2)).wants_rotation());
     }
 }

@@ -2,16 +2,21 @@
 //!
 //! Pure: no I/O, no clock; a time comes in as an argument. Every change gives a new [`Keyring`]. The record
 //! ([`record`]) is its bytes, the mark ([`mark`]) what this node saw of it last. Invariants: exactly one primary; a
-//! (seq, C) is never used for another key; entries are sorted by (seq, C). Source: `docs/formats.md`.
+//! (seq, C) is never used for another key; entries are sorted by (seq, C); a keyring names the records before it. Source:
+//! `docs/formats.md`.
 
 pub mod backup;
 mod change;
+pub mod home;
 pub mod key_id;
 pub mod ledger;
+pub mod lineage;
 pub mod mark;
 pub mod merge;
+pub mod node;
 pub mod record;
 pub mod recovery;
+pub mod restore;
 pub mod share;
 pub mod state;
 #[cfg(test)]
@@ -21,24 +26,33 @@ pub mod time;
 use std::sync::Arc;
 
 use crate::crypto::{
-    Commitment, Digest, RandomError, RootId, Uuid,
+    Commitment, RandomError, RootId, Uuid,
     aead::SealedKey,
     kdf::{RootKey, kek_aad},
     secret::SecretError,
     wrap::Kek,
 };
 
-use self::{key_id::KeyId, recovery::Recovery, state::State, time::Time};
+use self::{home::Home, key_id::KeyId, lineage::Lineage, node::Node, recovery::Recovery, state::State, time::Time};
 
 pub use self::change::ChangeError;
+
+/// The greatest generation. No honest keyring comes near it; a forged one must not use the numbers up.
+pub const GENERATION_MAX: u64 = 1 << 40;
+
+/// The greatest sequence number of a key.
+pub const SEQ_MAX: u32 = 1 << 31;
 
 /// The KEKs of one installation, with everything that the record says of them.
 #[derive(Debug, Clone)]
 pub struct Keyring {
     uuid: Uuid,
     generation: u64,
-    prev: Option<Digest>,
+    home: Home,
     root_id: RootId,
+    past: Lineage,
+    merged: Option<u64>,
+    nodes: Vec<Node>,
     recoveries: Vec<Recovery>,
     entries: Vec<Entry>,
 }
@@ -57,6 +71,7 @@ pub enum Entry {
 pub struct Key {
     seq: u32,
     state: State,
+    compromised: bool,
     created: Time,
     promoted: Option<Time>,
     demoted: Option<Time>,
@@ -98,8 +113,17 @@ impl Keyring {
     ) -> Result<Self, KeyError> {
         recoveries.sort_by(|a, b| a.recipient().cmp(b.recipient()));
         recoveries.dedup_by(|a, b| a.recipient() == b.recipient());
-        let (root_id, entries) = (root.id(uuid), Vec::new());
-        let mut keyring = Self { uuid, generation: 1, prev: None, root_id, recoveries, entries };
+        let mut keyring = Self {
+            uuid,
+            generation: 1,
+            home: Home::File,
+            root_id: root.id(uuid),
+            past: Lineage::default(),
+            merged: None,
+            nodes: Vec::new(),
+            recoveries,
+            entries: Vec::new(),
+        };
         let first = Key::generate(rng, root, &keyring, 1, now)?;
         keyring.entries.push(Entry::Key(Key { state: State::Primary, promoted: Some(now), ..first }));
         Ok(keyring)
@@ -115,9 +139,29 @@ impl Keyring {
         self.generation
     }
 
+    /// Where the record that counts is kept.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
     /// The root key that it is under.
     pub fn root_id(&self) -> RootId {
         self.root_id
+    }
+
+    /// The records before it.
+    pub fn past(&self) -> &Lineage {
+        &self.past
+    }
+
+    /// The nodes that share it, sorted; a keyring file lists none.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The greatest sequence number, tombs included.
+    pub fn greatest_seq(&self) -> u32 {
+        self.entries.last().map_or(0, |entry| entry.order().0)
     }
 
     /// The recovery recipients, sorted.
@@ -176,7 +220,8 @@ impl Key {
     ) -> Result<Self, KeyError> {
         let kek = Arc::new(Kek::generate(rng, keyring.uuid)?);
         let sealed = seal(rng, root, keyring, seq, &kek)?;
-        Ok(Self { seq, state: State::Pending, created: now, promoted: None, demoted: None, kek, sealed })
+        let state = State::Pending;
+        Ok(Self { seq, state, compromised: false, created: now, promoted: None, demoted: None, kek, sealed })
     }
 
     /// Its public name.
@@ -187,6 +232,11 @@ impl Key {
     /// Its place in the life of keys.
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// Whether others may know it.
+    pub fn is_compromised(&self) -> bool {
+        self.compromised
     }
 
     /// When it was made.

@@ -4,7 +4,7 @@
 //! unwrapped and its commitment recomputed; a record that this encoder would not have written is refused. Invariant:
 //! `encode(decode(bytes)) == bytes`.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     crypto::{
@@ -17,7 +17,16 @@ use crate::{
     text::{self, Lines, TextError, Writer, base64, base64_array, base64_bytes, number},
 };
 
-use super::{Entry, Key, Keyring, Tomb, key_id::KeyId, recovery::Recovery, state::State, time::Time};
+use super::{
+    Entry, GENERATION_MAX, Key, Keyring, SEQ_MAX, Tomb,
+    home::Home,
+    key_id::KeyId,
+    lineage::{Lineage, PAST_MAX, Past},
+    node::Node,
+    recovery::Recovery,
+    state::State,
+    time::Time,
+};
 
 /// The longest record in bytes; etcd takes 1.5 MiB in a transaction.
 pub const RECORD_MAX: usize = 512 * 1024;
@@ -69,9 +78,17 @@ pub fn encode(keyring: &Keyring, root: &RootKey) -> Result<Vec<u8>, SecretError>
     let mut writer = Writer::new(KIND);
     writer.owner(keyring.uuid);
     writer.line(&format!("generation {}", keyring.generation));
-    let prev = keyring.prev.map_or_else(|| "none".to_owned(), |digest| base64(&digest.0));
-    writer.line(&format!("prev {prev}"));
+    writer.line(&format!("home {}", keyring.home));
     writer.root_id(keyring.root_id);
+    for Past { generation, record } in keyring.past.iter() {
+        writer.line(&format!("-> past {generation} {}", base64(&record.0)));
+    }
+    if let Some(generation) = keyring.merged {
+        writer.line(&format!("-> merged {generation}"));
+    }
+    for node in &keyring.nodes {
+        writer.line(&format!("-> node {}", node.line()));
+    }
     for recovery in &keyring.recoveries {
         writer.line(&format!("-> recovery {}", recovery.recipient()));
         writer.line(&base64(recovery.blob()));
@@ -87,8 +104,9 @@ fn encode_entry(writer: &mut Writer, entry: &Entry) {
         Entry::Key(key) => {
             let time = |name: &str, time: Option<Time>| time.map_or_else(String::new, |time| format!(" {name}={time}"));
             let commitment = base64(&key.kek.commitment().0);
+            let compromised = if key.compromised { " compromised" } else { "" };
             writer.line(&format!(
-                "-> key {} {} {commitment} created={}{}{}",
+                "-> key {} {} {commitment}{compromised} created={}{}{}",
                 key.seq,
                 key.state,
                 key.created,
@@ -119,6 +137,7 @@ pub fn root_id(bytes: &[u8]) -> Result<RootId, TextError> {
 pub fn recoveries(bytes: &[u8]) -> Result<(Uuid, RootId, Vec<Recovery>), TextError> {
     let mut lines = Lines::open(bytes, KIND, RECORD_MAX)?;
     let head = Head::read(&mut lines)?;
+    Kin::read(&mut lines, &head)?;
     Ok((head.uuid, head.root_id, read_recoveries(&mut lines)?))
 }
 
@@ -130,7 +149,8 @@ pub fn recoveries(bytes: &[u8]) -> Result<(Uuid, RootId, Vec<Recovery>), TextErr
 pub fn outline(bytes: &[u8]) -> Result<Vec<(KeyId, Option<State>)>, TextError> {
     const ENTRY: &str = "a key or a tomb";
     let mut lines = Lines::open(bytes, KIND, RECORD_MAX)?;
-    Head::read(&mut lines)?;
+    let head = Head::read(&mut lines)?;
+    Kin::read(&mut lines, &head)?;
     read_recoveries(&mut lines)?;
     let mut keys = Vec::new();
     loop {
@@ -139,7 +159,7 @@ pub fn outline(bytes: &[u8]) -> Result<Vec<(KeyId, Option<State>)>, TextError> {
             lines.line("the base64 of a sealed key")?;
             keys.push((KeyId::new(key.seq, &key.commitment), Some(key.state)));
         } else if let Some(line) = lines.line_after("-> tomb ") {
-            let tomb = read_tomb(line).ok_or_else(|| lines.wrong(ENTRY))?;
+            let tomb = read_tomb(line, head.generation).ok_or_else(|| lines.wrong(ENTRY))?;
             keys.push((KeyId::new(tomb.seq, &tomb.commitment), None));
         } else {
             lines.end()?;
@@ -157,12 +177,12 @@ pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid) -> Result<Keyring, R
     let head = Head::read(&mut lines)?;
     head.check(root, expected)?;
     text::authenticate(bytes, &root.mac(expected, Label::KeyringMac)?)?;
+    let Kin { past, merged, nodes } = Kin::read(&mut lines, &head)?;
     let recoveries = read_recoveries(&mut lines)?;
-    let entries =
-        Entries { uuid: head.uuid, root_id: head.root_id, kek_wrap: root.kek_wrap(expected)? }.read(&mut lines)?;
+    let entries = Entries { head: &head, kek_wrap: root.kek_wrap(expected)? }.read(&mut lines)?;
     lines.end()?;
-    let Head { uuid, generation, prev, root_id } = head;
-    let keyring = Keyring { uuid, generation, prev, root_id, recoveries, entries };
+    let Head { uuid, generation, home, root_id } = head;
+    let keyring = Keyring { uuid, generation, home, root_id, past, merged, nodes, recoveries, entries };
     check_order(&keyring)?;
     let primaries = keyring.keys().filter(|key| key.state == State::Primary).count();
     if primaries != 1 {
@@ -174,11 +194,11 @@ pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid) -> Result<Keyring, R
     Ok(keyring)
 }
 
-/// The lines before the entries.
+/// The first lines.
 struct Head {
     uuid: Uuid,
     generation: u64,
-    prev: Option<Digest>,
+    home: Home,
     root_id: RootId,
 }
 
@@ -186,11 +206,8 @@ impl Head {
     fn read(lines: &mut Lines<'_>) -> Result<Self, TextError> {
         Ok(Self {
             uuid: lines.field("uuid", "`uuid <32 hex digits>`", text::uuid)?,
-            generation: lines.field("generation", "`generation <number>`", |value| number(value).filter(|n| *n > 0))?,
-            prev: lines.field("prev", "`prev <base64 SHA-256, or none>`", |value| match value {
-                "none" => Some(None),
-                value => base64_array(value).map(Digest).map(Some),
-            })?,
+            generation: lines.field("generation", "`generation <number>`, 1 to 2^40", read_generation)?,
+            home: lines.field("home", "`home file` or `home etcd <prefix>`", Home::parse)?,
             root_id: lines.field("root-id", "`root-id <base64>`", text::root_id)?,
         })
     }
@@ -206,6 +223,49 @@ impl Head {
     }
 }
 
+/// The records before this one, and the nodes that share it.
+struct Kin {
+    past: Lineage,
+    merged: Option<u64>,
+    nodes: Vec<Node>,
+}
+
+impl Kin {
+    fn read(lines: &mut Lines<'_>, head: &Head) -> Result<Self, TextError> {
+        const PAST: &str = "`-> past <generation> <base64 SHA-256>`, the newest first, from the generation before on";
+        const MERGED: &str = "`-> merged <generation>`, in a keyring whose home is etcd";
+        const NODE: &str = "`-> node <name> … enrolled=<time> …`, sorted by name";
+        let mut pasts = Vec::new();
+        while let Some(line) = lines.line_after("-> past ") {
+            pasts.push(read_past(line).filter(|_| pasts.len() < PAST_MAX).ok_or_else(|| lines.wrong(PAST))?);
+        }
+        let past = Lineage::of_record(head.generation, pasts).ok_or_else(|| lines.wrong(PAST))?;
+        let is_shared = head.home != Home::File;
+        let merged = lines.line_after("-> merged ").map(|line| {
+            read_generation(line)
+                .filter(|merged| is_shared && *merged <= head.generation)
+                .ok_or_else(|| lines.wrong(MERGED))
+        });
+        let merged = merged.transpose()?;
+        let mut nodes: Vec<Node> = Vec::new();
+        while let Some(line) = lines.line_after("-> node ") {
+            let follows = |node: &Node| nodes.last().is_none_or(|last| last.name < node.name);
+            nodes.push(Node::parse(line).filter(follows).ok_or_else(|| lines.wrong(NODE))?);
+        }
+        Ok(Self { past, merged, nodes })
+    }
+}
+
+fn read_past(line: &str) -> Option<Past> {
+    let (generation, record) = line.split_once(' ')?;
+    Some(Past { generation: read_generation(generation)?, record: Digest(base64_array(record)?) })
+}
+
+/// Reads a generation: 1 to 2^40.
+pub(super) fn read_generation(text: &str) -> Option<u64> {
+    number(text).filter(|generation| (1..=GENERATION_MAX).contains(generation))
+}
+
 fn read_recoveries(lines: &mut Lines<'_>) -> Result<Vec<Recovery>, TextError> {
     let mut recoveries = Vec::new();
     while let Some(recipient) = lines.line_after("-> recovery ") {
@@ -217,13 +277,12 @@ fn read_recoveries(lines: &mut Lines<'_>) -> Result<Vec<Recovery>, TextError> {
 }
 
 /// What reading keys takes.
-struct Entries {
-    uuid: Uuid,
-    root_id: RootId,
+struct Entries<'a> {
+    head: &'a Head,
     kek_wrap: Secret<32>,
 }
 
-impl Entries {
+impl Entries<'_> {
     fn read(&self, lines: &mut Lines<'_>) -> Result<Vec<Entry>, RecordError> {
         let mut entries = Vec::new();
         loop {
@@ -231,7 +290,8 @@ impl Entries {
                 entries.push(Entry::Key(self.read_key(line, lines)?));
             } else if let Some(line) = lines.line_after("-> tomb ") {
                 entries.push(Entry::Tomb(
-                    read_tomb(line).ok_or_else(|| lines.wrong("`-> tomb <seq> <C> destroyed=<generation>`"))?,
+                    read_tomb(line, self.head.generation)
+                        .ok_or_else(|| lines.wrong("`-> tomb <seq> <C> destroyed=<generation>`"))?,
                 ));
             } else {
                 return Ok(entries);
@@ -244,25 +304,26 @@ impl Entries {
         let head = KeyLine::parse(line).ok_or_else(|| lines.wrong("`-> key <seq> <state> <C> created=<time> …`"))?;
         let sealed = base64_array(lines.line(SEALED)?).map(SealedKey).ok_or_else(|| lines.wrong(SEALED))?;
         let id = KeyId::new(head.seq, &head.commitment);
-        let aad = kek_aad(self.uuid, head.seq, &head.commitment, self.root_id);
+        let aad = kek_aad(self.head.uuid, head.seq, &head.commitment, self.head.root_id);
         let secret = sealed.open(&self.kek_wrap, &aad).map_err(|error| match error {
             OpenKeyError::NotAuthentic(_) => RecordError::Kek(id),
             OpenKeyError::Memory(error) => RecordError::Memory(error),
         })?;
-        let kek = Kek::from_secret(secret, self.uuid)?;
+        let kek = Kek::from_secret(secret, self.head.uuid)?;
         if kek.commitment() != head.commitment {
             return Err(RecordError::Commitment(id));
         }
-        let KeyLine { seq, state, created, promoted, demoted, .. } = head;
-        Ok(Key { seq, state, created, promoted, demoted, kek: Arc::new(kek), sealed })
+        let KeyLine { seq, state, compromised, created, promoted, demoted, .. } = head;
+        Ok(Key { seq, state, compromised, created, promoted, demoted, kek: Arc::new(kek), sealed })
     }
 }
 
-/// `<seq> <state> <base64 C> created=<time> [promoted=<time>] [demoted=<time>]`
+/// `<seq> <state> <base64 C> [compromised] created=<time> [promoted=<time>] [demoted=<time>]`
 struct KeyLine {
     seq: u32,
     state: State,
     commitment: Commitment,
+    compromised: bool,
     created: Time,
     promoted: Option<Time>,
     demoted: Option<Time>,
@@ -274,6 +335,7 @@ impl KeyLine {
         let seq = read_seq(words.next()?)?;
         let state = State::parse(words.next()?)?;
         let commitment = base64_array(words.next()?).map(Commitment)?;
+        let compromised = words.next_if_eq(&"compromised").is_some();
         let mut time = |name: &str| -> Option<Option<Time>> {
             match words.next_if(|word| word.starts_with(name)) {
                 Some(word) => Time::parse(&word[name.len()..]).map(Some),
@@ -281,20 +343,23 @@ impl KeyLine {
             }
         };
         let (created, promoted, demoted) = (time("created=")??, time("promoted=")?, time("demoted=")?);
-        words.next().is_none().then_some(Self { seq, state, commitment, created, promoted, demoted })
+        words.next().is_none().then_some(Self { seq, state, commitment, compromised, created, promoted, demoted })
     }
 }
 
-fn read_tomb(line: &str) -> Option<Tomb> {
+/// Reads the tomb of a key that was destroyed up to `generation`.
+fn read_tomb(line: &str, generation: u64) -> Option<Tomb> {
     let mut words = line.split(' ');
     let seq = read_seq(words.next()?)?;
     let commitment = base64_array(words.next()?).map(Commitment)?;
-    let destroyed = words.next()?.strip_prefix("destroyed=").and_then(number)?;
-    words.next().is_none().then_some(Tomb { seq, commitment, destroyed })
+    let destroyed = words.next()?.strip_prefix("destroyed=").and_then(read_generation)?;
+    let is_past = destroyed <= generation;
+    (is_past && words.next().is_none()).then_some(Tomb { seq, commitment, destroyed })
 }
 
-fn read_seq(word: &str) -> Option<u32> {
-    number::<NonZeroU32>(word).map(NonZeroU32::get)
+/// Reads a sequence number: 1 to 2^31.
+pub(super) fn read_seq(word: &str) -> Option<u32> {
+    number(word).filter(|seq| (1..=SEQ_MAX).contains(seq))
 }
 
 fn check_order(keyring: &Keyring) -> Result<(), RecordError> {
@@ -317,7 +382,7 @@ mod tests {
         keyring: Keyring,
     }
 
-    /// One key in every state, two tombs and two recipients.
+    /// One key in every state, one of them compromised, two tombs, two recipients, two nodes and a forked past.
     fn fixture() -> Fixture {
         let root = RootKey::generate(&mut SysRng).unwrap();
         let recipient = || age::x25519::Identity::generate().to_public().to_string().parse().unwrap();
@@ -330,7 +395,12 @@ mod tests {
             keyring = testing::with_tomb(keyring, seq);
         }
         keyring.generation = 12;
-        keyring.prev = Some(Digest::of(b"the record before"));
+        let past = [(11, 1), (11, 2), (10, 1)];
+        let past = past.map(|(generation, byte)| Past { generation, record: Digest([byte; 32]) });
+        keyring.past = Lineage::united(past.into_iter());
+        let nodes = ["cp-1 enrolled=2026-11-23T20:14:48Z", "cp-2 coordinator enrolled=2026-11-23T20:14:48Z"];
+        keyring.nodes = nodes.map(|line| Node::parse(line).unwrap()).into();
+        keyring.keys_mut().nth(1).unwrap().compromised = true;
         Fixture { root, keyring }
     }
 
@@ -388,13 +458,10 @@ mod tests {
             let doubled = [&lines[..=index], &lines[index..]].concat().concat();
             assert!(fixture.decode(&fixture.sign(&doubled)).is_err(), "doubled: {}", lines[index]);
             let dropped = [&lines[..index], &lines[index + 1..]].concat().concat();
-            // A tomb is a line of its own: a record without it is another valid record, which the mark tells apart.
-            assert_eq!(
-                fixture.decode(&fixture.sign(&dropped)).is_ok(),
-                lines[index].starts_with("-> tomb "),
-                "dropped: {}",
-                lines[index]
-            );
+            // Each of these is a line of its own: a record without it is another valid record, which the mark tells apart.
+            let is_alone = ["-> tomb ", "-> past ", "-> node "].iter().any(|head| lines[index].starts_with(head));
+            let opens = fixture.decode(&fixture.sign(&dropped)).is_ok();
+            assert_eq!(opens, is_alone, "dropped: {}", lines[index]);
         }
     }
 
@@ -413,6 +480,39 @@ mod tests {
         let newer = String::from_utf8(fixture.encode()).unwrap().replacen("/v1", "/v2", 1);
         let error = fixture.decode(newer.as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), "format 2 is newer than this build understands (newest known is 1)");
+    }
+
+    #[test]
+    fn no_number_beyond_the_bounds_is_read() {
+        let fixture = fixture();
+        for (from, to) in [
+            ("generation 12\n", "generation 0\n"),
+            ("generation 12\n", "generation 13\n"),
+            ("generation 12\n", "generation 1099511627777\n"),
+            ("-> past 11 ", "-> past 12 "),
+            ("-> past 10 ", "-> past 0 "),
+            ("-> tomb 7 ", "-> tomb 2147483649 "),
+            ("destroyed=1\n", "destroyed=13\n"),
+            ("home file\n", "home disk\n"),
+            ("home file\n", "home etcd claviger\n"),
+            ("-> node cp-1 ", "-> node cp-3 "),
+            ("-> node cp-1 ", "-> merged 12\n-> node cp-1 "),
+        ] {
+            let text = fixture.unsigned();
+            assert!(text.contains(from), "{from}");
+            let error = fixture.decode(&fixture.sign(&text.replacen(from, to, 1))).unwrap_err();
+            assert!(matches!(error, RecordError::Text(TextError::Line { .. })), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_only_a_shared_keyring_has_is_kept() {
+        let mut fixture = fixture();
+        fixture.keyring.home = Home::Etcd("/claviger".to_owned());
+        fixture.keyring.merged = Some(12);
+        let read = fixture.decode(&fixture.encode()).unwrap();
+        assert_eq!((&read.home, read.merged), (&fixture.keyring.home, Some(12)));
+        assert_eq!(read.nodes, fixture.keyring.nodes);
     }
 
     #[test]

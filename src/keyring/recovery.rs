@@ -38,6 +38,12 @@ pub struct Recovery {
 #[derive(Clone)]
 pub struct Recipient(x25519::Recipient);
 
+impl std::fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Recipient({})", self.0)
+    }
+}
+
 /// Age identities, `AGE-SECRET-KEY-1…`: the private halves, read only to check or to recover.
 pub struct Identities(Vec<x25519::Identity>);
 
@@ -181,6 +187,11 @@ impl std::fmt::Display for Recipient {
 }
 
 impl Identities {
+    /// The recipients whose identities these are.
+    pub fn recipients(&self) -> Vec<Recipient> {
+        self.0.iter().map(|identity| Recipient(identity.to_public())).collect()
+    }
+
     /// Reads identity files as `age-keygen` writes them: comments, blank lines and `AGE-SECRET-KEY-1…`; or shares of one identity,
     /// as many as it takes.
     ///

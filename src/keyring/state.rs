@@ -49,6 +49,15 @@ pub const LIFE: [(State, Verb, Fate); 6] = [
     (State::Disabled, Verb::Destroy, Fate::Tomb),
 ];
 
+/// What a key becomes that comes out of a backup or another lineage, unless it is chosen to be primary. None stays pending: it may
+/// have been promoted after the backup was made.
+pub const RETURN: [(State, State); 4] = [
+    (State::Pending, State::DecryptOnly),
+    (State::Primary, State::DecryptOnly),
+    (State::DecryptOnly, State::DecryptOnly),
+    (State::Disabled, State::Disabled),
+];
+
 impl State {
     const ALL: [Self; 4] = [Self::Pending, Self::Primary, Self::DecryptOnly, Self::Disabled];
 
@@ -60,6 +69,11 @@ impl State {
     /// What becomes of a key in this state when this is done with it; none if it must not be.
     pub fn after(self, verb: Verb) -> Option<Fate> {
         LIFE.iter().find(|(state, done, _)| (*state, *done) == (self, verb)).map(|(_, _, fate)| *fate)
+    }
+
+    /// What a key in this state becomes when it is restored or merged.
+    pub fn returned(self) -> Self {
+        RETURN.iter().find(|(state, _)| *state == self).map_or(self, |(_, returned)| *returned)
     }
 
     /// The word in the record, the command line and the logs.
@@ -111,15 +125,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_document_has_the_same_table() {
-        let page = include_str!("../../docs/hierarchy.md");
-        let rows: Vec<&str> = page
-            .lines()
-            .skip_while(|line| *line != "| from | when it is | to |")
-            .skip(2)
-            .take_while(|line| line.starts_with('|'))
-            .collect();
+    fn the_document_has_the_same_tables() {
         let life = LIFE.map(|(state, verb, fate)| format!("| {state} | {} | {fate} |", verb.participle()));
-        assert_eq!(rows, life);
+        assert_eq!(rows("| from | when it is | to |"), life);
+        let returned = RETURN.map(|(state, returned)| format!("| {state} | {returned} |"));
+        assert_eq!(rows("| in the record | restored or merged |"), returned);
+    }
+
+    /// The rows of the document's table with this head.
+    fn rows(head: &str) -> Vec<&'static str> {
+        let page = include_str!("../../docs/hierarchy.md");
+        page.lines().skip_while(|line| *line != head).skip(2).take_while(|line| line.starts_with('|')).collect()
     }
 }

@@ -3,7 +3,7 @@
 use age::secrecy::ExposeSecret;
 use rand::rngs::SysRng;
 
-use crate::crypto::{Commitment, Uuid, kdf::RootKey};
+use crate::crypto::{Commitment, Digest, Uuid, kdf::RootKey};
 
 use super::{
     Entry, Key, Keyring, Tomb,
@@ -34,13 +34,19 @@ pub fn with_key(mut keyring: Keyring, root: &RootKey, state: State) -> Keyring {
 
 /// Adds the tomb of a key.
 pub fn with_tomb(mut keyring: Keyring, seq: u32) -> Keyring {
-    keyring.entries.push(Entry::Tomb(Tomb { seq, commitment: Commitment([9; 32]), destroyed: 9 }));
+    keyring.entries.push(Entry::Tomb(Tomb { seq, commitment: Commitment([9; 32]), destroyed: keyring.generation }));
     keyring
 }
 
-/// A later generation in which `change` was done.
+/// What stands for the record of `generation`.
+pub fn digest(generation: u64) -> Digest {
+    Digest::of(&generation.to_be_bytes())
+}
+
+/// A later generation in which `change` was done; the record before it has the [`digest`] of its generation.
 pub fn later(keyring: &Keyring, change: impl FnOnce(&mut Keyring)) -> Keyring {
     let mut later = keyring.clone();
+    later.past = keyring.past.then(keyring.generation, digest(keyring.generation));
     later.generation += 1;
     change(&mut later);
     later

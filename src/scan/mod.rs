@@ -18,7 +18,6 @@ pub mod judge;
 pub mod live;
 pub mod manifest;
 pub mod names;
-#[allow(dead_code, reason = "the verbs that give up a key ask this; none does yet")]
 pub mod needs;
 pub mod report;
 mod revision;

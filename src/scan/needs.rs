@@ -18,7 +18,6 @@ use super::{
     judge::Judge,
     live::{self, LiveError},
     names::Names,
-    report::Source,
     snapshot::{self, Options, SnapshotError},
     tally::{Group, GroupCount, Observer},
     value::{UNKNOWN, commitment_half},
@@ -84,9 +83,8 @@ pub struct Needs {
     by_commitment: BTreeMap<Commitment, Need>,
     /// Values that name a key of claviger's form although their seed is not under it.
     by_name: BTreeMap<String, Need>,
-    objects: u64,
     doubts: Vec<String>,
-    sources: Vec<Source>,
+    has_namespaces: bool,
 }
 
 /// Reads all `places`, each with the prefix of its keys, and adds up what their live values need. A value that lies in two of the
@@ -141,20 +139,14 @@ impl Needs {
         self.by_commitment.iter()
     }
 
-    /// How many live values are under any key of claviger's.
-    pub fn objects(&self) -> u64 {
-        self.objects
-    }
-
     /// Why something may be missing. If this is empty, no live value in the places needs a key that is not named here.
     pub fn doubts(&self) -> &[String] {
         &self.doubts
     }
 
-    /// Where the values were read, and at which revision: one source for each place, in the same order. A live etcd that compacted
-    /// meanwhile was read at several revisions, which are its `pins`.
-    pub fn sources(&self) -> &[Source] {
-        &self.sources
+    /// Whether namespaces were found, which every API server makes: below another prefix than an API server's there are none.
+    pub fn has_namespaces(&self) -> bool {
+        self.has_namespaces
     }
 
     fn add(&mut self, place: &Place, scan: Scan, prefix: &str) {
@@ -163,8 +155,8 @@ impl Needs {
         for count in scan.tallied.counts.into_iter().filter(|count| count.objects > 0) {
             let (group, objects) = (count.group.clone(), count.objects);
             let sample = sample_of(count);
+            self.has_namespaces |= group.resource.name == "namespaces" && group.resource.group.as_deref() == Some("");
             if let Some(commitment) = group.commitment {
-                self.objects += objects;
                 has_more |= !add_to(&mut self.by_commitment, commitment, group.key_id.as_deref(), (objects, &sample));
             }
             if let Some(key_id) = named_only(&group) {
@@ -184,7 +176,6 @@ impl Needs {
             doubts.push(format!("the values name more than {KEYS_MAX} keys, and not all of them were counted"));
         }
         self.doubts.extend(doubts.into_iter().map(|doubt| format!("{}: {doubt}", name_of(place))));
-        self.sources.push(scan.source);
     }
 }
 
@@ -324,6 +315,11 @@ mod tests {
         needs
     }
 
+    /// How many live values are under any key.
+    fn objects(needs: &Needs) -> u64 {
+        needs.iter().map(|(_, need)| need.objects).sum()
+    }
+
     fn need(key_ids: &[&str], objects: u64, sample: &str) -> Need {
         let key_ids = key_ids.iter().map(|key_id| (*key_id).to_owned()).collect();
         Need { key_ids, objects, sample: sample.to_owned() }
@@ -355,11 +351,22 @@ mod tests {
         assert_eq!(needs.of(&two), Some(&need(&[&key_id(2, &two)], 2, "/registry/secrets/a/new")));
         assert_eq!(needs.of(&three), None, "deleted, or outside of the prefix");
         assert_eq!(needs.iter().map(|(commitment, _)| *commitment).collect::<Vec<_>>(), [one, two]);
-        assert_eq!((needs.objects(), needs.doubts(), needs.named(&key_id(1, &one))), (5, &[][..], None));
-        let sources: Vec<_> = needs.sources().iter().map(|source| (source.kind, source.revision)).collect();
-        assert_eq!(sources, [("snapshot", 10), ("snapshot", 3)]);
+        assert_eq!((objects(&needs), needs.doubts(), needs.named(&key_id(1, &one))), (5, &[][..], None));
         for (place, _) in places {
             assert!(seen.contains(&(place.clone(), true)), "the end of {place:?} is told");
+        }
+    }
+
+    #[test]
+    fn only_below_the_prefix_of_an_api_server_there_are_namespaces() {
+        let file = file(&database(&[
+            ("/registry/namespaces/default", Some(b"{}".to_vec())),
+            ("/registry/secrets/a/b", Some(under("claviger", 1, &commitment(1)))),
+            ("/registry/pods/a/b", Some(b"{}".to_vec())),
+        ]));
+        for (prefix, is_root) in [("/registry", true), ("/registry/pods", false), ("/registry/secrets", false)] {
+            let needs = read(&[snapshot(file.path(), prefix)]);
+            assert_eq!((needs.has_namespaces(), needs.doubts()), (is_root, &[][..]), "{prefix}");
         }
     }
 
@@ -386,7 +393,7 @@ mod tests {
             "and the one it names"
         );
         assert_eq!((needs.named("projects/p"), needs.named("another-name")), (None, None));
-        assert_eq!((needs.objects(), needs.doubts()), (4, &[][..]));
+        assert_eq!((objects(&needs), needs.doubts()), (4, &[][..]));
     }
 
     #[test]
@@ -480,7 +487,7 @@ mod tests {
         let most = u32::try_from(KEYS_MAX).unwrap();
         let (one, other) = (made_up(0..most / 2), made_up(most / 2..most + 10));
         let all = read(&[snapshot(one.path(), "/registry"), snapshot(other.path(), "/registry")]);
-        assert_eq!((all.iter().count(), all.objects()), (KEYS_MAX, u64::from(most) + 10));
+        assert_eq!((all.iter().count(), objects(&all)), (KEYS_MAX, u64::from(most)));
         let full = format!(
             "{}: the values name more than 65536 keys, and not all of them were counted",
             other.path().display()
@@ -489,7 +496,7 @@ mod tests {
 
         let one = made_up(0..u32::try_from(GROUPS_MAX).unwrap() + 3);
         let all = read(&[snapshot(one.path(), "/registry")]);
-        assert_eq!(all.objects(), GROUPS_MAX as u64);
+        assert_eq!(objects(&all), GROUPS_MAX as u64);
         let file = one.path().display();
         let groups = "there are more than 65536 different resources, providers and keys: values of the others are counted as one";
         let untold = "3 values are damaged or of a newer kind, and may need any key, for example /registry/secrets/a/";
@@ -533,16 +540,12 @@ mod tests {
             let all = read(&[main_etcd.clone(), other, live(&events, "/registry")]);
             assert_eq!(all.of(&one), Some(&need(&[&names.0], 3, "/other/secrets/a/old")), "{main_etcd:?}");
             assert_eq!(all.of(&two), Some(&need(&[&names.1], 3, "/registry/events/a/new")), "{main_etcd:?}");
-            assert_eq!((all.objects(), all.doubts()), (6, &[][..]), "{main_etcd:?}");
-            let [first, second, third] = all.sources() else { panic!("{:?}", all.sources()) };
-            assert_eq!((first.revision, second.revision, third.revision), (7, 7, 3));
-            assert_eq!((third.kind, &third.endpoints), ("etcd", &events.client_urls()));
-            assert!(third.cluster_id.is_some() && third.cluster_id != first.cluster_id);
+            assert_eq!((objects(&all), all.doubts()), (6, &[][..]), "{main_etcd:?}");
         }
         // A wrong prefix proves nothing, and neither does an etcd of which nothing was read.
         let url = main.endpoints();
         let nothing = read(&[live(&main, "/nothing")]);
         let doubt = format!("{url}: no key lies below /nothing/: is that the prefix of the API server?");
-        assert_eq!((nothing.objects(), nothing.doubts()), (0, &[doubt][..]));
+        assert_eq!((objects(&nothing), nothing.doubts()), (0, &[doubt][..]));
     }
 }

@@ -10,6 +10,7 @@ mod disk;
 pub(crate) mod hostile;
 mod load;
 mod restart;
+mod stories;
 
 use std::env;
 
@@ -30,6 +31,15 @@ pub(crate) fn random(campaign: &str) -> SmallRng {
     let seed = seed();
     println!("{campaign}: seed {seed}");
     SmallRng::seed_from_u64(seed)
+}
+
+/// `count` of `items`, evenly chosen; all of them if there are no more.
+fn sample<T: Clone>(items: &[T], count: u64) -> Vec<T> {
+    let count = usize::try_from(count).unwrap();
+    if items.len() <= count {
+        return items.to_vec();
+    }
+    (0..count).map(|place| items[place * items.len() / count].clone()).collect()
 }
 
 fn number(variable: &str) -> Option<u64> {

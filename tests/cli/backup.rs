@@ -7,7 +7,6 @@ use super::{
     kms::Kms,
     output::identity,
     sandbox::{Answer, Sandbox, snapshot},
-    terminal::type_into,
 };
 use crate::harness::{binaries::Program, commands::output_of_success};
 
@@ -22,6 +21,15 @@ pub(super) fn with_recovery() -> Sandbox {
     sandbox.run(&format!("key add {STATE}")).ends_with(0);
     sandbox.run(&format!("rekey {STATE}")).ends_with(0);
     sandbox
+}
+
+/// The key_ids of a keyring, and the one that is primary.
+pub(super) fn names(sandbox: &Sandbox, state: &str) -> (Vec<String>, String) {
+    let listed = keys(sandbox, state);
+    let rows = listed["keys"].as_array().unwrap();
+    let name = |row: &serde_json::Value| row["key_id"].as_str().unwrap().to_owned();
+    let primary = rows.iter().find(|row| row["state"] == "primary").map(name).unwrap();
+    (rows.iter().map(name).collect(), primary)
 }
 
 /// What `expect` has to be.
@@ -44,7 +52,7 @@ fn a_keyring_comes_out_of_its_backup_as_it_went_in() {
     let mut daemon = sandbox.serve(&format!("{STATE} --socket [DIR]/run/kms.sock"));
     let (key_id, wrapped) = Kms::connect(&sandbox.path("run/kms.sock")).encrypt(&[7; 32]);
     daemon.kill();
-    let (expect, before) = (expect(&sandbox, "state"), keys(&sandbox, "state"));
+    let (expect, (before, _)) = (expect(&sandbox, "state"), names(&sandbox, "state"));
     let created = sandbox.run(&format!("backup create [DIR]/backup.age {STATE}"));
     let checked = sandbox.run(&format!("backup check [DIR]/backup.age {OURS} {STATE}"));
     let alone = sandbox.run(&format!("backup check [DIR]/backup.age {OURS} --state-dir [DIR]/none --output json"));
@@ -54,9 +62,11 @@ fn a_keyring_comes_out_of_its_backup_as_it_went_in() {
     let restored = restore(&sandbox, &format!("--expect {expect}"));
     snapshot("backup/life", &[&created, &checked, &alone, &stale, &restored]);
     assert_eq!([created.code, checked.code, alone.code, stale.code, restored.code], [0, 0, 0, 1, 0]);
-    assert_eq!(keys(&sandbox, "new"), before);
+    // The pending key may have been promoted after the backup was made, so it wraps.
+    assert_eq!(names(&sandbox, "new"), (before.clone(), before[1].clone()));
     let status = sandbox.run("status --state-dir [DIR]/new --output json").json();
     assert_eq!(status["backup"]["unbacked"], serde_json::json!([]));
+    assert!(status["findings"][0].as_str().unwrap().starts_with("the keyring was restored or merged"), "{status}");
     let mut daemon = sandbox.serve("--state-dir [DIR]/new --socket [DIR]/run/kms.sock");
     assert_eq!(Kms::connect(&sandbox.path("run/kms.sock")).decrypt(&key_id, &wrapped).unwrap(), [7; 32]);
     daemon.kill();
@@ -72,11 +82,11 @@ fn a_keyring_comes_out_of_its_backup_as_it_went_in() {
 #[test]
 fn the_keyring_alone_and_an_identity_restore_everything() {
     let sandbox = with_recovery();
-    let (expect, before) = (expect(&sandbox, "state"), keys(&sandbox, "state"));
+    let (expect, (before, _)) = (expect(&sandbox, "state"), names(&sandbox, "state"));
     fs::copy(sandbox.path("state/keyring"), sandbox.path("backup.age")).unwrap();
     fs::remove_dir_all(sandbox.path("state")).unwrap();
     restore(&sandbox, &format!("--expect {expect} --slot-file [DIR]/new.key")).ends_with(0);
-    assert_eq!(keys(&sandbox, "new"), before);
+    assert_eq!(names(&sandbox, "new"), (before.clone(), before[1].clone()));
     assert!(sandbox.path("new.key").exists() && !sandbox.path("new/slot-file.key").exists());
 }
 
@@ -129,7 +139,7 @@ fn what_is_not_the_keyring_that_is_wanted_is_not_restored() {
         refused(7, "cut", "new", &format!("--expect {right}")),
         refused(2, "foreign", "new", &format!("--expect {right}")),
         refused(2, "absent", "new", &format!("--expect {right}")),
-        refused(3, "backup", "another", &format!("--expect {right} --restart")),
+        refused(3, "backup", "another", &format!("--expect {right} --slot-file [DIR]/new.key")),
         sandbox.refused(4, &format!("backup check [DIR]/backup.age {OURS} --state-dir [DIR]/another")),
         sandbox.refused(3, &format!("backup create [DIR]/backup.age {STATE}")),
         sandbox.refused(3, &format!("backup create [DIR]/none/backup.age {STATE}")),
@@ -138,18 +148,6 @@ fn what_is_not_the_keyring_that_is_wanted_is_not_restored() {
     ];
     snapshot("backup/refused", &answers.each_ref());
     assert_eq!(fs::read(sandbox.path("backup.age")).unwrap(), backup);
-}
-
-#[test]
-fn the_generation_is_typed_where_nothing_else_says_which_keyring_it_is() {
-    let sandbox = with_recovery();
-    sandbox.run(&format!("backup create [DIR]/backup.age {STATE}")).ends_with(0);
-    let line = format!("backup restore [DIR]/backup.age {OURS} --state-dir [DIR]/new");
-    let (said, succeeded) = type_into(&sandbox, &line, &["77"]);
-    assert!(!succeeded && !sandbox.path("new").exists(), "{said}");
-    let (said, succeeded) = type_into(&sandbox, &line, &["3"]);
-    assert!(succeeded, "{said}");
-    assert_eq!(keys(&sandbox, "new"), keys(&sandbox, "state"));
 }
 
 #[test]
@@ -214,7 +212,7 @@ fn a_key_that_no_checked_backup_holds_is_not_promoted() {
 }
 
 #[test]
-fn a_ledger_that_is_not_the_last_one_counts_for_nothing_and_is_begun_anew() {
+fn a_ledger_that_is_not_the_last_one_counts_for_nothing_until_it_is_begun_anew() {
     let sandbox = with_recovery();
     let check = || sandbox.run(&format!("backup check [DIR]/backup.age {OURS} {STATE}"));
     sandbox.run(&format!("backup create [DIR]/backup.age {STATE}")).ends_with(0);
@@ -230,7 +228,8 @@ fn a_ledger_that_is_not_the_last_one_counts_for_nothing_and_is_begun_anew() {
         }
         let promote = sandbox.refused(3, &format!("key promote k2 {STATE}"));
         let status = sandbox.run(&format!("status {STATE}"));
-        assert!(status.stdout.contains("\n! no backup counts, as "), "{status}");
+        assert!(status.stdout.contains("\n! no backup counts: "), "{status}");
+        check().ends_with(3);
         promote
     };
     let mut changed = second.clone();
@@ -246,9 +245,42 @@ fn a_ledger_that_is_not_the_last_one_counts_for_nothing_and_is_begun_anew() {
     snapshot("backup/ledger", &answers.each_ref());
     // It serves all the same, and who does without can.
     sandbox.serve(&format!("{STATE} --socket [DIR]/run/kms.sock")).kill();
+    let unlisted = check();
+    let uuid = expect(&sandbox, "state")[..32].to_owned();
+    let wrong = sandbox.refused(3, &format!("backup forget --all {} {STATE}", "0".repeat(32)));
+    let list = sandbox.run(&format!("backup list {STATE}"));
+    let forgot = sandbox.run(&format!("backup forget --all {uuid} {STATE}"));
+    snapshot("backup/begun-anew", &[&unlisted, &wrong, &list, &forgot]);
     check().ends_with(0);
     sandbox.run(&format!("key promote k2 {STATE}")).ends_with(0);
     assert!(!sandbox.run(&format!("status {STATE}")).stdout.contains("no backup counts"));
+    // A lost ledger may have listed what needs the old key.
+    let first = names(&sandbox, "state").0[0].clone();
+    sandbox.run(&format!("key disable {first} {STATE} --risk-unreadable-secrets")).ends_with(0);
+    sandbox.refused(3, &format!("key destroy {first} {STATE}"));
+}
+
+#[test]
+fn a_listed_backup_leaves_the_list_only_when_it_is_forgotten() {
+    let sandbox = with_recovery();
+    let check = |file: &str| sandbox.run(&format!("backup check [DIR]/{file} {OURS} {STATE}"));
+    sandbox.run(&format!("backup create [DIR]/one.age {STATE}")).ends_with(0);
+    check("one.age").ends_with(0);
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    sandbox.run(&format!("backup create [DIR]/two.age {STATE}")).ends_with(0);
+    check("two.age").ends_with(0);
+    let list = || sandbox.run(&format!("backup list {STATE}"));
+    let listed = list();
+    let json = sandbox.run(&format!("backup list {STATE} --output json")).json();
+    assert_eq!((json["backups"].as_array().unwrap().len(), &json["unbacked"]), (2, &serde_json::json!([])));
+    let second = json["backups"][1]["record"].as_str().unwrap();
+    let unknown = sandbox.refused(3, &format!("backup forget 00000000000000 {STATE}"));
+    let forgot = sandbox.run(&format!("backup forget {} {STATE}", &second[..12]));
+    sandbox.refused(3, &format!("key promote k3 {STATE}"));
+    // A copy of it counts again once it was opened.
+    check("two.age").ends_with(0);
+    sandbox.run(&format!("key promote k3 {STATE}")).ends_with(0);
+    snapshot("backup/list", &[&listed, &unknown, &forgot]);
 }
 
 #[test]
@@ -262,4 +294,50 @@ fn a_backup_beside_its_keyring_is_none() {
         sandbox.refused(3, &format!("backup check [DIR]/state/keyring {OURS} {STATE}")),
     ];
     snapshot("backup/beside", &answers.each_ref());
+}
+
+#[test]
+fn a_backup_on_another_disk_for_a_tried_recipient_counts_at_once() {
+    let sandbox = with_recovery();
+    let others = identity(&sandbox, "others.txt");
+    let Some(disk) = Disk::looped(&sandbox) else { return };
+    let listed = |line: &str| disk.call(line).run().json()["listed"].as_bool().unwrap();
+    // Nobody has tried the identity of this one.
+    assert!(!listed(&format!("backup create [DIR]/disk/others.age --recipient {others} {STATE} --output json")));
+    assert!(!listed(&format!("backup create [DIR]/beside.age {STATE} --output json")), "the same disk");
+    sandbox.refused(3, &format!("key promote k2 {STATE}"));
+    let created = disk.call(&format!("backup create [DIR]/disk/backup.age {STATE}")).run();
+    created.ends_with(0);
+    let list = sandbox.run(&format!("backup list {STATE}"));
+    snapshot("backup/another-disk", &[&created, &list]);
+    sandbox.run(&format!("key promote k2 {STATE}")).ends_with(0);
+    let audit = fs::read_to_string(sandbox.path("state/audit.jsonl")).unwrap();
+    assert!(audit.contains("\"event\":\"backup-written\""), "{audit}");
+}
+
+#[test]
+fn a_key_that_has_to_be_made_is_backed_up_before_it_wraps() {
+    let sandbox = with_recovery();
+    sandbox.run(&format!("backup create [DIR]/backup.age {STATE}")).ends_with(0);
+    let (ids, _) = names(&sandbox, "state");
+    let expect = expect(&sandbox, "state");
+    let compromised: String = ids.iter().map(|id| format!(" --compromised {id}")).collect();
+    let line = format!("backup restore [DIR]/backup.age {OURS} --state-dir [DIR]/new --expect {expect}{compromised}");
+    sandbox.refused(3, &format!("{line} --backup-to [DIR]/ours.txt"));
+    let restored = sandbox.run(&line);
+    restored.ends_with(0);
+    let checked = sandbox.run(&format!("backup check [DIR]/backup-restored-4.age {OURS} --state-dir [DIR]/new"));
+    checked.ends_with(0);
+    snapshot("backup/fresh", &[&restored, &checked]);
+    let (after, primary) = names(&sandbox, "new");
+    assert!(after[..2] == ids && after[2] == primary, "{after:?}");
+    // In the same way in a merge.
+    let line = format!("backup restore [DIR]/backup.age {OURS} {STATE}{compromised}");
+    sandbox.run(&line).ends_with(1);
+    assert!(!sandbox.path("backup-restored-4-2.age").exists());
+    sandbox.run(&format!("{line} --accept")).ends_with(0);
+    sandbox.run(&format!("backup check [DIR]/backup-restored-4-2.age {OURS} {STATE}")).ends_with(0);
+    // Such a key is not promoted by hand either.
+    let promote = sandbox.run(&format!("key list {STATE}"));
+    assert_eq!(promote.stdout.matches("compromised").count(), 2, "{promote}");
 }

@@ -1,4 +1,5 @@
-//! A small disk of its own for a test: a tmpfs in a private mount namespace, which may be full or read-only.
+//! A small disk of its own for a test, in a private mount namespace: a tmpfs, which may be full or read-only, or another disk than
+//! that of the sandbox.
 
 use std::{
     io::{BufRead, BufReader},
@@ -22,20 +23,28 @@ pub(crate) struct Disk<'a> {
 }
 
 impl<'a> Disk<'a> {
-    /// One of `pages` pages; none, with the reason printed, where this user may not mount.
+    /// One of `pages` pages in memory; none, with the reason printed, where this user may not mount.
     pub(crate) fn new(sandbox: &'a Sandbox, pages: u64) -> Option<Self> {
+        let mount = format!("mount -t tmpfs -o size={},mode=0700 claviger-test \"$1\"", pages * PAGE);
+        Self::mounted(sandbox, &mount)
+    }
+
+    /// One that is another disk than the sandbox's: a file system in a file of its own.
+    pub(crate) fn looped(sandbox: &'a Sandbox) -> Option<Self> {
+        let make = "truncate -s 4M \"$1.image\" && mkfs.ext4 -q -m 0 \"$1.image\" && mount -o loop \"$1.image\" \"$1\"";
+        Self::mounted(sandbox, &format!("{make} && chmod 0700 \"$1\" && rmdir \"$1/lost+found\""))
+    }
+
+    fn mounted(sandbox: &'a Sandbox, mount: &str) -> Option<Self> {
         // In a user namespace of our own `/` would not be root's, and claviger would rightly refuse it.
         if !root_for("a mount") {
             return None;
         }
         sandbox.make_dir("disk", 0o700);
-        let mount = format!(
-            "mount -t tmpfs -o size={},mode=0700 claviger-test '{}' && echo mounted && exec cat",
-            pages * PAGE,
-            sandbox.path("disk").display()
-        );
+        let mount = format!("{mount} && echo mounted && exec cat");
         let mut holder = Command::new("unshare")
-            .args(["--mount", "sh", "-c", &mount])
+            .args(["--mount", "sh", "-c", &mount, "sh"])
+            .arg(sandbox.path("disk"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

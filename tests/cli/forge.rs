@@ -55,6 +55,20 @@ impl Forge {
         self.rewrite("keyring", "claviger/v1/keyring-mac", from, to);
     }
 
+    /// Rewrites the record of generation 1 as one of generation 2, which names `past` as the SHA-256 of the one before.
+    pub(crate) fn rewrite_as_second(&self, past: &[u8]) {
+        self.rewrite_record("\ngeneration 1\n", "\ngeneration 2\n");
+        let root_id = format!("\nroot-id {}\n", Base64::encode_string(&self.root_id));
+        let past = format!("{root_id}-> past 1 {}\n", Base64::encode_string(past));
+        self.rewrite_record(&root_id, &past);
+    }
+
+    /// The SHA-256 of the record as it is.
+    pub(crate) fn record(&self) -> Vec<u8> {
+        let record = fs::read(self.state_dir.join("keyring")).unwrap();
+        ring::digest::digest(&ring::digest::SHA256, &record).as_ref().to_vec()
+    }
+
     /// Rewrites the mark: `from` becomes `to`, and the HMAC is made anew.
     pub(crate) fn rewrite_mark(&self, from: &str, to: &str) {
         self.rewrite("mark", "claviger/v1/state-mac", from, to);

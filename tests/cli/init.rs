@@ -270,3 +270,51 @@ fn a_recipient_given_twice_counts_once() {
         answer.ends_with(2);
     }
 }
+
+#[test]
+fn what_only_a_finished_keyring_leaves_behind_means_that_it_was_set_up() {
+    let used = Sandbox::initialised();
+    for line in ["key add", "key promote k2 --without-backup"] {
+        used.run(&format!("{line} --state-dir [DIR]/state")).ends_with(0);
+    }
+    assert_eq!(used.serve("--state-dir [DIR]/state --socket [DIR]/run/kms.sock").terminate().0, Some(0));
+    let traces = ["keyring.prev", "mark", "audit.jsonl", "ledger"];
+    fs::write(used.path("state/ledger"), "claviger/ledger/v1\n").unwrap();
+    used.chmod("state/ledger", 0o600);
+    fs::remove_file(used.path("state/keyring")).unwrap();
+    let restart = "init --state-dir [DIR]/state --without-recovery --restart";
+    for left in traces {
+        let sandbox = used.twin();
+        for name in traces.iter().filter(|name| **name != left) {
+            fs::remove_file(sandbox.path("state").join(name)).unwrap();
+        }
+        sandbox.refused(3, restart);
+        let opened = sandbox.unopened(7, "state");
+        assert!(opened.stderr.contains("claviger backup restore") && !opened.stderr.contains("--restart"), "{opened}");
+        if left == "audit.jsonl" {
+            opened.matches("init/was-set-up");
+        }
+    }
+    // Without any of them it is what an init leaves that broke off.
+    for name in traces {
+        fs::remove_file(used.path("state").join(name)).unwrap();
+    }
+    assert!(used.unopened(7, "state").stderr.contains("--restart"));
+}
+
+#[test]
+fn a_restore_that_did_not_finish_is_begun_again_by_the_same_command() {
+    let sandbox = super::backup::with_recovery();
+    sandbox.run("backup create [DIR]/backup.age --state-dir [DIR]/state").ends_with(0);
+    let status = sandbox.run("status --state-dir [DIR]/state --output json").json();
+    let expect = status["keyring"]["expect"].as_str().unwrap().to_owned();
+    let restore = "backup restore [DIR]/backup.age --recovery-identity [DIR]/ours.txt --state-dir [DIR]/new";
+    sandbox.run(&format!("{restore} --expect {expect}")).ends_with(0);
+    for name in ["keyring", "ledger", "mark"] {
+        fs::remove_file(sandbox.path("new").join(name)).unwrap();
+    }
+    let again = sandbox.run(&format!("{restore} --expect {expect}"));
+    again.ends_with(0);
+    assert!(again.stdout.starts_with("moved what had not finished to "), "{again}");
+    sandbox.run("key list --state-dir [DIR]/new").ends_with(0);
+}

@@ -87,12 +87,14 @@ fn what_must_not_be_is_refused() {
 }
 
 #[test]
-fn a_key_that_was_never_promoted_goes_without_a_flag() {
+fn a_key_that_was_never_promoted_may_be_needed_all_the_same() {
     let sandbox = Sandbox::initialised();
     sandbox.run(&format!("key add {STATE}")).ends_with(0);
     let second = key_id(&sandbox, 2);
-    sandbox.run(&format!("key disable {second} {STATE}")).ends_with(0);
-    sandbox.run(&format!("key destroy {second} {STATE}")).ends_with(0);
+    let disable = sandbox.refused(3, &format!("key disable {second} {STATE}"));
+    sandbox.run(&format!("key disable {second} {STATE} --risk-unreadable-secrets")).ends_with(0);
+    let destroy = sandbox.refused(3, &format!("key destroy {second} {STATE}"));
+    snapshot("key/never-promoted", &[&disable, &destroy]);
 }
 
 #[test]

@@ -71,26 +71,42 @@ fn another_keyring_than_the_expected_one_is_refused() {
         let answers = [expect(&sandbox, "other"), format!("{uuid}:2:{record}"), format!("{uuid}:1:{}", "0".repeat(64))]
             .map(|expect| sandbox.refused(3, &format!("{SERVE} --expect {expect} --log-level error")));
         snapshot("mark/expect", &answers.each_ref());
-        let mut daemon = sandbox.serve(&format!("{} --expect {uuid}:0:{record}", SERVE.trim_start_matches("serve ")));
-        assert_eq!(daemon.terminate().0, Some(0), "a later one than expected is trusted");
+        let mut daemon = sandbox.serve(&format!("{} --expect {uuid}:1:{record}", SERVE.trim_start_matches("serve ")));
+        assert_eq!(daemon.terminate().0, Some(0), "exactly this one");
     }
+}
+
+#[test]
+fn a_successor_of_the_expected_keyring_is_trusted_only_beside_a_mark() {
+    let sandbox = Sandbox::initialised();
+    let ours = expect(&sandbox, "state");
+    sandbox.run("key add --state-dir [DIR]/state").ends_with(0);
+    let line = format!("{SERVE} --expect {ours}");
+    let mut daemon = sandbox.serve(line.trim_start_matches("serve "));
+    assert_eq!(daemon.terminate().0, Some(0));
+    fs::remove_file(sandbox.path("state/mark")).unwrap();
+    let refused = sandbox.refused(3, &format!("{line} --log-level error"));
+    snapshot("mark/expect-exactly", &[&refused]);
 }
 
 #[test]
 fn a_keyring_that_was_rolled_back_or_forked_is_refused() {
     let refused = |sandbox: &Sandbox| -> Answer { sandbox.unopened(3, "state") };
     let rolled_back = forged(|forge| forge.rewrite_mark("\ngeneration 1\n", "\ngeneration 2\n"));
-    let forked = forged(|forge| forge.rewrite_record("\nprev none\n", &format!("\nprev {}=\n", "A".repeat(43))));
+    let forked = forged(|forge| forge.rewrite_record(" created=2", " created=1"));
+    // A twin that made another change.
+    let no_successor = forged(|forge| forge.rewrite_as_second(&[7; 32]));
     let key_lost = forged(|forge| {
-        forge.rewrite_record("\ngeneration 1\n", "\ngeneration 2\n");
+        forge.rewrite_as_second(&forge.record());
         forge.rewrite_mark("\n---", &format!("\n-> has k2-{}\n---", "0".repeat(32)));
     });
-    snapshot("mark/rolled-back-or-forked", &[&refused(&rolled_back), &refused(&forked), &refused(&key_lost)]);
+    let answers = [refused(&rolled_back), refused(&forked), refused(&no_successor), refused(&key_lost)];
+    snapshot("mark/rolled-back-or-forked", &answers.each_ref());
 }
 
 #[test]
 fn a_keyring_ahead_of_the_mark_is_served_and_marked() {
-    let sandbox = forged(|forge| forge.rewrite_record("\ngeneration 1\n", "\ngeneration 2\n"));
+    let sandbox = forged(|forge| forge.rewrite_as_second(&forge.record()));
     let status = sandbox.run(STATUS);
     status.ends_with(1).matches("mark/behind");
     let mut daemon = sandbox.serve(SERVE.trim_start_matches("serve "));

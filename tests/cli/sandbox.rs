@@ -30,7 +30,7 @@ const DOCUMENTED: [i32; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 pub(crate) const NOBODY: u32 = 65534;
 
 /// What depends on chance, time or the machine, and what stands for it.
-const FILTERS: [(&str, &str); 15] = [
+const FILTERS: [(&str, &str); 16] = [
     (r" -o \d+ ", " -o [UID] "),
     (r"\.[0-9a-f]{16}\.new\b", ".[RANDOM].new"),
     (r"\bAGE-SECRET-KEY-1[0-9A-Z]{58}\b", "[IDENTITY]"),
@@ -39,6 +39,8 @@ const FILTERS: [(&str, &str); 15] = [
     (r"\b[0-9a-f]{32}\b", "[UUID]"),
     (r"\bage1[0-9a-z]{58}\b", "[RECIPIENT]"),
     (r"[A-Za-z0-9+/]{43}=", "[BASE64]"),
+    // What names a listed backup.
+    (r"\b[0-9a-f]{12}\b", "[ID]"),
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "[TIME]"),
     (r#""peer_pid":\d+"#, r#""peer_pid":[PID]"#),
     (r"@claviger-test-\d+-\d+", "@claviger-test"),

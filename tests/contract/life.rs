@@ -176,8 +176,10 @@ fn a_disabled_key_is_refused_by_name_and_reads_again_once_it_is_enabled() {
     Announced(Mutex::default()).promote(&rig);
     let disable = ["key", "disable", &first];
     let refused = rig.plugin.claviger(&disable).unwrap_err().to_string();
-    assert!(refused.contains("nothing proves that no value is under key"), "{refused}");
-    rig.plugin.claviger(&[&disable[..], &["--risk-unreadable-secrets"]].concat()).unwrap();
+    assert!(refused.contains("which may still be in use: nothing says where etcd is"), "{refused}");
+    // Nothing in etcd is under it yet.
+    let etcd = format!("--etcd-servers={}", rig.etcd.endpoints());
+    rig.plugin.claviger(&[&disable[..], &[&etcd]].concat()).unwrap();
     // One more promotion, because status tells when the plugin has followed that.
     Announced(Mutex::default()).promote(&rig);
     rig.plugin.wait_until_serving().unwrap();
@@ -188,4 +190,6 @@ fn a_disabled_key_is_refused_by_name_and_reads_again_once_it_is_enabled() {
     assert!(answer.contains(&format!("key {first} is disabled")), "{answer}");
     rig.plugin.claviger(&["key", "enable", &first]).unwrap();
     wait_until("it reads again", || read().status == 200);
+    let needed = rig.plugin.claviger(&[&disable[..], &[&etcd]].concat()).unwrap_err().to_string();
+    assert!(needed.contains("1 object needs it, for example /registry/secrets/"), "{needed}");
 }

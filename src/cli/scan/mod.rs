@@ -3,7 +3,6 @@
 mod given;
 mod html;
 mod picture;
-mod progress;
 mod prometheus;
 mod text;
 
@@ -21,12 +20,11 @@ use crate::{
     hardening,
     keyring::{key_id::KeyId, time::Time},
     scan::{
-        Scan,
-        live::{self, LiveError},
+        Scan, live,
         names::Names,
         needs::Place,
         report::{Line, Report},
-        snapshot::{self, Options, SnapshotError},
+        snapshot::{self, Options},
         tally::{List, Listed, Observer},
     },
 };
@@ -37,6 +35,7 @@ use super::{
     etcd::EtcdArgs,
     failure::{Exit, Failure},
     output,
+    progress::Bar,
 };
 
 /// Show what is in etcd: which object is under which key, and what can be read without one
@@ -136,54 +135,18 @@ fn scan(given: &Given, names: &Names, digest: bool, list: Option<List<'_>>, glob
     match &given.place {
         Place::Snapshot(file) => {
             let bytes = file.metadata().map_or(0, |metadata| metadata.len());
-            let mut bar = progress::Bar::bytes(is_shown, bytes);
-            let mut progress = |done, of| bar.at(share(bytes, done, of));
+            let mut bar = Bar::bytes(is_shown, bytes);
+            let mut progress = |done, of| bar.share(done, of);
             let options = Options { digest, list, progress: &mut progress };
-            snapshot::scan(file, &observer, &given.judge, options).map_err(|error| snapshot_failure(&error, file))
+            snapshot::scan(file, &observer, &given.judge, options).map_err(|error| Failure::snapshot(&error, file))
         }
         Place::Etcd(servers) => {
-            let mut bar = progress::Bar::objects(is_shown);
+            let mut bar = Bar::objects(is_shown);
             let mut progress = |done, of| bar.of(done, of);
             live::scan(servers, names, observer, &given.judge, (list, &mut progress))
-                .map_err(|error| live_failure(&error))
+                .map_err(|error| Failure::live(&error))
         }
     }
-}
-
-fn share(bytes: u64, done: u64, of: u64) -> u64 {
-    u64::try_from(u128::from(bytes) * u128::from(done) / u128::from(of.max(1))).unwrap_or(bytes)
-}
-
-fn snapshot_failure(error: &SnapshotError, file: &Path) -> Failure {
-    let (exit, hint) = match error {
-        SnapshotError::Running => {
-            (Exit::Refused, Some("etcdctl snapshot save FILE, and scan that; or scan it live: --etcd-servers"))
-        }
-        SnapshotError::Kind if file.is_dir() => (Exit::Usage, Some("name the file in it: member/snap/db")),
-        SnapshotError::Kind => (Exit::Usage, None),
-        SnapshotError::Open(error) if error.kind() == io::ErrorKind::NotFound => (Exit::Usage, None),
-        SnapshotError::Open(_) => (Exit::Disk, None),
-        SnapshotError::Bolt(_) => {
-            (Exit::Damaged, Some("is it etcd's? take another snapshot: etcdctl snapshot save FILE"))
-        }
-    };
-    Failure::new(exit, &format!("{}: {error}", file.display()), hint.map(ToOwned::to_owned))
-}
-
-fn live_failure(error: &LiveError) -> Failure {
-    use crate::etcd::EtcdError;
-    let (exit, hint) = match error {
-        LiveError::Etcd(EtcdError::Unreachable { .. }) => (
-            Exit::Unreachable,
-            Some(
-                "are address and certificates those of the API server? claviger scan --apiserver-manifest FILE takes them",
-            ),
-        ),
-        LiveError::Etcd(EtcdError::Endpoint { .. } | EtcdError::HalfIdentity) => (Exit::Usage, None),
-        LiveError::Etcd(EtcdError::File { .. }) => (Exit::Disk, None),
-        _ => (Exit::Refused, None),
-    };
-    Failure::new(exit, error, hint.map(ToOwned::to_owned))
 }
 
 /// Prints live objects as they come, and remembers the first failure: a scan goes on without whoever reads it.

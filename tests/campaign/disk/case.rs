@@ -175,6 +175,7 @@ impl Prepared {
                     && !line.contains("does not answer")
                     && !line.contains("the mark")
                     && !line.contains("this node has no mark")
+                    && !line.contains("was restored or merged")
             };
             if slots.code != 0 || status.code > 1 || status.stdout.lines().any(|line| is_bad(&line)) {
                 return Err(format!("{slots}{status}"));

@@ -2,10 +2,10 @@
 
 use super::{
     case::{Base, CASES, Prepared, Side, is_ours},
-    in_parallel, sample,
+    in_parallel,
     trace::{self, Call},
 };
-use crate::campaign::size;
+use crate::campaign::{sample, size};
 
 const ERRORS: [&str; 3] = ["EIO", "ENOSPC", "EROFS"];
 

@@ -2,10 +2,10 @@
 
 use super::{
     case::{Base, CASES, Prepared, Side},
-    in_parallel, sample,
+    in_parallel,
     trace::{self, Call},
 };
-use crate::campaign::size;
+use crate::campaign::{sample, size};
 
 /// Where it begins to write; what is before only reads.
 fn first_write(calls: &[Call]) -> usize {

@@ -17,10 +17,10 @@ use super::{
     case::{Base, CASES, Prepared, Side},
     in_parallel,
     ops::{self, Op},
-    sample, trace,
+    trace,
 };
 use crate::{
-    campaign::{random, size},
+    campaign::{random, sample, size},
     cli::sandbox::Sandbox,
 };
 

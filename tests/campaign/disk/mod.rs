@@ -46,12 +46,3 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], act: impl Fn(&T) -> R + Sync) -> V
     });
     results.into_inner().unwrap()
 }
-
-/// `count` of `items`, evenly chosen; all of them if there are no more.
-fn sample<T: Clone>(items: &[T], count: u64) -> Vec<T> {
-    let count = usize::try_from(count).unwrap();
-    if items.len() <= count {
-        return items.to_vec();
-    }
-    (0..count).map(|place| items[place * items.len() / count].clone()).collect()
-}

@@ -47,6 +47,13 @@ impl Bar {
         Self { bar, lines }
     }
 
+    /// So much of a number of parts is done, of a file whose bytes are shown.
+    pub(super) fn share(&mut self, done: u64, of: u64) {
+        let bytes = self.bar.length().unwrap_or(0);
+        let done = u128::from(bytes) * u128::from(done) / u128::from(of.max(1));
+        self.at(u64::try_from(done).unwrap_or(bytes));
+    }
+
     /// So much is done. A file in which a key was counted twice is read once more, from the beginning.
     pub(super) fn at(&mut self, done: u64) {
         if done < self.bar.position() {

@@ -1,0 +1,120 @@
+//! Which keys the values in etcd need, for the verbs that give a key up or set a keyring up.
+//!
+//! Everything that is declared is read: the API server's etcd, those of its overrides, or a snapshot. What cannot be read whole proves
+//! nothing.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    config::Config,
+    keeper::{NeededKey, Usage},
+    keyring::Key,
+    scan::needs::{self, Needs, NeedsError, Place},
+};
+
+use super::{
+    Format, Global,
+    etcd::Declared,
+    failure::{Exit, Failure},
+    progress::Bar,
+};
+
+/// How many values are under `key`, in every etcd that is declared.
+///
+/// # Errors
+/// When the API server's manifest is there and cannot be read.
+pub(super) fn usage(config: &Config, key: &Key, global: &Global) -> Result<Usage, Failure> {
+    let Some(places) = Declared::read(&config.cluster, false)?.places() else {
+        return Ok(Usage::Unknown("nothing says where etcd is".to_owned()));
+    };
+    match read(&places, global) {
+        Ok(needs) => Ok(usage_of(&needs, key)),
+        Err(error) => Ok(Usage::Unknown(error.to_string())),
+    }
+}
+
+fn usage_of(needs: &Needs, key: &Key) -> Usage {
+    // What merely names the key counts, too: its seed may be what is wrong.
+    let found: Vec<_> =
+        [needs.of(&key.kek().commitment()), needs.named(&key.id().to_string())].into_iter().flatten().collect();
+    let objects = found.iter().map(|need| need.objects).sum();
+    match doubts(needs) {
+        // What was found is needed, whatever else may be.
+        Some(doubts) if objects == 0 => Usage::Unknown(doubts),
+        _ => Usage::Scanned { objects, example: found.first().map(|need| need.sample.clone()) },
+    }
+}
+
+/// Why a value may have been missed; none if all was read.
+fn doubts(needs: &Needs) -> Option<String> {
+    const NO_NAMESPACES: &str = "there are no namespaces: is that the etcd of the API server, with its prefix?";
+    let mut doubts = needs.doubts().to_vec();
+    if !needs.has_namespaces() {
+        doubts.push(NO_NAMESPACES.to_owned());
+    }
+    (!doubts.is_empty()).then(|| doubts.join("; "))
+}
+
+/// The keys that values need, in `snapshot` or else in every etcd that is declared; none if nothing is.
+///
+/// # Errors
+/// When one of them cannot be read, or not whole.
+pub(super) fn keys(
+    config: &Config,
+    snapshot: Option<PathBuf>,
+    global: &Global,
+) -> Result<Option<Vec<NeededKey>>, Failure> {
+    let declared = Declared::read(&config.cluster, snapshot.is_some())?;
+    let places = match snapshot {
+        Some(file) => Some(vec![(Place::Snapshot(file), declared.prefix.clone())]),
+        None => declared.places(),
+    };
+    let Some(places) = places else { return Ok(None) };
+    let needs = read(&places, global).map_err(|error| failure(&error))?;
+    if let Some(doubts) = doubts(&needs) {
+        let message = format!("nobody knows all keys that are needed: {doubts}");
+        return Err(Failure::new(Exit::Damaged, &message, "use another snapshot, or --expect alone".to_owned()));
+    }
+    let needed = |(commitment, need): (&crate::crypto::Commitment, &needs::Need)| NeededKey {
+        name: need.key_ids.first().cloned().unwrap_or_default(),
+        commitment: *commitment,
+        objects: need.objects,
+        example: need.sample.clone(),
+    };
+    Ok(Some(needs.iter().map(needed).collect()))
+}
+
+fn read(places: &[(Place, String)], global: &Global) -> Result<Needs, NeedsError> {
+    let is_shown = !global.quiet && global.output == Format::Text;
+    let mut bars: Option<(Place, Bar)> = None;
+    let mut progress = |place: &Place, done, of| {
+        if bars.as_ref().is_none_or(|(shown, _)| shown != place) {
+            bars = Some((place.clone(), bar(place, is_shown)));
+        }
+        match &mut bars {
+            Some((Place::Snapshot(_), bar)) => bar.share(done, of),
+            Some((Place::Etcd(_), bar)) => bar.of(done, of),
+            None => {}
+        }
+    };
+    needs::needs(places, &mut progress)
+}
+
+fn bar(place: &Place, is_shown: bool) -> Bar {
+    match place {
+        Place::Snapshot(file) => Bar::bytes(is_shown, length(file)),
+        Place::Etcd(_) => Bar::objects(is_shown),
+    }
+}
+
+fn length(file: &Path) -> u64 {
+    file.metadata().map_or(0, |metadata| metadata.len())
+}
+
+fn failure(error: &NeedsError) -> Failure {
+    match error {
+        NeedsError::Snapshot { file, source } => Failure::snapshot(source, file),
+        NeedsError::Live(error) => Failure::live(error),
+        error => Failure::new(Exit::Refused, error, None),
+    }
+}

@@ -1,0 +1,55 @@
+//! Where a file is, and whether it would be lost together with a directory.
+
+use std::path::Path;
+
+use rustix::fs;
+
+use super::{Dir, DurableError, Result, io_error};
+
+/// File systems that a reboot empties, or that lie on whatever disk another one is on. Source: statfs(2).
+const NO_DISK: [(i64, &str); 3] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x794c_7630, "overlay")];
+
+/// Gives each subvolume a device number of its own, whichever disk it is on.
+const BTRFS: i64 = 0x9123_683e;
+
+/// Makes sure that `path` is on another disk than `dir`, as far as the system tells: another device, and a file system with a disk
+/// of its own.
+///
+/// # Errors
+/// When it is not, or the system does not say.
+pub fn is_on_another_disk(path: &Path, dir: &Dir) -> Result<()> {
+    let stat = fs::stat(path).map_err(io_error("inspecting", path))?;
+    let kind = kind_of_file_system(path)?;
+    let shares = |what: &'static str| Err(DurableError::SharedDisk { path: path.to_owned(), what });
+    if let Some((_, name)) = NO_DISK.iter().find(|(magic, _)| *magic == kind) {
+        return shares(name);
+    }
+    let is_same = stat.st_dev == dir.stat()?.st_dev;
+    let may_be_same = kind == BTRFS && kind_of_file_system(dir.path())? == BTRFS;
+    if is_same || may_be_same { shares("the state directory's disk") } else { Ok(()) }
+}
+
+fn kind_of_file_system(path: &Path) -> Result<i64> {
+    let found = fs::statfs(path).map_err(io_error("inspecting the file system of", path))?;
+    // Its width differs by architecture.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions, reason = "32 bits on some machines")]
+    Ok(i64::try_from(found.f_type).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durable::testing::private;
+
+    #[test]
+    fn a_file_beside_a_directory_or_in_memory_is_lost_with_it() {
+        let (keep, dir) = private();
+        let refused = |path: &Path| is_on_another_disk(path, &dir).unwrap_err().to_string();
+        assert_eq!(refused(keep.path()), format!("{} is on the state directory's disk", keep.path().display()));
+        let memory = Path::new("/dev/shm");
+        if kind_of_file_system(memory).is_ok_and(|kind| kind == 0x0102_1994) {
+            assert_eq!(refused(memory), "/dev/shm is on tmpfs");
+        }
+        assert!(is_on_another_disk(Path::new("/none"), &dir).is_err());
+    }
+}

@@ -1,0 +1,112 @@
+//! The chain of records: which records came before one.
+//!
+//! A record lists the records before it, so that a node tells a successor of what it has marked from a fork. Pure. Invariants:
+//! sorted by generation, the newest first, then by digest; each once; a change keeps the last [`KEPT`], a merge those of all
+//! lineages, at most [`PAST_MAX`]. Source: `docs/formats.md`, "The chain".
+
+use crate::crypto::Digest;
+
+/// How many records before it a record names.
+pub const KEPT: usize = 256;
+
+/// How many it may name after a merge.
+pub const PAST_MAX: usize = 1024;
+
+/// A record before another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Past {
+    /// Its generation.
+    pub generation: u64,
+    /// Its SHA-256.
+    pub record: Digest,
+}
+
+impl Past {
+    /// What records are sorted by: the newest first.
+    fn order(&self) -> (std::cmp::Reverse<u64>, Digest) {
+        (std::cmp::Reverse(self.generation), self.record)
+    }
+}
+
+/// The records before one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lineage(Vec<Past>);
+
+impl Lineage {
+    /// Reads the records before that of `generation`, as they stand in it; none if they are not sorted, too many, or not the
+    /// past of that generation.
+    pub(super) fn of_record(generation: u64, pasts: Vec<Past>) -> Option<Self> {
+        let is_sorted = pasts.is_sorted_by(|a, b| a.order() < b.order());
+        let newest = pasts.first().map_or(0, |past| past.generation);
+        let begins = pasts.last().is_none_or(|past| past.generation > 0);
+        (is_sorted && begins && pasts.len() <= PAST_MAX && newest + 1 == generation).then_some(Self(pasts))
+    }
+
+    /// The past of a successor of the record `record` of `generation`, whose own past this is.
+    pub(super) fn then(&self, generation: u64, record: Digest) -> Self {
+        let before = self.0.iter().take(KEPT - 1).copied();
+        Self([Past { generation, record }].into_iter().chain(before).collect())
+    }
+
+    /// The past of a merge: the oldest records give way.
+    pub(super) fn united(pasts: impl Iterator<Item = Past>) -> Self {
+        let mut pasts: Vec<Past> = pasts.collect();
+        pasts.sort_by_key(Past::order);
+        pasts.dedup();
+        pasts.truncate(PAST_MAX);
+        Self(pasts)
+    }
+
+    /// The records, the newest first.
+    pub fn iter(&self) -> impl Iterator<Item = Past> {
+        self.0.iter().copied()
+    }
+
+    /// Whether it names this record.
+    pub fn names(&self, generation: u64, record: Digest) -> bool {
+        self.0.binary_search_by_key(&Past { generation, record }.order(), Past::order).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn past(generation: u64, byte: u8) -> Past {
+        Past { generation, record: Digest([byte; 32]) }
+    }
+
+    #[test]
+    fn a_successor_names_the_last_records_and_no_others() {
+        let mut lineage = Lineage::default();
+        for generation in 1..=300 {
+            lineage = lineage.then(generation, Digest([7; 32]));
+        }
+        assert_eq!(lineage.iter().count(), KEPT);
+        assert!(lineage.names(300, Digest([7; 32])) && lineage.names(45, Digest([7; 32])));
+        assert!(!lineage.names(44, Digest([7; 32])) && !lineage.names(300, Digest([8; 32])));
+        assert_eq!(Lineage::of_record(301, lineage.iter().collect()), Some(lineage));
+    }
+
+    #[test]
+    fn only_the_past_of_this_generation_is_read() {
+        let read = |generation, pasts: &[Past]| Lineage::of_record(generation, pasts.to_vec()).is_some();
+        assert!(read(1, &[]) && read(3, &[past(2, 1), past(1, 1)]) && read(3, &[past(2, 1), past(2, 2)]));
+        assert!(!read(2, &[]) && !read(1, &[past(1, 1)]) && !read(1, &[past(0, 1)]));
+        assert!(!read(4, &[past(2, 1), past(1, 1)]) && !read(2, &[past(2, 1)]));
+        assert!(!read(3, &[past(2, 2), past(2, 1)]) && !read(3, &[past(2, 1), past(2, 1)]));
+        assert!(!read(3, &[past(1, 1), past(2, 1)]) && !read(2, &[past(1, 1), past(0, 1)]));
+        let many = |count: u64| (1..=count).rev().map(|generation| past(generation, 1)).collect::<Vec<_>>();
+        assert!(read(1025, &many(1024)) && !read(1026, &many(1025)));
+    }
+
+    #[test]
+    fn a_merge_names_the_newest_records_of_every_lineage() {
+        let twins = [past(2, 9), past(3, 1), past(3, 2), past(2, 9), past(1, 1)];
+        let united = Lineage::united(twins.into_iter());
+        assert_eq!(united.iter().collect::<Vec<_>>(), [past(3, 1), past(3, 2), past(2, 9), past(1, 1)]);
+        let long = Lineage::united((1..2000).map(|generation| past(generation, 1)));
+        assert_eq!(long.iter().count(), PAST_MAX);
+        assert!(long.names(1999, Digest([1; 32])));
+    }
+}

@@ -1,0 +1,202 @@
+//! A keyring out of a backup, for a directory that holds none.
+//!
+//! Pure. A backup does not say what was done after it was made. So a new record follows from the backup's: no key stays pending,
+//! and the newest key that may be needed wraps. Invariant: nothing is wrapped under a key that the backup does not hold, but for a
+//! fresh key, which the caller backs up first. Source: `docs/formats.md`, "Restoring".
+
+use crate::crypto::{Digest, kdf::RootKey};
+
+use super::{
+    ChangeError, Entry, Key, Keyring,
+    change::{next_generation, next_seq},
+    key_id::KeyId,
+    state::State,
+    time::Time,
+};
+
+/// Which keys may wrap again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Candidates {
+    /// Any: the operator named exactly this record.
+    Any,
+    /// Those that values in etcd are under.
+    Needed(Vec<KeyId>),
+}
+
+/// A keyring that was restored.
+#[derive(Debug)]
+pub struct Restored {
+    /// As it is from now on.
+    pub keyring: Keyring,
+    /// The primary key, if it had to be made: no backup holds it yet.
+    pub fresh: Option<KeyId>,
+}
+
+/// The keyring that follows from that of a backup, whose record has the SHA-256 `record` and is under `root`. An operator calls the
+/// keys `compromised`.
+///
+/// # Errors
+/// When one of these is not in it, no number is left, or no key can be made.
+pub fn restore(
+    rng: &mut impl rand::TryCryptoRng,
+    root: &RootKey,
+    (backup, record): (&Keyring, Digest),
+    candidates: &Candidates,
+    compromised: &[KeyId],
+    now: Time,
+) -> Result<Restored, ChangeError> {
+    let generation = next_generation(backup.generation)?;
+    let past = backup.past.then(backup.generation, record);
+    let mut keyring = Keyring { generation, past, ..backup.clone() };
+    for node in &mut keyring.nodes {
+        node.left = node.left.or(Some(now));
+    }
+    keyring.keys_mut().for_each(|key| key.give_back(now));
+    mark_compromised(&mut keyring, compromised)?;
+    let may_wrap = |key: &Key| match candidates {
+        Candidates::Any => true,
+        Candidates::Needed(needed) => needed.contains(&key.id()),
+    };
+    let fresh = keyring.wrap_under_newest(rng, root, may_wrap, now)?;
+    Ok(Restored { keyring, fresh })
+}
+
+/// Marks each of these keys as compromised.
+pub(super) fn mark_compromised(keyring: &mut Keyring, compromised: &[KeyId]) -> Result<(), ChangeError> {
+    for key_id in compromised {
+        let mut keys = keyring.keys_mut();
+        keys.find(|key| key.id() == *key_id).ok_or(ChangeError::UnknownKey(*key_id))?.compromised = true;
+    }
+    Ok(())
+}
+
+impl Key {
+    /// Puts it into the state in which keys come back.
+    pub(super) fn give_back(&mut self, now: Time) {
+        self.state = self.state.returned();
+        self.demoted = self.demoted.or(self.promoted.map(|_| now));
+    }
+}
+
+impl Keyring {
+    /// Lets the newest key wrap that `may_wrap` and is neither disabled nor compromised; makes one if there is none, and names it.
+    /// No key may be primary before.
+    pub(super) fn wrap_under_newest(
+        &mut self,
+        rng: &mut impl rand::TryCryptoRng,
+        root: &RootKey,
+        may_wrap: impl Fn(&Key) -> bool,
+        now: Time,
+    ) -> Result<Option<KeyId>, ChangeError> {
+        let is_right = |key: &&mut Key| key.state != State::Disabled && !key.compromised && may_wrap(key);
+        if let Some(newest) = self.keys_mut().filter(is_right).last() {
+            (newest.state, newest.demoted) = (State::Primary, None);
+            newest.promoted = newest.promoted.or(Some(now));
+            return Ok(None);
+        }
+        let seq = next_seq(self.greatest_seq())?;
+        let fresh = Key { state: State::Primary, promoted: Some(now), ..Key::generate(rng, root, self, seq, now)? };
+        let key_id = fresh.id();
+        self.entries.push(Entry::Key(fresh));
+        Ok(Some(key_id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SysRng;
+
+    use super::*;
+    use crate::{
+        crypto::Uuid,
+        keyring::{record, testing},
+    };
+
+    const UUID: Uuid = Uuid([5; 16]);
+
+    struct Fixture {
+        root: RootKey,
+        /// k1 decrypt-only, k2 primary, k3 pending, k4 disabled, k5 destroyed.
+        backup: Keyring,
+    }
+
+    fn fixture() -> Fixture {
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let mut backup = testing::keyring(&root, UUID);
+        for state in [State::DecryptOnly, State::Pending, State::Disabled] {
+            backup = testing::with_key(backup, &root, state);
+        }
+        Fixture { backup: testing::with_tomb(testing::promote(&backup, 1), 5), root }
+    }
+
+    impl Fixture {
+        fn id(&self, index: usize) -> KeyId {
+            self.backup.entries[index].id()
+        }
+
+        fn restore(&self, candidates: &Candidates, compromised: &[KeyId]) -> Result<Restored, ChangeError> {
+            let backup = (&self.backup, testing::digest(2));
+            let restored = restore(&mut SysRng, &self.root, backup, candidates, compromised, testing::now())?;
+            let bytes = record::encode(&restored.keyring, &self.root).unwrap();
+            record::decode(&bytes, &self.root, UUID).unwrap();
+            Ok(restored)
+        }
+    }
+
+    fn states(keyring: &Keyring) -> Vec<&'static str> {
+        let state = |entry: &Entry| match entry {
+            Entry::Key(key) => key.state.as_str(),
+            Entry::Tomb(_) => "destroyed",
+        };
+        keyring.entries.iter().map(state).collect()
+    }
+
+    #[test]
+    fn the_newest_key_wraps_and_none_stays_pending() {
+        let fixture = fixture();
+        let Restored { keyring, fresh } = fixture.restore(&Candidates::Any, &[]).unwrap();
+        assert_eq!(states(&keyring), ["decrypt-only", "decrypt-only", "primary", "disabled", "destroyed"]);
+        assert!(fresh.is_none() && keyring.primary().promoted.is_some());
+        assert_eq!(keyring.generation, 3);
+        assert!(keyring.past.names(2, testing::digest(2)) && keyring.past.names(1, testing::digest(1)));
+    }
+
+    #[test]
+    fn without_the_operators_word_only_a_needed_key_wraps() {
+        let fixture = fixture();
+        let needed = |ids: &[usize]| Candidates::Needed(ids.iter().map(|index| fixture.id(*index)).collect());
+        let restored = |candidates: &Candidates| fixture.restore(candidates, &[]).unwrap();
+        let first = restored(&needed(&[0]));
+        assert_eq!(states(&first.keyring), ["primary", "decrypt-only", "decrypt-only", "disabled", "destroyed"]);
+        assert_eq!(states(&restored(&needed(&[0, 1])).keyring)[1], "primary");
+        // A disabled key is not enabled by being needed: a fresh one wraps.
+        let Restored { keyring, fresh } = restored(&needed(&[3]));
+        assert_eq!(fresh, Some(keyring.primary().id()));
+        assert!(keyring.primary().id().to_string().starts_with("k6-"));
+    }
+
+    #[test]
+    fn a_compromised_key_never_wraps_again() {
+        let mut fixture = fixture();
+        let named = [fixture.id(1), fixture.id(2)];
+        let restored = fixture.restore(&Candidates::Any, &named).unwrap();
+        assert_eq!(states(&restored.keyring)[..3], ["primary", "decrypt-only", "decrypt-only"]);
+        assert_eq!(restored.keyring.keys().filter(|key| key.compromised).map(Key::id).collect::<Vec<_>>(), named);
+        // What the backup itself calls compromised, too.
+        fixture.backup = restored.keyring;
+        let restored = fixture.restore(&Candidates::Any, &[fixture.id(0)]).unwrap();
+        assert_eq!(restored.fresh, Some(restored.keyring.primary().id()));
+        let unknown: KeyId = format!("k1-{}", "0".repeat(32)).parse().unwrap();
+        assert!(matches!(fixture.restore(&Candidates::Any, &[unknown]), Err(ChangeError::UnknownKey(_))));
+        assert!(matches!(fixture.restore(&Candidates::Any, &[fixture.id(4)]), Err(ChangeError::UnknownKey(_))));
+    }
+
+    #[test]
+    fn nodes_are_kept_and_have_left() {
+        let mut fixture = fixture();
+        let line = "cp-1 enrolled=2026-11-23T20:14:48Z";
+        fixture.backup.nodes = vec![super::super::node::Node::parse(line).unwrap()];
+        let restored = fixture.restore(&Candidates::Any, &[]).unwrap();
+        assert_eq!(restored.keyring.nodes[0].left, Some(testing::now()));
+    }
+}

@@ -1,0 +1,202 @@
+//! The story that lost Secrets once, and its variants, with a real kube-apiserver: a backup is made while the new key is pending, the key
+//! is promoted and used, and the disk is lost. Whatever is restored, no key that a Secret needs can be given up, and all are read again.
+
+use std::fs;
+
+use crate::{
+    cli::{
+        identity,
+        sandbox::{Answer, Daemon, Sandbox},
+    },
+    harness::{api_server::ApiServer, etcd::Etcd, processes::Run},
+};
+
+const STATE: &str = "--state-dir [DIR]/state";
+const OURS: &str = "--recovery-identity [DIR]/ours.txt";
+
+/// A node with one API server.
+struct Node {
+    run: Run,
+    sandbox: Sandbox,
+    etcd: Etcd,
+    api: Option<ApiServer>,
+    daemon: Option<Daemon>,
+    secrets: Vec<&'static str>,
+}
+
+impl Node {
+    /// k1 is primary, k2 was pending when `pending.age` was made, and is primary in `promoted.age`; a Secret is under each.
+    fn new() -> Self {
+        let run = Run::new().unwrap();
+        let etcd = Etcd::start(&run, 1).unwrap();
+        let sandbox = Sandbox::inside(run.directory());
+        let mut node = Self { run, sandbox, etcd, api: None, daemon: None, secrets: Vec::new() };
+        let ours = identity(&node.sandbox, "ours.txt");
+        node.done(&format!("init {STATE} --recovery-recipient {ours} {OURS}"));
+        node.serve();
+        node.start_api();
+        node.create("under-k1");
+        node.sandbox.copy("state", "older");
+        node.done(&format!("key add {STATE}"));
+        node.done(&format!("backup create [DIR]/pending.age {STATE}"));
+        node.done(&format!("backup check [DIR]/pending.age {OURS} {STATE}"));
+        node.done(&format!("key promote k2 {STATE}"));
+        node.restart();
+        node.create("under-k2");
+        node.done(&format!("backup create [DIR]/promoted.age {STATE}"));
+        assert!(node.stored("under-k1").contains("k1-") && node.stored("under-k2").contains("k2-"));
+        node
+    }
+
+    fn done(&self, line: &str) -> Answer {
+        let answer = self.sandbox.run(line);
+        assert_eq!(answer.code, 0, "{answer}");
+        answer
+    }
+
+    fn serve(&mut self) {
+        self.daemon = Some(self.sandbox.serve(&format!("{STATE} --socket [DIR]/run/kms.sock")));
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill();
+        }
+    }
+
+    fn start_api(&mut self) {
+        let generate = "generate encryption-configuration --resource secrets --socket [DIR]/run/kms.sock";
+        let config = self.sandbox.path("encryption.yaml");
+        fs::write(&config, self.done(generate).stdout.replace("[DIR]", &self.sandbox.root().to_string_lossy()))
+            .unwrap();
+        self.api = Some(ApiServer::on(&self.run, &self.etcd).encryption_config(config).start().unwrap());
+    }
+
+    /// An API server that has just started knows no seed, and makes a new one under the primary key. The plugin starts before it: one
+    /// that runs may follow a promotion only a moment later.
+    fn restart(&mut self) {
+        self.stop();
+        self.serve();
+        self.api.as_mut().unwrap().restart().unwrap();
+    }
+
+    fn create(&mut self, name: &'static str) {
+        let literal = format!("--from-literal=value=s-{name}");
+        self.api.as_ref().unwrap().kubectl(&["create", "secret", "generic", name, &literal]).unwrap();
+        self.secrets.push(name);
+    }
+
+    /// What etcd has of a Secret, as far as it is text.
+    fn stored(&self, name: &str) -> String {
+        let value = self.etcd.get(&format!("/registry/secrets/default/{name}")).unwrap().unwrap();
+        String::from_utf8_lossy(&value).into_owned()
+    }
+
+    fn reads_all(&self) {
+        for name in &self.secrets {
+            let value = ["get", "secret", name, "-o", "go-template={{.data.value | base64decode}}"];
+            assert_eq!(self.api.as_ref().unwrap().kubectl(&value).unwrap(), format!("s-{name}"));
+        }
+    }
+
+    /// Puts the directory `name` in the place of the one that is served.
+    fn put(&mut self, name: &str) {
+        self.stop();
+        _ = fs::remove_dir_all(self.sandbox.path("state"));
+        if self.sandbox.path(name).exists() {
+            self.sandbox.copy(name, "state");
+        }
+    }
+
+    fn etcd_flags(&self) -> String {
+        format!("--etcd-servers {}", self.etcd.endpoints())
+    }
+
+    fn key(&self, number: &str) -> (String, String) {
+        let listed = self.done(&format!("key list {STATE} --output json")).json();
+        let text = |row: &serde_json::Value, name: &str| row[name].as_str().unwrap().to_owned();
+        let mut rows = listed["keys"].as_array().unwrap().iter();
+        let row = rows.find(|row| text(row, "key_id").starts_with(&format!("{number}-"))).unwrap();
+        (text(row, "key_id"), text(row, "state"))
+    }
+
+    /// No key that a Secret needs can be given up, and every Secret is read by an API server that knows nothing from before.
+    fn loses_nothing(&mut self) {
+        for (number, example) in [("k1", "under-k1"), ("k2", "under-k2")] {
+            let (key_id, state) = self.key(number);
+            let disable = self.sandbox.run(&format!("key disable {key_id} {STATE} {}", self.etcd_flags()));
+            assert_eq!(disable.code, 3, "{disable}");
+            let reason = match state.as_str() {
+                "primary" => "is primary and cannot be disabled".to_owned(),
+                _ => format!("1 object needs it, for example /registry/secrets/default/{example}"),
+            };
+            assert!(disable.stderr.contains(&reason), "{disable}");
+        }
+        // A key that wraps can be given up no sooner when it wraps no more.
+        let old = self.key("k2");
+        let added = self.done(&format!("key add {STATE} --output json")).json();
+        let added = added["key"]["key_id"].as_str().unwrap().to_owned();
+        self.done(&format!("key promote {added} --without-backup {STATE}"));
+        let disable = self.sandbox.run(&format!("key disable {} {STATE} {}", old.0, self.etcd_flags()));
+        assert!(disable.code == 3 && disable.stderr.contains("/registry/secrets/default/under-k2"), "{disable}");
+        self.restart();
+        self.reads_all();
+        self.stop();
+    }
+}
+
+#[test]
+fn whatever_is_restored_no_key_that_a_secret_needs_can_be_given_up() {
+    let mut node = Node::new();
+    node.sandbox.copy("state", "served");
+    for backup in ["pending", "promoted"] {
+        // The disk is lost.
+        node.put("nothing");
+        node.done(&format!("backup restore [DIR]/{backup}.age {OURS} {STATE} {}", node.etcd_flags()));
+        assert_eq!(node.key("k2").1, "primary", "{backup}");
+        node.loses_nothing();
+        // An older image of it was put back: the mark there knows no k2.
+        node.put("older");
+        node.done(&format!("backup restore [DIR]/{backup}.age {OURS} {STATE} --accept"));
+        node.loses_nothing();
+    }
+    // A clone went another way, and an API server wrote under its key.
+    node.put("served");
+    node.sandbox.copy("state", "clone");
+    node.done(&format!("key add {STATE}"));
+    node.done(&format!("key promote k3 --without-backup {STATE}"));
+    node.restart();
+    node.create("under-the-clones-k3");
+    node.done(&format!("backup create [DIR]/clone.age {STATE}"));
+    node.put("clone");
+    node.done(&format!("backup restore [DIR]/clone.age {OURS} {STATE} --accept"));
+    node.loses_nothing();
+}
+
+#[test]
+fn etcd_that_is_restored_in_place_needs_its_keys_again() {
+    let mut node = Node::new();
+    let snapshot = node.sandbox.path("etcd.db");
+    node.etcd.snapshot(&snapshot).unwrap();
+    // All is written again, and nothing needs the old key: no flag is needed to give it up.
+    let api = node.api.as_ref().unwrap();
+    let secrets = api.kubectl(&["get", "secrets", "-o", "json"]).unwrap();
+    api.kubectl_stdin(&["replace", "-f", "-"], &secrets).unwrap();
+    let (old, _) = node.key("k1");
+    node.done(&format!("key disable {old} {STATE} {}", node.etcd_flags()));
+    // Then etcd goes back to what it was.
+    drop(node.api.take());
+    node.etcd = Etcd::start_from_snapshot(&node.run, &snapshot).unwrap();
+    let destroy = node.sandbox.run(&format!("key destroy {old} {STATE} {}", node.etcd_flags()));
+    assert!(destroy.code == 3 && destroy.stderr.contains("/registry/secrets/default/under-k1"), "{destroy}");
+    node.done(&format!("key enable {old} {STATE}"));
+    node.start_api();
+    node.reads_all();
+    // A snapshot shows the same, and a backup without the key is not the right one.
+    let lacks = node
+        .sandbox
+        .run(&format!("backup restore [DIR]/older/keyring {OURS} --state-dir [DIR]/new --snapshot [DIR]/etcd.db"));
+    assert!(lacks.code == 3 && lacks.stderr.contains("the backup lacks keys that values in etcd need: k2-"), "{lacks}");
+    let line = format!("backup restore [DIR]/promoted.age {OURS} --state-dir [DIR]/new --snapshot [DIR]/etcd.db");
+    node.done(&line);
+}
