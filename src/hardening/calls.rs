@@ -37,8 +37,7 @@ pub(crate) const USUAL: &[Call] = calls! {
     // memory
     SYS_madvise SYS_memfd_secret SYS_munmap
     // who and where we are, random numbers, the end
-    SYS_exit SYS_exit_group SYS_getrandom SYS_geteuid SYS_getpid SYS_gettid SYS_rt_sigprocmask SYS_rt_sigreturn
-    SYS_sched_getaffinity SYS_sigaltstack
+    SYS_exit SYS_exit_group SYS_getrandom SYS_geteuid SYS_getpid SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sigaltstack
 };
 
 /// The same under the older names that only this architecture has.
@@ -51,6 +50,8 @@ pub(crate) const OLDER: &[Call] = &[];
 pub(crate) const RARE: &[Call] = calls! {
     // clocks and sleep, where the vDSO has none
     SYS_clock_getres SYS_clock_gettime SYS_clock_nanosleep SYS_gettimeofday SYS_nanosleep SYS_getcpu
+    // threads that allocate at the same moment, for which the C library makes a heap more
+    SYS_gettid SYS_sched_getaffinity
     // what other C libraries and later versions of ours use for the same
     SYS_epoll_pwait SYS_epoll_pwait2 SYS_fstatfs SYS_getegid SYS_getgid SYS_getpeername SYS_getsockname SYS_getuid
     SYS_ppoll SYS_pwrite64 SYS_pwritev SYS_preadv SYS_readlinkat SYS_readv SYS_recvmsg SYS_renameat2 SYS_sendmsg
