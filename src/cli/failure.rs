@@ -437,6 +437,7 @@ fn root(error: &RootError) -> Explanation {
         }
         RootError::NoSuchSlot(_) => (Exit::Refused, Some("name one that `claviger slot list` shows".to_owned())),
         RootError::LastSlot(_) => (Exit::Refused, Some("add another one first: claviger slot add --help".to_owned())),
+        RootError::NoSuccessor => (Exit::WrongKey, Some("put the right files back".to_owned())),
         RootError::NotCanonical | RootError::OldRootKey => (Exit::Damaged, Some(RESTORE.to_owned())),
         RootError::Memory(error) => memory(error),
         RootError::Random(_) => (Exit::Refused, None),

@@ -269,24 +269,47 @@ fn open_to_change(dir: &Dir, means: &Means) -> Result<(Opened, Lock), ChangeFail
     if opened.is_being_rekeyed() { Err(ChangeFailed::Rekeying) } else { Ok((opened, lock)) }
 }
 
-/// Opens the keyring in `dir` to serve from it: what is served was marked first.
+/// What a daemon serves already.
+#[derive(Debug, Clone, Copy, Default)]
+struct Served<'a> {
+    /// The current root key, which needs no slot; none before the first keyring is served.
+    root: Option<&'a Arc<RootKey>>,
+    /// What the record is under: an earlier root key while a rekey is under way.
+    under: Option<&'a Arc<RootKey>>,
+    /// The record.
+    last: Option<&'a Mark>,
+}
+
+impl Served<'_> {
+    /// Makes sure that `opened` follows from what is served. The files on the disk prove nothing here: a stranger's files match each
+    /// other, under a root key of the stranger's. Only who has the root key that is served can keep it as an earlier one.
+    fn check(self, dir: &Dir, opened: &Opened) -> Result<(), OpenError> {
+        let (file, uuid) = (&opened.root_file, opened.keyring.uuid());
+        if let Some(root) = self.under.filter(|root| !file.is_under(root)) {
+            let earlier = file.old(root.id(uuid), &opened.current).map_err(|error| root_error(dir, error))?;
+            earlier.ok_or_else(|| root_error(dir, RootError::NoSuccessor))?;
+        }
+        let standing = self.last.map(|last| last.check(&opened.keyring, opened.digest, false)).transpose();
+        standing.map_err(|source| OpenError::Mark { path: dir.path_of(MARK), source })?;
+        Ok(())
+    }
+}
+
+/// Opens the keyring in `dir` to serve from it: what is served was marked first, and nothing is marked that is not to be served.
 ///
 /// # Errors
-/// As [`open`]; when the record is not the one that `expect` names, nor a successor on a node that has a mark; when its home is
-/// etcd; or when the mark cannot be written.
-fn open_to_serve(
-    dir: &Dir,
-    means: &Means,
-    known: Option<&Arc<RootKey>>,
-    expect: Option<&Expect>,
-) -> Result<Opened, OpenError> {
-    let opened = open_expected(dir, means, known, expect)?;
+/// As [`open`]; when the record is not the one that `expect` names, nor a successor on a node that has a mark; when it does not
+/// follow from what is `served`; when its home is etcd; or when the mark cannot be written.
+fn open_to_serve(dir: &Dir, means: &Means, served: Served<'_>, expect: Option<&Expect>) -> Result<Opened, OpenError> {
+    let opened = open_expected(dir, means, served.root, expect)?;
+    served.check(dir, &opened)?;
     if opened.standing == Some(Standing::Current) {
         return Ok(opened);
     }
     let _lock = dir.lock()?;
     // Read again: what was seen before the lock may have changed.
     let opened = open_expected(dir, means, Some(&opened.current), expect)?.after(&opened);
+    served.check(dir, &opened)?;
     advance_mark(dir, &opened)?;
     Ok(opened)
 }

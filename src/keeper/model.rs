@@ -17,8 +17,8 @@ use proptest::prelude::*;
 use rand::rngs::SysRng;
 
 use super::{
-    Act, BackedUp, ChangeFailed, Opened, Plan, Publisher, SlotAct, Usage, change_keys, change_slots, init, open,
-    open_to_serve, rekey, slots,
+    Act, BackedUp, ChangeFailed, Opened, Plan, Publisher, Served, SlotAct, Usage, change_keys, change_slots, init,
+    open, open_to_serve, rekey, slots,
 };
 use crate::{
     durable::{self, Dir, Privacy, testing::dying_after},
@@ -252,7 +252,7 @@ fn nothing_under_an_earlier_root_key_is_taken_once_the_rekey_is_done() {
     let error = open(&world.dir, &Means::default()).unwrap_err();
     assert!(error.to_string().ends_with("is sealed under another root key"), "{error}");
     std::fs::remove_file(world.dir.path_of("mark")).unwrap();
-    assert!(open_to_serve(&world.dir, &Means::default(), None, None).is_err(), "nor without a mark");
+    assert!(open_to_serve(&world.dir, &Means::default(), Served::default(), None).is_err(), "nor without a mark");
 }
 
 #[test]

@@ -6,14 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Expect, OpenError, Opened, Published, Snapshot, open_to_serve};
+use super::{Expect, OpenError, Opened, Published, Served, Snapshot, open_to_serve};
 use crate::{
     audit,
     crypto::kdf::RootKey,
     durable::{Dir, DurableError, Privacy, Version, version},
     keyring::mark::{Mark, Standing},
     root::Means,
-    store::{KEYRING, LEDGER, MARK},
+    store::{KEYRING, LEDGER},
 };
 
 /// From one attempt to take a changed keyring to the next, if it fails.
@@ -31,6 +31,8 @@ pub struct Publisher {
     last: Option<Mark>,
     /// Kept for the keyring's next change: a slot may need somebody who is not there then.
     root: Option<Arc<RootKey>>,
+    /// What the record is under that was published last: a later root key has to keep it as an earlier one.
+    under: Option<Arc<RootKey>>,
     seen: Seen,
 }
 
@@ -66,7 +68,7 @@ pub struct Unsealed {
 impl Publisher {
     /// Will publish the keyring in `state_dir`, if it is what is expected.
     pub fn new(state_dir: PathBuf, means: Means, expect: Option<Expect>, published: Arc<Published>) -> Self {
-        Self { state_dir, means, expect, published, last: None, root: None, seen: Seen::default() }
+        Self { state_dir, means, expect, published, last: None, root: None, under: None, seen: Seen::default() }
     }
 
     /// Opens the keyring and publishes it; none if it is what was published last.
@@ -103,15 +105,16 @@ impl Publisher {
 
     fn open_and_publish(&mut self) -> Result<Option<Unsealed>, OpenError> {
         let dir = Dir::open(&self.state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
-        let opened = open_to_serve(&dir, &self.means, self.root.as_ref(), self.expect.as_ref())?;
-        let standing = self.last.as_ref().map(|last| last.check(&opened.keyring, opened.digest, false)).transpose();
-        let standing = standing.map_err(|source| OpenError::Mark { path: dir.path_of(MARK), source })?;
+        let served = Served { root: self.root.as_ref(), under: self.under.as_ref(), last: self.last.as_ref() };
+        let opened = open_to_serve(&dir, &self.means, served, self.expect.as_ref())?;
+        let is_same = self.last.as_ref().is_some_and(|last| last.record() == opened.digest);
         self.root = Some(Arc::clone(&opened.current));
+        self.under = Some(Arc::clone(&opened.root));
         // The root key is known from here on: a passphrase that somebody typed need not be.
         self.means.forget();
         let unbacked = opened.unbacked().len();
         let snapshot = Snapshot::after(self.published.current().as_deref(), &opened.keyring, unbacked);
-        if standing == Some(Standing::Current) {
+        if is_same {
             // The same keys; what is known of their backups may be more.
             self.published.publish(snapshot);
             return Ok(None);

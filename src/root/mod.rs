@@ -93,6 +93,9 @@ pub enum RootError {
     /// An earlier root key does not open, in a file that is authentic: it was made with wrong bytes.
     #[error("an earlier root key does not open")]
     OldRootKey,
+    /// It does not follow from the root key that a daemon serves under.
+    #[error("has another root key, and does not hold the one in use as an earlier one")]
+    NoSuccessor,
     /// A slot's secret is not there, so that the new root key cannot be sealed in it.
     #[error("slot {0} cannot be sealed anew: {1}")]
     Reseal(String, SlotError),
