@@ -7,6 +7,8 @@
 
 mod cluster;
 mod disk;
+mod forgeries;
+mod forks;
 pub(crate) mod hostile;
 mod load;
 mod restart;

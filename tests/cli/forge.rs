@@ -86,7 +86,8 @@ impl Forge {
     }
 }
 
-fn value<'a>(text: &'a str, name: &str) -> &'a str {
+/// What follows `name` on its line.
+pub(crate) fn value<'a>(text: &'a str, name: &str) -> &'a str {
     text.lines().find_map(|line| line.strip_prefix(name)).unwrap()
 }
 
@@ -94,11 +95,13 @@ fn line_after<'a>(text: &'a str, line: &str) -> &'a str {
     text.lines().skip_while(|other| *other != line).nth(1).unwrap()
 }
 
-fn lp(parts: &[&[u8]]) -> Vec<u8> {
+/// Each part after its length.
+pub(crate) fn lp(parts: &[&[u8]]) -> Vec<u8> {
     parts.iter().flat_map(|part| [&u32::try_from(part.len()).unwrap().to_be_bytes()[..], part].concat()).collect()
 }
 
-fn hkdf(secret: &[u8], salt: &[u8], info: &str) -> [u8; 32] {
+/// HKDF-SHA-256, 32 bytes.
+pub(crate) fn hkdf(secret: &[u8], salt: &[u8], info: &str) -> [u8; 32] {
     let mut out = [0; 32];
     let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(secret);
     prk.expand(&[info.as_bytes()], hkdf::HKDF_SHA256).unwrap().fill(&mut out).unwrap();

@@ -22,7 +22,7 @@ mod attacks;
 mod backup;
 mod configuration;
 pub(crate) mod disk;
-mod forge;
+pub(crate) mod forge;
 mod init;
 mod key;
 pub(crate) mod kms;
@@ -39,7 +39,7 @@ mod slot;
 mod socket;
 mod state;
 mod terminal;
-mod tree;
+pub(crate) mod tree;
 mod usage;
 
 pub(crate) use output::identity;
