@@ -162,7 +162,7 @@ pub fn record(dir: &Dir, event: &Event<'_>) -> Result<(), DurableError> {
     dir.append(NAME, &line, FILE_MAX, FILES)
 }
 
-/// Whether there is an event that only a finished keyring leads to: any but a restore, which is told before it is done.
+/// Whether the log has an event that needs a finished keyring. A restore does not count: it is logged before it is done.
 ///
 /// # Errors
 /// When the log cannot be read.

@@ -1,4 +1,4 @@
-//! The grammar that the record, the root file and the mark share: lines that end in LF, a first line that names format
+//! The grammar that record, root file, mark and ledger share: lines that end in LF, a first line that names format
 //! and version, a last line `--- <base64 HMAC>` over everything up to and including the three dashes.
 //!
 //! The reader refuses what the writer would not have written. It knows no format: it hands out lines and says what was

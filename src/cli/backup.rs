@@ -81,7 +81,8 @@ Example:
     },
     /// List the backups that count: the keys in them may be promoted
     ///
-    /// The list is kept here, in the file `ledger`. It says nothing of whether a file is still where it was.
+    /// The list is kept here, in the file `ledger`. It says nothing of whether a file is still where it was. Ends with 1 if the
+    /// list is missing or damaged.
     #[command(after_help = "\
 Example:
   claviger backup list --output json")]
@@ -97,8 +98,8 @@ Examples:
         /// The backup, by the ID that `backup list` shows
         #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
         backup: Option<String>,
-        /// Begin an empty list, whatever is in the ledger; type the keyring's uuid. What a lost list named may need old keys, so
-        /// `key destroy` then needs its risk flag for the keys that there are
+        /// Begin an empty list, even if the present one is good; type the keyring's uuid. `key destroy` then needs
+        /// --risk-losing-secrets for every key that exists now, because a backup that is no longer listed may need it
         #[arg(long, value_name = "UUID", value_parser = uuid)]
         all: Option<Uuid>,
         #[command(flatten)]
@@ -231,7 +232,9 @@ pub(super) fn whole(file: &Path) -> String {
 /// Why a backup that was written does not count yet.
 fn doubt(file: &Path, made: &Made, site: &Site) -> Option<String> {
     if !made.is_for_proven_recipient() {
-        return Some("nobody has tried the identity of its recipient here".to_owned());
+        return Some(
+            "none of its recipients is a recovery recipient of this keyring, whose identity was tried".to_owned(),
+        );
     }
     is_on_another_disk(file, &site.dir).err().map(|error| error.to_string())
 }
@@ -344,14 +347,24 @@ fn print_list(opened: &Opened, global: &Global) -> Result<Exit, Failure> {
         [] => vec!["no backup is listed".to_owned()],
         backups => vec![output::table(&head, backups.iter().map(cells))],
     };
-    parts.extend(report.error.iter().map(|error| format!("! no backup counts: {error}; {FORGET_ALL} {}", report.uuid)));
-    parts.extend(report.unbacked.iter().map(|key| format!("! {key} is in no listed backup: claviger backup create")));
+    parts.extend(report.error.iter().map(|error| format!("! {}", no_backup_counts(error, &report.uuid))));
+    let unbacked = |key: &String| {
+        format!(
+            "! {key} is in no listed backup: claviger backup create FILE, or open one that has it: claviger backup check FILE"
+        )
+    };
+    parts.extend(report.unbacked.iter().map(unbacked));
     output::text_line(&parts.join("\n\n"))?;
     Ok(exit)
 }
 
-/// The command that begins an empty list, before the keyring's uuid.
-pub(super) const FORGET_ALL: &str = "claviger backup forget --all";
+/// What an operator does who has lost the ledger of the keyring `uuid`.
+pub(super) fn no_backup_counts(error: &str, uuid: &str) -> String {
+    format!(
+        "no backup counts: {error}; put the newest copy of the file `ledger` back, or, if there is none, begin an empty list: \
+         `claviger backup forget --all {uuid}`"
+    )
+}
 
 fn listed_report(backup: &ListedBackup) -> ListedReport {
     ListedReport {

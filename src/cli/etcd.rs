@@ -27,16 +27,16 @@ pub(super) struct EtcdArgs {
     /// Endpoints of etcd, separated by commas
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     etcd_servers: Option<Vec<String>>,
-    /// Certificate of who vouches for etcd
+    /// CA certificate that etcd's certificate is checked with
     #[arg(long, value_name = "FILE")]
     etcd_cafile: Option<PathBuf>,
-    /// Certificate to show etcd
+    /// Client certificate for etcd
     #[arg(long, value_name = "FILE")]
     etcd_certfile: Option<PathBuf>,
-    /// Its key
+    /// Private key of the client certificate
     #[arg(long, value_name = "FILE")]
     etcd_keyfile: Option<PathBuf>,
-    /// What all keys begin with [default: /registry]
+    /// Prefix of the API server's keys in etcd [default: /registry]
     #[arg(long, value_name = "PREFIX")]
     etcd_prefix: Option<String>,
     /// Static pod of kube-apiserver, which says all of this [default: /etc/kubernetes/manifests/kube-apiserver.yaml if no other

@@ -18,10 +18,11 @@ use crate::{
     durable::DurableError,
     etcd::EtcdError,
     grpc::socket::SocketError,
-    keeper::{ChangeFailed, InitError, OpenError, RestoreFailed},
+    keeper::{ChangeFailed, InitError, LedgerRefused, OpenError, RestoreFailed},
     keyring::{
         ChangeError, KeyError,
         backup::BackupError,
+        ledger::LedgerError,
         mark::MarkError,
         merge::MergeError,
         record::RecordError,
@@ -73,6 +74,9 @@ struct Report<'a> {
 
 const RESTORE: &str = "put it back from your copy of the state directory, or from a backup: claviger backup restore; never \
                        start over with `claviger init`: what is encrypted needs these keys";
+
+const SHARED: &str =
+    "this version does not support keyrings that are kept in etcd: use the newer version of claviger that put it there";
 
 const MARK: &str = "move it away and start `claviger serve --expect …` with what `claviger status` last printed here";
 
@@ -134,7 +138,7 @@ impl Failure {
             InitError::NotBegun(error) => open(error),
             InitError::BrokenOff(error) => (
                 open(error).0,
-                Some("when that is mended, run the same command with --restart; nothing was lost".to_owned()),
+                Some("fix that, then run `claviger init` again with --restart; nothing was lost".to_owned()),
             ),
             InitError::Unchecked(error) => {
                 (open(error).0, Some(format!("look at it: claviger status --state-dir {}", state_dir.display())))
@@ -164,6 +168,18 @@ impl Failure {
         const PROOF: &str = "give --expect with what `backup create` or `status` printed where the keyring was; or show which \
                              keys are needed: --snapshot FILE of etcd, or --etcd-servers URL";
         let (exit, hint) = match error {
+            RestoreFailed::SetUp(InitError::BrokenOff(cause)) => {
+                (open(cause).0, Some("fix that, then run the same command again; nothing was lost".to_owned()))
+            }
+            RestoreFailed::SetUp(InitError::Exists(_)) => (
+                Exit::Refused,
+                Some(
+                    "to merge into the keyring that is there, leave --slot-file away; to restore beside it, give another \
+                     --state-dir"
+                        .to_owned(),
+                ),
+            ),
+            RestoreFailed::SetUp(InitError::Record(_)) => (Exit::Damaged, Some("use another backup".to_owned())),
             RestoreFailed::SetUp(error) => return Self::init(error, state_dir),
             RestoreFailed::Unproven => (Exit::Refused, Some(PROOF.to_owned())),
             RestoreFailed::NothingNeeded => (
@@ -173,15 +189,18 @@ impl Failure {
             RestoreFailed::Lacks(_) => (
                 Exit::Refused,
                 Some(
-                    "restore a newer backup, or all together: this one with --expect, then the others into the keyring that \
-                     is there then"
+                    "use a newer backup. To use several: first restore this one with --expect and without --snapshot and \
+                     --etcd-servers; then run `claviger backup restore FILE …` with the others, which merges them"
                         .to_owned(),
                 ),
             ),
             RestoreFailed::Expect(_) => {
                 (Exit::Refused, Some("restore the backup that this line `expect` was printed for".to_owned()))
             }
-            RestoreFailed::HomeInEtcd(_) => (Exit::Refused, Some("use the build that made it".to_owned())),
+            RestoreFailed::HomeInEtcd(_) => (Exit::Refused, Some(SHARED.to_owned())),
+            RestoreFailed::Keyring(ChangeError::UnknownKey(_)) => {
+                (Exit::Refused, Some("name a key of the backup: claviger backup check FILE".to_owned()))
+            }
             RestoreFailed::Keyring(error) => change(error),
             RestoreFailed::Backup(error) => backup(error),
             RestoreFailed::NoRecipient => {
@@ -337,8 +356,8 @@ fn init_hint(state_dir: &Path) -> String {
 
 fn restart_hint(state_dir: &Path) -> String {
     format!(
-        "nothing depends on it yet; to move it aside and begin again, add --restart to what made it, `claviger init` or `claviger \
-         backup restore`, with --state-dir {}",
+        "nothing depends on it yet; if `claviger init` made it, run that again with --restart; if `claviger backup restore` did, \
+         run that again; both with --state-dir {}",
         state_dir.display()
     )
 }
@@ -418,7 +437,7 @@ fn open(error: &OpenError) -> Explanation {
         OpenError::Expect(_) => {
             (Exit::Refused, Some("compare it with `claviger status` on a node that you trust".to_owned()))
         }
-        OpenError::HomeInEtcd(_) => (Exit::Refused, Some("use the build that made it".to_owned())),
+        OpenError::HomeInEtcd(_) => (Exit::Refused, Some(SHARED.to_owned())),
         OpenError::Memory(error) => memory(error),
     }
 }
@@ -494,8 +513,8 @@ fn mark(error: &MarkError) -> Explanation {
         MarkError::TooFarAhead { .. } => (
             Exit::Refused,
             Some(
-                "if it is the right one, start `claviger serve --expect …` with what `claviger status` last printed where it was \
-                 changed"
+                "if you trust this keyring, start `claviger serve --expect EXPECT` once; EXPECT is the line `expect` of `claviger \
+                 status` where the keyring was changed last"
                     .to_owned(),
             ),
         ),
@@ -503,7 +522,7 @@ fn mark(error: &MarkError) -> Explanation {
         | MarkError::Forked(_)
         | MarkError::NoSuccessor { .. }
         | MarkError::KeyLost { .. } => {
-            (Exit::Refused, Some("an older or another keyring was put here; put the newest copy back, or merge a backup: claviger backup restore".to_owned()))
+            (Exit::Refused, Some("this is an older copy or a fork of the keyring: put the newest copy of the state directory back, or merge a backup: claviger backup restore FILE".to_owned()))
         }
         MarkError::OtherKeyring { .. } | MarkError::OtherRootKey => {
             (Exit::WrongKey, Some("the mark is another installation's; put the right files back".to_owned()))
@@ -521,25 +540,36 @@ fn change_failed(error: &ChangeFailed) -> Explanation {
             refused("`claviger serve --expect …` makes it, with what `claviger status` last printed here")
         }
         ChangeFailed::Refused(error) => change(error),
-        ChangeFailed::Needed { .. } => {
-            refused("write them again, which puts them under the primary key: kubectl replace, as in the README")
-        }
+        ChangeFailed::Needed { .. } => refused(
+            "write these objects again, which puts them under the primary key: kubectl get … -o json | kubectl replace -f -, as \
+             in the README",
+        ),
+        ChangeFailed::Forgotten { .. } => refused(
+            "if no backup and no snapshot that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep \
+             the key disabled",
+        ),
         ChangeFailed::Unproven { verb: Verb::Destroy, .. } => refused(
-            "say where etcd is: --etcd-servers URL, or --apiserver-manifest FILE; --risk-losing-secrets skips this check, and \
-             whatever is under the key is lost for ever",
+            "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan`; \
+             --risk-losing-secrets skips this check, and what is under the key is then lost for ever",
         ),
         ChangeFailed::Unproven { .. } => refused(
-            "say where etcd is: --etcd-servers URL, or --apiserver-manifest FILE; --risk-unreadable-secrets skips this check, \
-             and `claviger key enable` takes it back",
+            "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan`; \
+             --risk-unreadable-secrets skips this check, and `claviger key enable` takes it back",
         ),
-        ChangeFailed::HomeInEtcd(_) => refused("change it with a build that reads etcd"),
+        ChangeFailed::HomeInEtcd(_) => refused(SHARED),
+        ChangeFailed::Ledger(LedgerRefused::Ledger(LedgerError::Text(error @ TextError::TooNew { .. }))) => text(error),
+        ChangeFailed::Ledger(LedgerRefused::File(DurableError::TooLong { .. })) => {
+            (Exit::Damaged, Some(BEGIN_ANEW.to_owned()))
+        }
+        ChangeFailed::Ledger(LedgerRefused::File(error)) => durable(error),
         ChangeFailed::Ledger(_) | ChangeFailed::LedgerFull(_) | ChangeFailed::UnknownBackup { .. } => {
             refused(listing(error))
         }
-        ChangeFailed::OtherUuid { .. } => refused("see which keyring this is: claviger status"),
-        ChangeFailed::Unbacked { .. } => refused(
-            "make one on another disk, claviger backup create FILE; or open one, claviger backup check FILE; --without-backup \
-             skips this check",
+        ChangeFailed::OtherUuid { .. } => refused("give the uuid of the keyring here, if you mean this one"),
+        ChangeFailed::Unbacked { reason: Some(_), .. } => refused(BEGIN_ANEW),
+        ChangeFailed::Unbacked { reason: None, .. } => refused(
+            "write a backup to another disk: claviger backup create FILE; or open an existing one: claviger backup check FILE; \
+             --without-backup skips this check",
         ),
         ChangeFailed::Rekeying => refused("let it finish: claviger rekey"),
         ChangeFailed::Root(error) => root(error),
@@ -553,14 +583,19 @@ fn change_failed(error: &ChangeFailed) -> Explanation {
         ChangeFailed::NoRecipient => {
             refused("name one: --recipient age1…; or keep one in the keyring: claviger recovery add")
         }
-        ChangeFailed::NoPlaceForBackup => refused("say where its backup goes, on another disk: --backup-to FILE"),
+        ChangeFailed::NoPlaceForBackup => {
+            refused("say where to write the backup of the new key, on another disk: --backup-to FILE")
+        }
         ChangeFailed::OtherBackup(_)
         | ChangeFailed::NewerRootKey
         | ChangeFailed::StrangeRootKey
         | ChangeFailed::Merge(_) => not_merged(error),
         ChangeFailed::Backup(error) => backup(error),
         ChangeFailed::Recovery(error) => recovery(error),
-        ChangeFailed::Full => refused("destroy keys that nothing needs: `claviger key list` shows them"),
+        ChangeFailed::Full => refused(
+            "make room: `claviger scan --keyring FILE` shows which keys are in use; disable and destroy others: claviger key \
+             disable, claviger key destroy",
+        ),
         ChangeFailed::Write(DurableError::Exists(_)) => refused(
             "if a command broke off, nothing needs it: move it away; or give another name: --name, or --slot-file",
         ),
@@ -574,40 +609,48 @@ fn change_failed(error: &ChangeFailed) -> Explanation {
     }
 }
 
-/// What helps where a backup is not listed or forgotten.
+/// What an operator does whose ledger is not believed.
+const BEGIN_ANEW: &str = "put the newest copy of the file `ledger` back; if there is none, begin an empty list: claviger backup \
+                          forget --all UUID (`claviger status` shows the keyring's uuid)";
+
+/// The hint for a backup that could not be listed or forgotten.
 fn listing(error: &ChangeFailed) -> &'static str {
     match error {
         ChangeFailed::LedgerFull(_) => {
             "remove one that is not kept any more: claviger backup list, claviger backup forget ID"
         }
         ChangeFailed::UnknownBackup { .. } => "name one by its ID: claviger backup list",
-        _ => {
-            "put the file `ledger` back; if it is lost, begin an empty one: claviger backup forget --all UUID, with what `claviger \
-             status` shows"
-        }
+        _ => BEGIN_ANEW,
     }
 }
 
 fn not_merged(error: &ChangeFailed) -> Explanation {
     let (exit, hint) = match error {
+        ChangeFailed::Merge(MergeError::Change(ChangeError::UnknownKey(_))) => (
+            Exit::Refused,
+            "run the same command without --lost, --keep-destroyed and --compromised: it shows the key_ids",
+        ),
         ChangeFailed::Merge(MergeError::Change(error)) => return change(error),
         ChangeFailed::Merge(MergeError::Missing(_)) => (
             Exit::Refused,
-            "give a backup that holds them, too; --lost KEY_ID for each goes on without, and what is under them stays \
+            "also give a backup that has these keys; if there is none: --lost KEY_ID for each, and what is under them stays \
              unreadable",
         ),
         ChangeFailed::Merge(MergeError::Beyond { .. }) => {
             (Exit::WrongKey, "no honest keyring is that far ahead: use another backup")
         }
-        ChangeFailed::Merge(_) => (Exit::Refused, "name keys as the same command shows them without these flags"),
+        ChangeFailed::Merge(_) => (
+            Exit::Refused,
+            "run the same command without --lost, --keep-destroyed and --compromised: it shows the key_ids",
+        ),
         ChangeFailed::NewerRootKey => (
             Exit::Refused,
-            "restore the backup into an empty directory, with --state-dir; then bring the file `keyring` of this one in there \
-             by another `claviger backup restore`",
+            "restore the backup into an empty directory: --state-dir NEW; then merge the keyring here into it: claviger backup \
+             restore FILE --state-dir NEW, where FILE is the file `keyring` of this directory",
         ),
         ChangeFailed::StrangeRootKey => (
             Exit::WrongKey,
-            "if it is of this keyring: --expect with exactly what `backup create` or `status` printed where it was made",
+            "if you are sure that it is a backup of this keyring, add --expect with the line that `backup create` printed for it",
         ),
         _ => (Exit::WrongKey, "use a backup of this keyring"),
     };

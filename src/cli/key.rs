@@ -291,7 +291,7 @@ fn report(changed: &Changed, act: &Act, global: &Global) -> Result<(), Failure> 
 fn next_step(act: &Act, key_id: KeyId) -> Option<String> {
     match act {
         Act::Add => Some(format!(
-            "next: back it up: claviger backup create FILE, then claviger backup check FILE\n\
+            "next: back it up on another disk: claviger backup create FILE (if it says `counts  not yet`: claviger backup check FILE)\n\
              then: claviger key promote {key_id}"
         )),
         Act::Promote(..) => Some(

@@ -37,13 +37,15 @@ use super::{
 /// Takes a backup, or a copy of the file `keyring` alone if that has a recovery blob for the identity, or is under a root key
 /// that the keyring here has or had.
 ///
-/// Into an empty directory: anyone who knows a recipient can make a backup, so --expect names exactly the record that it must
-/// hold. Without it the backup must hold every key that etcd needs, or a snapshot of etcd, and something there must need it. The
-/// backup does not say what was done after it was made: no key stays pending, the newest one wraps, and `status` asks for a
-/// rotation. Never run two machines with one keyring file: what one of them changes, the other does not have.
+/// Into an empty directory: anyone who knows a recipient can make a backup, so you have to show that it is the right one. Give
+/// --expect, which names exactly its record; or let it be compared with etcd (--etcd-servers, --apiserver-manifest) or with a
+/// snapshot of etcd (--snapshot): the backup must hold every key that values there need, and at least one value must need a key
+/// of it. No key stays pending, and `status` asks for a rotation, because the backup does not say what happened after it was
+/// made. Never run two machines with one keyring file: their changes get lost.
 ///
-/// Into a keyring that is there, older, newer, damaged or gone another way: every key of both is kept, the newest one that a
-/// backup holds wraps, the others unwrap. What becomes of each key is shown, which ends with 1, and done with --accept.
+/// Into a keyring that is there, even if it is older, newer, damaged or a fork: no key of either is lost. The newest key that a
+/// backup holds becomes primary, all others only unwrap. Without --accept the command shows what becomes of each key and ends
+/// with 1.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -319,7 +321,11 @@ fn sources(site: &Site, files: &[PathBuf], identity: &Identity, expect: Option<&
         if let Some(expect) = expect {
             // A successor is believed only under a root key that is known here, which the merge makes sure of.
             let checked = expect.check(&source.keyring, source.digest);
-            checked.map_err(|error| Failure::new(Exit::Refused, &error, None))?;
+            checked.map_err(|error| {
+                let hint =
+                    "restore the backup that this line `expect` was printed for; to merge others, leave --expect away";
+                Failure::new(Exit::Refused, &format!("backup {}: {error}", file.display()), hint.to_owned())
+            })?;
             source.is_named = expect.is(&source.keyring, source.digest);
         }
         sources.push(source);
@@ -419,7 +425,7 @@ fn print_merge(site: &Site, shown: &Shown, opened: Option<&Opened>, global: &Glo
     match is_done {
         _ if global.quiet => Ok(()),
         true => output::text_line(&format!("\nnext:  {ROTATE}")),
-        false => output::text_line("\nnothing was changed; to do it:  the same command with --accept"),
+        false => output::text_line("\nnothing was changed yet; to merge, run the same command with --accept"),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 
 use super::{
     Format, Global, KeyringArgs, Site, Socket,
-    backup::FORGET_ALL,
+    backup::no_backup_counts,
     failure::{Exit, Failure},
     key, output,
 };
@@ -231,8 +231,7 @@ fn findings(config: &Config, opened: &Opened, answer: &Result<Answer, ProbeError
         );
     }
     if let Err(error) = opened.last_backup() {
-        let uuid = opened.keyring.uuid().to_hex();
-        findings.push(format!("no backup counts: {error}; put the file back, or begin anew: `{FORGET_ALL} {uuid}`"));
+        findings.push(no_backup_counts(&error.to_string(), &opened.keyring.uuid().to_hex()));
     }
     let primary = opened.keyring.primary().id().to_string();
     match answer {

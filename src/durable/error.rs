@@ -96,7 +96,7 @@ pub enum DurableError {
     /// It is not the one that was read before: somebody else changed it.
     #[error("{} changed underneath", .0.display())]
     Changed(PathBuf),
-    /// It would be lost together with the directory that it is a copy of.
+    /// A backup is on the disk of the state directory, or on no disk.
     #[error("{} is on {what}", path.display())]
     SharedDisk {
         /// Which one.

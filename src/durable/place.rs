@@ -6,7 +6,7 @@ use rustix::fs;
 
 use super::{Dir, DurableError, Result, io_error};
 
-/// File systems that a reboot empties, or that lie on whatever disk another one is on. Source: statfs(2).
+/// File systems that a reboot empties, or that store their files in another file system. Source: statfs(2).
 const NO_DISK: [(i64, &str); 3] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x794c_7630, "overlay")];
 
 /// Gives each subvolume a device number of its own, whichever disk it is on.
@@ -24,9 +24,11 @@ pub fn is_on_another_disk(path: &Path, dir: &Dir) -> Result<()> {
     if let Some((_, name)) = NO_DISK.iter().find(|(magic, _)| *magic == kind) {
         return shares(name);
     }
-    let is_same = stat.st_dev == dir.stat()?.st_dev;
+    if stat.st_dev == dir.stat()?.st_dev {
+        return shares("the state directory's disk");
+    }
     let may_be_same = kind == BTRFS && kind_of_file_system(dir.path())? == BTRFS;
-    if is_same || may_be_same { shares("the state directory's disk") } else { Ok(()) }
+    if may_be_same { shares("btrfs, as the state directory is: it may be the same disk") } else { Ok(()) }
 }
 
 fn kind_of_file_system(path: &Path) -> Result<i64> {

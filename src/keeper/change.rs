@@ -1,7 +1,7 @@
 //! Changes of the keyring: one at a time, on the record before they are done, and done whole or not at all.
 //!
 //! The order is: lock, open, decide, audit line durable, record durable, mark durable. A crash in between leaves the old
-//! keyring or the new one, never anything else; a daemon finds either. Source: `docs/formats.md`, "The mark" and "Files".
+//! keyring or the new one, never anything else; a daemon finds either. Source: `docs/formats.md`, "mark" and "Files".
 
 use rand::rngs::SysRng;
 
@@ -16,7 +16,6 @@ use crate::{
         home::Home,
         key_id::KeyId,
         ledger::LedgerFull,
-        lineage::KEPT,
         mark::Standing,
         merge::MergeError,
         record::{self, RECORD_MAX, RecordError},
@@ -29,7 +28,7 @@ use crate::{
 };
 
 /// Bytes that are kept free in the record, so that a last rotation is always possible: its key, and the records before it.
-pub(super) const RESERVE: usize = 1024 + 64 * KEPT;
+pub(super) const RESERVE: usize = 1024 + 64 * 256;
 
 /// What is to be done with keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +54,8 @@ pub enum BackedUp {
     Waived,
 }
 
-/// How many values in etcd are under a key. What the state directory says of its past proves nothing: it may have been restored,
-/// cloned or rolled back.
+/// What is known of the values in etcd that are under a key. The state directory cannot tell: it may have been restored, cloned or
+/// rolled back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Usage {
     /// Everything that is declared was scanned.
@@ -66,7 +65,7 @@ pub enum Usage {
         /// The key in etcd of one of them.
         example: Option<String>,
     },
-    /// Nobody knows, and why.
+    /// Not known, with the reason.
     Unknown(String),
     /// The operator takes the risk.
     Waived,
@@ -125,6 +124,14 @@ pub enum ChangeFailed {
         /// The key in etcd of one of them.
         example: Option<String>,
     },
+    /// What a lost ledger listed may be under the key.
+    #[error("not destroying key {key_id}: {reason}")]
+    Forgotten {
+        /// The key.
+        key_id: KeyId,
+        /// What was lost.
+        reason: String,
+    },
     /// Values in etcd may be under the key.
     #[error("not {} key {key_id}, which may still be in use: {reason}", gerund(*verb))]
     Unproven {
@@ -144,8 +151,8 @@ pub enum ChangeFailed {
     /// The ledger has no room.
     #[error(transparent)]
     LedgerFull(#[from] LedgerFull),
-    /// No listed backup is called so, or several are.
-    #[error("{found} listed backups are called {name}, expected one")]
+    /// No listed backup has an ID that begins so, or several have.
+    #[error("{} with {name}", beginning(*found))]
     UnknownBackup {
         /// What was given.
         name: String,
@@ -153,7 +160,7 @@ pub enum ChangeFailed {
         found: usize,
     },
     /// The operator typed the uuid of another keyring.
-    #[error("this keyring is {}, and {} was given", expected.to_hex(), found.to_hex())]
+    #[error("--all names keyring {}, and the keyring here is {}", found.to_hex(), expected.to_hex())]
     OtherUuid {
         /// What was given.
         found: Uuid,
@@ -175,7 +182,9 @@ pub enum ChangeFailed {
     #[error("nobody could open a backup: the keyring has no recovery recipient, and none was given")]
     NoRecipient,
     /// A key has to be made, and nobody said where its backup goes.
-    #[error("a key has to be made, because no backup holds one that may wrap")]
+    #[error(
+        "the merge has to make a key, because no backup holds one that may become primary, and nothing says where to back it up"
+    )]
     NoPlaceForBackup,
     /// A backup is of another keyring.
     #[error("the backup is of another keyring: {0}")]
@@ -221,7 +230,7 @@ pub enum ChangeFailed {
 /// Does `act` with the keyring in `dir`.
 ///
 /// # Errors
-/// When the keyring does not open or does not allow it, values need the key or nobody knows, or a file cannot be written. But for [`ChangeFailed::NotMarked`] the keyring is then as it was.
+/// When the keyring does not open or does not allow it, values need the key or may need it, or a file cannot be written. But for [`ChangeFailed::NotMarked`] the keyring is then as it was.
 pub fn change_keys(dir: &Dir, means: &Means, act: &Act, now: Time) -> Result<Changed, ChangeFailed> {
     let (opened, _lock) = open_to_change(dir, means)?;
     let (keyring, key_id) = decide(&opened, act, now)?;
@@ -273,6 +282,13 @@ pub(super) fn commit(
     opened.carry_ledger(dir).map_err(not_marked)?;
     store.save_mark(&mark).map_err(ChangeFailed::NotMarked)?;
     Ok(digest)
+}
+
+fn beginning(found: usize) -> String {
+    match found {
+        0 => "no listed backup has an ID that begins".to_owned(),
+        found => format!("{found} listed backups have an ID that begins"),
+    }
 }
 
 fn gerund(verb: Verb) -> &'static str {
@@ -331,7 +347,7 @@ impl Act {
             Self::Destroy(key_id, usage) => {
                 usage.check(*key_id, Verb::Destroy)?;
                 match opened.forgotten(*key_id).filter(|_| *usage != Usage::Waived) {
-                    Some(reason) => Err(ChangeFailed::Unproven { key_id: *key_id, verb: Verb::Destroy, reason }),
+                    Some(reason) => Err(ChangeFailed::Forgotten { key_id: *key_id, reason }),
                     None => Ok(()),
                 }
             }

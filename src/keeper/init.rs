@@ -61,7 +61,7 @@ pub enum InitError {
     #[error("{} already holds a keyring, or what is left of one", .0.display())]
     Exists(PathBuf),
     /// An earlier init did not finish.
-    #[error("{} holds an unfinished init", .0.display())]
+    #[error("{} holds an unfinished set-up", .0.display())]
     Unfinished(PathBuf),
     /// A file could not be read, or is in the way; nothing was written.
     #[error(transparent)]
@@ -70,7 +70,7 @@ pub enum InitError {
     #[error(transparent)]
     NotBegun(Box<OpenError>),
     /// A later file could not be written; no keyring was.
-    #[error("init broke off: {0}")]
+    #[error("the set-up broke off: {0}")]
     BrokenOff(Box<OpenError>),
     /// The keyring was written, and what followed failed.
     #[error("the keyring was written, but: {0}")]

@@ -54,7 +54,7 @@ impl Listed {
                 return Ok(Self { ledger: Ok(Ledger::empty(uuid, current)), marked });
             }
             Err(DurableError::Missing(_)) => {
-                let ledger = Err(LedgerError::RolledBack { found: 0, marked }.into());
+                let ledger = Err(LedgerError::Missing(marked).into());
                 return Ok(Self { ledger, marked });
             }
             Err(error) => return Ok(Self { ledger: Err(error.into()), marked }),
@@ -98,7 +98,7 @@ impl Listed {
         if self.ledger.is_ok() {
             return Ok(());
         }
-        let missing = LedgerRefused::Ledger(LedgerError::RolledBack { found: 0, marked: self.marked });
+        let missing = LedgerRefused::Ledger(LedgerError::Missing(self.marked));
         match std::mem::replace(&mut self.ledger, Err(missing)) {
             Err(refused) => Err(ChangeFailed::Ledger(refused)),
             Ok(_) => Ok(()),
@@ -161,7 +161,7 @@ impl Opened {
         self.listed.ledger.as_ref().map(Ledger::backups)
     }
 
-    /// Why nobody knows what a lost ledger listed that may need `key_id`; none if nothing is lost that could.
+    /// The reason if a lost ledger may have listed what needs `key_id`.
     pub(super) fn forgotten(&self, key_id: KeyId) -> Option<String> {
         match &self.listed.ledger {
             Err(refused) => Some(format!("what a lost ledger listed may need it ({refused})")),

@@ -1,7 +1,7 @@
 //! Bringing the keys of backups into a keyring that is there already: an older one, a newer one, or one that went another way.
 //!
 //! What a merge would do is a [`MergePlan`], which can be shown; carrying it out is the same order as each change: audit line, record,
-//! mark. What the mark refuses, and a record that is damaged, are what it is for. Source: `docs/formats.md`, "Merging".
+//! mark. A merge repairs a keyring that is damaged, or that the mark refuses. Source: `docs/formats.md`, "Merging".
 
 use rand::rngs::SysRng;
 use zeroize::Zeroizing;
@@ -189,7 +189,7 @@ fn read_mark(bytes: &[u8], roots: &Roots, dir: &Dir) -> Result<Result<Mark, Stri
     Ok(Mark::decode(bytes, &root, roots.file.uuid()).map_err(|error| error.to_string()))
 }
 
-/// What merging `sources` into the keyring in `dir` would do; none if it has every key of them, and nothing is wrong with it.
+/// What merging `sources` into the keyring in `dir` would do; none if the keyring there is sound and has all their keys.
 ///
 /// # Errors
 /// When no slot opens, a source is another keyring's or under a root key that this one has not had, or the keys do not merge.
@@ -244,7 +244,7 @@ pub fn plan_merge(
 }
 
 /// How much of `source` counts. What it says is authentic if it is under a root key that is known here, or if the operator named
-/// exactly it: anyone can make a backup, and whoever kept a revoked root key can make a record.
+/// exactly this record: anyone can make a backup, and whoever kept a revoked root key can make a record.
 fn weight(roots: &Roots, source: &Source) -> Result<Weight, ChangeFailed> {
     let (found, expected) = (source.keyring.uuid(), roots.file.uuid());
     if found != expected {

@@ -1,7 +1,7 @@
 //! Root, store and keyring together: make them, open them, change them, and publish what the serving path reads.
 //!
 //! Opening is: root file, slot, record, mark, in this order. Invariant: a record is durable before it is marked, and
-//! marked before it is published. Source: `docs/formats.md`, "The mark" and "Files".
+//! marked before it is published. Source: `docs/formats.md`, "mark" and "Files".
 
 mod backup;
 mod change;
@@ -128,7 +128,7 @@ pub enum OpenError {
     #[error("{} holds no keyring", .0.display())]
     NotInitialised(PathBuf),
     /// A set-up was begun here and did not finish.
-    #[error("{} holds an unfinished init: there is a root file and no keyring", .0.display())]
+    #[error("{} holds an unfinished set-up: there is a root file and no keyring", .0.display())]
     Unfinished(PathBuf),
     /// The state directory itself.
     #[error(transparent)]

@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_secs(10);
 pub struct Publisher {
     state_dir: PathBuf,
     means: Means,
-    /// What an operator said, until something is published.
+    /// The record that the operator expects; none after the first one was published.
     expect: Option<Expect>,
     published: Arc<Published>,
     /// What was published last. The mark on the disk may be a twin's: all files of a twin match each other.

@@ -1,7 +1,7 @@
 //! A new root key: no key_id changes, no Secret is touched, and a daemon goes on.
 //!
 //! The order is root file, record, mark, each durable. The root file keeps the root key from before, so that a record under
-//! that one still opens: run again, a rekey that broke off goes on where it was. Source: `docs/formats.md`, "Rekey".
+//! that one still opens: run again, a rekey that broke off goes on where it was. Source: `docs/formats.md`, "Files".
 
 use std::sync::Arc;
 

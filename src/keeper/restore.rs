@@ -1,8 +1,7 @@
-//! A keyring out of a backup, into a directory that holds none.
+//! Sets a directory that holds no keyring up with the keyring of a backup.
 //!
-//! Anyone who knows a recipient can make a backup. So the operator names the record, or it is shown what etcd needs: the backup must
-//! hold every key that values there are under, and at least one must need it. Source: `docs/formats.md`, "Restoring" and "Bounds against
-//! forgery".
+//! Anyone who knows a recipient can make a backup. So the operator names the record, or the caller says which keys etcd needs: the
+//! backup must hold all of them, and there must be at least one. Source: `docs/formats.md`, "Restoring".
 
 use std::path::PathBuf;
 

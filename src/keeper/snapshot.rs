@@ -91,13 +91,13 @@ impl Snapshot {
         self.keys.values().map(AsRef::as_ref)
     }
 
-    /// How many of its keys no checked backup holds.
+    /// How many of its keys no listed backup holds.
     pub fn unbacked(&self) -> usize {
         self.unbacked
     }
 
     /// The snapshot of `keyring`, published now in the place of `before`: a primary key that stays is as old as it was. No
-    /// checked backup holds `unbacked` of its keys.
+    /// listed backup holds `unbacked` of its keys.
     pub fn after(before: Option<&Self>, keyring: &Keyring, unbacked: usize) -> Self {
         let next = Self { unbacked, ..Self::counting_on(before, keyring, Instant::now()) };
         match before.filter(|before| before.primary.id == next.primary.id) {

@@ -79,14 +79,17 @@ pub enum LedgerError {
     /// It is under another root key of this installation.
     #[error("is sealed under another root key")]
     OtherRootKey,
-    /// An older one was put back, or it is gone.
+    /// An older one was put back.
     #[error("was rolled back: it has count {found}, this node has seen {marked}")]
     RolledBack {
-        /// Its count; 0 if there is none.
+        /// Its count.
         found: u64,
         /// The mark's.
         marked: u64,
     },
+    /// There is none, where there was one.
+    #[error("is missing: this node has seen one with count {0}")]
+    Missing(u64),
     /// Nothing else is wrong, and yet the encoder would have written other bytes.
     #[error("is not in its canonical form")]
     NotCanonical,

@@ -1,13 +1,13 @@
 //! The chain of records: which records came before one.
 //!
 //! A record lists the records before it, so that a node tells a successor of what it has marked from a fork. Pure. Invariants:
-//! sorted by generation, the newest first, then by digest; each once; a change keeps the last [`KEPT`], a merge those of all
-//! lineages, at most [`PAST_MAX`]. Source: `docs/formats.md`, "The chain".
+//! sorted by generation, the newest first, then by digest; each once; a change keeps the last [`KEPT`] generations, a merge all
+//! of every lineage; never more than [`PAST_MAX`]. Source: `docs/formats.md`, "record".
 
 use crate::crypto::Digest;
 
-/// How many records before it a record names.
-pub const KEPT: usize = 256;
+/// How many generations back a record names the records before it.
+pub const KEPT: u64 = 256;
 
 /// How many it may name after a merge.
 pub const PAST_MAX: usize = 1024;
@@ -44,8 +44,9 @@ impl Lineage {
 
     /// The past of a successor of the record `record` of `generation`, whose own past this is.
     pub(super) fn then(&self, generation: u64, record: Digest) -> Self {
-        let before = self.0.iter().take(KEPT - 1).copied();
-        Self([Past { generation, record }].into_iter().chain(before).collect())
+        let is_kept = |past: &Past| past.generation + KEPT > generation;
+        let before = self.iter().filter(is_kept);
+        Self([Past { generation, record }].into_iter().chain(before).take(PAST_MAX).collect())
     }
 
     /// The past of a merge: the oldest records give way.
@@ -82,10 +83,19 @@ mod tests {
         for generation in 1..=300 {
             lineage = lineage.then(generation, Digest([7; 32]));
         }
-        assert_eq!(lineage.iter().count(), KEPT);
+        assert_eq!(lineage.iter().count(), 256);
         assert!(lineage.names(300, Digest([7; 32])) && lineage.names(45, Digest([7; 32])));
         assert!(!lineage.names(44, Digest([7; 32])) && !lineage.names(300, Digest([8; 32])));
         assert_eq!(Lineage::of_record(301, lineage.iter().collect()), Some(lineage));
+    }
+
+    #[test]
+    fn after_a_merge_every_lineage_is_named_as_many_generations_back() {
+        let both = (1..=400).flat_map(|generation| [past(generation, 1), past(generation, 2)]);
+        let lineage = Lineage::united(both).then(400, Digest([3; 32])).then(401, Digest([3; 32]));
+        for byte in [1, 2] {
+            assert!(lineage.names(146, Digest([byte; 32])) && !lineage.names(145, Digest([byte; 32])));
+        }
     }
 
     #[test]

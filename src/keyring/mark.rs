@@ -37,7 +37,7 @@ pub struct Mark {
     has: Vec<KeyId>,
 }
 
-/// How a record stands to the mark.
+/// How a record compares with the mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// It is the record that was marked.
@@ -88,7 +88,7 @@ pub enum MarkError {
     },
     /// A later record that no longer names what this node has marked: it may be a successor, and may be a fork.
     #[error(
-        "the keyring is {} generations ahead of generation {marked}, which this node has seen; it names only the last {KEPT}",
+        "the keyring is {} generations ahead of generation {marked}, which this node has seen; its past names only the last {KEPT}",
         found - marked
     )]
     TooFarAhead {
@@ -128,8 +128,8 @@ impl Mark {
         }
     }
 
-    /// The same for a keyring that was just restored or merged: all its keys may be known elsewhere, or be older than they look,
-    /// until a rotation to a new one.
+    /// The same for a keyring that was just restored or merged: until the next rotation others may know its keys, and newer keys may
+    /// exist elsewhere.
     #[must_use]
     pub fn after_restore(self, keyring: &Keyring) -> Self {
         Self { restored: Some(keyring.greatest_seq()), ..self }
@@ -266,7 +266,7 @@ impl Mark {
         if keyring.past().names(marked, self.record) {
             return Ok(());
         }
-        match found - marked > KEPT as u64 {
+        match found - marked > KEPT {
             true if is_named => Ok(()),
             true => Err(MarkError::TooFarAhead { found, marked }),
             false => Err(MarkError::NoSuccessor { found, marked }),

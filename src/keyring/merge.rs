@@ -1,7 +1,7 @@
-//! The merge of records of one keyring that grew apart, or of which one was put back: no key that any of them holds is lost.
+//! Merges several records of one keyring, for example after a fork or a rollback. No key that any of them holds is lost.
 //!
-//! Pure. The newest key wraps that a backup holds and that no record disables or calls compromised; if there is none, a fresh one,
-//! which the caller backs up first. Every other key only unwraps, and is disabled if all that list it say so. Key bytes beat a tomb,
+//! Pure. The newest key becomes primary that a backup holds and that no record disables or calls compromised; if there is none, a
+//! fresh one, which the caller backs up first. Every other key only unwraps, and is disabled if all that list it say so. Key bytes beat a tomb,
 //! as restored data may need them, unless an operator names the key. A key that this node's mark has seen and no record holds stops
 //! the merge. A record under an earlier root key gives key bytes and nothing else: whoever kept that root key could have made it.
 //! Source: `docs/formats.md`, "Merging".
@@ -72,7 +72,7 @@ pub enum MergeError {
     /// This node has seen keys that none of the records holds.
     #[error("this node has seen keys that are in none of these: {}", names(.0))]
     Missing(Vec<KeyId>),
-    /// An operator named keys for something that they are not.
+    /// A flag names keys that it does not fit.
     #[error("{} {}", names(keys), what)]
     Named {
         /// The keys.
@@ -81,7 +81,7 @@ pub enum MergeError {
         what: &'static str,
     },
     /// A record is further ahead than any honest one.
-    #[error("a record has {what} {found}, and the greatest that this node knows is {known}")]
+    #[error("a record has {what} {found}, which is too far above the greatest known here, {known}")]
     Beyond {
         /// Which number.
         what: &'static str,
@@ -224,10 +224,7 @@ fn check_mark(lists: &Lists<'_>, mark: Option<&Mark>, wishes: &Wishes) -> Result
     let missing: Vec<KeyId> = seen.iter().filter(|key_id| !is_listed(key_id)).copied().collect();
     let keys = differing(&wishes.lost, |key_id| missing.contains(key_id));
     if !keys.is_empty() {
-        return Err(MergeError::Named {
-            keys,
-            what: "cannot be lost: no key that this node has seen is missing by that name",
-        });
+        return Err(MergeError::Named { keys, what: "is not missing, so --lost cannot name it" });
     }
     let missing = differing(&missing, |key_id| wishes.lost.contains(key_id));
     if missing.is_empty() { Ok(()) } else { Err(MergeError::Missing(missing)) }
@@ -239,7 +236,7 @@ fn check_destroyed(lists: &Lists<'_>, wishes: &Wishes) -> Result<(), MergeError>
         entries.filter(|entry| entry.id() == *key_id).any(|entry| matches!(entry, Entry::Tomb(_)))
     };
     let keys = differing(&wishes.destroyed, has_tomb);
-    let what = "cannot stay destroyed: no record says that it is";
+    let what = "is destroyed in no record, so --keep-destroyed cannot name it";
     if keys.is_empty() { Ok(()) } else { Err(MergeError::Named { keys, what }) }
 }
 
@@ -543,7 +540,7 @@ mod tests {
         let wishes = Wishes { destroyed: vec![old], ..Wishes::default() };
         assert_eq!(first([&destroyed, &rotated], &wishes), "destroyed");
         let refused = fixture.merge(&[whole(&disabled), whole(&rotated)], &given(&wishes)).unwrap_err();
-        assert_eq!(refused.to_string(), format!("{old} cannot stay destroyed: no record says that it is"));
+        assert_eq!(refused.to_string(), format!("{old} is destroyed in no record, so --keep-destroyed cannot name it"));
     }
 
     #[test]

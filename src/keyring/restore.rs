@@ -1,4 +1,4 @@
-//! A keyring out of a backup, for a directory that holds none.
+//! Makes a keyring from a backup, for a directory that holds none.
 //!
 //! Pure. A backup does not say what was done after it was made. So a new record follows from the backup's: no key stays pending,
 //! and the newest key that may be needed wraps. Invariant: nothing is wrapped under a key that the backup does not hold, but for a
@@ -71,7 +71,7 @@ pub(super) fn mark_compromised(keyring: &mut Keyring, compromised: &[KeyId]) -> 
 }
 
 impl Key {
-    /// Puts it into the state in which keys come back.
+    /// Puts it into the state that a restored key has.
     pub(super) fn give_back(&mut self, now: Time) {
         self.state = self.state.returned();
         self.demoted = self.demoted.or(self.promoted.map(|_| now));
@@ -79,8 +79,8 @@ impl Key {
 }
 
 impl Keyring {
-    /// Lets the newest key wrap that `may_wrap` and is neither disabled nor compromised; makes one if there is none, and names it.
-    /// No key may be primary before.
+    /// Makes the newest key primary for which `may_wrap` holds and which is neither disabled nor compromised. If there is none, makes a
+    /// new key and returns its name. The keyring must have no primary key before.
     pub(super) fn wrap_under_newest(
         &mut self,
         rng: &mut impl rand::TryCryptoRng,

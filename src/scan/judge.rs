@@ -90,7 +90,7 @@ pub enum Key<'a> {
 pub struct Keys {
     /// The provider whose values must be under these keys, by the prefix that it stores.
     provider: String,
-    /// Each by the first half of its commitment, as its key_id shows no more.
+    /// The keys, by the first half of the commitment, which is all that a key_id shows.
     standings: BTreeMap<[u8; 16], Standing>,
     /// Whether the keyring has no other keys.
     is_whole: bool,

@@ -120,7 +120,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// The group of all values for which there was no group left.
+    /// Counts all values beyond [`GROUPS_MAX`] groups.
     fn rest() -> Self {
         let resource = Resource { name: "others".to_owned(), group: None };
         Self { resource, provider: UNKNOWN.to_owned(), key_id: None, commitment: None }
@@ -160,7 +160,7 @@ impl Groups {
         number
     }
 
-    /// Whether there were more than are told apart.
+    /// Whether there were more groups than [`GROUPS_MAX`].
     fn has_rest(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).groups.len() > GROUPS_MAX
     }

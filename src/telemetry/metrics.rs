@@ -95,7 +95,7 @@ pub struct Keyring {
     pub generation: u64,
     /// Whether a later one on the disk cannot be opened.
     pub degraded: bool,
-    /// Keys that no checked backup holds.
+    /// Keys that no listed backup holds.
     pub unbacked: usize,
     /// Each key that is not destroyed.
     pub keys: Vec<Key>,
@@ -297,7 +297,7 @@ fn of_keyring(keyring: Option<Keyring>) -> Registry {
     registry.register("claviger_degraded", help, constant(degraded.into()));
     let help = "How many times the keyring that is served was changed";
     registry.register("claviger_keyring_generation", help, constant(saturated(generation)));
-    let help = "Keys that no checked backup holds";
+    let help = "Keys that no listed backup holds";
     registry.register("claviger_unbacked_keys", help, constant(saturated(unbacked)));
     keys.sort_unstable();
     let unwrapped = keys.iter().map(|key| ([("key_id_hash", key.id_hash.clone())], counted(key.unwrapped)));
