@@ -217,7 +217,8 @@ fn create(file: &Path, recipients: &[String], keyring: KeyringArgs, global: &Glo
         print_created(&report, global)?;
         return Ok(Exit::Done);
     }
-    let listed = keeper::list_backup(&site.dir, &site.means, made.listed(Some(whole(file)), now));
+    let under = opened.keyring.root_id();
+    let listed = keeper::list_backup(&site.dir, &site.means, under, made.listed(Some(whole(file)), now));
     let report = CreateReport { not_listed_because: listed.as_ref().err().map(ToString::to_string), ..report };
     print_created(&CreateReport { listed: listed.is_ok(), ..report }, global)?;
     listed.map_err(|error| not_listed(&error, "the backup is written", &site))?;
@@ -304,12 +305,18 @@ fn check(file: &Path, identity: &Identity, keyring: KeyringArgs, global: &Global
         return Ok(Exit::Done);
     };
     refuse_inside(file, &site.config.state_dir)?;
-    let missing = site.open()?.missing_in(&backup).map_err(|error| Failure::new(Exit::WrongKey, &error, None))?;
+    let (opened, under) = (site.open()?, backup.keyring.root_id());
+    let missing = opened.missing_in(&backup).map_err(|error| Failure::new(Exit::WrongKey, &error, None))?;
+    opened.check_root_key(under).map_err(|error| {
+        let failure = Failure::change(&error, &site.config.state_dir);
+        failure
+            .hint("use a backup that was made of the keyring here; anyone who knows a recipient can make another one")
+    })?;
     print_checked(&backup, Some(&missing), file, global)?;
     // That it opens is said first: that is true whether it can be listed or not.
     let proven = Proven::Checked(Time::new(jiff::Timestamp::now()));
     let listed = ListedBackup::of(&backup.keyring, backup.digest(), proven, Some(whole(file)));
-    keeper::list_backup(&site.dir, &site.means, listed)
+    keeper::list_backup(&site.dir, &site.means, under, listed)
         .map_err(|error| not_listed(&error, "the backup opens", &site))?;
     Ok(if missing.is_empty() { Exit::Done } else { Exit::Found })
 }

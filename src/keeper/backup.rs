@@ -3,6 +3,7 @@
 use super::{ChangeFailed, Expect, ExpectError, Opened, open};
 use crate::{
     audit::{self, Event, KeyringEvent},
+    crypto::RootId,
     durable::Dir,
     keyring::{
         Key, Keyring,
@@ -77,6 +78,22 @@ impl Opened {
         }
         let has = |key: &&Key| backup.keyring.keys().any(|other| other.id() == key.id());
         Ok(self.keyring.keys().filter(|key| !has(key)).map(Key::id).collect())
+    }
+}
+
+impl Opened {
+    /// Makes sure that a record under the root key `under` is authentic: anyone who has a recipient can make a backup under a root key
+    /// that this keyring never had.
+    ///
+    /// # Errors
+    /// When this keyring never had that root key.
+    pub fn check_root_key(&self, under: RootId) -> Result<(), ChangeFailed> {
+        let is_current = self.current.id(self.keyring.uuid()) == under;
+        if is_current || self.root_file.old(under, &self.current)?.is_some() {
+            Ok(())
+        } else {
+            Err(ChangeFailed::StrangeRootKey)
+        }
     }
 }
 

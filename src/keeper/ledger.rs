@@ -198,13 +198,14 @@ impl Opened {
     }
 }
 
-/// Lists a backup of the keyring in `dir` that was proven to be one, in the ledger.
+/// Lists a backup of the keyring in `dir` that was proven to be one, in the ledger. Its record is `under` this root key.
 ///
 /// # Errors
-/// When the keyring does not open or has no mark, the ledger is not believed or full, or a file cannot be written; the ledger is then
-/// as it was, or ahead of the mark.
-pub fn list_backup(dir: &Dir, means: &Means, backup: ListedBackup) -> Result<Opened, ChangeFailed> {
+/// When the keyring does not open or has no mark, the backup is not authentic, the ledger is not believed or full, or a file cannot be
+/// written; the ledger is then as it was, or ahead of the mark.
+pub fn list_backup(dir: &Dir, means: &Means, under: RootId, backup: ListedBackup) -> Result<Opened, ChangeFailed> {
     let (mut opened, _lock) = open_to_change(dir, means)?;
+    opened.check_root_key(under)?;
     opened.listed.believe()?;
     let event = BackupEvent { keyring: keyring_event_of(&opened, &backup), record: backup.record().to_hex() };
     let event = if backup.checked().is_some() { Event::BackupCheck(event) } else { Event::BackupWritten(event) };
