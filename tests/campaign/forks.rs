@@ -285,12 +285,18 @@ fn begin<'a>(sandbox: &'a Sandbox, Story { number, .. }: Story, random: &mut Sma
 /// Both are changed, the original under its daemon, which follows.
 fn go_apart(scene: &mut Scene<'_>, Story { number, further, .. }: Story, random: &mut SmallRng, figures: &mut Figures) {
     let Scene { ours, twin, wrapped, .. } = scene;
-    if random.random() {
-        ours.rotate();
-    } else {
-        ours.change("key add");
+    match number % 4 {
+        // The twin lacks no key of the original then: only the records before it tell that it is a fork.
+        0 | 3 => {
+            let recipient = identity(ours.sandbox, "fork.txt");
+            ours.change(&format!("recovery add {recipient} --recovery-identity [DIR]/fork.txt"));
+        }
+        1 => ours.rotate(),
+        _ => ours.change("key add"),
     }
-    (0..random.random_range(0..3)).for_each(|_| ours.step(random));
+    if matches!(number % 4, 1 | 2) {
+        (0..random.random_range(0..3)).for_each(|_| ours.step(random));
+    }
     let (begin, end) = (twin.generations, twin.generations + further);
     if further > 1 {
         twin.rotate();
@@ -435,6 +441,8 @@ fn bring_in(ours: &mut Side<'_>, twin: &Side<'_>, recipient: &str, mut wrapped: 
         merged
     };
     merged.ends_with(0);
+    // The change after a merge names only the last records again: a daemon has to see the merge itself.
+    await_latest(ours);
     let after = ours.keys();
     // Destroyed in one of them only: its bytes are back.
     let is_held = |key: &&String| sides.iter().any(|keys| keys.get(*key).is_some_and(|state| state != "destroyed"));
