@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{config::Config, keeper::Changed, service::ConnectionReport};
+use crate::{config::Config, keeper::Changed, keyring::key_id::KeyId, service::ConnectionReport};
 
 use super::{
     Format, Global,
@@ -43,6 +43,21 @@ pub(super) fn wait(config: &Config, changed: &Changed, global: &Global) -> Resul
     }
     let message = format!("{key_id} is promoted, and not every API server has taken it up in {PATIENCE:?}");
     Err(Failure::new(Exit::Found, &message, "which one has not: claviger status".to_owned()))
+}
+
+/// How many API servers are connected to the plugin here that may still write under `key_id`, because they have not taken up another
+/// key. None if no plugin answers: then none is connected.
+///
+/// # Errors
+/// When this process cannot even ask.
+pub(super) fn may_still_write(config: &Config, key_id: KeyId) -> Result<usize, Failure> {
+    let name = key_id.to_string();
+    let report = probe_plugin(config)?.ok().and_then(|answer| answer.report);
+    let connections = report.iter().flat_map(|report| &report.connections).filter(|connection| connection.is_alive());
+    let has_another = |connection: &&ConnectionReport| {
+        connection.adopted && connection.key_id.as_deref().is_some_and(|told| told != name)
+    };
+    Ok(connections.filter(|connection| !has_another(connection)).count())
 }
 
 fn progress(key_id: &str, (adopted, of): (usize, usize)) -> String {

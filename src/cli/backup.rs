@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, IsTerminal, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -313,12 +314,20 @@ fn check(file: &Path, identity: &Identity, keyring: KeyringArgs, global: &Global
             .hint("use a backup that was made of the keyring here; anyone who knows a recipient can make another one")
     })?;
     print_checked(&backup, Some(&missing), file, global)?;
+    let is_stranger = opened.is_behind(&backup);
+    if is_stranger {
+        output::aside(
+            "! the keyring here does not follow from this backup: the directory was put back, or one of the two is a fork; bring \
+             them together: claviger backup restore",
+            global,
+        );
+    }
     // That it opens is said first: that is true whether it can be listed or not.
     let proven = Proven::Checked(Time::new(jiff::Timestamp::now()));
     let listed = ListedBackup::of(&backup.keyring, backup.digest(), proven, Some(whole(file)));
     keeper::list_backup(&site.dir, &site.means, under, listed)
         .map_err(|error| not_listed(&error, "the backup opens", &site))?;
-    Ok(if missing.is_empty() { Exit::Done } else { Exit::Found })
+    Ok(if missing.is_empty() && !is_stranger { Exit::Done } else { Exit::Found })
 }
 
 fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
@@ -395,17 +404,25 @@ fn forget(backup: Option<String>, all: Option<Uuid>, keyring: KeyringArgs, globa
     print_list(&opened, global)
 }
 
-/// A backup beside what it is a backup of is lost with it.
+/// Refuses a backup in the state directory, by whatever path: it is lost together with what it is a backup of.
 pub(super) fn refuse_inside(file: &Path, state_dir: &Path) -> Result<(), Failure> {
-    let directory = file.parent().map(|parent| if parent == Path::new("") { Path::new(".") } else { parent });
-    let real = |path: &Path| path.canonicalize().ok();
-    match directory.and_then(real).zip(real(state_dir)) {
-        Some((directory, state_dir)) if directory.starts_with(&state_dir) => {
-            let message = format!("{} is in the state directory, and lost with it", file.display());
-            Err(Failure::new(Exit::Refused, &message, "keep backups on another disk".to_owned()))
-        }
-        _ => Ok(()),
+    let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
+    // What is not there yet will be in its parent. A link, and a descriptor's name, lead to the file itself.
+    let real = file.canonicalize().or_else(|_| absolute(file)).unwrap_or_else(|_| file.to_owned());
+    let here = identity(state_dir);
+    let is_inside = here.is_some() && real.ancestors().skip(1).any(|above| identity(above) == here);
+    let own = ["keyring", "keyring.prev"].map(|name| identity(&state_dir.join(name)));
+    let is_own = identity(file).is_some_and(|file| own.contains(&Some(file)));
+    if is_inside || is_own {
+        let message = format!("{} is in the state directory, and lost with it", file.display());
+        return Err(Failure::new(Exit::Refused, &message, "keep backups on another disk".to_owned()));
     }
+    Ok(())
+}
+
+fn absolute(file: &Path) -> io::Result<PathBuf> {
+    let parent = file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    Ok(parent.canonicalize()?.join(file.file_name().unwrap_or_default()))
 }
 
 fn print_checked(backup: &Backup, missing: Option<&[KeyId]>, file: &Path, global: &Global) -> Result<(), Failure> {

@@ -179,8 +179,6 @@ impl Failure {
                         .to_owned(),
                 ),
             ),
-            RestoreFailed::SetUp(InitError::Record(_)) => (Exit::Damaged, Some("use another backup".to_owned())),
-            RestoreFailed::SetUp(error) => return Self::init(error, state_dir),
             RestoreFailed::Unproven => (Exit::Refused, Some(PROOF.to_owned())),
             RestoreFailed::NothingNeeded => (
                 Exit::Refused,
@@ -206,7 +204,10 @@ impl Failure {
             RestoreFailed::NoRecipient => {
                 (Exit::Refused, Some("give the identity of a recipient: --recovery-identity FILE".to_owned()))
             }
-            RestoreFailed::Ledger(_) => (Exit::Damaged, Some("use another backup".to_owned())),
+            RestoreFailed::SetUp(InitError::Record(_)) | RestoreFailed::Ledger(_) => {
+                (Exit::Damaged, Some("use another backup".to_owned()))
+            }
+            RestoreFailed::SetUp(error) => return Self::init(error, state_dir),
         };
         Self::new(exit, error, hint)
     }
@@ -540,31 +541,11 @@ fn change_failed(error: &ChangeFailed) -> Explanation {
             refused("`claviger serve --expect …` makes it, with what `claviger status` last printed here")
         }
         ChangeFailed::Refused(error) => change(error),
-        ChangeFailed::Needed { .. } => refused(
-            "write these objects again, which puts them under the primary key: kubectl get … -o json | kubectl replace -f -, as \
-             in the README",
-        ),
-        ChangeFailed::Forgotten { .. } => refused(
-            "if no backup and no snapshot that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep \
-             the key disabled",
-        ),
-        ChangeFailed::Unproven { verb: Verb::Destroy, .. } => refused(
-            "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan`; \
-             --risk-losing-secrets skips this check, and what is under the key is then lost for ever",
-        ),
-        ChangeFailed::Unproven { .. } => refused(
-            "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan`; \
-             --risk-unreadable-secrets skips this check, and `claviger key enable` takes it back",
-        ),
+        ChangeFailed::Needed { .. } | ChangeFailed::Forgotten { .. } | ChangeFailed::Unproven { .. } => {
+            refused(not_given_up(error))
+        }
         ChangeFailed::HomeInEtcd(_) => refused(SHARED),
-        ChangeFailed::Ledger(LedgerRefused::Ledger(LedgerError::Text(error @ TextError::TooNew { .. }))) => text(error),
-        ChangeFailed::Ledger(LedgerRefused::File(DurableError::TooLong { .. })) => {
-            (Exit::Damaged, Some(BEGIN_ANEW.to_owned()))
-        }
-        ChangeFailed::Ledger(LedgerRefused::File(error)) => durable(error),
-        ChangeFailed::Ledger(_) | ChangeFailed::LedgerFull(_) | ChangeFailed::UnknownBackup { .. } => {
-            refused(listing(error))
-        }
+        ChangeFailed::Ledger(_) | ChangeFailed::LedgerFull(_) | ChangeFailed::UnknownBackup { .. } => listing(error),
         ChangeFailed::OtherUuid { .. } => refused("give the uuid of the keyring here, if you mean this one"),
         ChangeFailed::Unbacked { reason: Some(_), .. } => refused(BEGIN_ANEW),
         ChangeFailed::Unbacked { reason: None, .. } => refused(
@@ -614,13 +595,41 @@ const BEGIN_ANEW: &str = "put the newest copy of the file `ledger` back; if ther
                           forget --all UUID (`claviger status` shows the keyring's uuid)";
 
 /// The hint for a backup that could not be listed or forgotten.
-fn listing(error: &ChangeFailed) -> &'static str {
+fn listing(error: &ChangeFailed) -> Explanation {
+    let refused = |hint: &str| (Exit::Refused, Some(hint.to_owned()));
     match error {
-        ChangeFailed::LedgerFull(_) => {
-            "remove one that is not kept any more: claviger backup list, claviger backup forget ID"
+        ChangeFailed::Ledger(LedgerRefused::Ledger(LedgerError::Text(error @ TextError::TooNew { .. }))) => text(error),
+        ChangeFailed::Ledger(LedgerRefused::File(DurableError::TooLong { .. })) => {
+            (Exit::Damaged, Some(BEGIN_ANEW.to_owned()))
         }
-        ChangeFailed::UnknownBackup { .. } => "name one by its ID: claviger backup list",
-        _ => BEGIN_ANEW,
+        ChangeFailed::Ledger(LedgerRefused::File(error)) => durable(error),
+        ChangeFailed::LedgerFull(_) => {
+            refused("remove one that is not kept any more: claviger backup list, claviger backup forget ID")
+        }
+        ChangeFailed::UnknownBackup { .. } => refused("name one by its ID: claviger backup list"),
+        _ => refused(BEGIN_ANEW),
+    }
+}
+
+/// The hint for a key that is not disabled or destroyed, because something needs it or may need it.
+fn not_given_up(error: &ChangeFailed) -> &'static str {
+    match error {
+        ChangeFailed::Needed { .. } => {
+            "write these objects again, which puts them under the primary key: kubectl get … -o json | kubectl replace -f -, as in \
+             the README"
+        }
+        ChangeFailed::Forgotten { .. } => {
+            "if no backup and no snapshot that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep the \
+             key disabled"
+        }
+        ChangeFailed::Unproven { verb: Verb::Destroy, .. } => {
+            "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan` and `claviger \
+             status`; --risk-losing-secrets skips this check, and what is under the key is then lost for ever"
+        }
+        _ => {
+            "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan` and `claviger \
+             status`; --risk-unreadable-secrets skips this check, and `claviger key enable` takes it back"
+        }
     }
 }
 

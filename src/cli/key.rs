@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     config::Settings,
-    keeper::{self, Act, BackedUp, Changed, Expect, Usage},
+    keeper::{self, Act, BackedUp, Changed, Expect, Opened, Usage},
     keyring::{Entry, Keyring, key_id::KeyId, state::Verb, time::Time},
 };
 
@@ -67,8 +67,9 @@ Examples:
     /// Take a key out of use: it neither wraps nor unwraps, and its bytes are kept
     ///
     /// Values under it cannot be read until `claviger key enable`. So it reads all of etcd first, as `claviger scan` does, and
-    /// refuses while any live object is under the key. What this directory says of the key's past decides nothing: it may have
-    /// been restored or cloned.
+    /// refuses while any live object is under the key, or while an API server that is connected to the plugin here has not taken
+    /// up another key. What this directory says of the key's past decides nothing: it may have been restored or cloned. An API
+    /// server that is not connected here may write under a key for up to 5 minutes after another was promoted.
     #[command(after_help = "\
 Examples:
   claviger key disable k1-9f2c51e07b3a4d68a1c0f4e2d7b65839
@@ -78,6 +79,8 @@ Examples:
         one: Full,
         #[command(flatten)]
         etcd: EtcdArgs,
+        #[command(flatten)]
+        socket: Socket,
         /// Do it without reading etcd: whatever is under the key cannot be read until it is enabled again
         #[arg(long)]
         risk_unreadable_secrets: bool,
@@ -99,6 +102,8 @@ Example:
         one: Full,
         #[command(flatten)]
         etcd: EtcdArgs,
+        #[command(flatten)]
+        socket: Socket,
         /// Do it without reading etcd: whatever is under the key will be lost for ever
         #[arg(long)]
         risk_losing_secrets: bool,
@@ -166,12 +171,14 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> Result<Exit, Failure> {
         KeyVerb::Promote { one, without_backup, wait, socket } => {
             promote(one, backed_up(without_backup), wait.then_some(socket), global)
         }
-        KeyVerb::Enable(one) => change(one.keyring, global, |keyring| Ok(Act::Enable(named(keyring, &one.key)?))),
-        KeyVerb::Disable { one, etcd, risk_unreadable_secrets } => {
-            retire(one, etcd, risk_unreadable_secrets, Verb::Disable, global)
+        KeyVerb::Enable(one) => {
+            change(one.keyring, global, |opened| Ok(Act::Enable(named(&opened.keyring, &one.key)?)))
         }
-        KeyVerb::Destroy { one, etcd, risk_losing_secrets } => {
-            retire(one, etcd, risk_losing_secrets, Verb::Destroy, global)
+        KeyVerb::Disable { one, etcd, socket, risk_unreadable_secrets } => {
+            retire(one, (etcd, socket), risk_unreadable_secrets, Verb::Disable, global)
+        }
+        KeyVerb::Destroy { one, etcd, socket, risk_losing_secrets } => {
+            retire(one, (etcd, socket), risk_losing_secrets, Verb::Destroy, global)
         }
     }
 }
@@ -185,7 +192,7 @@ fn promote(
     let is_waiting = wait.is_some();
     let socket = wait.and_then(|Socket { socket }| socket);
     let site = Site::find(Settings { socket, ..keyring.settings() }, global)?;
-    let changed = apply(&site, global, |keyring| Ok(Act::Promote(named(keyring, &key)?, backed_up)))?;
+    let changed = apply(&site, global, |opened| Ok(Act::Promote(named(&opened.keyring, &key)?, backed_up)))?;
     if is_waiting { adoption::wait(&site.config, &changed, global) } else { Ok(Exit::Done) }
 }
 
@@ -196,24 +203,28 @@ fn backed_up(waived: bool) -> BackedUp {
 /// Disables or destroys a key that nothing in etcd needs, or that the operator gives up.
 fn retire(
     Full { key_id, keyring }: Full,
-    etcd: EtcdArgs,
+    (etcd, Socket { socket }): (EtcdArgs, Socket),
     is_waived: bool,
     verb: Verb,
     global: &Global,
 ) -> Result<Exit, Failure> {
-    let site = Site::find(etcd.put_into(keyring.settings()), global)?;
-    apply(&site, global, |keyring| {
-        let usage = if is_waived { Usage::Waived } else { usage(&site, keyring, key_id, verb, global)? };
+    let site = Site::find(Settings { socket, ..etcd.put_into(keyring.settings()) }, global)?;
+    apply(&site, global, |opened| {
+        let usage = if is_waived { Usage::Waived } else { usage(&site, opened, key_id, verb, global)? };
         Ok(if verb == Verb::Destroy { Act::Destroy(key_id, usage) } else { Act::Disable(key_id, usage) })
     })?;
     Ok(Exit::Done)
 }
 
-/// Reads etcd, unless the keyring refuses in any case.
-fn usage(site: &Site, keyring: &Keyring, key_id: KeyId, verb: Verb, global: &Global) -> Result<Usage, Failure> {
-    match keyring.keys().find(|key| key.id() == key_id && key.state().after(verb).is_some()) {
-        Some(key) => needed::usage(&site.config, key, global),
-        None => Ok(Usage::Unknown("etcd was not read".to_owned())),
+/// Asks the plugin and reads etcd, unless the keyring refuses in any case.
+fn usage(site: &Site, opened: &Opened, key_id: KeyId, verb: Verb, global: &Global) -> Result<Usage, Failure> {
+    let Some(key) = opened.keyring.keys().find(|key| key.id() == key_id && key.state().after(verb).is_some()) else {
+        return Ok(Usage::Unknown("etcd was not read".to_owned()));
+    };
+    match adoption::may_still_write(&site.config, key_id)? {
+        0 => needed::usage(&site.config, opened, key, global),
+        1 => Ok(Usage::Unknown("1 connected API server has not taken up another key yet".to_owned())),
+        count => Ok(Usage::Unknown(format!("{count} connected API servers have not taken up another key yet"))),
     }
 }
 
@@ -235,14 +246,14 @@ fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
 fn change(
     keyring: KeyringArgs,
     global: &Global,
-    act: impl FnOnce(&Keyring) -> Result<Act, Failure>,
+    act: impl FnOnce(&Opened) -> Result<Act, Failure>,
 ) -> Result<Exit, Failure> {
     apply(&Site::find(keyring.settings(), global)?, global, act)?;
     Ok(Exit::Done)
 }
 
-fn apply(site: &Site, global: &Global, act: impl FnOnce(&Keyring) -> Result<Act, Failure>) -> Result<Changed, Failure> {
-    let act = act(&site.open()?.keyring)?;
+fn apply(site: &Site, global: &Global, act: impl FnOnce(&Opened) -> Result<Act, Failure>) -> Result<Changed, Failure> {
+    let act = act(&site.open()?)?;
     let now = Time::new(jiff::Timestamp::now());
     let changed = keeper::change_keys(&site.dir, &site.means, &act, now)
         .map_err(|error| Failure::change(&error, &site.config.state_dir))?;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     config::Config,
-    keeper::{NeededKey, Usage},
+    crypto::Digest,
+    keeper::{NeededKey, Opened, Usage},
     keyring::Key,
     scan::needs::{self, Needs, NeedsError, Place},
 };
@@ -19,21 +20,21 @@ use super::{
     progress::Bar,
 };
 
-/// How many values are under `key`, in every etcd that is declared.
+/// How many values are under `key` of `opened`, in every etcd that is declared.
 ///
 /// # Errors
 /// When the API server's manifest is there and cannot be read.
-pub(super) fn usage(config: &Config, key: &Key, global: &Global) -> Result<Usage, Failure> {
+pub(super) fn usage(config: &Config, opened: &Opened, key: &Key, global: &Global) -> Result<Usage, Failure> {
     let Some(places) = Declared::read(&config.cluster, false)?.places() else {
         return Ok(Usage::Unknown("nothing says where etcd is".to_owned()));
     };
     match read(&places, global) {
-        Ok(needs) => Ok(usage_of(&needs, key)),
+        Ok(needs) => Ok(usage_of(&needs, key, opened.digest)),
         Err(error) => Ok(Usage::Unknown(error.to_string())),
     }
 }
 
-fn usage_of(needs: &Needs, key: &Key) -> Usage {
+fn usage_of(needs: &Needs, key: &Key, record: Digest) -> Usage {
     // What merely names the key counts, too: its seed may be what is wrong.
     let found: Vec<_> =
         [needs.of(&key.kek().commitment()), needs.named(&key.id().to_string())].into_iter().flatten().collect();
@@ -41,7 +42,7 @@ fn usage_of(needs: &Needs, key: &Key) -> Usage {
     match doubts(needs) {
         // What was found is needed, whatever else may be.
         Some(doubts) if objects == 0 => Usage::Unknown(doubts),
-        _ => Usage::Scanned { objects, example: found.first().map(|need| need.sample.clone()) },
+        _ => Usage::Scanned { objects, example: found.first().map(|need| need.sample.clone()), record },
     }
 }
 

@@ -225,7 +225,7 @@ fn restore(plan: RestorePlan, state_dir: &Path, global: &Global) -> Result<Exit,
         keys: keyring.keys().count(),
         primary: keyring.primary().id().to_string(),
         expect: Expect::of(&keyring, digest).to_string(),
-        fresh_backup: fresh.as_ref().map(|(_, file)| file.as_path()),
+        fresh_backup: fresh.as_ref().map(|(file, _)| file.as_path()),
         needed_and_disabled: disabled.iter().map(|key| key.name.as_str()).collect(),
         moved_aside: moved_aside.as_deref(),
     };
@@ -246,6 +246,9 @@ fn restore(plan: RestorePlan, state_dir: &Path, global: &Global) -> Result<Exit,
     fields.push(("slot", format!("file, its key in {}", slot.display())));
     fields.push(("expect", report.expect.clone()));
     output::text_line(&output::fields(&fields))?;
+    if let Some((file, false)) = &fresh {
+        output::text_line(&does_not_count(file))?;
+    }
     for key in &report.needed_and_disabled {
         output::text_line(&format!("\n! {key} is disabled, and values in etcd need it: claviger key enable {key}"))?;
     }
@@ -422,11 +425,23 @@ fn print_merge(site: &Site, shown: &Shown, opened: Option<&Opened>, global: &Glo
     fields.extend(to.iter().map(|file| ("fresh key", format!("its backup {place} {}", file.display()))));
     fields.extend(expect.map(|expect| ("expect", expect)));
     output::text_line(&format!("{}\n\n{}", output::fields(&fields), merge_table(shown, made.as_deref())))?;
+    let is_unbacked = opened.is_some_and(|opened| opened.unbacked().contains(&opened.keyring.primary().id()));
+    if let Some(file) = to.as_ref().filter(|_| is_unbacked) {
+        output::text_line(&does_not_count(file))?;
+    }
     match is_done {
         _ if global.quiet => Ok(()),
         true => output::text_line(&format!("\nnext:  {ROTATE}")),
         false => output::text_line("\nnothing was changed yet; to merge, run the same command with --accept"),
     }
+}
+
+/// Says that a backup that was just made may be lost together with the keyring.
+fn does_not_count(file: &Path) -> String {
+    let file = file.display();
+    format!(
+        "\n! {file} is not on another disk, and does not count yet: move it there, and open it: claviger backup check FILE"
+    )
 }
 
 /// What a restored or merged keyring wants next.

@@ -10,6 +10,7 @@ use crate::{
         backup::{self, Backup},
         key_id::KeyId,
         ledger::{ListedBackup, Proven},
+        lineage::KEPT,
         record,
         recovery::{Recipient, Recovery},
         time::Time,
@@ -82,6 +83,15 @@ impl Opened {
 }
 
 impl Opened {
+    /// Whether the keyring here does not follow from that of `backup`, as far as its past reaches: then the directory was put back, or
+    /// one of the two is a fork.
+    pub fn is_behind(&self, backup: &Backup) -> bool {
+        let (theirs, ours) = (backup.keyring.generation(), self.keyring.generation());
+        let is_same = backup.digest() == self.digest;
+        let is_past = self.keyring.past().names(theirs, backup.digest());
+        !is_same && !is_past && theirs + KEPT >= ours
+    }
+
     /// Makes sure that a record under the root key `under` is authentic: anyone who has a recipient can make a backup under a root key
     /// that this keyring never had.
     ///

@@ -64,6 +64,8 @@ pub enum Usage {
         objects: u64,
         /// The key in etcd of one of them.
         example: Option<String>,
+        /// The SHA-256 of the record that was there before the scan: what was promoted meanwhile may have been used.
+        record: Digest,
     },
     /// Not known, with the reason.
     Unknown(String),
@@ -343,9 +345,9 @@ impl Act {
                 let reason = opened.last_backup().err().map(ToString::to_string);
                 Err(ChangeFailed::Unbacked { key_id: *key_id, reason })
             }
-            Self::Disable(key_id, usage) => usage.check(*key_id, Verb::Disable),
+            Self::Disable(key_id, usage) => usage.check(opened, *key_id, Verb::Disable),
             Self::Destroy(key_id, usage) => {
-                usage.check(*key_id, Verb::Destroy)?;
+                usage.check(opened, *key_id, Verb::Destroy)?;
                 match opened.forgotten(*key_id).filter(|_| *usage != Usage::Waived) {
                     Some(reason) => Err(ChangeFailed::Forgotten { key_id: *key_id, reason }),
                     None => Ok(()),
@@ -373,10 +375,14 @@ impl Act {
 }
 
 impl Usage {
-    fn check(&self, key_id: KeyId, verb: Verb) -> Result<(), ChangeFailed> {
+    fn check(&self, opened: &Opened, key_id: KeyId, verb: Verb) -> Result<(), ChangeFailed> {
         match self {
+            Self::Scanned { objects: 0, record, .. } if *record != opened.digest => {
+                let reason = "the keyring was changed while etcd was read; run it again".to_owned();
+                Err(ChangeFailed::Unproven { key_id, verb, reason })
+            }
             Self::Scanned { objects: 0, .. } | Self::Waived => Ok(()),
-            Self::Scanned { objects, example } => {
+            Self::Scanned { objects, example, .. } => {
                 Err(ChangeFailed::Needed { key_id, verb, objects: *objects, example: example.clone() })
             }
             Self::Unknown(reason) => Err(ChangeFailed::Unproven { key_id, verb, reason: reason.clone() }),

@@ -165,11 +165,14 @@ impl Local {
         Ok(Self { bytes, keyring, mark, listed, doubt })
     }
 
-    fn has_all_of(&self, source: &Source) -> bool {
-        let has = |key: &crate::keyring::Key| {
-            self.keyring.as_ref().is_some_and(|(keyring, ..)| keyring.keys().any(|ours| ours.id() == key.id()))
-        };
-        source.keyring.keys().all(has)
+    /// Whether the record here is `source`, or one that follows from it, has all its keys, and was marked: a merge that a crash broke
+    /// off may have written no more than the record.
+    fn follows(&self, source: &Source) -> bool {
+        let Some((ours, record, _)) = &self.keyring else { return false };
+        let is_marked = self.mark.as_ref().is_some_and(|mark| mark.record() == *record);
+        let is_past = ours.past().names(source.keyring.generation(), source.digest);
+        let has = |key: &crate::keyring::Key| ours.keys().any(|other| other.id() == key.id());
+        is_marked && (is_past || *record == source.digest) && source.keyring.keys().all(has)
     }
 
     /// The greatest generation and sequence number that this node knows.
@@ -203,16 +206,21 @@ pub fn plan_merge(
     let roots = Roots::open(dir, means, None)?;
     let weights: Vec<Weight> = sources.iter().map(|source| weight(&roots, source)).collect::<Result<_, _>>()?;
     let local = Local::read(dir, &roots)?;
-    let is_complete = local.doubt.is_none() && sources.iter().all(|source| local.has_all_of(source));
+    let is_complete = local.doubt.is_none() && sources.iter().all(|source| local.follows(source));
     if is_complete && wishes.compromised.is_empty() {
         return Ok(None);
     }
-    let ours =
-        local.keyring.iter().map(|(keyring, record, weight)| MergeSource { keyring, record: *record, weight: *weight });
+    let ours = local.keyring.iter().map(|(keyring, record, weight)| MergeSource {
+        keyring,
+        record: *record,
+        weight: *weight,
+        is_here: true,
+    });
     let theirs = sources.iter().zip(weights).map(|(source, weight)| MergeSource {
         keyring: &source.keyring,
         record: source.digest,
         weight,
+        is_here: false,
     });
     let records: Vec<MergeSource<'_>> = ours.clone().chain(theirs.clone()).collect();
     let recoveries = match records.first() {

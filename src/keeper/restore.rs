@@ -77,8 +77,8 @@ pub struct NeededKey {
 pub struct RestoredKeyring {
     /// What was set up.
     pub initialised: Initialised,
-    /// The primary key and its backup, if it had to be made.
-    pub fresh: Option<(KeyId, PathBuf)>,
+    /// The primary key's backup, and whether it counts, if that key had to be made.
+    pub fresh: Option<(PathBuf, bool)>,
     /// Keys that values need, and that stay disabled.
     pub disabled: Vec<NeededKey>,
 }
@@ -149,7 +149,8 @@ pub fn restore(dir: &Dir, plan: RestorePlan) -> Result<RestoredKeyring, RestoreF
     let contents = Contents { keyring, record, ledger: Some(ledger), is_restored: true };
     let files = Files::of(contents, (root, &backup.earlier), slot_file)?;
     let initialised = files.set_up(dir, &SetUp { restart: true, event: Some(event), export: export.as_ref() })?;
-    Ok(RestoredKeyring { initialised, fresh: fresh.zip(export.map(|export| export.file)), disabled })
+    let fresh = export.map(|export| (export.file, export.listed.is_some()));
+    Ok(RestoredKeyring { initialised, fresh, disabled })
 }
 
 impl RestorePlan {
@@ -160,6 +161,10 @@ impl RestorePlan {
     pub fn check(&self) -> Result<(), RestoreFailed> {
         if let Home::Etcd(prefix) = self.backup.keyring.home() {
             return Err(RestoreFailed::HomeInEtcd(prefix.clone()));
+        }
+        let is_unknown = |key_id: &&KeyId| self.backup.keyring.keys().all(|key| key.id() != **key_id);
+        if let Some(unknown) = self.compromised.iter().find(is_unknown) {
+            return Err(ChangeError::UnknownKey(*unknown).into());
         }
         if let Some(expect) = &self.expect {
             expect.check_exactly(&self.backup.keyring, self.backup.digest())?;

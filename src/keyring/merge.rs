@@ -117,6 +117,8 @@ pub struct Source<'a> {
     pub record: Digest,
     /// How much of it counts.
     pub weight: Weight,
+    /// Whether it is the one that this node has now.
+    pub is_here: bool,
 }
 
 /// Records of one keyring to merge, in the order in which they are shown, and what is known besides.
@@ -149,6 +151,7 @@ pub fn merge(
     let lists = lists(sources.records);
     check_mark(&lists, sources.mark, wishes)?;
     check_destroyed(&lists, wishes)?;
+    check_not_here(sources.records, wishes)?;
     let mut keyring = skeleton(sources, root)?;
     for (order, list) in &lists {
         keyring.entries.push(merged(*order, list, wishes, keyring.generation, now));
@@ -237,6 +240,14 @@ fn check_destroyed(lists: &Lists<'_>, wishes: &Wishes) -> Result<(), MergeError>
     };
     let keys = differing(&wishes.destroyed, has_tomb);
     let what = "is destroyed in no record, so --keep-destroyed cannot name it";
+    if keys.is_empty() { Ok(()) } else { Err(MergeError::Named { keys, what }) }
+}
+
+/// A key that this node still has is destroyed by the command for that, which asks etcd first.
+fn check_not_here(records: &[Source<'_>], wishes: &Wishes) -> Result<(), MergeError> {
+    let here = || records.iter().filter(|source| source.is_here).flat_map(|source| source.keyring.keys());
+    let keys = differing(&wishes.destroyed, |key_id| here().all(|key| key.id() != *key_id));
+    let what = "is not destroyed here, so --keep-destroyed cannot name it; see `claviger key destroy`";
     if keys.is_empty() { Ok(()) } else { Err(MergeError::Named { keys, what }) }
 }
 
@@ -367,7 +378,7 @@ mod tests {
     }
 
     fn whole(keyring: &Keyring) -> Source<'_> {
-        Source { keyring, record: digest(keyring), weight: Weight::Whole }
+        Source { keyring, record: digest(keyring), weight: Weight::Whole, is_here: false }
     }
 
     fn key_bytes(keyring: &Keyring) -> Source<'_> {
@@ -539,6 +550,10 @@ mod tests {
         assert_eq!(first([&destroyed, &destroyed], &none), "destroyed");
         let wishes = Wishes { destroyed: vec![old], ..Wishes::default() };
         assert_eq!(first([&destroyed, &rotated], &wishes), "destroyed");
+        // Not if this node still has it.
+        let here = Source { is_here: true, ..whole(&rotated) };
+        let refused = fixture.merge(&[here, whole(&destroyed)], &given(&wishes)).unwrap_err();
+        assert!(refused.to_string().starts_with(&format!("{old} is not destroyed here")), "{refused}");
         let refused = fixture.merge(&[whole(&disabled), whole(&rotated)], &given(&wishes)).unwrap_err();
         assert_eq!(refused.to_string(), format!("{old} is destroyed in no record, so --keep-destroyed cannot name it"));
     }

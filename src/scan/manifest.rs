@@ -24,6 +24,9 @@ pub enum ManifestError {
     /// No container of it runs kube-apiserver.
     #[error("no container runs kube-apiserver")]
     NoApiServer,
+    /// Several containers run kube-apiserver, so nobody knows which flags count.
+    #[error("several containers run kube-apiserver, expected one")]
+    SeveralApiServers,
     /// An entry of `--etcd-servers-overrides` is not `resource#servers`, so nobody knows which etcd it is about.
     #[error("--etcd-servers-overrides has the entry {0:?}, expected resource#server;server")]
     Override(String),
@@ -124,11 +127,15 @@ impl Manifest {
             ManifestError::Syntax(first.strip_prefix("error: ").unwrap_or(first).to_owned())
         })?;
         let spec = pod.spec;
-        let container = spec.containers.iter().find(|one| one.words().any(is_api_server));
-        let container = container.ok_or(ManifestError::NoApiServer)?;
+        let mut containers = spec.containers.iter().filter(|one| one.words().any(is_api_server));
+        let container = containers.next().ok_or(ManifestError::NoApiServer)?;
+        if containers.next().is_some() {
+            return Err(ManifestError::SeveralApiServers);
+        }
         let words: Vec<&str> = container.words().collect();
         let path = |name| flag(&words, name).map(|path| on_host(Path::new(path), container, &spec.volumes));
-        let list = |name| flag(&words, name).map(|text| list(text, ',')).unwrap_or_default();
+        // Of these every one counts.
+        let list = |name| flags(&words, name).into_iter().flat_map(|text| list(text, ',')).collect::<Vec<_>>();
         let servers = Servers {
             urls: list("etcd-servers"),
             cafile: path("etcd-cafile"),
@@ -164,13 +171,20 @@ fn list(text: &str, between: char) -> Vec<String> {
     text.split(between).map(str::trim).filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect()
 }
 
-/// The value of `--name=value` or `--name value`; the last one counts.
+/// All values of `--name=value` or `--name value`. In a flag's name an underscore is a dash, as kube-apiserver reads it.
+fn flags<'a>(words: &[&'a str], name: &str) -> Vec<&'a str> {
+    let value = |(index, word): (usize, &&'a str)| {
+        let flag = word.strip_prefix("--").or_else(|| word.strip_prefix('-'))?;
+        let (found, value) = flag.split_once('=').map_or((flag, None), |(found, value)| (found, Some(value)));
+        let is_it = found.replace('_', "-") == name;
+        if is_it { value.or_else(|| words.get(index + 1).copied()) } else { None }
+    };
+    words.iter().enumerate().filter_map(value).collect()
+}
+
+/// The value of a flag of which the last one counts.
 fn flag<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
-    let after = |word: &'a str| word.strip_prefix("--").or_else(|| word.strip_prefix('-'))?.strip_prefix(name);
-    words.iter().enumerate().rev().find_map(|(index, word)| match after(word)? {
-        "" => words.get(index + 1).copied(),
-        rest => rest.strip_prefix('='),
-    })
+    flags(words, name).pop()
 }
 
 /// What a container's path is called on the host: by the longest mount that it lies in.
@@ -223,6 +237,24 @@ spec:
   - {name: enc, hostPath: {path: /etc/kubernetes/enc.yaml}}
   - {name: other, emptyDir: {}}
 ";
+
+    #[test]
+    fn every_flag_of_a_list_counts_and_underscores_are_dashes() {
+        let flags = "--etcd-servers=http://a, --etcd_servers=http://b, --etcd-servers-overrides=/events#http://c, \
+                     --etcd_servers_overrides=/secrets#http://d, --etcd_prefix=/k8s";
+        let pod = |container: &str| format!("spec: {{containers: [{container}]}}");
+        let one = format!(
+            "{{command: [kube-apiserver, {}]}}",
+            flags.replace(", ", "', '").replace("--etcd", "'--etcd") + "'"
+        )
+        .replace("''", "'");
+        let manifest = Manifest::parse(&pod(&one)).unwrap();
+        assert_eq!(manifest.servers.urls, ["http://a", "http://b"]);
+        let others: Vec<&str> = manifest.overrides.iter().map(|one| one.resource.as_str()).collect();
+        assert_eq!((others, manifest.prefix.as_deref()), (vec!["events", "secrets"], Some("/k8s")));
+        let twice = format!("{one}, {one}");
+        assert_eq!(Manifest::parse(&pod(&twice)), Err(ManifestError::SeveralApiServers));
+    }
 
     #[test]
     fn flags_are_read_and_paths_led_back_to_the_host() {

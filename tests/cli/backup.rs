@@ -294,6 +294,16 @@ fn a_backup_beside_its_keyring_is_none() {
         sandbox.refused(3, &format!("backup check [DIR]/state/backup.age {OURS} {STATE}")),
         sandbox.refused(3, &format!("backup check [DIR]/state/keyring {OURS} {STATE}")),
     ];
+    // By whatever other path.
+    for link in ["record", "directory"] {
+        let target = if link == "record" { "state/keyring" } else { "state" };
+        std::os::unix::fs::symlink(sandbox.path(target), sandbox.path(link)).unwrap();
+    }
+    fs::hard_link(sandbox.path("state/keyring"), sandbox.path("hard")).unwrap();
+    for path in ["record", "directory/keyring", "hard"] {
+        sandbox.refused(3, &format!("backup check [DIR]/{path} {OURS} {STATE}"));
+    }
+    sandbox.refused(3, &format!("backup create [DIR]/directory/other.age {STATE}"));
     snapshot("backup/beside", &answers.each_ref());
 }
 

@@ -90,6 +90,9 @@ fn twins_that_went_apart_become_one_again_and_lose_nothing() {
     again.ends_with(0);
     assert!(again.stdout.starts_with("nothing to do"), "{again}");
     unwraps(&sandbox, "state", &wrapped);
+    // A clone that was put back in its place follows from neither of them.
+    let checked = sandbox.run(&format!("backup check [DIR]/twin.age {OURS} --state-dir [DIR]/twin"));
+    checked.ends_with(0);
     // The merged keyring is an ordinary one.
     sandbox.run(&format!("rekey {STATE}")).ends_with(0);
     rotate(&sandbox, "state", "k5");
@@ -113,8 +116,43 @@ fn a_disk_that_was_put_back_gets_the_newer_keys_from_a_backup() {
     for (name, bytes) in &before {
         fs::write(sandbox.path("state").join(name), bytes).unwrap();
     }
+    let checked = sandbox.run(&format!("backup check [DIR]/newer.age {OURS} {STATE}"));
+    checked.ends_with(1);
+    assert!(checked.stderr.contains("the keyring here does not follow from this backup"), "{checked}");
     shown_then_done(&sandbox, "[DIR]/newer.age");
     unwraps(&sandbox, "state", &wrapped);
+}
+
+#[test]
+fn a_directory_that_was_put_back_learns_from_a_backup_what_was_done_since() {
+    let sandbox = with_recovery();
+    sandbox.copy("state", "older");
+    // No key is new in this backup, and the one that is pending here is primary there.
+    sandbox.run(&format!("key promote k2 --without-backup {STATE}")).ends_with(0);
+    backup(&sandbox, "state", "newer");
+    fs::remove_dir_all(sandbox.path("state")).unwrap();
+    sandbox.copy("older", "state");
+    shown_then_done(&sandbox, "[DIR]/newer.age");
+    let states: Vec<_> =
+        keys(&sandbox, "state")["keys"].as_array().unwrap().iter().map(|key| key["state"].clone()).collect();
+    assert_eq!(states, ["decrypt-only", "primary"]);
+}
+
+#[test]
+fn a_merge_that_broke_off_behind_the_record_is_finished_by_the_same_command() {
+    let sandbox = with_recovery();
+    sandbox.copy("state", "twin");
+    rotate(&sandbox, "twin", "k3");
+    backup(&sandbox, "twin", "twin");
+    let mark = fs::read(sandbox.path("state/mark")).unwrap();
+    merge(&sandbox, "[DIR]/twin.age --accept").ends_with(0);
+    // As if the process had died before it wrote the ledger and the mark.
+    fs::write(sandbox.path("state/mark"), mark).unwrap();
+    fs::remove_file(sandbox.path("state/ledger")).unwrap();
+    merge(&sandbox, "[DIR]/twin.age --accept").ends_with(0);
+    let status = sandbox.run(&format!("status {STATE} --output json")).json();
+    assert_eq!(status["backup"]["unbacked"], serde_json::json!([]));
+    assert!(status["findings"].to_string().contains("was restored or merged"), "{status}");
 }
 
 #[test]
