@@ -521,7 +521,10 @@ mod tests {
         let mut forged = fixture.first.clone();
         forged.generation = 2 + AHEAD_MAX;
         let refused = fixture.merge(&[whole(&fixture.first), whole(&forged)], &Given::default()).unwrap_err();
-        assert_eq!(refused.to_string(), "a record has generation 1048578, and the greatest that this node knows is 1");
+        assert_eq!(
+            refused.to_string(),
+            "a record has generation 1048578, which is too far above the greatest known here, 1"
+        );
         let mut forged = fixture.added(&fixture.first);
         forged.keys_mut().last().unwrap().seq = u32::try_from(2 + AHEAD_MAX).unwrap();
         for weight in [whole(&forged), key_bytes(&forged)] {
