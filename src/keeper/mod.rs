@@ -284,13 +284,13 @@ impl Served<'_> {
     /// Makes sure that `opened` follows from what is served. The files on the disk prove nothing here: a stranger's files match each
     /// other, under a root key of the stranger's. Only who has the root key that is served can keep it as an earlier one.
     fn check(self, dir: &Dir, opened: &Opened) -> Result<(), OpenError> {
+        let standing = self.last.map(|last| last.check(&opened.keyring, opened.digest, false)).transpose();
+        standing.map_err(|source| OpenError::Mark { path: dir.path_of(MARK), source })?;
         let (file, uuid) = (&opened.root_file, opened.keyring.uuid());
         if let Some(root) = self.under.filter(|root| !file.is_under(root)) {
             let earlier = file.old(root.id(uuid), &opened.current).map_err(|error| root_error(dir, error))?;
             earlier.ok_or_else(|| root_error(dir, RootError::NoSuccessor))?;
         }
-        let standing = self.last.map(|last| last.check(&opened.keyring, opened.digest, false)).transpose();
-        standing.map_err(|source| OpenError::Mark { path: dir.path_of(MARK), source })?;
         Ok(())
     }
 }
