@@ -29,8 +29,8 @@ use crate::{
 /// An endpoint where nobody listens: a port that the kernel keeps for itself.
 const DEAD: &str = "http://127.0.0.1:1";
 
-const UNREACHABLE: &str = "hint:  are address and certificates those of the API server? claviger scan --apiserver-manifest FILE \
-                           takes them\n";
+const UNREACHABLE: &str =
+    "hint:  are address and certificates those of the API server? --apiserver-manifest FILE takes them\n";
 
 fn start(run: &Run) -> (Etcd, Store) {
     let etcd = Etcd::start(run, 1).unwrap();
