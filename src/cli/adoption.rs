@@ -46,7 +46,7 @@ pub(super) fn wait(config: &Config, changed: &Changed, global: &Global) -> Resul
 }
 
 /// How many API servers are connected to the plugin here that may still write under `key_id`, because they have not taken up another
-/// key. None if no plugin answers: then none is connected.
+/// key. Returns `None` if no plugin answers: no API server is connected then.
 ///
 /// # Errors
 /// When this process cannot even ask.

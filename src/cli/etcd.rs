@@ -67,7 +67,7 @@ impl EtcdArgs {
 
 /// What flags, configuration and manifest declare of the cluster's etcd.
 pub(super) struct Declared {
-    /// The etcd that the API server uses for whatever has no other; none if nothing says where it is.
+    /// The etcd that the API server uses for whatever has no other, if a flag, a setting or a manifest says where it is.
     pub(super) servers: Option<Servers>,
     /// Resources that the API server keeps in other etcds.
     pub(super) overrides: Vec<Override>,
@@ -96,7 +96,8 @@ impl Declared {
     }
 
     /// Every etcd in which the API server keeps objects, each once, with the prefix of the keys: the main one first, then those of
-    /// `--etcd-servers-overrides`, for which kube-apiserver uses the same certificates. None if nothing says where etcd is.
+    /// `--etcd-servers-overrides`, for which kube-apiserver uses the same certificates. Returns `None` if no flag, setting or
+    /// manifest says where etcd is.
     pub(super) fn places(&self) -> Option<Vec<(Place, String)>> {
         let main = self.servers.as_ref()?;
         let others = self.overrides.iter().map(|other| Servers { urls: other.urls.clone(), ..main.clone() });

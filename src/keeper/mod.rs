@@ -276,13 +276,13 @@ struct Served<'a> {
     root: Option<&'a Arc<RootKey>>,
     /// What the record is under: an earlier root key while a rekey is under way.
     under: Option<&'a Arc<RootKey>>,
-    /// The record.
+    /// The record that is served, as a mark would name it.
     last: Option<&'a Mark>,
 }
 
 impl Served<'_> {
     /// Makes sure that `opened` follows from what is served. The files on the disk prove nothing here: a stranger's files match each
-    /// other, under a root key of the stranger's. Only who has the root key that is served can keep it as an earlier one.
+    /// other, under a root key of the stranger's. Only someone who has the served root key can list it as an earlier one.
     fn check(self, dir: &Dir, opened: &Opened) -> Result<(), OpenError> {
         let standing = self.last.map(|last| last.check(&opened.keyring, opened.digest, false)).transpose();
         standing.map_err(|source| OpenError::Mark { path: dir.path_of(MARK), source })?;
