@@ -15,16 +15,9 @@ use crate::{
         secret::Secret,
         wrap::{Kek, commitment_in},
     },
+    escrow::{Backup, Identities, Recipient, share},
     keeper::Expect,
-    keyring::{
-        backup::Backup,
-        key_id::KeyId,
-        ledger::Ledger,
-        mark::Mark,
-        record,
-        recovery::{Identities, Recipient},
-        share,
-    },
+    keyring::{key_id::KeyId, ledger::Ledger, mark::Mark, record},
     root::RootFile,
     scan::{
         coverage::Coverage,
@@ -269,8 +262,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        escrow::backup,
         keyring::{
-            self, backup,
+            self,
             ledger::{ListedBackup, Proven},
             state::State,
             testing,
@@ -333,7 +327,7 @@ mod tests {
             text[..=end].to_vec()
         };
         let identity = age::x25519::Identity::generate();
-        let shares = keyring::share::split(&mut SysRng, &identity, 2, 3).unwrap();
+        let shares = share::split(&mut SysRng, &identity, 2, 3).unwrap();
         let shares = shares.iter().map(|share| share.line().to_string()).collect::<Vec<_>>().join("\n# another\n");
         let wrapped = KEK.wrap(&mut SysRng, "k1-a", &[9; 32]).unwrap();
         let expect = Expect::of(&keyring, crate::crypto::Digest::of(&record)).to_string();

@@ -15,6 +15,7 @@
 //! | `crypto` | bytes to bytes: secrets in memory, AEAD, key derivation, the wrapped seed |
 //! | `daemon` | the life of a plugin: listen, unseal, tell systemd, look again, end |
 //! | `durable` | the one place that writes files |
+//! | `escrow` | how keys survive the machine: backups, recovery blobs, shares |
 //! | `etcd` | a thin client of etcd: ranges of keys at a revision |
 //! | `fuzzing` | what every parser promises, for `fuzz/` and the tests |
 //! | `grpc` | the socket and the transport: copy fields, limit sizes, map errors |
@@ -38,6 +39,7 @@ mod config;
 mod crypto;
 mod daemon;
 mod durable;
+mod escrow;
 mod etcd;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -15,10 +15,10 @@ use crate::{
     config::Settings,
     crypto::Uuid,
     durable::{check_export, export, is_on_another_disk},
+    escrow::{BACKUP_MAX, Backup},
     hardening,
     keeper::{self, Expect, Forget, Made, Opened},
     keyring::{
-        backup::{BACKUP_MAX, Backup},
         key_id::KeyId,
         ledger::{ListedBackup, Proven},
         time::Time,

@@ -8,12 +8,10 @@ use serde::Serialize;
 use crate::{
     config::Settings,
     durable::Dir,
+    escrow::{Identities, Recipient},
     hardening,
     keeper::{self, Expect, Initialised, Plan},
-    keyring::{
-        recovery::{Identities, Recipient, Recovery},
-        time::Time,
-    },
+    keyring::{recovery::Recovery, time::Time},
 };
 
 use super::{

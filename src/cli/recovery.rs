@@ -11,12 +11,9 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::{
+    escrow::{Identities, share::shares_in},
     keeper::{self, RecoveryAct},
-    keyring::{
-        Keyring,
-        recovery::{Identities, Recovery},
-        share::shares_in,
-    },
+    keyring::{Keyring, recovery::Recovery},
 };
 
 use super::{

@@ -8,16 +8,15 @@ use serde::Serialize;
 use crate::{
     config::{Config, Settings},
     durable::{Dir, DurableError, Privacy, check_export},
+    escrow::{Backup, Identities, Recipient},
     keeper::{
         self, Expect, FreshBackup, Initialised, MergePlan, NeededKey, OpenError, Opened, RestorePlan, RestoredKeyring,
         Source,
     },
     keyring::{
-        backup::Backup,
         key_id::KeyId,
         merge::{Row, Wishes},
         record,
-        recovery::{Identities, Recipient},
         time::Time,
     },
 };

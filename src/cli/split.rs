@@ -8,11 +8,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     durable::{check_export, export},
+    escrow::{Identities, Recipient, Share},
     hardening,
-    keyring::{
-        recovery::{Identities, Recipient},
-        share::Share,
-    },
 };
 
 use super::{

@@ -11,12 +11,13 @@ use crate::{
     audit::{self, Event},
     crypto::{Digest, RandomError, Uuid, fill_random, kdf::RootKey, secret::SecretError},
     durable::{Dir, DurableError, export},
+    escrow::{Identities, Recipient, RecoveryError, recovery},
     keyring::{
         KeyError, Keyring,
         ledger::{Ledger, ListedBackup},
         mark::Mark,
         record::{self, RECORD_MAX, RecordError},
-        recovery::{Identities, Recipient, Recovery, RecoveryError},
+        recovery::Recovery,
         time::Time,
     },
     root::{FileSlot, Means, ROOT_FILE, RootError, RootFile, Sealer, Slot, SlotError},
@@ -251,9 +252,9 @@ fn seal_recoveries(plan: &Plan, uuid: Uuid, root: &RootKey) -> Result<Vec<Recove
     };
     let root_id = root.id(uuid);
     let seal = |recipient: &Recipient| {
-        let recovery = Recovery::seal(recipient, uuid, root)?;
-        recovery.open(identities, uuid, root_id)?;
-        Ok(recovery)
+        let sealed = recovery::seal(recipient, uuid, root)?;
+        recovery::open(&sealed, identities, uuid, root_id)?;
+        Ok(sealed)
     };
     recipients.iter().map(seal).collect()
 }

@@ -19,9 +19,9 @@ use crate::{
     audit::{self, Event},
     crypto::{Digest, RootId},
     durable::{Dir, DurableError, export},
+    escrow::Backup,
     keyring::{
         Keyring,
-        backup::Backup,
         home::Home,
         key_id::KeyId,
         ledger::{ListedBackup, Proven},

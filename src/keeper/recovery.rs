@@ -4,10 +4,8 @@ use super::{ChangeFailed, Opened, change::commit, open_to_change};
 use crate::{
     audit::{Event, RecoveryEvent},
     durable::Dir,
-    keyring::{
-        Keyring,
-        recovery::{Identities, Recipient, Recovery},
-    },
+    escrow::{self, Identities, Recipient},
+    keyring::{Keyring, recovery::Recovery},
     root::Means,
     store::Copy,
 };
@@ -41,8 +39,8 @@ impl RecoveryAct {
         let Opened { keyring, digest, root, .. } = opened;
         match self {
             Self::Add(recipient, identities) => {
-                let recovery = Recovery::seal(recipient, keyring.uuid(), root)?;
-                recovery.open(identities, keyring.uuid(), keyring.root_id())?;
+                let recovery = escrow::recovery::seal(recipient, keyring.uuid(), root)?;
+                escrow::recovery::open(&recovery, identities, keyring.uuid(), keyring.root_id())?;
                 Ok(keyring.add_recovery(recovery, *digest)?)
             }
             Self::Remove { recipient, last } => {
@@ -68,6 +66,6 @@ impl RecoveryAct {
 impl Opened {
     /// Whether one of these identities gets the root key out of `recovery`.
     pub fn recovers(&self, recovery: &Recovery, identities: &Identities) -> bool {
-        recovery.open(identities, self.keyring.uuid(), self.keyring.root_id()).is_ok()
+        escrow::recovery::open(recovery, identities, self.keyring.uuid(), self.keyring.root_id()).is_ok()
     }
 }

@@ -12,11 +12,8 @@ use crate::{
     audit::Event,
     crypto::{RootId, kdf::RootKey},
     durable::Dir,
-    keyring::{
-        Keyring,
-        mark::Standing,
-        recovery::{Recipient, Recovery, RecoveryError},
-    },
+    escrow::{Recipient, RecoveryError, recovery},
+    keyring::{Keyring, mark::Standing, recovery::Recovery},
     root::Means,
     store::Copy,
 };
@@ -97,9 +94,9 @@ fn resealed(opened: &Opened) -> Result<Keyring, ChangeFailed> {
 
 /// `root` sealed to the recovery recipients of `keyring`.
 pub(super) fn recoveries_under(keyring: &Keyring, root: &RootKey) -> Result<Vec<Recovery>, RecoveryError> {
-    let seal = |recovery: &Recovery| {
-        let recipient: Recipient = recovery.recipient().parse()?;
-        Recovery::seal(&recipient, keyring.uuid(), root)
+    let seal = |before: &Recovery| {
+        let recipient: Recipient = before.recipient().parse()?;
+        recovery::seal(&recipient, keyring.uuid(), root)
     };
     keyring.recoveries().iter().map(seal).collect()
 }

@@ -5,7 +5,6 @@
 //! (seq, C) is never used for another key; entries are sorted by (seq, C); a keyring names the records before it. Source:
 //! `docs/formats.md`.
 
-pub mod backup;
 mod change;
 pub mod home;
 pub mod key_id;
@@ -17,7 +16,6 @@ pub mod node;
 pub mod record;
 pub mod recovery;
 pub mod restore;
-pub mod share;
 pub mod state;
 #[cfg(test)]
 pub mod testing;

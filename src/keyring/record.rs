@@ -271,7 +271,7 @@ fn read_recoveries(lines: &mut Lines<'_>) -> Result<Vec<Recovery>, TextError> {
     while let Some(recipient) = lines.line_after("-> recovery ") {
         const BLOB: &str = "an age recipient and the base64 of its age file";
         let blob = base64_bytes(lines.line(BLOB)?).ok_or_else(|| lines.wrong(BLOB))?;
-        recoveries.push(Recovery::from_record(recipient, blob).ok_or_else(|| lines.wrong(BLOB))?);
+        recoveries.push(Recovery::new(recipient, blob).ok_or_else(|| lines.wrong(BLOB))?);
     }
     Ok(recoveries)
 }
@@ -385,8 +385,7 @@ mod tests {
     /// One key in every state, one of them compromised, two tombs, two recipients, two nodes and a forked past.
     fn fixture() -> Fixture {
         let root = RootKey::generate(&mut SysRng).unwrap();
-        let recipient = || age::x25519::Identity::generate().to_public().to_string().parse().unwrap();
-        let recoveries = (0..2).map(|_| Recovery::seal(&recipient(), UUID, &root).unwrap()).collect();
+        let recoveries = ['q', 'p'].map(testing::recovery).into();
         let mut keyring = Keyring::create(&mut SysRng, &root, UUID, recoveries, testing::now()).unwrap();
         for state in [State::DecryptOnly, State::Disabled, State::Pending] {
             keyring = testing::with_key(keyring, &root, state);

@@ -1,16 +1,10 @@
 //! Keyrings for tests, in states that only later changes of a real one lead to.
 
-use age::secrecy::ExposeSecret;
 use rand::rngs::SysRng;
 
 use crate::crypto::{Commitment, Digest, Uuid, kdf::RootKey};
 
-use super::{
-    Entry, Key, Keyring, Tomb,
-    recovery::{Identities, Recipient},
-    state::State,
-    time::Time,
-};
+use super::{Entry, Key, Keyring, Tomb, recovery::Recovery, state::State, time::Time};
 
 /// When all of it happened.
 pub fn now() -> Time {
@@ -76,9 +70,8 @@ pub fn set_state(keyring: &Keyring, index: usize, state: State) -> Keyring {
     })
 }
 
-/// A new recipient, and its identity as `age-keygen` prints it.
-pub fn identity() -> (Recipient, Identities) {
-    let identity = age::x25519::Identity::generate();
-    let text = format!("# created: now\n\n{}\n", identity.to_string().expose_secret());
-    (identity.to_public().to_string().parse().unwrap(), Identities::parse(&text).unwrap())
+/// A blob for a recipient that nobody has the identity of: this character, again and again.
+pub fn recovery(character: char) -> Recovery {
+    let recipient = format!("age1{}", String::from(character).repeat(58));
+    Recovery::new(&recipient, vec![7; 400]).unwrap()
 }

@@ -14,14 +14,18 @@ use crate::{
         kdf::RootKey,
         secret::{Secret, SecretError},
     },
+    keyring::{
+        Entry, Keyring,
+        record::{self, RECORD_MAX, RecordError},
+        time::Time,
+    },
     text::{TextError, base64, base64_array, uuid},
 };
 
 use super::{
-    Entry, Keyring,
-    record::{self, RECORD_MAX, RecordError},
-    recovery::{Identities, Recipient, RecoveryError, Unopened, seal_to},
-    time::Time,
+    error::RecoveryError,
+    identity::{Identities, Recipient, Unopened, seal_to},
+    recovery,
 };
 
 /// The longest backup in bytes.
@@ -159,7 +163,7 @@ fn of_age(bytes: &[u8], identities: &Identities) -> Result<Backup, BackupError> 
 
 fn of_record(bytes: &[u8], identities: &Identities) -> Result<Backup, BackupError> {
     let (uuid, root_id, recoveries) = record::recoveries(bytes)?;
-    let opened = recoveries.iter().find_map(|recovery| recovery.open(identities, uuid, root_id).ok());
+    let opened = recoveries.iter().find_map(|blob| recovery::open(blob, identities, uuid, root_id).ok());
     let root = opened.ok_or(BackupError::NoRecovery)?;
     let keyring = record::decode(bytes, &root, uuid)?;
     Ok(Backup { keyring, record: Zeroizing::new(bytes.to_vec()), root, earlier: Vec::new(), created: None })
@@ -261,7 +265,10 @@ mod tests {
     use rand::rngs::SysRng;
 
     use super::*;
-    use crate::keyring::testing::{identity, keyring, now, with_key, with_tomb};
+    use crate::{
+        escrow::testing::identity,
+        keyring::testing::{keyring, now, with_key, with_tomb},
+    };
 
     const UUID: Uuid = Uuid([6; 16]);
 
@@ -353,7 +360,7 @@ mod tests {
     #[test]
     fn a_record_with_a_blob_for_the_identity_is_enough() {
         let (fixture, (recipient, identities)) = (fixture(), identity());
-        let recovery = crate::keyring::recovery::Recovery::seal(&recipient, UUID, &fixture.root).unwrap();
+        let recovery = recovery::seal(&recipient, UUID, &fixture.root).unwrap();
         let with = fixture.keyring.add_recovery(recovery, Digest::of(&fixture.record)).unwrap();
         let record = record::encode(&with, &fixture.root).unwrap();
         let backup = Backup::open(&record, &identities).unwrap();

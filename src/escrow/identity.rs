@@ -1,0 +1,151 @@
+//! age recipients and identities: what a file is sealed to, and what opens it.
+//!
+//! A recipient is public, `age1…`. Its identity is secret, `AGE-SECRET-KEY-1…`, and is kept offline: this program reads one
+//! only to prove that it works or to recover. Source: <https://age-encryption.org/v1>.
+
+use std::{
+    fmt,
+    io::{self, Read, Write},
+    str::FromStr,
+};
+
+use age::x25519;
+use zeroize::Zeroizing;
+
+use super::{
+    error::RecoveryError,
+    share::{self, Share, ShareError},
+};
+
+/// More bytes than age adds to a plaintext for a few recipients.
+const OVERHEAD: usize = 4096;
+
+/// An age recipient, `age1…`: the public half of a recovery identity.
+#[derive(Clone)]
+pub struct Recipient(x25519::Recipient);
+
+/// age identities, `AGE-SECRET-KEY-1…`: the private halves, read only to check or to recover.
+pub struct Identities(Vec<x25519::Identity>);
+
+/// Why an age file did not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unopened {
+    /// None of the identities opens it.
+    NoIdentity,
+    /// It was changed, or its end is missing.
+    Damaged,
+}
+
+/// The age file of `plaintext` for all of `recipients`.
+///
+/// # Errors
+/// When age cannot write.
+pub(super) fn seal_to(recipients: &[Recipient], plaintext: &[u8]) -> Result<Vec<u8>, RecoveryError> {
+    let names = || recipients.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let failed = |reason: String| RecoveryError::Seal { recipient: names(), reason };
+    let all = recipients.iter().map(|recipient| &recipient.0 as &dyn age::Recipient);
+    let encryptor = age::Encryptor::with_recipients(all).map_err(|error| failed(error.to_string()))?;
+    let mut sealed = Vec::with_capacity(plaintext.len() + OVERHEAD);
+    let write = |sealed: &mut Vec<u8>| {
+        let mut writer = encryptor.wrap_output(sealed)?;
+        writer.write_all(plaintext)?;
+        writer.finish().map(|_| ())
+    };
+    write(&mut sealed).map_err(|error: io::Error| failed(error.to_string()))?;
+    Ok(sealed)
+}
+
+impl FromStr for Recipient {
+    type Err = RecoveryError;
+
+    fn from_str(text: &str) -> Result<Self, RecoveryError> {
+        text.parse().map(Self).map_err(|_| RecoveryError::Recipient)
+    }
+}
+
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Recipient({})", self.0)
+    }
+}
+
+impl Identities {
+    /// Reads identity files as `age-keygen` writes them: comments, blank lines and `AGE-SECRET-KEY-1…`. Instead of an
+    /// identity, `text` may contain enough shares of one.
+    ///
+    /// # Errors
+    /// When `text` contains no identity, a line that is none of these, or shares that do not give an identity.
+    pub fn parse(text: &str) -> Result<Self, RecoveryError> {
+        let is_identity = |line: &&str| !line.is_empty() && !line.starts_with('#') && !Share::is_meant(line);
+        let lines = text.lines().map(str::trim).filter(is_identity);
+        let identities: Result<Vec<_>, _> = lines.map(x25519::Identity::from_str).collect();
+        let mut identities = identities.map_err(|_| RecoveryError::Identity)?;
+        let shares = share::shares_in(text)?;
+        if !shares.is_empty() {
+            identities.push(share::combine(&shares)?);
+        }
+        if identities.is_empty() { Err(RecoveryError::Identity) } else { Ok(Self(identities)) }
+    }
+
+    /// The recipients of these identities.
+    pub fn recipients(&self) -> Vec<Recipient> {
+        self.0.iter().map(|identity| Recipient(identity.to_public())).collect()
+    }
+
+    /// Whether one of them is the identity of `recipient`.
+    pub fn are_of(&self, recipient: &Recipient) -> bool {
+        self.0.iter().any(|identity| identity.to_public().to_string() == recipient.to_string())
+    }
+
+    /// Splits the identity into `shares`, any `threshold` of which give it back. Returns its recipient, too.
+    ///
+    /// # Errors
+    /// When there is more than one identity, the counts make no sense, or the random source fails.
+    pub fn split(
+        &self,
+        rng: &mut impl rand::TryCryptoRng,
+        threshold: u8,
+        shares: u8,
+    ) -> Result<(Vec<Share>, Recipient), RecoveryError> {
+        let [identity] = self.0.as_slice() else { return Err(ShareError::Identity.into()) };
+        Ok((share::split(rng, identity, threshold, shares)?, Recipient(identity.to_public())))
+    }
+
+    /// The plaintext of an age file, at most `limit` bytes of it.
+    pub(super) fn decrypt(&self, sealed: &[u8], limit: usize) -> Result<Zeroizing<Vec<u8>>, Unopened> {
+        let identities = self.0.iter().map(|identity| identity as &dyn age::Identity);
+        let opened = age::Decryptor::new(sealed).and_then(|sealed| sealed.decrypt(identities));
+        let mut reader = opened.map_err(|error| match error {
+            age::DecryptError::NoMatchingKeys | age::DecryptError::DecryptionFailed => Unopened::NoIdentity,
+            _ => Unopened::Damaged,
+        })?;
+        // Room for all of it from the start: a vector that grows leaves copies of the secret in memory.
+        let mut plaintext = Zeroizing::new(Vec::with_capacity(limit.min(sealed.len())));
+        reader.by_ref().take(limit as u64).read_to_end(&mut plaintext).map_err(|_| Unopened::Damaged)?;
+        Ok(plaintext)
+    }
+}
+
+impl fmt::Debug for Identities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identities")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_identity_file_is_refused() {
+        for text in ["", "# only a comment\n", "age1qqqq", "AGE-SECRET-KEY-1BROKEN", "ssh-ed25519 AAAA"] {
+            assert!(matches!(Identities::parse(text), Err(RecoveryError::Identity)), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The recovery blob: the root key in an age file, for a recipient whose identity is kept offline.
+//!
+//! The blobs are in the record, so the record and one identity restore everything. The plaintext has four lines:
+//! `claviger/recovery/v1`, uuid, root-id and root key. Source: `docs/formats.md`, "recovery blob".
+
+use zeroize::Zeroizing;
+
+use crate::{
+    crypto::{RootId, Uuid, kdf::RootKey, secret::Secret},
+    keyring::recovery::{BLOB_MAX, Recovery},
+    text::{base64, base64_array, root_id, uuid},
+};
+
+use super::{
+    error::RecoveryError,
+    identity::{Identities, Recipient, seal_to},
+};
+
+const HEAD: &str = "claviger/recovery/v1";
+
+/// Seals `root` to `recipient`.
+///
+/// # Errors
+/// When age cannot write.
+pub fn seal(recipient: &Recipient, uuid: Uuid, root: &RootKey) -> Result<Recovery, RecoveryError> {
+    let name = recipient.to_string();
+    let blob = seal_to(std::slice::from_ref(recipient), plaintext(uuid, root).as_bytes())?;
+    let found = blob.len();
+    Recovery::new(&name, blob)
+        .ok_or_else(|| RecoveryError::Seal { recipient: name, reason: format!("a blob of {found} bytes") })
+}
+
+/// Returns the root key in `recovery`, after checking that it is the root key `expected` of the keyring `keyring`.
+///
+/// # Errors
+/// When no identity opens the blob, or its contents are something else.
+pub fn open(
+    recovery: &Recovery,
+    identities: &Identities,
+    keyring: Uuid,
+    expected: RootId,
+) -> Result<RootKey, RecoveryError> {
+    let recipient = || recovery.recipient().to_owned();
+    let contents = || RecoveryError::Contents(recipient());
+    let plaintext =
+        identities.decrypt(recovery.blob(), BLOB_MAX).map_err(|_| RecoveryError::NoIdentity(recipient()))?;
+    let text = std::str::from_utf8(&plaintext).map_err(|_| contents())?;
+    let mut lines = text.strip_suffix('\n').ok_or_else(contents)?.split('\n');
+    let head = (lines.next(), lines.next().and_then(uuid), lines.next().and_then(root_id));
+    if head != (Some(HEAD), Some(keyring), Some(expected)) {
+        return Err(contents());
+    }
+    let mut secret = Secret::zeroed()?;
+    let bytes = Zeroizing::new(lines.next().and_then(base64_array::<32>).ok_or_else(contents)?);
+    secret.expose_mut().copy_from_slice(&*bytes);
+    let root = RootKey::from_secret(secret);
+    if lines.next().is_some() || root.id(keyring) != expected {
+        return Err(contents());
+    }
+    Ok(root)
+}
+
+fn plaintext(uuid: Uuid, root: &RootKey) -> Zeroizing<String> {
+    let key = Zeroizing::new(base64(root.secret().expose()));
+    let mut text = Zeroizing::new(String::with_capacity(256));
+    for line in [HEAD, &uuid.to_hex(), &base64(&root.id(uuid).0), &key] {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SysRng;
+
+    use super::*;
+    use crate::escrow::testing::identity;
+
+    const UUID: Uuid = Uuid([3; 16]);
+
+    #[test]
+    fn the_identity_of_the_recipient_gives_the_root_key_back() {
+        let (recipient, identities) = identity();
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let recovery = seal(&recipient, UUID, &root).unwrap();
+        let opened = open(&recovery, &identities, UUID, root.id(UUID)).unwrap();
+        assert_eq!(opened.secret().expose(), root.secret().expose());
+    }
+
+    #[test]
+    fn another_identity_another_keyring_and_another_root_key_are_told_apart() {
+        let (recipient, identities) = identity();
+        let (_, strangers) = identity();
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let recovery = seal(&recipient, UUID, &root).unwrap();
+        let id = root.id(UUID);
+        assert!(matches!(open(&recovery, &strangers, UUID, id), Err(RecoveryError::NoIdentity(_))));
+        assert!(matches!(open(&recovery, &identities, Uuid([4; 16]), id), Err(RecoveryError::Contents(_))));
+        assert!(matches!(open(&recovery, &identities, UUID, RootId([0; 32])), Err(RecoveryError::Contents(_))));
+    }
+
+    #[test]
+    fn a_damaged_blob_never_opens() {
+        let (recipient, identities) = identity();
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let recovery = seal(&recipient, UUID, &root).unwrap();
+        for index in 0..recovery.blob().len() {
+            let mut blob = recovery.blob().to_vec();
+            blob[index] ^= 1;
+            let damaged = Recovery::new(recovery.recipient(), blob).unwrap();
+            assert!(open(&damaged, &identities, UUID, root.id(UUID)).is_err(), "byte {index}");
+        }
+    }
+}
