@@ -8,29 +8,29 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | `cli` | one thin file for each verb: parse, call, print |
+//! | `daemon` | the life of a plugin: listen, unseal, tell systemd, look for changes, end |
+//! | `fuzzing` | what every parser promises; only for tests and for `fuzz/` |
 //! | `admin` | metrics and health over HTTP, if asked for |
-//! | `audit` | what was done with keys, a line for each event, written before the act |
-//! | `cli` | one thin file per verb: parse, call, print |
 //! | `config` | text to a validated configuration |
-//! | `crypto` | bytes to bytes: secrets in memory, AEAD, key derivation, the wrapped seed |
-//! | `daemon` | the life of a plugin: listen, unseal, tell systemd, look again, end |
-//! | `durable` | the one place that writes files |
-//! | `escrow` | how keys survive the machine: backups, recovery blobs, shares |
-//! | `etcd` | a thin client of etcd: ranges of keys at a revision |
-//! | `fuzzing` | what every parser promises, for `fuzz/` and the tests |
-//! | `grpc` | the socket and the transport: copy fields, limit sizes, map errors |
-//! | `hardening` | what the process gives up for itself: dumps, files, system calls |
-//! | `keeper` | root, store and keyring: make, open, mark, publish |
-//! | `keyring` | the KEKs by version, and the bytes of record and mark |
+//! | `grpc` | sockets and the API at the edge: copy fields, limit sizes, map errors |
+//! | `service` | the KMS v2 calls on a snapshot of the keys, and what each connection was told |
+//! | `keeper` | root key, store and keyring together: make, open, change, mark, publish |
+//! | `escrow` | how keys survive the loss of a machine: backups, recovery blobs, shares of an identity |
 //! | `root` | the root key and the slots that seal it |
-//! | `scan` | what is in etcd: which object is under which provider and key; read-only, holds no key |
-//! | `service` | the KMS v2 calls on a snapshot, and the latch of each connection |
-//! | `store` | where the record is kept: compare-and-swap |
+//! | `keyring` | the KEKs by version, as a pure state machine; the bytes of record, mark and ledger |
+//! | `store` | where the record is kept: compare and swap; knows no keys |
+//! | `scan` | what is in etcd or in a snapshot of it, and under which key; read-only, holds no key |
+//! | `audit` | one line for each event, written before the act |
+//! | `etcd` | a thin client of etcd: ranges of keys at one revision |
+//! | `durable` | the one place that writes files: order, syncs, read-back, locks |
+//! | `text` | the grammar that the text formats share |
+//! | `crypto` | bytes to bytes: secrets in memory, AEAD, key derivation, the wrapped seed; pure |
+//! | `telemetry` | logs, the list of their messages, and metrics |
+//! | `hardening` | what the process gives up for itself: dumps, files, system calls |
 //! | `systemd` | tells systemd: ready, reloading, stopping, alive |
-//! | `telemetry` | logs and metrics |
-//! | `text` | the grammar that the formats share |
 //!
-//! Who may import whom is a table in `tests/architecture.rs`, and a test.
+//! The highest module comes first. Who may import whom is a table in `tests/architecture/`, and a test.
 
 mod admin;
 mod audit;

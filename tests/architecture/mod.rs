@@ -1,0 +1,352 @@
+//! The architecture, compared with the code.
+//!
+//! - **Rows.** [`ROWS`] is the order of the modules, the highest first. [`MAY_IMPORT`] says what each module uses: only modules to
+//!   the right of it in its row, or in rows below. A module that is not in the table may not exist. README shows the same table.
+//! - **Circles.** No file needs a file that needs it, directly or over others ([`graph`] says what "needs" means).
+//! - **Upward.** A folder and what is beside it have an order, too. If a file in `src/a/b/` imports from `src/a/c.rs`, then nothing
+//!   that `c.rs` needs is in `src/a/b/`. A `mod.rs` that uses its children is above them, and they import nothing that it defines;
+//!   a `mod.rs` that uses none of its children is below them.
+//! - **Sizes.** No file has more than 600 lines unless its header has a sentence that begins with "This file is long because".
+//!   A `mod.rs` has at most 60 lines that are neither `mod`, `use`, attribute, comment nor test.
+//!
+//! What does not comply yet is listed by name. A list may only shrink: a test fails if a name in it is not needed any more.
+
+mod graph;
+mod lexer;
+mod paths;
+mod sizes;
+mod tables;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use self::{
+    graph::{Circle, Graph},
+    lexer::{tokens, without_tests},
+    paths::{imports, paths},
+    sizes::{LINES_MAX, PAGE, has_reason, lines_of_logic},
+};
+
+/// All modules, the highest first; those that are planned, too.
+const ROWS: [&str; 14] = [
+    "cli",
+    "setup doctor rotate daemon fuzzing",
+    "recover reencrypt node admin",
+    "config",
+    "listen grpc",
+    "service",
+    "keeper",
+    "plan escrow root",
+    "keyring store",
+    "scan",
+    "apiserver",
+    "audit",
+    "etcd durable text",
+    "crypto telemetry hardening systemd",
+];
+
+/// Each module with all that it uses, in the order of [`ROWS`].
+const MAY_IMPORT: [(&str, &str); 21] = [
+    ("cli", "daemon config grpc service keeper escrow root keyring scan etcd durable text crypto telemetry hardening"),
+    ("daemon", "admin config grpc service keeper root keyring crypto telemetry hardening systemd"),
+    ("fuzzing", "config keeper escrow root keyring scan text crypto"),
+    ("admin", "config grpc service telemetry"),
+    ("config", "grpc etcd telemetry hardening"),
+    ("grpc", "service durable telemetry"),
+    ("service", "keeper crypto telemetry"),
+    ("keeper", "escrow root keyring store audit durable text crypto"),
+    ("escrow", "keyring text crypto"),
+    ("root", "durable text crypto"),
+    ("keyring", "text crypto"),
+    ("store", "durable"),
+    ("scan", "etcd text crypto"),
+    ("audit", "durable"),
+    ("etcd", ""),
+    ("durable", ""),
+    ("text", "crypto"),
+    ("crypto", ""),
+    ("telemetry", ""),
+    ("hardening", ""),
+    ("systemd", ""),
+];
+
+/// Files that close a circle still: without them there is none.
+const CLOSING_CIRCLES: &[&str] = &[
+    "src/cli/backup.rs",
+    "src/cli/key.rs",
+    "src/cli/mod.rs",
+    "src/cli/recovery.rs",
+    "src/durable/mod.rs",
+    "src/grpc/socket/error.rs",
+    "src/grpc/socket/mod.rs",
+    "src/keeper/change.rs",
+    "src/keeper/mod.rs",
+    "src/keyring/mod.rs",
+    "src/scan/mod.rs",
+];
+
+/// Folders that are in a circle with what is beside them still.
+const FOLDERS_IN_CIRCLES: &[&str] = &["src/cli/scan"];
+
+/// Files that are long without a reason still.
+const TOO_LONG: &[&str] =
+    &["src/cli/failure.rs", "src/durable/mod.rs", "src/grpc/server.rs", "src/keyring/merge.rs", "src/scan/snapshot.rs"];
+
+/// `mod.rs` files that hold more than a page of logic still.
+const TOO_MUCH_LOGIC: &[&str] = &[
+    "src/cli/mod.rs",
+    "src/cli/scan/mod.rs",
+    "src/durable/mod.rs",
+    "src/etcd/mod.rs",
+    "src/grpc/mod.rs",
+    "src/grpc/socket/mod.rs",
+    "src/hardening/mod.rs",
+    "src/keeper/mod.rs",
+    "src/keyring/mod.rs",
+    "src/root/mod.rs",
+    "src/scan/bolt/mod.rs",
+    "src/service/mod.rs",
+];
+
+#[test]
+fn the_table_is_in_the_order_of_the_rows() {
+    let place: BTreeMap<&str, usize> = ROWS.iter().flat_map(|row| row.split(' ')).zip(0..).collect();
+    assert!(MAY_IMPORT.is_sorted_by_key(|(module, _)| place[module]));
+    for (module, uses) in MAY_IMPORT {
+        let places: Vec<usize> = [module].into_iter().chain(uses.split_whitespace()).map(|name| place[name]).collect();
+        assert!(places.is_sorted_by(|a, b| a < b), "{module}: {uses}");
+    }
+}
+
+#[test]
+fn imports_follow_the_table() {
+    let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for Source { path, text } in sources("src") {
+        let module = top(&path);
+        if module != "main" && module != "lib" {
+            used.entry(module.clone())
+                .or_default()
+                .extend(crate_imports(&text).into_iter().filter(|import| *import != module));
+        }
+    }
+    let table = MAY_IMPORT
+        .iter()
+        .map(|(module, uses)| ((*module).to_owned(), uses.split_whitespace().map(str::to_owned).collect()));
+    assert_eq!(used, table.collect());
+}
+
+#[test]
+fn readme_and_the_crate_have_the_same_table() {
+    let page = fs::read_to_string(root().join("README.md")).unwrap();
+    let name = |module: &str| {
+        if root().join("src").join(module).is_dir() { format!("{module}/") } else { format!("{module}.rs") }
+    };
+    let rows =
+        MAY_IMPORT.iter().map(|(module, uses)| (name(module), uses.split_whitespace().map(str::to_owned).collect()));
+    let first = ("main.rs lib.rs".to_owned(), vec!["cli".to_owned()]);
+    let expected: Vec<(String, Vec<String>)> = [first].into_iter().chain(rows).collect();
+    assert_eq!(tables::readme(&page), expected);
+    let code = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    assert_eq!(tables::header(&code), MAY_IMPORT.map(|(module, _)| module));
+}
+
+#[test]
+fn no_files_need_each_other() {
+    let graph = crate_graph();
+    let found = graph.without(CLOSING_CIRCLES).circles();
+    assert!(found.is_empty(), "circles:\n{}", lines(&found));
+    for name in CLOSING_CIRCLES {
+        let others: Vec<&str> = CLOSING_CIRCLES.iter().copied().filter(|other| other != name).collect();
+        assert!(graph.without(&others).circles().contains_key(*name), "remove {name} from CLOSING_CIRCLES");
+    }
+}
+
+#[test]
+fn no_folder_is_above_and_below_what_is_beside_it() {
+    compare("are in a circle with what is beside them", FOLDERS_IN_CIRCLES, &crate_graph().folders_in_circles());
+}
+
+#[test]
+fn no_file_is_long_without_a_reason() {
+    let all = sources("src").into_iter().chain(sources("tests"));
+    let long = all.filter(|source| source.text.lines().count() > LINES_MAX && !has_reason(&source.text));
+    let found = long.map(|source| (source.path, vec![format!("{} lines", source.text.lines().count())]));
+    compare("have more than 600 lines and no reason in their header", TOO_LONG, &found.collect());
+}
+
+#[test]
+fn a_mod_file_holds_no_logic_beyond_a_page() {
+    let mods = sources("src").into_iter().filter(|source| source.path.ends_with("/mod.rs"));
+    let logic = mods.map(|source| (source.path, lines_of_logic(&source.text))).filter(|(_, lines)| *lines > PAGE);
+    let found = logic.map(|(path, lines)| (path, vec![format!("{lines} lines")]));
+    compare("hold more than 60 lines of logic", TOO_MUCH_LOGIC, &found.collect());
+}
+
+#[test]
+fn only_one_file_names_the_aead_crate() {
+    assert_eq!(files_naming("src", &["xaes_256_gcm"]), ["src/crypto/aead.rs"]);
+}
+
+/// The keyring carries recovery blobs as data. `escrow` alone knows what is in them.
+#[test]
+fn the_keyring_names_no_crate_that_seals_or_packs() {
+    let crates = ["age", "bech32", "vsss_rs", "tar"];
+    assert_eq!(files_naming("src/keyring", &crates), [""; 0]);
+    assert!(!files_naming("src/escrow", &crates).is_empty());
+}
+
+#[test]
+fn only_two_files_allow_unsafe() {
+    let allowing = sources("src").into_iter().filter(|source| source.text.contains("allow(unsafe_code"));
+    let found: Vec<String> = allowing.map(|source| source.path).collect();
+    assert_eq!(found, ["src/crypto/secret.rs", "src/crypto/traces.rs"]);
+}
+
+/// Compares what was found with what is known, and shows the details of what is new.
+fn compare(what: &str, known: &[&str], found: &BTreeMap<String, Circle>) {
+    let mut new = found.clone();
+    new.retain(|name, _| !known.contains(&name.as_str()));
+    assert!(new.is_empty(), "these {what}:\n{}", lines(&new));
+    let done: Vec<&&str> = known.iter().filter(|name| !found.contains_key(**name)).collect();
+    assert!(done.is_empty(), "remove from the list of those that {what}: {done:?}");
+}
+
+fn lines(found: &BTreeMap<String, Circle>) -> String {
+    found.iter().map(|(name, details)| format!("{name}: {}\n", details.join(" -> "))).collect()
+}
+
+/// A file with its path from the package on.
+struct Source {
+    path: String,
+    text: String,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file below `folder`, sorted by its path.
+fn sources(folder: &str) -> Vec<Source> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root().join(folder)).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let path = format!("{folder}/{name}");
+        if root().join(&path).is_dir() {
+            found.extend(sources(&path));
+        } else if Path::new(&name).extension().is_some_and(|extension| extension == "rs") {
+            found.push(Source { text: fs::read_to_string(root().join(&path)).unwrap(), path });
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+fn crate_graph() -> Graph {
+    let sources = sources("src");
+    Graph::of(sources.iter().map(|source| (source.path.as_str(), source.text.as_str())))
+}
+
+/// The module below the crate that a file of `src/` belongs to.
+fn top(path: &str) -> String {
+    path.trim_start_matches("src/").split('/').next().unwrap().trim_end_matches(".rs").to_owned()
+}
+
+/// The modules below the crate that a file names, but in its tests.
+fn crate_imports(text: &str) -> BTreeSet<String> {
+    let tokens = without_tests(&tokens(text));
+    let (imports, code) = imports(&tokens);
+    let all = imports.into_iter().map(|import| import.path).chain(paths(&code));
+    all.filter(|path| path[0] == "crate").filter_map(|path| path.get(1).cloned()).collect()
+}
+
+/// The files below `folder` that name one of these crates, in their tests, too.
+fn files_naming(folder: &str, crates: &[&str]) -> Vec<String> {
+    let is_named = |source: &Source| {
+        let tokens = tokens(&source.text);
+        let (imports, code) = imports(&tokens);
+        let mut all = imports.into_iter().map(|import| import.path).chain(paths(&code));
+        all.any(|path| crates.contains(&path[0].as_str()))
+    };
+    sources(folder).into_iter().filter(is_named).map(|source| source.path).collect()
+}
+
+mod checks {
+    //! The checks see what they shall see.
+
+    use super::*;
+
+    fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
+        Graph::of(files.iter().copied()).circles().into_keys().collect()
+    }
+
+    #[test]
+    fn every_shape_of_an_import_is_seen() {
+        let code = "use crate::{a::{b, c}, d,\n    e::f as g};\npub(super) use crate::h;\n\
+            let x = crate::i::J::new(\"crate::string\"); // crate::comment\n\
+            #[cfg(test)]\nuse crate::k;\n#[cfg(test)]\npub mod tests {\n    use crate::l;\n}\nfn m<'a>() -> crate::n<'a> {}";
+        let found: Vec<String> = crate_imports(code).into_iter().collect();
+        assert_eq!(found, ["a", "d", "e", "h", "i", "n"]);
+    }
+
+    #[test]
+    fn two_files_that_import_each_other_are_a_circle_also_over_their_mod_file() {
+        let named = ("src/m/mod.rs", "mod a;\nmod b;\npub use self::{a::A, b::B};");
+        let (a, b) = (("src/m/a.rs", "use super::B;"), ("src/m/b.rs", "struct B(super::a::A);"));
+        assert_eq!(circles_of(&[named, a, b]), ["src/m/a.rs", "src/m/b.rs"]);
+        assert_eq!(circles_of(&[named, a, ("src/m/b.rs", "pub struct B;")]), [""; 0]);
+        assert_eq!(
+            circles_of(&[named, a, ("src/m/b.rs", "#[cfg(test)]\nmod tests {\n    use super::super::A;\n}")]),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn a_mod_file_that_uses_its_child_is_above_it() {
+        let child = ("src/m/a.rs", "use super::Base;");
+        assert_eq!(circles_of(&[("src/m/mod.rs", "mod a;\npub use self::a::A;\npub struct Base;"), child]), [""; 0]);
+        for using in ["use self::a::A;\nstruct Base(A);", "struct Base(a::A);", "pub use self::a::A;\nstruct Base(A);"]
+        {
+            let named = format!("mod a;\n{using}");
+            assert_eq!(circles_of(&[("src/m/mod.rs", &named), child]), ["src/m/a.rs", "src/m/mod.rs"], "{using}");
+        }
+    }
+
+    #[test]
+    fn a_circle_of_three_is_shown() {
+        let files = [
+            ("src/a.rs", "use crate::b::{self};"),
+            ("src/b.rs", "use crate::c;"),
+            ("src/c.rs", "fn c() { super::a::x() }"),
+            ("src/d.rs", "use crate::a;"),
+        ];
+        let found = Graph::of(files).circles();
+        assert_eq!(found["src/a.rs"], ["src/a.rs", "src/b.rs", "src/c.rs"]);
+        assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn a_folder_that_is_above_and_below_a_file_is_found() {
+        let files = [
+            ("src/m/mod.rs", "mod a;\nmod n;"),
+            ("src/m/a.rs", "use super::n::low::Low;"),
+            ("src/m/n/mod.rs", "pub mod high;\npub mod low;"),
+            ("src/m/n/high.rs", "use crate::m::a::A;"),
+            ("src/m/n/low.rs", ""),
+        ];
+        let graph = Graph::of(files);
+        assert!(graph.circles().is_empty());
+        assert_eq!(graph.folders_in_circles()["src/m/n"], ["src/m/n", "src/m/a"]);
+    }
+
+    #[test]
+    fn a_reason_is_in_the_header_and_logic_is_what_is_left() {
+        assert!(has_reason("//! A table.\n//!\n//! This file is long\n//! because it is a table.\nfn f() {}"));
+        assert!(!has_reason("//! A table.\n\n// This file is long because it is a table.\n"));
+        let code = "//! Header.\n\nmod a;\npub(super) mod b;\nuse self::{\n    a::A,\n    b::B,\n};\n/// A doc.\n#[derive(Debug)]\nstruct C {\n    \
+            d: u32,\n}\n#[cfg(test)]\nmod tests {\n    fn f() {}\n}\n";
+        assert_eq!(lines_of_logic(code), 3);
+    }
+}

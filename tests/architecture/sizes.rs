@@ -1,0 +1,38 @@
+//! How long files are, and how much a `mod.rs` does.
+
+use super::lexer::{end_of_group, end_of_item, is, tokens, without_tests};
+
+/// The most lines of a file without a reason.
+pub const LINES_MAX: usize = 600;
+/// The most lines of code in a `mod.rs`: a page.
+pub const PAGE: usize = 60;
+/// How the header of a longer file begins to say why.
+const REASON: &str = "This file is long because ";
+
+/// Whether the header of a file, its first lines with `//!`, gives a reason for its length.
+pub fn has_reason(text: &str) -> bool {
+    let header: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim).collect();
+    header.join(" ").contains(REASON)
+}
+
+/// How many lines have code that is neither `mod name;`, `use`, an attribute nor a test.
+pub fn lines_of_logic(text: &str) -> usize {
+    let tokens = without_tests(&tokens(text));
+    let mut lines = std::collections::BTreeSet::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        let is_pub = is(&tokens, at, "pub");
+        let item =
+            if is_pub && is(&tokens, at + 1, "(") { end_of_group(&tokens, at + 1) } else { at + usize::from(is_pub) };
+        let is_mod = is(&tokens, item, "mod") && is(&tokens, item + 2, ";");
+        if is(&tokens, at, "#") {
+            at = end_of_group(&tokens, at + 1);
+        } else if is_mod || is(&tokens, item, "use") {
+            at = end_of_item(&tokens, item);
+        } else {
+            lines.insert(tokens[at].line);
+            at += 1;
+        }
+    }
+    lines.len()
+}
