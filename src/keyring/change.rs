@@ -6,10 +6,11 @@
 use crate::crypto::{Digest, kdf::RootKey};
 
 use super::{
-    Entry, GENERATION_MAX, Key, KeyError, Keyring, SEQ_MAX, Tomb,
+    key::{Entry, Key, KeyError, Tomb},
     key_id::KeyId,
+    numbers::{GENERATION_MAX, SEQ_MAX},
     recovery::Recovery,
-    seal,
+    ring::Keyring,
     state::{Fate, State, Verb},
     time::Time,
 };
@@ -68,7 +69,7 @@ impl Keyring {
     ) -> Result<(Self, KeyId), ChangeError> {
         let mut next = self.next(record)?;
         let seq = next_seq(self.greatest_seq())?;
-        let key = Key::generate(rng, root, self, seq, now)?;
+        let key = Key::generate(rng, self.seal_under(root), seq, now)?;
         let key_id = key.id();
         next.entries.push(Entry::Key(key));
         Ok((next, key_id))
@@ -161,7 +162,8 @@ impl Keyring {
         record: Digest,
     ) -> Changed {
         let mut next = Self { root_id: root.id(self.uuid), recoveries, ..self.next(record)? };
-        let sealed: Result<Vec<_>, _> = self.keys().map(|key| seal(rng, root, &next, key.seq, &key.kek)).collect();
+        let seal = next.seal_under(root);
+        let sealed: Result<Vec<_>, _> = self.keys().map(|key| seal.seal(rng, key.seq, &key.kek)).collect();
         for (key, sealed) in next.keys_mut().zip(sealed?) {
             key.sealed = sealed;
         }
@@ -195,13 +197,6 @@ impl Keyring {
             None => return Err(ChangeError::State { key_id, state: key.state, verb }),
         }
         Ok(())
-    }
-
-    pub(super) fn keys_mut(&mut self) -> impl Iterator<Item = &mut Key> {
-        self.entries.iter_mut().filter_map(|entry| match entry {
-            Entry::Key(key) => Some(key),
-            Entry::Tomb(_) => None,
-        })
     }
 }
 

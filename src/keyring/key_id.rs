@@ -4,12 +4,9 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{
-    crypto::Commitment,
-    text::{hex_array, number},
-};
+use crate::{crypto::Commitment, text::hex_array};
 
-use super::SEQ_MAX;
+use super::numbers::read_seq;
 
 /// The name of a KEK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,8 +49,7 @@ impl FromStr for KeyId {
     fn from_str(text: &str) -> Result<Self, KeyIdError> {
         let parse = || {
             let (seq, prefix) = text.strip_prefix('k')?.split_once('-')?;
-            let seq = number(seq).filter(|seq| (1..=SEQ_MAX).contains(seq))?;
-            Some(Self { seq, prefix: hex_array(prefix)? })
+            Some(Self { seq: read_seq(seq)?, prefix: hex_array(prefix)? })
         };
         parse().ok_or(KeyIdError)
     }

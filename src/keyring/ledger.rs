@@ -17,9 +17,10 @@ use crate::{
 };
 
 use super::{
-    Key, Keyring,
+    key::Key,
     key_id::KeyId,
-    record::{read_generation, read_seq},
+    numbers::{read_generation, read_seq},
+    ring::Keyring,
     time::Time,
 };
 

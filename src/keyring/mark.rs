@@ -13,11 +13,12 @@ use crate::{
 };
 
 use super::{
-    Keyring,
     home::Home,
+    key::Entry,
     key_id::KeyId,
     lineage::KEPT,
-    record::{read_generation, read_seq},
+    numbers::{read_generation, read_seq},
+    ring::Keyring,
 };
 
 /// The longest mark in bytes: one line of at most 48 bytes for each entry of the longest record.
@@ -124,7 +125,7 @@ impl Mark {
             record,
             ledger,
             restored: None,
-            has: keyring.entries().iter().map(super::Entry::id).collect(),
+            has: keyring.entries().iter().map(Entry::id).collect(),
         }
     }
 
@@ -253,7 +254,7 @@ impl Mark {
             return if record == self.record { Ok(Standing::Current) } else { Err(MarkError::Forked(found)) };
         }
         self.check_past(keyring, is_named)?;
-        let ids: std::collections::HashSet<KeyId> = keyring.entries().iter().map(super::Entry::id).collect();
+        let ids: std::collections::HashSet<KeyId> = keyring.entries().iter().map(Entry::id).collect();
         match self.has.iter().find(|key_id| !ids.contains(key_id)) {
             Some(key_id) => Err(MarkError::KeyLost { generation: found, key_id: *key_id }),
             None => Ok(Standing::Ahead),

@@ -3,9 +3,7 @@
 //! A keyring file lists none; a shared keyring lists every control-plane node. They are read and kept here, and decide nothing
 //! yet. Source: `docs/formats.md`, "record"; the name is a subdomain of DNS as Kubernetes names nodes (RFC 1123).
 
-use crate::text::number;
-
-use super::{SEQ_MAX, time::Time};
+use super::{numbers::read_seq, time::Time};
 
 /// A control-plane node, or a coordinator without a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +30,7 @@ impl Node {
         let is_coordinator = words.next_if_eq(&"coordinator").is_some();
         let mut value = |name: &str| words.next_if(|word| word.starts_with(name)).map(|word| &word[name.len()..]);
         let skipped = match value("skipped=") {
-            Some(seq) => Some(number(seq).filter(|seq| (1..=SEQ_MAX).contains(seq))?),
+            Some(seq) => Some(read_seq(seq)?),
             None => None,
         };
         let enrolled = Time::parse(value("enrolled=")?)?;

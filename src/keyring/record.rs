@@ -14,16 +14,18 @@ use crate::{
         secret::{Secret, SecretError},
         wrap::Kek,
     },
-    text::{self, Lines, TextError, Writer, base64, base64_array, base64_bytes, number},
+    text::{self, Lines, TextError, Writer, base64, base64_array, base64_bytes},
 };
 
 use super::{
-    Entry, GENERATION_MAX, Key, Keyring, SEQ_MAX, Tomb,
     home::Home,
+    key::{Entry, Key, Tomb},
     key_id::KeyId,
     lineage::{Lineage, PAST_MAX, Past},
     node::Node,
+    numbers::{read_generation, read_seq},
     recovery::Recovery,
+    ring::Keyring,
     state::State,
     time::Time,
 };
@@ -261,11 +263,6 @@ fn read_past(line: &str) -> Option<Past> {
     Some(Past { generation: read_generation(generation)?, record: Digest(base64_array(record)?) })
 }
 
-/// Reads a generation: 1 to 2^40.
-pub(super) fn read_generation(text: &str) -> Option<u64> {
-    number(text).filter(|generation| (1..=GENERATION_MAX).contains(generation))
-}
-
 fn read_recoveries(lines: &mut Lines<'_>) -> Result<Vec<Recovery>, TextError> {
     let mut recoveries = Vec::new();
     while let Some(recipient) = lines.line_after("-> recovery ") {
@@ -355,11 +352,6 @@ fn read_tomb(line: &str, generation: u64) -> Option<Tomb> {
     let destroyed = words.next()?.strip_prefix("destroyed=").and_then(read_generation)?;
     let is_past = destroyed <= generation;
     (is_past && words.next().is_none()).then_some(Tomb { seq, commitment, destroyed })
-}
-
-/// Reads a sequence number: 1 to 2^31.
-pub(super) fn read_seq(word: &str) -> Option<u32> {
-    number(word).filter(|seq| (1..=SEQ_MAX).contains(seq))
 }
 
 fn check_order(keyring: &Keyring) -> Result<(), RecordError> {

@@ -7,9 +7,10 @@
 use crate::crypto::{Digest, kdf::RootKey};
 
 use super::{
-    ChangeError, Entry, Key, Keyring,
-    change::{next_generation, next_seq},
+    change::{ChangeError, next_generation, next_seq},
+    key::{Entry, Key},
     key_id::KeyId,
+    ring::Keyring,
     state::State,
     time::Time,
 };
@@ -95,7 +96,8 @@ impl Keyring {
             return Ok(None);
         }
         let seq = next_seq(self.greatest_seq())?;
-        let fresh = Key { state: State::Primary, promoted: Some(now), ..Key::generate(rng, root, self, seq, now)? };
+        let fresh =
+            Key { state: State::Primary, promoted: Some(now), ..Key::generate(rng, self.seal_under(root), seq, now)? };
         let key_id = fresh.id();
         self.entries.push(Entry::Key(fresh));
         Ok(Some(key_id))

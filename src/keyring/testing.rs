@@ -4,7 +4,13 @@ use rand::rngs::SysRng;
 
 use crate::crypto::{Commitment, Digest, Uuid, kdf::RootKey};
 
-use super::{Entry, Key, Keyring, Tomb, recovery::Recovery, state::State, time::Time};
+use super::{
+    key::{Entry, Key, Tomb},
+    recovery::Recovery,
+    ring::Keyring,
+    state::State,
+    time::Time,
+};
 
 /// When all of it happened.
 pub fn now() -> Time {
@@ -21,7 +27,8 @@ pub fn with_key(mut keyring: Keyring, root: &RootKey, state: State) -> Keyring {
     let seq = keyring.entries.iter().map(|entry| entry.order().0).max().unwrap() + 1;
     let promoted = (state != State::Pending).then(now);
     let demoted = matches!(state, State::DecryptOnly | State::Disabled).then(now);
-    let key = Key { state, promoted, demoted, ..Key::generate(&mut SysRng, root, &keyring, seq, now()).unwrap() };
+    let key =
+        Key { state, promoted, demoted, ..Key::generate(&mut SysRng, keyring.seal_under(root), seq, now()).unwrap() };
     keyring.entries.push(Entry::Key(key));
     keyring
 }

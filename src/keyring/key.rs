@@ -1,0 +1,144 @@
+//! One line of a keyring: a key, or the tomb of one.
+
+use std::sync::Arc;
+
+use crate::crypto::{
+    Commitment, RandomError, RootId, Uuid,
+    aead::SealedKey,
+    kdf::{RootKey, kek_aad},
+    secret::SecretError,
+    wrap::Kek,
+};
+
+use super::{key_id::KeyId, state::State, time::Time};
+
+/// A line of the keyring: a key, or the tomb of one.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// A key whose bytes are here.
+    Key(Key),
+    /// What remains of a destroyed key; never dropped.
+    Tomb(Tomb),
+}
+
+/// A KEK with its place in the life of keys.
+#[derive(Debug, Clone)]
+pub struct Key {
+    pub(super) seq: u32,
+    pub(super) state: State,
+    pub(super) compromised: bool,
+    pub(super) created: Time,
+    pub(super) promoted: Option<Time>,
+    pub(super) demoted: Option<Time>,
+    pub(super) kek: Arc<Kek>,
+    pub(super) sealed: SealedKey,
+}
+
+/// A destroyed key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tomb {
+    pub(super) seq: u32,
+    pub(super) commitment: Commitment,
+    pub(super) destroyed: u64,
+}
+
+/// A key could not be made, or not be put under a root key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// No locked memory, or no random bytes, for a key.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// No random bytes for a nonce.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+/// What seals a key into a record: the keyring that it is for, and the root key.
+#[derive(Clone, Copy)]
+pub(super) struct KeySeal<'a> {
+    pub(super) uuid: Uuid,
+    pub(super) root_id: RootId,
+    pub(super) root: &'a RootKey,
+}
+
+impl KeySeal<'_> {
+    /// The sealed bytes of `kek`, which has the number `seq`.
+    pub(super) fn seal(self, rng: &mut impl rand::TryCryptoRng, seq: u32, kek: &Kek) -> Result<SealedKey, KeyError> {
+        let aad = kek_aad(self.uuid, seq, &kek.commitment(), self.root_id);
+        Ok(SealedKey::seal(rng, &self.root.kek_wrap(self.uuid)?, &aad, kek.secret())?)
+    }
+}
+
+impl Entry {
+    /// The public name of the key.
+    pub fn id(&self) -> KeyId {
+        let (seq, commitment) = self.order();
+        KeyId::new(seq, &commitment)
+    }
+
+    /// What entries are sorted by, and unique in.
+    pub(super) fn order(&self) -> (u32, Commitment) {
+        match self {
+            Self::Key(key) => (key.seq, key.kek.commitment()),
+            Self::Tomb(tomb) => (tomb.seq, tomb.commitment),
+        }
+    }
+}
+
+impl Key {
+    /// A new pending key with the number `seq`.
+    pub(super) fn generate(
+        rng: &mut impl rand::TryCryptoRng,
+        seal: KeySeal<'_>,
+        seq: u32,
+        now: Time,
+    ) -> Result<Self, KeyError> {
+        let kek = Arc::new(Kek::generate(rng, seal.uuid)?);
+        let sealed = seal.seal(rng, seq, &kek)?;
+        let state = State::Pending;
+        Ok(Self { seq, state, compromised: false, created: now, promoted: None, demoted: None, kek, sealed })
+    }
+
+    /// Its public name.
+    pub fn id(&self) -> KeyId {
+        KeyId::new(self.seq, &self.kek.commitment())
+    }
+
+    /// Its place in the life of keys.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether others may know it.
+    pub fn is_compromised(&self) -> bool {
+        self.compromised
+    }
+
+    /// When it was made.
+    pub fn created(&self) -> Time {
+        self.created
+    }
+
+    /// When it became primary.
+    pub fn promoted(&self) -> Option<Time> {
+        self.promoted
+    }
+
+    /// When another became primary in its place.
+    pub fn demoted(&self) -> Option<Time> {
+        self.demoted
+    }
+
+    /// What wraps and unwraps.
+    pub fn kek(&self) -> &Arc<Kek> {
+        &self.kek
+    }
+}
+
+impl Tomb {
+    /// The generation in which the key was destroyed.
+    pub fn destroyed(&self) -> u64 {
+        self.destroyed
+    }
+}

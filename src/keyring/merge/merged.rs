@@ -1,0 +1,169 @@
+//! The keyring that a merge makes.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    crypto::{Commitment, kdf::RootKey},
+    keyring::{
+        change::{ChangeError, next_generation},
+        home::Home,
+        key::{Entry, Key, Tomb},
+        key_id::KeyId,
+        lineage::{Lineage, Past},
+        node::Node,
+        restore::mark_compromised,
+        ring::Keyring,
+        state::State,
+        time::Time,
+    },
+};
+
+use super::{
+    check::{MergeError, check_bounds, check_destroyed, check_mark, check_not_here},
+    sources::{Listing, Source, Sources, Weight, Wishes, is_disabled_by_any, lists},
+};
+
+/// What becomes of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The key.
+    pub key_id: KeyId,
+    /// Its commitment.
+    pub commitment: Commitment,
+    /// What it is in each record; none where it is not listed.
+    pub before: Vec<Option<&'static str>>,
+    /// What it will be.
+    pub after: &'static str,
+    /// Whether it will be marked as compromised.
+    pub is_compromised: bool,
+}
+
+/// What a merge does.
+#[derive(Debug)]
+pub struct Merge {
+    /// The keyring as it would be.
+    pub keyring: Keyring,
+    /// Every key that was there before.
+    pub rows: Vec<Row>,
+    /// The primary key, if it had to be made: no backup holds it yet.
+    pub fresh: Option<KeyId>,
+}
+
+/// Merges `sources` under `root`.
+///
+/// # Errors
+/// When a key that the mark has seen is in none of them, a wish names another key, a record is too far ahead, no number is left, or
+/// no key can be made.
+pub fn merge(
+    rng: &mut impl rand::TryCryptoRng,
+    root: &RootKey,
+    sources: &Sources<'_>,
+    wishes: &Wishes,
+    now: Time,
+) -> Result<Merge, MergeError> {
+    check_bounds(sources)?;
+    let lists = lists(sources.records);
+    check_mark(&lists, sources.mark, wishes)?;
+    check_destroyed(&lists, wishes)?;
+    check_not_here(sources.records, wishes)?;
+    let mut keyring = skeleton(sources, root)?;
+    for (order, list) in &lists {
+        keyring.entries.push(merged(*order, list, wishes, keyring.generation, now));
+    }
+    mark_compromised(&mut keyring, &wishes.compromised)?;
+    let seal = keyring.seal_under(root);
+    let sealed: Result<Vec<_>, _> = keyring.keys().map(|key| seal.seal(rng, key.seq, &key.kek)).collect();
+    let sealed = sealed.map_err(ChangeError::from)?;
+    for (key, sealed) in keyring.keys_mut().zip(sealed) {
+        key.sealed = sealed;
+    }
+    let may_wrap = |key: &Key| sources.backed.contains(&key.id()) && !is_disabled_by_any(&lists, key);
+    let fresh = keyring.wrap_under_newest(rng, root, may_wrap, now)?;
+    let row = |(entry, list): (&Entry, &Vec<Option<Listing<'_>>>)| Row {
+        key_id: entry.id(),
+        commitment: entry.order().1,
+        before: list.iter().map(|listing| listing.map(|listing| state(listing.entry))).collect(),
+        after: state(entry),
+        is_compromised: matches!(entry, Entry::Key(key) if key.compromised),
+    };
+    let rows = keyring.entries.iter().zip(lists.values()).map(row).collect();
+    Ok(Merge { keyring, rows, fresh })
+}
+
+/// The merged keyring without its entries.
+fn skeleton(sources: &Sources<'_>, root: &RootKey) -> Result<Keyring, ChangeError> {
+    let first = sources.records.first().ok_or(ChangeError::Exhausted)?.keyring;
+    let whole = || sources.records.iter().filter(|source| source.weight == Weight::Whole);
+    let marked = sources.mark.map(|mark| Past { generation: mark.generation(), record: mark.record() });
+    let record = |source: &Source<'_>| Past { generation: source.keyring.generation, record: source.record };
+    let past = Lineage::united(
+        whole().flat_map(|source| [record(source)].into_iter().chain(source.keyring.past.iter())).chain(marked),
+    );
+    let greatest = past.iter().next().map_or(0, |past| past.generation);
+    Ok(Keyring {
+        uuid: first.uuid,
+        generation: next_generation(greatest)?,
+        home: sources.mark.map_or(Home::File, |mark| mark.home().clone()),
+        root_id: root.id(first.uuid),
+        past,
+        merged: None,
+        nodes: nodes(whole().map(|source| source.keyring)),
+        recoveries: sources.recoveries.clone(),
+        entries: Vec::new(),
+    })
+}
+
+/// All nodes: one has left only if all records that list it agree, and is gone if any says so.
+fn nodes<'a>(keyrings: impl Iterator<Item = &'a Keyring>) -> Vec<Node> {
+    let mut nodes: BTreeMap<&str, Node> = BTreeMap::new();
+    for node in keyrings.flat_map(|keyring| &keyring.nodes) {
+        let known = nodes.entry(&node.name).or_insert_with(|| node.clone());
+        known.left = known.left.and(node.left);
+        known.gone = known.gone.or(node.gone);
+    }
+    nodes.into_values().collect()
+}
+
+/// What becomes of a key that at least one record lists, but for the one that will wrap.
+fn merged(
+    (seq, commitment): (u32, Commitment),
+    list: &[Option<Listing<'_>>],
+    wishes: &Wishes,
+    generation: u64,
+    now: Time,
+) -> Entry {
+    let listed = || list.iter().flatten();
+    let whole = || listed().filter_map(|listing| listing.whole());
+    let destroyed = whole().find_map(|entry| match entry {
+        Entry::Tomb(tomb) => Some(tomb.destroyed),
+        Entry::Key(_) => None,
+    });
+    let stays_destroyed = wishes.destroyed.contains(&KeyId::new(seq, &commitment));
+    let keys = || whole().chain(listed().map(|listing| listing.entry));
+    let key = keys().find_map(|entry| match entry {
+        Entry::Key(key) => Some(key),
+        Entry::Tomb(_) => None,
+    });
+    let Some(key) = key.filter(|_| !stays_destroyed) else {
+        return Entry::Tomb(Tomb { seq, commitment, destroyed: destroyed.unwrap_or(generation) });
+    };
+    let is_disabled = |entry: &Entry| matches!(entry, Entry::Key(key) if key.state == State::Disabled);
+    let is_known = whole().next().is_some();
+    let mut key = key.clone();
+    key.compromised = !is_held(whole()) || whole().any(|entry| matches!(entry, Entry::Key(key) if key.compromised));
+    key.give_back(now);
+    key.state = if is_known && whole().all(is_disabled) { State::Disabled } else { State::DecryptOnly };
+    Entry::Key(key)
+}
+
+/// Whether one of these is a key with its bytes.
+fn is_held<'a>(mut entries: impl Iterator<Item = &'a Entry>) -> bool {
+    entries.any(|entry| matches!(entry, Entry::Key(_)))
+}
+
+fn state(entry: &Entry) -> &'static str {
+    match entry {
+        Entry::Key(key) => key.state.as_str(),
+        Entry::Tomb(_) => "destroyed",
+    }
+}

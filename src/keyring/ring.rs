@@ -1,0 +1,136 @@
+//! The keyring itself: what the record says of one installation's keys, and how it is asked.
+//!
+//! Invariants: exactly one key is primary; keys and tombs are sorted by (seq, C), each once.
+
+use crate::crypto::{RootId, Uuid, kdf::RootKey};
+
+use super::{
+    home::Home,
+    key::{Entry, Key, KeyError, KeySeal},
+    lineage::Lineage,
+    node::Node,
+    recovery::Recovery,
+    state::State,
+    time::Time,
+};
+
+/// The KEKs of one installation, with everything that the record says of them.
+#[derive(Debug, Clone)]
+pub struct Keyring {
+    pub(super) uuid: Uuid,
+    pub(super) generation: u64,
+    pub(super) home: Home,
+    pub(super) root_id: RootId,
+    pub(super) past: Lineage,
+    pub(super) merged: Option<u64>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) recoveries: Vec<Recovery>,
+    pub(super) entries: Vec<Entry>,
+}
+
+impl Keyring {
+    /// A keyring of generation 1 with one primary key.
+    ///
+    /// # Errors
+    /// When the random source fails or no memory can be locked.
+    pub fn create(
+        rng: &mut impl rand::TryCryptoRng,
+        root: &RootKey,
+        uuid: Uuid,
+        mut recoveries: Vec<Recovery>,
+        now: Time,
+    ) -> Result<Self, KeyError> {
+        recoveries.sort_by(|a, b| a.recipient().cmp(b.recipient()));
+        recoveries.dedup_by(|a, b| a.recipient() == b.recipient());
+        let mut keyring = Self {
+            uuid,
+            generation: 1,
+            home: Home::File,
+            root_id: root.id(uuid),
+            past: Lineage::default(),
+            merged: None,
+            nodes: Vec::new(),
+            recoveries,
+            entries: Vec::new(),
+        };
+        let first = Key::generate(rng, keyring.seal_under(root), 1, now)?;
+        keyring.entries.push(Entry::Key(Key { state: State::Primary, promoted: Some(now), ..first }));
+        Ok(keyring)
+    }
+
+    /// What seals keys into the record of this keyring, which is under `root`.
+    pub(super) fn seal_under<'a>(&self, root: &'a RootKey) -> KeySeal<'a> {
+        KeySeal { uuid: self.uuid, root_id: self.root_id, root }
+    }
+
+    /// The keys, to be changed.
+    pub(super) fn keys_mut(&mut self) -> impl Iterator<Item = &mut Key> {
+        self.entries.iter_mut().filter_map(|entry| match entry {
+            Entry::Key(key) => Some(key),
+            Entry::Tomb(_) => None,
+        })
+    }
+
+    /// Names the keyring for its whole life.
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    /// How many times it was changed, counted from 1.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Where the record that counts is kept.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The root key that it is under.
+    pub fn root_id(&self) -> RootId {
+        self.root_id
+    }
+
+    /// The records before it.
+    pub fn past(&self) -> &Lineage {
+        &self.past
+    }
+
+    /// The nodes that share it, sorted; a keyring file lists none.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The greatest sequence number, tombs included.
+    pub fn greatest_seq(&self) -> u32 {
+        self.entries.last().map_or(0, |entry| entry.order().0)
+    }
+
+    /// The recovery recipients, sorted.
+    pub fn recoveries(&self) -> &[Recovery] {
+        &self.recoveries
+    }
+
+    /// Keys and tombs, in the record's order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The keys, in the record's order.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Key(key) => Some(key),
+            Entry::Tomb(_) => None,
+        })
+    }
+
+    /// The key that wraps.
+    ///
+    /// # Panics
+    /// Never: a keyring without exactly one primary is neither made nor read.
+    pub fn primary(&self) -> &Key {
+        self.keys()
+            .find(|key| key.state == State::Primary)
+            .unwrap_or_else(|| unreachable!("a keyring has exactly one primary"))
+    }
+}
