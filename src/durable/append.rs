@@ -12,7 +12,11 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Dir, DurableError, Result, io_error, survive};
+use super::{
+    dir::Dir,
+    error::{DurableError, Result, io_error},
+    step::survive,
+};
 
 /// How long one line may wait for the others.
 const WAIT: Duration = Duration::from_secs(1);

@@ -1,6 +1,14 @@
 //! Why a file was not read or written.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use rustix::io::Errno;
+
+/// What most functions of this module return.
+pub(super) type Result<T> = std::result::Result<T, DurableError>;
 
 /// Why a file was not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -117,4 +125,10 @@ pub enum DurableError {
         /// The system's reason.
         source: io::Error,
     },
+}
+
+/// The error for what the system refused: `action`, such as `writing`, on `path`.
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(Errno) -> DurableError {
+    let path = path.to_owned();
+    move |errno| DurableError::Io { action, path, source: errno.into() }
 }

@@ -7,7 +7,13 @@ use rustix::{
     io::Errno,
 };
 
-use super::{DurableError, PRIVATE_FILE, PUBLIC_FILE, Result, io_error, parent_of, survive, temporary_name};
+use super::{
+    dir::parent_of,
+    error::{DurableError, Result, io_error},
+    mode::{PRIVATE_FILE, PUBLIC_FILE},
+    step::survive,
+    temporary::temporary_name,
+};
 
 /// Finds out what would keep [`export`] from writing there, as far as that can be seen before.
 ///

@@ -7,7 +7,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Dir, DurableError, Result, io_error};
+use super::{
+    dir::Dir,
+    error::{DurableError, Result, io_error},
+};
 
 /// The file that is locked. Nothing removes it: a lock on a removed file excludes nobody.
 const SERVING: &str = "serving";

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use rustix::fs;
 
-use super::{Dir, DurableError, Result, io_error};
+use super::{
+    dir::Dir,
+    error::{DurableError, Result, io_error},
+};
 
 /// File systems that a reboot empties, or that store their files in another file system. Source: statfs(2).
 const NO_DISK: [(i64, &str); 3] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x794c_7630, "overlay")];

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use rustix::fs::{self, FileType, Stat};
 
-use super::{DurableError, Result, io_error, permissions};
+use super::{
+    error::{DurableError, Result, io_error},
+    mode::permissions,
+};
 
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 const STICKY: u32 = 0o1000;

@@ -1,0 +1,40 @@
+//! Directories for tests, and deaths in the middle of writes.
+
+use std::{cell::Cell, io, path::Path};
+
+use super::{
+    dir::Dir,
+    error::{DurableError, Result},
+};
+
+thread_local! {
+    /// How many steps of writes this thread still survives.
+    static STEPS: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Does `act` as a process that dies after so many steps of writes; says whether it did.
+pub fn dying_after<T>(steps: usize, act: impl FnOnce() -> T) -> (T, bool) {
+    STEPS.set(Some(steps));
+    let outcome = act();
+    (outcome, STEPS.take() == Some(0))
+}
+
+pub(super) fn survive(path: &Path) -> Result<()> {
+    match STEPS.get() {
+        Some(0) => {
+            let source = io::Error::other("the process died");
+            Err(DurableError::Io { action: "writing", path: path.to_owned(), source })
+        }
+        steps => {
+            STEPS.set(steps.map(|steps| steps - 1));
+            Ok(())
+        }
+    }
+}
+
+/// An empty private directory, which goes with the first of the two.
+pub fn private() -> (tempfile::TempDir, Dir) {
+    let keep = tempfile::tempdir().unwrap();
+    let dir = Dir::open_or_create(keep.path()).unwrap();
+    (keep, dir)
+}

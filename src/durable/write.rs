@@ -1,0 +1,194 @@
+//! Writing, renaming and removing the files of a directory, in an order that survives a crash.
+//!
+//! A write is: a new temporary file, write, fsync, read back and compare, rename, fsync of the directory, and only then success. A
+//! failed step leaves the old file whole and is not retried. Source: rename(2), fsync(2); `docs/formats.md`, "Files".
+
+use std::{
+    fs::File,
+    io::Write,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{self, AtFlags, Mode, OFlags, RenameFlags},
+    io::Errno,
+};
+
+use super::{
+    dir::Dir,
+    error::{DurableError, Result, io_error},
+    mode::{PRIVATE_DIRECTORY, PRIVATE_FILE},
+    step::survive,
+    temporary::temporary_name,
+};
+
+impl Dir {
+    /// Writes a file that must not exist yet.
+    ///
+    /// # Errors
+    /// When it exists, or a step fails; nothing is then under `name`.
+    pub fn create(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.write(name, bytes, RenameFlags::NOREPLACE)
+    }
+
+    /// Writes a file, in the place of the one that may be there.
+    ///
+    /// # Errors
+    /// When a step fails; until the rename the old file is whole under `name`.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.write(name, bytes, RenameFlags::empty())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8], flags: RenameFlags) -> Result<()> {
+        // Errors name the file that was to be, not the one that nobody will find.
+        let path = self.path_of(name);
+        let temporary = temporary_name(name)?;
+        survive(&path)?;
+        let fd = self.create_exclusively(&temporary).map_err(io_error("creating", &path))?;
+        let filled = self.fill(fd, &temporary, bytes, &path).and_then(|()| survive(&path));
+        let written = filled.and_then(|()| self.rename(&temporary, name, flags));
+        if written.is_err() && survive(&path).is_ok() {
+            // Best effort, and only of what this call made: a later change removes what remains of it.
+            let _ = fs::unlinkat(&self.fd, &temporary, AtFlags::empty());
+        }
+        written?;
+        survive(&path)?;
+        self.sync()
+    }
+
+    /// Opens a new file, and fails if the name is taken.
+    pub(super) fn create_exclusively(&self, name: &str) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        fs::openat(&self.fd, name, flags, Mode::from(PRIVATE_FILE))
+    }
+
+    fn fill(&self, fd: OwnedFd, name: &str, bytes: &[u8], path: &Path) -> Result<()> {
+        self.give_to_owner(&fd, path)?;
+        let mut file = File::from(fd);
+        file.write_all(bytes).map_err(|source| DurableError::Io {
+            action: "writing",
+            path: path.to_owned(),
+            source,
+        })?;
+        fs::fsync(&file).map_err(io_error("syncing", path))?;
+        // Out of the page cache, so that reading back asks the disk. Advice only: without it the check is weaker.
+        let _ = fs::fadvise(&file, 0, None, fs::Advice::DontNeed);
+        if *self.read(name, bytes.len())? != bytes {
+            return Err(DurableError::ReadBack(path.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Files belong to the directory's owner also when root runs a command.
+    pub(super) fn give_to_owner(&self, fd: &OwnedFd, path: &Path) -> Result<()> {
+        let stat = fs::fstat(fd).map_err(io_error("inspecting", path))?;
+        if (stat.st_uid, stat.st_gid) == (self.uid, self.gid) || stat.st_uid == self.uid {
+            return Ok(());
+        }
+        let (uid, gid) = (fs::Uid::from_raw(self.uid), fs::Gid::from_raw(self.gid));
+        fs::fchown(fd, Some(uid), Some(gid)).map_err(io_error("chown", path))
+    }
+
+    fn rename(&self, from: &str, to: &str, flags: RenameFlags) -> Result<()> {
+        let path = self.path_of(to);
+        fs::renameat_with(&self.fd, from, &self.fd, to, flags).map_err(|errno| match errno {
+            Errno::EXIST => DurableError::Exists(path.clone()),
+            errno => io_error("renaming to", &path)(errno),
+        })
+    }
+
+    /// Syncs a file that another process may have written, and the directory.
+    ///
+    /// # Errors
+    /// When it cannot be opened as in [`Dir::read`], or a sync fails.
+    pub fn sync_file(&self, name: &str) -> Result<()> {
+        let fd = self.open_file(name)?;
+        fs::fsync(&fd).map_err(io_error("syncing", &self.path_of(name)))?;
+        self.sync()
+    }
+
+    pub(super) fn sync(&self) -> Result<()> {
+        fs::fsync(&self.fd).map_err(io_error("syncing", self.path()))
+    }
+
+    /// Removes a file, if it is there.
+    ///
+    /// # Errors
+    /// When it cannot be removed, or that not be synced.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path_of(name);
+        survive(&path)?;
+        match fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(io_error("removing", &path)(errno)),
+        }
+        survive(&path)?;
+        self.sync()
+    }
+
+    /// Moves `names` into a new directory `<prefix>-<n>` and returns its path. Nothing is overwritten.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or a name not moved; those that were moved are in it, the others here.
+    pub fn move_aside(&self, names: &[String], prefix: &str) -> Result<PathBuf> {
+        let aside = self.make_aside(prefix)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let target =
+            fs::openat(&self.fd, &aside, flags, Mode::empty()).map_err(io_error("opening", &self.path_of(&aside)))?;
+        for name in names {
+            fs::renameat_with(&self.fd, name, &target, name, RenameFlags::NOREPLACE)
+                .map_err(io_error("moving", &self.path_of(name)))?;
+        }
+        fs::fsync(&target).map_err(io_error("syncing", &self.path_of(&aside)))?;
+        self.sync()?;
+        Ok(self.path_of(&aside))
+    }
+
+    fn make_aside(&self, prefix: &str) -> Result<String> {
+        for n in 1_u32.. {
+            let name = format!("{prefix}-{n}");
+            match fs::mkdirat(&self.fd, &name, Mode::from(PRIVATE_DIRECTORY)) {
+                Ok(()) => return Ok(name),
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(io_error("making", &self.path_of(&name))(errno)),
+            }
+        }
+        Err(DurableError::Exists(self.path_of(prefix)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durable::testing::private;
+
+    #[test]
+    fn what_was_written_reads_back_and_nothing_else_stays() {
+        let (_keep, dir) = private();
+        dir.create("keyring", b"one").unwrap();
+        dir.replace("keyring", b"two").unwrap();
+        assert_eq!(*dir.read("keyring", 3).unwrap(), b"two");
+        assert_eq!(dir.names().unwrap(), ["keyring"]);
+    }
+
+    #[test]
+    fn create_never_overwrites() {
+        let (_keep, dir) = private();
+        dir.create("keyring", b"one").unwrap();
+        assert!(matches!(dir.create("keyring", b"two"), Err(DurableError::Exists(_))));
+        assert_eq!(*dir.read("keyring", 3).unwrap(), b"one");
+        assert_eq!(dir.names().unwrap(), ["keyring"]);
+    }
+
+    #[test]
+    fn moving_aside_overwrites_nothing() {
+        let (_keep, dir) = private();
+        for expected in ["old-1", "old-2"] {
+            dir.create("root", b"x").unwrap();
+            assert_eq!(dir.move_aside(&["root".to_owned()], "old").unwrap(), dir.path_of(expected));
+        }
+        assert_eq!(dir.names().unwrap(), ["old-1", "old-2"]);
+    }
+}

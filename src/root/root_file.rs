@@ -1,0 +1,414 @@
+//! The root file: the root key, sealed in one or more slots.
+//!
+//! Any slot opens it. The root file never contains the secret of a slot, and the root key is stored nowhere unsealed. After a slot
+//! has opened, the root-id and the HMAC of the file are checked, so that a wrong key and a changed file are told apart. Source:
+//! `docs/formats.md`, "root file".
+
+use rand::TryCryptoRng;
+
+use crate::{
+    crypto::{
+        RandomError, RootId, Uuid,
+        aead::{OpenKeyError, SealedKey},
+        kdf::{Label, RootKey, old_root_aad},
+        secret::SecretError,
+    },
+    durable::{Dir, DurableError},
+    text::{self, Lines, TextError, Writer, base64, base64_array},
+};
+
+use super::{
+    means::Means,
+    slot::{Kind, Slot, SlotError},
+};
+
+/// The longest root file in bytes.
+pub const ROOT_MAX: usize = 256 * 1024;
+/// The name of the root file in the state directory.
+pub const ROOT_FILE: &str = "root";
+const KIND: &str = "root";
+
+/// A root file as it was read: its shape is checked, its HMAC only once a slot has opened it.
+#[derive(Debug)]
+pub struct RootFile {
+    uuid: Uuid,
+    root_id: RootId,
+    slots: Vec<Slot>,
+    old: Vec<OldRoot>,
+    bytes: Vec<u8>,
+}
+
+/// An earlier root key, which backups still need, under the current one.
+#[derive(Debug, Clone)]
+struct OldRoot {
+    root_id: RootId,
+    sealed: SealedKey,
+}
+
+impl OldRoot {
+    fn seal(rng: &mut impl TryCryptoRng, uuid: Uuid, old: &RootKey, root: &RootKey) -> Result<Self, RootError> {
+        let root_id = old.id(uuid);
+        let aad = old_root_aad(uuid, root_id, root.id(uuid));
+        Ok(Self { root_id, sealed: SealedKey::seal(rng, &root.root_wrap(uuid)?, &aad, old.secret())? })
+    }
+
+    fn open(&self, uuid: Uuid, root: &RootKey) -> Result<RootKey, RootError> {
+        let aad = old_root_aad(uuid, self.root_id, root.id(uuid));
+        let opened = self.sealed.open(&root.root_wrap(uuid)?, &aad).map_err(|error| match error {
+            OpenKeyError::NotAuthentic(_) => RootError::OldRootKey,
+            OpenKeyError::Memory(error) => error.into(),
+        })?;
+        let old = RootKey::from_secret(opened);
+        if old.id(uuid) == self.root_id { Ok(old) } else { Err(RootError::OldRootKey) }
+    }
+}
+
+/// Why a root file was refused or could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RootError {
+    /// It could not be read or written.
+    #[error(transparent)]
+    File(#[from] DurableError),
+    /// Its grammar, or, once it was unsealed, its HMAC.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// No slot opened it; the reasons, slot by slot.
+    #[error("{}", reasons(.0))]
+    NoSlotOpens(Vec<(String, SlotError)>),
+    /// A slot opened and gave another root key.
+    #[error("slot {0}: wrong key: it opens another root key")]
+    OtherRootKey(String),
+    /// An earlier root key does not open, in a file that is authentic: it was made with wrong bytes.
+    #[error("an earlier root key does not open")]
+    OldRootKey,
+    /// It does not follow from the root key that a daemon serves under.
+    #[error("has another root key, and does not hold the one in use as an earlier one")]
+    NoSuccessor,
+    /// A slot's secret is not there, so that the new root key cannot be sealed in it.
+    #[error("slot {0} cannot be sealed anew: {1}")]
+    Reseal(String, SlotError),
+    /// There is a slot of this name.
+    #[error("there is a slot {0} already")]
+    SlotExists(String),
+    /// There is none of this name.
+    #[error("there is no slot {0}")]
+    NoSuchSlot(String),
+    /// Nothing would open it any more.
+    #[error("slot {0} is the last one, so it is not removed")]
+    LastSlot(String),
+    /// Nothing else is wrong, and yet the encoder would have written other bytes.
+    #[error("is not in its canonical form")]
+    NotCanonical,
+    /// No locked memory.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+    /// No random bytes.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+fn reasons(slots: &[(String, SlotError)]) -> String {
+    slots.iter().map(|(name, error)| format!("slot {name}: {error}")).collect::<Vec<_>>().join("; ")
+}
+
+impl RootFile {
+    /// The bytes of a root file for `root` with `slots`, that keeps `earlier` root keys.
+    ///
+    /// # Errors
+    /// When no memory can be locked, or the random source fails.
+    pub fn encode(
+        rng: &mut impl TryCryptoRng,
+        uuid: Uuid,
+        (root, earlier): (&RootKey, &[RootKey]),
+        slots: &[Slot],
+    ) -> Result<Vec<u8>, RootError> {
+        let earlier = earlier.iter().map(|old| OldRoot::seal(rng, uuid, old, root)).collect::<Result<Vec<_>, _>>()?;
+        Ok(encode(uuid, root, slots, &earlier)?)
+    }
+
+    /// Reads the shape of a root file.
+    ///
+    /// # Errors
+    /// When a line is not what belongs there.
+    pub fn parse(bytes: &[u8]) -> Result<Self, TextError> {
+        let mut lines = Lines::open(bytes, KIND, ROOT_MAX)?;
+        let (uuid, root_id) = lines.owner_and_root()?;
+        let slots = read_slots(&mut lines)?;
+        let old = read_old(&mut lines)?;
+        lines.end()?;
+        Ok(Self { uuid, root_id, slots, old, bytes: bytes.to_vec() })
+    }
+
+    /// Whose root key it is.
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    /// The slots, in the file's order.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Gets the root key out of the first slot that opens, and then checks the whole file; says which slot it was.
+    /// Slots that need somebody come last.
+    ///
+    /// # Errors
+    /// When no slot opens, the key is another, or the file was changed.
+    pub fn unseal(&self, state_dir: &Dir, means: &Means) -> Result<(RootKey, &Slot), RootError> {
+        let mut failures = Vec::new();
+        let mut slots: Vec<&Slot> = self.slots.iter().collect();
+        slots.sort_by_key(|slot| slot.kind() == Kind::Passphrase);
+        for slot in slots {
+            match means.open(slot, self.bound(), state_dir) {
+                Ok((root, _)) if !self.is_under(&root) => {
+                    return Err(RootError::OtherRootKey(slot.name().to_owned()));
+                }
+                Ok((root, _)) => {
+                    self.check(&root)?;
+                    return Ok((root, slot));
+                }
+                Err(error) => failures.push((slot.name().to_owned(), error)),
+            }
+        }
+        Err(RootError::NoSlotOpens(failures))
+    }
+
+    /// Whether `slot` of it opens, by itself and to the right root key.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn test(&self, slot: &Slot, state_dir: &Dir, means: &Means) -> Result<(), RootError> {
+        let named = |error| RootError::NoSlotOpens(vec![(slot.name().to_owned(), error)]);
+        let (root, _) = means.open(slot, self.bound(), state_dir).map_err(named)?;
+        if self.is_under(&root) { self.check(&root) } else { Err(RootError::OtherRootKey(slot.name().to_owned())) }
+    }
+
+    /// As it was read.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn bound(&self) -> (Uuid, RootId) {
+        (self.uuid, self.root_id)
+    }
+
+    /// The bytes of this root file with one slot more; `root` is its root key.
+    ///
+    /// # Errors
+    /// When there is one of that name, or no memory can be locked.
+    pub fn with(&self, slot: Slot, root: &RootKey) -> Result<Vec<u8>, RootError> {
+        if self.slots.iter().any(|other| other.name() == slot.name()) {
+            return Err(RootError::SlotExists(slot.name().to_owned()));
+        }
+        let slots: Vec<Slot> = self.slots.iter().cloned().chain([slot]).collect();
+        let bytes = encode(self.uuid, root, &slots, &self.old)?;
+        // What this build would not read again must not be written.
+        Self::parse(&bytes)?.check(root)?;
+        Ok(bytes)
+    }
+
+    /// The bytes of this root file without the slot `name`, and that slot; `root` is its root key.
+    ///
+    /// # Errors
+    /// When there is none of that name, it is the last one, or no memory can be locked.
+    pub fn without(&self, name: &str, root: &RootKey) -> Result<(Vec<u8>, Slot), RootError> {
+        let (removed, kept): (Vec<Slot>, Vec<Slot>) = self.slots.iter().cloned().partition(|slot| slot.name() == name);
+        let removed = removed.into_iter().next().ok_or_else(|| RootError::NoSuchSlot(name.to_owned()))?;
+        if kept.is_empty() {
+            return Err(RootError::LastSlot(name.to_owned()));
+        }
+        Ok((encode(self.uuid, root, &kept, &self.old)?, removed))
+    }
+
+    /// The earlier root key `root_id`, or none if there is no such; `root` is the current one.
+    ///
+    /// # Errors
+    /// When it does not open.
+    pub fn old(&self, root_id: RootId, root: &RootKey) -> Result<Option<RootKey>, RootError> {
+        let old = self.old.iter().find(|old| old.root_id == root_id);
+        old.map(|old| old.open(self.uuid, root)).transpose()
+    }
+
+    /// All earlier root keys, the oldest first; `root` is the current one.
+    ///
+    /// # Errors
+    /// When one does not open.
+    pub fn earlier(&self, root: &RootKey) -> Result<Vec<RootKey>, RootError> {
+        self.old.iter().map(|old| old.open(self.uuid, root)).collect()
+    }
+
+    /// The bytes of a root file with the same slots for the root key `next`, that keeps `root` as an earlier one.
+    ///
+    /// # Errors
+    /// When the secret of a slot is not there, the random source fails or no memory can be locked.
+    pub fn rekey(
+        &self,
+        rng: &mut impl TryCryptoRng,
+        root: &RootKey,
+        next: &RootKey,
+        (state_dir, means): (&Dir, &Means),
+    ) -> Result<Vec<u8>, RootError> {
+        let failed = |slot: &Slot, error| RootError::Reseal(slot.name().to_owned(), error);
+        let mut slots = Vec::new();
+        for slot in &self.slots {
+            // By the secret that has just opened it, and no other.
+            let (_, sealer) = means.open(slot, self.bound(), state_dir).map_err(|error| failed(slot, error))?;
+            slots.push(slot.reseal(rng, &*sealer, (self.uuid, next)).map_err(|error| failed(slot, error))?);
+        }
+        let mut old = Vec::new();
+        for earlier in self.earlier(root)? {
+            old.push(OldRoot::seal(rng, self.uuid, &earlier, next)?);
+        }
+        old.push(OldRoot::seal(rng, self.uuid, root, next)?);
+        let bytes = encode(self.uuid, next, &slots, &old)?;
+        // What does not open by every slot must not be written.
+        let file = Self::parse(&bytes)?;
+        for slot in &file.slots {
+            means.open(slot, file.bound(), state_dir).map_err(|error| failed(slot, error))?;
+        }
+        file.check(next)?;
+        Ok(bytes)
+    }
+
+    /// Whether `root` is the root key that it holds.
+    pub fn is_under(&self, root: &RootKey) -> bool {
+        root.id(self.uuid) == self.root_id
+    }
+
+    /// Checks the whole file with its root key.
+    ///
+    /// # Errors
+    /// When it was changed by somebody who has not the key.
+    pub fn check(&self, root: &RootKey) -> Result<(), RootError> {
+        text::authenticate(&self.bytes, &root.mac(self.uuid, Label::RootMac)?)?;
+        if encode(self.uuid, root, &self.slots, &self.old)? != self.bytes {
+            return Err(RootError::NotCanonical);
+        }
+        Ok(())
+    }
+}
+
+fn encode(uuid: Uuid, root: &RootKey, slots: &[Slot], old: &[OldRoot]) -> Result<Vec<u8>, SecretError> {
+    let mut writer = Writer::new(KIND);
+    writer.owner(uuid);
+    writer.root_id(root.id(uuid));
+    for slot in slots {
+        writer.line(&slot.line());
+        writer.line(&base64(slot.body()));
+    }
+    for entry in old {
+        writer.line(&format!("-> old {}", base64(&entry.root_id.0)));
+        writer.line(&base64(&entry.sealed.0));
+    }
+    Ok(writer.finish(&root.mac(uuid, Label::RootMac)?))
+}
+
+fn read_slots(lines: &mut Lines<'_>) -> Result<Vec<Slot>, TextError> {
+    const SLOT: &str = "`-> slot <name> <kind> …` and its base64 body";
+    let mut slots: Vec<Slot> = Vec::new();
+    while let Some(head) = lines.line_after("-> slot ") {
+        let body = text::base64_bytes(lines.line(SLOT)?).ok_or_else(|| lines.wrong(SLOT))?;
+        let slot = Slot::parse(head, body).ok_or_else(|| lines.wrong(SLOT))?;
+        if slots.iter().any(|other| other.name() == slot.name()) {
+            return Err(lines.wrong("a slot whose name stands only once"));
+        }
+        slots.push(slot);
+    }
+    if slots.is_empty() { Err(lines.wrong("at least one slot")) } else { Ok(slots) }
+}
+
+fn read_old(lines: &mut Lines<'_>) -> Result<Vec<OldRoot>, TextError> {
+    const OLD: &str = "`-> old <base64 root-id>` and the base64 of a sealed key";
+    let mut old: Vec<OldRoot> = Vec::new();
+    while let Some(head) = lines.line_after("-> old ") {
+        let sealed = base64_array(lines.line(OLD)?).map(SealedKey);
+        let (root_id, sealed) = text::root_id(head).zip(sealed).ok_or_else(|| lines.wrong(OLD))?;
+        if old.iter().any(|other| other.root_id == root_id) {
+            return Err(lines.wrong("an earlier root key that stands only once"));
+        }
+        old.push(OldRoot { root_id, sealed });
+    }
+    Ok(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SysRng;
+
+    use super::*;
+    use crate::{
+        durable,
+        root::{FileSlot, Sealer},
+        text::tampering,
+    };
+
+    const UUID: Uuid = Uuid([5; 16]);
+
+    struct Fixture {
+        _keep: tempfile::TempDir,
+        dir: Dir,
+        root: RootKey,
+        bytes: Vec<u8>,
+    }
+
+    /// A root file with a file slot and an earlier root key.
+    fn fixture() -> Fixture {
+        let (keep, dir) = durable::testing::private();
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let file = FileSlot::generate(&mut SysRng, None).unwrap();
+        let slot = Slot::seal(&mut SysRng, "file", &file, (UUID, &root)).unwrap();
+        file.keep("file", &dir).unwrap();
+        let old = OldRoot { root_id: RootId([1; 32]), sealed: SealedKey([2; 72]) };
+        let bytes = encode(UUID, &root, &[slot], &[old]).unwrap();
+        Fixture { _keep: keep, dir, root, bytes }
+    }
+
+    #[test]
+    fn a_file_slot_gives_the_root_key_back() {
+        let Fixture { dir, root, bytes, .. } = &fixture();
+        let file = RootFile::parse(bytes).unwrap();
+        let (opened, slot) = file.unseal(dir, &Means::default()).unwrap();
+        assert_eq!(opened.secret().expose(), root.secret().expose());
+        assert_eq!((slot.name(), slot.kind()), ("file", Kind::File));
+    }
+
+    #[test]
+    fn every_tampered_byte_and_line_is_refused() {
+        let Fixture { dir, bytes, .. } = &fixture();
+        for (what, tampered) in tampering::of(bytes) {
+            let opened = RootFile::parse(&tampered)
+                .map_err(RootError::from)
+                .and_then(|file| file.unseal(dir, &Means::default()).map(|_| ()));
+            assert!(opened.is_err(), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_slot_key_of_another_installation_is_a_wrong_key() {
+        let Fixture { dir, bytes, .. } = &fixture();
+        dir.replace("slot-file.key", &[7; 32]).unwrap();
+        let file = RootFile::parse(bytes).unwrap();
+        let error = file.unseal(dir, &Means::default()).unwrap_err();
+        assert_eq!(error.to_string(), "slot file: wrong key: it does not open this slot");
+    }
+
+    #[test]
+    fn a_slot_key_of_another_length_is_refused() {
+        let Fixture { dir, bytes, .. } = &fixture();
+        let file = RootFile::parse(bytes).unwrap();
+        dir.replace("slot-file.key", &[7; 31]).unwrap();
+        assert!(file.unseal(dir, &Means::default()).unwrap_err().to_string().ends_with("has 31 bytes, expected 32"));
+        dir.replace("slot-file.key", &[7; 33]).unwrap();
+        assert!(file.unseal(dir, &Means::default()).unwrap_err().to_string().ends_with("is longer than 32 bytes"));
+    }
+
+    #[test]
+    fn a_kind_that_this_build_lacks_is_named() {
+        let Fixture { dir, bytes, .. } = &fixture();
+        let text = String::from_utf8(bytes.clone()).unwrap().replacen("-> slot file file", "-> slot file tpm2", 1);
+        let file = RootFile::parse(text.as_bytes()).unwrap();
+        let error = file.unseal(dir, &Means::default()).unwrap_err();
+        assert_eq!(error.to_string(), "slot file: this build cannot open slots of kind tpm2");
+    }
+}
