@@ -11,6 +11,7 @@ mod contract;
 mod control_plane;
 mod daemon;
 mod deploy;
+mod docs;
 mod hardening;
 mod harness;
 mod memory;

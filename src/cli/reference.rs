@@ -105,3 +105,89 @@ fn roff(page: &Command) -> Vec<u8> {
     let _ = Man::new(page.clone()).source(concat!("claviger ", env!("CARGO_PKG_VERSION"))).render(&mut text);
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use clap::Arg;
+
+    use super::*;
+
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/commands.md");
+    const MADE: &str = "<!-- A test makes all that follows: CLAVIGER_WRITE_DOCS=1 cargo test --lib commands -->\n";
+
+    #[test]
+    fn the_page_of_commands_says_what_the_help_of_each_command_says() {
+        let page = fs::read_to_string(PAGE).unwrap();
+        let by_hand = page.split(MADE).next().unwrap();
+        let expected = format!("{by_hand}{MADE}{}", reference());
+        if std::env::var_os("CLAVIGER_WRITE_DOCS").is_some() {
+            fs::write(PAGE, expected).unwrap();
+        } else {
+            let hint = "docs/commands.md is out of date: CLAVIGER_WRITE_DOCS=1 cargo test --lib commands";
+            assert!(page == expected, "{hint}");
+        }
+    }
+
+    /// The options of every command, a table of the commands, and a section for each command.
+    fn reference() -> String {
+        let pages = pages();
+        let mut text =
+            format!("\n## Options of every command\n\n{}\n## Commands\n\n", options(&pages["claviger"], true));
+        text.push_str("| command | what it does |\n|---|---|\n");
+        let commands = pages.values().filter(|page| !page.has_subcommands());
+        for page in commands.clone() {
+            let (name, about) = (name(page), page.get_about().unwrap());
+            writeln!(text, "| [`{name}`](#{}) | {} |", name.replace(' ', "-"), cell(&about.to_string())).unwrap();
+        }
+        commands.map(section).fold(text, |text, section| text + &section)
+    }
+
+    fn section(page: &Command) -> String {
+        let about = page.get_long_about().or_else(|| page.get_about()).unwrap();
+        let usage = page.clone().render_usage().to_string().replacen("Usage: ", "", 1);
+        let examples = page.get_after_help().unwrap().to_string();
+        let examples: Vec<&str> = examples.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+        format!(
+            "\n## {}\n\n{about}\n\n```\n{usage}\n```\n\n{}\n```sh\n{}\n```\n",
+            name(page),
+            options(page, false),
+            examples.join("\n")
+        )
+    }
+
+    /// A table of the arguments and options of a command: of those that every command has, or of the others.
+    fn options(page: &Command, of_every: bool) -> String {
+        let shown = |arg: &&Arg| {
+            let of_clap = ["help", "version"].contains(&arg.get_id().as_str());
+            !of_clap && !arg.is_hide_set() && arg.is_global_set() == of_every
+        };
+        let rows: Vec<String> = page.get_arguments().filter(shown).map(row).collect();
+        if rows.is_empty() { String::new() } else { format!("| option | meaning |\n|---|---|\n{}", rows.concat()) }
+    }
+
+    fn row(arg: &Arg) -> String {
+        let help = arg.get_long_help().or_else(|| arg.get_help()).unwrap().to_string();
+        let values: Vec<String> = arg
+            .get_possible_values()
+            .iter()
+            .filter(|_| arg.get_action().takes_values())
+            .map(|value| match value.get_help() {
+                Some(help) => format!("`{}` ({help})", value.get_name()),
+                None => format!("`{}`", value.get_name()),
+            })
+            .collect();
+        let values = if values.is_empty() { String::new() } else { format!(": {}", values.join(", ")) };
+        format!("| `{arg}` | {}{values} |\n", cell(&help))
+    }
+
+    fn name(page: &Command) -> String {
+        page.get_bin_name().unwrap_or(page.get_name()).to_owned()
+    }
+
+    /// One line, with nothing in it that would end a cell of the table or begin a tag.
+    fn cell(text: &str) -> String {
+        text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|").replace('<', "&lt;")
+    }
+}

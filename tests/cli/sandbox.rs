@@ -278,6 +278,8 @@ impl Call<'_> {
         assert!(!answer.stderr.contains("panicked"), "{answer}");
         let leaked = secrets::found_in(&[&output.stdout[..], &output.stderr[..]].concat(), self.sandbox.root());
         assert_eq!(leaked, Vec::<String>::new(), "printed by {}", answer.line);
+        crate::docs::check_json(&stdout);
+        stderr.lines().for_each(crate::docs::check_json);
         answer
     }
 }
