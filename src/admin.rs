@@ -24,7 +24,8 @@ use tracing::{debug, info, warn};
 
 use crate::{
     config::MetricsAddress,
-    grpc::socket::{self, Access, Address},
+    grpc::address::Address,
+    listen::{self, Access},
     service::Service,
     telemetry::{event, metrics},
 };
@@ -67,7 +68,7 @@ pub async fn serve(address: MetricsAddress, service: Arc<Service>) {
 }
 
 fn bind(path: &Address) -> io::Result<(tokio::net::UnixListener, impl Sized + use<>)> {
-    socket::bind(path, Access::default()).map_err(io::Error::other)?.into_tokio()
+    listen::bind(path, Access::default()).map_err(io::Error::other)?.into_tokio()
 }
 
 fn announce(address: &impl Display) {

@@ -11,8 +11,9 @@ use serde::Deserialize;
 
 use crate::{
     etcd::Servers,
-    grpc::socket::{Access, Address, SocketError},
+    grpc::address::{Address, AddressError},
     hardening::Layer,
+    listen::Access,
     telemetry::LogLevel,
 };
 
@@ -145,7 +146,7 @@ pub enum ConfigError {
     StateDir,
     /// The socket's address.
     #[error(transparent)]
-    Socket(#[from] SocketError),
+    Socket(#[from] AddressError),
     /// The address of the metrics is none.
     #[error("metrics address {address:?}: expected {expected}")]
     MetricsAddress {
@@ -156,7 +157,7 @@ pub enum ConfigError {
     },
     /// The path of the metrics' socket is none.
     #[error("metrics: {0}")]
-    MetricsSocket(#[source] SocketError),
+    MetricsSocket(#[source] AddressError),
     /// Others than this machine could read the metrics.
     #[error("refusing to serve metrics on {0}: not a loopback address")]
     NotLoopback(SocketAddr),

@@ -27,13 +27,11 @@ use crate::{
     admin,
     config::Config,
     crypto::secret::Protection,
-    grpc::{
-        server::{self, Peers},
-        socket::{self, Access, Address, Listener, SocketError},
-    },
+    grpc::address::Address,
     hardening::{self, FilesError, Layer, Layers, Restricted, State},
     keeper::{Expect, OpenError, Published, Publisher, Serving, Unsealed},
     keyring::mark::Standing,
+    listen::{self, Access, Listener, Peers, SocketError},
     root::Means,
     service::Service,
     systemd::Systemd,
@@ -94,7 +92,7 @@ pub async fn run(
     let systemd = Systemd::from_env()?;
     let keys = Arc::new(Published::default());
     let publisher = Publisher::new(config.state_dir.clone(), means, expect, Arc::clone(&keys));
-    let bound = if take_over { None } else { Some(listen(config, socket::bind)?) };
+    let bound = if take_over { None } else { Some(listen(config, listen::bind)?) };
     let mut serving = Serving::open(&config.state_dir, Arc::clone(&keys))?;
     if bound.is_some() && !become_alone(&serving, &mut signals, config).await? {
         return Ok(());
@@ -125,7 +123,7 @@ pub async fn run(
         tokio::spawn(admin::serve(address.clone(), Arc::clone(&service)));
     }
     let peers = Peers::new(config.allow_uid.iter().copied());
-    let drained = server::serve(listener, service, peers, attended).await?;
+    let drained = listen::serve(listener, service, peers, attended).await?;
     info!(message = event::STOPPED, ?drained);
     outcome
 }
@@ -176,7 +174,7 @@ fn listen(
     config: &Config,
     how: impl FnOnce(&Address, Access) -> Result<Listener, SocketError>,
 ) -> Result<Listener, DaemonError> {
-    if let Some(listener) = socket::inherited().map_err(DaemonError::Handed)? {
+    if let Some(listener) = listen::inherited().map_err(DaemonError::Handed)? {
         info!(message = event::LISTENING, socket = "from systemd");
         return Ok(listener);
     }
@@ -189,7 +187,7 @@ fn listen(
 async fn take_over_socket(config: &Config) -> Result<Listener, DaemonError> {
     let until = Instant::now() + FOLLOW_WITHIN;
     loop {
-        match listen(config, socket::take_over) {
+        match listen(config, listen::take_over) {
             Err(DaemonError::Socket(SocketError::Followed(_))) if Instant::now() < until => {
                 sleep(Duration::from_millis(50)).await;
             }

@@ -1,8 +1,8 @@
 //! claviger, the Kubernetes KMS v2 plugin that keeps its own keys.
 //!
 //! ```text
-//! kube-apiserver --Unix socket--> grpc --> service --> Snapshot --> crypto --> answer
-//!                                                         ^
+//! kube-apiserver --Unix socket--> listen --> grpc --> service --> Snapshot --> crypto --> answer
+//!                                                                    ^
 //! operator --> cli --> keeper --> Keyring --> record --> store --> file
 //! ```
 //!
@@ -13,7 +13,8 @@
 //! | `fuzzing` | what every parser promises; only for tests and for `fuzz/` |
 //! | `admin` | metrics and health over HTTP, if asked for |
 //! | `config` | text to a validated configuration |
-//! | `grpc` | sockets and the API at the edge: copy fields, limit sizes, map errors |
+//! | `listen` | sockets and connections: lock, mode, take-over, activation, peers, limits, draining |
+//! | `grpc` | the API at the edge, and its client: copy fields, limit sizes, map errors |
 //! | `service` | the KMS v2 calls on a snapshot of the keys, and what each connection was told |
 //! | `keeper` | root key, store and keyring together: make, open, change, mark, publish |
 //! | `escrow` | how keys survive the loss of a machine: backups, recovery blobs, shares of an identity |
@@ -53,6 +54,7 @@ mod hardening;
 mod harness;
 mod keeper;
 mod keyring;
+mod listen;
 mod root;
 mod scan;
 mod service;

@@ -18,7 +18,6 @@ use crate::{
     durable::DurableError,
     escrow::{BackupError, RecoveryError, ShareError},
     etcd::EtcdError,
-    grpc::socket::SocketError,
     keeper::{ChangeFailed, InitError, LedgerRefused, OpenError, RestoreFailed},
     keyring::{
         ChangeError, KeyError,
@@ -33,7 +32,7 @@ use crate::{
     text::TextError,
 };
 
-use super::Format;
+use super::{Format, socket};
 
 /// The documented exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +116,7 @@ impl Failure {
     pub(super) fn daemon(error: &DaemonError, state_dir: &Path) -> Self {
         match error {
             DaemonError::Open(error) => Self::open(error, state_dir),
-            DaemonError::Socket(error) => Self::new(Exit::Refused, error, error.hint()),
+            DaemonError::Socket(error) => Self::new(Exit::Refused, error, socket::hint(error)),
             DaemonError::Occupied(_) => Self::new(Exit::Refused, error, occupied_hint(state_dir)),
             error => Self::new(Exit::Refused, error, None),
         }
@@ -320,7 +319,7 @@ impl Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let hint = match &error {
-            ConfigError::Socket(error) => error.hint(),
+            ConfigError::Socket(_) => Some(socket::ADDRESS.to_owned()),
             ConfigError::MetricsAddress { .. } | ConfigError::MetricsSocket(_) => {
                 Some("--metrics-listen 127.0.0.1:9808, or --metrics-listen /run/claviger/metrics.sock".to_owned())
             }
@@ -334,12 +333,6 @@ impl From<ConfigError> for Failure {
             | ConfigError::ProviderName(_) => None,
         };
         Self::new(Exit::Usage, &error, hint)
-    }
-}
-
-impl From<SocketError> for Failure {
-    fn from(error: SocketError) -> Self {
-        Self::new(Exit::Refused, &error, error.hint())
     }
 }
 

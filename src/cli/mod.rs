@@ -19,6 +19,7 @@ mod restore;
 mod scan;
 mod serve;
 mod slot;
+mod socket;
 mod split;
 mod status;
 

@@ -12,7 +12,7 @@ use crate::{
     crypto::secret::Protection,
     daemon,
     durable::{Dir, Privacy},
-    grpc::socket::Address,
+    grpc::address::Address,
     hardening::{self, FilesError, Layer, Needs, Restricted},
     keeper::{self, Expect},
     root::Means,

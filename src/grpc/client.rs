@@ -12,8 +12,13 @@ use tonic::transport::{self, Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status, metadata::MetadataValue};
 use tower_service::Service;
 
-use super::api::{StatusRequest, StatusResponse, key_management_service_client::KeyManagementServiceClient};
-use super::{MESSAGE_LIMIT, PROBE, REPORT, socket::Address};
+use super::{
+    address::Address,
+    api::{
+        MESSAGE_LIMIT, PROBE, REPORT, StatusRequest, StatusResponse,
+        key_management_service_client::KeyManagementServiceClient,
+    },
+};
 use crate::service::Report;
 
 /// The longest report in bytes: of a full keyring's two thousand keys, with 16 connections.
@@ -107,7 +112,7 @@ impl From<Status> for ProbeError {
 }
 
 /// A channel over a connection that exists already.
-pub(super) async fn lend(endpoint: Endpoint, stream: UnixStream) -> Result<Channel, transport::Error> {
+pub async fn lend(endpoint: Endpoint, stream: UnixStream) -> Result<Channel, transport::Error> {
     endpoint.connect_with_connector(Lent(Some(stream))).await
 }
 
@@ -136,9 +141,9 @@ mod tests {
     use tokio::net::UnixListener;
 
     use super::*;
-    use crate::grpc::{
-        testing::Plugin,
-        tests::{open, open_service},
+    use crate::{
+        listen::{self, Access, Peers, testing::Plugin},
+        service::testing::{open, open_service},
     };
 
     const LONG: Duration = Duration::from_secs(20);
@@ -175,9 +180,8 @@ mod tests {
     #[tokio::test]
     async fn an_abstract_socket_is_probed_as_well() {
         let address = Address::Abstract(format!("claviger-probe-{}", std::process::id()));
-        let listener = crate::grpc::socket::bind(&address, crate::grpc::socket::Access::default()).unwrap();
-        let peers = crate::grpc::server::Peers::new([]);
-        tokio::spawn(crate::grpc::server::serve(listener, open_service(), peers, std::future::pending()));
+        let listener = listen::bind(&address, Access::default()).unwrap();
+        tokio::spawn(listen::serve(listener, open_service(), Peers::new([]), std::future::pending()));
         assert_eq!(probe(&address, LONG).await.unwrap().healthz, "ok");
     }
 

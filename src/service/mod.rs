@@ -6,6 +6,8 @@
 //! `kmsv2/envelope.go` in k8s.io/apiserver.
 
 mod adoption;
+#[cfg(test)]
+pub mod testing;
 
 use std::{
     collections::BTreeMap,

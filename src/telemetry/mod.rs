@@ -35,7 +35,7 @@ pub enum LogLevel {
 }
 
 /// The messages of the daemon, so that whoever watches logs finds them in one place. Those of single calls and
-/// connections are in `grpc`.
+/// connections are in `listen` and `grpc`.
 pub mod event {
     /// The socket is there; calls are answered with UNAVAILABLE until the keyring is open.
     pub const LISTENING: &str = "listening";

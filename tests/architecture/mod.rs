@@ -49,13 +49,17 @@ const ROWS: [&str; 14] = [
 ];
 
 /// Each module with all that it uses, in the order of [`ROWS`].
-const MAY_IMPORT: [(&str, &str); 21] = [
-    ("cli", "daemon config grpc service keeper escrow root keyring scan etcd durable text crypto telemetry hardening"),
-    ("daemon", "admin config grpc service keeper root keyring crypto telemetry hardening systemd"),
+const MAY_IMPORT: [(&str, &str); 22] = [
+    (
+        "cli",
+        "daemon config listen grpc service keeper escrow root keyring scan etcd durable text crypto telemetry hardening",
+    ),
+    ("daemon", "admin config listen grpc service keeper root keyring crypto telemetry hardening systemd"),
     ("fuzzing", "config keeper escrow root keyring scan text crypto"),
-    ("admin", "config grpc service telemetry"),
-    ("config", "grpc etcd telemetry hardening"),
-    ("grpc", "service durable telemetry"),
+    ("admin", "config listen grpc service telemetry"),
+    ("config", "listen grpc etcd telemetry hardening"),
+    ("listen", "grpc service durable telemetry"),
+    ("grpc", "service telemetry"),
     ("service", "keeper crypto telemetry"),
     ("keeper", "escrow root keyring store audit durable text crypto"),
     ("escrow", "keyring text crypto"),
@@ -79,8 +83,6 @@ const CLOSING_CIRCLES: &[&str] = &[
     "src/cli/key.rs",
     "src/cli/mod.rs",
     "src/cli/recovery.rs",
-    "src/grpc/socket/error.rs",
-    "src/grpc/socket/mod.rs",
     "src/keeper/change.rs",
     "src/keeper/mod.rs",
     "src/scan/mod.rs",
@@ -90,15 +92,13 @@ const CLOSING_CIRCLES: &[&str] = &[
 const FOLDERS_IN_CIRCLES: &[&str] = &["src/cli/scan"];
 
 /// Files that are long without a reason still.
-const TOO_LONG: &[&str] = &["src/cli/failure.rs", "src/grpc/server.rs", "src/scan/snapshot.rs"];
+const TOO_LONG: &[&str] = &["src/cli/failure.rs", "src/scan/snapshot.rs"];
 
 /// `mod.rs` files that hold more than a page of logic still.
 const TOO_MUCH_LOGIC: &[&str] = &[
     "src/cli/mod.rs",
     "src/cli/scan/mod.rs",
     "src/etcd/mod.rs",
-    "src/grpc/mod.rs",
-    "src/grpc/socket/mod.rs",
     "src/hardening/mod.rs",
     "src/keeper/mod.rs",
     "src/scan/bolt/mod.rs",
@@ -118,7 +118,7 @@ fn the_table_is_in_the_order_of_the_rows() {
 #[test]
 fn imports_follow_the_table() {
     let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for Source { path, text } in sources("src") {
+    for Source { path, text } in sources("src").into_iter().filter(|source| !is_of_tests(source)) {
         let module = top(&path);
         if module != "main" && module != "lib" {
             used.entry(module.clone())
@@ -241,6 +241,11 @@ fn sources(folder: &str) -> Vec<Source> {
 fn crate_graph() -> Graph {
     let sources = sources("src");
     Graph::of(sources.iter().map(|source| (source.path.as_str(), source.text.as_str())))
+}
+
+/// Whether only tests use the file, which may then import what it needs, as the tests at the bottom of a file do.
+fn is_of_tests(source: &Source) -> bool {
+    source.path.ends_with("/testing.rs")
 }
 
 /// The module below the crate that a file of `src/` belongs to.

@@ -2,17 +2,39 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use super::SocketError;
+/// The most bytes of an address. The kernel's `sun_path` has 108; one of them is a NUL after a path and before a name.
+pub const ADDRESS_LIMIT: usize = 107;
 
-/// The most bytes of an address: the kernel's `sun_path` has 108, one of which is a NUL behind a path and before a name.
-pub(super) const ADDRESS_LIMIT: usize = 107;
+/// Why a text is no address of a socket.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressError {
+    /// It is no address, or kube-apiserver would read another one.
+    #[error("socket address {address:?}: expected {expected}")]
+    Malformed {
+        /// The text.
+        address: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// It does not fit into the kernel's structure.
+    #[error(
+        "socket address {address:?}: {found} bytes, expected at most {ADDRESS_LIMIT}, the size of the kernel's sun_path"
+    )]
+    TooLong {
+        /// The text.
+        address: String,
+        /// Its length in bytes.
+        found: usize,
+    },
+}
 
 /// A socket's address, as `--socket` takes it: an absolute path, `unix:///path`, `@name` or `unix:///@name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// A file.
     Path(PathBuf),
-    /// A name in the kernel's abstract namespace, without the `@` that stands for its leading NUL.
+    /// A name in the kernel's abstract namespace, without the `@` that people write for its leading NUL.
     Abstract(String),
 }
 
@@ -37,15 +59,15 @@ impl fmt::Display for Address {
 }
 
 impl FromStr for Address {
-    type Err = SocketError;
+    type Err = AddressError;
 
     /// Reads what `--socket` takes. `/@name` means `@name`, because Kubernetes reads it so.
     ///
-    /// Strict about characters, because kube-apiserver reads the same text as a URL and, up to 1.31, as an HTTP/2
-    /// authority: what either would take for something else is refused here.
-    fn from_str(text: &str) -> Result<Self, SocketError> {
+    /// It is strict about characters, because kube-apiserver reads the same text as a URL and, up to 1.31, as an HTTP/2 authority.
+    /// A text that either of them would read differently is refused.
+    fn from_str(text: &str) -> Result<Self, AddressError> {
         let bare = text.strip_prefix("unix://").unwrap_or(text);
-        let refuse = |expected| Err(SocketError::Address { address: text.to_owned(), expected });
+        let refuse = |expected| Err(AddressError::Malformed { address: text.to_owned(), expected });
         let name = bare.strip_prefix('@').or_else(|| bare.strip_prefix("/@"));
         if name.is_none() && !bare.starts_with('/') {
             return refuse("an absolute path, or @ and a name");
@@ -58,7 +80,7 @@ impl FromStr for Address {
             return refuse("a name at its end");
         }
         if body.len() > ADDRESS_LIMIT {
-            return Err(SocketError::TooLong { address: text.to_owned(), found: body.len() });
+            return Err(AddressError::TooLong { address: text.to_owned(), found: body.len() });
         }
         Ok(name.map_or_else(|| Self::Path(bare.into()), |name| Self::Abstract(name.to_owned())))
     }
@@ -109,7 +131,6 @@ mod tests {
         ] {
             let error = text.parse::<Address>().unwrap_err();
             assert_eq!(error.to_string(), format!("socket address {text:?}: expected {expected}"));
-            assert_eq!(error.hint().unwrap(), "--socket /run/claviger/kms.sock, or --socket @claviger");
         }
     }
 

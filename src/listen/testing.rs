@@ -16,7 +16,14 @@ use hyper::{
     Request, Response,
     body::{Body, Bytes, Frame},
 };
-use tokio::{io::AsyncReadExt, net::UnixStream, sync::mpsc, sync::oneshot, task::JoinHandle, time::timeout};
+use tokio::{
+    io::AsyncReadExt,
+    net::UnixStream,
+    sync::mpsc,
+    sync::oneshot,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tonic::{
     Status,
     transport::{Channel, Endpoint},
@@ -25,21 +32,40 @@ use tower_service::Service as _;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::{
-    api::key_management_service_client::KeyManagementServiceClient,
-    client,
-    server::{Drained, Peers, serve},
-    socket::{self, Access, Address},
+use super::{Access, Listener, Peers, bind as listen_on, door::Drained, serve};
+use crate::{
+    grpc::{
+        address::Address,
+        api::key_management_service_client::KeyManagementServiceClient,
+        client::{self, probe},
+    },
+    service::Service,
 };
-use crate::service::Service;
+
+/// A preface and an empty SETTINGS frame: all that a client must say.
+pub(crate) const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// The headers of a Status call as the first stream: POST, http, path, content-type.
+pub(crate) const BEGIN_STATUS: &[u8] = b"\0\0\x35\x01\x04\0\0\0\x01\
+    \x83\x86\x44\x1f/v2.KeyManagementService/Status\x5f\x10application/grpc";
+
+/// Its reset by the client: CANCEL.
+pub(crate) const RESET: &[u8] = b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08";
+
+pub(crate) const WHOLE: Bytes = Bytes::from_static(&[0; 5]);
+pub(crate) const HALF: Bytes = Bytes::from_static(&[0; 3]);
+
+pub(crate) fn endpoint() -> Endpoint {
+    Endpoint::from_static("http://localhost")
+}
 
 /// Far more than anything here takes, so that a test that hangs fails instead.
-pub(super) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// A plugin that serves in the background.
-pub(super) struct Plugin {
-    pub(super) address: Address,
-    pub(super) path: PathBuf,
+pub(crate) struct Plugin {
+    pub(crate) address: Address,
+    pub(crate) path: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<io::Result<Drained>>,
     _dir: tempfile::TempDir,
@@ -47,51 +73,84 @@ pub(super) struct Plugin {
 
 impl Plugin {
     /// Serves the test's own user.
-    pub(super) fn start(service: Arc<Service>) -> Self {
+    pub(crate) fn start(service: Arc<Service>) -> Self {
         Self::start_for(service, Peers::new([]))
     }
 
-    pub(super) fn start_for(service: Arc<Service>, peers: Peers) -> Self {
+    pub(crate) fn start_for(service: Arc<Service>, peers: Peers) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kms.sock");
         let address = Address::Path(path.clone());
-        let listener = socket::bind(&address, Access::default()).unwrap();
+        let listener = listen_on(&address, Access::default()).unwrap();
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(serve(listener, service, peers, async move { drop(stopped.await) }));
         Self { address, path, stop: Some(stop), served, _dir: dir }
     }
 
-    pub(super) async fn client(&self) -> KeyManagementServiceClient<Channel> {
+    pub(crate) async fn client(&self) -> KeyManagementServiceClient<Channel> {
         KeyManagementServiceClient::new(self.channel(Endpoint::from_static("http://localhost")).await)
     }
 
-    pub(super) async fn channel(&self, endpoint: Endpoint) -> Channel {
+    pub(crate) async fn channel(&self, endpoint: Endpoint) -> Channel {
         client::lend(endpoint, self.connect().await).await.unwrap()
     }
 
     /// A bare connection that says nothing of itself.
-    pub(super) async fn connect(&self) -> UnixStream {
+    pub(crate) async fn connect(&self) -> UnixStream {
         UnixStream::connect(&self.path).await.unwrap()
     }
 
     /// Asks it to end.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         drop(self.stop.take());
     }
 
     /// Waits for its end.
-    pub(super) async fn end(mut self) -> Drained {
+    pub(crate) async fn end(mut self) -> Drained {
         self.stop();
         timeout(SOON, self.served).await.unwrap().unwrap().unwrap()
     }
 }
 
+/// Whether the plugin answers a probe.
+pub(crate) async fn is_well(plugin: &Plugin) -> bool {
+    probe(&plugin.address, SOON).await.is_ok()
+}
+
+/// Waits until a scrape has `line`; what counts may follow what a client sees by a moment.
+pub(crate) async fn counted(service: &Service, line: &str) {
+    let shown = || service.metrics().exposition(None).unwrap().lines().any(|shown| shown == line);
+    let wait = async {
+        while !shown() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, wait)
+        .await
+        .unwrap_or_else(|_| panic!("no {line} in {}", service.metrics().exposition(None).unwrap()));
+}
+
+/// A socket that listens at `path`.
+pub(crate) fn bind(path: &Path) -> Listener {
+    listen_on(&Address::Path(path.to_owned()), Access::default()).unwrap()
+}
+
+/// Why no socket can be made at `path`.
+pub(crate) fn refused(path: &Path) -> String {
+    listen_on(&Address::Path(path.to_owned()), Access::default()).unwrap_err().to_string()
+}
+
+/// Whether somebody listens at `path`.
+pub(crate) fn answers(path: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(path).is_ok()
+}
+
 /// A test of this binary, run again as a process of its own that finds the path of its socket in `variable`. Killed when
 /// dropped.
-pub(super) struct Process(pub(super) Child);
+pub(crate) struct Process(pub(crate) Child);
 
 impl Process {
-    pub(super) fn start(test: &str, variable: &str, socket: &Path) -> Self {
+    pub(crate) fn start(test: &str, variable: &str, socket: &Path) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
         command.args(["--exact", test]).env(variable, socket).stdout(Stdio::null()).stderr(Stdio::piped());
         Self(command.spawn().unwrap())
@@ -106,12 +165,12 @@ impl Drop for Process {
 }
 
 /// Waits until the other side closes, and throws away what it says before.
-pub(super) async fn closed(stream: &mut UnixStream) {
+pub(crate) async fn closed(stream: &mut UnixStream) {
     let _ = timeout(SOON, stream.read_to_end(&mut Vec::new())).await.expect("still open");
 }
 
 /// A request's body that goes out as it is fed.
-pub(super) struct Fed(mpsc::UnboundedReceiver<Bytes>);
+pub(crate) struct Fed(mpsc::UnboundedReceiver<Bytes>);
 
 impl Body for Fed {
     type Data = Bytes;
@@ -123,7 +182,7 @@ impl Body for Fed {
 }
 
 /// Begins a Status call, and leaves its body to the sender. A whole body is five zeros; its end is the sender's drop.
-pub(super) fn begin_status(
+pub(crate) fn begin_status(
     mut channel: Channel,
 ) -> (mpsc::UnboundedSender<Bytes>, impl Future<Output = Response<tonic::body::Body>>) {
     let (feed, body) = mpsc::unbounded_channel();
@@ -140,12 +199,12 @@ pub(super) fn begin_status(
 }
 
 /// The status that a failed call was answered with, in its headers.
-pub(super) fn refusal(response: &Response<tonic::body::Body>) -> Option<Status> {
+pub(crate) fn refusal(response: &Response<tonic::body::Body>) -> Option<Status> {
     Status::from_header_map(response.headers())
 }
 
 /// Everything that is logged on this thread while it lives.
-pub(super) struct Log {
+pub(crate) struct Log {
     lines: Lines,
     _guard: DefaultGuard,
 }
@@ -154,7 +213,7 @@ pub(super) struct Log {
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
@@ -164,7 +223,7 @@ impl Log {
         Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
     }
 
-    pub(super) fn lines_with(&self, text: &str) -> Vec<String> {
+    pub(crate) fn lines_with(&self, text: &str) -> Vec<String> {
         let bytes = self.lines.0.lock().unwrap();
         String::from_utf8_lossy(&bytes).lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
     }

@@ -1,0 +1,121 @@
+//! What to do when there is no socket to listen on.
+
+use std::path::Path;
+
+use crate::{grpc::address::Address, listen::SocketError};
+
+/// The forms of an address.
+pub(super) const ADDRESS: &str = "--socket /run/claviger/kms.sock, or --socket @claviger";
+
+/// What an operator can do about it, if that is known.
+pub(super) fn hint(error: &SocketError) -> Option<String> {
+    Some(match error {
+        SocketError::NotADirectory(_) | SocketError::Occupied(_) => "move it away, or give another --socket".to_owned(),
+        SocketError::Missing(path) => own_directory(path),
+        // Never a command that changes an existing directory: others may use it.
+        SocketError::Writable { .. }
+        | SocketError::Ancestor(_)
+        | SocketError::Owner { .. }
+        | SocketError::Unwritable { .. } => {
+            format!("give the socket a directory of its own: {}", own_directory(Path::new("/run/claviger")))
+        }
+        SocketError::Held(Address::Path(path)) => {
+            format!("stop it first, or use --take-over; to find it: fuser {}.lock", path.display())
+        }
+        SocketError::Held(Address::Abstract(name)) => format!("stop it first; to find it: ss -xlp src @{name}"),
+        SocketError::Followed(path) => {
+            format!("the plugin that it replaces has not ended yet; to find both: fuser {}.lock", path.display())
+        }
+        SocketError::AbstractTakeOver(_) => "stop the other plugin first, or serve on a path".to_owned(),
+        SocketError::AbstractGroup(_) => "leave --socket-group out: --allow-uid alone says who may connect".to_owned(),
+        SocketError::Group { group, .. } => format!("make the plugin's user a member of group {group}"),
+        SocketError::Io { .. } => return None,
+    })
+}
+
+fn own_directory(path: &Path) -> String {
+    format!("install -d -m 0750 -o {} {}", rustix::process::geteuid().as_raw(), path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, Permissions},
+        io,
+        os::unix::fs::PermissionsExt,
+        path::PathBuf,
+    };
+
+    use super::*;
+    use crate::listen::{Access, bind};
+
+    fn hint_of(error: &SocketError) -> String {
+        hint(error).unwrap()
+    }
+
+    fn refused(path: PathBuf) -> String {
+        hint_of(&bind(&Address::Path(path), Access::default()).unwrap_err())
+    }
+
+    fn own_directory_hint() -> String {
+        let ours = rustix::process::geteuid().as_raw();
+        format!("give the socket a directory of its own: install -d -m 0750 -o {ours} /run/claviger")
+    }
+
+    #[test]
+    fn a_directory_that_is_missing_is_made_and_anything_else_is_moved_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let (missing, file) = (dir.path().join("missing"), dir.path().join("file"));
+        let ours = rustix::process::geteuid().as_raw();
+        assert_eq!(refused(missing.join("kms.sock")), format!("install -d -m 0750 -o {ours} {}", missing.display()));
+        fs::write(&file, "").unwrap();
+        for path in [file.join("kms.sock"), file] {
+            assert_eq!(refused(path), "move it away, or give another --socket");
+        }
+    }
+
+    #[test]
+    fn a_directory_of_others_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("below");
+        fs::create_dir(&below).unwrap();
+        fs::set_permissions(&below, Permissions::from_mode(0o750)).unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+        for path in [dir.path().join("kms.sock"), below.join("kms.sock"), "/sys/kernel/kms.sock".into()] {
+            assert_eq!(refused(path), own_directory_hint());
+        }
+        let owner = SocketError::Owner { path: "/run/theirs".into(), owner: 4711, ours: 0 };
+        assert_eq!(hint_of(&owner), own_directory_hint());
+    }
+
+    #[test]
+    fn the_plugin_that_holds_a_socket_can_be_found() {
+        let path = Path::new("/run/claviger/kms.sock");
+        let at = |name: &str| Address::Abstract(name.to_owned());
+        for (error, expected) in [
+            (
+                SocketError::Held(Address::Path(path.to_owned())),
+                "stop it first, or use --take-over; to find it: fuser /run/claviger/kms.sock.lock",
+            ),
+            (SocketError::Held(at("kms")), "stop it first; to find it: ss -xlp src @kms"),
+            (
+                SocketError::Followed(path.to_owned()),
+                "the plugin that it replaces has not ended yet; to find both: fuser /run/claviger/kms.sock.lock",
+            ),
+            (SocketError::AbstractTakeOver(at("kms")), "stop the other plugin first, or serve on a path"),
+            (
+                SocketError::AbstractGroup("kms".to_owned()),
+                "leave --socket-group out: --allow-uid alone says who may connect",
+            ),
+            (SocketError::Group { group: 7, ours: 1 }, "make the plugin's user a member of group 7"),
+        ] {
+            assert_eq!(hint_of(&error), expected);
+        }
+    }
+
+    #[test]
+    fn a_reason_of_the_kernel_speaks_for_itself() {
+        let error = SocketError::Io { step: "lock", path: "/run/s".into(), error: io::ErrorKind::Other.into() };
+        assert_eq!(hint(&error), None);
+    }
+}

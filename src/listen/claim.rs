@@ -1,0 +1,103 @@
+//! Looks after a path that we listen at: is our socket still there, and is the lock free that a replaced plugin held?
+
+use std::os::fd::OwnedFd;
+
+use super::{
+    error::{SocketError, failed},
+    place::{Access, Identity, Occupant, Place},
+};
+
+/// What became of our socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is still at its path.
+    There,
+    /// Another socket is at its path.
+    Replaced,
+    /// It was removed.
+    Gone,
+}
+
+/// The right to listen at a path: holds the path's lock, and removes our socket when dropped.
+#[derive(Debug)]
+pub struct Claim {
+    place: Place,
+    access: Access,
+    identity: Identity,
+    lock: OwnedFd,
+    /// The right to be the next plugin at the path, until the lock of the path is free.
+    next: Option<OwnedFd>,
+}
+
+impl Claim {
+    /// The claim to a place where our socket of this identity is.
+    pub(super) fn new(place: Place, access: Access, identity: Identity, lock: OwnedFd) -> Self {
+        Self { place, access, identity, lock, next: None }
+    }
+
+    /// The same claim of a plugin that has replaced another one, which still holds the lock.
+    pub(super) fn after(mut self, next: OwnedFd) -> Self {
+        self.next = Some(next);
+        self
+    }
+
+    /// Whether the replaced plugin still holds the lock.
+    pub(super) fn follows(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Says what became of our socket, and takes the lock if the replaced plugin has left it.
+    ///
+    /// If the system does not answer, or if something that is no socket is at the path, nothing changes: the next look may see more.
+    pub(super) fn look_after(&mut self) -> Fate {
+        if self.next.is_some() && self.place.try_lock(&self.lock).unwrap_or(false) {
+            self.next = None;
+        }
+        match self.place.look() {
+            Ok(Occupant::Nothing) => Fate::Gone,
+            Ok(Occupant::Socket(identity)) if identity != self.identity => Fate::Replaced,
+            Ok(Occupant::Socket(_) | Occupant::Other) | Err(_) => Fate::There,
+        }
+    }
+
+    /// Makes our socket again, after it was removed.
+    ///
+    /// # Errors
+    /// When the path leads to something that is no socket, or the kernel refuses a step.
+    pub(super) fn restore(&mut self) -> Result<tokio::net::UnixListener, SocketError> {
+        let (socket, identity) = self.place.listen(&self.lock, self.access)?;
+        self.identity = identity;
+        tokio::net::UnixListener::from_std(socket.into()).map_err(|error| failed("listen on", self.place.path(), error))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.place.remove(self.identity);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::listen::testing::{answers, bind};
+
+    #[tokio::test]
+    async fn a_socket_that_was_removed_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kms.sock");
+        let mut claim = bind(&path).into_tokio().unwrap().1.unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(claim.look_after(), Fate::Gone);
+        let listener = claim.restore().unwrap();
+        assert!(answers(&path));
+        listener.accept().await.unwrap();
+        assert_eq!(claim.look_after(), Fate::There);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "somebody's").unwrap();
+        assert_eq!(claim.look_after(), Fate::There, "what is no socket is nobody's business");
+        assert!(matches!(claim.restore(), Err(SocketError::Occupied(_))));
+    }
+}

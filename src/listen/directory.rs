@@ -1,0 +1,124 @@
+//! The directory of a socket: its real path, and whether another user can change what it contains.
+
+use std::{
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use super::error::{SocketError, failed};
+use crate::durable;
+
+/// Follows the symbolic links of `directory`, and checks where they lead: the path that is checked is the path that is used.
+pub(super) fn safe_directory(directory: &Path) -> Result<PathBuf, SocketError> {
+    let real = real_directory(directory)?;
+    check(&real)?;
+    Ok(real)
+}
+
+fn real_directory(directory: &Path) -> Result<PathBuf, SocketError> {
+    let real = directory.canonicalize().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => SocketError::Missing(directory.to_owned()),
+        io::ErrorKind::NotADirectory => SocketError::NotADirectory(directory.to_owned()),
+        _ => failed("examine", directory, error),
+    })?;
+    if real.is_dir() { Ok(real) } else { Err(SocketError::NotADirectory(real)) }
+}
+
+/// Checks that only root and we can change what the directory contains.
+///
+/// A sticky directory of root's may be above it. It may not be the directory itself: it protects the files of other users, but any user
+/// could listen at the path whenever the plugin does not.
+fn check(real: &Path) -> Result<(), SocketError> {
+    let found = real.symlink_metadata().map_err(|error| failed("examine", real, error))?;
+    let (owner, mode, ours) = (found.uid(), found.mode() & 0o7777, our_uid());
+    if owner != 0 && owner != ours {
+        return Err(SocketError::Owner { path: real.to_owned(), owner, ours });
+    }
+    if mode & 0o022 != 0 {
+        return Err(SocketError::Writable { path: real.to_owned(), mode });
+    }
+    Ok(durable::check_ancestors(real, ours)?)
+}
+
+/// The user whom this process runs as.
+pub(super) fn our_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::{PermissionsExt, symlink},
+    };
+
+    use super::*;
+    use crate::listen::testing::refused;
+
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_is_none_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (missing, file) = (dir.path().join("missing"), dir.path().join("file"));
+        let text = refused(&missing.join("kms.sock"));
+        assert_eq!(text, format!("refusing to listen: directory {} does not exist", missing.display()));
+
+        fs::write(&file, "").unwrap();
+        let text = refused(&file.join("kms.sock"));
+        assert_eq!(text, format!("refusing to listen: {} is not a directory", file.display()));
+        let text = refused(&file.join("below/kms.sock"));
+        assert_eq!(text, format!("refusing to listen: {} is not a directory", file.join("below").display()));
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_to_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for (mode, who) in [(0o775, "its group"), (0o757, "others"), (0o777, "others"), (0o770, "its group")] {
+            chmod(dir.path(), mode);
+            let text = refused(&dir.path().join("kms.sock"));
+            let path = dir.path().display();
+            assert_eq!(text, format!("refusing to listen: {path} is writable by {who} (mode {mode:04o})"));
+        }
+        chmod(dir.path(), 0o1777);
+        let text = refused(&dir.path().join("kms.sock"));
+        let path = dir.path().display();
+        assert_eq!(text, format!("refusing to listen: {path} is writable by others (mode 1777)"));
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_below_one_that_others_can_write_to_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("below");
+        fs::create_dir(&below).unwrap();
+        chmod(&below, 0o750);
+        chmod(dir.path(), 0o777);
+        let outside = tempfile::tempdir().unwrap();
+        symlink(&below, outside.path().join("link")).unwrap();
+        for directory in [below.clone(), outside.path().join("link")] {
+            let text = refused(&directory.join("kms.sock"));
+            let expected = format!(
+                "refusing to listen: {} is writable by others (mode 0777), and is above {}",
+                dir.path().display(),
+                below.display()
+            );
+            assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_refused() {
+        let (theirs, ours) = (tempfile::tempdir().unwrap(), our_uid());
+        if ours != 0 {
+            return; // Only root can give a directory away.
+        }
+        std::os::unix::fs::chown(theirs.path(), Some(4711), None).unwrap();
+        let text = refused(&theirs.path().join("kms.sock"));
+        let path = theirs.path().display();
+        assert_eq!(text, format!("refusing to listen: {path} is owned by uid 4711, expected root or uid 0"));
+    }
+}

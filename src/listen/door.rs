@@ -1,0 +1,214 @@
+//! The door: which peers come in, how many at a time, and how those leave who are in.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    net::{UnixListener, UnixStream, unix::UCred},
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tracing::warn;
+
+use super::{connection::serve_connection, peers::Peers};
+use crate::{
+    grpc::calls::Calls,
+    service::{Peer, Service},
+    telemetry::{metrics::Guest, quota::Quota},
+};
+
+/// Connections at a time; an API server holds one for each of its provider entries.
+pub(super) const PLACES: usize = 16;
+
+/// Connections at a time of peers that are refused, apart from the others.
+const REFUSED_PLACES: usize = 2;
+
+/// How long such a connection may last, and how long its place stays taken.
+const REFUSED_STAY: Duration = Duration::from_secs(2);
+
+/// How long a shutdown waits for the calls in flight.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the replaced plugin still accepts: who had found its socket before the rename has connected by then.
+const LAST_GUESTS: Duration = Duration::from_millis(100);
+
+/// Between two lines in the log about the same want of places or of file descriptors.
+pub(super) const QUIET: Duration = Duration::from_mins(1);
+
+/// How a shutdown went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// Every call that was in flight has been answered.
+    Complete,
+    /// This many connections were cut off in the middle of a call.
+    Cut(usize),
+}
+
+/// Where connections come in, and the tasks that serve them.
+pub(super) struct Door {
+    pub(super) service: Arc<Service>,
+    peers: Peers,
+    closing: watch::Receiver<()>,
+    guests: JoinSet<()>,
+    refused: JoinSet<()>,
+    full: Quota,
+}
+
+impl Door {
+    /// A door that nobody has come to. Its connections end when the sender of `closing` is dropped.
+    pub(super) fn new(service: Arc<Service>, peers: Peers, closing: watch::Receiver<()>) -> Self {
+        let (guests, refused) = (JoinSet::new(), JoinSet::new());
+        Self { service, peers, closing, guests, refused, full: Quota::new(QUIET) }
+    }
+
+    /// Serves the peer or turns it away.
+    pub(super) fn admit(&mut self, stream: UnixStream) {
+        match stream.peer_cred() {
+            Ok(peer) if self.peers.admit(peer.uid()) => self.welcome(stream, peer),
+            Ok(peer) => self.turn_away(stream, peer),
+            Err(error) => {
+                self.service.metrics().peer_refused();
+                warn!(%error, "connection closed: its peer is unknown");
+            }
+        }
+    }
+
+    /// Admits those who had found the socket before it was replaced.
+    pub(super) async fn admit_last(&mut self, listener: &UnixListener) {
+        while let Ok(Ok((stream, _))) = timeout(LAST_GUESTS, listener.accept()).await {
+            self.admit(stream);
+        }
+    }
+
+    /// Serves an allowed peer. Beyond the limit it is closed, not left waiting, where it would fill the backlog.
+    fn welcome(&mut self, stream: UnixStream, peer: UCred) {
+        if !has_room(&mut self.guests, PLACES) {
+            self.service.metrics().no_place();
+            if let Some(left_out) = self.full.take(Instant::now()) {
+                let (uid, pid) = (peer.uid(), peer.pid());
+                warn!(peer_uid = uid, peer_pid = pid, left_out, "connection closed: all places are taken");
+            }
+            return;
+        }
+        let calls = Calls::new(self.service.connect(Peer { uid: peer.uid(), pid: peer.pid() }));
+        let guest = self.service.metrics().accepted();
+        let served = serve_connection(stream, Some(calls), Arc::clone(&self.service), self.closing.clone());
+        self.guests.spawn(stay(guest, served));
+    }
+
+    /// Tells a peer that it is refused. Its place stays taken if it leaves at once, so that it cannot flood the log.
+    fn turn_away(&mut self, stream: UnixStream, peer: UCred) {
+        self.service.metrics().peer_refused();
+        if !has_room(&mut self.refused, REFUSED_PLACES) {
+            return;
+        }
+        warn!(peer_uid = peer.uid(), peer_pid = peer.pid(), "peer refused");
+        let told =
+            timeout(REFUSED_STAY, serve_connection(stream, None, Arc::clone(&self.service), self.closing.clone()));
+        self.refused.spawn(async { _ = tokio::join!(told, sleep(REFUSED_STAY)) });
+    }
+
+    /// Waits for the guests to leave. What remains of the refused ends with the door.
+    pub(super) async fn drain(mut self) -> Drained {
+        let left = async { while self.guests.join_next().await.is_some() {} };
+        match timeout(DRAIN_TIMEOUT, left).await {
+            Ok(()) => Drained::Complete,
+            Err(_) => Drained::Cut(self.guests.len()),
+        }
+    }
+}
+
+/// Forgets the tasks that have ended, and says whether fewer than `places` are left.
+fn has_room(tasks: &mut JoinSet<()>, places: usize) -> bool {
+    while tasks.try_join_next().is_some() {}
+    tasks.len() < places
+}
+
+/// Counts a connection for as long as it is served, also when it is cut off.
+async fn stay(_guest: Guest, served: impl Future<Output = ()>) {
+    served.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tonic::Code;
+
+    use super::*;
+    use crate::{
+        grpc::{
+            api::{EncryptRequest, StatusRequest},
+            client::{ProbeError, probe},
+        },
+        listen::testing::{GREETING, Log, Plugin, SOON, closed, counted, is_well},
+        service::testing::open_service,
+    };
+
+    #[tokio::test]
+    async fn a_seventeenth_connection_is_closed_and_the_others_go_on() {
+        let log = Log::start();
+        let service = open_service();
+        let plugin = Plugin::start(Arc::clone(&service));
+        let mut clients = Vec::new();
+        for _ in 0..PLACES {
+            let mut client = plugin.client().await;
+            client.status(StatusRequest {}).await.unwrap();
+            clients.push(client);
+        }
+        assert!(matches!(probe(&plugin.address, SOON).await, Err(ProbeError::Closed)));
+        assert_eq!(log.lines_with("connection closed: all places are taken").len(), 1);
+        counted(&service, r#"claviger_connections_total{result="no_place"} 1"#).await;
+        counted(&service, "claviger_connections 16").await;
+        clients[0].status(StatusRequest {}).await.unwrap();
+        clients.pop();
+        let retry = async { while !is_well(&plugin).await {} };
+        timeout(SOON, retry).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refused_peer_is_told_so_for_every_call() {
+        let log = Log::start();
+        let service = open_service();
+        let plugin = Plugin::start_for(Arc::clone(&service), Peers::nobody());
+        let mut client = plugin.client().await;
+        let refused = client.status(StatusRequest {}).await.unwrap_err();
+        assert_eq!((refused.code(), refused.message()), (Code::PermissionDenied, "peer refused"));
+        let request = EncryptRequest { plaintext: vec![1; 32], uid: String::new() };
+        assert_eq!(client.encrypt(request).await.unwrap_err().code(), Code::PermissionDenied);
+        counted(&service, r#"claviger_calls_total{method="Status",code="PERMISSION_DENIED"} 1"#).await;
+        counted(&service, r#"claviger_connections_total{result="peer_refused"} 1"#).await;
+        let ours = format!("peer refused peer_uid={}", rustix::process::geteuid().as_raw());
+        assert_eq!(log.lines_with(&ours).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn refused_peers_are_few_and_do_not_stay() {
+        let log = Log::start();
+        let plugin = Plugin::start_for(open_service(), Peers::nobody());
+        let (mut first, mut second, mut third) =
+            (plugin.connect().await, plugin.connect().await, plugin.connect().await);
+        first.write_all(GREETING).await.unwrap();
+        let start = Instant::now();
+        closed(&mut third).await;
+        assert_eq!(log.lines_with("peer refused").len(), REFUSED_PLACES);
+        tokio::join!(closed(&mut first), closed(&mut second));
+        assert!(start.elapsed() < SOON);
+    }
+
+    #[tokio::test]
+    async fn refused_peers_take_no_place_of_the_others() {
+        let (_close, closing) = watch::channel(());
+        let peers = Peers::nobody();
+        let mut door = Door::new(open_service(), peers, closing);
+        for _ in 0..2 * PLACES {
+            door.admit(UnixStream::pair().unwrap().0);
+        }
+        assert_eq!((door.guests.len(), door.refused.len()), (0, REFUSED_PLACES));
+        door.peers = Peers::new([]);
+        door.admit(UnixStream::pair().unwrap().0);
+        assert_eq!(door.guests.len(), 1);
+    }
+}

@@ -1,0 +1,26 @@
+//! Sockets and connections: where the plugin listens, who may come in, and for how long.
+//!
+//! [`bind()`] and [`take_over`] make a socket that no other user can replace, [`inherited`] receives systemd's, and [`serve`] answers on
+//! it. It decides nothing about a call: [`crate::grpc`] answers. Invariant: somebody listens at the path at every instant, also while
+//! one plugin replaces another.
+
+mod bind;
+mod call;
+mod claim;
+mod connection;
+mod directory;
+mod door;
+mod error;
+mod peers;
+mod place;
+mod server;
+#[cfg(test)]
+pub mod testing;
+
+pub use self::{
+    bind::{Listener, bind, inherited, take_over},
+    error::SocketError,
+    peers::Peers,
+    place::Access,
+    server::serve,
+};

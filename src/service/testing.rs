@@ -1,0 +1,28 @@
+//! What the tests of several folders share: a service whose keyring is open.
+
+use std::{sync::Arc, time::Instant};
+
+use rand::rngs::SysRng;
+
+use super::Service;
+use crate::{
+    crypto::{Uuid, kdf::RootKey},
+    keeper::{Published, Snapshot},
+    keyring::{self, state::State},
+};
+
+/// A service with an open keyring: a primary key, and one that is disabled.
+pub fn open_service() -> Arc<Service> {
+    let published = Arc::new(Published::default());
+    open(&published);
+    let layers = [("memory".to_owned(), "mlock".to_owned())];
+    Arc::new(Service::new(published, layers.into()))
+}
+
+/// Publishes such a keyring.
+pub fn open(published: &Published) {
+    let root = RootKey::generate(&mut SysRng).unwrap();
+    let keyring = keyring::testing::keyring(&root, Uuid([1; 16]));
+    let keyring = keyring::testing::with_key(keyring, &root, State::Disabled);
+    published.publish(Snapshot::new(&keyring, Instant::now()));
+}
