@@ -4,10 +4,10 @@
 
 use std::{env, sync::LazyLock};
 
-use claviger::fuzzing::{TARGETS, Target};
+use claviger::fuzzing::{FuzzTarget, TARGETS};
 
 /// The target that the environment names; one program has them all, so that it is linked once.
-static TARGET: LazyLock<Target> = LazyLock::new(|| {
+static TARGET: LazyLock<FuzzTarget> = LazyLock::new(|| {
     let name = env::var("CLAVIGER_FUZZ").unwrap_or_default();
     let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
     let found = TARGETS.into_iter().find(|(other, _)| *other == name);

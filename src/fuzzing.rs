@@ -1,7 +1,8 @@
-//! What every parser of bytes from outside promises, whatever the bytes: no panic, and what is accepted is written as it was read.
+//! The promises of every parser of bytes from outside: it never panics, and writing what it has read gives the same
+//! bytes.
 //!
-//! Formats that end in an HMAC are given a valid one, or nothing behind it would ever be reached. `fuzz/` runs these for as long as
-//! wanted, and the tests run them over the inputs that are kept in `fuzz/corpus/`.
+//! If a format ends in an HMAC, a valid one is added, because otherwise a parser would refuse everything at once.
+//! `fuzz/` runs these functions for as long as one likes. The tests run them over the inputs in `fuzz/corpus/`.
 
 use std::{os::fd::AsRawFd, path::Path, sync::LazyLock};
 
@@ -33,11 +34,11 @@ use crate::{
     text::base64,
 };
 
-/// A promise about a parser, by its name.
-pub type Target = (&'static str, fn(&[u8]));
+/// The name of a target, and the function that checks the promise on some bytes.
+pub type FuzzTarget = (&'static str, fn(&[u8]));
 
-/// All of them.
-pub const TARGETS: [Target; 14] = [
+/// All targets.
+pub const TARGETS: [FuzzTarget; 14] = [
     ("wrapped-seed", wrapped_seed),
     ("record", record),
     ("root", root),
@@ -56,7 +57,7 @@ pub const TARGETS: [Target; 14] = [
 
 const UUID: Uuid = Uuid([5; 16]);
 
-/// The root key that everything here is under; no secret.
+/// The root key of all inputs. It is not secret.
 static ROOT: LazyLock<RootKey> = LazyLock::new(|| RootKey::from_secret(fixed(7)));
 static KEK: LazyLock<Kek> = LazyLock::new(|| kek(8));
 
@@ -70,7 +71,7 @@ fn kek(byte: u8) -> Kek {
     Kek::from_secret(fixed(byte), UUID).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// `data` with the last line that makes it authentic.
+/// Returns `data` with the last line that makes it authentic.
 fn signed(data: &[u8], label: Label) -> Vec<u8> {
     let mut text = data.to_vec();
     if text.last() != Some(&b'\n') {
@@ -87,7 +88,7 @@ fn wrapped_seed(data: &[u8]) {
     if let Ok(seed) = KEK.unwrap("k1-a", data) {
         assert_eq!(data.len(), seed.len() + 76);
     }
-    // What is wrapped is unwrapped, and under no other name.
+    // A wrapped seed unwraps under its key_id, and under no other.
     if let Ok(wrapped) = KEK.wrap(&mut SysRng, "k1-a", data) {
         assert_eq!(KEK.unwrap("k1-a", &wrapped).ok().as_deref(), Some(&data.to_vec()));
         assert!(KEK.unwrap("k1-b", &wrapped).is_err());
@@ -126,7 +127,7 @@ fn ledger(data: &[u8]) {
     }
 }
 
-/// The tar in a backup: what an age file for a known recipient, which anybody can make, may hold.
+/// The tar in a backup. Anybody who knows a recipient can make an age file with any contents.
 fn backup(data: &[u8]) {
     if let Ok(backup) = Backup::of_tar(data) {
         assert_eq!(backup.root.id(backup.keyring.uuid()), backup.keyring.root_id());
@@ -163,7 +164,7 @@ fn names(data: &[u8]) {
     if let Ok(key_id) = text.parse::<KeyId>() {
         assert_eq!(key_id.to_string(), text);
     }
-    // A scan reads key_ids by itself.
+    // The scanner has a parser of its own for key_ids.
     assert_eq!(commitment_half(text), text.parse::<KeyId>().ok().map(|key_id| key_id.commitment_half()));
     if let Ok(expect) = text.parse::<Expect>() {
         assert_eq!(expect.to_string(), text);
@@ -173,11 +174,11 @@ fn names(data: &[u8]) {
 fn stored_value(data: &[u8]) {
     let value = classify(data);
     match data.strip_prefix(b"k8s:enc:") {
-        // The provider is what stands there, or nothing that could be taken for one.
+        // The provider is the text in the value, or `unknown`.
         Some(rest) => assert!(value.provider == "unknown" || rest.starts_with(value.provider.as_bytes())),
         None => assert_eq!(value.provider, IDENTITY),
     }
-    // A damaged value is under no key, unless it names another one than its seed does.
+    // A damaged value has no key, unless the damage is that it names another key than its seed.
     let is_under_none = value.key_id.is_none() && value.seed.is_none() && value.commitment.is_none();
     let is_misnamed = value.damage == Some(ValueDamage::OtherKey) && value.commitment.is_some();
     assert!(value.damage.is_none() || is_under_none || is_misnamed);
@@ -191,7 +192,8 @@ fn stored_value(data: &[u8]) {
     let _ = Names::new("/registry").path(data);
 }
 
-/// A database that was whole: its first bytes say of which shape, the others spoil it, four for each byte that is overwritten.
+/// Makes a whole database and then damages it. The first four bytes choose its shape. Each four bytes after them
+/// overwrite one byte.
 fn database(data: &[u8]) {
     let Some((shape, spoilt)) = data.split_first_chunk::<4>() else { return };
     let [leaf, branch, count, version] = shape.map(usize::from);
@@ -217,12 +219,12 @@ fn database(data: &[u8]) {
     if spoilt.len() < 4 {
         let newest: std::collections::BTreeMap<_, _> = changes.iter().map(|change| (change.1, change)).collect();
         let expected = newest.values().filter(|change| change.2.is_some()).count() as u64;
-        // Nothing at all is told apart from all being well.
+        // An undamaged database has as many live objects as were put in.
         assert_eq!(live.unwrap_or(0), expected);
     }
 }
 
-/// How many live objects a scan of a database counts, if it is one and nothing is missing.
+/// Scans a database and counts its live objects. Returns `None` if it cannot be read as a whole.
 fn scan_live(bytes: &[u8]) -> Option<u64> {
     let file = forge::file(bytes).ok()?;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -287,7 +289,7 @@ mod tests {
         }
     }
 
-    /// A value of another plugin, one under the key [`KEK`] that names it, and one that names another key.
+    /// Three values of KMS v2: one of another plugin, one under [`KEK`], and one under [`KEK`] that names another key.
     fn values_of_kms_v2(wrapped: &[u8]) -> [Vec<u8>; 3] {
         let foreign = [b"k8s:enc:kms:v2:p:\x0a\x1c".as_slice(), &[7; 28], b"\x12\x01k\x1a\x01s"].concat();
         let half = base16ct::lower::encode_string(&KEK.commitment().first_half());
@@ -309,7 +311,8 @@ mod tests {
         Ledger::empty(UUID, keyring.root_id()).with(checked, 3).unwrap().encode(&ROOT).unwrap()
     }
 
-    /// The first inputs: what honest programs write, under keys that are no secret. `CLAVIGER_SEED_CORPUS=1` writes them anew.
+    /// The first inputs are what honest programs write, under keys that are not secret. `CLAVIGER_SEED_CORPUS=1` writes
+    /// them to the corpus again.
     #[test]
     fn the_first_inputs_are_accepted() {
         let keyring = testing::keyring(&ROOT, UUID);

@@ -1,9 +1,9 @@
-//! The grammar that record, root file, mark and ledger share: lines that end in LF, a first line that names format
-//! and version, a last line `--- <base64 HMAC>` over everything up to and including the three dashes.
+//! The grammar that record, root file, mark and ledger share. Every line ends in LF. The first line names the format
+//! and its version. The last line is `--- <base64 HMAC>`, and the HMAC covers everything up to and including the three
+//! dashes.
 //!
-//! The reader refuses what the writer would not have written. It knows no format: it hands out lines and says what was
-//! expected where. Invariant: an error tells a line's number and what belongs there, never what stood there. Source:
-//! `docs/formats.md`.
+//! The reader refuses what the writer would not write. It knows no format: it returns lines, and its errors say what
+//! was expected in which line. Invariant: an error never contains text that was read. Source: `docs/formats.md`.
 
 use base64ct::{Base64, Encoding};
 
@@ -13,48 +13,48 @@ use crate::crypto::{RootId, Uuid, kdf::MacKey};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
-    /// Longer than any text of its kind.
+    /// The text is longer than any text of its kind.
     #[error("{found} bytes long, expected at most {limit}")]
     TooLong {
-        /// Bytes that it has.
+        /// Its length in bytes.
         found: usize,
-        /// Bytes that it may have.
+        /// The greatest length in bytes.
         limit: usize,
     },
-    /// The first line names another format, or the bytes are no text at all.
+    /// The first line names another format, or the bytes are not text.
     #[error("not a {0} file")]
     Foreign(&'static str),
-    /// A newer claviger wrote it.
+    /// A newer version of claviger wrote it.
     #[error("format {found} is newer than this build understands (newest known is 1)")]
     TooNew {
         /// The version that it names.
         found: u64,
     },
-    /// A line is not what belongs there.
+    /// A line is not what the grammar expects.
     #[error("line {number}: expected {expected}")]
     Line {
-        /// Counted from one.
+        /// The number of the line, counted from 1.
         number: usize,
-        /// The shape that belongs there.
+        /// The expected shape of the line.
         expected: &'static str,
     },
-    /// The last line is no HMAC: the end is missing.
+    /// The last line is not an HMAC: the end of the text is missing.
     #[error("incomplete: it does not end in `--- <base64 HMAC>`")]
     Incomplete,
-    /// The last line's HMAC does not match the text.
+    /// The HMAC does not match the text.
     #[error("failed authentication: it was changed, or not written by this keyring's root key")]
     NotAuthentic,
 }
 
-/// A text being read, line by line.
+/// Reads a text line by line.
 #[derive(Clone)]
-pub struct Lines<'a> {
+pub struct LineReader<'a> {
     rest: &'a str,
     number: usize,
 }
 
-impl<'a> Lines<'a> {
-    /// Checks length, characters and the first line, `claviger/<kind>/v1`.
+impl<'a> LineReader<'a> {
+    /// Begins to read: checks the length, the characters and the first line, `claviger/<kind>/v1`.
     ///
     /// # Errors
     /// When the text is too long, of another kind, or of a newer version.
@@ -81,7 +81,7 @@ impl<'a> Lines<'a> {
     /// The next line without its LF.
     ///
     /// # Errors
-    /// When there is none; `expected` says what should have been there.
+    /// When there is no other line. `expected` says what should have been there.
     pub fn line(&mut self, expected: &'static str) -> Result<&'a str, TextError> {
         self.number += 1;
         let (line, rest) = self.rest.split_once('\n').ok_or_else(|| self.wrong(expected))?;
@@ -89,7 +89,8 @@ impl<'a> Lines<'a> {
         Ok(line)
     }
 
-    /// The next line if it begins with `prefix`: what follows the prefix.
+    /// The rest of the next line after `prefix`. Returns `None`, and reads nothing, if the line begins with something
+    /// else.
     pub fn line_after(&mut self, prefix: &str) -> Option<&'a str> {
         let (line, rest) = self.rest.split_once('\n')?;
         let value = line.strip_prefix(prefix)?;
@@ -98,10 +99,10 @@ impl<'a> Lines<'a> {
         Some(value)
     }
 
-    /// The two lines that name whose text this is, and the root key that it is under.
+    /// The two lines that identify the keyring and the root key of the text.
     ///
     /// # Errors
-    /// When the lines are others.
+    /// When the next lines are others.
     pub fn owner_and_root(&mut self) -> Result<(Uuid, RootId), TextError> {
         let uuid = self.field("uuid", "`uuid <32 hex digits>`", uuid)?;
         Ok((uuid, self.field("root-id", "`root-id <base64>`", root_id)?))
@@ -110,7 +111,7 @@ impl<'a> Lines<'a> {
     /// The value of the line `<name> <value>`, read by `parse`.
     ///
     /// # Errors
-    /// When the line is another or `parse` refuses it.
+    /// When the line has another name, or `parse` refuses its value.
     pub fn field<T>(
         &mut self,
         name: &str,
@@ -129,10 +130,10 @@ impl<'a> Lines<'a> {
         TextError::Line { number: self.number, expected }
     }
 
-    /// The last line, `--- <base64 HMAC>`, and nothing after it.
+    /// Reads the last line, `--- <base64 HMAC>`. Nothing may follow it.
     ///
     /// # Errors
-    /// When the line is another or something follows.
+    /// When the line is another one, or something follows.
     pub fn end(&mut self) -> Result<(), TextError> {
         const EXPECTED: &str = "`--- <base64 HMAC>` and the end";
         self.field("---", EXPECTED, base64_array::<32>)?;
@@ -145,7 +146,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Checks the HMAC of a whole text, before anything in it is believed.
+/// Checks the HMAC of a whole text. This comes before anything else in it is used.
 ///
 /// # Errors
 /// When the last line is not an HMAC or does not match.
@@ -154,7 +155,7 @@ pub fn authenticate(text: &[u8], key: &MacKey) -> Result<(), TextError> {
     if key.verify(message, &tag) { Ok(()) } else { Err(TextError::NotAuthentic) }
 }
 
-/// The message up to and including the three dashes, and the tag.
+/// Cuts a text into the message, up to and including the three dashes, and the HMAC.
 fn split_tag(text: &[u8]) -> Option<(&[u8], [u8; 32])> {
     let lines = text.strip_suffix(b"\n")?;
     let start = lines.iter().rposition(|byte| *byte == b'\n')? + 1;
@@ -162,33 +163,33 @@ fn split_tag(text: &[u8]) -> Option<(&[u8], [u8; 32])> {
     Some((&text[..start + 3], tag))
 }
 
-/// A text being written.
-pub struct Writer(String);
+/// Writes a text line by line.
+pub struct LineWriter(String);
 
-impl Writer {
+impl LineWriter {
     /// Begins with the line `claviger/<kind>/v1`.
     pub fn new(kind: &str) -> Self {
         Self(format!("claviger/{kind}/v1\n"))
     }
 
-    /// Adds a line; `line` holds no LF.
+    /// Adds a line. `line` must not contain an LF.
     pub fn line(&mut self, line: &str) {
         debug_assert!(!line.contains('\n'));
         self.0.push_str(line);
         self.0.push('\n');
     }
 
-    /// The two lines that name whose text this is.
+    /// Adds the line that identifies the keyring.
     pub fn owner(&mut self, uuid: Uuid) {
         self.line(&format!("uuid {}", uuid.to_hex()));
     }
 
-    /// The line that names the root key.
+    /// Adds the line that identifies the root key.
     pub fn root_id(&mut self, root_id: RootId) {
         self.line(&format!("root-id {}", base64(&root_id.0)));
     }
 
-    /// Ends with the HMAC of everything before.
+    /// Adds the HMAC, and returns the whole text.
     pub fn finish(mut self, key: &MacKey) -> Vec<u8> {
         self.0.push_str("---");
         let tag = base64(&key.tag(self.0.as_bytes()));
@@ -197,7 +198,7 @@ impl Writer {
     }
 }
 
-/// Canonical, padded base64.
+/// Encodes `bytes` as canonical, padded base64.
 pub fn base64(bytes: &[u8]) -> String {
     Base64::encode_string(bytes)
 }
@@ -229,12 +230,12 @@ pub fn root_id(text: &str) -> Option<RootId> {
     base64_array(text).map(RootId)
 }
 
-/// Reads a number as the writer writes it: no sign, no leading zeros.
+/// Reads a number as the writer writes it, without a sign and without leading zeros.
 pub fn number<T: std::str::FromStr + ToString>(text: &str) -> Option<T> {
     text.parse::<T>().ok().filter(|number| number.to_string() == text)
 }
 
-/// A value as one word: every byte but `[A-Za-z0-9._~-]` becomes `%XX`.
+/// Writes a value as one word: every byte that is not one of `[A-Za-z0-9._~-]` becomes `%XX`.
 pub fn escape(value: &str) -> String {
     let mut word = String::with_capacity(value.len());
     for byte in value.bytes() {
@@ -274,9 +275,9 @@ fn is_plain(byte: u8) -> bool {
 
 #[cfg(test)]
 pub mod tampering {
-    //! Every way to change a text by one byte or one line; shared by the tests of all its formats.
+    //! Every way to change one bit or one line of a text, or to cut its end off. The tests of all formats use it.
 
-    /// Each tampered copy with a name for the failure message.
+    /// Each tampered copy, and what was done to it.
     pub fn of(text: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> + '_ {
         let changed = move |(_, copy): &(String, Vec<u8>)| copy != text;
         flips(text).chain(truncations(text)).chain(line_edits(text)).filter(changed)
@@ -354,7 +355,7 @@ mod tests {
 
     #[test]
     fn versions_are_told_apart() {
-        let open = |text: &[u8]| Lines::open(text, "mark", 100).map(|_| ());
+        let open = |text: &[u8]| LineReader::open(text, "mark", 100).map(|_| ());
         assert_eq!(open(b"claviger/mark/v1\n"), Ok(()));
         assert_eq!(open(b"claviger/mark/v2\n"), Err(TextError::TooNew { found: 2 }));
         assert_eq!(open(&[b'x'; 101]), Err(TextError::TooLong { found: 101, limit: 100 }));

@@ -15,7 +15,7 @@ use crate::{
     },
     keyring::{
         key_id::KeyId,
-        merge::{Row, Wishes},
+        merge::{MergeRow, Wishes},
         record,
         time::Time,
     },
@@ -360,7 +360,7 @@ struct Shown {
     doubt: Option<String>,
     generation: u64,
     columns: Vec<(&'static str, u64)>,
-    rows: Vec<Row>,
+    rows: Vec<MergeRow>,
     fresh: Option<KeyId>,
     /// Where the backup of a fresh key goes.
     to: Option<PathBuf>,
@@ -381,7 +381,7 @@ impl Shown {
     }
 
     /// How many objects need the key of a row, if that is known.
-    fn objects(&self, row: &Row) -> Option<u64> {
+    fn objects(&self, row: &MergeRow) -> Option<u64> {
         let needed = self.needed.as_ref()?;
         let is_it = |needed: &&NeededKey| needed.commitment == row.commitment;
         Some(needed.iter().find(is_it).map_or(0, |needed| needed.objects))
@@ -396,7 +396,7 @@ fn print_merge(site: &Site, shown: &Shown, opened: Option<&Opened>, global: &Glo
     // A fresh key has no name before it is made for good.
     let made = opened.and_then(|opened| fresh.map(|_| opened.keyring.primary().id().to_string()));
     if global.output == Format::Json {
-        let key = |row: &Row| MergedKey {
+        let key = |row: &MergeRow| MergedKey {
             key_id: row.key_id.to_string(),
             before: row.before.clone(),
             after: row.after,
@@ -455,8 +455,8 @@ fn merge_table(shown: &Shown, made: Option<&str>) -> String {
     head.extend(heads.iter().map(String::as_str));
     head.push("BECOMES");
     head.extend(needed.iter().map(|_| "OBJECTS"));
-    let objects = |row: &Row| shown.objects(row).map(|objects| objects.to_string());
-    let cells = |row: &Row| {
+    let objects = |row: &MergeRow| shown.objects(row).map(|objects| objects.to_string());
+    let cells = |row: &MergeRow| {
         let before = row.before.iter().map(|state| state.unwrap_or("-").to_owned());
         let compromised = if row.is_compromised { ", compromised" } else { "" };
         let after = format!("{}{compromised}", row.after);

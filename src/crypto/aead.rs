@@ -1,8 +1,8 @@
-//! XAES-256-GCM, and keys sealed with it. The only file that names the AEAD's crate.
+//! XAES-256-GCM, and keys sealed with it. No other file names the crate of the AEAD.
 //!
-//! A random 192-bit nonce is safe for 2^80 messages under one key. It does not commit to its key: whoever must know which
-//! key opened something compares a commitment besides. Source: <https://c2sp.org/XAES-256-GCM>; the crate's vectors and
-//! the accumulated ones are checked in `vectors.rs`.
+//! A random 192-bit nonce is safe for 2^80 messages under one key. The AEAD does not commit to its key, so code that
+//! must know which key opened something compares a commitment as well. Source: <https://c2sp.org/XAES-256-GCM>;
+//! `vectors.rs` checks its vectors, the accumulated ones too.
 
 use subtle::ConstantTimeEq;
 use xaes_256_gcm::{
@@ -28,14 +28,14 @@ pub const SEALED_KEY: usize = NONCE + 32 + TAG;
 #[error("ciphertext failed authentication")]
 pub struct NotAuthentic;
 
-/// A sealed key did not open.
+/// Why a sealed key did not open.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenKeyError {
-    /// Another key or other bytes.
+    /// The key, the associated data or the bytes are others.
     #[error(transparent)]
     NotAuthentic(#[from] NotAuthentic),
-    /// No locked memory to open it into.
+    /// There is no locked memory for the opened key.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
@@ -43,7 +43,7 @@ pub enum OpenKeyError {
 /// Encrypts `buffer` in place and returns the tag.
 ///
 /// # Panics
-/// Never for the sizes used here: the algorithm takes 64 GiB.
+/// Never for the sizes used here: the algorithm accepts up to 64 GiB.
 pub fn seal_in_place(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], buffer: &mut [u8]) -> [u8; TAG] {
     let sealed = without_traces(|| cipher(key).encrypt_inout_detached(&Nonce::from(*nonce), aad, buffer.into()));
     match sealed {
@@ -55,7 +55,7 @@ pub fn seal_in_place(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], buffer: &m
 /// Authenticates and decrypts `buffer` in place.
 ///
 /// # Errors
-/// When the tag does not match; `buffer` then holds no plaintext.
+/// When the tag does not match. Then `buffer` contains no plaintext.
 pub fn open_in_place(
     key: &[u8; 32],
     nonce: &[u8; NONCE],
@@ -69,11 +69,11 @@ pub fn open_in_place(
 }
 
 fn cipher(key: &[u8; 32]) -> Xaes256Gcm {
-    // A reference: a copy would outlive the cipher.
+    // The cipher gets a reference, because a copy of the key would outlive it.
     Xaes256Gcm::new(<&Key>::from(key))
 }
 
-/// A 32-byte key under another key, as it is stored: `nonce24 | ct32 | tag16`.
+/// A 32-byte key, sealed under another key, as it is stored: `nonce24 | ct32 | tag16`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SealedKey(pub [u8; SEALED_KEY]);
 

@@ -1,7 +1,8 @@
 //! HKDF-SHA-256 with its table of labels, HMAC-SHA-256, and the root key.
 //!
-//! `derive(secret, salt, label) = HKDF-Expand(HKDF-Extract(salt, secret), label, 32)`. The salt is the keyring's uuid, or
-//! a slot's own salt. Source: RFC 5869, RFC 2104; `docs/hierarchy.md` draws which key comes from which.
+//! `derive(secret, salt, label) = HKDF-Expand(HKDF-Extract(salt, secret), label, 32)`. The salt is the uuid of the
+//! keyring, or the salt of a slot. Source: RFC 5869, RFC 2104; `docs/hierarchy.md` shows which key is derived from
+//! which.
 
 use ring::{hkdf, hmac};
 
@@ -11,7 +12,7 @@ use super::{
     traces::without_traces,
 };
 
-/// What a derived key is for. Its text is part of the byte formats: never changed, never used for anything else.
+/// What a derived key is for. The text of a label is part of the byte formats: it never changes, and has no other use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Label {
     /// From the root key: its commitment.
@@ -58,7 +59,7 @@ pub fn derive_into(secret: &[u8; 32], salt: &[u8], label: Label, out: &mut [u8; 
     hkdf_sha256(secret, salt, label.info(), out);
 }
 
-/// HKDF-SHA-256 of any length up to 255 blocks.
+/// HKDF-SHA-256 with an output of up to 255 blocks.
 pub(super) fn hkdf_sha256(secret: &[u8], salt: &[u8], info: &[u8], out: &mut [u8]) {
     let filled = without_traces(|| {
         let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(secret);
@@ -67,7 +68,7 @@ pub(super) fn hkdf_sha256(secret: &[u8], salt: &[u8], info: &[u8], out: &mut [u8
     assert!(filled.is_ok(), "at most 255 blocks are asked for");
 }
 
-/// How much to expand: ring takes it as a type.
+/// The length of the output. ring wants a type for it.
 struct Length(usize);
 
 impl hkdf::KeyType for Length {
@@ -91,7 +92,7 @@ pub fn derive(secret: &[u8], salt: &[u8], label: Label) -> Result<Secret<32>, Se
 pub struct RootKey(Secret<32>);
 
 impl RootKey {
-    /// A new one.
+    /// Makes a new root key.
     ///
     /// # Errors
     /// When no memory can be locked or the random source fails.
@@ -99,12 +100,12 @@ impl RootKey {
         Ok(Self(Secret::random(rng)?))
     }
 
-    /// The one that a slot or a recovery blob gave back.
+    /// The root key that was in a slot or in a recovery blob.
     pub fn from_secret(secret: Secret<32>) -> Self {
         Self(secret)
     }
 
-    /// Its bytes, to be sealed.
+    /// Its bytes, for sealing.
     pub fn secret(&self) -> &Secret<32> {
         &self.0
     }
@@ -141,7 +142,7 @@ impl RootKey {
     }
 }
 
-/// Authenticates one kind of file.
+/// The key that authenticates one kind of file.
 #[derive(Debug)]
 pub struct MacKey(Secret<32>);
 
@@ -151,7 +152,7 @@ impl MacKey {
         hmac_sha256(self.0.expose(), &[message])
     }
 
-    /// Whether `tag` is that of `message`, in constant time.
+    /// Whether `tag` is the tag of `message`. Takes constant time.
     pub fn verify(&self, message: &[u8], tag: &[u8; 32]) -> bool {
         super::aead::equal(&self.tag(message), tag)
     }
@@ -170,13 +171,14 @@ pub fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     })
 }
 
-/// What binds a KEK in the record to its place: `LP("claviger/v1/kek") | LP(uuid) | LP(seq) | LP(C) | LP(root-id)`.
+/// The associated data that binds a KEK to its place in the record: `LP("claviger/v1/kek") | LP(uuid) | LP(seq) | LP(C)
+/// | LP(root-id)`.
 pub fn kek_aad(uuid: Uuid, seq: u32, commitment: &super::Commitment, root_id: RootId) -> Vec<u8> {
     length_prefixed(&[b"claviger/v1/kek", &uuid.0, &seq.to_be_bytes(), &commitment.0, &root_id.0])
 }
 
-/// What binds an earlier root key in the root file to its place:
-/// `LP("claviger/v1/old-root") | LP(uuid) | LP(old root-id) | LP(root-id)`.
+/// The associated data that binds an earlier root key to its place in the root file: `LP("claviger/v1/old-root") |
+/// LP(uuid) | LP(old root-id) | LP(root-id)`.
 pub fn old_root_aad(uuid: Uuid, old: RootId, root_id: RootId) -> Vec<u8> {
     length_prefixed(&[b"claviger/v1/old-root", &uuid.0, &old.0, &root_id.0])
 }

@@ -1,8 +1,8 @@
 //! Bytes to bytes: no I/O, no clock, no async, no serialisation framework.
 //!
-//! The hierarchy and every label are in `docs/hierarchy.md`, the shapes in `docs/formats.md`. Only [`aead`] names the
-//! AEAD's crate, only [`secret`] and [`traces`] hold `unsafe`. Invariant: key bytes live in a [`secret::Secret`] or are on
-//! their way there; nothing here prints them.
+//! `docs/hierarchy.md` has the hierarchy of keys and every label, `docs/formats.md` the shapes. Only [`aead`] names the
+//! crate of the AEAD, and only [`secret`] and [`traces`] have `unsafe` code. Invariant: the bytes of a key are in a
+//! [`secret::Secret`] or on their way into one, and nothing here prints them.
 
 pub mod aead;
 pub mod kdf;
@@ -16,7 +16,7 @@ mod vectors;
 
 use std::fmt;
 
-/// Bytes that are public: a hash, an identifier, a commitment.
+/// Defines a type for public bytes: a hash, an identifier or a commitment.
 macro_rules! public_bytes {
     ($(#[$doc:meta])* $name:ident, $length:literal) => {
         $(#[$doc])*
@@ -39,15 +39,15 @@ macro_rules! public_bytes {
 }
 
 public_bytes!(
-    /// Names a keyring for its whole life; the salt of everything derived for it.
+    /// Identifies a keyring. It never changes, and is the salt of every key that is derived for the keyring.
     Uuid, 16
 );
 public_bytes!(
-    /// The root key's public commitment: names it without telling it.
+    /// The public commitment of the root key: identifies the key without revealing it.
     RootId, 32
 );
 public_bytes!(
-    /// A KEK's public commitment, `C` in the formats.
+    /// The public commitment of a KEK, `C` in the formats.
     Commitment, 32
 );
 public_bytes!(
@@ -82,17 +82,17 @@ pub struct RandomError;
 /// Fills `out` with random bytes.
 ///
 /// # Errors
-/// When the source fails; `out` is then not to be used.
+/// When the source fails. Then `out` must not be used.
 pub fn fill_random(rng: &mut impl rand::TryCryptoRng, out: &mut [u8]) -> Result<(), RandomError> {
     rng.try_fill_bytes(out).map_err(|_| RandomError)
 }
 
-/// `LP(part) | LP(part) | …`, where `LP(x)` is the length of `x` as u32, big-endian, then `x`: no two lists of parts
-/// give the same bytes.
+/// `LP(part) | LP(part) | …`, where `LP(x)` is the length of `x` as u32, big-endian, followed by `x`. Two different
+/// lists of parts never give the same bytes.
 ///
 /// # Panics
-/// If a part is longer than `u32::MAX` bytes; every caller passes labels, identifiers and lines that were bounded when
-/// they were read.
+/// If a part is longer than `u32::MAX` bytes. Callers pass only labels, identifiers and lines, whose length was checked
+/// when they were read.
 pub fn length_prefixed(parts: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::with_capacity(parts.iter().map(|part| 4 + part.len()).sum());
     for part in parts {

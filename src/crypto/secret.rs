@@ -1,9 +1,10 @@
-//! Memory for key bytes: never swapped or dumped, not in a forked child, wiped on drop, and silent.
+//! Memory for key bytes. It is never swapped or dumped, is not in a forked child, is wiped on drop, and is never
+//! printed.
 //!
-//! Where the kernel has secret memory it is also hidden: gone from the kernel's own map of memory, so that neither root's
-//! look into the process nor a core dump of it finds the bytes. Each [`Secret`] has pages of its own, so that giving one
-//! back never exposes another. Source: `memfd_secret(2)`, mlock(2), madvise(2) (`MADV_DONTDUMP`, `MADV_DONTFORK`,
-//! `MADV_WIPEONFORK`).
+//! If the kernel has secret memory, the bytes are also hidden: the pages are not in the kernel's own map of memory.
+//! Then root cannot read them in the process, and they are in no core dump. Each [`Secret`] has its own pages, so that
+//! unlocking the pages of one never exposes another. Source: `memfd_secret(2)`, mlock(2), madvise(2) (`MADV_DONTDUMP`,
+//! `MADV_DONTFORK`, `MADV_WIPEONFORK`).
 
 #![allow(unsafe_code, reason = "mapping, locking and advising memory are system calls on raw pointers")]
 
@@ -22,29 +23,29 @@ use rustix::{
 };
 use zeroize::Zeroize;
 
-/// How the kernel keeps the secrets of this process.
+/// How the kernel protects the secrets of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protection {
-    /// In secret memory, which only this process can see.
+    /// They are in secret memory, which only this process can see.
     Hidden,
-    /// Locked into RAM and left out of core dumps; root can look into it.
+    /// They are locked into RAM and left out of core dumps. Root can read them.
     Locked,
 }
 
 static PROTECTION: OnceLock<Protection> = OnceLock::new();
 
 impl Protection {
-    /// The best that this kernel has, or what was [chosen](Self::choose_locked) before.
+    /// The best protection that this kernel has, unless another was [chosen](Self::choose_locked) before.
     pub fn here() -> Self {
         *PROTECTION.get_or_init(|| if secret_descriptor().is_ok() { Self::Hidden } else { Self::Locked })
     }
 
-    /// Does without secret memory, unless a secret is in it already.
+    /// Chooses locked memory, unless the first secret is in secret memory already.
     pub fn choose_locked() {
         PROTECTION.get_or_init(|| Self::Locked);
     }
 
-    /// The name of the system call that does it.
+    /// The name of the system call.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hidden => "memfd_secret",
@@ -55,12 +56,12 @@ impl Protection {
 
 /// `N` secret bytes in locked pages of their own.
 ///
-/// No `Clone`, no `Serialize`, no `PartialEq`; `Debug` prints the type alone.
+/// It has no `Clone`, no `Serialize` and no `PartialEq`, and its `Debug` prints only the type.
 pub struct Secret<const N: usize> {
     bytes: NonNull<[u8; N]>,
 }
 
-/// Memory for a secret could not be had.
+/// Why there is no memory for a secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
@@ -70,10 +71,10 @@ pub enum SecretError {
     /// The kernel did not lock the pages: `RLIMIT_MEMLOCK` is too small.
     #[error("locking memory for a key")]
     Lock(#[source] io::Error),
-    /// The kernel did not take the advice that keeps the pages out of core dumps and forked children.
+    /// The kernel refused to keep the pages out of core dumps or forked children.
     #[error("keeping a key out of core dumps")]
     Advise(#[source] io::Error),
-    /// No random bytes to fill it with.
+    /// There are no random bytes for it.
     #[error(transparent)]
     Random(#[from] super::RandomError),
 }
@@ -84,14 +85,14 @@ unsafe impl<const N: usize> Send for Secret<N> {}
 unsafe impl<const N: usize> Sync for Secret<N> {}
 
 impl<const N: usize> Secret<N> {
-    /// `N` zero bytes, to be filled in place.
+    /// `N` zero bytes. The caller writes the secret into them.
     ///
     /// # Errors
-    /// When the pages cannot be mapped, locked or kept out of dumps and children.
+    /// When the kernel cannot map the pages, lock them, or keep them out of dumps and children.
     pub fn zeroed() -> Result<Self, SecretError> {
         let pages = match Protection::here() {
-            Protection::Hidden => Pages::hidden(N)?,
-            Protection::Locked => Pages::locked(N)?,
+            Protection::Hidden => SecretPages::hidden(N)?,
+            Protection::Locked => SecretPages::locked(N)?,
         };
         Ok(Self { bytes: pages.keep().cast() })
     }
@@ -106,20 +107,20 @@ impl<const N: usize> Secret<N> {
         Ok(secret)
     }
 
-    /// The bytes. Named so that every use can be found.
+    /// The bytes. The name makes every use easy to find.
     pub fn expose(&self) -> &[u8; N] {
         // SAFETY: the mapping holds N initialised bytes and lives as long as `self`; `&self` rules out a writer.
         unsafe { self.bytes.as_ref() }
     }
 
-    /// The bytes, to be written in place.
+    /// The bytes, for writing in place.
     pub fn expose_mut(&mut self) -> &mut [u8; N] {
         // SAFETY: as in `expose`; `&mut self` rules out any other reference.
         unsafe { self.bytes.as_mut() }
     }
 }
 
-/// A secret whose length is its owner's choice: a passphrase, a credential.
+/// A secret of any length up to a page: a passphrase or a credential.
 #[derive(Debug)]
 pub struct SecretBytes {
     memory: Secret<{ Self::MAX }>,
@@ -127,10 +128,10 @@ pub struct SecretBytes {
 }
 
 impl SecretBytes {
-    /// The most bytes, which fill a page.
+    /// The most bytes: a page.
     pub const MAX: usize = 4096;
 
-    /// A copy of `bytes`; what is beyond [`SecretBytes::MAX`] is left out.
+    /// Copies `bytes`, but no more than [`SecretBytes::MAX`] of them.
     ///
     /// # Errors
     /// As [`Secret::zeroed`].
@@ -150,7 +151,7 @@ impl SecretBytes {
 impl<const N: usize> Drop for Secret<N> {
     fn drop(&mut self) {
         self.expose_mut().zeroize();
-        drop(Pages { start: self.bytes.cast(), length: N });
+        drop(SecretPages { start: self.bytes.cast(), length: N });
     }
 }
 
@@ -160,14 +161,14 @@ impl<const N: usize> fmt::Debug for Secret<N> {
     }
 }
 
-/// A mapping that is ours alone, given back when dropped.
-struct Pages {
+/// Pages of memory that only their owner uses. Dropping them unmaps them.
+struct SecretPages {
     start: NonNull<c_void>,
     length: usize,
 }
 
-impl Pages {
-    /// Pages that only this process can see. They are locked and left out of dumps by their nature.
+impl SecretPages {
+    /// Maps secret memory. The kernel locks such pages and leaves them out of dumps by itself.
     fn hidden(length: usize) -> Result<Self, SecretError> {
         let memory = secret_descriptor().map_err(|errno| SecretError::Map(errno.into()))?;
         rustix::fs::ftruncate(&memory, length as u64).map_err(|errno| SecretError::Map(errno.into()))?;
@@ -176,7 +177,7 @@ impl Pages {
             rustix::mm::mmap(ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &memory, 0)
         };
         let pages = Self::new(length, start)?;
-        // A child would share these pages, where it has copies of others: it gets none of them.
+        // A forked child would share these pages, so it must not get them.
         pages.advise(Advice::LinuxDontFork)?;
         Ok(pages)
     }
@@ -196,7 +197,7 @@ impl Pages {
 
     fn new(length: usize, start: rustix::io::Result<*mut c_void>) -> Result<Self, SecretError> {
         let start = start.map_err(|errno| match errno {
-            // How mmap(2) says that `RLIMIT_MEMLOCK` is too small.
+            // By this error mmap(2) says that `RLIMIT_MEMLOCK` is too small.
             Errno::AGAIN => SecretError::Lock(errno.into()),
             errno => SecretError::Map(errno.into()),
         })?;
@@ -216,7 +217,7 @@ impl Pages {
     }
 }
 
-impl Drop for Pages {
+impl Drop for SecretPages {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, `length` bytes long, and no reference to it outlives its owner. Unmapping also
         // unlocks. It can fail only for an address that is not mapped, and then there is nothing left to do.
@@ -224,7 +225,7 @@ impl Drop for Pages {
     }
 }
 
-/// A descriptor of secret memory; an error where the kernel has none or has it switched off (`secretmem.enable=0`).
+/// Opens secret memory. Fails if the kernel does not have it, or has it switched off (`secretmem.enable=0`).
 fn secret_descriptor() -> rustix::io::Result<OwnedFd> {
     // SAFETY: the call takes flags alone and touches no memory of ours.
     let descriptor = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
@@ -239,8 +240,8 @@ fn secret_descriptor() -> rustix::io::Result<OwnedFd> {
 mod tests {
     use super::*;
 
-    /// The `VmFlags` that the kernel keeps of the mapping that starts here.
-    fn kernel_flags(pages: &Pages) -> Vec<String> {
+    /// The `VmFlags` of the mapping that begins at these pages.
+    fn kernel_flags(pages: &SecretPages) -> Vec<String> {
         let start = format!("{:x}-", pages.start.as_ptr() as usize);
         let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
         let flags = maps
@@ -251,15 +252,15 @@ mod tests {
         flags.split_whitespace().map(str::to_owned).collect()
     }
 
-    fn assert_flags(pages: &Pages, expected: [(&str, &str); 3]) {
+    fn assert_flags(pages: &SecretPages, expected: [(&str, &str); 3]) {
         let flags = kernel_flags(pages);
         for (flag, meaning) in expected {
             assert!(flags.iter().any(|f| f == flag), "{meaning}: {flags:?}");
         }
     }
 
-    /// Reads through the kernel, as a debugger does.
-    fn read_as_debugger(pages: &Pages) -> io::Result<[u8; 4]> {
+    /// Reads the pages through the kernel, as a debugger does.
+    fn read_as_debugger(pages: &SecretPages) -> io::Result<[u8; 4]> {
         let mut bytes = [0; 4];
         let memory = std::fs::File::open("/proc/self/mem")?;
         std::os::unix::fs::FileExt::read_exact_at(&memory, &mut bytes, pages.start.as_ptr() as u64)?;
@@ -268,7 +269,7 @@ mod tests {
 
     #[test]
     fn locked_pages_are_kept_out_of_swap_dumps_and_children() {
-        let pages = Pages::locked(32).unwrap();
+        let pages = SecretPages::locked(32).unwrap();
         assert_flags(&pages, [("lo", "locked"), ("dd", "not dumped"), ("wf", "wiped on fork")]);
         assert_eq!(read_as_debugger(&pages).unwrap(), [0; 4], "or the other test proves nothing");
     }
@@ -278,7 +279,7 @@ mod tests {
         if secret_descriptor().is_err() {
             return println!("skipped: this kernel has no memfd_secret");
         }
-        let pages = Pages::hidden(32).unwrap();
+        let pages = SecretPages::hidden(32).unwrap();
         assert_flags(&pages, [("lo", "locked"), ("dd", "not dumped"), ("dc", "not in children")]);
         assert_eq!(read_as_debugger(&pages).unwrap_err().raw_os_error(), Some(Errno::IO.raw_os_error()));
     }
@@ -288,7 +289,7 @@ mod tests {
         let hidden = secret_descriptor().is_ok();
         assert_eq!(Protection::here(), if hidden { Protection::Hidden } else { Protection::Locked });
         let secret = Secret::<32>::zeroed().unwrap();
-        let pages = std::mem::ManuallyDrop::new(Pages { start: secret.bytes.cast(), length: 32 });
+        let pages = std::mem::ManuallyDrop::new(SecretPages { start: secret.bytes.cast(), length: 32 });
         assert_eq!(read_as_debugger(&pages).is_err(), hidden);
     }
 

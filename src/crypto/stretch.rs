@@ -1,4 +1,4 @@
-//! Argon2id 1.3: a passphrase to 32 bytes, at a cost that slows guessing down. Source: RFC 9106.
+//! Argon2id 1.3: makes 32 bytes of a passphrase, at a cost that slows down guessing. Source: RFC 9106.
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 
@@ -7,7 +7,7 @@ use super::{
     traces::without_traces,
 };
 
-/// What one guess costs.
+/// The cost of one guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
     lanes: u32,
@@ -15,20 +15,20 @@ pub struct Cost {
     passes: u32,
 }
 
-/// The costs that are paid: what is read from a file must not fill the machine, or take minutes.
+/// The greatest accepted cost. A cost that is read from a file must not take all memory, or minutes.
 const MOST: Cost = Cost { lanes: 8, memory: 1024 * 1024, passes: 10 };
 
-/// Why no key came out of a passphrase.
+/// Why a passphrase was not stretched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StretchError {
-    /// The machine has not the memory that it costs.
+    /// The machine does not have this much memory.
     #[error("no {0} KiB of memory for Argon2id")]
     NoRoom(u32),
-    /// Argon2 refuses what a [`Cost`] allows: a defect of this build.
+    /// Argon2 refuses a cost that [`Cost`] allows. This is a defect of this build.
     #[error("Argon2id: {0}")]
     Argon2(#[from] argon2::Error),
-    /// No locked memory for what comes out.
+    /// There is no locked memory for the result.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
@@ -40,7 +40,8 @@ impl Default for Cost {
 }
 
 impl Cost {
-    /// So many lanes, KiB of memory and passes; none beyond 8, 1 GiB and 10, or below what Argon2 needs.
+    /// A cost of so many lanes, KiB of memory and passes. Returns `None` if there are more than 8 lanes, 1 GiB or 10
+    /// passes, or fewer than Argon2 needs.
     pub fn new(lanes: u32, memory: u32, passes: u32) -> Option<Self> {
         let is_affordable = (1..=MOST.lanes).contains(&lanes)
             && (8 * lanes..=MOST.memory).contains(&memory)
@@ -54,10 +55,10 @@ impl Cost {
     }
 }
 
-/// The 32 bytes that `passphrase` gives with `salt`.
+/// Makes 32 bytes of `passphrase` and `salt`.
 ///
 /// # Errors
-/// When there is no memory for it.
+/// When there is not enough memory.
 pub fn stretch(passphrase: &[u8], salt: &[u8; 16], cost: Cost) -> Result<Secret<32>, StretchError> {
     let mut out = Secret::zeroed()?;
     let parameters = Params::new(cost.memory, cost.passes, cost.lanes, Some(32))?;

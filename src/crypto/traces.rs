@@ -1,23 +1,23 @@
-//! Wipes the traces of work with keys: libraries leave copies in stack frames and registers that nobody uses any more.
+//! Wipes the traces of work with keys. Cryptographic libraries leave copies of keys in stack frames and registers.
 //!
-//! What stays is keys, round keys and hash states, and a thread that sleeps keeps them for ever. Invariant: whatever gives
-//! the bytes of a [`Secret`](super::secret::Secret) to a library does so in [`without_traces`]. That this is deep enough
-//! is shown by the search of a daemon's memory in `tests/memory/`.
+//! These copies are keys, round keys and hash states, and in a thread that sleeps they stay for ever. Invariant: code
+//! that passes the bytes of a [`Secret`](super::secret::Secret) to a library does so in [`without_traces`]. A test in
+//! `tests/memory/` searches the memory of a daemon for keys, and so shows that enough is wiped.
 
 #![allow(unsafe_code, reason = "no safe code says what is in which register")]
 
 use std::{cell::Cell, hint::black_box};
 
-/// How deep the libraries' frames go at most, with room to spare: AES in all its variants takes 12 KiB.
+/// How many bytes of the stack to wipe. The deepest frames of a library, those of AES, take 12 KiB.
 const DEPTH: usize = 16 * 1024;
 
 thread_local! {
-    /// Whether work is being done whose traces will be wiped.
+    /// Whether this thread is in a call of [`without_traces`].
     static WITHIN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does `work`, which takes its keys by reference, and wipes what it left behind. Of work within work only the outermost
-/// wipes, once for all.
+/// Calls `work`, and wipes the copies of keys that it left. `work` must take its keys by reference. If calls are
+/// nested, only the outermost wipes.
 pub fn without_traces<T>(work: impl FnOnce() -> T) -> T {
     if WITHIN.replace(true) {
         return work();
@@ -35,7 +35,7 @@ fn in_a_frame_of_its_own<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Zeroes the registers that a call leaves to whoever it calls; the others have been given back as they were.
+/// Zeroes the registers that a function may change. The others have their old values again when `work` has returned.
 #[cfg(target_arch = "x86_64")]
 fn overwrite_registers() {
     use std::arch::{asm, is_x86_feature_detected};
@@ -43,21 +43,15 @@ fn overwrite_registers() {
     /// Repeats one instruction for each of these registers.
     macro_rules! zero {
         ($registers:literal, $instruction:literal) => {
-            // SAFETY: whoever asks has made sure that this processor has the instruction, and `clobber_abi` declares lost
-            // what it overwrites.
+            // SAFETY: the caller has checked that this processor has the instruction, and `clobber_abi` tells the
+            // compiler which registers change.
             unsafe {
-                asm!(
-                    concat!(".irp r, ", $registers),
-                    $instruction,
-                    ".endr",
-                    clobber_abi("C"),
-                    options(nomem, nostack)
-                );
+                asm!(concat!(".irp r, ", $registers), $instruction, ".endr", clobber_abi("C"), options(nomem, nostack));
             }
         };
     }
 
-    // The C library copies in the upper sixteen where there are any.
+    // The C library copies memory through the upper sixteen registers if there are any.
     if is_x86_feature_detected!("avx512f") {
         zero!("16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31", "vpxord zmm\\r, zmm\\r, zmm\\r");
     }
@@ -69,8 +63,8 @@ fn overwrite_registers() {
     zero!("eax,ecx,edx,esi,edi,r8d,r9d,r10d,r11d", "xor \\r, \\r");
 }
 
-/// Makes an HMAC of something public: that takes the very registers that another left its states in, vectors included.
-/// A hash alone does not.
+/// Computes an HMAC of public bytes. This overwrites the registers that an earlier HMAC used, vector registers
+/// included. A hash alone does not.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(never)]
 fn overwrite_registers() {
@@ -81,6 +75,7 @@ fn overwrite_registers() {
 
 #[inline(never)]
 fn overwrite_stack() {
-    // For all that the compiler knows, somebody reads it, so it has to be written. Mutable: a constant would not be here.
+    // `black_box` makes the compiler write these bytes, because somebody might read them. They are mutable so that they
+    // are on the stack and not a constant.
     black_box(&mut [0_u8; DEPTH]);
 }

@@ -1,4 +1,5 @@
-//! Known answers: XAES-256-GCM from its specification, the accumulated ones too, and HKDF from RFC 5869.
+//! Known answers: for XAES-256-GCM those of its specification, the accumulated ones too, and for HKDF those of RFC
+//! 5869.
 
 use serde_json::Value;
 use sha3::{
@@ -56,7 +57,7 @@ fn draw_prefixed(reader: &mut impl XofReader) -> Vec<u8> {
     out
 }
 
-/// Key, nonce, plaintext and AAD of each message from SHAKE-128; the SHAKE-128 of all ciphertexts.
+/// Takes key, nonce, plaintext and AAD of each message from SHAKE-128. Returns the SHAKE-128 of all ciphertexts.
 fn accumulated(messages: usize) -> String {
     let mut source = Shake128::default().finalize_xof();
     let mut all = Shake128::default();
@@ -79,7 +80,7 @@ fn xaes_accumulated_over_1_000_000_messages() {
     assert_eq!(accumulated(1_000_000), xaes()["accumulated"]["1000000"].as_str().unwrap());
 }
 
-/// RFC 5869, appendix A, the three cases with SHA-256: (key material, salt, info, output).
+/// The three cases with SHA-256 in RFC 5869, appendix A: (key material, salt, info, output).
 const RFC_5869: [(&str, &str, &str, &str); 3] = [
     (
         "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b",

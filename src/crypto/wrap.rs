@@ -27,16 +27,16 @@ use super::{
     traces::without_traces,
 };
 
-/// The longest seed in bytes; kube-apiserver's are 32.
+/// The longest seed in bytes. Those of kube-apiserver have 32.
 pub const SEED_MAX: usize = 512;
 const MAGIC: [u8; 2] = *b"KW";
 const VERSION: u8 = 1;
 const SUITE: u8 = 1;
-/// Magic, version, suite and commitment: what the AAD repeats.
+/// The bytes of magic, version, suite and commitment. The AAD repeats them.
 const HEADER: usize = 36;
 const OVERHEAD: usize = HEADER + NONCE + TAG;
 
-/// A key-encryption key, with what is derived of it.
+/// A key-encryption key, and what is derived from it.
 #[derive(Debug)]
 pub struct Kek {
     uuid: Uuid,
@@ -46,35 +46,35 @@ pub struct Kek {
     wrap_nonce: Secret<32>,
 }
 
-/// A seed could not be wrapped.
+/// Why a seed was not wrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WrapError {
-    /// The caller's fault.
+    /// The seed has the wrong length: the caller's fault.
     #[error("plaintext must be 1 to 512 bytes")]
     SeedSize,
-    /// The machine's.
+    /// There are no random bytes: the machine's fault.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
 
-/// A wrapped seed was refused.
+/// Why a wrapped seed was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnwrapError {
-    /// Shorter or longer than any wrapped seed.
+    /// It is shorter or longer than any wrapped seed.
     #[error("wrapped seed is {0} bytes long, expected 77 to 588")]
     Length(usize),
-    /// Not one of ours.
+    /// It was not written by claviger.
     #[error("wrapped seed does not begin with KW")]
     Magic,
-    /// Written by a newer claviger.
+    /// A newer version of claviger wrote it.
     #[error("wrapped seed has version {0}, expected 1")]
     Version(u8),
-    /// Written by a newer claviger.
+    /// A newer version of claviger wrote it.
     #[error("wrapped seed has suite {0}, expected 1")]
     Suite(u8),
-    /// The `key_id` names one KEK, the wrapped seed another.
+    /// The `key_id` names one KEK, and the wrapped seed another.
     #[error("ciphertext is wrapped under another key")]
     OtherKey,
     /// The tag does not match.
@@ -83,7 +83,7 @@ pub enum UnwrapError {
 }
 
 impl Kek {
-    /// A new KEK of the keyring `uuid`.
+    /// Makes a new KEK of the keyring `uuid`.
     ///
     /// # Errors
     /// When no memory can be locked or the random source fails.
@@ -112,12 +112,12 @@ impl Kek {
         self.commitment
     }
 
-    /// Its bytes, to be sealed into the record.
+    /// Its bytes, for sealing them into the record.
     pub fn secret(&self) -> &Secret<32> {
         &self.secret
     }
 
-    /// Wraps `seed` under this key, which is called `key_id`.
+    /// Wraps `seed` under this key. `key_id` is the name of the key.
     ///
     /// # Errors
     /// When `seed` is not 1 to 512 bytes, or the random source fails.
@@ -145,12 +145,12 @@ impl Kek {
         Ok(out)
     }
 
-    /// Unwraps what [`Kek::wrap`] gave under the same `key_id`.
+    /// Unwraps a seed that [`Kek::wrap`] wrapped with the same `key_id`.
     ///
     /// # Errors
-    /// When the bytes are not a wrapped seed of version 1, are under another key, or are not authentic.
+    /// When the bytes are not a wrapped seed of version 1, are wrapped under another key, or are not authentic.
     pub fn unwrap(&self, key_id: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnwrapError> {
-        let parts = Parts::split(wrapped)?;
+        let parts = SeedParts::split(wrapped)?;
         parts.check_header(&self.commitment)?;
         let mut seed = Zeroizing::new(parts.ciphertext.to_vec());
         let aad = self.aad(parts.header, key_id);
@@ -167,7 +167,8 @@ impl Kek {
         header
     }
 
-    /// A hedged nonce: a cloned machine or a broken random source reveals equality of seeds at worst.
+    /// Makes a hedged nonce. If the machine is cloned or its random source is broken, an observer learns at worst which
+    /// seeds are equal.
     fn nonce(&self, rng: &mut impl rand::TryCryptoRng, seed: &[u8]) -> Result<[u8; NONCE], RandomError> {
         let mut random = [0; 32];
         fill_random(rng, &mut random)?;
@@ -184,23 +185,24 @@ impl Kek {
     }
 }
 
-/// Returns the commitment of the KEK that `wrapped` says it is under; `None` unless `wrapped` has the shape of a wrapped seed.
+/// Reads the commitment of the KEK that `wrapped` names. Returns `None` if `wrapped` does not have the shape of a
+/// wrapped seed.
 ///
 /// Anybody can write bytes of that shape, so this proves nothing: only [`Kek::unwrap`] does.
 pub fn commitment_in(wrapped: &[u8]) -> Option<Commitment> {
-    let parts = Parts::split(wrapped).ok()?;
+    let parts = SeedParts::split(wrapped).ok()?;
     parts.commitment().ok().map(|commitment| Commitment(*commitment))
 }
 
 /// A wrapped seed, cut at its offsets.
-struct Parts<'a> {
+struct SeedParts<'a> {
     header: &'a [u8; HEADER],
     nonce: &'a [u8; NONCE],
     ciphertext: &'a [u8],
     tag: &'a [u8; TAG],
 }
 
-impl<'a> Parts<'a> {
+impl<'a> SeedParts<'a> {
     fn split(wrapped: &'a [u8]) -> Result<Self, UnwrapError> {
         let cut = || {
             let (header, rest) = wrapped.split_first_chunk::<HEADER>()?;
@@ -341,7 +343,7 @@ mod tests {
         }
     }
 
-    /// A random source that always says the same, as a cloned machine's would.
+    /// A random source that always returns the same bytes, as on a cloned machine.
     struct Stuck;
     impl rand::TryRng for Stuck {
         type Error = std::convert::Infallible;
@@ -372,7 +374,8 @@ mod tests {
             let kek = kek(1, UUID);
             let wrapped = kek.wrap(&mut SysRng, ID, &seed).unwrap();
             prop_assert_eq!(&*kek.unwrap(ID, &wrapped).unwrap(), &seed);
-            // The seed stands nowhere in it: a run of 8 bytes by chance has a probability below 2^-50.
+            // The wrapped seed does not contain the seed. The probability that 8 bytes are equal by chance is below
+            // 2^-50.
             if seed.len() >= 8 {
                 prop_assert!(!wrapped.windows(8).any(|window| seed.windows(8).any(|part| part == window)));
             }

@@ -1,4 +1,5 @@
-//! Files that only grow, a line at a time, and are bounded all the same.
+//! Files to which only lines are added. A full file is renamed and the oldest is dropped, so that they stay within a
+//! limit.
 
 use std::{
     fs::File,
@@ -18,17 +19,19 @@ use super::{
     step::survive,
 };
 
-/// How long one line may wait for the others.
+/// How long a line waits for other processes that write to the file.
 const WAIT: Duration = Duration::from_secs(1);
 
 impl Dir {
     /// Adds a line, its LF included, to `name`, and syncs it.
     ///
-    /// A file that would grow beyond `limit` bytes becomes `<name>.1`, that one `<name>.2`, and so on; of all there are
-    /// at most `files`. A line that a crash has cut off stays as it is, and the next one begins after it.
+    /// If the file would grow beyond `limit` bytes, it is renamed to `<name>.1` first, that one to `<name>.2`, and so
+    /// on. There are at most `files` of them. If a crash has cut a line off, the rest of it stays, and the next line
+    /// begins after it.
     ///
     /// # Errors
-    /// When `name` is not a private file of the directory's owner, or a step fails; nothing of the line is then there.
+    /// When `name` is not a private file of the directory's owner, or a step fails. Then no part of the line is in the
+    /// file.
     pub fn append(&self, name: &str, line: &[u8], limit: u64, files: usize) -> Result<()> {
         let file = loop {
             let file = self.open_to_append(name)?;
@@ -75,7 +78,7 @@ impl Dir {
         }
     }
 
-    /// Whether `name` is still this very file.
+    /// Whether `name` still leads to this very file.
     fn is_still(&self, name: &str, file: &OwnedFd) -> Result<bool> {
         let ours = fs::fstat(file).map_err(io_error("inspecting", &self.path_of(name)))?;
         match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -90,7 +93,7 @@ impl Dir {
         Ok(u64::try_from(stat.st_size).unwrap_or(u64::MAX))
     }
 
-    /// Moves each file on by one; the last one is overwritten.
+    /// Renames each file to the next number. The last file is overwritten.
     fn shift(&self, name: &str, files: usize) -> Result<()> {
         let numbered = |number: usize| if number == 0 { name.to_owned() } else { format!("{name}.{number}") };
         for number in (1..files).rev() {
@@ -113,7 +116,7 @@ impl Dir {
         let whole = if last == *b"\n" { line.to_vec() } else { [b"\n", line].concat() };
         let written = file.write_all(&whole).and_then(|()| file.sync_data());
         written.map_err(|source| {
-            // Best effort: what remains of the line is no worse than what a crash leaves.
+            // This may fail. What then remains of the line is no worse than what a crash leaves.
             let _ = file.set_len(size);
             DurableError::Io { action: "writing", path: self.path_of(name), source }
         })
@@ -158,7 +161,7 @@ mod tests {
         assert_eq!(text(&dir, "log.1"), "line 4\nline 5\n");
         assert_eq!(text(&dir, "log.2"), "line 2\nline 3\n");
         assert_eq!(dir.names().unwrap().len(), 3);
-        // A line longer than a file may be still has a file of its own.
+        // A line that is longer than the limit gets a file of its own.
         dir.append(NAME, b"a line that is far too long\n", 14, 3).unwrap();
         assert_eq!(text(&dir, NAME), "a line that is far too long\n");
     }

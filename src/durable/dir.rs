@@ -1,7 +1,7 @@
-//! A directory whose files can be trusted, and reading from it.
+//! A directory whose files can be trusted, and how files are opened and read there.
 //!
-//! Files are opened relative to their directory and without following links, so that nobody who can rename a directory above
-//! decides what is read. Source: open(2), `docs/formats.md`, "Files".
+//! A file is opened relative to its directory, and no link is followed. So nobody can change what is read by renaming a
+//! directory above. Source: open(2), `docs/formats.md`, "Files".
 
 use std::{
     fs::File,
@@ -22,16 +22,16 @@ use super::{
     trust::check_ancestors,
 };
 
-/// How private a directory has to be.
+/// How private a directory must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privacy {
-    /// Mode 0700: nobody else looks inside.
+    /// Mode 0700: nobody else can look inside.
     Private,
-    /// Others may look inside, and not write.
+    /// Mode 0755 or stricter: others may look inside, and not write.
     Readable,
 }
 
-/// An open directory whose files can be trusted: it is ours, and nobody else can change it or what is above it.
+/// An open directory whose files can be trusted: it is ours, and nobody else can change it or a directory above it.
 #[derive(Debug)]
 pub struct Dir {
     pub(super) fd: OwnedFd,
@@ -41,10 +41,10 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// Opens `path` and checks it and what is above it.
+    /// Opens `path`, and checks it and the directories above it.
     ///
     /// # Errors
-    /// When it is missing, a link or no directory, not ours, or open to others.
+    /// When it is missing, a link or not a directory, belongs to somebody else, or is open to others.
     pub fn open(path: &Path, privacy: Privacy) -> Result<Self> {
         let dir = Self::open_unchecked(path)?;
         let expected = match privacy {
@@ -58,7 +58,7 @@ impl Dir {
         Ok(dir)
     }
 
-    /// Opens `path` for a first set-up: makes it if it is missing, and makes it private if it is empty.
+    /// Opens `path` for a first set-up. Makes the directory if it is missing, and makes it private if it is empty.
     ///
     /// # Errors
     /// As [`Dir::open`], or when it cannot be made.
@@ -75,21 +75,21 @@ impl Dir {
             Err(errno) => return Err(io_error("making", path)(errno)),
         }
         let dir = Self::open(path, Privacy::Private)?;
-        // Also one that was there: whoever made it may not have synced it.
+        // Sync it even if it was there before: the program that made it may not have done so.
         sync_parent(path)?;
         Ok(dir)
     }
 
-    /// Whether both are one directory, under whatever names.
+    /// Whether both are the same directory, whatever their paths are.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// When the system refuses to tell.
     pub fn is_same(&self, other: &Self) -> Result<bool> {
         let (ours, theirs) = (self.stat()?, other.stat()?);
         Ok((ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino))
     }
 
-    /// Whose it is.
+    /// The uid of its owner.
     pub fn owner(&self) -> u32 {
         self.uid
     }
@@ -114,20 +114,20 @@ impl Dir {
         Ok(dir)
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where `name` in it is.
+    /// The path of `name` in this directory.
     pub fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Whether anything is called `name`, a dangling link too.
+    /// Whether the name is taken, also by a link that leads nowhere.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// When the system refuses to tell.
     pub fn contains(&self, name: &str) -> Result<bool> {
         match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
@@ -136,7 +136,7 @@ impl Dir {
         }
     }
 
-    /// What is in it, sorted.
+    /// The names in the directory, sorted.
     ///
     /// # Errors
     /// When it cannot be listed.
@@ -156,11 +156,13 @@ impl Dir {
     /// Reads a private file of at most `limit` bytes.
     ///
     /// # Errors
-    /// When it is missing, a link or no regular file, not the directory's owner's, open to others, or too long.
+    /// When it is missing, a link or not a regular file, does not belong to the directory's owner, is open to others,
+    /// or is too long.
     pub fn read(&self, name: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>> {
         let path = self.path_of(name);
         let file = self.open_file(name)?;
-        // One byte of room more than allowed tells a longer file; growing would leave copies of a secret behind.
+        // There is room for one byte too many, which shows that the file is too long. A vector that grows would leave
+        // copies of a secret in memory.
         let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
         let mut reader = File::from(file).take(limit as u64 + 1);
         reader.read_to_end(&mut bytes).map_err(|source| DurableError::Io {
@@ -192,13 +194,13 @@ impl Dir {
 
     pub(super) fn open_regular(&self, name: &str, access: OFlags) -> Result<(OwnedFd, Stat)> {
         let path = self.path_of(name);
-        // Not blocking: a FIFO put in the place of a file must not hang us.
+        // Without blocking, so that a FIFO in the place of the file does not hang this process.
         let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let expected = "a regular file";
         let fd = fs::openat(&self.fd, name, access | flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOENT => DurableError::Missing(path.clone()),
             Errno::LOOP => DurableError::Kind { path: path.clone(), found: "a symbolic link", expected },
-            // Only opening it for writing fails so.
+            // The system says this only when the file is opened for writing.
             Errno::ISDIR => DurableError::Kind { path: path.clone(), found: "a directory", expected },
             errno => io_error("opening", &path)(errno),
         })?;
@@ -214,7 +216,7 @@ impl Dir {
     }
 }
 
-/// The directory that `path` is in, `.` for a bare name.
+/// The directory that contains `path`. For a bare name it is `.`.
 pub(super) fn parent_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),

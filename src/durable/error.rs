@@ -7,127 +7,127 @@ use std::{
 
 use rustix::io::Errno;
 
-/// What most functions of this module return.
+/// The result of most functions of this module.
 pub(super) type Result<T> = std::result::Result<T, DurableError>;
 
 /// Why a file was not read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DurableError {
-    /// It is not there.
+    /// The file does not exist.
     #[error("{} does not exist", .0.display())]
     Missing(PathBuf),
-    /// It is already there, and must not be.
+    /// The file exists already, and must not.
     #[error("{} already exists", .0.display())]
     Exists(PathBuf),
-    /// It is not what it should be.
+    /// The file is not of the expected kind.
     #[error("{} is {found}, expected {expected}", path.display())]
     Kind {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
         /// What it is.
         found: &'static str,
-        /// What it should be.
+        /// The expected kind.
         expected: &'static str,
     },
-    /// Others may read or write it.
+    /// Others may read or write the file.
     #[error("{} has mode {mode:04o}, expected {expected:04o}", path.display())]
     Mode {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
-        /// What they should be.
+        /// The expected permission bits.
         expected: u32,
     },
-    /// Others may look into, or write to, a directory.
+    /// Others may look into a directory, or write to it.
     #[error("directory {} has mode {mode:04o}, expected {expected:04o}", path.display())]
     DirectoryMode {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
-        /// What they should be.
+        /// The expected permission bits.
         expected: u32,
     },
     /// A directory belongs to somebody else.
     #[error("directory {} is owned by uid {found}, expected uid {expected}", path.display())]
     DirectoryOwner {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
-        /// Its owner.
+        /// The uid of its owner.
         found: u32,
-        /// Who should own it.
+        /// The uid of the expected owner.
         expected: u32,
     },
-    /// It belongs to somebody else.
+    /// A file belongs to somebody else.
     #[error("{} is owned by uid {found}, expected uid {expected}", path.display())]
     Owner {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
-        /// Its owner.
+        /// The uid of its owner.
         found: u32,
-        /// Who should own it.
+        /// The uid of the expected owner.
         expected: u32,
     },
-    /// A directory above it lets others replace it.
+    /// Others may write to a directory above, so they can replace what is below it.
     #[error("{} is writable by others (mode {mode:04o}), and is above {}", path.display(), below.display())]
     Ancestor {
         /// The directory above.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
-        /// What was to be opened.
+        /// The path that should have been opened.
         below: PathBuf,
     },
-    /// Whoever is neither root nor the directory's owner decides what stands above it.
+    /// A directory or link above belongs to somebody who is neither root nor the expected owner.
     #[error("{} is owned by uid {found}, and is above {}", path.display(), below.display())]
     AncestorOwner {
-        /// The directory, or the link to one, above.
+        /// The directory or the link above.
         path: PathBuf,
-        /// Its owner.
+        /// The uid of its owner.
         found: u32,
-        /// What was to be opened.
+        /// The path that should have been opened.
         below: PathBuf,
     },
-    /// It is longer than anything of its kind.
+    /// The file is longer than any file of its kind.
     #[error("{} is longer than {limit} bytes", path.display())]
     TooLong {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
-        /// Bytes that it may have.
+        /// The greatest length in bytes.
         limit: usize,
     },
-    /// Another command or the daemon is changing this directory.
+    /// Another command, or the daemon, is changing this directory.
     #[error("{} is locked by another claviger", .0.display())]
     Locked(PathBuf),
-    /// It is not the one that was read before: somebody else changed it.
+    /// Somebody else changed the file after it was read.
     #[error("{} changed underneath", .0.display())]
     Changed(PathBuf),
-    /// A backup is on the disk of the state directory, or on no disk.
+    /// A backup is on the disk of the state directory, or not on a disk.
     #[error("{} is on {what}", path.display())]
     SharedDisk {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
-        /// What it is on.
+        /// Where it is.
         what: &'static str,
     },
-    /// The disk gave back other bytes than were written.
+    /// The bytes that were read back are not those that were written.
     #[error("{} did not read back as it was written", .0.display())]
     ReadBack(PathBuf),
-    /// The system refused.
+    /// A system call failed.
     #[error("{action} {}: {source}", path.display())]
     Io {
-        /// What was tried, e.g. `writing`.
+        /// What was tried, for example `writing`.
         action: &'static str,
-        /// On which path.
+        /// The path.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
     },
 }
 
-/// The error for what the system refused: `action`, such as `writing`, on `path`.
+/// Makes the error for a system call that failed. `action` is what was tried, for example `writing`.
 pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(Errno) -> DurableError {
     let path = path.to_owned();
     move |errno| DurableError::Io { action, path, source: errno.into() }

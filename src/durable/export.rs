@@ -1,4 +1,5 @@
-//! A file for somebody else: wherever an operator wants it, under the rules of that place.
+//! Files that an operator asks for, at any path. The directory may be on another disk, may belong to somebody else, and
+//! may be of a kind that has no permissions.
 
 use std::{fs::File, io::Read, os::fd::OwnedFd, path::Path};
 
@@ -15,10 +16,10 @@ use super::{
     temporary::temporary_name,
 };
 
-/// Finds out what would keep [`export`] from writing there, as far as that can be seen before.
+/// Looks for reasons why [`export`] would fail.
 ///
 /// # Errors
-/// When something is there, or its directory is not.
+/// When the path is taken, or its directory does not exist.
 pub fn check_export(path: &Path) -> Result<()> {
     let parent = parent_of(path);
     if !parent.is_dir() {
@@ -27,19 +28,19 @@ pub fn check_export(path: &Path) -> Result<()> {
     if path.symlink_metadata().is_ok() { Err(DurableError::Exists(path.to_owned())) } else { Ok(()) }
 }
 
-/// Writes a file that must not exist, with the care of every other write: the directory may be on another disk, of another
-/// owner and of a kind that has no permissions.
+/// Writes a private file that must not exist, in the same steps as every other write.
 ///
 /// # Errors
-/// When it exists, or a step fails; nothing is then at `path`.
+/// When the file exists, or a step fails. Then there is no new file at `path`.
 pub fn export(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, PRIVATE_FILE, bytes, |dir, temporary, name| publish(dir, temporary, name, path))
 }
 
-/// Writes a file for every user of this machine to read, in place of the one that is there: either is there whole at any time.
+/// Writes a file that every user may read, and replaces the one that is there. At any time there is one whole file at
+/// `path`.
 ///
 /// # Errors
-/// When a step fails; what was at `path` is then still there.
+/// When a step fails. Then the old file is still at `path`.
 pub fn replace_export(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, PUBLIC_FILE, bytes, |dir, temporary, name| {
         fs::renameat(dir, temporary, dir, name).map_err(io_error("renaming to", path))
@@ -61,7 +62,7 @@ fn write(path: &Path, mode: u32, bytes: &[u8], publish: impl FnOnce(&OwnedFd, &s
     let temporary = temporary_name(name)?;
     let written = fill(&dir, &temporary, path, mode, bytes).and_then(|()| publish(&dir, &temporary, name));
     if written.is_err() {
-        // Best effort, and only of what this call made.
+        // This may fail. It removes only what this call made.
         let _ = fs::unlinkat(&dir, &temporary, AtFlags::empty());
     }
     written?;
@@ -73,14 +74,15 @@ fn fill(dir: &OwnedFd, name: &str, path: &Path, mode: u32, bytes: &[u8]) -> Resu
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = fs::openat(dir, name, flags, Mode::from(mode)).map_err(io_error("creating", path))?;
     if mode == PUBLIC_FILE {
-        // Whatever the umask; where there are no permissions, everybody can read it anyway.
+        // Undoes the umask. This fails where files have no permissions, and there everybody can read the file anyway.
         let _ = fs::fchmod(&fd, Mode::from(mode));
     }
     let mut file = File::from(fd);
     let io = |action| move |source| DurableError::Io { action, path: path.to_owned(), source };
     std::io::Write::write_all(&mut file, bytes).map_err(io("writing"))?;
     fs::fsync(&file).map_err(io_error("syncing", path))?;
-    // Out of the page cache, so that reading back asks the disk. Advice only: without it the check is weaker.
+    // Drop the file from the page cache, so that it is read back from the disk. If this fails, the check is only
+    // weaker.
     let _ = fs::fadvise(&file, 0, None, fs::Advice::DontNeed);
     let mut found = Vec::with_capacity(bytes.len() + 1);
     std::io::Seek::rewind(&mut file).map_err(io("reading"))?;
@@ -92,7 +94,7 @@ fn publish(dir: &OwnedFd, temporary: &str, name: &str, path: &Path) -> Result<()
     match fs::renameat_with(dir, temporary, dir, name, RenameFlags::NOREPLACE) {
         Ok(()) => survive(path),
         Err(Errno::EXIST) => Err(DurableError::Exists(path.to_owned())),
-        // A file system that cannot say so by itself, as some of sticks and shares.
+        // Some file systems of USB sticks and network shares cannot refuse to overwrite.
         Err(Errno::INVAL | Errno::NOSYS) => match fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => fs::renameat(dir, temporary, dir, name).map_err(io_error("renaming to", path)),
             Ok(_) => Err(DurableError::Exists(path.to_owned())),

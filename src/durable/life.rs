@@ -1,4 +1,4 @@
-//! The lock that one daemon holds on a directory for its whole life.
+//! The lock that a daemon holds on a directory for its whole life.
 
 use std::os::fd::OwnedFd;
 
@@ -12,7 +12,7 @@ use super::{
     error::{DurableError, Result, io_error},
 };
 
-/// The file that is locked. Nothing removes it: a lock on a removed file excludes nobody.
+/// The file that is locked. It is never removed, because a lock on a removed file excludes nobody.
 const SERVING: &str = "serving";
 
 const EXCLUSIVE: FlockOperation = FlockOperation::NonBlockingLockExclusive;
@@ -21,25 +21,28 @@ const RELEASE: FlockOperation = FlockOperation::NonBlockingUnlock;
 
 /// Locks a directory for the life of one daemon. The kernel releases the lock when it is dropped or the process dies.
 ///
-/// The lock is taken when both the file `serving` and the directory itself are locked exclusively. So two daemons exclude
-/// each other also after somebody removed the file, and on a disk on which the file cannot be created. The directory's
-/// lock is then made a shared one, which a successor can take as well. As long as a successor has it, nobody else locks the
-/// directory exclusively: when the holder ends, the lock goes to its successor and not to another daemon that waits.
+/// To take the lock, a daemon locks both the file `serving` and the directory itself exclusively. So two daemons
+/// exclude each other even if somebody removed the file, or the disk has no room for it. Then the daemon makes its lock
+/// on the directory a shared one. A successor takes a shared lock on the directory, too. As long as it has that, no
+/// other daemon can lock the directory exclusively. So when the holder ends, its successor gets the lock, and not
+/// another daemon that waits.
 #[derive(Debug)]
 pub struct LifeLock {
     dir: Dir,
     file: Option<OwnedFd>,
-    /// Whether this daemon has replaced the one that holds the lock.
+    /// Whether this daemon is the successor of the one that holds the lock.
     succeeds: bool,
 }
 
 impl LifeLock {
-    /// Opens what will be locked, and creates the file if it is missing. Locks nothing yet.
+    /// Opens the directory and the file, and creates the file if it is missing. Locks neither.
     ///
-    /// The file is missing on a read-only or full disk on which no daemon ran before: a plugin must start there, too.
+    /// If the disk is full or read-only, and no daemon ran on it before, the file stays missing. A plugin must start
+    /// there, too.
     ///
     /// # Errors
-    /// When the file is no regular file, not the directory's owner's, or open to others; or when the system refuses.
+    /// When the file is not a regular file, does not belong to the directory's owner, or is open to others, or a system
+    /// call fails.
     pub fn open(dir: Dir) -> Result<Self> {
         let file = match open_serving(&dir) {
             Err(DurableError::Missing(_)) => create_serving(&dir)?,
@@ -48,7 +51,7 @@ impl LifeLock {
         Ok(Self { dir, file, succeeds: false })
     }
 
-    /// Takes the lock unless another process holds it, and says whether it has it. Never waits.
+    /// Takes the lock unless another process holds it. Returns whether this daemon has it now, and never waits.
     ///
     /// # Errors
     /// When the file system cannot lock files.
@@ -65,19 +68,19 @@ impl LifeLock {
             // The failed attempt has released the shared lock.
             self.flock(&self.dir.fd, SHARED)?;
         } else {
-            // A successor holds the directory: the file is left to it.
+            // A successor has locked the directory. Leave the file to it.
             self.flock(file, RELEASE)?;
         }
         Ok(false)
     }
 
-    /// Makes this daemon the successor of the one that holds the lock: from now on, no daemon but a successor gets it.
+    /// Makes this daemon a successor of the one that holds the lock. From now on only a successor can get the lock.
     ///
     /// # Errors
     /// When the file system cannot lock files.
     pub fn succeed(&mut self) -> Result<()> {
         self.succeeds = true;
-        // Another daemon can stop this only if it has no file: it then keeps the directory locked exclusively.
+        // This fails only if the other daemon has no file: then it keeps the directory locked exclusively.
         self.flock(&self.dir.fd, SHARED).map(drop)
     }
 
@@ -90,7 +93,8 @@ impl LifeLock {
     }
 }
 
-/// Opens the file for writing, because NFS locks only such files exclusively; for reading where the disk is read-only.
+/// Opens the file for writing, because NFS locks only such a file exclusively. On a read-only disk, opens it for
+/// reading.
 fn open_serving(dir: &Dir) -> Result<OwnedFd> {
     match dir.open_private(SERVING, OFlags::RDWR) {
         Err(DurableError::Io { source, .. }) if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
@@ -100,7 +104,7 @@ fn open_serving(dir: &Dir) -> Result<OwnedFd> {
     }
 }
 
-/// Creates the file; none where the disk has no room for it or is read-only.
+/// Creates the file. Returns `None` if the disk is full or read-only.
 fn create_serving(dir: &Dir) -> Result<Option<OwnedFd>> {
     let path = dir.path_of(SERVING);
     match dir.create_exclusively(SERVING) {
@@ -122,7 +126,7 @@ mod tests {
     use super::*;
     use crate::durable::{Privacy, testing::private};
 
-    /// What another daemon opens on the directory of `dir`.
+    /// Opens the lock of `dir` as another daemon does.
     fn open(dir: &Dir) -> Result<LifeLock> {
         LifeLock::open(Dir::open(dir.path(), Privacy::Private).unwrap())
     }

@@ -21,17 +21,17 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// The file that is locked.
 const LOCK: &str = "lock";
 
-/// Held for each change, by the daemon and the command line alike; released on drop.
+/// The lock, which the daemon and every command hold while they change something. Dropping it releases it.
 #[derive(Debug)]
 pub struct Lock {
     _file: OwnedFd,
 }
 
 impl Dir {
-    /// Takes the directory's lock, waiting 10 s for whoever holds it.
+    /// Takes the directory's lock. If another process holds it, waits for up to 10 s.
     ///
     /// # Errors
-    /// When it is held for longer, or cannot be made.
+    /// When the other process holds it for longer, or a system call fails.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.path_of(LOCK);
         let file = self.open_lock()?;
@@ -48,7 +48,8 @@ impl Dir {
         Ok(Lock { _file: file })
     }
 
-    /// Opens the lock's file. Only one that was made here is given to the owner: another may be a link to anything.
+    /// Opens the file of the lock. Only a file that this call has made is given to the directory's owner: an existing
+    /// one may be a link to anything.
     fn open_lock(&self) -> Result<OwnedFd> {
         let path = self.path_of(LOCK);
         match self.create_exclusively(LOCK) {
@@ -61,7 +62,8 @@ impl Dir {
         }
     }
 
-    /// Removes what crashes in the middle of writes have left. Under the lock nobody else is writing.
+    /// Removes temporary files, which crashes in the middle of a write have left. Nobody else is writing, because this
+    /// process has the lock.
     fn remove_temporaries(&self) -> Result<()> {
         for name in self.names()?.iter().filter(|name| is_temporary(name)) {
             fs::unlinkat(&self.fd, name.as_str(), AtFlags::empty())

@@ -1,8 +1,9 @@
-//! The one place that writes files: order, syncs, read-back, locks; and the one that decides which files to trust.
+//! The only module that writes files, and that decides which files to trust. It knows the order of steps, syncs,
+//! reading back, and locks.
 //!
-//! [`Dir`] is a directory whose files can be trusted. Its methods read, replace, append and remove files; [`Dir::lock`] keeps two
-//! changes apart, and [`LifeLock`] two daemons. [`export`] writes a file for somebody else, anywhere. Invariant: under a name there
-//! is always a whole file or none. Source: `docs/formats.md`, "Files".
+//! [`Dir`] is a directory whose files can be trusted. Its methods read, replace, append and remove files; [`Dir::lock`]
+//! keeps two changes apart, and [`LifeLock`] two daemons. [`export`] writes a file for somebody else, anywhere.
+//! Invariant: a name always leads to a whole file, or to none. Source: `docs/formats.md`, "Files".
 
 mod append;
 mod dir;

@@ -8,7 +8,7 @@ pub(super) const PRIVATE_DIRECTORY: u32 = 0o700;
 /// The permissions of everybody but the owner.
 pub(super) const OTHERS: u32 = 0o077;
 
-/// What it is, in words.
+/// The kind of a file, in words.
 pub(super) fn kind_of(stat: &Stat) -> &'static str {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => "a regular file",
@@ -20,7 +20,7 @@ pub(super) fn kind_of(stat: &Stat) -> &'static str {
     }
 }
 
-/// Its permission bits, with those for set-uid, set-gid and sticky.
+/// The permission bits of a file, with set-uid, set-gid and sticky.
 pub(super) fn permissions(stat: &Stat) -> u32 {
     stat.st_mode & 0o7777
 }

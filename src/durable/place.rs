@@ -1,4 +1,4 @@
-//! Where a file is, and whether it would be lost together with a directory.
+//! Which disk a file is on, and whether it would be lost together with a directory.
 
 use std::path::Path;
 
@@ -12,14 +12,14 @@ use super::{
 /// File systems that a reboot empties, or that store their files in another file system. Source: statfs(2).
 const NO_DISK: [(i64, &str); 3] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x794c_7630, "overlay")];
 
-/// Gives each subvolume a device number of its own, whichever disk it is on.
+/// btrfs. Each of its subvolumes has a device number of its own, also if they are on one disk.
 const BTRFS: i64 = 0x9123_683e;
 
-/// Makes sure that `path` is on another disk than `dir`, as far as the system tells: another device, and a file system with a disk
-/// of its own.
+/// Checks that `path` is on another disk than `dir`, as far as the system tells: it has another device number, and its
+/// file system has a disk of its own.
 ///
 /// # Errors
-/// When it is not, or the system does not say.
+/// When it is not, or the system refuses to tell.
 pub fn is_on_another_disk(path: &Path, dir: &Dir) -> Result<()> {
     let stat = fs::stat(path).map_err(io_error("inspecting", path))?;
     let kind = kind_of_file_system(path)?;
@@ -36,7 +36,7 @@ pub fn is_on_another_disk(path: &Path, dir: &Dir) -> Result<()> {
 
 fn kind_of_file_system(path: &Path) -> Result<i64> {
     let found = fs::statfs(path).map_err(io_error("inspecting the file system of", path))?;
-    // Its width differs by architecture.
+    // The type of this field depends on the architecture.
     #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions, reason = "32 bits on some machines")]
     Ok(i64::try_from(found.f_type).unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! Where a process may die between two steps of a write. Only tests let it.
+//! The places between two steps of a write where a test lets the process die.
 
 #[cfg(not(test))]
 use std::path::Path;
@@ -9,10 +9,10 @@ use super::error::Result;
 #[cfg(test)]
 pub(super) use super::testing::survive;
 
-/// Does nothing: outside of tests a step is survived.
+/// Does nothing outside of tests.
 ///
 /// # Errors
-/// Never; that of the tests fails.
+/// Never. The function that takes its place in tests fails.
 #[cfg(not(test))]
 #[expect(clippy::unnecessary_wraps, reason = "that of the tests fails")]
 pub(super) fn survive(_: &Path) -> Result<()> {

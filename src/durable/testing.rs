@@ -1,4 +1,4 @@
-//! Directories for tests, and deaths in the middle of writes.
+//! Directories for tests, and processes that die in the middle of a write.
 
 use std::{cell::Cell, io, path::Path};
 
@@ -8,11 +8,11 @@ use super::{
 };
 
 thread_local! {
-    /// How many steps of writes this thread still survives.
+    /// How many more steps of writes this thread survives.
     static STEPS: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// Does `act` as a process that dies after so many steps of writes; says whether it did.
+/// Calls `act` as a process that dies after so many steps of writes. Returns whether it died.
 pub fn dying_after<T>(steps: usize, act: impl FnOnce() -> T) -> (T, bool) {
     STEPS.set(Some(steps));
     let outcome = act();
@@ -32,7 +32,7 @@ pub(super) fn survive(path: &Path) -> Result<()> {
     }
 }
 
-/// An empty private directory, which goes with the first of the two.
+/// An empty private directory. It is removed when the first of the two is dropped.
 pub fn private() -> (tempfile::TempDir, Dir) {
     let keep = tempfile::tempdir().unwrap();
     let dir = Dir::open_or_create(keep.path()).unwrap();

@@ -1,4 +1,4 @@
-//! Whom a path depends on: nobody but root and the owner of what it leads to.
+//! Checks who can change where a path leads: only root and the expected owner may.
 
 use std::path::Path;
 
@@ -14,12 +14,13 @@ const STICKY: u32 = 0o1000;
 
 /// Checks that nobody but root and `owner` can replace `path` or a directory above it.
 ///
-/// A directory that everybody writes to is accepted above it if it is sticky and root's, and what is below is root's or
-/// our own: there, anybody could have made a directory for us to find. A link on the way is followed if it is root's,
-/// `owner`'s or our own, and then judged by where it leads.
+/// A directory that everybody may write to, like `/tmp`, is accepted only if it is root's and sticky. Root accepts it
+/// only above directories of its own, because anybody could have made another one for root to find. A symbolic link on
+/// the way must belong to root or to this user, or to `owner` if this user is not root. Then the directories that it
+/// leads through are checked.
 ///
 /// # Errors
-/// When somebody can, or the system does not say.
+/// When somebody else can, or the system refuses to tell.
 pub fn check_ancestors(path: &Path, owner: u32) -> Result<()> {
     check_links(path, owner)?;
     let io = |source| DurableError::Io { action: "resolving", path: path.to_owned(), source };
@@ -47,7 +48,7 @@ fn check_ancestor(ancestor: &Path, stat: &Stat, below: &Path, owner: u32) -> Res
     Ok(())
 }
 
-/// Checks the owners of the symbolic links that stand on the way to `path`, as it was given.
+/// Checks the owners of the symbolic links in `path`, as it was given.
 fn check_links(path: &Path, owner: u32) -> Result<()> {
     let io = |source| DurableError::Io { action: "resolving", path: path.to_owned(), source };
     for step in std::path::absolute(path).map_err(io)?.ancestors() {
@@ -64,7 +65,7 @@ fn check_links(path: &Path, owner: u32) -> Result<()> {
     Ok(())
 }
 
-/// Root and we ourselves; as another user than root, that is also the owner of what we were sent to.
+/// Root and this user are trusted. If this user is not root, the owner is trusted, too.
 fn is_trusted(uid: u32, owner: u32) -> bool {
     let us = rustix::process::geteuid();
     uid == 0 || uid == us.as_raw() || (!us.is_root() && uid == owner)

@@ -4,14 +4,15 @@ use std::path::Path;
 
 use rustix::fs;
 
-/// What tells one version of a file from another without reading it: each is written under a new name first.
+/// Identifies one version of a file. Each version is written to a new temporary file, so it has another inode or
+/// another time of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
     inode: (u64, u64),
     changed: (i64, i64),
 }
 
-/// The version of the file at `path`; none if there is none.
+/// The version of the file at `path`. Returns `None` if there is no file.
 pub fn version(path: &Path) -> Option<Version> {
     let stat = fs::stat(path).ok()?;
     Some(Version {

@@ -1,7 +1,8 @@
 //! Writing, renaming and removing the files of a directory, in an order that survives a crash.
 //!
-//! A write is: a new temporary file, write, fsync, read back and compare, rename, fsync of the directory, and only then success. A
-//! failed step leaves the old file whole and is not retried. Source: rename(2), fsync(2); `docs/formats.md`, "Files".
+//! A write has these steps: make a temporary file, write, fsync, read back and compare, rename, fsync the directory.
+//! Only then has it succeeded. If a step fails, the old file is still whole, and nothing is tried again. Source:
+//! rename(2), fsync(2); `docs/formats.md`, "Files".
 
 use std::{
     fs::File,
@@ -27,21 +28,21 @@ impl Dir {
     /// Writes a file that must not exist yet.
     ///
     /// # Errors
-    /// When it exists, or a step fails; nothing is then under `name`.
+    /// When the file exists, or a step fails. Then there is no new file of this name.
     pub fn create(&self, name: &str, bytes: &[u8]) -> Result<()> {
         self.write(name, bytes, RenameFlags::NOREPLACE)
     }
 
-    /// Writes a file, in the place of the one that may be there.
+    /// Writes a file, and replaces an old one.
     ///
     /// # Errors
-    /// When a step fails; until the rename the old file is whole under `name`.
+    /// When a step fails. Up to the rename the old file stays whole.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         self.write(name, bytes, RenameFlags::empty())
     }
 
     fn write(&self, name: &str, bytes: &[u8], flags: RenameFlags) -> Result<()> {
-        // Errors name the file that was to be, not the one that nobody will find.
+        // Errors name this file and not the temporary one, which will be gone.
         let path = self.path_of(name);
         let temporary = temporary_name(name)?;
         survive(&path)?;
@@ -49,7 +50,7 @@ impl Dir {
         let filled = self.fill(fd, &temporary, bytes, &path).and_then(|()| survive(&path));
         let written = filled.and_then(|()| self.rename(&temporary, name, flags));
         if written.is_err() && survive(&path).is_ok() {
-            // Best effort, and only of what this call made: a later change removes what remains of it.
+            // This may fail, and removes only what this call made. If it stays, the next change removes it.
             let _ = fs::unlinkat(&self.fd, &temporary, AtFlags::empty());
         }
         written?;
@@ -72,7 +73,8 @@ impl Dir {
             source,
         })?;
         fs::fsync(&file).map_err(io_error("syncing", path))?;
-        // Out of the page cache, so that reading back asks the disk. Advice only: without it the check is weaker.
+        // Drop the file from the page cache, so that it is read back from the disk. If this fails, the check is only
+        // weaker.
         let _ = fs::fadvise(&file, 0, None, fs::Advice::DontNeed);
         if *self.read(name, bytes.len())? != bytes {
             return Err(DurableError::ReadBack(path.to_owned()));
@@ -80,7 +82,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Files belong to the directory's owner also when root runs a command.
+    /// Gives a new file to the directory's owner, if root runs the command.
     pub(super) fn give_to_owner(&self, fd: &OwnedFd, path: &Path) -> Result<()> {
         let stat = fs::fstat(fd).map_err(io_error("inspecting", path))?;
         if (stat.st_uid, stat.st_gid) == (self.uid, self.gid) || stat.st_uid == self.uid {
@@ -115,7 +117,7 @@ impl Dir {
     /// Removes a file, if it is there.
     ///
     /// # Errors
-    /// When it cannot be removed, or that not be synced.
+    /// When the file cannot be removed, or the directory cannot be synced.
     pub fn remove(&self, name: &str) -> Result<()> {
         let path = self.path_of(name);
         survive(&path)?;
@@ -131,7 +133,8 @@ impl Dir {
     /// Moves `names` into a new directory `<prefix>-<n>` and returns its path. Nothing is overwritten.
     ///
     /// # Errors
-    /// When the directory cannot be made or a name not moved; those that were moved are in it, the others here.
+    /// When the directory cannot be made, or a name cannot be moved. Then some names are in the new directory, and the
+    /// others are still here.
     pub fn move_aside(&self, names: &[String], prefix: &str) -> Result<PathBuf> {
         let aside = self.make_aside(prefix)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -1,8 +1,9 @@
-//! A backup: record and root keys in an age file, for recipients whose identities are kept offline.
+//! A backup: the record and the root keys in an age file, for recipients whose identities are kept offline.
 //!
-//! The plaintext is a tar of `MANIFEST`, for whoever opens it with stock `age` and `tar`, `keyring`, the record as it was, and
-//! `root-keys`, the current one first. Nothing of slots is in it. Whoever has a recipient can make one: what says that a backup is
-//! the right one is the SHA-256 of its record. Source: `docs/formats.md`, "backup"; <https://age-encryption.org/v1>.
+//! The plaintext is a tar of three files. `MANIFEST` explains the backup to people who open it with stock `age` and
+//! `tar`. `keyring` is the record as it was. `root-keys` has the root keys, the current one first. Slots are not in a
+//! backup. Anybody who knows a recipient can make a file that opens; only the SHA-256 of the record shows that a backup
+//! is the right one. Source: `docs/formats.md`, "backup"; <https://age-encryption.org/v1>.
 
 use std::io::{self, Read};
 
@@ -35,22 +36,22 @@ const HEAD: &str = "claviger/backup/v1";
 const KEYS_HEAD: &str = "claviger/root-keys/v1";
 const MEMBERS: [&str; 3] = ["MANIFEST", "keyring", "root-keys"];
 
-/// What a backup holds, opened and checked.
+/// The contents of a backup, opened and checked.
 #[derive(Debug)]
 pub struct Backup {
     /// The keys.
     pub keyring: Keyring,
     /// The bytes of the record.
     pub record: Zeroizing<Vec<u8>>,
-    /// The root key that the record is under.
+    /// The root key that seals the record.
     pub root: RootKey,
-    /// Earlier root keys.
+    /// The earlier root keys.
     pub earlier: Vec<RootKey>,
-    /// When it was made; none for a record that was restored by its own recovery blob.
+    /// When it was made. A bare record, which its own recovery blob opened, has no such time.
     pub created: Option<Time>,
 }
 
-/// Why a backup was refused, or could not be made.
+/// Why a backup was refused or could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackupError {
@@ -63,19 +64,19 @@ pub enum BackupError {
     /// It was changed, or its end is missing.
     #[error("is damaged")]
     Damaged,
-    /// It opened, and is not what a backup holds.
-    #[error("does not hold what a backup does: {0}")]
+    /// It opened, and its contents are not those of a backup.
+    #[error("does not have the contents of a backup: {0}")]
     Contents(&'static str),
-    /// Its record.
+    /// Its record was refused.
     #[error("its keyring {0}")]
     Record(#[from] RecordError),
-    /// The record has no blob that a given identity opens.
+    /// It is a bare record, and no given identity opens one of its recovery blobs.
     #[error("none of the recovery blobs in this keyring opens with a given identity")]
     NoRecovery,
-    /// A recipient, or the sealing.
+    /// A recipient was refused, or age could not write.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
-    /// No locked memory.
+    /// There is no locked memory for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
@@ -92,18 +93,18 @@ impl Backup {
         Digest::of(&self.record)
     }
 
-    /// Reads a backup, or a bare record that has a recovery blob for one of `identities`.
+    /// Opens a backup, or a bare record that has a recovery blob for one of `identities`.
     ///
     /// # Errors
-    /// When it is neither, no identity opens it, or it does not hold what it should.
+    /// When it is neither, no identity opens it, or its contents are wrong.
     pub fn open(bytes: &[u8], identities: &Identities) -> Result<Self, BackupError> {
         if bytes.starts_with(b"claviger/keyring/") { of_record(bytes, identities) } else { of_age(bytes, identities) }
     }
 
-    /// Reads what is in the age file of a backup.
+    /// Reads the tar in the age file of a backup.
     ///
     /// # Errors
-    /// When it is not what a backup holds.
+    /// When its contents are not those of a backup.
     pub fn of_tar(tar: &[u8]) -> Result<Self, BackupError> {
         let [found_manifest, record, keys] = untar(tar)?;
         let (uuid, mut roots) = read_root_keys(&keys)?;
@@ -114,16 +115,16 @@ impl Backup {
             text.and_then(|text| text.lines().find_map(|line| line.strip_prefix("created "))).and_then(Time::parse);
         let created = created.ok_or(BackupError::Contents("its MANIFEST has no time"))?;
         if manifest(&keyring, Digest::of(&record), created).as_bytes() != &**found_manifest {
-            return Err(BackupError::Contents("its MANIFEST is another keyring's"));
+            return Err(BackupError::Contents("its MANIFEST belongs to another keyring"));
         }
         Ok(Self { keyring, record, root, earlier: roots, created: Some(created) })
     }
 }
 
-/// The age file of a backup of `keyring`, whose record is `record` under `root`, for all of `recipients`.
+/// Makes the age file of a backup for all of `recipients`. `record` is the record of `keyring` under `root`.
 ///
 /// # Errors
-/// When age does not seal it.
+/// When age cannot write.
 pub fn seal(
     keyring: &Keyring,
     record: &[u8],
@@ -134,7 +135,7 @@ pub fn seal(
     Ok(seal_to(recipients, &plaintext(keyring, record, (root, earlier), now)?)?)
 }
 
-/// What is in the age file.
+/// Makes the tar in the age file.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -147,7 +148,7 @@ pub fn plaintext(
     let manifest = manifest(keyring, Digest::of(record), now);
     let keys = root_keys(keyring.uuid(), root, earlier);
     tar([manifest.as_bytes(), record, keys.as_bytes()], now)
-        .map_err(|_| BackupError::Contents("a tar that cannot be written"))
+        .map_err(|_| BackupError::Contents("the tar cannot be written"))
 }
 
 fn of_age(bytes: &[u8], identities: &Identities) -> Result<Backup, BackupError> {
@@ -169,7 +170,7 @@ fn of_record(bytes: &[u8], identities: &Identities) -> Result<Backup, BackupErro
     Ok(Backup { keyring, record: Zeroizing::new(bytes.to_vec()), root, earlier: Vec::new(), created: None })
 }
 
-/// What is in it, for people. It is made anew when a backup is read, and has to be the same.
+/// The contents of the backup, for people. Reading a backup makes this text anew and compares it.
 fn manifest(keyring: &Keyring, record: Digest, created: Time) -> String {
     let mut lines = vec![
         HEAD.to_owned(),
@@ -192,7 +193,7 @@ fn manifest(keyring: &Keyring, record: Digest, created: Time) -> String {
 }
 
 fn root_keys(uuid: Uuid, root: &RootKey, earlier: &[RootKey]) -> Zeroizing<String> {
-    // Room for all of it from the start: growing would leave copies behind.
+    // Room for all of it from the start: a string that grows leaves copies of the keys in memory.
     let mut text = Zeroizing::new(String::with_capacity(256 + 64 * (1 + earlier.len())));
     for line in [KEYS_HEAD, "\nuuid ", &uuid.to_hex(), "\n"] {
         text.push_str(line);
@@ -204,9 +205,9 @@ fn root_keys(uuid: Uuid, root: &RootKey, earlier: &[RootKey]) -> Zeroizing<Strin
     text
 }
 
-/// The keyring's uuid, and at least one root key.
+/// Reads the uuid of the keyring and at least one root key.
 fn read_root_keys(text: &[u8]) -> Result<(Uuid, Vec<RootKey>), BackupError> {
-    const WRONG: BackupError = BackupError::Contents("its root keys are none");
+    const WRONG: BackupError = BackupError::Contents("its root keys cannot be read");
     let text = std::str::from_utf8(text).ok().and_then(|text| text.strip_suffix('\n')).ok_or(WRONG)?;
     let mut lines = text.split('\n');
     if lines.next() != Some(KEYS_HEAD) {
@@ -224,7 +225,7 @@ fn read_root_keys(text: &[u8]) -> Result<(Uuid, Vec<RootKey>), BackupError> {
 }
 
 fn tar(contents: [&[u8]; 3], now: Time) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Room for all of it from the start: growing would leave copies behind.
+    // Room for all of it from the start: a vector that grows leaves copies of the keys in memory.
     let length: usize = contents.iter().map(|content| content.len()).sum();
     let mut tar = tar::Builder::new(Vec::with_capacity(length + 16 * 1024));
     for (name, content) in MEMBERS.into_iter().zip(contents) {
@@ -237,9 +238,9 @@ fn tar(contents: [&[u8]; 3], now: Time) -> io::Result<Zeroizing<Vec<u8>>> {
     tar.into_inner().map(Zeroizing::new)
 }
 
-/// The contents of the members, which are exactly these in this order.
+/// Returns the contents of the three members. The tar must have exactly these, in this order.
 fn untar(bytes: &[u8]) -> Result<[Zeroizing<Vec<u8>>; 3], BackupError> {
-    const WRONG: BackupError = BackupError::Contents("it is no tar of MANIFEST, keyring and root-keys");
+    const WRONG: BackupError = BackupError::Contents("it is not a tar of MANIFEST, keyring and root-keys");
     let mut tar = tar::Archive::new(bytes);
     let mut members = tar.entries().map_err(|_| WRONG)?;
     let mut contents = Vec::new();
@@ -335,13 +336,13 @@ mod tests {
         };
         open(&good).unwrap();
         for (member, from, to, error) in [
-            (0, "generation 1", "generation 2", "its MANIFEST is another keyring's"),
-            (0, "primary", "pending", "its MANIFEST is another keyring's"),
+            (0, "generation 1", "generation 2", "its MANIFEST belongs to another keyring"),
+            (0, "primary", "pending", "its MANIFEST belongs to another keyring"),
             (0, "created", "made", "its MANIFEST has no time"),
             (1, "generation 1", "generation 2", "failed authentication"),
-            (2, "root-keys/v1", "root-keys/v2", "its root keys are none"),
+            (2, "root-keys/v1", "root-keys/v2", "its root keys cannot be read"),
             (2, "uuid 06", "uuid 07", "belongs to keyring"),
-            (2, "=\n", "\n", "its root keys are none"),
+            (2, "=\n", "\n", "its root keys cannot be read"),
         ] {
             let mut contents = good.clone();
             let text = String::from_utf8(contents[member].clone()).unwrap();

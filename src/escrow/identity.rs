@@ -17,7 +17,7 @@ use super::{
     share::{self, Share, ShareError},
 };
 
-/// More bytes than age adds to a plaintext for a few recipients.
+/// Room for what age adds to a plaintext for a few recipients.
 const OVERHEAD: usize = 4096;
 
 /// An age recipient, `age1…`: the public half of a recovery identity.
@@ -36,7 +36,7 @@ pub(super) enum Unopened {
     Damaged,
 }
 
-/// The age file of `plaintext` for all of `recipients`.
+/// Makes the age file of `plaintext` for all of `recipients`.
 ///
 /// # Errors
 /// When age cannot write.

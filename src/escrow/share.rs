@@ -1,9 +1,10 @@
-//! Shares of a recovery identity: any k of n give it back, and fewer tell nothing of it.
+//! Shares of a recovery identity: any k of n give it back, and fewer reveal nothing about it.
 //!
-//! Shamir's scheme over GF(256), byte by byte, of the identity's 32 bytes. A share is one line that survives paper: Bech32m, whose
-//! checksum finds up to four wrong characters, with the set that it is of, how many it takes, its number, and a check of the
-//! identity, so that shares that do not belong together are never taken for it. Source: `docs/formats.md`, "share"; BIP 173 and 350;
-//! A. Shamir, How to share a secret (1979).
+//! Each of the identity's 32 bytes is split by Shamir's scheme over GF(256). A share is one line of Bech32m, which can
+//! be written on paper: its checksum finds up to four wrong characters. The line contains the name of the set, the
+//! threshold, the number of the share, and a check of the identity. By this check, shares that do not belong together
+//! never give a wrong identity. Source: `docs/formats.md`, "share"; BIP 173 and 350; A. Shamir, How to share a secret
+//! (1979).
 
 use age::secrecy::ExposeSecret;
 use bech32::{Bech32m, Hrp, primitives::decode::CheckedHrpstring};
@@ -13,7 +14,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::crypto::{Digest, RandomError, fill_random};
 
-/// How many shares there may be.
+/// The most shares of one identity.
 pub const SHARES_MAX: u8 = 32;
 
 const HRP: Hrp = Hrp::parse_unchecked("claviger-share");
@@ -21,13 +22,13 @@ const IDENTITY_HRP: &str = "age-secret-key-";
 const SECRET: usize = 32;
 const SET: usize = 4;
 const CHECK: usize = 4;
-/// Set, check, threshold, number, and a byte for each of the identity's.
+/// The bytes of a share: set, check, threshold, number, and one byte for each byte of the identity.
 const LENGTH: usize = SET + CHECK + 2 + SECRET;
 
-/// The names of a set of shares, in hex.
-pub type Set = String;
+/// The name of a set of shares, in hexadecimal digits.
+pub type SetName = String;
 
-/// One share. It prints nothing.
+/// One share. It has no `Debug`, so that nothing prints it.
 pub struct Share {
     set: [u8; SET],
     check: [u8; CHECK],
@@ -36,46 +37,46 @@ pub struct Share {
     bytes: Zeroizing<[u8; SECRET]>,
 }
 
-/// Why shares do not give an identity back, or were not made.
+/// Why shares were refused or could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShareError {
-    /// A character is wrong, or one is missing.
+    /// A character is wrong or missing.
     #[error("a share is damaged: a character in line {0} is wrong, or some are missing")]
     Damaged(usize),
-    /// Fewer than it takes.
-    #[error("too few shares: {found} of set {set} {}, and it takes {threshold}", if *found == 1 { "is here" } else { "are here" })]
+    /// There are fewer shares than the threshold.
+    #[error("too few shares of set {set}: found {found}, expected {threshold}")]
     TooFew {
-        /// The set's name.
-        set: Set,
-        /// How many are here.
+        /// The name of the set.
+        set: SetName,
+        /// How many shares were given.
         found: usize,
-        /// How many it takes.
+        /// How many are needed.
         threshold: u8,
     },
-    /// Of several sets.
+    /// They belong to several sets.
     #[error("shares of different sets: {}", .0.join(", "))]
-    Mixed(Vec<Set>),
-    /// One of them twice.
-    #[error("share {0} is here twice")]
+    Mixed(Vec<SetName>),
+    /// One share was given twice.
+    #[error("share {0} was given twice")]
     Twice(u8),
-    /// They say that they belong together, and do not.
-    #[error("the shares of set {0} do not belong together: they give no identity, or another one")]
-    Other(Set),
-    /// How many there shall be.
+    /// They name the same set, and do not belong together.
+    #[error("the shares of set {0} do not belong together: they do not give the identity that was split")]
+    Other(SetName),
+    /// The counts make no sense.
     #[error(
-        "{shares} shares of which {threshold} suffice: expected 2 to {SHARES_MAX} shares, and 2 or more to suffice"
+        "{shares} shares with a threshold of {threshold}: expected 2 to {SHARES_MAX} shares, and a threshold of 2 or more"
     )]
     Counts {
-        /// How many in all.
+        /// How many shares to make.
         shares: u8,
-        /// How many suffice.
+        /// How many of them give the identity back.
         threshold: u8,
     },
-    /// Only one identity can be split.
+    /// There is no identity to split, or more than one.
     #[error("expected exactly one age identity to split")]
     Identity,
-    /// No random bytes.
+    /// There are no random bytes.
     #[error("no random bytes")]
     Random,
 }
@@ -87,8 +88,8 @@ impl From<RandomError> for ShareError {
 }
 
 impl Share {
-    /// The set that it is of.
-    pub fn set(&self) -> Set {
+    /// The name of its set.
+    pub fn set(&self) -> SetName {
         base16ct::lower::encode_string(&self.set)
     }
 
@@ -97,7 +98,7 @@ impl Share {
         self.number
     }
 
-    /// Its line: upper case, in groups, as it is written on paper.
+    /// The line of this share, as it is written on paper: upper case, in groups of five characters.
     pub fn line(&self) -> Zeroizing<String> {
         const GROUP: usize = 5;
         let mut payload = Zeroizing::new(Vec::with_capacity(LENGTH));
@@ -120,14 +121,14 @@ impl Share {
         line
     }
 
-    /// Whether `line` wants to be a share, whatever its case and blanks are.
+    /// Whether `line` begins as a share does. Case and blanks do not matter.
     pub fn is_meant(line: &str) -> bool {
         let wanted = HRP.as_str().bytes().chain([b'1']);
         let found = line.bytes().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| byte.to_ascii_lowercase());
         wanted.eq(found.take(HRP.len() + 1))
     }
 
-    /// Reads the line `number` of a file.
+    /// Reads one line of a file. `number` is the number of the line, for the error.
     ///
     /// # Errors
     /// When a character is wrong or missing.
@@ -154,16 +155,16 @@ impl Share {
     }
 }
 
-/// The shares among the lines of `text`.
+/// Reads all shares among the lines of `text`.
 ///
 /// # Errors
-/// When a character of one is wrong or missing.
+/// When a character of a share is wrong or missing.
 pub fn shares_in(text: &str) -> Result<Vec<Share>, ShareError> {
     let meant = text.lines().enumerate().filter(|(_, line)| Share::is_meant(line));
     meant.map(|(place, line)| Share::parse(line, place + 1)).collect()
 }
 
-/// Splits `identity`, whose recipient is `recipient`, into `shares` of which any `threshold` give it back.
+/// Splits `identity` into `shares`, any `threshold` of which give it back.
 ///
 /// # Errors
 /// When the counts make no sense, or the random source fails.
@@ -181,7 +182,7 @@ pub fn split(
     fill_random(rng, &mut set)?;
     let secret = secret_of(identity)?;
     let check = check_of(identity);
-    // The source has just answered; the crate wants one that never fails.
+    // The crate wants a random source that never fails. This one has just worked.
     let points = Gf256::split_bytes(threshold.into(), shares.into(), &*secret, UnwrapErr(rng)).map_err(|_| counts)?;
     let points = points.into_iter().map(Zeroizing::new);
     let share = |point: Zeroizing<Vec<u8>>| {
@@ -192,13 +193,14 @@ pub fn split(
     points.map(share).collect::<Option<_>>().ok_or(ShareError::Identity)
 }
 
-/// The identity that `shares` are of.
+/// Returns the identity that was split into `shares`.
 ///
 /// # Errors
-/// When they are too few, of several sets, one is there twice, or they do not belong together.
+/// When there are too few of them, they belong to several sets, one of them occurs twice, or they do not belong
+/// together.
 pub fn combine(shares: &[Share]) -> Result<age::x25519::Identity, ShareError> {
     let Some(first) = shares.first() else { return Err(ShareError::Identity) };
-    let mut sets: Vec<Set> = shares.iter().map(Share::set).collect();
+    let mut sets: Vec<SetName> = shares.iter().map(Share::set).collect();
     sets.sort();
     sets.dedup();
     if sets.len() > 1 {
@@ -226,7 +228,7 @@ pub fn combine(shares: &[Share]) -> Result<age::x25519::Identity, ShareError> {
     identity.ok_or(ShareError::Other(set))
 }
 
-/// Tells an identity from another, and is no more secret than its recipient.
+/// Tells one identity from another. Anybody who knows the recipient can compute it.
 fn check_of(identity: &age::x25519::Identity) -> [u8; CHECK] {
     let digest = Digest::of(format!("claviger/v1/share {}", identity.to_public()).as_bytes());
     let mut check = [0; CHECK];
@@ -234,7 +236,7 @@ fn check_of(identity: &age::x25519::Identity) -> [u8; CHECK] {
     check
 }
 
-/// The bytes in an identity's text, which age shows in no other way.
+/// Returns the bytes of an identity, decoded from its text: age has no other way to read them.
 fn secret_of(identity: &age::x25519::Identity) -> Result<Zeroizing<Vec<u8>>, ShareError> {
     let text = identity.to_string();
     let (_, bytes) = bech32::decode(text.expose_secret()).map_err(|_| ShareError::Identity)?;
@@ -261,7 +263,7 @@ mod tests {
         combine(&read)
     }
 
-    /// Every choice of `count` out of `shares`.
+    /// Every subset of `shares` that has `count` elements.
     fn choices(shares: &[Share], count: u32) -> Vec<Vec<&Share>> {
         let is_chosen = |mask: u32, place: usize| mask >> place & 1 == 1;
         let masks = (0..1_u32 << shares.len()).filter(|mask| mask.count_ones() == count);
@@ -300,7 +302,7 @@ mod tests {
         let mixed = again(&[&ours[0], &others[1]]).err().unwrap();
         assert!(matches!(&mixed, ShareError::Mixed(sets) if sets.len() == 2), "{mixed}");
         assert_eq!(again(&[&ours[1], &ours[1]]).err(), Some(ShareError::Twice(2)));
-        // Somebody who knows the set makes a share of his own.
+        // Somebody who knows the set forges a share.
         let bytes = Zeroizing::new(*others[1].bytes);
         let forged = Share { set: ours[1].set, check: ours[1].check, threshold: 2, number: 2, bytes };
         assert_eq!(again(&[&ours[0], &forged]).err(), Some(ShareError::Other(ours[0].set())));
@@ -335,8 +337,9 @@ mod tests {
         }
     }
 
-    /// Of one fixed identity, every byte of a share takes every value equally often, whatever the identity is: one share, or any that
-    /// do not suffice, tells nothing. A scheme whose coefficient is never zero, a common mistake, never gives the secret's own byte.
+    /// Splits one identity many times. Every byte of a share must have every value equally often, so that too few
+    /// shares reveal nothing. A common mistake is a coefficient that is never zero: then a share never has the byte of
+    /// the identity itself.
     #[test]
     fn fewer_than_suffice_are_uniform() {
         const SPLITS: u32 = 25_600;
@@ -354,7 +357,7 @@ mod tests {
             // Chi-squared of 255 degrees of freedom: mean 255, deviation 22.6. Above 430 is once in 10^10, for each of 64.
             let chi: f64 = counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
             assert!((130.0..430.0).contains(&chi), "place {place}: {chi}");
-            // Each value comes 100 times on average; that one never comes would be seen at once.
+            // Each value occurs 100 times on average. This fails if one value never occurs.
             assert!(counts.iter().all(|count| *count > 20), "place {place}");
         }
     }

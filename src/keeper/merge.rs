@@ -26,7 +26,7 @@ use crate::{
         key_id::KeyId,
         ledger::{ListedBackup, Proven},
         mark::Mark,
-        merge::{Merge, Row, Source as MergeSource, Sources, Weight, Wishes, merge},
+        merge::{Merge, MergeRow, MergeSource, Sources, Weight, Wishes, merge},
         record::{self, RECORD_MAX, RecordError},
         time::Time,
     },
@@ -79,7 +79,7 @@ impl Source {
 /// What a merge would do.
 pub struct MergePlan {
     /// What becomes of each key.
-    pub rows: Vec<Row>,
+    pub rows: Vec<MergeRow>,
     /// The primary key, if it has to be made.
     pub fresh: Option<KeyId>,
     /// The generation that it makes.

@@ -1,7 +1,7 @@
-//! Every change of a keyring: each gives a new [`Keyring`] of the next generation, or says why it must not be.
+//! The changes of a keyring. Each returns a new [`Keyring`] of the next generation, or says why not.
 //!
-//! Pure. Invariants: what is refused changes nothing; a seq is never used again, not even a destroyed key's; no key that
-//! may still be needed goes in one step. Source: `docs/hierarchy.md`, "The life of a key".
+//! Pure. Invariants: a refused change changes nothing; a sequence number is never used again, not even after its key
+//! was destroyed; it takes at least two steps to destroy a key. Source: `docs/hierarchy.md`, "The life of a key".
 
 use crate::crypto::{Digest, kdf::RootKey};
 
@@ -19,30 +19,30 @@ use super::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeError {
-    /// It was never in this keyring.
+    /// No key of this keyring has this name.
     #[error("no key is called {0}")]
     UnknownKey(KeyId),
-    /// Its bytes are gone.
+    /// The key is destroyed.
     #[error("key {0} is destroyed")]
     Destroyed(KeyId),
-    /// The life of a key does not lead there.
+    /// A key in this state cannot be changed so.
     #[error("key {key_id} is {state} and cannot be {}", verb.participle())]
     State {
         /// The key.
         key_id: KeyId,
-        /// Where it is in its life.
+        /// Its state.
         state: State,
-        /// What was to be done with it.
+        /// What should have been done with it.
         verb: Verb,
     },
-    /// Others may know it.
+    /// Somebody else may know the key.
     #[error("key {0} is compromised and cannot be promoted")]
     Compromised(KeyId),
-    /// The root key is already sealed to it.
+    /// The keyring has a blob for this recipient already.
     #[error("{0} is a recovery recipient already")]
     KnownRecipient(String),
-    /// The root key is not sealed to it.
-    #[error("{0} is no recovery recipient")]
+    /// The keyring has no blob for this recipient.
+    #[error("{0} is not a recovery recipient")]
     UnknownRecipient(String),
     /// No number is left for a key or for the next generation.
     #[error("the keyring has no numbers left")]
@@ -52,14 +52,14 @@ pub enum ChangeError {
     Key(#[from] KeyError),
 }
 
-type Changed = Result<Keyring, ChangeError>;
+type NextKeyring = Result<Keyring, ChangeError>;
 
 impl Keyring {
-    /// With one more key, pending, and its name. `record` is the SHA-256 of this keyring's record, here and in every other
-    /// change.
+    /// Adds a pending key, and returns its name, too. `record` is the SHA-256 of the record before the change, here and
+    /// in every other change.
     ///
     /// # Errors
-    /// When no number is left for it, the random source fails or no memory can be locked.
+    /// When no number is left, the random source fails or no memory can be locked.
     pub fn add(
         &self,
         rng: &mut impl rand::TryCryptoRng,
@@ -75,11 +75,11 @@ impl Keyring {
         Ok((next, key_id))
     }
 
-    /// With `key_id` as the key that wraps, and the one before as decrypt-only.
+    /// Makes `key_id` primary, and the primary key before it decrypt-only.
     ///
     /// # Errors
-    /// When it is not pending, or compromised.
-    pub fn promote(&self, key_id: KeyId, record: Digest, now: Time) -> Changed {
+    /// When `key_id` is not pending, or is compromised.
+    pub fn promote(&self, key_id: KeyId, record: Digest, now: Time) -> NextKeyring {
         let mut next = self.next(record)?;
         if self.keys().any(|key| key.id() == key_id && key.compromised) {
             return Err(ChangeError::Compromised(key_id));
@@ -97,35 +97,35 @@ impl Keyring {
         Ok(next)
     }
 
-    /// With `key_id` neither wrapping nor unwrapping.
+    /// Disables `key_id`: it neither wraps nor unwraps.
     ///
     /// # Errors
-    /// When it is primary, or disabled already.
-    pub fn disable(&self, key_id: KeyId, record: Digest) -> Changed {
+    /// When it is primary or already disabled.
+    pub fn disable(&self, key_id: KeyId, record: Digest) -> NextKeyring {
         self.with(key_id, Verb::Disable, record)
     }
 
-    /// With `key_id` unwrapping again.
+    /// Enables `key_id`: it unwraps again.
     ///
     /// # Errors
     /// When it is not disabled.
-    pub fn enable(&self, key_id: KeyId, record: Digest) -> Changed {
+    pub fn enable(&self, key_id: KeyId, record: Digest) -> NextKeyring {
         self.with(key_id, Verb::Enable, record)
     }
 
-    /// With a tomb in the place of `key_id`.
+    /// Replaces `key_id` by a tomb.
     ///
     /// # Errors
     /// When it is not disabled.
-    pub fn destroy(&self, key_id: KeyId, record: Digest) -> Changed {
+    pub fn destroy(&self, key_id: KeyId, record: Digest) -> NextKeyring {
         self.with(key_id, Verb::Destroy, record)
     }
 
-    /// With the root key sealed to one more recipient.
+    /// Adds a recovery blob.
     ///
     /// # Errors
-    /// When it is sealed to it already.
-    pub fn add_recovery(&self, recovery: Recovery, record: Digest) -> Changed {
+    /// When the keyring has a blob for this recipient.
+    pub fn add_recovery(&self, recovery: Recovery, record: Digest) -> NextKeyring {
         let mut next = self.next(record)?;
         let known = |known: &Recovery| known.recipient().cmp(recovery.recipient());
         match next.recoveries.binary_search_by(known) {
@@ -137,11 +137,11 @@ impl Keyring {
         }
     }
 
-    /// Without the blob for `recipient`.
+    /// Removes the blob for `recipient`.
     ///
     /// # Errors
-    /// When there is none.
-    pub fn remove_recovery(&self, recipient: &str, record: Digest) -> Changed {
+    /// When there is no such blob.
+    pub fn remove_recovery(&self, recipient: &str, record: Digest) -> NextKeyring {
         let mut next = self.next(record)?;
         next.recoveries.retain(|recovery| recovery.recipient() != recipient);
         if next.recoveries.len() == self.recoveries.len() {
@@ -150,7 +150,7 @@ impl Keyring {
         Ok(next)
     }
 
-    /// With the same keys under another root key, which is sealed to `recoveries`.
+    /// Seals the same keys under another root key. `recoveries` are the blobs of that one.
     ///
     /// # Errors
     /// When the random source fails or no memory can be locked.
@@ -160,7 +160,7 @@ impl Keyring {
         root: &RootKey,
         recoveries: Vec<Recovery>,
         record: Digest,
-    ) -> Changed {
+    ) -> NextKeyring {
         let mut next = Self { root_id: root.id(self.uuid), recoveries, ..self.next(record)? };
         let seal = next.seal_under(root);
         let sealed: Result<Vec<_>, _> = self.keys().map(|key| seal.seal(rng, key.seq, &key.kek)).collect();
@@ -170,19 +170,19 @@ impl Keyring {
         Ok(next)
     }
 
-    /// The same, one generation on.
-    fn next(&self, record: Digest) -> Changed {
+    /// Copies the keyring as the next generation.
+    fn next(&self, record: Digest) -> NextKeyring {
         let generation = next_generation(self.generation)?;
         Ok(Self { generation, past: self.past.then(self.generation, record), ..self.clone() })
     }
 
-    fn with(&self, key_id: KeyId, verb: Verb, record: Digest) -> Changed {
+    fn with(&self, key_id: KeyId, verb: Verb, record: Digest) -> NextKeyring {
         let mut next = self.next(record)?;
         next.apply(key_id, verb)?;
         Ok(next)
     }
 
-    /// Does one thing with one key, by the table of the life of keys.
+    /// Applies `verb` to one key, as [`LIFE`](super::state::LIFE) has it.
     fn apply(&mut self, key_id: KeyId, verb: Verb) -> Result<(), ChangeError> {
         let generation = self.generation;
         let found = self.entries.iter_mut().find(|entry| entry.id() == key_id);
@@ -255,8 +255,8 @@ mod tests {
             self.take(Ok(next));
         }
 
-        /// Takes the change, which must survive being written and read.
-        fn take(&mut self, changed: Changed) {
+        /// Takes the changed keyring, after writing and reading it.
+        fn take(&mut self, changed: NextKeyring) {
             let next = changed.unwrap();
             assert_eq!(next.generation, self.keyring.generation + 1);
             assert!(next.past.names(self.keyring.generation, RECORD));
@@ -296,7 +296,7 @@ mod tests {
     fn what_the_life_of_a_key_does_not_have_is_refused() {
         let mut fixture = Fixture::new();
         let (first, second) = (fixture.id(0), fixture.id(1));
-        let refused = |changed: Changed| changed.unwrap_err().to_string();
+        let refused = |changed: NextKeyring| changed.unwrap_err().to_string();
         let keyring = &fixture.keyring;
         assert_eq!(
             refused(keyring.promote(first, RECORD, now())),

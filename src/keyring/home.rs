@@ -1,17 +1,17 @@
-//! Where the record that counts is kept. Source: `docs/formats.md`, "record".
+//! The home of a keyring: where the record that counts is kept. Source: `docs/formats.md`, "record".
 
 use std::fmt;
 
-/// The longest prefix in etcd, with its first slash.
+/// The length of the longest prefix in etcd, its first slash included.
 const PREFIX_MAX: usize = 129;
 
-/// Where the record that counts is kept; every other copy is a cache.
+/// Where the record that counts is kept. Every other copy is a cache.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Home {
     /// In the file `keyring` of one node.
     #[default]
     File,
-    /// In the cluster's etcd, below this prefix, which all control-plane nodes share.
+    /// In the cluster's etcd, below this prefix. All control-plane nodes share it.
     Etcd(String),
 }
 

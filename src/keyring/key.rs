@@ -15,13 +15,13 @@ use super::{key_id::KeyId, state::State, time::Time};
 /// A line of the keyring: a key, or the tomb of one.
 #[derive(Debug, Clone)]
 pub enum Entry {
-    /// A key whose bytes are here.
+    /// A key, with its bytes.
     Key(Key),
-    /// What remains of a destroyed key; never dropped.
+    /// What remains of a destroyed key. It is never removed.
     Tomb(Tomb),
 }
 
-/// A KEK with its place in the life of keys.
+/// A KEK, its state, and when that changed.
 #[derive(Debug, Clone)]
 pub struct Key {
     pub(super) seq: u32,
@@ -34,7 +34,7 @@ pub struct Key {
     pub(super) sealed: SealedKey,
 }
 
-/// A destroyed key.
+/// What remains of a destroyed key: its number and commitment, so that neither is used again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tomb {
     pub(super) seq: u32,
@@ -42,19 +42,19 @@ pub struct Tomb {
     pub(super) destroyed: u64,
 }
 
-/// A key could not be made, or not be put under a root key.
+/// Why a key could not be made or sealed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// No locked memory, or no random bytes, for a key.
+    /// There is no locked memory, or there are no random bytes, for a key.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// No random bytes for a nonce.
+    /// There are no random bytes for a nonce.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
 
-/// What seals a key into a record: the keyring that it is for, and the root key.
+/// Seals keys into the record of one keyring, under one root key.
 #[derive(Clone, Copy)]
 pub(super) struct KeySeal<'a> {
     pub(super) uuid: Uuid,
@@ -63,7 +63,7 @@ pub(super) struct KeySeal<'a> {
 }
 
 impl KeySeal<'_> {
-    /// The sealed bytes of `kek`, which has the number `seq`.
+    /// Seals `kek`, whose sequence number is `seq`.
     pub(super) fn seal(self, rng: &mut impl rand::TryCryptoRng, seq: u32, kek: &Kek) -> Result<SealedKey, KeyError> {
         let aad = kek_aad(self.uuid, seq, &kek.commitment(), self.root_id);
         Ok(SealedKey::seal(rng, &self.root.kek_wrap(self.uuid)?, &aad, kek.secret())?)
@@ -77,7 +77,7 @@ impl Entry {
         KeyId::new(seq, &commitment)
     }
 
-    /// What entries are sorted by, and unique in.
+    /// The sequence number and the commitment. Entries are sorted by both, and no two have the same.
     pub(super) fn order(&self) -> (u32, Commitment) {
         match self {
             Self::Key(key) => (key.seq, key.kek.commitment()),
@@ -87,7 +87,7 @@ impl Entry {
 }
 
 impl Key {
-    /// A new pending key with the number `seq`.
+    /// Makes a pending key with the sequence number `seq`.
     pub(super) fn generate(
         rng: &mut impl rand::TryCryptoRng,
         seal: KeySeal<'_>,
@@ -105,12 +105,12 @@ impl Key {
         KeyId::new(self.seq, &self.kek.commitment())
     }
 
-    /// Its place in the life of keys.
+    /// Its state.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Whether others may know it.
+    /// Whether somebody else may know it.
     pub fn is_compromised(&self) -> bool {
         self.compromised
     }
@@ -125,12 +125,12 @@ impl Key {
         self.promoted
     }
 
-    /// When another became primary in its place.
+    /// When another key became primary in its place.
     pub fn demoted(&self) -> Option<Time> {
         self.demoted
     }
 
-    /// What wraps and unwraps.
+    /// The KEK, which wraps and unwraps.
     pub fn kek(&self) -> &Arc<Kek> {
         &self.kek
     }

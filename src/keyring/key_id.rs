@@ -15,23 +15,23 @@ pub struct KeyId {
     prefix: [u8; 16],
 }
 
-/// The text is no key_id.
+/// The text is not a key_id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a key_id, expected k<number>-<32 hex digits>")]
 pub struct KeyIdError;
 
 impl KeyId {
-    /// The name of the key `seq` with this commitment.
+    /// The name of the key with this sequence number and commitment.
     pub fn new(seq: u32, commitment: &Commitment) -> Self {
         Self { seq, prefix: commitment.first_half() }
     }
 
-    /// The first half of the key's commitment, which the name shows as digits.
+    /// The first half of the key's commitment. The name shows it as 32 hexadecimal digits.
     pub fn commitment_half(&self) -> [u8; 16] {
         self.prefix
     }
 
-    /// Its number.
+    /// The sequence number of the key.
     pub fn seq(&self) -> u32 {
         self.seq
     }

@@ -1,9 +1,10 @@
-//! The ledger: the backups that count, and the keys that each of them holds.
+//! The ledger: which backups count, and which keys each of them contains.
 //!
-//! A backup counts if it was opened and read, or if it was written to another disk, read back, and is for a recipient whose identity
-//! was tried before. It is listed by the SHA-256 of its record, so that copies of one backup are one entry. Entries leave only when an
-//! operator forgets them. The ledger holds no key. Its count rises with each change, and the mark holds it, too: an older ledger that
-//! is put back is seen. Source: `docs/formats.md`, "ledger".
+//! A backup counts if somebody opened and read it. It also counts if it was written to another disk and read back, and
+//! is for a recipient whose identity was tried before. The ledger identifies a backup by the SHA-256 of its record, so
+//! that copies of one backup are one entry. An entry is removed only if an operator says so. The ledger contains no
+//! key. Each change raises its count, and the mark has the count, too, so that an older ledger is noticed when somebody
+//! puts it back. Source: `docs/formats.md`, "ledger".
 
 use std::collections::HashSet;
 
@@ -13,7 +14,7 @@ use crate::{
         kdf::{Label, RootKey},
         secret::SecretError,
     },
-    text::{self, Lines, TextError, Writer, base64, base64_array, number},
+    text::{self, LineReader, LineWriter, TextError, base64, base64_array, number},
 };
 
 use super::{
@@ -26,13 +27,13 @@ use super::{
 
 /// The longest ledger in bytes.
 pub const LEDGER_MAX: usize = 512 * 1024;
-/// The most backups that are listed.
+/// The most backups in a ledger.
 pub const BACKUPS_MAX: usize = 256;
-/// The longest path that is listed: longer ones are left out.
+/// The longest path in a ledger. A longer path is left out.
 const PATH_MAX: usize = 1024;
 const KIND: &str = "ledger";
 
-/// The backups that count, the one that was proven last comes last.
+/// The backups that count. The last one is the one that was proven last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ledger {
     uuid: Uuid,
@@ -53,10 +54,10 @@ pub struct ListedBackup {
     keys: Vec<KeyId>,
 }
 
-/// What proves that a backup is one.
+/// What proves that a backup can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proven {
-    /// It was written to another disk and read back, for a recipient whose identity was tried.
+    /// It was written to another disk and read back, and the identity of its recipient was tried before.
     Written(Time),
     /// It was opened with an identity and read.
     Checked(Time),
@@ -66,46 +67,46 @@ pub enum Proven {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerError {
-    /// Its grammar or its HMAC.
+    /// The grammar or the HMAC is wrong.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// It is another installation's.
+    /// It belongs to another installation.
     #[error("belongs to keyring {}, expected {}", found.to_hex(), expected.to_hex())]
     OtherKeyring {
-        /// The uuid that it names.
+        /// The uuid that it contains.
         found: Uuid,
         /// The uuid of the root file.
         expected: Uuid,
     },
-    /// It is under another root key of this installation.
+    /// It belongs to this installation, and is sealed under another root key.
     #[error("is sealed under another root key")]
     OtherRootKey,
-    /// An older one was put back.
+    /// Somebody put an older ledger back.
     #[error("was rolled back: it has count {found}, this node has seen {marked}")]
     RolledBack {
-        /// Its count.
+        /// The count of the ledger.
         found: u64,
-        /// The mark's.
+        /// The count in the mark.
         marked: u64,
     },
-    /// There is none, where there was one.
+    /// There is no ledger, although the mark has seen one.
     #[error("is missing: this node has seen one with count {0}")]
     Missing(u64),
-    /// Nothing else is wrong, and yet the encoder would have written other bytes.
+    /// The contents are valid, but the encoder would have written other bytes.
     #[error("is not in its canonical form")]
     NotCanonical,
-    /// No locked memory for the key that authenticates it.
+    /// There is no locked memory for the key that authenticates it.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
 
-/// No room is left in the ledger.
+/// The ledger has no room for another backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the ledger is full: it lists {0} backups")]
 pub struct LedgerFull(pub usize);
 
 impl ListedBackup {
-    /// The backup of `keyring` whose record has the SHA-256 `record`, in `file` if it has a name.
+    /// The backup of `keyring`. `record` is the SHA-256 of its record, and `file` its path, if it has one.
     pub fn of(keyring: &Keyring, record: Digest, proven: Proven, file: Option<String>) -> Self {
         let (written, checked) = match proven {
             Proven::Written(time) => (Some(time), None),
@@ -116,7 +117,7 @@ impl ListedBackup {
         Self { record, generation, written, checked, file, keys }
     }
 
-    /// The SHA-256 of its record, which names it.
+    /// The SHA-256 of its record, which identifies the backup.
     pub fn record(&self) -> Digest {
         self.record
     }
@@ -131,22 +132,22 @@ impl ListedBackup {
         self.written
     }
 
-    /// When it was opened last.
+    /// When it was last opened.
     pub fn checked(&self) -> Option<Time> {
         self.checked
     }
 
-    /// Where it was when it was proven last.
+    /// Where it was when it was last proven.
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref()
     }
 
-    /// The keys that it holds.
+    /// The keys that it contains.
     pub fn keys(&self) -> &[KeyId] {
         &self.keys
     }
 
-    /// The same backup, proven once more.
+    /// The same backup with the proofs of both.
     fn proven_again(self, before: &Self) -> Self {
         Self {
             written: self.written.or(before.written),
@@ -171,34 +172,34 @@ impl ListedBackup {
 }
 
 impl Ledger {
-    /// The ledger of the keyring `uuid` under the root key `root_id`, with no backup.
+    /// An empty ledger of the keyring `uuid` under the root key `root_id`.
     pub fn empty(uuid: Uuid, root_id: RootId) -> Self {
         Self { uuid, root_id, count: 0, forgot: None, backups: Vec::new() }
     }
 
-    /// An empty one with the count `count` in the place of one that was lost: what it listed is forgotten, and may have needed any key
-    /// up to the sequence number `forgot`.
+    /// An empty ledger with the count `count`, which replaces a lost one. The lost ledger may have listed backups of
+    /// any key up to the sequence number `forgot`.
     #[must_use]
     pub fn begun_anew(self, count: u64, forgot: u32) -> Self {
         Self { count, forgot: Some(forgot), backups: Vec::new(), ..self }
     }
 
-    /// How many times it was changed.
+    /// The count of changes.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The root key that it is under.
+    /// Identifies the root key that authenticates the ledger.
     pub fn root_id(&self) -> RootId {
         self.root_id
     }
 
-    /// Keys up to this sequence number may be needed by what a lost ledger listed.
+    /// The greatest sequence number of the keys whose backups a lost ledger may have listed.
     pub fn forgot(&self) -> Option<u32> {
         self.forgot
     }
 
-    /// The backups, the one that was proven last comes last.
+    /// The backups. The last one is the one that was proven last.
     pub fn backups(&self) -> &[ListedBackup] {
         &self.backups
     }
@@ -208,23 +209,23 @@ impl Ledger {
         self.backups.last()
     }
 
-    /// The keys that a listed backup holds.
+    /// The keys that at least one listed backup contains.
     pub fn backed(&self) -> HashSet<KeyId> {
         self.backups.iter().flat_map(|backup| &backup.keys).copied().collect()
     }
 
-    /// The keys of `keyring` that no listed backup holds.
+    /// The keys of `keyring` that no listed backup contains.
     pub fn unbacked(&self, keyring: &Keyring) -> Vec<KeyId> {
         let backed = self.backed();
         keyring.keys().map(Key::id).filter(|key_id| !backed.contains(key_id)).collect()
     }
 
-    /// With one more backup, or with a listed one proven again. Its count is `count`.
+    /// Adds a backup, or adds a proof to a listed one. The new count is `count`.
     ///
     /// # Errors
-    /// When there is no room.
+    /// When the ledger is full.
     pub fn with(&self, backup: ListedBackup, count: u64) -> Result<Self, LedgerFull> {
-        // What the lines around the backups take.
+        // More bytes than the other lines have.
         const REST: usize = 512;
         let (known, mut backups): (Vec<_>, Vec<_>) =
             self.backups.iter().cloned().partition(|listed| listed.record == backup.record);
@@ -236,25 +237,25 @@ impl Ledger {
         Ok(Self { count, backups, ..*self })
     }
 
-    /// Without the backup of this record. Its count is `count`.
+    /// Removes the backup with this record. The new count is `count`.
     #[must_use]
     pub fn without(&self, record: Digest, count: u64) -> Self {
         let backups = self.backups.iter().filter(|backup| backup.record != record).cloned().collect();
         Self { count, backups, ..*self }
     }
 
-    /// The same under another root key.
+    /// The same ledger under another root key.
     #[must_use]
     pub fn under(&self, root_id: RootId) -> Self {
         Self { root_id, ..self.clone() }
     }
 
-    /// Its bytes under `root`.
+    /// The bytes of the ledger, authenticated under `root`.
     ///
     /// # Errors
     /// When no memory can be locked.
     pub fn encode(&self, root: &RootKey) -> Result<Vec<u8>, SecretError> {
-        let mut writer = Writer::new(KIND);
+        let mut writer = LineWriter::new(KIND);
         writer.owner(self.uuid);
         writer.root_id(self.root_id);
         writer.line(&format!("count {}", self.count));
@@ -265,21 +266,21 @@ impl Ledger {
         Ok(writer.finish(&root.mac(self.uuid, Label::StateMac)?))
     }
 
-    /// The root key that a ledger says it is under; nothing of it is authenticated yet.
+    /// Reads which root key a ledger names. Nothing is authenticated yet.
     ///
     /// # Errors
-    /// When its first lines are not those of a ledger.
+    /// When the first lines are not those of a ledger.
     pub fn named_root(bytes: &[u8]) -> Result<RootId, TextError> {
-        Ok(Lines::open(bytes, KIND, LEDGER_MAX)?.owner_and_root()?.1)
+        Ok(LineReader::open(bytes, KIND, LEDGER_MAX)?.owner_and_root()?.1)
     }
 
-    /// Reads a ledger of the keyring `expected` under `root`; the mark has seen the count `marked`.
+    /// Reads a ledger of the keyring `expected` under `root`. `marked` is the count in the mark.
     ///
     /// # Errors
-    /// When it is another keyring's, under another root key, changed, damaged or an older one.
+    /// When it belongs to another keyring or root key, was changed or damaged, or is older than the mark.
     pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid, marked: u64) -> Result<Self, LedgerError> {
         const FORGOT: &str = "`forgot <number>`, 1 to 2^31";
-        let mut lines = Lines::open(bytes, KIND, LEDGER_MAX)?;
+        let mut lines = LineReader::open(bytes, KIND, LEDGER_MAX)?;
         let (uuid, root_id) = lines.owner_and_root()?;
         if uuid != expected {
             return Err(LedgerError::OtherKeyring { found: uuid, expected });
@@ -304,7 +305,7 @@ impl Ledger {
     }
 }
 
-fn read_backups(lines: &mut Lines<'_>) -> Result<Vec<ListedBackup>, TextError> {
+fn read_backups(lines: &mut LineReader<'_>) -> Result<Vec<ListedBackup>, TextError> {
     const BACKUP: &str =
         "`-> backup <base64 SHA-256> generation=<number> [written=<time>] [checked=<time>] [file=<path>]`, each once";
     const KEYS: &str = "key_ids";
@@ -321,7 +322,7 @@ fn read_backups(lines: &mut Lines<'_>) -> Result<Vec<ListedBackup>, TextError> {
     Ok(backups)
 }
 
-/// Reads the first line of a backup; its keys are on the next one.
+/// Reads the first line of a backup. The next line has its keys.
 fn read_backup(line: &str) -> Option<ListedBackup> {
     let mut words = line.split(' ').peekable();
     let record = base64_array(words.next()?).map(Digest)?;

@@ -1,18 +1,19 @@
-//! The chain of records: which records came before one.
+//! The lineage of a record: which records came before it.
 //!
-//! A record lists the records before it, so that a node tells a successor of what it has marked from a fork. Pure. Invariants:
-//! sorted by generation, the newest first, then by digest; each once; a change keeps the last [`KEPT`] generations, a merge all
-//! of every lineage; never more than [`PAST_MAX`]. Source: `docs/formats.md`, "record".
+//! A record lists the records before it. By that list a node tells a successor of the record that it has marked from a
+//! fork. Pure. Invariants: the list is sorted by generation, the newest first, then by digest, and nothing occurs
+//! twice. A change keeps the last [`KEPT`] generations, a merge the whole lineage of every record. A list never has
+//! more than [`PAST_MAX`] records. Source: `docs/formats.md`, "record".
 
 use crate::crypto::Digest;
 
-/// How many generations back a record names the records before it.
+/// How many generations back a record lists the records before it.
 pub const KEPT: u64 = 256;
 
-/// How many it may name after a merge.
+/// The most records that it lists, also after a merge.
 pub const PAST_MAX: usize = 1024;
 
-/// A record before another one.
+/// One record in the lineage of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Past {
     /// Its generation.
@@ -22,19 +23,19 @@ pub struct Past {
 }
 
 impl Past {
-    /// What records are sorted by: the newest first.
+    /// The order of the list: the newest first.
     fn order(&self) -> (std::cmp::Reverse<u64>, Digest) {
         (std::cmp::Reverse(self.generation), self.record)
     }
 }
 
-/// The records before one.
+/// The records before another one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lineage(Vec<Past>);
 
 impl Lineage {
-    /// Reads the records before that of `generation`, as they stand in it; none if they are not sorted, too many, or not the
-    /// past of that generation.
+    /// Reads the list in the record of `generation`. Returns `None` if it is not sorted, is too long, or does not lead
+    /// to that generation.
     pub(super) fn of_record(generation: u64, pasts: Vec<Past>) -> Option<Self> {
         let is_sorted = pasts.is_sorted_by(|a, b| a.order() < b.order());
         let newest = pasts.first().map_or(0, |past| past.generation);
@@ -42,14 +43,15 @@ impl Lineage {
         (is_sorted && begins && pasts.len() <= PAST_MAX && newest + 1 == generation).then_some(Self(pasts))
     }
 
-    /// The past of a successor of the record `record` of `generation`, whose own past this is.
+    /// The lineage of the next record. `self` is the lineage of the record before it, which has this generation and
+    /// this SHA-256.
     pub(super) fn then(&self, generation: u64, record: Digest) -> Self {
         let is_kept = |past: &Past| past.generation + KEPT > generation;
         let before = self.iter().filter(is_kept);
         Self([Past { generation, record }].into_iter().chain(before).take(PAST_MAX).collect())
     }
 
-    /// The past of a merge: the oldest records give way.
+    /// The lineage of a merge. If it is too long, the oldest records are left out.
     pub(super) fn united(pasts: impl Iterator<Item = Past>) -> Self {
         let mut pasts: Vec<Past> = pasts.collect();
         pasts.sort_by_key(Past::order);
@@ -63,7 +65,7 @@ impl Lineage {
         self.0.iter().copied()
     }
 
-    /// Whether it names this record.
+    /// Whether the list has this record.
     pub fn names(&self, generation: u64, record: Digest) -> bool {
         self.0.binary_search_by_key(&Past { generation, record }.order(), Past::order).is_ok()
     }

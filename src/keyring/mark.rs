@@ -1,7 +1,7 @@
-//! The mark: the newest record that this node has seen, by generation and SHA-256, and the keys that it held.
+//! The mark: which record this node has seen last, by generation and SHA-256, and which keys that record has.
 //!
-//! It tells a successor from a record that was put back and from a fork: a successor names the marked record in its past. It holds
-//! no key. Source: `docs/formats.md`, "mark".
+//! By the mark a node tells a successor from an older record that was put back, and from a fork: a successor lists the
+//! marked record in its lineage. The mark contains no key. Source: `docs/formats.md`, "mark".
 
 use crate::{
     crypto::{
@@ -9,7 +9,7 @@ use crate::{
         kdf::{Label, RootKey},
         secret::SecretError,
     },
-    text::{self, Lines, TextError, Writer, base64, base64_array, number},
+    text::{self, LineReader, LineWriter, TextError, base64, base64_array, number},
 };
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
 pub const MARK_MAX: usize = 512 * 1024;
 const KIND: &str = "mark";
 
-/// What this node saw last.
+/// What this node has seen last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     uuid: Uuid,
@@ -43,30 +43,30 @@ pub struct Mark {
 pub enum Standing {
     /// It is the record that was marked.
     Current,
-    /// It is a successor of the marked one, and has every key of it: the trace of a crash between record and mark, or of
-    /// another node's change.
+    /// It is a successor of the marked record and has all its keys. Either a crash came between writing record and
+    /// mark, or another node changed the keyring.
     Ahead,
 }
 
-/// Why a mark, or a record beside it, was refused.
+/// Why a mark was refused, or a record that does not follow from it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MarkError {
-    /// Its grammar or its HMAC.
+    /// The grammar or the HMAC is wrong.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// It is another installation's.
+    /// It belongs to another installation.
     #[error("belongs to keyring {}, expected {}", found.to_hex(), expected.to_hex())]
     OtherKeyring {
-        /// The uuid that it names.
+        /// The uuid that it contains.
         found: Uuid,
         /// The uuid of the root file.
         expected: Uuid,
     },
-    /// It is under another root key of this installation.
+    /// It belongs to this installation, and is sealed under another root key.
     #[error("is sealed under another root key")]
     OtherRootKey,
-    /// An older record was put back.
+    /// Somebody put an older record back.
     #[error("the keyring was rolled back: it has generation {found}, this node has seen {marked}")]
     RolledBack {
         /// The record's generation.
@@ -74,10 +74,10 @@ pub enum MarkError {
         /// The mark's.
         marked: u64,
     },
-    /// Two different records of one generation.
+    /// The record and the marked one are different and have the same generation.
     #[error("the keyring forked: generation {0} is not the one that this node has seen")]
     Forked(u64),
-    /// A later record that does not name the marked one in its past.
+    /// A later record does not list the marked one, although its lineage reaches that far.
     #[error(
         "the keyring forked: generation {found} does not follow from generation {marked}, which this node has seen"
     )]
@@ -87,7 +87,7 @@ pub enum MarkError {
         /// The mark's.
         marked: u64,
     },
-    /// A later record that no longer names what this node has marked: it may be a successor, and may be a fork.
+    /// A later record is so much newer that its lineage does not reach the marked one. It may be a successor or a fork.
     #[error(
         "the keyring is {} generations ahead of generation {marked}, which this node has seen; its past names only the last {KEPT}",
         found - marked
@@ -98,24 +98,24 @@ pub enum MarkError {
         /// The mark's.
         marked: u64,
     },
-    /// A later record that lost a key.
+    /// A later record lacks a key of the marked one.
     #[error("the keyring forked: generation {generation} lacks key {key_id}, which this node has seen")]
     KeyLost {
         /// The record's generation.
         generation: u64,
-        /// The key that it should have as a key or as a tomb.
+        /// The key, which should be there as a key or as a tomb.
         key_id: KeyId,
     },
-    /// Nothing else is wrong, and yet the encoder would have written other bytes.
+    /// The contents are valid, but the encoder would have written other bytes.
     #[error("is not in its canonical form")]
     NotCanonical,
-    /// No locked memory for the key that authenticates it.
+    /// There is no locked memory for the key that authenticates it.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
 
 impl Mark {
-    /// The mark of `keyring`, whose record has the SHA-256 `record`; `ledger` is the ledger's count.
+    /// The mark of `keyring`. `record` is the SHA-256 of its record, and `ledger` the count of the ledger.
     pub fn of(keyring: &Keyring, record: Digest, ledger: u64) -> Self {
         Self {
             uuid: keyring.uuid(),
@@ -129,21 +129,22 @@ impl Mark {
         }
     }
 
-    /// The same for a keyring that was just restored or merged: until the next rotation others may know its keys, and newer keys may
-    /// exist elsewhere.
+    /// The same mark after a restore or a merge. Until the next rotation somebody else may know the keys, and newer
+    /// keys may exist elsewhere.
     #[must_use]
     pub fn after_restore(self, keyring: &Keyring) -> Self {
         Self { restored: Some(keyring.greatest_seq()), ..self }
     }
 
-    /// The same, remembering from the mark `before` that the keyring was restored, if no key above those was promoted since.
+    /// The same mark, which remembers from the mark `before` that the keyring was restored. It forgets that as soon as
+    /// a key is primary that is newer than the restored ones.
     #[must_use]
     pub fn after(self, before: Option<&Self>, keyring: &Keyring) -> Self {
         let restored = before.and_then(|before| before.restored).filter(|seq| keyring.primary().seq <= *seq);
         Self { restored, ..self }
     }
 
-    /// Whether the keyring was restored or merged, and no rotation to a new key was done since.
+    /// Whether the keyring was restored or merged, and was not rotated to a new key after that.
     pub fn wants_rotation(&self) -> bool {
         self.restored.is_some()
     }
@@ -163,27 +164,27 @@ impl Mark {
         self.generation
     }
 
-    /// The root key that it is under.
+    /// Identifies the root key that authenticates the mark.
     pub fn under(&self) -> RootId {
         self.root_id
     }
 
-    /// Its keys and tombs.
+    /// The names of its keys and tombs.
     pub fn has(&self) -> &[KeyId] {
         &self.has
     }
 
-    /// The ledger's count.
+    /// The count of the ledger.
     pub fn ledger(&self) -> u64 {
         self.ledger
     }
 
-    /// Its bytes under `root`.
+    /// The bytes of the mark, authenticated under `root`.
     ///
     /// # Errors
     /// When no memory can be locked.
     pub fn encode(&self, root: &RootKey) -> Result<Vec<u8>, SecretError> {
-        let mut writer = Writer::new(KIND);
+        let mut writer = LineWriter::new(KIND);
         writer.owner(self.uuid);
         writer.root_id(self.root_id);
         writer.line(&format!("generation {}", self.generation));
@@ -199,21 +200,21 @@ impl Mark {
         Ok(writer.finish(&root.mac(self.uuid, Label::StateMac)?))
     }
 
-    /// The root key that a mark says it is under; nothing of it is authenticated yet.
+    /// Reads which root key a mark names. Nothing is authenticated yet.
     ///
     /// # Errors
-    /// When its first lines are not those of a mark.
+    /// When the first lines are not those of a mark.
     pub fn root_id(bytes: &[u8]) -> Result<RootId, TextError> {
-        Ok(Lines::open(bytes, KIND, MARK_MAX)?.owner_and_root()?.1)
+        Ok(LineReader::open(bytes, KIND, MARK_MAX)?.owner_and_root()?.1)
     }
 
     /// Reads a mark of the keyring `expected` under `root`.
     ///
     /// # Errors
-    /// When it is another keyring's, under another root key, changed or damaged.
+    /// When it belongs to another keyring or root key, or was changed or damaged.
     pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid) -> Result<Self, MarkError> {
         const RESTORED: &str = "`restored <number>`, 1 to 2^31";
-        let mut lines = Lines::open(bytes, KIND, MARK_MAX)?;
+        let mut lines = LineReader::open(bytes, KIND, MARK_MAX)?;
         let (uuid, root_id) = lines.owner_and_root()?;
         if uuid != expected {
             return Err(MarkError::OtherKeyring { found: uuid, expected });
@@ -237,11 +238,11 @@ impl Mark {
         Ok(mark)
     }
 
-    /// Whether `keyring`, whose record has the SHA-256 `record`, may follow what this node has seen. `is_named` says that an operator
-    /// named exactly this record.
+    /// Compares `keyring` with the mark. `record` is the SHA-256 of its record. `is_named` is set if an operator named
+    /// exactly this record.
     ///
     /// # Errors
-    /// When it is older, a fork, or lacks a key.
+    /// When `keyring` is older, is a fork, or lacks a key.
     pub fn check(&self, keyring: &Keyring, record: Digest, is_named: bool) -> Result<Standing, MarkError> {
         if keyring.uuid() != self.uuid {
             return Err(MarkError::OtherKeyring { found: keyring.uuid(), expected: self.uuid });
@@ -261,7 +262,7 @@ impl Mark {
         }
     }
 
-    /// A successor names the marked record.
+    /// Checks that the lineage of `keyring` has the marked record.
     fn check_past(&self, keyring: &Keyring, is_named: bool) -> Result<(), MarkError> {
         let (found, marked) = (keyring.generation(), self.generation);
         if keyring.past().names(marked, self.record) {
@@ -275,7 +276,7 @@ impl Mark {
     }
 }
 
-fn read_has(lines: &mut Lines<'_>) -> Result<Vec<KeyId>, TextError> {
+fn read_has(lines: &mut LineReader<'_>) -> Result<Vec<KeyId>, TextError> {
     let mut has = Vec::new();
     while let Some(key_id) = lines.line_after("-> has ") {
         has.push(key_id.parse().map_err(|_| lines.wrong("`-> has <key_id>`"))?);
@@ -342,7 +343,7 @@ mod tests {
             let is_far = twin.generation() > 2 + 256;
             assert_eq!(matches!(refused, MarkError::TooFarAhead { .. }), is_far, "{refused}");
             assert_eq!(matches!(refused, MarkError::NoSuccessor { marked: 2, .. }), !is_far, "{refused}");
-            // Within reach of the past nobody's word makes a successor of a fork.
+            // Where the lineage reaches the marked record, no operator can make a fork a successor by naming it.
             assert_eq!(mark.check(&twin, Digest::of(b"theirs"), true).is_ok(), is_far);
         }
     }

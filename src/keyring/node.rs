@@ -1,24 +1,25 @@
 //! The nodes of a keyring, as its record lists them.
 //!
-//! A keyring file lists none; a shared keyring lists every control-plane node. They are read and kept here, and decide nothing
-//! yet. Source: `docs/formats.md`, "record"; the name is a subdomain of DNS as Kubernetes names nodes (RFC 1123).
+//! A shared keyring lists every control-plane node; a keyring in a file lists none. This build reads and keeps the
+//! list, and does not use it yet. Source: `docs/formats.md`, "record"; names are DNS subdomains, as Kubernetes has them
+//! (RFC 1123).
 
 use super::{numbers::read_seq, time::Time};
 
 /// A control-plane node, or a coordinator without a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// As Kubernetes names it.
+    /// Its name in Kubernetes.
     pub name: String,
-    /// It only runs rotations, and no plugin.
+    /// Whether it is a coordinator: it runs rotations and no plugin.
     pub is_coordinator: bool,
-    /// A rotation to the key with this number did not wait for it.
+    /// The number of the key to which a rotation went without waiting for this node.
     pub skipped: Option<u32>,
-    /// When it joined.
+    /// When the node joined.
     pub enrolled: Time,
-    /// When it was removed.
+    /// When the node was removed.
     pub left: Option<Time>,
-    /// When an operator said that it will never return.
+    /// When an operator said that the node will never return.
     pub gone: Option<Time>,
 }
 

@@ -1,8 +1,8 @@
 //! The keyring record: the bytes of a [`Keyring`], the same in a file and in etcd.
 //!
-//! Text under one HMAC; `docs/formats.md` draws it. On load the HMAC comes first, then the grammar, then every KEK is
-//! unwrapped and its commitment recomputed; a record that this encoder would not have written is refused. Invariant:
-//! `encode(decode(bytes)) == bytes`.
+//! A record is text under one HMAC; `docs/formats.md` shows it. Reading checks the HMAC first, then the grammar, then
+//! unwraps every KEK and computes its commitment anew. A record that this encoder would not have written is refused.
+//! Invariant: `encode(decode(bytes)) == bytes`.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
         secret::{Secret, SecretError},
         wrap::Kek,
     },
-    text::{self, Lines, TextError, Writer, base64, base64_array, base64_bytes},
+    text::{self, LineReader, LineWriter, TextError, base64, base64_array, base64_bytes},
 };
 
 use super::{
@@ -30,7 +30,7 @@ use super::{
     time::Time,
 };
 
-/// The longest record in bytes; etcd takes 1.5 MiB in a transaction.
+/// The longest record in bytes. etcd accepts 1.5 MiB in a transaction.
 pub const RECORD_MAX: usize = 512 * 1024;
 const KIND: &str = "keyring";
 
@@ -38,46 +38,46 @@ const KIND: &str = "keyring";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// Its grammar or its HMAC.
+    /// The grammar or the HMAC is wrong.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// It is another installation's.
+    /// It belongs to another installation.
     #[error("belongs to keyring {}, expected {}", found.to_hex(), expected.to_hex())]
     OtherKeyring {
-        /// The uuid that it names.
+        /// The uuid that it contains.
         found: Uuid,
         /// The uuid of the root file.
         expected: Uuid,
     },
-    /// It is under another root key of this installation.
+    /// It belongs to this installation, and is sealed under another root key.
     #[error("is sealed under another root key")]
     OtherRootKey,
-    /// A KEK does not unwrap: the record was made with wrong bytes.
+    /// A KEK does not unwrap, although the HMAC is right: the record was made from wrong bytes.
     #[error("key {0} does not unwrap")]
     Kek(KeyId),
-    /// A KEK's bytes do not have the commitment that stands beside them.
+    /// A KEK unwraps, and its commitment is not the one in the record.
     #[error("key {0} does not match its commitment")]
     Commitment(KeyId),
-    /// Not exactly one key is primary.
+    /// The record has no primary key, or more than one.
     #[error("has {0} primary keys, expected exactly one")]
     Primaries(usize),
-    /// Recipients, or keys and tombs, are not in order, or one stands twice.
-    #[error("entries are not sorted, or one stands twice")]
+    /// Recipients, or keys and tombs, are not sorted, or one occurs twice.
+    #[error("entries are not sorted, or one occurs twice")]
     Order,
-    /// Nothing else is wrong, and yet the encoder would have written other bytes.
+    /// The contents are valid, but the encoder would have written other bytes.
     #[error("is not in its canonical form")]
     NotCanonical,
-    /// No locked memory for a KEK.
+    /// There is no locked memory for a KEK.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
 
-/// The bytes of `keyring` under `root`.
+/// Returns the bytes of `keyring`, sealed under `root`.
 ///
 /// # Errors
 /// When no memory can be locked.
 pub fn encode(keyring: &Keyring, root: &RootKey) -> Result<Vec<u8>, SecretError> {
-    let mut writer = Writer::new(KIND);
+    let mut writer = LineWriter::new(KIND);
     writer.owner(keyring.uuid);
     writer.line(&format!("generation {}", keyring.generation));
     writer.line(&format!("home {}", keyring.home));
@@ -101,7 +101,7 @@ pub fn encode(keyring: &Keyring, root: &RootKey) -> Result<Vec<u8>, SecretError>
     Ok(writer.finish(&root.mac(keyring.uuid, Label::KeyringMac)?))
 }
 
-fn encode_entry(writer: &mut Writer, entry: &Entry) {
+fn encode_entry(writer: &mut LineWriter, entry: &Entry) {
     match entry {
         Entry::Key(key) => {
             let time = |name: &str, time: Option<Time>| time.map_or_else(String::new, |time| format!(" {name}={time}"));
@@ -123,34 +123,33 @@ fn encode_entry(writer: &mut Writer, entry: &Entry) {
     }
 }
 
-/// The root key that a record says it is under; nothing of it is authenticated yet.
+/// Reads which root key a record names. Nothing is authenticated yet.
 ///
 /// # Errors
-/// When its first lines are not those of a record.
+/// When the first lines are not those of a record.
 pub fn root_id(bytes: &[u8]) -> Result<RootId, TextError> {
-    Ok(Head::read(&mut Lines::open(bytes, KIND, RECORD_MAX)?)?.root_id)
+    Ok(Head::read(&mut LineReader::open(bytes, KIND, RECORD_MAX)?)?.root_id)
 }
 
-/// Whose record it says it is, under which root key, and that key sealed to its recipients; nothing of it is authenticated
-/// yet.
+/// Reads which keyring and which root key a record names, and its recovery blobs. Nothing is authenticated yet.
 ///
 /// # Errors
-/// When its first lines are not those of a record.
+/// When the first lines are not those of a record.
 pub fn recoveries(bytes: &[u8]) -> Result<(Uuid, RootId, Vec<Recovery>), TextError> {
-    let mut lines = Lines::open(bytes, KIND, RECORD_MAX)?;
+    let mut lines = LineReader::open(bytes, KIND, RECORD_MAX)?;
     let head = Head::read(&mut lines)?;
     Kin::read(&mut lines, &head)?;
     Ok((head.uuid, head.root_id, read_recoveries(&mut lines)?))
 }
 
-/// Which keys a record says that it has, with their states, and none for one that was destroyed; nothing of it is authenticated,
-/// and nothing unwrapped: that takes no key.
+/// Reads which keys a record lists, each with its state, or `None` if it was destroyed. This needs no key, so nothing
+/// is authenticated.
 ///
 /// # Errors
-/// When it has not the grammar of a record.
+/// When the bytes do not have the grammar of a record.
 pub fn outline(bytes: &[u8]) -> Result<Vec<(KeyId, Option<State>)>, TextError> {
     const ENTRY: &str = "a key or a tomb";
-    let mut lines = Lines::open(bytes, KIND, RECORD_MAX)?;
+    let mut lines = LineReader::open(bytes, KIND, RECORD_MAX)?;
     let head = Head::read(&mut lines)?;
     Kin::read(&mut lines, &head)?;
     read_recoveries(&mut lines)?;
@@ -173,9 +172,9 @@ pub fn outline(bytes: &[u8]) -> Result<Vec<(KeyId, Option<State>)>, TextError> {
 /// Reads a record of the keyring `expected` under `root`.
 ///
 /// # Errors
-/// When it is another keyring's, under another root key, changed, damaged, or was not written by this encoder.
+/// When the record belongs to another keyring or root key, was changed or damaged, or was not written by this encoder.
 pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid) -> Result<Keyring, RecordError> {
-    let mut lines = Lines::open(bytes, KIND, RECORD_MAX)?;
+    let mut lines = LineReader::open(bytes, KIND, RECORD_MAX)?;
     let head = Head::read(&mut lines)?;
     head.check(root, expected)?;
     text::authenticate(bytes, &root.mac(expected, Label::KeyringMac)?)?;
@@ -196,7 +195,7 @@ pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid) -> Result<Keyring, R
     Ok(keyring)
 }
 
-/// The first lines.
+/// The first lines of a record.
 struct Head {
     uuid: Uuid,
     generation: u64,
@@ -205,7 +204,7 @@ struct Head {
 }
 
 impl Head {
-    fn read(lines: &mut Lines<'_>) -> Result<Self, TextError> {
+    fn read(lines: &mut LineReader<'_>) -> Result<Self, TextError> {
         Ok(Self {
             uuid: lines.field("uuid", "`uuid <32 hex digits>`", text::uuid)?,
             generation: lines.field("generation", "`generation <number>`, 1 to 2^40", read_generation)?,
@@ -225,7 +224,7 @@ impl Head {
     }
 }
 
-/// The records before this one, and the nodes that share it.
+/// The lines between the head and the recovery blobs: lineage, merge and nodes.
 struct Kin {
     past: Lineage,
     merged: Option<u64>,
@@ -233,7 +232,7 @@ struct Kin {
 }
 
 impl Kin {
-    fn read(lines: &mut Lines<'_>, head: &Head) -> Result<Self, TextError> {
+    fn read(lines: &mut LineReader<'_>, head: &Head) -> Result<Self, TextError> {
         const PAST: &str = "`-> past <generation> <base64 SHA-256>`, the newest first, from the generation before on";
         const MERGED: &str = "`-> merged <generation>`, in a keyring whose home is etcd";
         const NODE: &str = "`-> node <name> … enrolled=<time> …`, sorted by name";
@@ -263,7 +262,7 @@ fn read_past(line: &str) -> Option<Past> {
     Some(Past { generation: read_generation(generation)?, record: Digest(base64_array(record)?) })
 }
 
-fn read_recoveries(lines: &mut Lines<'_>) -> Result<Vec<Recovery>, TextError> {
+fn read_recoveries(lines: &mut LineReader<'_>) -> Result<Vec<Recovery>, TextError> {
     let mut recoveries = Vec::new();
     while let Some(recipient) = lines.line_after("-> recovery ") {
         const BLOB: &str = "an age recipient and the base64 of its age file";
@@ -273,14 +272,14 @@ fn read_recoveries(lines: &mut Lines<'_>) -> Result<Vec<Recovery>, TextError> {
     Ok(recoveries)
 }
 
-/// What reading keys takes.
+/// Reads keys and tombs.
 struct Entries<'a> {
     head: &'a Head,
     kek_wrap: Secret<32>,
 }
 
 impl Entries<'_> {
-    fn read(&self, lines: &mut Lines<'_>) -> Result<Vec<Entry>, RecordError> {
+    fn read(&self, lines: &mut LineReader<'_>) -> Result<Vec<Entry>, RecordError> {
         let mut entries = Vec::new();
         loop {
             if let Some(line) = lines.line_after("-> key ") {
@@ -296,7 +295,7 @@ impl Entries<'_> {
         }
     }
 
-    fn read_key(&self, line: &str, lines: &mut Lines<'_>) -> Result<Key, RecordError> {
+    fn read_key(&self, line: &str, lines: &mut LineReader<'_>) -> Result<Key, RecordError> {
         const SEALED: &str = "the base64 of a sealed key";
         let head = KeyLine::parse(line).ok_or_else(|| lines.wrong("`-> key <seq> <state> <C> created=<time> …`"))?;
         let sealed = base64_array(lines.line(SEALED)?).map(SealedKey).ok_or_else(|| lines.wrong(SEALED))?;
@@ -344,7 +343,7 @@ impl KeyLine {
     }
 }
 
-/// Reads the tomb of a key that was destroyed up to `generation`.
+/// Reads a tomb. Its key was destroyed in `generation` or earlier.
 fn read_tomb(line: &str, generation: u64) -> Option<Tomb> {
     let mut words = line.split(' ');
     let seq = read_seq(words.next()?)?;
@@ -404,7 +403,7 @@ mod tests {
             decode(bytes, &self.root, UUID)
         }
 
-        /// The bytes of `lines` under a valid HMAC: what only a faulty program with the root key could have written.
+        /// Returns `lines` under a valid HMAC. Only a faulty program that has the root key could write this.
         fn sign(&self, lines: &str) -> Vec<u8> {
             let message = format!("{lines}---");
             let tag = self.root.mac(UUID, Label::KeyringMac).unwrap().tag(message.as_bytes());
@@ -449,7 +448,7 @@ mod tests {
             let doubled = [&lines[..=index], &lines[index..]].concat().concat();
             assert!(fixture.decode(&fixture.sign(&doubled)).is_err(), "doubled: {}", lines[index]);
             let dropped = [&lines[..index], &lines[index + 1..]].concat().concat();
-            // Each of these is a line of its own: a record without it is another valid record, which the mark tells apart.
+            // A record without one of these lines is valid, too. The mark shows that it is another one.
             let is_alone = ["-> tomb ", "-> past ", "-> node "].iter().any(|head| lines[index].starts_with(head));
             let opens = fixture.decode(&fixture.sign(&dropped)).is_ok();
             assert_eq!(opens, is_alone, "dropped: {}", lines[index]);

@@ -1,8 +1,9 @@
-//! Makes a keyring from a backup, for a directory that holds none.
+//! Makes a keyring from a backup, for a directory that has no keyring.
 //!
-//! Pure. A backup does not say what was done after it was made. So a new record follows from the backup's: no key stays pending,
-//! and the newest key that may be needed wraps. Invariant: nothing is wrapped under a key that the backup does not hold, but for a
-//! fresh key, which the caller backs up first. Source: `docs/formats.md`, "Restoring".
+//! Pure. A backup does not say what happened after it was made. Therefore the restored keyring is a successor of the
+//! one in the backup: no key stays pending, and the newest key that may be needed becomes primary. Invariant: only a
+//! key that the backup contains wraps, or a fresh one, which the caller backs up first. Source: `docs/formats.md`,
+//! "Restoring".
 
 use crate::crypto::{Digest, kdf::RootKey};
 
@@ -15,29 +16,29 @@ use super::{
     time::Time,
 };
 
-/// Which keys may wrap again.
+/// Which keys may become primary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Candidates {
-    /// Any: the operator named exactly this record.
+    /// Any key, because the operator named exactly this record.
     Any,
-    /// Those that values in etcd are under.
+    /// These keys, because values in etcd need them.
     Needed(Vec<KeyId>),
 }
 
-/// A keyring that was restored.
+/// A restored keyring.
 #[derive(Debug)]
 pub struct Restored {
-    /// As it is from now on.
+    /// The keyring.
     pub keyring: Keyring,
-    /// The primary key, if it had to be made: no backup holds it yet.
+    /// The primary key, if it had to be made. No backup contains it yet.
     pub fresh: Option<KeyId>,
 }
 
-/// The keyring that follows from that of a backup, whose record has the SHA-256 `record` and is under `root`. An operator calls the
-/// keys `compromised`.
+/// Makes the successor of a keyring in a backup. `record` is the SHA-256 of its record and `root` its root key. The
+/// operator says that the keys `compromised` may be known to somebody else.
 ///
 /// # Errors
-/// When one of these is not in it, no number is left, or no key can be made.
+/// When one of these keys is not in the backup, no number is left, or no key can be made.
 pub fn restore(
     rng: &mut impl rand::TryCryptoRng,
     root: &RootKey,
@@ -72,7 +73,7 @@ pub(super) fn mark_compromised(keyring: &mut Keyring, compromised: &[KeyId]) -> 
 }
 
 impl Key {
-    /// Puts it into the state that a restored key has.
+    /// Gives the key the state that it has after a restore or a merge.
     pub(super) fn give_back(&mut self, now: Time) {
         self.state = self.state.returned();
         self.demoted = self.demoted.or(self.promoted.map(|_| now));
@@ -80,8 +81,8 @@ impl Key {
 }
 
 impl Keyring {
-    /// Makes the newest key primary for which `may_wrap` holds and which is neither disabled nor compromised. If there is none, makes a
-    /// new key and returns its name. The keyring must have no primary key before.
+    /// Makes one key primary: the newest that is neither disabled nor compromised and that `may_wrap` allows. If there
+    /// is no such key, makes a new one and returns its name. The keyring must not have a primary key before.
     pub(super) fn wrap_under_newest(
         &mut self,
         rng: &mut impl rand::TryCryptoRng,
@@ -171,7 +172,7 @@ mod tests {
         let first = restored(&needed(&[0]));
         assert_eq!(states(&first.keyring), ["primary", "decrypt-only", "decrypt-only", "disabled", "destroyed"]);
         assert_eq!(states(&restored(&needed(&[0, 1])).keyring)[1], "primary");
-        // A disabled key is not enabled by being needed: a fresh one wraps.
+        // A disabled key stays disabled although it is needed: a fresh one wraps.
         let Restored { keyring, fresh } = restored(&needed(&[3]));
         assert_eq!(fresh, Some(keyring.primary().id()));
         assert!(keyring.primary().id().to_string().starts_with("k6-"));
@@ -184,7 +185,7 @@ mod tests {
         let restored = fixture.restore(&Candidates::Any, &named).unwrap();
         assert_eq!(states(&restored.keyring)[..3], ["primary", "decrypt-only", "decrypt-only"]);
         assert_eq!(restored.keyring.keys().filter(|key| key.compromised).map(Key::id).collect::<Vec<_>>(), named);
-        // What the backup itself calls compromised, too.
+        // The backup itself says that the other two are compromised.
         fixture.backup = restored.keyring;
         let restored = fixture.restore(&Candidates::Any, &[fixture.id(0)]).unwrap();
         assert_eq!(restored.fresh, Some(restored.keyring.primary().id()));

@@ -1,6 +1,6 @@
-//! The keyring itself: what the record says of one installation's keys, and how it is asked.
+//! The keyring itself: the keys of one installation, and everything else that its record says.
 //!
-//! Invariants: exactly one key is primary; keys and tombs are sorted by (seq, C), each once.
+//! Invariants: exactly one key is primary; keys and tombs are sorted by (seq, C), and none occurs twice.
 
 use crate::crypto::{RootId, Uuid, kdf::RootKey};
 
@@ -14,7 +14,7 @@ use super::{
     time::Time,
 };
 
-/// The KEKs of one installation, with everything that the record says of them.
+/// The KEKs of one installation, and everything that the record says about them.
 #[derive(Debug, Clone)]
 pub struct Keyring {
     pub(super) uuid: Uuid,
@@ -29,7 +29,7 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// A keyring of generation 1 with one primary key.
+    /// Makes a keyring of generation 1 with one primary key.
     ///
     /// # Errors
     /// When the random source fails or no memory can be locked.
@@ -58,12 +58,12 @@ impl Keyring {
         Ok(keyring)
     }
 
-    /// What seals keys into the record of this keyring, which is under `root`.
+    /// What seals keys into the record of this keyring. `root` must be its root key.
     pub(super) fn seal_under<'a>(&self, root: &'a RootKey) -> KeySeal<'a> {
         KeySeal { uuid: self.uuid, root_id: self.root_id, root }
     }
 
-    /// The keys, to be changed.
+    /// The keys, for changing them.
     pub(super) fn keys_mut(&mut self) -> impl Iterator<Item = &mut Key> {
         self.entries.iter_mut().filter_map(|entry| match entry {
             Entry::Key(key) => Some(key),
@@ -71,12 +71,12 @@ impl Keyring {
         })
     }
 
-    /// Names the keyring for its whole life.
+    /// Identifies the keyring. It never changes.
     pub fn uuid(&self) -> Uuid {
         self.uuid
     }
 
-    /// How many times it was changed, counted from 1.
+    /// The count of changes. A new keyring has 1.
     pub fn generation(&self) -> u64 {
         self.generation
     }
@@ -86,27 +86,27 @@ impl Keyring {
         &self.home
     }
 
-    /// The root key that it is under.
+    /// Identifies the root key that seals it.
     pub fn root_id(&self) -> RootId {
         self.root_id
     }
 
-    /// The records before it.
+    /// The records that came before this one.
     pub fn past(&self) -> &Lineage {
         &self.past
     }
 
-    /// The nodes that share it, sorted; a keyring file lists none.
+    /// The nodes that share the keyring, sorted. A keyring in a file lists none.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// The greatest sequence number, tombs included.
+    /// The greatest sequence number of all keys and tombs.
     pub fn greatest_seq(&self) -> u32 {
         self.entries.last().map_or(0, |entry| entry.order().0)
     }
 
-    /// The recovery recipients, sorted.
+    /// The recovery blobs, sorted by recipient.
     pub fn recoveries(&self) -> &[Recovery] {
         &self.recoveries
     }
@@ -127,7 +127,7 @@ impl Keyring {
     /// The key that wraps.
     ///
     /// # Panics
-    /// Never: a keyring without exactly one primary is neither made nor read.
+    /// Never: exactly one key is primary in every keyring that was made or read.
     pub fn primary(&self) -> &Key {
         self.keys()
             .find(|key| key.state == State::Primary)

@@ -1,45 +1,45 @@
-//! The states of a key, and how one leads to another. `docs/hierarchy.md` has the same tables.
+//! The states of a key, and the verbs that lead from one to another. `docs/hierarchy.md` has the same tables.
 
 use std::fmt;
 
-/// Where a key is in its life. A destroyed key is no state of a key: it is a tomb.
+/// The state of a key. "Destroyed" is not among them: a destroyed key is a tomb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Made, and not yet announced.
+    /// Made, and not yet announced. It does not wrap.
     Pending,
-    /// Wraps; exactly one.
+    /// Wraps. Exactly one key is primary.
     Primary,
-    /// Wrapped once, and still unwraps.
+    /// Wrapped earlier, and still unwraps.
     DecryptOnly,
-    /// Neither wraps nor unwraps; its bytes are kept.
+    /// Neither wraps nor unwraps. Its bytes are kept.
     Disabled,
 }
 
 /// What is done with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// It shall wrap from now on.
+    /// Make it primary: it wraps from now on.
     Promote,
-    /// Another was promoted.
+    /// Make it decrypt-only, because another key was promoted.
     Demote,
-    /// It shall not even unwrap.
+    /// Disable it: it does not even unwrap.
     Disable,
-    /// It shall unwrap again.
+    /// Enable it: it unwraps again.
     Enable,
-    /// Its bytes shall be gone.
+    /// Destroy it: its bytes are removed.
     Destroy,
 }
 
 /// What becomes of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It goes on in this state.
+    /// It has this state.
     Becomes(State),
-    /// A tomb remains of it.
+    /// Only a tomb remains.
     Tomb,
 }
 
-/// The life of a key; what is not here is refused. A new key is pending.
+/// The life of a key: state, verb, and what becomes of the key. Everything else is refused. A new key is pending.
 pub const LIFE: [(State, Verb, Fate); 6] = [
     (State::Pending, Verb::Promote, Fate::Becomes(State::Primary)),
     (State::Pending, Verb::Disable, Fate::Becomes(State::Disabled)),
@@ -49,8 +49,8 @@ pub const LIFE: [(State, Verb, Fate); 6] = [
     (State::Disabled, Verb::Destroy, Fate::Tomb),
 ];
 
-/// What a key becomes that comes out of a backup or another lineage, unless it is chosen to be primary. None stays pending: it may
-/// have been promoted after the backup was made.
+/// The state of a key after a restore or a merge, unless it is chosen to be primary. No key stays pending: it may have
+/// been promoted after the backup was made.
 pub const RETURN: [(State, State); 4] = [
     (State::Pending, State::DecryptOnly),
     (State::Primary, State::DecryptOnly),
@@ -61,22 +61,23 @@ pub const RETURN: [(State, State); 4] = [
 impl State {
     const ALL: [Self; 4] = [Self::Pending, Self::Primary, Self::DecryptOnly, Self::Disabled];
 
-    /// Whether Decrypt may use the key. A pending key may: a node that lags behind may need it.
+    /// Whether Decrypt may use the key. A pending one may be used, because a node that has not yet read of its
+    /// promotion may need it.
     pub fn unwraps(self) -> bool {
         self != Self::Disabled
     }
 
-    /// What becomes of a key in this state when this is done with it; none if it must not be.
+    /// What becomes of a key in this state by `verb`. Returns `None` if that is not allowed.
     pub fn after(self, verb: Verb) -> Option<Fate> {
         LIFE.iter().find(|(state, done, _)| (*state, *done) == (self, verb)).map(|(_, _, fate)| *fate)
     }
 
-    /// What a key in this state becomes when it is restored or merged.
+    /// The state of a key after a restore or a merge, if it had this one before.
     pub fn returned(self) -> Self {
         RETURN.iter().find(|(state, _)| *state == self).map_or(self, |(_, returned)| *returned)
     }
 
-    /// The word in the record, the command line and the logs.
+    /// The word that the record, the command line and the logs use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -132,7 +133,7 @@ mod tests {
         assert_eq!(rows("| in the record | restored or merged |"), returned);
     }
 
-    /// The rows of the document's table with this head.
+    /// The rows of the table in the document that has this head.
     fn rows(head: &str) -> Vec<&'static str> {
         let page = include_str!("../../docs/hierarchy.md");
         page.lines().skip_while(|line| *line != head).skip(2).take_while(|line| line.starts_with('|')).collect()

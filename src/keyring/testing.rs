@@ -1,4 +1,4 @@
-//! Keyrings for tests, in states that only later changes of a real one lead to.
+//! Keyrings for tests, in states that a real keyring reaches only after many changes.
 
 use rand::rngs::SysRng;
 
@@ -12,7 +12,7 @@ use super::{
     time::Time,
 };
 
-/// When all of it happened.
+/// The time of every event in these tests.
 pub fn now() -> Time {
     Time::parse("2026-11-23T20:14:48Z").unwrap()
 }
@@ -22,7 +22,7 @@ pub fn keyring(root: &RootKey, uuid: Uuid) -> Keyring {
     Keyring::create(&mut SysRng, root, uuid, Vec::new(), now()).unwrap()
 }
 
-/// Adds a key in `state`, with the next seq.
+/// Adds a key in `state` with the next sequence number.
 pub fn with_key(mut keyring: Keyring, root: &RootKey, state: State) -> Keyring {
     let seq = keyring.entries.iter().map(|entry| entry.order().0).max().unwrap() + 1;
     let promoted = (state != State::Pending).then(now);
@@ -39,12 +39,12 @@ pub fn with_tomb(mut keyring: Keyring, seq: u32) -> Keyring {
     keyring
 }
 
-/// What stands for the record of `generation`.
+/// A digest in place of that of the record of `generation`.
 pub fn digest(generation: u64) -> Digest {
     Digest::of(&generation.to_be_bytes())
 }
 
-/// A later generation in which `change` was done; the record before it has the [`digest`] of its generation.
+/// The next generation, after `change`. It lists the record before it with the [`digest`] of its generation.
 pub fn later(keyring: &Keyring, change: impl FnOnce(&mut Keyring)) -> Keyring {
     let mut later = keyring.clone();
     later.past = keyring.past.then(keyring.generation, digest(keyring.generation));
@@ -53,7 +53,7 @@ pub fn later(keyring: &Keyring, change: impl FnOnce(&mut Keyring)) -> Keyring {
     later
 }
 
-/// Makes the key at `index` primary in place of the one before.
+/// Makes the key at `index` primary, and the primary key before it decrypt-only.
 pub fn promote(keyring: &Keyring, index: usize) -> Keyring {
     later(keyring, |keyring| {
         for (at, entry) in keyring.entries.iter_mut().enumerate() {
@@ -77,7 +77,7 @@ pub fn set_state(keyring: &Keyring, index: usize, state: State) -> Keyring {
     })
 }
 
-/// A blob for a recipient that nobody has the identity of: this character, again and again.
+/// A blob for a made-up recipient: this character, repeated. Nobody has its identity.
 pub fn recovery(character: char) -> Recovery {
     let recipient = format!("age1{}", String::from(character).repeat(58));
     Recovery::new(&recipient, vec![7; 400]).unwrap()

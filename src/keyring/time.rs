@@ -1,4 +1,5 @@
-//! Points in time as the record writes them: `YYYY-MM-DDTHH:MM:SSZ`. They inform and never decide anything.
+//! Points in time as the record writes them: `YYYY-MM-DDTHH:MM:SSZ`. They are shown to people, and no decision depends
+//! on them.
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ const FORMAT: &str = "%Y-%m-%dT%H:%M:%SZ";
 pub struct Time(jiff::Timestamp);
 
 impl Time {
-    /// The second that `timestamp` lies in.
+    /// The second that contains `timestamp`.
     pub fn new(timestamp: jiff::Timestamp) -> Self {
         Self(jiff::Timestamp::from_second(timestamp.as_second()).unwrap_or(timestamp))
     }
@@ -20,7 +21,7 @@ impl Time {
         (time.to_string() == text).then_some(time)
     }
 
-    /// Seconds since 1970; 0 before.
+    /// Seconds since 1970, or 0 for an earlier time.
     pub fn seconds(self) -> u64 {
         u64::try_from(self.0.as_second()).unwrap_or(0)
     }

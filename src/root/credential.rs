@@ -1,4 +1,5 @@
-//! The credential slot: a key that systemd gives to the service alone, out of a file, the TPM or the firmware.
+//! The credential slot: a key that systemd gives to this service and to nobody else. It comes from a file, the TPM or
+//! the firmware.
 //!
 //! Source: systemd.exec(5), "Credentials"; <https://systemd.io/CREDENTIALS>.
 
@@ -15,13 +16,13 @@ use crate::crypto::secret::SecretBytes;
 
 use super::slot::{Kind, Salt, Sealer, Slot, SlotError};
 
-/// The fewest bytes: a credential is a key and not stretched.
+/// The fewest bytes. A credential is used as a key and is not stretched.
 const FEWEST: usize = 32;
 
-/// The parameter that names it.
+/// The parameter that has the name of the credential.
 const CREDENTIAL: &str = "credential";
 
-/// A credential.
+/// A credential and its name.
 #[derive(Debug)]
 pub struct CredentialSlot {
     name: String,
@@ -29,10 +30,10 @@ pub struct CredentialSlot {
 }
 
 impl CredentialSlot {
-    /// The credential `name` with these bytes.
+    /// Makes the credential `name` from its bytes.
     ///
     /// # Errors
-    /// When systemd would not take the name, they are too few or too many, or no memory can be locked.
+    /// When systemd would refuse the name, there are too few or too many bytes, or no memory can be locked.
     pub fn new(name: &str, bytes: &[u8]) -> Result<Self, SlotError> {
         if !is_credential_name(name) {
             return Err(SlotError::Malformed("a credential's name is 1 to 255 of A-Z, a-z, 0-9, '.', '_' and '-'"));
@@ -43,7 +44,7 @@ impl CredentialSlot {
         Ok(Self { name: name.to_owned(), bytes: SecretBytes::copy_of(bytes)? })
     }
 
-    /// The same from a file, or whatever can be read like one.
+    /// Reads the credential `name` from a file, or from anything else that is read in the same way.
     ///
     /// # Errors
     /// As [`CredentialSlot::new`], or when it cannot be read.
@@ -52,7 +53,7 @@ impl CredentialSlot {
         Self::new(name, &bytes.map_err(|source| SlotError::Credential { path: path.to_owned(), source })?)
     }
 
-    /// The credential of `slot` among those that systemd gave.
+    /// Reads the credential of `slot` in the directory that systemd made for this service.
     pub(super) fn given(slot: &Slot, directory: Option<&PathBuf>) -> Result<Self, SlotError> {
         let name = slot.parameter(CREDENTIAL).filter(|name| is_credential_name(name));
         let name = name.ok_or(SlotError::Malformed("its parameter credential is no credential's name"))?;
@@ -62,13 +63,14 @@ impl CredentialSlot {
 }
 
 fn read_all(file: File) -> io::Result<Zeroizing<Vec<u8>>> {
-    // One byte of room more than allowed tells a longer file; growing would leave copies behind.
+    // There is room for one byte too many, which shows that the file is too long. A vector that grows would leave
+    // copies in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(SecretBytes::MAX + 1));
     file.take(SecretBytes::MAX as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Whether systemd takes it, and a path needs no care.
+/// Whether systemd accepts the name, and whether it is safe in a path.
 pub fn is_credential_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=255).contains(&name.len()) && name.bytes().all(plain) && !matches!(name, "." | "..")

@@ -1,7 +1,7 @@
 //! The file slot: 32 random bytes in a file of their own, by default in the state directory.
 //!
-//! It protects etcd's data, snapshots and backups that are stored without the node's own files, and nothing else: whoever
-//! has both files has the root key. Another disk is better.
+//! It protects etcd's data, snapshots and backups if they are stored without the node's own files. It protects nothing
+//! else: anybody who has both files has the root key. Another disk is better.
 
 use std::{
     collections::BTreeMap,
@@ -17,10 +17,10 @@ use super::slot::{Kind, Salt, Sealer, Slot, SlotError};
 
 const SECRET: usize = 32;
 
-/// The parameter that says where the file is.
+/// The parameter that has the path of the file.
 const PATH: &str = "path";
 
-/// The secret of a file slot, and where its file is or will be.
+/// The secret of a file slot, and the path of its file.
 #[derive(Debug)]
 pub struct FileSlot {
     path: Option<PathBuf>,
@@ -28,7 +28,7 @@ pub struct FileSlot {
 }
 
 impl FileSlot {
-    /// A new secret, to be kept at `path`, an absolute one, or in the state directory.
+    /// Makes a new secret. Its file will be at `path`, which is absolute, or without a path in the state directory.
     ///
     /// # Errors
     /// When the random source fails or no memory can be locked.
@@ -36,17 +36,17 @@ impl FileSlot {
         Ok(Self { path, secret: Secret::random(rng)? })
     }
 
-    /// Whether its file is not in the state directory.
+    /// Whether its file is outside of the state directory.
     pub fn is_elsewhere(&self) -> bool {
         self.path.is_some()
     }
 
-    /// Where the file of the slot `name` is, or will be.
+    /// The path of the key file of the slot `name`.
     fn path(&self, name: &str, state_dir: &Dir) -> PathBuf {
         self.path.clone().unwrap_or_else(|| state_dir.path_of(&key_file_name(name)))
     }
 
-    /// The secret of `slot`.
+    /// Reads the secret of `slot`.
     ///
     /// # Errors
     /// When its file is missing, cannot be trusted, or is not 32 bytes long.
@@ -89,15 +89,16 @@ impl Sealer for FileSlot {
     }
 }
 
-/// The name of a slot's key file in the state directory.
+/// The name that the key file of a slot has in the state directory.
 pub fn key_file_name(slot: &str) -> String {
     format!("slot-{slot}.key")
 }
 
-/// Calls `act` with the directory that holds the key file, and its name there.
+/// Calls `act` with the directory of the key file, and with the name of the file.
 ///
-/// A key file elsewhere is in another directory: in the state directory it could take a name that is needed. That
-/// directory has the same owner, as the file gets its directory's owner, and the daemon runs as the state directory's.
+/// A path must lead out of the state directory, because there the file could have a name that something else needs. The
+/// other directory must have the owner of the state directory: the key file gets its directory's owner, and the daemon,
+/// which reads it, runs as the owner of the state directory.
 fn in_its_dir<T>(
     path: Option<&Path>,
     slot: &str,

@@ -1,4 +1,4 @@
-//! What this machine opens slots with.
+//! What this machine has to open slots with: credentials and passphrases.
 
 use std::{env, path::PathBuf};
 
@@ -11,13 +11,13 @@ use super::{
     slot::{Bound, Kind, Sealer, Slot, SlotError},
 };
 
-/// Where systemd puts the credentials of claviger's unit. Root may look there also outside of it.
+/// Where systemd puts the credentials of claviger's unit. Root can read them there outside of the unit, too.
 const CREDENTIALS: &str = "/run/credentials/claviger.service";
 
-/// How often somebody may mistype a passphrase.
+/// How often a passphrase is asked for.
 const ATTEMPTS: u32 = 3;
 
-/// Where the secrets of slots come from, besides the key files that slots name.
+/// Where the secrets of slots come from, apart from key files.
 #[derive(Debug, Default)]
 pub struct Means {
     credentials: Option<PathBuf>,
@@ -25,25 +25,25 @@ pub struct Means {
 }
 
 impl Means {
-    /// What systemd and `passphrases` know.
+    /// The credentials in a directory, and `passphrases`.
     pub fn new(credentials: Option<PathBuf>, passphrases: Box<dyn Passphrases>) -> Self {
         Self { credentials, passphrases: Some(passphrases) }
     }
 
-    /// Where systemd gives this process credentials; none if it does not.
+    /// The directory with the credentials that systemd gives to this process. Returns `None` if there is none.
     pub fn credentials_directory() -> Option<PathBuf> {
         let given = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|path| path.is_absolute());
         given.or_else(|| Some(PathBuf::from(CREDENTIALS)).filter(|path| path.is_dir()))
     }
 
-    /// Wipes passphrases that need not be known any more.
+    /// Wipes passphrases that are not needed any more.
     pub fn forget(&self) {
         if let Some(passphrases) = &self.passphrases {
             passphrases.forget();
         }
     }
 
-    /// Opens `slot`, and gives what has opened it besides the root key.
+    /// Opens `slot`. Returns the root key, and what opened the slot.
     pub(super) fn open(
         &self,
         slot: &Slot,
@@ -64,7 +64,7 @@ impl Means {
         let mut failed = SlotError::NoPassphrase;
         for nth in 0..ATTEMPTS {
             let Some(passphrase) = passphrases.of(slot.name(), nth).map_err(SlotError::Passphrase)? else { break };
-            // The cost is the slot's own, whatever this one is.
+            // Opening uses the cost in the slot's line, and ignores this one.
             let sealer = PassphraseSlot { passphrase, cost: crate::crypto::stretch::Cost::default() };
             match slot.open(&sealer, bound) {
                 Ok(root) => return Ok((root, Box::new(sealer))),

@@ -1,4 +1,4 @@
-//! The passphrase slot: what somebody knows, stretched by Argon2id at the cost that the slot's line names.
+//! The passphrase slot: a passphrase, stretched by Argon2id. The slot's line says at what cost.
 
 use std::{collections::BTreeMap, fmt, io, sync::Arc};
 
@@ -13,20 +13,20 @@ use super::slot::{Kind, Salt, Sealer, Slot, SlotError};
 #[derive(Debug)]
 pub struct Passphrase(SecretBytes);
 
-/// Why something is no passphrase.
+/// Why a passphrase was refused. The texts say what was given instead.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PassphraseError {
-    /// Nothing.
+    /// It has no bytes.
     #[error("an empty passphrase")]
     Empty,
-    /// Too much.
+    /// It has too many bytes.
     #[error("a passphrase of more than {} bytes", Passphrase::MAX)]
     TooLong,
-    /// Too little to choose now.
+    /// It has too few bytes for a new passphrase.
     #[error("a passphrase of fewer than {} bytes", Passphrase::MIN_NEW)]
     TooShort,
-    /// No locked memory.
+    /// There is no locked memory for it.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
@@ -34,10 +34,10 @@ pub enum PassphraseError {
 impl Passphrase {
     /// The most bytes.
     pub const MAX: usize = 1024;
-    /// The fewest of a new one.
+    /// The fewest bytes of a new passphrase.
     pub const MIN_NEW: usize = 8;
 
-    /// What was read or typed, without one line feed at its end.
+    /// Takes what was read or typed, without one line feed at its end.
     ///
     /// # Errors
     /// When it is empty or too long, or no memory can be locked.
@@ -50,7 +50,7 @@ impl Passphrase {
         }
     }
 
-    /// The same for one that is chosen now.
+    /// The same for a new passphrase.
     ///
     /// # Errors
     /// As [`Passphrase::new`], or when it is too short.
@@ -60,24 +60,25 @@ impl Passphrase {
     }
 }
 
-/// Who knows passphrases.
+/// Provides passphrases, from a file or from somebody at a terminal.
 pub trait Passphrases: fmt::Debug + Send + Sync {
-    /// The passphrase of `slot`, asked for the nth time, from 0 on; none if nobody knows one, or no other.
+    /// The passphrase of `slot`. `nth` counts the attempts, from 0. Returns `None` if there is no passphrase, or no
+    /// other one.
     ///
     /// # Errors
-    /// When it could not be read, or is none.
+    /// When the passphrase cannot be read or is refused.
     fn of(&self, slot: &str, nth: u32) -> io::Result<Option<Arc<Passphrase>>>;
 
-    /// Wipes what is kept for the next question.
+    /// Wipes the passphrases that were kept for a second use.
     fn forget(&self) {}
 }
 
-/// A passphrase, and what guessing it costs in a new slot.
+/// A passphrase, and the cost of stretching it in a new slot.
 #[derive(Debug)]
 pub struct PassphraseSlot {
-    /// What it is.
+    /// The passphrase.
     pub passphrase: Arc<Passphrase>,
-    /// What a guess costs.
+    /// The cost, which everybody who guesses pays.
     pub cost: Cost,
 }
 
@@ -93,7 +94,7 @@ impl Sealer for PassphraseSlot {
         Ok(COST.map(str::to_owned).into_iter().zip(parts).collect())
     }
 
-    /// At the slot's own cost.
+    /// Stretches the passphrase at the cost in the slot's line.
     fn secret(&self, slot: &Slot, salt: &Salt) -> Result<SecretBytes, SlotError> {
         let secret = stretch(self.passphrase.0.expose(), salt, cost(slot)?).map_err(|error| match error {
             StretchError::Memory(error) => SlotError::Memory(error),

@@ -14,7 +14,7 @@ use crate::{
         secret::SecretError,
     },
     durable::{Dir, DurableError},
-    text::{self, Lines, TextError, Writer, base64, base64_array},
+    text::{self, LineReader, LineWriter, TextError, base64, base64_array},
 };
 
 use super::{
@@ -28,7 +28,7 @@ pub const ROOT_MAX: usize = 256 * 1024;
 pub const ROOT_FILE: &str = "root";
 const KIND: &str = "root";
 
-/// A root file as it was read: its shape is checked, its HMAC only once a slot has opened it.
+/// A root file as it was read. Its grammar is checked; its HMAC is checked only after a slot has opened.
 #[derive(Debug)]
 pub struct RootFile {
     uuid: Uuid,
@@ -38,7 +38,7 @@ pub struct RootFile {
     bytes: Vec<u8>,
 }
 
-/// An earlier root key, which backups still need, under the current one.
+/// An earlier root key, sealed under the current one. Backups still need it.
 #[derive(Debug, Clone)]
 struct OldRoot {
     root_id: RootId,
@@ -70,40 +70,40 @@ pub enum RootError {
     /// It could not be read or written.
     #[error(transparent)]
     File(#[from] DurableError),
-    /// Its grammar, or, once it was unsealed, its HMAC.
+    /// The grammar is wrong, or the HMAC.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// No slot opened it; the reasons, slot by slot.
+    /// No slot opened. The name of each slot, and why it did not.
     #[error("{}", reasons(.0))]
     NoSlotOpens(Vec<(String, SlotError)>),
-    /// A slot opened and gave another root key.
+    /// A slot opened, and the root key in it is another one.
     #[error("slot {0}: wrong key: it opens another root key")]
     OtherRootKey(String),
-    /// An earlier root key does not open, in a file that is authentic: it was made with wrong bytes.
+    /// An earlier root key does not open, although the HMAC is right: the file was made from wrong bytes.
     #[error("an earlier root key does not open")]
     OldRootKey,
-    /// It does not follow from the root key that a daemon serves under.
+    /// The daemon's root key is neither the current one in the file nor an earlier one.
     #[error("has another root key, and does not hold the one in use as an earlier one")]
     NoSuccessor,
-    /// A slot's secret is not there, so that the new root key cannot be sealed in it.
+    /// The secret of a slot cannot be had, so that the new root key cannot be sealed in the slot.
     #[error("slot {0} cannot be sealed anew: {1}")]
     Reseal(String, SlotError),
-    /// There is a slot of this name.
+    /// A slot has this name already.
     #[error("there is a slot {0} already")]
     SlotExists(String),
-    /// There is none of this name.
+    /// No slot has this name.
     #[error("there is no slot {0}")]
     NoSuchSlot(String),
-    /// Nothing would open it any more.
+    /// It is the only slot: without it nothing opens the root file.
     #[error("slot {0} is the last one, so it is not removed")]
     LastSlot(String),
-    /// Nothing else is wrong, and yet the encoder would have written other bytes.
+    /// The contents are valid, but the encoder would have written other bytes.
     #[error("is not in its canonical form")]
     NotCanonical,
-    /// No locked memory.
+    /// There is no locked memory for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
-    /// No random bytes.
+    /// There are no random bytes.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
@@ -113,7 +113,7 @@ fn reasons(slots: &[(String, SlotError)]) -> String {
 }
 
 impl RootFile {
-    /// The bytes of a root file for `root` with `slots`, that keeps `earlier` root keys.
+    /// The bytes of a root file with `slots`. It keeps the `earlier` root keys, sealed under `root`.
     ///
     /// # Errors
     /// When no memory can be locked, or the random source fails.
@@ -127,12 +127,12 @@ impl RootFile {
         Ok(encode(uuid, root, slots, &earlier)?)
     }
 
-    /// Reads the shape of a root file.
+    /// Reads a root file and checks its grammar.
     ///
     /// # Errors
-    /// When a line is not what belongs there.
+    /// When a line is not what the grammar expects.
     pub fn parse(bytes: &[u8]) -> Result<Self, TextError> {
-        let mut lines = Lines::open(bytes, KIND, ROOT_MAX)?;
+        let mut lines = LineReader::open(bytes, KIND, ROOT_MAX)?;
         let (uuid, root_id) = lines.owner_and_root()?;
         let slots = read_slots(&mut lines)?;
         let old = read_old(&mut lines)?;
@@ -140,21 +140,21 @@ impl RootFile {
         Ok(Self { uuid, root_id, slots, old, bytes: bytes.to_vec() })
     }
 
-    /// Whose root key it is.
+    /// Identifies the keyring of this root key.
     pub fn uuid(&self) -> Uuid {
         self.uuid
     }
 
-    /// The slots, in the file's order.
+    /// The slots, in the order of the file.
     pub fn slots(&self) -> &[Slot] {
         &self.slots
     }
 
-    /// Gets the root key out of the first slot that opens, and then checks the whole file; says which slot it was.
-    /// Slots that need somebody come last.
+    /// Returns the root key from the first slot that opens, and that slot, after checking the whole file. Slots that
+    /// need a person are tried last.
     ///
     /// # Errors
-    /// When no slot opens, the key is another, or the file was changed.
+    /// When no slot opens, a slot has another root key, or the file was changed.
     pub fn unseal(&self, state_dir: &Dir, means: &Means) -> Result<(RootKey, &Slot), RootError> {
         let mut failures = Vec::new();
         let mut slots: Vec<&Slot> = self.slots.iter().collect();
@@ -174,17 +174,17 @@ impl RootFile {
         Err(RootError::NoSlotOpens(failures))
     }
 
-    /// Whether `slot` of it opens, by itself and to the right root key.
+    /// Checks that `slot` opens, without the help of another slot, and that the right root key is in it.
     ///
     /// # Errors
-    /// Why not.
+    /// When the slot does not open, or the file was changed.
     pub fn test(&self, slot: &Slot, state_dir: &Dir, means: &Means) -> Result<(), RootError> {
         let named = |error| RootError::NoSlotOpens(vec![(slot.name().to_owned(), error)]);
         let (root, _) = means.open(slot, self.bound(), state_dir).map_err(named)?;
         if self.is_under(&root) { self.check(&root) } else { Err(RootError::OtherRootKey(slot.name().to_owned())) }
     }
 
-    /// As it was read.
+    /// The bytes, as they were read.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -193,25 +193,25 @@ impl RootFile {
         (self.uuid, self.root_id)
     }
 
-    /// The bytes of this root file with one slot more; `root` is its root key.
+    /// The bytes of this root file with one more slot. `root` is its root key.
     ///
     /// # Errors
-    /// When there is one of that name, or no memory can be locked.
+    /// When a slot has that name already, or no memory can be locked.
     pub fn with(&self, slot: Slot, root: &RootKey) -> Result<Vec<u8>, RootError> {
         if self.slots.iter().any(|other| other.name() == slot.name()) {
             return Err(RootError::SlotExists(slot.name().to_owned()));
         }
         let slots: Vec<Slot> = self.slots.iter().cloned().chain([slot]).collect();
         let bytes = encode(self.uuid, root, &slots, &self.old)?;
-        // What this build would not read again must not be written.
+        // Never write a file that this build would refuse to read.
         Self::parse(&bytes)?.check(root)?;
         Ok(bytes)
     }
 
-    /// The bytes of this root file without the slot `name`, and that slot; `root` is its root key.
+    /// The bytes of this root file without the slot `name`, and that slot. `root` is its root key.
     ///
     /// # Errors
-    /// When there is none of that name, it is the last one, or no memory can be locked.
+    /// When no slot has that name, it is the last one, or no memory can be locked.
     pub fn without(&self, name: &str, root: &RootKey) -> Result<(Vec<u8>, Slot), RootError> {
         let (removed, kept): (Vec<Slot>, Vec<Slot>) = self.slots.iter().cloned().partition(|slot| slot.name() == name);
         let removed = removed.into_iter().next().ok_or_else(|| RootError::NoSuchSlot(name.to_owned()))?;
@@ -221,7 +221,7 @@ impl RootFile {
         Ok((encode(self.uuid, root, &kept, &self.old)?, removed))
     }
 
-    /// The earlier root key `root_id`, or none if there is no such; `root` is the current one.
+    /// The earlier root key `root_id`, if the file has it. `root` is the current one.
     ///
     /// # Errors
     /// When it does not open.
@@ -230,7 +230,7 @@ impl RootFile {
         old.map(|old| old.open(self.uuid, root)).transpose()
     }
 
-    /// All earlier root keys, the oldest first; `root` is the current one.
+    /// All earlier root keys, the oldest first. `root` is the current one.
     ///
     /// # Errors
     /// When one does not open.
@@ -238,10 +238,10 @@ impl RootFile {
         self.old.iter().map(|old| old.open(self.uuid, root)).collect()
     }
 
-    /// The bytes of a root file with the same slots for the root key `next`, that keeps `root` as an earlier one.
+    /// The bytes of a root file in which the same slots seal the root key `next`. It keeps `root` as an earlier one.
     ///
     /// # Errors
-    /// When the secret of a slot is not there, the random source fails or no memory can be locked.
+    /// When the secret of a slot cannot be had, the random source fails or no memory can be locked.
     pub fn rekey(
         &self,
         rng: &mut impl TryCryptoRng,
@@ -252,7 +252,7 @@ impl RootFile {
         let failed = |slot: &Slot, error| RootError::Reseal(slot.name().to_owned(), error);
         let mut slots = Vec::new();
         for slot in &self.slots {
-            // By the secret that has just opened it, and no other.
+            // Seal it with the very secret that has just opened it.
             let (_, sealer) = means.open(slot, self.bound(), state_dir).map_err(|error| failed(slot, error))?;
             slots.push(slot.reseal(rng, &*sealer, (self.uuid, next)).map_err(|error| failed(slot, error))?);
         }
@@ -262,7 +262,7 @@ impl RootFile {
         }
         old.push(OldRoot::seal(rng, self.uuid, root, next)?);
         let bytes = encode(self.uuid, next, &slots, &old)?;
-        // What does not open by every slot must not be written.
+        // Never write a file unless each of its slots opens it.
         let file = Self::parse(&bytes)?;
         for slot in &file.slots {
             means.open(slot, file.bound(), state_dir).map_err(|error| failed(slot, error))?;
@@ -271,7 +271,7 @@ impl RootFile {
         Ok(bytes)
     }
 
-    /// Whether `root` is the root key that it holds.
+    /// Whether `root` is the root key in this file.
     pub fn is_under(&self, root: &RootKey) -> bool {
         root.id(self.uuid) == self.root_id
     }
@@ -279,7 +279,7 @@ impl RootFile {
     /// Checks the whole file with its root key.
     ///
     /// # Errors
-    /// When it was changed by somebody who has not the key.
+    /// When somebody without the key changed it.
     pub fn check(&self, root: &RootKey) -> Result<(), RootError> {
         text::authenticate(&self.bytes, &root.mac(self.uuid, Label::RootMac)?)?;
         if encode(self.uuid, root, &self.slots, &self.old)? != self.bytes {
@@ -290,7 +290,7 @@ impl RootFile {
 }
 
 fn encode(uuid: Uuid, root: &RootKey, slots: &[Slot], old: &[OldRoot]) -> Result<Vec<u8>, SecretError> {
-    let mut writer = Writer::new(KIND);
+    let mut writer = LineWriter::new(KIND);
     writer.owner(uuid);
     writer.root_id(root.id(uuid));
     for slot in slots {
@@ -304,28 +304,28 @@ fn encode(uuid: Uuid, root: &RootKey, slots: &[Slot], old: &[OldRoot]) -> Result
     Ok(writer.finish(&root.mac(uuid, Label::RootMac)?))
 }
 
-fn read_slots(lines: &mut Lines<'_>) -> Result<Vec<Slot>, TextError> {
+fn read_slots(lines: &mut LineReader<'_>) -> Result<Vec<Slot>, TextError> {
     const SLOT: &str = "`-> slot <name> <kind> …` and its base64 body";
     let mut slots: Vec<Slot> = Vec::new();
     while let Some(head) = lines.line_after("-> slot ") {
         let body = text::base64_bytes(lines.line(SLOT)?).ok_or_else(|| lines.wrong(SLOT))?;
         let slot = Slot::parse(head, body).ok_or_else(|| lines.wrong(SLOT))?;
         if slots.iter().any(|other| other.name() == slot.name()) {
-            return Err(lines.wrong("a slot whose name stands only once"));
+            return Err(lines.wrong("a slot whose name occurs only once"));
         }
         slots.push(slot);
     }
     if slots.is_empty() { Err(lines.wrong("at least one slot")) } else { Ok(slots) }
 }
 
-fn read_old(lines: &mut Lines<'_>) -> Result<Vec<OldRoot>, TextError> {
+fn read_old(lines: &mut LineReader<'_>) -> Result<Vec<OldRoot>, TextError> {
     const OLD: &str = "`-> old <base64 root-id>` and the base64 of a sealed key";
     let mut old: Vec<OldRoot> = Vec::new();
     while let Some(head) = lines.line_after("-> old ") {
         let sealed = base64_array(lines.line(OLD)?).map(SealedKey);
         let (root_id, sealed) = text::root_id(head).zip(sealed).ok_or_else(|| lines.wrong(OLD))?;
         if old.iter().any(|other| other.root_id == root_id) {
-            return Err(lines.wrong("an earlier root key that stands only once"));
+            return Err(lines.wrong("an earlier root key that occurs only once"));
         }
         old.push(OldRoot { root_id, sealed });
     }

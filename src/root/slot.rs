@@ -1,7 +1,7 @@
-//! A slot: one line that says what seals the root key, and the sealed root key.
+//! A slot: a line that says what seals the root key, and the sealed root key.
 //!
-//! A local slot's body is the root key under `HKDF(slot secret, salt, claviger/v1/slot)`, bound to its line. Source:
-//! `docs/formats.md`.
+//! The body of a local slot is the root key, sealed with the key `HKDF(slot secret, salt, claviger/v1/slot)` and bound
+//! to the slot's line. Source: `docs/formats.md`.
 
 use std::{collections::BTreeMap, fmt, io, path::PathBuf};
 
@@ -19,41 +19,41 @@ use crate::{
     text::{self, hex_array},
 };
 
-/// What makes the keys of two slots with one secret differ.
+/// The salt of a slot. By it two slots with the same secret have different keys.
 pub type Salt = [u8; 16];
 
-/// What a slot is bound to: keyring and root key.
+/// What a slot is bound to: the keyring and the root key.
 pub type Bound = (Uuid, RootId);
 
-/// What seals a root key in a slot and gets it out again: one for each kind.
+/// Seals a root key in a slot, and opens the slot. Each kind of slot has an implementation.
 pub trait Sealer: fmt::Debug {
-    /// Which kind.
+    /// The kind of the slot.
     fn kind(&self) -> Kind;
 
-    /// What the line of a new slot says, besides its salt.
+    /// The parameters in the line of a new slot, apart from the salt.
     ///
     /// # Errors
-    /// When it cannot be said there.
+    /// When a parameter cannot be written there.
     fn parameters(&self) -> Result<BTreeMap<String, String>, SlotError>;
 
-    /// The slot's secret. The key that seals is derived from it.
+    /// The secret of the slot. The key that seals is derived from it.
     ///
     /// # Errors
-    /// When the slot's line is not of this kind, or there is no memory.
+    /// When the slot's line is not one of this kind, or there is no memory.
     fn secret(&self, slot: &Slot, salt: &Salt) -> Result<SecretBytes, SlotError>;
 
-    /// Finds out what would keep [`Sealer::keep`] from its work, as far as that can be seen before.
+    /// Looks for reasons why [`Sealer::keep`] would fail.
     ///
     /// # Errors
-    /// When something is there already, or its directory cannot be trusted.
+    /// When the file exists already, or its directory cannot be trusted.
     fn check_keep(&self, _slot: &str, _state_dir: &Dir) -> Result<(), DurableError> {
         Ok(())
     }
 
-    /// Puts what opens the slot where it will be looked for, durably; before anything is sealed by it.
+    /// Writes the secret of the slot to where it will be read from. This comes before the slot is written.
     ///
     /// # Errors
-    /// When it is there already, or cannot be written.
+    /// When the file exists already or cannot be written.
     fn keep(&self, _slot: &str, _state_dir: &Dir) -> Result<(), DurableError> {
         Ok(())
     }
@@ -109,28 +109,28 @@ impl Kind {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SlotError {
-    /// Its secret could not be read.
+    /// The secret could not be read.
     #[error(transparent)]
     File(#[from] DurableError),
-    /// Its secret has another length.
+    /// The secret has another length.
     #[error("{} has {found} bytes, expected 32", path.display())]
     SecretLength {
-        /// The key file.
+        /// The path of the key file.
         path: PathBuf,
-        /// Its bytes.
+        /// Its length in bytes.
         found: usize,
     },
     /// A credential has too few bytes to be a key, or too many.
     #[error("the credential has {found} bytes, expected {fewest} to {most}")]
     CredentialLength {
-        /// Its bytes.
+        /// Its length in bytes.
         found: usize,
-        /// The fewest.
+        /// The fewest bytes.
         fewest: usize,
-        /// The most.
+        /// The most bytes.
         most: usize,
     },
-    /// systemd gave none.
+    /// systemd gave this process no credential of this name.
     #[error("no credential {0}: this process was not started with it")]
     NoCredentials(String),
     /// A credential could not be read.
@@ -141,31 +141,31 @@ pub enum SlotError {
         /// The system's reason.
         source: io::Error,
     },
-    /// Nobody was asked, or nobody knew.
+    /// There is nobody to ask for a passphrase, or no passphrase was given.
     #[error("no passphrase was given")]
     NoPassphrase,
-    /// The passphrase could not be read, or is none.
+    /// The passphrase could not be read or was refused.
     #[error("reading the passphrase: {0}")]
     Passphrase(#[source] io::Error),
-    /// The passphrase is another one.
+    /// The passphrase does not open the slot.
     #[error("wrong passphrase")]
     WrongPassphrase,
-    /// Argon2id did not run.
+    /// Argon2id failed.
     #[error(transparent)]
     Stretch(StretchError),
-    /// Its secret is another slot's.
+    /// The secret does not open the slot.
     #[error("wrong key: it does not open this slot")]
     WrongKey,
-    /// The root file knows it, this build does not.
+    /// The format has this kind, and this build cannot open it.
     #[error("this build cannot open slots of kind {}", .0.as_str())]
     Unsupported(Kind),
-    /// Its body or parameters are not those of its kind.
+    /// The body or a parameter is wrong for its kind.
     #[error("{0}")]
     Malformed(&'static str),
-    /// No locked memory.
+    /// There is no locked memory for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
-    /// No random bytes.
+    /// There are no random bytes.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
@@ -198,7 +198,7 @@ impl Slot {
         Some(Self { name, kind, parameters, body })
     }
 
-    /// A slot without its body: what the body is bound to.
+    /// A slot without its body. The body is bound to this.
     fn head(name: &str, kind: Kind, parameters: BTreeMap<String, String>) -> Self {
         Self { name: name.to_owned(), kind, parameters, body: Vec::new() }
     }
@@ -237,7 +237,7 @@ impl Slot {
     /// A new slot for `root`.
     ///
     /// # Errors
-    /// When the random source fails, no memory can be had, or the line cannot say what it should.
+    /// When the random source fails, there is no memory, or a parameter cannot be written.
     pub fn seal(
         rng: &mut impl rand::TryCryptoRng,
         name: &str,
@@ -271,7 +271,7 @@ impl Slot {
         Ok(self)
     }
 
-    /// Gets the root key out.
+    /// Returns the root key in the slot.
     pub(super) fn open(&self, sealer: &dyn Sealer, bound: Bound) -> Result<RootKey, SlotError> {
         let salt: Salt = self
             .parameter("salt")
@@ -291,7 +291,7 @@ impl Slot {
     }
 }
 
-/// Whether a slot may be called so, or a parameter.
+/// Whether a slot or a parameter may have this name.
 pub fn is_name(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }

@@ -1,4 +1,4 @@
-//! What every kind of slot must do, asked of each.
+//! What every kind of slot must do. Each test runs on all kinds.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ use crate::{
 const UUID: Uuid = Uuid([9; 16]);
 const CREDENTIAL: &str = "claviger-root";
 
-/// Knows one passphrase, and counts nothing: who asks again is told the same.
+/// Knows one passphrase, and gives it at every attempt.
 #[derive(Debug)]
 struct Knows(&'static str);
 
@@ -31,7 +31,7 @@ impl Passphrases for Knows {
     }
 }
 
-/// A machine on which every kind of slot opens.
+/// A machine that opens every kind of slot.
 struct Machine {
     _keep: tempfile::TempDir,
     dir: Dir,
@@ -51,7 +51,7 @@ impl Machine {
         Means::new(Some(self.credentials.clone()), Box::new(Knows("correct horse\n")))
     }
 
-    /// A sealer of each kind; what it needs is where it will be looked for.
+    /// One sealer of each kind. The secrets are where they will be read from.
     fn sealers(&self) -> Vec<Box<dyn Sealer>> {
         let cheap = Cost::new(1, 64, 1).unwrap();
         let passphrase = Arc::new(Passphrase::new(b"correct horse").unwrap());
@@ -65,7 +65,7 @@ impl Machine {
         sealers
     }
 
-    /// Makes what opens this kind another's.
+    /// Replaces the secret of this kind by another one.
     fn spoil(&self, kind: Kind) -> Means {
         match kind {
             Kind::File => self.dir.replace(&super::key_file_name("file"), &[7; 32]).unwrap(),
@@ -79,7 +79,7 @@ impl Machine {
     }
 }
 
-/// A root file with this slot alone.
+/// A root file with only this slot.
 fn file(sealer: &dyn Sealer) -> (RootKey, RootFile) {
     let root = RootKey::generate(&mut SysRng).unwrap();
     let slot = Slot::seal(&mut SysRng, sealer.kind().as_str(), sealer, (UUID, &root)).unwrap();

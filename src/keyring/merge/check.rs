@@ -1,35 +1,35 @@
-//! Why records are not merged.
+//! The checks before a merge.
 
 use crate::keyring::{change::ChangeError, key::Entry, key_id::KeyId, mark::Mark};
 
-use super::sources::{Lists, Source, Sources, Wishes};
+use super::sources::{Claims, MergeSource, Sources, Wishes};
 
-/// How far a record may be ahead of all that this node knows: a forged one must not use the numbers up.
+/// How far a record's numbers may be above those that this node knows. A forged record must not use up the numbers.
 pub(super) const AHEAD_MAX: u64 = 1 << 20;
 
 /// Why records are not merged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MergeError {
-    /// This node has seen keys that none of the records holds.
+    /// This node has seen keys that are in none of the records.
     #[error("this node has seen keys that are in none of these: {}", names(.0))]
     Missing(Vec<KeyId>),
-    /// A flag names keys that it does not fit.
+    /// A flag names keys that it must not name.
     #[error("{} {}", names(keys), what)]
     Named {
         /// The keys.
         keys: Vec<KeyId>,
-        /// What they are not.
+        /// Why it must not name them.
         what: &'static str,
     },
-    /// A record is further ahead than any honest one.
+    /// A record has a greater number than any honest one.
     #[error("a record has {what} {found}, which is too far above the greatest known here, {known}")]
     Beyond {
         /// Which number.
         what: &'static str,
-        /// The record's.
+        /// The number in the record.
         found: u64,
-        /// The greatest one known.
+        /// The greatest number that this node knows.
         known: u64,
     },
     /// No key could be made.
@@ -56,9 +56,9 @@ pub(super) fn check_bounds(sources: &Sources<'_>) -> Result<(), MergeError> {
     Ok(())
 }
 
-pub(super) fn check_mark(lists: &Lists<'_>, mark: Option<&Mark>, wishes: &Wishes) -> Result<(), MergeError> {
+pub(super) fn check_mark(claims: &Claims<'_>, mark: Option<&Mark>, wishes: &Wishes) -> Result<(), MergeError> {
     let seen = mark.map_or(&[][..], Mark::has);
-    let is_listed = |key_id: &KeyId| lists.keys().any(|(seq, c)| KeyId::new(*seq, c) == *key_id);
+    let is_listed = |key_id: &KeyId| claims.keys().any(|(seq, c)| KeyId::new(*seq, c) == *key_id);
     let missing: Vec<KeyId> = seen.iter().filter(|key_id| !is_listed(key_id)).copied().collect();
     let keys = differing(&wishes.lost, |key_id| missing.contains(key_id));
     if !keys.is_empty() {
@@ -68,9 +68,9 @@ pub(super) fn check_mark(lists: &Lists<'_>, mark: Option<&Mark>, wishes: &Wishes
     if missing.is_empty() { Ok(()) } else { Err(MergeError::Missing(missing)) }
 }
 
-pub(super) fn check_destroyed(lists: &Lists<'_>, wishes: &Wishes) -> Result<(), MergeError> {
+pub(super) fn check_destroyed(claims: &Claims<'_>, wishes: &Wishes) -> Result<(), MergeError> {
     let has_tomb = |key_id: &KeyId| {
-        let entries = lists.values().flatten().flatten().map(|listing| listing.entry);
+        let entries = claims.values().flatten().flatten().map(|claim| claim.entry);
         entries.filter(|entry| entry.id() == *key_id).any(|entry| matches!(entry, Entry::Tomb(_)))
     };
     let keys = differing(&wishes.destroyed, has_tomb);
@@ -78,8 +78,9 @@ pub(super) fn check_destroyed(lists: &Lists<'_>, wishes: &Wishes) -> Result<(), 
     if keys.is_empty() { Ok(()) } else { Err(MergeError::Named { keys, what }) }
 }
 
-/// A key that this node still has is destroyed by the command for that, which asks etcd first.
-pub(super) fn check_not_here(records: &[Source<'_>], wishes: &Wishes) -> Result<(), MergeError> {
+/// Checks that no key is to stay destroyed that this node still has. `claviger key destroy` destroys such a key, and
+/// asks etcd first.
+pub(super) fn check_not_here(records: &[MergeSource<'_>], wishes: &Wishes) -> Result<(), MergeError> {
     let here = || records.iter().filter(|source| source.is_here).flat_map(|source| source.keyring.keys());
     let keys = differing(&wishes.destroyed, |key_id| here().all(|key| key.id() != *key_id));
     let what = "is not destroyed here, so --keep-destroyed cannot name it; see `claviger key destroy`";

@@ -1,4 +1,4 @@
-//! The keyring that a merge makes.
+//! The merge itself, and what it makes of each key.
 
 use std::collections::BTreeMap;
 
@@ -20,40 +20,40 @@ use crate::{
 
 use super::{
     check::{MergeError, check_bounds, check_destroyed, check_mark, check_not_here},
-    sources::{Listing, Source, Sources, Weight, Wishes, is_disabled_by_any, lists},
+    sources::{Claim, MergeSource, Sources, Weight, Wishes, claims, is_disabled_by_any},
 };
 
 /// What becomes of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub struct MergeRow {
     /// The key.
     pub key_id: KeyId,
     /// Its commitment.
     pub commitment: Commitment,
-    /// What it is in each record; none where it is not listed.
+    /// Its state in each record. `None` if the record does not list it.
     pub before: Vec<Option<&'static str>>,
-    /// What it will be.
+    /// Its state after the merge.
     pub after: &'static str,
     /// Whether it will be marked as compromised.
     pub is_compromised: bool,
 }
 
-/// What a merge does.
+/// The outcome of a merge.
 #[derive(Debug)]
 pub struct Merge {
-    /// The keyring as it would be.
+    /// The merged keyring.
     pub keyring: Keyring,
-    /// Every key that was there before.
-    pub rows: Vec<Row>,
-    /// The primary key, if it had to be made: no backup holds it yet.
+    /// Every key that a record lists.
+    pub rows: Vec<MergeRow>,
+    /// The primary key, if it had to be made. No backup contains it yet.
     pub fresh: Option<KeyId>,
 }
 
 /// Merges `sources` under `root`.
 ///
 /// # Errors
-/// When a key that the mark has seen is in none of them, a wish names another key, a record is too far ahead, no number is left, or
-/// no key can be made.
+/// When the mark has seen a key that is in no record, a wish names a key that it must not name, a record's numbers are
+/// too great, no number is left, or no key can be made.
 pub fn merge(
     rng: &mut impl rand::TryCryptoRng,
     root: &RootKey,
@@ -62,13 +62,13 @@ pub fn merge(
     now: Time,
 ) -> Result<Merge, MergeError> {
     check_bounds(sources)?;
-    let lists = lists(sources.records);
-    check_mark(&lists, sources.mark, wishes)?;
-    check_destroyed(&lists, wishes)?;
+    let claims = claims(sources.records);
+    check_mark(&claims, sources.mark, wishes)?;
+    check_destroyed(&claims, wishes)?;
     check_not_here(sources.records, wishes)?;
     let mut keyring = skeleton(sources, root)?;
-    for (order, list) in &lists {
-        keyring.entries.push(merged(*order, list, wishes, keyring.generation, now));
+    for (order, said) in &claims {
+        keyring.entries.push(merged(*order, said, wishes, keyring.generation, now));
     }
     mark_compromised(&mut keyring, &wishes.compromised)?;
     let seal = keyring.seal_under(root);
@@ -77,16 +77,16 @@ pub fn merge(
     for (key, sealed) in keyring.keys_mut().zip(sealed) {
         key.sealed = sealed;
     }
-    let may_wrap = |key: &Key| sources.backed.contains(&key.id()) && !is_disabled_by_any(&lists, key);
+    let may_wrap = |key: &Key| sources.backed.contains(&key.id()) && !is_disabled_by_any(&claims, key);
     let fresh = keyring.wrap_under_newest(rng, root, may_wrap, now)?;
-    let row = |(entry, list): (&Entry, &Vec<Option<Listing<'_>>>)| Row {
+    let row = |(entry, said): (&Entry, &Vec<Option<Claim<'_>>>)| MergeRow {
         key_id: entry.id(),
         commitment: entry.order().1,
-        before: list.iter().map(|listing| listing.map(|listing| state(listing.entry))).collect(),
+        before: said.iter().map(|claim| claim.map(|claim| state(claim.entry))).collect(),
         after: state(entry),
         is_compromised: matches!(entry, Entry::Key(key) if key.compromised),
     };
-    let rows = keyring.entries.iter().zip(lists.values()).map(row).collect();
+    let rows = keyring.entries.iter().zip(claims.values()).map(row).collect();
     Ok(Merge { keyring, rows, fresh })
 }
 
@@ -95,7 +95,7 @@ fn skeleton(sources: &Sources<'_>, root: &RootKey) -> Result<Keyring, ChangeErro
     let first = sources.records.first().ok_or(ChangeError::Exhausted)?.keyring;
     let whole = || sources.records.iter().filter(|source| source.weight == Weight::Whole);
     let marked = sources.mark.map(|mark| Past { generation: mark.generation(), record: mark.record() });
-    let record = |source: &Source<'_>| Past { generation: source.keyring.generation, record: source.record };
+    let record = |source: &MergeSource<'_>| Past { generation: source.keyring.generation, record: source.record };
     let past = Lineage::united(
         whole().flat_map(|source| [record(source)].into_iter().chain(source.keyring.past.iter())).chain(marked),
     );
@@ -113,7 +113,7 @@ fn skeleton(sources: &Sources<'_>, root: &RootKey) -> Result<Keyring, ChangeErro
     })
 }
 
-/// All nodes: one has left only if all records that list it agree, and is gone if any says so.
+/// All nodes. A node has left if every record that lists it says so, and is gone if one record says so.
 fn nodes<'a>(keyrings: impl Iterator<Item = &'a Keyring>) -> Vec<Node> {
     let mut nodes: BTreeMap<&str, Node> = BTreeMap::new();
     for node in keyrings.flat_map(|keyring| &keyring.nodes) {
@@ -124,22 +124,22 @@ fn nodes<'a>(keyrings: impl Iterator<Item = &'a Keyring>) -> Vec<Node> {
     nodes.into_values().collect()
 }
 
-/// What becomes of a key that at least one record lists, but for the one that will wrap.
+/// What becomes of a key that at least one record lists, before one of the keys is made primary.
 fn merged(
     (seq, commitment): (u32, Commitment),
-    list: &[Option<Listing<'_>>],
+    said: &[Option<Claim<'_>>],
     wishes: &Wishes,
     generation: u64,
     now: Time,
 ) -> Entry {
-    let listed = || list.iter().flatten();
-    let whole = || listed().filter_map(|listing| listing.whole());
+    let listed = || said.iter().flatten();
+    let whole = || listed().filter_map(|claim| claim.whole());
     let destroyed = whole().find_map(|entry| match entry {
         Entry::Tomb(tomb) => Some(tomb.destroyed),
         Entry::Key(_) => None,
     });
     let stays_destroyed = wishes.destroyed.contains(&KeyId::new(seq, &commitment));
-    let keys = || whole().chain(listed().map(|listing| listing.entry));
+    let keys = || whole().chain(listed().map(|claim| claim.entry));
     let key = keys().find_map(|entry| match entry {
         Entry::Key(key) => Some(key),
         Entry::Tomb(_) => None,
@@ -156,7 +156,7 @@ fn merged(
     Entry::Key(key)
 }
 
-/// Whether one of these is a key with its bytes.
+/// Whether one of these entries is a key, with its bytes.
 fn is_held<'a>(mut entries: impl Iterator<Item = &'a Entry>) -> bool {
     entries.any(|entry| matches!(entry, Entry::Key(_)))
 }

@@ -1,10 +1,18 @@
-//! Merges several records of one keyring, for example after a fork or a rollback. No key that any of them holds is lost.
+//! Merges several records of one keyring, for example after a fork or a rollback. No key that one of them contains is
+//! lost.
 //!
-//! Pure. The newest key becomes primary that a backup holds and that no record disables or calls compromised; if there is none, a
-//! fresh one, which the caller backs up first. Every other key only unwraps, and is disabled if all that list it say so. Key bytes beat a tomb,
-//! as restored data may need them, unless an operator names the key. A key that this node's mark has seen and no record holds stops
-//! the merge. A record under an earlier root key gives key bytes and nothing else: whoever kept that root key could have made it.
-//! Source: `docs/formats.md`, "Merging".
+//! Pure. The rules:
+//!
+//! - The newest key that a backup contains, and that no record disables or calls compromised, becomes primary. If there
+//!   is no such key, a fresh one does, and the caller backs it up first.
+//! - Every other key is decrypt-only. It is disabled only if every record that lists it says so.
+//! - If one record has the bytes of a key and another has its tomb, the bytes are kept, because restored data may need
+//!   them. An operator can decide otherwise by naming the key.
+//! - If this node's mark has seen a key that is in no record, there is no merge.
+//! - From a record under an earlier root key only the bytes of keys are taken, because anybody who kept that root key
+//!   could have made the record.
+//!
+//! MergeSource: `docs/formats.md`, "Merging".
 
 mod check;
 mod merged;
@@ -14,6 +22,6 @@ mod tests;
 
 pub use self::{
     check::MergeError,
-    merged::{Merge, Row, merge},
-    sources::{Source, Sources, Weight, Wishes},
+    merged::{Merge, MergeRow, merge},
+    sources::{MergeSource, Sources, Weight, Wishes},
 };

@@ -1,4 +1,5 @@
-//! What goes into a merge: the records, what an operator says of single keys, and what each record says of each key.
+//! What goes into a merge: the records, what an operator says about single keys, and what each record says about each
+//! key.
 
 use std::collections::BTreeMap;
 
@@ -14,89 +15,90 @@ use crate::{
     },
 };
 
-/// What an operator says of single keys.
+/// What an operator says about single keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wishes {
-    /// Stay destroyed, although a record holds their bytes.
+    /// These keys stay destroyed, although a record has their bytes.
     pub destroyed: Vec<KeyId>,
-    /// Are lost, and known to be.
+    /// These keys are lost, and the operator knows it.
     pub lost: Vec<KeyId>,
-    /// May be known to others.
+    /// Somebody else may know these keys.
     pub compromised: Vec<KeyId>,
 }
 
 /// How much of a record counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weight {
-    /// All of it: it is under the root key, or the operator named exactly this record.
+    /// All of it. The record is under the root key, or the operator named exactly this record.
     Whole,
-    /// Its key bytes alone: it is under an earlier root key.
+    /// Only the bytes of its keys. The record is under an earlier root key.
     KeyBytes,
 }
 
 /// A record to merge.
 #[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
+pub struct MergeSource<'a> {
     /// Its keyring.
     pub keyring: &'a Keyring,
     /// Its SHA-256.
     pub record: Digest,
     /// How much of it counts.
     pub weight: Weight,
-    /// Whether it is the one that this node has now.
+    /// Whether this node has this record now.
     pub is_here: bool,
 }
 
-/// Records of one keyring to merge, in the order in which they are shown, and what is known besides.
+/// The records of one keyring, and what else a merge needs to know.
 pub struct Sources<'a> {
-    /// The records, at least one of which counts whole.
-    pub records: &'a [Source<'a>],
+    /// The records, in the order in which they are shown. At least one counts whole.
+    pub records: &'a [MergeSource<'a>],
     /// The greatest generation and sequence number that this node knows.
     pub known: (u64, u32),
-    /// What this node saw last.
+    /// The mark of this node.
     pub mark: Option<&'a Mark>,
-    /// Keys that a backup holds.
+    /// The keys that at least one backup contains.
     pub backed: &'a [KeyId],
-    /// Recovery blobs for the root key.
+    /// The recovery blobs for the root key.
     pub recoveries: Vec<Recovery>,
 }
 
-/// What a record says of a key.
+/// What one record says about one key.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Listing<'a> {
+pub(super) struct Claim<'a> {
     pub(super) entry: &'a Entry,
     pub(super) weight: Weight,
 }
 
-impl<'a> Listing<'a> {
-    /// What it says if it counts whole.
+impl<'a> Claim<'a> {
+    /// The entry, if the record counts whole.
     pub(super) fn whole(self) -> Option<&'a Entry> {
         (self.weight == Weight::Whole).then_some(self.entry)
     }
 }
 
-/// What each record says of each key.
-pub(super) type Lists<'a> = BTreeMap<(u32, Commitment), Vec<Option<Listing<'a>>>>;
+/// What each record says about each key. The inner list has one place for each record.
+pub(super) type Claims<'a> = BTreeMap<(u32, Commitment), Vec<Option<Claim<'a>>>>;
 
-pub(super) fn lists<'a>(records: &[Source<'a>]) -> Lists<'a> {
-    let mut lists = Lists::new();
-    for (place, Source { keyring, weight, .. }) in records.iter().enumerate() {
+/// Collects what each record says about each key.
+pub(super) fn claims<'a>(records: &[MergeSource<'a>]) -> Claims<'a> {
+    let mut claims = Claims::new();
+    for (place, MergeSource { keyring, weight, .. }) in records.iter().enumerate() {
         for entry in &keyring.entries {
-            // A tomb in a record that does not count says nothing, and holds nothing.
+            // A tomb has no bytes, so it is ignored if the record does not count whole.
             if *weight == Weight::Whole || matches!(entry, Entry::Key(_)) {
-                let list = lists.entry(entry.order()).or_insert_with(|| vec![None; records.len()]);
-                list[place] = Some(Listing { entry, weight: *weight });
+                let said = claims.entry(entry.order()).or_insert_with(|| vec![None; records.len()]);
+                said[place] = Some(Claim { entry, weight: *weight });
             }
         }
     }
-    lists
+    claims
 }
 
-/// Whether any record that counts whole says that the key is disabled, or destroyed.
-pub(super) fn is_disabled_by_any(lists: &Lists<'_>, key: &Key) -> bool {
-    let list = lists.get(&(key.seq, key.kek.commitment()));
-    let mut said = list.into_iter().flatten().flatten().filter_map(|listing| listing.whole());
-    said.any(|entry| match entry {
+/// Whether a record that counts whole says that the key is disabled or destroyed.
+pub(super) fn is_disabled_by_any(claims: &Claims<'_>, key: &Key) -> bool {
+    let said = claims.get(&(key.seq, key.kek.commitment()));
+    let mut whole = said.into_iter().flatten().flatten().filter_map(|claim| claim.whole());
+    whole.any(|entry| match entry {
         Entry::Key(key) => key.state == State::Disabled,
         Entry::Tomb(_) => true,
     })

@@ -1,4 +1,4 @@
-//! Forks, rollbacks and forged records, merged.
+//! Merges of forks, rolled-back records and forged ones.
 
 use proptest::prelude::*;
 use rand::rngs::SysRng;
@@ -33,23 +33,23 @@ fn fixture() -> Fixture {
     Fixture { root, first }
 }
 
-/// What a merge is given besides the records.
+/// What a merge gets besides the records.
 #[derive(Default)]
-struct Given<'a> {
+struct Surroundings<'a> {
     mark: Option<&'a Mark>,
     backed: Vec<KeyId>,
     wishes: Wishes,
 }
 
-fn whole(keyring: &Keyring) -> Source<'_> {
-    Source { keyring, record: digest(keyring), weight: Weight::Whole, is_here: false }
+fn whole(keyring: &Keyring) -> MergeSource<'_> {
+    MergeSource { keyring, record: digest(keyring), weight: Weight::Whole, is_here: false }
 }
 
-fn key_bytes(keyring: &Keyring) -> Source<'_> {
-    Source { weight: Weight::KeyBytes, ..whole(keyring) }
+fn key_bytes(keyring: &Keyring) -> MergeSource<'_> {
+    MergeSource { weight: Weight::KeyBytes, ..whole(keyring) }
 }
 
-/// What stands for the SHA-256 of its record.
+/// A digest in place of the SHA-256 of its record.
 fn digest(keyring: &Keyring) -> Digest {
     Digest::of(format!("{:?}", keyring.entries().iter().map(Entry::id).collect::<Vec<_>>()).as_bytes())
 }
@@ -63,18 +63,18 @@ impl Fixture {
         keyring.add(&mut SysRng, &self.root, RECORD, now()).unwrap().0
     }
 
-    /// `keyring` with one key more, which is promoted.
+    /// Adds a key to `keyring` and promotes it.
     fn rotated(&self, keyring: &Keyring) -> Keyring {
         let (added, key_id) = keyring.add(&mut SysRng, &self.root, RECORD, now()).unwrap();
         added.promote(key_id, RECORD, now()).unwrap()
     }
 
-    fn merge(&self, records: &[Source<'_>], given: &Given<'_>) -> Result<Merge, MergeError> {
+    fn merge(&self, records: &[MergeSource<'_>], given: &Surroundings<'_>) -> Result<Merge, MergeError> {
         let known = (records[0].keyring.generation, records[0].keyring.greatest_seq());
-        let Given { mark, backed, wishes } = given;
+        let Surroundings { mark, backed, wishes } = given;
         let sources = Sources { records, known, mark: *mark, backed, recoveries: Vec::new() };
         let merged = merge(&mut SysRng, &self.root, &sources, wishes, now())?;
-        // What cannot be written and read is no keyring.
+        // A merged keyring must survive being written and read.
         let bytes = record::encode(&merged.keyring, &self.root).unwrap();
         record::decode(&bytes, &self.root, UUID).unwrap();
         Ok(merged)
@@ -90,7 +90,7 @@ fn two_lines_that_grew_apart_keep_every_key_and_both_lead_to_the_merge() {
     let fixture = fixture();
     let (ours, theirs) = (fixture.rotated(&fixture.first), fixture.rotated(&fixture.first));
     let theirs = fixture.rotated(&theirs);
-    let given = Given { backed: ids(&theirs), ..Given::default() };
+    let given = Surroundings { backed: ids(&theirs), ..Surroundings::default() };
     let merge = fixture.merge(&[whole(&ours), whole(&theirs)], &given).unwrap();
     assert_eq!(after(&merge)[3], "primary");
     assert_eq!(after(&merge)[..3], ["decrypt-only"; 3]);
@@ -115,13 +115,13 @@ fn nothing_wraps_that_no_backup_holds_or_that_any_record_disables() {
     let all = ids(&ours);
     let twin = fixture.added(&ours);
     let primary = |backed: &[KeyId], theirs: &Keyring| {
-        let given = Given { backed: backed.to_vec(), ..Given::default() };
+        let given = Surroundings { backed: backed.to_vec(), ..Surroundings::default() };
         let merge = fixture.merge(&[whole(&ours), whole(theirs)], &given).unwrap();
         (merge.keyring.primary().id(), merge.fresh)
     };
     assert_eq!(primary(&all, &twin), (all[2], None));
     assert_eq!(primary(&all[..2], &twin), (all[1], None));
-    // A pending key that came along may have been promoted where it was.
+    // The pending key of the other record may have been promoted there.
     assert_eq!(primary(&ids(&twin), &twin), (ids(&twin)[3], None));
     let (fresh, made) = primary(&[], &twin);
     assert_eq!(made, Some(fresh));
@@ -137,7 +137,7 @@ fn no_key_stays_pending() {
     let fixture = fixture();
     let ours = fixture.added(&fixture.first);
     let theirs = fixture.added(&fixture.first);
-    let given = Given { backed: ids(&fixture.first), ..Given::default() };
+    let given = Surroundings { backed: ids(&fixture.first), ..Surroundings::default() };
     let merge = fixture.merge(&[whole(&ours), whole(&theirs)], &given).unwrap();
     assert_eq!(after(&merge), ["primary", "decrypt-only", "decrypt-only"]);
 }
@@ -154,7 +154,7 @@ fn a_record_under_an_earlier_root_key_gives_key_bytes_and_nothing_else() {
     }
     let node = Node::parse("evil enrolled=2026-11-23T20:14:48Z").unwrap();
     forged.nodes.push(node);
-    let given = Given { backed: [ids(&ours), ids(&forged)].concat(), ..Given::default() };
+    let given = Surroundings { backed: [ids(&ours), ids(&forged)].concat(), ..Surroundings::default() };
     let merge = fixture.merge(&[whole(&ours), key_bytes(&forged)], &given).unwrap();
     assert_eq!(merge.keyring.primary().id(), ours.primary().id(), "the newest key of a record that counts");
     assert_eq!(merge.keyring.generation(), ours.generation() + 1);
@@ -168,14 +168,14 @@ fn a_record_under_an_earlier_root_key_gives_key_bytes_and_nothing_else() {
     // Its tombs destroy nothing, and its states disable nothing.
     let both = fixture.rotated(&fixture.first);
     let theirs = both.disable(ids(&both)[0], RECORD).unwrap();
-    let given = Given { backed: ids(&both), ..Given::default() };
+    let given = Surroundings { backed: ids(&both), ..Surroundings::default() };
     let merge = fixture.merge(&[whole(&both), key_bytes(&theirs)], &given).unwrap();
     assert_eq!(after(&merge), ["decrypt-only", "primary"]);
     let theirs = theirs.destroy(ids(&both)[0], RECORD).unwrap();
     let keep = Wishes { destroyed: vec![ids(&both)[0]], ..Wishes::default() };
     let merge = fixture.merge(&[whole(&both), key_bytes(&theirs)], &given).unwrap();
     assert_eq!(after(&merge), ["decrypt-only", "primary"]);
-    let given = Given { wishes: keep, ..given };
+    let given = Surroundings { wishes: keep, ..given };
     assert!(matches!(fixture.merge(&[whole(&both), key_bytes(&theirs)], &given), Err(MergeError::Named { .. })));
 }
 
@@ -184,7 +184,7 @@ fn a_record_that_is_too_far_ahead_is_refused() {
     let fixture = fixture();
     let mut forged = fixture.first.clone();
     forged.generation = 2 + AHEAD_MAX;
-    let refused = fixture.merge(&[whole(&fixture.first), whole(&forged)], &Given::default()).unwrap_err();
+    let refused = fixture.merge(&[whole(&fixture.first), whole(&forged)], &Surroundings::default()).unwrap_err();
     assert_eq!(
         refused.to_string(),
         "a record has generation 1048578, which is too far above the greatest known here, 1"
@@ -192,7 +192,7 @@ fn a_record_that_is_too_far_ahead_is_refused() {
     let mut forged = fixture.added(&fixture.first);
     forged.keys_mut().last().unwrap().seq = u32::try_from(2 + AHEAD_MAX).unwrap();
     for weight in [whole(&forged), key_bytes(&forged)] {
-        let refused = fixture.merge(&[whole(&fixture.first), weight], &Given::default()).unwrap_err();
+        let refused = fixture.merge(&[whole(&fixture.first), weight], &Surroundings::default()).unwrap_err();
         assert!(matches!(refused, MergeError::Beyond { what: "sequence number", .. }), "{refused}");
     }
 }
@@ -204,7 +204,7 @@ fn disabled_is_what_all_call_disabled_and_key_bytes_beat_a_tomb_unless_it_is_nam
     let rotated = fixture.rotated(&fixture.first);
     let disabled = rotated.disable(old, RECORD).unwrap();
     let destroyed = disabled.destroy(old, RECORD).unwrap();
-    let given = |wishes: &Wishes| Given { backed: ids(&rotated), wishes: wishes.clone(), mark: None };
+    let given = |wishes: &Wishes| Surroundings { backed: ids(&rotated), wishes: wishes.clone(), mark: None };
     let first = |keyrings: [&Keyring; 2], wishes: &Wishes| {
         let merge = fixture.merge(&keyrings.map(whole), &given(wishes)).unwrap();
         assert_eq!(merge.rows[0].key_id, old);
@@ -217,8 +217,8 @@ fn disabled_is_what_all_call_disabled_and_key_bytes_beat_a_tomb_unless_it_is_nam
     assert_eq!(first([&destroyed, &destroyed], &none), "destroyed");
     let wishes = Wishes { destroyed: vec![old], ..Wishes::default() };
     assert_eq!(first([&destroyed, &rotated], &wishes), "destroyed");
-    // Not if this node still has it.
-    let here = Source { is_here: true, ..whole(&rotated) };
+    // Unless this node still has the key.
+    let here = MergeSource { is_here: true, ..whole(&rotated) };
     let refused = fixture.merge(&[here, whole(&destroyed)], &given(&wishes)).unwrap_err();
     assert!(refused.to_string().starts_with(&format!("{old} is not destroyed here")), "{refused}");
     let refused = fixture.merge(&[whole(&disabled), whole(&rotated)], &given(&wishes)).unwrap_err();
@@ -232,12 +232,12 @@ fn a_key_that_anybody_calls_compromised_stays_so_and_wraps_no_more() {
     let [first, second] = ids(&ours)[..] else { unreachable!() };
     let mut theirs = ours.clone();
     theirs.keys_mut().last().unwrap().compromised = true;
-    let given = Given { backed: ids(&ours), ..Given::default() };
+    let given = Surroundings { backed: ids(&ours), ..Surroundings::default() };
     let merge = fixture.merge(&[whole(&ours), whole(&theirs)], &given).unwrap();
     assert_eq!(merge.keyring.primary().id(), first);
     assert_eq!(merge.rows.iter().map(|row| row.is_compromised).collect::<Vec<_>>(), [false, true]);
     let wishes = Wishes { compromised: vec![first, second], ..Wishes::default() };
-    let merge = fixture.merge(&[whole(&ours)], &Given { wishes, ..given }).unwrap();
+    let merge = fixture.merge(&[whole(&ours)], &Surroundings { wishes, ..given }).unwrap();
     assert_eq!(merge.fresh, Some(merge.keyring.primary().id()));
 }
 
@@ -252,7 +252,7 @@ fn nodes_are_united() {
     let left = "left=2026-11-24T20:14:48Z";
     let ours = with(&[&format!("a {enrolled} {left}"), &format!("b {enrolled} {left}")]);
     let theirs = with(&[&format!("b {enrolled} gone=2026-11-25T20:14:48Z"), &format!("c {enrolled}")]);
-    let given = Given { backed: ids(&ours), ..Given::default() };
+    let given = Surroundings { backed: ids(&ours), ..Surroundings::default() };
     let merge = fixture.merge(&[whole(&ours), whole(&theirs)], &given).unwrap();
     let lines: Vec<String> = merge.keyring.nodes().iter().map(Node::line).collect();
     assert_eq!(
@@ -268,8 +268,11 @@ fn a_key_of_the_mark_that_is_nowhere_stops_the_merge_unless_it_is_named() {
     let mark = Mark::of(&seen, RECORD, 0);
     let missing = seen.primary().id();
     let sources = [whole(&fixture.first), whole(&fixture.first)];
-    let given =
-        |lost| Given { mark: Some(&mark), backed: ids(&fixture.first), wishes: Wishes { lost, ..Wishes::default() } };
+    let given = |lost| Surroundings {
+        mark: Some(&mark),
+        backed: ids(&fixture.first),
+        wishes: Wishes { lost, ..Wishes::default() },
+    };
     let stopped = fixture.merge(&sources, &given(Vec::new())).unwrap_err();
     assert!(matches!(stopped, MergeError::Missing(keys) if keys == [missing]));
     let merged = fixture.merge(&sources, &given(vec![missing])).unwrap();
@@ -284,7 +287,8 @@ fn a_key_of_the_mark_that_is_nowhere_stops_the_merge_unless_it_is_named() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Two random lives from one beginning, merged: what either can unwrap, the merged one can, in any order of the two.
+    /// Two keyrings change at random from a common beginning and are merged in both orders. The merged one unwraps
+    /// whatever one of the two unwraps.
     #[test]
     fn no_key_that_anybody_holds_is_lost(lives in prop::array::uniform2(prop::collection::vec((0..5_usize, 0..5_usize), 0..8))) {
         let fixture = fixture();
@@ -304,7 +308,7 @@ proptest! {
             keyring
         };
         let [ours, theirs] = [live(&lives[0]), live(&lives[1])];
-        let given = Given { backed: ids(&theirs), ..Given::default() };
+        let given = Surroundings { backed: ids(&theirs), ..Surroundings::default() };
         let merge = fixture.merge(&[whole(&ours), whole(&theirs)], &given).unwrap();
         let other = fixture.merge(&[whole(&theirs), whole(&ours)], &given).unwrap();
         prop_assert_eq!(after(&merge), after(&other));
@@ -314,7 +318,7 @@ proptest! {
         prop_assert!(merge.keyring.keys().all(|key| key.state() != State::Pending));
         let made = usize::from(merge.fresh.is_some());
         prop_assert_eq!(merge.keyring.entries().len(), merge.rows.len() + made);
-        // Merged again with what it came from, nothing is lost either.
+        // A second merge with one of the two loses nothing either.
         let again = fixture.merge(&[whole(&merge.keyring), whole(&theirs)], &given).unwrap();
         prop_assert_eq!(again.rows.len(), merge.keyring.entries().len());
     }
