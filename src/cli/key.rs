@@ -270,7 +270,7 @@ fn named(keyring: &Keyring, text: &str) -> Result<KeyId, Failure> {
     let mut found = keyring.entries().iter().map(Entry::id).filter(|id| id.to_string().starts_with(&numbered));
     match (found.next(), found.next()) {
         (Some(key_id), None) => Ok(key_id),
-        (None, _) => Err(unnamed(&format!("no key is called {text}"))),
+        (None, _) => Err(unnamed(&format!("there is no key {text}"))),
         (Some(_), Some(_)) => Err(unnamed(&format!("several keys are called {text}"))),
     }
 }

@@ -17,6 +17,7 @@ use crate::{
         key_id::KeyId,
         merge::{MergeRow, Wishes},
         record,
+        state::Fate,
         time::Time,
     },
 };
@@ -398,8 +399,8 @@ fn print_merge(site: &Site, shown: &Shown, opened: Option<&Opened>, global: &Glo
     if global.output == Format::Json {
         let key = |row: &MergeRow| MergedKey {
             key_id: row.key_id.to_string(),
-            before: row.before.clone(),
-            after: row.after,
+            before: row.before.iter().map(|fate| fate.map(Fate::as_str)).collect(),
+            after: row.after.as_str(),
             compromised: row.is_compromised,
             objects: shown.objects(row),
         };
@@ -457,7 +458,7 @@ fn merge_table(shown: &Shown, made: Option<&str>) -> String {
     head.extend(needed.iter().map(|_| "OBJECTS"));
     let objects = |row: &MergeRow| shown.objects(row).map(|objects| objects.to_string());
     let cells = |row: &MergeRow| {
-        let before = row.before.iter().map(|state| state.unwrap_or("-").to_owned());
+        let before = row.before.iter().map(|fate| fate.map_or("-", Fate::as_str).to_owned());
         let compromised = if row.is_compromised { ", compromised" } else { "" };
         let after = format!("{}{compromised}", row.after);
         [row.key_id.to_string()].into_iter().chain(before).chain([after]).chain(objects(row)).collect::<Vec<_>>()

@@ -26,7 +26,7 @@ pub enum RecoveryError {
     #[error("no given identity opens the recovery blob for {0}")]
     NoIdentity(String),
     /// The blob opened, and its contents are not the root key of this keyring.
-    #[error("the recovery blob for {0} does not hold this keyring's root key")]
+    #[error("the recovery blob for {0} does not contain this keyring's root key")]
     Contents(String),
     /// The shares of an identity were refused.
     #[error(transparent)]

@@ -20,7 +20,7 @@ use super::{
 #[non_exhaustive]
 pub enum ChangeError {
     /// No key of this keyring has this name.
-    #[error("no key is called {0}")]
+    #[error("there is no key {0}")]
     UnknownKey(KeyId),
     /// The key is destroyed.
     #[error("key {0} is destroyed")]
@@ -242,11 +242,7 @@ mod tests {
         }
 
         fn states(&self) -> Vec<String> {
-            let state = |entry: &Entry| match entry {
-                Entry::Key(key) => key.state.to_string(),
-                Entry::Tomb(_) => "destroyed".to_owned(),
-            };
-            self.keyring.entries.iter().map(state).collect()
+            self.keyring.entries.iter().map(|entry| entry.fate().to_string()).collect()
         }
 
         fn add(&mut self) {
@@ -313,7 +309,7 @@ mod tests {
         fixture.take(fixture.keyring.destroy(second, RECORD));
         assert_eq!(refused(fixture.keyring.enable(second, RECORD)), format!("key {second} is destroyed"));
         let unknown: KeyId = format!("k1-{}", "0".repeat(32)).parse().unwrap();
-        assert_eq!(refused(fixture.keyring.enable(unknown, RECORD)), format!("no key is called {unknown}"));
+        assert_eq!(refused(fixture.keyring.enable(unknown, RECORD)), format!("there is no key {unknown}"));
     }
 
     #[test]

@@ -10,7 +10,11 @@ use crate::crypto::{
     wrap::Kek,
 };
 
-use super::{key_id::KeyId, state::State, time::Time};
+use super::{
+    key_id::KeyId,
+    state::{Fate, State},
+    time::Time,
+};
 
 /// A line of the keyring: a key, or the tomb of one.
 #[derive(Debug, Clone)]
@@ -75,6 +79,14 @@ impl Entry {
     pub fn id(&self) -> KeyId {
         let (seq, commitment) = self.order();
         KeyId::new(seq, &commitment)
+    }
+
+    /// The state of the key, or that only a tomb is left.
+    pub fn fate(&self) -> Fate {
+        match self {
+            Self::Key(key) => Fate::Becomes(key.state),
+            Self::Tomb(_) => Fate::Tomb,
+        }
     }
 
     /// The sequence number and the commitment. Entries are sorted by both, and no two have the same.

@@ -147,11 +147,7 @@ mod tests {
     }
 
     fn states(keyring: &Keyring) -> Vec<&'static str> {
-        let state = |entry: &Entry| match entry {
-            Entry::Key(key) => key.state.as_str(),
-            Entry::Tomb(_) => "destroyed",
-        };
-        keyring.entries.iter().map(state).collect()
+        keyring.entries.iter().map(|entry| entry.fate().as_str()).collect()
     }
 
     #[test]

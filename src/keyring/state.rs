@@ -112,12 +112,19 @@ impl Verb {
     }
 }
 
-impl fmt::Display for Fate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Fate {
+    /// The word that the command line uses: that of the state, or `destroyed`.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Becomes(state) => state.as_str(),
             Self::Tomb => "destroyed",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 

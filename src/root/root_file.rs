@@ -83,10 +83,10 @@ pub enum RootError {
     #[error("an earlier root key does not open")]
     OldRootKey,
     /// The daemon's root key is neither the current one in the file nor an earlier one.
-    #[error("has another root key, and does not hold the one in use as an earlier one")]
+    #[error("has another root key, and the one in use is not among its earlier ones")]
     NoSuccessor,
     /// The secret of a slot cannot be had, so that the new root key cannot be sealed in the slot.
-    #[error("slot {0} cannot be sealed anew: {1}")]
+    #[error("slot {0} cannot be sealed again: {1}")]
     Reseal(String, SlotError),
     /// A slot has this name already.
     #[error("there is a slot {0} already")]

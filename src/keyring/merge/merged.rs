@@ -13,7 +13,7 @@ use crate::{
         node::Node,
         restore::mark_compromised,
         ring::Keyring,
-        state::State,
+        state::{Fate, State},
         time::Time,
     },
 };
@@ -31,9 +31,9 @@ pub struct MergeRow {
     /// Its commitment.
     pub commitment: Commitment,
     /// Its state in each record. `None` if the record does not list it.
-    pub before: Vec<Option<&'static str>>,
+    pub before: Vec<Option<Fate>>,
     /// Its state after the merge.
-    pub after: &'static str,
+    pub after: Fate,
     /// Whether it will be marked as compromised.
     pub is_compromised: bool,
 }
@@ -82,8 +82,8 @@ pub fn merge(
     let row = |(entry, said): (&Entry, &Vec<Option<Claim<'_>>>)| MergeRow {
         key_id: entry.id(),
         commitment: entry.order().1,
-        before: said.iter().map(|claim| claim.map(|claim| state(claim.entry))).collect(),
-        after: state(entry),
+        before: said.iter().map(|claim| claim.map(|claim| claim.entry.fate())).collect(),
+        after: entry.fate(),
         is_compromised: matches!(entry, Entry::Key(key) if key.compromised),
     };
     let rows = keyring.entries.iter().zip(claims.values()).map(row).collect();
@@ -159,11 +159,4 @@ fn merged(
 /// Whether one of these entries is a key, with its bytes.
 fn is_held<'a>(mut entries: impl Iterator<Item = &'a Entry>) -> bool {
     entries.any(|entry| matches!(entry, Entry::Key(_)))
-}
-
-fn state(entry: &Entry) -> &'static str {
-    match entry {
-        Entry::Key(key) => key.state.as_str(),
-        Entry::Tomb(_) => "destroyed",
-    }
 }

@@ -12,7 +12,7 @@
 //! - From a record under an earlier root key only the bytes of keys are taken, because anybody who kept that root key
 //!   could have made the record.
 //!
-//! MergeSource: `docs/formats.md`, "Merging".
+//! Source: `docs/formats.md`, "Merging".
 
 mod check;
 mod merged;
