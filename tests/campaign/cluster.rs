@@ -106,6 +106,7 @@ fn read_old(api: &ApiServer) {
 }
 
 #[test]
+#[ignore = "campaign"]
 fn nobody_notices_restarts_of_the_plugin() {
     let (mut random, restarts) = (random("cluster"), size(20));
     let mut rig = Rig::start();
@@ -122,14 +123,18 @@ fn nobody_notices_restarts_of_the_plugin() {
     print_metrics(&other);
 }
 
-#[test]
-#[ignore = "nightly: an API server looks for a new configuration once a minute"]
-fn nobody_notices_restarts_of_the_plugin_while_the_configuration_changes() {
-    let (mut random, restarts) = (random("cluster, reloading"), size(100));
-    let mut rig = Rig::start();
-    let kubeconfig = rig.api.kubeconfig();
-    let users = Load::start(&rig.run, Program::ApiClient, &["--kubeconfig", kubeconfig.to_str().unwrap()]);
-    rig.restart_again_and_again(&mut random, restarts, 2.5);
-    users.finish::<Api>().assert_nothing_failed();
-    print_metrics(&rig.api);
+mod nightly {
+    use super::*;
+
+    #[test]
+    #[ignore = "nightly: an API server looks for a new configuration once a minute"]
+    fn nobody_notices_restarts_of_the_plugin_while_the_configuration_changes() {
+        let (mut random, restarts) = (random("cluster, reloading"), size(100));
+        let mut rig = Rig::start();
+        let kubeconfig = rig.api.kubeconfig();
+        let users = Load::start(&rig.run, Program::ApiClient, &["--kubeconfig", kubeconfig.to_str().unwrap()]);
+        rig.restart_again_and_again(&mut random, restarts, 2.5);
+        users.finish::<Api>().assert_nothing_failed();
+        print_metrics(&rig.api);
+    }
 }

@@ -464,6 +464,7 @@ fn bring_in(ours: &mut Side<'_>, twin: &Side<'_>, recipient: &str, mut wrapped: 
 }
 
 #[test]
+#[ignore = "campaign"]
 fn a_twin_is_never_followed_and_a_merge_keeps_every_key_of_both() {
     let (seed, start) = (seed(), Instant::now());
     println!("forks: seed {seed}");
@@ -543,6 +544,7 @@ impl Chain {
 }
 
 #[test]
+#[ignore = "campaign"]
 fn a_record_that_is_further_ahead_than_its_past_reaches_takes_the_operators_word() {
     const FAR: &str = "its past names only the last 256";
     const HINT: &str = "start `claviger serve --expect EXPECT` once";

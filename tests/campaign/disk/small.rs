@@ -22,6 +22,7 @@ const LIFE: [&str; 9] = [
 ];
 
 #[test]
+#[ignore = "campaign"]
 fn a_disk_of_any_smallness_is_full_and_never_broken() {
     let mut figures = Vec::new();
     for pages in 1..=PAGES {

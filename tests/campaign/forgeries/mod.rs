@@ -125,6 +125,7 @@ fn count_distinct<'a>(names: impl Iterator<Item = &'a String>) -> usize {
 }
 
 #[test]
+#[ignore = "campaign"]
 fn no_forged_backup_or_record_is_restored_merged_or_listed() {
     let ((sandbox, public), start) = (scene(), Instant::now());
     let all = catalogue::forgeries(&public);
@@ -202,6 +203,7 @@ fn is_refused(sandbox: &Sandbox, public: &Public, Exchange { name, files, is_com
 }
 
 #[test]
+#[ignore = "campaign"]
 fn no_forged_file_is_taken_in_the_place_of_a_genuine_one() {
     let ((sandbox, public), start) = (scene(), Instant::now());
     let all = catalogue::exchanges(&public);
@@ -238,6 +240,7 @@ fn is_not_followed(sandbox: &Sandbox, kms: &Kms, wrapped: &(String, Vec<u8>), Ex
 }
 
 #[test]
+#[ignore = "campaign"]
 fn a_running_daemon_follows_no_forged_file() {
     let ((sandbox, public), start) = (scene(), Instant::now());
     let all = catalogue::exchanges(&public);
