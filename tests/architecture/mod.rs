@@ -8,11 +8,13 @@
 //!   a `mod.rs` that uses none of its children is below them.
 //! - **Sizes.** No file has more than 600 lines unless its header has a sentence that begins with "This file is long because".
 //!   A `mod.rs` has at most 60 lines that are neither `mod`, `use`, attribute, comment nor test.
+//! - **Names.** No two types of the crate have one name. Types in tests do not count.
 //!
 //! What does not comply yet is listed by name. A list may only shrink: a test fails if a name in it is not needed any more.
 
 mod graph;
 mod lexer;
+mod names;
 mod paths;
 mod sizes;
 mod tables;
@@ -26,6 +28,7 @@ use std::{
 use self::{
     graph::{Circle, Graph},
     lexer::{tokens, without_tests},
+    names::types,
     paths::{imports, paths},
     sizes::{LINES_MAX, PAGE, has_reason, lines_of_logic},
 };
@@ -105,6 +108,44 @@ const TOO_MUCH_LOGIC: &[&str] = &[
     "src/service/mod.rs",
 ];
 
+/// Names that several types have still.
+const SHARED_NAMES: &[&str] = &[
+    "Answer",
+    "Bar",
+    "Call",
+    "Calls",
+    "Entry",
+    "Fate",
+    "File",
+    "Found",
+    "Given",
+    "Identity",
+    "Key",
+    "KeyValue",
+    "Keyring",
+    "Keys",
+    "Kind",
+    "Kms",
+    "Line",
+    "Lines",
+    "Listed",
+    "Log",
+    "Needs",
+    "Node",
+    "One",
+    "Place",
+    "Provider",
+    "Recipient",
+    "Report",
+    "Row",
+    "Seen",
+    "Shown",
+    "Source",
+    "Standing",
+    "State",
+    "Verb",
+];
+
 #[test]
 fn the_table_is_in_the_order_of_the_rows() {
     let place: BTreeMap<&str, usize> = ROWS.iter().flat_map(|row| row.split(' ')).zip(0..).collect();
@@ -177,6 +218,18 @@ fn a_mod_file_holds_no_logic_beyond_a_page() {
     let logic = mods.map(|source| (source.path, lines_of_logic(&source.text))).filter(|(_, lines)| *lines > PAGE);
     let found = logic.map(|(path, lines)| (path, vec![format!("{lines} lines")]));
     compare("hold more than 60 lines of logic", TOO_MUCH_LOGIC, &found.collect());
+}
+
+#[test]
+fn no_two_types_have_one_name() {
+    let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for Source { path, text } in sources("src") {
+        for name in types(&text) {
+            files.entry(name).or_default().push(path.clone());
+        }
+    }
+    files.retain(|_, paths| paths.len() > 1);
+    compare("are names of several types", SHARED_NAMES, &files);
 }
 
 #[test]

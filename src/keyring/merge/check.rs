@@ -2,7 +2,7 @@
 
 use crate::keyring::{change::ChangeError, key::Entry, key_id::KeyId, mark::Mark};
 
-use super::sources::{Claims, MergeSource, Sources, Wishes};
+use super::sources::{MergeSource, Sources, Statements, Wishes};
 
 /// How far a record's numbers may be above those that this node knows. A forged record must not use up the numbers.
 pub(super) const AHEAD_MAX: u64 = 1 << 20;
@@ -56,9 +56,9 @@ pub(super) fn check_bounds(sources: &Sources<'_>) -> Result<(), MergeError> {
     Ok(())
 }
 
-pub(super) fn check_mark(claims: &Claims<'_>, mark: Option<&Mark>, wishes: &Wishes) -> Result<(), MergeError> {
+pub(super) fn check_mark(statements: &Statements<'_>, mark: Option<&Mark>, wishes: &Wishes) -> Result<(), MergeError> {
     let seen = mark.map_or(&[][..], Mark::has);
-    let is_listed = |key_id: &KeyId| claims.keys().any(|(seq, c)| KeyId::new(*seq, c) == *key_id);
+    let is_listed = |key_id: &KeyId| statements.keys().any(|(seq, c)| KeyId::new(*seq, c) == *key_id);
     let missing: Vec<KeyId> = seen.iter().filter(|key_id| !is_listed(key_id)).copied().collect();
     let keys = differing(&wishes.lost, |key_id| missing.contains(key_id));
     if !keys.is_empty() {
@@ -68,9 +68,9 @@ pub(super) fn check_mark(claims: &Claims<'_>, mark: Option<&Mark>, wishes: &Wish
     if missing.is_empty() { Ok(()) } else { Err(MergeError::Missing(missing)) }
 }
 
-pub(super) fn check_destroyed(claims: &Claims<'_>, wishes: &Wishes) -> Result<(), MergeError> {
+pub(super) fn check_destroyed(statements: &Statements<'_>, wishes: &Wishes) -> Result<(), MergeError> {
     let has_tomb = |key_id: &KeyId| {
-        let entries = claims.values().flatten().flatten().map(|claim| claim.entry);
+        let entries = statements.values().flatten().flatten().map(|statement| statement.entry);
         entries.filter(|entry| entry.id() == *key_id).any(|entry| matches!(entry, Entry::Tomb(_)))
     };
     let keys = differing(&wishes.destroyed, has_tomb);

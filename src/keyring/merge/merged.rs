@@ -20,7 +20,7 @@ use crate::{
 
 use super::{
     check::{MergeError, check_bounds, check_destroyed, check_mark, check_not_here},
-    sources::{Claim, MergeSource, Sources, Weight, Wishes, claims, is_disabled_by_any},
+    sources::{MergeSource, Sources, Statement, Weight, Wishes, is_disabled_by_any, statements},
 };
 
 /// What becomes of a key.
@@ -62,12 +62,12 @@ pub fn merge(
     now: Time,
 ) -> Result<Merge, MergeError> {
     check_bounds(sources)?;
-    let claims = claims(sources.records);
-    check_mark(&claims, sources.mark, wishes)?;
-    check_destroyed(&claims, wishes)?;
+    let statements = statements(sources.records);
+    check_mark(&statements, sources.mark, wishes)?;
+    check_destroyed(&statements, wishes)?;
     check_not_here(sources.records, wishes)?;
     let mut keyring = skeleton(sources, root)?;
-    for (order, said) in &claims {
+    for (order, said) in &statements {
         keyring.entries.push(merged(*order, said, wishes, keyring.generation, now));
     }
     mark_compromised(&mut keyring, &wishes.compromised)?;
@@ -77,16 +77,16 @@ pub fn merge(
     for (key, sealed) in keyring.keys_mut().zip(sealed) {
         key.sealed = sealed;
     }
-    let may_wrap = |key: &Key| sources.backed.contains(&key.id()) && !is_disabled_by_any(&claims, key);
+    let may_wrap = |key: &Key| sources.backed.contains(&key.id()) && !is_disabled_by_any(&statements, key);
     let fresh = keyring.wrap_under_newest(rng, root, may_wrap, now)?;
-    let row = |(entry, said): (&Entry, &Vec<Option<Claim<'_>>>)| MergeRow {
+    let row = |(entry, said): (&Entry, &Vec<Option<Statement<'_>>>)| MergeRow {
         key_id: entry.id(),
         commitment: entry.order().1,
-        before: said.iter().map(|claim| claim.map(|claim| claim.entry.fate())).collect(),
+        before: said.iter().map(|statement| statement.map(|statement| statement.entry.fate())).collect(),
         after: entry.fate(),
         is_compromised: matches!(entry, Entry::Key(key) if key.compromised),
     };
-    let rows = keyring.entries.iter().zip(claims.values()).map(row).collect();
+    let rows = keyring.entries.iter().zip(statements.values()).map(row).collect();
     Ok(Merge { keyring, rows, fresh })
 }
 
@@ -127,19 +127,19 @@ fn nodes<'a>(keyrings: impl Iterator<Item = &'a Keyring>) -> Vec<Node> {
 /// What becomes of a key that at least one record lists, before one of the keys is made primary.
 fn merged(
     (seq, commitment): (u32, Commitment),
-    said: &[Option<Claim<'_>>],
+    said: &[Option<Statement<'_>>],
     wishes: &Wishes,
     generation: u64,
     now: Time,
 ) -> Entry {
     let listed = || said.iter().flatten();
-    let whole = || listed().filter_map(|claim| claim.whole());
+    let whole = || listed().filter_map(|statement| statement.whole());
     let destroyed = whole().find_map(|entry| match entry {
         Entry::Tomb(tomb) => Some(tomb.destroyed),
         Entry::Key(_) => None,
     });
     let stays_destroyed = wishes.destroyed.contains(&KeyId::new(seq, &commitment));
-    let keys = || whole().chain(listed().map(|claim| claim.entry));
+    let keys = || whole().chain(listed().map(|statement| statement.entry));
     let key = keys().find_map(|entry| match entry {
         Entry::Key(key) => Some(key),
         Entry::Tomb(_) => None,

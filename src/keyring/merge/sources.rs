@@ -64,12 +64,12 @@ pub struct Sources<'a> {
 
 /// What one record says about one key.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Claim<'a> {
+pub(super) struct Statement<'a> {
     pub(super) entry: &'a Entry,
     pub(super) weight: Weight,
 }
 
-impl<'a> Claim<'a> {
+impl<'a> Statement<'a> {
     /// The entry, if the record counts whole.
     pub(super) fn whole(self) -> Option<&'a Entry> {
         (self.weight == Weight::Whole).then_some(self.entry)
@@ -77,27 +77,27 @@ impl<'a> Claim<'a> {
 }
 
 /// What each record says about each key. The inner list has one place for each record.
-pub(super) type Claims<'a> = BTreeMap<(u32, Commitment), Vec<Option<Claim<'a>>>>;
+pub(super) type Statements<'a> = BTreeMap<(u32, Commitment), Vec<Option<Statement<'a>>>>;
 
 /// Collects what each record says about each key.
-pub(super) fn claims<'a>(records: &[MergeSource<'a>]) -> Claims<'a> {
-    let mut claims = Claims::new();
+pub(super) fn statements<'a>(records: &[MergeSource<'a>]) -> Statements<'a> {
+    let mut statements = Statements::new();
     for (place, MergeSource { keyring, weight, .. }) in records.iter().enumerate() {
         for entry in &keyring.entries {
             // A tomb has no bytes, so it is ignored if the record does not count whole.
             if *weight == Weight::Whole || matches!(entry, Entry::Key(_)) {
-                let said = claims.entry(entry.order()).or_insert_with(|| vec![None; records.len()]);
-                said[place] = Some(Claim { entry, weight: *weight });
+                let said = statements.entry(entry.order()).or_insert_with(|| vec![None; records.len()]);
+                said[place] = Some(Statement { entry, weight: *weight });
             }
         }
     }
-    claims
+    statements
 }
 
 /// Whether a record that counts whole says that the key is disabled or destroyed.
-pub(super) fn is_disabled_by_any(claims: &Claims<'_>, key: &Key) -> bool {
-    let said = claims.get(&(key.seq, key.kek.commitment()));
-    let mut whole = said.into_iter().flatten().flatten().filter_map(|claim| claim.whole());
+pub(super) fn is_disabled_by_any(statements: &Statements<'_>, key: &Key) -> bool {
+    let said = statements.get(&(key.seq, key.kek.commitment()));
+    let mut whole = said.into_iter().flatten().flatten().filter_map(|statement| statement.whole());
     whole.any(|entry| match entry {
         Entry::Key(key) => key.state == State::Disabled,
         Entry::Tomb(_) => true,
