@@ -26,9 +26,10 @@ use crate::{
         judge::Judge,
         manifest::Manifest,
         names::Names,
-        report::Report,
+        report::ScanReport,
         snapshot::{self, Options},
-        tally::{Listed, Observer},
+        summarizer::Summarizer,
+        tally::{ListedObject, Lister, Tally},
         value::{Frame, IDENTITY, ValueDamage, classify, commitment_half},
     },
     text::base64,
@@ -230,11 +231,13 @@ fn scan_live(bytes: &[u8]) -> Option<u64> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let (names, judge) = (Names::new("/registry"), Judge::default());
     let mut listed = 0;
-    let list = |_: &Listed<'_>| listed += 1;
-    let report = |list| {
-        let options = Options { digest: false, list, progress: &mut |_, _| {} };
-        let scan = snapshot::scan(Path::new(&path), &Observer::new(names.clone(), [3; 16]), &judge, options).ok()?;
-        Some(Report::new(scan, &judge, names.prefix(), String::new()))
+    let list = |_: &ListedObject<'_>| listed += 1;
+    let report = |lister: Option<Lister<'_>>| {
+        let summarizer = Summarizer::new(names.clone(), [3; 16]);
+        let mut tally = Tally::new(&judge, summarizer.groups(), lister);
+        let options = Options { digest: false, progress: &mut |_, _| {} };
+        let outcome = snapshot::scan(Path::new(&path), &summarizer, &mut tally, options).ok()?;
+        Some(ScanReport::new(outcome, tally.finish(), &judge, names.prefix(), String::new()))
     };
     let with_list = report(Some(Box::new(list)));
     let without = report(None);

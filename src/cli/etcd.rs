@@ -12,7 +12,7 @@ use crate::{
     scan::{
         manifest::{KUBEADM, MANIFEST_MAX, Manifest, Override},
         names::DEFAULT_PREFIX,
-        needs::Place,
+        needs::ScanPlace,
     },
 };
 
@@ -98,12 +98,12 @@ impl Declared {
     /// Every etcd in which the API server keeps objects, each once, with the prefix of the keys: the main one first, then those of
     /// `--etcd-servers-overrides`, for which kube-apiserver uses the same certificates. Returns `None` if no flag, setting or
     /// manifest says where etcd is.
-    pub(super) fn places(&self) -> Option<Vec<(Place, String)>> {
+    pub(super) fn places(&self) -> Option<Vec<(ScanPlace, String)>> {
         let main = self.servers.as_ref()?;
         let others = self.overrides.iter().map(|other| Servers { urls: other.urls.clone(), ..main.clone() });
         let mut places = Vec::new();
         for servers in std::iter::once(main.clone()).chain(others) {
-            let place = (Place::Etcd(servers), self.prefix.clone());
+            let place = (ScanPlace::Etcd(servers), self.prefix.clone());
             if !places.contains(&place) {
                 places.push(place);
             }
@@ -143,8 +143,8 @@ mod tests {
         Servers { urls, cafile: Some(cafile.into()), ..Servers::default() }
     }
 
-    fn places(prefix: &str, all: &[Servers]) -> Vec<(Place, String)> {
-        all.iter().map(|servers| (Place::Etcd(servers.clone()), prefix.to_owned())).collect()
+    fn places(prefix: &str, all: &[Servers]) -> Vec<(ScanPlace, String)> {
+        all.iter().map(|servers| (ScanPlace::Etcd(servers.clone()), prefix.to_owned())).collect()
     }
 
     const OVERRIDES: &str = ", '--etcd-servers-overrides=/events#https://c;https://d,apps/deployments#https://e'";

@@ -10,7 +10,7 @@ use crate::{
     crypto::Digest,
     keeper::{NeededKey, Opened, Usage},
     keyring::Key,
-    scan::needs::{self, Needs, NeedsError, Place},
+    scan::needs::{Need, NeededKeys, NeedsError, ScanPlace, read_needs},
 };
 
 use super::{
@@ -34,7 +34,7 @@ pub(super) fn usage(config: &Config, opened: &Opened, key: &Key, global: &Global
     }
 }
 
-fn usage_of(needs: &Needs, key: &Key, record: Digest) -> Usage {
+fn usage_of(needs: &NeededKeys, key: &Key, record: Digest) -> Usage {
     // What merely names the key counts, too: its seed may be what is wrong.
     let found: Vec<_> =
         [needs.of(&key.kek().commitment()), needs.named(&key.id().to_string())].into_iter().flatten().collect();
@@ -47,7 +47,7 @@ fn usage_of(needs: &Needs, key: &Key, record: Digest) -> Usage {
 }
 
 /// Why a value may have been missed; none if all was read.
-fn doubts(needs: &Needs) -> Option<String> {
+fn doubts(needs: &NeededKeys) -> Option<String> {
     const NO_NAMESPACES: &str = "there are no namespaces: is that the etcd of the API server, with its prefix?";
     let mut doubts = needs.doubts().to_vec();
     if !needs.has_namespaces() {
@@ -67,7 +67,7 @@ pub(super) fn keys(
 ) -> Result<Option<Vec<NeededKey>>, Failure> {
     let declared = Declared::read(&config.cluster, snapshot.is_some())?;
     let places = match snapshot {
-        Some(file) => Some(vec![(Place::Snapshot(file), declared.prefix.clone())]),
+        Some(file) => Some(vec![(ScanPlace::Snapshot(file), declared.prefix.clone())]),
         None => declared.places(),
     };
     let Some(places) = places else { return Ok(None) };
@@ -76,7 +76,7 @@ pub(super) fn keys(
         let message = format!("nobody knows all keys that are needed: {doubts}");
         return Err(Failure::new(Exit::Damaged, &message, "use another snapshot, or --expect alone".to_owned()));
     }
-    let needed = |(commitment, need): (&crate::crypto::Commitment, &needs::Need)| NeededKey {
+    let needed = |(commitment, need): (&crate::crypto::Commitment, &Need)| NeededKey {
         name: need.key_ids.first().cloned().unwrap_or_default(),
         commitment: *commitment,
         objects: need.objects,
@@ -85,26 +85,26 @@ pub(super) fn keys(
     Ok(Some(needs.iter().map(needed).collect()))
 }
 
-fn read(places: &[(Place, String)], global: &Global) -> Result<Needs, NeedsError> {
+fn read(places: &[(ScanPlace, String)], global: &Global) -> Result<NeededKeys, NeedsError> {
     let is_shown = !global.quiet && global.output == Format::Text;
-    let mut bars: Option<(Place, Bar)> = None;
-    let mut progress = |place: &Place, done, of| {
+    let mut bars: Option<(ScanPlace, Bar)> = None;
+    let mut progress = |place: &ScanPlace, done, of| {
         if bars.as_ref().is_none_or(|(shown, _)| shown != place) {
             bars = Some((place.clone(), bar(place, is_shown)));
         }
         match &mut bars {
-            Some((Place::Snapshot(_), bar)) => bar.share(done, of),
-            Some((Place::Etcd(_), bar)) => bar.of(done, of),
+            Some((ScanPlace::Snapshot(_), bar)) => bar.share(done, of),
+            Some((ScanPlace::Etcd(_), bar)) => bar.of(done, of),
             None => {}
         }
     };
-    needs::needs(places, &mut progress)
+    read_needs(places, &mut progress)
 }
 
-fn bar(place: &Place, is_shown: bool) -> Bar {
+fn bar(place: &ScanPlace, is_shown: bool) -> Bar {
     match place {
-        Place::Snapshot(file) => Bar::bytes(is_shown, length(file)),
-        Place::Etcd(_) => Bar::objects(is_shown),
+        ScanPlace::Snapshot(file) => Bar::bytes(is_shown, length(file)),
+        ScanPlace::Etcd(_) => Bar::objects(is_shown),
     }
 }
 

@@ -1,10 +1,11 @@
-//! What is to be said of values under one provider and key, given what was configured and which keys there are.
+//! Judges groups of values: compares their provider and key with the EncryptionConfiguration and with the keys of a keyring.
 //!
-//! Everything that can be found depends on resource, provider and key alone, so a judgement is made once for each group of values,
-//! however many there are; what is wrong with single values is told from their bytes.
+//! Resource, provider and key decide everything, so each group is judged once, however many values it has. What is wrong with a single
+//! value is found in its bytes, elsewhere.
 //!
-//! A wrapped seed of claviger's names its key by a commitment. That name counts, whatever the provider is called: two providers may
-//! share one socket, and a provider may be renamed. The provider's name matters only for values that no known key has wrapped.
+//! A wrapped seed of claviger's contains the commitment of its key. The commitment decides, whatever the provider's name is: two
+//! providers may share one socket, and a provider may be renamed. The provider's name decides only about values that no known key has
+//! wrapped.
 
 use std::collections::BTreeMap;
 
@@ -13,30 +14,30 @@ use serde::Serialize;
 use super::{coverage::Coverage, names::Resource, value::IDENTITY};
 use crate::crypto::Commitment;
 
-/// What can be found; each is documented in `docs/scan.md`.
+/// What can be wrong with a value, the worst first. `docs/scan.md` explains each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// Not what its prefix says, or a page that cannot be read.
+pub enum FindingKind {
+    /// The value is not what its prefix says. Also used for a page that cannot be read.
     Damaged,
-    /// In plaintext, and the first provider of an entry that covers it encrypts.
+    /// It is in plaintext, although the first provider of the entry that covers it encrypts.
     PlaintextAlthoughCovered,
-    /// A Secret in plaintext, and no entry that is known encrypts it.
+    /// It is a Secret in plaintext, and no known entry encrypts it.
     Plaintext,
-    /// Under a provider that none of its entry's reads: the API server cannot read it.
+    /// Its provider is not in the entry that covers it, so the API server cannot read it.
     NoProvider,
-    /// Under a key that the keyring does not have, or has destroyed.
+    /// The keyring does not have its key, or has destroyed it.
     UnknownKey,
-    /// Under a key that is disabled.
+    /// Its key is disabled.
     DisabledKey,
-    /// Under a provider or key that is read, and is not the first.
+    /// Its provider is in the entry that covers it, but is not the first.
     NotFirstProvider,
-    /// Under another key than the primary one.
+    /// Its key is not the primary key.
     Stale,
 }
 
-impl Kind {
-    /// All, the worst first.
+impl FindingKind {
+    /// All kinds, the worst first.
     pub const ALL: [Self; 8] = [
         Self::Damaged,
         Self::PlaintextAlthoughCovered,
@@ -48,7 +49,7 @@ impl Kind {
         Self::Stale,
     ];
 
-    /// As JSON, metrics and tables name it.
+    /// Returns the name in JSON, metrics and tables.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Damaged => "damaged",
@@ -63,90 +64,90 @@ impl Kind {
     }
 }
 
-/// Whether a key unwraps.
+/// What a key of the keyring can be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// It is the one that wraps.
+pub enum KeyUse {
+    /// It wraps new seeds, and unwraps.
     Primary,
     /// It unwraps.
-    Usable,
-    /// It does not, until it is enabled.
+    Unwraps,
+    /// Nothing, until it is enabled again.
     Disabled,
-    /// It is gone for ever.
+    /// Nothing, for ever.
     Destroyed,
 }
 
-/// The key that a value of KMS v2 is under.
+/// The key that wrapped the seed of a KMS v2 value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Key<'a> {
+pub enum WrappingKey<'a> {
     /// A key of some claviger, with this commitment.
     Claviger(&'a Commitment),
-    /// A key of another plugin: the wrapped seed does not have the shape of claviger's.
+    /// A key of another plugin, because the wrapped seed does not have the shape of claviger's.
     Foreign,
 }
 
-/// The keys that values may be under.
+/// What the operator says of the keys of one keyring.
 #[derive(Debug, Clone)]
-pub struct Keys {
-    /// The provider whose values must be under these keys, by the prefix that it stores.
+pub struct KnownKeys {
+    /// The provider whose values must all be under these keys, by the prefix that it stores.
     provider: String,
-    /// The keys, by the first half of the commitment, which is all that a key_id shows.
-    standings: BTreeMap<[u8; 16], Standing>,
-    /// Whether the keyring has no other keys.
+    /// What each key can be used for, by the first half of its commitment. A key_id shows no more of the commitment.
+    uses: BTreeMap<[u8; 16], KeyUse>,
+    /// Whether these are all keys of the keyring.
     is_whole: bool,
 }
 
-impl Keys {
-    /// All keys of a keyring, each by the first half of its commitment; all values of the KMS v2 provider `name` must be under them.
-    pub fn keyring(name: &str, standings: BTreeMap<[u8; 16], Standing>) -> Self {
-        Self { provider: format!("kms:v2:{name}"), standings, is_whole: true }
+impl KnownKeys {
+    /// All keys of a keyring, each by the first half of its commitment. All values of the KMS v2 provider `name` must be under them.
+    pub fn keyring(name: &str, uses: BTreeMap<[u8; 16], KeyUse>) -> Self {
+        Self { provider: format!("kms:v2:{name}"), uses, is_whole: true }
     }
 
-    /// The primary key alone, by the first half of its commitment: a value under another key of claviger's is stale.
+    /// Only the primary key, by the first half of its commitment. A value under another key of claviger's is stale.
     pub fn primary(name: &str, commitment_half: [u8; 16]) -> Self {
-        let standings = [(commitment_half, Standing::Primary)].into();
-        Self { provider: format!("kms:v2:{name}"), standings, is_whole: false }
+        let uses = [(commitment_half, KeyUse::Primary)].into();
+        Self { provider: format!("kms:v2:{name}"), uses, is_whole: false }
     }
 
-    fn judge(&self, provider: &str, key: Key<'_>) -> Option<Kind> {
-        let standing = match key {
-            Key::Claviger(commitment) => self.standings.get(&commitment.first_half()),
-            Key::Foreign => None,
+    fn judge(&self, provider: &str, key: WrappingKey<'_>) -> Option<FindingKind> {
+        let key_use = match key {
+            WrappingKey::Claviger(commitment) => self.uses.get(&commitment.first_half()),
+            WrappingKey::Foreign => None,
         };
-        match standing {
-            Some(Standing::Usable) => Some(Kind::Stale),
-            Some(Standing::Disabled) => Some(Kind::DisabledKey),
-            Some(Standing::Destroyed) => Some(Kind::UnknownKey),
-            None if provider == self.provider && self.is_whole => Some(Kind::UnknownKey),
-            None if provider == self.provider => Some(Kind::Stale),
-            // Any key of claviger's but the primary one may be an old key of this keyring.
-            None if !self.is_whole && key != Key::Foreign => Some(Kind::Stale),
-            Some(Standing::Primary) | None => None,
+        match key_use {
+            Some(KeyUse::Unwraps) => Some(FindingKind::Stale),
+            Some(KeyUse::Disabled) => Some(FindingKind::DisabledKey),
+            Some(KeyUse::Destroyed) => Some(FindingKind::UnknownKey),
+            None if provider == self.provider && self.is_whole => Some(FindingKind::UnknownKey),
+            None if provider == self.provider => Some(FindingKind::Stale),
+            // Any other key of claviger's may be an old key of this keyring.
+            None if !self.is_whole && key != WrappingKey::Foreign => Some(FindingKind::Stale),
+            Some(KeyUse::Primary) | None => None,
         }
     }
 }
 
-/// What is known beside etcd's bytes.
+/// What values are compared with.
 #[derive(Debug, Clone, Default)]
 pub struct Judge {
-    /// What should be encrypted, and by what.
+    /// Which resources should be encrypted, and by which provider.
     pub coverage: Option<Coverage>,
-    /// The keys of one claviger.
-    pub keys: Option<Keys>,
+    /// The keys of one keyring.
+    pub keys: Option<KnownKeys>,
 }
 
-/// What is to be said of a group of values.
+/// What is wrong with all values of a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// What was found.
-    pub kinds: Vec<Kind>,
-    /// Whether it is plaintext that no entry covers, which may be as it should be.
+    /// Everything that is wrong with them.
+    pub kinds: Vec<FindingKind>,
+    /// Whether they are plaintext that no entry covers. That may be intended.
     pub is_uncovered: bool,
 }
 
 impl Judge {
-    /// Judges values of `resource` under `provider` and `key`; there is a key only for whole values of KMS v2.
-    pub fn verdict(&self, resource: &Resource, provider: &str, key: Option<Key<'_>>) -> Verdict {
+    /// Judges values of `resource` under `provider` and `key`. Only whole values of KMS v2 have a key.
+    pub fn verdict(&self, resource: &Resource, provider: &str, key: Option<WrappingKey<'_>>) -> Verdict {
         let mut verdict = Verdict::default();
         if resource.is_bookkeeping() {
             return verdict;
@@ -155,19 +156,19 @@ impl Judge {
         if provider == IDENTITY {
             let encrypts = matches!(providers, Some(Some(providers)) if providers.first() != IDENTITY);
             if encrypts {
-                verdict.kinds.push(Kind::PlaintextAlthoughCovered);
+                verdict.kinds.push(FindingKind::PlaintextAlthoughCovered);
             } else if is_secret(resource) {
-                verdict.kinds.push(Kind::Plaintext);
+                verdict.kinds.push(FindingKind::Plaintext);
             }
             verdict.is_uncovered = providers == Some(None);
         }
         match providers {
-            Some(Some(providers)) if !providers.read(provider) => verdict.kinds.push(Kind::NoProvider),
+            Some(Some(providers)) if !providers.read(provider) => verdict.kinds.push(FindingKind::NoProvider),
             Some(Some(providers)) if !providers.write(provider) && provider != IDENTITY => {
-                verdict.kinds.push(Kind::NotFirstProvider);
+                verdict.kinds.push(FindingKind::NotFirstProvider);
             }
-            // Without an entry only plaintext is read.
-            Some(None) if provider != IDENTITY => verdict.kinds.push(Kind::NoProvider),
+            // Without an entry, an API server reads plaintext only.
+            Some(None) if provider != IDENTITY => verdict.kinds.push(FindingKind::NoProvider),
             _ => {}
         }
         let keys = self.keys.as_ref().zip(key);
@@ -176,7 +177,7 @@ impl Judge {
     }
 }
 
-/// Whether it is made to hold what nobody may read; of all others the operator decides.
+/// Whether every object of the resource is confidential. About other resources the operator decides.
 fn is_secret(resource: &Resource) -> bool {
     const TOKENS: [&str; 2] = ["oauthaccesstokens", "oauthauthorizetokens"];
     let is_core = resource.name == "secrets" && resource.group.as_deref() == Some("");
@@ -205,8 +206,8 @@ resources:
   - kms: {apiVersion: v2, name: old, endpoint: unix:///s}
 ";
 
-    fn kinds(judge: &Judge, path: &str, provider: &str, key: Option<Key<'_>>) -> Vec<&'static str> {
-        judge.verdict(&resource(path), provider, key).kinds.into_iter().map(Kind::as_str).collect()
+    fn kinds(judge: &Judge, path: &str, provider: &str, key: Option<WrappingKey<'_>>) -> Vec<&'static str> {
+        judge.verdict(&resource(path), provider, key).kinds.into_iter().map(FindingKind::as_str).collect()
     }
 
     #[test]
@@ -246,11 +247,10 @@ resources:
     #[test]
     fn values_are_judged_by_the_key_that_wrapped_their_seed_whatever_their_provider() {
         let commitment = |number: u8| Commitment([number; 32]);
-        let standings =
-            [(3, Standing::Primary), (2, Standing::Usable), (1, Standing::Disabled), (0, Standing::Destroyed)];
-        let standings = standings.map(|(number, standing)| (commitment(number).first_half(), standing)).into();
-        let ring = Judge { coverage: None, keys: Some(Keys::keyring("claviger", standings)) };
-        let primary = Judge { coverage: None, keys: Some(Keys::primary("claviger", commitment(3).first_half())) };
+        let uses = [(3, KeyUse::Primary), (2, KeyUse::Unwraps), (1, KeyUse::Disabled), (0, KeyUse::Destroyed)];
+        let uses = uses.map(|(number, key_use)| (commitment(number).first_half(), key_use)).into();
+        let ring = Judge { coverage: None, keys: Some(KnownKeys::keyring("claviger", uses)) };
+        let primary = Judge { coverage: None, keys: Some(KnownKeys::primary("claviger", commitment(3).first_half())) };
         for (number, by_keyring, by_primary) in [
             (3, &[][..], &[][..]),
             (2, &["stale"], &["stale"]),
@@ -259,7 +259,7 @@ resources:
         ] {
             for provider in ["kms:v2:claviger", "kms:v2:another"] {
                 let key = commitment(number);
-                let of = |judge| kinds(judge, "secrets", provider, Some(Key::Claviger(&key)));
+                let of = |judge| kinds(judge, "secrets", provider, Some(WrappingKey::Claviger(&key)));
                 assert_eq!(
                     (of(&ring), of(&primary)),
                     (by_keyring.to_vec(), by_primary.to_vec()),
@@ -272,15 +272,15 @@ resources:
     #[test]
     fn values_under_no_known_key_are_judged_by_their_provider() {
         let (own, other) = (Commitment([3; 32]), Commitment([9; 32]));
-        let ring = [(own.first_half(), Standing::Primary)].into();
-        let ring = Judge { coverage: None, keys: Some(Keys::keyring("claviger", ring)) };
-        let primary = Judge { coverage: None, keys: Some(Keys::primary("claviger", own.first_half())) };
+        let ring = [(own.first_half(), KeyUse::Primary)].into();
+        let ring = Judge { coverage: None, keys: Some(KnownKeys::keyring("claviger", ring)) };
+        let primary = Judge { coverage: None, keys: Some(KnownKeys::primary("claviger", own.first_half())) };
         for (provider, key, by_keyring, by_primary) in [
-            ("kms:v2:claviger", Key::Claviger(&other), &["unknown-key"][..], &["stale"][..]),
-            ("kms:v2:claviger", Key::Foreign, &["unknown-key"], &["stale"]),
-            // It may be another keyring's, or an old key of this one: the primary key alone does not say.
-            ("kms:v2:another", Key::Claviger(&other), &[], &["stale"]),
-            ("kms:v2:another", Key::Foreign, &[], &[]),
+            ("kms:v2:claviger", WrappingKey::Claviger(&other), &["unknown-key"][..], &["stale"][..]),
+            ("kms:v2:claviger", WrappingKey::Foreign, &["unknown-key"], &["stale"]),
+            // The key may belong to another keyring, or be an old one of this keyring. The primary key alone does not show which.
+            ("kms:v2:another", WrappingKey::Claviger(&other), &[], &["stale"]),
+            ("kms:v2:another", WrappingKey::Foreign, &[], &[]),
         ] {
             assert_eq!(kinds(&ring, "secrets", provider, Some(key)), by_keyring, "{provider}, {key:?}");
             assert_eq!(kinds(&primary, "secrets", provider, Some(key)), by_primary, "{provider}, {key:?}");

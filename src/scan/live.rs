@@ -1,76 +1,73 @@
-//! Reads a live etcd: a page, and behind it one stream (from etcd 3.7 on) or page after page, at one revision as long as etcd has it.
+//! Reads a live etcd: one page, and then the rest as one stream (etcd 3.7 and newer) or page after page.
 //!
-//! API servers compact every five minutes. If the revision is gone before the last page, the next page pins anew: what follows is then
-//! of a later revision, and the report says so. Each key is read once, so none is counted twice; older revisions are not to be had.
-//! One page is asked for while another is looked at.
+//! All is read at one revision, as long as etcd has it: API servers compact every five minutes. If the revision is gone, the next page is
+//! read at the newest one, and the report names both. Each key is read once, so none is counted twice. A live etcd does not show older
+//! values. The next page is requested while the sink takes the objects of this one.
 
 use std::{
+    ops::ControlFlow,
     sync::mpsc::{SyncSender, sync_channel},
     thread,
 };
 
 use super::{
-    Progress, Scan,
-    judge::Judge,
-    names::Names,
-    report::Source,
-    tally::{List, Observer, Tally},
+    object::{Object, Sink},
+    outcome::{Incomplete, Progress, ScanOutcome},
+    source::ScanSource,
+    summarizer::Summarizer,
 };
 use crate::etcd::{Client, EtcdError, KeyValue, Page, Query, Servers};
 
-/// Keys of the first page; later ones are as long as their values allow.
+/// Keys of the first page. Later pages have as many as fit, judging by the length of the values so far.
 const FIRST_LIMIT: u32 = 500;
 
-/// At most so many keys, and about so many bytes, in a page: for each page etcd counts all keys behind it.
+/// The most keys of a page, and about how many bytes it has. Pages are large because etcd counts all keys after a page for each page.
 const LIMIT_MAX: u32 = 50_000;
 const PAGE_BYTES: usize = 16 << 20;
 
-/// Pages that were read and not yet looked at.
+/// How many pages may be read before the sink takes them.
 const AHEAD: usize = 1;
 
 /// Why a live etcd could not be scanned.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LiveError {
-    /// The system gave no event loop.
+    /// The system did not give what an event loop needs.
     #[error("starting the event loop: {0}")]
     Runtime(#[source] std::io::Error),
-    /// etcd gave no answer.
+    /// etcd did not answer, or refused.
     #[error(transparent)]
     Etcd(#[from] EtcdError),
 }
 
-/// Scans the keys below the observer's prefix.
+/// Hands the objects below the summarizer's prefix to `sink`. `progress` is called with how many are read, and of how many.
 ///
 /// # Errors
-/// When etcd cannot be reached, refuses, or stops to answer before the last page.
-pub fn scan(
+/// When etcd cannot be reached, refuses, or stops answering before the last page.
+pub fn scan<S: Sink>(
     servers: &Servers,
-    names: &Names,
-    mut observer: Observer,
-    judge: &Judge,
-    (list, progress): (Option<List<'_>>, Progress<'_>),
-) -> Result<Scan, LiveError> {
+    mut summarizer: Summarizer,
+    sink: &mut S,
+    progress: Progress<'_>,
+) -> Result<ScanOutcome, LiveError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LiveError::Runtime)?;
     let client = Client::new(servers)?;
-    let mut tally = Tally::new(judge, observer.groups(), list);
-    let mut source = Source::etcd(servers.urls.clone());
+    let mut source = ScanSource::etcd(servers.urls.clone());
     let (sender, pages) = sync_channel(AHEAD);
-    let prefix = names.prefix().to_vec();
-    let mut done = 0;
+    let prefix = summarizer.names().prefix().to_vec();
+    let (mut done, mut end) = (0, ControlFlow::Continue(()));
     thread::scope(|scope| {
         scope.spawn(move || runtime.block_on(read(client, prefix, &sender)));
         for answer in pages {
             let Answer { page, revision, cluster_id, left } = answer?;
             source.pin(revision, cluster_id);
             let of = done + left;
-            for entry in &page {
-                if let Some(sighting) = observer.observe(&entry.key, &entry.value) {
-                    tally.live(&entry.key, entry.mod_revision, &sighting);
-                }
-            }
+            end = page.iter().try_for_each(|entry| hand_on(entry, &mut summarizer, sink));
             done += page.len() as u64;
             progress(done, of.max(done));
+            if end.is_break() {
+                break;
+            }
         }
         Ok::<_, EtcdError>(())
     })?;
@@ -78,43 +75,51 @@ pub fn scan(
         source.pins.clear();
     }
     let is_used = done > 0 || source.revision <= 1;
-    Ok(Scan { source, tallied: tally.finish(), damage: Vec::new(), incomplete: Vec::new(), outside: 0, is_used })
+    let incomplete = end.is_break().then_some(Incomplete::Ended).into_iter().collect();
+    Ok(ScanOutcome { source, damage: Vec::new(), incomplete, outside: 0, is_used })
 }
 
-/// Some keys with their values.
+fn hand_on<S: Sink>(entry: &KeyValue, summarizer: &mut Summarizer, sink: &mut S) -> ControlFlow<()> {
+    let Some(summary) = summarizer.summarize(&entry.key, &entry.value) else { return ControlFlow::Continue(()) };
+    let value = S::NEEDS_VALUES.then_some(&*entry.value);
+    sink.object(&Object { key: &entry.key, mod_revision: entry.mod_revision, summary, value })
+}
+
+/// Some keys with their values, in ascending order.
 struct Answer {
     page: Vec<KeyValue>,
-    /// The revision that they are of.
+    /// The revision at which they were read.
     revision: u64,
     cluster_id: u64,
-    /// How many keys there are from the first of these on.
+    /// How many keys etcd has from the first of these on.
     left: u64,
 }
 
-/// What reads, and how far it is.
-struct Reading<'p> {
+/// The thread that reads.
+struct PageReader<'p> {
     client: Client,
     query: Query,
     cluster_id: u64,
+    /// How many keys etcd has from the beginning of the query on.
     left: u64,
     pages: &'p SyncSender<Result<Answer, EtcdError>>,
 }
 
-/// Who takes the pages is gone.
-struct Gone;
+/// The receiver of the pages has gone.
+struct ReceiverGone;
 
-/// Reads to the end, and hands on what comes, or what went wrong.
+/// Reads to the end, and sends every page, or what went wrong.
 async fn read(client: Client, prefix: Vec<u8>, pages: &SyncSender<Result<Answer, EtcdError>>) {
     let query = Query { to: end_of(&prefix), from: prefix, limit: FIRST_LIMIT, revision: 0 };
-    let mut reading = Reading { client, query, cluster_id: 0, left: 0, pages };
-    if let Err(error) = reading.read().await {
-        // Who counts is gone only after a failure.
+    let mut reader = PageReader { client, query, cluster_id: 0, left: 0, pages };
+    if let Err(error) = reader.read().await {
+        // If the receiver has gone, the scan has ended already.
         let _ = pages.send(Err(error));
     }
 }
 
-impl Reading<'_> {
-    /// Reads page after page, but in one stream where etcd has it: for each page it counts all keys that are left.
+impl PageReader<'_> {
+    /// Reads the first page, and then the rest in one stream if etcd has streams, or page after page.
     async fn read(&mut self) -> Result<(), EtcdError> {
         let mut has_streams = true;
         loop {
@@ -125,27 +130,27 @@ impl Reading<'_> {
             (self.cluster_id, self.left) = (cluster_id, count);
             self.query.limit = next_limit(&entries);
             let is_last = !more || entries.is_empty();
-            if self.hand_on(entries).is_err() || is_last {
+            if self.send(entries).is_err() || is_last {
                 return Ok(());
             }
             if has_streams {
                 match self.stream().await {
-                    Ok(Some(())) => return Ok(()),
-                    Ok(None) => has_streams = false,
-                    // The next page finds out: another endpoint may answer, or the revision be gone.
+                    Ok(Streamed::All) => return Ok(()),
+                    Ok(Streamed::NotSupported) => has_streams = false,
+                    // Reading the next page shows what to do: another endpoint may answer, or the revision may be gone.
                     Err(_) => {}
                 }
             }
         }
     }
 
-    /// A page at the revision of those before, or at the newest if that is gone.
+    /// Reads a page at the revision of the pages before, or at the newest revision if that one is gone.
     async fn page(&mut self) -> Result<Page, EtcdError> {
         loop {
             match self.client.range(&self.query).await {
                 Err(EtcdError::Compacted(_)) if self.query.revision != 0 => self.query.revision = 0,
-                // Zero would be all of them.
                 Err(EtcdError::TooLarge { .. }) if self.query.limit > 1 => {
+                    // A limit of zero would request all keys.
                     self.query.limit = (self.query.limit / 4).max(1);
                 }
                 page => return page,
@@ -153,37 +158,45 @@ impl Reading<'_> {
         }
     }
 
-    /// Reads all that is left in one stream; none if etcd has no such call.
-    async fn stream(&mut self) -> Result<Option<()>, EtcdError> {
-        let Some(mut parts) = self.client.stream(&self.query).await? else { return Ok(None) };
+    /// Reads the rest in one stream.
+    async fn stream(&mut self) -> Result<Streamed, EtcdError> {
+        let Some(mut parts) = self.client.stream(&self.query).await? else { return Ok(Streamed::NotSupported) };
         while let Some(page) = parts.next().await? {
-            if self.hand_on(page).is_err() {
+            if self.send(page).is_err() {
                 break;
             }
         }
-        Ok(Some(()))
+        Ok(Streamed::All)
     }
 
-    /// Hands keys on, and goes on with the least key behind the last of them.
-    fn hand_on(&mut self, page: Vec<KeyValue>) -> Result<(), Gone> {
+    /// Sends a page, and lets the query continue with the least key after the last one of the page.
+    fn send(&mut self, page: Vec<KeyValue>) -> Result<(), ReceiverGone> {
         if let Some(last) = page.last() {
             self.query.from = [&last.key, &[0][..]].concat();
         }
         let left = self.left;
         self.left = left.saturating_sub(page.len() as u64);
         let answer = Answer { page, revision: self.query.revision, cluster_id: self.cluster_id, left };
-        self.pages.send(Ok(answer)).map_err(|_| Gone)
+        self.pages.send(Ok(answer)).map_err(|_| ReceiverGone)
     }
 }
 
-/// As many keys as made about one page of bytes.
+/// What a stream gave.
+enum Streamed {
+    /// All keys that were left, or as many as the receiver wanted.
+    All,
+    /// Nothing: this etcd has no streams.
+    NotSupported,
+}
+
+/// Returns how many keys make about one page, judging by the length of these.
 fn next_limit(entries: &[KeyValue]) -> u32 {
     let bytes: usize = entries.iter().map(|entry| entry.key.len() + entry.value.len()).sum();
     let each = (bytes / entries.len().max(1)).max(1);
     u32::try_from(PAGE_BYTES / each).unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX)
 }
 
-/// The first key behind all that begin with `prefix`, which ends in a slash.
+/// Returns the first key after all keys that begin with `prefix`, which ends with a slash.
 fn end_of(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     if let Some(last) = end.last_mut() {

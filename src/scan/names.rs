@@ -1,18 +1,18 @@
-//! Which resource a key of etcd belongs to, in the words of an EncryptionConfiguration: `secrets`, `deployments.apps`.
+//! Names the resource that a key of etcd belongs to, as an EncryptionConfiguration names it: `secrets`, `deployments.apps`.
 //!
-//! Source: `k8s.io/kubernetes`, `pkg/kubeapiserver/default_storage_factory_builder.go`: a built-in resource lies at its own name
-//! without its group, a custom one at `<group>/<resource>`, and some at older names. Nothing is left out that is not in the
-//! table: it is counted under its path, and without a group.
+//! Source: `k8s.io/kubernetes`, `pkg/kubeapiserver/default_storage_factory_builder.go`. A built-in resource is stored below its name
+//! without its group, a custom one below `<group>/<resource>`, and a few below older names. A resource that is not in the table is
+//! counted under its path, without a group.
 
 use std::fmt;
 
-/// Where kube-apiserver keeps its objects, unless `--etcd-prefix` says otherwise.
+/// The prefix of kube-apiserver's keys, unless `--etcd-prefix` names another one.
 pub const DEFAULT_PREFIX: &str = "/registry";
 
-/// What kube-apiserver keeps for itself and never encrypts, even under `*.*`.
+/// Resources that kube-apiserver uses internally and never encrypts, even if an entry lists `*.*`.
 const BOOKKEEPING: [&str; 3] = ["masterleases", "peerserverleases", "ranges"];
 
-/// Where a path has another name than its resource.
+/// Paths that differ from the name of their resource.
 const RENAMED: [(&str, &str); 6] = [
     ("controllers", "replicationcontrollers"),
     ("ingress", "ingresses"),
@@ -22,7 +22,7 @@ const RENAMED: [(&str, &str); 6] = [
     ("services/specs", "services"),
 ];
 
-/// The resources of each group that lie at their own name; a test holds this against what real API servers serve.
+/// The resources of each group that are stored below their name. A test compares this with what real API servers serve.
 const GROUPS: [(&str, &[&str]); 19] = [
     (
         "",
@@ -100,17 +100,17 @@ const GROUPS: [(&str, &[&str]); 19] = [
 pub struct Resource {
     /// Its name, in the plural.
     pub name: String,
-    /// Its group, empty for the core group; none if nobody knows.
+    /// Its group, empty for the core group. `None` if the group is not known.
     pub group: Option<String>,
 }
 
 impl Resource {
-    /// Whether kube-apiserver never encrypts it, whatever is configured.
+    /// Whether kube-apiserver uses it internally, and never encrypts it.
     pub fn is_bookkeeping(&self) -> bool {
         self.group.is_none() && BOOKKEEPING.contains(&self.name.as_str())
     }
 
-    /// Whether it is one that people define.
+    /// Whether it is a custom resource.
     pub fn is_custom(&self) -> bool {
         self.group
             .as_deref()
@@ -127,26 +127,32 @@ impl fmt::Display for Resource {
     }
 }
 
-/// Which part of a key says what it is of.
+/// Finds the part of a key that names its resource.
 #[derive(Debug, Clone)]
 pub struct Names {
     prefix: Vec<u8>,
 }
 
 impl Names {
-    /// For the keys below `prefix`, as `--etcd-prefix` has it.
+    /// Handles the keys below `prefix`, which is written as in `--etcd-prefix`.
     pub fn new(prefix: &str) -> Self {
         let trimmed = prefix.trim_matches('/');
         let prefix = if trimmed.is_empty() { "/".to_owned() } else { format!("/{trimmed}/") };
         Self { prefix: prefix.into_bytes() }
     }
 
-    /// What every key begins with.
+    /// Returns what every key begins with.
     pub fn prefix(&self) -> &[u8] {
         &self.prefix
     }
 
-    /// The part of `key` that names its resource: the first segment below the prefix, or the first two. None elsewhere.
+    /// Whether `key` is below the prefix.
+    pub fn contain(&self, key: &[u8]) -> bool {
+        key.starts_with(&self.prefix)
+    }
+
+    /// Returns the part of `key` that names its resource: the first segment after the prefix, or the first two. Returns `None` if the
+    /// key is not below the prefix.
     pub fn path<'a>(&self, key: &'a [u8]) -> Option<&'a [u8]> {
         let rest = key.strip_prefix(self.prefix.as_slice())?;
         let first = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
@@ -158,7 +164,7 @@ impl Names {
     }
 }
 
-/// The resource that lies at `path`.
+/// Returns the resource that is stored below `path`.
 pub fn resource(path: &str) -> Resource {
     let name = RENAMED.iter().find(|(old, _)| *old == path).map_or(path, |(_, name)| name);
     if let Some((group, name)) = name.split_once('/') {
@@ -178,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_of_the_resource_that_an_encryption_configuration_calls_so() {
+    fn keys_belong_to_resources_named_as_in_an_encryption_configuration() {
         for (key, expected) in [
             ("/registry/secrets/default/a.b/c", "secrets"),
             ("/registry/deployments/default/a", "deployments.apps"),
@@ -210,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kube_apiserver_keeps_for_itself_and_what_people_define_is_known() {
+    fn internal_and_custom_resources_are_recognised() {
         assert!(resource("masterleases").is_bookkeeping() && !resource("leases").is_bookkeeping());
         assert!(resource("example.com/widgets").is_custom());
         assert!(!resource("secrets").is_custom() && !resource("leases").is_custom());

@@ -1,34 +1,52 @@
-//! What etcd keeps in its database: one record for each revision of each key, in the bucket `key`.
+//! Reads etcd's own entries in its database: in the bucket `key` there is one for each change of each key.
 //!
-//! Source: `go.etcd.io/etcd/server`, `storage/mvcc/revision.go`, and `mvccpb.KeyValue` of its API. The bytes are drawn in
-//! `docs/scan.md`. A record says twice at which revision it was made, in its key and in its value: if they differ, it is damaged.
+//! Source: `go.etcd.io/etcd/server`, `storage/mvcc/revision.go`, and `mvccpb.KeyValue` of etcd's API. `docs/scan.md` draws the bytes. An
+//! entry contains the number of its revision twice, in its key and in its value. If the two differ, it is damaged.
 
-use super::value::{Field, Fields};
+use super::protobuf::{Field, Fields};
 
-/// When a key was changed: the transaction, and which of its changes.
+/// The number of a change: its transaction, and its place in the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Revision {
-    /// The transaction's number.
+    /// The number of the transaction.
     pub main: u64,
-    /// Counted from zero in the transaction.
+    /// The place in the transaction, counted from zero.
     pub sub: u64,
 }
 
 /// One change of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Record<'a> {
-    /// When.
+pub struct KeyChange<'a> {
+    /// The number of the change.
     pub revision: Revision,
-    /// The user's key.
+    /// The key, as etcd's client named it.
     pub key: &'a [u8],
-    /// Whether it is said to be the first of its key, or the first behind a deletion.
+    /// Whether the entry says that it is the key's first one, or the first one after a deletion.
     pub is_first: bool,
-    /// What it was set to; none if it was deleted.
+    /// The new value. `None` if the key was deleted.
     pub value: Option<&'a [u8]>,
 }
 
+/// What is wrong with an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EntryError {
+    /// The key is not 17 or 18 bytes of the form that etcd writes.
+    #[error("its key is no revision")]
+    Revision,
+    /// The value is not the message that etcd writes.
+    #[error("its value is no KeyValue")]
+    Message,
+    /// The message does not name a key.
+    #[error("its KeyValue has no key")]
+    NoKey,
+    /// The message belongs to another revision than the entry's key, or its versions contradict each other.
+    #[error("its KeyValue is of another revision")]
+    OtherRevision,
+}
+
 impl Revision {
-    /// Reads the first 17 bytes of a record's key: main u64, `_`, sub u64, big-endian.
+    /// Reads the first 17 bytes of an entry's key: main u64, `_`, sub u64, big-endian.
     pub fn parse(key: &[u8]) -> Option<Self> {
         let (main, rest) = key.split_first_chunk::<8>()?;
         let (sub, _) = rest.strip_prefix(b"_")?.split_first_chunk::<8>()?;
@@ -36,39 +54,40 @@ impl Revision {
     }
 }
 
-impl<'a> Record<'a> {
-    /// Reads a record.
+impl<'a> KeyChange<'a> {
+    /// Reads an entry of the bucket `key`.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub fn parse(key: &[u8], value: &'a [u8]) -> Result<Self, &'static str> {
-        let revision = Revision::parse(key).ok_or("its key is no revision")?;
-        let is_tombstone = match &key[17..] {
+    /// When etcd cannot have written the entry.
+    pub fn parse(key: &[u8], value: &'a [u8]) -> Result<Self, EntryError> {
+        let revision = Revision::parse(key).ok_or(EntryError::Revision)?;
+        let is_deletion = match &key[17..] {
             b"" => false,
             b"t" => true,
-            _ => return Err("its key is no revision"),
+            _ => return Err(EntryError::Revision),
         };
-        if value.is_empty() && !is_tombstone {
-            // Of the key "", which nobody can write: what etcdutl raises the revision with when it restores a snapshot.
+        if value.is_empty() && !is_deletion {
+            // etcdutl writes such an entry when it restores a snapshot at a higher revision. It belongs to the empty key, which no
+            // client can write.
             return Ok(Self { revision, key: b"", is_first: false, value: None });
         }
-        let message = KeyValue::parse(value).ok_or("its value is no KeyValue")?;
+        let message = StoredKeyValue::parse(value).ok_or(EntryError::Message)?;
         if message.key.is_empty() {
-            return Err("its KeyValue has no key");
+            return Err(EntryError::NoKey);
         }
-        if is_tombstone {
+        if is_deletion {
             return Ok(Self { revision, key: message.key, is_first: false, value: None });
         }
         if message.mod_revision != revision.main || message.create_revision > revision.main || message.version == 0 {
-            return Err("its KeyValue is of another revision");
+            return Err(EntryError::OtherRevision);
         }
         Ok(Self { revision, key: message.key, is_first: message.version == 1, value: Some(message.value) })
     }
 }
 
-/// Field 1 is the key, 2 the revision of its creation, 3 of its modification, 4 its version, 5 its value, 6 its lease.
+/// The message `mvccpb.KeyValue`: 1 key, 2 `create_revision`, 3 `mod_revision`, 4 version, 5 value, 6 lease.
 #[derive(Default)]
-struct KeyValue<'a> {
+struct StoredKeyValue<'a> {
     key: &'a [u8],
     create_revision: u64,
     mod_revision: u64,
@@ -76,14 +95,14 @@ struct KeyValue<'a> {
     value: &'a [u8],
 }
 
-impl<'a> KeyValue<'a> {
+impl<'a> StoredKeyValue<'a> {
     fn parse(bytes: &'a [u8]) -> Option<Self> {
         let mut message = Self::default();
         let mut last = 0;
         for field in Fields(bytes) {
             let (tag, field) = field?;
             if tag <= last {
-                // etcd writes each field once, in their order.
+                // etcd writes each field once, in ascending order.
                 return None;
             }
             last = tag;
@@ -109,26 +128,27 @@ mod tests {
         [&main.to_be_bytes()[..], b"_", &sub.to_be_bytes(), end].concat()
     }
 
-    /// Key `k`, created at 2, changed at 3, version 2, value `v`, lease 7.
+    /// Key `k`, created at revision 2, changed at revision 3, version 2, value `v`, lease 7.
     const VALUE: &[u8] = b"\x0a\x01k\x10\x02\x18\x03\x20\x02\x2a\x01v\x30\x07";
 
     #[test]
     fn a_change_and_a_deletion_are_read() {
         let revision = Revision { main: 3, sub: 1 };
-        let record = Record { revision, key: b"k", is_first: false, value: Some(b"v") };
-        assert_eq!(Record::parse(&key(3, 1, b""), VALUE), Ok(record));
-        let made = Record { is_first: true, ..record };
-        assert_eq!(Record::parse(&key(3, 1, b""), b"\x0a\x01k\x10\x03\x18\x03\x20\x01\x2a\x01v"), Ok(made));
-        let deleted = Record { value: None, ..record };
-        assert_eq!(Record::parse(&key(3, 1, b"t"), b"\x0a\x01k"), Ok(deleted));
-        let raised = Record { key: b"", ..deleted };
-        assert_eq!(Record::parse(&key(3, 1, b""), b""), Ok(raised));
-        assert!(Record::parse(&key(3, 1, b"t"), b"").is_err());
+        let change = KeyChange { revision, key: b"k", is_first: false, value: Some(b"v") };
+        assert_eq!(KeyChange::parse(&key(3, 1, b""), VALUE), Ok(change));
+        let made = KeyChange { is_first: true, ..change };
+        assert_eq!(KeyChange::parse(&key(3, 1, b""), b"\x0a\x01k\x10\x03\x18\x03\x20\x01\x2a\x01v"), Ok(made));
+        let deleted = KeyChange { value: None, ..change };
+        assert_eq!(KeyChange::parse(&key(3, 1, b"t"), b"\x0a\x01k"), Ok(deleted));
+        let raised = KeyChange { key: b"", ..deleted };
+        assert_eq!(KeyChange::parse(&key(3, 1, b""), b""), Ok(raised));
+        assert!(KeyChange::parse(&key(3, 1, b"t"), b"").is_err());
     }
 
     #[test]
-    fn whatever_etcd_does_not_write_is_refused() {
-        let refused = |key: &[u8], value: &[u8], why| assert_eq!(Record::parse(key, value), Err(why));
+    fn an_entry_that_etcd_does_not_write_is_refused() {
+        let refused =
+            |key: &[u8], value: &[u8], why| assert_eq!(KeyChange::parse(key, value).unwrap_err().to_string(), why);
         refused(b"", VALUE, "its key is no revision");
         refused(&key(3, 1, b"x"), VALUE, "its key is no revision");
         refused(&key(3, 1, b"tt"), VALUE, "its key is no revision");
@@ -137,9 +157,9 @@ mod tests {
         refused(&key(3, 1, b""), b"\x0a\x01k\x10\x04\x18\x03\x20\x02", "its KeyValue is of another revision");
         refused(&key(3, 1, b""), b"\x0a\x01k\x10\x02\x18\x03", "its KeyValue is of another revision");
         refused(&key(3, 1, b""), b"\x10\x02\x18\x03\x20\x02", "its KeyValue has no key");
-        // Behind the version, only an empty value follows.
+        // Cut after the version, it is whole: that entry has an empty value.
         for cut in (1..VALUE.len() - 2).filter(|cut| *cut != 9) {
-            assert!(Record::parse(&key(3, 1, b""), &VALUE[..cut]).is_err(), "{cut}");
+            assert!(KeyChange::parse(&key(3, 1, b""), &VALUE[..cut]).is_err(), "{cut}");
         }
         let twice = [VALUE, b"\x30\x07"].concat();
         refused(&key(3, 1, b""), &twice, "its value is no KeyValue");

@@ -126,7 +126,7 @@ impl Scanned {
         } else {
             truth.lines().is_empty() && self.report.0["source"]["revision"] != 1
         };
-        let nothing = ["no key lies below /registry/: is that the prefix of the API server?"];
+        let nothing = ["there is no key below /registry/: is that the prefix of the API server?"];
         assert_eq!(self.report.incomplete(), nothing[usize::from(!is_unused)..], "{context}");
         let objects = truth.lines().len();
         assert_eq!(self.report.0["all"]["objects"], objects, "{context}");

@@ -214,7 +214,7 @@ const WRONG_RESOURCES: [(&str, &str); 18] = [
     ("[{providers: [CBC]}]", "resources[0].resources: at least one is required"),
     ("[{resources: [secrets]}]", "resources[0].providers: at least one is required"),
     ("[{resources: [secrets], providers: []}]", "resources[0].providers: at least one is required"),
-    ("[{resources: [secrets, secrets.], providers: [CBC]}]", "resources[0].resources: the same resource stands twice"),
+    ("[{resources: [secrets, secrets.], providers: [CBC]}]", "resources[0].resources: a resource occurs twice"),
     (
         "[{resources: [secrets, '*.'], providers: [CBC]}]",
         "resources[0].resources: a wildcard masks another resource of the same list",
@@ -252,7 +252,7 @@ const WRONG_RESOURCES: [(&str, &str); 18] = [
         "[{resources: [serviceipallocations], providers: [CBC]}]",
         "resources[0].resources[0]: \"serviceipallocations\": has no REST API, and cannot be encrypted",
     ),
-    ("[{resources: [1], providers: [CBC]}]", "line 3, column 26: something else was expected there"),
+    ("[{resources: [1], providers: [CBC]}]", "line 3, column 26: not what is expected there"),
 ];
 
 /// What is wrong with a provider of the first entry, and what claviger says of it; all behind `resources[0].providers[0]`, but for
@@ -275,9 +275,9 @@ const WRONG_PROVIDERS: [(&str, &str); 39] = [
     ("{aescbc: {keys: [{name: k, secret: 'SECRET '}]}}", ".aescbc.keys[0]: secret is not base64"),
     ("{aescbc: {keys: [{name: k, secret: 'SECRET='}]}}", ".aescbc.keys[0]: secret is not base64"),
     ("{aescbc: {keys: [{name: k, secret: c2NhbjogMTYgYnl0ZXMhIQ}]}}", ".aescbc.keys[0]: secret is not base64"),
-    ("{aescbc: {keys: [{name: 1, secret: SECRET}]}}", "line 5, column 39: something else was expected there"),
-    ("{aescbc: {keys: [{name: yes, secret: SECRET}]}}", "line 5, column 39: something else was expected there"),
-    ("{aescbc: {keys: [{name: 0x1f, secret: SECRET}]}}", "line 5, column 39: something else was expected there"),
+    ("{aescbc: {keys: [{name: 1, secret: SECRET}]}}", "line 5, column 39: not what is expected there"),
+    ("{aescbc: {keys: [{name: yes, secret: SECRET}]}}", "line 5, column 39: not what is expected there"),
+    ("{aescbc: {keys: [{name: 0x1f, secret: SECRET}]}}", "line 5, column 39: not what is expected there"),
     ("{KMS, cachesize: 100}}", ".kms: cachesize is not for v2"),
     ("{kms: {apiVersion: v1, name: a, endpoint: 'unix:///a', cachesize: 0}}", ".kms: cachesize is zero"),
     ("{kms: {apiVersion: v3, name: a, endpoint: 'unix:///a'}}", ".kms: apiVersion is neither v1 nor v2"),
@@ -295,15 +295,12 @@ const WRONG_PROVIDERS: [(&str, &str); 39] = [
     ("{SECRET: {}}", "line 5, column 16: unknown field, expected one of aesgcm, aescbc, secretbox, identity, kms"),
     ("{identity: {SECRET: a}}", "line 5, column 27: unknown field"),
     ("{aescbc: {keys: [{name: k, SECRET}]}}", "line 5, column 42: unknown field, expected one of name, secret"),
-    ("{aescbc: {keys: [SECRET]}}", "line 5, column 32: something else was expected there"),
-    ("{aescbc: {keys: SECRET}}", "line 5, column 31: something else was expected there"),
-    ("{aescbc: {keys: [{name: k, secret: [SECRET]}]}}", "line 5, column 50: something else was expected there"),
-    (
-        "{aescbc: {keys: [{name: k, secret: SECRET, secret: SECRET}]}}",
-        "line 5, column 96: a field that stands there twice",
-    ),
-    ("{aescbc: {keys: [{name: k, secret: *SECRET}]}}", "line 5, column 50: something else was expected there"),
-    ("{aescbc: {keys: [{name: k, secret: \"SECRET", "line 5, column 50: something else was expected there"),
+    ("{aescbc: {keys: [SECRET]}}", "line 5, column 32: not what is expected there"),
+    ("{aescbc: {keys: SECRET}}", "line 5, column 31: not what is expected there"),
+    ("{aescbc: {keys: [{name: k, secret: [SECRET]}]}}", "line 5, column 50: not what is expected there"),
+    ("{aescbc: {keys: [{name: k, secret: SECRET, secret: SECRET}]}}", "line 5, column 96: a field that occurs twice"),
+    ("{aescbc: {keys: [{name: k, secret: *SECRET}]}}", "line 5, column 50: not what is expected there"),
+    ("{aescbc: {keys: [{name: k, secret: \"SECRET", "line 5, column 50: not what is expected there"),
 ];
 
 const OTHER_KIND: &str = "not an EncryptionConfiguration: its kind and apiVersion must be EncryptionConfiguration and apiserver.config.k8s.io/v1";
@@ -311,7 +308,7 @@ const OTHER_KIND: &str = "not an EncryptionConfiguration: its kind and apiVersio
 /// What is no such document at all.
 const WRONG_DOCUMENTS: [(&str, &str); 8] = [
     ("# nothing\n", OTHER_KIND),
-    ("hello\n", "not an EncryptionConfiguration: line 1, column 1: something else was expected there"),
+    ("hello\n", "not an EncryptionConfiguration: line 1, column 1: not what is expected there"),
     ("apiVersion: v1\nkind: SECRET\n\n  SECRET\n", OTHER_KIND),
     ("apiVersion: v1\nkind: EncryptionConfiguration\nresources: []\n", OTHER_KIND),
     ("apiVersion: apiserver.config.k8s.io/v1beta1\nkind: EncryptionConfiguration\n", OTHER_KIND),
@@ -321,11 +318,11 @@ const WRONG_DOCUMENTS: [(&str, &str); 8] = [
     ),
     (
         "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nkind: EncryptionConfiguration\n",
-        "not an EncryptionConfiguration: line 3, column 1: a field that stands there twice",
+        "not an EncryptionConfiguration: line 3, column 1: a field that occurs twice",
     ),
     (
         "{\"apiVersion\":\"apiserver.config.k8s.io/v1\",\"kind\":\"EncryptionConfiguration\",\"resources\":[]} x",
-        "not an EncryptionConfiguration: line 1, column 93: something else was expected there",
+        "not an EncryptionConfiguration: line 1, column 93: not what is expected there",
     ),
 ];
 

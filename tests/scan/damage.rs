@@ -454,7 +454,7 @@ fn whatever_bit_flips_a_scan_ends_and_the_digest_tells() {
     });
     for_each(&ORIGINAL.snapshot, &flips(&ORIGINAL.snapshot, 100), |bench, flip| {
         let outcome = bench.flipped(&ORIGINAL.snapshot, flip);
-        let digest = "the digest at the end of the file is not that of what stands before it".to_owned();
+        let digest = "the file does not match the digest at its end".to_owned();
         let is_said = outcome.code == 7 && (outcome.report.is_none() || outcome.incomplete().contains(&digest));
         let wrong = (!is_said).then(|| "the digest does not tell".to_owned());
         (flip_of(flip), outcome, wrong.into_iter().collect())

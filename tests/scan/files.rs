@@ -103,7 +103,7 @@ fn a_snapshot_that_is_not_whole_is_read_and_said_to_be_not() {
     let pages = snapshot.len() - 32;
     assert_eq!(digest["sha256"], base16ct::lower::encode_string(&snapshot[pages..]));
 
-    const DIGEST: &str = "the digest at the end of the file is not that of what stands before it";
+    const DIGEST: &str = "the file does not match the digest at its end";
     let flipped = |at: usize| {
         let mut bytes = snapshot.clone();
         bytes[at] ^= 1;

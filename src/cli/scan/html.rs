@@ -3,10 +3,7 @@
 use indicatif::HumanCount;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::scan::{
-    judge::Kind,
-    report::{Report, Source},
-};
+use crate::scan::{ScanSource, SourceKind, judge::FindingKind, report::ScanReport};
 
 use super::{picture::picture, text::meaning};
 
@@ -38,7 +35,7 @@ code { font: 13px/1.45 ui-monospace, monospace; overflow-wrap: anywhere; } td co
 ";
 
 /// The page.
-pub(super) fn page(report: &Report) -> String {
+pub(super) fn page(report: &ScanReport) -> String {
     let is_bad = !report.clean;
     let headline = report.headline();
     html! {
@@ -67,7 +64,7 @@ pub(super) fn page(report: &Report) -> String {
     .into_string()
 }
 
-fn facts(report: &Report) -> Markup {
+fn facts(report: &ScanReport) -> Markup {
     let source = &report.source;
     html! {
         dl {
@@ -95,7 +92,7 @@ fn facts(report: &Report) -> Markup {
     }
 }
 
-fn place(source: &Source) -> Markup {
+fn place(source: &ScanSource) -> Markup {
     html! {
         @if let Some(file) = &source.file {
             dt { "snapshot" }
@@ -118,11 +115,11 @@ fn place(source: &Source) -> Markup {
     }
 }
 
-fn pins(source: &Source) -> String {
+fn pins(source: &ScanSource) -> String {
     source.pins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn incomplete(report: &Report) -> Markup {
+fn incomplete(report: &ScanReport) -> Markup {
     html! {
         div.box {
             b.bad { "This report is incomplete." }
@@ -131,9 +128,9 @@ fn incomplete(report: &Report) -> Markup {
     }
 }
 
-fn found(report: &Report) -> Markup {
+fn found(report: &ScanReport) -> Markup {
     html! {
-        @for kind in Kind::ALL {
+        @for kind in FindingKind::ALL {
             @if let Some(count) = report.found.get(&kind) {
                 h3 { (kind.as_str()) ": " (HumanCount(*count)) }
                 p.dim { (meaning(kind)) }
@@ -162,7 +159,7 @@ fn found(report: &Report) -> Markup {
 /// So many objects of each kind are named.
 const NAMED: usize = 50;
 
-fn table(report: &Report) -> Markup {
+fn table(report: &ScanReport) -> Markup {
     html! {
         div.scroll { table {
             tr {
@@ -185,13 +182,13 @@ fn table(report: &Report) -> Markup {
     }
 }
 
-fn explanation(report: &Report) -> Markup {
+fn explanation(report: &ScanReport) -> Markup {
     html! {
         p {
             "Everything here is told from etcd's own bytes: the prefix of each stored value names its provider, and a value of KMS v2 \
              names its key. No key was needed, and nothing was decrypted: that a value is under a key does not prove that the key opens it. "
             "An object counts once, by its newest revision; older values are those that etcd has not compacted away"
-            @if report.source.kind == "etcd" { ", which a live etcd does not show" } "."
+            @if report.source.kind == SourceKind::Etcd { ", which a live etcd does not show" } "."
         }
         p {
             "Seeds are the distinct wrapped keys of live objects: an API server asks its plugin to unwrap each of them once after a start. "

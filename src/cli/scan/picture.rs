@@ -4,8 +4,8 @@ use indicatif::HumanCount;
 use maud::{Markup, html};
 
 use crate::scan::{
-    judge::Kind,
-    report::{Report, Row},
+    judge::FindingKind,
+    report::{GroupRow, ScanReport},
 };
 
 use super::text::short;
@@ -36,11 +36,11 @@ enum Part<'r> {
     Uncovered,
 }
 
-fn part(row: &Row) -> Part<'_> {
+fn part(row: &GroupRow) -> Part<'_> {
     match (row.is_readable(), row.found.is_empty()) {
         (true, false) => Part::Readable,
         (true, true) => Part::Uncovered,
-        (false, _) if row.found.contains(&Kind::NoProvider) || row.found.contains(&Kind::UnknownKey) => {
+        (false, _) if row.found.contains(&FindingKind::NoProvider) || row.found.contains(&FindingKind::UnknownKey) => {
             Part::Unreadable
         }
         (false, _) => Part::Key(&row.provider, row.key_id.as_deref()),
@@ -48,7 +48,7 @@ fn part(row: &Row) -> Part<'_> {
 }
 
 /// A bar for each resource that has more than plaintext that nothing says to encrypt, Secrets first, and one for all others.
-pub(super) fn picture(report: &Report) -> Markup {
+pub(super) fn picture(report: &ScanReport) -> Markup {
     let mut keys: Vec<Part<'_>> = report.groups.iter().map(part).filter(|part| matches!(part, Part::Key(..))).collect();
     keys.sort();
     keys.dedup();
@@ -58,7 +58,7 @@ pub(super) fn picture(report: &Report) -> Markup {
         Part::Readable => READABLE,
         Part::Uncovered => UNCOVERED,
     };
-    let rows: Vec<&Row> = report.groups.iter().filter(|row| row.objects > 0).collect();
+    let rows: Vec<&GroupRow> = report.groups.iter().filter(|row| row.objects > 0).collect();
     let (plain, mut drawn): (Vec<Bar<'_>>, Vec<Bar<'_>>) = rows
         .chunk_by(|a, b| a.resource == b.resource)
         .map(|rows| Bar { name: &rows[0].resource, parts: rows.iter().map(|row| (part(row), row.objects)).collect() })

@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::scan::{judge::Kind, report::Report};
+use crate::scan::{judge::FindingKind, report::ScanReport};
 
 use super::super::failure::{Exit, Failure};
 
@@ -30,7 +30,7 @@ struct KindLabels {
 ///
 /// # Errors
 /// Never, as the text is written to memory.
-pub(super) fn text(report: &Report) -> Result<String, Failure> {
+pub(super) fn text(report: &ScanReport) -> Result<String, Failure> {
     let mut registry = Registry::with_prefix("claviger_scan");
     let (objects, revisions, seeds) =
         (Family::<GroupLabels, Number>::default(), Family::default(), Family::<GroupLabels, Number>::default());
@@ -48,7 +48,7 @@ pub(super) fn text(report: &Report) -> Result<String, Failure> {
         }
     }
     let found = Family::<KindLabels, Number>::default();
-    for kind in Kind::ALL {
+    for kind in FindingKind::ALL {
         found.get_or_create(&KindLabels { kind: kind.as_str() }).set(report.found.get(&kind).copied().unwrap_or(0));
     }
     registry.register("objects", "Live objects", objects);

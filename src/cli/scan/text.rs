@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use indicatif::HumanCount;
 
 use crate::scan::{
-    judge::Kind,
-    report::{Finding, Report, Row},
+    SourceKind,
+    judge::FindingKind,
+    report::{Finding, GroupRow, ScanReport},
 };
 
 use super::super::output;
@@ -22,10 +23,10 @@ const GAP: usize = 3;
 const KEY_ID: usize = 12;
 
 /// What follows the one sentence; `all` names every resource, and hints are left out if `quiet`.
-pub(super) fn page(report: &Report, all: bool, quiet: bool) -> String {
+pub(super) fn page(report: &ScanReport, all: bool, quiet: bool) -> String {
     let mut parts = vec![output::fields(&facts(report)), table(report, all)];
     parts.extend(report.incomplete.iter().map(|reason| format!("! {reason}")));
-    parts.extend(Kind::ALL.into_iter().filter_map(|kind| named(report, kind)));
+    parts.extend(FindingKind::ALL.into_iter().filter_map(|kind| named(report, kind)));
     if !quiet {
         parts.extend(notes(report));
     }
@@ -33,7 +34,7 @@ pub(super) fn page(report: &Report, all: bool, quiet: bool) -> String {
     parts.join("\n\n")
 }
 
-fn facts(report: &Report) -> Vec<(&'static str, String)> {
+fn facts(report: &ScanReport) -> Vec<(&'static str, String)> {
     let source = &report.source;
     let mut facts = Vec::new();
     match (&source.file, source.bytes) {
@@ -65,14 +66,14 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     facts
 }
 
-fn table(report: &Report, all: bool) -> String {
-    let is_shown = |row: &&Row| all || !row.is_readable() || !row.found.is_empty() || row.resource == "secrets";
-    let (mut rows, hidden): (Vec<&Row>, Vec<&Row>) = report.groups.iter().partition(is_shown);
+fn table(report: &ScanReport, all: bool) -> String {
+    let is_shown = |row: &&GroupRow| all || !row.is_readable() || !row.found.is_empty() || row.resource == "secrets";
+    let (mut rows, hidden): (Vec<&GroupRow>, Vec<&GroupRow>) = report.groups.iter().partition(is_shown);
     // Secrets first: they are what it is about.
     rows.sort_by_key(|row| row.resource != "secrets");
     let mut lines = Vec::new();
     if !rows.is_empty() {
-        lines.push(columns(&rows, report.source.kind == "snapshot"));
+        lines.push(columns(&rows, report.source.kind == SourceKind::Snapshot));
     }
     if !hidden.is_empty() {
         let objects: u64 = hidden.iter().map(|row| row.objects).sum();
@@ -83,13 +84,13 @@ fn table(report: &Report, all: bool) -> String {
     lines.join("\n")
 }
 
-fn columns(rows: &[&Row], has_history: bool) -> String {
+fn columns(rows: &[&GroupRow], has_history: bool) -> String {
     let number = |count: u64| HumanCount(count).to_string();
     let mut numbers = vec![("OBJECTS", rows.iter().map(|row| number(row.objects)).collect::<Vec<_>>())];
     if has_history {
         numbers.push(("OLDER", rows.iter().map(|row| number(row.revisions.unwrap_or(0))).collect()));
     }
-    let seeds = |row: &&Row| if row.seeds == 0 { "-".to_owned() } else { number(row.seeds) };
+    let seeds = |row: &&GroupRow| if row.seeds == 0 { "-".to_owned() } else { number(row.seeds) };
     numbers.push(("SEEDS", rows.iter().map(seeds).collect()));
     let numbers: Vec<(String, Vec<String>)> = numbers.into_iter().map(|(head, cells)| right(head, cells)).collect();
     let taken: usize = numbers.iter().map(|(head, _)| head.len() + GAP).sum();
@@ -144,7 +145,7 @@ pub(super) fn short(key_id: Option<&str>) -> String {
 }
 
 /// A kind of finding with the first objects of it.
-fn named(report: &Report, kind: Kind) -> Option<String> {
+fn named(report: &ScanReport, kind: FindingKind) -> Option<String> {
     let count = *report.found.get(&kind)?;
     let mut lines = vec![format!("{} ({}): {}", kind.as_str(), HumanCount(count), meaning(kind))];
     let findings = report.findings.iter().filter(|finding| finding.kind == kind);
@@ -167,20 +168,20 @@ fn name(finding: &Finding) -> String {
 }
 
 /// What a kind of finding means.
-pub(super) fn meaning(kind: Kind) -> &'static str {
+pub(super) fn meaning(kind: FindingKind) -> &'static str {
     match kind {
-        Kind::Damaged => "not what it should be, or unreadable",
-        Kind::PlaintextAlthoughCovered => "readable by whoever has etcd, and configured to be encrypted",
-        Kind::Plaintext => "readable by whoever has etcd",
-        Kind::NoProvider => "under a provider that its entry does not list: the API server cannot read it",
-        Kind::UnknownKey => "under a key that the keyring does not have",
-        Kind::DisabledKey => "under a key that is disabled",
-        Kind::NotFirstProvider => "under a provider or key that is not the first one",
-        Kind::Stale => "under another key than the primary one",
+        FindingKind::Damaged => "not what it should be, or unreadable",
+        FindingKind::PlaintextAlthoughCovered => "readable by whoever has etcd, and configured to be encrypted",
+        FindingKind::Plaintext => "readable by whoever has etcd",
+        FindingKind::NoProvider => "under a provider that its entry does not list: the API server cannot read it",
+        FindingKind::UnknownKey => "under a key that the keyring does not have",
+        FindingKind::DisabledKey => "under a key that is disabled",
+        FindingKind::NotFirstProvider => "under a provider or key that is not the first one",
+        FindingKind::Stale => "under another key than the primary one",
     }
 }
 
-fn notes(report: &Report) -> Vec<String> {
+fn notes(report: &ScanReport) -> Vec<String> {
     let mut notes: Vec<String> = report.notes.iter().map(|note| format!("note:  {note}")).collect();
     if report.outside > 0 {
         let was = if report.outside == 1 { "value outside" } else { "values outside" };
@@ -202,8 +203,8 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// The one thing to do next: about the worst that was found.
-fn next(report: &Report) -> Option<String> {
-    let worst = Kind::ALL.into_iter().find(|kind| report.found.contains_key(kind));
+fn next(report: &ScanReport) -> Option<String> {
+    let worst = FindingKind::ALL.into_iter().find(|kind| report.found.contains_key(kind));
     if report.groups.is_empty() && report.is_incomplete() {
         return Some("give the one that the API server has: --etcd-prefix PREFIX".to_owned());
     }
@@ -219,20 +220,20 @@ fn next(report: &Report) -> Option<String> {
     };
     let key_id = || rows().filter_map(|row| row.key_id.as_deref()).find(|name| is_plain(name)).unwrap_or("KEY");
     match worst? {
-        Kind::Damaged => {
+        FindingKind::Damaged => {
             Some("the API server cannot read it either: put it back from a backup, or delete it in etcd".to_owned())
         }
-        Kind::PlaintextAlthoughCovered | Kind::NotFirstProvider | Kind::Stale => Some(rewrite()),
-        Kind::Plaintext if report.given.encryption_config => {
+        FindingKind::PlaintextAlthoughCovered | FindingKind::NotFirstProvider | FindingKind::Stale => Some(rewrite()),
+        FindingKind::Plaintext if report.given.encryption_config => {
             Some("encrypt them: claviger generate encryption-configuration".to_owned())
         }
-        Kind::Plaintext => {
+        FindingKind::Plaintext => {
             Some("should they be encrypted? --encryption-config FILE holds them against the API server's".to_owned())
         }
-        Kind::NoProvider => {
+        FindingKind::NoProvider => {
             Some("list the provider behind the first one in its entry again, until they are rewritten".to_owned())
         }
-        Kind::UnknownKey => Some(format!("bring {} back from a backup: claviger backup restore FILE", key_id())),
-        Kind::DisabledKey => Some(format!("let it unwrap again: claviger key enable {}", key_id())),
+        FindingKind::UnknownKey => Some(format!("bring {} back from a backup: claviger backup restore FILE", key_id())),
+        FindingKind::DisabledKey => Some(format!("let it unwrap again: claviger key enable {}", key_id())),
     }
 }

@@ -1,50 +1,26 @@
-//! Which keys of claviger's the live values in some places need: asked before a key is given up, or a keyring is replaced.
-//!
-//! Each place is read by the same scanner that `claviger scan` uses, and the figures of all places are added up. A value needs the key
-//! whose commitment is in its wrapped seed, whatever its provider is called. Older values that etcd still has do not count.
-//!
-//! Nothing here can prove that a key opens a value. Invariant: a key that a live value needs is in [`Needs`], or [`Needs::doubts`] says
-//! why it may be missing there.
+//! Reads places, and adds up what their values need. The file is long because of its tests, which all read whole places.
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use rand::rngs::SysRng;
 
 use super::{
-    Scan,
-    judge::Judge,
-    live::{self, LiveError},
-    names::Names,
-    snapshot::{self, Options, SnapshotError},
-    tally::{Group, GroupCount, Observer},
-    value::{UNKNOWN, commitment_half},
+    super::{
+        judge::Judge,
+        live::{self, LiveError},
+        names::Names,
+        outcome::ScanOutcome,
+        snapshot::{self, Options, SnapshotError},
+        summarizer::Summarizer,
+        tally::{Counts, Tally},
+    },
+    needed::NeededKeys,
+    place::ScanPlace,
 };
-use crate::{
-    crypto::{Commitment, RandomError, fill_random},
-    etcd::Servers,
-};
+use crate::crypto::{RandomError, fill_random};
 
-/// At most this many keys are kept, and at most this many key_ids that values name without being under them. Anybody who can write to
-/// etcd can make up more, which must not fill the memory.
-const KEYS_MAX: usize = 65_536;
-
-/// At most this many names of one key are kept.
-const NAMES_MAX: usize = 16;
-
-/// Where values are read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// In a file: a snapshot, or a copy of a member's database.
-    Snapshot(PathBuf),
-    /// In a live etcd.
-    Etcd(Servers),
-}
-
-/// Takes the place that is being read, how much of it is done, and of how much: parts of a file, or objects of a live etcd.
-pub type PlaceProgress<'a> = &'a mut dyn FnMut(&Place, u64, u64);
+/// Is called with the place that is being read, how much of it is done, and of how much: parts of a file, or objects of a live etcd.
+pub type PlaceProgress<'a> = &'a mut dyn FnMut(&ScanPlace, u64, u64);
 
 /// Why a place could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -53,188 +29,52 @@ pub enum NeedsError {
     /// The file cannot be scanned.
     #[error("{}: {source}", file.display())]
     Snapshot {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// Why it cannot be scanned.
         source: SnapshotError,
     },
     /// The live etcd cannot be scanned.
     #[error(transparent)]
     Live(#[from] LiveError),
-    /// The machine has no random numbers.
+    /// The system gave no random numbers.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
 
-/// The live values that need one key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Need {
-    /// The key_ids by which the values name the key, sorted: usually one, and at most 16.
-    pub key_ids: Vec<String>,
-    /// How many live values there are.
-    pub objects: u64,
-    /// The smallest etcd key among them.
-    pub sample: String,
-}
-
-/// Which of claviger's keys the live values in some places need.
-#[derive(Debug, Clone, Default)]
-pub struct Needs {
-    by_commitment: BTreeMap<Commitment, Need>,
-    /// Values that name a key of claviger's form although their seed is not under it.
-    by_name: BTreeMap<String, Need>,
-    doubts: Vec<String>,
-    has_namespaces: bool,
-}
-
-/// Reads all `places`, each with the prefix of its keys, and adds up what their live values need. A value that lies in two of the
-/// places is counted in both.
+/// Reads all `places`, each with the prefix of its keys, and adds up what their live values need. A value that is in two places counts
+/// twice.
 ///
 /// # Errors
-/// When one of the places cannot be read at all. A place that is readable in part is a doubt, and no error.
-pub fn needs(places: &[(Place, String)], progress: PlaceProgress<'_>) -> Result<Needs, NeedsError> {
-    let mut needs = Needs::default();
+/// When one of the places cannot be read at all. If only a part of a place cannot be read, that is a doubt, and no error.
+pub fn read_needs(places: &[(ScanPlace, String)], progress: PlaceProgress<'_>) -> Result<NeededKeys, NeedsError> {
+    let mut needed = NeededKeys::default();
     for (place, prefix) in places {
         let names = Names::new(prefix);
-        let scan = scan(place, &names, progress)?;
-        needs.add(place, scan, &String::from_utf8_lossy(names.prefix()));
+        let (outcome, counts) = count(place, &names, progress)?;
+        needed.add(place, &outcome, counts, &String::from_utf8_lossy(names.prefix()));
     }
     if places.is_empty() {
-        needs.doubts.push("no etcd and no snapshot was read".to_owned());
+        needed.doubts.push("no etcd and no snapshot was read".to_owned());
     }
-    Ok(needs)
+    Ok(needed)
 }
 
-fn scan(place: &Place, names: &Names, progress: PlaceProgress<'_>) -> Result<Scan, NeedsError> {
+fn count(place: &ScanPlace, names: &Names, progress: PlaceProgress<'_>) -> Result<(ScanOutcome, Counts), NeedsError> {
     let mut random = [0; 16];
     fill_random(&mut SysRng, &mut random)?;
-    let (observer, judge) = (Observer::new(names.clone(), random), Judge::default());
+    let (summarizer, judge) = (Summarizer::new(names.clone(), random), Judge::default());
+    let mut tally = Tally::new(&judge, summarizer.groups(), None);
     let mut progress = |done, of| progress(place, done, of);
-    match place {
-        Place::Snapshot(file) => {
-            let options = Options { digest: false, list: None, progress: &mut progress };
-            snapshot::scan(file, &observer, &judge, options)
-                .map_err(|source| NeedsError::Snapshot { file: file.clone(), source })
+    let outcome = match place {
+        ScanPlace::Snapshot(file) => {
+            let options = Options { digest: false, progress: &mut progress };
+            snapshot::scan(file, &summarizer, &mut tally, options)
+                .map_err(|source| NeedsError::Snapshot { file: file.clone(), source })?
         }
-        Place::Etcd(servers) => Ok(live::scan(servers, names, observer, &judge, (None, &mut progress))?),
-    }
-}
-
-impl Needs {
-    /// The values whose wrapped seed contains exactly this commitment.
-    pub fn of(&self, commitment: &Commitment) -> Option<&Need> {
-        self.by_commitment.get(commitment)
-    }
-
-    /// The values that name this key_id, although their wrapped seed is not claviger's or contains another commitment.
-    ///
-    /// No API server can read them. They still count as needing the key: the seed may be what is wrong. Values with the right
-    /// commitment are not among them: ask [`Needs::of`], too.
-    pub fn named(&self, key_id: &str) -> Option<&Need> {
-        self.by_name.get(key_id)
-    }
-
-    /// Each commitment that was found, with the values that are under it.
-    pub fn iter(&self) -> impl Iterator<Item = (&Commitment, &Need)> {
-        self.by_commitment.iter()
-    }
-
-    /// Why something may be missing. If this is empty, no live value in the places needs a key that is not named here.
-    pub fn doubts(&self) -> &[String] {
-        &self.doubts
-    }
-
-    /// Whether namespaces were found, which every API server makes: below another prefix than an API server's there are none.
-    pub fn has_namespaces(&self) -> bool {
-        self.has_namespaces
-    }
-
-    fn add(&mut self, place: &Place, scan: Scan, prefix: &str) {
-        let mut doubts: Vec<String> = scan.reasons(prefix).iter().map(ToString::to_string).collect();
-        let (mut untold, mut has_more) = (None, false);
-        for count in scan.tallied.counts.into_iter().filter(|count| count.objects > 0) {
-            let (group, objects) = (count.group.clone(), count.objects);
-            let sample = sample_of(count);
-            self.has_namespaces |= group.resource.name == "namespaces" && group.resource.group.as_deref() == Some("");
-            if let Some(commitment) = group.commitment {
-                has_more |= !add_to(&mut self.by_commitment, commitment, group.key_id.as_deref(), (objects, &sample));
-            }
-            if let Some(key_id) = named_only(&group) {
-                has_more |= !add_to(&mut self.by_name, key_id.to_owned(), Some(key_id), (objects, &sample));
-            }
-            if is_untold(&group) {
-                let (all, least) = untold.get_or_insert((0, sample.clone()));
-                *all += objects;
-                *least = sample.min(std::mem::take(least));
-            }
-        }
-        if let Some((objects, sample)) = untold {
-            let values = if objects == 1 { "1 value is" } else { &format!("{objects} values are") };
-            doubts.push(format!("{values} damaged or of a newer kind, and may need any key, for example {sample}"));
-        }
-        if has_more {
-            doubts.push(format!("the values name more than {KEYS_MAX} keys, and not all of them were counted"));
-        }
-        self.doubts.extend(doubts.into_iter().map(|doubt| format!("{}: {doubt}", name_of(place))));
-    }
-}
-
-fn sample_of(count: GroupCount) -> String {
-    count.samples.into_sorted().into_iter().next().unwrap_or_default()
-}
-
-/// The key_id of claviger's form that values name without being under it.
-fn named_only(group: &Group) -> Option<&str> {
-    let key_id = group.key_id.as_deref()?;
-    let half = commitment_half(key_id)?;
-    let is_under_it = group.commitment.is_some_and(|commitment| commitment.first_half() == half);
-    (!is_under_it).then_some(key_id)
-}
-
-/// Whether values of this group may be under a key of claviger's although nothing in them says so: damaged ones of KMS v2, ones
-/// whose provider cannot be read, and ones of a version of KMS that this scanner does not know.
-fn is_untold(group: &Group) -> bool {
-    let mut parts = group.provider.splitn(3, ':');
-    group.key_id.is_none()
-        && match (parts.next(), parts.next()) {
-            (Some("kms"), version) => version != Some("v1"),
-            (scheme, None) => scheme == Some(UNKNOWN),
-            _ => false,
-        }
-}
-
-/// Adds values to a need, or returns false if there is no room for another need.
-fn add_to<K: Ord>(needs: &mut BTreeMap<K, Need>, key: K, key_id: Option<&str>, (objects, sample): (u64, &str)) -> bool {
-    let has_room = needs.len() < KEYS_MAX;
-    match needs.entry(key) {
-        Entry::Occupied(mut need) => add_to_need(need.get_mut(), key_id, objects, sample),
-        Entry::Vacant(place) if has_room => {
-            let key_ids = key_id.map(ToOwned::to_owned).into_iter().collect();
-            place.insert(Need { key_ids, objects, sample: sample.to_owned() });
-        }
-        Entry::Vacant(_) => return false,
-    }
-    true
-}
-
-fn add_to_need(need: &mut Need, key_id: Option<&str>, objects: u64, sample: &str) {
-    need.objects += objects;
-    if sample < need.sample.as_str() {
-        sample.clone_into(&mut need.sample);
-    }
-    if let Some(key_id) = key_id
-        && need.key_ids.len() < NAMES_MAX
-        && let Err(at) = need.key_ids.binary_search_by(|known| known.as_str().cmp(key_id))
-    {
-        need.key_ids.insert(at, key_id.to_owned());
-    }
-}
-
-fn name_of(place: &Place) -> String {
-    match place {
-        Place::Snapshot(file) => file.display().to_string(),
-        Place::Etcd(servers) => servers.urls.join(","),
-    }
+        ScanPlace::Etcd(servers) => live::scan(servers, summarizer, &mut tally, &mut progress)?,
+    };
+    Ok((outcome, tally.finish()))
 }
 
 #[cfg(test)]
@@ -245,12 +85,19 @@ mod tests {
 
     use super::{
         super::{
-            forge::{self, Change, Shape},
-            tally::GROUPS_MAX,
+            super::{
+                forge::{self, Change, Shape},
+                group::GROUPS_MAX,
+            },
+            needed::{KEYS_MAX, NAMES_MAX, Need},
         },
         *,
     };
-    use crate::harness::{etcd::Etcd, processes::Run};
+    use crate::{
+        crypto::Commitment,
+        etcd::Servers,
+        harness::{etcd::Etcd, processes::Run},
+    };
 
     /// A commitment of which each byte is `byte`.
     fn commitment(byte: u8) -> Commitment {
@@ -297,16 +144,16 @@ mod tests {
         file
     }
 
-    fn snapshot(path: &Path, prefix: &str) -> (Place, String) {
-        (Place::Snapshot(path.to_owned()), prefix.to_owned())
+    fn snapshot(path: &Path, prefix: &str) -> (ScanPlace, String) {
+        (ScanPlace::Snapshot(path.to_owned()), prefix.to_owned())
     }
 
-    fn read(places: &[(Place, String)]) -> Needs {
-        needs(places, &mut |_, _, _| {}).unwrap()
+    fn read(places: &[(ScanPlace, String)]) -> NeededKeys {
+        read_needs(places, &mut |_, _, _| {}).unwrap()
     }
 
     /// What a snapshot with these changes needs below `/registry`.
-    fn needs_of(changes: &[(&str, Option<Vec<u8>>)]) -> Needs {
+    fn needs_of(changes: &[(&str, Option<Vec<u8>>)]) -> NeededKeys {
         let file = file(&database(changes));
         let mut needs = read(&[snapshot(file.path(), "/registry")]);
         for doubt in &mut needs.doubts {
@@ -316,7 +163,7 @@ mod tests {
     }
 
     /// How many live values are under any key.
-    fn objects(needs: &Needs) -> u64 {
+    fn objects(needs: &NeededKeys) -> u64 {
         needs.iter().map(|(_, need)| need.objects).sum()
     }
 
@@ -345,7 +192,7 @@ mod tests {
         ]));
         let mut seen = Vec::new();
         let places = [snapshot(first.path(), "/registry"), snapshot(second.path(), "k8s/")];
-        let needs = needs(&places, &mut |place, done, of| seen.push((place.clone(), done == of))).unwrap();
+        let needs = read_needs(&places, &mut |place, done, of| seen.push((place.clone(), done == of))).unwrap();
 
         assert_eq!(needs.of(&one), Some(&need(&[&key_id(1, &one)], 3, "/k8s/configmaps/a/old")));
         assert_eq!(needs.of(&two), Some(&need(&[&key_id(2, &two)], 2, "/registry/secrets/a/new")));
@@ -353,7 +200,7 @@ mod tests {
         assert_eq!(needs.iter().map(|(commitment, _)| *commitment).collect::<Vec<_>>(), [one, two]);
         assert_eq!((objects(&needs), needs.doubts(), needs.named(&key_id(1, &one))), (5, &[][..], None));
         for (place, _) in places {
-            assert!(seen.contains(&(place.clone(), true)), "the end of {place:?} is told");
+            assert!(seen.contains(&(place.clone(), true)), "the end of {place:?} is reported");
         }
     }
 
@@ -397,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_do_not_tell_their_key_are_a_doubt_if_it_may_be_ours() {
+    fn values_that_do_not_show_their_key_are_a_doubt_if_it_may_be_ours() {
         let whole = under("claviger", 1, &commitment(1));
         let (key, other) = ("/registry/secrets/a/b", "/registry/secrets/a/a");
         let doubts = |values: &[(&str, &[u8])]| {
@@ -423,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_may_hide_a_value_is_a_doubt() {
+    fn everything_that_may_hide_a_value_is_a_doubt() {
         let keys: Vec<String> = (0..40).map(|number| format!("/registry/secrets/a/{number:02}")).collect();
         let changes: Vec<_> = keys.iter().map(|key| (key.as_str(), Some(under("c", 1, &commitment(1))))).collect();
         let whole = database(&changes);
@@ -436,17 +283,17 @@ mod tests {
         assert_eq!(spoilt(&whole, "/registry"), [""; 0]);
         assert_eq!(
             spoilt(&whole, "/registri"),
-            ["no key lies below /registri/: is that the prefix of the API server?"]
+            ["there is no key below /registri/: is that the prefix of the API server?"]
         );
         let mut page = whole.clone();
         page[2 * 4096..3 * 4096].fill(0);
-        assert_eq!(spoilt(&page, "/registry"), ["1 page or record cannot be read"]);
+        assert_eq!(spoilt(&page, "/registry"), ["1 page or revision cannot be read"]);
         let mut meta = whole.clone();
         meta[20] ^= 1;
         let lost = "meta page 0 is damaged: what the last transaction wrote may be missing";
         assert!(spoilt(&meta, "/registry").contains(&lost.to_owned()));
         let digest = [&whole[..], &[0; 32]].concat();
-        let other = "the digest at the end of the file is not that of what stands before it";
+        let other = "the file does not match the digest at its end";
         assert_eq!(spoilt(&digest, "/registry"), [other]);
         assert_eq!(read(&[]).doubts(), ["no etcd and no snapshot was read"]);
     }
@@ -457,13 +304,13 @@ mod tests {
         let text = file(b"not a database");
         let error = |place| {
             let places = [snapshot(whole.path(), "/registry"), (place, "/registry".to_owned())];
-            needs(&places, &mut |_, _, _| {}).unwrap_err().to_string()
+            read_needs(&places, &mut |_, _, _| {}).unwrap_err().to_string()
         };
-        let missing = error(Place::Snapshot("/nowhere/etcd.db".into()));
+        let missing = error(ScanPlace::Snapshot("/nowhere/etcd.db".into()));
         assert_eq!(missing, "/nowhere/etcd.db: opening failed: No such file or directory (os error 2)");
-        let garbled = error(Place::Snapshot(text.path().to_owned()));
+        let garbled = error(ScanPlace::Snapshot(text.path().to_owned()));
         assert!(garbled.starts_with(&format!("{}: ", text.path().display())), "{garbled}");
-        let servers = |url: &str| Place::Etcd(Servers { urls: vec![url.to_owned()], ..Servers::default() });
+        let servers = |url: &str| ScanPlace::Etcd(Servers { urls: vec![url.to_owned()], ..Servers::default() });
         let dead = error(servers("http://127.0.0.1:1"));
         assert!(dead.starts_with("etcd http://127.0.0.1:1 does not answer: "), "{dead}");
         let wrong = error(servers("127.0.0.1:1"));
@@ -498,10 +345,10 @@ mod tests {
         let all = read(&[snapshot(one.path(), "/registry")]);
         assert_eq!(objects(&all), GROUPS_MAX as u64);
         let file = one.path().display();
-        let groups = "there are more than 65536 different resources, providers and keys: values of the others are counted as one";
-        let untold = "3 values are damaged or of a newer kind, and may need any key, for example /registry/secrets/a/";
+        let groups = "there are more than 65536 combinations of resource, provider and key: the values of all others are counted as one";
+        let unclear = "3 values are damaged or of a newer kind, and may need any key, for example /registry/secrets/a/";
         assert!(all.doubts()[0] == format!("{file}: {groups}"), "{:?}", all.doubts());
-        assert!(all.doubts()[1].starts_with(&format!("{file}: {untold}")), "{:?}", all.doubts());
+        assert!(all.doubts()[1].starts_with(&format!("{file}: {unclear}")), "{:?}", all.doubts());
 
         let names: Vec<String> = (0..40).map(|number| format!("name-{number:02}")).collect();
         let changes: Vec<_> = names.iter().map(|name| value("c", name, &seed(&commitment(1)))).collect();
@@ -530,7 +377,7 @@ mod tests {
             etcd.put(key, &value).unwrap();
         }
         let live = |etcd: &Etcd, prefix: &str| {
-            (Place::Etcd(Servers { urls: etcd.client_urls(), ..Servers::default() }), prefix.to_owned())
+            (ScanPlace::Etcd(Servers { urls: etcd.client_urls(), ..Servers::default() }), prefix.to_owned())
         };
         let file = run.path("main.db");
         main.snapshot(&file).unwrap();
@@ -545,7 +392,7 @@ mod tests {
         // A wrong prefix proves nothing, and neither does an etcd of which nothing was read.
         let url = main.endpoints();
         let nothing = read(&[live(&main, "/nothing")]);
-        let doubt = format!("{url}: no key lies below /nothing/: is that the prefix of the API server?");
+        let doubt = format!("{url}: there is no key below /nothing/: is that the prefix of the API server?");
         assert_eq!((objects(&nothing), nothing.doubts()), (0, &[doubt][..]));
     }
 }

@@ -11,9 +11,9 @@ use crate::{
     },
     scan::{
         coverage::{CONFIG_MAX, Coverage},
-        judge::{Judge, Keys, Standing},
+        judge::{Judge, KeyUse, KnownKeys},
         manifest::{KUBEADM, Override},
-        needs::Place,
+        needs::ScanPlace,
     },
 };
 
@@ -24,15 +24,15 @@ use super::super::{
 };
 
 /// All of it.
-pub(super) struct Given {
-    pub(super) place: Place,
+pub(super) struct ScanInput {
+    pub(super) place: ScanPlace,
     pub(super) prefix: String,
     pub(super) judge: Judge,
     /// What the operator should know of it.
     pub(super) notes: Vec<String>,
 }
 
-impl Given {
+impl ScanInput {
     /// Reads the files that are named, or that kubeadm would have written.
     ///
     /// # Errors
@@ -46,12 +46,12 @@ impl Given {
         // A snapshot may be of another cluster than this node's.
         let declared = Declared::read(&config.cluster, snapshot.is_some())?;
         let place = match snapshot {
-            Some(file) => Place::Snapshot(file),
-            None => Place::Etcd(declared.servers.ok_or_else(nowhere)?),
+            Some(file) => ScanPlace::Snapshot(file),
+            None => ScanPlace::Etcd(declared.servers.ok_or_else(nowhere)?),
         };
         let keys = match (keyring, primary) {
             (Some(file), _) => Some(read_keys(&config.provider_name, file)?),
-            (None, Some(key_id)) => Some(Keys::primary(&config.provider_name, key_id.commitment_half())),
+            (None, Some(key_id)) => Some(KnownKeys::primary(&config.provider_name, key_id.commitment_half())),
             (None, None) => None,
         };
         let coverage = declared.encryption_config.as_deref().map(read_coverage).transpose()?;
@@ -74,16 +74,16 @@ fn read_coverage(path: &Path) -> Result<Coverage, Failure> {
     Coverage::parse(&read_text(path, CONFIG_MAX)?).map_err(|error| wrong(path, &error, Some(hint)))
 }
 
-fn read_keys(provider: &str, path: &Path) -> Result<Keys, Failure> {
+fn read_keys(provider: &str, path: &Path) -> Result<KnownKeys, Failure> {
     let text = read_text(path, RECORD_MAX)?;
     let hint = "the file `keyring` of a state directory, or a copy of it";
     let keys = record::outline(text.as_bytes()).map_err(|error| wrong(path, &error, Some(hint)))?;
-    let standing = |state| match state {
-        Some(State::Primary) => Standing::Primary,
-        Some(State::Pending | State::DecryptOnly) => Standing::Usable,
-        Some(State::Disabled) => Standing::Disabled,
-        None => Standing::Destroyed,
+    let key_use = |state| match state {
+        Some(State::Primary) => KeyUse::Primary,
+        Some(State::Pending | State::DecryptOnly) => KeyUse::Unwraps,
+        Some(State::Disabled) => KeyUse::Disabled,
+        None => KeyUse::Destroyed,
     };
-    let standings = keys.into_iter().map(|(key_id, state)| (key_id.commitment_half(), standing(state)));
-    Ok(Keys::keyring(provider, standings.collect()))
+    let uses = keys.into_iter().map(|(key_id, state)| (key_id.commitment_half(), key_use(state)));
+    Ok(KnownKeys::keyring(provider, uses.collect()))
 }

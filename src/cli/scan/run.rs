@@ -1,0 +1,182 @@
+//! `claviger scan`: reads its arguments, scans, and shows the report.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use rand::{TryRng, rngs::SysRng};
+
+use crate::{
+    config::Settings,
+    durable::{check_export, export, replace_export},
+    hardening,
+    keyring::{key_id::KeyId, time::Time},
+    scan::{
+        live,
+        names::Names,
+        needs::ScanPlace,
+        outcome::ScanOutcome,
+        report::ScanReport,
+        snapshot::{self, Options},
+        summarizer::Summarizer,
+        tally::{Counts, ListedObject, Lister, Tally},
+    },
+};
+
+use super::{
+    super::{
+        Format, Global,
+        etcd::EtcdArgs,
+        failure::{Exit, Failure},
+        output,
+        progress::Bar,
+    },
+    html,
+    input::ScanInput,
+    listing::Listing,
+    prometheus, text,
+};
+
+/// Show what is in etcd: which object is under which key, and what can be read without one
+///
+/// It reads etcd's own bytes, from a snapshot or live, holds no key and cannot decrypt. Held against the EncryptionConfiguration it
+/// says what is not as it should be, and held against a keyring which keys are still needed. Ends with 1 if it found something,
+/// and with 7 if something could not be read.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  claviger scan --snapshot /backup/etcd.db
+  sudo claviger scan                       on a node of kubeadm's: takes all from the API server's static pod
+  claviger scan --snapshot etcd.db --keyring /var/lib/claviger/keyring --html report.html
+  claviger scan --list | jq -r 'select(.finding) | .key'")]
+pub(in crate::cli) struct ScanArgs {
+    /// Read this file rather than a live etcd: a snapshot, or a copy of member/snap/db; never a running member's own
+    #[arg(long, value_name = "FILE", conflicts_with = "etcd_servers")]
+    snapshot: Option<PathBuf>,
+    #[command(flatten)]
+    etcd: EtcdArgs,
+    /// The EncryptionConfiguration to hold it against [default: the one that the static pod names]
+    #[arg(long, value_name = "FILE")]
+    encryption_config: Option<PathBuf>,
+    /// A keyring file, to say which keys are stale, disabled or unknown; its names are read, and it is not opened
+    #[arg(long, value_name = "FILE")]
+    keyring: Option<PathBuf>,
+    /// The primary key by its key_id in full, as `claviger key list` prints it, to say what is under another one
+    #[arg(long, value_name = "KEY_ID", conflicts_with = "keyring")]
+    primary: Option<String>,
+    /// The KMS provider whose values must all be under these keys; what is under one of them is judged by it, whatever its
+    /// provider is called [default: claviger]
+    #[arg(long, value_name = "NAME")]
+    provider_name: Option<String>,
+    /// Print one JSON line for each live object instead
+    #[arg(long)]
+    list: bool,
+    /// Name every resource in the table, also those that need no encryption
+    #[arg(long)]
+    all: bool,
+    /// Also write a page for auditors: one file that any browser shows
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Also write metrics for the textfile collector of Prometheus' node exporter, over what was there
+    #[arg(long, value_name = "FILE")]
+    prometheus: Option<PathBuf>,
+}
+
+/// Runs `claviger scan`.
+///
+/// # Errors
+/// When nothing can be scanned, or what was found cannot be written.
+pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failure> {
+    hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
+    let ScanArgs { snapshot, etcd, encryption_config, keyring, primary, provider_name, .. } = args;
+    let settings = Settings { provider_name, encryption_config, ..Settings::default() };
+    let config = global.config(etcd.put_into(settings))?;
+    if let Some(html) = &args.html {
+        check_export(html).map_err(|error| Failure::export(&error))?;
+    }
+    let primary = primary.as_deref().map(primary_key).transpose()?;
+    let input = ScanInput::read(&config, snapshot, keyring.as_deref(), primary)?;
+    let names = Names::new(&input.prefix);
+    let mut listing = Listing::default();
+    let mut list = |object: &ListedObject<'_>| listing.print(object);
+    let lister = args.list.then(|| Box::new(&mut list) as Lister<'_>);
+    let (outcome, counts) = scan(&input, &names, args.html.is_some(), lister, global)?;
+    listing.finish()?;
+    let time = Time::new(jiff::Timestamp::now()).to_string();
+    let mut report = ScanReport::new(outcome, counts, &input.judge, names.prefix(), time);
+    report.notes = input.notes;
+    publish(&report, args.html.as_deref(), args.prometheus.as_deref())?;
+    if args.list {
+        show_beside_list(&report, global);
+    } else {
+        show(&report, args.all, global)?;
+    }
+    Ok(match (report.is_incomplete(), report.clean) {
+        (true, _) => Exit::Damaged,
+        (false, false) => Exit::Found,
+        (false, true) => Exit::Done,
+    })
+}
+
+/// Reads `--primary`: a short name such as `k6` would match no value, and make all of them look stale.
+fn primary_key(text: &str) -> Result<KeyId, Failure> {
+    text.parse().map_err(|error| {
+        let hint = "give the key_id in full; `claviger key list` shows it".to_owned();
+        Failure::new(Exit::Usage, &format!("--primary {text:?}: {error}"), hint)
+    })
+}
+
+fn scan(
+    input: &ScanInput,
+    names: &Names,
+    digest: bool,
+    lister: Option<Lister<'_>>,
+    global: &Global,
+) -> Result<(ScanOutcome, Counts), Failure> {
+    let mut random = [0; 16];
+    SysRng.try_fill_bytes(&mut random).map_err(|error| Failure::new(Exit::Refused, &error, None))?;
+    let summarizer = Summarizer::new(names.clone(), random);
+    let mut tally = Tally::new(&input.judge, summarizer.groups(), lister);
+    let is_shown = !global.quiet && global.output == Format::Text;
+    let outcome = match &input.place {
+        ScanPlace::Snapshot(file) => {
+            let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+            let mut bar = Bar::bytes(is_shown, bytes);
+            let mut progress = |done, of| bar.share(done, of);
+            let options = Options { digest, progress: &mut progress };
+            snapshot::scan(file, &summarizer, &mut tally, options).map_err(|error| Failure::snapshot(&error, file))?
+        }
+        ScanPlace::Etcd(servers) => {
+            let mut bar = Bar::objects(is_shown);
+            let mut progress = |done, of| bar.of(done, of);
+            live::scan(servers, summarizer, &mut tally, &mut progress).map_err(|error| Failure::live(&error))?
+        }
+    };
+    Ok((outcome, tally.finish()))
+}
+
+fn publish(report: &ScanReport, html: Option<&Path>, prometheus: Option<&Path>) -> Result<(), Failure> {
+    if let Some(path) = prometheus {
+        let metrics = prometheus::text(report)?;
+        replace_export(path, metrics.as_bytes()).map_err(|error| Failure::export(&error))?;
+    }
+    if let Some(path) = html {
+        export(path, html::page(report).as_bytes()).map_err(|error| Failure::export(&error))?;
+    }
+    Ok(())
+}
+
+/// With `--list`, standard output has the objects, so the rest goes to standard error.
+fn show_beside_list(report: &ScanReport, global: &Global) {
+    output::aside(&report.headline(), global);
+    report.incomplete.iter().for_each(|reason| output::aside(&format!("! {reason}"), global));
+}
+
+fn show(report: &ScanReport, all: bool, global: &Global) -> Result<(), Failure> {
+    match global.output {
+        Format::Json => output::json(report),
+        Format::Text => {
+            output::headline(&report.headline(), report.clean)?;
+            output::text_line(&text::page(report, all, global.quiet))
+        }
+    }
+}

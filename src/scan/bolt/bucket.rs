@@ -1,0 +1,96 @@
+//! Finds a bucket by its name.
+
+use super::{
+    bounds::Bounds,
+    bytes::u64_at,
+    damage::{BoltError, PageDamage, PageError},
+    leaf::Leaf,
+    page::inline_count,
+    reader::TreeReader,
+    subtree::Subtree,
+    visitor::LeafVisitor,
+};
+
+/// Bytes at the beginning of a bucket's value: the number of its root, and a counter.
+const BUCKET: usize = 16;
+
+/// Finds the bucket `name`, and returns its tree. A small bucket has no tree: its only leaf is stored in its value. Then the visitor gets
+/// that leaf, and `None` is returned.
+///
+/// Which pages were used before is forgotten first, because each search begins at the root again.
+///
+/// # Errors
+/// When there is no such bucket, or it cannot be read.
+pub fn find_bucket(
+    reader: &mut TreeReader<'_>,
+    name: &'static str,
+    visitor: &mut impl LeafVisitor,
+) -> Result<Option<Subtree>, BoltError> {
+    let mut search = BucketSearch { name: name.as_bytes(), found: None, damage: Vec::new() };
+    reader.database.forget_use();
+    reader.descend(&reader.database.root(), &mut search);
+    if search.found.is_none()
+        && let Some(PageDamage { page, error, .. }) = search.damage.pop()
+    {
+        return Err(BoltError::LostBucket { name, page, error });
+    }
+    search.damage.into_iter().for_each(|damage| visitor.damage(damage));
+    match search.found {
+        None => Err(BoltError::NoBucket(name)),
+        Some((_, Bucket::Tree(page))) => Ok(Some(reader.database.tree(page))),
+        Some((page, Bucket::Inline(bytes))) => {
+            visit_inline(page, &bytes, visitor);
+            Ok(None)
+        }
+    }
+}
+
+/// Where the values of a bucket are.
+enum Bucket {
+    /// In the tree with this root.
+    Tree(u64),
+    /// In a leaf of its own size, which is stored in place of a tree.
+    Inline(Box<[u8]>),
+}
+
+/// Looks for one bucket in all leaves.
+struct BucketSearch {
+    name: &'static [u8],
+    /// The bucket, and the page that names it.
+    found: Option<(u64, Bucket)>,
+    damage: Vec<PageDamage>,
+}
+
+impl LeafVisitor for BucketSearch {
+    fn leaf(&mut self, page: u64, leaf: &Leaf<'_>) {
+        let name = self.name;
+        for element in leaf.backwards().filter(|element| element.key == name) {
+            let bucket = element.is_bucket.then(|| u64_at(element.value, 0)).flatten().map(|root| match root {
+                0 => Bucket::Inline(element.value[BUCKET.min(element.value.len())..].into()),
+                root => Bucket::Tree(root),
+            });
+            match bucket {
+                Some(bucket) => self.found = Some((page, bucket)),
+                None => self.damage(PageDamage {
+                    page,
+                    error: PageError::Kind { index: element.index, found: "a value", expected: "a bucket" },
+                    bounds: None,
+                }),
+            }
+        }
+    }
+
+    fn damage(&mut self, damage: PageDamage) {
+        self.damage.push(damage);
+    }
+}
+
+/// Visits the leaf in a bucket's value. `page` is the page that contains the value.
+fn visit_inline(page: u64, bytes: &[u8], visitor: &mut impl LeafVisitor) {
+    let bounds = Bounds::default();
+    let leaf = inline_count(bytes).and_then(|count| Leaf::check(bytes, count, &bounds));
+    match leaf {
+        Ok(leaf) => visitor.leaf(page, &leaf),
+        Err(error) => visitor.damage(PageDamage { page, error, bounds: Some(Bounds::default()) }),
+    }
+}

@@ -1,0 +1,119 @@
+//! What can be wrong with a database file and with its pages.
+
+use std::io;
+
+use super::bounds::Bounds;
+
+/// A page, or a part of one, that could not be read.
+#[derive(Debug)]
+pub struct PageDamage {
+    /// The number of the page.
+    pub page: u64,
+    /// What is wrong with it.
+    pub error: PageError,
+    /// The keys that may be missing because of it. `None` if nothing else is missing.
+    pub bounds: Option<Bounds>,
+}
+
+/// What is wrong with a page.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PageError {
+    /// The database has no page of this number.
+    #[error("not one of the pages 2 to {last}")]
+    Outside {
+        /// The last page of the database.
+        last: u64,
+    },
+    /// The file ends before the page does.
+    #[error("the file ends before its end")]
+    Short,
+    /// The system could not read it.
+    #[error("reading failed: {0}")]
+    Read(#[source] io::Error),
+    /// Its header names another page.
+    #[error("its header names page {found}")]
+    Number {
+        /// The page that the header names.
+        found: u64,
+    },
+    /// It is neither a branch nor a leaf.
+    #[error("its flags are {found:#06x}, expected those of a branch or a leaf")]
+    Flags {
+        /// The flags in its header.
+        found: u16,
+    },
+    /// It says that it spans more pages than it can or needs to.
+    #[error("it spans {pages} pages, more than there can be or than its elements need")]
+    Span {
+        /// How many pages it says that it spans.
+        pages: u64,
+    },
+    /// It, or a part of it, belongs to another page that was read.
+    #[error("it is used twice")]
+    Twice,
+    /// One of its elements lies outside of it.
+    #[error("element {index} lies outside the page")]
+    Element {
+        /// The element, counted from zero.
+        index: usize,
+    },
+    /// The keys of its elements do not ascend.
+    #[error("key {index} is not greater than the one before")]
+    Order {
+        /// The first element whose key is too small, counted from zero.
+        index: usize,
+    },
+    /// Its keys belong to other pages.
+    #[error("its keys are not between those of the pages beside it")]
+    Bounds,
+    /// It has no element, and is not the root of an empty tree.
+    #[error("it has no element")]
+    Empty,
+    /// It is a branch where leaves are, or a leaf where branches are.
+    #[error("it is not as far above the leaves as the pages beside it")]
+    Height,
+    /// One of its elements is a bucket where a value is expected, or the other way round.
+    #[error("element {index} is {found}, expected {expected}")]
+    Kind {
+        /// The element, counted from zero.
+        index: usize,
+        /// What it is.
+        found: &'static str,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A visitor cannot read the value of one of its elements.
+    #[error("element {index}: {what}")]
+    Value {
+        /// The element, counted from zero.
+        index: usize,
+        /// What is wrong with the value.
+        what: String,
+    },
+}
+
+/// Why nothing of a file can be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BoltError {
+    /// The system cannot read the first pages.
+    #[error("reading failed: {0}")]
+    Read(#[from] io::Error),
+    /// Neither of the first two pages is a meta page.
+    #[error("not a database of etcd, or both of its meta pages are damaged")]
+    Foreign,
+    /// The database has no bucket of this name.
+    #[error("the database has no bucket {0:?}")]
+    NoBucket(&'static str),
+    /// A page that may name the bucket cannot be read.
+    #[error("the bucket {name:?} cannot be found: page {page}: {error}")]
+    LostBucket {
+        /// The name of the bucket.
+        name: &'static str,
+        /// The page that cannot be read.
+        page: u64,
+        /// What is wrong with the page.
+        error: PageError,
+    },
+}

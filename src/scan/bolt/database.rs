@@ -1,0 +1,169 @@
+//! A database file: its meta page, its pages, and which of them were used.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+};
+
+use super::{
+    bounds::Bounds,
+    damage::{BoltError, PageDamage, PageError},
+    meta::{HEADER, META, MetaPage},
+    page::{Header, PageKind, children},
+    page_set::PageSet,
+    subtree::Subtree,
+    window::length,
+};
+
+/// Deeper than any tree can be whose pages fit into an address space.
+const DEPTH_MAX: usize = 32;
+
+/// A database file. Several readers can read its pages at the same time.
+#[derive(Debug)]
+pub struct Database {
+    pub(super) file: File,
+    pub(super) meta: MetaPage,
+    /// The bytes of the file that belong to the database.
+    pub(super) size: u64,
+    /// The pages that were read as the first page of something.
+    begun: PageSet,
+    /// The pages that something spans beyond its first page.
+    spanned: PageSet,
+    /// The pages that two such things span.
+    shared: PageSet,
+    /// The meta page that is damaged, if one is. What the last transaction wrote may be missing then.
+    pub damaged_meta: Option<u64>,
+}
+
+impl Database {
+    /// Reads the meta pages in the first `size` bytes of `file`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is no database.
+    pub fn open(file: File, size: u64) -> Result<Self, BoltError> {
+        let meta_at = |offset: u64, number| {
+            let mut bytes = [0; HEADER + META];
+            match file.read_exact_at(&mut bytes, offset) {
+                Ok(()) => Ok(MetaPage::parse(&bytes, number)),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let first = meta_at(0, 0)?;
+        let second = match first {
+            Some(meta) => meta_at(meta.page_size, 1)?.filter(|second| second.page_size == meta.page_size),
+            None => (9..=24)
+                .map(|shift| 1 << shift)
+                .find_map(|size| meta_at(size, 1).ok().flatten().filter(|meta| meta.page_size == size)),
+        };
+        let (meta, damaged_meta) = match (first, second) {
+            (Some(first), Some(second)) if first.txid > second.txid => (first, None),
+            (Some(_), Some(second)) => (second, None),
+            (Some(first), None) => (first, Some(1)),
+            (None, Some(second)) => (second, Some(0)),
+            (None, None) => return Err(BoltError::Foreign),
+        };
+        let in_file = size.div_ceil(meta.page_size);
+        let pages = || PageSet::new(meta.pages.min(in_file));
+        Ok(Self { begun: pages(), spanned: pages(), shared: pages(), file, meta, size, damaged_meta })
+    }
+
+    /// Returns the length of the database, as its meta page gives it. A shorter file was cut off.
+    pub fn length(&self) -> u64 {
+        self.meta.pages.saturating_mul(self.meta.page_size)
+    }
+
+    /// Returns the tree of all buckets.
+    pub(super) fn root(&self) -> Subtree {
+        self.tree(self.meta.root)
+    }
+
+    /// Returns the tree whose root is the page `root`. Its height is the depth that most children of the root agree on.
+    pub(super) fn tree(&self, root: u64) -> Subtree {
+        let mut heights = HashMap::new();
+        let mut votes = BTreeMap::new();
+        for child in self.child_numbers(root).unwrap_or_default() {
+            *votes.entry(self.height(child, DEPTH_MAX, &mut heights)).or_insert(0) += 1;
+        }
+        votes.remove(&None);
+        let most = votes.into_iter().max_by_key(|(_, votes)| *votes).and_then(|(height, _)| height);
+        Subtree { page: root, height: most.map_or(0, |height| height + 1), bounds: Bounds::default() }
+    }
+
+    /// Returns how far a page is above the leaves, by the first way down that can be read. Returns `None` if there is no such way.
+    ///
+    /// `heights` contains the pages that were looked at before. A page is `None` there while its own way down is searched, so that a
+    /// circle ends.
+    fn height(&self, page: u64, depth: usize, heights: &mut HashMap<u64, Option<usize>>) -> Option<usize> {
+        if let Some(known) = heights.get(&page) {
+            return *known;
+        }
+        heights.insert(page, None);
+        let below = self.child_numbers(page)?;
+        let depth = depth.checked_sub(1)?;
+        let mut way_down = || below.iter().find_map(|child| self.height(*child, depth, heights));
+        let height = if below.is_empty() { Some(0) } else { way_down().map(|height| height + 1) };
+        heights.insert(page, height);
+        height
+    }
+
+    /// Returns the numbers of the pages below a page: none for a leaf, `None` if the page cannot be read.
+    fn child_numbers(&self, page: u64) -> Option<Vec<u64>> {
+        let mut bytes = Vec::new();
+        let header = self.read_head(page, &mut bytes).ok()?;
+        if header.kind == PageKind::Leaf {
+            return Some(Vec::new());
+        }
+        self.read_rest(page, header.span, &mut bytes).ok()?;
+        let below = children(&bytes, header.count, &Bounds::default()).ok()?;
+        Some(below.into_iter().map(|(_, page)| page).collect())
+    }
+
+    /// Reads the first page of something that may span several.
+    pub(super) fn read_head(&self, number: u64, bytes: &mut Vec<u8>) -> Result<Header, PageError> {
+        self.meta.check_number(number)?;
+        let offset = number.checked_mul(self.meta.page_size).ok_or(PageError::Short)?;
+        bytes.resize(length(1, self.meta.page_size), 0);
+        self.file.read_exact_at(bytes, offset).map_err(read_error)?;
+        Header::parse(bytes, number, &self.meta, self.size)
+    }
+
+    /// Reads the other pages that it spans.
+    pub(super) fn read_rest(&self, number: u64, span: u64, bytes: &mut Vec<u8>) -> Result<(), PageError> {
+        let head = bytes.len();
+        bytes.resize(length(span, self.meta.page_size), 0);
+        self.file.read_exact_at(&mut bytes[head..], number * self.meta.page_size + head as u64).map_err(read_error)
+    }
+
+    /// Notes that the page `first` is used. Returns false if it was used before.
+    pub(super) fn begin(&self, first: u64) -> bool {
+        self.begun.insert(first)
+    }
+
+    /// Notes that the thing that begins at `first` spans `span` pages.
+    pub(super) fn span(&self, first: u64, span: u64) {
+        for page in (first + 1..first + span).filter(|page| !self.spanned.insert(*page)) {
+            self.shared.insert(page);
+        }
+    }
+
+    /// Forgets which pages were used.
+    pub(super) fn forget_use(&self) {
+        [&self.begun, &self.spanned, &self.shared].into_iter().for_each(PageSet::clear);
+    }
+
+    /// Reports the pages that belong to two things that were read. One of them has overwritten a part of the other; the pages do not
+    /// show which.
+    pub fn overlaps(&self) -> impl Iterator<Item = PageDamage> + '_ {
+        let is_overlap =
+            |page: &u64| self.shared.contains(*page) || self.begun.contains(*page) && self.spanned.contains(*page);
+        let pages = self.begun.numbers().filter(is_overlap);
+        pages.map(|page| PageDamage { page, error: PageError::Twice, bounds: None })
+    }
+}
+
+fn read_error(error: io::Error) -> PageError {
+    if error.kind() == io::ErrorKind::UnexpectedEof { PageError::Short } else { PageError::Read(error) }
+}

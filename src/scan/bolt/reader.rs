@@ -1,0 +1,139 @@
+//! Reads trees of pages, and hands their leaves to a visitor. Each thread has its own reader.
+
+use std::mem;
+
+use super::{
+    bounds::{BoundKey, Bounds},
+    damage::{PageDamage, PageError},
+    database::Database,
+    leaf::Leaf,
+    page::{Header, PageKind, children, pages_needed},
+    subtree::Subtree,
+    visitor::LeafVisitor,
+    window::{Window, length, neighbours},
+};
+
+/// Reads the pages of a database, several neighbours at once.
+pub struct TreeReader<'a> {
+    pub(super) database: &'a Database,
+    window: Window,
+    /// The page that was read last, if the window does not contain all that it spans.
+    single: Vec<u8>,
+}
+
+impl<'a> TreeReader<'a> {
+    /// Begins to read.
+    pub fn new(database: &'a Database) -> Self {
+        Self { database, window: Window::default(), single: Vec::new() }
+    }
+
+    /// Cuts a tree into parts for several threads, in the order of their keys: the branches directly above the leaves.
+    pub fn parts(&mut self, tree: Subtree, visitor: &mut impl LeafVisitor) -> Vec<Subtree> {
+        let mut level = vec![tree];
+        while level.first().is_some_and(|part| part.height > 1) {
+            level = level.iter().flat_map(|part| self.readable_children(part, visitor)).collect();
+        }
+        level
+    }
+
+    /// Visits the leaves below `tree`, the greatest keys first.
+    pub fn descend(&mut self, tree: &Subtree, visitor: &mut impl LeafVisitor) {
+        if tree.height > 0 {
+            let children = self.readable_children(tree, visitor);
+            return self.descend_children(&children, visitor);
+        }
+        let (count, bytes) = match self.page(tree, PageKind::Leaf) {
+            Ok(page) => page,
+            Err(damage) => return visitor.damage(*damage),
+        };
+        match Leaf::check(bytes, count, &tree.bounds) {
+            Ok(leaf) => visitor.leaf(tree.page, &leaf),
+            Err(error) => visitor.damage(tree.misplaced(error, bytes, PageKind::Leaf, count)),
+        }
+    }
+
+    fn descend_children(&mut self, children: &[Subtree], visitor: &mut impl LeafVisitor) {
+        for (at, child) in children.iter().enumerate().rev() {
+            if !self.window.contains(child.page, self.database.meta.page_size) {
+                self.look_ahead(children[..=at].iter().rev().map(|child| child.page));
+            }
+            self.descend(child, visitor);
+        }
+    }
+
+    /// Reads the first wanted page together with those of the next wanted ones that lie close before it.
+    fn look_ahead(&mut self, wanted: impl Iterator<Item = u64>) {
+        let Database { file, meta, .. } = self.database;
+        if let Some((first, last)) = neighbours(wanted)
+            && first >= 2
+            && last < meta.pages
+        {
+            self.window.fill(file, meta.page_size, first, last - first + 1);
+        }
+    }
+
+    /// Returns the children of `tree`. If it cannot be read, the visitor gets the damage, and there are no children.
+    fn readable_children(&mut self, tree: &Subtree, visitor: &mut impl LeafVisitor) -> Vec<Subtree> {
+        self.children(tree).unwrap_or_else(|damage| {
+            visitor.damage(*damage);
+            Vec::new()
+        })
+    }
+
+    fn children(&mut self, tree: &Subtree) -> Result<Vec<Subtree>, Box<PageDamage>> {
+        let (count, bytes) = self.page(tree, PageKind::Branch)?;
+        let children = children(bytes, count, &tree.bounds)
+            .map_err(|error| Box::new(tree.misplaced(error, bytes, PageKind::Branch, count)))?;
+        let mut high = tree.bounds.high;
+        let mut subtrees: Vec<Subtree> = children
+            .into_iter()
+            .rev()
+            .map(|(key, page)| {
+                let low = BoundKey::new(key);
+                let bounds = Bounds { low, high: mem::replace(&mut high, low) };
+                Subtree { page, height: tree.height - 1, bounds }
+            })
+            .collect();
+        subtrees.reverse();
+        Ok(subtrees)
+    }
+
+    /// Reads the first page of `tree`, and all pages that it spans, and marks them as used. Returns the number of elements, and the
+    /// bytes.
+    fn page(&mut self, tree: &Subtree, kind: PageKind) -> Result<(usize, &[u8]), Box<PageDamage>> {
+        let (database, page, page_size) = (self.database, tree.page, self.database.meta.page_size);
+        let damage = |error| Box::new(tree.damage(error));
+        let (header, is_in_window) = self.read_header(page).map_err(damage)?;
+        let head = if is_in_window { self.window.from(page, page_size).unwrap_or_default() } else { &self.single };
+        // The check sees one page, even if the window has more: a report must not depend on what is in the window.
+        tree.check(&header, kind, &head[..length(1, page_size).min(head.len())])?;
+        if !database.begin(page) {
+            return Err(damage(PageError::Twice));
+        }
+        let bytes = if is_in_window {
+            self.window.from(page, page_size).unwrap_or_default()
+        } else {
+            database.read_rest(page, header.span, &mut self.single).map_err(damage)?;
+            &self.single
+        };
+        let bytes = &bytes[..length(header.span, page_size).min(bytes.len())];
+        if header.span > pages_needed(bytes, kind, header.count, page_size).map_err(damage)? {
+            return Err(damage(PageError::Span { pages: header.span }));
+        }
+        database.span(page, header.span);
+        Ok((header.count, bytes))
+    }
+
+    /// Returns the header of a page, and whether the window contains all that it spans. If not, its first page is now in `single`.
+    fn read_header(&mut self, number: u64) -> Result<(Header, bool), PageError> {
+        let Database { meta, size, .. } = self.database;
+        if let Some(bytes) = self.window.from(number, meta.page_size) {
+            let header = Header::parse(bytes, number, meta, *size)?;
+            if length(header.span, meta.page_size) <= bytes.len() {
+                return Ok((header, true));
+            }
+        }
+        let header = self.database.read_head(number, &mut self.single)?;
+        Ok((header, false))
+    }
+}

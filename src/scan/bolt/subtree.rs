@@ -1,0 +1,59 @@
+//! A page with all pages below it.
+
+use super::{
+    bounds::Bounds,
+    damage::{PageDamage, PageError},
+    page::{Header, PageKind, key_of, widened},
+};
+
+/// A page with all pages below it.
+#[derive(Debug, Clone)]
+pub struct Subtree {
+    /// The number of the page.
+    pub(super) page: u64,
+    /// How far the page is above the leaves. All leaves of a tree are at the same depth.
+    pub(super) height: usize,
+    /// The range of keys that belong into the subtree.
+    pub(super) bounds: Bounds,
+}
+
+impl Subtree {
+    /// Reports that the page cannot be read, so that everything below it may be missing.
+    pub(super) fn damage(&self, error: PageError) -> PageDamage {
+        PageDamage { page: self.page, error, bounds: Some(self.bounds) }
+    }
+
+    /// Checks whether a page of this kind belongs here, as far as `bytes`, its first page, show it.
+    ///
+    /// Two branches may name the same page. Its first key lies within the bounds of one of them: this one gets the page, whichever
+    /// is read first.
+    pub(super) fn check(&self, header: &Header, kind: PageKind, bytes: &[u8]) -> Result<(), Box<PageDamage>> {
+        let damage = |error| Err(Box::new(self.damage(error)));
+        if header.kind != kind {
+            return damage(PageError::Height);
+        }
+        if header.count == 0 {
+            let is_empty_tree = self.bounds == Bounds::default() && kind == PageKind::Leaf;
+            return if is_empty_tree { Ok(()) } else { damage(PageError::Empty) };
+        }
+        match key_of(bytes, kind, 0) {
+            Some(first) if !self.bounds.contain(first) => {
+                Err(Box::new(self.misplaced(PageError::Bounds, bytes, kind, header.count)))
+            }
+            None if header.span == 1 => damage(PageError::Element { index: 0 }),
+            // In a page that spans several, the first key may be after the first page.
+            None | Some(_) => Ok(()),
+        }
+    }
+
+    /// Reports that the page is not read. If its keys belong elsewhere, more may be missing than what belongs here.
+    pub(super) fn misplaced(&self, error: PageError, bytes: &[u8], kind: PageKind, count: usize) -> PageDamage {
+        match error {
+            PageError::Bounds => {
+                let bounds = Some(widened(&self.bounds, bytes, kind, count));
+                PageDamage { page: self.page, error, bounds }
+            }
+            error => self.damage(error),
+        }
+    }
+}

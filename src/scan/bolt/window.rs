@@ -1,0 +1,67 @@
+//! A buffer with several neighbouring pages, which are read at once.
+
+use std::{fs::File, os::unix::fs::FileExt};
+
+/// At most this many pages are in a window, so that it fits into a cache of the processor.
+const WINDOW_PAGES: u64 = 32;
+
+/// At most this many pages between two wanted ones are read for nothing.
+const GAP_PAGES: u64 = 16;
+
+/// Neighbouring pages of a file.
+#[derive(Default)]
+pub struct Window {
+    first: u64,
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+/// Returns the first and the last page to read, given the pages that are wanted next: the first of them, and those that lie close before
+/// it.
+pub fn neighbours(wanted: impl Iterator<Item = u64>) -> Option<(u64, u64)> {
+    let mut range = None;
+    for page in wanted {
+        range = match range {
+            None => Some((page, page)),
+            Some((first, last)) if page < first && first - page <= GAP_PAGES && last - page < WINDOW_PAGES => {
+                Some((page, last))
+            }
+            Some(_) => break,
+        };
+    }
+    range
+}
+
+impl Window {
+    /// Whether the window contains a page.
+    pub fn contains(&self, page: u64, page_size: u64) -> bool {
+        self.from(page, page_size).is_some()
+    }
+
+    /// Returns the bytes of a page and of all pages after it. Returns `None` if the window does not contain all of the page.
+    pub fn from(&self, page: u64, page_size: u64) -> Option<&[u8]> {
+        let offset = usize::try_from(page.checked_sub(self.first)?.checked_mul(page_size)?).ok()?;
+        self.bytes[..self.filled].get(offset..).filter(|bytes| bytes.len() >= length(1, page_size))
+    }
+
+    /// Reads `pages` pages from `first` on, as far as the file has them.
+    pub fn fill(&mut self, file: &File, page_size: u64, first: u64, pages: u64) {
+        let wanted = length(pages, page_size);
+        if self.bytes.len() < wanted {
+            self.bytes.resize(wanted, 0);
+        }
+        (self.first, self.filled) = (first, 0);
+        while self.filled < wanted {
+            let offset = first * page_size + self.filled as u64;
+            match file.read_at(&mut self.bytes[self.filled..wanted], offset) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => self.filled += read,
+            }
+        }
+    }
+}
+
+/// Returns the bytes of `span` pages. A span has been checked against the length of the file.
+pub fn length(span: u64, page_size: u64) -> usize {
+    usize::try_from(span.saturating_mul(page_size)).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,199 @@
+//! The form of an EncryptionConfiguration file. `lookup` says what it means, and `rules` what is not allowed in it.
+
+use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
+
+use super::{
+    super::value::IDENTITY,
+    error::{API_VERSION, CoverageError},
+};
+
+/// The whole file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ConfigFile {
+    #[serde(default)]
+    pub api_version: String,
+    #[serde(default)]
+    pub kind: String,
+    pub resources: Option<Vec<ConfigEntry>>,
+}
+
+/// One entry: some resources, and the providers for them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigEntry {
+    pub resources: Option<Vec<String>>,
+    pub providers: Option<Vec<ProviderEntry>>,
+}
+
+/// One provider of an entry. Exactly one field must be set.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderEntry {
+    pub aesgcm: Option<KeyList>,
+    pub aescbc: Option<KeyList>,
+    pub secretbox: Option<KeyList>,
+    pub identity: Option<IdentityEntry>,
+    pub kms: Option<KmsEntry>,
+}
+
+/// The provider that does not encrypt.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityEntry {}
+
+/// The keys of a provider.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyList {
+    pub keys: Option<Vec<KeyEntry>>,
+}
+
+/// One key of a provider.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyEntry {
+    #[serde(default)]
+    pub name: String,
+    /// The length of the secret, or why it has none. The secret itself is wiped at once.
+    #[serde(default = "no_secret", deserialize_with = "secret_length")]
+    pub secret: Result<usize, &'static str>,
+}
+
+/// A KMS provider.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KmsEntry {
+    #[serde(rename = "apiVersion")]
+    pub api_version: Option<String>,
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub endpoint: String,
+    pub cachesize: Option<i32>,
+    pub timeout: Option<String>,
+}
+
+impl ConfigFile {
+    /// Reads the first document of `text`, in YAML or JSON.
+    ///
+    /// # Errors
+    /// When it is no EncryptionConfiguration.
+    pub fn parse(text: &str) -> Result<Self, CoverageError> {
+        // With this option a number or a boolean is not accepted where a string is expected.
+        let options = serde_saphyr::options! { no_schema: true };
+        let file: Self = serde_saphyr::from_str_with_options(first_document(text), options)
+            .map_err(|error| CoverageError::Syntax(explain(&error)))?;
+        let is_known = matches!(
+            (&*file.api_version, &*file.kind),
+            (API_VERSION, "EncryptionConfiguration") | ("v1", "EncryptionConfig")
+        );
+        if is_known { Ok(file) } else { Err(CoverageError::Kind) }
+    }
+}
+
+impl KmsEntry {
+    /// Returns the version. An empty one means v1, too.
+    pub fn api_version(&self) -> &str {
+        self.api_version.as_deref().filter(|version| !version.is_empty()).unwrap_or("v1")
+    }
+}
+
+fn no_secret() -> Result<usize, &'static str> {
+    Err("secret is missing")
+}
+
+fn secret_length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Result<usize, &'static str>, D::Error> {
+    let text = Zeroizing::new(String::deserialize(deserializer)?);
+    if text.is_empty() {
+        return Ok(no_secret());
+    }
+    Ok(decoded_length(&text).ok_or("secret is not base64"))
+}
+
+/// Returns how many bytes `text` encodes in base64. As in Go's decoder, padding is required, line breaks are skipped, and unused bits at
+/// the end may have any value.
+fn decoded_length(text: &str) -> Option<usize> {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let bytes = || text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n'));
+    let digits = bytes().take_while(is_digit).count();
+    let padding = bytes().skip(digits).take_while(|byte| *byte == b'=').count();
+    let is_whole = digits % 4 != 1 && padding == (4 - digits % 4) % 4 && digits + padding == bytes().count();
+    is_whole.then_some(digits * 3 / 4)
+}
+
+impl ConfigEntry {
+    /// Returns its resources.
+    pub fn resources(&self) -> &[String] {
+        self.resources.as_deref().unwrap_or_default()
+    }
+
+    /// Returns its providers.
+    pub fn providers(&self) -> &[ProviderEntry] {
+        self.providers.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the prefixes that its providers store, a provider of several keys once for each.
+    pub fn stored(&self) -> Vec<String> {
+        self.providers().iter().flat_map(ProviderEntry::stored).collect()
+    }
+}
+
+impl ProviderEntry {
+    pub fn stored(&self) -> Vec<String> {
+        // The scanner reads a name in a stored prefix up to its first colon.
+        let name = |name: &str| name.split(':').next().unwrap_or_default().to_owned();
+        let keys = |scheme: &str, keys: &KeyList| -> Vec<String> {
+            keys.keys.iter().flatten().map(|key| format!("{scheme}:v1:{}", name(&key.name))).collect()
+        };
+        match self {
+            Self { aesgcm: Some(all), .. } => keys("aesgcm", all),
+            Self { aescbc: Some(all), .. } => keys("aescbc", all),
+            Self { secretbox: Some(all), .. } => keys("secretbox", all),
+            Self { kms: Some(kms), .. } => vec![format!("kms:{}:{}", kms.api_version(), name(&kms.name))],
+            _ => vec![IDENTITY.to_owned()],
+        }
+    }
+
+    /// Returns how many providers it names.
+    pub fn kinds(&self) -> usize {
+        let kinds = [
+            self.aesgcm.is_some(),
+            self.aescbc.is_some(),
+            self.secretbox.is_some(),
+            self.identity.is_some(),
+            self.kms.is_some(),
+        ];
+        kinds.into_iter().filter(|kind| *kind).count()
+    }
+}
+
+/// Returns the first document, because kube-apiserver reads no other. As there, a line that begins like a separator is one, even
+/// inside a quoted text.
+fn first_document(text: &str) -> &str {
+    let (mut is_begun, mut end) = (false, 0);
+    for line in text.split_inclusive('\n') {
+        let is_mark = |mark| line.strip_prefix(mark).is_some_and(|rest| rest.trim_start().len() < rest.len().max(1));
+        if is_mark("...") || is_begun && is_mark("---") {
+            break;
+        }
+        let content = line.trim_start_matches('\u{feff}').trim_start();
+        is_begun |= !content.is_empty() && !content.starts_with(['#', '%']);
+        end += line.len();
+    }
+    &text[..end]
+}
+
+/// Says what is wrong, and where. It repeats nothing of the file, because anything in a wrong place, even a field's name, may be a key.
+fn explain(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error::{DuplicateMappingKey, SerdeUnknownField};
+    let place = error.location().map_or_else(String::new, |at| format!("line {}, column {}: ", at.line(), at.column()));
+    let what = match error.without_snippet() {
+        SerdeUnknownField { expected, .. } if expected.is_empty() => "unknown field".to_owned(),
+        SerdeUnknownField { expected, .. } => format!("unknown field, expected one of {}", expected.join(", ")),
+        DuplicateMappingKey { .. } => "a field that occurs twice".to_owned(),
+        _ => "not what is expected there".to_owned(),
+    };
+    place + &what
+}

@@ -1,0 +1,181 @@
+//! The rules of an EncryptionConfiguration: kube-apiserver does not start with a file that breaks one of them.
+
+use std::collections::BTreeSet;
+
+use super::{
+    config_file::{ConfigEntry, KeyList, KmsEntry, ProviderEntry},
+    error::CoverageError,
+};
+
+/// A resource's name and group, as an entry lists them. `*` means all.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupResource {
+    /// The name.
+    pub resource: String,
+    /// The group, empty for the core group.
+    pub group: String,
+}
+
+impl GroupResource {
+    /// Splits `text` at the first dot into the name and the group.
+    pub fn parse(text: &str) -> Self {
+        let (resource, group) = text.split_once('.').unwrap_or((text, ""));
+        Self { resource: resource.to_owned(), group: group.to_owned() }
+    }
+
+    /// All resources of `group`.
+    pub fn all_of(group: &str) -> Self {
+        Self { resource: "*".to_owned(), group: group.to_owned() }
+    }
+}
+
+/// Checks the rules that kube-apiserver checks when it starts.
+///
+/// # Errors
+/// When a rule is broken.
+pub fn check(entries: &[ConfigEntry]) -> Result<(), CoverageError> {
+    if entries.is_empty() {
+        return Err(CoverageError::rule("resources", "at least one is required"));
+    }
+    let mut kms_names = BTreeSet::new();
+    for (index, entry) in entries.iter().enumerate() {
+        check_resources(&format!("resources[{index}].resources"), entry.resources())?;
+        let at = format!("resources[{index}].providers");
+        if entry.providers().is_empty() {
+            return Err(CoverageError::rule(&at, "at least one is required"));
+        }
+        for (index, provider) in entry.providers().iter().enumerate() {
+            check_provider(&format!("{at}[{index}]"), provider, &mut kms_names)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_resources(at: &str, resources: &[String]) -> Result<(), CoverageError> {
+    if resources.is_empty() {
+        return Err(CoverageError::rule(at, "at least one is required"));
+    }
+    let names: Vec<GroupResource> = resources.iter().map(|text| GroupResource::parse(text)).collect();
+    for (index, one) in names.iter().enumerate() {
+        for other in &names[index + 1..] {
+            if one == other {
+                return Err(CoverageError::rule(at, "a resource occurs twice"));
+            }
+            let everything = GroupResource::all_of("*");
+            let is_wide = |name: &GroupResource| name.resource == "*";
+            let same_group = one.group == other.group;
+            if *one == everything || *other == everything || same_group && (is_wide(one) || is_wide(other)) {
+                return Err(CoverageError::rule(at, "a wildcard masks another resource of the same list"));
+            }
+        }
+    }
+    for (index, text) in resources.iter().enumerate() {
+        check_name(text).map_err(|what| CoverageError::rule(&format!("{at}[{index}]"), format!("{text:?}: {what}")))?;
+    }
+    Ok(())
+}
+
+fn check_name(text: &str) -> Result<(), &'static str> {
+    let GroupResource { resource, group } = GroupResource::parse(text);
+    if text.to_lowercase() != text {
+        return Err("has capital letters");
+    }
+    match (text, &*resource, &*group) {
+        ("*", ..) => Err("use '*.' for the core group, or '*.*' for everything"),
+        ("apiserveripinfo" | "serviceipallocations" | "servicenodeportallocations", ..) => {
+            Err("has no REST API, and cannot be encrypted")
+        }
+        (_, _, "events.k8s.io") => Err("events are stored in the core group: use 'events'"),
+        (_, _, "extensions") => Err("the group 'extensions' is gone"),
+        (_, resource, "*") if resource != "*" => Err("one resource of all groups cannot be encrypted"),
+        _ => Ok(()),
+    }
+}
+
+fn check_provider<'a>(
+    at: &str,
+    provider: &'a ProviderEntry,
+    kms_names: &mut BTreeSet<&'a str>,
+) -> Result<(), CoverageError> {
+    match provider.kinds() {
+        0 => return Err(CoverageError::rule(at, "names none of kms, aesgcm, aescbc, secretbox and identity")),
+        1 => {}
+        _ => return Err(CoverageError::rule(at, "names more than one provider")),
+    }
+    match provider {
+        ProviderEntry { aesgcm: Some(keys), .. } => check_keys(&format!("{at}.aesgcm.keys"), keys, &[16, 24, 32]),
+        ProviderEntry { aescbc: Some(keys), .. } => check_keys(&format!("{at}.aescbc.keys"), keys, &[16, 24, 32]),
+        ProviderEntry { secretbox: Some(keys), .. } => check_keys(&format!("{at}.secretbox.keys"), keys, &[32]),
+        ProviderEntry { kms: Some(kms), .. } => check_kms(&format!("{at}.kms"), kms, kms_names),
+        _ => Ok(()),
+    }
+}
+
+fn check_keys(at: &str, keys: &KeyList, lengths: &[usize]) -> Result<(), CoverageError> {
+    let keys = keys.keys.as_deref().unwrap_or_default();
+    if keys.is_empty() {
+        return Err(CoverageError::rule(at, "at least one is required"));
+    }
+    for (index, key) in keys.iter().enumerate() {
+        let at = format!("{at}[{index}]");
+        if key.name.is_empty() {
+            return Err(CoverageError::rule(&at, "name is missing"));
+        }
+        let length = key.secret.map_err(|what| CoverageError::rule(&at, what))?;
+        if !lengths.contains(&length) {
+            return Err(CoverageError::rule(&at, format!("secret has a length that is none of {lengths:?}")));
+        }
+    }
+    Ok(())
+}
+
+fn check_kms<'a>(at: &str, kms: &'a KmsEntry, names: &mut BTreeSet<&'a str>) -> Result<(), CoverageError> {
+    let is_v1 = kms.api_version() == "v1";
+    let wrong = |what: &str| Err(CoverageError::rule(at, what));
+    if !is_v1 && kms.api_version() != "v2" {
+        return wrong("apiVersion is neither v1 nor v2");
+    }
+    if kms.name.is_empty() {
+        return wrong("name is missing");
+    }
+    if !is_v1 && kms.name.contains(':') {
+        return wrong("name has a colon");
+    }
+    // kube-apiserver checks names of v1 only if it reloads the file while it runs.
+    if !names.insert(&kms.name) && !is_v1 {
+        return wrong("another provider has the same name");
+    }
+    if !kms.endpoint.to_ascii_lowercase().starts_with("unix:") {
+        return wrong("endpoint is not unix:…");
+    }
+    match (is_v1, kms.cachesize) {
+        (false, Some(_)) => return wrong("cachesize is not for v2"),
+        (true, Some(0)) => return wrong("cachesize is zero"),
+        _ => {}
+    }
+    match &kms.timeout {
+        Some(text) if !is_positive_duration(text) => wrong("timeout is no positive duration"),
+        _ => Ok(()),
+    }
+}
+
+/// Whether Go would parse `text` as a duration above zero, such as `1m30s`.
+fn is_positive_duration(text: &str) -> bool {
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    let mut is_positive = false;
+    if rest.is_empty() {
+        return false;
+    }
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (digits, behind) = rest.split_at(number);
+        let units = ["ns", "us", "µs", "μs", "ms", "s", "m", "h"];
+        let Some(unit) = units.iter().find(|unit| behind.starts_with(**unit)) else { return false };
+        if !digits.contains(|c: char| c.is_ascii_digit()) || digits.matches('.').count() > 1 {
+            return false;
+        }
+        is_positive |= digits.contains(|c: char| ('1'..='9').contains(&c));
+        rest = &behind[unit.len()..];
+    }
+    is_positive
+}

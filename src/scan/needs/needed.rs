@@ -1,0 +1,157 @@
+//! The keys that values need, and what makes that doubtful.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    mem,
+};
+
+use super::{
+    super::{
+        group::Group,
+        outcome::ScanOutcome,
+        tally::{Counts, GroupCount},
+        value::{UNKNOWN, commitment_half},
+    },
+    place::ScanPlace,
+};
+use crate::crypto::Commitment;
+
+/// At most this many commitments are kept, and at most this many key_ids that values name without being under them. Anyone who can write
+/// to etcd can invent more, and must not be able to fill the memory.
+pub(super) const KEYS_MAX: usize = 65_536;
+
+/// At most this many key_ids are kept for one commitment.
+pub(super) const NAMES_MAX: usize = 16;
+
+/// The live values that need one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// The key_ids that the values have for the key, sorted: usually one, and at most 16.
+    pub key_ids: Vec<String>,
+    /// How many live values there are.
+    pub objects: u64,
+    /// The etcd key of one of them, the first in alphabetical order.
+    pub sample: String,
+}
+
+/// The keys of claviger's that the live values in some places need.
+#[derive(Debug, Clone, Default)]
+pub struct NeededKeys {
+    by_commitment: BTreeMap<Commitment, Need>,
+    /// Values with a key_id of claviger's form whose seed is not under that key.
+    by_name: BTreeMap<String, Need>,
+    pub(super) doubts: Vec<String>,
+    has_namespaces: bool,
+}
+
+impl NeededKeys {
+    /// Returns the values whose wrapped seed contains exactly this commitment.
+    pub fn of(&self, commitment: &Commitment) -> Option<&Need> {
+        self.by_commitment.get(commitment)
+    }
+
+    /// Returns the values that name this key_id, although their wrapped seed is not claviger's or contains another commitment.
+    ///
+    /// No API server can read them. They still count as needing the key, because the seed may be what is wrong. Values with the right
+    /// commitment are not among them: [`Self::of`] returns those.
+    pub fn named(&self, key_id: &str) -> Option<&Need> {
+        self.by_name.get(key_id)
+    }
+
+    /// Iterates over the commitments, each with the values that need its key.
+    pub fn iter(&self) -> impl Iterator<Item = (&Commitment, &Need)> {
+        self.by_commitment.iter()
+    }
+
+    /// Returns why a key may be missing. If this is empty, all keys that the live values need are here.
+    pub fn doubts(&self) -> &[String] {
+        &self.doubts
+    }
+
+    /// Whether there are namespaces. Every API server makes some, so without them the prefix is not an API server's.
+    pub fn has_namespaces(&self) -> bool {
+        self.has_namespaces
+    }
+
+    /// Adds what was counted in `place` below `prefix`.
+    pub(super) fn add(&mut self, place: &ScanPlace, outcome: &ScanOutcome, counts: Counts, prefix: &str) {
+        let reasons = outcome.reasons(prefix, counts.has_merged_groups);
+        let mut doubts: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+        let (mut unclear, mut has_more) = (None, false);
+        for count in counts.by_group.into_iter().filter(|count| count.objects > 0) {
+            let (group, objects) = (count.group.clone(), count.objects);
+            let sample = sample_of(count);
+            self.has_namespaces |= group.resource.name == "namespaces" && group.resource.group.as_deref() == Some("");
+            if let Some(commitment) = group.commitment {
+                has_more |= !add_to(&mut self.by_commitment, commitment, group.key_id.as_deref(), (objects, &sample));
+            }
+            if let Some(key_id) = wrong_name(&group) {
+                has_more |= !add_to(&mut self.by_name, key_id.to_owned(), Some(key_id), (objects, &sample));
+            }
+            if may_need_any_key(&group) {
+                let (all, least) = unclear.get_or_insert((0, sample.clone()));
+                *all += objects;
+                *least = sample.min(mem::take(least));
+            }
+        }
+        if let Some((objects, sample)) = unclear {
+            let values = if objects == 1 { "1 value is" } else { &format!("{objects} values are") };
+            doubts.push(format!("{values} damaged or of a newer kind, and may need any key, for example {sample}"));
+        }
+        if has_more {
+            doubts.push(format!("the values name more than {KEYS_MAX} keys, and not all of them were counted"));
+        }
+        self.doubts.extend(doubts.into_iter().map(|doubt| format!("{place}: {doubt}")));
+    }
+}
+
+fn sample_of(count: GroupCount) -> String {
+    count.samples.into_sorted().into_iter().next().unwrap_or_default()
+}
+
+/// Returns the key_id of a group, if it has claviger's form and the seeds are not under that key.
+fn wrong_name(group: &Group) -> Option<&str> {
+    let key_id = group.key_id.as_deref()?;
+    let half = commitment_half(key_id)?;
+    let is_right = group.commitment.is_some_and(|commitment| commitment.first_half() == half);
+    (!is_right).then_some(key_id)
+}
+
+/// Whether values of this group may need a key of claviger's without showing it: damaged ones of KMS v2, ones whose provider cannot be
+/// read, and ones of a version of KMS that this scanner does not know.
+fn may_need_any_key(group: &Group) -> bool {
+    let mut parts = group.provider.splitn(3, ':');
+    group.key_id.is_none()
+        && match (parts.next(), parts.next()) {
+            (Some("kms"), version) => version != Some("v1"),
+            (scheme, None) => scheme == Some(UNKNOWN),
+            _ => false,
+        }
+}
+
+/// Adds values to the need of one key. Returns false if there is no room for another key.
+fn add_to<K: Ord>(needs: &mut BTreeMap<K, Need>, key: K, key_id: Option<&str>, (objects, sample): (u64, &str)) -> bool {
+    let has_room = needs.len() < KEYS_MAX;
+    match needs.entry(key) {
+        Entry::Occupied(mut need) => add_to_need(need.get_mut(), key_id, objects, sample),
+        Entry::Vacant(place) if has_room => {
+            let key_ids = key_id.map(ToOwned::to_owned).into_iter().collect();
+            place.insert(Need { key_ids, objects, sample: sample.to_owned() });
+        }
+        Entry::Vacant(_) => return false,
+    }
+    true
+}
+
+fn add_to_need(need: &mut Need, key_id: Option<&str>, objects: u64, sample: &str) {
+    need.objects += objects;
+    if sample < need.sample.as_str() {
+        sample.clone_into(&mut need.sample);
+    }
+    if let Some(key_id) = key_id
+        && need.key_ids.len() < NAMES_MAX
+        && let Err(at) = need.key_ids.binary_search_by(|known| known.as_str().cmp(key_id))
+    {
+        need.key_ids.insert(at, key_id.to_owned());
+    }
+}

@@ -1,0 +1,83 @@
+//! What a reader reports at the end, besides the objects that it handed to its sink: where it read, and what may be missing.
+
+use super::{bolt::PageDamage, group::GROUPS_MAX, source::ScanSource};
+
+/// Is called with how much is done, and of how much. The latter is zero if it is not known.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// What a reader reports at the end.
+pub struct ScanOutcome {
+    /// Where it read.
+    pub source: ScanSource,
+    /// The pages, and parts of pages, that could not be read.
+    pub damage: Vec<PageDamage>,
+    /// Why something may be missing.
+    pub incomplete: Vec<Incomplete>,
+    /// How many values have keys outside the prefix.
+    pub outside: u64,
+    /// Whether the source has a key below the prefix, even if only a deleted one.
+    pub is_used: bool,
+}
+
+impl ScanOutcome {
+    /// Returns why something may be missing below `prefix`. `has_merged_groups` says whether some groups were counted as one.
+    pub fn reasons(&self, prefix: &str, has_merged_groups: bool) -> Vec<Incomplete> {
+        let mut reasons = self.incomplete.clone();
+        if has_merged_groups {
+            reasons.push(Incomplete::Groups);
+        }
+        if !self.is_used {
+            reasons.push(Incomplete::Nothing { prefix: prefix.to_owned() });
+        }
+        reasons
+    }
+}
+
+/// Why something may be missing in what was read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Incomplete {
+    /// One of the two meta pages is damaged, and the other one was used.
+    #[error("meta page {page} is damaged: what the last transaction wrote may be missing")]
+    Meta {
+        /// The damaged one.
+        page: u64,
+    },
+    /// The file is shorter than its database.
+    #[error("the file was cut off: it has {found} of {expected} bytes")]
+    Cut {
+        /// The length of the file.
+        found: u64,
+        /// The length of the database.
+        expected: u64,
+    },
+    /// The file does not have the digest that it ends with.
+    #[error("the file does not match the digest at its end")]
+    Digest,
+    /// Something wrote to the file during the scan.
+    #[error("the file changed while it was read")]
+    Changed,
+    /// The bucket that says how far etcd compacted cannot be read.
+    #[error("the bucket meta cannot be read")]
+    NoMeta,
+    /// There is no key below the prefix. Most likely the prefix is wrong.
+    #[error("there is no key below {prefix}: is that the prefix of the API server?")]
+    Nothing {
+        /// The prefix.
+        prefix: String,
+    },
+    /// There are far more groups than in any cluster: someone invented names.
+    #[error(
+        "there are more than {GROUPS_MAX} combinations of resource, provider and key: the values of all others are counted as one"
+    )]
+    Groups,
+    /// Some pages or revisions cannot be read.
+    #[error("{count} {} cannot be read", if *.count == 1 { "page or revision" } else { "pages or revisions" })]
+    Pages {
+        /// How many.
+        count: usize,
+    },
+    /// The sink ended the scan.
+    #[error("the scan was ended before everything was read")]
+    Ended,
+}

@@ -1,0 +1,129 @@
+//! What one thread has read of one part of the tree, before it is known which changes are the newest of their keys.
+
+use std::mem;
+
+use super::super::{
+    bolt::{BoundKey, Bounds, Element, Leaf, LeafVisitor, PageDamage, PageError},
+    fingerprint::Fingerprint,
+    object::Summary,
+    revision::{KeyChange, Revision},
+    summarizer::Summarizer,
+};
+
+/// One change, without its key and value.
+pub struct ReadChange {
+    /// The fingerprint of its key.
+    pub fingerprint: Fingerprint,
+    /// The length of its key in [`Batch::keys`].
+    pub key_length: u32,
+    /// The number of its transaction.
+    pub revision: u64,
+    /// Whether it says that it is its key's first one, or the first one after a deletion.
+    pub is_first: bool,
+    /// What its value shows. `None` if the key was deleted.
+    pub summary: Option<Summary>,
+}
+
+/// What was read of one part, the newest change first.
+#[derive(Default)]
+pub struct Batch {
+    /// The changes.
+    pub changes: Vec<ReadChange>,
+    /// The keys of the changes, one after the other.
+    pub keys: Vec<u8>,
+    /// The values of the changes, one after the other, if the sink needs them.
+    pub values: Vec<u8>,
+    /// What could not be read.
+    pub damage: Vec<PageDamage>,
+    /// How many values have keys outside the prefix.
+    pub outside: u64,
+    /// The greatest number of a transaction.
+    pub revision: u64,
+}
+
+impl Batch {
+    /// Makes an empty batch with as much room as this one uses.
+    fn with_same_room(&self) -> Self {
+        let (changes, keys) = (Vec::with_capacity(self.changes.len()), Vec::with_capacity(self.keys.len()));
+        Self { changes, keys, values: Vec::with_capacity(self.values.len()), ..Self::default() }
+    }
+}
+
+/// Fills a batch from the leaves of a tree.
+pub struct Collector {
+    summarizer: Summarizer,
+    keeps_values: bool,
+    batch: Batch,
+}
+
+impl Collector {
+    /// Begins with an empty batch. `keeps_values` says whether the sink needs values.
+    pub fn new(summarizer: Summarizer, keeps_values: bool) -> Self {
+        Self { summarizer, keeps_values, batch: Batch::default() }
+    }
+
+    /// Returns the batch, and begins the next one.
+    pub fn take(&mut self) -> Batch {
+        let next = self.batch.with_same_room();
+        mem::replace(&mut self.batch, next)
+    }
+
+    fn add(&mut self, element: &Element<'_>) -> Result<(), PageError> {
+        let index = element.index;
+        if element.is_bucket {
+            return Err(PageError::Kind { index, found: "a bucket", expected: "a value" });
+        }
+        let damaged = |what: String| PageError::Value { index, what };
+        let change = KeyChange::parse(element.key, element.value).map_err(|error| damaged(error.to_string()))?;
+        self.batch.revision = self.batch.revision.max(change.revision.main);
+        if !self.summarizer.names().contain(change.key) {
+            self.batch.outside += u64::from(change.value.is_some());
+            return Ok(());
+        }
+        if !is_text(change.key) {
+            return Err(damaged("its key is none that Kubernetes writes".to_owned()));
+        }
+        let fingerprint = self.summarizer.fingerprinter().of(change.key);
+        let summary = change.value.and_then(|value| self.summarizer.summarize(change.key, value));
+        self.batch.changes.push(ReadChange {
+            fingerprint,
+            key_length: u32::try_from(change.key.len()).map_err(|_| damaged("its key is too long".to_owned()))?,
+            revision: change.revision.main,
+            is_first: change.is_first,
+            summary,
+        });
+        self.batch.keys.extend_from_slice(change.key);
+        if self.keeps_values {
+            self.batch.values.extend_from_slice(change.value.unwrap_or_default());
+        }
+        Ok(())
+    }
+}
+
+/// Whether Kubernetes could have written such a key.
+fn is_text(key: &[u8]) -> bool {
+    let is_plain = key.iter().fold(true, |is_plain, byte| is_plain & (0x20..0x7f).contains(byte));
+    is_plain || std::str::from_utf8(key).is_ok_and(|text| !text.chars().any(char::is_control))
+}
+
+impl LeafVisitor for Collector {
+    fn leaf(&mut self, page: u64, leaf: &Leaf<'_>) {
+        for element in leaf.backwards() {
+            if let Err(error) = self.add(&element) {
+                self.damage(PageDamage { page, error, bounds: Some(missing(leaf, &element)) });
+            }
+        }
+    }
+
+    fn damage(&mut self, damage: PageDamage) {
+        self.batch.damage.push(damage);
+    }
+}
+
+/// Returns the revisions that may be missing if an element cannot be read: its own, or those between its neighbours if its key names
+/// none.
+fn missing(leaf: &Leaf<'_>, element: &Element<'_>) -> Bounds {
+    let has_revision = matches!(element.key.len(), 17 | 18) && Revision::parse(element.key).is_some();
+    let own = || BoundKey::new(element.key);
+    if has_revision { Bounds { low: own(), high: own() } } else { leaf.around(element.index) }
+}

@@ -1,0 +1,48 @@
+//! The bucket `meta`, which says how far etcd compacted.
+
+use super::super::{
+    bolt::{Leaf, LeafVisitor, PageDamage, PageError, TreeReader, find_bucket},
+    revision::Revision,
+};
+
+/// What the bucket `meta` says.
+#[derive(Default)]
+pub struct MetaBucket {
+    /// The revision up to which etcd compacted.
+    pub compacted: Option<u64>,
+    /// What of the bucket could not be read.
+    pub damage: Vec<PageDamage>,
+    /// Whether the bucket itself could not be found.
+    pub is_lost: bool,
+}
+
+impl MetaBucket {
+    /// Reads the bucket.
+    pub fn read(reader: &mut TreeReader<'_>) -> Self {
+        let mut meta = Self::default();
+        match find_bucket(reader, "meta", &mut meta) {
+            Ok(Some(tree)) => reader.descend(&tree, &mut meta),
+            Ok(None) => {}
+            Err(_) => meta.is_lost = true,
+        }
+        meta
+    }
+}
+
+impl LeafVisitor for MetaBucket {
+    fn leaf(&mut self, page: u64, leaf: &Leaf<'_>) {
+        for element in leaf.backwards().filter(|element| element.key == b"finishedCompactRev") {
+            if let Some(revision) = Revision::parse(element.value) {
+                self.compacted = Some(revision.main);
+            } else {
+                let what = "finishedCompactRev is no revision".to_owned();
+                let error = PageError::Value { index: element.index, what };
+                self.damage(PageDamage { page, error, bounds: None });
+            }
+        }
+    }
+
+    fn damage(&mut self, damage: PageDamage) {
+        self.damage.push(damage);
+    }
+}

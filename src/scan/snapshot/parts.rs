@@ -1,0 +1,117 @@
+//! Reads the parts of a tree in several threads, and brings them back into their order.
+
+use std::{
+    collections::BTreeMap,
+    num::NonZero,
+    ops::ControlFlow,
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{channel, sync_channel},
+    },
+    thread,
+};
+
+use super::{
+    super::{
+        bolt::{Database, Subtree, TreeReader},
+        outcome::Progress,
+        summarizer::Summarizer,
+    },
+    batch::{Batch, Collector},
+};
+
+/// How many parts may be read and not yet counted.
+const AHEAD: usize = 32;
+
+/// More threads than this would only wait for the counting thread.
+const THREADS_MAX: usize = 4;
+
+/// What all threads read.
+pub struct TreeParts<'p> {
+    /// The database.
+    pub database: &'p Database,
+    /// The parts of its tree, in the order of their keys.
+    pub subtrees: &'p [Subtree],
+    /// Summarizes the values.
+    pub summarizer: &'p Summarizer,
+    /// Whether the sink needs values.
+    pub keeps_values: bool,
+}
+
+impl TreeParts<'_> {
+    /// Reads all parts, and calls `count` with each batch, from the last part to the first. The calling thread reads, too, whenever no
+    /// batch waits for it. Ends early if `count` says so.
+    pub fn read(&self, progress: Progress<'_>, mut count: impl FnMut(Batch) -> ControlFlow<()>) -> ControlFlow<()> {
+        let threads = thread::available_parallelism().map_or(1, NonZero::get).clamp(1, THREADS_MAX);
+        let queue = PartQueue { parts: self.subtrees, taken: AtomicUsize::new(0) };
+        let mut own = PartReader::new(self);
+        thread::scope(|scope| {
+            let (sender, batches) = channel();
+            // There is one permit for each part that was taken and is not counted yet.
+            let (permit, permits) = sync_channel(AHEAD);
+            for _ in 1..threads {
+                let (sender, permit, queue) = (sender.clone(), permit.clone(), &queue);
+                let mut reader = PartReader::new(self);
+                scope.spawn(move || {
+                    while permit.send(()).is_ok() {
+                        let Some((at, part)) = queue.take() else { return };
+                        if sender.send((at, reader.read(part))).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            let (mut waiting, mut counted) = (BTreeMap::new(), 0);
+            while counted < self.subtrees.len() {
+                progress(counted as u64, self.subtrees.len() as u64);
+                waiting.extend(batches.try_iter());
+                if let Some(batch) = waiting.remove(&counted) {
+                    count(batch)?;
+                    counted += 1;
+                    let _ = permits.try_recv();
+                } else if let Some((at, part)) = permit.try_send(()).ok().and_then(|()| queue.take()) {
+                    waiting.insert(at, own.read(part));
+                } else if let Ok((at, batch)) = batches.recv() {
+                    waiting.insert(at, batch);
+                } else {
+                    // A thread has panicked. The scope panics, too.
+                    break;
+                }
+            }
+            ControlFlow::Continue(())
+        })
+    }
+}
+
+/// The parts that no thread has begun to read. The last one is taken first.
+struct PartQueue<'p> {
+    parts: &'p [Subtree],
+    taken: AtomicUsize,
+}
+
+impl<'p> PartQueue<'p> {
+    /// Takes the next part. Returns it with the number of parts that were taken before.
+    fn take(&self) -> Option<(usize, &'p Subtree)> {
+        let before = self.taken.fetch_add(1, Ordering::Relaxed);
+        self.parts.iter().rev().nth(before).map(|part| (before, part))
+    }
+}
+
+/// Reads parts in one thread.
+struct PartReader<'d> {
+    reader: TreeReader<'d>,
+    collector: Collector,
+}
+
+impl<'d> PartReader<'d> {
+    fn new(parts: &TreeParts<'d>) -> Self {
+        let collector = Collector::new(parts.summarizer.clone(), parts.keeps_values);
+        Self { reader: TreeReader::new(parts.database), collector }
+    }
+
+    fn read(&mut self, part: &Subtree) -> Batch {
+        self.reader.descend(part, &mut self.collector);
+        self.collector.take()
+    }
+}

@@ -1,0 +1,169 @@
+//! Scans one file: opens it, reads it in one or two passes, and says what may be missing.
+
+use std::{ops::ControlFlow, path::Path, thread};
+
+use super::{
+    super::{
+        bolt::{BoltError, Database, PageDamage, TreeReader, find_bucket},
+        object::{Object, Sink},
+        outcome::{Incomplete, Progress, ScanOutcome},
+        source::ScanSource,
+        summarizer::Summarizer,
+    },
+    batch::{Batch, Collector},
+    digest::{compare, has_digest, length_before, sha256},
+    error::SnapshotError,
+    file::DatabaseFile,
+    meta::MetaBucket,
+    newest::Newest,
+    parts::TreeParts,
+};
+
+/// How a file is scanned.
+pub struct Options<'a> {
+    /// Whether the digest is computed even if the file does not end with one.
+    pub digest: bool,
+    /// Is called with how many parts of the file are done, and of how many.
+    pub progress: Progress<'a>,
+}
+
+/// Hands the objects in the file at `path` to `sink`.
+///
+/// # Errors
+/// When the file cannot be opened, is no database of etcd, or belongs to a running one.
+pub fn scan(
+    path: &Path,
+    summarizer: &Summarizer,
+    sink: &mut impl Sink,
+    Options { digest, progress }: Options<'_>,
+) -> Result<ScanOutcome, SnapshotError> {
+    let file = DatabaseFile::open(path)?;
+    let length = length_before(file.length());
+    let database = Database::open(file.file.try_clone().map_err(SnapshotError::Open)?, length)?;
+    let is_wanted = digest || has_digest(file.length());
+    let (contents, digest) = thread::scope(|scope| {
+        let digest = is_wanted.then(|| scope.spawn(|| sha256(&file.file, length)));
+        let contents = read_proven(&database, summarizer, sink, progress)?;
+        Ok::<_, SnapshotError>((contents, digest.and_then(|digest| digest.join().ok())))
+    })?;
+    let mut incomplete = contents.incomplete();
+    incomplete.extend(database.damaged_meta.map(|page| Incomplete::Meta { page }));
+    if database.length() > length {
+        incomplete.push(Incomplete::Cut { found: length, expected: database.length() });
+    }
+    let digest = digest.map(|computed| compare(&file.file, file.length(), computed));
+    if digest.as_ref().is_some_and(|digest| digest.matches == Some(false)) {
+        incomplete.push(Incomplete::Digest);
+    }
+    if file.has_changed() {
+        incomplete.push(Incomplete::Changed);
+    }
+    let DatabaseContents { damage, outside, is_used, revision, compacted, .. } = contents;
+    let source = ScanSource { revision, compacted, digest, ..ScanSource::snapshot(path, file.length()) };
+    // A database without any key is no sign of a wrong prefix, but one that has only other keys is.
+    Ok(ScanOutcome { source, damage, incomplete, outside, is_used: is_used || outside == 0 })
+}
+
+/// Reads the database quickly. If it turns out that a key was handed on twice, the sink forgets everything, and the database is read
+/// thoroughly. A sink that cannot forget gets the thorough way at once.
+fn read_proven(
+    database: &Database,
+    summarizer: &Summarizer,
+    sink: &mut impl Sink,
+    progress: Progress<'_>,
+) -> Result<DatabaseContents, BoltError> {
+    if sink.forget() {
+        let mut newest = Newest::quick();
+        let contents = read(database, summarizer, (&mut newest, sink), progress)?;
+        if contents.is_ended || newest.is_proven() {
+            return Ok(contents);
+        }
+        sink.forget();
+    }
+    read(database, summarizer, (&mut Newest::thorough(), sink), progress)
+}
+
+fn read<S: Sink>(
+    database: &Database,
+    summarizer: &Summarizer,
+    (newest, sink): (&mut Newest, &mut S),
+    progress: Progress<'_>,
+) -> Result<DatabaseContents, BoltError> {
+    let mut reader = TreeReader::new(database);
+    let meta = MetaBucket::read(&mut reader);
+    let mut collector = Collector::new(summarizer.clone(), S::NEEDS_VALUES);
+    let tree = find_bucket(&mut reader, "key", &mut collector)?;
+    let parts = tree.map_or_else(Vec::new, |tree| reader.parts(tree, &mut collector));
+    let mut contents =
+        DatabaseContents { damage: meta.damage, compacted: meta.compacted, ..DatabaseContents::default() };
+    let all = TreeParts { database, subtrees: &parts, summarizer, keeps_values: S::NEEDS_VALUES };
+    let mut end = all.read(progress, |batch| contents.count(batch, newest, sink));
+    if end.is_continue() {
+        // What was met on the way to the parts comes last: mostly nothing, and all of a small bucket.
+        end = contents.count(collector.take(), newest, sink);
+        progress(parts.len() as u64, parts.len() as u64);
+    }
+    contents.damage.extend(database.overlaps());
+    contents.has_lost_meta = meta.is_lost;
+    contents.is_ended = end.is_break();
+    contents.revision = contents.revision.max(meta.compacted.unwrap_or(0));
+    Ok(contents)
+}
+
+/// What was read of a database.
+#[derive(Default)]
+struct DatabaseContents {
+    damage: Vec<PageDamage>,
+    /// How many values have keys outside the prefix.
+    outside: u64,
+    /// Whether there is a key below the prefix, even if only a deleted one.
+    is_used: bool,
+    /// The newest revision.
+    revision: u64,
+    /// The revision up to which etcd compacted.
+    compacted: Option<u64>,
+    has_lost_meta: bool,
+    /// Whether the sink ended the scan.
+    is_ended: bool,
+}
+
+impl DatabaseContents {
+    /// Hands the objects of a batch to the sink.
+    fn count<S: Sink>(&mut self, batch: Batch, newest: &mut Newest, sink: &mut S) -> ControlFlow<()> {
+        let (mut keys, mut values) = (batch.keys.as_slice(), batch.values.as_slice());
+        // All keys of a batch are looked up in one loop, so that the processor can wait for the memory of several at once.
+        let is_newest: Vec<bool> =
+            batch.changes.iter().map(|change| newest.is_newest(change.fingerprint, change.is_first)).collect();
+        self.damage.extend(batch.damage);
+        self.outside += batch.outside;
+        self.is_used |= !batch.changes.is_empty();
+        self.revision = self.revision.max(batch.revision);
+        for (change, is_newest) in batch.changes.iter().zip(is_newest) {
+            let key = take(&mut keys, change.key_length);
+            let Some(summary) = change.summary else { continue };
+            let value = S::NEEDS_VALUES.then(|| take(&mut values, summary.length));
+            let object = Object { key, mod_revision: change.revision, summary, value };
+            if is_newest {
+                newest.note_live(change.fingerprint);
+                sink.object(&object)?;
+            } else {
+                sink.older(&object)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Returns why something may be missing.
+    fn incomplete(&self) -> Vec<Incomplete> {
+        let lost_meta = self.has_lost_meta.then_some(Incomplete::NoMeta);
+        let pages = (!self.damage.is_empty()).then_some(Incomplete::Pages { count: self.damage.len() });
+        let ended = self.is_ended.then_some(Incomplete::Ended);
+        lost_meta.into_iter().chain(pages).chain(ended).collect()
+    }
+}
+
+fn take<'b>(bytes: &mut &'b [u8], length: u32) -> &'b [u8] {
+    let (taken, rest) = bytes.split_at(usize::try_from(length).unwrap_or(usize::MAX));
+    *bytes = rest;
+    taken
+}

@@ -1,0 +1,7 @@
+//! Scans of forged databases, whole and damaged.
+
+mod changes;
+mod ended;
+mod files;
+mod scanned;
+mod trees;

@@ -1,0 +1,85 @@
+//! The part of an encrypted value after its prefix: checks its shape, and finds the key_id and the wrapped seed in it.
+
+use super::{
+    super::protobuf::{Field, Fields},
+    damage::ValueDamage,
+};
+
+/// The longest provider or key name that the scanner accepts, and the longest `key_id` that KMS v2 allows.
+pub(super) const NAME_MAX: usize = 1024;
+
+/// The first byte of a KMS v2 body: the head of the field with the encrypted data.
+pub(super) const DATA: &[u8] = b"\x0a";
+
+/// What encryption adds to an object under a key derived from a seed: 32 bytes of randomness, a nonce of 12 and a tag of 16.
+pub(super) const LEAST_UNDER_SEED: usize = 60;
+
+/// What a body says about its key.
+#[derive(Default)]
+pub(super) struct Body<'a> {
+    /// The key that a KMS v2 body names.
+    pub(super) key_id: Option<&'a str>,
+    /// The wrapped seed of KMS v2, or the wrapped key of KMS v1.
+    pub(super) seed: Option<&'a [u8]>,
+}
+
+/// Reads the body of a value of `provider`, and checks what can be checked without a key.
+pub(super) fn read_body<'a>(provider: &str, body: &'a [u8]) -> Result<Body<'a>, ValueDamage> {
+    let require = |is_whole: bool, damage| if is_whole { Ok(Body::default()) } else { Err(damage) };
+    let is_cbc = |body: &[u8]| body.len() >= 32 && body.len().is_multiple_of(16);
+    let mut parts = provider.splitn(3, ':');
+    match (parts.next(), parts.next()) {
+        (Some("kms"), Some("v2")) => kms_v2(body),
+        (Some("kms"), Some("v1")) => possible_bodies(body).find_map(kms_v1).ok_or(ValueDamage::KmsV1),
+        (Some("aesgcm"), Some("v1")) => require(body.len() >= 28, ValueDamage::AesGcm),
+        (Some("aescbc"), Some("v1")) => require(possible_bodies(body).any(is_cbc), ValueDamage::AesCbc),
+        (Some("secretbox"), Some("v1")) => require(body.len() >= 40, ValueDamage::Secretbox),
+        _ => Ok(Body::default()),
+    }
+}
+
+/// Returns every place where a body may begin. A name ends at its first colon, but all names except those of KMS v2 may contain
+/// colons: the body is all of `body`, or what follows one of the first colons in it.
+fn possible_bodies(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let start = &body[..body.len().min(NAME_MAX)];
+    let text = start.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    let name = text.split(char::is_control).next().unwrap_or_default();
+    let ends = name.bytes().enumerate().filter(|(_, byte)| *byte == b':').map(|(at, _)| at + 1);
+    std::iter::once(0).chain(ends).map(|begin| &body[begin..])
+}
+
+/// Reads a body of KMS v1: the length of the wrapped key (u16, big-endian), that key, and data encrypted under it.
+fn kms_v1(body: &[u8]) -> Option<Body<'_>> {
+    let (length, rest) = body.split_first_chunk::<2>()?;
+    let (seed, data) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+    (!seed.is_empty() && data.len() >= 28).then_some(Body { key_id: None, seed: Some(seed) })
+}
+
+/// Reads the message `EncryptedObject`: 1 encryptedData, 2 keyID, 3 encryptedDEKSource, 4 annotations, 5 encryptedDEKSourceType.
+fn kms_v2(body: &[u8]) -> Result<Body<'_>, ValueDamage> {
+    let (mut data, mut key_id, mut seed, mut kind): (&[u8], &[u8], &[u8], u64) = (&[], &[], &[], 0);
+    for field in Fields(body) {
+        match field.ok_or(ValueDamage::Message)? {
+            (1, Field::Bytes(bytes)) => data = bytes,
+            (2, Field::Bytes(bytes)) => key_id = bytes,
+            (3, Field::Bytes(bytes)) => seed = bytes,
+            (4, Field::Bytes(_)) => {}
+            (5, Field::Varint(number)) => kind = number,
+            (1..=5, _) => return Err(ValueDamage::Message),
+            _ => {}
+        }
+    }
+    let least = match kind {
+        0 => 28,
+        1 => LEAST_UNDER_SEED,
+        _ => return Err(ValueDamage::Seed),
+    };
+    if data.len() < least {
+        return Err(ValueDamage::Data);
+    }
+    if !(1..=NAME_MAX).contains(&seed.len()) {
+        return Err(ValueDamage::Seed);
+    }
+    let key_id = std::str::from_utf8(key_id).ok().filter(|name| (1..=NAME_MAX).contains(&name.len()));
+    Ok(Body { key_id: Some(key_id.ok_or(ValueDamage::KeyId)?), seed: Some(seed) })
+}

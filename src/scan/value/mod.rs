@@ -1,0 +1,19 @@
+//! One stored value: its provider and key, read from its bytes without any key.
+//!
+//! ```text
+//! classify -> body -> damage        frame -> classify
+//! ```
+//!
+//! The formats are kube-apiserver's (`k8s.io/apiserver`, `pkg/server/options/encryptionconfig` and `pkg/storage/value`);
+//! `docs/scan.md` lists them.
+
+mod body;
+mod classify;
+mod damage;
+mod frame;
+#[cfg(test)]
+mod samples;
+
+pub use classify::{Encoding, IDENTITY, UNKNOWN, Value, classify, commitment_half};
+pub use damage::ValueDamage;
+pub use frame::Frame;
