@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::durable::{Dir, DurableError};
 
 /// The newest file; `audit.jsonl.1` is the one before.
-const NAME: &str = "audit.jsonl";
+pub const FILE: &str = "audit.jsonl";
 
 /// Bytes of one file.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
@@ -159,7 +159,7 @@ pub fn record(dir: &Dir, event: &Event<'_>) -> Result<(), DurableError> {
     // Numbers and strings always serialise.
     let mut line = serde_json::to_vec(&line).unwrap_or_default();
     line.push(b'\n');
-    dir.append(NAME, &line, FILE_MAX, FILES)
+    dir.append(FILE, &line, FILE_MAX, FILES)
 }
 
 /// Whether the log has an event that needs a finished keyring. A restore does not count: it is logged before it is done.
@@ -171,10 +171,10 @@ pub fn tells_of_a_keyring(dir: &Dir) -> Result<bool, DurableError> {
     struct Told {
         event: String,
     }
-    if dir.contains(&format!("{NAME}.1"))? {
+    if dir.contains(&format!("{FILE}.1"))? {
         return Ok(true);
     }
-    let text = match dir.read(NAME, usize::try_from(FILE_MAX).unwrap_or(usize::MAX)) {
+    let text = match dir.read(FILE, usize::try_from(FILE_MAX).unwrap_or(usize::MAX)) {
         Ok(text) => text,
         Err(DurableError::Missing(_)) => return Ok(false),
         Err(error) => return Err(error),
@@ -198,7 +198,7 @@ mod tests {
         let restore = || Event::Restore(KeyringEvent { keyring: "9013".to_owned(), generation: 3 });
         record(&dir, &restore()).unwrap();
         record(&dir, &restore()).unwrap();
-        let path = temporary.path().join(NAME);
+        let path = temporary.path().join(FILE);
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{text}{{\"format\":\"clav")).unwrap();
         assert!(!told(), "two restores, and what a crash has cut off");
@@ -218,7 +218,7 @@ mod tests {
         let event = Event::Unseal { keyring: "9013".to_owned(), generation: 3, key_id: "k1-aa", slot: "file" };
         record(&dir, &event).unwrap();
         record(&dir, &event).unwrap();
-        let text = std::fs::read_to_string(temporary.path().join(NAME)).unwrap();
+        let text = std::fs::read_to_string(temporary.path().join(FILE)).unwrap();
         assert_eq!(text.lines().count(), 2);
         let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
         assert_eq!(line["format"], "claviger/audit/v1");

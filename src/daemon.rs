@@ -29,7 +29,7 @@ use crate::{
     crypto::secret::Protection,
     grpc::address::Address,
     hardening::{self, FilesError, Layer, Layers, Restricted, State},
-    keeper::{Expect, OpenError, Published, Publisher, Serving, Unsealed},
+    keeper::{Expect, Published, Publisher, ServeError, Serving, Unsealed},
     keyring::mark::Standing,
     listen::{self, Access, Listener, Peers, SocketError},
     root::Means,
@@ -68,9 +68,9 @@ pub enum DaemonError {
     /// The event loop.
     #[error("starting the event loop: {0}")]
     Runtime(#[from] io::Error),
-    /// The keyring did not open.
+    /// The keyring is not served.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Keyring(#[from] ServeError),
     /// Another daemon holds the lock of this state directory.
     #[error("refusing to serve: another plugin serves from {}", .0.display())]
     Occupied(PathBuf),
@@ -108,7 +108,7 @@ pub async fn run(
         let listener = take_over_socket(config).await?;
         if listener.follows() {
             info!(message = event::WAITING);
-            serving.succeed().map_err(OpenError::from)?;
+            serving.succeed()?;
         } else if !become_alone(&serving, &mut daemon.signals, config).await? {
             // It replaces nobody, so nobody is about to end.
             return Ok(());
@@ -130,7 +130,7 @@ pub async fn run(
 
 /// Takes the lock of the state directory before anything is served. False when a signal ends the daemon first.
 async fn become_alone(serving: &Serving, signals: &mut Signals, config: &Config) -> Result<bool, DaemonError> {
-    if serving.try_lock().map_err(OpenError::from)? {
+    if serving.try_lock()? {
         return Ok(true);
     }
     info!(message = event::WAITING);
@@ -140,7 +140,7 @@ async fn become_alone(serving: &Serving, signals: &mut Signals, config: &Config)
             () = signals.end() => return Ok(false),
             () = sleep(Duration::from_millis(50)) => {}
         }
-        if serving.try_lock().map_err(OpenError::from)? {
+        if serving.try_lock()? {
             info!(message = event::ALONE);
             return Ok(true);
         }
@@ -226,7 +226,7 @@ impl Signals {
     }
 }
 
-type Outcome = Result<Option<Unsealed>, OpenError>;
+type Outcome = Result<Option<Unsealed>, ServeError>;
 
 /// What the thread of an [`Unsealer`] is asked to do.
 enum Task {

@@ -17,7 +17,7 @@ use crate::{
     durable::{check_export, export, is_on_another_disk},
     escrow::{BACKUP_MAX, Backup},
     hardening,
-    keeper::{self, Expect, Forget, Made, Opened},
+    keeper::{self, CommitError, Expect, Forget, Made, Opened},
     keyring::{
         key_id::KeyId,
         ledger::{ListedBackup, Proven},
@@ -242,7 +242,11 @@ fn doubt(file: &Path, made: &Made, site: &Site) -> Option<String> {
 }
 
 fn not_listed(error: &keeper::ChangeFailed, what: &str, site: &Site) -> Failure {
-    Failure::change(error, &site.config.state_dir).about(&format!("{what}, and is not listed"))
+    let failure = Failure::change(error, &site.config.state_dir);
+    match error {
+        keeper::ChangeFailed::Commit(CommitError::LedgerNotMarked(_)) => failure.about(what),
+        _ => failure.about(&format!("{what}, and is not listed")),
+    }
 }
 
 fn print_created(report: &CreateReport<'_>, global: &Global) -> Result<(), Failure> {

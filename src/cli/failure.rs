@@ -18,7 +18,7 @@ use crate::{
     durable::DurableError,
     escrow::{BackupError, RecoveryError, ShareError},
     etcd::EtcdError,
-    keeper::{ChangeFailed, InitError, LedgerRefused, OpenError, RestoreFailed},
+    keeper::{BeginError, ChangeFailed, CommitError, InitError, LedgerRefused, OpenError, RestoreFailed, ServeError},
     keyring::{
         ChangeError, KeyError,
         ledger::LedgerError,
@@ -29,6 +29,7 @@ use crate::{
     },
     root::{RootError, SlotError},
     scan::{live::LiveError, snapshot::SnapshotError},
+    store::StoreError,
     text::TextError,
 };
 
@@ -115,31 +116,46 @@ impl Failure {
     /// The daemon did not start, or ended.
     pub(super) fn daemon(error: &DaemonError, state_dir: &Path) -> Self {
         match error {
-            DaemonError::Open(error) => Self::open(error, state_dir),
+            DaemonError::Keyring(error) => Self::serve(error, state_dir),
             DaemonError::Socket(error) => Self::new(Exit::Refused, error, socket::hint(error)),
             DaemonError::Occupied(_) => Self::new(Exit::Refused, error, occupied_hint(state_dir)),
             error => Self::new(Exit::Refused, error, None),
         }
     }
 
+    /// The keyring is not served.
+    fn serve(error: &ServeError, state_dir: &Path) -> Self {
+        let (exit, hint) = match error {
+            ServeError::Open(error) => return Self::open(error, state_dir),
+            ServeError::Expect(_) => {
+                (Exit::Refused, Some("compare it with `claviger status` on a node that you trust".to_owned()))
+            }
+            ServeError::HomeInEtcd(_) => (Exit::Refused, Some(SHARED.to_owned())),
+            ServeError::Lock(error) => durable(error),
+            ServeError::NotMarked(error) => commit(error),
+        };
+        Self::new(exit, error, hint)
+    }
+
     pub(super) fn init(error: &InitError, state_dir: &Path) -> Self {
         let (exit, hint) = match error {
-            InitError::Exists(_) => {
-                (Exit::Refused, Some(format!("look at it: claviger status --state-dir {}", state_dir.display())))
-            }
+            InitError::Exists(_) => (Exit::Refused, Some(look_hint(state_dir))),
             InitError::Unfinished(_) => (Exit::Refused, Some(restart_hint(state_dir))),
             InitError::File(DurableError::Exists(_)) => (
                 Exit::Refused,
                 Some("it may be another keyring's: move it away, or give another --slot-file".to_owned()),
             ),
-            InitError::NotBegun(error) => open(error),
+            InitError::NotBegun(CommitError::Record(_)) => {
+                (Exit::Refused, Some("give fewer recovery recipients".to_owned()))
+            }
+            InitError::NotBegun(error) => commit(error),
             InitError::BrokenOff(error) => (
-                open(error).0,
+                commit(error).0,
                 Some("fix that, then run `claviger init` again with --restart; nothing was lost".to_owned()),
             ),
-            InitError::Unchecked(error) => {
-                (open(error).0, Some(format!("look at it: claviger status --state-dir {}", state_dir.display())))
-            }
+            InitError::NotConfirmed(error) => (store(error).0, Some(look_hint(state_dir))),
+            InitError::NotMarked(error) => (durable(error).0, Some(look_hint(state_dir))),
+            InitError::Unchecked(error) => (open(error).0, Some(look_hint(state_dir))),
             // Nothing can be damaged yet: what is missing is a directory.
             InitError::File(DurableError::Missing(path)) => {
                 (Exit::Refused, Some(format!("mkdir -p -m 0700 {}", path.display())))
@@ -148,7 +164,6 @@ impl Failure {
             InitError::Recovery(error) => recovery(error),
             InitError::Slot(error) => slot(error),
             InitError::Root(error) => root(error),
-            InitError::Record(_) => (Exit::Refused, Some("give fewer recovery recipients".to_owned())),
             InitError::Keyring(KeyError::Secret(error)) | InitError::Memory(error) => memory(error),
             InitError::Keyring(KeyError::Random(_)) | InitError::Random(_) => (Exit::Refused, None),
         };
@@ -166,7 +181,7 @@ impl Failure {
                              keys are needed: --snapshot FILE of etcd, or --etcd-servers URL";
         let (exit, hint) = match error {
             RestoreFailed::SetUp(InitError::BrokenOff(cause)) => {
-                (open(cause).0, Some("fix that, then run the same command again; nothing was lost".to_owned()))
+                (commit(cause).0, Some("fix that, then run the same command again; nothing was lost".to_owned()))
             }
             RestoreFailed::SetUp(InitError::Exists(_)) => (
                 Exit::Refused,
@@ -201,7 +216,7 @@ impl Failure {
             RestoreFailed::NoRecipient => {
                 (Exit::Refused, Some("give the identity of a recipient: --recovery-identity FILE".to_owned()))
             }
-            RestoreFailed::SetUp(InitError::Record(_)) | RestoreFailed::Ledger(_) => {
+            RestoreFailed::SetUp(InitError::NotBegun(CommitError::Record(_))) | RestoreFailed::Ledger(_) => {
                 (Exit::Damaged, Some("use another backup".to_owned()))
             }
             RestoreFailed::SetUp(error) => return Self::init(error, state_dir),
@@ -212,7 +227,7 @@ impl Failure {
     /// The keyring was not changed.
     pub(super) fn change(error: &ChangeFailed, state_dir: &Path) -> Self {
         match error {
-            ChangeFailed::Open(error) => Self::open(error, state_dir),
+            ChangeFailed::Begin(BeginError::Open(error)) => Self::open(error, state_dir),
             error => {
                 let (exit, hint) = change_failed(error);
                 Self::new(exit, error, hint)
@@ -234,10 +249,7 @@ impl Failure {
 
     /// A file for somebody else.
     pub(super) fn export(error: &DurableError) -> Self {
-        let (exit, hint) = match error {
-            DurableError::Missing(path) => (Exit::Refused, Some(format!("mkdir -p {}", path.display()))),
-            error => durable(error),
-        };
+        let (exit, hint) = export(error);
         Self::new(exit, error, hint)
     }
 
@@ -338,6 +350,10 @@ impl From<ConfigError> for Failure {
 
 type Explanation = (Exit, Option<String>);
 
+fn look_hint(state_dir: &Path) -> String {
+    format!("look at it: claviger status --state-dir {}", state_dir.display())
+}
+
 fn init_hint(state_dir: &Path) -> String {
     format!(
         "where keys have been, put them back into {}: what is encrypted needs them; on a new node see `claviger init \
@@ -382,9 +398,7 @@ fn durable(error: &DurableError) -> Explanation {
         DurableError::Ancestor { .. } | DurableError::AncestorOwner { .. } => {
             refused("use a directory that nobody but root and its owner can replace, as in /var/lib".to_owned())
         }
-        DurableError::Locked(_) | DurableError::Changed(_) => {
-            refused("another command or the daemon is at work here; run it again".to_owned())
-        }
+        DurableError::Locked(_) => refused("another command or the daemon is at work here; run it again".to_owned()),
         DurableError::SharedDisk { .. } => refused("keep backups on another disk".to_owned()),
         DurableError::ReadBack(_) => (Exit::Disk, Some("check the disk; the old state is whole".to_owned())),
         DurableError::Io { source, .. } => io_hint(source),
@@ -419,17 +433,14 @@ fn open(error: &OpenError) -> Explanation {
     match error {
         OpenError::NotInitialised(_) => (Exit::Refused, None),
         OpenError::Unfinished(_) => (Exit::Damaged, None),
-        OpenError::Missing(_) | OpenError::File(DurableError::TooLong { .. }) => {
-            (Exit::Damaged, Some(RESTORE.to_owned()))
-        }
+        OpenError::Missing(_)
+        | OpenError::File(DurableError::TooLong { .. })
+        | OpenError::Store(StoreError::File(DurableError::TooLong { .. })) => (Exit::Damaged, Some(RESTORE.to_owned())),
         OpenError::File(error) | OpenError::StateDir(error) => durable(error),
+        OpenError::Store(error) => store(error),
         OpenError::Root { source, .. } => root(source),
         OpenError::Record { source, .. } => record(source),
         OpenError::Mark { source, .. } => mark(source),
-        OpenError::Expect(_) => {
-            (Exit::Refused, Some("compare it with `claviger status` on a node that you trust".to_owned()))
-        }
-        OpenError::HomeInEtcd(_) => (Exit::Refused, Some(SHARED.to_owned())),
         OpenError::Memory(error) => memory(error),
     }
 }
@@ -527,15 +538,15 @@ fn mark(error: &MarkError) -> Explanation {
 fn change_failed(error: &ChangeFailed) -> Explanation {
     let refused = |hint: &str| (Exit::Refused, Some(hint.to_owned()));
     match error {
-        ChangeFailed::Open(error) => open(error),
-        ChangeFailed::NoMark => {
-            refused("`claviger serve --expect …` makes it, with what `claviger status` last printed here")
+        ChangeFailed::Begin(error) => begin(error),
+        ChangeFailed::Commit(error) => commit(error),
+        ChangeFailed::Unfinished(error) => {
+            (commit(error).0, Some("mend that, then let it finish: claviger rekey; nothing was lost".to_owned()))
         }
         ChangeFailed::Refused(error) => change(error),
         ChangeFailed::Needed { .. } | ChangeFailed::Forgotten { .. } | ChangeFailed::Unproven { .. } => {
             refused(not_given_up(error))
         }
-        ChangeFailed::HomeInEtcd(_) => refused(SHARED),
         ChangeFailed::Ledger(_) | ChangeFailed::LedgerFull(_) | ChangeFailed::UnknownBackup { .. } => listing(error),
         ChangeFailed::OtherUuid { .. } => refused("give the uuid of the keyring here, if you mean this one"),
         ChangeFailed::Unbacked { reason: Some(_), .. } => refused(BEGIN_ANEW),
@@ -543,7 +554,6 @@ fn change_failed(error: &ChangeFailed) -> Explanation {
             "write a backup to another disk: claviger backup create FILE; or open an existing one: claviger backup check FILE; \
              --without-backup skips this check",
         ),
-        ChangeFailed::Rekeying => refused("let it finish: claviger rekey"),
         ChangeFailed::Root(error) => root(error),
         ChangeFailed::Slot(_, error) => slot(error),
         ChangeFailed::NoOtherOpens { .. } => {
@@ -564,20 +574,64 @@ fn change_failed(error: &ChangeFailed) -> Explanation {
         | ChangeFailed::Merge(_) => not_merged(error),
         ChangeFailed::Backup(error) => backup(error),
         ChangeFailed::Recovery(error) => recovery(error),
-        ChangeFailed::Full => refused(
+        ChangeFailed::KeyFile(DurableError::Exists(_)) => refused(
+            "if a command broke off, nothing needs it: move it away; or give another name: --name, or --slot-file",
+        ),
+        ChangeFailed::KeyFile(error) => durable(error),
+        ChangeFailed::Memory(error) => memory(error),
+    }
+}
+
+fn begin(error: &BeginError) -> Explanation {
+    match error {
+        BeginError::Open(error) => open(error),
+        BeginError::Lock(error) => durable(error),
+        BeginError::Rekeying => (Exit::Refused, Some("let it finish: claviger rekey".to_owned())),
+    }
+}
+
+fn commit(error: &CommitError) -> Explanation {
+    let refused = |hint: &str| (Exit::Refused, Some(hint.to_owned()));
+    let mended = || Some("when that is mended, `claviger serve` marks it; nothing was lost".to_owned());
+    match error {
+        CommitError::NoMark => {
+            refused("`claviger serve --expect …` makes it, with what `claviger status` last printed here")
+        }
+        CommitError::HomeInEtcd(_) => refused(SHARED),
+        CommitError::Full => refused(
             "make room: `claviger scan --keyring FILE` shows which keys are in use; disable and destroy others: claviger key \
              disable, claviger key destroy",
         ),
-        ChangeFailed::Write(DurableError::Exists(_)) => refused(
+        CommitError::Record(_) => (Exit::Refused, None),
+        CommitError::Memory(error) => memory(error),
+        CommitError::Overtaken(_) => refused("another command or the daemon is at work here; run it again"),
+        CommitError::Unread(error) => open(error),
+        CommitError::NotExported(error) => export(error),
+        CommitError::NotWritten(DurableError::Exists(_)) => refused(
             "if a command broke off, nothing needs it: move it away; or give another name: --name, or --slot-file",
         ),
-        ChangeFailed::NotAudited(error) | ChangeFailed::Write(error) => durable(error),
-        ChangeFailed::NotMarked(error) => {
-            (durable(error).0, Some("when that is mended, `claviger serve` marks it; nothing was lost".to_owned()))
+        CommitError::NotAudited(error) | CommitError::NotWritten(error) => durable(error),
+        CommitError::NotSwapped(error) => store(error),
+        CommitError::InDoubt { failed, .. } => (store(failed).0, Some("look at it: claviger status".to_owned())),
+        CommitError::NotConfirmed(error) => (store(error).0, mended()),
+        CommitError::RootNotConfirmed(error) => {
+            (durable(error).0, Some("look at it: claviger slot test; nothing was lost".to_owned()))
         }
-        ChangeFailed::Unchecked(error) => (open(error).0, Some("look at it: claviger status".to_owned())),
-        ChangeFailed::Record(_) => (Exit::Refused, None),
-        ChangeFailed::Memory(error) => memory(error),
+        CommitError::NotMarked(error) | CommitError::LedgerNotMarked(error) => (durable(error).0, mended()),
+        CommitError::Unchecked(error) => (open(error).0, Some("look at it: claviger status".to_owned())),
+    }
+}
+
+fn store(error: &StoreError) -> Explanation {
+    match error {
+        StoreError::File(error) => durable(error),
+    }
+}
+
+fn export(error: &DurableError) -> Explanation {
+    match error {
+        DurableError::Missing(path) => (Exit::Refused, Some(format!("mkdir -p {}", path.display()))),
+        error => durable(error),
     }
 }
 

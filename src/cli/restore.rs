@@ -10,8 +10,8 @@ use crate::{
     durable::{Dir, DurableError, Privacy, check_export},
     escrow::{Backup, Identities, Recipient},
     keeper::{
-        self, Expect, FreshBackup, Initialised, MergePlan, NeededKey, OpenError, Opened, RestorePlan, RestoredKeyring,
-        Source,
+        self, BeginError, Expect, FreshBackup, Initialised, MergePlan, NeededKey, OpenError, Opened, RestorePlan,
+        RestoredKeyring, Source,
     },
     keyring::{
         key_id::KeyId,
@@ -288,7 +288,7 @@ fn merge(args: RestoreArgs, site: &Site, config: &Config, global: &Global) -> Re
 fn failed(error: &keeper::ChangeFailed, site: &Site) -> Failure {
     let failure = Failure::change(error, &site.config.state_dir);
     match error {
-        keeper::ChangeFailed::Open(OpenError::Root { .. } | OpenError::Missing(_)) => failure.hint(
+        keeper::ChangeFailed::Begin(BeginError::Open(OpenError::Root { .. } | OpenError::Missing(_))) => failure.hint(
             "if it cannot be opened any more: move what is in the state directory to another one, restore into the empty one, \
              then bring in the file `keyring` that you moved by another `claviger backup restore`",
         ),

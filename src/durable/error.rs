@@ -101,9 +101,6 @@ pub enum DurableError {
     /// Another command, or the daemon, is changing this directory.
     #[error("{} is locked by another claviger", .0.display())]
     Locked(PathBuf),
-    /// Somebody else changed the file after it was read.
-    #[error("{} changed underneath", .0.display())]
-    Changed(PathBuf),
     /// A backup is on the disk of the state directory, or not on a disk.
     #[error("{} is on {what}", path.display())]
     SharedDisk {

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The file that is locked. It is never removed, because a lock on a removed file excludes nobody.
-const SERVING: &str = "serving";
+pub const SERVING: &str = "serving";
 
 const EXCLUSIVE: FlockOperation = FlockOperation::NonBlockingLockExclusive;
 const SHARED: FlockOperation = FlockOperation::NonBlockingLockShared;

@@ -19,7 +19,7 @@ use super::{
 /// How long a change waits for another one to finish.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// The file that is locked.
-const LOCK: &str = "lock";
+pub const LOCK: &str = "lock";
 
 /// The lock, which the daemon and every command hold while they change something. Dropping it releases it.
 #[derive(Debug)]

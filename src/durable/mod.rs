@@ -31,3 +31,6 @@ pub use self::{
     trust::check_ancestors,
     version::{Version, version},
 };
+
+#[cfg(test)]
+pub use self::{life::SERVING, lock::LOCK};

@@ -1,8 +1,13 @@
 //! Backups of a keyring.
 
-use super::{ChangeFailed, Expect, ExpectError, Opened, open};
+use super::{
+    commit::{CommitError, keyring_event},
+    expect::{Expect, ExpectError},
+    keys::ChangeFailed,
+    open::{BeginError, Opened, open},
+};
 use crate::{
-    audit::{self, Event, KeyringEvent},
+    audit::{self, Event},
     crypto::RootId,
     durable::Dir,
     escrow::{
@@ -10,7 +15,7 @@ use crate::{
         backup::{self, Backup},
     },
     keyring::{
-        Key, Keyring,
+        Key,
         key_id::KeyId,
         ledger::{ListedBackup, Proven},
         lineage::KEPT,
@@ -36,9 +41,9 @@ pub struct Made {
 /// # Errors
 /// When the keyring does not open or is being rekeyed, nobody could open the backup, or it cannot be put on the audit record.
 pub fn back_up(dir: &Dir, means: &Means, recipients: Vec<Recipient>, now: Time) -> Result<Made, ChangeFailed> {
-    let opened = open(dir, means)?;
+    let opened = open(dir, means).map_err(BeginError::Open)?;
     if opened.is_being_rekeyed() {
-        return Err(ChangeFailed::Rekeying);
+        return Err(BeginError::Rekeying.into());
     }
     let Opened { keyring, current, root_file, .. } = &opened;
     let recipients = if recipients.is_empty() { of_keyring(&opened)? } else { recipients };
@@ -47,7 +52,7 @@ pub fn back_up(dir: &Dir, means: &Means, recipients: Vec<Recipient>, now: Time) 
     let bytes = backup::seal(keyring, &record, (current, &earlier), &recipients, now)?;
     let recipients: Vec<String> = recipients.iter().map(ToString::to_string).collect();
     let event = Event::Backup { keyring: keyring_event(&opened.keyring), recipients: recipients.clone() };
-    audit::record(dir, &event).map_err(ChangeFailed::NotAudited)?;
+    audit::record(dir, &event).map_err(CommitError::NotAudited)?;
     Ok(Made { bytes, recipients, opened })
 }
 
@@ -108,10 +113,6 @@ impl Opened {
             Err(ChangeFailed::StrangeRootKey)
         }
     }
-}
-
-pub(super) fn keyring_event(keyring: &Keyring) -> KeyringEvent {
-    KeyringEvent { keyring: keyring.uuid().to_hex(), generation: keyring.generation() }
 }
 
 impl Backup {

@@ -1,35 +1,30 @@
 //! The first set-up: slot file, root file, keyring, ledger, mark, each durable and only if absent.
 //!
-//! A crash in between leaves a root or slot file without a keyring: an unfinished init, which nothing depends on yet. It
-//! is moved aside whole and begun again, never overwritten.
+//! A crash in between leaves root and slot files without a keyring: an unfinished set-up, which nothing depends on yet. The next
+//! attempt moves these files aside together and begins again. It overwrites nothing.
 
 use std::path::PathBuf;
 
 use rand::rngs::SysRng;
 
-use crate::{
-    audit::{self, Event},
-    crypto::{Digest, RandomError, Uuid, fill_random, kdf::RootKey, secret::SecretError},
-    durable::{Dir, DurableError, export},
-    escrow::{Identities, Recipient, RecoveryError, recovery},
-    keyring::{
-        KeyError, Keyring,
-        ledger::{Ledger, ListedBackup},
-        mark::Mark,
-        record::{self, RECORD_MAX, RecordError},
-        recovery::Recovery,
-        time::Time,
-    },
-    root::{FileSlot, Means, ROOT_FILE, RootError, RootFile, Sealer, Slot, SlotError},
-    store::{FileStore, LEDGER},
+use super::{
+    commit::{Commit, CommitError, Copy, Export, Limit, NewRecord, NewRoot, Swap},
+    error::OpenError,
+    open::open,
+    state_dir::StateFiles,
 };
-
-use super::OpenError;
+use crate::{
+    audit::Event,
+    crypto::{Digest, RandomError, Uuid, fill_random, kdf::RootKey, secret::SecretError},
+    durable::{Dir, DurableError},
+    escrow::{Identities, Recipient, RecoveryError, recovery},
+    keyring::{KeyError, Keyring, ledger::Ledger, mark::Mark, recovery::Recovery, time::Time},
+    root::{FileSlot, Means, RootError, RootFile, Sealer, Slot, SlotError},
+    store::StoreError,
+};
 
 /// The name of the slot that a first set-up makes.
 const SLOT: &str = "file";
-/// Where an unfinished init is moved: `unfinished-<n>`.
-const ASIDE: &str = "unfinished";
 
 /// What to set up.
 pub struct Plan {
@@ -67,24 +62,27 @@ pub enum InitError {
     /// A file could not be read, or is in the way; nothing was written.
     #[error(transparent)]
     File(#[from] DurableError),
-    /// The first file could not be written, and nothing remains of it.
+    /// Nothing was written, or nothing of it is left.
     #[error(transparent)]
-    NotBegun(Box<OpenError>),
-    /// A later file could not be written; no keyring was.
+    NotBegun(#[from] CommitError),
+    /// A later file could not be written. There is no keyring yet.
     #[error("the set-up broke off: {0}")]
-    BrokenOff(Box<OpenError>),
-    /// The keyring was written, and what followed failed.
+    BrokenOff(#[source] CommitError),
+    /// The keyring is there, and may still be lost in a crash.
     #[error("the keyring was written, but: {0}")]
-    Unchecked(Box<OpenError>),
+    NotConfirmed(#[source] StoreError),
+    /// The keyring was written, and a file that has to follow it was not.
+    #[error("the keyring was written, but: {0}")]
+    NotMarked(#[source] DurableError),
+    /// All files are written, and do not open.
+    #[error("the keyring was written, but: {0}")]
+    Unchecked(#[source] Box<OpenError>),
     /// A recovery blob could not be made, or was not opened by the identity.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
     /// The slot could not be made.
     #[error("slot {SLOT}: {0}")]
     Slot(#[from] SlotError),
-    /// The record that was made does not read back: a defect of this build.
-    #[error("the new keyring {0}")]
-    Record(#[from] RecordError),
     /// The root file could not be made.
     #[error("root file: {0}")]
     Root(#[from] RootError),
@@ -105,7 +103,7 @@ pub enum InitError {
 /// When a keyring is there, an identity does not open its recovery blob, or a file cannot be written. Before the first
 /// write nothing has changed; after it, `restart` begins again.
 pub fn init(dir: &Dir, plan: &Plan) -> Result<Initialised, InitError> {
-    Files::make(plan)?.set_up(dir, &SetUp { restart: plan.restart, event: None, export: None })
+    Files::make(plan)?.set_up(dir, SetUp { restart: plan.restart, event: None, export: None })
 }
 
 /// How a set-up begins.
@@ -118,23 +116,12 @@ pub(super) struct SetUp<'a> {
     pub(super) export: Option<&'a Export>,
 }
 
-/// A backup of what is about to be set up or merged.
-pub(super) struct Export {
-    /// Where it goes.
-    pub(super) file: PathBuf,
-    /// The age file.
-    pub(super) bytes: Vec<u8>,
-    /// What the ledger says of it, if it counts.
-    pub(super) listed: Option<ListedBackup>,
-}
-
 /// What the files hold.
 pub(super) struct Contents {
     pub(super) keyring: Keyring,
-    /// Its bytes.
-    pub(super) record: Vec<u8>,
+    pub(super) record: NewRecord,
     pub(super) ledger: Option<Ledger>,
-    /// Whether it comes out of a backup.
+    /// Whether the keyring comes out of a backup.
     pub(super) is_restored: bool,
 }
 
@@ -142,11 +129,10 @@ pub(super) struct Contents {
 pub(super) struct Files {
     slot: FileSlot,
     root: Vec<u8>,
-    record: Vec<u8>,
+    record: NewRecord,
     ledger: Option<Vec<u8>>,
     mark: Vec<u8>,
     keyring: Keyring,
-    digest: Digest,
 }
 
 impl Files {
@@ -157,7 +143,7 @@ impl Files {
         let root = RootKey::generate(rng)?;
         let recoveries = seal_recoveries(plan, uuid, &root)?;
         let keyring = Keyring::create(rng, &root, uuid, recoveries, plan.now)?;
-        let record = record::encode(&keyring, &root)?;
+        let record = NewRecord::encode(&keyring, &root, Limit::Whole)?;
         let contents = Contents { keyring, record, ledger: None, is_restored: false };
         Self::of(contents, (&root, &[]), plan.slot_file.clone())
     }
@@ -169,80 +155,63 @@ impl Files {
         slot_file: Option<PathBuf>,
     ) -> Result<Self, InitError> {
         let (rng, uuid) = (&mut SysRng, keyring.uuid());
-        // What this build would not read again must not be written.
-        record::decode(&record, root, uuid)?;
-        let digest = Digest::of(&record);
-        let mark = Mark::of(&keyring, digest, ledger.as_ref().map_or(0, Ledger::count));
+        let mark = Mark::of(&keyring, record.digest(), ledger.as_ref().map_or(0, Ledger::count));
         let mark = if is_restored { mark.after_restore(&keyring) } else { mark }.encode(root)?;
         let ledger = ledger.map(|ledger| ledger.encode(root)).transpose()?;
         let slot = FileSlot::generate(rng, slot_file)?;
         let sealed = Slot::seal(rng, SLOT, &slot, (uuid, root))?;
         let root = RootFile::encode(rng, uuid, (root, earlier), &[sealed])?;
-        Ok(Self { slot, root, record, ledger, mark, keyring, digest })
+        Ok(Self { slot, root, record, ledger, mark, keyring })
     }
 
-    /// Sets `dir` up with them.
-    pub(super) fn set_up(self, dir: &Dir, how: &SetUp<'_>) -> Result<Initialised, InitError> {
-        let _lock = dir.lock()?;
-        let leftovers = find_leftovers(dir, how.restart)?;
-        // Before anything is moved: one that is elsewhere is not ours to move.
+    /// Sets `dir` up with them, and opens them from the disk as a start does.
+    pub(super) fn set_up(self, dir: &Dir, how: SetUp<'_>) -> Result<Initialised, InitError> {
+        let state = StateFiles::new(dir);
+        let _lock = state.lock()?;
+        let aside = find_leftovers(state, how.restart)?;
+        // Before anything is moved: a key file elsewhere is not ours to move.
         if self.slot.is_elsewhere() {
             self.slot.check_keep(SLOT, dir)?;
         }
-        if let Some(Export { file, bytes, .. }) = how.export {
-            export(file, bytes)?;
-        }
-        if let Some(event) = &how.event {
-            audit::record(dir, event)?;
-        }
-        let moved_aside = move_aside(dir, &leftovers)?;
-        self.write(dir).map_err(|source| broken_off(dir, source))?;
-        Ok(Initialised { keyring: self.keyring, digest: self.digest, moved_aside })
-    }
-
-    /// Writes them in their order, and opens them from the disk by every step that a start takes.
-    fn write(&self, dir: &Dir) -> Result<(), OpenError> {
-        let store = FileStore::new(dir, RECORD_MAX);
-        self.slot.keep(SLOT, dir)?;
-        dir.create(ROOT_FILE, &self.root)?;
-        store.create(&self.record)?;
-        if let Some(ledger) = &self.ledger {
-            dir.create(LEDGER, ledger)?;
-        }
-        store.create_mark(&self.mark)?;
-        super::open(dir, &Means::default()).map(drop)
+        let digest = self.record.digest();
+        let commit = Commit {
+            is_first: true,
+            backup: how.export,
+            event: how.event,
+            aside: &aside,
+            root: Some(NewRoot { bytes: &self.root, key_file: Some((SLOT, &self.slot)) }),
+            swap: Some(Swap { before: None, record: self.record, copy: Copy::Before }),
+            ledger: self.ledger,
+            mark: Some(self.mark),
+            ..Commit::default()
+        };
+        let committed = commit.run(state, &mut state.store()).map_err(|error| broken_off(state, error))?;
+        open(dir, &Means::default()).map_err(|error| InitError::Unchecked(Box::new(error)))?;
+        Ok(Initialised { keyring: self.keyring, digest, moved_aside: committed.aside })
     }
 }
 
-/// Says how far it came, which decides what is to be done.
-fn broken_off(dir: &Dir, source: OpenError) -> InitError {
-    let is_set_up = super::is_set_up(dir).unwrap_or(true);
-    let is_begun = leftovers(dir).map_or(true, |leftovers| !leftovers.is_empty());
-    let source = Box::new(source);
-    match (is_set_up, is_begun) {
-        (true, _) => InitError::Unchecked(source),
-        (false, true) => InitError::BrokenOff(source),
-        (false, false) => InitError::NotBegun(source),
+/// Says how far the set-up came, which decides what the operator has to do.
+fn broken_off(state: StateFiles<'_>, error: CommitError) -> InitError {
+    let is_set_up = state.is_set_up().unwrap_or(true);
+    let is_begun = state.leftovers().map_or(true, |leftovers| !leftovers.is_empty());
+    match error {
+        CommitError::NotMarked(error) => InitError::NotMarked(error),
+        CommitError::NotConfirmed(failed) => InitError::NotConfirmed(failed),
+        CommitError::InDoubt { failed, .. } if is_set_up => InitError::NotConfirmed(failed),
+        error if is_begun => InitError::BrokenOff(error),
+        error => InitError::NotBegun(error),
     }
 }
 
 /// Makes sure that no keyring is in the way, and names what may be moved aside.
-fn find_leftovers(dir: &Dir, restart: bool) -> Result<Vec<String>, InitError> {
-    if super::is_set_up(dir)? {
-        return Err(InitError::Exists(dir.path().to_owned()));
+fn find_leftovers(state: StateFiles<'_>, restart: bool) -> Result<Vec<String>, InitError> {
+    let path = || state.dir().path().to_owned();
+    if state.is_set_up()? {
+        return Err(InitError::Exists(path()));
     }
-    let leftovers = leftovers(dir)?;
-    if leftovers.is_empty() || restart { Ok(leftovers) } else { Err(InitError::Unfinished(dir.path().to_owned())) }
-}
-
-fn move_aside(dir: &Dir, leftovers: &[String]) -> Result<Option<PathBuf>, DurableError> {
-    if leftovers.is_empty() { Ok(None) } else { dir.move_aside(leftovers, ASIDE).map(Some) }
-}
-
-/// What an init that did not finish has left: root and slot files.
-fn leftovers(dir: &Dir) -> Result<Vec<String>, DurableError> {
-    let is_leftover = |name: &String| name == ROOT_FILE || name.starts_with("slot-");
-    Ok(dir.names()?.into_iter().filter(is_leftover).collect())
+    let leftovers = state.leftovers()?;
+    if leftovers.is_empty() || restart { Ok(leftovers) } else { Err(InitError::Unfinished(path())) }
 }
 
 /// Seals the root key to every recipient, and opens each blob again: an identity that was never tried is no recovery.

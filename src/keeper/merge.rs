@@ -4,34 +4,36 @@
 //! mark. A merge repairs a keyring that is damaged, or that the mark refuses. Source: `docs/formats.md`, "Merging".
 
 use rand::rngs::SysRng;
-use zeroize::Zeroizing;
 
 use super::{
-    ChangeFailed, ExpectError, FreshBackup, OpenError, Opened, Roots,
-    backup::keyring_event,
-    change::{RESERVE, not_marked, not_swapped},
-    init::Export,
-    ledger::Listed,
-    open_with, read_root,
-    rekey::recoveries_under,
+    commit::{Commit, CommitError, Copy, Export, Limit, NewRecord, Swap, keyring_event},
+    error::OpenError,
+    expect::ExpectError,
+    fresh::FreshBackup,
+    keys::ChangeFailed,
+    listed::Listed,
+    open::{BeginError, Opened, open_with},
+    recovery::recoveries_under,
+    roots::Roots,
+    state_dir::{StateFiles, load_by},
 };
 use crate::{
-    audit::{self, Event},
-    crypto::{Digest, RootId},
-    durable::{Dir, DurableError, export},
+    audit::Event,
+    crypto::{Digest, RootId, kdf::RootKey},
+    durable::Dir,
     escrow::Backup,
     keyring::{
-        Keyring,
+        Key, Keyring,
         home::Home,
         key_id::KeyId,
         ledger::{ListedBackup, Proven},
-        mark::Mark,
+        mark::{Mark, MarkError},
         merge::{Merge, MergeRow, MergeSource, Sources, Weight, Wishes, merge},
-        record::{self, RECORD_MAX, RecordError},
+        record::RecordError,
         time::Time,
     },
-    root::{Means, ROOT_FILE},
-    store::{Copy, FileStore, KEYRING, KEYRING_PREV},
+    root::Means,
+    store::KeyringStore,
 };
 
 /// A record that was opened, to be merged.
@@ -52,7 +54,7 @@ pub struct Source {
 impl Source {
     /// What an identity opened in `file`.
     pub fn of_backup(backup: &Backup, file: String) -> Self {
-        let id = |root: &crate::crypto::kdf::RootKey| root.id(backup.keyring.uuid());
+        let id = |root: &RootKey| root.id(backup.keyring.uuid());
         let roots = [&backup.root].into_iter().chain(&backup.earlier).map(id).collect();
         let (keyring, digest) = (backup.keyring.clone(), backup.digest());
         Self { keyring, digest, is_named: false, roots, backup: Some(file) }
@@ -63,9 +65,9 @@ impl Source {
     /// # Errors
     /// When no slot opens, or it is no record under such a root key.
     pub fn known(dir: &Dir, means: &Means, bytes: &[u8]) -> Result<Self, OpenError> {
-        let roots = Roots::open(dir, means, None)?;
-        let keyring =
-            roots.record(bytes, dir)?.map_err(|source| OpenError::Record { path: dir.path_of(KEYRING), source })?;
+        let state = StateFiles::new(dir);
+        let roots = Roots::open(state, means, None)?;
+        let keyring = roots.record(bytes, state)?.map_err(|source| OpenError::record(state, source))?;
         let (roots, digest) = (vec![keyring.root_id()], Digest::of(bytes));
         Ok(Self { keyring, digest, is_named: false, roots, backup: None })
     }
@@ -99,7 +101,8 @@ pub struct MergePlan {
 
 /// What is in the state directory, as far as it can be read.
 struct Local {
-    bytes: Option<Zeroizing<Vec<u8>>>,
+    /// The SHA-256 of the record, whether it can be read or not.
+    found: Option<Digest>,
     /// The record with its SHA-256 and how much of it counts, or the one before it if that is damaged.
     keyring: Option<(Keyring, Digest, Weight)>,
     mark: Option<Mark>,
@@ -107,45 +110,36 @@ struct Local {
     doubt: Option<String>,
 }
 
-impl Roots {
-    /// The keyring of a record under the current root key or an earlier one.
-    fn record(&self, bytes: &[u8], dir: &Dir) -> Result<Result<Keyring, RecordError>, OpenError> {
-        let root = match record::root_id(bytes) {
-            Ok(root_id) => self.key(root_id, dir)?,
-            Err(error) => return Ok(Err(error.into())),
-        };
-        Ok(record::decode(bytes, &root, self.file.uuid()))
-    }
+/// A keyring with the SHA-256 of its record, and how much of it counts.
+type Weighed = (Keyring, Digest, Weight);
 
-    /// The same with its SHA-256 and how much of it counts: while a rekey is under way, the root key of the mark is not yet revoked.
-    fn weighed(
-        &self,
-        bytes: &[u8],
-        mark: Option<&Mark>,
-        dir: &Dir,
-    ) -> Result<Result<(Keyring, Digest, Weight), RecordError>, OpenError> {
-        let weight = |keyring: &Keyring| {
-            let is_marked = mark.is_some_and(|mark| mark.under() == keyring.root_id());
-            let is_current = keyring.root_id() == self.current.id(self.file.uuid());
-            if is_current || is_marked { Weight::Whole } else { Weight::KeyBytes }
-        };
-        Ok(self.record(bytes, dir)?.map(|keyring| {
-            let weight = weight(&keyring);
-            (keyring, Digest::of(bytes), weight)
-        }))
-    }
+/// Opens a record and says how much of it counts: during a rekey, the root key of the mark is not revoked yet.
+fn weighed(
+    roots: &Roots,
+    bytes: &[u8],
+    mark: Option<&Mark>,
+    state: StateFiles<'_>,
+) -> Result<Result<Weighed, RecordError>, OpenError> {
+    let weight = |keyring: &Keyring| {
+        let is_marked = mark.is_some_and(|mark| mark.under() == keyring.root_id());
+        let is_current = keyring.root_id() == roots.current.id(roots.file.uuid());
+        if is_current || is_marked { Weight::Whole } else { Weight::KeyBytes }
+    };
+    Ok(roots.record(bytes, state)?.map(|keyring| {
+        let weight = weight(&keyring);
+        (keyring, Digest::of(bytes), weight)
+    }))
 }
 
 impl Local {
-    fn read(dir: &Dir, roots: &Roots) -> Result<Self, OpenError> {
-        let store = FileStore::new(dir, RECORD_MAX);
+    fn read(state: StateFiles<'_>, roots: &Roots) -> Result<Self, OpenError> {
         let mut doubts = Vec::new();
-        let marked = store.load_mark()?;
-        let mark = marked.map(|bytes| read_mark(&bytes, roots, dir)).transpose()?;
+        let marked = state.mark()?;
+        let mark = marked.map(|bytes| read_mark(&bytes, roots, state)).transpose()?;
         let mark = mark.and_then(|mark| mark.map_err(|error| doubts.push(format!("the mark: {error}"))).ok());
-        let bytes = store.load()?;
+        let held = state.store().load(load_by())?;
         let mut keyring = None;
-        match bytes.as_ref().map(|bytes| roots.weighed(bytes, mark.as_ref(), dir)).transpose()? {
+        match held.as_ref().map(|held| weighed(roots, &held.bytes, mark.as_ref(), state)).transpose()? {
             Some(Ok(found)) => {
                 let standing = mark.as_ref().map(|mark| mark.check(&found.0, found.1, false));
                 doubts.extend(standing.and_then(Result::err).map(|error| error.to_string()));
@@ -157,12 +151,14 @@ impl Local {
             Some(Err(error)) => doubts.push(format!("the keyring: {error}")),
             None => doubts.push("the keyring is missing".to_owned()),
         }
-        if keyring.is_none() && dir.contains(KEYRING_PREV)? {
-            keyring = roots.weighed(&dir.read(KEYRING_PREV, RECORD_MAX)?, mark.as_ref(), dir)?.ok();
+        if keyring.is_none()
+            && let Some(copy) = state.copy()?
+        {
+            keyring = weighed(roots, &copy, mark.as_ref(), state)?.ok();
         }
-        let listed = Listed::read(dir, roots, mark.as_ref(), mark.as_ref().map(Mark::under))?.readable()?;
+        let listed = Listed::read(state, roots, mark.as_ref(), mark.as_ref().map(Mark::under))?.readable()?;
         let doubt = (!doubts.is_empty()).then(|| doubts.join("; "));
-        Ok(Self { bytes, keyring, mark, listed, doubt })
+        Ok(Self { found: held.map(|held| Digest::of(&held.bytes)), keyring, mark, listed, doubt })
     }
 
     /// Whether the record here is `source`, or one that follows from it, has all its keys, and was marked: a merge that a crash broke
@@ -171,7 +167,7 @@ impl Local {
         let Some((ours, record, _)) = &self.keyring else { return false };
         let is_marked = self.mark.as_ref().is_some_and(|mark| mark.record() == *record);
         let is_past = ours.past().names(source.keyring.generation(), source.digest);
-        let has = |key: &crate::keyring::Key| ours.keys().any(|other| other.id() == key.id());
+        let has = |key: &Key| ours.keys().any(|other| other.id() == key.id());
         is_marked && (is_past || *record == source.digest) && source.keyring.keys().all(has)
     }
 
@@ -184,12 +180,12 @@ impl Local {
     }
 }
 
-fn read_mark(bytes: &[u8], roots: &Roots, dir: &Dir) -> Result<Result<Mark, String>, OpenError> {
+fn read_mark(bytes: &[u8], roots: &Roots, state: StateFiles<'_>) -> Result<Result<Mark, MarkError>, OpenError> {
     let root = match Mark::root_id(bytes) {
-        Ok(root_id) => roots.key(root_id, dir)?,
-        Err(error) => return Ok(Err(error.to_string())),
+        Ok(root_id) => roots.key(root_id, state)?,
+        Err(error) => return Ok(Err(error.into())),
     };
-    Ok(Mark::decode(bytes, &root, roots.file.uuid()).map_err(|error| error.to_string()))
+    Ok(Mark::decode(bytes, &root, roots.file.uuid()))
 }
 
 /// What merging `sources` into the keyring in `dir` would do; none if the keyring there is sound and has all their keys.
@@ -203,9 +199,10 @@ pub fn plan_merge(
     wishes: &Wishes,
     now: Time,
 ) -> Result<Option<MergePlan>, ChangeFailed> {
-    let roots = Roots::open(dir, means, None)?;
+    let state = StateFiles::new(dir);
+    let roots = Roots::open(state, means, None).map_err(BeginError::Open)?;
     let weights: Vec<Weight> = sources.iter().map(|source| weight(&roots, source)).collect::<Result<_, _>>()?;
-    let local = Local::read(dir, &roots)?;
+    let local = Local::read(state, &roots).map_err(BeginError::Open)?;
     let is_complete = local.doubt.is_none() && sources.iter().all(|source| local.follows(source));
     if is_complete && wishes.compromised.is_empty() {
         return Ok(None);
@@ -277,45 +274,33 @@ impl MergePlan {
         let Self { merge: Merge { keyring, fresh: made, .. }, local, roots, copy, mut opened, now, .. } = self;
         let Roots { current: root, .. } = &roots;
         if let Home::Etcd(prefix) = keyring.home() {
-            return Err(ChangeFailed::HomeInEtcd(prefix.clone()));
+            return Err(CommitError::HomeInEtcd(prefix.clone()).into());
         }
-        let bytes = record::encode(&keyring, root)?;
-        record::decode(&bytes, root, keyring.uuid())?;
-        if bytes.len() + RESERVE > RECORD_MAX {
-            return Err(ChangeFailed::Full);
-        }
+        let record = NewRecord::encode(&keyring, root, Limit::Reserved)?;
         let backup = match (made, fresh) {
-            (Some(_), Some(fresh)) => Some(fresh_backup(dir, &roots, (&keyring, &bytes), fresh, now)?),
+            (Some(_), Some(fresh)) => Some(fresh_backup(dir, &roots, (&keyring, &record), fresh, now)?),
             (Some(_), None) => return Err(ChangeFailed::NoPlaceForBackup),
             (None, _) => None,
         };
         opened.extend(backup.as_ref().and_then(|backup| backup.listed.clone()));
-        let count = local.listed.count();
-        let listed = local.listed.with(opened, keyring.root_id());
-        let mark = Mark::of(&keyring, Digest::of(&bytes), listed.count()).after_restore(&keyring).encode(root)?;
-        let store = FileStore::new(dir, RECORD_MAX);
+        let listed = local.listed.with(opened);
+        let mark = Mark::of(&keyring, record.digest(), listed.count()).after_restore(&keyring);
+        let commit = Commit {
+            root_before: Some(roots.file.bytes()),
+            backup: backup.as_ref(),
+            event: Some(Event::Restore(keyring_event(&keyring))),
+            ledger: listed.to_write(keyring.uuid(), root).map_err(CommitError::Memory)?,
+            mark: Some(mark.encode(root).map_err(CommitError::Memory)?),
+            swap: Some(Swap { before: local.found, record, copy }),
+            ..Commit::default()
+        };
+        let state = StateFiles::new(dir);
         {
-            let _lock = dir.lock()?;
-            if read_root(dir)?.bytes() != roots.file.bytes() {
-                return Err(DurableError::Changed(dir.path_of(ROOT_FILE)).into());
-            }
-            if store.load()?.as_deref() != local.bytes.as_deref() {
-                return Err(DurableError::Changed(dir.path_of(KEYRING)).into());
-            }
-            if let Some(Export { file, bytes, .. }) = &backup {
-                export(file, bytes)?;
-            }
-            audit::record(dir, &Event::Restore(keyring_event(&keyring))).map_err(ChangeFailed::NotAudited)?;
-            let written = match &local.bytes {
-                Some(before) => store.compare_and_swap(before, &bytes, copy),
-                None => store.create(&bytes),
-            };
-            written.map_err(|error| not_swapped(&store, &bytes, error))?;
-            listed.carry(dir, keyring.uuid(), root).map_err(not_marked)?;
-            listed.write(dir, count, root).map_err(not_marked)?;
-            store.save_mark(&mark).map_err(ChangeFailed::NotMarked)?;
+            let _lock = state.lock().map_err(BeginError::Lock)?;
+            commit.run(state, &mut state.store())?;
         }
-        open_with(dir, means, Some(root), None).map_err(|error| ChangeFailed::Unchecked(Box::new(error)))
+        let opened = open_with(state, means, Some(root), None);
+        Ok(opened.map_err(|error| CommitError::Unchecked(Box::new(error)))?)
     }
 }
 
@@ -323,7 +308,7 @@ impl MergePlan {
 fn fresh_backup(
     dir: &Dir,
     roots: &Roots,
-    (keyring, record): (&Keyring, &[u8]),
+    (keyring, record): (&Keyring, &NewRecord),
     fresh: &FreshBackup,
     now: Time,
 ) -> Result<Export, ChangeFailed> {

@@ -17,8 +17,11 @@ use proptest::prelude::*;
 use rand::rngs::SysRng;
 
 use super::{
-    Act, BackedUp, ChangeFailed, Opened, Plan, Publisher, Served, SlotAct, Usage, change_keys, change_slots, init,
-    open, open_to_serve, rekey, slots,
+    Act, BackedUp, BeginError, ChangeFailed, Opened, Plan, Publisher, SlotAct, Usage, change_keys, change_slots, init,
+    open, rekey,
+    serve::{Served, open_to_serve},
+    slots,
+    state_dir::StateFiles,
 };
 use crate::{
     durable::{self, Dir, Privacy, testing::dying_after},
@@ -95,7 +98,7 @@ impl World {
     fn take(&mut self, step: Step, dies_after: Option<usize>) {
         let (outcome, died) = dying_after(dies_after.unwrap_or(usize::MAX), || self.attempt(step));
         match outcome {
-            Ok(()) | Err(ChangeFailed::Refused(_) | ChangeFailed::Rekeying) => {}
+            Ok(()) | Err(ChangeFailed::Refused(_) | ChangeFailed::Begin(BeginError::Rekeying)) => {}
             Err(error) => assert!(died, "{step:?} was not refused but failed: {error}"),
         }
         self.check();
@@ -131,7 +134,7 @@ impl World {
     }
 
     fn change_slots(&self) -> Result<(), ChangeFailed> {
-        let slots = slots(&self.dir)?;
+        let slots = slots(&self.dir).map_err(BeginError::Open)?;
         let act = if let [first, _, ..] = slots.as_slice() {
             SlotAct::Remove(first.name.clone())
         } else {
@@ -252,7 +255,10 @@ fn nothing_under_an_earlier_root_key_is_taken_once_the_rekey_is_done() {
     let error = open(&world.dir, &Means::default()).unwrap_err();
     assert!(error.to_string().ends_with("is sealed under another root key"), "{error}");
     std::fs::remove_file(world.dir.path_of("mark")).unwrap();
-    assert!(open_to_serve(&world.dir, &Means::default(), Served::default(), None).is_err(), "nor without a mark");
+    assert!(
+        open_to_serve(StateFiles::new(&world.dir), &Means::default(), Served::default(), None).is_err(),
+        "nor without a mark"
+    );
 }
 
 #[test]

@@ -6,14 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Expect, OpenError, Opened, Published, Served, Snapshot, open_to_serve};
+use super::{
+    error::OpenError,
+    expect::Expect,
+    open::Opened,
+    serve::{ServeError, Served, open_to_serve},
+    snapshot::{Published, Snapshot},
+    state_dir::{KEYRING, LEDGER, StateFiles},
+};
 use crate::{
     audit,
     crypto::kdf::RootKey,
     durable::{Dir, DurableError, Privacy, Version, version},
     keyring::mark::{Mark, Standing},
     root::Means,
-    store::{KEYRING, LEDGER},
 };
 
 /// From one attempt to take a changed keyring to the next, if it fails.
@@ -76,7 +82,7 @@ impl Publisher {
     /// # Errors
     /// When a file is missing, damaged or another installation's, no slot opens, the record is not an expected one, or the
     /// mark cannot be written; what was published before stays.
-    pub fn publish(&mut self) -> Result<Option<Unsealed>, OpenError> {
+    pub fn publish(&mut self) -> Result<Option<Unsealed>, ServeError> {
         // Before it is opened: what changes meanwhile is seen next time.
         self.seen.versions = self.versions();
         let outcome = self.open_and_publish();
@@ -86,7 +92,7 @@ impl Publisher {
     }
 
     /// The same if the file of record or ledger is another one since, or did not open a while ago. The same failure is told once.
-    pub fn follow(&mut self) -> Option<Result<Unsealed, OpenError>> {
+    pub fn follow(&mut self) -> Option<Result<Unsealed, ServeError>> {
         self.published.current().as_ref()?;
         let is_due = self.seen.failed.as_ref().is_some_and(|(when, _)| when.elapsed() >= RETRY);
         if !is_due && self.seen.versions == self.versions() {
@@ -103,10 +109,10 @@ impl Publisher {
         [KEYRING, LEDGER].map(|name| version(&self.state_dir.join(name)))
     }
 
-    fn open_and_publish(&mut self) -> Result<Option<Unsealed>, OpenError> {
+    fn open_and_publish(&mut self) -> Result<Option<Unsealed>, ServeError> {
         let dir = Dir::open(&self.state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
         let served = Served { root: self.root.as_ref(), under: self.under.as_ref(), last: self.last.as_ref() };
-        let opened = open_to_serve(&dir, &self.means, served, self.expect.as_ref())?;
+        let opened = open_to_serve(StateFiles::new(&dir), &self.means, served, self.expect.as_ref())?;
         let is_same = self.last.as_ref().is_some_and(|last| last.record() == opened.digest);
         self.root = Some(Arc::clone(&opened.current));
         self.under = Some(Arc::clone(&opened.root));

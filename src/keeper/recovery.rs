@@ -1,13 +1,18 @@
 //! Changes of the recovery recipients in the record.
 
-use super::{ChangeFailed, Opened, change::commit, open_to_change};
+use super::{
+    commit::{Commit, Copy},
+    keys::ChangeFailed,
+    open::{Opened, open_to_change},
+    state_dir::StateFiles,
+};
 use crate::{
     audit::{Event, RecoveryEvent},
+    crypto::kdf::RootKey,
     durable::Dir,
-    escrow::{self, Identities, Recipient},
+    escrow::{self, Identities, Recipient, RecoveryError},
     keyring::{Keyring, recovery::Recovery},
     root::Means,
-    store::Copy,
 };
 
 /// What is to be done with recovery recipients.
@@ -28,9 +33,11 @@ pub enum RecoveryAct {
 /// # Errors
 /// As [`change_keys`](super::change_keys); or when the identity does not open what was sealed.
 pub fn change_recovery(dir: &Dir, means: &Means, act: &RecoveryAct) -> Result<Keyring, ChangeFailed> {
-    let (opened, _lock) = open_to_change(dir, means)?;
+    let state = StateFiles::new(dir);
+    let (opened, _lock) = open_to_change(state, means)?;
     let next = act.on(&opened)?;
-    commit(dir, &opened, &next, &act.event(&next), Copy::Before)?;
+    let (commit, _) = Commit::change(&opened, &next, act.event(&next), Copy::Before)?;
+    commit.run(state, &mut state.store())?;
     Ok(next)
 }
 
@@ -68,4 +75,13 @@ impl Opened {
     pub fn recovers(&self, recovery: &Recovery, identities: &Identities) -> bool {
         escrow::recovery::open(recovery, identities, self.keyring.uuid(), self.keyring.root_id()).is_ok()
     }
+}
+
+/// Seals `root` to the recovery recipients of `keyring`.
+pub(super) fn recoveries_under(keyring: &Keyring, root: &RootKey) -> Result<Vec<Recovery>, RecoveryError> {
+    let seal = |before: &Recovery| {
+        let recipient: Recipient = before.recipient().parse()?;
+        escrow::recovery::seal(&recipient, keyring.uuid(), root)
+    };
+    keyring.recoveries().iter().map(seal).collect()
 }

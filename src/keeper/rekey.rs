@@ -7,15 +7,19 @@ use std::sync::Arc;
 
 use rand::rngs::SysRng;
 
-use super::{ChangeFailed, Opened, change::commit, open, open_again, open_with, slots::replace_root};
+use super::{
+    commit::{Commit, CommitError, Copy, NewRoot},
+    keys::ChangeFailed,
+    open::{BeginError, Opened, open_after, open_with},
+    recovery::recoveries_under,
+    state_dir::StateFiles,
+};
 use crate::{
     audit::Event,
     crypto::{RootId, kdf::RootKey},
     durable::Dir,
-    escrow::{Recipient, RecoveryError, recovery},
-    keyring::{Keyring, mark::Standing, recovery::Recovery},
+    keyring::{Keyring, mark::Standing},
     root::Means,
-    store::Copy,
 };
 
 /// What a rekey has made.
@@ -33,30 +37,37 @@ pub struct Rekeyed {
 /// When the keyring does not open, the secret of a slot is not there, or a file cannot be written; a rekey that broke off
 /// goes on when it is run again, and the keyring opens meanwhile.
 pub fn rekey(dir: &Dir, means: &Means) -> Result<Rekeyed, ChangeFailed> {
+    let state = StateFiles::new(dir);
     // Before the lock: somebody may have to be asked for passphrases.
-    let before = open(dir, means)?;
+    let before = open_with(state, means, None, None).map_err(BeginError::Open)?;
     let begun = if before.is_being_rekeyed() { None } else { Some(Begun::make(dir, means, &before)?) };
-    let _lock = dir.lock()?;
-    let opened = open_again(dir, means, &before)?;
-    let opened = Opened { listed: opened.listed.readable()?, ..opened };
+    let _lock = state.lock().map_err(BeginError::Lock)?;
+    let opened = open_after(state, means, None, &before).and_then(Opened::with_readable_ledger);
+    let opened = opened.map_err(BeginError::Open)?;
     let resumed = begun.is_none();
     match opened.standing {
-        None => return Err(ChangeFailed::NoMark),
-        // The mark is all that is missing: to a change that was not marked, or to a rekey.
-        Some(Standing::Ahead) => super::advance_mark(dir, &opened)?,
+        None => return Err(CommitError::NoMark.into()),
+        // Only the mark is missing: of a change that was not marked, or of a rekey.
+        Some(Standing::Ahead) => drop(Commit::mark(&opened)?.run(state, &mut state.store())?),
         Some(Standing::Current) => {}
     }
     if resumed && opened.is_record_current() {
         return Ok(Rekeyed { keyring: opened.keyring, resumed });
     }
     let opened = match begun {
-        Some(begun) => begun.write(dir, means, &before)?,
+        Some(begun) => begun.write(state, means, &before)?,
         None => opened,
     };
     let next = resealed(&opened)?;
-    let event = event(&next, next.root_id());
-    commit(dir, &Opened { root: Arc::clone(&opened.current), ..opened }, &next, &event, Copy::Before)?;
+    finish(state, opened, &next).map_err(ChangeFailed::Unfinished)?;
     Ok(Rekeyed { keyring: next, resumed })
+}
+
+/// Puts the record under the root key that the root file has.
+fn finish(state: StateFiles<'_>, opened: Opened, next: &Keyring) -> Result<(), CommitError> {
+    let event = event(next, next.root_id());
+    let (commit, _) = Commit::change(&opened.under_current(), next, event, Copy::Before)?;
+    commit.run(state, &mut state.store()).map(drop)
 }
 
 /// A root file with a new root key, before it is written.
@@ -72,12 +83,20 @@ impl Begun {
         Ok(Self { root: Arc::new(root), bytes })
     }
 
-    /// Writes it, and gives the keyring as it opens then. The caller holds the lock.
-    fn write(self, dir: &Dir, means: &Means, opened: &Opened) -> Result<Opened, ChangeFailed> {
-        let event = event(&opened.keyring, self.root.id(opened.keyring.uuid()));
-        replace_root(dir, opened, &self.bytes, &event, || Ok(()))?;
-        let opened = open_with(dir, means, Some(&self.root), None)?;
-        Ok(Opened { listed: opened.listed.readable()?, ..opened })
+    /// Writes the root file, and opens the keyring again. The caller holds the lock.
+    fn write(self, state: StateFiles<'_>, means: &Means, opened: &Opened) -> Result<Opened, ChangeFailed> {
+        let commit = Commit {
+            root_before: Some(opened.root_file.bytes()),
+            event: Some(event(&opened.keyring, self.root.id(opened.keyring.uuid()))),
+            root: Some(NewRoot { bytes: &self.bytes, key_file: None }),
+            ..Commit::default()
+        };
+        commit.run(state, &mut state.store()).map_err(|error| match error {
+            CommitError::RootNotConfirmed(_) => ChangeFailed::Unfinished(error),
+            error => error.into(),
+        })?;
+        let opened = open_with(state, means, Some(&self.root), None).and_then(Opened::with_readable_ledger);
+        opened.map_err(|error| ChangeFailed::Unfinished(CommitError::Unchecked(Box::new(error))))
     }
 }
 
@@ -90,13 +109,4 @@ fn event(keyring: &Keyring, root_id: RootId) -> Event<'static> {
 fn resealed(opened: &Opened) -> Result<Keyring, ChangeFailed> {
     let Opened { keyring, digest, current, .. } = opened;
     Ok(keyring.rekey(&mut SysRng, current, recoveries_under(keyring, current)?, *digest)?)
-}
-
-/// `root` sealed to the recovery recipients of `keyring`.
-pub(super) fn recoveries_under(keyring: &Keyring, root: &RootKey) -> Result<Vec<Recovery>, RecoveryError> {
-    let seal = |before: &Recovery| {
-        let recipient: Recipient = before.recipient().parse()?;
-        recovery::seal(&recipient, keyring.uuid(), root)
-    };
-    keyring.recoveries().iter().map(seal).collect()
 }

@@ -8,25 +8,21 @@ use std::path::PathBuf;
 use rand::rngs::SysRng;
 
 use super::{
-    Expect, ExpectError, InitError, Initialised,
-    backup::keyring_event,
-    init::{Contents, Export, Files, SetUp},
+    commit::{Export, Limit, NewRecord, keyring_event},
+    expect::{Expect, ExpectError},
+    fresh::FreshBackup,
+    init::{Contents, Files, InitError, Initialised, SetUp},
 };
 use crate::{
     audit::Event,
-    crypto::{Commitment, Digest},
-    durable::{Dir, is_on_another_disk},
-    escrow::{
-        Recipient, RecoveryError,
-        backup::{self, Backup, BackupError},
-    },
+    crypto::Commitment,
+    durable::Dir,
+    escrow::{Backup, BackupError},
     keyring::{
         ChangeError, Key, Keyring,
         home::Home,
         key_id::KeyId,
         ledger::{Ledger, LedgerFull, ListedBackup, Proven},
-        record,
-        recovery::Recovery,
         restore::{self as restoring, Candidates, Restored},
         state::State,
         time::Time,
@@ -51,15 +47,6 @@ pub struct RestorePlan {
     pub slot_file: Option<PathBuf>,
     /// When it was opened.
     pub now: Time,
-}
-
-/// Where the backup of a key goes that is made in a restore or a merge.
-#[derive(Debug, Clone)]
-pub struct FreshBackup {
-    /// The file.
-    pub file: PathBuf,
-    /// Who can open it, if the keyring has no recovery recipient.
-    pub recipients: Vec<Recipient>,
 }
 
 /// A key that values in etcd are under.
@@ -137,11 +124,11 @@ pub fn restore(dir: &Dir, plan: RestorePlan) -> Result<RestoredKeyring, RestoreF
     let Restored { keyring, fresh } = plan.keyring()?;
     let RestorePlan { backup, file, needed, fresh: to, slot_file, now, .. } = plan;
     let root = &backup.root;
-    let record = record::encode(&keyring, root).map_err(InitError::from)?;
+    let record = NewRecord::encode(&keyring, root, Limit::Whole).map_err(InitError::from)?;
     let listed = ListedBackup::of(&backup.keyring, backup.digest(), Proven::Checked(now), file);
     let mut ledger = Ledger::empty(keyring.uuid(), keyring.root_id()).with(listed, 1)?;
     let export = match fresh {
-        Some(_) => Some(to.export(dir, &keyring, &record, &backup, now)?),
+        Some(_) => Some(export(&to, dir, (&keyring, &record), &backup, now)?),
         None => None,
     };
     if let Some(listed) = export.as_ref().and_then(|export| export.listed.clone()) {
@@ -151,7 +138,7 @@ pub fn restore(dir: &Dir, plan: RestorePlan) -> Result<RestoredKeyring, RestoreF
     let disabled = stay_disabled(&keyring, needed.unwrap_or_default());
     let contents = Contents { keyring, record, ledger: Some(ledger), is_restored: true };
     let files = Files::of(contents, (root, &backup.earlier), slot_file)?;
-    let initialised = files.set_up(dir, &SetUp { restart: true, event: Some(event), export: export.as_ref() })?;
+    let initialised = files.set_up(dir, SetUp { restart: true, event: Some(event), export: export.as_ref() })?;
     let fresh = export.map(|export| (export.file, export.listed.is_some()));
     Ok(RestoredKeyring { initialised, fresh, disabled })
 }
@@ -208,45 +195,18 @@ fn stay_disabled(keyring: &Keyring, needed: Vec<NeededKey>) -> Vec<NeededKey> {
     needed.into_iter().filter(|key| disabled.contains(&key.commitment)).collect()
 }
 
-impl FreshBackup {
-    /// The backup of `keyring`, whose record is `record`, which is written before that is: nothing is wrapped under a key that no
-    /// backup holds. `backup` has its root keys.
-    fn export(
-        &self,
-        dir: &Dir,
-        keyring: &Keyring,
-        record: &[u8],
-        backup: &Backup,
-        now: Time,
-    ) -> Result<Export, RestoreFailed> {
-        let recipients = self.recipients_of(keyring).map_err(BackupError::from)?;
-        if recipients.is_empty() {
-            return Err(RestoreFailed::NoRecipient);
-        }
-        Ok(self.sealed(dir, (keyring, record), (&backup.root, &backup.earlier), &recipients, now)?)
+/// The backup of `keyring`, which is written before its record is: nothing is wrapped under a key that no backup holds. `backup` has
+/// its root keys.
+fn export(
+    to: &FreshBackup,
+    dir: &Dir,
+    (keyring, record): (&Keyring, &NewRecord),
+    backup: &Backup,
+    now: Time,
+) -> Result<Export, RestoreFailed> {
+    let recipients = to.recipients_of(keyring).map_err(BackupError::from)?;
+    if recipients.is_empty() {
+        return Err(RestoreFailed::NoRecipient);
     }
-
-    /// Those of the keyring, whose identities were tried before, or else those whose identities have just opened a backup.
-    pub(super) fn recipients_of(&self, keyring: &Keyring) -> Result<Vec<Recipient>, RecoveryError> {
-        let own: Result<Vec<Recipient>, _> =
-            keyring.recoveries().iter().map(Recovery::recipient).map(str::parse).collect();
-        own.map(|own| if own.is_empty() { self.recipients.clone() } else { own })
-    }
-
-    /// The backup for `recipients`; it counts if it goes to another disk.
-    pub(super) fn sealed(
-        &self,
-        dir: &Dir,
-        (keyring, record): (&Keyring, &[u8]),
-        roots: (&crate::crypto::kdf::RootKey, &[crate::crypto::kdf::RootKey]),
-        recipients: &[Recipient],
-        now: Time,
-    ) -> Result<Export, BackupError> {
-        let bytes = backup::seal(keyring, record, roots, recipients, now)?;
-        let directory = self.file.parent().unwrap_or(&self.file);
-        let is_elsewhere = is_on_another_disk(directory, dir).is_ok();
-        let file = Some(self.file.display().to_string());
-        let listed = || ListedBackup::of(keyring, Digest::of(record), Proven::Written(now), file);
-        Ok(Export { file: self.file.clone(), bytes, listed: is_elsewhere.then(listed) })
-    }
+    Ok(to.sealed(dir, (keyring, record), (&backup.root, &backup.earlier), &recipients, now)?)
 }

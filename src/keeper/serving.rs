@@ -2,11 +2,13 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{OpenError, Published, missing_root};
-use crate::{
-    durable::{Dir, DurableError, LifeLock, Privacy},
-    root::ROOT_FILE,
+use super::{
+    error::OpenError,
+    serve::ServeError,
+    snapshot::Published,
+    state_dir::{ROOT, StateFiles},
 };
+use crate::durable::{Dir, LifeLock, Privacy};
 
 /// Makes this daemon the only one that serves from its state directory, for as long as it is kept.
 ///
@@ -23,21 +25,21 @@ impl Serving {
     /// # Errors
     /// When nothing was set up in `state_dir`, as opening the keyring would say, or when the lock's file is not a private
     /// file of its owner.
-    pub fn open(state_dir: &Path, published: Arc<Published>) -> Result<Self, OpenError> {
+    pub fn open(state_dir: &Path, published: Arc<Published>) -> Result<Self, ServeError> {
         let dir = Dir::open(state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
         // Creates no file in a directory that may not be claviger's at all.
-        if !dir.contains(ROOT_FILE)? {
-            return Err(missing_root(&dir));
+        if !dir.contains(ROOT).map_err(OpenError::File)? {
+            return Err(OpenError::missing_root(StateFiles::new(&dir)).into());
         }
-        Ok(Self { lock: LifeLock::open(dir)?, published })
+        Ok(Self { lock: LifeLock::open(dir).map_err(ServeError::Lock)?, published })
     }
 
     /// Takes the lock unless another daemon holds it, and says whether this daemon has it. Never waits.
     ///
     /// # Errors
     /// When the file system cannot lock files.
-    pub fn try_lock(&self) -> Result<bool, DurableError> {
-        let locked = self.is_locked() || self.lock.try_lock()?;
+    pub fn try_lock(&self) -> Result<bool, ServeError> {
+        let locked = self.is_locked() || self.lock.try_lock().map_err(ServeError::Lock)?;
         self.published.note_alone(locked);
         Ok(locked)
     }
@@ -46,8 +48,8 @@ impl Serving {
     ///
     /// # Errors
     /// When the file system cannot lock files.
-    pub fn succeed(&mut self) -> Result<(), DurableError> {
-        self.lock.succeed()
+    pub fn succeed(&mut self) -> Result<(), ServeError> {
+        self.lock.succeed().map_err(ServeError::Lock)
     }
 
     /// Whether this daemon has the lock.

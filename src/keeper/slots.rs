@@ -4,11 +4,18 @@ use std::path::PathBuf;
 
 use rand::rngs::SysRng;
 
-use super::{ChangeFailed, OpenError, Opened, SlotSummary, open, read_root};
+use super::{
+    commit::{Commit, NewRoot},
+    error::OpenError,
+    keys::ChangeFailed,
+    open::{BeginError, Opened, open_with},
+    roots::{SlotSummary, read_root, summaries},
+    state_dir::StateFiles,
+};
 use crate::{
-    audit::{self, Event, SlotEvent},
-    durable::{Dir, DurableError},
-    root::{Kind, Means, ROOT_FILE, RootError, RootFile, Sealer, Slot, key_file_name},
+    audit::{Event, SlotEvent},
+    durable::Dir,
+    root::{Kind, Means, RootError, RootFile, Sealer, Slot, key_file_name},
 };
 
 /// What is to be done with slots.
@@ -37,7 +44,7 @@ pub struct SlotsChanged {
 /// # Errors
 /// When there is no root file, or it is damaged.
 pub fn slots(dir: &Dir) -> Result<Vec<SlotSummary>, OpenError> {
-    Ok(summaries(&read_root(dir)?))
+    Ok(summaries(&read_root(StateFiles::new(dir))?))
 }
 
 /// Tries the slot `name`, or each, by itself.
@@ -45,12 +52,13 @@ pub fn slots(dir: &Dir) -> Result<Vec<SlotSummary>, OpenError> {
 /// # Errors
 /// When there is no root file, it is damaged, or has no such slot.
 pub fn test_slots(dir: &Dir, means: &Means, name: Option<&str>) -> Result<Vec<Tested>, OpenError> {
-    let file = read_root(dir)?;
+    let state = StateFiles::new(dir);
+    let file = read_root(state)?;
     let wanted = |slot: &&Slot| name.is_none_or(|name| slot.name() == name);
-    let test = |slot: &Slot| (summary(slot), file.test(slot, dir, means));
+    let test = |slot: &Slot| (SlotSummary::of(slot), file.test(slot, dir, means));
     let tested: Vec<_> = file.slots().iter().filter(wanted).map(test).collect();
     match name.filter(|_| tested.is_empty()) {
-        Some(name) => Err(super::root_error(dir, RootError::NoSuchSlot(name.to_owned()))),
+        Some(name) => Err(OpenError::root(state, RootError::NoSuchSlot(name.to_owned()))),
         None => Ok(tested),
     }
 }
@@ -61,45 +69,53 @@ pub fn test_slots(dir: &Dir, means: &Means, name: Option<&str>) -> Result<Vec<Te
 /// When the keyring does not open, there is such a slot already or none, nothing that opens here would be left, or a file
 /// cannot be written; the slots are then as they were.
 pub fn change_slots(dir: &Dir, means: &Means, act: &SlotAct) -> Result<SlotsChanged, ChangeFailed> {
-    let opened = open(dir, means)?;
+    let state = StateFiles::new(dir);
+    let opened = open_with(state, means, None, None).map_err(BeginError::Open)?;
     if opened.is_being_rekeyed() {
-        return Err(ChangeFailed::Rekeying);
+        return Err(BeginError::Rekeying.into());
     }
     match act {
-        SlotAct::Add(name, sealer) => add(dir, &opened, name, &**sealer),
-        SlotAct::Remove(name) => remove(dir, means, &opened, name),
+        SlotAct::Add(name, sealer) => add(state, &opened, name, &**sealer),
+        SlotAct::Remove(name) => remove(state, means, &opened, name),
     }
 }
 
-fn add(dir: &Dir, opened: &Opened, name: &str, sealer: &dyn Sealer) -> Result<SlotsChanged, ChangeFailed> {
+fn add(state: StateFiles<'_>, opened: &Opened, name: &str, sealer: &dyn Sealer) -> Result<SlotsChanged, ChangeFailed> {
     let Opened { root_file, current, keyring, .. } = opened;
     let slot = Slot::seal(&mut SysRng, name, sealer, (keyring.uuid(), current))
         .map_err(|error| ChangeFailed::Slot(name.to_owned(), error))?;
     let bytes = root_file.with(slot, current)?;
-    let event = Event::SlotAdd(event(opened, name, sealer.kind()));
-    let _lock = dir.lock()?;
-    sealer.check_keep(name, dir)?;
-    replace_root(dir, opened, &bytes, &event, || sealer.keep(name, dir))?;
-    Ok(SlotsChanged { slots: slots(dir)?, left: None })
+    let slots = summaries(&RootFile::parse(&bytes).map_err(RootError::from)?);
+    let _lock = state.lock().map_err(BeginError::Lock)?;
+    sealer.check_keep(name, state.dir()).map_err(ChangeFailed::KeyFile)?;
+    let commit = Commit {
+        root_before: Some(root_file.bytes()),
+        event: Some(Event::SlotAdd(event(opened, name, sealer.kind()))),
+        root: Some(NewRoot { bytes: &bytes, key_file: Some((name, sealer)) }),
+        ..Commit::default()
+    };
+    commit.run(state, &mut state.store())?;
+    Ok(SlotsChanged { slots, left: None })
 }
 
-fn remove(dir: &Dir, means: &Means, opened: &Opened, name: &str) -> Result<SlotsChanged, ChangeFailed> {
+fn remove(state: StateFiles<'_>, means: &Means, opened: &Opened, name: &str) -> Result<SlotsChanged, ChangeFailed> {
     let (bytes, removed) = opened.root_file.without(name, &opened.current)?;
-    check_that_another_opens(dir, means, &opened.root_file, name)?;
-    let event = Event::SlotRemove(event(opened, name, removed.kind()));
-    let _lock = dir.lock()?;
-    replace_root(dir, opened, &bytes, &event, || Ok(()))?;
+    let slots = summaries(&RootFile::parse(&bytes).map_err(RootError::from)?);
+    check_that_another_opens(state.dir(), means, &opened.root_file, name)?;
     let elsewhere = removed.parameter("path").map(PathBuf::from);
-    let left = match (removed.kind(), elsewhere) {
-        (Kind::File, Some(path)) => Some(path),
-        // The slot is gone already, and its key file opens nothing any more: that it stays is no failure.
-        (Kind::File, None) => {
-            let key_file = key_file_name(name);
-            dir.remove(&key_file).err().map(|_| dir.path_of(&key_file))
-        }
-        _ => None,
+    let is_here = removed.kind() == Kind::File && elsewhere.is_none();
+    let _lock = state.lock().map_err(BeginError::Lock)?;
+    let commit = Commit {
+        root_before: Some(opened.root_file.bytes()),
+        event: Some(Event::SlotRemove(event(opened, name, removed.kind()))),
+        root: Some(NewRoot { bytes: &bytes, key_file: None }),
+        removed_slot: is_here.then_some(name),
+        ..Commit::default()
     };
-    Ok(SlotsChanged { slots: slots(dir)?, left })
+    let committed = commit.run(state, &mut state.store())?;
+    let left = committed.is_key_file_left.then(|| state.path_of(&key_file_name(name)));
+    let left = if removed.kind() == Kind::File { left.or(elsewhere) } else { None };
+    Ok(SlotsChanged { slots, left })
 }
 
 /// Whoever removes a slot by mistake may have no other that opens.
@@ -115,33 +131,8 @@ fn check_that_another_opens(dir: &Dir, means: &Means, file: &RootFile, removed: 
     Err(ChangeFailed::NoOtherOpens { removed: removed.to_owned(), reasons: RootError::NoSlotOpens(failed) })
 }
 
-/// Puts a root file in the place of the one that was opened; before that, and on the record, does what has to come first.
-/// The caller holds the lock.
-pub(super) fn replace_root(
-    dir: &Dir,
-    opened: &Opened,
-    bytes: &[u8],
-    event: &Event<'_>,
-    first: impl FnOnce() -> Result<(), DurableError>,
-) -> Result<(), ChangeFailed> {
-    if read_root(dir)?.bytes() != opened.root_file.bytes() {
-        return Err(DurableError::Changed(dir.path_of(ROOT_FILE)).into());
-    }
-    audit::record(dir, event).map_err(ChangeFailed::NotAudited)?;
-    first()?;
-    Ok(dir.replace(ROOT_FILE, bytes)?)
-}
-
 fn event(opened: &Opened, slot: &str, kind: Kind) -> SlotEvent {
     SlotEvent { keyring: opened.keyring.uuid().to_hex(), slot: slot.to_owned(), kind: kind.as_str() }
-}
-
-fn summaries(file: &RootFile) -> Vec<SlotSummary> {
-    file.slots().iter().map(summary).collect()
-}
-
-fn summary(slot: &Slot) -> SlotSummary {
-    SlotSummary { name: slot.name().to_owned(), kind: slot.kind(), opened: false }
 }
 
 #[cfg(test)]

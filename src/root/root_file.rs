@@ -24,8 +24,6 @@ use super::{
 
 /// The longest root file in bytes.
 pub const ROOT_MAX: usize = 256 * 1024;
-/// The name of the root file in the state directory.
-pub const ROOT_FILE: &str = "root";
 const KIND: &str = "root";
 
 /// A root file as it was read. Its grammar is checked; its HMAC is checked only after a slot has opened.

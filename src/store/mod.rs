@@ -1,5 +1,71 @@
-//! Where the keyring record is kept: a versioned blob with compare-and-swap. It knows nothing of keys.
+//! Where the keyring's record is kept: one value with a version, replaced by compare-and-swap. A store knows nothing of keys.
+//!
+//! Invariant: a swap replaces the whole value or none of it, and only the value that the caller has read. Every store passes the tests in
+//! `suite.rs`.
 
 mod file;
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod suite;
 
-pub use self::file::{Copy, FileStore, KEYRING, KEYRING_PREV, LEDGER, MARK};
+use std::time::Instant;
+
+use zeroize::Zeroizing;
+
+use crate::durable::DurableError;
+
+pub use self::file::FileStore;
+#[cfg(test)]
+pub use self::memory::{LostAnswer, MemoryStore};
+
+/// A record as a store holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The record.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// Tells this record from every other one that the store has held.
+    pub version: RecordVersion,
+}
+
+/// Tells one record in a store from another. Only the store that made it understands it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordVersion(Vec<u8>);
+
+/// What a swap did.
+#[derive(Debug)]
+pub enum Swapped {
+    /// The new record is in the store.
+    Done,
+    /// The store holds another record than the caller has read. Nothing was changed.
+    Lost,
+    /// The store may hold the new record or the old one, and this is why nobody knows. Loading it again tells.
+    Unknown(StoreError),
+}
+
+/// When a load gives up.
+pub type Deadline = Instant;
+
+/// Holds one record. The calls block.
+pub trait KeyringStore: Send {
+    /// Reads the newest record, and gives up at `by`; `None` if the store holds none.
+    ///
+    /// # Errors
+    /// When the record cannot be read, or its file cannot be trusted.
+    fn load(&mut self, by: Deadline) -> Result<Option<Held>, StoreError>;
+
+    /// Replaces the record of the version `old` by `new`. `None` expects a store without a record.
+    ///
+    /// # Errors
+    /// When the store refuses; it then holds what it held before.
+    fn swap(&mut self, old: Option<&RecordVersion>, new: &[u8]) -> Result<Swapped, StoreError>;
+}
+
+/// Why a store did not answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The file of the record.
+    #[error(transparent)]
+    File(#[from] DurableError),
+}

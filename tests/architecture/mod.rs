@@ -18,6 +18,7 @@ mod names;
 mod paths;
 mod sizes;
 mod tables;
+mod writers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -55,7 +56,7 @@ const ROWS: [&str; 14] = [
 const MAY_IMPORT: [(&str, &str); 22] = [
     (
         "cli",
-        "daemon config listen grpc service keeper escrow root keyring scan etcd durable text crypto telemetry hardening",
+        "daemon config listen grpc service keeper escrow root keyring store scan etcd durable text crypto telemetry hardening",
     ),
     ("daemon", "admin config listen grpc service keeper root keyring crypto telemetry hardening systemd"),
     ("fuzzing", "config keeper escrow root keyring scan text crypto"),
@@ -68,7 +69,7 @@ const MAY_IMPORT: [(&str, &str); 22] = [
     ("escrow", "keyring text crypto"),
     ("root", "durable text crypto"),
     ("keyring", "text crypto"),
-    ("store", "durable"),
+    ("store", "durable crypto"),
     ("scan", "etcd text crypto"),
     ("audit", "durable"),
     ("etcd", ""),
@@ -81,14 +82,7 @@ const MAY_IMPORT: [(&str, &str); 22] = [
 ];
 
 /// Files that close a circle still: without them there is none.
-const CLOSING_CIRCLES: &[&str] = &[
-    "src/cli/backup.rs",
-    "src/cli/key.rs",
-    "src/cli/mod.rs",
-    "src/cli/recovery.rs",
-    "src/keeper/change.rs",
-    "src/keeper/mod.rs",
-];
+const CLOSING_CIRCLES: &[&str] = &["src/cli/backup.rs", "src/cli/key.rs", "src/cli/mod.rs", "src/cli/recovery.rs"];
 
 /// Folders that are in a circle with what is beside them still.
 const FOLDERS_IN_CIRCLES: &[&str] = &["src/cli/scan"];
@@ -97,8 +91,7 @@ const FOLDERS_IN_CIRCLES: &[&str] = &["src/cli/scan"];
 const TOO_LONG: &[&str] = &["src/cli/failure.rs"];
 
 /// `mod.rs` files that hold more than a page of logic still.
-const TOO_MUCH_LOGIC: &[&str] =
-    &["src/cli/mod.rs", "src/etcd/mod.rs", "src/hardening/mod.rs", "src/keeper/mod.rs", "src/service/mod.rs"];
+const TOO_MUCH_LOGIC: &[&str] = &["src/cli/mod.rs", "src/etcd/mod.rs", "src/hardening/mod.rs", "src/service/mod.rs"];
 
 /// Names that several types have still.
 const SHARED_NAMES: &[&str] = &[

@@ -1,10 +1,11 @@
 //! The order on every path that writes: a new temporary file, write, fsync, read back, rename, fsync of the directory; the audit line
-//! before the first of them, the record before the ledger and the mark.
+//! before the first of them, the record before the ledger and the mark. And in a state directory nothing else is written than what a
+//! commit writes.
 
 use std::path::Path;
 
 use super::{
-    case::{Base, CASES, Prepared},
+    case::{Base, CASES, Prepared, is_temporary},
     ops::{self, Op},
     trace,
 };
@@ -76,6 +77,43 @@ fn not_on_record(later: &[Op], path: &Path) -> Option<String> {
     is_late.then(|| "the audit line was not synced before something was changed".to_owned())
 }
 
+/// The files of a state directory, in the order in which a commit writes them.
+const COMMIT: [&str; 7] = ["audit.jsonl", "slot-", "root", "keyring.prev", "keyring", "ledger", "mark"];
+
+/// The place of a file in that order, if it is one of these.
+fn place_of(name: &str) -> Option<usize> {
+    COMMIT.iter().position(|known| name == *known || (*known == "slot-" && name.starts_with(known)))
+}
+
+/// What was written in the state directory `dir` that no commit writes, or not when a commit does. Each audit line begins a commit.
+fn not_of_a_commit(ops: &[Op], dir: &Path) -> Vec<String> {
+    let is_here = |path: &Path| path.parent() == Some(dir);
+    let mut faults = Vec::new();
+    let mut last = 0;
+    for op in ops {
+        let place = match op {
+            Op::Rename(_, to) if is_here(to) => place_of(&name(to)),
+            Op::Write(path, _) if is_here(path) && name(path) == "audit.jsonl" => {
+                last = 0;
+                Some(0)
+            }
+            // The key file of a removed slot goes after the root file.
+            Op::Remove(path) if is_here(path) && !is_temporary(&name(path)) => {
+                place_of(&name(path)).filter(|_| last == 2 && name(path).starts_with("slot-")).map(|_| 2)
+            }
+            // A temporary file is renamed, which is seen above, or removed.
+            Op::Create(path) if NOT_RENAMED.contains(&&*name(path)) || is_temporary(&name(path)) => continue,
+            Op::Create(path) | Op::MakeDir(path) if is_here(path) => None,
+            _ => continue,
+        };
+        match place {
+            Some(place) if place >= last => last = place,
+            _ => faults.push(format!("{op:?} after {}", COMMIT[last])),
+        }
+    }
+    faults
+}
+
 /// The record comes before the ledger and the mark, and the root file before them all.
 fn published_out_of_order(ops: &[Op]) -> Option<String> {
     const ORDER: [&str; 5] = ["root", "keyring.prev", "keyring", "ledger", "mark"];
@@ -102,6 +140,8 @@ fn every_write_is_synced_read_back_renamed_and_made_sure_of_in_this_order() {
         let sandbox = prepared.sandbox();
         let ops = ops::of(&trace::of(&prepared, &sandbox, 1_000_000), sandbox.root());
         assert_eq!(faults(&ops), Vec::<String>::new(), "{}", case.name);
+        let dir = sandbox.root().join(case.target);
+        assert_eq!(not_of_a_commit(&ops, &dir), Vec::<String>::new(), "{}", case.name);
         let renames = ops.iter().filter(|op| matches!(op, Op::Rename(..))).count();
         assert!(renames > 0 || case.name == "slot remove", "{}: nothing was seen", case.name);
         let (dropped, noticed) = drop_each(&ops);

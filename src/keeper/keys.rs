@@ -1,33 +1,24 @@
-//! Changes of the keyring: one at a time, on the record before they are done, and done whole or not at all.
+//! Changes of keys: add, promote, disable, enable, destroy.
 //!
-//! The order is: lock, open, decide, audit line durable, record durable, mark durable. A crash in between leaves the old
-//! keyring or the new one, never anything else; a daemon finds either. Source: `docs/formats.md`, "mark" and "Files".
+//! One change at a time: it takes the lock, opens the keyring, decides, and commits.
 
 use rand::rngs::SysRng;
 
-use super::{ExpectError, LedgerRefused, OpenError, Opened, open_to_change};
+use super::{
+    commit::{Commit, CommitError, Copy},
+    expect::ExpectError,
+    listed::LedgerRefused,
+    open::{BeginError, Opened, open_to_change},
+    state_dir::StateFiles,
+};
 use crate::{
-    audit::{self, Event, KeyEvent},
+    audit::{Event, KeyEvent},
     crypto::{Digest, Uuid, secret::SecretError},
     durable::{Dir, DurableError},
     escrow::{BackupError, RecoveryError},
-    keyring::{
-        ChangeError, Keyring,
-        home::Home,
-        key_id::KeyId,
-        ledger::LedgerFull,
-        mark::Standing,
-        merge::MergeError,
-        record::{self, RECORD_MAX, RecordError},
-        state::Verb,
-        time::Time,
-    },
+    keyring::{ChangeError, Keyring, key_id::KeyId, ledger::LedgerFull, merge::MergeError, state::Verb, time::Time},
     root::{Means, RootError, SlotError},
-    store::{Copy, FileStore, KEYRING},
 };
-
-/// Bytes that are kept free in the record, so that a last rotation is always possible: its key, and the records before it.
-pub(super) const RESERVE: usize = 1024 + 64 * 256;
 
 /// What is to be done with keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,15 +78,15 @@ pub struct Changed {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeFailed {
-    /// The keyring did not open.
+    /// The change did not begin.
     #[error(transparent)]
-    Open(#[from] OpenError),
-    /// There is no mark to tell this keyring from an older one.
-    #[error("this node has no mark: it cannot tell whether the keyring is the newest")]
-    NoMark,
-    /// A rekey broke off.
-    #[error("a rekey is not finished: the keyring is still under the root key from before")]
-    Rekeying,
+    Begin(#[from] BeginError),
+    /// The change was not written, or not all of it.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The root file has the new root key already, and the record or the mark does not.
+    #[error("the rekey is not finished: {0}")]
+    Unfinished(#[source] CommitError),
     /// A slot could not be sealed anew, or an earlier root key does not open.
     #[error("root file: {0}")]
     Root(#[from] RootError),
@@ -143,9 +134,6 @@ pub enum ChangeFailed {
         /// Why nobody knows.
         reason: String,
     },
-    /// The record that counts is in etcd.
-    #[error("the keyring's home is etcd, below {0}, and this file is a copy of it")]
-    HomeInEtcd(String),
     /// The ledger is not believed.
     #[error("{0}")]
     Ledger(#[source] LedgerRefused),
@@ -205,24 +193,9 @@ pub enum ChangeFailed {
     /// The root key could not be sealed to a recipient, or its identity did not open what was.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
-    /// The record would grow too long.
-    #[error("the keyring has no room for more: {RESERVE} bytes are kept for a last rotation")]
-    Full,
-    /// The audit line could not be written, so nothing was done.
-    #[error("nothing was changed, as it cannot be put on the audit record: {0}")]
-    NotAudited(#[source] DurableError),
-    /// The new record could not be written.
+    /// A file is in the way of a new key file.
     #[error(transparent)]
-    Write(#[from] DurableError),
-    /// The record is written, and the mark is not.
-    #[error("the keyring was changed, but not marked: {0}")]
-    NotMarked(#[source] DurableError),
-    /// All is written, and was not opened again.
-    #[error("the keyring was changed, but not opened again: {0}")]
-    Unchecked(#[source] Box<OpenError>),
-    /// The new record does not read back: a defect of this build.
-    #[error("the new keyring {0}")]
-    Record(#[from] RecordError),
+    KeyFile(DurableError),
     /// No locked memory.
     #[error(transparent)]
     Memory(#[from] SecretError),
@@ -231,13 +204,16 @@ pub enum ChangeFailed {
 /// Does `act` with the keyring in `dir`.
 ///
 /// # Errors
-/// When the keyring does not open or does not allow it, values need the key or may need it, or a file cannot be written. But for [`ChangeFailed::NotMarked`] the keyring is then as it was.
+/// When the keyring does not open or does not allow it, values need the key or may need it, or a
+/// file cannot be written.
 pub fn change_keys(dir: &Dir, means: &Means, act: &Act, now: Time) -> Result<Changed, ChangeFailed> {
-    let (opened, _lock) = open_to_change(dir, means)?;
+    let state = StateFiles::new(dir);
+    let (opened, _lock) = open_to_change(state, means)?;
     let (keyring, key_id) = decide(&opened, act, now)?;
     let event = act.event(&keyring, key_id);
     let copy = if matches!(act, Act::Destroy(..)) { Copy::After } else { Copy::Before };
-    let digest = commit(dir, &opened, &keyring, &event, copy)?;
+    let (commit, digest) = Commit::change(&opened, &keyring, event, copy)?;
+    commit.run(state, &mut state.store())?;
     Ok(Changed { keyring, digest, key_id })
 }
 
@@ -253,36 +229,6 @@ fn decide(opened: &Opened, act: &Act, now: Time) -> Result<(Keyring, KeyId), Cha
     // After the question whether it can be at all.
     act.check(opened)?;
     Ok(decided)
-}
-
-/// Puts `keyring` in the place of the one that was opened. The caller holds the lock.
-pub(super) fn commit(
-    dir: &Dir,
-    opened: &Opened,
-    keyring: &Keyring,
-    event: &Event<'_>,
-    copy: Copy,
-) -> Result<Digest, ChangeFailed> {
-    if let Home::Etcd(prefix) = opened.keyring.home() {
-        return Err(ChangeFailed::HomeInEtcd(prefix.clone()));
-    }
-    let store = FileStore::new(dir, RECORD_MAX);
-    match opened.standing {
-        Some(Standing::Current) => {}
-        // Who wrote it may have died before it was on the disk.
-        Some(Standing::Ahead) => store.sync()?,
-        None => return Err(ChangeFailed::NoMark),
-    }
-    let bytes = encode(opened, keyring)?;
-    let digest = Digest::of(&bytes);
-    let mark = opened.next_mark(keyring, digest).encode(&opened.root)?;
-    let before = store.load()?.filter(|before| Digest::of(before) == opened.digest);
-    let before = before.ok_or_else(|| DurableError::Changed(dir.path_of(KEYRING)))?;
-    audit::record(dir, event).map_err(ChangeFailed::NotAudited)?;
-    store.compare_and_swap(&before, &bytes, copy).map_err(|error| not_swapped(&store, &bytes, error))?;
-    opened.carry_ledger(dir).map_err(not_marked)?;
-    store.save_mark(&mark).map_err(ChangeFailed::NotMarked)?;
-    Ok(digest)
 }
 
 fn beginning(found: usize) -> String {
@@ -308,34 +254,6 @@ fn because(reason: Option<&str>) -> String {
     reason.map_or_else(String::new, |reason| format!(": {reason}"))
 }
 
-/// The record may be there all the same: if what failed was behind the rename, whoever looks there finds it.
-pub(super) fn not_swapped(store: &FileStore<'_>, record: &[u8], error: DurableError) -> ChangeFailed {
-    match store.load() {
-        Ok(Some(now)) if *now == record => ChangeFailed::NotMarked(error),
-        _ => ChangeFailed::Write(error),
-    }
-}
-
-/// The record is there, and a file that follows it is not.
-pub(super) fn not_marked(error: OpenError) -> ChangeFailed {
-    match error {
-        OpenError::File(error) => ChangeFailed::NotMarked(error),
-        error => error.into(),
-    }
-}
-
-/// The bytes of the new record, which this build reads again.
-fn encode(opened: &Opened, keyring: &Keyring) -> Result<Vec<u8>, ChangeFailed> {
-    let bytes = record::encode(keyring, &opened.root)?;
-    let size = |keyring: &Keyring| keyring.entries().len() + keyring.recoveries().len();
-    let reserve = if size(keyring) > size(&opened.keyring) { RESERVE } else { 0 };
-    if bytes.len() + reserve > RECORD_MAX {
-        return Err(ChangeFailed::Full);
-    }
-    record::decode(&bytes, &opened.root, keyring.uuid())?;
-    Ok(bytes)
-}
-
 impl Act {
     /// Refuses to lock values away that are there or may be, and to wrap under what may be lost.
     fn check(&self, opened: &Opened) -> Result<(), ChangeFailed> {
@@ -347,7 +265,7 @@ impl Act {
             Self::Disable(key_id, usage) => usage.check(opened, *key_id, Verb::Disable),
             Self::Destroy(key_id, usage) => {
                 usage.check(opened, *key_id, Verb::Destroy)?;
-                match opened.forgotten(*key_id).filter(|_| *usage != Usage::Waived) {
+                match forgotten(opened, *key_id).filter(|_| *usage != Usage::Waived) {
                     Some(reason) => Err(ChangeFailed::Forgotten { key_id: *key_id, reason }),
                     None => Ok(()),
                 }
@@ -373,6 +291,17 @@ impl Act {
     }
 }
 
+/// The reason if a lost ledger may have listed what needs `key_id`.
+fn forgotten(opened: &Opened, key_id: KeyId) -> Option<String> {
+    match opened.listed.ledger() {
+        Err(refused) => Some(format!("what a lost ledger listed may need it ({refused})")),
+        Ok(ledger) => {
+            let forgot = ledger.forgot().filter(|seq| key_id.seq() <= *seq)?;
+            Some(format!("what a lost ledger listed may need keys up to k{forgot}"))
+        }
+    }
+}
+
 impl Usage {
     fn check(&self, opened: &Opened, key_id: KeyId, verb: Verb) -> Result<(), ChangeFailed> {
         match self {
@@ -394,12 +323,16 @@ mod tests {
     use super::*;
     use crate::{
         durable::{self, testing::dying_after},
-        keeper::{self, Plan},
+        keeper::{
+            self, Plan,
+            commit::RESERVE,
+            state_dir::{KEYRING, MARK, ROOT},
+        },
         keyring::{
             mark::Mark,
+            record::{self, RECORD_MAX},
             testing::{now, with_tomb},
         },
-        root::ROOT_FILE,
     };
 
     fn initialised() -> (tempfile::TempDir, Dir) {
@@ -421,7 +354,7 @@ mod tests {
         let record = record::encode(&tombs(count), &root).unwrap();
         dir.replace(KEYRING, &record).unwrap();
         let mark = Mark::of(&tombs(count), Digest::of(&record), 0).encode(&root).unwrap();
-        FileStore::new(&dir, RECORD_MAX).save_mark(&mark).unwrap();
+        dir.replace(MARK, &mark).unwrap();
         let error = change_keys(&dir, &Means::default(), &Act::Add, now()).unwrap_err();
         assert_eq!(error.to_string(), "the keyring has no room for more: 17408 bytes are kept for a last rotation");
         assert_eq!(*dir.read(KEYRING, RECORD_MAX).unwrap(), record);
@@ -434,10 +367,14 @@ mod tests {
             let (changed, _) = dying_after(steps, || change_keys(&dir, &Means::default(), &Act::Add, now()));
             let generation = keeper::open(&dir, &Means::default()).unwrap().keyring.generation();
             match changed {
-                Ok(_) | Err(ChangeFailed::NotMarked(_)) => assert_eq!(generation, 2, "after {steps} steps"),
+                Ok(_) => assert_eq!(generation, 2, "after {steps} steps"),
+                Err(ChangeFailed::Commit(CommitError::NotMarked(_) | CommitError::NotConfirmed(_))) => {
+                    assert_eq!(generation, 2, "after {steps} steps");
+                    return true;
+                }
                 Err(_) => assert_eq!(generation, 1, "after {steps} steps"),
             }
-            matches!(changed, Err(ChangeFailed::NotMarked(_)))
+            false
         });
         assert!(told.filter(|told| *told).count() > 1);
     }
@@ -445,9 +382,9 @@ mod tests {
     #[test]
     fn nothing_else_is_changed_while_a_rekey_is_not_finished() {
         let (_keep, dir) = initialised();
-        let before = dir.read(ROOT_FILE, 4096).unwrap();
+        let before = dir.read(ROOT, 4096).unwrap();
         let mut steps = 0;
-        while *dir.read(ROOT_FILE, 4096).unwrap() == *before {
+        while *dir.read(ROOT, 4096).unwrap() == *before {
             let (rekeyed, _) = dying_after(steps, || keeper::rekey(&dir, &Means::default()));
             assert!(rekeyed.is_err());
             steps += 1;

@@ -1,0 +1,506 @@
+//! The one place that writes the files of a state directory. Every operation that changes something builds a [`Commit`].
+//!
+//! ```text
+//! encode, read back, keep the reserve                       pure: nothing is written yet
+//! check that root file and record are still the ones that were read
+//! backup -> audit line -> unfinished files aside -> key file -> root file -> copy of the record -> record -> ledger -> mark
+//! ```
+//!
+//! A commit does the steps that it needs, in this order. Each step is durable before the next one begins, and a failed step is the last.
+//! Invariant: after a crash between any two steps the old keyring opens or the new one, whole, and the error says which of the two.
+//! The caller holds the lock. Source: `docs/formats.md`, "Files".
+
+use std::path::PathBuf;
+
+use super::{
+    error::OpenError,
+    open::Opened,
+    state_dir::{KEYRING, KEYRING_PREV, LEDGER, MARK, ROOT, StateFiles, Writing, load_by},
+};
+use crate::{
+    audit::{self, Event, KeyringEvent},
+    crypto::{Digest, kdf::RootKey, secret::SecretError},
+    durable::{DurableError, export},
+    keyring::{
+        Keyring,
+        home::Home,
+        ledger::ListedBackup,
+        mark::Standing,
+        record::{self, RECORD_MAX, RecordError},
+    },
+    root::Sealer,
+    store::{Held, KeyringStore, StoreError, Swapped},
+};
+
+/// Bytes that are kept free in the record, so that a last rotation is always possible: its key, and the records before it.
+pub(super) const RESERVE: usize = 1024 + 64 * 256;
+
+/// Why a commit failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// There is no mark to tell this keyring from an older one.
+    #[error("this node has no mark: it cannot tell whether the keyring is the newest")]
+    NoMark,
+    /// The record that counts is in etcd.
+    #[error("the keyring's home is etcd, below {0}, and this file is a copy of it")]
+    HomeInEtcd(String),
+    /// The record would grow too long.
+    #[error("the keyring has no room for more: {RESERVE} bytes are kept for a last rotation")]
+    Full,
+    /// The new record does not read back: a defect of this build.
+    #[error("the new keyring {0}")]
+    Record(#[from] RecordError),
+    /// No memory could be locked.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+    /// A file is not the one that was read: somebody else has changed it. Nothing was changed.
+    #[error("{} changed underneath", .0.display())]
+    Overtaken(PathBuf),
+    /// A file could not be read again before the change. Nothing was changed.
+    #[error(transparent)]
+    Unread(Box<OpenError>),
+    /// The backup that has to exist before the change could not be written. Nothing was changed.
+    #[error(transparent)]
+    NotExported(DurableError),
+    /// The audit line could not be written. Nothing was changed.
+    #[error("nothing was changed, as it cannot be put on the audit record: {0}")]
+    NotAudited(#[source] DurableError),
+    /// A file of this node could not be written. The keyring is as it was.
+    #[error(transparent)]
+    NotWritten(DurableError),
+    /// The store refused the record. The keyring is as it was.
+    #[error(transparent)]
+    NotSwapped(StoreError),
+    /// The store failed, and cannot be asked which record it holds.
+    #[error("it is not known whether the keyring was changed: {failed}; reading it again: {unread}")]
+    InDoubt {
+        /// Why the record may not be there.
+        failed: StoreError,
+        /// Why nobody knows.
+        unread: Box<StoreError>,
+    },
+    /// The store holds the record, and may still lose it in a crash.
+    #[error("the keyring was changed, but not marked: {0}")]
+    NotConfirmed(#[source] StoreError),
+    /// The new root file is there, and may still be lost in a crash.
+    #[error("the root file was changed, but may not be on the disk yet: {0}")]
+    RootNotConfirmed(#[source] DurableError),
+    /// The record is written, and a file that has to follow it is not.
+    #[error("the keyring was changed, but not marked: {0}")]
+    NotMarked(#[source] DurableError),
+    /// The ledger is written, and the mark is not. The keyring is as it was.
+    #[error("the list of backups was changed, but not marked: {0}")]
+    LedgerNotMarked(#[source] DurableError),
+    /// All files are written, and do not open.
+    #[error("the keyring was changed, but not opened again: {0}")]
+    Unchecked(#[source] Box<OpenError>),
+}
+
+/// A backup of a keyring that is about to be written.
+#[derive(Debug)]
+pub(super) struct Export {
+    /// Where it goes.
+    pub(super) file: PathBuf,
+    /// The age file.
+    pub(super) bytes: Vec<u8>,
+    /// Its entry in the ledger, if it counts.
+    pub(super) listed: Option<ListedBackup>,
+}
+
+/// Which record `keyring.prev` holds after a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copy {
+    /// The record from before.
+    Before,
+    /// The new record: the key bytes that it lacks must be nowhere.
+    After,
+}
+
+/// Whether a record may use the bytes that are kept free for a last rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// It may not, because it grows.
+    Reserved,
+    /// It may.
+    Whole,
+}
+
+/// The bytes of a record. This build has read them back.
+#[derive(Debug)]
+pub(super) struct NewRecord {
+    bytes: Vec<u8>,
+    digest: Digest,
+}
+
+impl NewRecord {
+    /// Encodes `keyring` under `root` and reads it back.
+    ///
+    /// # Errors
+    /// When the record is too long, does not read back, or no memory can be locked.
+    pub(super) fn encode(keyring: &Keyring, root: &RootKey, limit: Limit) -> Result<Self, CommitError> {
+        let bytes = record::encode(keyring, root)?;
+        if limit == Limit::Reserved && bytes.len() + RESERVE > RECORD_MAX {
+            return Err(CommitError::Full);
+        }
+        // What this build would not read again must not be written.
+        record::decode(&bytes, root, keyring.uuid())?;
+        Ok(Self { digest: Digest::of(&bytes), bytes })
+    }
+
+    /// The record.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Its SHA-256.
+    pub(super) fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+/// A record to be swapped in.
+#[derive(Debug)]
+pub(super) struct Swap {
+    /// The SHA-256 of the record that has to be there; `None` if there must be no record.
+    pub(super) before: Option<Digest>,
+    /// The new record.
+    pub(super) record: NewRecord,
+    /// What becomes of the record from before.
+    pub(super) copy: Copy,
+}
+
+/// A root file to be written.
+#[derive(Debug)]
+pub(super) struct NewRoot<'a> {
+    /// Its bytes.
+    pub(super) bytes: &'a [u8],
+    /// A new slot's name and its secret, which is kept before the root file needs it.
+    pub(super) key_file: Option<(&'a str, &'a dyn Sealer)>,
+}
+
+/// A change, with everything that it writes.
+#[derive(Default)]
+pub(super) struct Commit<'a> {
+    /// Whether this is a set-up, in which no file may exist that it writes.
+    pub(super) is_first: bool,
+    /// The root file that has to be there, if the change depends on it.
+    pub(super) root_before: Option<&'a [u8]>,
+    /// Whether the record may have been written by another process that died before it synced it.
+    pub(super) is_unsynced: bool,
+    /// A backup that has to exist before the change.
+    pub(super) backup: Option<&'a Export>,
+    /// The line of the audit log.
+    pub(super) event: Option<Event<'a>>,
+    /// The files of an unfinished set-up, which are moved aside.
+    pub(super) aside: &'a [String],
+    /// The root file.
+    pub(super) root: Option<NewRoot<'a>>,
+    /// The record, and its copy.
+    pub(super) swap: Option<Swap>,
+    /// The ledger.
+    pub(super) ledger: Option<Vec<u8>>,
+    /// The mark.
+    pub(super) mark: Option<Vec<u8>>,
+    /// The slot whose key file nothing needs any more.
+    pub(super) removed_slot: Option<&'a str>,
+}
+
+/// What a commit did besides.
+#[derive(Debug, Default)]
+pub(super) struct Committed {
+    /// Where the files of an unfinished set-up are now.
+    pub(super) aside: Option<PathBuf>,
+    /// Whether the key file of the removed slot is still there. It opens nothing any more.
+    pub(super) is_key_file_left: bool,
+}
+
+impl<'a> Commit<'a> {
+    /// Puts `keyring` into the place of the one that was opened; also gives the SHA-256 of its record.
+    ///
+    /// # Errors
+    /// When there is no mark, the keyring's home is etcd, or `keyring` does not fit into a record.
+    pub(super) fn change(
+        opened: &Opened,
+        keyring: &Keyring,
+        event: Event<'a>,
+        copy: Copy,
+    ) -> Result<(Self, Digest), CommitError> {
+        if let Home::Etcd(prefix) = opened.keyring.home() {
+            return Err(CommitError::HomeInEtcd(prefix.clone()));
+        }
+        let standing = opened.standing.ok_or(CommitError::NoMark)?;
+        let size = |keyring: &Keyring| keyring.entries().len() + keyring.recoveries().len();
+        let limit = if size(keyring) > size(&opened.keyring) { Limit::Reserved } else { Limit::Whole };
+        let record = NewRecord::encode(keyring, &opened.root, limit)?;
+        let digest = record.digest;
+        let commit = Self {
+            is_unsynced: standing == Standing::Ahead,
+            event: Some(event),
+            ledger: opened.listed.to_write(keyring.uuid(), &opened.root)?,
+            mark: Some(opened.next_mark(keyring, digest).encode(&opened.root)?),
+            swap: Some(Swap { before: Some(opened.digest), record, copy }),
+            ..Self::default()
+        };
+        Ok((commit, digest))
+    }
+
+    /// Marks the record that was opened, with its ledger.
+    ///
+    /// # Errors
+    /// When no memory can be locked.
+    pub(super) fn mark(opened: &Opened) -> Result<Self, CommitError> {
+        Ok(Self {
+            is_unsynced: true,
+            ledger: opened.listed.to_write(opened.keyring.uuid(), &opened.root)?,
+            mark: Some(opened.next_mark(&opened.keyring, opened.digest).encode(&opened.root)?),
+            ..Self::default()
+        })
+    }
+
+    /// Does it. The caller holds the lock.
+    ///
+    /// # Errors
+    /// At the first step that fails; the error says whether the keyring is the old one or the new one.
+    pub(super) fn run(self, state: StateFiles<'_>, store: &mut dyn KeyringStore) -> Result<Committed, CommitError> {
+        let held = self.check(state, store)?;
+        if let Some(Export { file, bytes, .. }) = self.backup {
+            export(file, bytes).and_then(|()| done(CommitStep::Backup)).map_err(CommitError::NotExported)?;
+        }
+        if let Some(event) = &self.event {
+            audit::record(state.dir(), event).map_err(CommitError::NotAudited)?;
+            done(CommitStep::Audit).map_err(CommitError::NotWritten)?;
+        }
+        let aside = self.move_aside(state).map_err(CommitError::NotWritten)?;
+        self.write_root(state)?;
+        self.swap(state, store, held.as_ref())?;
+        self.write_followers(state)?;
+        // The slot is gone already, and its key file opens nothing any more: that it stays is no failure.
+        let is_key_file_left = self.removed_slot.is_some_and(|slot| state.remove_key_file(slot).is_err());
+        Ok(Committed { aside, is_key_file_left })
+    }
+
+    /// Makes sure that root file and record are still the ones that the change was made for.
+    fn check(&self, state: StateFiles<'_>, store: &mut dyn KeyringStore) -> Result<Option<Held>, CommitError> {
+        if self.is_unsynced {
+            state.sync_record().map_err(CommitError::NotWritten)?;
+        }
+        if let Some(before) = self.root_before {
+            let root = state.root().map_err(|error| CommitError::Unread(Box::new(error.into())))?;
+            let root = root.ok_or_else(|| CommitError::Unread(Box::new(OpenError::missing_root(state))))?;
+            if **root != *before {
+                return Err(CommitError::Overtaken(state.path_of(ROOT)));
+            }
+        }
+        self.check_record(state, store)
+    }
+
+    fn check_record(&self, state: StateFiles<'_>, store: &mut dyn KeyringStore) -> Result<Option<Held>, CommitError> {
+        let Some(swap) = &self.swap else { return Ok(None) };
+        let held = store.load(load_by()).map_err(|error| CommitError::Unread(Box::new(error.into())))?;
+        if held.as_ref().map(|held| Digest::of(&held.bytes)) != swap.before {
+            return Err(CommitError::Overtaken(state.path_of(KEYRING)));
+        }
+        Ok(held)
+    }
+
+    fn writing(&self) -> Writing {
+        if self.is_first { Writing::Create } else { Writing::Replace }
+    }
+
+    fn move_aside(&self, state: StateFiles<'_>) -> Result<Option<PathBuf>, DurableError> {
+        if self.aside.is_empty() {
+            return Ok(None);
+        }
+        let aside = state.move_aside(self.aside)?;
+        done(CommitStep::Aside)?;
+        Ok(Some(aside))
+    }
+
+    fn write_root(&self, state: StateFiles<'_>) -> Result<(), CommitError> {
+        let Some(NewRoot { bytes, key_file }) = &self.root else { return Ok(()) };
+        if let Some((slot, sealer)) = key_file {
+            let kept = sealer.keep(slot, state.dir()).and_then(|()| done(CommitStep::KeyFile));
+            kept.map_err(CommitError::NotWritten)?;
+        }
+        let written = state.write(ROOT, bytes, self.writing()).and_then(|()| done(CommitStep::Root));
+        written.map_err(|error| match state.root() {
+            // The step that failed came after the rename. A set-up has more to write, and says so itself.
+            Ok(Some(root)) if **root == **bytes && !self.is_first => CommitError::RootNotConfirmed(error),
+            _ => CommitError::NotWritten(error),
+        })
+    }
+
+    fn swap(
+        &self,
+        state: StateFiles<'_>,
+        store: &mut dyn KeyringStore,
+        held: Option<&Held>,
+    ) -> Result<(), CommitError> {
+        let Some(Swap { record, copy, .. }) = &self.swap else { return Ok(()) };
+        if let Some(held) = held {
+            // Once more, right before the copy: it must never be of a record that nobody has had.
+            self.check_record(state, store)?;
+            let bytes = if *copy == Copy::Before { &**held.bytes } else { record.bytes() };
+            let copied = state.write(KEYRING_PREV, bytes, Writing::Replace).and_then(|()| done(CommitStep::Copy));
+            copied.map_err(CommitError::NotWritten)?;
+        }
+        match store.swap(held.map(|held| &held.version), record.bytes()) {
+            Ok(Swapped::Done) => done(CommitStep::Swap).map_err(CommitError::NotMarked),
+            Ok(Swapped::Lost) => Err(CommitError::Overtaken(state.path_of(KEYRING))),
+            Ok(Swapped::Unknown(failed)) => Err(settle(store, record, failed)),
+            Err(error) => Err(CommitError::NotSwapped(error)),
+        }
+    }
+
+    /// Writes what follows the record: a mark that is there before its record or its ledger would refuse them.
+    fn write_followers(&self, state: StateFiles<'_>) -> Result<(), CommitError> {
+        let failed = |otherwise: fn(DurableError) -> CommitError| {
+            if self.swap.is_some() { CommitError::NotMarked } else { otherwise }
+        };
+        let mut unmarked = failed(CommitError::NotWritten);
+        if let Some(ledger) = &self.ledger {
+            state.write(LEDGER, ledger, self.writing()).map_err(unmarked)?;
+            unmarked = failed(CommitError::LedgerNotMarked);
+            done(CommitStep::Ledger).map_err(unmarked)?;
+        }
+        // After the mark everything is done: nothing can fail there.
+        self.mark.as_ref().map_or(Ok(()), |mark| state.write(MARK, mark, self.writing())).map_err(unmarked)
+    }
+}
+
+/// Finds out whether the store holds `record` after a swap that `failed`.
+fn settle(store: &mut dyn KeyringStore, record: &NewRecord, failed: StoreError) -> CommitError {
+    match store.load(load_by()) {
+        Ok(Some(held)) if *held.bytes == record.bytes => CommitError::NotConfirmed(failed),
+        Ok(_) => CommitError::NotSwapped(failed),
+        Err(unread) => CommitError::InDoubt { failed, unread: Box::new(unread) },
+    }
+}
+
+/// What the audit log says of a keyring.
+pub(super) fn keyring_event(keyring: &Keyring) -> KeyringEvent {
+    KeyringEvent { keyring: keyring.uuid().to_hex(), generation: keyring.generation() }
+}
+
+/// The steps of a commit, in their order. The mark is no step: with it, everything is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum CommitStep {
+    Backup,
+    Audit,
+    Aside,
+    KeyFile,
+    Root,
+    Copy,
+    Swap,
+    Ledger,
+}
+
+/// Where a process may die after a step; only tests let it.
+#[cfg(not(test))]
+#[expect(clippy::unnecessary_wraps, reason = "a test's fails")]
+fn done(_: CommitStep) -> Result<(), DurableError> {
+    Ok(())
+}
+
+#[cfg(test)]
+use testing::done;
+
+#[cfg(test)]
+pub(super) mod testing {
+    //! Deaths between the steps of a commit.
+
+    use std::{cell::Cell, io};
+
+    use super::CommitStep;
+    use crate::durable::DurableError;
+
+    thread_local! {
+        /// The step after which this thread dies.
+        static LAST: Cell<Option<CommitStep>> = const { Cell::new(None) };
+    }
+
+    /// Does `act` as a process that dies after `step`; says whether it came so far.
+    pub(in crate::keeper) fn dying_after<T>(step: CommitStep, act: impl FnOnce() -> T) -> (T, bool) {
+        LAST.set(Some(step));
+        let outcome = act();
+        (outcome, LAST.take().is_none())
+    }
+
+    pub(super) fn done(step: CommitStep) -> Result<(), DurableError> {
+        if LAST.get() != Some(step) {
+            return Ok(());
+        }
+        LAST.set(None);
+        let source = io::Error::other("the process died");
+        Err(DurableError::Io { action: "going on after", path: format!("{step:?}").into(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SysRng;
+
+    use super::*;
+    use crate::{
+        durable::{self, Dir},
+        keeper::{self, Plan},
+        keyring::testing::now,
+        root::Means,
+        store::{LostAnswer, MemoryStore},
+    };
+
+    /// A keyring whose record is in memory, and a change of it.
+    fn world() -> (tempfile::TempDir, Dir, MemoryStore, Opened) {
+        let (keep, dir) = durable::testing::private();
+        keeper::init(&dir, &Plan { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
+        let mut store = MemoryStore::default();
+        store.swap(None, &dir.read(KEYRING, RECORD_MAX).unwrap()).unwrap();
+        let opened = keeper::open(&dir, &Means::default()).unwrap();
+        (keep, dir, store, opened)
+    }
+
+    fn add(dir: &Dir, store: &mut MemoryStore, opened: &Opened) -> Result<Committed, CommitError> {
+        let (next, key_id) = opened.keyring.add(&mut SysRng, &opened.root, opened.digest, now()).unwrap();
+        let event = audit::KeyEvent {
+            keyring: String::new(),
+            generation: next.generation(),
+            key_id: key_id.to_string(),
+            unproven: false,
+        };
+        Commit::change(opened, &next, Event::Add(event), Copy::Before)?.0.run(StateFiles::new(dir), store)
+    }
+
+    fn held(store: &mut MemoryStore) -> Digest {
+        Digest::of(&store.load(load_by()).unwrap().unwrap().bytes)
+    }
+
+    #[test]
+    fn what_the_store_holds_settles_a_swap_whose_answer_got_lost() {
+        for is_held in [false, true] {
+            let (_keep, dir, mut store, opened) = world();
+            let error = || StoreError::File(DurableError::Missing("answer".into()));
+            store.fail(LostAnswer { is_held, error: error() });
+            let mark = dir.read(MARK, RECORD_MAX).unwrap();
+            let failed = add(&dir, &mut store, &opened).unwrap_err();
+            assert_eq!(is_held, held(&mut store) != opened.digest);
+            match failed {
+                CommitError::NotConfirmed(_) => assert!(is_held),
+                CommitError::NotSwapped(_) => assert!(!is_held),
+                error => panic!("{error}"),
+            }
+            assert_eq!(dir.read(MARK, RECORD_MAX).unwrap(), mark, "nothing follows a record that is not confirmed");
+        }
+    }
+
+    #[test]
+    fn a_record_that_somebody_else_changed_stays() {
+        let (_keep, dir, mut store, opened) = world();
+        let version = store.load(load_by()).unwrap().unwrap().version;
+        store.swap(Some(&version), b"another one").unwrap();
+        let failed = add(&dir, &mut store, &opened).unwrap_err();
+        assert_eq!(failed.to_string(), format!("{} changed underneath", dir.path_of(KEYRING).display()));
+        assert_eq!(held(&mut store), Digest::of(b"another one"));
+        assert!(!dir.contains(audit::FILE).unwrap() && !dir.contains(KEYRING_PREV).unwrap());
+    }
+}

@@ -1,0 +1,371 @@
+//! Every operation that changes something, killed after every step of its commit.
+//!
+//! Whatever the step: the keyring opens and is the old one or the new one, whole; the error says which; the ledger is believed; and the
+//! same operation works afterwards.
+
+use rand::rngs::SysRng;
+
+use super::{
+    Act, BackedUp, ChangeFailed, Forget, FreshBackup, InitError, Opened, Plan, Publisher, RecoveryAct, RestoreFailed,
+    RestorePlan, ServeError, SlotAct, Source, Usage, back_up, change_keys, change_recovery, change_slots,
+    commit::{CommitError, CommitStep, testing::dying_after},
+    forget_backups, init, list_backup, open, plan_merge, rekey, restore,
+};
+use crate::{
+    crypto::{Digest, RootId},
+    durable::{self, Dir},
+    escrow::{Backup, Identities, Recipient, testing::identity},
+    keyring::{
+        key_id::KeyId,
+        ledger::{ListedBackup, Proven},
+        merge::Wishes,
+        testing::now,
+    },
+    root::{FileSlot, Means},
+};
+
+/// What an operation says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// It is done.
+    Done,
+    /// The keyring is the old one.
+    Old,
+    /// The keyring is the new one, and something is missing.
+    New,
+}
+
+/// A state directory, and what operations on it need.
+struct Scene {
+    keep: tempfile::TempDir,
+    dir: Dir,
+    recipient: Recipient,
+    identities: Identities,
+    backup: Backup,
+    first: KeyId,
+}
+
+/// An operation, what comes before it, and the steps that its commits take.
+struct Operation {
+    name: &'static str,
+    before: fn(&Scene),
+    act: fn(&Scene) -> (Told, String),
+    steps: &'static [CommitStep],
+}
+
+fn nothing(_: &Scene) {}
+
+const ORDINARY: &[CommitStep] = &[CommitStep::Audit, CommitStep::Copy, CommitStep::Swap];
+
+const OPERATIONS: &[Operation] = &[
+    Operation { name: "key add", before: nothing, act: |scene| scene.key(&Act::Add), steps: ORDINARY },
+    Operation {
+        name: "key promote",
+        before: |scene| drop(scene.key(&Act::Add)),
+        act: |scene| scene.key(&Act::Promote(scene.newest(), BackedUp::Waived)),
+        steps: ORDINARY,
+    },
+    Operation {
+        name: "key destroy",
+        before: disable_first,
+        act: |scene| scene.key(&Act::Destroy(scene.first, Usage::Waived)),
+        steps: ORDINARY,
+    },
+    Operation { name: "recovery add", before: nothing, act: Scene::add_recipient, steps: ORDINARY },
+    Operation {
+        name: "rekey",
+        before: |scene| drop(scene.list()),
+        act: |scene| told(rekey(&scene.dir, &Means::default())),
+        steps: &[CommitStep::Audit, CommitStep::Root, CommitStep::Copy, CommitStep::Swap, CommitStep::Ledger],
+    },
+    Operation {
+        name: "slot add",
+        before: nothing,
+        act: Scene::add_slot,
+        steps: &[CommitStep::Audit, CommitStep::KeyFile, CommitStep::Root],
+    },
+    Operation {
+        name: "slot remove",
+        before: |scene| drop(scene.add_slot()),
+        act: |scene| told(change_slots(&scene.dir, &Means::default(), &SlotAct::Remove("file".to_owned()))),
+        steps: &[CommitStep::Audit, CommitStep::Root],
+    },
+    Operation {
+        name: "backup check",
+        before: nothing,
+        act: Scene::list,
+        steps: &[CommitStep::Audit, CommitStep::Ledger],
+    },
+    Operation {
+        name: "backup forget",
+        before: |scene| drop(scene.list()),
+        act: |scene| {
+            let forget = Forget::One(scene.backup.digest().to_hex());
+            told(forget_backups(&scene.dir, &Means::default(), &forget))
+        },
+        steps: &[CommitStep::Audit, CommitStep::Ledger],
+    },
+    Operation {
+        name: "merge",
+        before: disable_first,
+        act: Scene::merge,
+        steps: &[CommitStep::Backup, CommitStep::Audit, CommitStep::Copy, CommitStep::Swap, CommitStep::Ledger],
+    },
+    Operation { name: "serve", before: leave_unmarked, act: Scene::serve, steps: &[] },
+];
+
+/// Leaves a record that the mark does not name yet.
+fn leave_unmarked(scene: &Scene) {
+    let (_, died) = dying_after(CommitStep::Swap, || scene.key(&Act::Add));
+    assert!(died);
+}
+
+fn disable_first(scene: &Scene) {
+    assert_eq!(scene.key(&Act::Add).0, Told::Done);
+    assert_eq!(scene.key(&Act::Promote(scene.newest(), BackedUp::Waived)).0, Told::Done);
+    assert_eq!(scene.key(&Act::Disable(scene.first, Usage::Waived)).0, Told::Done);
+}
+
+/// What the files say: the record, the current root key, the slots, and the listed backups.
+type Reading = (Digest, RootId, Vec<String>, Vec<Digest>);
+
+impl Scene {
+    fn new() -> Self {
+        let (keep, dir) = durable::testing::private();
+        let (recipient, identities) = identity();
+        init(&dir, &Plan { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
+        let made = back_up(&dir, &Means::default(), vec![recipient.clone()], now()).unwrap();
+        let backup = Backup::open(&made.bytes, &identities).unwrap();
+        let first = made.opened.keyring.primary().id();
+        Self { keep, dir, recipient, identities, backup, first }
+    }
+
+    fn open(&self) -> Opened {
+        open(&self.dir, &Means::default()).unwrap()
+    }
+
+    fn state(&self) -> Reading {
+        let opened = self.open();
+        let backups = opened.backups().expect("the ledger is believed").iter().map(ListedBackup::record).collect();
+        let slots = opened.slots.iter().map(|slot| slot.name.clone()).collect();
+        (opened.digest, opened.current.id(opened.keyring.uuid()), slots, backups)
+    }
+
+    fn newest(&self) -> KeyId {
+        self.open().keyring.keys().map(crate::keyring::Key::id).last().unwrap()
+    }
+
+    fn key(&self, act: &Act) -> (Told, String) {
+        told(change_keys(&self.dir, &Means::default(), act, now()))
+    }
+
+    fn add_recipient(&self) -> (Told, String) {
+        let (recipient, identities) = identity();
+        told(change_recovery(&self.dir, &Means::default(), &RecoveryAct::Add(recipient, identities)))
+    }
+
+    fn add_slot(&self) -> (Told, String) {
+        let names = self.open().slots.len();
+        let slot = FileSlot::generate(&mut SysRng, None).unwrap();
+        // The key file of an attempt that died is never overwritten.
+        let is_taken = |number: &usize| self.dir.contains(&format!("slot-another-{number}.key")).unwrap();
+        let number = (names..99).find(|number| !is_taken(number)).unwrap();
+        let act = SlotAct::Add(format!("another-{number}"), Box::new(slot));
+        told(change_slots(&self.dir, &Means::default(), &act))
+    }
+
+    fn list(&self) -> (Told, String) {
+        let Backup { keyring, .. } = &self.backup;
+        let listed = ListedBackup::of(keyring, self.backup.digest(), Proven::Checked(now()), None);
+        told(list_backup(&self.dir, &Means::default(), keyring.root_id(), listed))
+    }
+
+    /// Merges the backup of a keyring whose only key is called compromised, so that a key has to be made.
+    fn merge(&self) -> (Told, String) {
+        let sources = [Source::of_backup(&self.backup, "backup.age".to_owned())];
+        let compromised = self.open().keyring.keys().map(crate::keyring::Key::id).collect();
+        let wishes = Wishes { compromised, ..Wishes::default() };
+        let plan = plan_merge(&self.dir, &Means::default(), &sources, &wishes, now()).unwrap().unwrap();
+        told(plan.carry_out(&self.dir, &Means::default(), Some(&self.fresh())))
+    }
+
+    fn fresh(&self) -> FreshBackup {
+        let file = |number: usize| self.keep.path().join(format!("fresh-{number}.age"));
+        let file = (0..99).map(file).find(|file| !file.exists()).unwrap();
+        FreshBackup { file, recipients: vec![self.recipient.clone()] }
+    }
+
+    fn serve(&self) -> (Told, String) {
+        let path = self.dir.path().to_owned();
+        told(Publisher::new(path, Means::default(), None, std::sync::Arc::default()).publish())
+    }
+}
+
+fn told<T, E: Says>(outcome: Result<T, E>) -> (Told, String) {
+    match outcome {
+        Ok(_) => (Told::Done, String::new()),
+        Err(error) => (error.says(), error.to_string()),
+    }
+}
+
+/// What an error says of the keyring.
+trait Says: std::fmt::Display {
+    fn says(&self) -> Told;
+}
+
+impl Says for CommitError {
+    fn says(&self) -> Told {
+        match self {
+            Self::NotConfirmed(_)
+            | Self::RootNotConfirmed(_)
+            | Self::NotMarked(_)
+            | Self::LedgerNotMarked(_)
+            | Self::Unchecked(_) => Told::New,
+            Self::NotExported(_) | Self::NotAudited(_) | Self::NotWritten(_) | Self::NotSwapped(_) => Told::Old,
+            error => panic!("not by dying: {error}"),
+        }
+    }
+}
+
+impl Says for ChangeFailed {
+    fn says(&self) -> Told {
+        match self {
+            Self::Commit(error) => error.says(),
+            Self::Unfinished(_) => Told::New,
+            error => panic!("not by dying: {error}"),
+        }
+    }
+}
+
+impl Says for ServeError {
+    fn says(&self) -> Told {
+        match self {
+            Self::NotMarked(error) => error.says(),
+            error => panic!("not by dying: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_commit_that_dies_after_any_step_leaves_the_old_keyring_or_the_new_one_and_says_which() {
+    const STEPS: [CommitStep; 8] = [
+        CommitStep::Backup,
+        CommitStep::Audit,
+        CommitStep::Aside,
+        CommitStep::KeyFile,
+        CommitStep::Root,
+        CommitStep::Copy,
+        CommitStep::Swap,
+        CommitStep::Ledger,
+    ];
+    for operation in OPERATIONS {
+        for step in STEPS {
+            let scene = Scene::new();
+            (operation.before)(&scene);
+            let before = scene.state();
+            let ((told, text), died) = dying_after(step, || (operation.act)(&scene));
+            let what = format!("{} after {step:?}: {text}", operation.name);
+            assert_eq!(died, operation.steps.contains(&step), "{what}");
+            let now = scene.state();
+            match told {
+                Told::Done => assert!(!died, "{what}"),
+                Told::Old => assert_eq!(now, before, "{what}"),
+                Told::New => assert_ne!(now, before, "{what}"),
+            }
+            if told == Told::Old && died {
+                assert_eq!((operation.act)(&scene).0, Told::Done, "again: {what}");
+            }
+            assert_eq!(told_of_rekey(&scene), Told::Done, "{what}");
+            assert_eq!(scene.serve().0, Told::Done, "{what}");
+        }
+    }
+}
+
+/// Finishes a rekey, or does one: that needs each slot, the record, the ledger and the mark.
+fn told_of_rekey(scene: &Scene) -> Told {
+    told(rekey(&scene.dir, &Means::default())).0
+}
+
+/// How far a set-up came.
+#[derive(Debug, PartialEq, Eq)]
+enum Came {
+    Nowhere,
+    Begun,
+    Written,
+}
+
+fn came(error: &InitError) -> Came {
+    match error {
+        InitError::NotBegun(_) => Came::Nowhere,
+        InitError::BrokenOff(_) => Came::Begun,
+        InitError::NotConfirmed(_) | InitError::NotMarked(_) | InitError::Unchecked(_) => Came::Written,
+        error => panic!("not by dying: {error}"),
+    }
+}
+
+#[test]
+fn a_set_up_that_dies_after_any_step_says_how_far_it_came() {
+    let plan = |restart| Plan { recovery: None, slot_file: None, restart, now: now() };
+    for (step, expected) in [
+        (CommitStep::Aside, Came::Nowhere),
+        (CommitStep::KeyFile, Came::Begun),
+        (CommitStep::Root, Came::Begun),
+        (CommitStep::Swap, Came::Written),
+    ] {
+        let (_keep, dir) = durable::testing::private();
+        // Something to be moved aside.
+        dir.create("root", b"half").unwrap();
+        let (outcome, died) = dying_after(step, || init(&dir, &plan(true)));
+        let error = outcome.unwrap_err();
+        assert!(died);
+        assert_eq!(came(&error), expected, "after {step:?}: {error}");
+        if expected == Came::Written {
+            open(&dir, &Means::default()).unwrap();
+            assert!(matches!(init(&dir, &plan(true)), Err(InitError::Exists(_))));
+        } else {
+            init(&dir, &plan(true)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_restore_that_dies_after_any_step_says_how_far_it_came() {
+    for (step, expected) in [
+        (CommitStep::Backup, Came::Nowhere),
+        (CommitStep::Audit, Came::Nowhere),
+        (CommitStep::KeyFile, Came::Begun),
+        (CommitStep::Root, Came::Begun),
+        (CommitStep::Swap, Came::Written),
+        (CommitStep::Ledger, Came::Written),
+    ] {
+        let scene = Scene::new();
+        let (_keep, dir) = durable::testing::private();
+        let (outcome, died) = dying_after(step, || restore(&dir, scene.restore_plan()));
+        assert!(died);
+        let Err(RestoreFailed::SetUp(error)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(came(&error), expected, "after {step:?}: {error}");
+        if expected == Came::Written {
+            open(&dir, &Means::default()).unwrap();
+        } else {
+            restore(&dir, scene.restore_plan()).unwrap();
+        }
+    }
+}
+
+impl Scene {
+    /// Restores a backup whose only key is called compromised, so that a key has to be made.
+    fn restore_plan(&self) -> RestorePlan {
+        let made = back_up(&self.dir, &Means::default(), vec![self.recipient.clone()], now()).unwrap();
+        let backup = Backup::open(&made.bytes, &self.identities).unwrap();
+        RestorePlan {
+            expect: Some(backup.expect()),
+            backup,
+            file: None,
+            needed: None,
+            compromised: vec![self.first],
+            fresh: self.fresh(),
+            slot_file: None,
+            now: now(),
+        }
+    }
+}

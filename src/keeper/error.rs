@@ -1,0 +1,95 @@
+//! Why a keyring does not open.
+
+use std::path::PathBuf;
+
+use super::state_dir::{KEYRING, MARK, ROOT, StateFiles};
+use crate::{
+    crypto::secret::SecretError,
+    durable::DurableError,
+    keyring::{mark::MarkError, record::RecordError},
+    root::RootError,
+    store::StoreError,
+};
+
+/// Why a state directory did not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The directory was never set up.
+    #[error("{} holds no keyring", .0.display())]
+    NotInitialised(PathBuf),
+    /// A set-up began here and did not finish.
+    #[error("{} holds an unfinished set-up: there is a root file and no keyring", .0.display())]
+    Unfinished(PathBuf),
+    /// The state directory itself could not be opened.
+    #[error(transparent)]
+    StateDir(DurableError),
+    /// A file that belongs here is gone.
+    #[error("{} is missing beside the other files of the keyring", .0.display())]
+    Missing(PathBuf),
+    /// A file of this node could not be read.
+    #[error(transparent)]
+    File(#[from] DurableError),
+    /// The store did not give the record.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The root file is damaged or another keyring's, or no slot of it opens.
+    #[error("root file {}: {source}", path.display())]
+    Root {
+        /// The path of the root file.
+        path: PathBuf,
+        /// What is wrong.
+        source: RootError,
+    },
+    /// The record is damaged or another keyring's.
+    #[error("keyring {}: {source}", path.display())]
+    Record {
+        /// The path of the record.
+        path: PathBuf,
+        /// What is wrong.
+        source: RecordError,
+    },
+    /// The mark is damaged or another keyring's, or it refuses the record.
+    #[error("mark {}: {source}", path.display())]
+    Mark {
+        /// The path of the mark.
+        path: PathBuf,
+        /// What is wrong.
+        source: MarkError,
+    },
+    /// No memory could be locked.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+}
+
+impl OpenError {
+    pub(super) fn root(state: StateFiles<'_>, source: RootError) -> Self {
+        Self::Root { path: state.path_of(ROOT), source }
+    }
+
+    pub(super) fn record(state: StateFiles<'_>, source: RecordError) -> Self {
+        Self::Record { path: state.path_of(KEYRING), source }
+    }
+
+    pub(super) fn mark(state: StateFiles<'_>, source: MarkError) -> Self {
+        Self::Mark { path: state.path_of(MARK), source }
+    }
+
+    /// What a directory without a root file is.
+    pub(super) fn missing_root(state: StateFiles<'_>) -> Self {
+        match state.is_set_up() {
+            Ok(true) => Self::Missing(state.path_of(ROOT)),
+            Ok(false) => Self::NotInitialised(state.dir().path().to_owned()),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// What a directory with a root file and without a record is.
+    pub(super) fn missing_record(state: StateFiles<'_>) -> Self {
+        match state.is_set_up() {
+            Ok(true) => Self::Missing(state.path_of(KEYRING)),
+            Ok(false) => Self::Unfinished(state.dir().path().to_owned()),
+            Err(error) => error.into(),
+        }
+    }
+}

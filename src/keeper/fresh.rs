@@ -1,0 +1,54 @@
+//! The backup of a key that a restore or a merge has to make.
+
+use std::path::PathBuf;
+
+use super::commit::{Export, NewRecord};
+use crate::{
+    crypto::kdf::RootKey,
+    durable::{Dir, is_on_another_disk},
+    escrow::{
+        Recipient, RecoveryError,
+        backup::{self, BackupError},
+    },
+    keyring::{
+        Keyring,
+        ledger::{ListedBackup, Proven},
+        recovery::Recovery,
+        time::Time,
+    },
+};
+
+/// Where the backup goes, and who can open it.
+#[derive(Debug, Clone)]
+pub struct FreshBackup {
+    /// The file.
+    pub file: PathBuf,
+    /// Who can open it if the keyring has no recovery recipient.
+    pub recipients: Vec<Recipient>,
+}
+
+impl FreshBackup {
+    /// The recipients of the keyring, whose identities were tried before; without any, those whose identities have just opened a backup.
+    pub(super) fn recipients_of(&self, keyring: &Keyring) -> Result<Vec<Recipient>, RecoveryError> {
+        let own: Result<Vec<Recipient>, _> =
+            keyring.recoveries().iter().map(Recovery::recipient).map(str::parse).collect();
+        own.map(|own| if own.is_empty() { self.recipients.clone() } else { own })
+    }
+
+    /// Seals the backup to `recipients`. It counts if it goes to another disk.
+    pub(super) fn sealed(
+        &self,
+        dir: &Dir,
+        (keyring, record): (&Keyring, &NewRecord),
+        roots: (&RootKey, &[RootKey]),
+        recipients: &[Recipient],
+        now: Time,
+    ) -> Result<Export, BackupError> {
+        let bytes = backup::seal(keyring, record.bytes(), roots, recipients, now)?;
+        let directory = self.file.parent().unwrap_or(&self.file);
+        let is_elsewhere = is_on_another_disk(directory, dir).is_ok();
+        let file = Some(self.file.display().to_string());
+        let listed = || ListedBackup::of(keyring, record.digest(), Proven::Written(now), file);
+        Ok(Export { file: self.file.clone(), bytes, listed: is_elsewhere.then(listed) })
+    }
+}

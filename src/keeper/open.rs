@@ -1,0 +1,243 @@
+//! Opens a state directory: root file, slot, record, mark, ledger, in this order. Opening changes nothing.
+//!
+//! Source: `docs/formats.md`, "mark" and "Files".
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    error::OpenError,
+    expect::Expect,
+    listed::{LedgerRefused, Listed},
+    roots::{Roots, SlotSummary},
+    state_dir::{ROOT, StateFiles, load_by},
+};
+use crate::{
+    crypto::{Digest, RootId, kdf::RootKey},
+    durable::{Dir, DurableError, Lock, Privacy},
+    keyring::{
+        Key, Keyring,
+        key_id::KeyId,
+        ledger::{Ledger, ListedBackup},
+        mark::{Mark, Standing},
+        record,
+    },
+    root::{Means, ROOT_MAX, RootFile},
+    store::KeyringStore,
+};
+
+/// How many times files that change while they are read are read.
+const ATTEMPTS: usize = 10;
+
+/// What a state directory holds, opened and checked.
+#[derive(Debug)]
+pub struct Opened {
+    /// The keys.
+    pub keyring: Keyring,
+    /// The SHA-256 of the record.
+    pub digest: Digest,
+    /// How the root key is sealed.
+    pub slots: Vec<SlotSummary>,
+    /// Whether the mark names this record or an earlier one; `None` without a mark.
+    pub standing: Option<Standing>,
+    /// The root key of the record. During a rekey this may be an earlier one.
+    pub(super) root: Arc<RootKey>,
+    pub(super) current: Arc<RootKey>,
+    pub(super) root_file: RootFile,
+    pub(super) listed: Listed,
+    marked_under: Option<RootId>,
+    mark: Option<Mark>,
+}
+
+impl Opened {
+    /// Whether a rekey is under way: the root file has the new root key, and the record or the mark does not.
+    pub fn is_being_rekeyed(&self) -> bool {
+        !self.is_record_current() || self.marked_under.is_some_and(|root_id| root_id != self.keyring.root_id())
+    }
+
+    /// Whether the keyring was restored or merged, and no rotation to a new key was done since.
+    pub fn wants_rotation(&self) -> bool {
+        self.mark.as_ref().is_some_and(|mark| mark.clone().after(Some(mark), &self.keyring).wants_rotation())
+    }
+
+    /// The keys that no listed backup holds: one lost disk loses them.
+    pub fn unbacked(&self) -> Vec<KeyId> {
+        match self.listed.ledger() {
+            Ok(ledger) => ledger.unbacked(&self.keyring),
+            Err(_) => self.keyring.keys().map(Key::id).collect(),
+        }
+    }
+
+    /// The backup that was proven last.
+    ///
+    /// # Errors
+    /// When the ledger is not believed.
+    pub fn last_backup(&self) -> Result<Option<&ListedBackup>, &LedgerRefused> {
+        self.listed.ledger().map(Ledger::last)
+    }
+
+    /// The backups that are listed. The one that was proven last comes last.
+    ///
+    /// # Errors
+    /// When the ledger is not believed.
+    pub fn backups(&self) -> Result<&[ListedBackup], &LedgerRefused> {
+        self.listed.ledger().map(Ledger::backups)
+    }
+
+    /// The mark for `keyring`, which follows from the one that was opened.
+    pub(super) fn next_mark(&self, keyring: &Keyring, digest: Digest) -> Mark {
+        Mark::of(keyring, digest, self.listed.count()).after(self.mark.as_ref(), keyring)
+    }
+
+    /// Says which slot opened if the root key was known from `before`: it is still that slot.
+    fn after(mut self, before: &Self) -> Self {
+        if self.slots.iter().all(|slot| !slot.opened) {
+            let opened = |name: &str| before.slots.iter().any(|slot| slot.opened && slot.name == name);
+            self.slots.iter_mut().for_each(|slot| slot.opened = opened(&slot.name));
+        }
+        self
+    }
+
+    /// To go on with under the current root key: a rekey puts everything under it.
+    pub(super) fn under_current(self) -> Self {
+        Self { root: Arc::clone(&self.current), ..self }
+    }
+
+    /// Refuses a ledger whose file cannot be read now: it could not be put under another root key.
+    pub(super) fn with_readable_ledger(self) -> Result<Self, OpenError> {
+        Ok(Self { listed: self.listed.readable()?, ..self })
+    }
+
+    /// Whether the record is under the current root key.
+    pub(super) fn is_record_current(&self) -> bool {
+        self.root_file.is_under(&self.root)
+    }
+}
+
+/// Why a change did not begin. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BeginError {
+    /// The keyring did not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Another command holds the lock, or the lock cannot be had.
+    #[error(transparent)]
+    Lock(DurableError),
+    /// An earlier rekey did not finish.
+    #[error("a rekey is not finished: the keyring is still under the root key from before")]
+    Rekeying,
+}
+
+/// The directories outside of the state directory that hold key files of its slots. Empty if the root file cannot be read: opening
+/// the keyring will say why.
+pub fn key_directories(state_dir: &Path) -> Vec<PathBuf> {
+    let read = || {
+        let dir = Dir::open(state_dir, Privacy::Private).ok()?;
+        RootFile::parse(&dir.read(ROOT, ROOT_MAX).ok()?).ok()
+    };
+    let slots = read().into_iter().flat_map(|root| root.slots().to_vec());
+    slots.filter_map(|slot| Some(Path::new(slot.parameter("path")?).parent()?.to_owned())).collect()
+}
+
+/// Whether a keyring was ever finished in `dir`.
+///
+/// # Errors
+/// When the directory or its audit log cannot be read.
+pub fn is_set_up(dir: &Dir) -> Result<bool, DurableError> {
+    StateFiles::new(dir).is_set_up()
+}
+
+/// Opens the keyring in `dir` by `means`.
+///
+/// # Errors
+/// When a file is missing, damaged or another installation's, no slot opens, or the record was rolled back or forked.
+pub fn open(dir: &Dir, means: &Means) -> Result<Opened, OpenError> {
+    open_with(StateFiles::new(dir), means, None, None)
+}
+
+/// Opens the keyring again, without a slot if the root key is still the one of `before`.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_again(dir: &Dir, means: &Means, before: &Opened) -> Result<Opened, OpenError> {
+    open_after(StateFiles::new(dir), means, None, before)
+}
+
+/// The same; a record that `expect` names exactly may be further ahead of the mark than its past reaches.
+pub(super) fn open_after(
+    state: StateFiles<'_>,
+    means: &Means,
+    expect: Option<&Expect>,
+    before: &Opened,
+) -> Result<Opened, OpenError> {
+    Ok(open_with(state, means, Some(&before.current), expect)?.after(before))
+}
+
+/// Opens the keyring, without a slot if `known` is the root key. A record that `expect` names exactly may be further ahead of the mark
+/// than its past reaches.
+///
+/// The files are read one after the other. Without the lock a command may change them in between: if the files do not match
+/// each other and have changed meanwhile, they are read again.
+pub(super) fn open_with(
+    state: StateFiles<'_>,
+    means: &Means,
+    known: Option<&Arc<RootKey>>,
+    expect: Option<&Expect>,
+) -> Result<Opened, OpenError> {
+    for _ in 1..ATTEMPTS {
+        let before = state.versions();
+        let outcome = open_once(state, means, known, expect);
+        if outcome.as_ref().is_ok_and(|opened| opened.last_backup().is_ok()) || state.versions() == before {
+            return outcome;
+        }
+    }
+    open_once(state, means, known, expect)
+}
+
+fn open_once(
+    state: StateFiles<'_>,
+    means: &Means,
+    known: Option<&Arc<RootKey>>,
+    expect: Option<&Expect>,
+) -> Result<Opened, OpenError> {
+    let roots = Roots::open(state, means, known)?;
+    let uuid = roots.file.uuid();
+    let record_error = |source| OpenError::record(state, source);
+    let mark_error = |source| OpenError::mark(state, source);
+    let marked = state.mark()?;
+    let marked_under = marked.as_deref().map(|bytes| Mark::root_id(bytes)).transpose();
+    let marked_under = marked_under.map_err(|error| mark_error(error.into()))?;
+    let held = state.store().load(load_by())?.ok_or_else(|| OpenError::missing_record(state))?;
+    let root = match marked_under {
+        // An earlier root key counts during a rekey, and no longer once the mark names the current one: anyone who kept a
+        // revoked root key could make a record.
+        Some(marked_under) if marked_under != roots.current.id(uuid) => {
+            roots.key(record::root_id(&held.bytes).map_err(|error| record_error(error.into()))?, state)?
+        }
+        _ => Arc::clone(&roots.current),
+    };
+    let keyring = record::decode(&held.bytes, &root, uuid).map_err(record_error)?;
+    let digest = Digest::of(&held.bytes);
+    let mark_root = marked_under.map(|root_id| roots.key(root_id, state)).transpose()?;
+    let mark = marked.zip(mark_root).map(|(bytes, root)| Mark::decode(&bytes, &root, uuid));
+    let mark = mark.transpose().map_err(mark_error)?;
+    let is_named = expect.is_some_and(|expect| expect.is(&keyring, digest));
+    let standing = mark.as_ref().map(|mark| mark.check(&keyring, digest, is_named));
+    let standing = standing.transpose().map_err(mark_error)?;
+    // The ledger is written before the mark, so it is read after it.
+    let listed = Listed::read(state, &roots, mark.as_ref(), marked_under)?;
+    let Roots { file, current, slots } = roots;
+    Ok(Opened { keyring, digest, slots, standing, root, current, root_file: file, listed, marked_under, mark })
+}
+
+/// Opens the keyring to change it. The lock is held from then on.
+pub(super) fn open_to_change(state: StateFiles<'_>, means: &Means) -> Result<(Opened, Lock), BeginError> {
+    // Before the lock: somebody may have to be asked for a passphrase.
+    let before = open_with(state, means, None, None)?;
+    let lock = state.lock().map_err(BeginError::Lock)?;
+    let opened = open_after(state, means, None, &before)?;
+    if opened.is_being_rekeyed() { Err(BeginError::Rekeying) } else { Ok((opened, lock)) }
+}

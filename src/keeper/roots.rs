@@ -1,0 +1,85 @@
+//! The root file, opened: the root keys that it holds, and its slots without their secrets.
+
+use std::sync::Arc;
+
+use super::{error::OpenError, state_dir::StateFiles};
+use crate::{
+    crypto::{RootId, kdf::RootKey},
+    keyring::{
+        Keyring,
+        record::{self, RecordError},
+    },
+    root::{Kind, Means, RootFile, Slot},
+};
+
+/// A slot, without anything secret.
+#[derive(Debug, Clone)]
+pub struct SlotSummary {
+    /// Its name.
+    pub name: String,
+    /// What seals it.
+    pub kind: Kind,
+    /// Whether this slot gave the root key. No slot did if the root key was known already.
+    pub opened: bool,
+}
+
+impl SlotSummary {
+    /// A slot that was not opened.
+    pub(super) fn of(slot: &Slot) -> Self {
+        Self { name: slot.name().to_owned(), kind: slot.kind(), opened: false }
+    }
+}
+
+/// The slots of `file`, none of them opened.
+pub(super) fn summaries(file: &RootFile) -> Vec<SlotSummary> {
+    file.slots().iter().map(SlotSummary::of).collect()
+}
+
+/// Reads the root file and checks its grammar. Only a slot that opens proves that it is authentic.
+pub(super) fn read_root(state: StateFiles<'_>) -> Result<RootFile, OpenError> {
+    let bytes = state.root()?.ok_or_else(|| OpenError::missing_root(state))?;
+    RootFile::parse(&bytes).map_err(|error| OpenError::root(state, error.into()))
+}
+
+/// The root file, opened.
+pub(super) struct Roots {
+    pub(super) file: RootFile,
+    pub(super) current: Arc<RootKey>,
+    pub(super) slots: Vec<SlotSummary>,
+}
+
+impl Roots {
+    /// Opens the root file by `means`, or with the root key `known` if the file still holds that one.
+    pub(super) fn open(state: StateFiles<'_>, means: &Means, known: Option<&Arc<RootKey>>) -> Result<Self, OpenError> {
+        let file = read_root(state)?;
+        let mut slots = summaries(&file);
+        if let Some(root) = known.filter(|root| file.is_under(root)) {
+            file.check(root).map_err(|error| OpenError::root(state, error))?;
+            return Ok(Self { current: Arc::clone(root), file, slots });
+        }
+        let (root, slot) = file.unseal(state.dir(), means).map_err(|error| OpenError::root(state, error))?;
+        for summary in &mut slots {
+            summary.opened = summary.name == slot.name();
+        }
+        Ok(Self { current: Arc::new(root), file, slots })
+    }
+
+    /// The root key `root_id`, which may be an earlier one. The current one if there is no such root key: it will not fit.
+    pub(super) fn key(&self, root_id: RootId, state: StateFiles<'_>) -> Result<Arc<RootKey>, OpenError> {
+        let earlier = self.file.old(root_id, &self.current).map_err(|error| OpenError::root(state, error))?;
+        Ok(earlier.map_or_else(|| Arc::clone(&self.current), Arc::new))
+    }
+
+    /// The keyring of a record under the current root key or an earlier one.
+    pub(super) fn record(
+        &self,
+        bytes: &[u8],
+        state: StateFiles<'_>,
+    ) -> Result<Result<Keyring, RecordError>, OpenError> {
+        let root = match record::root_id(bytes) {
+            Ok(root_id) => self.key(root_id, state)?,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        Ok(record::decode(bytes, &root, self.file.uuid()))
+    }
+}

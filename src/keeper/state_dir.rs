@@ -1,0 +1,212 @@
+//! This node's own files: their names, how they are read, and how a commit writes them.
+//!
+//! The record is in a store; everything else here belongs to one node alone. Invariant: only a commit calls the functions that write.
+//! Source: `docs/formats.md`, "Files".
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    audit,
+    durable::{Dir, DurableError, Lock, Version, version},
+    keyring::{ledger::LEDGER_MAX, record::RECORD_MAX},
+    root::{ROOT_MAX, key_file_name},
+    store::{Deadline, FileStore},
+};
+
+/// The record.
+pub(super) const KEYRING: &str = "keyring";
+/// A copy of a record: the one before the last change, or the newest one if the last change removed key bytes.
+pub(super) const KEYRING_PREV: &str = "keyring.prev";
+/// The root file.
+pub(super) const ROOT: &str = "root";
+/// The mark.
+pub(super) const MARK: &str = "mark";
+/// The list of backups.
+pub(super) const LEDGER: &str = "ledger";
+/// What a directory is called that takes the files of an unfinished set-up: this, a dash and a number.
+const UNFINISHED: &str = "unfinished";
+
+/// Every name in a state directory, as `docs/formats.md` lists them. `<…>` stands for what varies.
+///
+/// The names that are not defined above are defined by the modules that alone use these files.
+#[cfg(test)]
+const NAMES: [&str; 11] = [
+    KEYRING,
+    KEYRING_PREV,
+    ROOT,
+    MARK,
+    LEDGER,
+    "slot-<name>.key",
+    audit::FILE,
+    crate::durable::LOCK,
+    crate::durable::SERVING,
+    "<name>.<16 hex>.new",
+    "unfinished-<n>/",
+];
+
+/// How long a store may take to give the record.
+const LOAD_WAIT: Duration = Duration::from_secs(10);
+
+/// When a load that begins now gives up.
+pub(super) fn load_by() -> Deadline {
+    Instant::now() + LOAD_WAIT
+}
+
+/// Whether a file may replace another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writing {
+    /// The file must not exist.
+    Create,
+    /// The file may exist.
+    Replace,
+}
+
+/// The files of one node.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StateFiles<'a> {
+    dir: &'a Dir,
+}
+
+impl<'a> StateFiles<'a> {
+    /// The files in `dir`.
+    pub(super) fn new(dir: &'a Dir) -> Self {
+        Self { dir }
+    }
+
+    /// The directory.
+    pub(super) fn dir(self) -> &'a Dir {
+        self.dir
+    }
+
+    /// Where the file `name` is.
+    pub(super) fn path_of(self, name: &str) -> PathBuf {
+        self.dir.path_of(name)
+    }
+
+    /// The store of a keyring whose home is a file.
+    pub(super) fn store(self) -> FileStore<'a> {
+        FileStore::new(self.dir, KEYRING, RECORD_MAX)
+    }
+
+    /// Takes the lock that every change holds, and waits a while for another process that holds it.
+    ///
+    /// # Errors
+    /// When another process holds it for longer, or the file system cannot lock files.
+    pub(super) fn lock(self) -> Result<Lock, DurableError> {
+        self.dir.lock()
+    }
+
+    /// Reads the root file; `None` if it does not exist, as with all files here.
+    ///
+    /// # Errors
+    /// When it cannot be trusted or read, as with all files here.
+    pub(super) fn root(self) -> Result<Option<Zeroizing<Vec<u8>>>, DurableError> {
+        self.read(ROOT, ROOT_MAX)
+    }
+
+    /// Reads the mark.
+    pub(super) fn mark(self) -> Result<Option<Zeroizing<Vec<u8>>>, DurableError> {
+        self.read(MARK, RECORD_MAX)
+    }
+
+    /// Reads the ledger.
+    pub(super) fn ledger(self) -> Result<Option<Zeroizing<Vec<u8>>>, DurableError> {
+        self.read(LEDGER, LEDGER_MAX)
+    }
+
+    /// Reads the copy of a record.
+    pub(super) fn copy(self) -> Result<Option<Zeroizing<Vec<u8>>>, DurableError> {
+        self.read(KEYRING_PREV, RECORD_MAX)
+    }
+
+    fn read(self, name: &str, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>, DurableError> {
+        match self.dir.read(name, limit) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(DurableError::Missing(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells whether one of the files that belong together was replaced: the version of each.
+    pub(super) fn versions(self) -> [Option<Version>; 4] {
+        [ROOT, KEYRING, LEDGER, MARK].map(|name| version(&self.path_of(name)))
+    }
+
+    /// Whether a keyring was ever finished here: only a finished one leaves these files, or such a line in the audit log.
+    ///
+    /// # Errors
+    /// When the directory or its audit log cannot be read.
+    pub(super) fn is_set_up(self) -> Result<bool, DurableError> {
+        for name in [KEYRING, KEYRING_PREV, MARK, LEDGER] {
+            if self.dir.contains(name)? {
+                return Ok(true);
+            }
+        }
+        audit::tells_of_a_keyring(self.dir)
+    }
+
+    /// The files that an unfinished set-up leaves: root file and key files.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub(super) fn leftovers(self) -> Result<Vec<String>, DurableError> {
+        let is_leftover = |name: &String| name == ROOT || name.starts_with("slot-");
+        Ok(self.dir.names()?.into_iter().filter(is_leftover).collect())
+    }
+
+    /// Makes sure that the record is on the disk: another process may have written it and died before it synced the file.
+    ///
+    /// # Errors
+    /// When the file cannot be trusted, or a sync fails.
+    pub(super) fn sync_record(self) -> Result<(), DurableError> {
+        self.dir.sync_file(KEYRING)
+    }
+
+    /// Writes the file `name`.
+    ///
+    /// # Errors
+    /// When the file exists and must not, or a step of writing fails.
+    pub(super) fn write(self, name: &str, bytes: &[u8], how: Writing) -> Result<(), DurableError> {
+        match how {
+            Writing::Create => self.dir.create(name, bytes),
+            Writing::Replace => self.dir.replace(name, bytes),
+        }
+    }
+
+    /// Moves the files of an unfinished set-up into a new directory, and returns its path.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, or a file cannot be moved.
+    pub(super) fn move_aside(self, names: &[String]) -> Result<PathBuf, DurableError> {
+        self.dir.move_aside(names, UNFINISHED)
+    }
+
+    /// Removes the key file of the slot `slot`.
+    ///
+    /// # Errors
+    /// When it cannot be removed, or the removal cannot be synced.
+    pub(super) fn remove_key_file(self, slot: &str) -> Result<(), DurableError> {
+        self.dir.remove(&key_file_name(slot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_files_are_these() {
+        let text = include_str!("../../docs/formats.md");
+        let (_, list) = text.split_once("<state-dir>/\n").unwrap();
+        let (list, _) = list.split_once("```").unwrap();
+        let name = |line: &'static str| line.trim().split("  ").next().unwrap();
+        assert_eq!(list.lines().map(name).collect::<Vec<_>>(), NAMES);
+        assert_eq!(key_file_name("<name>"), NAMES[5]);
+        assert_eq!(format!("{UNFINISHED}-<n>/"), NAMES[10]);
+    }
+}
