@@ -179,7 +179,7 @@ pub(super) fn run(args: BackupArgs, global: &Global) -> Result<Exit, Failure> {
 
 fn create(file: &Path, recipients: &[String], keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     let recipients = recipients.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>();
-    let recipients = recipients.map_err(|error| Failure::recovery(&error))?;
+    let recipients = recipients.map_err(Failure::recipient)?;
     let site = Site::find(keyring.settings(), global)?;
     let to_stdout = file == Path::new("-");
     if to_stdout && io::stdout().is_terminal() {

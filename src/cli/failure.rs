@@ -16,7 +16,7 @@ use crate::{
     crypto::secret::SecretError,
     daemon::DaemonError,
     durable::DurableError,
-    escrow::{BackupError, RecoveryError, ShareError},
+    escrow::{BackupError, IdentityError, NotRecipient, RecoveryError, ShareError},
     etcd::EtcdError,
     keeper::{BeginError, ChangeFailed, CommitError, InitError, LedgerRefused, OpenError, RestoreFailed, ServeError},
     keyring::{
@@ -235,9 +235,18 @@ impl Failure {
         }
     }
 
-    /// A recipient or an identity, before anything was begun.
-    pub(super) fn recovery(error: &RecoveryError) -> Self {
-        let (exit, hint) = recovery(error);
+    /// A text that is not a recipient.
+    pub(super) fn recipient(error: NotRecipient) -> Self {
+        let (exit, hint) = pair();
+        Self::new(exit, &error, hint)
+    }
+
+    /// A text that contains no identity.
+    pub(super) fn identity(error: &IdentityError) -> Self {
+        let (exit, hint) = match error {
+            IdentityError::Share(error) => share(error),
+            _ => pair(),
+        };
         Self::new(exit, error, hint)
     }
 
@@ -731,9 +740,7 @@ fn change(error: &ChangeError) -> Explanation {
 
 fn recovery(error: &RecoveryError) -> Explanation {
     match error {
-        RecoveryError::Recipient | RecoveryError::Identity => {
-            (Exit::Usage, Some("make a pair with `age-keygen`; keep the identity offline".to_owned()))
-        }
+        RecoveryError::Recipient(_) => pair(),
         RecoveryError::NoIdentity(_) => (
             Exit::WrongKey,
             Some(
@@ -741,10 +748,14 @@ fn recovery(error: &RecoveryError) -> Explanation {
                     .to_owned(),
             ),
         ),
-        RecoveryError::Share(error) => share(error),
-        RecoveryError::Seal { .. } | RecoveryError::Contents(_) => (Exit::Damaged, None),
+        RecoveryError::Seal(_) | RecoveryError::Contents(_) => (Exit::Damaged, None),
         RecoveryError::Memory(error) => memory(error),
     }
+}
+
+/// What is no recipient and no identity.
+fn pair() -> Explanation {
+    (Exit::Usage, Some("make a pair with `age-keygen`; keep the identity offline".to_owned()))
 }
 
 fn share(error: &ShareError) -> Explanation {

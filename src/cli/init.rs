@@ -100,7 +100,7 @@ fn recovery(args: &InitArgs) -> Result<Option<(Vec<Recipient>, Identities)>, Fai
         return Ok(None);
     }
     let recipients: Result<Vec<Recipient>, _> = args.recovery_recipient.iter().map(|text| text.parse()).collect();
-    let recipients = recipients.map_err(|error| Failure::recovery(&error))?;
+    let recipients = recipients.map_err(Failure::recipient)?;
     Ok(Some((recipients, identities(&args.recovery_identity)?)))
 }
 

@@ -154,7 +154,7 @@ pub(super) fn run(args: RecoveryArgs, global: &Global) -> Result<Exit, Failure> 
     match args.verb {
         RecoveryVerb::List(keyring) => list(keyring, global),
         RecoveryVerb::Add { one, identity } => {
-            let recipient = one.recipient.parse().map_err(|error| Failure::recovery(&error))?;
+            let recipient = one.recipient.parse().map_err(Failure::recipient)?;
             let identities = identity.read()?;
             change(one.keyring, &RecoveryAct::Add(recipient, identities), global)
         }
@@ -226,11 +226,11 @@ pub(super) fn identities(files: &[PathBuf]) -> Result<Identities, Failure> {
         let one = read_identities(file)?;
         // What is damaged is told with its file, and its line there.
         let name = file.map_or_else(|| "the terminal".to_owned(), |file| file.display().to_string());
-        shares_in(&one).map_err(|error| Failure::recovery(&error.into()).about(&name))?;
+        shares_in(&one).map_err(|error| Failure::identity(&error.into()).about(&name))?;
         text.push_str(&one);
         text.push('\n');
     }
-    Identities::parse(&text).map_err(|error| Failure::recovery(&error))
+    Identities::parse(&text).map_err(|error| Failure::identity(&error))
 }
 
 fn read_identities(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {

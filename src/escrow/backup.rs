@@ -24,9 +24,8 @@ use crate::{
 };
 
 use super::{
-    error::RecoveryError,
     identity::{Identities, Recipient, Unopened, seal_to},
-    recovery,
+    recovery::{self, RecoveryError},
 };
 
 /// The longest backup in bytes.
@@ -73,7 +72,7 @@ pub enum BackupError {
     /// It is a bare record, and no given identity opens one of its recovery blobs.
     #[error("none of the recovery blobs in this keyring opens with a given identity")]
     NoRecovery,
-    /// A recipient was refused, or age could not write.
+    /// A recipient is not one that age knows, or age could not write.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
     /// There is no locked memory for a key.
@@ -132,7 +131,7 @@ pub fn seal(
     recipients: &[Recipient],
     now: Time,
 ) -> Result<Vec<u8>, BackupError> {
-    Ok(seal_to(recipients, &plaintext(keyring, record, (root, earlier), now)?)?)
+    Ok(seal_to(recipients, &plaintext(keyring, record, (root, earlier), now)?).map_err(RecoveryError::from)?)
 }
 
 /// Makes the tar in the age file.

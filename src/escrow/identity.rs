@@ -12,10 +12,7 @@ use std::{
 use age::x25519;
 use zeroize::Zeroizing;
 
-use super::{
-    error::RecoveryError,
-    share::{self, Share, ShareError},
-};
+use super::share::{self, Share, ShareError};
 
 /// Room for what age adds to a plaintext for a few recipients.
 const OVERHEAD: usize = 4096;
@@ -26,6 +23,33 @@ pub struct Recipient(x25519::Recipient);
 
 /// age identities, `AGE-SECRET-KEY-1…`: the private halves, read only to check or to recover.
 pub struct Identities(Vec<x25519::Identity>);
+
+/// The text is not a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an age recipient, expected age1…")]
+pub struct NotRecipient;
+
+/// Why an identity could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// The text contains no identity, or something that is not an identity.
+    #[error("not an age identity file, expected lines of AGE-SECRET-KEY-1…")]
+    NotIdentity,
+    /// The shares of an identity were refused.
+    #[error(transparent)]
+    Share(#[from] ShareError),
+}
+
+/// age could not write a file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("sealing to {recipients}: {reason}")]
+pub struct SealError {
+    /// The recipients.
+    pub recipients: String,
+    /// The reason, in age's words.
+    pub reason: String,
+}
 
 /// Why an age file did not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +64,9 @@ pub(super) enum Unopened {
 ///
 /// # Errors
 /// When age cannot write.
-pub(super) fn seal_to(recipients: &[Recipient], plaintext: &[u8]) -> Result<Vec<u8>, RecoveryError> {
+pub(super) fn seal_to(recipients: &[Recipient], plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
     let names = || recipients.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let failed = |reason: String| RecoveryError::Seal { recipient: names(), reason };
+    let failed = |reason: String| SealError { recipients: names(), reason };
     let all = recipients.iter().map(|recipient| &recipient.0 as &dyn age::Recipient);
     let encryptor = age::Encryptor::with_recipients(all).map_err(|error| failed(error.to_string()))?;
     let mut sealed = Vec::with_capacity(plaintext.len() + OVERHEAD);
@@ -56,10 +80,10 @@ pub(super) fn seal_to(recipients: &[Recipient], plaintext: &[u8]) -> Result<Vec<
 }
 
 impl FromStr for Recipient {
-    type Err = RecoveryError;
+    type Err = NotRecipient;
 
-    fn from_str(text: &str) -> Result<Self, RecoveryError> {
-        text.parse().map(Self).map_err(|_| RecoveryError::Recipient)
+    fn from_str(text: &str) -> Result<Self, NotRecipient> {
+        text.parse().map(Self).map_err(|_| NotRecipient)
     }
 }
 
@@ -81,16 +105,16 @@ impl Identities {
     ///
     /// # Errors
     /// When `text` contains no identity, a line that is none of these, or shares that do not give an identity.
-    pub fn parse(text: &str) -> Result<Self, RecoveryError> {
+    pub fn parse(text: &str) -> Result<Self, IdentityError> {
         let is_identity = |line: &&str| !line.is_empty() && !line.starts_with('#') && !Share::is_meant(line);
         let lines = text.lines().map(str::trim).filter(is_identity);
         let identities: Result<Vec<_>, _> = lines.map(x25519::Identity::from_str).collect();
-        let mut identities = identities.map_err(|_| RecoveryError::Identity)?;
+        let mut identities = identities.map_err(|_| IdentityError::NotIdentity)?;
         let shares = share::shares_in(text)?;
         if !shares.is_empty() {
             identities.push(share::combine(&shares)?);
         }
-        if identities.is_empty() { Err(RecoveryError::Identity) } else { Ok(Self(identities)) }
+        if identities.is_empty() { Err(IdentityError::NotIdentity) } else { Ok(Self(identities)) }
     }
 
     /// The recipients of these identities.
@@ -112,8 +136,8 @@ impl Identities {
         rng: &mut impl rand::TryCryptoRng,
         threshold: u8,
         shares: u8,
-    ) -> Result<(Vec<Share>, Recipient), RecoveryError> {
-        let [identity] = self.0.as_slice() else { return Err(ShareError::Identity.into()) };
+    ) -> Result<(Vec<Share>, Recipient), ShareError> {
+        let [identity] = self.0.as_slice() else { return Err(ShareError::Identity) };
         Ok((share::split(rng, identity, threshold, shares)?, Recipient(identity.to_public())))
     }
 
@@ -145,7 +169,7 @@ mod tests {
     #[test]
     fn what_is_no_identity_file_is_refused() {
         for text in ["", "# only a comment\n", "age1qqqq", "AGE-SECRET-KEY-1BROKEN", "ssh-ed25519 AAAA"] {
-            assert!(matches!(Identities::parse(text), Err(RecoveryError::Identity)), "{text:?}");
+            assert!(matches!(Identities::parse(text), Err(IdentityError::NotIdentity)), "{text:?}");
         }
     }
 }

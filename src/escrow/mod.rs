@@ -6,7 +6,6 @@
 //! this module. Source: `docs/formats.md`.
 
 pub mod backup;
-mod error;
 pub mod identity;
 pub mod recovery;
 pub mod share;
@@ -15,7 +14,7 @@ pub mod testing;
 
 pub use self::{
     backup::{BACKUP_MAX, Backup, BackupError},
-    error::RecoveryError,
-    identity::{Identities, Recipient},
+    identity::{Identities, IdentityError, NotRecipient, Recipient},
+    recovery::RecoveryError,
     share::{Share, ShareError},
 };

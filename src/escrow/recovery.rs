@@ -6,17 +6,47 @@
 use zeroize::Zeroizing;
 
 use crate::{
-    crypto::{RootId, Uuid, kdf::RootKey, secret::Secret},
+    crypto::{
+        RootId, Uuid,
+        kdf::RootKey,
+        secret::{Secret, SecretError},
+    },
     keyring::recovery::{BLOB_MAX, Recovery},
     text::{base64, base64_array, root_id, uuid},
 };
 
-use super::{
-    error::RecoveryError,
-    identity::{Identities, Recipient, seal_to},
-};
+use super::identity::{Identities, NotRecipient, Recipient, SealError, seal_to};
 
 const HEAD: &str = "claviger/recovery/v1";
+
+/// Why a recovery blob could not be made or opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoveryError {
+    /// The record has a recipient that age does not know.
+    #[error(transparent)]
+    Recipient(#[from] NotRecipient),
+    /// age could not write the blob.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// No given identity opens the blob.
+    #[error("no given identity opens the recovery blob for {0}")]
+    NoIdentity(String),
+    /// The blob opened, and its contents are not the root key of this keyring.
+    #[error("the recovery blob for {0} does not contain this keyring's root key")]
+    Contents(String),
+    /// There is no locked memory for the root key.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+}
+
+/// The recipients of `recoveries`.
+///
+/// # Errors
+/// When age does not know one of them.
+pub fn recipients(recoveries: &[Recovery]) -> Result<Vec<Recipient>, RecoveryError> {
+    recoveries.iter().map(|recovery| Ok(recovery.recipient().parse()?)).collect()
+}
 
 /// Seals `root` to `recipient`.
 ///
@@ -25,9 +55,8 @@ const HEAD: &str = "claviger/recovery/v1";
 pub fn seal(recipient: &Recipient, uuid: Uuid, root: &RootKey) -> Result<Recovery, RecoveryError> {
     let name = recipient.to_string();
     let blob = seal_to(std::slice::from_ref(recipient), plaintext(uuid, root).as_bytes())?;
-    let found = blob.len();
-    Recovery::new(&name, blob)
-        .ok_or_else(|| RecoveryError::Seal { recipient: name, reason: format!("a blob of {found} bytes") })
+    let failed = || SealError { recipients: name.clone(), reason: "the blob is too long for a record".to_owned() };
+    Ok(Recovery::new(&name, blob).ok_or_else(failed)?)
 }
 
 /// Returns the root key in `recovery`, after checking that it is the root key `expected` of the keyring `keyring`.

@@ -13,6 +13,7 @@ use crate::{
     escrow::{
         Recipient,
         backup::{self, Backup},
+        recovery,
     },
     keyring::{
         Key,
@@ -20,7 +21,6 @@ use crate::{
         ledger::{ListedBackup, Proven},
         lineage::KEPT,
         record,
-        recovery::Recovery,
         time::Time,
     },
     root::Means,
@@ -70,8 +70,7 @@ impl Made {
 }
 
 fn of_keyring(opened: &Opened) -> Result<Vec<Recipient>, ChangeFailed> {
-    let recoveries = opened.keyring.recoveries();
-    let recipients = recoveries.iter().map(Recovery::recipient).map(str::parse).collect::<Result<Vec<_>, _>>()?;
+    let recipients = recovery::recipients(opened.keyring.recoveries())?;
     if recipients.is_empty() { Err(ChangeFailed::NoRecipient) } else { Ok(recipients) }
 }
 

@@ -9,11 +9,11 @@ use crate::{
     escrow::{
         Recipient, RecoveryError,
         backup::{self, BackupError},
+        recovery,
     },
     keyring::{
         Keyring,
         ledger::{ListedBackup, Proven},
-        recovery::Recovery,
         time::Time,
     },
 };
@@ -30,9 +30,8 @@ pub struct FreshBackup {
 impl FreshBackup {
     /// The recipients of the keyring, whose identities were tried before; without any, those whose identities have just opened a backup.
     pub(super) fn recipients_of(&self, keyring: &Keyring) -> Result<Vec<Recipient>, RecoveryError> {
-        let own: Result<Vec<Recipient>, _> =
-            keyring.recoveries().iter().map(Recovery::recipient).map(str::parse).collect();
-        own.map(|own| if own.is_empty() { self.recipients.clone() } else { own })
+        let own = recovery::recipients(keyring.recoveries())?;
+        Ok(if own.is_empty() { self.recipients.clone() } else { own })
     }
 
     /// Seals the backup to `recipients`. It counts if it goes to another disk.
