@@ -200,6 +200,17 @@ pub fn split(
 /// together.
 pub fn combine(shares: &[Share]) -> Result<age::x25519::Identity, ShareError> {
     let Some(first) = shares.first() else { return Err(ShareError::Identity) };
+    check_together(first, shares)?;
+    let mut points: Vec<Vec<u8>> = shares.iter().map(|share| [&[share.number][..], &*share.bytes].concat()).collect();
+    let secret = Gf256::combine_bytes(&points).map(Zeroizing::new);
+    points.iter_mut().for_each(Zeroize::zeroize);
+    let identity =
+        secret.ok().and_then(|secret| identity_of(&secret)).filter(|identity| check_of(identity) == first.check);
+    identity.ok_or_else(|| ShareError::Other(first.set()))
+}
+
+/// Checks that `shares`, the first of which is `first`, can belong together, and that there are enough of them.
+fn check_together(first: &Share, shares: &[Share]) -> Result<(), ShareError> {
     let mut sets: Vec<SetName> = shares.iter().map(Share::set).collect();
     sets.sort();
     sets.dedup();
@@ -220,12 +231,7 @@ pub fn combine(shares: &[Share]) -> Result<age::x25519::Identity, ShareError> {
     if shares.len() < threshold.into() {
         return Err(ShareError::TooFew { set, found: shares.len(), threshold });
     }
-    let mut points: Vec<Vec<u8>> = shares.iter().map(|share| [&[share.number][..], &*share.bytes].concat()).collect();
-    let secret = Gf256::combine_bytes(&points).map(Zeroizing::new);
-    points.iter_mut().for_each(Zeroize::zeroize);
-    let identity =
-        secret.ok().and_then(|secret| identity_of(&secret)).filter(|identity| check_of(identity) == first.check);
-    identity.ok_or(ShareError::Other(set))
+    Ok(())
 }
 
 /// Tells one identity from another. Anybody who knows the recipient can compute it.

@@ -162,11 +162,7 @@ impl Keyring {
         record: Digest,
     ) -> NextKeyring {
         let mut next = Self { root_id: root.id(self.uuid), recoveries, ..self.next(record)? };
-        let seal = next.seal_under(root);
-        let sealed: Result<Vec<_>, _> = self.keys().map(|key| seal.seal(rng, key.seq, &key.kek)).collect();
-        for (key, sealed) in next.keys_mut().zip(sealed?) {
-            key.sealed = sealed;
-        }
+        next.reseal(rng, root)?;
         Ok(next)
     }
 

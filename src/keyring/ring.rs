@@ -63,6 +63,15 @@ impl Keyring {
         KeySeal { uuid: self.uuid, root_id: self.root_id, root }
     }
 
+    /// Seals every key again, under `root`.
+    pub(super) fn reseal(&mut self, rng: &mut impl rand::TryCryptoRng, root: &RootKey) -> Result<(), KeyError> {
+        let seal = self.seal_under(root);
+        for key in self.keys_mut() {
+            key.sealed = seal.seal(rng, key.seq, &key.kek)?;
+        }
+        Ok(())
+    }
+
     /// The keys, for changing them.
     pub(super) fn keys_mut(&mut self) -> impl Iterator<Item = &mut Key> {
         self.entries.iter_mut().filter_map(|entry| match entry {

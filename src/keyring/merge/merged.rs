@@ -71,23 +71,21 @@ pub fn merge(
         keyring.entries.push(merged(*order, said, wishes, keyring.generation, now));
     }
     mark_compromised(&mut keyring, &wishes.compromised)?;
-    let seal = keyring.seal_under(root);
-    let sealed: Result<Vec<_>, _> = keyring.keys().map(|key| seal.seal(rng, key.seq, &key.kek)).collect();
-    let sealed = sealed.map_err(ChangeError::from)?;
-    for (key, sealed) in keyring.keys_mut().zip(sealed) {
-        key.sealed = sealed;
-    }
+    keyring.reseal(rng, root).map_err(ChangeError::from)?;
     let may_wrap = |key: &Key| sources.backed.contains(&key.id()) && !is_disabled_by_any(&statements, key);
     let fresh = keyring.wrap_under_newest(rng, root, may_wrap, now)?;
-    let row = |(entry, said): (&Entry, &Vec<Option<Statement<'_>>>)| MergeRow {
+    let rows = keyring.entries.iter().zip(statements.values()).map(|(entry, said)| row(entry, said)).collect();
+    Ok(Merge { keyring, rows, fresh })
+}
+
+fn row(entry: &Entry, said: &[Option<Statement<'_>>]) -> MergeRow {
+    MergeRow {
         key_id: entry.id(),
         commitment: entry.order().1,
         before: said.iter().map(|statement| statement.map(|statement| statement.entry.fate())).collect(),
         after: entry.fate(),
         is_compromised: matches!(entry, Entry::Key(key) if key.compromised),
-    };
-    let rows = keyring.entries.iter().zip(statements.values()).map(row).collect();
-    Ok(Merge { keyring, rows, fresh })
+    }
 }
 
 /// The merged keyring without its entries.

@@ -50,7 +50,7 @@ pub struct MergeSource<'a> {
 
 /// The records of one keyring, and what else a merge needs to know.
 pub struct Sources<'a> {
-    /// The records, in the order in which they are shown. At least one counts whole.
+    /// The records, in the order in which they are shown. At least one of them has [`Weight::Whole`].
     pub records: &'a [MergeSource<'a>],
     /// The greatest generation and sequence number that this node knows.
     pub known: (u64, u32),
@@ -70,7 +70,7 @@ pub(super) struct Statement<'a> {
 }
 
 impl<'a> Statement<'a> {
-    /// The entry, if the record counts whole.
+    /// The entry, if its record has [`Weight::Whole`].
     pub(super) fn whole(self) -> Option<&'a Entry> {
         (self.weight == Weight::Whole).then_some(self.entry)
     }
@@ -84,7 +84,7 @@ pub(super) fn statements<'a>(records: &[MergeSource<'a>]) -> Statements<'a> {
     let mut statements = Statements::new();
     for (place, MergeSource { keyring, weight, .. }) in records.iter().enumerate() {
         for entry in &keyring.entries {
-            // A tomb has no bytes, so it is ignored if the record does not count whole.
+            // If only the key bytes of the record count, a tomb is ignored, because it has none.
             if *weight == Weight::Whole || matches!(entry, Entry::Key(_)) {
                 let said = statements.entry(entry.order()).or_insert_with(|| vec![None; records.len()]);
                 said[place] = Some(Statement { entry, weight: *weight });
@@ -94,7 +94,7 @@ pub(super) fn statements<'a>(records: &[MergeSource<'a>]) -> Statements<'a> {
     statements
 }
 
-/// Whether a record that counts whole says that the key is disabled or destroyed.
+/// Whether a record with [`Weight::Whole`] says that the key is disabled or destroyed.
 pub(super) fn is_disabled_by_any(statements: &Statements<'_>, key: &Key) -> bool {
     let said = statements.get(&(key.seq, key.kek.commitment()));
     let mut whole = said.into_iter().flatten().flatten().filter_map(|statement| statement.whole());
