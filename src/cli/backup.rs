@@ -17,7 +17,7 @@ use crate::{
     durable::{check_export, export, is_on_another_disk},
     escrow::{BACKUP_MAX, Backup},
     hardening,
-    keeper::{self, CommitError, Expect, Forget, Made, Opened},
+    keeper::{self, CommitError, Expect, Forget, ListError, Made, Opened},
     keyring::{
         key_id::KeyId,
         ledger::{ListedBackup, Proven},
@@ -241,10 +241,10 @@ fn doubt(file: &Path, made: &Made, site: &Site) -> Option<String> {
     is_on_another_disk(file, &site.dir).err().map(|error| error.to_string())
 }
 
-fn not_listed(error: &keeper::ChangeFailed, what: &str, site: &Site) -> Failure {
+fn not_listed(error: &ListError, what: &str, site: &Site) -> Failure {
     let failure = Failure::change(error, &site.config.state_dir);
     match error {
-        keeper::ChangeFailed::Commit(CommitError::LedgerNotMarked(_)) => failure.about(what),
+        ListError::Commit(CommitError::LedgerNotMarked(_)) => failure.about(what),
         _ => failure.about(&format!("{what}, and is not listed")),
     }
 }

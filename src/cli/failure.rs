@@ -18,7 +18,10 @@ use crate::{
     durable::DurableError,
     escrow::{BackupError, IdentityError, NotRecipient, RecoveryError, ShareError},
     etcd::EtcdError,
-    keeper::{BeginError, ChangeFailed, CommitError, InitError, LedgerRefused, OpenError, RestoreFailed, ServeError},
+    keeper::{
+        BackupFailed, BeginError, CommitError, ForgetError, InitError, KeysError, LedgerRefused, ListError,
+        MergeFailed, OpenError, RecoveryChangeError, RekeyError, RestoreFailed, RootKeyError, ServeError, SlotsError,
+    },
     keyring::{
         ChangeError, KeyError,
         ledger::LedgerError,
@@ -103,14 +106,7 @@ impl Failure {
     }
 
     pub(super) fn open(error: &OpenError, state_dir: &Path) -> Self {
-        let (exit, hint) = match error {
-            OpenError::NotInitialised(_) | OpenError::StateDir(DurableError::Missing(_)) => {
-                (Exit::Refused, Some(init_hint(state_dir)))
-            }
-            OpenError::Unfinished(_) => (Exit::Damaged, Some(restart_hint(state_dir))),
-            error => open(error),
-        };
-        Self::new(exit, error, hint)
+        Self::change(error, state_dir)
     }
 
     /// The daemon did not start, or ended.
@@ -224,15 +220,10 @@ impl Failure {
         Self::new(exit, error, hint)
     }
 
-    /// The keyring was not changed.
-    pub(super) fn change(error: &ChangeFailed, state_dir: &Path) -> Self {
-        match error {
-            ChangeFailed::Begin(BeginError::Open(error)) => Self::open(error, state_dir),
-            error => {
-                let (exit, hint) = change_failed(error);
-                Self::new(exit, error, hint)
-            }
-        }
+    /// An operation that changes the keyring, or makes a backup of it, failed.
+    pub(super) fn change(error: &(impl Explain + Display), state_dir: &Path) -> Self {
+        let (exit, hint) = error.explain(state_dir);
+        Self::new(exit, error, hint)
     }
 
     /// A text that is not a recipient.
@@ -357,7 +348,8 @@ impl From<ConfigError> for Failure {
     }
 }
 
-type Explanation = (Exit, Option<String>);
+/// An exit code, and a hint if there is one.
+pub(super) type Explanation = (Exit, Option<String>);
 
 fn look_hint(state_dir: &Path) -> String {
     format!("look at it: claviger status --state-dir {}", state_dir.display())
@@ -544,63 +536,240 @@ fn mark(error: &MarkError) -> Explanation {
     }
 }
 
-fn change_failed(error: &ChangeFailed) -> Explanation {
-    let refused = |hint: &str| (Exit::Refused, Some(hint.to_owned()));
-    match error {
-        ChangeFailed::Begin(error) => begin(error),
-        ChangeFailed::Commit(error) => commit(error),
-        ChangeFailed::Unfinished(error) => {
-            (commit(error).0, Some("mend that, then let it finish: claviger rekey; nothing was lost".to_owned()))
+/// Says what an operator can do about the error of an operation.
+pub(super) trait Explain {
+    /// The exit code and the hint; `state_dir` is the directory of the operation.
+    fn explain(&self, state_dir: &Path) -> Explanation;
+}
+
+fn refused(hint: &str) -> Explanation {
+    (Exit::Refused, Some(hint.to_owned()))
+}
+
+impl Explain for OpenError {
+    fn explain(&self, state_dir: &Path) -> Explanation {
+        match self {
+            Self::NotInitialised(_) | Self::StateDir(DurableError::Missing(_)) => {
+                (Exit::Refused, Some(init_hint(state_dir)))
+            }
+            Self::Unfinished(_) => (Exit::Damaged, Some(restart_hint(state_dir))),
+            error => open(error),
         }
-        ChangeFailed::Refused(error) => change(error),
-        ChangeFailed::Needed { .. } | ChangeFailed::Forgotten { .. } | ChangeFailed::Unproven { .. } => {
-            refused(not_given_up(error))
-        }
-        ChangeFailed::Ledger(_) | ChangeFailed::LedgerFull(_) | ChangeFailed::UnknownBackup { .. } => listing(error),
-        ChangeFailed::OtherUuid { .. } => refused("give the uuid of the keyring here, if you mean this one"),
-        ChangeFailed::Unbacked { reason: Some(_), .. } => refused(BEGIN_ANEW),
-        ChangeFailed::Unbacked { reason: None, .. } => refused(
-            "write a backup to another disk: claviger backup create FILE; or open an existing one: claviger backup check FILE; \
-             --without-backup skips this check",
-        ),
-        ChangeFailed::Root(error) => root(error),
-        ChangeFailed::Slot(_, error) => slot(error),
-        ChangeFailed::NoOtherOpens { .. } => {
-            refused("make another one open first: claviger slot test says how they are; or add one: claviger slot add")
-        }
-        ChangeFailed::LastRecipient(_) => {
-            refused("add another one first: claviger recovery add; --risk-no-recovery goes without any")
-        }
-        ChangeFailed::NoRecipient => {
-            refused("name one: --recipient age1…; or keep one in the keyring: claviger recovery add")
-        }
-        ChangeFailed::NoPlaceForBackup => {
-            refused("say where to write the backup of the new key, on another disk: --backup-to FILE")
-        }
-        ChangeFailed::OtherBackup(_)
-        | ChangeFailed::NewerRootKey
-        | ChangeFailed::StrangeRootKey
-        | ChangeFailed::Merge(_) => not_merged(error),
-        ChangeFailed::Backup(error) => backup(error),
-        ChangeFailed::Recovery(error) => recovery(error),
-        ChangeFailed::KeyFile(DurableError::Exists(_)) => refused(
-            "if a command broke off, nothing needs it: move it away; or give another name: --name, or --slot-file",
-        ),
-        ChangeFailed::KeyFile(error) => durable(error),
-        ChangeFailed::Memory(error) => memory(error),
     }
 }
 
-fn begin(error: &BeginError) -> Explanation {
+/// Ends a rekey that did not finish.
+const FINISH_REKEY: &str = "let it finish: claviger rekey";
+
+impl Explain for BeginError {
+    fn explain(&self, state_dir: &Path) -> Explanation {
+        match self {
+            Self::Open(error) => error.explain(state_dir),
+            Self::Lock(error) => durable(error),
+            Self::Rekeying => refused(FINISH_REKEY),
+        }
+    }
+}
+
+impl Explain for KeysError {
+    fn explain(&self, state_dir: &Path) -> Explanation {
+        match self {
+            Self::Begin(error) => error.explain(state_dir),
+            Self::Refused(error) => change(error),
+            Self::Needed { .. } | Self::Forgotten { .. } | Self::Unproven { .. } => refused(not_given_up(self)),
+            Self::Unbacked { reason: Some(_), .. } => refused(BEGIN_ANEW),
+            Self::Unbacked { reason: None, .. } => refused(
+                "write a backup to another disk: claviger backup create FILE; or open an existing one: claviger backup check FILE; \
+                 --without-backup skips this check",
+            ),
+            Self::Commit(error) => commit(error),
+        }
+    }
+}
+
+impl Explain for RecoveryChangeError {
+    fn explain(&self, state_dir: &Path) -> Explanation {
+        match self {
+            Self::Begin(error) => error.explain(state_dir),
+            Self::Recovery(error) => recovery(error),
+            Self::Refused(error) => change(error),
+            Self::LastRecipient(_) => {
+                refused("add another one first: claviger recovery add; --risk-no-recovery goes without any")
+            }
+            Self::Commit(error) => commit(error),
+        }
+    }
+}
+
+impl Explain for RekeyError {
+    fn explain(&self, state_dir: &Path) -> Explanation {
+        match self {
+            Self::Begin(error) => error.explain(state_dir),
+            Self::Root(error) => root(error),
+            Self::Recovery(error) => recovery(error),
+            Self::Refused(error) => change(error),
+            Self::Memory(error) => memory(error),
+            Self::Commit(error) => commit(error),
+            Self::Unfinished(error) => {
+                (commit(error).0, Some("mend that, then let it finish: claviger rekey; nothing was lost".to_owned()))
+            }
+        }
+    }
+}
+
+impl Explain for SlotsError {
+    fn explain(&self, state_dir: &Path) -> Explanation {
+        match self {
+            Self::Begin(error) => error.explain(state_dir),
+            Self::Root(error) => root(error),
+            Self::Slot(_, error) => slot(error),
+            Self::NoOtherOpens { .. } => refused(
+                "make another one open first: claviger slot test says how they are; or add one: claviger slot add",
+            ),
+            Self::KeyFile(DurableError::Exists(_)) => refused(IN_THE_WAY),
+            Self::KeyFile(error) => durable(error),
+            Self::Commit(error) => commit(error),
+        }
+    }
+}
+
+/// What to do with a file that is where a new one should be.
+const IN_THE_WAY: &str =
+    "if a command broke off, nothing needs it: move it away; or give another name: --name, or --slot-file";
+
+impl Explain for RootKeyError {
+    fn explain(&self, _: &Path) -> Explanation {
+        match self {
+            Self::Root(error) => root(error),
+            Self::Strange => strange_root_key(),
+        }
+    }
+}
+
+impl Explain for BackupFailed {
+    fn explain(&self, state_dir: &Path) -> Explanation {
+        match self {
+            Self::Open(error) => error.explain(state_dir),
+            Self::Rekeying => refused(FINISH_REKEY),
+            Self::NoRecipient => refused(NO_RECIPIENT),
+            Self::Recovery(error) => recovery(error),
+            Self::Root(error) => root(error),
+            Self::Memory(error) => memory(error),
+            Self::Backup(error) => backup(error),
+            Self::NotAudited(error) => durable(error),
+        }
+    }
+}
+
+const NO_RECIPIENT: &str = "name one: --recipient age1…; or keep one in the keyring: claviger recovery add";
+
+impl Explain for ListError {
+    fn explain(&self, state_dir: &Path) -> Explanation {
+        match self {
+            Self::Begin(error) => error.explain(state_dir),
+            Self::RootKey(error) => error.explain(state_dir),
+            Self::Refused(error) => ledger(error),
+            Self::Full(_) => {
+                refused("remove one that is not kept any more: claviger backup list, claviger backup forget ID")
+            }
+            Self::Commit(error) => commit(error),
+        }
+    }
+}
+
+impl Explain for ForgetError {
+    fn explain(&self, state_dir: &Path) -> Explanation {
+        match self {
+            Self::Begin(error) => error.explain(state_dir),
+            Self::Refused(error) => ledger(error),
+            Self::Unknown { .. } => refused("name one by its ID: claviger backup list"),
+            Self::OtherUuid { .. } => refused("give the uuid of the keyring here, if you mean this one"),
+            Self::Commit(error) => commit(error),
+        }
+    }
+}
+
+impl Explain for MergeFailed {
+    fn explain(&self, state_dir: &Path) -> Explanation {
+        match self {
+            Self::Open(error) => error.explain(state_dir),
+            Self::Root(error) => root(error),
+            Self::OtherKeyring(_) => (Exit::WrongKey, Some("use a backup of this keyring".to_owned())),
+            Self::NewerRootKey => refused(
+                "restore the backup into an empty directory: --state-dir NEW; then merge the keyring here into it: claviger backup \
+                 restore FILE --state-dir NEW, where FILE is the file `keyring` of this directory",
+            ),
+            Self::StrangeRootKey => strange_root_key(),
+            Self::Merge(error) => merge(error),
+            Self::Recovery(error) => recovery(error),
+            Self::NoPlaceForBackup => {
+                refused("say where to write the backup of the new key, on another disk: --backup-to FILE")
+            }
+            Self::NoRecipient => refused(NO_RECIPIENT),
+            Self::Backup(error) => backup(error),
+            Self::Lock(error) => durable(error),
+            Self::Commit(error) => commit(error),
+        }
+    }
+}
+
+fn strange_root_key() -> Explanation {
+    let hint = "if you are sure that it is a backup of this keyring, add --expect with the line that `backup create` printed for it";
+    (Exit::WrongKey, Some(hint.to_owned()))
+}
+
+fn merge(error: &MergeError) -> Explanation {
+    const SHOWS: &str = "run the same command without --lost, --keep-destroyed and --compromised: it shows the key_ids";
     match error {
-        BeginError::Open(error) => open(error),
-        BeginError::Lock(error) => durable(error),
-        BeginError::Rekeying => (Exit::Refused, Some("let it finish: claviger rekey".to_owned())),
+        MergeError::Change(ChangeError::UnknownKey(_)) => refused(SHOWS),
+        MergeError::Change(error) => change(error),
+        MergeError::Missing(_) => refused(
+            "also give a backup that has these keys; if there is none: --lost KEY_ID for each, and what is under them stays \
+             unreadable",
+        ),
+        MergeError::Beyond { .. } => {
+            (Exit::WrongKey, Some("no honest keyring is that far ahead: use another backup".to_owned()))
+        }
+        _ => refused(SHOWS),
+    }
+}
+
+/// What an operator does whose ledger is not believed.
+const BEGIN_ANEW: &str = "put the newest copy of the file `ledger` back; if there is none, begin an empty list: claviger backup \
+                          forget --all UUID (`claviger status` shows the keyring's uuid)";
+
+fn ledger(error: &LedgerRefused) -> Explanation {
+    match error {
+        LedgerRefused::Ledger(LedgerError::Text(error @ TextError::TooNew { .. })) => text(error),
+        LedgerRefused::File(DurableError::TooLong { .. }) => (Exit::Damaged, Some(BEGIN_ANEW.to_owned())),
+        LedgerRefused::File(error) => durable(error),
+        LedgerRefused::Ledger(_) => refused(BEGIN_ANEW),
+    }
+}
+
+/// The hint for a key that is not disabled or destroyed, because something needs it or may need it.
+fn not_given_up(error: &KeysError) -> &'static str {
+    match error {
+        KeysError::Needed { .. } => {
+            "write these objects again, which puts them under the primary key: kubectl get … -o json | kubectl replace -f -, as in \
+             the README"
+        }
+        KeysError::Forgotten { .. } => {
+            "if no backup and no snapshot that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep the \
+             key disabled"
+        }
+        KeysError::Unproven { verb: Verb::Destroy, .. } => {
+            "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan` and `claviger \
+             status`; --risk-losing-secrets skips this check, and what is under the key is then lost for ever"
+        }
+        _ => {
+            "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan` and `claviger \
+             status`; --risk-unreadable-secrets skips this check, and `claviger key enable` takes it back"
+        }
     }
 }
 
 fn commit(error: &CommitError) -> Explanation {
-    let refused = |hint: &str| (Exit::Refused, Some(hint.to_owned()));
     let mended = || Some("when that is mended, `claviger serve` marks it; nothing was lost".to_owned());
     match error {
         CommitError::NoMark => {
@@ -611,14 +780,12 @@ fn commit(error: &CommitError) -> Explanation {
             "make room: `claviger scan --keyring FILE` shows which keys are in use; disable and destroy others: claviger key \
              disable, claviger key destroy",
         ),
-        CommitError::Record(_) => (Exit::Refused, None),
+        CommitError::Record(_) | CommitError::LedgerSpent => (Exit::Refused, None),
         CommitError::Memory(error) => memory(error),
         CommitError::Overtaken(_) => refused("another command or the daemon is at work here; run it again"),
         CommitError::Unread(error) => open(error),
         CommitError::NotExported(error) => export(error),
-        CommitError::NotWritten(DurableError::Exists(_)) => refused(
-            "if a command broke off, nothing needs it: move it away; or give another name: --name, or --slot-file",
-        ),
+        CommitError::NotWritten(DurableError::Exists(_)) => refused(IN_THE_WAY),
         CommitError::NotAudited(error) | CommitError::NotWritten(error) => durable(error),
         CommitError::NotSwapped(error) => store(error),
         CommitError::InDoubt { failed, .. } => (store(failed).0, Some("look at it: claviger status".to_owned())),
@@ -642,82 +809,6 @@ fn export(error: &DurableError) -> Explanation {
         DurableError::Missing(path) => (Exit::Refused, Some(format!("mkdir -p {}", path.display()))),
         error => durable(error),
     }
-}
-
-/// What an operator does whose ledger is not believed.
-const BEGIN_ANEW: &str = "put the newest copy of the file `ledger` back; if there is none, begin an empty list: claviger backup \
-                          forget --all UUID (`claviger status` shows the keyring's uuid)";
-
-/// The hint for a backup that could not be listed or forgotten.
-fn listing(error: &ChangeFailed) -> Explanation {
-    let refused = |hint: &str| (Exit::Refused, Some(hint.to_owned()));
-    match error {
-        ChangeFailed::Ledger(LedgerRefused::Ledger(LedgerError::Text(error @ TextError::TooNew { .. }))) => text(error),
-        ChangeFailed::Ledger(LedgerRefused::File(DurableError::TooLong { .. })) => {
-            (Exit::Damaged, Some(BEGIN_ANEW.to_owned()))
-        }
-        ChangeFailed::Ledger(LedgerRefused::File(error)) => durable(error),
-        ChangeFailed::LedgerFull(_) => {
-            refused("remove one that is not kept any more: claviger backup list, claviger backup forget ID")
-        }
-        ChangeFailed::UnknownBackup { .. } => refused("name one by its ID: claviger backup list"),
-        _ => refused(BEGIN_ANEW),
-    }
-}
-
-/// The hint for a key that is not disabled or destroyed, because something needs it or may need it.
-fn not_given_up(error: &ChangeFailed) -> &'static str {
-    match error {
-        ChangeFailed::Needed { .. } => {
-            "write these objects again, which puts them under the primary key: kubectl get … -o json | kubectl replace -f -, as in \
-             the README"
-        }
-        ChangeFailed::Forgotten { .. } => {
-            "if no backup and no snapshot that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep the \
-             key disabled"
-        }
-        ChangeFailed::Unproven { verb: Verb::Destroy, .. } => {
-            "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan` and `claviger \
-             status`; --risk-losing-secrets skips this check, and what is under the key is then lost for ever"
-        }
-        _ => {
-            "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan` and `claviger \
-             status`; --risk-unreadable-secrets skips this check, and `claviger key enable` takes it back"
-        }
-    }
-}
-
-fn not_merged(error: &ChangeFailed) -> Explanation {
-    let (exit, hint) = match error {
-        ChangeFailed::Merge(MergeError::Change(ChangeError::UnknownKey(_))) => (
-            Exit::Refused,
-            "run the same command without --lost, --keep-destroyed and --compromised: it shows the key_ids",
-        ),
-        ChangeFailed::Merge(MergeError::Change(error)) => return change(error),
-        ChangeFailed::Merge(MergeError::Missing(_)) => (
-            Exit::Refused,
-            "also give a backup that has these keys; if there is none: --lost KEY_ID for each, and what is under them stays \
-             unreadable",
-        ),
-        ChangeFailed::Merge(MergeError::Beyond { .. }) => {
-            (Exit::WrongKey, "no honest keyring is that far ahead: use another backup")
-        }
-        ChangeFailed::Merge(_) => (
-            Exit::Refused,
-            "run the same command without --lost, --keep-destroyed and --compromised: it shows the key_ids",
-        ),
-        ChangeFailed::NewerRootKey => (
-            Exit::Refused,
-            "restore the backup into an empty directory: --state-dir NEW; then merge the keyring here into it: claviger backup \
-             restore FILE --state-dir NEW, where FILE is the file `keyring` of this directory",
-        ),
-        ChangeFailed::StrangeRootKey => (
-            Exit::WrongKey,
-            "if you are sure that it is a backup of this keyring, add --expect with the line that `backup create` printed for it",
-        ),
-        _ => (Exit::WrongKey, "use a backup of this keyring"),
-    };
-    (exit, Some(hint.to_owned()))
 }
 
 fn change(error: &ChangeError) -> Explanation {

@@ -10,7 +10,7 @@ use crate::{
     durable::{Dir, DurableError, Privacy, check_export},
     escrow::{Backup, Identities, Recipient},
     keeper::{
-        self, BeginError, Expect, FreshBackup, Initialised, MergePlan, NeededKey, OpenError, Opened, RestorePlan,
+        self, Expect, FreshBackup, Initialised, MergeFailed, MergePlan, NeededKey, OpenError, Opened, RestorePlan,
         RestoredKeyring, Source,
     },
     keyring::{
@@ -263,7 +263,7 @@ fn merge(args: RestoreArgs, site: &Site, config: &Config, global: &Global) -> Re
         args;
     let Opening { sources, backup, recipients } = sources(site, &files, &identity, expect.as_ref())?;
     let wishes = Wishes { destroyed: keep_destroyed, lost, compromised };
-    let failed = |error: &keeper::ChangeFailed| failed(error, site);
+    let failed = |error: &MergeFailed| failed(error, site);
     let planned =
         keeper::plan_merge(&site.dir, &site.means, &sources, &wishes, now()).map_err(|error| failed(&error))?;
     let Some(plan) = planned else {
@@ -285,10 +285,10 @@ fn merge(args: RestoreArgs, site: &Site, config: &Config, global: &Global) -> Re
     Ok(Exit::Done)
 }
 
-fn failed(error: &keeper::ChangeFailed, site: &Site) -> Failure {
+fn failed(error: &MergeFailed, site: &Site) -> Failure {
     let failure = Failure::change(error, &site.config.state_dir);
     match error {
-        keeper::ChangeFailed::Begin(BeginError::Open(OpenError::Root { .. } | OpenError::Missing(_))) => failure.hint(
+        MergeFailed::Open(OpenError::Root { .. } | OpenError::Missing(_)) => failure.hint(
             "if it cannot be opened any more: move what is in the state directory to another one, restore into the empty one, \
              then bring in the file `keyring` that you moved by another `claviger backup restore`",
         ),

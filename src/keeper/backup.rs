@@ -1,17 +1,17 @@
 //! Backups of a keyring.
 
 use super::{
-    commit::{CommitError, keyring_event},
+    commit::keyring_event,
+    error::OpenError,
     expect::{Expect, ExpectError},
-    keys::ChangeFailed,
-    open::{BeginError, Opened, open},
+    open::{Opened, open},
 };
 use crate::{
     audit::{self, Event},
-    crypto::RootId,
-    durable::Dir,
+    crypto::{RootId, secret::SecretError},
+    durable::{Dir, DurableError},
     escrow::{
-        Recipient,
+        BackupError, Recipient, RecoveryError,
         backup::{self, Backup},
         recovery,
     },
@@ -23,7 +23,7 @@ use crate::{
         record,
         time::Time,
     },
-    root::Means,
+    root::{Means, RootError},
 };
 
 /// A backup that was made, and is not on any disk yet.
@@ -36,14 +36,56 @@ pub struct Made {
     pub opened: Opened,
 }
 
+/// Why no backup was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupFailed {
+    /// The keyring did not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// An earlier rekey did not finish.
+    #[error("a rekey is not finished: the keyring is still under the root key from before")]
+    Rekeying,
+    /// Nobody could open a backup.
+    #[error("nobody could open a backup: the keyring has no recovery recipient, and none was given")]
+    NoRecipient,
+    /// A recovery recipient of the keyring is none.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// An earlier root key does not open.
+    #[error("root file: {0}")]
+    Root(#[from] RootError),
+    /// No memory could be locked.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+    /// The backup could not be sealed.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// The audit line could not be written.
+    #[error("no backup was made, because it cannot be put on the audit record: {0}")]
+    NotAudited(#[source] DurableError),
+}
+
+/// Why a record is not known to be authentic.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RootKeyError {
+    /// An earlier root key does not open.
+    #[error("root file: {0}")]
+    Root(#[from] RootError),
+    /// The keyring never had the root key of the record.
+    #[error("the backup is under a root key that this keyring has never had")]
+    Strange,
+}
+
 /// Makes a backup of the keyring in `dir` for `recipients`, or for those of the keyring if there are none.
 ///
 /// # Errors
 /// When the keyring does not open or is being rekeyed, nobody could open the backup, or it cannot be put on the audit record.
-pub fn back_up(dir: &Dir, means: &Means, recipients: Vec<Recipient>, now: Time) -> Result<Made, ChangeFailed> {
-    let opened = open(dir, means).map_err(BeginError::Open)?;
+pub fn back_up(dir: &Dir, means: &Means, recipients: Vec<Recipient>, now: Time) -> Result<Made, BackupFailed> {
+    let opened = open(dir, means)?;
     if opened.is_being_rekeyed() {
-        return Err(BeginError::Rekeying.into());
+        return Err(BackupFailed::Rekeying);
     }
     let Opened { keyring, current, root_file, .. } = &opened;
     let recipients = if recipients.is_empty() { of_keyring(&opened)? } else { recipients };
@@ -52,7 +94,7 @@ pub fn back_up(dir: &Dir, means: &Means, recipients: Vec<Recipient>, now: Time) 
     let bytes = backup::seal(keyring, &record, (current, &earlier), &recipients, now)?;
     let recipients: Vec<String> = recipients.iter().map(ToString::to_string).collect();
     let event = Event::Backup { keyring: keyring_event(&opened.keyring), recipients: recipients.clone() };
-    audit::record(dir, &event).map_err(CommitError::NotAudited)?;
+    audit::record(dir, &event).map_err(BackupFailed::NotAudited)?;
     Ok(Made { bytes, recipients, opened })
 }
 
@@ -69,9 +111,9 @@ impl Made {
     }
 }
 
-fn of_keyring(opened: &Opened) -> Result<Vec<Recipient>, ChangeFailed> {
+fn of_keyring(opened: &Opened) -> Result<Vec<Recipient>, BackupFailed> {
     let recipients = recovery::recipients(opened.keyring.recoveries())?;
-    if recipients.is_empty() { Err(ChangeFailed::NoRecipient) } else { Ok(recipients) }
+    if recipients.is_empty() { Err(BackupFailed::NoRecipient) } else { Ok(recipients) }
 }
 
 impl Opened {
@@ -104,12 +146,12 @@ impl Opened {
     ///
     /// # Errors
     /// When this keyring never had that root key.
-    pub fn check_root_key(&self, under: RootId) -> Result<(), ChangeFailed> {
+    pub fn check_root_key(&self, under: RootId) -> Result<(), RootKeyError> {
         let is_current = self.current.id(self.keyring.uuid()) == under;
         if is_current || self.root_file.old(under, &self.current)?.is_some() {
             Ok(())
         } else {
-            Err(ChangeFailed::StrangeRootKey)
+            Err(RootKeyError::Strange)
         }
     }
 }

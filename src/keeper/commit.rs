@@ -48,6 +48,9 @@ pub enum CommitError {
     /// The record would grow too long.
     #[error("the keyring has no room for more: {RESERVE} bytes are kept for a last rotation")]
     Full,
+    /// The ledger was changed as many times as it can be.
+    #[error("the list of backups has no numbers left")]
+    LedgerSpent,
     /// The new record does not read back: a defect of this build.
     #[error("the new keyring {0}")]
     Record(#[from] RecordError),

@@ -6,8 +6,9 @@
 use rand::rngs::SysRng;
 
 use super::{
-    Act, BackedUp, ChangeFailed, Forget, FreshBackup, InitError, Opened, Plan, Publisher, RecoveryAct, RestoreFailed,
-    RestorePlan, ServeError, SlotAct, Source, Usage, back_up, change_keys, change_recovery, change_slots,
+    Act, BackedUp, Forget, ForgetError, FreshBackup, InitError, KeysError, ListError, MergeFailed, Opened, Plan,
+    Publisher, RecoveryAct, RecoveryChangeError, RekeyError, RestoreFailed, RestorePlan, ServeError, SlotAct,
+    SlotsError, Source, Usage, back_up, change_keys, change_recovery, change_slots,
     commit::{CommitError, CommitStep, testing::dying_after},
     forget_backups, init, list_backup, open, plan_merge, rekey, restore,
 };
@@ -227,7 +228,23 @@ impl Says for CommitError {
     }
 }
 
-impl Says for ChangeFailed {
+/// Errors that say what their commit says.
+macro_rules! says_what_its_commit_says {
+    ($($error:ident),+) => {$(
+        impl Says for $error {
+            fn says(&self) -> Told {
+                match self {
+                    Self::Commit(error) => error.says(),
+                    error => panic!("not by dying: {error}"),
+                }
+            }
+        }
+    )+};
+}
+
+says_what_its_commit_says!(KeysError, RecoveryChangeError, SlotsError, ListError, ForgetError, MergeFailed);
+
+impl Says for RekeyError {
     fn says(&self) -> Told {
         match self {
             Self::Commit(error) => error.says(),

@@ -6,18 +6,15 @@ use rand::rngs::SysRng;
 
 use super::{
     commit::{Commit, CommitError, Copy},
-    expect::ExpectError,
-    listed::LedgerRefused,
     open::{BeginError, Opened, open_to_change},
     state_dir::StateFiles,
 };
 use crate::{
     audit::{Event, KeyEvent},
-    crypto::{Digest, Uuid, secret::SecretError},
-    durable::{Dir, DurableError},
-    escrow::{BackupError, RecoveryError},
-    keyring::{ChangeError, Keyring, key_id::KeyId, ledger::LedgerFull, merge::MergeError, state::Verb, time::Time},
-    root::{Means, RootError, SlotError},
+    crypto::Digest,
+    durable::Dir,
+    keyring::{ChangeError, Keyring, key_id::KeyId, state::Verb, time::Time},
+    root::Means,
 };
 
 /// What is to be done with keys.
@@ -74,34 +71,14 @@ pub struct Changed {
     pub key_id: KeyId,
 }
 
-/// Why the keyring was not changed.
+/// Why a key was not changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ChangeFailed {
+pub enum KeysError {
     /// The change did not begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
-    /// The change was not written, or not all of it.
-    #[error(transparent)]
-    Commit(#[from] CommitError),
-    /// The root file has the new root key already, and the record or the mark does not.
-    #[error("the rekey is not finished: {0}")]
-    Unfinished(#[source] CommitError),
-    /// A slot could not be sealed anew, or an earlier root key does not open.
-    #[error("root file: {0}")]
-    Root(#[from] RootError),
-    /// A new slot could not be sealed.
-    #[error("slot {0}: {1}")]
-    Slot(String, #[source] SlotError),
-    /// Nothing that opens here would be left.
-    #[error("none of the other slots opens here, so slot {removed} is not removed: {reasons}")]
-    NoOtherOpens {
-        /// The slot that stays.
-        removed: String,
-        /// Why the others do not open.
-        reasons: RootError,
-    },
-    /// The keyring does not allow it.
+    /// The keyring does not allow the change.
     #[error(transparent)]
     Refused(#[from] ChangeError),
     /// Values in etcd are under the key.
@@ -116,14 +93,6 @@ pub enum ChangeFailed {
         /// The key in etcd of one of them.
         example: Option<String>,
     },
-    /// What a lost ledger listed may be under the key.
-    #[error("not destroying key {key_id}: {reason}")]
-    Forgotten {
-        /// The key.
-        key_id: KeyId,
-        /// What was lost.
-        reason: String,
-    },
     /// Values in etcd may be under the key.
     #[error("not {} key {key_id}, which may still be in use: {reason}", gerund(*verb))]
     Unproven {
@@ -134,29 +103,15 @@ pub enum ChangeFailed {
         /// Why nobody knows.
         reason: String,
     },
-    /// The ledger is not believed.
-    #[error("{0}")]
-    Ledger(#[source] LedgerRefused),
-    /// The ledger has no room.
-    #[error(transparent)]
-    LedgerFull(#[from] LedgerFull),
-    /// No listed backup has an ID that begins so, or several have.
-    #[error("{} with {name}", beginning(*found))]
-    UnknownBackup {
-        /// What was given.
-        name: String,
-        /// How many there are.
-        found: usize,
+    /// A lost ledger may have listed a backup or a snapshot that needs the key.
+    #[error("not destroying key {key_id}: {reason}")]
+    Forgotten {
+        /// The key.
+        key_id: KeyId,
+        /// What was lost.
+        reason: String,
     },
-    /// The operator typed the uuid of another keyring.
-    #[error("--all names keyring {}, and the keyring here is {}", found.to_hex(), expected.to_hex())]
-    OtherUuid {
-        /// What was given.
-        found: Uuid,
-        /// The keyring's.
-        expected: Uuid,
-    },
-    /// Values under the key would be one lost disk away from being lost.
+    /// No backup holds the key: one lost disk would lose all values that it wraps.
     #[error("no listed backup holds key {key_id}, so it is not promoted{}", because(reason.as_deref()))]
     Unbacked {
         /// The key.
@@ -164,41 +119,9 @@ pub enum ChangeFailed {
         /// Why no ledger says which backups there are.
         reason: Option<String>,
     },
-    /// Nobody could recover the root key any more.
-    #[error("{0} is the last recovery recipient, so it is not removed")]
-    LastRecipient(String),
-    /// Nobody could open a backup.
-    #[error("nobody could open a backup: the keyring has no recovery recipient, and none was given")]
-    NoRecipient,
-    /// A key has to be made, and nobody said where its backup goes.
-    #[error(
-        "the merge has to make a key, because no backup holds one that may become primary, and nothing says where to back it up"
-    )]
-    NoPlaceForBackup,
-    /// A backup is of another keyring.
-    #[error("the backup is of another keyring: {0}")]
-    OtherBackup(#[source] ExpectError),
-    /// A backup is under a root key that came after the one here.
-    #[error("the backup is under a newer root key than the keyring here")]
-    NewerRootKey,
-    /// A backup is under a root key that this keyring never had.
-    #[error("the backup is under a root key that this keyring has never had")]
-    StrangeRootKey,
-    /// Records do not merge.
+    /// The change was not written, or not all of it.
     #[error(transparent)]
-    Merge(#[from] MergeError),
-    /// A backup could not be made.
-    #[error(transparent)]
-    Backup(#[from] BackupError),
-    /// The root key could not be sealed to a recipient, or its identity did not open what was.
-    #[error(transparent)]
-    Recovery(#[from] RecoveryError),
-    /// A file is in the way of a new key file.
-    #[error(transparent)]
-    KeyFile(DurableError),
-    /// No locked memory.
-    #[error(transparent)]
-    Memory(#[from] SecretError),
+    Commit(#[from] CommitError),
 }
 
 /// Does `act` with the keyring in `dir`.
@@ -206,7 +129,7 @@ pub enum ChangeFailed {
 /// # Errors
 /// When the keyring does not open or does not allow it, values need the key or may need it, or a
 /// file cannot be written.
-pub fn change_keys(dir: &Dir, means: &Means, act: &Act, now: Time) -> Result<Changed, ChangeFailed> {
+pub fn change_keys(dir: &Dir, means: &Means, act: &Act, now: Time) -> Result<Changed, KeysError> {
     let state = StateFiles::new(dir);
     let (opened, _lock) = open_to_change(state, means)?;
     let (keyring, key_id) = decide(&opened, act, now)?;
@@ -217,7 +140,7 @@ pub fn change_keys(dir: &Dir, means: &Means, act: &Act, now: Time) -> Result<Cha
     Ok(Changed { keyring, digest, key_id })
 }
 
-fn decide(opened: &Opened, act: &Act, now: Time) -> Result<(Keyring, KeyId), ChangeFailed> {
+fn decide(opened: &Opened, act: &Act, now: Time) -> Result<(Keyring, KeyId), KeysError> {
     let Opened { keyring, digest, root, .. } = opened;
     let decided = match act {
         Act::Add => keyring.add(&mut SysRng, root, *digest, now)?,
@@ -229,13 +152,6 @@ fn decide(opened: &Opened, act: &Act, now: Time) -> Result<(Keyring, KeyId), Cha
     // After the question whether it can be at all.
     act.check(opened)?;
     Ok(decided)
-}
-
-fn beginning(found: usize) -> String {
-    match found {
-        0 => "no listed backup has an ID that begins".to_owned(),
-        found => format!("{found} listed backups have an ID that begins"),
-    }
 }
 
 fn gerund(verb: Verb) -> &'static str {
@@ -256,17 +172,17 @@ fn because(reason: Option<&str>) -> String {
 
 impl Act {
     /// Refuses to lock values away that are there or may be, and to wrap under what may be lost.
-    fn check(&self, opened: &Opened) -> Result<(), ChangeFailed> {
+    fn check(&self, opened: &Opened) -> Result<(), KeysError> {
         match self {
             Self::Promote(key_id, BackedUp::Required) if opened.unbacked().contains(key_id) => {
                 let reason = opened.last_backup().err().map(ToString::to_string);
-                Err(ChangeFailed::Unbacked { key_id: *key_id, reason })
+                Err(KeysError::Unbacked { key_id: *key_id, reason })
             }
             Self::Disable(key_id, usage) => usage.check(opened, *key_id, Verb::Disable),
             Self::Destroy(key_id, usage) => {
                 usage.check(opened, *key_id, Verb::Destroy)?;
                 match forgotten(opened, *key_id).filter(|_| *usage != Usage::Waived) {
-                    Some(reason) => Err(ChangeFailed::Forgotten { key_id: *key_id, reason }),
+                    Some(reason) => Err(KeysError::Forgotten { key_id: *key_id, reason }),
                     None => Ok(()),
                 }
             }
@@ -303,17 +219,17 @@ fn forgotten(opened: &Opened, key_id: KeyId) -> Option<String> {
 }
 
 impl Usage {
-    fn check(&self, opened: &Opened, key_id: KeyId, verb: Verb) -> Result<(), ChangeFailed> {
+    fn check(&self, opened: &Opened, key_id: KeyId, verb: Verb) -> Result<(), KeysError> {
         match self {
             Self::Scanned { objects: 0, record, .. } if *record != opened.digest => {
                 let reason = "the keyring was changed while etcd was read; run it again".to_owned();
-                Err(ChangeFailed::Unproven { key_id, verb, reason })
+                Err(KeysError::Unproven { key_id, verb, reason })
             }
             Self::Scanned { objects: 0, .. } | Self::Waived => Ok(()),
             Self::Scanned { objects, example, .. } => {
-                Err(ChangeFailed::Needed { key_id, verb, objects: *objects, example: example.clone() })
+                Err(KeysError::Needed { key_id, verb, objects: *objects, example: example.clone() })
             }
-            Self::Unknown(reason) => Err(ChangeFailed::Unproven { key_id, verb, reason: reason.clone() }),
+            Self::Unknown(reason) => Err(KeysError::Unproven { key_id, verb, reason: reason.clone() }),
         }
     }
 }
@@ -368,7 +284,7 @@ mod tests {
             let generation = keeper::open(&dir, &Means::default()).unwrap().keyring.generation();
             match changed {
                 Ok(_) => assert_eq!(generation, 2, "after {steps} steps"),
-                Err(ChangeFailed::Commit(CommitError::NotMarked(_) | CommitError::NotConfirmed(_))) => {
+                Err(KeysError::Commit(CommitError::NotMarked(_) | CommitError::NotConfirmed(_))) => {
                     assert_eq!(generation, 2, "after {steps} steps");
                     return true;
                 }

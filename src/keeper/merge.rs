@@ -10,9 +10,8 @@ use super::{
     error::OpenError,
     expect::ExpectError,
     fresh::FreshBackup,
-    keys::ChangeFailed,
     listed::Listed,
-    open::{BeginError, Opened, open_with},
+    open::{Opened, open_with},
     recovery::recoveries_under,
     roots::Roots,
     state_dir::{StateFiles, load_by},
@@ -20,19 +19,19 @@ use super::{
 use crate::{
     audit::Event,
     crypto::{Digest, RootId, kdf::RootKey},
-    durable::Dir,
-    escrow::Backup,
+    durable::{Dir, DurableError},
+    escrow::{Backup, BackupError, RecoveryError},
     keyring::{
         Key, Keyring,
         home::Home,
         key_id::KeyId,
         ledger::{ListedBackup, Proven},
         mark::{Mark, MarkError},
-        merge::{Merge, MergeRow, MergeSource, Sources, Weight, Wishes, merge},
+        merge::{Merge, MergeError, MergeRow, MergeSource, Sources, Weight, Wishes, merge},
         record::RecordError,
         time::Time,
     },
-    root::Means,
+    root::{Means, RootError},
     store::KeyringStore,
 };
 
@@ -76,6 +75,50 @@ impl Source {
         let file = self.backup.clone()?;
         Some(ListedBackup::of(&self.keyring, self.digest, Proven::Checked(now), Some(file)))
     }
+}
+
+/// Why records were not merged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MergeFailed {
+    /// The state directory cannot be read, or no slot opens.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// An earlier root key does not open.
+    #[error("root file: {0}")]
+    Root(#[from] RootError),
+    /// A backup is of another keyring.
+    #[error("the backup is of another keyring: {0}")]
+    OtherKeyring(#[source] ExpectError),
+    /// A backup is under a root key that came after the one here.
+    #[error("the backup is under a newer root key than the keyring here")]
+    NewerRootKey,
+    /// A backup is under a root key that this keyring never had.
+    #[error("the backup is under a root key that this keyring has never had")]
+    StrangeRootKey,
+    /// The records do not merge.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+    /// The root key could not be sealed to a recovery recipient.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// A key has to be made, and nobody said where its backup goes.
+    #[error(
+        "the merge has to make a key, because no backup holds one that may become primary, and nothing says where to back it up"
+    )]
+    NoPlaceForBackup,
+    /// Nobody could open the backup of the new key.
+    #[error("nobody could open a backup: the keyring has no recovery recipient, and none was given")]
+    NoRecipient,
+    /// The backup of the new key could not be sealed.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// Another command holds the lock, or the lock cannot be had.
+    #[error(transparent)]
+    Lock(DurableError),
+    /// The merge was not written, or not all of it.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
 }
 
 /// What a merge would do.
@@ -198,11 +241,11 @@ pub fn plan_merge(
     sources: &[Source],
     wishes: &Wishes,
     now: Time,
-) -> Result<Option<MergePlan>, ChangeFailed> {
+) -> Result<Option<MergePlan>, MergeFailed> {
     let state = StateFiles::new(dir);
-    let roots = Roots::open(state, means, None).map_err(BeginError::Open)?;
+    let roots = Roots::open(state, means, None)?;
     let weights: Vec<Weight> = sources.iter().map(|source| weight(&roots, source)).collect::<Result<_, _>>()?;
-    let local = Local::read(state, &roots).map_err(BeginError::Open)?;
+    let local = Local::read(state, &roots)?;
     let is_complete = local.doubt.is_none() && sources.iter().all(|source| local.follows(source));
     if is_complete && wishes.compromised.is_empty() {
         return Ok(None);
@@ -250,18 +293,18 @@ pub fn plan_merge(
 
 /// How much of `source` counts. What it says is authentic if it is under a root key that is known here, or if the operator named
 /// exactly this record: anyone can make a backup, and whoever kept a revoked root key can make a record.
-fn weight(roots: &Roots, source: &Source) -> Result<Weight, ChangeFailed> {
+fn weight(roots: &Roots, source: &Source) -> Result<Weight, MergeFailed> {
     let (found, expected) = (source.keyring.uuid(), roots.file.uuid());
     if found != expected {
-        return Err(ChangeFailed::OtherBackup(ExpectError::OtherKeyring { found, expected }));
+        return Err(MergeFailed::OtherKeyring(ExpectError::OtherKeyring { found, expected }));
     }
     let (its, current) = (source.keyring.root_id(), roots.current.id(expected));
     let earlier = roots.file.earlier(&roots.current)?;
     match () {
         () if its == current || source.is_named => Ok(Weight::Whole),
         () if earlier.iter().any(|root| root.id(expected) == its) => Ok(Weight::KeyBytes),
-        () if source.roots.contains(&current) => Err(ChangeFailed::NewerRootKey),
-        () => Err(ChangeFailed::StrangeRootKey),
+        () if source.roots.contains(&current) => Err(MergeFailed::NewerRootKey),
+        () => Err(MergeFailed::StrangeRootKey),
     }
 }
 
@@ -270,7 +313,7 @@ impl MergePlan {
     ///
     /// # Errors
     /// When something was changed since it was planned, or a file cannot be written.
-    pub fn carry_out(self, dir: &Dir, means: &Means, fresh: Option<&FreshBackup>) -> Result<Opened, ChangeFailed> {
+    pub fn carry_out(self, dir: &Dir, means: &Means, fresh: Option<&FreshBackup>) -> Result<Opened, MergeFailed> {
         let Self { merge: Merge { keyring, fresh: made, .. }, local, roots, copy, mut opened, now, .. } = self;
         let Roots { current: root, .. } = &roots;
         if let Home::Etcd(prefix) = keyring.home() {
@@ -279,7 +322,7 @@ impl MergePlan {
         let record = NewRecord::encode(&keyring, root, Limit::Reserved)?;
         let backup = match (made, fresh) {
             (Some(_), Some(fresh)) => Some(fresh_backup(dir, &roots, (&keyring, &record), fresh, now)?),
-            (Some(_), None) => return Err(ChangeFailed::NoPlaceForBackup),
+            (Some(_), None) => return Err(MergeFailed::NoPlaceForBackup),
             (None, _) => None,
         };
         opened.extend(backup.as_ref().and_then(|backup| backup.listed.clone()));
@@ -296,7 +339,7 @@ impl MergePlan {
         };
         let state = StateFiles::new(dir);
         {
-            let _lock = state.lock().map_err(BeginError::Lock)?;
+            let _lock = state.lock().map_err(MergeFailed::Lock)?;
             commit.run(state, &mut state.store())?;
         }
         let opened = open_with(state, means, Some(root), None);
@@ -311,10 +354,10 @@ fn fresh_backup(
     (keyring, record): (&Keyring, &NewRecord),
     fresh: &FreshBackup,
     now: Time,
-) -> Result<Export, ChangeFailed> {
+) -> Result<Export, MergeFailed> {
     let recipients = fresh.recipients_of(keyring)?;
     if recipients.is_empty() {
-        return Err(ChangeFailed::NoRecipient);
+        return Err(MergeFailed::NoRecipient);
     }
     let earlier = roots.file.earlier(&roots.current)?;
     Ok(fresh.sealed(dir, (keyring, record), (&roots.current, &earlier), &recipients, now)?)

@@ -6,7 +6,8 @@
 //! ```text
 //! publisher serving    -> serve
 //! restore merge        -> fresh, init, recovery
-//! init keys recovery rekey slots ledger backup serve -> commit -> open -> roots listed -> error -> expect state_dir
+//! ledger               -> backup
+//! init keys recovery rekey slots backup serve -> commit -> open -> roots listed -> error -> expect state_dir
 //! ```
 
 mod backup;
@@ -36,24 +37,24 @@ mod snapshot;
 mod state_dir;
 
 pub use self::{
-    backup::{Made, back_up},
+    backup::{BackupFailed, Made, RootKeyError, back_up},
     commit::CommitError,
     error::OpenError,
     expect::Expect,
     fresh::FreshBackup,
     init::{InitError, Initialised, Plan, init},
-    keys::{Act, BackedUp, ChangeFailed, Changed, Usage, change_keys},
-    ledger::{Forget, forget_backups, list_backup},
+    keys::{Act, BackedUp, Changed, KeysError, Usage, change_keys},
+    ledger::{Forget, ForgetError, ListError, forget_backups, list_backup},
     listed::LedgerRefused,
-    merge::{MergePlan, Source, plan_merge},
+    merge::{MergeFailed, MergePlan, Source, plan_merge},
     open::{BeginError, Opened, is_set_up, key_directories, open, open_again},
     publisher::{Publisher, Unsealed},
-    recovery::{RecoveryAct, change_recovery},
-    rekey::{Rekeyed, rekey},
+    recovery::{RecoveryAct, RecoveryChangeError, change_recovery},
+    rekey::{RekeyError, Rekeyed, rekey},
     restore::{NeededKey, RestoreFailed, RestorePlan, RestoredKeyring, restore},
     roots::SlotSummary,
     serve::ServeError,
     serving::Serving,
-    slots::{SlotAct, SlotsChanged, change_slots, slots, test_slots},
+    slots::{SlotAct, SlotsChanged, SlotsError, change_slots, slots, test_slots},
     snapshot::{Published, ServingKey, Snapshot},
 };

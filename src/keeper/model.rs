@@ -17,8 +17,8 @@ use proptest::prelude::*;
 use rand::rngs::SysRng;
 
 use super::{
-    Act, BackedUp, BeginError, ChangeFailed, Opened, Plan, Publisher, SlotAct, Usage, change_keys, change_slots, init,
-    open, rekey,
+    Act, BackedUp, BeginError, KeysError, Opened, Plan, Publisher, SlotAct, SlotsError, Usage, change_keys,
+    change_slots, init, open, rekey,
     serve::{Served, open_to_serve},
     slots,
     state_dir::StateFiles,
@@ -69,6 +69,20 @@ fn life() -> impl Strategy<Value = Vec<(Step, Option<usize>)>> {
     prop::collection::vec((step(), prop::option::weighted(0.4, 0..14_usize)), 1..24)
 }
 
+/// Why a step was not taken.
+enum Failed {
+    /// The keyring does not allow it.
+    Refused,
+    /// A write failed.
+    Otherwise(String),
+}
+
+impl Failed {
+    fn of(error: impl std::fmt::Display) -> Self {
+        Self::Otherwise(error.to_string())
+    }
+}
+
 /// A state directory with a daemon, and what must be true of it.
 struct World {
     _keep: tempfile::TempDir,
@@ -98,13 +112,13 @@ impl World {
     fn take(&mut self, step: Step, dies_after: Option<usize>) {
         let (outcome, died) = dying_after(dies_after.unwrap_or(usize::MAX), || self.attempt(step));
         match outcome {
-            Ok(()) | Err(ChangeFailed::Refused(_) | ChangeFailed::Begin(BeginError::Rekeying)) => {}
-            Err(error) => assert!(died, "{step:?} was not refused but failed: {error}"),
+            Ok(()) | Err(Failed::Refused) => {}
+            Err(Failed::Otherwise(error)) => assert!(died, "{step:?} was not refused but failed: {error}"),
         }
         self.check();
     }
 
-    fn attempt(&mut self, step: Step) -> Result<(), ChangeFailed> {
+    fn attempt(&mut self, step: Step) -> Result<(), Failed> {
         let at = |place: usize| self.open().keyring.entries().get(place).map(Entry::id);
         let act = match step {
             Step::Add => Some(Act::Add),
@@ -112,7 +126,7 @@ impl World {
             Step::Disable(place) => at(place).map(|key_id| Act::Disable(key_id, Usage::Waived)),
             Step::Enable(place) => at(place).map(Act::Enable),
             Step::Destroy(place) => at(place).map(|key_id| Act::Destroy(key_id, Usage::Waived)),
-            Step::Rekey => return rekey(&self.dir, &Means::default()).map(drop),
+            Step::Rekey => return rekey(&self.dir, &Means::default()).map(drop).map_err(Failed::of),
             Step::Slot => return self.change_slots(),
             Step::Follow => {
                 let _ = self.publisher.follow();
@@ -130,20 +144,26 @@ impl World {
                 self.doomed.insert(*key_id);
             }
         }
-        change_keys(&self.dir, &Means::default(), &act, now()).map(drop)
+        match change_keys(&self.dir, &Means::default(), &act, now()) {
+            Err(KeysError::Refused(_) | KeysError::Begin(BeginError::Rekeying)) => Err(Failed::Refused),
+            changed => changed.map(drop).map_err(Failed::of),
+        }
     }
 
-    fn change_slots(&self) -> Result<(), ChangeFailed> {
-        let slots = slots(&self.dir).map_err(BeginError::Open)?;
+    fn change_slots(&self) -> Result<(), Failed> {
+        let slots = slots(&self.dir).map_err(Failed::of)?;
         let act = if let [first, _, ..] = slots.as_slice() {
             SlotAct::Remove(first.name.clone())
         } else {
             // What an attempt that died has left is another's key file, and stays.
             let is_free = |name: &String| !self.dir.contains(&key_file_name(name)).unwrap();
             let name = (0..99).map(|n| format!("slot-{n}")).find(is_free).unwrap();
-            SlotAct::Add(name, Box::new(FileSlot::generate(&mut SysRng, None)?))
+            SlotAct::Add(name, Box::new(FileSlot::generate(&mut SysRng, None).map_err(Failed::of)?))
         };
-        change_slots(&self.dir, &Means::default(), &act).map(drop)
+        match change_slots(&self.dir, &Means::default(), &act) {
+            Err(SlotsError::Begin(BeginError::Rekeying)) => Err(Failed::Refused),
+            changed => changed.map(drop).map_err(Failed::of),
+        }
     }
 
     fn open(&self) -> Opened {

@@ -1,9 +1,8 @@
 //! Changes of the recovery recipients in the record.
 
 use super::{
-    commit::{Commit, Copy},
-    keys::ChangeFailed,
-    open::{Opened, open_to_change},
+    commit::{Commit, CommitError, Copy},
+    open::{BeginError, Opened, open_to_change},
     state_dir::StateFiles,
 };
 use crate::{
@@ -11,7 +10,7 @@ use crate::{
     crypto::kdf::RootKey,
     durable::Dir,
     escrow::{self, Identities, Recipient, RecoveryError},
-    keyring::{Keyring, recovery::Recovery},
+    keyring::{ChangeError, Keyring, recovery::Recovery},
     root::Means,
 };
 
@@ -28,11 +27,32 @@ pub enum RecoveryAct {
     },
 }
 
+/// Why the recovery recipients were not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoveryChangeError {
+    /// The change did not begin.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// The root key could not be sealed to the recipient, or the identity did not open what was sealed.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// The keyring does not allow the change.
+    #[error(transparent)]
+    Refused(#[from] ChangeError),
+    /// Nobody could recover the root key any more.
+    #[error("{0} is the last recovery recipient, so it is not removed")]
+    LastRecipient(String),
+    /// The change was not written, or not all of it.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
 /// Does `act` with the keyring in `dir`, and gives it as it is then.
 ///
 /// # Errors
 /// As [`change_keys`](super::change_keys); or when the identity does not open what was sealed.
-pub fn change_recovery(dir: &Dir, means: &Means, act: &RecoveryAct) -> Result<Keyring, ChangeFailed> {
+pub fn change_recovery(dir: &Dir, means: &Means, act: &RecoveryAct) -> Result<Keyring, RecoveryChangeError> {
     let state = StateFiles::new(dir);
     let (opened, _lock) = open_to_change(state, means)?;
     let next = act.on(&opened)?;
@@ -42,7 +62,7 @@ pub fn change_recovery(dir: &Dir, means: &Means, act: &RecoveryAct) -> Result<Ke
 }
 
 impl RecoveryAct {
-    fn on(&self, opened: &Opened) -> Result<Keyring, ChangeFailed> {
+    fn on(&self, opened: &Opened) -> Result<Keyring, RecoveryChangeError> {
         let Opened { keyring, digest, root, .. } = opened;
         match self {
             Self::Add(recipient, identities) => {
@@ -53,7 +73,7 @@ impl RecoveryAct {
             Self::Remove { recipient, last } => {
                 let next = keyring.remove_recovery(recipient, *digest)?;
                 if next.recoveries().is_empty() && !last {
-                    return Err(ChangeFailed::LastRecipient(recipient.clone()));
+                    return Err(RecoveryChangeError::LastRecipient(recipient.clone()));
                 }
                 Ok(next)
             }

@@ -9,17 +9,17 @@ use rand::rngs::SysRng;
 
 use super::{
     commit::{Commit, CommitError, Copy, NewRoot},
-    keys::ChangeFailed,
     open::{BeginError, Opened, open_after, open_with},
     recovery::recoveries_under,
     state_dir::StateFiles,
 };
 use crate::{
     audit::Event,
-    crypto::{RootId, kdf::RootKey},
+    crypto::{RootId, kdf::RootKey, secret::SecretError},
     durable::Dir,
-    keyring::{Keyring, mark::Standing},
-    root::Means,
+    escrow::RecoveryError,
+    keyring::{ChangeError, Keyring, mark::Standing},
+    root::{Means, RootError},
 };
 
 /// What a rekey has made.
@@ -31,12 +31,39 @@ pub struct Rekeyed {
     pub resumed: bool,
 }
 
+/// Why the keyring is not under a new root key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RekeyError {
+    /// The rekey did not begin.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// A slot could not be sealed anew, or an earlier root key does not open.
+    #[error("root file: {0}")]
+    Root(#[from] RootError),
+    /// The root key could not be sealed to a recovery recipient.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// The keyring does not allow the change.
+    #[error(transparent)]
+    Refused(#[from] ChangeError),
+    /// No memory could be locked for the new root key.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+    /// Nothing is under the new root key yet.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The root file has the new root key already, and the record or the mark does not.
+    #[error("the rekey is not finished: {0}")]
+    Unfinished(#[source] CommitError),
+}
+
 /// Puts the keyring in `dir` under a new root key.
 ///
 /// # Errors
 /// When the keyring does not open, the secret of a slot is not there, or a file cannot be written; a rekey that broke off
 /// goes on when it is run again, and the keyring opens meanwhile.
-pub fn rekey(dir: &Dir, means: &Means) -> Result<Rekeyed, ChangeFailed> {
+pub fn rekey(dir: &Dir, means: &Means) -> Result<Rekeyed, RekeyError> {
     let state = StateFiles::new(dir);
     // Before the lock: somebody may have to be asked for passphrases.
     let before = open_with(state, means, None, None).map_err(BeginError::Open)?;
@@ -59,7 +86,7 @@ pub fn rekey(dir: &Dir, means: &Means) -> Result<Rekeyed, ChangeFailed> {
         None => opened,
     };
     let next = resealed(&opened)?;
-    finish(state, opened, &next).map_err(ChangeFailed::Unfinished)?;
+    finish(state, opened, &next).map_err(RekeyError::Unfinished)?;
     Ok(Rekeyed { keyring: next, resumed })
 }
 
@@ -77,14 +104,14 @@ struct Begun {
 }
 
 impl Begun {
-    fn make(dir: &Dir, means: &Means, opened: &Opened) -> Result<Self, ChangeFailed> {
+    fn make(dir: &Dir, means: &Means, opened: &Opened) -> Result<Self, RekeyError> {
         let root = RootKey::generate(&mut SysRng)?;
         let bytes = opened.root_file.rekey(&mut SysRng, &opened.current, &root, (dir, means))?;
         Ok(Self { root: Arc::new(root), bytes })
     }
 
     /// Writes the root file, and opens the keyring again. The caller holds the lock.
-    fn write(self, state: StateFiles<'_>, means: &Means, opened: &Opened) -> Result<Opened, ChangeFailed> {
+    fn write(self, state: StateFiles<'_>, means: &Means, opened: &Opened) -> Result<Opened, RekeyError> {
         let commit = Commit {
             root_before: Some(opened.root_file.bytes()),
             event: Some(event(&opened.keyring, self.root.id(opened.keyring.uuid()))),
@@ -92,11 +119,11 @@ impl Begun {
             ..Commit::default()
         };
         commit.run(state, &mut state.store()).map_err(|error| match error {
-            CommitError::RootNotConfirmed(_) => ChangeFailed::Unfinished(error),
+            CommitError::RootNotConfirmed(_) => RekeyError::Unfinished(error),
             error => error.into(),
         })?;
         let opened = open_with(state, means, Some(&self.root), None).and_then(Opened::with_readable_ledger);
-        opened.map_err(|error| ChangeFailed::Unfinished(CommitError::Unchecked(Box::new(error))))
+        opened.map_err(|error| RekeyError::Unfinished(CommitError::Unchecked(Box::new(error))))
     }
 }
 
@@ -106,7 +133,7 @@ fn event(keyring: &Keyring, root_id: RootId) -> Event<'static> {
 }
 
 /// The same keys and recovery recipients under the current root key.
-fn resealed(opened: &Opened) -> Result<Keyring, ChangeFailed> {
+fn resealed(opened: &Opened) -> Result<Keyring, RekeyError> {
     let Opened { keyring, digest, current, .. } = opened;
     Ok(keyring.rekey(&mut SysRng, current, recoveries_under(keyring, current)?, *digest)?)
 }

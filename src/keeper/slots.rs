@@ -5,17 +5,16 @@ use std::path::PathBuf;
 use rand::rngs::SysRng;
 
 use super::{
-    commit::{Commit, NewRoot},
+    commit::{Commit, CommitError, NewRoot},
     error::OpenError,
-    keys::ChangeFailed,
     open::{BeginError, Opened, open_with},
     roots::{SlotSummary, read_root, summaries},
     state_dir::StateFiles,
 };
 use crate::{
     audit::{Event, SlotEvent},
-    durable::Dir,
-    root::{Kind, Means, RootError, RootFile, Sealer, Slot, key_file_name},
+    durable::{Dir, DurableError},
+    root::{Kind, Means, RootError, RootFile, Sealer, Slot, SlotError, key_file_name},
 };
 
 /// What is to be done with slots.
@@ -37,6 +36,35 @@ pub struct SlotsChanged {
     pub slots: Vec<SlotSummary>,
     /// The key file of a removed slot that was left where it is.
     pub left: Option<PathBuf>,
+}
+
+/// Why the slots were not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SlotsError {
+    /// The change did not begin.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// The root file does not allow the change, or could not be made.
+    #[error("root file: {0}")]
+    Root(#[from] RootError),
+    /// The new slot could not be sealed.
+    #[error("slot {0}: {1}")]
+    Slot(String, #[source] SlotError),
+    /// No slot that opens here would be left.
+    #[error("none of the other slots opens here, so slot {removed} is not removed: {reasons}")]
+    NoOtherOpens {
+        /// The slot that stays.
+        removed: String,
+        /// Why the others do not open.
+        reasons: RootError,
+    },
+    /// The new slot's key file cannot be written where it should be, or a file is there already.
+    #[error(transparent)]
+    KeyFile(DurableError),
+    /// The change was not written, or not all of it.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
 }
 
 /// The slots of the root file in `dir`, whether one of them opens or not: until then nothing says that they are authentic.
@@ -68,7 +96,7 @@ pub fn test_slots(dir: &Dir, means: &Means, name: Option<&str>) -> Result<Vec<Te
 /// # Errors
 /// When the keyring does not open, there is such a slot already or none, nothing that opens here would be left, or a file
 /// cannot be written; the slots are then as they were.
-pub fn change_slots(dir: &Dir, means: &Means, act: &SlotAct) -> Result<SlotsChanged, ChangeFailed> {
+pub fn change_slots(dir: &Dir, means: &Means, act: &SlotAct) -> Result<SlotsChanged, SlotsError> {
     let state = StateFiles::new(dir);
     let opened = open_with(state, means, None, None).map_err(BeginError::Open)?;
     if opened.is_being_rekeyed() {
@@ -80,14 +108,14 @@ pub fn change_slots(dir: &Dir, means: &Means, act: &SlotAct) -> Result<SlotsChan
     }
 }
 
-fn add(state: StateFiles<'_>, opened: &Opened, name: &str, sealer: &dyn Sealer) -> Result<SlotsChanged, ChangeFailed> {
+fn add(state: StateFiles<'_>, opened: &Opened, name: &str, sealer: &dyn Sealer) -> Result<SlotsChanged, SlotsError> {
     let Opened { root_file, current, keyring, .. } = opened;
     let slot = Slot::seal(&mut SysRng, name, sealer, (keyring.uuid(), current))
-        .map_err(|error| ChangeFailed::Slot(name.to_owned(), error))?;
+        .map_err(|error| SlotsError::Slot(name.to_owned(), error))?;
     let bytes = root_file.with(slot, current)?;
     let slots = summaries(&RootFile::parse(&bytes).map_err(RootError::from)?);
     let _lock = state.lock().map_err(BeginError::Lock)?;
-    sealer.check_keep(name, state.dir()).map_err(ChangeFailed::KeyFile)?;
+    sealer.check_keep(name, state.dir()).map_err(SlotsError::KeyFile)?;
     let commit = Commit {
         root_before: Some(root_file.bytes()),
         event: Some(Event::SlotAdd(event(opened, name, sealer.kind()))),
@@ -98,7 +126,7 @@ fn add(state: StateFiles<'_>, opened: &Opened, name: &str, sealer: &dyn Sealer) 
     Ok(SlotsChanged { slots, left: None })
 }
 
-fn remove(state: StateFiles<'_>, means: &Means, opened: &Opened, name: &str) -> Result<SlotsChanged, ChangeFailed> {
+fn remove(state: StateFiles<'_>, means: &Means, opened: &Opened, name: &str) -> Result<SlotsChanged, SlotsError> {
     let (bytes, removed) = opened.root_file.without(name, &opened.current)?;
     let slots = summaries(&RootFile::parse(&bytes).map_err(RootError::from)?);
     check_that_another_opens(state.dir(), means, &opened.root_file, name)?;
@@ -119,7 +147,7 @@ fn remove(state: StateFiles<'_>, means: &Means, opened: &Opened, name: &str) -> 
 }
 
 /// Whoever removes a slot by mistake may have no other that opens.
-fn check_that_another_opens(dir: &Dir, means: &Means, file: &RootFile, removed: &str) -> Result<(), ChangeFailed> {
+fn check_that_another_opens(dir: &Dir, means: &Means, file: &RootFile, removed: &str) -> Result<(), SlotsError> {
     let mut failed = Vec::new();
     for slot in file.slots().iter().filter(|slot| slot.name() != removed) {
         match file.test(slot, dir, means) {
@@ -128,7 +156,7 @@ fn check_that_another_opens(dir: &Dir, means: &Means, file: &RootFile, removed: 
             Err(error) => return Err(error.into()),
         }
     }
-    Err(ChangeFailed::NoOtherOpens { removed: removed.to_owned(), reasons: RootError::NoSlotOpens(failed) })
+    Err(SlotsError::NoOtherOpens { removed: removed.to_owned(), reasons: RootError::NoSlotOpens(failed) })
 }
 
 fn event(opened: &Opened, slot: &str, kind: Kind) -> SlotEvent {
