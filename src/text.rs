@@ -133,7 +133,7 @@ impl<'a> LineReader<'a> {
     /// Reads the last line, `--- <base64 HMAC>`. Nothing may follow it.
     ///
     /// # Errors
-    /// When the line is another one, or something follows.
+    /// When the next line is not the last one, or something follows it.
     pub fn end(&mut self) -> Result<(), TextError> {
         const EXPECTED: &str = "`--- <base64 HMAC>` and the end";
         self.field("---", EXPECTED, base64_array::<32>)?;

@@ -1,5 +1,4 @@
-//! Known answers: for XAES-256-GCM those of its specification, the accumulated ones too, and for HKDF those of RFC
-//! 5869.
+//! Known answers. XAES-256-GCM: its specification, with the accumulated vectors. HKDF: RFC 5869.
 
 use serde_json::Value;
 use sha3::{

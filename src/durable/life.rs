@@ -80,7 +80,7 @@ impl LifeLock {
     /// When the file system cannot lock files.
     pub fn succeed(&mut self) -> Result<()> {
         self.succeeds = true;
-        // This fails only if the other daemon has no file: then it keeps the directory locked exclusively.
+        // The other daemon can prevent this only if it has no file. Then it keeps the directory locked exclusively.
         self.flock(&self.dir.fd, SHARED).map(drop)
     }
 

@@ -16,7 +16,7 @@ use super::{
     temporary::is_temporary,
 };
 
-/// How long a change waits for another one to finish.
+/// How long a change waits until another change has finished.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// The file that is locked.
 pub const LOCK: &str = "lock";

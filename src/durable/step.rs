@@ -12,7 +12,7 @@ pub(super) use super::testing::survive;
 /// Does nothing outside of tests.
 ///
 /// # Errors
-/// Never. The function that takes its place in tests fails.
+/// Never. In tests another function takes its place, which fails.
 #[cfg(not(test))]
 #[expect(clippy::unnecessary_wraps, reason = "that of the tests fails")]
 pub(super) fn survive(_: &Path) -> Result<()> {

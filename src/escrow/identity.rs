@@ -1,7 +1,7 @@
 //! age recipients and identities: what a file is sealed to, and what opens it.
 //!
-//! A recipient is public, `age1…`. Its identity is secret, `AGE-SECRET-KEY-1…`, and is kept offline: this program reads one
-//! only to prove that it works or to recover. Source: <https://age-encryption.org/v1>.
+//! A recipient, `age1…`, is public. Its identity, `AGE-SECRET-KEY-1…`, is secret and is kept offline: this program
+//! reads one only to prove that it works or to recover. Source: <https://age-encryption.org/v1>.
 
 use std::{
     fmt,
@@ -141,7 +141,7 @@ impl Identities {
         Ok((share::split(rng, identity, threshold, shares)?, Recipient(identity.to_public())))
     }
 
-    /// The plaintext of an age file, at most `limit` bytes of it.
+    /// Opens an age file. Returns its plaintext, but at most `limit` bytes.
     pub(super) fn decrypt(&self, sealed: &[u8], limit: usize) -> Result<Zeroizing<Vec<u8>>, Unopened> {
         let identities = self.0.iter().map(|identity| identity as &dyn age::Identity);
         let opened = age::Decryptor::new(sealed).and_then(|sealed| sealed.decrypt(identities));

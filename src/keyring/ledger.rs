@@ -33,7 +33,7 @@ pub const BACKUPS_MAX: usize = 256;
 const PATH_MAX: usize = 1024;
 const KIND: &str = "ledger";
 
-/// The backups that count. The last one is the one that was proven last.
+/// The backups that count, in the order in which they were last proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ledger {
     uuid: Uuid,
@@ -199,7 +199,7 @@ impl Ledger {
         self.forgot
     }
 
-    /// The backups. The last one is the one that was proven last.
+    /// The backups, in the order in which they were last proven.
     pub fn backups(&self) -> &[ListedBackup] {
         &self.backups
     }
@@ -225,7 +225,7 @@ impl Ledger {
     /// # Errors
     /// When the ledger is full.
     pub fn with(&self, backup: ListedBackup, count: u64) -> Result<Self, LedgerFull> {
-        // More bytes than the other lines have.
+        // More than all other lines of the ledger need.
         const REST: usize = 512;
         let (known, mut backups): (Vec<_>, Vec<_>) =
             self.backups.iter().cloned().partition(|listed| listed.record == backup.record);

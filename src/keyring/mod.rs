@@ -1,9 +1,9 @@
 //! The keyring: the KEKs by version, exactly one of them primary.
 //!
-//! Pure: no I/O, no clock; a time comes in as an argument. Every change returns a new [`Keyring`]. The record ([`record`]) is its
-//! bytes. The mark ([`mark`]) says which record this node saw last, and the ledger ([`ledger`]) which backups count. Recovery blobs are
-//! carried as data. Invariants: exactly one key is primary; a (seq, C) is never used for another key; a keyring names the records
-//! before it. Source: `docs/formats.md`.
+//! Pure: there is no I/O and no clock, and a time comes in as an argument. Every change returns a new [`Keyring`]. The
+//! record ([`record`]) is its bytes. The mark ([`mark`]) says which record this node saw last, and the ledger
+//! ([`ledger`]) which backups count. Recovery blobs are carried as data. Invariants: exactly one key is primary; a
+//! (seq, C) is never used for another key; a keyring names the records before it. Source: `docs/formats.md`.
 
 mod change;
 pub mod home;

@@ -448,7 +448,8 @@ mod tests {
             let doubled = [&lines[..=index], &lines[index..]].concat().concat();
             assert!(fixture.decode(&fixture.sign(&doubled)).is_err(), "doubled: {}", lines[index]);
             let dropped = [&lines[..index], &lines[index + 1..]].concat().concat();
-            // A record without one of these lines is valid, too. The mark shows that it is another one.
+            // A record without one of these lines is valid, too. The mark shows that it is not the record that was
+            // marked.
             let is_alone = ["-> tomb ", "-> past ", "-> node "].iter().any(|head| lines[index].starts_with(head));
             let opens = fixture.decode(&fixture.sign(&dropped)).is_ok();
             assert_eq!(opens, is_alone, "dropped: {}", lines[index]);

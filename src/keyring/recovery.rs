@@ -1,6 +1,7 @@
 //! A recovery blob as the record carries it: the name of a recipient, and bytes that only `escrow` can make and open.
 //!
-//! The keyring checks the shape of both and reads nothing in them. Source: `docs/formats.md`, "record" and "recovery blob".
+//! The keyring checks the shape of both, and not the checksum in the name: age does that when the recipient is used.
+//! Source: `docs/formats.md`, "record" and "recovery blob".
 
 /// The longest blob in bytes. A blob takes 400.
 pub const BLOB_MAX: usize = 4096;

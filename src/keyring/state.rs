@@ -113,7 +113,7 @@ impl Verb {
 }
 
 impl Fate {
-    /// The word that the command line uses: that of the state, or `destroyed`.
+    /// The word that the command line uses: the state, or `destroyed`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Becomes(state) => state.as_str(),

@@ -39,7 +39,7 @@ pub fn with_tomb(mut keyring: Keyring, seq: u32) -> Keyring {
     keyring
 }
 
-/// A digest in place of that of the record of `generation`.
+/// A made-up digest of the record of `generation`.
 pub fn digest(generation: u64) -> Digest {
     Digest::of(&generation.to_be_bytes())
 }

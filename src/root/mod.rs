@@ -1,8 +1,8 @@
 //! The root key and the slots that seal it.
 //!
-//! The root file ([`RootFile`]) contains the root key, sealed in one or more slots. Any slot opens it. [`Sealer`] is what every kind
-//! of slot implements, and each kind has a file of its own: [`FileSlot`], [`PassphraseSlot`], [`CredentialSlot`]. [`Means`] is what
-//! this machine opens slots with. Source: `docs/formats.md`, "root file".
+//! The root file ([`RootFile`]) contains the root key, sealed in one or more slots. Any slot opens it. Every kind of
+//! slot implements [`Sealer`] in a file of its own: [`FileSlot`], [`PassphraseSlot`], [`CredentialSlot`]. [`Means`] is
+//! what this machine opens slots with. Source: `docs/formats.md`, "root file".
 
 mod credential;
 mod file;

@@ -74,7 +74,7 @@ pub enum RootError {
     /// No slot opened. The name of each slot, and why it did not.
     #[error("{}", reasons(.0))]
     NoSlotOpens(Vec<(String, SlotError)>),
-    /// A slot opened, and the root key in it is another one.
+    /// A slot opened, and contains another root key.
     #[error("slot {0}: wrong key: it opens another root key")]
     OtherRootKey(String),
     /// An earlier root key does not open, although the HMAC is right: the file was made from wrong bytes.

@@ -19,7 +19,7 @@ use crate::{
     text::{self, hex_array},
 };
 
-/// The salt of a slot. By it two slots with the same secret have different keys.
+/// The salt of a slot. It gives different keys to two slots with the same secret.
 pub type Salt = [u8; 16];
 
 /// What a slot is bound to: the keyring and the root key.

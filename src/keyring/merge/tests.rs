@@ -49,7 +49,7 @@ fn key_bytes(keyring: &Keyring) -> MergeSource<'_> {
     MergeSource { weight: Weight::KeyBytes, ..whole(keyring) }
 }
 
-/// A digest in place of the SHA-256 of its record.
+/// A made-up digest of its record.
 fn digest(keyring: &Keyring) -> Digest {
     Digest::of(format!("{:?}", keyring.entries().iter().map(Entry::id).collect::<Vec<_>>()).as_bytes())
 }
