@@ -26,7 +26,7 @@ use crate::{
     config::MetricsAddress,
     grpc::address::Address,
     listen::{self, Access},
-    service::Service,
+    service::{Health, Healthz, Service},
     telemetry::{event, metrics},
 };
 
@@ -145,9 +145,9 @@ fn metrics(service: &Service) -> Response<String> {
 /// Whether calls would be answered well: unsealed, and a round trip through the primary key just succeeded.
 fn readyz(service: &Service) -> Response<String> {
     match service.health() {
-        Ok(health) if health.is_ok() => text(StatusCode::OK, health.healthz),
-        Ok(health) => text(StatusCode::SERVICE_UNAVAILABLE, health.healthz),
-        Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        Ok(Health { healthz: Healthz::Ok, .. }) => text(StatusCode::OK, Healthz::Ok.as_str()),
+        Ok(Health { healthz, .. }) => text(StatusCode::SERVICE_UNAVAILABLE, healthz.as_str()),
+        Err(sealed) => text(StatusCode::SERVICE_UNAVAILABLE, &sealed.to_string()),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
         StatusResponse, VERSION,
         key_management_service_server::{KeyManagementService, KeyManagementServiceServer, SERVICE_NAME},
     },
-    refusal::{printable, refusal},
+    refusal::{Refusal, printable},
 };
 use crate::{service::Connection, telemetry::metrics::Method};
 
@@ -55,10 +55,11 @@ impl KeyManagementService for Api {
         self.0.unsealed().await;
         let is_probe = request.metadata().contains_key(PROBE);
         // A probe will not wrap, so this connection's announced key stays as it was.
-        let health = if is_probe { self.0.health()? } else { self.0.status()? };
+        let health = if is_probe { self.0.health() } else { self.0.status() };
+        let health = health.map_err(|sealed| Refusal::from(sealed).status(""))?;
         let mut response = Response::new(StatusResponse {
             version: VERSION.to_owned(),
-            healthz: health.healthz.to_owned(),
+            healthz: health.healthz.as_str().to_owned(),
             key_id: health.key_id.to_string(),
         });
         if is_probe && let Some(report) = report(&self.0) {
@@ -71,7 +72,7 @@ impl KeyManagementService for Api {
     async fn encrypt(&self, request: Request<EncryptRequest>) -> Result<Response<EncryptResponse>, Status> {
         let EncryptRequest { plaintext, uid } = request.into_inner();
         self.0.unsealed().await;
-        let wrapped = self.0.encrypt(&Zeroizing::new(plaintext)).map_err(|error| refusal(&error, &uid))?;
+        let wrapped = self.0.encrypt(&Zeroizing::new(plaintext)).map_err(|error| Refusal::from(error).status(&uid))?;
         answered("Encrypt", Some(&uid));
         Ok(Response::new(EncryptResponse {
             ciphertext: wrapped.ciphertext,
@@ -84,7 +85,7 @@ impl KeyManagementService for Api {
         let DecryptRequest { ciphertext, uid, key_id, annotations } = request.into_inner();
         self.0.unsealed().await;
         let opened = self.0.decrypt(&key_id, &ciphertext, !annotations.is_empty());
-        let mut seed = opened.map_err(|error| refusal(&error, &uid))?;
+        let mut seed = opened.map_err(|error| Refusal::from(error).status(&uid))?;
         answered("Decrypt", Some(&uid));
         // Moved, not copied; from here on the allocator wipes it, as it does every other buffer of the transport.
         Ok(Response::new(DecryptResponse { plaintext: std::mem::take(&mut *seed) }))

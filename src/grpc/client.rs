@@ -19,7 +19,7 @@ use super::{
         key_management_service_client::KeyManagementServiceClient,
     },
 };
-use crate::service::Report;
+use crate::service::{Healthz, SelfReport};
 
 /// The longest report in bytes: of a full keyring's two thousand keys, with 16 connections.
 const REPORT_MAX: u32 = 512 * 1024;
@@ -34,7 +34,14 @@ pub struct Answer {
     /// The key that it would wrap under now.
     pub key_id: String,
     /// What else it says of itself, if it is claviger and who asks may know.
-    pub report: Option<Report>,
+    pub report: Option<SelfReport>,
+}
+
+impl Answer {
+    /// Whether the plugin says that it is well.
+    pub fn is_well(&self) -> bool {
+        self.healthz == Healthz::Ok.as_str()
+    }
 }
 
 /// Why there was no answer; who asked knows which socket it was.

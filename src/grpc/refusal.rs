@@ -1,51 +1,79 @@
 //! The one map from what went wrong to what the API server receives, and to what the log says of it.
 
-use std::{error::Error as _, sync::Arc};
+use std::{error::Error as _, sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
 use tracing::{error, warn};
 
-use crate::service::Error;
+use crate::service::{DecryptError, EncryptError, Sealed};
+
+/// Why a call is refused. The text ends up in an HTTP 500 that API clients see, so it is always a fixed sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Status: the keyring is not open.
+    #[error(transparent)]
+    Sealed(#[from] Sealed),
+    /// Encrypt was refused.
+    #[error(transparent)]
+    Encrypt(#[from] EncryptError),
+    /// Decrypt was refused.
+    #[error(transparent)]
+    Decrypt(#[from] DecryptError),
+    /// The peer's user may not call.
+    #[error("peer refused")]
+    Peer,
+    /// The call was not answered within this time.
+    #[error("the call took longer than {0:?}")]
+    Late(Duration),
+}
+
+impl Refusal {
+    /// What the API server receives. `uid` is its name for the call, and goes to the log together with what is for an operator only.
+    pub fn status(&self, uid: &str) -> Status {
+        let detail = match self {
+            Self::Encrypt(EncryptError::Random(error)) => Some(error.to_string()),
+            _ => None,
+        };
+        let mut status = Status::new(self.code(), self.to_string());
+        status.set_source(Arc::new(Logged { uid: printable(uid), detail }));
+        status
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::Sealed(_) | Self::Encrypt(EncryptError::Sealed(_)) | Self::Decrypt(DecryptError::Sealed(_)) => {
+                Code::Unavailable
+            }
+            Self::Decrypt(DecryptError::UnknownKey) => Code::NotFound,
+            Self::Decrypt(DecryptError::Disabled(_)) => Code::FailedPrecondition,
+            Self::Encrypt(EncryptError::PlaintextSize)
+            | Self::Decrypt(
+                DecryptError::Malformed
+                | DecryptError::OtherKey
+                | DecryptError::Authentication
+                | DecryptError::Annotations,
+            ) => Code::InvalidArgument,
+            Self::Encrypt(EncryptError::Random(_)) => Code::Internal,
+            Self::Peer => Code::PermissionDenied,
+            Self::Late(_) => Code::DeadlineExceeded,
+        }
+    }
+}
 
 /// What the log says of a refusal and its peer must not see. It travels inside of the [`Status`] to where it is logged.
 #[derive(Debug, thiserror::Error)]
 #[error("the refusal of a call")]
-struct Refused {
+struct Logged {
     /// The API server's name for the call, fit for a log.
     uid: String,
-    detail: Option<&'static str>,
-}
-
-impl From<Error> for Status {
-    fn from(error: Error) -> Self {
-        refusal(&error, "")
-    }
-}
-
-/// Maps what went wrong to what the API server receives.
-///
-/// The text ends up in an HTTP 500 that API clients see, so it is the error's own fixed sentence. Detail for an operator goes to the
-/// log.
-pub(super) fn refusal(error: &Error, uid: &str) -> Status {
-    let (code, detail) = match error {
-        Error::UnknownKey => (Code::NotFound, None),
-        Error::Disabled(_) => (Code::FailedPrecondition, None),
-        Error::Malformed | Error::OtherKey | Error::Authentication | Error::PlaintextSize | Error::Annotations => {
-            (Code::InvalidArgument, None)
-        }
-        Error::Sealed => (Code::Unavailable, None),
-        Error::Internal(detail) => (Code::Internal, Some(*detail)),
-    };
-    let mut status = Status::new(code, error.to_string());
-    status.set_source(Arc::new(Refused { uid: printable(uid), detail }));
-    status
+    detail: Option<String>,
 }
 
 /// Logs a refusal, with the API server's name for the call.
 pub fn log(method: &str, status: &Status) {
-    let refused = status.source().and_then(|source| source.downcast_ref::<Refused>());
-    let uid = refused.map(|refused| refused.uid.as_str()).filter(|uid| !uid.is_empty());
-    if let Some(detail) = refused.and_then(|refused| refused.detail) {
+    let logged = status.source().and_then(|source| source.downcast_ref::<Logged>());
+    let uid = logged.map(|logged| logged.uid.as_str()).filter(|uid| !uid.is_empty());
+    if let Some(detail) = logged.and_then(|logged| logged.detail.as_deref()) {
         error!(method, uid, detail, "internal error");
     }
     warn!(method, uid, code = ?status.code(), reason = status.message(), "call failed");
@@ -59,22 +87,27 @@ pub fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listen::testing::Log;
+    use crate::{crypto::RandomError, listen::testing::Log};
 
     #[test]
-    fn every_error_has_its_code_and_its_text() {
-        for (error, code, text) in [
-            (Error::Sealed, Code::Unavailable, "sealed: the keyring is not open yet"),
-            (Error::UnknownKey, Code::NotFound, "unknown key_id"),
-            (Error::Disabled("k3-41c0".into()), Code::FailedPrecondition, "key k3-41c0 is disabled"),
-            (Error::Malformed, Code::InvalidArgument, "ciphertext is malformed"),
-            (Error::OtherKey, Code::InvalidArgument, "ciphertext is wrapped under another key"),
-            (Error::Authentication, Code::InvalidArgument, "ciphertext failed authentication"),
-            (Error::PlaintextSize, Code::InvalidArgument, "plaintext must be 1 to 512 bytes"),
-            (Error::Annotations, Code::InvalidArgument, "annotations are not supported"),
-            (Error::Internal("the disk is on fire"), Code::Internal, "internal error"),
+    fn every_refusal_has_its_code_and_its_text() {
+        let sealed = "sealed: the keyring is not open yet";
+        for (refusal, code, text) in [
+            (Sealed.into(), Code::Unavailable, sealed),
+            (EncryptError::from(Sealed).into(), Code::Unavailable, sealed),
+            (DecryptError::from(Sealed).into(), Code::Unavailable, sealed),
+            (DecryptError::UnknownKey.into(), Code::NotFound, "unknown key_id"),
+            (DecryptError::Disabled("k3-41c0".into()).into(), Code::FailedPrecondition, "key k3-41c0 is disabled"),
+            (DecryptError::Malformed.into(), Code::InvalidArgument, "ciphertext is malformed"),
+            (DecryptError::OtherKey.into(), Code::InvalidArgument, "ciphertext is wrapped under another key"),
+            (DecryptError::Authentication.into(), Code::InvalidArgument, "ciphertext failed authentication"),
+            (EncryptError::PlaintextSize.into(), Code::InvalidArgument, "plaintext must be 1 to 512 bytes"),
+            (DecryptError::Annotations.into(), Code::InvalidArgument, "annotations are not supported"),
+            (EncryptError::Random(RandomError).into(), Code::Internal, "internal error"),
+            (Refusal::Peer, Code::PermissionDenied, "peer refused"),
+            (Refusal::Late(Duration::from_millis(2500)), Code::DeadlineExceeded, "the call took longer than 2.5s"),
         ] {
-            let status = Status::from(error);
+            let status = Refusal::status(&refusal, "");
             assert_eq!((status.code(), status.message()), (code, text));
         }
     }
@@ -83,10 +116,10 @@ mod tests {
     fn what_is_internal_is_logged_and_not_sent() {
         const UID: &str = "7f9c1d2e-0000-4000-8000-000000000001";
         let lines = Log::start();
-        let status = refusal(&Error::Internal("the disk is on fire"), UID);
+        let status = Refusal::from(EncryptError::Random(RandomError)).status(UID);
         assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
         log("Encrypt", &status);
         let line = &lines.lines_with("internal error")[0];
-        assert!(line.contains(r#"detail="the disk is on fire""#) && line.contains(UID), "{line}");
+        assert!(line.contains(r#"detail="the system's random source failed""#) && line.contains(UID), "{line}");
     }
 }

@@ -9,7 +9,7 @@ use tonic::{Code, Status, body::Body};
 use crate::{
     grpc::{
         calls::{Calls, method},
-        refusal,
+        refusal::{self, Refusal},
     },
     service::Service,
     telemetry::metrics::Method,
@@ -32,7 +32,7 @@ pub(super) async fn answer(
     let is_allowed = calls.is_some();
     let response = match calls {
         Some(calls) => answer_allowed(calls, request).await,
-        None => Status::permission_denied("peer refused").into_http(),
+        None => Refusal::Peer.status("").into_http(),
     };
     let refused = response.extensions().get::<Status>();
     counted.answered(refused.map_or(Code::Ok, Status::code));
@@ -43,8 +43,8 @@ pub(super) async fn answer(
 }
 
 async fn answer_allowed(mut calls: Calls, request: Request<Incoming>) -> Response<Body> {
-    let late = || Status::deadline_exceeded(format!("the call took longer than {CALL_TIMEOUT:?}")).into_http();
-    timeout(CALL_TIMEOUT, calls.answer(request)).await.unwrap_or_else(|_| late())
+    let late = |_| Refusal::Late(CALL_TIMEOUT).status("").into_http();
+    timeout(CALL_TIMEOUT, calls.answer(request)).await.unwrap_or_else(late)
 }
 
 #[cfg(test)]

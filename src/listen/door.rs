@@ -16,7 +16,7 @@ use tracing::warn;
 use super::{connection::serve_connection, peers::Peers};
 use crate::{
     grpc::calls::Calls,
-    service::{Peer, Service},
+    service::{Connection, Peer, Service},
     telemetry::{metrics::Guest, quota::Quota},
 };
 
@@ -93,7 +93,7 @@ impl Door {
             }
             return;
         }
-        let calls = Calls::new(self.service.connect(Peer { uid: peer.uid(), pid: peer.pid() }));
+        let calls = Calls::new(Connection::new(Arc::clone(&self.service), Peer { uid: peer.uid(), pid: peer.pid() }));
         let guest = self.service.metrics().accepted();
         let served = serve_connection(stream, Some(calls), Arc::clone(&self.service), self.closing.clone());
         self.guests.spawn(stay(guest, served));

@@ -1,8 +1,8 @@
-//! Which connection has taken up which key.
+//! Which connection has adopted which key.
 //!
-//! kube-apiserver takes a new key_id up between two Status: it learns of it by one, asks for a seed by Encrypt, and has done
-//! so when the next Status is not followed by another Encrypt. An answer to Encrypt that was lost looks the same from here
-//! until the Status after that, so two in a row with no Encrypt between are what counts.
+//! kube-apiserver adopts a new key_id between two Status calls: the first one announces the key, then the API server wraps a seed by
+//! Encrypt. It has adopted the key if it calls Status again and does not call Encrypt after that. If the answer to Encrypt was lost, it
+//! calls Encrypt again only after the second Status. So a key counts as adopted after two Status in a row with no Encrypt between them.
 
 use std::{
     sync::{
@@ -17,22 +17,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::keeper::ServingKey;
 
-/// A connection that has called Status within this time is an API server's that is alive: it does so every 60 s.
+/// A live API server calls Status every 60 s. A connection that has called it within this time belongs to one.
 const ALIVE: Duration = Duration::from_secs(150);
 
-/// So many Status in a row with one key_id, and no Encrypt between, are an adoption.
+/// How many Status in a row with one key_id, and no Encrypt between them, are an adoption.
 const IN_A_ROW: u32 = 2;
 
-/// Who is at the other end, as the kernel says.
+/// The process at the other end, as the kernel identifies it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Peer {
     /// Its user.
     pub uid: u32,
-    /// Its process; none in another namespace.
+    /// Its process; `None` if it is in another namespace.
     pub pid: Option<i32>,
 }
 
-/// What one connection was told, and has asked.
+/// What one connection was announced, and whether it has called Encrypt since.
 #[derive(Debug)]
 pub(super) struct Adoption {
     pub(super) peer: Peer,
@@ -40,7 +40,7 @@ pub(super) struct Adoption {
     /// The key that the last Status announced.
     pub(super) announced: ArcSwapOption<ServingKey>,
     in_a_row: AtomicU32,
-    /// Milliseconds from `since` to the last Status, and one; zero is never.
+    /// Milliseconds from `since` to the last Status, plus one. Zero means that there was none.
     status: AtomicU64,
 }
 
@@ -49,15 +49,15 @@ pub(super) struct Adoption {
 pub struct ConnectionReport {
     /// The peer's user.
     pub uid: u32,
-    /// The peer's process; none in another namespace.
+    /// The peer's process; `None` if it is in another namespace.
     pub pid: Option<i32>,
     /// Seconds since it connected.
     pub connected_s: u64,
-    /// Seconds since its last Status; none before the first.
+    /// Seconds since its last Status; `None` before the first one.
     pub status_s: Option<u64>,
-    /// The key that it was last told of.
+    /// The key that its last Status announced.
     pub key_id: Option<String>,
-    /// Whether it has taken that key up.
+    /// Whether it has adopted that key.
     pub adopted: bool,
 }
 
@@ -67,8 +67,8 @@ impl Adoption {
         Self { peer, since: Instant::now(), announced, in_a_row, status }
     }
 
-    /// Status has announced `key`.
-    pub(super) fn told(&self, key: &Arc<ServingKey>) {
+    /// Notes that Status announces `key`.
+    pub(super) fn announce(&self, key: &Arc<ServingKey>) {
         let before = self.announced.swap(Some(Arc::clone(key)));
         let is_same = before.is_some_and(|before| before.id == key.id);
         let in_a_row = if is_same { self.in_a_row.load(Ordering::Relaxed).saturating_add(1) } else { 1 };
@@ -77,8 +77,8 @@ impl Adoption {
         self.status.store(milliseconds + 1, Ordering::Relaxed);
     }
 
-    /// Encrypt was asked for.
-    pub(super) fn asked(&self) {
+    /// Notes a call of Encrypt.
+    pub(super) fn ask(&self) {
         self.in_a_row.store(0, Ordering::Relaxed);
     }
 
@@ -97,22 +97,23 @@ impl Adoption {
 }
 
 impl ConnectionReport {
-    /// Whether an API server is at the other end, and alive.
+    /// Whether a live API server is at the other end.
     pub fn is_alive(&self) -> bool {
         self.status_s.is_some_and(|seconds| Duration::from_secs(seconds) < ALIVE)
     }
 
-    /// Whether it has taken up `key_id`.
+    /// Whether it has adopted `key_id`.
     pub fn has_adopted(&self, key_id: &str) -> bool {
         self.adopted && self.key_id.as_deref() == Some(key_id)
     }
 }
 
-/// All connections that there are.
+/// All open connections.
 #[derive(Debug, Default)]
 pub(super) struct Adoptions(Mutex<Vec<Weak<Adoption>>>);
 
 impl Adoptions {
+    /// Notes a new connection of `peer`. It is forgotten when the last handle is dropped.
     pub(super) fn enter(&self, peer: Peer) -> Arc<Adoption> {
         let adoption = Arc::new(Adoption::new(peer));
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,7 +122,7 @@ impl Adoptions {
         adoption
     }
 
-    /// All but the one that asks.
+    /// Reports all connections except `asking`.
     pub(super) fn report_to(&self, asking: &Arc<Adoption>) -> Vec<ConnectionReport> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let others = all.iter().filter_map(Weak::upgrade).filter(|other| !Arc::ptr_eq(other, asking));

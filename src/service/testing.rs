@@ -13,10 +13,16 @@ use crate::{
 
 /// A service with an open keyring: a primary key, and one that is disabled.
 pub fn open_service() -> Arc<Service> {
-    let published = Arc::new(Published::default());
-    open(&published);
+    let published = open_published();
     let layers = [("memory".to_owned(), "mlock".to_owned())];
     Arc::new(Service::new(published, layers.into()))
+}
+
+/// Such a keyring, published.
+pub fn open_published() -> Arc<Published> {
+    let published = Arc::new(Published::default());
+    open(&published);
+    published
 }
 
 /// Publishes such a keyring.

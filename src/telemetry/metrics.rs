@@ -75,10 +75,10 @@ impl Method {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    status: Calls,
-    encrypt: Calls,
-    decrypt: Calls,
-    other: Calls,
+    status: MethodCalls,
+    encrypt: MethodCalls,
+    decrypt: MethodCalls,
+    other: MethodCalls,
     connections: Gauge,
     accepted: Total,
     peer_refused: Total,
@@ -90,7 +90,7 @@ pub struct Metrics {
 
 /// What a scrape shows of the keyring that is served.
 #[derive(Debug)]
-pub struct Keyring {
+pub struct ServedKeyring {
     /// How many times it was changed.
     pub generation: u64,
     /// Whether a later one on the disk cannot be opened.
@@ -98,12 +98,12 @@ pub struct Keyring {
     /// Keys that no listed backup holds.
     pub unbacked: usize,
     /// Each key that is not destroyed.
-    pub keys: Vec<Key>,
+    pub keys: Vec<ServedKey>,
 }
 
 /// What a scrape shows of a key.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key {
+pub struct ServedKey {
     /// The hash of its key_id, as kube-apiserver's metrics have it.
     pub id_hash: String,
     /// Its place in the life of keys.
@@ -114,7 +114,7 @@ pub struct Key {
 
 /// The calls of one method.
 #[derive(Debug)]
-struct Calls {
+struct MethodCalls {
     method: Method,
     ended: [Total; CODES.len()],
     duration: Histogram,
@@ -123,7 +123,7 @@ struct Calls {
 /// A call that is being answered. Dropped before its end, it was given up by its peer.
 #[derive(Debug)]
 pub struct Call<'a> {
-    calls: &'a Calls,
+    calls: &'a MethodCalls,
     start: Instant,
     code: Code,
 }
@@ -136,10 +136,10 @@ impl Default for Metrics {
     fn default() -> Self {
         let metrics = Self {
             registry: Registry::default(),
-            status: Calls::new(Method::Status),
-            encrypt: Calls::new(Method::Encrypt),
-            decrypt: Calls::new(Method::Decrypt),
-            other: Calls::new(Method::Other),
+            status: MethodCalls::new(Method::Status),
+            encrypt: MethodCalls::new(Method::Encrypt),
+            decrypt: MethodCalls::new(Method::Decrypt),
+            other: MethodCalls::new(Method::Other),
             connections: Gauge::default(),
             accepted: Total::default(),
             peer_refused: Total::default(),
@@ -200,7 +200,7 @@ impl Metrics {
     ///
     /// # Errors
     /// Never, as far as a String takes what is written to it.
-    pub fn exposition(&self, keyring: Option<Keyring>) -> Result<String, fmt::Error> {
+    pub fn exposition(&self, keyring: Option<ServedKeyring>) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode_registry(&mut text, &self.registry)?;
         encode_registry(&mut text, &of_keyring(keyring))?;
@@ -247,7 +247,7 @@ impl Metrics {
     }
 }
 
-impl Calls {
+impl MethodCalls {
     fn new(method: Method) -> Self {
         Self { method, ended: Default::default(), duration: Histogram::new(BUCKETS) }
     }
@@ -288,11 +288,11 @@ impl Drop for Guest {
 }
 
 /// What is known of the keyring; while sealed, that it is sealed and nothing else.
-fn of_keyring(keyring: Option<Keyring>) -> Registry {
+fn of_keyring(keyring: Option<ServedKeyring>) -> Registry {
     let mut registry = Registry::default();
     let sealed = constant(keyring.is_none().into());
     registry.register("claviger_sealed", "1 until the keyring is open, then 0", sealed);
-    let Some(Keyring { generation, degraded, unbacked, mut keys }) = keyring else { return registry };
+    let Some(ServedKeyring { generation, degraded, unbacked, mut keys }) = keyring else { return registry };
     let help = "1 while the keyring on the disk cannot be opened and an earlier one is served, else 0";
     registry.register("claviger_degraded", help, constant(degraded.into()));
     let help = "How many times the keyring that is served was changed";
@@ -305,7 +305,7 @@ fn of_keyring(keyring: Option<Keyring>) -> Registry {
     registry.register("claviger_key_unwraps_total", help, Series(unwrapped.collect()));
     let keys = keys
         .into_iter()
-        .map(|Key { id_hash, state, .. }| ([("key_id_hash", id_hash), ("state", state.to_owned())], constant(1)));
+        .map(|ServedKey { id_hash, state, .. }| ([("key_id_hash", id_hash), ("state", state.to_owned())], constant(1)));
     let help = "Always 1; a key by the hash of its key_id, and its state";
     registry.register("claviger_key_info", help, Series(keys.collect()));
     registry
@@ -331,10 +331,10 @@ fn saturated(count: impl TryInto<i64>) -> i64 {
 mod tests {
     use super::*;
 
-    fn open() -> Keyring {
-        let key = |id_hash: &str, state, unwrapped| Key { id_hash: id_hash.to_owned(), state, unwrapped };
+    fn open() -> ServedKeyring {
+        let key = |id_hash: &str, state, unwrapped| ServedKey { id_hash: id_hash.to_owned(), state, unwrapped };
         let keys = vec![key("sha256:b", "primary", 0), key("sha256:a", "decrypt-only", 7)];
-        Keyring { generation: 3, degraded: false, unbacked: 1, keys }
+        ServedKeyring { generation: 3, degraded: false, unbacked: 1, keys }
     }
 
     fn scrape(metrics: &Metrics) -> String {

@@ -1,0 +1,356 @@
+//! The calls of one connection, and which key it wraps under.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rand::rngs::SysRng;
+use zeroize::Zeroizing;
+
+use super::{
+    adoption::{Adoption, Peer},
+    error::{DecryptError, EncryptError, Sealed},
+    health::Health,
+    report::SelfReport,
+    shared::{Service, snapshot},
+};
+use crate::{
+    crypto::wrap::{UnwrapError, WrapError},
+    keeper::{ServingKey, Snapshot},
+};
+
+/// How long Encrypt continues with an announced key after another key was promoted.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// One connection of an API server, with the key that its last Status announced.
+#[derive(Debug)]
+pub struct Connection {
+    service: Arc<Service>,
+    adoption: Arc<Adoption>,
+}
+
+/// The answer to Encrypt.
+#[derive(Debug)]
+pub struct Wrapped {
+    /// The wrapped seed.
+    pub ciphertext: Vec<u8>,
+    /// The key that it is under.
+    pub key_id: Arc<str>,
+}
+
+impl Connection {
+    /// A new connection of `peer`, over which nothing was announced yet.
+    pub fn new(service: Arc<Service>, peer: Peer) -> Self {
+        let adoption = service.enter(peer);
+        Self { service, adoption }
+    }
+
+    /// Waits for the keyring while the plugin is starting. Later calls are refused at once while the keyring is not open.
+    pub async fn unsealed(&self) {
+        self.service.unsealed().await;
+    }
+
+    /// Announces the primary key, after a round trip with a random value through it.
+    ///
+    /// # Errors
+    /// When the keyring is not open yet.
+    pub fn status(&self) -> Result<Health, Sealed> {
+        let current = self.service.current();
+        let primary = snapshot(current.as_ref())?.primary();
+        self.adoption.announce(primary);
+        Ok(Health::of(primary, self.service.metrics()))
+    }
+
+    /// Says what Status would, and announces nothing.
+    ///
+    /// # Errors
+    /// When the keyring is not open yet.
+    pub fn health(&self) -> Result<Health, Sealed> {
+        self.service.health()
+    }
+
+    /// The process at the other end.
+    pub fn peer(&self) -> Peer {
+        self.adoption.peer
+    }
+
+    /// What the plugin reports of itself.
+    pub fn report(&self) -> SelfReport {
+        self.service.report(&self.adoption)
+    }
+
+    /// Wraps a seed under the key that this connection's last Status announced.
+    ///
+    /// # Errors
+    /// When the keyring is not open yet, the seed's size is not 1 to 512 bytes, or the random source fails.
+    pub fn encrypt(&self, seed: &[u8]) -> Result<Wrapped, EncryptError> {
+        let current = self.service.current();
+        let key = self.key_to_wrap(snapshot(current.as_ref())?, Instant::now());
+        self.adoption.ask();
+        let ciphertext = key.kek.wrap(&mut SysRng, &key.id, seed).map_err(|error| match error {
+            WrapError::SeedSize => EncryptError::PlaintextSize,
+            WrapError::Random(error) => EncryptError::Random(error),
+        })?;
+        Ok(Wrapped { ciphertext, key_id: Arc::clone(&key.id) })
+    }
+
+    /// Unwraps a seed under exactly the key that `key_id` names.
+    ///
+    /// # Errors
+    /// When the keyring is not open yet, the request has annotations, the key is unknown or disabled, or the bytes are no seed that was
+    /// wrapped under it.
+    pub fn decrypt(&self, key_id: &str, wrapped: &[u8], annotated: bool) -> Result<Zeroizing<Vec<u8>>, DecryptError> {
+        let current = self.service.current();
+        let snapshot = snapshot(current.as_ref())?;
+        if annotated {
+            return Err(DecryptError::Annotations);
+        }
+        let key = snapshot.key(key_id).ok_or(DecryptError::UnknownKey)?;
+        if !key.state.unwraps() {
+            return Err(DecryptError::Disabled(Arc::clone(&key.id)));
+        }
+        let seed = key.kek.unwrap(&key.id, wrapped).map_err(|error| match error {
+            UnwrapError::OtherKey => DecryptError::OtherKey,
+            UnwrapError::NotAuthentic(_) => DecryptError::Authentication,
+            UnwrapError::Length(_) | UnwrapError::Magic | UnwrapError::Version(_) | UnwrapError::Suite(_) => {
+                DecryptError::Malformed
+            }
+        })?;
+        key.count();
+        Ok(seed)
+    }
+
+    /// The announced key, while it is the primary one, or was the primary one until less than [`GRACE`] ago and still unwraps. Otherwise
+    /// the primary key.
+    fn key_to_wrap(&self, snapshot: &Snapshot, now: Instant) -> Arc<ServingKey> {
+        let primary = snapshot.primary();
+        let announced = self.adoption.announced.load_full().filter(|announced| {
+            let still_unwraps = snapshot.key(&announced.id).is_some_and(|key| key.state.unwraps());
+            still_unwraps && now.duration_since(snapshot.since()) < GRACE
+        });
+        announced.unwrap_or_else(|| Arc::clone(primary))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        crypto::{Uuid, kdf::RootKey},
+        keeper::Published,
+        keyring::{Keyring, state::State, testing},
+        service::{Healthz, shared::key_id_hash},
+        telemetry::metrics,
+    };
+
+    const SEED: [u8; 32] = [0x5a; 32];
+
+    /// A service with a keyring of one primary and one pending key.
+    struct Fixture {
+        keyring: Keyring,
+        published: Arc<Published>,
+        service: Arc<Service>,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let root = RootKey::generate(&mut SysRng).unwrap();
+            let keyring = testing::with_key(testing::keyring(&root, Uuid([1; 16])), &root, State::Pending);
+            let published = Arc::new(Published::default());
+            let service = Arc::new(Service::new(Arc::clone(&published), BTreeMap::new()));
+            let mut fixture = Self { keyring: keyring.clone(), published, service };
+            fixture.publish(keyring, Duration::ZERO);
+            fixture
+        }
+
+        fn publish(&mut self, keyring: Keyring, ago: Duration) {
+            self.published.publish(Snapshot::new(&keyring, Instant::now().checked_sub(ago).unwrap()));
+            self.keyring = keyring;
+        }
+
+        fn connect(&self) -> Connection {
+            self.connect_as(Peer::default())
+        }
+
+        fn connect_as(&self, peer: Peer) -> Connection {
+            Connection::new(Arc::clone(&self.service), peer)
+        }
+
+        fn id(&self, index: usize) -> String {
+            self.keyring.entries()[index].id().to_string()
+        }
+    }
+
+    fn connect(service: Service) -> Connection {
+        Connection::new(Arc::new(service), Peer::default())
+    }
+
+    #[test]
+    fn a_seed_comes_back_as_it_was() {
+        let connection = Fixture::new().connect();
+        let Wrapped { ciphertext, key_id } = connection.encrypt(&SEED).unwrap();
+        assert_eq!(*connection.decrypt(&key_id, &ciphertext, false).unwrap(), SEED);
+    }
+
+    #[test]
+    fn every_call_is_refused_while_sealed() {
+        let connection = Connection::new(Arc::default(), Peer::default());
+        assert_eq!(connection.status().unwrap_err(), Sealed);
+        assert_eq!(connection.encrypt(&SEED).unwrap_err(), EncryptError::Sealed(Sealed));
+        assert_eq!(connection.decrypt("k1", &[0; 108], false).unwrap_err(), DecryptError::Sealed(Sealed));
+    }
+
+    #[tokio::test]
+    async fn a_call_waits_for_the_keyring_only_while_the_plugin_starts() {
+        let published = Arc::new(Published::default());
+        let connection = connect(Service::new(Arc::clone(&published), BTreeMap::new()));
+        let opens = async { published.publish(Snapshot::new(&Fixture::new().keyring, Instant::now())) };
+        tokio::join!(connection.unsealed(), opens);
+        connection.status().unwrap();
+
+        let sealed = connect(Service::new(Arc::default(), BTreeMap::new()));
+        sealed.unsealed().await;
+        assert_eq!(sealed.status().unwrap_err(), Sealed);
+    }
+
+    #[test]
+    fn encrypt_answers_with_what_this_connection_was_told() {
+        let mut fixture = Fixture::new();
+        let (told, fresh) = (fixture.connect(), fixture.connect());
+        let old = told.status().unwrap().key_id;
+        fixture.publish(testing::promote(&fixture.keyring, 1), Duration::ZERO);
+        assert_eq!(told.encrypt(&SEED).unwrap().key_id, old);
+        assert_eq!(*fresh.encrypt(&SEED).unwrap().key_id, fixture.id(1));
+        // The next Status announces the new key, and ends the old one for this connection.
+        assert_eq!(*told.status().unwrap().key_id, fixture.id(1));
+        assert_eq!(*told.encrypt(&SEED).unwrap().key_id, fixture.id(1));
+    }
+
+    #[test]
+    fn the_grace_ends_after_ten_seconds() {
+        let mut fixture = Fixture::new();
+        let connection = fixture.connect();
+        let old = connection.status().unwrap().key_id;
+        fixture.publish(testing::promote(&fixture.keyring, 1), Duration::from_secs(9));
+        assert_eq!(connection.encrypt(&SEED).unwrap().key_id, old);
+        fixture.publish(fixture.keyring.clone(), GRACE);
+        assert_eq!(*connection.encrypt(&SEED).unwrap().key_id, fixture.id(1));
+    }
+
+    #[test]
+    fn a_disabled_key_neither_wraps_in_its_grace_nor_unwraps() {
+        let mut fixture = Fixture::new();
+        let connection = fixture.connect();
+        let old = connection.status().unwrap().key_id;
+        let wrapped = connection.encrypt(&SEED).unwrap().ciphertext;
+        let promoted = testing::promote(&fixture.keyring, 1);
+        fixture.publish(testing::set_state(&promoted, 0, State::Disabled), Duration::ZERO);
+        assert_eq!(*connection.encrypt(&SEED).unwrap().key_id, fixture.id(1));
+        let error = connection.decrypt(&old, &wrapped, false).unwrap_err();
+        assert_eq!(error.to_string(), format!("key {old} is disabled"));
+    }
+
+    #[test]
+    fn every_key_but_a_disabled_one_unwraps() {
+        for state in [State::Pending, State::DecryptOnly, State::Primary] {
+            let mut fixture = Fixture::new();
+            let connection = fixture.connect();
+            let Wrapped { ciphertext, key_id } = connection.encrypt(&SEED).unwrap();
+            let promoted = testing::promote(&fixture.keyring, 1);
+            fixture.publish(testing::set_state(&promoted, 0, state), Duration::ZERO);
+            assert_eq!(*connection.decrypt(&key_id, &ciphertext, false).unwrap(), SEED, "{state}");
+        }
+    }
+
+    #[test]
+    fn exactly_the_named_key_is_tried() {
+        let fixture = Fixture::new();
+        let connection = fixture.connect();
+        let wrapped = connection.encrypt(&SEED).unwrap().ciphertext;
+        assert_eq!(connection.decrypt(&fixture.id(1), &wrapped, false).unwrap_err(), DecryptError::OtherKey);
+        assert_eq!(connection.decrypt("k9", &wrapped, false).unwrap_err(), DecryptError::UnknownKey);
+        assert_eq!(connection.decrypt(&fixture.id(0), &wrapped, true).unwrap_err(), DecryptError::Annotations);
+    }
+
+    #[test]
+    fn malformed_and_forged_seeds_are_told_apart() {
+        let fixture = Fixture::new();
+        let connection = fixture.connect();
+        let wrapped = connection.encrypt(&SEED).unwrap().ciphertext;
+        for length in [0, 1, 76, 600] {
+            let bytes = vec![0; length];
+            assert_eq!(
+                connection.decrypt(&fixture.id(0), &bytes, false).unwrap_err(),
+                DecryptError::Malformed,
+                "{length}"
+            );
+        }
+        let mut forged = wrapped;
+        forged[107] ^= 1;
+        let error = connection.decrypt(&fixture.id(0), &forged, false).unwrap_err();
+        assert_eq!(error.to_string(), "ciphertext failed authentication");
+        assert_eq!(connection.encrypt(&[]).unwrap_err(), EncryptError::PlaintextSize);
+        assert_eq!(connection.encrypt(&[0; 513]).unwrap_err(), EncryptError::PlaintextSize);
+    }
+
+    #[test]
+    fn a_scrape_shows_the_keys_that_are_not_destroyed() {
+        let mut fixture = Fixture::new();
+        let connection = fixture.connect();
+        let wrapped = connection.encrypt(&SEED).unwrap().ciphertext;
+        connection.decrypt(&fixture.id(0), &wrapped, false).unwrap();
+        let promoted = testing::promote(&fixture.keyring, 1);
+        // What follows goes on counting.
+        let after = Snapshot::after(fixture.published.current().as_deref(), &promoted, 0);
+        fixture.publish(promoted, Duration::ZERO);
+        fixture.published.publish(after);
+        connection.decrypt(&fixture.id(0), &wrapped, false).unwrap();
+        assert_eq!(connection.report().unwrapped, [(fixture.id(0), 2)].into());
+        let shown = fixture.service.keyring().unwrap();
+        assert_eq!((shown.generation, shown.keys.len()), (fixture.keyring.generation(), 2));
+        for (index, state, unwrapped) in [(0, "decrypt-only", 2), (1, "primary", 0)] {
+            let key = metrics::ServedKey { id_hash: key_id_hash(&fixture.id(index)), state, unwrapped };
+            assert!(shown.keys.contains(&key), "{shown:?}");
+        }
+        assert!(Service::default().keyring().is_none());
+    }
+
+    #[test]
+    fn asking_for_the_health_announces_nothing() {
+        let mut fixture = Fixture::new();
+        let connection = fixture.connect();
+        let old = connection.status().unwrap().key_id;
+        fixture.publish(testing::promote(&fixture.keyring, 1), Duration::ZERO);
+        let health = fixture.service.health().unwrap();
+        assert!(health.healthz == Healthz::Ok);
+        assert_eq!(*health.key_id, fixture.id(1));
+        assert_eq!(connection.encrypt(&SEED).unwrap().key_id, old);
+        assert_eq!(Service::default().health(), Err(Sealed));
+    }
+
+    #[test]
+    fn a_key_is_adopted_by_two_status_in_a_row_without_encrypt_between() {
+        let mut fixture = Fixture::new();
+        let connection = fixture.connect_as(Peer { uid: 7, pid: Some(9) });
+        let asking = fixture.connect();
+        let adopted = || asking.report().connections[0].clone();
+        assert_eq!((adopted().uid, adopted().pid, adopted().is_alive()), (7, Some(9), false));
+        let tell = || connection.status().unwrap().key_id;
+        for key in 0..2 {
+            tell();
+            assert!(!adopted().has_adopted(&fixture.id(key)) && adopted().is_alive());
+            connection.encrypt(&SEED).unwrap();
+            tell();
+            assert!(!adopted().has_adopted(&fixture.id(key)), "the answer to Encrypt may have been lost");
+            tell();
+            assert!(adopted().has_adopted(&fixture.id(key)));
+            let promoted = testing::promote(&fixture.keyring, 1);
+            fixture.publish(promoted, Duration::ZERO);
+        }
+        drop(connection);
+        assert!(asking.report().connections.is_empty(), "who has left is forgotten");
+    }
+}

@@ -1,0 +1,52 @@
+//! Why a call is refused. The texts reach clients of the API server: they are fixed and contain no secrets.
+
+use std::sync::Arc;
+
+use crate::crypto::RandomError;
+
+/// The keyring is not open yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("sealed: the keyring is not open yet")]
+pub struct Sealed;
+
+/// Why a seed was not wrapped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncryptError {
+    /// The keyring is not open yet.
+    #[error(transparent)]
+    Sealed(#[from] Sealed),
+    /// The seed is empty or too long.
+    #[error("plaintext must be 1 to 512 bytes")]
+    PlaintextSize,
+    /// The machine is at fault. The reason is for the log only.
+    #[error("internal error")]
+    Random(#[source] RandomError),
+}
+
+/// Why a seed was not unwrapped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecryptError {
+    /// The keyring is not open yet.
+    #[error(transparent)]
+    Sealed(#[from] Sealed),
+    /// No key has this name.
+    #[error("unknown key_id")]
+    UnknownKey,
+    /// The key exists and must not be used.
+    #[error("key {0} is disabled")]
+    Disabled(Arc<str>),
+    /// The bytes are no wrapped seed.
+    #[error("ciphertext is malformed")]
+    Malformed,
+    /// The bytes name another key than the request.
+    #[error("ciphertext is wrapped under another key")]
+    OtherKey,
+    /// The tag does not match.
+    #[error("ciphertext failed authentication")]
+    Authentication,
+    /// The request has annotations. This plugin never emits any, so they come from another plugin.
+    #[error("annotations are not supported")]
+    Annotations,
+}

@@ -1,0 +1,29 @@
+//! What a plugin reports of itself to those who look after the node.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::adoption::ConnectionReport;
+
+/// What a plugin reports of itself. Nothing in it is secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelfReport {
+    /// Differs at each start.
+    pub instance: String,
+    /// The layers that protect the process, each with how far it is in force.
+    pub layers: BTreeMap<String, String>,
+    /// The generation that is served.
+    pub generation: u64,
+    /// Why a later generation on the disk is not served; `None` if there is no later one.
+    #[serde(default)]
+    pub degraded: Option<String>,
+    /// Whether no other plugin serves from the state directory; `None` from a version that does not know.
+    #[serde(default)]
+    pub alone: Option<bool>,
+    /// Seeds that each key has unwrapped since the process started. Keys that have unwrapped none are left out.
+    #[serde(default)]
+    pub unwrapped: BTreeMap<String, u64>,
+    /// The other connections, the oldest first.
+    pub connections: Vec<ConnectionReport>,
+}

@@ -1,0 +1,142 @@
+//! What all connections share: the published keys, the counters, and what the plugin knows of itself.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::Guard;
+use rand::rngs::SysRng;
+
+use super::{
+    adoption::{Adoption, Adoptions, Peer},
+    error::Sealed,
+    health::Health,
+    report::SelfReport,
+};
+use crate::{
+    crypto::{Digest, fill_random},
+    keeper::{Published, Snapshot},
+    telemetry::metrics::{self, Metrics},
+};
+
+/// How long after the start a call waits for the keyring instead of being refused. An API server does not repeat a refused call, so its
+/// user would see the failure. It is shorter than a call may take, so that a refusal still arrives in time.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What all connections share.
+#[derive(Debug, Default)]
+pub struct Service {
+    published: Arc<Published>,
+    patient_until: Option<Instant>,
+    metrics: Metrics,
+    adoptions: Adoptions,
+    /// Differs at each start.
+    instance: String,
+    layers: BTreeMap<String, String>,
+}
+
+impl Service {
+    /// The service of the keys that are or will be `published`, in a process that these layers protect.
+    pub fn new(published: Arc<Published>, layers: BTreeMap<String, String>) -> Self {
+        let mut instance = [0; 16];
+        // Without a random source nothing else works either, and says so.
+        let _ = fill_random(&mut SysRng, &mut instance);
+        Self {
+            published,
+            patient_until: Instant::now().checked_add(PATIENCE),
+            metrics: Metrics::default(),
+            adoptions: Adoptions::default(),
+            instance: base16ct::lower::encode_string(&instance),
+            layers,
+        }
+    }
+
+    /// Says what Status would, and announces nothing.
+    ///
+    /// # Errors
+    /// When the keyring is not open yet.
+    pub fn health(&self) -> Result<Health, Sealed> {
+        let current = self.current();
+        Ok(Health::of(snapshot(current.as_ref())?.primary(), &self.metrics))
+    }
+
+    /// Counts the calls and connections of this service.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What a scrape shows of the keyring; `None` while sealed.
+    pub fn keyring(&self) -> Option<metrics::ServedKeyring> {
+        let current = self.current();
+        let snapshot = current.as_ref()?;
+        let keys = snapshot.keys().map(|key| metrics::ServedKey {
+            id_hash: key_id_hash(&key.id),
+            state: key.state.as_str(),
+            unwrapped: key.unwrapped(),
+        });
+        Some(metrics::ServedKeyring {
+            generation: snapshot.generation(),
+            degraded: self.published.degraded().is_some(),
+            unbacked: snapshot.unbacked(),
+            keys: keys.collect(),
+        })
+    }
+
+    /// What is served now.
+    pub(super) fn current(&self) -> Guard<Option<Arc<Snapshot>>> {
+        self.published.current()
+    }
+
+    /// Waits for the keyring while the plugin is starting. Later, it does not wait.
+    pub(super) async fn unsealed(&self) {
+        if let Some(until) = self.patient_until.filter(|_| self.current().is_none()) {
+            // The call itself finds out whether the keyring was opened in time.
+            let _ = tokio::time::timeout_at(until.into(), self.published.first()).await;
+        }
+    }
+
+    /// Notes a new connection of `peer`.
+    pub(super) fn enter(&self, peer: Peer) -> Arc<Adoption> {
+        self.adoptions.enter(peer)
+    }
+
+    /// What the plugin reports of itself over the connection `asking`, which the report leaves out.
+    pub(super) fn report(&self, asking: &Arc<Adoption>) -> SelfReport {
+        let current = self.current();
+        let keys = current.iter().flat_map(|snapshot| snapshot.keys());
+        let unwrapped = keys.map(|key| (key.id.to_string(), key.unwrapped())).filter(|(_, count)| *count > 0);
+        SelfReport {
+            instance: self.instance.clone(),
+            layers: self.layers.clone(),
+            generation: current.as_ref().map_or(0, |snapshot| snapshot.generation()),
+            degraded: self.published.degraded().map(|reason| reason.to_string()),
+            alone: Some(self.published.is_alone()),
+            unwrapped: unwrapped.collect(),
+            connections: self.adoptions.report_to(asking),
+        }
+    }
+}
+
+/// The snapshot in what [`Service::current`] returned.
+pub(super) fn snapshot(current: Option<&Arc<Snapshot>>) -> Result<&Snapshot, Sealed> {
+    current.map(AsRef::as_ref).ok_or(Sealed)
+}
+
+/// A key_id as kube-apiserver's metrics show it.
+pub(super) fn key_id_hash(key_id: &str) -> String {
+    format!("sha256:{}", Digest::of(key_id.as_bytes()).to_hex())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_id_is_hashed_as_the_api_server_does_it() {
+        // printf k1-00 | sha256sum
+        let expected = "sha256:0631937a0c5363c4a9ddc68b0d748df97d5f250c5443370dbda5abdd1998898a";
+        assert_eq!(key_id_hash("k1-00"), expected);
+    }
+}
