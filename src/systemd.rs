@@ -3,7 +3,10 @@
 //! One datagram each on a socket that is opened once. Without systemd nothing is said. Invariant: a service manager that
 //! does not listen holds nothing up. Source: `sd_notify(3)`, `sd_watchdog_enabled(3)`.
 
-use std::{env, ffi::OsStr, io, os::linux::net::SocketAddrExt, os::unix::ffi::OsStrExt, os::unix::net, time::Duration};
+use std::{
+    env, ffi::OsStr, fmt::Display, io, os::linux::net::SocketAddrExt, os::unix::ffi::OsStrExt, os::unix::net,
+    time::Duration,
+};
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::{net::UnixDatagram, time::timeout};
@@ -36,7 +39,7 @@ impl Systemd {
     }
 
     /// The start, or a reload, is over.
-    pub async fn ready(&self, status: &str) {
+    pub async fn ready(&self, status: &impl Display) {
         self.tell(&format!("READY=1\nSTATUS={status}")).await;
     }
 
@@ -98,7 +101,7 @@ mod tests {
         let path = dir.path().join("notify");
         let receiver = UnixDatagram::bind(&path).unwrap();
         let systemd = Systemd { socket: Some(connect(path.as_os_str()).unwrap()), watchdog: None };
-        systemd.ready("serving").await;
+        systemd.ready(&"serving").await;
         assert_eq!(said(&receiver).await, "READY=1\nSTATUS=serving");
         systemd.reloading().await;
         let reloading = said(&receiver).await;
@@ -119,7 +122,7 @@ mod tests {
         Systemd { socket: Some(socket), watchdog: None }.alive().await;
         let mut message = [0; 16];
         assert_eq!(receiver.recv(&mut message).unwrap(), b"WATCHDOG=1".len());
-        Systemd::default().ready("nobody hears it").await;
+        Systemd::default().ready(&"nobody hears it").await;
     }
 
     #[tokio::test]

@@ -1,0 +1,33 @@
+//! What the process gives up before any key is in its memory.
+
+use std::error::Error;
+
+use tracing::{info, warn};
+
+use crate::{
+    config::Config,
+    crypto::secret::Protection,
+    hardening::{self, FilesError, Layer, LayerState, Layers, Restricted},
+    telemetry::event,
+};
+
+/// Gives up the system calls that a started daemon does not need, and logs what is in force. `files` is the outcome of restricting them.
+pub(super) fn protect(config: &Config, files: &Result<Option<Restricted>, FilesError>) -> Layers {
+    let landlock = match files {
+        Ok(restricted) => restricted.as_ref().map_or(LayerState::Off, |restricted| restricted.state),
+        Err(error) => failed(Layer::Landlock, error),
+    };
+    let seccomp = if config.without.contains(&Layer::Seccomp) {
+        LayerState::Off
+    } else {
+        hardening::restrict_calls().unwrap_or_else(|error| failed(Layer::Seccomp, &error))
+    };
+    let layers = Layers { memory: Protection::here().as_str(), landlock, seccomp };
+    info!(message = event::PROTECTED, memory = layers.memory, %landlock, %seccomp);
+    layers
+}
+
+fn failed(layer: Layer, error: &dyn Error) -> LayerState {
+    warn!(message = event::UNPROTECTED, %layer, %error);
+    LayerState::Failed
+}

@@ -1,0 +1,126 @@
+//! The order in which a daemon starts.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+use tracing::info;
+
+use super::{attend::Daemon, error::DaemonError, protect::protect, signals::Signals, unsealer::Unsealer};
+use crate::{
+    admin,
+    config::Config,
+    grpc::address::Address,
+    hardening::{FilesError, Restricted},
+    keeper::{Expect, Published, Publisher, Serving},
+    listen::{self, Access, Listener, Peers, SocketError},
+    root::Means,
+    service::Service,
+    systemd::Systemd,
+    telemetry::event,
+};
+
+/// How long a take-over waits for an earlier one to be complete.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a daemon waits for another one to end before it is refused. A daemon that a signal ends answers the calls in flight for up to
+/// 5 s, and its state directory is free after that.
+const ENDED_WITHIN: Duration = Duration::from_secs(6);
+
+/// Serves until a signal ends it, or until another plugin has taken over. `files` is the outcome of restricting them.
+///
+/// # Errors
+/// When the socket cannot be had, the keyring does not open, or another daemon serves from the state directory.
+pub async fn run(
+    config: &Config,
+    means: Means,
+    expect: Option<Expect>,
+    take_over: bool,
+    files: &Result<Option<Restricted>, FilesError>,
+) -> Result<(), DaemonError> {
+    // Before the socket exists: anybody who sees it may send a signal.
+    let mut signals = Signals::catch().map_err(DaemonError::Signals)?;
+    let systemd = Systemd::from_env().map_err(DaemonError::Notify)?;
+    let keys = Arc::new(Published::default());
+    let publisher = Publisher::new(config.state_dir.clone(), means, expect, Arc::clone(&keys));
+    let bound = if take_over { None } else { Some(listen(config, listen::bind)?) };
+    let mut serving = Serving::open(&config.state_dir, Arc::clone(&keys))?;
+    if bound.is_some() && !become_alone(&serving, &mut signals, config).await? {
+        return Ok(());
+    }
+    let mut daemon = Daemon::new(signals, systemd, Unsealer::start(publisher));
+    // All threads exist now, and no key is in memory yet.
+    let layers = protect(config, files);
+    daemon.unsealer.again();
+    let listener = if let Some(listener) = bound {
+        listener
+    } else {
+        daemon.unseal().await?;
+        let listener = take_over_socket(config).await?;
+        if listener.follows() {
+            info!(message = event::WAITING);
+            serving.succeed()?;
+        } else if !become_alone(&serving, &mut daemon.signals, config).await? {
+            // No plugin was replaced, so none will end and leave the lock.
+            return Ok(());
+        }
+        listener
+    };
+    daemon.unsealer.keep(serving);
+    let mut outcome = Ok(());
+    let attended = async { outcome = daemon.attend().await };
+    let service = Arc::new(Service::new(keys, layers.by_name()));
+    if let Some(address) = &config.metrics_listen {
+        tokio::spawn(admin::serve(address.clone(), Arc::clone(&service)));
+    }
+    let peers = Peers::new(config.allow_uid.iter().copied());
+    let drained = listen::serve(listener, service, peers, attended).await.map_err(DaemonError::Register)?;
+    info!(message = event::STOPPED, ?drained);
+    outcome
+}
+
+/// Takes the lock of the state directory before anything is served. Returns false if a signal ends the daemon first.
+async fn become_alone(serving: &Serving, signals: &mut Signals, config: &Config) -> Result<bool, DaemonError> {
+    if serving.try_lock()? {
+        return Ok(true);
+    }
+    info!(message = event::WAITING);
+    let until = Instant::now() + ENDED_WITHIN;
+    while Instant::now() < until {
+        tokio::select! {
+            () = signals.end() => return Ok(false),
+            () = sleep(Duration::from_millis(50)) => {}
+        }
+        if serving.try_lock()? {
+            info!(message = event::ALONE);
+            return Ok(true);
+        }
+    }
+    Err(DaemonError::Occupied(config.state_dir.clone()))
+}
+
+/// Listens on systemd's socket, which outlives restarts, or on one of our own.
+fn listen(
+    config: &Config,
+    how: impl FnOnce(&Address, Access) -> Result<Listener, SocketError>,
+) -> Result<Listener, DaemonError> {
+    if let Some(listener) = listen::inherited().map_err(DaemonError::Inherited)? {
+        info!(message = event::LISTENING, socket = "from systemd");
+        return Ok(listener);
+    }
+    let listener = how(&config.socket, config.socket_access)?;
+    info!(message = event::LISTENING, socket = %config.socket);
+    Ok(listener)
+}
+
+/// Takes the socket of the plugin that serves now. Retries while that plugin still waits for the lock of its own predecessor.
+async fn take_over_socket(config: &Config) -> Result<Listener, DaemonError> {
+    let until = Instant::now() + FOLLOW_WITHIN;
+    loop {
+        match listen(config, listen::take_over) {
+            Err(DaemonError::Socket(SocketError::Followed(_))) if Instant::now() < until => {
+                sleep(Duration::from_millis(50)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The thread that opens the keyring, follows its changes, and keeps the lock of the state directory.
+
+use std::{
+    sync::mpsc::{RecvTimeoutError, Sender, channel},
+    thread,
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+use tracing::{error, info};
+
+use crate::{
+    keeper::{Publisher, ServeError, Serving, Unsealed},
+    telemetry::event,
+};
+
+/// From one look at the record's file to the next. A change is to be served within a second.
+const FOLLOW: Duration = Duration::from_millis(250);
+
+/// What came of opening the keyring; `None` if it has not changed.
+pub(super) type Outcome = Result<Option<Unsealed>, ServeError>;
+
+/// What the thread of an [`Unsealer`] is asked to do.
+enum Task {
+    /// Open the keyring.
+    Open,
+    /// Keep the lock of the state directory until the end, and take it as soon as it is free.
+    Keep(Serving),
+}
+
+/// A thread that opens the keyring, follows its changes, and takes the lock of the state directory. It may wait for a disk or a lock;
+/// calls are answered meanwhile.
+pub(super) struct Unsealer {
+    requests: Sender<Task>,
+    outcomes: mpsc::UnboundedReceiver<Outcome>,
+}
+
+impl Unsealer {
+    /// Starts the thread, which does nothing until it is asked.
+    pub(super) fn start(mut publisher: Publisher) -> Self {
+        let (requests, requested) = channel();
+        let (tell, outcomes) = mpsc::unbounded_channel();
+        thread::spawn(move || {
+            let mut lock = None;
+            loop {
+                let outcome = match requested.recv_timeout(FOLLOW) {
+                    Ok(Task::Open) => Some(publisher.publish()),
+                    Ok(Task::Keep(serving)) => {
+                        lock = Some(KeptLock { serving, failed: false });
+                        None
+                    }
+                    Err(RecvTimeoutError::Timeout) => publisher.follow().map(|followed| followed.map(Some)),
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
+                lock.iter_mut().for_each(KeptLock::look);
+                if outcome.is_some_and(|outcome| tell.send(outcome).is_err()) {
+                    return;
+                }
+            }
+        });
+        Self { requests, outcomes }
+    }
+
+    /// Asks the thread to open the keyring again.
+    pub(super) fn again(&self) {
+        self.ask(Task::Open);
+    }
+
+    /// Asks the thread to keep the lock of the state directory.
+    pub(super) fn keep(&self, serving: Serving) {
+        self.ask(Task::Keep(serving));
+    }
+
+    /// Waits for the outcome of the next attempt to open the keyring; `None` when the thread has ended.
+    pub(super) async fn outcome(&mut self) -> Option<Outcome> {
+        self.outcomes.recv().await
+    }
+
+    fn ask(&self, task: Task) {
+        // The thread ends only with the process.
+        let _ = self.requests.send(task);
+    }
+}
+
+/// The lock of the state directory. The daemon may have to wait for it until the daemon that it replaced has ended.
+struct KeptLock {
+    serving: Serving,
+    /// Whether a failure was logged.
+    failed: bool,
+}
+
+impl KeptLock {
+    /// Takes the lock if it is free now.
+    fn look(&mut self) {
+        if self.serving.is_locked() {
+            return;
+        }
+        match self.serving.try_lock() {
+            Ok(true) => info!(message = event::ALONE),
+            Err(error) if !self.failed => {
+                error!(message = event::NOT_LOCKED, %error);
+                self.failed = true;
+            }
+            Ok(false) | Err(_) => {}
+        }
+    }
+}
