@@ -194,7 +194,7 @@ fn what_a_daemon_does_is_what_it_may_do() {
             assert!(refused.is_empty(), "refused to itself: {refused:#?}");
         }
     }
-    let name = |call: &calls::Call| call.0.strip_prefix("SYS_").unwrap();
+    let name = |call: &calls::SystemCall| call.0.strip_prefix("SYS_").unwrap();
     let usual: BTreeSet<&str> = calls::USUAL.iter().map(name).collect();
     let narrowed = calls::narrowed(1);
     let allowed: BTreeSet<&str> = [calls::USUAL, calls::OLDER, calls::RARE]

@@ -1,16 +1,15 @@
-//! The system calls of a daemon that has started: data, from which the filter is built and against which a test holds
-//! what a daemon really calls.
+//! The system calls of a daemon that has started, as data. The filter is built from it, and a test compares it with what a daemon calls.
 //!
 //! No call here starts a program or a thread, connects, looks into another process, or makes memory executable.
 
 use std::ffi::c_long;
 
 /// A system call by its name and its number on this machine.
-pub(crate) type Call = (&'static str, c_long);
+pub(crate) type SystemCall = (&'static str, c_long);
 
-/// A call that is allowed for some arguments: `argument & mask` must be `value`, for each of the conditions.
+/// A call that is allowed for some arguments only: for each condition, `argument & mask` must be `value`.
 pub(crate) struct Narrowed {
-    pub(crate) call: Call,
+    pub(crate) call: SystemCall,
     pub(crate) conditions: Vec<Condition>,
 }
 
@@ -25,13 +24,13 @@ macro_rules! calls {
     ($($name:ident)*) => { &[$((stringify!($name), libc::$name)),*] };
 }
 
-/// What every life of a daemon calls, whatever the arguments.
-pub(crate) const USUAL: &[Call] = calls! {
+/// What every daemon calls, with any arguments.
+pub(crate) const USUAL: &[SystemCall] = calls! {
     // the event loop
     SYS_epoll_ctl SYS_futex SYS_sched_yield
     // connections
     SYS_accept4 SYS_bind SYS_getsockopt SYS_listen SYS_recvfrom SYS_sendto SYS_shutdown SYS_writev
-    // files: what may be opened is for the layer of files to say
+    // files: the layer of files restricts which
     SYS_close SYS_fadvise64 SYS_fchmodat SYS_fcntl SYS_flock SYS_fstat SYS_fsync SYS_ftruncate SYS_getdents64
     SYS_newfstatat SYS_openat SYS_read SYS_renameat SYS_statx SYS_unlinkat SYS_write
     // memory
@@ -40,19 +39,19 @@ pub(crate) const USUAL: &[Call] = calls! {
     SYS_exit SYS_exit_group SYS_getrandom SYS_geteuid SYS_getpid SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sigaltstack
 };
 
-/// The same under the older names that only this architecture has.
+/// The same, by older names that only this architecture has.
 #[cfg(target_arch = "x86_64")]
-pub(crate) const OLDER: &[Call] = calls! { SYS_epoll_wait SYS_open SYS_poll SYS_readlink SYS_stat SYS_lstat };
+pub(crate) const OLDER: &[SystemCall] = calls! { SYS_epoll_wait SYS_open SYS_poll SYS_readlink SYS_stat SYS_lstat };
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) const OLDER: &[Call] = &[];
+pub(crate) const OLDER: &[SystemCall] = &[];
 
-/// What only another kernel, another C library or a failure makes a daemon call.
-pub(crate) const RARE: &[Call] = calls! {
+/// What a daemon calls only with another kernel or C library, or after a failure.
+pub(crate) const RARE: &[SystemCall] = calls! {
     // clocks and sleep, where the vDSO has none
     SYS_clock_getres SYS_clock_gettime SYS_clock_nanosleep SYS_gettimeofday SYS_nanosleep SYS_getcpu
-    // threads that allocate at the same moment, for which the C library makes a heap more
+    // several threads that allocate at the same moment: the C library adds a heap
     SYS_gettid SYS_sched_getaffinity
-    // what other C libraries and later versions of ours use for the same
+    // the same steps in other C libraries and in later versions of this one
     SYS_epoll_pwait SYS_epoll_pwait2 SYS_fstatfs SYS_getegid SYS_getgid SYS_getpeername SYS_getsockname SYS_getuid
     SYS_ppoll SYS_pwrite64 SYS_pwritev SYS_preadv SYS_readlinkat SYS_readv SYS_recvmsg SYS_renameat2 SYS_sendmsg
     SYS_setsockopt SYS_statfs
@@ -67,7 +66,7 @@ pub(crate) const RARE: &[Call] = calls! {
     SYS_mlock SYS_munlock
 };
 
-/// What is allowed for some arguments alone. A call may be here several times: one of them must fit.
+/// What is allowed for some arguments only. If a call is here several times, one of them must fit.
 pub(crate) fn narrowed(our_pid: u32) -> Vec<Narrowed> {
     const PR_GET_AUXV: i32 = 0x4155_5856;
     const WHOLE: u64 = u32::MAX as u64;
@@ -75,10 +74,10 @@ pub(crate) fn narrowed(our_pid: u32) -> Vec<Narrowed> {
         call,
         conditions: conditions.iter().map(|&(argument, mask, value)| Condition { argument, mask, value }).collect(),
     };
-    // As the C library's numbers are: not negative.
+    // The C library's numbers are not negative.
     let bits = |number: i32| u64::from(number.unsigned_abs());
     let not_executable = [(2, bits(libc::PROT_EXEC), 0)];
-    // The socket of calls or of metrics, made anew after somebody removed it or when its port is free at last.
+    // The socket for calls or for metrics, made again after somebody removed it, or made when its port became free.
     let stream = |family| [(0, WHOLE, bits(family)), (1, 0xf, bits(libc::SOCK_STREAM))];
     vec![
         narrowed(("SYS_mmap", libc::SYS_mmap), &not_executable),
@@ -87,7 +86,7 @@ pub(crate) fn narrowed(our_pid: u32) -> Vec<Narrowed> {
         narrowed(("SYS_socket", libc::SYS_socket), &stream(libc::AF_INET)),
         narrowed(("SYS_socket", libc::SYS_socket), &stream(libc::AF_INET6)),
         narrowed(("SYS_ioctl", libc::SYS_ioctl), &[(1, WHOLE, libc::FIONBIO)]),
-        // Whether the last words of the process go to a terminal.
+        // Asks whether standard error is a terminal.
         narrowed(("SYS_ioctl", libc::SYS_ioctl), &[(1, WHOLE, libc::TCGETS)]),
         // What the kernel told the process at its start.
         narrowed(("SYS_prctl", libc::SYS_prctl), &[(0, WHOLE, bits(PR_GET_AUXV))]),

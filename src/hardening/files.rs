@@ -1,4 +1,4 @@
-//! The files and ports of a daemon, and none besides. Source: landlock(7).
+//! Restricts a daemon to the files and ports that it needs. Source: landlock(7).
 
 use std::{
     collections::BTreeSet,
@@ -12,12 +12,12 @@ use landlock::{
     RulesetStatus, Scope,
 };
 
-use super::State;
+use super::layers::LayerState;
 
-/// The kernel interface that the rules are written for; an older kernel takes what it knows of them.
+/// The kernel interface that the rules are written for. An older kernel enforces the rules that it knows.
 const RULES: ABI = ABI::V7;
 
-/// glibc looks there before it gives the heap of a thread back to the kernel; what it reads is no secret.
+/// glibc reads this file before it gives the heap of a thread back to the kernel. The file is no secret.
 const OVERCOMMIT: &str = "/proc/sys/vm/overcommit_memory";
 
 /// What a daemon does with files and ports.
@@ -29,16 +29,16 @@ pub struct Needs {
     pub change: BTreeSet<PathBuf>,
     /// Directories in which it also makes sockets.
     pub listen: BTreeSet<PathBuf>,
-    /// TCP ports that it listens on; zero is one of the kernel's choice.
+    /// TCP ports that it listens on. For zero, the kernel chooses one.
     pub ports: BTreeSet<u16>,
 }
 
-/// The rules are in force for the thread that asked for them and for those that it starts.
+/// The rules in force, for the thread that asked for them and for those that it starts.
 #[derive(Debug)]
 pub struct Restricted {
-    /// How far.
-    pub state: State,
-    /// What the kernel says of the process itself is found by a number that is gone when nobody has it open.
+    /// How far they are in force.
+    pub state: LayerState,
+    /// `/proc/self` of this process. The rule for it holds only while it is open.
     _process: OwnedFd,
 }
 
@@ -53,12 +53,12 @@ pub enum FilesError {
     Process(#[from] io::Error),
 }
 
-/// Gives up every file and port but these, and to signal other processes. Call it before any thread is started.
+/// Gives up all other files and ports, and the right to signal other processes. Call it before any thread is started.
 ///
-/// A directory that does not exist is passed over: whoever needs it finds that out, and says so.
+/// A directory that cannot be opened is skipped: the code that needs it will meet the same failure, and reports it.
 ///
 /// # Errors
-/// When the kernel has the layer and refuses. A kernel without it is no error but a state.
+/// When the kernel has the layer and refuses. A kernel that lacks the layer is reported as a state.
 pub fn restrict(needs: &Needs) -> Result<Restricted, FilesError> {
     let process = OwnedFd::from(fs::File::open("/proc/self")?);
     let mut rules = Ruleset::default()
@@ -79,14 +79,14 @@ pub fn restrict(needs: &Needs) -> Result<Restricted, FilesError> {
         rules = rules.add_rule(NetPort::new(*port, AccessNet::BindTcp))?;
     }
     let state = match rules.restrict_self()?.ruleset {
-        RulesetStatus::FullyEnforced => State::On,
-        RulesetStatus::PartiallyEnforced => State::Partial,
-        RulesetStatus::NotEnforced => State::Unsupported,
+        RulesetStatus::FullyEnforced => LayerState::On,
+        RulesetStatus::PartiallyEnforced => LayerState::Partial,
+        RulesetStatus::NotEnforced => LayerState::Unsupported,
     };
     Ok(Restricted { state, _process: process })
 }
 
-/// systemd may listen at an abstract name, outside of what we may then reach.
+/// systemd may listen at an abstract name, which the full scope would put out of reach.
 fn scopes(abstract_manager: bool) -> BitFlags<Scope> {
     if abstract_manager { Scope::Signal.into() } else { Scope::from_all(RULES) }
 }
@@ -104,9 +104,9 @@ fn listening() -> BitFlags<AccessFs> {
 }
 
 impl Needs {
-    /// A socket at this path, with its locks beside it.
+    /// Adds a socket at this path, and its locks beside it.
     pub fn socket(&mut self, path: &Path) {
-        // Followed to where it leads, because that is what will be opened.
+        // The kernel follows links in it, to the directory that will be opened.
         if let Some(directory) = path.parent() {
             self.listen.insert(directory.to_owned());
         }

@@ -1,140 +1,27 @@
 //! What the process gives up for itself: core dumps, files, system calls.
 //!
-//! Layers over what a service manager or a container imposes, and in force without either. What a kernel lacks is
-//! reported and not missed: a plugin that does not start costs more than one with a layer less. Invariant: a layer that
-//! is reported as on holds for every thread.
+//! These layers add to what a service manager or a container imposes, and are in force without either. A layer that the kernel lacks is
+//! reported, and the plugin starts all the same: a plugin that does not start costs more than one with a layer less. Invariant: a layer
+//! that is reported as on holds for every thread.
 
 mod calls;
+mod dumps;
 mod files;
+mod filter;
+mod layers;
 
-use std::{collections::BTreeMap, env::consts::ARCH, fmt, io};
-
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+pub use self::{
+    dumps::forbid_dumps,
+    files::{FilesError, Needs, Restricted, restrict},
+    filter::restrict_calls,
+    layers::{Layer, LayerState, Layers, MEMORY},
 };
-use serde::Deserialize;
-
-use self::calls::{Call, Condition, Narrowed};
-pub use self::files::{FilesError, Needs, Restricted, restrict};
-
-/// A layer that an operator can do without.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Layer {
-    /// Keys in memory that nobody else can look into; without it they are locked into RAM.
-    MemfdSecret,
-    /// No files and ports but those that are needed.
-    Landlock,
-    /// No system calls but those that are needed.
-    Seccomp,
-}
-
-/// What is in force, as it is logged and told to `claviger status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Layers {
-    /// How keys are kept in memory: the name of a system call.
-    pub memory: &'static str,
-    /// Files and ports.
-    pub landlock: State,
-    /// System calls.
-    pub seccomp: State,
-}
-
-impl Layers {
-    /// Each layer by its name, with how far it is in force.
-    pub fn by_name(&self) -> BTreeMap<String, String> {
-        let Self { memory, landlock, seccomp } = self;
-        let layers =
-            [("memory", (*memory).to_owned()), ("landlock", landlock.to_string()), ("seccomp", seccomp.to_string())];
-        layers.map(|(layer, state)| (layer.to_owned(), state)).into()
-    }
-}
-
-/// How far a layer is in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// All of it.
-    On,
-    /// As far as this kernel knows it.
-    Partial,
-    /// Switched off by an operator.
-    Off,
-    /// This kernel does not have it.
-    Unsupported,
-    /// This kernel has it and refused it.
-    Failed,
-}
-
-impl State {
-    /// A word for people and machines.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::On => "on",
-            Self::Partial => "partial",
-            Self::Off => "off",
-            Self::Unsupported => "unsupported",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// No core dump, and no attaching by other processes of the same user. Source: prctl(2), `PR_SET_DUMPABLE`.
-///
-/// # Errors
-/// When the kernel refuses; nothing secret may then be read.
-pub fn forbid_dumps() -> io::Result<()> {
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-    Ok(())
-}
-
-/// Gives up every system call that a daemon does not make, in all threads; the others fail with EPERM. None can be
-/// started any more. Source: seccomp(2), `SECCOMP_FILTER_FLAG_TSYNC`.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn restrict_calls() -> Result<State, seccompiler::Error> {
-    match seccompiler::apply_filter_all_threads(&filter()?) {
-        Ok(()) => Ok(State::On),
-        // seccomp(2): a kernel without filters, or one that does not know the flag.
-        Err(seccompiler::Error::Seccomp(error)) if is_unknown(&error) => Ok(State::Unsupported),
-        Err(error) => Err(error),
-    }
-}
-
-fn is_unknown(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS))
-}
-
-fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    let whatever = [calls::USUAL, calls::OLDER, calls::RARE].into_iter().flatten();
-    rules.extend(whatever.map(|(_, number): &Call| (*number, Vec::new())));
-    for Narrowed { call: (_, number), conditions } in calls::narrowed(std::process::id()) {
-        let conditions = conditions.iter().map(condition).collect::<Result<_, _>>()?;
-        rules.entry(number).or_default().push(SeccompRule::new(conditions)?);
-    }
-    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    SeccompFilter::new(rules, refused, SeccompAction::Allow, ARCH.try_into()?)?.try_into()
-}
-
-fn condition(condition: &Condition) -> Result<SeccompCondition, seccompiler::BackendError> {
-    let Condition { argument, mask, value } = condition;
-    SeccompCondition::new(*argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(*mask), *value)
-}
 
 #[cfg(test)]
 mod tests {
     use std::{
         env, fs,
-        io::ErrorKind,
+        io::{self, ErrorKind},
         net::{TcpListener, TcpStream},
         os::unix::{
             net::{UnixListener, UnixStream},
@@ -144,6 +31,8 @@ mod tests {
         process::{Command, id},
         thread,
     };
+
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
     use super::*;
 
@@ -183,7 +72,7 @@ mod tests {
         needs.change.extend([at("change"), at("missing")]);
         needs.socket(&at("listen/socket"));
         let restricted = restrict(&needs).unwrap();
-        if restricted.state == State::Unsupported {
+        if restricted.state == LayerState::Unsupported {
             return println!("skipped: this kernel has no Landlock");
         }
         assert_eq!(fs::read(at("read/file")).unwrap(), b"bytes");
@@ -227,7 +116,7 @@ mod tests {
         });
         // Otherwise what is refused afterwards would prove nothing.
         UnixStream::connect(dir.join("socket")).unwrap();
-        if restrict_calls().unwrap() == State::Unsupported {
+        if restrict_calls().unwrap() == LayerState::Unsupported {
             return println!("skipped: this kernel has no seccomp filters");
         }
         let connected = TcpStream::connect(port.local_addr().unwrap());
