@@ -16,7 +16,7 @@ use super::{
     source::ScanSource,
     summarizer::Summarizer,
 };
-use crate::etcd::{Client, EtcdError, KeyValue, Page, Query, Servers};
+use crate::etcd::{Client, EtcdError, KeyValue, Page, Query, Servers, ServersError};
 
 /// Keys of the first page. Later pages have as many as fit, judging by the length of the values so far.
 const FIRST_LIMIT: u32 = 500;
@@ -38,6 +38,9 @@ pub enum LiveError {
     /// etcd did not answer, or refused.
     #[error(transparent)]
     Etcd(#[from] EtcdError),
+    /// No client can be made of what was configured.
+    #[error(transparent)]
+    Servers(#[from] ServersError),
 }
 
 /// Hands the objects below the summarizer's prefix to `sink`. `progress` is called with how many are read, and of how many.

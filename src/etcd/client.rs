@@ -1,0 +1,198 @@
+//! The client: pages and streams of keys.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tonic::{
+    Code, Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use super::{
+    api::{self, RangeRequest, RangeStreamResponse, kv_client::KvClient},
+    error::{ANSWER_MAX, EtcdError, chain, refusal},
+    servers::{Servers, ServersError, endpoint, tls},
+};
+
+/// How long one answer may take. To answer for a revision, a member reads from its disk, and it may be busy.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// A key with its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyValue {
+    /// The key.
+    pub key: Bytes,
+    /// The value.
+    pub value: Bytes,
+    /// The revision that last changed it.
+    pub mod_revision: u64,
+}
+
+/// A part of a range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// In the order of keys.
+    pub entries: Vec<KeyValue>,
+    /// Whether the range continues after them.
+    pub more: bool,
+    /// How many keys the whole range has, from the first one that was asked for.
+    pub count: u64,
+    /// etcd's own revision.
+    pub revision: u64,
+    /// The cluster's number.
+    pub cluster_id: u64,
+}
+
+/// A range of keys at a revision.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// The first key.
+    pub from: Vec<u8>,
+    /// The first key after the range.
+    pub to: Vec<u8>,
+    /// The most keys of one page.
+    pub limit: u32,
+    /// The revision; 0 is the present one.
+    pub revision: u64,
+}
+
+/// A client of one cluster.
+pub struct Client {
+    endpoints: Vec<(String, Endpoint)>,
+    /// The endpoint that answered last, and the connection to it.
+    current: usize,
+    connection: Option<KvClient<Channel>>,
+    cluster_id: Option<u64>,
+}
+
+impl Client {
+    /// Reads the certificates. The first call connects.
+    ///
+    /// # Errors
+    /// When there is no endpoint, one of them is no URL, or a certificate or key cannot be used.
+    pub fn new(servers: &Servers) -> Result<Self, ServersError> {
+        let tls = tls(servers)?;
+        let endpoints = servers.urls.iter().map(|url| Ok((url.clone(), endpoint(url, tls.as_ref())?)));
+        let endpoints: Vec<_> = endpoints.collect::<Result<_, ServersError>>()?;
+        if endpoints.is_empty() {
+            return Err(ServersError::Endpoint { url: String::new() });
+        }
+        Ok(Self { endpoints, current: 0, connection: None, cluster_id: None })
+    }
+
+    /// Reads a page from the endpoint that answered last. If it does not answer now, the other ones are asked in turn.
+    ///
+    /// # Errors
+    /// When no endpoint answers, one refuses, or etcd has removed the revision.
+    pub async fn range(&mut self, query: &Query) -> Result<Page, EtcdError> {
+        let mut attempts = self.endpoints.len();
+        loop {
+            match self.ask(query).await {
+                Err(error) if error.is_of_endpoint() && attempts > 1 => {
+                    attempts -= 1;
+                    self.connection = None;
+                    self.current = (self.current + 1) % self.endpoints.len();
+                }
+                Err(error) => {
+                    self.connection = None;
+                    return Err(error);
+                }
+                Ok(page) => return Ok(page),
+            }
+        }
+    }
+
+    /// Begins to read a whole range in one call, from the endpoint that answered last. The query's limit has no effect. Returns `None` if
+    /// this etcd has no such call: it came with etcd 3.7.
+    ///
+    /// # Errors
+    /// When etcd does not answer or refuses, or has removed the revision.
+    pub async fn stream(&mut self, query: &Query) -> Result<Option<Parts>, EtcdError> {
+        let url = self.endpoints[self.current].0.clone();
+        let Some(mut connection) = self.connection.take() else { return Ok(None) };
+        let request = RangeRequest { limit: 0, ..request(query) };
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, connection.range_stream(request)).await;
+        match answer {
+            Err(elapsed) => Err(EtcdError::Unreachable { url, reason: elapsed.to_string() }),
+            Ok(Err(status)) if status.code() == Code::Unimplemented => {
+                self.connection = Some(connection);
+                Ok(None)
+            }
+            Ok(Err(status)) => Err(refusal(&url, query.revision, &status)),
+            Ok(Ok(answer)) => {
+                self.connection = Some(connection);
+                Ok(Some(Parts { url, revision: query.revision, answer: answer.into_inner() }))
+            }
+        }
+    }
+
+    async fn ask(&mut self, query: &Query) -> Result<Page, EtcdError> {
+        let (url, endpoint) = &self.endpoints[self.current];
+        let unreachable =
+            |error: &dyn std::error::Error| EtcdError::Unreachable { url: url.clone(), reason: chain(error) };
+        let mut connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            let channel = endpoint.connect().await.map_err(|error| unreachable(&error))?;
+            KvClient::new(channel).max_decoding_message_size(ANSWER_MAX)
+        };
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, connection.range(request(query))).await;
+        let answer = answer.map_err(|elapsed| unreachable(&elapsed))?;
+        let answer = answer.map_err(|status| refusal(url, query.revision, &status))?.into_inner();
+        self.connection = Some(connection);
+        let header = answer.header.unwrap_or_default();
+        match self.cluster_id.replace(header.cluster_id) {
+            Some(expected) if expected != header.cluster_id => {
+                return Err(EtcdError::OtherCluster { url: url.clone(), found: header.cluster_id, expected });
+            }
+            _ => {}
+        }
+        Ok(Page {
+            entries: entries(answer.kvs),
+            more: answer.more,
+            count: unsigned(answer.count),
+            revision: unsigned(header.revision),
+            cluster_id: header.cluster_id,
+        })
+    }
+}
+
+/// The parts of a range that is read in one call.
+pub struct Parts {
+    url: String,
+    revision: u64,
+    answer: Streaming<RangeStreamResponse>,
+}
+
+impl Parts {
+    /// The next keys; `None` after the last ones.
+    ///
+    /// # Errors
+    /// When the stream breaks, or etcd has removed the revision meanwhile.
+    pub async fn next(&mut self) -> Result<Option<Vec<KeyValue>>, EtcdError> {
+        let Self { url, revision, answer } = self;
+        let part = tokio::time::timeout(ANSWER_TIMEOUT, answer.message()).await;
+        let part = part.map_err(|elapsed| EtcdError::Unreachable { url: url.clone(), reason: elapsed.to_string() })?;
+        let part = part.map_err(|status| refusal(url, *revision, &status))?;
+        Ok(part.map(|part| entries(part.range_response.unwrap_or_default().kvs)))
+    }
+}
+
+fn request(query: &Query) -> RangeRequest {
+    RangeRequest {
+        key: query.from.clone().into(),
+        range_end: query.to.clone().into(),
+        limit: query.limit.into(),
+        revision: i64::try_from(query.revision).unwrap_or(i64::MAX),
+        keys_only: false,
+    }
+}
+
+fn entries(kvs: Vec<api::KeyValue>) -> Vec<KeyValue> {
+    let entry = |kv: api::KeyValue| KeyValue { key: kv.key, value: kv.value, mod_revision: unsigned(kv.mod_revision) };
+    kvs.into_iter().map(entry).collect()
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

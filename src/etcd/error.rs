@@ -1,0 +1,86 @@
+//! Why etcd gave no answer.
+
+use tonic::{Code, Status};
+
+/// The most bytes of an answer. A larger page is asked for in parts, down to a single key.
+pub(super) const ANSWER_MAX: usize = 64 << 20;
+
+/// etcd's message about a revision that compaction has removed.
+const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+
+/// Why etcd gave no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EtcdError {
+    /// No endpoint answered. This is the failure of the last one.
+    #[error("etcd {url} does not answer: {reason}")]
+    Unreachable {
+        /// The endpoint.
+        url: String,
+        /// The failure, with its causes.
+        reason: String,
+    },
+    /// etcd does not let this client read.
+    #[error("etcd {url} refused: {reason}")]
+    Refused {
+        /// The endpoint.
+        url: String,
+        /// In etcd's words.
+        reason: String,
+    },
+    /// Two endpoints belong to different clusters.
+    #[error("etcd {url} is of cluster {found:x}, the one before was of {expected:x}")]
+    OtherCluster {
+        /// The endpoint.
+        url: String,
+        /// Its cluster.
+        found: u64,
+        /// The cluster of the endpoints before.
+        expected: u64,
+    },
+    /// etcd has removed the revision.
+    #[error("etcd has compacted revision {0}")]
+    Compacted(u64),
+    /// An answer is larger than this client accepts.
+    #[error("etcd {url} answers with more than {ANSWER_MAX} bytes")]
+    TooLarge {
+        /// The endpoint.
+        url: String,
+    },
+}
+
+impl EtcdError {
+    /// Whether another endpoint may do better.
+    pub(super) fn is_of_endpoint(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
+/// Says what a status means. etcd sent it, or tonic made it from a broken connection.
+pub(super) fn refusal(url: &str, revision: u64, status: &Status) -> EtcdError {
+    let url = url.to_owned();
+    let reason = || match std::error::Error::source(status) {
+        // The connection broke, and the causes say more.
+        Some(cause) => chain(cause),
+        None if status.message().is_empty() => status.code().to_string(),
+        None => status.message().to_owned(),
+    };
+    match status.code() {
+        Code::OutOfRange if status.message() == COMPACTED => EtcdError::Compacted(revision),
+        // The first is tonic's answer to a message beyond its limit, the second is etcd's.
+        Code::OutOfRange if status.message().contains("message length too large") => EtcdError::TooLarge { url },
+        Code::ResourceExhausted if status.message().contains("larger than max") => EtcdError::TooLarge { url },
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal => {
+            EtcdError::Unreachable { url, reason: reason() }
+        }
+        _ => EtcdError::Refused { url, reason: reason() },
+    }
+}
+
+/// The texts of an error and its causes, because the outermost text says the least.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(": ")
+}
