@@ -11,7 +11,7 @@ use super::{
     Format, Global,
     failure::{Exit, Failure},
     output,
-    status::probe_plugin,
+    probe::probe_plugin,
 };
 
 /// From one look to the next.

@@ -28,6 +28,7 @@ use crate::{
 
 use super::{
     Format, Global, KeyringArgs, Site,
+    arguments::Expected,
     failure::{Exit, Failure},
     key, output,
     recovery::Identity,
@@ -109,8 +110,8 @@ Examples:
     Restore(Box<RestoreArgs>),
 }
 
-fn uuid(text: &str) -> Result<Uuid, &'static str> {
-    hex_array(text).map(Uuid).ok_or("expected 32 hexadecimal digits, as `claviger status` shows them")
+fn uuid(text: &str) -> Result<Uuid, Expected> {
+    hex_array(text).map(Uuid).ok_or(Expected("32 hexadecimal digits, as `claviger status` shows them"))
 }
 
 #[derive(Serialize)]

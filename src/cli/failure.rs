@@ -17,7 +17,7 @@ use crate::{
     daemon::DaemonError,
     durable::DurableError,
     escrow::{BackupError, IdentityError, NotRecipient, RecoveryError, ShareError},
-    etcd::EtcdError,
+    etcd::{EtcdError, ServersError},
     keeper::{
         BackupFailed, BeginError, CommitError, ForgetError, InitError, KeysError, LedgerRefused, ListError,
         MergeFailed, OpenError, RecoveryChangeError, RekeyError, RestoreFailed, RootKeyError, ServeError, SlotsError,
@@ -277,8 +277,10 @@ impl Failure {
                 Exit::Unreachable,
                 Some("are address and certificates those of the API server? --apiserver-manifest FILE takes them"),
             ),
-            LiveError::Etcd(EtcdError::Endpoint { .. } | EtcdError::HalfIdentity) => (Exit::Usage, None),
-            LiveError::Etcd(EtcdError::File { .. }) => (Exit::Disk, None),
+            LiveError::Servers(ServersError::NoAuthority { .. }) => (Exit::Usage, Some("give it: --etcd-cafile FILE")),
+            LiveError::Servers(ServersError::Certificates { .. }) => (Exit::Usage, Some("are they PEM?")),
+            LiveError::Servers(ServersError::File { .. }) => (Exit::Disk, None),
+            LiveError::Servers(_) => (Exit::Usage, None),
             _ => (Exit::Refused, None),
         };
         Self::new(exit, error, hint.map(ToOwned::to_owned))

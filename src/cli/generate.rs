@@ -10,6 +10,7 @@ use crate::{
 
 use super::{
     Format, Global, Socket,
+    arguments::Expected,
     failure::{Exit, Failure},
     output,
 };
@@ -162,30 +163,30 @@ fn systemd_credential(args: &SystemdCredentialArgs, global: &Global) -> Result<E
     Ok(Exit::Done)
 }
 
-fn credential(text: &str) -> Result<String, &'static str> {
+fn credential(text: &str) -> Result<String, Expected> {
     if is_credential_name(text) {
         Ok(text.to_owned())
     } else {
-        Err("expected 1 to 255 of A-Z, a-z, 0-9, '.', '_' and '-'")
+        Err(Expected("1 to 255 of A-Z, a-z, 0-9, '.', '_' and '-'"))
     }
 }
 
 /// A path that stands in a unit as it is.
-fn unit_path(text: &str) -> Result<String, &'static str> {
+fn unit_path(text: &str) -> Result<String, Expected> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-@+".contains(&byte);
     if text.starts_with('/') && text.bytes().all(plain) {
         Ok(text.to_owned())
     } else {
-        Err("expected an absolute path without spaces, colons and percent signs")
+        Err(Expected("an absolute path without spaces, colons and percent signs"))
     }
 }
 
 /// A resource, `resource.group`, `*.group` or `*.*`.
-fn resource(text: &str) -> Result<String, String> {
+fn resource(text: &str) -> Result<String, Expected> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-*".contains(&byte);
     if !text.is_empty() && text.bytes().all(plain) {
         Ok(text.to_owned())
     } else {
-        Err("expected a resource such as secrets, configmaps or widgets.example.com".to_owned())
+        Err(Expected("a resource such as secrets, configmaps or widgets.example.com"))
     }
 }

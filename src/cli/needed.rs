@@ -17,7 +17,7 @@ use super::{
     Format, Global,
     etcd::Declared,
     failure::{Exit, Failure},
-    progress::Bar,
+    progress::Meter,
 };
 
 /// How many values are under `key` of `opened`, in every etcd that is declared.
@@ -87,7 +87,7 @@ pub(super) fn keys(
 
 fn read(places: &[(ScanPlace, String)], global: &Global) -> Result<NeededKeys, NeedsError> {
     let is_shown = !global.quiet && global.output == Format::Text;
-    let mut bars: Option<(ScanPlace, Bar)> = None;
+    let mut bars: Option<(ScanPlace, Meter)> = None;
     let mut progress = |place: &ScanPlace, done, of| {
         if bars.as_ref().is_none_or(|(shown, _)| shown != place) {
             bars = Some((place.clone(), bar(place, is_shown)));
@@ -101,10 +101,10 @@ fn read(places: &[(ScanPlace, String)], global: &Global) -> Result<NeededKeys, N
     read_needs(places, &mut progress)
 }
 
-fn bar(place: &ScanPlace, is_shown: bool) -> Bar {
+fn bar(place: &ScanPlace, is_shown: bool) -> Meter {
     match place {
-        ScanPlace::Snapshot(file) => Bar::bytes(is_shown, length(file)),
-        ScanPlace::Etcd(_) => Bar::objects(is_shown),
+        ScanPlace::Snapshot(file) => Meter::bytes(is_shown, length(file)),
+        ScanPlace::Etcd(_) => Meter::objects(is_shown),
     }
 }
 

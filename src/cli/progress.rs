@@ -14,18 +14,18 @@ const BYTES: &str = "{bar:30} {percent:>3} %  {bytes} of {total_bytes}, {bytes_p
 const OBJECTS: &str = "{bar:30} {percent:>3} %  {human_pos} of {human_len} objects, {per_sec:.0}, {eta} left";
 
 /// A bar, lines, or nothing.
-pub(super) struct Bar {
+pub(super) struct Meter {
     bar: ProgressBar,
-    lines: Option<Lines>,
+    lines: Option<MeterLines>,
 }
 
-struct Lines {
+struct MeterLines {
     begin: Instant,
     next: Duration,
     show: fn(u64) -> String,
 }
 
-impl Bar {
+impl Meter {
     /// For a file of so many bytes.
     pub(super) fn bytes(is_shown: bool, length: u64) -> Self {
         Self::new(is_shown, length, BYTES, |bytes| HumanBytes(bytes).to_string())
@@ -43,7 +43,7 @@ impl Bar {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        let lines = (is_shown && !is_terminal).then(|| Lines { begin: Instant::now(), next: LINES, show });
+        let lines = (is_shown && !is_terminal).then(|| MeterLines { begin: Instant::now(), next: LINES, show });
         Self { bar, lines }
     }
 
@@ -76,13 +76,13 @@ impl Bar {
     }
 }
 
-impl Drop for Bar {
+impl Drop for Meter {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }
 
-impl Lines {
+impl MeterLines {
     fn at(&mut self, done: u64, length: u64) {
         let elapsed = self.begin.elapsed();
         if elapsed < self.next || done == 0 || done >= length {

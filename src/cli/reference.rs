@@ -6,12 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
 use super::{
-    Cli, Global,
+    Global,
     failure::{Exit, Failure},
     output,
 };
@@ -43,23 +43,23 @@ pub(super) struct ManArgs {
     directory: Option<PathBuf>,
 }
 
-/// Runs `claviger completions`.
+/// Runs `claviger completions` for the command line `claviger`.
 ///
 /// # Errors
 /// When standard output is closed or full.
-pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
+pub(super) fn completions(args: &CompletionsArgs, mut claviger: Command) -> Result<Exit, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "claviger", &mut script);
+    clap_complete::generate(args.shell, &mut claviger, "claviger", &mut script);
     output::text(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Done)
 }
 
-/// Runs `claviger man`.
+/// Runs `claviger man` for the command line `claviger`.
 ///
 /// # Errors
 /// When there is no such command, or a page cannot be written.
-pub(super) fn man(args: &ManArgs, global: &Global) -> Result<Exit, Failure> {
-    let pages = pages();
+pub(super) fn man(args: &ManArgs, claviger: Command, global: &Global) -> Result<Exit, Failure> {
+    let pages = pages(claviger);
     if let Some(directory) = &args.directory {
         return write_all(&pages, directory, global);
     }
@@ -86,8 +86,7 @@ fn write_all(pages: &BTreeMap<String, Command>, directory: &Path, global: &Globa
 }
 
 /// Every command with the name of its page: `claviger-key-promote`.
-fn pages() -> BTreeMap<String, Command> {
-    let mut claviger = Cli::command();
+fn pages(mut claviger: Command) -> BTreeMap<String, Command> {
     // Names the commands in commands.
     claviger.build();
     let mut pages = BTreeMap::new();
@@ -110,7 +109,7 @@ fn roff(page: &Command) -> Vec<u8> {
 mod tests {
     use std::fmt::Write;
 
-    use clap::Arg;
+    use clap::{Arg, CommandFactory};
 
     use super::*;
 
@@ -132,7 +131,7 @@ mod tests {
 
     /// The options of every command, a table of the commands, and a section for each command.
     fn reference() -> String {
-        let pages = pages();
+        let pages = pages(crate::cli::Cli::command());
         let mut text =
             format!("\n## Options of every command\n\n{}\n## Commands\n\n", options(&pages["claviger"], true));
         text.push_str("| command | what it does |\n|---|---|\n");

@@ -21,8 +21,10 @@ use crate::{
 
 use super::{
     Format, Global, KeyringArgs, Socket,
+    arguments::Expected,
     failure::{Exit, Failure},
     passphrase,
+    runtime::event_loop,
 };
 
 /// Run the plugin
@@ -67,8 +69,8 @@ pub(super) struct ServeArgs {
     log_level: Option<LogLevel>,
 }
 
-fn uid(text: &str) -> Result<u32, &'static str> {
-    text.parse().map_err(|_| "expected a user's number, as `id -u NAME` prints it")
+fn uid(text: &str) -> Result<u32, Expected> {
+    text.parse().map_err(|_| Expected("a user's number, as `id -u NAME` prints it"))
 }
 
 /// Runs `claviger serve` until a signal.
@@ -90,23 +92,20 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
     if config.without.contains(&Layer::MemfdSecret) {
         Protection::choose_locked();
     }
+    // Only asks which slots there are. The daemon opens the directory itself, and reports why it cannot.
     let dir = Dir::open(&config.state_dir, Privacy::Private).ok();
     let means = passphrase::means_of_daemon(&config, dir.as_ref())?;
-    // Before the log's thread: the rules are for this one and those that it starts.
+    // Before the log's thread starts: the rules are for this thread and those that it starts.
     let files = restrict_files(&config);
     let _log = telemetry::start(config.log_level, global.output == Format::Json);
-    // One thread: measured against two workers it serves more and takes less of the machine.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::daemon(&error.into(), &config.state_dir))?;
-    runtime
+    // One thread: compared with two workers, it serves more calls and takes less of the machine.
+    event_loop()?
         .block_on(daemon::run(&config, means, args.expect, args.take_over, &files))
         .map_err(|error| Failure::daemon(&error, &config.state_dir))?;
     Ok(Exit::Done)
 }
 
-/// Gives up the files that a daemon of this configuration does not need; none if that is not wanted.
+/// Gives up the files that a daemon of this configuration does not need. Returns `None` if the operator switched this off.
 fn restrict_files(config: &Config) -> Result<Option<Restricted>, FilesError> {
     if config.without.contains(&Layer::Landlock) { Ok(None) } else { hardening::restrict(&needs(config)).map(Some) }
 }
@@ -128,8 +127,8 @@ fn needs(config: &Config) -> Needs {
     needs
 }
 
-/// Where a file is found, by its name and behind links. Whoever replaces it renames over it, so that the file itself is not
-/// enough.
+/// The directories in which a file is found: by its name, and where its links lead. The file alone would not be enough, because a new file
+/// is renamed over it.
 fn directories(file: &Path) -> Vec<PathBuf> {
     let found = [std::path::absolute(file), fs::canonicalize(file)];
     found.iter().flatten().filter_map(|path| path.parent()).map(Path::to_owned).collect()

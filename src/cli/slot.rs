@@ -14,6 +14,7 @@ use crate::{
 
 use super::{
     Format, Global, KeyringArgs, Site,
+    arguments::Expected,
     failure::{Exit, Failure},
     init::absolute,
     output, passphrase,
@@ -150,8 +151,8 @@ struct CostArgs {
     passes: u32,
 }
 
-fn slot_name(text: &str) -> Result<String, &'static str> {
-    if is_name(text) { Ok(text.to_owned()) } else { Err("expected 1 to 32 of a-z, 0-9 and '-'") }
+fn slot_name(text: &str) -> Result<String, Expected> {
+    if is_name(text) { Ok(text.to_owned()) } else { Err(Expected("1 to 32 of a-z, 0-9 and '-'")) }
 }
 
 #[derive(Serialize)]

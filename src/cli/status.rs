@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::{
     config::{Config, Settings},
-    grpc::client::{Answer, ProbeError, probe},
+    grpc::client::{ProbeAnswer, ProbeError},
+    hardening::{LayerState, MEMORY},
     keeper::{self, Expect, Opened},
     keyring::{home::Home, ledger::ListedBackup, mark::Standing, node::Node},
     service::ConnectionReport,
@@ -18,11 +19,10 @@ use super::{
     backup::no_backup_counts,
     failure::{Exit, Failure},
     key, output,
+    probe::probe_plugin,
 };
 
-const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// From one look to the next.
+/// The time between two looks.
 const WATCH: Duration = Duration::from_secs(1);
 
 /// Show keyring, keys, slots, recovery, and whether the plugin answers, on one screen
@@ -44,7 +44,7 @@ pub(super) struct StatusArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct StatusReport {
     format: &'static str,
     keyring: KeyringReport,
     keys: Vec<key::Row>,
@@ -83,14 +83,14 @@ struct SlotReport {
 
 #[derive(Serialize)]
 struct BackupReport {
-    /// When the one that was proven last was opened.
+    /// When the last proven backup was opened.
     checked: Option<String>,
-    /// When it was written to another disk.
+    /// When the last proven backup was written to another disk.
     written: Option<String>,
     generation: Option<u64>,
-    /// Keys that no listed backup holds.
+    /// Keys that no listed backup contains.
     unbacked: Vec<String>,
-    /// Why the ledger is not believed.
+    /// Why the ledger cannot be trusted.
     error: Option<String>,
 }
 
@@ -129,8 +129,8 @@ pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
     }
 }
 
-/// Prints it; over what was printed before, if it is to stay there.
-fn show(report: &Report, stays: bool, global: &Global) -> Result<(), Failure> {
+/// Prints the report. If it stays on the screen, it replaces what was printed before.
+fn show(report: &StatusReport, stays: bool, global: &Global) -> Result<(), Failure> {
     match global.output {
         Format::Json => output::json(report),
         Format::Text if stays => output::screen(&text(report)),
@@ -138,19 +138,7 @@ fn show(report: &Report, stays: bool, global: &Global) -> Result<(), Failure> {
     }
 }
 
-/// Asks the plugin how it is.
-///
-/// # Errors
-/// When this process cannot even ask.
-pub(super) fn probe_plugin(config: &Config) -> Result<Result<Answer, ProbeError>, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::Refused, &format!("starting the event loop: {error}"), None))?;
-    Ok(runtime.block_on(probe(&config.socket, PROBE_TIMEOUT)))
-}
-
-fn report(config: &Config, opened: &Opened, answer: Result<Answer, ProbeError>) -> Report {
+fn report(config: &Config, opened: &Opened, answer: Result<ProbeAnswer, ProbeError>) -> StatusReport {
     let Opened { keyring, digest, slots, standing, .. } = opened;
     let findings = findings(config, opened, &answer);
     let slot = |slot: &crate::keeper::SlotSummary| SlotReport {
@@ -158,7 +146,7 @@ fn report(config: &Config, opened: &Opened, answer: Result<Answer, ProbeError>) 
         kind: slot.kind.as_str(),
         opened: slot.opened,
     };
-    Report {
+    StatusReport {
         format: "claviger/status/v1",
         keyring: KeyringReport {
             uuid: keyring.uuid().to_hex(),
@@ -209,12 +197,12 @@ fn mark_word(standing: Option<Standing>) -> &'static str {
 
 /// `keys in memfd_secret, landlock on, seccomp on`
 fn protection(layers: &BTreeMap<String, String>) -> String {
-    let memory = layers.get("memory").map(|memory| format!("keys in {memory}"));
-    let others = layers.iter().filter(|(layer, _)| *layer != "memory").map(|(layer, state)| format!("{layer} {state}"));
+    let memory = layers.get(MEMORY).map(|memory| format!("keys in {memory}"));
+    let others = layers.iter().filter(|(layer, _)| *layer != MEMORY).map(|(layer, state)| format!("{layer} {state}"));
     memory.into_iter().chain(others).collect::<Vec<_>>().join(", ")
 }
 
-fn findings(config: &Config, opened: &Opened, answer: &Result<Answer, ProbeError>) -> Vec<String> {
+fn findings(config: &Config, opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>) -> Vec<String> {
     let mut findings = Vec::new();
     match opened.standing {
         Some(Standing::Current) => {}
@@ -236,7 +224,7 @@ fn findings(config: &Config, opened: &Opened, answer: &Result<Answer, ProbeError
     let primary = opened.keyring.primary().id().to_string();
     match answer {
         Err(error) => findings.push(format!("the plugin does not answer: {error}")),
-        Ok(answer) if answer.healthz != "ok" => findings.push(format!("the plugin is not healthy: {}", answer.healthz)),
+        Ok(answer) if !answer.is_well() => findings.push(format!("the plugin is not healthy: {}", answer.healthz)),
         Ok(answer) if answer.key_id != primary => findings.push(format!(
             "the plugin announces {}, and {primary} is primary here: it has another state directory, or could not follow",
             answer.key_id
@@ -254,13 +242,13 @@ fn findings(config: &Config, opened: &Opened, answer: &Result<Answer, ProbeError
              stays, `fuser {dir}/serving` finds both"
         ));
     }
-    let failed = reports.flat_map(|report| &report.layers).filter(|(_, state)| *state == "failed");
+    let failed = reports.flat_map(|report| &report.layers).filter(|(_, state)| *state == LayerState::Failed.as_str());
     findings
         .extend(failed.map(|(layer, _)| format!("the plugin could not confine itself by {layer}: its log says why")));
     findings
 }
 
-fn plugin(config: &Config, answer: Result<Answer, ProbeError>) -> PluginReport {
+fn plugin(config: &Config, answer: Result<ProbeAnswer, ProbeError>) -> PluginReport {
     let socket = config.socket.endpoint();
     match answer {
         Ok(answer) => PluginReport {
@@ -284,8 +272,8 @@ fn plugin(config: &Config, answer: Result<Answer, ProbeError>) -> PluginReport {
     }
 }
 
-fn text(report: &Report) -> String {
-    let Report { keyring, keys, slots, recovery_recipients, backup, plugin, findings, .. } = report;
+fn text(report: &StatusReport) -> String {
+    let StatusReport { keyring, keys, slots, recovery_recipients, backup, plugin, findings, .. } = report;
     let slots = slots.iter().map(|slot| {
         let opened = if slot.opened { ", opens" } else { "" };
         format!("{} ({}{opened})", slot.name, slot.kind)
@@ -336,7 +324,7 @@ fn nodes_line(nodes: &[NodeReport]) -> String {
     nodes.iter().map(word).collect::<Vec<_>>().join(", ")
 }
 
-/// Which backup was proven last, and what one lost disk would take along.
+/// Which backup was proven last, and which keys a lost disk would take away.
 fn backup_line(backup: &BackupReport) -> String {
     let proven = match (backup.generation, &backup.checked, &backup.written) {
         (Some(generation), Some(checked), _) => format!("generation {generation} opened on {checked}"),
@@ -349,7 +337,7 @@ fn backup_line(backup: &BackupReport) -> String {
     }
 }
 
-/// The API servers that are connected, and which key each has taken up.
+/// The connected API servers, and which key each has adopted.
 fn connections(connections: &[ConnectionReport]) -> String {
     let cells = |connection: &ConnectionReport| {
         let pid = connection.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());

@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        listen::testing::{Log, Plugin},
+        listen::testing::{CapturedLog, Plugin},
         service::{Service, testing::open_service},
     };
 
@@ -226,7 +226,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_line_of_a_call_names_it_and_none_shows_a_seed() {
-        let log = Log::start();
+        let log = CapturedLog::start();
         let plugin = Plugin::start(open_service());
         let mut client = plugin.client().await;
         let wrapped = client.encrypt(encrypt(SEED)).await.unwrap().into_inner();
@@ -253,7 +253,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_uid_cannot_forge_a_line_or_fill_the_log() {
-        let log = Log::start();
+        let log = CapturedLog::start();
         let plugin = Plugin::start(open_service());
         let mut client = plugin.client().await;
         let uid = format!("\n\u{1b}[2J{}", "x".repeat(9_000));

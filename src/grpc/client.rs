@@ -26,7 +26,7 @@ const REPORT_MAX: u32 = 512 * 1024;
 
 /// What a plugin says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct ProbeAnswer {
     /// The API's version, `v2`.
     pub version: String,
     /// `ok`, or what is wrong.
@@ -37,7 +37,7 @@ pub struct Answer {
     pub report: Option<SelfReport>,
 }
 
-impl Answer {
+impl ProbeAnswer {
     /// Whether the plugin says that it is well.
     pub fn is_well(&self) -> bool {
         self.healthz == Healthz::Ok.as_str()
@@ -75,11 +75,11 @@ pub enum ProbeError {
 ///
 /// # Errors
 /// When nothing listens there, it may not be opened, it does not answer in time, or it answers with an error.
-pub async fn probe(address: &Address, timeout: Duration) -> Result<Answer, ProbeError> {
+pub async fn probe(address: &Address, timeout: Duration) -> Result<ProbeAnswer, ProbeError> {
     tokio::time::timeout(timeout, ask(address)).await.unwrap_or(Err(ProbeError::Timeout(timeout)))
 }
 
-async fn ask(address: &Address) -> Result<Answer, ProbeError> {
+async fn ask(address: &Address) -> Result<ProbeAnswer, ProbeError> {
     // Connects by hand and lends tonic the stream, because tonic has one status for all ways to fail at it.
     let stream = match address {
         Address::Path(path) => UnixStream::connect(path).await?,
@@ -94,7 +94,7 @@ async fn ask(address: &Address) -> Result<Answer, ProbeError> {
     let response = client.status(request).await?;
     let report = response.metadata().get(REPORT).and_then(|report| serde_json::from_slice(report.as_bytes()).ok());
     let StatusResponse { version, healthz, key_id } = response.into_inner();
-    Ok(Answer { version, healthz, key_id, report })
+    Ok(ProbeAnswer { version, healthz, key_id, report })
 }
 
 impl From<io::Error> for ProbeError {

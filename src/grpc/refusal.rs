@@ -87,7 +87,7 @@ pub fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{crypto::RandomError, listen::testing::Log};
+    use crate::{crypto::RandomError, listen::testing::CapturedLog};
 
     #[test]
     fn every_refusal_has_its_code_and_its_text() {
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn what_is_internal_is_logged_and_not_sent() {
         const UID: &str = "7f9c1d2e-0000-4000-8000-000000000001";
-        let lines = Log::start();
+        let lines = CapturedLog::start();
         let status = Refusal::from(EncryptError::Random(RandomError)).status(UID);
         assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
         log("Encrypt", &status);

@@ -125,7 +125,7 @@ mod tests {
     use crate::{
         grpc::address::ADDRESS_LIMIT,
         listen::{
-            claim::Fate,
+            claim::SocketFate,
             testing::{Process, answers, bind, refused},
         },
     };
@@ -203,7 +203,7 @@ mod tests {
         super::take_over(&Address::Path(path.to_owned()), Access::default())
     }
 
-    fn fate(listener: &mut Listener) -> Fate {
+    fn fate(listener: &mut Listener) -> SocketFate {
         listener.claim.as_mut().unwrap().look_after()
     }
 
@@ -219,7 +219,7 @@ mod tests {
         let path = dir.path().join("kms.sock");
         let mut first = bind(&path);
         let mut second = take_over(&path).unwrap();
-        assert_eq!((fate(&mut first), fate(&mut second)), (Fate::Replaced, Fate::There));
+        assert_eq!((fate(&mut first), fate(&mut second)), (SocketFate::Replaced, SocketFate::There));
         assert!(leads_to(&path, &second) && !leads_to(&path, &first));
         assert!(second.follows() && !first.follows());
         // The first one is still there: nobody else can come in, whichever way.
@@ -230,7 +230,7 @@ mod tests {
         drop(first);
         assert!(answers(&path), "only the second one may remove its socket");
         assert!(refused(&path).ends_with("is held by a live plugin"), "the second one has not looked yet");
-        assert_eq!(fate(&mut second), Fate::There);
+        assert_eq!(fate(&mut second), SocketFate::There);
         let third = take_over(&path).unwrap();
         drop(second);
         assert!(leads_to(&path, &third));

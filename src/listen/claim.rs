@@ -4,12 +4,12 @@ use std::os::fd::OwnedFd;
 
 use super::{
     error::{SocketError, failed},
-    place::{Access, Identity, Occupant, Place},
+    place::{Access, FileId, Occupant, Place},
 };
 
 /// What became of our socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum SocketFate {
     /// It is still at its path.
     There,
     /// Another socket is at its path.
@@ -23,7 +23,7 @@ pub(super) enum Fate {
 pub struct Claim {
     place: Place,
     access: Access,
-    identity: Identity,
+    identity: FileId,
     lock: OwnedFd,
     /// The right to be the next plugin at the path, until the lock of the path is free.
     next: Option<OwnedFd>,
@@ -31,7 +31,7 @@ pub struct Claim {
 
 impl Claim {
     /// The claim to a place where our socket of this identity is.
-    pub(super) fn new(place: Place, access: Access, identity: Identity, lock: OwnedFd) -> Self {
+    pub(super) fn new(place: Place, access: Access, identity: FileId, lock: OwnedFd) -> Self {
         Self { place, access, identity, lock, next: None }
     }
 
@@ -49,14 +49,14 @@ impl Claim {
     /// Says what became of our socket, and takes the lock if the replaced plugin has left it.
     ///
     /// If the system does not answer, or if something that is no socket is at the path, nothing changes: the next look may see more.
-    pub(super) fn look_after(&mut self) -> Fate {
+    pub(super) fn look_after(&mut self) -> SocketFate {
         if self.next.is_some() && self.place.try_lock(&self.lock).unwrap_or(false) {
             self.next = None;
         }
         match self.place.look() {
-            Ok(Occupant::Nothing) => Fate::Gone,
-            Ok(Occupant::Socket(identity)) if identity != self.identity => Fate::Replaced,
-            Ok(Occupant::Socket(_) | Occupant::Other) | Err(_) => Fate::There,
+            Ok(Occupant::Nothing) => SocketFate::Gone,
+            Ok(Occupant::Socket(identity)) if identity != self.identity => SocketFate::Replaced,
+            Ok(Occupant::Socket(_) | Occupant::Other) | Err(_) => SocketFate::There,
         }
     }
 
@@ -90,14 +90,14 @@ mod tests {
         let path = dir.path().join("kms.sock");
         let mut claim = bind(&path).into_tokio().unwrap().1.unwrap();
         fs::remove_file(&path).unwrap();
-        assert_eq!(claim.look_after(), Fate::Gone);
+        assert_eq!(claim.look_after(), SocketFate::Gone);
         let listener = claim.restore().unwrap();
         assert!(answers(&path));
         listener.accept().await.unwrap();
-        assert_eq!(claim.look_after(), Fate::There);
+        assert_eq!(claim.look_after(), SocketFate::There);
         fs::remove_file(&path).unwrap();
         fs::write(&path, "somebody's").unwrap();
-        assert_eq!(claim.look_after(), Fate::There, "what is no socket is nobody's business");
+        assert_eq!(claim.look_after(), SocketFate::There, "what is no socket is nobody's business");
         assert!(matches!(claim.restore(), Err(SocketError::Occupied(_))));
     }
 }

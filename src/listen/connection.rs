@@ -98,7 +98,7 @@ mod tests {
     use super::*;
     use crate::{
         grpc::api::{EncryptRequest, StatusRequest},
-        listen::testing::{GREETING, Log, Plugin, SOON, WHOLE, begin_status, closed, endpoint, is_well},
+        listen::testing::{CapturedLog, GREETING, Plugin, SOON, WHOLE, begin_status, closed, endpoint, is_well},
         service::testing::open_service,
     };
 
@@ -152,7 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_connection_is_closed_and_an_idle_one_is_kept() {
-        let log = Log::start();
+        let log = CapturedLog::start();
         let plugin = Plugin::start(open_service());
         let mut client = plugin.client().await;
         client.status(StatusRequest {}).await.unwrap();
@@ -176,7 +176,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_http2_is_closed() {
-        let log = Log::start();
+        let log = CapturedLog::start();
         let plugin = Plugin::start(open_service());
         let mut stream = plugin.connect().await;
         stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();

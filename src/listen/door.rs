@@ -143,13 +143,13 @@ mod tests {
             api::{EncryptRequest, StatusRequest},
             client::{ProbeError, probe},
         },
-        listen::testing::{GREETING, Log, Plugin, SOON, closed, counted, is_well},
+        listen::testing::{CapturedLog, GREETING, Plugin, SOON, closed, counted, is_well},
         service::testing::open_service,
     };
 
     #[tokio::test]
     async fn a_seventeenth_connection_is_closed_and_the_others_go_on() {
-        let log = Log::start();
+        let log = CapturedLog::start();
         let service = open_service();
         let plugin = Plugin::start(Arc::clone(&service));
         let mut clients = Vec::new();
@@ -170,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_peer_is_told_so_for_every_call() {
-        let log = Log::start();
+        let log = CapturedLog::start();
         let service = open_service();
         let plugin = Plugin::start_for(Arc::clone(&service), Peers::nobody());
         let mut client = plugin.client().await;
@@ -186,7 +186,7 @@ mod tests {
 
     #[tokio::test]
     async fn refused_peers_are_few_and_do_not_stay() {
-        let log = Log::start();
+        let log = CapturedLog::start();
         let plugin = Plugin::start_for(open_service(), Peers::nobody());
         let (mut first, mut second, mut third) =
             (plugin.connect().await, plugin.connect().await, plugin.connect().await);

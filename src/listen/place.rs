@@ -31,9 +31,9 @@ const OURS_ALONE: Mode = Mode::RUSR.union(Mode::WUSR);
 const OUR_GROUPS: Mode = OURS_ALONE.union(Mode::RGRP).union(Mode::WGRP);
 
 /// Identifies a file: its device and its inode.
-pub(super) type Identity = (u64, u64);
+pub(super) type FileId = (u64, u64);
 
-fn identity(stat: &Stat) -> Identity {
+fn identity(stat: &Stat) -> FileId {
     (stat.st_dev, stat.st_ino)
 }
 
@@ -61,7 +61,7 @@ pub(super) enum Occupant {
     /// Nothing.
     Nothing,
     /// This socket.
-    Socket(Identity),
+    Socket(FileId),
     /// Something that is no socket.
     Other,
 }
@@ -147,7 +147,7 @@ impl Place {
     }
 
     /// Removes our socket, if it is still at the path.
-    pub(super) fn remove(&self, ours: Identity) {
+    pub(super) fn remove(&self, ours: FileId) {
         if self.look().is_ok_and(|found| found == Occupant::Socket(ours)) {
             // A socket that cannot be removed is stale, and the next start replaces it.
             let _ = rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty());
@@ -158,7 +158,7 @@ impl Place {
     ///
     /// Before that, the socket has a name that contains the inode of a lock that we hold, so no other plugin uses the name. Its address
     /// is short, even if the path is long. Nobody can connect before it listens, so it has its mode in time.
-    pub(super) fn listen(&self, lock: &OwnedFd, access: Access) -> Result<(OwnedFd, Identity), SocketError> {
+    pub(super) fn listen(&self, lock: &OwnedFd, access: Access) -> Result<(OwnedFd, FileId), SocketError> {
         if self.look()? == Occupant::Other {
             return Err(SocketError::Occupied(self.path.clone()));
         }

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 use super::{
     bind::Listener,
-    claim::{Claim, Fate},
+    claim::{Claim, SocketFate},
     door::{Door, Drained, QUIET},
     peers::Peers,
 };
@@ -59,10 +59,10 @@ pub async fn serve(
         tokio::select! {
             () = &mut shutdown => break,
             (stream, _) = persist(|| listener.accept(), &mut deaf, door.service.metrics()) => door.admit(stream),
-            _ = watch.tick() => match claim.as_mut().map_or(Fate::There, Claim::look_after) {
-                Fate::There => {}
-                Fate::Gone => restore(&mut claim, &mut listener, &mut lost),
-                Fate::Replaced => {
+            _ = watch.tick() => match claim.as_mut().map_or(SocketFate::There, Claim::look_after) {
+                SocketFate::There => {}
+                SocketFate::Gone => restore(&mut claim, &mut listener, &mut lost),
+                SocketFate::Replaced => {
                     info!("socket taken over by another plugin");
                     door.admit_last(&listener).await;
                     break;
@@ -128,7 +128,9 @@ mod tests {
             self, Access,
             connection::PREFACE_TIMEOUT,
             door::PLACES,
-            testing::{GREETING, HALF, Log, Plugin, Process, SOON, WHOLE, begin_status, endpoint, is_well, refusal},
+            testing::{
+                CapturedLog, GREETING, HALF, Plugin, Process, SOON, WHOLE, begin_status, endpoint, is_well, refusal,
+            },
         },
         service::testing::open_service,
     };
@@ -172,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn accepting_goes_on_after_every_failure_and_warns_once() {
-        let log = Log::start();
+        let log = CapturedLog::start();
         let metrics = Metrics::default();
         let failures = [Errno::MFILE, Errno::NFILE, Errno::CONNABORTED, Errno::NOMEM, Errno::MFILE];
         let mut warnings = Quota::new(QUIET);

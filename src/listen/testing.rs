@@ -204,17 +204,17 @@ pub(crate) fn refusal(response: &Response<tonic::body::Body>) -> Option<Status> 
 }
 
 /// Everything that is logged on this thread while it lives.
-pub(crate) struct Log {
-    lines: Lines,
+pub(crate) struct CapturedLog {
+    lines: LoggedLines,
     _guard: DefaultGuard,
 }
 
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+struct LoggedLines(Arc<Mutex<Vec<u8>>>);
 
-impl Log {
+impl CapturedLog {
     pub(crate) fn start() -> Self {
-        let lines = Lines::default();
+        let lines = LoggedLines::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
             .with_ansi(false)
@@ -229,7 +229,7 @@ impl Log {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
+impl<'a> MakeWriter<'a> for LoggedLines {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -237,7 +237,7 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-impl io::Write for Lines {
+impl io::Write for LoggedLines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())

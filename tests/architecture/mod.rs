@@ -82,39 +82,19 @@ const MAY_IMPORT: [(&str, &str); 22] = [
 ];
 
 /// Files that close a circle still: without them there is none.
-const CLOSING_CIRCLES: &[&str] = &["src/cli/backup.rs", "src/cli/key.rs", "src/cli/mod.rs", "src/cli/recovery.rs"];
+const CLOSING_CIRCLES: &[&str] = &["src/cli/backup.rs", "src/cli/recovery.rs"];
 
 /// Folders that are in a circle with what is beside them still.
-const FOLDERS_IN_CIRCLES: &[&str] = &["src/cli/scan"];
+const FOLDERS_IN_CIRCLES: &[&str] = &[];
 
 /// Files that are long without a reason still.
 const TOO_LONG: &[&str] = &["src/cli/failure.rs"];
 
 /// `mod.rs` files that hold more than a page of logic still.
-const TOO_MUCH_LOGIC: &[&str] = &["src/cli/mod.rs", "src/etcd/mod.rs", "src/hardening/mod.rs", "src/service/mod.rs"];
+const TOO_MUCH_LOGIC: &[&str] = &[];
 
 /// Names that several types have still.
-const SHARED_NAMES: &[&str] = &[
-    "Answer",
-    "Bar",
-    "Call",
-    "Calls",
-    "Entry",
-    "Fate",
-    "Identity",
-    "Key",
-    "Keyring",
-    "Lines",
-    "Log",
-    "Node",
-    "One",
-    "Recipient",
-    "Report",
-    "Row",
-    "Source",
-    "State",
-    "Verb",
-];
+const SHARED_NAMES: &[&str] = &["Entry", "Identity", "One", "Recipient", "Report", "Row", "Source", "Verb"];
 
 #[test]
 fn the_table_is_in_the_order_of_the_rows() {

@@ -75,6 +75,11 @@ pub fn paths(code: &[Token<'_>]) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let mut at = 0;
     while at < code.len() {
+        // `pub(in crate::a)` says who may see an item, and needs nothing of `a`.
+        if is(code, at, "pub") && is(code, at + 1, "(") {
+            at = end_of_group(code, at + 1);
+            continue;
+        }
         let mut path = Vec::new();
         while code.get(at).is_some_and(is_word) {
             path.push(code[at].text.to_owned());

@@ -28,7 +28,7 @@ use super::{
         etcd::EtcdArgs,
         failure::{Exit, Failure},
         output,
-        progress::Bar,
+        progress::Meter,
     },
     html,
     input::ScanInput,
@@ -140,13 +140,13 @@ fn scan(
     let outcome = match &input.place {
         ScanPlace::Snapshot(file) => {
             let bytes = file.metadata().map_or(0, |metadata| metadata.len());
-            let mut bar = Bar::bytes(is_shown, bytes);
+            let mut bar = Meter::bytes(is_shown, bytes);
             let mut progress = |done, of| bar.share(done, of);
             let options = Options { digest, progress: &mut progress };
             snapshot::scan(file, &summarizer, &mut tally, options).map_err(|error| Failure::snapshot(&error, file))?
         }
         ScanPlace::Etcd(servers) => {
-            let mut bar = Bar::objects(is_shown);
+            let mut bar = Meter::objects(is_shown);
             let mut progress = |done, of| bar.of(done, of);
             live::scan(servers, summarizer, &mut tally, &mut progress).map_err(|error| Failure::live(&error))?
         }

@@ -1,0 +1,91 @@
+//! The arguments that several verbs have, and the configuration that they make.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::config::{Config, ConfigError, Settings};
+
+/// A value that an argument cannot have.
+#[derive(Debug, thiserror::Error)]
+#[error("expected {0}")]
+pub(super) struct Expected(pub(super) &'static str);
+
+/// What every verb has.
+#[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(super) struct Global {
+    /// Configuration file [default: /etc/claviger/config.toml if it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Text for people, or JSON with a `format` field for machines
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t = Format::Text,
+        hide_default_value = true
+    )]
+    pub(super) output: Format,
+    /// Print errors and what was asked for, nothing else
+    #[arg(long, global = true)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Text,
+    Json,
+}
+
+impl Global {
+    /// The configuration of the file, with `flags` over it.
+    ///
+    /// # Errors
+    /// When the file or a flag is invalid.
+    pub(super) fn config(&self, flags: Settings) -> Result<Config, ConfigError> {
+        Config::load(self.config.as_deref(), flags)
+    }
+}
+
+/// Where the keys are.
+#[derive(Args, Default)]
+pub(super) struct StateDir {
+    /// Where keyring, root file and mark are [default: /var/lib/claviger]
+    #[arg(long, value_name = "DIR")]
+    pub(super) state_dir: Option<PathBuf>,
+}
+
+impl StateDir {
+    /// The configuration that these flags make.
+    pub(super) fn settings(self) -> Settings {
+        Settings { state_dir: self.state_dir, ..Settings::default() }
+    }
+}
+
+/// A keyring, and what opens it.
+#[derive(Args, Default)]
+pub(super) struct KeyringArgs {
+    #[command(flatten)]
+    state_dir: StateDir,
+    /// File with the passphrase of a slot, /dev/fd/N for a descriptor, or - for standard input [default: asked for on a
+    /// terminal, where no other slot opens]
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl KeyringArgs {
+    /// The configuration that these flags make.
+    pub(super) fn settings(self) -> Settings {
+        Settings { passphrase_file: self.passphrase_file, ..self.state_dir.settings() }
+    }
+}
+
+/// Where the plugin is reached.
+#[derive(Args)]
+pub(super) struct Socket {
+    /// A path, `unix:///path`, or `@name` (abstract) [default: /run/claviger/kms.sock]
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) socket: Option<String>,
+}

@@ -1,0 +1,14 @@
+//! The event loop of a command.
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::failure::{Exit, Failure};
+
+/// Starts an event loop on this thread alone.
+///
+/// # Errors
+/// When the system refuses what it needs.
+pub(super) fn event_loop() -> Result<Runtime, Failure> {
+    let refused = |error| Failure::new(Exit::Refused, &format!("starting the event loop: {error}"), None);
+    Builder::new_current_thread().enable_all().build().map_err(refused)
+}

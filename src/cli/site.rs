@@ -1,0 +1,45 @@
+//! The state directory that a command works on.
+
+use super::{arguments::Global, failure::Failure, passphrase};
+use crate::{
+    config::{Config, Settings},
+    durable::{Dir, Privacy},
+    hardening,
+    keeper::{self, OpenError, Opened},
+    root::Means,
+};
+
+/// The keyring that a command is about.
+pub(super) struct Site {
+    pub(super) config: Config,
+    pub(super) dir: Dir,
+    pub(super) means: Means,
+}
+
+impl Site {
+    /// Opens the configured state directory, and finds what opens its slots.
+    ///
+    /// # Errors
+    /// When the configuration is invalid, the directory is not safe, or a passphrase cannot be read.
+    pub(super) fn find(settings: Settings, global: &Global) -> Result<Self, Failure> {
+        let config = global.config(settings)?;
+        hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
+        let dir = Dir::open(&config.state_dir, Privacy::Private)
+            .map_err(|error| Failure::state_dir(error, &config.state_dir))?;
+        let means = passphrase::means(&config)?;
+        Ok(Self { config, dir, means })
+    }
+
+    /// Opens the keyring, and changes nothing.
+    ///
+    /// # Errors
+    /// When the keyring does not open.
+    pub(super) fn open(&self) -> Result<Opened, Failure> {
+        keeper::open(&self.dir, &self.means).map_err(|error| self.failure(&error))
+    }
+
+    /// The failure of a command that could not open the keyring here.
+    pub(super) fn failure(&self, error: &OpenError) -> Failure {
+        Failure::open(error, &self.config.state_dir)
+    }
+}
