@@ -1,9 +1,8 @@
-//! Metrics and health over HTTP/1.1, for whoever looks after the node: `/metrics`, `/livez`, `/readyz`.
+//! Metrics and health over HTTP/1.1, for the operators of the node: `/metrics`, `/livez`, `/readyz`.
 //!
-//! Off unless asked for, and a task of its own beside the calls: nothing here ends the plugin, and an address that cannot
-//! be had is tried again for ever. It changes nothing and asks nobody who he is, so it is in the reach of this machine
-//! alone ([`MetricsAddress`]). Invariants: `/livez` says only that the event loop runs; a connection has one request, a
-//! place among few, and seconds.
+//! It is off by default, and its own task: no failure here ends the plugin, and an address that cannot be bound is tried again for ever.
+//! It changes nothing and authenticates nobody, so only this machine can reach it ([`MetricsAddress`]). Invariants: `/livez` says only
+//! that the event loop runs; a connection has one request, one of few places, and a few seconds.
 
 use std::{convert::Infallible, fmt::Display, future::ready, io, sync::Arc, time::Duration};
 
@@ -30,7 +29,7 @@ use crate::{
     telemetry::{event, metrics},
 };
 
-/// Connections at a time; who comes later waits in the kernel's queue.
+/// Connections at a time. Further ones wait in the kernel's queue.
 const PLACES: usize = 8;
 
 /// From connecting to the end of the request's headers.
@@ -39,7 +38,7 @@ const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// From connecting to the end of the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Between two attempts to have the address.
+/// The time between two attempts to bind the address.
 const RETRY: Duration = Duration::from_secs(10);
 
 /// How long the accept loop sleeps after a failure.
@@ -55,7 +54,7 @@ pub async fn serve(address: MetricsAddress, service: Arc<Service>) {
     match &address {
         MetricsAddress::Loopback(at) => {
             let listener = persist(&address, || TcpListener::bind(at)).await;
-            // Port 0 is one that the kernel chose.
+            // For port 0, the kernel chose one.
             announce(&listener.local_addr().unwrap_or(*at));
             welcome(|| async { Ok(listener.accept().await?.0) }, &service).await;
         }
@@ -89,7 +88,7 @@ async fn persist<T, F: Future<Output = io::Result<T>>>(address: &MetricsAddress,
     }
 }
 
-/// Serves whoever comes, a few at a time.
+/// Serves every connection, a few at a time.
 async fn welcome<S, F>(accept: impl Fn() -> F, service: &Arc<Service>)
 where
     F: Future<Output = io::Result<S>>,
@@ -142,7 +141,7 @@ fn metrics(service: &Service) -> Response<String> {
     }
 }
 
-/// Whether calls would be answered well: unsealed, and a round trip through the primary key just succeeded.
+/// Whether calls would succeed: the keyring is open, and a round trip through the primary key just succeeded.
 fn readyz(service: &Service) -> Response<String> {
     match service.health() {
         Ok(Health { healthz: Healthz::Ok, .. }) => text(StatusCode::OK, Healthz::Ok.as_str()),

@@ -1,4 +1,4 @@
-//! Text to a validated [`Config`]: every check happens here, once. A flag goes over the file, the file over the default.
+//! Makes a validated [`Config`] of text. Every check happens here, once. A flag overrides the file, and the file overrides the default.
 
 use std::{
     fmt, fs, io,
@@ -17,13 +17,13 @@ use crate::{
     telemetry::LogLevel,
 };
 
-/// Read if it exists and no other is named.
+/// Read if it exists and no other file is named.
 const DEFAULT_FILE: &str = "/etc/claviger/config.toml";
 const DEFAULT_STATE_DIR: &str = "/var/lib/claviger";
 const DEFAULT_SOCKET: &str = "/run/claviger/kms.sock";
 const DEFAULT_PROVIDER: &str = "claviger";
 
-/// What may be said in the file, or by flags.
+/// What the file or the flags may set.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
@@ -52,30 +52,30 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where the passphrase of a slot is.
     pub passphrase_file: Option<PathBuf>,
-    /// Where the API server reaches the plugin.
+    /// Where the API server connects to the plugin.
     pub socket: Address,
-    /// Who may open it.
+    /// The group that may open that socket.
     pub socket_access: Access,
-    /// Who may connect, besides root and the plugin's own user.
+    /// The users who may connect, besides root and the plugin's own user.
     pub allow_uid: Vec<u32>,
-    /// Where metrics and health are served; nowhere by default.
+    /// Where metrics and health are served; by default they are not.
     pub metrics_listen: Option<MetricsAddress>,
-    /// The name of the provider in `EncryptionConfiguration`; part of every stored value.
+    /// The provider's name in `EncryptionConfiguration`, which is part of every stored value.
     pub provider_name: String,
-    /// The layers of protection that the operator does without.
+    /// The layers of protection that the operator switched off.
     pub without: Vec<Layer>,
     /// How much is logged.
     pub log_level: LogLevel,
-    /// The cluster's etcd, as far as it is configured here.
+    /// What is configured here of the cluster's etcd.
     pub cluster: Cluster,
 }
 
-/// What is said of the cluster's etcd and encryption here; what is not said may stand in the API server's manifest.
+/// What is configured here of the cluster's etcd and encryption. The API server's manifest may contain the rest.
 #[derive(Debug, Default)]
 pub struct Cluster {
-    /// etcd's endpoints and what secures them; no endpoints if nothing was said.
+    /// etcd's endpoints and what secures them; no endpoints if none were configured.
     pub etcd: Servers,
-    /// What all keys begin with.
+    /// The prefix of all keys.
     pub prefix: Option<String>,
     /// The static pod of kube-apiserver.
     pub manifest: Option<PathBuf>,
@@ -83,7 +83,7 @@ pub struct Cluster {
     pub encryption_config: Option<PathBuf>,
 }
 
-/// Where metrics and health are served: in the reach of this machine alone, as nobody is asked who he is.
+/// Where metrics and health are served. Only this machine can reach it, because nobody is authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MetricsAddress {
     /// A port of the loopback network.
@@ -109,7 +109,7 @@ impl FromStr for MetricsAddress {
         if text.starts_with('/') || text.starts_with("unix:") {
             return match text.parse().map_err(ConfigError::MetricsSocket)? {
                 Address::Path(path) => Ok(Self::Socket(path)),
-                // It has no permissions, and no user is checked here.
+                // An abstract socket has no permissions, and no user is checked here.
                 Address::Abstract(_) => Err(refuse("a path, which has permissions; an abstract socket has none")),
             };
         }
@@ -144,10 +144,10 @@ pub enum ConfigError {
     /// The state directory has no name.
     #[error("the state directory has an empty name")]
     StateDir,
-    /// The socket's address.
+    /// The socket's address is malformed.
     #[error(transparent)]
     Socket(#[from] AddressError),
-    /// The address of the metrics is none.
+    /// The address of the metrics is malformed.
     #[error("metrics address {address:?}: expected {expected}")]
     MetricsAddress {
         /// As it was given.
@@ -155,25 +155,25 @@ pub enum ConfigError {
         /// What it should be.
         expected: &'static str,
     },
-    /// The path of the metrics' socket is none.
+    /// The path of the metrics' socket is malformed.
     #[error("metrics: {0}")]
     MetricsSocket(#[source] AddressError),
-    /// Others than this machine could read the metrics.
+    /// Other machines could read the metrics.
     #[error("refusing to serve metrics on {0}: not a loopback address")]
     NotLoopback(SocketAddr),
-    /// One socket would have to speak two protocols.
+    /// The same socket cannot serve calls and metrics.
     #[error("refusing to serve metrics on {}: it is the plugin's own socket", .0.display())]
     MetricsOnSocket(PathBuf),
-    /// The provider's name.
+    /// Kubernetes would refuse the provider's name, or it would be hard to read.
     #[error("provider name {0:?} is not 1 to 63 of a-z, A-Z, 0-9, '.', '_' and '-'")]
     ProviderName(String),
 }
 
 impl Config {
-    /// The configuration of `file`, or of the default file if there is one, with `flags` over it.
+    /// Reads `file`, or the default file if that exists. `flags` override it.
     ///
     /// # Errors
-    /// When the file cannot be read or says something invalid, or a flag does.
+    /// When the file cannot be read, or it or a flag has an invalid value.
     pub fn load(file: Option<&Path>, flags: Settings) -> Result<Self, ConfigError> {
         Self::of(read_file(file)?, flags)
     }
@@ -181,7 +181,7 @@ impl Config {
     /// The configuration that a file of this text makes.
     ///
     /// # Errors
-    /// When it says something invalid.
+    /// When it has an invalid value.
     #[cfg(any(test, fuzzing))]
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         Self::of(parse(text, Path::new("config.toml"))?, Settings::default())
@@ -238,7 +238,7 @@ fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
     })
 }
 
-/// The later of two sockets on one path would take the place of the earlier, if systemd made that.
+/// Checks that the two sockets have different paths. Otherwise the metrics' socket would replace the plugin's, if systemd made that one.
 fn apart_from(socket: &Address, metrics: Option<MetricsAddress>) -> Result<Option<MetricsAddress>, ConfigError> {
     match (metrics, socket) {
         (Some(MetricsAddress::Socket(path)), Address::Path(socket)) if path == *socket => {
@@ -248,7 +248,7 @@ fn apart_from(socket: &Address, metrics: Option<MetricsAddress>) -> Result<Optio
     }
 }
 
-/// kube-apiserver refuses an empty name and one with a colon; the rest keeps the name readable wherever it stands.
+/// kube-apiserver refuses an empty name and a name with a colon. The other rules keep the name readable in every place.
 fn check_provider_name(name: String) -> Result<String, ConfigError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if (1..=63).contains(&name.len()) && name.bytes().all(plain) {

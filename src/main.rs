@@ -1,6 +1,6 @@
-//! Arguments to exit code; nothing else.
+//! Arguments to exit code, and the allocator.
 
-/// Wipes on free: buffers of the transport hold seeds, and are freed by code that is not ours.
+/// Wipes memory when it is freed. Buffers of the transport contain seeds, and code of other crates frees them.
 #[global_allocator]
 static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> = zeroizing_alloc::ZeroAlloc(std::alloc::System);
 

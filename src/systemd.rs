@@ -1,7 +1,7 @@
-//! Tells systemd how the daemon is: ready, reloading, stopping, alive.
+//! Reports to systemd how the daemon is: ready, reloading, stopping, alive.
 //!
-//! One datagram each on a socket that is opened once. Without systemd nothing is said. Invariant: a service manager that
-//! does not listen holds nothing up. Source: `sd_notify(3)`, `sd_watchdog_enabled(3)`.
+//! Each report is one datagram on a socket that is opened once. Without systemd, nothing is sent. Invariant: a service manager that does
+//! not read delays nothing. Source: `sd_notify(3)`, `sd_watchdog_enabled(3)`.
 
 use std::{
     env, ffi::OsStr, fmt::Display, io, os::linux::net::SocketAddrExt, os::unix::ffi::OsStrExt, os::unix::net,
@@ -11,10 +11,10 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use tokio::{net::UnixDatagram, time::timeout};
 
-/// How long a message may wait for systemd to make room for it.
+/// How long a message may wait until systemd has room for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The line to the service manager, if there is one.
+/// The connection to the service manager, if there is one.
 #[derive(Debug, Default)]
 pub struct Systemd {
     socket: Option<UnixDatagram>,
@@ -22,10 +22,10 @@ pub struct Systemd {
 }
 
 impl Systemd {
-    /// Opens the line that the environment names, in the runtime it is called in.
+    /// Opens the socket that the environment names, in the event loop in which it is called.
     ///
     /// # Errors
-    /// When it names one that cannot be opened.
+    /// When that socket cannot be opened.
     pub fn from_env() -> io::Result<Self> {
         let socket = env::var_os("NOTIFY_SOCKET").map(|address| connect(&address)).transpose()?;
         let variable = |name| env::var(name).ok();
@@ -33,34 +33,34 @@ impl Systemd {
         Ok(Self { watchdog: watchdog.filter(|_| socket.is_some()), socket })
     }
 
-    /// How often systemd wants to hear that we are alive, if it does: half of the time after which it gives us up.
+    /// How often to report that we are alive, if systemd asks for it: half of the time after which it would end us.
     pub fn heartbeat(&self) -> Option<Duration> {
         self.watchdog.map(|limit| limit / 2)
     }
 
-    /// The start, or a reload, is over.
+    /// Reports that the start or a reload is over.
     pub async fn ready(&self, status: &impl Display) {
         self.tell(&format!("READY=1\nSTATUS={status}")).await;
     }
 
-    /// A reload begins; `ready` ends it.
+    /// Reports that a reload begins. [`Self::ready`] ends it.
     pub async fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}")).await;
     }
 
-    /// The end begins.
+    /// Reports that the daemon is about to end.
     pub async fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=answering what is in flight").await;
     }
 
-    /// Alive.
+    /// Reports that the daemon is alive.
     pub async fn alive(&self) {
         self.tell("WATCHDOG=1").await;
     }
 
-    /// What cannot be said is lost: there is nobody else to tell.
+    /// Sends a message. A message that cannot be sent is lost, because there is nobody else to report it to.
     async fn tell(&self, message: &str) {
         if let Some(socket) = &self.socket {
             let _ = timeout(PATIENCE, socket.send(message.as_bytes())).await;
@@ -78,7 +78,7 @@ fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
     UnixDatagram::from_std(socket)
 }
 
-/// The watchdog's time, if it is set, not zero, and meant for this process.
+/// The watchdog's time, if it is set for this process and is not zero.
 fn watchdog(microseconds: Option<&str>, pid: Option<&str>) -> Option<Duration> {
     let ours = pid.is_none_or(|pid| pid == std::process::id().to_string());
     let limit = Duration::from_micros(microseconds?.parse().ok()?);

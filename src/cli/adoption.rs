@@ -1,4 +1,4 @@
-//! Waits until every API server that is connected has taken up a key.
+//! Waits until every connected API server has adopted a key.
 
 use std::{
     thread,
@@ -14,16 +14,16 @@ use super::{
     probe::probe_plugin,
 };
 
-/// From one look to the next.
+/// The time between two looks.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// An API server that asks every 60 s needs three times that; one that has trouble is somebody's to look at.
+/// An API server calls Status every 60 s and adopts a key within three calls. If it takes longer, an operator should look at it.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// Waits, and says on the way how far it is.
+/// Waits, and prints how many API servers have adopted the key.
 ///
 /// # Errors
-/// When the plugin does not answer, does not say which connections it has, or one does not take the key up.
+/// When the plugin does not answer, does not report its connections to this user, or an API server does not adopt the key in time.
 pub(super) fn wait(config: &Config, changed: &Changed, global: &Global) -> Result<Exit, Failure> {
     let key_id = changed.key_id.to_string();
     let (begin, mut told) = (Instant::now(), None);
@@ -45,11 +45,11 @@ pub(super) fn wait(config: &Config, changed: &Changed, global: &Global) -> Resul
     Err(Failure::new(Exit::Found, &message, "which one has not: claviger status".to_owned()))
 }
 
-/// How many API servers are connected to the plugin here that may still write under `key_id`, because they have not taken up another
-/// key. Returns `None` if no plugin answers: no API server is connected then.
+/// How many connected API servers may still write under `key_id`, because they have not adopted another key. Returns zero if no plugin
+/// answers here, because no API server is connected then.
 ///
 /// # Errors
-/// When this process cannot even ask.
+/// When this process cannot ask at all.
 pub(super) fn may_still_write(config: &Config, key_id: KeyId) -> Result<usize, Failure> {
     let name = key_id.to_string();
     let report = probe_plugin(config)?.ok().and_then(|answer| answer.report);
@@ -68,7 +68,7 @@ fn progress(key_id: &str, (adopted, of): (usize, usize)) -> String {
     }
 }
 
-/// The connections of API servers; none while the plugin has not followed to this generation yet.
+/// The connections of live API servers; `None` until the plugin serves this generation.
 fn alive(config: &Config, generation: u64) -> Result<Option<Vec<ConnectionReport>>, Failure> {
     let unknown = |reason: String| {
         let message = format!("the key is promoted, and cannot be waited for: {reason}");

@@ -1,4 +1,4 @@
-//! The command line: one thin file per verb.
+//! The command line: one thin file for each verb, and a file for each thing that several verbs share.
 
 mod adoption;
 mod arguments;

@@ -26,7 +26,7 @@ pub(super) fn text_line(line: &str) -> Result<(), Failure> {
     text(&format!("{line}\n"))
 }
 
-/// Prints what matters most, in colour on a terminal, and an empty line below it.
+/// Prints the most important line, in colour on a terminal, and an empty line below it.
 ///
 /// # Errors
 /// When standard output is closed or full.
@@ -47,7 +47,7 @@ pub(super) fn text(text: &str) -> Result<(), Failure> {
     bytes(text.as_bytes())
 }
 
-/// Prints what is no text.
+/// Prints bytes as they are.
 ///
 /// # Errors
 /// When standard output is closed or full.
@@ -58,15 +58,15 @@ pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Exit::Disk, &format!("writing to standard output: {error}"), None))
 }
 
-/// Says something beside standard output, which is taken by something else; unless only that is wanted.
+/// Prints a line for people to standard error, because standard output carries something else. Prints nothing with `--quiet` or JSON.
 pub(super) fn aside(line: &str, global: &Global) {
     if !global.quiet && global.output == Format::Text {
-        // Nobody is left to tell when standard error is closed.
+        // If standard error is closed, nobody can read the line.
         let _ = writeln!(io::stderr(), "{line}");
     }
 }
 
-/// Prints text in the place of all that is on the terminal, or below what was printed before where there is no terminal.
+/// Prints text in the place of everything on the terminal. Without a terminal, it prints below the earlier text.
 ///
 /// # Errors
 /// When standard output is closed or full.
@@ -75,7 +75,7 @@ pub(super) fn screen(page: &str) -> Result<(), Failure> {
     text(&format!("{clear}{page}\n"))
 }
 
-/// A table without lines, as kubectl prints them.
+/// Makes a table without lines, as kubectl prints them.
 pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(head.to_vec());
@@ -88,7 +88,7 @@ pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) 
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-/// `name  value` lines, aligned.
+/// Makes aligned lines of `name  value`.
 pub(super) fn fields(fields: &[(&str, String)]) -> String {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     fields.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect::<Vec<_>>().join("\n")

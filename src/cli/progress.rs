@@ -1,4 +1,4 @@
-//! How far a scan is, on standard error: a bar on a terminal, and a line now and then elsewhere.
+//! Shows how far a scan is, on standard error: a bar on a terminal, and a line every ten seconds elsewhere.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -7,13 +7,13 @@ use std::{
 
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Where there is no terminal, a line this often; what is done before the first one needs none.
+/// The time between two lines, where there is no terminal. A shorter scan prints none.
 const LINES: Duration = Duration::from_secs(10);
 
 const BYTES: &str = "{bar:30} {percent:>3} %  {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
 const OBJECTS: &str = "{bar:30} {percent:>3} %  {human_pos} of {human_len} objects, {per_sec:.0}, {eta} left";
 
-/// A bar, lines, or nothing.
+/// Shows a bar, lines, or nothing.
 pub(super) struct Meter {
     bar: ProgressBar,
     lines: Option<MeterLines>,
@@ -26,12 +26,12 @@ struct MeterLines {
 }
 
 impl Meter {
-    /// For a file of so many bytes.
+    /// Measures a file of `length` bytes.
     pub(super) fn bytes(is_shown: bool, length: u64) -> Self {
         Self::new(is_shown, length, BYTES, |bytes| HumanBytes(bytes).to_string())
     }
 
-    /// For objects, of which nobody knows yet how many there are.
+    /// Measures objects, whose number is not known yet.
     pub(super) fn objects(is_shown: bool) -> Self {
         Self::new(is_shown, 0, OBJECTS, |objects| format!("{} objects", HumanCount(objects)))
     }
@@ -47,14 +47,14 @@ impl Meter {
         Self { bar, lines }
     }
 
-    /// So much of a number of parts is done, of a file whose bytes are shown.
+    /// `done` of `of` equal parts of a file are done. The bytes of the file are shown.
     pub(super) fn share(&mut self, done: u64, of: u64) {
         let bytes = self.bar.length().unwrap_or(0);
         let done = u128::from(bytes) * u128::from(done) / u128::from(of.max(1));
         self.at(u64::try_from(done).unwrap_or(bytes));
     }
 
-    /// So much is done. A file in which a key was counted twice is read once more, from the beginning.
+    /// So much is done. It may be less than before: a file in which a key was counted twice is read again from its beginning.
     pub(super) fn at(&mut self, done: u64) {
         if done < self.bar.position() {
             self.bar.reset();
@@ -69,7 +69,7 @@ impl Meter {
         }
     }
 
-    /// So much is done, of so much.
+    /// `done` of `length` is done.
     pub(super) fn of(&mut self, done: u64, length: u64) {
         self.bar.set_length(length);
         self.at(done);
@@ -92,7 +92,7 @@ impl MeterLines {
         #[allow(clippy::cast_precision_loss, reason = "an estimate for people")]
         let left = elapsed.mul_f64((length - done) as f64 / done as f64);
         let (done, length) = ((self.show)(done), (self.show)(length));
-        // Nobody is left to tell when standard error is closed.
+        // If standard error is closed, nobody can read the line.
         let _ = writeln!(io::stderr(), "{done} of {length}, about {} left", HumanDuration(left));
     }
 }

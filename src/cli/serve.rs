@@ -29,8 +29,8 @@ use super::{
 
 /// Run the plugin
 ///
-/// It listens first and unseals then; until the keyring is open it answers UNAVAILABLE. SIGTERM answers what is in flight
-/// and ends; SIGHUP looks at the keyring again. A service manager is told by `sd_notify` when it is ready. Only one plugin
+/// The plugin listens first and unseals then. Until the keyring is open it answers UNAVAILABLE. On SIGTERM it answers the calls in flight
+/// and ends; on SIGHUP it looks at the keyring again. It reports to a service manager by `sd_notify` when it is ready. Only one plugin
 /// serves from a state directory: a second one is refused, unless it takes over from the first.
 #[derive(Args)]
 #[command(after_help = "\
@@ -49,7 +49,7 @@ pub(super) struct ServeArgs {
     /// A group that may open the socket, by its number; its mode is then 0660 rather than 0600
     #[arg(long, value_name = "GID")]
     socket_group: Option<u32>,
-    /// Unseal, then take the socket of the plugin that serves there, which answers what is in flight and ends
+    /// Unseal, then take the socket of the plugin that serves there, which answers the calls in flight and ends
     #[arg(long)]
     take_over: bool,
     /// A user who may connect, besides root and the plugin's own; may be given several times
@@ -61,7 +61,7 @@ pub(super) struct ServeArgs {
     /// Serve /metrics, /livez and /readyz here: a loopback address and port, or a socket's path [default: nowhere]
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<String>,
-    /// A layer of protection to do without, if it does not go with this kernel; may be given several times
+    /// A layer of protection to switch off, if this kernel does not support it; may be given several times
     #[arg(long, value_enum, value_name = "LAYER")]
     without: Option<Vec<Layer>>,
     /// How much to log [default: info]

@@ -87,19 +87,19 @@ impl KeyManagementService for Api {
         let opened = self.0.decrypt(&key_id, &ciphertext, !annotations.is_empty());
         let mut seed = opened.map_err(|error| Refusal::from(error).status(&uid))?;
         answered("Decrypt", Some(&uid));
-        // Moved, not copied; from here on the allocator wipes it, as it does every other buffer of the transport.
+        // Moved, not copied. From here on the allocator wipes it, as it wipes every other buffer of the transport.
         Ok(Response::new(DecryptResponse { plaintext: std::mem::take(&mut *seed) }))
     }
 }
 
-/// What the plugin says of itself, for those who may look after it.
+/// The plugin's report of itself, if the peer is root or the plugin's own user.
 fn report(connection: &Connection) -> Option<AsciiMetadataValue> {
     let ours = rustix::process::geteuid().as_raw();
     [0, ours].contains(&connection.peer().uid).then_some(())?;
     ascii(&serde_json::to_string(&connection.report()).ok()?).parse().ok()
 }
 
-/// The same JSON in ASCII, which metadata has to be: RFC 8259, section 7.
+/// Writes JSON in ASCII, because metadata must be ASCII. Source: RFC 8259, section 7.
 fn ascii(json: &str) -> String {
     let mut ascii = String::with_capacity(json.len());
     for unit in json.encode_utf16() {
@@ -112,7 +112,7 @@ fn ascii(json: &str) -> String {
     ascii
 }
 
-/// Written only if somebody wants to see every call: nothing is spent on it otherwise.
+/// Logs an answered call at the level debug. It costs nothing at other levels.
 fn answered(method: &'static str, uid: Option<&str>) {
     debug!(method, uid = uid.map(printable), "call answered");
 }
@@ -280,7 +280,7 @@ mod tests {
         }
     }
 
-    /// Whether a type can be printed: the inherent constant exists only if it can, and then goes before the trait's.
+    /// Says whether a type can be printed. If it can, the inherent constant exists, and takes precedence over the trait's.
     struct Printable<T>(PhantomData<T>);
 
     trait Otherwise {

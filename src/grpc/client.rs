@@ -1,6 +1,6 @@
-//! Asks a running plugin how it is: one Status call over its socket.
+//! Asks a running plugin how it is, by one Status call over its socket.
 //!
-//! Marks the call as a probe, so that a plugin never takes it for an API server.
+//! The call is marked as a probe, so that a plugin never mistakes it for an API server's.
 
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
@@ -21,10 +21,10 @@ use super::{
 };
 use crate::service::{Healthz, SelfReport};
 
-/// The longest report in bytes: of a full keyring's two thousand keys, with 16 connections.
+/// The most bytes of a report. A full keyring has two thousand keys, and a plugin 16 connections.
 const REPORT_MAX: u32 = 512 * 1024;
 
-/// What a plugin says of itself.
+/// What a plugin answers to a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeAnswer {
     /// The API's version, `v2`.
@@ -33,7 +33,7 @@ pub struct ProbeAnswer {
     pub healthz: String,
     /// The key that it would wrap under now.
     pub key_id: String,
-    /// What else it says of itself, if it is claviger and who asks may know.
+    /// What else it reports of itself, if it is claviger and this user may know.
     pub report: Option<SelfReport>,
 }
 
@@ -44,14 +44,14 @@ impl ProbeAnswer {
     }
 }
 
-/// Why there was no answer; who asked knows which socket it was.
+/// Why there was no answer. The text does not name the socket, which the caller knows.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProbeError {
     /// The plugin was never started, or has ended.
     #[error("no such socket")]
     Absent,
-    /// There is a socket that nobody holds: the plugin was killed.
+    /// Nobody listens at the socket, because the plugin was killed.
     #[error("connection refused: nothing listens there")]
     Refused,
     /// This user may not open the socket.
@@ -60,32 +60,32 @@ pub enum ProbeError {
     /// The kernel refused in another way.
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
-    /// The other side hung up: not a plugin, or one whose places are all taken.
+    /// The other side closed the connection: it is no plugin, or all its places are taken.
     #[error("the connection was closed before an answer came")]
     Closed,
-    /// The plugin refused the call, with this code and in these words.
+    /// The plugin refused the call with this code and this text.
     #[error("the plugin answered {0:?}: {1}")]
     Status(Code, String),
-    /// Silent for this long.
+    /// No answer came within this time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
 }
 
-/// Calls Status at `address`, waiting no longer than `timeout` in all.
+/// Calls Status at `address`, within `timeout` in all.
 ///
 /// # Errors
-/// When nothing listens there, it may not be opened, it does not answer in time, or it answers with an error.
+/// When nobody listens there, this user may not open the socket, no answer comes in time, or the answer is an error.
 pub async fn probe(address: &Address, timeout: Duration) -> Result<ProbeAnswer, ProbeError> {
     tokio::time::timeout(timeout, ask(address)).await.unwrap_or(Err(ProbeError::Timeout(timeout)))
 }
 
 async fn ask(address: &Address) -> Result<ProbeAnswer, ProbeError> {
-    // Connects by hand and lends tonic the stream, because tonic has one status for all ways to fail at it.
+    // Connects by itself and lends tonic the stream, because tonic has one status for every failure to connect.
     let stream = match address {
         Address::Path(path) => UnixStream::connect(path).await?,
         Address::Abstract(name) => UnixStream::connect(format!("\0{name}")).await?,
     };
-    // The authority that kube-apiserver sends from 1.32 on; nobody looks it up.
+    // kube-apiserver sends this authority since 1.32. It is never resolved.
     let endpoint = Endpoint::from_static("http://localhost").http2_max_header_list_size(REPORT_MAX);
     let channel = lend(endpoint, stream).await.map_err(|_| ProbeError::Closed)?;
     let mut request = Request::new(StatusRequest {});
@@ -109,7 +109,7 @@ impl From<io::Error> for ProbeError {
 }
 
 impl From<Status> for ProbeError {
-    /// Tells the plugin's own status from one that tonic makes of a broken connection: only the latter has a source.
+    /// Distinguishes the plugin's status from one that tonic makes of a broken connection: only the latter has a source.
     fn from(status: Status) -> Self {
         match status.source() {
             Some(_) => Self::Closed,
@@ -118,7 +118,7 @@ impl From<Status> for ProbeError {
     }
 }
 
-/// A channel over a connection that exists already.
+/// A channel over an existing connection.
 pub async fn lend(endpoint: Endpoint, stream: UnixStream) -> Result<Channel, transport::Error> {
     endpoint.connect_with_connector(Lent(Some(stream))).await
 }

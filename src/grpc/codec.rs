@@ -1,6 +1,6 @@
-//! prost's messages in buffers of about their size.
+//! prost's messages, in buffers of about their size.
 //!
-//! tonic gives each message 8 KiB unless told otherwise, and the allocator wipes all of it after each call.
+//! By default tonic gives each message 8 KiB, and the allocator would wipe all of it after each call.
 
 use std::marker::PhantomData;
 
@@ -8,8 +8,8 @@ use prost::Message;
 use tonic::codec::{self, BufferSettings};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-/// Bytes of a usual message with its prefix; a larger one makes its buffer grow. The other figure is for streams of
-/// messages, of which this API has none.
+/// The bytes of a usual message with its prefix; the buffer of a larger one grows. The second figure is for streams of messages, which
+/// this API does not have.
 const BUFFERS: (usize, usize) = (256, 8 * 1024);
 
 /// Encodes `T` and decodes `U`.

@@ -15,7 +15,7 @@ use crate::{
     telemetry::metrics::Method,
 };
 
-/// From a call's headers to its answer. An API server waits for 3 s, and should be told rather than left to give up.
+/// From a call's headers to its answer. An API server waits for 3 s. It should receive an answer before it gives up.
 const CALL_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// Answers one call within its time limit. Without `calls`, the peer is refused.

@@ -15,25 +15,25 @@ use tracing::debug;
 use super::call::answer;
 use crate::{grpc::calls::Calls, service::Service};
 
-/// From connecting to the end of the HTTP/2 preface. An API server sends it at once; after it, it may be idle for ever.
+/// From connecting to the end of the HTTP/2 preface. An API server sends it at once. After that, it may be idle for ever.
 pub(super) const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// From a call's headers until its answer has been read.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Calls at a time on one connection; the rest of a storm of Decrypts waits its turn at the client.
+/// Calls at a time on one connection. In a storm of Decrypts, the other calls wait at the client.
 const STREAMS: u32 = 256;
 
-/// Flow control for one call: the largest message and its prefix fit, so that no honest one waits for an update.
+/// Flow control for one call, in bytes. The largest message and its prefix fit, so no honest call waits for an update.
 const WINDOW: u32 = 128 * 1024;
 
 /// Bytes of one call's headers.
 const HEADERS: u32 = 16 * 1024;
 
-/// From one ping to the next, and from a ping to giving up a peer that does not answer it.
+/// The time between two pings, and how long a peer may take to answer one.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
-/// Serves one connection until either side closes it. Without `calls`, each of them is refused.
+/// Serves one connection until either side closes it. Without `calls`, every call is refused.
 pub(super) async fn serve_connection(
     stream: UnixStream,
     calls: Option<Calls>,
@@ -59,7 +59,7 @@ pub(super) async fn serve_connection(
     }
 }
 
-/// Waits for the whole preface (RFC 9113, section 3.4), for which hyper has no time limit, and puts it back.
+/// Reads the whole preface (RFC 9113, section 3.4), and puts it back for hyper, which has no time limit for it.
 async fn greeted(stream: UnixStream) -> io::Result<impl AsyncRead + AsyncWrite + Unpin> {
     let (mut read, write) = stream.into_split();
     let mut preface = [0; b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len()];
@@ -79,7 +79,7 @@ fn http2() -> Builder<Streams> {
     http2
 }
 
-/// Runs each call as a task of limited length, so that a peer that never reads its answer holds nothing for ever.
+/// Runs each call as a task of limited length. A peer that never reads its answer therefore holds nothing for ever.
 #[derive(Clone)]
 struct Streams;
 
@@ -102,7 +102,7 @@ mod tests {
         service::testing::open_service,
     };
 
-    /// The limits that a client keeps by itself, because it is told them first: 256 calls, window, headers.
+    /// The limits that a client keeps by itself, because the server announces them first: 256 calls, window, headers.
     #[tokio::test]
     async fn the_limits_of_a_connection_are_announced() {
         let plugin = Plugin::start(open_service());

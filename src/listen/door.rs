@@ -1,4 +1,4 @@
-//! The door: which peers come in, how many at a time, and how those leave who are in.
+//! Which peers come in, how many at a time, and how they leave.
 
 use std::{
     sync::Arc,
@@ -20,34 +20,34 @@ use crate::{
     telemetry::{metrics::Guest, quota::Quota},
 };
 
-/// Connections at a time; an API server holds one for each of its provider entries.
+/// Connections at a time. An API server has one for each of its provider entries.
 pub(super) const PLACES: usize = 16;
 
-/// Connections at a time of peers that are refused, apart from the others.
+/// Connections at a time of refused peers, in addition to the others.
 const REFUSED_PLACES: usize = 2;
 
-/// How long such a connection may last, and how long its place stays taken.
+/// How long a refused connection may last, and how long its place stays taken.
 const REFUSED_STAY: Duration = Duration::from_secs(2);
 
 /// How long a shutdown waits for the calls in flight.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the replaced plugin still accepts: who had found its socket before the rename has connected by then.
+/// How long the replaced plugin still accepts connections. A peer that had found its socket before the rename has connected by then.
 const LAST_GUESTS: Duration = Duration::from_millis(100);
 
-/// Between two lines in the log about the same want of places or of file descriptors.
+/// The time between two lines in the log about missing places or file descriptors.
 pub(super) const QUIET: Duration = Duration::from_mins(1);
 
 /// How a shutdown went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
-    /// Every call that was in flight has been answered.
+    /// Every call in flight was answered.
     Complete,
-    /// This many connections were cut off in the middle of a call.
+    /// This many connections did not end in time and were cut off.
     Cut(usize),
 }
 
-/// Where connections come in, and the tasks that serve them.
+/// Admits connections, and holds the tasks that serve them.
 pub(super) struct Door {
     pub(super) service: Arc<Service>,
     peers: Peers,
@@ -76,14 +76,14 @@ impl Door {
         }
     }
 
-    /// Admits those who had found the socket before it was replaced.
+    /// Admits the peers that had found the socket before it was replaced.
     pub(super) async fn admit_last(&mut self, listener: &UnixListener) {
         while let Ok(Ok((stream, _))) = timeout(LAST_GUESTS, listener.accept()).await {
             self.admit(stream);
         }
     }
 
-    /// Serves an allowed peer. Beyond the limit it is closed, not left waiting, where it would fill the backlog.
+    /// Serves an allowed peer. If all places are taken it closes the connection, which would fill the backlog if it waited.
     fn welcome(&mut self, stream: UnixStream, peer: UCred) {
         if !has_room(&mut self.guests, PLACES) {
             self.service.metrics().no_place();
@@ -99,7 +99,7 @@ impl Door {
         self.guests.spawn(stay(guest, served));
     }
 
-    /// Tells a peer that it is refused. Its place stays taken if it leaves at once, so that it cannot flood the log.
+    /// Refuses a peer. Its place stays taken even if it leaves at once, so that it cannot flood the log.
     fn turn_away(&mut self, stream: UnixStream, peer: UCred) {
         self.service.metrics().peer_refused();
         if !has_room(&mut self.refused, REFUSED_PLACES) {
@@ -111,7 +111,7 @@ impl Door {
         self.refused.spawn(async { _ = tokio::join!(told, sleep(REFUSED_STAY)) });
     }
 
-    /// Waits for the guests to leave. What remains of the refused ends with the door.
+    /// Waits until the allowed peers have left. The connections of refused peers end with the door.
     pub(super) async fn drain(mut self) -> Drained {
         let left = async { while self.guests.join_next().await.is_some() {} };
         match timeout(DRAIN_TIMEOUT, left).await {
@@ -127,7 +127,7 @@ fn has_room(tasks: &mut JoinSet<()>, places: usize) -> bool {
     tasks.len() < places
 }
 
-/// Counts a connection for as long as it is served, also when it is cut off.
+/// Counts a connection while it is served, also if it is cut off.
 async fn stay(_guest: Guest, served: impl Future<Output = ()>) {
     served.await;
 }

@@ -30,17 +30,17 @@ use crate::{
     telemetry::{metrics::Metrics, quota::Quota},
 };
 
-/// From one look after our socket to the next.
+/// The time between two looks after our socket.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// How long the accept loop sleeps after a failure, which is most likely for want of file descriptors.
+/// How long the accept loop sleeps after a failure. Most likely, the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `peers` on `listener` until `shutdown`, or until another plugin has taken the socket over; then listens no more,
-/// answers what is in flight, and returns.
+/// Serves `peers` on `listener` until `shutdown`, or until another plugin has taken the socket over. Then it closes the socket, answers the
+/// calls in flight, and returns.
 ///
 /// # Errors
-/// When the runtime cannot take the socket. Once it listens, nothing but `shutdown` ends it.
+/// When the event loop cannot take the socket. After that, no failure ends it.
 pub async fn serve(
     listener: Listener,
     service: Arc<Service>,
@@ -53,7 +53,7 @@ pub async fn serve(
     let mut shutdown = pin!(shutdown);
     let mut watch = interval(WATCH);
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Outside of the loop, which begins anew at each look after the socket.
+    // These outlive a turn of the loop, which a look after the socket may cut short.
     let (mut deaf, mut lost) = (Quota::new(QUIET), false);
     loop {
         tokio::select! {
@@ -74,7 +74,7 @@ pub async fn serve(
     Ok(door.drain().await)
 }
 
-/// Listens anew at the same path. Without success it goes on with the old socket, and the next look tries again.
+/// Makes the socket again at the same path. If that fails, the old socket stays, and the next look tries again.
 fn restore(claim: &mut Option<Claim>, listener: &mut UnixListener, lost: &mut bool) {
     match claim.as_mut().map(Claim::restore) {
         Some(Ok(restored)) => {
@@ -190,7 +190,7 @@ mod tests {
         assert!(lines[0].contains("WARN") && lines[0].contains("Too many open files"), "{lines:?}");
     }
 
-    /// RUSTSEC-2024-0376: an error of accept ended the loop, and with it the plugin.
+    /// RUSTSEC-2024-0376: there, an error of accept ended the loop, and with it the program.
     #[test]
     fn a_plugin_without_descriptors_comes_back() {
         const SOCKET: &str = "CLAVIGER_TEST_SOCKET";

@@ -1,5 +1,4 @@
-//! What the tests of this folder share: a plugin on a socket of its own, a client whose requests can be held up in the
-//! middle, and the log.
+//! What tests of sockets and calls share: a plugin on its own socket, a client whose requests can stop in the middle, and the log.
 
 use std::{
     convert::Infallible,
@@ -59,7 +58,7 @@ pub(crate) fn endpoint() -> Endpoint {
     Endpoint::from_static("http://localhost")
 }
 
-/// Far more than anything here takes, so that a test that hangs fails instead.
+/// Far longer than any step of a test takes, so that a test fails instead of hanging.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// A plugin that serves in the background.
@@ -95,17 +94,17 @@ impl Plugin {
         client::lend(endpoint, self.connect().await).await.unwrap()
     }
 
-    /// A bare connection that says nothing of itself.
+    /// A connection over which nothing was sent yet.
     pub(crate) async fn connect(&self) -> UnixStream {
         UnixStream::connect(&self.path).await.unwrap()
     }
 
-    /// Asks it to end.
+    /// Asks the plugin to end.
     pub(crate) fn stop(&mut self) {
         drop(self.stop.take());
     }
 
-    /// Waits for its end.
+    /// Waits until the plugin has ended.
     pub(crate) async fn end(mut self) -> Drained {
         self.stop();
         timeout(SOON, self.served).await.unwrap().unwrap().unwrap()
@@ -117,7 +116,7 @@ pub(crate) async fn is_well(plugin: &Plugin) -> bool {
     probe(&plugin.address, SOON).await.is_ok()
 }
 
-/// Waits until a scrape has `line`; what counts may follow what a client sees by a moment.
+/// Waits until a scrape has `line`. A call may be counted a moment after its client has the answer.
 pub(crate) async fn counted(service: &Service, line: &str) {
     let shown = || service.metrics().exposition(None).unwrap().lines().any(|shown| shown == line);
     let wait = async {
@@ -145,8 +144,7 @@ pub(crate) fn answers(path: &Path) -> bool {
     std::os::unix::net::UnixStream::connect(path).is_ok()
 }
 
-/// A test of this binary, run again as a process of its own that finds the path of its socket in `variable`. Killed when
-/// dropped.
+/// A test of this binary that runs again in its own process, with the path of its socket in `variable`. Killed when dropped.
 pub(crate) struct Process(pub(crate) Child);
 
 impl Process {
@@ -164,12 +162,12 @@ impl Drop for Process {
     }
 }
 
-/// Waits until the other side closes, and throws away what it says before.
+/// Waits until the other side closes, and drops what it sends before.
 pub(crate) async fn closed(stream: &mut UnixStream) {
     let _ = timeout(SOON, stream.read_to_end(&mut Vec::new())).await.expect("still open");
 }
 
-/// A request's body that goes out as it is fed.
+/// A request's body whose bytes leave as they come from a channel.
 pub(crate) struct Fed(mpsc::UnboundedReceiver<Bytes>);
 
 impl Body for Fed {
@@ -181,7 +179,7 @@ impl Body for Fed {
     }
 }
 
-/// Begins a Status call, and leaves its body to the sender. A whole body is five zeros; its end is the sender's drop.
+/// Begins a Status call whose body comes from the sender. A whole body is five zeros; dropping the sender ends it.
 pub(crate) fn begin_status(
     mut channel: Channel,
 ) -> (mpsc::UnboundedSender<Bytes>, impl Future<Output = Response<tonic::body::Body>>) {
@@ -198,12 +196,12 @@ pub(crate) fn begin_status(
     (feed, async { timeout(SOON, call).await.unwrap().unwrap() })
 }
 
-/// The status that a failed call was answered with, in its headers.
+/// The status of a failed call, from the headers of its answer.
 pub(crate) fn refusal(response: &Response<tonic::body::Body>) -> Option<Status> {
     Status::from_header_map(response.headers())
 }
 
-/// Everything that is logged on this thread while it lives.
+/// Captures what this thread logs until it is dropped.
 pub(crate) struct CapturedLog {
     lines: LoggedLines,
     _guard: DefaultGuard,

@@ -1,7 +1,7 @@
-//! The Prometheus text format, version 0.0.4, by way of a crate that writes `OpenMetrics`.
+//! Writes the Prometheus text format, version 0.0.4, with a crate that writes `OpenMetrics`.
 //!
-//! The two differ where a counter's name is told: `OpenMetrics` leaves `_total` out of HELP and TYPE. What scrapes and
-//! checks 0.0.4, `promtool check metrics` among it, would then find counters of no type. Hence [`Total`].
+//! The formats differ in the names of counters: `OpenMetrics` leaves `_total` out of HELP and TYPE. A reader of 0.0.4, such as `promtool
+//! check metrics`, would then find counters without a type. [`Total`] avoids that.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use prometheus_client::{
     metrics::{MetricType, TypedMetric, counter::Counter},
 };
 
-/// A counter that is shown under exactly the name that it was given, which ends in `_total`.
+/// A counter that is shown under exactly its own name, which ends in `_total`.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Total(Counter);
 
@@ -30,7 +30,7 @@ impl TypedMetric for Total {
 
 impl EncodeMetric for Total {
     fn encode(&self, mut encoder: MetricEncoder) -> fmt::Result {
-        // As a gauge, because that adds no suffix; the type is told all the same.
+        // Encoded as a gauge, which adds no suffix. The type is that of a counter all the same.
         encoder.encode_gauge(&self.0.get())
     }
 

@@ -1,9 +1,9 @@
-//! Metrics: counters that calls and connections bump, and the text that a scrape gets.
+//! Metrics: counters of calls and connections, and the text that a scrape receives.
 //!
-//! Every handle is made once, at the start, so that a call costs two looks at the clock, an addition and one histogram;
-//! nothing is looked up by label. What is known only at a scrape (keyring, process) is encoded then. Invariant: labels
-//! come from fixed lists or are hashes of public names, so no peer can make a series, and nothing secret is shown.
-//! Source: the Prometheus text format, version 0.0.4; names and units as in Prometheus' own guide.
+//! All counters are made at the start, and none is looked up by its labels: a call costs two looks at the clock, an addition and one
+//! histogram. The state of keyring and process is read at each scrape. Invariant: labels come from fixed lists or are hashes of public
+//! names, so no peer can make a series, and nothing secret is shown. Source: the Prometheus text format, version 0.0.4; names and units
+//! follow Prometheus' own guide.
 
 use std::{
     fmt,
@@ -26,11 +26,11 @@ use super::{
 /// The media type of [`Metrics::exposition`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Upper bounds in seconds: a call takes tens of microseconds, and is given up after 2.5 s.
+/// Upper bounds in seconds. A call takes tens of microseconds, and at most 2.5 s.
 const BUCKETS: [f64; 16] =
     [5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 1e-1, 5e-1, 1.0, 2.5];
 
-/// The codes that a call can end with, by gRPC's names; what is none of them counts as the last.
+/// The codes that a call can end with, by gRPC's names. Any other code counts as the last one.
 const CODES: [(Code, &str); 12] = [
     (Code::Ok, "OK"),
     (Code::Cancelled, "CANCELLED"),
@@ -46,7 +46,7 @@ const CODES: [(Code, &str); 12] = [
     (Code::Unknown, "UNKNOWN"),
 ];
 
-/// What was called.
+/// The method of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// `Status`
@@ -55,7 +55,7 @@ pub enum Method {
     Encrypt,
     /// `Decrypt`
     Decrypt,
-    /// Anything else; a peer's own text is no label.
+    /// Any other method. The peer's own text must not become a label.
     Other,
 }
 
@@ -71,7 +71,7 @@ impl Method {
     }
 }
 
-/// Counts what happens, from the start of the process on.
+/// Counts events since the start of the process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -93,9 +93,9 @@ pub struct Metrics {
 pub struct ServedKeyring {
     /// How many times it was changed.
     pub generation: u64,
-    /// Whether a later one on the disk cannot be opened.
+    /// Whether there is a later keyring on the disk that cannot be opened.
     pub degraded: bool,
-    /// Keys that no listed backup holds.
+    /// How many keys no listed backup contains.
     pub unbacked: usize,
     /// Each key that is not destroyed.
     pub keys: Vec<ServedKey>,
@@ -104,7 +104,7 @@ pub struct ServedKeyring {
 /// What a scrape shows of a key.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServedKey {
-    /// The hash of its key_id, as kube-apiserver's metrics have it.
+    /// The hash of its key_id, as in kube-apiserver's metrics.
     pub id_hash: String,
     /// Its place in the life of keys.
     pub state: &'static str,
@@ -120,7 +120,7 @@ struct MethodCalls {
     duration: Histogram,
 }
 
-/// A call that is being answered. Dropped before its end, it was given up by its peer.
+/// A call that is being answered. If it is dropped before its end, its peer gave up.
 #[derive(Debug)]
 pub struct Call<'a> {
     calls: &'a MethodCalls,
@@ -128,7 +128,7 @@ pub struct Call<'a> {
     code: Code,
 }
 
-/// A connection that is being served, for as long as this is kept.
+/// Counts a connection as open until it is dropped.
 #[derive(Debug)]
 pub struct Guest(Gauge);
 
@@ -188,7 +188,7 @@ impl Metrics {
         self.accept_failures.inc();
     }
 
-    /// Notes how a self-test of wrapping and unwrapping went.
+    /// Notes the outcome of a self-test of wrapping and unwrapping.
     pub fn self_test(&self, passed: bool) {
         self.self_test_ok.set(passed.into());
         if !passed {
@@ -196,10 +196,10 @@ impl Metrics {
         }
     }
 
-    /// What a scrape gets; `keyring` is what is served now, none while sealed.
+    /// Writes the text that a scrape receives. `keyring` is what is served now, `None` while sealed.
     ///
     /// # Errors
-    /// Never, as far as a String takes what is written to it.
+    /// Never in practice, because writing to a String cannot fail.
     pub fn exposition(&self, keyring: Option<ServedKeyring>) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode_registry(&mut text, &self.registry)?;
@@ -219,7 +219,7 @@ impl Metrics {
         let version = Series(vec![([("version", env!("CARGO_PKG_VERSION"))], constant(1))]);
         registry.register("claviger_build_info", "Always 1; the version is a label", version);
         let start = Gauge::<f64, AtomicU64>::default();
-        // A clock before 1970 is nobody's to repair here.
+        // A clock before 1970 is shown as 1970.
         start.set(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()));
         registry.register("process_start_time_seconds", "When the process started, in seconds since 1970", start);
         self
@@ -287,7 +287,7 @@ impl Drop for Guest {
     }
 }
 
-/// What is known of the keyring; while sealed, that it is sealed and nothing else.
+/// The metrics of the keyring. While sealed, there is only one: that it is sealed.
 fn of_keyring(keyring: Option<ServedKeyring>) -> Registry {
     let mut registry = Registry::default();
     let sealed = constant(keyring.is_none().into());

@@ -1,8 +1,8 @@
 //! What an operator sees of the daemon: logs here, metrics in [`metrics`].
 //!
-//! Logs are a constant message and fields; text on a terminal, JSON otherwise. info: a state changed; warn: it healed
-//! itself; error: an operator must act. Never bytes, never lengths of secrets; and nothing of the libraries, whose lines
-//! show what is not ours to show.
+//! A line of the log has a constant message and fields. It is text on a terminal, and JSON otherwise. info: a state changed. warn: the
+//! daemon healed itself. error: an operator must act. Invariants: no line contains bytes or lengths of secrets; no line comes from a
+//! library, because it could contain them.
 
 mod exposition;
 pub mod metrics;
@@ -26,7 +26,7 @@ use tracing_subscriber::{
 pub enum LogLevel {
     /// An operator must act.
     Error,
-    /// It healed itself.
+    /// The daemon healed itself.
     Warn,
     /// A state changed.
     Info,
@@ -34,60 +34,60 @@ pub enum LogLevel {
     Debug,
 }
 
-/// The messages of the daemon, so that whoever watches logs finds them in one place. Those of single calls and
+/// The messages of the daemon, in one place for those who watch logs. Those of single calls and
 /// connections are in `listen` and `grpc`.
 pub mod event {
     /// The socket is there; calls are answered with UNAVAILABLE until the keyring is open.
     pub const LISTENING: &str = "listening";
-    /// What the process has given up, layer by layer.
+    /// What the process has given up, for each layer.
     pub const PROTECTED: &str = "protected";
-    /// A layer that this kernel has could not be put in force; the others are.
+    /// The kernel refused a layer that it has. The other layers are in force.
     pub const UNPROTECTED: &str = "a layer of protection failed";
     /// The keyring is open; calls are answered.
     pub const UNSEALED: &str = "unsealed";
-    /// The keyring was changed; calls are answered from the new one.
+    /// The keyring was changed, and the new one is served.
     pub const FOLLOWED: &str = "keyring changed";
-    /// This node had no mark: it trusts the record that it sees first.
+    /// This node had no mark, so it trusts the first record that it sees.
     pub const TRUSTED_ON_FIRST_USE: &str = "no mark: trusting the keyring as it is seen first";
     /// The keyring was changed since this node marked it.
     pub const MARK_ADVANCED: &str = "mark advanced";
-    /// The unsealing could not be put on the audit record; the plugin serves all the same.
+    /// The audit log did not take the event. The plugin serves all the same.
     pub const NOT_AUDITED: &str = "unsealing is not on the audit record";
     /// Asked to look at the keyring again.
     pub const RELOADING: &str = "looking at the keyring again";
-    /// It is the one that is served.
+    /// It is already served.
     pub const UNCHANGED: &str = "the keyring is unchanged";
-    /// It does not open, or is an older one or another's: what was served is served on.
+    /// It does not open, is older, or belongs to another installation. The keyring from before is still served.
     pub const RELOAD_FAILED: &str = "the keyring was not taken, serving on with the one from before";
-    /// Another plugin serves from the state directory: the one that this one replaces, or one that should end now.
+    /// Another plugin serves from the state directory: this plugin replaces it, or it should end now.
     pub const WAITING: &str = "another plugin serves from this state directory, waiting for its end";
-    /// That plugin has ended, and this one holds the lock of the state directory.
+    /// The other plugin has ended, and this one holds the lock of the state directory.
     pub const ALONE: &str = "no other plugin serves from this state directory any more";
-    /// The system does not say whether that plugin has ended.
+    /// The file system cannot lock, so it is unknown whether the other plugin has ended.
     pub const NOT_LOCKED: &str = "cannot lock the state directory, still trying";
     /// Metrics and health are served at this address.
     pub const METRICS_LISTENING: &str = "serving metrics";
-    /// Metrics and health cannot be served for now; everything else is.
+    /// The address of metrics and health cannot be bound yet. Calls are answered.
     pub const METRICS_WAITING: &str = "cannot serve metrics, still trying";
-    /// Asked to end; what is in flight is answered.
+    /// Asked to end; the calls in flight are answered.
     pub const STOPPING: &str = "stopping";
     /// Ended.
     pub const STOPPED: &str = "stopped";
 }
 
-/// Lines that wait to be written; what comes beyond them is dropped.
+/// How many lines may wait to be written. Further lines are dropped.
 const WAITING_LINES: usize = 1024;
 
-/// Writes what is left when it is dropped, for at most a second.
+/// Writes the waiting lines when it is dropped, for at most a second.
 #[must_use = "without it nothing is written"]
 pub struct Log {
     _writer: WorkerGuard,
 }
 
-/// Starts logging to standard error; JSON if asked for, or without a terminal.
+/// Starts logging to standard error, as JSON if `json` is set or there is no terminal.
 ///
-/// A thread of its own writes: whoever reads the log, or does not, never makes a call wait. A log that cannot be written
-/// is nobody's problem here, so nothing is said about it on the very stream that failed.
+/// A separate thread writes, so a slow reader of the log delays no call. If the log cannot be written, nothing reports that: the only
+/// stream for it is the one that failed.
 pub fn start(level: LogLevel, json: bool) -> Log {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,

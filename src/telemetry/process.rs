@@ -1,10 +1,10 @@
-//! What Prometheus expects to know of every process, as the kernel tells it at a scrape.
+//! The metrics that Prometheus expects of every process. The kernel reports them at a scrape.
 
 use std::fs;
 
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 
-/// What can be known now; what cannot is left out.
+/// The metrics of this process now. One that the kernel does not report is left out.
 pub(super) fn now() -> Registry {
     let mut registry = Registry::default();
     let known = [
@@ -27,7 +27,7 @@ fn resident_bytes() -> Option<usize> {
 }
 
 fn open_descriptors() -> Option<usize> {
-    // Without the one that reads them.
+    // Without the descriptor that reads them.
     fs::read_dir("/proc/self/fd").ok()?.count().checked_sub(1)
 }
 

@@ -1,8 +1,8 @@
-//! How often the log says the same thing: what a peer can cause as often as it likes must not fill a disk.
+//! Limits how often the log repeats a line. A peer may cause some lines as often as it likes, and they must not fill a disk.
 
 use std::time::{Duration, Instant};
 
-/// Lets one line through in each period, and counts those between.
+/// Allows one line in each period, and counts the lines that it does not allow.
 #[derive(Debug)]
 pub struct Quota {
     period: Duration,
@@ -11,12 +11,12 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// One line in `period`; the first one at once.
+    /// Allows one line in `period`, and the first one at once.
     pub const fn new(period: Duration) -> Self {
         Self { period, said: None, left_out: 0 }
     }
 
-    /// Whether a line may be written `now`: if so, how many were left out since the last one.
+    /// If a line may be written `now`, says how many were left out since the last one.
     pub fn take(&mut self, now: Instant) -> Option<u64> {
         if self.said.is_some_and(|said| now.saturating_duration_since(said) < self.period) {
             self.left_out += 1;
