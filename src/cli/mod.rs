@@ -94,6 +94,6 @@ pub fn run() -> ExitCode {
     };
     match result {
         Ok(exit) => exit.into(),
-        Err(failure) => failure.report(global.output),
+        Err(failure) => failure.report(global.output == Format::Json),
     }
 }
