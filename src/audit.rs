@@ -1,8 +1,8 @@
-//! What was done with keys, for whoever has to know later: one line of JSON for each event.
+//! The audit log: one line of JSON for each event, which says what was done with keys.
 //!
-//! A line is written and synced before the act that it tells of. It names keys by their key_id and holds nothing secret.
-//! The files are bounded: [`FILES`] of [`FILE_MAX`] bytes, the oldest goes first. They are read for one question alone: whether a
-//! keyring was ever finished beside them.
+//! A line is written and synced before its event happens. It identifies keys by their key_id and contains nothing secret. There are at
+//! most [`FILES`] files of [`FILE_MAX`] bytes; the oldest one is removed first. This program reads them only to find out whether a keyring
+//! was ever finished in the directory.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ const FILE_MAX: u64 = 4 * 1024 * 1024;
 /// How many there are.
 const FILES: usize = 4;
 
-/// What is told.
+/// An event.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event<'a> {
@@ -104,7 +104,7 @@ pub struct RecoveryEvent {
     pub recipient: String,
 }
 
-/// A keyring as it is at one time.
+/// A keyring at one generation.
 #[derive(Debug, Serialize)]
 pub struct KeyringEvent {
     /// Its uuid.

@@ -28,9 +28,9 @@ const SLOT: &str = "file";
 
 /// What to set up.
 pub struct Plan {
-    /// Who can recover the root key, with the identities that prove it; none with `--without-recovery`.
+    /// Who can recover the root key, with the identities that prove it; `None` with `--without-recovery`.
     pub recovery: Option<(Vec<Recipient>, Identities)>,
-    /// Where the slot's key file goes; the state directory if none.
+    /// Where the slot's key file goes; `None` means the state directory.
     pub slot_file: Option<PathBuf>,
     /// Whether an unfinished init is moved aside.
     pub restart: bool,
@@ -214,7 +214,7 @@ fn find_leftovers(state: StateFiles<'_>, restart: bool) -> Result<Vec<String>, I
     if leftovers.is_empty() || restart { Ok(leftovers) } else { Err(InitError::Unfinished(path())) }
 }
 
-/// Seals the root key to every recipient, and opens each blob again: an identity that was never tried is no recovery.
+/// Seals the root key to every recipient, and opens each blob again: an identity that was never tried may not work.
 fn seal_recoveries(plan: &Plan, uuid: Uuid, root: &RootKey) -> Result<Vec<Recovery>, RecoveryError> {
     let Some((recipients, identities)) = &plan.recovery else {
         return Ok(Vec::new());

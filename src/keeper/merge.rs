@@ -1,7 +1,7 @@
 //! Bringing the keys of backups into a keyring that is there already: an older one, a newer one, or one that went another way.
 //!
-//! What a merge would do is a [`MergePlan`], which can be shown; carrying it out is the same order as each change: audit line, record,
-//! mark. A merge repairs a keyring that is damaged, or that the mark refuses. Source: `docs/formats.md`, "Merging".
+//! A [`MergePlan`] says what a merge would do, so that it can be shown first. A merge also repairs a keyring that is damaged, or that the
+//! mark refuses. Source: `docs/formats.md`, "Merging".
 
 use rand::rngs::SysRng;
 
@@ -291,8 +291,8 @@ pub fn plan_merge(
     }))
 }
 
-/// How much of `source` counts. What it says is authentic if it is under a root key that is known here, or if the operator named
-/// exactly this record: anyone can make a backup, and whoever kept a revoked root key can make a record.
+/// How much of `source` counts. It is authentic if its root key is known here, or if the operator named exactly this record: anyone can
+/// make a backup, and anyone who kept a revoked root key can make a record.
 fn weight(roots: &Roots, source: &Source) -> Result<Weight, MergeFailed> {
     let (found, expected) = (source.keyring.uuid(), roots.file.uuid());
     if found != expected {

@@ -30,34 +30,35 @@ const RETRY: Duration = Duration::from_secs(10);
 pub struct Publisher {
     state_dir: PathBuf,
     means: Means,
-    /// The record that the operator expects; none after the first one was published.
+    /// The record that the operator expects, until the first record is published.
     expect: Option<Expect>,
     published: Arc<Published>,
-    /// What was published last. The mark on the disk may be a twin's: all files of a twin match each other.
+    /// The record that was published last. The mark on the disk does not prove it: somebody may have put a copy of the whole directory
+    /// there, whose files all match each other.
     last: Option<Mark>,
-    /// Kept for the keyring's next change: a slot may need somebody who is not there then.
+    /// The root key. It is kept because nobody may be there to open a slot when the keyring changes next.
     root: Option<Arc<RootKey>>,
-    /// What the record is under that was published last: a later root key has to keep it as an earlier one.
+    /// The root key of the record that was published last. A later root file has to list it as an earlier root key.
     under: Option<Arc<RootKey>>,
     seen: Seen,
 }
 
-/// What a publisher saw of the files of record and ledger when it last opened them.
+/// The files of record and ledger when the publisher last opened them.
 #[derive(Debug, Default)]
 struct Seen {
     versions: [Option<Version>; 2],
-    /// When it did not open, and why.
+    /// The time of the last failure, and the reason.
     failed: Option<(Instant, String)>,
 }
 
 /// What was published.
 #[derive(Debug)]
 pub struct Unsealed {
-    /// How the record stood to the mark; none without a mark.
+    /// Whether the mark named this record or an earlier one; `None` without a mark.
     pub standing: Option<Standing>,
-    /// Whether it had to be a certain record, or one that follows it.
+    /// Whether the operator expected a certain record, or one that follows it.
     pub expected: bool,
-    /// What names the record: uuid, generation and SHA-256.
+    /// Identifies the record: uuid, generation and SHA-256.
     pub expect: Expect,
     /// The keyring's uuid, in hex.
     pub keyring: String,
@@ -65,25 +66,25 @@ pub struct Unsealed {
     pub generation: u64,
     /// The primary key.
     pub key_id: Arc<str>,
-    /// Whether a slot was opened for it, or the root key was known from before.
+    /// Whether a slot gave the root key. If not, it was known already.
     pub slot_opened: bool,
-    /// Whether the event is on the record: a full disk must not take a cluster down, so it was published all the same.
+    /// Whether the audit line was written. The keyring is published even if not: a full disk must not take a cluster down.
     pub audited: Result<(), DurableError>,
 }
 
 impl Publisher {
-    /// Will publish the keyring in `state_dir`, if it is what is expected.
+    /// Makes a publisher for the keyring in `state_dir`, which publishes it if it is the expected one.
     pub fn new(state_dir: PathBuf, means: Means, expect: Option<Expect>, published: Arc<Published>) -> Self {
         Self { state_dir, means, expect, published, last: None, root: None, under: None, seen: Seen::default() }
     }
 
-    /// Opens the keyring and publishes it; none if it is what was published last.
+    /// Opens the keyring and publishes it. `None` means that this record was published before.
     ///
     /// # Errors
     /// When a file is missing, damaged or another installation's, no slot opens, the record is not an expected one, or the
     /// mark cannot be written; what was published before stays.
     pub fn publish(&mut self) -> Result<Option<Unsealed>, ServeError> {
-        // Before it is opened: what changes meanwhile is seen next time.
+        // Before the keyring is opened, so that the next call sees what changes meanwhile.
         self.seen.versions = self.versions();
         let outcome = self.open_and_publish();
         self.seen.failed = outcome.as_ref().err().map(|error| (Instant::now(), error.to_string()));
@@ -91,7 +92,8 @@ impl Publisher {
         outcome
     }
 
-    /// The same if the file of record or ledger is another one since, or did not open a while ago. The same failure is told once.
+    /// Publishes the keyring again if the file of record or ledger was replaced, or if the last attempt failed a while ago. A failure that
+    /// repeats is returned once.
     pub fn follow(&mut self) -> Option<Result<Unsealed, ServeError>> {
         self.published.current().as_ref()?;
         let is_due = self.seen.failed.as_ref().is_some_and(|(when, _)| when.elapsed() >= RETRY);
@@ -116,12 +118,12 @@ impl Publisher {
         let is_same = self.last.as_ref().is_some_and(|last| last.record() == opened.digest);
         self.root = Some(Arc::clone(&opened.current));
         self.under = Some(Arc::clone(&opened.root));
-        // The root key is known from here on: a passphrase that somebody typed need not be.
+        // The root key is known from here on, so a typed passphrase is needed no longer.
         self.means.forget();
         let unbacked = opened.unbacked().len();
         let snapshot = Snapshot::after(self.published.current().as_deref(), &opened.keyring, unbacked);
         if is_same {
-            // The same keys; what is known of their backups may be more.
+            // The keys are the same, but more backups may be known.
             self.published.publish(snapshot);
             return Ok(None);
         }

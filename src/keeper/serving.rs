@@ -10,7 +10,7 @@ use super::{
 };
 use crate::durable::{Dir, LifeLock, Privacy};
 
-/// Makes this daemon the only one that serves from its state directory, for as long as it is kept.
+/// Makes this daemon the only one that serves from its state directory, until the value is dropped.
 ///
 /// Whether the daemon has the lock is part of what it publishes: [`Published::is_alone`].
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! What the serving path reads: an immutable snapshot behind an atomic pointer. No disk, no network, no lock.
+//! The keys that calls use: an immutable snapshot behind an atomic pointer. Reading it needs no disk, no network and no lock.
 
 use std::{
     collections::HashMap,
@@ -46,7 +46,7 @@ impl ServingKey {
         self.unwrapped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many were, since the process started.
+    /// How many seeds the key has unwrapped since the process started.
     pub fn unwrapped(&self) -> u64 {
         self.unwrapped.load(Ordering::Relaxed)
     }
@@ -59,7 +59,7 @@ impl Snapshot {
         Self::counting_on(None, keyring, since)
     }
 
-    /// The snapshot of `keyring`, whose keys go on counting where they were before.
+    /// The snapshot of `keyring`. Its keys continue the counts of `before`.
     fn counting_on(before: Option<&Self>, keyring: &Keyring, since: Instant) -> Self {
         let serving = |key: &crate::keyring::Key| {
             let id: Arc<str> = key.id().to_string().into();
@@ -96,8 +96,8 @@ impl Snapshot {
         self.unbacked
     }
 
-    /// The snapshot of `keyring`, published now in the place of `before`: a primary key that stays is as old as it was. No
-    /// listed backup holds `unbacked` of its keys.
+    /// The snapshot of `keyring`, published now in place of `before`. A primary key that stays keeps its time of publication. No listed
+    /// backup holds `unbacked` of the keys.
     pub fn after(before: Option<&Self>, keyring: &Keyring, unbacked: usize) -> Self {
         let next = Self { unbacked, ..Self::counting_on(before, keyring, Instant::now()) };
         match before.filter(|before| before.primary.id == next.primary.id) {
@@ -112,7 +112,7 @@ impl Snapshot {
     }
 }
 
-/// The snapshot that is served now; none while sealed.
+/// The snapshot that is served now. There is no snapshot while the plugin is sealed.
 #[derive(Debug, Default)]
 pub struct Published {
     snapshot: ArcSwapOption<Snapshot>,
@@ -134,12 +134,12 @@ impl Published {
         self.snapshot.load()
     }
 
-    /// Notes why what is on the disk cannot be served, or that it is what is served.
+    /// Notes why the keyring on the disk cannot be served; `None` if it is served.
     pub fn degrade(&self, reason: Option<String>) {
         self.degraded.store(reason.map(Arc::new));
     }
 
-    /// Why what is on the disk is not what is served; none if it is.
+    /// Why the keyring on the disk is not served; `None` if it is.
     pub fn degraded(&self) -> Option<Arc<String>> {
         self.degraded.load_full()
     }
