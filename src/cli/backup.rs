@@ -30,9 +30,10 @@ use super::{
     Format, Global, KeyringArgs, Site,
     arguments::Expected,
     failure::{Exit, Failure},
-    key, output,
-    recovery::Identity,
+    identities::IdentityArgs,
+    output,
     restore::{self, RestoreArgs},
+    tables::{KeyRow, key_rows, key_table},
 };
 
 /// Keys that survive this machine: one encrypted file with the keyring and what opens it
@@ -77,7 +78,7 @@ Example:
         /// The backup
         file: PathBuf,
         #[command(flatten)]
-        identity: Identity,
+        identity: IdentityArgs,
         #[command(flatten)]
         keyring: KeyringArgs,
     },
@@ -157,7 +158,7 @@ struct CheckReport {
     uuid: String,
     generation: u64,
     created: Option<String>,
-    keys: Vec<key::Row>,
+    keys: Vec<KeyRow>,
     earlier_root_keys: usize,
     expect: String,
     /// None where there is no keyring to compare with.
@@ -300,7 +301,7 @@ pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(bytes)
 }
 
-fn check(file: &Path, identity: &Identity, keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
+fn check(file: &Path, identity: &IdentityArgs, keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     let settings = keyring.settings();
     let here =
         global.config(Settings { state_dir: settings.state_dir.clone(), ..Settings::default() })?.state_dir.exists();
@@ -437,7 +438,7 @@ fn print_checked(backup: &Backup, missing: Option<&[KeyId]>, file: &Path, global
         uuid: keyring.uuid().to_hex(),
         generation: keyring.generation(),
         created: created.map(|time| time.to_string()),
-        keys: key::rows(keyring),
+        keys: key_rows(keyring),
         earlier_root_keys: earlier.len(),
         expect: backup.expect().to_string(),
         missing: missing.map(|missing| missing.iter().map(ToString::to_string).collect()),
@@ -462,7 +463,7 @@ fn print_checked(backup: &Backup, missing: Option<&[KeyId]>, file: &Path, global
             ("expect", report.expect.clone()),
             ("compared", compared),
         ]),
-        key::table(&report.keys, None),
+        key_table(&report.keys, None),
     ];
     parts.extend(
         report

@@ -4,7 +4,7 @@ use std::{
     fmt::Display,
     fs::File,
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use zeroize::Zeroizing;
@@ -31,4 +31,12 @@ pub(super) fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, 
 /// The failure of a file that is not what it should be.
 pub(super) fn wrong(path: &Path, error: &impl Display, hint: Option<&str>) -> Failure {
     Failure::new(Exit::Damaged, &format!("{}: {error}", path.display()), hint.map(ToOwned::to_owned))
+}
+
+/// The path as the root file will name it: from everywhere, and in UTF-8.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    let wrong =
+        |reason: &dyn Display| Failure::new(Exit::Usage, &format!("--slot-file {}: {reason}", path.display()), None);
+    let path = std::path::absolute(path).map_err(|error| wrong(&error))?;
+    if path.to_str().is_some() { Ok(path) } else { Err(wrong(&"not UTF-8")) }
 }

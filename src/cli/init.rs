@@ -17,8 +17,9 @@ use crate::{
 use super::{
     Format, Global, StateDir,
     failure::{Exit, Failure},
+    files::absolute,
+    identities::identities,
     output,
-    recovery::identities,
 };
 
 /// Make a root key with its slot, and a keyring with one key
@@ -84,15 +85,6 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
     print(&made, &plan, &state_dir, global)
         .map_err(|failure| failure.hint("the keyring is set up all the same: look at it with `claviger status`"))?;
     Ok(Exit::Done)
-}
-
-/// The path as the root file will name it: from everywhere, and in UTF-8.
-pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    let wrong = |reason: &dyn std::fmt::Display| {
-        Failure::new(Exit::Usage, &format!("--slot-file {}: {reason}", path.display()), None)
-    };
-    let path = std::path::absolute(path).map_err(|error| wrong(&error))?;
-    if path.to_str().is_some() { Ok(path) } else { Err(wrong(&"not UTF-8")) }
 }
 
 fn recovery(args: &InitArgs) -> Result<Option<(Vec<Recipient>, Identities)>, Failure> {

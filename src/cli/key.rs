@@ -1,7 +1,5 @@
 //! `claviger key`
 
-use std::collections::BTreeMap;
-
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -16,6 +14,7 @@ use super::{
     etcd::EtcdArgs,
     failure::{Exit, Failure},
     needed, output,
+    tables::{KeyRow, key_row, key_rows, key_table},
 };
 
 /// The keys of the keyring: look at them, make them, and lead them through their lives
@@ -130,25 +129,12 @@ struct Full {
     keyring: KeyringArgs,
 }
 
-/// A row of the table, in JSON and in text.
-#[derive(Serialize)]
-pub(super) struct Row {
-    key_id: String,
-    state: &'static str,
-    /// Whether others may know it.
-    compromised: bool,
-    created: Option<String>,
-    promoted: Option<String>,
-    demoted: Option<String>,
-    destroyed_generation: Option<u64>,
-}
-
 #[derive(Serialize)]
 struct Report {
     format: &'static str,
     uuid: String,
     generation: u64,
-    keys: Vec<Row>,
+    keys: Vec<KeyRow>,
 }
 
 #[derive(Serialize)]
@@ -156,7 +142,7 @@ struct ChangeReport {
     format: &'static str,
     uuid: String,
     generation: u64,
-    key: Row,
+    key: KeyRow,
     expect: String,
 }
 
@@ -231,12 +217,12 @@ fn usage(site: &Site, opened: &Opened, key_id: KeyId, verb: Verb, global: &Globa
 fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     let keyring = Site::find(keyring.settings(), global)?.open()?.keyring;
     match global.output {
-        Format::Text => output::text_line(&table(&rows(&keyring), None))?,
+        Format::Text => output::text_line(&key_table(&key_rows(&keyring), None))?,
         Format::Json => output::json(&Report {
             format: "claviger/key-list/v1",
             uuid: keyring.uuid().to_hex(),
             generation: keyring.generation(),
-            keys: rows(&keyring),
+            keys: key_rows(&keyring),
         })?,
     }
     Ok(Exit::Done)
@@ -281,7 +267,7 @@ fn unnamed(message: &str) -> Failure {
 
 fn report(changed: &Changed, act: &Act, global: &Global) -> Result<(), Failure> {
     let Changed { keyring, digest, key_id } = changed;
-    let Some(row) = keyring.entries().iter().find(|entry| entry.id() == *key_id).map(row) else { return Ok(()) };
+    let Some(row) = keyring.entries().iter().find(|entry| entry.id() == *key_id).map(key_row) else { return Ok(()) };
     if global.output == Format::Json {
         return output::json(&ChangeReport {
             format: "claviger/key-change/v1",
@@ -316,48 +302,4 @@ fn next_step(act: &Act, key_id: KeyId) -> Option<String> {
             Some("copies of the state directory and backups still hold it, under the root key".to_owned())
         }
     }
-}
-
-/// Keys and tombs, in the record's order.
-pub(super) fn rows(keyring: &Keyring) -> Vec<Row> {
-    keyring.entries().iter().map(row).collect()
-}
-
-fn row(entry: &Entry) -> Row {
-    let key_id = entry.id().to_string();
-    match entry {
-        Entry::Key(key) => Row {
-            key_id,
-            state: key.state().as_str(),
-            compromised: key.is_compromised(),
-            created: Some(key.created().to_string()),
-            promoted: key.promoted().map(|time| time.to_string()),
-            demoted: key.demoted().map(|time| time.to_string()),
-            destroyed_generation: None,
-        },
-        Entry::Tomb(tomb) => Row {
-            key_id,
-            state: "destroyed",
-            compromised: false,
-            created: None,
-            promoted: None,
-            demoted: None,
-            destroyed_generation: Some(tomb.destroyed()),
-        },
-    }
-}
-
-/// The rows for people; with how many seeds each key has unwrapped in a running plugin, if that is known.
-pub(super) fn table(rows: &[Row], unwrapped: Option<&BTreeMap<String, u64>>) -> String {
-    let cell = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-    let cells = |row: &Row| {
-        let compromised = if row.compromised { ", compromised" } else { "" };
-        let state = format!("{}{compromised}", row.state);
-        let mut cells = vec![row.key_id.clone(), state, cell(&row.created), cell(&row.promoted)];
-        cells.extend(unwrapped.map(|unwrapped| unwrapped.get(&row.key_id).unwrap_or(&0).to_string()));
-        cells
-    };
-    let head = ["KEY", "STATE", "CREATED", "PROMOTED", "UNWRAPS"];
-    let head = if unwrapped.is_some() { &head[..] } else { &head[..4] };
-    output::table(head, rows.iter().map(cells))
 }

@@ -7,6 +7,7 @@ mod etcd;
 mod failure;
 mod files;
 mod generate;
+mod identities;
 mod init;
 mod key;
 mod needed;
@@ -26,6 +27,7 @@ mod slot;
 mod socket;
 mod split;
 mod status;
+mod tables;
 
 use std::process::ExitCode;
 

@@ -1,17 +1,11 @@
-//! `claviger recovery`, and identities as every verb that needs some reads them.
+//! `claviger recovery`
 
-use std::{
-    fs,
-    io::{self, IsTerminal, Read},
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use crate::{
-    escrow::{Identities, share::shares_in},
     keeper::{self, RecoveryAct},
     keyring::{Keyring, recovery::Recovery},
 };
@@ -19,11 +13,9 @@ use crate::{
 use super::{
     Format, Global, KeyringArgs, Site,
     failure::{Exit, Failure},
+    identities::IdentityArgs,
     output, split,
 };
-
-/// Longer than any identity file with comments.
-const IDENTITY_MAX: usize = 64 * 1024;
 
 /// Who can recover the root key with an identity that is kept offline
 ///
@@ -50,7 +42,7 @@ Example:
         #[command(flatten)]
         one: One,
         #[command(flatten)]
-        identity: Identity,
+        identity: IdentityArgs,
     },
     /// Remove a recipient's blob from the keyring
     ///
@@ -77,7 +69,7 @@ Example:
   claviger recovery test --recovery-identity share-1.txt --recovery-identity share-4.txt --recovery-identity share-5.txt")]
     Split {
         #[command(flatten)]
-        identity: Identity,
+        identity: IdentityArgs,
         /// How many shares are made, at most 32
         #[arg(long, value_name = "N")]
         shares: u8,
@@ -96,7 +88,7 @@ Example:
   claviger recovery test --recovery-identity /media/usb/recovery-identity.txt")]
     Test {
         #[command(flatten)]
-        identity: Identity,
+        identity: IdentityArgs,
         #[command(flatten)]
         keyring: KeyringArgs,
     },
@@ -110,25 +102,6 @@ struct One {
     recipient: String,
     #[command(flatten)]
     keyring: KeyringArgs,
-}
-
-/// Where identities come from.
-#[derive(Args)]
-pub(super) struct Identity {
-    /// File with the identity or with shares of it, or - for standard input; several times for several files; asked for on
-    /// a terminal without it
-    #[arg(long, value_name = "FILE")]
-    recovery_identity: Vec<PathBuf>,
-}
-
-impl Identity {
-    /// Reads it, or puts it together out of its shares.
-    ///
-    /// # Errors
-    /// When there is none, or it cannot be read.
-    pub(super) fn read(&self) -> Result<Identities, Failure> {
-        identities(&self.recovery_identity)
-    }
 }
 
 #[derive(Serialize)]
@@ -182,7 +155,7 @@ fn change(keyring: KeyringArgs, act: &RecoveryAct, global: &Global) -> Result<Ex
     Ok(Exit::Done)
 }
 
-fn test(keyring: KeyringArgs, identity: &Identity, global: &Global) -> Result<Exit, Failure> {
+fn test(keyring: KeyringArgs, identity: &IdentityArgs, global: &Global) -> Result<Exit, Failure> {
     let opened = Site::find(keyring.settings(), global)?.open()?;
     let identities = identity.read()?;
     let opens = |recovery: &Recovery| opened.recovers(recovery, &identities);
@@ -213,56 +186,4 @@ fn print(keyring: &Keyring, opens: impl Fn(&Recovery) -> Option<bool>, global: &
         output::text_line(&format!("{recipient}{opens}"))?;
     }
     Ok(())
-}
-
-/// Reads identities, or shares of one, from files, from standard input, or from the terminal.
-///
-/// # Errors
-/// When there are none, or they cannot be read.
-pub(super) fn identities(files: &[PathBuf]) -> Result<Identities, Failure> {
-    // Shares may be in one file each.
-    let mut text = Zeroizing::new(String::with_capacity(files.len().max(1) * (IDENTITY_MAX + 1)));
-    for file in files.iter().map(|file| Some(&**file)).chain(files.is_empty().then_some(None)) {
-        let one = read_identities(file)?;
-        // What is damaged is told with its file, and its line there.
-        let name = file.map_or_else(|| "the terminal".to_owned(), |file| file.display().to_string());
-        shares_in(&one).map_err(|error| Failure::identity(&error.into()).about(&name))?;
-        text.push_str(&one);
-        text.push('\n');
-    }
-    Identities::parse(&text).map_err(|error| Failure::identity(&error))
-}
-
-fn read_identities(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
-    let unreadable = |name: &str, error: io::Error| {
-        Failure::new(Exit::Usage, &format!("reading the recovery identity from {name}: {error}"), None)
-    };
-    match file {
-        Some(path) if path == Path::new("-") => {
-            read_limited(io::stdin().lock()).map_err(|error| unreadable("standard input", error))
-        }
-        Some(path) if path.to_string_lossy().starts_with("AGE-SECRET-KEY-") => Err(Failure::new(
-            Exit::Usage,
-            &"--recovery-identity takes the file that holds the identity, not the identity itself",
-            "it may be in your shell's history now, and in the process list: make another pair".to_owned(),
-        )),
-        Some(path) => {
-            fs::File::open(path).and_then(read_limited).map_err(|error| unreadable(&path.display().to_string(), error))
-        }
-        None if io::stdin().is_terminal() => rpassword::prompt_password("recovery identity (AGE-SECRET-KEY-1…): ")
-            .map(Zeroizing::new)
-            .map_err(|error| unreadable("the terminal", error)),
-        None => Err(Failure::new(
-            Exit::Usage,
-            &"no recovery identity: a recipient whose identity was never tried is no recovery",
-            "give --recovery-identity FILE, or - for standard input; it is read once and never stored".to_owned(),
-        )),
-    }
-}
-
-fn read_limited(reader: impl Read) -> io::Result<Zeroizing<String>> {
-    // Room for all of it from the start: growing would leave copies behind.
-    let mut text = Zeroizing::new(String::with_capacity(IDENTITY_MAX + 1));
-    reader.take(IDENTITY_MAX as u64 + 1).read_to_string(&mut text)?;
-    if text.len() > IDENTITY_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
 }

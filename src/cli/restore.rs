@@ -27,9 +27,9 @@ use super::{
     backup::{counted, read, refuse_inside, whole},
     etcd::EtcdArgs,
     failure::{Exit, Failure},
-    init::absolute,
+    files::absolute,
+    identities::IdentityArgs,
     needed, output,
-    recovery::Identity,
 };
 
 /// Set an empty state directory up with the keyring of a backup, or bring its keys into the keyring that is there
@@ -57,7 +57,7 @@ pub(super) struct RestoreArgs {
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     #[command(flatten)]
-    identity: Identity,
+    identity: IdentityArgs,
     /// Exactly which record it has to be, uuid:generation:sha256 as `backup create` and `status` print it
     #[arg(long, value_name = "EXPECT")]
     expect: Option<Expect>,
@@ -306,7 +306,12 @@ struct Opening {
 }
 
 /// Opens each file by the root keys that are here, or else by an identity, which is asked for once.
-fn sources(site: &Site, files: &[PathBuf], identity: &Identity, expect: Option<&Expect>) -> Result<Opening, Failure> {
+fn sources(
+    site: &Site,
+    files: &[PathBuf],
+    identity: &IdentityArgs,
+    expect: Option<&Expect>,
+) -> Result<Opening, Failure> {
     let mut known: Option<Identities> = None;
     let (mut sources, mut first) = (Vec::new(), None);
     for file in files {

@@ -16,7 +16,7 @@ use super::{
     Format, Global, KeyringArgs, Site,
     arguments::Expected,
     failure::{Exit, Failure},
-    init::absolute,
+    files::absolute,
     output, passphrase,
 };
 

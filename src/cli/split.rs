@@ -15,8 +15,8 @@ use crate::{
 use super::{
     Format, Global,
     failure::{Exit, Failure},
+    identities::IdentityArgs,
     output,
-    recovery::Identity,
 };
 
 #[derive(Serialize)]
@@ -33,7 +33,7 @@ struct Report {
 /// # Errors
 /// When there is not one identity, the counts make no sense, or a file cannot be written.
 pub(super) fn run(
-    identity: &Identity,
+    identity: &IdentityArgs,
     (threshold, count): (u8, u8),
     directory: &Path,
     global: &Global,

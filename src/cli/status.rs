@@ -18,8 +18,9 @@ use super::{
     Format, Global, KeyringArgs, Site, Socket,
     backup::no_backup_counts,
     failure::{Exit, Failure},
-    key, output,
+    output,
     probe::probe_plugin,
+    tables::{KeyRow, key_rows, key_table},
 };
 
 /// The time between two looks.
@@ -47,7 +48,7 @@ pub(super) struct StatusArgs {
 struct StatusReport {
     format: &'static str,
     keyring: KeyringReport,
-    keys: Vec<key::Row>,
+    keys: Vec<KeyRow>,
     slots: Vec<SlotReport>,
     recovery_recipients: Vec<String>,
     backup: BackupReport,
@@ -156,7 +157,7 @@ fn report(config: &Config, opened: &Opened, answer: Result<ProbeAnswer, ProbeErr
             expect: Expect::of(keyring, *digest).to_string(),
             nodes: keyring.nodes().iter().map(node).collect(),
         },
-        keys: key::rows(keyring),
+        keys: key_rows(keyring),
         slots: slots.iter().map(slot).collect(),
         recovery_recipients: keyring.recoveries().iter().map(|recovery| recovery.recipient().to_owned()).collect(),
         backup: backup(opened),
@@ -301,7 +302,7 @@ fn text(report: &StatusReport) -> String {
         fields.push(("nodes", nodes_line(&keyring.nodes)));
     }
     let unwrapped = plugin.instance.as_ref().map(|_| &plugin.unwrapped);
-    let mut parts = vec![output::fields(&fields), key::table(keys, unwrapped)];
+    let mut parts = vec![output::fields(&fields), key_table(keys, unwrapped)];
     if plugin.connections.iter().any(ConnectionReport::is_alive) {
         parts.push(connections(&plugin.connections));
     }

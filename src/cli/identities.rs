@@ -1,0 +1,87 @@
+//! The identities that several verbs read: from files, standard input or the terminal.
+
+use std::{
+    fs,
+    io::{self, IsTerminal, Read},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use zeroize::Zeroizing;
+
+use super::failure::{Exit, Failure};
+use crate::escrow::{Identities, share::shares_in};
+
+/// Longer than any identity file with comments.
+const IDENTITY_MAX: usize = 64 * 1024;
+
+/// Where identities come from.
+#[derive(Args)]
+pub(super) struct IdentityArgs {
+    /// File with the identity or with shares of it, or - for standard input; several times for several files; asked for on
+    /// a terminal without it
+    #[arg(long, value_name = "FILE")]
+    recovery_identity: Vec<PathBuf>,
+}
+
+impl IdentityArgs {
+    /// Reads it, or puts it together out of its shares.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub(super) fn read(&self) -> Result<Identities, Failure> {
+        identities(&self.recovery_identity)
+    }
+}
+
+/// Reads identities, or shares of one, from files, from standard input, or from the terminal.
+///
+/// # Errors
+/// When there are none, or they cannot be read.
+pub(super) fn identities(files: &[PathBuf]) -> Result<Identities, Failure> {
+    // Each share may be in its own file.
+    let mut text = Zeroizing::new(String::with_capacity(files.len().max(1) * (IDENTITY_MAX + 1)));
+    for file in files.iter().map(|file| Some(&**file)).chain(files.is_empty().then_some(None)) {
+        let one = read_identities(file)?;
+        // Read each file by itself, so that an error names the file and the line in it.
+        let name = file.map_or_else(|| "the terminal".to_owned(), |file| file.display().to_string());
+        shares_in(&one).map_err(|error| Failure::identity(&error.into()).about(&name))?;
+        text.push_str(&one);
+        text.push('\n');
+    }
+    Identities::parse(&text).map_err(|error| Failure::identity(&error))
+}
+
+fn read_identities(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+    let unreadable = |name: &str, error: io::Error| {
+        Failure::new(Exit::Usage, &format!("reading the recovery identity from {name}: {error}"), None)
+    };
+    match file {
+        Some(path) if path == Path::new("-") => {
+            read_limited(io::stdin().lock()).map_err(|error| unreadable("standard input", error))
+        }
+        Some(path) if path.to_string_lossy().starts_with("AGE-SECRET-KEY-") => Err(Failure::new(
+            Exit::Usage,
+            &"--recovery-identity takes the file that holds the identity, not the identity itself",
+            "it may be in your shell's history now, and in the process list: make another pair".to_owned(),
+        )),
+        Some(path) => {
+            fs::File::open(path).and_then(read_limited).map_err(|error| unreadable(&path.display().to_string(), error))
+        }
+        None if io::stdin().is_terminal() => rpassword::prompt_password("recovery identity (AGE-SECRET-KEY-1…): ")
+            .map(Zeroizing::new)
+            .map_err(|error| unreadable("the terminal", error)),
+        None => Err(Failure::new(
+            Exit::Usage,
+            &"no recovery identity: a recipient whose identity was never tried is no recovery",
+            "give --recovery-identity FILE, or - for standard input; it is read once and never stored".to_owned(),
+        )),
+    }
+}
+
+fn read_limited(reader: impl Read) -> io::Result<Zeroizing<String>> {
+    // It has room for everything from the start: a string that grows leaves copies in memory.
+    let mut text = Zeroizing::new(String::with_capacity(IDENTITY_MAX + 1));
+    reader.take(IDENTITY_MAX as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > IDENTITY_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
+}
