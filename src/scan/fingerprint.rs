@@ -1,8 +1,8 @@
 //! Fingerprints: 96 bits that stand for a key or a wrapped seed, so that a scan can remember millions of them.
 //!
-//! A fingerprint is the first 96 bits of SipHash-1-3 under a key that is drawn for each scan. Two of a million keys get the same
-//! fingerprint with a probability of 10^-17, and nobody who chooses keys can make that more likely. A set takes 13 bytes for each place
-//! of a table that is half to seven eighths full, whatever the keys' length.
+//! A fingerprint is the first 96 bits of SipHash-1-3 under a key that is drawn for each scan. Two of a million keys get
+//! the same fingerprint with a probability of 10^-17, and nobody who chooses keys can make that more likely. A set
+//! takes 13 bytes for each place of a table that is half to seven eighths full, whatever the keys' length.
 
 use std::{
     collections::HashSet,
@@ -74,8 +74,8 @@ fn shard(fingerprint: Fingerprint) -> usize {
     fingerprint.0[11].into()
 }
 
-/// A large set of fingerprints. It consists of many small tables, because a table is copied whenever it grows: one large table would
-/// need twice its memory at that moment.
+/// A large set of fingerprints. It consists of many small tables, because a table is copied whenever it grows: one
+/// large table would need twice its memory at that moment.
 pub struct FingerprintSet {
     shards: Vec<FingerprintTable>,
 }
@@ -113,8 +113,8 @@ impl FingerprintList {
         self.shards[shard(fingerprint)].push(fingerprint);
     }
 
-    /// Whether no fingerprint is in the list twice. Two threads check a half each, shard by shard, because a shard fits into the
-    /// processor's cache.
+    /// Whether no fingerprint is in the list twice. Two threads check a half each, shard by shard, because a shard fits
+    /// into the processor's cache.
     pub fn is_distinct(&self) -> bool {
         let is_distinct = |shards: &[Vec<Fingerprint>]| {
             let mut table = FingerprintTable::default();

@@ -1,20 +1,20 @@
-//! Writes databases as etcd's bbolt does, for tests and for fuzzing: small, whole, and then spoilt on purpose.
+//! Writes databases as etcd's bbolt does, for tests and for fuzzing, which then damage them.
 
 use std::{collections::HashMap, io::Write};
 
-/// One change of a key: revision, key, and the value, or none if it was deleted.
+/// One change of a key: its revision, the key, and the new value. A deletion has no value.
 pub type Change<'a> = ((u64, u64), &'a [u8], Option<&'a [u8]>);
 
 /// How a database is laid out.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
-    /// Bytes of a page, a power of two from 512 on.
+    /// Bytes of a page: a power of two, at least 512.
     pub page_size: usize,
     /// Elements of a leaf.
     pub leaf: usize,
     /// Children of a branch.
     pub branch: usize,
-    /// Up to which revision it was compacted; none if it was not.
+    /// The revision up to which it was compacted.
     pub compacted: Option<u64>,
 }
 
@@ -28,12 +28,12 @@ const LEAF: u16 = 2;
 const BRANCH: u16 = 1;
 const META: u16 = 4;
 
-/// The bytes of a database with these changes, in the order of their revisions.
+/// Returns the bytes of a database with these changes, which must be in the order of their revisions.
 pub fn database(shape: Shape, changes: &[Change<'_>]) -> Vec<u8> {
     let mut pages = Pages { size: shape.page_size, bytes: vec![0; 2 * shape.page_size] };
     let mut made = HashMap::new();
-    let records: Vec<_> = changes.iter().map(|change| record(change, &mut made)).collect();
-    let mut level: Vec<(Vec<u8>, u64)> = records
+    let entries: Vec<_> = changes.iter().map(|change| entry(change, &mut made)).collect();
+    let mut level: Vec<(Vec<u8>, u64)> = entries
         .chunks(shape.leaf.max(1))
         .map(|chunk| (chunk[0].0.clone(), pages.add(LEAF, chunk.len(), &leaf(chunk, 0))))
         .collect();
@@ -49,14 +49,14 @@ pub fn database(shape: Shape, changes: &[Change<'_>]) -> Vec<u8> {
     let key = [level[0].1.to_le_bytes(), [0; 8]].concat();
     let compacted = shape.compacted.map(|revision| (b"finishedCompactRev".to_vec(), name((revision, 0), false)));
     let compacted: Vec<_> = compacted.into_iter().collect();
-    // In place of a tree: no root, a sequence number, and a page of its own.
+    // A bucket that has a page of its own in place of a tree: no root, a sequence number, and the page.
     let meta = [vec![0; 16], header(0, LEAF, compacted.len(), 0), leaf(&compacted, 0)].concat();
     let buckets = [(b"key".to_vec(), key), (b"meta".to_vec(), meta)];
     let root = pages.add(LEAF, buckets.len(), &leaf(&buckets, 1));
     pages.finish(root)
 }
 
-/// Makes the checksums of both meta pages right again.
+/// Corrects the checksums of both meta pages.
 pub fn mend_meta(bytes: &mut [u8], page_size: usize) {
     for start in [16, page_size + 16] {
         if let Some(meta) = bytes.get_mut(start..start + 64) {
@@ -66,7 +66,7 @@ pub fn mend_meta(bytes: &mut [u8], page_size: usize) {
     }
 }
 
-/// A file of these bytes that has no name and ends with its handle.
+/// Makes a file without a name that contains these bytes, and disappears when it is closed.
 pub fn file(bytes: &[u8]) -> std::io::Result<std::fs::File> {
     let fd = rustix::fs::memfd_create("database", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut file = std::fs::File::from(fd);
@@ -149,8 +149,9 @@ fn name((main, sub): (u64, u64), is_tombstone: bool) -> Vec<u8> {
     [&main.to_be_bytes()[..], b"_", &sub.to_be_bytes(), end].concat()
 }
 
-/// A record; `made` says of each key that is there when it was made, and how often it was written since.
-fn record<'a>((revision, key, value): &Change<'a>, made: &mut HashMap<&'a [u8], (u64, u64)>) -> (Vec<u8>, Vec<u8>) {
+/// Returns the key and value of one entry. `made` has, for each key that exists, the revision of its creation and its
+/// version.
+fn entry<'a>((revision, key, value): &Change<'a>, made: &mut HashMap<&'a [u8], (u64, u64)>) -> (Vec<u8>, Vec<u8>) {
     let mut message = Vec::new();
     let mut bytes = |tag: u32, bytes: &[u8]| prost::encoding::bytes::encode(tag, &bytes.to_vec(), &mut message);
     bytes(1, key);

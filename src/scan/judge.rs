@@ -1,11 +1,12 @@
-//! Judges groups of values: compares their provider and key with the EncryptionConfiguration and with the keys of a keyring.
+//! Judges groups of values: compares their provider and key with the EncryptionConfiguration and with the keys of a
+//! keyring.
 //!
-//! Resource, provider and key decide everything, so each group is judged once, however many values it has. What is wrong with a single
-//! value is found in its bytes, elsewhere.
+//! Resource, provider and key decide everything, so each group is judged once, however many values it has. What is
+//! wrong with a single value is found in its bytes, elsewhere.
 //!
-//! A wrapped seed of claviger's contains the commitment of its key. The commitment decides, whatever the provider's name is: two
-//! providers may share one socket, and a provider may be renamed. The provider's name decides only about values that no known key has
-//! wrapped.
+//! A wrapped seed of claviger's contains the commitment of its key. The commitment decides, whatever the provider's
+//! name is: two providers may share one socket, and a provider may be renamed. The provider's name decides only about
+//! values that no known key has wrapped.
 
 use std::collections::BTreeMap;
 
@@ -98,7 +99,8 @@ pub struct KnownKeys {
 }
 
 impl KnownKeys {
-    /// All keys of a keyring, each by the first half of its commitment. All values of the KMS v2 provider `name` must be under them.
+    /// All keys of a keyring, each by the first half of its commitment. All values of the KMS v2 provider `name` must
+    /// be under them.
     pub fn keyring(name: &str, uses: BTreeMap<[u8; 16], KeyUse>) -> Self {
         Self { provider: format!("kms:v2:{name}"), uses, is_whole: true }
     }
@@ -278,7 +280,8 @@ resources:
         for (provider, key, by_keyring, by_primary) in [
             ("kms:v2:claviger", WrappingKey::Claviger(&other), &["unknown-key"][..], &["stale"][..]),
             ("kms:v2:claviger", WrappingKey::Foreign, &["unknown-key"], &["stale"]),
-            // The key may belong to another keyring, or be an old one of this keyring. The primary key alone does not show which.
+            // The key may belong to another keyring, or be an old one of this keyring. The primary key alone does not
+            // show which.
             ("kms:v2:another", WrappingKey::Claviger(&other), &[], &["stale"]),
             ("kms:v2:another", WrappingKey::Foreign, &[], &[]),
         ] {

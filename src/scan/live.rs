@@ -1,8 +1,9 @@
 //! Reads a live etcd: one page, and then the rest as one stream (etcd 3.7 and newer) or page after page.
 //!
-//! All is read at one revision, as long as etcd has it: API servers compact every five minutes. If the revision is gone, the next page is
-//! read at the newest one, and the report names both. Each key is read once, so none is counted twice. A live etcd does not show older
-//! values. The next page is requested while the sink takes the objects of this one.
+//! All is read at one revision, as long as etcd has it: API servers compact every five minutes. If the revision is
+//! gone, the next page is read at the newest one, and the report names both. Each key is read once, so none is counted
+//! twice. A live etcd does not show older values. The next page is requested while the sink takes the objects of this
+//! one.
 
 use std::{
     ops::ControlFlow,
@@ -21,7 +22,8 @@ use crate::etcd::{Client, EtcdError, KeyValue, Page, Query, Servers, ServersErro
 /// Keys of the first page. Later pages have as many as fit, judging by the length of the values so far.
 const FIRST_LIMIT: u32 = 500;
 
-/// The most keys of a page, and about how many bytes it has. Pages are large because etcd counts all keys after a page for each page.
+/// The most keys of a page, and about how many bytes it has. Pages are large because etcd counts all keys after a page
+/// for each page.
 const LIMIT_MAX: u32 = 50_000;
 const PAGE_BYTES: usize = 16 << 20;
 
@@ -43,7 +45,8 @@ pub enum LiveError {
     Servers(#[from] ServersError),
 }
 
-/// Hands the objects below the summarizer's prefix to `sink`. `progress` is called with how many are read, and of how many.
+/// Hands the objects below the summarizer's prefix to `sink`. `progress` is called with how many are read, and of how
+/// many.
 ///
 /// # Errors
 /// When etcd cannot be reached, refuses, or stops answering before the last page.
@@ -62,7 +65,7 @@ pub fn scan<S: Sink>(
     thread::scope(|scope| {
         scope.spawn(move || runtime.block_on(read(client, prefix, &sender)));
         for answer in pages {
-            let Answer { page, revision, cluster_id, left } = answer?;
+            let AnsweredPage { page, revision, cluster_id, left } = answer?;
             source.pin(revision, cluster_id);
             let of = done + left;
             end = page.iter().try_for_each(|entry| hand_on(entry, &mut summarizer, sink));
@@ -89,7 +92,7 @@ fn hand_on<S: Sink>(entry: &KeyValue, summarizer: &mut Summarizer, sink: &mut S)
 }
 
 /// Some keys with their values, in ascending order.
-struct Answer {
+struct AnsweredPage {
     page: Vec<KeyValue>,
     /// The revision at which they were read.
     revision: u64,
@@ -105,14 +108,14 @@ struct PageReader<'p> {
     cluster_id: u64,
     /// How many keys etcd has from the beginning of the query on.
     left: u64,
-    pages: &'p SyncSender<Result<Answer, EtcdError>>,
+    pages: &'p SyncSender<Result<AnsweredPage, EtcdError>>,
 }
 
 /// The receiver of the pages has gone.
 struct ReceiverGone;
 
 /// Reads to the end, and sends every page, or what went wrong.
-async fn read(client: Client, prefix: Vec<u8>, pages: &SyncSender<Result<Answer, EtcdError>>) {
+async fn read(client: Client, prefix: Vec<u8>, pages: &SyncSender<Result<AnsweredPage, EtcdError>>) {
     let query = Query { to: end_of(&prefix), from: prefix, limit: FIRST_LIMIT, revision: 0 };
     let mut reader = PageReader { client, query, cluster_id: 0, left: 0, pages };
     if let Err(error) = reader.read().await {
@@ -179,7 +182,7 @@ impl PageReader<'_> {
         }
         let left = self.left;
         self.left = left.saturating_sub(page.len() as u64);
-        let answer = Answer { page, revision: self.query.revision, cluster_id: self.cluster_id, left };
+        let answer = AnsweredPage { page, revision: self.query.revision, cluster_id: self.cluster_id, left };
         self.pages.send(Ok(answer)).map_err(|_| ReceiverGone)
     }
 }

@@ -1,6 +1,6 @@
-//! What a static pod of kube-apiserver says of etcd and of encryption: the flags that name both.
+//! Reads the manifest of kube-apiserver's static pod: the flags that name etcd and the EncryptionConfiguration.
 //!
-//! Paths in flags are the container's; they are led back to the host's by the pod's own mounts.
+//! Paths in flags are the container's. The pod's mounts show where they are on the host.
 
 use std::path::{Path, PathBuf};
 
@@ -8,41 +8,41 @@ use serde::Deserialize;
 
 use crate::etcd::Servers;
 
-/// Where kubeadm has it.
+/// Where kubeadm writes the manifest.
 pub const KUBEADM: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 
-/// The longest file that is read.
+/// The longest file that is read, in bytes.
 pub const MANIFEST_MAX: usize = 1024 * 1024;
 
-/// Why a manifest is of no use.
+/// Why a manifest cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
-    /// It is no pod in YAML.
+    /// It is not a pod in YAML.
     #[error("not a pod: {0}")]
     Syntax(String),
-    /// No container of it runs kube-apiserver.
+    /// No container runs kube-apiserver.
     #[error("no container runs kube-apiserver")]
     NoApiServer,
-    /// Several containers run kube-apiserver, so nobody knows which flags count.
+    /// Several containers run kube-apiserver, so it is not clear whose flags count.
     #[error("several containers run kube-apiserver, expected one")]
     SeveralApiServers,
-    /// An entry of `--etcd-servers-overrides` is not `resource#servers`, so nobody knows which etcd it is about.
+    /// An entry of `--etcd-servers-overrides` is not `resource#servers`, so it is not clear which etcd it means.
     #[error("--etcd-servers-overrides has the entry {0:?}, expected resource#server;server")]
     Override(String),
-    /// Its API server is told of no etcd.
+    /// The flags name no etcd.
     #[error("its kube-apiserver has no --etcd-servers")]
     NoEtcd,
 }
 
-/// What it says.
+/// What a manifest says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Manifest {
-    /// `--etcd-servers` and what secures them.
+    /// `--etcd-servers`, and the files that secure the connection.
     pub servers: Servers,
     /// `--etcd-prefix`.
     pub prefix: Option<String>,
-    /// `--etcd-servers-overrides`: resources that are in other etcds.
+    /// `--etcd-servers-overrides`: the resources that are in other etcds.
     pub overrides: Vec<Override>,
     /// `--encryption-provider-config`.
     pub encryption_config: Option<PathBuf>,
@@ -51,14 +51,14 @@ pub struct Manifest {
 /// A resource that is in an etcd of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Override {
-    /// As the flag names it, without slashes around it: `events`, `apps/deployments`.
+    /// The name in the flag, without slashes around it: `events`, `apps/deployments`.
     pub resource: String,
-    /// Where that etcd is, at least one.
+    /// The addresses of that etcd, at least one.
     pub urls: Vec<String>,
 }
 
 impl Override {
-    /// Reads `group/resource#server;server`.
+    /// Parses `group/resource#server;server`.
     fn parse(text: &str) -> Result<Self, ManifestError> {
         let parts = text.split_once('#').map(|(resource, servers)| Self {
             resource: resource.trim_matches('/').to_owned(),
@@ -119,7 +119,7 @@ impl Manifest {
     /// Reads a static pod.
     ///
     /// # Errors
-    /// When it is none, or not of a kube-apiserver with an etcd.
+    /// When `text` is not the static pod of one kube-apiserver with an etcd.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
         let pod: Pod = serde_saphyr::from_str(text).map_err(|error| {
             let text = error.to_string();
@@ -134,7 +134,7 @@ impl Manifest {
         }
         let words: Vec<&str> = container.words().collect();
         let path = |name| flag(&words, name).map(|path| on_host(Path::new(path), container, &spec.volumes));
-        // Of these every one counts.
+        // If such a flag is given several times, all of them count.
         let list = |name| flags(&words, name).into_iter().flat_map(|text| list(text, ',')).collect::<Vec<_>>();
         let servers = Servers {
             urls: list("etcd-servers"),
@@ -171,7 +171,8 @@ fn list(text: &str, between: char) -> Vec<String> {
     text.split(between).map(str::trim).filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect()
 }
 
-/// All values of `--name=value` or `--name value`. In a flag's name an underscore is a dash, as kube-apiserver reads it.
+/// Returns all values of `--name=value` or `--name value`. As for kube-apiserver, an underscore in a flag's name means
+/// a dash.
 fn flags<'a>(words: &[&'a str], name: &str) -> Vec<&'a str> {
     let value = |(index, word): (usize, &&'a str)| {
         let flag = word.strip_prefix("--").or_else(|| word.strip_prefix('-'))?;
@@ -182,12 +183,12 @@ fn flags<'a>(words: &[&'a str], name: &str) -> Vec<&'a str> {
     words.iter().enumerate().filter_map(value).collect()
 }
 
-/// The value of a flag of which the last one counts.
+/// Returns the value of a flag. If it is given several times, the last one counts.
 fn flag<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
     flags(words, name).pop()
 }
 
-/// What a container's path is called on the host: by the longest mount that it lies in.
+/// Returns where a container's path is on the host, judging by the longest mount that contains it.
 fn on_host(path: &Path, container: &Container, volumes: &[Volume]) -> PathBuf {
     let mounts = container.volume_mounts.iter().filter(|mount| path.starts_with(&mount.path));
     let longest = mounts.max_by_key(|mount| mount.path.components().count());
@@ -196,7 +197,7 @@ fn on_host(path: &Path, container: &Container, volumes: &[Volume]) -> PathBuf {
         let rest = path.strip_prefix(&mount.path).ok()?;
         let base = &volume.host_path.as_ref()?.path;
         let base = mount.sub_path.as_ref().map_or_else(|| base.clone(), |sub| base.join(sub));
-        // Joined with nothing, a file would get a slash at its end.
+        // Joining an empty path would append a slash.
         Some(if rest.as_os_str().is_empty() { base } else { base.join(rest) })
     });
     host.unwrap_or_else(|| path.to_owned())
@@ -257,7 +258,7 @@ spec:
     }
 
     #[test]
-    fn flags_are_read_and_paths_led_back_to_the_host() {
+    fn flags_are_read_and_paths_translated_to_the_host() {
         let manifest = Manifest::parse(POD).unwrap();
         let path = |path: &str| Some(PathBuf::from(path));
         assert_eq!(manifest.servers.urls, ["https://127.0.0.1:2379", "https://10.0.0.2:2379"]);
@@ -272,7 +273,7 @@ spec:
     }
 
     #[test]
-    fn what_is_no_pod_of_an_api_server_is_refused() {
+    fn anything_but_a_pod_of_an_api_server_is_refused() {
         let error = |text: &str| Manifest::parse(text).unwrap_err();
         assert!(matches!(error("]"), ManifestError::Syntax(_)));
         assert!(matches!(error("spec: 3"), ManifestError::Syntax(_)));

@@ -1,17 +1,17 @@
 //! What is in etcd: which object is under which provider and key. Read from etcd's own bytes, without any key.
 //!
 //! ```text
-//! snapshot -> bolt, revision ─┐                        ┌─> tally -> judge -> coverage      report, needs: what was counted
+//! snapshot -> bolt, revision ─┐                         ┌─> tally -> judge -> coverage;   tally -> report, needs
 //!                             ├─> summarizer ─> Object ─┤
-//! live -> etcd ───────────────┘   (value, names, group) └─> another Sink
+//! live -> etcd ───────────────┘   (value, names, group) └─> any other Sink
 //! ```
 //!
-//! Two readers, `snapshot` and `live`, hand every object to a [`object::Sink`]. The sink of `claviger scan` is the tally, which counts.
-//! Another use of the objects is another sink, and changes nothing in the readers.
+//! Two readers, `snapshot` and `live`, hand every object to a [`object::Sink`]. The sink of `claviger scan` is the
+//! tally, which counts. Another use of the objects is another sink, and changes nothing in the readers.
 //!
-//! Nothing here writes, holds a key, or can decrypt: a value shows its provider and key in its prefix and its shape. Invariant: what
-//! could not be read is in the report, and makes it incomplete; nothing in the report was guessed. `docs/scan.md` explains the report,
-//! and draws the formats.
+//! Nothing here writes, holds a key, or can decrypt: a value shows its provider and key in its prefix and its shape.
+//! Invariant: what could not be read is in the report, and makes it incomplete; nothing in the report was guessed.
+//! `docs/scan.md` explains the report, and draws the formats.
 
 mod bolt;
 pub mod coverage;

@@ -1,8 +1,9 @@
-//! Names the resource that a key of etcd belongs to, as an EncryptionConfiguration names it: `secrets`, `deployments.apps`.
+//! Names the resource that a key of etcd belongs to, as an EncryptionConfiguration names it: `secrets`,
+//! `deployments.apps`.
 //!
-//! Source: `k8s.io/kubernetes`, `pkg/kubeapiserver/default_storage_factory_builder.go`. A built-in resource is stored below its name
-//! without its group, a custom one below `<group>/<resource>`, and a few below older names. A resource that is not in the table is
-//! counted under its path, without a group.
+//! Source: `k8s.io/kubernetes`, `pkg/kubeapiserver/default_storage_factory_builder.go`. A built-in resource is stored
+//! below its name without its group, a custom one below `<group>/<resource>`, and a few below older names. A resource
+//! that is not in the table is counted under its path, without a group.
 
 use std::fmt;
 
@@ -151,8 +152,8 @@ impl Names {
         key.starts_with(&self.prefix)
     }
 
-    /// Returns the part of `key` that names its resource: the first segment after the prefix, or the first two. Returns `None` if the
-    /// key is not below the prefix.
+    /// Returns the part of `key` that names its resource: the first segment after the prefix, or the first two. Returns
+    /// `None` if the key is not below the prefix.
     pub fn path<'a>(&self, key: &'a [u8]) -> Option<&'a [u8]> {
         let rest = key.strip_prefix(self.prefix.as_slice())?;
         let first = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());

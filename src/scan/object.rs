@@ -1,5 +1,5 @@
-//! What readers hand to sinks: one object of etcd after the other. Snapshots and live etcds are read by different code, and every
-//! use of their objects is a [`Sink`], so that neither knows the other.
+//! What readers hand to sinks: one object of etcd after the other. Snapshots and live etcds are read by different code,
+//! and every use of their objects is a [`Sink`], so that neither knows the other.
 
 use std::ops::ControlFlow;
 
@@ -8,7 +8,8 @@ use super::{
     value::{Encoding, ValueDamage},
 };
 
-/// What is kept of one value. It is small, because the threads that read a file are ahead of the sink by hundreds of thousands of values.
+/// What is kept of one value. It is small, because the threads that read a file are ahead of the sink by hundreds of
+/// thousands of values.
 #[derive(Debug, Clone, Copy)]
 pub struct Summary {
     /// The number of its group in [`super::group::Groups`].
@@ -48,13 +49,14 @@ pub trait Sink {
     /// Takes a live object. [`ControlFlow::Break`] ends the scan, which is then incomplete.
     fn object(&mut self, object: &Object<'_>) -> ControlFlow<()>;
 
-    /// Takes an older value of an object, which etcd still has although the object was changed or deleted since. Snapshots have
-    /// such values, and a live etcd does not show them.
+    /// Takes an older value of an object, which etcd still has although the object was changed or deleted since.
+    /// Snapshots have such values, and a live etcd does not show them.
     fn older(&mut self, _object: &Object<'_>) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 
-    /// Forgets all objects, so that the reader can begin again. Returns false if the sink cannot do that, because it has passed
-    /// objects on. A snapshot is read in one careful pass then, rather than in a quick pass that may have to be repeated.
+    /// Forgets all objects, so that the reader can begin again. Returns false if the sink cannot do that, because it
+    /// has passed objects on. A snapshot is read in one careful pass then, rather than in a quick pass that may have to
+    /// be repeated.
     fn forget(&mut self) -> bool;
 }

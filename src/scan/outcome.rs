@@ -1,4 +1,5 @@
-//! What a reader reports at the end, besides the objects that it handed to its sink: where it read, and what may be missing.
+//! What a reader reports at the end, besides the objects that it handed to its sink: where it read, and what may be
+//! missing.
 
 use super::{bolt::PageDamage, group::GROUPS_MAX, source::ScanSource};
 
@@ -20,7 +21,8 @@ pub struct ScanOutcome {
 }
 
 impl ScanOutcome {
-    /// Returns why something may be missing below `prefix`. `has_merged_groups` says whether some groups were counted as one.
+    /// Returns why something may be missing below `prefix`. `has_merged_groups` says whether some groups were counted
+    /// as one.
     pub fn reasons(&self, prefix: &str, has_merged_groups: bool) -> Vec<Incomplete> {
         let mut reasons = self.incomplete.clone();
         if has_merged_groups {

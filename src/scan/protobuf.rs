@@ -1,7 +1,7 @@
 //! Reads the fields of a protobuf message one after the other, without copying and without a schema.
 //!
-//! Source: the encoding of protocol buffers, <https://protobuf.dev/programming-guides/encoding/>. Groups, which the language no longer
-//! has, are not read.
+//! Source: the encoding of protocol buffers, <https://protobuf.dev/programming-guides/encoding/>. Groups, which the
+//! language no longer has, are not read.
 
 use prost::encoding::decode_varint;
 
@@ -16,7 +16,8 @@ pub enum Field<'a> {
     Fixed,
 }
 
-/// Iterates over the fields of a message, each with its tag. A field that cannot be read is `None`, and is the last item.
+/// Iterates over the fields of a message, each with its tag. A field that cannot be read is `None`, and is the last
+/// item.
 pub struct Fields<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {

@@ -1,4 +1,5 @@
-//! The report of a scan: the figures, what was found, and what could not be read. People, programs and auditors get the same.
+//! The report of a scan: the figures, what was found, and what could not be read. People, programs and auditors get the
+//! same.
 //!
 //! As JSON it is a public interface, `claviger/scan/v1`: fields are added, never changed. `docs/scan.md` explains each.
 
@@ -27,7 +28,8 @@ pub struct GroupRow {
     pub provider: String,
     /// The KMS v2 key that they name.
     pub key_id: Option<String>,
-    /// The commitment of the key that wrapped their seeds, in hexadecimal digits, if the seeds have the shape of claviger's.
+    /// The commitment of the key that wrapped their seeds, in hexadecimal digits, if the seeds have the shape of
+    /// claviger's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commitment: Option<String>,
     /// Live objects.
@@ -177,7 +179,8 @@ const ENCODINGS: [&str; 4] = ["protobuf", "json", "cbor", "raw"];
 const PAGES_MAX: usize = 1000;
 
 impl ScanReport {
-    /// Makes the report of a scan below `prefix` that ended at `time`, and whose values were compared with what `judge` knows.
+    /// Makes the report of a scan below `prefix` that ended at `time`, and whose values were compared with what `judge`
+    /// knows.
     pub fn new(outcome: ScanOutcome, counts: Counts, judge: &Judge, prefix: &[u8], time: String) -> Self {
         let prefix = String::from_utf8_lossy(prefix).into_owned();
         let reasons = outcome.reasons(&prefix, counts.has_merged_groups);

@@ -1,7 +1,8 @@
 //! Reads etcd's own entries in its database: in the bucket `key` there is one for each change of each key.
 //!
-//! Source: `go.etcd.io/etcd/server`, `storage/mvcc/revision.go`, and `mvccpb.KeyValue` of etcd's API. `docs/scan.md` draws the bytes. An
-//! entry contains the number of its revision twice, in its key and in its value. If the two differ, it is damaged.
+//! Source: `go.etcd.io/etcd/server`, `storage/mvcc/revision.go`, and `mvccpb.KeyValue` of etcd's API. `docs/scan.md`
+//! draws the bytes. An entry contains the number of its revision twice, in its key and in its value. If the two differ,
+//! it is damaged.
 
 use super::protobuf::{Field, Fields};
 
@@ -32,16 +33,16 @@ pub struct KeyChange<'a> {
 #[non_exhaustive]
 pub enum EntryError {
     /// The key is not 17 or 18 bytes of the form that etcd writes.
-    #[error("its key is no revision")]
+    #[error("its key is not a revision")]
     Revision,
     /// The value is not the message that etcd writes.
-    #[error("its value is no KeyValue")]
+    #[error("its value is not a KeyValue")]
     Message,
     /// The message does not name a key.
     #[error("its KeyValue has no key")]
     NoKey,
     /// The message belongs to another revision than the entry's key, or its versions contradict each other.
-    #[error("its KeyValue is of another revision")]
+    #[error("its KeyValue belongs to another revision")]
     OtherRevision,
 }
 
@@ -67,8 +68,8 @@ impl<'a> KeyChange<'a> {
             _ => return Err(EntryError::Revision),
         };
         if value.is_empty() && !is_deletion {
-            // etcdutl writes such an entry when it restores a snapshot at a higher revision. It belongs to the empty key, which no
-            // client can write.
+            // etcdutl writes such an entry when it restores a snapshot at a higher revision. It belongs to the empty
+            // key, which no client can write.
             return Ok(Self { revision, key: b"", is_first: false, value: None });
         }
         let message = StoredKeyValue::parse(value).ok_or(EntryError::Message)?;
@@ -149,20 +150,20 @@ mod tests {
     fn an_entry_that_etcd_does_not_write_is_refused() {
         let refused =
             |key: &[u8], value: &[u8], why| assert_eq!(KeyChange::parse(key, value).unwrap_err().to_string(), why);
-        refused(b"", VALUE, "its key is no revision");
-        refused(&key(3, 1, b"x"), VALUE, "its key is no revision");
-        refused(&key(3, 1, b"tt"), VALUE, "its key is no revision");
-        refused(&key(3, 1, b"")[..16], VALUE, "its key is no revision");
-        refused(&key(4, 1, b""), VALUE, "its KeyValue is of another revision");
-        refused(&key(3, 1, b""), b"\x0a\x01k\x10\x04\x18\x03\x20\x02", "its KeyValue is of another revision");
-        refused(&key(3, 1, b""), b"\x0a\x01k\x10\x02\x18\x03", "its KeyValue is of another revision");
+        refused(b"", VALUE, "its key is not a revision");
+        refused(&key(3, 1, b"x"), VALUE, "its key is not a revision");
+        refused(&key(3, 1, b"tt"), VALUE, "its key is not a revision");
+        refused(&key(3, 1, b"")[..16], VALUE, "its key is not a revision");
+        refused(&key(4, 1, b""), VALUE, "its KeyValue belongs to another revision");
+        refused(&key(3, 1, b""), b"\x0a\x01k\x10\x04\x18\x03\x20\x02", "its KeyValue belongs to another revision");
+        refused(&key(3, 1, b""), b"\x0a\x01k\x10\x02\x18\x03", "its KeyValue belongs to another revision");
         refused(&key(3, 1, b""), b"\x10\x02\x18\x03\x20\x02", "its KeyValue has no key");
         // Cut after the version, it is whole: that entry has an empty value.
         for cut in (1..VALUE.len() - 2).filter(|cut| *cut != 9) {
             assert!(KeyChange::parse(&key(3, 1, b""), &VALUE[..cut]).is_err(), "{cut}");
         }
         let twice = [VALUE, b"\x30\x07"].concat();
-        refused(&key(3, 1, b""), &twice, "its value is no KeyValue");
-        refused(&key(3, 1, b""), b"\x12\x01k", "its value is no KeyValue");
+        refused(&key(3, 1, b""), &twice, "its value is not a KeyValue");
+        refused(&key(3, 1, b""), b"\x12\x01k", "its value is not a KeyValue");
     }
 }

@@ -17,8 +17,8 @@ impl<T: Ord> Smallest<T> {
         Self { limit, kept: BinaryHeap::new(), count: 0 }
     }
 
-    /// Adds one item. `make` makes it, and is only called if the item is kept. `is_too_large` says whether the item is as large as a kept
-    /// one or larger.
+    /// Adds one item. `make` makes it, and is only called if the item is kept. `is_too_large` says whether the item is
+    /// as large as a kept one or larger.
     pub fn add(&mut self, is_too_large: impl FnOnce(&T) -> bool, make: impl FnOnce() -> T) {
         self.count += 1;
         if self.kept.len() >= self.limit {

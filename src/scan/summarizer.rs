@@ -44,7 +44,8 @@ struct KnownFrame {
 }
 
 impl Summarizer {
-    /// Summarizes the values of the keys below the prefix of `names`. `random` is the key of all fingerprints of this scan.
+    /// Summarizes the values of the keys below the prefix of `names`. `random` is the key of all fingerprints of this
+    /// scan.
     pub fn new(names: Names, random: [u8; 16]) -> Self {
         Self {
             names,
@@ -113,8 +114,8 @@ impl LastGroup {
     }
 }
 
-/// Writes a label that no other group has: path and provider contain no zero byte, the commitment has one length, and the key_id comes
-/// last.
+/// Writes a label that no other group has: path and provider contain no zero byte, the commitment has one length, and
+/// the key_id comes last.
 fn write_label(label: &mut Vec<u8>, path: &[u8], value: &Value<'_>) {
     label.clear();
     for part in [path, value.provider.as_bytes()] {

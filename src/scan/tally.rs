@@ -1,5 +1,5 @@
-//! Counts the objects of a scan by resource, provider and key, and keeps what a report names. Older values are counted apart from live
-//! objects.
+//! Counts the objects of a scan by resource, provider and key, and keeps what a report names. Older values are counted
+//! apart from live objects.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -87,7 +87,8 @@ pub struct Tally<'a> {
     groups: Arc<Groups>,
     /// By the group's number.
     counts: Vec<GroupCount>,
-    /// The distinct seeds of each group, by the group's number. Most groups have a few; all groups together may have many.
+    /// The distinct seeds of each group, by the group's number. Most groups have a few; all groups together may have
+    /// many.
     seeds: HashMap<u32, FingerprintTable>,
     findings: BTreeMap<FindingKind, Smallest<ObjectFinding>>,
     lister: Option<Lister<'a>>,
@@ -132,7 +133,8 @@ impl Sink for Tally<'_> {
 }
 
 impl<'a> Tally<'a> {
-    /// Begins to count the objects of `groups`. `judge` says what is wrong with a group; `lister` is called with each live object.
+    /// Begins to count the objects of `groups`. `judge` says what is wrong with a group; `lister` is called with each
+    /// live object.
     pub fn new(judge: &'a Judge, groups: Arc<Groups>, lister: Option<Lister<'a>>) -> Self {
         let (counts, seeds, findings) = (Vec::new(), HashMap::new(), BTreeMap::new());
         Self { judge, groups, counts, seeds, findings, lister }

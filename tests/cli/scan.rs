@@ -133,7 +133,7 @@ fn the_page_for_auditors_needs_nothing_else_and_is_never_written_over() {
         "2 of 22 Secrets are readable in etcd",
         "/registry/secrets/kube-system/bootstrap-token-00",
         "plaintext-although-covered: 5",
-        "as the snapshot itself says",
+        "which matches the digest in the snapshot",
         PRIMARY,
         "<svg",
         "69",

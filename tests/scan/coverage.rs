@@ -242,11 +242,11 @@ const WRONG_RESOURCES: [(&str, &str); 18] = [
     ),
     (
         "[{resources: [deployments.extensions], providers: [CBC]}]",
-        "resources[0].resources[0]: \"deployments.extensions\": the group 'extensions' is gone",
+        "resources[0].resources[0]: \"deployments.extensions\": the group 'extensions' no longer exists",
     ),
     (
         "[{resources: ['foo.*'], providers: [CBC]}]",
-        "resources[0].resources[0]: \"foo.*\": one resource of all groups cannot be encrypted",
+        "resources[0].resources[0]: \"foo.*\": a resource of all groups cannot be encrypted; name its group",
     ),
     (
         "[{resources: [serviceipallocations], providers: [CBC]}]",
@@ -258,18 +258,21 @@ const WRONG_RESOURCES: [(&str, &str); 18] = [
 /// What is wrong with a provider of the first entry, and what claviger says of it; all behind `resources[0].providers[0]`, but for
 /// what begins with `line`.
 const WRONG_PROVIDERS: [(&str, &str); 39] = [
-    ("{}", ": names none of kms, aesgcm, aescbc, secretbox and identity"),
-    ("{identity: }", ": names none of kms, aesgcm, aescbc, secretbox and identity"),
+    ("{}", ": names no provider, expected one of kms, aesgcm, aescbc, secretbox and identity"),
+    ("{identity: }", ": names no provider, expected one of kms, aesgcm, aescbc, secretbox and identity"),
     ("{aescbc: {keys: [{name: k, secret: SECRET}]}, identity: {}}", ": names more than one provider"),
     ("{aescbc: {keys: []}}", ".aescbc.keys: at least one is required"),
     ("{aescbc: {keys: [{secret: SECRET}]}}", ".aescbc.keys[0]: name is missing"),
     ("{aescbc: {keys: [{name: '', secret: SECRET}]}}", ".aescbc.keys[0]: name is missing"),
     ("{aesgcm: {keys: [{name: k}]}}", ".aesgcm.keys[0]: secret is missing"),
     ("{aesgcm: {keys: [{name: k, secret: ''}]}}", ".aesgcm.keys[0]: secret is missing"),
-    ("{secretbox: {keys: [{name: k, secret: SHORT}]}}", ".secretbox.keys[0]: secret has a length that is none of [32]"),
+    (
+        "{secretbox: {keys: [{name: k, secret: SHORT}]}}",
+        ".secretbox.keys[0]: secret has a wrong length, expected one of [32]",
+    ),
     (
         "{aescbc: {keys: [{name: k, secret: SECRET}, {name: l, secret: c2Nhbg==}]}}",
-        ".aescbc.keys[1]: secret has a length that is none of [16, 24, 32]",
+        ".aescbc.keys[1]: secret has a wrong length, expected one of [16, 24, 32]",
     ),
     ("{aescbc: {keys: [{name: k, secret: '-SECRET'}]}}", ".aescbc.keys[0]: secret is not base64"),
     ("{aescbc: {keys: [{name: k, secret: 'SECRET '}]}}", ".aescbc.keys[0]: secret is not base64"),
@@ -278,7 +281,7 @@ const WRONG_PROVIDERS: [(&str, &str); 39] = [
     ("{aescbc: {keys: [{name: 1, secret: SECRET}]}}", "line 5, column 39: not what is expected there"),
     ("{aescbc: {keys: [{name: yes, secret: SECRET}]}}", "line 5, column 39: not what is expected there"),
     ("{aescbc: {keys: [{name: 0x1f, secret: SECRET}]}}", "line 5, column 39: not what is expected there"),
-    ("{KMS, cachesize: 100}}", ".kms: cachesize is not for v2"),
+    ("{KMS, cachesize: 100}}", ".kms: v2 has no cachesize"),
     ("{kms: {apiVersion: v1, name: a, endpoint: 'unix:///a', cachesize: 0}}", ".kms: cachesize is zero"),
     ("{kms: {apiVersion: v3, name: a, endpoint: 'unix:///a'}}", ".kms: apiVersion is neither v1 nor v2"),
     ("{kms: {apiVersion: v2, endpoint: 'unix:///a'}}", ".kms: name is missing"),
@@ -286,10 +289,10 @@ const WRONG_PROVIDERS: [(&str, &str); 39] = [
     ("{KMS}}, {KMS}}", "[1].kms: another provider has the same name"),
     ("{kms: {apiVersion: v2, name: a, endpoint: 'tcp://127.0.0.1:1'}}", ".kms: endpoint is not unix:…"),
     ("{kms: {apiVersion: v2, name: a}}", ".kms: endpoint is not unix:…"),
-    ("{KMS, timeout: 0s}}", ".kms: timeout is no positive duration"),
-    ("{KMS, timeout: -3s}}", ".kms: timeout is no positive duration"),
-    ("{KMS, timeout: '3'}}", ".kms: timeout is no positive duration"),
-    ("{KMS, timeout: SECRET}}", ".kms: timeout is no positive duration"),
+    ("{KMS, timeout: 0s}}", ".kms: timeout is not a positive duration"),
+    ("{KMS, timeout: -3s}}", ".kms: timeout is not a positive duration"),
+    ("{KMS, timeout: '3'}}", ".kms: timeout is not a positive duration"),
+    ("{KMS, timeout: SECRET}}", ".kms: timeout is not a positive duration"),
     // What stands where something else should may be a secret: it is not shown.
     ("{rot13: {}}", "line 5, column 16: unknown field, expected one of aesgcm, aescbc, secretbox, identity, kms"),
     ("{SECRET: {}}", "line 5, column 16: unknown field, expected one of aesgcm, aescbc, secretbox, identity, kms"),

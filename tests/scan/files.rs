@@ -134,7 +134,7 @@ fn a_snapshot_that_is_not_whole_is_read_and_said_to_be_not() {
     fs::write(&file, &snapshot[..pages - 4096]).unwrap();
     let (report, list) = scan_raw(&sandbox, &place);
     assert_eq!((report.code, list.code), (7, 7), "its last page and digest are missing: {report}");
-    assert!(report.stdout.contains(&cut) || report.stderr.contains("the file ends before its end"), "{report}");
+    assert!(report.stdout.contains(&cut) || report.stderr.contains("the file ends before the page does"), "{report}");
     // Of a copy of a member's file nothing is known.
     fs::write(&file, &snapshot[..pages]).unwrap();
     let copy = scan(&sandbox, &place);

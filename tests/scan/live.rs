@@ -213,7 +213,8 @@ fn a_scan_goes_on_at_a_later_revision_if_etcd_compacts_its_own_and_says_so() {
         assert_eq!(report["incomplete"], serde_json::json!([]));
 
         let (answer, _, _, [first, last]) = scan_meanwhile("", 300);
-        let expected = format!("revision      {last}, read from {first} on: etcd compacted once meanwhile\n");
+        let expected =
+            format!("revision       {last}, read from revision {first} on, because etcd compacted during the scan\n");
         assert!(answer.ends_with(1).stdout.contains(&expected), "{answer}");
     }
 }

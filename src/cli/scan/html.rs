@@ -1,4 +1,4 @@
-//! A report for auditors: one page that needs nothing else, neither network nor scripts.
+//! The report for auditors: one HTML page that needs neither network nor scripts.
 
 use indicatif::HumanCount;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -34,7 +34,7 @@ code { font: 13px/1.45 ui-monospace, monospace; overflow-wrap: anywhere; } td co
 @media print { body { max-width: none; padding: 0; } }
 ";
 
-/// The page.
+/// Returns the page.
 pub(super) fn page(report: &ScanReport) -> String {
     let is_bad = !report.clean;
     let headline = report.headline();
@@ -74,17 +74,17 @@ fn facts(report: &ScanReport) -> Markup {
             dd {
                 (source.revision)
                 @if let Some(compacted) = source.compacted { ", compacted to " (compacted) }
-                @if source.pins.len() > 1 { ", read at the revisions " (pins(source)) " as etcd compacted meanwhile" }
+                @if source.pins.len() > 1 { ", read at the revisions " (pins(source)) ", because etcd compacted during the scan" }
             }
             dt { "keys below" } dd { code { (report.prefix) } }
             dt { "objects" }
-            dd { (HumanCount(report.all.objects)) ", of which " (HumanCount(report.secrets.objects)) " Secrets" }
-            dt { "held against" }
+            dd { (HumanCount(report.all.objects)) ", including " (HumanCount(report.secrets.objects)) " Secrets" }
+            dt { "compared with" }
             dd {
                 @match (report.given.encryption_config, report.given.keys) {
                     (true, true) => "the EncryptionConfiguration, and the keys",
-                    (true, false) => "the EncryptionConfiguration; not against keys",
-                    (false, true) => "the keys; not against an EncryptionConfiguration",
+                    (true, false) => "the EncryptionConfiguration, but no keys",
+                    (false, true) => "the keys, but no EncryptionConfiguration",
                     (false, false) => "neither an EncryptionConfiguration nor keys",
                 }
             }
@@ -106,9 +106,9 @@ fn place(source: &ScanSource) -> Markup {
             dd {
                 code { (digest.sha256) }
                 @match digest.matches {
-                    Some(true) => ", as the snapshot itself says",
-                    Some(false) => { ", " b.bad { "and the snapshot says another" } }
-                    None => " of the whole file, which has no digest of its own",
+                    Some(true) => ", which matches the digest in the snapshot",
+                    Some(false) => { ", " b.bad { "which does not match the digest in the snapshot" } }
+                    None => " of the whole file, which does not contain a digest",
                 }
             }
         }
@@ -135,7 +135,7 @@ fn found(report: &ScanReport) -> Markup {
                 h3 { (kind.as_str()) ": " (HumanCount(*count)) }
                 p.dim { (meaning(kind)) }
                 div.scroll { table {
-                    tr { th { "object" } th { "under" } th.n { "revision" } }
+                    tr { th { "object" } th { "provider and key" } th.n { "revision" } }
                     @for finding in report.findings.iter().filter(|finding| finding.kind == kind).take(NAMED) {
                         tr {
                             td {
@@ -156,7 +156,7 @@ fn found(report: &ScanReport) -> Markup {
     }
 }
 
-/// So many objects of each kind are named.
+/// How many objects of each kind of finding are named.
 const NAMED: usize = 50;
 
 fn table(report: &ScanReport) -> Markup {
@@ -185,18 +185,18 @@ fn table(report: &ScanReport) -> Markup {
 fn explanation(report: &ScanReport) -> Markup {
     html! {
         p {
-            "Everything here is told from etcd's own bytes: the prefix of each stored value names its provider, and a value of KMS v2 \
-             names its key. No key was needed, and nothing was decrypted: that a value is under a key does not prove that the key opens it. "
-            "An object counts once, by its newest revision; older values are those that etcd has not compacted away"
+            "This report was made from etcd's own bytes. The prefix of each stored value names its provider, and a value of KMS v2 names \
+             its key. No key was used and nothing was decrypted, so the report does not prove that a key opens a value. "
+            "Each object counts once, by its newest revision. Older values are those that etcd has not compacted away"
             @if report.source.kind == SourceKind::Etcd { ", which a live etcd does not show" } "."
         }
         p {
-            "Seeds are the distinct wrapped keys of live objects: an API server asks its plugin to unwrap each of them once after a start. "
-            "What was deleted or overwritten may still stand in free pages of the database file, in the write-ahead log and in older snapshots."
+            "Seeds are the distinct wrapped keys of live objects. After a start, an API server asks its plugin once to unwrap each of them. "
+            "Deleted and overwritten values may still be in free pages of the database file, in the write-ahead log and in older snapshots."
         }
         @for note in &report.notes { p { b { "Note: " } (note) "." } }
         @if report.outside > 0 {
-            p { b { "Note: " } (HumanCount(report.outside)) " stored values outside " code { (report.prefix) } " were not looked at." }
+            p { b { "Note: " } (HumanCount(report.outside)) " stored values outside " code { (report.prefix) } " were not scanned." }
         }
     }
 }

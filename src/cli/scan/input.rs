@@ -1,4 +1,5 @@
-//! What a scan is given: where etcd is, what should be encrypted, and which keys there are; from flags, files and the static pod.
+//! Collects what a scan needs, from flags, files and the API server's manifest: where etcd is, what should be
+//! encrypted, and which keys exist.
 
 use std::path::{Path, PathBuf};
 
@@ -23,27 +24,27 @@ use super::super::{
     files::{read_text, wrong},
 };
 
-/// All of it.
+/// What a scan needs.
 pub(super) struct ScanInput {
     pub(super) place: ScanPlace,
     pub(super) prefix: String,
     pub(super) judge: Judge,
-    /// What the operator should know of it.
+    /// What the operator should know about the input.
     pub(super) notes: Vec<String>,
 }
 
 impl ScanInput {
-    /// Reads the files that are named, or that kubeadm would have written.
+    /// Reads the files that are named, or that kubeadm writes.
     ///
     /// # Errors
-    /// When nobody says where etcd is, or a file cannot be read or is not what it should be.
+    /// When nothing says where etcd is, or a file cannot be read or has wrong contents.
     pub(super) fn read(
         config: &Config,
         snapshot: Option<PathBuf>,
         keyring: Option<&Path>,
         primary: Option<KeyId>,
     ) -> Result<Self, Failure> {
-        // A snapshot may be of another cluster than this node's.
+        // A snapshot may belong to another cluster than this node, so its manifest is not read by default.
         let declared = Declared::read(&config.cluster, snapshot.is_some())?;
         let place = match snapshot {
             Some(file) => ScanPlace::Snapshot(file),
@@ -62,21 +63,21 @@ impl ScanInput {
 
 fn nowhere() -> Failure {
     let hint = "give --snapshot FILE, --etcd-servers URL, or --apiserver-manifest FILE";
-    Failure::new(Exit::Usage, &format!("nobody says where etcd is, and there is no {KUBEADM}"), hint.to_owned())
+    Failure::new(Exit::Usage, &format!("no option says where etcd is, and there is no {KUBEADM}"), hint.to_owned())
 }
 
 fn elsewhere(other: &Override) -> String {
-    format!("{} is kept in {}, which this scan has not read", other.resource, other.urls.join(", "))
+    format!("{} is stored in another etcd, {}, which this scan did not read", other.resource, other.urls.join(", "))
 }
 
 fn read_coverage(path: &Path) -> Result<Coverage, Failure> {
-    let hint = "kube-apiserver would not start with it, or not reload it";
+    let hint = "kube-apiserver would refuse to start with it or to reload it";
     Coverage::parse(&read_text(path, CONFIG_MAX)?).map_err(|error| wrong(path, &error, Some(hint)))
 }
 
 fn read_keys(provider: &str, path: &Path) -> Result<KnownKeys, Failure> {
     let text = read_text(path, RECORD_MAX)?;
-    let hint = "the file `keyring` of a state directory, or a copy of it";
+    let hint = "give the file `keyring` of a state directory, or a copy of it";
     let keys = record::outline(text.as_bytes()).map_err(|error| wrong(path, &error, Some(hint)))?;
     let key_use = |state| match state {
         Some(State::Primary) => KeyUse::Primary,

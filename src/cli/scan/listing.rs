@@ -9,7 +9,8 @@ use super::super::failure::{Exit, Failure};
 /// How many bytes are collected before they are written.
 const BUFFER: usize = 1 << 16;
 
-/// Prints live objects as a scan finds them. If writing fails, the scan continues, and [`Listing::finish`] returns the failure.
+/// Prints live objects as a scan finds them. If writing fails, the scan continues, and [`Listing::finish`] returns the
+/// failure.
 #[derive(Default)]
 pub(super) struct Listing {
     buffer: Vec<u8>,

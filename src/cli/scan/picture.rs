@@ -1,4 +1,4 @@
-//! The picture in the page for auditors: how much of each resource is under which key, and how much can be read.
+//! The picture in the HTML report: how much of each resource is under which key, and how much is plaintext.
 
 use indicatif::HumanCount;
 use maud::{Markup, html};
@@ -10,29 +10,29 @@ use crate::scan::{
 
 use super::text::short;
 
-/// Colours of keys, in the order in which they are met; told apart by people who see no red, too.
+/// The colours of keys, in the order of the keys. People who cannot see red can distinguish them.
 const KEYS: [&str; 6] = ["#1f6feb", "#2ca58d", "#8957e5", "#5aa9e6", "#607d3b", "#7d5ba6"];
 const UNREADABLE: &str = "#57606a";
 const READABLE: &str = "#d1242f";
 const UNCOVERED: &str = "#afb8c1";
 
-/// Of a picture, in its own units.
+/// The size of a bar, in the picture's own units.
 const WIDTH: f64 = 1000.0;
 const BAR: f64 = 22.0;
 
-/// A bar needs at least this to be seen.
+/// The smallest width of a part that can be seen.
 const SEEN: f64 = 3.0;
 
-/// What a part of a bar stands for.
+/// What a part of a bar means.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part<'r> {
-    /// A KMS v2 key, or a provider with its key.
+    /// Encrypted by this provider, under this KMS v2 key if it has one.
     Key(&'r str, Option<&'r str>),
-    /// Encrypted by what nobody reads.
+    /// Encrypted by a provider or key that the API server does not have.
     Unreadable,
-    /// Plaintext that should not be.
+    /// Plaintext that should be encrypted.
     Readable,
-    /// Plaintext that nothing says to encrypt.
+    /// Plaintext that no configuration says to encrypt.
     Uncovered,
 }
 
@@ -47,7 +47,8 @@ fn part(row: &GroupRow) -> Part<'_> {
     }
 }
 
-/// A bar for each resource that has more than plaintext that nothing says to encrypt, Secrets first, and one for all others.
+/// Draws a bar for each resource, Secrets first. All resources that are only plaintext, and need not be encrypted,
+/// share the last bar.
 pub(super) fn picture(report: &ScanReport) -> Markup {
     let mut keys: Vec<Part<'_>> = report.groups.iter().map(part).filter(|part| matches!(part, Part::Key(..))).collect();
     keys.sort();
@@ -59,15 +60,20 @@ pub(super) fn picture(report: &ScanReport) -> Markup {
         Part::Uncovered => UNCOVERED,
     };
     let rows: Vec<&GroupRow> = report.groups.iter().filter(|row| row.objects > 0).collect();
-    let (plain, mut drawn): (Vec<Bar<'_>>, Vec<Bar<'_>>) = rows
+    let (plain, mut drawn): (Vec<ResourceBar<'_>>, Vec<ResourceBar<'_>>) = rows
         .chunk_by(|a, b| a.resource == b.resource)
-        .map(|rows| Bar { name: &rows[0].resource, parts: rows.iter().map(|row| (part(row), row.objects)).collect() })
+        .map(|rows| ResourceBar {
+            name: &rows[0].resource,
+            parts: rows.iter().map(|row| (part(row), row.objects)).collect(),
+        })
         .partition(|bar| bar.parts.iter().all(|(part, _)| *part == Part::Uncovered));
     drawn.sort_by_key(|bar| bar.name != "secrets");
-    // A cluster has dozens of them.
+    // A cluster has dozens of such resources.
     let others = format!("{} others", plain.len());
     let plain_objects = plain.iter().flat_map(|bar| &bar.parts).map(|(_, objects)| objects).sum();
-    drawn.extend((!plain.is_empty()).then(|| Bar { name: &others, parts: vec![(Part::Uncovered, plain_objects)] }));
+    drawn.extend(
+        (!plain.is_empty()).then(|| ResourceBar { name: &others, parts: vec![(Part::Uncovered, plain_objects)] }),
+    );
     let classes = [Part::Unreadable, Part::Readable, Part::Uncovered];
     let there = classes.into_iter().filter(|class| rows.iter().any(|row| part(row) == *class));
     html! {
@@ -76,8 +82,8 @@ pub(super) fn picture(report: &ScanReport) -> Markup {
     }
 }
 
-/// The objects of a resource, by what they are under.
-struct Bar<'r> {
+/// The objects of a resource, by provider and key.
+struct ResourceBar<'r> {
     name: &'r str,
     parts: Vec<(Part<'r>, u64)>,
 }
@@ -90,14 +96,14 @@ fn legend(part: Part<'_>) -> Markup {
     html! {
         @match part {
             Part::Key(provider, key_id) => { (provider) @if let Some(key_id) = key_id { ", " code title=(key_id) { (short(Some(key_id))) } } }
-            Part::Unreadable => "under a provider or key that is not there",
+            Part::Unreadable => "under a provider or key that the API server does not have",
             Part::Readable => "plaintext, and should be encrypted",
-            Part::Uncovered => "plaintext, and nothing says to encrypt it",
+            Part::Uncovered => "plaintext, and no configuration says to encrypt it",
         }
     }
 }
 
-impl Bar<'_> {
+impl ResourceBar<'_> {
     fn draw<'c>(&self, colour: &impl Fn(Part<'_>) -> &'c str) -> Markup {
         let total: u64 = self.parts.iter().map(|(_, objects)| objects).sum();
         let mut at = 0.0;
@@ -129,13 +135,13 @@ impl Bar<'_> {
 fn plain(part: Part<'_>) -> String {
     match part {
         Part::Key(provider, key_id) => format!("{provider} {}", key_id.unwrap_or_default()),
-        Part::Unreadable => "under a provider or key that is not there".to_owned(),
+        Part::Unreadable => "under a provider or key that the API server does not have".to_owned(),
         Part::Readable => "plaintext, and should be encrypted".to_owned(),
         Part::Uncovered => "plaintext".to_owned(),
     }
 }
 
-/// The widths of a bar's parts: three of a million are seen as well.
+/// Returns the widths of a bar's parts. Even three objects of a million can be seen.
 fn widths(objects: impl Iterator<Item = u64>) -> Vec<f64> {
     #[allow(clippy::cast_precision_loss, reason = "a picture")]
     let objects: Vec<f64> = objects.map(|objects| objects as f64).collect();

@@ -1,4 +1,4 @@
-//! A report as metrics, for the textfile collector of Prometheus' node exporter. `docs/metrics.md` has the list.
+//! The report as metrics, for the textfile collector of Prometheus' node exporter. `docs/metrics.md` lists them.
 
 use std::sync::atomic::AtomicU64;
 
@@ -26,10 +26,10 @@ struct KindLabels {
     kind: &'static str,
 }
 
-/// The metrics as text.
+/// Returns the metrics as text.
 ///
 /// # Errors
-/// Never, as the text is written to memory.
+/// Never in practice, because the text is written to memory.
 pub(super) fn text(report: &ScanReport) -> Result<String, Failure> {
     let mut registry = Registry::with_prefix("claviger_scan");
     let (objects, revisions, seeds) =
@@ -40,7 +40,7 @@ pub(super) fn text(report: &ScanReport) -> Result<String, Failure> {
             provider: row.provider.clone(),
             key_id: row.key_id.clone().unwrap_or_default(),
         };
-        // Rows that differ in nothing but the commitment have the same labels.
+        // Rows that differ only in the commitment have the same labels, so they are added up.
         objects.get_or_create(&labels).inc_by(row.objects);
         seeds.get_or_create(&labels).inc_by(row.seeds);
         if let Some(count) = row.revisions {
@@ -54,7 +54,11 @@ pub(super) fn text(report: &ScanReport) -> Result<String, Failure> {
     registry.register("objects", "Live objects", objects);
     registry.register("revisions", "Older values that are still in the database", revisions);
     registry.register("seeds", "Distinct wrapped seeds of live objects", seeds);
-    registry.register("found", "Objects, pages and records of which something was found", found);
+    registry.register(
+        "found",
+        "Objects with something wrong about them, and pages and revisions that cannot be read, by kind",
+        found,
+    );
     let single = |value: u64| {
         let gauge = Number::default();
         gauge.set(value);
@@ -66,6 +70,6 @@ pub(super) fn text(report: &ScanReport) -> Result<String, Failure> {
     registry.register("timestamp_seconds", "When the scan ended", single(u64::try_from(seconds).unwrap_or(0)));
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|error| Failure::new(Exit::Refused, &error, None))?;
-    // The collector reads Prometheus' own format, which has no end mark.
+    // The textfile collector reads Prometheus' own format, which has no end mark.
     Ok(text.trim_end_matches("# EOF\n").to_owned())
 }

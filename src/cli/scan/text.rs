@@ -1,4 +1,4 @@
-//! A report for people: the one sentence, a table within 80 columns, the worst by name, and what to do next.
+//! The report for people: one sentence, a table of at most 80 columns, examples of what is wrong, and what to do next.
 
 use std::collections::BTreeSet;
 
@@ -12,17 +12,17 @@ use crate::scan::{
 
 use super::super::output;
 
-/// So many objects of each kind are named.
+/// How many objects of each kind of finding are named.
 const NAMED: usize = 5;
 
-/// What fits into a terminal, and what `output::table` leaves between columns.
+/// The columns of a terminal, and those that `output::table` leaves between columns of a table.
 const WIDTH: usize = 80;
 const GAP: usize = 3;
 
-/// The first part of a key_id tells keys apart: `k12-0123abcd…`.
+/// How much of a key_id is shown. That is enough to distinguish keys: `k12-0123abcd…`.
 const KEY_ID: usize = 12;
 
-/// What follows the one sentence; `all` names every resource, and hints are left out if `quiet`.
+/// Returns what follows the first sentence. `all` shows every resource, and `quiet` omits notes and hints.
 pub(super) fn page(report: &ScanReport, all: bool, quiet: bool) -> String {
     let mut parts = vec![output::fields(&facts(report)), table(report, all)];
     parts.extend(report.incomplete.iter().map(|reason| format!("! {reason}")));
@@ -44,32 +44,35 @@ fn facts(report: &ScanReport) -> Vec<(&'static str, String)> {
     let compacted = source.compacted.map_or_else(String::new, |revision| format!(", compacted to {revision}"));
     let pins = match source.pins.as_slice() {
         [] => String::new(),
-        [first, _] => format!(", read from {first} on: etcd compacted once meanwhile"),
-        [first, ..] => format!(", read from {first} on: etcd compacted {} times meanwhile", source.pins.len() - 1),
+        [first, _] => format!(", read from revision {first} on, because etcd compacted during the scan"),
+        [first, ..] => format!(
+            ", read from revision {first} on, because etcd compacted {} times during the scan",
+            source.pins.len() - 1
+        ),
     };
     facts.push(("revision", format!("{}{compacted}{pins}", source.revision)));
     if let Some(digest) = &source.digest {
         let matches = match digest.matches {
-            Some(true) => ", as the file says",
-            Some(false) => ", and the file says another",
+            Some(true) => ", matches the digest in the file",
+            Some(false) => ", does not match the digest in the file",
             None => "",
         };
         facts.push(("sha256", format!("{}{matches}", digest.sha256)));
     }
     let against = match (report.given.encryption_config, report.given.keys) {
         (true, true) => "the EncryptionConfiguration and the keys",
-        (true, false) => "the EncryptionConfiguration; keys not given",
-        (false, true) => "the keys; no EncryptionConfiguration given",
-        (false, false) => "nothing: neither EncryptionConfiguration nor keys given",
+        (true, false) => "the EncryptionConfiguration (no keys given)",
+        (false, true) => "the keys (no EncryptionConfiguration given)",
+        (false, false) => "nothing (no EncryptionConfiguration and no keys given)",
     };
-    facts.push(("held against", against.to_owned()));
+    facts.push(("compared with", against.to_owned()));
     facts
 }
 
 fn table(report: &ScanReport, all: bool) -> String {
     let is_shown = |row: &&GroupRow| all || !row.is_readable() || !row.found.is_empty() || row.resource == "secrets";
     let (mut rows, hidden): (Vec<&GroupRow>, Vec<&GroupRow>) = report.groups.iter().partition(is_shown);
-    // Secrets first: they are what it is about.
+    // Secrets come first, because they matter most.
     rows.sort_by_key(|row| row.resource != "secrets");
     let mut lines = Vec::new();
     if !rows.is_empty() {
@@ -96,7 +99,7 @@ fn columns(rows: &[&GroupRow], has_history: bool) -> String {
     let taken: usize = numbers.iter().map(|(head, _)| head.len() + GAP).sum();
     let left = WIDTH.saturating_sub(taken + KEY_ID + 1 + 2 * GAP);
     let longest = rows.iter().map(|row| shown(&row.provider).chars().count()).max().unwrap_or(0);
-    // A provider is never longer than half; what it leaves is the resource's.
+    // The provider gets at most half of the width, and the resource gets the rest.
     let provider = longest.min(left / 2);
     let resource = left - provider;
     let head: Vec<&str> =
@@ -108,13 +111,14 @@ fn columns(rows: &[&GroupRow], has_history: bool) -> String {
     output::table(&head, cells)
 }
 
-/// A column of numbers, which end below each other.
+/// Aligns a column of numbers to the right.
 fn right(head: &str, cells: Vec<String>) -> (String, Vec<String>) {
     let width = cells.iter().map(String::len).chain([head.len()]).max().unwrap_or(0);
     (format!("{head:>width$}"), cells.into_iter().map(|cell| format!("{cell:>width$}")).collect())
 }
 
-/// As a terminal may have it: who writes to etcd chooses names, and would move the cursor or forge lines.
+/// Escapes a name for a terminal. Anyone who can write to etcd can choose names that would move the cursor or forge
+/// lines.
 fn shown(name: &str) -> String {
     let is_harmless = |c: char| matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1;
     name.chars().fold(String::new(), |mut text, c| {
@@ -127,7 +131,7 @@ fn shown(name: &str) -> String {
     })
 }
 
-/// As much of a name as there is room for.
+/// Cuts a name to a width.
 fn cut(name: &str, width: usize) -> String {
     let text = shown(name);
     if text.chars().count() <= width {
@@ -136,7 +140,7 @@ fn cut(name: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// A key_id as far as it tells keys apart.
+/// Returns as much of a key_id as distinguishes keys.
 pub(super) fn short(key_id: Option<&str>) -> String {
     match key_id {
         None => "-".to_owned(),
@@ -144,7 +148,7 @@ pub(super) fn short(key_id: Option<&str>) -> String {
     }
 }
 
-/// A kind of finding with the first objects of it.
+/// Describes one kind of finding, with the first objects that have it.
 fn named(report: &ScanReport, kind: FindingKind) -> Option<String> {
     let count = *report.found.get(&kind)?;
     let mut lines = vec![format!("{} ({}): {}", kind.as_str(), HumanCount(count), meaning(kind))];
@@ -167,46 +171,56 @@ fn name(finding: &Finding) -> String {
     }
 }
 
-/// What a kind of finding means.
+/// Returns what a kind of finding means.
 pub(super) fn meaning(kind: FindingKind) -> &'static str {
     match kind {
-        FindingKind::Damaged => "not what it should be, or unreadable",
-        FindingKind::PlaintextAlthoughCovered => "readable by whoever has etcd, and configured to be encrypted",
-        FindingKind::Plaintext => "readable by whoever has etcd",
-        FindingKind::NoProvider => "under a provider that its entry does not list: the API server cannot read it",
-        FindingKind::UnknownKey => "under a key that the keyring does not have",
-        FindingKind::DisabledKey => "under a key that is disabled",
-        FindingKind::NotFirstProvider => "under a provider or key that is not the first one",
-        FindingKind::Stale => "under another key than the primary one",
+        FindingKind::Damaged => "the value or page is damaged",
+        FindingKind::PlaintextAlthoughCovered => {
+            "anyone with access to etcd can read it, although it is configured to be encrypted"
+        }
+        FindingKind::Plaintext => "anyone with access to etcd can read it",
+        FindingKind::NoProvider => {
+            "its provider is not in the configuration for this resource, so the API server cannot read it"
+        }
+        FindingKind::UnknownKey => "the keyring does not have its key, so the API server cannot read it",
+        FindingKind::DisabledKey => "its key is disabled, so the API server cannot read it",
+        FindingKind::NotFirstProvider => "its provider or key is not the one that the API server writes with",
+        FindingKind::Stale => "its key is not the primary key",
     }
 }
 
 fn notes(report: &ScanReport) -> Vec<String> {
     let mut notes: Vec<String> = report.notes.iter().map(|note| format!("note:  {note}")).collect();
     if report.outside > 0 {
-        let was = if report.outside == 1 { "value outside" } else { "values outside" };
+        let values = if report.outside == 1 { "value outside" } else { "values outside" };
         let outside = HumanCount(report.outside);
-        notes.push(format!("note:  {outside} {was} {} not looked at: --etcd-prefix", report.prefix));
+        notes.push(format!(
+            "note:  not scanned: {outside} {values} {} (to scan another prefix: --etcd-prefix)",
+            report.prefix
+        ));
     }
     let uncovered: Vec<String> =
         report.uncovered().map(|row| format!("{} {}", HumanCount(row.objects), shown(&row.resource))).collect();
     if !uncovered.is_empty() {
-        notes.push(format!("note:  no entry covers {}: do they hold secrets?", uncovered.join(", ")));
+        notes.push(format!(
+            "note:  the EncryptionConfiguration does not cover {}: do they contain secrets?",
+            uncovered.join(", ")
+        ));
     }
     notes.extend(next(report).map(|hint| format!("hint:  {hint}")));
     if notes.is_empty() { notes } else { vec![notes.join("\n")] }
 }
 
-/// Whether a name may stand in a command that somebody will copy into a shell.
+/// Whether a name is safe in a command that someone copies into a shell.
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }
 
-/// The one thing to do next: about the worst that was found.
+/// Returns what to do next about the worst thing that was found.
 fn next(report: &ScanReport) -> Option<String> {
     let worst = FindingKind::ALL.into_iter().find(|kind| report.found.contains_key(kind));
     if report.groups.is_empty() && report.is_incomplete() {
-        return Some("give the one that the API server has: --etcd-prefix PREFIX".to_owned());
+        return Some("give the prefix of the API server: --etcd-prefix PREFIX".to_owned());
     }
     if !report.incomplete.is_empty() {
         return Some("take another snapshot and scan that: etcdctl snapshot save FILE".to_owned());
@@ -216,24 +230,26 @@ fn next(report: &ScanReport) -> Option<String> {
         let mut resources: Vec<&str> = rows().map(|row| &*row.resource).filter(|name| is_plain(name)).collect();
         resources.dedup();
         let resources = resources.join(",");
-        format!("write them again: kubectl get {resources} --all-namespaces -o json | kubectl replace -f -")
+        format!("rewrite them: kubectl get {resources} --all-namespaces -o json | kubectl replace -f -")
     };
     let key_id = || rows().filter_map(|row| row.key_id.as_deref()).find(|name| is_plain(name)).unwrap_or("KEY");
     match worst? {
-        FindingKind::Damaged => {
-            Some("the API server cannot read it either: put it back from a backup, or delete it in etcd".to_owned())
-        }
+        FindingKind::Damaged => Some(
+            "the API server cannot read it either: restore the object from a backup, or delete its key in etcd"
+                .to_owned(),
+        ),
         FindingKind::PlaintextAlthoughCovered | FindingKind::NotFirstProvider | FindingKind::Stale => Some(rewrite()),
         FindingKind::Plaintext if report.given.encryption_config => {
             Some("encrypt them: claviger generate encryption-configuration".to_owned())
         }
-        FindingKind::Plaintext => {
-            Some("should they be encrypted? --encryption-config FILE holds them against the API server's".to_owned())
-        }
-        FindingKind::NoProvider => {
-            Some("list the provider behind the first one in its entry again, until they are rewritten".to_owned())
-        }
-        FindingKind::UnknownKey => Some(format!("bring {} back from a backup: claviger backup restore FILE", key_id())),
-        FindingKind::DisabledKey => Some(format!("let it unwrap again: claviger key enable {}", key_id())),
+        FindingKind::Plaintext => Some(
+            "should they be encrypted? to compare them with the API server's configuration: --encryption-config FILE"
+                .to_owned(),
+        ),
+        FindingKind::NoProvider => Some(
+            "add the provider to the resource's entry, after the first one, until all objects are rewritten".to_owned(),
+        ),
+        FindingKind::UnknownKey => Some(format!("restore {} from a backup: claviger backup restore FILE", key_id())),
+        FindingKind::DisabledKey => Some(format!("enable the key: claviger key enable {}", key_id())),
     }
 }

@@ -14,8 +14,8 @@ use super::{
 /// Bytes at the beginning of a bucket's value: the number of its root, and a counter.
 const BUCKET: usize = 16;
 
-/// Finds the bucket `name`, and returns its tree. A small bucket has no tree: its only leaf is stored in its value. Then the visitor gets
-/// that leaf, and `None` is returned.
+/// Finds the bucket `name`, and returns its tree. A small bucket has no tree: its only leaf is stored in its value.
+/// Then the visitor gets that leaf, and `None` is returned.
 ///
 /// Which pages were used before is forgotten first, because each search begins at the root again.
 ///

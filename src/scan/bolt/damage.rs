@@ -26,7 +26,7 @@ pub enum PageError {
         last: u64,
     },
     /// The file ends before the page does.
-    #[error("the file ends before its end")]
+    #[error("the file ends before the page does")]
     Short,
     /// The system could not read it.
     #[error("reading failed: {0}")]
@@ -71,7 +71,7 @@ pub enum PageError {
     #[error("it has no element")]
     Empty,
     /// It is a branch where leaves are, or a leaf where branches are.
-    #[error("it is not as far above the leaves as the pages beside it")]
+    #[error("it is at another depth than the pages beside it")]
     Height,
     /// One of its elements is a bucket where a value is expected, or the other way round.
     #[error("element {index} is {found}, expected {expected}")]

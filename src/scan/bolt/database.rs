@@ -92,10 +92,11 @@ impl Database {
         Subtree { page: root, height: most.map_or(0, |height| height + 1), bounds: Bounds::default() }
     }
 
-    /// Returns how far a page is above the leaves, by the first way down that can be read. Returns `None` if there is no such way.
+    /// Returns how far a page is above the leaves, by the first way down that can be read. Returns `None` if there is
+    /// no such way.
     ///
-    /// `heights` contains the pages that were looked at before. A page is `None` there while its own way down is searched, so that a
-    /// circle ends.
+    /// `heights` contains the pages that were looked at before. A page is `None` there while its own way down is
+    /// searched, so that a circle ends.
     fn height(&self, page: u64, depth: usize, heights: &mut HashMap<u64, Option<usize>>) -> Option<usize> {
         if let Some(known) = heights.get(&page) {
             return *known;
@@ -154,8 +155,8 @@ impl Database {
         [&self.begun, &self.spanned, &self.shared].into_iter().for_each(PageSet::clear);
     }
 
-    /// Reports the pages that belong to two things that were read. One of them has overwritten a part of the other; the pages do not
-    /// show which.
+    /// Reports the pages that belong to two things that were read. One of them has overwritten a part of the other; the
+    /// pages do not show which.
     pub fn overlaps(&self) -> impl Iterator<Item = PageDamage> + '_ {
         let is_overlap =
             |page: &u64| self.shared.contains(*page) || self.begun.contains(*page) && self.spanned.contains(*page);

@@ -30,7 +30,8 @@ pub struct MetaPage {
 impl MetaPage {
     /// Reads the meta page `number` from its first bytes. Returns `None` if they are no meta page.
     ///
-    /// Any transaction may be on either page: a member puts even ones on page 0, and a snapshot has the newest one there.
+    /// Any transaction may be on either page: a member puts even ones on page 0, and a snapshot has the newest one
+    /// there.
     pub fn parse(bytes: &[u8], number: u64) -> Option<Self> {
         let body = bytes.get(HEADER..HEADER + META)?;
         let meta = Self {

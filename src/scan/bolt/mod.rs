@@ -1,13 +1,14 @@
-//! A read-only reader of bbolt, the file format of etcd's database: pages, trees of pages, buckets. It trusts nothing that it reads.
+//! A read-only reader of bbolt, the file format of etcd's database: pages, trees of pages, buckets. It trusts nothing
+//! that it reads.
 //!
 //! ```text
 //! bucket -> reader -> database, window, subtree, visitor -> leaf, page -> meta -> bounds, damage, bytes, page_set
 //! ```
 //!
-//! Source: `go.etcd.io/bbolt`, `internal/common` (page.go, meta.go, inode.go); `docs/scan.md` draws the bytes. It reads with `pread`
-//! into its own buffers, so that a file that shrinks during the scan is an error rather than a signal. Invariants: no page is used
-//! twice; a page is at the place that its number says; keys ascend, and lie between those of the pages above; everything that breaks
-//! one of these rules is reported with its page, and the rest is read.
+//! Source: `go.etcd.io/bbolt`, `internal/common` (page.go, meta.go, inode.go); `docs/scan.md` draws the bytes. It reads
+//! with `pread` into its own buffers, so that a file that shrinks during the scan is an error rather than a signal.
+//! Invariants: no page is used twice; a page is at the place that its number says; keys ascend, and lie between those
+//! of the pages above; everything that breaks one of these rules is reported with its page, and the rest is read.
 
 mod bounds;
 mod bucket;

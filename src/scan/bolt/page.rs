@@ -1,7 +1,7 @@
 //! The bytes of one branch or leaf: its header, and the elements in it.
 //!
-//! bbolt packs the elements: their keys and values follow right after the heads, in order and without gaps. A page that is laid out in
-//! another way was not written by bbolt, and is refused.
+//! bbolt packs the elements: their keys and values follow right after the heads, in order and without gaps. A page that
+//! is laid out in another way was not written by bbolt, and is refused.
 
 use super::{
     bounds::{BoundKey, Bounds},
@@ -16,7 +16,8 @@ pub const ELEMENT: usize = 16;
 const BRANCH: u16 = 1;
 const LEAF: u16 = 2;
 
-/// The most bytes that one page may span: far more than any value that etcd takes (`--max-request-bytes`, 1.5 MiB by default).
+/// The most bytes that one page may span: far more than any value that etcd takes (`--max-request-bytes`, 1.5 MiB by
+/// default).
 const SPAN_MAX: u64 = 256 << 20;
 
 /// Whether a page is a branch or a leaf.
@@ -73,8 +74,8 @@ pub fn inline_count(bytes: &[u8]) -> Result<usize, PageError> {
     }
 }
 
-/// Returns how many pages the elements can need: as many as they fill, judging by the end of the last one, and one more, which bbolt
-/// may have taken.
+/// Returns how many pages the elements can need: as many as they fill, judging by the end of the last one, and one
+/// more, which bbolt may have taken.
 pub fn pages_needed(bytes: &[u8], kind: PageKind, count: usize, page_size: u64) -> Result<u64, PageError> {
     let Some(index) = count.checked_sub(1) else { return Ok(1) };
     let start = HEADER + index * ELEMENT;
@@ -100,8 +101,8 @@ impl<'a> Packed<'a> {
         Self { bytes, next: HEADER + count * ELEMENT }
     }
 
-    /// Takes the `size` bytes of the element whose head is at `start` and says that they are at `pos`. Returns `None` if they are not
-    /// right after those of the element before.
+    /// Takes the `size` bytes of the element whose head is at `start` and says that they are at `pos`. Returns `None`
+    /// if they are not right after those of the element before.
     pub fn take(&mut self, start: usize, pos: u32, size: usize) -> Option<&'a [u8]> {
         let from = start.checked_add(usize::try_from(pos).ok()?)?;
         let taken = self.bytes.get(from..from.checked_add(size)?).filter(|_| from == self.next)?;
@@ -161,8 +162,8 @@ pub fn key_of(bytes: &[u8], kind: PageKind, index: usize) -> Option<&[u8]> {
     bytes.get(from..from.checked_add(size)?)
 }
 
-/// Returns the range of keys that may be missing because a page's keys lie outside its bounds. Either it is the wrong page, or a key
-/// above it is damaged; in the second case the keys that the page has are missing, too.
+/// Returns the range of keys that may be missing because a page's keys lie outside its bounds. Either it is the wrong
+/// page, or a key above it is damaged; in the second case the keys that the page has are missing, too.
 pub fn widened(bounds: &Bounds, bytes: &[u8], kind: PageKind, count: usize) -> Bounds {
     let mut bounds = *bounds;
     let (first, last) = (key_of(bytes, kind, 0), count.checked_sub(1).and_then(|last| key_of(bytes, kind, last)));

@@ -98,8 +98,8 @@ impl<'a> TreeReader<'a> {
         Ok(subtrees)
     }
 
-    /// Reads the first page of `tree`, and all pages that it spans, and marks them as used. Returns the number of elements, and the
-    /// bytes.
+    /// Reads the first page of `tree`, and all pages that it spans, and marks them as used. Returns the number of
+    /// elements, and the bytes.
     fn page(&mut self, tree: &Subtree, kind: PageKind) -> Result<(usize, &[u8]), Box<PageDamage>> {
         let (database, page, page_size) = (self.database, tree.page, self.database.meta.page_size);
         let damage = |error| Box::new(tree.damage(error));
@@ -124,7 +124,8 @@ impl<'a> TreeReader<'a> {
         Ok((header.count, bytes))
     }
 
-    /// Returns the header of a page, and whether the window contains all that it spans. If not, its first page is now in `single`.
+    /// Returns the header of a page, and whether the window contains all that it spans. If not, its first page is now
+    /// in `single`.
     fn read_header(&mut self, number: u64) -> Result<(Header, bool), PageError> {
         let Database { meta, size, .. } = self.database;
         if let Some(bytes) = self.window.from(number, meta.page_size) {

@@ -25,8 +25,8 @@ impl Subtree {
 
     /// Checks whether a page of this kind belongs here, as far as `bytes`, its first page, show it.
     ///
-    /// Two branches may name the same page. Its first key lies within the bounds of one of them: this one gets the page, whichever
-    /// is read first.
+    /// Two branches may name the same page. Its first key lies within the bounds of one of them: this one gets the
+    /// page, whichever is read first.
     pub(super) fn check(&self, header: &Header, kind: PageKind, bytes: &[u8]) -> Result<(), Box<PageDamage>> {
         let damage = |error| Err(Box::new(self.damage(error)));
         if header.kind != kind {

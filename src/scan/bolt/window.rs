@@ -16,8 +16,8 @@ pub struct Window {
     filled: usize,
 }
 
-/// Returns the first and the last page to read, given the pages that are wanted next: the first of them, and those that lie close before
-/// it.
+/// Returns the first and the last page to read, given the pages that are wanted next: the first of them, and those that
+/// lie close before it.
 pub fn neighbours(wanted: impl Iterator<Item = u64>) -> Option<(u64, u64)> {
     let mut range = None;
     for page in wanted {
@@ -38,7 +38,8 @@ impl Window {
         self.from(page, page_size).is_some()
     }
 
-    /// Returns the bytes of a page and of all pages after it. Returns `None` if the window does not contain all of the page.
+    /// Returns the bytes of a page and of all pages after it. Returns `None` if the window does not contain all of the
+    /// page.
     pub fn from(&self, page: u64, page_size: u64) -> Option<&[u8]> {
         let offset = usize::try_from(page.checked_sub(self.first)?.checked_mul(page_size)?).ok()?;
         self.bytes[..self.filled].get(offset..).filter(|bytes| bytes.len() >= length(1, page_size))

@@ -112,8 +112,8 @@ fn secret_length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Result<us
     Ok(decoded_length(&text).ok_or("secret is not base64"))
 }
 
-/// Returns how many bytes `text` encodes in base64. As in Go's decoder, padding is required, line breaks are skipped, and unused bits at
-/// the end may have any value.
+/// Returns how many bytes `text` encodes in base64. As in Go's decoder, padding is required, line breaks are skipped,
+/// and unused bits at the end may have any value.
 fn decoded_length(text: &str) -> Option<usize> {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     let bytes = || text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n'));
@@ -169,8 +169,8 @@ impl ProviderEntry {
     }
 }
 
-/// Returns the first document, because kube-apiserver reads no other. As there, a line that begins like a separator is one, even
-/// inside a quoted text.
+/// Returns the first document, because kube-apiserver reads no other. As there, a line that begins like a separator is
+/// one, even inside a quoted text.
 fn first_document(text: &str) -> &str {
     let (mut is_begun, mut end) = (false, 0);
     for line in text.split_inclusive('\n') {
@@ -185,7 +185,8 @@ fn first_document(text: &str) -> &str {
     &text[..end]
 }
 
-/// Says what is wrong, and where. It repeats nothing of the file, because anything in a wrong place, even a field's name, may be a key.
+/// Says what is wrong, and where. It repeats nothing of the file, because anything in a wrong place, even a field's
+/// name, may be a key.
 fn explain(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error::{DuplicateMappingKey, SerdeUnknownField};
     let place = error.location().map_or_else(String::new, |at| format!("line {}, column {}: ", at.line(), at.column()));

@@ -10,7 +10,8 @@ pub enum CoverageError {
     /// It is not YAML or JSON of this form.
     #[error("not an EncryptionConfiguration: {0}")]
     Syntax(String),
-    /// Its kind or version is wrong. The message does not repeat them, because in a wrong file they may be anything, even a key.
+    /// Its kind or version is wrong. The message does not repeat them, because in a wrong file they may be anything,
+    /// even a key.
     #[error(
         "not an EncryptionConfiguration: its kind and apiVersion must be EncryptionConfiguration and {API_VERSION}"
     )]

@@ -67,8 +67,8 @@ impl Coverage {
         Ok(Self { entries })
     }
 
-    /// Returns the providers for `resource`: its own, those for all of its group, or those for everything. Returns `None` if no entry
-    /// covers it.
+    /// Returns the providers for `resource`: its own, those for all of its group, or those for everything. Returns
+    /// `None` if no entry covers it.
     ///
     /// If the group of a resource is not known, an entry is found by the resource's name, or by `*.*`.
     pub fn of(&self, resource: &Resource) -> Option<&EntryProviders> {

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Source: `k8s.io/apiserver`, `pkg/server/options/encryptionconfig/config.go` and
-//! `pkg/apis/apiserver/validation/validation_encryption.go`. A file that those refuse is refused here, too, because an API server does
-//! not start with it. Only the length of a secret is looked at, and the secret is wiped at once.
+//! `pkg/apis/apiserver/validation/validation_encryption.go`. A file that those refuse is refused here, too, because an
+//! API server does not start with it. Only the length of a secret is looked at, and the secret is wiped at once.
 
 mod config_file;
 mod error;

@@ -86,8 +86,8 @@ fn check_name(text: &str) -> Result<(), &'static str> {
             Err("has no REST API, and cannot be encrypted")
         }
         (_, _, "events.k8s.io") => Err("events are stored in the core group: use 'events'"),
-        (_, _, "extensions") => Err("the group 'extensions' is gone"),
-        (_, resource, "*") if resource != "*" => Err("one resource of all groups cannot be encrypted"),
+        (_, _, "extensions") => Err("the group 'extensions' no longer exists"),
+        (_, resource, "*") if resource != "*" => Err("a resource of all groups cannot be encrypted; name its group"),
         _ => Ok(()),
     }
 }
@@ -98,7 +98,12 @@ fn check_provider<'a>(
     kms_names: &mut BTreeSet<&'a str>,
 ) -> Result<(), CoverageError> {
     match provider.kinds() {
-        0 => return Err(CoverageError::rule(at, "names none of kms, aesgcm, aescbc, secretbox and identity")),
+        0 => {
+            return Err(CoverageError::rule(
+                at,
+                "names no provider, expected one of kms, aesgcm, aescbc, secretbox and identity",
+            ));
+        }
         1 => {}
         _ => return Err(CoverageError::rule(at, "names more than one provider")),
     }
@@ -123,7 +128,7 @@ fn check_keys(at: &str, keys: &KeyList, lengths: &[usize]) -> Result<(), Coverag
         }
         let length = key.secret.map_err(|what| CoverageError::rule(&at, what))?;
         if !lengths.contains(&length) {
-            return Err(CoverageError::rule(&at, format!("secret has a length that is none of {lengths:?}")));
+            return Err(CoverageError::rule(&at, format!("secret has a wrong length, expected one of {lengths:?}")));
         }
     }
     Ok(())
@@ -149,12 +154,12 @@ fn check_kms<'a>(at: &str, kms: &'a KmsEntry, names: &mut BTreeSet<&'a str>) -> 
         return wrong("endpoint is not unix:…");
     }
     match (is_v1, kms.cachesize) {
-        (false, Some(_)) => return wrong("cachesize is not for v2"),
+        (false, Some(_)) => return wrong("v2 has no cachesize"),
         (true, Some(0)) => return wrong("cachesize is zero"),
         _ => {}
     }
     match &kms.timeout {
-        Some(text) if !is_positive_duration(text) => wrong("timeout is no positive duration"),
+        Some(text) if !is_positive_duration(text) => wrong("timeout is not a positive duration"),
         _ => Ok(()),
     }
 }
@@ -168,14 +173,14 @@ fn is_positive_duration(text: &str) -> bool {
     }
     while !rest.is_empty() {
         let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (digits, behind) = rest.split_at(number);
+        let (digits, unit_and_rest) = rest.split_at(number);
         let units = ["ns", "us", "µs", "μs", "ms", "s", "m", "h"];
-        let Some(unit) = units.iter().find(|unit| behind.starts_with(**unit)) else { return false };
+        let Some(unit) = units.iter().find(|unit| unit_and_rest.starts_with(**unit)) else { return false };
         if !digits.contains(|c: char| c.is_ascii_digit()) || digits.matches('.').count() > 1 {
             return false;
         }
         is_positive |= digits.contains(|c: char| ('1'..='9').contains(&c));
-        rest = &behind[unit.len()..];
+        rest = &unit_and_rest[unit.len()..];
     }
     is_positive
 }

@@ -1,11 +1,13 @@
-//! Which of claviger's keys the live values in some places need. The keeper asks before it gives a key up or replaces a keyring.
+//! Which of claviger's keys the live values in some places need. The keeper asks before it gives a key up or replaces a
+//! keyring.
 //!
 //! ```text
 //! read -> needed -> place
 //! ```
 //!
-//! Each place is read by the same scanner that `claviger scan` uses, and the figures of all places are added up. A value needs the key
-//! whose commitment is in its wrapped seed, whatever its provider's name is. Older values that etcd still has do not count.
+//! Each place is read by the same scanner that `claviger scan` uses, and the figures of all places are added up. A
+//! value needs the key whose commitment is in its wrapped seed, whatever its provider's name is. Older values that etcd
+//! still has do not count.
 //!
 //! Nothing here can prove that a key opens a value. Invariant: a key that a live value needs is in [`NeededKeys`], or
 //! [`NeededKeys::doubts`] says why it may be missing there.

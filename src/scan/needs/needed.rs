@@ -16,8 +16,8 @@ use super::{
 };
 use crate::crypto::Commitment;
 
-/// At most this many commitments are kept, and at most this many key_ids that values name without being under them. Anyone who can write
-/// to etcd can invent more, and must not be able to fill the memory.
+/// At most this many commitments are kept, and at most this many key_ids that values name without being under them.
+/// Anyone who can write to etcd can invent more, and must not be able to fill the memory.
 pub(super) const KEYS_MAX: usize = 65_536;
 
 /// At most this many key_ids are kept for one commitment.
@@ -50,10 +50,11 @@ impl NeededKeys {
         self.by_commitment.get(commitment)
     }
 
-    /// Returns the values that name this key_id, although their wrapped seed is not claviger's or contains another commitment.
+    /// Returns the values that name this key_id, although their wrapped seed is not claviger's or contains another
+    /// commitment.
     ///
-    /// No API server can read them. They still count as needing the key, because the seed may be what is wrong. Values with the right
-    /// commitment are not among them: [`Self::of`] returns those.
+    /// No API server can read them. They still count as needing the key, because the seed may be what is wrong. Values
+    /// with the right commitment are not among them: [`Self::of`] returns those.
     pub fn named(&self, key_id: &str) -> Option<&Need> {
         self.by_name.get(key_id)
     }
@@ -117,8 +118,8 @@ fn wrong_name(group: &Group) -> Option<&str> {
     (!is_right).then_some(key_id)
 }
 
-/// Whether values of this group may need a key of claviger's without showing it: damaged ones of KMS v2, ones whose provider cannot be
-/// read, and ones of a version of KMS that this scanner does not know.
+/// Whether values of this group may need a key of claviger's without showing it: damaged ones of KMS v2, ones whose
+/// provider cannot be read, and ones of a version of KMS that this scanner does not know.
 fn may_need_any_key(group: &Group) -> bool {
     let mut parts = group.provider.splitn(3, ':');
     group.key_id.is_none()

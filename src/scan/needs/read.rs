@@ -1,4 +1,5 @@
-//! Reads places, and adds up what their values need. The file is long because of its tests, which all read whole places.
+//! Reads places, and adds up what their values need. The file is long because of its tests, which all read whole
+//! places.
 
 use std::path::PathBuf;
 
@@ -19,7 +20,8 @@ use super::{
 };
 use crate::crypto::{RandomError, fill_random};
 
-/// Is called with the place that is being read, how much of it is done, and of how much: parts of a file, or objects of a live etcd.
+/// Is called with the place that is being read, how much of it is done, and of how much: parts of a file, or objects of
+/// a live etcd.
 pub type PlaceProgress<'a> = &'a mut dyn FnMut(&ScanPlace, u64, u64);
 
 /// Why a place could not be read.
@@ -42,11 +44,12 @@ pub enum NeedsError {
     Random(#[from] RandomError),
 }
 
-/// Reads all `places`, each with the prefix of its keys, and adds up what their live values need. A value that is in two places counts
-/// twice.
+/// Reads all `places`, each with the prefix of its keys, and adds up what their live values need. A value that is in
+/// two places counts twice.
 ///
 /// # Errors
-/// When one of the places cannot be read at all. If only a part of a place cannot be read, that is a doubt, and no error.
+/// When one of the places cannot be read at all. If only a part of a place cannot be read, that is a doubt, and no
+/// error.
 pub fn read_needs(places: &[(ScanPlace, String)], progress: PlaceProgress<'_>) -> Result<NeededKeys, NeedsError> {
     let mut needed = NeededKeys::default();
     for (place, prefix) in places {
@@ -99,7 +102,7 @@ mod tests {
         harness::{etcd::Etcd, processes::Run},
     };
 
-    /// A commitment of which each byte is `byte`.
+    /// Returns a commitment whose bytes are all `byte`.
     fn commitment(byte: u8) -> Commitment {
         Commitment([byte; 32])
     }
@@ -128,7 +131,8 @@ mod tests {
         value(provider, &key_id(seq, commitment), &seed(commitment))
     }
 
-    /// The bytes of a snapshot in which these changes were made, each at a revision of its own; one without a value is a deletion.
+    /// The bytes of a snapshot in which these changes were made, each at a revision of its own; one without a value is
+    /// a deletion.
     fn database(changes: &[(&str, Option<Vec<u8>>)]) -> Vec<u8> {
         let changes: Vec<Change<'_>> = changes
             .iter()
@@ -389,7 +393,7 @@ mod tests {
             assert_eq!(all.of(&two), Some(&need(&[&names.1], 3, "/registry/events/a/new")), "{main_etcd:?}");
             assert_eq!((objects(&all), all.doubts()), (6, &[][..]), "{main_etcd:?}");
         }
-        // A wrong prefix proves nothing, and neither does an etcd of which nothing was read.
+        // With a wrong prefix nothing is read, which proves nothing.
         let url = main.endpoints();
         let nothing = read(&[live(&main, "/nothing")]);
         let doubt = format!("{url}: there is no key below /nothing/: is that the prefix of the API server?");

@@ -81,7 +81,7 @@ impl Collector {
             return Ok(());
         }
         if !is_text(change.key) {
-            return Err(damaged("its key is none that Kubernetes writes".to_owned()));
+            return Err(damaged("its key is not one that Kubernetes writes".to_owned()));
         }
         let fingerprint = self.summarizer.fingerprinter().of(change.key);
         let summary = change.value.and_then(|value| self.summarizer.summarize(change.key, value));
@@ -120,8 +120,8 @@ impl LeafVisitor for Collector {
     }
 }
 
-/// Returns the revisions that may be missing if an element cannot be read: its own, or those between its neighbours if its key names
-/// none.
+/// Returns the revisions that may be missing if an element cannot be read: its own, or those between its neighbours if
+/// its key names none.
 fn missing(leaf: &Leaf<'_>, element: &Element<'_>) -> Bounds {
     let has_revision = matches!(element.key.len(), 17 | 18) && Revision::parse(element.key).is_some();
     let own = || BoundKey::new(element.key);

@@ -6,7 +6,8 @@ use ring::digest::{Context, SHA256};
 
 use super::super::source::FileDigest;
 
-/// Bytes of the digest at the end of a snapshot. It is there if this is the remainder of the file's length divided by [`SECTOR`].
+/// Bytes of the digest at the end of a snapshot. It is there if this is the remainder of the file's length divided by
+/// [`SECTOR`].
 const DIGEST: u64 = 32;
 const SECTOR: u64 = 512;
 

@@ -51,8 +51,8 @@ impl DatabaseFile {
     }
 }
 
-/// Whether etcd holds its lock on the file. Our own lock is released at once, so that no etcd has to wait for it. A file system without
-/// locks shows nothing.
+/// Whether etcd holds its lock on the file. Our own lock is released at once, so that no etcd has to wait for it. A
+/// file system without locks shows nothing.
 fn is_of_running_etcd(file: &File) -> bool {
     match flock(file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => {

@@ -35,7 +35,7 @@ impl LeafVisitor for MetaBucket {
             if let Some(revision) = Revision::parse(element.value) {
                 self.compacted = Some(revision.main);
             } else {
-                let what = "finishedCompactRev is no revision".to_owned();
+                let what = "finishedCompactRev is not a revision".to_owned();
                 let error = PageError::Value { index: element.index, what };
                 self.damage(PageDamage { page, error, bounds: None });
             }

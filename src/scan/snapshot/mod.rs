@@ -5,9 +5,9 @@
 //!      -> newest, meta, file -> error;   digest
 //! ```
 //!
-//! Threads read parts of the tree. One of them also hands the objects to the sink, in the order of revisions, the newest first. What
-//! cannot be read is reported with its page and reason, and never ends the scan. The file of a running member is refused: etcd holds a
-//! lock on it.
+//! Threads read parts of the tree. One of them also hands the objects to the sink, in the order of revisions, the
+//! newest first. What cannot be read is reported with its page and reason, and never ends the scan. The file of a
+//! running member is refused: etcd holds a lock on it.
 
 mod batch;
 mod digest;

@@ -39,8 +39,8 @@ pub struct TreeParts<'p> {
 }
 
 impl TreeParts<'_> {
-    /// Reads all parts, and calls `count` with each batch, from the last part to the first. The calling thread reads, too, whenever no
-    /// batch waits for it. Ends early if `count` says so.
+    /// Reads all parts, and calls `count` with each batch, from the last part to the first. The calling thread reads,
+    /// too, whenever no batch waits for it. Ends early if `count` says so.
     pub fn read(&self, progress: Progress<'_>, mut count: impl FnMut(Batch) -> ControlFlow<()>) -> ControlFlow<()> {
         let threads = thread::available_parallelism().map_or(1, NonZero::get).clamp(1, THREADS_MAX);
         let queue = PartQueue { parts: self.subtrees, taken: AtomicUsize::new(0) };

@@ -64,8 +64,8 @@ pub fn scan(
     Ok(ScanOutcome { source, damage, incomplete, outside, is_used: is_used || outside == 0 })
 }
 
-/// Reads the database quickly. If it turns out that a key was handed on twice, the sink forgets everything, and the database is read
-/// thoroughly. A sink that cannot forget gets the thorough way at once.
+/// Reads the database quickly. If it turns out that a key was handed on twice, the sink forgets everything, and the
+/// database is read thoroughly. A sink that cannot forget gets the thorough way at once.
 fn read_proven(
     database: &Database,
     summarizer: &Summarizer,
@@ -131,7 +131,8 @@ impl DatabaseContents {
     /// Hands the objects of a batch to the sink.
     fn count<S: Sink>(&mut self, batch: Batch, newest: &mut Newest, sink: &mut S) -> ControlFlow<()> {
         let (mut keys, mut values) = (batch.keys.as_slice(), batch.values.as_slice());
-        // All keys of a batch are looked up in one loop, so that the processor can wait for the memory of several at once.
+        // All keys of a batch are looked up in one loop, so that the processor can wait for the memory of several at
+        // once.
         let is_newest: Vec<bool> =
             batch.changes.iter().map(|change| newest.is_newest(change.fingerprint, change.is_first)).collect();
         self.damage.extend(batch.damage);

@@ -11,7 +11,8 @@ pub(super) const NAME_MAX: usize = 1024;
 /// The first byte of a KMS v2 body: the head of the field with the encrypted data.
 pub(super) const DATA: &[u8] = b"\x0a";
 
-/// What encryption adds to an object under a key derived from a seed: 32 bytes of randomness, a nonce of 12 and a tag of 16.
+/// What encryption adds to an object under a key derived from a seed: 32 bytes of randomness, a nonce of 12 and a tag
+/// of 16.
 pub(super) const LEAST_UNDER_SEED: usize = 60;
 
 /// What a body says about its key.
@@ -38,8 +39,8 @@ pub(super) fn read_body<'a>(provider: &str, body: &'a [u8]) -> Result<Body<'a>, 
     }
 }
 
-/// Returns every place where a body may begin. A name ends at its first colon, but all names except those of KMS v2 may contain
-/// colons: the body is all of `body`, or what follows one of the first colons in it.
+/// Returns every place where a body may begin. A name ends at its first colon, but all names except those of KMS v2 may
+/// contain colons: the body is all of `body`, or what follows one of the first colons in it.
 fn possible_bodies(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let start = &body[..body.len().min(NAME_MAX)];
     let text = start.utf8_chunks().next().map_or("", |chunk| chunk.valid());
@@ -55,7 +56,8 @@ fn kms_v1(body: &[u8]) -> Option<Body<'_>> {
     (!seed.is_empty() && data.len() >= 28).then_some(Body { key_id: None, seed: Some(seed) })
 }
 
-/// Reads the message `EncryptedObject`: 1 encryptedData, 2 keyID, 3 encryptedDEKSource, 4 annotations, 5 encryptedDEKSourceType.
+/// Reads the message `EncryptedObject`: 1 encryptedData, 2 keyID, 3 encryptedDEKSource, 4 annotations, 5
+/// encryptedDEKSourceType.
 fn kms_v2(body: &[u8]) -> Result<Body<'_>, ValueDamage> {
     let (mut data, mut key_id, mut seed, mut kind): (&[u8], &[u8], &[u8], u64) = (&[], &[], &[], 0);
     for field in Fields(body) {

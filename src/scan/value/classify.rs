@@ -1,7 +1,8 @@
 //! Classifies one stored value: which provider wrote it, which key it names, and what is wrong with it.
 //!
-//! A value that has a provider's prefix but not that provider's shape is damaged. It is counted under the provider, without a key_id.
-//! One kind of damaged value keeps both names: a value of claviger's whose key_id and wrapped seed name different keys.
+//! A value that has a provider's prefix but not that provider's shape is damaged. It is counted under the provider,
+//! without a key_id. One kind of damaged value keeps both names: a value of claviger's whose key_id and wrapped seed
+//! name different keys.
 
 use super::{
     super::protobuf::Fields,
@@ -44,7 +45,8 @@ pub enum Encoding {
 /// What the bytes of one value show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Value<'a> {
-    /// The stored prefix without `k8s:enc:` and the last colon, such as `kms:v2:claviger`; [`IDENTITY`] if it is not encrypted.
+    /// The stored prefix without `k8s:enc:` and the last colon, such as `kms:v2:claviger`; [`IDENTITY`] if it is not
+    /// encrypted.
     pub provider: &'a str,
     /// The KMS v2 key that it names.
     pub key_id: Option<&'a str>,
@@ -100,16 +102,16 @@ fn encrypted(rest: &[u8]) -> Value<'_> {
     value
 }
 
-/// Returns the first half of the commitment in a key_id of claviger's form, `k<number>-<32 hex digits>`. A key_id of any other form
-/// has none.
+/// Returns the first half of the commitment in a key_id of claviger's form, `k<number>-<32 hex digits>`. A key_id of
+/// any other form has none.
 pub fn commitment_half(key_id: &str) -> Option<[u8; 16]> {
     let (seq, digits) = key_id.strip_prefix('k')?.split_once('-')?;
     number::<u32>(seq).filter(|seq| *seq > 0)?;
     hex_array(digits)
 }
 
-/// Splits `scheme:version:name:body` into the provider (the first three parts) and the body. Without a third colon there is no body,
-/// and the provider is as much of its name as can be read.
+/// Splits `scheme:version:name:body` into the provider (the first three parts) and the body. Without a third colon
+/// there is no body, and the provider is as much of its name as can be read.
 fn split_name(rest: &[u8]) -> (&str, Option<&[u8]>) {
     let colons = rest.iter().take(NAME_MAX).enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
     let mut colons = colons.take(3);
@@ -153,8 +155,8 @@ mod tests {
             assert_eq!((value.provider, value.damage), ("kms:v2:lab", None));
             assert_eq!(value.key_id, vector["key_id"].as_str());
             assert_eq!(value.seed.unwrap().len(), 60, "nonce, seed and tag");
-            // Cut anywhere behind the prefix it is damaged, but for where a field ends behind which all may be left out:
-            // before the annotations, and before the seed's type.
+            // A value that is cut after its prefix is damaged, except at two places, where it lacks optional fields only:
+            // before the annotations, and before the type of the seed.
             let cuts = "k8s:enc:kms:v2:lab:".len()..bytes.len();
             assert_eq!(cuts.filter(|cut| classify(&bytes[..*cut]).damage.is_none()).count(), 2);
             assert_eq!(classify(&bytes[..10]).damage, Some(ValueDamage::Name));

@@ -1,5 +1,5 @@
-//! The frame of a KMS v2 value: everything but its encrypted data. An API server writes many values under one seed, and all of them
-//! have the same frame, so a scan parses the first of them and compares the others.
+//! The frame of a KMS v2 value: everything but its encrypted data. An API server writes many values under one seed, and
+//! all of them have the same frame, so a scan parses the first of them and compares the others.
 
 use super::{
     super::protobuf::Fields,
@@ -20,8 +20,8 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Takes the frame of `bytes`, which were classified as `value`. Returns `None` unless they are a whole KMS v2 value of the usual
-    /// form.
+    /// Takes the frame of `bytes`, which were classified as `value`. Returns `None` unless they are a whole KMS v2
+    /// value of the usual form.
     pub fn of(bytes: &[u8], value: &Value<'_>) -> Option<Self> {
         value.key_id?;
         let (head, body) = bytes.split_at_checked(ENCRYPTED.len() + value.provider.len() + 1 + DATA.len())?;
@@ -87,7 +87,8 @@ mod tests {
         ] {
             assert!(!framed.fits(&other), "{other:?}");
         }
-        // A damaged value has none, nor has one whose data stands in it twice, or elsewhere, or one of another provider.
+        // These have no frame: damaged values, values with two fields of data or with the data elsewhere, and values of another
+        // provider.
         let twice = [&one[..], b"\x0a\x1c", &[7; 28]].concat();
         assert_eq!(classify(&twice).damage, Some(ValueDamage::Data));
         let twice = [&one[..], b"\x0a\x3c", &[7; 60]].concat();

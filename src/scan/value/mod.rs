@@ -4,8 +4,8 @@
 //! classify -> body -> damage        frame -> classify
 //! ```
 //!
-//! The formats are kube-apiserver's (`k8s.io/apiserver`, `pkg/server/options/encryptionconfig` and `pkg/storage/value`);
-//! `docs/scan.md` lists them.
+//! The formats are kube-apiserver's (`k8s.io/apiserver`, `pkg/server/options/encryptionconfig` and
+//! `pkg/storage/value`); `docs/scan.md` lists them.
 
 mod body;
 mod classify;

@@ -47,7 +47,7 @@ fn nothing_is_counted_twice_even_if_an_entry_lies_about_its_version() {
         let (report, live) = scan_bytes(bytes).unwrap();
         (report.all.objects, report.groups[0].revisions, live.into_values().collect::<Vec<_>>())
     };
-    // The deletion is lost, or is one of another key, which nothing tells but a digest.
+    // The deletion is lost, or belongs to another key. Only a digest could show that.
     assert_eq!(counted(&forge::database(Shape::default(), &changes)), (1, Some(2), vec![5]));
     assert_eq!(counted(&forged(&changes, 4, b"a/x", b"a/y")), (1, Some(2), vec![5]));
     assert_eq!(counted(&forged(&changes, 4, b"\0\0\0\0\0\0\0\x04", &[0xff; 8])), (1, Some(2), vec![5]));

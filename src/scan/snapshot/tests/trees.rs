@@ -58,7 +58,7 @@ fn a_tree_that_bites_its_tail_ends() {
     let keys = key_names(40);
     let shape = Shape { page_size: 512, leaf: 2, branch: 3, compacted: None };
     let whole = forge::database(shape, &changes(&keys));
-    // Each child of each branch is led to each page: to itself, to pages above it, beside it and below it.
+    // Each branch names each page as each of its children: itself, and pages above, beside and below it.
     let pages = whole.len() / 512;
     for branch in (2..pages).filter(|page| whole[page * 512 + 8] == 1) {
         for child in 0..usize::from(whole[branch * 512 + 10]) {
@@ -132,7 +132,7 @@ fn a_page_in_the_middle_of_another_is_reported_the_same_each_time() {
     let pages = bytes.len() / 512;
     let spans = |page: &usize| bytes[page * 512 + 8] == 2 && bytes[page * 512 + 12] == 1;
     let over = (2..pages).find(spans).unwrap() + 1;
-    // A leaf of another thread's, which now stands where the large value ends.
+    // A leaf that another thread reads is moved to where the large value ends.
     let moved = (over + 1..pages).nth(25).unwrap();
     assert_eq!((bytes[moved * 512 + 8], bytes[moved * 512 + 10]), (2, 1));
     bytes.copy_within(moved * 512..(moved + 1) * 512, over * 512);
