@@ -18,7 +18,7 @@ pub(super) struct Global {
     /// Configuration file [default: /etc/claviger/config.toml if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Text for people, or JSON with a `format` field for machines
+    /// Output as text for people, or as JSON for programs
     #[arg(
         long,
         global = true,
@@ -28,7 +28,7 @@ pub(super) struct Global {
         hide_default_value = true
     )]
     pub(super) output: Format,
-    /// Print errors and what was asked for, nothing else
+    /// Print only results and errors, without progress and advice on what to do next
     #[arg(long, global = true)]
     pub(super) quiet: bool,
 }
@@ -52,7 +52,7 @@ impl Global {
 /// Where the keys are.
 #[derive(Args, Default)]
 pub(super) struct StateDir {
-    /// Where keyring, root file and mark are [default: /var/lib/claviger]
+    /// Directory of the keyring, the root file and the mark [default: /var/lib/claviger]
     #[arg(long, value_name = "DIR")]
     pub(super) state_dir: Option<PathBuf>,
 }
@@ -69,8 +69,8 @@ impl StateDir {
 pub(super) struct KeyringArgs {
     #[command(flatten)]
     state_dir: StateDir,
-    /// File with the passphrase of a slot, /dev/fd/N for a descriptor, or - for standard input [default: asked for on a
-    /// terminal, where no other slot opens]
+    /// File with the passphrase of a slot, /dev/fd/N for a descriptor, or - for standard input [default: ask on the
+    /// terminal if no other slot opens]
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
 }
@@ -85,7 +85,7 @@ impl KeyringArgs {
 /// Where the plugin is reached.
 #[derive(Args)]
 pub(super) struct Socket {
-    /// A path, `unix:///path`, or `@name` (abstract) [default: /run/claviger/kms.sock]
+    /// Socket of the plugin: a path, `unix:///path`, or `@name` (abstract) [default: /run/claviger/kms.sock]
     #[arg(long, value_name = "SOCKET")]
     pub(super) socket: Option<String>,
 }

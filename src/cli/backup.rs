@@ -36,11 +36,11 @@ use super::{
     tables::{KeyRow, key_rows, key_table},
 };
 
-/// Keys that survive this machine: one encrypted file with the keyring and what opens it
+/// Manage backups: encrypted files that bring the keys back after this machine is lost
 ///
-/// A backup is an age file of a tar, which stock `age` and `tar` open too. Keep it where neither this machine's loss nor a thief
-/// of etcd's snapshots reaches it, and its identity somewhere else. Make a new one after each `key add`, `key promote` and
-/// `rekey`.
+/// A backup is a tar file encrypted with age, so the usual `age` and `tar` open it, too. Keep it apart from this
+/// machine and from etcd's snapshots, and keep its identity in a third place. Make a new backup after each `key add`,
+/// `key promote` and `rekey`.
 #[derive(Args)]
 pub(super) struct BackupArgs {
     #[command(subcommand)]
@@ -49,59 +49,61 @@ pub(super) struct BackupArgs {
 
 #[derive(Subcommand)]
 enum BackupVerb {
-    /// Write a backup for the recovery recipients, or for others
+    /// Write a backup, encrypted to the keyring's recovery recipients or to others
     ///
-    /// It prints what `backup restore` will ask for: keep that, which is no secret, apart from the backup. A backup on another
-    /// disk than the state directory, for a recipient whose identity was tried by `init` or `recovery add`, counts at once: it
-    /// is listed here, and its keys may be promoted. Any other counts after `backup check`.
+    /// The command prints a line `expect`, which `backup restore` asks for. It is no secret; keep it apart from the
+    /// backup. A key can be promoted only if a backup that counts contains it. A backup counts at once if it is on
+    /// another disk than the state directory, and if `init` or `recovery add` tried the identity of its recipient. Any
+    /// other backup counts after `backup check`.
     #[command(after_help = "\
 Examples:
   claviger backup create /media/usb/claviger-2026-11-24.age
   claviger backup create - --recipient age1… | ssh vault 'cat > claviger.age'")]
     Create {
-        /// The file to write, which must not exist, or - for standard output
+        /// File to write, which must not exist, or - for standard output
         file: PathBuf,
-        /// An age recipient (age1…) who can open it, instead of the keyring's; may be given several times
+        /// age recipient (age1…) who can open it, instead of the keyring's recovery recipients; may be given several
+        /// times
         #[arg(long, value_name = "RECIPIENT")]
         recipient: Vec<String>,
         #[command(flatten)]
         keyring: KeyringArgs,
     },
-    /// Open a backup, and say whether it has every key of the keyring here
+    /// Open a backup, and check whether it has every key of the keyring here
     ///
-    /// A backup that opened is listed here, so that its keys may be promoted. Where there is no keyring it says what is in the
-    /// backup. Ends with 1 if a key is missing in it.
+    /// A backup that opens counts from then on, so its keys can be promoted. Without a keyring here, the command shows
+    /// what the backup contains. Exits with 1 if a key is missing in the backup.
     #[command(after_help = "\
 Example:
   claviger backup check /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt")]
     Check {
-        /// The backup
+        /// Backup to open
         file: PathBuf,
         #[command(flatten)]
         identity: IdentityArgs,
         #[command(flatten)]
         keyring: KeyringArgs,
     },
-    /// List the backups that count: the keys in them may be promoted
+    /// List the backups that count, so that the keys in them can be promoted
     ///
-    /// The list is kept here, in the file `ledger`. It says nothing of whether a file is still where it was. Ends with 1 if the
-    /// list is missing or damaged.
+    /// The list is kept in the file `ledger` of the state directory. It does not say whether the backups still exist.
+    /// Exits with 1 if the list is missing or damaged.
     #[command(after_help = "\
 Example:
   claviger backup list --output json")]
     List(KeyringArgs),
-    /// Remove a backup from the list, because it is lost or was thrown away
+    /// Remove a backup from the list because it is lost or was discarded
     ///
-    /// The file itself is not touched. A key that is in no other listed backup counts as not backed up from then on.
+    /// The backup itself is not deleted. From then on, a key that is in no other listed backup counts as not backed up.
     #[command(after_help = "\
 Examples:
   claviger backup forget 3f2a9c51e07b
   claviger backup forget --all 9013569b706b2f07af22dfd169b48818    when the list itself is lost or damaged")]
     Forget {
-        /// The backup, by the ID that `backup list` shows
+        /// Backup, by the ID that `backup list` shows
         #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
         backup: Option<String>,
-        /// Begin an empty list, even if the present one is good; type the keyring's uuid. `key destroy` then needs
+        /// Begin an empty list, even if the present one is intact; give the keyring's uuid. `key destroy` then needs
         /// --risk-losing-secrets for every key that exists now, because a backup that is no longer listed may need it
         #[arg(long, value_name = "UUID", value_parser = uuid)]
         all: Option<Uuid>,
@@ -124,9 +126,9 @@ struct CreateReport<'a> {
     recipients: &'a [String],
     keys: usize,
     expect: String,
-    /// Whether it counts as a backup already.
+    /// Whether the backup counts, so that its keys can be promoted.
     listed: bool,
-    /// Why it does not.
+    /// Why it does not count.
     not_listed_because: Option<String>,
 }
 
@@ -135,9 +137,9 @@ struct ListReport {
     format: &'static str,
     uuid: String,
     backups: Vec<ListedReport>,
-    /// Keys that none of them holds.
+    /// The keys that no listed backup contains.
     unbacked: Vec<String>,
-    /// Why the list is not believed.
+    /// Why the list cannot be used.
     error: Option<String>,
 }
 
@@ -161,7 +163,7 @@ struct CheckReport {
     keys: Vec<KeyRow>,
     earlier_root_keys: usize,
     expect: String,
-    /// None where there is no keyring to compare with.
+    /// `None` if there is no keyring to compare with.
     missing: Option<Vec<String>>,
 }
 
@@ -185,11 +187,11 @@ fn create(file: &Path, recipients: &[String], keyring: KeyringArgs, global: &Glo
     let site = Site::find(keyring.settings(), global)?;
     let to_stdout = file == Path::new("-");
     if to_stdout && io::stdout().is_terminal() {
-        let message = "a backup is no text, and standard output is a terminal";
+        let message = "a backup is not text, and standard output is a terminal";
         return Err(Failure::new(Exit::Usage, &message, "name a file, or pipe it somewhere".to_owned()));
     }
     if !to_stdout {
-        // Before it is told that one is made.
+        // This comes before any line says that a backup is being made.
         refuse_inside(file, &site.config.state_dir)?;
         check_export(file).map_err(|error| Failure::export(&error))?;
     }
@@ -228,17 +230,15 @@ fn create(file: &Path, recipients: &[String], keyring: KeyringArgs, global: &Glo
     Ok(Exit::Done)
 }
 
-/// The path from the root on: the list is read from anywhere.
+/// Returns the absolute path, because the list may be read from another directory.
 pub(super) fn whole(file: &Path) -> String {
     std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string()
 }
 
-/// Why a backup that was written does not count yet.
+/// Returns why a backup that was written does not count yet.
 fn doubt(file: &Path, made: &Made, site: &Site) -> Option<String> {
     if !made.is_for_proven_recipient() {
-        return Some(
-            "none of its recipients is a recovery recipient of this keyring, whose identity was tried".to_owned(),
-        );
+        return Some("no recipient of it is a recovery recipient of this keyring, so no identity was tried".to_owned());
     }
     is_on_another_disk(file, &site.dir).err().map(|error| error.to_string())
 }
@@ -263,7 +263,7 @@ fn print_created(report: &CreateReport<'_>, global: &Global) -> Result<(), Failu
         (
             "counts",
             match &report.not_listed_because {
-                None => "yes: it is on another disk, and read back as written".to_owned(),
+                None => "yes: it is on another disk, and reading it back gave what was written".to_owned(),
                 Some(reason) => format!("not yet: {reason}"),
             },
         ),
@@ -273,11 +273,11 @@ fn print_created(report: &CreateReport<'_>, global: &Global) -> Result<(), Failu
         return Ok(());
     }
     let next = match report.not_listed_because {
-        Some(_) => format!("prove that it opens, which lists it: claviger backup check {file}"),
-        None => "open it once in a while with its identity: claviger backup check".to_owned(),
+        Some(_) => format!("test that it opens, so that it counts: claviger backup check {file}"),
+        None => "test from time to time that its identity opens it: claviger backup check".to_owned(),
     };
     output::text_line(&format!(
-        "\nnext:  {next}\n       keep the line `expect` apart from it: `backup restore` asks for it"
+        "\nnext:  {next}\n       keep the line `expect` apart from the backup: `backup restore` asks for it"
     ))
 }
 
@@ -285,7 +285,7 @@ pub(super) fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// The bytes of a backup or of a keyring.
+/// Reads the file of a backup or of a keyring.
 pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
     let unreadable = |error: io::Error| {
@@ -328,7 +328,7 @@ fn check(file: &Path, identity: &IdentityArgs, keyring: KeyringArgs, global: &Gl
             global,
         );
     }
-    // That it opens is said first: that is true whether it can be listed or not.
+    // The backup opens, whether or not it can be listed; so this is printed first.
     let proven = Proven::Checked(Time::new(jiff::Timestamp::now()));
     let listed = ListedBackup::of(&backup.keyring, backup.digest(), proven, Some(whole(file)));
     keeper::list_backup(&site.dir, &site.means, under, listed)
@@ -341,7 +341,7 @@ fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     print_list(&site.open()?, global)
 }
 
-/// The digits that name a backup: enough to tell those of one list apart.
+/// Returns the digits that name a backup: enough to distinguish those of one list.
 const ID_DIGITS: usize = 12;
 
 fn print_list(opened: &Opened, global: &Global) -> Result<Exit, Failure> {
@@ -380,7 +380,7 @@ fn print_list(opened: &Opened, global: &Global) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// What an operator does who has lost the ledger of the keyring `uuid`.
+/// Returns the hint for an operator who has lost the ledger of the keyring `uuid`.
 pub(super) fn no_backup_counts(error: &str, uuid: &str) -> String {
     format!(
         "no backup counts: {error}; put the newest copy of the file `ledger` back, or, if there is none, begin an empty list: \
@@ -410,10 +410,10 @@ fn forget(backup: Option<String>, all: Option<Uuid>, keyring: KeyringArgs, globa
     print_list(&opened, global)
 }
 
-/// Refuses a backup in the state directory, by whatever path: it is lost together with what it is a backup of.
+/// Refuses to write a backup into the state directory, because both would be lost together. Follows links.
 pub(super) fn refuse_inside(file: &Path, state_dir: &Path) -> Result<(), Failure> {
     let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
-    // What is not there yet will be in its parent. A link, and a descriptor's name, lead to the file itself.
+    // If the file does not exist yet, its directory counts. Links and names of descriptors are followed to the file.
     let real = file.canonicalize().or_else(|_| absolute(file)).unwrap_or_else(|_| file.to_owned());
     let here = identity(state_dir);
     let is_inside = here.is_some() && real.ancestors().skip(1).any(|above| identity(above) == here);

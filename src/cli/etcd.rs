@@ -1,6 +1,6 @@
-//! Where the cluster's etcd is: from flags, from the configuration, and from the static pod of kube-apiserver.
+//! Finds out where the cluster's etcd is: from flags, from the configuration, and from kube-apiserver's static pod.
 //!
-//! A verb takes [`EtcdArgs`], puts them into its settings, and asks [`Declared`]. Nothing is read from etcd here.
+//! A verb takes [`EtcdArgs`], puts them into its settings, and asks [`Declared`]. Nothing here reads etcd.
 
 use std::path::{Path, PathBuf};
 
@@ -21,16 +21,16 @@ use super::{
     files::{read_text, wrong},
 };
 
-/// Where a live etcd is.
+/// The flags that say where a live etcd is.
 #[derive(Args, Default)]
 pub(super) struct EtcdArgs {
-    /// Endpoints of etcd, separated by commas
+    /// Addresses of etcd, separated by commas
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     etcd_servers: Option<Vec<String>>,
-    /// CA certificate that etcd's certificate is checked with
+    /// CA certificate to check etcd's certificate with
     #[arg(long, value_name = "FILE")]
     etcd_cafile: Option<PathBuf>,
-    /// Client certificate for etcd
+    /// Client certificate to authenticate to etcd with
     #[arg(long, value_name = "FILE")]
     etcd_certfile: Option<PathBuf>,
     /// Private key of the client certificate
@@ -39,8 +39,8 @@ pub(super) struct EtcdArgs {
     /// Prefix of the API server's keys in etcd [default: /registry]
     #[arg(long, value_name = "PREFIX")]
     etcd_prefix: Option<String>,
-    /// Static pod of kube-apiserver, which says all of this [default: /etc/kubernetes/manifests/kube-apiserver.yaml if no other
-    /// option says where to read]
+    /// Manifest of kube-apiserver's static pod: read all these options from it [default:
+    /// /etc/kubernetes/manifests/kube-apiserver.yaml, unless another option says where to read]
     #[arg(long, value_name = "FILE")]
     apiserver_manifest: Option<PathBuf>,
 }
@@ -65,21 +65,21 @@ impl EtcdArgs {
     }
 }
 
-/// What flags, configuration and manifest declare of the cluster's etcd.
+/// What flags, configuration and manifest say about the cluster's etcd.
 pub(super) struct Declared {
-    /// The etcd that the API server uses for whatever has no other, if a flag, a setting or a manifest says where it is.
+    /// The API server's main etcd, if a flag, a setting or a manifest says where it is.
     pub(super) servers: Option<Servers>,
     /// Resources that the API server keeps in other etcds.
     pub(super) overrides: Vec<Override>,
-    /// What all keys begin with, in each etcd.
+    /// The prefix of all keys, in every etcd.
     pub(super) prefix: String,
-    /// The EncryptionConfiguration.
+    /// The API server's EncryptionConfiguration.
     pub(super) encryption_config: Option<PathBuf>,
 }
 
 impl Declared {
-    /// Reads the manifest that `cluster` names. If it names neither a manifest nor an etcd, kubeadm's manifest is read if it exists,
-    /// unless `is_elsewhere`: what is read then may be of another cluster than this node's.
+    /// Reads the manifest that `cluster` names. If it names neither a manifest nor an etcd, kubeadm's manifest is read
+    /// if it exists, but not if `is_elsewhere`, because the objects may be another cluster's then.
     ///
     /// # Errors
     /// When the manifest cannot be read, or is not the static pod of a kube-apiserver.
@@ -95,9 +95,9 @@ impl Declared {
         })
     }
 
-    /// Every etcd in which the API server keeps objects, each once, with the prefix of the keys: the main one first, then those of
-    /// `--etcd-servers-overrides`, for which kube-apiserver uses the same certificates. Returns `None` if no flag, setting or
-    /// manifest says where etcd is.
+    /// Returns every etcd in which the API server keeps objects, each once, with the prefix of its keys: first the main
+    /// one, then those of `--etcd-servers-overrides`, for which kube-apiserver uses the same certificates. Returns
+    /// `None` if no flag, setting or manifest says where etcd is.
     pub(super) fn places(&self) -> Option<Vec<(ScanPlace, String)>> {
         let main = self.servers.as_ref()?;
         let others = self.overrides.iter().map(|other| Servers { urls: other.urls.clone(), ..main.clone() });
@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// A static pod with these further flags, and what is configured beside it.
+    /// Reads a static pod with additional flags, together with a configuration.
     fn declared(flags: &str, cluster: Cluster) -> Declared {
         let file = tempfile::NamedTempFile::new().unwrap();
         let command = format!("[kube-apiserver, '--etcd-servers=https://a,https://b', --etcd-cafile=/ca{flags}]");
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_configured_goes_over_the_manifest() {
+    fn the_configuration_overrides_the_manifest() {
         let own = servers(&["https://own"], "/own-ca");
         let cluster = |own: &Servers| Cluster {
             etcd: own.clone(),
@@ -175,13 +175,13 @@ mod tests {
         assert_eq!(all.places(), Some(places("/own", &[own.clone(), others[0].clone(), others[1].clone()])));
         assert_eq!(all.encryption_config, Some("/own.yaml".into()));
         assert_eq!(declared(&flags, Cluster::default()).encryption_config, Some("/its.yaml".into()));
-        // With an etcd of its own, nobody looks for kubeadm's manifest.
+        // If the configuration names an etcd, kubeadm's manifest is not read.
         let alone = Declared::read(&cluster(&own), false).unwrap_or_else(|_| panic!());
         assert_eq!((alone.places(), alone.overrides.len()), (Some(places("/own", &[own])), 0));
     }
 
     #[test]
-    fn nothing_that_was_declared_is_no_place() {
+    fn without_any_declaration_there_is_no_place() {
         let nothing = Declared::read(&Cluster::default(), true).unwrap_or_else(|_| panic!());
         assert_eq!((nothing.places(), nothing.prefix.as_str()), (None, "/registry"));
     }

@@ -1,4 +1,4 @@
-//! Files that somebody else wrote: read whole, up to a limit, and refused with their path.
+//! Reads files that other programs wrote, and reports failures with their path.
 
 use std::{
     fmt::Display,
@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
 
-/// Reads the text of a file of at most `limit` bytes. The copy in memory is wiped after use: an EncryptionConfiguration may hold keys.
+/// Reads a text file of at most `limit` bytes. The copy in memory is wiped after use, because an
+/// EncryptionConfiguration may contain keys.
 pub(super) fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, Failure> {
     let unreadable = |error: io::Error| {
         let exit = match error.kind() {
@@ -28,12 +29,12 @@ pub(super) fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, 
     if text.len() > limit { Err(unreadable(io::ErrorKind::FileTooLarge.into())) } else { Ok(text) }
 }
 
-/// The failure of a file that is not what it should be.
+/// Makes the failure for a file with wrong contents.
 pub(super) fn wrong(path: &Path, error: &impl Display, hint: Option<&str>) -> Failure {
     Failure::new(Exit::Damaged, &format!("{}: {error}", path.display()), hint.map(ToOwned::to_owned))
 }
 
-/// The path as the root file will name it: from everywhere, and in UTF-8.
+/// Returns the path as the root file will contain it: absolute, and in UTF-8.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     let wrong =
         |reason: &dyn Display| Failure::new(Exit::Usage, &format!("--slot-file {}: {reason}", path.display()), None);

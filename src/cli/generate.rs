@@ -28,34 +28,34 @@ enum File {
     SystemdCredential(SystemdCredentialArgs),
 }
 
-/// The credential of a slot of this kind, unless it is given another name.
+/// The name of a slot's credential, unless another one is given.
 pub(super) const CREDENTIAL: &str = "claviger-root";
 
-/// The lines by which systemd gives the unit the credential of a slot
+/// Print a systemd drop-in that gives claviger.service the credential of a slot
 ///
-/// As a drop-in of claviger.service. By default the file is encrypted, as `systemd-creds encrypt` makes it: by the TPM, the
-/// host's key, or both.
+/// The credential's file is expected to be encrypted, as `systemd-creds encrypt` writes it: under the TPM, the host's
+/// key, or both.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
   cd /etc/systemd/system/claviger.service.d
   claviger generate systemd-credential > credential.conf")]
 struct SystemdCredentialArgs {
-    /// The credential's name
+    /// Name of the credential
     #[arg(long, value_name = "NAME", default_value = CREDENTIAL, value_parser = credential)]
     credential: String,
-    /// The file is not encrypted
+    /// The credential's file is not encrypted
     #[arg(long)]
     plain: bool,
-    /// The file that it is in [default: NAME in /etc/credstore.encrypted, or /etc/credstore]
+    /// File of the credential [default: NAME in /etc/credstore.encrypted, or in /etc/credstore with --plain]
     #[arg(long, value_name = "FILE", value_parser = unit_path)]
     file: Option<String>,
 }
 
-/// The file for kube-apiserver's --encryption-provider-config
+/// Print a configuration file for kube-apiserver's --encryption-provider-config
 ///
-/// The first provider encrypts what is written; `identity` comes last, so that what is in plaintext already can still be
-/// read. The provider's name is part of every stored value: never rename it.
+/// The first provider encrypts new values. `identity` comes last, so that kube-apiserver can still read values that are
+/// in plaintext. Never rename the provider: its name is part of every stored value.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
@@ -63,25 +63,25 @@ Example:
 struct EncryptionConfigurationArgs {
     #[command(flatten)]
     socket: Socket,
-    /// The provider's name, part of every stored value [default: claviger]
+    /// Name of the provider, which is part of every stored value [default: claviger]
     #[arg(long, value_name = "NAME")]
     provider_name: Option<String>,
-    /// A resource to encrypt, as kube-apiserver names it; may be given several times
+    /// Resource to encrypt, as kube-apiserver names it; may be given several times
     #[arg(long = "resource", value_name = "RESOURCE", default_values_t = ["secrets".to_owned()], value_parser = resource)]
     resources: Vec<String>,
 }
 
-/// The shape of `apiserver.config.k8s.io/v1`.
+/// The form of an EncryptionConfiguration, `apiserver.config.k8s.io/v1`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct EncryptionConfiguration {
     api_version: &'static str,
     kind: &'static str,
-    resources: [Entry; 1],
+    resources: [ConfigurationEntry; 1],
 }
 
 #[derive(Serialize)]
-struct Entry {
+struct ConfigurationEntry {
     resources: Vec<String>,
     providers: [Provider; 2],
 }
@@ -90,7 +90,7 @@ struct Entry {
 #[serde(rename_all = "camelCase")]
 enum Provider {
     Kms(Kms),
-    Identity(Identity),
+    Identity(IdentityProvider),
 }
 
 #[derive(Serialize)]
@@ -103,7 +103,7 @@ struct Kms {
 }
 
 #[derive(Serialize)]
-struct Identity {}
+struct IdentityProvider {}
 
 /// Runs `claviger generate …`.
 ///
@@ -136,7 +136,10 @@ fn encryption_configuration(config: &Config, resources: Vec<String>) -> Encrypti
     EncryptionConfiguration {
         api_version: "apiserver.config.k8s.io/v1",
         kind: "EncryptionConfiguration",
-        resources: [Entry { resources, providers: [Provider::Kms(kms), Provider::Identity(Identity {})] }],
+        resources: [ConfigurationEntry {
+            resources,
+            providers: [Provider::Kms(kms), Provider::Identity(IdentityProvider {})],
+        }],
     }
 }
 
@@ -171,7 +174,7 @@ fn credential(text: &str) -> Result<String, Expected> {
     }
 }
 
-/// A path that stands in a unit as it is.
+/// Parses a path that needs no quoting in a unit file.
 fn unit_path(text: &str) -> Result<String, Expected> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-@+".contains(&byte);
     if text.starts_with('/') && text.bytes().all(plain) {
@@ -181,7 +184,7 @@ fn unit_path(text: &str) -> Result<String, Expected> {
     }
 }
 
-/// A resource, `resource.group`, `*.group` or `*.*`.
+/// Parses a resource: `resource`, `resource.group`, `*.group` or `*.*`.
 fn resource(text: &str) -> Result<String, Expected> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-*".contains(&byte);
     if !text.is_empty() && text.bytes().all(plain) {

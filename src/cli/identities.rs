@@ -12,20 +12,20 @@ use zeroize::Zeroizing;
 use super::failure::{Exit, Failure};
 use crate::escrow::{Identities, share::shares_in};
 
-/// Longer than any identity file with comments.
+/// The longest identity file that is read, in bytes.
 const IDENTITY_MAX: usize = 64 * 1024;
 
-/// Where identities come from.
+/// The flag that says where identities come from.
 #[derive(Args)]
 pub(super) struct IdentityArgs {
-    /// File with the identity or with shares of it, or - for standard input; several times for several files; asked for on
-    /// a terminal without it
+    /// File with the identity, or with shares of it, or - for standard input; may be given several times [default: ask
+    /// on the terminal]
     #[arg(long, value_name = "FILE")]
     recovery_identity: Vec<PathBuf>,
 }
 
 impl IdentityArgs {
-    /// Reads it, or puts it together out of its shares.
+    /// Reads the identity, or restores it from its shares.
     ///
     /// # Errors
     /// When there is none, or it cannot be read.
@@ -62,8 +62,8 @@ fn read_identities(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
         }
         Some(path) if path.to_string_lossy().starts_with("AGE-SECRET-KEY-") => Err(Failure::new(
             Exit::Usage,
-            &"--recovery-identity takes the file that holds the identity, not the identity itself",
-            "it may be in your shell's history now, and in the process list: make another pair".to_owned(),
+            &"--recovery-identity takes a file with the identity, not the identity itself",
+            "it may now be in your shell's history and in the process list: make a new identity".to_owned(),
         )),
         Some(path) => {
             fs::File::open(path).and_then(read_limited).map_err(|error| unreadable(&path.display().to_string(), error))
@@ -73,8 +73,8 @@ fn read_identities(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
             .map_err(|error| unreadable("the terminal", error)),
         None => Err(Failure::new(
             Exit::Usage,
-            &"no recovery identity: a recipient whose identity was never tried is no recovery",
-            "give --recovery-identity FILE, or - for standard input; it is read once and never stored".to_owned(),
+            &"no recovery identity was given: a recipient is accepted only if its identity is tried",
+            "give --recovery-identity FILE, or - for standard input; it is read once and not stored".to_owned(),
         )),
     }
 }

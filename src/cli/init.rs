@@ -22,10 +22,11 @@ use super::{
     output,
 };
 
-/// Make a root key with its slot, and a keyring with one key
+/// Set up a state directory: make a root key, a slot that seals it, and a keyring with one key
 ///
-/// Refuses where a keyring is. With a recovery recipient, the keyring and that recipient's identity restore everything
-/// when this machine is lost; the identity is read once, to prove that it does, and never stored.
+/// If the directory has a keyring already, nothing is changed. If you name a recovery recipient, its identity and a
+/// copy of the keyring are enough to restore everything after this machine is lost. The identity is read once, to prove
+/// that it works, and is not stored.
 #[derive(Args)]
 #[command(group = ArgGroup::new("recovery").args(["recovery_recipient", "without_recovery"]).required(true))]
 #[command(after_help = "\
@@ -36,25 +37,26 @@ Examples:
 pub(super) struct InitArgs {
     #[command(flatten)]
     state_dir: StateDir,
-    /// An age recipient (age1…) who can recover the root key; may be given several times
+    /// age recipient (age1…) whose identity can recover the root key; may be given several times
     #[arg(long, value_name = "RECIPIENT")]
     recovery_recipient: Vec<String>,
-    /// The file with the recipients' identities, or - for standard input; asked for on a terminal if not given
+    /// File with the recipients' identities, or - for standard input [default: ask on the terminal]
     #[arg(long, value_name = "FILE", requires = "recovery_recipient")]
     recovery_identity: Vec<PathBuf>,
-    /// No recovery recipient: whoever loses the state directory loses every Secret, as nothing else opens the keyring
+    /// Have no recovery recipient. If the state directory is lost, every Secret is lost, because nothing else opens the
+    /// keyring
     #[arg(long, conflicts_with = "recovery_identity")]
     without_recovery: bool,
-    /// Where the slot's key file goes, better on another disk [default: slot-file.key in the state directory]
+    /// Where to write the slot's key file, preferably on another disk [default: slot-file.key in the state directory]
     #[arg(long, value_name = "FILE")]
     slot_file: Option<PathBuf>,
-    /// Move an unfinished init aside and begin again
+    /// Move an unfinished `init` aside, and begin again
     #[arg(long)]
     restart: bool,
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct InitReport<'a> {
     format: &'static str,
     state_dir: &'a Path,
     uuid: String,
@@ -69,7 +71,7 @@ struct Report<'a> {
 /// Runs `claviger init`.
 ///
 /// # Errors
-/// When a keyring is there, an identity does not open its blob, or a file cannot be written.
+/// When the directory has a keyring, an identity does not open its blob, or a file cannot be written.
 pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
     let settings = Settings { state_dir: args.state_dir.state_dir.clone(), ..Settings::default() };
     let state_dir = global.config(settings)?.state_dir;
@@ -83,7 +85,7 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
     let dir = Dir::open_or_create(&state_dir).map_err(|error| Failure::init(&error.into(), &state_dir))?;
     let made = keeper::init(&dir, &plan).map_err(|error| Failure::init(&error, &state_dir))?;
     print(&made, &plan, &state_dir, global)
-        .map_err(|failure| failure.hint("the keyring is set up all the same: look at it with `claviger status`"))?;
+        .map_err(|failure| failure.hint("the keyring is set up nevertheless: `claviger status` shows it"))?;
     Ok(Exit::Done)
 }
 
@@ -101,7 +103,7 @@ fn print(made: &Initialised, plan: &Plan, state_dir: &Path, global: &Global) -> 
     let recipients: Vec<&str> = keyring.recoveries().iter().map(Recovery::recipient).collect();
     let key_id = keyring.primary().id().to_string();
     if global.output == Format::Json {
-        return output::json(&Report {
+        return output::json(&InitReport {
             format: "claviger/init/v1",
             state_dir,
             uuid: keyring.uuid().to_hex(),
@@ -120,14 +122,14 @@ fn print(made: &Initialised, plan: &Plan, state_dir: &Path, global: &Global) -> 
         output::text_line(&format!("moved the unfinished init to {}", path.display()))?;
     }
     let recovery = match recipients.as_slice() {
-        [] => "none: without a backup every Secret is lost with this disk".to_owned(),
+        [] => "none: if this disk is lost and there is no backup, every Secret is lost".to_owned(),
         [recipient] => format!("{recipient} (opened once with its identity)"),
         recipients => format!("{} (each opened once with its identity)", recipients.join(", ")),
     };
     let dir = state_dir.display();
     let slot = match &plan.slot_file {
-        Some(file) => format!("file, its key in {}: whoever has it", file.display()),
-        None => "file: whoever has its key file".to_owned(),
+        Some(file) => format!("file, its key in {}: anyone who has that file", file.display()),
+        None => "file: anyone who has its key file".to_owned(),
     };
     let recipient = if recipients.is_empty() { " --recipient age1…" } else { "" };
     output::text_line(&output::fields(&[
@@ -137,7 +139,7 @@ fn print(made: &Initialised, plan: &Plan, state_dir: &Path, global: &Global) -> 
         ("recovery", recovery),
     ]))?;
     output::text_line(&format!(
-        "\nnext:  claviger backup create FILE --state-dir {dir}{recipient}    # where this machine's loss does not reach\n       \
+        "\nnext:  claviger backup create FILE --state-dir {dir}{recipient}    # somewhere that is not lost with this machine\n       \
          claviger serve --state-dir {dir}"
     ))
 }

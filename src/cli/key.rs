@@ -17,10 +17,11 @@ use super::{
     tables::{KeyRow, key_row, key_rows, key_table},
 };
 
-/// The keys of the keyring: look at them, make them, and lead them through their lives
+/// Manage the keys of the keyring, from their creation to their destruction
 ///
-/// A new key is pending; `promote` makes it the one that wraps, and the one before decrypt-only; `disable` and `destroy` take a
-/// key that nothing needs any more out of use. A running plugin follows each change within a second.
+/// A new key is pending. `promote` makes it primary, so that it wraps, and makes the previous primary key decrypt-only.
+/// `disable` and `destroy` take a key out of use that nothing needs any more. A running plugin follows each change
+/// within a second.
 #[derive(Args)]
 pub(super) struct KeyArgs {
     #[command(subcommand)]
@@ -29,23 +30,24 @@ pub(super) struct KeyArgs {
 
 #[derive(Subcommand)]
 enum KeyVerb {
-    /// List the keys, and the tombs of destroyed ones
+    /// List the keys, including the tombs of destroyed ones
     #[command(after_help = "\
 Example:
   claviger key list --output json")]
     List(KeyringArgs),
-    /// Make a key: pending, until it is promoted
+    /// Make a key, which is pending until it is promoted
     ///
-    /// It unwraps already, so that a node that is behind can read what another one has wrapped under it.
+    /// A pending key can unwrap, but does not wrap. So each node can read values under the new key before any node
+    /// writes them.
     #[command(after_help = "\
 Example:
   claviger key add && claviger key promote k2")]
     Add(KeyringArgs),
-    /// Let a pending key wrap from now on; the one before stays, and only unwraps
+    /// Make a pending key primary, so that it wraps from now on; the previous primary key only unwraps
     ///
-    /// Nothing is re-encrypted: each Secret comes under the new key when it is next written. An API server notices within a
-    /// minute. A key that no listed backup holds (`claviger backup list`) is not promoted: what is wrapped under it would be one
-    /// disk away from loss.
+    /// This rewrites nothing. Each Secret moves to the new key when it is next written. An API server notices the new
+    /// key within a minute. The key must be in a backup that `claviger backup list` shows; otherwise one lost disk
+    /// would lose every Secret under it.
     #[command(after_help = "\
 Examples:
   claviger key promote k2
@@ -53,22 +55,24 @@ Examples:
   claviger key promote k2 --wait && kubectl get secrets --all-namespaces -o json | kubectl replace -f -")]
     Promote {
         #[command(flatten)]
-        one: One,
-        /// Do without a listed backup that holds the key: if this disk is lost, so is every Secret under it
+        one: KeyArg,
+        /// Promote the key even if no listed backup contains it. If this disk is lost, every Secret under the key is
+        /// lost
         #[arg(long)]
         without_backup: bool,
-        /// Return when every API server that is connected has taken it up, which takes two to three minutes
+        /// Wait until every connected API server uses the key, which takes two to three minutes
         #[arg(long)]
         wait: bool,
         #[command(flatten)]
         socket: Socket,
     },
-    /// Take a key out of use: it neither wraps nor unwraps, and its bytes are kept
+    /// Take a key out of use. Its bytes are kept, and `claviger key enable` brings it back
     ///
-    /// Values under it cannot be read until `claviger key enable`. So it reads all of etcd first, as `claviger scan` does, and
-    /// refuses while any live object is under the key, or while an API server that is connected to the plugin here has not taken
-    /// up another key. What this directory says of the key's past decides nothing: it may have been restored or cloned. An API
-    /// server that is not connected here may write under a key for up to 5 minutes after another was promoted.
+    /// A disabled key neither wraps nor unwraps, so values under it cannot be read. Therefore the command first reads
+    /// all of etcd, as `claviger scan` does. It refuses if a live object is under the key, or if an API server that is
+    /// connected to the plugin here still uses the key. What the state directory says about the past does not count,
+    /// because the directory may have been restored or cloned. An API server that is not connected here may write under
+    /// a key for up to 5 minutes after another key was promoted.
     #[command(after_help = "\
 Examples:
   claviger key disable k1-9f2c51e07b3a4d68a1c0f4e2d7b65839
@@ -80,19 +84,20 @@ Examples:
         etcd: EtcdArgs,
         #[command(flatten)]
         socket: Socket,
-        /// Do it without reading etcd: whatever is under the key cannot be read until it is enabled again
+        /// Disable the key without reading etcd. Values under it cannot be read until it is enabled again
         #[arg(long)]
         risk_unreadable_secrets: bool,
     },
-    /// Let a disabled key unwrap again
+    /// Bring a disabled key back, so that it unwraps again
     #[command(after_help = "\
 Example:
   claviger key enable k1")]
-    Enable(One),
-    /// Destroy a disabled key: its bytes are removed, and a tomb remains
+    Enable(KeyArg),
+    /// Destroy a disabled key for ever: remove its bytes, and leave a tomb, which shows that it existed
     ///
-    /// Values under it are lost for ever. So it reads all of etcd first, as `claviger key disable` does. Copies of the state
-    /// directory, backups and blocks that the file system has not used again still hold the key, under the root key.
+    /// Values under it are lost for ever. Therefore the command first reads all of etcd, as `claviger key disable`
+    /// does. Copies of the state directory, backups, and freed blocks of the file system still contain the key,
+    /// encrypted under the root key.
     #[command(after_help = "\
 Example:
   claviger key destroy k1-9f2c51e07b3a4d68a1c0f4e2d7b65839")]
@@ -103,26 +108,26 @@ Example:
         etcd: EtcdArgs,
         #[command(flatten)]
         socket: Socket,
-        /// Do it without reading etcd: whatever is under the key will be lost for ever
+        /// Destroy the key without reading etcd. Values under it are lost for ever
         #[arg(long)]
         risk_losing_secrets: bool,
     },
 }
 
-/// One key.
+/// The arguments of a verb about one key.
 #[derive(Args)]
-struct One {
-    /// The key, by its key_id or by its number: k2
+struct KeyArg {
+    /// Key, by its key_id or by its number, for example k2
     #[arg(value_name = "KEY")]
     key: String,
     #[command(flatten)]
     keyring: KeyringArgs,
 }
 
-/// One key that is lost if it is mistaken for another.
+/// The arguments of a verb that does harm if it gets the wrong key.
 #[derive(Args)]
 struct Full {
-    /// The key_id in full, as `claviger key list` prints it
+    /// Key, by its full key_id as `claviger key list` prints it
     #[arg(value_name = "KEY_ID")]
     key_id: KeyId,
     #[command(flatten)]
@@ -130,7 +135,7 @@ struct Full {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct KeyListReport {
     format: &'static str,
     uuid: String,
     generation: u64,
@@ -170,7 +175,7 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> Result<Exit, Failure> {
 }
 
 fn promote(
-    One { key, keyring }: One,
+    KeyArg { key, keyring }: KeyArg,
     backed_up: BackedUp,
     wait: Option<Socket>,
     global: &Global,
@@ -186,7 +191,7 @@ fn backed_up(waived: bool) -> BackedUp {
     if waived { BackedUp::Waived } else { BackedUp::Required }
 }
 
-/// Disables or destroys a key that nothing in etcd needs, or that the operator gives up.
+/// Disables or destroys a key that nothing in etcd needs, or whose values the operator gives up.
 fn retire(
     Full { key_id, keyring }: Full,
     (etcd, Socket { socket }): (EtcdArgs, Socket),
@@ -202,15 +207,15 @@ fn retire(
     Ok(Exit::Done)
 }
 
-/// Asks the plugin and reads etcd, unless the keyring refuses in any case.
+/// Asks the plugin, and reads etcd. Does neither if the keyring refuses the change in any case.
 fn usage(site: &Site, opened: &Opened, key_id: KeyId, verb: Verb, global: &Global) -> Result<Usage, Failure> {
     let Some(key) = opened.keyring.keys().find(|key| key.id() == key_id && key.state().after(verb).is_some()) else {
         return Ok(Usage::Unknown("etcd was not read".to_owned()));
     };
     match adoption::may_still_write(&site.config, key_id)? {
         0 => needed::usage(&site.config, opened, key, global),
-        1 => Ok(Usage::Unknown("1 connected API server has not taken up another key yet".to_owned())),
-        count => Ok(Usage::Unknown(format!("{count} connected API servers have not taken up another key yet"))),
+        1 => Ok(Usage::Unknown("1 connected API server does not use another key yet".to_owned())),
+        count => Ok(Usage::Unknown(format!("{count} connected API servers do not use another key yet"))),
     }
 }
 
@@ -218,7 +223,7 @@ fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     let keyring = Site::find(keyring.settings(), global)?.open()?.keyring;
     match global.output {
         Format::Text => output::text_line(&key_table(&key_rows(&keyring), None))?,
-        Format::Json => output::json(&Report {
+        Format::Json => output::json(&KeyListReport {
             format: "claviger/key-list/v1",
             uuid: keyring.uuid().to_hex(),
             generation: keyring.generation(),
@@ -228,7 +233,7 @@ fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Does what `act` says of the keyring.
+/// Carries out a change of the keyring.
 fn change(
     keyring: KeyringArgs,
     global: &Global,
@@ -247,7 +252,7 @@ fn apply(site: &Site, global: &Global, act: impl FnOnce(&Opened) -> Result<Act, 
     Ok(changed)
 }
 
-/// The key that is called `text`: in full, or by its number if only one key has it.
+/// Finds the key that `text` names: by its full key_id, or by its number if only one key has that number.
 fn named(keyring: &Keyring, text: &str) -> Result<KeyId, Failure> {
     if let Ok(key_id) = text.parse() {
         return Ok(key_id);
@@ -257,12 +262,12 @@ fn named(keyring: &Keyring, text: &str) -> Result<KeyId, Failure> {
     match (found.next(), found.next()) {
         (Some(key_id), None) => Ok(key_id),
         (None, _) => Err(unnamed(&format!("there is no key {text}"))),
-        (Some(_), Some(_)) => Err(unnamed(&format!("several keys are called {text}"))),
+        (Some(_), Some(_)) => Err(unnamed(&format!("there are several keys {text}"))),
     }
 }
 
 fn unnamed(message: &str) -> Failure {
-    Failure::new(Exit::Refused, &message, Some("name one that `claviger key list` shows".to_owned()))
+    Failure::new(Exit::Refused, &message, Some("`claviger key list` shows the keys".to_owned()))
 }
 
 fn report(changed: &Changed, act: &Act, global: &Global) -> Result<(), Failure> {
@@ -284,22 +289,22 @@ fn report(changed: &Changed, act: &Act, global: &Global) -> Result<(), Failure> 
     }
 }
 
-/// What whoever did this will want to do next.
+/// Returns what the operator should do next.
 fn next_step(act: &Act, key_id: KeyId) -> Option<String> {
     match act {
         Act::Add => Some(format!(
-            "next: back it up on another disk: claviger backup create FILE (if it says `counts  not yet`: claviger backup check FILE)\n\
+            "next: make a backup on another disk: claviger backup create FILE (if it says `counts  not yet`: claviger backup check FILE)\n\
              then: claviger key promote {key_id}"
         )),
         Act::Promote(..) => Some(
-            "next: back up that it is primary now: claviger backup create FILE\n\
-             then: each Secret comes under it when it is written again; see the README"
+            "next: make a backup in which this key is primary: claviger backup create FILE\n\
+             then: rewrite every Secret, so that it is under this key; see the README"
                 .to_owned(),
         ),
         Act::Disable(..) => Some(format!("to go back: claviger key enable {key_id}")),
         Act::Enable(_) => None,
         Act::Destroy(..) => {
-            Some("copies of the state directory and backups still hold it, under the root key".to_owned())
+            Some("copies of the state directory and backups still contain it, encrypted under the root key".to_owned())
         }
     }
 }

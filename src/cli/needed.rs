@@ -1,7 +1,7 @@
-//! Which keys the values in etcd need, for the verbs that give a key up or set a keyring up.
+//! Finds out which keys the values in etcd need, for the verbs that give up a key or restore a keyring.
 //!
-//! Everything that is declared is read: the API server's etcd, those of its overrides, or a snapshot. What cannot be read whole proves
-//! nothing.
+//! It reads everything that is declared: the API server's etcd and those of its overrides, or a snapshot. If a part
+//! cannot be read, the answer is "unknown", because a value in that part may need any key.
 
 use std::path::{Path, PathBuf};
 
@@ -20,10 +20,10 @@ use super::{
     progress::Meter,
 };
 
-/// How many values are under `key` of `opened`, in every etcd that is declared.
+/// Counts the values that need `key`, in every etcd that is declared.
 ///
 /// # Errors
-/// When the API server's manifest is there and cannot be read.
+/// When the API server's manifest exists and cannot be read.
 pub(super) fn usage(config: &Config, opened: &Opened, key: &Key, global: &Global) -> Result<Usage, Failure> {
     let Some(places) = Declared::read(&config.cluster, false)?.places() else {
         return Ok(Usage::Unknown("nothing says where etcd is".to_owned()));
@@ -35,20 +35,20 @@ pub(super) fn usage(config: &Config, opened: &Opened, key: &Key, global: &Global
 }
 
 fn usage_of(needs: &NeededKeys, key: &Key, record: Digest) -> Usage {
-    // What merely names the key counts, too: its seed may be what is wrong.
+    // A value that only names the key counts, too: its seed may be what is wrong.
     let found: Vec<_> =
         [needs.of(&key.kek().commitment()), needs.named(&key.id().to_string())].into_iter().flatten().collect();
     let objects = found.iter().map(|need| need.objects).sum();
     match doubts(needs) {
-        // What was found is needed, whatever else may be.
+        // If a value needs the key, it does not matter that others may have been missed.
         Some(doubts) if objects == 0 => Usage::Unknown(doubts),
         _ => Usage::Scanned { objects, example: found.first().map(|need| need.sample.clone()), record },
     }
 }
 
-/// Why a value may have been missed; none if all was read.
+/// Returns why a value may have been missed, or `None` if everything was read.
 fn doubts(needs: &NeededKeys) -> Option<String> {
-    const NO_NAMESPACES: &str = "there are no namespaces: is that the etcd of the API server, with its prefix?";
+    const NO_NAMESPACES: &str = "there are no namespaces: are this the API server's etcd and its prefix?";
     let mut doubts = needs.doubts().to_vec();
     if !needs.has_namespaces() {
         doubts.push(NO_NAMESPACES.to_owned());
@@ -56,7 +56,8 @@ fn doubts(needs: &NeededKeys) -> Option<String> {
     (!doubts.is_empty()).then(|| doubts.join("; "))
 }
 
-/// The keys that values need, in `snapshot` or else in every etcd that is declared; none if nothing is.
+/// Returns the keys that values need, in `snapshot` or otherwise in every etcd that is declared. Returns `None` if
+/// neither is given.
 ///
 /// # Errors
 /// When one of them cannot be read, or not whole.
@@ -73,8 +74,8 @@ pub(super) fn keys(
     let Some(places) = places else { return Ok(None) };
     let needs = read(&places, global).map_err(|error| failure(&error))?;
     if let Some(doubts) = doubts(&needs) {
-        let message = format!("nobody knows all keys that are needed: {doubts}");
-        return Err(Failure::new(Exit::Damaged, &message, "use another snapshot, or --expect alone".to_owned()));
+        let message = format!("it is not certain which keys are needed: {doubts}");
+        return Err(Failure::new(Exit::Damaged, &message, "use another snapshot, or only --expect".to_owned()));
     }
     let needed = |(commitment, need): (&crate::crypto::Commitment, &Need)| NeededKey {
         name: need.key_ids.first().cloned().unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! Passphrases as every verb that opens a keyring gets them: from a file, a descriptor, standard input or the terminal.
+//! Reads passphrases for every verb that opens a keyring: from a file, a descriptor, standard input or the terminal.
 
 use std::{
     collections::BTreeMap,
@@ -23,18 +23,18 @@ use super::failure::{Exit, Failure};
 /// Longer than any passphrase.
 const LIMIT: usize = 2 * Passphrase::MAX;
 
-/// Where they come from.
+/// Where passphrases come from.
 #[derive(Debug)]
-enum Source {
-    /// Read whenever it is needed: it stays where it is.
+enum PassphraseSource {
+    /// A file that can be read again each time.
     File(PathBuf),
-    /// Read once, as what it came from is empty then.
+    /// A passphrase that was read at once, because its pipe or descriptor can be read only once.
     Given(Mutex<Option<Arc<Passphrase>>>),
-    /// Asked for, each slot's once.
+    /// The terminal. Each slot's passphrase is asked for once.
     Terminal(Mutex<BTreeMap<String, Arc<Passphrase>>>),
 }
 
-impl Passphrases for Source {
+impl Passphrases for PassphraseSource {
     fn of(&self, slot: &str, nth: u32) -> io::Result<Option<Arc<Passphrase>>> {
         match self {
             Self::File(_) | Self::Given(_) if nth > 0 => Ok(None),
@@ -48,7 +48,7 @@ impl Passphrases for Source {
                 if let Some(passphrase) = known.get(slot).filter(|_| nth == 0) {
                     return Ok(Some(Arc::clone(passphrase)));
                 }
-                let again = if nth > 0 { "that is another one; " } else { "" };
+                let again = if nth > 0 { "wrong passphrase; " } else { "" };
                 let asked = Arc::new(ask(&format!("{again}passphrase of slot {slot}: "))?);
                 known.insert(slot.to_owned(), Arc::clone(&asked));
                 Ok(Some(asked))
@@ -65,49 +65,49 @@ impl Passphrases for Source {
     }
 }
 
-/// What a command opens slots with.
+/// Returns what a command opens slots with.
 ///
 /// # Errors
-/// When a passphrase is given that cannot be read, or is none.
+/// When a given passphrase cannot be read, or is not allowed.
 pub(super) fn means(config: &Config) -> Result<Means, Failure> {
     Ok(match source(config.passphrase_file.as_deref())? {
         Some(source) => Means::new(Means::credentials_directory(), Box::new(source)),
-        None => Means::new(Means::credentials_directory(), Box::new(Source::Given(Mutex::default()))),
+        None => Means::new(Means::credentials_directory(), Box::new(PassphraseSource::Given(Mutex::default()))),
     })
 }
 
-/// The same for a daemon, which asks before it gives up the terminal, and only if nothing else opens its keyring.
+/// Returns the same for a daemon. It asks before it gives up the terminal, and only if nothing else opens its keyring.
 ///
 /// # Errors
 /// As [`means`].
 pub(super) fn means_of_daemon(config: &Config, dir: Option<&Dir>) -> Result<Means, Failure> {
     let source = match source(config.passphrase_file.as_deref())? {
-        Some(Source::Terminal(_)) | None => {
+        Some(PassphraseSource::Terminal(_)) | None => {
             let slots = dir.and_then(|dir| keeper::slots(dir).ok()).unwrap_or_default();
             let needs_somebody = !slots.is_empty() && slots.iter().all(|slot| slot.kind == Kind::Passphrase);
             let asks = needs_somebody && io::stdin().is_terminal();
             let asked = asks.then(|| ask(&format!("passphrase of slot {}: ", slots[0].name)));
             let asked = asked.transpose().map_err(|error| unreadable("the terminal", &error))?;
-            Source::Given(Mutex::new(asked.map(Arc::new)))
+            PassphraseSource::Given(Mutex::new(asked.map(Arc::new)))
         }
         Some(source) => source,
     };
     Ok(Means::new(Means::credentials_directory(), Box::new(source)))
 }
 
-/// A new passphrase: from a file, or asked for twice.
+/// Reads a new passphrase from a file, or asks for it twice.
 ///
 /// # Errors
-/// When it cannot be read, is too short or too long, or was not typed the same again.
+/// When it cannot be read, is too short or too long, or was typed differently the second time.
 pub(super) fn choose(file: Option<&Path>) -> Result<Passphrase, Failure> {
     let refused = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, &format!("new passphrase: {error}"), None);
     let bytes = match file {
         Some(path) => read_bytes(path).map_err(|error| unreadable(&path.display().to_string(), &error))?,
         None if io::stdin().is_terminal() => {
-            let [first, second] = ["new passphrase: ", "the same again: "].map(ask_bytes);
+            let [first, second] = ["new passphrase: ", "repeat it: "].map(ask_bytes);
             let first = first.map_err(|error| unreadable("the terminal", &error))?;
             if *second.map_err(|error| unreadable("the terminal", &error))? != *first {
-                return Err(refused(&"it was not typed the same again"));
+                return Err(refused(&"the two entries differ"));
             }
             first
         }
@@ -119,19 +119,19 @@ pub(super) fn choose(file: Option<&Path>) -> Result<Passphrase, Failure> {
     Passphrase::choose(&bytes).map_err(|error| refused(&error))
 }
 
-fn source(file: Option<&Path>) -> Result<Option<Source>, Failure> {
+fn source(file: Option<&Path>) -> Result<Option<PassphraseSource>, Failure> {
     match file {
         Some(path) if is_read_once(path) => {
             let given = read(path).map_err(|error| unreadable(&path.display().to_string(), &error))?;
-            Ok(Some(Source::Given(Mutex::new(Some(Arc::new(given))))))
+            Ok(Some(PassphraseSource::Given(Mutex::new(Some(Arc::new(given))))))
         }
-        Some(path) => Ok(Some(Source::File(path.to_owned()))),
-        None if io::stdin().is_terminal() => Ok(Some(Source::Terminal(Mutex::default()))),
+        Some(path) => Ok(Some(PassphraseSource::File(path.to_owned()))),
+        None if io::stdin().is_terminal() => Ok(Some(PassphraseSource::Terminal(Mutex::default()))),
         None => Ok(None),
     }
 }
 
-/// Standard input, a descriptor, a pipe.
+/// Whether a path is standard input, a descriptor or a pipe, which can be read only once.
 fn is_read_once(path: &Path) -> bool {
     let is_pipe = |metadata: fs::Metadata| metadata.file_type().is_fifo() || metadata.file_type().is_char_device();
     path == Path::new("-") || path.starts_with("/dev/fd") || fs::metadata(path).is_ok_and(is_pipe)
@@ -158,7 +158,7 @@ fn read_bytes(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 fn read_limited(reader: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Room for all of it from the start: growing would leave copies behind.
+    // The buffer is as large as needed from the start: a buffer that grows leaves copies in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LIMIT));
     reader.take(LIMIT as u64).read_to_end(&mut bytes)?;
     Ok(bytes)

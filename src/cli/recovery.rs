@@ -17,9 +17,10 @@ use super::{
     output, split,
 };
 
-/// Who can recover the root key with an identity that is kept offline
+/// Manage the recovery recipients, whose identities are kept offline and can recover the root key
 ///
-/// The root key is sealed to each recipient in the keyring itself: the keyring and one identity restore everything.
+/// The keyring contains the root key once for each recipient, encrypted. So a copy of the keyring and one identity are
+/// enough to restore everything.
 #[derive(Args)]
 pub(super) struct RecoveryArgs {
     #[command(subcommand)]
@@ -33,36 +34,36 @@ enum RecoveryVerb {
 Example:
   claviger recovery list")]
     List(KeyringArgs),
-    /// Seal the root key to one more recipient
+    /// Add a recipient, whose identity can then recover the root key
     #[command(after_help = "\
 Example:
   age-keygen -o recovery-identity.txt    # on a machine that stays offline; prints the recipient
   claviger recovery add age1… --recovery-identity /media/usb/recovery-identity.txt")]
     Add {
         #[command(flatten)]
-        one: One,
+        one: RecipientArg,
         #[command(flatten)]
         identity: IdentityArgs,
     },
-    /// Remove a recipient's blob from the keyring
+    /// Remove a recipient from the keyring
     ///
-    /// This revokes nothing from whoever has the identity and an older copy of the keyring: that root key opens it, and the
-    /// keys are the same ones.
+    /// This does not revoke anything. Anyone who has the identity and an older copy of the keyring still gets the root
+    /// key from it, and the keys in that copy are the same as now.
     #[command(after_help = "\
 Example:
   claviger recovery remove age1…")]
     Remove {
         #[command(flatten)]
-        one: One,
-        /// Remove the last one, too: then only the state directory, with a slot's secret, opens this keyring
+        one: RecipientArg,
+        /// Remove even the last recipient. Then nothing but a slot of this state directory opens the keyring
         #[arg(long)]
         risk_no_recovery: bool,
     },
-    /// Split an identity into shares, so that several people have to come together
+    /// Split an identity into shares, so that no single person has it
     ///
-    /// Any THRESHOLD of the shares give the identity back, fewer tell nothing of it. Each is one line of text that survives paper. Wherever
-    /// --recovery-identity is taken, so are files with shares, given once each. Do this on a machine that stays offline: it sees the
-    /// identity.
+    /// Any K of the N shares restore the identity, and fewer reveal nothing about it. Each share is one line of text,
+    /// which can be printed. Every command that takes --recovery-identity also takes files with shares: give the option
+    /// once for each file. Do this on a machine that stays offline, because it sees the identity.
     #[command(after_help = "\
 Example:
   claviger recovery split --recovery-identity identity.txt --shares 5 --threshold 3 --directory /media/usb
@@ -70,19 +71,19 @@ Example:
     Split {
         #[command(flatten)]
         identity: IdentityArgs,
-        /// How many shares are made, at most 32
+        /// How many shares to make, at most 32
         #[arg(long, value_name = "N")]
         shares: u8,
-        /// How many of them give the identity back, at least 2
+        /// How many shares are needed to restore the identity, at least 2
         #[arg(long, value_name = "K")]
         threshold: u8,
-        /// The directory for a file for each share
+        /// Directory to write the shares to, one file for each
         #[arg(long, value_name = "DIR")]
         directory: PathBuf,
     },
-    /// Open the blobs with an identity, and say which of them it opens
+    /// Test whether an identity can recover the root key, and for which recipients
     ///
-    /// Ends with 1 if it opens none. The identity is read once and never stored.
+    /// Exits with 1 if it cannot. The identity is read once and is not stored.
     #[command(after_help = "\
 Example:
   claviger recovery test --recovery-identity /media/usb/recovery-identity.txt")]
@@ -94,10 +95,10 @@ Example:
     },
 }
 
-/// One recipient.
+/// The arguments of a verb about one recipient.
 #[derive(Args)]
-struct One {
-    /// An age recipient, `age1…`
+struct RecipientArg {
+    /// age recipient (age1…)
     #[arg(value_name = "RECIPIENT")]
     recipient: String,
     #[command(flatten)]
@@ -105,15 +106,15 @@ struct One {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct RecoveryListReport<'a> {
     format: &'static str,
     uuid: String,
     generation: u64,
-    recovery_recipients: Vec<Recipient<'a>>,
+    recovery_recipients: Vec<ListedRecipient<'a>>,
 }
 
 #[derive(Serialize)]
-struct Recipient<'a> {
+struct ListedRecipient<'a> {
     recipient: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     opens: Option<bool>,
@@ -164,10 +165,10 @@ fn test(keyring: KeyringArgs, identity: &IdentityArgs, global: &Global) -> Resul
 }
 
 fn print(keyring: &Keyring, opens: impl Fn(&Recovery) -> Option<bool>, global: &Global) -> Result<(), Failure> {
-    let row = |recovery| Recipient { recipient: Recovery::recipient(recovery), opens: opens(recovery) };
-    let recipients: Vec<Recipient<'_>> = keyring.recoveries().iter().map(row).collect();
+    let row = |recovery| ListedRecipient { recipient: Recovery::recipient(recovery), opens: opens(recovery) };
+    let recipients: Vec<ListedRecipient<'_>> = keyring.recoveries().iter().map(row).collect();
     if global.output == Format::Json {
-        return output::json(&Report {
+        return output::json(&RecoveryListReport {
             format: "claviger/recovery-list/v1",
             uuid: keyring.uuid().to_hex(),
             generation: keyring.generation(),
@@ -175,9 +176,11 @@ fn print(keyring: &Keyring, opens: impl Fn(&Recovery) -> Option<bool>, global: &
         });
     }
     if recipients.is_empty() {
-        return output::text_line("no recovery recipient: only the state directory opens this keyring");
+        return output::text_line(
+            "no recovery recipient: nothing but a slot of the state directory opens this keyring",
+        );
     }
-    for Recipient { recipient, opens } in recipients {
+    for ListedRecipient { recipient, opens } in recipients {
         let opens = match opens {
             Some(true) => "   opens",
             Some(false) => "   does not open with this identity",

@@ -1,4 +1,4 @@
-//! `claviger completions` and `claviger man`: what a shell and man(1) are to know of the command line.
+//! `claviger completions` and `claviger man`: the command line, described for a shell and for man(1).
 
 use std::{
     collections::BTreeMap,
@@ -16,18 +16,18 @@ use super::{
     output,
 };
 
-/// Print the completions for a shell
+/// Print a completion script for a shell
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   claviger completions bash | sudo tee /etc/bash_completion.d/claviger
   claviger completions zsh > ~/.zfunc/_claviger")]
 pub(super) struct CompletionsArgs {
-    /// For which shell
+    /// Shell that the script is for
     shell: Shell,
 }
 
-/// Print the manual page of claviger or of one of its commands, or write all of them
+/// Print a manual page, or write all of them to a directory
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -35,10 +35,10 @@ Examples:
   claviger man key promote | man -l -
   sudo claviger man --directory /usr/local/share/man/man1")]
 pub(super) struct ManArgs {
-    /// The command, as it is typed: key promote
+    /// Command that the page is about, for example: key promote [default: claviger itself]
     #[arg(value_name = "COMMAND")]
     command: Vec<String>,
-    /// Write the pages of all commands into this directory
+    /// Write the pages of all commands to this directory
     #[arg(long, value_name = "DIR", conflicts_with = "command")]
     directory: Option<PathBuf>,
 }
@@ -66,8 +66,8 @@ pub(super) fn man(args: &ManArgs, claviger: Command, global: &Global) -> Result<
     let name = [&["claviger".to_owned()], args.command.as_slice()].concat().join("-");
     let page = pages.get(&name).ok_or_else(|| {
         let commands: Vec<String> = pages.keys().map(|page| page.replacen('-', " ", 2)).collect();
-        let message = format!("no command is called {}", args.command.join(" "));
-        Failure::new(Exit::Usage, &message, format!("there are: {}", commands.join(", ")))
+        let message = format!("there is no command {}", args.command.join(" "));
+        Failure::new(Exit::Usage, &message, format!("the commands are: {}", commands.join(", ")))
     })?;
     output::text(&String::from_utf8_lossy(&roff(page)))?;
     Ok(Exit::Done)
@@ -85,7 +85,7 @@ fn write_all(pages: &BTreeMap<String, Command>, directory: &Path, global: &Globa
     Ok(Exit::Done)
 }
 
-/// Every command with the name of its page: `claviger-key-promote`.
+/// Returns every command by the name of its page, such as `claviger-key-promote`.
 fn pages(mut claviger: Command) -> BTreeMap<String, Command> {
     // Names the commands in commands.
     claviger.build();

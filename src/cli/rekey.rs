@@ -11,10 +11,11 @@ use super::{
     output,
 };
 
-/// Put the keyring under a new root key, sealed in the same slots and to the same recovery recipients
+/// Replace the root key: encrypt the keyring under a new one, for the same slots and recovery recipients
 ///
-/// No key_id changes, no Secret is touched, and a running plugin goes on. If it breaks off, everything still opens: run it
-/// again, and it goes on where it was. It revokes nothing by itself: whoever had the root key may have had the keys.
+/// No key_id changes, no Secret is rewritten, and a running plugin continues. If the command is interrupted, everything
+/// still opens; run it again to finish. This alone does not revoke anything: anyone who had the old root key may have
+/// copied the keys.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
@@ -25,7 +26,7 @@ pub(super) struct RekeyArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct RekeyReport {
     format: &'static str,
     uuid: String,
     generation: u64,
@@ -50,7 +51,7 @@ fn print(Rekeyed { keyring, resumed }: &Rekeyed, global: &Global) -> Result<(), 
     let recipients: Vec<String> = keyring.recoveries().iter().map(|recovery| recovery.recipient().to_owned()).collect();
     let has_recovery = !recipients.is_empty();
     if global.output == Format::Json {
-        return output::json(&Report {
+        return output::json(&RekeyReport {
             format: "claviger/rekey/v1",
             uuid: keyring.uuid().to_hex(),
             generation: keyring.generation(),
@@ -59,15 +60,13 @@ fn print(Rekeyed { keyring, resumed }: &Rekeyed, global: &Global) -> Result<(), 
             recovery_recipients: recipients,
         });
     }
-    let how = if *resumed { "went on with the rekey that had broken off; " } else { "" };
+    let how = if *resumed { "finished the rekey that was interrupted; " } else { "" };
     output::text_line(&format!("{how}under a new root key (generation {})", keyring.generation()))?;
     if global.quiet {
         return Ok(());
     }
     if has_recovery {
-        output::text_line("next: prove that it can still be recovered: claviger recovery test")?;
+        output::text_line("next: test that it can still be recovered: claviger recovery test")?;
     }
-    output::text_line(
-        "and make another backup, as older ones are under the root key from before: claviger backup create",
-    )
+    output::text_line("and make a new backup, because older ones are under the old root key: claviger backup create")
 }

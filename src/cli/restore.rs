@@ -1,4 +1,4 @@
-//! `claviger backup restore`: into an empty directory, or into a keyring that is there.
+//! `claviger backup restore`: restores to an empty directory, or merges into an existing keyring.
 
 use std::path::{Path, PathBuf};
 
@@ -32,20 +32,21 @@ use super::{
     needed, output,
 };
 
-/// Set an empty state directory up with the keyring of a backup, or bring its keys into the keyring that is there
+/// Restore a backup to an empty state directory, or merge its keys into an existing keyring
 ///
-/// Takes a backup, or a copy of the file `keyring` alone if that has a recovery blob for the identity, or is under a root key
-/// that the keyring here has or had.
+/// FILE is a backup. It may also be a copy of the file `keyring`, if the identity is one of its recovery recipients',
+/// or if it is under a root key that the keyring here has or had.
 ///
-/// Into an empty directory: anyone who knows a recipient can make a backup, so you have to show that it is the right one. Give
-/// --expect, which names exactly its record; or let it be compared with etcd (--etcd-servers, --apiserver-manifest) or with a
-/// snapshot of etcd (--snapshot): the backup must hold every key that values there need, and at least one value must need a key
-/// of it. No key stays pending, and `status` asks for a rotation, because the backup does not say what happened after it was
-/// made. Never run two machines with one keyring file: their changes get lost.
+/// To restore to an empty directory, you must show that this is the right backup, because anyone who knows a recipient
+/// can make one. Either give --expect, which names exactly one record. Or let the backup be compared with etcd
+/// (--etcd-servers, --apiserver-manifest) or with a snapshot of etcd (--snapshot): it must contain every key that the
+/// values there need, and at least one value must need one of its keys. Afterwards no key is pending, and `status` asks
+/// for a rotation, because a backup does not show what happened after it was made. Never run two machines on copies of
+/// one keyring file, because each misses the other's changes.
 ///
-/// Into a keyring that is there, even if it is older, newer, damaged or a fork: no key of either is lost. The newest key that a
-/// backup holds becomes primary, all others only unwrap. Without --accept the command shows what becomes of each key and ends
-/// with 1.
+/// To merge, the directory has a keyring, which may be older, newer, damaged or a fork. No key of either is lost. The
+/// newest key that is in a backup becomes primary, and all others only unwrap. Without --accept, the command shows what
+/// would happen to each key, and exits with 1.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -53,35 +54,35 @@ Examples:
   claviger backup restore /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt --snapshot etcd.db
   claviger backup restore /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt --accept")]
 pub(super) struct RestoreArgs {
-    /// The backup, or a keyring; several to bring into a keyring that is there
+    /// Backup, or copy of a keyring file; several can be merged at once
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     #[command(flatten)]
     identity: IdentityArgs,
-    /// Exactly which record it has to be, uuid:generation:sha256 as `backup create` and `status` print it
+    /// The record that the backup must contain, as uuid:generation:sha256; `backup create` and `status` print it
     #[arg(long, value_name = "EXPECT")]
     expect: Option<Expect>,
-    /// A snapshot of etcd, to see which keys its values need
+    /// Snapshot of etcd: check which keys its values need
     #[arg(long, value_name = "FILE", conflicts_with = "etcd_servers")]
     snapshot: Option<PathBuf>,
     #[command(flatten)]
     etcd: EtcdArgs,
-    /// Where the slot's key file goes, better on another disk [default: slot-file.key in the state directory]
+    /// Where to write the slot's key file, preferably on another disk [default: slot-file.key in the state directory]
     #[arg(long, value_name = "FILE")]
     slot_file: Option<PathBuf>,
-    /// A key that others may know: it never wraps again; its key_id in full, may be given several times
+    /// Key that others may know, by its full key_id: it never wraps again; may be given several times
     #[arg(long, value_name = "KEY_ID")]
     compromised: Vec<KeyId>,
-    /// Where the backup of a key goes if one has to be made [default: beside the backup that is restored]
+    /// Where to write a backup if a new key has to be made [default: in the directory of the backup that is restored]
     #[arg(long, value_name = "FILE")]
     backup_to: Option<PathBuf>,
-    /// Merge into the keyring that is there as was shown
+    /// Carry out the merge that was shown
     #[arg(long)]
     accept: bool,
-    /// In a merge, leave a key destroyed although a backup holds it; its key_id in full
+    /// In a merge, keep a key destroyed although a backup contains it; give its full key_id
     #[arg(long, value_name = "KEY_ID")]
     keep_destroyed: Vec<KeyId>,
-    /// In a merge, go on without a key that was here and is in no backup; its key_id in full
+    /// In a merge, continue without a key that was here and is in no backup; give its full key_id
     #[arg(long, value_name = "KEY_ID")]
     lost: Vec<KeyId>,
     #[command(flatten)]
@@ -97,7 +98,7 @@ struct RestoreReport<'a> {
     keys: usize,
     primary: String,
     expect: String,
-    /// The primary key's backup, if that key had to be made.
+    /// The backup of the primary key, if that key is a new one.
     fresh_backup: Option<&'a Path>,
     /// Keys that values in etcd need, and that stay disabled.
     needed_and_disabled: Vec<&'a str>,
@@ -108,27 +109,27 @@ struct RestoreReport<'a> {
 struct MergeReport<'a> {
     format: &'static str,
     state_dir: &'a Path,
-    /// What is wrong with the keyring that is there.
+    /// What is wrong with the existing keyring.
     doubt: Option<&'a str>,
     generation: u64,
     keys: Vec<MergedKey>,
-    /// The primary key, if it had to be made; null if not, or if nothing was done.
+    /// The primary key, if the merge made a new one.
     fresh: Option<String>,
     /// Its backup.
     fresh_backup: Option<&'a Path>,
-    /// What the record is then; null if nothing was done.
+    /// The new record; null if nothing was done.
     expect: Option<String>,
 }
 
 #[derive(Serialize)]
 struct MergedKey {
     key_id: String,
-    /// In the order of the keyring here, if it can be read, and the backups.
+    /// The key's state in the keyring here, if it can be read, and then in each backup.
     before: Vec<Option<&'static str>>,
     after: &'static str,
-    /// Whether it will be marked as compromised.
+    /// Whether the key will be marked as compromised.
     compromised: bool,
-    /// Live objects in etcd, or in the snapshot, that are under it; null if that is not known.
+    /// How many live objects in etcd or in the snapshot are under the key; null if that is not known.
     objects: Option<u64>,
 }
 
@@ -157,7 +158,7 @@ pub(super) fn run(mut args: RestoreArgs, global: &Global) -> Result<Exit, Failur
 
 fn holds_keyring(state_dir: &Path) -> Result<bool, Failure> {
     match Dir::open(state_dir, Privacy::Private).and_then(|dir| keeper::is_set_up(&dir)) {
-        // What is wrong with it is told by what uses it.
+        // If something is wrong with it, the code that uses it reports that.
         Err(DurableError::Missing(_)) => Ok(false),
         outcome => outcome.map_err(|error| Failure::state_dir(error, state_dir)),
     }
@@ -169,16 +170,16 @@ fn now() -> Time {
 
 fn set_up(args: RestoreArgs, config: &Config, is_etcd_given: bool, global: &Global) -> Result<Exit, Failure> {
     let [file] = args.files.as_slice() else {
-        let hint = "restore the newest one, then bring the others in by the same command".to_owned();
-        return Err(Failure::new(Exit::Usage, &"an empty directory takes one backup", hint));
+        let hint = "restore the newest one, then merge the others with the same command".to_owned();
+        return Err(Failure::new(Exit::Usage, &"several backups were given, and the state directory is empty", hint));
     };
     if args.accept || !args.keep_destroyed.is_empty() || !args.lost.is_empty() {
-        let message = format!("{} holds no keyring, so there is nothing to merge", config.state_dir.display());
-        return Err(Failure::new(Exit::Usage, &message, "leave --accept, --keep-destroyed and --lost away".to_owned()));
+        let message = format!("{} has no keyring to merge into", config.state_dir.display());
+        return Err(Failure::new(Exit::Usage, &message, "omit --accept, --keep-destroyed and --lost".to_owned()));
     }
     let identities = args.identity.read()?;
     let backup = Backup::open(&read(file)?, &identities).map_err(|error| Failure::backup(&error, file))?;
-    // What the operator named needs no proof; what is given all the same is looked at.
+    // A backup that --expect names needs no proof. If etcd is given nevertheless, it is compared, too.
     let is_wanted = args.expect.is_none() || is_etcd_given || args.snapshot.is_some();
     let needed = if is_wanted { needed::keys(config, args.snapshot.clone(), global)? } else { None };
     let to = args.backup_to.unwrap_or_else(|| beside(file, backup.keyring.generation() + 1));
@@ -196,7 +197,7 @@ fn set_up(args: RestoreArgs, config: &Config, is_etcd_given: bool, global: &Glob
     restore(plan, &config.state_dir, global)
 }
 
-/// A free name beside `backup` for the backup of `generation`, in which a key had to be made.
+/// Returns an unused path in the directory of `backup`, for the backup of `generation`, which has a new key.
 fn beside(backup: &Path, generation: u64) -> PathBuf {
     let stem = backup.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let name = |number: u32| match number {
@@ -209,7 +210,7 @@ fn beside(backup: &Path, generation: u64) -> PathBuf {
 }
 
 fn restore(plan: RestorePlan, state_dir: &Path, global: &Global) -> Result<Exit, Failure> {
-    // Before a directory is made.
+    // This comes before a directory is made.
     plan.check().map_err(|error| Failure::restore(&error, state_dir))?;
     let dir = Dir::open_or_create(state_dir).map_err(|error| Failure::init(&error.into(), state_dir))?;
     let slot_file = plan.slot_file.clone();
@@ -234,7 +235,7 @@ fn restore(plan: RestorePlan, state_dir: &Path, global: &Global) -> Result<Exit,
         return Ok(Exit::Done);
     }
     if let Some(path) = &moved_aside {
-        output::text_line(&format!("moved what had not finished to {}", path.display()))?;
+        output::text_line(&format!("moved the unfinished restore to {}", path.display()))?;
     }
     let slot = slot_file.unwrap_or_else(|| dir.path_of("slot-file.key"));
     let mut fields = vec![
@@ -243,7 +244,7 @@ fn restore(plan: RestorePlan, state_dir: &Path, global: &Global) -> Result<Exit,
         ("primary", report.primary.clone()),
     ];
     fields.extend(report.fresh_backup.map(|file| ("fresh key", format!("its backup is {}", file.display()))));
-    fields.push(("slot", format!("file, its key in {}", slot.display())));
+    fields.push(("slot", format!("file, with its key in {}", slot.display())));
     fields.push(("expect", report.expect.clone()));
     output::text_line(&output::fields(&fields))?;
     if let Some((file, false)) = &fresh {
@@ -289,8 +290,8 @@ fn failed(error: &MergeFailed, site: &Site) -> Failure {
     let failure = Failure::change(error, &site.config.state_dir);
     match error {
         MergeFailed::Open(OpenError::Root { .. } | OpenError::Missing(_)) => failure.hint(
-            "if it cannot be opened any more: move what is in the state directory to another one, restore into the empty one, \
-             then bring in the file `keyring` that you moved by another `claviger backup restore`",
+            "if it cannot be opened any more: move the contents of the state directory to another one, restore to the \
+             empty one, then merge the file `keyring` that you moved with another `claviger backup restore`",
         ),
         _ => failure,
     }
@@ -327,11 +328,10 @@ fn sources(
             Source::of_backup(&backup, whole(file))
         };
         if let Some(expect) = expect {
-            // A successor is believed only under a root key that is known here, which the merge makes sure of.
+            // A successor counts only if it is under a root key that is known here. The merge checks that.
             let checked = expect.check(&source.keyring, source.digest);
             checked.map_err(|error| {
-                let hint =
-                    "restore the backup that this line `expect` was printed for; to merge others, leave --expect away";
+                let hint = "restore the backup that this line `expect` was printed for; to merge others, omit --expect";
                 Failure::new(Exit::Refused, &format!("backup {}: {error}", file.display()), hint.to_owned())
             })?;
             source.is_named = expect.is(&source.keyring, source.digest);
@@ -357,21 +357,21 @@ fn nothing_to_do(site: &Site, global: &Global) -> Result<Exit, Failure> {
         })?;
         return Ok(Exit::Done);
     }
-    output::text_line("nothing to do: the keyring here has every key of it")?;
+    output::text_line("nothing to do: the keyring here has every key of the backup")?;
     Ok(Exit::Done)
 }
 
-/// A plan as it is printed.
+/// A merge as it is shown.
 struct Shown {
     doubt: Option<String>,
     generation: u64,
     columns: Vec<(&'static str, u64)>,
     rows: Vec<MergeRow>,
     fresh: Option<KeyId>,
-    /// Where the backup of a fresh key goes.
+    /// Where the backup with the new key is written.
     to: Option<PathBuf>,
     needed: Option<Vec<NeededKey>>,
-    /// Why nobody knows which keys are needed.
+    /// Why it is not known which keys are needed.
     unknown: Option<String>,
 }
 
@@ -394,12 +394,12 @@ impl Shown {
     }
 }
 
-/// What is to be done; or what was done, to give the keyring that was opened then.
+/// Shows what the merge will do or, given the merged keyring `opened`, what it did.
 fn print_merge(site: &Site, shown: &Shown, opened: Option<&Opened>, global: &Global) -> Result<(), Failure> {
     let Shown { doubt, generation, rows, fresh, to, .. } = shown;
     let state_dir = &site.config.state_dir;
     let expect = opened.map(|opened| Expect::of(&opened.keyring, opened.digest).to_string());
-    // A fresh key has no name before it is made for good.
+    // A new key gets its name only when the merge is carried out.
     let made = opened.and_then(|opened| fresh.map(|_| opened.keyring.primary().id().to_string()));
     if global.output == Format::Json {
         let key = |row: &MergeRow| MergedKey {
@@ -425,7 +425,8 @@ fn print_merge(site: &Site, shown: &Shown, opened: Option<&Opened>, global: &Glo
     fields.extend(doubt.iter().map(|doubt| ("because", doubt.clone())));
     let when = if is_done { "was made" } else { "will be made" };
     fields.push(("generation", format!("{generation} {when}")));
-    fields.extend(shown.unknown.iter().map(|reason| ("etcd", format!("nobody knows which keys it needs: {reason}"))));
+    fields
+        .extend(shown.unknown.iter().map(|reason| ("etcd", format!("it is not known which keys it needs: {reason}"))));
     let place = if is_done { "is" } else { "goes to" };
     fields.extend(to.iter().map(|file| ("fresh key", format!("its backup {place} {}", file.display()))));
     fields.extend(expect.map(|expect| ("expect", expect)));
@@ -441,17 +442,17 @@ fn print_merge(site: &Site, shown: &Shown, opened: Option<&Opened>, global: &Glo
     }
 }
 
-/// Says that a backup that was just made may be lost together with the keyring.
+/// Warns that a backup that was just made may be lost together with the keyring.
 fn does_not_count(file: &Path) -> String {
     let file = file.display();
     format!(
-        "\n! {file} is not on another disk, and does not count yet: move it there, and open it: claviger backup check FILE"
+        "\n! {file} does not count yet, because it is not on another disk: move it to one, and test it there: claviger backup check FILE"
     )
 }
 
-/// What a restored or merged keyring wants next.
+/// What to do after a keyring was restored or merged.
 const ROTATE: &str =
-    "rotate to a new key, because nobody knows what was done after the backup was made: claviger key add";
+    "rotate to a new key, because it is not known what happened after the backup was made: claviger key add";
 
 fn merge_table(shown: &Shown, made: Option<&str>) -> String {
     let Shown { columns, rows, fresh, needed, .. } = shown;

@@ -20,10 +20,11 @@ use super::{
     output, passphrase,
 };
 
-/// How the root key is sealed: any one slot opens the keyring
+/// Manage the slots, each of which can open the keyring
 ///
-/// A slot is a way to the root key: a key file, a passphrase, a systemd credential. The root file holds the root key once for
-/// each, encrypted. Keep one that opens by itself, so that a restart needs nobody.
+/// A slot seals the root key with a key file, a passphrase or a systemd credential. The root file contains the root key
+/// once for each slot, encrypted. Keep at least one slot that opens without a person, so that the plugin can restart by
+/// itself.
 #[derive(Args)]
 pub(super) struct SlotArgs {
     #[command(subcommand)]
@@ -32,42 +33,42 @@ pub(super) struct SlotArgs {
 
 #[derive(Subcommand)]
 enum SlotVerb {
-    /// List the slots, also if none of them opens
+    /// List the slots. This works even if none of them opens
     #[command(after_help = "\
 Example:
   claviger slot list")]
     List(super::StateDir),
     Add(AddArgs),
-    /// Remove a slot; the last one is not, and neither is one without which nothing opens here
+    /// Remove a slot, unless it is the last one or the only one that opens here
     ///
-    /// This revokes nothing from whoever has an older copy of the root file and the slot's secret: that root key opens the
-    /// keyring. `claviger rekey` makes another root key, and new keys make what was under the old ones worthless only once
-    /// every Secret has been written again.
+    /// This does not revoke anything. Anyone who has an older copy of the root file and the slot's secret still gets
+    /// the root key, which opens the keyring. To revoke access, run `claviger rekey`, rotate to a new key, and rewrite
+    /// every Secret.
     #[command(after_help = "\
 Example:
   claviger slot remove file")]
     Remove {
-        /// The slot
+        /// Name of the slot
         name: String,
         #[command(flatten)]
         keyring: KeyringArgs,
     },
-    /// Open each slot by itself, or one, and say which of them open
+    /// Try to open each slot by itself, or only one, and show which of them open
     ///
-    /// Ends with 1 if one does not.
+    /// Exits with 1 if one does not open.
     #[command(after_help = "\
 Examples:
   claviger slot test
   claviger slot test passphrase --passphrase-file /media/usb/passphrase")]
     Test {
-        /// The slot; all of them without it
+        /// Name of the slot [default: all]
         name: Option<String>,
         #[command(flatten)]
         keyring: KeyringArgs,
     },
 }
 
-/// Seal the root key in one more slot
+/// Add a slot
 #[derive(Args)]
 struct AddArgs {
     #[command(subcommand)]
@@ -76,28 +77,29 @@ struct AddArgs {
 
 #[derive(Subcommand)]
 enum AddKind {
-    /// 32 random bytes in a file of their own
+    /// Add a slot that is opened by a key file of 32 random bytes
     ///
-    /// Whoever has that file and the root file has the keys. Another disk is better.
+    /// Anyone who has the key file and the root file has the keys. So the key file is better on another disk.
     #[command(after_help = "\
 Example:
   claviger slot add file --name usb --slot-file /media/usb/claviger.key")]
     File {
-        /// Where the key file goes [default: slot-NAME.key in the state directory]
+        /// Where to write the key file [default: slot-NAME.key in the state directory]
         #[arg(long, value_name = "FILE")]
         slot_file: Option<PathBuf>,
         #[command(flatten)]
         slot: NewSlot,
     },
-    /// A passphrase, stretched by Argon2id
+    /// Add a slot that is opened by a passphrase, stretched by Argon2id
     ///
-    /// The daemon needs it at each start, by --passphrase-file or typed. It is asked for on a terminal, twice.
+    /// If no other slot opens, the plugin needs the passphrase at each start: from --passphrase-file, or typed on the
+    /// terminal.
     #[command(after_help = "\
 Examples:
   claviger slot add passphrase
   pwgen -s 30 1 | claviger slot add passphrase --name escrow --new-passphrase-file -")]
     Passphrase {
-        /// The file with the new passphrase, or - for standard input; asked for on a terminal without it
+        /// File with the new passphrase, or - for standard input [default: ask twice on the terminal]
         #[arg(long, value_name = "FILE")]
         new_passphrase_file: Option<PathBuf>,
         #[command(flatten)]
@@ -105,7 +107,8 @@ Examples:
         #[command(flatten)]
         slot: NewSlot,
     },
-    /// A systemd credential, which systemd decrypts for the unit alone: by the TPM, by the host's key, or from a file
+    /// Add a slot that is opened by a systemd credential, which systemd gives to the unit alone: decrypted with the TPM
+    /// or the host's key, or from a plain file
     #[command(after_help = "\
 Example:
   cd /etc/credstore.encrypted
@@ -116,10 +119,11 @@ Example:
   claviger generate systemd-credential > credential.conf
   systemctl daemon-reload && systemctl restart claviger")]
     Credential {
-        /// The credential's name
+        /// Name of the credential
         #[arg(long, value_name = "NAME", default_value = super::generate::CREDENTIAL)]
         credential: String,
-        /// The file with its bytes, or - for standard input; from where systemd puts it without this
+        /// File with the credential's bytes, or - for standard input [default: the credential that systemd gave this
+        /// process]
         #[arg(long, value_name = "FILE")]
         credential_file: Option<PathBuf>,
         #[command(flatten)]
@@ -127,26 +131,26 @@ Example:
     },
 }
 
-/// What every new slot has.
+/// The flags of every new slot.
 #[derive(Args)]
 struct NewSlot {
-    /// Its name, 1 to 32 of a-z, 0-9 and '-' [default: its kind]
+    /// Name of the slot, 1 to 32 of a-z, 0-9 and '-' [default: its kind]
     #[arg(long, value_parser = slot_name)]
     name: Option<String>,
     #[command(flatten)]
     keyring: KeyringArgs,
 }
 
-/// What a guess costs.
+/// The flags for the cost of Argon2id, which an attacker pays for each guess.
 #[derive(Args)]
 struct CostArgs {
-    /// Lanes of Argon2id, at most 8
+    /// Parallel lanes of Argon2id, at most 8
     #[arg(long, value_name = "N", default_value_t = Cost::default().parts()[0])]
     lanes: u32,
-    /// Its memory in KiB, at most 1048576
+    /// Memory of Argon2id in KiB, at most 1048576
     #[arg(long, value_name = "KIB", default_value_t = Cost::default().parts()[1])]
     memory: u32,
-    /// Its passes, at most 10
+    /// Passes of Argon2id over its memory, at most 10
     #[arg(long, value_name = "N", default_value_t = Cost::default().parts()[2])]
     passes: u32,
 }
@@ -156,13 +160,13 @@ fn slot_name(text: &str) -> Result<String, Expected> {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct SlotListReport {
     format: &'static str,
-    slots: Vec<Row>,
+    slots: Vec<SlotRow>,
 }
 
 #[derive(Serialize)]
-struct Row {
+struct SlotRow {
     name: String,
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -200,8 +204,8 @@ fn add(kind: AddKind, global: &Global) -> Result<Exit, Failure> {
         }
         AddKind::Passphrase { new_passphrase_file, cost: CostArgs { lanes, memory, passes }, slot } => {
             let cost = Cost::new(lanes, memory, passes).ok_or_else(|| {
-                let limits = "at most 8 lanes, 1048576 KiB and 10 passes, and at least 8 KiB a lane";
-                Failure::new(Exit::Usage, &"Argon2id does not go with this cost", limits.to_owned())
+                let limits = "give at most 8 lanes, 1048576 KiB and 10 passes, and at least 8 KiB for each lane";
+                Failure::new(Exit::Usage, &"Argon2id does not accept this cost", limits.to_owned())
             })?;
             let passphrase = passphrase::choose(new_passphrase_file.as_deref())?.into();
             (slot, Box::new(PassphraseSlot { passphrase, cost }))
@@ -213,8 +217,8 @@ fn add(kind: AddKind, global: &Global) -> Result<Exit, Failure> {
     let name = slot.name.unwrap_or_else(|| sealer.kind().as_str().to_owned());
     let site = Site::find(slot.keyring.settings(), global)?;
     let changed = change(&site, &SlotAct::Add(name.clone(), sealer))?;
-    report(&changed, &format!("slot {name} is added: it opens the keyring by itself"), global)?;
-    next(&format!("next: claviger slot test {name}, and copy the root file to where its copies are"), global)
+    report(&changed, &format!("slot {name} is added, and can open the keyring"), global)?;
+    next(&format!("next: claviger slot test {name}; then replace your copies of the root file"), global)
 }
 
 fn read_credential(name: &str, file: Option<&Path>) -> Result<CredentialSlot, Failure> {
@@ -223,7 +227,7 @@ fn read_credential(name: &str, file: Option<&Path>) -> Result<CredentialSlot, Fa
         Some(path) => path.to_owned(),
         None => {
             let directory = Means::credentials_directory().ok_or_else(|| {
-                let message = format!("no credential {name}: this process was not started with it");
+                let message = format!("systemd did not give this process a credential {name}");
                 Failure::new(Exit::Refused, &message, "give its bytes with --credential-file FILE".to_owned())
             })?;
             directory.join(name)
@@ -237,10 +241,10 @@ fn remove(name: &str, keyring: KeyringArgs, global: &Global) -> Result<Exit, Fai
     let changed = change(&site, &SlotAct::Remove(name.to_owned()))?;
     report(&changed, &format!("slot {name} is removed"), global)?;
     if let Some(path) = &changed.left {
-        next(&format!("its key file is where it was, and opens nothing any more: {}", path.display()), global)?;
+        next(&format!("its key file still exists, and opens nothing any more: {}", path.display()), global)?;
     }
     next(
-        "older copies of the root file still open with it; to make them worthless: claviger rekey, then new keys",
+        "older copies of the root file still open with it; to revoke that: claviger rekey, then rotate to a new key",
         global,
     )
 }
@@ -253,7 +257,7 @@ fn test(name: Option<&str>, keyring: KeyringArgs, global: &Global) -> Result<Exi
     let site = Site::find(keyring.settings(), global)?;
     let tested = keeper::test_slots(&site.dir, &site.means, name).map_err(|error| site.failure(&error))?;
     let all_open = tested.iter().all(|(_, outcome)| outcome.is_ok());
-    let tested = tested.iter().map(|(slot, outcome)| Row {
+    let tested = tested.iter().map(|(slot, outcome)| SlotRow {
         opens: Some(outcome.is_ok()),
         reason: outcome.as_ref().err().map(reason),
         ..row(slot)
@@ -262,7 +266,7 @@ fn test(name: Option<&str>, keyring: KeyringArgs, global: &Global) -> Result<Exi
     Ok(if all_open { Exit::Done } else { Exit::Found })
 }
 
-/// Without the slot's name, which stands beside it.
+/// Returns the reason without the slot's name, which the table shows already.
 fn reason(error: &RootError) -> String {
     match error {
         RootError::NoSlotOpens(reasons) => reasons.iter().map(|(_, error)| error.to_string()).collect(),
@@ -270,8 +274,8 @@ fn reason(error: &RootError) -> String {
     }
 }
 
-fn row(slot: &SlotSummary) -> Row {
-    Row { name: slot.name.clone(), kind: slot.kind.as_str(), opens: None, reason: None }
+fn row(slot: &SlotSummary) -> SlotRow {
+    SlotRow { name: slot.name.clone(), kind: slot.kind.as_str(), opens: None, reason: None }
 }
 
 fn report(changed: &SlotsChanged, message: &str, global: &Global) -> Result<(), Failure> {
@@ -288,12 +292,12 @@ fn next(line: &str, global: &Global) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn print(slots: Vec<Row>, global: &Global) -> Result<(), Failure> {
+fn print(slots: Vec<SlotRow>, global: &Global) -> Result<(), Failure> {
     if global.output == Format::Json {
-        return output::json(&Report { format: "claviger/slot-list/v1", slots });
+        return output::json(&SlotListReport { format: "claviger/slot-list/v1", slots });
     }
     let is_test = slots.iter().any(|slot| slot.opens.is_some());
-    let cells = |slot: Row| {
+    let cells = |slot: SlotRow| {
         let mut cells = vec![slot.name, slot.kind.to_owned()];
         if is_test {
             cells.push(slot.reason.map_or_else(|| "yes".to_owned(), |reason| format!("no: {reason}")));

@@ -20,7 +20,7 @@ use super::{
 };
 
 #[derive(Serialize)]
-struct Report {
+struct SplitReport {
     format: &'static str,
     set: String,
     recipient: String,
@@ -51,11 +51,11 @@ pub(super) fn run(
     for (share, path) in shares.iter().zip(&paths) {
         let text = text(share, threshold, count, &recipient);
         export(path, text.as_bytes()).map_err(failed).map_err(|failure| {
-            failure.about("not all shares are written; those that are belong to no whole set: remove them")
+            failure.about("not all shares were written; remove those that were, because their set is incomplete")
         })?;
     }
     print(
-        &Report {
+        &SplitReport {
             format: "claviger/recovery-split/v1",
             set,
             recipient: recipient.to_string(),
@@ -67,7 +67,7 @@ pub(super) fn run(
     Ok(Exit::Done)
 }
 
-/// Shares that were never put together again are none: each of them is, as it will be read.
+/// Proves that the shares work: puts them together, reading each as it will be read.
 fn prove(shares: &[Share], threshold: u8, recipient: &Recipient) -> Result<(), Failure> {
     for first in 0..shares.len() {
         let mut lines = Zeroizing::new(String::with_capacity(shares.len() * 256));
@@ -77,19 +77,19 @@ fn prove(shares: &[Share], threshold: u8, recipient: &Recipient) -> Result<(), F
         }
         let again = Identities::parse(&lines).map_err(|error| Failure::identity(&error))?;
         if !again.are_of(recipient) {
-            return Err(Failure::new(Exit::Refused, &"the shares do not give the identity back", None));
+            return Err(Failure::new(Exit::Refused, &"the shares do not restore the identity", None));
         }
     }
     Ok(())
 }
 
-/// A share as a file, or as a page in an envelope.
+/// Returns the text of a share's file, which can also be printed on paper.
 fn text(share: &Share, threshold: u8, count: u8, recipient: &Recipient) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(1024));
     let number = share.number();
     let lines = [
         format!("# claviger: share {number} of {count}, set {}\n", share.set()),
-        format!("# any {threshold} of them give the identity of {recipient} back\n"),
+        format!("# any {threshold} of them restore the identity of {recipient}\n"),
     ];
     for line in &lines {
         text.push_str(line);
@@ -99,13 +99,13 @@ fn text(share: &Share, threshold: u8, count: u8, recipient: &Recipient) -> Zeroi
     text
 }
 
-fn print(report: &Report, global: &Global) -> Result<(), Failure> {
+fn print(report: &SplitReport, global: &Global) -> Result<(), Failure> {
     if global.output == Format::Json {
         return output::json(report);
     }
-    let Report { set, recipient, threshold, shares, .. } = report;
+    let SplitReport { set, recipient, threshold, shares, .. } = report;
     output::text_line(&output::fields(&[
-        ("set", format!("{set}: {} shares, any {threshold} of them suffice", shares.len())),
+        ("set", format!("{set}: {} shares, any {threshold} of them are enough", shares.len())),
         ("identity", format!("of {recipient}")),
     ]))?;
     for path in shares {
@@ -115,7 +115,7 @@ fn print(report: &Report, global: &Global) -> Result<(), Failure> {
         return Ok(());
     }
     output::text_line(
-        "\nnext:  print each or write it down, and give each to another person\n       try them: claviger recovery test \
-         --recovery-identity FILE, once for each share\n       then destroy the files, and the identity itself",
+        "\nnext:  print or write down each share, and give each one to a different person\n       test them: claviger recovery test \
+         --recovery-identity FILE, with the option once for each share\n       then destroy the files, and the identity itself",
     )
 }

@@ -26,9 +26,9 @@ use super::{
 /// The time between two looks.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// Show keyring, keys, slots, recovery, and whether the plugin answers, on one screen
+/// Show the keyring, its keys, slots and recovery recipients, and whether the plugin answers
 ///
-/// Ends with 1 when something is not as it should be, and says what.
+/// Exits with 1 if something needs attention, and says what.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -39,7 +39,7 @@ pub(super) struct StatusArgs {
     keyring: KeyringArgs,
     #[command(flatten)]
     socket: Socket,
-    /// Keep it on the screen, and look again every second
+    /// Update the screen every second
     #[arg(long)]
     watch: bool,
 }

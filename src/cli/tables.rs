@@ -49,7 +49,8 @@ pub(super) fn key_row(entry: &Entry) -> KeyRow {
     }
 }
 
-/// The rows as a table for people. `unwrapped` says how many seeds each key has unwrapped in a running plugin, if that is known.
+/// The rows as a table for people. `unwrapped` says how many seeds each key has unwrapped in a running plugin, if that
+/// is known.
 pub(super) fn key_table(rows: &[KeyRow], unwrapped: Option<&BTreeMap<String, u64>>) -> String {
     let cell = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     let cells = |row: &KeyRow| {

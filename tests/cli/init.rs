@@ -315,6 +315,6 @@ fn a_restore_that_did_not_finish_is_begun_again_by_the_same_command() {
     }
     let again = sandbox.run(&format!("{restore} --expect {expect}"));
     again.ends_with(0);
-    assert!(again.stdout.starts_with("moved what had not finished to "), "{again}");
+    assert!(again.stdout.starts_with("moved the unfinished restore to "), "{again}");
     sandbox.run("key list --state-dir [DIR]/new").ends_with(0);
 }

@@ -94,7 +94,7 @@ fn a_split_says_what_it_made_and_what_comes_next() {
     let set = set_of(&made.stdout);
     let text = fs::read_to_string(sandbox.path(&format!("claviger-share-{set}-2-of-3.txt"))).unwrap();
     assert!(
-        text.starts_with(&format!("# claviger: share 2 of 3, set {set}\n# any 2 of them give the identity of age1")),
+        text.starts_with(&format!("# claviger: share 2 of 3, set {set}\n# any 2 of them restore the identity of age1")),
         "{text}"
     );
     made.hide(&[set]);

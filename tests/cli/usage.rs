@@ -43,7 +43,7 @@ fn shells_and_man_know_every_verb() {
         assert!(script.ends_with(0).stdout.contains("promote"), "{shell}");
     }
     let page = sandbox.run("man key promote");
-    assert!(page.ends_with(0).stdout.contains("Let a pending key wrap"), "{}", page.stdout);
+    assert!(page.ends_with(0).stdout.contains("Make a pending key primary"), "{}", page.stdout);
     assert!(sandbox.run("man").ends_with(0).stdout.contains("claviger\\-key(1)"));
     sandbox.run("man key demote").ends_with(2);
 }

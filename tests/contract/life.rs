@@ -181,7 +181,7 @@ fn a_disabled_key_is_refused_by_name_and_reads_again_once_it_is_enabled() {
     // Nothing in etcd is under it, but the API server may still write under it.
     let socket_flag = format!("--socket={}", socket.display());
     let writing = rig.plugin.claviger(&[&disable[..], &[&etcd, &socket_flag]].concat()).unwrap_err().to_string();
-    assert!(writing.contains("1 connected API server has not taken up another key yet"), "{writing}");
+    assert!(writing.contains("1 connected API server does not use another key yet"), "{writing}");
     rig.plugin.claviger(&[&disable[..], &[&etcd]].concat()).unwrap();
     // One more promotion, because status tells when the plugin has followed that.
     Announced(Mutex::default()).promote(&rig);

@@ -36,47 +36,48 @@ use super::{
     prometheus, text,
 };
 
-/// Show what is in etcd: which object is under which key, and what can be read without one
+/// Show which object in etcd is encrypted under which key, and which are plaintext
 ///
-/// It reads etcd's own bytes, from a snapshot or live, holds no key and cannot decrypt. Held against the EncryptionConfiguration it
-/// says what is not as it should be, and held against a keyring which keys are still needed. Ends with 1 if it found something,
-/// and with 7 if something could not be read.
+/// The command reads etcd's own bytes, from a snapshot or live. It needs no key and cannot decrypt. With an
+/// EncryptionConfiguration it shows which objects are not stored as configured; with a keyring it shows which keys are
+/// still needed. Exits with 1 if it found something wrong, and with 7 if something is damaged or could not be read.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   claviger scan --snapshot /backup/etcd.db
-  sudo claviger scan                       on a node of kubeadm's: takes all from the API server's static pod
+  sudo claviger scan                       on a control-plane node set up by kubeadm: reads the API server's manifest
   claviger scan --snapshot etcd.db --keyring /var/lib/claviger/keyring --html report.html
   claviger scan --list | jq -r 'select(.finding) | .key'")]
 pub(in crate::cli) struct ScanArgs {
-    /// Read this file rather than a live etcd: a snapshot, or a copy of member/snap/db; never a running member's own
+    /// Read this file instead of a live etcd: a snapshot, or a copy of member/snap/db, but not the file of a running
+    /// member
     #[arg(long, value_name = "FILE", conflicts_with = "etcd_servers")]
     snapshot: Option<PathBuf>,
     #[command(flatten)]
     etcd: EtcdArgs,
-    /// The EncryptionConfiguration to hold it against [default: the one that the static pod names]
+    /// EncryptionConfiguration to compare the objects with [default: the one that the API server's manifest names]
     #[arg(long, value_name = "FILE")]
     encryption_config: Option<PathBuf>,
-    /// A keyring file, to say which keys are stale, disabled or unknown; its names are read, and it is not opened
+    /// Keyring file, to show which objects are under stale, disabled or unknown keys; only key_ids and states are read
+    /// from it
     #[arg(long, value_name = "FILE")]
     keyring: Option<PathBuf>,
-    /// The primary key by its key_id in full, as `claviger key list` prints it, to say what is under another one
+    /// Primary key by its full key_id, as `claviger key list` prints it, to show which objects are under other keys
     #[arg(long, value_name = "KEY_ID", conflicts_with = "keyring")]
     primary: Option<String>,
-    /// The KMS provider whose values must all be under these keys; what is under one of them is judged by it, whatever its
-    /// provider is called [default: claviger]
+    /// KMS provider whose values must all be under keys of --keyring or --primary [default: claviger]
     #[arg(long, value_name = "NAME")]
     provider_name: Option<String>,
-    /// Print one JSON line for each live object instead
+    /// Print one line of JSON for each live object, instead of the report
     #[arg(long)]
     list: bool,
-    /// Name every resource in the table, also those that need no encryption
+    /// Show every resource in the table, including those that need no encryption
     #[arg(long)]
     all: bool,
-    /// Also write a page for auditors: one file that any browser shows
+    /// Also write the report as one HTML page, for auditors
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Also write metrics for the textfile collector of Prometheus' node exporter, over what was there
+    /// Also write metrics for the textfile collector of Prometheus' node exporter; replaces the file
     #[arg(long, value_name = "FILE")]
     prometheus: Option<PathBuf>,
 }
@@ -84,7 +85,7 @@ pub(in crate::cli) struct ScanArgs {
 /// Runs `claviger scan`.
 ///
 /// # Errors
-/// When nothing can be scanned, or what was found cannot be written.
+/// When nothing can be scanned, or the report cannot be written.
 pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failure> {
     hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
     let ScanArgs { snapshot, etcd, encryption_config, keyring, primary, provider_name, .. } = args;
@@ -117,7 +118,7 @@ pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failu
     })
 }
 
-/// Reads `--primary`: a short name such as `k6` would match no value, and make all of them look stale.
+/// Parses `--primary`. A short name such as `k6` is refused, because it would match no value, and all would seem stale.
 fn primary_key(text: &str) -> Result<KeyId, Failure> {
     text.parse().map_err(|error| {
         let hint = "give the key_id in full; `claviger key list` shows it".to_owned();
