@@ -358,7 +358,9 @@ mod tests {
         let open = |text: &[u8]| LineReader::open(text, "mark", 100).map(|_| ());
         assert_eq!(open(b"claviger/mark/v1\n"), Ok(()));
         assert_eq!(open(b"claviger/mark/v2\n"), Err(TextError::TooNew { found: 2 }));
-        assert_eq!(open(&[b'x'; 101]), Err(TextError::TooLong { found: 101, limit: 100 }));
+        let refused = open(&[b'x'; 101]).unwrap_err();
+        assert_eq!(refused, TextError::TooLong { found: 101, limit: 100 });
+        assert_eq!(refused.to_string(), "101 bytes long, expected at most 100");
         for text in ["", "\n", "claviger/mark/v1", "claviger/mark/v01\n", "claviger/mark/v0\n", "claviger/root/v1\n"] {
             assert_eq!(open(text.as_bytes()), Err(TextError::Foreign("mark")), "{text:?}");
         }

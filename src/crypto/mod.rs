@@ -8,6 +8,8 @@ pub mod aead;
 pub mod kdf;
 pub mod secret;
 pub mod stretch;
+#[cfg(test)]
+pub mod testing;
 mod traces;
 pub mod wrap;
 
@@ -116,5 +118,11 @@ mod tests {
     #[test]
     fn debug_of_public_bytes_is_hex() {
         assert_eq!(format!("{:?}", Uuid([0xab; 16])), format!("Uuid({})", "ab".repeat(16)));
+    }
+
+    #[test]
+    fn a_random_source_that_fails_is_an_error() {
+        let refused = fill_random(&mut testing::Dry, &mut [0; 4]).unwrap_err();
+        assert_eq!(refused.to_string(), "the system's random source failed");
     }
 }

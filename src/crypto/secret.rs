@@ -305,4 +305,10 @@ mod tests {
         let (a, b) = (Secret::<32>::zeroed().unwrap(), Secret::<32>::zeroed().unwrap());
         assert!((a.bytes.as_ptr() as usize).abs_diff(b.bytes.as_ptr() as usize) >= rustix::param::page_size());
     }
+
+    #[test]
+    fn more_memory_than_there_can_be_is_refused() {
+        let refused = SecretPages::locked(usize::MAX / 2).err().unwrap();
+        assert_eq!(refused.to_string(), "mapping memory for a key");
+    }
 }

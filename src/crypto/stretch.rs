@@ -96,4 +96,11 @@ mod tests {
         let [lanes, memory, passes] = Cost::default().parts();
         assert_eq!(Cost::new(lanes, memory, passes), Some(Cost::default()));
     }
+
+    #[test]
+    fn a_cost_that_argon2_does_not_know_is_refused() {
+        let none = Cost { lanes: 0, memory: 0, passes: 0 };
+        let refused = stretch(b"correct horse", &[0; 16], none).unwrap_err().to_string();
+        assert!(refused.starts_with("Argon2id: "), "{refused}");
+    }
 }

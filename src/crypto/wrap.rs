@@ -279,6 +279,21 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_says_what_was_found_and_what_was_expected() {
+        let kek = kek(1, UUID);
+        let changed = |at: usize, byte: u8| {
+            let mut bytes = wrapped();
+            bytes[at] = byte;
+            kek.unwrap(ID, &bytes).unwrap_err().to_string()
+        };
+        assert_eq!(changed(0, b'X'), "wrapped seed does not begin with KW");
+        assert_eq!(changed(2, 2), "wrapped seed has version 2, expected 1");
+        assert_eq!(changed(3, 9), "wrapped seed has suite 9, expected 1");
+        let short = kek.unwrap(ID, &wrapped()[..76]).unwrap_err();
+        assert_eq!(short.to_string(), "wrapped seed is 76 bytes long, expected 77 to 588");
+    }
+
+    #[test]
     fn the_commitment_is_read_of_nothing_but_the_shape_of_a_wrapped_seed() {
         let kek = kek(1, UUID);
         for length in [1, 32, SEED_MAX] {

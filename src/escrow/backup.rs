@@ -335,7 +335,12 @@ mod tests {
         };
         open(&good).unwrap();
         for (member, from, to, error) in [
-            (0, "generation 1", "generation 2", "its MANIFEST belongs to another keyring"),
+            (
+                0,
+                "generation 1",
+                "generation 2",
+                "does not have the contents of a backup: its MANIFEST belongs to another keyring",
+            ),
             (0, "primary", "pending", "its MANIFEST belongs to another keyring"),
             (0, "created", "made", "its MANIFEST has no time"),
             (1, "generation 1", "generation 2", "failed authentication"),
@@ -365,7 +370,9 @@ mod tests {
         let record = record::encode(&with, &fixture.root).unwrap();
         let backup = Backup::open(&record, &identities).unwrap();
         assert_eq!((*backup.record).as_slice(), record);
-        assert!(matches!(Backup::open(&record, &identity().1), Err(BackupError::NoRecovery)));
+        let refused = Backup::open(&record, &identity().1).err().unwrap();
+        let expected = "none of the recovery blobs in this keyring opens with a given identity";
+        assert_eq!(refused.to_string(), expected);
         assert!(matches!(Backup::open(&fixture.record, &identities), Err(BackupError::NoRecovery)));
         assert!(matches!(Backup::open(&record[..record.len() - 9], &identities), Err(BackupError::Record(_))));
     }

@@ -172,4 +172,10 @@ mod tests {
             assert!(matches!(Identities::parse(text), Err(IdentityError::NotIdentity)), "{text:?}");
         }
     }
+
+    #[test]
+    fn nothing_is_sealed_to_nobody() {
+        let refused = seal_to(&[], b"plaintext").unwrap_err().to_string();
+        assert!(refused.starts_with("sealing to : "), "{refused}");
+    }
 }

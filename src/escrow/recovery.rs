@@ -126,7 +126,8 @@ mod tests {
         let id = root.id(UUID);
         assert!(matches!(open(&recovery, &strangers, UUID, id), Err(RecoveryError::NoIdentity(_))));
         assert!(matches!(open(&recovery, &identities, Uuid([4; 16]), id), Err(RecoveryError::Contents(_))));
-        assert!(matches!(open(&recovery, &identities, UUID, RootId([0; 32])), Err(RecoveryError::Contents(_))));
+        let refused = open(&recovery, &identities, UUID, RootId([0; 32])).err().unwrap().to_string();
+        assert_eq!(refused, format!("the recovery blob for {recipient} does not contain this keyring's root key"));
     }
 
     #[test]

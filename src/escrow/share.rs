@@ -311,9 +311,20 @@ mod tests {
         // Somebody who knows the set forges a share.
         let bytes = Zeroizing::new(*others[1].bytes);
         let forged = Share { set: ours[1].set, check: ours[1].check, threshold: 2, number: 2, bytes };
-        assert_eq!(again(&[&ours[0], &forged]).err(), Some(ShareError::Other(ours[0].set())));
+        let refused = again(&[&ours[0], &forged]).err().unwrap();
+        assert_eq!(refused, ShareError::Other(ours[0].set()));
+        let set = ours[0].set();
+        let expected =
+            format!("the shares of set {set} do not belong together: they do not give the identity that was split");
+        assert_eq!(refused.to_string(), expected);
         let other = Share { threshold: 3, ..Share::parse(&ours[2].line(), 1).unwrap() };
         assert_eq!(again(&[&ours[0], &other]).err(), Some(ShareError::Other(ours[0].set())));
+    }
+
+    #[test]
+    fn without_random_bytes_nothing_is_split() {
+        let refused = split(&mut crate::crypto::testing::Dry, &Identity::generate(), 2, 3).err().unwrap();
+        assert_eq!(refused.to_string(), "no random bytes");
     }
 
     #[test]

@@ -320,4 +320,20 @@ mod tests {
         fixture.take(Ok(next));
         assert_eq!(fixture.keyring.keys().map(Key::id).collect::<Vec<_>>(), before);
     }
+
+    #[test]
+    fn a_compromised_key_is_not_promoted_and_numbers_come_to_an_end() {
+        let mut fixture = Fixture::new();
+        let second = fixture.id(1);
+        fixture.keyring.keys_mut().last().unwrap().compromised = true;
+        let refused = fixture.keyring.promote(second, RECORD, now()).unwrap_err();
+        assert_eq!(refused.to_string(), format!("key {second} is compromised and cannot be promoted"));
+        fixture.keyring.generation = GENERATION_MAX;
+        let refused = fixture.keyring.disable(second, RECORD).unwrap_err();
+        assert_eq!(refused.to_string(), "the keyring has no numbers left");
+        fixture.keyring.generation = 2;
+        fixture.keyring.keys_mut().last().unwrap().seq = SEQ_MAX;
+        let refused = fixture.keyring.add(&mut SysRng, &fixture.root, RECORD, now()).map(drop).unwrap_err();
+        assert_eq!(refused.to_string(), "the keyring has no numbers left");
+    }
 }

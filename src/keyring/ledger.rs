@@ -418,7 +418,9 @@ mod tests {
         for number in 0..BACKUPS_MAX as u64 {
             ledger = ledger.with(listed(&keyring, number), number + 1).unwrap();
         }
-        assert_eq!(ledger.with(listed(&keyring, 999), 999), Err(LedgerFull(BACKUPS_MAX)));
+        let refused = ledger.with(listed(&keyring, 999), 999).unwrap_err();
+        assert_eq!(refused, LedgerFull(BACKUPS_MAX));
+        assert_eq!(refused.to_string(), "the ledger is full: it lists 256 backups");
         let again = ledger.with(listed(&keyring, 0), 999).unwrap();
         assert_eq!(again.backups().len(), BACKUPS_MAX);
         let bytes = again.encode(&root).unwrap();

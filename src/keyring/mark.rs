@@ -346,6 +346,9 @@ mod tests {
             // Where the lineage reaches the marked record, no operator can make a fork a successor by naming it.
             assert_eq!(mark.check(&twin, Digest::of(b"theirs"), true).is_ok(), is_far);
         }
+        let refused = mark.check(&twin, Digest::of(b"theirs"), false).unwrap_err().to_string();
+        let expected = "the keyring is 300 generations ahead of generation 2, which this node has seen; its past names only the last 256";
+        assert_eq!(refused, expected);
     }
 
     #[test]

@@ -512,7 +512,7 @@ mod tests {
         for (from, to, expected) in [(" pending ", " primary ", 2), (" primary ", " pending ", 0)] {
             let text = fixture.unsigned().replacen(from, to, 1);
             let error = fixture.decode(&fixture.sign(&text)).unwrap_err();
-            assert!(matches!(error, RecordError::Primaries(found) if found == expected), "{error}");
+            assert_eq!(error.to_string(), format!("has {expected} primary keys, expected exactly one"));
         }
     }
 
@@ -521,5 +521,26 @@ mod tests {
         let fixture = fixture();
         let text = fixture.unsigned().replacen("-> key 4 ", "-> key 6 ", 1);
         assert!(matches!(fixture.decode(&fixture.sign(&text)), Err(RecordError::Kek(_))));
+    }
+
+    #[test]
+    fn a_key_under_the_commitment_of_another_is_refused() {
+        let fixture = fixture();
+        let keys: Vec<&Key> = fixture.keyring.keys().collect();
+        let (first, last) = (keys[0], keys[3]);
+        let aad = kek_aad(UUID, last.seq, &last.kek.commitment(), fixture.keyring.root_id);
+        let kek_wrap = fixture.root.kek_wrap(UUID).unwrap();
+        let sealed = SealedKey::seal(&mut SysRng, &kek_wrap, &aad, first.kek.secret()).unwrap();
+        let text = fixture.unsigned().replacen(&base64(&last.sealed.0), &base64(&sealed.0), 1);
+        let refused = fixture.decode(&fixture.sign(&text)).unwrap_err();
+        assert_eq!(refused.to_string(), format!("key {} does not match its commitment", last.id()));
+    }
+
+    #[test]
+    fn entries_out_of_order_are_refused() {
+        let fixture = fixture();
+        let text = fixture.unsigned().replacen("-> tomb 5 ", "-> tomb 8 ", 1);
+        let refused = fixture.decode(&fixture.sign(&text)).unwrap_err();
+        assert_eq!(refused.to_string(), "entries are not sorted, or one occurs twice");
     }
 }

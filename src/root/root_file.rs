@@ -409,4 +409,11 @@ mod tests {
         let error = file.unseal(dir, &Means::default()).unwrap_err();
         assert_eq!(error.to_string(), "slot file: this build cannot open slots of kind tpm2");
     }
+
+    #[test]
+    fn an_earlier_root_key_of_other_bytes_is_refused() {
+        let Fixture { root, bytes, .. } = &fixture();
+        let refused = RootFile::parse(bytes).unwrap().earlier(root).err().unwrap();
+        assert_eq!(refused.to_string(), "an earlier root key does not open");
+    }
 }

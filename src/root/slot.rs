@@ -299,6 +299,7 @@ pub fn is_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::root::{FileSlot, Means, RootFile};
 
     #[test]
     fn a_slot_line_reads_back_as_it_was_written_and_no_other_does() {
@@ -319,5 +320,22 @@ mod tests {
         ] {
             assert_eq!(Slot::parse(other, vec![]), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_slot_that_gives_another_root_key_is_named() {
+        let (_keep, dir) = crate::durable::testing::private();
+        let uuid = Uuid([9; 16]);
+        let [root, other] = [(); 2].map(|()| RootKey::generate(&mut rand::rngs::SysRng).unwrap());
+        let file = FileSlot::generate(&mut rand::rngs::SysRng, None).unwrap();
+        file.keep("disk", &dir).unwrap();
+        let mut slot = Slot::seal(&mut rand::rngs::SysRng, "disk", &file, (uuid, &root)).unwrap();
+        let salt: Salt = slot.parameter("salt").and_then(hex_array).unwrap();
+        let key = kdf::derive(file.secret(&slot, &salt).unwrap().expose(), &salt, Label::Slot).unwrap();
+        let aad = slot.aad((uuid, root.id(uuid)));
+        slot.body = SealedKey::seal(&mut rand::rngs::SysRng, &key, &aad, other.secret()).unwrap().0.to_vec();
+        let bytes = RootFile::encode(&mut rand::rngs::SysRng, uuid, (&root, &[]), &[slot]).unwrap();
+        let refused = RootFile::parse(&bytes).unwrap().unseal(&dir, &Means::default()).map(drop).unwrap_err();
+        assert_eq!(refused.to_string(), "slot disk: wrong key: it opens another root key");
     }
 }

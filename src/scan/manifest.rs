@@ -277,12 +277,17 @@ spec:
         let error = |text: &str| Manifest::parse(text).unwrap_err();
         assert!(matches!(error("]"), ManifestError::Syntax(_)));
         assert!(matches!(error("spec: 3"), ManifestError::Syntax(_)));
-        assert_eq!(error("spec: {}"), ManifestError::NoApiServer);
-        assert_eq!(error("spec: {containers: [{command: [kube-apiserver]}]}"), ManifestError::NoEtcd);
+        assert_eq!(error("spec: {}").to_string(), "no container runs kube-apiserver");
+        let bare = "{command: [kube-apiserver]}";
+        let text = error(&format!("spec: {{containers: [{bare}]}}")).to_string();
+        assert_eq!(text, "its kube-apiserver has no --etcd-servers");
+        let text = error(&format!("spec: {{containers: [{bare}, {bare}]}}")).to_string();
+        assert_eq!(text, "several containers run kube-apiserver, expected one");
         for entry in ["events", "events#", "/events#;"] {
             let command = format!("[kube-apiserver, --etcd-servers=a, '--etcd-servers-overrides={entry}']");
-            let expected = ManifestError::Override(entry.to_owned());
-            assert_eq!(error(&format!("spec: {{containers: [{{command: {command}}}]}}")), expected);
+            let text = error(&format!("spec: {{containers: [{{command: {command}}}]}}")).to_string();
+            let expected = format!("--etcd-servers-overrides has the entry {entry:?}, expected resource#server;server");
+            assert_eq!(text, expected);
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Other pairs are compared where the code is: the commands in `src/cli/reference.rs`, metrics and log messages in `tests/admin.rs`, the rows
 //! of `docs/kube-apiserver.md` in `tests/contract/rows.rs`, the states of keys in `src/keyring/state.rs`.
 
+mod errors;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

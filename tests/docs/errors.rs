@@ -1,0 +1,128 @@
+//! Every error text has a test that brings the error about and asserts its text.
+//!
+//! What is checked is that the longest part of each text without placeholders occurs in a test or in a snapshot. That the test brings the error
+//! about is for whoever reads the test: a list of texts is no test.
+
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use super::{files, root};
+
+/// Texts without a test, each with the reason why no test can bring the error about.
+const WITHOUT_TEST: [(&str, &str); 5] = [
+    ("keeping a key out of core dumps", "only a kernel without MADV_WIPEONFORK refuses"),
+    ("/proc/self: {0}", "only a machine without /proc gets there"),
+    ("starting the event loop: {0}", "only a kernel without descriptors or memory refuses"),
+    ("{} did not read back as it was written", "only a disk that gives back other bytes gets there"),
+    (
+        "is not in its canonical form",
+        "guards against a reader that takes more than the writer writes; no such bytes are known",
+    ),
+];
+
+/// Files whose errors are being redesigned, and a text that their tests bring about: their turn comes with that.
+const NOT_YET: [&str; 7] = [
+    "src/keeper/",
+    "src/grpc/",
+    "src/listen/",
+    "src/daemon.rs",
+    "the bucket meta cannot be read",
+    "{} changed underneath",
+    "has another root key, and the one in use is not among its earlier ones",
+];
+
+/// Shorter parts say nothing: `{action} {}: {source}`.
+const SHORTEST: usize = 5;
+
+/// The sources of the library, each with whether all of it is for tests.
+fn sources() -> Vec<(PathBuf, String, bool)> {
+    let all: Vec<(PathBuf, String)> = files(&root().join("src"), "rs")
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            (path, text)
+        })
+        .collect();
+    let of_tests: BTreeSet<PathBuf> = all.iter().flat_map(|(path, text)| modules_of_tests(path, text)).collect();
+    all.into_iter().map(|(path, text)| (path.clone(), text, of_tests.contains(&path))).collect()
+}
+
+/// The files of the modules that `text` declares for tests alone: `#[cfg(test)] mod suite;`.
+fn modules_of_tests(path: &std::path::Path, text: &str) -> Vec<PathBuf> {
+    let folder = if path.ends_with("mod.rs") || path.ends_with("lib.rs") {
+        path.parent().unwrap().to_owned()
+    } else {
+        path.with_extension("")
+    };
+    let declared = text.split("#[cfg(test)]\n").skip(1).filter_map(|rest| rest.lines().next());
+    let names = declared.filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'));
+    names.map(|name| folder.join(format!("{name}.rs"))).collect()
+}
+
+/// What comes before the tests at the bottom of a file, and the tests.
+fn parts(text: &str) -> (&str, &str) {
+    text.find("\nmod tests {").map_or((text, ""), |at| text.split_at(at))
+}
+
+/// A literal of Rust as it is printed, with one blank for every run of them.
+fn plain(literal: &str) -> String {
+    let joined: Vec<&str> = literal.split("\\\n").collect();
+    let joined: String =
+        joined.iter().enumerate().map(|(at, part)| if at == 0 { part } else { part.trim_start() }).collect();
+    let text = joined.replace("\\\"", "\"").replace("{{", "{").replace("}}", "}");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The texts of `#[error("…")]`.
+fn texts(source: &str) -> Vec<String> {
+    let literal = |rest: &str| {
+        let rest = rest.trim_start().strip_prefix('"')?;
+        let end = rest.match_indices('"').map(|(at, _)| at).find(|at| !rest[..*at].ends_with('\\'))?;
+        Some(plain(&rest[..end]))
+    };
+    source.split("#[error(").skip(1).filter_map(literal).collect()
+}
+
+/// The longest part of a text without placeholders.
+fn fixed(text: &str) -> &str {
+    let parts = text.split('{').enumerate().map(|(at, part)| match part.split_once('}') {
+        Some((_, fixed)) if at > 0 => fixed,
+        _ => part,
+    });
+    parts.map(str::trim).max_by_key(|part| part.len()).unwrap_or_default()
+}
+
+#[test]
+fn every_error_text_has_a_test() {
+    let sources = sources();
+    let in_src = sources.iter().map(|(_, text, is_test)| if *is_test { text } else { parts(text).1 });
+    let is_here = |path: &PathBuf| path.starts_with(root().join("tests/docs"));
+    let beside = ["rs", "snap"].map(|extension| files(&root().join("tests"), extension));
+    let beside =
+        beside.into_iter().flatten().filter(|path| !is_here(path)).map(|path| fs::read_to_string(path).unwrap());
+    let tests: Vec<String> = in_src.map(plain).chain(beside.map(|text| plain(&text))).collect();
+
+    let production = sources.iter().filter(|(_, _, is_test)| !is_test);
+    let all: Vec<(String, String)> = production
+        .flat_map(|(path, text, _)| {
+            let file = path.strip_prefix(root()).unwrap().display().to_string();
+            texts(parts(text).0).into_iter().map(move |text| (file.clone(), text))
+        })
+        .collect();
+    assert!(all.len() > 200, "{}", all.len());
+    let is_tested = |text: &str| tests.iter().any(|test| test.contains(fixed(text)));
+    let all = all.iter().filter(|(file, text)| !NOT_YET.iter().any(|left| file.starts_with(left) || text == left));
+    let untested = all.filter(|(_, text)| fixed(text).len() >= SHORTEST && !is_tested(text));
+    let found: BTreeSet<&str> = untested.clone().map(|(_, text)| text.as_str()).collect();
+    let excepted: BTreeSet<&str> = WITHOUT_TEST.iter().map(|(text, _)| *text).collect();
+    let missing: Vec<_> = untested.filter(|(_, text)| !excepted.contains(text.as_str())).collect();
+    assert!(missing.is_empty(), "no test asserts these error texts: {missing:#?}");
+    let needless: Vec<_> = excepted.difference(&found).collect();
+    assert!(needless.is_empty(), "these texts have a test, or are gone: {needless:?}");
+}
+
+#[test]
+fn the_longest_part_without_placeholders_is_what_is_looked_for() {
+    assert_eq!(fixed("slot {0}: wrong key: it opens {}"), ": wrong key: it opens");
+    assert_eq!(fixed("{}"), "");
+    assert_eq!(texts("#[error(\n    \"a \\\"b\\\" \\\n     {{c}}\"\n)] #[error(transparent)]"), ["a \"b\" {c}"]);
+}
