@@ -221,3 +221,15 @@ fn the_unit_exposes_next_to_nothing() {
     security.args(["security", "--offline=true", "--threshold=15"]).arg(&service);
     output_of_success(security, &[], LIMIT).unwrap();
 }
+
+#[test]
+fn a_file_that_is_no_socket_is_not_taken_for_one() {
+    let run = Run::new().unwrap();
+    let plugin = Plugin::init(&run, BINARY, "state").unwrap();
+    let mut serve = Command::new("sh");
+    let script = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" serve --state-dir \"$1\" 3</dev/null";
+    serve.args(["-c", script, BINARY]).arg(plugin.state_dir());
+    let answer = output(serve, &[], LIMIT).unwrap();
+    let said = String::from_utf8_lossy(&answer.stderr);
+    assert!(!answer.status.success() && said.contains("taking systemd's socket: "), "{said}");
+}
