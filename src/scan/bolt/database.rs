@@ -168,3 +168,59 @@ impl Database {
 fn read_error(error: io::Error) -> PageError {
     if error.kind() == io::ErrorKind::UnexpectedEof { PageError::Short } else { PageError::Read(error) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scan::{
+        bolt::{leaf::Leaf, reader::TreeReader, visitor::LeafVisitor},
+        forge::{self, Shape},
+    };
+
+    /// The damage that a reader reports.
+    #[derive(Default)]
+    struct Seen(Vec<String>);
+
+    impl LeafVisitor for Seen {
+        fn leaf(&mut self, _: u64, _: &Leaf<'_>) {}
+
+        fn damage(&mut self, damage: PageDamage) {
+            self.0.push(damage.error.to_string());
+        }
+    }
+
+    fn database() -> Database {
+        let bytes = forge::database(Shape::default(), &[]);
+        Database::open(forge::file(&bytes).unwrap(), bytes.len() as u64).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_the_system_does_not_read_is_refused_with_its_reason() {
+        let directory = || File::open("/").unwrap();
+        let refused = Database::open(directory(), 1 << 20).unwrap_err().to_string();
+        assert!(refused.starts_with("reading failed: Is a directory"), "{refused}");
+        let database = Database { file: directory(), ..database() };
+        let refused = database.read_head(2, &mut Vec::new()).unwrap_err().to_string();
+        assert!(refused.starts_with("reading failed: Is a directory"), "{refused}");
+    }
+
+    #[test]
+    fn a_page_that_is_used_twice_is_refused() {
+        let database = database();
+        let mut seen = Seen::default();
+        let mut reader = TreeReader::new(&database);
+        reader.descend(&database.root(), &mut seen);
+        assert_eq!(seen.0, Vec::<String>::new());
+        reader.descend(&database.root(), &mut seen);
+        assert_eq!(seen.0, ["it is used twice"]);
+    }
+
+    #[test]
+    fn a_leaf_where_branches_are_is_refused() {
+        let database = database();
+        let tree = Subtree { height: 1, ..database.root() };
+        let mut seen = Seen::default();
+        TreeReader::new(&database).descend(&tree, &mut seen);
+        assert_eq!(seen.0, ["it is not as far above the leaves as the pages beside it"]);
+    }
+}

@@ -177,3 +177,62 @@ pub fn widened(bounds: &Bounds, bytes: &[u8], kind: PageKind, count: usize) -> B
     }
     bounds
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scan::bolt::leaf::Leaf;
+
+    const DATABASE: MetaPage = MetaPage { page_size: 512, root: 2, pages: 8, txid: 1 };
+
+    fn head(number: u64, flags: u16, count: u16, overflow: u32) -> Vec<u8> {
+        [&number.to_le_bytes()[..], &flags.to_le_bytes(), &count.to_le_bytes(), &overflow.to_le_bytes()].concat()
+    }
+
+    /// The text of the reason why these bytes are not the page 3 of a database of 8 pages.
+    fn refused(bytes: &[u8]) -> String {
+        Header::parse(bytes, 3, &DATABASE, 8 * 512).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_right_is_refused_with_its_reason() {
+        Header::parse(&head(3, LEAF, 1, 0), 3, &DATABASE, 8 * 512).unwrap();
+        let outside = Header::parse(&head(8, LEAF, 1, 0), 8, &DATABASE, 8 * 512).unwrap_err();
+        assert_eq!(outside.to_string(), "not one of the pages 2 to 7");
+        assert_eq!(refused(&head(3, LEAF, 1, 0)[..15]), "the file ends before its end");
+        assert_eq!(refused(&head(4, LEAF, 1, 0)), "its header names page 4");
+        assert_eq!(refused(&head(3, 7, 1, 0)), "its flags are 0x0007, expected those of a branch or a leaf");
+        let expected = "it spans 6 pages, more than there can be or than its elements need";
+        assert_eq!(refused(&head(3, LEAF, 1, 5)), expected);
+    }
+
+    /// A leaf of elements with these keys and no values.
+    fn leaf(keys: &[&[u8]]) -> Vec<u8> {
+        let count = u32::try_from(keys.len()).unwrap();
+        let (mut heads, mut data) = (head(3, LEAF, u16::try_from(keys.len()).unwrap(), 0), Vec::new());
+        for (index, key) in (0..).zip(keys) {
+            let pos = (count - index) * 16 + u32::try_from(data.len()).unwrap();
+            let size = u32::try_from(key.len()).unwrap();
+            heads.extend([0, pos, size, 0].iter().flat_map(|number: &u32| number.to_le_bytes()));
+            data.extend(*key);
+        }
+        [heads, data].concat()
+    }
+
+    #[test]
+    fn elements_that_cannot_be_right_are_refused_with_their_reason() {
+        let check = |bytes: &[u8], count, bounds: &Bounds| {
+            Leaf::check(bytes, count, bounds).map(|leaf| leaf.backwards().count()).map_err(|reason| reason.to_string())
+        };
+        let all = Bounds::default();
+        let good = leaf(&[b"a", b"b"]);
+        assert_eq!(check(&good, 2, &all), Ok(2));
+        let text = |text: &str| Err(text.to_owned());
+        assert_eq!(check(&good[..good.len() - 1], 2, &all), text("element 1 lies outside the page"));
+        assert_eq!(check(&leaf(&[b"b", b"a"]), 2, &all), text("key 1 is not greater than the one before"));
+        let later = Bounds { low: BoundKey::new(b"b"), high: None };
+        assert_eq!(check(&good, 2, &later), text("its keys are not between those of the pages beside it"));
+        let none = children(&head(3, BRANCH, 0, 0), 0, &all).unwrap_err();
+        assert_eq!(none.to_string(), "it has no element");
+    }
+}

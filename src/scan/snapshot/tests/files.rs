@@ -51,3 +51,13 @@ fn a_file_that_was_cut_off_says_so() {
         }
     }
 }
+
+#[test]
+fn a_database_without_the_bucket_of_compaction_is_incomplete() {
+    let keys = key_names(3);
+    let mut bytes = forge::database(Shape::default(), &changes(&keys));
+    let at = bytes.windows(4).position(|window| window == b"meta").unwrap();
+    bytes[at..at + 4].copy_from_slice(b"mesa");
+    let (report, live) = scan_bytes(&bytes).unwrap();
+    assert_eq!((live.len(), report.incomplete), (3, vec!["the bucket meta cannot be read".to_owned()]));
+}
