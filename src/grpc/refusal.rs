@@ -118,6 +118,7 @@ mod tests {
         let lines = CapturedLog::start();
         let status = Refusal::from(EncryptError::Random(RandomError)).status(UID);
         assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
+        assert_eq!(status.source().unwrap().to_string(), "the refusal of a call");
         log("Encrypt", &status);
         let line = &lines.lines_with("internal error")[0];
         assert!(line.contains(r#"detail="the system's random source failed""#) && line.contains(UID), "{line}");

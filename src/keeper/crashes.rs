@@ -275,6 +275,7 @@ fn a_commit_that_dies_after_any_step_leaves_the_old_keyring_or_the_new_one_and_s
         CommitStep::Swap,
         CommitStep::Ledger,
     ];
+    let mut texts = Vec::new();
     for operation in OPERATIONS {
         for step in STEPS {
             let scene = Scene::new();
@@ -294,7 +295,16 @@ fn a_commit_that_dies_after_any_step_leaves_the_old_keyring_or_the_new_one_and_s
             }
             assert_eq!(told_of_rekey(&scene), Told::Done, "{what}");
             assert_eq!(scene.serve().0, Told::Done, "{what}");
+            texts.push(text);
         }
+    }
+    for expected in [
+        "the keyring was changed, but not marked: ",
+        "the root file was changed, but may not be on the disk yet: ",
+        "the list of backups was changed, but not marked: ",
+        "the rekey is not finished: ",
+    ] {
+        assert!(texts.iter().any(|text| text.starts_with(expected)), "nothing says {expected:?}");
     }
 }
 

@@ -27,6 +27,8 @@ mod model;
 mod open;
 mod publisher;
 mod recovery;
+#[cfg(test)]
+mod refusals;
 mod rekey;
 mod restore;
 mod roots;

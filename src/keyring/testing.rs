@@ -82,3 +82,11 @@ pub fn recovery(character: char) -> Recovery {
     let recipient = format!("age1{}", String::from(character).repeat(58));
     Recovery::new(&recipient, vec![7; 400]).unwrap()
 }
+
+/// The next generation of `keyring`, whose record is `record`, after its home has moved to etcd.
+pub fn moved_to_etcd(keyring: &Keyring, record: Digest, prefix: &str) -> Keyring {
+    let mut moved = later(keyring, |_| {});
+    moved.past = keyring.past.then(keyring.generation, record);
+    moved.home = super::home::Home::Etcd(prefix.to_owned());
+    moved
+}

@@ -24,8 +24,14 @@ const WRITERS: [(&str, &str, &str); 8] = [
 ];
 
 /// Files that only tests have.
-const TESTS: [&str; 5] =
-    ["src/keeper/crashes.rs", "src/keeper/model.rs", "src/root/suite.rs", "src/store/memory.rs", "src/store/suite.rs"];
+const TESTS: [&str; 6] = [
+    "src/keeper/crashes.rs",
+    "src/keeper/model.rs",
+    "src/keeper/refusals.rs",
+    "src/root/suite.rs",
+    "src/store/memory.rs",
+    "src/store/suite.rs",
+];
 
 #[test]
 fn only_these_files_write_in_a_state_directory() {
