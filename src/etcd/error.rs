@@ -84,3 +84,19 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     texts.dedup();
     texts.join(": ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_etcd_and_the_transport_refuse_is_told_apart() {
+        let text = |status: Status| refusal("http://a", 7, &status).to_string();
+        assert_eq!(text(Status::out_of_range(COMPACTED)), "etcd has compacted revision 7");
+        let expected = format!("etcd http://a answers with more than {ANSWER_MAX} bytes");
+        assert_eq!(text(Status::out_of_range("decoded message length too large: found 2 bytes")), expected);
+        assert_eq!(text(Status::resource_exhausted("trying to send message larger than max")), expected);
+        assert_eq!(text(Status::permission_denied("no")), "etcd http://a refused: no");
+        assert_eq!(text(Status::unavailable("gone")), "etcd http://a does not answer: gone");
+    }
+}

@@ -64,31 +64,13 @@ mod tests {
     use super::*;
     use crate::service::testing::open_published;
 
-    /// A random source that fails.
-    struct Dry;
-
-    impl rand::TryRng for Dry {
-        type Error = std::fmt::Error;
-        fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-            Err(std::fmt::Error)
-        }
-        fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-            Err(std::fmt::Error)
-        }
-        fn try_fill_bytes(&mut self, _: &mut [u8]) -> Result<(), Self::Error> {
-            Err(std::fmt::Error)
-        }
-    }
-
-    impl rand::TryCryptoRng for Dry {}
-
     #[test]
     fn the_self_test_fails_without_random_bytes() {
         let published = open_published();
         let current = published.current();
         let primary = current.as_ref().unwrap().primary();
         assert!(round_trip(primary, &mut SysRng));
-        assert!(!round_trip(primary, &mut Dry));
+        assert!(!round_trip(primary, &mut crate::crypto::testing::Dry));
     }
 
     #[test]
