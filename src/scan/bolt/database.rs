@@ -221,6 +221,6 @@ mod tests {
         let tree = Subtree { height: 1, ..database.root() };
         let mut seen = Seen::default();
         TreeReader::new(&database).descend(&tree, &mut seen);
-        assert_eq!(seen.0, ["it is not as far above the leaves as the pages beside it"]);
+        assert_eq!(seen.0, ["it is at another depth than the pages beside it"]);
     }
 }

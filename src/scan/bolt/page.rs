@@ -199,7 +199,7 @@ mod tests {
         Header::parse(&head(3, LEAF, 1, 0), 3, &DATABASE, 8 * 512).unwrap();
         let outside = Header::parse(&head(8, LEAF, 1, 0), 8, &DATABASE, 8 * 512).unwrap_err();
         assert_eq!(outside.to_string(), "not one of the pages 2 to 7");
-        assert_eq!(refused(&head(3, LEAF, 1, 0)[..15]), "the file ends before its end");
+        assert_eq!(refused(&head(3, LEAF, 1, 0)[..15]), "the file ends before the page does");
         assert_eq!(refused(&head(4, LEAF, 1, 0)), "its header names page 4");
         assert_eq!(refused(&head(3, 7, 1, 0)), "its flags are 0x0007, expected those of a branch or a leaf");
         let expected = "it spans 6 pages, more than there can be or than its elements need";

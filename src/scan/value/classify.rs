@@ -274,15 +274,18 @@ mod tests {
         for (bytes, expected) in [
             (b"k8s:enc:".to_vec(), "its prefix names no provider or key"),
             (stored("k8s:enc:aesgcm:v1:k:", b"x"), "shorter than a nonce of 12 bytes and a tag of 16"),
-            (stored("k8s:enc:aescbc:v1:k:", b"x"), "no IV of 16 bytes and whole blocks of 16"),
+            (stored("k8s:enc:aescbc:v1:k:", b"x"), "not an IV of 16 bytes followed by whole blocks of 16"),
             (stored("k8s:enc:secretbox:v1:k:", b"x"), "shorter than a nonce of 24 bytes and a tag of 16"),
-            (stored("k8s:enc:kms:v1:k:", b"x"), "no wrapped key with its length, nonce of 12 bytes and tag of 16"),
-            (kms(b"\x0b"), "no message of KMS v2"),
+            (
+                stored("k8s:enc:kms:v1:k:", b"x"),
+                "not a wrapped key with its length, a nonce of 12 bytes and a tag of 16",
+            ),
+            (kms(b"\x0b"), "not a message of KMS v2"),
             (kms(&message(27, "k", 1, 0)), "its encrypted data is shorter than its nonce and tag"),
-            (kms(&message(60, "k", 0, 1)), "its wrapped seed is not 1 to 1,024 bytes, or of an unknown type"),
+            (kms(&message(60, "k", 0, 1)), "its wrapped seed is not 1 to 1,024 bytes long, or is of an unknown type"),
             (kms(&message(60, "", 1, 1)), "its key_id is not 1 to 1,024 bytes of UTF-8"),
-            (b"k8s\0".to_vec(), "no object in protobuf"),
-            (b"{".to_vec(), "no whole object in JSON"),
+            (b"k8s\0".to_vec(), "not an object in protobuf"),
+            (b"{".to_vec(), "not a whole object in JSON"),
             (b"x".to_vec(), "neither encrypted nor in an encoding of Kubernetes"),
         ] {
             assert_eq!(classify(&bytes).damage.unwrap().to_string(), expected, "{bytes:?}");
