@@ -6,6 +6,9 @@ use clap::{Args, ValueEnum};
 
 use crate::config::{Config, ConfigError, Settings};
 
+/// The name of a slot's credential, unless another one is given.
+pub(super) const CREDENTIAL: &str = "claviger-root";
+
 /// A value that an argument cannot have.
 #[derive(Debug, thiserror::Error)]
 #[error("expected {0}")]

@@ -1,22 +1,18 @@
 //! `claviger backup`
 
 use std::{
-    fs::File,
-    io::{self, IsTerminal, Read},
-    os::unix::fs::MetadataExt,
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
 };
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use crate::{
     config::Settings,
     crypto::Uuid,
     durable::{check_export, export, is_on_another_disk},
-    escrow::{BACKUP_MAX, Backup},
-    hardening,
+    escrow::Backup,
     keeper::{self, CommitError, Expect, Forget, ListError, Made, Opened},
     keyring::{
         key_id::KeyId,
@@ -29,11 +25,12 @@ use crate::{
 use super::{
     Format, Global, KeyringArgs, Site,
     arguments::Expected,
-    failure::{Exit, Failure},
+    backup_file::{read, refuse_inside, whole},
+    failure::{Exit, Failure, no_backup_counts},
     identities::IdentityArgs,
     output,
     restore::{self, RestoreArgs},
-    tables::{KeyRow, key_rows, key_table},
+    tables::{KeyRow, counted, key_rows, key_table},
 };
 
 /// Manage backups: encrypted files that bring the keys back after this machine is lost
@@ -230,11 +227,6 @@ fn create(file: &Path, recipients: &[String], keyring: KeyringArgs, global: &Glo
     Ok(Exit::Done)
 }
 
-/// Returns the absolute path, because the list may be read from another directory.
-pub(super) fn whole(file: &Path) -> String {
-    std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string()
-}
-
 /// Returns why a backup that was written does not count yet.
 fn doubt(file: &Path, made: &Made, site: &Site) -> Option<String> {
     if !made.is_for_proven_recipient() {
@@ -279,26 +271,6 @@ fn print_created(report: &CreateReport<'_>, global: &Global) -> Result<(), Failu
     output::text_line(&format!(
         "\nnext:  {next}\n       keep the line `expect` apart from the backup: `backup restore` asks for it"
     ))
-}
-
-pub(super) fn counted(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
-}
-
-/// Reads the file of a backup or of a keyring.
-pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
-    let unreadable = |error: io::Error| {
-        let exit = if error.kind() == io::ErrorKind::FileTooLarge { Exit::Damaged } else { Exit::Usage };
-        Failure::new(exit, &format!("reading {}: {error}", file.display()), None)
-    };
-    let mut bytes = Zeroizing::new(Vec::new());
-    let opened = File::open(file).map_err(unreadable)?;
-    opened.take(BACKUP_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() > BACKUP_MAX {
-        return Err(unreadable(io::ErrorKind::FileTooLarge.into()));
-    }
-    Ok(bytes)
 }
 
 fn check(file: &Path, identity: &IdentityArgs, keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
@@ -380,14 +352,6 @@ fn print_list(opened: &Opened, global: &Global) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// Returns the hint for an operator who has lost the ledger of the keyring `uuid`.
-pub(super) fn no_backup_counts(error: &str, uuid: &str) -> String {
-    format!(
-        "no backup counts: {error}; put the newest copy of the file `ledger` back, or, if there is none, begin an empty list: \
-         `claviger backup forget --all {uuid}`"
-    )
-}
-
 fn listed_report(backup: &ListedBackup) -> ListedReport {
     ListedReport {
         record: backup.record().to_hex(),
@@ -408,27 +372,6 @@ fn forget(backup: Option<String>, all: Option<Uuid>, keyring: KeyringArgs, globa
     let opened = keeper::forget_backups(&site.dir, &site.means, &forget)
         .map_err(|error| Failure::change(&error, &site.config.state_dir))?;
     print_list(&opened, global)
-}
-
-/// Refuses to write a backup into the state directory, because both would be lost together. Follows links.
-pub(super) fn refuse_inside(file: &Path, state_dir: &Path) -> Result<(), Failure> {
-    let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
-    // If the file does not exist yet, its directory counts. Links and names of descriptors are followed to the file.
-    let real = file.canonicalize().or_else(|_| absolute(file)).unwrap_or_else(|_| file.to_owned());
-    let here = identity(state_dir);
-    let is_inside = here.is_some() && real.ancestors().skip(1).any(|above| identity(above) == here);
-    let own = ["keyring", "keyring.prev"].map(|name| identity(&state_dir.join(name)));
-    let is_own = identity(file).is_some_and(|file| own.contains(&Some(file)));
-    if is_inside || is_own {
-        let message = format!("{} is in the state directory, and lost with it", file.display());
-        return Err(Failure::new(Exit::Refused, &message, "keep backups on another disk".to_owned()));
-    }
-    Ok(())
-}
-
-fn absolute(file: &Path) -> io::Result<PathBuf> {
-    let parent = file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-    Ok(parent.canonicalize()?.join(file.file_name().unwrap_or_default()))
 }
 
 fn print_checked(backup: &Backup, missing: Option<&[KeyId]>, file: &Path, global: &Global) -> Result<(), Failure> {

@@ -35,7 +35,10 @@ use crate::{
     scan::{live::LiveError, snapshot::SnapshotError},
 };
 
-pub(super) use self::exit::{Exit, Explain};
+pub(super) use self::{
+    exit::{Exit, Explain},
+    operations::no_backup_counts,
+};
 
 /// A failed command.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use crate::{
 
 use super::{
     Format, Global, Socket,
-    arguments::Expected,
+    arguments::{CREDENTIAL, Expected},
     failure::{Exit, Failure},
     output,
 };
@@ -27,9 +27,6 @@ enum File {
     EncryptionConfiguration(EncryptionConfigurationArgs),
     SystemdCredential(SystemdCredentialArgs),
 }
-
-/// The name of a slot's credential, unless another one is given.
-pub(super) const CREDENTIAL: &str = "claviger-root";
 
 /// Print a systemd drop-in that gives claviger.service the credential of a slot
 ///

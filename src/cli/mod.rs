@@ -3,6 +3,7 @@
 mod adoption;
 mod arguments;
 mod backup;
+mod backup_file;
 mod etcd;
 mod failure;
 mod files;
@@ -57,11 +58,11 @@ struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    verb: Verb,
+    verb: Command,
 }
 
 #[derive(Subcommand)]
-enum Verb {
+enum Command {
     Init(init::InitArgs),
     Serve(serve::ServeArgs),
     Status(status::StatusArgs),
@@ -81,18 +82,18 @@ enum Verb {
 pub fn run() -> ExitCode {
     let Cli { global, verb } = Cli::parse();
     let result = match verb {
-        Verb::Init(args) => init::run(&args, &global),
-        Verb::Serve(args) => serve::run(args, &global),
-        Verb::Status(args) => status::run(args, &global),
-        Verb::Key(args) => key::run(args, &global),
-        Verb::Slot(args) => slot::run(args, &global),
-        Verb::Recovery(args) => recovery::run(args, &global),
-        Verb::Backup(args) => backup::run(args, &global),
-        Verb::Scan(args) => scan::run(args, &global),
-        Verb::Rekey(args) => rekey::run(args, &global),
-        Verb::Generate(args) => generate::run(args, &global),
-        Verb::Completions(args) => reference::completions(&args, Cli::command()),
-        Verb::Man(args) => reference::man(&args, Cli::command(), &global),
+        Command::Init(args) => init::run(&args, &global),
+        Command::Serve(args) => serve::run(args, &global),
+        Command::Status(args) => status::run(args, &global),
+        Command::Key(args) => key::run(args, &global),
+        Command::Slot(args) => slot::run(args, &global),
+        Command::Recovery(args) => recovery::run(args, &global),
+        Command::Backup(args) => backup::run(args, &global),
+        Command::Scan(args) => scan::run(args, &global),
+        Command::Rekey(args) => rekey::run(args, &global),
+        Command::Generate(args) => generate::run(args, &global),
+        Command::Completions(args) => reference::completions(&args, Cli::command()),
+        Command::Man(args) => reference::man(&args, Cli::command(), &global),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -24,12 +24,13 @@ use crate::{
 
 use super::{
     Format, Global, KeyringArgs, Site,
-    backup::{counted, read, refuse_inside, whole},
+    backup_file::{read, refuse_inside, whole},
     etcd::EtcdArgs,
     failure::{Exit, Failure},
     files::absolute,
     identities::IdentityArgs,
     needed, output,
+    tables::counted,
 };
 
 /// Restore a backup to an empty state directory, or merge its keys into an existing keyring

@@ -14,7 +14,7 @@ use crate::{
 
 use super::{
     Format, Global, KeyringArgs, Site,
-    arguments::Expected,
+    arguments::{CREDENTIAL, Expected},
     failure::{Exit, Failure},
     files::absolute,
     output, passphrase,
@@ -120,7 +120,7 @@ Example:
   systemctl daemon-reload && systemctl restart claviger")]
     Credential {
         /// Name of the credential
-        #[arg(long, value_name = "NAME", default_value = super::generate::CREDENTIAL)]
+        #[arg(long, value_name = "NAME", default_value = CREDENTIAL)]
         credential: String,
         /// File with the credential's bytes, or - for standard input [default: the credential that systemd gave this
         /// process]

@@ -16,8 +16,7 @@ use crate::{
 
 use super::{
     Format, Global, KeyringArgs, Site, Socket,
-    backup::no_backup_counts,
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, no_backup_counts},
     output,
     probe::probe_plugin,
     tables::{KeyRow, key_rows, key_table},

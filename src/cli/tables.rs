@@ -1,4 +1,4 @@
-//! The table of keys that several verbs show.
+//! The table of keys, and the words for a number of things, that several verbs show.
 
 use std::collections::BTreeMap;
 
@@ -63,4 +63,9 @@ pub(super) fn key_table(rows: &[KeyRow], unwrapped: Option<&BTreeMap<String, u64
     let head = ["KEY", "STATE", "CREATED", "PROMOTED", "UNWRAPS"];
     let head = if unwrapped.is_some() { &head[..] } else { &head[..4] };
     output::table(head, rows.iter().map(cells))
+}
+
+/// Returns the number with its noun, as in "1 key" and "2 keys".
+pub(super) fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

@@ -82,7 +82,7 @@ const MAY_IMPORT: [(&str, &str); 22] = [
 ];
 
 /// Files that close a circle still: without them there is none.
-const CLOSING_CIRCLES: &[&str] = &["src/cli/backup.rs"];
+const CLOSING_CIRCLES: &[&str] = &[];
 
 /// Folders that are in a circle with what is beside them still.
 const FOLDERS_IN_CIRCLES: &[&str] = &[];
@@ -94,7 +94,7 @@ const TOO_LONG: &[&str] = &[];
 const TOO_MUCH_LOGIC: &[&str] = &[];
 
 /// Names that several types have still.
-const SHARED_NAMES: &[&str] = &["Verb"];
+const SHARED_NAMES: &[&str] = &[];
 
 #[test]
 fn the_table_is_in_the_order_of_the_rows() {

@@ -193,6 +193,14 @@ fn merge(error: &MergeError) -> Explanation {
     }
 }
 
+/// Returns the hint for an operator who has lost the ledger of the keyring `uuid`.
+pub(in crate::cli) fn no_backup_counts(error: &str, uuid: &str) -> String {
+    format!(
+        "no backup counts: {error}; put the newest copy of the file `ledger` back, or, if there is none, begin an empty list: \
+         `claviger backup forget --all {uuid}`"
+    )
+}
+
 /// What an operator does whose ledger is not believed.
 const BEGIN_ANEW: &str = "put the newest copy of the file `ledger` back; if there is none, begin an empty list: claviger backup \
                           forget --all UUID (`claviger status` shows the keyring's uuid)";

@@ -1,0 +1,55 @@
+//! The file of a backup, as the command line gives it.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+use super::failure::{Exit, Failure};
+use crate::{escrow::BACKUP_MAX, hardening};
+
+/// Reads the file of a backup or of a keyring.
+pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
+    let unreadable = |error: io::Error| {
+        let exit = if error.kind() == io::ErrorKind::FileTooLarge { Exit::Damaged } else { Exit::Usage };
+        Failure::new(exit, &format!("reading {}: {error}", file.display()), None)
+    };
+    let mut bytes = Zeroizing::new(Vec::new());
+    let opened = File::open(file).map_err(unreadable)?;
+    opened.take(BACKUP_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > BACKUP_MAX {
+        return Err(unreadable(io::ErrorKind::FileTooLarge.into()));
+    }
+    Ok(bytes)
+}
+
+/// Refuses to write a backup into the state directory, because both would be lost together. Follows links.
+pub(super) fn refuse_inside(file: &Path, state_dir: &Path) -> Result<(), Failure> {
+    let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
+    // If the file does not exist yet, its directory counts. Links and names of descriptors are followed to the file.
+    let real = file.canonicalize().or_else(|_| absolute(file)).unwrap_or_else(|_| file.to_owned());
+    let here = identity(state_dir);
+    let is_inside = here.is_some() && real.ancestors().skip(1).any(|above| identity(above) == here);
+    let own = ["keyring", "keyring.prev"].map(|name| identity(&state_dir.join(name)));
+    let is_own = identity(file).is_some_and(|file| own.contains(&Some(file)));
+    if is_inside || is_own {
+        let message = format!("{} is in the state directory, and lost with it", file.display());
+        return Err(Failure::new(Exit::Refused, &message, "keep backups on another disk".to_owned()));
+    }
+    Ok(())
+}
+
+fn absolute(file: &Path) -> io::Result<PathBuf> {
+    let parent = file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    Ok(parent.canonicalize()?.join(file.file_name().unwrap_or_default()))
+}
+
+/// Returns the absolute path, because the list may be read from another directory.
+pub(super) fn whole(file: &Path) -> String {
+    std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string()
+}
