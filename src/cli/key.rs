@@ -41,7 +41,9 @@ Example:
     /// writes them.
     #[command(after_help = "\
 Example:
-  claviger key add && claviger key promote k2")]
+  claviger key add
+  claviger backup create /mnt/usb/claviger.age    before the new key can be promoted
+  claviger key promote k2")]
     Add(KeyringArgs),
     /// Make a pending key primary, so that it wraps from now on; the previous primary key only unwraps
     ///

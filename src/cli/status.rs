@@ -347,5 +347,5 @@ fn connections(connections: &[ConnectionReport]) -> String {
         vec![pid, status, key, adopted.to_owned()]
     };
     let rows = connections.iter().filter(|connection| connection.is_alive()).map(cells);
-    output::table(&["API SERVER (PID)", "LAST STATUS", "TOLD OF", "ADOPTED"], rows)
+    output::table(&["API SERVER (PID)", "LAST STATUS", "ANNOUNCED KEY", "ADOPTED"], rows)
 }

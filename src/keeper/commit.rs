@@ -52,7 +52,7 @@ pub enum CommitError {
     #[error("the list of backups has no numbers left")]
     LedgerSpent,
     /// The new record does not read back: a defect of this build.
-    #[error("the new keyring {0}")]
+    #[error("the new keyring does not read back: {0}")]
     Record(#[from] RecordError),
     /// No memory could be locked.
     #[error(transparent)]

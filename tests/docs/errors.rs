@@ -16,7 +16,7 @@ const WITHOUT_TEST: [(&str, &str); 10] = [
     ("catching signals: {0}", "only a kernel without descriptors or memory refuses"),
     ("registering the socket with the event loop: {0}", "only a kernel without descriptors or memory refuses"),
     ("connecting to systemd's notification socket: {0}", "has no test yet: a daemon whose NOTIFY_SOCKET is not there"),
-    ("the new keyring {0}", "guards against a record that this build writes and cannot read"),
+    ("the new keyring does not read back: {0}", "guards against a record that this build writes and cannot read"),
     (
         "the keyring was changed, but not opened again: {0}",
         "guards against files that stop opening right after they were written",

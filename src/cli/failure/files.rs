@@ -19,9 +19,9 @@ pub(super) fn durable(error: &DurableError) -> Explanation {
         DurableError::Exists(_) | DurableError::Kind { .. } => (Exit::Refused, None),
         DurableError::Mode { path, expected, .. } => refused(format!("chmod {expected:04o} {}", path.display())),
         DurableError::Owner { path, expected, .. } => refused(format!("chown {expected} {}", path.display())),
-        DurableError::DirectoryMode { expected, .. } => {
-            refused(format!("give claviger a directory of its own; if this one is, its mode should be {expected:04o}"))
-        }
+        DurableError::DirectoryMode { expected, .. } => refused(format!(
+            "use a directory that only claviger uses; if this is one, its mode should be {expected:04o}"
+        )),
         DurableError::DirectoryOwner { found, expected, .. } => {
             refused(format!("use a directory of uid {expected}'s, or run it as uid {found}"))
         }

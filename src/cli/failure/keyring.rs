@@ -27,21 +27,21 @@ pub(super) const SHARED: &str =
 const MARK: &str = "move it away and start `claviger serve --expect …` with what `claviger status` last printed here";
 
 pub(super) fn look_hint(state_dir: &Path) -> String {
-    format!("look at it: claviger status --state-dir {}", state_dir.display())
+    format!("check it: claviger status --state-dir {}", state_dir.display())
 }
 
 fn init_hint(state_dir: &Path) -> String {
     format!(
-        "where keys have been, put them back into {}: what is encrypted needs them; on a new node see `claviger init \
-         --help`",
+        "if this node had a keyring, put its files back into {}: encrypted Secrets need its keys; on a new node \
+         see `claviger init --help`",
         state_dir.display()
     )
 }
 
 pub(super) fn restart_hint(state_dir: &Path) -> String {
     format!(
-        "nothing depends on it yet; if `claviger init` made it, run that again with --restart; if `claviger backup restore` did, \
-         run that again; both with --state-dir {}",
+        "no key is in use yet; if `claviger init` was interrupted, run it again with --restart; if `claviger backup \
+         restore` was, run it again; both with --state-dir {}",
         state_dir.display()
     )
 }
@@ -175,7 +175,9 @@ pub(super) fn change(error: &ChangeError) -> Explanation {
             "only a pending key is promoted; to go back, add a key and promote that one: claviger key add"
         }
         ChangeError::Compromised(_) => "add another key, and promote that one: claviger key add",
-        ChangeError::State { verb: Verb::Destroy, .. } => "disable it first, and see that nothing misses it",
+        ChangeError::State { verb: Verb::Destroy, .. } => {
+            "disable it first, and destroy it when nothing has failed without it"
+        }
         ChangeError::Key(KeyError::Secret(error)) => return memory(error),
         _ => return (Exit::Refused, None),
     };

@@ -53,7 +53,7 @@ impl Explain for RecoveryChangeError {
             Self::Recovery(error) => recovery(error),
             Self::Refused(error) => change(error),
             Self::LastRecipient(_) => {
-                refused("add another one first: claviger recovery add; --risk-no-recovery goes without any")
+                refused("add another one first: claviger recovery add; --risk-no-recovery removes the last one, too")
             }
             Self::Commit(error) => commit(error),
         }
@@ -69,9 +69,10 @@ impl Explain for RekeyError {
             Self::Refused(error) => change(error),
             Self::Memory(error) => memory(error),
             Self::Commit(error) => commit(error),
-            Self::Unfinished(error) => {
-                (commit(error).0, Some("mend that, then let it finish: claviger rekey; nothing was lost".to_owned()))
-            }
+            Self::Unfinished(error) => (
+                commit(error).0,
+                Some("remove the cause, then let it finish: claviger rekey; nothing was lost".to_owned()),
+            ),
         }
     }
 }
@@ -83,7 +84,7 @@ impl Explain for SlotsError {
             Self::Root(error) => root(error),
             Self::Slot(_, error) => slot(error),
             Self::NoOtherOpens { .. } => refused(
-                "make another one open first: claviger slot test says how they are; or add one: claviger slot add",
+                "another slot has to open first: claviger slot test shows which do; or add one: claviger slot add",
             ),
             Self::KeyFile(DurableError::Exists(_)) => refused(IN_THE_WAY),
             Self::KeyFile(error) => durable(error),
@@ -186,9 +187,10 @@ fn merge(error: &MergeError) -> Explanation {
             "also give a backup that has these keys; if there is none: --lost KEY_ID for each, and what is under them stays \
              unreadable",
         ),
-        MergeError::Beyond { .. } => {
-            (Exit::WrongKey, Some("no honest keyring is that far ahead: use another backup".to_owned()))
-        }
+        MergeError::Beyond { .. } => (
+            Exit::WrongKey,
+            Some("its numbers are too high for a genuine keyring, so it may be forged: use another backup".to_owned()),
+        ),
         _ => refused(SHOWS),
     }
 }
@@ -231,13 +233,13 @@ fn not_given_up(error: &KeysError) -> &'static str {
         }
         _ => {
             "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan` and `claviger \
-             status`; --risk-unreadable-secrets skips this check, and `claviger key enable` takes it back"
+             status`; --risk-unreadable-secrets skips this check, and `claviger key enable` undoes it"
         }
     }
 }
 
 pub(super) fn commit(error: &CommitError) -> Explanation {
-    let mended = || Some("when that is mended, `claviger serve` marks it; nothing was lost".to_owned());
+    let mended = || Some("remove the cause; `claviger serve` then marks the keyring; nothing was lost".to_owned());
     match error {
         CommitError::NoMark => {
             refused("`claviger serve --expect …` makes it, with what `claviger status` last printed here")
@@ -255,12 +257,12 @@ pub(super) fn commit(error: &CommitError) -> Explanation {
         CommitError::NotWritten(DurableError::Exists(_)) => refused(IN_THE_WAY),
         CommitError::NotAudited(error) | CommitError::NotWritten(error) => durable(error),
         CommitError::NotSwapped(error) => store(error),
-        CommitError::InDoubt { failed, .. } => (store(failed).0, Some("look at it: claviger status".to_owned())),
+        CommitError::InDoubt { failed, .. } => (store(failed).0, Some("check it: claviger status".to_owned())),
         CommitError::NotConfirmed(error) => (store(error).0, mended()),
         CommitError::RootNotConfirmed(error) => {
-            (durable(error).0, Some("look at it: claviger slot test; nothing was lost".to_owned()))
+            (durable(error).0, Some("check it: claviger slot test; nothing was lost".to_owned()))
         }
         CommitError::NotMarked(error) | CommitError::LedgerNotMarked(error) => (durable(error).0, mended()),
-        CommitError::Unchecked(error) => (open(error).0, Some("look at it: claviger status".to_owned())),
+        CommitError::Unchecked(error) => (open(error).0, Some("check it: claviger status".to_owned())),
     }
 }
