@@ -234,8 +234,15 @@ fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
     toml::from_str(text).map_err(|error| ConfigError::Syntax {
         path: path.to_owned(),
         line: error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count()),
-        reason: error.message().lines().collect::<Vec<_>>().join(" "),
+        reason: on_one_line(error.message()),
     })
+}
+
+/// Puts a message of the TOML reader, which may quote the file, on one line without control characters.
+fn on_one_line(message: &str) -> String {
+    let line = message.lines().collect::<Vec<_>>().join(" ");
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    line.chars().map(shown).collect()
 }
 
 /// Checks that the two sockets have different paths. Otherwise the metrics' socket would replace the plugin's, if systemd made that one.
@@ -283,6 +290,12 @@ mod tests {
     fn an_unknown_key_is_named_with_its_line() {
         let error = settings("socket = '@a'\nsokcet = '@b'\n").unwrap_err().to_string();
         assert!(error.starts_with("configuration config.toml, line 2: unknown field `sokcet`"), "{error}");
+    }
+
+    #[test]
+    fn a_control_character_in_a_value_is_shown_escaped() {
+        let error = settings("log-level = \"de\\rbug\"\n").unwrap_err().to_string();
+        assert!(error.starts_with("configuration config.toml, line 1: unknown variant `de\\rbug`"), "{error}");
     }
 
     #[test]
