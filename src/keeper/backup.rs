@@ -1,4 +1,4 @@
-//! Backups of a keyring.
+//! Makes backups of a keyring, and compares a backup with the keyring here.
 
 use super::{
     commit::keyring_event,
@@ -26,13 +26,13 @@ use crate::{
     root::{Means, RootError},
 };
 
-/// A backup that was made, and is not on any disk yet.
+/// A backup that is not on any disk yet.
 pub struct Made {
     /// The age file.
     pub bytes: Vec<u8>,
-    /// Who can open it.
+    /// The recipients, whose identities can open it.
     pub recipients: Vec<String>,
-    /// The keyring that it is of.
+    /// The keyring that it contains.
     pub opened: Opened,
 }
 
@@ -46,10 +46,10 @@ pub enum BackupFailed {
     /// An earlier rekey did not finish.
     #[error("a rekey is not finished: the keyring is still under the root key from before")]
     Rekeying,
-    /// Nobody could open a backup.
+    /// There is no recipient, so nobody could open a backup.
     #[error("nobody could open a backup: the keyring has no recovery recipient, and none was given")]
     NoRecipient,
-    /// A recovery recipient of the keyring is none.
+    /// A recovery recipient in the record is not a valid age recipient.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
     /// An earlier root key does not open.
@@ -78,10 +78,11 @@ pub enum RootKeyError {
     Strange,
 }
 
-/// Makes a backup of the keyring in `dir` for `recipients`, or for those of the keyring if there are none.
+/// Makes a backup of the keyring in `dir` for `recipients`. If they are empty, makes it for the keyring's recovery
+/// recipients.
 ///
 /// # Errors
-/// When the keyring does not open or is being rekeyed, nobody could open the backup, or it cannot be put on the audit record.
+/// When the keyring does not open or is being rekeyed, there is no recipient, or the audit line cannot be written.
 pub fn back_up(dir: &Dir, means: &Means, recipients: Vec<Recipient>, now: Time) -> Result<Made, BackupFailed> {
     let opened = open(dir, means)?;
     if opened.is_being_rekeyed() {
@@ -99,13 +100,14 @@ pub fn back_up(dir: &Dir, means: &Means, recipients: Vec<Recipient>, now: Time) 
 }
 
 impl Made {
-    /// Whether the identity of one of its recipients was tried before: `init` and `recovery add` try it.
+    /// Whether one of its recipients is a recovery recipient of the keyring. `init` and `recovery add` have tried the
+    /// identity of every recovery recipient.
     pub fn is_for_proven_recipient(&self) -> bool {
         let recoveries = self.opened.keyring.recoveries();
         recoveries.iter().any(|recovery| self.recipients.iter().any(|recipient| recipient == recovery.recipient()))
     }
 
-    /// What the ledger is to say of it, once it was written to `file` on another disk.
+    /// Returns its entry for the ledger. The caller has written it to `file` on another disk.
     pub fn listed(&self, file: Option<String>, now: Time) -> ListedBackup {
         ListedBackup::of(&self.opened.keyring, self.opened.digest, Proven::Written(now), file)
     }
@@ -117,10 +119,10 @@ fn of_keyring(opened: &Opened) -> Result<Vec<Recipient>, BackupFailed> {
 }
 
 impl Opened {
-    /// The keys that would be lost if this backup were all that is left.
+    /// Returns the keys of this keyring that `backup` does not contain.
     ///
     /// # Errors
-    /// When it is another keyring's.
+    /// When `backup` is of another keyring.
     pub fn missing_in(&self, backup: &Backup) -> Result<Vec<KeyId>, ExpectError> {
         let (found, expected) = (backup.keyring.uuid(), self.keyring.uuid());
         if found != expected {
@@ -132,8 +134,9 @@ impl Opened {
 }
 
 impl Opened {
-    /// Whether the keyring here does not follow from that of `backup`, as far as its past reaches: then the directory was put back, or
-    /// one of the two is a fork.
+    /// Returns true if the backup's record is not an ancestor of this keyring, and is not its record. Then the state
+    /// directory was put back, or one of the two is a fork. Returns false if the backup is more than `KEPT` generations
+    /// older, because the keyring does not list records that old.
     pub fn is_behind(&self, backup: &Backup) -> bool {
         let (theirs, ours) = (backup.keyring.generation(), self.keyring.generation());
         let is_same = backup.digest() == self.digest;
@@ -141,11 +144,11 @@ impl Opened {
         !is_same && !is_past && theirs + KEPT >= ours
     }
 
-    /// Makes sure that a record under the root key `under` is authentic: anyone who has a recipient can make a backup under a root key
-    /// that this keyring never had.
+    /// Makes sure that `under` is a root key that this keyring has or had. Anyone who knows only a recipient can make a
+    /// backup, but not under such a root key.
     ///
     /// # Errors
-    /// When this keyring never had that root key.
+    /// When this keyring never had that root key, or an earlier root key does not open.
     pub fn check_root_key(&self, under: RootId) -> Result<(), RootKeyError> {
         let is_current = self.current.id(self.keyring.uuid()) == under;
         if is_current || self.root_file.old(under, &self.current)?.is_some() {
@@ -157,7 +160,7 @@ impl Opened {
 }
 
 impl Backup {
-    /// What names its record.
+    /// Returns what identifies its record.
     pub fn expect(&self) -> Expect {
         Expect::of(&self.keyring, self.digest())
     }

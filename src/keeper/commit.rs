@@ -1,14 +1,18 @@
-//! The one place that writes the files of a state directory. Every operation that changes something builds a [`Commit`].
+//! Writes the files of a keyring: key file, root file, record, its copy, ledger and mark. Nothing else writes them.
+//! Other modules also add lines to the audit log, and create the files that they lock. Every operation that changes
+//! these files builds a [`Commit`].
 //!
 //! ```text
-//! encode, read back, keep the reserve                       pure: nothing is written yet
+//! encode the record, decode it, keep the reserve            pure: nothing is written yet
 //! check that root file and record are still the ones that were read
 //! backup -> audit line -> unfinished files aside -> key file -> root file -> copy of the record -> record -> ledger -> mark
 //! ```
 //!
-//! A commit does the steps that it needs, in this order. Each step is durable before the next one begins, and a failed step is the last.
-//! Invariant: after a crash between any two steps the old keyring opens or the new one, whole, and the error says which of the two.
-//! The caller holds the lock. Source: `docs/formats.md`, "Files".
+//! A commit does the steps that it needs, in this order. Each step is durable before the next one begins. A commit ends
+//! at the first step that fails. Invariant: after a crash between any two steps, either the whole old keyring opens or
+//! the whole new one. The error of a failed step says which of the two opens, with one exception: after
+//! [`CommitError::InDoubt`] nobody knows this until the store can be read again. The caller holds the lock. Source:
+//! `docs/formats.md`, "Files".
 
 use std::path::PathBuf;
 
@@ -32,32 +36,34 @@ use crate::{
     store::{Held, KeyringStore, StoreError, Swapped},
 };
 
-/// Bytes that are kept free in the record, so that a last rotation is always possible: its key, and the records before it.
+/// How many bytes of a record are kept free, so that a last rotation is always possible. It adds one key and lists
+/// earlier records.
 pub(super) const RESERVE: usize = 1024 + 64 * 256;
 
 /// Why a commit failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// There is no mark to tell this keyring from an older one.
+    /// There is no mark, so an older keyring could not be noticed.
     #[error("this node has no mark: it cannot tell whether the keyring is the newest")]
     NoMark,
-    /// The record that counts is in etcd.
+    /// The record that counts is in etcd. The file is a copy of it.
     #[error("the keyring's home is etcd, below {0}, and this file is a copy of it")]
     HomeInEtcd(String),
-    /// The record would grow too long.
+    /// The record would use bytes of the reserve.
     #[error("the keyring has no room for more: {RESERVE} bytes are kept for a last rotation")]
     Full,
-    /// The ledger was changed as many times as it can be.
+    /// The ledger's count has reached its maximum.
     #[error("the list of backups has no numbers left")]
     LedgerSpent,
-    /// The new record does not read back: a defect of this build.
+    /// The new record cannot be decoded. This is a defect of this build.
     #[error("the new keyring does not read back: {0}")]
     Record(#[from] RecordError),
     /// No memory could be locked.
     #[error(transparent)]
     Memory(#[from] SecretError),
-    /// A file is not the one that was read: somebody else has changed it. Nothing was changed.
+    /// Somebody else has changed the root file or the record since it was read. This commit has not changed the
+    /// keyring.
     #[error("{} changed underneath", .0.display())]
     Overtaken(PathBuf),
     /// A file could not be read again before the change. Nothing was changed.
@@ -69,33 +75,34 @@ pub enum CommitError {
     /// The audit line could not be written. Nothing was changed.
     #[error("nothing was changed, as it cannot be put on the audit record: {0}")]
     NotAudited(#[source] DurableError),
-    /// A file of this node could not be written. The keyring is as it was.
+    /// A file of this node could not be written. The keyring was not changed.
     #[error(transparent)]
     NotWritten(DurableError),
-    /// The store refused the record. The keyring is as it was.
+    /// The store did not accept the record. The keyring was not changed.
     #[error(transparent)]
     NotSwapped(StoreError),
-    /// The store failed, and cannot be asked which record it holds.
+    /// The store failed while it swapped the record, and then could not be read. Nobody knows whether the keyring was
+    /// changed until the store can be read again.
     #[error("it is not known whether the keyring was changed: {failed}; reading it again: {unread}")]
     InDoubt {
-        /// Why the record may not be there.
+        /// Why the swap may have failed.
         failed: StoreError,
-        /// Why nobody knows.
+        /// Why the store could not be read.
         unread: Box<StoreError>,
     },
-    /// The store holds the record, and may still lose it in a crash.
+    /// The store has the new record, and may still lose it in a crash.
     #[error("the keyring was changed, but not marked: {0}")]
     NotConfirmed(#[source] StoreError),
-    /// The new root file is there, and may still be lost in a crash.
+    /// The new root file was written, and may still be lost in a crash.
     #[error("the root file was changed, but may not be on the disk yet: {0}")]
     RootNotConfirmed(#[source] DurableError),
-    /// The record is written, and a file that has to follow it is not.
+    /// The record was written. The ledger or the mark, which follows it, was not.
     #[error("the keyring was changed, but not marked: {0}")]
     NotMarked(#[source] DurableError),
-    /// The ledger is written, and the mark is not. The keyring is as it was.
+    /// The ledger was written, and the mark was not. The keyring was not changed.
     #[error("the list of backups was changed, but not marked: {0}")]
     LedgerNotMarked(#[source] DurableError),
-    /// All files are written, and do not open.
+    /// All files were written, and the keyring does not open.
     #[error("the keyring was changed, but not opened again: {0}")]
     Unchecked(#[source] Box<OpenError>),
 }
@@ -103,33 +110,33 @@ pub enum CommitError {
 /// A backup of a keyring that is about to be written.
 #[derive(Debug)]
 pub(super) struct Export {
-    /// Where it goes.
+    /// The path of the backup.
     pub(super) file: PathBuf,
     /// The age file.
     pub(super) bytes: Vec<u8>,
-    /// Its entry in the ledger, if it counts.
+    /// Its entry in the ledger. `None` if the backup does not count.
     pub(super) listed: Option<ListedBackup>,
 }
 
-/// Which record `keyring.prev` holds after a change.
+/// Which record `keyring.prev` contains after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Copy {
-    /// The record from before.
+    /// The record before the change.
     Before,
-    /// The new record: the key bytes that it lacks must be nowhere.
+    /// The new record, so that no copy of the removed key bytes remains.
     After,
 }
 
-/// Whether a record may use the bytes that are kept free for a last rotation.
+/// Whether a record may use the bytes of the reserve, which are kept free for a last rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
-    /// It may not, because it grows.
+    /// The record may not use them, because it may have grown.
     Reserved,
-    /// It may.
+    /// The record may use them.
     Whole,
 }
 
-/// The bytes of a record. This build has read them back.
+/// The bytes of a record, which this build has decoded again.
 #[derive(Debug)]
 pub(super) struct NewRecord {
     bytes: Vec<u8>,
@@ -137,63 +144,63 @@ pub(super) struct NewRecord {
 }
 
 impl NewRecord {
-    /// Encodes `keyring` under `root` and reads it back.
+    /// Encodes `keyring` under `root` and decodes the bytes again.
     ///
     /// # Errors
-    /// When the record is too long, does not read back, or no memory can be locked.
+    /// When the record is too long or cannot be decoded, or no memory can be locked.
     pub(super) fn encode(keyring: &Keyring, root: &RootKey, limit: Limit) -> Result<Self, CommitError> {
         let bytes = record::encode(keyring, root)?;
         if limit == Limit::Reserved && bytes.len() + RESERVE > RECORD_MAX {
             return Err(CommitError::Full);
         }
-        // What this build would not read again must not be written.
+        // A record that this build cannot decode must not be written.
         record::decode(&bytes, root, keyring.uuid())?;
         Ok(Self { digest: Digest::of(&bytes), bytes })
     }
 
-    /// The record.
+    /// Returns the bytes of the record.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Its SHA-256.
+    /// Returns the SHA-256 of the record.
     pub(super) fn digest(&self) -> Digest {
         self.digest
     }
 }
 
-/// A record to be swapped in.
+/// A new record, and the record that it replaces.
 #[derive(Debug)]
 pub(super) struct Swap {
-    /// The SHA-256 of the record that has to be there; `None` if there must be no record.
+    /// The SHA-256 of the record that the store must have. `None` if the store must have no record.
     pub(super) before: Option<Digest>,
     /// The new record.
     pub(super) record: NewRecord,
-    /// What becomes of the record from before.
+    /// Which record is copied to `keyring.prev`.
     pub(super) copy: Copy,
 }
 
-/// A root file to be written.
+/// A new root file.
 #[derive(Debug)]
 pub(super) struct NewRoot<'a> {
     /// Its bytes.
     pub(super) bytes: &'a [u8],
-    /// A new slot's name and its secret, which is kept before the root file needs it.
+    /// The name of a new slot, and its sealer. The sealer writes the slot's secret before the root file is written.
     pub(super) key_file: Option<(&'a str, &'a dyn Sealer)>,
 }
 
-/// A change, with everything that it writes.
+/// A change, with all bytes that it writes.
 #[derive(Default)]
 pub(super) struct Commit<'a> {
-    /// Whether this is a set-up, in which no file may exist that it writes.
+    /// Whether this is a set-up. None of its files may exist yet.
     pub(super) is_first: bool,
-    /// The root file that has to be there, if the change depends on it.
+    /// The root file that the directory must have. `None` if the change does not depend on it.
     pub(super) root_before: Option<&'a [u8]>,
-    /// Whether the record may have been written by another process that died before it synced it.
+    /// Whether another process may have written the record and died before it synced the file.
     pub(super) is_unsynced: bool,
     /// A backup that has to exist before the change.
     pub(super) backup: Option<&'a Export>,
-    /// The line of the audit log.
+    /// The event for the audit log.
     pub(super) event: Option<Event<'a>>,
     /// The files of an unfinished set-up, which are moved aside.
     pub(super) aside: &'a [String],
@@ -205,21 +212,21 @@ pub(super) struct Commit<'a> {
     pub(super) ledger: Option<Vec<u8>>,
     /// The mark.
     pub(super) mark: Option<Vec<u8>>,
-    /// The slot whose key file nothing needs any more.
+    /// The removed slot, whose key file is removed last.
     pub(super) removed_slot: Option<&'a str>,
 }
 
-/// What a commit did besides.
+/// The outcome of a commit.
 #[derive(Debug, Default)]
 pub(super) struct Committed {
-    /// Where the files of an unfinished set-up are now.
+    /// The directory to which the files of an unfinished set-up were moved.
     pub(super) aside: Option<PathBuf>,
-    /// Whether the key file of the removed slot is still there. It opens nothing any more.
+    /// Whether removing the key file of the removed slot failed. The key file opens nothing any more.
     pub(super) is_key_file_left: bool,
 }
 
 impl<'a> Commit<'a> {
-    /// Puts `keyring` into the place of the one that was opened; also gives the SHA-256 of its record.
+    /// Makes a commit that replaces the opened keyring by `keyring`. Also returns the SHA-256 of the new record.
     ///
     /// # Errors
     /// When there is no mark, the keyring's home is etcd, or `keyring` does not fit into a record.
@@ -248,7 +255,7 @@ impl<'a> Commit<'a> {
         Ok((commit, digest))
     }
 
-    /// Marks the record that was opened, with its ledger.
+    /// Makes a commit that marks the opened record and its ledger.
     ///
     /// # Errors
     /// When no memory can be locked.
@@ -261,10 +268,11 @@ impl<'a> Commit<'a> {
         })
     }
 
-    /// Does it. The caller holds the lock.
+    /// Writes the change. The caller holds the lock.
     ///
     /// # Errors
-    /// At the first step that fails; the error says whether the keyring is the old one or the new one.
+    /// When a step fails. The error says whether the old keyring or the new one opens, except after
+    /// [`CommitError::InDoubt`].
     pub(super) fn run(self, state: StateFiles<'_>, store: &mut dyn KeyringStore) -> Result<Committed, CommitError> {
         let held = self.check(state, store)?;
         if let Some(Export { file, bytes, .. }) = self.backup {
@@ -278,12 +286,13 @@ impl<'a> Commit<'a> {
         self.write_root(state)?;
         self.swap(state, store, held.as_ref())?;
         self.write_followers(state)?;
-        // The slot is gone already, and its key file opens nothing any more: that it stays is no failure.
+        // The slot is removed already, and its key file opens nothing any more. So the commit succeeds even if the file
+        // remains.
         let is_key_file_left = self.removed_slot.is_some_and(|slot| state.remove_key_file(slot).is_err());
         Ok(Committed { aside, is_key_file_left })
     }
 
-    /// Makes sure that root file and record are still the ones that the change was made for.
+    /// Makes sure that nobody has changed root file and record since they were read. Returns the record in the store.
     fn check(&self, state: StateFiles<'_>, store: &mut dyn KeyringStore) -> Result<Option<Held>, CommitError> {
         if self.is_unsynced {
             state.sync_record().map_err(CommitError::NotWritten)?;
@@ -328,7 +337,8 @@ impl<'a> Commit<'a> {
         }
         let written = state.write(ROOT, bytes, self.writing()).and_then(|()| done(CommitStep::Root));
         written.map_err(|error| match state.root() {
-            // The step that failed came after the rename. A set-up has more to write, and says so itself.
+            // The step that failed came after the rename. A set-up is different: it has more files to write, and `init`
+            // says how far it came.
             Ok(Some(root)) if **root == **bytes && !self.is_first => CommitError::RootNotConfirmed(error),
             _ => CommitError::NotWritten(error),
         })
@@ -342,7 +352,7 @@ impl<'a> Commit<'a> {
     ) -> Result<(), CommitError> {
         let Some(Swap { record, copy, .. }) = &self.swap else { return Ok(()) };
         if let Some(held) = held {
-            // Once more, right before the copy: it must never be of a record that nobody has had.
+            // Checks again, so that keyring.prev is not replaced if the record has changed.
             self.check_record(state, store)?;
             let bytes = if *copy == Copy::Before { &**held.bytes } else { record.bytes() };
             let copied = state.write(KEYRING_PREV, bytes, Writing::Replace).and_then(|()| done(CommitStep::Copy));
@@ -356,7 +366,7 @@ impl<'a> Commit<'a> {
         }
     }
 
-    /// Writes what follows the record: a mark that is there before its record or its ledger would refuse them.
+    /// Writes ledger and mark. The mark comes last, because a new mark would refuse the old record and the old ledger.
     fn write_followers(&self, state: StateFiles<'_>) -> Result<(), CommitError> {
         let failed = |otherwise: fn(DurableError) -> CommitError| {
             if self.swap.is_some() { CommitError::NotMarked } else { otherwise }
@@ -367,12 +377,12 @@ impl<'a> Commit<'a> {
             unmarked = failed(CommitError::LedgerNotMarked);
             done(CommitStep::Ledger).map_err(unmarked)?;
         }
-        // After the mark everything is done: nothing can fail there.
+        // The mark is the last file of the keyring. Nothing after it can fail.
         self.mark.as_ref().map_or(Ok(()), |mark| state.write(MARK, mark, self.writing())).map_err(unmarked)
     }
 }
 
-/// Finds out whether the store holds `record` after a swap that `failed`.
+/// Loads the record again after a swap that `failed`, and returns the error that says whether the store has `record`.
 fn settle(store: &mut dyn KeyringStore, record: &NewRecord, failed: StoreError) -> CommitError {
     match store.load(load_by()) {
         Ok(Some(held)) if *held.bytes == record.bytes => CommitError::NotConfirmed(failed),
@@ -381,12 +391,13 @@ fn settle(store: &mut dyn KeyringStore, record: &NewRecord, failed: StoreError) 
     }
 }
 
-/// What the audit log says of a keyring.
+/// Returns what identifies `keyring` in the audit log.
 pub(super) fn keyring_event(keyring: &Keyring) -> KeyringEvent {
     KeyringEvent { keyring: keyring.uuid().to_hex(), generation: keyring.generation() }
 }
 
-/// The steps of a commit, in their order. The mark is no step: with it, everything is done.
+/// The steps of a commit after which a process may die, in their order. The mark is not among them, because it
+/// completes the commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum CommitStep {
     Backup,
@@ -399,7 +410,7 @@ pub(super) enum CommitStep {
     Ledger,
 }
 
-/// Where a process may die after a step; only tests let it.
+/// Does nothing after a step. In tests, another function of this name lets the process die.
 #[cfg(not(test))]
 #[expect(clippy::unnecessary_wraps, reason = "a test's fails")]
 fn done(_: CommitStep) -> Result<(), DurableError> {
@@ -411,7 +422,7 @@ use testing::done;
 
 #[cfg(test)]
 pub(super) mod testing {
-    //! Deaths between the steps of a commit.
+    //! Lets a commit die after one of its steps.
 
     use std::{cell::Cell, io};
 
@@ -423,7 +434,7 @@ pub(super) mod testing {
         static LAST: Cell<Option<CommitStep>> = const { Cell::new(None) };
     }
 
-    /// Does `act` as a process that dies after `step`; says whether it came so far.
+    /// Runs `act` as a process that dies after `step`. Returns the outcome, and whether it reached that step.
     pub(in crate::keeper) fn dying_after<T>(step: CommitStep, act: impl FnOnce() -> T) -> (T, bool) {
         LAST.set(Some(step));
         let outcome = act();
@@ -453,7 +464,7 @@ mod tests {
         store::{LostAnswer, MemoryStore},
     };
 
-    /// A keyring whose record is in memory, and a change of it.
+    /// Makes a state directory, opens its keyring, and copies its record into a store in memory.
     fn world() -> (tempfile::TempDir, Dir, MemoryStore, Opened) {
         let (keep, dir) = durable::testing::private();
         keeper::init(&dir, &Plan { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();

@@ -1,7 +1,7 @@
-//! Every operation that changes something, killed after every step of its commit.
+//! Tests that kill every operation after every step of its commit.
 //!
-//! Whatever the step: the keyring opens and is the old one or the new one, whole; the error says which; the ledger is believed; and the
-//! same operation works afterwards.
+//! After each step, the keyring opens and is either the whole old one or the whole new one. The error says which of the
+//! two it is, and the ledger is accepted. If the keyring is the old one, the same operation succeeds afterwards.
 
 use rand::rngs::SysRng;
 
@@ -25,18 +25,18 @@ use crate::{
     root::{FileSlot, Means},
 };
 
-/// What an operation says of itself.
+/// What the outcome of an operation says about the keyring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
-    /// It is done.
+    /// The operation succeeded.
     Done,
     /// The keyring is the old one.
     Old,
-    /// The keyring is the new one, and something is missing.
+    /// The keyring is the new one, and a later step is missing.
     New,
 }
 
-/// A state directory, and what operations on it need.
+/// A state directory, and everything that operations on it need.
 struct Scene {
     keep: tempfile::TempDir,
     dir: Dir,
@@ -46,7 +46,7 @@ struct Scene {
     first: KeyId,
 }
 
-/// An operation, what comes before it, and the steps that its commits take.
+/// An operation, the preparation before it, and the steps that its commits take.
 struct Operation {
     name: &'static str,
     before: fn(&Scene),
@@ -127,7 +127,7 @@ fn disable_first(scene: &Scene) {
     assert_eq!(scene.key(&Act::Disable(scene.first, Usage::Waived)).0, Told::Done);
 }
 
-/// What the files say: the record, the current root key, the slots, and the listed backups.
+/// The contents of the files: the record, the current root key, the slots, and the listed backups.
 type Reading = (Digest, RootId, Vec<String>, Vec<Digest>);
 
 impl Scene {
@@ -168,7 +168,7 @@ impl Scene {
     fn add_slot(&self) -> (Told, String) {
         let names = self.open().slots.len();
         let slot = FileSlot::generate(&mut SysRng, None).unwrap();
-        // The key file of an attempt that died is never overwritten.
+        // An earlier attempt that died may have left its key file, which is never overwritten.
         let is_taken = |number: &usize| self.dir.contains(&format!("slot-another-{number}.key")).unwrap();
         let number = (names..99).find(|number| !is_taken(number)).unwrap();
         let act = SlotAct::Add(format!("another-{number}"), Box::new(slot));
@@ -181,7 +181,7 @@ impl Scene {
         told(list_backup(&self.dir, &Means::default(), keyring.root_id(), listed))
     }
 
-    /// Merges the backup of a keyring whose only key is called compromised, so that a key has to be made.
+    /// Merges the backup, and calls every key compromised, so that the merge has to make a key.
     fn merge(&self) -> (Told, String) {
         let sources = [Source::of_backup(&self.backup, "backup.age".to_owned())];
         let compromised = self.open().keyring.keys().map(crate::keyring::Key::id).collect();
@@ -209,7 +209,7 @@ fn told<T, E: Says>(outcome: Result<T, E>) -> (Told, String) {
     }
 }
 
-/// What an error says of the keyring.
+/// Returns what an error says about the keyring.
 trait Says: std::fmt::Display {
     fn says(&self) -> Told;
 }
@@ -228,7 +228,7 @@ impl Says for CommitError {
     }
 }
 
-/// Errors that say what their commit says.
+/// Implements `Says` for errors that say what their commit says.
 macro_rules! says_what_its_commit_says {
     ($($error:ident),+) => {$(
         impl Says for $error {
@@ -308,12 +308,12 @@ fn a_commit_that_dies_after_any_step_leaves_the_old_keyring_or_the_new_one_and_s
     }
 }
 
-/// Finishes a rekey, or does one: that needs each slot, the record, the ledger and the mark.
+/// Finishes a rekey that has begun, or does a new one. This needs every slot, the record, the ledger and the mark.
 fn told_of_rekey(scene: &Scene) -> Told {
     told(rekey(&scene.dir, &Means::default())).0
 }
 
-/// How far a set-up came.
+/// How far a set-up came, as its error says.
 #[derive(Debug, PartialEq, Eq)]
 enum Came {
     Nowhere,
@@ -340,7 +340,7 @@ fn a_set_up_that_dies_after_any_step_says_how_far_it_came() {
         (CommitStep::Swap, Came::Written),
     ] {
         let (_keep, dir) = durable::testing::private();
-        // Something to be moved aside.
+        // A file of an unfinished set-up, which is moved aside.
         dir.create("root", b"half").unwrap();
         let (outcome, died) = dying_after(step, || init(&dir, &plan(true)));
         let error = outcome.unwrap_err();
@@ -380,7 +380,7 @@ fn a_restore_that_dies_after_any_step_says_how_far_it_came() {
 }
 
 impl Scene {
-    /// Restores a backup whose only key is called compromised, so that a key has to be made.
+    /// Plans to restore a backup whose only key is called compromised, so that the restore has to make a key.
     fn restore_plan(&self) -> RestorePlan {
         let made = back_up(&self.dir, &Means::default(), vec![self.recipient.clone()], now()).unwrap();
         let backup = Backup::open(&made.bytes, &self.identities).unwrap();

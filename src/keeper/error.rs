@@ -1,4 +1,4 @@
-//! Why a keyring does not open.
+//! The error of opening a state directory.
 
 use std::path::PathBuf;
 
@@ -24,16 +24,16 @@ pub enum OpenError {
     /// The state directory itself could not be opened.
     #[error(transparent)]
     StateDir(DurableError),
-    /// A file that belongs here is gone.
+    /// A file is missing, and the other files show that it existed.
     #[error("{} is missing beside the other files of the keyring", .0.display())]
     Missing(PathBuf),
     /// A file of this node could not be read.
     #[error(transparent)]
     File(#[from] DurableError),
-    /// The store did not give the record.
+    /// The store could not read the record.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The root file is damaged or another keyring's, or no slot of it opens.
+    /// The root file is damaged or belongs to another keyring, or none of its slots opens.
     #[error("root file {}: {source}", path.display())]
     Root {
         /// The path of the root file.
@@ -41,7 +41,7 @@ pub enum OpenError {
         /// What is wrong.
         source: RootError,
     },
-    /// The record is damaged or another keyring's.
+    /// The record is damaged or belongs to another keyring.
     #[error("keyring {}: {source}", path.display())]
     Record {
         /// The path of the record.
@@ -49,7 +49,7 @@ pub enum OpenError {
         /// What is wrong.
         source: RecordError,
     },
-    /// The mark is damaged or another keyring's, or it refuses the record.
+    /// The mark is damaged or belongs to another keyring, or the record does not follow from it.
     #[error("mark {}: {source}", path.display())]
     Mark {
         /// The path of the mark.
@@ -75,7 +75,7 @@ impl OpenError {
         Self::Mark { path: state.path_of(MARK), source }
     }
 
-    /// What a directory without a root file is.
+    /// Returns the error for a directory without a root file.
     pub(super) fn missing_root(state: StateFiles<'_>) -> Self {
         match state.is_set_up() {
             Ok(true) => Self::Missing(state.path_of(ROOT)),
@@ -84,7 +84,7 @@ impl OpenError {
         }
     }
 
-    /// What a directory with a root file and without a record is.
+    /// Returns the error for a directory that has a root file and no record.
     pub(super) fn missing_record(state: StateFiles<'_>) -> Self {
         match state.is_set_up() {
             Ok(true) => Self::Missing(state.path_of(KEYRING)),

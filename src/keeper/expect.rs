@@ -1,4 +1,5 @@
-//! `uuid:generation:sha256`: which record a node without a mark, or a restore, is to trust.
+//! The operator's expectation of a record, written `uuid:generation:sha256`. A node without a mark and a restore trust
+//! the record that it identifies.
 
 use std::{fmt, str::FromStr};
 
@@ -8,7 +9,7 @@ use crate::{
     text::{hex_array, number},
 };
 
-/// Names one record.
+/// Identifies one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expect {
     uuid: Uuid,
@@ -16,57 +17,57 @@ pub struct Expect {
     record: Digest,
 }
 
-/// The record is another.
+/// Why a record is not the expected one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExpectError {
-    /// The text is no expectation.
+    /// The text does not have the form `uuid:generation:sha256`.
     #[error("expected uuid:generation:sha256, as `claviger status` prints it")]
     Syntax,
-    /// Another installation's.
+    /// The record belongs to another keyring.
     #[error("the keyring is {}, expected {}", found.to_hex(), expected.to_hex())]
     OtherKeyring {
-        /// What it is.
+        /// The uuid of the record.
         found: Uuid,
-        /// What it should be.
+        /// The expected uuid.
         expected: Uuid,
     },
-    /// Another generation, where exactly one record will do.
+    /// The record has another generation than the expected one, and a successor is not accepted.
     #[error("the keyring has generation {found}, expected exactly {expected}")]
     OtherGeneration {
-        /// What it has.
+        /// The generation of the record.
         found: u64,
-        /// What it should have.
+        /// The expected generation.
         expected: u64,
     },
-    /// Another of the same generation.
+    /// The record has the expected generation and another SHA-256.
     #[error("the keyring of generation {0} has another SHA-256 than expected")]
     Other(u64),
-    /// Neither the record nor one that follows from it.
+    /// The record has a later generation, and the expected record is not one of its ancestors.
     #[error("the keyring of generation {found} does not follow from the expected one of generation {expected}")]
     NoSuccessor {
-        /// What it has.
+        /// The generation of the record.
         found: u64,
-        /// What the expected one has.
+        /// The expected generation.
         expected: u64,
     },
 }
 
 impl Expect {
-    /// Names this record.
+    /// Identifies the record of `keyring`, whose SHA-256 is `record`.
     pub fn of(keyring: &Keyring, record: Digest) -> Self {
         Self { uuid: keyring.uuid(), generation: keyring.generation(), record }
     }
 
-    /// Whether it names exactly this record.
+    /// Whether this identifies the record of `keyring`, whose SHA-256 is `record`.
     pub fn is(&self, keyring: &Keyring, record: Digest) -> bool {
         *self == Self::of(keyring, record)
     }
 
-    /// Checks that the record is exactly this one.
+    /// Checks that the record is the expected one. Refuses its successors.
     ///
     /// # Errors
-    /// When it is another.
+    /// When it is another record.
     pub fn check_exactly(&self, keyring: &Keyring, record: Digest) -> Result<(), ExpectError> {
         let (found, expected) = (keyring.generation(), self.generation);
         if keyring.uuid() != self.uuid {
@@ -78,11 +79,12 @@ impl Expect {
         if record == self.record { Ok(()) } else { Err(ExpectError::Other(found)) }
     }
 
-    /// Checks that the record is this one or a successor of it. A successor proves nothing by itself: call it only for a record
-    /// under a root key that is known from elsewhere.
+    /// Checks that the record is the expected one or a successor of it. Anyone can make a record that lists the
+    /// expected one as its ancestor. So call this only if something else proves that the root key of the record is
+    /// authentic.
     ///
     /// # Errors
-    /// When it is another.
+    /// When it is another record.
     pub fn check(&self, keyring: &Keyring, record: Digest) -> Result<(), ExpectError> {
         let is_later = keyring.uuid() == self.uuid && keyring.generation() > self.generation;
         match (is_later, keyring.past().names(self.generation, self.record)) {
@@ -142,7 +144,7 @@ mod tests {
         assert_eq!(exactly, Err(ExpectError::OtherGeneration { found: 2, expected: 1 }));
         let newer = Expect::of(&later, testing::digest(2));
         assert!(matches!(newer.check(&ours, digest), Err(ExpectError::OtherGeneration { found: 1, expected: 2 })));
-        // A record with a greater number that does not follow from it.
+        // The record has a later generation, and is not a successor.
         let stranger = Expect { record: Digest::of(b"other"), ..expect };
         let refused = stranger.check(&later, testing::digest(2));
         let expected = "the keyring of generation 2 does not follow from the expected one of generation 1";

@@ -1,4 +1,4 @@
-//! The backup of a key that a restore or a merge has to make.
+//! Makes the backup that a restore or a merge needs if it makes a new key.
 
 use std::path::PathBuf;
 
@@ -18,23 +18,23 @@ use crate::{
     },
 };
 
-/// Where the backup goes, and who can open it.
+/// Where the backup is written, and who can open it.
 #[derive(Debug, Clone)]
 pub struct FreshBackup {
-    /// The file.
+    /// The path of the backup.
     pub file: PathBuf,
-    /// Who can open it if the keyring has no recovery recipient.
+    /// The recipients if the keyring has no recovery recipient.
     pub recipients: Vec<Recipient>,
 }
 
 impl FreshBackup {
-    /// The recipients of the keyring, whose identities were tried before; without any, those whose identities have just opened a backup.
+    /// Returns the keyring's recipients. If it has none, returns those whose identities opened the backup.
     pub(super) fn recipients_of(&self, keyring: &Keyring) -> Result<Vec<Recipient>, RecoveryError> {
         let own = recovery::recipients(keyring.recoveries())?;
         Ok(if own.is_empty() { self.recipients.clone() } else { own })
     }
 
-    /// Seals the backup to `recipients`. It counts if it goes to another disk.
+    /// Seals the backup to `recipients`. The ledger will list the backup only if its file is on another disk.
     pub(super) fn sealed(
         &self,
         dir: &Dir,

@@ -1,7 +1,9 @@
-//! The first set-up: slot file, root file, keyring, ledger, mark, each durable and only if absent.
+//! Sets up a state directory: writes key file, root file, record, ledger and mark, in this order. Each is durable
+//! before the next one is written, and none of them may exist.
 //!
-//! A crash in between leaves root and slot files without a keyring: an unfinished set-up, which nothing depends on yet. The next
-//! attempt moves these files aside together and begins again. It overwrites nothing.
+//! A crash before the record is written leaves a root file or key files without a keyring. This is an unfinished
+//! set-up, and nothing depends on it yet. The next attempt moves these files together into a new directory and begins
+//! again. It overwrites nothing.
 
 use std::path::PathBuf;
 
@@ -23,18 +25,19 @@ use crate::{
     store::StoreError,
 };
 
-/// The name of the slot that a first set-up makes.
+/// The name of the slot that a set-up makes.
 const SLOT: &str = "file";
 
 /// What to set up.
 pub struct Plan {
-    /// Who can recover the root key, with the identities that prove it; `None` with `--without-recovery`.
+    /// The recovery recipients, and the identities that prove that they can recover the root key. `None` with
+    /// `--without-recovery`.
     pub recovery: Option<(Vec<Recipient>, Identities)>,
-    /// Where the slot's key file goes; `None` means the state directory.
+    /// Where the slot's key file is written. `None` means the state directory.
     pub slot_file: Option<PathBuf>,
-    /// Whether an unfinished init is moved aside.
+    /// Whether the files of an unfinished set-up are moved aside.
     pub restart: bool,
-    /// The time that the record tells.
+    /// The current time, which the record contains.
     pub now: Time,
 }
 
@@ -45,39 +48,39 @@ pub struct Initialised {
     pub keyring: Keyring,
     /// The SHA-256 of its record.
     pub digest: Digest,
-    /// Where an unfinished init was moved to.
+    /// The directory to which the files of an unfinished set-up were moved.
     pub moved_aside: Option<PathBuf>,
 }
 
-/// Why nothing was set up.
+/// Why a set-up failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InitError {
-    /// There is a keyring, or what remains of one.
+    /// The directory has a keyring, or files that only a finished keyring leaves.
     #[error("{} already holds a keyring, or what is left of one", .0.display())]
     Exists(PathBuf),
-    /// An earlier init did not finish.
+    /// An earlier set-up did not finish.
     #[error("{} holds an unfinished set-up", .0.display())]
     Unfinished(PathBuf),
-    /// A file could not be read, or is in the way; nothing was written.
+    /// A file could not be read, or exists and must not. Nothing was written.
     #[error(transparent)]
     File(#[from] DurableError),
-    /// Nothing was written, or nothing of it is left.
+    /// The set-up failed, and the directory contains no file of it.
     #[error(transparent)]
     NotBegun(#[from] CommitError),
-    /// A later file could not be written. There is no keyring yet.
+    /// The set-up failed, and has left files in the directory. There is no keyring yet.
     #[error("the set-up broke off: {0}")]
     BrokenOff(#[source] CommitError),
-    /// The keyring is there, and may still be lost in a crash.
+    /// The record may have been written, and may still be lost in a crash.
     #[error("the keyring was written, but: {0}")]
     NotConfirmed(#[source] StoreError),
-    /// The keyring was written, and a file that has to follow it was not.
+    /// The record was written. A file that has to follow it was not.
     #[error("the keyring was written, but: {0}")]
     NotMarked(#[source] DurableError),
-    /// All files are written, and do not open.
+    /// All files were written, and the keyring does not open.
     #[error("the keyring was written, but: {0}")]
     Unchecked(#[source] Box<OpenError>),
-    /// A recovery blob could not be made, or was not opened by the identity.
+    /// A recovery blob could not be made, or no identity opened it.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
     /// The slot could not be made.
@@ -86,13 +89,13 @@ pub enum InitError {
     /// The root file could not be made.
     #[error("root file: {0}")]
     Root(#[from] RootError),
-    /// No keyring could be made.
+    /// The keyring could not be made.
     #[error(transparent)]
     Keyring(#[from] KeyError),
-    /// No locked memory.
+    /// No memory could be locked.
     #[error(transparent)]
     Memory(#[from] SecretError),
-    /// No random bytes.
+    /// The random source failed.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
@@ -100,32 +103,32 @@ pub enum InitError {
 /// Sets up `dir`.
 ///
 /// # Errors
-/// When a keyring is there, an identity does not open its recovery blob, or a file cannot be written. Before the first
-/// write nothing has changed; after it, `restart` begins again.
+/// When the directory has a keyring, no identity opens a recovery blob, or a file cannot be written. After a failed
+/// write, a set-up with `restart` begins again.
 pub fn init(dir: &Dir, plan: &Plan) -> Result<Initialised, InitError> {
     Files::make(plan)?.set_up(dir, SetUp { restart: plan.restart, event: None, export: None })
 }
 
 /// How a set-up begins.
 pub(super) struct SetUp<'a> {
-    /// Whether an unfinished one is moved aside.
+    /// Whether the files of an unfinished set-up are moved aside.
     pub(super) restart: bool,
-    /// What is put on the audit record before it.
+    /// The audit event, which is written before the set-up.
     pub(super) event: Option<Event<'a>>,
-    /// A backup that has to be there before it.
+    /// A backup that has to exist before the set-up.
     pub(super) export: Option<&'a Export>,
 }
 
-/// What the files hold.
+/// What the files will contain.
 pub(super) struct Contents {
     pub(super) keyring: Keyring,
     pub(super) record: NewRecord,
     pub(super) ledger: Option<Ledger>,
-    /// Whether the keyring comes out of a backup.
+    /// Whether the keyring comes from a backup.
     pub(super) is_restored: bool,
 }
 
-/// All that is to be written, before any of it is.
+/// The bytes of every file, made before the first one is written.
 pub(super) struct Files {
     slot: FileSlot,
     root: Vec<u8>,
@@ -148,7 +151,7 @@ impl Files {
         Self::of(contents, (&root, &[]), plan.slot_file.clone())
     }
 
-    /// The files of a keyring under `root`, with a new slot.
+    /// Makes the files of a keyring under the given root key, with a new slot.
     pub(super) fn of(
         Contents { keyring, record, ledger, is_restored }: Contents,
         (root, earlier): (&RootKey, &[RootKey]),
@@ -164,12 +167,12 @@ impl Files {
         Ok(Self { slot, root, record, ledger, mark, keyring })
     }
 
-    /// Sets `dir` up with them, and opens them from the disk as a start does.
+    /// Writes the files to `dir`, and opens the keyring from the disk, as a daemon does at its start.
     pub(super) fn set_up(self, dir: &Dir, how: SetUp<'_>) -> Result<Initialised, InitError> {
         let state = StateFiles::new(dir);
         let _lock = state.lock()?;
         let aside = find_leftovers(state, how.restart)?;
-        // Before anything is moved: a key file elsewhere is not ours to move.
+        // Checks this first, because a key file outside the state directory is never moved aside.
         if self.slot.is_elsewhere() {
             self.slot.check_keep(SLOT, dir)?;
         }
@@ -191,7 +194,7 @@ impl Files {
     }
 }
 
-/// Says how far the set-up came, which decides what the operator has to do.
+/// Returns the error that says how far the set-up came. The operator has to know that.
 fn broken_off(state: StateFiles<'_>, error: CommitError) -> InitError {
     let is_set_up = state.is_set_up().unwrap_or(true);
     let is_begun = state.leftovers().map_or(true, |leftovers| !leftovers.is_empty());
@@ -204,7 +207,7 @@ fn broken_off(state: StateFiles<'_>, error: CommitError) -> InitError {
     }
 }
 
-/// Makes sure that no keyring is in the way, and names what may be moved aside.
+/// Makes sure that the directory has no keyring. Returns the files of an unfinished set-up, which may be moved aside.
 fn find_leftovers(state: StateFiles<'_>, restart: bool) -> Result<Vec<String>, InitError> {
     let path = || state.dir().path().to_owned();
     if state.is_set_up()? {
@@ -214,7 +217,8 @@ fn find_leftovers(state: StateFiles<'_>, restart: bool) -> Result<Vec<String>, I
     if leftovers.is_empty() || restart { Ok(leftovers) } else { Err(InitError::Unfinished(path())) }
 }
 
-/// Seals the root key to every recipient, and opens each blob again: an identity that was never tried may not work.
+/// Seals the root key to every recipient, and opens each blob again, because an identity that was never tried may not
+/// work.
 fn seal_recoveries(plan: &Plan, uuid: Uuid, root: &RootKey) -> Result<Vec<Recovery>, RecoveryError> {
     let Some((recipients, identities)) = &plan.recovery else {
         return Ok(Vec::new());

@@ -1,6 +1,6 @@
-//! Changes of keys: add, promote, disable, enable, destroy.
+//! Changes keys: add, promote, disable, enable, destroy.
 //!
-//! One change at a time: it takes the lock, opens the keyring, decides, and commits.
+//! A change opens the keyring, takes the lock, opens the keyring again, decides, and commits.
 
 use rand::rngs::SysRng;
 
@@ -17,57 +17,57 @@ use crate::{
     root::Means,
 };
 
-/// What is to be done with keys.
+/// A change of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
-    /// Make one, pending.
+    /// Makes a pending key.
     Add,
-    /// Let it wrap.
+    /// Makes a key the primary one, which wraps.
     Promote(KeyId, BackedUp),
-    /// Let it neither wrap nor unwrap.
+    /// Disables a key. It then neither wraps nor unwraps.
     Disable(KeyId, Usage),
-    /// Let it unwrap again.
+    /// Enables a key. It then unwraps again.
     Enable(KeyId),
-    /// Let its bytes be gone.
+    /// Destroys a key. Its bytes are removed.
     Destroy(KeyId, Usage),
 }
 
-/// Why a key that will wrap is not lost with this disk.
+/// Whether a promotion needs a backup of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackedUp {
-    /// A listed backup holds it, or it is not promoted.
+    /// The key is promoted only if a listed backup contains it.
     Required,
-    /// The operator takes the risk.
+    /// The key is promoted without a backup, because the operator accepts the risk.
     Waived,
 }
 
-/// What is known of the values in etcd that are under a key. The state directory cannot tell: it may have been restored, cloned or
-/// rolled back.
+/// What is known about the values in etcd that a key wraps. The state directory cannot answer this, because it may have
+/// been restored, cloned or rolled back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Usage {
-    /// Everything that is declared was scanned.
+    /// All declared values were scanned.
     Scanned {
-        /// Live objects under the key.
+        /// How many live objects need the key.
         objects: u64,
         /// The key in etcd of one of them.
         example: Option<String>,
-        /// The SHA-256 of the record that was there before the scan: what was promoted meanwhile may have been used.
+        /// The SHA-256 of the record before the scan. A key that was promoted after that may have wrapped values.
         record: Digest,
     },
-    /// Not known, with the reason.
+    /// The values were not all scanned. Contains the reason.
     Unknown(String),
-    /// The operator takes the risk.
+    /// The change needs no scan, because the operator accepts the risk.
     Waived,
 }
 
-/// A change that was made.
+/// The outcome of a change.
 #[derive(Debug)]
 pub struct Changed {
-    /// The keyring as it is now.
+    /// The new keyring.
     pub keyring: Keyring,
     /// The SHA-256 of its record.
     pub digest: Digest,
-    /// The key that it was about.
+    /// The changed key.
     pub key_id: KeyId,
 }
 
@@ -81,26 +81,26 @@ pub enum KeysError {
     /// The keyring does not allow the change.
     #[error(transparent)]
     Refused(#[from] ChangeError),
-    /// Values in etcd are under the key.
+    /// Values in etcd need the key.
     #[error("not {} key {key_id}: {objects} {} it{}", gerund(*verb), needing(*objects), for_example(example.as_deref()))]
     Needed {
         /// The key.
         key_id: KeyId,
-        /// What was to be done with it.
+        /// The refused change.
         verb: Verb,
-        /// Live objects under it.
+        /// How many live objects need it.
         objects: u64,
         /// The key in etcd of one of them.
         example: Option<String>,
     },
-    /// Values in etcd may be under the key.
+    /// Values in etcd may need the key.
     #[error("not {} key {key_id}, which may still be in use: {reason}", gerund(*verb))]
     Unproven {
         /// The key.
         key_id: KeyId,
-        /// What was to be done with it.
+        /// The refused change.
         verb: Verb,
-        /// Why nobody knows.
+        /// Why this is not known.
         reason: String,
     },
     /// A lost ledger may have listed a backup or a snapshot that needs the key.
@@ -108,27 +108,27 @@ pub enum KeysError {
     Forgotten {
         /// The key.
         key_id: KeyId,
-        /// What was lost.
+        /// Why the key may still be needed.
         reason: String,
     },
-    /// No backup holds the key: one lost disk would lose all values that it wraps.
+    /// No listed backup contains the key. If this disk were lost, all values that the key wraps would be lost.
     #[error("no listed backup holds key {key_id}, so it is not promoted{}", because(reason.as_deref()))]
     Unbacked {
         /// The key.
         key_id: KeyId,
-        /// Why no ledger says which backups there are.
+        /// Why the ledger was refused. `None` if it was accepted.
         reason: Option<String>,
     },
-    /// The change was not written, or not all of it.
+    /// Writing the change failed. The error says what was changed.
     #[error(transparent)]
     Commit(#[from] CommitError),
 }
 
-/// Does `act` with the keyring in `dir`.
+/// Makes the change `act` in the keyring in `dir`.
 ///
 /// # Errors
-/// When the keyring does not open or does not allow it, values need the key or may need it, or a
-/// file cannot be written.
+/// When the keyring does not open or does not allow the change, values may need the key, no backup contains the key, or
+/// a file cannot be written.
 pub fn change_keys(dir: &Dir, means: &Means, act: &Act, now: Time) -> Result<Changed, KeysError> {
     let state = StateFiles::new(dir);
     let (opened, _lock) = open_to_change(state, means)?;
@@ -149,7 +149,7 @@ fn decide(opened: &Opened, act: &Act, now: Time) -> Result<(Keyring, KeyId), Key
         Act::Enable(key_id) => (keyring.enable(*key_id, *digest)?, *key_id),
         Act::Destroy(key_id, _) => (keyring.destroy(*key_id, *digest)?, *key_id),
     };
-    // After the question whether it can be at all.
+    // Comes last, so that a change that the keyring does not allow is refused for that reason.
     act.check(opened)?;
     Ok(decided)
 }
@@ -171,7 +171,7 @@ fn because(reason: Option<&str>) -> String {
 }
 
 impl Act {
-    /// Refuses to lock values away that are there or may be, and to wrap under what may be lost.
+    /// Refuses to disable or destroy a key that values may need, and to promote a key without a backup.
     fn check(&self, opened: &Opened) -> Result<(), KeysError> {
         match self {
             Self::Promote(key_id, BackedUp::Required) if opened.unbacked().contains(key_id) => {
@@ -207,7 +207,7 @@ impl Act {
     }
 }
 
-/// The reason if a lost ledger may have listed what needs `key_id`.
+/// Returns a reason if a lost ledger may have listed a backup or a snapshot that needs `key_id`.
 fn forgotten(opened: &Opened, key_id: KeyId) -> Option<String> {
     match opened.listed.ledger() {
         Err(refused) => Some(format!("what a lost ledger listed may need it ({refused})")),

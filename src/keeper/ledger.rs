@@ -1,4 +1,4 @@
-//! Changes of the ledger: listing a backup, and listing one no more.
+//! Changes the ledger: adds a backup to it, or removes backups from it.
 
 use super::{
     backup::RootKeyError,
@@ -22,16 +22,16 @@ pub enum ListError {
     /// The change did not begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
-    /// The backup is not known to be of this keyring.
+    /// The backup is not known to belong to this keyring.
     #[error(transparent)]
     RootKey(#[from] RootKeyError),
-    /// The ledger is not believed.
+    /// The ledger was refused.
     #[error(transparent)]
     Refused(#[from] LedgerRefused),
     /// The ledger has no room.
     #[error(transparent)]
     Full(#[from] LedgerFull),
-    /// The change was not written, or not all of it.
+    /// Writing the change failed. The error says what was changed.
     #[error(transparent)]
     Commit(#[from] CommitError),
 }
@@ -43,26 +43,26 @@ pub enum ForgetError {
     /// The change did not begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
-    /// The ledger is not believed.
+    /// The ledger was refused.
     #[error(transparent)]
     Refused(#[from] LedgerRefused),
-    /// No listed backup has an ID that begins so, or several have.
+    /// No listed backup has an ID that begins with the given digits, or several have one.
     #[error("{} with {name}", beginning(*found))]
     Unknown {
-        /// What was given.
+        /// The given digits.
         name: String,
-        /// How many there are.
+        /// How many listed backups have such an ID.
         found: usize,
     },
     /// The operator typed the uuid of another keyring.
     #[error("--all names keyring {}, and the keyring here is {}", found.to_hex(), expected.to_hex())]
     OtherUuid {
-        /// What was given.
+        /// The given uuid.
         found: Uuid,
-        /// The keyring's.
+        /// The uuid of the keyring.
         expected: Uuid,
     },
-    /// The change was not written, or not all of it.
+    /// Writing the change failed. The error says what was changed.
     #[error(transparent)]
     Commit(#[from] CommitError),
 }
@@ -74,7 +74,7 @@ fn beginning(found: usize) -> String {
     }
 }
 
-/// The count of the next ledger.
+/// Returns the count of the next ledger.
 fn next_count(opened: &Opened) -> Result<u64, CommitError> {
     opened.standing.ok_or(CommitError::NoMark)?;
     opened.listed.count().checked_add(1).ok_or(CommitError::LedgerSpent)
@@ -87,18 +87,19 @@ fn write(state: StateFiles<'_>, mut opened: Opened, event: Event<'_>, ledger: Le
     Ok(opened)
 }
 
-/// The ledger, if it is believed.
+/// Returns the ledger unless it was refused.
 fn believed(opened: &mut Opened) -> Result<Ledger, LedgerRefused> {
     opened.listed.believe()?;
     let empty = || Ledger::empty(opened.keyring.uuid(), opened.root.id(opened.keyring.uuid()));
     Ok(opened.listed.ledger().cloned().unwrap_or_else(|_| empty()))
 }
 
-/// Lists a backup of the keyring in `dir` that was proven to be one, in the ledger. Its record is `under` this root key.
+/// Adds a backup of the keyring in `dir` to the ledger, or adds a proof to a listed one. `under` identifies the root
+/// key of its record.
 ///
 /// # Errors
-/// When the keyring does not open or has no mark, the backup is not authentic, the ledger is not believed or full, or a file cannot be
-/// written; the ledger is then as it was, or ahead of the mark.
+/// When the keyring does not open or has no mark, it never had the root key `under`, the ledger was refused or is full,
+/// or a file cannot be written. A failed write leaves the old ledger, or a new ledger that the mark does not name yet.
 pub fn list_backup(dir: &Dir, means: &Means, under: RootId, backup: ListedBackup) -> Result<Opened, ListError> {
     let state = StateFiles::new(dir);
     let (mut opened, _lock) = open_to_change(state, means)?;
@@ -114,20 +115,21 @@ fn keyring_event_of(opened: &Opened, backup: &ListedBackup) -> KeyringEvent {
     KeyringEvent { keyring: opened.keyring.uuid().to_hex(), generation: backup.generation() }
 }
 
-/// Which backups are to be listed no more.
+/// Which backups are removed from the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forget {
     /// The one whose record's SHA-256 begins with these hexadecimal digits.
     One(String),
-    /// All of this keyring, whatever is in the ledger: what it listed may have needed any key that there is.
+    /// All backups, even if the ledger is unreadable. Afterwards any existing key may still be needed by a backup that
+    /// it listed. The operator has to name the uuid of the keyring.
     All(Uuid),
 }
 
-/// Does `forget` with the ledger of the keyring in `dir`.
+/// Removes the backups `forget` from the ledger of the keyring in `dir`.
 ///
 /// # Errors
-/// When the keyring does not open or has no mark, the ledger is not believed, no single backup is called so, or a file cannot be
-/// written.
+/// When the keyring does not open or has no mark, the ledger was refused, not exactly one backup has the given digits,
+/// the uuid is another keyring's, or a file cannot be written.
 pub fn forget_backups(dir: &Dir, means: &Means, forget: &Forget) -> Result<Opened, ForgetError> {
     let state = StateFiles::new(dir);
     let (mut opened, _lock) = open_to_change(state, means)?;
@@ -151,7 +153,7 @@ pub fn forget_backups(dir: &Dir, means: &Means, forget: &Forget) -> Result<Opene
     Ok(write(state, opened, event, ledger)?)
 }
 
-/// The one backup in `ledger` whose ID begins with `name`.
+/// Returns the only backup in `ledger` whose ID begins with `name`.
 fn named<'a>(ledger: &'a Ledger, name: &str) -> Result<&'a ListedBackup, ForgetError> {
     let is_it = |backup: &&ListedBackup| !name.is_empty() && backup.record().to_hex().starts_with(name);
     let found: Vec<&ListedBackup> = ledger.backups().iter().filter(is_it).collect();

@@ -1,7 +1,7 @@
-//! The ledger beside a keyring: which backups count.
+//! Reads the ledger of a keyring, which lists the backups that count.
 //!
-//! A ledger that is not believed hinders no serving. It only means that no key counts as backed up, and that no backup is listed until
-//! an operator begins an empty list.
+//! A daemon serves even if the ledger is refused. But then no key counts as backed up, and no backup can be added to
+//! the ledger until an operator begins an empty one.
 
 use std::collections::HashSet;
 
@@ -16,31 +16,31 @@ use crate::{
     },
 };
 
-/// Why the ledger is not believed.
+/// Why the ledger was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerRefused {
-    /// It cannot be read.
+    /// Its file cannot be read.
     #[error(transparent)]
     File(#[from] DurableError),
-    /// It is not what this node has written last.
+    /// It is damaged, or is not the ledger that this node has written last.
     #[error("the ledger {0}")]
     Ledger(#[from] LedgerError),
 }
 
-/// The ledger beside a keyring.
+/// The ledger of a keyring, or the reason why it was refused.
 #[derive(Debug)]
 pub(super) struct Listed {
     ledger: Result<Ledger, LedgerRefused>,
     /// The count in the mark.
     marked: u64,
-    /// The root key and the count of the file, if there is one and it is believed.
+    /// The root key and the count of the ledger's file. `None` if there is no file, or the ledger was refused.
     on_disk: Option<(RootId, u64)>,
 }
 
 impl Listed {
-    /// Reads the ledger that fits to `mark`, which is under `marked_under`. A ledger that is wrong is no failure here: the
-    /// operations that need it say what is wrong.
+    /// Reads the ledger and compares it with `mark`, which is under the root key `marked_under`. Does not fail if the
+    /// ledger is refused: the operations that need the ledger return the reason.
     pub(super) fn read(
         state: StateFiles<'_>,
         roots: &Roots,
@@ -70,8 +70,8 @@ impl Listed {
         Ok(Self { ledger: ledger.map_err(Into::into), marked, on_disk })
     }
 
-    /// Refuses a ledger whose file could not be read. Whatever else is wrong with it is no failure: but what cannot be read now
-    /// cannot be put under another root key, and would not be believed from then on.
+    /// Makes sure that the file could be read. Fails only if the file cannot be read, because an unread ledger could
+    /// not be re-authenticated under the new root key. A damaged ledger does not fail here.
     pub(super) fn readable(self) -> Result<Self, DurableError> {
         match self.ledger {
             Err(LedgerRefused::File(error)) => Err(error),
@@ -79,18 +79,18 @@ impl Listed {
         }
     }
 
-    /// The ledger.
+    /// Returns the ledger.
     ///
     /// # Errors
-    /// When it is not believed, with the reason.
+    /// When it was refused.
     pub(super) fn ledger(&self) -> Result<&Ledger, &LedgerRefused> {
         self.ledger.as_ref()
     }
 
-    /// Takes the reason out if the ledger is not believed.
+    /// Makes sure that the ledger was not refused.
     ///
     /// # Errors
-    /// That reason.
+    /// When it was refused. Only the first call returns the true reason, because the call moves it out.
     pub(super) fn believe(&mut self) -> Result<(), LedgerRefused> {
         if self.ledger.is_ok() {
             return Ok(());
@@ -99,12 +99,13 @@ impl Listed {
         std::mem::replace(&mut self.ledger, Err(missing)).map(drop)
     }
 
-    /// The keys that its backups hold; no keys if it is not believed.
+    /// Returns the keys that the listed backups contain. Returns no keys if the ledger was refused.
     pub(super) fn backed(&self) -> HashSet<KeyId> {
         self.ledger.as_ref().map(Ledger::backed).unwrap_or_default()
     }
 
-    /// Lists these backups as well, as far as there is room for them. A ledger that is not believed stays as it is.
+    /// Adds `backups` to the ledger. Skips those for which the ledger has no room. Adds nothing if the ledger was
+    /// refused.
     pub(super) fn with(self, backups: Vec<ListedBackup>) -> Self {
         let Ok(mut ledger) = self.ledger else { return self };
         for backup in backups {
@@ -114,12 +115,13 @@ impl Listed {
         Self { ledger: Ok(ledger), ..self }
     }
 
-    /// Puts another ledger in its place.
+    /// Replaces the ledger by `ledger`.
     pub(super) fn replaced_by(&mut self, ledger: Ledger) {
         self.ledger = Ok(ledger);
     }
 
-    /// What a commit has to write, under `root`: nothing if the file says the same already, or if the ledger is not believed.
+    /// Returns the bytes of the ledger under `root`, which a commit has to write. Returns `None` if the file has the
+    /// same contents under this root key, the ledger was never changed, or it was refused.
     pub(super) fn to_write(&self, uuid: Uuid, root: &RootKey) -> Result<Option<Vec<u8>>, SecretError> {
         let root_id = root.id(uuid);
         match &self.ledger {
@@ -130,7 +132,7 @@ impl Listed {
         }
     }
 
-    /// What the mark has to hold.
+    /// Returns the ledger's count, which the mark has to contain.
     pub(super) fn count(&self) -> u64 {
         self.ledger.as_ref().map_or(self.marked, Ledger::count)
     }

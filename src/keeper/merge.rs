@@ -1,7 +1,7 @@
-//! Bringing the keys of backups into a keyring that is there already: an older one, a newer one, or one that went another way.
+//! Merges keys of backups into an existing keyring, which may be older, newer or a fork.
 //!
-//! A [`MergePlan`] says what a merge would do, so that it can be shown first. A merge also repairs a keyring that is damaged, or that the
-//! mark refuses. Source: `docs/formats.md`, "Merging".
+//! A [`MergePlan`] says what a merge would do, so that the operator sees it first. A merge also repairs a keyring that
+//! is damaged, or that does not follow from the mark. Source: `docs/formats.md`, "Merging".
 
 use rand::rngs::SysRng;
 
@@ -35,23 +35,23 @@ use crate::{
     store::KeyringStore,
 };
 
-/// A record that was opened, to be merged.
+/// An opened record, whose keys a merge may take.
 #[derive(Debug)]
 pub struct Source {
     /// The keys.
     pub keyring: Keyring,
     /// The SHA-256 of the record.
     pub digest: Digest,
-    /// Whether an operator said which record it has to be, exactly.
+    /// Whether an operator named exactly this record.
     pub is_named: bool,
-    /// The root key that it is under, and earlier ones.
+    /// Identifies the root key of the record, and the earlier ones that its backup contains.
     roots: Vec<RootId>,
-    /// Where the backup is that an identity opened; none for a bare record, which the root key here opens.
+    /// The file of the backup, which an identity opened. `None` for a bare record, which a root key here opened.
     backup: Option<String>,
 }
 
 impl Source {
-    /// What an identity opened in `file`.
+    /// Makes a source from `backup`, which an identity opened in `file`.
     pub fn of_backup(backup: &Backup, file: String) -> Self {
         let id = |root: &RootKey| root.id(backup.keyring.uuid());
         let roots = [&backup.root].into_iter().chain(&backup.earlier).map(id).collect();
@@ -59,10 +59,10 @@ impl Source {
         Self { keyring, digest, is_named: false, roots, backup: Some(file) }
     }
 
-    /// A bare record under a root key that the root file in `dir` has: no identity is needed for it.
+    /// Opens a bare record under a root key that the root file in `dir` contains. This needs no identity.
     ///
     /// # Errors
-    /// When no slot opens, or it is no record under such a root key.
+    /// When no slot opens, or `bytes` are not a record under such a root key.
     pub fn known(dir: &Dir, means: &Means, bytes: &[u8]) -> Result<Self, OpenError> {
         let state = StateFiles::new(dir);
         let roots = Roots::open(state, means, None)?;
@@ -87,36 +87,36 @@ pub enum MergeFailed {
     /// An earlier root key does not open.
     #[error("root file: {0}")]
     Root(#[from] RootError),
-    /// A backup is of another keyring.
+    /// A backup belongs to another keyring.
     #[error("the backup is of another keyring: {0}")]
     OtherKeyring(#[source] ExpectError),
-    /// A backup is under a root key that came after the one here.
+    /// A backup is under a newer root key than the keyring here.
     #[error("the backup is under a newer root key than the keyring here")]
     NewerRootKey,
     /// A backup is under a root key that this keyring never had.
     #[error("the backup is under a root key that this keyring has never had")]
     StrangeRootKey,
-    /// The records do not merge.
+    /// The records cannot be merged.
     #[error(transparent)]
     Merge(#[from] MergeError),
     /// The root key could not be sealed to a recovery recipient.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
-    /// A key has to be made, and nobody said where its backup goes.
+    /// The merge has to make a key, and the operator named no file for its backup.
     #[error(
         "the merge has to make a key, because no backup holds one that may become primary, and nothing says where to back it up"
     )]
     NoPlaceForBackup,
-    /// Nobody could open the backup of the new key.
+    /// There is no recipient, so nobody could open the backup of the new key.
     #[error("nobody could open a backup: the keyring has no recovery recipient, and none was given")]
     NoRecipient,
     /// The backup of the new key could not be sealed.
     #[error(transparent)]
     Backup(#[from] BackupError),
-    /// Another command holds the lock, or the lock cannot be had.
+    /// Another command holds the lock, or the lock cannot be taken.
     #[error(transparent)]
     Lock(DurableError),
-    /// The merge was not written, or not all of it.
+    /// Writing the merged keyring failed. The error says what was changed.
     #[error(transparent)]
     Commit(#[from] CommitError),
 }
@@ -127,26 +127,28 @@ pub struct MergePlan {
     pub rows: Vec<MergeRow>,
     /// The primary key, if it has to be made.
     pub fresh: Option<KeyId>,
-    /// The generation that it makes.
+    /// The generation of the merged keyring.
     pub generation: u64,
-    /// What the columns of the rows are: the generations of the keyring here, if it could be read, and of each backup.
+    /// The heading and the generation of each column of the rows. The first column is the keyring here, if it could be
+    /// read. Each backup has one more.
     pub columns: Vec<(&'static str, u64)>,
-    /// What is wrong with the keyring here, if something is.
+    /// What is wrong with the keyring here. `None` if it is intact.
     pub doubt: Option<String>,
     merge: Merge,
     local: Local,
     roots: Roots,
     copy: Copy,
-    /// The backups that were opened for it.
+    /// The backups that were opened for the merge.
     opened: Vec<ListedBackup>,
     now: Time,
 }
 
-/// What is in the state directory, as far as it can be read.
+/// The readable contents of the state directory.
 struct Local {
-    /// The SHA-256 of the record, whether it can be read or not.
+    /// The SHA-256 of the record, even if it cannot be decoded.
     found: Option<Digest>,
-    /// The record with its SHA-256 and how much of it counts, or the one before it if that is damaged.
+    /// The record with its SHA-256, and how much of it counts. If it is missing or damaged, this is the record in
+    /// `keyring.prev`.
     keyring: Option<(Keyring, Digest, Weight)>,
     mark: Option<Mark>,
     listed: Listed,
@@ -156,7 +158,8 @@ struct Local {
 /// A keyring with the SHA-256 of its record, and how much of it counts.
 type Weighed = (Keyring, Digest, Weight);
 
-/// Opens a record and says how much of it counts: during a rekey, the root key of the mark is not revoked yet.
+/// Opens a record and returns how much of it counts. A record under the root key of the mark counts whole, because
+/// during a rekey that root key is not revoked yet.
 fn weighed(
     roots: &Roots,
     bytes: &[u8],
@@ -204,8 +207,8 @@ impl Local {
         Ok(Self { found: held.map(|held| Digest::of(&held.bytes)), keyring, mark, listed, doubt })
     }
 
-    /// Whether the record here is `source`, or one that follows from it, has all its keys, and was marked: a merge that a crash broke
-    /// off may have written no more than the record.
+    /// Whether the record here is the one of `source` or a successor, has all its keys, and is marked. A crash during
+    /// an earlier merge may have left a record that is not marked.
     fn follows(&self, source: &Source) -> bool {
         let Some((ours, record, _)) = &self.keyring else { return false };
         let is_marked = self.mark.as_ref().is_some_and(|mark| mark.record() == *record);
@@ -214,7 +217,7 @@ impl Local {
         is_marked && (is_past || *record == source.digest) && source.keyring.keys().all(has)
     }
 
-    /// The greatest generation and sequence number that this node knows.
+    /// Returns the greatest generation and the greatest sequence number that record and mark contain.
     fn known(&self) -> (u64, u32) {
         let keyring = self.keyring.iter().map(|(keyring, ..)| (keyring.generation(), keyring.greatest_seq()));
         let marked =
@@ -231,10 +234,12 @@ fn read_mark(bytes: &[u8], roots: &Roots, state: StateFiles<'_>) -> Result<Resul
     Ok(Mark::decode(bytes, &root, roots.file.uuid()))
 }
 
-/// What merging `sources` into the keyring in `dir` would do; none if the keyring there is sound and has all their keys.
+/// Plans the merge of `sources` into the keyring in `dir`. Returns `None` if the keyring needs no merge: it is intact,
+/// it already has all their keys, every source is its record or an ancestor, and the operator calls no key compromised.
 ///
 /// # Errors
-/// When no slot opens, a source is another keyring's or under a root key that this one has not had, or the keys do not merge.
+/// When no slot opens, a source belongs to another keyring or is under a root key that this one never had, or the
+/// records cannot be merged.
 pub fn plan_merge(
     dir: &Dir,
     means: &Means,
@@ -291,8 +296,13 @@ pub fn plan_merge(
     }))
 }
 
-/// How much of `source` counts. It is authentic if its root key is known here, or if the operator named exactly this record: anyone can
-/// make a backup, and anyone who kept a revoked root key can make a record.
+/// Returns how much of `source` counts. The whole record counts if it is under the current root key, or if the operator
+/// named exactly this record. Under an earlier root key only the key bytes count, because anyone who kept that root key
+/// can make a record.
+///
+/// # Errors
+/// When the record belongs to another keyring, an earlier root key does not open, or the record is under any other root
+/// key. Anyone can make a backup under another root key.
 fn weight(roots: &Roots, source: &Source) -> Result<Weight, MergeFailed> {
     let (found, expected) = (source.keyring.uuid(), roots.file.uuid());
     if found != expected {
@@ -309,10 +319,12 @@ fn weight(roots: &Roots, source: &Source) -> Result<Weight, MergeFailed> {
 }
 
 impl MergePlan {
-    /// Does it, and opens what it made. If a key has to be made, `fresh` says where its backup goes, which is written before that.
+    /// Writes the merged keyring and opens it. If the merge makes a key, its backup is written first, to where `fresh`
+    /// says.
     ///
     /// # Errors
-    /// When something was changed since it was planned, or a file cannot be written.
+    /// When root file or record have changed since the merge was planned, the backup of a new key cannot be made, or a
+    /// file cannot be written.
     pub fn carry_out(self, dir: &Dir, means: &Means, fresh: Option<&FreshBackup>) -> Result<Opened, MergeFailed> {
         let Self { merge: Merge { keyring, fresh: made, .. }, local, roots, copy, mut opened, now, .. } = self;
         let Roots { current: root, .. } = &roots;
@@ -347,7 +359,7 @@ impl MergePlan {
     }
 }
 
-/// The backup of a merged keyring whose primary key was made for it.
+/// Makes the backup of a merged keyring whose primary key is new.
 fn fresh_backup(
     dir: &Dir,
     roots: &Roots,

@@ -1,7 +1,8 @@
-//! Root, store and keyring together: make them, open them, change them, and publish what the serving path reads.
+//! Sets up, opens, changes and backs up the keyring of a state directory, and publishes the keys that the serving path
+//! reads.
 //!
-//! Invariant: a record is durable before it is marked, and marked before it is published. `open` opens, and `commit` is the one place that
-//! changes anything.
+//! Invariant: a record is durable before it is marked, and marked before it is published. The module `open` opens a
+//! keyring. The module `commit` makes every change. The arrows point to the modules that a module uses:
 //!
 //! ```text
 //! publisher serving    -> serve

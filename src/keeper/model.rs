@@ -1,8 +1,9 @@
-//! Random lives of a keyring against an oracle: changes that die between any two writes, restarts, a daemon that follows,
-//! several commands at once.
+//! Tests random lives of a keyring: changes that die between any two writes, restarts, a daemon that follows the
+//! changes, and several commands at once.
 //!
-//! Whatever happens: no key that ever wrapped something is lost but by `destroy`, no key_id is used again, the generation
-//! never falls, and exactly one key is primary. What a run has found is kept in `proptest-regressions/`.
+//! After each step, exactly one key is primary, no key that ever wrapped something was lost except by `destroy`, no
+//! number of a key was used again, and the generation did not fall. The directory `proptest-regressions/` keeps the
+//! failures that a run finds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +33,7 @@ use crate::{
 
 const SEED: [u8; 32] = [0x5a; 32];
 
-/// One step of a life; keys are chosen by their place in the record.
+/// One step of a life. A step chooses a key by its place in the record.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Add,
@@ -41,9 +42,9 @@ enum Step {
     Enable(usize),
     Destroy(usize),
     Rekey,
-    /// Another slot, in the place of the one that there is if there are two.
+    /// Adds a slot if there is only one. Removes the first one if there are two.
     Slot,
-    /// The daemon looks at the record's file.
+    /// The daemon follows the files.
     Follow,
     /// The daemon ends, and another one starts.
     Restart,
@@ -64,14 +65,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A step, and after how many steps of writes the process dies in it, if it does.
+/// Makes a list of steps. In some of them the process dies after the given number of write steps.
 fn life() -> impl Strategy<Value = Vec<(Step, Option<usize>)>> {
     prop::collection::vec((step(), prop::option::weighted(0.4, 0..14_usize)), 1..24)
 }
 
-/// Why a step was not taken.
+/// Why a step failed.
 enum Failed {
-    /// The keyring does not allow it.
+    /// The keyring does not allow the step.
     Refused,
     /// A write failed.
     Otherwise(String),
@@ -83,18 +84,18 @@ impl Failed {
     }
 }
 
-/// A state directory with a daemon, and what must be true of it.
+/// A state directory with a daemon, and what is known about them.
 struct World {
     _keep: tempfile::TempDir,
     dir: Dir,
     publisher: Publisher,
     keys: Arc<Published>,
     generation: u64,
-    /// What was wrapped under each key that was ever primary.
+    /// A seed that was wrapped under each key that was ever primary.
     wrapped: BTreeMap<KeyId, Vec<u8>>,
-    /// Keys whose destruction was begun: they may be gone.
+    /// The keys whose destruction was begun. They may be destroyed.
     doomed: BTreeSet<KeyId>,
-    /// Every key_id that was ever seen, by its number.
+    /// Every key_id that was ever in the record, by its number.
     names: BTreeMap<String, KeyId>,
 }
 
@@ -155,7 +156,7 @@ impl World {
         let act = if let [first, _, ..] = slots.as_slice() {
             SlotAct::Remove(first.name.clone())
         } else {
-            // What an attempt that died has left is another's key file, and stays.
+            // An earlier attempt that died may have left its key file, which is never overwritten.
             let is_free = |name: &String| !self.dir.contains(&key_file_name(name)).unwrap();
             let name = (0..99).map(|n| format!("slot-{n}")).find(is_free).unwrap();
             SlotAct::Add(name, Box::new(FileSlot::generate(&mut SysRng, None).map_err(Failed::of)?))
@@ -170,7 +171,7 @@ impl World {
         open(&self.dir, &Means::default()).expect("whatever happened, the keyring opens")
     }
 
-    /// Holds the directory, and what a daemon serves, against the oracle.
+    /// Checks the directory and the daemon against what is known.
     fn check(&mut self) {
         let Opened { keyring, .. } = self.open();
         assert!(keyring.generation() >= self.generation, "the generation fell");
@@ -195,7 +196,7 @@ impl World {
         self.check_daemon();
     }
 
-    /// What is served is never ahead of what is on the disk, and what it wraps is readable there.
+    /// Checks that the served keyring is not newer than the one on the disk, whose keys open what the daemon wraps.
     fn check_daemon(&self) {
         let current = self.keys.current();
         let snapshot = current.as_ref().expect("a daemon never stops to serve");
@@ -208,11 +209,11 @@ impl World {
     }
 }
 
-/// A daemon that has started here.
+/// Starts a daemon in `dir`.
 fn daemon(dir: &Dir) -> (Publisher, Arc<Published>) {
     let keys = Arc::new(Published::default());
     let mut publisher = Publisher::new(dir.path().to_owned(), Means::default(), None, Arc::clone(&keys));
-    // It may die in the middle, too; then the next one starts.
+    // If the daemon dies while it starts, the next one starts.
     while publisher.publish().is_err() {
         let _ = dying_after(usize::MAX, || ());
     }
@@ -228,7 +229,7 @@ proptest! {
         for (step, dies_after) in life {
             world.take(step, dies_after);
         }
-        // And the daemon comes to what is on the disk.
+        // A new daemon serves the keyring on the disk.
         world.take(Step::Restart, None);
         prop_assert_eq!(world.keys.current().as_ref().unwrap().generation(), world.generation);
     }

@@ -1,4 +1,4 @@
-//! Opens a state directory: root file, slot, record, mark, ledger, in this order. Opening changes nothing.
+//! Opens a state directory: root file, slot, mark, record, ledger, in this order. Opening changes nothing.
 //!
 //! Source: `docs/formats.md`, "mark" and "Files".
 
@@ -28,19 +28,19 @@ use crate::{
     store::KeyringStore,
 };
 
-/// How many times files that change while they are read are read.
+/// How often at most the files are read if they change during reading.
 const ATTEMPTS: usize = 10;
 
-/// What a state directory holds, opened and checked.
+/// The contents of a state directory, opened and checked.
 #[derive(Debug)]
 pub struct Opened {
     /// The keys.
     pub keyring: Keyring,
     /// The SHA-256 of the record.
     pub digest: Digest,
-    /// How the root key is sealed.
+    /// The slots, which seal the root key.
     pub slots: Vec<SlotSummary>,
-    /// Whether the mark names this record or an earlier one; `None` without a mark.
+    /// Whether the mark names this record or an earlier one. `None` if there is no mark.
     pub standing: Option<Standing>,
     /// The root key of the record. During a rekey this may be an earlier one.
     pub(super) root: Arc<RootKey>,
@@ -52,17 +52,18 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Whether a rekey is under way: the root file has the new root key, and the record or the mark does not.
+    /// Whether a rekey has begun and not finished. Then the root file has the new root key, and the record or the mark
+    /// is not under it yet.
     pub fn is_being_rekeyed(&self) -> bool {
         !self.is_record_current() || self.marked_under.is_some_and(|root_id| root_id != self.keyring.root_id())
     }
 
-    /// Whether the keyring was restored or merged, and no rotation to a new key was done since.
+    /// Whether the keyring was restored or merged, and was not rotated to a new key after that.
     pub fn wants_rotation(&self) -> bool {
         self.mark.as_ref().is_some_and(|mark| mark.clone().after(Some(mark), &self.keyring).wants_rotation())
     }
 
-    /// The keys that no listed backup holds: one lost disk loses them.
+    /// Returns the keys that no listed backup contains. Returns all keys if the ledger was refused.
     pub fn unbacked(&self) -> Vec<KeyId> {
         match self.listed.ledger() {
             Ok(ledger) => ledger.unbacked(&self.keyring),
@@ -70,28 +71,28 @@ impl Opened {
         }
     }
 
-    /// The backup that was proven last.
+    /// Returns the backup that was proven last.
     ///
     /// # Errors
-    /// When the ledger is not believed.
+    /// When the ledger was refused.
     pub fn last_backup(&self) -> Result<Option<&ListedBackup>, &LedgerRefused> {
         self.listed.ledger().map(Ledger::last)
     }
 
-    /// The backups that are listed. The one that was proven last comes last.
+    /// Returns the listed backups. The one that was proven last is the last one.
     ///
     /// # Errors
-    /// When the ledger is not believed.
+    /// When the ledger was refused.
     pub fn backups(&self) -> Result<&[ListedBackup], &LedgerRefused> {
         self.listed.ledger().map(Ledger::backups)
     }
 
-    /// The mark for `keyring`, which follows from the one that was opened.
+    /// Returns the mark for `keyring`, which is the opened keyring or its successor.
     pub(super) fn next_mark(&self, keyring: &Keyring, digest: Digest) -> Mark {
         Mark::of(keyring, digest, self.listed.count()).after(self.mark.as_ref(), keyring)
     }
 
-    /// Says which slot opened if the root key was known from `before`: it is still that slot.
+    /// Copies from `before` which slot opened. Does so only if no slot was needed, because the root key was known.
     fn after(mut self, before: &Self) -> Self {
         if self.slots.iter().all(|slot| !slot.opened) {
             let opened = |name: &str| before.slots.iter().any(|slot| slot.opened && slot.name == name);
@@ -100,12 +101,13 @@ impl Opened {
         self
     }
 
-    /// To go on with under the current root key: a rekey puts everything under it.
+    /// Switches to the current root key. The next commit writes under it.
     pub(super) fn under_current(self) -> Self {
         Self { root: Arc::clone(&self.current), ..self }
     }
 
-    /// Refuses a ledger whose file cannot be read now: it could not be put under another root key.
+    /// Makes sure that the ledger's file could be read, because an unread ledger could not be re-authenticated under a
+    /// new root key.
     pub(super) fn with_readable_ledger(self) -> Result<Self, OpenError> {
         Ok(Self { listed: self.listed.readable()?, ..self })
     }
@@ -123,7 +125,7 @@ pub enum BeginError {
     /// The keyring did not open.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Another command holds the lock, or the lock cannot be had.
+    /// Another command holds the lock, or the lock cannot be taken.
     #[error(transparent)]
     Lock(DurableError),
     /// An earlier rekey did not finish.
@@ -131,8 +133,8 @@ pub enum BeginError {
     Rekeying,
 }
 
-/// The directories outside of the state directory that hold key files of its slots. Empty if the root file cannot be read: opening
-/// the keyring will say why.
+/// Returns the directories of the key files that are outside of the state directory. Returns none if the root file
+/// cannot be read; opening the keyring then returns the reason.
 pub fn key_directories(state_dir: &Path) -> Vec<PathBuf> {
     let read = || {
         let dir = Dir::open(state_dir, Privacy::Private).ok()?;
@@ -142,7 +144,7 @@ pub fn key_directories(state_dir: &Path) -> Vec<PathBuf> {
     slots.filter_map(|slot| Some(Path::new(slot.parameter("path")?).parent()?.to_owned())).collect()
 }
 
-/// Whether a keyring was ever finished in `dir`.
+/// Whether a set-up was ever finished in `dir`.
 ///
 /// # Errors
 /// When the directory or its audit log cannot be read.
@@ -153,12 +155,13 @@ pub fn is_set_up(dir: &Dir) -> Result<bool, DurableError> {
 /// Opens the keyring in `dir` by `means`.
 ///
 /// # Errors
-/// When a file is missing, damaged or another installation's, no slot opens, or the record was rolled back or forked.
+/// When a file is missing, damaged or belongs to another keyring, no slot opens, or the record is older than the mark
+/// or a fork.
 pub fn open(dir: &Dir, means: &Means) -> Result<Opened, OpenError> {
     open_with(StateFiles::new(dir), means, None, None)
 }
 
-/// Opens the keyring again, without a slot if the root key is still the one of `before`.
+/// Opens the keyring again. Needs no slot if the root key is still the one of `before`.
 ///
 /// # Errors
 /// As [`open`].
@@ -166,7 +169,8 @@ pub fn open_again(dir: &Dir, means: &Means, before: &Opened) -> Result<Opened, O
     open_after(StateFiles::new(dir), means, None, before)
 }
 
-/// The same; a record that `expect` names exactly may be further ahead of the mark than its past reaches.
+/// Does the same as [`open_again`]. A record that `expect` identifies may be further ahead of the mark than its lineage
+/// reaches.
 pub(super) fn open_after(
     state: StateFiles<'_>,
     means: &Means,
@@ -176,11 +180,11 @@ pub(super) fn open_after(
     Ok(open_with(state, means, Some(&before.current), expect)?.after(before))
 }
 
-/// Opens the keyring, without a slot if `known` is the root key. A record that `expect` names exactly may be further ahead of the mark
-/// than its past reaches.
+/// Opens the keyring. Needs no slot if `known` is the root key. A record that `expect` identifies may be further
+/// ahead of the mark than its lineage reaches.
 ///
-/// The files are read one after the other. Without the lock a command may change them in between: if the files do not match
-/// each other and have changed meanwhile, they are read again.
+/// The files are read one after the other. Without the lock, a command may change them meanwhile. If the files do not
+/// match each other and have changed meanwhile, they are read again.
 pub(super) fn open_with(
     state: StateFiles<'_>,
     means: &Means,
@@ -212,8 +216,8 @@ fn open_once(
     let marked_under = marked_under.map_err(|error| mark_error(error.into()))?;
     let held = state.store().load(load_by())?.ok_or_else(|| OpenError::missing_record(state))?;
     let root = match marked_under {
-        // An earlier root key counts during a rekey, and no longer once the mark names the current one: anyone who kept a
-        // revoked root key could make a record.
+        // An earlier root key counts only during a rekey, until the mark is under the current one. After that, anyone
+        // who kept the earlier root key could make a record.
         Some(marked_under) if marked_under != roots.current.id(uuid) => {
             roots.key(record::root_id(&held.bytes).map_err(|error| record_error(error.into()))?, state)?
         }
@@ -227,15 +231,15 @@ fn open_once(
     let is_named = expect.is_some_and(|expect| expect.is(&keyring, digest));
     let standing = mark.as_ref().map(|mark| mark.check(&keyring, digest, is_named));
     let standing = standing.transpose().map_err(mark_error)?;
-    // The ledger is written before the mark, so it is read after it.
+    // A commit writes the ledger before the mark. So the ledger is read after the mark.
     let listed = Listed::read(state, &roots, mark.as_ref(), marked_under)?;
     let Roots { file, current, slots } = roots;
     Ok(Opened { keyring, digest, slots, standing, root, current, root_file: file, listed, marked_under, mark })
 }
 
-/// Opens the keyring to change it. The lock is held from then on.
+/// Takes the lock and opens the keyring to change it. Returns the lock, too.
 pub(super) fn open_to_change(state: StateFiles<'_>, means: &Means) -> Result<(Opened, Lock), BeginError> {
-    // Before the lock: somebody may have to be asked for a passphrase.
+    // Opens before taking the lock, because the operator may have to type a passphrase.
     let before = open_with(state, means, None, None)?;
     let lock = state.lock().map_err(BeginError::Lock)?;
     let opened = open_after(state, means, None, &before)?;

@@ -1,4 +1,5 @@
-//! Opens the keyring for a daemon, at its start and whenever it is asked to look again, and publishes what it finds.
+//! Opens the keyring for a daemon and publishes it, at the start of the daemon and whenever the keyring may have
+//! changed.
 
 use std::{
     path::PathBuf,
@@ -22,10 +23,11 @@ use crate::{
     root::Means,
 };
 
-/// From one attempt to take a changed keyring to the next, if it fails.
+/// How long the publisher waits after a failure before it tries again.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// What a daemon serves from. Invariant: it never goes back to an older record, or on to one that lacks a key which it serves.
+/// Publishes the keyring from which a daemon serves. Invariant: after the first record, each published record is the
+/// one published before or a successor that lists all its keys.
 #[derive(Debug)]
 pub struct Publisher {
     state_dir: PathBuf,
@@ -33,17 +35,19 @@ pub struct Publisher {
     /// The record that the operator expects, until the first record is published.
     expect: Option<Expect>,
     published: Arc<Published>,
-    /// The record that was published last. The mark on the disk does not prove it: somebody may have put a copy of the whole directory
-    /// there, whose files all match each other.
+    /// The record that was published last, as a mark would name it. The mark on the disk does not prove which record
+    /// that was: somebody may have replaced the whole directory by a copy, whose files all match each other.
     last: Option<Mark>,
-    /// The root key. It is kept because nobody may be there to open a slot when the keyring changes next.
+    /// The current root key. The publisher keeps it, because no operator may be present to open a slot at the next
+    /// change.
     root: Option<Arc<RootKey>>,
-    /// The root key of the record that was published last. A later root file has to list it as an earlier root key.
+    /// The root key of the record that was published last. A root file with another root key has to list this one as an
+    /// earlier one.
     under: Option<Arc<RootKey>>,
     seen: Seen,
 }
 
-/// The files of record and ledger when the publisher last opened them.
+/// The state of the files of record and ledger when the publisher last opened them.
 #[derive(Debug, Default)]
 struct Seen {
     versions: [Option<Version>; 2],
@@ -51,12 +55,12 @@ struct Seen {
     failed: Option<(Instant, String)>,
 }
 
-/// What was published.
+/// Describes a keyring that was published.
 #[derive(Debug)]
 pub struct Unsealed {
-    /// Whether the mark named this record or an earlier one; `None` without a mark.
+    /// Whether the mark named this record or an earlier one. `None` if there was no mark.
     pub standing: Option<Standing>,
-    /// Whether the operator expected a certain record, or one that follows it.
+    /// Whether the operator named an expected record.
     pub expected: bool,
     /// Identifies the record: uuid, generation and SHA-256.
     pub expect: Expect,
@@ -66,25 +70,27 @@ pub struct Unsealed {
     pub generation: u64,
     /// The primary key.
     pub key_id: Arc<str>,
-    /// Whether a slot gave the root key. If not, it was known already.
+    /// Whether a slot opened. If not, the root key was known already.
     pub slot_opened: bool,
-    /// Whether the audit line was written. The keyring is published even if not: a full disk must not take a cluster down.
+    /// Whether the audit line was written. The keyring is published even if this failed, because a full disk must not
+    /// stop a cluster.
     pub audited: Result<(), DurableError>,
 }
 
 impl Publisher {
-    /// Makes a publisher for the keyring in `state_dir`, which publishes it if it is the expected one.
+    /// Makes a publisher for the keyring in `state_dir`. If `expect` is given, the first published record has to be the
+    /// expected one. On a node with a mark it may also be a successor of the expected one.
     pub fn new(state_dir: PathBuf, means: Means, expect: Option<Expect>, published: Arc<Published>) -> Self {
         Self { state_dir, means, expect, published, last: None, root: None, under: None, seen: Seen::default() }
     }
 
-    /// Opens the keyring and publishes it. `None` means that this record was published before.
+    /// Opens the keyring and publishes it. Returns `None` if this record was already published.
     ///
     /// # Errors
-    /// When a file is missing, damaged or another installation's, no slot opens, the record is not an expected one, or the
-    /// mark cannot be written; what was published before stays.
+    /// When a file is missing, damaged or belongs to another keyring, no slot opens, the record is not an expected one,
+    /// or the mark cannot be written. The keyring that was published before stays published.
     pub fn publish(&mut self) -> Result<Option<Unsealed>, ServeError> {
-        // Before the keyring is opened, so that the next call sees what changes meanwhile.
+        // Comes before opening, so that the next call notices a change during opening.
         self.seen.versions = self.versions();
         let outcome = self.open_and_publish();
         self.seen.failed = outcome.as_ref().err().map(|error| (Instant::now(), error.to_string()));
@@ -92,8 +98,8 @@ impl Publisher {
         outcome
     }
 
-    /// Publishes the keyring again if the file of record or ledger was replaced, or if the last attempt failed a while ago. A failure that
-    /// repeats is returned once.
+    /// Publishes the keyring again if the file of record or ledger was replaced, or if the last attempt failed at least
+    /// 10 s ago. Returns a failure only once if it repeats. Does nothing before the first keyring is published.
     pub fn follow(&mut self) -> Option<Result<Unsealed, ServeError>> {
         self.published.current().as_ref()?;
         let is_due = self.seen.failed.as_ref().is_some_and(|(when, _)| when.elapsed() >= RETRY);
@@ -118,12 +124,12 @@ impl Publisher {
         let is_same = self.last.as_ref().is_some_and(|last| last.record() == opened.digest);
         self.root = Some(Arc::clone(&opened.current));
         self.under = Some(Arc::clone(&opened.root));
-        // The root key is known from here on, so a typed passphrase is needed no longer.
+        // The root key is known now, so no passphrase is needed any more.
         self.means.forget();
         let unbacked = opened.unbacked().len();
         let snapshot = Snapshot::after(self.published.current().as_deref(), &opened.keyring, unbacked);
         if is_same {
-            // The keys are the same, but more backups may be known.
+            // The keys are the same, but the ledger may have changed.
             self.published.publish(snapshot);
             return Ok(None);
         }

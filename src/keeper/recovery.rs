@@ -1,4 +1,4 @@
-//! Changes of the recovery recipients in the record.
+//! Changes the recovery recipients in the record.
 
 use super::{
     commit::{Commit, CommitError, Copy},
@@ -14,15 +14,16 @@ use crate::{
     root::Means,
 };
 
-/// What is to be done with recovery recipients.
+/// A change of the recovery recipients.
 pub enum RecoveryAct {
-    /// Seal the root key to this one, and open it with its identity: one that was never tried is no recovery.
+    /// Adds a recipient: seals the root key to it, and opens the result with its identity. An identity that was never
+    /// tried may not work.
     Add(Recipient, Identities),
-    /// Remove what is sealed to one.
+    /// Removes a recipient and its recovery blob.
     Remove {
-        /// As the record has it.
+        /// The recipient, as the record names it.
         recipient: String,
-        /// Even if none is left then.
+        /// Whether the last recipient may be removed.
         last: bool,
     },
 }
@@ -40,18 +41,19 @@ pub enum RecoveryChangeError {
     /// The keyring does not allow the change.
     #[error(transparent)]
     Refused(#[from] ChangeError),
-    /// Nobody could recover the root key any more.
+    /// The recipient is the last one. Without it nobody could recover the root key.
     #[error("{0} is the last recovery recipient, so it is not removed")]
     LastRecipient(String),
-    /// The change was not written, or not all of it.
+    /// Writing the change failed. The error says what was changed.
     #[error(transparent)]
     Commit(#[from] CommitError),
 }
 
-/// Does `act` with the keyring in `dir`, and gives it as it is then.
+/// Makes the change `act` in the keyring in `dir`. Returns the new keyring.
 ///
 /// # Errors
-/// As [`change_keys`](super::change_keys); or when the identity does not open what was sealed.
+/// When the keyring does not open or does not allow the change, the identity does not open the recovery blob, the
+/// recipient is the last one, or a file cannot be written.
 pub fn change_recovery(dir: &Dir, means: &Means, act: &RecoveryAct) -> Result<Keyring, RecoveryChangeError> {
     let state = StateFiles::new(dir);
     let (opened, _lock) = open_to_change(state, means)?;
@@ -91,13 +93,13 @@ impl RecoveryAct {
 }
 
 impl Opened {
-    /// Whether one of these identities gets the root key out of `recovery`.
+    /// Whether one of `identities` recovers the root key from `recovery`.
     pub fn recovers(&self, recovery: &Recovery, identities: &Identities) -> bool {
         escrow::recovery::open(recovery, identities, self.keyring.uuid(), self.keyring.root_id()).is_ok()
     }
 }
 
-/// Seals `root` to the recovery recipients of `keyring`.
+/// Seals `root` to the recovery recipients of `keyring`. Returns the recovery blobs.
 pub(super) fn recoveries_under(keyring: &Keyring, root: &RootKey) -> Result<Vec<Recovery>, RecoveryError> {
     let seal = |before: &Recovery| {
         let recipient: Recipient = before.recipient().parse()?;

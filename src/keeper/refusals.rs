@@ -1,5 +1,5 @@
-//! Refusals that no command leads to in a test: of keyrings that several nodes share, of backups that nobody can open, and of a store
-//! that stops answering.
+//! Tests refusals that no test of the command line reaches, for example of keyrings in etcd, of backups that nobody
+//! could open, and of a store that stops answering.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ fn publisher(dir: &Dir) -> Publisher {
     Publisher::new(dir.path().to_owned(), Means::default(), None, Arc::default())
 }
 
-/// A backup of a keyring with one key, which `change` has changed.
+/// Makes a backup of a keyring with one key, which `change` has changed.
 fn backup(recoveries: Vec<Recovery>, change: impl FnOnce(Keyring) -> Keyring) -> Backup {
     let root = RootKey::generate(&mut SysRng).unwrap();
     let keyring = change(Keyring::create(&mut SysRng, &root, UUID, recoveries, now()).unwrap());
@@ -48,7 +48,7 @@ fn backup(recoveries: Vec<Recovery>, change: impl FnOnce(Keyring) -> Keyring) ->
     Backup { keyring, record, root, earlier: Vec::new(), created: None }
 }
 
-/// What restores it; its key is called compromised, so that another one has to be made.
+/// Plans to restore `backup`. Its primary key is called compromised, so that the restore has to make another one.
 fn plan(backup: Backup, needed: Option<Vec<NeededKey>>) -> RestorePlan {
     RestorePlan {
         expect: needed.is_none().then(|| backup.expect()),
@@ -95,7 +95,7 @@ fn no_key_is_made_whose_backup_nobody_could_open() {
     let (_keep, dir) = durable::testing::private();
     let refused = restore(&dir, plan(backup(Vec::new(), |keyring| keyring), None)).map(drop).unwrap_err();
     assert_eq!(refused.to_string(), "nobody could open a backup of the fresh key that has to be made");
-    // It has the shape of a recipient, and a wrong checksum.
+    // This recipient has the right shape and a wrong checksum.
     let recovery = Recovery::new(&format!("age1{}", "q".repeat(58)), Vec::new()).unwrap();
     let refused = restore(&dir, plan(backup(vec![recovery], |keyring| keyring), None)).map(drop).unwrap_err();
     assert_eq!(refused.to_string(), "the backup of a fresh key: not an age recipient, expected age1…");
@@ -123,7 +123,7 @@ fn a_daemon_does_not_follow_a_root_key_that_does_not_follow_from_its_own() {
     assert!(refused.ends_with(expected), "{refused}");
 }
 
-/// A store that stops answering when something is written to it.
+/// A store that stops answering at the first swap.
 struct Unplugged(Option<Held>);
 
 impl Unplugged {

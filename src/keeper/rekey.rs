@@ -1,7 +1,9 @@
-//! A new root key: no key_id changes, no Secret is touched, and a daemon goes on.
+//! Puts a keyring under a new root key. No key_id changes, no Secret is rewritten, and a running daemon continues to
+//! serve.
 //!
-//! The order is root file, record, mark, each durable. The root file keeps the root key from before, so that a record under
-//! that one still opens: run again, a rekey that broke off goes on where it was. Source: `docs/formats.md`, "Files".
+//! A rekey writes root file, record, ledger and mark, in this order. Each is durable before the next one is written.
+//! The new root file contains the earlier root key, so a record under the earlier one still opens. If a rekey breaks
+//! off, the next rekey finishes it. Source: `docs/formats.md`, "Files".
 
 use std::sync::Arc;
 
@@ -22,23 +24,23 @@ use crate::{
     root::{Means, RootError},
 };
 
-/// What a rekey has made.
+/// The outcome of a rekey.
 #[derive(Debug)]
 pub struct Rekeyed {
     /// The keyring under the new root key.
     pub keyring: Keyring,
-    /// Whether it went on with one that had broken off.
+    /// Whether it finished an earlier rekey that had broken off.
     pub resumed: bool,
 }
 
-/// Why the keyring is not under a new root key.
+/// Why a rekey failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RekeyError {
     /// The rekey did not begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
-    /// A slot could not be sealed anew, or an earlier root key does not open.
+    /// A slot could not be sealed again, or an earlier root key does not open.
     #[error("root file: {0}")]
     Root(#[from] RootError),
     /// The root key could not be sealed to a recovery recipient.
@@ -50,10 +52,10 @@ pub enum RekeyError {
     /// No memory could be locked for the new root key.
     #[error(transparent)]
     Memory(#[from] SecretError),
-    /// Nothing is under the new root key yet.
+    /// A file could not be written. Nothing is under the new root key yet.
     #[error(transparent)]
     Commit(#[from] CommitError),
-    /// The root file has the new root key already, and the record or the mark does not.
+    /// The root file has the new root key already, and the record or the mark is not under it yet.
     #[error("the rekey is not finished: {0}")]
     Unfinished(#[source] CommitError),
 }
@@ -61,11 +63,11 @@ pub enum RekeyError {
 /// Puts the keyring in `dir` under a new root key.
 ///
 /// # Errors
-/// When the keyring does not open, the secret of a slot is not there, or a file cannot be written; a rekey that broke off
-/// goes on when it is run again, and the keyring opens meanwhile.
+/// When the keyring does not open, the secret of a slot cannot be read, or a file cannot be written. If a rekey broke
+/// off, the next one finishes it. The keyring opens meanwhile.
 pub fn rekey(dir: &Dir, means: &Means) -> Result<Rekeyed, RekeyError> {
     let state = StateFiles::new(dir);
-    // Before the lock: somebody may have to be asked for passphrases.
+    // Opens before taking the lock, because the operator may have to type passphrases.
     let before = open_with(state, means, None, None).map_err(BeginError::Open)?;
     let begun = if before.is_being_rekeyed() { None } else { Some(Begun::make(dir, means, &before)?) };
     let _lock = state.lock().map_err(BeginError::Lock)?;
@@ -74,7 +76,7 @@ pub fn rekey(dir: &Dir, means: &Means) -> Result<Rekeyed, RekeyError> {
     let resumed = begun.is_none();
     match opened.standing {
         None => return Err(CommitError::NoMark.into()),
-        // Only the mark is missing: of a change that was not marked, or of a rekey.
+        // An earlier change or rekey wrote its record and did not write its mark.
         Some(Standing::Ahead) => drop(Commit::mark(&opened)?.run(state, &mut state.store())?),
         Some(Standing::Current) => {}
     }
@@ -90,7 +92,7 @@ pub fn rekey(dir: &Dir, means: &Means) -> Result<Rekeyed, RekeyError> {
     Ok(Rekeyed { keyring: next, resumed })
 }
 
-/// Puts the record under the root key that the root file has.
+/// Writes the record, the ledger and the mark under the root key in the root file.
 fn finish(state: StateFiles<'_>, opened: Opened, next: &Keyring) -> Result<(), CommitError> {
     let event = event(next, next.root_id());
     let (commit, _) = Commit::change(&opened.under_current(), next, event, Copy::Before)?;
@@ -110,7 +112,7 @@ impl Begun {
         Ok(Self { root: Arc::new(root), bytes })
     }
 
-    /// Writes the root file, and opens the keyring again. The caller holds the lock.
+    /// Writes the root file and opens the keyring again. The caller holds the lock.
     fn write(self, state: StateFiles<'_>, means: &Means, opened: &Opened) -> Result<Opened, RekeyError> {
         let commit = Commit {
             root_before: Some(opened.root_file.bytes()),
@@ -132,7 +134,7 @@ fn event(keyring: &Keyring, root_id: RootId) -> Event<'static> {
     Event::Rekey { keyring, generation, root_id: root_id.to_hex() }
 }
 
-/// The same keys and recovery recipients under the current root key.
+/// Returns the same keys and recovery recipients under the current root key.
 fn resealed(opened: &Opened) -> Result<Keyring, RekeyError> {
     let Opened { keyring, digest, current, .. } = opened;
     Ok(keyring.rekey(&mut SysRng, current, recoveries_under(keyring, current)?, *digest)?)

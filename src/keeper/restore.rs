@@ -1,7 +1,8 @@
-//! Sets a directory that holds no keyring up with the keyring of a backup.
+//! Sets up a directory with the keyring of a backup. The directory must not have a keyring yet.
 //!
-//! Anyone who knows a recipient can make a backup. So the operator names the record, or the caller says which keys etcd needs: the
-//! backup must hold all of them, and there must be at least one. Source: `docs/formats.md`, "Restoring".
+//! Anyone who knows a recipient can make a backup. So something has to show that the backup is the right one: either
+//! the operator names its record, or the caller names the keys that values in etcd need. The backup must contain all of
+//! these keys, and at least one. Source: `docs/formats.md`, "Restoring".
 
 use std::path::PathBuf;
 
@@ -29,79 +30,79 @@ use crate::{
     },
 };
 
-/// Which keyring is to be set up, and where.
+/// What to restore, and where.
 pub struct RestorePlan {
-    /// What it comes from.
+    /// The opened backup.
     pub backup: Backup,
-    /// Where that is.
+    /// The path of the backup, for the ledger. `None` if it has none.
     pub file: Option<String>,
-    /// Which record the operator named, if one.
+    /// The record that the operator named. `None` if the operator named no record.
     pub expect: Option<Expect>,
-    /// The keys that etcd or a snapshot needs, if one was scanned.
+    /// The keys that values in etcd or in a snapshot need. `None` if neither was scanned.
     pub needed: Option<Vec<NeededKey>>,
-    /// Keys that others may know.
+    /// The keys that somebody else may know.
     pub compromised: Vec<KeyId>,
-    /// What to do if a key has to be made.
+    /// The backup to make if the restore makes a new key.
     pub fresh: FreshBackup,
-    /// Where the key file of its slot goes; the state directory if none.
+    /// Where the key file of the new slot is written. `None` means the state directory.
     pub slot_file: Option<PathBuf>,
-    /// When it was opened.
+    /// The current time.
     pub now: Time,
 }
 
-/// A key that values in etcd are under.
+/// A key that values in etcd need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NeededKey {
-    /// As the values name it.
+    /// Its name, as the values contain it.
     pub name: String,
-    /// Its commitment, as their wrapped seeds have it.
+    /// Its commitment, as the wrapped seeds of the values contain it.
     pub commitment: Commitment,
-    /// Live objects under it.
+    /// How many live objects need it.
     pub objects: u64,
     /// The key in etcd of one of them.
     pub example: String,
 }
 
-/// A keyring that was restored.
+/// The outcome of a restore.
 #[derive(Debug)]
 pub struct RestoredKeyring {
-    /// What was set up.
+    /// The keyring that was set up.
     pub initialised: Initialised,
-    /// The primary key's backup, and whether it counts, if that key had to be made.
+    /// The backup of a new primary key, and whether the backup counts. `None` if the restore made no key.
     pub fresh: Option<(PathBuf, bool)>,
-    /// Keys that values need, and that stay disabled.
+    /// The keys that values need and that stay disabled.
     pub disabled: Vec<NeededKey>,
 }
 
-/// Why nothing was restored.
+/// Why a restore failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestoreFailed {
-    /// Nothing says that this is the right backup.
+    /// The operator named no record, and nothing was scanned.
     #[error("nothing shows that this is the right backup")]
     Unproven,
-    /// It is not the record that the operator named.
+    /// The backup's record is not the one that the operator named.
     #[error(transparent)]
     Expect(#[from] ExpectError),
-    /// Values need keys that it does not hold.
+    /// Values need keys that the backup does not contain.
     #[error("the backup lacks keys that values in etcd need: {}", lacking(.0))]
     Lacks(Vec<NeededKey>),
-    /// No value needs any key of it.
+    /// No value needs a key of the backup.
     #[error("no value in etcd needs a key of this backup, so nothing shows that it is the right one")]
     NothingNeeded,
-    /// Its keyring is shared.
+    /// The keyring's home is etcd.
     #[error("the keyring's home is etcd, below {0}; this build restores a keyring file only")]
     HomeInEtcd(String),
-    /// No keyring follows from it.
+    /// A key that the operator named is not in the backup, or the restored keyring could not be made.
     #[error(transparent)]
     Keyring(#[from] ChangeError),
-    /// A backup of a fresh key could not be made.
+    /// The backup of the new key could not be made.
     #[error("the backup of a fresh key: {0}")]
     Backup(#[from] BackupError),
-    /// Nobody could open a backup of a fresh key.
+    /// There is no recipient, so nobody could open the backup of the new key.
     #[error("nobody could open a backup of the fresh key that has to be made")]
     NoRecipient,
-    /// The backup cannot be listed.
+    /// The ledger has no room for the backup.
     #[error(transparent)]
     Ledger(#[from] LedgerFull),
     /// The directory could not be set up.
@@ -114,11 +115,12 @@ fn lacking(keys: &[NeededKey]) -> String {
     keys.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// Sets `dir` up with the keyring of a backup, under the same root key, which a new slot seals. No key_id changes.
+/// Sets up `dir` with the keyring of a backup, under the same root key. A new slot seals the root key. No key_id
+/// changes.
 ///
 /// # Errors
-/// When nothing shows that it is the right backup, a keyring is there, or a file cannot be written. Before the first write nothing has
-/// changed; after it, the same command begins again.
+/// When nothing shows that it is the right backup, the directory has a keyring, or a file cannot be written. If it
+/// breaks off before the record is written, the next restore begins again.
 pub fn restore(dir: &Dir, plan: RestorePlan) -> Result<RestoredKeyring, RestoreFailed> {
     plan.check()?;
     let Restored { keyring, fresh } = plan.keyring()?;
@@ -144,10 +146,11 @@ pub fn restore(dir: &Dir, plan: RestorePlan) -> Result<RestoredKeyring, RestoreF
 }
 
 impl RestorePlan {
-    /// Makes sure that it is the right backup.
+    /// Makes sure that the backup is the right one, and that this build can restore it.
     ///
     /// # Errors
-    /// When nothing shows that it is, or something shows that it is not.
+    /// When nothing shows that it is the right one, something shows that it is not, it lacks a key that the operator
+    /// calls compromised, or the keyring's home is etcd.
     pub fn check(&self) -> Result<(), RestoreFailed> {
         if let Home::Etcd(prefix) = self.backup.keyring.home() {
             return Err(RestoreFailed::HomeInEtcd(prefix.clone()));
@@ -166,7 +169,7 @@ impl RestorePlan {
         if !lacking.is_empty() {
             return Err(RestoreFailed::Lacks(lacking));
         }
-        // What the operator named need not be needed by anything.
+        // If --expect names the record, no value in etcd has to need its keys.
         if held.is_empty() && self.expect.is_none() { Err(RestoreFailed::NothingNeeded) } else { Ok(()) }
     }
 
@@ -195,8 +198,8 @@ fn stay_disabled(keyring: &Keyring, needed: Vec<NeededKey>) -> Vec<NeededKey> {
     needed.into_iter().filter(|key| disabled.contains(&key.commitment)).collect()
 }
 
-/// The backup of `keyring`, which is written before its record is: nothing is wrapped under a key that no backup holds. `backup` has
-/// its root keys.
+/// Makes the backup of `keyring`, with the root keys of `backup`. The caller writes it before the record, so that no
+/// key wraps before a backup contains it.
 fn export(
     to: &FreshBackup,
     dir: &Dir,

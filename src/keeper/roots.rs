@@ -1,4 +1,4 @@
-//! The root file, opened: the root keys that it holds, and its slots without their secrets.
+//! Opens the root file, and returns its root keys, and its slots without their secrets.
 
 use std::sync::Arc;
 
@@ -12,25 +12,25 @@ use crate::{
     root::{Kind, Means, RootFile, Slot},
 };
 
-/// A slot, without anything secret.
+/// A slot without its secrets.
 #[derive(Debug, Clone)]
 pub struct SlotSummary {
     /// Its name.
     pub name: String,
     /// What seals it.
     pub kind: Kind,
-    /// Whether this slot gave the root key. No slot did if the root key was known already.
+    /// Whether this slot was opened to get the root key. False for all slots if the root key was known already.
     pub opened: bool,
 }
 
 impl SlotSummary {
-    /// A slot that was not opened.
+    /// Summarizes a slot that was not opened.
     pub(super) fn of(slot: &Slot) -> Self {
         Self { name: slot.name().to_owned(), kind: slot.kind(), opened: false }
     }
 }
 
-/// The slots of `file`, none of them opened.
+/// Returns summaries of the slots of `file`. `opened` is false for all of them.
 pub(super) fn summaries(file: &RootFile) -> Vec<SlotSummary> {
     file.slots().iter().map(SlotSummary::of).collect()
 }
@@ -41,7 +41,7 @@ pub(super) fn read_root(state: StateFiles<'_>) -> Result<RootFile, OpenError> {
     RootFile::parse(&bytes).map_err(|error| OpenError::root(state, error.into()))
 }
 
-/// The root file, opened.
+/// An opened root file.
 pub(super) struct Roots {
     pub(super) file: RootFile,
     pub(super) current: Arc<RootKey>,
@@ -49,7 +49,7 @@ pub(super) struct Roots {
 }
 
 impl Roots {
-    /// Opens the root file by `means`, or with the root key `known` if the file still holds that one.
+    /// Opens the root file by `means`. Needs no slot if `known` is still the root key in the file.
     pub(super) fn open(state: StateFiles<'_>, means: &Means, known: Option<&Arc<RootKey>>) -> Result<Self, OpenError> {
         let file = read_root(state)?;
         let mut slots = summaries(&file);
@@ -64,13 +64,15 @@ impl Roots {
         Ok(Self { current: Arc::new(root), file, slots })
     }
 
-    /// The root key `root_id`, which may be an earlier one. The current one if there is no such root key: it will not fit.
+    /// Returns the root key `root_id`, which may be an earlier one. Returns the current root key if `root_id` is
+    /// unknown; decoding then fails.
     pub(super) fn key(&self, root_id: RootId, state: StateFiles<'_>) -> Result<Arc<RootKey>, OpenError> {
         let earlier = self.file.old(root_id, &self.current).map_err(|error| OpenError::root(state, error))?;
         Ok(earlier.map_or_else(|| Arc::clone(&self.current), Arc::new))
     }
 
-    /// The keyring of a record under the current root key or an earlier one.
+    /// Decodes a record under the current root key or an earlier one. Returns the keyring, or why the record was
+    /// refused.
     pub(super) fn record(
         &self,
         bytes: &[u8],

@@ -1,4 +1,5 @@
-//! Opens the keyring to serve from it: what is served was marked first, and nothing is marked that will not be served.
+//! Opens the keyring to serve from it, and marks it. Invariant: a record is marked before it is served, and a record
+//! that may not be served is not marked.
 
 use std::sync::Arc;
 
@@ -20,11 +21,11 @@ use crate::{
     root::{Means, RootError},
 };
 
-/// Why a daemon does not serve what is in its state directory.
+/// Why a daemon does not serve the keyring in its state directory.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The keyring did not open, or does not follow from what is served.
+    /// The keyring did not open, or is not a successor of the served one.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The record is not the expected one.
@@ -33,7 +34,7 @@ pub enum ServeError {
     /// The record that counts is in etcd, and the file is a copy of it.
     #[error("the keyring's home is etcd, below {0}; this build serves a keyring file only")]
     HomeInEtcd(String),
-    /// A lock could not be had: that of a change, or the one that a daemon holds for its life.
+    /// A lock could not be taken: the lock of a change, or the lock that a daemon holds for its whole life.
     #[error(transparent)]
     Lock(DurableError),
     /// The record could not be marked.
@@ -41,20 +42,21 @@ pub enum ServeError {
     NotMarked(#[from] CommitError),
 }
 
-/// What a daemon serves already.
+/// The keyring that a daemon serves already.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Served<'a> {
-    /// The current root key, which needs no slot; `None` before the first keyring is served.
+    /// The current root key. `None` before the first keyring is served.
     pub(super) root: Option<&'a Arc<RootKey>>,
-    /// The root key of the record: an earlier one during a rekey.
+    /// The root key of the served record. During a rekey this may be an earlier one.
     pub(super) under: Option<&'a Arc<RootKey>>,
-    /// The record that is served, as a mark would name it.
+    /// The served record, as a mark would name it.
     pub(super) last: Option<&'a Mark>,
 }
 
 impl Served<'_> {
-    /// Makes sure that `opened` follows from what is served. The files on the disk prove nothing here: a stranger's files match each
-    /// other, under a root key of the stranger's. Only someone who has the served root key can list it as an earlier one.
+    /// Makes sure that `opened` is the served keyring or a successor. The files on the disk do not prove this, because
+    /// a stranger can make a whole directory under a root key of their own. But only someone who has the served root
+    /// key can list it as an earlier one.
     fn check(self, state: StateFiles<'_>, opened: &Opened) -> Result<(), OpenError> {
         let standing = self.last.map(|last| last.check(&opened.keyring, opened.digest, false)).transpose();
         standing.map_err(|source| OpenError::mark(state, source))?;
@@ -70,8 +72,9 @@ impl Served<'_> {
 /// Opens the keyring to serve from it, and marks it if the mark does not name it yet.
 ///
 /// # Errors
-/// When the keyring does not open; when the record is not the one that `expect` names, nor a successor on a node that has a mark;
-/// when it does not follow from what is `served`; when its home is etcd; or when the mark cannot be written.
+/// When the keyring does not open, its home is etcd, or the mark cannot be written. When the record is not the one that
+/// `expect` identifies; on a node with a mark it may also be a successor. When the record is neither the `served` one
+/// nor a successor.
 pub(super) fn open_to_serve(
     state: StateFiles<'_>,
     means: &Means,
@@ -84,7 +87,7 @@ pub(super) fn open_to_serve(
         return Ok(opened);
     }
     let _lock = state.lock().map_err(ServeError::Lock)?;
-    // Read again: what was seen before the lock may have changed.
+    // Opens again, because a command may have changed the files before the lock was taken.
     let opened = open_after(state, means, expect, &opened)?;
     check(state, &opened, served, expect)?;
     Commit::mark(&opened)?.run(state, &mut state.store())?;
@@ -103,7 +106,7 @@ fn check(
     }
     match (expect, opened.standing) {
         (Some(expect), Some(_)) => expect.check(&opened.keyring, opened.digest)?,
-        // Only the operator's word tells a successor from a forged record here.
+        // Without a mark nothing shows whether a successor is forged. So only the expected record is accepted.
         (Some(expect), None) => expect.check_exactly(&opened.keyring, opened.digest)?,
         (None, _) => {}
     }

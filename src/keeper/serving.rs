@@ -1,4 +1,5 @@
-//! The lock that a daemon holds on its state directory for its whole life, so that it is the only one there.
+//! Takes the lock that a daemon holds on its state directory for its whole life, so that no other daemon serves from
+//! there.
 
 use std::{path::Path, sync::Arc};
 
@@ -12,7 +13,7 @@ use crate::durable::{Dir, LifeLock, Privacy};
 
 /// Makes this daemon the only one that serves from its state directory, until the value is dropped.
 ///
-/// Whether the daemon has the lock is part of what it publishes: [`Published::is_alone`].
+/// [`Published::is_alone`] says whether the daemon has the lock.
 #[derive(Debug)]
 pub struct Serving {
     lock: LifeLock,
@@ -20,21 +21,22 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Opens the lock of `state_dir` and does not take it yet; taking it will be noted in `published`.
+    /// Opens the lock of `state_dir` without taking it. [`Serving::try_lock`] will note in `published` whether it was
+    /// taken.
     ///
     /// # Errors
-    /// When nothing was set up in `state_dir`, as opening the keyring would say, or when the lock's file is not a private
-    /// file of its owner.
+    /// When the directory has no root file; this is the error that opening the keyring returns. When the lock's file is
+    /// not a private file of the directory's owner.
     pub fn open(state_dir: &Path, published: Arc<Published>) -> Result<Self, ServeError> {
         let dir = Dir::open(state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
-        // Creates no file in a directory that may not be claviger's at all.
+        // Checks this first, so that no file is created in a directory that does not belong to claviger.
         if !dir.contains(ROOT).map_err(OpenError::File)? {
             return Err(OpenError::missing_root(StateFiles::new(&dir)).into());
         }
         Ok(Self { lock: LifeLock::open(dir).map_err(ServeError::Lock)?, published })
     }
 
-    /// Takes the lock unless another daemon holds it, and says whether this daemon has it. Never waits.
+    /// Takes the lock unless another daemon holds it. Returns whether this daemon has the lock. Never waits.
     ///
     /// # Errors
     /// When the file system cannot lock files.
@@ -44,7 +46,7 @@ impl Serving {
         Ok(locked)
     }
 
-    /// Makes this daemon the successor of the one that has the lock: from now on, no daemon but a successor gets it.
+    /// Makes this daemon the successor of the one that has the lock. From now on, only a successor can take the lock.
     ///
     /// # Errors
     /// When the file system cannot lock files.

@@ -1,4 +1,4 @@
-//! Changes of the slots in the root file. The root key stays, and with it every other file.
+//! Changes the slots in the root file. The root key does not change, so no record, ledger or mark has to be written.
 
 use std::path::PathBuf;
 
@@ -17,24 +17,24 @@ use crate::{
     root::{Kind, Means, RootError, RootFile, Sealer, Slot, SlotError, key_file_name},
 };
 
-/// What is to be done with slots.
+/// A change of the slots.
 #[derive(Debug)]
 pub enum SlotAct {
-    /// Seal the root key in one more, of this name.
+    /// Adds a slot of this name, which seals the root key.
     Add(String, Box<dyn Sealer>),
-    /// Remove the one of this name.
+    /// Removes the slot of this name.
     Remove(String),
 }
 
-/// A slot, and whether it opens by itself.
+/// A slot, and whether it opens without another slot.
 pub type Tested = (SlotSummary, Result<(), RootError>);
 
-/// Slots that were changed.
+/// The outcome of a change.
 #[derive(Debug)]
 pub struct SlotsChanged {
-    /// As they are now; none of them is told as the one that opened.
+    /// The slots after the change. `opened` is false for all of them.
     pub slots: Vec<SlotSummary>,
-    /// The key file of a removed slot that was left where it is.
+    /// The key file of a removed slot, if the file was not removed.
     pub left: Option<PathBuf>,
 }
 
@@ -51,34 +51,35 @@ pub enum SlotsError {
     /// The new slot could not be sealed.
     #[error("slot {0}: {1}")]
     Slot(String, #[source] SlotError),
-    /// No slot that opens here would be left.
+    /// None of the remaining slots opens here.
     #[error("none of the other slots opens here, so slot {removed} is not removed: {reasons}")]
     NoOtherOpens {
-        /// The slot that stays.
+        /// The slot that was not removed.
         removed: String,
         /// Why the others do not open.
         reasons: RootError,
     },
-    /// The new slot's key file cannot be written where it should be, or a file is there already.
+    /// The key file of the new slot exists already, or its directory cannot be trusted.
     #[error(transparent)]
     KeyFile(DurableError),
-    /// The change was not written, or not all of it.
+    /// Writing the change failed. The error says what was changed.
     #[error(transparent)]
     Commit(#[from] CommitError),
 }
 
-/// The slots of the root file in `dir`, whether one of them opens or not: until then nothing says that they are authentic.
+/// Returns the slots of the root file in `dir` without opening one. So nothing proves that they are authentic.
 ///
 /// # Errors
-/// When there is no root file, or it is damaged.
+/// When the root file is missing or damaged.
 pub fn slots(dir: &Dir) -> Result<Vec<SlotSummary>, OpenError> {
     Ok(summaries(&read_root(StateFiles::new(dir))?))
 }
 
-/// Tries the slot `name`, or each, by itself.
+/// Checks whether the slot `name` opens, without the help of another slot. Without a name, checks every slot in this
+/// way.
 ///
 /// # Errors
-/// When there is no root file, it is damaged, or has no such slot.
+/// When the root file is missing, damaged or has no such slot.
 pub fn test_slots(dir: &Dir, means: &Means, name: Option<&str>) -> Result<Vec<Tested>, OpenError> {
     let state = StateFiles::new(dir);
     let file = read_root(state)?;
@@ -91,11 +92,12 @@ pub fn test_slots(dir: &Dir, means: &Means, name: Option<&str>) -> Result<Vec<Te
     }
 }
 
-/// Does `act` with the root file in `dir`.
+/// Makes the change `act` in the root file in `dir`.
 ///
 /// # Errors
-/// When the keyring does not open, there is such a slot already or none, nothing that opens here would be left, or a file
-/// cannot be written; the slots are then as they were.
+/// When the keyring does not open or is being rekeyed, the slot to add exists, the slot to remove does not exist, none
+/// of the remaining slots opens here, or a file cannot be written. The slots were then not changed, except after
+/// [`CommitError::RootNotConfirmed`].
 pub fn change_slots(dir: &Dir, means: &Means, act: &SlotAct) -> Result<SlotsChanged, SlotsError> {
     let state = StateFiles::new(dir);
     let opened = open_with(state, means, None, None).map_err(BeginError::Open)?;
@@ -146,7 +148,7 @@ fn remove(state: StateFiles<'_>, means: &Means, opened: &Opened, name: &str) -> 
     Ok(SlotsChanged { slots, left })
 }
 
-/// Whoever removes a slot by mistake may have no other that opens.
+/// Makes sure that another slot opens, so that a mistake locks nobody out.
 fn check_that_another_opens(dir: &Dir, means: &Means, file: &RootFile, removed: &str) -> Result<(), SlotsError> {
     let mut failed = Vec::new();
     for slot in file.slots().iter().filter(|slot| slot.name() != removed) {
@@ -233,7 +235,7 @@ mod tests {
         assert!(dir.contains("slot-second.key").unwrap());
         change_slots(&dir, &Means::default(), &SlotAct::Remove("second".to_owned())).unwrap();
         assert!(!dir.contains("slot-second.key").unwrap());
-        // So that the name is free again.
+        // The name can be used again.
         change_slots(&dir, &Means::default(), &second()).unwrap();
     }
 }

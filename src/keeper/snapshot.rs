@@ -1,4 +1,5 @@
-//! The keys that calls use: an immutable snapshot behind an atomic pointer. Reading it needs no disk, no network and no lock.
+//! Publishes the keys that calls use, as an immutable snapshot behind an atomic pointer. Reading it needs no disk, no
+//! network and no lock.
 
 use std::{
     collections::HashMap,
@@ -27,39 +28,39 @@ pub struct Snapshot {
     unbacked: usize,
 }
 
-/// A key as the serving path needs it.
+/// A key for the serving path.
 #[derive(Debug)]
 pub struct ServingKey {
     /// Its public name.
     pub id: Arc<str>,
-    /// Its place in the life of keys.
+    /// Its state.
     pub state: State,
-    /// What wraps and unwraps.
+    /// The KEK, which wraps and unwraps.
     pub kek: Arc<Kek>,
-    /// Seeds that were unwrapped by it since the process started.
+    /// How many seeds it has unwrapped since the process started.
     unwrapped: Arc<AtomicU64>,
 }
 
 impl ServingKey {
-    /// Notes that a seed was unwrapped.
+    /// Counts a seed that was unwrapped.
     pub fn count(&self) {
         self.unwrapped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many seeds the key has unwrapped since the process started.
+    /// Returns how many seeds the key has unwrapped since the process started.
     pub fn unwrapped(&self) -> u64 {
         self.unwrapped.load(Ordering::Relaxed)
     }
 }
 
 impl Snapshot {
-    /// The snapshot of `keyring`, whose primary key is published at `since`.
+    /// Makes a snapshot of `keyring`, whose primary key is published at `since`.
     #[cfg(test)]
     pub fn new(keyring: &Keyring, since: Instant) -> Self {
         Self::counting_on(None, keyring, since)
     }
 
-    /// The snapshot of `keyring`. Its keys continue the counts of `before`.
+    /// Makes a snapshot of `keyring`. Its keys continue the counts of `before`.
     fn counting_on(before: Option<&Self>, keyring: &Keyring, since: Instant) -> Self {
         let serving = |key: &crate::keyring::Key| {
             let id: Arc<str> = key.id().to_string().into();
@@ -71,33 +72,33 @@ impl Snapshot {
         Self { generation: keyring.generation(), keys, primary: serving(keyring.primary()), since, unbacked: 0 }
     }
 
-    /// How many times the keyring was changed.
+    /// Returns the generation of the keyring.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The key that wraps.
+    /// Returns the primary key, which wraps.
     pub fn primary(&self) -> &Arc<ServingKey> {
         &self.primary
     }
 
-    /// The key of this name.
+    /// Returns the key of this name.
     pub fn key(&self, id: &str) -> Option<&Arc<ServingKey>> {
         self.keys.get(id)
     }
 
-    /// Every key that is not destroyed.
+    /// Returns every key that is not destroyed.
     pub fn keys(&self) -> impl Iterator<Item = &ServingKey> {
         self.keys.values().map(AsRef::as_ref)
     }
 
-    /// How many of its keys no listed backup holds.
+    /// Returns how many of its keys no listed backup contains.
     pub fn unbacked(&self) -> usize {
         self.unbacked
     }
 
-    /// The snapshot of `keyring`, published now in place of `before`. A primary key that stays keeps its time of publication. No listed
-    /// backup holds `unbacked` of the keys.
+    /// Makes a snapshot of `keyring`, which is published now and replaces `before`. A key that stays primary keeps its
+    /// time of publication. `unbacked` is the number of keys that no listed backup contains.
     pub fn after(before: Option<&Self>, keyring: &Keyring, unbacked: usize) -> Self {
         let next = Self { unbacked, ..Self::counting_on(before, keyring, Instant::now()) };
         match before.filter(|before| before.primary.id == next.primary.id) {
@@ -106,7 +107,7 @@ impl Snapshot {
         }
     }
 
-    /// When its primary key was published first.
+    /// Returns when its primary key was first published as the primary one.
     pub fn since(&self) -> Instant {
         self.since
     }
@@ -122,24 +123,24 @@ pub struct Published {
 }
 
 impl Published {
-    /// Replaces what is served.
+    /// Replaces the served snapshot.
     pub fn publish(&self, snapshot: Snapshot) {
         self.snapshot.store(Some(Arc::new(snapshot)));
         self.degraded.store(None);
         self.unsealed.send_replace(true);
     }
 
-    /// What is served now.
+    /// Returns the served snapshot. There is no snapshot while the plugin is sealed.
     pub fn current(&self) -> Guard<Option<Arc<Snapshot>>> {
         self.snapshot.load()
     }
 
-    /// Notes why the keyring on the disk cannot be served; `None` if it is served.
+    /// Notes why the keyring on the disk cannot be served. `None` means that it is served.
     pub fn degrade(&self, reason: Option<String>) {
         self.degraded.store(reason.map(Arc::new));
     }
 
-    /// Why the keyring on the disk is not served; `None` if it is.
+    /// Returns why the keyring on the disk is not served. Returns `None` if it is served.
     pub fn degraded(&self) -> Option<Arc<String>> {
         self.degraded.load_full()
     }
@@ -149,14 +150,14 @@ impl Published {
         self.alone.store(alone, Ordering::Release);
     }
 
-    /// Whether no other daemon serves from the state directory. False until this one has taken the lock.
+    /// Whether this daemon holds the lock of its state directory, so that no other daemon serves from there.
     pub fn is_alone(&self) -> bool {
         self.alone.load(Ordering::Acquire)
     }
 
     /// Waits for the first snapshot.
     pub async fn first(&self) {
-        // It ends in an error only without a sender, which is ours.
+        // Fails only if the sender was dropped. `self` owns the sender.
         let _ = self.unsealed.subscribe().wait_for(|unsealed| *unsealed).await;
     }
 }

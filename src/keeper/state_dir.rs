@@ -1,7 +1,7 @@
-//! This node's own files: their names, how they are read, and how a commit writes them.
+//! Names, reads and writes the files of this node's state directory.
 //!
-//! The record is in a store; everything else here belongs to one node alone. Invariant: only a commit calls the functions that write.
-//! Source: `docs/formats.md`, "Files".
+//! A store reads and writes the record. Every other file belongs to this node alone. Invariant: only a commit calls the
+//! functions that write, move or remove files. Source: `docs/formats.md`, "Files".
 
 use std::{
     path::PathBuf,
@@ -18,22 +18,22 @@ use crate::{
     store::{Deadline, FileStore},
 };
 
-/// The record.
+/// The file of the record.
 pub(super) const KEYRING: &str = "keyring";
-/// A copy of a record: the one before the last change, or the newest one if the last change removed key bytes.
+/// A copy of the record before the last change. If the last change removed key bytes, a copy of the newest record.
 pub(super) const KEYRING_PREV: &str = "keyring.prev";
 /// The root file.
 pub(super) const ROOT: &str = "root";
 /// The mark.
 pub(super) const MARK: &str = "mark";
-/// The list of backups.
+/// The ledger, which lists the backups.
 pub(super) const LEDGER: &str = "ledger";
-/// What a directory is called that takes the files of an unfinished set-up: this, a dash and a number.
+/// The name of the directory to which an unfinished set-up is moved. A dash and a number follow it.
 const UNFINISHED: &str = "unfinished";
 
-/// Every name in a state directory, as `docs/formats.md` lists them. `<…>` stands for what varies.
+/// Every name in a state directory, as `docs/formats.md` lists them. The parts in `<…>` vary.
 ///
-/// The names that are not defined above are defined by the modules that alone use these files.
+/// If only one module uses a file, that module defines its name.
 #[cfg(test)]
 const NAMES: [&str; 11] = [
     KEYRING,
@@ -49,10 +49,10 @@ const NAMES: [&str; 11] = [
     "unfinished-<n>/",
 ];
 
-/// How long a store may take to give the record.
+/// How long a store may take to load the record.
 const LOAD_WAIT: Duration = Duration::from_secs(10);
 
-/// When a load that begins now gives up.
+/// Returns when a load that begins now gives up.
 pub(super) fn load_by() -> Deadline {
     Instant::now() + LOAD_WAIT
 }
@@ -73,38 +73,38 @@ pub(super) struct StateFiles<'a> {
 }
 
 impl<'a> StateFiles<'a> {
-    /// The files in `dir`.
+    /// Gives access to the files in `dir`.
     pub(super) fn new(dir: &'a Dir) -> Self {
         Self { dir }
     }
 
-    /// The directory.
+    /// Returns the directory.
     pub(super) fn dir(self) -> &'a Dir {
         self.dir
     }
 
-    /// Where the file `name` is.
+    /// Returns the path of the file `name`.
     pub(super) fn path_of(self, name: &str) -> PathBuf {
         self.dir.path_of(name)
     }
 
-    /// The store of a keyring whose home is a file.
+    /// Returns the store of a keyring whose home is a file.
     pub(super) fn store(self) -> FileStore<'a> {
         FileStore::new(self.dir, KEYRING, RECORD_MAX)
     }
 
-    /// Takes the lock that every change holds, and waits a while for another process that holds it.
+    /// Takes the lock that every change holds. If another process holds the lock, waits for up to 10 s.
     ///
     /// # Errors
-    /// When another process holds it for longer, or the file system cannot lock files.
+    /// When another process holds it for longer, or a system call fails.
     pub(super) fn lock(self) -> Result<Lock, DurableError> {
         self.dir.lock()
     }
 
-    /// Reads the root file; `None` if it does not exist, as with all files here.
+    /// Reads the root file. Like the next three functions, returns `None` if the file does not exist.
     ///
     /// # Errors
-    /// When it cannot be trusted or read, as with all files here.
+    /// When the file cannot be trusted or read.
     pub(super) fn root(self) -> Result<Option<Zeroizing<Vec<u8>>>, DurableError> {
         self.read(ROOT, ROOT_MAX)
     }
@@ -132,12 +132,13 @@ impl<'a> StateFiles<'a> {
         }
     }
 
-    /// Tells whether one of the files that belong together was replaced: the version of each.
+    /// Returns the versions of root file, record, ledger and mark. One of them differs if its file was replaced.
     pub(super) fn versions(self) -> [Option<Version>; 4] {
         [ROOT, KEYRING, LEDGER, MARK].map(|name| version(&self.path_of(name)))
     }
 
-    /// Whether a keyring was ever finished here: only a finished one leaves these files, or such a line in the audit log.
+    /// Whether a set-up was ever finished here. Only a finished one leaves a record, its copy, a mark, a ledger, or an
+    /// audit event that needs a keyring.
     ///
     /// # Errors
     /// When the directory or its audit log cannot be read.
@@ -150,7 +151,7 @@ impl<'a> StateFiles<'a> {
         audit::tells_of_a_keyring(self.dir)
     }
 
-    /// The files that an unfinished set-up leaves: root file and key files.
+    /// Returns the names of the files that an unfinished set-up leaves: root file and key files.
     ///
     /// # Errors
     /// When the directory cannot be listed.
@@ -159,7 +160,8 @@ impl<'a> StateFiles<'a> {
         Ok(self.dir.names()?.into_iter().filter(is_leftover).collect())
     }
 
-    /// Makes sure that the record is on the disk: another process may have written it and died before it synced the file.
+    /// Makes sure that the record is on the disk, because another process may have written it and died before it synced
+    /// the file.
     ///
     /// # Errors
     /// When the file cannot be trusted, or a sync fails.
@@ -170,7 +172,7 @@ impl<'a> StateFiles<'a> {
     /// Writes the file `name`.
     ///
     /// # Errors
-    /// When the file exists and must not, or a step of writing fails.
+    /// When the file exists and must not, or writing fails.
     pub(super) fn write(self, name: &str, bytes: &[u8], how: Writing) -> Result<(), DurableError> {
         match how {
             Writing::Create => self.dir.create(name, bytes),
@@ -178,7 +180,7 @@ impl<'a> StateFiles<'a> {
         }
     }
 
-    /// Moves the files of an unfinished set-up into a new directory, and returns its path.
+    /// Moves the files of an unfinished set-up into a new directory. Returns the path of that directory.
     ///
     /// # Errors
     /// When the directory cannot be made, or a file cannot be moved.
