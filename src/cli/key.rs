@@ -42,7 +42,7 @@ Example:
     #[command(after_help = "\
 Example:
   claviger key add
-  claviger backup create /mnt/usb/claviger.age    before the new key can be promoted
+  claviger backup create /mnt/usb/claviger.age
   claviger key promote k2")]
     Add(KeyringArgs),
     /// Make a pending key primary, so that it wraps from now on; the previous primary key only unwraps

@@ -68,7 +68,7 @@ pub enum Proven {
 #[non_exhaustive]
 pub enum LedgerError {
     /// The grammar or the HMAC is wrong.
-    #[error("cannot be read: {0}")]
+    #[error(transparent)]
     Text(#[from] TextError),
     /// It belongs to another installation.
     #[error("belongs to keyring {}, expected {}", found.to_hex(), expected.to_hex())]
