@@ -1,6 +1,6 @@
 //! Clients that run beside a campaign, and what they report when they are told to end.
 
-use std::{collections::BTreeMap, process::Command, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Command, time::Duration};
 
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -13,19 +13,30 @@ use crate::harness::{
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// A client that calls until it is told to end.
-pub(crate) struct Load(Process);
+pub(crate) struct Load {
+    process: Process,
+    log: PathBuf,
+}
 
 impl Load {
     pub(crate) fn start(run: &Run, program: Program, arguments: &[&str]) -> Self {
         let mut command = Command::new(program.path().unwrap());
         command.args(arguments);
-        Self(run.start(&run.unique_name("client"), command).unwrap())
+        let name = run.unique_name("client");
+        Self { process: run.start(&name, command).unwrap(), log: run.log_of(&name) }
+    }
+
+    /// Waits until a `kms-client` has had a seed wrapped.
+    pub(crate) fn wait_until_wrapping(&mut self) {
+        let log = &self.log;
+        let wrapped = || fs::read_to_string(log).unwrap().contains("wrapped the first seed");
+        self.process.wait_until("wrapping", LIMIT, wrapped).unwrap();
     }
 
     /// Ends it, and reads the report that it leaves.
     pub(crate) fn finish<Report: DeserializeOwned>(mut self) -> Report {
-        let status = self.0.terminate(LIMIT).unwrap();
-        let log = self.0.log();
+        let status = self.process.terminate(LIMIT).unwrap();
+        let log = self.process.log();
         assert!(status.success(), "{log}");
         println!("{}", log.trim_end());
         serde_json::from_str(log.lines().last().expect("a report")).unwrap()

@@ -37,7 +37,10 @@ impl Rig {
             let arguments = [&["--socket", socket.to_str().unwrap()], arguments].concat();
             Load::start(&run, Program::KmsClient, &arguments)
         };
-        let clients = [client(&["--callers=4"]), client(&["--callers=4", "--connections=2", "--reconnect-within=8ms"])];
+        let mut clients =
+            [client(&["--callers=4"]), client(&["--callers=4", "--connections=2", "--reconnect-within=8ms"])];
+        // The patient client may find no process alive from here on, and each has something to lose.
+        clients.iter_mut().for_each(Load::wait_until_wrapping);
         Self { plugin, clients }
     }
 

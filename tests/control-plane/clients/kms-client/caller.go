@@ -6,6 +6,8 @@ import (
 	"crypto/rand"
 	"fmt"
 	random "math/rand/v2"
+	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +30,9 @@ type wrapped struct {
 	ciphertext []byte
 	keyID      string
 }
+
+// first tells whoever started this program, once, that the plugin has answered.
+var first sync.Once
 
 // caller makes one call at a time.
 type caller struct {
@@ -121,6 +126,7 @@ func (c *caller) decrypt(ctx context.Context, w wrapped) error {
 // remember keeps a uniform sample, so that old ones are as likely to be there at the end as new ones. The very first
 // one is always kept.
 func (c *caller) remember(w wrapped) {
+	first.Do(func() { fmt.Fprintln(os.Stderr, "kms-client: the plugin wrapped the first seed") })
 	c.encrypted++
 	if len(c.kept) < c.keep {
 		c.kept = append(c.kept, w)
