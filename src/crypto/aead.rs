@@ -157,9 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn sealing_twice_gives_other_bytes() {
+    fn sealing_twice_gives_other_bytes_and_debug_prints_none() {
         let key = Secret::random(&mut SysRng).unwrap();
         let seal = || SealedKey::seal(&mut SysRng, &key, b"", &key).unwrap();
         assert_ne!(seal(), seal());
+        assert_eq!(format!("{:?}", seal()), "SealedKey");
     }
 }

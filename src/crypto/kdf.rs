@@ -187,7 +187,7 @@ pub fn old_root_aad(uuid: Uuid, old: RootId, root_id: RootId) -> Vec<u8> {
 mod tests {
     use rand::rngs::SysRng;
 
-    use super::*;
+    use super::{super::Commitment, *};
 
     #[test]
     fn every_label_and_every_uuid_gives_another_key() {
@@ -219,5 +219,16 @@ mod tests {
         assert!(key.verify(b"message", &tag));
         assert!(!key.verify(b"massage", &tag));
         assert!(!key.verify(b"message", &[0; 32]));
+    }
+
+    #[test]
+    fn the_associated_data_of_a_sealed_key_is_as_the_formats_have_it() {
+        let (uuid, root_id) = (Uuid([1; 16]), RootId([2; 32]));
+        let lp = |length: u8, bytes: &[u8]| [&[0, 0, 0, length], bytes].concat();
+        let (of_uuid, of_root_id, of_third) = (lp(16, &[1; 16]), lp(32, &[2; 32]), lp(32, &[3; 32]));
+        let kek = [&lp(15, b"claviger/v1/kek")[..], &of_uuid, &lp(4, &[0, 0, 1, 2]), &of_third, &of_root_id].concat();
+        assert_eq!(kek_aad(uuid, 0x102, &Commitment([3; 32]), root_id), kek);
+        let old_root = [&lp(20, b"claviger/v1/old-root")[..], &of_uuid, &of_third, &of_root_id].concat();
+        assert_eq!(old_root_aad(uuid, RootId([3; 32]), root_id), old_root);
     }
 }

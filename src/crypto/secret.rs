@@ -238,7 +238,29 @@ fn secret_descriptor() -> rustix::io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    use std::{env, fs::File, os::unix::fs::FileExt, process::Command};
+
+    use rustix::process::{Resource, Rlimit, setrlimit};
+
     use super::*;
+
+    /// In the environment of a test that runs again in its own process, because the choice of memory is made once.
+    const WAY: &str = "CLAVIGER_TEST_WAY";
+
+    /// Whether the kernel has secret memory, whatever the code above makes of its answer.
+    fn kernel_hides() -> bool {
+        // SAFETY: the calls take flags and a descriptor, and touch no memory of ours.
+        let descriptor = unsafe { libc::syscall(libc::SYS_memfd_secret, 0) };
+        i32::try_from(descriptor).is_ok_and(|descriptor| unsafe { libc::close(descriptor) } == 0)
+    }
+
+    /// Runs the test `name` again in its own process, with `way` in its environment.
+    fn run_again(name: &str, way: &str) {
+        let mut command = Command::new(env::current_exe().unwrap());
+        let name = format!("crypto::secret::tests::{name}");
+        let output = command.args([&name, "--exact", "--nocapture"]).env(WAY, way).output().unwrap();
+        assert!(output.status.success(), "{way}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 
     /// The `VmFlags` of the mapping that begins at these pages.
     fn kernel_flags(pages: &SecretPages) -> Vec<String> {
@@ -262,8 +284,7 @@ mod tests {
     /// Reads the pages through the kernel, as a debugger does.
     fn read_as_debugger(pages: &SecretPages) -> io::Result<[u8; 4]> {
         let mut bytes = [0; 4];
-        let memory = std::fs::File::open("/proc/self/mem")?;
-        std::os::unix::fs::FileExt::read_exact_at(&memory, &mut bytes, pages.start.as_ptr() as u64)?;
+        File::open("/proc/self/mem")?.read_exact_at(&mut bytes, pages.start.as_ptr() as u64)?;
         Ok(bytes)
     }
 
@@ -276,7 +297,7 @@ mod tests {
 
     #[test]
     fn hidden_pages_are_kept_from_whoever_looks_too() {
-        if secret_descriptor().is_err() {
+        if !kernel_hides() {
             return println!("skipped: this kernel has no memfd_secret");
         }
         let pages = SecretPages::hidden(32).unwrap();
@@ -286,11 +307,62 @@ mod tests {
 
     #[test]
     fn secrets_are_where_the_kernel_keeps_them_best() {
-        let hidden = secret_descriptor().is_ok();
-        assert_eq!(Protection::here(), if hidden { Protection::Hidden } else { Protection::Locked });
+        let hidden = kernel_hides();
+        let expected = if hidden { (Protection::Hidden, "memfd_secret") } else { (Protection::Locked, "mlock") };
+        assert_eq!((Protection::here(), Protection::here().as_str()), expected);
         let secret = Secret::<32>::zeroed().unwrap();
         let pages = std::mem::ManuallyDrop::new(SecretPages { start: secret.bytes.cast(), length: 32 });
         assert_eq!(read_as_debugger(&pages).is_err(), hidden);
+    }
+
+    #[test]
+    fn secrets_are_in_locked_memory_if_that_was_chosen_or_the_kernel_gives_no_other() {
+        let Ok(way) = env::var(WAY) else {
+            return ["chosen", "refused"].into_iter().for_each(|way| {
+                run_again("secrets_are_in_locked_memory_if_that_was_chosen_or_the_kernel_gives_no_other", way);
+            });
+        };
+        let memory = File::open("/proc/self/mem").unwrap();
+        if way == "chosen" {
+            Protection::choose_locked();
+        } else {
+            // Without a descriptor there is no secret memory.
+            setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
+        }
+        let mut secret = Secret::<4>::zeroed().unwrap();
+        secret.expose_mut().copy_from_slice(b"abcd");
+        assert_eq!((Protection::here(), Protection::here().as_str()), (Protection::Locked, "mlock"));
+        let mut bytes = [0; 4];
+        memory.read_exact_at(&mut bytes, secret.bytes.as_ptr() as u64).unwrap();
+        assert_eq!(bytes, *b"abcd");
+    }
+
+    fn is_mapped(address: usize) -> bool {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let number = |text| usize::from_str_radix(text, 16).unwrap();
+        let mut ranges = maps.lines().filter_map(|line| line.split(' ').next()?.split_once('-'));
+        ranges.any(|(start, end)| (number(start)..number(end)).contains(&address))
+    }
+
+    #[test]
+    fn a_dropped_secret_gives_its_pages_back() {
+        // Another thread may get the same pages at once, but not ten times in a row.
+        let is_unmapped = |_| {
+            let secret = Secret::<32>::zeroed().unwrap();
+            let start = secret.bytes.as_ptr() as usize;
+            assert!(is_mapped(start), "or the rest proves nothing");
+            drop(secret);
+            !is_mapped(start)
+        };
+        assert!((0..10).any(is_unmapped));
+    }
+
+    #[test]
+    fn secret_bytes_are_those_that_were_copied_up_to_a_page() {
+        for length in [0, 5, SecretBytes::MAX, SecretBytes::MAX + 1] {
+            let bytes: Vec<u8> = (0..=255).cycle().take(length).collect();
+            assert_eq!(SecretBytes::copy_of(&bytes).unwrap().expose(), &bytes[..length.min(SecretBytes::MAX)]);
+        }
     }
 
     #[test]

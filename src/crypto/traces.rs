@@ -79,3 +79,61 @@ fn overwrite_stack() {
     // are on the stack and not a constant.
     black_box(&mut [0_u8; DEPTH]);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::unix::fs::FileExt};
+
+    use super::*;
+
+    /// As many bytes as the deepest frames of a library take.
+    const DEEPEST: usize = 12 * 1024;
+    const PATTERN: u8 = 0xa5;
+
+    #[inline(never)]
+    fn use_the_stack() {
+        black_box(&mut [PATTERN; DEEPEST]);
+    }
+
+    /// How many bytes of the pattern are on this thread's stack, below the caller's frame.
+    fn left_on_the_stack(memory: &File) -> usize {
+        let mut stack = vec![0; 2 * DEPTH];
+        let here = std::ptr::from_ref(&stack) as u64;
+        memory.read_exact_at(&mut stack, here - 2 * DEPTH as u64).unwrap();
+        stack.split(|byte| *byte == PATTERN).count() - 1
+    }
+
+    #[test]
+    fn the_stack_of_the_work_is_wiped() {
+        let memory = File::open("/proc/self/mem").unwrap();
+        use_the_stack();
+        assert!(left_on_the_stack(&memory) > DEEPEST / 2, "or the rest proves nothing");
+        without_traces(use_the_stack);
+        // By chance a pointer has such a byte.
+        assert!(left_on_the_stack(&memory) < 100);
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn the_vector_registers_of_the_work_are_wiped() {
+        use std::arch::asm;
+
+        const KEY: u64 = 0x1122_3344_5566_7788;
+        // SAFETY: the compiler knows which registers change.
+        let work = || unsafe {
+            asm!("movq xmm8, {0}", "movq xmm15, {0}", in(reg) KEY, out("xmm8") _, out("xmm15") _, options(nomem, nostack));
+        };
+        let left = || {
+            let (eighth, last): (u64, u64);
+            // SAFETY: reading a register changes nothing.
+            unsafe {
+                asm!("movq {0}, xmm8", "movq {1}, xmm15", out(reg) eighth, out(reg) last, options(nomem, nostack));
+            }
+            [eighth, last]
+        };
+        work();
+        assert_eq!(left(), [KEY; 2], "or the rest proves nothing");
+        without_traces(work);
+        assert_eq!(left(), [0; 2]);
+    }
+}
