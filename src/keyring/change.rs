@@ -213,7 +213,10 @@ mod tests {
     use super::*;
     use crate::{
         crypto::Uuid,
-        keyring::{record, testing::now},
+        keyring::{
+            record,
+            testing::{self, now},
+        },
     };
 
     const UUID: Uuid = Uuid([5; 16]);
@@ -263,13 +266,16 @@ mod tests {
         let (first, second) = (fixture.id(0), fixture.id(1));
         fixture.take(fixture.keyring.promote(second, RECORD, now()));
         assert_eq!(fixture.states(), ["decrypt-only", "primary"]);
-        assert_eq!(fixture.keyring.primary().promoted(), Some(now()));
+        let times = fixture.keyring.keys().map(|key| (key.created(), key.promoted(), key.demoted()));
+        assert_eq!(times.collect::<Vec<_>>(), [(now(), Some(now()), Some(now())), (now(), Some(now()), None)]);
         fixture.take(fixture.keyring.disable(first, RECORD));
         fixture.take(fixture.keyring.enable(first, RECORD));
         assert_eq!(fixture.states(), ["decrypt-only", "primary"]);
         fixture.take(fixture.keyring.disable(first, RECORD));
         fixture.take(fixture.keyring.destroy(first, RECORD));
         assert_eq!(fixture.states(), ["destroyed", "primary"]);
+        let Entry::Tomb(tomb) = &fixture.keyring.entries[0] else { panic!("a destroyed key is a tomb") };
+        assert_eq!((tomb.destroyed(), fixture.keyring.generation()), (7, 7));
         fixture.add();
         assert!(fixture.id(2).to_string().starts_with("k3-"));
     }
@@ -322,10 +328,29 @@ mod tests {
     }
 
     #[test]
+    fn each_recipient_has_one_blob_and_a_new_root_key_has_its_own_blobs() {
+        let mut fixture = Fixture::new();
+        let [p, q, z] = ['p', 'q', 'z'].map(testing::recovery);
+        fixture.take(fixture.keyring.add_recovery(q.clone(), RECORD));
+        fixture.take(fixture.keyring.add_recovery(p.clone(), RECORD));
+        assert_eq!(fixture.keyring.recoveries(), [p.clone(), q.clone()]);
+        let refused = fixture.keyring.add_recovery(q.clone(), RECORD).unwrap_err();
+        assert_eq!(refused.to_string(), format!("{} is a recovery recipient already", q.recipient()));
+        let refused = fixture.keyring.remove_recovery(z.recipient(), RECORD).unwrap_err();
+        assert_eq!(refused.to_string(), format!("{} is not a recovery recipient", z.recipient()));
+        fixture.take(fixture.keyring.remove_recovery(q.recipient(), RECORD));
+        assert_eq!(fixture.keyring.recoveries(), [p]);
+        let next = fixture.keyring.rekey(&mut SysRng, &fixture.root, vec![z.clone()], RECORD);
+        fixture.take(next);
+        assert_eq!(fixture.keyring.recoveries(), [z]);
+    }
+
+    #[test]
     fn a_compromised_key_is_not_promoted_and_numbers_come_to_an_end() {
         let mut fixture = Fixture::new();
         let second = fixture.id(1);
         fixture.keyring.keys_mut().last().unwrap().compromised = true;
+        assert_eq!(fixture.keyring.keys().map(Key::is_compromised).collect::<Vec<_>>(), [false, true]);
         let refused = fixture.keyring.promote(second, RECORD, now()).unwrap_err();
         assert_eq!(refused.to_string(), format!("key {second} is compromised and cannot be promoted"));
         fixture.keyring.generation = GENERATION_MAX;

@@ -65,6 +65,7 @@ mod tests {
         let text = format!("k3-{}", "9f".repeat(16));
         assert_eq!(id.to_string(), text);
         assert_eq!(text.parse(), Ok(id));
+        assert_eq!((id.seq(), id.commitment_half()), (3, [0x9f; 16]));
         for other in [
             "",
             "k3",

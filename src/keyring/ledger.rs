@@ -344,7 +344,7 @@ mod tests {
     use crate::{
         keyring::{
             state::State,
-            testing::{keyring, now, with_key},
+            testing::{self, keyring, now, with_key},
         },
         text::tampering,
     };
@@ -381,6 +381,37 @@ mod tests {
     }
 
     #[test]
+    fn a_new_root_key_gets_the_same_backups() {
+        let [old, new] = [0; 2].map(|_| RootKey::generate(&mut SysRng).unwrap());
+        let ledger = Ledger::empty(UUID, old.id(UUID)).with(listed(&keyring(&old, UUID), 1), 1).unwrap();
+        let bytes = ledger.under(new.id(UUID)).encode(&new).unwrap();
+        let read = Ledger::decode(&bytes, &new, UUID, 1).unwrap();
+        assert_eq!((read.backups(), read.count(), read.root_id()), (ledger.backups(), 1, new.id(UUID)));
+    }
+
+    /// Only a faulty program that has the root key could write such a ledger.
+    #[test]
+    fn no_backup_twice_or_without_a_proof_is_read_even_under_a_valid_hmac() {
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let keyring = keyring(&root, UUID);
+        let read = |backups: Vec<ListedBackup>| {
+            let bytes = Ledger { backups, ..Ledger::empty(UUID, root.id(UUID)) }.encode(&root).unwrap();
+            Ledger::decode(&bytes, &root, UUID, 0).map(|ledger| ledger.backups.len())
+        };
+        let listed = |number| listed(&keyring, number);
+        let many = |count| (0..count as u64).map(listed).collect::<Vec<_>>();
+        assert_eq!(read(many(BACKUPS_MAX)).unwrap(), BACKUPS_MAX);
+        for (what, backups) in [
+            ("too many", many(BACKUPS_MAX + 1)),
+            ("twice", vec![listed(1), listed(1)]),
+            ("without a proof", vec![ListedBackup { checked: None, ..listed(1) }]),
+            ("without a key", vec![ListedBackup { keys: Vec::new(), ..listed(1) }]),
+        ] {
+            assert!(matches!(read(backups), Err(LedgerError::Text(TextError::Line { .. }))), "{what}");
+        }
+    }
+
+    #[test]
     fn a_key_is_backed_when_a_listed_backup_holds_it() {
         let root = RootKey::generate(&mut SysRng).unwrap();
         let first = keyring(&root, UUID);
@@ -391,23 +422,34 @@ mod tests {
         let ledger = empty.with(listed(&first, 1), 1).unwrap();
         assert_eq!(ledger.unbacked(&first), []);
         assert_eq!(ledger.unbacked(&second), ids(&second)[1..]);
-        assert_eq!(ledger.without(digest(1), 2).unbacked(&first), ids(&first));
+        let without = ledger.without(digest(1), 2);
+        assert_eq!((without.unbacked(&first), without.count()), (ids(&first), 2));
         assert_eq!(ledger.without(digest(2), 2).unbacked(&first), []);
         let begun = ledger.begun_anew(3, 2);
-        assert_eq!((begun.unbacked(&first), begun.forgot()), (ids(&first), Some(2)));
+        assert_eq!((begun.unbacked(&first), begun.count(), begun.forgot()), (ids(&first), 3, Some(2)));
     }
 
     #[test]
     fn a_backup_is_listed_once_and_remembers_every_proof() {
         let root = RootKey::generate(&mut SysRng).unwrap();
-        let keyring = keyring(&root, UUID);
-        let written = ListedBackup::of(&keyring, digest(1), Proven::Written(now()), None);
-        let ledger = Ledger::empty(UUID, root.id(UUID)).with(listed(&keyring, 1), 1).unwrap();
-        let ledger = ledger.with(listed(&keyring, 2), 2).unwrap().with(written, 3).unwrap();
-        let [second, first] = ledger.backups() else { panic!("{ledger:?}") };
-        assert_eq!((second.record, first.record), (digest(2), digest(1)));
-        assert_eq!((first.written, first.checked), (Some(now()), Some(now())));
-        assert_eq!(first.file(), Some("/media/usb/a b.age"));
+        let keyring = with_key(testing::later(&keyring(&root, UUID), |_| {}), &root, State::Pending);
+        let later = Time::parse("2026-11-24T08:00:00Z").unwrap();
+        let proven =
+            |proven, file: Option<&str>| ListedBackup::of(&keyring, digest(1), proven, file.map(ToOwned::to_owned));
+        let (written, checked) = (proven(Proven::Written(now()), Some("/old")), proven(Proven::Checked(now()), None));
+        for (first, second) in [(&written, &checked), (&checked, &written)] {
+            let ledger = Ledger::empty(UUID, root.id(UUID)).with(first.clone(), 1).unwrap();
+            let ledger = ledger.with(listed(&keyring, 2), 2).unwrap().with(second.clone(), 3).unwrap();
+            let [other, both] = ledger.backups() else { panic!("{ledger:?}") };
+            assert_eq!((other.record(), both.record(), ledger.count()), (digest(2), digest(1), 3));
+            assert_eq!((both.written(), both.checked(), both.file()), (Some(now()), Some(now()), Some("/old")));
+            assert_eq!((both.generation(), both.keys().len()), (2, 2));
+            // The newest proof of a kind replaces the one before.
+            let ledger = ledger.with(proven(Proven::Checked(later), Some("/new")), 4).unwrap();
+            let newest = ledger.last().unwrap();
+            assert_eq!(newest.record(), digest(1));
+            assert_eq!((newest.written(), newest.checked(), newest.file()), (Some(now()), Some(later), Some("/new")));
+        }
     }
 
     #[test]
@@ -433,14 +475,18 @@ mod tests {
         let root = RootKey::generate(&mut SysRng).unwrap();
         let keyring = keyring(&root, UUID);
         let key_id = keyring.primary().id();
-        let mut ledger = Ledger::empty(UUID, root.id(UUID));
-        let long = |number| ListedBackup { keys: vec![key_id; 3_000], ..listed(&keyring, number) };
-        let mut number = 0;
-        while let Ok(next) = ledger.with(long(number), number + 1) {
-            (ledger, number) = (next, number + 1);
+        let long = |number, keys| ListedBackup { keys: vec![key_id; keys], ..listed(&keyring, number) };
+        // A few backups of many keys, and as many backups as there may be: the last one takes what is left.
+        for (backups, keys) in [(4, 3_600), (BACKUPS_MAX as u64, 53)] {
+            let empty = Ledger::empty(UUID, root.id(UUID));
+            let mut ledger =
+                (1..=backups).fold(empty, |ledger, number| ledger.with(long(number, keys), number).unwrap());
+            while let Ok(next) = ledger.with(long(backups, ledger.last().unwrap().keys.len() + 1), backups) {
+                ledger = next;
+            }
+            let bytes = ledger.encode(&root).unwrap();
+            assert!((LEDGER_MAX - 512..=LEDGER_MAX).contains(&bytes.len()), "{}", bytes.len());
+            assert_eq!(Ledger::decode(&bytes, &root, UUID, backups).unwrap(), ledger);
         }
-        let bytes = ledger.encode(&root).unwrap();
-        assert!(bytes.len() <= LEDGER_MAX && bytes.len() > LEDGER_MAX / 2, "{}", bytes.len());
-        assert_eq!(Ledger::decode(&bytes, &root, UUID, number).unwrap(), ledger);
     }
 }

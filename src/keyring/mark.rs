@@ -289,7 +289,13 @@ mod tests {
     use rand::rngs::SysRng;
 
     use super::*;
-    use crate::{keyring::testing, text::tampering};
+    use crate::{
+        keyring::{
+            record::{self, RECORD_MAX},
+            testing,
+        },
+        text::tampering,
+    };
 
     const UUID: Uuid = Uuid([5; 16]);
 
@@ -300,15 +306,29 @@ mod tests {
     #[test]
     fn a_mark_reads_back_and_every_tampered_one_is_refused() {
         let root = RootKey::generate(&mut SysRng).unwrap();
-        let mark = Mark::of(&keyring(&root), Digest::of(b"record"), 3);
+        let keyring = testing::moved_to_etcd(&keyring(&root), testing::digest(1), "/claviger");
+        let mark = Mark::of(&keyring, Digest::of(b"record"), 3);
         let bytes = mark.encode(&root).unwrap();
-        assert_eq!(Mark::decode(&bytes, &root, UUID).unwrap(), mark);
+        let read = Mark::decode(&bytes, &root, UUID).unwrap();
+        assert_eq!(read, mark);
+        assert_eq!((read.generation(), read.record(), read.ledger()), (2, Digest::of(b"record"), 3));
+        assert_eq!((read.home(), read.has()), (&Home::Etcd("/claviger".to_owned()), &[keyring.primary().id()][..]));
         for (what, tampered) in tampering::of(&bytes) {
             assert!(Mark::decode(&tampered, &root, UUID).is_err(), "{what}");
         }
         let stranger = RootKey::generate(&mut SysRng).unwrap();
         assert!(matches!(Mark::decode(&bytes, &stranger, UUID), Err(MarkError::OtherRootKey)));
         assert!(matches!(Mark::decode(&bytes, &root, Uuid([6; 16])), Err(MarkError::OtherKeyring { .. })));
+    }
+
+    #[test]
+    fn the_mark_of_the_longest_record_is_read_again() {
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let keyring = (2..7_400).fold(keyring(&root), testing::with_tomb);
+        let record = record::encode(&keyring, &root).unwrap();
+        assert!((RECORD_MAX * 9 / 10..=RECORD_MAX).contains(&record.len()), "{}", record.len());
+        let mark = Mark::of(&keyring, Digest::of(&record), 0);
+        assert_eq!(Mark::decode(&mark.encode(&root).unwrap(), &root, UUID).unwrap(), mark);
     }
 
     #[test]
