@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::{
     super::value::IDENTITY,
-    error::{API_VERSION, CoverageError},
+    error::{API_VERSION, CoverageError, SecretTextError},
 };
 
 /// The whole file.
@@ -58,7 +58,7 @@ pub struct KeyEntry {
     pub name: String,
     /// The length of the secret, or why it has none. The secret itself is wiped at once.
     #[serde(default = "no_secret", deserialize_with = "secret_length")]
-    pub secret: Result<usize, &'static str>,
+    pub secret: Result<usize, SecretTextError>,
 }
 
 /// A KMS provider.
@@ -100,16 +100,16 @@ impl KmsEntry {
     }
 }
 
-fn no_secret() -> Result<usize, &'static str> {
-    Err("secret is missing")
+fn no_secret() -> Result<usize, SecretTextError> {
+    Err(SecretTextError::Missing)
 }
 
-fn secret_length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Result<usize, &'static str>, D::Error> {
+fn secret_length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Result<usize, SecretTextError>, D::Error> {
     let text = Zeroizing::new(String::deserialize(deserializer)?);
     if text.is_empty() {
         return Ok(no_secret());
     }
-    Ok(decoded_length(&text).ok_or("secret is not base64"))
+    Ok(decoded_length(&text).ok_or(SecretTextError::NotBase64))
 }
 
 /// Returns how many bytes `text` encodes in base64. As in Go's decoder, padding is required, line breaks are skipped,

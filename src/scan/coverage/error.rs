@@ -26,6 +26,40 @@ pub enum CoverageError {
     },
 }
 
+/// Why the text of a key's secret is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SecretTextError {
+    /// There is none, or it is empty.
+    #[error("secret is missing")]
+    Missing,
+    /// It is not base64.
+    #[error("secret is not base64")]
+    NotBase64,
+}
+
+/// Why the name of a resource is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ResourceNameError {
+    /// It is not in lower case.
+    #[error("has capital letters")]
+    Capitals,
+    /// A bare `*` may mean the core group or everything.
+    #[error("use '*.' for the core group, or '*.*' for everything")]
+    Ambiguous,
+    /// kube-apiserver keeps it without an API.
+    #[error("has no REST API, and cannot be encrypted")]
+    NoApi,
+    /// Events have another group in etcd.
+    #[error("events are stored in the core group: use 'events'")]
+    Events,
+    /// Kubernetes has removed the group.
+    #[error("the group 'extensions' no longer exists")]
+    Extensions,
+    /// It names one resource of all groups.
+    #[error("a resource of all groups cannot be encrypted; name its group")]
+    AllGroups,
+}
+
 impl CoverageError {
     /// Makes the error for a broken rule.
     pub fn rule(at: &str, what: impl Into<String>) -> Self {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     config_file::{ConfigEntry, KeyList, KmsEntry, ProviderEntry},
-    error::CoverageError,
+    error::{CoverageError, ResourceNameError},
 };
 
 /// A resource's name and group, as an entry lists them. `*` means all.
@@ -75,19 +75,19 @@ fn check_resources(at: &str, resources: &[String]) -> Result<(), CoverageError> 
     Ok(())
 }
 
-fn check_name(text: &str) -> Result<(), &'static str> {
+fn check_name(text: &str) -> Result<(), ResourceNameError> {
     let GroupResource { resource, group } = GroupResource::parse(text);
     if text.to_lowercase() != text {
-        return Err("has capital letters");
+        return Err(ResourceNameError::Capitals);
     }
     match (text, &*resource, &*group) {
-        ("*", ..) => Err("use '*.' for the core group, or '*.*' for everything"),
+        ("*", ..) => Err(ResourceNameError::Ambiguous),
         ("apiserveripinfo" | "serviceipallocations" | "servicenodeportallocations", ..) => {
-            Err("has no REST API, and cannot be encrypted")
+            Err(ResourceNameError::NoApi)
         }
-        (_, _, "events.k8s.io") => Err("events are stored in the core group: use 'events'"),
-        (_, _, "extensions") => Err("the group 'extensions' no longer exists"),
-        (_, resource, "*") if resource != "*" => Err("a resource of all groups cannot be encrypted; name its group"),
+        (_, _, "events.k8s.io") => Err(ResourceNameError::Events),
+        (_, _, "extensions") => Err(ResourceNameError::Extensions),
+        (_, resource, "*") if resource != "*" => Err(ResourceNameError::AllGroups),
         _ => Ok(()),
     }
 }
@@ -126,7 +126,7 @@ fn check_keys(at: &str, keys: &KeyList, lengths: &[usize]) -> Result<(), Coverag
         if key.name.is_empty() {
             return Err(CoverageError::rule(&at, "name is missing"));
         }
-        let length = key.secret.map_err(|what| CoverageError::rule(&at, what))?;
+        let length = key.secret.map_err(|error| CoverageError::rule(&at, error.to_string()))?;
         if !lengths.contains(&length) {
             return Err(CoverageError::rule(&at, format!("secret has a wrong length, expected one of {lengths:?}")));
         }
