@@ -102,15 +102,13 @@ fn follow(place: Place, access: Access) -> Result<Listener, SocketError> {
 }
 
 fn bind_abstract(name: &str) -> Result<Listener, SocketError> {
-    let bind = || {
-        let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
-        socket.set_nonblocking(true)?;
-        Ok(Listener { socket, claim: None })
-    };
-    bind().map_err(|error: io::Error| match error.kind() {
+    let bound = SocketAddr::from_abstract_name(name).and_then(|address| UnixListener::bind_addr(&address));
+    let socket = bound.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => SocketError::Held(Address::Abstract(name.to_owned())),
         _ => failed("listen on", Path::new(name), error),
-    })
+    })?;
+    socket.set_nonblocking(true).map_err(|error| failed("set the flags of", Path::new(name), error))?;
+    Ok(Listener { socket, claim: None })
 }
 
 #[cfg(test)]

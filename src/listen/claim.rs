@@ -67,7 +67,8 @@ impl Claim {
     pub(super) fn restore(&mut self) -> Result<tokio::net::UnixListener, SocketError> {
         let (socket, identity) = self.place.listen(&self.lock, self.access)?;
         self.identity = identity;
-        tokio::net::UnixListener::from_std(socket.into()).map_err(|error| failed("listen on", self.place.path(), error))
+        tokio::net::UnixListener::from_std(socket.into())
+            .map_err(|error| failed("register the socket of", self.place.path(), error))
     }
 }
 

@@ -162,19 +162,22 @@ impl Place {
         if self.look()? == Occupant::Other {
             return Err(SocketError::Occupied(self.path.clone()));
         }
-        let failed = |error| failed("listen on", &self.path, error);
-        let fresh = format!(".claviger-{:x}", rustix::fs::fstat(lock).map_err(failed)?.st_ino);
-        self.clear(&fresh).map_err(failed)?;
-        let socket = self.bind(&fresh).map_err(failed)?;
+        let lock = rustix::fs::fstat(lock).map_err(self.failed("examine the lock of"))?;
+        let fresh = format!(".claviger-{:x}", lock.st_ino);
+        self.clear(&fresh).map_err(self.failed("remove what an earlier start left beside"))?;
+        let socket = self.bind(&fresh).map_err(self.failed("make a socket beside"))?;
         self.admit(&fresh, access)?;
-        let publish = || {
-            rustix::net::listen(&socket, BACKLOG)?;
-            let stat = rustix::fs::statat(&self.directory, &fresh, AtFlags::SYMLINK_NOFOLLOW)?;
-            rustix::fs::renameat(&self.directory, &fresh, &self.directory, &self.name)?;
-            Ok(identity(&stat))
-        };
-        let identity = publish().map_err(failed)?;
-        Ok((socket, identity))
+        rustix::net::listen(&socket, BACKLOG).map_err(self.failed("listen on"))?;
+        let stat = rustix::fs::statat(&self.directory, &fresh, AtFlags::SYMLINK_NOFOLLOW);
+        let stat = stat.map_err(self.failed("examine the new socket for"))?;
+        rustix::fs::renameat(&self.directory, &fresh, &self.directory, &self.name)
+            .map_err(self.failed("rename the new socket to"))?;
+        Ok((socket, identity(&stat)))
+    }
+
+    /// Makes the error of a step at this place that the kernel refused.
+    fn failed(&self, step: &'static str) -> impl Fn(Errno) -> SocketError {
+        move |error| failed(step, &self.path, error)
     }
 
     /// Removes the file that a killed start may have left.
@@ -205,7 +208,7 @@ impl Place {
             }
         };
         rustix::fs::chmodat(&self.directory, fresh, mode, AtFlags::empty())
-            .map_err(|error| failed("listen on", &self.path, error))
+            .map_err(self.failed("set the mode of the socket for"))
     }
 
     fn not_the_groups(&self, group: u32, error: Errno) -> SocketError {
@@ -280,7 +283,13 @@ mod tests {
         let lock = fs::metadata(dir.path().join("kms.sock.lock")).unwrap().ino();
         fs::create_dir(dir.path().join(format!(".claviger-{lock:x}"))).unwrap();
         let text = refused(&path);
-        assert!(text.starts_with(&format!("cannot listen on {}: Is a directory", path.display())), "{text}");
+        assert!(
+            text.starts_with(&format!(
+                "cannot remove what an earlier start left beside {}: Is a directory",
+                path.display()
+            )),
+            "{text}"
+        );
     }
 
     #[test]
@@ -305,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_may_open_the_socket_if_it_is_told_so() {
+    fn a_configured_group_may_open_the_socket() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kms.sock");
         let group = rustix::process::getegid().as_raw();
