@@ -1,4 +1,4 @@
-//! claviger under a real kube-apiserver and a real etcd: what users do, and what then stands in etcd.
+//! claviger under a real kube-apiserver and a real etcd: what users do, and what etcd then contains.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -184,9 +184,9 @@ fn what_makes_no_image_is_refused_with_a_hint_and_writes_nothing() {
         (&[binary, reference, &nowhere], "cannot be written"),
     ] {
         let output = image(arguments);
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{told}");
-        assert!(told.starts_with("error: ") && told.contains(expected) && told.contains("\nhint:  "), "{told}");
-        assert!(output.stdout.is_empty() && !archive.exists(), "{told}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.contains(expected) && stderr.contains("\nhint:  "), "{stderr}");
+        assert!(output.stdout.is_empty() && !archive.exists(), "{stderr}");
     }
 }

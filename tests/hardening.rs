@@ -1,4 +1,4 @@
-//! What the daemon gives up for itself, held against what it really does, as strace sees it.
+//! Compares what the daemon gives up for itself with the system calls that it really makes, as strace sees them.
 
 use std::{
     collections::BTreeSet,

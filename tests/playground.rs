@@ -14,12 +14,12 @@ fn it_shows_a_secret_before_and_after_and_leaves_nothing_behind() {
     let example = Path::new(env!("CARGO_BIN_EXE_claviger")).with_file_name("examples").join("playground");
     assert!(example.exists(), "build it first: cargo build --example playground");
     let mut child = Command::new(example).stdout(Stdio::piped()).spawn().unwrap();
-    let mut told = String::new();
+    let mut printed = String::new();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     for line in lines.by_ref() {
         let line = line.unwrap();
-        told.push_str(&line);
-        told.push('\n');
+        printed.push_str(&line);
+        printed.push('\n');
         if line.starts_with("Ctrl-C ends all of it") {
             break;
         }
@@ -33,9 +33,9 @@ fn it_shows_a_secret_before_and_after_and_leaves_nothing_behind() {
         "k8s:enc:kms:v2:claviger:",
         "mark current",
     ] {
-        assert!(told.contains(expected), "{expected:?} is missing in:\n{told}");
+        assert!(printed.contains(expected), "{expected:?} is missing in:\n{printed}");
     }
-    let kubeconfig = told.lines().find_map(|line| line.trim().strip_prefix("export KUBECONFIG=")).unwrap();
+    let kubeconfig = printed.lines().find_map(|line| line.trim().strip_prefix("export KUBECONFIG=")).unwrap();
     assert!(Path::new(kubeconfig).exists());
 
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();

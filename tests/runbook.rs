@@ -94,10 +94,10 @@ impl Machine {
         }
         let start = Instant::now();
         let output = command.output().unwrap();
-        let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{block}\n{told}");
+        let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{block}\n{printed}");
         assert!(start.elapsed() < LIMIT, "{block} took {:?}", start.elapsed());
-        told
+        printed
     }
 
     /// Starts etcd and an API server that uses the plugin here.
@@ -185,9 +185,9 @@ fn every_command_of_the_runbook_does_what_its_chapter_promises() {
                 plane = Some(machine.control_plane(Some(&*snapshot).filter(|snapshot| snapshot.exists())));
             }
             let kubeconfig = plane.as_ref().map(|(_, api)| api.kubeconfig());
-            let told = machine.bash(block, kubeconfig.as_deref());
+            let printed = machine.bash(block, kubeconfig.as_deref());
             if heading == "All machines are lost" && block.starts_with("kubectl") {
-                assert!(written.iter().all(|name: &String| told.contains(name.as_str())), "{told}");
+                assert!(written.iter().all(|name: &String| printed.contains(name.as_str())), "{printed}");
             }
         }
         let (_, api) = plane.as_mut().unwrap();

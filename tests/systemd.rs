@@ -1,4 +1,4 @@
-//! The daemon under systemd, as far as that goes without one: its messages, its sockets, its units.
+//! The daemon under systemd, as far as this can be tested without systemd: its messages, its sockets, its units.
 //!
 //! Where a program of systemd's is missing, the test says so and passes: not every machine has it, and the CI has.
 
@@ -47,16 +47,16 @@ impl Manager {
     }
 
     /// The next message, line by line; heartbeats are passed over.
-    fn told(&self) -> Vec<String> {
+    fn received(&self) -> Vec<String> {
         loop {
-            let message = self.told_anything();
+            let message = self.received_any();
             if message != ["WATCHDOG=1"] {
                 return message;
             }
         }
     }
 
-    fn told_anything(&self) -> Vec<String> {
+    fn received_any(&self) -> Vec<String> {
         let mut message = [0; 4096];
         let length = self.line.recv(&mut message).expect("the daemon says something");
         String::from_utf8_lossy(&message[..length]).lines().map(str::to_owned).collect()
@@ -82,19 +82,19 @@ fn a_service_manager_hears_of_every_change() {
     let manager = Manager::new();
     let plugin = Plugin::init(&manager.run, BINARY, "state").unwrap();
     let mut service = manager.start(&plugin, &[("WATCHDOG_USEC", "100000")]);
-    let ready = manager.told();
+    let ready = manager.received();
     assert_eq!(ready[0], "READY=1");
     assert!(ready[1].starts_with("STATUS=serving generation 1, primary k1-"), "{ready:?}");
     for _ in 0..5 {
-        assert_eq!(manager.told_anything(), ["WATCHDOG=1"]);
+        assert_eq!(manager.received_any(), ["WATCHDOG=1"]);
     }
     signal(&service, Signal::HUP);
-    let reloading = manager.told();
+    let reloading = manager.received();
     assert_eq!(reloading[0], "RELOADING=1");
     assert!(reloading[1].strip_prefix("MONOTONIC_USEC=").unwrap().parse::<u64>().is_ok(), "{reloading:?}");
-    assert_eq!(manager.told(), ready);
+    assert_eq!(manager.received(), ready);
     signal(&service, Signal::TERM);
-    assert_eq!(manager.told()[0], "STOPPING=1");
+    assert_eq!(manager.received()[0], "STOPPING=1");
     service.wait_until("gone", LIMIT, || false).unwrap_err();
     assert!(service.ended().unwrap().unwrap().success());
 }
@@ -108,9 +108,9 @@ fn a_keyring_that_opens_late_does_not_hold_the_boot_up() {
     let lock = fs::File::open(plugin.state_dir().join("lock")).unwrap();
     lock.lock().unwrap();
     let _service = manager.start(&plugin, &[]);
-    assert_eq!(manager.told(), ["READY=1", "STATUS=sealed: the keyring is not open yet"]);
+    assert_eq!(manager.received(), ["READY=1", "STATUS=sealed: the keyring is not open yet"]);
     drop(lock);
-    let ready = manager.told();
+    let ready = manager.received();
     assert!(ready[1].starts_with("STATUS=serving generation 1"), "{ready:?}");
 }
 

@@ -139,8 +139,8 @@ impl Contender {
             }
             Self::WithValues => {
                 let Some(etcd) = &target.etcd else { return Ok(()) };
-                let told = etcd.run_etcdctl(&["get", "--prefix", PREFIX, "--count-only", "--write-out=fields"])?;
-                let count = told.lines().find_map(|line| line.strip_prefix("\"Count\" : ")?.parse().ok());
+                let printed = etcd.run_etcdctl(&["get", "--prefix", PREFIX, "--count-only", "--write-out=fields"])?;
+                let count = printed.lines().find_map(|line| line.strip_prefix("\"Count\" : ")?.parse().ok());
                 equal("objects", &count, &Some(expected.objects))
             }
         }

@@ -231,7 +231,7 @@ struct Scene<'a> {
     daemon: Daemon,
 }
 
-fn tell(story: Story) -> Figures {
+fn run(story: Story) -> Figures {
     let mut random = SmallRng::seed_from_u64(story.seed);
     let sandbox = Sandbox::new();
     let mut figures = Figures::default();
@@ -242,21 +242,21 @@ fn tell(story: Story) -> Figures {
     let is_readable = |wrapped: &Wrapped| matches!(&*states[&wrapped.key_id], "primary" | "decrypt-only");
     let (wrapped, unread): (Vec<_>, Vec<_>) = wrapped.into_iter().partition(is_readable);
     let (right, theirs) = (files(&sandbox, "state"), files(&sandbox, "twin"));
-    let told = format!("story {} of seed {}", story.number, story.seed);
-    figures.under_daemon = under_daemon(&ours, [&right, &copied, &theirs], &wrapped, &told);
+    let context = format!("story {} of seed {}", story.number, story.seed);
+    figures.under_daemon = under_daemon(&ours, [&right, &copied, &theirs], &wrapped, &context);
     put(&sandbox, "state", &FILES, &right);
-    is_well(&ours, &wrapped, &told);
+    is_well(&ours, &wrapped, &context);
     daemon.kill();
     for (what, names) in &WAYS[..5] {
         if is_seen(names, &right, &theirs) {
             put(&sandbox, "state", names, &theirs);
-            figures.refused += refuses(&ours, &format!("{told}: {what} of the twin"));
+            figures.refused += refuses(&ours, &format!("{context}: {what} of the twin"));
             figures.without_daemon += 1;
             put(&sandbox, "state", &FILES, &right);
         }
     }
     let _daemon = ours.serve();
-    is_well(&ours, &wrapped, &told);
+    is_well(&ours, &wrapped, &context);
     bring_in(&mut ours, &twin, &recipient, wrapped.into_iter().chain(unread).collect(), &mut figures);
     figures
 }
@@ -324,7 +324,7 @@ fn go_apart(scene: &mut Scene<'_>, Story { number, further, .. }: Story, random:
 }
 
 /// Puts the twin's files over those of the original, and over those that were copied, in each way; gives the number of exchanges.
-fn under_daemon(ours: &Side<'_>, [right, copied, theirs]: [&Files; 3], wrapped: &[Wrapped], told: &str) -> usize {
+fn under_daemon(ours: &Side<'_>, [right, copied, theirs]: [&Files; 3], wrapped: &[Wrapped], context: &str) -> usize {
     let (sandbox, primary) = (ours.sandbox, ours.keys().into_iter().find(|(_, state)| state == "primary").unwrap().0);
     let all = WAYS.iter().enumerate();
     let over_ours = all.clone().map(|way| ("ours", right, way));
@@ -333,18 +333,18 @@ fn under_daemon(ours: &Side<'_>, [right, copied, theirs]: [&Files; 3], wrapped: 
         all.filter(|(way, _)| [0, WITHOUT_MARK].contains(way)).map(|way| ("the copied ones", copied, way));
     let exchanges = over_ours.chain(over_copied);
     for (over, base, (way, (what, names))) in exchanges.clone() {
-        let told = format!("{told}: {what} of the twin, over {over}");
+        let context = format!("{context}: {what} of the twin, over {over}");
         put(sandbox, "state", &FILES, base);
         put(sandbox, "state", names, theirs);
         if way == WITHOUT_MARK {
             put(sandbox, "state", &["mark"], &Files::new());
         }
         let mark = fs::read(sandbox.path("state/mark")).ok();
-        stays(ours, wrapped, &primary, &told);
+        stays(ours, wrapped, &primary, &context);
         // Before the record was exchanged the daemon may have marked its own once more.
         let after = fs::read(sandbox.path("state/mark")).ok();
         let is_untouched = after == mark || after.as_ref() == right.get("mark");
-        assert!(is_untouched, "{told}: the daemon marked what it does not serve");
+        assert!(is_untouched, "{context}: the daemon marked what it does not serve");
     }
     exchanges.count()
 }
@@ -370,20 +370,20 @@ fn await_latest(side: &Side<'_>) {
 }
 
 /// The daemon goes on with its own keyring, and `status` says that something is wrong.
-fn stays(ours: &Side<'_>, wrapped: &[Wrapped], primary: &str, told: &str) {
+fn stays(ours: &Side<'_>, wrapped: &[Wrapped], primary: &str, context: &str) {
     thread::sleep(LOOK);
     let kms = ours.kms();
     for Wrapped { key_id, bytes, seed } in wrapped {
-        assert_eq!(kms.decrypt(key_id, bytes).as_deref(), Ok(&seed[..]), "{told}: {key_id}");
+        assert_eq!(kms.decrypt(key_id, bytes).as_deref(), Ok(&seed[..]), "{context}: {key_id}");
     }
-    assert_eq!(kms.encrypt(&[4; 32]).0, primary, "{told}: another key wraps");
+    assert_eq!(kms.encrypt(&[4; 32]).0, primary, "{context}: another key wraps");
     let status = ours.status();
     let is_seen = matches!(status.code, 3 | 4) || status.stdout.lines().any(|line| line.starts_with("! the plugin"));
-    assert!(is_seen, "{told}: {status}");
+    assert!(is_seen, "{context}: {status}");
 }
 
 /// Everything is as it was: a daemon that is degraded looks again after ten seconds at the latest.
-fn is_well(ours: &Side<'_>, wrapped: &[Wrapped], told: &str) {
+fn is_well(ours: &Side<'_>, wrapped: &[Wrapped], context: &str) {
     let start = Instant::now();
     let is_degraded = |status: &Answer| status.code > 1 || status.stdout.contains("\n! the plugin");
     loop {
@@ -391,12 +391,12 @@ fn is_well(ours: &Side<'_>, wrapped: &[Wrapped], told: &str) {
         if !is_degraded(&status) {
             break;
         }
-        assert!(start.elapsed() < Duration::from_secs(30), "{told}: {status}");
+        assert!(start.elapsed() < Duration::from_secs(30), "{context}: {status}");
         thread::sleep(Duration::from_millis(50));
     }
     let kms = ours.kms();
     for Wrapped { key_id, bytes, seed } in wrapped {
-        assert_eq!(kms.decrypt(key_id, bytes).as_deref(), Ok(&seed[..]), "{told}: {key_id}");
+        assert_eq!(kms.decrypt(key_id, bytes).as_deref(), Ok(&seed[..]), "{context}: {key_id}");
     }
 }
 
@@ -411,16 +411,16 @@ fn is_seen(names: &[&str], right: &Files, theirs: &Files) -> bool {
 }
 
 /// Every command refuses and changes nothing.
-fn refuses(ours: &Side<'_>, told: &str) -> usize {
+fn refuses(ours: &Side<'_>, context: &str) -> usize {
     let backup = "backup create [DIR]/refused.age";
     let serve = "serve --socket [DIR]/run/refused.sock --log-level error";
     let commands = ["key list", "key add", "status --socket @none", "rekey", backup, serve];
     for line in commands {
         let before = Tree::of(&ours.sandbox.path(ours.name));
         let answer = ours.run(line);
-        assert!(matches!(answer.code, 3 | 4) && answer.stdout.is_empty(), "{told}: {answer}");
+        assert!(matches!(answer.code, 3 | 4) && answer.stdout.is_empty(), "{context}: {answer}");
         let changes = before.changes(&Tree::of(&ours.sandbox.path(ours.name)));
-        assert_eq!(changes, Vec::<String>::new(), "{told}: {answer}");
+        assert_eq!(changes, Vec::<String>::new(), "{context}: {answer}");
     }
     commands.len()
 }
@@ -469,7 +469,7 @@ fn a_twin_is_never_followed_and_a_merge_keeps_every_key_of_both() {
     let (seed, start) = (seed(), Instant::now());
     println!("forks: seed {seed}");
     let stories = stories(size(4), seed);
-    let all = in_parallel(&stories, |story| tell(*story));
+    let all = in_parallel(&stories, |story| run(*story));
     let sum = |count: fn(&Figures) -> usize| all.iter().map(count).sum::<usize>();
     println!(
         "forks: {} stories in {:.0?}, the twins {} generations further (at most {}); {} exchanges under a running daemon and {} \

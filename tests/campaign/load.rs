@@ -1,4 +1,4 @@
-//! Clients that run beside a campaign, and what they report when they are told to end.
+//! Clients that run during a campaign. Each reports its figures when the campaign stops it.
 
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::harness::{
 /// For a client to end what it has begun, and to open all that it kept.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// A client that calls until it is told to end.
+/// A client that calls until the campaign stops it.
 pub(crate) struct Load {
     process: Process,
     log: PathBuf,

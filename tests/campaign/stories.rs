@@ -141,7 +141,7 @@ struct Figures {
     lost: usize,
 }
 
-/// A story being told.
+/// A story being figures.
 struct Scene<'a> {
     story: Story,
     sandbox: &'a Sandbox,
@@ -223,7 +223,7 @@ impl Scene<'_> {
         }
     }
 
-    fn tell(&mut self) {
+    fn play(&mut self) {
         let Story { before, after, target, .. } = self.story;
         let ours = identity(self.sandbox, "ours.txt");
         self.done(&format!("init {STATE} --recovery-recipient {ours} {OURS}"));
@@ -370,13 +370,13 @@ impl Scene<'_> {
                 _ => continue,
             };
             let answer = self.run(&format!("key {verb} {key_id} {STATE} {etcd}"));
-            let told = || format!("{:?}: {key_id}, {state}: {answer}", self.story);
+            let context = || format!("{:?}: {key_id}, {state}: {answer}", self.story);
             if is_needed {
-                assert!(answer.code == 3 && answer.stderr.contains("it, for example /story-"), "{}", told());
+                assert!(answer.code == 3 && answer.stderr.contains("it, for example /story-"), "{}", context());
                 figures.refused_disable += usize::from(verb == "disable");
                 figures.refused_destroy += usize::from(verb == "destroy");
             } else if verb == "disable" {
-                assert_eq!(answer.code, 0, "{}", told());
+                assert_eq!(answer.code, 0, "{}", context());
                 figures.disabled += 1;
                 self.done(&format!("key enable {key_id} {STATE}"));
             }
@@ -421,12 +421,12 @@ fn files(directory: &Path) -> impl Iterator<Item = String> {
     names.map(|name| name.display().to_string())
 }
 
-fn tell(story: Story, etcd: &Etcd) -> Figures {
+fn play(story: Story, etcd: &Etcd) -> Figures {
     let sandbox = Sandbox::new();
     let disk = Disk::looped(&sandbox);
     let mut scene =
         Scene { story, sandbox: &sandbox, disk: disk.as_ref(), etcd, values: Vec::new(), figures: Figures::default() };
-    scene.tell();
+    scene.play();
     scene.figures
 }
 
@@ -441,15 +441,15 @@ fn no_story_of_restoring_loses_a_key_that_anything_needs() {
         for _ in 0..4 {
             scope.spawn(|| {
                 while let Some(story) = stories.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let told = tell(*story, &etcd);
+                    let figures = play(*story, &etcd);
                     let mut all = all.lock().unwrap();
-                    all.refused_disable += told.refused_disable;
-                    all.refused_destroy += told.refused_destroy;
-                    all.disabled += told.disabled;
-                    all.refused_restore += told.refused_restore;
-                    all.fresh += told.fresh;
-                    all.unwrapped += told.unwrapped;
-                    all.lost += told.lost;
+                    all.refused_disable += figures.refused_disable;
+                    all.refused_destroy += figures.refused_destroy;
+                    all.disabled += figures.disabled;
+                    all.refused_restore += figures.refused_restore;
+                    all.fresh += figures.fresh;
+                    all.unwrapped += figures.unwrapped;
+                    all.lost += figures.lost;
                 }
             });
         }

@@ -1,4 +1,4 @@
-//! Loopback ports for servers that must be told theirs, and must get the same one again after a restart.
+//! Loopback ports for servers that take their port as a flag, and need the same port again after a restart.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};

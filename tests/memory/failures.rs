@@ -50,11 +50,11 @@ struct Call {
 pub(super) fn make(address: &SocketAddr, wrapped: &[Wrapped]) -> (Vec<Seed>, String) {
     let mut seeds: Vec<Seed> = wrapped.iter().map(|wrapped| wrapped.seed).collect();
     let calls: Vec<Call> = wrapped.chunks_exact(KINDS).flat_map(|some| tampered(some, &mut seeds)).collect();
-    let mut told = send(address, calls);
+    let mut answers = send(address, calls);
     let refused = random();
     seeds.push(refused);
-    told += &send_as_a_stranger(address, refused);
-    (seeds, told)
+    answers += &send_as_a_stranger(address, refused);
+    (seeds, answers)
 }
 
 /// How many seeds that were wrapped [`tampered`] takes.
@@ -135,7 +135,7 @@ fn send_as_a_stranger(address: &SocketAddr, seed: Seed) -> String {
     stranger.join().unwrap()
 }
 
-/// Makes one call, and says what it was told.
+/// Makes one call, and returns the text of its answer.
 async fn judge(channel: Channel, call: Call) -> String {
     let (kind, code) = (call.kind, call.code);
     let answer = timeout(if code.is_some() { LIMIT } else { SOON }, ask(channel, call)).await;

@@ -52,10 +52,10 @@ const FAILURES: usize = 20;
 /// What is secret of a call, by name; all else that is looked for are keys.
 const SEEDS: [&str; 3] = ["seed", "XAES key of a seed", "seed of a failed call"];
 
-/// For the daemon to do as a signal told it.
+/// For the daemon to act on a signal.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A daemon that tells all it can, and its keys.
+/// A daemon that logs all it can, and its keys.
 struct Rig {
     run: Run,
     plugin: Plugin,
@@ -64,7 +64,7 @@ struct Rig {
     keys: Keys,
     /// Whether this kernel has secret memory, without which root finds the keys where they belong.
     hidden: bool,
-    told: String,
+    answers: String,
 }
 
 impl Rig {
@@ -100,7 +100,7 @@ impl Rig {
         if !hidden {
             say("not looked for in memory: keys, as this kernel has no memfd_secret to hide them in");
         }
-        Some(Self { run, plugin, address, metrics, keys, hidden, told: String::new() })
+        Some(Self { run, plugin, address, metrics, keys, hidden, answers: String::new() })
     }
 
     fn pid(&mut self) -> u32 {
@@ -115,7 +115,7 @@ impl Rig {
         if !self.hidden {
             finds.keep(&SEEDS);
         }
-        self.told += &crate::admin::scrape(&self.metrics);
+        self.answers += &crate::admin::scrape(&self.metrics);
         self.look_outside(needles, &mut finds);
         finds
     }
@@ -124,7 +124,7 @@ impl Rig {
     fn look_outside(&self, needles: &Needles, finds: &mut Finds) {
         let exempt = self.plugin.state_dir().join("slot-file.key");
         assert!(find_in_files(self.run.directory(), &exempt, needles, finds) >= 5, "root, keyring, mark, audit, log");
-        needles.find(self.told.as_bytes(), "metrics or an answer", finds);
+        needles.find(self.answers.as_bytes(), "metrics or an answer", finds);
     }
 
     /// All keys, and what is secret of these calls.
@@ -174,12 +174,12 @@ fn no_seed_and_no_key_is_found_outside_of_secret_memory() {
     assert_nothing(&rig.look(&needles), "after calls");
 
     let client = Client::connect(&rig.address);
-    let (seeds, told) = failures::make(&rig.address, &client.round_trips(FAILURES * failures::KINDS));
+    let (seeds, answers) = failures::make(&rig.address, &client.round_trips(FAILURES * failures::KINDS));
     drop(client);
     for seed in &seeds {
         needles.add(SEEDS[2], seed);
     }
-    rig.told += &told;
+    rig.answers += &answers;
     assert_nothing(&rig.look(&needles), "after failed calls");
 
     rig.reload();

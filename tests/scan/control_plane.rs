@@ -1,5 +1,5 @@
-//! Scans of what real API servers wrote under every provider that Kubernetes has, held against etcd's own bytes, against what was
-//! written, and against what an API server reads and rewrites.
+//! Scans what real API servers wrote under every provider that Kubernetes has. Compares the reports with etcd's own bytes,
+//! with what was written, and with what an API server reads and rewrites.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -115,7 +115,7 @@ fn counted(report: &Value) -> BTreeMap<Group, Counts> {
 }
 
 #[test]
-fn each_object_is_told_under_the_provider_that_wrote_it() {
+fn each_object_is_listed_under_the_provider_that_wrote_it() {
     let past = &*PAST;
     let history = past.history();
     let from_snapshot = Scan::snapshot(&history.run, &past.snapshot).list();
@@ -168,7 +168,7 @@ fn rows_count_objects_older_values_and_seeds() {
         let mut rows = report["groups"].as_array().unwrap().iter();
         rows.find(|row| row["resource"] == resource && row["provider"] == "identity").unwrap()["encodings"].clone()
     };
-    // Three of each of the two API servers that wrote them in plaintext, as each was told to encode them.
+    // Three of each of the two API servers that wrote them in plaintext, as each was configured to encode them.
     assert_eq!(open("widgets.example.com"), json!({"json": 3, "cbor": 3}));
     assert_eq!(open("secrets"), json!({"protobuf": 3}));
 }
@@ -239,7 +239,7 @@ fn found_of_keys(history: &History, flags: &[(&str, &str)]) -> BTreeMap<String, 
 }
 
 #[test]
-fn keys_are_told_by_a_keyring_or_by_the_primary_one() {
+fn keys_are_named_by_a_keyring_or_by_the_primary_one() {
     let history = PAST.history();
     let [first, second] = &history.keys;
     let expect = |flags: &[(&str, &str)], of_first: &[&str], of_second: &[&str], of_other: &[&str]| {

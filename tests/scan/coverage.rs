@@ -1,4 +1,4 @@
-//! What an EncryptionConfiguration covers, and whether it is one, held against API servers that are started with it.
+//! Compares claviger with API servers on each `EncryptionConfiguration`: whether it is valid, and what it covers.
 
 use std::{collections::BTreeMap, fs, path::Path};
 

@@ -1,8 +1,8 @@
-//! A database that etcd has written, damaged in every way: what is said of the rest is true, and what is missing is said.
+//! A database that etcd has written, damaged in every way: a scan reports the undamaged rest truly, and names what it could not read.
 //!
-//! Every page is overwritten, the file is cut at every page, and bits are flipped. Of a damaged file a scan either tells
-//! all that it tells of the whole one, or it ends with 7 and names what cannot be read. A key that is not told, or told as it was
-//! before, was changed last in a range of revisions that the report names.
+//! Every page is overwritten, the file is cut at every page, and bits are flipped. Of a damaged file a scan either reports
+//! the same as of the whole one, or it ends with 7 and names what it could not read. If it does not report a key, or reports an earlier
+//! value of it, then the key was changed last in a range of revisions that the report names.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -170,13 +170,13 @@ impl Outcome {
     /// Whether all is said that was said of the whole file.
     fn is_as_whole(&self) -> bool {
         let whole = &ORIGINAL.whole;
-        let told = |report: &Value| {
+        let reported = |report: &Value| {
             let mut report = report.clone();
             report["time"].take();
             report["source"]["file"].take();
             report
         };
-        let is_same = self.report.as_ref().is_some_and(|report| told(report) == told(&whole.report.0));
+        let is_same = self.report.as_ref().is_some_and(|report| reported(report) == reported(&whole.report.0));
         is_same && self.code == whole.code && self.lines == whole.lines
     }
 
@@ -212,10 +212,10 @@ impl Outcome {
             return Vec::new();
         }
         let damaged: Vec<&str> = self.damaged_keys().collect();
-        let mut told = BTreeSet::new();
+        let mut listed = BTreeSet::new();
         let mut faults = Vec::new();
         for line in &self.lines {
-            if !told.insert(&*line.key) {
+            if !listed.insert(&*line.key) {
                 faults.push(format!("listed twice: {line:?}"));
             }
             // What is said to be damaged need not be what it was.
@@ -231,7 +231,7 @@ impl Outcome {
                 faults.push(format!("untrue: {line:?}"));
             }
         }
-        for line in ORIGINAL.whole.lines.iter().filter(|line| !told.contains(&*line.key)) {
+        for line in ORIGINAL.whole.lines.iter().filter(|line| !listed.contains(&*line.key)) {
             if !self.misses(line.mod_revision) {
                 faults.push(format!("left out: {line:?}"));
             }
@@ -325,7 +325,7 @@ impl Filler {
 }
 
 #[test]
-fn whatever_page_is_overwritten_the_rest_is_told_and_the_page_is_named() {
+fn whatever_page_is_overwritten_the_rest_is_reported_and_the_page_is_named() {
     let pages = ORIGINAL.pages();
     let (branches, leaves): (Vec<_>, Vec<_>) = pages.heads().into_iter().partition(|head| pages.is_branch(*head));
     let mut chance = Chance(31);
@@ -339,7 +339,7 @@ fn whatever_page_is_overwritten_the_rest_is_told_and_the_page_is_named() {
         cases
             .extend([Filler::Zeros, Filler::Noise, Filler::Page(another), Filler::Disguised(alike)].map(|f| (page, f)));
     }
-    // The topmost page has none beside it that its keys could be held against.
+    // The topmost page has no page beside it to compare its keys with.
     let is_top = |page| matches!(pages.of(page), Use::Key { is_top: true, .. });
     // A free page may hold what once was at this very place inside of a value: then nothing but a digest tells the two apart.
     let is_inside = |page| matches!(pages.of(page), Use::Key { head, .. } if head != page);
@@ -376,7 +376,7 @@ fn whatever_page_is_overwritten_the_rest_is_told_and_the_page_is_named() {
 }
 
 #[test]
-fn wherever_a_file_is_cut_the_rest_is_told() {
+fn wherever_a_file_is_cut_the_rest_is_reported() {
     let length = ORIGINAL.member.len();
     let mut chance = Chance(37);
     let mut cases: Vec<usize> = (0..length).step_by(PAGE).collect();
@@ -395,7 +395,7 @@ fn wherever_a_file_is_cut_the_rest_is_told() {
 
 /// In a page's header and elements, and anywhere in a branch, which is all of it structure.
 #[test]
-fn whatever_bit_of_a_pages_structure_flips_nothing_untrue_is_told() {
+fn whatever_bit_of_a_pages_structure_flips_nothing_untrue_is_reported() {
     let pages = ORIGINAL.pages();
     let heads: Vec<u64> = pages.heads().into_iter().collect();
     let branches: Vec<u64> = heads.iter().copied().filter(|head| pages.is_branch(*head)).collect();
@@ -456,7 +456,7 @@ fn whatever_bit_flips_a_scan_ends_and_the_digest_tells() {
         let outcome = bench.flipped(&ORIGINAL.snapshot, flip);
         let digest = "the file does not match the digest at its end".to_owned();
         let is_said = outcome.code == 7 && (outcome.report.is_none() || outcome.incomplete().contains(&digest));
-        let wrong = (!is_said).then(|| "the digest does not tell".to_owned());
+        let wrong = (!is_said).then(|| "the digest does not show it".to_owned());
         (flip_of(flip), outcome, wrong.into_iter().collect())
     });
 }

@@ -1,6 +1,6 @@
-//! Databases that real etcds of each version have made by every operation that changes a key, scanned after each: from a
-//! snapshot, from the file of a stopped or killed member, and live. What is said is held against etcdctl, etcdutl, and
-//! what was written.
+//! Databases that real etcds of each version have made by every operation that changes a key. Each is scanned after each
+//! operation: from a snapshot, from the file of a stopped or killed member, and live. The reports are compared with
+//! etcdctl, with etcdutl, and with what was written.
 
 use std::{collections::BTreeMap, fs, path::Path, thread, time::Duration};
 
@@ -23,17 +23,17 @@ use crate::{
 };
 
 #[test]
-fn whatever_etcd_3_5_has_is_told() {
+fn whatever_etcd_3_5_has_is_reported() {
     Rig::start(EtcdVersion::V3_5).go_through_all();
 }
 
 #[test]
-fn whatever_etcd_3_6_has_is_told() {
+fn whatever_etcd_3_6_has_is_reported() {
     Rig::start(EtcdVersion::V3_6).go_through_all();
 }
 
 #[test]
-fn whatever_etcd_3_7_has_is_told() {
+fn whatever_etcd_3_7_has_is_reported() {
     Rig::start(EtcdVersion::V3_7).go_through_all();
 }
 
@@ -142,7 +142,7 @@ impl Rig {
             }
         }
         store.put("/registry/leases/8/0", Stored::json(41));
-        // Damage that is history is told, too.
+        // Damage in the history is reported, too.
         store.put("/registry/secrets/broken/0", Stored::protobuf(10, chance));
         store.put("/registry/secrets/broken/2", Stored::protobuf(10, chance));
         store.delete("compact_rev_key");

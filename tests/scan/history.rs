@@ -1,5 +1,5 @@
-//! One etcd that real API servers wrote, one after the other, each with another provider first and the earlier ones behind it, so
-//! that each read all that was there.
+//! One etcd to which real API servers wrote, one after the other. Each has another provider first and the earlier ones
+//! after it, so each can read everything that was there.
 
 use std::{
     collections::BTreeMap,

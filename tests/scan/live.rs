@@ -111,7 +111,7 @@ spec:
         assert_eq!(hint, UNREACHABLE);
     };
     unreachable(format!("{servers}{other_ca}{certificate}{key}"), "UnknownIssuer");
-    // What is told of it depends on who hangs up first.
+    // The error depends on who hangs up first.
     unreachable(format!("{servers}{ca}"), "");
     unreachable(format!("{servers}{ca}{other}{other_key}"), "");
     let half = "error: a client certificate without its key, or a key without its certificate\n";
@@ -137,7 +137,7 @@ spec:
 }
 
 #[test]
-fn whichever_endpoint_answers_is_read_below_its_prefix_and_refusals_are_told() {
+fn whichever_endpoint_answers_is_read_below_its_prefix_and_refusals_are_reported() {
     let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
     let (etcd, mut store) = start(&run);
     fill(&mut store, "/kubernetes.io/cluster");
@@ -196,15 +196,15 @@ fn a_scan_goes_on_at_a_later_revision_if_etcd_compacts_its_own_and_says_so() {
         };
 
         let (answer, before, after, _) = scan_meanwhile("--list", 100);
-        let told = lines(&answer.ends_with(1).stdout);
+        let listed = lines(&answer.ends_with(1).stdout);
         let (before, after) = (before.lines(), after.lines());
-        let first_of_later = told.iter().position(|line| !before.contains(line)).expect("a later revision was read");
-        let last = &told[first_of_later - 1].key;
+        let first_of_later = listed.iter().position(|line| !before.contains(line)).expect("a later revision was read");
+        let last = &listed[first_of_later - 1].key;
         assert!(first_of_later > 1500, "{first_of_later}");
         let later = after.iter().filter(|line| line.key > *last);
         let expected = before.iter().filter(|line| line.key <= *last).chain(later);
-        assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), told.len(), "a key is listed twice");
-        assert_same(&told.iter().collect(), &expected.collect(), "each part at its revision");
+        assert_eq!(listed.iter().collect::<BTreeSet<_>>().len(), listed.len(), "a key is listed twice");
+        assert_same(&listed.iter().collect(), &expected.collect(), "each part at its revision");
 
         let (answer, _, _, pins) = scan_meanwhile("--output json", 200);
         let report = answer.ends_with(1).json();
@@ -250,8 +250,8 @@ fn a_scan_goes_on_with_another_endpoint_of_the_same_cluster_only() {
     let servers = |others: &str| format!("--etcd-servers {}{others}", broken());
 
     let list = sandbox.run(&format!("scan --list {}", servers(&format!(",{}", etcd.endpoints()))));
-    let told: BTreeSet<Line> = lines(&list.ends_with(0).stdout).into_iter().collect();
-    assert_same(&told, &store.truth.lines(), "by two endpoints");
+    let listed: BTreeSet<Line> = lines(&list.ends_with(0).stdout).into_iter().collect();
+    assert_same(&listed, &store.truth.lines(), "by two endpoints");
     let cut_off = sandbox.refused(6, &format!("scan {} --output text", servers("")));
     assert!(cut_off.complaint().ends_with(UNREACHABLE), "{cut_off}");
 
@@ -282,7 +282,7 @@ fn values_however_large_are_read_in_parts() {
 }
 
 #[test]
-fn a_hundred_thousand_objects_are_each_told_once_while_etcd_compacts_all_the_time() {
+fn a_hundred_thousand_objects_are_each_listed_once_while_etcd_compacts_all_the_time() {
     let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
     let (etcd, mut store) = start(&run);
     fill_many(&mut store, 100_000);
@@ -309,8 +309,8 @@ fn a_hundred_thousand_objects_are_each_told_once_while_etcd_compacts_all_the_tim
     assert!(pins.len() > 1 && pins.is_sorted(), "{pins:?}");
     let keys: BTreeSet<&str> = busy.lines.iter().map(|line| line.key.as_str()).collect();
     assert_eq!(keys.len(), busy.lines.len(), "a key is listed twice");
-    let told = busy.lines.iter().filter(|line| !line.key.starts_with("/registry/secrets/busy/"));
-    assert_same(&told.collect(), &stable.iter().collect(), "busy");
+    let listed = busy.lines.iter().filter(|line| !line.key.starts_with("/registry/secrets/busy/"));
+    assert_same(&listed.collect(), &stable.iter().collect(), "busy");
 }
 
 /// From then on a scan says where it is.

@@ -1,4 +1,4 @@
-//! `claviger scan`, held against what real etcds write, and against real API servers: what they wrote, read, rewrote and refused.
+//! Compares `claviger scan` with what real etcds write, and with what real API servers wrote, read, rewrote and refused.
 //!
 //! ```text
 //! databases, damage, files, live, providers -> truth -> values, writer, answers;   live -> proxy;   damage -> pages

@@ -1,4 +1,5 @@
-//! The names that a report has for resources, held against the table that real API servers make of them: at which path each lies.
+//! Compares the names that a report has for resources with the table that real API servers make of them: each resource
+//! and its path.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

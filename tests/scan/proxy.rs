@@ -1,4 +1,4 @@
-//! A connection to etcd that stands still, or breaks, when so many bytes of answers have passed: in the middle of a page.
+//! A connection to etcd that stops or breaks after a given number of bytes of answers: in the middle of a page.
 
 use std::{
     io::{Read, Write},

@@ -1,4 +1,4 @@
-//! `claviger scan`, run as its users run it, and what etcd itself has, to hold it against.
+//! Runs `claviger scan` as its users run it, and reads etcd's own contents to compare the report with them.
 
 use std::{collections::BTreeMap, ffi::OsStr, path::Path, process::Command, time::Duration};
 

@@ -1,4 +1,5 @@
-//! What may stand in etcd, made by hand in the shape of every provider and encoding, and what a scan should tell of it.
+//! Values that etcd may contain, made by hand in the shape of every provider and encoding, and what a scan should report
+//! of each.
 
 use prost::Message;
 

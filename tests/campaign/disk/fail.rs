@@ -40,33 +40,38 @@ fn a_command_whose_system_calls_fail_never_says_that_it_is_done() {
         let outcomes = in_parallel(&points, |(call, error)| {
             let sandbox = prepared.sandbox();
             let (code, complaint) = trace::inject(&prepared, &sandbox, call, &format!("error={error}"));
-            let told =
+            let context =
                 || format!("{}, {error} of {} {}: {}\n{complaint}", case.name, call.name, call.number, call.args);
-            let side = prepared.check(&sandbox).unwrap_or_else(|error| panic!("{}: {error}", told()));
+            let side = prepared.check(&sandbox).unwrap_or_else(|error| panic!("{}: {error}", context()));
             let is_writing = WRITING.contains(&&*call.name) || call.args.contains("O_CREAT");
             match code {
-                // The slot is gone by then: that its key file may come back, which opens nothing, is told.
+                // The slot is gone by then: that its key file may come back, which opens nothing, is reported.
                 Some(0) if case.name == "slot remove" && call.name == "fsync" && side == Side::Before => {}
-                Some(0) => assert!(!is_writing, "it said done: {}", told()),
+                Some(0) => assert!(!is_writing, "it said done: {}", context()),
                 Some(1..=7) => {
-                    assert!(complaint.contains("error: "), "{}", told());
-                    // What is there in spite of the failure is told.
-                    let is_told = ["was changed, but", "was written, but", "is not listed", "is not finished"]
+                    assert!(complaint.contains("error: "), "{}", context());
+                    // What is there in spite of the failure is reported.
+                    let is_reported = ["was changed, but", "was written, but", "is not listed", "is not finished"]
                         .iter()
                         .any(|words| complaint.contains(words));
                     let is_quiet =
                         ["rekey", "slot add file", "slot add passphrase", "slot remove"].contains(&case.name);
-                    assert!(side == Side::Before || is_told || is_quiet, "{}", told());
+                    assert!(side == Side::Before || is_reported || is_quiet, "{}", context());
                 }
-                code => panic!("{code:?}: {}", told()),
+                code => panic!("{code:?}: {}", context()),
             }
-            prepared.again(&sandbox).unwrap_or_else(|error| panic!("{}: {error}", told()));
+            prepared.again(&sandbox).unwrap_or_else(|error| panic!("{}: {error}", context()));
             code == Some(0)
         });
         let done = outcomes.iter().filter(|done| **done).count();
-        println!("{:24} {:5} of {:5} failures: {done} harmless, the others told", case.name, points.len(), all.len());
+        println!(
+            "{:24} {:5} of {:5} failures: {done} harmless, the others reported",
+            case.name,
+            points.len(),
+            all.len()
+        );
         total = [total[0] + points.len(), total[1] + done, total[2] + points.len() - done];
     }
-    println!("{:24} {} failures: {} harmless, {} told", "all", total[0], total[1], total[2]);
+    println!("{:24} {} failures: {} harmless, {} reported", "all", total[0], total[1], total[2]);
     assert!(total[2] > 0);
 }

@@ -30,10 +30,10 @@ fn a_command_that_is_killed_at_any_system_call_leaves_all_or_nothing_of_its_chan
         let sides = in_parallel(&points, |call| {
             let sandbox = prepared.sandbox();
             let (code, _) = trace::inject(&prepared, &sandbox, call, "signal=KILL");
-            let told = || format!("{}, killed at {} {}: {}", case.name, call.name, call.number, call.args);
-            assert!(code.is_none() || code == Some(0), "{}: {code:?}", told());
-            let side = prepared.check(&sandbox).unwrap_or_else(|error| panic!("{}: {error}", told()));
-            prepared.again(&sandbox).unwrap_or_else(|error| panic!("{}: {error}", told()));
+            let context = || format!("{}, killed at {} {}: {}", case.name, call.name, call.number, call.args);
+            assert!(code.is_none() || code == Some(0), "{}: {code:?}", context());
+            let side = prepared.check(&sandbox).unwrap_or_else(|error| panic!("{}: {error}", context()));
+            prepared.again(&sandbox).unwrap_or_else(|error| panic!("{}: {error}", context()));
             (code, side)
         });
         let killed = sides.iter().filter(|(code, _)| code.is_none()).count();

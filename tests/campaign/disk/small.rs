@@ -38,8 +38,8 @@ fn a_disk_of_any_smallness_is_full_and_never_broken() {
                 0 => done += 1,
                 _ if before.code == 0 => {
                     after.ends_with(0);
-                    let is_told = answer.stderr.contains("was changed, but") || answer.stderr.contains("rekey");
-                    assert!(is_told || after.stdout == before.stdout, "{answer}{before}{after}");
+                    let is_reported = answer.stderr.contains("was changed, but") || answer.stderr.contains("rekey");
+                    assert!(is_reported || after.stdout == before.stdout, "{answer}{before}{after}");
                 }
                 _ => {}
             }

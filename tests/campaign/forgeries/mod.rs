@@ -1,4 +1,4 @@
-//! Backups, records, marks, ledgers and root files that were made with public data only: none is taken, in no way, and nothing changes.
+//! Backups, records, marks, ledgers and root files that were made with public data only: claviger refuses each, and changes nothing.
 //!
 //! [`attacker`] makes them, [`catalogue`] lists them. A forgery that is called whole has no fault but its root key: where there is no
 //! keyring to compare it with, it opens, which this campaign checks too, as a refusal for a wrong letter would prove nothing.
@@ -68,16 +68,16 @@ fn list(sandbox: &Sandbox) -> serde_json::Value {
 }
 
 /// Runs `line`, which is refused in one line and changes nothing.
-fn refused(sandbox: &Sandbox, told: &str, line: &str) -> Answer {
+fn refused(sandbox: &Sandbox, context: &str, line: &str) -> Answer {
     let before = Tree::of(&sandbox.path("state"));
     let answer = sandbox.run(line);
-    assert!(REFUSED.contains(&answer.code), "{told}: {answer}");
-    assert_eq!(answer.stdout, "", "{told}: {answer}");
+    assert!(REFUSED.contains(&answer.code), "{context}: {answer}");
+    assert_eq!(answer.stdout, "", "{context}: {answer}");
     let reasons = answer.stderr.lines().filter(|line| line.starts_with("error: ")).count();
-    assert_eq!(reasons, 1, "{told}: {answer}");
+    assert_eq!(reasons, 1, "{context}: {answer}");
     let changes = before.changes(&Tree::of(&sandbox.path("state")));
-    assert_eq!(changes, Vec::<String>::new(), "{told}: {answer}");
-    assert!(!sandbox.path("new").exists(), "{told}: {answer}");
+    assert_eq!(changes, Vec::<String>::new(), "{context}: {answer}");
+    assert!(!sandbox.path("new").exists(), "{context}: {answer}");
     answer
 }
 

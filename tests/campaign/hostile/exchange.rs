@@ -1,6 +1,6 @@
-//! Sends the calls of [`super::calls`] and holds each answer against what its kind may be answered with.
+//! Sends the calls of [`super::calls`] and checks that each kind of call gets an answer that it may get.
 //!
-//! Invariant: whatever the kind, a Decrypt that gives a plaintext gives the one that was encrypted.
+//! Invariant: if a Decrypt returns a plaintext, it is the one that was encrypted.
 
 use std::{
     collections::BTreeMap,

@@ -43,7 +43,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Rounds on the old connection for each one on a new one.
 const ROUNDS_PER_FRESH: u64 = 25;
 
-/// A thread that calls until it is told to stop.
+/// A thread that calls until the campaign stops it.
 pub(super) struct GoodClient {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<Report, String>>,

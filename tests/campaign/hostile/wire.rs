@@ -1,6 +1,6 @@
 //! HTTP/2 as bytes (RFC 9113): frames, header blocks, and a peer that writes what it likes.
 //!
-//! Header blocks are literals without indexing (RFC 7541, section 6.2.2), so a block means the same wherever it stands.
+//! Header blocks are literals without indexing (RFC 7541, section 6.2.2), so a block means the same wherever it occurs.
 //! After each input comes a PING with its number: the daemon's answers tell how many inputs a connection survived.
 
 use std::{
