@@ -39,7 +39,7 @@ pub enum Event<'a> {
     SlotAdd(SlotEvent),
     /// A slot is about to be removed.
     SlotRemove(SlotEvent),
-    /// The keyring is about to be put under a new root key: told once before the root file changes, once before the record.
+    /// The keyring is about to be put under a new root key: one line before the root file changes, one before the record.
     Rekey {
         /// The keyring's uuid.
         keyring: String,
@@ -166,9 +166,9 @@ pub fn record(dir: &Dir, event: &Event<'_>) -> Result<(), DurableError> {
 ///
 /// # Errors
 /// When the log cannot be read.
-pub fn tells_of_a_keyring(dir: &Dir) -> Result<bool, DurableError> {
+pub fn names_a_keyring(dir: &Dir) -> Result<bool, DurableError> {
     #[derive(Deserialize)]
-    struct Told {
+    struct EventName {
         event: String,
     }
     if dir.contains(&format!("{FILE}.1"))? {
@@ -181,7 +181,7 @@ pub fn tells_of_a_keyring(dir: &Dir) -> Result<bool, DurableError> {
     };
     // What a crash has cut off has no LF.
     let lines = text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
-    let is_restore = |line: &[u8]| serde_json::from_slice::<Told>(line).is_ok_and(|told| told.event == "restore");
+    let is_restore = |line: &[u8]| serde_json::from_slice::<EventName>(line).is_ok_and(|line| line.event == "restore");
     Ok(lines.into_iter().any(|line| !is_restore(line)))
 }
 
@@ -190,29 +190,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_a_finished_keyring_does_tells_of_one() {
+    fn only_events_of_a_finished_keyring_name_one() {
         let temporary = tempfile::tempdir().unwrap();
         let dir = Dir::open_or_create(temporary.path()).unwrap();
-        let told = || tells_of_a_keyring(&dir).unwrap();
-        assert!(!told());
+        let named = || names_a_keyring(&dir).unwrap();
+        assert!(!named());
         let restore = || Event::Restore(KeyringEvent { keyring: "9013".to_owned(), generation: 3 });
         record(&dir, &restore()).unwrap();
         record(&dir, &restore()).unwrap();
         let path = temporary.path().join(FILE);
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{text}{{\"format\":\"clav")).unwrap();
-        assert!(!told(), "two restores, and what a crash has cut off");
+        assert!(!named(), "two restores, and what a crash has cut off");
         record(&dir, &restore()).unwrap();
-        assert!(told(), "a line that nobody understands may have been anything");
+        assert!(named(), "a line that nobody understands may have been anything");
         std::fs::write(&path, text).unwrap();
         record(&dir, &Event::Unseal { keyring: "9013".to_owned(), generation: 3, key_id: "k1", slot: "file" }).unwrap();
-        assert!(told());
+        assert!(named());
         std::fs::rename(&path, temporary.path().join("audit.jsonl.1")).unwrap();
-        assert!(told());
+        assert!(named());
     }
 
     #[test]
-    fn a_line_tells_what_when_and_who() {
+    fn a_line_says_what_when_and_who() {
         let temporary = tempfile::tempdir().unwrap();
         let dir = Dir::open_or_create(temporary.path()).unwrap();
         let event = Event::Unseal { keyring: "9013".to_owned(), generation: 3, key_id: "k1-aa", slot: "file" };

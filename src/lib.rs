@@ -9,13 +9,13 @@
 //! | module | what it is |
 //! |---|---|
 //! | `cli` | one thin file for each verb: parse, call, print |
-//! | `daemon` | the life of a plugin: listen, unseal, tell systemd, look for changes, end |
+//! | `daemon` | the life of a plugin: listen, unseal, notify systemd, look for changes, end |
 //! | `fuzzing` | what every parser promises; only for tests and for `fuzz/` |
 //! | `admin` | metrics and health over HTTP, if asked for |
 //! | `config` | text to a validated configuration |
 //! | `listen` | sockets and connections: lock, mode, take-over, activation, peers, limits, draining |
 //! | `grpc` | the API at the edge, and its client: copy fields, limit sizes, map errors |
-//! | `service` | the KMS v2 calls on a snapshot of the keys, and what each connection was told |
+//! | `service` | the KMS v2 calls on a snapshot of the keys, and which key it announced to each connection |
 //! | `keeper` | root key, store and keyring together: make, open, change, mark, publish |
 //! | `escrow` | how keys survive the loss of a machine: backups, recovery blobs, shares of an identity |
 //! | `root` | the root key and the slots that seal it |
@@ -29,7 +29,7 @@
 //! | `crypto` | bytes to bytes: secrets in memory, AEAD, key derivation, the wrapped seed; pure |
 //! | `telemetry` | logs, the list of their messages, and metrics |
 //! | `hardening` | what the process gives up for itself: dumps, files, system calls |
-//! | `systemd` | tells systemd: ready, reloading, stopping, alive |
+//! | `systemd` | notifies systemd: ready, reloading, stopping, alive |
 //!
 //! The highest module comes first. Who may import whom is a table in `tests/architecture/`, and a test.
 

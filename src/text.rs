@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_told_apart() {
+    fn a_newer_version_has_its_own_error() {
         let open = |text: &[u8]| LineReader::open(text, "mark", 100).map(|_| ());
         assert_eq!(open(b"claviger/mark/v1\n"), Ok(()));
         assert_eq!(open(b"claviger/mark/v2\n"), Err(TextError::TooNew { found: 2 }));

@@ -1,4 +1,4 @@
-//! The daemon as a process: what it does before it is unsealed, when it is told to end, and what the kernel knows of it.
+//! The daemon as a process: what it does before it is unsealed, how a signal ends it, and what the kernel knows of it.
 
 use std::{
     fs,
@@ -48,7 +48,7 @@ fn it_listens_before_it_unseals_and_answers_unavailable_until_then() {
 
     drop(lock);
     daemon.wait_until("serving", LIMIT, || status(&plugin, &socket).0 == 0).unwrap();
-    assert!(daemon.log().contains("no mark: trusting the keyring as it is seen first"));
+    assert!(daemon.log().contains("no mark yet, trusting the keyring that was found"));
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn a_successor_serves_at_once_and_says_that_it_is_not_alone_until_the_first_one_
     // It stays so, and calls are answered.
     thread::sleep(Duration::from_secs(1));
     let (code, text) = status(&plugin, &socket);
-    let finding = "! another plugin serves from this state directory as well: the one that was replaced ends";
+    let finding = "! two plugins serve from this state directory: the replaced one should end";
     assert!(code == 1 && text.contains(finding) && text.contains(": ok, announces k1-"), "{text}");
     assert!(text.contains(&format!("`fuser {}/serving` finds both", plugin.state_dir().display())), "{text}");
 
@@ -295,7 +295,7 @@ fn a_successor_serves_at_once_and_says_that_it_is_not_alone_until_the_first_one_
     assert_eq!(status(&plugin, &socket).0, 0);
     wait_until(|| {
         messages(&second.log()).ends_with(&[
-            "another plugin serves from this state directory, waiting for its end".to_owned(),
+            "another plugin serves from this state directory, waiting until it ends".to_owned(),
             "no other plugin serves from this state directory any more".to_owned(),
         ])
     });
@@ -369,7 +369,7 @@ fn sighup_looks_at_the_keyring_again_and_takes_no_worse_one() {
     let record = fs::read(&keyring).unwrap();
     fs::write(&keyring, &record[1..]).unwrap();
     hangup();
-    log_says("the keyring was not taken, serving on with the one from before");
+    log_says("refused the changed keyring, still serving the one before");
     fs::write(&keyring, &record).unwrap();
     // It says that it is degraded until it has looked again.
     wait_until(|| status(&plugin, &socket).0 == 0);
@@ -401,5 +401,5 @@ fn each_unsealing_is_on_the_audit_record_and_a_record_that_is_full_stops_nothing
     fs::create_dir(&path).unwrap();
     plugin.serve(&socket[..]).unwrap();
     let process = plugin.process().unwrap();
-    wait_until(|| messages(&process.log()).contains(&"unsealing is not on the audit record".to_owned()));
+    wait_until(|| messages(&process.log()).contains(&"unsealed without a line in the audit log".to_owned()));
 }

@@ -26,18 +26,18 @@ const PATIENCE: Duration = Duration::from_mins(10);
 /// When the plugin does not answer, does not report its connections to this user, or an API server does not adopt the key in time.
 pub(super) fn wait(config: &Config, changed: &Changed, global: &Global) -> Result<Exit, Failure> {
     let key_id = changed.key_id.to_string();
-    let (begin, mut told) = (Instant::now(), None);
+    let (begin, mut printed) = (Instant::now(), None);
     while begin.elapsed() < PATIENCE {
         if let Some(connections) = alive(config, changed.keyring.generation())? {
             let adopted = connections.iter().filter(|connection| connection.has_adopted(&key_id)).count();
             let state = (adopted, connections.len());
-            if told != Some(state) && !global.quiet && global.output == Format::Text {
+            if printed != Some(state) && !global.quiet && global.output == Format::Text {
                 output::text_line(&progress(&key_id, state))?;
             }
             if adopted == connections.len() {
                 return Ok(Exit::Done);
             }
-            told = Some(state);
+            printed = Some(state);
         }
         thread::sleep(LOOK);
     }
@@ -55,7 +55,7 @@ pub(super) fn may_still_write(config: &Config, key_id: KeyId) -> Result<usize, F
     let report = probe_plugin(config)?.ok().and_then(|answer| answer.report);
     let connections = report.iter().flat_map(|report| &report.connections).filter(|connection| connection.is_alive());
     let has_another = |connection: &&ConnectionReport| {
-        connection.adopted && connection.key_id.as_deref().is_some_and(|told| told != name)
+        connection.adopted && connection.key_id.as_deref().is_some_and(|announced| announced != name)
     };
     Ok(connections.filter(|connection| !has_another(connection)).count())
 }
@@ -76,7 +76,7 @@ fn alive(config: &Config, generation: u64) -> Result<Option<Vec<ConnectionReport
     };
     let answer = probe_plugin(config)?.map_err(|error| unknown(error.to_string()))?;
     let report =
-        answer.report.ok_or_else(|| unknown("the plugin does not tell this user of its connections".to_owned()))?;
+        answer.report.ok_or_else(|| unknown("the plugin does not report its connections to this user".to_owned()))?;
     let alive = report.connections.into_iter().filter(ConnectionReport::is_alive).collect();
     Ok((report.generation >= generation).then_some(alive))
 }

@@ -13,7 +13,7 @@ use crate::{
     crypto::Uuid,
     durable::{check_export, export, is_on_another_disk},
     escrow::Backup,
-    keeper::{self, CommitError, Expect, Forget, ListError, Made, Opened},
+    keeper::{self, CommitError, Expect, Forget, ListBackupError, Made, Opened},
     keyring::{
         key_id::KeyId,
         ledger::{ListedBackup, Proven},
@@ -83,24 +83,24 @@ Example:
     },
     /// List the backups that count, so that the keys in them can be promoted
     ///
-    /// The list is kept in the file `ledger` of the state directory. It does not say whether the backups still exist.
-    /// Exits with 1 if the list is missing or damaged.
+    /// The ledger lists them; it is the file `ledger` of the state directory. It does not say whether the backups still
+    /// exist. Exits with 1 if the ledger is missing or damaged.
     #[command(after_help = "\
 Example:
   claviger backup list --output json")]
     List(KeyringArgs),
-    /// Remove a backup from the list because it is lost or was discarded
+    /// Remove a backup from the ledger because it is lost or was discarded
     ///
     /// The backup itself is not deleted. From then on, a key that is in no other listed backup counts as not backed up.
     #[command(after_help = "\
 Examples:
   claviger backup forget 3f2a9c51e07b
-  claviger backup forget --all 9013569b706b2f07af22dfd169b48818    when the list itself is lost or damaged")]
+  claviger backup forget --all 9013569b706b2f07af22dfd169b48818    when the ledger itself is lost or damaged")]
     Forget {
         /// Backup, by the ID that `backup list` shows
         #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
         backup: Option<String>,
-        /// Begin an empty list, even if the present one is intact; give the keyring's uuid. `key destroy` then needs
+        /// Begin an empty ledger, even if the present one is intact; give the keyring's uuid. `key destroy` then needs
         /// --risk-losing-secrets for every key that exists now, because a backup that is no longer listed may need it
         #[arg(long, value_name = "UUID", value_parser = uuid)]
         all: Option<Uuid>,
@@ -136,7 +136,7 @@ struct ListReport {
     backups: Vec<ListedReport>,
     /// The keys that no listed backup contains.
     unbacked: Vec<String>,
-    /// Why the list cannot be used.
+    /// Why the ledger cannot be used.
     error: Option<String>,
 }
 
@@ -235,10 +235,10 @@ fn doubt(file: &Path, made: &Made, site: &Site) -> Option<String> {
     is_on_another_disk(file, &site.dir).err().map(|error| error.to_string())
 }
 
-fn not_listed(error: &ListError, what: &str, site: &Site) -> Failure {
+fn not_listed(error: &ListBackupError, what: &str, site: &Site) -> Failure {
     let failure = Failure::change(error, &site.config.state_dir);
     match error {
-        ListError::Commit(CommitError::LedgerNotMarked(_)) => failure.about(what),
+        ListBackupError::Commit(CommitError::LedgerNotMarked(_)) => failure.about(what),
         _ => failure.about(&format!("{what}, and is not listed")),
     }
 }
@@ -292,8 +292,8 @@ fn check(file: &Path, identity: &IdentityArgs, keyring: KeyringArgs, global: &Gl
             .hint("use a backup that was made of the keyring here; anyone who knows a recipient can make another one")
     })?;
     print_checked(&backup, Some(&missing), file, global)?;
-    let is_stranger = opened.is_behind(&backup);
-    if is_stranger {
+    let is_successor = opened.may_descend_from(&backup);
+    if !is_successor {
         output::aside(
             "! the keyring here does not follow from this backup: the directory was put back, or one of the two is a fork; bring \
              them together: claviger backup restore",
@@ -305,7 +305,7 @@ fn check(file: &Path, identity: &IdentityArgs, keyring: KeyringArgs, global: &Gl
     let listed = ListedBackup::of(&backup.keyring, backup.digest(), proven, Some(whole(file)));
     keeper::list_backup(&site.dir, &site.means, under, listed)
         .map_err(|error| not_listed(&error, "the backup opens", &site))?;
-    Ok(if missing.is_empty() && !is_stranger { Exit::Done } else { Exit::Found })
+    Ok(if missing.is_empty() && is_successor { Exit::Done } else { Exit::Found })
 }
 
 fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
@@ -313,7 +313,7 @@ fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     print_list(&site.open()?, global)
 }
 
-/// Returns the digits that name a backup: enough to distinguish those of one list.
+/// Returns the digits that name a backup: enough to distinguish those of one ledger.
 const ID_DIGITS: usize = 12;
 
 fn print_list(opened: &Opened, global: &Global) -> Result<Exit, Failure> {

@@ -10,7 +10,7 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
-use crate::{escrow::BACKUP_MAX, hardening};
+use crate::{escrow::BACKUP_MAX, hardening, keeper};
 
 /// Reads the file of a backup or of a keyring.
 pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
@@ -35,7 +35,7 @@ pub(super) fn refuse_inside(file: &Path, state_dir: &Path) -> Result<(), Failure
     let real = file.canonicalize().or_else(|_| absolute(file)).unwrap_or_else(|_| file.to_owned());
     let here = identity(state_dir);
     let is_inside = here.is_some() && real.ancestors().skip(1).any(|above| identity(above) == here);
-    let own = ["keyring", "keyring.prev"].map(|name| identity(&state_dir.join(name)));
+    let own = keeper::RECORD_FILES.map(|name| identity(&state_dir.join(name)));
     let is_own = identity(file).is_some_and(|file| own.contains(&Some(file)));
     if is_inside || is_own {
         let message = format!("{} is in the state directory, and lost with it", file.display());
@@ -49,7 +49,7 @@ fn absolute(file: &Path) -> io::Result<PathBuf> {
     Ok(parent.canonicalize()?.join(file.file_name().unwrap_or_default()))
 }
 
-/// Returns the absolute path, because the list may be read from another directory.
+/// Returns the absolute path, because the ledger may be read from another directory.
 pub(super) fn whole(file: &Path) -> String {
     std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string()
 }

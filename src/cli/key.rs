@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     config::Settings,
-    keeper::{self, Act, BackedUp, Changed, Expect, Opened, Usage},
+    keeper::{self, Act, BackedUp, Changed, Expect, Opened, Usage, UsageDoubt},
     keyring::{Entry, Keyring, key_id::KeyId, state::Verb, time::Time},
 };
 
@@ -212,12 +212,11 @@ fn retire(
 /// Asks the plugin, and reads etcd. Does neither if the keyring refuses the change in any case.
 fn usage(site: &Site, opened: &Opened, key_id: KeyId, verb: Verb, global: &Global) -> Result<Usage, Failure> {
     let Some(key) = opened.keyring.keys().find(|key| key.id() == key_id && key.state().after(verb).is_some()) else {
-        return Ok(Usage::Unknown("etcd was not read".to_owned()));
+        return Ok(Usage::Unknown(UsageDoubt::NotRead));
     };
     match adoption::may_still_write(&site.config, key_id)? {
         0 => needed::usage(&site.config, opened, key, global),
-        1 => Ok(Usage::Unknown("1 connected API server does not use another key yet".to_owned())),
-        count => Ok(Usage::Unknown(format!("{count} connected API servers do not use another key yet"))),
+        servers => Ok(Usage::Unknown(UsageDoubt::NotAdopted(servers))),
     }
 }
 

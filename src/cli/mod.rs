@@ -11,6 +11,7 @@ mod generate;
 mod identities;
 mod init;
 mod key;
+mod merge_report;
 mod needed;
 mod output;
 mod passphrase;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::{
     config::Config,
     crypto::Digest,
-    keeper::{NeededKey, Opened, Usage},
+    keeper::{NeededKey, Opened, Usage, UsageDoubt},
     keyring::Key,
     scan::needs::{Need, NeededKeys, NeedsError, ScanPlace, read_needs},
 };
@@ -26,11 +26,11 @@ use super::{
 /// When the API server's manifest exists and cannot be read.
 pub(super) fn usage(config: &Config, opened: &Opened, key: &Key, global: &Global) -> Result<Usage, Failure> {
     let Some(places) = Declared::read(&config.cluster, false)?.places() else {
-        return Ok(Usage::Unknown("nothing says where etcd is".to_owned()));
+        return Ok(Usage::Unknown(UsageDoubt::NotDeclared));
     };
     match read(&places, global) {
         Ok(needs) => Ok(usage_of(&needs, key, opened.digest)),
-        Err(error) => Ok(Usage::Unknown(error.to_string())),
+        Err(error) => Ok(Usage::Unknown(UsageDoubt::Unreadable(error.to_string()))),
     }
 }
 
@@ -41,7 +41,7 @@ fn usage_of(needs: &NeededKeys, key: &Key, record: Digest) -> Usage {
     let objects = found.iter().map(|need| need.objects).sum();
     match doubts(needs) {
         // If a value needs the key, it does not matter that others may have been missed.
-        Some(doubts) if objects == 0 => Usage::Unknown(doubts),
+        Some(doubts) if objects == 0 => Usage::Unknown(UsageDoubt::Incomplete(doubts)),
         _ => Usage::Scanned { objects, example: found.first().map(|need| need.sample.clone()), record },
     }
 }
@@ -117,6 +117,6 @@ fn failure(error: &NeedsError) -> Failure {
     match error {
         NeedsError::Snapshot { file, source } => Failure::snapshot(source, file),
         NeedsError::Live(error) => Failure::live(error),
-        error => Failure::new(Exit::Refused, error, None),
+        NeedsError::Random(error) => Failure::random(*error),
     }
 }

@@ -9,17 +9,8 @@ use crate::{
     config::{Config, Settings},
     durable::{Dir, DurableError, Privacy, check_export},
     escrow::{Backup, Identities, Recipient},
-    keeper::{
-        self, Expect, FreshBackup, Initialised, MergeFailed, MergePlan, NeededKey, OpenError, Opened, RestorePlan,
-        RestoredKeyring, Source,
-    },
-    keyring::{
-        key_id::KeyId,
-        merge::{MergeRow, Wishes},
-        record,
-        state::Fate,
-        time::Time,
-    },
+    keeper::{self, Expect, FreshBackup, Initialised, MergePlanError, OpenError, RestorePlan, RestoredKeyring, Source},
+    keyring::{key_id::KeyId, merge::Wishes, record, time::Time},
 };
 
 use super::{
@@ -29,6 +20,7 @@ use super::{
     failure::{Exit, Failure},
     files::absolute,
     identities::IdentityArgs,
+    merge_report::{ROTATE, Shown, does_not_count, print_merge, print_nothing_to_do},
     needed, output,
     tables::counted,
 };
@@ -104,34 +96,6 @@ struct RestoreReport<'a> {
     /// Keys that values in etcd need, and that stay disabled.
     needed_and_disabled: Vec<&'a str>,
     moved_aside: Option<&'a Path>,
-}
-
-#[derive(Serialize)]
-struct MergeReport<'a> {
-    format: &'static str,
-    state_dir: &'a Path,
-    /// What is wrong with the existing keyring.
-    doubt: Option<&'a str>,
-    generation: u64,
-    keys: Vec<MergedKey>,
-    /// The primary key, if the merge made a new one.
-    fresh: Option<String>,
-    /// Its backup.
-    fresh_backup: Option<&'a Path>,
-    /// The new record; null if nothing was done.
-    expect: Option<String>,
-}
-
-#[derive(Serialize)]
-struct MergedKey {
-    key_id: String,
-    /// The key's state in the keyring here, if it can be read, and then in each backup.
-    before: Vec<Option<&'static str>>,
-    after: &'static str,
-    /// Whether the key will be marked as compromised.
-    compromised: bool,
-    /// How many live objects in etcd or in the snapshot are under the key; null if that is not known.
-    objects: Option<u64>,
 }
 
 /// Runs `claviger backup restore`.
@@ -238,7 +202,7 @@ fn restore(plan: RestorePlan, state_dir: &Path, global: &Global) -> Result<Exit,
     if let Some(path) = &moved_aside {
         output::text_line(&format!("moved the unfinished restore to {}", path.display()))?;
     }
-    let slot = slot_file.unwrap_or_else(|| dir.path_of("slot-file.key"));
+    let slot = slot_file.unwrap_or_else(|| dir.path_of(&keeper::first_key_file()));
     let mut fields = vec![
         ("keyring", format!("{} in {}", report.uuid, state_dir.display())),
         ("generation", format!("{}, after {before} of the backup; {}", report.generation, counted(report.keys, "key"))),
@@ -265,7 +229,7 @@ fn merge(args: RestoreArgs, site: &Site, config: &Config, global: &Global) -> Re
         args;
     let Opening { sources, backup, recipients } = sources(site, &files, &identity, expect.as_ref())?;
     let wishes = Wishes { destroyed: keep_destroyed, lost, compromised };
-    let failed = |error: &MergeFailed| failed(error, site);
+    let failed = |error: &MergePlanError| failed(error, site);
     let planned =
         keeper::plan_merge(&site.dir, &site.means, &sources, &wishes, now()).map_err(|error| failed(&error))?;
     let Some(plan) = planned else {
@@ -278,19 +242,19 @@ fn merge(args: RestoreArgs, site: &Site, config: &Config, global: &Global) -> Re
     }
     let shown = Shown::of(&plan, needed::keys(config, snapshot, global), to.clone());
     if !accept {
-        print_merge(site, &shown, None, global)?;
+        print_merge(&site.config.state_dir, &shown, None, global)?;
         return Ok(Exit::Found);
     }
     let fresh = to.map(|file| FreshBackup { file, recipients });
     let opened = plan.carry_out(&site.dir, &site.means, fresh.as_ref()).map_err(|error| failed(&error))?;
-    print_merge(site, &shown, Some(&opened), global)?;
+    print_merge(&site.config.state_dir, &shown, Some(&opened), global)?;
     Ok(Exit::Done)
 }
 
-fn failed(error: &MergeFailed, site: &Site) -> Failure {
+fn failed(error: &MergePlanError, site: &Site) -> Failure {
     let failure = Failure::change(error, &site.config.state_dir);
     match error {
-        MergeFailed::Open(OpenError::Root { .. } | OpenError::Missing(_)) => failure.hint(
+        MergePlanError::Open(OpenError::Root { .. } | OpenError::Missing(_)) => failure.hint(
             "if it cannot be opened any more: move the contents of the state directory to another one, restore to the \
              empty one, then merge the file `keyring` that you moved with another `claviger backup restore`",
         ),
@@ -344,137 +308,6 @@ fn sources(
 }
 
 fn nothing_to_do(site: &Site, global: &Global) -> Result<Exit, Failure> {
-    let opened = site.open()?;
-    if global.output == Format::Json {
-        output::json(&MergeReport {
-            format: "claviger/backup-merge/v1",
-            state_dir: &site.config.state_dir,
-            doubt: None,
-            generation: opened.keyring.generation(),
-            keys: Vec::new(),
-            fresh: None,
-            fresh_backup: None,
-            expect: Some(Expect::of(&opened.keyring, opened.digest).to_string()),
-        })?;
-        return Ok(Exit::Done);
-    }
-    output::text_line("nothing to do: the keyring here has every key of the backup")?;
+    print_nothing_to_do(&site.config.state_dir, &site.open()?, global)?;
     Ok(Exit::Done)
-}
-
-/// A merge as it is shown.
-struct Shown {
-    doubt: Option<String>,
-    generation: u64,
-    columns: Vec<(&'static str, u64)>,
-    rows: Vec<MergeRow>,
-    fresh: Option<KeyId>,
-    /// Where the backup with the new key is written.
-    to: Option<PathBuf>,
-    needed: Option<Vec<NeededKey>>,
-    /// Why it is not known which keys are needed.
-    unknown: Option<String>,
-}
-
-impl Shown {
-    fn of(plan: &MergePlan, needed: Result<Option<Vec<NeededKey>>, Failure>, to: Option<PathBuf>) -> Self {
-        let MergePlan { doubt, generation, columns, rows, fresh, .. } = plan;
-        let (doubt, columns, rows) = (doubt.clone(), columns.clone(), rows.clone());
-        let (needed, unknown) = match needed {
-            Ok(needed) => (needed, None),
-            Err(failure) => (None, Some(failure.message().to_owned())),
-        };
-        Self { doubt, generation: *generation, columns, rows, fresh: *fresh, to, needed, unknown }
-    }
-
-    /// How many objects need the key of a row, if that is known.
-    fn objects(&self, row: &MergeRow) -> Option<u64> {
-        let needed = self.needed.as_ref()?;
-        let is_it = |needed: &&NeededKey| needed.commitment == row.commitment;
-        Some(needed.iter().find(is_it).map_or(0, |needed| needed.objects))
-    }
-}
-
-/// Shows what the merge will do or, given the merged keyring `opened`, what it did.
-fn print_merge(site: &Site, shown: &Shown, opened: Option<&Opened>, global: &Global) -> Result<(), Failure> {
-    let Shown { doubt, generation, rows, fresh, to, .. } = shown;
-    let state_dir = &site.config.state_dir;
-    let expect = opened.map(|opened| Expect::of(&opened.keyring, opened.digest).to_string());
-    // A new key gets its name only when the merge is carried out.
-    let made = opened.and_then(|opened| fresh.map(|_| opened.keyring.primary().id().to_string()));
-    if global.output == Format::Json {
-        let key = |row: &MergeRow| MergedKey {
-            key_id: row.key_id.to_string(),
-            before: row.before.iter().map(|fate| fate.map(Fate::as_str)).collect(),
-            after: row.after.as_str(),
-            compromised: row.is_compromised,
-            objects: shown.objects(row),
-        };
-        return output::json(&MergeReport {
-            format: "claviger/backup-merge/v1",
-            state_dir,
-            doubt: doubt.as_deref(),
-            generation: *generation,
-            keys: rows.iter().map(key).collect(),
-            fresh: made,
-            fresh_backup: to.as_deref(),
-            expect,
-        });
-    }
-    let is_done = opened.is_some();
-    let mut fields = vec![("keyring", state_dir.display().to_string())];
-    fields.extend(doubt.iter().map(|doubt| ("because", doubt.clone())));
-    let when = if is_done { "was made" } else { "will be made" };
-    fields.push(("generation", format!("{generation} {when}")));
-    fields
-        .extend(shown.unknown.iter().map(|reason| ("etcd", format!("it is not known which keys it needs: {reason}"))));
-    let place = if is_done { "is" } else { "goes to" };
-    fields.extend(to.iter().map(|file| ("fresh key", format!("its backup {place} {}", file.display()))));
-    fields.extend(expect.map(|expect| ("expect", expect)));
-    output::text_line(&format!("{}\n\n{}", output::fields(&fields), merge_table(shown, made.as_deref())))?;
-    let is_unbacked = opened.is_some_and(|opened| opened.unbacked().contains(&opened.keyring.primary().id()));
-    if let Some(file) = to.as_ref().filter(|_| is_unbacked) {
-        output::text_line(&does_not_count(file))?;
-    }
-    match is_done {
-        _ if global.quiet => Ok(()),
-        true => output::text_line(&format!("\nnext:  {ROTATE}")),
-        false => output::text_line("\nnothing was changed yet; to merge, run the same command with --accept"),
-    }
-}
-
-/// Warns that a backup that was just made may be lost together with the keyring.
-fn does_not_count(file: &Path) -> String {
-    let file = file.display();
-    format!(
-        "\n! {file} does not count yet, because it is not on another disk: move it to one, and test it there: claviger backup check FILE"
-    )
-}
-
-/// What to do after a keyring was restored or merged.
-const ROTATE: &str =
-    "rotate to a new key, because it is not known what happened after the backup was made: claviger key add";
-
-fn merge_table(shown: &Shown, made: Option<&str>) -> String {
-    let Shown { columns, rows, fresh, needed, .. } = shown;
-    let heads: Vec<String> =
-        columns.iter().map(|(what, generation)| format!("{}, {generation}", what.to_uppercase())).collect();
-    let mut head = vec!["KEY"];
-    head.extend(heads.iter().map(String::as_str));
-    head.push("BECOMES");
-    head.extend(needed.iter().map(|_| "OBJECTS"));
-    let objects = |row: &MergeRow| shown.objects(row).map(|objects| objects.to_string());
-    let cells = |row: &MergeRow| {
-        let before = row.before.iter().map(|fate| fate.map_or("-", Fate::as_str).to_owned());
-        let compromised = if row.is_compromised { ", compromised" } else { "" };
-        let after = format!("{}{compromised}", row.after);
-        [row.key_id.to_string()].into_iter().chain(before).chain([after]).chain(objects(row)).collect::<Vec<_>>()
-    };
-    let last = fresh.iter().map(|_| {
-        let name = made.unwrap_or("a fresh key").to_owned();
-        let none = columns.iter().map(|_| "-".to_owned());
-        let objects = needed.iter().map(|_| "-".to_owned());
-        [name].into_iter().chain(none).chain(["primary".to_owned()]).chain(objects).collect()
-    });
-    output::table(&head, rows.iter().map(cells).chain(last))
 }

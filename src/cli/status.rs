@@ -22,7 +22,7 @@ use super::{
     tables::{KeyRow, key_rows, key_table},
 };
 
-/// The time between two looks.
+/// How long `--watch` waits before it updates the screen.
 const WATCH: Duration = Duration::from_secs(1);
 
 /// Show the keyring, its keys, slots and recovery recipients, and whether the plugin answers
@@ -207,7 +207,7 @@ fn findings(config: &Config, opened: &Opened, answer: &Result<ProbeAnswer, Probe
     match opened.standing {
         Some(Standing::Current) => {}
         Some(Standing::Ahead) => {
-            findings.push("the mark is behind the keyring; `claviger serve` advances it".to_owned());
+            findings.push("the mark is older than the keyring; `claviger serve` advances it".to_owned());
         }
         None => findings.push("this node has no mark; `claviger serve` trusts the keyring as it is now".to_owned()),
     }
@@ -226,7 +226,7 @@ fn findings(config: &Config, opened: &Opened, answer: &Result<ProbeAnswer, Probe
         Err(error) => findings.push(format!("the plugin does not answer: {error}")),
         Ok(answer) if !answer.is_well() => findings.push(format!("the plugin is not healthy: {}", answer.healthz)),
         Ok(answer) if answer.key_id != primary => findings.push(format!(
-            "the plugin announces {}, and {primary} is primary here: it has another state directory, or could not follow",
+            "the plugin announces {}, and {primary} is primary here: it has another state directory, or refused the changed keyring",
             answer.key_id
         )),
         Ok(_) => {}
@@ -238,13 +238,13 @@ fn findings(config: &Config, opened: &Opened, answer: &Result<ProbeAnswer, Probe
     if reports.clone().any(|report| report.alone == Some(false)) {
         let dir = config.state_dir.display();
         findings.push(format!(
-            "another plugin serves from this state directory as well: the one that was replaced ends within seconds; if it \
-             stays, `fuser {dir}/serving` finds both"
+            "two plugins serve from this state directory: the replaced one should end within seconds; if it does not, `fuser \
+             {dir}/serving` finds both"
         ));
     }
     let failed = reports.flat_map(|report| &report.layers).filter(|(_, state)| *state == LayerState::Failed.as_str());
     findings
-        .extend(failed.map(|(layer, _)| format!("the plugin could not confine itself by {layer}: its log says why")));
+        .extend(failed.map(|(layer, _)| format!("the plugin could not protect itself with {layer}: its log says why")));
     findings
 }
 
@@ -324,7 +324,7 @@ fn nodes_line(nodes: &[NodeReport]) -> String {
     nodes.iter().map(word).collect::<Vec<_>>().join(", ")
 }
 
-/// Which backup was proven last, and which keys a lost disk would take away.
+/// Says which backup was proven last, and which keys would be lost with the disk.
 fn backup_line(backup: &BackupReport) -> String {
     let proven = match (backup.generation, &backup.checked, &backup.written) {
         (Some(generation), Some(checked), _) => format!("generation {generation} opened on {checked}"),

@@ -1,4 +1,4 @@
-//! XAES-256-GCM, and keys sealed with it. No other file names the crate of the AEAD.
+//! XAES-256-GCM, and keys wrapped with it. No other file names the crate of the AEAD.
 //!
 //! A random 192-bit nonce is safe for 2^80 messages under one key. The AEAD does not commit to its key, so code that
 //! must know which key opened something compares a commitment as well. Source: <https://c2sp.org/XAES-256-GCM>;
@@ -20,22 +20,22 @@ use super::{
 pub const NONCE: usize = 24;
 /// Bytes of a tag.
 pub const TAG: usize = 16;
-/// Bytes of a sealed key: `nonce24 | ct32 | tag16`.
-pub const SEALED_KEY: usize = NONCE + 32 + TAG;
+/// Bytes of a wrapped key: `nonce24 | ct32 | tag16`.
+pub const WRAPPED_KEY: usize = NONCE + 32 + TAG;
 
 /// The tag does not match: another key, other associated data, or other bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("ciphertext failed authentication")]
 pub struct NotAuthentic;
 
-/// Why a sealed key did not open.
+/// Why a wrapped key did not open.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenKeyError {
     /// The key, the associated data or the bytes are others.
     #[error(transparent)]
     NotAuthentic(#[from] NotAuthentic),
-    /// There is no locked memory for the opened key.
+    /// There is no locked memory for the key.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
@@ -73,22 +73,22 @@ fn cipher(key: &[u8; 32]) -> Xaes256Gcm {
     Xaes256Gcm::new(<&Key>::from(key))
 }
 
-/// A 32-byte key, sealed under another key, as it is stored: `nonce24 | ct32 | tag16`.
+/// A 32-byte key, wrapped under another key, as it is stored: `nonce24 | ct32 | tag16`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SealedKey(pub [u8; SEALED_KEY]);
+pub struct WrappedKey(pub [u8; WRAPPED_KEY]);
 
-impl std::fmt::Debug for SealedKey {
+impl std::fmt::Debug for WrappedKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SealedKey")
+        f.write_str("WrappedKey")
     }
 }
 
-impl SealedKey {
-    /// Seals `secret` under `key` with a random nonce.
+impl WrappedKey {
+    /// Wraps `secret` under `key` with a random nonce.
     ///
     /// # Errors
     /// When the random source fails.
-    pub fn seal(
+    pub fn wrap(
         rng: &mut impl rand::TryCryptoRng,
         key: &Secret<32>,
         aad: &[u8],
@@ -96,16 +96,16 @@ impl SealedKey {
     ) -> Result<Self, RandomError> {
         let mut nonce = [0; NONCE];
         fill_random(rng, &mut nonce)?;
-        let mut sealed = [0; SEALED_KEY];
-        sealed[..NONCE].copy_from_slice(&nonce);
-        let body = &mut sealed[NONCE..NONCE + 32];
+        let mut wrapped = [0; WRAPPED_KEY];
+        wrapped[..NONCE].copy_from_slice(&nonce);
+        let body = &mut wrapped[NONCE..NONCE + 32];
         body.copy_from_slice(secret.expose());
         let tag = seal_in_place(key.expose(), &nonce, aad, body);
-        sealed[NONCE + 32..].copy_from_slice(&tag);
-        Ok(Self(sealed))
+        wrapped[NONCE + 32..].copy_from_slice(&tag);
+        Ok(Self(wrapped))
     }
 
-    /// Opens it straight into locked memory.
+    /// Unwraps it straight into locked memory.
     ///
     /// # Errors
     /// When it is not authentic under `key` and `aad`, or no memory can be locked.
@@ -123,7 +123,7 @@ impl SealedKey {
             let (body, rest) = rest.split_first_chunk::<32>()?;
             Some((nonce, body, rest.first_chunk::<TAG>()?))
         };
-        whole().unwrap_or_else(|| unreachable!("the lengths add up to SEALED_KEY"))
+        whole().unwrap_or_else(|| unreachable!("the lengths add up to WRAPPED_KEY"))
     }
 }
 
@@ -145,22 +145,22 @@ mod tests {
             Secret::random(&mut SysRng).unwrap(),
             Secret::random(&mut SysRng).unwrap(),
         );
-        let sealed = SealedKey::seal(&mut SysRng, &key, b"role", &secret).unwrap();
-        assert_eq!(sealed.open(&key, b"role").unwrap().expose(), secret.expose());
-        assert!(matches!(sealed.open(&other, b"role"), Err(OpenKeyError::NotAuthentic(_))));
-        assert!(matches!(sealed.open(&key, b"another role"), Err(OpenKeyError::NotAuthentic(_))));
-        for bit in 0..SEALED_KEY * 8 {
-            let mut bytes = sealed.0;
+        let wrapped = WrappedKey::wrap(&mut SysRng, &key, b"role", &secret).unwrap();
+        assert_eq!(wrapped.open(&key, b"role").unwrap().expose(), secret.expose());
+        assert!(matches!(wrapped.open(&other, b"role"), Err(OpenKeyError::NotAuthentic(_))));
+        assert!(matches!(wrapped.open(&key, b"another role"), Err(OpenKeyError::NotAuthentic(_))));
+        for bit in 0..WRAPPED_KEY * 8 {
+            let mut bytes = wrapped.0;
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(SealedKey(bytes).open(&key, b"role").is_err(), "bit {bit}");
+            assert!(WrappedKey(bytes).open(&key, b"role").is_err(), "bit {bit}");
         }
     }
 
     #[test]
-    fn sealing_twice_gives_other_bytes_and_debug_prints_none() {
+    fn wrapping_twice_gives_other_bytes_and_debug_prints_none() {
         let key = Secret::random(&mut SysRng).unwrap();
-        let seal = || SealedKey::seal(&mut SysRng, &key, b"", &key).unwrap();
-        assert_ne!(seal(), seal());
-        assert_eq!(format!("{:?}", seal()), "SealedKey");
+        let wrap = || WrappedKey::wrap(&mut SysRng, &key, b"", &key).unwrap();
+        assert_ne!(wrap(), wrap());
+        assert_eq!(format!("{:?}", wrap()), "WrappedKey");
     }
 }

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn another_identity_another_keyring_and_another_root_key_are_told_apart() {
+    fn another_identity_another_keyring_and_another_root_key_have_errors_of_their_own() {
         let (recipient, identities) = identity();
         let (_, strangers) = identity();
         let root = RootKey::generate(&mut SysRng).unwrap();

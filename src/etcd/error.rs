@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_etcd_and_the_transport_refuse_is_told_apart() {
+    fn a_refusal_of_etcd_differs_from_one_of_the_transport() {
         let text = |status: Status| refusal("http://a", 7, &status).to_string();
         assert_eq!(text(Status::out_of_range(COMPACTED)), "etcd has compacted revision 7");
         let expected = format!("etcd http://a answers with more than {ANSWER_MAX} bytes");

@@ -145,7 +145,7 @@ mod tests {
         }
     }
 
-    fn told(status: &Status) -> (Code, &str) {
+    fn code_and_text(status: &Status) -> (Code, &str) {
         (status.code(), status.message())
     }
 
@@ -185,11 +185,11 @@ mod tests {
             ),
             (DecryptRequest { annotations, ..good.clone() }, Code::InvalidArgument, "annotations are not supported"),
         ] {
-            assert_eq!(told(&client.decrypt(request).await.err().unwrap()), (code, text));
+            assert_eq!(code_and_text(&client.decrypt(request).await.err().unwrap()), (code, text));
         }
         for size in [0, 513, 60_000] {
             let refused = client.encrypt(encrypt(vec![1; size])).await.unwrap_err();
-            assert_eq!(told(&refused), (Code::InvalidArgument, "plaintext must be 1 to 512 bytes"), "{size}");
+            assert_eq!(code_and_text(&refused), (Code::InvalidArgument, "plaintext must be 1 to 512 bytes"), "{size}");
         }
     }
 
@@ -206,9 +206,9 @@ mod tests {
         let mut client = plugin.client().await;
         let expected = (Code::Unavailable, "sealed: the keyring is not open yet");
         let wrapped = EncryptResponse { ciphertext: vec![1; 108], key_id: "k1".into(), annotations: HashMap::new() };
-        assert_eq!(told(&client.status(StatusRequest {}).await.unwrap_err()), expected);
-        assert_eq!(told(&client.encrypt(encrypt(SEED)).await.unwrap_err()), expected);
-        assert_eq!(told(&client.decrypt(decrypt(&wrapped)).await.err().unwrap()), expected);
+        assert_eq!(code_and_text(&client.status(StatusRequest {}).await.unwrap_err()), expected);
+        assert_eq!(code_and_text(&client.encrypt(encrypt(SEED)).await.unwrap_err()), expected);
+        assert_eq!(code_and_text(&client.decrypt(decrypt(&wrapped)).await.err().unwrap()), expected);
     }
 
     #[tokio::test]
@@ -218,10 +218,10 @@ mod tests {
         // Tag and length of the plaintext and of the uid.
         let fits = MESSAGE_LIMIT - (1 + 3) - (2 + UID.len());
         let refused = client.encrypt(encrypt(vec![1; fits])).await.unwrap_err();
-        assert_eq!(told(&refused), (Code::InvalidArgument, "plaintext must be 1 to 512 bytes"));
+        assert_eq!(code_and_text(&refused), (Code::InvalidArgument, "plaintext must be 1 to 512 bytes"));
         let refused = client.encrypt(encrypt(vec![1; fits + 1])).await.unwrap_err();
         let text = "Error, decoded message length too large: found 65537 bytes, the limit is: 65536 bytes";
-        assert_eq!(told(&refused), (Code::OutOfRange, text));
+        assert_eq!(code_and_text(&refused), (Code::OutOfRange, text));
     }
 
     #[tokio::test]

@@ -60,9 +60,10 @@ pub enum ProbeError {
     /// The kernel refused in another way.
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
-    /// The other side closed the connection: it is no plugin, or all its places are taken.
-    #[error("the connection was closed before an answer came")]
-    Closed,
+    /// The other side closed the connection: it is no plugin, or all its places are taken. Contains the reason of the
+    /// transport.
+    #[error("the connection was closed before an answer came: {0}")]
+    Closed(String),
     /// The plugin refused the call with this code and this text.
     #[error("the plugin answered {0:?}: {1}")]
     Status(Code, String),
@@ -87,7 +88,7 @@ async fn ask(address: &Address) -> Result<ProbeAnswer, ProbeError> {
     };
     // kube-apiserver sends this authority since 1.32. It is never resolved.
     let endpoint = Endpoint::from_static("http://localhost").http2_max_header_list_size(REPORT_MAX);
-    let channel = lend(endpoint, stream).await.map_err(|_| ProbeError::Closed)?;
+    let channel = lend(endpoint, stream).await.map_err(|error| ProbeError::Closed(chain(&error)))?;
     let mut request = Request::new(StatusRequest {});
     request.metadata_mut().insert(PROBE, MetadataValue::from_static("1"));
     let mut client = KeyManagementServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
@@ -112,10 +113,18 @@ impl From<Status> for ProbeError {
     /// Distinguishes the plugin's status from one that tonic makes of a broken connection: only the latter has a source.
     fn from(status: Status) -> Self {
         match status.source() {
-            Some(_) => Self::Closed,
+            Some(cause) => Self::Closed(chain(cause)),
             None => Self::Status(status.code(), status.message().to_owned()),
         }
     }
+}
+
+/// The texts of an error and of its causes, because tonic's own text does not say why.
+fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| (**error).source());
+    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(": ")
 }
 
 /// A channel over an existing connection.
@@ -202,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_way_to_find_nobody_is_told() {
+    async fn each_way_to_find_nobody_has_its_own_error() {
         let dir = tempfile::tempdir().unwrap();
         let error = probe(&address(&dir), LONG).await.unwrap_err();
         assert_eq!(error.to_string(), "no such socket");
@@ -214,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_of_others_and_an_odd_failure_are_told() {
+    fn a_socket_of_others_and_an_odd_failure_have_errors_of_their_own() {
         let denied = ProbeError::from(io::Error::from(io::ErrorKind::PermissionDenied));
         assert_eq!(denied.to_string(), "permission denied");
         let odd = ProbeError::from(io::Error::from(io::ErrorKind::WouldBlock));
@@ -222,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silence_and_a_closed_door_are_told() {
+    async fn silence_and_a_closed_door_have_errors_of_their_own() {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("kms.sock")).unwrap();
         let silent = address(&dir);
@@ -231,7 +240,8 @@ mod tests {
         assert_eq!(error.to_string(), "no answer within 50ms");
         let closing = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
         let error = probe(&address(&dir), LONG).await.unwrap_err();
-        assert_eq!(error.to_string(), "the connection was closed before an answer came");
+        let text = "the connection was closed before an answer came: ";
+        assert!(error.to_string().strip_prefix(text).is_some_and(|reason| !reason.is_empty()), "{error}");
         closing.abort();
     }
 
@@ -239,12 +249,12 @@ mod tests {
     async fn it_marks_itself_as_a_probe_and_names_localhost() {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("kms.sock")).unwrap();
-        let (tell, told) = mpsc::channel();
+        let (send, received) = mpsc::channel();
         tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
             let service = service_fn(move |request: hyper::Request<_>| {
                 let probe = request.headers()[PROBE].to_str().unwrap().to_owned();
-                tell.send((probe, request.uri().to_string())).unwrap();
+                send.send((probe, request.uri().to_string())).unwrap();
                 std::future::ready(Ok::<_, Infallible>(Status::unimplemented("no").into_http::<tonic::body::Body>()))
             });
             hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -253,6 +263,6 @@ mod tests {
         });
         assert!(matches!(probe(&address(&dir), LONG).await, Err(ProbeError::Status(Code::Unimplemented, _))));
         let expected = ("1".to_owned(), "http://localhost/v2.KeyManagementService/Status".to_owned());
-        assert_eq!(told.recv().unwrap(), expected);
+        assert_eq!(received.recv().unwrap(), expected);
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         Key,
         key_id::KeyId,
         ledger::{ListedBackup, Proven},
-        lineage::KEPT,
+        past::KEPT,
         record,
         time::Time,
     },
@@ -36,10 +36,10 @@ pub struct Made {
     pub opened: Opened,
 }
 
-/// Why no backup was made.
+/// Why no backup was made. (`BackupError` says why one does not open.)
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum BackupFailed {
+pub enum MakeBackupError {
     /// The keyring did not open.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -62,7 +62,7 @@ pub enum BackupFailed {
     #[error(transparent)]
     Backup(#[from] BackupError),
     /// The audit line could not be written.
-    #[error("no backup was made, because it cannot be put on the audit record: {0}")]
+    #[error("no backup was made, because the audit log cannot be written: {0}")]
     NotAudited(#[source] DurableError),
 }
 
@@ -75,7 +75,7 @@ pub enum RootKeyError {
     Root(#[from] RootError),
     /// The keyring never had the root key of the record.
     #[error("the backup is under a root key that this keyring has never had")]
-    Strange,
+    Unknown,
 }
 
 /// Makes a backup of the keyring in `dir` for `recipients`. If they are empty, makes it for the keyring's recovery
@@ -83,10 +83,10 @@ pub enum RootKeyError {
 ///
 /// # Errors
 /// When the keyring does not open or is being rekeyed, there is no recipient, or the audit line cannot be written.
-pub fn back_up(dir: &Dir, means: &Means, recipients: Vec<Recipient>, now: Time) -> Result<Made, BackupFailed> {
+pub fn back_up(dir: &Dir, means: &Means, recipients: Vec<Recipient>, now: Time) -> Result<Made, MakeBackupError> {
     let opened = open(dir, means)?;
     if opened.is_being_rekeyed() {
-        return Err(BackupFailed::Rekeying);
+        return Err(MakeBackupError::Rekeying);
     }
     let Opened { keyring, current, root_file, .. } = &opened;
     let recipients = if recipients.is_empty() { of_keyring(&opened)? } else { recipients };
@@ -95,7 +95,7 @@ pub fn back_up(dir: &Dir, means: &Means, recipients: Vec<Recipient>, now: Time) 
     let bytes = backup::seal(keyring, &record, (current, &earlier), &recipients, now)?;
     let recipients: Vec<String> = recipients.iter().map(ToString::to_string).collect();
     let event = Event::Backup { keyring: keyring_event(&opened.keyring), recipients: recipients.clone() };
-    audit::record(dir, &event).map_err(BackupFailed::NotAudited)?;
+    audit::record(dir, &event).map_err(MakeBackupError::NotAudited)?;
     Ok(Made { bytes, recipients, opened })
 }
 
@@ -113,9 +113,9 @@ impl Made {
     }
 }
 
-fn of_keyring(opened: &Opened) -> Result<Vec<Recipient>, BackupFailed> {
+fn of_keyring(opened: &Opened) -> Result<Vec<Recipient>, MakeBackupError> {
     let recipients = recovery::recipients(opened.keyring.recoveries())?;
-    if recipients.is_empty() { Err(BackupFailed::NoRecipient) } else { Ok(recipients) }
+    if recipients.is_empty() { Err(MakeBackupError::NoRecipient) } else { Ok(recipients) }
 }
 
 impl Opened {
@@ -134,14 +134,14 @@ impl Opened {
 }
 
 impl Opened {
-    /// Returns true if the backup's record is not an ancestor of this keyring, and is not its record. Then the state
-    /// directory was put back, or one of the two is a fork. Returns false if the backup is more than `KEPT` generations
-    /// older, because the keyring does not list records that old.
-    pub fn is_behind(&self, backup: &Backup) -> bool {
+    /// Whether the backup contains the record of this keyring or an earlier one. If not, the state directory was put
+    /// back, or one of the two is a fork. Returns true, too, if the backup is more than `KEPT` generations older,
+    /// because the keyring does not list records that old.
+    pub fn may_descend_from(&self, backup: &Backup) -> bool {
         let (theirs, ours) = (backup.keyring.generation(), self.keyring.generation());
         let is_same = backup.digest() == self.digest;
         let is_past = self.keyring.past().names(theirs, backup.digest());
-        !is_same && !is_past && theirs + KEPT >= ours
+        is_same || is_past || theirs + KEPT < ours
     }
 
     /// Makes sure that `under` is a root key that this keyring has or had. Anyone who knows only a recipient can make a
@@ -154,7 +154,7 @@ impl Opened {
         if is_current || self.root_file.old(under, &self.current)?.is_some() {
             Ok(())
         } else {
-            Err(RootKeyError::Strange)
+            Err(RootKeyError::Unknown)
         }
     }
 }

@@ -54,7 +54,7 @@ pub enum CommitError {
     #[error("the keyring has no room for more: {RESERVE} bytes are kept for a last rotation")]
     Full,
     /// The ledger's count has reached its maximum.
-    #[error("the list of backups has no numbers left")]
+    #[error("the ledger has no numbers left")]
     LedgerSpent,
     /// The new record cannot be decoded. This is a defect of this build.
     #[error("the new keyring does not read back: {0}")]
@@ -73,7 +73,7 @@ pub enum CommitError {
     #[error(transparent)]
     NotExported(DurableError),
     /// The audit line could not be written. Nothing was changed.
-    #[error("nothing was changed, as it cannot be put on the audit record: {0}")]
+    #[error("nothing was changed, because the audit log cannot be written: {0}")]
     NotAudited(#[source] DurableError),
     /// A file of this node could not be written. The keyring was not changed.
     #[error(transparent)]
@@ -91,7 +91,7 @@ pub enum CommitError {
         unread: Box<StoreError>,
     },
     /// The store has the new record, and may still lose it in a crash.
-    #[error("the keyring was changed, but not marked: {0}")]
+    #[error("the keyring was changed, but may not be on the disk yet: {0}")]
     NotConfirmed(#[source] StoreError),
     /// The new root file was written, and may still be lost in a crash.
     #[error("the root file was changed, but may not be on the disk yet: {0}")]
@@ -100,10 +100,10 @@ pub enum CommitError {
     #[error("the keyring was changed, but not marked: {0}")]
     NotMarked(#[source] DurableError),
     /// The ledger was written, and the mark was not. The keyring was not changed.
-    #[error("the list of backups was changed, but not marked: {0}")]
+    #[error("the ledger was changed, but not marked: {0}")]
     LedgerNotMarked(#[source] DurableError),
     /// All files were written, and the keyring does not open.
-    #[error("the keyring was changed, but not opened again: {0}")]
+    #[error("the keyring was changed, but does not open: {0}")]
     Unchecked(#[source] Box<OpenError>),
 }
 
@@ -120,7 +120,7 @@ pub(super) struct Export {
 
 /// Which record `keyring.prev` contains after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Copy {
+pub(super) enum PrevCopy {
     /// The record before the change.
     Before,
     /// The new record, so that no copy of the removed key bytes remains.
@@ -177,7 +177,7 @@ pub(super) struct Swap {
     /// The new record.
     pub(super) record: NewRecord,
     /// Which record is copied to `keyring.prev`.
-    pub(super) copy: Copy,
+    pub(super) copy: PrevCopy,
 }
 
 /// A new root file.
@@ -234,7 +234,7 @@ impl<'a> Commit<'a> {
         opened: &Opened,
         keyring: &Keyring,
         event: Event<'a>,
-        copy: Copy,
+        copy: PrevCopy,
     ) -> Result<(Self, Digest), CommitError> {
         if let Home::Etcd(prefix) = opened.keyring.home() {
             return Err(CommitError::HomeInEtcd(prefix.clone()));
@@ -354,7 +354,7 @@ impl<'a> Commit<'a> {
         if let Some(held) = held {
             // Checks again, so that keyring.prev is not replaced if the record has changed.
             self.check_record(state, store)?;
-            let bytes = if *copy == Copy::Before { &**held.bytes } else { record.bytes() };
+            let bytes = if *copy == PrevCopy::Before { &**held.bytes } else { record.bytes() };
             let copied = state.write(KEYRING_PREV, bytes, Writing::Replace).and_then(|()| done(CommitStep::Copy));
             copied.map_err(CommitError::NotWritten)?;
         }
@@ -482,7 +482,7 @@ mod tests {
             key_id: key_id.to_string(),
             unproven: false,
         };
-        Commit::change(opened, &next, Event::Add(event), Copy::Before)?.0.run(StateFiles::new(dir), store)
+        Commit::change(opened, &next, Event::Add(event), PrevCopy::Before)?.0.run(StateFiles::new(dir), store)
     }
 
     fn held(store: &mut MemoryStore) -> Digest {

@@ -6,9 +6,9 @@
 use rand::rngs::SysRng;
 
 use super::{
-    Act, BackedUp, Forget, ForgetError, FreshBackup, InitError, KeysError, ListError, MergeFailed, Opened, Plan,
-    Publisher, RecoveryAct, RecoveryChangeError, RekeyError, RestoreFailed, RestorePlan, ServeError, SlotAct,
-    SlotsError, Source, Usage, back_up, change_keys, change_recovery, change_slots,
+    Act, BackedUp, ChangeKeysError, ChangeRecoveryError, ChangeSlotsError, Forget, ForgetBackupsError, FreshBackup,
+    InitError, ListBackupError, MergePlanError, Opened, Plan, Publisher, RecoveryAct, RekeyError, RestoreError,
+    RestorePlan, ServeError, SlotAct, Source, Usage, back_up, change_keys, change_recovery, change_slots,
     commit::{CommitError, CommitStep, testing::dying_after},
     forget_backups, init, list_backup, open, plan_merge, rekey, restore,
 };
@@ -27,7 +27,7 @@ use crate::{
 
 /// What the outcome of an operation says about the keyring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum Said {
     /// The operation succeeded.
     Done,
     /// The keyring is the old one.
@@ -50,7 +50,7 @@ struct Scene {
 struct Operation {
     name: &'static str,
     before: fn(&Scene),
-    act: fn(&Scene) -> (Told, String),
+    act: fn(&Scene) -> (Said, String),
     steps: &'static [CommitStep],
 }
 
@@ -76,7 +76,7 @@ const OPERATIONS: &[Operation] = &[
     Operation {
         name: "rekey",
         before: |scene| drop(scene.list()),
-        act: |scene| told(rekey(&scene.dir, &Means::default())),
+        act: |scene| said(rekey(&scene.dir, &Means::default())),
         steps: &[CommitStep::Audit, CommitStep::Root, CommitStep::Copy, CommitStep::Swap, CommitStep::Ledger],
     },
     Operation {
@@ -88,7 +88,7 @@ const OPERATIONS: &[Operation] = &[
     Operation {
         name: "slot remove",
         before: |scene| drop(scene.add_slot()),
-        act: |scene| told(change_slots(&scene.dir, &Means::default(), &SlotAct::Remove("file".to_owned()))),
+        act: |scene| said(change_slots(&scene.dir, &Means::default(), &SlotAct::Remove("file".to_owned()))),
         steps: &[CommitStep::Audit, CommitStep::Root],
     },
     Operation {
@@ -102,7 +102,7 @@ const OPERATIONS: &[Operation] = &[
         before: |scene| drop(scene.list()),
         act: |scene| {
             let forget = Forget::One(scene.backup.digest().to_hex());
-            told(forget_backups(&scene.dir, &Means::default(), &forget))
+            said(forget_backups(&scene.dir, &Means::default(), &forget))
         },
         steps: &[CommitStep::Audit, CommitStep::Ledger],
     },
@@ -122,9 +122,9 @@ fn leave_unmarked(scene: &Scene) {
 }
 
 fn disable_first(scene: &Scene) {
-    assert_eq!(scene.key(&Act::Add).0, Told::Done);
-    assert_eq!(scene.key(&Act::Promote(scene.newest(), BackedUp::Waived)).0, Told::Done);
-    assert_eq!(scene.key(&Act::Disable(scene.first, Usage::Waived)).0, Told::Done);
+    assert_eq!(scene.key(&Act::Add).0, Said::Done);
+    assert_eq!(scene.key(&Act::Promote(scene.newest(), BackedUp::Waived)).0, Said::Done);
+    assert_eq!(scene.key(&Act::Disable(scene.first, Usage::Waived)).0, Said::Done);
 }
 
 /// The contents of the files: the record, the current root key, the slots, and the listed backups.
@@ -156,38 +156,38 @@ impl Scene {
         self.open().keyring.keys().map(crate::keyring::Key::id).last().unwrap()
     }
 
-    fn key(&self, act: &Act) -> (Told, String) {
-        told(change_keys(&self.dir, &Means::default(), act, now()))
+    fn key(&self, act: &Act) -> (Said, String) {
+        said(change_keys(&self.dir, &Means::default(), act, now()))
     }
 
-    fn add_recipient(&self) -> (Told, String) {
+    fn add_recipient(&self) -> (Said, String) {
         let (recipient, identities) = identity();
-        told(change_recovery(&self.dir, &Means::default(), &RecoveryAct::Add(recipient, identities)))
+        said(change_recovery(&self.dir, &Means::default(), &RecoveryAct::Add(recipient, identities)))
     }
 
-    fn add_slot(&self) -> (Told, String) {
+    fn add_slot(&self) -> (Said, String) {
         let names = self.open().slots.len();
         let slot = FileSlot::generate(&mut SysRng, None).unwrap();
         // An earlier attempt that died may have left its key file, which is never overwritten.
         let is_taken = |number: &usize| self.dir.contains(&format!("slot-another-{number}.key")).unwrap();
         let number = (names..99).find(|number| !is_taken(number)).unwrap();
         let act = SlotAct::Add(format!("another-{number}"), Box::new(slot));
-        told(change_slots(&self.dir, &Means::default(), &act))
+        said(change_slots(&self.dir, &Means::default(), &act))
     }
 
-    fn list(&self) -> (Told, String) {
+    fn list(&self) -> (Said, String) {
         let Backup { keyring, .. } = &self.backup;
         let listed = ListedBackup::of(keyring, self.backup.digest(), Proven::Checked(now()), None);
-        told(list_backup(&self.dir, &Means::default(), keyring.root_id(), listed))
+        said(list_backup(&self.dir, &Means::default(), keyring.root_id(), listed))
     }
 
     /// Merges the backup, and calls every key compromised, so that the merge has to make a key.
-    fn merge(&self) -> (Told, String) {
+    fn merge(&self) -> (Said, String) {
         let sources = [Source::of_backup(&self.backup, "backup.age".to_owned())];
         let compromised = self.open().keyring.keys().map(crate::keyring::Key::id).collect();
         let wishes = Wishes { compromised, ..Wishes::default() };
         let plan = plan_merge(&self.dir, &Means::default(), &sources, &wishes, now()).unwrap().unwrap();
-        told(plan.carry_out(&self.dir, &Means::default(), Some(&self.fresh())))
+        said(plan.carry_out(&self.dir, &Means::default(), Some(&self.fresh())))
     }
 
     fn fresh(&self) -> FreshBackup {
@@ -196,33 +196,33 @@ impl Scene {
         FreshBackup { file, recipients: vec![self.recipient.clone()] }
     }
 
-    fn serve(&self) -> (Told, String) {
+    fn serve(&self) -> (Said, String) {
         let path = self.dir.path().to_owned();
-        told(Publisher::new(path, Means::default(), None, std::sync::Arc::default()).publish())
+        said(Publisher::new(path, Means::default(), None, std::sync::Arc::default()).publish())
     }
 }
 
-fn told<T, E: Says>(outcome: Result<T, E>) -> (Told, String) {
+fn said<T, E: Says>(outcome: Result<T, E>) -> (Said, String) {
     match outcome {
-        Ok(_) => (Told::Done, String::new()),
+        Ok(_) => (Said::Done, String::new()),
         Err(error) => (error.says(), error.to_string()),
     }
 }
 
 /// Returns what an error says about the keyring.
 trait Says: std::fmt::Display {
-    fn says(&self) -> Told;
+    fn says(&self) -> Said;
 }
 
 impl Says for CommitError {
-    fn says(&self) -> Told {
+    fn says(&self) -> Said {
         match self {
             Self::NotConfirmed(_)
             | Self::RootNotConfirmed(_)
             | Self::NotMarked(_)
             | Self::LedgerNotMarked(_)
-            | Self::Unchecked(_) => Told::New,
-            Self::NotExported(_) | Self::NotAudited(_) | Self::NotWritten(_) | Self::NotSwapped(_) => Told::Old,
+            | Self::Unchecked(_) => Said::New,
+            Self::NotExported(_) | Self::NotAudited(_) | Self::NotWritten(_) | Self::NotSwapped(_) => Said::Old,
             error => panic!("not by dying: {error}"),
         }
     }
@@ -232,7 +232,7 @@ impl Says for CommitError {
 macro_rules! says_what_its_commit_says {
     ($($error:ident),+) => {$(
         impl Says for $error {
-            fn says(&self) -> Told {
+            fn says(&self) -> Said {
                 match self {
                     Self::Commit(error) => error.says(),
                     error => panic!("not by dying: {error}"),
@@ -242,20 +242,27 @@ macro_rules! says_what_its_commit_says {
     )+};
 }
 
-says_what_its_commit_says!(KeysError, RecoveryChangeError, SlotsError, ListError, ForgetError, MergeFailed);
+says_what_its_commit_says!(
+    ChangeKeysError,
+    ChangeRecoveryError,
+    ChangeSlotsError,
+    ListBackupError,
+    ForgetBackupsError,
+    MergePlanError
+);
 
 impl Says for RekeyError {
-    fn says(&self) -> Told {
+    fn says(&self) -> Said {
         match self {
             Self::Commit(error) => error.says(),
-            Self::Unfinished(_) => Told::New,
+            Self::Unfinished(_) => Said::New,
             error => panic!("not by dying: {error}"),
         }
     }
 }
 
 impl Says for ServeError {
-    fn says(&self) -> Told {
+    fn says(&self) -> Said {
         match self {
             Self::NotMarked(error) => error.says(),
             error => panic!("not by dying: {error}"),
@@ -281,27 +288,27 @@ fn a_commit_that_dies_after_any_step_leaves_the_old_keyring_or_the_new_one_and_s
             let scene = Scene::new();
             (operation.before)(&scene);
             let before = scene.state();
-            let ((told, text), died) = dying_after(step, || (operation.act)(&scene));
+            let ((said, text), died) = dying_after(step, || (operation.act)(&scene));
             let what = format!("{} after {step:?}: {text}", operation.name);
             assert_eq!(died, operation.steps.contains(&step), "{what}");
             let now = scene.state();
-            match told {
-                Told::Done => assert!(!died, "{what}"),
-                Told::Old => assert_eq!(now, before, "{what}"),
-                Told::New => assert_ne!(now, before, "{what}"),
+            match said {
+                Said::Done => assert!(!died, "{what}"),
+                Said::Old => assert_eq!(now, before, "{what}"),
+                Said::New => assert_ne!(now, before, "{what}"),
             }
-            if told == Told::Old && died {
-                assert_eq!((operation.act)(&scene).0, Told::Done, "again: {what}");
+            if said == Said::Old && died {
+                assert_eq!((operation.act)(&scene).0, Said::Done, "again: {what}");
             }
-            assert_eq!(told_of_rekey(&scene), Told::Done, "{what}");
-            assert_eq!(scene.serve().0, Told::Done, "{what}");
+            assert_eq!(rekey_again(&scene), Said::Done, "{what}");
+            assert_eq!(scene.serve().0, Said::Done, "{what}");
             texts.push(text);
         }
     }
     for expected in [
         "the keyring was changed, but not marked: ",
         "the root file was changed, but may not be on the disk yet: ",
-        "the list of backups was changed, but not marked: ",
+        "the ledger was changed, but not marked: ",
         "the rekey is not finished: ",
     ] {
         assert!(texts.iter().any(|text| text.starts_with(expected)), "nothing says {expected:?}");
@@ -309,8 +316,8 @@ fn a_commit_that_dies_after_any_step_leaves_the_old_keyring_or_the_new_one_and_s
 }
 
 /// Finishes a rekey that has begun, or does a new one. This needs every slot, the record, the ledger and the mark.
-fn told_of_rekey(scene: &Scene) -> Told {
-    told(rekey(&scene.dir, &Means::default())).0
+fn rekey_again(scene: &Scene) -> Said {
+    said(rekey(&scene.dir, &Means::default())).0
 }
 
 /// How far a set-up came, as its error says.
@@ -356,6 +363,23 @@ fn a_set_up_that_dies_after_any_step_says_how_far_it_came() {
 }
 
 #[test]
+fn a_set_up_that_fails_after_the_record_was_written_says_what_is_missing() {
+    let texts: Vec<String> = (0..60)
+        .filter_map(|steps| {
+            let (_keep, dir) = durable::testing::private();
+            let plan = Plan { recovery: None, slot_file: None, restart: false, now: now() };
+            let (outcome, _) = durable::testing::dying_after(steps, || init(&dir, &plan));
+            outcome.err().map(|error| error.to_string())
+        })
+        .collect();
+    for expected in
+        ["the keyring was written, but may not be on the disk yet: ", "the keyring was written, but not marked: "]
+    {
+        assert!(texts.iter().any(|text| text.starts_with(expected)), "{expected}: {texts:#?}");
+    }
+}
+
+#[test]
 fn a_restore_that_dies_after_any_step_says_how_far_it_came() {
     for (step, expected) in [
         (CommitStep::Backup, Came::Nowhere),
@@ -369,7 +393,7 @@ fn a_restore_that_dies_after_any_step_says_how_far_it_came() {
         let (_keep, dir) = durable::testing::private();
         let (outcome, died) = dying_after(step, || restore(&dir, scene.restore_plan()));
         assert!(died);
-        let Err(RestoreFailed::SetUp(error)) = outcome else { panic!("{outcome:?}") };
+        let Err(RestoreError::SetUp(error)) = outcome else { panic!("{outcome:?}") };
         assert_eq!(came(&error), expected, "after {step:?}: {error}");
         if expected == Came::Written {
             open(&dir, &Means::default()).unwrap();

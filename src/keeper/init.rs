@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use rand::rngs::SysRng;
 
 use super::{
-    commit::{Commit, CommitError, Copy, Export, Limit, NewRecord, NewRoot, Swap},
+    commit::{Commit, CommitError, Export, Limit, NewRecord, NewRoot, PrevCopy, Swap},
     error::OpenError,
     open::open,
     state_dir::StateFiles,
@@ -21,12 +21,17 @@ use crate::{
     durable::{Dir, DurableError},
     escrow::{Identities, Recipient, RecoveryError, recovery},
     keyring::{KeyError, Keyring, ledger::Ledger, mark::Mark, recovery::Recovery, time::Time},
-    root::{FileSlot, Means, RootError, RootFile, Sealer, Slot, SlotError},
+    root::{FileSlot, Means, RootError, RootFile, Sealer, Slot, SlotError, key_file_name},
     store::StoreError,
 };
 
 /// The name of the slot that a set-up makes.
 const SLOT: &str = "file";
+
+/// The name of the file in the state directory that has the secret of that slot.
+pub fn first_key_file() -> String {
+    key_file_name(SLOT)
+}
 
 /// What to set up.
 pub struct Plan {
@@ -72,13 +77,13 @@ pub enum InitError {
     #[error("the set-up broke off: {0}")]
     BrokenOff(#[source] CommitError),
     /// The record may have been written, and may still be lost in a crash.
-    #[error("the keyring was written, but: {0}")]
+    #[error("the keyring was written, but may not be on the disk yet: {0}")]
     NotConfirmed(#[source] StoreError),
     /// The record was written. A file that has to follow it was not.
-    #[error("the keyring was written, but: {0}")]
+    #[error("the keyring was written, but not marked: {0}")]
     NotMarked(#[source] DurableError),
     /// All files were written, and the keyring does not open.
-    #[error("the keyring was written, but: {0}")]
+    #[error("the keyring was written, but does not open: {0}")]
     Unchecked(#[source] Box<OpenError>),
     /// A recovery blob could not be made, or no identity opened it.
     #[error(transparent)]
@@ -183,7 +188,7 @@ impl Files {
             event: how.event,
             aside: &aside,
             root: Some(NewRoot { bytes: &self.root, key_file: Some((SLOT, &self.slot)) }),
-            swap: Some(Swap { before: None, record: self.record, copy: Copy::Before }),
+            swap: Some(Swap { before: None, record: self.record, copy: PrevCopy::Before }),
             ledger: self.ledger,
             mark: Some(self.mark),
             ..Commit::default()

@@ -5,7 +5,8 @@
 use rand::rngs::SysRng;
 
 use super::{
-    commit::{Commit, CommitError, Copy},
+    commit::{Commit, CommitError, PrevCopy},
+    listed::ReadLedgerError,
     open::{BeginError, Opened, open_to_change},
     state_dir::StateFiles,
 };
@@ -13,7 +14,7 @@ use crate::{
     audit::{Event, KeyEvent},
     crypto::Digest,
     durable::Dir,
-    keyring::{ChangeError, Keyring, key_id::KeyId, state::Verb, time::Time},
+    keyring::{ChangeError, Keyring, key_id::KeyId, ledger::Ledger, state::Verb, time::Time},
     root::Means,
 };
 
@@ -54,10 +55,41 @@ pub enum Usage {
         /// The SHA-256 of the record before the scan. A key that was promoted after that may have wrapped values.
         record: Digest,
     },
-    /// The values were not all scanned. Contains the reason.
-    Unknown(String),
+    /// The key may still be in use.
+    Unknown(UsageDoubt),
     /// The change needs no scan, because the operator accepts the risk.
     Waived,
+}
+
+/// Why it is not known whether a key is in use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UsageDoubt {
+    /// Nobody looked.
+    #[error("etcd was not read")]
+    NotRead,
+    /// No flag, file or manifest names an etcd.
+    #[error("nothing says where etcd is")]
+    NotDeclared,
+    /// This many connected API servers may still write under the key.
+    #[error("{}", not_adopted(*.0))]
+    NotAdopted(usize),
+    /// A declared etcd cannot be read. Contains the reason.
+    #[error("{0}")]
+    Unreadable(String),
+    /// Values may have been missed. Contains the reasons.
+    #[error("{0}")]
+    Incomplete(String),
+    /// Another key may have been promoted during the scan.
+    #[error("the keyring was changed while etcd was read; run it again")]
+    KeyringChanged,
+}
+
+fn not_adopted(servers: usize) -> String {
+    match servers {
+        1 => "1 connected API server does not use another key yet".to_owned(),
+        _ => format!("{servers} connected API servers do not use another key yet"),
+    }
 }
 
 /// The outcome of a change.
@@ -74,7 +106,7 @@ pub struct Changed {
 /// Why a key was not changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum KeysError {
+pub enum ChangeKeysError {
     /// The change did not begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
@@ -101,23 +133,31 @@ pub enum KeysError {
         /// The refused change.
         verb: Verb,
         /// Why this is not known.
-        reason: String,
+        reason: UsageDoubt,
     },
-    /// A lost ledger may have listed a backup or a snapshot that needs the key.
-    #[error("not destroying key {key_id}: {reason}")]
+    /// The ledger was refused. It may have listed a backup that needs the key.
+    #[error("not destroying key {key_id}: what a lost ledger listed may need it ({ledger})")]
+    LedgerLost {
+        /// The key.
+        key_id: KeyId,
+        /// Why the ledger was refused.
+        ledger: ReadLedgerError,
+    },
+    /// The ledger was begun anew. The one before may have listed a backup that needs the key.
+    #[error("not destroying key {key_id}: what a lost ledger listed may need keys up to k{forgot}")]
     Forgotten {
         /// The key.
         key_id: KeyId,
-        /// Why the key may still be needed.
-        reason: String,
+        /// The greatest sequence number of the keys that existed then.
+        forgot: u32,
     },
     /// No listed backup contains the key. If this disk were lost, all values that the key wraps would be lost.
-    #[error("no listed backup holds key {key_id}, so it is not promoted{}", because(reason.as_deref()))]
+    #[error("no listed backup holds key {key_id}, so it is not promoted{}", because(ledger.as_ref()))]
     Unbacked {
         /// The key.
         key_id: KeyId,
         /// Why the ledger was refused. `None` if it was accepted.
-        reason: Option<String>,
+        ledger: Option<ReadLedgerError>,
     },
     /// Writing the change failed. The error says what was changed.
     #[error(transparent)]
@@ -129,19 +169,19 @@ pub enum KeysError {
 /// # Errors
 /// When the keyring does not open or does not allow the change, values may need the key, no backup contains the key, or
 /// a file cannot be written.
-pub fn change_keys(dir: &Dir, means: &Means, act: &Act, now: Time) -> Result<Changed, KeysError> {
+pub fn change_keys(dir: &Dir, means: &Means, act: &Act, now: Time) -> Result<Changed, ChangeKeysError> {
     let state = StateFiles::new(dir);
-    let (opened, _lock) = open_to_change(state, means)?;
-    let (keyring, key_id) = decide(&opened, act, now)?;
+    let (mut opened, _lock) = open_to_change(state, means)?;
+    let (keyring, key_id) = decide(&mut opened, act, now)?;
     let event = act.event(&keyring, key_id);
-    let copy = if matches!(act, Act::Destroy(..)) { Copy::After } else { Copy::Before };
+    let copy = if matches!(act, Act::Destroy(..)) { PrevCopy::After } else { PrevCopy::Before };
     let (commit, digest) = Commit::change(&opened, &keyring, event, copy)?;
     commit.run(state, &mut state.store())?;
     Ok(Changed { keyring, digest, key_id })
 }
 
-fn decide(opened: &Opened, act: &Act, now: Time) -> Result<(Keyring, KeyId), KeysError> {
-    let Opened { keyring, digest, root, .. } = opened;
+fn decide(opened: &mut Opened, act: &Act, now: Time) -> Result<(Keyring, KeyId), ChangeKeysError> {
+    let Opened { keyring, digest, root, .. } = &*opened;
     let decided = match act {
         Act::Add => keyring.add(&mut SysRng, root, *digest, now)?,
         Act::Promote(key_id, _) => (keyring.promote(*key_id, *digest, now)?, *key_id),
@@ -166,25 +206,21 @@ fn for_example(example: Option<&str>) -> String {
     example.map_or_else(String::new, |example| format!(", for example {example}"))
 }
 
-fn because(reason: Option<&str>) -> String {
+fn because(reason: Option<&ReadLedgerError>) -> String {
     reason.map_or_else(String::new, |reason| format!(": {reason}"))
 }
 
 impl Act {
     /// Refuses to disable or destroy a key that values may need, and to promote a key without a backup.
-    fn check(&self, opened: &Opened) -> Result<(), KeysError> {
+    fn check(&self, opened: &mut Opened) -> Result<(), ChangeKeysError> {
         match self {
             Self::Promote(key_id, BackedUp::Required) if opened.unbacked().contains(key_id) => {
-                let reason = opened.last_backup().err().map(ToString::to_string);
-                Err(KeysError::Unbacked { key_id: *key_id, reason })
+                Err(ChangeKeysError::Unbacked { key_id: *key_id, ledger: opened.listed.believe().err() })
             }
             Self::Disable(key_id, usage) => usage.check(opened, *key_id, Verb::Disable),
             Self::Destroy(key_id, usage) => {
                 usage.check(opened, *key_id, Verb::Destroy)?;
-                match forgotten(opened, *key_id).filter(|_| *usage != Usage::Waived) {
-                    Some(reason) => Err(KeysError::Forgotten { key_id: *key_id, reason }),
-                    None => Ok(()),
-                }
+                if *usage == Usage::Waived { Ok(()) } else { check_ledger(opened, *key_id) }
             }
             Self::Add | Self::Promote(..) | Self::Enable(_) => Ok(()),
         }
@@ -207,29 +243,27 @@ impl Act {
     }
 }
 
-/// Returns a reason if a lost ledger may have listed a backup or a snapshot that needs `key_id`.
-fn forgotten(opened: &Opened, key_id: KeyId) -> Option<String> {
-    match opened.listed.ledger() {
-        Err(refused) => Some(format!("what a lost ledger listed may need it ({refused})")),
-        Ok(ledger) => {
-            let forgot = ledger.forgot().filter(|seq| key_id.seq() <= *seq)?;
-            Some(format!("what a lost ledger listed may need keys up to k{forgot}"))
-        }
+/// Refuses to destroy a key if a lost ledger may have listed a backup that needs it.
+fn check_ledger(opened: &mut Opened, key_id: KeyId) -> Result<(), ChangeKeysError> {
+    opened.listed.believe().map_err(|ledger| ChangeKeysError::LedgerLost { key_id, ledger })?;
+    let forgot = opened.listed.ledger().ok().and_then(Ledger::forgot);
+    match forgot.filter(|seq| key_id.seq() <= *seq) {
+        Some(forgot) => Err(ChangeKeysError::Forgotten { key_id, forgot }),
+        None => Ok(()),
     }
 }
 
 impl Usage {
-    fn check(&self, opened: &Opened, key_id: KeyId, verb: Verb) -> Result<(), KeysError> {
+    fn check(&self, opened: &Opened, key_id: KeyId, verb: Verb) -> Result<(), ChangeKeysError> {
         match self {
             Self::Scanned { objects: 0, record, .. } if *record != opened.digest => {
-                let reason = "the keyring was changed while etcd was read; run it again".to_owned();
-                Err(KeysError::Unproven { key_id, verb, reason })
+                Err(ChangeKeysError::Unproven { key_id, verb, reason: UsageDoubt::KeyringChanged })
             }
             Self::Scanned { objects: 0, .. } | Self::Waived => Ok(()),
             Self::Scanned { objects, example, .. } => {
-                Err(KeysError::Needed { key_id, verb, objects: *objects, example: example.clone() })
+                Err(ChangeKeysError::Needed { key_id, verb, objects: *objects, example: example.clone() })
             }
-            Self::Unknown(reason) => Err(KeysError::Unproven { key_id, verb, reason: reason.clone() }),
+            Self::Unknown(reason) => Err(ChangeKeysError::Unproven { key_id, verb, reason: reason.clone() }),
         }
     }
 }
@@ -242,7 +276,7 @@ mod tests {
         keeper::{
             self, Plan,
             commit::RESERVE,
-            state_dir::{KEYRING, MARK, ROOT},
+            state_dir::{KEYRING, LEDGER, MARK, ROOT},
         },
         keyring::{
             mark::Mark,
@@ -255,6 +289,35 @@ mod tests {
         let (keep, dir) = durable::testing::private();
         keeper::init(&dir, &Plan { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
         (keep, dir)
+    }
+
+    #[test]
+    fn a_key_that_may_be_in_use_is_kept() {
+        let (_keep, dir) = initialised();
+        let opened = keeper::open(&dir, &Means::default()).unwrap();
+        let key_id = opened.keyring.primary().id();
+        let refused = |usage: Usage| usage.check(&opened, key_id, Verb::Disable).unwrap_err().to_string();
+        let text = format!("not disabling key {key_id}, which may still be in use: ");
+        assert_eq!(refused(Usage::Unknown(UsageDoubt::NotRead)), format!("{text}etcd was not read"));
+        let scanned = Usage::Scanned { objects: 0, example: None, record: Digest::of(b"an older record") };
+        assert_eq!(refused(scanned), format!("{text}the keyring was changed while etcd was read; run it again"));
+    }
+
+    #[test]
+    fn a_key_that_a_lost_ledger_may_have_listed_is_not_destroyed() {
+        let (_keep, dir) = initialised();
+        let mut opened = keeper::open(&dir, &Means::default()).unwrap();
+        let (key_id, uuid) = (opened.keyring.primary().id(), opened.keyring.uuid());
+        let empty = Ledger::empty(uuid, opened.root.id(uuid));
+        opened.listed.replaced_by(empty.begun_anew(1, 1));
+        let text = check_ledger(&mut opened, key_id).unwrap_err().to_string();
+        assert_eq!(text, format!("not destroying key {key_id}: what a lost ledger listed may need keys up to k1"));
+
+        dir.replace(LEDGER, b"no ledger").unwrap();
+        let mut opened = keeper::open(&dir, &Means::default()).unwrap();
+        let text = check_ledger(&mut opened, key_id).unwrap_err().to_string();
+        let expected = format!("not destroying key {key_id}: what a lost ledger listed may need it (the ledger: ");
+        assert!(text.starts_with(&expected), "{text}");
     }
 
     #[test]
@@ -277,14 +340,20 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_behind_the_rename_is_not_told_as_if_nothing_were_changed() {
-        let told = (0..20).map(|steps| {
+    fn a_failure_after_the_rename_says_that_the_keyring_was_changed() {
+        let changed_and_said = (0..20).map(|steps| {
             let (_keep, dir) = initialised();
             let (changed, _) = dying_after(steps, || change_keys(&dir, &Means::default(), &Act::Add, now()));
             let generation = keeper::open(&dir, &Means::default()).unwrap().keyring.generation();
             match changed {
                 Ok(_) => assert_eq!(generation, 2, "after {steps} steps"),
-                Err(KeysError::Commit(CommitError::NotMarked(_) | CommitError::NotConfirmed(_))) => {
+                Err(ChangeKeysError::Commit(error @ (CommitError::NotMarked(_) | CommitError::NotConfirmed(_)))) => {
+                    let text = error.to_string();
+                    let texts = [
+                        "the keyring was changed, but not marked: ",
+                        "the keyring was changed, but may not be on the disk yet: ",
+                    ];
+                    assert!(texts.iter().any(|start| text.starts_with(start)), "{text}");
                     assert_eq!(generation, 2, "after {steps} steps");
                     return true;
                 }
@@ -292,7 +361,7 @@ mod tests {
             }
             false
         });
-        assert!(told.filter(|told| *told).count() > 1);
+        assert!(changed_and_said.filter(|changed_and_said| *changed_and_said).count() > 1);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{
     backup::RootKeyError,
     commit::{Commit, CommitError, keyring_event},
-    listed::LedgerRefused,
+    listed::ReadLedgerError,
     open::{BeginError, Opened, open_to_change},
     state_dir::StateFiles,
 };
@@ -18,7 +18,7 @@ use crate::{
 /// Why a backup was not listed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ListError {
+pub enum ListBackupError {
     /// The change did not begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
@@ -27,7 +27,7 @@ pub enum ListError {
     RootKey(#[from] RootKeyError),
     /// The ledger was refused.
     #[error(transparent)]
-    Refused(#[from] LedgerRefused),
+    Refused(#[from] ReadLedgerError),
     /// The ledger has no room.
     #[error(transparent)]
     Full(#[from] LedgerFull),
@@ -39,13 +39,13 @@ pub enum ListError {
 /// Why a backup is still listed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ForgetError {
+pub enum ForgetBackupsError {
     /// The change did not begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
     /// The ledger was refused.
     #[error(transparent)]
-    Refused(#[from] LedgerRefused),
+    Refused(#[from] ReadLedgerError),
     /// No listed backup has an ID that begins with the given digits, or several have one.
     #[error("{} with {name}", beginning(*found))]
     Unknown {
@@ -88,7 +88,7 @@ fn write(state: StateFiles<'_>, mut opened: Opened, event: Event<'_>, ledger: Le
 }
 
 /// Returns the ledger unless it was refused.
-fn believed(opened: &mut Opened) -> Result<Ledger, LedgerRefused> {
+fn believed(opened: &mut Opened) -> Result<Ledger, ReadLedgerError> {
     opened.listed.believe()?;
     let empty = || Ledger::empty(opened.keyring.uuid(), opened.root.id(opened.keyring.uuid()));
     Ok(opened.listed.ledger().cloned().unwrap_or_else(|_| empty()))
@@ -100,7 +100,7 @@ fn believed(opened: &mut Opened) -> Result<Ledger, LedgerRefused> {
 /// # Errors
 /// When the keyring does not open or has no mark, it never had the root key `under`, the ledger was refused or is full,
 /// or a file cannot be written. A failed write leaves the old ledger, or a new ledger that the mark does not name yet.
-pub fn list_backup(dir: &Dir, means: &Means, under: RootId, backup: ListedBackup) -> Result<Opened, ListError> {
+pub fn list_backup(dir: &Dir, means: &Means, under: RootId, backup: ListedBackup) -> Result<Opened, ListBackupError> {
     let state = StateFiles::new(dir);
     let (mut opened, _lock) = open_to_change(state, means)?;
     opened.check_root_key(under)?;
@@ -130,7 +130,7 @@ pub enum Forget {
 /// # Errors
 /// When the keyring does not open or has no mark, the ledger was refused, not exactly one backup has the given digits,
 /// the uuid is another keyring's, or a file cannot be written.
-pub fn forget_backups(dir: &Dir, means: &Means, forget: &Forget) -> Result<Opened, ForgetError> {
+pub fn forget_backups(dir: &Dir, means: &Means, forget: &Forget) -> Result<Opened, ForgetBackupsError> {
     let state = StateFiles::new(dir);
     let (mut opened, _lock) = open_to_change(state, means)?;
     let (event, ledger) = match forget {
@@ -143,7 +143,7 @@ pub fn forget_backups(dir: &Dir, means: &Means, forget: &Forget) -> Result<Opene
         Forget::All(uuid) => {
             let expected = opened.keyring.uuid();
             if *uuid != expected {
-                return Err(ForgetError::OtherUuid { found: *uuid, expected });
+                return Err(ForgetBackupsError::OtherUuid { found: *uuid, expected });
             }
             let empty = Ledger::empty(expected, opened.root.id(expected));
             let ledger = empty.begun_anew(next_count(&opened)?, opened.keyring.greatest_seq());
@@ -154,11 +154,11 @@ pub fn forget_backups(dir: &Dir, means: &Means, forget: &Forget) -> Result<Opene
 }
 
 /// Returns the only backup in `ledger` whose ID begins with `name`.
-fn named<'a>(ledger: &'a Ledger, name: &str) -> Result<&'a ListedBackup, ForgetError> {
+fn named<'a>(ledger: &'a Ledger, name: &str) -> Result<&'a ListedBackup, ForgetBackupsError> {
     let is_it = |backup: &&ListedBackup| !name.is_empty() && backup.record().to_hex().starts_with(name);
     let found: Vec<&ListedBackup> = ledger.backups().iter().filter(is_it).collect();
     match found.as_slice() {
         [backup] => Ok(backup),
-        found => Err(ForgetError::Unknown { name: name.to_owned(), found: found.len() }),
+        found => Err(ForgetBackupsError::Unknown { name: name.to_owned(), found: found.len() }),
     }
 }

@@ -19,19 +19,19 @@ use crate::{
 /// Why the ledger was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum LedgerRefused {
+pub enum ReadLedgerError {
     /// Its file cannot be read.
     #[error(transparent)]
     File(#[from] DurableError),
     /// It is damaged, or is not the ledger that this node has written last.
-    #[error("the ledger {0}")]
+    #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
 
 /// The ledger of a keyring, or the reason why it was refused.
 #[derive(Debug)]
 pub(super) struct Listed {
-    ledger: Result<Ledger, LedgerRefused>,
+    ledger: Result<Ledger, ReadLedgerError>,
     /// The count in the mark.
     marked: u64,
     /// The root key and the count of the ledger's file. `None` if there is no file, or the ledger was refused.
@@ -74,7 +74,7 @@ impl Listed {
     /// not be re-authenticated under the new root key. A damaged ledger does not fail here.
     pub(super) fn readable(self) -> Result<Self, DurableError> {
         match self.ledger {
-            Err(LedgerRefused::File(error)) => Err(error),
+            Err(ReadLedgerError::File(error)) => Err(error),
             ledger => Ok(Self { ledger, ..self }),
         }
     }
@@ -83,7 +83,7 @@ impl Listed {
     ///
     /// # Errors
     /// When it was refused.
-    pub(super) fn ledger(&self) -> Result<&Ledger, &LedgerRefused> {
+    pub(super) fn ledger(&self) -> Result<&Ledger, &ReadLedgerError> {
         self.ledger.as_ref()
     }
 
@@ -91,11 +91,11 @@ impl Listed {
     ///
     /// # Errors
     /// When it was refused. Only the first call returns the true reason, because the call moves it out.
-    pub(super) fn believe(&mut self) -> Result<(), LedgerRefused> {
+    pub(super) fn believe(&mut self) -> Result<(), ReadLedgerError> {
         if self.ledger.is_ok() {
             return Ok(());
         }
-        let missing = LedgerRefused::Ledger(LedgerError::Missing(self.marked));
+        let missing = ReadLedgerError::Ledger(LedgerError::Missing(self.marked));
         std::mem::replace(&mut self.ledger, Err(missing)).map(drop)
     }
 

@@ -6,7 +6,7 @@
 use rand::rngs::SysRng;
 
 use super::{
-    commit::{Commit, CommitError, Copy, Export, Limit, NewRecord, Swap, keyring_event},
+    commit::{Commit, CommitError, Export, Limit, NewRecord, PrevCopy, Swap, keyring_event},
     error::OpenError,
     expect::ExpectError,
     fresh::FreshBackup,
@@ -77,10 +77,10 @@ impl Source {
     }
 }
 
-/// Why records were not merged.
+/// Why a merge was not planned, or its plan was not carried out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum MergeFailed {
+pub enum MergePlanError {
     /// The state directory cannot be read, or no slot opens.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -95,7 +95,7 @@ pub enum MergeFailed {
     NewerRootKey,
     /// A backup is under a root key that this keyring never had.
     #[error("the backup is under a root key that this keyring has never had")]
-    StrangeRootKey,
+    UnknownRootKey,
     /// The records cannot be merged.
     #[error(transparent)]
     Merge(#[from] MergeError),
@@ -137,7 +137,7 @@ pub struct MergePlan {
     merge: Merge,
     local: Local,
     roots: Roots,
-    copy: Copy,
+    copy: PrevCopy,
     /// The backups that were opened for the merge.
     opened: Vec<ListedBackup>,
     now: Time,
@@ -246,7 +246,7 @@ pub fn plan_merge(
     sources: &[Source],
     wishes: &Wishes,
     now: Time,
-) -> Result<Option<MergePlan>, MergeFailed> {
+) -> Result<Option<MergePlan>, MergePlanError> {
     let state = StateFiles::new(dir);
     let roots = Roots::open(state, means, None)?;
     let weights: Vec<Weight> = sources.iter().map(|source| weight(&roots, source)).collect::<Result<_, _>>()?;
@@ -255,6 +255,27 @@ pub fn plan_merge(
     if is_complete && wishes.compromised.is_empty() {
         return Ok(None);
     }
+    let opened: Vec<ListedBackup> = sources.iter().filter_map(|source| source.listed(now)).collect();
+    let records = records(&local, sources, &weights);
+    let columns = records.iter().map(column).collect();
+    let merge = merge_records(&roots, &local, (&records, &opened), wishes, now)?;
+    Ok(Some(MergePlan {
+        rows: merge.rows.clone(),
+        fresh: merge.fresh,
+        generation: merge.keyring.generation(),
+        columns,
+        doubt: local.doubt.clone(),
+        copy: if wishes.destroyed.is_empty() { PrevCopy::Before } else { PrevCopy::After },
+        merge,
+        local,
+        roots,
+        opened,
+        now,
+    }))
+}
+
+/// Returns the records to merge: the one here, if it could be read, and that of each source.
+fn records<'a>(local: &'a Local, sources: &'a [Source], weights: &[Weight]) -> Vec<MergeSource<'a>> {
     let ours = local.keyring.iter().map(|(keyring, record, weight)| MergeSource {
         keyring,
         record: *record,
@@ -264,36 +285,35 @@ pub fn plan_merge(
     let theirs = sources.iter().zip(weights).map(|(source, weight)| MergeSource {
         keyring: &source.keyring,
         record: source.digest,
-        weight,
+        weight: *weight,
         is_here: false,
     });
-    let records: Vec<MergeSource<'_>> = ours.clone().chain(theirs.clone()).collect();
+    ours.chain(theirs).collect()
+}
+
+/// Returns the heading and the generation of the column of a record.
+fn column(record: &MergeSource<'_>) -> (&'static str, u64) {
+    (if record.is_here { "here" } else { "backup" }, record.keyring.generation())
+}
+
+/// Merges `records`. `opened` are the backups that were opened for it; their keys count as backed up.
+fn merge_records(
+    roots: &Roots,
+    local: &Local,
+    (records, opened): (&[MergeSource<'_>], &[ListedBackup]),
+    wishes: &Wishes,
+    now: Time,
+) -> Result<Merge, MergePlanError> {
     let recoveries = match records.first() {
         Some(first) => recoveries_under(first.keyring, &roots.current)?,
         None => Vec::new(),
     };
-    let backups: Vec<ListedBackup> = sources.iter().filter_map(|source| source.listed(now)).collect();
     let mut backed = local.listed.backed();
-    backed.extend(backups.iter().flat_map(ListedBackup::keys));
+    backed.extend(opened.iter().flat_map(ListedBackup::keys));
     let backed: Vec<KeyId> = backed.into_iter().collect();
-    let known = local.known();
-    let merging = Sources { records: &records, known, mark: local.mark.as_ref(), backed: &backed, recoveries };
-    let merge = merge(&mut SysRng, &roots.current, &merging, wishes, now)?;
-    let column = |what| move |source: MergeSource<'_>| (what, source.keyring.generation());
-    let columns = ours.map(column("here")).chain(theirs.map(column("backup"))).collect();
-    Ok(Some(MergePlan {
-        rows: merge.rows.clone(),
-        fresh: merge.fresh,
-        generation: merge.keyring.generation(),
-        columns,
-        doubt: local.doubt.clone(),
-        copy: if wishes.destroyed.is_empty() { Copy::Before } else { Copy::After },
-        merge,
-        local,
-        roots,
-        opened: backups,
-        now,
-    }))
+    let (known, mark) = (local.known(), local.mark.as_ref());
+    let sources = Sources { records, known, mark, backed: &backed, recoveries };
+    Ok(merge(&mut SysRng, &roots.current, &sources, wishes, now)?)
 }
 
 /// Returns how much of `source` counts. The whole record counts if it is under the current root key, or if the operator
@@ -303,18 +323,18 @@ pub fn plan_merge(
 /// # Errors
 /// When the record belongs to another keyring, an earlier root key does not open, or the record is under any other root
 /// key. Anyone can make a backup under another root key.
-fn weight(roots: &Roots, source: &Source) -> Result<Weight, MergeFailed> {
+fn weight(roots: &Roots, source: &Source) -> Result<Weight, MergePlanError> {
     let (found, expected) = (source.keyring.uuid(), roots.file.uuid());
     if found != expected {
-        return Err(MergeFailed::OtherKeyring(ExpectError::OtherKeyring { found, expected }));
+        return Err(MergePlanError::OtherKeyring(ExpectError::OtherKeyring { found, expected }));
     }
     let (its, current) = (source.keyring.root_id(), roots.current.id(expected));
     let earlier = roots.file.earlier(&roots.current)?;
     match () {
         () if its == current || source.is_named => Ok(Weight::Whole),
         () if earlier.iter().any(|root| root.id(expected) == its) => Ok(Weight::KeyBytes),
-        () if source.roots.contains(&current) => Err(MergeFailed::NewerRootKey),
-        () => Err(MergeFailed::StrangeRootKey),
+        () if source.roots.contains(&current) => Err(MergePlanError::NewerRootKey),
+        () => Err(MergePlanError::UnknownRootKey),
     }
 }
 
@@ -325,7 +345,7 @@ impl MergePlan {
     /// # Errors
     /// When root file or record have changed since the merge was planned, the backup of a new key cannot be made, or a
     /// file cannot be written.
-    pub fn carry_out(self, dir: &Dir, means: &Means, fresh: Option<&FreshBackup>) -> Result<Opened, MergeFailed> {
+    pub fn carry_out(self, dir: &Dir, means: &Means, fresh: Option<&FreshBackup>) -> Result<Opened, MergePlanError> {
         let Self { merge: Merge { keyring, fresh: made, .. }, local, roots, copy, mut opened, now, .. } = self;
         let Roots { current: root, .. } = &roots;
         if let Home::Etcd(prefix) = keyring.home() {
@@ -334,7 +354,7 @@ impl MergePlan {
         let record = NewRecord::encode(&keyring, root, Limit::Reserved)?;
         let backup = match (made, fresh) {
             (Some(_), Some(fresh)) => Some(fresh_backup(dir, &roots, (&keyring, &record), fresh, now)?),
-            (Some(_), None) => return Err(MergeFailed::NoPlaceForBackup),
+            (Some(_), None) => return Err(MergePlanError::NoPlaceForBackup),
             (None, _) => None,
         };
         opened.extend(backup.as_ref().and_then(|backup| backup.listed.clone()));
@@ -351,7 +371,7 @@ impl MergePlan {
         };
         let state = StateFiles::new(dir);
         {
-            let _lock = state.lock().map_err(MergeFailed::Lock)?;
+            let _lock = state.lock().map_err(MergePlanError::Lock)?;
             commit.run(state, &mut state.store())?;
         }
         let opened = open_with(state, means, Some(root), None);
@@ -366,10 +386,10 @@ fn fresh_backup(
     (keyring, record): (&Keyring, &NewRecord),
     fresh: &FreshBackup,
     now: Time,
-) -> Result<Export, MergeFailed> {
+) -> Result<Export, MergePlanError> {
     let recipients = fresh.recipients_of(keyring)?;
     if recipients.is_empty() {
-        return Err(MergeFailed::NoRecipient);
+        return Err(MergePlanError::NoRecipient);
     }
     let earlier = roots.file.earlier(&roots.current)?;
     Ok(fresh.sealed(dir, (keyring, record), (&roots.current, &earlier), &recipients, now)?)

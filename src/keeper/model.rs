@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use rand::rngs::SysRng;
 
 use super::{
-    Act, BackedUp, BeginError, KeysError, Opened, Plan, Publisher, SlotAct, SlotsError, Usage, change_keys,
+    Act, BackedUp, BeginError, ChangeKeysError, ChangeSlotsError, Opened, Plan, Publisher, SlotAct, Usage, change_keys,
     change_slots, init, open, rekey,
     serve::{Served, open_to_serve},
     slots,
@@ -146,7 +146,7 @@ impl World {
             }
         }
         match change_keys(&self.dir, &Means::default(), &act, now()) {
-            Err(KeysError::Refused(_) | KeysError::Begin(BeginError::Rekeying)) => Err(Failed::Refused),
+            Err(ChangeKeysError::Refused(_) | ChangeKeysError::Begin(BeginError::Rekeying)) => Err(Failed::Refused),
             changed => changed.map(drop).map_err(Failed::of),
         }
     }
@@ -162,7 +162,7 @@ impl World {
             SlotAct::Add(name, Box::new(FileSlot::generate(&mut SysRng, None).map_err(Failed::of)?))
         };
         match change_slots(&self.dir, &Means::default(), &act) {
-            Err(SlotsError::Begin(BeginError::Rekeying)) => Err(Failed::Refused),
+            Err(ChangeSlotsError::Begin(BeginError::Rekeying)) => Err(Failed::Refused),
             changed => changed.map(drop).map_err(Failed::of),
         }
     }
@@ -274,7 +274,7 @@ fn nothing_under_an_earlier_root_key_is_taken_once_the_rekey_is_done() {
     rekey(&world.dir, &Means::default()).unwrap();
     world.dir.replace("keyring", &forged).unwrap();
     let error = open(&world.dir, &Means::default()).unwrap_err();
-    assert!(error.to_string().ends_with("is sealed under another root key"), "{error}");
+    assert!(error.to_string().ends_with("is under another root key"), "{error}");
     std::fs::remove_file(world.dir.path_of("mark")).unwrap();
     assert!(
         open_to_serve(StateFiles::new(&world.dir), &Means::default(), Served::default(), None).is_err(),

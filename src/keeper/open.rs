@@ -10,7 +10,7 @@ use std::{
 use super::{
     error::OpenError,
     expect::Expect,
-    listed::{LedgerRefused, Listed},
+    listed::{Listed, ReadLedgerError},
     roots::{Roots, SlotSummary},
     state_dir::{ROOT, StateFiles, load_by},
 };
@@ -75,7 +75,7 @@ impl Opened {
     ///
     /// # Errors
     /// When the ledger was refused.
-    pub fn last_backup(&self) -> Result<Option<&ListedBackup>, &LedgerRefused> {
+    pub fn last_backup(&self) -> Result<Option<&ListedBackup>, &ReadLedgerError> {
         self.listed.ledger().map(Ledger::last)
     }
 
@@ -83,7 +83,7 @@ impl Opened {
     ///
     /// # Errors
     /// When the ledger was refused.
-    pub fn backups(&self) -> Result<&[ListedBackup], &LedgerRefused> {
+    pub fn backups(&self) -> Result<&[ListedBackup], &ReadLedgerError> {
         self.listed.ledger().map(Ledger::backups)
     }
 
@@ -169,7 +169,7 @@ pub fn open_again(dir: &Dir, means: &Means, before: &Opened) -> Result<Opened, O
     open_after(StateFiles::new(dir), means, None, before)
 }
 
-/// Does the same as [`open_again`]. A record that `expect` identifies may be further ahead of the mark than its lineage
+/// Does the same as [`open_again`]. A record that `expect` identifies may be further ahead of the mark than its past
 /// reaches.
 pub(super) fn open_after(
     state: StateFiles<'_>,
@@ -181,7 +181,7 @@ pub(super) fn open_after(
 }
 
 /// Opens the keyring. Needs no slot if `known` is the root key. A record that `expect` identifies may be further
-/// ahead of the mark than its lineage reaches.
+/// ahead of the mark than its past reaches.
 ///
 /// The files are read one after the other. Without the lock, a command may change them meanwhile. If the files do not
 /// match each other and have changed meanwhile, they are read again.

@@ -106,9 +106,9 @@ impl Publisher {
         if !is_due && self.seen.versions == self.versions() {
             return None;
         }
-        let told = self.seen.failed.take().map(|(_, error)| error);
+        let reported = self.seen.failed.take().map(|(_, error)| error);
         match self.publish() {
-            Err(error) if told.is_some_and(|told| told == error.to_string()) => None,
+            Err(error) if reported.is_some_and(|reported| reported == error.to_string()) => None,
             outcome => outcome.transpose(),
         }
     }

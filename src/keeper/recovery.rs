@@ -1,7 +1,7 @@
 //! Changes the recovery recipients in the record.
 
 use super::{
-    commit::{Commit, CommitError, Copy},
+    commit::{Commit, CommitError, PrevCopy},
     open::{BeginError, Opened, open_to_change},
     state_dir::StateFiles,
 };
@@ -31,7 +31,7 @@ pub enum RecoveryAct {
 /// Why the recovery recipients were not changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RecoveryChangeError {
+pub enum ChangeRecoveryError {
     /// The change did not begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
@@ -54,17 +54,17 @@ pub enum RecoveryChangeError {
 /// # Errors
 /// When the keyring does not open or does not allow the change, the identity does not open the recovery blob, the
 /// recipient is the last one, or a file cannot be written.
-pub fn change_recovery(dir: &Dir, means: &Means, act: &RecoveryAct) -> Result<Keyring, RecoveryChangeError> {
+pub fn change_recovery(dir: &Dir, means: &Means, act: &RecoveryAct) -> Result<Keyring, ChangeRecoveryError> {
     let state = StateFiles::new(dir);
     let (opened, _lock) = open_to_change(state, means)?;
     let next = act.on(&opened)?;
-    let (commit, _) = Commit::change(&opened, &next, act.event(&next), Copy::Before)?;
+    let (commit, _) = Commit::change(&opened, &next, act.event(&next), PrevCopy::Before)?;
     commit.run(state, &mut state.store())?;
     Ok(next)
 }
 
 impl RecoveryAct {
-    fn on(&self, opened: &Opened) -> Result<Keyring, RecoveryChangeError> {
+    fn on(&self, opened: &Opened) -> Result<Keyring, ChangeRecoveryError> {
         let Opened { keyring, digest, root, .. } = opened;
         match self {
             Self::Add(recipient, identities) => {
@@ -75,7 +75,7 @@ impl RecoveryAct {
             Self::Remove { recipient, last } => {
                 let next = keyring.remove_recovery(recipient, *digest)?;
                 if next.recoveries().is_empty() && !last {
-                    return Err(RecoveryChangeError::LastRecipient(recipient.clone()));
+                    return Err(ChangeRecoveryError::LastRecipient(recipient.clone()));
                 }
                 Ok(next)
             }

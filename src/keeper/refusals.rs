@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Act, FreshBackup, NeededKey, Plan, Publisher, RestorePlan, back_up, change_keys,
-    commit::{Commit, Copy, NewRecord, Swap},
+    commit::{Commit, NewRecord, PrevCopy, Swap},
     init, list_backup, open, restore,
     state_dir::StateFiles,
 };
@@ -150,7 +150,7 @@ fn a_store_that_stops_answering_leaves_a_doubt() {
     let opened = open(&dir, &Means::default()).unwrap();
     let held = state.store().load(std::time::Instant::now()).unwrap();
     let record = NewRecord::encode(&testing::later(&opened.keyring, |_| {}), &opened.root, super::commit::Limit::Whole);
-    let swap = Swap { before: Some(opened.digest), record: record.unwrap(), copy: Copy::Before };
+    let swap = Swap { before: Some(opened.digest), record: record.unwrap(), copy: PrevCopy::Before };
     let commit = Commit { swap: Some(swap), ..Commit::default() };
     let refused = commit.run(state, &mut Unplugged(held)).map(drop).unwrap_err().to_string();
     let expected =
@@ -168,7 +168,7 @@ fn no_backup_is_made_that_the_audit_record_cannot_have() {
     std::fs::create_dir(&audit).unwrap();
     let (recipient, _) = crate::escrow::testing::identity();
     let refused = back_up(&dir, &Means::default(), vec![recipient], now()).map(drop).unwrap_err().to_string();
-    let expected = "no backup was made, because it cannot be put on the audit record: ";
+    let expected = "no backup was made, because the audit log cannot be written: ";
     assert!(refused.starts_with(expected), "{refused}");
 }
 
@@ -182,5 +182,5 @@ fn the_list_of_backups_ends_with_its_numbers() {
     dir.replace("mark", &Mark::of(keyring, opened.digest, u64::MAX).encode(root).unwrap()).unwrap();
     let listed = ListedBackup::of(keyring, opened.digest, Proven::Checked(now()), None);
     let refused = list_backup(&dir, &Means::default(), keyring.root_id(), listed).map(drop).unwrap_err();
-    assert_eq!(refused.to_string(), "the list of backups has no numbers left");
+    assert_eq!(refused.to_string(), "the ledger has no numbers left");
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rand::rngs::SysRng;
 
 use super::{
-    commit::{Commit, CommitError, Copy, NewRoot},
+    commit::{Commit, CommitError, NewRoot, PrevCopy},
     open::{BeginError, Opened, open_after, open_with},
     recovery::recoveries_under,
     state_dir::StateFiles,
@@ -95,7 +95,7 @@ pub fn rekey(dir: &Dir, means: &Means) -> Result<Rekeyed, RekeyError> {
 /// Writes the record, the ledger and the mark under the root key in the root file.
 fn finish(state: StateFiles<'_>, opened: Opened, next: &Keyring) -> Result<(), CommitError> {
     let event = event(next, next.root_id());
-    let (commit, _) = Commit::change(&opened.under_current(), next, event, Copy::Before)?;
+    let (commit, _) = Commit::change(&opened.under_current(), next, event, PrevCopy::Before)?;
     commit.run(state, &mut state.store()).map(drop)
 }
 

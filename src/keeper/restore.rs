@@ -77,7 +77,7 @@ pub struct RestoredKeyring {
 /// Why a restore failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RestoreFailed {
+pub enum RestoreError {
     /// The operator named no record, and nothing was scanned.
     #[error("nothing shows that this is the right backup")]
     Unproven,
@@ -121,7 +121,7 @@ fn lacking(keys: &[NeededKey]) -> String {
 /// # Errors
 /// When nothing shows that it is the right backup, the directory has a keyring, or a file cannot be written. If it
 /// breaks off before the record is written, the next restore begins again.
-pub fn restore(dir: &Dir, plan: RestorePlan) -> Result<RestoredKeyring, RestoreFailed> {
+pub fn restore(dir: &Dir, plan: RestorePlan) -> Result<RestoredKeyring, RestoreError> {
     plan.check()?;
     let Restored { keyring, fresh } = plan.keyring()?;
     let RestorePlan { backup, file, needed, fresh: to, slot_file, now, .. } = plan;
@@ -151,9 +151,9 @@ impl RestorePlan {
     /// # Errors
     /// When nothing shows that it is the right one, something shows that it is not, it lacks a key that the operator
     /// calls compromised, or the keyring's home is etcd.
-    pub fn check(&self) -> Result<(), RestoreFailed> {
+    pub fn check(&self) -> Result<(), RestoreError> {
         if let Home::Etcd(prefix) = self.backup.keyring.home() {
-            return Err(RestoreFailed::HomeInEtcd(prefix.clone()));
+            return Err(RestoreError::HomeInEtcd(prefix.clone()));
         }
         let is_unknown = |key_id: &&KeyId| self.backup.keyring.keys().all(|key| key.id() != **key_id);
         if let Some(unknown) = self.compromised.iter().find(is_unknown) {
@@ -163,14 +163,14 @@ impl RestorePlan {
             expect.check_exactly(&self.backup.keyring, self.backup.digest())?;
         }
         let Some(needed) = &self.needed else {
-            return if self.expect.is_some() { Ok(()) } else { Err(RestoreFailed::Unproven) };
+            return if self.expect.is_some() { Ok(()) } else { Err(RestoreError::Unproven) };
         };
         let (held, lacking): (Vec<_>, Vec<_>) = needed.iter().cloned().partition(|key| self.holds(key));
         if !lacking.is_empty() {
-            return Err(RestoreFailed::Lacks(lacking));
+            return Err(RestoreError::Lacks(lacking));
         }
         // If --expect names the record, no value in etcd has to need its keys.
-        if held.is_empty() && self.expect.is_none() { Err(RestoreFailed::NothingNeeded) } else { Ok(()) }
+        if held.is_empty() && self.expect.is_none() { Err(RestoreError::NothingNeeded) } else { Ok(()) }
     }
 
     fn holds(&self, needed: &NeededKey) -> bool {
@@ -206,10 +206,10 @@ fn export(
     (keyring, record): (&Keyring, &NewRecord),
     backup: &Backup,
     now: Time,
-) -> Result<Export, RestoreFailed> {
+) -> Result<Export, RestoreError> {
     let recipients = to.recipients_of(keyring).map_err(BackupError::from)?;
     if recipients.is_empty() {
-        return Err(RestoreFailed::NoRecipient);
+        return Err(RestoreError::NoRecipient);
     }
     Ok(to.sealed(dir, (keyring, record), (&backup.root, &backup.earlier), &recipients, now)?)
 }

@@ -41,7 +41,7 @@ pub struct SlotsChanged {
 /// Why the slots were not changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum SlotsError {
+pub enum ChangeSlotsError {
     /// The change did not begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
@@ -98,7 +98,7 @@ pub fn test_slots(dir: &Dir, means: &Means, name: Option<&str>) -> Result<Vec<Te
 /// When the keyring does not open or is being rekeyed, the slot to add exists, the slot to remove does not exist, none
 /// of the remaining slots opens here, or a file cannot be written. The slots were then not changed, except after
 /// [`CommitError::RootNotConfirmed`].
-pub fn change_slots(dir: &Dir, means: &Means, act: &SlotAct) -> Result<SlotsChanged, SlotsError> {
+pub fn change_slots(dir: &Dir, means: &Means, act: &SlotAct) -> Result<SlotsChanged, ChangeSlotsError> {
     let state = StateFiles::new(dir);
     let opened = open_with(state, means, None, None).map_err(BeginError::Open)?;
     if opened.is_being_rekeyed() {
@@ -110,14 +110,19 @@ pub fn change_slots(dir: &Dir, means: &Means, act: &SlotAct) -> Result<SlotsChan
     }
 }
 
-fn add(state: StateFiles<'_>, opened: &Opened, name: &str, sealer: &dyn Sealer) -> Result<SlotsChanged, SlotsError> {
+fn add(
+    state: StateFiles<'_>,
+    opened: &Opened,
+    name: &str,
+    sealer: &dyn Sealer,
+) -> Result<SlotsChanged, ChangeSlotsError> {
     let Opened { root_file, current, keyring, .. } = opened;
     let slot = Slot::seal(&mut SysRng, name, sealer, (keyring.uuid(), current))
-        .map_err(|error| SlotsError::Slot(name.to_owned(), error))?;
+        .map_err(|error| ChangeSlotsError::Slot(name.to_owned(), error))?;
     let bytes = root_file.with(slot, current)?;
     let slots = summaries(&RootFile::parse(&bytes).map_err(RootError::from)?);
     let _lock = state.lock().map_err(BeginError::Lock)?;
-    sealer.check_keep(name, state.dir()).map_err(SlotsError::KeyFile)?;
+    sealer.check_keep(name, state.dir()).map_err(ChangeSlotsError::KeyFile)?;
     let commit = Commit {
         root_before: Some(root_file.bytes()),
         event: Some(Event::SlotAdd(event(opened, name, sealer.kind()))),
@@ -128,7 +133,7 @@ fn add(state: StateFiles<'_>, opened: &Opened, name: &str, sealer: &dyn Sealer) 
     Ok(SlotsChanged { slots, left: None })
 }
 
-fn remove(state: StateFiles<'_>, means: &Means, opened: &Opened, name: &str) -> Result<SlotsChanged, SlotsError> {
+fn remove(state: StateFiles<'_>, means: &Means, opened: &Opened, name: &str) -> Result<SlotsChanged, ChangeSlotsError> {
     let (bytes, removed) = opened.root_file.without(name, &opened.current)?;
     let slots = summaries(&RootFile::parse(&bytes).map_err(RootError::from)?);
     check_that_another_opens(state.dir(), means, &opened.root_file, name)?;
@@ -149,7 +154,7 @@ fn remove(state: StateFiles<'_>, means: &Means, opened: &Opened, name: &str) -> 
 }
 
 /// Makes sure that another slot opens, so that a mistake locks nobody out.
-fn check_that_another_opens(dir: &Dir, means: &Means, file: &RootFile, removed: &str) -> Result<(), SlotsError> {
+fn check_that_another_opens(dir: &Dir, means: &Means, file: &RootFile, removed: &str) -> Result<(), ChangeSlotsError> {
     let mut failed = Vec::new();
     for slot in file.slots().iter().filter(|slot| slot.name() != removed) {
         match file.test(slot, dir, means) {
@@ -158,7 +163,7 @@ fn check_that_another_opens(dir: &Dir, means: &Means, file: &RootFile, removed: 
             Err(error) => return Err(error.into()),
         }
     }
-    Err(SlotsError::NoOtherOpens { removed: removed.to_owned(), reasons: RootError::NoSlotOpens(failed) })
+    Err(ChangeSlotsError::NoOtherOpens { removed: removed.to_owned(), reasons: RootError::NoSlotOpens(failed) })
 }
 
 fn event(opened: &Opened, slot: &str, kind: Kind) -> SlotEvent {

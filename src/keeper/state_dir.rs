@@ -28,6 +28,8 @@ pub(super) const ROOT: &str = "root";
 pub(super) const MARK: &str = "mark";
 /// The ledger, which lists the backups.
 pub(super) const LEDGER: &str = "ledger";
+/// The files in which a backup may not be written, wherever links put them: the record and its copy.
+pub const RECORD_FILES: [&str; 2] = [KEYRING, KEYRING_PREV];
 /// The name of the directory to which an unfinished set-up is moved. A dash and a number follow it.
 const UNFINISHED: &str = "unfinished";
 
@@ -148,7 +150,7 @@ impl<'a> StateFiles<'a> {
                 return Ok(true);
             }
         }
-        audit::tells_of_a_keyring(self.dir)
+        audit::names_a_keyring(self.dir)
     }
 
     /// Returns the names of the files that an unfinished set-up leaves: root file and key files.

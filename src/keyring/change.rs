@@ -69,7 +69,7 @@ impl Keyring {
     ) -> Result<(Self, KeyId), ChangeError> {
         let mut next = self.next(record)?;
         let seq = next_seq(self.greatest_seq())?;
-        let key = Key::generate(rng, self.seal_under(root), seq, now)?;
+        let key = Key::generate(rng, self.wrapper_under(root), seq, now)?;
         let key_id = key.id();
         next.entries.push(Entry::Key(key));
         Ok((next, key_id))
@@ -150,7 +150,7 @@ impl Keyring {
         Ok(next)
     }
 
-    /// Seals the same keys under another root key. `recoveries` are the blobs of that one.
+    /// Wraps the same keys under another root key. `recoveries` are the blobs of that one.
     ///
     /// # Errors
     /// When the random source fails or no memory can be locked.
@@ -162,7 +162,7 @@ impl Keyring {
         record: Digest,
     ) -> NextKeyring {
         let mut next = Self { root_id: root.id(self.uuid), recoveries, ..self.next(record)? };
-        next.reseal(rng, root)?;
+        next.rewrap(rng, root)?;
         Ok(next)
     }
 

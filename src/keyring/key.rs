@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::crypto::{
     Commitment, RandomError, RootId, Uuid,
-    aead::SealedKey,
+    aead::WrappedKey,
     kdf::{RootKey, kek_aad},
     secret::SecretError,
     wrap::Kek,
@@ -35,7 +35,7 @@ pub struct Key {
     pub(super) promoted: Option<Time>,
     pub(super) demoted: Option<Time>,
     pub(super) kek: Arc<Kek>,
-    pub(super) sealed: SealedKey,
+    pub(super) wrapped: WrappedKey,
 }
 
 /// What remains of a destroyed key: its number and commitment, so that neither is used again.
@@ -46,7 +46,7 @@ pub struct Tomb {
     pub(super) destroyed: u64,
 }
 
-/// Why a key could not be made or sealed.
+/// Why a key could not be made or wrapped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -58,19 +58,19 @@ pub enum KeyError {
     Random(#[from] RandomError),
 }
 
-/// Seals keys into the record of one keyring, under one root key.
+/// Wraps keys into the record of one keyring, under one root key.
 #[derive(Clone, Copy)]
-pub(super) struct KeySeal<'a> {
+pub(super) struct KekWrapper<'a> {
     pub(super) uuid: Uuid,
     pub(super) root_id: RootId,
     pub(super) root: &'a RootKey,
 }
 
-impl KeySeal<'_> {
-    /// Seals `kek`, whose sequence number is `seq`.
-    pub(super) fn seal(self, rng: &mut impl rand::TryCryptoRng, seq: u32, kek: &Kek) -> Result<SealedKey, KeyError> {
+impl KekWrapper<'_> {
+    /// Wraps `kek`, whose sequence number is `seq`.
+    pub(super) fn wrap(self, rng: &mut impl rand::TryCryptoRng, seq: u32, kek: &Kek) -> Result<WrappedKey, KeyError> {
         let aad = kek_aad(self.uuid, seq, &kek.commitment(), self.root_id);
-        Ok(SealedKey::seal(rng, &self.root.kek_wrap(self.uuid)?, &aad, kek.secret())?)
+        Ok(WrappedKey::wrap(rng, &self.root.kek_wrap(self.uuid)?, &aad, kek.secret())?)
     }
 }
 
@@ -102,14 +102,14 @@ impl Key {
     /// Makes a pending key with the sequence number `seq`.
     pub(super) fn generate(
         rng: &mut impl rand::TryCryptoRng,
-        seal: KeySeal<'_>,
+        under: KekWrapper<'_>,
         seq: u32,
         now: Time,
     ) -> Result<Self, KeyError> {
-        let kek = Arc::new(Kek::generate(rng, seal.uuid)?);
-        let sealed = seal.seal(rng, seq, &kek)?;
+        let kek = Arc::new(Kek::generate(rng, under.uuid)?);
+        let wrapped = under.wrap(rng, seq, &kek)?;
         let state = State::Pending;
-        Ok(Self { seq, state, compromised: false, created: now, promoted: None, demoted: None, kek, sealed })
+        Ok(Self { seq, state, compromised: false, created: now, promoted: None, demoted: None, kek, wrapped })
     }
 
     /// Its public name.

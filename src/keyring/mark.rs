@@ -1,7 +1,7 @@
 //! The mark: which record this node has seen last, by generation and SHA-256, and which keys that record has.
 //!
 //! By the mark a node tells a successor from an older record that was put back, and from a fork: a successor lists the
-//! marked record in its lineage. The mark contains no key. Source: `docs/formats.md`, "mark".
+//! marked record in its past. The mark contains no key. Source: `docs/formats.md`, "mark".
 
 use crate::{
     crypto::{
@@ -16,8 +16,8 @@ use super::{
     home::Home,
     key::Entry,
     key_id::KeyId,
-    lineage::KEPT,
     numbers::{read_generation, read_seq},
+    past::KEPT,
     ring::Keyring,
 };
 
@@ -63,8 +63,8 @@ pub enum MarkError {
         /// The uuid of the root file.
         expected: Uuid,
     },
-    /// It belongs to this installation, and is sealed under another root key.
-    #[error("is sealed under another root key")]
+    /// It belongs to this installation, and is under another root key.
+    #[error("is under another root key")]
     OtherRootKey,
     /// Somebody put an older record back.
     #[error("the keyring was rolled back: it has generation {found}, this node has seen {marked}")]
@@ -77,7 +77,7 @@ pub enum MarkError {
     /// The record and the marked one are different and have the same generation.
     #[error("the keyring forked: generation {0} is not the one that this node has seen")]
     Forked(u64),
-    /// A later record does not list the marked one, although its lineage reaches that far.
+    /// A later record does not list the marked one, although its past reaches that far.
     #[error(
         "the keyring forked: generation {found} does not follow from generation {marked}, which this node has seen"
     )]
@@ -87,7 +87,7 @@ pub enum MarkError {
         /// The mark's.
         marked: u64,
     },
-    /// A later record is so much newer that its lineage does not reach the marked one. It may be a successor or a fork.
+    /// A later record is so much newer that its past does not reach the marked one. It may be a successor or a fork.
     #[error(
         "the keyring is {} generations ahead of generation {marked}, which this node has seen; its past names only the last {KEPT}",
         found - marked
@@ -262,7 +262,7 @@ impl Mark {
         }
     }
 
-    /// Checks that the lineage of `keyring` has the marked record.
+    /// Checks that the past of `keyring` has the marked record.
     fn check_past(&self, keyring: &Keyring, is_named: bool) -> Result<(), MarkError> {
         let (found, marked) = (keyring.generation(), self.generation);
         if keyring.past().names(marked, self.record) {
@@ -363,7 +363,7 @@ mod tests {
             let is_far = twin.generation() > 2 + 256;
             assert_eq!(matches!(refused, MarkError::TooFarAhead { .. }), is_far, "{refused}");
             assert_eq!(matches!(refused, MarkError::NoSuccessor { marked: 2, .. }), !is_far, "{refused}");
-            // Where the lineage reaches the marked record, no operator can make a fork a successor by naming it.
+            // Where the past reaches the marked record, no operator can make a fork a successor by naming it.
             assert_eq!(mark.check(&twin, Digest::of(b"theirs"), true).is_ok(), is_far);
         }
         let refused = mark.check(&twin, Digest::of(b"theirs"), false).unwrap_err().to_string();

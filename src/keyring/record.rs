@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::{
     crypto::{
         Commitment, Digest, RootId, Uuid,
-        aead::{OpenKeyError, SealedKey},
+        aead::{OpenKeyError, WrappedKey},
         kdf::{Label, RootKey, kek_aad},
         secret::{Secret, SecretError},
         wrap::Kek,
@@ -21,9 +21,9 @@ use super::{
     home::Home,
     key::{Entry, Key, Tomb},
     key_id::KeyId,
-    lineage::{Lineage, PAST_MAX, Past},
     node::Node,
     numbers::{read_generation, read_seq},
+    past::{PAST_MAX, Past, PastRecord},
     recovery::Recovery,
     ring::Keyring,
     state::State,
@@ -49,8 +49,8 @@ pub enum RecordError {
         /// The uuid of the root file.
         expected: Uuid,
     },
-    /// It belongs to this installation, and is sealed under another root key.
-    #[error("is sealed under another root key")]
+    /// It belongs to this installation, and is under another root key.
+    #[error("is under another root key")]
     OtherRootKey,
     /// A KEK does not unwrap, although the HMAC is right: the record was made from wrong bytes.
     #[error("key {0} does not unwrap")]
@@ -72,7 +72,7 @@ pub enum RecordError {
     Memory(#[from] SecretError),
 }
 
-/// Returns the bytes of `keyring`, sealed under `root`.
+/// Returns the bytes of `keyring` under the root key `root`.
 ///
 /// # Errors
 /// When no memory can be locked.
@@ -82,7 +82,7 @@ pub fn encode(keyring: &Keyring, root: &RootKey) -> Result<Vec<u8>, SecretError>
     writer.line(&format!("generation {}", keyring.generation));
     writer.line(&format!("home {}", keyring.home));
     writer.root_id(keyring.root_id);
-    for Past { generation, record } in keyring.past.iter() {
+    for PastRecord { generation, record } in keyring.past.iter() {
         writer.line(&format!("-> past {generation} {}", base64(&record.0)));
     }
     if let Some(generation) = keyring.merged {
@@ -115,7 +115,7 @@ fn encode_entry(writer: &mut LineWriter, entry: &Entry) {
                 time("promoted", key.promoted),
                 time("demoted", key.demoted),
             ));
-            writer.line(&base64(&key.sealed.0));
+            writer.line(&base64(&key.wrapped.0));
         }
         Entry::Tomb(tomb) => {
             writer.line(&format!("-> tomb {} {} destroyed={}", tomb.seq, base64(&tomb.commitment.0), tomb.destroyed));
@@ -157,7 +157,7 @@ pub fn outline(bytes: &[u8]) -> Result<Vec<(KeyId, Option<State>)>, TextError> {
     loop {
         if let Some(line) = lines.line_after("-> key ") {
             let key = KeyLine::parse(line).ok_or_else(|| lines.wrong(ENTRY))?;
-            lines.line("the base64 of a sealed key")?;
+            lines.line("the base64 of a wrapped key")?;
             keys.push((KeyId::new(key.seq, &key.commitment), Some(key.state)));
         } else if let Some(line) = lines.line_after("-> tomb ") {
             let tomb = read_tomb(line, head.generation).ok_or_else(|| lines.wrong(ENTRY))?;
@@ -224,9 +224,9 @@ impl Head {
     }
 }
 
-/// The lines between the head and the recovery blobs: lineage, merge and nodes.
+/// The lines between the head and the recovery blobs: past, merge and nodes.
 struct Kin {
-    past: Lineage,
+    past: Past,
     merged: Option<u64>,
     nodes: Vec<Node>,
 }
@@ -240,7 +240,7 @@ impl Kin {
         while let Some(line) = lines.line_after("-> past ") {
             pasts.push(read_past(line).filter(|_| pasts.len() < PAST_MAX).ok_or_else(|| lines.wrong(PAST))?);
         }
-        let past = Lineage::of_record(head.generation, pasts).ok_or_else(|| lines.wrong(PAST))?;
+        let past = Past::of_record(head.generation, pasts).ok_or_else(|| lines.wrong(PAST))?;
         let is_shared = head.home != Home::File;
         let merged = lines.line_after("-> merged ").map(|line| {
             read_generation(line)
@@ -257,9 +257,9 @@ impl Kin {
     }
 }
 
-fn read_past(line: &str) -> Option<Past> {
+fn read_past(line: &str) -> Option<PastRecord> {
     let (generation, record) = line.split_once(' ')?;
-    Some(Past { generation: read_generation(generation)?, record: Digest(base64_array(record)?) })
+    Some(PastRecord { generation: read_generation(generation)?, record: Digest(base64_array(record)?) })
 }
 
 fn read_recoveries(lines: &mut LineReader<'_>) -> Result<Vec<Recovery>, TextError> {
@@ -296,12 +296,12 @@ impl Entries<'_> {
     }
 
     fn read_key(&self, line: &str, lines: &mut LineReader<'_>) -> Result<Key, RecordError> {
-        const SEALED: &str = "the base64 of a sealed key";
+        const WRAPPED: &str = "the base64 of a wrapped key";
         let head = KeyLine::parse(line).ok_or_else(|| lines.wrong("`-> key <seq> <state> <C> created=<time> …`"))?;
-        let sealed = base64_array(lines.line(SEALED)?).map(SealedKey).ok_or_else(|| lines.wrong(SEALED))?;
+        let wrapped = base64_array(lines.line(WRAPPED)?).map(WrappedKey).ok_or_else(|| lines.wrong(WRAPPED))?;
         let id = KeyId::new(head.seq, &head.commitment);
         let aad = kek_aad(self.head.uuid, head.seq, &head.commitment, self.head.root_id);
-        let secret = sealed.open(&self.kek_wrap, &aad).map_err(|error| match error {
+        let secret = wrapped.open(&self.kek_wrap, &aad).map_err(|error| match error {
             OpenKeyError::NotAuthentic(_) => RecordError::Kek(id),
             OpenKeyError::Memory(error) => RecordError::Memory(error),
         })?;
@@ -310,7 +310,7 @@ impl Entries<'_> {
             return Err(RecordError::Commitment(id));
         }
         let KeyLine { seq, state, compromised, created, promoted, demoted, .. } = head;
-        Ok(Key { seq, state, compromised, created, promoted, demoted, kek: Arc::new(kek), sealed })
+        Ok(Key { seq, state, compromised, created, promoted, demoted, kek: Arc::new(kek), wrapped })
     }
 }
 
@@ -386,8 +386,8 @@ mod tests {
         }
         keyring.generation = 12;
         let past = [(11, 1), (11, 2), (10, 1)];
-        let past = past.map(|(generation, byte)| Past { generation, record: Digest([byte; 32]) });
-        keyring.past = Lineage::united(past.into_iter());
+        let past = past.map(|(generation, byte)| PastRecord { generation, record: Digest([byte; 32]) });
+        keyring.past = Past::united(past.into_iter());
         let nodes = ["cp-1 enrolled=2026-11-23T20:14:48Z", "cp-2 coordinator enrolled=2026-11-23T20:14:48Z"];
         keyring.nodes = nodes.map(|line| Node::parse(line).unwrap()).into();
         keyring.keys_mut().nth(1).unwrap().compromised = true;
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn another_keyring_and_another_root_key_are_told_apart() {
+    fn another_keyring_and_another_root_key_have_errors_of_their_own() {
         let fixture = fixture();
         let bytes = fixture.encode();
         let stranger = RootKey::generate(&mut SysRng).unwrap();
@@ -530,8 +530,8 @@ mod tests {
         let (first, last) = (keys[0], keys[3]);
         let aad = kek_aad(UUID, last.seq, &last.kek.commitment(), fixture.keyring.root_id);
         let kek_wrap = fixture.root.kek_wrap(UUID).unwrap();
-        let sealed = SealedKey::seal(&mut SysRng, &kek_wrap, &aad, first.kek.secret()).unwrap();
-        let text = fixture.unsigned().replacen(&base64(&last.sealed.0), &base64(&sealed.0), 1);
+        let wrapped = WrappedKey::wrap(&mut SysRng, &kek_wrap, &aad, first.kek.secret()).unwrap();
+        let text = fixture.unsigned().replacen(&base64(&last.wrapped.0), &base64(&wrapped.0), 1);
         let refused = fixture.decode(&fixture.sign(&text)).unwrap_err();
         assert_eq!(refused.to_string(), format!("key {} does not match its commitment", last.id()));
     }

@@ -97,8 +97,11 @@ impl Keyring {
             return Ok(None);
         }
         let seq = next_seq(self.greatest_seq())?;
-        let fresh =
-            Key { state: State::Primary, promoted: Some(now), ..Key::generate(rng, self.seal_under(root), seq, now)? };
+        let fresh = Key {
+            state: State::Primary,
+            promoted: Some(now),
+            ..Key::generate(rng, self.wrapper_under(root), seq, now)?
+        };
         let key_id = fresh.id();
         self.entries.push(Entry::Key(fresh));
         Ok(Some(key_id))

@@ -6,9 +6,9 @@ use crate::crypto::{RootId, Uuid, kdf::RootKey};
 
 use super::{
     home::Home,
-    key::{Entry, Key, KeyError, KeySeal},
-    lineage::Lineage,
+    key::{Entry, KekWrapper, Key, KeyError},
     node::Node,
+    past::Past,
     recovery::Recovery,
     state::State,
     time::Time,
@@ -21,7 +21,7 @@ pub struct Keyring {
     pub(super) generation: u64,
     pub(super) home: Home,
     pub(super) root_id: RootId,
-    pub(super) past: Lineage,
+    pub(super) past: Past,
     pub(super) merged: Option<u64>,
     pub(super) nodes: Vec<Node>,
     pub(super) recoveries: Vec<Recovery>,
@@ -47,27 +47,27 @@ impl Keyring {
             generation: 1,
             home: Home::File,
             root_id: root.id(uuid),
-            past: Lineage::default(),
+            past: Past::default(),
             merged: None,
             nodes: Vec::new(),
             recoveries,
             entries: Vec::new(),
         };
-        let first = Key::generate(rng, keyring.seal_under(root), 1, now)?;
+        let first = Key::generate(rng, keyring.wrapper_under(root), 1, now)?;
         keyring.entries.push(Entry::Key(Key { state: State::Primary, promoted: Some(now), ..first }));
         Ok(keyring)
     }
 
-    /// What seals keys into the record of this keyring. `root` must be its root key.
-    pub(super) fn seal_under<'a>(&self, root: &'a RootKey) -> KeySeal<'a> {
-        KeySeal { uuid: self.uuid, root_id: self.root_id, root }
+    /// Wraps the KEKs into the record of this keyring. `root` must be its root key.
+    pub(super) fn wrapper_under<'a>(&self, root: &'a RootKey) -> KekWrapper<'a> {
+        KekWrapper { uuid: self.uuid, root_id: self.root_id, root }
     }
 
-    /// Seals every key again, under `root`.
-    pub(super) fn reseal(&mut self, rng: &mut impl rand::TryCryptoRng, root: &RootKey) -> Result<(), KeyError> {
-        let seal = self.seal_under(root);
+    /// Wraps every key again, under `root`.
+    pub(super) fn rewrap(&mut self, rng: &mut impl rand::TryCryptoRng, root: &RootKey) -> Result<(), KeyError> {
+        let wrapper = self.wrapper_under(root);
         for key in self.keys_mut() {
-            key.sealed = seal.seal(rng, key.seq, &key.kek)?;
+            key.wrapped = wrapper.wrap(rng, key.seq, &key.kek)?;
         }
         Ok(())
     }
@@ -95,13 +95,13 @@ impl Keyring {
         &self.home
     }
 
-    /// Identifies the root key that seals it.
+    /// Identifies the root key that it is under.
     pub fn root_id(&self) -> RootId {
         self.root_id
     }
 
     /// The records that came before this one.
-    pub fn past(&self) -> &Lineage {
+    pub fn past(&self) -> &Past {
         &self.past
     }
 

@@ -27,8 +27,12 @@ pub fn with_key(mut keyring: Keyring, root: &RootKey, state: State) -> Keyring {
     let seq = keyring.entries.iter().map(|entry| entry.order().0).max().unwrap() + 1;
     let promoted = (state != State::Pending).then(now);
     let demoted = matches!(state, State::DecryptOnly | State::Disabled).then(now);
-    let key =
-        Key { state, promoted, demoted, ..Key::generate(&mut SysRng, keyring.seal_under(root), seq, now()).unwrap() };
+    let key = Key {
+        state,
+        promoted,
+        demoted,
+        ..Key::generate(&mut SysRng, keyring.wrapper_under(root), seq, now()).unwrap()
+    };
     keyring.entries.push(Entry::Key(key));
     keyring
 }

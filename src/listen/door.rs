@@ -106,9 +106,9 @@ impl Door {
             return;
         }
         warn!(peer_uid = peer.uid(), peer_pid = peer.pid(), "peer refused");
-        let told =
+        let refusing =
             timeout(REFUSED_STAY, serve_connection(stream, None, Arc::clone(&self.service), self.closing.clone()));
-        self.refused.spawn(async { _ = tokio::join!(told, sleep(REFUSED_STAY)) });
+        self.refused.spawn(async { _ = tokio::join!(refusing, sleep(REFUSED_STAY)) });
     }
 
     /// Waits until the allowed peers have left. The connections of refused peers end with the door.
@@ -158,7 +158,7 @@ mod tests {
             client.status(StatusRequest {}).await.unwrap();
             clients.push(client);
         }
-        assert!(matches!(probe(&plugin.address, SOON).await, Err(ProbeError::Closed)));
+        assert!(matches!(probe(&plugin.address, SOON).await, Err(ProbeError::Closed(_))));
         assert_eq!(log.lines_with("connection closed: all places are taken").len(), 1);
         counted(&service, r#"claviger_connections_total{result="no_place"} 1"#).await;
         counted(&service, "claviger_connections 16").await;
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_peer_is_told_so_for_every_call() {
+    async fn every_call_of_a_refused_peer_gets_the_refusal() {
         let log = CapturedLog::start();
         let service = open_service();
         let plugin = Plugin::start_for(Arc::clone(&service), Peers::nobody());

@@ -1,7 +1,7 @@
 //! The root file: the root key, sealed in one or more slots.
 //!
 //! Any slot opens it. The root file never contains the secret of a slot, and the root key is stored nowhere unsealed. After a slot
-//! has opened, the root-id and the HMAC of the file are checked, so that a wrong key and a changed file are told apart. Source:
+//! has opened, the root-id and the HMAC of the file are checked, so that a wrong key and a changed file give different errors. Source:
 //! `docs/formats.md`, "root file".
 
 use rand::TryCryptoRng;
@@ -9,7 +9,7 @@ use rand::TryCryptoRng;
 use crate::{
     crypto::{
         RandomError, RootId, Uuid,
-        aead::{OpenKeyError, SealedKey},
+        aead::{OpenKeyError, WrappedKey},
         kdf::{Label, RootKey, old_root_aad},
         secret::SecretError,
     },
@@ -36,23 +36,23 @@ pub struct RootFile {
     bytes: Vec<u8>,
 }
 
-/// An earlier root key, sealed under the current one. Backups still need it.
+/// An earlier root key, wrapped under the current one. Backups still need it.
 #[derive(Debug, Clone)]
 struct OldRoot {
     root_id: RootId,
-    sealed: SealedKey,
+    wrapped: WrappedKey,
 }
 
 impl OldRoot {
     fn seal(rng: &mut impl TryCryptoRng, uuid: Uuid, old: &RootKey, root: &RootKey) -> Result<Self, RootError> {
         let root_id = old.id(uuid);
         let aad = old_root_aad(uuid, root_id, root.id(uuid));
-        Ok(Self { root_id, sealed: SealedKey::seal(rng, &root.root_wrap(uuid)?, &aad, old.secret())? })
+        Ok(Self { root_id, wrapped: WrappedKey::wrap(rng, &root.root_wrap(uuid)?, &aad, old.secret())? })
     }
 
     fn open(&self, uuid: Uuid, root: &RootKey) -> Result<RootKey, RootError> {
         let aad = old_root_aad(uuid, self.root_id, root.id(uuid));
-        let opened = self.sealed.open(&root.root_wrap(uuid)?, &aad).map_err(|error| match error {
+        let opened = self.wrapped.open(&root.root_wrap(uuid)?, &aad).map_err(|error| match error {
             OpenKeyError::NotAuthentic(_) => RootError::OldRootKey,
             OpenKeyError::Memory(error) => error.into(),
         })?;
@@ -111,7 +111,7 @@ fn reasons(slots: &[(String, SlotError)]) -> String {
 }
 
 impl RootFile {
-    /// The bytes of a root file with `slots`. It keeps the `earlier` root keys, sealed under `root`.
+    /// The bytes of a root file with `slots`. It keeps the `earlier` root keys, wrapped under `root`.
     ///
     /// # Errors
     /// When no memory can be locked, or the random source fails.
@@ -297,7 +297,7 @@ fn encode(uuid: Uuid, root: &RootKey, slots: &[Slot], old: &[OldRoot]) -> Result
     }
     for entry in old {
         writer.line(&format!("-> old {}", base64(&entry.root_id.0)));
-        writer.line(&base64(&entry.sealed.0));
+        writer.line(&base64(&entry.wrapped.0));
     }
     Ok(writer.finish(&root.mac(uuid, Label::RootMac)?))
 }
@@ -317,15 +317,15 @@ fn read_slots(lines: &mut LineReader<'_>) -> Result<Vec<Slot>, TextError> {
 }
 
 fn read_old(lines: &mut LineReader<'_>) -> Result<Vec<OldRoot>, TextError> {
-    const OLD: &str = "`-> old <base64 root-id>` and the base64 of a sealed key";
+    const OLD: &str = "`-> old <base64 root-id>` and the base64 of a wrapped key";
     let mut old: Vec<OldRoot> = Vec::new();
     while let Some(head) = lines.line_after("-> old ") {
-        let sealed = base64_array(lines.line(OLD)?).map(SealedKey);
-        let (root_id, sealed) = text::root_id(head).zip(sealed).ok_or_else(|| lines.wrong(OLD))?;
+        let wrapped = base64_array(lines.line(OLD)?).map(WrappedKey);
+        let (root_id, wrapped) = text::root_id(head).zip(wrapped).ok_or_else(|| lines.wrong(OLD))?;
         if old.iter().any(|other| other.root_id == root_id) {
             return Err(lines.wrong("an earlier root key that occurs only once"));
         }
-        old.push(OldRoot { root_id, sealed });
+        old.push(OldRoot { root_id, wrapped });
     }
     Ok(old)
 }
@@ -357,7 +357,7 @@ mod tests {
         let file = FileSlot::generate(&mut SysRng, None).unwrap();
         let slot = Slot::seal(&mut SysRng, "file", &file, (UUID, &root)).unwrap();
         file.keep("file", &dir).unwrap();
-        let old = OldRoot { root_id: RootId([1; 32]), sealed: SealedKey([2; 72]) };
+        let old = OldRoot { root_id: RootId([1; 32]), wrapped: WrappedKey([2; 72]) };
         let bytes = encode(UUID, &root, &[slot], &[old]).unwrap();
         Fixture { _keep: keep, dir, root, bytes }
     }

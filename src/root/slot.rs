@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, io, path::PathBuf};
 use crate::{
     crypto::{
         RandomError, RootId, Uuid,
-        aead::{OpenKeyError, SealedKey},
+        aead::{OpenKeyError, WrappedKey},
         fill_random,
         kdf::{self, Label, RootKey},
         length_prefixed,
@@ -267,7 +267,7 @@ impl Slot {
         fill_random(rng, &mut salt)?;
         self.parameters.insert("salt".to_owned(), base16ct::lower::encode_string(&salt));
         let key = kdf::derive(sealer.secret(&self, &salt)?.expose(), &salt, Label::Slot)?;
-        self.body = SealedKey::seal(rng, &key, &self.aad((uuid, root.id(uuid))), root.secret())?.0.to_vec();
+        self.body = WrappedKey::wrap(rng, &key, &self.aad((uuid, root.id(uuid))), root.secret())?.0.to_vec();
         Ok(self)
     }
 
@@ -279,7 +279,7 @@ impl Slot {
             .ok_or(SlotError::Malformed("its parameter salt is not 32 hex digits"))?;
         let body = self.body.as_slice().try_into().map_err(|_| SlotError::Malformed("its body is not a sealed key"))?;
         let key = kdf::derive(sealer.secret(self, &salt)?.expose(), &salt, Label::Slot)?;
-        let root = SealedKey(body).open(&key, &self.aad(bound)).map_err(|error| match error {
+        let root = WrappedKey(body).open(&key, &self.aad(bound)).map_err(|error| match error {
             OpenKeyError::NotAuthentic(_) => SlotError::WrongKey,
             OpenKeyError::Memory(error) => SlotError::Memory(error),
         })?;
@@ -333,7 +333,7 @@ mod tests {
         let salt: Salt = slot.parameter("salt").and_then(hex_array).unwrap();
         let key = kdf::derive(file.secret(&slot, &salt).unwrap().expose(), &salt, Label::Slot).unwrap();
         let aad = slot.aad((uuid, root.id(uuid)));
-        slot.body = SealedKey::seal(&mut rand::rngs::SysRng, &key, &aad, other.secret()).unwrap().0.to_vec();
+        slot.body = WrappedKey::wrap(&mut rand::rngs::SysRng, &key, &aad, other.secret()).unwrap().0.to_vec();
         let bytes = RootFile::encode(&mut rand::rngs::SysRng, uuid, (&root, &[]), &[slot]).unwrap();
         let refused = RootFile::parse(&bytes).unwrap().unseal(&dir, &Means::default()).map(drop).unwrap_err();
         assert_eq!(refused.to_string(), "slot disk: wrong key: it opens another root key");

@@ -217,16 +217,16 @@ mod tests {
     }
 
     #[test]
-    fn encrypt_answers_with_what_this_connection_was_told() {
+    fn encrypt_uses_the_key_that_this_connection_was_given_last() {
         let mut fixture = Fixture::new();
-        let (told, fresh) = (fixture.connect(), fixture.connect());
-        let old = told.status().unwrap().key_id;
+        let (asked, fresh) = (fixture.connect(), fixture.connect());
+        let old = asked.status().unwrap().key_id;
         fixture.publish(testing::promote(&fixture.keyring, 1), Duration::ZERO);
-        assert_eq!(told.encrypt(&SEED).unwrap().key_id, old);
+        assert_eq!(asked.encrypt(&SEED).unwrap().key_id, old);
         assert_eq!(*fresh.encrypt(&SEED).unwrap().key_id, fixture.id(1));
         // The next Status announces the new key, and ends the old one for this connection.
-        assert_eq!(*told.status().unwrap().key_id, fixture.id(1));
-        assert_eq!(*told.encrypt(&SEED).unwrap().key_id, fixture.id(1));
+        assert_eq!(*asked.status().unwrap().key_id, fixture.id(1));
+        assert_eq!(*asked.encrypt(&SEED).unwrap().key_id, fixture.id(1));
     }
 
     #[test]
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_and_forged_seeds_are_told_apart() {
+    fn malformed_and_forged_seeds_have_errors_of_their_own() {
         let fixture = Fixture::new();
         let connection = fixture.connect();
         let wrapped = connection.encrypt(&SEED).unwrap().ciphertext;

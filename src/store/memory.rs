@@ -1,4 +1,4 @@
-//! The record in memory, for tests: it can fail on request, and tells what it was asked.
+//! The record in memory, for tests: it can fail on request, and lists the calls that it received.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ pub struct MemoryStore {
 pub struct LostAnswer {
     /// Whether the new record is held afterwards.
     pub is_held: bool,
-    /// Why the caller is not told.
+    /// Why the caller does not learn the outcome.
     pub error: StoreError,
 }
 

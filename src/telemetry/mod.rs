@@ -37,30 +37,31 @@ pub enum LogLevel {
 /// The messages of the daemon, in one place for those who watch logs. Those of single calls and
 /// connections are in `listen` and `grpc`.
 pub mod event {
-    /// The socket is there; calls are answered with UNAVAILABLE until the keyring is open.
+    /// The plugin listens on the socket. It answers calls with UNAVAILABLE until the keyring is open.
     pub const LISTENING: &str = "listening";
-    /// What the process has given up, for each layer.
+    /// Names the layers of protection that are active.
     pub const PROTECTED: &str = "protected";
-    /// The kernel refused a layer that it has. The other layers are in force.
+    /// The kernel has this layer of protection and refused it. The other layers are active.
     pub const UNPROTECTED: &str = "a layer of protection failed";
-    /// The keyring is open; calls are answered.
+    /// The keyring is open. The plugin answers calls.
     pub const UNSEALED: &str = "unsealed";
-    /// The keyring was changed, and the new one is served.
+    /// A command changed the keyring, and the plugin serves the new one.
     pub const FOLLOWED: &str = "keyring changed";
-    /// This node had no mark, so it trusts the first record that it sees.
-    pub const TRUSTED_ON_FIRST_USE: &str = "no mark: trusting the keyring as it is seen first";
-    /// The keyring was changed since this node marked it.
+    /// This node had no mark, so it trusts the first record that it reads.
+    pub const TRUSTED_ON_FIRST_USE: &str = "no mark yet, trusting the keyring that was found";
+    /// The keyring was changed after this node marked it. The mark names the new record now.
     pub const MARK_ADVANCED: &str = "mark advanced";
-    /// The audit log did not take the event. The plugin serves all the same.
-    pub const NOT_AUDITED: &str = "unsealing is not on the audit record";
-    /// Asked to look at the keyring again.
-    pub const RELOADING: &str = "looking at the keyring again";
-    /// It is already served.
+    /// The event could not be written to the audit log. The plugin serves the keyring nevertheless.
+    pub const NOT_AUDITED: &str = "unsealed without a line in the audit log";
+    /// The plugin received SIGHUP, so it reads the keyring again.
+    pub const RELOADING: &str = "reading the keyring again";
+    /// The plugin serves this keyring already.
     pub const UNCHANGED: &str = "the keyring is unchanged";
-    /// It does not open, is older, or belongs to another installation. The keyring from before is still served.
-    pub const RELOAD_FAILED: &str = "the keyring was not taken, serving on with the one from before";
+    /// The changed keyring does not open, is older, or belongs to another installation. The plugin still serves the one
+    /// before.
+    pub const RELOAD_FAILED: &str = "refused the changed keyring, still serving the one before";
     /// Another plugin serves from the state directory: this plugin replaces it, or it should end now.
-    pub const WAITING: &str = "another plugin serves from this state directory, waiting for its end";
+    pub const WAITING: &str = "another plugin serves from this state directory, waiting until it ends";
     /// The other plugin has ended, and this one holds the lock of the state directory.
     pub const ALONE: &str = "no other plugin serves from this state directory any more";
     /// The file system cannot lock, so it is unknown whether the other plugin has ended.
@@ -69,9 +70,9 @@ pub mod event {
     pub const METRICS_LISTENING: &str = "serving metrics";
     /// The address of metrics and health cannot be bound yet. Calls are answered.
     pub const METRICS_WAITING: &str = "cannot serve metrics, still trying";
-    /// Asked to end; the calls in flight are answered.
+    /// The plugin received a signal to end. It still answers the calls in flight.
     pub const STOPPING: &str = "stopping";
-    /// Ended.
+    /// The plugin has ended.
     pub const STOPPED: &str = "stopped";
 }
 

@@ -41,9 +41,9 @@ mod tests {
     fn the_process_is_as_the_kernel_has_it() {
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        let told: usize = kilobytes.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+        let reported: usize = kilobytes.trim().strip_suffix(" kB").unwrap().parse().unwrap();
         let resident = resident_bytes().unwrap() / 1024;
-        assert!((told / 2..told * 2).contains(&resident), "{resident} kB, and the kernel says {told} kB");
+        assert!((reported / 2..reported * 2).contains(&resident), "{resident} kB, and the kernel says {reported} kB");
         let _files: Vec<File> = (0..100).map(|_| File::open("/dev/null").unwrap()).collect();
         assert!((100..10_000).contains(&open_descriptors().unwrap()));
     }

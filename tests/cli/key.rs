@@ -38,7 +38,7 @@ fn fill(disk: &Disk<'_>, free: u64) {
     filler.set_len((pages - free) * PAGE as u64).unwrap();
 }
 
-/// The acts of the audit record.
+/// The acts of the audit log.
 fn audited(sandbox: &Sandbox) -> Vec<String> {
     let text = fs::read_to_string(sandbox.path("state/audit.jsonl")).unwrap_or_default();
     let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());

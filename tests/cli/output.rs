@@ -85,7 +85,7 @@ fn init_takes_recovery_identities_from_a_file_and_from_standard_input() {
 }
 
 #[test]
-fn init_puts_the_slot_key_where_it_is_told() {
+fn init_puts_the_slot_key_where_the_flag_says() {
     let sandbox = Sandbox::new();
     fs::create_dir(sandbox.path("disk")).unwrap();
     sandbox.chmod("disk", 0o755);
@@ -121,7 +121,7 @@ fn status_ends_with_0_only_when_the_plugin_answers() {
 }
 
 #[test]
-fn status_tells_a_plugin_of_other_keys_and_one_that_is_none() {
+fn status_recognises_a_plugin_with_other_keys_and_what_is_no_plugin() {
     let sandbox = Sandbox::initialised();
     sandbox.init("other");
     let _daemon = sandbox.serve("--state-dir [DIR]/other --socket [DIR]/run/kms.sock");
@@ -131,10 +131,10 @@ fn status_tells_a_plugin_of_other_keys_and_one_that_is_none() {
         .matches("output/status-other");
     let listener = std::os::unix::net::UnixListener::bind(sandbox.path("run/none.sock")).unwrap();
     std::thread::spawn(move || listener.incoming().for_each(drop));
-    sandbox
-        .run("status --state-dir [DIR]/state --socket [DIR]/run/none.sock")
-        .ends_with(1)
-        .matches("output/status-none");
+    // What the system says of the closed connection depends on who is faster.
+    let none = sandbox.run("status --state-dir [DIR]/state --socket [DIR]/run/none.sock");
+    let expected = "! the plugin does not answer: the connection was closed before an answer came: ";
+    assert!(none.code == 1 && none.stdout.contains(expected), "{none}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A directory for one case, the commands that run in it, and what they answered.
 //!
-//! Commands are written as one types them, with `[DIR]` for the sandbox: `key list --state-dir [DIR]/state`. So they
-//! stand in the snapshot, too.
+//! Commands are written as one types them, with `[DIR]` for the sandbox: `key list --state-dir [DIR]/state`. The
+//! snapshot shows them in the same form.
 
 use std::{
     ffi::OsString,

@@ -49,7 +49,7 @@ fn a_daemon_that_is_about_to_end_is_waited_for() {
         first.terminate();
         let log = second.join().unwrap().log();
         let [waiting, ended] = [
-            "another plugin serves from this state directory, waiting for its end",
+            "another plugin serves from this state directory, waiting until it ends",
             "no other plugin serves from this state directory any more",
         ]
         .map(|message| log.find(message));

@@ -20,8 +20,8 @@ fn healthz_other_than_ok_later_stops_neither_writes_nor_reads() {
 #[test]
 fn a_refused_status_fails_readiness_and_writes_coast() {
     let rig = &*MEDDLED;
-    let told = "code = Unavailable desc = sealed: the keyring is not open yet";
-    wait_until("the check fails", || rig.health("later-refused").contains(told));
+    let refusal = "code = Unavailable desc = sealed: the keyring is not open yet";
+    wait_until("the check fails", || rig.health("later-refused").contains(refusal));
     rig.create("later-refused", "new").expect(201);
     rig.read("later-refused", "new").expect(200);
     rig.read("later-refused", EARLY).expect(200);
@@ -53,7 +53,7 @@ fn reads_fail_until_one_encrypt_has_succeeded() {
 }
 
 #[test]
-fn an_unknown_key_id_is_told_to_clients_in_fixed_words() {
+fn clients_see_an_unknown_key_id_in_fixed_words() {
     let rig = &*MEDDLED;
     // Another installation's: its seed is real, and nobody here has the key.
     let _elsewhere = serving(&rig.run, "elsewhere");

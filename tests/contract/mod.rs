@@ -42,7 +42,7 @@
 //! | 3.3 | `writes_coast_for_180_s_after_the_last_good_status_and_reads_go_on` |
 //! | 3.4 | `a_status_refused_from_the_start_stops_writes_and_reads_until_it_is_answered` |
 //! | 3.5 | `reads_fail_until_one_encrypt_has_succeeded` |
-//! | 3.6 | `an_unknown_key_id_is_told_to_clients_in_fixed_words` |
+//! | 3.6 | `clients_see_an_unknown_key_id_in_fixed_words` |
 //! | 3.7 | `one_object_that_does_not_open_breaks_the_list_of_its_type` |
 //! | 3.7 | `a_disabled_key_is_refused_by_name_and_reads_again_once_it_is_enabled` |
 //! | 3.8 | `one_object_that_does_not_open_keeps_the_next_start_from_being_ready` |

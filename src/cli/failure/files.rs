@@ -8,6 +8,9 @@ use crate::{crypto::secret::SecretError, durable::DurableError, store::StoreErro
 pub(super) const RESTORE: &str = "put it back from your copy of the state directory, or from a backup: claviger backup restore; never \
                        start over with `claviger init`: what is encrypted needs these keys";
 
+/// The hint if the kernel gives no random bytes.
+pub(super) const RANDOM: &str = "the kernel gave no random bytes: look for the reason in its log, with dmesg";
+
 /// Never a command that changes a directory: it may be anybody's.
 pub(super) fn durable(error: &DurableError) -> Explanation {
     let refused = |hint: String| (Exit::Refused, Some(hint));
@@ -45,7 +48,7 @@ pub(super) fn io_hint(error: &io::Error) -> Explanation {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             (Exit::Disk, Some("free some space and run it again; nothing was lost".to_owned()))
         }
-        _ => (Exit::Disk, None),
+        _ => (Exit::Disk, Some("look for the reason in the kernel's log, with dmesg".to_owned())),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use super::{
     exit::{Exit, Explain, Explanation},
-    files::{RESTORE, durable, io_hint, memory, store, text},
+    files::{RANDOM, RESTORE, durable, io_hint, memory, store, text},
 };
 use crate::{
     durable::DurableError,
@@ -79,7 +79,7 @@ pub(super) fn root(error: &RootError) -> Explanation {
         RootError::NoSuccessor => (Exit::WrongKey, Some("put the right files back".to_owned())),
         RootError::NotCanonical | RootError::OldRootKey => (Exit::Damaged, Some(RESTORE.to_owned())),
         RootError::Memory(error) => memory(error),
-        RootError::Random(_) => (Exit::Refused, None),
+        RootError::Random(_) => (Exit::Refused, Some(RANDOM.to_owned())),
     }
 }
 
@@ -110,7 +110,8 @@ pub(super) fn slot(error: &SlotError) -> Explanation {
         SlotError::Stretch(_) => (Exit::Refused, Some("free some memory, or use another slot".to_owned())),
         SlotError::Unsupported(_) => (Exit::Refused, Some("use a build that has this kind of slot".to_owned())),
         SlotError::Memory(error) => memory(error),
-        SlotError::Passphrase(_) | SlotError::Random(_) => (Exit::Refused, None),
+        SlotError::Random(_) => (Exit::Refused, Some(RANDOM.to_owned())),
+        SlotError::Passphrase(_) => (Exit::Refused, None),
     }
 }
 
@@ -178,8 +179,11 @@ pub(super) fn change(error: &ChangeError) -> Explanation {
         ChangeError::State { verb: Verb::Destroy, .. } => {
             "disable it first, and destroy it when nothing has failed without it"
         }
+        ChangeError::State { .. } => "`claviger key list` shows the state of each key",
+        ChangeError::KnownRecipient(_) => "nothing has to be done: `claviger recovery list` shows it",
+        ChangeError::Exhausted => "make a new keyring in another state directory: claviger init --state-dir DIR",
         ChangeError::Key(KeyError::Secret(error)) => return memory(error),
-        _ => return (Exit::Refused, None),
+        ChangeError::Key(KeyError::Random(_)) => RANDOM,
     };
     (Exit::Refused, Some(hint.to_owned()))
 }

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     durable::DurableError,
     keeper::{
-        BackupFailed, BeginError, CommitError, ForgetError, KeysError, LedgerRefused, ListError, MergeFailed,
-        RecoveryChangeError, RekeyError, RootKeyError, SlotsError,
+        BeginError, ChangeKeysError, ChangeRecoveryError, ChangeSlotsError, CommitError, ForgetBackupsError,
+        ListBackupError, MakeBackupError, MergePlanError, ReadLedgerError, RekeyError, RootKeyError,
     },
     keyring::{ChangeError, ledger::LedgerError, merge::MergeError, state::Verb},
     text::TextError,
@@ -30,14 +30,16 @@ impl Explain for BeginError {
     }
 }
 
-impl Explain for KeysError {
+impl Explain for ChangeKeysError {
     fn explain(&self, state_dir: &Path) -> Explanation {
         match self {
             Self::Begin(error) => error.explain(state_dir),
             Self::Refused(error) => change(error),
-            Self::Needed { .. } | Self::Forgotten { .. } | Self::Unproven { .. } => refused(not_given_up(self)),
-            Self::Unbacked { reason: Some(_), .. } => refused(BEGIN_ANEW),
-            Self::Unbacked { reason: None, .. } => refused(
+            Self::Needed { .. } | Self::LedgerLost { .. } | Self::Forgotten { .. } | Self::Unproven { .. } => {
+                refused(not_given_up(self))
+            }
+            Self::Unbacked { ledger: Some(_), .. } => refused(BEGIN_ANEW),
+            Self::Unbacked { ledger: None, .. } => refused(
                 "write a backup to another disk: claviger backup create FILE; or open an existing one: claviger backup check FILE; \
                  --without-backup skips this check",
             ),
@@ -46,7 +48,7 @@ impl Explain for KeysError {
     }
 }
 
-impl Explain for RecoveryChangeError {
+impl Explain for ChangeRecoveryError {
     fn explain(&self, state_dir: &Path) -> Explanation {
         match self {
             Self::Begin(error) => error.explain(state_dir),
@@ -77,7 +79,7 @@ impl Explain for RekeyError {
     }
 }
 
-impl Explain for SlotsError {
+impl Explain for ChangeSlotsError {
     fn explain(&self, state_dir: &Path) -> Explanation {
         match self {
             Self::Begin(error) => error.explain(state_dir),
@@ -101,12 +103,12 @@ impl Explain for RootKeyError {
     fn explain(&self, _: &Path) -> Explanation {
         match self {
             Self::Root(error) => root(error),
-            Self::Strange => strange_root_key(),
+            Self::Unknown => unknown_root_key(),
         }
     }
 }
 
-impl Explain for BackupFailed {
+impl Explain for MakeBackupError {
     fn explain(&self, state_dir: &Path) -> Explanation {
         match self {
             Self::Open(error) => error.explain(state_dir),
@@ -123,7 +125,7 @@ impl Explain for BackupFailed {
 
 const NO_RECIPIENT: &str = "name one: --recipient age1…; or keep one in the keyring: claviger recovery add";
 
-impl Explain for ListError {
+impl Explain for ListBackupError {
     fn explain(&self, state_dir: &Path) -> Explanation {
         match self {
             Self::Begin(error) => error.explain(state_dir),
@@ -137,7 +139,7 @@ impl Explain for ListError {
     }
 }
 
-impl Explain for ForgetError {
+impl Explain for ForgetBackupsError {
     fn explain(&self, state_dir: &Path) -> Explanation {
         match self {
             Self::Begin(error) => error.explain(state_dir),
@@ -149,7 +151,7 @@ impl Explain for ForgetError {
     }
 }
 
-impl Explain for MergeFailed {
+impl Explain for MergePlanError {
     fn explain(&self, state_dir: &Path) -> Explanation {
         match self {
             Self::Open(error) => error.explain(state_dir),
@@ -159,7 +161,7 @@ impl Explain for MergeFailed {
                 "restore the backup into an empty directory: --state-dir NEW; then merge the keyring here into it: claviger backup \
                  restore FILE --state-dir NEW, where FILE is the file `keyring` of this directory",
             ),
-            Self::StrangeRootKey => strange_root_key(),
+            Self::UnknownRootKey => unknown_root_key(),
             Self::Merge(error) => merge(error),
             Self::Recovery(error) => recovery(error),
             Self::NoPlaceForBackup => {
@@ -173,7 +175,7 @@ impl Explain for MergeFailed {
     }
 }
 
-fn strange_root_key() -> Explanation {
+fn unknown_root_key() -> Explanation {
     let hint = "if you are sure that it is a backup of this keyring, add --expect with the line that `backup create` printed for it";
     (Exit::WrongKey, Some(hint.to_owned()))
 }
@@ -198,36 +200,36 @@ fn merge(error: &MergeError) -> Explanation {
 /// Returns the hint for an operator who has lost the ledger of the keyring `uuid`.
 pub(in crate::cli) fn no_backup_counts(error: &str, uuid: &str) -> String {
     format!(
-        "no backup counts: {error}; put the newest copy of the file `ledger` back, or, if there is none, begin an empty list: \
+        "no backup counts: {error}; put the newest copy of the file `ledger` back, or, if there is none, begin an empty ledger: \
          `claviger backup forget --all {uuid}`"
     )
 }
 
 /// What an operator does whose ledger is not believed.
-const BEGIN_ANEW: &str = "put the newest copy of the file `ledger` back; if there is none, begin an empty list: claviger backup \
+const BEGIN_ANEW: &str = "put the newest copy of the file `ledger` back; if there is none, begin an empty ledger: claviger backup \
                           forget --all UUID (`claviger status` shows the keyring's uuid)";
 
-fn ledger(error: &LedgerRefused) -> Explanation {
+fn ledger(error: &ReadLedgerError) -> Explanation {
     match error {
-        LedgerRefused::Ledger(LedgerError::Text(error @ TextError::TooNew { .. })) => text(error),
-        LedgerRefused::File(DurableError::TooLong { .. }) => (Exit::Damaged, Some(BEGIN_ANEW.to_owned())),
-        LedgerRefused::File(error) => durable(error),
-        LedgerRefused::Ledger(_) => refused(BEGIN_ANEW),
+        ReadLedgerError::Ledger(LedgerError::Text(error @ TextError::TooNew { .. })) => text(error),
+        ReadLedgerError::File(DurableError::TooLong { .. }) => (Exit::Damaged, Some(BEGIN_ANEW.to_owned())),
+        ReadLedgerError::File(error) => durable(error),
+        ReadLedgerError::Ledger(_) => refused(BEGIN_ANEW),
     }
 }
 
 /// The hint for a key that is not disabled or destroyed, because something needs it or may need it.
-fn not_given_up(error: &KeysError) -> &'static str {
+fn not_given_up(error: &ChangeKeysError) -> &'static str {
     match error {
-        KeysError::Needed { .. } => {
+        ChangeKeysError::Needed { .. } => {
             "write these objects again, which puts them under the primary key: kubectl get … -o json | kubectl replace -f -, as in \
              the README"
         }
-        KeysError::Forgotten { .. } => {
+        ChangeKeysError::LedgerLost { .. } | ChangeKeysError::Forgotten { .. } => {
             "if no backup and no snapshot that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep the \
              key disabled"
         }
-        KeysError::Unproven { verb: Verb::Destroy, .. } => {
+        ChangeKeysError::Unproven { verb: Verb::Destroy, .. } => {
             "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan` and `claviger \
              status`; --risk-losing-secrets skips this check, and what is under the key is then lost for ever"
         }

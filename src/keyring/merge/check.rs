@@ -1,5 +1,7 @@
 //! The checks before a merge.
 
+use std::fmt;
+
 use crate::keyring::{change::ChangeError, key::Entry, key_id::KeyId, mark::Mark};
 
 use super::sources::{MergeSource, Sources, Statements, Wishes};
@@ -15,18 +17,18 @@ pub enum MergeError {
     #[error("this node has seen keys that are in none of these: {}", names(.0))]
     Missing(Vec<KeyId>),
     /// A flag names keys that it must not name.
-    #[error("{} {}", names(keys), what)]
+    #[error("{} {reason}", names(keys))]
     Named {
         /// The keys.
         keys: Vec<KeyId>,
         /// Why it must not name them.
-        what: &'static str,
+        reason: NamedWrongly,
     },
     /// A record has a greater number than any honest one.
     #[error("a record has {what} {found}, which is too far above the greatest known here, {known}")]
     Beyond {
         /// Which number.
-        what: &'static str,
+        what: Numbered,
         /// The number in the record.
         found: u64,
         /// The greatest number that this node knows.
@@ -35,6 +37,38 @@ pub enum MergeError {
     /// No key could be made.
     #[error(transparent)]
     Change(#[from] ChangeError),
+}
+
+/// Why a flag must not name a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NamedWrongly {
+    /// `--lost` names a key that a record lists.
+    #[error("is not missing, so --lost cannot name it")]
+    Listed,
+    /// `--keep-destroyed` names a key that no record calls destroyed.
+    #[error("is destroyed in no record, so --keep-destroyed cannot name it")]
+    Undestroyed,
+    /// `--keep-destroyed` names a key that this node still has.
+    #[error("is not destroyed here, so --keep-destroyed cannot name it; see `claviger key destroy`")]
+    KeptHere,
+}
+
+/// What a record numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbered {
+    /// Its changes, by the generation.
+    Generation,
+    /// Its keys, by their sequence numbers.
+    Seq,
+}
+
+impl fmt::Display for Numbered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Generation => "generation",
+            Self::Seq => "sequence number",
+        })
+    }
 }
 
 fn names(keys: &[KeyId]) -> String {
@@ -46,7 +80,7 @@ pub(super) fn check_bounds(sources: &Sources<'_>) -> Result<(), MergeError> {
     for keyring in sources.records.iter().map(|source| source.keyring) {
         let seq_found = u64::from(keyring.greatest_seq());
         for (what, found, known) in
-            [("generation", keyring.generation, generation), ("sequence number", seq_found, u64::from(seq))]
+            [(Numbered::Generation, keyring.generation, generation), (Numbered::Seq, seq_found, u64::from(seq))]
         {
             if found > known + AHEAD_MAX {
                 return Err(MergeError::Beyond { what, found, known });
@@ -62,7 +96,7 @@ pub(super) fn check_mark(statements: &Statements<'_>, mark: Option<&Mark>, wishe
     let missing: Vec<KeyId> = seen.iter().filter(|key_id| !is_listed(key_id)).copied().collect();
     let keys = differing(&wishes.lost, |key_id| missing.contains(key_id));
     if !keys.is_empty() {
-        return Err(MergeError::Named { keys, what: "is not missing, so --lost cannot name it" });
+        return Err(MergeError::Named { keys, reason: NamedWrongly::Listed });
     }
     let missing = differing(&missing, |key_id| wishes.lost.contains(key_id));
     if missing.is_empty() { Ok(()) } else { Err(MergeError::Missing(missing)) }
@@ -74,8 +108,8 @@ pub(super) fn check_destroyed(statements: &Statements<'_>, wishes: &Wishes) -> R
         entries.filter(|entry| entry.id() == *key_id).any(|entry| matches!(entry, Entry::Tomb(_)))
     };
     let keys = differing(&wishes.destroyed, has_tomb);
-    let what = "is destroyed in no record, so --keep-destroyed cannot name it";
-    if keys.is_empty() { Ok(()) } else { Err(MergeError::Named { keys, what }) }
+    let reason = NamedWrongly::Undestroyed;
+    if keys.is_empty() { Ok(()) } else { Err(MergeError::Named { keys, reason }) }
 }
 
 /// Checks that no key is to stay destroyed that this node still has. `claviger key destroy` destroys such a key, and
@@ -83,8 +117,8 @@ pub(super) fn check_destroyed(statements: &Statements<'_>, wishes: &Wishes) -> R
 pub(super) fn check_not_here(records: &[MergeSource<'_>], wishes: &Wishes) -> Result<(), MergeError> {
     let here = || records.iter().filter(|source| source.is_here).flat_map(|source| source.keyring.keys());
     let keys = differing(&wishes.destroyed, |key_id| here().all(|key| key.id() != *key_id));
-    let what = "is not destroyed here, so --keep-destroyed cannot name it; see `claviger key destroy`";
-    if keys.is_empty() { Ok(()) } else { Err(MergeError::Named { keys, what }) }
+    let reason = NamedWrongly::KeptHere;
+    if keys.is_empty() { Ok(()) } else { Err(MergeError::Named { keys, reason }) }
 }
 
 fn differing(keys: &[KeyId], is_right: impl Fn(&KeyId) -> bool) -> Vec<KeyId> {

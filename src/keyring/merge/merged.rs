@@ -9,8 +9,8 @@ use crate::{
         home::Home,
         key::{Entry, Key, Tomb},
         key_id::KeyId,
-        lineage::{Lineage, Past},
         node::Node,
+        past::{Past, PastRecord},
         restore::mark_compromised,
         ring::Keyring,
         state::{Fate, State},
@@ -71,7 +71,7 @@ pub fn merge(
         keyring.entries.push(merged(*order, said, wishes, keyring.generation, now));
     }
     mark_compromised(&mut keyring, &wishes.compromised)?;
-    keyring.reseal(rng, root).map_err(ChangeError::from)?;
+    keyring.rewrap(rng, root).map_err(ChangeError::from)?;
     let may_wrap = |key: &Key| sources.backed.contains(&key.id()) && !is_disabled_by_any(&statements, key);
     let fresh = keyring.wrap_under_newest(rng, root, may_wrap, now)?;
     let rows = keyring.entries.iter().zip(statements.values()).map(|(entry, said)| row(entry, said)).collect();
@@ -92,9 +92,9 @@ fn row(entry: &Entry, said: &[Option<Statement<'_>>]) -> MergeRow {
 fn skeleton(sources: &Sources<'_>, root: &RootKey) -> Result<Keyring, ChangeError> {
     let first = sources.records.first().ok_or(ChangeError::Exhausted)?.keyring;
     let whole = || sources.records.iter().filter(|source| source.weight == Weight::Whole);
-    let marked = sources.mark.map(|mark| Past { generation: mark.generation(), record: mark.record() });
-    let record = |source: &MergeSource<'_>| Past { generation: source.keyring.generation, record: source.record };
-    let past = Lineage::united(
+    let marked = sources.mark.map(|mark| PastRecord { generation: mark.generation(), record: mark.record() });
+    let record = |source: &MergeSource<'_>| PastRecord { generation: source.keyring.generation, record: source.record };
+    let past = Past::united(
         whole().flat_map(|source| [record(source)].into_iter().chain(source.keyring.past.iter())).chain(marked),
     );
     let greatest = past.iter().next().map_or(0, |past| past.generation);

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 use rand::rngs::SysRng;
 
-use super::{check::AHEAD_MAX, *};
+use super::{
+    check::{AHEAD_MAX, Numbered},
+    *,
+};
 use crate::{
     crypto::{Digest, Uuid, kdf::RootKey},
     keyring::{
@@ -193,7 +196,7 @@ fn a_record_that_is_too_far_ahead_is_refused() {
     forged.keys_mut().last().unwrap().seq = u32::try_from(2 + AHEAD_MAX).unwrap();
     for weight in [whole(&forged), key_bytes(&forged)] {
         let refused = fixture.merge(&[whole(&fixture.first), weight], &Surroundings::default()).unwrap_err();
-        assert!(matches!(refused, MergeError::Beyond { what: "sequence number", .. }), "{refused}");
+        assert!(matches!(refused, MergeError::Beyond { what: Numbered::Seq, .. }), "{refused}");
     }
 }
 
@@ -220,7 +223,8 @@ fn disabled_is_what_all_call_disabled_and_key_bytes_beat_a_tomb_unless_it_is_nam
     // Unless this node still has the key.
     let here = MergeSource { is_here: true, ..whole(&rotated) };
     let refused = fixture.merge(&[here, whole(&destroyed)], &given(&wishes)).unwrap_err();
-    assert!(refused.to_string().starts_with(&format!("{old} is not destroyed here")), "{refused}");
+    let text = "is not destroyed here, so --keep-destroyed cannot name it; see `claviger key destroy`";
+    assert_eq!(refused.to_string(), format!("{old} {text}"));
     let refused = fixture.merge(&[whole(&disabled), whole(&rotated)], &given(&wishes)).unwrap_err();
     assert_eq!(refused.to_string(), format!("{old} is destroyed in no record, so --keep-destroyed cannot name it"));
 }
@@ -279,8 +283,9 @@ fn a_key_of_the_mark_that_is_nowhere_stops_the_merge_unless_it_is_named() {
     assert_eq!(merged.keyring.generation(), 1 + seen.generation());
     assert!(merged.keyring.past().names(seen.generation(), RECORD), "what was marked leads to the merge, too");
     assert_eq!(merged.rows.len(), 1, "a lost key gets no tomb");
-    let wrong = fixture.merge(&sources, &given(vec![fixture.first.primary().id()]));
-    assert!(matches!(wrong, Err(MergeError::Named { .. })));
+    let first = fixture.first.primary().id();
+    let wrong = fixture.merge(&sources, &given(vec![first])).unwrap_err();
+    assert_eq!(wrong.to_string(), format!("{first} is not missing, so --lost cannot name it"));
     fixture.merge(&[whole(&fixture.first), whole(&seen)], &given(Vec::new())).unwrap();
 }
 

@@ -1,11 +1,6 @@
-//! Tells the operator why a command failed: one line, a hint on its own line, and an exit code.
+//! A failed command: its message, its hint and its exit code, and how they are printed.
 //!
-//! The hint is separate data, made here and in the files below from the type of the error. No other module knows exit codes.
-
-mod exit;
-mod files;
-mod keyring;
-mod operations;
+//! The hint is separate data. It is made here and in the files beside this one, from the type of the error.
 
 use std::{
     fmt::Display,
@@ -16,33 +11,29 @@ use std::{
 
 use serde::Serialize;
 
-use self::{
-    files::{durable, export, memory, store},
+use super::{
+    super::socket,
+    exit::{Exit, Explain},
+    files::{RANDOM, durable, export, memory, store},
     keyring::{SHARED, backup, change, look_hint, open, pair, recovery, restart_hint, root, share, slot},
     operations::commit,
 };
-use super::socket;
 use crate::{
     config::ConfigError,
-    crypto::secret::SecretError,
+    crypto::{RandomError, secret::SecretError},
     daemon::DaemonError,
     durable::DurableError,
     escrow::{BackupError, IdentityError, NotRecipient},
     etcd::{EtcdError, ServersError},
-    keeper::{CommitError, InitError, OpenError, RestoreFailed, ServeError},
+    keeper::{CommitError, InitError, OpenError, RestoreError, ServeError},
     keyring::{ChangeError, KeyError},
     root::SlotError,
     scan::{live::LiveError, snapshot::SnapshotError},
 };
 
-pub(super) use self::{
-    exit::{Exit, Explain},
-    operations::no_backup_counts,
-};
-
 /// A failed command.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(in crate::cli) struct Failure {
     message: String,
     hint: Option<String>,
     exit: Exit,
@@ -57,34 +48,44 @@ struct Report<'a> {
 }
 
 impl Failure {
-    pub(super) fn new(exit: Exit, error: &impl Display, hint: impl Into<Option<String>>) -> Self {
+    pub(in crate::cli) fn new(exit: Exit, error: &impl Display, hint: impl Into<Option<String>>) -> Self {
         Self { message: error.to_string(), hint: hint.into(), exit }
     }
     /// The same with another hint.
-    pub(super) fn hint(self, hint: &str) -> Self {
+    pub(in crate::cli) fn hint(self, hint: &str) -> Self {
         Self { hint: Some(hint.to_owned()), ..self }
     }
     /// The same behind what is true nevertheless.
-    pub(super) fn about(self, what: &str) -> Self {
+    pub(in crate::cli) fn about(self, what: &str) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }
     }
-    pub(super) fn hardening(error: &io::Error) -> Self {
+    pub(in crate::cli) fn hardening(error: &io::Error) -> Self {
         Self::new(Exit::Refused, &format!("forbidding core dumps: {error}"), None)
     }
     /// The state directory itself could not be opened.
-    pub(super) fn state_dir(error: DurableError, state_dir: &Path) -> Self {
+    pub(in crate::cli) fn state_dir(error: DurableError, state_dir: &Path) -> Self {
         Self::open(&OpenError::StateDir(error), state_dir)
     }
-    pub(super) fn open(error: &OpenError, state_dir: &Path) -> Self {
+    pub(in crate::cli) fn open(error: &OpenError, state_dir: &Path) -> Self {
         Self::change(error, state_dir)
     }
     /// The daemon did not start, or ended.
-    pub(super) fn daemon(error: &DaemonError, state_dir: &Path) -> Self {
+    pub(in crate::cli) fn daemon(error: &DaemonError, state_dir: &Path) -> Self {
         match error {
             DaemonError::Keyring(error) => Self::serve(error, state_dir),
             DaemonError::Socket(error) => Self::new(Exit::Refused, error, socket::hint(error)),
             DaemonError::Occupied(_) => Self::new(Exit::Refused, error, occupied_hint(state_dir)),
-            error => Self::new(Exit::Refused, error, None),
+            DaemonError::Signals(_) | DaemonError::Register(_) => Self::new(Exit::Refused, error, LIMITS.to_owned()),
+            DaemonError::Notify(_) => Self::new(
+                Exit::Refused,
+                error,
+                "NOTIFY_SOCKET names it: start the plugin as a systemd service, or unset the variable".to_owned(),
+            ),
+            DaemonError::Inherited(_) => Self::new(
+                Exit::Refused,
+                error,
+                "let the unit pass one Unix socket that listens: deploy/claviger.socket".to_owned(),
+            ),
         }
     }
     /// The keyring is not served.
@@ -100,7 +101,7 @@ impl Failure {
         };
         Self::new(exit, error, hint)
     }
-    pub(super) fn init(error: &InitError, state_dir: &Path) -> Self {
+    pub(in crate::cli) fn init(error: &InitError, state_dir: &Path) -> Self {
         let (exit, hint) = match error {
             InitError::Exists(_) => (Exit::Refused, Some(look_hint(state_dir))),
             InitError::Unfinished(_) => (Exit::Refused, Some(restart_hint(state_dir))),
@@ -128,23 +129,23 @@ impl Failure {
             InitError::Slot(error) => slot(error),
             InitError::Root(error) => root(error),
             InitError::Keyring(KeyError::Secret(error)) | InitError::Memory(error) => memory(error),
-            InitError::Keyring(KeyError::Random(_)) | InitError::Random(_) => (Exit::Refused, None),
+            InitError::Keyring(KeyError::Random(_)) | InitError::Random(_) => (Exit::Refused, Some(RANDOM.to_owned())),
         };
         Self::new(exit, error, hint)
     }
     /// What went wrong, without the hint.
-    pub(super) fn message(&self) -> &str {
+    pub(in crate::cli) fn message(&self) -> &str {
         &self.message
     }
     /// Nothing was restored.
-    pub(super) fn restore(error: &RestoreFailed, state_dir: &Path) -> Self {
+    pub(in crate::cli) fn restore(error: &RestoreError, state_dir: &Path) -> Self {
         const PROOF: &str = "give --expect with what `backup create` or `status` printed where the keyring was; or show which \
                              keys are needed: --snapshot FILE of etcd, or --etcd-servers URL";
         let (exit, hint) = match error {
-            RestoreFailed::SetUp(InitError::BrokenOff(cause)) => {
+            RestoreError::SetUp(InitError::BrokenOff(cause)) => {
                 (commit(cause).0, Some("fix that, then run the same command again; nothing was lost".to_owned()))
             }
-            RestoreFailed::SetUp(InitError::Exists(_)) => (
+            RestoreError::SetUp(InitError::Exists(_)) => (
                 Exit::Refused,
                 Some(
                     "to merge into the keyring that is there, leave --slot-file away; to restore beside it, give another \
@@ -152,12 +153,12 @@ impl Failure {
                         .to_owned(),
                 ),
             ),
-            RestoreFailed::Unproven => (Exit::Refused, Some(PROOF.to_owned())),
-            RestoreFailed::NothingNeeded => (
+            RestoreError::Unproven => (Exit::Refused, Some(PROOF.to_owned())),
+            RestoreError::NothingNeeded => (
                 Exit::Refused,
                 Some("give --expect with what `backup create` or `status` printed where the keyring was".to_owned()),
             ),
-            RestoreFailed::Lacks(_) => (
+            RestoreError::Lacks(_) => (
                 Exit::Refused,
                 Some(
                     "use a newer backup. To use several: first restore this one with --expect and without --snapshot and \
@@ -165,37 +166,37 @@ impl Failure {
                         .to_owned(),
                 ),
             ),
-            RestoreFailed::Expect(_) => {
+            RestoreError::Expect(_) => {
                 (Exit::Refused, Some("restore the backup that this line `expect` was printed for".to_owned()))
             }
-            RestoreFailed::HomeInEtcd(_) => (Exit::Refused, Some(SHARED.to_owned())),
-            RestoreFailed::Keyring(ChangeError::UnknownKey(_)) => {
+            RestoreError::HomeInEtcd(_) => (Exit::Refused, Some(SHARED.to_owned())),
+            RestoreError::Keyring(ChangeError::UnknownKey(_)) => {
                 (Exit::Refused, Some("name a key of the backup: claviger backup check FILE".to_owned()))
             }
-            RestoreFailed::Keyring(error) => change(error),
-            RestoreFailed::Backup(error) => backup(error),
-            RestoreFailed::NoRecipient => {
+            RestoreError::Keyring(error) => change(error),
+            RestoreError::Backup(error) => backup(error),
+            RestoreError::NoRecipient => {
                 (Exit::Refused, Some("give the identity of a recipient: --recovery-identity FILE".to_owned()))
             }
-            RestoreFailed::SetUp(InitError::NotBegun(CommitError::Record(_))) | RestoreFailed::Ledger(_) => {
+            RestoreError::SetUp(InitError::NotBegun(CommitError::Record(_))) | RestoreError::Ledger(_) => {
                 (Exit::Damaged, Some("use another backup".to_owned()))
             }
-            RestoreFailed::SetUp(error) => return Self::init(error, state_dir),
+            RestoreError::SetUp(error) => return Self::init(error, state_dir),
         };
         Self::new(exit, error, hint)
     }
     /// An operation that changes the keyring, or makes a backup of it, failed.
-    pub(super) fn change(error: &(impl Explain + Display), state_dir: &Path) -> Self {
+    pub(in crate::cli) fn change(error: &(impl Explain + Display), state_dir: &Path) -> Self {
         let (exit, hint) = error.explain(state_dir);
         Self::new(exit, error, hint)
     }
     /// A text that is not a recipient.
-    pub(super) fn recipient(error: NotRecipient) -> Self {
+    pub(in crate::cli) fn recipient(error: NotRecipient) -> Self {
         let (exit, hint) = pair();
         Self::new(exit, &error, hint)
     }
     /// A text that contains no identity.
-    pub(super) fn identity(error: &IdentityError) -> Self {
+    pub(in crate::cli) fn identity(error: &IdentityError) -> Self {
         let (exit, hint) = match error {
             IdentityError::Share(error) => share(error),
             _ => pair(),
@@ -203,17 +204,17 @@ impl Failure {
         Self::new(exit, error, hint)
     }
     /// A backup that does not open.
-    pub(super) fn backup(error: &BackupError, file: &Path) -> Self {
+    pub(in crate::cli) fn backup(error: &BackupError, file: &Path) -> Self {
         let (exit, hint) = backup(error);
         Self::new(exit, &format!("backup {}: {error}", file.display()), hint)
     }
     /// A file for somebody else.
-    pub(super) fn export(error: &DurableError) -> Self {
+    pub(in crate::cli) fn export(error: &DurableError) -> Self {
         let (exit, hint) = export(error);
         Self::new(exit, error, hint)
     }
     /// A snapshot that cannot be scanned.
-    pub(super) fn snapshot(error: &SnapshotError, file: &Path) -> Self {
+    pub(in crate::cli) fn snapshot(error: &SnapshotError, file: &Path) -> Self {
         let (exit, hint) = match error {
             SnapshotError::Running => {
                 (Exit::Refused, Some("etcdctl snapshot save FILE, and scan that; or scan it live: --etcd-servers"))
@@ -229,7 +230,7 @@ impl Failure {
         Self::new(exit, &format!("{}: {error}", file.display()), hint.map(ToOwned::to_owned))
     }
     /// A live etcd that cannot be scanned.
-    pub(super) fn live(error: &LiveError) -> Self {
+    pub(in crate::cli) fn live(error: &LiveError) -> Self {
         let (exit, hint) = match error {
             LiveError::Etcd(EtcdError::Unreachable { .. }) => (
                 Exit::Unreachable,
@@ -237,24 +238,47 @@ impl Failure {
             ),
             LiveError::Servers(ServersError::NoAuthority { .. }) => (Exit::Usage, Some("give it: --etcd-cafile FILE")),
             LiveError::Servers(ServersError::Certificates { .. }) => (Exit::Usage, Some("are they PEM?")),
-            LiveError::Servers(ServersError::File { .. }) => (Exit::Disk, None),
-            LiveError::Servers(_) => (Exit::Usage, None),
-            _ => (Exit::Refused, None),
+            LiveError::Servers(ServersError::File { .. }) => {
+                (Exit::Disk, Some("check the path, and whether this user may read it"))
+            }
+            LiveError::Servers(ServersError::Endpoint { .. }) => {
+                (Exit::Usage, Some("give its address: --etcd-servers https://127.0.0.1:2379"))
+            }
+            LiveError::Servers(ServersError::HalfIdentity) => {
+                (Exit::Usage, Some("give both: --etcd-certfile FILE --etcd-keyfile FILE"))
+            }
+            LiveError::Etcd(EtcdError::Refused { .. }) => {
+                (Exit::Refused, Some("is the client certificate the API server's? --apiserver-manifest FILE takes it"))
+            }
+            LiveError::Etcd(EtcdError::OtherCluster { .. }) => {
+                (Exit::Refused, Some("name the endpoints of one cluster only: --etcd-servers"))
+            }
+            LiveError::Etcd(EtcdError::Compacted(_)) => {
+                (Exit::Refused, Some("run it again: etcd was compacted during the scan"))
+            }
+            LiveError::Etcd(EtcdError::TooLarge { .. }) => {
+                (Exit::Refused, Some("scan a snapshot instead: etcdctl snapshot save FILE"))
+            }
+            LiveError::Runtime(_) => (Exit::Refused, Some(LIMITS)),
         };
         Self::new(exit, error, hint.map(ToOwned::to_owned))
     }
     /// A slot's secret, before anything was begun.
-    pub(super) fn slot(error: &SlotError) -> Self {
+    pub(in crate::cli) fn slot(error: &SlotError) -> Self {
         let (exit, hint) = slot(error);
         Self::new(exit, error, hint)
     }
     /// No memory for a secret.
-    pub(super) fn memory(error: &SecretError) -> Self {
+    pub(in crate::cli) fn memory(error: &SecretError) -> Self {
         let (exit, hint) = memory(error);
         Self::new(exit, error, hint)
     }
+    /// There are no random bytes.
+    pub(in crate::cli) fn random(error: RandomError) -> Self {
+        Self::new(Exit::Refused, &error, RANDOM.to_owned())
+    }
     /// Prints the failure to standard error, for people or as JSON.
-    pub(super) fn report(&self, is_json: bool) -> ExitCode {
+    pub(in crate::cli) fn report(&self, is_json: bool) -> ExitCode {
         // If standard error is closed, nobody reads it.
         let _ = if is_json { self.print_json() } else { self.print_text() };
         self.exit.into()
@@ -299,6 +323,9 @@ impl From<ConfigError> for Failure {
         Self::new(Exit::Usage, &error, hint)
     }
 }
+
+/// The hint for a step that the kernel refuses only if a limit is reached.
+const LIMITS: &str = "look for a limit that is reached: `ulimit -n` shows how many files a process may open";
 
 fn occupied_hint(state_dir: &Path) -> String {
     format!(
