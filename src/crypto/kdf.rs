@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_associated_data_of_a_sealed_key_is_as_the_formats_have_it() {
+    fn the_associated_data_of_a_wrapped_key_is_as_the_formats_have_it() {
         let (uuid, root_id) = (Uuid([1; 16]), RootId([2; 32]));
         let lp = |length: u8, bytes: &[u8]| [&[0, 0, 0, length], bytes].concat();
         let (of_uuid, of_root_id, of_third) = (lp(16, &[1; 16]), lp(32, &[2; 32]), lp(32, &[3; 32]));

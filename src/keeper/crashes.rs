@@ -315,6 +315,28 @@ fn a_commit_that_dies_after_any_step_leaves_the_old_keyring_or_the_new_one_and_s
     }
 }
 
+#[test]
+fn a_merge_after_a_rekey_that_broke_off_keeps_the_listed_backups() {
+    for step in [CommitStep::Root, CommitStep::Copy, CommitStep::Swap, CommitStep::Ledger] {
+        let scene = Scene::new();
+        assert_eq!(scene.key(&Act::Add).0, Said::Done);
+        let other = back_up(&scene.dir, &Means::default(), vec![scene.recipient.clone()], now()).unwrap();
+        let other = Backup::open(&other.bytes, &scene.identities).unwrap();
+        let listed = ListedBackup::of(&other.keyring, other.digest(), Proven::Checked(now()), None);
+        list_backup(&scene.dir, &Means::default(), other.keyring.root_id(), listed.clone()).unwrap();
+        let (_, died) = dying_after(step, || rekey(&scene.dir, &Means::default()));
+        assert!(died, "{step:?}");
+        // The merge takes another backup, and makes a key. The backup of that key counts only after a check.
+        assert_eq!(scene.merge().0, Said::Done, "after {step:?}");
+        let opened = scene.open();
+        let backups = opened.backups().expect("the ledger is believed");
+        assert_eq!((backups.len(), &backups[0]), (2, &listed), "after {step:?}");
+        assert_eq!(opened.unbacked(), [opened.keyring.primary().id()], "after {step:?}");
+        assert_eq!(rekey_again(&scene), Said::Done, "after {step:?}");
+        assert_eq!(scene.open().backups().unwrap().len(), 2, "after {step:?}");
+    }
+}
+
 /// Finishes a rekey that has begun, or does a new one. This needs every slot, the record, the ledger and the mark.
 fn rekey_again(scene: &Scene) -> Said {
     said(rekey(&scene.dir, &Means::default())).0

@@ -431,6 +431,21 @@ mod tests {
     }
 
     #[test]
+    fn without_a_key_a_record_says_which_keys_and_blobs_it_has() {
+        let fixture = fixture();
+        let bytes = fixture.encode();
+        let state = |entry: &Entry| match entry {
+            Entry::Key(key) => Some(key.state),
+            Entry::Tomb(_) => None,
+        };
+        let expected: Vec<_> = fixture.keyring.entries.iter().map(|entry| (entry.id(), state(entry))).collect();
+        assert_eq!(outline(&bytes).unwrap(), expected);
+        let root_id = fixture.root.id(UUID);
+        assert_eq!(recoveries(&bytes).unwrap(), (UUID, root_id, fixture.keyring.recoveries));
+        assert_eq!(super::root_id(&bytes).unwrap(), root_id);
+    }
+
+    #[test]
     fn every_tampered_byte_and_line_is_refused() {
         let fixture = fixture();
         let bytes = fixture.encode();
@@ -538,9 +553,16 @@ mod tests {
 
     #[test]
     fn entries_out_of_order_are_refused() {
-        let fixture = fixture();
+        let mut fixture = fixture();
         let text = fixture.unsigned().replacen("-> tomb 5 ", "-> tomb 8 ", 1);
-        let refused = fixture.decode(&fixture.sign(&text)).unwrap_err();
-        assert_eq!(refused.to_string(), "entries are not sorted, or one occurs twice");
+        let mut records = vec![fixture.sign(&text)];
+        for recipients in [['q', 'p'], ['p', 'p']] {
+            fixture.keyring.recoveries = recipients.map(testing::recovery).into();
+            records.push(fixture.encode());
+        }
+        for record in records {
+            let refused = fixture.decode(&record).unwrap_err();
+            assert_eq!(refused.to_string(), "entries are not sorted, or one occurs twice");
+        }
     }
 }

@@ -143,3 +143,21 @@ impl Keyring {
             .unwrap_or_else(|| unreachable!("a keyring has exactly one primary"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SysRng;
+
+    use super::*;
+    use crate::keyring::testing::{now, recovery};
+
+    #[test]
+    fn a_new_keyring_has_one_blob_for_each_recipient() {
+        let (root, uuid) = (RootKey::generate(&mut SysRng).unwrap(), Uuid([5; 16]));
+        let recoveries = ['q', 'p', 'q'].map(recovery).into();
+        let keyring = Keyring::create(&mut SysRng, &root, uuid, recoveries, now()).unwrap();
+        assert_eq!(keyring.recoveries(), ['p', 'q'].map(recovery));
+        assert_eq!((keyring.uuid(), keyring.root_id(), keyring.generation()), (uuid, root.id(uuid), 1));
+        assert_eq!((keyring.primary().created(), keyring.primary().promoted()), (now(), Some(now())));
+    }
+}

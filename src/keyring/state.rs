@@ -140,6 +140,11 @@ mod tests {
         assert_eq!(rows("| in the record | restored or merged |"), returned);
     }
 
+    #[test]
+    fn every_key_that_is_not_disabled_unwraps() {
+        assert_eq!(State::ALL.map(State::unwraps), [true, true, true, false]);
+    }
+
     /// The rows of the table in the document that has this head.
     fn rows(head: &str) -> Vec<&'static str> {
         let page = include_str!("../../docs/hierarchy.md");

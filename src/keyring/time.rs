@@ -48,4 +48,11 @@ mod tests {
         }
         assert_eq!(Time::new(jiff::Timestamp::new(0, 999_999_999).unwrap()).to_string(), "1970-01-01T00:00:00Z");
     }
+
+    #[test]
+    fn a_time_counts_its_seconds_from_1970() {
+        for (text, seconds) in [("2026-11-23T20:14:48Z", 1_795_464_888), ("1969-12-31T23:59:59Z", 0)] {
+            assert_eq!(Time::parse(text).unwrap().seconds(), seconds, "{text}");
+        }
+    }
 }
