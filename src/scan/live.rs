@@ -210,3 +210,80 @@ fn end_of(prefix: &[u8]) -> Vec<u8> {
     }
     end
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpStream,
+    };
+
+    use super::{super::names::Names, *};
+    use crate::harness::{binaries::EtcdVersion, etcd::Etcd, processes::Run};
+
+    /// More than the first page has.
+    const KEYS: usize = 600;
+
+    /// etcd accepts this many operations in a transaction.
+    const OPERATIONS: usize = 100;
+
+    /// Puts keys below `/registry/`, by the JSON that etcd accepts besides gRPC.
+    fn fill(etcd: &Etcd) {
+        let base64 = <base64ct::Base64 as base64ct::Encoding>::encode_string;
+        let puts: Vec<String> = (0..KEYS)
+            .map(|number| base64(format!("/registry/configmaps/a/{number:04}").as_bytes()))
+            .map(|key| format!(r#"{{"requestPut":{{"key":"{key}","value":"e30="}}}}"#))
+            .collect();
+        let url = etcd.endpoints();
+        let address = url.strip_prefix("http://").unwrap();
+        for puts in puts.chunks(OPERATIONS) {
+            let body = format!(r#"{{"success":[{}]}}"#, puts.join(","));
+            let head = format!("POST /v3/kv/txn HTTP/1.0\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n", body.len());
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+        }
+    }
+
+    /// Ends the scan at its `last` object.
+    struct Stopping {
+        last: usize,
+        taken: usize,
+    }
+
+    impl Sink for Stopping {
+        fn object(&mut self, _: &Object<'_>) -> ControlFlow<()> {
+            self.taken += 1;
+            if self.taken == self.last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+
+        fn forget(&mut self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_sink_that_stops_gets_no_further_object_and_the_scan_says_so() {
+        let run = Run::new().unwrap();
+        // The newest etcd sends the second page as a stream.
+        for version in [EtcdVersion::V3_7, EtcdVersion::V3_6] {
+            let etcd = Etcd::start_version(&run, version, 1).unwrap();
+            fill(&etcd);
+            let servers = Servers { urls: etcd.client_urls(), ..Servers::default() };
+            let first_page = FIRST_LIMIT as usize;
+            for last in [1, first_page, first_page + 1, KEYS, KEYS + 1] {
+                let (mut sink, mut done) = (Stopping { last, taken: 0 }, Vec::new());
+                let summarizer = Summarizer::new(Names::new("/registry"), [7; 16]);
+                let outcome = scan(&servers, summarizer, &mut sink, &mut |keys, of| done.push((keys, of))).unwrap();
+                assert_eq!(sink.taken, last.min(KEYS), "{version:?}");
+                let is_whole = last > KEYS;
+                assert_eq!(outcome.incomplete, if is_whole { Vec::new() } else { vec![Incomplete::Ended] }, "{last}");
+                assert!(outcome.is_used);
+                assert_eq!(done[0], (500, 600), "{version:?}");
+                assert_eq!(done.len() > 1, last > first_page, "{version:?}: {done:?}");
+            }
+        }
+    }
+}
