@@ -127,6 +127,20 @@ fn a_keyring_that_does_not_open_is_never_ready() {
 }
 
 #[test]
+fn without_the_socket_of_the_service_manager_the_daemon_refuses_to_start() {
+    let run = Run::new().unwrap();
+    let plugin = Plugin::init(&run, BINARY, "state").unwrap();
+    let socket = run.socket("kms.sock").unwrap();
+    let mut serve = plugin.command(&["serve"]);
+    serve.arg("--socket").arg(&socket).env("NOTIFY_SOCKET", run.path("missing"));
+    let refused = output(serve, &[], LIMIT).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    let expected = "connecting to systemd's notification socket: No such file or directory (os error 2)";
+    assert!(said.contains(expected), "{said}");
+    assert!(!refused.status.success() && !socket.exists());
+}
+
+#[test]
 fn the_first_call_starts_it_and_is_answered() {
     let Some(mut activate) = installed("systemd-socket-activate") else { return };
     let run = Run::new().unwrap();

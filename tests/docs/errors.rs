@@ -12,10 +12,9 @@ use std::{
 use super::{files, root};
 
 /// Texts without a test, each with the reason why no test can bring the error about.
-const WITHOUT_TEST: [(&str, &str); 12] = [
+const WITHOUT_TEST: [(&str, &str); 11] = [
     ("catching signals: {0}", "only a kernel without descriptors or memory refuses"),
     ("registering the socket with the event loop: {0}", "only a kernel without descriptors or memory refuses"),
-    ("connecting to systemd's notification socket: {0}", "has no test yet: a daemon whose NOTIFY_SOCKET is not there"),
     ("the new keyring does not read back: {0}", "guards against a record that this build writes and cannot read"),
     (
         "the keyring was changed, but does not open: {0}",
