@@ -161,6 +161,10 @@ pub enum ConfigError {
     /// Other machines could read the metrics.
     #[error("refusing to serve metrics on {0}: not a loopback address")]
     NotLoopback(SocketAddr),
+    /// The address would not be served.
+    #[cfg(not(feature = "metrics"))]
+    #[error("cannot serve metrics on {0}: this claviger was built without them")]
+    NoMetrics(MetricsAddress),
     /// The same socket cannot serve calls and metrics.
     #[error("refusing to serve metrics on {}: it is the plugin's own socket", .0.display())]
     MetricsOnSocket(PathBuf),
@@ -251,6 +255,8 @@ fn apart_from(socket: &Address, metrics: Option<MetricsAddress>) -> Result<Optio
         (Some(MetricsAddress::Socket(path)), Address::Path(socket)) if path == *socket => {
             Err(ConfigError::MetricsOnSocket(path))
         }
+        #[cfg(not(feature = "metrics"))]
+        (Some(address), _) => Err(ConfigError::NoMetrics(address)),
         (metrics, _) => Ok(metrics),
     }
 }
@@ -337,6 +343,7 @@ mod tests {
         let load = |metrics| Config::load(Some(empty.path()), flags(metrics));
         let error = load("unix:///run/claviger//kms.sock").unwrap_err().to_string();
         assert_eq!(error, "refusing to serve metrics on /run/claviger//kms.sock: it is the plugin's own socket");
+        #[cfg(feature = "metrics")]
         assert!(load("/run/claviger/metrics.sock").unwrap().metrics_listen.is_some());
         assert_eq!(Config::load(Some(empty.path()), Settings::default()).unwrap().metrics_listen, None);
     }

@@ -33,6 +33,12 @@
 //!
 //! The highest module comes first. Who may import whom is a table in `tests/architecture/`, and a test.
 
+#![cfg_attr(
+    not(all(feature = "html", feature = "metrics", feature = "scan", feature = "shares")),
+    allow(dead_code, unused_imports, reason = "what a feature alone uses; nothing is dead with all of them")
+)]
+
+#[cfg(feature = "metrics")]
 mod admin;
 mod audit;
 mod cli;
@@ -44,7 +50,7 @@ mod escrow;
 mod etcd;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-#[cfg(all(test, not(fuzzing)))]
+#[cfg(all(test, feature = "scan", feature = "shares", not(fuzzing)))]
 mod fuzzing;
 mod grpc;
 mod hardening;
@@ -56,6 +62,7 @@ mod keeper;
 mod keyring;
 mod listen;
 mod root;
+#[cfg(feature = "scan")]
 mod scan;
 mod service;
 mod store;

@@ -1,24 +1,42 @@
 //! All integration tests, one binary: they share a control plane and one build.
+//!
+//! `lean` tests a claviger without any Cargo feature, together with those that do not need one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 #![allow(clippy::format_collect, reason = "in a test the shorter form reads better than the faster one")]
 
+#[cfg(feature = "default")]
 mod admin;
 mod architecture;
+#[cfg(feature = "default")]
 mod campaign;
+#[cfg(feature = "default")]
 mod cli;
 mod contract;
+#[cfg(feature = "default")]
 mod control_plane;
 mod daemon;
+#[cfg(feature = "default")]
 mod deploy;
+#[cfg(feature = "default")]
 mod docs;
+#[cfg(feature = "default")]
 mod hardening;
 mod harness;
+#[cfg(not(feature = "default"))]
+mod lean;
+#[cfg(feature = "default")]
 mod memory;
+#[cfg_attr(not(feature = "default"), allow(dead_code, reason = "the tests of the absent features use it"))]
 mod oracle;
+#[cfg(feature = "default")]
 mod playground;
+#[cfg(feature = "default")]
 mod pod;
+#[cfg(feature = "default")]
 mod restoring;
+#[cfg(feature = "default")]
 mod runbook;
+#[cfg(feature = "default")]
 mod scan;
 mod systemd;

@@ -116,11 +116,21 @@ pub(super) fn run(args: GenerateArgs, global: &Global) -> Result<Exit, Failure> 
     match global.output {
         Format::Json => output::json(&document)?,
         Format::Text => {
-            let yaml = serde_saphyr::to_string(&document).map_err(|error| Failure::new(Exit::Usage, &error, None))?;
-            output::text_line(yaml.trim_end())?;
+            output::text_line(yaml(&document)?.trim_end())?;
         }
     }
     Ok(Exit::Done)
+}
+
+#[cfg(feature = "scan")]
+fn yaml(document: &EncryptionConfiguration) -> Result<String, Failure> {
+    serde_saphyr::to_string(document).map_err(|error| Failure::new(Exit::Usage, &error, None))
+}
+
+/// JSON is YAML, too.
+#[cfg(not(feature = "scan"))]
+fn yaml(document: &EncryptionConfiguration) -> Result<String, Failure> {
+    serde_json::to_string_pretty(document).map_err(|error| Failure::new(Exit::Usage, &error, None))
 }
 
 fn encryption_configuration(config: &Config, resources: Vec<String>) -> EncryptionConfiguration {

@@ -10,7 +10,9 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
-use crate::escrow::{Identities, share::shares_in};
+use crate::escrow::Identities;
+#[cfg(feature = "shares")]
+use crate::escrow::share::shares_in;
 
 /// The longest identity file that is read, in bytes.
 const IDENTITY_MAX: usize = 64 * 1024;
@@ -44,7 +46,9 @@ pub(super) fn identities(files: &[PathBuf]) -> Result<Identities, Failure> {
     for file in files.iter().map(|file| Some(&**file)).chain(files.is_empty().then_some(None)) {
         let one = read_identities(file)?;
         // Read each file by itself, so that an error names the file and the line in it.
+        #[cfg(feature = "shares")]
         let name = file.map_or_else(|| "the terminal".to_owned(), |file| file.display().to_string());
+        #[cfg(feature = "shares")]
         shares_in(&one).map_err(|error| Failure::identity(&error.into()).about(&name))?;
         text.push_str(&one);
         text.push('\n');

@@ -4,6 +4,7 @@ mod adoption;
 mod arguments;
 mod backup;
 mod backup_file;
+#[cfg(feature = "scan")]
 mod etcd;
 mod failure;
 mod files;
@@ -12,33 +13,45 @@ mod identities;
 mod init;
 mod key;
 mod merge_report;
+#[cfg(feature = "scan")]
 mod needed;
 mod output;
 mod passphrase;
 mod probe;
+#[cfg(feature = "scan")]
+#[cfg_attr(not(feature = "progress"), path = "no_progress.rs")]
 mod progress;
 mod recovery;
+#[cfg(feature = "reference")]
 mod reference;
 mod rekey;
 mod restore;
 mod runtime;
+#[cfg(feature = "scan")]
 mod scan;
 mod serve;
 mod site;
 mod slot;
 mod socket;
+#[cfg(feature = "shares")]
 mod split;
 mod status;
 mod tables;
+#[cfg(not(feature = "scan"))]
+mod unscanned;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+#[cfg(feature = "reference")]
+use clap::CommandFactory;
+use clap::{Parser, Subcommand};
 
 use self::{
     arguments::{Format, Global, KeyringArgs, Socket, StateDir},
     site::Site,
 };
+#[cfg(not(feature = "scan"))]
+use self::{unscanned as etcd, unscanned as needed};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -72,9 +85,12 @@ enum Command {
     Recovery(recovery::RecoveryArgs),
     Rekey(rekey::RekeyArgs),
     Backup(backup::BackupArgs),
+    #[cfg(feature = "scan")]
     Scan(scan::ScanArgs),
     Generate(generate::GenerateArgs),
+    #[cfg(feature = "reference")]
     Completions(reference::CompletionsArgs),
+    #[cfg(feature = "reference")]
     Man(reference::ManArgs),
 }
 
@@ -90,10 +106,13 @@ pub fn run() -> ExitCode {
         Command::Slot(args) => slot::run(args, &global),
         Command::Recovery(args) => recovery::run(args, &global),
         Command::Backup(args) => backup::run(args, &global),
+        #[cfg(feature = "scan")]
         Command::Scan(args) => scan::run(args, &global),
         Command::Rekey(args) => rekey::run(args, &global),
         Command::Generate(args) => generate::run(args, &global),
+        #[cfg(feature = "reference")]
         Command::Completions(args) => reference::completions(&args, Cli::command()),
+        #[cfg(feature = "reference")]
         Command::Man(args) => reference::man(&args, Cli::command(), &global),
     };
     match result {

@@ -5,8 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Args;
+
 use crate::{
-    config::Config,
+    config::{Config, Settings},
     crypto::Digest,
     keeper::{NeededKey, Opened, Usage, UsageDoubt},
     keyring::Key,
@@ -15,10 +17,37 @@ use crate::{
 
 use super::{
     Format, Global,
-    etcd::Declared,
+    etcd::{Declared, EtcdArgs},
     failure::{Exit, Failure},
     progress::Meter,
 };
+
+/// What shows which keys are needed: a snapshot of etcd, or a live etcd.
+#[derive(Args, Default)]
+pub(super) struct ProofArgs {
+    /// Snapshot of etcd: check which keys its values need
+    #[arg(long, value_name = "FILE", conflicts_with = "etcd_servers")]
+    snapshot: Option<PathBuf>,
+    #[command(flatten)]
+    etcd: EtcdArgs,
+}
+
+impl ProofArgs {
+    /// Whether a flag says where to look.
+    pub(super) fn is_given(&self) -> bool {
+        self.snapshot.is_some() || self.etcd.is_given()
+    }
+
+    /// The snapshot.
+    pub(super) fn snapshot(&self) -> Option<PathBuf> {
+        self.snapshot.clone()
+    }
+
+    /// Puts the flags about etcd into `settings`.
+    pub(super) fn put_into(self, settings: Settings) -> Settings {
+        self.etcd.put_into(settings)
+    }
+}
 
 /// Counts the values that need `key`, in every etcd that is declared.
 ///

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use clap::builder::styling;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
@@ -31,7 +32,7 @@ pub(super) fn text_line(line: &str) -> Result<(), Failure> {
 /// # Errors
 /// When standard output is closed or full.
 pub(super) fn headline(line: &str, is_good: bool) -> Result<(), Failure> {
-    let colour = if is_good { anstyle::AnsiColor::Green } else { anstyle::AnsiColor::Red };
+    let colour = if is_good { styling::AnsiColor::Green } else { styling::AnsiColor::Red };
     let style = colour.on_default().bold();
     let mut out = anstream::stdout().lock();
     writeln!(out, "{style}{line}{style:#}\n")

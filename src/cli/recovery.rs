@@ -14,7 +14,7 @@ use super::{
     Format, Global, KeyringArgs, Site,
     failure::{Exit, Failure},
     identities::IdentityArgs,
-    output, split,
+    output,
 };
 
 /// Manage the recovery recipients, whose identities are kept offline and can recover the root key
@@ -68,6 +68,7 @@ Example:
 Example:
   claviger recovery split --recovery-identity identity.txt --shares 5 --threshold 3 --directory /media/usb
   claviger recovery test --recovery-identity share-1.txt --recovery-identity share-4.txt --recovery-identity share-5.txt")]
+    #[cfg(feature = "shares")]
     Split {
         #[command(flatten)]
         identity: IdentityArgs,
@@ -136,8 +137,9 @@ pub(super) fn run(args: RecoveryArgs, global: &Global) -> Result<Exit, Failure> 
             change(one.keyring, &RecoveryAct::Remove { recipient: one.recipient, last: risk_no_recovery }, global)
         }
         RecoveryVerb::Test { identity, keyring } => test(keyring, &identity, global),
+        #[cfg(feature = "shares")]
         RecoveryVerb::Split { identity, shares, threshold, directory } => {
-            split::run(&identity, (threshold, shares), &directory, global)
+            super::split::run(&identity, (threshold, shares), &directory, global)
         }
     }
 }

@@ -9,19 +9,22 @@ use crate::{
     config::{Config, Settings},
     durable::{Dir, DurableError, Privacy, check_export},
     escrow::{Backup, Identities, Recipient},
-    keeper::{self, Expect, FreshBackup, Initialised, MergePlanError, OpenError, RestorePlan, RestoredKeyring, Source},
+    keeper::{
+        self, Expect, FreshBackup, Initialised, MergePlanError, NeededKey, OpenError, RestorePlan, RestoredKeyring,
+        Source,
+    },
     keyring::{key_id::KeyId, merge::Wishes, record, time::Time},
 };
 
 use super::{
     Format, Global, KeyringArgs, Site,
     backup_file::{read, refuse_inside, whole},
-    etcd::EtcdArgs,
     failure::{Exit, Failure},
     files::absolute,
     identities::IdentityArgs,
     merge_report::{ROTATE, Shown, does_not_count, print_merge, print_nothing_to_do},
-    needed, output,
+    needed::{self, ProofArgs},
+    output,
     tables::counted,
 };
 
@@ -55,11 +58,8 @@ pub(super) struct RestoreArgs {
     /// The record that the backup must contain, as uuid:generation:sha256; `backup create` and `status` print it
     #[arg(long, value_name = "EXPECT")]
     expect: Option<Expect>,
-    /// Snapshot of etcd: check which keys its values need
-    #[arg(long, value_name = "FILE", conflicts_with = "etcd_servers")]
-    snapshot: Option<PathBuf>,
     #[command(flatten)]
-    etcd: EtcdArgs,
+    proof: ProofArgs,
     /// Where to write the slot's key file, preferably on another disk [default: slot-file.key in the state directory]
     #[arg(long, value_name = "FILE")]
     slot_file: Option<PathBuf>,
@@ -103,8 +103,9 @@ struct RestoreReport<'a> {
 /// # Errors
 /// When a backup does not open or is not the one that is expected, or a file cannot be written.
 pub(super) fn run(mut args: RestoreArgs, global: &Global) -> Result<Exit, Failure> {
-    let is_etcd_given = args.etcd.is_given();
-    let settings = std::mem::take(&mut args.etcd).put_into(std::mem::take(&mut args.keyring).settings());
+    let proof = std::mem::take(&mut args.proof);
+    let (is_proof_given, snapshot) = (proof.is_given(), proof.snapshot());
+    let settings = proof.put_into(std::mem::take(&mut args.keyring).settings());
     let state_dir = settings.state_dir.clone();
     let config = global.config(settings)?;
     if let Some(file) = &args.backup_to {
@@ -115,9 +116,12 @@ pub(super) fn run(mut args: RestoreArgs, global: &Global) -> Result<Exit, Failur
     if is_merge {
         let passphrase_file = config.passphrase_file.clone();
         let site = Site::find(Settings { state_dir, passphrase_file, ..Settings::default() }, global)?;
-        merge(args, &site, &config, global)
+        merge(args, snapshot, &site, &config, global)
     } else {
-        set_up(args, &config, is_etcd_given, global)
+        // A backup that --expect names needs no proof. If etcd is given nevertheless, it is compared, too.
+        let is_wanted = args.expect.is_none() || is_proof_given;
+        let needed = || if is_wanted { needed::keys(&config, snapshot, global) } else { Ok(None) };
+        set_up(args, &config, needed, global)
     }
 }
 
@@ -133,7 +137,13 @@ fn now() -> Time {
     Time::new(jiff::Timestamp::now())
 }
 
-fn set_up(args: RestoreArgs, config: &Config, is_etcd_given: bool, global: &Global) -> Result<Exit, Failure> {
+/// Restores to an empty directory. `needed` finds out which keys etcd needs, if that has to be known.
+fn set_up(
+    args: RestoreArgs,
+    config: &Config,
+    needed: impl FnOnce() -> Result<Option<Vec<NeededKey>>, Failure>,
+    global: &Global,
+) -> Result<Exit, Failure> {
     let [file] = args.files.as_slice() else {
         let hint = "restore the newest one, then merge the others with the same command".to_owned();
         return Err(Failure::new(Exit::Usage, &"several backups were given, and the state directory is empty", hint));
@@ -144,9 +154,7 @@ fn set_up(args: RestoreArgs, config: &Config, is_etcd_given: bool, global: &Glob
     }
     let identities = args.identity.read()?;
     let backup = Backup::open(&read(file)?, &identities).map_err(|error| Failure::backup(&error, file))?;
-    // A backup that --expect names needs no proof. If etcd is given nevertheless, it is compared, too.
-    let is_wanted = args.expect.is_none() || is_etcd_given || args.snapshot.is_some();
-    let needed = if is_wanted { needed::keys(config, args.snapshot.clone(), global)? } else { None };
+    let needed = needed()?;
     let to = args.backup_to.unwrap_or_else(|| beside(file, backup.keyring.generation() + 1));
     let fresh = FreshBackup { file: to, recipients: identities.recipients() };
     let plan = RestorePlan {
@@ -224,9 +232,14 @@ fn restore(plan: RestorePlan, state_dir: &Path, global: &Global) -> Result<Exit,
     Ok(Exit::Done)
 }
 
-fn merge(args: RestoreArgs, site: &Site, config: &Config, global: &Global) -> Result<Exit, Failure> {
-    let RestoreArgs { files, identity, expect, snapshot, compromised, accept, keep_destroyed, lost, backup_to, .. } =
-        args;
+fn merge(
+    args: RestoreArgs,
+    snapshot: Option<PathBuf>,
+    site: &Site,
+    config: &Config,
+    global: &Global,
+) -> Result<Exit, Failure> {
+    let RestoreArgs { files, identity, expect, compromised, accept, keep_destroyed, lost, backup_to, .. } = args;
     let Opening { sources, backup, recipients } = sources(site, &files, &identity, expect.as_ref())?;
     let wishes = Wishes { destroyed: keep_destroyed, lost, compromised };
     let failed = |error: &MergePlanError| failed(error, site);

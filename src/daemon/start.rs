@@ -7,7 +7,6 @@ use tracing::info;
 
 use super::{attend::Daemon, error::DaemonError, protect::protect, signals::Signals, unsealer::Unsealer};
 use crate::{
-    admin,
     config::Config,
     grpc::address::Address,
     hardening::{FilesError, Restricted},
@@ -69,8 +68,9 @@ pub async fn run(
     let mut outcome = Ok(());
     let attended = async { outcome = daemon.attend().await };
     let service = Arc::new(Service::new(keys, layers.by_name()));
+    #[cfg(feature = "metrics")]
     if let Some(address) = &config.metrics_listen {
-        tokio::spawn(admin::serve(address.clone(), Arc::clone(&service)));
+        tokio::spawn(crate::admin::serve(address.clone(), Arc::clone(&service)));
     }
     let peers = Peers::new(config.allow_uid.iter().copied());
     let drained = listen::serve(listener, service, peers, attended).await.map_err(DaemonError::Register)?;

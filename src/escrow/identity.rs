@@ -12,6 +12,8 @@ use std::{
 use age::x25519;
 use zeroize::Zeroizing;
 
+use super::line::is_share;
+#[cfg(feature = "shares")]
 use super::share::{self, Share, ShareError};
 
 /// Room for what age adds to a plaintext for a few recipients.
@@ -37,8 +39,13 @@ pub enum IdentityError {
     #[error("not an age identity file, expected lines of AGE-SECRET-KEY-1…")]
     NotIdentity,
     /// The shares of an identity were refused.
+    #[cfg(feature = "shares")]
     #[error(transparent)]
     Share(#[from] ShareError),
+    /// The text contains shares.
+    #[cfg(not(feature = "shares"))]
+    #[error("this claviger was built without shares, and cannot put an identity together")]
+    NoShares,
 }
 
 /// age could not write a file.
@@ -106,14 +113,11 @@ impl Identities {
     /// # Errors
     /// When `text` contains no identity, a line that is none of these, or shares that do not give an identity.
     pub fn parse(text: &str) -> Result<Self, IdentityError> {
-        let is_identity = |line: &&str| !line.is_empty() && !line.starts_with('#') && !Share::is_meant(line);
+        let is_identity = |line: &&str| !line.is_empty() && !line.starts_with('#') && !is_share(line);
         let lines = text.lines().map(str::trim).filter(is_identity);
         let identities: Result<Vec<_>, _> = lines.map(x25519::Identity::from_str).collect();
         let mut identities = identities.map_err(|_| IdentityError::NotIdentity)?;
-        let shares = share::shares_in(text)?;
-        if !shares.is_empty() {
-            identities.push(share::combine(&shares)?);
-        }
+        identities.extend(of_shares(text)?);
         if identities.is_empty() { Err(IdentityError::NotIdentity) } else { Ok(Self(identities)) }
     }
 
@@ -131,6 +135,7 @@ impl Identities {
     ///
     /// # Errors
     /// When there is more than one identity, the counts make no sense, or the random source fails.
+    #[cfg(feature = "shares")]
     pub fn split(
         &self,
         rng: &mut impl rand::TryCryptoRng,
@@ -160,6 +165,18 @@ impl fmt::Debug for Identities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Identities")
     }
+}
+
+/// Puts the identity together whose shares `text` contains.
+#[cfg(feature = "shares")]
+fn of_shares(text: &str) -> Result<Option<x25519::Identity>, IdentityError> {
+    let shares = share::shares_in(text)?;
+    if shares.is_empty() { Ok(None) } else { Ok(Some(share::combine(&shares)?)) }
+}
+
+#[cfg(not(feature = "shares"))]
+fn of_shares(text: &str) -> Result<Option<x25519::Identity>, IdentityError> {
+    if text.lines().map(str::trim).any(is_share) { Err(IdentityError::NoShares) } else { Ok(None) }
 }
 
 #[cfg(test)]

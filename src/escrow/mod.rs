@@ -7,14 +7,17 @@
 
 pub mod backup;
 pub mod identity;
+mod line;
 pub mod recovery;
+#[cfg(feature = "shares")]
 pub mod share;
 #[cfg(test)]
 pub mod testing;
 
+#[cfg(feature = "shares")]
+pub use self::share::{Share, ShareError};
 pub use self::{
     backup::{BACKUP_MAX, Backup, BackupError},
     identity::{Identities, IdentityError, NotRecipient, Recipient},
     recovery::RecoveryError,
-    share::{Share, ShareError},
 };

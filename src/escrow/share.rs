@@ -12,6 +12,7 @@ use rand::{TryCryptoRng, rand_core::UnwrapErr};
 use vsss_rs::Gf256;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::line::is_share;
 use crate::crypto::{Digest, RandomError, fill_random};
 
 /// The most shares of one identity.
@@ -121,13 +122,6 @@ impl Share {
         line
     }
 
-    /// Whether `line` begins as a share does. Case and blanks do not matter.
-    pub fn is_meant(line: &str) -> bool {
-        let wanted = HRP.as_str().bytes().chain([b'1']);
-        let found = line.bytes().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| byte.to_ascii_lowercase());
-        wanted.eq(found.take(HRP.len() + 1))
-    }
-
     /// Reads one line of a file. `number` is the number of the line, for the error.
     ///
     /// # Errors
@@ -160,7 +154,7 @@ impl Share {
 /// # Errors
 /// When a character of a share is wrong or missing.
 pub fn shares_in(text: &str) -> Result<Vec<Share>, ShareError> {
-    let meant = text.lines().enumerate().filter(|(_, line)| Share::is_meant(line));
+    let meant = text.lines().enumerate().filter(|(_, line)| is_share(line));
     meant.map(|(place, line)| Share::parse(line, place + 1)).collect()
 }
 
@@ -333,7 +327,7 @@ mod tests {
         let line = share.line().to_string();
         assert!(line.len() < 120 && line.starts_with("CLAVIGER-SHARE1 "), "{line}");
         for spelt in [line.to_lowercase(), line.replace(' ', ""), line.replace(' ', "  \t"), format!("  {line}\r")] {
-            assert!(Share::is_meant(&spelt));
+            assert!(is_share(&spelt));
             assert_eq!(Share::parse(&spelt, 1).unwrap().line(), share.line());
         }
         let bare: Vec<char> = line.chars().filter(|character| *character != ' ').collect();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use prost::bytes::Bytes;
 use tonic::{
     Code, Streaming,
     transport::{Channel, Endpoint},
@@ -10,8 +10,9 @@ use tonic::{
 
 use super::{
     api::{self, RangeRequest, RangeStreamResponse, kv_client::KvClient},
+    endpoint::{ServersError, endpoint, tls},
     error::{ANSWER_MAX, EtcdError, chain, refusal},
-    servers::{Servers, ServersError, endpoint, tls},
+    servers::Servers,
 };
 
 /// How long one answer may take. To answer for a revision, a member reads from its disk, and it may be busy.

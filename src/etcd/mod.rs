@@ -3,18 +3,25 @@
 //! The code is generated from the few messages in `proto/etcd.proto`. Nothing here writes. Invariant: all answers of one client come
 //! from one cluster.
 
+#[cfg(feature = "scan")]
 mod client;
+#[cfg(feature = "scan")]
+mod endpoint;
+#[cfg(feature = "scan")]
 mod error;
 mod servers;
 
 /// Generated from `proto/etcd.proto`.
+#[cfg(feature = "scan")]
 #[allow(clippy::pedantic, missing_docs, reason = "generated code")]
 mod api {
     tonic::include_proto!("etcdserverpb");
 }
 
+pub use self::servers::Servers;
+#[cfg(feature = "scan")]
 pub use self::{
     client::{Client, KeyValue, Page, Query},
+    endpoint::ServersError,
     error::EtcdError,
-    servers::{Servers, ServersError},
 };

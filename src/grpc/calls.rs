@@ -3,8 +3,8 @@
 use std::{collections::HashMap, fmt::Write};
 
 use hyper::{Request as HttpRequest, Response as HttpResponse, body::Incoming};
+use tonic::codegen::Service as _;
 use tonic::{Request, Response, Status, body::Body, metadata::AsciiMetadataValue};
-use tower_service::Service as _;
 use tracing::debug;
 use zeroize::Zeroizing;
 
@@ -16,7 +16,7 @@ use super::{
     },
     refusal::{Refusal, printable},
 };
-use crate::{service::Connection, telemetry::metrics::Method};
+use crate::{service::Connection, telemetry::method::Method};
 
 /// Answers the calls that come over one connection.
 #[derive(Clone)]

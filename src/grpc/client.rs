@@ -8,9 +8,9 @@ use std::{error::Error, io, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tonic::codegen::Service;
 use tonic::transport::{self, Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status, metadata::MetadataValue};
-use tower_service::Service;
 
 use super::{
     address::Address,

@@ -65,6 +65,10 @@ pub enum Usage {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UsageDoubt {
+    /// This build cannot scan.
+    #[cfg(not(feature = "scan"))]
+    #[error("this claviger was built without `claviger scan`")]
+    CannotScan,
     /// Nobody looked.
     #[error("etcd was not read")]
     NotRead,

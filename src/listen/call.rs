@@ -12,7 +12,7 @@ use crate::{
         refusal::{self, Refusal},
     },
     service::Service,
-    telemetry::metrics::Method,
+    telemetry::method::Method,
 };
 
 /// From a call's headers to its answer. An API server waits for 3 s. It should receive an answer before it gives up.
@@ -52,7 +52,7 @@ mod tests {
     use std::time::Instant;
 
     use tokio::io::AsyncWriteExt;
-    use tower_service::Service as _;
+    use tonic::codegen::Service as _;
 
     use super::*;
     use crate::{

@@ -184,6 +184,7 @@ mod tests {
             let accepted = persist(|| std::future::ready(turns.borrow_mut().next().unwrap()), &mut warnings, &metrics);
             assert_eq!(timeout(SOON, accepted).await.unwrap(), 7);
         }
+        #[cfg(feature = "metrics")]
         assert!(metrics.exposition(None).unwrap().contains("claviger_accept_failures_total 10\n"));
         let lines = log.lines_with("cannot accept connections, still trying");
         assert_eq!(lines.len(), 1, "{lines:?}");

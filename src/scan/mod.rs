@@ -14,6 +14,7 @@
 //! `docs/scan.md` explains the report, and draws the formats.
 
 mod bolt;
+pub mod count;
 pub mod coverage;
 mod fingerprint;
 #[cfg(any(test, fuzzing))]

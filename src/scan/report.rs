@@ -5,11 +5,11 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::{
     bolt::{BoundKey, Bounds, PageDamage},
+    count::Count,
     judge::{FindingKind, Judge},
     outcome::ScanOutcome,
     revision::Revision,
@@ -230,11 +230,11 @@ impl ScanReport {
         let is = if readable == 1 { "is" } else { "are" };
         match (objects, readable) {
             (0, _) if self.all.objects == 0 => format!("There is no object below {}", self.prefix),
-            (0, _) => format!("There are no Secrets among {} objects{missing}", HumanCount(self.all.objects)),
+            (0, _) => format!("There are no Secrets among {} objects{missing}", Count(self.all.objects)),
             (1, 0) => format!("The only Secret is encrypted in etcd{missing}"),
-            (_, 0) => format!("All {} Secrets are encrypted in etcd{missing}", HumanCount(objects)),
+            (_, 0) => format!("All {} Secrets are encrypted in etcd{missing}", Count(objects)),
             (1, _) => format!("The only Secret is readable in etcd{missing}"),
-            _ => format!("{} of {} Secrets {is} readable in etcd{missing}", HumanCount(readable), HumanCount(objects)),
+            _ => format!("{} of {} Secrets {is} readable in etcd{missing}", Count(readable), Count(objects)),
         }
     }
 

@@ -296,6 +296,7 @@ mod tests {
         assert_eq!(connection.encrypt(&[0; 513]).unwrap_err(), EncryptError::PlaintextSize);
     }
 
+    #[cfg(feature = "metrics")]
     #[test]
     fn a_scrape_shows_the_keys_that_are_not_destroyed() {
         let mut fixture = Fixture::new();

@@ -68,6 +68,7 @@ impl Service {
     }
 
     /// What a scrape shows of the keyring; `None` while sealed.
+    #[cfg(feature = "metrics")]
     pub fn keyring(&self) -> Option<metrics::ServedKeyring> {
         let current = self.current();
         let snapshot = current.as_ref()?;

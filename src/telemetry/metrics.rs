@@ -20,6 +20,7 @@ use tonic::Code;
 
 use super::{
     exposition::{Series, Total},
+    method::Method,
     process,
 };
 
@@ -45,31 +46,6 @@ const CODES: [(Code, &str); 12] = [
     (Code::Unavailable, "UNAVAILABLE"),
     (Code::Unknown, "UNKNOWN"),
 ];
-
-/// The method of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// `Status`
-    Status,
-    /// `Encrypt`
-    Encrypt,
-    /// `Decrypt`
-    Decrypt,
-    /// Any other method. The peer's own text must not become a label.
-    Other,
-}
-
-impl Method {
-    /// Its name in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Status => "Status",
-            Self::Encrypt => "Encrypt",
-            Self::Decrypt => "Decrypt",
-            Self::Other => "other",
-        }
-    }
-}
 
 /// Counts events since the start of the process.
 #[derive(Debug)]

@@ -4,8 +4,12 @@
 //! daemon healed itself. error: an operator must act. Invariants: no line contains bytes or lengths of secrets; no line comes from a
 //! library, because it could contain them.
 
+#[cfg(feature = "metrics")]
 mod exposition;
+pub mod method;
+#[cfg_attr(not(feature = "metrics"), path = "no_metrics.rs")]
 pub mod metrics;
+#[cfg(feature = "metrics")]
 mod process;
 pub mod quota;
 

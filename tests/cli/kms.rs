@@ -60,7 +60,7 @@ impl Kms {
 /// A connector for one connection that exists already.
 struct Lent(Option<TokioIo<UnixStream>>);
 
-impl tower_service::Service<Uri> for Lent {
+impl tonic::codegen::Service<Uri> for Lent {
     type Response = TokioIo<UnixStream>;
     type Error = io::Error;
     type Future = Ready<io::Result<Self::Response>>;

@@ -10,8 +10,8 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tonic::codegen::Service;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tower_service::Service;
 
 pub(super) use api::{
     DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, StatusRequest, StatusResponse,

@@ -17,8 +17,8 @@ use std::{
 use hyper::{Request as HttpRequest, body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::UnixListener, net::UnixStream, sync::oneshot};
+use tonic::codegen::Service as _;
 use tonic::{Code, Request, Response, Status};
-use tower_service::Service as _;
 
 use super::kms::{
     Client, DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, KeyManagementService,

@@ -213,3 +213,25 @@ fn the_page_of_the_configuration_has_every_key() {
     let shown: BTreeSet<&str> = example.lines().filter_map(|line| line.split(" = ").next()).collect();
     assert_eq!(shown, known);
 }
+
+/// Also the crates of each.
+#[test]
+fn the_page_about_building_has_every_feature_of_the_manifest() {
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let mut features = manifest["features"].as_table().unwrap().clone();
+    features.remove("default");
+    let page = read("docs/building.md");
+    let rows = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .filter(|(name, _)| !name.starts_with("--"));
+    let rows: BTreeMap<&str, &str> = rows.collect();
+    assert_eq!(rows.keys().copied().collect::<Vec<_>>(), features.keys().map(String::as_str).collect::<Vec<_>>());
+    for (feature, parts) in &features {
+        let parts = parts.as_array().unwrap().iter().map(|part| part.as_str().unwrap());
+        for part in parts.filter(|part| !part.contains('/')) {
+            let name = part.strip_prefix("dep:").unwrap_or(part);
+            assert!(rows[feature.as_str()].contains(&format!("`{name}`")), "{feature} needs {part}");
+        }
+    }
+}

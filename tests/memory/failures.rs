@@ -17,8 +17,8 @@ use hyper::{
 use prost::Message;
 use rustix::{process::Uid, thread::set_thread_res_uid};
 use tokio::{task::JoinSet, time::timeout};
+use tonic::codegen::Service;
 use tonic::{Code, Status, transport::Channel};
-use tower_service::Service;
 
 use super::load::{Seed, Wrapped, random};
 use crate::campaign::hostile::good::{

@@ -6,9 +6,11 @@ use super::{
     exit::{Exit, Explain, Explanation},
     files::{RANDOM, RESTORE, durable, io_hint, memory, store, text},
 };
+#[cfg(feature = "shares")]
+use crate::escrow::ShareError;
 use crate::{
     durable::DurableError,
-    escrow::{BackupError, RecoveryError, ShareError},
+    escrow::{BackupError, RecoveryError},
     keeper::OpenError,
     keyring::{
         ChangeError, KeyError,
@@ -208,6 +210,7 @@ pub(super) fn pair() -> Explanation {
     (Exit::Usage, Some("make a pair with `age-keygen`; keep the identity offline".to_owned()))
 }
 
+#[cfg(feature = "shares")]
 pub(super) fn share(error: &ShareError) -> Explanation {
     let (exit, hint) = match error {
         ShareError::Damaged(_) => {

@@ -9,13 +9,16 @@ use std::{
     process::ExitCode,
 };
 
+use clap::builder::styling;
 use serde::Serialize;
 
+#[cfg(feature = "shares")]
+use super::keyring::share;
 use super::{
     super::socket,
     exit::{Exit, Explain},
     files::{RANDOM, durable, export, memory, store},
-    keyring::{SHARED, backup, change, look_hint, open, pair, recovery, restart_hint, root, share, slot},
+    keyring::{SHARED, backup, change, look_hint, open, pair, recovery, restart_hint, root, slot},
     operations::commit,
 };
 use crate::{
@@ -24,10 +27,13 @@ use crate::{
     daemon::DaemonError,
     durable::DurableError,
     escrow::{BackupError, IdentityError, NotRecipient},
-    etcd::{EtcdError, ServersError},
     keeper::{CommitError, InitError, OpenError, RestoreError, ServeError},
     keyring::{ChangeError, KeyError},
     root::SlotError,
+};
+#[cfg(feature = "scan")]
+use crate::{
+    etcd::{EtcdError, ServersError},
     scan::{live::LiveError, snapshot::SnapshotError},
 };
 
@@ -198,7 +204,10 @@ impl Failure {
     /// A text that contains no identity.
     pub(in crate::cli) fn identity(error: &IdentityError) -> Self {
         let (exit, hint) = match error {
+            #[cfg(feature = "shares")]
             IdentityError::Share(error) => share(error),
+            #[cfg(not(feature = "shares"))]
+            IdentityError::NoShares => (Exit::Usage, Some("build claviger with its feature `shares`".to_owned())),
             _ => pair(),
         };
         Self::new(exit, error, hint)
@@ -214,6 +223,7 @@ impl Failure {
         Self::new(exit, error, hint)
     }
     /// A snapshot that cannot be scanned.
+    #[cfg(feature = "scan")]
     pub(in crate::cli) fn snapshot(error: &SnapshotError, file: &Path) -> Self {
         let (exit, hint) = match error {
             SnapshotError::Running => {
@@ -230,6 +240,7 @@ impl Failure {
         Self::new(exit, &format!("{}: {error}", file.display()), hint.map(ToOwned::to_owned))
     }
     /// A live etcd that cannot be scanned.
+    #[cfg(feature = "scan")]
     pub(in crate::cli) fn live(error: &LiveError) -> Self {
         let (exit, hint) = match error {
             LiveError::Etcd(EtcdError::Unreachable { .. }) => (
@@ -284,8 +295,8 @@ impl Failure {
         self.exit.into()
     }
     fn print_text(&self) -> io::Result<()> {
-        let red = anstyle::AnsiColor::Red.on_default().bold();
-        let bold = anstyle::Style::new().bold();
+        let red = styling::AnsiColor::Red.on_default().bold();
+        let bold = styling::Style::new().bold();
         let mut err = anstream::stderr().lock();
         writeln!(err, "{red}error{red:#}: {}", self.message)?;
         match &self.hint {
@@ -315,6 +326,10 @@ impl From<ConfigError> for Failure {
                 Some(format!("listen on 127.0.0.1:{}, and put a proxy that authenticates in front", address.port()))
             }
             ConfigError::MetricsOnSocket(_) => Some("give them a socket of their own beside it".to_owned()),
+            #[cfg(not(feature = "metrics"))]
+            ConfigError::NoMetrics(_) => {
+                Some("leave `metrics_listen` away, or build claviger with its feature `metrics`".to_owned())
+            }
             ConfigError::Read { .. }
             | ConfigError::Syntax { .. }
             | ConfigError::StateDir

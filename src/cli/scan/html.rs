@@ -1,9 +1,8 @@
 //! The report for auditors: one HTML page that needs neither network nor scripts.
 
-use indicatif::HumanCount;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::scan::{ScanSource, SourceKind, judge::FindingKind, report::ScanReport};
+use crate::scan::{ScanSource, SourceKind, count::Count, judge::FindingKind, report::ScanReport};
 
 use super::{picture::picture, text::meaning};
 
@@ -78,7 +77,7 @@ fn facts(report: &ScanReport) -> Markup {
             }
             dt { "keys below" } dd { code { (report.prefix) } }
             dt { "objects" }
-            dd { (HumanCount(report.all.objects)) ", including " (HumanCount(report.secrets.objects)) " Secrets" }
+            dd { (Count(report.all.objects)) ", including " (Count(report.secrets.objects)) " Secrets" }
             dt { "compared with" }
             dd {
                 @match (report.given.encryption_config, report.given.keys) {
@@ -96,7 +95,7 @@ fn place(source: &ScanSource) -> Markup {
     html! {
         @if let Some(file) = &source.file {
             dt { "snapshot" }
-            dd { code { (file) } ", " (HumanCount(source.bytes.unwrap_or(0))) " bytes" }
+            dd { code { (file) } ", " (Count(source.bytes.unwrap_or(0))) " bytes" }
         } @else {
             dt { "etcd" }
             dd { code { (source.endpoints.join(", ")) } ", cluster " code { (source.cluster_id.as_deref().unwrap_or("-")) } }
@@ -132,7 +131,7 @@ fn found(report: &ScanReport) -> Markup {
     html! {
         @for kind in FindingKind::ALL {
             @if let Some(count) = report.found.get(&kind) {
-                h3 { (kind.as_str()) ": " (HumanCount(*count)) }
+                h3 { (kind.as_str()) ": " (Count(*count)) }
                 p.dim { (meaning(kind)) }
                 div.scroll { table {
                     tr { th { "object" } th { "provider and key" } th.n { "revision" } }
@@ -150,7 +149,7 @@ fn found(report: &ScanReport) -> Markup {
                         }
                     }
                 } }
-                @if *count > NAMED as u64 { p.dim { "and " (HumanCount(count - NAMED as u64)) " more" } }
+                @if *count > NAMED as u64 { p.dim { "and " (Count(count - NAMED as u64)) " more" } }
             }
         }
     }
@@ -170,9 +169,9 @@ fn table(report: &ScanReport) -> Markup {
                 tr {
                     td { (row.resource) }
                     td { (row.provider) @if let Some(key_id) = &row.key_id { br; code { (key_id) } } }
-                    td.n { (HumanCount(row.objects)) }
-                    td.n { @match row.revisions { Some(count) => (HumanCount(count)), None => "–" } }
-                    td.n { @if row.seeds > 0 { (HumanCount(row.seeds)) } }
+                    td.n { (Count(row.objects)) }
+                    td.n { @match row.revisions { Some(count) => (Count(count)), None => "–" } }
+                    td.n { @if row.seeds > 0 { (Count(row.seeds)) } }
                     td.n { @if let Some(revision) = row.first_revision { (revision) } }
                     td.n { @if let Some(revision) = row.last_revision { (revision) } }
                     td { @for kind in &row.found { span.bad { (kind.as_str()) } " " } }
@@ -196,7 +195,7 @@ fn explanation(report: &ScanReport) -> Markup {
         }
         @for note in &report.notes { p { b { "Note: " } (note) "." } }
         @if report.outside > 0 {
-            p { b { "Note: " } (HumanCount(report.outside)) " stored values outside " code { (report.prefix) } " were not scanned." }
+            p { b { "Note: " } (Count(report.outside)) " stored values outside " code { (report.prefix) } " were not scanned." }
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The picture in the HTML report: how much of each resource is under which key, and how much is plaintext.
 
-use indicatif::HumanCount;
 use maud::{Markup, html};
 
 use crate::scan::{
+    count::Count,
     judge::FindingKind,
     report::{GroupRow, ScanReport},
 };
@@ -111,12 +111,7 @@ impl ResourceBar<'_> {
         let drawn = widths.into_iter().zip(&self.parts).map(|(width, (part, objects))| {
             let begin = at;
             at += width;
-            (
-                begin,
-                width,
-                colour(*part),
-                format!("{} of {}: {}", HumanCount(*objects), HumanCount(total), plain(*part)),
-            )
+            (begin, width, colour(*part), format!("{} of {}: {}", Count(*objects), Count(total), plain(*part)))
         });
         html! {
             div { (self.name) }
@@ -127,7 +122,7 @@ impl ResourceBar<'_> {
                     }
                 }
             }
-            div.dim { (HumanCount(total)) }
+            div.dim { (Count(total)) }
         }
     }
 }

@@ -1,13 +1,12 @@
 //! `claviger scan`: reads its arguments, scans, and shows the report.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use rand::{TryRng, rngs::SysRng};
 
 use crate::{
     config::Settings,
-    durable::{check_export, export, replace_export},
     hardening,
     keyring::{key_id::KeyId, time::Time},
     scan::{
@@ -30,10 +29,10 @@ use super::{
         output,
         progress::Meter,
     },
-    html,
+    files::FileArgs,
     input::ScanInput,
     listing::Listing,
-    prometheus, text,
+    text,
 };
 
 /// Show which object in etcd is encrypted under which key, and which are plaintext
@@ -74,12 +73,8 @@ pub(in crate::cli) struct ScanArgs {
     /// Show every resource in the table, including those that need no encryption
     #[arg(long)]
     all: bool,
-    /// Also write the report as one HTML page, for auditors
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
-    /// Also write metrics for the textfile collector of Prometheus' node exporter; replaces the file
-    #[arg(long, value_name = "FILE")]
-    prometheus: Option<PathBuf>,
+    #[command(flatten)]
+    files: FileArgs,
 }
 
 /// Runs `claviger scan`.
@@ -91,21 +86,19 @@ pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failu
     let ScanArgs { snapshot, etcd, encryption_config, keyring, primary, provider_name, .. } = args;
     let settings = Settings { provider_name, encryption_config, ..Settings::default() };
     let config = global.config(etcd.put_into(settings))?;
-    if let Some(html) = &args.html {
-        check_export(html).map_err(|error| Failure::export(&error))?;
-    }
+    args.files.check()?;
     let primary = primary.as_deref().map(primary_key).transpose()?;
     let input = ScanInput::read(&config, snapshot, keyring.as_deref(), primary)?;
     let names = Names::new(&input.prefix);
     let mut listing = Listing::default();
     let mut list = |object: &ListedObject<'_>| listing.print(object);
     let lister = args.list.then(|| Box::new(&mut list) as Lister<'_>);
-    let (outcome, counts) = scan(&input, &names, args.html.is_some(), lister, global)?;
+    let (outcome, counts) = scan(&input, &names, args.files.want_digest(), lister, global)?;
     listing.finish()?;
     let time = Time::new(jiff::Timestamp::now()).to_string();
     let mut report = ScanReport::new(outcome, counts, &input.judge, names.prefix(), time);
     report.notes = input.notes;
-    publish(&report, args.html.as_deref(), args.prometheus.as_deref())?;
+    args.files.write(&report)?;
     if args.list {
         show_beside_list(&report, global);
     } else {
@@ -153,17 +146,6 @@ fn scan(
         }
     };
     Ok((outcome, tally.finish()))
-}
-
-fn publish(report: &ScanReport, html: Option<&Path>, prometheus: Option<&Path>) -> Result<(), Failure> {
-    if let Some(path) = prometheus {
-        let metrics = prometheus::text(report)?;
-        replace_export(path, metrics.as_bytes()).map_err(|error| Failure::export(&error))?;
-    }
-    if let Some(path) = html {
-        export(path, html::page(report).as_bytes()).map_err(|error| Failure::export(&error))?;
-    }
-    Ok(())
 }
 
 /// With `--list`, standard output has the objects, so the rest goes to standard error.

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use indicatif::HumanCount;
-
 use crate::scan::{
     SourceKind,
+    count::Count,
     judge::FindingKind,
     report::{Finding, GroupRow, ScanReport},
 };
@@ -38,7 +37,7 @@ fn facts(report: &ScanReport) -> Vec<(&'static str, String)> {
     let source = &report.source;
     let mut facts = Vec::new();
     match (&source.file, source.bytes) {
-        (Some(file), Some(bytes)) => facts.push(("snapshot", format!("{file}, {} bytes", HumanCount(bytes)))),
+        (Some(file), Some(bytes)) => facts.push(("snapshot", format!("{file}, {} bytes", Count(bytes)))),
         _ => facts.push(("etcd", source.endpoints.join(", "))),
     }
     let compacted = source.compacted.map_or_else(String::new, |revision| format!(", compacted to {revision}"));
@@ -82,13 +81,13 @@ fn table(report: &ScanReport, all: bool) -> String {
         let objects: u64 = hidden.iter().map(|row| row.objects).sum();
         let resources = hidden.iter().map(|row| &row.resource).collect::<BTreeSet<_>>().len();
         let noun = if resources == 1 { "resource" } else { "resources" };
-        lines.push(format!("and {} objects of {resources} other {noun} in plaintext: --all", HumanCount(objects)));
+        lines.push(format!("and {} objects of {resources} other {noun} in plaintext: --all", Count(objects)));
     }
     lines.join("\n")
 }
 
 fn columns(rows: &[&GroupRow], has_history: bool) -> String {
-    let number = |count: u64| HumanCount(count).to_string();
+    let number = |count: u64| Count(count).to_string();
     let mut numbers = vec![("OBJECTS", rows.iter().map(|row| number(row.objects)).collect::<Vec<_>>())];
     if has_history {
         numbers.push(("OLDER", rows.iter().map(|row| number(row.revisions.unwrap_or(0))).collect()));
@@ -151,11 +150,11 @@ pub(super) fn short(key_id: Option<&str>) -> String {
 /// Describes one kind of finding, with the first objects that have it.
 fn named(report: &ScanReport, kind: FindingKind) -> Option<String> {
     let count = *report.found.get(&kind)?;
-    let mut lines = vec![format!("{} ({}): {}", kind.as_str(), HumanCount(count), meaning(kind))];
+    let mut lines = vec![format!("{} ({}): {}", kind.as_str(), Count(count), meaning(kind))];
     let findings = report.findings.iter().filter(|finding| finding.kind == kind);
     lines.extend(findings.take(NAMED).map(|finding| format!("  {}", name(finding))));
     if count > NAMED as u64 {
-        lines.push(format!("  and {} more: --list names all", HumanCount(count - NAMED as u64)));
+        lines.push(format!("  and {} more: --list names all", Count(count - NAMED as u64)));
     }
     Some(lines.join("\n"))
 }
@@ -193,14 +192,14 @@ fn notes(report: &ScanReport) -> Vec<String> {
     let mut notes: Vec<String> = report.notes.iter().map(|note| format!("note:  {note}")).collect();
     if report.outside > 0 {
         let values = if report.outside == 1 { "value outside" } else { "values outside" };
-        let outside = HumanCount(report.outside);
+        let outside = Count(report.outside);
         notes.push(format!(
             "note:  not scanned: {outside} {values} {} (to scan another prefix: --etcd-prefix)",
             report.prefix
         ));
     }
     let uncovered: Vec<String> =
-        report.uncovered().map(|row| format!("{} {}", HumanCount(row.objects), shown(&row.resource))).collect();
+        report.uncovered().map(|row| format!("{} {}", Count(row.objects), shown(&row.resource))).collect();
     if !uncovered.is_empty() {
         notes.push(format!(
             "note:  the EncryptionConfiguration does not cover {}: do they contain secrets?",

@@ -17,8 +17,8 @@ use hyper::{
 };
 use prost::Message;
 use tokio::{runtime::Runtime, task::JoinSet, time::timeout};
+use tonic::codegen::Service;
 use tonic::{Code, Status, transport::Channel};
-use tower_service::Service;
 
 use super::{
     calls::{Call, Kind, SEED, Sample},

@@ -189,7 +189,7 @@ pub(crate) async fn connect(address: &SocketAddr) -> Result<Channel, String> {
 /// A connector for one connection that exists already.
 struct Lent(Option<TokioIo<UnixStream>>);
 
-impl tower_service::Service<Uri> for Lent {
+impl tonic::codegen::Service<Uri> for Lent {
     type Response = TokioIo<UnixStream>;
     type Error = io::Error;
     type Future = Ready<io::Result<Self::Response>>;

@@ -1,0 +1,47 @@
+//! Stands in for `etcd` and `needed` if claviger is built without the feature `scan`.
+//!
+//! Nothing reads etcd then, so it stays unknown which keys are needed, and the operator has to name the risk.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Global, failure::Failure};
+use crate::{
+    config::{Config, Settings},
+    keeper::{NeededKey, Opened, Usage, UsageDoubt},
+    keyring::Key,
+};
+
+/// No flag says where etcd is.
+#[derive(Args, Default)]
+pub(super) struct EtcdArgs {}
+
+/// No flag shows which keys are needed.
+pub(super) type ProofArgs = EtcdArgs;
+
+impl EtcdArgs {
+    pub(super) fn is_given(&self) -> bool {
+        false
+    }
+
+    pub(super) fn snapshot(&self) -> Option<PathBuf> {
+        None
+    }
+
+    pub(super) fn put_into(self, settings: Settings) -> Settings {
+        settings
+    }
+}
+
+/// Says that nothing was counted.
+#[allow(clippy::unnecessary_wraps, reason = "a scan can fail")]
+pub(super) fn usage(_: &Config, _: &Opened, _: &Key, _: &Global) -> Result<Usage, Failure> {
+    Ok(Usage::Unknown(UsageDoubt::CannotScan))
+}
+
+/// Says that nothing shows which keys are needed.
+#[allow(clippy::unnecessary_wraps, reason = "a scan can fail")]
+pub(super) fn keys(_: &Config, _: Option<PathBuf>, _: &Global) -> Result<Option<Vec<NeededKey>>, Failure> {
+    Ok(None)
+}

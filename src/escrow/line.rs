@@ -1,0 +1,10 @@
+//! Tells the lines of an identity file apart.
+
+/// How a share of an identity begins.
+const SHARE: &str = "claviger-share1";
+
+/// Whether `line` begins as a share does. Case and blanks do not matter.
+pub(super) fn is_share(line: &str) -> bool {
+    let found = line.bytes().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| byte.to_ascii_lowercase());
+    SHARE.bytes().eq(found.take(SHARE.len()))
+}

@@ -1,0 +1,47 @@
+//! Stands in for `metrics` if claviger is built without that feature: nothing is counted.
+
+use tonic::Code;
+
+use super::method::Method;
+
+/// Counts nothing.
+#[derive(Debug, Default)]
+pub struct Metrics;
+
+/// A call that is being answered.
+#[derive(Debug)]
+pub struct Call;
+
+/// A connection that is served.
+#[derive(Debug)]
+pub struct Guest;
+
+#[allow(clippy::unused_self, reason = "as the metrics that count")]
+impl Metrics {
+    /// A call begins.
+    pub fn call(&self, _: Method) -> Call {
+        Call
+    }
+
+    /// A connection is served.
+    pub fn accepted(&self) -> Guest {
+        Guest
+    }
+
+    /// A peer may not call.
+    pub fn peer_refused(&self) {}
+
+    /// All places are taken.
+    pub fn no_place(&self) {}
+
+    /// A connection could not be accepted.
+    pub fn accept_failed(&self) {}
+
+    /// A self-test of wrapping and unwrapping has ended.
+    pub fn self_test(&self, _: bool) {}
+}
+
+impl Call {
+    /// The call was answered.
+    pub fn answered(self, _: Code) {}
+}

@@ -1,0 +1,128 @@
+//! A claviger without any Cargo feature: the daemon of a node, with the slots file, passphrase and systemd credential.
+//!
+//! It has the same files and the same configuration as the one with all features. What it cannot do, it refuses, and
+//! says why.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use age::secrecy::ExposeSecret;
+
+use crate::harness::{commands::output, plugin::Plugin, processes::Run};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A keyring with two keys, of which the second is primary and the first is decrypt-only.
+fn rotated(run: &Run) -> (Plugin, [String; 2]) {
+    let plugin = Plugin::init(run, BINARY, "claviger").unwrap();
+    plugin.claviger(&["key", "add"]).unwrap();
+    plugin.claviger(&["key", "promote", "k2", "--without-backup"]).unwrap();
+    let keys = keys(&plugin);
+    let id = |index: usize| keys[index]["key_id"].as_str().unwrap().to_owned();
+    let ids = [id(0), id(1)];
+    (plugin, ids)
+}
+
+fn keys(plugin: &Plugin) -> Vec<serde_json::Value> {
+    let list: serde_json::Value =
+        serde_json::from_str(&plugin.claviger(&["key", "list", "--output", "json"]).unwrap()).unwrap();
+    list["keys"].as_array().unwrap().clone()
+}
+
+fn state(plugin: &Plugin, key_id: &str) -> String {
+    let key = keys(plugin).into_iter().find(|key| key["key_id"] == key_id).unwrap();
+    key["state"].as_str().unwrap().to_owned()
+}
+
+fn run_with(plugin: &Plugin, arguments: &[&str], input: &[u8]) -> Output {
+    output(plugin.command(arguments), input, LIMIT).unwrap()
+}
+
+/// Runs a command that must be refused with `exit`, and returns what it says.
+#[track_caller]
+fn refused(plugin: &Plugin, exit: i32, arguments: &[&str]) -> String {
+    let output = run_with(plugin, arguments, &[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(exit), "{arguments:?}: {said}");
+    said
+}
+
+#[test]
+fn a_key_is_given_up_only_by_an_operator_who_names_the_risk() {
+    let run = Run::new().unwrap();
+    let (plugin, [old, _]) = rotated(&run);
+    let unproven = "this claviger was built without `claviger scan`";
+    for verb in ["disable", "destroy"] {
+        let flag = if verb == "disable" { "--risk-unreadable-secrets" } else { "--risk-losing-secrets" };
+        let before = state(&plugin, &old);
+        let said = refused(&plugin, 3, &["key", verb, &old]);
+        assert!(said.contains(unproven) && said.contains(flag), "{said}");
+        assert_eq!(state(&plugin, &old), before);
+        plugin.claviger(&["key", verb, &old, flag]).unwrap();
+    }
+    assert_eq!(state(&plugin, &old), "destroyed");
+}
+
+#[test]
+fn commands_and_settings_of_absent_features_are_refused() {
+    let run = Run::new().unwrap();
+    let plugin = Plugin::init(&run, BINARY, "claviger").unwrap();
+    for absent in [&["scan"][..], &["completions", "bash"], &["man"], &["recovery", "split"]] {
+        let said = refused(&plugin, 2, absent);
+        assert!(said.contains("unrecognized subcommand"), "{said}");
+    }
+    let socket = run.socket("kms.sock").unwrap();
+    let serve = ["serve", "--socket", socket.to_str().unwrap(), "--metrics-listen", "127.0.0.1:9"];
+    let said = refused(&plugin, 2, &serve);
+    assert!(said.contains("cannot serve metrics on 127.0.0.1:9: this claviger was built without them"), "{said}");
+    assert!(said.contains("feature `metrics`"), "{said}");
+    let shares = run.path("share.txt");
+    fs::write(&shares, "CLAVIGER-SHARE1 QQQQQ QQQQQ\n").unwrap();
+    let said = refused(&plugin, 2, &["recovery", "test", "--recovery-identity", shares.to_str().unwrap()]);
+    assert!(said.contains("this claviger was built without shares, and cannot put an identity together"), "{said}");
+}
+
+/// A lost disk is the same for every build.
+#[test]
+fn a_backup_comes_back_if_the_operator_names_it() {
+    let run = Run::new().unwrap();
+    let (plugin, [_, primary]) = rotated(&run);
+    let (secret, file) = (age::x25519::Identity::generate(), run.path("identity.txt"));
+    fs::write(&file, secret.to_string().expose_secret()).unwrap();
+    let identity = ["--recovery-identity", file.to_str().unwrap()];
+    let call = |arguments: &[&str]| plugin.claviger(&[arguments, &identity].concat()).unwrap();
+    call(&["recovery", "add", &secret.to_public().to_string()]);
+    let backup = run.path("backup.age");
+    let backup = backup.to_str().unwrap();
+    plugin.claviger(&["backup", "create", backup]).unwrap();
+    call(&["backup", "check", backup]);
+    let status: serde_json::Value =
+        serde_json::from_slice(&run_with(&plugin, &["status", "--output", "json"], &[]).stdout).unwrap();
+    let expect = status["keyring"]["expect"].as_str().unwrap_or_else(|| panic!("{status}")).to_owned();
+    remove(plugin.state_dir());
+    let without = [&["backup", "restore", backup], &identity[..]].concat();
+    assert!(refused(&plugin, 3, &without).contains("give --expect"));
+    call(&["backup", "restore", backup, "--expect", &expect]);
+    assert_eq!(state(&plugin, &primary), "primary");
+}
+
+fn remove(state_dir: &Path) {
+    fs::remove_dir_all(state_dir).unwrap();
+    fs::DirBuilder::new().create(state_dir).unwrap();
+    fs::set_permissions(state_dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+}
+
+/// kube-apiserver reads JSON where it expects YAML.
+#[test]
+fn the_encryption_configuration_is_json() {
+    let mut generate = Command::new(BINARY);
+    generate.args(["generate", "encryption-configuration"]);
+    let printed = output(generate, &[], LIMIT).unwrap();
+    let read: serde_json::Value = serde_json::from_slice(&printed.stdout).unwrap();
+    assert_eq!(read["resources"][0]["providers"][0]["kms"]["name"], "claviger");
+}
