@@ -174,6 +174,7 @@ mod tests {
         // A disabled key stays disabled although it is needed: a fresh one wraps.
         let Restored { keyring, fresh } = restored(&needed(&[3]));
         assert_eq!(fresh, Some(keyring.primary().id()));
+        assert_eq!(keyring.primary().promoted, Some(testing::now()));
         assert!(keyring.primary().id().to_string().starts_with("k6-"));
     }
 

@@ -226,7 +226,10 @@ fn disabled_is_what_all_call_disabled_and_key_bytes_beat_a_tomb_unless_it_is_nam
     assert_eq!(first([&destroyed, &destroyed], &none), "destroyed");
     let wishes = Wishes { destroyed: vec![old], ..Wishes::default() };
     assert_eq!(first([&destroyed, &rotated], &wishes), "destroyed");
-    // Unless this node still has the key.
+    // Unless this node still has the key. Its other keys do not matter.
+    let here = MergeSource { is_here: true, ..whole(&destroyed) };
+    let merge = fixture.merge(&[here, whole(&rotated)], &given(&wishes)).unwrap();
+    assert_eq!(merge.rows[0].after, Fate::Tomb);
     let here = MergeSource { is_here: true, ..whole(&rotated) };
     let refused = fixture.merge(&[here, whole(&destroyed)], &given(&wishes)).unwrap_err();
     let text = "is not destroyed here, so --keep-destroyed cannot name it; see `claviger key destroy`";
