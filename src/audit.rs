@@ -14,7 +14,7 @@ pub const FILE: &str = "audit.jsonl";
 /// Bytes of one file.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
 
-/// How many there are.
+/// The greatest number of files.
 const FILES: usize = 4;
 
 /// An event.
@@ -23,7 +23,7 @@ const FILES: usize = 4;
 pub enum Event<'a> {
     /// A key is about to be made.
     Add(KeyEvent),
-    /// A key is about to wrap, and the one before no longer.
+    /// A key is about to become primary. The previous primary key will only unwrap.
     Promote(KeyEvent),
     /// A key is about to neither wrap nor unwrap.
     Disable(KeyEvent),

@@ -36,7 +36,7 @@ impl EncryptedObject {
         prost::Message::decode(body).expect("an EncryptedObject")
     }
 
-    /// Opens it with the seed that its DEK source stands for.
+    /// Opens it with the seed of its DEK source.
     pub(crate) fn open(&self, seed: &[u8], etcd_key: &str) -> Vec<u8> {
         assert_eq!(self.encrypted_dek_source_type, 1, "seed, not a DEK");
         let (info, sealed) = self.encrypted_data.split_at(32);

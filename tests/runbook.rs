@@ -82,7 +82,7 @@ impl Machine {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Runs a block of commands as it stands there.
+    /// Runs a block of commands as the runbook has it.
     fn bash(&self, block: &str, kubeconfig: Option<&Path>) -> String {
         let script = PATHS.iter().fold(block.to_owned(), |text, path| text.replace(path, &self.path(path)));
         let mut command = Command::new("bash");

@@ -158,7 +158,7 @@ fn the_first_call_starts_it_and_is_answered() {
     assert!(service.log().contains("from systemd"));
 }
 
-/// The unit as it is shipped, but for the path of the program.
+/// The unit as it is shipped, except for the path of the program.
 fn units(run: &Run) -> [PathBuf; 2] {
     ["claviger.service", "claviger.socket"].map(|name| {
         let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)).unwrap();

@@ -41,7 +41,8 @@ pub(super) fn wait(config: &Config, changed: &Changed, global: &Global) -> Resul
         }
         thread::sleep(LOOK);
     }
-    let message = format!("{key_id} is promoted, and not every API server has taken it up in {PATIENCE:?}");
+    let message =
+        format!("{key_id} is promoted, but not every API server adopted it within {} minutes", PATIENCE.as_secs() / 60);
     Err(Failure::new(Exit::Found, &message, "which one has not: claviger status".to_owned()))
 }
 
@@ -63,8 +64,8 @@ pub(super) fn may_still_write(config: &Config, key_id: KeyId) -> Result<usize, F
 fn progress(key_id: &str, (adopted, of): (usize, usize)) -> String {
     match of {
         0 => "no API server is connected".to_owned(),
-        1 => format!("{adopted} of 1 connection has taken up {key_id}"),
-        _ => format!("{adopted} of {of} connections have taken up {key_id}"),
+        1 => format!("{adopted} of 1 connection has adopted {key_id}"),
+        _ => format!("{adopted} of {of} connections have adopted {key_id}"),
     }
 }
 

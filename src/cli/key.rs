@@ -47,8 +47,8 @@ Example:
     Add(KeyringArgs),
     /// Make a pending key primary, so that it wraps from now on; the previous primary key only unwraps
     ///
-    /// This rewrites nothing. Each Secret moves to the new key when it is next written. An API server notices the new
-    /// key within a minute. The key must be in a backup that `claviger backup list` shows; otherwise one lost disk
+    /// This rewrites nothing. Each Secret moves to the new key when it is next written. An API server wraps under the
+    /// new key within a minute. The key must be in a backup that `claviger backup list` shows; otherwise one lost disk
     /// would lose every Secret under it.
     #[command(after_help = "\
 Examples:
@@ -99,7 +99,7 @@ Example:
     ///
     /// Values under it are lost for ever. Therefore the command first reads all of etcd, as `claviger key disable`
     /// does. Copies of the state directory, backups, and freed blocks of the file system still contain the key,
-    /// encrypted under the root key.
+    /// wrapped under the root key.
     #[command(after_help = "\
 Example:
   claviger key destroy k1-9f2c51e07b3a4d68a1c0f4e2d7b65839")]
@@ -305,7 +305,7 @@ fn next_step(act: &Act, key_id: KeyId) -> Option<String> {
         Act::Disable(..) => Some(format!("to go back: claviger key enable {key_id}")),
         Act::Enable(_) => None,
         Act::Destroy(..) => {
-            Some("copies of the state directory and backups still contain it, encrypted under the root key".to_owned())
+            Some("copies of the state directory and backups still contain it, wrapped under the root key".to_owned())
         }
     }
 }

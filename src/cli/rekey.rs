@@ -11,7 +11,7 @@ use super::{
     output,
 };
 
-/// Replace the root key: encrypt the keyring under a new one, for the same slots and recovery recipients
+/// Replace the root key: wrap all keys under a new one, for the same slots and recovery recipients
 ///
 /// No key_id changes, no Secret is rewritten, and a running plugin continues. If the command is interrupted, everything
 /// still opens; run it again to finish. This alone does not revoke anything: anyone who had the old root key may have

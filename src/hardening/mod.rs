@@ -1,8 +1,8 @@
 //! What the process gives up for itself: core dumps, files, system calls.
 //!
 //! These layers add to what a service manager or a container imposes, and are in force without either. A layer that the kernel lacks is
-//! reported, and the plugin starts all the same: a plugin that does not start costs more than one with a layer less. Invariant: a layer
-//! that is reported as on holds for every thread.
+//! reported, and the plugin starts all the same. A plugin that refuses to start does more harm than a plugin without one layer.
+//! Invariant: a layer that is reported as on holds for every thread.
 
 mod calls;
 mod dumps;

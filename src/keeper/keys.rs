@@ -91,8 +91,8 @@ pub enum UsageDoubt {
 
 fn not_adopted(servers: usize) -> String {
     match servers {
-        1 => "1 connected API server does not use another key yet".to_owned(),
-        _ => format!("{servers} connected API servers do not use another key yet"),
+        1 => "1 connected API server has not adopted another key yet".to_owned(),
+        _ => format!("{servers} connected API servers have not adopted another key yet"),
     }
 }
 
@@ -140,7 +140,7 @@ pub enum ChangeKeysError {
         reason: UsageDoubt,
     },
     /// The ledger was refused. It may have listed a backup that needs the key.
-    #[error("not destroying key {key_id}: what a lost ledger listed may need it ({ledger})")]
+    #[error("not destroying key {key_id}: a backup that the lost ledger listed may need it ({ledger})")]
     LedgerLost {
         /// The key.
         key_id: KeyId,
@@ -148,7 +148,10 @@ pub enum ChangeKeysError {
         ledger: ReadLedgerError,
     },
     /// The ledger was begun anew. The one before may have listed a backup that needs the key.
-    #[error("not destroying key {key_id}: what a lost ledger listed may need keys up to k{forgot}")]
+    #[error(
+        "not destroying key {key_id}: the ledger was begun anew, and a backup that the old one listed may need any key up \
+         to k{forgot}"
+    )]
     Forgotten {
         /// The key.
         key_id: KeyId,
@@ -315,12 +318,18 @@ mod tests {
         let empty = Ledger::empty(uuid, opened.root.id(uuid));
         opened.listed.replaced_by(empty.begun_anew(1, 1));
         let text = check_ledger(&mut opened, key_id).unwrap_err().to_string();
-        assert_eq!(text, format!("not destroying key {key_id}: what a lost ledger listed may need keys up to k1"));
+        assert_eq!(
+            text,
+            format!(
+                "not destroying key {key_id}: the ledger was begun anew, and a backup that the old one listed may need any key up to k1"
+            )
+        );
 
         dir.replace(LEDGER, b"no ledger").unwrap();
         let mut opened = keeper::open(&dir, &Means::default()).unwrap();
         let text = check_ledger(&mut opened, key_id).unwrap_err().to_string();
-        let expected = format!("not destroying key {key_id}: what a lost ledger listed may need it (the ledger: ");
+        let expected =
+            format!("not destroying key {key_id}: a backup that the lost ledger listed may need it (the ledger: ");
         assert!(text.starts_with(&expected), "{text}");
     }
 

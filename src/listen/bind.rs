@@ -1,8 +1,8 @@
 //! How the plugin comes to a socket that listens: it binds one, takes one over, or receives one from systemd.
 //!
 //! A plugin that listens at a path holds the path's lock. With [`take_over`], the next plugin renames its own socket over that of a live
-//! plugin. The live one notices that within a second, answers what is in flight, ends, and leaves the lock to the next one: somebody
-//! listens at the path at every instant. Only one plugin at a time can be the next one.
+//! plugin. The live one notices that within a second, answers what is in flight, ends, and leaves the lock to the next one. Meanwhile
+//! the path always leads to a socket that listens. Only one plugin at a time can be the next one.
 
 use std::{
     io,

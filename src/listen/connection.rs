@@ -44,7 +44,7 @@ pub(super) async fn serve_connection(
         greeted = timeout(PREFACE_TIMEOUT, greeted(stream)) => greeted,
         _ = closing.changed() => return,
     };
-    let Ok(Ok(stream)) = greeted else { return debug!("connection closed: it did not begin to speak HTTP/2") };
+    let Ok(Ok(stream)) = greeted else { return debug!("connection closed: no HTTP/2 preface came in time") };
     let service = service_fn(|request| answer(calls.clone(), Arc::clone(&service), request));
     let mut connection = pin!(http2().serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
@@ -159,7 +159,7 @@ mod tests {
         let (mut silent, mut slow) = (plugin.connect().await, plugin.connect().await);
         slow.write_all(&GREETING[..23]).await.unwrap();
         tokio::join!(closed(&mut silent), closed(&mut slow));
-        assert_eq!(log.lines_with("connection closed: it did not begin to speak HTTP/2").len(), 2);
+        assert_eq!(log.lines_with("connection closed: no HTTP/2 preface came in time").len(), 2);
         client.status(StatusRequest {}).await.unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! What this machine has to open slots with: credentials and passphrases.
+//! The secrets with which this machine can open slots: credentials and passphrases.
 
 use std::{env, path::PathBuf};
 

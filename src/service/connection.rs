@@ -121,8 +121,8 @@ impl Connection {
         Ok(seed)
     }
 
-    /// The announced key, while it is the primary one, or was the primary one until less than [`GRACE`] ago and still unwraps. Otherwise
-    /// the primary key.
+    /// Returns the announced key if it is primary. Also returns it for [`GRACE`] after another key became primary, if it still unwraps.
+    /// Otherwise returns the primary key.
     fn key_to_wrap(&self, snapshot: &Snapshot, now: Instant) -> Arc<ServingKey> {
         let primary = snapshot.primary();
         let announced = self.adoption.announced.load_full().filter(|announced| {

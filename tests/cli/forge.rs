@@ -1,4 +1,4 @@
-//! Who holds the root key can write what no honest program writes: records and marks under a valid HMAC.
+//! Forges records and marks with the real root key: under a valid HMAC, but such as no honest program would write.
 //!
 //! Written from `docs/formats.md` alone, with none of the project's code.
 

@@ -29,7 +29,7 @@ const DOCUMENTED: [i32; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 /// Somebody who is not root, and no user of this machine's.
 pub(crate) const NOBODY: u32 = 65534;
 
-/// What depends on chance, time or the machine, and what stands for it.
+/// Texts that depend on chance, time or the machine, and what snapshots show in their place.
 const FILTERS: [(&str, &str); 16] = [
     (r" -o \d+ ", " -o [UID] "),
     (r"\.[0-9a-f]{16}\.new\b", ".[RANDOM].new"),
@@ -98,7 +98,7 @@ impl Sandbox {
         self.chmod(name, mode);
     }
 
-    /// Copies the directory `from` with all that is in it, as whoever clones a machine does.
+    /// Copies the directory `from` with all that is in it, as cloning a machine does.
     pub(crate) fn copy(&self, from: &str, to: &str) {
         let copied = Command::new("cp").arg("-a").arg(self.path(from)).arg(self.path(to)).status();
         assert!(copied.unwrap().success(), "{from} to {to}");

@@ -16,7 +16,7 @@ use super::{
 /// end, and whether it succeeded.
 pub(crate) fn type_into(sandbox: &Sandbox, line: &str, answers: &[&str]) -> (String, bool) {
     let line = format!("{CLAVIGER} {}", line.replace("[DIR]", &sandbox.root().to_string_lossy()));
-    // `script` gives it a terminal of its own, and copies what stands on it.
+    // `script` gives it a terminal of its own, and copies what it prints there.
     let mut script = Command::new("script");
     script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut script = script.spawn().unwrap();

@@ -50,7 +50,7 @@ impl Tree {
         changed.map(|path| format!("{}: {}", path.display(), change(self.0.get(path), later.0.get(path)))).collect()
     }
 
-    /// The names, with a slash behind directories; what is below them is left out.
+    /// The names, with a slash after directories; what is below them is left out.
     pub(crate) fn names(directory: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(directory)
             .unwrap()

@@ -46,7 +46,7 @@ impl Announced {
     }
 }
 
-/// Lets a new key wrap, and returns when the command line says that the API server has taken it up.
+/// Lets a new key wrap, and returns when the command line says that the API server has adopted it.
 fn promote_and_wait<'scope>(rig: &'scope Rig, announced: &Announced, scope: &'scope thread::Scope<'scope, '_>) {
     let added = key_id(&rig.plugin.claviger(&["key", "add", "--output", "json"]).unwrap());
     announced.0.lock().unwrap().push(added.clone());
@@ -148,7 +148,7 @@ fn keys_are_promoted_under_writers_and_readers_and_no_request_fails() {
         let newest = announced.newest();
         let next = rounds.load(Ordering::Relaxed) + 1;
         wait_until("one more round is done", || rounds.load(Ordering::Relaxed) > next);
-        assert_eq!(stored_under(&rig, &format!("round-{next}")), newest, "all had taken it up");
+        assert_eq!(stored_under(&rig, &format!("round-{next}")), newest, "all had adopted it");
         stop.store(true, Ordering::Relaxed);
         writer.join().unwrap()
     });
@@ -181,7 +181,7 @@ fn a_disabled_key_is_refused_by_name_and_reads_again_once_it_is_enabled() {
     // Nothing in etcd is under it, but the API server may still write under it.
     let socket_flag = format!("--socket={}", socket.display());
     let writing = rig.plugin.claviger(&[&disable[..], &[&etcd, &socket_flag]].concat()).unwrap_err().to_string();
-    assert!(writing.contains("1 connected API server does not use another key yet"), "{writing}");
+    assert!(writing.contains("1 connected API server has not adopted another key yet"), "{writing}");
     rig.plugin.claviger(&[&disable[..], &[&etcd]].concat()).unwrap();
     // One more promotion, because status tells when the plugin has followed that.
     Announced(Mutex::default()).promote(&rig);

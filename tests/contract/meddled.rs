@@ -15,7 +15,7 @@ use super::{
 };
 use crate::harness::{api_server::ApiServer, etcd::Etcd, plugin::Plugin, processes::Run};
 
-/// What a plugin may say when it is not well; it reaches whoever may read the health check.
+/// What a plugin may say when it is not well. Everybody who may read the health check can see it.
 pub(super) const UNWELL: &str = "the self-test of wrapping and unwrapping failed";
 
 /// The most bytes of all names and values of annotations.
@@ -159,7 +159,7 @@ impl Meddled {
         self.etcd.put(&etcd_key, &value).unwrap();
     }
 
-    /// A seed that the plugin behind the provider `name` has wrapped.
+    /// A seed that the plugin of the provider `name` has wrapped.
     pub(super) fn seed(&self, name: &str) -> Seed {
         Seed::one_wrapped_by(self.meddler(name).backend())
     }

@@ -135,7 +135,7 @@ impl Meddler {
         &self.socket
     }
 
-    /// The socket of the first plugin behind it.
+    /// The socket of the first plugin to which it forwards.
     pub(super) fn backend(&self) -> &Path {
         &self.shared.backends[0]
     }

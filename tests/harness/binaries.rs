@@ -98,7 +98,7 @@ pub(crate) enum Program {
 impl Program {
     /// Where the program is; builds it first if it has to.
     ///
-    /// `$KUBEBUILDER_ASSETS` comes first, but for what is older: what is there is of one version, meant to be the newest.
+    /// The newest version is taken from `$KUBEBUILDER_ASSETS` if that is set, because that directory has one version. Older versions are not.
     pub(crate) fn path(self) -> Result<PathBuf> {
         if let Some(path) = self.in_assets() {
             return Ok(path);
@@ -259,7 +259,7 @@ impl Module {
             .env("CGO_ENABLED", "0")
             // A workspace above the clone would replace the pins.
             .env("GOWORK", "off")
-            // What a killed compiler leaves behind goes with the run.
+            // The directory of the run contains what a killed compiler leaves, and is removed.
             .env("GOTMPDIR", run.directory());
         go
     }
@@ -356,7 +356,7 @@ pub(crate) fn cache(name: &str) -> Result<PathBuf> {
         .ok_or_else(|| Error::new("no place for built programs").hint("set HOME or XDG_CACHE_HOME"))
 }
 
-/// The version behind a module's name in the text of a go.mod.
+/// The version after a module's name in the text of a go.mod.
 fn required_version(pins: &str, module: &str) -> Option<String> {
     pins.lines()
         .filter_map(|line| line.trim().strip_prefix(module)?.strip_prefix(' '))

@@ -5,7 +5,7 @@ use std::fmt;
 /// The result of everything in the harness.
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// One text for whoever reads a failed test: the object, what was found, and a hint on a line of its own.
+/// One text for the reader of a failed test: the object, what was found, and a hint on a line of its own.
 ///
 /// There are no variants, as nothing but a person acts on it, with one exception: [`Error::is_port_taken`].
 #[derive(Clone)]

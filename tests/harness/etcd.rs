@@ -103,7 +103,7 @@ impl Etcd {
         Self::start_restored(run, version, snapshot, &[])
     }
 
-    /// The same at a revision that is higher by so much, as for clients that remember what was behind the snapshot.
+    /// The same, at a revision that is higher by this number, for clients that remember revisions from after the snapshot.
     pub(crate) fn start_raised(run: &Run, version: EtcdVersion, snapshot: &Path, by: u64) -> Result<Self> {
         Self::start_restored(run, version, snapshot, &[&format!("--bump-revision={by}"), "--mark-compacted"])
     }

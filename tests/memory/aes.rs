@@ -9,7 +9,7 @@ use xaes_256_gcm::aes::{
 
 pub(super) type Block = [u8; 16];
 
-/// The round keys of `key`, those of decryption too, but for the first two, which are the key itself.
+/// The round keys of `key`, also those of decryption, without the first two, which are the key itself.
 pub(super) fn round_keys(key: &[u8; 32]) -> Vec<Block> {
     let forward = expand(key);
     let backward = forward[1..14].iter().map(inverse_mix_columns);

@@ -42,7 +42,7 @@ struct Call {
     body: Vec<u8>,
     /// Whether the body ends where it ends, or the daemon waits for more.
     whole: bool,
-    /// What it is answered with; none if nobody waits for that.
+    /// The answer to it; `None` if nobody waits for one.
     code: Option<Code>,
 }
 

@@ -105,7 +105,7 @@ fn texts(secret: &[u8]) -> Vec<(&'static str, String)> {
     texts
 }
 
-/// The digits that depend on `secret` alone, when so many bytes stand before it and any after it.
+/// The digits that depend on `secret` alone, when this many bytes come before it and any after it.
 fn inside_base64<E: Encoding>(secret: &[u8], before: usize) -> String {
     let text = E::encode_string(&[&vec![0; before], secret].concat());
     let (first, end) = ((before * 8).div_ceil(6), (before + secret.len()) * 8 / 6);

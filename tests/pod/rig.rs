@@ -73,7 +73,7 @@ impl Rig {
         self.node.start(&self.api.kubeconfig()).unwrap();
     }
 
-    /// Gives the kubelet `deploy/static-pod.yaml` as it is shipped, but for the image and the host's directories.
+    /// Gives the kubelet `deploy/static-pod.yaml` as it is shipped, except for the image and the host's directories.
     pub fn add_plugin(&self) {
         let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/static-pod.yaml")).unwrap();
         let placeholder = shipped.lines().find_map(|line| line.trim().strip_prefix("image: ")).unwrap();

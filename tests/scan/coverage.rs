@@ -293,7 +293,7 @@ const WRONG_PROVIDERS: [(&str, &str); 39] = [
     ("{KMS, timeout: -3s}}", ".kms: timeout is not a positive duration"),
     ("{KMS, timeout: '3'}}", ".kms: timeout is not a positive duration"),
     ("{KMS, timeout: SECRET}}", ".kms: timeout is not a positive duration"),
-    // What stands where something else should may be a secret: it is not shown.
+    // A value of the wrong kind may be a secret, so it is not shown.
     ("{rot13: {}}", "line 5, column 16: unknown field, expected one of aesgcm, aescbc, secretbox, identity, kms"),
     ("{SECRET: {}}", "line 5, column 16: unknown field, expected one of aesgcm, aescbc, secretbox, identity, kms"),
     ("{identity: {SECRET: a}}", "line 5, column 27: unknown field"),

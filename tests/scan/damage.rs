@@ -33,7 +33,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 static ORIGINAL: LazyLock<Original> = LazyLock::new(Original::make);
 
 struct Original {
-    /// A stopped member's file, without the room behind its last page.
+    /// A stopped member's file, without the free room after its last page.
     member: Vec<u8>,
     /// A snapshot with its digest.
     snapshot: Vec<u8>,
@@ -239,7 +239,7 @@ impl Outcome {
         faults
     }
 
-    /// What was said, for whoever looks into a failure.
+    /// What was printed, for the reader of a failed test.
     fn said(&self) -> String {
         format!("exit {}, {:?}, {:?}, {}", self.code, self.incomplete(), self.pages(), self.message)
     }

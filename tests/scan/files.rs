@@ -56,7 +56,7 @@ fn a_running_members_file_is_refused_and_etcd_goes_on() {
     sandbox.refused(3, &line);
     etcd.process(0).unwrap().resume().unwrap();
     assert_eq!(etcd.revision().unwrap(), store.revision);
-    // A snapshot makes it write what stands only in its log until then.
+    // A snapshot makes etcd write what was only in its log until then.
     etcd.snapshot(&sandbox.path("snapshot.db")).unwrap();
     etcd.kill(0).unwrap();
     let answer = sandbox.run(&line);

@@ -61,7 +61,7 @@ pub(super) struct History {
     pub(super) config: PathBuf,
     /// The key_ids of the plugin's two keys.
     pub(super) keys: [String; 2],
-    /// Each key of etcd in the namespace `default` with all that was written there; none stands for a deletion.
+    /// Each key of etcd in the namespace `default` with all that was written there; `None` means a deletion.
     pub(super) written: BTreeMap<String, Vec<Option<Under>>>,
     /// What was tried where the configuration had forgotten providers.
     pub(super) attempts: Vec<Attempt>,
@@ -118,14 +118,14 @@ impl Part {
             CbcTwoKeys => format!("aescbc: {{keys: [{}, {}]}}", key("second"), key("first")),
             Gcm => format!("aesgcm: {{keys: [{}]}}", key("third")),
             Secretbox => format!("secretbox: {{keys: [{}]}}", key("fourth")),
-            // A colon in its name, which version 2 forbids: only the part before it is told.
+            // A colon in its name, which version 2 forbids: only the part before it is shown.
             KmsV1 => kms("old", "apiVersion: v1, name: \"old:one\", cachesize: 1000, timeout: 3s"),
             Other => kms("other", "apiVersion: v2, name: other"),
             Claviger => kms("claviger", "apiVersion: v2, name: claviger"),
         }
     }
 
-    /// This one, and behind it the earlier ones, the latest first.
+    /// This one, and after it the earlier ones, the latest first.
     fn and_earlier(self) -> Vec<Self> {
         let is_listed = |part: &Self| *part <= self && (*part != Cbc || self < CbcTwoKeys);
         Self::ALL.into_iter().rev().filter(is_listed).collect()

@@ -114,7 +114,8 @@ spec:
     // The error depends on who hangs up first.
     unreachable(format!("{servers}{ca}"), "");
     unreachable(format!("{servers}{ca}{other}{other_key}"), "");
-    let half = "error: a client certificate without its key, or a key without its certificate\n";
+    let half = "error: a client certificate without its key, or a key without its certificate\n\
+                hint:  give both: --etcd-certfile FILE --etcd-keyfile FILE\n";
     assert_eq!(refused(2, &format!("{servers}{ca}{certificate}")), half);
     assert_eq!(refused(2, &format!("{servers}{ca}{key}")), half);
     let https = format!(
@@ -124,7 +125,8 @@ spec:
     assert_eq!(refused(2, &servers), https);
     assert_eq!(
         refused(5, &format!("{servers}{missing}")),
-        "error: [DIR]/missing: No such file or directory (os error 2)\n"
+        "error: [DIR]/missing: No such file or directory (os error 2)\n\
+         hint:  check the path, and whether this user may read it\n"
     );
     let garbled = format!("{servers}{ca}{}{key}", file("certfile", &sandbox.path("pod.yaml")));
     let useless = refused(2, &garbled);
@@ -162,13 +164,22 @@ fn whichever_endpoint_answers_is_read_below_its_prefix_and_refusals_are_reported
         assert!(complaint.contains("Connection refused") && complaint.ends_with(UNREACHABLE), "{complaint}");
     }
     for wrong in ["127.0.0.1:2379", "unix:///run/etcd.sock", "http://"] {
-        let expected = format!("error: etcd endpoint {wrong:?}: expected http://host:port or https://host:port\n");
+        let expected = format!(
+            "error: etcd endpoint {wrong:?}: expected http://host:port or https://host:port\n\
+             hint:  give its address: --etcd-servers https://127.0.0.1:2379\n"
+        );
         assert_eq!(refused(2, wrong), expected);
     }
     etcd.run_etcdctl(&["user", "add", "root:secret"]).unwrap();
     etcd.run_etcdctl(&["user", "grant-role", "root", "root"]).unwrap();
     etcd.run_etcdctl(&["auth", "enable"]).unwrap();
-    assert_eq!(refused(3, &url), format!("error: etcd {url} refused: etcdserver: user name is empty\n"));
+    assert_eq!(
+        refused(3, &url),
+        format!(
+            "error: etcd {url} refused: etcdserver: user name is empty\n\
+        hint:  is the client certificate the API server's? --apiserver-manifest FILE takes it\n"
+        )
+    );
 }
 
 /// Answers come in pages, of which the second one is held up here.
@@ -262,7 +273,10 @@ fn a_scan_goes_on_with_another_endpoint_of_the_same_cluster_only() {
     let (found, expected) = (cluster(&stranger), cluster(&etcd));
     let url = stranger.endpoints();
     let mixed = sandbox.refused(3, &format!("scan {}", servers(&format!(",{url}"))));
-    let message = format!("error: etcd {url} is of cluster {found}, the one before was of {expected}\n");
+    let message = format!(
+        "error: etcd {url} is of cluster {found}, the one before was of {expected}\n\
+         hint:  name the endpoints of one cluster only: --etcd-servers\n"
+    );
     assert_eq!(mixed.complaint(), message);
 }
 

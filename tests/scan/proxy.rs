@@ -99,7 +99,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, left: &mut usize, next: impl Fn(
             _ => break,
         }
     }
-    // Whoever has hung up already needs not to be told.
+    // A client that has hung up already needs no answer.
     _ = from.shutdown(Shutdown::Both);
     _ = to.shutdown(Shutdown::Both);
 }

@@ -34,7 +34,7 @@ pub(super) fn directories() -> impl Iterator<Item = &'static str> {
     RESOURCES.iter().map(|(directory, _)| *directory)
 }
 
-/// What a scan calls the resource of a key; none if the key is not below `prefix`.
+/// What a scan calls the resource of a key; `None` if the key is not below `prefix`.
 fn resource_of(key: &str, prefix: &str) -> Option<&'static str> {
     let rest = key.strip_prefix(prefix)?;
     let found =
@@ -51,7 +51,7 @@ pub(super) struct Change {
     pub(super) value: Option<Arc<Stored>>,
 }
 
-/// All changes in their order, but for what was compacted.
+/// All changes in their order, except those that were compacted.
 #[derive(Debug, Clone)]
 pub(super) struct Truth {
     pub(super) prefix: &'static str,

@@ -11,7 +11,7 @@ pub(super) const RESTORE: &str = "put it back from your copy of the state direct
 /// The hint if the kernel gives no random bytes.
 pub(super) const RANDOM: &str = "the kernel gave no random bytes: look for the reason in its log, with dmesg";
 
-/// Never a command that changes a directory: it may be anybody's.
+/// A hint never contains a command that changes a directory, because other programs may use that directory.
 pub(super) fn durable(error: &DurableError) -> Explanation {
     let refused = |hint: String| (Exit::Refused, Some(hint));
     match error {

@@ -61,7 +61,7 @@ impl Failure {
     pub(in crate::cli) fn hint(self, hint: &str) -> Self {
         Self { hint: Some(hint.to_owned()), ..self }
     }
-    /// The same behind what is true nevertheless.
+    /// Puts `what` before the message: what was done in spite of the failure, or what it is about.
     pub(in crate::cli) fn about(self, what: &str) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }
     }
@@ -328,7 +328,7 @@ impl From<ConfigError> for Failure {
             ConfigError::MetricsOnSocket(_) => Some("give them a socket of their own beside it".to_owned()),
             #[cfg(not(feature = "metrics"))]
             ConfigError::NoMetrics(_) => {
-                Some("leave `metrics_listen` away, or build claviger with its feature `metrics`".to_owned())
+                Some("remove `metrics-listen`, or build claviger with its feature `metrics`".to_owned())
             }
             ConfigError::Read { .. }
             | ConfigError::Syntax { .. }

@@ -1,4 +1,4 @@
-//! The report as metrics, for the textfile collector of Prometheus' node exporter. `docs/metrics.md` lists them.
+//! The report as metrics, for the textfile collector of Prometheus' node exporter. `docs/scan.md` lists them.
 
 use std::sync::atomic::AtomicU64;
 

@@ -1,5 +1,5 @@
-//! What goes into a merge: the records, what an operator says about single keys, and what each record says about each
-//! key.
+//! The inputs of a merge: the records, and the operator's decisions about single keys (`--lost`, `--keep-destroyed`,
+//! `--compromised`).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Who is called with the leaves of a tree.
+//! Receives the leaves of a tree, and what is damaged in it.
 
 use super::{damage::PageDamage, leaf::Leaf};
 

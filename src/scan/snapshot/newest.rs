@@ -1,11 +1,11 @@
 //! Finds the newest change of each key, which is the key's state now. Changes come newest first, so it is the first one
 //! of its key.
 //!
-//! Looking every change up takes most of the time that counting takes. So there is a quick way: a change that says it
-//! is its key's first one is not remembered, because nothing older follows it but what comes before a deletion, and the
-//! deletion is remembered. If an entry is damaged, that may be wrong, and an older value is then taken for a live
-//! object. So the quick way also lists the keys of all live objects, and [`Newest::is_proven`] checks at the end that
-//! none is there twice.
+//! Looking every change up takes most of the time that counting takes. So there is a quick way. A change with version 1
+//! is the first of its key, or the first after a deletion. It need not be remembered: an older change of that key can
+//! only come from before the deletion, and deletions are remembered. If an entry is damaged, that may be wrong, and an
+//! older value is then taken for a live object. So the quick way also lists the keys of all live objects, and
+//! [`Newest::is_proven`] checks at the end that none is there twice.
 //!
 //! The quick way remembers 12 bytes for each live object, and a place in a set for each key that was written more than
 //! once.

@@ -17,7 +17,7 @@ use crate::{
 
 const STATE: &str = "--state-dir [DIR]/state";
 
-/// Commands that may be given at any time; `N` stands for a number of their own.
+/// Commands that may be given at any time; `N` becomes a number that no other command has.
 const COMMANDS: [&str; 9] = [
     "key add",
     "key add",

@@ -7,7 +7,7 @@ use crate::cli::sandbox::{CLAVIGER, Sandbox};
 const STATE: &str = "--state-dir [DIR]/state";
 const OURS: &str = "--recovery-identity [DIR]/ours.txt";
 
-/// A command, and what is done before it. `[K1]` stands for the key_id of the first key, `[RECIPIENT]` for a recipient whose identity
+/// A command, and what is done before it. `[K1]` means the key_id of the first key, `[RECIPIENT]` for a recipient whose identity
 /// is in `others.txt`, `[EXPECT]` for what the backup is.
 pub(super) struct Case {
     pub(super) name: &'static str,
@@ -24,7 +24,7 @@ const fn case(name: &'static str, before: &'static [&'static str], line: &'stati
 }
 
 const fn new(name: &'static str, line: &'static str) -> Case {
-    // A restore that was killed behind the record is finished by a merge, which is shown first.
+    // A restore that was killed after it wrote the record is finished by a merge, which is shown first.
     Case { name, before: &[], line, target: "new", again: &[3, 1] }
 }
 
@@ -150,7 +150,7 @@ impl Prepared {
         self.before != self.after
     }
 
-    /// The same keyring, but for the names of keys that are made anew each time.
+    /// The same keyring, except for the names of keys that are made anew each time.
     fn is_like(&self, now: &Found, wanted: &Found) -> bool {
         let (Found::Keyring(now), Found::Keyring(wanted)) = (now, wanted) else { return now == wanted };
         let states = |listed: &Listed| {

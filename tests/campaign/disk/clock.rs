@@ -8,7 +8,7 @@ use crate::cli::sandbox::Sandbox;
 const STATE: &str = "--state-dir [DIR]/state";
 const OURS: &str = "--recovery-identity [DIR]/ours.txt";
 
-/// A library that moves the wall clock of whoever loads it, by as many seconds as `SHIFT` says.
+/// A library that moves the wall clock of the process that loads it, by as many seconds as `SHIFT` says.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>

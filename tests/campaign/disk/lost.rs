@@ -197,7 +197,7 @@ fn brief(op: &Op) -> String {
     }
 }
 
-/// What was found behind a loss of power.
+/// What was found after a loss of power.
 #[derive(Default)]
 struct Tally {
     states: usize,

@@ -67,7 +67,7 @@ fn op(call: &Call) -> Option<Op> {
         "mkdir" => strings().next().map(|path| Op::MakeDir(path.into())),
         "mkdirat" => Some(Op::MakeDir(first()?.join(strings().next()?))),
         "openat" | "open" if call.args.contains("O_CREAT") => Some(Op::Create(described(&call.result)?)),
-        // All that stands between the first quote and the last is what was written. Out of secret memory nobody reads, strace
+        // What was written is between the first quote and the last. Out of secret memory nobody reads, strace
         // neither: that is found in the file.
         "write" => {
             let bytes =

@@ -23,9 +23,9 @@ pub(super) struct Call {
     pub(super) name: String,
     /// Counted from 1 among the calls of this name.
     pub(super) number: usize,
-    /// What stands in the parentheses.
+    /// The text in the parentheses.
     pub(super) args: String,
-    /// What it gave.
+    /// What it returned.
     pub(super) result: String,
 }
 

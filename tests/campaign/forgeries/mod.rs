@@ -1,7 +1,8 @@
 //! Backups, records, marks, ledgers and root files that were made with public data only: claviger refuses each, and changes nothing.
 //!
-//! [`attacker`] makes them, [`catalogue`] lists them. A forgery that is called whole has no fault but its root key: where there is no
-//! keyring to compare it with, it opens, which this campaign checks too, as a refusal for a wrong letter would prove nothing.
+//! [`attacker`] makes them, [`catalogue`] lists them. A forgery named `whole` is correct except for its root key. Where
+//! there is no keyring to compare it with, it opens. The campaign checks that it does, because a refusal for some other mistake
+//! would prove nothing.
 //!
 //! ```text
 //! mod -> catalogue -> attacker
@@ -146,7 +147,7 @@ fn no_forged_backup_or_record_is_restored_merged_or_listed() {
     assert!(tried > 0);
 }
 
-/// Puts files there as whoever copies them does, and gives back what was there.
+/// Puts files there, as an attacker who copies them would, and returns those that were there.
 fn exchange(sandbox: &Sandbox, state: &str, files: &[(&'static str, Vec<u8>)]) -> Vec<(&'static str, Vec<u8>)> {
     let swap = |(name, bytes): &(&'static str, Vec<u8>)| {
         let path = sandbox.path(state).join(name);
@@ -160,7 +161,7 @@ fn exchange(sandbox: &Sandbox, state: &str, files: &[(&'static str, Vec<u8>)]) -
     files.iter().map(swap).collect()
 }
 
-/// What an operator would type to have `record` taken; none if nobody can, as its first lines are no uuid and no generation.
+/// Returns what an operator would type to have `record` accepted. Returns `None` if its first lines contain no uuid or no generation.
 fn typed(record: &str) -> Option<String> {
     let value = |name: &str| record.lines().find_map(|line| line.strip_prefix(name));
     let (uuid, generation) = (value("uuid ")?, value("generation ")?);

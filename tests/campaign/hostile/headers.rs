@@ -143,7 +143,7 @@ fn headers_not_grpc(draft: &mut Draft) {
         (b":authority", b"elsewhere"),
         (b":path", PATH),
     ]);
-    // The last of them is honest but for a header that means something else to each gRPC library.
+    // The last of them is honest, except for one header that each gRPC library understands differently.
     let mut block = with(name, value);
     let timeout = draft.random.pick(&[&b"99999999999999999999S"[..], b"-1n", b"x", b"0n"]);
     field(&mut block, b"grpc-timeout", timeout);
@@ -157,7 +157,7 @@ fn headers_length(draft: &mut Draft) {
     draft.call(&block);
 }
 
-/// An honest call's headers but for one value.
+/// An honest call's headers, with one other value.
 fn with(name: &[u8], value: &[u8]) -> Vec<u8> {
     block(&HONEST.map(|(own, honest)| (own, if own == name { value } else { honest })))
 }

@@ -6,8 +6,9 @@
 //! slow, limits ─────────────────> wire ──┘
 //! ```
 //!
-//! The peers here are users that may connect, but for those of one test: an API server gone mad. Invariants: the daemon
-//! never ends, its memory and its descriptors stay as they are, and every good call succeeds in the time of an API server.
+//! The peers are users who may connect, like an API server that misbehaves. One test uses peers who may not connect.
+//! Invariants: the daemon never ends, it needs no more memory and descriptors than before, and every good call succeeds
+//! within the time that an API server waits.
 
 mod calls;
 mod exchange;
