@@ -1,4 +1,4 @@
-//! Stands in for `progress` if claviger is built without that feature: a scan is silent until it ends.
+//! Takes the place of `progress` if claviger is built without that feature: a scan is silent until it ends.
 
 /// Shows nothing.
 pub(super) struct Meter;

@@ -1,4 +1,4 @@
-//! Stands in for `etcd` and `needed` if claviger is built without the feature `scan`.
+//! Takes the place of `etcd` and `needed` if claviger is built without the feature `scan`.
 //!
 //! Nothing reads etcd then, so it stays unknown which keys are needed, and the operator has to name the risk.
 

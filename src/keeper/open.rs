@@ -133,7 +133,7 @@ pub enum BeginError {
     Rekeying,
 }
 
-/// Returns the directories of the key files that are outside of the state directory. Returns none if the root file
+/// Returns the directories of the key files that are outside of the state directory. The list is empty if the root file
 /// cannot be read; opening the keyring then returns the reason.
 pub fn key_directories(state_dir: &Path) -> Vec<PathBuf> {
     let read = || {

@@ -1,4 +1,4 @@
-//! Stands in for `metrics` if claviger is built without that feature: nothing is counted.
+//! Takes the place of `metrics` if claviger is built without that feature: nothing is counted.
 
 use tonic::Code;
 

@@ -170,12 +170,12 @@ fn a_mod_file_holds_no_logic_beyond_a_page() {
     compare("hold more than 60 lines of logic", TOO_MUCH_LOGIC, &found.collect());
 }
 
-/// Except in files that stand in for another one if a Cargo feature is off: they have its names.
+/// A file that takes the place of another one if a Cargo feature is off has the names of that one.
 #[test]
 fn no_two_types_have_one_name() {
     let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for Source { path, text } in
-        sources("src").into_iter().filter(|source| !source.text.starts_with("//! Stands in for `"))
+        sources("src").into_iter().filter(|source| !source.text.starts_with("//! Takes the place of `"))
     {
         for name in types(&text) {
             files.entry(name).or_default().push(path.clone());

@@ -7,6 +7,8 @@ use super::{
     files::{durable, export, memory, store, text},
     keyring::{SHARED, backup, change, open, recovery, root, slot},
 };
+#[cfg(not(feature = "scan"))]
+use crate::keeper::UsageDoubt;
 use crate::{
     durable::DurableError,
     keeper::{
@@ -229,6 +231,17 @@ fn not_given_up(error: &ChangeKeysError) -> &'static str {
             "if no backup and no snapshot that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep the \
              key disabled"
         }
+        #[cfg(not(feature = "scan"))]
+        ChangeKeysError::Unproven { verb, reason: UsageDoubt::CannotScan, .. } => match verb {
+            Verb::Destroy => {
+                "scan with a claviger that was built with its feature `scan`; --risk-losing-secrets skips this check, and what \
+                 is under the key is then lost for ever"
+            }
+            _ => {
+                "scan with a claviger that was built with its feature `scan`; --risk-unreadable-secrets skips this check, and \
+                 `claviger key enable` undoes it"
+            }
+        },
         ChangeKeysError::Unproven { verb: Verb::Destroy, .. } => {
             "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan` and `claviger \
              status`; --risk-losing-secrets skips this check, and what is under the key is then lost for ever"

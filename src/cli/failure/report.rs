@@ -145,8 +145,11 @@ impl Failure {
     }
     /// Nothing was restored.
     pub(in crate::cli) fn restore(error: &RestoreError, state_dir: &Path) -> Self {
+        #[cfg(feature = "scan")]
         const PROOF: &str = "give --expect with what `backup create` or `status` printed where the keyring was; or show which \
                              keys are needed: --snapshot FILE of etcd, or --etcd-servers URL";
+        #[cfg(not(feature = "scan"))]
+        const PROOF: &str = "give --expect with what `backup create` or `status` printed where the keyring was";
         let (exit, hint) = match error {
             RestoreError::SetUp(InitError::BrokenOff(cause)) => {
                 (commit(cause).0, Some("fix that, then run the same command again; nothing was lost".to_owned()))
