@@ -13,12 +13,12 @@ use crate::{
     crypto::{
         Uuid,
         kdf::{Label, RootKey},
-        secret::Secret,
         wrap::{Kek, commitment_in},
     },
     escrow::{Backup, Identities, Recipient, share},
     keeper::Expect,
     keyring::{key_id::KeyId, ledger::Ledger, mark::Mark, record},
+    memory::Secret,
     root::RootFile,
     scan::{
         coverage::Coverage,

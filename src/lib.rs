@@ -26,7 +26,8 @@
 //! | `etcd` | a thin client of etcd: ranges of keys at one revision |
 //! | `durable` | the one place that writes files: order, syncs, read-back, locks |
 //! | `text` | the grammar that the text formats share |
-//! | `crypto` | bytes to bytes: secrets in memory, AEAD, key derivation, the wrapped seed; pure |
+//! | `crypto` | bytes to bytes: AEAD, key derivation, the wrapped seed; pure |
+//! | `memory` | where the bytes of keys are: locked memory, random bytes, wiping what libraries leave |
 //! | `telemetry` | logs, the list of their messages, and metrics |
 //! | `hardening` | what the process gives up for itself: dumps, files, system calls |
 //! | `systemd` | notifies systemd: ready, reloading, stopping, alive |
@@ -61,6 +62,7 @@ mod harness;
 mod keeper;
 mod keyring;
 mod listen;
+mod memory;
 mod root;
 #[cfg(feature = "scan")]
 mod scan;

@@ -12,6 +12,9 @@ mod empty;
 #[path = "../../tests/harness/mod.rs"]
 mod harness;
 mod load;
+#[path = "../../src/memory/mod.rs"]
+#[allow(dead_code, unreachable_pub, unused_imports, missing_docs, reason = "the product uses all of it")]
+mod memory;
 mod report;
 
 use std::{

@@ -9,12 +9,12 @@ use clap::Args;
 
 use crate::{
     config::{Config, MetricsAddress, Settings},
-    crypto::secret::Protection,
     daemon,
     durable::{Dir, Privacy},
     grpc::address::Address,
     hardening::{self, FilesError, Layer, Needs, Restricted},
     keeper::{self, Expect},
+    memory::Protection,
     root::Means,
     telemetry::{self, LogLevel},
 };

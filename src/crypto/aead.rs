@@ -10,11 +10,7 @@ use xaes_256_gcm::{
     aead::{AeadInOut, KeyInit},
 };
 
-use super::{
-    RandomError, fill_random,
-    secret::{Secret, SecretError},
-    traces::without_traces,
-};
+use crate::memory::{RandomError, Secret, SecretError, fill_random, without_traces};
 
 /// Bytes of a nonce.
 pub const NONCE: usize = 24;

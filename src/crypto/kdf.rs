@@ -6,11 +6,9 @@
 
 use ring::{hkdf, hmac};
 
-use super::{
-    RootId, Uuid, length_prefixed,
-    secret::{Secret, SecretError},
-    traces::without_traces,
-};
+use crate::memory::{Secret, SecretError, without_traces};
+
+use super::{RootId, Uuid, length_prefixed};
 
 /// What a derived key is for. The text of a label is part of the byte formats: it never changes, and has no other use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +52,11 @@ impl Label {
     }
 }
 
-/// Derives 32 bytes into `out`.
-pub fn derive_into(secret: &[u8; 32], salt: &[u8], label: Label, out: &mut [u8; 32]) {
-    hkdf_sha256(secret, salt, label.info(), out);
+/// Derives 32 bytes that are public: the commitment of a key in the keyring `uuid`.
+pub fn derive_public(secret: &Secret<32>, uuid: Uuid, label: Label) -> [u8; 32] {
+    let mut out = [0; 32];
+    hkdf_sha256(secret.expose(), &uuid.0, label.info(), &mut out);
+    out
 }
 
 /// HKDF-SHA-256 with an output of up to 255 blocks.
@@ -112,9 +112,7 @@ impl RootKey {
 
     /// Its public commitment in the keyring `uuid`.
     pub fn id(&self, uuid: Uuid) -> RootId {
-        let mut id = [0; 32];
-        derive_into(self.0.expose(), &uuid.0, Label::RootId, &mut id);
-        RootId(id)
+        RootId(derive_public(&self.0, uuid, Label::RootId))
     }
 
     /// The key that wraps earlier root keys of the keyring `uuid`.

@@ -1,16 +1,12 @@
 //! Bytes to bytes: no I/O, no clock, no async, no serialisation framework.
 //!
 //! `docs/hierarchy.md` has the hierarchy of keys and every label, `docs/formats.md` the shapes. Only [`aead`] names the
-//! crate of the AEAD, and only [`secret`] and [`traces`] have `unsafe` code. Invariant: the bytes of a key are in a
-//! [`secret::Secret`] or on their way into one, and nothing here prints them.
+//! crate of the AEAD. Invariant: the bytes of a key are in a [`Secret`](crate::memory::Secret) or on their way into one,
+//! and nothing here prints them.
 
 pub mod aead;
 pub mod kdf;
-pub mod secret;
 pub mod stretch;
-#[cfg(test)]
-pub mod testing;
-mod traces;
 pub mod wrap;
 
 #[cfg(test)]
@@ -76,19 +72,6 @@ impl Digest {
     }
 }
 
-/// The operating system's random source failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the system's random source failed")]
-pub struct RandomError;
-
-/// Fills `out` with random bytes.
-///
-/// # Errors
-/// When the source fails. Then `out` must not be used.
-pub fn fill_random(rng: &mut impl rand::TryCryptoRng, out: &mut [u8]) -> Result<(), RandomError> {
-    rng.try_fill_bytes(out).map_err(|_| RandomError)
-}
-
 /// `LP(part) | LP(part) | …`, where `LP(x)` is the length of `x` as u32, big-endian, followed by `x`. Two different
 /// lists of parts never give the same bytes.
 ///
@@ -118,11 +101,5 @@ mod tests {
     #[test]
     fn debug_of_public_bytes_is_hex() {
         assert_eq!(format!("{:?}", Uuid([0xab; 16])), format!("Uuid({})", "ab".repeat(16)));
-    }
-
-    #[test]
-    fn a_random_source_that_fails_is_an_error() {
-        let refused = fill_random(&mut testing::Dry, &mut [0; 4]).unwrap_err();
-        assert_eq!(refused.to_string(), "the system's random source failed");
     }
 }

@@ -2,10 +2,7 @@
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 
-use super::{
-    secret::{Secret, SecretError},
-    traces::without_traces,
-};
+use crate::memory::{Secret, SecretError, without_traces};
 
 /// The cost of one guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

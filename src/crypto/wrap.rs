@@ -17,14 +17,13 @@
 
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::memory::{RandomError, Secret, SecretError, fill_random, without_traces};
+
 use super::{
-    Commitment, RandomError, Uuid,
+    Commitment, Uuid,
     aead::{self, NONCE, NotAuthentic, TAG},
-    fill_random,
     kdf::{self, Label, hmac_sha256},
     length_prefixed,
-    secret::{Secret, SecretError},
-    traces::without_traces,
 };
 
 /// The longest seed in bytes. Those of kube-apiserver have 32.
@@ -96,11 +95,9 @@ impl Kek {
     /// # Errors
     /// When no memory can be locked.
     pub fn from_secret(secret: Secret<32>, uuid: Uuid) -> Result<Self, SecretError> {
-        let mut commitment = [0; 32];
-        kdf::derive_into(secret.expose(), &uuid.0, Label::KekCommit, &mut commitment);
         Ok(Self {
             uuid,
-            commitment: Commitment(commitment),
+            commitment: Commitment(kdf::derive_public(&secret, uuid, Label::KekCommit)),
             seed_wrap: kdf::derive(secret.expose(), &uuid.0, Label::SeedWrap)?,
             wrap_nonce: kdf::derive(secret.expose(), &uuid.0, Label::WrapNonce)?,
             secret,
@@ -135,12 +132,8 @@ impl Kek {
         out.extend_from_slice(&header);
         out.extend_from_slice(&nonce);
         out.extend_from_slice(seed);
-        let tag = aead::seal_in_place(
-            self.seed_wrap.expose(),
-            &nonce,
-            &self.aad(&header, key_id),
-            &mut out[HEADER + NONCE..],
-        );
+        let aad = self.aad(&header, key_id);
+        let tag = aead::seal_in_place(self.seed_wrap.expose(), &nonce, &aad, &mut out[HEADER + NONCE..]);
         out.extend_from_slice(&tag);
         Ok(out)
     }
@@ -151,7 +144,9 @@ impl Kek {
     /// When the bytes are not a wrapped seed of version 1, are wrapped under another key, or are not authentic.
     pub fn unwrap(&self, key_id: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnwrapError> {
         let parts = SeedParts::split(wrapped)?;
-        parts.check_header(&self.commitment)?;
+        if !aead::equal(parts.commitment()?, &self.commitment.0) {
+            return Err(UnwrapError::OtherKey);
+        }
         let mut seed = Zeroizing::new(parts.ciphertext.to_vec());
         let aad = self.aad(parts.header, key_id);
         aead::open_in_place(self.seed_wrap.expose(), parts.nonce, &aad, &mut seed, parts.tag)?;
@@ -211,13 +206,6 @@ impl<'a> SeedParts<'a> {
             (1..=SEED_MAX).contains(&ciphertext.len()).then_some(Self { header, nonce, ciphertext, tag })
         };
         cut().ok_or(UnwrapError::Length(wrapped.len()))
-    }
-
-    fn check_header(&self, commitment: &Commitment) -> Result<(), UnwrapError> {
-        if !aead::equal(self.commitment()?, &commitment.0) {
-            return Err(UnwrapError::OtherKey);
-        }
-        Ok(())
     }
 
     fn commitment(&self) -> Result<&'a [u8; 32], UnwrapError> {

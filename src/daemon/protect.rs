@@ -6,8 +6,8 @@ use tracing::{info, warn};
 
 use crate::{
     config::Config,
-    crypto::secret::Protection,
     hardening::{self, FilesError, Layer, LayerState, Layers, Restricted},
+    memory::Protection,
     telemetry::event,
 };
 

@@ -10,16 +10,13 @@ use std::io::{self, Read};
 use zeroize::Zeroizing;
 
 use crate::{
-    crypto::{
-        Digest, Uuid,
-        kdf::RootKey,
-        secret::{Secret, SecretError},
-    },
+    crypto::{Digest, Uuid, kdf::RootKey},
     keyring::{
         Entry, Keyring,
         record::{self, RECORD_MAX, RecordError},
         time::Time,
     },
+    memory::{Secret, SecretError},
     text::{TextError, base64, base64_array, uuid},
 };
 

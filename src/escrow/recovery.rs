@@ -6,12 +6,9 @@
 use zeroize::Zeroizing;
 
 use crate::{
-    crypto::{
-        RootId, Uuid,
-        kdf::RootKey,
-        secret::{Secret, SecretError},
-    },
+    crypto::{RootId, Uuid, kdf::RootKey},
     keyring::recovery::{BLOB_MAX, Recovery},
+    memory::{Secret, SecretError},
     text::{base64, base64_array, root_id, uuid},
 };
 

@@ -13,7 +13,10 @@ use vsss_rs::Gf256;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::line::is_share;
-use crate::crypto::{Digest, RandomError, fill_random};
+use crate::{
+    crypto::Digest,
+    memory::{RandomError, fill_random},
+};
 
 /// The most shares of one identity.
 pub const SHARES_MAX: u8 = 32;
@@ -317,7 +320,7 @@ mod tests {
 
     #[test]
     fn without_random_bytes_nothing_is_split() {
-        let refused = split(&mut crate::crypto::testing::Dry, &Identity::generate(), 2, 3).err().unwrap();
+        let refused = split(&mut crate::memory::testing::Dry, &Identity::generate(), 2, 3).err().unwrap();
         assert_eq!(refused.to_string(), "no random bytes");
     }
 

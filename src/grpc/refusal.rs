@@ -87,7 +87,7 @@ pub fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{crypto::RandomError, listen::testing::CapturedLog};
+    use crate::{listen::testing::CapturedLog, memory::RandomError};
 
     #[test]
     fn every_refusal_has_its_code_and_its_text() {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     audit::{self, Event},
-    crypto::{RootId, secret::SecretError},
+    crypto::RootId,
     durable::{Dir, DurableError},
     escrow::{
         BackupError, Recipient, RecoveryError,
@@ -23,6 +23,7 @@ use crate::{
         record,
         time::Time,
     },
+    memory::SecretError,
     root::{Means, RootError},
 };
 

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     audit::{self, Event, KeyringEvent},
-    crypto::{Digest, kdf::RootKey, secret::SecretError},
+    crypto::{Digest, kdf::RootKey},
     durable::{DurableError, export},
     keyring::{
         Keyring,
@@ -32,6 +32,7 @@ use crate::{
         mark::Standing,
         record::{self, RECORD_MAX, RecordError},
     },
+    memory::SecretError,
     root::Sealer,
     store::{Held, KeyringStore, StoreError, Swapped},
 };

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use super::state_dir::{KEYRING, MARK, ROOT, StateFiles};
 use crate::{
-    crypto::secret::SecretError,
     durable::DurableError,
     keyring::{mark::MarkError, record::RecordError},
+    memory::SecretError,
     root::RootError,
     store::StoreError,
 };

@@ -17,10 +17,11 @@ use super::{
 };
 use crate::{
     audit::Event,
-    crypto::{Digest, RandomError, Uuid, fill_random, kdf::RootKey, secret::SecretError},
+    crypto::{Digest, Uuid, kdf::RootKey},
     durable::{Dir, DurableError},
     escrow::{Identities, Recipient, RecoveryError, recovery},
     keyring::{KeyError, Keyring, ledger::Ledger, mark::Mark, recovery::Recovery, time::Time},
+    memory::{RandomError, SecretError, fill_random},
     root::{FileSlot, Means, RootError, RootFile, Sealer, Slot, SlotError, key_file_name},
     store::StoreError,
 };

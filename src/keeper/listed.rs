@@ -7,13 +7,14 @@ use std::collections::HashSet;
 
 use super::{error::OpenError, roots::Roots, state_dir::StateFiles};
 use crate::{
-    crypto::{RootId, Uuid, kdf::RootKey, secret::SecretError},
+    crypto::{RootId, Uuid, kdf::RootKey},
     durable::DurableError,
     keyring::{
         key_id::KeyId,
         ledger::{Ledger, LedgerError, ListedBackup},
         mark::Mark,
     },
+    memory::SecretError,
 };
 
 /// Why the ledger was refused.

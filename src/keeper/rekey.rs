@@ -17,10 +17,11 @@ use super::{
 };
 use crate::{
     audit::Event,
-    crypto::{RootId, kdf::RootKey, secret::SecretError},
+    crypto::{RootId, kdf::RootKey},
     durable::Dir,
     escrow::RecoveryError,
     keyring::{ChangeError, Keyring, mark::Standing},
+    memory::SecretError,
     root::{Means, RootError},
 };
 

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::crypto::{
-    Commitment, RandomError, RootId, Uuid,
-    aead::WrappedKey,
-    kdf::{RootKey, kek_aad},
-    secret::SecretError,
-    wrap::Kek,
+use crate::{
+    crypto::{
+        Commitment, RootId, Uuid,
+        aead::WrappedKey,
+        kdf::{RootKey, kek_aad},
+        wrap::Kek,
+    },
+    memory::{RandomError, SecretError},
 };
 
 use super::{

@@ -12,8 +12,8 @@ use crate::{
     crypto::{
         Digest, RootId, Uuid,
         kdf::{Label, RootKey},
-        secret::SecretError,
     },
+    memory::SecretError,
     text::{self, LineReader, LineWriter, TextError, base64, base64_array, number},
 };
 

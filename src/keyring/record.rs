@@ -11,9 +11,9 @@ use crate::{
         Commitment, Digest, RootId, Uuid,
         aead::{OpenKeyError, WrappedKey},
         kdf::{Label, RootKey, kek_aad},
-        secret::{Secret, SecretError},
         wrap::Kek,
     },
+    memory::{Secret, SecretError},
     text::{self, LineReader, LineWriter, TextError, base64, base64_array, base64_bytes},
 };
 

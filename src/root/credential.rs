@@ -12,7 +12,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::crypto::secret::SecretBytes;
+use crate::memory::SecretBytes;
 
 use super::slot::{Kind, Salt, Sealer, Slot, SlotError};
 

@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::{
-    crypto::secret::{Secret, SecretBytes, SecretError},
     durable::{Dir, DurableError, Privacy},
+    memory::{Secret, SecretBytes, SecretError},
 };
 
 use super::slot::{Kind, Salt, Sealer, Slot, SlotError};

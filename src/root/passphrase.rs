@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, io, sync::Arc};
 
-use crate::crypto::{
-    secret::{SecretBytes, SecretError},
-    stretch::{Cost, StretchError, stretch},
+use crate::{
+    crypto::stretch::{Cost, StretchError, stretch},
+    memory::{SecretBytes, SecretError},
 };
 
 use super::slot::{Kind, Salt, Sealer, Slot, SlotError};

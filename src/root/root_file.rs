@@ -8,12 +8,12 @@ use rand::TryCryptoRng;
 
 use crate::{
     crypto::{
-        RandomError, RootId, Uuid,
+        RootId, Uuid,
         aead::{OpenKeyError, WrappedKey},
         kdf::{Label, RootKey, old_root_aad},
-        secret::SecretError,
     },
     durable::{Dir, DurableError},
+    memory::{RandomError, SecretError},
     text::{self, LineReader, LineWriter, TextError, base64, base64_array},
 };
 

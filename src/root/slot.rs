@@ -7,15 +7,14 @@ use std::{collections::BTreeMap, fmt, io, path::PathBuf};
 
 use crate::{
     crypto::{
-        RandomError, RootId, Uuid,
+        RootId, Uuid,
         aead::{OpenKeyError, WrappedKey},
-        fill_random,
         kdf::{self, Label, RootKey},
         length_prefixed,
-        secret::{SecretBytes, SecretError},
         stretch::StretchError,
     },
     durable::{Dir, DurableError},
+    memory::{RandomError, SecretBytes, SecretError, fill_random},
     text::{self, hex_array},
 };
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::crypto::RandomError;
+use crate::memory::RandomError;
 
 /// The keyring is not open yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

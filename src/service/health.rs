@@ -5,11 +5,7 @@ use std::sync::Arc;
 use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
-use crate::{
-    crypto::{aead, fill_random},
-    keeper::ServingKey,
-    telemetry::metrics::Metrics,
-};
+use crate::{crypto::aead, keeper::ServingKey, memory::fill_random, telemetry::metrics::Metrics};
 
 /// The answer to Status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +66,7 @@ mod tests {
         let current = published.current();
         let primary = current.as_ref().unwrap().primary();
         assert!(round_trip(primary, &mut SysRng));
-        assert!(!round_trip(primary, &mut crate::crypto::testing::Dry));
+        assert!(!round_trip(primary, &mut crate::memory::testing::Dry));
     }
 
     #[test]

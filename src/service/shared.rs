@@ -16,8 +16,9 @@ use super::{
     report::SelfReport,
 };
 use crate::{
-    crypto::{Digest, fill_random},
+    crypto::Digest,
     keeper::{Published, Snapshot},
+    memory::fill_random,
     telemetry::metrics::{self, Metrics},
 };
 

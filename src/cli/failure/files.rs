@@ -3,7 +3,7 @@
 use std::io;
 
 use super::exit::{Exit, Explanation};
-use crate::{crypto::secret::SecretError, durable::DurableError, store::StoreError, text::TextError};
+use crate::{durable::DurableError, memory::SecretError, store::StoreError, text::TextError};
 
 pub(super) const RESTORE: &str = "put it back from your copy of the state directory, or from a backup: claviger backup restore; never \
                        start over with `claviger init`: what is encrypted needs these keys";

@@ -23,12 +23,12 @@ use super::{
 };
 use crate::{
     config::ConfigError,
-    crypto::{RandomError, secret::SecretError},
     daemon::DaemonError,
     durable::DurableError,
     escrow::{BackupError, IdentityError, NotRecipient},
     keeper::{CommitError, InitError, OpenError, RestoreError, ServeError},
     keyring::{ChangeError, KeyError},
+    memory::{RandomError, SecretError},
     root::SlotError,
 };
 #[cfg(feature = "scan")]

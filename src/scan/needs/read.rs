@@ -18,7 +18,7 @@ use super::{
     needed::NeededKeys,
     place::ScanPlace,
 };
-use crate::crypto::{RandomError, fill_random};
+use crate::memory::{RandomError, fill_random};
 
 /// Is called with the place that is being read, how much of it is done, and of how much: parts of a file, or objects of
 /// a live etcd.

@@ -23,6 +23,8 @@ use rustix::{
 };
 use zeroize::Zeroize;
 
+use super::random::{RandomError, fill_random};
+
 /// How the kernel protects the secrets of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protection {
@@ -76,7 +78,7 @@ pub enum SecretError {
     Advise(#[source] io::Error),
     /// There are no random bytes for it.
     #[error(transparent)]
-    Random(#[from] super::RandomError),
+    Random(#[from] RandomError),
 }
 
 // SAFETY: a `Secret` owns its pages alone and hands out references only under the borrow rules of `&self` and `&mut self`.
@@ -103,7 +105,7 @@ impl<const N: usize> Secret<N> {
     /// As [`Secret::zeroed`], or when the random source fails.
     pub fn random(rng: &mut impl rand::TryCryptoRng) -> Result<Self, SecretError> {
         let mut secret = Self::zeroed()?;
-        super::fill_random(rng, secret.expose_mut())?;
+        fill_random(rng, secret.expose_mut())?;
         Ok(secret)
     }
 
@@ -257,7 +259,7 @@ mod tests {
     /// Runs the test `name` again in its own process, with `way` in its environment.
     fn run_again(name: &str, way: &str) {
         let mut command = Command::new(env::current_exe().unwrap());
-        let name = format!("crypto::secret::tests::{name}");
+        let name = format!("memory::secret::tests::{name}");
         let output = command.args([&name, "--exact", "--nocapture"]).env(WAY, way).output().unwrap();
         assert!(output.status.success(), "{way}: {}", String::from_utf8_lossy(&output.stderr));
     }

@@ -1,7 +1,7 @@
 //! Wipes the traces of work with keys. Cryptographic libraries leave copies of keys in stack frames and registers.
 //!
 //! These copies are keys, round keys and hash states, and in a thread that sleeps they stay for ever. Invariant: code
-//! that passes the bytes of a [`Secret`](super::secret::Secret) to a library does so in [`without_traces`]. A test in
+//! that passes the bytes of a [`Secret`](super::Secret) to a library does so in [`without_traces`]. A test in
 //! `tests/memory/` searches the memory of a daemon for keys, and so shows that enough is wiped.
 
 #![allow(unsafe_code, reason = "no safe code says what is in which register")]
