@@ -394,3 +394,73 @@ fn fresh_backup(
     let earlier = roots.file.earlier(&roots.current)?;
     Ok(fresh.sealed(dir, (keyring, record), (&roots.current, &earlier), &recipients, now)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        crypto::Uuid,
+        keeper::{
+            rekey,
+            state_dir::{KEYRING, MARK, ROOT},
+            testing::{backup, copies, list, merged, opened, planned, put_back, rotate, set_up, source},
+        },
+        keyring::testing::{self, later},
+    };
+
+    #[test]
+    fn a_fork_with_the_same_keys_is_merged_too() {
+        let (_keep, dir) = set_up();
+        list(&dir);
+        let here = opened(&dir);
+        let (keyring, roots) = (later(&here.keyring, |_| {}), vec![here.keyring.root_id()]);
+        let fork = Source { keyring, digest: Digest::of(b"fork"), is_named: false, roots, backup: None };
+        let plan = planned(&dir, &[fork]).unwrap();
+        assert_eq!((plan.doubt.as_ref(), plan.generation), (None, 3));
+        assert_eq!(merged(&dir, plan).backups().unwrap().len(), 1, "a bare record is no backup");
+    }
+
+    #[test]
+    fn what_counts_of_a_record_depends_on_its_root_key() {
+        let (_keep, dir) = set_up();
+        let older = backup(&dir);
+        let before = copies(&dir, [ROOT, KEYRING, MARK]);
+        rekey(&dir, &Means::default()).unwrap();
+        let newer = backup(&dir);
+        let weigh = |backup: &Backup, is_named| {
+            let roots = Roots::open(StateFiles::new(&dir), &Means::default(), None).unwrap();
+            weight(&roots, &Source { is_named, ..source(backup) }).map_err(|error| error.to_string())
+        };
+        assert_eq!(weigh(&newer, false), Ok(Weight::Whole));
+        assert_eq!(weigh(&older, false), Ok(Weight::KeyBytes));
+        assert_eq!(weigh(&older, true), Ok(Weight::Whole));
+        put_back(&dir, before);
+        let expected = "the backup is under a newer root key than the keyring here";
+        assert_eq!(weigh(&newer, false), Err(expected.to_owned()));
+        let stranger = |uuid| {
+            let root = RootKey::generate(&mut SysRng).unwrap();
+            let keyring = testing::keyring(&root, uuid);
+            Backup { keyring, record: b"record".to_vec().into(), root, earlier: Vec::new(), created: None }
+        };
+        let expected = "the backup is under a root key that this keyring has never had";
+        assert_eq!(weigh(&stranger(older.keyring.uuid()), false), Err(expected.to_owned()));
+        let refused = weigh(&stranger(Uuid([7; 16])), true).unwrap_err();
+        assert!(refused.starts_with("the backup is of another keyring: the keyring is 0707"), "{refused}");
+    }
+
+    #[test]
+    fn the_greatest_known_numbers_are_those_of_record_and_mark() {
+        let (_keep, dir) = set_up();
+        let old = copies(&dir, [KEYRING]);
+        rotate(&dir);
+        let known = || {
+            let state = StateFiles::new(&dir);
+            Local::read(state, &Roots::open(state, &Means::default(), None).unwrap()).unwrap().known()
+        };
+        assert_eq!(known(), (3, 2));
+        put_back(&dir, old);
+        assert_eq!(known(), (3, 2), "as the mark says");
+        std::fs::remove_file(dir.path_of(MARK)).unwrap();
+        assert_eq!(known(), (1, 1));
+    }
+}

@@ -17,6 +17,8 @@ mod commit;
 mod crashes;
 mod error;
 mod expect;
+#[cfg(test)]
+mod forks;
 mod fresh;
 mod init;
 mod keys;
@@ -38,6 +40,8 @@ mod serving;
 mod slots;
 mod snapshot;
 mod state_dir;
+#[cfg(test)]
+mod testing;
 
 pub use self::{
     backup::{Made, MakeBackupError, RootKeyError, back_up},

@@ -24,10 +24,12 @@ const WRITERS: [(&str, &str, &str); 8] = [
 ];
 
 /// Files that only tests have.
-const TESTS: [&str; 6] = [
+const TESTS: [&str; 8] = [
     "src/keeper/crashes.rs",
+    "src/keeper/forks.rs",
     "src/keeper/model.rs",
     "src/keeper/refusals.rs",
+    "src/keeper/testing.rs",
     "src/root/suite.rs",
     "src/store/memory.rs",
     "src/store/suite.rs",

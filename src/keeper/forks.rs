@@ -1,0 +1,164 @@
+//! Tests merges of forks, and of keyrings that were damaged, rolled back or rekeyed.
+
+use super::{
+    Act, BackedUp, FreshBackup, Usage, change_keys,
+    commit::{CommitStep, testing::dying_after},
+    plan_merge, rekey,
+    state_dir::{KEYRING, KEYRING_PREV, MARK, ROOT},
+    testing::{
+        add_passphrase, backup, change, copies, disable_first, events, keys, list, merged, opened, planned, put_back,
+        rotate, set_up, set_up_recoverable, source,
+    },
+};
+use crate::{
+    crypto::Digest,
+    escrow::{Backup, testing::identity},
+    keyring::{
+        key_id::KeyId,
+        merge::Wishes,
+        record::RECORD_MAX,
+        state::{Fate, State},
+        testing::now,
+    },
+    root::Means,
+};
+
+#[test]
+fn a_keyring_that_follows_from_each_source_needs_no_merge() {
+    let (_keep, dir) = set_up();
+    assert!(planned(&dir, &[]).is_none());
+    let first = backup(&dir);
+    rotate(&dir);
+    let sources = [source(&first), source(&backup(&dir))];
+    assert!(planned(&dir, &sources).is_none());
+    // A record without a mark may be what a crash left of an earlier merge.
+    std::fs::remove_file(dir.path_of(MARK)).unwrap();
+    assert!(planned(&dir, &[]).is_none());
+    let plan = planned(&dir, &sources).unwrap();
+    assert_eq!((plan.doubt, plan.columns), (None, vec![("here", 3), ("backup", 1), ("backup", 3)]));
+}
+
+#[test]
+fn the_keys_of_a_fork_are_merged_and_its_backup_counts() {
+    let (_keep, dir) = set_up();
+    let before = copies(&dir, [KEYRING, MARK]);
+    let theirs = change(&dir, &Act::Add);
+    let fork = backup(&dir);
+    put_back(&dir, before);
+    let ours = change(&dir, &Act::Add);
+    let record = opened(&dir).digest;
+    let plan = planned(&dir, &[source(&fork)]).unwrap();
+    assert_eq!((plan.rows.len(), plan.generation, plan.fresh), (3, 3, None));
+    let merged = merged(&dir, plan);
+    assert!([ours, theirs].iter().all(|key_id| keys(&merged).contains(key_id)));
+    assert_eq!(merged.keyring.primary().id(), theirs, "the newest key that a backup contains");
+    assert_eq!(merged.unbacked(), [ours]);
+    let listed = merged.last_backup().unwrap().unwrap();
+    assert_eq!((listed.record(), listed.file()), (fork.digest(), Some("backup.age")));
+    assert!(merged.wants_rotation());
+    let event = events(&dir).pop().unwrap();
+    assert_eq!((event["event"].as_str(), event["generation"].as_u64()), (Some("restore"), Some(3)));
+    assert_eq!(Digest::of(&dir.read(KEYRING_PREV, RECORD_MAX).unwrap()), record, "a copy of the record before");
+    assert!(planned(&dir, &[source(&fork)]).is_none(), "nothing is left to merge");
+}
+
+#[test]
+fn the_bytes_of_a_destroyed_key_come_back_unless_the_operator_says_otherwise() {
+    let (_keep, dir) = set_up();
+    let first = disable_first(&dir);
+    let sources = [source(&backup(&dir))];
+    change(&dir, &Act::Destroy(first, Usage::Waived));
+    let becomes =
+        |key_id: KeyId, plan: &super::MergePlan| plan.rows.iter().find(|row| row.key_id == key_id).unwrap().after;
+    let plan = planned(&dir, &sources).unwrap();
+    assert_eq!(becomes(first, &plan), Fate::Becomes(State::DecryptOnly));
+    let wishes = Wishes { destroyed: vec![first], ..Wishes::default() };
+    let plan = plan_merge(&dir, &Means::default(), &sources, &wishes, now()).unwrap().unwrap();
+    assert_eq!(becomes(first, &plan), Fate::Tomb);
+    let merged = merged(&dir, plan);
+    assert!(!keys(&merged).contains(&first));
+    let copy = dir.read(KEYRING_PREV, RECORD_MAX).unwrap();
+    assert_eq!(Digest::of(&copy), merged.digest, "no copy has its bytes");
+}
+
+#[test]
+fn a_key_that_a_merge_makes_is_backed_up_first() {
+    let (keep, dir, _, identities) = set_up_recoverable();
+    let before = opened(&dir);
+    let wishes = Wishes { compromised: keys(&before), ..Wishes::default() };
+    let plan = || plan_merge(&dir, &Means::default(), &[], &wishes, now()).unwrap().unwrap();
+    assert!(plan().fresh.is_some());
+    let refused = plan().carry_out(&dir, &Means::default(), None).map(drop).unwrap_err().to_string();
+    assert!(refused.ends_with("and nothing says where to back it up"), "{refused}");
+    assert_eq!(opened(&dir).digest, before.digest);
+    let file = keep.path().join("fresh.age");
+    let fresh = FreshBackup { file: file.clone(), recipients: vec![identity().0] };
+    let merged = plan().carry_out(&dir, &Means::default(), Some(&fresh)).unwrap();
+    let backup = Backup::open(&std::fs::read(file).unwrap(), &identities).unwrap();
+    assert_eq!((backup.digest(), backup.keyring.primary().id()), (merged.digest, merged.keyring.primary().id()));
+    assert_ne!(merged.keyring.primary().id(), before.keyring.primary().id());
+}
+
+#[test]
+fn a_plan_says_what_is_wrong_with_the_keyring_here() {
+    let (_keep, dir) = set_up();
+    let first = list(&dir);
+    let old = copies(&dir, [KEYRING]);
+    change(&dir, &Act::Enable(disable_first(&dir)));
+    let newest = copies(&dir, [KEYRING, MARK]);
+    let sources = [source(&first), source(&backup(&dir))];
+    put_back(&dir, old.clone());
+    let plan = planned(&dir, &sources).unwrap();
+    let rolled_back = "the keyring was rolled back: it has generation 1, this node has seen 5";
+    assert_eq!((plan.doubt.as_deref(), plan.generation), (Some(rolled_back), 6));
+    put_back(&dir, newest.clone());
+    dir.replace(MARK, b"no mark").unwrap();
+    let doubt = planned(&dir, &sources).unwrap().doubt.unwrap();
+    assert!(doubt.starts_with("the mark: ") && !doubt.contains(';'), "{doubt}");
+    put_back(&dir, newest);
+    rekey(&dir, &Means::default()).unwrap();
+    let sources = [source(&backup(&dir))];
+    put_back(&dir, old);
+    let doubt = planned(&dir, &sources).unwrap().doubt.unwrap();
+    assert!(doubt.ends_with("; the keyring is under an earlier root key"), "{doubt}");
+}
+
+#[test]
+fn a_record_that_is_missing_or_damaged_is_repaired_from_its_copy() {
+    for (bytes, expected) in [(None, "the keyring is missing"), (Some(b"damaged"), "the keyring: ")] {
+        let (_keep, dir) = set_up();
+        let added = change(&dir, &Act::Add);
+        list(&dir);
+        change(&dir, &Act::Promote(added, BackedUp::Required));
+        std::fs::remove_file(dir.path_of(KEYRING)).unwrap();
+        if let Some(bytes) = bytes {
+            dir.create(KEYRING, bytes).unwrap();
+        }
+        let plan = planned(&dir, &[]).unwrap();
+        assert!(plan.doubt.as_ref().unwrap().starts_with(expected), "{:?}", plan.doubt);
+        assert_eq!(plan.columns, [("here", 2)]);
+        let merged = merged(&dir, plan);
+        assert_eq!((merged.keyring.generation(), merged.keyring.primary().id()), (4, added));
+        change_keys(&dir, &Means::default(), &Act::Add, now()).unwrap();
+    }
+}
+
+#[test]
+fn a_rekey_that_broke_off_is_no_damage() {
+    for step in [CommitStep::Root, CommitStep::Copy, CommitStep::Swap] {
+        let (_keep, dir) = set_up();
+        dying_after(step, || rekey(&dir, &Means::default())).0.unwrap_err();
+        assert!(planned(&dir, &[]).is_none(), "after {step:?}");
+    }
+}
+
+#[test]
+fn a_plan_is_not_carried_out_after_a_slot_was_added() {
+    let (_keep, dir) = set_up();
+    let first = list(&dir);
+    std::fs::remove_file(dir.path_of(MARK)).unwrap();
+    let plan = planned(&dir, &[source(&first)]).unwrap();
+    add_passphrase(&dir, "spoken");
+    let refused = plan.carry_out(&dir, &Means::default(), None).map(drop).unwrap_err().to_string();
+    assert_eq!(refused, format!("{} changed underneath", dir.path_of(ROOT).display()));
+}

@@ -1,0 +1,171 @@
+//! Keyrings in state directories, and their backups, for tests.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use super::{
+    Act, BackedUp, MergePlan, Opened, Plan, SlotAct, Source, Usage, back_up, change_keys, change_slots,
+    commit::RESERVE,
+    init, list_backup, open, plan_merge,
+    state_dir::{KEYRING, MARK},
+};
+use crate::{
+    crypto::{Digest, stretch::Cost},
+    durable::{self, Dir, Privacy},
+    escrow::{Backup, Identities, Recipient, testing::identity},
+    keyring::{
+        Key,
+        key_id::KeyId,
+        ledger::{ListedBackup, Proven},
+        mark::Mark,
+        merge::Wishes,
+        record::{self, RECORD_MAX},
+        testing::{now, with_tomb},
+    },
+    root::{Means, Passphrase, PassphraseSlot, Passphrases},
+};
+
+/// Sets up a keyring without recovery recipients.
+pub fn set_up() -> (tempfile::TempDir, Dir) {
+    let (keep, dir) = durable::testing::private();
+    init(&dir, &Plan { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
+    (keep, dir)
+}
+
+/// Opens the keyring in `dir`.
+pub fn opened(dir: &Dir) -> Opened {
+    open(dir, &Means::default()).unwrap()
+}
+
+/// Makes a change of a key. Returns the key.
+pub fn change(dir: &Dir, act: &Act) -> KeyId {
+    change_keys(dir, &Means::default(), act, now()).unwrap().key_id
+}
+
+/// Adds a key and makes it primary. Returns the key.
+pub fn rotate(dir: &Dir) -> KeyId {
+    let added = change(dir, &Act::Add);
+    change(dir, &Act::Promote(added, BackedUp::Waived))
+}
+
+/// Makes a key primary and disables the one before. Returns the disabled key.
+pub fn disable_first(dir: &Dir) -> KeyId {
+    let first = opened(dir).keyring.primary().id();
+    rotate(dir);
+    change(dir, &Act::Disable(first, Usage::Waived))
+}
+
+/// Sets up a keyring with a recovery recipient. Returns the recipient and its identity, too.
+pub fn set_up_recoverable() -> (tempfile::TempDir, Dir, Recipient, Identities) {
+    let (keep, dir) = durable::testing::private();
+    let (recipient, identities) = identity();
+    let plan = Plan { recovery: Some((vec![recipient], identities)), slot_file: None, restart: false, now: now() };
+    init(&dir, &plan).unwrap();
+    let (mut recipients, identities) = plan.recovery.unwrap();
+    (keep, dir, recipients.remove(0), identities)
+}
+
+/// Makes a backup and opens it.
+pub fn backup(dir: &Dir) -> Backup {
+    let (recipient, identities) = identity();
+    let made = back_up(dir, &Means::default(), vec![recipient], now()).unwrap();
+    Backup::open(&made.bytes, &identities).unwrap()
+}
+
+/// Returns the entry of `backup` for the ledger.
+pub fn entry(backup: &Backup) -> ListedBackup {
+    ListedBackup::of(&backup.keyring, backup.digest(), Proven::Checked(now()), None)
+}
+
+/// Makes a backup and lists it.
+pub fn list(dir: &Dir) -> Backup {
+    let backup = backup(dir);
+    list_backup(dir, &Means::default(), backup.keyring.root_id(), entry(&backup)).unwrap();
+    backup
+}
+
+/// Returns the keys of `opened`.
+pub fn keys(opened: &Opened) -> Vec<KeyId> {
+    opened.keyring.keys().map(Key::id).collect()
+}
+
+/// Returns files, to put them back later.
+pub fn copies<const N: usize>(dir: &Dir, names: [&'static str; N]) -> [(&'static str, Vec<u8>); N] {
+    names.map(|name| (name, std::fs::read(dir.path_of(name)).unwrap()))
+}
+
+/// Puts files back.
+pub fn put_back<const N: usize>(dir: &Dir, copies: [(&'static str, Vec<u8>); N]) {
+    for (name, bytes) in copies {
+        dir.replace(name, &bytes).unwrap();
+    }
+}
+
+/// Plans the merge of `sources`, without wishes.
+pub fn planned(dir: &Dir, sources: &[Source]) -> Option<MergePlan> {
+    plan_merge(dir, &Means::default(), sources, &Wishes::default(), now()).unwrap()
+}
+
+/// Carries out a merge that makes no key.
+pub fn merged(dir: &Dir, plan: MergePlan) -> Opened {
+    plan.carry_out(dir, &Means::default(), None).unwrap()
+}
+
+/// Returns `backup` as a source of a merge.
+pub fn source(backup: &Backup) -> Source {
+    Source::of_backup(backup, "backup.age".to_owned())
+}
+
+/// Returns the events in the audit log.
+pub fn events(dir: &Dir) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(dir.path_of("audit.jsonl")).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Fills the record with tombs until it has used half of the reserve.
+pub fn fill(dir: &Dir) {
+    let Opened { keyring, root, .. } = opened(dir);
+    let filled = |count: u32| (1000..1000 + count).fold(keyring.clone(), with_tomb);
+    let encoded = |count| record::encode(&filled(count), &root).unwrap();
+    let (first, second) = (encoded(1).len(), encoded(2).len());
+    let count = (RECORD_MAX - RESERVE / 2 - first).div_ceil(second - first) + 1;
+    let (filled, record) = (filled(count.try_into().unwrap()), encoded(count.try_into().unwrap()));
+    dir.replace(KEYRING, &record).unwrap();
+    dir.replace(MARK, &Mark::of(&filled, Digest::of(&record), 0).encode(&root).unwrap()).unwrap();
+}
+
+/// A person who knows the passphrase of a slot. Before they type it, another command runs.
+#[derive(Debug)]
+struct Slow {
+    path: PathBuf,
+    meanwhile: Mutex<Option<fn(&Dir)>>,
+}
+
+impl Passphrases for Slow {
+    fn of(&self, _: &str, _: u32) -> io::Result<Option<Arc<Passphrase>>> {
+        let act = self.meanwhile.lock().unwrap().take();
+        if let Some(act) = act {
+            act(&Dir::open(&self.path, Privacy::Private).unwrap());
+        }
+        Ok(Some(passphrase()))
+    }
+}
+
+/// Returns the passphrase of every slot with one.
+pub fn passphrase() -> Arc<Passphrase> {
+    Arc::new(Passphrase::new(b"correct horse").unwrap())
+}
+
+/// Adds a slot with a passphrase.
+pub fn add_passphrase(dir: &Dir, name: &str) {
+    let sealer = PassphraseSlot { passphrase: passphrase(), cost: Cost::new(1, 64, 1).unwrap() };
+    change_slots(dir, &Means::default(), &SlotAct::Add(name.to_owned(), Box::new(sealer))).unwrap();
+}
+
+/// Returns means that open this slot. The first time, `meanwhile` runs before the slot opens.
+pub fn slow(dir: &Dir, meanwhile: fn(&Dir)) -> Means {
+    Means::new(None, Box::new(Slow { path: dir.path().to_owned(), meanwhile: Mutex::new(Some(meanwhile)) }))
+}
