@@ -458,17 +458,17 @@ mod tests {
 
     use super::*;
     use crate::{
-        durable::{self, Dir},
-        keeper::{self, Plan},
-        keyring::testing::now,
+        crypto::Uuid,
+        durable::Dir,
+        keeper::{self, testing::set_up},
+        keyring::testing::{self, now},
         root::Means,
         store::{LostAnswer, MemoryStore},
     };
 
     /// Makes a state directory, opens its keyring, and copies its record into a store in memory.
     fn world() -> (tempfile::TempDir, Dir, MemoryStore, Opened) {
-        let (keep, dir) = durable::testing::private();
-        keeper::init(&dir, &Plan { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
+        let (keep, dir) = set_up();
         let mut store = MemoryStore::default();
         store.swap(None, &dir.read(KEYRING, RECORD_MAX).unwrap()).unwrap();
         let opened = keeper::open(&dir, &Means::default()).unwrap();
@@ -517,5 +517,48 @@ mod tests {
         assert_eq!(failed.to_string(), format!("{} changed underneath", dir.path_of(KEYRING).display()));
         assert_eq!(held(&mut store), Digest::of(b"another one"));
         assert!(!dir.contains(audit::FILE).unwrap() && !dir.contains(KEYRING_PREV).unwrap());
+    }
+
+    #[test]
+    fn a_root_file_that_somebody_else_changed_stays() {
+        let (_keep, dir, mut store, opened) = world();
+        let root = Some(NewRoot { bytes: b"new", key_file: None });
+        let commit = Commit { root_before: Some(b"another one"), root, ..Commit::default() };
+        let failed = commit.run(StateFiles::new(&dir), &mut store).unwrap_err();
+        assert_eq!(failed.to_string(), format!("{} changed underneath", dir.path_of(ROOT).display()));
+        assert_eq!(**dir.read(ROOT, RECORD_MAX).unwrap(), *opened.root_file.bytes());
+    }
+
+    #[test]
+    fn a_record_that_may_not_be_on_the_disk_is_synced_before_a_change() {
+        let (_keep, dir, mut store, mut opened) = world();
+        // A file that is not there cannot be synced. The store in memory has the record all the same.
+        std::fs::remove_file(dir.path_of(KEYRING)).unwrap();
+        opened.standing = Some(Standing::Ahead);
+        let failed = add(&dir, &mut store, &opened).unwrap_err();
+        assert!(matches!(failed, CommitError::NotWritten(DurableError::Missing(_))), "{failed}");
+        let failed = Commit::mark(&opened).unwrap().run(StateFiles::new(&dir), &mut store).unwrap_err();
+        assert!(matches!(failed, CommitError::NotWritten(DurableError::Missing(_))), "{failed}");
+        opened.standing = Some(Standing::Current);
+        add(&dir, &mut store, &opened).unwrap();
+    }
+
+    #[test]
+    fn a_record_may_fill_everything_but_the_reserve() {
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let keyring = testing::keyring(&root, Uuid([5; 16]));
+        let filled = |tombs: u32, prefix: usize| {
+            let keyring = (1000..1000 + tombs).fold(keyring.clone(), testing::with_tomb);
+            testing::moved_to_etcd(&keyring, testing::digest(1), &format!("/{}", "a".repeat(prefix)))
+        };
+        let length = |tombs| record::encode(&filled(tombs, 1), &root).unwrap().len();
+        let (first, line) = (length(1), length(2) - length(1));
+        let rest = RECORD_MAX - RESERVE - first;
+        let (tombs, prefix) = (1 + u32::try_from(rest / line).unwrap(), 1 + rest % line);
+        let longest = NewRecord::encode(&filled(tombs, prefix), &root, Limit::Reserved).unwrap();
+        assert_eq!(longest.bytes().len() + RESERVE, RECORD_MAX);
+        let longer = filled(tombs, prefix + 1);
+        assert!(matches!(NewRecord::encode(&longer, &root, Limit::Reserved), Err(CommitError::Full)));
+        NewRecord::encode(&longer, &root, Limit::Whole).unwrap();
     }
 }

@@ -279,28 +279,23 @@ impl Usage {
 mod tests {
     use super::*;
     use crate::{
-        durable::{self, testing::dying_after},
+        durable::testing::dying_after,
+        escrow::testing::identity,
         keeper::{
-            self, Plan,
-            commit::RESERVE,
-            state_dir::{KEYRING, LEDGER, MARK, ROOT},
+            self,
+            state_dir::{KEYRING, KEYRING_PREV, LEDGER, ROOT},
+            testing::{change, disable_first, events, fill, list, opened, set_up},
         },
         keyring::{
-            mark::Mark,
+            ledger::LEDGER_MAX,
             record::{self, RECORD_MAX},
-            testing::{now, with_tomb},
+            testing::now,
         },
     };
 
-    fn initialised() -> (tempfile::TempDir, Dir) {
-        let (keep, dir) = durable::testing::private();
-        keeper::init(&dir, &Plan { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
-        (keep, dir)
-    }
-
     #[test]
     fn a_key_that_may_be_in_use_is_kept() {
-        let (_keep, dir) = initialised();
+        let (_keep, dir) = set_up();
         let opened = keeper::open(&dir, &Means::default()).unwrap();
         let key_id = opened.keyring.primary().id();
         let refused = |usage: Usage| usage.check(&opened, key_id, Verb::Disable).unwrap_err().to_string();
@@ -311,8 +306,115 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_says_what_needs_the_key() {
+        let (_keep, dir) = set_up();
+        let opened = opened(&dir);
+        let key_id = opened.keyring.primary().id();
+        let refused = |usage: Usage| usage.check(&opened, key_id, Verb::Destroy).unwrap_err().to_string();
+        let needed = |objects, example: Option<&str>| {
+            refused(Usage::Scanned { objects, example: example.map(str::to_owned), record: opened.digest })
+        };
+        let text = format!("not destroying key {key_id}: ");
+        let example = "/registry/secrets/default/token";
+        assert_eq!(needed(1, Some(example)), format!("{text}1 object needs it, for example {example}"));
+        assert_eq!(needed(2, None), format!("{text}2 objects need it"));
+        let waiting = |servers| refused(Usage::Unknown(UsageDoubt::NotAdopted(servers)));
+        let text = format!("not destroying key {key_id}, which may still be in use: ");
+        assert_eq!(waiting(1), format!("{text}1 connected API server has not adopted another key yet"));
+        assert_eq!(waiting(2), format!("{text}2 connected API servers have not adopted another key yet"));
+    }
+
+    #[test]
+    fn only_a_key_in_a_listed_backup_is_promoted() {
+        let (_keep, dir) = set_up();
+        let added = change(&dir, &Act::Add);
+        let promote = || change_keys(&dir, &Means::default(), &Act::Promote(added, BackedUp::Required), now());
+        let text = format!("no listed backup holds key {added}, so it is not promoted");
+        assert_eq!(promote().unwrap_err().to_string(), text);
+        list(&dir);
+        let ledger = dir.read(LEDGER, LEDGER_MAX).unwrap();
+        dir.replace(LEDGER, b"no ledger").unwrap();
+        let refused = promote().unwrap_err().to_string();
+        assert!(refused.starts_with(&format!("{text}: the ledger: ")), "{refused}");
+        dir.replace(LEDGER, &ledger).unwrap();
+        assert_eq!(promote().unwrap().keyring.primary().id(), added);
+    }
+
+    #[test]
+    fn a_key_that_nothing_needs_is_destroyed_unless_the_ledger_is_lost() {
+        let (_keep, dir) = set_up();
+        let first = disable_first(&dir);
+        let destroy = |usage| change_keys(&dir, &Means::default(), &Act::Destroy(first, usage), now());
+        let unused = || Usage::Scanned { objects: 0, example: None, record: opened(&dir).digest };
+        dir.replace(LEDGER, b"no ledger").unwrap();
+        assert!(matches!(destroy(unused()), Err(ChangeKeysError::LedgerLost { .. })));
+        assert_eq!(destroy(Usage::Waived).unwrap().key_id, first, "whoever accepts the risk needs no ledger");
+
+        let (_keep, dir) = set_up();
+        let first = disable_first(&dir);
+        let scanned = |objects, record| Usage::Scanned { objects, example: None, record };
+        let record = opened(&dir).digest;
+        let destroy = |usage| change_keys(&dir, &Means::default(), &Act::Destroy(first, usage), now());
+        assert!(matches!(destroy(scanned(1, record)), Err(ChangeKeysError::Needed { objects: 1, .. })));
+        assert!(matches!(destroy(scanned(0, Digest::of(b"an older record"))), Err(ChangeKeysError::Unproven { .. })));
+        let changed = destroy(scanned(0, record)).unwrap();
+        assert!(changed.keyring.keys().all(|key| key.id() != first));
+    }
+
+    #[test]
+    fn the_audit_log_says_what_was_changed_without_a_proof() {
+        let (_keep, dir) = set_up();
+        let unused = || Usage::Scanned { objects: 0, example: None, record: opened(&dir).digest };
+        let [first, second] = [opened(&dir).keyring.primary().id(), change(&dir, &Act::Add)];
+        let third = change(&dir, &Act::Add);
+        list(&dir);
+        change(&dir, &Act::Promote(second, BackedUp::Required));
+        change(&dir, &Act::Promote(third, BackedUp::Waived));
+        for usage in [unused(), Usage::Waived] {
+            change(&dir, &Act::Disable(first, usage));
+            change(&dir, &Act::Enable(first));
+        }
+        change(&dir, &Act::Disable(first, unused()));
+        change(&dir, &Act::Destroy(first, unused()));
+        change(&dir, &Act::Disable(second, Usage::Waived));
+        change(&dir, &Act::Destroy(second, Usage::Waived));
+        let found = events(&dir).into_iter().filter(|event| event["key_id"].is_string()).map(|event| {
+            let key_id: KeyId = event["key_id"].as_str().unwrap().parse().unwrap();
+            (event["event"].as_str().unwrap().to_owned(), key_id.seq(), event["unproven"] == true)
+        });
+        let expected = [
+            ("add", 2, false),
+            ("add", 3, false),
+            ("promote", 2, false),
+            ("promote", 3, true),
+            ("disable", 1, false),
+            ("enable", 1, false),
+            ("disable", 1, true),
+            ("enable", 1, false),
+            ("disable", 1, false),
+            ("destroy", 1, false),
+            ("disable", 2, true),
+            ("destroy", 2, true),
+        ];
+        let expected = expected.map(|(verb, seq, unproven)| (verb.to_owned(), seq, unproven));
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn no_copy_keeps_the_bytes_of_a_destroyed_key() {
+        let (_keep, dir) = set_up();
+        let first = disable_first(&dir);
+        let copied = || record::outline(&dir.read(KEYRING_PREV, RECORD_MAX).unwrap()).unwrap();
+        let before = opened(&dir).digest;
+        change(&dir, &Act::Add);
+        assert_eq!(Digest::of(&dir.read(KEYRING_PREV, RECORD_MAX).unwrap()), before, "the record before");
+        change(&dir, &Act::Destroy(first, Usage::Waived));
+        assert!(copied().contains(&(first, None)), "{:?}", copied());
+    }
+
+    #[test]
     fn a_key_that_a_lost_ledger_may_have_listed_is_not_destroyed() {
-        let (_keep, dir) = initialised();
+        let (_keep, dir) = set_up();
         let mut opened = keeper::open(&dir, &Means::default()).unwrap();
         let (key_id, uuid) = (opened.keyring.primary().id(), opened.keyring.uuid());
         let empty = Ledger::empty(uuid, opened.root.id(uuid));
@@ -335,27 +437,25 @@ mod tests {
 
     #[test]
     fn room_for_a_last_rotation_is_kept() {
-        let (_keep, dir) = initialised();
-        let Opened { keyring, root, .. } = keeper::open(&dir, &Means::default()).unwrap();
-        let tombs = |count: u32| (2..count).fold(keyring.clone(), with_tomb);
-        let length = |count| record::encode(&tombs(count), &root).unwrap().len();
-        let mut count = 5_000;
-        while length(count) + RESERVE / 2 < RECORD_MAX {
-            count += 5;
-        }
-        let record = record::encode(&tombs(count), &root).unwrap();
-        dir.replace(KEYRING, &record).unwrap();
-        let mark = Mark::of(&tombs(count), Digest::of(&record), 0).encode(&root).unwrap();
-        dir.replace(MARK, &mark).unwrap();
+        let (_keep, dir) = set_up();
+        let added = change(&dir, &Act::Add);
+        fill(&dir);
+        let record = dir.read(KEYRING, RECORD_MAX).unwrap();
         let error = change_keys(&dir, &Means::default(), &Act::Add, now()).unwrap_err();
         assert_eq!(error.to_string(), "the keyring has no room for more: 17408 bytes are kept for a last rotation");
-        assert_eq!(*dir.read(KEYRING, RECORD_MAX).unwrap(), record);
+        let (recipient, identities) = identity();
+        let recovery = keeper::RecoveryAct::Add(recipient, identities);
+        let error = keeper::change_recovery(&dir, &Means::default(), &recovery).map(drop).unwrap_err();
+        assert!(matches!(error, keeper::ChangeRecoveryError::Commit(CommitError::Full)), "{error}");
+        assert_eq!(dir.read(KEYRING, RECORD_MAX).unwrap(), record);
+        change(&dir, &Act::Promote(added, BackedUp::Waived));
+        assert_eq!(opened(&dir).keyring.primary().id(), added);
     }
 
     #[test]
     fn a_failure_after_the_rename_says_that_the_keyring_was_changed() {
         let changed_and_said = (0..20).map(|steps| {
-            let (_keep, dir) = initialised();
+            let (_keep, dir) = set_up();
             let (changed, _) = dying_after(steps, || change_keys(&dir, &Means::default(), &Act::Add, now()));
             let generation = keeper::open(&dir, &Means::default()).unwrap().keyring.generation();
             match changed {
@@ -379,7 +479,7 @@ mod tests {
 
     #[test]
     fn nothing_else_is_changed_while_a_rekey_is_not_finished() {
-        let (_keep, dir) = initialised();
+        let (_keep, dir) = set_up();
         let before = dir.read(ROOT, 4096).unwrap();
         let mut steps = 0;
         while *dir.read(ROOT, 4096).unwrap() == *before {

@@ -162,3 +162,114 @@ fn named<'a>(ledger: &'a Ledger, name: &str) -> Result<&'a ListedBackup, ForgetB
         found => Err(ForgetBackupsError::Unknown { name: name.to_owned(), found: found.len() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        crypto::Digest,
+        keeper::{
+            Act, BackedUp, ChangeKeysError, Usage, change_keys,
+            state_dir::LEDGER,
+            testing::{backup, change, disable_first, entry, events, list, opened, rotate, set_up},
+        },
+        keyring::{
+            ledger::{LEDGER_MAX, Proven},
+            testing::now,
+        },
+    };
+
+    fn records(dir: &Dir) -> Vec<Digest> {
+        opened(dir).backups().unwrap().iter().map(ListedBackup::record).collect()
+    }
+
+    #[test]
+    fn a_backup_counts_from_the_time_it_is_listed_until_it_is_forgotten() {
+        let (_keep, dir) = set_up();
+        let first = list(&dir);
+        rotate(&dir);
+        let second = list(&dir);
+        assert_eq!(records(&dir), [first.digest(), second.digest()]);
+        assert_eq!(opened(&dir).last_backup().unwrap().unwrap().record(), second.digest());
+        assert!(opened(&dir).unbacked().is_empty());
+        let forget = Forget::One(second.digest().to_hex());
+        forget_backups(&dir, &Means::default(), &forget).unwrap();
+        assert_eq!(records(&dir), [first.digest()]);
+        assert_eq!(opened(&dir).unbacked(), [opened(&dir).keyring.primary().id()]);
+        let text = forget_backups(&dir, &Means::default(), &forget).unwrap_err().to_string();
+        let id = second.digest().to_hex();
+        assert_eq!(text, format!("no listed backup has an ID that begins with {id}"));
+    }
+
+    #[test]
+    fn a_few_digits_name_one_backup() {
+        let opened = opened(&set_up().1);
+        let listed = |byte| ListedBackup::of(&opened.keyring, Digest([byte; 32]), Proven::Checked(now()), None);
+        let empty = Ledger::empty(opened.keyring.uuid(), opened.keyring.root_id());
+        let ledger = empty.with(listed(0x1a), 1).unwrap().with(listed(0x1b), 2).unwrap();
+        let named = |name| named(&ledger, name).map(ListedBackup::record).map_err(|error| error.to_string());
+        assert_eq!(named("1a"), Ok(Digest([0x1a; 32])));
+        assert_eq!(named("1b1"), Ok(Digest([0x1b; 32])));
+        assert_eq!(named("1"), Err("2 listed backups have an ID that begins with 1".to_owned()));
+        assert_eq!(named("2"), Err("no listed backup has an ID that begins with 2".to_owned()));
+        assert_eq!(named(""), Err("no listed backup has an ID that begins with ".to_owned()));
+    }
+
+    #[test]
+    fn an_earlier_ledger_that_is_put_back_is_refused() {
+        let (_keep, dir) = set_up();
+        list(&dir);
+        let earlier = dir.read(LEDGER, LEDGER_MAX).unwrap();
+        rotate(&dir);
+        list(&dir);
+        dir.replace(LEDGER, &earlier).unwrap();
+        let refused = opened(&dir).backups().map(drop).unwrap_err().to_string();
+        assert_eq!(refused, "the ledger was rolled back: it has count 1, this node has seen 2");
+        std::fs::remove_file(dir.path_of(LEDGER)).unwrap();
+        let refused = opened(&dir).backups().map(drop).unwrap_err().to_string();
+        assert_eq!(refused, "the ledger is missing: this node has seen one with count 2");
+    }
+
+    #[test]
+    fn after_all_backups_are_forgotten_any_earlier_key_may_be_needed() {
+        let (_keep, dir) = set_up();
+        let first = disable_first(&dir);
+        list(&dir);
+        let all = |uuid| forget_backups(&dir, &Means::default(), &Forget::All(uuid));
+        let (here, other) = (opened(&dir).keyring.uuid(), Uuid([7; 16]));
+        let text = all(other).unwrap_err().to_string();
+        assert_eq!(text, format!("--all names keyring {}, and the keyring here is {}", other.to_hex(), here.to_hex()));
+        assert_eq!(records(&dir).len(), 1);
+        all(here).unwrap();
+        assert_eq!(records(&dir), []);
+        let unused = || Usage::Scanned { objects: 0, example: None, record: opened(&dir).digest };
+        let destroy = |key_id| change_keys(&dir, &Means::default(), &Act::Destroy(key_id, unused()), now());
+        assert!(matches!(destroy(first), Err(ChangeKeysError::Forgotten { forgot: 2, .. })));
+        // A key that was made later was in none of the forgotten backups.
+        let third = change(&dir, &Act::Add);
+        change(&dir, &Act::Promote(third, BackedUp::Waived));
+        rotate(&dir);
+        change(&dir, &Act::Disable(third, Usage::Waived));
+        destroy(third).unwrap();
+    }
+
+    #[test]
+    fn the_audit_log_says_which_backups_count() {
+        let (_keep, dir) = set_up();
+        let backup = backup(&dir);
+        let (record, generation) = (backup.digest(), backup.keyring.generation());
+        let written = ListedBackup::of(&backup.keyring, record, Proven::Written(now()), None);
+        for listed in [written, entry(&backup)] {
+            list_backup(&dir, &Means::default(), backup.keyring.root_id(), listed).unwrap();
+        }
+        let uuid = backup.keyring.uuid();
+        for forget in [Forget::One(record.to_hex()), Forget::All(uuid)] {
+            forget_backups(&dir, &Means::default(), &forget).unwrap();
+        }
+        let found: Vec<_> = events(&dir).split_off(1);
+        let named = ["backup-written", "backup-check", "backup-forget", "backup-forget-all"];
+        assert_eq!(found.iter().map(|event| event["event"].as_str().unwrap()).collect::<Vec<_>>(), named);
+        assert!(found.iter().all(|event| event["keyring"] == uuid.to_hex() && event["generation"] == generation));
+        assert!(found[..3].iter().all(|event| event["record"] == record.to_hex()));
+    }
+}

@@ -138,3 +138,67 @@ impl Listed {
         self.ledger.as_ref().map_or(self.marked, Ledger::count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        durable::version,
+        keeper::{
+            Act, rekey,
+            state_dir::LEDGER,
+            testing::{change, keys, list, opened, set_up},
+        },
+        keyring::ledger::LEDGER_MAX,
+        root::Means,
+    };
+
+    #[test]
+    fn the_keys_of_listed_backups_are_backed_up() {
+        let (_keep, dir) = set_up();
+        assert!(opened(&dir).listed.backed().is_empty());
+        list(&dir);
+        let opened = opened(&dir);
+        assert_eq!(opened.listed.backed().into_iter().collect::<Vec<_>>(), keys(&opened));
+    }
+
+    #[test]
+    fn a_change_of_the_keyring_leaves_the_ledger_alone() {
+        let (_keep, dir) = set_up();
+        let path = dir.path_of(LEDGER);
+        change(&dir, &Act::Add);
+        assert!(!path.exists(), "there is no ledger before the first backup is listed");
+        list(&dir);
+        let before = version(&path).unwrap();
+        change(&dir, &Act::Add);
+        assert_eq!(version(&path), Some(before));
+        rekey(&dir, &Means::default()).unwrap();
+        assert_ne!(version(&path), Some(before), "it is under the new root key");
+        assert_eq!(opened(&dir).backups().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_ledger_under_an_earlier_root_key_is_refused() {
+        let (_keep, dir) = set_up();
+        list(&dir);
+        let earlier = dir.read(LEDGER, LEDGER_MAX).unwrap();
+        rekey(&dir, &Means::default()).unwrap();
+        dir.replace(LEDGER, &earlier).unwrap();
+        let opened = opened(&dir);
+        assert_eq!(opened.backups().map(drop).unwrap_err().to_string(), "the ledger is under another root key");
+        assert_eq!(opened.unbacked(), keys(&opened), "no key counts as backed up");
+    }
+
+    #[test]
+    fn no_rekey_begins_while_the_ledger_cannot_be_read() {
+        let (_keep, dir) = set_up();
+        std::fs::create_dir(dir.path_of(LEDGER)).unwrap();
+        let before = opened(&dir).keyring.root_id();
+        let refused = rekey(&dir, &Means::default()).unwrap_err().to_string();
+        assert!(refused.ends_with("ledger is a directory, expected a regular file"), "{refused}");
+        assert_eq!(opened(&dir).keyring.root_id(), before);
+        std::fs::remove_dir(dir.path_of(LEDGER)).unwrap();
+        // A damaged ledger is lost anyway.
+        dir.create(LEDGER, b"no ledger").unwrap();
+        rekey(&dir, &Means::default()).unwrap();
+    }
+}

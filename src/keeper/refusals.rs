@@ -7,10 +7,11 @@ use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
 use super::{
-    Act, FreshBackup, NeededKey, Plan, Publisher, RestorePlan, back_up, change_keys,
+    Act, FreshBackup, NeededKey, Publisher, RestorePlan, back_up, change_keys,
     commit::{Commit, NewRecord, PrevCopy, Swap},
-    init, list_backup, open, restore,
+    list_backup, open, restore,
     state_dir::StateFiles,
+    testing::set_up,
 };
 use crate::{
     crypto::{Uuid, kdf::RootKey},
@@ -29,12 +30,6 @@ use crate::{
 };
 
 const UUID: Uuid = Uuid([5; 16]);
-
-fn set_up() -> (tempfile::TempDir, Dir) {
-    let (keep, dir) = durable::testing::private();
-    init(&dir, &Plan { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
-    (keep, dir)
-}
 
 fn publisher(dir: &Dir) -> Publisher {
     Publisher::new(dir.path().to_owned(), Means::default(), None, Arc::default())
