@@ -161,3 +161,129 @@ fn unseal_event<'a>(opened: &Opened, slot: &'a str, key_id: &'a str) -> audit::E
         slot,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        keeper::{
+            Act, change_keys,
+            commit::{CommitStep, testing::dying_after},
+            rekey,
+            testing::{add_passphrase, change, events, list, opened, rotate, set_up},
+        },
+        keyring::testing::now,
+    };
+
+    fn publisher(dir: &Dir) -> (Publisher, Arc<Published>) {
+        let served = Arc::default();
+        (Publisher::new(dir.path().to_owned(), Means::default(), None, Arc::clone(&served)), served)
+    }
+
+    /// Lets the last failure be so long ago that another attempt is due.
+    fn wait(publisher: &mut Publisher) {
+        let (when, _) = publisher.seen.failed.as_mut().unwrap();
+        *when = when.checked_sub(RETRY).unwrap();
+    }
+
+    fn said(outcome: Option<Result<Unsealed, ServeError>>) -> Option<Result<u64, String>> {
+        Some(outcome?.map(|unsealed| unsealed.generation).map_err(|error| error.to_string()))
+    }
+
+    #[test]
+    fn a_keyring_is_published_once_and_followed_after() {
+        let (_keep, dir) = set_up();
+        add_passphrase(&dir, "spoken");
+        let (mut publisher, served) = publisher(&dir);
+        assert!(publisher.follow().is_none() && served.current().is_none(), "nothing is published yet");
+        let unsealed = publisher.publish().unwrap().unwrap();
+        let here = opened(&dir);
+        let first = here.keyring.primary().id().to_string();
+        assert_eq!((unsealed.generation, &*unsealed.key_id), (1, first.as_str()));
+        assert_eq!(unsealed.expect, Expect::of(&here.keyring, here.digest));
+        assert!(unsealed.slot_opened && !unsealed.expected && unsealed.audited.is_ok());
+        let events = events(&dir).split_off(1);
+        let [event] = events.as_slice() else { panic!("{events:?}") };
+        let expected: [serde_json::Value; 4] = ["unseal".into(), 1.into(), first.as_str().into(), "file".into()];
+        assert_eq!(["event", "generation", "key_id", "slot"].map(|name| event[name].clone()), expected);
+
+        assert!(publisher.publish().unwrap().is_none() && publisher.follow().is_none());
+        let second = rotate(&dir).to_string();
+        let unsealed = publisher.follow().unwrap().unwrap();
+        assert_eq!((unsealed.generation, &*unsealed.key_id, unsealed.slot_opened), (3, second.as_str(), false));
+        assert_eq!(*served.current().as_ref().unwrap().primary().id, second);
+        assert!(publisher.follow().is_none());
+    }
+
+    #[test]
+    fn a_backup_that_is_listed_counts_without_a_new_record() {
+        let (_keep, dir) = set_up();
+        let (mut publisher, served) = publisher(&dir);
+        publisher.publish().unwrap();
+        let unbacked = || served.current().as_ref().unwrap().unbacked();
+        assert_eq!(unbacked(), 1);
+        list(&dir);
+        assert!(publisher.follow().is_none(), "the record is the same");
+        assert_eq!(unbacked(), 0);
+    }
+
+    #[test]
+    fn a_failure_is_reported_once_and_tried_again() {
+        let (_keep, dir) = set_up();
+        let (mut publisher, served) = publisher(&dir);
+        publisher.publish().unwrap();
+        let path = dir.path_of(KEYRING);
+        let record = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let missing = format!("{} is missing beside the other files of the keyring", path.display());
+        assert_eq!(said(publisher.follow()), Some(Err(missing.clone())));
+        assert_eq!(served.degraded().as_deref(), Some(&missing));
+        assert!(served.current().is_some(), "it serves what it has");
+        wait(&mut publisher);
+        assert_eq!(said(publisher.follow()), None, "the same failure");
+        assert_eq!(served.degraded().as_deref(), Some(&missing));
+        dir.create(KEYRING, b"damaged").unwrap();
+        let damaged = said(publisher.follow()).unwrap().unwrap_err();
+        assert_ne!(damaged, missing, "another failure");
+        dir.replace(KEYRING, &record).unwrap();
+        assert_eq!(said(publisher.follow()), None, "the record is the published one");
+        assert_eq!(served.degraded(), None);
+    }
+
+    #[test]
+    fn a_change_that_is_not_in_the_watched_files_is_found_when_it_is_time_to_try_again() {
+        let (_keep, dir) = set_up();
+        let (mut publisher, served) = publisher(&dir);
+        publisher.publish().unwrap();
+        std::fs::rename(dir.path_of("root"), dir.path_of("aside")).unwrap();
+        // The record is written again as it is.
+        let record = std::fs::read(dir.path_of(KEYRING)).unwrap();
+        dir.replace(KEYRING, &record).unwrap();
+        assert!(said(publisher.follow()).unwrap().is_err());
+        std::fs::rename(dir.path_of("aside"), dir.path_of("root")).unwrap();
+        assert_eq!(said(publisher.follow()), None);
+        assert!(served.degraded().is_some(), "it is not time yet");
+        wait(&mut publisher);
+        assert_eq!(said(publisher.follow()), None, "the record is the published one");
+        assert_eq!(served.degraded(), None);
+    }
+
+    #[test]
+    fn a_daemon_marks_what_it_serves() {
+        let (_keep, dir) = set_up();
+        let (mut publisher, _) = publisher(&dir);
+        publisher.publish().unwrap();
+        let add = || change_keys(&dir, &Means::default(), &Act::Add, now());
+        dying_after(CommitStep::Swap, add).0.unwrap_err();
+        assert_eq!(opened(&dir).standing, Some(Standing::Ahead));
+        let unsealed = publisher.follow().unwrap().unwrap();
+        assert_eq!((unsealed.generation, unsealed.standing), (2, Some(Standing::Ahead)));
+        assert_eq!(opened(&dir).standing, Some(Standing::Current));
+        // Whoever follows needs no slot, also after a rekey.
+        rekey(&dir, &Means::default()).unwrap();
+        assert!(publisher.follow().unwrap().is_ok());
+        change(&dir, &Act::Add);
+        let unsealed = publisher.follow().unwrap().unwrap();
+        assert!(!unsealed.slot_opened);
+    }
+}

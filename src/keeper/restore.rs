@@ -213,3 +213,119 @@ fn export(
     }
     Ok(to.sealed(dir, (keyring, record), (&backup.root, &backup.earlier), &recipients, now)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        durable,
+        escrow::testing::identity,
+        keeper::testing::{backup, disable_first, keys, opened, rotate, set_up},
+        keyring::testing::now,
+    };
+
+    fn needed(key: &Key) -> NeededKey {
+        let example = format!("/registry/secrets/default/{}", key.id().seq());
+        NeededKey { name: key.id().to_string(), commitment: key.kek().commitment(), objects: 3, example }
+    }
+
+    /// Plans to restore `backup`, which nothing proves yet.
+    fn plan(backup: Backup) -> RestorePlan {
+        let fresh = FreshBackup { file: "/nowhere/fresh.age".into(), recipients: vec![identity().0] };
+        let (expect, needed, compromised) = (None, None, Vec::new());
+        RestorePlan { backup, file: None, expect, needed, compromised, fresh, slot_file: None, now: now() }
+    }
+
+    fn refused(plan: &RestorePlan) -> String {
+        plan.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_backup_is_the_right_one_if_it_is_named_or_has_every_needed_key() {
+        let (_keep, dir) = set_up();
+        let first = opened(&dir).keyring.primary().id();
+        let mut plan = plan(backup(&dir));
+        let added = rotate(&dir);
+        let later = backup(&dir);
+        let of = |key_id| needed(later.keyring.keys().find(|key| key.id() == key_id).unwrap());
+        let (has, lacks) = (of(first), [of(added), NeededKey { objects: 1, ..of(added) }]);
+        assert_eq!(refused(&plan), "nothing shows that this is the right backup");
+        plan.needed = Some(vec![has.clone()]);
+        plan.check().unwrap();
+        plan.needed = Some(vec![lacks[0].clone(), has, lacks[1].clone()]);
+        let name = format!("{added} (3 objects, for example /registry/secrets/default/2)");
+        let again = format!("{added} (1 objects, for example /registry/secrets/default/2)");
+        assert_eq!(refused(&plan), format!("the backup lacks keys that values in etcd need: {name}, {again}"));
+        plan.needed = Some(Vec::new());
+        assert!(matches!(plan.check(), Err(RestoreError::NothingNeeded)));
+        plan.expect = Some(plan.backup.expect());
+        plan.check().unwrap();
+        plan.needed = None;
+        plan.check().unwrap();
+        plan.expect = Some(later.expect());
+        assert!(matches!(plan.check(), Err(RestoreError::Expect(_))));
+        plan.compromised = vec![first, added];
+        assert_eq!(refused(&plan), format!("there is no key {added}"));
+    }
+
+    #[test]
+    fn a_restored_keyring_wraps_under_the_newest_key_that_values_need() {
+        let (_keep, dir) = set_up();
+        let first = opened(&dir).keyring.primary().id();
+        rotate(&dir);
+        let backup = backup(&dir);
+        let of_first = needed(backup.keyring.keys().next().unwrap());
+        let (_keep, dir) = durable::testing::private();
+        let restored = restore(&dir, RestorePlan { needed: Some(vec![of_first]), ..plan(backup) }).unwrap();
+        assert_eq!((restored.fresh, restored.disabled), (None, Vec::new()));
+        let opened = opened(&dir);
+        assert_eq!((opened.keyring.primary().id(), opened.digest), (first, restored.initialised.digest));
+        assert!(opened.unbacked().is_empty() && opened.wants_rotation());
+    }
+
+    #[test]
+    fn a_restore_says_which_needed_keys_stay_disabled() {
+        let (_keep, dir) = set_up();
+        disable_first(&dir);
+        let backup = backup(&dir);
+        let needed: Vec<_> = backup.keyring.keys().map(needed).collect();
+        let (_keep, dir) = durable::testing::private();
+        let restored = restore(&dir, RestorePlan { needed: Some(needed.clone()), ..plan(backup) }).unwrap();
+        assert_eq!(restored.disabled, needed[..1]);
+    }
+
+    #[test]
+    fn a_key_that_somebody_may_know_never_wraps_again() {
+        let (keep, dir) = set_up();
+        let first = opened(&dir).keyring.primary().id();
+        let backup = backup(&dir);
+        let (_keep, dir) = durable::testing::private();
+        let (recipient, identities) = identity();
+        let fresh = FreshBackup { file: keep.path().join("fresh.age"), recipients: vec![recipient] };
+        let (expect, compromised) = (Some(backup.expect()), vec![first]);
+        let plan = RestorePlan { expect, compromised, fresh, ..plan(backup) };
+        let file = plan.fresh.file.clone();
+        let restored = restore(&dir, plan).unwrap();
+        assert_eq!(restored.fresh, Some((file.clone(), false)), "a backup on the same disk does not count");
+        let opened = opened(&dir);
+        assert_ne!(opened.keyring.primary().id(), first);
+        assert_eq!(opened.unbacked(), [opened.keyring.primary().id()]);
+        let fresh = Backup::open(&std::fs::read(file).unwrap(), &identities).unwrap();
+        assert_eq!((fresh.digest(), fresh.keyring.primary().id()), (opened.digest, opened.keyring.primary().id()));
+    }
+
+    #[test]
+    fn a_restore_does_not_overwrite_the_backup_that_it_has_just_made() {
+        let (_keep, source) = set_up();
+        for name in ["root", "ledger", "mark"] {
+            let backup = backup(&source);
+            let (_keep, dir) = durable::testing::private();
+            let fresh = FreshBackup { file: dir.path_of(name), recipients: vec![identity().0] };
+            let (expect, compromised) = (Some(backup.expect()), keys(&opened(&source)));
+            let failed = restore(&dir, RestorePlan { expect, compromised, fresh, ..plan(backup) }).unwrap_err();
+            let expected = format!("{} already exists", dir.path_of(name).display());
+            assert!(failed.to_string().ends_with(&expected), "{failed}");
+            assert!(std::fs::read(dir.path_of(name)).unwrap().starts_with(b"age-encryption.org/"), "{name}");
+        }
+    }
+}

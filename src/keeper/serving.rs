@@ -59,3 +59,44 @@ impl Serving {
         self.published.is_alone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{durable, keeper::testing::set_up};
+
+    fn serving(dir: &Dir) -> (Serving, Arc<Published>) {
+        let published = Arc::default();
+        (Serving::open(dir.path(), Arc::clone(&published)).unwrap(), published)
+    }
+
+    #[test]
+    fn one_daemon_serves_from_a_directory_until_it_ends() {
+        let (_keep, dir) = set_up();
+        let ((first, published), (second, waiting)) = (serving(&dir), serving(&dir));
+        assert!(!first.is_locked());
+        assert!(first.try_lock().unwrap() && first.try_lock().unwrap() && first.is_locked());
+        assert!(!second.try_lock().unwrap() && !second.is_locked());
+        assert!(published.is_alone() && !waiting.is_alone());
+        drop(first);
+        assert!(second.try_lock().unwrap() && waiting.is_alone());
+    }
+
+    #[test]
+    fn the_successor_serves_next() {
+        let (_keep, dir) = set_up();
+        let [(first, _), (mut second, _), (other, _)] = [(); 3].map(|()| serving(&dir));
+        assert!(first.try_lock().unwrap());
+        second.succeed().unwrap();
+        drop(first);
+        assert!(!other.try_lock().unwrap() && second.try_lock().unwrap());
+    }
+
+    #[test]
+    fn nothing_is_created_in_a_directory_without_a_keyring() {
+        let (_keep, dir) = durable::testing::private();
+        let refused = Serving::open(dir.path(), Arc::default()).map(drop).unwrap_err().to_string();
+        assert_eq!(refused, format!("{} holds no keyring", dir.path().display()));
+        assert!(dir.names().unwrap().is_empty());
+    }
+}

@@ -161,3 +161,87 @@ impl Published {
         let _ = self.unsealed.subscribe().wait_for(|unsealed| *unsealed).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Waker},
+        time::Duration,
+    };
+
+    use rand::rngs::SysRng;
+
+    use super::*;
+    use crate::{
+        crypto::{Uuid, kdf::RootKey},
+        keyring::testing,
+    };
+
+    /// Makes a keyring with a primary key and a pending one.
+    fn keyring() -> Keyring {
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        testing::with_key(testing::keyring(&root, Uuid([5; 16])), &root, State::Pending)
+    }
+
+    #[test]
+    fn every_key_is_found_by_its_name() {
+        let keyring = keyring();
+        let snapshot = Snapshot::after(None, &keyring, 2);
+        assert_eq!((snapshot.generation(), snapshot.unbacked()), (keyring.generation(), 2));
+        assert_eq!(*snapshot.primary().id, keyring.primary().id().to_string());
+        for key in keyring.keys() {
+            let found = snapshot.key(&key.id().to_string()).unwrap();
+            assert_eq!((found.state, found.kek.commitment()), (key.state(), key.kek().commitment()));
+        }
+        assert!(snapshot.key("k9").is_none());
+        assert_eq!(snapshot.keys().count(), 2);
+        let later = testing::later(&testing::later(&keyring, |_| {}), |_| {});
+        assert_eq!(Snapshot::after(Some(&snapshot), &later, 1).generation(), 3);
+    }
+
+    #[test]
+    fn a_key_goes_on_counting_what_it_unwraps() {
+        let keyring = keyring();
+        let before = Snapshot::after(None, &keyring, 0);
+        let id = keyring.primary().id().to_string();
+        before.key(&id).unwrap().count();
+        before.key(&id).unwrap().count();
+        let after = Snapshot::after(Some(&before), &testing::promote(&keyring, 1), 0);
+        before.key(&id).unwrap().count();
+        assert_eq!(after.key(&id).unwrap().unwrapped(), 3);
+        assert_eq!(after.primary().unwrapped(), 0);
+    }
+
+    #[test]
+    fn a_key_that_stays_primary_keeps_its_time_of_publication() {
+        let keyring = keyring();
+        let a_second_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        let before = Snapshot::new(&keyring, a_second_ago);
+        assert_eq!(Snapshot::after(Some(&before), &testing::later(&keyring, |_| {}), 0).since(), a_second_ago);
+        assert!(Snapshot::after(Some(&before), &testing::promote(&keyring, 1), 0).since() > a_second_ago);
+    }
+
+    #[test]
+    fn whoever_waits_for_the_first_snapshot_gets_it() {
+        let published = Published::default();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut first = pin!(published.first());
+        assert!(first.as_mut().poll(&mut context).is_pending() && published.current().is_none());
+        published.degrade(Some("sealed".to_owned()));
+        assert_eq!(published.degraded().as_deref().map(String::as_str), Some("sealed"));
+        published.publish(Snapshot::after(None, &keyring(), 0));
+        assert!(first.as_mut().poll(&mut context).is_ready() && published.current().is_some());
+        assert_eq!(published.degraded(), None);
+    }
+
+    #[test]
+    fn a_daemon_is_alone_only_while_it_says_so() {
+        let published = Published::default();
+        assert!(!published.is_alone());
+        published.note_alone(true);
+        assert!(published.is_alone());
+        published.note_alone(false);
+        assert!(!published.is_alone());
+    }
+}

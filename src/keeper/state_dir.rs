@@ -213,4 +213,9 @@ mod tests {
         assert_eq!(key_file_name("<name>"), NAMES[5]);
         assert_eq!(format!("{UNFINISHED}-<n>/"), NAMES[10]);
     }
+
+    #[test]
+    fn a_store_has_seconds_to_load_the_record() {
+        assert!(load_by() > Instant::now() + LOAD_WAIT / 2);
+    }
 }
