@@ -166,3 +166,105 @@ impl Backup {
         Expect::of(&self.keyring, self.digest())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SysRng;
+
+    use super::*;
+    use crate::{
+        crypto::{Digest, Uuid, kdf::RootKey},
+        escrow::testing::identity,
+        keeper::{
+            rekey,
+            testing::{backup, events, keys, opened, rotate, set_up, set_up_recoverable},
+        },
+        keyring::{
+            Keyring,
+            testing::{self, digest, later, now},
+        },
+    };
+
+    /// Makes a backup of `keyring` under a root key of its own.
+    fn foreign(keyring: Keyring) -> Backup {
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        Backup { keyring, record: b"record".to_vec().into(), root, earlier: Vec::new(), created: None }
+    }
+
+    /// Returns what opening `dir` returns if `keyring` is there.
+    fn with(dir: &Dir, keyring: &Keyring, digest: Digest) -> Opened {
+        let mut opened = opened(dir);
+        (opened.keyring, opened.digest) = (keyring.clone(), digest);
+        opened
+    }
+
+    #[test]
+    fn a_backup_is_for_the_recovery_recipients_unless_others_are_given() {
+        let (_keep, dir, recipient, identities) = set_up_recoverable();
+        let made = back_up(&dir, &Means::default(), Vec::new(), now()).unwrap();
+        assert_eq!(made.recipients, [recipient.to_string()]);
+        assert!(made.is_for_proven_recipient());
+        assert_eq!(Backup::open(&made.bytes, &identities).unwrap().digest(), made.opened.digest);
+        let other = identity().0;
+        let made = back_up(&dir, &Means::default(), vec![other.clone()], now()).unwrap();
+        assert_eq!(made.recipients, [other.to_string()]);
+        assert!(!made.is_for_proven_recipient());
+        assert!(matches!(Backup::open(&made.bytes, &identities), Err(BackupError::NoIdentity)));
+        let named: Vec<_> = events(&dir).iter().map(|event| event["recipients"][0].clone()).collect();
+        assert_eq!(named, [recipient.to_string(), other.to_string()]);
+
+        let (_keep, dir) = set_up();
+        let refused = back_up(&dir, &Means::default(), Vec::new(), now()).map(drop).unwrap_err().to_string();
+        let expected = "nobody could open a backup: the keyring has no recovery recipient, and none was given";
+        assert_eq!(refused, expected);
+    }
+
+    #[test]
+    fn the_keys_that_were_made_after_a_backup_are_missing_in_it() {
+        let (_keep, dir) = set_up();
+        let backup = backup(&dir);
+        assert_eq!(opened(&dir).missing_in(&backup), Ok(Vec::new()));
+        let added = rotate(&dir);
+        assert_eq!(opened(&dir).missing_in(&backup), Ok(vec![added]));
+        let newer = self::backup(&dir);
+        let fewer = with(&dir, &backup.keyring, backup.digest());
+        assert_eq!(fewer.missing_in(&newer), Ok(Vec::new()), "keys that only the backup has are not missing");
+        let (found, expected) = (Uuid([7; 16]), backup.keyring.uuid());
+        let other = foreign(testing::keyring(&backup.root, found));
+        assert_eq!(opened(&dir).missing_in(&other), Err(ExpectError::OtherKeyring { found, expected }));
+    }
+
+    #[test]
+    fn a_keyring_descends_from_its_backup_unless_its_past_says_otherwise() {
+        let (_keep, dir) = set_up();
+        let before = backup(&dir);
+        assert!(opened(&dir).may_descend_from(&before), "the same record");
+        rotate(&dir);
+        let ours = opened(&dir);
+        assert!(ours.may_descend_from(&before), "an earlier record");
+        let fork = foreign(before.keyring.clone());
+        assert!(!ours.may_descend_from(&fork));
+        assert!(!with(&dir, &before.keyring, before.digest()).may_descend_from(&backup(&dir)), "a later record");
+        // The past of a keyring reaches 256 generations back.
+        let mut keyring = before.keyring.clone();
+        while keyring.generation() < 1 + KEPT {
+            keyring = later(&keyring, |_| {});
+        }
+        let next = later(&keyring, |_| {});
+        assert!(!with(&dir, &keyring, digest(1 + KEPT)).may_descend_from(&fork));
+        assert!(with(&dir, &next, digest(2 + KEPT)).may_descend_from(&fork), "nobody knows");
+    }
+
+    #[test]
+    fn a_backup_is_authentic_under_a_root_key_that_the_keyring_has_or_had() {
+        let (_keep, dir) = set_up();
+        let earlier = opened(&dir).keyring.root_id();
+        rekey(&dir, &Means::default()).unwrap();
+        let opened = opened(&dir);
+        opened.check_root_key(earlier).unwrap();
+        opened.check_root_key(opened.keyring.root_id()).unwrap();
+        let refused = opened.check_root_key(RootId([7; 32])).unwrap_err().to_string();
+        assert_eq!(refused, "the backup is under a root key that this keyring has never had");
+        assert_eq!(keys(&opened).len(), 1);
+    }
+}

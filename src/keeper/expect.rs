@@ -167,4 +167,15 @@ mod tests {
             assert_eq!(text.parse::<Expect>(), Err(ExpectError::Syntax), "{text:?}");
         }
     }
+
+    #[test]
+    fn a_successor_is_not_the_record_itself() {
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let keyring = testing::keyring(&root, Uuid([1; 16]));
+        let (later, digest) = (testing::later(&keyring, |_| {}), testing::digest(1));
+        let expect = Expect::of(&keyring, digest);
+        assert!(expect.is(&keyring, digest));
+        assert!(!expect.is(&later, testing::digest(2)) && !expect.is(&later, digest));
+        assert!(!expect.is(&keyring, testing::digest(2)));
+    }
 }

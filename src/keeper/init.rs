@@ -237,3 +237,75 @@ fn seal_recoveries(plan: &Plan, uuid: Uuid, root: &RootKey) -> Result<Vec<Recove
     };
     recipients.iter().map(seal).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        durable,
+        escrow::testing::identity,
+        keeper::testing::{opened, set_up, set_up_recoverable},
+        keyring::testing::now,
+    };
+
+    fn plan(restart: bool) -> Plan {
+        Plan { recovery: None, slot_file: None, restart, now: now() }
+    }
+
+    #[test]
+    fn the_first_slot_has_its_secret_in_a_file_of_the_directory() {
+        let (_keep, dir) = set_up();
+        assert!(dir.contains(&first_key_file()).unwrap());
+        assert_eq!(opened(&dir).slots.iter().map(|slot| slot.name.as_str()).collect::<Vec<_>>(), [SLOT]);
+        std::fs::remove_file(dir.path_of(&first_key_file())).unwrap();
+        open(&dir, &Means::default()).unwrap_err();
+    }
+
+    #[test]
+    fn only_files_of_a_set_up_are_moved_aside_and_only_on_request() {
+        let (_keep, dir) = durable::testing::private();
+        for name in ["root", "slot-file.key", "notes"] {
+            dir.create(name, b"half").unwrap();
+        }
+        let refused = init(&dir, &plan(false)).unwrap_err().to_string();
+        assert_eq!(refused, format!("{} holds an unfinished set-up", dir.path().display()));
+        let aside = init(&dir, &plan(true)).unwrap().moved_aside.unwrap();
+        assert_eq!(aside, dir.path_of("unfinished-1"));
+        for name in ["root", "slot-file.key"] {
+            assert_eq!(std::fs::read(aside.join(name)).unwrap(), b"half");
+        }
+        assert_eq!(std::fs::read(dir.path_of("notes")).unwrap(), b"half");
+        let refused = init(&dir, &plan(true)).unwrap_err().to_string();
+        assert_eq!(refused, format!("{} already holds a keyring, or what is left of one", dir.path().display()));
+    }
+
+    #[test]
+    fn every_recovery_recipient_is_tried_before_anything_is_written() {
+        let (_keep, dir, recipient, identities) = set_up_recoverable();
+        let opened = opened(&dir);
+        let [recovery] = opened.keyring.recoveries() else { panic!("one recipient") };
+        assert_eq!(recovery.recipient(), recipient.to_string());
+        assert!(opened.recovers(recovery, &identities) && !opened.recovers(recovery, &identity().1));
+
+        let (_keep, dir) = durable::testing::private();
+        let (recipients, identities) = (vec![recipient, identity().0], identities);
+        let untried = recipients[1].to_string();
+        let refused = init(&dir, &Plan { recovery: Some((recipients, identities)), ..plan(false) }).unwrap_err();
+        assert_eq!(refused.to_string(), format!("no given identity opens the recovery blob for {untried}"));
+        assert!(dir.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_set_up_whose_last_answer_got_lost_says_what_is_in_the_directory() {
+        let doubt = || {
+            let error = || StoreError::File(DurableError::Missing("store".into()));
+            CommitError::InDoubt { failed: error(), unread: Box::new(error()) }
+        };
+        let (_keep, dir) = durable::testing::private();
+        assert!(matches!(broken_off(StateFiles::new(&dir), doubt()), InitError::NotBegun(_)));
+        dir.create("root", b"half").unwrap();
+        assert!(matches!(broken_off(StateFiles::new(&dir), doubt()), InitError::BrokenOff(_)));
+        let (_keep, dir) = set_up();
+        assert!(matches!(broken_off(StateFiles::new(&dir), doubt()), InitError::NotConfirmed(_)));
+    }
+}

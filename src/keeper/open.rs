@@ -245,3 +245,90 @@ pub(super) fn open_to_change(state: StateFiles<'_>, means: &Means) -> Result<(Op
     let opened = open_after(state, means, None, &before)?;
     if opened.is_being_rekeyed() { Err(BeginError::Rekeying) } else { Ok((opened, lock)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+    use crate::{
+        durable,
+        keeper::{
+            Plan, SlotAct, change_slots, init,
+            state_dir::{KEYRING, MARK},
+            testing::{add_passphrase, opened, passphrase, rotate, set_up, slow},
+        },
+        keyring::testing::now,
+        root::{Passphrase, Passphrases},
+    };
+
+    /// Counts how often the passphrase is asked for.
+    #[derive(Debug, Clone, Default)]
+    struct Counting(Arc<AtomicUsize>);
+
+    impl Passphrases for Counting {
+        fn of(&self, _: &str, _: u32) -> io::Result<Option<Arc<Passphrase>>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(Some(passphrase()))
+        }
+    }
+
+    fn opened_by(opened: &Opened) -> Vec<(&str, bool)> {
+        opened.slots.iter().map(|slot| (slot.name.as_str(), slot.opened)).collect()
+    }
+
+    #[test]
+    fn a_slot_opens_once_and_is_remembered() {
+        let (_keep, dir) = set_up();
+        add_passphrase(&dir, "spoken");
+        let before = opened(&dir);
+        assert_eq!(opened_by(&before), [("file", true), ("spoken", false)]);
+        std::fs::remove_file(dir.path_of("slot-file.key")).unwrap();
+        let again = open_again(&dir, &Means::default(), &before).unwrap();
+        assert_eq!(opened_by(&again), [("file", true), ("spoken", false)]);
+        let spoken = open(&dir, &slow(&dir, |_| {})).unwrap();
+        assert_eq!(opened_by(&spoken), [("file", false), ("spoken", true)]);
+    }
+
+    #[test]
+    fn nobody_types_a_passphrase_twice_because_a_file_is_damaged() {
+        let (_keep, dir) = set_up();
+        add_passphrase(&dir, "spoken");
+        let act = SlotAct::Remove("file".to_owned());
+        change_slots(&dir, &slow(&dir, |_| {}), &act).unwrap();
+        let asked = Counting::default();
+        let means = Means::new(None, Box::new(asked.clone()));
+        open(&dir, &means).unwrap();
+        assert_eq!(asked.0.swap(0, Ordering::Relaxed), 1);
+        dir.replace(KEYRING, b"damaged").unwrap();
+        open(&dir, &means).unwrap_err();
+        assert_eq!(asked.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_keyring_wants_a_rotation_after_a_restore_until_it_is_rotated() {
+        let (_keep, dir) = set_up();
+        let opened = opened(&dir);
+        assert!(!opened.wants_rotation());
+        let mark = opened.next_mark(&opened.keyring, opened.digest).after_restore(&opened.keyring);
+        dir.replace(MARK, &mark.encode(&opened.current).unwrap()).unwrap();
+        assert!(self::opened(&dir).wants_rotation());
+        rotate(&dir);
+        assert!(!self::opened(&dir).wants_rotation());
+    }
+
+    #[test]
+    fn a_key_file_outside_of_the_state_directory_has_its_directory_named() {
+        let (_keep, dir) = set_up();
+        assert!(key_directories(dir.path()).is_empty());
+        let ((_keep, dir), (elsewhere, _)) = (durable::testing::private(), durable::testing::private());
+        assert!(key_directories(dir.path()).is_empty() && !is_set_up(&dir).unwrap());
+        let slot_file = Some(elsewhere.path().join("claviger.key"));
+        init(&dir, &Plan { recovery: None, slot_file, restart: false, now: now() }).unwrap();
+        assert_eq!(key_directories(dir.path()), [elsewhere.path()]);
+        assert!(is_set_up(&dir).unwrap());
+    }
+}

@@ -107,3 +107,57 @@ pub(super) fn recoveries_under(keyring: &Keyring, root: &RootKey) -> Result<Vec<
     };
     keyring.recoveries().iter().map(seal).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        escrow::testing::identity,
+        keeper::{
+            rekey,
+            testing::{events, opened, set_up_recoverable},
+        },
+    };
+
+    fn remove(dir: &Dir, recipient: &Recipient, last: bool) -> Result<Keyring, ChangeRecoveryError> {
+        let act = RecoveryAct::Remove { recipient: recipient.to_string(), last };
+        change_recovery(dir, &Means::default(), &act)
+    }
+
+    #[test]
+    fn the_last_recipient_stays_unless_the_operator_insists() {
+        let (_keep, dir, first, _) = set_up_recoverable();
+        let (second, identities) = identity();
+        change_recovery(&dir, &Means::default(), &RecoveryAct::Add(second.clone(), identities)).unwrap();
+        assert_eq!(remove(&dir, &first, false).unwrap().recoveries().len(), 1);
+        let refused = remove(&dir, &second, false).unwrap_err().to_string();
+        assert_eq!(refused, format!("{second} is the last recovery recipient, so it is not removed"));
+        assert_eq!(opened(&dir).keyring.recoveries().len(), 1);
+        assert!(remove(&dir, &second, true).unwrap().recoveries().is_empty());
+        let events = events(&dir).into_iter().map(|event| (event["event"].clone(), event["recipient"].clone()));
+        let expected = [("recovery-add", &second), ("recovery-remove", &first), ("recovery-remove", &second)];
+        let expected = expected.map(|(event, recipient)| (event.into(), recipient.to_string().into()));
+        assert_eq!(events.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_recipient_is_added_only_with_an_identity_that_opens_its_blob() {
+        let (_keep, dir, _, _) = set_up_recoverable();
+        let (recipient, identities) = (identity().0, identity().1);
+        let refused = change_recovery(&dir, &Means::default(), &RecoveryAct::Add(recipient.clone(), identities));
+        let expected = format!("no given identity opens the recovery blob for {recipient}");
+        assert_eq!(refused.unwrap_err().to_string(), expected);
+        assert_eq!(opened(&dir).keyring.recoveries().len(), 1);
+    }
+
+    #[test]
+    fn after_a_rekey_the_same_identities_recover_the_new_root_key() {
+        let (_keep, dir, _, identities) = set_up_recoverable();
+        let before = opened(&dir).keyring.root_id();
+        rekey(&dir, &Means::default()).unwrap();
+        let opened = opened(&dir);
+        assert_ne!(opened.keyring.root_id(), before);
+        let [recovery] = opened.keyring.recoveries() else { panic!("one recipient") };
+        assert!(opened.recovers(recovery, &identities));
+    }
+}

@@ -140,3 +140,35 @@ fn resealed(opened: &Opened) -> Result<Keyring, RekeyError> {
     let Opened { keyring, digest, current, .. } = opened;
     Ok(keyring.rekey(&mut SysRng, current, recoveries_under(keyring, current)?, *digest)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::{
+        slots,
+        testing::{add_passphrase, events, opened, set_up, slow},
+    };
+
+    #[test]
+    fn a_slot_that_somebody_adds_meanwhile_is_not_lost() {
+        let (_keep, dir) = set_up();
+        add_passphrase(&dir, "spoken");
+        let before = opened(&dir).keyring.root_id();
+        let refused = rekey(&dir, &slow(&dir, |dir| add_passphrase(dir, "third"))).unwrap_err().to_string();
+        assert_eq!(refused, format!("{} changed underneath", dir.path_of("root").display()));
+        assert_eq!((slots(&dir).unwrap().len(), opened(&dir).keyring.root_id()), (3, before));
+    }
+
+    #[test]
+    fn the_audit_log_names_the_new_root_key_before_each_of_both_steps() {
+        let (_keep, dir) = set_up();
+        let rekeyed = rekey(&dir, &Means::default()).unwrap();
+        assert!(!rekeyed.resumed);
+        let root_id = rekeyed.keyring.root_id().to_hex();
+        let found: Vec<_> =
+            events(&dir).iter().map(|event| (event["event"].clone(), event["generation"].clone())).collect();
+        assert_eq!(found, [("rekey".into(), 1.into()), ("rekey".into(), 2.into())]);
+        assert!(events(&dir).iter().all(|event| event["root_id"] == root_id));
+        assert_eq!(opened(&dir).keyring.root_id().to_hex(), root_id);
+    }
+}

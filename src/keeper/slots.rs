@@ -178,16 +178,12 @@ mod tests {
     use crate::{
         crypto::stretch::Cost,
         durable::{self, testing::dying_after},
-        keeper::{self, Plan},
-        keyring::testing::now,
+        keeper::{
+            self,
+            testing::{add_passphrase, events, set_up, slow},
+        },
         root::{FileSlot, Passphrase, PassphraseSlot},
     };
-
-    fn initialised() -> (tempfile::TempDir, Dir) {
-        let (keep, dir) = durable::testing::private();
-        keeper::init(&dir, &Plan { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
-        (keep, dir)
-    }
 
     fn second() -> SlotAct {
         SlotAct::Add("second".to_owned(), Box::new(FileSlot::generate(&mut SysRng, None).unwrap()))
@@ -201,7 +197,7 @@ mod tests {
     fn a_change_that_dies_at_any_step_leaves_the_slots_of_before_or_after_and_the_keyring_opens() {
         let means = Means::default();
         for steps in 0..24 {
-            let (_keep, dir) = initialised();
+            let (_keep, dir) = set_up();
             let (added, _) = dying_after(steps, || change_slots(&dir, &means, &second()));
             let after_add = names(&dir);
             assert!(added.is_err() || after_add == ["file", "second"]);
@@ -218,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_not_removed_if_no_other_opens_here() {
-        let (_keep, dir) = initialised();
+        let (_keep, dir) = set_up();
         let passphrase = Arc::new(Passphrase::new(b"correct horse").unwrap());
         let sealer = PassphraseSlot { passphrase, cost: Cost::new(1, 64, 1).unwrap() };
         let act = SlotAct::Add("known".to_owned(), Box::new(sealer));
@@ -235,12 +231,72 @@ mod tests {
 
     #[test]
     fn the_key_file_of_a_removed_slot_goes_with_it() {
-        let (_keep, dir) = initialised();
+        let (_keep, dir) = set_up();
         change_slots(&dir, &Means::default(), &second()).unwrap();
         assert!(dir.contains("slot-second.key").unwrap());
         change_slots(&dir, &Means::default(), &SlotAct::Remove("second".to_owned())).unwrap();
         assert!(!dir.contains("slot-second.key").unwrap());
         // The name can be used again.
         change_slots(&dir, &Means::default(), &second()).unwrap();
+    }
+
+    #[test]
+    fn one_slot_or_each_of_them_can_be_tried() {
+        let (_keep, dir) = set_up();
+        add_passphrase(&dir, "spoken");
+        let opens = |name| {
+            let tested = test_slots(&dir, &Means::default(), name).map_err(|error| error.to_string())?;
+            Ok::<_, String>(tested.into_iter().map(|(slot, tested)| (slot.name, tested.is_ok())).collect::<Vec<_>>())
+        };
+        let (file, spoken) = (("file".to_owned(), true), ("spoken".to_owned(), false));
+        assert_eq!(opens(None), Ok(vec![file.clone(), spoken.clone()]));
+        assert_eq!(opens(Some("file")), Ok(vec![file]));
+        assert_eq!(opens(Some("spoken")), Ok(vec![spoken]));
+        assert!(opens(Some("tape")).unwrap_err().ends_with(": there is no slot tape"));
+    }
+
+    #[test]
+    fn a_slot_that_somebody_adds_meanwhile_is_not_lost() {
+        let meanwhile: fn(&Dir) = |dir| add_passphrase(dir, "third");
+        let (_keep, dir) = set_up();
+        add_passphrase(&dir, "spoken");
+        let changed = format!("{} changed underneath", dir.path_of("root").display());
+        let act = SlotAct::Remove("file".to_owned());
+        let refused = change_slots(&dir, &slow(&dir, meanwhile), &act).unwrap_err().to_string();
+        assert_eq!((refused, names(&dir).join(" ")), (changed.clone(), "file spoken third".to_owned()));
+        // Sealing a slot takes as long as typing a passphrase.
+        let opened = keeper::open(&dir, &Means::default()).unwrap();
+        add_passphrase(&dir, "fourth");
+        let sealer = FileSlot::generate(&mut SysRng, None).unwrap();
+        let refused = add(StateFiles::new(&dir), &opened, "fifth", &sealer).unwrap_err().to_string();
+        assert_eq!((refused, names(&dir).join(" ")), (changed, "file spoken third fourth".to_owned()));
+    }
+
+    #[test]
+    fn the_key_file_of_a_removed_slot_stays_if_it_is_elsewhere_and_so_does_every_other_file() {
+        let ((_keep, dir), (elsewhere, _)) = (set_up(), durable::testing::private());
+        let path = elsewhere.path().join("claviger.key");
+        let sealer = FileSlot::generate(&mut SysRng, Some(path.clone())).unwrap();
+        change_slots(&dir, &Means::default(), &SlotAct::Add("usb".to_owned(), Box::new(sealer))).unwrap();
+        add_passphrase(&dir, "spoken");
+        for (name, left) in [("usb", Some(path.clone())), ("spoken", None)] {
+            let other = format!("slot-{name}.key");
+            dir.create(&other, b"of an attempt that died").unwrap();
+            let changed = change_slots(&dir, &Means::default(), &SlotAct::Remove(name.to_owned())).unwrap();
+            assert_eq!(changed.left, left);
+            assert!(dir.contains(&other).unwrap(), "{other}");
+        }
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn the_audit_log_says_which_slots_were_changed() {
+        let (_keep, dir) = set_up();
+        add_passphrase(&dir, "spoken");
+        change_slots(&dir, &Means::default(), &SlotAct::Remove("spoken".to_owned())).unwrap();
+        let found = events(&dir).into_iter().map(|event| ["event", "slot", "kind"].map(|name| event[name].clone()));
+        let expected =
+            ["slot-add", "slot-remove"].map(|event| [event, "spoken", "passphrase"].map(serde_json::Value::from));
+        assert_eq!(found.collect::<Vec<_>>(), expected);
     }
 }
