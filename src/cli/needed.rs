@@ -59,7 +59,7 @@ pub(super) fn usage(config: &Config, opened: &Opened, key: &Key, global: &Global
     };
     match read(&places, global) {
         Ok(needs) => Ok(usage_of(&needs, key, opened.digest)),
-        Err(error) => Ok(Usage::Unknown(UsageDoubt::Unreadable(error.to_string()))),
+        Err(error) => Ok(Usage::Unknown(UsageDoubt::Unreadable(error.into()))),
     }
 }
 
@@ -68,21 +68,11 @@ fn usage_of(needs: &NeededKeys, key: &Key, record: Digest) -> Usage {
     let found: Vec<_> =
         [needs.of(&key.kek().commitment()), needs.named(&key.id().to_string())].into_iter().flatten().collect();
     let objects = found.iter().map(|need| need.objects).sum();
-    match doubts(needs) {
+    match needs.check_complete() {
         // If a value needs the key, it does not matter that others may have been missed.
-        Some(doubts) if objects == 0 => Usage::Unknown(UsageDoubt::Incomplete(doubts)),
+        Err(doubts) if objects == 0 => Usage::Unknown(UsageDoubt::Incomplete(doubts)),
         _ => Usage::Scanned { objects, example: found.first().map(|need| need.sample.clone()), record },
     }
-}
-
-/// Returns why a value may have been missed, or `None` if everything was read.
-fn doubts(needs: &NeededKeys) -> Option<String> {
-    const NO_NAMESPACES: &str = "there are no namespaces: are this the API server's etcd and its prefix?";
-    let mut doubts = needs.doubts().to_vec();
-    if !needs.has_namespaces() {
-        doubts.push(NO_NAMESPACES.to_owned());
-    }
-    (!doubts.is_empty()).then(|| doubts.join("; "))
 }
 
 /// Returns the keys that values need, in `snapshot` or otherwise in every etcd that is declared. Returns `None` if
@@ -102,10 +92,10 @@ pub(super) fn keys(
     };
     let Some(places) = places else { return Ok(None) };
     let needs = read(&places, global).map_err(|error| failure(&error))?;
-    if let Some(doubts) = doubts(&needs) {
+    needs.check_complete().map_err(|doubts| {
         let message = format!("it is not certain which keys are needed: {doubts}");
-        return Err(Failure::new(Exit::Damaged, &message, "use another snapshot, or only --expect".to_owned()));
-    }
+        Failure::new(Exit::Damaged, &message, "use another snapshot, or only --expect".to_owned())
+    })?;
     let needed = |(commitment, need): (&crate::crypto::Commitment, &Need)| NeededKey {
         name: need.key_ids.first().cloned().unwrap_or_default(),
         commitment: *commitment,

@@ -2,6 +2,9 @@
 //!
 //! A change opens the keyring, takes the lock, opens the keyring again, decides, and commits.
 
+#[cfg(feature = "scan")]
+use std::sync::Arc;
+
 use rand::rngs::SysRng;
 
 use super::{
@@ -10,6 +13,8 @@ use super::{
     open::{BeginError, Opened, open_to_change},
     state_dir::StateFiles,
 };
+#[cfg(feature = "scan")]
+use crate::scan::needs::{NeedsDoubts, NeedsError};
 use crate::{
     audit::{Event, KeyEvent},
     crypto::Digest,
@@ -19,7 +24,7 @@ use crate::{
 };
 
 /// A change of one key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Act {
     /// Makes a pending key.
     Add,
@@ -44,7 +49,7 @@ pub enum BackedUp {
 
 /// What is known about the values in etcd that a key wraps. The state directory cannot answer this, because it may have
 /// been restored, cloned or rolled back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Usage {
     /// All declared values were scanned.
     Scanned {
@@ -62,7 +67,7 @@ pub enum Usage {
 }
 
 /// Why it is not known whether a key is in use.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum UsageDoubt {
     /// This build cannot scan.
@@ -78,12 +83,14 @@ pub enum UsageDoubt {
     /// This many connected API servers may still write under the key.
     #[error("{}", not_adopted(*.0))]
     NotAdopted(usize),
-    /// A declared etcd cannot be read. Contains the reason.
-    #[error("{0}")]
-    Unreadable(String),
-    /// Values may have been missed. Contains the reasons.
-    #[error("{0}")]
-    Incomplete(String),
+    /// A declared etcd cannot be read.
+    #[cfg(feature = "scan")]
+    #[error(transparent)]
+    Unreadable(Arc<NeedsError>),
+    /// Values may have been missed.
+    #[cfg(feature = "scan")]
+    #[error(transparent)]
+    Incomplete(NeedsDoubts),
     /// Another key may have been promoted during the scan.
     #[error("the keyring was changed while etcd was read; run it again")]
     KeyringChanged,
@@ -227,7 +234,7 @@ impl Act {
             Self::Disable(key_id, usage) => usage.check(opened, *key_id, Verb::Disable),
             Self::Destroy(key_id, usage) => {
                 usage.check(opened, *key_id, Verb::Destroy)?;
-                if *usage == Usage::Waived { Ok(()) } else { check_ledger(opened, *key_id) }
+                if usage.is_waived() { Ok(()) } else { check_ledger(opened, *key_id) }
             }
             Self::Add | Self::Promote(..) | Self::Enable(_) => Ok(()),
         }
@@ -244,8 +251,8 @@ impl Act {
             Self::Add => Event::Add(event(false)),
             Self::Promote(_, backed_up) => Event::Promote(event(*backed_up == BackedUp::Waived)),
             Self::Enable(_) => Event::Enable(event(false)),
-            Self::Disable(_, usage) => Event::Disable(event(*usage == Usage::Waived)),
-            Self::Destroy(_, usage) => Event::Destroy(event(*usage == Usage::Waived)),
+            Self::Disable(_, usage) => Event::Disable(event(usage.is_waived())),
+            Self::Destroy(_, usage) => Event::Destroy(event(usage.is_waived())),
         }
     }
 }
@@ -261,6 +268,10 @@ fn check_ledger(opened: &mut Opened, key_id: KeyId) -> Result<(), ChangeKeysErro
 }
 
 impl Usage {
+    fn is_waived(&self) -> bool {
+        matches!(self, Self::Waived)
+    }
+
     fn check(&self, opened: &Opened, key_id: KeyId, verb: Verb) -> Result<(), ChangeKeysError> {
         match self {
             Self::Scanned { objects: 0, record, .. } if *record != opened.digest => {

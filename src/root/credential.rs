@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::memory::SecretBytes;
 
-use super::slot::{Kind, Salt, Sealer, Slot, SlotError};
+use super::slot::{Kind, Salt, Sealer, Slot, SlotError, SlotFault};
 
 /// The fewest bytes. A credential is used as a key and is not stretched.
 const FEWEST: usize = 32;
@@ -36,7 +36,7 @@ impl CredentialSlot {
     /// When systemd would refuse the name, there are too few or too many bytes, or no memory can be locked.
     pub fn new(name: &str, bytes: &[u8]) -> Result<Self, SlotError> {
         if !is_credential_name(name) {
-            return Err(SlotError::Malformed("a credential's name is 1 to 255 of A-Z, a-z, 0-9, '.', '_' and '-'"));
+            return Err(SlotFault::CredentialName.into());
         }
         if !(FEWEST..=SecretBytes::MAX).contains(&bytes.len()) {
             return Err(SlotError::CredentialLength { found: bytes.len(), fewest: FEWEST, most: SecretBytes::MAX });
@@ -56,7 +56,7 @@ impl CredentialSlot {
     /// Reads the credential of `slot` in the directory that systemd made for this service.
     pub(super) fn given(slot: &Slot, directory: Option<&PathBuf>) -> Result<Self, SlotError> {
         let name = slot.parameter(CREDENTIAL).filter(|name| is_credential_name(name));
-        let name = name.ok_or(SlotError::Malformed("its parameter credential is no credential's name"))?;
+        let name = name.ok_or(SlotFault::NoCredentialName)?;
         let directory = directory.ok_or_else(|| SlotError::NoCredentials(name.to_owned()))?;
         Self::read(name, &directory.join(name))
     }

@@ -13,7 +13,7 @@ use crate::{
     memory::{Secret, SecretBytes, SecretError},
 };
 
-use super::slot::{Kind, Salt, Sealer, Slot, SlotError};
+use super::slot::{Kind, Salt, Sealer, Slot, SlotError, SlotFault};
 
 const SECRET: usize = 32;
 
@@ -71,7 +71,7 @@ impl Sealer for FileSlot {
 
     fn parameters(&self) -> Result<BTreeMap<String, String>, SlotError> {
         let Some(path) = &self.path else { return Ok(BTreeMap::new()) };
-        let path = path.to_str().ok_or(SlotError::Malformed("the path of its key file is not UTF-8"))?;
+        let path = path.to_str().ok_or(SlotFault::KeyFilePath)?;
         Ok(BTreeMap::from([(PATH.to_owned(), path.to_owned())]))
     }
 

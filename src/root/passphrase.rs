@@ -7,7 +7,7 @@ use crate::{
     memory::{SecretBytes, SecretError},
 };
 
-use super::slot::{Kind, Salt, Sealer, Slot, SlotError};
+use super::slot::{Kind, Salt, Sealer, Slot, SlotError, SlotFault};
 
 /// A passphrase, without the line feed at its end.
 #[derive(Debug)]
@@ -111,5 +111,5 @@ fn cost(slot: &Slot) -> Result<Cost, SlotError> {
     };
     let [lanes, memory, passes] = COST.map(part);
     let cost = (|| Cost::new(lanes?, memory?, passes?))();
-    cost.ok_or(SlotError::Malformed("its lanes, memory or passes are missing, or beyond 8, 1048576 KiB and 10"))
+    cost.ok_or(SlotFault::Cost.into())
 }

@@ -159,14 +159,38 @@ pub enum SlotError {
     #[error("this build cannot open slots of kind {}", .0.as_str())]
     Unsupported(Kind),
     /// The body or a parameter is wrong for its kind.
-    #[error("{0}")]
-    Malformed(&'static str),
+    #[error(transparent)]
+    Malformed(#[from] SlotFault),
     /// There is no locked memory for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
     /// There are no random bytes.
     #[error(transparent)]
     Random(#[from] RandomError),
+}
+
+/// What is wrong with the body or a parameter of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SlotFault {
+    /// The salt is missing or has another form.
+    #[error("its parameter salt is not 32 hex digits")]
+    Salt,
+    /// The body has another length than a wrapped key.
+    #[error("its body is not a sealed key")]
+    Body,
+    /// A part of the cost of Argon2id is missing or too high.
+    #[error("its lanes, memory or passes are missing, or beyond 8, 1048576 KiB and 10")]
+    Cost,
+    /// The parameter cannot contain the path.
+    #[error("the path of its key file is not UTF-8")]
+    KeyFilePath,
+    /// systemd would refuse the name that was given.
+    #[error("a credential's name is 1 to 255 of A-Z, a-z, 0-9, '.', '_' and '-'")]
+    CredentialName,
+    /// The slot's line names no credential.
+    #[error("its parameter credential is no credential's name")]
+    NoCredentialName,
 }
 
 /// A slot of a root file.
@@ -272,11 +296,8 @@ impl Slot {
 
     /// Returns the root key in the slot.
     pub(super) fn open(&self, sealer: &dyn Sealer, bound: Bound) -> Result<RootKey, SlotError> {
-        let salt: Salt = self
-            .parameter("salt")
-            .and_then(hex_array)
-            .ok_or(SlotError::Malformed("its parameter salt is not 32 hex digits"))?;
-        let body = self.body.as_slice().try_into().map_err(|_| SlotError::Malformed("its body is not a sealed key"))?;
+        let salt: Salt = self.parameter("salt").and_then(hex_array).ok_or(SlotFault::Salt)?;
+        let body = self.body.as_slice().try_into().map_err(|_| SlotFault::Body)?;
         let key = kdf::derive(sealer.secret(self, &salt)?.expose(), &salt, Label::Slot)?;
         let root = WrappedKey(body).open(&key, &self.aad(bound)).map_err(|error| match error {
             OpenKeyError::NotAuthentic(_) => SlotError::WrongKey,
@@ -319,6 +340,18 @@ mod tests {
         ] {
             assert_eq!(Slot::parse(other, vec![]), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_malformed_slot_is_refused_with_what_is_wrong_in_it() {
+        let file = FileSlot::generate(&mut rand::rngs::SysRng, None).unwrap();
+        let refused = |line: &str, body: &[u8]| {
+            let slot = Slot::parse(line, body.to_vec()).unwrap();
+            slot.open(&file, (Uuid([9; 16]), RootId([1; 32]))).unwrap_err().to_string()
+        };
+        assert_eq!(refused("disk file salt=00", &[0; 72]), "its parameter salt is not 32 hex digits");
+        let line = "disk file salt=00112233445566778899aabbccddeeff";
+        assert_eq!(refused(line, &[0; 71]), "its body is not a sealed key");
     }
 
     #[test]

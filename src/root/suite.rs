@@ -1,7 +1,9 @@
 //! What every kind of slot must do. Each test runs on all kinds.
 
 use std::{
+    ffi::OsStr,
     io,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -198,7 +200,8 @@ fn a_cost_that_would_fill_the_machine_is_not_paid() {
         assert!(text.contains(from));
         let file = RootFile::parse(text.replacen(from, to, 1).as_bytes()).unwrap();
         let error = file.unseal(&machine.dir, &machine.means()).unwrap_err().to_string();
-        assert!(error.contains("its lanes, memory or passes"), "{to}: {error}");
+        let expected = "its lanes, memory or passes are missing, or beyond 8, 1048576 KiB and 10";
+        assert!(error.contains(expected), "{to}: {error}");
     }
 }
 
@@ -211,9 +214,20 @@ fn a_credential_is_a_key_of_a_plain_name() {
         assert_eq!(CredentialSlot::read("key", &path("key")).is_ok(), fits, "{length}");
     }
     for name in ["", ".", "..", "a/b", "a b", "ä", &"a".repeat(256)] {
-        assert!(CredentialSlot::new(name, &[1; 32]).is_err(), "{name:?}");
+        let refused = CredentialSlot::new(name, &[1; 32]).unwrap_err().to_string();
+        assert_eq!(refused, "a credential's name is 1 to 255 of A-Z, a-z, 0-9, '.', '_' and '-'", "{name:?}");
     }
+    let slot = Slot::parse("own credential credential=a%2Fb", Vec::new()).unwrap();
+    let refused = CredentialSlot::given(&slot, None).unwrap_err().to_string();
+    assert_eq!(refused, "its parameter credential is no credential's name");
     assert!(CredentialSlot::read("x", Path::new("/dev/zero")).unwrap_err().to_string().contains("4097 bytes"));
+}
+
+#[test]
+fn a_key_file_has_a_path_that_the_root_file_can_contain() {
+    let path = Path::new(OsStr::from_bytes(b"/mnt/\xff"));
+    let slot = FileSlot::generate(&mut SysRng, Some(path.to_owned())).unwrap();
+    assert_eq!(slot.parameters().unwrap_err().to_string(), "the path of its key file is not UTF-8");
 }
 
 #[test]

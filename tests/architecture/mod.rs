@@ -65,7 +65,7 @@ const MAY_IMPORT: [(&str, &str); 23] = [
     ("listen", "grpc service durable telemetry"),
     ("grpc", "service telemetry"),
     ("service", "keeper crypto memory telemetry"),
-    ("keeper", "escrow root keyring store audit durable text crypto memory"),
+    ("keeper", "escrow root keyring store scan audit durable text crypto memory"),
     ("escrow", "keyring text crypto memory"),
     ("root", "durable text crypto memory"),
     ("keyring", "text crypto memory"),

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::{
     super::value::IDENTITY,
-    error::{API_VERSION, CoverageError, SecretTextError},
+    error::{API_VERSION, CoverageError, SecretTextError, SyntaxFault},
 };
 
 /// The whole file.
@@ -83,8 +83,8 @@ impl ConfigFile {
     pub fn parse(text: &str) -> Result<Self, CoverageError> {
         // With this option a number or a boolean is not accepted where a string is expected.
         let options = serde_saphyr::options! { no_schema: true };
-        let file: Self = serde_saphyr::from_str_with_options(first_document(text), options)
-            .map_err(|error| CoverageError::Syntax(explain(&error)))?;
+        let file: Self =
+            serde_saphyr::from_str_with_options(first_document(text), options).map_err(|error| explain(&error))?;
         let is_known = matches!(
             (&*file.api_version, &*file.kind),
             (API_VERSION, "EncryptionConfiguration") | ("v1", "EncryptionConfig")
@@ -185,16 +185,13 @@ fn first_document(text: &str) -> &str {
     &text[..end]
 }
 
-/// Says what is wrong, and where. It repeats nothing of the file, because anything in a wrong place, even a field's
-/// name, may be a key.
-fn explain(error: &serde_saphyr::Error) -> String {
+/// Says what is wrong, and where.
+fn explain(error: &serde_saphyr::Error) -> CoverageError {
     use serde_saphyr::Error::{DuplicateMappingKey, SerdeUnknownField};
-    let place = error.location().map_or_else(String::new, |at| format!("line {}, column {}: ", at.line(), at.column()));
-    let what = match error.without_snippet() {
-        SerdeUnknownField { expected, .. } if expected.is_empty() => "unknown field".to_owned(),
-        SerdeUnknownField { expected, .. } => format!("unknown field, expected one of {}", expected.join(", ")),
-        DuplicateMappingKey { .. } => "a field that occurs twice".to_owned(),
-        _ => "not what is expected there".to_owned(),
+    let fault = match error.without_snippet() {
+        SerdeUnknownField { expected, .. } => SyntaxFault::UnknownField { expected: expected.clone() },
+        DuplicateMappingKey { .. } => SyntaxFault::Twice,
+        _ => SyntaxFault::Unexpected,
     };
-    place + &what
+    CoverageError::Syntax { at: error.location().map(|at| (at.line(), at.column())), fault }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     super::{names::Resource, value::IDENTITY},
     config_file::ConfigFile,
-    error::CoverageError,
+    error::{BrokenRule, CoverageError},
     rules::{GroupResource, check},
 };
 
@@ -57,8 +57,8 @@ impl Coverage {
                 let name = GroupResource::parse(resource);
                 let masks = [GroupResource::all_of(&name.group), GroupResource::all_of("*")];
                 if let Some(mask) = masks.iter().find(|mask| entries.contains_key(mask)) {
-                    let what = format!("resource {resource:?} is masked by the earlier {:?}", yaml_name(mask));
-                    return Err(CoverageError::rule(&format!("resources[{index}].resources"), what));
+                    let rule = BrokenRule::MaskedBefore { resource: resource.clone(), mask: yaml_name(mask) };
+                    return Err(CoverageError::rule(&format!("resources[{index}].resources"), rule));
                 }
                 // If a later entry lists the same resource, its providers are added.
                 entries.entry(name).or_default().all.extend(providers.iter().cloned());

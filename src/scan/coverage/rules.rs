@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     config_file::{ConfigEntry, KeyList, KmsEntry, ProviderEntry},
-    error::{CoverageError, ResourceNameError},
+    error::{BrokenRule, CoverageError, ResourceNameError},
 };
 
 /// A resource's name and group, as an entry lists them. `*` means all.
@@ -35,14 +35,14 @@ impl GroupResource {
 /// When a rule is broken.
 pub fn check(entries: &[ConfigEntry]) -> Result<(), CoverageError> {
     if entries.is_empty() {
-        return Err(CoverageError::rule("resources", "at least one is required"));
+        return Err(CoverageError::rule("resources", BrokenRule::Empty));
     }
     let mut kms_names = BTreeSet::new();
     for (index, entry) in entries.iter().enumerate() {
         check_resources(&format!("resources[{index}].resources"), entry.resources())?;
         let at = format!("resources[{index}].providers");
         if entry.providers().is_empty() {
-            return Err(CoverageError::rule(&at, "at least one is required"));
+            return Err(CoverageError::rule(&at, BrokenRule::Empty));
         }
         for (index, provider) in entry.providers().iter().enumerate() {
             check_provider(&format!("{at}[{index}]"), provider, &mut kms_names)?;
@@ -53,24 +53,27 @@ pub fn check(entries: &[ConfigEntry]) -> Result<(), CoverageError> {
 
 fn check_resources(at: &str, resources: &[String]) -> Result<(), CoverageError> {
     if resources.is_empty() {
-        return Err(CoverageError::rule(at, "at least one is required"));
+        return Err(CoverageError::rule(at, BrokenRule::Empty));
     }
     let names: Vec<GroupResource> = resources.iter().map(|text| GroupResource::parse(text)).collect();
     for (index, one) in names.iter().enumerate() {
         for other in &names[index + 1..] {
             if one == other {
-                return Err(CoverageError::rule(at, "a resource occurs twice"));
+                return Err(CoverageError::rule(at, BrokenRule::TwiceListed));
             }
             let everything = GroupResource::all_of("*");
             let is_wide = |name: &GroupResource| name.resource == "*";
             let same_group = one.group == other.group;
             if *one == everything || *other == everything || same_group && (is_wide(one) || is_wide(other)) {
-                return Err(CoverageError::rule(at, "a wildcard masks another resource of the same list"));
+                return Err(CoverageError::rule(at, BrokenRule::MaskedInList));
             }
         }
     }
     for (index, text) in resources.iter().enumerate() {
-        check_name(text).map_err(|what| CoverageError::rule(&format!("{at}[{index}]"), format!("{text:?}: {what}")))?;
+        check_name(text).map_err(|reason| {
+            let rule = BrokenRule::Resource { resource: text.clone(), reason };
+            CoverageError::rule(&format!("{at}[{index}]"), rule)
+        })?;
     }
     Ok(())
 }
@@ -98,14 +101,9 @@ fn check_provider<'a>(
     kms_names: &mut BTreeSet<&'a str>,
 ) -> Result<(), CoverageError> {
     match provider.kinds() {
-        0 => {
-            return Err(CoverageError::rule(
-                at,
-                "names no provider, expected one of kms, aesgcm, aescbc, secretbox and identity",
-            ));
-        }
+        0 => return Err(CoverageError::rule(at, BrokenRule::NoProvider)),
         1 => {}
-        _ => return Err(CoverageError::rule(at, "names more than one provider")),
+        _ => return Err(CoverageError::rule(at, BrokenRule::SeveralProviders)),
     }
     match provider {
         ProviderEntry { aesgcm: Some(keys), .. } => check_keys(&format!("{at}.aesgcm.keys"), keys, &[16, 24, 32]),
@@ -116,19 +114,19 @@ fn check_provider<'a>(
     }
 }
 
-fn check_keys(at: &str, keys: &KeyList, lengths: &[usize]) -> Result<(), CoverageError> {
+fn check_keys(at: &str, keys: &KeyList, lengths: &'static [usize]) -> Result<(), CoverageError> {
     let keys = keys.keys.as_deref().unwrap_or_default();
     if keys.is_empty() {
-        return Err(CoverageError::rule(at, "at least one is required"));
+        return Err(CoverageError::rule(at, BrokenRule::Empty));
     }
     for (index, key) in keys.iter().enumerate() {
         let at = format!("{at}[{index}]");
         if key.name.is_empty() {
-            return Err(CoverageError::rule(&at, "name is missing"));
+            return Err(CoverageError::rule(&at, BrokenRule::NoName));
         }
-        let length = key.secret.map_err(|error| CoverageError::rule(&at, error.to_string()))?;
+        let length = key.secret.map_err(|error| CoverageError::rule(&at, error))?;
         if !lengths.contains(&length) {
-            return Err(CoverageError::rule(&at, format!("secret has a wrong length, expected one of {lengths:?}")));
+            return Err(CoverageError::rule(&at, BrokenRule::SecretLength { expected: lengths }));
         }
     }
     Ok(())
@@ -136,30 +134,30 @@ fn check_keys(at: &str, keys: &KeyList, lengths: &[usize]) -> Result<(), Coverag
 
 fn check_kms<'a>(at: &str, kms: &'a KmsEntry, names: &mut BTreeSet<&'a str>) -> Result<(), CoverageError> {
     let is_v1 = kms.api_version() == "v1";
-    let wrong = |what: &str| Err(CoverageError::rule(at, what));
+    let wrong = |rule| Err(CoverageError::rule(at, rule));
     if !is_v1 && kms.api_version() != "v2" {
-        return wrong("apiVersion is neither v1 nor v2");
+        return wrong(BrokenRule::KmsVersion);
     }
     if kms.name.is_empty() {
-        return wrong("name is missing");
+        return wrong(BrokenRule::NoName);
     }
     if !is_v1 && kms.name.contains(':') {
-        return wrong("name has a colon");
+        return wrong(BrokenRule::Colon);
     }
     // kube-apiserver checks names of v1 only if it reloads the file while it runs.
     if !names.insert(&kms.name) && !is_v1 {
-        return wrong("another provider has the same name");
+        return wrong(BrokenRule::SameName);
     }
     if !kms.endpoint.to_ascii_lowercase().starts_with("unix:") {
-        return wrong("endpoint is not unix:…");
+        return wrong(BrokenRule::Endpoint);
     }
     match (is_v1, kms.cachesize) {
-        (false, Some(_)) => return wrong("v2 has no cachesize"),
-        (true, Some(0)) => return wrong("cachesize is zero"),
+        (false, Some(_)) => return wrong(BrokenRule::CacheOfV2),
+        (true, Some(0)) => return wrong(BrokenRule::NoCache),
         _ => {}
     }
     match &kms.timeout {
-        Some(text) if !is_positive_duration(text) => wrong("timeout is not a positive duration"),
+        Some(text) if !is_positive_duration(text) => wrong(BrokenRule::Timeout),
         _ => Ok(()),
     }
 }

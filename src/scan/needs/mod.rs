@@ -10,12 +10,12 @@
 //! still has do not count.
 //!
 //! Nothing here can prove that a key opens a value. Invariant: a key that a live value needs is in [`NeededKeys`], or
-//! [`NeededKeys::doubts`] says why it may be missing there.
+//! [`NeededKeys::check_complete`] says why it may be missing there.
 
 mod needed;
 mod place;
 mod read;
 
-pub use needed::{Need, NeededKeys};
+pub use needed::{Need, NeededKeys, NeedsDoubts};
 pub use place::ScanPlace;
 pub use read::{NeedsError, read_needs};

@@ -8,7 +8,7 @@ use std::{
 use super::{
     super::{
         group::Group,
-        outcome::ScanOutcome,
+        outcome::{Incomplete, ScanOutcome},
         tally::{Counts, GroupCount},
         value::{UNKNOWN, commitment_half},
     },
@@ -34,13 +34,63 @@ pub struct Need {
     pub sample: String,
 }
 
+/// Why a key may be missing among those that values need.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NeedsDoubt {
+    /// There was no place to read.
+    #[error("no etcd and no snapshot was read")]
+    NothingRead,
+    /// Values in one place may have been missed, or may need any key.
+    #[error("{place}: {reason}")]
+    Place {
+        /// The place.
+        place: ScanPlace,
+        /// Why.
+        reason: PlaceDoubt,
+    },
+    /// Every API server makes namespaces, so these values are not an API server's.
+    #[error("there are no namespaces: are this the API server's etcd and its prefix?")]
+    NoNamespaces,
+}
+
+/// What is doubtful in one place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlaceDoubt {
+    /// Something was not read.
+    #[error(transparent)]
+    Incomplete(#[from] Incomplete),
+    /// Some values do not show which key they need.
+    #[error("{} damaged or of a newer kind, and may need any key, for example {example}", values_are(*objects))]
+    Unclear {
+        /// How many live values.
+        objects: u64,
+        /// The etcd key of one of them.
+        example: String,
+    },
+    /// Someone invented names.
+    #[error("the values name more than {KEYS_MAX} keys, and not all of them were counted")]
+    TooManyKeys,
+}
+
+/// All reasons why a key may be missing: at least one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct NeedsDoubts(Vec<NeedsDoubt>);
+
+fn values_are(objects: u64) -> String {
+    if objects == 1 { "1 value is".to_owned() } else { format!("{objects} values are") }
+}
+
 /// The keys of claviger's that the live values in some places need.
 #[derive(Debug, Clone, Default)]
 pub struct NeededKeys {
     by_commitment: BTreeMap<Commitment, Need>,
     /// Values with a key_id of claviger's form whose seed is not under that key.
     by_name: BTreeMap<String, Need>,
-    pub(super) doubts: Vec<String>,
+    pub(super) doubts: Vec<NeedsDoubt>,
+    /// Whether there are namespaces. Every API server makes some, so without them the prefix is not an API server's.
     has_namespaces: bool,
 }
 
@@ -64,20 +114,22 @@ impl NeededKeys {
         self.by_commitment.iter()
     }
 
-    /// Returns why a key may be missing. If this is empty, all keys that the live values need are here.
-    pub fn doubts(&self) -> &[String] {
-        &self.doubts
-    }
-
-    /// Whether there are namespaces. Every API server makes some, so without them the prefix is not an API server's.
-    pub fn has_namespaces(&self) -> bool {
-        self.has_namespaces
+    /// Checks that all keys that the live values need are here.
+    ///
+    /// # Errors
+    /// When a key may be missing, or when the values are not an API server's.
+    pub fn check_complete(&self) -> Result<(), NeedsDoubts> {
+        let mut doubts = self.doubts.clone();
+        if !self.has_namespaces {
+            doubts.push(NeedsDoubt::NoNamespaces);
+        }
+        if doubts.is_empty() { Ok(()) } else { Err(NeedsDoubts(doubts)) }
     }
 
     /// Adds what was counted in `place` below `prefix`.
     pub(super) fn add(&mut self, place: &ScanPlace, outcome: &ScanOutcome, counts: Counts, prefix: &str) {
         let reasons = outcome.reasons(prefix, counts.has_merged_groups);
-        let mut doubts: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+        let mut doubts: Vec<PlaceDoubt> = reasons.into_iter().map(Into::into).collect();
         let (mut unclear, mut has_more) = (None, false);
         for count in counts.by_group.into_iter().filter(|count| count.objects > 0) {
             let (group, objects) = (count.group.clone(), count.objects);
@@ -95,14 +147,10 @@ impl NeededKeys {
                 *least = sample.min(mem::take(least));
             }
         }
-        if let Some((objects, sample)) = unclear {
-            let values = if objects == 1 { "1 value is" } else { &format!("{objects} values are") };
-            doubts.push(format!("{values} damaged or of a newer kind, and may need any key, for example {sample}"));
-        }
-        if has_more {
-            doubts.push(format!("the values name more than {KEYS_MAX} keys, and not all of them were counted"));
-        }
-        self.doubts.extend(doubts.into_iter().map(|doubt| format!("{place}: {doubt}")));
+        doubts.extend(unclear.map(|(objects, example)| PlaceDoubt::Unclear { objects, example }));
+        doubts.extend(has_more.then_some(PlaceDoubt::TooManyKeys));
+        let in_place = |reason| NeedsDoubt::Place { place: place.clone(), reason };
+        self.doubts.extend(doubts.into_iter().map(in_place));
     }
 }
 

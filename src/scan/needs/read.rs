@@ -15,7 +15,7 @@ use super::{
         summarizer::Summarizer,
         tally::{Counts, Tally},
     },
-    needed::NeededKeys,
+    needed::{NeededKeys, NeedsDoubt},
     place::ScanPlace,
 };
 use crate::memory::{RandomError, fill_random};
@@ -58,7 +58,7 @@ pub fn read_needs(places: &[(ScanPlace, String)], progress: PlaceProgress<'_>) -
         needed.add(place, &outcome, counts, &String::from_utf8_lossy(names.prefix()));
     }
     if places.is_empty() {
-        needed.doubts.push("no etcd and no snapshot was read".to_owned());
+        needed.doubts.push(NeedsDoubt::NothingRead);
     }
     Ok(needed)
 }
@@ -159,11 +159,16 @@ mod tests {
     /// What a snapshot with these changes needs below `/registry`.
     fn needs_of(changes: &[(&str, Option<Vec<u8>>)]) -> NeededKeys {
         let file = file(&database(changes));
-        let mut needs = read(&[snapshot(file.path(), "/registry")]);
-        for doubt in &mut needs.doubts {
-            *doubt = doubt.replace(&file.path().display().to_string(), "FILE");
-        }
-        needs
+        read(&[snapshot(file.path(), "/registry")])
+    }
+
+    /// The doubts as they are printed, with FILE in place of the name of a temporary file.
+    fn doubts(needs: &NeededKeys) -> Vec<String> {
+        let text = |doubt: &NeedsDoubt| match doubt {
+            NeedsDoubt::Place { place: ScanPlace::Snapshot(_), reason } => format!("FILE: {reason}"),
+            doubt => doubt.to_string(),
+        };
+        needs.doubts.iter().map(text).collect()
     }
 
     /// How many live values are under any key.
@@ -202,7 +207,7 @@ mod tests {
         assert_eq!(needs.of(&two), Some(&need(&[&key_id(2, &two)], 2, "/registry/secrets/a/new")));
         assert_eq!(needs.of(&three), None, "deleted, or outside of the prefix");
         assert_eq!(needs.iter().map(|(commitment, _)| *commitment).collect::<Vec<_>>(), [one, two]);
-        assert_eq!((objects(&needs), needs.doubts(), needs.named(&key_id(1, &one))), (5, &[][..], None));
+        assert_eq!((objects(&needs), doubts(&needs), needs.named(&key_id(1, &one))), (5, vec![], None));
         for (place, _) in places {
             assert!(seen.contains(&(place.clone(), true)), "the end of {place:?} is reported");
         }
@@ -217,7 +222,9 @@ mod tests {
         ]));
         for (prefix, is_root) in [("/registry", true), ("/registry/pods", false), ("/registry/secrets", false)] {
             let needs = read(&[snapshot(file.path(), prefix)]);
-            assert_eq!((needs.has_namespaces(), needs.doubts()), (is_root, &[][..]), "{prefix}");
+            let complete = needs.check_complete().map_err(|doubts| doubts.to_string());
+            let doubt = "there are no namespaces: are this the API server's etcd and its prefix?".to_owned();
+            assert_eq!(complete, if is_root { Ok(()) } else { Err(doubt) }, "{prefix}");
         }
     }
 
@@ -244,32 +251,32 @@ mod tests {
             "and the one it names"
         );
         assert_eq!((needs.named("projects/p"), needs.named("another-name")), (None, None));
-        assert_eq!((objects(&needs), needs.doubts()), (4, &[][..]));
+        assert_eq!((objects(&needs), doubts(&needs)), (4, vec![]));
     }
 
     #[test]
     fn values_that_do_not_show_their_key_are_a_doubt_if_it_may_be_ours() {
         let whole = under("claviger", 1, &commitment(1));
         let (key, other) = ("/registry/secrets/a/b", "/registry/secrets/a/a");
-        let doubts = |values: &[(&str, &[u8])]| {
+        let doubts_of = |values: &[(&str, &[u8])]| {
             let changes: Vec<_> = values.iter().map(|(key, value)| (*key, Some(value.to_vec()))).collect();
-            needs_of(&changes).doubts
+            doubts(&needs_of(&changes))
         };
         let cut = &whole[..whole.len() - 10];
         let newer = [&whole[..whole.len() - 1], &[2]].concat();
         let one =
             ["FILE: 1 value is damaged or of a newer kind, and may need any key, for example /registry/secrets/a/b"];
         for value in [cut, &newer, b"k8s:enc:kms:v3:claviger:x", b"k8s:enc:", b"k8s:enc:kms:v2:"] {
-            assert_eq!(doubts(&[(key, value)]), one, "{}", String::from_utf8_lossy(value));
+            assert_eq!(doubts_of(&[(key, value)]), one, "{}", String::from_utf8_lossy(value));
         }
         let two =
             "FILE: 2 values are damaged or of a newer kind, and may need any key, for example /registry/secrets/a/a";
-        assert_eq!(doubts(&[(key, cut), (other, b"k8s:enc:kms:v2:x:y")]), [two]);
+        assert_eq!(doubts_of(&[(key, cut), (other, b"k8s:enc:kms:v2:x:y")]), [two]);
         // No key of claviger's opens these, whatever is wrong with them.
         for value in
             [&b"k8s:enc:kms:v1:old:x"[..], b"k8s:enc:aescbc:v1:k:x", b"k8s:enc:new:v1:k:x", b"{", b"raw", &whole]
         {
-            assert_eq!(doubts(&[(key, value)]), [""; 0], "{}", String::from_utf8_lossy(value));
+            assert_eq!(doubts_of(&[(key, value)]), [""; 0], "{}", String::from_utf8_lossy(value));
         }
     }
 
@@ -281,8 +288,7 @@ mod tests {
         let spoilt = |bytes: &[u8], prefix: &str| {
             let file = file(bytes);
             let needs = read(&[snapshot(file.path(), prefix)]);
-            let name = format!("{}: ", file.path().display());
-            needs.doubts.iter().map(|doubt| doubt.strip_prefix(&name).unwrap().to_owned()).collect::<Vec<_>>()
+            doubts(&needs).iter().map(|doubt| doubt.strip_prefix("FILE: ").unwrap().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(spoilt(&whole, "/registry"), [""; 0]);
         assert_eq!(
@@ -299,7 +305,7 @@ mod tests {
         let digest = [&whole[..], &[0; 32]].concat();
         let other = "the file does not match the digest at its end";
         assert_eq!(spoilt(&digest, "/registry"), [other]);
-        assert_eq!(read(&[]).doubts(), ["no etcd and no snapshot was read"]);
+        assert_eq!(doubts(&read(&[])), ["no etcd and no snapshot was read"]);
     }
 
     #[test]
@@ -339,20 +345,16 @@ mod tests {
         let (one, other) = (made_up(0..most / 2), made_up(most / 2..most + 10));
         let all = read(&[snapshot(one.path(), "/registry"), snapshot(other.path(), "/registry")]);
         assert_eq!((all.iter().count(), objects(&all)), (KEYS_MAX, u64::from(most)));
-        let full = format!(
-            "{}: the values name more than 65536 keys, and not all of them were counted",
-            other.path().display()
-        );
-        assert_eq!(all.doubts(), [full]);
+        let full = "FILE: the values name more than 65536 keys, and not all of them were counted";
+        assert_eq!(doubts(&all), [full]);
 
         let one = made_up(0..u32::try_from(GROUPS_MAX).unwrap() + 3);
         let all = read(&[snapshot(one.path(), "/registry")]);
         assert_eq!(objects(&all), GROUPS_MAX as u64);
-        let file = one.path().display();
         let groups = "there are more than 65536 combinations of resource, provider and key: the values of all others are counted as one";
         let unclear = "3 values are damaged or of a newer kind, and may need any key, for example /registry/secrets/a/";
-        assert!(all.doubts()[0] == format!("{file}: {groups}"), "{:?}", all.doubts());
-        assert!(all.doubts()[1].starts_with(&format!("{file}: {unclear}")), "{:?}", all.doubts());
+        assert!(doubts(&all)[0] == format!("FILE: {groups}"), "{:?}", doubts(&all));
+        assert!(doubts(&all)[1].starts_with(&format!("FILE: {unclear}")), "{:?}", doubts(&all));
 
         let names: Vec<String> = (0..40).map(|number| format!("name-{number:02}")).collect();
         let changes: Vec<_> = names.iter().map(|name| value("c", name, &seed(&commitment(1)))).collect();
@@ -391,12 +393,12 @@ mod tests {
             let all = read(&[main_etcd.clone(), other, live(&events, "/registry")]);
             assert_eq!(all.of(&one), Some(&need(&[&names.0], 3, "/other/secrets/a/old")), "{main_etcd:?}");
             assert_eq!(all.of(&two), Some(&need(&[&names.1], 3, "/registry/events/a/new")), "{main_etcd:?}");
-            assert_eq!((objects(&all), all.doubts()), (6, &[][..]), "{main_etcd:?}");
+            assert_eq!((objects(&all), doubts(&all)), (6, vec![]), "{main_etcd:?}");
         }
         // With a wrong prefix nothing is read, which proves nothing.
         let url = main.endpoints();
         let nothing = read(&[live(&main, "/nothing")]);
         let doubt = format!("{url}: there is no key below /nothing/: is that the prefix of the API server?");
-        assert_eq!((objects(&nothing), nothing.doubts()), (0, &[doubt][..]));
+        assert_eq!((objects(&nothing), doubts(&nothing)), (0, vec![doubt]));
     }
 }
