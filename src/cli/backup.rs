@@ -25,7 +25,7 @@ use crate::{
 use super::{
     Format, Global, KeyringArgs, Site,
     arguments::Expected,
-    backup_file::{read, refuse_inside, whole},
+    backup_file::{open, read, refuse_inside, whole},
     failure::{Exit, Failure, no_backup_counts},
     identities::IdentityArgs,
     output,
@@ -180,7 +180,7 @@ pub(super) fn run(args: BackupArgs, global: &Global) -> Result<Exit, Failure> {
 
 fn create(file: &Path, recipients: &[String], keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     let recipients = recipients.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>();
-    let recipients = recipients.map_err(Failure::recipient)?;
+    let recipients = recipients?;
     let site = Site::find(keyring.settings(), global)?;
     let to_stdout = file == Path::new("-");
     if to_stdout && io::stdout().is_terminal() {
@@ -193,8 +193,7 @@ fn create(file: &Path, recipients: &[String], keyring: KeyringArgs, global: &Glo
         check_export(file).map_err(|error| Failure::export(&error))?;
     }
     let now = Time::new(jiff::Timestamp::now());
-    let made = keeper::back_up(&site.dir, &site.means, recipients, now)
-        .map_err(|error| Failure::change(&error, &site.config.state_dir))?;
+    let made = keeper::back_up(&site.dir, &site.means, recipients, now)?;
     let Made { bytes, recipients, opened } = &made;
     if to_stdout {
         output::bytes(bytes)?;
@@ -223,7 +222,7 @@ fn create(file: &Path, recipients: &[String], keyring: KeyringArgs, global: &Glo
     let listed = keeper::list_backup(&site.dir, &site.means, under, made.listed(Some(whole(file)), now));
     let report = CreateReport { not_listed_because: listed.as_ref().err().map(ToString::to_string), ..report };
     print_created(&CreateReport { listed: listed.is_ok(), ..report }, global)?;
-    listed.map_err(|error| not_listed(&error, "the backup is written", &site))?;
+    listed.map_err(|error| not_listed(error, "the backup is written"))?;
     Ok(Exit::Done)
 }
 
@@ -235,12 +234,10 @@ fn doubt(file: &Path, made: &Made, site: &Site) -> Option<String> {
     is_on_another_disk(file, &site.dir).err().map(|error| error.to_string())
 }
 
-fn not_listed(error: &ListBackupError, what: &str, site: &Site) -> Failure {
-    let failure = Failure::change(error, &site.config.state_dir);
-    match error {
-        ListBackupError::Commit(CommitError::LedgerNotMarked(_)) => failure.about(what),
-        _ => failure.about(&format!("{what}, and is not listed")),
-    }
+fn not_listed(error: ListBackupError, what: &str) -> Failure {
+    let is_listed = matches!(error, ListBackupError::Commit(CommitError::LedgerNotMarked(_)));
+    let what = if is_listed { what.to_owned() } else { format!("{what}, and is not listed") };
+    Failure::from(error).about(&what)
 }
 
 fn print_created(report: &CreateReport<'_>, global: &Global) -> Result<(), Failure> {
@@ -277,7 +274,8 @@ fn check(file: &Path, identity: &IdentityArgs, keyring: KeyringArgs, global: &Gl
     let settings = keyring.settings();
     let here =
         global.config(Settings { state_dir: settings.state_dir.clone(), ..Settings::default() })?.state_dir.exists();
-    let backup = Backup::open(&read(file)?, &identity.read()?).map_err(|error| Failure::backup(&error, file))?;
+    let bytes = read(file)?;
+    let backup = open(file, &bytes, &identity.read()?)?;
     let site = here.then(|| Site::find(settings, global)).transpose()?;
     let Some(site) = site else {
         print_checked(&backup, None, file, global)?;
@@ -285,11 +283,12 @@ fn check(file: &Path, identity: &IdentityArgs, keyring: KeyringArgs, global: &Gl
     };
     refuse_inside(file, &site.config.state_dir)?;
     let (opened, under) = (site.open()?, backup.keyring.root_id());
-    let missing = opened.missing_in(&backup).map_err(|error| Failure::new(Exit::WrongKey, &error, None))?;
+    let other = |error| Failure::new(Exit::WrongKey, &error, "use a backup of the keyring here".to_owned());
+    let missing = opened.missing_in(&backup).map_err(other)?;
     opened.check_root_key(under).map_err(|error| {
-        let failure = Failure::change(&error, &site.config.state_dir);
-        failure
-            .hint("use a backup that was made of the keyring here; anyone who knows a recipient can make another one")
+        Failure::from(error).with_hint(
+            "use a backup that was made of the keyring here; anyone who knows a recipient can make another one",
+        )
     })?;
     print_checked(&backup, Some(&missing), file, global)?;
     let is_successor = opened.may_descend_from(&backup);
@@ -304,7 +303,7 @@ fn check(file: &Path, identity: &IdentityArgs, keyring: KeyringArgs, global: &Gl
     let proven = Proven::Checked(Time::new(jiff::Timestamp::now()));
     let listed = ListedBackup::of(&backup.keyring, backup.digest(), proven, Some(whole(file)));
     keeper::list_backup(&site.dir, &site.means, under, listed)
-        .map_err(|error| not_listed(&error, "the backup opens", &site))?;
+        .map_err(|error| not_listed(error, "the backup opens"))?;
     Ok(if missing.is_empty() && is_successor { Exit::Done } else { Exit::Found })
 }
 
@@ -369,8 +368,7 @@ fn forget(backup: Option<String>, all: Option<Uuid>, keyring: KeyringArgs, globa
         (Some(uuid), _) => Forget::All(uuid),
         (None, backup) => Forget::One(backup.unwrap_or_default()),
     };
-    let opened = keeper::forget_backups(&site.dir, &site.means, &forget)
-        .map_err(|error| Failure::change(&error, &site.config.state_dir))?;
+    let opened = keeper::forget_backups(&site.dir, &site.means, &forget)?;
     print_list(&opened, global)
 }
 

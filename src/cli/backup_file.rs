@@ -10,7 +10,10 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
-use crate::{escrow::BACKUP_MAX, hardening, keeper};
+use crate::{
+    escrow::{BACKUP_MAX, Backup, Identities},
+    hardening, keeper,
+};
 
 /// Reads the file of a backup or of a keyring.
 pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
@@ -26,6 +29,11 @@ pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
         return Err(unreadable(io::ErrorKind::FileTooLarge.into()));
     }
     Ok(bytes)
+}
+
+/// Opens the backup that was read from `file`.
+pub(super) fn open(file: &Path, bytes: &[u8], identities: &Identities) -> Result<Backup, Failure> {
+    Backup::open(bytes, identities).map_err(|error| Failure::from(error).about(&format!("backup {}", file.display())))
 }
 
 /// Refuses to write a backup into the state directory, because both would be lost together. Follows links.

@@ -49,11 +49,11 @@ pub(super) fn identities(files: &[PathBuf]) -> Result<Identities, Failure> {
         #[cfg(feature = "shares")]
         let name = file.map_or_else(|| "the terminal".to_owned(), |file| file.display().to_string());
         #[cfg(feature = "shares")]
-        shares_in(&one).map_err(|error| Failure::identity(&error.into()).about(&name))?;
+        shares_in(&one).map_err(|error| Failure::from(error).about(&name))?;
         text.push_str(&one);
         text.push('\n');
     }
-    Identities::parse(&text).map_err(|error| Failure::identity(&error))
+    Ok(Identities::parse(&text)?)
 }
 
 fn read_identities(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {

@@ -10,7 +10,7 @@ use crate::{
     durable::Dir,
     escrow::{Identities, Recipient},
     hardening,
-    keeper::{self, Expect, Initialised, Plan},
+    keeper::{self, Expect, InitError, Initialised, Plan},
     keyring::{recovery::Recovery, time::Time},
 };
 
@@ -82,10 +82,10 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
         restart: args.restart,
         now: Time::new(jiff::Timestamp::now()),
     };
-    let dir = Dir::open_or_create(&state_dir).map_err(|error| Failure::init(&error.into(), &state_dir))?;
-    let made = keeper::init(&dir, &plan).map_err(|error| Failure::init(&error, &state_dir))?;
+    let dir = Dir::open_or_create(&state_dir).map_err(InitError::File)?;
+    let made = keeper::init(&dir, &plan)?;
     print(&made, &plan, &state_dir, global)
-        .map_err(|failure| failure.hint("the keyring is set up nevertheless: `claviger status` shows it"))?;
+        .map_err(|failure| failure.with_hint("the keyring is set up nevertheless: `claviger status` shows it"))?;
     Ok(Exit::Done)
 }
 
@@ -94,7 +94,7 @@ fn recovery(args: &InitArgs) -> Result<Option<(Vec<Recipient>, Identities)>, Fai
         return Ok(None);
     }
     let recipients: Result<Vec<Recipient>, _> = args.recovery_recipient.iter().map(|text| text.parse()).collect();
-    let recipients = recipients.map_err(Failure::recipient)?;
+    let recipients = recipients?;
     Ok(Some((recipients, identities(&args.recovery_identity)?)))
 }
 

@@ -247,8 +247,7 @@ fn change(
 fn apply(site: &Site, global: &Global, act: impl FnOnce(&Opened) -> Result<Act, Failure>) -> Result<Changed, Failure> {
     let act = act(&site.open()?)?;
     let now = Time::new(jiff::Timestamp::now());
-    let changed = keeper::change_keys(&site.dir, &site.means, &act, now)
-        .map_err(|error| Failure::change(&error, &site.config.state_dir))?;
+    let changed = keeper::change_keys(&site.dir, &site.means, &act, now)?;
     report(&changed, &act, global)?;
     Ok(changed)
 }

@@ -91,7 +91,7 @@ pub(super) fn keys(
         None => declared.places(),
     };
     let Some(places) = places else { return Ok(None) };
-    let needs = read(&places, global).map_err(|error| failure(&error))?;
+    let needs = read(&places, global)?;
     needs.check_complete().map_err(|doubts| {
         let message = format!("it is not certain which keys are needed: {doubts}");
         Failure::new(Exit::Damaged, &message, "use another snapshot, or only --expect".to_owned())
@@ -130,12 +130,4 @@ fn bar(place: &ScanPlace, is_shown: bool) -> Meter {
 
 fn length(file: &Path) -> u64 {
     file.metadata().map_or(0, |metadata| metadata.len())
-}
-
-fn failure(error: &NeedsError) -> Failure {
-    match error {
-        NeedsError::Snapshot { file, source } => Failure::snapshot(source, file),
-        NeedsError::Live(error) => Failure::live(error),
-        NeedsError::Random(error) => Failure::random(*error),
-    }
 }

@@ -113,7 +113,7 @@ pub(super) fn choose(file: Option<&Path>) -> Result<Passphrase, Failure> {
         }
         None => {
             return Err(refused(&"there is no terminal to ask on")
-                .hint("give --new-passphrase-file FILE, or - for standard input"));
+                .with_hint("give --new-passphrase-file FILE, or - for standard input"));
         }
     };
     Passphrase::choose(&bytes).map_err(|error| refused(&error))

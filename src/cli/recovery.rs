@@ -129,7 +129,7 @@ pub(super) fn run(args: RecoveryArgs, global: &Global) -> Result<Exit, Failure> 
     match args.verb {
         RecoveryVerb::List(keyring) => list(keyring, global),
         RecoveryVerb::Add { one, identity } => {
-            let recipient = one.recipient.parse().map_err(Failure::recipient)?;
+            let recipient = one.recipient.parse()?;
             let identities = identity.read()?;
             change(one.keyring, &RecoveryAct::Add(recipient, identities), global)
         }
@@ -152,8 +152,7 @@ fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
 
 fn change(keyring: KeyringArgs, act: &RecoveryAct, global: &Global) -> Result<Exit, Failure> {
     let site = Site::find(keyring.settings(), global)?;
-    let keyring = keeper::change_recovery(&site.dir, &site.means, act)
-        .map_err(|error| Failure::change(&error, &site.config.state_dir))?;
+    let keyring = keeper::change_recovery(&site.dir, &site.means, act)?;
     print(&keyring, |_| None, global)?;
     Ok(Exit::Done)
 }

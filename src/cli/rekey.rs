@@ -41,8 +41,7 @@ struct RekeyReport {
 /// When the keyring does not open, the secret of a slot is not there, or a file cannot be written.
 pub(super) fn run(args: RekeyArgs, global: &Global) -> Result<Exit, Failure> {
     let site = Site::find(args.keyring.settings(), global)?;
-    let rekeyed =
-        keeper::rekey(&site.dir, &site.means).map_err(|error| Failure::change(&error, &site.config.state_dir))?;
+    let rekeyed = keeper::rekey(&site.dir, &site.means)?;
     print(&rekeyed, global)?;
     Ok(Exit::Done)
 }

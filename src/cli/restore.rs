@@ -8,17 +8,16 @@ use serde::Serialize;
 use crate::{
     config::{Config, Settings},
     durable::{Dir, DurableError, Privacy, check_export},
-    escrow::{Backup, Identities, Recipient},
+    escrow::{Identities, Recipient},
     keeper::{
-        self, Expect, FreshBackup, Initialised, MergePlanError, NeededKey, OpenError, RestorePlan, RestoredKeyring,
-        Source,
+        self, Expect, FreshBackup, InitError, Initialised, NeededKey, OpenError, RestorePlan, RestoredKeyring, Source,
     },
     keyring::{key_id::KeyId, merge::Wishes, record, time::Time},
 };
 
 use super::{
     Format, Global, KeyringArgs, Site,
-    backup_file::{read, refuse_inside, whole},
+    backup_file::{open, read, refuse_inside, whole},
     failure::{Exit, Failure},
     files::absolute,
     identities::IdentityArgs,
@@ -129,7 +128,7 @@ fn holds_keyring(state_dir: &Path) -> Result<bool, Failure> {
     match Dir::open(state_dir, Privacy::Private).and_then(|dir| keeper::is_set_up(&dir)) {
         // If something is wrong with it, the code that uses it reports that.
         Err(DurableError::Missing(_)) => Ok(false),
-        outcome => outcome.map_err(|error| Failure::state_dir(error, state_dir)),
+        outcome => Ok(outcome.map_err(OpenError::StateDir)?),
     }
 }
 
@@ -153,7 +152,7 @@ fn set_up(
         return Err(Failure::new(Exit::Usage, &message, "omit --accept, --keep-destroyed and --lost".to_owned()));
     }
     let identities = args.identity.read()?;
-    let backup = Backup::open(&read(file)?, &identities).map_err(|error| Failure::backup(&error, file))?;
+    let backup = open(file, &read(file)?, &identities)?;
     let needed = needed()?;
     let to = args.backup_to.unwrap_or_else(|| beside(file, backup.keyring.generation() + 1));
     let fresh = FreshBackup { file: to, recipients: identities.recipients() };
@@ -184,12 +183,12 @@ fn beside(backup: &Path, generation: u64) -> PathBuf {
 
 fn restore(plan: RestorePlan, state_dir: &Path, global: &Global) -> Result<Exit, Failure> {
     // This comes before a directory is made.
-    plan.check().map_err(|error| Failure::restore(&error, state_dir))?;
-    let dir = Dir::open_or_create(state_dir).map_err(|error| Failure::init(&error.into(), state_dir))?;
+    plan.check()?;
+    let dir = Dir::open_or_create(state_dir).map_err(InitError::File)?;
     let slot_file = plan.slot_file.clone();
     let before = plan.backup.keyring.generation();
     refuse_inside(&plan.fresh.file, state_dir)?;
-    let restored = keeper::restore(&dir, plan).map_err(|error| Failure::restore(&error, state_dir))?;
+    let restored = keeper::restore(&dir, plan)?;
     let RestoredKeyring { initialised: Initialised { keyring, digest, moved_aside }, fresh, disabled } = restored;
     let report = RestoreReport {
         format: "claviger/backup-restore/v1",
@@ -242,9 +241,7 @@ fn merge(
     let RestoreArgs { files, identity, expect, compromised, accept, keep_destroyed, lost, backup_to, .. } = args;
     let Opening { sources, backup, recipients } = sources(site, &files, &identity, expect.as_ref())?;
     let wishes = Wishes { destroyed: keep_destroyed, lost, compromised };
-    let failed = |error: &MergePlanError| failed(error, site);
-    let planned =
-        keeper::plan_merge(&site.dir, &site.means, &sources, &wishes, now()).map_err(|error| failed(&error))?;
+    let planned = keeper::plan_merge(&site.dir, &site.means, &sources, &wishes, now())?;
     let Some(plan) = planned else {
         return nothing_to_do(site, global);
     };
@@ -259,20 +256,9 @@ fn merge(
         return Ok(Exit::Found);
     }
     let fresh = to.map(|file| FreshBackup { file, recipients });
-    let opened = plan.carry_out(&site.dir, &site.means, fresh.as_ref()).map_err(|error| failed(&error))?;
+    let opened = plan.carry_out(&site.dir, &site.means, fresh.as_ref())?;
     print_merge(&site.config.state_dir, &shown, Some(&opened), global)?;
     Ok(Exit::Done)
-}
-
-fn failed(error: &MergePlanError, site: &Site) -> Failure {
-    let failure = Failure::change(error, &site.config.state_dir);
-    match error {
-        MergePlanError::Open(OpenError::Root { .. } | OpenError::Missing(_)) => failure.hint(
-            "if it cannot be opened any more: move the contents of the state directory to another one, restore to the \
-             empty one, then merge the file `keyring` that you moved with another `claviger backup restore`",
-        ),
-        _ => failure,
-    }
 }
 
 /// What was opened.
@@ -300,7 +286,7 @@ fn sources(
             source
         } else {
             let identities = known.take().map_or_else(|| identity.read(), Ok)?;
-            let backup = Backup::open(&bytes, &identities).map_err(|error| Failure::backup(&error, file))?;
+            let backup = open(file, &bytes, &identities)?;
             known = Some(identities);
             first = first.or(Some(file.clone()));
             Source::of_backup(&backup, whole(file))

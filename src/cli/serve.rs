@@ -99,9 +99,7 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
     let files = restrict_files(&config);
     let _log = telemetry::start(config.log_level, global.output == Format::Json);
     // One thread: compared with two workers, it serves more calls and takes less of the machine.
-    event_loop()?
-        .block_on(daemon::run(&config, means, args.expect, args.take_over, &files))
-        .map_err(|error| Failure::daemon(&error, &config.state_dir))?;
+    event_loop()?.block_on(daemon::run(&config, means, args.expect, args.take_over, &files))?;
     Ok(Exit::Done)
 }
 

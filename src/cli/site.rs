@@ -24,8 +24,7 @@ impl Site {
     pub(super) fn find(settings: Settings, global: &Global) -> Result<Self, Failure> {
         let config = global.config(settings)?;
         hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
-        let dir = Dir::open(&config.state_dir, Privacy::Private)
-            .map_err(|error| Failure::state_dir(error, &config.state_dir))?;
+        let dir = Dir::open(&config.state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
         let means = passphrase::means(&config)?;
         Ok(Self { config, dir, means })
     }
@@ -35,11 +34,6 @@ impl Site {
     /// # Errors
     /// When the keyring does not open.
     pub(super) fn open(&self) -> Result<Opened, Failure> {
-        keeper::open(&self.dir, &self.means).map_err(|error| self.failure(&error))
-    }
-
-    /// The failure of a command that could not open the keyring here.
-    pub(super) fn failure(&self, error: &OpenError) -> Failure {
-        Failure::open(error, &self.config.state_dir)
+        Ok(keeper::open(&self.dir, &self.means)?)
     }
 }

@@ -190,7 +190,7 @@ pub(super) fn run(args: SlotArgs, global: &Global) -> Result<Exit, Failure> {
 
 fn list(settings: crate::config::Settings, global: &Global) -> Result<Exit, Failure> {
     let site = Site::find(settings, global)?;
-    let slots = keeper::slots(&site.dir).map_err(|error| site.failure(&error))?;
+    let slots = keeper::slots(&site.dir)?;
     print(slots.iter().map(row).collect(), global)?;
     Ok(Exit::Done)
 }
@@ -199,7 +199,7 @@ fn add(kind: AddKind, global: &Global) -> Result<Exit, Failure> {
     let (slot, sealer): (NewSlot, Box<dyn Sealer>) = match kind {
         AddKind::File { slot_file, slot } => {
             let path = slot_file.as_deref().map(absolute).transpose()?;
-            let file = FileSlot::generate(&mut SysRng, path).map_err(|error| Failure::memory(&error))?;
+            let file = FileSlot::generate(&mut SysRng, path)?;
             (slot, Box::new(file))
         }
         AddKind::Passphrase { new_passphrase_file, cost: CostArgs { lanes, memory, passes }, slot } => {
@@ -233,7 +233,7 @@ fn read_credential(name: &str, file: Option<&Path>) -> Result<CredentialSlot, Fa
             directory.join(name)
         }
     };
-    CredentialSlot::read(name, &path).map_err(|error| Failure::slot(&error))
+    Ok(CredentialSlot::read(name, &path)?)
 }
 
 fn remove(name: &str, keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
@@ -250,12 +250,12 @@ fn remove(name: &str, keyring: KeyringArgs, global: &Global) -> Result<Exit, Fai
 }
 
 fn change(site: &Site, act: &SlotAct) -> Result<SlotsChanged, Failure> {
-    keeper::change_slots(&site.dir, &site.means, act).map_err(|error| Failure::change(&error, &site.config.state_dir))
+    Ok(keeper::change_slots(&site.dir, &site.means, act)?)
 }
 
 fn test(name: Option<&str>, keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     let site = Site::find(keyring.settings(), global)?;
-    let tested = keeper::test_slots(&site.dir, &site.means, name).map_err(|error| site.failure(&error))?;
+    let tested = keeper::test_slots(&site.dir, &site.means, name)?;
     let all_open = tested.iter().all(|(_, outcome)| outcome.is_ok());
     let tested = tested.iter().map(|(slot, outcome)| SlotRow {
         opens: Some(outcome.is_ok()),

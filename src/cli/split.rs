@@ -41,7 +41,7 @@ pub(super) fn run(
     hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
     let identities = identity.read()?;
     let split = identities.split(&mut SysRng, threshold, count);
-    let (shares, recipient) = split.map_err(|error| Failure::identity(&error.into()))?;
+    let (shares, recipient) = split?;
     prove(&shares, threshold, &recipient)?;
     let set = shares.first().map(Share::set).unwrap_or_default();
     let path = |share: &Share| directory.join(format!("claviger-share-{set}-{}-of-{count}.txt", share.number()));
@@ -75,7 +75,7 @@ fn prove(shares: &[Share], threshold: u8, recipient: &Recipient) -> Result<(), F
             lines.push_str(&share.line());
             lines.push('\n');
         }
-        let again = Identities::parse(&lines).map_err(|error| Failure::identity(&error))?;
+        let again = Identities::parse(&lines)?;
         if !again.are_of(recipient) {
             return Err(Failure::new(Exit::Refused, &"the shares do not restore the identity", None));
         }

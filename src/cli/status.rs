@@ -125,7 +125,7 @@ pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
             return Ok(if report.findings.is_empty() { Exit::Done } else { Exit::Found });
         }
         thread::sleep(WATCH);
-        opened = keeper::open_again(&site.dir, &site.means, &opened).map_err(|error| site.failure(&error))?;
+        opened = keeper::open_again(&site.dir, &site.means, &opened)?;
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a failed command ends with: its exit code, and a hint.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 /// The documented exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,12 +24,17 @@ impl From<Exit> for ExitCode {
 /// An exit code, and a hint if there is one.
 pub type Explanation = (Exit, Option<String>);
 
-/// Says what an operator can do about the error of an operation.
+/// Says what an operator can do about an error.
 pub trait Explain {
-    /// The exit code and the hint; `state_dir` is the directory of the operation.
-    fn explain(&self, state_dir: &Path) -> Explanation;
+    /// The exit code and the hint.
+    fn explain(&self) -> Explanation;
+}
+
+/// The explanation with this hint.
+pub(super) fn with(exit: Exit, hint: &str) -> Explanation {
+    (exit, Some(hint.to_owned()))
 }
 
 pub(super) fn refused(hint: &str) -> Explanation {
-    (Exit::Refused, Some(hint.to_owned()))
+    with(Exit::Refused, hint)
 }

@@ -3,14 +3,14 @@
 use std::{io, path::Path};
 
 use super::{
-    exit::{Exit, Explain, Explanation},
-    files::{RANDOM, RESTORE, durable, io_hint, memory, store, text},
+    exit::{Exit, Explain, Explanation, refused, with},
+    files::{RANDOM, RESTORE, io_hint},
 };
 #[cfg(feature = "shares")]
 use crate::escrow::ShareError;
 use crate::{
     durable::DurableError,
-    escrow::{BackupError, RecoveryError},
+    escrow::{BackupError, IdentityError, NotRecipient, RecoveryError},
     keeper::OpenError,
     keyring::{
         ChangeError, KeyError,
@@ -26,11 +26,10 @@ use crate::{
 pub(super) const SHARED: &str =
     "this version does not support keyrings that are kept in etcd: use the newer version of claviger that put it there";
 
-const MARK: &str = "move it away and start `claviger serve --expect …` with what `claviger status` last printed here";
+/// What to do with a keyring that has no numbers left.
+pub(super) const ANEW: &str = "make a new keyring in another state directory: claviger init --state-dir DIR";
 
-pub(super) fn look_hint(state_dir: &Path) -> String {
-    format!("check it: claviger status --state-dir {}", state_dir.display())
-}
+const MARK: &str = "move it away and start `claviger serve --expect …` with what `claviger status` last printed here";
 
 fn init_hint(state_dir: &Path) -> String {
     format!(
@@ -48,193 +47,256 @@ pub(super) fn restart_hint(state_dir: &Path) -> String {
     )
 }
 
-pub(super) fn open(error: &OpenError) -> Explanation {
-    match error {
-        OpenError::NotInitialised(_) => (Exit::Refused, None),
-        OpenError::Unfinished(_) => (Exit::Damaged, None),
-        OpenError::Missing(_)
-        | OpenError::File(DurableError::TooLong { .. })
-        | OpenError::Store(StoreError::File(DurableError::TooLong { .. })) => (Exit::Damaged, Some(RESTORE.to_owned())),
-        OpenError::File(error) | OpenError::StateDir(error) => durable(error),
-        OpenError::Store(error) => store(error),
-        OpenError::Root { source, .. } => root(source),
-        OpenError::Record { source, .. } => record(source),
-        OpenError::Mark { source, .. } => mark(source),
-        OpenError::Memory(error) => memory(error),
-    }
-}
-
-pub(super) fn root(error: &RootError) -> Explanation {
-    match error {
-        RootError::File(error) => durable(error),
-        RootError::Text(error) => text(error),
-        RootError::NoSlotOpens(failures) => failures.first().map_or((Exit::Damaged, None), |(_, error)| slot(error)),
-        RootError::OtherRootKey(_) => (Exit::WrongKey, Some(RESTORE.to_owned())),
-        RootError::Reseal(_, error) => {
-            (slot(error).0, Some("make its secret available, or remove the slot; nothing was changed".to_owned()))
-        }
-        RootError::SlotExists(_) => {
-            (Exit::Refused, Some("give it another --name, or remove that one first: claviger slot remove".to_owned()))
-        }
-        RootError::NoSuchSlot(_) => (Exit::Refused, Some("name one that `claviger slot list` shows".to_owned())),
-        RootError::LastSlot(_) => (Exit::Refused, Some("add another one first: claviger slot add --help".to_owned())),
-        RootError::NoSuccessor => (Exit::WrongKey, Some("put the right files back".to_owned())),
-        RootError::NotCanonical | RootError::OldRootKey => (Exit::Damaged, Some(RESTORE.to_owned())),
-        RootError::Memory(error) => memory(error),
-        RootError::Random(_) => (Exit::Refused, Some(RANDOM.to_owned())),
-    }
-}
-
-pub(super) fn slot(error: &SlotError) -> Explanation {
-    match error {
-        SlotError::File(DurableError::Missing(_) | DurableError::TooLong { .. })
-        | SlotError::SecretLength { .. }
-        | SlotError::Malformed(_) => (Exit::Damaged, Some(RESTORE.to_owned())),
-        SlotError::File(error) => durable(error),
-        SlotError::WrongKey => {
-            (Exit::WrongKey, Some("the slot's secret belongs to another root file; put the right one back".to_owned()))
-        }
-        SlotError::NoPassphrase => {
-            (Exit::Refused, Some("give --passphrase-file FILE, or run it on a terminal".to_owned()))
-        }
-        SlotError::WrongPassphrase => (Exit::WrongKey, None),
-        SlotError::NoCredentials(_) => (
-            Exit::Refused,
-            Some("systemd gives it to the unit: see what `claviger generate systemd-credential` prints".to_owned()),
-        ),
-        SlotError::Credential { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-            (Exit::Refused, Some("see what `claviger generate systemd-credential` prints".to_owned()))
-        }
-        SlotError::Credential { source, .. } => io_hint(source),
-        SlotError::CredentialLength { .. } => {
-            (Exit::Refused, Some("a credential is a key: head -c 32 /dev/urandom makes one".to_owned()))
-        }
-        SlotError::Stretch(_) => (Exit::Refused, Some("free some memory, or use another slot".to_owned())),
-        SlotError::Unsupported(_) => (Exit::Refused, Some("use a build that has this kind of slot".to_owned())),
-        SlotError::Memory(error) => memory(error),
-        SlotError::Random(_) => (Exit::Refused, Some(RANDOM.to_owned())),
-        SlotError::Passphrase(_) => (Exit::Refused, None),
-    }
-}
-
-fn record(error: &RecordError) -> Explanation {
-    match error {
-        RecordError::Text(error) => text(error),
-        RecordError::OtherKeyring { .. } | RecordError::OtherRootKey => (
-            Exit::WrongKey,
-            Some("root file and keyring are of different installations; put the right pair back".to_owned()),
-        ),
-        RecordError::Memory(error) => memory(error),
-        _ => (Exit::Damaged, Some(RESTORE.to_owned())),
-    }
-}
-
-fn mark(error: &MarkError) -> Explanation {
-    match error {
-        MarkError::Text(error @ TextError::TooNew { .. }) => text(error),
-        MarkError::Text(error) => (text(error).0, Some(MARK.to_owned())),
-        MarkError::TooFarAhead { .. } => (
-            Exit::Refused,
-            Some(
-                "if you trust this keyring, start `claviger serve --expect EXPECT` once; EXPECT is the line `expect` of `claviger \
-                 status` where the keyring was changed last"
-                    .to_owned(),
-            ),
-        ),
-        MarkError::RolledBack { .. }
-        | MarkError::Forked(_)
-        | MarkError::NoSuccessor { .. }
-        | MarkError::KeyLost { .. } => {
-            (Exit::Refused, Some("this is an older copy or a fork of the keyring: put the newest copy of the state directory back, or merge a backup: claviger backup restore FILE".to_owned()))
-        }
-        MarkError::OtherKeyring { .. } | MarkError::OtherRootKey => {
-            (Exit::WrongKey, Some("the mark is another installation's; put the right files back".to_owned()))
-        }
-        MarkError::NotCanonical => (Exit::Damaged, Some(MARK.to_owned())),
-        MarkError::Memory(error) => memory(error),
-    }
-}
-
 impl Explain for OpenError {
-    fn explain(&self, state_dir: &Path) -> Explanation {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::NotInitialised(_) | Self::StateDir(DurableError::Missing(_)) => {
-                (Exit::Refused, Some(init_hint(state_dir)))
+            Self::NotInitialised(dir) | Self::StateDir(DurableError::Missing(dir)) => {
+                (Exit::Refused, Some(init_hint(dir)))
             }
-            Self::Unfinished(_) => (Exit::Damaged, Some(restart_hint(state_dir))),
-            error => open(error),
+            Self::Unfinished(dir) => (Exit::Damaged, Some(restart_hint(dir))),
+            Self::Missing(_)
+            | Self::File(DurableError::TooLong { .. })
+            | Self::Store(StoreError::File(DurableError::TooLong { .. })) => with(Exit::Damaged, RESTORE),
+            Self::File(error) | Self::StateDir(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::Root { source, .. } => source.explain(),
+            Self::Record { source, .. } => source.explain(),
+            Self::Mark { source, .. } => source.explain(),
+            Self::Memory(error) => error.explain(),
         }
     }
 }
 
-pub(super) fn change(error: &ChangeError) -> Explanation {
-    let hint = match error {
-        ChangeError::UnknownKey(_) | ChangeError::Destroyed(_) => "name one that `claviger key list` shows",
-        ChangeError::UnknownRecipient(_) => "name one that `claviger recovery list` shows",
-        ChangeError::State { state: State::Primary, verb: Verb::Disable | Verb::Destroy, .. } => {
-            "promote another key first: claviger key add, then claviger key promote"
-        }
-        ChangeError::State { verb: Verb::Promote, .. } => {
-            "only a pending key is promoted; to go back, add a key and promote that one: claviger key add"
-        }
-        ChangeError::Compromised(_) => "add another key, and promote that one: claviger key add",
-        ChangeError::State { verb: Verb::Destroy, .. } => {
-            "disable it first, and destroy it when nothing has failed without it"
-        }
-        ChangeError::State { .. } => "`claviger key list` shows the state of each key",
-        ChangeError::KnownRecipient(_) => "nothing has to be done: `claviger recovery list` shows it",
-        ChangeError::Exhausted => "make a new keyring in another state directory: claviger init --state-dir DIR",
-        ChangeError::Key(KeyError::Secret(error)) => return memory(error),
-        ChangeError::Key(KeyError::Random(_)) => RANDOM,
-    };
-    (Exit::Refused, Some(hint.to_owned()))
-}
-
-pub(super) fn recovery(error: &RecoveryError) -> Explanation {
-    match error {
-        RecoveryError::Recipient(_) => pair(),
-        RecoveryError::NoIdentity(_) => (
-            Exit::WrongKey,
-            Some(
-                "give the identity of every recipient with --recovery-identity; it is read once and never stored"
-                    .to_owned(),
+impl Explain for RootError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::File(error) => error.explain(),
+            Self::Text(error) => error.explain(),
+            Self::NoSlotOpens(failures) => no_slot_opens(failures),
+            Self::OtherRootKey(_) => with(Exit::WrongKey, RESTORE),
+            Self::Reseal(_, error) => (
+                error.explain().0,
+                Some("make its secret available, or remove the slot; nothing was changed".to_owned()),
             ),
-        ),
-        RecoveryError::Seal(_) | RecoveryError::Contents(_) => (Exit::Damaged, None),
-        RecoveryError::Memory(error) => memory(error),
+            Self::SlotExists(_) => refused("give it another --name, or remove that one first: claviger slot remove"),
+            Self::NoSuchSlot(_) => refused("name one that `claviger slot list` shows"),
+            Self::LastSlot(_) => refused("add another one first: claviger slot add --help"),
+            Self::NoSuccessor => with(Exit::WrongKey, "put the right files back"),
+            Self::NotCanonical | Self::OldRootKey => with(Exit::Damaged, RESTORE),
+            Self::Memory(error) => error.explain(),
+            Self::Random(_) => refused(RANDOM),
+        }
     }
 }
 
-/// What is no recipient and no identity.
-pub(super) fn pair() -> Explanation {
-    (Exit::Usage, Some("make a pair with `age-keygen`; keep the identity offline".to_owned()))
+/// Names what mends each slot, the most hopeful first. The exit code is that of the first slot.
+fn no_slot_opens(failures: &[(String, SlotError)]) -> Explanation {
+    let mut causes: Vec<(&str, Explanation)> =
+        failures.iter().map(|(name, error)| (name.as_str(), error.explain())).collect();
+    let exit = causes.first().map_or(Exit::Damaged, |(_, (exit, _))| *exit);
+    if let [(_, (_, hint))] = causes.as_slice() {
+        return (exit, hint.clone());
+    }
+    // The exit codes are in this order: a refusal is mended in place, a wrong secret may be found, and a lost file needs
+    // a backup.
+    causes.sort_by_key(|(_, (exit, _))| *exit as u8);
+    let mut hints: Vec<(String, String)> = Vec::new();
+    for (name, (_, hint)) in causes {
+        let Some(hint) = hint else { continue };
+        match hints.iter_mut().find(|(_, known)| *known == hint) {
+            Some((names, _)) => *names = format!("{names}, {name}"),
+            None => hints.push((name.to_owned(), hint)),
+        }
+    }
+    let hints: Vec<String> = hints.iter().map(|(names, hint)| format!("slot {names}: {hint}")).collect();
+    (exit, (!hints.is_empty()).then(|| hints.join("; or ")))
+}
+
+impl Explain for SlotError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::File(DurableError::Missing(_) | DurableError::TooLong { .. })
+            | Self::SecretLength { .. }
+            | Self::Malformed(_) => with(Exit::Damaged, RESTORE),
+            Self::File(error) => error.explain(),
+            Self::WrongKey => {
+                with(Exit::WrongKey, "the slot's secret belongs to another root file; put the right one back")
+            }
+            Self::NoPassphrase => refused("give --passphrase-file FILE, or run it on a terminal"),
+            Self::WrongPassphrase => with(
+                Exit::WrongKey,
+                "run it again with the right passphrase; if nobody knows it, another slot or a backup opens the keyring: claviger slot list, claviger \
+                 backup restore",
+            ),
+            Self::NoCredentials(_) => {
+                refused("systemd gives it to the unit: see what `claviger generate systemd-credential` prints")
+            }
+            Self::Credential { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                refused("see what `claviger generate systemd-credential` prints")
+            }
+            Self::Credential { source, .. } => io_hint(source),
+            Self::CredentialLength { .. } => refused("a credential is a key: head -c 32 /dev/urandom makes one"),
+            Self::Stretch(_) => refused("free some memory, or use another slot"),
+            Self::Unsupported(_) => refused("use a build that has this kind of slot"),
+            Self::Memory(error) => error.explain(),
+            Self::Random(_) => refused(RANDOM),
+            Self::Passphrase(_) => refused("mend that, or give another file: --passphrase-file FILE"),
+        }
+    }
+}
+
+impl Explain for RecordError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Text(error) => error.explain(),
+            Self::OtherKeyring { .. } | Self::OtherRootKey => {
+                with(Exit::WrongKey, "root file and keyring are of different installations; put the right pair back")
+            }
+            Self::Memory(error) => error.explain(),
+            _ => with(Exit::Damaged, RESTORE),
+        }
+    }
+}
+
+impl Explain for MarkError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Text(error @ TextError::TooNew { .. }) => error.explain(),
+            Self::Text(error) => (error.explain().0, Some(MARK.to_owned())),
+            Self::TooFarAhead { .. } => refused(
+                "if you trust this keyring, start `claviger serve --expect EXPECT` once; EXPECT is the line `expect` of `claviger \
+                 status` where the keyring was changed last",
+            ),
+            Self::RolledBack { .. } | Self::Forked(_) | Self::NoSuccessor { .. } | Self::KeyLost { .. } => refused(
+                "this is an older copy or a fork of the keyring: put the newest copy of the state directory back, or merge a backup: claviger backup restore FILE",
+            ),
+            Self::OtherKeyring { .. } | Self::OtherRootKey => {
+                with(Exit::WrongKey, "the mark is another installation's; put the right files back")
+            }
+            Self::NotCanonical => with(Exit::Damaged, MARK),
+            Self::Memory(error) => error.explain(),
+        }
+    }
+}
+
+impl Explain for ChangeError {
+    fn explain(&self) -> Explanation {
+        let hint = match self {
+            Self::UnknownKey(_) | Self::Destroyed(_) => "name one that `claviger key list` shows",
+            Self::UnknownRecipient(_) => "name one that `claviger recovery list` shows",
+            Self::State { state: State::Primary, verb: Verb::Disable | Verb::Destroy, .. } => {
+                "promote another key first: claviger key add, then claviger key promote"
+            }
+            Self::State { verb: Verb::Promote, .. } => {
+                "only a pending key is promoted; to go back, add a key and promote that one: claviger key add"
+            }
+            Self::Compromised(_) => "add another key, and promote that one: claviger key add",
+            Self::State { verb: Verb::Destroy, .. } => {
+                "disable it first, and destroy it when nothing has failed without it"
+            }
+            Self::State { .. } => "`claviger key list` shows the state of each key",
+            Self::KnownRecipient(_) => "nothing has to be done: `claviger recovery list` shows it",
+            Self::Exhausted => ANEW,
+            Self::Key(KeyError::Secret(error)) => return error.explain(),
+            Self::Key(KeyError::Random(_)) => RANDOM,
+        };
+        (Exit::Refused, Some(hint.to_owned()))
+    }
+}
+
+impl Explain for RecoveryError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Recipient(error) => error.explain(),
+            Self::NoIdentity(_) => with(
+                Exit::WrongKey,
+                "give the identity of every recipient with --recovery-identity; it is read once and never stored",
+            ),
+            Self::Seal(_) => with(Exit::Damaged, "see which recipients there are: claviger recovery list"),
+            Self::Contents(_) => with(Exit::Damaged, "use another backup, or the identity of another recipient"),
+            Self::Memory(error) => error.explain(),
+        }
+    }
+}
+
+impl Explain for NotRecipient {
+    fn explain(&self) -> Explanation {
+        pair()
+    }
+}
+
+impl Explain for IdentityError {
+    fn explain(&self) -> Explanation {
+        match self {
+            #[cfg(feature = "shares")]
+            Self::Share(error) => error.explain(),
+            #[cfg(not(feature = "shares"))]
+            Self::NoShares => with(Exit::Usage, "build claviger with its feature `shares`"),
+            Self::NotIdentity => pair(),
+        }
+    }
+}
+
+/// For a text that is no recipient or no identity.
+fn pair() -> Explanation {
+    with(Exit::Usage, "make a pair with `age-keygen`; keep the identity offline")
 }
 
 #[cfg(feature = "shares")]
-pub(super) fn share(error: &ShareError) -> Explanation {
-    let (exit, hint) = match error {
-        ShareError::Damaged(_) => {
-            (Exit::Damaged, "compare it with the paper, character by character; or use another share")
-        }
-        ShareError::TooFew { .. } => (Exit::Usage, "give more: --recovery-identity FILE for each, or all in one file"),
-        ShareError::Mixed(_) => (Exit::Usage, "give shares of one set: its name is in the comment above each"),
-        ShareError::Twice(_) => (Exit::Usage, "give another one in its place"),
-        ShareError::Other(_) => (Exit::WrongKey, "one of them is not genuine: try others"),
-        ShareError::Counts { .. } | ShareError::Identity | ShareError::Random => return (Exit::Usage, None),
-    };
-    (exit, Some(hint.to_owned()))
+impl Explain for ShareError {
+    fn explain(&self) -> Explanation {
+        let (exit, hint) = match self {
+            Self::Damaged(_) => {
+                (Exit::Damaged, "compare it with the paper, character by character; or use another share")
+            }
+            Self::TooFew { .. } => (Exit::Usage, "give more: --recovery-identity FILE for each, or all in one file"),
+            Self::Mixed(_) => (Exit::Usage, "give shares of one set: its name is in the comment above each"),
+            Self::Twice(_) => (Exit::Usage, "give another one in its place"),
+            Self::Other(_) => (Exit::WrongKey, "one of them is not genuine: try others"),
+            Self::Counts { .. } => (Exit::Usage, "for example: --shares 5 --threshold 3"),
+            Self::Identity => (Exit::Usage, "give a file with one identity: --recovery-identity FILE"),
+            Self::Random => (Exit::Usage, RANDOM),
+        };
+        (exit, Some(hint.to_owned()))
+    }
 }
 
-pub(super) fn backup(error: &BackupError) -> Explanation {
-    match error {
-        BackupError::Foreign => (Exit::Usage, None),
-        BackupError::NoIdentity => (Exit::WrongKey, Some("give the identity of one of its recipients".to_owned())),
-        BackupError::NoRecovery => {
-            (Exit::WrongKey, Some("use a backup, or the identity of one of its recipients".to_owned()))
+impl Explain for BackupError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Foreign => {
+                with(Exit::Usage, "give a file that `claviger backup create` wrote, or a copy of a file `keyring`")
+            }
+            Self::NoIdentity => with(Exit::WrongKey, "give the identity of one of its recipients"),
+            Self::NoRecovery => with(Exit::WrongKey, "use a backup, or the identity of one of its recipients"),
+            Self::Damaged | Self::Contents(_) => with(Exit::Damaged, "use another backup"),
+            Self::Record(error) => (error.explain().0, Some("use another backup".to_owned())),
+            Self::Recovery(error) => error.explain(),
+            Self::Memory(error) => error.explain(),
         }
-        BackupError::Damaged | BackupError::Contents(_) => (Exit::Damaged, Some("use another backup".to_owned())),
-        BackupError::Record(error) => (record(error).0, Some("use another backup".to_owned())),
-        BackupError::Recovery(error) => recovery(error),
-        BackupError::Memory(error) => memory(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_names_what_mends_each_slot_with_the_most_hopeful_first() {
+        let lost = |name: &str| (name.to_owned(), SlotError::File(DurableError::Missing("/mnt/key".into())));
+        let failures = vec![
+            lost("disk"),
+            ("typed".to_owned(), SlotError::WrongPassphrase),
+            ("asked".to_owned(), SlotError::NoPassphrase),
+        ];
+        let hint = |error: &SlotError| error.explain().1.unwrap();
+        let expected = format!(
+            "slot asked: {}; or slot typed: {}; or slot disk, stick: {RESTORE}",
+            hint(&SlotError::NoPassphrase),
+            hint(&SlotError::WrongPassphrase)
+        );
+        let failures = failures.into_iter().chain([lost("stick")]).collect();
+        assert_eq!(RootError::NoSlotOpens(failures).explain(), (Exit::Damaged, Some(expected)));
+        assert_eq!(RootError::NoSlotOpens(vec![lost("disk")]).explain(), with(Exit::Damaged, RESTORE));
     }
 }

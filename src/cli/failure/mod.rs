@@ -8,5 +8,9 @@ mod files;
 mod keyring;
 mod operations;
 mod report;
+#[cfg(feature = "scan")]
+mod scan;
+mod serving;
+mod set_up;
 
 pub(super) use self::{exit::Exit, operations::no_backup_counts, report::Failure};

@@ -1,11 +1,9 @@
 //! Hints for the operations that change a keyring, or make a backup of it.
 
-use std::path::Path;
-
 use super::{
-    exit::{Exit, Explain, Explanation, refused},
-    files::{durable, export, memory, store, text},
-    keyring::{SHARED, backup, change, open, recovery, root, slot},
+    exit::{Exit, Explain, Explanation, refused, with},
+    files::{export, make_directory},
+    keyring::{ANEW, SHARED},
 };
 #[cfg(not(feature = "scan"))]
 use crate::keeper::UsageDoubt;
@@ -13,7 +11,7 @@ use crate::{
     durable::DurableError,
     keeper::{
         BeginError, ChangeKeysError, ChangeRecoveryError, ChangeSlotsError, CommitError, ForgetBackupsError,
-        ListBackupError, MakeBackupError, MergePlanError, ReadLedgerError, RekeyError, RootKeyError,
+        ListBackupError, MakeBackupError, MergePlanError, OpenError, ReadLedgerError, RekeyError, RootKeyError,
     },
     keyring::{ChangeError, ledger::LedgerError, merge::MergeError, state::Verb},
     text::TextError,
@@ -23,20 +21,20 @@ use crate::{
 const FINISH_REKEY: &str = "let it finish: claviger rekey";
 
 impl Explain for BeginError {
-    fn explain(&self, state_dir: &Path) -> Explanation {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Open(error) => error.explain(state_dir),
-            Self::Lock(error) => durable(error),
+            Self::Open(error) => error.explain(),
+            Self::Lock(error) => error.explain(),
             Self::Rekeying => refused(FINISH_REKEY),
         }
     }
 }
 
 impl Explain for ChangeKeysError {
-    fn explain(&self, state_dir: &Path) -> Explanation {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Begin(error) => error.explain(state_dir),
-            Self::Refused(error) => change(error),
+            Self::Begin(error) => error.explain(),
+            Self::Refused(error) => error.explain(),
             Self::Needed { .. } | Self::LedgerLost { .. } | Self::Forgotten { .. } | Self::Unproven { .. } => {
                 refused(not_given_up(self))
             }
@@ -45,36 +43,36 @@ impl Explain for ChangeKeysError {
                 "write a backup to another disk: claviger backup create FILE; or open an existing one: claviger backup check FILE; \
                  --without-backup skips this check",
             ),
-            Self::Commit(error) => commit(error),
+            Self::Commit(error) => error.explain(),
         }
     }
 }
 
 impl Explain for ChangeRecoveryError {
-    fn explain(&self, state_dir: &Path) -> Explanation {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Begin(error) => error.explain(state_dir),
-            Self::Recovery(error) => recovery(error),
-            Self::Refused(error) => change(error),
+            Self::Begin(error) => error.explain(),
+            Self::Recovery(error) => error.explain(),
+            Self::Refused(error) => error.explain(),
             Self::LastRecipient(_) => {
                 refused("add another one first: claviger recovery add; --risk-no-recovery removes the last one, too")
             }
-            Self::Commit(error) => commit(error),
+            Self::Commit(error) => error.explain(),
         }
     }
 }
 
 impl Explain for RekeyError {
-    fn explain(&self, state_dir: &Path) -> Explanation {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Begin(error) => error.explain(state_dir),
-            Self::Root(error) => root(error),
-            Self::Recovery(error) => recovery(error),
-            Self::Refused(error) => change(error),
-            Self::Memory(error) => memory(error),
-            Self::Commit(error) => commit(error),
+            Self::Begin(error) => error.explain(),
+            Self::Root(error) => error.explain(),
+            Self::Recovery(error) => error.explain(),
+            Self::Refused(error) => error.explain(),
+            Self::Memory(error) => error.explain(),
+            Self::Commit(error) => error.explain(),
             Self::Unfinished(error) => (
-                commit(error).0,
+                error.explain().0,
                 Some("remove the cause, then let it finish: claviger rekey; nothing was lost".to_owned()),
             ),
         }
@@ -82,17 +80,18 @@ impl Explain for RekeyError {
 }
 
 impl Explain for ChangeSlotsError {
-    fn explain(&self, state_dir: &Path) -> Explanation {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Begin(error) => error.explain(state_dir),
-            Self::Root(error) => root(error),
-            Self::Slot(_, error) => slot(error),
+            Self::Begin(error) => error.explain(),
+            Self::Root(error) => error.explain(),
+            Self::Slot(_, error) => error.explain(),
             Self::NoOtherOpens { .. } => refused(
                 "another slot has to open first: claviger slot test shows which do; or add one: claviger slot add",
             ),
             Self::KeyFile(DurableError::Exists(_)) => refused(IN_THE_WAY),
-            Self::KeyFile(error) => durable(error),
-            Self::Commit(error) => commit(error),
+            Self::KeyFile(DurableError::Missing(dir)) => (Exit::Damaged, Some(make_directory(dir))),
+            Self::KeyFile(error) => error.explain(),
+            Self::Commit(error) => error.explain(),
         }
     }
 }
@@ -102,25 +101,25 @@ const IN_THE_WAY: &str =
     "if a command broke off, nothing needs it: move it away; or give another name: --name, or --slot-file";
 
 impl Explain for RootKeyError {
-    fn explain(&self, _: &Path) -> Explanation {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Root(error) => root(error),
+            Self::Root(error) => error.explain(),
             Self::Unknown => unknown_root_key(),
         }
     }
 }
 
 impl Explain for MakeBackupError {
-    fn explain(&self, state_dir: &Path) -> Explanation {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Open(error) => error.explain(state_dir),
+            Self::Open(error) => error.explain(),
             Self::Rekeying => refused(FINISH_REKEY),
             Self::NoRecipient => refused(NO_RECIPIENT),
-            Self::Recovery(error) => recovery(error),
-            Self::Root(error) => root(error),
-            Self::Memory(error) => memory(error),
-            Self::Backup(error) => backup(error),
-            Self::NotAudited(error) => durable(error),
+            Self::Recovery(error) => error.explain(),
+            Self::Root(error) => error.explain(),
+            Self::Memory(error) => error.explain(),
+            Self::Backup(error) => error.explain(),
+            Self::NotAudited(error) => error.explain(),
         }
     }
 }
@@ -128,51 +127,56 @@ impl Explain for MakeBackupError {
 const NO_RECIPIENT: &str = "name one: --recipient age1…; or keep one in the keyring: claviger recovery add";
 
 impl Explain for ListBackupError {
-    fn explain(&self, state_dir: &Path) -> Explanation {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Begin(error) => error.explain(state_dir),
-            Self::RootKey(error) => error.explain(state_dir),
-            Self::Refused(error) => ledger(error),
+            Self::Begin(error) => error.explain(),
+            Self::RootKey(error) => error.explain(),
+            Self::Refused(error) => error.explain(),
             Self::Full(_) => {
                 refused("remove one that is not kept any more: claviger backup list, claviger backup forget ID")
             }
-            Self::Commit(error) => commit(error),
+            Self::Commit(error) => error.explain(),
         }
     }
 }
 
 impl Explain for ForgetBackupsError {
-    fn explain(&self, state_dir: &Path) -> Explanation {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Begin(error) => error.explain(state_dir),
-            Self::Refused(error) => ledger(error),
+            Self::Begin(error) => error.explain(),
+            Self::Refused(error) => error.explain(),
             Self::Unknown { .. } => refused("name one by its ID: claviger backup list"),
             Self::OtherUuid { .. } => refused("give the uuid of the keyring here, if you mean this one"),
-            Self::Commit(error) => commit(error),
+            Self::Commit(error) => error.explain(),
         }
     }
 }
 
 impl Explain for MergePlanError {
-    fn explain(&self, state_dir: &Path) -> Explanation {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Open(error) => error.explain(state_dir),
-            Self::Root(error) => root(error),
-            Self::OtherKeyring(_) => (Exit::WrongKey, Some("use a backup of this keyring".to_owned())),
+            Self::Open(error @ (OpenError::Root { .. } | OpenError::Missing(_))) => with(
+                error.explain().0,
+                "if it cannot be opened any more: move the contents of the state directory to another one, restore to the empty \
+                 one, then merge the file `keyring` that you moved with another `claviger backup restore`",
+            ),
+            Self::Open(error) => error.explain(),
+            Self::Root(error) => error.explain(),
+            Self::OtherKeyring(_) => with(Exit::WrongKey, "use a backup of this keyring"),
             Self::NewerRootKey => refused(
                 "restore the backup into an empty directory: --state-dir NEW; then merge the keyring here into it: claviger backup \
                  restore FILE --state-dir NEW, where FILE is the file `keyring` of this directory",
             ),
             Self::UnknownRootKey => unknown_root_key(),
-            Self::Merge(error) => merge(error),
-            Self::Recovery(error) => recovery(error),
+            Self::Merge(error) => error.explain(),
+            Self::Recovery(error) => error.explain(),
             Self::NoPlaceForBackup => {
                 refused("say where to write the backup of the new key, on another disk: --backup-to FILE")
             }
             Self::NoRecipient => refused(NO_RECIPIENT),
-            Self::Backup(error) => backup(error),
-            Self::Lock(error) => durable(error),
-            Self::Commit(error) => commit(error),
+            Self::Backup(error) => error.explain(),
+            Self::Lock(error) => error.explain(),
+            Self::Commit(error) => error.explain(),
         }
     }
 }
@@ -182,20 +186,23 @@ fn unknown_root_key() -> Explanation {
     (Exit::WrongKey, Some(hint.to_owned()))
 }
 
-fn merge(error: &MergeError) -> Explanation {
-    const SHOWS: &str = "run the same command without --lost, --keep-destroyed and --compromised: it shows the key_ids";
-    match error {
-        MergeError::Change(ChangeError::UnknownKey(_)) => refused(SHOWS),
-        MergeError::Change(error) => change(error),
-        MergeError::Missing(_) => refused(
-            "also give a backup that has these keys; if there is none: --lost KEY_ID for each, and what is under them stays \
+impl Explain for MergeError {
+    fn explain(&self) -> Explanation {
+        const SHOWS: &str =
+            "run the same command without --lost, --keep-destroyed and --compromised: it shows the key_ids";
+        match self {
+            Self::Change(ChangeError::UnknownKey(_)) => refused(SHOWS),
+            Self::Change(error) => error.explain(),
+            Self::Missing(_) => refused(
+                "also give a backup that has these keys; if there is none: --lost KEY_ID for each, and what is under them stays \
              unreadable",
-        ),
-        MergeError::Beyond { .. } => (
-            Exit::WrongKey,
-            Some("its numbers are too high for a genuine keyring, so it may be forged: use another backup".to_owned()),
-        ),
-        _ => refused(SHOWS),
+            ),
+            Self::Beyond { .. } => with(
+                Exit::WrongKey,
+                "its numbers are too high for a genuine keyring, so it may be forged: use another backup",
+            ),
+            _ => refused(SHOWS),
+        }
     }
 }
 
@@ -211,12 +218,14 @@ pub(in crate::cli) fn no_backup_counts(error: &str, uuid: &str) -> String {
 const BEGIN_ANEW: &str = "put the newest copy of the file `ledger` back; if there is none, begin an empty ledger: claviger backup \
                           forget --all UUID (`claviger status` shows the keyring's uuid)";
 
-fn ledger(error: &ReadLedgerError) -> Explanation {
-    match error {
-        ReadLedgerError::Ledger(LedgerError::Text(error @ TextError::TooNew { .. })) => text(error),
-        ReadLedgerError::File(DurableError::TooLong { .. }) => (Exit::Damaged, Some(BEGIN_ANEW.to_owned())),
-        ReadLedgerError::File(error) => durable(error),
-        ReadLedgerError::Ledger(_) => refused(BEGIN_ANEW),
+impl Explain for ReadLedgerError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Ledger(LedgerError::Text(error @ TextError::TooNew { .. })) => error.explain(),
+            Self::File(DurableError::TooLong { .. }) => with(Exit::Damaged, BEGIN_ANEW),
+            Self::File(error) => error.explain(),
+            Self::Ledger(_) => refused(BEGIN_ANEW),
+        }
     }
 }
 
@@ -253,31 +262,34 @@ fn not_given_up(error: &ChangeKeysError) -> &'static str {
     }
 }
 
-pub(super) fn commit(error: &CommitError) -> Explanation {
-    let mended = || Some("remove the cause; `claviger serve` then marks the keyring; nothing was lost".to_owned());
-    match error {
-        CommitError::NoMark => {
-            refused("`claviger serve --expect …` makes it, with what `claviger status` last printed here")
-        }
-        CommitError::HomeInEtcd(_) => refused(SHARED),
-        CommitError::Full => refused(
-            "make room: `claviger scan --keyring FILE` shows which keys are in use; disable and destroy others: claviger key \
+impl Explain for CommitError {
+    fn explain(&self) -> Explanation {
+        let mended = || Some("remove the cause; `claviger serve` then marks the keyring; nothing was lost".to_owned());
+        match self {
+            Self::NoMark => {
+                refused("`claviger serve --expect …` makes it, with what `claviger status` last printed here")
+            }
+            Self::HomeInEtcd(_) => refused(SHARED),
+            Self::Full => refused(
+                "make room: `claviger scan --keyring FILE` shows which keys are in use; disable and destroy others: claviger key \
              disable, claviger key destroy",
-        ),
-        CommitError::Record(_) | CommitError::LedgerSpent => (Exit::Refused, None),
-        CommitError::Memory(error) => memory(error),
-        CommitError::Overtaken(_) => refused("another command or the daemon is at work here; run it again"),
-        CommitError::Unread(error) => open(error),
-        CommitError::NotExported(error) => export(error),
-        CommitError::NotWritten(DurableError::Exists(_)) => refused(IN_THE_WAY),
-        CommitError::NotAudited(error) | CommitError::NotWritten(error) => durable(error),
-        CommitError::NotSwapped(error) => store(error),
-        CommitError::InDoubt { failed, .. } => (store(failed).0, Some("check it: claviger status".to_owned())),
-        CommitError::NotConfirmed(error) => (store(error).0, mended()),
-        CommitError::RootNotConfirmed(error) => {
-            (durable(error).0, Some("check it: claviger slot test; nothing was lost".to_owned()))
+            ),
+            Self::Record(_) => refused("this is a defect of claviger: report it; nothing was changed"),
+            Self::LedgerSpent => refused(ANEW),
+            Self::Memory(error) => error.explain(),
+            Self::Overtaken(_) => refused("another command or the daemon is at work here; run it again"),
+            Self::Unread(error) => error.explain(),
+            Self::NotExported(error) => export(error),
+            Self::NotWritten(DurableError::Exists(_)) => refused(IN_THE_WAY),
+            Self::NotAudited(error) | Self::NotWritten(error) => error.explain(),
+            Self::NotSwapped(error) => error.explain(),
+            Self::InDoubt { failed, .. } => (failed.explain().0, Some("check it: claviger status".to_owned())),
+            Self::NotConfirmed(error) => (error.explain().0, mended()),
+            Self::RootNotConfirmed(error) => {
+                (error.explain().0, Some("check it: claviger slot test; nothing was lost".to_owned()))
+            }
+            Self::NotMarked(error) | Self::LedgerNotMarked(error) => (error.explain().0, mended()),
+            Self::Unchecked(error) => (error.explain().0, Some("check it: claviger status".to_owned())),
         }
-        CommitError::NotMarked(error) | CommitError::LedgerNotMarked(error) => (durable(error).0, mended()),
-        CommitError::Unchecked(error) => (open(error).0, Some("check it: claviger status".to_owned())),
     }
 }

@@ -142,7 +142,7 @@ fn scan(
         ScanPlace::Etcd(servers) => {
             let mut bar = Meter::objects(is_shown);
             let mut progress = |done, of| bar.of(done, of);
-            live::scan(servers, summarizer, &mut tally, &mut progress).map_err(|error| Failure::live(&error))?
+            live::scan(servers, summarizer, &mut tally, &mut progress)?
         }
     };
     Ok((outcome, tally.finish()))

@@ -1,0 +1,73 @@
+//! Hints for an etcd or a snapshot that cannot be scanned.
+
+use std::{io, path::Path};
+
+use super::{
+    exit::{Exit, Explain, Explanation, with},
+    serving::LIMITS,
+};
+use crate::{
+    etcd::{EtcdError, ServersError},
+    scan::{live::LiveError, needs::NeedsError, snapshot::SnapshotError},
+};
+
+impl Explain for NeedsError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Snapshot { file, source } => snapshot(source, file),
+            Self::Live(error) => error.explain(),
+            Self::Random(error) => error.explain(),
+        }
+    }
+}
+
+/// The hint for the snapshot `file`.
+pub(super) fn snapshot(error: &SnapshotError, file: &Path) -> Explanation {
+    match error {
+        SnapshotError::Running => {
+            with(Exit::Refused, "etcdctl snapshot save FILE, and scan that; or scan it live: --etcd-servers")
+        }
+        SnapshotError::Kind if file.is_dir() => with(Exit::Usage, "name the file in it: member/snap/db"),
+        SnapshotError::Kind => with(Exit::Usage, "give a file that `etcdctl snapshot save` wrote"),
+        SnapshotError::Open(error) if error.kind() == io::ErrorKind::NotFound => with(Exit::Usage, "check the path"),
+        SnapshotError::Open(_) => with(Exit::Disk, "check whether this user may read it"),
+        SnapshotError::Bolt(_) => {
+            with(Exit::Damaged, "is it etcd's? take another snapshot: etcdctl snapshot save FILE")
+        }
+    }
+}
+
+impl Explain for LiveError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Etcd(EtcdError::Unreachable { .. }) => with(
+                Exit::Unreachable,
+                "are address and certificates those of the API server? --apiserver-manifest FILE takes them",
+            ),
+            Self::Servers(ServersError::NoAuthority { .. }) => with(Exit::Usage, "give it: --etcd-cafile FILE"),
+            Self::Servers(ServersError::Certificates { .. }) => with(Exit::Usage, "are they PEM?"),
+            Self::Servers(ServersError::File { .. }) => {
+                with(Exit::Disk, "check the path, and whether this user may read it")
+            }
+            Self::Servers(ServersError::Endpoint { .. }) => {
+                with(Exit::Usage, "give its address: --etcd-servers https://127.0.0.1:2379")
+            }
+            Self::Servers(ServersError::HalfIdentity) => {
+                with(Exit::Usage, "give both: --etcd-certfile FILE --etcd-keyfile FILE")
+            }
+            Self::Etcd(EtcdError::Refused { .. }) => {
+                with(Exit::Refused, "is the client certificate the API server's? --apiserver-manifest FILE takes it")
+            }
+            Self::Etcd(EtcdError::OtherCluster { .. }) => {
+                with(Exit::Refused, "name the endpoints of one cluster only: --etcd-servers")
+            }
+            Self::Etcd(EtcdError::Compacted(_)) => {
+                with(Exit::Refused, "run it again: etcd was compacted during the scan")
+            }
+            Self::Etcd(EtcdError::TooLarge { .. }) => {
+                with(Exit::Refused, "scan a snapshot instead: etcdctl snapshot save FILE")
+            }
+            Self::Runtime(_) => with(Exit::Refused, LIMITS),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Hints for what keeps a daemon from serving: its configuration, its socket, its keyring.
+
+use std::path::Path;
+
+use super::{
+    super::socket,
+    exit::{Exit, Explain, Explanation, refused},
+    keyring::SHARED,
+};
+use crate::{config::ConfigError, daemon::DaemonError, keeper::ServeError};
+
+/// The hint for a step that the kernel refuses only if a limit is reached.
+pub(super) const LIMITS: &str = "look for a limit that is reached: `ulimit -n` shows how many files a process may open";
+
+impl Explain for ConfigError {
+    fn explain(&self) -> Explanation {
+        let hint = match self {
+            Self::Socket(_) => Some(socket::ADDRESS.to_owned()),
+            Self::MetricsAddress { .. } | Self::MetricsSocket(_) => {
+                Some("--metrics-listen 127.0.0.1:9808, or --metrics-listen /run/claviger/metrics.sock".to_owned())
+            }
+            Self::NotLoopback(address) => {
+                Some(format!("listen on 127.0.0.1:{}, and put a proxy that authenticates in front", address.port()))
+            }
+            Self::MetricsOnSocket(_) => Some("give them a socket of their own beside it".to_owned()),
+            #[cfg(not(feature = "metrics"))]
+            Self::NoMetrics(_) => {
+                Some("remove `metrics-listen`, or build claviger with its feature `metrics`".to_owned())
+            }
+            Self::Read { .. } => Some("check the path, and whether this user may read it".to_owned()),
+            Self::Syntax { .. } => Some("docs/configuration.md describes every key".to_owned()),
+            Self::StateDir => Some("give its path: --state-dir /var/lib/claviger".to_owned()),
+            Self::ProviderName(_) => Some("for example: --provider-name claviger".to_owned()),
+        };
+        (Exit::Usage, hint)
+    }
+}
+
+impl Explain for ServeError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Open(error) => error.explain(),
+            Self::Expect(_) => refused("compare it with `claviger status` on a node that you trust"),
+            Self::HomeInEtcd(_) => refused(SHARED),
+            Self::Lock(error) => error.explain(),
+            Self::NotMarked(error) => error.explain(),
+        }
+    }
+}
+
+impl Explain for DaemonError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Keyring(error) => error.explain(),
+            Self::Socket(error) => (Exit::Refused, socket::hint(error)),
+            Self::Occupied(dir) => (Exit::Refused, Some(occupied_hint(dir))),
+            Self::Signals(_) | Self::Register(_) => refused(LIMITS),
+            Self::Notify(_) => {
+                refused("NOTIFY_SOCKET names it: start the plugin as a systemd service, or unset the variable")
+            }
+            Self::Inherited(_) => refused("let the unit pass one Unix socket that listens: deploy/claviger.socket"),
+        }
+    }
+}
+
+fn occupied_hint(state_dir: &Path) -> String {
+    format!(
+        "replace it on its own socket: claviger serve --take-over; or stop it first; `fuser {}/serving` finds it, and \
+         `claviger status` shows how it is",
+        state_dir.display()
+    )
+}

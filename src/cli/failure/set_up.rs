@@ -1,0 +1,86 @@
+//! Hints for what sets a state directory up: init, and restoring to an empty directory.
+
+use super::{
+    exit::{Exit, Explain, Explanation, refused, with},
+    files::{RANDOM, make_directory},
+    keyring::{SHARED, restart_hint},
+};
+use crate::{
+    durable::DurableError,
+    keeper::{CommitError, InitError, RestoreError},
+    keyring::{ChangeError, KeyError},
+};
+
+/// What to do if the keyring was written and something failed after that.
+const LOOK: &str = "check it, with the same --state-dir: claviger status";
+
+impl Explain for InitError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Exists(dir) => {
+                (Exit::Refused, Some(format!("check it: claviger status --state-dir {}", dir.display())))
+            }
+            Self::Unfinished(dir) => (Exit::Refused, Some(restart_hint(dir))),
+            Self::File(DurableError::Exists(_)) => {
+                refused("it may be another keyring's: move it away, or give another --slot-file")
+            }
+            Self::NotBegun(CommitError::Record(_)) => refused("give fewer recovery recipients"),
+            Self::NotBegun(error) => error.explain(),
+            Self::BrokenOff(error) => (
+                error.explain().0,
+                Some("fix that, then run `claviger init` again with --restart; nothing was lost".to_owned()),
+            ),
+            Self::NotConfirmed(error) => (error.explain().0, Some(LOOK.to_owned())),
+            Self::NotMarked(error) => (error.explain().0, Some(LOOK.to_owned())),
+            Self::Unchecked(error) => (error.explain().0, Some(LOOK.to_owned())),
+            // Nothing can be damaged yet: what is missing is a directory.
+            Self::File(DurableError::Missing(path)) => (Exit::Refused, Some(make_directory(path))),
+            Self::File(error) => error.explain(),
+            Self::Recovery(error) => error.explain(),
+            Self::Slot(error) => error.explain(),
+            Self::Root(error) => error.explain(),
+            Self::Keyring(KeyError::Secret(error)) | Self::Memory(error) => error.explain(),
+            Self::Keyring(KeyError::Random(_)) | Self::Random(_) => refused(RANDOM),
+        }
+    }
+}
+
+#[cfg(feature = "scan")]
+const PROOF: &str = "give --expect with what `backup create` or `status` printed where the keyring was; or show which \
+                     keys are needed: --snapshot FILE of etcd, or --etcd-servers URL";
+#[cfg(not(feature = "scan"))]
+const PROOF: &str = "give --expect with what `backup create` or `status` printed where the keyring was";
+
+impl Explain for RestoreError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::SetUp(InitError::BrokenOff(cause)) => {
+                (cause.explain().0, Some("fix that, then run the same command again; nothing was lost".to_owned()))
+            }
+            Self::SetUp(InitError::Exists(_)) => refused(
+                "to merge into the keyring that is there, leave --slot-file away; to restore beside it, give another \
+                     --state-dir",
+            ),
+            Self::Unproven => refused(PROOF),
+            Self::NothingNeeded => {
+                refused("give --expect with what `backup create` or `status` printed where the keyring was")
+            }
+            Self::Lacks(_) => refused(
+                "use a newer backup. To use several: first restore this one with --expect and without --snapshot and \
+                     --etcd-servers; then run `claviger backup restore FILE …` with the others, which merges them",
+            ),
+            Self::Expect(_) => refused("restore the backup that this line `expect` was printed for"),
+            Self::HomeInEtcd(_) => refused(SHARED),
+            Self::Keyring(ChangeError::UnknownKey(_)) => {
+                refused("name a key of the backup: claviger backup check FILE")
+            }
+            Self::Keyring(error) => error.explain(),
+            Self::Backup(error) => error.explain(),
+            Self::NoRecipient => refused("give the identity of a recipient: --recovery-identity FILE"),
+            Self::SetUp(InitError::NotBegun(CommitError::Record(_))) | Self::Ledger(_) => {
+                with(Exit::Damaged, "use another backup")
+            }
+            Self::SetUp(error) => error.explain(),
+        }
+    }
+}
