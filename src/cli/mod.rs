@@ -3,7 +3,6 @@
 mod adoption;
 mod arguments;
 mod backup;
-mod backup_file;
 #[cfg(feature = "scan")]
 mod etcd;
 mod failure;
@@ -12,7 +11,6 @@ mod generate;
 mod identities;
 mod init;
 mod key;
-mod merge_report;
 #[cfg(feature = "scan")]
 mod needed;
 mod output;
@@ -25,7 +23,6 @@ mod recovery;
 #[cfg(feature = "reference")]
 mod reference;
 mod rekey;
-mod restore;
 mod runtime;
 #[cfg(feature = "scan")]
 mod scan;

@@ -9,7 +9,7 @@ use crate::{
     keyring::{key_id::KeyId, merge::MergeRow, state::Fate},
 };
 
-use super::{Format, Global, failure::Failure, output};
+use super::super::super::{Format, Global, failure::Failure, output};
 
 #[derive(Serialize)]
 struct MergeReport<'a> {
@@ -96,49 +96,53 @@ pub(super) fn print_merge(
     opened: Option<&Opened>,
     global: &Global,
 ) -> Result<(), Failure> {
-    let Shown { doubt, generation, rows, fresh, to, .. } = shown;
-    let expect = opened.map(|opened| Expect::of(&opened.keyring, opened.digest).to_string());
-    // A new key gets its name only when the merge is carried out.
-    let made = opened.and_then(|opened| fresh.map(|_| opened.keyring.primary().id().to_string()));
+    let report = report(state_dir, shown, opened);
     if global.output == Format::Json {
-        let key = |row: &MergeRow| MergedKey {
-            key_id: row.key_id.to_string(),
-            before: row.before.iter().map(|fate| fate.map(Fate::as_str)).collect(),
-            after: row.after.as_str(),
-            compromised: row.is_compromised,
-            objects: shown.objects(row),
-        };
-        return output::json(&MergeReport {
-            format: "claviger/backup-merge/v1",
-            state_dir,
-            doubt: doubt.as_deref(),
-            generation: *generation,
-            keys: rows.iter().map(key).collect(),
-            fresh: made,
-            fresh_backup: to.as_deref(),
-            expect,
-        });
+        return output::json(&report);
     }
-    let is_done = opened.is_some();
-    let mut fields = vec![("keyring", state_dir.display().to_string())];
-    fields.extend(doubt.iter().map(|doubt| ("because", doubt.clone())));
-    let when = if is_done { "was made" } else { "will be made" };
-    fields.push(("generation", format!("{generation} {when}")));
-    fields
-        .extend(shown.unknown.iter().map(|reason| ("etcd", format!("it is not known which keys it needs: {reason}"))));
-    let place = if is_done { "is" } else { "goes to" };
-    fields.extend(to.iter().map(|file| ("fresh key", format!("its backup {place} {}", file.display()))));
-    fields.extend(expect.map(|expect| ("expect", expect)));
-    output::text_line(&format!("{}\n\n{}", output::fields(&fields), merge_table(shown, made.as_deref())))?;
+    output::text_line(&format!("{}\n\n{}", fields(&report, shown), merge_table(shown, report.fresh.as_deref())))?;
     let is_unbacked = opened.is_some_and(|opened| opened.unbacked().contains(&opened.keyring.primary().id()));
-    if let Some(file) = to.as_ref().filter(|_| is_unbacked) {
+    if let Some(file) = report.fresh_backup.filter(|_| is_unbacked) {
         output::text_line(&does_not_count(file))?;
     }
-    match is_done {
+    match report.expect {
         _ if global.quiet => Ok(()),
-        true => output::text_line(&format!("\nnext:  {ROTATE}")),
-        false => output::text_line("\nnothing was changed yet; to merge, run the same command with --accept"),
+        Some(_) => output::text_line(&format!("\nnext:  {ROTATE}")),
+        None => output::text_line("\nnothing was changed yet; to merge, run the same command with --accept"),
     }
+}
+
+fn report<'a>(state_dir: &'a Path, shown: &'a Shown, opened: Option<&Opened>) -> MergeReport<'a> {
+    let key = |row: &MergeRow| MergedKey {
+        key_id: row.key_id.to_string(),
+        before: row.before.iter().map(|fate| fate.map(Fate::as_str)).collect(),
+        after: row.after.as_str(),
+        compromised: row.is_compromised,
+        objects: shown.objects(row),
+    };
+    MergeReport {
+        format: "claviger/backup-merge/v1",
+        state_dir,
+        doubt: shown.doubt.as_deref(),
+        generation: shown.generation,
+        keys: shown.rows.iter().map(key).collect(),
+        // A new key gets its name only when the merge is carried out.
+        fresh: opened.and_then(|opened| shown.fresh.map(|_| opened.keyring.primary().id().to_string())),
+        fresh_backup: shown.to.as_deref(),
+        expect: opened.map(|opened| Expect::of(&opened.keyring, opened.digest).to_string()),
+    }
+}
+
+fn fields(report: &MergeReport<'_>, shown: &Shown) -> String {
+    let (made, place) = if report.expect.is_some() { ("was made", "is") } else { ("will be made", "goes to") };
+    let mut fields = vec![("keyring", report.state_dir.display().to_string())];
+    fields.extend(report.doubt.map(|doubt| ("because", doubt.to_owned())));
+    fields.push(("generation", format!("{} {made}", report.generation)));
+    fields
+        .extend(shown.unknown.iter().map(|reason| ("etcd", format!("it is not known which keys it needs: {reason}"))));
+    fields.extend(report.fresh_backup.map(|file| ("fresh key", format!("its backup {place} {}", file.display()))));
+    fields.extend(report.expect.iter().map(|expect| ("expect", expect.clone())));
+    output::fields(&fields)
 }
 
 /// Warns that a backup that was just made may be lost together with the keyring.

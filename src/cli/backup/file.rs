@@ -9,7 +9,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::failure::{Exit, Failure};
+use super::super::failure::{Exit, Failure};
 use crate::{
     escrow::{BACKUP_MAX, Backup, Identities},
     hardening, keeper,
@@ -60,4 +60,16 @@ fn absolute(file: &Path) -> io::Result<PathBuf> {
 /// Returns the absolute path, because the ledger may be read from another directory.
 pub(super) fn whole(file: &Path) -> String {
     std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string()
+}
+
+/// Returns an unused path in the directory of `backup`, for the backup of `generation`, which has a new key.
+pub(super) fn beside(backup: &Path, generation: u64) -> PathBuf {
+    let stem = backup.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = |number: u32| match number {
+        1 => format!("{stem}-restored-{generation}.age"),
+        _ => format!("{stem}-restored-{generation}-{number}.age"),
+    };
+    let is_free = |file: &PathBuf| file.symlink_metadata().is_err();
+    let free = (1..1000).map(|number| backup.with_file_name(name(number))).find(is_free);
+    free.unwrap_or_else(|| backup.with_file_name(name(1)))
 }

@@ -1,0 +1,139 @@
+//! `claviger backup check`
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{
+    super::{
+        Format, Global, KeyringArgs, Site,
+        failure::{Exit, Failure},
+        identities::IdentityArgs,
+        output,
+        tables::{KeyRow, counted, key_rows, key_table},
+    },
+    file::{open, read, refuse_inside, whole},
+    listing::not_listed,
+};
+use crate::{
+    config::Settings,
+    escrow::Backup,
+    keeper::{self, Opened},
+    keyring::{
+        key_id::KeyId,
+        ledger::{ListedBackup, Proven},
+        time::Time,
+    },
+};
+
+#[derive(Serialize)]
+struct CheckReport {
+    format: &'static str,
+    uuid: String,
+    generation: u64,
+    created: Option<String>,
+    keys: Vec<KeyRow>,
+    earlier_root_keys: usize,
+    expect: String,
+    /// `None` if there is no keyring to compare with.
+    missing: Option<Vec<String>>,
+}
+
+/// Opens the backup `file`, compares it with the keyring here if there is one, and lists it.
+///
+/// # Errors
+/// When the backup does not open or is not one of the keyring here, or it cannot be listed.
+pub(super) fn run(
+    file: &Path,
+    identity: &IdentityArgs,
+    keyring: KeyringArgs,
+    global: &Global,
+) -> Result<Exit, Failure> {
+    let settings = keyring.settings();
+    let here =
+        global.config(Settings { state_dir: settings.state_dir.clone(), ..Settings::default() })?.state_dir.exists();
+    let bytes = read(file)?;
+    let backup = open(file, &bytes, &identity.read()?)?;
+    if here {
+        return compare(&backup, file, &Site::find(settings, global)?, global);
+    }
+    print(&backup, None, file, global)?;
+    Ok(Exit::Done)
+}
+
+fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result<Exit, Failure> {
+    refuse_inside(file, &site.config.state_dir)?;
+    let (opened, under) = (site.open()?, backup.keyring.root_id());
+    let missing = missing(&opened, backup)?;
+    // The backup opens, whether or not it can be listed; so this is printed first.
+    print(backup, Some(&missing), file, global)?;
+    let is_successor = opened.may_descend_from(backup);
+    if !is_successor {
+        output::aside(
+            "! the keyring here does not follow from this backup: the directory was put back, or one of the two is a fork; bring \
+             them together: claviger backup restore",
+            global,
+        );
+    }
+    let proven = Proven::Checked(Time::new(jiff::Timestamp::now()));
+    let listed = ListedBackup::of(&backup.keyring, backup.digest(), proven, Some(whole(file)));
+    keeper::list_backup(&site.dir, &site.means, under, listed)
+        .map_err(|error| not_listed(error, "the backup opens"))?;
+    Ok(if missing.is_empty() && is_successor { Exit::Done } else { Exit::Found })
+}
+
+/// The keys of the keyring here that are not in its backup.
+fn missing(opened: &Opened, backup: &Backup) -> Result<Vec<KeyId>, Failure> {
+    let other = |error| Failure::new(Exit::WrongKey, &error, "use a backup of the keyring here".to_owned());
+    let missing = opened.missing_in(backup).map_err(other)?;
+    opened.check_root_key(backup.keyring.root_id()).map_err(|error| {
+        Failure::from(error).with_hint(
+            "use a backup that was made of the keyring here; anyone who knows a recipient can make another one",
+        )
+    })?;
+    Ok(missing)
+}
+
+fn print(backup: &Backup, missing: Option<&[KeyId]>, file: &Path, global: &Global) -> Result<(), Failure> {
+    let report = report(backup, missing);
+    match global.output {
+        Format::Json => output::json(&report),
+        Format::Text => output::text_line(&text(&report, file)),
+    }
+}
+
+fn report(backup: &Backup, missing: Option<&[KeyId]>) -> CheckReport {
+    let Backup { keyring, earlier, created, .. } = backup;
+    CheckReport {
+        format: "claviger/backup-check/v1",
+        uuid: keyring.uuid().to_hex(),
+        generation: keyring.generation(),
+        created: created.map(|time| time.to_string()),
+        keys: key_rows(keyring),
+        earlier_root_keys: earlier.len(),
+        expect: backup.expect().to_string(),
+        missing: missing.map(|missing| missing.iter().map(ToString::to_string).collect()),
+    }
+}
+
+fn text(report: &CheckReport, file: &Path) -> String {
+    let what = match &report.created {
+        Some(created) => format!("a backup of {created}: it opens"),
+        None => "a keyring with a recovery blob: it opens".to_owned(),
+    };
+    let compared = match report.missing.as_deref() {
+        None => "there is no keyring here to compare it with".to_owned(),
+        Some([]) => "it has every key of the keyring here".to_owned(),
+        Some(missing) => format!("it lacks {} of the keyring here", counted(missing.len(), "key")),
+    };
+    let fields = output::fields(&[
+        ("file", file.display().to_string()),
+        ("is", what),
+        ("keyring", format!("{}, generation {}", report.uuid, report.generation)),
+        ("expect", report.expect.clone()),
+        ("compared", compared),
+    ]);
+    let missing = report.missing.iter().flatten();
+    let missing = missing.map(|key_id| format!("! {key_id} is not in it: make another one, claviger backup create"));
+    [fields, key_table(&report.keys, None)].into_iter().chain(missing).collect::<Vec<_>>().join("\n\n")
+}

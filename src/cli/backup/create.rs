@@ -1,0 +1,141 @@
+//! `claviger backup create`
+
+use std::{
+    io::{self, IsTerminal},
+    path::Path,
+};
+
+use serde::Serialize;
+
+use super::{
+    super::{
+        Format, Global, KeyringArgs, Site,
+        failure::{Exit, Failure},
+        output,
+        tables::counted,
+    },
+    file::{refuse_inside, whole},
+    listing::not_listed,
+};
+use crate::{
+    durable::{check_export, export, is_on_another_disk},
+    escrow::{NotRecipient, Recipient},
+    keeper::{self, Expect, Made},
+    keyring::time::Time,
+};
+
+#[derive(Serialize)]
+struct CreateReport<'a> {
+    format: &'static str,
+    file: &'a Path,
+    uuid: String,
+    generation: u64,
+    recipients: &'a [String],
+    keys: usize,
+    expect: String,
+    /// Whether the backup counts, so that its keys can be promoted.
+    listed: bool,
+    /// Why it does not count.
+    not_listed_because: Option<String>,
+}
+
+/// Writes a backup to `file`, or to standard output if `file` is `-`.
+///
+/// # Errors
+/// When a recipient is malformed, the keyring does not open, or the backup cannot be written or listed.
+pub(super) fn run(file: &Path, recipients: &[String], keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
+    let recipients: Vec<Recipient> = recipients.iter().map(|text| text.parse()).collect::<Result<_, NotRecipient>>()?;
+    let site = Site::find(keyring.settings(), global)?;
+    let now = Time::new(jiff::Timestamp::now());
+    if file == Path::new("-") {
+        refuse_terminal()?;
+        let made = keeper::back_up(&site.dir, &site.means, recipients, now)?;
+        print_bytes(&made, global)?;
+        return Ok(Exit::Done);
+    }
+    // This comes before any line says that a backup is being made.
+    refuse_inside(file, &site.config.state_dir)?;
+    check_export(file).map_err(|error| Failure::export(&error))?;
+    let made = keeper::back_up(&site.dir, &site.means, recipients, now)?;
+    export(file, &made.bytes).map_err(|error| Failure::export(&error))?;
+    if let Some(doubt) = doubt(file, &made, &site) {
+        print(&report(file, &made, Some(doubt)), global)?;
+        return Ok(Exit::Done);
+    }
+    let under = made.opened.keyring.root_id();
+    let listed = keeper::list_backup(&site.dir, &site.means, under, made.listed(Some(whole(file)), now));
+    // The backup is written, whether or not it can be listed; so this is printed first.
+    print(&report(file, &made, listed.as_ref().err().map(ToString::to_string)), global)?;
+    listed.map_err(|error| not_listed(error, "the backup is written"))?;
+    Ok(Exit::Done)
+}
+
+fn refuse_terminal() -> Result<(), Failure> {
+    if io::stdout().is_terminal() {
+        let message = "a backup is not text, and standard output is a terminal";
+        return Err(Failure::new(Exit::Usage, &message, "name a file, or pipe it somewhere".to_owned()));
+    }
+    Ok(())
+}
+
+/// Returns why a backup that was written does not count yet.
+fn doubt(file: &Path, made: &Made, site: &Site) -> Option<String> {
+    if !made.is_for_proven_recipient() {
+        return Some("no recipient of it is a recovery recipient of this keyring, so no identity was tried".to_owned());
+    }
+    is_on_another_disk(file, &site.dir).err().map(|error| error.to_string())
+}
+
+fn print_bytes(made: &Made, global: &Global) -> Result<(), Failure> {
+    output::bytes(&made.bytes)?;
+    output::aside(&format!("expect  {}", Expect::of(&made.opened.keyring, made.opened.digest)), global);
+    Ok(())
+}
+
+/// The report of a backup that was written. `doubt` says why it does not count.
+fn report<'a>(file: &'a Path, made: &'a Made, doubt: Option<String>) -> CreateReport<'a> {
+    let Made { recipients, opened, .. } = made;
+    CreateReport {
+        format: "claviger/backup-create/v1",
+        file,
+        uuid: opened.keyring.uuid().to_hex(),
+        generation: opened.keyring.generation(),
+        recipients,
+        keys: opened.keyring.keys().count(),
+        expect: Expect::of(&opened.keyring, opened.digest).to_string(),
+        listed: doubt.is_none(),
+        not_listed_because: doubt,
+    }
+}
+
+fn print(report: &CreateReport<'_>, global: &Global) -> Result<(), Failure> {
+    if global.output == Format::Json {
+        return output::json(report);
+    }
+    output::text_line(&fields(report))?;
+    if global.quiet { Ok(()) } else { output::text_line(&next(report)) }
+}
+
+fn fields(report: &CreateReport<'_>) -> String {
+    let counts = match &report.not_listed_because {
+        None => "yes: it is on another disk, and reading it back gave what was written".to_owned(),
+        Some(reason) => format!("not yet: {reason}"),
+    };
+    output::fields(&[
+        ("backup", report.file.display().to_string()),
+        ("keyring", format!("{}, generation {}, {}", report.uuid, report.generation, counted(report.keys, "key"))),
+        ("opens with", format!("the identity of {}", report.recipients.join(", or of "))),
+        ("counts", counts),
+        ("expect", report.expect.clone()),
+    ])
+}
+
+fn next(report: &CreateReport<'_>) -> String {
+    let next = match report.not_listed_because {
+        Some(_) => {
+            format!("test that it opens, so that it counts: claviger backup check {}", report.file.display())
+        }
+        None => "test from time to time that its identity opens it: claviger backup check".to_owned(),
+    };
+    format!("\nnext:  {next}\n       keep the line `expect` apart from the backup: `backup restore` asks for it")
+}

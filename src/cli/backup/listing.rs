@@ -1,0 +1,11 @@
+//! The failure of a backup that exists and could not be listed in the ledger.
+
+use super::super::failure::Failure;
+use crate::keeper::{CommitError, ListBackupError};
+
+/// Says what is done in spite of the failure, `what`.
+pub(super) fn not_listed(error: ListBackupError, what: &str) -> Failure {
+    let is_listed = matches!(error, ListBackupError::Commit(CommitError::LedgerNotMarked(_)));
+    let what = if is_listed { what.to_owned() } else { format!("{what}, and is not listed") };
+    Failure::from(error).about(&what)
+}

@@ -1,0 +1,57 @@
+//! Merges backups into an existing keyring.
+
+use std::path::PathBuf;
+
+use super::{
+    super::{
+        super::{
+            Global, Site,
+            failure::{Exit, Failure},
+            needed,
+        },
+        file::{beside, refuse_inside},
+    },
+    args::RestoreArgs,
+    merge_report::{Shown, print_merge, print_nothing_to_do},
+    sources::{Opening, sources},
+};
+use crate::{
+    config::Config,
+    keeper::{self, FreshBackup},
+    keyring::{merge::Wishes, time::Time},
+};
+
+/// Shows the merge of the backups in `args` into the keyring of `site`, and carries it out if it was accepted.
+///
+/// # Errors
+/// When a backup does not open, the merge is refused, or a file cannot be written.
+pub(super) fn run(
+    args: RestoreArgs,
+    snapshot: Option<PathBuf>,
+    site: &Site,
+    config: &Config,
+    global: &Global,
+) -> Result<Exit, Failure> {
+    let RestoreArgs { files, identity, expect, compromised, accept, keep_destroyed, lost, backup_to, .. } = args;
+    let Opening { sources, backup, recipients } = sources(site, &files, &identity, expect.as_ref())?;
+    let wishes = Wishes { destroyed: keep_destroyed, lost, compromised };
+    let planned = keeper::plan_merge(&site.dir, &site.means, &sources, &wishes, Time::new(jiff::Timestamp::now()))?;
+    let Some(plan) = planned else {
+        print_nothing_to_do(&site.config.state_dir, &site.open()?, global)?;
+        return Ok(Exit::Done);
+    };
+    let to = backup_to.or_else(|| backup.map(|backup| beside(&backup, plan.generation)));
+    let to = to.filter(|_| plan.fresh.is_some());
+    if let Some(file) = &to {
+        refuse_inside(file, &site.config.state_dir)?;
+    }
+    let shown = Shown::of(&plan, needed::keys(config, snapshot, global), to.clone());
+    if !accept {
+        print_merge(&site.config.state_dir, &shown, None, global)?;
+        return Ok(Exit::Found);
+    }
+    let fresh = to.map(|file| FreshBackup { file, recipients });
+    let opened = plan.carry_out(&site.dir, &site.means, fresh.as_ref())?;
+    print_merge(&site.config.state_dir, &shown, Some(&opened), global)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,60 @@
+//! `claviger backup restore`: restores to an empty directory, or merges into an existing keyring.
+
+mod args;
+mod merge;
+mod merge_report;
+mod set_up;
+mod sources;
+
+use std::path::Path;
+
+use super::{
+    super::{
+        Global, Site,
+        failure::{Exit, Failure},
+        needed,
+    },
+    file::refuse_inside,
+};
+use crate::{
+    config::Settings,
+    durable::{Dir, DurableError, Privacy, check_export},
+    keeper::{self, OpenError},
+};
+
+pub(super) use self::args::RestoreArgs;
+
+/// Runs `claviger backup restore`.
+///
+/// # Errors
+/// When a backup does not open or is not the one that is expected, or a file cannot be written.
+pub(super) fn run(mut args: RestoreArgs, global: &Global) -> Result<Exit, Failure> {
+    let proof = std::mem::take(&mut args.proof);
+    let (is_proof_given, snapshot) = (proof.is_given(), proof.snapshot());
+    let settings = proof.put_into(std::mem::take(&mut args.keyring).settings());
+    let state_dir = settings.state_dir.clone();
+    let config = global.config(settings)?;
+    if let Some(file) = &args.backup_to {
+        refuse_inside(file, &config.state_dir)?;
+        check_export(file).map_err(|error| Failure::export(&error))?;
+    }
+    let is_merge = holds_keyring(&config.state_dir)? && args.slot_file.is_none();
+    if is_merge {
+        let passphrase_file = config.passphrase_file.clone();
+        let site = Site::find(Settings { state_dir, passphrase_file, ..Settings::default() }, global)?;
+        merge::run(args, snapshot, &site, &config, global)
+    } else {
+        // A backup that --expect names needs no proof. If etcd is given nevertheless, it is compared, too.
+        let is_wanted = args.expect.is_none() || is_proof_given;
+        let needed = || if is_wanted { needed::keys(&config, snapshot, global) } else { Ok(None) };
+        set_up::run(args, &config, needed, global)
+    }
+}
+
+fn holds_keyring(state_dir: &Path) -> Result<bool, Failure> {
+    match Dir::open(state_dir, Privacy::Private).and_then(|dir| keeper::is_set_up(&dir)) {
+        // If something is wrong with it, the code that uses it reports that.
+        Err(DurableError::Missing(_)) => Ok(false),
+        outcome => Ok(outcome.map_err(OpenError::StateDir)?),
+    }
+}
