@@ -1,6 +1,6 @@
 //! `claviger status`
 
-use std::{collections::BTreeMap, thread, time::Duration};
+use std::{collections::BTreeMap, path::Path, thread, time::Duration};
 
 use clap::Args;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::{
     hardening::{LayerState, MEMORY},
     keeper::{self, Expect, Opened},
     keyring::{home::Home, ledger::ListedBackup, mark::Standing, node::Node},
-    service::ConnectionReport,
+    service::{ConnectionReport, SelfReport},
 };
 
 use super::{
@@ -203,46 +203,56 @@ fn protection(layers: &BTreeMap<String, String>) -> String {
 }
 
 fn findings(config: &Config, opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>) -> Vec<String> {
-    let mut findings = Vec::new();
-    match opened.standing {
-        Some(Standing::Current) => {}
-        Some(Standing::Ahead) => {
-            findings.push("the mark is older than the keyring; `claviger serve` advances it".to_owned());
-        }
-        None => findings.push("this node has no mark; `claviger serve` trusts the keyring as it is now".to_owned()),
+    let mut findings = keyring_findings(opened);
+    findings.extend(answer_finding(answer, &opened.keyring.primary().id().to_string()));
+    if let Ok(ProbeAnswer { report: Some(report), .. }) = answer {
+        findings.extend(plugin_findings(report, &config.state_dir));
     }
-    if opened.wants_rotation() {
-        findings.push(
-            "the keyring was restored or merged: rotate to a new key: `claviger key add`, `claviger backup create`, \
-             `claviger key promote`, and write every Secret once"
-                .to_owned(),
-        );
-    }
-    if let Err(error) = opened.last_backup() {
-        findings.push(no_backup_counts(&error.to_string(), &opened.keyring.uuid().to_hex()));
-    }
-    let primary = opened.keyring.primary().id().to_string();
+    findings
+}
+
+fn keyring_findings(opened: &Opened) -> Vec<String> {
+    let mark = match opened.standing {
+        Some(Standing::Current) => None,
+        Some(Standing::Ahead) => Some("the mark is older than the keyring; `claviger serve` advances it".to_owned()),
+        None => Some("this node has no mark; `claviger serve` trusts the keyring as it is now".to_owned()),
+    };
+    let rotation = opened.wants_rotation().then(|| {
+        "the keyring was restored or merged: rotate to a new key: `claviger key add`, `claviger backup create`, \
+         `claviger key promote`, and write every Secret once"
+            .to_owned()
+    });
+    let ledger = opened.last_backup().err();
+    let ledger = ledger.map(|error| no_backup_counts(&error.to_string(), &opened.keyring.uuid().to_hex()));
+    [mark, rotation, ledger].into_iter().flatten().collect()
+}
+
+fn answer_finding(answer: &Result<ProbeAnswer, ProbeError>, primary: &str) -> Option<String> {
     match answer {
-        Err(error) => findings.push(format!("the plugin does not answer: {error}")),
-        Ok(answer) if !answer.is_well() => findings.push(format!("the plugin is not healthy: {}", answer.healthz)),
-        Ok(answer) if answer.key_id != primary => findings.push(format!(
+        Err(error) => Some(format!("the plugin does not answer: {error}")),
+        Ok(answer) if !answer.is_well() => Some(format!("the plugin is not healthy: {}", answer.healthz)),
+        Ok(answer) if answer.key_id != primary => Some(format!(
             "the plugin announces {}, and {primary} is primary here: it has another state directory, or refused the changed keyring",
             answer.key_id
         )),
-        Ok(_) => {}
+        Ok(_) => None,
     }
-    let reports = answer.iter().filter_map(|answer| answer.report.as_ref());
-    findings.extend(reports.clone().filter_map(|report| report.degraded.as_ref()).map(|reason| {
+}
+
+/// What the plugin reports about itself.
+fn plugin_findings(report: &SelfReport, state_dir: &Path) -> Vec<String> {
+    let mut findings = Vec::new();
+    findings.extend(report.degraded.as_ref().map(|reason| {
         format!("the plugin is degraded: it serves an earlier keyring from memory and would not start again: {reason}")
     }));
-    if reports.clone().any(|report| report.alone == Some(false)) {
-        let dir = config.state_dir.display();
+    if report.alone == Some(false) {
         findings.push(format!(
             "two plugins serve from this state directory: the replaced one should end within seconds; if it does not, `fuser \
-             {dir}/serving` finds both"
+             {}/serving` finds both",
+            state_dir.display()
         ));
     }
-    let failed = reports.flat_map(|report| &report.layers).filter(|(_, state)| *state == LayerState::Failed.as_str());
+    let failed = report.layers.iter().filter(|(_, state)| *state == LayerState::Failed.as_str());
     findings
         .extend(failed.map(|(layer, _)| format!("the plugin could not protect itself with {layer}: its log says why")));
     findings

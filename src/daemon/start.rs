@@ -50,24 +50,39 @@ pub async fn run(
     // All threads exist now, and no key is in memory yet.
     let layers = protect(config, files);
     daemon.unsealer.again();
-    let listener = if let Some(listener) = bound {
-        listener
-    } else {
-        daemon.unseal().await?;
-        let listener = take_over_socket(config).await?;
-        if listener.follows() {
-            info!(message = event::WAITING);
-            serving.succeed()?;
-        } else if !become_alone(&serving, &mut daemon.signals, config).await? {
-            // No plugin was replaced, so none will end and leave the lock.
-            return Ok(());
-        }
-        listener
+    let listener = match bound {
+        Some(listener) => Some(listener),
+        None => replace(&mut daemon, &mut serving, config).await?,
     };
+    let Some(listener) = listener else { return Ok(()) };
     daemon.unsealer.keep(serving);
+    let service = Arc::new(Service::new(keys, layers.by_name()));
+    answer(listener, service, daemon, config).await
+}
+
+/// Takes over the socket of the plugin that serves now, after unsealing the keyring. Returns `None` if a signal ends the daemon first.
+async fn replace(daemon: &mut Daemon, serving: &mut Serving, config: &Config) -> Result<Option<Listener>, DaemonError> {
+    daemon.unseal().await?;
+    let listener = take_over_socket(config).await?;
+    if listener.follows() {
+        info!(message = event::WAITING);
+        serving.succeed()?;
+        return Ok(Some(listener));
+    }
+    // No plugin was replaced, so none will end and leave the lock.
+    let is_alone = become_alone(serving, &mut daemon.signals, config).await?;
+    Ok(is_alone.then_some(listener))
+}
+
+/// Answers calls until the daemon ends, and then the calls in flight.
+async fn answer(
+    listener: Listener,
+    service: Arc<Service>,
+    mut daemon: Daemon,
+    config: &Config,
+) -> Result<(), DaemonError> {
     let mut outcome = Ok(());
     let attended = async { outcome = daemon.attend().await };
-    let service = Arc::new(Service::new(keys, layers.by_name()));
     #[cfg(feature = "metrics")]
     if let Some(address) = &config.metrics_listen {
         tokio::spawn(crate::admin::serve(address.clone(), Arc::clone(&service)));
