@@ -88,6 +88,18 @@ fn commands_and_settings_of_absent_features_are_refused() {
     assert!(said.contains("this claviger was built without shares, and cannot put an identity together"), "{said}");
 }
 
+#[test]
+fn the_help_describes_only_flags_that_exist() {
+    for verb in [&["key", "disable"][..], &["key", "destroy"], &["backup", "restore"]] {
+        let mut help = Command::new(BINARY);
+        help.args(verb).arg("--help");
+        let said = String::from_utf8(output(help, &[], LIMIT).unwrap().stdout).unwrap();
+        for absent in ["--etcd-servers", "--apiserver-manifest", "--snapshot", "reads all of etcd"] {
+            assert!(!said.contains(absent), "{verb:?} names {absent}: {said}");
+        }
+    }
+}
+
 /// A lost disk is the same for every build.
 #[test]
 fn a_backup_comes_back_if_the_operator_names_it() {

@@ -70,15 +70,33 @@ Examples:
     },
     /// Take a key out of use. Its bytes are kept, and `claviger key enable` brings it back
     ///
-    /// A disabled key neither wraps nor unwraps, so values under it cannot be read. Therefore the command first reads
-    /// all of etcd, as `claviger scan` does. It refuses if a live object is under the key, or if an API server that is
-    /// connected to the plugin here still uses the key. What the state directory says about the past does not count,
-    /// because the directory may have been restored or cloned. An API server that is not connected here may write under
-    /// a key for up to 5 minutes after another key was promoted.
-    #[command(after_help = "\
+    /// A disabled key neither wraps nor unwraps, so values under it cannot be read.
+    #[cfg_attr(
+        feature = "scan",
+        doc = "Therefore the command first reads all of etcd, as `claviger scan` does. It refuses if a live object is under \
+               the key, or if an API server that is connected to the plugin here still uses the key. What the state \
+               directory says about the past does not count, because the directory may have been restored or cloned."
+    )]
+    #[cfg_attr(
+        not(feature = "scan"),
+        doc = "This claviger was built without the feature `scan`, and cannot see whether a value is under the key. \
+               Therefore the command needs --risk-unreadable-secrets."
+    )]
+    /// An API server that is not connected here may write under a key for up to 5 minutes after another key was
+    /// promoted.
+    #[cfg_attr(
+        feature = "scan",
+        command(after_help = "\
 Examples:
   claviger key disable k1-9f2c51e07b3a4d68a1c0f4e2d7b65839
-  claviger key disable k1-9f2c51e07b3a4d68a1c0f4e2d7b65839 --etcd-servers https://127.0.0.1:2379 --etcd-cafile ca.crt …")]
+  claviger key disable k1-9f2c51e07b3a4d68a1c0f4e2d7b65839 --etcd-servers https://127.0.0.1:2379 --etcd-cafile ca.crt …")
+    )]
+    #[cfg_attr(
+        not(feature = "scan"),
+        command(after_help = "\
+Example:
+  claviger key disable k1-9f2c51e07b3a4d68a1c0f4e2d7b65839 --risk-unreadable-secrets")
+    )]
     Disable {
         #[command(flatten)]
         one: Full,
@@ -97,12 +115,30 @@ Example:
     Enable(KeyArg),
     /// Destroy a disabled key for ever: remove its bytes, and leave a tomb, which shows that it existed
     ///
-    /// Values under it are lost for ever. Therefore the command first reads all of etcd, as `claviger key disable`
-    /// does. Copies of the state directory, backups, and freed blocks of the file system still contain the key,
-    /// wrapped under the root key.
-    #[command(after_help = "\
+    /// Values under it are lost for ever.
+    #[cfg_attr(
+        feature = "scan",
+        doc = "Therefore the command first reads all of etcd, as `claviger key disable` does."
+    )]
+    #[cfg_attr(
+        not(feature = "scan"),
+        doc = "This claviger was built without the feature `scan`, and cannot see whether a value is under the key. \
+               Therefore the command needs --risk-losing-secrets."
+    )]
+    /// Copies of the state directory, backups, and freed blocks of the file system still contain the key, wrapped under
+    /// the root key.
+    #[cfg_attr(
+        feature = "scan",
+        command(after_help = "\
 Example:
-  claviger key destroy k1-9f2c51e07b3a4d68a1c0f4e2d7b65839")]
+  claviger key destroy k1-9f2c51e07b3a4d68a1c0f4e2d7b65839")
+    )]
+    #[cfg_attr(
+        not(feature = "scan"),
+        command(after_help = "\
+Example:
+  claviger key destroy k1-9f2c51e07b3a4d68a1c0f4e2d7b65839 --risk-losing-secrets")
+    )]
     Destroy {
         #[command(flatten)]
         one: Full,

@@ -262,6 +262,13 @@ fn not_given_up(error: &ChangeKeysError) -> &'static str {
     }
 }
 
+#[cfg(feature = "scan")]
+const MAKE_ROOM: &str = "make room: `claviger scan --keyring FILE` shows which keys are in use; disable and destroy others: claviger \
+                         key disable, claviger key destroy";
+#[cfg(not(feature = "scan"))]
+const MAKE_ROOM: &str =
+    "make room: disable and destroy keys that are not in use: claviger key disable, claviger key destroy";
+
 impl Explain for CommitError {
     fn explain(&self) -> Explanation {
         let mended = || Some("remove the cause; `claviger serve` then marks the keyring; nothing was lost".to_owned());
@@ -270,10 +277,7 @@ impl Explain for CommitError {
                 refused("`claviger serve --expect …` makes it, with what `claviger status` last printed here")
             }
             Self::HomeInEtcd(_) => refused(SHARED),
-            Self::Full => refused(
-                "make room: `claviger scan --keyring FILE` shows which keys are in use; disable and destroy others: claviger key \
-             disable, claviger key destroy",
-            ),
+            Self::Full => refused(MAKE_ROOM),
             Self::Record(_) => refused("this is a defect of claviger: report it; nothing was changed"),
             Self::LedgerSpent => refused(ANEW),
             Self::Memory(error) => error.explain(),

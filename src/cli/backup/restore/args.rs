@@ -13,21 +13,40 @@ use crate::{keeper::Expect, keyring::key_id::KeyId};
 /// or if it is under a root key that the keyring here has or had.
 ///
 /// To restore to an empty directory, you must show that this is the right backup, because anyone who knows a recipient
-/// can make one. Either give --expect, which names exactly one record. Or let the backup be compared with etcd
-/// (--etcd-servers, --apiserver-manifest) or with a snapshot of etcd (--snapshot): it must contain every key that the
-/// values there need, and at least one value must need one of its keys. Afterwards no key is pending, and `status` asks
-/// for a rotation, because a backup does not show what happened after it was made. Never run two machines on copies of
-/// one keyring file, because each misses the other's changes.
+/// can make one.
+#[cfg_attr(
+    feature = "scan",
+    doc = "Either give --expect, which names exactly one record. Or let the backup be compared with etcd (--etcd-servers, \
+           --apiserver-manifest) or with a snapshot of etcd (--snapshot): it must contain every key that the values there \
+           need, and at least one value must need one of its keys."
+)]
+#[cfg_attr(
+    not(feature = "scan"),
+    doc = "Give --expect, which names exactly one record. A claviger with the feature `scan` can also compare the backup \
+           with etcd."
+)]
+/// Afterwards no key is pending, and `status` asks for a rotation, because a backup does not show what happened after it
+/// was made. Never run two machines on copies of one keyring file, because each misses the other's changes.
 ///
 /// To merge, the directory has a keyring, which may be older, newer, damaged or a fork. No key of either is lost. The
 /// newest key that is in a backup becomes primary, and all others only unwrap. Without --accept, the command shows what
 /// would happen to each key, and exits with 1.
 #[derive(Args)]
-#[command(after_help = "\
+#[cfg_attr(
+    feature = "scan",
+    command(after_help = "\
 Examples:
   claviger backup restore /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt --expect UUID:7:SHA256
   claviger backup restore /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt --snapshot etcd.db
-  claviger backup restore /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt --accept")]
+  claviger backup restore /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt --accept")
+)]
+#[cfg_attr(
+    not(feature = "scan"),
+    command(after_help = "\
+Examples:
+  claviger backup restore /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt --expect UUID:7:SHA256
+  claviger backup restore /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt --accept")
+)]
 pub struct RestoreArgs {
     /// Backup, or copy of a keyring file; several can be merged at once
     #[arg(value_name = "FILE", required = true)]
