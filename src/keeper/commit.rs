@@ -459,7 +459,7 @@ mod tests {
     use super::*;
     use crate::{
         crypto::Uuid,
-        durable::Dir,
+        durable::{self, Dir},
         keeper::{self, testing::set_up},
         keyring::testing::{self, now},
         root::Means,
@@ -527,6 +527,22 @@ mod tests {
         let failed = commit.run(StateFiles::new(&dir), &mut store).unwrap_err();
         assert_eq!(failed.to_string(), format!("{} changed underneath", dir.path_of(ROOT).display()));
         assert_eq!(**dir.read(ROOT, RECORD_MAX).unwrap(), *opened.root_file.bytes());
+    }
+
+    #[test]
+    fn a_failed_step_says_whether_the_root_file_is_the_new_one() {
+        let (_keep, dir, mut store, _) = world();
+        let mut write = |is_first| {
+            let root = Some(NewRoot { bytes: b"new", key_file: None });
+            Commit { is_first, root, ..Commit::default() }.run(StateFiles::new(&dir), &mut store).unwrap_err()
+        };
+        let failed = durable::testing::dying_after(0, || write(false)).0;
+        assert!(matches!(failed, CommitError::NotWritten(_)), "{failed}");
+        let failed = super::testing::dying_after(CommitStep::Root, || write(false)).0;
+        assert!(matches!(failed, CommitError::RootNotConfirmed(_)), "{failed}");
+        std::fs::remove_file(dir.path_of(ROOT)).unwrap();
+        let failed = super::testing::dying_after(CommitStep::Root, || write(true)).0;
+        assert!(matches!(failed, CommitError::NotWritten(_)), "a set-up has more files to write: {failed}");
     }
 
     #[test]
