@@ -66,6 +66,7 @@ fn the_keys_of_a_fork_are_merged_and_its_backup_counts() {
 fn the_bytes_of_a_destroyed_key_come_back_unless_the_operator_says_otherwise() {
     let (_keep, dir) = set_up();
     let first = disable_first(&dir);
+    change(&dir, &Act::Add);
     let sources = [source(&backup(&dir))];
     change(&dir, &Act::Destroy(first, Usage::Waived));
     let becomes =
