@@ -99,47 +99,56 @@ fn recovery(args: &InitArgs) -> Result<Option<(Vec<Recipient>, Identities)>, Fai
 }
 
 fn print(made: &Initialised, plan: &Plan, state_dir: &Path, global: &Global) -> Result<(), Failure> {
+    let report = report(made, plan, state_dir);
+    match global.output {
+        Format::Json => output::json(&report),
+        Format::Text if global.quiet => Ok(()),
+        Format::Text => print_text(&report),
+    }
+}
+
+fn report<'a>(made: &'a Initialised, plan: &'a Plan, state_dir: &'a Path) -> InitReport<'a> {
     let Initialised { keyring, digest, moved_aside } = made;
-    let recipients: Vec<&str> = keyring.recoveries().iter().map(Recovery::recipient).collect();
-    let key_id = keyring.primary().id().to_string();
-    if global.output == Format::Json {
-        return output::json(&InitReport {
-            format: "claviger/init/v1",
-            state_dir,
-            uuid: keyring.uuid().to_hex(),
-            generation: keyring.generation(),
-            key_id,
-            expect: Expect::of(keyring, *digest).to_string(),
-            recovery_recipients: recipients,
-            slot_file: plan.slot_file.as_deref(),
-            moved_aside: moved_aside.as_deref(),
-        });
+    InitReport {
+        format: "claviger/init/v1",
+        state_dir,
+        uuid: keyring.uuid().to_hex(),
+        generation: keyring.generation(),
+        key_id: keyring.primary().id().to_string(),
+        expect: Expect::of(keyring, *digest).to_string(),
+        recovery_recipients: keyring.recoveries().iter().map(Recovery::recipient).collect(),
+        slot_file: plan.slot_file.as_deref(),
+        moved_aside: moved_aside.as_deref(),
     }
-    if global.quiet {
-        return Ok(());
-    }
-    if let Some(path) = moved_aside {
+}
+
+fn print_text(report: &InitReport<'_>) -> Result<(), Failure> {
+    if let Some(path) = report.moved_aside {
         output::text_line(&format!("moved the unfinished init to {}", path.display()))?;
     }
-    let recovery = match recipients.as_slice() {
-        [] => "none: if this disk is lost and there is no backup, every Secret is lost".to_owned(),
-        [recipient] => format!("{recipient} (opened once with its identity)"),
-        recipients => format!("{} (each opened once with its identity)", recipients.join(", ")),
-    };
-    let dir = state_dir.display();
-    let slot = match &plan.slot_file {
-        Some(file) => format!("file, its key in {}: anyone who has that file", file.display()),
-        None => "file: anyone who has its key file".to_owned(),
-    };
-    let recipient = if recipients.is_empty() { " --recipient age1…" } else { "" };
-    output::text_line(&output::fields(&[
-        ("keyring", format!("{} in {dir}", keyring.uuid().to_hex())),
-        ("key", format!("{key_id}, primary")),
-        ("slot", format!("{slot} and the root file has the keys")),
-        ("recovery", recovery),
-    ]))?;
+    output::text_line(&fields(report))?;
+    let dir = report.state_dir.display();
+    let recipient = if report.recovery_recipients.is_empty() { " --recipient age1…" } else { "" };
     output::text_line(&format!(
         "\nnext:  claviger backup create FILE --state-dir {dir}{recipient}    # somewhere that is not lost with this machine\n       \
          claviger serve --state-dir {dir}"
     ))
+}
+
+fn fields(report: &InitReport<'_>) -> String {
+    let recovery = match report.recovery_recipients.as_slice() {
+        [] => "none: if this disk is lost and there is no backup, every Secret is lost".to_owned(),
+        [recipient] => format!("{recipient} (opened once with its identity)"),
+        recipients => format!("{} (each opened once with its identity)", recipients.join(", ")),
+    };
+    let slot = match report.slot_file {
+        Some(file) => format!("file, its key in {}: anyone who has that file", file.display()),
+        None => "file: anyone who has its key file".to_owned(),
+    };
+    output::fields(&[
+        ("keyring", format!("{} in {}", report.uuid, report.state_dir.display())),
+        ("key", format!("{}, primary", report.key_id)),
+        ("slot", format!("{slot} and the root file has the keys")),
+        ("recovery", recovery),
+    ])
 }
