@@ -154,15 +154,17 @@ fn what_is_no_database_is_refused() {
 
     const FOREIGN: &str = "not a database of etcd, or both of its meta pages are damaged\n\
                            hint:  is it etcd's? take another snapshot: etcdctl snapshot save FILE\n";
+    const KIND: &str = "not a regular file\nhint:  give a file that `etcdctl snapshot save` wrote\n";
+    const MISSING: &str = "opening failed: No such file or directory (os error 2)\nhint:  check the path\n";
     for (exit, file, expected) in [
         (7, "[DIR]/text", FOREIGN),
         (7, "[DIR]/empty", FOREIGN),
         (7, "[DIR]/zeros", FOREIGN),
         (2, "[DIR]/member", "not a regular file\nhint:  name the file in it: member/snap/db\n"),
-        (2, "[DIR]/pipe", "not a regular file\n"),
-        (2, "/dev/null", "not a regular file\n"),
-        (2, "[DIR]/missing", "opening failed: No such file or directory (os error 2)\n"),
-        (2, "[DIR]/missing/db", "opening failed: No such file or directory (os error 2)\n"),
+        (2, "[DIR]/pipe", KIND),
+        (2, "/dev/null", KIND),
+        (2, "[DIR]/missing", MISSING),
+        (2, "[DIR]/missing/db", MISSING),
     ] {
         let answer = sandbox.refused(exit, &format!("scan --snapshot {file}"));
         assert_eq!(answer.complaint(), format!("error: {file}: {expected}"));
@@ -170,7 +172,9 @@ fn what_is_no_database_is_refused() {
     if root_for("a file that may not be read") {
         fs::set_permissions(sandbox.path("text"), fs::Permissions::from_mode(0o600)).unwrap();
         let answer = sandbox.call("scan --snapshot [DIR]/text").by_nobody().run();
-        assert_eq!(answer.complaint(), "error: [DIR]/text: opening failed: Permission denied (os error 13)\n");
+        let expected = "error: [DIR]/text: opening failed: Permission denied (os error 13)\n\
+                        hint:  check whether this user may read it\n";
+        assert_eq!(answer.complaint(), expected);
         answer.ends_with(5);
     }
 }
