@@ -4,7 +4,9 @@
 //! It changes nothing and authenticates nobody, so only this machine can reach it ([`MetricsAddress`]). Invariants: `/livez` says only
 //! that the event loop runs; a connection has one request, one of few places, and a few seconds.
 
-use std::{convert::Infallible, fmt::Display, future::ready, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, fmt::Display, future::ready, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration,
+};
 
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -13,6 +15,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -32,6 +35,9 @@ use crate::{
 /// Connections at a time. Further ones wait in the kernel's queue.
 const PLACES: usize = 8;
 
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 128;
+
 /// From connecting to the end of the request's headers.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -49,21 +55,62 @@ const REQUEST_LIMIT: usize = 8 * 1024;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Serves metrics and health of `service` at `address` for as long as it is polled.
-pub async fn serve(address: MetricsAddress, service: Arc<Service>) {
-    match &address {
-        MetricsAddress::Loopback(at) => {
-            let listener = persist(&address, || TcpListener::bind(at)).await;
-            // For port 0, the kernel chose one.
-            announce(&listener.local_addr().unwrap_or(*at));
-            welcome(|| async { Ok(listener.accept().await?.0) }, &service).await;
-        }
-        MetricsAddress::Socket(path) => {
-            let (listener, _claim) = persist(&address, || ready(bind(&Address::Path(path.clone())))).await;
-            announce(&path.display());
-            welcome(|| async { Ok(listener.accept().await?.0) }, &service).await;
+/// Where metrics and health will be served. Made before the process confines itself, because it can make no socket of a
+/// network afterwards.
+pub struct AdminPlace {
+    address: MetricsAddress,
+    /// For a port: the socket, which is not bound yet.
+    socket: Option<OwnedFd>,
+}
+
+impl AdminPlace {
+    /// Makes the socket for `address`, if it is a port. If the system has no such network, it warns and returns `None`.
+    pub fn prepare(address: &MetricsAddress) -> Option<Self> {
+        let socket = match address {
+            MetricsAddress::Loopback(at) => Some(tcp_socket(at)),
+            MetricsAddress::Socket(_) => None,
+        };
+        match socket.transpose() {
+            Ok(socket) => Some(Self { address: address.clone(), socket }),
+            Err(error) => {
+                warn!(message = event::METRICS_MISSING, %address, %error);
+                None
+            }
         }
     }
+
+    /// Serves metrics and health of `service` for as long as it is polled.
+    pub async fn serve(self, service: Arc<Service>) {
+        match (&self.address, &self.socket) {
+            (MetricsAddress::Loopback(at), Some(socket)) => {
+                let listener = persist(&self.address, || ready(bind_port(socket, at))).await;
+                // For port 0, the kernel chose one.
+                announce(&listener.local_addr().unwrap_or(*at));
+                welcome(|| async { Ok(listener.accept().await?.0) }, &service).await;
+            }
+            (MetricsAddress::Socket(path), _) => {
+                let (listener, _claim) = persist(&self.address, || ready(bind(&Address::Path(path.clone())))).await;
+                announce(&path.display());
+                welcome(|| async { Ok(listener.accept().await?.0) }, &service).await;
+            }
+            // `prepare` makes a socket for each port.
+            (MetricsAddress::Loopback(_), None) => {}
+        }
+    }
+}
+
+fn tcp_socket(at: &SocketAddr) -> io::Result<OwnedFd> {
+    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    Ok(socket)
+}
+
+fn bind_port(socket: &OwnedFd, at: &SocketAddr) -> io::Result<TcpListener> {
+    rustix::net::bind(socket, at)?;
+    rustix::net::listen(socket, BACKLOG)?;
+    TcpListener::from_std(socket.try_clone()?.into())
 }
 
 fn bind(path: &Address) -> io::Result<(tokio::net::UnixListener, impl Sized + use<>)> {

@@ -1,10 +1,5 @@
 //! `claviger serve`
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
-
 use clap::Args;
 
 use crate::{
@@ -111,9 +106,9 @@ fn restrict_files(config: &Config) -> Result<Option<Restricted>, FilesError> {
 fn needs(config: &Config) -> Needs {
     let mut needs = Needs::default();
     needs.change.insert(config.state_dir.clone());
-    needs.read.extend(keeper::key_directories(&config.state_dir));
+    needs.read_file.extend(keeper::key_files(&config.state_dir));
     needs.read.extend(Means::credentials_directory());
-    needs.read.extend(config.passphrase_file.as_deref().into_iter().flat_map(directories));
+    needs.read_file.extend(config.passphrase_file.clone());
     if let Address::Path(path) = &config.socket {
         needs.socket(path);
     }
@@ -123,11 +118,4 @@ fn needs(config: &Config) -> Needs {
         None => {}
     }
     needs
-}
-
-/// The directories in which a file is found: by its name, and where its links lead. The file alone would not be enough, because a new file
-/// is renamed over it.
-fn directories(file: &Path) -> Vec<PathBuf> {
-    let found = [std::path::absolute(file), fs::canonicalize(file)];
-    found.iter().flatten().filter_map(|path| path.parent()).map(Path::to_owned).collect()
 }

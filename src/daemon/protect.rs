@@ -1,12 +1,12 @@
 //! What the process gives up before any key is in its memory.
 
-use std::error::Error;
+use std::{error::Error, fs, os::unix::fs::MetadataExt};
 
 use tracing::{info, warn};
 
 use crate::{
     config::Config,
-    hardening::{self, FilesError, Layer, LayerState, Layers, Restricted},
+    hardening::{self, FilesError, Layer, LayerState, Layers, OwnFacts, Restricted},
     memory::Protection,
     telemetry::event,
 };
@@ -20,11 +20,16 @@ pub(super) fn protect(config: &Config, files: &Result<Option<Restricted>, FilesE
     let seccomp = if config.without.contains(&Layer::Seccomp) {
         LayerState::Off
     } else {
-        hardening::restrict_calls().unwrap_or_else(|error| failed(Layer::Seccomp, &error))
+        hardening::restrict_calls(own_facts(config)).unwrap_or_else(|error| failed(Layer::Seccomp, &error))
     };
     let layers = Layers { memory: Protection::here().as_str(), landlock, seccomp };
     info!(message = event::PROTECTED, memory = layers.memory, %landlock, %seccomp);
     layers
+}
+
+fn own_facts(config: &Config) -> OwnFacts {
+    let owner = fs::metadata(&config.state_dir).ok().map(|dir| (dir.uid(), dir.gid()));
+    OwnFacts { pid: std::process::id(), socket_group: config.socket_access.group, owner }
 }
 
 fn failed(layer: Layer, error: &dyn Error) -> LayerState {

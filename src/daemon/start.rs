@@ -6,6 +6,8 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use super::{attend::Daemon, error::DaemonError, protect::protect, signals::Signals, unsealer::Unsealer};
+#[cfg(feature = "metrics")]
+use crate::admin::AdminPlace;
 use crate::{
     config::Config,
     grpc::address::Address,
@@ -46,6 +48,8 @@ pub async fn run(
     if bound.is_some() && !become_alone(&serving, &mut signals, config).await? {
         return Ok(());
     }
+    #[cfg(feature = "metrics")]
+    let metrics = config.metrics_listen.as_ref().and_then(AdminPlace::prepare);
     let mut daemon = Daemon::new(signals, systemd, Unsealer::start(publisher));
     // All threads exist now, and no key is in memory yet.
     let layers = protect(config, files);
@@ -84,8 +88,8 @@ async fn answer(
     let mut outcome = Ok(());
     let attended = async { outcome = daemon.attend().await };
     #[cfg(feature = "metrics")]
-    if let Some(address) = &config.metrics_listen {
-        tokio::spawn(crate::admin::serve(address.clone(), Arc::clone(&service)));
+    if let Some(metrics) = metrics {
+        tokio::spawn(metrics.serve(Arc::clone(&service)));
     }
     let peers = Peers::new(config.allow_uid.iter().copied());
     let drained = listen::serve(listener, service, peers, attended).await.map_err(DaemonError::Register)?;

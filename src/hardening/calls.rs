@@ -29,9 +29,9 @@ pub(crate) const USUAL: &[SystemCall] = calls! {
     // the event loop
     SYS_epoll_ctl SYS_futex SYS_sched_yield
     // connections
-    SYS_accept4 SYS_bind SYS_getsockopt SYS_listen SYS_recvfrom SYS_sendto SYS_shutdown SYS_writev
+    SYS_accept4 SYS_bind SYS_getsockopt SYS_listen SYS_recvfrom SYS_shutdown SYS_writev
     // files: the layer of files restricts which
-    SYS_close SYS_fadvise64 SYS_fchmodat SYS_fcntl SYS_flock SYS_fstat SYS_fsync SYS_ftruncate SYS_getdents64
+    SYS_close SYS_fadvise64 SYS_fcntl SYS_flock SYS_fstat SYS_fsync SYS_ftruncate SYS_getdents64
     SYS_newfstatat SYS_openat SYS_read SYS_renameat SYS_statx SYS_unlinkat SYS_write
     // memory
     SYS_madvise SYS_memfd_secret SYS_munmap
@@ -53,21 +53,35 @@ pub(crate) const RARE: &[SystemCall] = calls! {
     SYS_gettid SYS_sched_getaffinity
     // the same steps in other C libraries and in later versions of this one
     SYS_epoll_pwait SYS_epoll_pwait2 SYS_fstatfs SYS_getegid SYS_getgid SYS_getpeername SYS_getsockname SYS_getuid
-    SYS_ppoll SYS_pwrite64 SYS_pwritev SYS_preadv SYS_readlinkat SYS_readv SYS_recvmsg SYS_renameat2 SYS_sendmsg
-    SYS_setsockopt SYS_statfs
+    SYS_ppoll SYS_pwrite64 SYS_pwritev SYS_preadv SYS_readlinkat SYS_readv SYS_recvmsg SYS_renameat2
+    SYS_statfs
     // much memory at once, a file that is read in pieces or written without its size
     SYS_brk SYS_fdatasync SYS_lseek SYS_mremap SYS_pread64
     // a state directory that was given as a relative path
     SYS_getcwd
     // a full disk, an interrupted call, a signal handler, a shutdown of threads
-    SYS_fallocate SYS_fchmod SYS_fchown SYS_fchownat SYS_membarrier SYS_restart_syscall SYS_rseq SYS_rt_sigaction
+    SYS_fallocate SYS_membarrier SYS_restart_syscall SYS_rseq SYS_rt_sigaction
     SYS_set_robust_list
     // keys in locked memory, where there is no secret memory
     SYS_mlock SYS_munlock
 };
 
+/// What a daemon knows of itself before it confines itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OwnFacts {
+    /// The process.
+    pub pid: u32,
+    /// The group that may open its socket.
+    pub socket_group: Option<u32>,
+    /// The user and the group that own the state directory.
+    pub owner: Option<(u32, u32)>,
+}
+
 /// What is allowed for some arguments only. If a call is here several times, one of them must fit.
-pub(crate) fn narrowed(our_pid: u32) -> Vec<Narrowed> {
+///
+/// No call here reaches a network. A daemon that serves metrics at a port makes that socket before it confines itself. It
+/// cannot make another one, and `sendto` cannot connect this one.
+pub(crate) fn narrowed(own: OwnFacts) -> Vec<Narrowed> {
     const PR_GET_AUXV: i32 = 0x4155_5856;
     const WHOLE: u64 = u32::MAX as u64;
     let narrowed = |call, conditions: &[(u8, u64, u64)]| Narrowed {
@@ -77,14 +91,18 @@ pub(crate) fn narrowed(our_pid: u32) -> Vec<Narrowed> {
     // The C library's numbers are not negative.
     let bits = |number: i32| u64::from(number.unsigned_abs());
     let not_executable = [(2, bits(libc::PROT_EXEC), 0)];
-    // The socket for calls or for metrics, made again after somebody removed it, or made when its port became free.
-    let stream = |family| [(0, WHOLE, bits(family)), (1, 0xf, bits(libc::SOCK_STREAM))];
-    vec![
+    // The socket for calls or for metrics, made again after somebody removed it.
+    let unix_stream = [(0, WHOLE, bits(libc::AF_UNIX)), (1, 0xf, bits(libc::SOCK_STREAM)), (2, WHOLE, 0)];
+    // An address could name any socket of the machine, and the flag connects a socket while it sends.
+    let on_its_connection = [(3, bits(libc::MSG_FASTOPEN), 0), (4, u64::MAX, 0)];
+    let socket_mode = if own.socket_group.is_some() { 0o660 } else { 0o600 };
+    let mut calls = vec![
         narrowed(("SYS_mmap", libc::SYS_mmap), &not_executable),
         narrowed(("SYS_mprotect", libc::SYS_mprotect), &not_executable),
-        narrowed(("SYS_socket", libc::SYS_socket), &stream(libc::AF_UNIX)),
-        narrowed(("SYS_socket", libc::SYS_socket), &stream(libc::AF_INET)),
-        narrowed(("SYS_socket", libc::SYS_socket), &stream(libc::AF_INET6)),
+        narrowed(("SYS_socket", libc::SYS_socket), &unix_stream),
+        narrowed(("SYS_sendto", libc::SYS_sendto), &on_its_connection),
+        narrowed(("SYS_setsockopt", libc::SYS_setsockopt), &[(1, WHOLE, bits(libc::SOL_SOCKET))]),
+        narrowed(("SYS_fchmodat", libc::SYS_fchmodat), &[(2, WHOLE, socket_mode)]),
         narrowed(("SYS_ioctl", libc::SYS_ioctl), &[(1, WHOLE, libc::FIONBIO)]),
         // Asks whether standard error is a terminal.
         narrowed(("SYS_ioctl", libc::SYS_ioctl), &[(1, WHOLE, libc::TCGETS)]),
@@ -93,6 +111,15 @@ pub(crate) fn narrowed(our_pid: u32) -> Vec<Narrowed> {
         narrowed(("SYS_prctl", libc::SYS_prctl), &[(0, WHOLE, bits(libc::PR_SET_NAME))]),
         narrowed(("SYS_prctl", libc::SYS_prctl), &[(0, WHOLE, bits(libc::PR_SET_VMA))]),
         // How the process aborts itself.
-        narrowed(("SYS_tgkill", libc::SYS_tgkill), &[(0, WHOLE, u64::from(our_pid))]),
-    ]
+        narrowed(("SYS_tgkill", libc::SYS_tgkill), &[(0, WHOLE, u64::from(own.pid))]),
+    ];
+    // The group of a new socket; its user stays.
+    calls.extend(own.socket_group.map(|group| {
+        narrowed(("SYS_fchownat", libc::SYS_fchownat), &[(2, WHOLE, WHOLE), (3, WHOLE, u64::from(group))])
+    }));
+    // A daemon of root's gives its new files to the owner of the state directory.
+    calls.extend(own.owner.map(|(user, group)| {
+        narrowed(("SYS_fchown", libc::SYS_fchown), &[(1, WHOLE, u64::from(user)), (2, WHOLE, u64::from(group))])
+    }));
+    calls
 }

@@ -23,6 +23,9 @@ const OVERCOMMIT: &str = "/proc/sys/vm/overcommit_memory";
 /// What a daemon does with files and ports.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Needs {
+    /// Files that it reads. The rule is for the file that is there now, and not for one that replaces it later: a rule
+    /// for the directory would show everything else in it, too.
+    pub read_file: BTreeSet<PathBuf>,
     /// Directories whose files it reads.
     pub read: BTreeSet<PathBuf>,
     /// Directories whose files it reads, writes, makes, renames and removes.
@@ -72,7 +75,8 @@ pub fn restrict(needs: &Needs) -> Result<Restricted, FilesError> {
             rules = rules.add_rule(PathBeneath::new(directory, access))?;
         }
     }
-    if let Ok(file) = PathFd::new(OVERCOMMIT) {
+    let files = needs.read_file.iter().map(PathBuf::as_path).chain([Path::new(OVERCOMMIT)]);
+    for file in files.filter(|path| !path.is_dir()).filter_map(|path| PathFd::new(path).ok()) {
         rules = rules.add_rule(PathBeneath::new(file, AccessFs::ReadFile))?;
     }
     for port in &needs.ports {

@@ -7,7 +7,7 @@ use seccompiler::{
 };
 
 use super::{
-    calls::{self, Condition, Narrowed, SystemCall},
+    calls::{self, Condition, Narrowed, OwnFacts, SystemCall},
     layers::LayerState,
 };
 
@@ -16,8 +16,8 @@ use super::{
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn restrict_calls() -> Result<LayerState, seccompiler::Error> {
-    match seccompiler::apply_filter_all_threads(&filter()?) {
+pub fn restrict_calls(own: OwnFacts) -> Result<LayerState, seccompiler::Error> {
+    match seccompiler::apply_filter_all_threads(&filter(own)?) {
         Ok(()) => Ok(LayerState::On),
         // seccomp(2): the kernel has no filters, or does not know the flag.
         Err(seccompiler::Error::Seccomp(error)) if is_unknown(&error) => Ok(LayerState::Unsupported),
@@ -29,11 +29,11 @@ fn is_unknown(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS))
 }
 
-fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
+fn filter(own: OwnFacts) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     let whatever = [calls::USUAL, calls::OLDER, calls::RARE].into_iter().flatten();
     rules.extend(whatever.map(|(_, number): &SystemCall| (*number, Vec::new())));
-    for Narrowed { call: (_, number), conditions } in calls::narrowed(std::process::id()) {
+    for Narrowed { call: (_, number), conditions } in calls::narrowed(own) {
         let conditions = conditions.iter().map(condition).collect::<Result<_, _>>()?;
         rules.entry(number).or_default().push(SeccompRule::new(conditions)?);
     }

@@ -11,6 +11,7 @@ mod filter;
 mod layers;
 
 pub use self::{
+    calls::OwnFacts,
     dumps::forbid_dumps,
     files::{FilesError, Needs, Restricted, restrict},
     filter::restrict_calls,
@@ -22,17 +23,25 @@ mod tests {
     use std::{
         env, fs,
         io::{self, ErrorKind},
-        net::{TcpListener, TcpStream},
-        os::unix::{
-            net::{UnixListener, UnixStream},
-            process::CommandExt,
+        net::{SocketAddr, TcpListener, TcpStream},
+        os::{
+            fd::OwnedFd,
+            unix::{
+                fs::PermissionsExt,
+                net::{UnixDatagram, UnixListener, UnixStream},
+                process::CommandExt,
+            },
         },
         path::{Path, PathBuf},
         process::{Command, id},
         thread,
     };
 
-    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    use rustix::{
+        fs::{AtFlags, Mode},
+        net::{AddressFamily, Protocol, SendFlags, SocketType},
+        process::{DumpableBehavior, set_dumpable_behavior},
+    };
 
     use super::*;
 
@@ -58,9 +67,10 @@ mod tests {
             return try_files(&directory);
         }
         let dir = tempfile::tempdir().unwrap();
-        for name in ["read", "change", "listen", "other"] {
+        for name in ["read", "read_file", "change", "listen", "other"] {
             fs::create_dir(dir.path().join(name)).unwrap();
             fs::write(dir.path().join(name).join("file"), "bytes").unwrap();
+            fs::write(dir.path().join(name).join("beside"), "bytes").unwrap();
         }
         inside("from_inside_no_file_and_no_port_is_reached_but_what_is_needed", dir.path());
     }
@@ -69,6 +79,7 @@ mod tests {
         let at = |name: &str| dir.join(name);
         let mut needs = Needs::default();
         needs.read.insert(at("read"));
+        needs.read_file.extend([at("read_file/file"), at("missing"), at("other")]);
         needs.change.extend([at("change"), at("missing")]);
         needs.socket(&at("listen/socket"));
         let restricted = restrict(&needs).unwrap();
@@ -76,6 +87,8 @@ mod tests {
             return println!("skipped: this kernel has no Landlock");
         }
         assert_eq!(fs::read(at("read/file")).unwrap(), b"bytes");
+        assert_eq!(fs::read(at("read_file/file")).unwrap(), b"bytes");
+        assert!(is_refused(fs::read(at("read_file/beside"))) && is_refused(fs::read_dir(at("read_file"))));
         fs::rename(at("change/file"), at("change/renamed")).unwrap();
         fs::write(at("change/file"), "new").unwrap();
         fs::remove_file(at("change/renamed")).unwrap();
@@ -104,6 +117,35 @@ mod tests {
         inside("from_inside_nothing_is_started_connected_to_or_looked_into", dir.path());
     }
 
+    /// The number of multipath TCP, which Landlock does not restrict.
+    const MPTCP: Protocol = Protocol::from_raw(core::num::NonZeroU32::new(262).unwrap());
+
+    /// Connects a TCP socket by sending on it.
+    fn send_and_connect(socket: &OwnedFd, to: SocketAddr) -> io::Result<usize> {
+        let flags = SendFlags::from_bits_retain(libc::MSG_FASTOPEN.unsigned_abs());
+        rustix::net::sendto(socket, b"keys", flags, &to).map_err(Into::into)
+    }
+
+    /// Modes and owners: only those of a new socket may be set.
+    fn try_modes(dir: &Path) {
+        let file = dir.join("mode");
+        fs::write(&file, "").unwrap();
+        let chmod = |mode| {
+            rustix::fs::chmodat(rustix::fs::CWD, &file, Mode::from_raw_mode(mode), AtFlags::empty()).map_err(Into::into)
+        };
+        assert!(chmod(0o600).is_ok());
+        for mode in [0o640, 0o644, 0o660, 0o666, 0o4600] {
+            assert!(is_refused(chmod(mode)), "{mode:o}");
+        }
+        let open = fs::File::open(&file).unwrap();
+        assert!(is_refused(open.set_permissions(fs::Permissions::from_mode(0o644))), "fchmod");
+        assert!(is_refused(std::os::unix::fs::chown(&file, Some(id()), None)), "chown");
+        assert!(is_refused(std::os::unix::fs::fchown(&open, None, Some(id()))), "fchown");
+        let ours = Some(rustix::fs::Gid::from_raw(rustix::process::getgid().as_raw()));
+        let given = rustix::fs::chownat(rustix::fs::CWD, &file, None, ours, AtFlags::empty());
+        assert!(is_refused(given.map_err(Into::into)), "fchownat");
+    }
+
     fn try_calls(dir: &Path) {
         let port = TcpListener::bind("127.0.0.1:0").unwrap();
         let parent = rustix::process::getppid().unwrap();
@@ -116,9 +158,24 @@ mod tests {
         });
         // Otherwise what is refused afterwards would prove nothing.
         UnixStream::connect(dir.join("socket")).unwrap();
-        if restrict_calls().unwrap() == LayerState::Unsupported {
+        // What a daemon may have made before: it cannot connect this socket afterwards.
+        let unbound = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        let datagrams = UnixDatagram::unbound().unwrap();
+        let _receiver = UnixDatagram::bind(dir.join("datagrams")).unwrap();
+        datagrams.send_to(b"before", dir.join("datagrams")).unwrap();
+        let own = OwnFacts { pid: id(), socket_group: None, owner: None };
+        if restrict_calls(own).unwrap() == LayerState::Unsupported {
             return println!("skipped: this kernel has no seccomp filters");
         }
+        assert!(is_refused(send_and_connect(&unbound, port.local_addr().unwrap())), "connecting while sending");
+        assert!(is_refused(datagrams.send_to(b"after", dir.join("datagrams"))), "a datagram to another socket");
+        for family in [AddressFamily::INET, AddressFamily::INET6] {
+            for protocol in [None, Some(rustix::net::ipproto::TCP), Some(MPTCP)] {
+                let socket = rustix::net::socket(family, SocketType::STREAM, protocol);
+                assert!(is_refused(socket.map_err(Into::into)), "a socket of a network: {family:?}, {protocol:?}");
+            }
+        }
+        try_modes(dir);
         let connected = TcpStream::connect(port.local_addr().unwrap());
         let started = thread::Builder::new().spawn(|| {});
         let executed = Command::new("/bin/true").exec();

@@ -54,7 +54,7 @@ pub use self::{
     ledger::{Forget, ForgetBackupsError, ListBackupError, forget_backups, list_backup},
     listed::ReadLedgerError,
     merge::{MergePlan, MergePlanError, Source, plan_merge},
-    open::{BeginError, Opened, is_set_up, key_directories, open, open_again},
+    open::{BeginError, Opened, is_set_up, key_files, open, open_again},
     publisher::{Publisher, Unsealed},
     recovery::{ChangeRecoveryError, RecoveryAct, change_recovery},
     rekey::{RekeyError, Rekeyed, rekey},

@@ -135,13 +135,13 @@ pub enum BeginError {
 
 /// Returns the directories of the key files that are outside of the state directory. The list is empty if the root file
 /// cannot be read; opening the keyring then returns the reason.
-pub fn key_directories(state_dir: &Path) -> Vec<PathBuf> {
+pub fn key_files(state_dir: &Path) -> Vec<PathBuf> {
     let read = || {
         let dir = Dir::open(state_dir, Privacy::Private).ok()?;
         RootFile::parse(&dir.read(ROOT, ROOT_MAX).ok()?).ok()
     };
     let slots = read().into_iter().flat_map(|root| root.slots().to_vec());
-    slots.filter_map(|slot| Some(Path::new(slot.parameter("path")?).parent()?.to_owned())).collect()
+    slots.filter_map(|slot| slot.parameter("path").map(PathBuf::from)).collect()
 }
 
 /// Whether a set-up was ever finished in `dir`.
