@@ -1,6 +1,6 @@
 //! Asks the plugin of this node how it is.
 
-use std::time::Duration;
+use std::{fs, os::unix::fs::MetadataExt, time::Duration};
 
 use super::{failure::Failure, runtime::event_loop};
 use crate::{
@@ -15,5 +15,6 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// # Errors
 /// When this process cannot ask at all.
 pub(super) fn probe_plugin(config: &Config) -> Result<Result<ProbeAnswer, ProbeError>, Failure> {
-    Ok(event_loop()?.block_on(probe(&config.socket, TIMEOUT)))
+    let owner = fs::metadata(&config.state_dir).ok().map(|dir| dir.uid());
+    Ok(event_loop()?.block_on(probe(&config.socket, owner, TIMEOUT)))
 }

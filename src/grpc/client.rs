@@ -57,6 +57,9 @@ pub enum ProbeError {
     /// This user may not open the socket.
     #[error("permission denied")]
     Denied,
+    /// The socket belongs to a user who is not the plugin's. Nothing was sent to it.
+    #[error("user {0} listens there, and not root, this user, or the owner of the state directory")]
+    Impostor(u32),
     /// The kernel refused in another way.
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
@@ -72,20 +75,26 @@ pub enum ProbeError {
     Timeout(Duration),
 }
 
-/// Calls Status at `address`, within `timeout` in all.
+/// Calls Status at `address`, within `timeout` in all. The plugin must run as root, as this user, or as `owner`: anyone
+/// can listen at an abstract name while the plugin is down.
 ///
 /// # Errors
-/// When nobody listens there, this user may not open the socket, no answer comes in time, or the answer is an error.
-pub async fn probe(address: &Address, timeout: Duration) -> Result<ProbeAnswer, ProbeError> {
-    tokio::time::timeout(timeout, ask(address)).await.unwrap_or(Err(ProbeError::Timeout(timeout)))
+/// When nobody listens there, somebody else does, this user may not open the socket, no answer comes in time, or the
+/// answer is an error.
+pub async fn probe(address: &Address, owner: Option<u32>, timeout: Duration) -> Result<ProbeAnswer, ProbeError> {
+    tokio::time::timeout(timeout, ask(address, owner)).await.unwrap_or(Err(ProbeError::Timeout(timeout)))
 }
 
-async fn ask(address: &Address) -> Result<ProbeAnswer, ProbeError> {
+async fn ask(address: &Address, owner: Option<u32>) -> Result<ProbeAnswer, ProbeError> {
     // Connects by itself and lends tonic the stream, because tonic has one status for every failure to connect.
     let stream = match address {
         Address::Path(path) => UnixStream::connect(path).await?,
         Address::Abstract(name) => UnixStream::connect(format!("\0{name}")).await?,
     };
+    let listener = stream.peer_cred()?.uid();
+    if listener != 0 && listener != rustix::process::geteuid().as_raw() && Some(listener) != owner {
+        return Err(ProbeError::Impostor(listener));
+    }
     // kube-apiserver sends this authority since 1.32. It is never resolved.
     let endpoint = Endpoint::from_static("http://localhost").http2_max_header_list_size(REPORT_MAX);
     let channel = lend(endpoint, stream).await.map_err(|error| ProbeError::Closed(chain(&error)))?;
@@ -171,14 +180,14 @@ mod tests {
     #[tokio::test]
     async fn a_plugin_says_how_it_is() {
         let plugin = Plugin::start(open_service());
-        let answer = probe(&plugin.address, LONG).await.unwrap();
+        let answer = probe(&plugin.address, None, LONG).await.unwrap();
         assert_eq!((answer.version.as_str(), answer.healthz.as_str()), ("v2", "ok"));
         assert!(answer.key_id.starts_with('k'), "{answer:?}");
         let report = answer.report.unwrap();
         assert_eq!(report.layers["memory"], "mlock");
         assert_eq!((report.generation, report.connections.len(), report.instance.len()), (1, 0, 32));
         let _silent = plugin.connect().await;
-        let report = probe(&plugin.address, LONG).await.unwrap().report.unwrap();
+        let report = probe(&plugin.address, None, LONG).await.unwrap().report.unwrap();
         assert!(report.connections.iter().all(|connection| !connection.is_alive()), "{report:?}");
     }
 
@@ -189,7 +198,7 @@ mod tests {
         let reason = "keyring /größer/鍵 \u{1f511} \"quoted\"; ".repeat(3000);
         published.degrade(Some(reason.clone()));
         let plugin = Plugin::start(Arc::new(crate::service::Service::new(published, [].into())));
-        let report = probe(&plugin.address, LONG).await.unwrap().report.expect("a report");
+        let report = probe(&plugin.address, None, LONG).await.unwrap().report.expect("a report");
         assert_eq!(report.degraded, Some(reason));
     }
 
@@ -198,13 +207,13 @@ mod tests {
         let address = Address::Abstract(format!("claviger-probe-{}", std::process::id()));
         let listener = listen::bind(&address, Access::default()).unwrap();
         tokio::spawn(listen::serve(listener, open_service(), Peers::new([]), std::future::pending()));
-        assert_eq!(probe(&address, LONG).await.unwrap().healthz, "ok");
+        assert_eq!(probe(&address, None, LONG).await.unwrap().healthz, "ok");
     }
 
     #[tokio::test]
     async fn a_sealed_plugin_answers_with_its_error() {
         let plugin = Plugin::start(Arc::default());
-        let error = probe(&plugin.address, LONG).await.unwrap_err();
+        let error = probe(&plugin.address, None, LONG).await.unwrap_err();
         let text = "the plugin answered Unavailable: sealed: the keyring is not open yet";
         assert_eq!(error.to_string(), text);
         assert!(matches!(error, ProbeError::Status(Code::Unavailable, _)));
@@ -213,13 +222,13 @@ mod tests {
     #[tokio::test]
     async fn each_way_to_find_nobody_has_its_own_error() {
         let dir = tempfile::tempdir().unwrap();
-        let error = probe(&address(&dir), LONG).await.unwrap_err();
+        let error = probe(&address(&dir), None, LONG).await.unwrap_err();
         assert_eq!(error.to_string(), "no such socket");
         drop(UnixListener::bind(dir.path().join("kms.sock")).unwrap());
-        let error = probe(&address(&dir), LONG).await.unwrap_err();
+        let error = probe(&address(&dir), None, LONG).await.unwrap_err();
         assert_eq!(error.to_string(), "connection refused: nothing listens there");
         let nobody = Address::Abstract("claviger-nobody-listens-here".to_owned());
-        assert!(matches!(probe(&nobody, LONG).await, Err(ProbeError::Refused)));
+        assert!(matches!(probe(&nobody, None, LONG).await, Err(ProbeError::Refused)));
     }
 
     #[test]
@@ -235,11 +244,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("kms.sock")).unwrap();
         let silent = address(&dir);
-        let answer = tokio::time::timeout(LONG, probe(&silent, Duration::from_millis(50))).await.unwrap();
+        let answer = tokio::time::timeout(LONG, probe(&silent, None, Duration::from_millis(50))).await.unwrap();
         let error = answer.unwrap_err();
         assert_eq!(error.to_string(), "no answer within 50ms");
         let closing = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
-        let error = probe(&address(&dir), LONG).await.unwrap_err();
+        let error = probe(&address(&dir), None, LONG).await.unwrap_err();
         let text = "the connection was closed before an answer came: ";
         assert!(error.to_string().strip_prefix(text).is_some_and(|reason| !reason.is_empty()), "{error}");
         closing.abort();
@@ -261,7 +270,7 @@ mod tests {
                 .serve_connection(TokioIo::new(stream), service)
                 .await
         });
-        assert!(matches!(probe(&address(&dir), LONG).await, Err(ProbeError::Status(Code::Unimplemented, _))));
+        assert!(matches!(probe(&address(&dir), None, LONG).await, Err(ProbeError::Status(Code::Unimplemented, _))));
         let expected = ("1".to_owned(), "http://localhost/v2.KeyManagementService/Status".to_owned());
         assert_eq!(received.recv().unwrap(), expected);
     }

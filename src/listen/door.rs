@@ -158,7 +158,7 @@ mod tests {
             client.status(StatusRequest {}).await.unwrap();
             clients.push(client);
         }
-        assert!(matches!(probe(&plugin.address, SOON).await, Err(ProbeError::Closed(_))));
+        assert!(matches!(probe(&plugin.address, None, SOON).await, Err(ProbeError::Closed(_))));
         assert_eq!(log.lines_with("connection closed: all places are taken").len(), 1);
         counted(&service, r#"claviger_connections_total{result="no_place"} 1"#).await;
         counted(&service, "claviger_connections 16").await;

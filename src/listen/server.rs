@@ -145,7 +145,7 @@ mod tests {
         while plugin.path.exists() {
             sleep(Duration::from_millis(5)).await;
         }
-        assert!(matches!(probe(&plugin.address, SOON).await, Err(ProbeError::Absent)));
+        assert!(matches!(probe(&plugin.address, None, SOON).await, Err(ProbeError::Absent)));
         feed.send(WHOLE.slice(HALF.len()..)).unwrap();
         drop(feed);
         let response = call.await;
@@ -208,7 +208,7 @@ mod tests {
         let crowd: Vec<_> = (0..PLACES).map(|_| std::os::unix::net::UnixStream::connect(&path).unwrap()).collect();
         log.find(|line| line.contains("cannot accept connections, still trying")).unwrap();
         drop(crowd);
-        assert_eq!(runtime.block_on(probe(&Address::Path(path), SOON)).unwrap().healthz, "ok");
+        assert_eq!(runtime.block_on(probe(&Address::Path(path), None, SOON)).unwrap().healthz, "ok");
     }
 
     async fn serve_with_few_descriptors(address: &Address) {

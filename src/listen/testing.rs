@@ -113,7 +113,7 @@ impl Plugin {
 
 /// Whether the plugin answers a probe.
 pub(crate) async fn is_well(plugin: &Plugin) -> bool {
-    probe(&plugin.address, SOON).await.is_ok()
+    probe(&plugin.address, None, SOON).await.is_ok()
 }
 
 /// Waits until a scrape has `line`. A call may be counted a moment after its client has the answer.
