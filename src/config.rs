@@ -42,6 +42,9 @@ pub struct Settings {
     pub etcd_keyfile: Option<PathBuf>,
     pub etcd_prefix: Option<String>,
     pub apiserver_manifest: Option<PathBuf>,
+    /// Only a flag sets it, because a process has another number after each start.
+    #[serde(skip)]
+    pub apiserver_process: Option<ApiServerProcess>,
     pub encryption_config: Option<PathBuf>,
 }
 
@@ -70,17 +73,37 @@ pub struct Config {
     pub cluster: Cluster,
 }
 
-/// What is configured here of the cluster's etcd and encryption. The API server's manifest may contain the rest.
+/// What is configured here of the cluster's etcd and encryption. The API server's flags may contain the rest.
 #[derive(Debug, Default)]
 pub struct Cluster {
     /// etcd's endpoints and what secures them; no endpoints if none were configured.
     pub etcd: Servers,
     /// The prefix of all keys.
     pub prefix: Option<String>,
-    /// The static pod of kube-apiserver.
+    /// The file with the flags of kube-apiserver.
     pub manifest: Option<PathBuf>,
+    /// The running kube-apiserver whose flags count.
+    pub process: Option<ApiServerProcess>,
     /// The `EncryptionConfiguration`.
     pub encryption_config: Option<PathBuf>,
+}
+
+/// A running kube-apiserver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiServerProcess {
+    /// The only one on this machine.
+    Only,
+    /// The process with this number.
+    Pid(u32),
+}
+
+impl FromStr for ApiServerProcess {
+    type Err = std::num::ParseIntError;
+
+    /// Parses `only`, or the number of a process.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "only" { Ok(Self::Only) } else { text.parse().map(Self::Pid) }
+    }
 }
 
 /// Where metrics and health are served. Only this machine can reach it, because nobody is authenticated.
@@ -218,7 +241,11 @@ impl Config {
                     keyfile: flags.etcd_keyfile.or(file.etcd_keyfile),
                 },
                 prefix: flags.etcd_prefix.or(file.etcd_prefix),
-                manifest: flags.apiserver_manifest.or(file.apiserver_manifest),
+                // A flag that names a process counts more than a file in the configuration.
+                manifest: flags
+                    .apiserver_manifest
+                    .or(file.apiserver_manifest.filter(|_| flags.apiserver_process.is_none())),
+                process: flags.apiserver_process,
                 encryption_config: flags.encryption_config.or(file.encryption_config),
             },
         })

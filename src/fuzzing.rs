@@ -9,6 +9,7 @@ use std::{os::fd::AsRawFd, path::Path, sync::LazyLock};
 use rand::rngs::SysRng;
 
 use crate::{
+    apiserver::FoundFlags,
     config::Config,
     crypto::{
         Uuid,
@@ -21,10 +22,9 @@ use crate::{
     memory::Secret,
     root::RootFile,
     scan::{
-        coverage::Coverage,
+        coverage::{Coverage, KmsV1},
         forge::{self, Change, Shape},
         judge::Judge,
-        manifest::Manifest,
         names::Names,
         report::ScanReport,
         snapshot::{self, Options},
@@ -53,7 +53,7 @@ pub const TARGETS: [FuzzTarget; 14] = [
     ("stored-value", stored_value),
     ("database", database),
     ("encryption-config", encryption_config),
-    ("manifest", manifest),
+    ("api-server-flags", api_server_flags),
 ];
 
 const UUID: Uuid = Uuid([5; 16]);
@@ -249,15 +249,16 @@ fn scan_live(bytes: &[u8]) -> Option<u64> {
 
 fn encryption_config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Err(error) = Coverage::parse(text) {
+    if let Err(error) = Coverage::parse(text, KmsV1::Allowed) {
         assert!(!error.to_string().contains(char::is_control));
     }
 }
 
-fn manifest(data: &[u8]) {
+/// A file of any kind that may contain kube-apiserver's flags. If it names no etcd, the reason is known.
+fn api_server_flags(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(manifest) = Manifest::parse(text) {
-        assert!(!manifest.servers.urls.is_empty());
+    if let Ok(found) = FoundFlags::in_file(Path::new("file"), text, &|_| Ok(text.to_owned())) {
+        assert!(!found.flags.servers.urls.is_empty() || !found.doubts.is_empty());
     }
 }
 
@@ -339,10 +340,9 @@ mod tests {
         let expect = Expect::of(&keyring, crate::crypto::Digest::of(&record)).to_string();
         let config = "state-dir = \"/a\"\nsocket = \"@kms\"\nallow-uid = [7]\nlog-level = \"debug\"\nmetrics-listen = \"127.0.0.1:9\"\n";
         let encryption = include_str!("../deploy/encryption-configuration.yaml");
-        let pod = "spec: {containers: [{command: [kube-apiserver, --etcd-servers=http://a], volumeMounts: [{name: a, mountPath: /a}]}], volumes: [{name: a, hostPath: {path: /b}}]}";
         let [kms, own, misnamed] = values_of_kms_v2(&wrapped);
-        assert!(Coverage::parse(encryption).is_ok() && Manifest::parse(pod).is_ok());
-        let firsts: [(&str, &str, Vec<u8>); 21] = [
+        assert!(Coverage::parse(encryption, KmsV1::Refused).is_ok());
+        let firsts: [(&str, &str, Vec<u8>); 20] = [
             ("wrapped-seed", "wrapped", wrapped),
             ("record", "keys-and-a-tomb", unsigned(&record)),
             ("root", "a-slot", unsigned(&root)),
@@ -363,7 +363,6 @@ mod tests {
             ("database", "whole", vec![3, 2, 100, 0]),
             ("database", "spoilt", vec![1, 0, 90, 2, 0, 8, 10, 1, 0, 16, 8, 2]),
             ("encryption-config", "generated", encryption.into()),
-            ("manifest", "pod", pod.into()),
         ];
         assert!(record::decode(&signed(&unsigned(&record), Label::KeyringMac), &ROOT, UUID).is_ok());
         assert!(Mark::decode(&signed(&unsigned(&mark), Label::StateMac), &ROOT, UUID).is_ok());

@@ -1,4 +1,4 @@
-//! Finds out where the cluster's etcd is: from flags, from the configuration, and from kube-apiserver's static pod.
+//! Finds out where the cluster's etcd is: from flags, from the configuration, and from the flags of kube-apiserver.
 //!
 //! A verb takes [`EtcdArgs`], puts them into its settings, and asks [`Declared`]. Nothing here reads etcd.
 
@@ -7,17 +7,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::{
-    config::{Cluster, Settings},
+    apiserver::{self, ApiServerFlags, Doubt, FlagsError, FoundFlags, Override},
+    config::{ApiServerProcess, Cluster, Settings},
     etcd::Servers,
-    scan::{
-        manifest::{KUBEADM, MANIFEST_MAX, Manifest, Override},
-        names::DEFAULT_PREFIX,
-        needs::ScanPlace,
-    },
+    scan::{names::DEFAULT_PREFIX, needs::ScanPlace},
 };
 
 use super::{
-    failure::Failure,
+    failure::{Exit, Failure},
     files::{read_text, wrong},
 };
 
@@ -39,16 +36,26 @@ pub(super) struct EtcdArgs {
     /// Prefix of the API server's keys in etcd [default: /registry]
     #[arg(long, value_name = "PREFIX")]
     etcd_prefix: Option<String>,
-    /// Manifest of kube-apiserver's static pod: read all these options from it [default:
-    /// /etc/kubernetes/manifests/kube-apiserver.yaml, unless another option says where to read]
+    /// File with the flags of kube-apiserver, to read all these options from: a static pod, a systemd unit, a file of
+    /// arguments, or a log of k3s or RKE2 [default: the one that kubeadm, RKE2 or MicroK8s writes, unless another
+    /// option says where to read]
     #[arg(long, value_name = "FILE")]
     apiserver_manifest: Option<PathBuf>,
+    /// Running kube-apiserver, to read all these options from its command line; without a number, the only one
+    #[arg(
+        long,
+        value_name = "PID",
+        num_args = 0..=1,
+        default_missing_value = "only",
+        conflicts_with = "apiserver_manifest"
+    )]
+    apiserver_process: Option<ApiServerProcess>,
 }
 
 impl EtcdArgs {
     /// Whether a flag says where etcd is.
     pub(super) fn is_given(&self) -> bool {
-        self.etcd_servers.is_some() || self.apiserver_manifest.is_some()
+        self.etcd_servers.is_some() || self.apiserver_manifest.is_some() || self.apiserver_process.is_some()
     }
 
     /// Puts the flags into `settings`.
@@ -60,12 +67,13 @@ impl EtcdArgs {
             etcd_keyfile: self.etcd_keyfile,
             etcd_prefix: self.etcd_prefix,
             apiserver_manifest: self.apiserver_manifest,
+            apiserver_process: self.apiserver_process,
             ..settings
         }
     }
 }
 
-/// What flags, configuration and manifest say about the cluster's etcd.
+/// What our own flags, the configuration and the flags of kube-apiserver say about the cluster's etcd.
 pub(super) struct Declared {
     /// The API server's main etcd, if a flag, a setting or a manifest says where it is.
     pub(super) servers: Option<Servers>,
@@ -75,23 +83,36 @@ pub(super) struct Declared {
     pub(super) prefix: String,
     /// The API server's EncryptionConfiguration.
     pub(super) encryption_config: Option<PathBuf>,
+    /// Whether kube-apiserver accepts KMS v1.
+    pub(super) allows_kms_v1: bool,
+    /// Where the flags of kube-apiserver were found, if they were looked for.
+    pub(super) found_in: Option<String>,
+    /// What was not understood in them.
+    pub(super) doubts: Vec<Doubt>,
 }
 
 impl Declared {
-    /// Reads the manifest that `cluster` names. If it names neither a manifest nor an etcd, kubeadm's manifest is read
-    /// if it exists, but not if `is_elsewhere`, because the objects may be another cluster's then.
+    /// Reads the flags of the kube-apiserver that `cluster` names. If it names neither a kube-apiserver nor an etcd, a
+    /// file in one of the usual places is read, but not if `is_elsewhere`, because the objects may be another
+    /// cluster's then.
     ///
     /// # Errors
-    /// When the manifest cannot be read, or is not the static pod of a kube-apiserver.
+    /// When the file or the process cannot be read, or does not show the flags of one kube-apiserver.
     pub(super) fn read(cluster: &Cluster, is_elsewhere: bool) -> Result<Self, Failure> {
-        let manifest = manifest(cluster, is_elsewhere)?.unwrap_or_default();
+        let found = found_flags(cluster, is_elsewhere)?;
+        let found_in = found.as_ref().map(|found| found.place.to_string());
+        let (flags, doubts) = found.map_or_else(Default::default, |found| (found.flags, found.doubts));
+        let ApiServerFlags { servers, prefix, overrides, encryption_config, allows_kms_v1 } = flags;
         let has_own = !cluster.etcd.urls.is_empty();
-        let servers = if has_own { cluster.etcd.clone() } else { manifest.servers };
+        let servers = if has_own { cluster.etcd.clone() } else { servers };
         Ok(Self {
             servers: (!servers.urls.is_empty()).then_some(servers),
-            overrides: manifest.overrides,
-            prefix: cluster.prefix.clone().or(manifest.prefix).unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
-            encryption_config: cluster.encryption_config.clone().or(manifest.encryption_config),
+            overrides,
+            prefix: cluster.prefix.clone().or(prefix).unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
+            encryption_config: cluster.encryption_config.clone().or(encryption_config),
+            allows_kms_v1,
+            found_in,
+            doubts,
         })
     }
 
@@ -112,15 +133,57 @@ impl Declared {
     }
 }
 
-fn manifest(cluster: &Cluster, is_elsewhere: bool) -> Result<Option<Manifest>, Failure> {
+fn found_flags(cluster: &Cluster, is_elsewhere: bool) -> Result<Option<FoundFlags>, Failure> {
+    match cluster.process {
+        Some(ApiServerProcess::Pid(pid)) => {
+            return FoundFlags::of_process(pid).map(Some).map_err(|error| no_process(&error));
+        }
+        Some(ApiServerProcess::Only) => {
+            let found = apiserver::find_process().and_then(FoundFlags::of_process);
+            return found.map(Some).map_err(|error| no_process(&error));
+        }
+        None => {}
+    }
+    let usual = || apiserver::DEFAULTS.into_iter().map(Path::new).find(|path| path.exists());
     let path = match &cluster.manifest {
-        Some(path) => path.as_path(),
-        None if is_elsewhere || !cluster.etcd.urls.is_empty() => return Ok(None),
-        None if !Path::new(KUBEADM).exists() => return Ok(None),
-        None => Path::new(KUBEADM),
+        Some(path) => Some(path.as_path()),
+        None if is_elsewhere || !cluster.etcd.urls.is_empty() => None,
+        None => usual(),
     };
-    let text = read_text(path, MANIFEST_MAX)?;
-    Manifest::parse(&text).map(Some).map_err(|error| wrong(path, &error, None))
+    path.map(flags_in).transpose()
+}
+
+fn flags_in(path: &Path) -> Result<FoundFlags, Failure> {
+    let text = read_text(path, apiserver::FLAGS_MAX)?;
+    let read = |path: &Path| {
+        let text = read_text(path, apiserver::FLAGS_MAX);
+        text.map(|text| text.to_string()).map_err(|failure| failure.message().to_owned())
+    };
+    FoundFlags::in_file(path, &text, &read).map_err(|error| wrong(path, &error, hint(&error)))
+}
+
+/// Says where else the flags may be.
+fn hint(error: &FlagsError) -> Option<&'static str> {
+    match error {
+        FlagsError::NoApiServer(_) | FlagsError::Syntax(_) => Some(
+            "give a static pod, a systemd unit, a file of arguments or a log of k3s with --apiserver-manifest; or \
+             --apiserver-process, if kube-apiserver runs here as a process of its own",
+        ),
+        FlagsError::NoEtcd => Some("give --etcd-servers"),
+        _ => None,
+    }
+}
+
+fn no_process(error: &FlagsError) -> Failure {
+    let hint = match error {
+        FlagsError::SeveralProcesses(_) => "name one: --apiserver-process PID",
+        FlagsError::Process { .. } => "run this command as root",
+        _ => {
+            "k3s and MicroK8s run kube-apiserver inside another process: give --apiserver-manifest with a log or a file \
+              of arguments, or --etcd-servers"
+        }
+    };
+    Failure::new(Exit::Usage, error, hint.to_owned())
 }
 
 #[cfg(test)]

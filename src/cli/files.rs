@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
 
-/// Reads a text file of at most `limit` bytes. The copy in memory is wiped after use, because an
-/// EncryptionConfiguration may contain keys.
+/// Reads a text file of at most `limit` bytes, in UTF-8, or in UTF-16 with a byte order mark, as YAML allows. The copy
+/// in memory is wiped after use, because an EncryptionConfiguration may contain keys.
 pub(super) fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, Failure> {
     let unreadable = |error: io::Error| {
         let exit = match error.kind() {
@@ -23,10 +23,29 @@ pub(super) fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, 
         };
         Failure::new(exit, &format!("reading {}: {error}", path.display()), None)
     };
-    let mut text = Zeroizing::new(String::new());
+    let mut bytes = Zeroizing::new(Vec::new());
     let file = File::open(path).map_err(unreadable)?;
-    file.take(limit as u64 + 1).read_to_string(&mut text).map_err(unreadable)?;
-    if text.len() > limit { Err(unreadable(io::ErrorKind::FileTooLarge.into())) } else { Ok(text) }
+    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > limit {
+        return Err(unreadable(io::ErrorKind::FileTooLarge.into()));
+    }
+    decode(&bytes).map(Zeroizing::new).ok_or_else(|| unreadable(io::ErrorKind::InvalidData.into()))
+}
+
+/// Decodes UTF-8, or UTF-16 of either byte order if the text begins with a byte order mark.
+fn decode(bytes: &[u8]) -> Option<String> {
+    let (unit, rest): (fn([u8; 2]) -> u16, _) = match bytes {
+        [0xff, 0xfe, rest @ ..] => (u16::from_le_bytes, rest),
+        [0xfe, 0xff, rest @ ..] => (u16::from_be_bytes, rest),
+        _ => return str::from_utf8(bytes).ok().map(ToOwned::to_owned),
+    };
+    let (pairs, []) = rest.as_chunks::<2>() else { return None };
+    // A character takes at most three bytes for each pair, so the text is never moved, which would leave a copy.
+    let mut text = String::with_capacity(pairs.len() * 3);
+    for one in char::decode_utf16(pairs.iter().map(|pair| unit(*pair))) {
+        text.push(one.ok()?);
+    }
+    Some(text)
 }
 
 /// Makes the failure for a file with wrong contents.
@@ -40,4 +59,23 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
         |reason: &dyn Display| Failure::new(Exit::Usage, &format!("--slot-file {}: {reason}", path.display()), None);
     let path = std::path::absolute(path).map_err(|error| wrong(&error))?;
     if path.to_str().is_some() { Ok(path) } else { Err(wrong(&"not UTF-8")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn utf_16_is_decoded_in_both_byte_orders_and_nothing_is_guessed() {
+        let units: Vec<u16> = "\u{feff}käse: 🗝\n".encode_utf16().collect();
+        let little: Vec<u8> = units.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+        let big: Vec<u8> = units.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+        for bytes in [&little, &big, &"käse: 🗝\n".as_bytes().to_vec()] {
+            assert_eq!(decode(bytes).as_deref(), Some("käse: 🗝\n"));
+        }
+        // An odd length, half of a surrogate pair, and UTF-16 without a mark.
+        for wrong in [&little[..little.len() - 1], &[0xff, 0xfe, 0x3d, 0xd8], &[0xff, 0, 0x62, 0]] {
+            assert_eq!(decode(wrong), None, "{wrong:?}");
+        }
+    }
 }

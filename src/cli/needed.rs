@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::{
+    apiserver::Doubt,
     config::{Config, Settings},
     crypto::Digest,
     keeper::{NeededKey, Opened, Usage, UsageDoubt},
@@ -54,10 +55,11 @@ impl ProofArgs {
 /// # Errors
 /// When the API server's manifest exists and cannot be read.
 pub(super) fn usage(config: &Config, opened: &Opened, key: &Key, global: &Global) -> Result<Usage, Failure> {
-    let Some(places) = Declared::read(&config.cluster, false)?.places() else {
+    let declared = Declared::read(&config.cluster, false)?;
+    let Some(places) = declared.places() else {
         return Ok(Usage::Unknown(UsageDoubt::NotDeclared));
     };
-    match read(&places, global) {
+    match read(&places, &declared.doubts, global) {
         Ok(needs) => Ok(usage_of(&needs, key, opened.digest)),
         Err(error) => Ok(Usage::Unknown(UsageDoubt::Unreadable(error.into()))),
     }
@@ -85,13 +87,15 @@ pub(super) fn keys(
     snapshot: Option<PathBuf>,
     global: &Global,
 ) -> Result<Option<Vec<NeededKey>>, Failure> {
-    let declared = Declared::read(&config.cluster, snapshot.is_some())?;
+    let is_snapshot = snapshot.is_some();
+    let declared = Declared::read(&config.cluster, is_snapshot)?;
     let places = match snapshot {
         Some(file) => Some(vec![(ScanPlace::Snapshot(file), declared.prefix.clone())]),
         None => declared.places(),
     };
     let Some(places) = places else { return Ok(None) };
-    let needs = read(&places, global)?;
+    let doubts = if is_snapshot { &[][..] } else { &declared.doubts };
+    let needs = read(&places, doubts, global)?;
     needs.check_complete().map_err(|doubts| {
         let message = format!("it is not certain which keys are needed: {doubts}");
         Failure::new(Exit::Damaged, &message, "use another snapshot, or only --expect".to_owned())
@@ -105,7 +109,7 @@ pub(super) fn keys(
     Ok(Some(needs.iter().map(needed).collect()))
 }
 
-fn read(places: &[(ScanPlace, String)], global: &Global) -> Result<NeededKeys, NeedsError> {
+fn read(places: &[(ScanPlace, String)], doubts: &[Doubt], global: &Global) -> Result<NeededKeys, NeedsError> {
     let is_shown = !global.quiet && global.output == Format::Text;
     let mut bars: Option<(ScanPlace, Meter)> = None;
     let mut progress = |place: &ScanPlace, done, of| {
@@ -118,7 +122,9 @@ fn read(places: &[(ScanPlace, String)], global: &Global) -> Result<NeededKeys, N
             None => {}
         }
     };
-    read_needs(places, &mut progress)
+    let mut needs = read_needs(places, &mut progress)?;
+    needs.add_doubts_about_flags(doubts);
+    Ok(needs)
 }
 
 fn bar(place: &ScanPlace, is_shown: bool) -> Meter {

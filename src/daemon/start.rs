@@ -61,6 +61,10 @@ pub async fn run(
     let Some(listener) = listener else { return Ok(()) };
     daemon.unsealer.keep(serving);
     let service = Arc::new(Service::new(keys, layers.by_name()));
+    #[cfg(feature = "metrics")]
+    if let Some(metrics) = metrics {
+        tokio::spawn(metrics.serve(Arc::clone(&service)));
+    }
     answer(listener, service, daemon, config).await
 }
 
@@ -87,10 +91,6 @@ async fn answer(
 ) -> Result<(), DaemonError> {
     let mut outcome = Ok(());
     let attended = async { outcome = daemon.attend().await };
-    #[cfg(feature = "metrics")]
-    if let Some(metrics) = metrics {
-        tokio::spawn(metrics.serve(Arc::clone(&service)));
-    }
     let peers = Peers::new(config.allow_uid.iter().copied());
     let drained = listen::serve(listener, service, peers, attended).await.map_err(DaemonError::Register)?;
     info!(message = event::STOPPED, ?drained);

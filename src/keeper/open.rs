@@ -133,8 +133,8 @@ pub enum BeginError {
     Rekeying,
 }
 
-/// Returns the directories of the key files that are outside of the state directory. The list is empty if the root file
-/// cannot be read; opening the keyring then returns the reason.
+/// Returns the key files that are outside of the state directory. The list is empty if the root file cannot be read;
+/// opening the keyring then returns the reason.
 pub fn key_files(state_dir: &Path) -> Vec<PathBuf> {
     let read = || {
         let dir = Dir::open(state_dir, Privacy::Private).ok()?;
@@ -321,14 +321,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_outside_of_the_state_directory_has_its_directory_named() {
+    fn a_key_file_outside_of_the_state_directory_is_named() {
         let (_keep, dir) = set_up();
-        assert!(key_directories(dir.path()).is_empty());
+        assert!(key_files(dir.path()).is_empty());
         let ((_keep, dir), (elsewhere, _)) = (durable::testing::private(), durable::testing::private());
-        assert!(key_directories(dir.path()).is_empty() && !is_set_up(&dir).unwrap());
+        assert!(key_files(dir.path()).is_empty() && !is_set_up(&dir).unwrap());
         let slot_file = Some(elsewhere.path().join("claviger.key"));
         init(&dir, &Plan { recovery: None, slot_file, restart: false, now: now() }).unwrap();
-        assert_eq!(key_directories(dir.path()), [elsewhere.path()]);
+        assert_eq!(key_files(dir.path()), [elsewhere.path().join("claviger.key")]);
         assert!(is_set_up(&dir).unwrap());
     }
 }

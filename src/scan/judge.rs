@@ -12,7 +12,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{coverage::Coverage, names::Resource, value::IDENTITY};
+use super::{
+    coverage::{Coverage, EntryProviders},
+    names::Resource,
+    value::IDENTITY,
+};
 use crate::crypto::Commitment;
 
 /// What can be wrong with a value, the worst first. `docs/scan.md` explains each.
@@ -179,6 +183,15 @@ impl Judge {
     }
 }
 
+impl Judge {
+    /// Whether new Secrets are written in plaintext, although the configuration lists a provider that encrypts them.
+    pub fn writes_plaintext_secrets(&self) -> bool {
+        let secrets = Resource { name: "secrets".to_owned(), group: Some(String::new()) };
+        let providers = self.coverage.as_ref().and_then(|coverage| coverage.of(&secrets));
+        providers.is_some_and(EntryProviders::write_plaintext)
+    }
+}
+
 /// Whether every object of the resource is confidential. About other resources the operator decides.
 fn is_secret(resource: &Resource) -> bool {
     const TOKENS: [&str; 2] = ["oauthaccesstokens", "oauthauthorizetokens"];
@@ -188,7 +201,10 @@ fn is_secret(resource: &Resource) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::names::resource, *};
+    use super::{
+        super::{coverage::KmsV1, names::resource},
+        *,
+    };
 
     const CONFIG: &str = "
 apiVersion: apiserver.config.k8s.io/v1
@@ -214,7 +230,7 @@ resources:
 
     #[test]
     fn values_are_judged_by_what_was_configured() {
-        let judge = Judge { coverage: Some(Coverage::parse(CONFIG).unwrap()), keys: None };
+        let judge = Judge { coverage: Some(Coverage::parse(CONFIG, KmsV1::Refused).unwrap()), keys: None };
         for (path, provider, expected) in [
             ("secrets", "kms:v2:claviger", &[][..]),
             ("secrets", "aescbc:v1:k", &["not-first-provider"]),
@@ -242,7 +258,7 @@ resources:
         assert_eq!(kinds(&Judge::default(), "secrets", "identity", None), ["plaintext"]);
         assert_eq!(kinds(&Judge::default(), "configmaps", "identity", None), [""; 0]);
         let off = CONFIG.replace("[pods]", "[nothing]").replace("[secrets, ", "[").replace("nothing", "secrets");
-        let judge = Judge { coverage: Some(Coverage::parse(&off).unwrap()), keys: None };
+        let judge = Judge { coverage: Some(Coverage::parse(&off, KmsV1::Refused).unwrap()), keys: None };
         assert_eq!(kinds(&judge, "secrets", "identity", None), ["plaintext"], "identity comes first");
     }
 

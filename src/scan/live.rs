@@ -82,7 +82,7 @@ pub fn scan<S: Sink>(
     }
     let is_used = done > 0 || source.revision <= 1;
     let incomplete = end.is_break().then_some(Incomplete::Ended).into_iter().collect();
-    Ok(ScanOutcome { source, damage: Vec::new(), incomplete, outside: 0, is_used })
+    Ok(ScanOutcome { source, overrides: Vec::new(), damage: Vec::new(), incomplete, outside: 0, is_used })
 }
 
 fn hand_on<S: Sink>(entry: &KeyValue, summarizer: &mut Summarizer, sink: &mut S) -> ControlFlow<()> {

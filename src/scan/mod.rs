@@ -22,7 +22,6 @@ pub mod forge;
 mod group;
 pub mod judge;
 pub mod live;
-pub mod manifest;
 pub mod names;
 pub mod needs;
 pub mod object;

@@ -10,6 +10,8 @@ pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 pub struct ScanOutcome {
     /// Where it read.
     pub source: ScanSource,
+    /// The other etcds that it read, if the API server keeps some resources elsewhere.
+    pub overrides: Vec<ScanSource>,
     /// The pages, and parts of pages, that could not be read.
     pub damage: Vec<PageDamage>,
     /// Why something may be missing.
@@ -21,6 +23,14 @@ pub struct ScanOutcome {
 }
 
 impl ScanOutcome {
+    /// Adds what was read in the etcd of an override. It may be empty: events expire.
+    pub fn add_override(&mut self, other: Self) {
+        self.overrides.push(other.source);
+        self.damage.extend(other.damage);
+        self.incomplete.extend(other.incomplete);
+        self.outside += other.outside;
+    }
+
     /// Returns why something may be missing below `prefix`. `has_merged_groups` says whether some groups were counted
     /// as one.
     pub fn reasons(&self, prefix: &str, has_merged_groups: bool) -> Vec<Incomplete> {

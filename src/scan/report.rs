@@ -63,6 +63,12 @@ impl GroupRow {
         (&self.resource, &self.provider, self.key_id.as_deref(), self.commitment.as_deref())
     }
 
+    /// Whether the API server cannot read the values.
+    fn is_unreadable(&self) -> bool {
+        let kinds = [FindingKind::NoProvider, FindingKind::UnknownKey, FindingKind::DisabledKey];
+        kinds.iter().any(|kind| self.found.contains(kind))
+    }
+
     /// Whether the values are plaintext, so that anyone with access to etcd can read them.
     pub fn is_readable(&self) -> bool {
         self.provider == IDENTITY
@@ -103,6 +109,8 @@ pub struct ReadableCount {
     pub objects: u64,
     /// Live objects in plaintext.
     pub readable: u64,
+    /// Live objects that the API server cannot read: it has no provider for them, or the keyring cannot use their key.
+    pub unreadable: u64,
 }
 
 /// What the values were compared with.
@@ -123,12 +131,21 @@ pub struct ScanReport {
     pub time: String,
     /// Where the scan read.
     pub source: ScanSource,
+    /// The other etcds that were read, if the API server keeps some resources elsewhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<ScanSource>,
+    /// Where the flags of kube-apiserver were found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flags: Option<String>,
     /// What all keys begin with.
     pub prefix: String,
     /// What the values were compared with.
     pub given: ComparedWith,
     /// Secrets alone.
     pub secrets: ReadableCount,
+    /// Whether new Secrets are written in plaintext, although the EncryptionConfiguration lists a provider that encrypts
+    /// them: `identity` comes first.
+    pub identity_first: bool,
     /// All objects.
     pub all: ReadableCount,
     /// How many values have keys outside the prefix.
@@ -185,7 +202,7 @@ impl ScanReport {
         let prefix = String::from_utf8_lossy(prefix).into_owned();
         let reasons = outcome.reasons(&prefix, counts.has_merged_groups);
         let incomplete: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-        let ScanOutcome { source, damage, outside, .. } = outcome;
+        let ScanOutcome { source, overrides, damage, outside, .. } = outcome;
         let has_history = source.kind == SourceKind::Snapshot;
         let mut groups: Vec<GroupRow> = counts.by_group.into_iter().map(|count| row(count, has_history)).collect();
         groups.sort_by(|a, b| a.names().cmp(&b.names()));
@@ -204,12 +221,15 @@ impl ScanReport {
             format: "claviger/scan/v1",
             time,
             source,
+            overrides,
+            flags: None,
             prefix,
             given: ComparedWith { encryption_config: judge.coverage.is_some(), keys: judge.keys.is_some() },
             secrets: readable(groups.iter().filter(|row| row.resource == "secrets")),
+            identity_first: judge.writes_plaintext_secrets(),
             all: readable(groups.iter()),
             outside,
-            clean: found.is_empty() && incomplete.is_empty(),
+            clean: found.is_empty() && incomplete.is_empty() && !judge.writes_plaintext_secrets(),
             groups,
             found,
             findings,
@@ -223,9 +243,23 @@ impl ScanReport {
         !self.incomplete.is_empty() || self.found.contains_key(&FindingKind::Damaged)
     }
 
-    /// Returns the one sentence that matters most: how many Secrets can be read.
+    /// Returns the sentences that matter most, the worst first: whether new Secrets are written in plaintext, how many
+    /// the API server cannot read, and how many anyone can read in etcd.
     pub fn headline(&self) -> String {
-        let ReadableCount { objects, readable } = self.secrets;
+        let plaintext = "New Secrets are written in plaintext, because `identity` comes first in the EncryptionConfiguration; \
+                         the next write of an encrypted Secret decrypts it";
+        let parts = [self.identity_first.then(|| plaintext.to_owned()), self.unreadable(), Some(self.in_etcd())];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(". ")
+    }
+
+    fn unreadable(&self) -> Option<String> {
+        let ReadableCount { objects, unreadable, .. } = self.secrets;
+        (unreadable > 0)
+            .then(|| format!("The API server cannot read {} of {} Secrets", Count(unreadable), Count(objects)))
+    }
+
+    fn in_etcd(&self) -> String {
+        let ReadableCount { objects, readable, .. } = self.secrets;
         let missing = if self.is_incomplete() { ", as far as it can be read" } else { "" };
         let is = if readable == 1 { "is" } else { "are" };
         match (objects, readable) {
@@ -251,6 +285,7 @@ fn readable<'r>(rows: impl Iterator<Item = &'r GroupRow>) -> ReadableCount {
     rows.fold(ReadableCount::default(), |sum, row| ReadableCount {
         objects: sum.objects + row.objects,
         readable: sum.readable + if row.is_readable() { row.objects } else { 0 },
+        unreadable: sum.unreadable + if row.is_unreadable() { row.objects } else { 0 },
     })
 }
 

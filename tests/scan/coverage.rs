@@ -257,7 +257,7 @@ const WRONG_RESOURCES: [(&str, &str); 18] = [
 
 /// What is wrong with a provider of the first entry, and what claviger says of it; all behind `resources[0].providers[0]`, but for
 /// what begins with `line`.
-const WRONG_PROVIDERS: [(&str, &str); 39] = [
+const WRONG_PROVIDERS: [(&str, &str); 40] = [
     ("{}", ": names no provider, expected one of kms, aesgcm, aescbc, secretbox and identity"),
     ("{identity: }", ": names no provider, expected one of kms, aesgcm, aescbc, secretbox and identity"),
     ("{aescbc: {keys: [{name: k, secret: SECRET}]}, identity: {}}", ": names more than one provider"),
@@ -283,6 +283,10 @@ const WRONG_PROVIDERS: [(&str, &str); 39] = [
     ("{aescbc: {keys: [{name: 0x1f, secret: SECRET}]}}", "line 5, column 39: not what is expected there"),
     ("{KMS, cachesize: 100}}", ".kms: v2 has no cachesize"),
     ("{kms: {apiVersion: v1, name: a, endpoint: 'unix:///a', cachesize: 0}}", ".kms: cachesize is zero"),
+    (
+        "{kms: {name: a, endpoint: 'unix:///a'}}",
+        ".kms: apiVersion is v1, which is the default, and needs --feature-gates=KMSv1=true",
+    ),
     ("{kms: {apiVersion: v3, name: a, endpoint: 'unix:///a'}}", ".kms: apiVersion is neither v1 nor v2"),
     ("{kms: {apiVersion: v2, endpoint: 'unix:///a'}}", ".kms: name is missing"),
     ("{kms: {apiVersion: v2, name: 'a:b', endpoint: 'unix:///a'}}", ".kms: name has a colon"),
@@ -309,7 +313,7 @@ const WRONG_PROVIDERS: [(&str, &str); 39] = [
 const OTHER_KIND: &str = "not an EncryptionConfiguration: its kind and apiVersion must be EncryptionConfiguration and apiserver.config.k8s.io/v1";
 
 /// What is no such document at all.
-const WRONG_DOCUMENTS: [(&str, &str); 8] = [
+const WRONG_DOCUMENTS: [(&str, &str); 13] = [
     ("# nothing\n", OTHER_KIND),
     ("hello\n", "not an EncryptionConfiguration: line 1, column 1: not what is expected there"),
     ("apiVersion: v1\nkind: SECRET\n\n  SECRET\n", OTHER_KIND),
@@ -327,6 +331,24 @@ const WRONG_DOCUMENTS: [(&str, &str); 8] = [
         "{\"apiVersion\":\"apiserver.config.k8s.io/v1\",\"kind\":\"EncryptionConfiguration\",\"resources\":[]} x",
         "not an EncryptionConfiguration: line 1, column 93: not what is expected there",
     ),
+    // What begins with a brace is JSON, without the liberties of YAML.
+    (
+        " {'kind':'EncryptionConfiguration','apiVersion':'apiserver.config.k8s.io/v1','resources':[]}",
+        "not an EncryptionConfiguration: line 1, column 3: not what is expected there",
+    ),
+    (
+        "{\"apiVersion\":\"apiserver.config.k8s.io/v1\",\n\"kind\":\"EncryptionConfiguration\",}",
+        "not an EncryptionConfiguration: line 2, column 32: not what is expected there",
+    ),
+    (
+        "{\"apiVersion\":\"apiserver.config.k8s.io/v1\"} # a comment",
+        "not an EncryptionConfiguration: line 1, column 45: not what is expected there",
+    ),
+    (
+        "{\"SECRET\":\"apiserver.config.k8s.io/v1\"}",
+        "not an EncryptionConfiguration: line 1, column 9: unknown field, expected one of apiVersion, kind, resources",
+    ),
+    ("{\"kind\":\"a\",\"kind\":\"a\"}", "not an EncryptionConfiguration: line 1, column 18: a field that occurs twice"),
 ];
 
 /// Asserts that both refuse it: claviger in these words, without a secret, and an API server by its end.

@@ -1,9 +1,10 @@
-//! Collects what a scan needs, from flags, files and the API server's manifest: where etcd is, what should be
+//! Collects what a scan needs, from flags, files and the flags of kube-apiserver: where etcd is, what should be
 //! encrypted, and which keys exist.
 
 use std::path::{Path, PathBuf};
 
 use crate::{
+    apiserver::{self, Doubt, Override},
     config::Config,
     keyring::{
         key_id::KeyId,
@@ -11,9 +12,8 @@ use crate::{
         state::State,
     },
     scan::{
-        coverage::{CONFIG_MAX, Coverage},
+        coverage::{CONFIG_MAX, Coverage, KmsV1},
         judge::{Judge, KeyUse, KnownKeys},
-        manifest::{KUBEADM, Override},
         needs::ScanPlace,
     },
 };
@@ -26,7 +26,10 @@ use super::super::{
 
 /// What a scan needs.
 pub(super) struct ScanInput {
-    pub(super) place: ScanPlace,
+    /// The places to read, at least one. The first one has the main etcd's objects.
+    pub(super) places: Vec<ScanPlace>,
+    /// Where the flags of kube-apiserver were found.
+    pub(super) flags: Option<String>,
     pub(super) prefix: String,
     pub(super) judge: Judge,
     /// What the operator should know about the input.
@@ -34,7 +37,7 @@ pub(super) struct ScanInput {
 }
 
 impl ScanInput {
-    /// Reads the files that are named, or that kubeadm writes.
+    /// Reads the files that are named, or that a distribution writes.
     ///
     /// # Errors
     /// When nothing says where etcd is, or a file cannot be read or has wrong contents.
@@ -46,33 +49,46 @@ impl ScanInput {
     ) -> Result<Self, Failure> {
         // A snapshot may belong to another cluster than this node, so its manifest is not read by default.
         let declared = Declared::read(&config.cluster, snapshot.is_some())?;
-        let place = match snapshot {
-            Some(file) => ScanPlace::Snapshot(file),
-            None => ScanPlace::Etcd(declared.servers.ok_or_else(nowhere)?),
+        let mut notes: Vec<String> = declared.doubts.iter().map(|doubt| not_understood(&declared, doubt)).collect();
+        let places = match snapshot {
+            Some(file) => {
+                notes.extend(declared.overrides.iter().map(elsewhere));
+                vec![ScanPlace::Snapshot(file)]
+            }
+            None => declared.places().ok_or_else(|| nowhere(&notes))?.into_iter().map(|(place, _)| place).collect(),
         };
         let keys = match (keyring, primary) {
             (Some(file), _) => Some(read_keys(&config.provider_name, file)?),
             (None, Some(key_id)) => Some(KnownKeys::primary(&config.provider_name, key_id.commitment_half())),
             (None, None) => None,
         };
-        let coverage = declared.encryption_config.as_deref().map(read_coverage).transpose()?;
-        let notes = declared.overrides.iter().map(elsewhere).collect();
-        Ok(Self { place, prefix: declared.prefix, judge: Judge { coverage, keys }, notes })
+        let kms_v1 = if declared.allows_kms_v1 { KmsV1::Allowed } else { KmsV1::Refused };
+        let coverage = declared.encryption_config.as_deref().map(|path| read_coverage(path, kms_v1)).transpose()?;
+        let flags = declared.found_in;
+        Ok(Self { places, flags, prefix: declared.prefix, judge: Judge { coverage, keys }, notes })
     }
 }
 
-fn nowhere() -> Failure {
-    let hint = "give --snapshot FILE, --etcd-servers URL, or --apiserver-manifest FILE";
-    Failure::new(Exit::Usage, &format!("no option says where etcd is, and there is no {KUBEADM}"), hint.to_owned())
+pub(super) fn nowhere(doubts: &[String]) -> Failure {
+    let hint = "give --snapshot FILE, --etcd-servers URL, --apiserver-manifest FILE, or --apiserver-process";
+    let message = match doubts {
+        [] => format!("no option says where etcd is, and there is no {}", apiserver::DEFAULTS[0]),
+        _ => format!("it is not known where etcd is: {}", doubts.join("; ")),
+    };
+    Failure::new(Exit::Usage, &message, hint.to_owned())
+}
+
+fn not_understood(declared: &Declared, doubt: &Doubt) -> String {
+    format!("in {}: {doubt}", declared.found_in.as_deref().unwrap_or("the flags of kube-apiserver"))
 }
 
 fn elsewhere(other: &Override) -> String {
     format!("{} is stored in another etcd, {}, which this scan did not read", other.resource, other.urls.join(", "))
 }
 
-fn read_coverage(path: &Path) -> Result<Coverage, Failure> {
+fn read_coverage(path: &Path, kms_v1: KmsV1) -> Result<Coverage, Failure> {
     let hint = "kube-apiserver would refuse to start with it or to reload it";
-    Coverage::parse(&read_text(path, CONFIG_MAX)?).map_err(|error| wrong(path, &error, Some(hint)))
+    Coverage::parse(&read_text(path, CONFIG_MAX)?, kms_v1).map_err(|error| wrong(path, &error, Some(hint)))
 }
 
 fn read_keys(provider: &str, path: &Path) -> Result<KnownKeys, Failure> {

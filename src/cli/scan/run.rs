@@ -30,7 +30,7 @@ use super::{
         progress::Meter,
     },
     files::FileArgs,
-    input::ScanInput,
+    input::{ScanInput, nowhere},
     listing::Listing,
     text,
 };
@@ -98,6 +98,7 @@ pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failu
     let time = Time::new(jiff::Timestamp::now()).to_string();
     let mut report = ScanReport::new(outcome, counts, &input.judge, names.prefix(), time);
     report.notes = input.notes;
+    report.flags = input.flags;
     args.files.write(&report)?;
     if args.list {
         show_beside_list(&report, global);
@@ -131,21 +132,39 @@ fn scan(
     let summarizer = Summarizer::new(names.clone(), random);
     let mut tally = Tally::new(&input.judge, summarizer.groups(), lister);
     let is_shown = !global.quiet && global.output == Format::Text;
-    let outcome = match &input.place {
+    let mut outcome: Option<ScanOutcome> = None;
+    for place in &input.places {
+        let read = read(place, &summarizer, &mut tally, digest, is_shown)?;
+        match &mut outcome {
+            Some(outcome) => outcome.add_override(read),
+            None => outcome = Some(read),
+        }
+    }
+    let outcome = outcome.ok_or_else(|| nowhere(&[]))?;
+    Ok((outcome, tally.finish()))
+}
+
+fn read(
+    place: &ScanPlace,
+    summarizer: &Summarizer,
+    tally: &mut Tally<'_>,
+    digest: bool,
+    is_shown: bool,
+) -> Result<ScanOutcome, Failure> {
+    match place {
         ScanPlace::Snapshot(file) => {
             let bytes = file.metadata().map_or(0, |metadata| metadata.len());
             let mut bar = Meter::bytes(is_shown, bytes);
             let mut progress = |done, of| bar.share(done, of);
             let options = Options { digest, progress: &mut progress };
-            snapshot::scan(file, &summarizer, &mut tally, options).map_err(|error| Failure::snapshot(&error, file))?
+            snapshot::scan(file, summarizer, tally, options).map_err(|error| Failure::snapshot(&error, file))
         }
         ScanPlace::Etcd(servers) => {
             let mut bar = Meter::objects(is_shown);
             let mut progress = |done, of| bar.of(done, of);
-            live::scan(servers, summarizer, &mut tally, &mut progress)?
+            Ok(live::scan(servers, summarizer.clone(), tally, &mut progress)?)
         }
-    };
-    Ok((outcome, tally.finish()))
+    }
 }
 
 /// With `--list`, standard output has the objects, so the rest goes to standard error.

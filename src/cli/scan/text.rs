@@ -40,6 +40,7 @@ fn facts(report: &ScanReport) -> Vec<(&'static str, String)> {
         (Some(file), Some(bytes)) => facts.push(("snapshot", format!("{file}, {} bytes", Count(bytes)))),
         _ => facts.push(("etcd", source.endpoints.join(", "))),
     }
+    facts.extend(report.overrides.iter().map(|other| ("and etcd", other.endpoints.join(", "))));
     let compacted = source.compacted.map_or_else(String::new, |revision| format!(", compacted to {revision}"));
     let pins = match source.pins.as_slice() {
         [] => String::new(),
@@ -58,6 +59,7 @@ fn facts(report: &ScanReport) -> Vec<(&'static str, String)> {
         };
         facts.push(("sha256", format!("{}{matches}", digest.sha256)));
     }
+    facts.extend(report.flags.iter().map(|place| ("flags from", place.clone())));
     let against = match (report.given.encryption_config, report.given.keys) {
         (true, true) => "the EncryptionConfiguration and the keys",
         (true, false) => "the EncryptionConfiguration (no keys given)",
@@ -223,6 +225,11 @@ fn next(report: &ScanReport) -> Option<String> {
     }
     if !report.incomplete.is_empty() {
         return Some("take another snapshot and scan that: etcdctl snapshot save FILE".to_owned());
+    }
+    if report.identity_first {
+        return Some(
+            "put a provider that encrypts first in the entry that lists Secrets, before anything is written".to_owned(),
+        );
     }
     let rows = || report.groups.iter().filter(|row| row.found.iter().any(|kind| Some(*kind) == worst));
     let rewrite = || {

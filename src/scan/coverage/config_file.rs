@@ -8,6 +8,25 @@ use super::{
     error::{API_VERSION, CoverageError, SecretTextError, SyntaxFault},
 };
 
+/// The fields of all parts, in the order of their declarations.
+const FIELDS: [&str; 15] = [
+    "apiVersion",
+    "kind",
+    "resources",
+    "providers",
+    "aesgcm",
+    "aescbc",
+    "secretbox",
+    "identity",
+    "kms",
+    "keys",
+    "name",
+    "secret",
+    "endpoint",
+    "cachesize",
+    "timeout",
+];
+
 /// The whole file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -76,20 +95,28 @@ pub struct KmsEntry {
 }
 
 impl ConfigFile {
-    /// Reads the first document of `text`, in YAML or JSON.
+    /// Reads `text` as JSON if its first character that is no blank is `{`, and otherwise the first document in it as
+    /// YAML, as kube-apiserver does. YAML's liberties, such as a trailing comma, are errors in JSON.
     ///
     /// # Errors
     /// When it is no EncryptionConfiguration.
     pub fn parse(text: &str) -> Result<Self, CoverageError> {
-        // With this option a number or a boolean is not accepted where a string is expected.
-        let options = serde_saphyr::options! { no_schema: true };
-        let file: Self =
-            serde_saphyr::from_str_with_options(first_document(text), options).map_err(|error| explain(&error))?;
+        let file = if text.trim_start().starts_with('{') { Self::of_json(text) } else { Self::of_yaml(text) }?;
         let is_known = matches!(
             (&*file.api_version, &*file.kind),
             (API_VERSION, "EncryptionConfiguration") | ("v1", "EncryptionConfig")
         );
         if is_known { Ok(file) } else { Err(CoverageError::Kind) }
+    }
+
+    fn of_json(text: &str) -> Result<Self, CoverageError> {
+        serde_json::from_str(text).map_err(|error| explain_json(&error))
+    }
+
+    fn of_yaml(text: &str) -> Result<Self, CoverageError> {
+        // With this option a number or a boolean is not accepted where a string is expected.
+        let options = serde_saphyr::options! { no_schema: true };
+        serde_saphyr::from_str_with_options(first_document(text), options).map_err(|error| explain(&error))
     }
 }
 
@@ -183,6 +210,22 @@ fn first_document(text: &str) -> &str {
         end += line.len();
     }
     &text[..end]
+}
+
+/// As [`explain`] for an error in JSON. The names of the fields that are expected are in its text.
+fn explain_json(error: &serde_json::Error) -> CoverageError {
+    let text = error.to_string();
+    let fault = if text.starts_with("unknown field ") {
+        let listed = text.rsplit_once(", expected ").map_or("", |(_, rest)| rest);
+        let is_listed = |field: &&&str| listed.contains(&format!("`{field}`"));
+        SyntaxFault::UnknownField { expected: FIELDS.iter().filter(is_listed).copied().collect() }
+    } else if text.starts_with("duplicate field ") {
+        SyntaxFault::Twice
+    } else {
+        SyntaxFault::Unexpected
+    };
+    let at = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    CoverageError::Syntax { at: Some((at(error.line()), at(error.column()))), fault }
 }
 
 /// Says what is wrong, and where.

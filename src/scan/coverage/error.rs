@@ -103,6 +103,9 @@ pub enum BrokenRule {
     /// There are two versions of KMS.
     #[error("apiVersion is neither v1 nor v2")]
     KmsVersion,
+    /// Kubernetes refuses KMS v1 unless a gate is open.
+    #[error("apiVersion is v1, which is the default, and needs --feature-gates=KMSv1=true")]
+    NoGate,
     /// The name of a KMS v2 provider is part of a prefix in etcd, where a colon ends it.
     #[error("name has a colon")]
     Colon,

@@ -1,38 +1,55 @@
 //! Finds the entry of an EncryptionConfiguration that covers a resource.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     super::{names::Resource, value::IDENTITY},
     config_file::ConfigFile,
     error::{BrokenRule, CoverageError},
-    rules::{GroupResource, check},
+    rules::{GroupResource, KmsV1, check},
 };
 
 /// The longest file that is read, in bytes.
 pub const CONFIG_MAX: usize = 1024 * 1024;
 
-/// The providers for a resource.
+/// The providers of one entry.
+#[derive(Debug, PartialEq, Eq)]
+struct Providers {
+    /// The one that writes.
+    first: String,
+    /// All of them, by the prefixes that they store, such as `kms:v2:claviger` or `identity`.
+    all: BTreeSet<String>,
+}
+
+/// The providers for a resource: those of all entries that list it, in the order of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EntryProviders {
-    /// The prefixes that they store, such as `kms:v2:claviger` or `identity`, in the order of the entry.
-    all: Vec<String>,
+    entries: Vec<Arc<Providers>>,
 }
 
 impl EntryProviders {
     /// Returns the one that writes.
     pub fn first(&self) -> &str {
-        self.all.first().map_or(IDENTITY, String::as_str)
+        self.entries.first().map_or(IDENTITY, |entry| &entry.first)
     }
 
     /// Whether one of them reads values that `provider` stored.
     pub fn read(&self, provider: &str) -> bool {
-        self.all.iter().any(|one| one == provider)
+        self.entries.iter().any(|entry| entry.all.contains(provider))
     }
 
     /// Whether `provider` is the one that writes.
     pub fn write(&self, provider: &str) -> bool {
         self.first() == provider
+    }
+
+    /// Whether new values are written in plaintext, although a provider that encrypts is listed.
+    pub fn write_plaintext(&self) -> bool {
+        let encrypts = |entry: &Arc<Providers>| entry.all.iter().any(|provider| provider != IDENTITY);
+        self.write(IDENTITY) && self.entries.iter().any(encrypts)
     }
 }
 
@@ -47,12 +64,14 @@ impl Coverage {
     ///
     /// # Errors
     /// When kube-apiserver would not start with it.
-    pub fn parse(text: &str) -> Result<Self, CoverageError> {
+    pub fn parse(text: &str, kms_v1: KmsV1) -> Result<Self, CoverageError> {
         let resources = ConfigFile::parse(text)?.resources.unwrap_or_default();
-        check(&resources)?;
+        check(&resources, kms_v1)?;
         let mut entries: BTreeMap<GroupResource, EntryProviders> = BTreeMap::new();
         for (index, entry) in resources.iter().enumerate() {
-            let providers = entry.stored();
+            let stored = entry.stored();
+            let first = stored.first().cloned().unwrap_or_else(|| IDENTITY.to_owned());
+            let providers = Arc::new(Providers { first, all: stored.into_iter().collect() });
             for resource in entry.resources() {
                 let name = GroupResource::parse(resource);
                 let masks = [GroupResource::all_of(&name.group), GroupResource::all_of("*")];
@@ -61,7 +80,7 @@ impl Coverage {
                     return Err(CoverageError::rule(&format!("resources[{index}].resources"), rule));
                 }
                 // If a later entry lists the same resource, its providers are added.
-                entries.entry(name).or_default().all.extend(providers.iter().cloned());
+                entries.entry(name).or_default().entries.push(Arc::clone(&providers));
             }
         }
         Ok(Self { entries })
@@ -77,8 +96,9 @@ impl Coverage {
         }
         let everything = || self.entries.get(&GroupResource::all_of("*"));
         let Some(group) = &resource.group else {
-            let mut named = self.entries.iter().filter(|(name, _)| name.resource == resource.name);
-            return named.next().map(|(_, providers)| providers).or_else(everything);
+            let from = GroupResource { resource: resource.name.clone(), group: String::new() };
+            let named = self.entries.range(from..).next().filter(|(name, _)| name.resource == resource.name);
+            return named.map(|(_, providers)| providers).or_else(everything);
         };
         let own = GroupResource { resource: resource.name.clone(), group: group.clone() };
         self.entries.get(&own).or_else(|| self.entries.get(&GroupResource::all_of(group))).or_else(everything)

@@ -13,4 +13,5 @@ mod error;
 mod lookup;
 mod rules;
 
-pub use lookup::{CONFIG_MAX, Coverage};
+pub use lookup::{CONFIG_MAX, Coverage, EntryProviders};
+pub use rules::KmsV1;

@@ -1,6 +1,6 @@
 //! The rules of an EncryptionConfiguration: kube-apiserver does not start with a file that breaks one of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     config_file::{ConfigEntry, KeyList, KmsEntry, ProviderEntry},
@@ -29,15 +29,25 @@ impl GroupResource {
     }
 }
 
+/// Whether kube-apiserver runs with `--feature-gates=KMSv1=true`. Without it, it refuses KMS v1 since Kubernetes 1.29.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KmsV1 {
+    /// It does not.
+    #[default]
+    Refused,
+    /// It does.
+    Allowed,
+}
+
 /// Checks the rules that kube-apiserver checks when it starts.
 ///
 /// # Errors
 /// When a rule is broken.
-pub fn check(entries: &[ConfigEntry]) -> Result<(), CoverageError> {
+pub fn check(entries: &[ConfigEntry], kms_v1: KmsV1) -> Result<(), CoverageError> {
     if entries.is_empty() {
         return Err(CoverageError::rule("resources", BrokenRule::Empty));
     }
-    let mut kms_names = BTreeSet::new();
+    let mut kms = KmsRules { v1: kms_v1, names: BTreeSet::new() };
     for (index, entry) in entries.iter().enumerate() {
         check_resources(&format!("resources[{index}].resources"), entry.resources())?;
         let at = format!("resources[{index}].providers");
@@ -45,7 +55,7 @@ pub fn check(entries: &[ConfigEntry]) -> Result<(), CoverageError> {
             return Err(CoverageError::rule(&at, BrokenRule::Empty));
         }
         for (index, provider) in entry.providers().iter().enumerate() {
-            check_provider(&format!("{at}[{index}]"), provider, &mut kms_names)?;
+            check_provider(&format!("{at}[{index}]"), provider, &mut kms)?;
         }
     }
     Ok(())
@@ -55,19 +65,20 @@ fn check_resources(at: &str, resources: &[String]) -> Result<(), CoverageError> 
     if resources.is_empty() {
         return Err(CoverageError::rule(at, BrokenRule::Empty));
     }
-    let names: Vec<GroupResource> = resources.iter().map(|text| GroupResource::parse(text)).collect();
-    for (index, one) in names.iter().enumerate() {
-        for other in &names[index + 1..] {
-            if one == other {
-                return Err(CoverageError::rule(at, BrokenRule::TwiceListed));
-            }
-            let everything = GroupResource::all_of("*");
-            let is_wide = |name: &GroupResource| name.resource == "*";
-            let same_group = one.group == other.group;
-            if *one == everything || *other == everything || same_group && (is_wide(one) || is_wide(other)) {
-                return Err(CoverageError::rule(at, BrokenRule::MaskedInList));
-            }
+    let mut names = BTreeSet::new();
+    let mut in_group: BTreeMap<String, usize> = BTreeMap::new();
+    for name in resources.iter().map(|text| GroupResource::parse(text)) {
+        *in_group.entry(name.group.clone()).or_default() += 1;
+        if !names.insert(name) {
+            return Err(CoverageError::rule(at, BrokenRule::TwiceListed));
         }
+    }
+    let masks = |name: &GroupResource| {
+        let others = if *name == GroupResource::all_of("*") { names.len() } else { in_group[&name.group] };
+        name.resource == "*" && others > 1
+    };
+    if names.iter().any(masks) {
+        return Err(CoverageError::rule(at, BrokenRule::MaskedInList));
     }
     for (index, text) in resources.iter().enumerate() {
         check_name(text).map_err(|reason| {
@@ -95,11 +106,14 @@ fn check_name(text: &str) -> Result<(), ResourceNameError> {
     }
 }
 
-fn check_provider<'a>(
-    at: &str,
-    provider: &'a ProviderEntry,
-    kms_names: &mut BTreeSet<&'a str>,
-) -> Result<(), CoverageError> {
+/// What counts for all KMS providers together.
+struct KmsRules<'a> {
+    v1: KmsV1,
+    /// The names so far.
+    names: BTreeSet<&'a str>,
+}
+
+fn check_provider<'a>(at: &str, provider: &'a ProviderEntry, rules: &mut KmsRules<'a>) -> Result<(), CoverageError> {
     match provider.kinds() {
         0 => return Err(CoverageError::rule(at, BrokenRule::NoProvider)),
         1 => {}
@@ -109,7 +123,7 @@ fn check_provider<'a>(
         ProviderEntry { aesgcm: Some(keys), .. } => check_keys(&format!("{at}.aesgcm.keys"), keys, &[16, 24, 32]),
         ProviderEntry { aescbc: Some(keys), .. } => check_keys(&format!("{at}.aescbc.keys"), keys, &[16, 24, 32]),
         ProviderEntry { secretbox: Some(keys), .. } => check_keys(&format!("{at}.secretbox.keys"), keys, &[32]),
-        ProviderEntry { kms: Some(kms), .. } => check_kms(&format!("{at}.kms"), kms, kms_names),
+        ProviderEntry { kms: Some(kms), .. } => check_kms(&format!("{at}.kms"), kms, rules),
         _ => Ok(()),
     }
 }
@@ -132,7 +146,7 @@ fn check_keys(at: &str, keys: &KeyList, lengths: &'static [usize]) -> Result<(),
     Ok(())
 }
 
-fn check_kms<'a>(at: &str, kms: &'a KmsEntry, names: &mut BTreeSet<&'a str>) -> Result<(), CoverageError> {
+fn check_kms<'a>(at: &str, kms: &'a KmsEntry, rules: &mut KmsRules<'a>) -> Result<(), CoverageError> {
     let is_v1 = kms.api_version() == "v1";
     let wrong = |rule| Err(CoverageError::rule(at, rule));
     if !is_v1 && kms.api_version() != "v2" {
@@ -145,7 +159,7 @@ fn check_kms<'a>(at: &str, kms: &'a KmsEntry, names: &mut BTreeSet<&'a str>) -> 
         return wrong(BrokenRule::Colon);
     }
     // kube-apiserver checks names of v1 only if it reloads the file while it runs.
-    if !names.insert(&kms.name) && !is_v1 {
+    if !rules.names.insert(&kms.name) && !is_v1 {
         return wrong(BrokenRule::SameName);
     }
     if !kms.endpoint.to_ascii_lowercase().starts_with("unix:") {
@@ -158,6 +172,7 @@ fn check_kms<'a>(at: &str, kms: &'a KmsEntry, names: &mut BTreeSet<&'a str>) -> 
     }
     match &kms.timeout {
         Some(text) if !is_positive_duration(text) => wrong(BrokenRule::Timeout),
+        _ if is_v1 && rules.v1 == KmsV1::Refused => wrong(BrokenRule::NoGate),
         _ => Ok(()),
     }
 }

@@ -14,7 +14,7 @@ use super::{
     },
     place::ScanPlace,
 };
-use crate::crypto::Commitment;
+use crate::{apiserver::Doubt, crypto::Commitment};
 
 /// At most this many commitments are kept, and at most this many key_ids that values name without being under them.
 /// Anyone who can write to etcd can invent more, and must not be able to fill the memory.
@@ -49,6 +49,9 @@ pub enum NeedsDoubt {
         /// Why.
         reason: PlaceDoubt,
     },
+    /// Values may be in an etcd that was not found.
+    #[error("flags of kube-apiserver: {0}")]
+    Flags(Doubt),
     /// Every API server makes namespaces, so these values are not an API server's.
     #[error("there are no namespaces: are this the API server's etcd and its prefix?")]
     NoNamespaces,
@@ -124,6 +127,12 @@ impl NeededKeys {
             doubts.push(NeedsDoubt::NoNamespaces);
         }
         if doubts.is_empty() { Ok(()) } else { Err(NeedsDoubts(doubts)) }
+    }
+
+    /// Adds what was not understood in the flags that say where values are.
+    pub fn add_doubts_about_flags(&mut self, doubts: &[Doubt]) {
+        let about_places = doubts.iter().filter(|doubt| doubt.may_hide_values());
+        self.doubts.extend(about_places.cloned().map(NeedsDoubt::Flags));
     }
 
     /// Adds what was counted in `place` below `prefix`.

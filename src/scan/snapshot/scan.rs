@@ -61,7 +61,7 @@ pub fn scan(
     let DatabaseContents { damage, outside, is_used, revision, compacted, .. } = contents;
     let source = ScanSource { revision, compacted, digest, ..ScanSource::snapshot(path, file.length()) };
     // A database without any key is no sign of a wrong prefix, but one that has only other keys is.
-    Ok(ScanOutcome { source, damage, incomplete, outside, is_used: is_used || outside == 0 })
+    Ok(ScanOutcome { source, overrides: Vec::new(), damage, incomplete, outside, is_used: is_used || outside == 0 })
 }
 
 /// Reads the database quickly. If it turns out that a key was handed on twice, the sink forgets everything, and the

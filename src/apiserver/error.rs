@@ -1,0 +1,115 @@
+//! Why kube-apiserver's flags cannot be read, and which of them were not understood.
+
+use std::path::PathBuf;
+
+/// Why kube-apiserver's flags cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlagsError {
+    /// It is no pod in YAML or JSON, and none of the other kinds of files either.
+    #[error("not a pod: {0}")]
+    Syntax(String),
+    /// No command of a pod, a unit or a log is kube-apiserver's.
+    #[error("{0} kube-apiserver")]
+    NoApiServer(NoApiServer),
+    /// Several containers run kube-apiserver, so it is not clear whose flags count.
+    #[error("several containers run kube-apiserver, expected one")]
+    SeveralApiServers,
+    /// An entry of `--etcd-servers-overrides` is not `resource#servers`, so it is not clear which etcd it means.
+    #[error("--etcd-servers-overrides has the entry {0:?}, expected resource#server;server")]
+    Override(String),
+    /// All flags were understood, and they name no etcd.
+    #[error("its kube-apiserver has no --etcd-servers")]
+    NoEtcd,
+    /// No process is kube-apiserver.
+    #[error("no process on this machine is kube-apiserver")]
+    NoProcess,
+    /// Several processes are kube-apiserver.
+    #[error("several processes are kube-apiserver: {}", list(.0))]
+    SeveralProcesses(Vec<u32>),
+    /// A process cannot be looked at.
+    #[error("process {pid}: {reason}")]
+    Process {
+        /// The process.
+        pid: u32,
+        /// The system's reason.
+        reason: String,
+    },
+    /// The process is another program.
+    #[error("process {0} is not kube-apiserver")]
+    OtherProgram(u32),
+}
+
+/// What was searched for kube-apiserver in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoApiServer {
+    /// A pod.
+    Pod,
+    /// A systemd unit.
+    Unit,
+    /// A log of k3s or RKE2.
+    Log,
+}
+
+impl std::fmt::Display for NoApiServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Pod => "no container runs",
+            Self::Unit => "no ExecStart= of this unit runs",
+            Self::Log => "no line of this log has the flags of",
+        })
+    }
+}
+
+/// Something in the flags that was not understood, so that it is not known what it says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Doubt {
+    /// A flag's value contains an expression whose value is not known.
+    #[error("--{flag} contains {name}, whose value is not known")]
+    Variable {
+        /// The flag, without dashes.
+        flag: &'static str,
+        /// The expression as it is written.
+        name: String,
+    },
+    /// A word as a whole is an expression whose value is not known.
+    #[error("the value of {name} is not known, and it may contain further flags")]
+    Hidden {
+        /// The expression as it is written.
+        name: String,
+    },
+    /// A flag names a path that is not known to be on this machine.
+    #[error("--{flag} names {path}, and it is not known where that is on this machine")]
+    Elsewhere {
+        /// The flag, without dashes.
+        flag: &'static str,
+        /// The path or address.
+        path: String,
+    },
+    /// A unit's environment file cannot be read.
+    #[error("{} of the unit cannot be read: {reason}", path.display())]
+    EnvironmentFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Doubt {
+    /// Whether values may be in another etcd, or below another prefix, than the one that was understood.
+    pub fn may_hide_values(&self) -> bool {
+        match self {
+            Self::Variable { flag, .. } | Self::Elsewhere { flag, .. } => {
+                flag.starts_with("etcd-servers") || *flag == "etcd-prefix"
+            }
+            Self::Hidden { .. } | Self::EnvironmentFile { .. } => true,
+        }
+    }
+}
+
+fn list(numbers: &[u32]) -> String {
+    let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    texts.join(", ")
+}

@@ -1,0 +1,25 @@
+//! How the kube-apiserver of this machine is configured: its flags, from wherever they are.
+//!
+//! ```text
+//! find -> pod, unit -> program -> words
+//!         pod, unit, arguments, logged, process -> flags -> error
+//! ```
+//!
+//! Each kind of place has a file. What is found is reported together with what was not understood, so that a shape that
+//! this program cannot read never looks like a flag that is not set. Nothing here talks to an API server.
+
+mod arguments;
+mod error;
+mod find;
+mod flags;
+mod logged;
+mod pod;
+mod process;
+mod program;
+mod unit;
+mod words;
+
+pub use error::{Doubt, FlagsError};
+pub use find::{DEFAULTS, FLAGS_MAX, FoundFlags};
+pub use flags::{ApiServerFlags, Override};
+pub use process::find_process;

@@ -1,0 +1,279 @@
+//! Reads kube-apiserver's flags from its static pod.
+//!
+//! Paths in flags are the container's. The pod's mounts show where they are on the host. The kubelet replaces `$(NAME)`
+//! by a variable of the container before the command starts, and `$$` by a dollar sign.
+//!
+//! Source: `k8s.io/kubernetes`, `third_party/forked/golang/expansion/expand.go`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use super::{
+    error::{Doubt, FlagsError, NoApiServer},
+    flags::{ApiServerFlags, CommandLine},
+    program::{api_server, is_program},
+    words::Words,
+};
+
+#[derive(Deserialize)]
+struct Pod {
+    spec: Spec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    #[serde(default)]
+    containers: Vec<Container>,
+    #[serde(default)]
+    volumes: Vec<Volume>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Container {
+    #[serde(default)]
+    image: String,
+    #[serde(default)]
+    command: Vec<String>,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: Vec<Variable>,
+    #[serde(default)]
+    volume_mounts: Vec<Mount>,
+    working_dir: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Variable {
+    name: String,
+    /// `None` if the value comes from another object.
+    value: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Mount {
+    name: String,
+    #[serde(rename = "mountPath")]
+    path: PathBuf,
+    #[serde(default)]
+    sub_path: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Volume {
+    name: String,
+    host_path: Option<HostPath>,
+}
+
+#[derive(Deserialize)]
+struct HostPath {
+    path: PathBuf,
+}
+
+/// Reads a static pod.
+///
+/// # Errors
+/// When `text` is not the pod of one kube-apiserver, or its flags cannot be used.
+pub(super) fn read(text: &str) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError> {
+    let pod: Pod = serde_saphyr::from_str(text).map_err(|error| {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        FlagsError::Syntax(first.strip_prefix("error: ").unwrap_or(first).to_owned())
+    })?;
+    let Spec { containers, volumes } = &pod.spec;
+    let mut found = containers.iter().filter_map(|one| Some((one, one.api_server()?)));
+    let (container, command) = found.next().ok_or(FlagsError::NoApiServer(NoApiServer::Pod))?;
+    if found.next().is_some() {
+        return Err(FlagsError::SeveralApiServers);
+    }
+    let locate = |path: &str| container.on_host(Path::new(path), volumes);
+    let unknown = command.unknown.into_iter().collect();
+    CommandLine { words: &command.words, unknown, locate: &locate }.read()
+}
+
+impl Container {
+    /// Returns the words after kube-apiserver, if this container runs it.
+    fn api_server(&self) -> Option<Words> {
+        let variables = self.variables();
+        let mut command = Words::default();
+        for text in self.command.iter().chain(&self.args) {
+            let word = expand(text, &variables, &mut command.unknown);
+            command.words.push(word);
+        }
+        // Without a command, the container runs the program that its image names.
+        let image = self.image.split(['@', ':']).next().unwrap_or_default();
+        if self.command.is_empty() && is_program(image) {
+            return Some(command);
+        }
+        api_server(command, &|name| variables.get(name).cloned())
+    }
+
+    /// Returns the variables whose value is known. A value may contain the variables before it.
+    fn variables(&self) -> BTreeMap<String, String> {
+        let mut variables = BTreeMap::new();
+        for Variable { name, value } in &self.env {
+            let mut unknown = BTreeSet::new();
+            let value = value.as_ref().map(|value| expand(value, &variables, &mut unknown));
+            match value.filter(|_| unknown.is_empty()) {
+                Some(value) => variables.insert(name.clone(), value),
+                None => variables.remove(name),
+            };
+        }
+        variables
+    }
+
+    /// Returns where a path of the container is on the host, judging by the longest mount that contains it. What no
+    /// mount contains keeps its path, because a manifest in which mounts are missing may still be of the host.
+    fn on_host(&self, path: &Path, volumes: &[Volume]) -> Option<PathBuf> {
+        let path = if path.is_absolute() { path.to_owned() } else { self.working_dir.as_ref()?.join(path) };
+        let mounts = self.volume_mounts.iter().filter(|mount| path.starts_with(&mount.path));
+        let Some(mount) = mounts.max_by_key(|mount| mount.path.components().count()) else { return Some(path) };
+        let volume = volumes.iter().find(|volume| volume.name == mount.name)?;
+        let rest = path.strip_prefix(&mount.path).ok()?;
+        let base = &volume.host_path.as_ref()?.path;
+        let base = mount.sub_path.as_ref().map_or_else(|| base.clone(), |sub| base.join(sub));
+        // Joining an empty path would append a slash.
+        Some(if rest.as_os_str().is_empty() { base } else { base.join(rest) })
+    }
+}
+
+/// Replaces each `$(NAME)`, and each `$$` by a dollar sign. An expression without a known value stays as it is, and is
+/// added to `unknown`.
+fn expand(text: &str, variables: &BTreeMap<String, String>, unknown: &mut BTreeSet<String>) -> String {
+    let (mut expanded, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find('$') {
+        expanded.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            expanded.push('$');
+            rest = after;
+            continue;
+        }
+        let name = rest.strip_prefix('(').and_then(|inner| inner.split_once(')'));
+        let Some((name, after)) = name else {
+            expanded.push('$');
+            continue;
+        };
+        if let Some(value) = variables.get(name) {
+            expanded.push_str(value);
+        } else {
+            let written = format!("$({name})");
+            expanded.push_str(&written);
+            unknown.insert(written);
+        }
+        rest = after;
+    }
+    expanded + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: kube-apiserver}
+spec:
+  containers:
+  - name: sidecar
+    command: [sleep]
+  - name: kube-apiserver
+    command:
+    - kube-apiserver
+    - --etcd-servers=https://127.0.0.1:2379, https://10.0.0.2:2379
+    - --etcd-cafile=/etc/kubernetes/pki/etcd/ca.crt
+    - --etcd-certfile=/etc/kubernetes/pki/apiserver-etcd-client.crt
+    args:
+    - --etcd-keyfile
+    - /keys/client.key
+    - --encryption-provider-config=/enc/config.yaml
+    volumeMounts:
+    - {name: pki, mountPath: /etc/kubernetes/pki}
+    - {name: keys, mountPath: /keys, subPath: etcd}
+    - {name: enc, mountPath: /enc/config.yaml}
+    - {name: other, mountPath: /other}
+  volumes:
+  - {name: pki, hostPath: {path: /etc/kubernetes/pki, type: Directory}}
+  - {name: keys, hostPath: {path: /srv/keys}}
+  - {name: enc, hostPath: {path: /etc/kubernetes/enc.yaml}}
+  - {name: other, emptyDir: {}}
+";
+
+    fn pod(container: &str) -> String {
+        format!("spec: {{containers: [{container}]}}")
+    }
+
+    fn doubts(text: &str) -> Vec<String> {
+        read(text).unwrap().1.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn flags_are_read_and_paths_translated_to_the_host() {
+        let (flags, doubts) = read(POD).unwrap();
+        assert_eq!(flags.servers.urls, ["https://127.0.0.1:2379", "https://10.0.0.2:2379"]);
+        assert_eq!(flags.servers.cafile, Some("/etc/kubernetes/pki/etcd/ca.crt".into()));
+        assert_eq!(flags.servers.certfile, Some("/etc/kubernetes/pki/apiserver-etcd-client.crt".into()));
+        assert_eq!(flags.servers.keyfile, Some("/srv/keys/etcd/client.key".into()));
+        assert_eq!(flags.encryption_config, Some("/etc/kubernetes/enc.yaml".into()));
+        assert_eq!(doubts, []);
+    }
+
+    #[test]
+    fn a_path_in_a_volume_that_is_not_the_hosts_is_a_doubt() {
+        let text = POD.replace("/enc/config.yaml", "/other/config.yaml");
+        let expected =
+            "--encryption-provider-config names /other/config.yaml, and it is not known where that is on this machine";
+        assert_eq!(doubts(&text.replacen("mountPath: /other/config.yaml", "mountPath: /enc", 1)), [expected]);
+        let relative = "{command: [kube-apiserver, --etcd-servers=a, --etcd-cafile=ca], workingDir: /pki}";
+        assert_eq!(read(&pod(relative)).unwrap().0.servers.cafile, Some("/pki/ca".into()));
+    }
+
+    #[test]
+    fn a_shells_script_is_read() {
+        let script = "exec /usr/local/bin/kube-apiserver --etcd-servers=http://a --etcd-prefix=\\\"$P\\\" 1>>/log 2>&1";
+        let container = format!("{{command: [/bin/sh, -c, \"{script}\"], env: [{{name: P, value: /k8s}}]}}");
+        let (flags, _) = read(&pod(&container)).unwrap();
+        assert_eq!((flags.servers.urls, flags.prefix.as_deref()), (vec!["http://a".to_owned()], Some("/k8s")));
+    }
+
+    #[test]
+    fn the_kubelets_variables_are_replaced_and_unknown_ones_are_doubts() {
+        let env =
+            "env: [{name: A, value: /a}, {name: B, value: $(A)/b}, {name: C, valueFrom: {}}, {name: D, value: $(C)}]";
+        let of = |flags: &str| pod(&format!("{{command: [kube-apiserver, --etcd-servers=x, {flags}], {env}}}"));
+        let (flags, found) = read(&of("--etcd-prefix=$(B)$$(A)$, --encryption-provider-config=$$$(A)")).unwrap();
+        assert_eq!((flags.prefix.as_deref(), flags.encryption_config), (Some("/a/b$(A)$"), None));
+        assert_eq!(found.len(), 1, "the path $/a is relative");
+        for name in ["C", "D", "E"] {
+            let expected = format!("--etcd-prefix contains $({name}), whose value is not known");
+            assert_eq!(doubts(&of(&format!("--etcd-prefix=/x$({name})"))), [expected]);
+        }
+    }
+
+    #[test]
+    fn a_container_without_a_command_runs_what_its_image_names() {
+        let container = "{image: 'registry.k8s.io/kube-apiserver:v1.36.2@sha256:0', args: [--etcd-servers=http://a]}";
+        assert_eq!(read(&pod(container)).unwrap().0.servers.urls, ["http://a"]);
+    }
+
+    #[test]
+    fn anything_but_a_pod_of_one_api_server_is_refused() {
+        let error = |text: &str| read(text).unwrap_err();
+        assert!(matches!(error("]"), FlagsError::Syntax(_)));
+        assert!(matches!(error("spec: 3"), FlagsError::Syntax(_)));
+        assert_eq!(error("spec: {}").to_string(), "no container runs kube-apiserver");
+        let bare = "{command: [kube-apiserver]}";
+        assert_eq!(error(&pod(bare)).to_string(), "its kube-apiserver has no --etcd-servers");
+        let text = error(&pod(&format!("{bare}, {bare}"))).to_string();
+        assert_eq!(text, "several containers run kube-apiserver, expected one");
+    }
+}

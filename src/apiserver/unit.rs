@@ -1,0 +1,182 @@
+//! Reads kube-apiserver's flags from a systemd unit, or from what `systemctl cat` prints of it.
+//!
+//! Source: systemd.syntax(7), systemd.service(5) and systemd.exec(5).
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    error::{Doubt, FlagsError, NoApiServer},
+    flags::{ApiServerFlags, CommandLine},
+    program::api_server,
+    words::{Dialect, Words, commands},
+};
+
+/// Reads a text file, or says why not.
+pub type ReadText<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
+
+/// What a unit says about its commands.
+#[derive(Default)]
+struct Unit {
+    commands: Vec<String>,
+    environment: Vec<String>,
+    files: Vec<String>,
+    directory: Option<PathBuf>,
+}
+
+/// Whether `text` has the section of a service.
+pub(super) fn is_unit(text: &str) -> bool {
+    text.lines().any(|line| line.trim_end() == "[Service]")
+}
+
+/// Reads a unit. `read_text` reads its environment files.
+///
+/// # Errors
+/// When no command is kube-apiserver's, or its flags cannot be used.
+pub(super) fn read(text: &str, read_text: ReadText<'_>) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError> {
+    let unit = Unit::parse(text);
+    let (variables, mut doubts) = unit.variables(read_text);
+    let lookup = |name: &str| variables.get(name).cloned();
+    let command = unit.commands.iter().find_map(|line| {
+        let line = line.trim_start_matches(['-', '@', ':', '+', '!', '|']);
+        let words = commands(line, Dialect::Systemd, &lookup).into_iter().next()?;
+        api_server(unescape(words), &lookup)
+    });
+    let command = command.ok_or(FlagsError::NoApiServer(NoApiServer::Unit))?;
+    let directory = unit.directory.as_deref().unwrap_or(Path::new("/"));
+    let locate = |path: &str| Some(directory.join(path));
+    let unknown = command.unknown.into_iter().collect();
+    let (flags, further) = CommandLine { words: &command.words, unknown, locate: &locate }.read()?;
+    doubts.extend(further);
+    Ok((flags, doubts))
+}
+
+/// `%%` stands for a percent sign.
+fn unescape(mut command: Words) -> Words {
+    command.words.iter_mut().for_each(|word| *word = word.replace("%%", "%"));
+    command
+}
+
+impl Unit {
+    fn parse(text: &str) -> Self {
+        let mut unit = Self::default();
+        for (key, value) in assignments(text) {
+            match key {
+                "ExecStart" => add(&mut unit.commands, value),
+                "Environment" => add(&mut unit.environment, value),
+                "EnvironmentFile" => add(&mut unit.files, value),
+                "WorkingDirectory" => unit.directory = Some(value.into()).filter(|path: &PathBuf| path.is_absolute()),
+                _ => {}
+            }
+        }
+        unit
+    }
+
+    /// Returns the variables of the commands. A file's variables count more than those of the unit.
+    fn variables(&self, read_text: ReadText<'_>) -> (BTreeMap<String, String>, Vec<Doubt>) {
+        let mut variables = BTreeMap::new();
+        let words = self.environment.iter().flat_map(|line| commands(line, Dialect::Systemd, &|_| None));
+        for word in words.flat_map(|command| command.words) {
+            variables.extend(word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
+        let mut doubts = Vec::new();
+        for file in &self.files {
+            let (path, is_optional) = file.strip_prefix('-').map_or((file.as_str(), false), |path| (path, true));
+            match read_text(Path::new(path)) {
+                Ok(text) => variables.extend(environment(&text)),
+                Err(_) if is_optional => {}
+                Err(reason) => doubts.push(Doubt::EnvironmentFile { path: path.into(), reason }),
+            }
+        }
+        (variables, doubts)
+    }
+}
+
+/// Adds a value to a list. As for systemd, an empty value empties the list.
+fn add(list: &mut Vec<String>, value: String) {
+    if value.is_empty() { list.clear() } else { list.push(value) }
+}
+
+/// Returns the variables of an environment file.
+fn environment(text: &str) -> impl Iterator<Item = (String, String)> {
+    assignments(text).map(|(name, value)| {
+        let quoted = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+        (name.to_owned(), quoted.unwrap_or(&value).to_owned())
+    })
+}
+
+/// Returns the lines `key=value`, without comments. A line that ends with a backslash continues, also after comments.
+fn assignments(text: &str) -> impl Iterator<Item = (&str, String)> {
+    let mut lines = text.lines().filter(|line| !line.trim_start().starts_with(['#', ';']));
+    std::iter::from_fn(move || {
+        loop {
+            let line = lines.next()?;
+            let Some((key, first)) = line.split_once('=') else { continue };
+            let mut value = first.to_owned();
+            while let Some(rest) = value.strip_suffix('\\') {
+                value = format!("{rest} {}", lines.next().unwrap_or_default());
+            }
+            return Some((key.trim(), value.trim().to_owned()));
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNIT: &str = "
+[Unit]
+Description=Kubernetes API Server
+[Service]
+Environment=ETCD=http://ignored PREFIX=/k8s
+Environment='ARGS=--etcd-cafile=ca.crt --v=2'
+EnvironmentFile=-/etc/optional
+EnvironmentFile=/etc/kubernetes/apiserver
+ExecStartPre=/usr/bin/kube-apiserver --etcd-servers=http://pre
+ExecStart=/bin/ignored
+ExecStart=
+ExecStart=-/usr/local/bin/kube-apiserver \\
+  --etcd-servers=${ETCD} \\
+# a comment inside
+  --etcd-prefix=${PREFIX} $ARGS --x=50%% \\
+  '--encryption-provider-config=/e/enc.yaml'
+WorkingDirectory=/srv
+[Install]
+";
+
+    fn files(path: &Path) -> Result<String, String> {
+        match path.to_str() {
+            Some("/etc/kubernetes/apiserver") => Ok("# etcd\nETCD=\"http://a,http://b\"\n".to_owned()),
+            _ => Err("No such file".to_owned()),
+        }
+    }
+
+    #[test]
+    fn commands_continue_and_variables_come_from_files_too() {
+        assert!(is_unit(UNIT) && !is_unit("kind: Pod"));
+        let (flags, doubts) = read(UNIT, &files).unwrap();
+        assert_eq!(flags.servers.urls, ["http://a", "http://b"]);
+        assert_eq!((flags.servers.cafile, flags.prefix.as_deref()), (Some("/srv/ca.crt".into()), Some("/k8s")));
+        assert_eq!((flags.encryption_config, doubts), (Some("/e/enc.yaml".into()), vec![]));
+    }
+
+    #[test]
+    fn a_script_of_a_unit_is_read() {
+        let unit = "[Service]\nExecStart=/bin/sh -c 'exec kube-apiserver --etcd-servers=http://a >/log'\n";
+        assert_eq!(read(unit, &files).unwrap().0.servers.urls, ["http://a"]);
+    }
+
+    #[test]
+    fn a_missing_file_and_an_unknown_variable_are_doubts() {
+        let unit = "[Service]\nEnvironmentFile=/gone\nExecStart=/bin/kube-apiserver $ALL --etcd-servers=http://a\n";
+        let (_, doubts) = read(unit, &files).unwrap();
+        let texts: Vec<String> = doubts.iter().map(ToString::to_string).collect();
+        let hidden = "the value of $ALL is not known, and it may contain further flags";
+        assert_eq!(texts, ["/gone of the unit cannot be read: No such file", hidden]);
+        let other = read("[Service]\nExecStart=/usr/bin/k3s server\n", &files).unwrap_err();
+        assert_eq!(other.to_string(), "no ExecStart= of this unit runs kube-apiserver");
+    }
+}
