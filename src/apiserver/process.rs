@@ -27,6 +27,10 @@ pub fn find_process() -> Result<u32, FlagsError> {
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut found: Vec<u32> = pids.filter(|pid| words(*pid).is_ok_and(|words| is_api_server(&words))).collect();
     found.sort_unstable();
+    only(found)
+}
+
+fn only(found: Vec<u32>) -> Result<u32, FlagsError> {
     match found[..] {
         [] => Err(FlagsError::NoProcess),
         [one] => Ok(one),
@@ -85,7 +89,12 @@ mod tests {
     fn start(name: &str, directory: &Path) -> Child {
         let mut command = Command::new("sh");
         command.arg0(name).args(["-c", "read x", "sh", "--etcd-servers=unix://kine.sock", "--etcd-cafile", "/ca"]);
-        command.current_dir(directory).stdin(Stdio::piped()).spawn().unwrap()
+        let child = command.current_dir(directory).stdin(Stdio::piped()).spawn().unwrap();
+        // The kernel shows the new command line a moment after the program has started.
+        while words(child.id()).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        child
     }
 
     fn stop(mut child: Child) {
@@ -113,11 +122,19 @@ mod tests {
     }
 
     #[test]
+    fn exactly_one_process_is_expected() {
+        let error = |pids: &[u32]| only(pids.to_vec()).unwrap_err().to_string();
+        assert_eq!(only(vec![7]), Ok(7));
+        assert_eq!(error(&[]), "no process on this machine is kube-apiserver");
+        assert_eq!(error(&[7, 9]), "several processes are kube-apiserver: 7, 9");
+    }
+
+    #[test]
     fn another_program_and_a_process_that_ended_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let child = start("kube-scheduler", directory.path());
         let pid = child.id();
-        assert_eq!(read(pid), Err(FlagsError::OtherProgram(pid)));
+        assert_eq!(read(pid).unwrap_err().to_string(), format!("process {pid} is not kube-apiserver"));
         stop(child);
         let error = read(pid).unwrap_err().to_string();
         assert_eq!(error, format!("process {pid}: No such file or directory (os error 2)"));

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{attend::Daemon, error::DaemonError, protect::protect, signals::Signals, unsealer::Unsealer};
 #[cfg(feature = "metrics")]
@@ -127,6 +127,9 @@ fn listen(
         return Ok(listener);
     }
     let listener = how(&config.socket, config.socket_access)?;
+    if matches!(config.socket, Address::Abstract(_)) {
+        warn!(message = event::ABSTRACT);
+    }
     info!(message = event::LISTENING, socket = %config.socket);
     Ok(listener)
 }

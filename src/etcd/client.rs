@@ -9,7 +9,7 @@ use tonic::{
 };
 
 use super::{
-    api::{self, RangeRequest, RangeStreamResponse, kv_client::KvClient},
+    api::{self, RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader, kv_client::KvClient},
     endpoint::{ServersError, endpoint, tls},
     error::{ANSWER_MAX, EtcdError, chain, refusal},
     servers::Servers,
@@ -148,14 +148,21 @@ impl Client {
             }
             _ => {}
         }
-        Ok(Page {
-            entries: entries(answer.kvs),
-            more: answer.more,
-            count: unsigned(answer.count),
-            revision: unsigned(header.revision),
-            cluster_id: header.cluster_id,
-        })
+        page(url, answer, &header)
     }
+}
+
+fn page(url: &str, answer: RangeResponse, header: &ResponseHeader) -> Result<Page, EtcdError> {
+    if answer.more && answer.kvs.is_empty() {
+        return Err(EtcdError::Stuck { url: url.to_owned() });
+    }
+    Ok(Page {
+        entries: entries(answer.kvs),
+        more: answer.more,
+        count: unsigned(answer.count),
+        revision: unsigned(header.revision),
+        cluster_id: header.cluster_id,
+    })
 }
 
 /// The parts of a range that is read in one call.
@@ -196,4 +203,18 @@ fn entries(kvs: Vec<api::KeyValue>) -> Vec<KeyValue> {
 
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_without_keys_is_the_last_one() {
+        let header = ResponseHeader { revision: 7, ..ResponseHeader::default() };
+        let of = |more| page("http://a", RangeResponse { more, ..RangeResponse::default() }, &header);
+        assert_eq!(of(false).unwrap().revision, 7);
+        let text = "etcd http://a says that there are further keys, and sends none";
+        assert_eq!(of(true).unwrap_err().to_string(), text);
+    }
 }

@@ -41,6 +41,12 @@ pub enum EtcdError {
     /// etcd has removed the revision.
     #[error("etcd has compacted revision {0}")]
     Compacted(u64),
+    /// An answer says that there are further keys, and has none.
+    #[error("etcd {url} says that there are further keys, and sends none")]
+    Stuck {
+        /// The endpoint.
+        url: String,
+    },
     /// An answer is larger than this client accepts.
     #[error("etcd {url} answers with more than {ANSWER_MAX} bytes")]
     TooLarge {

@@ -10,7 +10,7 @@ use crate::crypto::Commitment;
 
 /// The largest number of groups that are kept apart, far more than any cluster has. Anyone who can write to etcd can
 /// invent more, and must not be able to fill the memory: the values of all further groups are counted as one group.
-pub const GROUPS_MAX: usize = 65_536;
+pub const GROUPS_MAX: usize = 8192;
 
 /// What all values of a group have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

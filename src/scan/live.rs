@@ -40,6 +40,14 @@ pub enum LiveError {
     /// etcd did not answer, or refused.
     #[error(transparent)]
     Etcd(#[from] EtcdError),
+    /// etcd sent a key that does not come after the one before, or lies outside the range.
+    #[error("etcd {url} sent the key {key:?} out of order, which is not how etcd answers")]
+    Order {
+        /// The endpoints.
+        url: String,
+        /// The key, as far as it is text.
+        key: String,
+    },
     /// No client can be made of what was configured.
     #[error(transparent)]
     Servers(#[from] ServersError),
@@ -62,10 +70,12 @@ pub fn scan<S: Sink>(
     let (sender, pages) = sync_channel(AHEAD);
     let prefix = summarizer.names().prefix().to_vec();
     let (mut done, mut end) = (0, ControlFlow::Continue(()));
+    let mut order = KeyOrder::new(&prefix, servers.urls.join(","));
     thread::scope(|scope| {
         scope.spawn(move || runtime.block_on(read(client, prefix, &sender)));
         for answer in pages {
             let AnsweredPage { page, revision, cluster_id, left } = answer?;
+            order.check(&page)?;
             source.pin(revision, cluster_id);
             let of = done + left;
             end = page.iter().try_for_each(|entry| hand_on(entry, &mut summarizer, sink));
@@ -75,7 +85,7 @@ pub fn scan<S: Sink>(
                 break;
             }
         }
-        Ok::<_, EtcdError>(())
+        Ok::<_, LiveError>(())
     })?;
     if source.pins.len() == 1 {
         source.pins.clear();
@@ -89,6 +99,36 @@ fn hand_on<S: Sink>(entry: &KeyValue, summarizer: &mut Summarizer, sink: &mut S)
     let Some(summary) = summarizer.summarize(&entry.key, &entry.value) else { return ControlFlow::Continue(()) };
     let value = S::NEEDS_VALUES.then_some(&*entry.value);
     sink.object(&Object { key: &entry.key, mod_revision: entry.mod_revision, summary, value })
+}
+
+/// Checks that keys ascend and lie in the range that was asked for. A server that repeats a key would otherwise be read
+/// for ever.
+struct KeyOrder {
+    url: String,
+    before: Vec<u8>,
+    to: Vec<u8>,
+    is_begun: bool,
+}
+
+impl KeyOrder {
+    fn new(prefix: &[u8], url: String) -> Self {
+        Self { url, before: prefix.to_vec(), to: end_of(prefix), is_begun: false }
+    }
+
+    /// Checks the keys of the next page.
+    fn check(&mut self, page: &[KeyValue]) -> Result<(), LiveError> {
+        for KeyValue { key, .. } in page {
+            let is_after = if self.is_begun { **key > *self.before } else { **key >= *self.before };
+            if !is_after || **key >= *self.to {
+                let key = String::from_utf8_lossy(key).into_owned();
+                return Err(LiveError::Order { url: self.url.clone(), key });
+            }
+            self.is_begun = true;
+            self.before.clear();
+            self.before.extend_from_slice(key);
+        }
+        Ok(())
+    }
 }
 
 /// Some keys with their values, in ascending order.
@@ -261,6 +301,30 @@ mod tests {
 
         fn forget(&mut self) -> bool {
             false
+        }
+    }
+
+    #[test]
+    fn keys_must_ascend_and_lie_in_the_range() {
+        let page = |keys: &[&str]| -> Vec<KeyValue> {
+            let entry =
+                |key: &&str| KeyValue { key: key.as_bytes().to_vec().into(), value: b"v"[..].into(), mod_revision: 1 };
+            keys.iter().map(entry).collect()
+        };
+        let check = |pages: &[&[&str]]| {
+            let mut order = KeyOrder::new(b"/r/", "http://a".to_owned());
+            pages.iter().try_for_each(|keys| order.check(&page(keys))).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&[&["/r/", "/r/a"], &[], &["/r/b"]]), Ok(()));
+        for (pages, wrong) in [
+            (&[&["/r/a", "/r/a"][..]][..], "/r/a"),
+            (&[&["/r/a"], &["/r/a"]], "/r/a"),
+            (&[&["/r/b"], &["/r/a"]], "/r/a"),
+            (&[&["/q"]], "/q"),
+            (&[&["/r/a", "/r0"]], "/r0"),
+        ] {
+            let text = format!("etcd http://a sent the key {wrong:?} out of order, which is not how etcd answers");
+            assert_eq!(check(pages), Err(text));
         }
     }
 

@@ -162,6 +162,9 @@ pub struct ScanReport {
     pub notes: Vec<String>,
     /// Whether nothing was found, and nothing is missing.
     pub clean: bool,
+    /// Whether some values were counted as one group, so that Secrets may be among them.
+    #[serde(skip)]
+    has_merged_groups: bool,
 }
 
 /// One line of `scan --list`.
@@ -200,7 +203,8 @@ impl ScanReport {
     /// knows.
     pub fn new(outcome: ScanOutcome, counts: Counts, judge: &Judge, prefix: &[u8], time: String) -> Self {
         let prefix = String::from_utf8_lossy(prefix).into_owned();
-        let reasons = outcome.reasons(&prefix, counts.has_merged_groups);
+        let has_merged_groups = counts.has_merged_groups;
+        let reasons = outcome.reasons(&prefix, has_merged_groups);
         let incomplete: Vec<String> = reasons.iter().map(ToString::to_string).collect();
         let ScanOutcome { source, overrides, damage, outside, .. } = outcome;
         let has_history = source.kind == SourceKind::Snapshot;
@@ -235,6 +239,7 @@ impl ScanReport {
             findings,
             incomplete,
             notes: Vec::new(),
+            has_merged_groups,
         }
     }
 
@@ -262,6 +267,12 @@ impl ScanReport {
         let ReadableCount { objects, readable, .. } = self.secrets;
         let missing = if self.is_incomplete() { ", as far as it can be read" } else { "" };
         let is = if readable == 1 { "is" } else { "are" };
+        if self.has_merged_groups {
+            return format!(
+                "There are too many kinds of values to count the Secrets; at least {} {is} readable in etcd",
+                Count(readable)
+            );
+        }
         match (objects, readable) {
             (0, _) if self.all.objects == 0 => format!("There is no object below {}", self.prefix),
             (0, _) => format!("There are no Secrets among {} objects{missing}", Count(self.all.objects)),

@@ -74,6 +74,8 @@ pub mod event {
     pub const METRICS_LISTENING: &str = "serving metrics";
     /// The address of metrics and health cannot be bound yet. Calls are answered.
     pub const METRICS_WAITING: &str = "cannot serve metrics, still trying";
+    /// The socket has no permissions.
+    pub const ABSTRACT: &str = "an abstract socket: local users and pods with hostNetwork can impersonate either side";
     /// This system has no such network. Calls are answered, and metrics are not served.
     pub const METRICS_MISSING: &str = "cannot serve metrics on this system";
     /// The plugin received a signal to end. It still answers the calls in flight.

@@ -86,7 +86,7 @@ fn a_list_has_a_line_for_each_live_object() {
     let one = lines.iter().find(|line| line["key"] == "/registry/secrets/default/app-00").unwrap();
     let names = ["resource", "provider", "key_id", "finding"].map(|name| one[name].as_str());
     assert_eq!(names, [Some("secrets"), Some("kms:v2:claviger"), Some(PRIMARY), None]);
-    assert_eq!(answer.stderr, "2 of 22 Secrets are readable in etcd\n");
+    assert_eq!(answer.stderr, "The API server cannot read 1 of 22 Secrets. 2 of 22 Secrets are readable in etcd\n");
     assert_eq!(scan(&sandbox, "--list --quiet").stderr, "");
 }
 

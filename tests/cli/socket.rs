@@ -2,9 +2,19 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, chown, symlink},
+    io::Read,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            fs::{MetadataExt, chown, symlink},
+            net::{SocketAddr, UnixListener},
+        },
+    },
     sync::atomic::{AtomicU32, Ordering},
+    thread,
 };
+
+use rustix::thread::{Uid, set_thread_uid};
 
 use super::sandbox::{Answer, NOBODY, Sandbox, root_for, snapshot};
 
@@ -77,11 +87,38 @@ fn something_else_in_its_place() {
     snapshot("socket/occupied", &answers.each_ref());
 }
 
+/// An abstract name that no other test uses.
+fn abstract_name() -> String {
+    static NAMES: AtomicU32 = AtomicU32::new(0);
+    format!("@claviger-test-{}-{}", std::process::id(), NAMES.fetch_add(1, Ordering::Relaxed))
+}
+
+#[test]
+fn whoever_took_an_abstract_name_is_not_asked_how_the_plugin_is() {
+    if !root_for("a socket of another user's") {
+        return;
+    }
+    let sandbox = Sandbox::initialised();
+    let name = abstract_name();
+    let address = SocketAddr::from_abstract_name(&name[1..]).unwrap();
+    let bind = move || {
+        set_thread_uid(Uid::from_raw(NOBODY)).unwrap();
+        UnixListener::bind_addr(&address).unwrap()
+    };
+    let listener = thread::spawn(bind).join().unwrap();
+    let status = sandbox.run(&format!("status --state-dir [DIR]/state --socket {name}"));
+    let text = format!("user {NOBODY} listens there, and not root, this user, or the owner of the state directory");
+    assert!(status.stdout.contains(&text), "{status:?}");
+    status.ends_with(1);
+    let mut sent = Vec::new();
+    listener.accept().unwrap().0.read_to_end(&mut sent).unwrap();
+    assert_eq!(sent, b"", "what was sent to it");
+}
+
 #[test]
 fn a_live_plugin_keeps_its_socket() {
-    static NAMES: AtomicU32 = AtomicU32::new(0);
     let sandbox = Sandbox::initialised();
-    let name = format!("@claviger-test-{}-{}", std::process::id(), NAMES.fetch_add(1, Ordering::Relaxed));
+    let name = abstract_name();
     let answers = ["[DIR]/run/kms.sock", &name].map(|socket| {
         let _live = sandbox.serve(&format!("--state-dir [DIR]/state --socket {socket}"));
         let refused = sandbox.refused(3, &serve(socket));

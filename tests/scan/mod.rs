@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! databases, damage, files, live, providers -> truth -> values, writer, answers;   live -> proxy;   damage -> pages
-//! control_plane, coverage, names -> history -> objects, scanned
+//! bounds;   control_plane, coverage, names -> history -> objects, scanned
 //! ```
 
 #![allow(
@@ -19,6 +19,7 @@
 )]
 
 mod answers;
+mod bounds;
 mod control_plane;
 mod coverage;
 mod damage;

@@ -67,6 +67,10 @@ impl Explain for LiveError {
             Self::Etcd(EtcdError::TooLarge { .. }) => {
                 with(Exit::Refused, "scan a snapshot instead: etcdctl snapshot save FILE")
             }
+            Self::Order { .. } | Self::Etcd(EtcdError::Stuck { .. }) => with(
+                Exit::Damaged,
+                "is this etcd, and is there a proxy before it? name the members themselves: --etcd-servers",
+            ),
             Self::Runtime(_) => with(Exit::Refused, LIMITS),
         }
     }

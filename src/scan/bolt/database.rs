@@ -1,17 +1,18 @@
 //! A database file: its meta page, its pages, and which of them were used.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     io,
     os::unix::fs::FileExt,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use super::{
     bounds::Bounds,
     damage::{BoltError, PageDamage, PageError},
     meta::{HEADER, META, MetaPage},
-    page::{Header, PageKind, children},
+    page::{ELEMENT, Header, PageKind, children, pages_needed},
     page_set::PageSet,
     subtree::Subtree,
     window::length,
@@ -33,6 +34,9 @@ pub struct Database {
     spanned: PageSet,
     /// The pages that two such things span.
     shared: PageSet,
+    /// How many pages may still be read as something that another page spans. Each page belongs to one thing, so all
+    /// things together span at most as many pages as the file has.
+    unspanned: AtomicU64,
     /// The meta page that is damaged, if one is. What the last transaction wrote may be missing then.
     pub damaged_meta: Option<u64>,
 }
@@ -66,8 +70,10 @@ impl Database {
             (None, None) => return Err(BoltError::Foreign),
         };
         let in_file = size.div_ceil(meta.page_size);
-        let pages = || PageSet::new(meta.pages.min(in_file));
-        Ok(Self { begun: pages(), spanned: pages(), shared: pages(), file, meta, size, damaged_meta })
+        let count = meta.pages.min(in_file);
+        let pages = || PageSet::new(count);
+        let unspanned = AtomicU64::new(count);
+        Ok(Self { begun: pages(), spanned: pages(), shared: pages(), unspanned, file, meta, size, damaged_meta })
     }
 
     /// Returns the length of the database, as its meta page gives it. A shorter file was cut off.
@@ -87,6 +93,8 @@ impl Database {
         for child in self.child_numbers(root).unwrap_or_default() {
             *votes.entry(self.height(child, DEPTH_MAX, &mut heights)).or_insert(0) += 1;
         }
+        // The search for a way down has read pages that the readers will read again.
+        self.allow_spans();
         votes.remove(&None);
         let most = votes.into_iter().max_by_key(|(_, votes)| *votes).and_then(|(height, _)| height);
         Subtree { page: root, height: most.map_or(0, |height| height + 1), bounds: Bounds::default() }
@@ -117,7 +125,7 @@ impl Database {
         if header.kind == PageKind::Leaf {
             return Some(Vec::new());
         }
-        self.read_rest(page, header.span, &mut bytes).ok()?;
+        self.read_rest(page, &header, &mut bytes).ok()?;
         let below = children(&bytes, header.count, &Bounds::default()).ok()?;
         Some(below.into_iter().map(|(_, page)| page).collect())
     }
@@ -131,11 +139,26 @@ impl Database {
         Header::parse(bytes, number, &self.meta, self.size)
     }
 
-    /// Reads the other pages that it spans.
-    pub(super) fn read_rest(&self, number: u64, span: u64, bytes: &mut Vec<u8>) -> Result<(), PageError> {
-        let head = bytes.len();
-        bytes.resize(length(span, self.meta.page_size), 0);
-        self.file.read_exact_at(&mut bytes[head..], number * self.meta.page_size + head as u64).map_err(read_error)
+    /// Reads the other pages that a branch or leaf spans, after its first page in `bytes`. The heads of its elements are
+    /// read first: they show how many pages it can need. What claims more is refused before it is read.
+    pub(super) fn read_rest(&self, number: u64, header: &Header, bytes: &mut Vec<u8>) -> Result<(), PageError> {
+        let Header { kind, count, span } = *header;
+        let heads = ((HEADER + count * ELEMENT) as u64).div_ceil(self.meta.page_size).clamp(1, span);
+        self.read_more(number, heads, bytes)?;
+        if span > pages_needed(bytes, kind, count, self.meta.page_size)? {
+            return Err(PageError::Span { pages: span });
+        }
+        self.read_more(number, span, bytes)
+    }
+
+    /// Reads further pages, until `bytes` has `pages` pages from `number` on.
+    fn read_more(&self, number: u64, pages: u64, bytes: &mut Vec<u8>) -> Result<(), PageError> {
+        let begun = bytes.len();
+        let more = pages.saturating_sub(begun as u64 / self.meta.page_size);
+        let take = |left: u64| left.checked_sub(more);
+        self.unspanned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).map_err(|_| PageError::Twice)?;
+        bytes.resize(length(pages, self.meta.page_size).max(begun), 0);
+        self.file.read_exact_at(&mut bytes[begun..], number * self.meta.page_size + begun as u64).map_err(read_error)
     }
 
     /// Notes that the page `first` is used. Returns false if it was used before.
@@ -150,9 +173,15 @@ impl Database {
         }
     }
 
+    /// Allows as many further pages as the file has.
+    fn allow_spans(&self) {
+        self.unspanned.store(self.meta.pages.min(self.size.div_ceil(self.meta.page_size)), Ordering::Relaxed);
+    }
+
     /// Forgets which pages were used.
     pub(super) fn forget_use(&self) {
         [&self.begun, &self.spanned, &self.shared].into_iter().for_each(PageSet::clear);
+        self.allow_spans();
     }
 
     /// Reports the pages that belong to two things that were read. One of them has overwritten a part of the other; the
@@ -160,8 +189,8 @@ impl Database {
     pub fn overlaps(&self) -> impl Iterator<Item = PageDamage> + '_ {
         let is_overlap =
             |page: &u64| self.shared.contains(*page) || self.begun.contains(*page) && self.spanned.contains(*page);
-        let pages = self.begun.numbers().filter(is_overlap);
-        pages.map(|page| PageDamage { page, error: PageError::Twice, bounds: None })
+        let pages: BTreeSet<u64> = self.begun.pages().chain(self.shared.pages()).filter(is_overlap).collect();
+        pages.into_iter().map(|page| PageDamage { page, error: PageError::Twice, bounds: None })
     }
 }
 

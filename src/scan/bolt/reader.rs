@@ -113,7 +113,7 @@ impl<'a> TreeReader<'a> {
         let bytes = if is_in_window {
             self.window.from(page, page_size).unwrap_or_default()
         } else {
-            database.read_rest(page, header.span, &mut self.single).map_err(damage)?;
+            database.read_rest(page, &header, &mut self.single).map_err(damage)?;
             &self.single
         };
         let bytes = &bytes[..length(header.span, page_size).min(bytes.len())];

@@ -18,7 +18,7 @@ use crate::{apiserver::Doubt, crypto::Commitment};
 
 /// At most this many commitments are kept, and at most this many key_ids that values name without being under them.
 /// Anyone who can write to etcd can invent more, and must not be able to fill the memory.
-pub(super) const KEYS_MAX: usize = 65_536;
+pub(super) const KEYS_MAX: usize = 8192;
 
 /// At most this many key_ids are kept for one commitment.
 pub(super) const NAMES_MAX: usize = 16;

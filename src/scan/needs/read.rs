@@ -96,11 +96,22 @@ mod tests {
         },
         *,
     };
+    use crate::apiserver::Doubt;
     use crate::{
         crypto::Commitment,
         etcd::Servers,
         harness::{etcd::Etcd, processes::Run},
     };
+
+    #[test]
+    fn what_hides_values_in_the_flags_is_a_doubt() {
+        let mut needed = NeededKeys::default();
+        let variable = |flag| Doubt::Variable { flag, name: "$A".to_owned() };
+        needed.add_doubts_about_flags(&[variable("etcd-servers-overrides"), variable("encryption-provider-config")]);
+        let doubts = needed.check_complete().unwrap_err().to_string();
+        let expected = "flags of kube-apiserver: --etcd-servers-overrides contains $A, whose value is not known; ";
+        assert!(doubts.starts_with(expected) && !doubts.contains("provider-config"), "{doubts}");
+    }
 
     /// Returns a commitment whose bytes are all `byte`.
     fn commitment(byte: u8) -> Commitment {
@@ -345,13 +356,13 @@ mod tests {
         let (one, other) = (made_up(0..most / 2), made_up(most / 2..most + 10));
         let all = read(&[snapshot(one.path(), "/registry"), snapshot(other.path(), "/registry")]);
         assert_eq!((all.iter().count(), objects(&all)), (KEYS_MAX, u64::from(most)));
-        let full = "FILE: the values name more than 65536 keys, and not all of them were counted";
+        let full = "FILE: the values name more than 8192 keys, and not all of them were counted";
         assert_eq!(doubts(&all), [full]);
 
         let one = made_up(0..u32::try_from(GROUPS_MAX).unwrap() + 3);
         let all = read(&[snapshot(one.path(), "/registry")]);
         assert_eq!(objects(&all), GROUPS_MAX as u64);
-        let groups = "there are more than 65536 combinations of resource, provider and key: the values of all others are counted as one";
+        let groups = "there are more than 8192 combinations of resource, provider and key: the values of all others are counted as one";
         let unclear = "3 values are damaged or of a newer kind, and may need any key, for example /registry/secrets/a/";
         assert!(doubts(&all)[0] == format!("FILE: {groups}"), "{:?}", doubts(&all));
         assert!(doubts(&all)[1].starts_with(&format!("FILE: {unclear}")), "{:?}", doubts(&all));
