@@ -10,21 +10,23 @@ use super::{
     Format, Global,
     failure::{Exit, Failure},
 };
+use crate::telemetry::escape;
 
 /// Prints `value` as JSON.
 ///
 /// # Errors
 /// When standard output is closed or full.
 pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    text_line(&serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Disk, &error, None))?)
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Disk, &error, None))?;
+    self::text(&format!("{}\n", escape::json(&text)))
 }
 
-/// Prints lines of text.
+/// Prints lines of text, without characters that a terminal obeys.
 ///
 /// # Errors
 /// When standard output is closed or full.
 pub(super) fn text_line(line: &str) -> Result<(), Failure> {
-    text(&format!("{line}\n"))
+    text(&format!("{}\n", escape::page(line)))
 }
 
 /// Prints the most important line, in colour on a terminal, and an empty line below it.
@@ -35,7 +37,7 @@ pub(super) fn headline(line: &str, is_good: bool) -> Result<(), Failure> {
     let colour = if is_good { styling::AnsiColor::Green } else { styling::AnsiColor::Red };
     let style = colour.on_default().bold();
     let mut out = anstream::stdout().lock();
-    writeln!(out, "{style}{line}{style:#}\n")
+    writeln!(out, "{style}{}{style:#}\n", escape::line(line))
         .and_then(|()| out.flush())
         .map_err(|error| Failure::new(Exit::Disk, &format!("writing to standard output: {error}"), None))
 }
@@ -63,7 +65,7 @@ pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
 pub(super) fn aside(line: &str, global: &Global) {
     if !global.quiet && global.output == Format::Text {
         // If standard error is closed, nobody can read the line.
-        let _ = writeln!(io::stderr(), "{line}");
+        let _ = writeln!(io::stderr(), "{}", escape::page(line));
     }
 }
 
@@ -73,7 +75,7 @@ pub(super) fn aside(line: &str, global: &Global) {
 /// When standard output is closed or full.
 pub(super) fn screen(page: &str) -> Result<(), Failure> {
     let clear = if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-    text(&format!("{clear}{page}\n"))
+    text(&format!("{clear}{}\n", escape::page(page)))
 }
 
 /// Makes a table without lines, as kubectl prints them.
@@ -81,7 +83,7 @@ pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) 
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(head.to_vec());
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| escape::line(cell)));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 3));
@@ -92,5 +94,5 @@ pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) 
 /// Makes aligned lines of `name  value`.
 pub(super) fn fields(fields: &[(&str, String)]) -> String {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    fields.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect::<Vec<_>>().join("\n")
+    fields.iter().map(|(name, value)| format!("{name:width$}  {}", escape::line(value))).collect::<Vec<_>>().join("\n")
 }

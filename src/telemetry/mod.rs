@@ -4,6 +4,7 @@
 //! daemon healed itself. error: an operator must act. Invariants: no line contains bytes or lengths of secrets; no line comes from a
 //! library, because it could contain them.
 
+pub mod escape;
 #[cfg(feature = "metrics")]
 mod exposition;
 pub mod method;
@@ -16,13 +17,20 @@ pub mod quota;
 use std::io::{self, IsTerminal};
 
 use serde::Deserialize;
+use tracing::field::Field;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
+    field::MakeExt,
     filter::{LevelFilter, Targets},
-    fmt,
+    fmt::{
+        self, FormatFields,
+        format::{Writer, debug_fn},
+    },
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
+
+use self::escape::{Escaped, JsonWriter};
 
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -108,16 +116,21 @@ pub fn start(level: LogLevel, json: bool) -> Log {
     let (lines, writer) =
         NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).lossy(true).finish(io::stderr());
     let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
-    let builder = fmt()
-        .with_max_level(level)
-        .with_writer(lines)
-        .with_target(false)
-        .with_ansi(terminal)
-        .log_internal_errors(false);
+    let builder = fmt::fmt().with_max_level(level).with_target(false).with_ansi(terminal).log_internal_errors(false);
     if json || !terminal {
-        builder.json().flatten_event(true).finish().with(ours).init();
+        let escaped = move || JsonWriter(lines.clone());
+        builder.json().flatten_event(true).with_writer(escaped).finish().with(ours).init();
     } else {
-        builder.finish().with(ours).init();
+        builder.fmt_fields(escaped_fields()).with_writer(lines).finish().with(ours).init();
     }
     Log { _writer: writer }
+}
+
+/// Writes the fields of a line for a terminal. A field may have a text of whoever called.
+fn escaped_fields() -> impl for<'w> FormatFields<'w> + 'static {
+    let field = |writer: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug| match field.name() {
+        "message" => write!(writer, "{}", Escaped(value)),
+        name => write!(writer, "{name}={}", Escaped(value)),
+    };
+    debug_fn(field).delimited(" ")
 }

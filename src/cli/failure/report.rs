@@ -19,9 +19,9 @@ use super::{
     exit::{Exit, Explain},
     files::export,
 };
-use crate::durable::DurableError;
 #[cfg(feature = "scan")]
 use crate::scan::snapshot::SnapshotError;
+use crate::{durable::DurableError, telemetry::escape};
 
 /// A failed command.
 #[derive(Debug)]
@@ -79,9 +79,9 @@ impl Failure {
         let red = styling::AnsiColor::Red.on_default().bold();
         let bold = styling::Style::new().bold();
         let mut err = anstream::stderr().lock();
-        writeln!(err, "{red}error{red:#}: {}", self.message)?;
+        writeln!(err, "{red}error{red:#}: {}", escape::line(&self.message))?;
         match &self.hint {
-            Some(hint) => writeln!(err, "{bold}hint{bold:#}:  {hint}"),
+            Some(hint) => writeln!(err, "{bold}hint{bold:#}:  {}", escape::line(hint)),
             None => Ok(()),
         }
     }
@@ -92,7 +92,7 @@ impl Failure {
             hint: self.hint.as_deref(),
             exit: self.exit as u8,
         };
-        writeln!(io::stderr(), "{}", serde_json::to_string(&report)?)
+        writeln!(io::stderr(), "{}", escape::json(&serde_json::to_string(&report)?))
     }
 }
 

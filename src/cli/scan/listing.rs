@@ -2,7 +2,10 @@
 
 use std::io::{self, Write};
 
-use crate::scan::{report::ObjectLine, tally::ListedObject};
+use crate::{
+    scan::{report::ObjectLine, tally::ListedObject},
+    telemetry::escape,
+};
 
 use super::super::failure::{Exit, Failure};
 
@@ -23,8 +26,9 @@ impl Listing {
         if self.failed.is_some() {
             return;
         }
-        if let Err(error) = serde_json::to_writer(&mut self.buffer, &ObjectLine::from(listed)) {
-            self.failed = Some(error.into());
+        match serde_json::to_string(&ObjectLine::from(listed)) {
+            Ok(line) => self.buffer.extend_from_slice(escape::json(&line).as_bytes()),
+            Err(error) => self.failed = Some(error.into()),
         }
         self.buffer.push(b'\n');
         if self.buffer.len() >= BUFFER {

@@ -10,6 +10,7 @@ use crate::scan::{
 };
 
 use super::super::output;
+use crate::telemetry::escape;
 
 /// How many objects of each kind of finding are named.
 const NAMED: usize = 5;
@@ -99,7 +100,7 @@ fn columns(rows: &[&GroupRow], has_history: bool) -> String {
     let numbers: Vec<(String, Vec<String>)> = numbers.into_iter().map(|(head, cells)| right(head, cells)).collect();
     let taken: usize = numbers.iter().map(|(head, _)| head.len() + GAP).sum();
     let left = WIDTH.saturating_sub(taken + KEY_ID + 1 + 2 * GAP);
-    let longest = rows.iter().map(|row| shown(&row.provider).chars().count()).max().unwrap_or(0);
+    let longest = rows.iter().map(|row| escape::line(&row.provider).chars().count()).max().unwrap_or(0);
     // The provider gets at most half of the width, and the resource gets the rest.
     let provider = longest.min(left / 2);
     let resource = left - provider;
@@ -118,23 +119,9 @@ fn right(head: &str, cells: Vec<String>) -> (String, Vec<String>) {
     (format!("{head:>width$}"), cells.into_iter().map(|cell| format!("{cell:>width$}")).collect())
 }
 
-/// Escapes a name for a terminal. Anyone who can write to etcd can choose names that would move the cursor or forge
-/// lines.
-fn shown(name: &str) -> String {
-    let is_harmless = |c: char| matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1;
-    name.chars().fold(String::new(), |mut text, c| {
-        if is_harmless(c) {
-            text.push(c);
-        } else {
-            text.extend(c.escape_debug());
-        }
-        text
-    })
-}
-
 /// Cuts a name to a width.
 fn cut(name: &str, width: usize) -> String {
-    let text = shown(name);
+    let text = escape::line(name);
     if text.chars().count() <= width {
         return text;
     }
@@ -163,7 +150,7 @@ fn named(report: &ScanReport, kind: FindingKind) -> Option<String> {
 
 fn name(finding: &Finding) -> String {
     let what = match (&finding.key, finding.page) {
-        (Some(key), _) => shown(key),
+        (Some(key), _) => escape::line(key),
         (None, page) => format!("page {}", page.unwrap_or(0)),
     };
     match &finding.reason {
@@ -201,7 +188,7 @@ fn notes(report: &ScanReport) -> Vec<String> {
         ));
     }
     let uncovered: Vec<String> =
-        report.uncovered().map(|row| format!("{} {}", Count(row.objects), shown(&row.resource))).collect();
+        report.uncovered().map(|row| format!("{} {}", Count(row.objects), escape::line(&row.resource))).collect();
     if !uncovered.is_empty() {
         notes.push(format!(
             "note:  the EncryptionConfiguration does not cover {}: do they contain secrets?",
