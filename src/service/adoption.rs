@@ -37,8 +37,8 @@ pub struct Peer {
 pub(super) struct Adoption {
     pub(super) peer: Peer,
     since: Instant,
-    /// The key that the last Status announced.
-    pub(super) announced: ArcSwapOption<ServingKey>,
+    /// The name of the key that the last Status announced. A handle on the key itself would keep it in memory after it was destroyed.
+    pub(super) announced: ArcSwapOption<Arc<str>>,
     in_a_row: AtomicU32,
     /// Milliseconds from `since` to the last Status, plus one. Zero means that there was none.
     status: AtomicU64,
@@ -69,8 +69,8 @@ impl Adoption {
 
     /// Notes that Status announces `key`.
     pub(super) fn announce(&self, key: &Arc<ServingKey>) {
-        let before = self.announced.swap(Some(Arc::clone(key)));
-        let is_same = before.is_some_and(|before| before.id == key.id);
+        let before = self.announced.swap(Some(Arc::new(Arc::clone(&key.id))));
+        let is_same = before.is_some_and(|before| *before == key.id);
         let in_a_row = if is_same { self.in_a_row.load(Ordering::Relaxed).saturating_add(1) } else { 1 };
         self.in_a_row.store(in_a_row, Ordering::Relaxed);
         let milliseconds = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
@@ -90,7 +90,7 @@ impl Adoption {
             pid: self.peer.pid,
             connected_s: connected.as_secs(),
             status_s: status.map(|status| connected.saturating_sub(status).as_secs()),
-            key_id: self.announced.load().as_ref().map(|key| key.id.to_string()),
+            key_id: self.announced.load().as_ref().map(ToString::to_string),
             adopted: self.in_a_row.load(Ordering::Relaxed) >= IN_A_ROW,
         }
     }

@@ -125,11 +125,12 @@ impl Connection {
     /// Otherwise returns the primary key.
     fn key_to_wrap(&self, snapshot: &Snapshot, now: Instant) -> Arc<ServingKey> {
         let primary = snapshot.primary();
-        let announced = self.adoption.announced.load_full().filter(|announced| {
-            let still_unwraps = snapshot.key(&announced.id).is_some_and(|key| key.state.unwraps());
-            still_unwraps && now.duration_since(snapshot.since()) < GRACE
-        });
-        announced.unwrap_or_else(|| Arc::clone(primary))
+        let announced = self.adoption.announced.load();
+        let announced = announced
+            .as_ref()
+            .and_then(|id| snapshot.key(id))
+            .filter(|key| key.state.unwraps() && now.duration_since(snapshot.since()) < GRACE);
+        Arc::clone(announced.unwrap_or(primary))
     }
 }
 
@@ -193,6 +194,23 @@ mod tests {
         let connection = Fixture::new().connect();
         let Wrapped { ciphertext, key_id } = connection.encrypt(&SEED).unwrap();
         assert_eq!(*connection.decrypt(&key_id, &ciphertext, false).unwrap(), SEED);
+    }
+
+    #[test]
+    fn a_destroyed_key_leaves_the_memory_while_the_connection_that_was_told_of_it_idles() {
+        let mut fixture = Fixture::new();
+        let connection = fixture.connect();
+        connection.status().unwrap();
+        let kek = {
+            let current = fixture.service.current();
+            Arc::downgrade(&snapshot(current.as_ref()).unwrap().primary().kek)
+        };
+        assert!(kek.upgrade().is_some());
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        fixture.publish(testing::keyring(&root, Uuid([2; 16])), Duration::ZERO);
+        assert!(kek.upgrade().is_none(), "the connection still holds the key");
+        let fresh = fixture.id(0);
+        assert_eq!(*connection.encrypt(&SEED).unwrap().key_id, *fresh);
     }
 
     #[test]
