@@ -22,7 +22,9 @@ pub(super) fn protect(config: &Config, files: &Result<Option<Restricted>, FilesE
     } else {
         hardening::restrict_calls(own_facts(config)).unwrap_or_else(|error| failed(Layer::Seccomp, &error))
     };
-    let layers = Layers { memory: Protection::here().as_str(), landlock, seccomp };
+    // If this fails, opening the keyring fails for the same reason, and reports it.
+    let memory = Protection::here().map_or(LayerState::Failed.as_str(), Protection::as_str);
+    let layers = Layers { memory, landlock, seccomp };
     info!(message = event::PROTECTED, memory = layers.memory, %landlock, %seccomp);
     layers
 }

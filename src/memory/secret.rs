@@ -38,8 +38,20 @@ static PROTECTION: OnceLock<Protection> = OnceLock::new();
 
 impl Protection {
     /// The best protection that this kernel has, unless another was [chosen](Self::choose_locked) before.
-    pub fn here() -> Self {
-        *PROTECTION.get_or_init(|| if secret_descriptor().is_ok() { Self::Hidden } else { Self::Locked })
+    ///
+    /// # Errors
+    /// When it is not known whether the kernel has secret memory, because there are no descriptors or no memory left.
+    pub fn here() -> Result<Self, SecretError> {
+        if let Some(known) = PROTECTION.get() {
+            return Ok(*known);
+        }
+        let found = match secret_descriptor() {
+            Ok(_) => Self::Hidden,
+            // The kernel does not have it or has it switched off, or a filter of system calls forbids it.
+            Err(Errno::NOSYS | Errno::PERM) => Self::Locked,
+            Err(errno) => return Err(SecretError::Map(errno.into())),
+        };
+        Ok(*PROTECTION.get_or_init(|| found))
     }
 
     /// Chooses locked memory, unless the first secret is in secret memory already.
@@ -92,7 +104,7 @@ impl<const N: usize> Secret<N> {
     /// # Errors
     /// When the kernel cannot map the pages, lock them, or keep them out of dumps and children.
     pub fn zeroed() -> Result<Self, SecretError> {
-        let pages = match Protection::here() {
+        let pages = match Protection::here()? {
             Protection::Hidden => SecretPages::hidden(N)?,
             Protection::Locked => SecretPages::locked(N)?,
         };
@@ -311,29 +323,36 @@ mod tests {
     fn secrets_are_where_the_kernel_keeps_them_best() {
         let hidden = kernel_hides();
         let expected = if hidden { (Protection::Hidden, "memfd_secret") } else { (Protection::Locked, "mlock") };
-        assert_eq!((Protection::here(), Protection::here().as_str()), expected);
+        let found = Protection::here().unwrap();
+        assert_eq!((found, found.as_str()), expected);
         let secret = Secret::<32>::zeroed().unwrap();
         let pages = std::mem::ManuallyDrop::new(SecretPages { start: secret.bytes.cast(), length: 32 });
         assert_eq!(read_as_debugger(&pages).is_err(), hidden);
     }
 
     #[test]
-    fn secrets_are_in_locked_memory_if_that_was_chosen_or_the_kernel_gives_no_other() {
+    fn secrets_are_in_locked_memory_if_that_was_chosen_and_not_because_descriptors_are_short() {
         let Ok(way) = env::var(WAY) else {
-            return ["chosen", "refused"].into_iter().for_each(|way| {
-                run_again("secrets_are_in_locked_memory_if_that_was_chosen_or_the_kernel_gives_no_other", way);
+            return ["chosen", "short"].into_iter().for_each(|way| {
+                run_again("secrets_are_in_locked_memory_if_that_was_chosen_and_not_because_descriptors_are_short", way);
             });
         };
         let memory = File::open("/proc/self/mem").unwrap();
-        if way == "chosen" {
-            Protection::choose_locked();
-        } else {
-            // Without a descriptor there is no secret memory.
-            setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
+        if way == "short" {
+            let nofile = |current| setrlimit(Resource::Nofile, Rlimit { current, maximum: Some(1024) }).unwrap();
+            nofile(Some(0));
+            let outcome = (Protection::here(), Secret::<4>::zeroed());
+            nofile(Some(1024));
+            if kernel_hides() {
+                assert!(matches!(outcome, (Err(SecretError::Map(_)), Err(SecretError::Map(_)))), "{outcome:?}");
+                assert_eq!(Protection::here().unwrap(), Protection::Hidden, "the failure is not remembered");
+            }
+            return;
         }
+        Protection::choose_locked();
         let mut secret = Secret::<4>::zeroed().unwrap();
         secret.expose_mut().copy_from_slice(b"abcd");
-        assert_eq!((Protection::here(), Protection::here().as_str()), (Protection::Locked, "mlock"));
+        assert_eq!(Protection::here().unwrap().as_str(), "mlock");
         let mut bytes = [0; 4];
         memory.read_exact_at(&mut bytes, secret.bytes.as_ptr() as u64).unwrap();
         assert_eq!(bytes, *b"abcd");
