@@ -1,7 +1,7 @@
 //! Makes a validated [`Config`] of text. Every check happens here, once. A flag overrides the file, and the file overrides the default.
 
 use std::{
-    fmt, fs, io,
+    fmt, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
@@ -10,6 +10,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
+    durable::read_input,
     etcd::Servers,
     grpc::address::{Address, AddressError},
     hardening::Layer,
@@ -19,6 +20,8 @@ use crate::{
 
 /// Read if it exists and no other file is named.
 const DEFAULT_FILE: &str = "/etc/claviger/config.toml";
+/// The longest file that is read, in bytes.
+const FILE_MAX: usize = 1024 * 1024;
 const DEFAULT_STATE_DIR: &str = "/var/lib/claviger";
 const DEFAULT_SOCKET: &str = "/run/claviger/kms.sock";
 const DEFAULT_PROVIDER: &str = "claviger";
@@ -254,7 +257,11 @@ impl Config {
 
 fn read_file(file: Option<&Path>) -> Result<Settings, ConfigError> {
     let path = file.unwrap_or(Path::new(DEFAULT_FILE));
-    match fs::read_to_string(path) {
+    let text = read_input(path, FILE_MAX).and_then(|bytes| match str::from_utf8(&bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => Err(io::ErrorKind::InvalidData.into()),
+    });
+    match text {
         Ok(text) => parse(&text, path),
         Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => Ok(Settings::default()),
         Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
@@ -300,6 +307,8 @@ fn check_provider_name(name: String) -> Result<String, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn settings(text: &str) -> Result<Settings, ConfigError> {

@@ -2,33 +2,28 @@
 
 use std::{
     fmt::Display,
-    fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
 use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
+use crate::durable::read_input;
 
 /// Reads a text file of at most `limit` bytes, in UTF-8, or in UTF-16 with a byte order mark, as YAML allows. The copy
 /// in memory is wiped after use, because an EncryptionConfiguration may contain keys.
 pub(super) fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, Failure> {
     let unreadable = |error: io::Error| {
         let exit = match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::IsADirectory => Exit::Usage,
+            io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput => Exit::Usage,
             io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidData => Exit::Damaged,
             io::ErrorKind::PermissionDenied => Exit::Refused,
             _ => Exit::Disk,
         };
         Failure::new(exit, &format!("reading {}: {error}", path.display()), None)
     };
-    let mut bytes = Zeroizing::new(Vec::new());
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() > limit {
-        return Err(unreadable(io::ErrorKind::FileTooLarge.into()));
-    }
+    let bytes = read_input(path, limit).map_err(unreadable)?;
     decode(&bytes).map(Zeroizing::new).ok_or_else(|| unreadable(io::ErrorKind::InvalidData.into()))
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     config::Settings,
-    durable::Dir,
+    durable::{Dir, volatile},
     escrow::{Identities, Recipient},
     hardening,
     keeper::{self, Expect, InitError, Initialised, Plan},
@@ -83,6 +83,13 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
         now: Time::new(jiff::Timestamp::now()),
     };
     let dir = Dir::open_or_create(&state_dir).map_err(InitError::File)?;
+    if let Some(kind) = volatile(&dir) {
+        let place = state_dir.display();
+        output::aside(
+            &format!("warning: {place} is on {kind}: a restart may remove the keyring, and then every Secret is lost"),
+            global,
+        );
+    }
     let made = keeper::init(&dir, &plan)?;
     print(&made, &plan, &state_dir, global)
         .map_err(|failure| failure.with_hint("the keyring is set up nevertheless: `claviger status` shows it"))?;

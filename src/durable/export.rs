@@ -4,7 +4,7 @@
 use std::{fs::File, io::Read, os::fd::OwnedFd, path::Path};
 
 use rustix::{
-    fs::{self, AtFlags, Mode, OFlags, RenameFlags},
+    fs::{self, AtFlags, Mode, OFlags},
     io::Errno,
 };
 
@@ -12,6 +12,7 @@ use super::{
     dir::parent_of,
     error::{DurableError, Result, io_error},
     mode::{PRIVATE_FILE, PUBLIC_FILE},
+    rename::rename_new,
     step::survive,
     temporary::temporary_name,
 };
@@ -91,15 +92,9 @@ fn fill(dir: &OwnedFd, name: &str, path: &Path, mode: u32, bytes: &[u8]) -> Resu
 }
 
 fn publish(dir: &OwnedFd, temporary: &str, name: &str, path: &Path) -> Result<()> {
-    match fs::renameat_with(dir, temporary, dir, name, RenameFlags::NOREPLACE) {
+    match rename_new(dir, temporary, dir, name) {
         Ok(()) => survive(path),
         Err(Errno::EXIST) => Err(DurableError::Exists(path.to_owned())),
-        // Some file systems of USB sticks and network shares cannot refuse to overwrite.
-        Err(Errno::INVAL | Errno::NOSYS) => match fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => fs::renameat(dir, temporary, dir, name).map_err(io_error("renaming to", path)),
-            Ok(_) => Err(DurableError::Exists(path.to_owned())),
-            Err(errno) => Err(io_error("inspecting", path)(errno)),
-        },
         Err(errno) => Err(io_error("renaming to", path)(errno)),
     }
 }

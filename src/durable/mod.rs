@@ -9,10 +9,12 @@ mod append;
 mod dir;
 mod error;
 mod export;
+mod input;
 mod life;
 mod lock;
 mod mode;
 mod place;
+mod rename;
 mod step;
 mod temporary;
 #[cfg(test)]
@@ -25,9 +27,10 @@ pub use self::{
     dir::{Dir, Privacy},
     error::DurableError,
     export::{check_export, export, replace_export},
+    input::read_input,
     life::LifeLock,
     lock::Lock,
-    place::is_on_another_disk,
+    place::{is_on_another_disk, volatile},
     trust::check_ancestors,
     version::{Version, version},
 };

@@ -34,6 +34,12 @@ pub fn is_on_another_disk(path: &Path, dir: &Dir) -> Result<()> {
     if may_be_same { shares("btrfs, as the state directory is: it may be the same disk") } else { Ok(()) }
 }
 
+/// Returns the name of the directory's file system, if its files may be gone after a restart of the machine or container.
+pub fn volatile(dir: &Dir) -> Option<&'static str> {
+    let kind = kind_of_file_system(dir.path()).ok()?;
+    NO_DISK.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name)
+}
+
 fn kind_of_file_system(path: &Path) -> Result<i64> {
     let found = fs::statfs(path).map_err(io_error("inspecting the file system of", path))?;
     // The type of this field depends on the architecture.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, AtFlags, Mode, OFlags, RenameFlags},
+    fs::{self, AtFlags, Mode, OFlags},
     io::Errno,
 };
 
@@ -20,9 +20,19 @@ use super::{
     dir::Dir,
     error::{DurableError, Result, io_error},
     mode::{PRIVATE_DIRECTORY, PRIVATE_FILE},
+    rename::rename_new,
     step::survive,
     temporary::temporary_name,
 };
+
+/// What a file may be renamed to.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    /// A name that nothing has yet.
+    New,
+    /// Any name: what has it is replaced.
+    Any,
+}
 
 impl Dir {
     /// Writes a file that must not exist yet.
@@ -30,7 +40,7 @@ impl Dir {
     /// # Errors
     /// When the file exists, or a step fails. Then there is no new file of this name.
     pub fn create(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.write(name, bytes, RenameFlags::NOREPLACE)
+        self.write(name, bytes, Target::New)
     }
 
     /// Writes a file, and replaces an old one.
@@ -38,17 +48,17 @@ impl Dir {
     /// # Errors
     /// When a step fails. Up to the rename the old file stays whole.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.write(name, bytes, RenameFlags::empty())
+        self.write(name, bytes, Target::Any)
     }
 
-    fn write(&self, name: &str, bytes: &[u8], flags: RenameFlags) -> Result<()> {
+    fn write(&self, name: &str, bytes: &[u8], target: Target) -> Result<()> {
         // Errors name this file and not the temporary one, which will be gone.
         let path = self.path_of(name);
         let temporary = temporary_name(name)?;
         survive(&path)?;
         let fd = self.create_exclusively(&temporary).map_err(io_error("creating", &path))?;
         let filled = self.fill(fd, &temporary, bytes, &path).and_then(|()| survive(&path));
-        let written = filled.and_then(|()| self.rename(&temporary, name, flags));
+        let written = filled.and_then(|()| self.rename(&temporary, name, target));
         if written.is_err() && survive(&path).is_ok() {
             // This may fail, and removes only what this call made. If it stays, the next change removes it.
             let _ = fs::unlinkat(&self.fd, &temporary, AtFlags::empty());
@@ -92,9 +102,13 @@ impl Dir {
         fs::fchown(fd, Some(uid), Some(gid)).map_err(io_error("chown", path))
     }
 
-    fn rename(&self, from: &str, to: &str, flags: RenameFlags) -> Result<()> {
+    fn rename(&self, from: &str, to: &str, target: Target) -> Result<()> {
         let path = self.path_of(to);
-        fs::renameat_with(&self.fd, from, &self.fd, to, flags).map_err(|errno| match errno {
+        let renamed = match target {
+            Target::New => rename_new(&self.fd, from, &self.fd, to),
+            Target::Any => fs::renameat(&self.fd, from, &self.fd, to),
+        };
+        renamed.map_err(|errno| match errno {
             Errno::EXIST => DurableError::Exists(path.clone()),
             errno => io_error("renaming to", &path)(errno),
         })
@@ -141,8 +155,7 @@ impl Dir {
         let target =
             fs::openat(&self.fd, &aside, flags, Mode::empty()).map_err(io_error("opening", &self.path_of(&aside)))?;
         for name in names {
-            fs::renameat_with(&self.fd, name, &target, name, RenameFlags::NOREPLACE)
-                .map_err(io_error("moving", &self.path_of(name)))?;
+            rename_new(&self.fd, name, &target, name).map_err(io_error("moving", &self.path_of(name)))?;
         }
         fs::fsync(&target).map_err(io_error("syncing", &self.path_of(&aside)))?;
         self.sync()?;

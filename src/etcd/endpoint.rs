@@ -5,8 +5,12 @@ use std::{io, path::PathBuf, time::Duration};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::{Servers, error::chain};
+use crate::durable::read_input;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest certificate or key that is read, in bytes.
+const PEM_MAX: usize = 1 << 20;
 
 /// Flow control, in bytes: pages are large, and etcd sends one while the one before is still being read.
 const WINDOW: u32 = 4 << 20;
@@ -71,7 +75,8 @@ pub(super) fn endpoint(url: &str, tls: Option<&ClientTlsConfig>) -> Result<Endpo
 }
 
 pub(super) fn tls(servers: &Servers) -> Result<Option<ClientTlsConfig>, ServersError> {
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|source| ServersError::File { path: path.clone(), source });
+    let read =
+        |path: &PathBuf| read_input(path, PEM_MAX).map_err(|source| ServersError::File { path: path.clone(), source });
     let Some(cafile) = &servers.cafile else { return Ok(None) };
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(cafile)?));
     match (&servers.certfile, &servers.keyfile) {

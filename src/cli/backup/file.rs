@@ -1,8 +1,7 @@
 //! The file of a backup, as the command line gives it.
 
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -11,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::super::failure::{Exit, Failure};
 use crate::{
+    durable::read_input,
     escrow::{BACKUP_MAX, Backup, Identities},
     hardening, keeper,
 };
@@ -22,13 +22,7 @@ pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let exit = if error.kind() == io::ErrorKind::FileTooLarge { Exit::Damaged } else { Exit::Usage };
         Failure::new(exit, &format!("reading {}: {error}", file.display()), None)
     };
-    let mut bytes = Zeroizing::new(Vec::new());
-    let opened = File::open(file).map_err(unreadable)?;
-    opened.take(BACKUP_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() > BACKUP_MAX {
-        return Err(unreadable(io::ErrorKind::FileTooLarge.into()));
-    }
-    Ok(bytes)
+    read_input(file, BACKUP_MAX).map_err(unreadable)
 }
 
 /// Opens the backup that was read from `file`.
