@@ -71,7 +71,7 @@ impl CommandLine<'_> {
             prefix: self.last("etcd-prefix", &mut doubts),
             overrides: self.overrides(&mut doubts)?,
             encryption_config: self.path("encryption-provider-config", &mut doubts),
-            allows_kms_v1: self.has_gate("KMSv1", &mut doubts),
+            allows_kms_v1: self.allows_kms_v1(&mut doubts),
             servers,
         };
         doubts.extend(self.hidden());
@@ -134,12 +134,8 @@ impl CommandLine<'_> {
         Ok(overrides)
     }
 
-    /// Whether a feature gate is switched on. If it is given several times, the last one counts.
-    fn has_gate(&self, gate: &str, doubts: &mut Vec<Doubt>) -> bool {
-        let gates = self.all("feature-gates", doubts);
-        let settings = gates.iter().flat_map(|text| list(text, ','));
-        let mut values = settings.filter_map(|one| one.strip_prefix(gate)?.strip_prefix('=').map(str::to_owned));
-        values.next_back().is_some_and(|value| matches!(&*value, "true" | "True" | "TRUE" | "t" | "T" | "1"))
+    fn allows_kms_v1(&self, doubts: &mut Vec<Doubt>) -> bool {
+        allows_kms_v1(&self.all("feature-gates", doubts).join(","))
     }
 
     /// Makes the path of a Unix socket a path of this machine. Other addresses stay as they are.
@@ -158,6 +154,13 @@ impl CommandLine<'_> {
         let hidden = self.words.iter().filter(|word| self.unknown.contains(word));
         hidden.map(|word| Doubt::Hidden { name: word.clone() })
     }
+}
+
+/// Whether these feature gates, `NAME=true,NAME=false`, allow KMS v1. If a gate is given several times, the last one counts.
+pub fn allows_kms_v1(gates: &str) -> bool {
+    let gates = list(gates, ',');
+    let mut values = gates.iter().filter_map(|one| one.strip_prefix("KMSv1=")).rev();
+    values.next().is_some_and(|value| matches!(value, "true" | "True" | "TRUE" | "t" | "T" | "1"))
 }
 
 fn list(text: &str, between: char) -> Vec<String> {

@@ -21,5 +21,5 @@ mod words;
 
 pub use error::{Doubt, FlagsError};
 pub use find::{DEFAULTS, FLAGS_MAX, FoundFlags};
-pub use flags::{ApiServerFlags, Override};
+pub use flags::{ApiServerFlags, Override, allows_kms_v1};
 pub use process::find_process;

@@ -147,7 +147,7 @@ fn secret(number: u64) -> Vec<u8> {
     };
     let value = [b"k8s:enc:kms:v2:claviger:".to_vec(), object.encode_to_vec()].concat();
     let key = format!("/registry/secrets/default/{number:08}").into_bytes();
-    let revision = number as i64;
+    let revision = i64::try_from(number).unwrap();
     Record { key, create_revision: revision, mod_revision: revision, version: 1, value }.encode_to_vec()
 }
 

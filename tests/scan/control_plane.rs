@@ -193,7 +193,12 @@ fn what_an_api_server_rewrites_is_what_was_found_and_then_nothing_is() {
     let past = &*PAST;
     let history = past.history();
     let keyring = history.plugin.state_dir().join("keyring");
-    let scan = || Scan::live(&history.run, &history.etcd).config(&history.config).with("--keyring", &keyring);
+    let scan = || {
+        Scan::live(&history.run, &history.etcd)
+            .config(&history.config)
+            .with("--keyring", &keyring)
+            .with("--feature-gates", "KMSv1=true")
+    };
     let (report, list) = (scan().report(), scan().list());
     let mut rewritten = BTreeMap::new();
     for (key, line) in &list {

@@ -346,7 +346,7 @@ const WRONG_DOCUMENTS: [(&str, &str); 13] = [
     ),
     (
         "{\"SECRET\":\"apiserver.config.k8s.io/v1\"}",
-        "not an EncryptionConfiguration: line 1, column 9: unknown field, expected one of apiVersion, kind, resources",
+        "not an EncryptionConfiguration: line 1, column 47: unknown field, expected one of apiVersion, kind, resources",
     ),
     ("{\"kind\":\"a\",\"kind\":\"a\"}", "not an EncryptionConfiguration: line 1, column 18: a field that occurs twice"),
 ];
@@ -355,7 +355,8 @@ const WRONG_DOCUMENTS: [(&str, &str); 13] = [
 fn is_refused(run: &Run, etcd: &Etcd, snapshot: &Path, configuration: &str, text: &str) {
     let config = run.path("wrong.yaml");
     fs::write(&config, configuration).unwrap();
-    let scanned = Scan::snapshot(run, snapshot).config(&config).run();
+    let gates = if text.contains("--feature-gates") { "" } else { "KMSv1=true" };
+    let scanned = Scan::snapshot(run, snapshot).config(&config).with("--feature-gates", gates).run();
     assert_eq!((scanned.exit, scanned.stdout.as_str()), (Some(7), ""), "{configuration}{}", scanned.stderr);
     let error: serde_json::Value = serde_json::from_str(&scanned.stderr).unwrap();
     assert_eq!(error["error"], format!("{}: {text}", config.display()), "{configuration}");

@@ -199,8 +199,9 @@ impl History {
     fn forget_and_remember(&mut self) {
         self.restart(&[(&[SECRETS, CONFIG_MAPS], &Claviger.and_earlier()), (&[WIDGETS], &[Secretbox, Gcm])]);
         self.write_objects(Claviger, &[SECRETS, CONFIG_MAPS]);
-        let list = Scan::live(&self.run, &self.etcd).config(&self.config).list();
-        let report = Scan::live(&self.run, &self.etcd).config(&self.config).report();
+        let list = Scan::live(&self.run, &self.etcd).config(&self.config).with("--feature-gates", "KMSv1=true").list();
+        let report =
+            Scan::live(&self.run, &self.etcd).config(&self.config).with("--feature-gates", "KMSv1=true").report();
         for (key, line) in list {
             let Some(url) = url_of(&key) else { continue };
             let status = self.front.get(&url).status;

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    os::unix::process::CommandExt,
     process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -13,6 +14,7 @@ use std::{
 use super::{
     answers::{Line, assert_same, lines, scan},
     proxy::{Proxy, Then},
+    scanned::put,
     truth::Store,
     values::{Chance, Stored, whole},
 };
@@ -58,6 +60,31 @@ fn fill_with(store: &mut Store, secrets: usize, length: usize) {
     let mut chance = Chance(5);
     let value = Stored::kms_v2("claviger", "k1", b"seed", length, &mut chance);
     store.put_many((0..secrets).map(|number| (key(number), value.clone())));
+}
+
+/// The flags are those of a process: a shell that is called as kube-apiserver is, and waits.
+#[test]
+fn the_etcds_of_overrides_are_read_too_and_the_report_says_whose_flags_it_read() {
+    let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
+    let [main, events] = [(), ()].map(|()| Etcd::start(&run, 1).unwrap());
+    put(&main, &[("/registry/secrets/a/b".to_owned(), b"{}"), ("/registry/namespaces/a".to_owned(), b"{}")]);
+    put(&events, &[("/registry/events/a/b".to_owned(), b"{}"), ("/registry/events/a/c".to_owned(), b"{}")]);
+    let flags = [
+        format!("--etcd-servers={}", main.endpoints()),
+        format!("--etcd_servers_overrides=/events#{}", events.endpoints()),
+    ];
+    let mut command = Command::new("sh");
+    command.arg0("/usr/local/bin/kube-apiserver").args(["-c", "sleep 600 & wait", "sh"]).args(flags);
+    let process = run.start("kube-apiserver", command).unwrap();
+    let scan = |flags: &str| sandbox.run(&format!("scan --apiserver-process {} {flags}", process.id()));
+    let answer = scan("--output json");
+    let report = answer.ends_with(1).json();
+    assert_eq!(report["all"]["objects"], 4, "{report}");
+    assert_eq!(report["overrides"][0]["endpoints"][0], events.endpoints());
+    assert_eq!(report["flags"], format!("process {}", process.id()));
+    let page = scan("").stdout;
+    assert!(page.contains(&format!("flags from     process {}", process.id())), "{page}");
+    assert!(page.contains(&format!("and etcd       {}", events.endpoints())), "{page}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Compares `claviger scan` with what real etcds write, and with what real API servers wrote, read, rewrote and refused.
 //!
 //! ```text
-//! databases, damage, files, live, providers -> truth -> values, writer, answers;   live -> proxy;   damage -> pages
+//! databases, damage, files, live, providers -> truth -> values, writer, answers;   live -> proxy, scanned;   damage -> pages
 //! bounds;   control_plane, coverage, names -> history -> objects, scanned
 //! ```
 

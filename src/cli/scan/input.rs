@@ -12,7 +12,7 @@ use crate::{
         state::State,
     },
     scan::{
-        coverage::{CONFIG_MAX, Coverage, KmsV1},
+        coverage::{BrokenRule, CONFIG_MAX, Coverage, CoverageError, KmsV1},
         judge::{Judge, KeyUse, KnownKeys},
         needs::ScanPlace,
     },
@@ -44,8 +44,8 @@ impl ScanInput {
     pub(super) fn read(
         config: &Config,
         snapshot: Option<PathBuf>,
-        keyring: Option<&Path>,
-        primary: Option<KeyId>,
+        (keyring, primary): (Option<&Path>, Option<KeyId>),
+        has_kms_v1: bool,
     ) -> Result<Self, Failure> {
         // A snapshot may belong to another cluster than this node, so its manifest is not read by default.
         let declared = Declared::read(&config.cluster, snapshot.is_some())?;
@@ -62,7 +62,7 @@ impl ScanInput {
             (None, Some(key_id)) => Some(KnownKeys::primary(&config.provider_name, key_id.commitment_half())),
             (None, None) => None,
         };
-        let kms_v1 = if declared.allows_kms_v1 { KmsV1::Allowed } else { KmsV1::Refused };
+        let kms_v1 = if has_kms_v1 || declared.allows_kms_v1 { KmsV1::Allowed } else { KmsV1::Refused };
         let coverage = declared.encryption_config.as_deref().map(|path| read_coverage(path, kms_v1)).transpose()?;
         let flags = declared.found_in;
         Ok(Self { places, flags, prefix: declared.prefix, judge: Judge { coverage, keys }, notes })
@@ -87,8 +87,13 @@ fn elsewhere(other: &Override) -> String {
 }
 
 fn read_coverage(path: &Path, kms_v1: KmsV1) -> Result<Coverage, Failure> {
-    let hint = "kube-apiserver would refuse to start with it or to reload it";
-    Coverage::parse(&read_text(path, CONFIG_MAX)?, kms_v1).map_err(|error| wrong(path, &error, Some(hint)))
+    let hint = |error: &CoverageError| match error {
+        CoverageError::Rule { rule: BrokenRule::NoGate, .. } => {
+            "if this kube-apiserver has that gate, say so: --feature-gates KMSv1=true"
+        }
+        _ => "kube-apiserver would refuse to start with it or to reload it",
+    };
+    Coverage::parse(&read_text(path, CONFIG_MAX)?, kms_v1).map_err(|error| wrong(path, &error, Some(hint(&error))))
 }
 
 fn read_keys(provider: &str, path: &Path) -> Result<KnownKeys, Failure> {

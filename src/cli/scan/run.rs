@@ -6,6 +6,7 @@ use clap::Args;
 use rand::{TryRng, rngs::SysRng};
 
 use crate::{
+    apiserver,
     config::Settings,
     hardening,
     keyring::{key_id::KeyId, time::Time},
@@ -54,9 +55,12 @@ pub(in crate::cli) struct ScanArgs {
     snapshot: Option<PathBuf>,
     #[command(flatten)]
     etcd: EtcdArgs,
-    /// EncryptionConfiguration to compare the objects with [default: the one that the API server's manifest names]
+    /// EncryptionConfiguration to compare the objects with [default: the one that the flags of kube-apiserver name]
     #[arg(long, value_name = "FILE")]
     encryption_config: Option<PathBuf>,
+    /// Feature gates of kube-apiserver, if its flags are not read: KMSv1=true lets the configuration name KMS v1
+    #[arg(long, value_name = "GATES")]
+    feature_gates: Option<String>,
     /// Keyring file, to show which objects are under stale, disabled or unknown keys; only key_ids and states are read
     /// from it
     #[arg(long, value_name = "FILE")]
@@ -83,12 +87,13 @@ pub(in crate::cli) struct ScanArgs {
 /// When nothing can be scanned, or the report cannot be written.
 pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failure> {
     hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
-    let ScanArgs { snapshot, etcd, encryption_config, keyring, primary, provider_name, .. } = args;
+    let ScanArgs { snapshot, etcd, encryption_config, feature_gates, keyring, primary, provider_name, .. } = args;
     let settings = Settings { provider_name, encryption_config, ..Settings::default() };
     let config = global.config(etcd.put_into(settings))?;
     args.files.check()?;
     let primary = primary.as_deref().map(primary_key).transpose()?;
-    let input = ScanInput::read(&config, snapshot, keyring.as_deref(), primary)?;
+    let has_kms_v1 = feature_gates.is_some_and(|gates| apiserver::allows_kms_v1(&gates));
+    let input = ScanInput::read(&config, snapshot, (keyring.as_deref(), primary), has_kms_v1)?;
     let names = Names::new(&input.prefix);
     let mut listing = Listing::default();
     let mut list = |object: &ListedObject<'_>| listing.print(object);

@@ -13,5 +13,6 @@ mod error;
 mod lookup;
 mod rules;
 
+pub use error::{BrokenRule, CoverageError};
 pub use lookup::{CONFIG_MAX, Coverage, EntryProviders};
 pub use rules::KmsV1;
