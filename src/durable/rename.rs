@@ -43,10 +43,10 @@ mod tests {
     #[test]
     fn no_way_overwrites_a_file_and_each_leaves_one_name() {
         let directory = tempfile::tempdir().unwrap();
-        let ways: [fn(&OwnedFd, &str, &OwnedFd, &str) -> Result<()>; 3] = [
-            |from_dir, from, to_dir, to| rename_new(from_dir, from, to_dir, to),
-            |from_dir, from, to_dir, to| link_new(from_dir, from, to_dir, to),
-            |from_dir, from, to_dir, to| look_and_rename(from_dir, from, to_dir, to),
+        let ways: [fn(&OwnedFd, &str, &str) -> Result<()>; 3] = [
+            |dir, from, to| rename_new(dir, from, dir, to),
+            |dir, from, to| link_new(dir, from, dir, to),
+            |dir, from, to| look_and_rename(dir, from, dir, to),
         ];
         let dir = OwnedFd::from(File::open(directory.path()).unwrap());
         let names = || {
@@ -58,13 +58,13 @@ mod tests {
         for way in ways {
             std::fs::write(directory.path().join("new"), "new").unwrap();
             std::fs::write(directory.path().join("old"), "old").unwrap();
-            assert_eq!(way(&dir, "new", &dir, "old"), Err(Errno::EXIST));
+            assert_eq!(way(&dir, "new", "old"), Err(Errno::EXIST));
             assert_eq!(
                 (names(), std::fs::read(directory.path().join("old")).unwrap()),
                 (vec!["new".into(), "old".into()], b"old".to_vec())
             );
             std::fs::remove_file(directory.path().join("old")).unwrap();
-            assert_eq!(way(&dir, "new", &dir, "old"), Ok(()));
+            assert_eq!(way(&dir, "new", "old"), Ok(()));
             assert_eq!(
                 (names(), std::fs::read(directory.path().join("old")).unwrap()),
                 (vec!["old".into()], b"new".to_vec())
