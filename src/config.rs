@@ -259,7 +259,7 @@ fn read_file(file: Option<&Path>) -> Result<Settings, ConfigError> {
     let path = file.unwrap_or(Path::new(DEFAULT_FILE));
     let text = read_input(path, FILE_MAX).and_then(|bytes| match str::from_utf8(&bytes) {
         Ok(text) => Ok(text.to_owned()),
-        Err(_) => Err(io::ErrorKind::InvalidData.into()),
+        Err(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8")),
     });
     match text {
         Ok(text) => parse(&text, path),

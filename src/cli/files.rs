@@ -24,7 +24,9 @@ pub(super) fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, 
         Failure::new(exit, &format!("reading {}: {error}", path.display()), None)
     };
     let bytes = read_input(path, limit).map_err(unreadable)?;
-    decode(&bytes).map(Zeroizing::new).ok_or_else(|| unreadable(io::ErrorKind::InvalidData.into()))
+    decode(&bytes)
+        .map(Zeroizing::new)
+        .ok_or_else(|| unreadable(io::Error::new(io::ErrorKind::InvalidData, "it is neither UTF-8 nor UTF-16")))
 }
 
 /// Decodes UTF-8, or UTF-16 of either byte order if the text begins with a byte order mark.

@@ -40,10 +40,13 @@ mod tests {
 
     use super::*;
 
+    /// Gives a file of a directory another name.
+    type Way = fn(&OwnedFd, &str, &str) -> Result<()>;
+
     #[test]
     fn no_way_overwrites_a_file_and_each_leaves_one_name() {
         let directory = tempfile::tempdir().unwrap();
-        let ways: [fn(&OwnedFd, &str, &str) -> Result<()>; 3] = [
+        let ways: [Way; 3] = [
             |dir, from, to| rename_new(dir, from, dir, to),
             |dir, from, to| link_new(dir, from, dir, to),
             |dir, from, to| look_and_rename(dir, from, dir, to),
