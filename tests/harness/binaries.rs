@@ -89,6 +89,8 @@ pub(crate) enum Program {
     GoGenerate,
     /// The least plugin that speaks version 1 of the protocol.
     KmsV1Plugin,
+    /// Serves etcd's API from an SQL database.
+    Kine,
     /// Opens what claviger seals for people.
     Age,
     /// Makes the identities for it.
@@ -142,6 +144,7 @@ impl Program {
             Self::GoScan => "go-scan",
             Self::GoGenerate => "go-generate",
             Self::KmsV1Plugin => "kms-v1-plugin",
+            Self::Kine => "kine",
             Self::Age => "age",
             Self::AgeKeygen => "age-keygen",
         }
@@ -161,6 +164,7 @@ impl Program {
             Self::GoScan => "./scan",
             Self::GoGenerate => "./generate",
             Self::KmsV1Plugin => "./kms-v1-plugin",
+            Self::Kine => "github.com/k3s-io/kine",
             Self::Age => "filippo.io/age/cmd/age",
             Self::AgeKeygen => "filippo.io/age/cmd/age-keygen",
         }
@@ -180,6 +184,7 @@ impl Program {
             | Self::GoScan
             | Self::GoGenerate
             | Self::KmsV1Plugin
+            | Self::Kine
             | Self::Age
             | Self::AgeKeygen => None,
         }
@@ -197,6 +202,7 @@ impl Program {
             Self::KmsClient | Self::ApiClient | Self::KmsV1Plugin => ("clients".to_owned(), "k8s.io/kms"),
             Self::GoPlugin => ("../../benches/go-plugin".to_owned(), "k8s.io/kms"),
             Self::GoScan | Self::GoGenerate => ("../../benches/go-scan".to_owned(), "go.etcd.io/etcd/api/v3"),
+            Self::Kine => ("kine-0.17".to_owned(), "github.com/k3s-io/kine"),
             Self::Age | Self::AgeKeygen => ("age-1.3".to_owned(), "filippo.io/age"),
         }
     }
@@ -205,6 +211,7 @@ impl Program {
     fn expected(self) -> Duration {
         Duration::from_secs(match self {
             Self::KubeApiserver(_) => 4 * 60,
+            Self::Kine => 90,
             Self::Kubectl(_) | Self::Kubelet => 2 * 60,
             Self::Etcd(_) => 40,
             Self::Etcdctl(_) | Self::Etcdutl(_) => 5,

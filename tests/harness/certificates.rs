@@ -21,7 +21,7 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// Makes all of them and writes them to `directory`. They are for 127.0.0.1 and live as long as the directory.
+    /// Makes all of them and writes them to `directory`. They are for loopback and live as long as the directory.
     pub(crate) fn create(directory: &Path) -> Result<Self> {
         let made = Made::new().during(|| "making certificates".to_owned())?;
         let write = |name: &str, pem: String| write(directory, name, pem);
@@ -96,7 +96,7 @@ fn authority_parameters() -> std::result::Result<CertificateParams, rcgen::Error
 }
 
 fn serving_parameters() -> std::result::Result<CertificateParams, rcgen::Error> {
-    let names = ["127.0.0.1", "localhost", "kubernetes.default.svc"];
+    let names = ["127.0.0.1", "::1", "localhost", "kubernetes.default.svc"];
     let mut parameters = CertificateParams::new(names.map(String::from))?;
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

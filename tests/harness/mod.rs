@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! api_server, etcd, node, plugin, binaries -> processes, commands -> spawn -> error;   api_server -> etcd
+//! kine -> postgres -> processes, commands, packages;   kine -> binaries, certificates, processes
 //! api_server, etcd, node -> binaries, ports;   api_server, etcd, node -> certificates;   node -> images, packages -> binaries
 //! binaries, packages, processes -> progress
 //! ```
@@ -23,10 +24,12 @@ pub(crate) mod commands;
 pub(crate) mod error;
 pub(crate) mod etcd;
 pub(crate) mod images;
+pub(crate) mod kine;
 pub(crate) mod node;
 mod packages;
 pub(crate) mod plugin;
 mod ports;
+pub(crate) mod postgres;
 pub(crate) mod processes;
 pub(crate) mod progress;
 mod spawn;

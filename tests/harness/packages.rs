@@ -1,6 +1,6 @@
-//! containerd, its shim and runc: found, or unpacked from Debian's packages, never installed.
+//! containerd, its shim and runc, and PostgreSQL: found, or unpacked from Debian's packages, never installed.
 //!
-//! Those on the search path come first, if all are there. The packages come by apt-get, with lists of its own, so that
+//! What is installed comes first, if all of it is there. The packages come by apt-get, with lists of its own, so that
 //! nothing of the system changes and its lists need not be fresh. What is unpacked stays in the user's cache directory.
 
 use std::fs;
@@ -19,6 +19,18 @@ const PROGRAMS: [&str; 4] = ["containerd", "containerd-shim-runc-v2", "ctr", "ru
 
 const PACKAGES: [&str; 2] = ["containerd", "runc"];
 
+/// The programs of PostgreSQL that a server needs.
+const DATABASE: [&str; 2] = ["initdb", "postgres"];
+
+/// Where Debian installs them, by their version, below the root of what is unpacked.
+const DATABASES: &str = "usr/lib/postgresql";
+
+/// Debian's newest PostgreSQL; it depends on the one with a version.
+const DATABASE_PACKAGE: &str = "postgresql";
+
+/// What every Debian has.
+const LIBRARIES_THERE: [&str; 4] = ["libc6", "libgcc-s1", "libstdc++6", "libcrypt1"];
+
 /// For one call of apt-get or dpkg.
 const LIMIT: Duration = Duration::from_mins(5);
 
@@ -29,7 +41,7 @@ pub(crate) fn container_runtime() -> Result<String> {
     }
     let unpacked = cache("packages")?.join("containerd");
     if !unpacked.exists() {
-        unpack_locked(&unpacked)?;
+        unpack_locked(&unpacked, "containerd and runc", |_| Ok(PACKAGES.map(str::to_owned).to_vec()))?;
     }
     Ok(format!("{0}/usr/bin:{0}/usr/sbin", unpacked.display()))
 }
@@ -40,12 +52,59 @@ pub(crate) fn container_runtime_can_be_had() -> bool {
     all(&PROGRAMS) || all(&["apt-get", "dpkg"])
 }
 
+/// The directory below which PostgreSQL is: the root, or where it was unpacked.
+pub(crate) fn database() -> Result<PathBuf> {
+    let root = PathBuf::from("/");
+    if programs_of_database(&root).is_some() {
+        return Ok(root);
+    }
+    let unpacked = cache("packages")?.join(DATABASE_PACKAGE);
+    if !unpacked.exists() {
+        unpack_locked(&unpacked, "PostgreSQL", packages_of_database)?;
+    }
+    Ok(unpacked)
+}
+
+/// Whether [`database`] has a way to get them.
+pub(crate) fn database_can_be_had() -> bool {
+    programs_of_database(Path::new("/")).is_some() || ["apt-get", "apt-cache", "dpkg"].into_iter().all(on_search_path)
+}
+
+/// The directory with the programs of the newest PostgreSQL below a root.
+pub(crate) fn programs_of_database(root: &Path) -> Option<PathBuf> {
+    let versions = fs::read_dir(root.join(DATABASES)).ok()?;
+    let directories = versions.filter_map(|version| Some(version.ok()?.path().join("bin")));
+    directories.filter(|bin| DATABASE.iter().all(|program| bin.join(program).is_file())).max()
+}
+
+/// The packages of PostgreSQL and of the libraries that it needs.
+fn packages_of_database(run: &Run) -> Result<Vec<String>> {
+    let mut apt_cache = Command::new("apt-cache");
+    apt_cache
+        .args(["depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks"])
+        .args(["--no-replaces", "--no-enhances", "--option"])
+        .arg(format!("Dir::State::Lists={}", run.path("lists").display()))
+        .arg("--option")
+        .arg(format!("Dir::Cache={}", run.directory().display()))
+        .arg(DATABASE_PACKAGE);
+    let names = output_of_success(apt_cache, &[], LIMIT)?;
+    let names = String::from_utf8_lossy(&names).into_owned();
+    // A name in angle brackets is that of no package, and a line with spaces says what the package above it needs.
+    let names = names.lines().filter(|name| !name.starts_with([' ', '<']) && !name.contains(':'));
+    let is_needed = |name: &&str| {
+        let is_server = name.strip_prefix("postgresql-").is_some_and(|rest| rest.parse::<u32>().is_ok());
+        is_server || (name.starts_with("lib") && !name.contains("perl") && !LIBRARIES_THERE.contains(name))
+    };
+    Ok(names.filter(is_needed).map(str::to_owned).collect())
+}
+
 fn on_search_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
-fn unpack_locked(target: &Path) -> Result<()> {
+/// Downloads and unpacks the packages that `choose` names once there are lists of all packages.
+fn unpack_locked(target: &Path, what: &str, choose: impl Fn(&Run) -> Result<Vec<String>>) -> Result<()> {
     let packages = cache("packages")?;
     fs::create_dir_all(&packages).during(|| format!("making {}", packages.display()))?;
     let _lock = lock(&packages.join("lock"))?;
@@ -53,24 +112,27 @@ fn unpack_locked(target: &Path) -> Result<()> {
         return Ok(());
     }
     let why = format!("needed once, kept in {}", target.display());
-    let progress = Progress::start("unpacking containerd and runc", &why, &human(LIMIT), Instant::now());
+    let progress = Progress::start(&format!("unpacking {what}"), &why, &human(LIMIT), Instant::now());
     // Inside the cache, so that the last step is a rename: the programs are there whole, or not at all.
     let run = Run::inside(&packages)?;
-    let outcome = unpack(&run);
+    let outcome = unpack(&run, choose);
     progress.finish(if outcome.is_ok() { "done" } else { "failed" });
-    let unpacked = outcome.map_err(|error| error.hint("can apt-get reach Debian's packages? Or install containerd"))?;
+    let unpacked = outcome.map_err(|error| error.hint("can apt-get reach Debian's packages? Or install them"))?;
     fs::rename(&unpacked, target).during(|| format!("moving programs to {}", target.display()))
 }
 
 /// Downloads and unpacks the packages, and returns the directory with what is in them.
-fn unpack(run: &Run) -> Result<PathBuf> {
+fn unpack(run: &Run, choose: impl Fn(&Run) -> Result<Vec<String>>) -> Result<PathBuf> {
     let root = run.path("root");
     for directory in ["lists/partial", "archives/partial", "debs", "root"] {
         let directory = run.path(directory);
         fs::create_dir_all(&directory).during(|| format!("making {}", directory.display()))?;
     }
     call(apt_get(run, &["update"]))?;
-    call(apt_get(run, &[&["download"], &PACKAGES[..]].concat()))?;
+    let packages = choose(run)?;
+    let mut download = apt_get(run, &["download"]);
+    download.args(packages);
+    call(download)?;
     for package in fs::read_dir(run.path("debs")).during(|| "looking for packages".to_owned())? {
         let package = package.during(|| "looking for packages".to_owned())?;
         let mut dpkg = Command::new("dpkg");

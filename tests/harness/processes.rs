@@ -187,6 +187,11 @@ impl Process {
         self.child.id()
     }
 
+    /// Its name in this run.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// How it ended, or nothing while it runs.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().during(|| format!("looking after {}", self.name))

@@ -1,0 +1,149 @@
+//! kine: etcd's API from an SQL database, at a Unix socket or on loopback.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::binaries::{EtcdVersion, Program};
+use super::certificates::{Certificates, ClientCertificate};
+use super::commands::{isolated, output_of_success};
+use super::error::{Context, Result};
+use super::postgres::Postgres;
+use super::processes::{Process, Run};
+
+/// kine listens when its database has its tables.
+const UP_WITHIN: Duration = Duration::from_mins(1);
+
+/// For one call of etcdctl.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// A kine, which is killed when it is dropped.
+pub(crate) struct Kine {
+    run: Run,
+    directory: PathBuf,
+    address: Address,
+    process: Process,
+}
+
+/// Where it listens.
+enum Address {
+    Socket(PathBuf),
+    Loopback6(u16),
+}
+
+impl Kine {
+    /// Starts one over SQLite, which is what kine has without a database.
+    pub(crate) fn over_sqlite(run: &Run) -> Result<Self> {
+        Self::start(run, "kine.sock", &[])
+    }
+
+    /// Starts one over PostgreSQL.
+    pub(crate) fn over_postgres(run: &Run, postgres: &Postgres) -> Result<Self> {
+        Self::start(run, "kine.sock", &[format!("--endpoint={}", postgres.url())])
+    }
+
+    /// Starts one whose socket has this file name, and which serves by TLS the one client that shows this certificate.
+    pub(crate) fn secure(
+        run: &Run,
+        socket: &str,
+        certificates: &Certificates,
+        client: &ClientCertificate,
+    ) -> Result<Self> {
+        Self::start(run, socket, &flags(certificates, client))
+    }
+
+    /// The same on a port of `::1`; `None` if this machine has no such address.
+    pub(crate) fn secure_on_ipv6(
+        run: &Run,
+        certificates: &Certificates,
+        client: &ClientCertificate,
+    ) -> Result<Option<Self>> {
+        let Ok(port) = TcpListener::bind("[::1]:0").and_then(|listener| listener.local_addr()) else {
+            return Ok(None);
+        };
+        let directory = directory(run)?;
+        Self::start_at(run, directory, Address::Loopback6(port.port()), &flags(certificates, client)).map(Some)
+    }
+
+    fn start(run: &Run, socket: &str, flags: &[String]) -> Result<Self> {
+        let directory = directory(run)?;
+        let socket = directory.join(socket);
+        Self::start_at(run, directory, Address::Socket(socket), flags)
+    }
+
+    fn start_at(run: &Run, directory: PathBuf, address: Address, flags: &[String]) -> Result<Self> {
+        let mut command = isolated(&Program::Kine.path()?, &directory);
+        let listen = match &address {
+            Address::Socket(path) => format!("unix://{}", path.display()),
+            Address::Loopback6(port) => format!("[::1]:{port}"),
+        };
+        command
+            .arg(format!("--listen-address={listen}"))
+            .arg("--metrics-bind-address=0")
+            // Otherwise the last thousand revisions are never compacted.
+            .arg("--compact-min-retain=0")
+            .args(flags);
+        let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut process = run.start(&name, command)?;
+        process.wait_until("up", UP_WITHIN, || match &address {
+            Address::Socket(path) => UnixStream::connect(path).is_ok(),
+            Address::Loopback6(port) => TcpStream::connect(("::1", *port)).is_ok(),
+        })?;
+        Ok(Self { run: run.clone(), directory, address, process })
+    }
+
+    /// Its address in the form that `--etcd-servers` takes, without TLS.
+    pub(crate) fn url(&self) -> String {
+        match &self.address {
+            Address::Socket(path) => format!("unix://{}", path.display()),
+            Address::Loopback6(port) => format!("http://[::1]:{port}"),
+        }
+    }
+
+    /// The same with TLS.
+    pub(crate) fn secure_url(&self) -> String {
+        self.url().replacen("unix:", "unixs:", 1).replacen("http:", "https:", 1)
+    }
+
+    /// The directory with its socket and its database.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Its socket, if it has one.
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        match &self.address {
+            Address::Socket(path) => Some(path),
+            Address::Loopback6(_) => None,
+        }
+    }
+
+    /// Runs etcdctl against it and returns its standard output.
+    pub(crate) fn run_etcdctl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = isolated(&Program::Etcdctl(EtcdVersion::V3_7).path()?, self.run.directory());
+        command.arg(format!("--endpoints={}", self.url())).args(arguments);
+        let output = output_of_success(command, &[], CALL_LIMIT)?;
+        Ok(String::from_utf8_lossy(&output).into_owned())
+    }
+
+    /// Its process, to read its log.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+fn flags(certificates: &Certificates, client: &ClientCertificate) -> [String; 3] {
+    [
+        format!("--server-cert-file={}", certificates.serving_certificate.display()),
+        format!("--server-key-file={}", certificates.serving_key.display()),
+        format!("--trusted-ca-file={}", client.certificate.display()),
+    ]
+}
+
+fn directory(run: &Run) -> Result<PathBuf> {
+    let directory = run.path(run.unique_name("kine"));
+    fs::create_dir(&directory).during(|| format!("making {}", directory.display()))?;
+    Ok(directory)
+}
