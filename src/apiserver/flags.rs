@@ -140,7 +140,7 @@ impl CommandLine<'_> {
 
     /// Makes the path of a Unix socket a path of this machine. Other addresses stay as they are.
     fn url(&self, flag: &'static str, url: String, doubts: &mut Vec<Doubt>) -> Option<String> {
-        let scheme = ["unix://", "unixs://"].into_iter().find(|scheme| url.starts_with(scheme));
+        let scheme = ["unix://", "unixs://", "unix:", "unixs:"].into_iter().find(|scheme| url.starts_with(scheme));
         let Some(scheme) = scheme else { return Some(url) };
         let path = (self.locate)(&url[scheme.len()..]);
         if path.is_none() {
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn every_flag_of_a_list_counts_the_last_of_another_and_underscores_are_dashes() {
         let line = "--etcd-servers=http://a, --etcd_servers http://b --etcd-servers-overrides=/events#http://c;http://d \
-                    --etcd_servers_overrides=/secrets#http://e,/x#unix:///s --etcd-prefix=/ignored --etcd_prefix=/k8s \
+                    --etcd_servers_overrides=/secrets#http://e,/x#unix:///s;unixs:/t --etcd-prefix=/ignored --etcd_prefix=/k8s \
                     --encryption_provider_config=/e.yaml --feature-gates=KMSv1=false,A=true,KMSv1=true --etcd-cafile";
         let (flags, doubts) = read(line, &[]).unwrap();
         assert_eq!(
@@ -192,7 +192,8 @@ mod tests {
             (vec!["http://a".into(), "http://b".into()], Some("/k8s"))
         );
         let others: Vec<_> = flags.overrides.iter().map(|one| (one.resource.as_str(), one.urls.join(" "))).collect();
-        let expected = [("events", "http://c http://d"), ("secrets", "http://e"), ("x", "unix:///host/s")];
+        let expected =
+            [("events", "http://c http://d"), ("secrets", "http://e"), ("x", "unix:///host/s unixs:/host/t")];
         assert_eq!(others, expected.map(|(name, urls)| (name, urls.to_owned())));
         assert_eq!((flags.encryption_config, flags.servers.cafile), (Some("/host/e.yaml".into()), None));
         assert_eq!((flags.allows_kms_v1, doubts), (true, vec![]));

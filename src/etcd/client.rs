@@ -3,14 +3,11 @@
 use std::time::Duration;
 
 use prost::bytes::Bytes;
-use tonic::{
-    Code, Streaming,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Streaming, transport::Channel};
 
 use super::{
     api::{self, RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader, kv_client::KvClient},
-    endpoint::{ServersError, endpoint, tls},
+    endpoint::{EtcdTarget, ServersError, tls},
     error::{ANSWER_MAX, EtcdError, chain, refusal},
     servers::Servers,
 };
@@ -40,7 +37,7 @@ pub struct Page {
     pub count: u64,
     /// etcd's own revision.
     pub revision: u64,
-    /// The cluster's number.
+    /// The cluster's number; 0 if the server is kine.
     pub cluster_id: u64,
 }
 
@@ -59,7 +56,7 @@ pub struct Query {
 
 /// A client of one cluster.
 pub struct Client {
-    endpoints: Vec<(String, Endpoint)>,
+    endpoints: Vec<(String, EtcdTarget)>,
     /// The endpoint that answered last, and the connection to it.
     current: usize,
     connection: Option<KvClient<Channel>>,
@@ -70,10 +67,10 @@ impl Client {
     /// Reads the certificates. The first call connects.
     ///
     /// # Errors
-    /// When there is no endpoint, one of them is no URL, or a certificate or key cannot be used.
+    /// When there is no endpoint, one of them is no address, or a certificate or key cannot be used.
     pub fn new(servers: &Servers) -> Result<Self, ServersError> {
         let tls = tls(servers)?;
-        let endpoints = servers.urls.iter().map(|url| Ok((url.clone(), endpoint(url, tls.as_ref())?)));
+        let endpoints = servers.urls.iter().map(|url| Ok((url.clone(), EtcdTarget::new(url, tls.as_ref())?)));
         let endpoints: Vec<_> = endpoints.collect::<Result<_, ServersError>>()?;
         if endpoints.is_empty() {
             return Err(ServersError::Endpoint { url: String::new() });
@@ -128,13 +125,13 @@ impl Client {
     }
 
     async fn ask(&mut self, query: &Query) -> Result<Page, EtcdError> {
-        let (url, endpoint) = &self.endpoints[self.current];
+        let (url, target) = &self.endpoints[self.current];
         let unreachable =
             |error: &dyn std::error::Error| EtcdError::Unreachable { url: url.clone(), reason: chain(error) };
         let mut connection = if let Some(connection) = self.connection.take() {
             connection
         } else {
-            let channel = endpoint.connect().await.map_err(|error| unreachable(&error))?;
+            let channel = target.connect().await.map_err(|error| unreachable(&error))?;
             KvClient::new(channel).max_decoding_message_size(ANSWER_MAX)
         };
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, connection.range(request(query))).await;
@@ -208,6 +205,7 @@ fn unsigned(number: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::harness::{kine::Kine, processes::Run};
 
     #[test]
     fn an_answer_without_keys_is_the_last_one() {
@@ -216,5 +214,47 @@ mod tests {
         assert_eq!(of(false).unwrap().revision, 7);
         let text = "etcd http://a says that there are further keys, and sends none";
         assert_eq!(of(true).unwrap_err().to_string(), text);
+    }
+
+    #[tokio::test]
+    async fn kine_answers_for_a_revision_as_etcd_does_until_it_compacts_it() {
+        let run = Run::new().unwrap();
+        let kine = Kine::over_sqlite(&run).unwrap();
+        let put = |key, value| drop(kine.run_etcdctl(&["put", key, value]).unwrap());
+        for key in ["/r/a", "/r/b", "/r/c", "/s/a"] {
+            put(key, "old");
+        }
+        let mut client = Client::new(&Servers { urls: vec![kine.url()], ..Servers::default() }).unwrap();
+        let query = |revision| Query { from: b"/r/".to_vec(), to: b"/r0".to_vec(), limit: 2, revision };
+        let first = client.range(&query(0)).await.unwrap();
+        assert_eq!((first.entries.len(), first.more, first.count, first.cluster_id), (2, true, 3, 0));
+        for key in ["/r/a", "/r/bb"] {
+            put(key, "new");
+        }
+
+        let again = client.range(&query(first.revision)).await.unwrap();
+        assert_eq!((&again.entries, again.more, again.count), (&first.entries, true, 3));
+        let mut parts = client.stream(&query(first.revision)).await.unwrap().expect("kine has streams");
+        let mut streamed = Vec::new();
+        while let Some(part) = parts.next().await.unwrap() {
+            streamed.extend(part);
+        }
+        assert_eq!((&streamed[..2], streamed.len()), (&first.entries[..], 3));
+        let from = Query { from: b"/r/a\0".to_vec(), ..query(0) };
+        let rest = client.range(&from).await.unwrap();
+        assert_eq!((rest.entries.len(), rest.more, rest.count), (2, true, 3));
+
+        kine.run_etcdctl(&["compact", &(first.revision + 2).to_string()]).unwrap();
+        let gone = format!("etcd has compacted revision {}", first.revision);
+        assert_eq!(client.range(&query(first.revision)).await.unwrap_err().to_string(), gone);
+        client.range(&query(0)).await.unwrap();
+        let error = match client.stream(&query(first.revision)).await {
+            Ok(parts) => parts.expect("kine has streams").next().await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert_eq!(error.to_string(), gone);
+        let future = client.range(&query(1_000_000)).await.unwrap_err().to_string();
+        let reason = "etcdserver: mvcc: required revision is a future revision";
+        assert_eq!(future, format!("etcd {} refused: {reason}", kine.url()));
     }
 }

@@ -1,7 +1,8 @@
 //! A thin client of etcd: ranges of keys at a revision, from the endpoint that answers.
 //!
 //! The code is generated from the few messages in `proto/etcd.proto`. Nothing here writes. Invariant: all answers of one client come
-//! from one cluster.
+//! from one cluster. kine, which serves etcd's API from an SQL database, is such a server, too, but calls every cluster 0. It refuses
+//! serializable reads, filters and sorting; nothing here needs them.
 
 #[cfg(feature = "scan")]
 mod client;
@@ -10,6 +11,8 @@ mod endpoint;
 #[cfg(feature = "scan")]
 mod error;
 mod servers;
+#[cfg(feature = "scan")]
+mod socket;
 
 /// Generated from `proto/etcd.proto`.
 #[cfg(feature = "scan")]

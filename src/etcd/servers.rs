@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// Where etcd is, in the words of kube-apiserver's flags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Servers {
-    /// `http://…` or `https://…`, at least one.
+    /// `http://…`, `https://…`, `unix://…` or `unixs://…`, at least one.
     pub urls: Vec<String>,
     /// The authority that signs etcd's certificate.
     pub cafile: Option<PathBuf>,

@@ -335,7 +335,10 @@ mod tests {
         let dead = error(servers("http://127.0.0.1:1"));
         assert!(dead.starts_with("etcd http://127.0.0.1:1 does not answer: "), "{dead}");
         let wrong = error(servers("127.0.0.1:1"));
-        assert_eq!(wrong, "etcd endpoint \"127.0.0.1:1\": expected http://host:port or https://host:port");
+        assert_eq!(
+            wrong,
+            "etcd endpoint \"127.0.0.1:1\": expected http://host:port, https://host:port, unix:///path or unixs:///path"
+        );
     }
 
     /// A snapshot whose values are each under another key, which they name by these numbers.
