@@ -124,6 +124,11 @@ impl Client {
         }
     }
 
+    /// The error for an endpoint that counted more keys than it sent.
+    pub fn cut_short(&self, sent: u64, counted: u64) -> EtcdError {
+        EtcdError::CutShort { url: self.endpoints[self.current].0.clone(), sent, counted }
+    }
+
     async fn ask(&mut self, query: &Query) -> Result<Page, EtcdError> {
         let (url, target) = &self.endpoints[self.current];
         let unreachable =

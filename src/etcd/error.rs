@@ -47,6 +47,16 @@ pub enum EtcdError {
         /// The endpoint.
         url: String,
     },
+    /// The answers end before the last key.
+    #[error("etcd {url} counted {counted} keys and sent only {sent} of them")]
+    CutShort {
+        /// The endpoint.
+        url: String,
+        /// How many keys came.
+        sent: u64,
+        /// How many there are.
+        counted: u64,
+    },
     /// An answer is larger than this client accepts.
     #[error("etcd {url} answers with more than {ANSWER_MAX} bytes")]
     TooLarge {

@@ -3,7 +3,8 @@
 //! All is read at one revision, as long as etcd has it: API servers compact every five minutes. If the revision is
 //! gone, the next page is read at the newest one, and the report names both. Each key is read once, so none is counted
 //! twice. A live etcd does not show older values. The next page is requested while the sink takes the objects of this
-//! one.
+//! one. If all was read at one revision, as many keys must have come as the first page counted: a kine that loses its
+//! database in the middle of an answer says that the answer is whole.
 
 use std::{
     ops::ControlFlow,
@@ -29,6 +30,9 @@ const PAGE_BYTES: usize = 16 << 20;
 
 /// How many pages may be read before the sink takes them.
 const AHEAD: usize = 1;
+
+/// What kine itself keeps below the prefix, for the health check of API servers. It is no object.
+const HEALTH_OF_KINE: (&[u8], &[u8]) = (b"/registry/health", br#"{"health":"true"}"#);
 
 /// Why a live etcd could not be scanned.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +73,7 @@ pub fn scan<S: Sink>(
     let mut source = ScanSource::etcd(servers.urls.clone());
     let (sender, pages) = sync_channel(AHEAD);
     let prefix = summarizer.names().prefix().to_vec();
-    let (mut done, mut end) = (0, ControlFlow::Continue(()));
+    let (mut done, mut objects, mut end) = (0, 0, ControlFlow::Continue(()));
     let mut order = KeyOrder::new(&prefix, servers.urls.join(","));
     thread::scope(|scope| {
         scope.spawn(move || runtime.block_on(read(client, prefix, &sender)));
@@ -78,8 +82,12 @@ pub fn scan<S: Sink>(
             order.check(&page)?;
             source.pin(revision, cluster_id);
             let of = done + left;
-            end = page.iter().try_for_each(|entry| hand_on(entry, &mut summarizer, sink));
             done += page.len() as u64;
+            let mut page = page.iter().filter(|entry| (&*entry.key, &*entry.value) != HEALTH_OF_KINE);
+            end = page.try_for_each(|entry| {
+                objects += 1;
+                hand_on(entry, &mut summarizer, sink)
+            });
             progress(done, of.max(done));
             if end.is_break() {
                 break;
@@ -90,7 +98,7 @@ pub fn scan<S: Sink>(
     if source.pins.len() == 1 {
         source.pins.clear();
     }
-    let is_used = done > 0 || source.revision <= 1;
+    let is_used = objects > 0 || source.revision <= 1;
     let incomplete = end.is_break().then_some(Incomplete::Ended).into_iter().collect();
     Ok(ScanOutcome { source, overrides: Vec::new(), damage: Vec::new(), incomplete, outside: 0, is_used })
 }
@@ -148,6 +156,9 @@ struct PageReader<'p> {
     cluster_id: u64,
     /// How many keys etcd has from the beginning of the query on.
     left: u64,
+    /// How many keys the first page counted; not known if they are read at several revisions.
+    counted: Option<u64>,
+    sent: u64,
     pages: &'p SyncSender<Result<AnsweredPage, EtcdError>>,
 }
 
@@ -157,7 +168,7 @@ struct ReceiverGone;
 /// Reads to the end, and sends every page, or what went wrong.
 async fn read(client: Client, prefix: Vec<u8>, pages: &SyncSender<Result<AnsweredPage, EtcdError>>) {
     let query = Query { to: end_of(&prefix), from: prefix, limit: FIRST_LIMIT, revision: 0 };
-    let mut reader = PageReader { client, query, cluster_id: 0, left: 0, pages };
+    let mut reader = PageReader { client, query, cluster_id: 0, left: 0, counted: None, sent: 0, pages };
     if let Err(error) = reader.read().await {
         // If the receiver has gone, the scan has ended already.
         let _ = pages.send(Err(error));
@@ -172,16 +183,21 @@ impl PageReader<'_> {
             let Page { entries, more, count, revision, cluster_id } = self.page().await?;
             if self.query.revision == 0 {
                 self.query.revision = revision;
+                self.counted = (self.sent == 0).then_some(count);
             }
             (self.cluster_id, self.left) = (cluster_id, count);
             self.query.limit = next_limit(&entries);
             let is_last = !more || entries.is_empty();
-            if self.send(entries).is_err() || is_last {
+            if self.send(entries).is_err() {
                 return Ok(());
+            }
+            if is_last {
+                return self.check_count();
             }
             if has_streams {
                 match self.stream().await {
-                    Ok(Streamed::All) => return Ok(()),
+                    Ok(Streamed::Stopped) => return Ok(()),
+                    Ok(Streamed::All) => return self.check_count(),
                     Ok(Streamed::NotSupported) => has_streams = false,
                     // Reading the next page shows what to do: another endpoint may answer, or the revision may be gone.
                     Err(_) => {}
@@ -209,10 +225,17 @@ impl PageReader<'_> {
         let Some(mut parts) = self.client.stream(&self.query).await? else { return Ok(Streamed::NotSupported) };
         while let Some(page) = parts.next().await? {
             if self.send(page).is_err() {
-                break;
+                return Ok(Streamed::Stopped);
             }
         }
         Ok(Streamed::All)
+    }
+
+    fn check_count(&self) -> Result<(), EtcdError> {
+        match self.counted {
+            Some(counted) if self.sent < counted => Err(self.client.cut_short(self.sent, counted)),
+            _ => Ok(()),
+        }
     }
 
     /// Sends a page, and lets the query continue with the least key after the last one of the page.
@@ -220,6 +243,7 @@ impl PageReader<'_> {
         if let Some(last) = page.last() {
             self.query.from = [&last.key, &[0][..]].concat();
         }
+        self.sent += page.len() as u64;
         let left = self.left;
         self.left = left.saturating_sub(page.len() as u64);
         let answer = AnsweredPage { page, revision: self.query.revision, cluster_id: self.cluster_id, left };
@@ -229,8 +253,10 @@ impl PageReader<'_> {
 
 /// What a stream gave.
 enum Streamed {
-    /// All keys that were left, or as many as the receiver wanted.
+    /// All keys that were left.
     All,
+    /// As many as the receiver wanted.
+    Stopped,
     /// Nothing: this etcd has no streams.
     NotSupported,
 }
@@ -326,6 +352,24 @@ mod tests {
             let text = format!("etcd http://a sent the key {wrong:?} out of order, which is not how etcd answers");
             assert_eq!(check(pages), Err(text));
         }
+    }
+
+    #[test]
+    fn fewer_keys_than_were_counted_are_an_error() {
+        let servers = Servers { urls: vec!["unix:///kine.sock".to_owned()], ..Servers::default() };
+        let check = |sent, counted| {
+            let (sender, _receiver) = sync_channel(1);
+            let query = Query { from: Vec::new(), to: Vec::new(), limit: 1, revision: 7 };
+            let client = Client::new(&servers).unwrap();
+            let reader = PageReader { client, query, cluster_id: 0, left: 0, counted, sent, pages: &sender };
+            reader.check_count().map_err(|error| error.to_string())
+        };
+        assert_eq!(check(3, Some(3)), Ok(()));
+        assert_eq!(check(3, None), Ok(()));
+        // What is written meanwhile may be sent, too.
+        assert_eq!(check(4, Some(3)), Ok(()));
+        let text = "etcd unix:///kine.sock counted 3 keys and sent only 2 of them";
+        assert_eq!(check(2, Some(3)), Err(text.to_owned()));
     }
 
     #[test]

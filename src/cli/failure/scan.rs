@@ -67,6 +67,9 @@ impl Explain for LiveError {
             Self::Etcd(EtcdError::TooLarge { .. }) => {
                 with(Exit::Refused, "scan a snapshot instead: etcdctl snapshot save FILE")
             }
+            Self::Etcd(EtcdError::CutShort { .. }) => {
+                with(Exit::Unreachable, "run it again; if it is kine, does it lose the connection to its database?")
+            }
             Self::Order { .. } | Self::Etcd(EtcdError::Stuck { .. }) => with(
                 Exit::Damaged,
                 "is this etcd, and is there a proxy before it? name the members themselves: --etcd-servers",
