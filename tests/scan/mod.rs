@@ -1,7 +1,7 @@
 //! Compares `claviger scan` with what real etcds write, and with what real API servers wrote, read, rewrote and refused.
 //!
 //! ```text
-//! databases, damage, files, live, providers -> truth -> values, writer, answers;   live -> proxy, scanned;   damage -> pages
+//! databases, damage, files, kine, live, providers -> truth -> values, writer, answers;   live -> proxy, scanned;   damage -> pages
 //! bounds;   control_plane, coverage, names -> history -> objects, scanned
 //! ```
 
@@ -26,6 +26,7 @@ mod damage;
 mod databases;
 mod files;
 mod history;
+mod kine;
 mod live;
 mod names;
 mod objects;

@@ -2,7 +2,11 @@
 //!
 //! Field numbers are those of go.etcd.io/etcd/api/v3 (etcdserverpb/rpc.proto). Each call answers with etcd's revision after it.
 
+use std::path::{Path, PathBuf};
+
+use hyper_util::rt::TokioIo;
 use prost::{Message, Oneof};
+use tokio::net::UnixStream;
 use tonic::{
     Request, Status,
     client::Grpc,
@@ -10,6 +14,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use tonic_prost::ProstCodec;
+use tower::service_fn;
 
 #[derive(Clone, PartialEq, Message)]
 struct PutRequest {
@@ -30,21 +35,46 @@ struct DeleteRangeRequest {
 }
 
 #[derive(Clone, PartialEq, Message)]
+struct RangeRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Compare {
+    /// 2 is the key's last revision, which must be equal.
+    #[prost(int32, tag = "2")]
+    target: i32,
+    #[prost(bytes = "vec", tag = "3")]
+    key: Vec<u8>,
+    #[prost(int64, tag = "6")]
+    mod_revision: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
 struct TxnRequest {
+    #[prost(message, repeated, tag = "1")]
+    compare: Vec<Compare>,
     #[prost(message, repeated, tag = "2")]
     success: Vec<RequestOp>,
+    #[prost(message, repeated, tag = "3")]
+    failure: Vec<RequestOp>,
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct RequestOp {
-    #[prost(oneof = "Op", tags = "2")]
+    #[prost(oneof = "Op", tags = "1, 2, 3")]
     op: Option<Op>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
 enum Op {
+    #[prost(message, tag = "1")]
+    Range(RangeRequest),
     #[prost(message, tag = "2")]
     Put(PutRequest),
+    #[prost(message, tag = "3")]
+    Delete(DeleteRangeRequest),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -97,6 +127,19 @@ impl Writer {
         Self { runtime, grpc: Grpc::new(channel) }
     }
 
+    /// For a server at a Unix socket.
+    pub(super) fn at_socket(path: &Path) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let path: PathBuf = path.to_owned();
+        let connect = service_fn(move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://localhost");
+        let channel = runtime.block_on(async { endpoint.connect_with_connector_lazy(connect) });
+        Self { runtime, grpc: Grpc::new(channel) }
+    }
+
     pub(super) fn put(&mut self, key: &str, value: &[u8]) -> Result<u64, Status> {
         self.call("/etcdserverpb.KV/Put", put(key, value, 0))
     }
@@ -108,13 +151,25 @@ impl Writer {
     /// Puts all in one transaction; etcd takes 128 at most.
     pub(super) fn put_all<'a>(&mut self, pairs: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<u64, Status> {
         let ops = pairs.map(|(key, value)| RequestOp { op: Some(Op::Put(put(key, value, 0))) });
-        self.call("/etcdserverpb.KV/Txn", TxnRequest { success: ops.collect() })
+        self.call("/etcdserverpb.KV/Txn", TxnRequest { success: ops.collect(), ..TxnRequest::default() })
     }
 
     /// Deletes from `key` on and before `end`; the key alone if `end` is empty.
     pub(super) fn delete(&mut self, key: &str, end: &str) -> Result<u64, Status> {
         let request = DeleteRangeRequest { key: key.into(), range_end: end.into() };
         self.call("/etcdserverpb.KV/DeleteRange", request)
+    }
+
+    /// Deletes a key whose last change is of this revision, as API servers do; kine knows no other way.
+    pub(super) fn delete_changed_at(&mut self, key: &str, mod_revision: u64) -> Result<u64, Status> {
+        let op = |op| vec![RequestOp { op: Some(op) }];
+        let mod_revision = mod_revision.try_into().unwrap();
+        let request = TxnRequest {
+            compare: vec![Compare { target: 2, key: key.into(), mod_revision }],
+            success: op(Op::Delete(DeleteRangeRequest { key: key.into(), range_end: Vec::new() })),
+            failure: op(Op::Range(RangeRequest { key: key.into() })),
+        };
+        self.call("/etcdserverpb.KV/Txn", request)
     }
 
     /// Forgets all that was replaced before `revision`; waits until that is done if it is `physical`.
