@@ -148,6 +148,8 @@ fn what_is_no_database_is_refused() {
     fs::write(sandbox.path("text"), "a text\n".repeat(10_000)).unwrap();
     fs::write(sandbox.path("empty"), "").unwrap();
     fs::write(sandbox.path("zeros"), [0; 65_536]).unwrap();
+    fs::write(sandbox.path("etcd.db.gz"), b"\x1f\x8b\x08\0\0").unwrap();
+    fs::write(sandbox.path("etcd.zip"), b"PK\x03\x04\x14\0").unwrap();
     sandbox.make_dir("member", 0o700);
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mknodat(rustix::fs::CWD, sandbox.path("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
@@ -160,6 +162,12 @@ fn what_is_no_database_is_refused() {
         (7, "[DIR]/text", FOREIGN),
         (7, "[DIR]/empty", FOREIGN),
         (7, "[DIR]/zeros", FOREIGN),
+        (
+            2,
+            "[DIR]/etcd.db.gz",
+            "a file of gzip, not a database of etcd\nhint:  unpack it first: gzip --decompress --keep [DIR]/etcd.db.gz\n",
+        ),
+        (2, "[DIR]/etcd.zip", "a file of zip, not a database of etcd\nhint:  unpack it first: unzip [DIR]/etcd.zip\n"),
         (2, "[DIR]/member", "not a regular file\nhint:  name the file in it: member/snap/db\n"),
         (2, "[DIR]/pipe", KIND),
         (2, "/dev/null", KIND),

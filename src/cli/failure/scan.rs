@@ -28,6 +28,9 @@ pub(super) fn snapshot(error: &SnapshotError, file: &Path) -> Explanation {
             with(Exit::Refused, "etcdctl snapshot save FILE, and scan that; or scan it live: --etcd-servers")
         }
         SnapshotError::Kind if file.is_dir() => with(Exit::Usage, "name the file in it: member/snap/db"),
+        SnapshotError::Packed(packing) => {
+            (Exit::Usage, Some(format!("unpack it first: {} {}", packing.unpack(), file.display())))
+        }
         SnapshotError::Kind => with(Exit::Usage, "give a file that `etcdctl snapshot save` wrote"),
         SnapshotError::Open(error) if error.kind() == io::ErrorKind::NotFound => with(Exit::Usage, "check the path"),
         SnapshotError::Open(_) => with(Exit::Disk, "check whether this user may read it"),

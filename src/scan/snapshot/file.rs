@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, Metadata, OpenOptions},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -11,7 +11,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::error::SnapshotError;
+use super::error::{Packing, SnapshotError};
 
 /// A database file, and what the system said of it when it was opened.
 pub struct DatabaseFile {
@@ -34,6 +34,11 @@ impl DatabaseFile {
         }
         if is_of_running_etcd(&file) {
             return Err(SnapshotError::Running);
+        }
+        let mut first = [0; 8];
+        let length = file.read_at(&mut first, 0).map_err(SnapshotError::Open)?;
+        if let Some(packing) = Packing::of(&first[..length]) {
+            return Err(SnapshotError::Packed(packing));
         }
         Ok(Self { file, before })
     }
