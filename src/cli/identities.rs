@@ -10,9 +10,9 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
-use crate::escrow::Identities;
 #[cfg(feature = "shares")]
 use crate::escrow::share::shares_in;
+use crate::{escrow::Identities, hardening};
 
 /// The longest identity file that is read, in bytes.
 const IDENTITY_MAX: usize = 64 * 1024;
@@ -41,6 +41,7 @@ impl IdentityArgs {
 /// # Errors
 /// When there are none, or they cannot be read.
 pub(super) fn identities(files: &[PathBuf]) -> Result<Identities, Failure> {
+    hardening::lock_memory();
     // Each share may be in its own file.
     let mut text = Zeroizing::new(String::with_capacity(files.len().max(1) * (IDENTITY_MAX + 1)));
     for file in files.iter().map(|file| Some(&**file)).chain(files.is_empty().then_some(None)) {

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::{
     config::Config,
     durable::Dir,
-    keeper,
+    hardening, keeper,
     root::{Kind, Means, Passphrase, PassphraseError, Passphrases},
 };
 
@@ -70,6 +70,7 @@ impl Passphrases for PassphraseSource {
 /// # Errors
 /// When a given passphrase cannot be read, or is not allowed.
 pub(super) fn means(config: &Config) -> Result<Means, Failure> {
+    hardening::lock_memory();
     Ok(match source(config.passphrase_file.as_deref())? {
         Some(source) => Means::new(Means::credentials_directory(), Box::new(source)),
         None => Means::new(Means::credentials_directory(), Box::new(PassphraseSource::Given(Mutex::default()))),
@@ -100,6 +101,7 @@ pub(super) fn means_of_daemon(config: &Config, dir: Option<&Dir>) -> Result<Mean
 /// # Errors
 /// When it cannot be read, is too short or too long, or was typed differently the second time.
 pub(super) fn choose(file: Option<&Path>) -> Result<Passphrase, Failure> {
+    hardening::lock_memory();
     let refused = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, &format!("new passphrase: {error}"), None);
     let bytes = match file {
         Some(path) => read_bytes(path).map_err(|error| unreadable(&path.display().to_string(), &error))?,

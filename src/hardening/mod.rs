@@ -12,7 +12,7 @@ mod layers;
 
 pub use self::{
     calls::OwnFacts,
-    dumps::forbid_dumps,
+    dumps::{forbid_dumps, lock_memory},
     files::{FilesError, Needs, Restricted, restrict},
     filter::restrict_calls,
     layers::{Layer, LayerState, Layers, MEMORY},
@@ -105,6 +105,25 @@ mod tests {
         assert!(is_refused(
             rustix::process::test_kill_process(rustix::process::getppid().unwrap()).map_err(Into::into)
         ));
+    }
+
+    #[test]
+    fn a_command_that_may_lock_its_memory_locks_all_of_it() {
+        if env::var_os(INSIDE).is_none() {
+            return inside("a_command_that_may_lock_its_memory_locks_all_of_it", Path::new("/"));
+        }
+        let locked = || -> u64 {
+            let status = fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        };
+        if !lock_memory() {
+            return println!("skipped: this user may not lock memory");
+        }
+        let before = locked();
+        let later = vec![7_u8; 8 << 20];
+        assert!(before > 0 && locked() >= before + 8 * 1024, "{before} kB before, {} kB now", locked());
+        drop(later);
     }
 
     #[test]
