@@ -74,8 +74,8 @@ Examples:
     #[cfg_attr(
         feature = "scan",
         doc = "Therefore the command first reads all of etcd, as `claviger scan` does. It refuses if a live object is under \
-               the key, or if an API server that is connected to the plugin here still uses the key. What the state \
-               directory says about the past does not count, because the directory may have been restored or cloned."
+               the key, if an API server that is connected to the plugin here still uses the key, or if that plugin \
+               does not answer. What the state directory says about the past does not count, because the directory may have been restored or cloned."
     )]
     #[cfg_attr(
         not(feature = "scan"),
@@ -250,9 +250,9 @@ fn usage(site: &Site, opened: &Opened, key_id: KeyId, verb: Verb, global: &Globa
     let Some(key) = opened.keyring.keys().find(|key| key.id() == key_id && key.state().after(verb).is_some()) else {
         return Ok(Usage::Unknown(UsageDoubt::NotRead));
     };
-    match adoption::may_still_write(&site.config, key_id)? {
-        0 => needed::usage(&site.config, opened, key, global),
-        servers => Ok(Usage::Unknown(UsageDoubt::NotAdopted(servers))),
+    match adoption::doubt(&site.config, key_id)? {
+        None => needed::usage(&site.config, opened, key, global),
+        Some(doubt) => Ok(Usage::Unknown(doubt)),
     }
 }
 

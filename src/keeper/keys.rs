@@ -2,8 +2,7 @@
 //!
 //! A change opens the keyring, takes the lock, opens the keyring again, decides, and commits.
 
-#[cfg(feature = "scan")]
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
 
 use rand::rngs::SysRng;
 
@@ -83,6 +82,12 @@ pub enum UsageDoubt {
     /// This many connected API servers may still write under the key.
     #[error("{}", not_adopted(*.0))]
     NotAdopted(usize),
+    /// A plugin may serve on this node, and did not answer. Contains the reason.
+    #[error("the plugin did not say which key each API server has adopted: {0}")]
+    PluginSilent(Arc<dyn Error + Send + Sync>),
+    /// The plugin answered without a report of its connections. It reports them to its own user and to root only.
+    #[error("the plugin does not report to this user which key each API server has adopted")]
+    NotReported,
     /// A declared etcd cannot be read.
     #[cfg(feature = "scan")]
     #[error(transparent)]

@@ -4,8 +4,10 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    os::unix::fs::symlink,
+    os::unix::{fs::symlink, net::UnixListener},
+    path::Path,
     process::{Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -95,6 +97,30 @@ fn a_key_that_was_never_promoted_may_be_needed_all_the_same() {
     sandbox.run(&format!("key disable {second} {STATE} --risk-unreadable-secrets")).ends_with(0);
     let destroy = sandbox.refused(3, &format!("key destroy {second} {STATE}"));
     snapshot("key/never-promoted", &[&disable, &destroy]);
+}
+
+/// Closes every connection to the socket without an answer.
+fn serve_nothing(socket: &Path) {
+    let listener = UnixListener::bind(socket).unwrap();
+    thread::spawn(move || while listener.accept().is_ok() {});
+}
+
+#[test]
+fn a_plugin_that_does_not_answer_may_have_api_servers_that_write() {
+    let sandbox = Sandbox::initialised();
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    let second = key_id(&sandbox, 2);
+    serve_nothing(&sandbox.path("run/kms.sock"));
+    let socket = "--socket [DIR]/run/kms.sock";
+    let disable = sandbox.refused(3, &format!("key disable {second} {STATE} {socket}"));
+    sandbox.run(&format!("key disable {second} {STATE} {socket} --risk-unreadable-secrets")).ends_with(0);
+    let destroy = sandbox.refused(3, &format!("key destroy {second} {STATE} {socket}"));
+    sandbox.run(&format!("key destroy {second} {STATE} {socket} --risk-losing-secrets")).ends_with(0);
+    for refused in [&disable, &destroy] {
+        let reason = "which may still be in use: the plugin did not say which key each API server has adopted: ";
+        assert!(refused.stderr.contains(reason), "{}", refused.stderr);
+        assert!(refused.stderr.contains("as root or as the user that it runs as: claviger status; --risk-"));
+    }
 }
 
 #[test]

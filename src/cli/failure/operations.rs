@@ -5,13 +5,12 @@ use super::{
     files::{export, make_directory},
     keyring::{ANEW, SHARED},
 };
-#[cfg(not(feature = "scan"))]
-use crate::keeper::UsageDoubt;
 use crate::{
     durable::DurableError,
     keeper::{
         BeginError, ChangeKeysError, ChangeRecoveryError, ChangeSlotsError, CommitError, ForgetBackupsError,
         ListBackupError, MakeBackupError, MergePlanError, OpenError, ReadLedgerError, RekeyError, RootKeyError,
+        UsageDoubt,
     },
     keyring::{ChangeError, ledger::LedgerError, merge::MergeError, state::Verb},
     text::TextError,
@@ -35,9 +34,9 @@ impl Explain for ChangeKeysError {
         match self {
             Self::Begin(error) => error.explain(),
             Self::Refused(error) => error.explain(),
-            Self::Needed { .. } | Self::LedgerLost { .. } | Self::Forgotten { .. } | Self::Unproven { .. } => {
-                refused(not_given_up(self))
-            }
+            Self::Needed { .. } => refused(WRITE_AGAIN),
+            Self::LedgerLost { .. } | Self::Forgotten { .. } => refused(LISTED_ONCE),
+            Self::Unproven { verb, reason, .. } => refused(&unproven(*verb, reason)),
             Self::Unbacked { ledger: Some(_), .. } => refused(BEGIN_ANEW),
             Self::Unbacked { ledger: None, .. } => refused(
                 "write a backup to another disk: claviger backup create FILE; or open an existing one: claviger backup check FILE; \
@@ -229,38 +228,39 @@ impl Explain for ReadLedgerError {
     }
 }
 
-/// The hint for a key that is not disabled or destroyed, because something needs it or may need it.
-fn not_given_up(error: &ChangeKeysError) -> &'static str {
-    match error {
-        ChangeKeysError::Needed { .. } => {
-            "write these objects again, which puts them under the primary key: kubectl get … -o json | kubectl replace -f -, as in \
-             the README"
-        }
-        ChangeKeysError::LedgerLost { .. } | ChangeKeysError::Forgotten { .. } => {
-            "if no backup and no snapshot that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep the \
-             key disabled"
-        }
+/// What to do with objects that are under a key.
+const WRITE_AGAIN: &str = "write these objects again, which puts them under the primary key: kubectl get … -o json | kubectl replace -f -, \
+                           as in the README";
+
+/// What to do if a lost ledger may have listed backups that need the key.
+const LISTED_ONCE: &str = "if no backup and no snapshot that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep the key \
+                           disabled";
+
+/// The hint for a key that is not disabled or destroyed, because it may still be in use: how to find out, and how to skip the check.
+fn unproven(verb: Verb, reason: &UsageDoubt) -> String {
+    let find_out = match reason {
         #[cfg(not(feature = "scan"))]
-        ChangeKeysError::Unproven { verb, reason: UsageDoubt::CannotScan, .. } => match verb {
-            Verb::Destroy => {
-                "scan with a claviger that was built with its feature `scan`; --risk-losing-secrets skips this check, and what \
-                 is under the key is then lost for ever"
-            }
-            _ => {
-                "scan with a claviger that was built with its feature `scan`; --risk-unreadable-secrets skips this check, and \
-                 `claviger key enable` undoes it"
-            }
-        },
-        ChangeKeysError::Unproven { verb: Verb::Destroy, .. } => {
-            "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan` and `claviger \
-             status`; --risk-losing-secrets skips this check, and what is under the key is then lost for ever"
+        UsageDoubt::CannotScan => "scan with a claviger that was built with its feature `scan`",
+        UsageDoubt::PluginSilent(_) | UsageDoubt::NotReported => {
+            "see what the plugin answers, as root or as the user that it runs as: claviger status"
         }
-        _ => {
-            "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan` and `claviger \
-             status`; --risk-unreadable-secrets skips this check, and `claviger key enable` undoes it"
+        UsageDoubt::NotRead | UsageDoubt::NotDeclared | UsageDoubt::NotAdopted(_) | UsageDoubt::KeyringChanged => {
+            READ_ALL
         }
-    }
+        #[cfg(feature = "scan")]
+        UsageDoubt::Unreadable(_) | UsageDoubt::Incomplete(_) => READ_ALL,
+    };
+    let skip = match verb {
+        Verb::Destroy => "--risk-losing-secrets skips this check, and what is under the key is then lost for ever",
+        Verb::Promote | Verb::Demote | Verb::Disable | Verb::Enable => {
+            "--risk-unreadable-secrets skips this check, and `claviger key enable` undoes it"
+        }
+    };
+    format!("{find_out}; {skip}")
 }
+
+const READ_ALL: &str = "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan` and `claviger \
+                        status`";
 
 #[cfg(feature = "scan")]
 const MAKE_ROOM: &str = "make room: `claviger scan --keyring FILE` shows which keys are in use; disable and destroy others: claviger \
