@@ -153,7 +153,9 @@ impl Explain for RecordError {
                 with(Exit::WrongKey, "root file and keyring are of different installations; put the right pair back")
             }
             Self::Memory(error) => error.explain(),
-            _ => with(Exit::Damaged, RESTORE),
+            Self::Kek(_) | Self::Commitment(_) | Self::Primaries(_) | Self::Order | Self::NotCanonical => {
+                with(Exit::Damaged, RESTORE)
+            }
         }
     }
 }
@@ -255,7 +257,7 @@ impl Explain for ShareError {
             Self::Other(_) => (Exit::WrongKey, "one of them is not genuine: try others"),
             Self::Counts { .. } => (Exit::Usage, "for example: --shares 5 --threshold 3"),
             Self::Identity => (Exit::Usage, "give a file with one identity: --recovery-identity FILE"),
-            Self::Random => (Exit::Usage, RANDOM),
+            Self::Random => (Exit::Refused, RANDOM),
         };
         (exit, Some(hint.to_owned()))
     }
@@ -280,6 +282,15 @@ impl Explain for BackupError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "shares")]
+    use crate::memory::RandomError;
+
+    #[cfg(feature = "shares")]
+    #[test]
+    fn a_random_source_that_fails_is_a_refusal_wherever_it_fails() {
+        assert_eq!(ShareError::Random.explain(), refused(RANDOM));
+        assert_eq!(ShareError::Random.explain(), RootError::Random(RandomError).explain());
+    }
 
     #[test]
     fn the_hint_names_what_mends_each_slot_with_the_most_hopeful_first() {

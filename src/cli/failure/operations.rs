@@ -190,7 +190,7 @@ impl Explain for MergeError {
         const SHOWS: &str =
             "run the same command without --lost, --keep-destroyed and --compromised: it shows the key_ids";
         match self {
-            Self::Change(ChangeError::UnknownKey(_)) => refused(SHOWS),
+            Self::Change(ChangeError::UnknownKey(_)) | Self::Named { .. } => refused(SHOWS),
             Self::Change(error) => error.explain(),
             Self::Missing(_) => refused(
                 "also give a backup that has these keys; if there is none: --lost KEY_ID for each, and what is under them stays \
@@ -200,7 +200,6 @@ impl Explain for MergeError {
                 Exit::WrongKey,
                 "its numbers are too high for a genuine keyring, so it may be forged: use another backup",
             ),
-            _ => refused(SHOWS),
         }
     }
 }
@@ -223,7 +222,15 @@ impl Explain for ReadLedgerError {
             Self::Ledger(LedgerError::Text(error @ TextError::TooNew { .. })) => error.explain(),
             Self::File(DurableError::TooLong { .. }) => with(Exit::Damaged, BEGIN_ANEW),
             Self::File(error) => error.explain(),
-            Self::Ledger(_) => refused(BEGIN_ANEW),
+            Self::Ledger(LedgerError::Memory(error)) => error.explain(),
+            Self::Ledger(
+                LedgerError::Text(_)
+                | LedgerError::OtherKeyring { .. }
+                | LedgerError::OtherRootKey
+                | LedgerError::RolledBack { .. }
+                | LedgerError::Missing(_)
+                | LedgerError::NotCanonical,
+            ) => refused(BEGIN_ANEW),
         }
     }
 }
@@ -233,7 +240,7 @@ const WRITE_AGAIN: &str = "write these objects again, which puts them under the 
                            as in the README";
 
 /// What to do if a lost ledger may have listed backups that need the key.
-const LISTED_ONCE: &str = "if no backup and no snapshot that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep the key \
+const LISTED_ONCE: &str = "if no backup that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep the key \
                            disabled";
 
 /// The hint for a key that is not disabled or destroyed, because it may still be in use: how to find out, and how to skip the check.
@@ -295,5 +302,18 @@ impl Explain for CommitError {
             Self::NotMarked(error) | Self::LedgerNotMarked(error) => (error.explain().0, mended()),
             Self::Unchecked(error) => (error.explain().0, Some("check it: claviger status".to_owned())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{RandomError, SecretError};
+
+    #[test]
+    fn a_ledger_that_only_lacks_memory_is_not_begun_anew() {
+        let memory = || SecretError::Random(RandomError);
+        assert_eq!(ReadLedgerError::Ledger(LedgerError::Memory(memory())).explain(), memory().explain());
+        assert_eq!(ReadLedgerError::Ledger(LedgerError::Missing(3)).explain(), refused(BEGIN_ANEW));
     }
 }
