@@ -11,13 +11,13 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, AtFlags, FileType, Mode, OFlags, Stat},
+    fs::{self, AtFlags, Mode, OFlags, Stat},
     io::Errno,
 };
 use zeroize::Zeroizing;
 
 use super::{
-    error::{DurableError, Result, io_error},
+    error::{DurableError, FileKind, Result, io_error},
     mode::{OTHERS, PRIVATE_DIRECTORY, PRIVATE_FILE, kind_of, permissions},
     trust::check_ancestors,
 };
@@ -99,8 +99,8 @@ impl Dir {
         let fd = fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOENT => DurableError::Missing(path.to_owned()),
             Errno::LOOP | Errno::NOTDIR => {
-                let found = fs::lstat(path).map_or("something else", |stat| kind_of(&stat));
-                DurableError::Kind { path: path.to_owned(), found, expected: "a directory" }
+                let found = fs::lstat(path).map_or(FileKind::Unknown, |stat| kind_of(&stat));
+                DurableError::Kind { path: path.to_owned(), found, expected: FileKind::Directory }
             }
             errno => io_error("opening", path)(errno),
         })?;
@@ -196,17 +196,18 @@ impl Dir {
         let path = self.path_of(name);
         // Without blocking, so that a FIFO in the place of the file does not hang this process.
         let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let expected = "a regular file";
+        let expected = FileKind::Regular;
         let fd = fs::openat(&self.fd, name, access | flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOENT => DurableError::Missing(path.clone()),
-            Errno::LOOP => DurableError::Kind { path: path.clone(), found: "a symbolic link", expected },
+            Errno::LOOP => DurableError::Kind { path: path.clone(), found: FileKind::SymbolicLink, expected },
             // The system says this only when the file is opened for writing.
-            Errno::ISDIR => DurableError::Kind { path: path.clone(), found: "a directory", expected },
+            Errno::ISDIR => DurableError::Kind { path: path.clone(), found: FileKind::Directory, expected },
             errno => io_error("opening", &path)(errno),
         })?;
         let stat = fs::fstat(&fd).map_err(io_error("inspecting", &path))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(DurableError::Kind { path, found: kind_of(&stat), expected });
+        let found = kind_of(&stat);
+        if found != expected {
+            return Err(DurableError::Kind { path, found, expected });
         }
         Ok((fd, stat))
     }
@@ -247,8 +248,8 @@ mod tests {
         let (_keep, dir) = private();
         dir.create("real", b"x").unwrap();
         symlink(dir.path_of("real"), dir.path_of("link")).unwrap();
-        assert!(matches!(dir.read("link", 1), Err(DurableError::Kind { found: "a symbolic link", .. })));
-        rustix::fs::mknodat(rustix::fs::CWD, dir.path_of("fifo"), FileType::Fifo, Mode::from(0o600), 0).unwrap();
+        assert!(matches!(dir.read("link", 1), Err(DurableError::Kind { found: FileKind::SymbolicLink, .. })));
+        rustix::fs::mknodat(rustix::fs::CWD, dir.path_of("fifo"), fs::FileType::Fifo, Mode::from(0o600), 0).unwrap();
         assert!(matches!(dir.read("fifo", 1), Err(DurableError::Kind { .. })));
         for mode in [0o640, 0o604, 0o620, 0o666] {
             chmod(&dir.path_of("real"), mode);
@@ -294,7 +295,10 @@ mod tests {
         let (keep, _) = private();
         let link = keep.path().join("link");
         symlink(keep.path(), &link).unwrap();
-        assert!(matches!(Dir::open(&link, Privacy::Private), Err(DurableError::Kind { found: "a symbolic link", .. })));
+        assert!(matches!(
+            Dir::open(&link, Privacy::Private),
+            Err(DurableError::Kind { found: FileKind::SymbolicLink, .. })
+        ));
     }
 
     #[test]

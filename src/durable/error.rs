@@ -1,7 +1,7 @@
 //! Why a file was not read or written.
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
@@ -9,6 +9,39 @@ use rustix::io::Errno;
 
 /// The result of most functions of this module.
 pub(super) type Result<T> = std::result::Result<T, DurableError>;
+
+/// What a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link, which is not followed.
+    SymbolicLink,
+    /// A FIFO.
+    Fifo,
+    /// A Unix socket.
+    Socket,
+    /// A device, or a kind that only other systems have.
+    Device,
+    /// The system does not say what it is.
+    Unknown,
+}
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Regular => "a regular file",
+            Self::Directory => "a directory",
+            Self::SymbolicLink => "a symbolic link",
+            Self::Fifo => "a FIFO",
+            Self::Socket => "a socket",
+            Self::Device => "a device",
+            Self::Unknown => "something else",
+        })
+    }
+}
 
 /// Why a file was not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +59,18 @@ pub enum DurableError {
         /// Its path.
         path: PathBuf,
         /// What it is.
-        found: &'static str,
+        found: FileKind,
         /// The expected kind.
+        expected: FileKind,
+    },
+    /// The path cannot lead to such a file.
+    #[error("{} is {found}, expected {expected}", path.display())]
+    Path {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong with it.
+        found: &'static str,
+        /// What it should be.
         expected: &'static str,
     },
     /// Others may read or write the file.

@@ -50,7 +50,7 @@ pub fn replace_export(path: &Path, bytes: &[u8]) -> Result<()> {
 
 fn write(path: &Path, mode: u32, bytes: &[u8], publish: impl FnOnce(&OwnedFd, &str, &str) -> Result<()>) -> Result<()> {
     let expected = "a path that ends in a name";
-    let kind = || DurableError::Kind { path: path.to_owned(), found: "none", expected };
+    let kind = || DurableError::Path { path: path.to_owned(), found: "none", expected };
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(kind)?;
     let parent = parent_of(path);
     let dir =
@@ -121,6 +121,6 @@ mod tests {
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
         let missing = directory.path().join("none/backup.age");
         assert!(matches!(export(&missing, b"bytes"), Err(DurableError::Missing(_))));
-        assert!(matches!(export(Path::new("/"), b"bytes"), Err(DurableError::Kind { .. })));
+        assert!(matches!(export(Path::new("/"), b"bytes"), Err(DurableError::Path { .. })));
     }
 }

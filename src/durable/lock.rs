@@ -78,7 +78,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::durable::testing::private;
+    use crate::durable::{FileKind, testing::private};
 
     #[test]
     fn what_a_crash_left_of_a_write_goes_with_the_next_change_and_nothing_else_does() {
@@ -96,7 +96,7 @@ mod tests {
         let (keep, dir) = private();
         std::fs::write(dir.path_of("precious"), b"").unwrap();
         symlink(dir.path_of("precious"), keep.path().join(LOCK)).unwrap();
-        assert!(matches!(dir.lock(), Err(DurableError::Kind { found: "a symbolic link", .. })));
+        assert!(matches!(dir.lock(), Err(DurableError::Kind { found: FileKind::SymbolicLink, .. })));
     }
 
     #[test]

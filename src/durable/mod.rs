@@ -25,7 +25,7 @@ mod write;
 
 pub use self::{
     dir::{Dir, Privacy},
-    error::DurableError,
+    error::{DurableError, FileKind},
     export::{check_export, export, replace_export},
     input::read_input,
     life::LifeLock,

@@ -2,21 +2,23 @@
 
 use rustix::fs::{FileType, Stat};
 
+use super::error::FileKind;
+
 pub(super) const PRIVATE_FILE: u32 = 0o600;
 pub(super) const PUBLIC_FILE: u32 = 0o644;
 pub(super) const PRIVATE_DIRECTORY: u32 = 0o700;
 /// The permissions of everybody but the owner.
 pub(super) const OTHERS: u32 = 0o077;
 
-/// The kind of a file, in words.
-pub(super) fn kind_of(stat: &Stat) -> &'static str {
+/// The kind of a file.
+pub(super) fn kind_of(stat: &Stat) -> FileKind {
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => "a regular file",
-        FileType::Directory => "a directory",
-        FileType::Fifo => "a FIFO",
-        FileType::Socket => "a socket",
-        FileType::Symlink => "a symbolic link",
-        _ => "a device",
+        FileType::RegularFile => FileKind::Regular,
+        FileType::Directory => FileKind::Directory,
+        FileType::Fifo => FileKind::Fifo,
+        FileType::Socket => FileKind::Socket,
+        FileType::Symlink => FileKind::SymbolicLink,
+        FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => FileKind::Device,
     }
 }
 

@@ -108,12 +108,12 @@ fn in_its_dir<T>(
     let Some(path) = path else {
         return act(state_dir, &key_file_name(slot));
     };
-    let kind = |found| DurableError::Kind { path: path.to_owned(), found, expected: "a file in another directory" };
-    let parent = path.parent().filter(|_| path.is_absolute()).ok_or_else(|| kind("no absolute path"))?;
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| kind("no path of a file"))?;
+    let wrong = |found| DurableError::Path { path: path.to_owned(), found, expected: "a file in another directory" };
+    let parent = path.parent().filter(|_| path.is_absolute()).ok_or_else(|| wrong("no absolute path"))?;
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| wrong("no path of a file"))?;
     let dir = Dir::open(parent, Privacy::Readable)?;
     if dir.is_same(state_dir)? {
-        return Err(kind("in the state directory"));
+        return Err(wrong("in the state directory"));
     }
     let (found, expected) = (dir.owner(), state_dir.owner());
     if found != expected {

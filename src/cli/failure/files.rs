@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use super::exit::{Exit, Explain, Explanation, refused, with};
 use crate::{
-    durable::DurableError,
+    durable::{DurableError, FileKind},
     memory::{RandomError, SecretError},
     store::StoreError,
     text::TextError,
@@ -20,14 +20,14 @@ impl Explain for DurableError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Missing(_) | Self::TooLong { .. } => with(Exit::Damaged, RESTORE),
-            Self::Kind { path, found: "a symbolic link", .. } => {
+            Self::Kind { path, found: FileKind::SymbolicLink, .. } => {
                 refused(&format!("links are not followed; see where it leads: readlink -f {}", path.display()))
             }
             Self::Exists(_) => refused("move it away, or give another name"),
-            Self::Kind { expected: "a regular file", .. } => refused(
+            Self::Kind { expected: FileKind::Regular, .. } => refused(
                 "look at it, and move it away; if a file of the keyring was there, put it back from your copy of the state directory",
             ),
-            Self::Kind { .. } => refused("give another path"),
+            Self::Kind { .. } | Self::Path { .. } => refused("give another path"),
             Self::Mode { path, expected, .. } => refused(&format!("chmod {expected:04o} {}", path.display())),
             Self::Owner { path, expected, .. } => refused(&format!("chown {expected} {}", path.display())),
             Self::DirectoryMode { expected, .. } => refused(&format!(
