@@ -88,8 +88,7 @@ pub struct KeyEvent {
     pub generation: u64,
     /// The key.
     pub key_id: String,
-    /// Whether it was wanted without a proof that nothing needs the key.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    /// Whether the operator skipped the check that nothing needs the key or, for a promotion, that a listed backup contains it.
     pub unproven: bool,
 }
 
@@ -144,7 +143,7 @@ struct Line<'a> {
     event: &'a Event<'a>,
 }
 
-/// Writes `event` to the record in `dir`, and returns when it is on the disk.
+/// Writes `event` to the audit log in `dir`, and returns when it is on the disk.
 ///
 /// # Errors
 /// When it cannot be written, or not be synced.

@@ -396,7 +396,7 @@ mod tests {
         change(&dir, &Act::Destroy(second, Usage::Waived));
         let found = events(&dir).into_iter().filter(|event| event["key_id"].is_string()).map(|event| {
             let key_id: KeyId = event["key_id"].as_str().unwrap().parse().unwrap();
-            (event["event"].as_str().unwrap().to_owned(), key_id.seq(), event["unproven"] == true)
+            (event["event"].as_str().unwrap().to_owned(), key_id.seq(), event["unproven"].as_bool().unwrap())
         });
         let expected = [
             ("add", 2, false),

@@ -40,7 +40,7 @@ fn fill(disk: &Disk<'_>, free: u64) {
     filler.set_len((pages - free) * PAGE as u64).unwrap();
 }
 
-/// The acts of the audit log.
+/// The events of the audit log.
 fn audited(sandbox: &Sandbox) -> Vec<String> {
     let text = fs::read_to_string(sandbox.path("state/audit.jsonl")).unwrap_or_default();
     let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
@@ -226,7 +226,7 @@ fn a_promotion_that_cannot_be_waited_for_is_made_all_the_same() {
 }
 
 #[test]
-fn what_is_not_on_the_audit_record_is_not_done() {
+fn what_cannot_be_written_to_the_audit_log_is_not_done() {
     let sandbox = Sandbox::initialised();
     symlink("/dev/null", sandbox.path("state/audit.jsonl")).unwrap();
     let answers = ["key add", "rekey"].map(|verb| sandbox.refused(3, &format!("{verb} {STATE}")));
