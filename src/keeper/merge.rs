@@ -3,6 +3,8 @@
 //! A [`MergePlan`] says what a merge would do, so that the operator sees it first. A merge also repairs a keyring that
 //! is damaged, or that does not follow from the mark. Source: `docs/formats.md`, "Merging".
 
+use std::mem;
+
 use rand::rngs::SysRng;
 
 use super::{
@@ -121,6 +123,27 @@ pub enum MergePlanError {
     Commit(#[from] CommitError),
 }
 
+/// What is wrong with the keyring here, which a merge repairs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyringDoubt {
+    /// The mark was refused.
+    #[error("the mark: {0}")]
+    Mark(#[source] MarkError),
+    /// There is no record.
+    #[error("the keyring is missing")]
+    Missing,
+    /// The record cannot be read.
+    #[error("the keyring: {0}")]
+    Record(#[source] RecordError),
+    /// The record does not follow from the mark.
+    #[error(transparent)]
+    NotFollowing(MarkError),
+    /// The record is under a root key that was replaced.
+    #[error("the keyring is under an earlier root key")]
+    EarlierRootKey,
+}
+
 /// What a merge would do.
 pub struct MergePlan {
     /// What becomes of each key.
@@ -132,8 +155,8 @@ pub struct MergePlan {
     /// The heading and the generation of each column of the rows. The first column is the keyring here, if it could be
     /// read. Each backup has one more.
     pub columns: Vec<(&'static str, u64)>,
-    /// What is wrong with the keyring here. `None` if it is intact.
-    pub doubt: Option<String>,
+    /// What is wrong with the keyring here. Empty if it is intact.
+    pub doubts: Vec<KeyringDoubt>,
     merge: Merge,
     local: Local,
     roots: Roots,
@@ -152,7 +175,7 @@ struct Local {
     keyring: Option<(Keyring, Digest, Weight)>,
     mark: Option<Mark>,
     listed: Listed,
-    doubt: Option<String>,
+    doubts: Vec<KeyringDoubt>,
 }
 
 /// A keyring with the SHA-256 of its record, and how much of it counts.
@@ -182,20 +205,20 @@ impl Local {
         let mut doubts = Vec::new();
         let marked = state.mark()?;
         let mark = marked.map(|bytes| read_mark(&bytes, roots, state)).transpose()?;
-        let mark = mark.and_then(|mark| mark.map_err(|error| doubts.push(format!("the mark: {error}"))).ok());
+        let mark = mark.and_then(|mark| mark.map_err(|error| doubts.push(KeyringDoubt::Mark(error))).ok());
         let held = state.store().load(load_by())?;
         let mut keyring = None;
         match held.as_ref().map(|held| weighed(roots, &held.bytes, mark.as_ref(), state)).transpose()? {
             Some(Ok(found)) => {
                 let standing = mark.as_ref().map(|mark| mark.check(&found.0, found.1, false));
-                doubts.extend(standing.and_then(Result::err).map(|error| error.to_string()));
+                doubts.extend(standing.and_then(Result::err).map(KeyringDoubt::NotFollowing));
                 if found.2 == Weight::KeyBytes {
-                    doubts.push("the keyring is under an earlier root key".to_owned());
+                    doubts.push(KeyringDoubt::EarlierRootKey);
                 }
                 keyring = Some(found);
             }
-            Some(Err(error)) => doubts.push(format!("the keyring: {error}")),
-            None => doubts.push("the keyring is missing".to_owned()),
+            Some(Err(error)) => doubts.push(KeyringDoubt::Record(error)),
+            None => doubts.push(KeyringDoubt::Missing),
         }
         if keyring.is_none()
             && let Some(copy) = state.copy()?
@@ -203,8 +226,7 @@ impl Local {
             keyring = weighed(roots, &copy, mark.as_ref(), state)?.ok();
         }
         let listed = Listed::read(state, roots, mark.as_ref(), mark.as_ref().map(Mark::under))?.readable()?;
-        let doubt = (!doubts.is_empty()).then(|| doubts.join("; "));
-        Ok(Self { found: held.map(|held| Digest::of(&held.bytes)), keyring, mark, listed, doubt })
+        Ok(Self { found: held.map(|held| Digest::of(&held.bytes)), keyring, mark, listed, doubts })
     }
 
     /// Whether the record here is the one of `source` or a successor, has all its keys, and is marked. A crash during
@@ -250,8 +272,8 @@ pub fn plan_merge(
     let state = StateFiles::new(dir);
     let roots = Roots::open(state, means, None)?;
     let weights: Vec<Weight> = sources.iter().map(|source| weight(&roots, source)).collect::<Result<_, _>>()?;
-    let local = Local::read(state, &roots)?;
-    let is_complete = local.doubt.is_none() && sources.iter().all(|source| local.follows(source));
+    let mut local = Local::read(state, &roots)?;
+    let is_complete = local.doubts.is_empty() && sources.iter().all(|source| local.follows(source));
     if is_complete && wishes.compromised.is_empty() {
         return Ok(None);
     }
@@ -264,7 +286,7 @@ pub fn plan_merge(
         fresh: merge.fresh,
         generation: merge.keyring.generation(),
         columns,
-        doubt: local.doubt.clone(),
+        doubts: mem::take(&mut local.doubts),
         copy: if wishes.destroyed.is_empty() { PrevCopy::Before } else { PrevCopy::After },
         merge,
         local,
@@ -416,7 +438,7 @@ mod tests {
         let (keyring, roots) = (later(&here.keyring, |_| {}), vec![here.keyring.root_id()]);
         let fork = Source { keyring, digest: Digest::of(b"fork"), is_named: false, roots, backup: None };
         let plan = planned(&dir, &[fork]).unwrap();
-        assert_eq!((plan.doubt.as_ref(), plan.generation), (None, 3));
+        assert_eq!((plan.doubts.len(), plan.generation), (0, 3));
         assert_eq!(merged(&dir, plan).backups().unwrap().len(), 1, "a bare record is no backup");
     }
 

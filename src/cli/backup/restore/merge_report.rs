@@ -72,8 +72,10 @@ pub(super) struct Shown {
 
 impl Shown {
     pub(super) fn of(plan: &MergePlan, needed: Result<Option<Vec<NeededKey>>, Failure>, to: Option<PathBuf>) -> Self {
-        let MergePlan { doubt, generation, columns, rows, fresh, .. } = plan;
-        let (doubt, columns, rows) = (doubt.clone(), columns.clone(), rows.clone());
+        let MergePlan { doubts, generation, columns, rows, fresh, .. } = plan;
+        let doubts: Vec<String> = doubts.iter().map(ToString::to_string).collect();
+        let doubt = (!doubts.is_empty()).then(|| doubts.join("; "));
+        let (columns, rows) = (columns.clone(), rows.clone());
         let (needed, unknown) = match needed {
             Ok(needed) => (needed, None),
             Err(failure) => (None, Some(failure.message().to_owned())),
