@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     crypto::{
         Uuid,
-        kdf::{Label, RootKey},
+        kdf::{MacLabel, RootKey},
         wrap::{Kek, commitment_in},
     },
     escrow::{Backup, Identities, Recipient, share},
@@ -73,7 +73,7 @@ fn kek(byte: u8) -> Kek {
 }
 
 /// Returns `data` with the last line that makes it authentic.
-fn signed(data: &[u8], label: Label) -> Vec<u8> {
+fn signed(data: &[u8], label: MacLabel) -> Vec<u8> {
     let mut text = data.to_vec();
     if text.last() != Some(&b'\n') {
         text.push(b'\n');
@@ -97,7 +97,7 @@ fn wrapped_seed(data: &[u8]) {
 }
 
 fn record(data: &[u8]) {
-    let text = signed(data, Label::KeyringMac);
+    let text = signed(data, MacLabel::Keyring);
     let _ = record::recoveries(data);
     if let Ok(keyring) = record::decode(&text, &ROOT, UUID) {
         assert_eq!(record::encode(&keyring, &ROOT).ok(), Some(text));
@@ -106,7 +106,7 @@ fn record(data: &[u8]) {
 
 fn root(data: &[u8]) {
     let _ = RootFile::parse(data);
-    let text = signed(data, Label::RootMac);
+    let text = signed(data, MacLabel::Root);
     if let Ok(file) = RootFile::parse(&text) {
         assert_eq!(file.bytes(), text);
         let _ = file.check(&ROOT);
@@ -114,14 +114,14 @@ fn root(data: &[u8]) {
 }
 
 fn mark(data: &[u8]) {
-    let text = signed(data, Label::StateMac);
+    let text = signed(data, MacLabel::State);
     if let Ok(mark) = Mark::decode(&text, &ROOT, UUID) {
         assert_eq!(mark.encode(&ROOT).ok(), Some(text));
     }
 }
 
 fn ledger(data: &[u8]) {
-    let text = signed(data, Label::StateMac);
+    let text = signed(data, MacLabel::State);
     if let Ok(ledger) = Ledger::decode(&text, &ROOT, UUID, 0) {
         assert_eq!(ledger.encode(&ROOT).ok(), Some(text));
         assert!(ledger.count() > 0 || ledger.last().is_none() || Ledger::named_root(data).is_ok());
@@ -364,9 +364,9 @@ mod tests {
             ("database", "spoilt", vec![1, 0, 90, 2, 0, 8, 10, 1, 0, 16, 8, 2]),
             ("encryption-config", "generated", encryption.into()),
         ];
-        assert!(record::decode(&signed(&unsigned(&record), Label::KeyringMac), &ROOT, UUID).is_ok());
-        assert!(Mark::decode(&signed(&unsigned(&mark), Label::StateMac), &ROOT, UUID).is_ok());
-        assert!(Ledger::decode(&signed(&unsigned(&ledger), Label::StateMac), &ROOT, UUID, 3).is_ok());
+        assert!(record::decode(&signed(&unsigned(&record), MacLabel::Keyring), &ROOT, UUID).is_ok());
+        assert!(Mark::decode(&signed(&unsigned(&mark), MacLabel::State), &ROOT, UUID).is_ok());
+        assert!(Ledger::decode(&signed(&unsigned(&ledger), MacLabel::State), &ROOT, UUID, 3).is_ok());
         assert!(Backup::of_tar(&tar).is_ok() && Config::parse(config).is_ok());
         for (name, file, bytes) in firsts {
             let (_, target) = TARGETS.iter().find(|(other, _)| *other == name).unwrap();

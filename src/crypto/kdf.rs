@@ -3,6 +3,9 @@
 //! `derive(secret, salt, label) = HKDF-Expand(HKDF-Extract(salt, secret), label, 32)`. The salt is the uuid of the
 //! keyring, or the salt of a slot. Source: RFC 5869, RFC 2104; `docs/hierarchy.md` shows which key is derived from
 //! which.
+//!
+//! The text of a label is part of the byte formats: it never changes, and has no other use. Commitments, MACs and keys have labels of
+//! different types, so that a key that wraps cannot be derived as public bytes, for example.
 
 use ring::{hkdf, hmac};
 
@@ -10,23 +13,33 @@ use crate::memory::{Secret, SecretError, without_traces};
 
 use super::{RootId, Uuid, length_prefixed};
 
-/// What a derived key is for. The text of a label is part of the byte formats: it never changes, and has no other use.
+/// Labels of commitments, which are public.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Label {
+pub enum CommitLabel {
     /// From the root key: its commitment.
     RootId,
-    /// From the root key: authenticates the root file.
-    RootMac,
+    /// From a KEK: its commitment.
+    KekCommit,
+}
+
+/// Labels of keys that authenticate files. All are derived from the root key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MacLabel {
+    /// Authenticates the root file.
+    Root,
+    /// Authenticates the record.
+    Keyring,
+    /// Authenticates this node's mark and ledger.
+    State,
+}
+
+/// Labels of keys that wrap, seal or hedge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyLabel {
     /// From the root key: wraps earlier root keys in the root file.
     RootWrap,
     /// From the root key: wraps the KEKs in the record.
     KekWrap,
-    /// From the root key: authenticates the record.
-    KeyringMac,
-    /// From the root key: authenticates this node's mark.
-    StateMac,
-    /// From a KEK: its commitment.
-    KekCommit,
     /// From a KEK: the AEAD key that wraps seeds.
     SeedWrap,
     /// From a KEK: hedges the nonces.
@@ -35,16 +48,30 @@ pub enum Label {
     Slot,
 }
 
-impl Label {
+impl CommitLabel {
     fn info(self) -> &'static [u8] {
         match self {
             Self::RootId => b"claviger/v1/root-id",
-            Self::RootMac => b"claviger/v1/root-mac",
+            Self::KekCommit => b"claviger/v1/kek-commit",
+        }
+    }
+}
+
+impl MacLabel {
+    fn info(self) -> &'static [u8] {
+        match self {
+            Self::Root => b"claviger/v1/root-mac",
+            Self::Keyring => b"claviger/v1/keyring-mac",
+            Self::State => b"claviger/v1/state-mac",
+        }
+    }
+}
+
+impl KeyLabel {
+    fn info(self) -> &'static [u8] {
+        match self {
             Self::RootWrap => b"claviger/v1/root-wrap",
             Self::KekWrap => b"claviger/v1/kek-wrap",
-            Self::KeyringMac => b"claviger/v1/keyring-mac",
-            Self::StateMac => b"claviger/v1/state-mac",
-            Self::KekCommit => b"claviger/v1/kek-commit",
             Self::SeedWrap => b"claviger/v1/seed-wrap",
             Self::WrapNonce => b"claviger/v1/wrap-nonce",
             Self::Slot => b"claviger/v1/slot",
@@ -53,7 +80,7 @@ impl Label {
 }
 
 /// Derives 32 bytes that are public: the commitment of a key in the keyring `uuid`.
-pub fn derive_public(secret: &Secret<32>, uuid: Uuid, label: Label) -> [u8; 32] {
+pub fn commit(secret: &Secret<32>, uuid: Uuid, label: CommitLabel) -> [u8; 32] {
     let mut out = [0; 32];
     hkdf_sha256(secret.expose(), &uuid.0, label.info(), &mut out);
     out
@@ -81,9 +108,13 @@ impl hkdf::KeyType for Length {
 ///
 /// # Errors
 /// When no memory can be locked.
-pub fn derive(secret: &[u8], salt: &[u8], label: Label) -> Result<Secret<32>, SecretError> {
+pub fn derive(secret: &[u8], salt: &[u8], label: KeyLabel) -> Result<Secret<32>, SecretError> {
+    derive_secret(secret, salt, label.info())
+}
+
+fn derive_secret(secret: &[u8], salt: &[u8], info: &[u8]) -> Result<Secret<32>, SecretError> {
     let mut out = Secret::zeroed()?;
-    hkdf_sha256(secret, salt, label.info(), out.expose_mut());
+    hkdf_sha256(secret, salt, info, out.expose_mut());
     Ok(out)
 }
 
@@ -112,7 +143,7 @@ impl RootKey {
 
     /// Its public commitment in the keyring `uuid`.
     pub fn id(&self, uuid: Uuid) -> RootId {
-        RootId(derive_public(&self.0, uuid, Label::RootId))
+        RootId(commit(&self.0, uuid, CommitLabel::RootId))
     }
 
     /// The key that wraps earlier root keys of the keyring `uuid`.
@@ -120,7 +151,7 @@ impl RootKey {
     /// # Errors
     /// When no memory can be locked.
     pub fn root_wrap(&self, uuid: Uuid) -> Result<Secret<32>, SecretError> {
-        derive(self.0.expose(), &uuid.0, Label::RootWrap)
+        derive(self.0.expose(), &uuid.0, KeyLabel::RootWrap)
     }
 
     /// The key that wraps the KEKs of the keyring `uuid`.
@@ -128,15 +159,15 @@ impl RootKey {
     /// # Errors
     /// When no memory can be locked.
     pub fn kek_wrap(&self, uuid: Uuid) -> Result<Secret<32>, SecretError> {
-        derive(self.0.expose(), &uuid.0, Label::KekWrap)
+        derive(self.0.expose(), &uuid.0, KeyLabel::KekWrap)
     }
 
     /// The key that authenticates one of the text formats of the keyring `uuid`.
     ///
     /// # Errors
     /// When no memory can be locked.
-    pub fn mac(&self, uuid: Uuid, label: Label) -> Result<MacKey, SecretError> {
-        derive(self.0.expose(), &uuid.0, label).map(MacKey)
+    pub fn mac(&self, uuid: Uuid, label: MacLabel) -> Result<MacKey, SecretError> {
+        derive_secret(self.0.expose(), &uuid.0, label.info()).map(MacKey)
     }
 }
 
@@ -190,29 +221,22 @@ mod tests {
     #[test]
     fn every_label_and_every_uuid_gives_another_key() {
         let secret = Secret::<32>::random(&mut SysRng).unwrap();
-        let labels = [
-            Label::RootId,
-            Label::RootMac,
-            Label::RootWrap,
-            Label::KekWrap,
-            Label::KeyringMac,
-            Label::StateMac,
-            Label::KekCommit,
-            Label::SeedWrap,
-            Label::WrapNonce,
-            Label::Slot,
-        ];
+        let commitments = [CommitLabel::RootId, CommitLabel::KekCommit].map(CommitLabel::info);
+        let macs = [MacLabel::Root, MacLabel::Keyring, MacLabel::State].map(MacLabel::info);
+        let keys = [KeyLabel::RootWrap, KeyLabel::KekWrap, KeyLabel::SeedWrap, KeyLabel::WrapNonce, KeyLabel::Slot]
+            .map(KeyLabel::info);
         let mut seen = std::collections::HashSet::new();
-        for label in labels {
+        for info in commitments.into_iter().chain(macs).chain(keys) {
             for uuid in [[0; 16], [1; 16]] {
-                assert!(seen.insert(*derive(secret.expose(), &uuid, label).unwrap().expose()), "{label:?}");
+                let derived = derive_secret(secret.expose(), &uuid, info).unwrap();
+                assert!(seen.insert(*derived.expose()), "{}", String::from_utf8_lossy(info));
             }
         }
     }
 
     #[test]
     fn a_mac_verifies_its_message_only() {
-        let key = RootKey::generate(&mut SysRng).unwrap().mac(Uuid([7; 16]), Label::RootMac).unwrap();
+        let key = RootKey::generate(&mut SysRng).unwrap().mac(Uuid([7; 16]), MacLabel::Root).unwrap();
         let tag = key.tag(b"message");
         assert!(key.verify(b"message", &tag));
         assert!(!key.verify(b"massage", &tag));

@@ -22,7 +22,7 @@ use crate::memory::{RandomError, Secret, SecretError, fill_random, without_trace
 use super::{
     Commitment, Uuid,
     aead::{self, NONCE, NotAuthentic, TAG},
-    kdf::{self, Label, hmac_sha256},
+    kdf::{self, CommitLabel, KeyLabel, hmac_sha256},
     length_prefixed,
 };
 
@@ -97,9 +97,9 @@ impl Kek {
     pub fn from_secret(secret: Secret<32>, uuid: Uuid) -> Result<Self, SecretError> {
         Ok(Self {
             uuid,
-            commitment: Commitment(kdf::derive_public(&secret, uuid, Label::KekCommit)),
-            seed_wrap: kdf::derive(secret.expose(), &uuid.0, Label::SeedWrap)?,
-            wrap_nonce: kdf::derive(secret.expose(), &uuid.0, Label::WrapNonce)?,
+            commitment: Commitment(kdf::commit(&secret, uuid, CommitLabel::KekCommit)),
+            seed_wrap: kdf::derive(secret.expose(), &uuid.0, KeyLabel::SeedWrap)?,
+            wrap_nonce: kdf::derive(secret.expose(), &uuid.0, KeyLabel::WrapNonce)?,
             secret,
         })
     }

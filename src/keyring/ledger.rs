@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use crate::{
     crypto::{
         Digest, RootId, Uuid,
-        kdf::{Label, RootKey},
+        kdf::{MacLabel, RootKey},
     },
     memory::SecretError,
     text::{self, LineReader, LineWriter, TextError, base64, base64_array, number},
@@ -263,7 +263,7 @@ impl Ledger {
             writer.line(&format!("forgot {seq}"));
         }
         self.backups.iter().flat_map(ListedBackup::lines).for_each(|line| writer.line(&line));
-        Ok(writer.finish(&root.mac(self.uuid, Label::StateMac)?))
+        Ok(writer.finish(&root.mac(self.uuid, MacLabel::State)?))
     }
 
     /// Reads which root key a ledger names. Nothing is authenticated yet.
@@ -288,7 +288,7 @@ impl Ledger {
         if root_id != root.id(expected) {
             return Err(LedgerError::OtherRootKey);
         }
-        text::authenticate(bytes, &root.mac(uuid, Label::StateMac)?)?;
+        text::authenticate(bytes, &root.mac(uuid, MacLabel::State)?)?;
         let count = lines.field("count", "`count <number>`", number)?;
         let forgot = lines.line_after("forgot ").map(|seq| read_seq(seq).ok_or_else(|| lines.wrong(FORGOT)));
         let forgot = forgot.transpose()?;

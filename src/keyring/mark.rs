@@ -6,7 +6,7 @@
 use crate::{
     crypto::{
         Digest, RootId, Uuid,
-        kdf::{Label, RootKey},
+        kdf::{MacLabel, RootKey},
     },
     memory::SecretError,
     text::{self, LineReader, LineWriter, TextError, base64, base64_array, number},
@@ -197,7 +197,7 @@ impl Mark {
         for key_id in &self.has {
             writer.line(&format!("-> has {key_id}"));
         }
-        Ok(writer.finish(&root.mac(self.uuid, Label::StateMac)?))
+        Ok(writer.finish(&root.mac(self.uuid, MacLabel::State)?))
     }
 
     /// Reads which root key a mark names. Nothing is authenticated yet.
@@ -222,7 +222,7 @@ impl Mark {
         if root_id != root.id(expected) {
             return Err(MarkError::OtherRootKey);
         }
-        text::authenticate(bytes, &root.mac(uuid, Label::StateMac)?)?;
+        text::authenticate(bytes, &root.mac(uuid, MacLabel::State)?)?;
         let generation = lines.field("generation", "`generation <number>`, 1 to 2^40", read_generation)?;
         let home = lines.field("home", "`home file` or `home etcd <prefix>`", Home::parse)?;
         let record = lines.field("record", "`record <base64 SHA-256>`", |value| base64_array(value).map(Digest))?;

@@ -10,7 +10,7 @@ use crate::{
     crypto::{
         Commitment, Digest, RootId, Uuid,
         aead::{OpenKeyError, WrappedKey},
-        kdf::{Label, RootKey, kek_aad},
+        kdf::{MacLabel, RootKey, kek_aad},
         wrap::Kek,
     },
     memory::{Secret, SecretError},
@@ -98,7 +98,7 @@ pub fn encode(keyring: &Keyring, root: &RootKey) -> Result<Vec<u8>, SecretError>
     for entry in &keyring.entries {
         encode_entry(&mut writer, entry);
     }
-    Ok(writer.finish(&root.mac(keyring.uuid, Label::KeyringMac)?))
+    Ok(writer.finish(&root.mac(keyring.uuid, MacLabel::Keyring)?))
 }
 
 fn encode_entry(writer: &mut LineWriter, entry: &Entry) {
@@ -177,7 +177,7 @@ pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid) -> Result<Keyring, R
     let mut lines = LineReader::open(bytes, KIND, RECORD_MAX)?;
     let head = Head::read(&mut lines)?;
     head.check(root, expected)?;
-    text::authenticate(bytes, &root.mac(expected, Label::KeyringMac)?)?;
+    text::authenticate(bytes, &root.mac(expected, MacLabel::Keyring)?)?;
     let Kin { past, merged, nodes } = Kin::read(&mut lines, &head)?;
     let recoveries = read_recoveries(&mut lines)?;
     let entries = Entries { head: &head, kek_wrap: root.kek_wrap(expected)? }.read(&mut lines)?;
@@ -406,7 +406,7 @@ mod tests {
         /// Returns `lines` under a valid HMAC. Only a faulty program that has the root key could write this.
         fn sign(&self, lines: &str) -> Vec<u8> {
             let message = format!("{lines}---");
-            let tag = self.root.mac(UUID, Label::KeyringMac).unwrap().tag(message.as_bytes());
+            let tag = self.root.mac(UUID, MacLabel::Keyring).unwrap().tag(message.as_bytes());
             format!("{message} {}\n", base64(&tag)).into_bytes()
         }
 

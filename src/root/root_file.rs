@@ -10,7 +10,7 @@ use crate::{
     crypto::{
         RootId, Uuid,
         aead::{OpenKeyError, WrappedKey},
-        kdf::{Label, RootKey, old_root_aad},
+        kdf::{MacLabel, RootKey, old_root_aad},
     },
     durable::{Dir, DurableError},
     memory::{RandomError, SecretError},
@@ -279,7 +279,7 @@ impl RootFile {
     /// # Errors
     /// When somebody without the key changed it.
     pub fn check(&self, root: &RootKey) -> Result<(), RootError> {
-        text::authenticate(&self.bytes, &root.mac(self.uuid, Label::RootMac)?)?;
+        text::authenticate(&self.bytes, &root.mac(self.uuid, MacLabel::Root)?)?;
         if encode(self.uuid, root, &self.slots, &self.old)? != self.bytes {
             return Err(RootError::NotCanonical);
         }
@@ -299,7 +299,7 @@ fn encode(uuid: Uuid, root: &RootKey, slots: &[Slot], old: &[OldRoot]) -> Result
         writer.line(&format!("-> old {}", base64(&entry.root_id.0)));
         writer.line(&base64(&entry.wrapped.0));
     }
-    Ok(writer.finish(&root.mac(uuid, Label::RootMac)?))
+    Ok(writer.finish(&root.mac(uuid, MacLabel::Root)?))
 }
 
 fn read_slots(lines: &mut LineReader<'_>) -> Result<Vec<Slot>, TextError> {

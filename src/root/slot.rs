@@ -9,7 +9,7 @@ use crate::{
     crypto::{
         RootId, Uuid,
         aead::{OpenKeyError, WrappedKey},
-        kdf::{self, Label, RootKey},
+        kdf::{self, KeyLabel, RootKey},
         length_prefixed,
         stretch::StretchError,
     },
@@ -289,7 +289,7 @@ impl Slot {
         let mut salt = [0; 16];
         fill_random(rng, &mut salt)?;
         self.parameters.insert("salt".to_owned(), base16ct::lower::encode_string(&salt));
-        let key = kdf::derive(sealer.secret(&self, &salt)?.expose(), &salt, Label::Slot)?;
+        let key = kdf::derive(sealer.secret(&self, &salt)?.expose(), &salt, KeyLabel::Slot)?;
         self.body = WrappedKey::wrap(rng, &key, &self.aad((uuid, root.id(uuid))), root.secret())?.0.to_vec();
         Ok(self)
     }
@@ -298,7 +298,7 @@ impl Slot {
     pub(super) fn open(&self, sealer: &dyn Sealer, bound: Bound) -> Result<RootKey, SlotError> {
         let salt: Salt = self.parameter("salt").and_then(hex_array).ok_or(SlotFault::Salt)?;
         let body = self.body.as_slice().try_into().map_err(|_| SlotFault::Body)?;
-        let key = kdf::derive(sealer.secret(self, &salt)?.expose(), &salt, Label::Slot)?;
+        let key = kdf::derive(sealer.secret(self, &salt)?.expose(), &salt, KeyLabel::Slot)?;
         let root = WrappedKey(body).open(&key, &self.aad(bound)).map_err(|error| match error {
             OpenKeyError::NotAuthentic(_) => SlotError::WrongKey,
             OpenKeyError::Memory(error) => SlotError::Memory(error),
@@ -363,7 +363,7 @@ mod tests {
         file.keep("disk", &dir).unwrap();
         let mut slot = Slot::seal(&mut rand::rngs::SysRng, "disk", &file, (uuid, &root)).unwrap();
         let salt: Salt = slot.parameter("salt").and_then(hex_array).unwrap();
-        let key = kdf::derive(file.secret(&slot, &salt).unwrap().expose(), &salt, Label::Slot).unwrap();
+        let key = kdf::derive(file.secret(&slot, &salt).unwrap().expose(), &salt, KeyLabel::Slot).unwrap();
         let aad = slot.aad((uuid, root.id(uuid)));
         slot.body = WrappedKey::wrap(&mut rand::rngs::SysRng, &key, &aad, other.secret()).unwrap().0.to_vec();
         let bytes = RootFile::encode(&mut rand::rngs::SysRng, uuid, (&root, &[]), &[slot]).unwrap();
