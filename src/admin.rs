@@ -149,7 +149,7 @@ where
         match accept().await {
             Ok(stream) => drop(guests.spawn(timeout(REQUEST_TIMEOUT, converse(stream, Arc::clone(service))))),
             Err(error) => {
-                debug!(%error, "metrics: cannot accept a connection");
+                debug!(message = event::METRICS_NOT_ACCEPTING, %error);
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -162,7 +162,7 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, service: Arc<Serv
     let mut http = Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT).keep_alive(false).max_buf_size(REQUEST_LIMIT);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
-        debug!(%error, "metrics: connection broken");
+        debug!(message = event::METRICS_BROKEN, %error);
     }
 }
 

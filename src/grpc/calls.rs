@@ -16,7 +16,10 @@ use super::{
     },
     refusal::{Refusal, printable},
 };
-use crate::{service::Connection, telemetry::method::Method};
+use crate::{
+    service::Connection,
+    telemetry::{event, method::Method},
+};
 
 /// Answers the calls that come over one connection.
 #[derive(Clone)]
@@ -114,7 +117,7 @@ fn ascii(json: &str) -> String {
 
 /// Logs an answered call at the level debug. It costs nothing at other levels.
 fn answered(method: &'static str, uid: Option<&str>) {
-    debug!(method, uid = uid.map(printable), "call answered");
+    debug!(message = event::ANSWERED, method, uid = uid.map(printable));
 }
 
 #[cfg(test)]

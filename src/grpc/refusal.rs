@@ -5,7 +5,10 @@ use std::{error::Error as _, sync::Arc, time::Duration};
 use tonic::{Code, Status};
 use tracing::{error, warn};
 
-use crate::service::{DecryptError, EncryptError, Sealed};
+use crate::{
+    service::{DecryptError, EncryptError, Sealed},
+    telemetry::event,
+};
 
 /// Why a call is refused. The text ends up in an HTTP 500 that API clients see, so it is always a fixed sentence.
 #[derive(Debug, thiserror::Error)]
@@ -74,9 +77,9 @@ pub fn log(method: &str, status: &Status) {
     let logged = status.source().and_then(|source| source.downcast_ref::<Logged>());
     let uid = logged.map(|logged| logged.uid.as_str()).filter(|uid| !uid.is_empty());
     if let Some(detail) = logged.and_then(|logged| logged.detail.as_deref()) {
-        error!(method, uid, detail, "internal error");
+        error!(message = event::INTERNAL, method, uid, detail);
     }
-    warn!(method, uid, code = ?status.code(), reason = status.message(), "call failed");
+    warn!(message = event::CALL_FAILED, method, uid, code = ?status.code(), reason = status.message());
 }
 
 /// Makes a peer's text fit for a log: printable ASCII, at most 64 characters.

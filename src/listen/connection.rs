@@ -13,7 +13,7 @@ use tokio::{
 use tracing::debug;
 
 use super::call::answer;
-use crate::{grpc::calls::Calls, service::Service};
+use crate::{grpc::calls::Calls, service::Service, telemetry::event};
 
 /// From connecting to the end of the HTTP/2 preface. An API server sends it at once. After that, it may be idle for ever.
 pub(super) const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ pub(super) async fn serve_connection(
         greeted = timeout(PREFACE_TIMEOUT, greeted(stream)) => greeted,
         _ = closing.changed() => return,
     };
-    let Ok(Ok(stream)) = greeted else { return debug!("connection closed: no HTTP/2 preface came in time") };
+    let Ok(Ok(stream)) = greeted else { return debug!(message = event::NO_PREFACE) };
     let service = service_fn(|request| answer(calls.clone(), Arc::clone(&service), request));
     let mut connection = pin!(http2().serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
@@ -55,7 +55,7 @@ pub(super) async fn serve_connection(
         }
     };
     if let Err(error) = ended {
-        debug!(%error, "connection broken");
+        debug!(message = event::BROKEN, %error);
     }
 }
 

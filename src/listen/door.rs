@@ -17,7 +17,7 @@ use super::{connection::serve_connection, peers::Peers};
 use crate::{
     grpc::calls::Calls,
     service::{Connection, Peer, Service},
-    telemetry::{metrics::Guest, quota::Quota},
+    telemetry::{event, metrics::Guest, quota::Quota},
 };
 
 /// Connections at a time. An API server has one for each of its provider entries.
@@ -71,7 +71,7 @@ impl Door {
             Ok(peer) => self.turn_away(stream, peer),
             Err(error) => {
                 self.service.metrics().peer_refused();
-                warn!(%error, "connection closed: its peer is unknown");
+                warn!(message = event::PEER_UNKNOWN, %error);
             }
         }
     }
@@ -89,7 +89,7 @@ impl Door {
             self.service.metrics().no_place();
             if let Some(left_out) = self.full.take(Instant::now()) {
                 let (uid, pid) = (peer.uid(), peer.pid());
-                warn!(peer_uid = uid, peer_pid = pid, left_out, "connection closed: all places are taken");
+                warn!(message = event::NO_PLACE, peer_uid = uid, peer_pid = pid, left_out);
             }
             return;
         }
@@ -105,7 +105,7 @@ impl Door {
         if !has_room(&mut self.refused, REFUSED_PLACES) {
             return;
         }
-        warn!(peer_uid = peer.uid(), peer_pid = peer.pid(), "peer refused");
+        warn!(message = event::PEER_REFUSED, peer_uid = peer.uid(), peer_pid = peer.pid());
         let refusing =
             timeout(REFUSED_STAY, serve_connection(stream, None, Arc::clone(&self.service), self.closing.clone()));
         self.refused.spawn(async { _ = tokio::join!(refusing, sleep(REFUSED_STAY)) });

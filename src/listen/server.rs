@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     service::Service,
-    telemetry::{metrics::Metrics, quota::Quota},
+    telemetry::{event, metrics::Metrics, quota::Quota},
 };
 
 /// The time between two looks after our socket.
@@ -63,7 +63,7 @@ pub async fn serve(
                 SocketFate::There => {}
                 SocketFate::Gone => restore(&mut claim, &mut listener, &mut lost),
                 SocketFate::Replaced => {
-                    info!("socket taken over by another plugin");
+                    info!(message = event::SOCKET_REPLACED);
                     door.admit_last(&listener).await;
                     break;
                 }
@@ -78,11 +78,11 @@ pub async fn serve(
 fn restore(claim: &mut Option<Claim>, listener: &mut UnixListener, lost: &mut bool) {
     match claim.as_mut().map(Claim::restore) {
         Some(Ok(restored)) => {
-            warn!("socket was removed, made again");
+            warn!(message = event::SOCKET_RESTORED);
             (*listener, *lost) = (restored, false);
         }
         Some(Err(error)) if !*lost => {
-            warn!(%error, "socket was removed and cannot be made again, still trying");
+            warn!(message = event::SOCKET_LOST, %error);
             *lost = true;
         }
         Some(Err(_)) | None => {}
@@ -102,7 +102,7 @@ async fn persist<T, F: Future<Output = io::Result<T>>>(
         };
         metrics.accept_failed();
         if let Some(left_out) = warnings.take(Instant::now()) {
-            warn!(%error, left_out, "cannot accept connections, still trying");
+            warn!(message = event::NOT_ACCEPTING, %error, left_out);
         }
         sleep(ACCEPT_PAUSE).await;
     }

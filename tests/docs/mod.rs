@@ -1,9 +1,10 @@
 //! The documents and the code say the same.
 //!
-//! Other pairs are compared where the code is: the commands in `src/cli/reference.rs`, metrics and log messages in `tests/admin.rs`, the rows
+//! Other pairs are compared where the code is: the commands in `src/cli/reference.rs`, metrics in `tests/admin.rs`, the rows
 //! of `docs/kube-apiserver.md` in `tests/contract/rows.rs`, the states of keys in `src/keyring/state.rs`.
 
 mod errors;
+mod log;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
