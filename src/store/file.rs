@@ -58,3 +58,24 @@ impl KeyringStore for FileStore<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::PermissionsExt, time::Instant};
+
+    use super::*;
+    use crate::durable;
+
+    #[test]
+    fn a_file_that_cannot_be_trusted_is_refused_and_not_replaced() {
+        let (_keep, dir) = durable::testing::private();
+        let mut store = FileStore::new(&dir, "keyring", 100);
+        store.swap(None, b"one").unwrap();
+        let held = store.load(Instant::now()).unwrap().unwrap();
+        let path = dir.path_of("keyring");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(store.load(Instant::now()).unwrap_err().to_string().ends_with("has mode 0644, expected 0600"));
+        assert!(store.swap(Some(&held.version), b"two").is_err());
+        assert_eq!(std::fs::read(path).unwrap(), b"one");
+    }
+}

@@ -1,14 +1,20 @@
-//! The record in memory, for tests: it can fail on request, and lists the calls that it received.
+//! The record in memory, for tests: it can fail on request.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use zeroize::Zeroizing;
 
 use super::{Deadline, Held, KeyringStore, RecordVersion, StoreError, Swapped};
 
-/// Keeps the record in memory.
+/// Keeps the record in memory. A clone is another handle on the same record.
+#[derive(Clone, Default)]
+pub struct MemoryStore(Arc<Mutex<Memory>>);
+
 #[derive(Default)]
-pub struct MemoryStore {
+struct Memory {
     held: Option<Held>,
     /// How many records it has held.
     count: u64,
@@ -27,9 +33,15 @@ pub struct LostAnswer {
 impl MemoryStore {
     /// Lets the next swap fail.
     pub fn fail(&mut self, failure: LostAnswer) {
-        self.failures.push_back(failure);
+        self.memory().failures.push_back(failure);
     }
 
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Memory {
     fn put(&mut self, record: &[u8]) {
         self.count += 1;
         let version = RecordVersion(self.count.to_be_bytes().to_vec());
@@ -39,20 +51,21 @@ impl MemoryStore {
 
 impl KeyringStore for MemoryStore {
     fn load(&mut self, _: Deadline) -> Result<Option<Held>, StoreError> {
-        Ok(self.held.clone())
+        Ok(self.memory().held.clone())
     }
 
     fn swap(&mut self, old: Option<&RecordVersion>, new: &[u8]) -> Result<Swapped, StoreError> {
-        if self.held.as_ref().map(|held| &held.version) != old {
+        let mut memory = self.memory();
+        if memory.held.as_ref().map(|held| &held.version) != old {
             return Ok(Swapped::Lost);
         }
-        if let Some(LostAnswer { is_held, error }) = self.failures.pop_front() {
+        if let Some(LostAnswer { is_held, error }) = memory.failures.pop_front() {
             if is_held {
-                self.put(new);
+                memory.put(new);
             }
             return Ok(Swapped::Unknown(error));
         }
-        self.put(new);
+        memory.put(new);
         Ok(Swapped::Done)
     }
 }

@@ -1,12 +1,13 @@
 //! What every store promises. Each test runs with each store.
 
 use std::{
-    os::unix::fs::PermissionsExt,
+    sync::Barrier,
+    thread,
     time::{Duration, Instant},
 };
 
-use super::{FileStore, Held, KeyringStore, MemoryStore, Swapped};
-use crate::durable;
+use super::{FileStore, Held, KeyringStore, LostAnswer, MemoryStore, RecordVersion, Swapped};
+use crate::durable::{self, DurableError, Lock};
 
 const NAME: &str = "keyring";
 
@@ -77,30 +78,80 @@ fn two_loads_of_one_record_give_one_version() {
     });
 }
 
-#[test]
-fn a_file_that_cannot_be_trusted_is_refused_and_not_replaced() {
+/// Swaps with both handles at once, each for its own record, and returns what they did. Each thread holds what `lock` returns.
+fn race(
+    handles: [(&mut dyn KeyringStore, &str); 2],
+    lock: &(dyn Fn() -> Option<Lock> + Sync),
+    old: Option<&RecordVersion>,
+) -> [Swapped; 2] {
+    let start = &Barrier::new(2);
+    thread::scope(|scope| {
+        let threads = handles.map(|(store, record)| {
+            scope.spawn(move || {
+                start.wait();
+                let _lock = lock();
+                store.swap(old, record.as_bytes()).unwrap()
+            })
+        });
+        threads.map(|thread| thread.join().unwrap())
+    })
+}
+
+/// Runs `test` with two handles on one empty store of each kind. The file store needs the directory's lock for a swap.
+fn with_two(test: impl Fn(&mut dyn KeyringStore, &mut dyn KeyringStore, &(dyn Fn() -> Option<Lock> + Sync))) {
     let (_keep, dir) = durable::testing::private();
-    let store = &mut FileStore::new(&dir, NAME, 100);
-    let held = put(store, b"one");
-    std::fs::set_permissions(dir.path_of(NAME), std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(store.load(Instant::now()).unwrap_err().to_string().ends_with("has mode 0644, expected 0600"));
-    assert!(store.swap(Some(&held.version), b"two").is_err());
-    assert_eq!(std::fs::read(dir.path_of(NAME)).unwrap(), b"one");
+    let (mut one, mut other) = (FileStore::new(&dir, NAME, 100), FileStore::new(&dir, NAME, 100));
+    test(&mut one, &mut other, &|| Some(dir.lock().unwrap()));
+    let mut one = MemoryStore::default();
+    test(&mut one.clone(), &mut one, &|| None);
 }
 
 #[test]
-fn a_swap_that_dies_in_the_middle_leaves_one_of_the_two_records() {
+fn exactly_one_of_two_swaps_at_once_wins() {
+    with_two(|one, other, lock| {
+        for round in 0..20 {
+            // No record comes twice, as none does in a keyring: a file's version is made of its bytes.
+            let records = [format!("one, {round}"), format!("other, {round}")];
+            let old = load(one).map(|held| held.version);
+            let swapped = race([(&mut *one, &records[0]), (&mut *other, &records[1])], lock, old.as_ref());
+            let winner = match swapped {
+                [Swapped::Done, Swapped::Lost] => &records[0],
+                [Swapped::Lost, Swapped::Done] => &records[1],
+                swapped => panic!("{swapped:?}"),
+            };
+            assert_eq!(**load(other).unwrap().bytes, *winner.as_bytes());
+            assert_eq!(load(one), load(other));
+        }
+    });
+}
+
+/// Checks that `store`, which held `one`, holds `one` or `two` after a swap for `two` that may have been interrupted.
+fn check_interrupted(store: &mut dyn KeyringStore, swapped: &Swapped) {
+    let now = load(store).unwrap();
+    match swapped {
+        Swapped::Done => assert_eq!(**now.bytes, *b"two"),
+        Swapped::Unknown(_) => assert!([&b"one"[..], b"two"].contains(&&**now.bytes)),
+        Swapped::Lost => panic!("nobody else was there"),
+    }
+}
+
+#[test]
+fn a_swap_that_is_interrupted_leaves_one_of_the_two_records() {
     for steps in 0..6 {
         let (_keep, dir) = durable::testing::private();
         let store = &mut FileStore::new(&dir, NAME, 100);
         let before = put(store, b"one");
         let swap = || store.swap(Some(&before.version), b"two").unwrap();
         let (swapped, died) = durable::testing::dying_after(steps, swap);
-        let now = load(store).unwrap();
-        match swapped {
-            Swapped::Done => assert_eq!(**now.bytes, *b"two"),
-            Swapped::Unknown(_) => assert!(died && [&b"one"[..], b"two"].contains(&&**now.bytes)),
-            Swapped::Lost => panic!("nobody else was there"),
-        }
+        assert!(died || matches!(swapped, Swapped::Done));
+        check_interrupted(store, &swapped);
+    }
+    for is_held in [false, true] {
+        let store = &mut MemoryStore::default();
+        let before = put(store, b"one");
+        store.fail(LostAnswer { is_held, error: DurableError::ReadBack("keyring".into()).into() });
+        let swapped = store.swap(Some(&before.version), b"two").unwrap();
+        assert!(matches!(swapped, Swapped::Unknown(_)));
+        check_interrupted(store, &swapped);
     }
 }
