@@ -257,7 +257,8 @@ fn members(name: &str) -> BTreeSet<String> {
     lines.flat_map(members).collect()
 }
 
-/// The unit's own list comes first: what it forbids, the daemon would be refused, or would not have to keep its keys in.
+/// Checks that the unit's list of system calls forbids none that the daemon makes. A forbidden call fails before the daemon's own list is
+/// consulted.
 #[test]
 fn the_unit_allows_what_a_daemon_calls() {
     if installed("systemd-analyze").is_none() {

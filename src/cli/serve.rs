@@ -50,7 +50,7 @@ pub(super) struct ServeArgs {
     /// A user who may connect, besides root and the plugin's own; may be given several times
     #[arg(long, value_name = "UID", value_parser = uid)]
     allow_uid: Option<Vec<u32>>,
-    /// The record to trust, uuid:generation:sha256 as `claviger status` prints it; on a node with a mark also a successor of it
+    /// Serve only this record, or on a node with a mark also a successor of it: uuid:generation:sha256, as `claviger status` prints it
     #[arg(long, value_name = "EXPECT")]
     expect: Option<Expect>,
     /// Serve /metrics, /livez and /readyz here: a loopback address and port, or a socket's path [default: nowhere]

@@ -14,13 +14,13 @@ const STICKY: u32 = 0o1000;
 
 /// Checks that nobody but root and `owner` can replace `path` or a directory above it.
 ///
-/// A directory that everybody may write to, like `/tmp`, is accepted only if it is root's and sticky. Root accepts it
-/// only above directories of its own, because anybody could have made another one for root to find. A symbolic link on
-/// the way must belong to root or to this user, or to `owner` if this user is not root. Then the directories that it
-/// leads through are checked.
+/// A directory that everybody may write to, like `/tmp`, is accepted only if it belongs to root and is sticky. If this
+/// user is root, `owner` must be root, too, because anybody can make a directory in `/tmp`. A
+/// symbolic link on the way must belong to root or to this user, or to `owner` if this user is not root. The
+/// directories that the link leads through are checked as well.
 ///
 /// # Errors
-/// When somebody else can, or the system refuses to tell.
+/// When somebody else can replace one of them, or a system call fails.
 pub fn check_ancestors(path: &Path, owner: u32) -> Result<()> {
     check_links(path, owner)?;
     let io = |source| DurableError::Io { action: "resolving", path: path.to_owned(), source };

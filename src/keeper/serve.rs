@@ -72,9 +72,9 @@ impl Served<'_> {
 /// Opens the keyring to serve from it, and marks it if the mark does not name it yet.
 ///
 /// # Errors
-/// When the keyring does not open, its home is etcd, or the mark cannot be written. When the record is not the one that
-/// `expect` identifies; on a node with a mark it may also be a successor. When the record is neither the `served` one
-/// nor a successor.
+/// When the keyring does not open, its home is etcd, or the mark cannot be written. When the record is neither the
+/// `served` one nor a successor of it. When it is not the record that `expect` identifies; on a node with a mark, a
+/// successor of that record is accepted, too.
 pub(super) fn open_to_serve(
     state: StateFiles<'_>,
     means: &Means,

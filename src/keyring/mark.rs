@@ -136,8 +136,8 @@ impl Mark {
         Self { restored: Some(keyring.greatest_seq()), ..self }
     }
 
-    /// The same mark, which remembers from the mark `before` that the keyring was restored. It forgets that as soon as
-    /// a key is primary that is newer than the restored ones.
+    /// The same mark, which takes over from the mark `before` that the keyring was restored. After a rotation, when the
+    /// primary key is newer than every restored key, the mark no longer contains this.
     #[must_use]
     pub fn after(self, before: Option<&Self>, keyring: &Keyring) -> Self {
         let restored = before.and_then(|before| before.restored).filter(|seq| keyring.primary().seq <= *seq);

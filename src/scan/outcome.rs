@@ -3,7 +3,7 @@
 
 use super::{bolt::PageDamage, group::GROUPS_MAX, source::ScanSource};
 
-/// Is called with how much is done, and of how much. The latter is zero if it is not known.
+/// A function that receives the amount of finished work and the total amount. The total is zero if it is not known.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
 /// What a reader reports at the end.

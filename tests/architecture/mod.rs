@@ -3,9 +3,9 @@
 //! - **Rows.** [`ROWS`] is the order of the modules, the highest first. [`MAY_IMPORT`] says what each module uses: only modules to
 //!   the right of it in its row, or in rows below. A module that is not in the table may not exist. README shows the same table.
 //! - **Circles.** No file needs a file that needs it, directly or over others ([`graph`] says what "needs" means).
-//! - **Upward.** A folder and what is beside it have an order, too. If a file in `src/a/b/` imports from `src/a/c.rs`, then nothing
-//!   that `c.rs` needs is in `src/a/b/`. A `mod.rs` that uses its children is above them, and they import nothing that it defines;
-//!   a `mod.rs` that uses none of its children is below them.
+//! - **Upward.** A folder and the files beside it have an order, too. If a file in `src/a/b/` imports from `src/a/c.rs`, then `c.rs`
+//!   needs nothing in `src/a/b/`. If a `mod.rs` uses its children, they import nothing that it defines. If it uses none of them,
+//!   they may import what it defines.
 //! - **Sizes.** No file has more than 600 lines unless its header has a sentence that begins with "This file is long because".
 //!   A `mod.rs` has at most 60 lines that are neither `mod`, `use`, attribute, comment nor test.
 //! - **Names.** No two types of the crate have one name. Types in tests do not count.
@@ -83,10 +83,10 @@ const MAY_IMPORT: [(&str, &str); 24] = [
     ("systemd", ""),
 ];
 
-/// Files that close a circle still: without them there is none.
+/// Files that still close a circle. Without these files, no file is in a circle.
 const CLOSING_CIRCLES: &[&str] = &[];
 
-/// Folders that are in a circle with what is beside them still.
+/// Folders that are still in a circle with the files and folders beside them.
 const FOLDERS_IN_CIRCLES: &[&str] = &[];
 
 /// Files that are long without a reason still.

@@ -328,7 +328,7 @@ fn under_daemon(ours: &Side<'_>, [right, copied, theirs]: [&Files; 3], wrapped: 
     let (sandbox, primary) = (ours.sandbox, ours.keys().into_iter().find(|(_, state)| state == "primary").unwrap().0);
     let all = WAYS.iter().enumerate();
     let over_ours = all.clone().map(|way| ("ours", right, way));
-    // Over the files that were copied, the twin's record is a successor: only a daemon knows better.
+    // On top of the files that were copied, the twin's record looks like a successor. Only a running daemon knows that it is a fork.
     let over_copied =
         all.filter(|(way, _)| [0, WITHOUT_MARK].contains(way)).map(|way| ("the copied ones", copied, way));
     let exchanges = over_ours.chain(over_copied);
@@ -382,7 +382,7 @@ fn stays(ours: &Side<'_>, wrapped: &[Wrapped], primary: &str, context: &str) {
     assert!(is_seen, "{context}: {status}");
 }
 
-/// Everything is as it was: a daemon that is degraded looks again after ten seconds at the latest.
+/// Checks that the daemon serves its own keyring again. A degraded daemon tries again after at most ten seconds.
 fn is_well(ours: &Side<'_>, wrapped: &[Wrapped], context: &str) {
     let start = Instant::now();
     let is_degraded = |status: &Answer| status.code > 1 || status.stdout.contains("\n! the plugin");
@@ -574,7 +574,7 @@ fn a_record_that_is_further_ahead_than_its_past_reaches_takes_the_operators_word
     assert_eq!(kms.decrypt(&key_id, &wrapped).as_deref(), Ok(&[7; 32][..]));
     daemon.kill();
     chain.serves("running", Some(REACH + 2));
-    // A fork within reach is one, whatever the operator says; beyond it nobody but the operator knows.
+    // Up to a certain distance from the mark, a node recognises a fork, even if the operator expects it. Further away, it trusts the operator.
     let mut late = Side { sandbox, name: "late", generations: 0 };
     let recipient = identity(sandbox, "ours.txt");
     late.change(&format!("recovery add {recipient} {OURS}"));

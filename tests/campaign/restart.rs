@@ -1,7 +1,7 @@
 //! The daemon is killed and started again while clients call it as a kube-apiserver does.
 //!
-//! Whatever the moment: no wrong plaintext, nothing that was wrapped is lost, no failure under a false name; and on a
-//! socket that systemd holds, no refused connection.
+//! At no moment does a client get a wrong plaintext, lose a wrapped value, or get the wrong error code. If systemd holds the socket, no
+//! connection is refused.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
-//! Nothing secret is ever printed or logged: every command of these tests is searched for what its sandbox holds, and
-//! here a daemon at debug for all that it works with.
+//! Nothing secret is ever printed or logged. The output of every command in these tests is searched for the secrets in its sandbox. Here,
+//! the log of a daemon at debug is searched for every secret that it uses.
 
 use std::{fs, path::Path};
 

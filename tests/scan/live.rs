@@ -307,7 +307,8 @@ fn a_scan_goes_on_with_another_endpoint_of_the_same_cluster_only() {
     assert_eq!(mixed.complaint(), message);
 }
 
-/// The first page says nothing of what follows: more than is taken in an answer, then more still, then values of half of that.
+/// The first page has small values only, so it does not predict the size of the later ones: 80 MiB of values that an answer cannot hold
+/// together, then values of which an answer can hold only one.
 #[test]
 fn values_however_large_are_read_in_parts() {
     let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());

@@ -1,7 +1,7 @@
 //! Tells the operator why a command failed: one line, a hint on its own line, and an exit code.
 //!
-//! `report` prints a failed command. The other files map the errors of an operation to a hint and an exit code. No
-//! other module knows exit codes.
+//! `report` prints a failed command. The other files map the errors of an operation to a hint and an exit code. A verb
+//! chooses the exit code of an outcome that is no error of the library, for example of something that it found.
 
 mod exit;
 mod files;

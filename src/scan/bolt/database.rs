@@ -103,8 +103,8 @@ impl Database {
     /// Returns how far a page is above the leaves, by the first way down that can be read. Returns `None` if there is
     /// no such way.
     ///
-    /// `heights` contains the pages that were looked at before. A page is `None` there while its own way down is
-    /// searched, so that a circle ends.
+    /// `heights` contains the result for each page that was visited before. While a page is being searched, its result
+    /// is `None`, so that a search through a circle of pages ends.
     fn height(&self, page: u64, depth: usize, heights: &mut HashMap<u64, Option<usize>>) -> Option<usize> {
         if let Some(known) = heights.get(&page) {
             return *known;

@@ -74,8 +74,8 @@ pub fn inline_count(bytes: &[u8]) -> Result<usize, PageError> {
     }
 }
 
-/// Returns how many pages the elements can need: as many as they fill, judging by the end of the last one, and one
-/// more, which bbolt may have taken.
+/// Returns the greatest number of pages that the elements may occupy: up to the end of the last element, and one more
+/// page, because bbolt may allocate one too many.
 pub fn pages_needed(bytes: &[u8], kind: PageKind, count: usize, page_size: u64) -> Result<u64, PageError> {
     let Some(index) = count.checked_sub(1) else { return Ok(1) };
     let start = HEADER + index * ELEMENT;

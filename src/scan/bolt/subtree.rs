@@ -23,10 +23,10 @@ impl Subtree {
         PageDamage { page: self.page, error, bounds: Some(self.bounds) }
     }
 
-    /// Checks whether a page of this kind belongs here, as far as `bytes`, its first page, show it.
+    /// Checks whether a page of this kind belongs here, judging by its first page, `bytes`.
     ///
-    /// Two branches may name the same page. Its first key lies within the bounds of one of them: this one gets the
-    /// page, whichever is read first.
+    /// If two branches name the same page, the page belongs to the branch whose bounds contain its first key, even if the
+    /// other branch is read first.
     pub(super) fn check(&self, header: &Header, kind: PageKind, bytes: &[u8]) -> Result<(), Box<PageDamage>> {
         let damage = |error| Err(Box::new(self.damage(error)));
         if header.kind != kind {

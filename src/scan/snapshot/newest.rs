@@ -20,12 +20,12 @@ pub struct Newest {
 }
 
 impl Newest {
-    /// Remembers every key. What it says is always right.
+    /// Remembers every key, so that its answers are always right.
     pub fn thorough() -> Self {
         Self { met: FingerprintSet::new(), live: None }
     }
 
-    /// Trusts changes that say they are the first of their key. What it says is right if [`Self::is_proven`] is true at
+    /// Trusts changes that say they are the first of their key. Its answers are right if [`Self::is_proven`] is true at
     /// the end.
     pub fn quick() -> Self {
         Self { live: Some(FingerprintList::new()), ..Self::thorough() }

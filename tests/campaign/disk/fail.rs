@@ -9,7 +9,7 @@ use crate::campaign::{sample, size};
 
 const ERRORS: [&str; 3] = ["EIO", "ENOSPC", "EROFS"];
 
-/// Calls by which something is written, or what is written is made sure of: if one fails, the command does.
+/// Calls that write or sync. If one of them fails, the command fails.
 const WRITING: [&str; 8] = ["write", "fsync", "fdatasync", "renameat2", "rename", "linkat", "mkdirat", "ftruncate"];
 
 /// Calls by which something is read or swept up. `getdents64` and `unlinkat` of what an earlier crash has left are best effort; all

@@ -118,8 +118,8 @@ impl Disk {
         }
     }
 
-    /// What may be found after the power is back: `names` says which pending change of names survives, `bytes` which file whose
-    /// bytes are not sure does.
+    /// Returns the files that may be found after a loss of power. `names` decides for each pending change of a name whether it
+    /// survives. `bytes` decides for each file that was not synced whether its new bytes survive.
     fn after(&self, mut names: impl FnMut() -> bool, mut bytes: impl FnMut() -> bool) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut found = self.names.clone();
         self.pending.iter().filter(|_| names()).for_each(|pending| pending.apply(&mut found));

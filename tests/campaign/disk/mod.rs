@@ -1,9 +1,9 @@
 //! Faults under every command that changes something on a disk: killed at each system call, failing ones, writes that were lost,
 //! commands beside each other, wrong clocks, a small file system.
 //!
-//! A [`case::Case`] is a command with what goes before it. Whatever happens to it, the state directory is the one of before or
-//! the one of after, whole: it opens, every key that was there is there, and the next command works. `CLAVIGER_CAMPAIGN` is how many
-//! points of each case are taken; 100000 takes all of them.
+//! A [`case::Case`] is a command and the commands that prepare it. After any fault, the state directory is either as it was before the
+//! command or as it is after it: it opens, no key is missing, and the next command works. `CLAVIGER_CAMPAIGN` limits how many points of
+//! each case are tried; 100000 tries all of them.
 //!
 //! ```text
 //! kill, fail -> case, trace;   order, lost -> ops -> trace;   beside, clock, small -> case
@@ -28,10 +28,10 @@ use std::{
     thread,
 };
 
-/// Threads that take points: more than there are processors, as a point waits for disks and processes.
+/// How many threads try points. There are more threads than processors, because a thread mostly waits for disks and processes.
 const WORKERS: usize = 4;
 
-/// Does `act` with each of `items`, several at a time, and gives what each said in no certain order.
+/// Calls `act` with each of `items`, several at a time. Returns the results in any order.
 pub(super) fn in_parallel<T: Sync, R: Send>(items: &[T], act: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {

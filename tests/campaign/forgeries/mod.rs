@@ -173,7 +173,7 @@ fn typed(record: &str) -> Option<String> {
 /// Every command refuses these files; gives the number of commands.
 fn is_refused(sandbox: &Sandbox, public: &Public, Exchange { name, files, is_complete }: &Exchange) -> usize {
     if *is_complete {
-        // Alone these files are a keyring, whatever it is: a refusal for a wrong letter would prove nothing.
+        // Checks that these files open on their own. Otherwise they might be refused for a typing error of the test, which proves nothing.
         sandbox.make_dir("alone", 0o700);
         exchange(sandbox, "alone", files);
         sandbox.run("key list --state-dir [DIR]/alone").ends_with(0);
