@@ -364,7 +364,7 @@ mod tests {
         let unused = || Usage::Scanned { objects: 0, example: None, record: opened(&dir).digest };
         dir.replace(LEDGER, b"no ledger").unwrap();
         assert!(matches!(destroy(unused()), Err(ChangeKeysError::LedgerLost { .. })));
-        assert_eq!(destroy(Usage::Waived).unwrap().key_id, first, "whoever accepts the risk needs no ledger");
+        assert_eq!(destroy(Usage::Waived).unwrap().key_id, first, "an operator who accepts the risk needs no ledger");
 
         let (_keep, dir) = set_up();
         let first = disable_first(&dir);

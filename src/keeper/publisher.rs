@@ -279,7 +279,7 @@ mod tests {
         let unsealed = publisher.follow().unwrap().unwrap();
         assert_eq!((unsealed.generation, unsealed.standing), (2, Some(Standing::Ahead)));
         assert_eq!(opened(&dir).standing, Some(Standing::Current));
-        // Whoever follows needs no slot, also after a rekey.
+        // A daemon that has the root key needs no slot to follow, also after a rekey.
         rekey(&dir, &Means::default()).unwrap();
         assert!(publisher.follow().unwrap().is_ok());
         change(&dir, &Act::Add);

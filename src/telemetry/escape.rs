@@ -1,5 +1,5 @@
-//! Escapes text before it reaches a terminal. Whoever writes to etcd, listens on a socket or names a file chooses text that is printed,
-//! and could move the cursor, forge lines, or reverse the direction of a line.
+//! Escapes text before it reaches a terminal. Other users choose some of the text that is printed, for example keys in etcd and names
+//! of files. Such text could move the cursor, forge lines, or reverse the direction of a line.
 
 use std::{
     fmt::{self, Write},

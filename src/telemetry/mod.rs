@@ -81,7 +81,7 @@ pub fn start(level: LogLevel, json: bool) -> Log {
     Log { _writer: writer }
 }
 
-/// Writes the fields of a line for a terminal. A field may have a text of whoever called.
+/// Writes the fields of a line for a terminal. The caller of the plugin may have chosen the text of a field.
 fn escaped_fields() -> impl for<'w> FormatFields<'w> + 'static {
     let field = |writer: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug| match field.name() {
         "message" => write!(writer, "{}", Escaped(value)),
