@@ -102,11 +102,14 @@ fn encrypted(rest: &[u8]) -> Value<'_> {
     value
 }
 
+/// The highest number of a key. Source: `docs/formats.md`.
+const KEY_NUMBER_MAX: u32 = 1 << 31;
+
 /// Returns the first half of the commitment in a key_id of claviger's form, `k<number>-<32 hex digits>`. A key_id of
 /// any other form has none.
 pub fn commitment_half(key_id: &str) -> Option<[u8; 16]> {
     let (seq, digits) = key_id.strip_prefix('k')?.split_once('-')?;
-    number::<u32>(seq).filter(|seq| *seq > 0)?;
+    number::<u32>(seq).filter(|seq| (1..=KEY_NUMBER_MAX).contains(seq))?;
     hex_array(digits)
 }
 
@@ -161,6 +164,18 @@ mod tests {
             assert_eq!(cuts.filter(|cut| classify(&bytes[..*cut]).damage.is_none()).count(), 2);
             assert_eq!(classify(&bytes[..10]).damage, Some(ValueDamage::Name));
         }
+    }
+
+    #[test]
+    fn a_key_id_of_clavigers_form_shows_half_of_its_commitment() {
+        let digits = "7e64d49dd7ce8d3fd0aba21cad561cb5";
+        let half = |number: &str| commitment_half(&format!("k{number}-{digits}"));
+        assert_eq!(half("1"), half("2147483648"));
+        assert_eq!(half("1").map(|half| half[0]), Some(0x7e));
+        for number in ["0", "01", "2147483649", "2221000002", "4294967296", "+1", ""] {
+            assert_eq!(half(number), None, "{number}");
+        }
+        assert_eq!(commitment_half(&format!("k1-{}", &digits[1..])), None);
     }
 
     #[test]
