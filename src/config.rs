@@ -10,7 +10,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    durable::read_input,
+    durable::{InputError, read_trusted},
     etcd::Servers,
     grpc::address::{Address, AddressError},
     hardening::Layer,
@@ -167,6 +167,24 @@ pub enum ConfigError {
         /// What is wrong.
         reason: String,
     },
+    /// The file could be changed by others, who would decide then which keys are used.
+    #[error("configuration {}: {reason}", path.display())]
+    Untrusted {
+        /// Which file.
+        path: PathBuf,
+        /// Who may write it.
+        reason: InputError,
+    },
+    /// The file has a relative path.
+    #[error("configuration {}: {key} = {value:?}: expected an absolute path", path.display())]
+    Relative {
+        /// Which file.
+        path: PathBuf,
+        /// Which setting.
+        key: &'static str,
+        /// Its value.
+        value: PathBuf,
+    },
     /// The state directory has no name.
     #[error("the state directory has an empty name")]
     StateDir,
@@ -222,12 +240,13 @@ impl Config {
         if state_dir.as_os_str().is_empty() {
             return Err(ConfigError::StateDir);
         }
-        let socket = flags.socket.or(file.socket).unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
+        let socket = flags.socket.map(from_here).or(file.socket).unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
         let socket = socket.parse()?;
-        let metrics_listen = flags.metrics_listen.or(file.metrics_listen).map(|text| text.parse()).transpose()?;
+        let metrics_listen = flags.metrics_listen.map(from_here).or(file.metrics_listen);
+        let metrics_listen = metrics_listen.map(|text| text.parse()).transpose()?;
         let provider_name = flags.provider_name.or(file.provider_name).unwrap_or_else(|| DEFAULT_PROVIDER.to_owned());
         Ok(Self {
-            state_dir,
+            state_dir: canonical(&state_dir),
             passphrase_file: flags.passphrase_file.or(file.passphrase_file),
             metrics_listen: apart_from(&socket, metrics_listen)?,
             socket,
@@ -257,15 +276,51 @@ impl Config {
 
 fn read_file(file: Option<&Path>) -> Result<Settings, ConfigError> {
     let path = file.unwrap_or(Path::new(DEFAULT_FILE));
-    let text = read_input(path, FILE_MAX).and_then(|bytes| match str::from_utf8(&bytes) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8")),
-    });
-    match text {
-        Ok(text) => parse(&text, path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => Ok(Settings::default()),
-        Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
+    let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
+    let bytes = match read_trusted(path, FILE_MAX) {
+        Ok(bytes) => bytes,
+        Err(InputError::Io(error)) if error.kind() == io::ErrorKind::NotFound && file.is_none() => {
+            return Ok(Settings::default());
+        }
+        Err(InputError::Io(error)) => return Err(unreadable(error)),
+        Err(reason) => return Err(ConfigError::Untrusted { path: path.to_owned(), reason }),
+    };
+    let not_utf8 = |_| unreadable(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"));
+    let settings = parse(str::from_utf8(&bytes).map_err(not_utf8)?, path)?;
+    check_absolute(&settings, path)?;
+    Ok(settings)
+}
+
+/// Refuses relative paths. A daemon and a command run in different directories, and would find different files.
+fn check_absolute(settings: &Settings, path: &Path) -> Result<(), ConfigError> {
+    let paths = [
+        ("state-dir", &settings.state_dir),
+        ("passphrase-file", &settings.passphrase_file),
+        ("etcd-cafile", &settings.etcd_cafile),
+        ("etcd-certfile", &settings.etcd_certfile),
+        ("etcd-keyfile", &settings.etcd_keyfile),
+        ("apiserver-manifest", &settings.apiserver_manifest),
+        ("encryption-config", &settings.encryption_config),
+    ];
+    let mut given = paths.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+    match given.find(|(_, value)| value.is_relative() && !value.as_os_str().is_empty()) {
+        Some((key, value)) => Err(ConfigError::Relative { path: path.to_owned(), key, value: value.clone() }),
+        None => Ok(()),
     }
+}
+
+/// Makes the address of a socket absolute if it is a relative path on the command line.
+fn from_here(address: String) -> String {
+    let is_path = address.contains('/') || address.ends_with(".sock");
+    if !is_path || address.starts_with(['/', '@']) || address.contains(':') {
+        return address;
+    }
+    std::path::absolute(&address).map_or(address, |path| path.display().to_string())
+}
+
+/// Makes a path absolute, and writes it in one way: `st`, `./st` and `st/` become the same.
+fn canonical(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).components().collect()
 }
 
 fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
@@ -326,6 +381,29 @@ mod tests {
         assert_eq!(config.socket, "@kms".parse().unwrap());
         assert_eq!((config.allow_uid, config.log_level), (vec![7], LogLevel::Debug));
         assert_eq!(config.provider_name, DEFAULT_PROVIDER);
+    }
+
+    #[test]
+    fn a_relative_path_is_taken_from_the_command_line_and_refused_in_a_file() {
+        let here = std::env::current_dir().unwrap();
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        for (socket, state_dir) in [("run/kms.sock", "st"), ("kms.sock", "st/"), ("./kms.sock", "./st")] {
+            let (socket, state_dir) = (Some(socket.to_owned()), Some(state_dir.into()));
+            let flags = Settings { socket: socket.clone(), state_dir, ..Settings::default() };
+            let (socket, config) = (socket.unwrap(), Config::load(Some(empty.path()), flags).unwrap());
+            assert_eq!(config.state_dir, here.join("st"));
+            assert_eq!(config.socket, Address::Path(here.join(socket.trim_start_matches("./"))));
+        }
+        assert_eq!(from_here("run/metrics.sock".to_owned()), here.join("run/metrics.sock").display().to_string());
+        for other in ["", "@name", "unix:///run/s", "127.0.0.1:9808", "[::1]:9808", "9808"] {
+            assert_eq!(from_here(other.to_owned()), other);
+        }
+        fs::write(empty.path(), "etcd-cafile = 'ca.crt'\n").unwrap();
+        let error = Config::load(Some(empty.path()), Settings::default()).unwrap_err().to_string();
+        assert!(error.ends_with(": etcd-cafile = \"ca.crt\": expected an absolute path"), "{error}");
+        fs::write(empty.path(), "socket = 'run/kms.sock'\n").unwrap();
+        let error = Config::load(Some(empty.path()), Settings::default()).unwrap_err().to_string();
+        assert_eq!(error, "socket address \"run/kms.sock\": expected an absolute path, or @ and a name");
     }
 
     #[test]

@@ -2,21 +2,64 @@
 //! never end. Pipes that a shell passes on by their descriptor are read, too.
 
 use std::{
-    fs::{File, FileType, OpenOptions},
+    fs::{File, FileType, Metadata, OpenOptions},
     io::{self, Read},
-    os::unix::fs::{FileTypeExt, OpenOptionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
+/// Why a file is not read, or not trusted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InputError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Its mode lets other users write it.
+    #[error("its mode is {0:04o}, so other users may write it")]
+    Mode(u32),
+    /// It belongs to another user, who may write it.
+    #[error("it belongs to uid {0}, who may write it")]
+    Owner(u32),
+}
+
+/// Reads a whole file that nobody but root and this user may write. The bytes are wiped after use.
+///
+/// # Errors
+/// As [`read_input`], and when others may write the file.
+pub fn read_trusted(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
+    let file = open(path)?;
+    if !is_passed_on(path) {
+        check_writers(&file.metadata()?)?;
+    }
+    Ok(read(file, limit)?)
+}
+
+fn check_writers(found: &Metadata) -> Result<(), InputError> {
+    let ours = rustix::process::geteuid().as_raw();
+    match (found.uid(), found.mode() & 0o7777) {
+        (owner, _) if owner != 0 && owner != ours => Err(InputError::Owner(owner)),
+        (_, mode) if mode & 0o022 != 0 => Err(InputError::Mode(mode)),
+        _ => Ok(()),
+    }
+}
+
 /// Reads a whole file. The bytes are wiped after use.
 ///
 /// # Errors
 /// When it cannot be read, is not a regular file, or has more than `limit` bytes (`FileTooLarge`).
 pub fn read_input(path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    let file = if is_passed_on(path) { File::open(path)? } else { open_regular(path)? };
+    read(open(path)?, limit)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    if is_passed_on(path) { File::open(path) } else { open_regular(path) }
+}
+
+fn read(file: File, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     // As large as the file from the start, if that is not a claim: a vector that grows leaves copies in memory.
     let expected = usize::try_from(file.metadata()?.len()).unwrap_or(limit).min(limit);
     let mut bytes = Zeroizing::new(Vec::with_capacity(expected + 1));
@@ -55,6 +98,8 @@ fn other_kind(found: FileType) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
     use super::*;
 
     #[test]
@@ -68,6 +113,23 @@ mod tests {
         assert_eq!(refused(Path::new("/dev/zero")), "it is a device, expected a regular file");
         assert!(refused(directory.path()).starts_with("Is a directory"));
         assert!(read_input(&directory.path().join("socket"), 10).is_err());
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_is_not_trusted() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let refused = |mode| {
+            file.as_file().set_permissions(Permissions::from_mode(mode)).unwrap();
+            read_trusted(file.path(), 10).err().map(|error| error.to_string())
+        };
+        assert_eq!([0o600, 0o640, 0o755].map(refused), [None, None, None]);
+        assert_eq!(refused(0o620), Some("its mode is 0620, so other users may write it".to_owned()));
+        assert_eq!(refused(0o606), Some("its mode is 0606, so other users may write it".to_owned()));
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(file.path(), Some(4711), None).unwrap();
+            assert_eq!(refused(0o600), Some("it belongs to uid 4711, who may write it".to_owned()));
+        }
+        assert!(matches!(read_trusted(Path::new("/nowhere"), 10), Err(InputError::Io(_))));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use self::{
     dir::{Dir, Privacy},
     error::{DurableError, FileKind},
     export::{check_export, export, replace_export},
-    input::read_input,
+    input::{InputError, read_input, read_trusted},
     life::LifeLock,
     lock::Lock,
     place::{is_on_another_disk, volatile},

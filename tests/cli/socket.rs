@@ -29,7 +29,7 @@ fn what_is_no_address() {
     let long = format!("/run/{}", "a".repeat(103));
     let long_name = format!("@{}", "a".repeat(108));
     for (name, sockets) in [
-        ("relative", &["kms.sock", "./run/kms.sock", "unix:kms.sock", "unix://kms.sock"][..]),
+        ("relative", &["kms", "unix:kms.sock", "unix://kms.sock"][..]),
         ("too-long", &[&long, &long_name]),
         ("no-name", &["/", "/run/claviger/", "/run/..", "@", "unix:///", "unix://"]),
         ("other-characters", &["/run/kms%20.sock", "/run/k?.sock", "@kms/sock", "tcp://127.0.0.1:1"]),

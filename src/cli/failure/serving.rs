@@ -1,13 +1,13 @@
 //! Hints for what keeps a daemon from serving: its configuration, its socket, its keyring.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{
-    super::socket,
+    super::{given::quoted, socket},
     exit::{Exit, Explain, Explanation, refused},
     keyring::SHARED,
 };
-use crate::{config::ConfigError, daemon::DaemonError, keeper::ServeError};
+use crate::{config::ConfigError, daemon::DaemonError, durable::InputError, keeper::ServeError};
 
 /// The hint for a step that the kernel refuses only if a limit is reached.
 pub(super) const LIMITS: &str = "look for a limit that is reached: `ulimit -n` shows how many files a process may open";
@@ -28,6 +28,9 @@ impl Explain for ConfigError {
                 Some("remove `metrics-listen`, or build claviger with its feature `metrics`".to_owned())
             }
             Self::Read { .. } => Some("check the path, and whether this user may read it".to_owned()),
+            Self::Untrusted { path, reason: InputError::Owner(_) } => Some(format!("chown root {}", quoted(path))),
+            Self::Untrusted { path, .. } => Some(format!("chmod go-w {}", quoted(path))),
+            Self::Relative { path, key, value } => Some(format!("{key} = {:?}", absolute(path, value))),
             Self::Syntax { .. } => Some("docs/configuration.md describes every key".to_owned()),
             Self::StateDir => Some("give its path: --state-dir /var/lib/claviger".to_owned()),
             Self::ProviderName(_) => Some("for example: --provider-name claviger".to_owned()),
@@ -36,11 +39,17 @@ impl Explain for ConfigError {
     }
 }
 
+/// The path as it would be if it were relative to the directory of the configuration.
+fn absolute(file: &Path, value: &Path) -> PathBuf {
+    let path = file.parent().unwrap_or(Path::new("/")).join(value);
+    std::path::absolute(&path).unwrap_or(path)
+}
+
 impl Explain for ServeError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Open(error) => error.explain(),
-            Self::Expect(_) => refused("compare it with `claviger status` on a node that you trust"),
+            Self::Expect(_) => refused("compare it with what `status` prints on a node that you trust"),
             Self::HomeInEtcd(_) => refused(SHARED),
             Self::Lock(error) => error.explain(),
             Self::NotMarked(error) => error.explain(),
