@@ -1,24 +1,23 @@
 //! Waits until every connected API server has adopted a key.
 
-use std::{
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{sleep, timeout};
 
 use crate::{
     config::Config,
     grpc::client::{ProbeAnswer, ProbeError},
-    keeper::{Changed, UsageDoubt},
+    keeper::UsageDoubt,
     keyring::key_id::KeyId,
-    service::ConnectionReport,
+    service::{ConnectionReport, SelfReport},
 };
 
 use super::{
-    Format, Global,
+    Global,
     failure::{Exit, Failure},
     output,
-    probe::probe_plugin,
+    probe::{ask_plugin, probe_plugin},
+    runtime::event_loop,
 };
 
 /// The time between two looks.
@@ -27,30 +26,77 @@ const LOOK: Duration = Duration::from_millis(500);
 /// An API server calls Status every 60 s and adopts a key within three calls. If it takes longer, an operator should look at it.
 const PATIENCE: Duration = Duration::from_mins(10);
 
+/// A primary key, and the generation of the keyring in which it became primary or a later one.
+pub(super) struct Awaited {
+    pub(super) key_id: KeyId,
+    pub(super) generation: u64,
+}
+
+/// How many of the connected API servers have adopted the key.
+type Progress = (usize, usize);
+
+/// Checks before a change that its adoption can be waited for.
+///
+/// # Errors
+/// When the plugin does not answer, or does not report its connections to this user.
+pub(super) fn check(config: &Config) -> Result<(), Failure> {
+    let hint = "nothing was changed: start the plugin, or promote without --wait";
+    event_loop()?.block_on(connections(config)).map(drop).map_err(|failure| failure.with_hint(hint))
+}
+
 /// Waits, and prints how many API servers have adopted the key.
 ///
 /// # Errors
-/// When the plugin does not answer, does not report its connections to this user, or an API server does not adopt the key in time.
-pub(super) fn wait(config: &Config, changed: &Changed, global: &Global) -> Result<Exit, Failure> {
-    let key_id = changed.key_id.to_string();
-    let (begin, mut printed) = (Instant::now(), None);
-    while begin.elapsed() < PATIENCE {
-        if let Some(connections) = alive(config, changed.keyring.generation())? {
-            let adopted = connections.iter().filter(|connection| connection.has_adopted(&key_id)).count();
-            let state = (adopted, connections.len());
-            if printed != Some(state) && !global.quiet && global.output == Format::Text {
-                output::text_line(&progress(&key_id, state))?;
+/// When the plugin does not answer, does not report its connections to this user, an API server does not adopt the key
+/// in time, or the user interrupts.
+pub(super) fn wait(config: &Config, awaited: &Awaited, global: &Global) -> Result<Exit, Failure> {
+    event_loop()?.block_on(async {
+        let mut last = None;
+        let again = format!("to go on waiting: claviger key promote {} --wait", awaited.key_id);
+        let (exit, reason) = tokio::select! {
+            adopted = timeout(PATIENCE, adopt(config, awaited, &mut last, global)) => match adopted {
+                Ok(adopted) => return adopted,
+                Err(_) => (Exit::Found, format!("not every API server adopted it within {} minutes", PATIENCE.as_secs() / 60)),
+            },
+            _ = tokio::signal::ctrl_c() => (Exit::Interrupted, interrupted(awaited, last)),
+        };
+        let message = format!("{} is primary, but {reason}", awaited.key_id);
+        Err(Failure::new(exit, &message, format!("which one has not: claviger status; {again}")))
+    })
+}
+
+fn interrupted(awaited: &Awaited, last: Option<Progress>) -> String {
+    let known =
+        last.map_or_else(|| "no answer came yet".to_owned(), |last| progress(&awaited.key_id.to_string(), last));
+    format!("the waiting was interrupted: {known}")
+}
+
+async fn adopt(
+    config: &Config,
+    awaited: &Awaited,
+    last: &mut Option<Progress>,
+    global: &Global,
+) -> Result<Exit, Failure> {
+    let key_id = awaited.key_id.to_string();
+    let mut printed = Ok(());
+    loop {
+        let report = connections(config).await?;
+        if report.generation >= awaited.generation {
+            let now = count(&report, &key_id);
+            if last.replace(now) != Some(now) && printed.is_ok() {
+                printed = output::advice(&progress(&key_id, now), global);
             }
-            if adopted == connections.len() {
-                return Ok(Exit::Done);
+            if now.0 == now.1 {
+                return Ok(output::end_change(printed, global));
             }
-            printed = Some(state);
         }
-        thread::sleep(LOOK);
+        sleep(LOOK).await;
     }
-    let message =
-        format!("{key_id} is promoted, but not every API server adopted it within {} minutes", PATIENCE.as_secs() / 60);
-    Err(Failure::new(Exit::Found, &message, "which one has not: claviger status".to_owned()))
+}
+
+fn count(report: &SelfReport, key_id: &str) -> Progress {
+    let alive = || report.connections.iter().filter(|connection| connection.is_alive());
+    (alive().filter(|connection| connection.has_adopted(key_id)).count(), alive().count())
 }
 
 /// Asks the plugin of this node why API servers may still write under `key_id`. Returns `None` if every connected API server has adopted
@@ -92,17 +138,14 @@ fn progress(key_id: &str, (adopted, of): (usize, usize)) -> String {
     }
 }
 
-/// The connections of live API servers; `None` until the plugin serves this generation.
-fn alive(config: &Config, generation: u64) -> Result<Option<Vec<ConnectionReport>>, Failure> {
+/// What the plugin reports, with its connections.
+async fn connections(config: &Config) -> Result<SelfReport, Failure> {
     let unknown = |reason: String| {
-        let message = format!("the key is promoted, and cannot be waited for: {reason}");
+        let message = format!("the plugin does not say which key each API server has adopted: {reason}");
         Failure::new(Exit::Unreachable, &message, "see whether the plugin serves: claviger status".to_owned())
     };
-    let answer = probe_plugin(config)?.map_err(|error| unknown(error.to_string()))?;
-    let report =
-        answer.report.ok_or_else(|| unknown("the plugin does not report its connections to this user".to_owned()))?;
-    let alive = report.connections.into_iter().filter(ConnectionReport::is_alive).collect();
-    Ok((report.generation >= generation).then_some(alive))
+    let answer = ask_plugin(config).await.map_err(|error| unknown(error.to_string()))?;
+    answer.report.ok_or_else(|| unknown("it reports that to root and to its own user only".to_owned()))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::given::Given;
 use crate::config::{Config, ConfigError, Settings};
 
 /// The name of a slot's credential, unless another one is given.
@@ -34,6 +35,9 @@ pub(super) struct Global {
     /// Print only results and errors, without progress and advice on what to do next
     #[arg(long, global = true)]
     pub(super) quiet: bool,
+    /// What the commands repeat that this one suggests.
+    #[arg(skip)]
+    pub(super) given: Given,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -66,6 +66,9 @@ struct EncryptionConfigurationArgs {
     /// Resource to encrypt, as kube-apiserver names it; may be given several times
     #[arg(long = "resource", value_name = "RESOURCE", default_values_t = ["secrets".to_owned()], value_parser = resource)]
     resources: Vec<String>,
+    /// Put `identity` first, to stop encrypting: the API server then writes plaintext, and still reads what is encrypted
+    #[arg(long)]
+    identity_first: bool,
 }
 
 /// The form of an EncryptionConfiguration, `apiserver.config.k8s.io/v1`.
@@ -112,7 +115,7 @@ pub(super) fn run(args: GenerateArgs, global: &Global) -> Result<Exit, Failure> 
         File::SystemdCredential(args) => return systemd_credential(&args, global),
     };
     let settings = Settings { socket: args.socket.socket, provider_name: args.provider_name, ..Settings::default() };
-    let document = encryption_configuration(&global.config(settings)?, args.resources);
+    let document = encryption_configuration(&global.config(settings)?, args.resources, args.identity_first);
     match global.output {
         Format::Json => output::json(&document)?,
         Format::Text => {
@@ -133,20 +136,21 @@ fn yaml(document: &EncryptionConfiguration) -> Result<String, Failure> {
     serde_json::to_string_pretty(document).map_err(|error| Failure::new(Exit::Usage, &error, None))
 }
 
-fn encryption_configuration(config: &Config, resources: Vec<String>) -> EncryptionConfiguration {
+fn encryption_configuration(config: &Config, resources: Vec<String>, identity_first: bool) -> EncryptionConfiguration {
     let kms = Kms {
         api_version: "v2",
         name: config.provider_name.clone(),
         endpoint: config.socket.endpoint(),
         timeout: "3s",
     };
+    let mut providers = [Provider::Kms(kms), Provider::Identity(IdentityProvider {})];
+    if identity_first {
+        providers.reverse();
+    }
     EncryptionConfiguration {
         api_version: "apiserver.config.k8s.io/v1",
         kind: "EncryptionConfiguration",
-        resources: [ConfigurationEntry {
-            resources,
-            providers: [Provider::Kms(kms), Provider::Identity(IdentityProvider {})],
-        }],
+        resources: [ConfigurationEntry { resources, providers }],
     }
 }
 

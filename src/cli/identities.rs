@@ -31,21 +31,30 @@ impl IdentityArgs {
     ///
     /// # Errors
     /// When there is none, or it cannot be read.
-    pub(super) fn read(&self) -> Result<Identities, Failure> {
-        identities(&self.recovery_identity)
+    pub(super) fn read(&self, purpose: Purpose) -> Result<Identities, Failure> {
+        identities(&self.recovery_identity, purpose)
     }
+}
+
+/// What an identity is needed for.
+#[derive(Clone, Copy)]
+pub(super) enum Purpose {
+    /// To prove that somebody has the identity of a new recipient.
+    Accept,
+    /// To open a backup or a recovery blob, or to split it.
+    Open,
 }
 
 /// Reads identities, or shares of one, from files, from standard input, or from the terminal.
 ///
 /// # Errors
 /// When there are none, or they cannot be read.
-pub(super) fn identities(files: &[PathBuf]) -> Result<Identities, Failure> {
+pub(super) fn identities(files: &[PathBuf], purpose: Purpose) -> Result<Identities, Failure> {
     hardening::lock_memory();
     // Each share may be in its own file.
     let mut text = Zeroizing::new(String::with_capacity(files.len().max(1) * (IDENTITY_MAX + 1)));
     for file in files.iter().map(|file| Some(&**file)).chain(files.is_empty().then_some(None)) {
-        let one = read_identities(file)?;
+        let one = read_identities(file, purpose)?;
         // Read each file by itself, so that an error names the file and the line in it.
         #[cfg(feature = "shares")]
         let name = file.map_or_else(|| "the terminal".to_owned(), |file| file.display().to_string());
@@ -57,7 +66,7 @@ pub(super) fn identities(files: &[PathBuf]) -> Result<Identities, Failure> {
     Ok(Identities::parse(&text)?)
 }
 
-fn read_identities(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+fn read_identities(file: Option<&Path>, purpose: Purpose) -> Result<Zeroizing<String>, Failure> {
     let unreadable = |name: &str, error: io::Error| {
         Failure::new(Exit::Usage, &format!("reading the recovery identity from {name}: {error}"), None)
     };
@@ -78,7 +87,12 @@ fn read_identities(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
             .map_err(|error| unreadable("the terminal", error)),
         None => Err(Failure::new(
             Exit::Usage,
-            &"no recovery identity was given: a recipient is accepted only if its identity is tried",
+            &match purpose {
+                Purpose::Accept => {
+                    "no recovery identity was given: a recipient is accepted only if its identity is tried"
+                }
+                Purpose::Open => "no recovery identity was given, and there is no terminal to ask on",
+            },
             "give --recovery-identity FILE, or - for standard input; it is read once and not stored".to_owned(),
         )),
     }

@@ -16,10 +16,11 @@ use crate::{
 
 use super::{
     Format, Global, StateDir,
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, warn},
     files::absolute,
-    identities::identities,
-    output,
+    given::quoted,
+    identities::{Purpose, identities},
+    output::{self, OutputError},
 };
 
 /// Set up a state directory: make a root key, a slot that seals it, and a keyring with one key
@@ -85,15 +86,11 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
     let dir = Dir::open_or_create(&state_dir).map_err(InitError::File)?;
     if let Some(kind) = volatile(&dir) {
         let place = state_dir.display();
-        output::aside(
-            &format!("warning: {place} is on {kind}: a restart may remove the keyring, and then every Secret is lost"),
-            global,
-        );
+        let message = format!("{place} is on {kind}: a restart may remove the keyring, and then every Secret is lost");
+        warn(&message, "give a --state-dir on a disk, unless this is a trial", global);
     }
     let made = keeper::init(&dir, &plan)?;
-    print(&made, &plan, &state_dir, global)
-        .map_err(|failure| failure.with_hint("the keyring is set up nevertheless: `claviger status` shows it"))?;
-    Ok(Exit::Done)
+    Ok(output::end_change(print(&made, &plan, &state_dir, global), global))
 }
 
 fn recovery(args: &InitArgs) -> Result<Option<(Vec<Recipient>, Identities)>, Failure> {
@@ -102,10 +99,10 @@ fn recovery(args: &InitArgs) -> Result<Option<(Vec<Recipient>, Identities)>, Fai
     }
     let recipients: Result<Vec<Recipient>, _> = args.recovery_recipient.iter().map(|text| text.parse()).collect();
     let recipients = recipients?;
-    Ok(Some((recipients, identities(&args.recovery_identity)?)))
+    Ok(Some((recipients, identities(&args.recovery_identity, Purpose::Accept)?)))
 }
 
-fn print(made: &Initialised, plan: &Plan, state_dir: &Path, global: &Global) -> Result<(), Failure> {
+fn print(made: &Initialised, plan: &Plan, state_dir: &Path, global: &Global) -> Result<(), OutputError> {
     let report = report(made, plan, state_dir);
     match global.output {
         Format::Json => output::json(&report),
@@ -129,12 +126,12 @@ fn report<'a>(made: &'a Initialised, plan: &'a Plan, state_dir: &'a Path) -> Ini
     }
 }
 
-fn print_text(report: &InitReport<'_>) -> Result<(), Failure> {
+fn print_text(report: &InitReport<'_>) -> Result<(), OutputError> {
     if let Some(path) = report.moved_aside {
         output::text_line(&format!("moved the unfinished init to {}", path.display()))?;
     }
     output::text_line(&fields(report))?;
-    let dir = report.state_dir.display();
+    let dir = quoted(report.state_dir);
     let recipient = if report.recovery_recipients.is_empty() { " --recipient age1…" } else { "" };
     output::text_line(&format!(
         "\nnext:  claviger backup create FILE --state-dir {dir}{recipient}    # somewhere that is not lost with this machine\n       \

@@ -10,10 +10,12 @@ use crate::{
 };
 
 use super::{
-    Format, Global, KeyringArgs, Site, Socket, adoption,
+    Format, Global, KeyringArgs, Site, Socket,
+    adoption::{self, Awaited},
     etcd::EtcdArgs,
     failure::{Exit, Failure},
-    needed, output,
+    needed,
+    output::{self, OutputError},
     tables::{KeyRow, key_row, key_rows, key_table},
 };
 
@@ -196,12 +198,18 @@ struct ChangeReport {
 pub(super) fn run(args: KeyArgs, global: &Global) -> Result<Exit, Failure> {
     match args.verb {
         KeyVerb::List(keyring) => list(keyring, global),
-        KeyVerb::Add(keyring) => change(keyring, global, |_| Ok(Act::Add)),
+        KeyVerb::Add(keyring) => {
+            apply(&Site::find(keyring.settings(), global)?, &Act::Add, global)?;
+            Ok(Exit::Done)
+        }
         KeyVerb::Promote { one, without_backup, wait, socket } => {
             promote(one, backed_up(without_backup), wait.then_some(socket), global)
         }
         KeyVerb::Enable(one) => {
-            change(one.keyring, global, |opened| Ok(Act::Enable(named(&opened.keyring, &one.key)?)))
+            let site = Site::find(one.keyring.settings(), global)?;
+            let key_id = named(&site.open()?.keyring, &one.key)?;
+            apply(&site, &Act::Enable(key_id), global)?;
+            Ok(Exit::Done)
         }
         KeyVerb::Disable { one, etcd, socket, risk_unreadable_secrets } => {
             retire(one, (etcd, socket), risk_unreadable_secrets, Verb::Disable, global)
@@ -221,8 +229,19 @@ fn promote(
     let is_waiting = wait.is_some();
     let socket = wait.and_then(|Socket { socket }| socket);
     let site = Site::find(Settings { socket, ..keyring.settings() }, global)?;
-    let changed = apply(&site, global, |opened| Ok(Act::Promote(named(&opened.keyring, &key)?, backed_up)))?;
-    if is_waiting { adoption::wait(&site.config, &changed, global) } else { Ok(Exit::Done) }
+    let keyring = site.open()?.keyring;
+    let key_id = named(&keyring, &key)?;
+    if !is_waiting {
+        apply(&site, &Act::Promote(key_id, backed_up), global)?;
+        return Ok(Exit::Done);
+    }
+    let generation = if keyring.primary().id() == key_id {
+        keyring.generation()
+    } else {
+        adoption::check(&site.config)?;
+        apply(&site, &Act::Promote(key_id, backed_up), global)?.keyring.generation()
+    };
+    adoption::wait(&site.config, &Awaited { key_id, generation }, global)
 }
 
 fn backed_up(waived: bool) -> BackedUp {
@@ -238,10 +257,10 @@ fn retire(
     global: &Global,
 ) -> Result<Exit, Failure> {
     let site = Site::find(Settings { socket, ..etcd.put_into(keyring.settings()) }, global)?;
-    apply(&site, global, |opened| {
-        let usage = if is_waived { Usage::Waived } else { usage(&site, opened, key_id, verb, global)? };
-        Ok(if verb == Verb::Destroy { Act::Destroy(key_id, usage) } else { Act::Disable(key_id, usage) })
-    })?;
+    let opened = site.open()?;
+    let usage = if is_waived { Usage::Waived } else { usage(&site, &opened, key_id, verb, global)? };
+    let act = if verb == Verb::Destroy { Act::Destroy(key_id, usage) } else { Act::Disable(key_id, usage) };
+    apply(&site, &act, global)?;
     Ok(Exit::Done)
 }
 
@@ -270,21 +289,11 @@ fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Carries out a change of the keyring.
-fn change(
-    keyring: KeyringArgs,
-    global: &Global,
-    act: impl FnOnce(&Opened) -> Result<Act, Failure>,
-) -> Result<Exit, Failure> {
-    apply(&Site::find(keyring.settings(), global)?, global, act)?;
-    Ok(Exit::Done)
-}
-
-fn apply(site: &Site, global: &Global, act: impl FnOnce(&Opened) -> Result<Act, Failure>) -> Result<Changed, Failure> {
-    let act = act(&site.open()?)?;
+/// Carries out a change of the keyring, and prints what changed.
+fn apply(site: &Site, act: &Act, global: &Global) -> Result<Changed, Failure> {
     let now = Time::new(jiff::Timestamp::now());
-    let changed = keeper::change_keys(&site.dir, &site.means, &act, now)?;
-    report(&changed, &act, global)?;
+    let changed = keeper::change_keys(&site.dir, &site.means, act, now)?;
+    output::end_change(report(&changed, act, global), global);
     Ok(changed)
 }
 
@@ -306,7 +315,7 @@ fn unnamed(message: &str) -> Failure {
     Failure::new(Exit::Refused, &message, Some("`claviger key list` shows the keys".to_owned()))
 }
 
-fn report(changed: &Changed, act: &Act, global: &Global) -> Result<(), Failure> {
+fn report(changed: &Changed, act: &Act, global: &Global) -> Result<(), OutputError> {
     let Changed { keyring, digest, key_id } = changed;
     let Some(row) = keyring.entries().iter().find(|entry| entry.id() == *key_id).map(key_row) else { return Ok(()) };
     if global.output == Format::Json {
@@ -319,10 +328,7 @@ fn report(changed: &Changed, act: &Act, global: &Global) -> Result<(), Failure> 
         });
     }
     output::text_line(&format!("{key_id} is {} (generation {})", row.state, keyring.generation()))?;
-    match next_step(act, *key_id) {
-        Some(next) if !global.quiet => output::text_line(&next),
-        _ => Ok(()),
-    }
+    next_step(act, *key_id).map_or(Ok(()), |next| output::advice(&next, global))
 }
 
 /// Returns what the operator should do next.

@@ -8,6 +8,8 @@ mod etcd;
 mod failure;
 mod files;
 mod generate;
+mod given;
+mod help;
 mod identities;
 mod init;
 mod key;
@@ -39,12 +41,11 @@ mod unscanned;
 
 use std::process::ExitCode;
 
-#[cfg(feature = "reference")]
-use clap::CommandFactory;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::{
     arguments::{Format, Global, KeyringArgs, Socket, StateDir},
+    given::Given,
     site::Site,
 };
 #[cfg(not(feature = "scan"))]
@@ -64,7 +65,7 @@ Exit codes:
 
 /// The Kubernetes KMS v2 plugin that keeps its own keys
 #[derive(Parser)]
-#[command(name = "claviger", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(name = "claviger", version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -94,7 +95,10 @@ enum Command {
 /// Runs the command line of this process.
 #[must_use]
 pub fn run() -> ExitCode {
-    let Cli { global, verb } = Cli::parse();
+    let matches = help::matches(Cli::command());
+    let Cli { mut global, verb } =
+        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit());
+    global.given = Given::new(Cli::command, &matches);
     let result = match verb {
         Command::Init(args) => init::run(&args, &global),
         Command::Serve(args) => serve::run(args, &global),
@@ -114,6 +118,6 @@ pub fn run() -> ExitCode {
     };
     match result {
         Ok(exit) => exit.into(),
-        Err(failure) => failure.report(global.output == Format::Json),
+        Err(failure) => failure.report(&global),
     }
 }

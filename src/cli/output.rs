@@ -8,16 +8,41 @@ use serde::Serialize;
 
 use super::{
     Format, Global,
-    failure::{Exit, Failure},
+    failure::{Exit, Explain, Explanation, warn},
 };
 use crate::telemetry::escape;
+
+/// Standard output that is closed or full.
+#[derive(Debug, thiserror::Error)]
+#[error("writing to standard output: {0}")]
+pub(super) struct OutputError(#[from] io::Error);
+
+impl Explain for OutputError {
+    fn explain(&self) -> Explanation {
+        (Exit::Disk, None)
+    }
+}
+
+/// Ends a command that changed the keyring. As [`end`].
+pub(super) fn end_change(printed: Result<(), OutputError>, global: &Global) -> Exit {
+    end(printed, "to see the keyring as it is now: claviger status", global)
+}
+
+/// Ends a command whose work is done. If its report cannot be printed, a warning says so on standard error, with `hint`.
+/// The exit code stays 0, because a failure would mean that nothing was changed.
+pub(super) fn end(printed: Result<(), OutputError>, hint: &str, global: &Global) -> Exit {
+    if let Err(error) = printed {
+        warn(&format!("all is done, but the report could not be printed: {error}"), hint, global);
+    }
+    Exit::Done
+}
 
 /// Prints `value` as JSON.
 ///
 /// # Errors
 /// When standard output is closed or full.
-pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Disk, &error, None))?;
+pub(super) fn json(value: &impl Serialize) -> Result<(), OutputError> {
+    let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
     self::text(&format!("{}\n", escape::json(&text)))
 }
 
@@ -25,7 +50,7 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When standard output is closed or full.
-pub(super) fn text_line(line: &str) -> Result<(), Failure> {
+pub(super) fn text_line(line: &str) -> Result<(), OutputError> {
     text(&format!("{}\n", escape::page(line)))
 }
 
@@ -33,20 +58,19 @@ pub(super) fn text_line(line: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When standard output is closed or full.
-pub(super) fn headline(line: &str, is_good: bool) -> Result<(), Failure> {
+pub(super) fn headline(line: &str, is_good: bool) -> Result<(), OutputError> {
     let colour = if is_good { styling::AnsiColor::Green } else { styling::AnsiColor::Red };
     let style = colour.on_default().bold();
     let mut out = anstream::stdout().lock();
-    writeln!(out, "{style}{}{style:#}\n", escape::line(line))
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::new(Exit::Disk, &format!("writing to standard output: {error}"), None))
+    writeln!(out, "{style}{}{style:#}\n", escape::line(line))?;
+    Ok(out.flush()?)
 }
 
 /// Prints text as it is.
 ///
 /// # Errors
 /// When standard output is closed or full.
-pub(super) fn text(text: &str) -> Result<(), Failure> {
+pub(super) fn text(text: &str) -> Result<(), OutputError> {
     bytes(text.as_bytes())
 }
 
@@ -54,16 +78,28 @@ pub(super) fn text(text: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When standard output is closed or full.
-pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn bytes(bytes: &[u8]) -> Result<(), OutputError> {
     let mut out = io::stdout().lock();
-    out.write_all(bytes)
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::new(Exit::Disk, &format!("writing to standard output: {error}"), None))
+    out.write_all(bytes)?;
+    Ok(out.flush()?)
+}
+
+/// Prints what the operator should do next, with the flags of this command in each command. Prints nothing with
+/// `--quiet` or JSON.
+///
+/// # Errors
+/// When standard output is closed or full.
+pub(super) fn advice(text: &str, global: &Global) -> Result<(), OutputError> {
+    if is_for_people(global) { text_line(&global.given.repeat_in(text)) } else { Ok(()) }
+}
+
+fn is_for_people(global: &Global) -> bool {
+    !global.quiet && global.output == Format::Text
 }
 
 /// Prints a line for people to standard error, because standard output carries something else. Prints nothing with `--quiet` or JSON.
 pub(super) fn aside(line: &str, global: &Global) {
-    if !global.quiet && global.output == Format::Text {
+    if is_for_people(global) {
         // If standard error is closed, nobody can read the line.
         let _ = writeln!(io::stderr(), "{}", escape::page(line));
     }
@@ -73,7 +109,7 @@ pub(super) fn aside(line: &str, global: &Global) {
 ///
 /// # Errors
 /// When standard output is closed or full.
-pub(super) fn screen(page: &str) -> Result<(), Failure> {
+pub(super) fn screen(page: &str) -> Result<(), OutputError> {
     let clear = if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
     text(&format!("{clear}{}\n", escape::page(page)))
 }

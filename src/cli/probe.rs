@@ -10,11 +10,19 @@ use crate::{
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Asks the plugin how it is.
+/// Asks the plugin how it is, from a thread without an event loop.
 ///
 /// # Errors
 /// When this process cannot ask at all.
 pub(super) fn probe_plugin(config: &Config) -> Result<Result<ProbeAnswer, ProbeError>, Failure> {
+    Ok(event_loop()?.block_on(ask_plugin(config)))
+}
+
+/// Asks the plugin how it is.
+///
+/// # Errors
+/// When it does not answer.
+pub(super) async fn ask_plugin(config: &Config) -> Result<ProbeAnswer, ProbeError> {
     let owner = fs::metadata(&config.state_dir).ok().map(|dir| dir.uid());
-    Ok(event_loop()?.block_on(probe(&config.socket, owner, TIMEOUT)))
+    probe(&config.socket, owner, TIMEOUT).await
 }

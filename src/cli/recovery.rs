@@ -13,8 +13,8 @@ use crate::{
 use super::{
     Format, Global, KeyringArgs, Site,
     failure::{Exit, Failure},
-    identities::IdentityArgs,
-    output,
+    identities::{IdentityArgs, Purpose},
+    output::{self, OutputError},
 };
 
 /// Manage the recovery recipients, whose identities are kept offline and can recover the root key
@@ -130,7 +130,7 @@ pub(super) fn run(args: RecoveryArgs, global: &Global) -> Result<Exit, Failure> 
         RecoveryVerb::List(keyring) => list(keyring, global),
         RecoveryVerb::Add { one, identity } => {
             let recipient = one.recipient.parse()?;
-            let identities = identity.read()?;
+            let identities = identity.read(Purpose::Accept)?;
             change(one.keyring, &RecoveryAct::Add(recipient, identities), global)
         }
         RecoveryVerb::Remove { one, risk_no_recovery } => {
@@ -153,19 +153,18 @@ fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
 fn change(keyring: KeyringArgs, act: &RecoveryAct, global: &Global) -> Result<Exit, Failure> {
     let site = Site::find(keyring.settings(), global)?;
     let keyring = keeper::change_recovery(&site.dir, &site.means, act)?;
-    print(&keyring, |_| None, global)?;
-    Ok(Exit::Done)
+    Ok(output::end_change(print(&keyring, |_| None, global), global))
 }
 
 fn test(keyring: KeyringArgs, identity: &IdentityArgs, global: &Global) -> Result<Exit, Failure> {
     let opened = Site::find(keyring.settings(), global)?.open()?;
-    let identities = identity.read()?;
+    let identities = identity.read(Purpose::Open)?;
     let opens = |recovery: &Recovery| opened.recovers(recovery, &identities);
     print(&opened.keyring, |recovery| Some(opens(recovery)), global)?;
     Ok(if opened.keyring.recoveries().iter().any(opens) { Exit::Done } else { Exit::Found })
 }
 
-fn print(keyring: &Keyring, opens: impl Fn(&Recovery) -> Option<bool>, global: &Global) -> Result<(), Failure> {
+fn print(keyring: &Keyring, opens: impl Fn(&Recovery) -> Option<bool>, global: &Global) -> Result<(), OutputError> {
     let row = |recovery| ListedRecipient { recipient: Recovery::recipient(recovery), opens: opens(recovery) };
     let recipients: Vec<ListedRecipient<'_>> = keyring.recoveries().iter().map(row).collect();
     if global.output == Format::Json {

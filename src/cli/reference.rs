@@ -74,6 +74,8 @@ pub(super) fn man(args: &ManArgs, claviger: Command, global: &Global) -> Result<
 }
 
 fn write_all(pages: &BTreeMap<String, Command>, directory: &Path, global: &Global) -> Result<Exit, Failure> {
+    fs::create_dir_all(directory)
+        .map_err(|error| Failure::new(Exit::Disk, &format!("making {}: {error}", directory.display()), None))?;
     for (name, page) in pages {
         let file = directory.join(format!("{name}.1"));
         fs::write(&file, roff(page))

@@ -8,7 +8,7 @@ use crate::keeper::{self, Rekeyed};
 use super::{
     Format, Global, KeyringArgs, Site,
     failure::{Exit, Failure},
-    output,
+    output::{self, OutputError},
 };
 
 /// Replace the root key: wrap all keys under a new one, for the same slots and recovery recipients
@@ -42,11 +42,10 @@ struct RekeyReport {
 pub(super) fn run(args: RekeyArgs, global: &Global) -> Result<Exit, Failure> {
     let site = Site::find(args.keyring.settings(), global)?;
     let rekeyed = keeper::rekey(&site.dir, &site.means)?;
-    print(&rekeyed, global)?;
-    Ok(Exit::Done)
+    Ok(output::end_change(print(&rekeyed, global), global))
 }
 
-fn print(Rekeyed { keyring, resumed }: &Rekeyed, global: &Global) -> Result<(), Failure> {
+fn print(Rekeyed { keyring, resumed }: &Rekeyed, global: &Global) -> Result<(), OutputError> {
     let recipients: Vec<String> = keyring.recoveries().iter().map(|recovery| recovery.recipient().to_owned()).collect();
     let has_recovery = !recipients.is_empty();
     if global.output == Format::Json {
@@ -61,11 +60,9 @@ fn print(Rekeyed { keyring, resumed }: &Rekeyed, global: &Global) -> Result<(), 
     }
     let how = if *resumed { "finished the rekey that was interrupted; " } else { "" };
     output::text_line(&format!("{how}under a new root key (generation {})", keyring.generation()))?;
-    if global.quiet {
-        return Ok(());
-    }
     if has_recovery {
-        output::text_line("next: test that it can still be recovered: claviger recovery test")?;
+        output::advice("next: test that it can still be recovered: claviger recovery test", global)?;
     }
-    output::text_line("and make a new backup, because older ones are under the old root key: claviger backup create")
+    let backup = "and make a new backup, because older ones are under the old root key: claviger backup create FILE";
+    output::advice(backup, global)
 }

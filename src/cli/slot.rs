@@ -17,7 +17,9 @@ use super::{
     arguments::{CREDENTIAL, Expected},
     failure::{Exit, Failure},
     files::absolute,
-    output, passphrase,
+    given::quoted,
+    output::{self, OutputError},
+    passphrase,
 };
 
 /// Manage the slots, each of which can open the keyring
@@ -217,8 +219,12 @@ fn add(kind: AddKind, global: &Global) -> Result<Exit, Failure> {
     let name = slot.name.unwrap_or_else(|| sealer.kind().as_str().to_owned());
     let site = Site::find(slot.keyring.settings(), global)?;
     let changed = change(&site, &SlotAct::Add(name.clone(), sealer))?;
-    report(&changed, &format!("slot {name} is added, and can open the keyring"), global)?;
-    next(&format!("next: claviger slot test {name}; then replace your copies of the root file"), global)
+    let root = quoted(site.dir.path_of("root"));
+    let next = format!(
+        "next: claviger slot test {name}\nthen: if you keep a copy of this directory, copy {root} to it: the older copy lacks the slot"
+    );
+    let printed = report(&changed, &format!("slot {name} is added, and can open the keyring"), &[next], global);
+    Ok(output::end_change(printed, global))
 }
 
 fn read_credential(name: &str, file: Option<&Path>) -> Result<CredentialSlot, Failure> {
@@ -239,14 +245,13 @@ fn read_credential(name: &str, file: Option<&Path>) -> Result<CredentialSlot, Fa
 fn remove(name: &str, keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     let site = Site::find(keyring.settings(), global)?;
     let changed = change(&site, &SlotAct::Remove(name.to_owned()))?;
-    report(&changed, &format!("slot {name} is removed"), global)?;
-    if let Some(path) = &changed.left {
-        next(&format!("its key file still exists, and opens nothing any more: {}", path.display()), global)?;
-    }
-    next(
-        "older copies of the root file still open with it; to revoke that: claviger rekey, then rotate to a new key",
-        global,
-    )
+    let left = changed.left.as_ref();
+    let left = left.map(|path| format!("its key file still exists, and opens nothing any more: {}", path.display()));
+    let revoke =
+        "older copies of the root file still open with it; to revoke that: claviger rekey, then rotate to a new key";
+    let advice: Vec<String> = left.into_iter().chain([revoke.to_owned()]).collect();
+    let printed = report(&changed, &format!("slot {name} is removed"), &advice, global);
+    Ok(output::end_change(printed, global))
 }
 
 fn change(site: &Site, act: &SlotAct) -> Result<SlotsChanged, Failure> {
@@ -278,21 +283,15 @@ fn row(slot: &SlotSummary) -> SlotRow {
     SlotRow { name: slot.name.clone(), kind: slot.kind.as_str(), opens: None, reason: None }
 }
 
-fn report(changed: &SlotsChanged, message: &str, global: &Global) -> Result<(), Failure> {
+fn report(changed: &SlotsChanged, message: &str, advice: &[String], global: &Global) -> Result<(), OutputError> {
     match global.output {
-        Format::Json => print(changed.slots.iter().map(row).collect(), global),
-        Format::Text => output::text_line(message),
+        Format::Json => print(changed.slots.iter().map(row).collect(), global)?,
+        Format::Text => output::text_line(message)?,
     }
+    advice.iter().try_for_each(|line| output::advice(line, global))
 }
 
-fn next(line: &str, global: &Global) -> Result<Exit, Failure> {
-    if global.output == Format::Text && !global.quiet {
-        output::text_line(line)?;
-    }
-    Ok(Exit::Done)
-}
-
-fn print(slots: Vec<SlotRow>, global: &Global) -> Result<(), Failure> {
+fn print(slots: Vec<SlotRow>, global: &Global) -> Result<(), OutputError> {
     if global.output == Format::Json {
         return output::json(&SlotListReport { format: "claviger/slot-list/v1", slots });
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::given::quoted;
 use crate::{grpc::address::Address, listen::SocketError};
 
 /// The forms of an address.
@@ -20,11 +21,11 @@ pub(super) fn hint(error: &SocketError) -> Option<String> {
             format!("give the socket a directory of its own: {}", own_directory(Path::new("/run/claviger")))
         }
         SocketError::Held(Address::Path(path)) => {
-            format!("stop it first, or use --take-over; to find it: fuser {}.lock", path.display())
+            format!("stop it first, or use --take-over; to find it: fuser {}.lock", quoted(path))
         }
         SocketError::Held(Address::Abstract(name)) => format!("stop it first; to find it: ss -xlp src @{name}"),
         SocketError::Followed(path) => {
-            format!("the plugin that it replaces has not ended yet; to find both: fuser {}.lock", path.display())
+            format!("the plugin that it replaces has not ended yet; to find both: fuser {}.lock", quoted(path))
         }
         SocketError::AbstractTakeOver(_) => "stop the other plugin first, or serve on a path".to_owned(),
         SocketError::AbstractGroup(_) => "leave --socket-group out: --allow-uid alone says who may connect".to_owned(),
@@ -34,7 +35,7 @@ pub(super) fn hint(error: &SocketError) -> Option<String> {
 }
 
 fn own_directory(path: &Path) -> String {
-    format!("install -d -m 0750 -o {} {}", rustix::process::geteuid().as_raw(), path.display())
+    format!("install -d -m 0750 -o {} {}", rustix::process::geteuid().as_raw(), quoted(path))
 }
 
 #[cfg(test)]

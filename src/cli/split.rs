@@ -15,8 +15,9 @@ use crate::{
 use super::{
     Format, Global,
     failure::{Exit, Failure},
-    identities::IdentityArgs,
-    output,
+    given::quoted,
+    identities::{IdentityArgs, Purpose},
+    output::{self, OutputError},
 };
 
 #[derive(Serialize)]
@@ -39,7 +40,7 @@ pub(super) fn run(
     global: &Global,
 ) -> Result<Exit, Failure> {
     hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
-    let identities = identity.read()?;
+    let identities = identity.read(Purpose::Open)?;
     let split = identities.split(&mut SysRng, threshold, count);
     let (shares, recipient) = split?;
     prove(&shares, threshold, &recipient)?;
@@ -54,17 +55,15 @@ pub(super) fn run(
             failure.about("not all shares were written; remove those that were, because their set is incomplete")
         })?;
     }
-    print(
-        &SplitReport {
-            format: "claviger/recovery-split/v1",
-            set,
-            recipient: recipient.to_string(),
-            threshold,
-            shares: paths,
-        },
-        global,
-    )?;
-    Ok(Exit::Done)
+    let report = SplitReport {
+        format: "claviger/recovery-split/v1",
+        set,
+        recipient: recipient.to_string(),
+        threshold,
+        shares: paths,
+    };
+    let hint = format!("the shares are in {}", directory.display());
+    Ok(output::end(print(&report, global), &hint, global))
 }
 
 /// Proves that the shares work: puts them together, reading each as it will be read.
@@ -99,7 +98,7 @@ fn text(share: &Share, threshold: u8, count: u8, recipient: &Recipient) -> Zeroi
     text
 }
 
-fn print(report: &SplitReport, global: &Global) -> Result<(), Failure> {
+fn print(report: &SplitReport, global: &Global) -> Result<(), OutputError> {
     if global.output == Format::Json {
         return output::json(report);
     }
@@ -111,11 +110,15 @@ fn print(report: &SplitReport, global: &Global) -> Result<(), Failure> {
     for path in shares {
         output::text_line(&path.display().to_string())?;
     }
-    if global.quiet {
-        return Ok(());
-    }
-    output::text_line(
-        "\nnext:  print or write down each share, and give each one to a different person\n       test them: claviger recovery test \
-         --recovery-identity FILE, with the option once for each share\n       then destroy the files, and the identity itself",
+    output::advice(&next(shares, *threshold), global)
+}
+
+fn next(shares: &[PathBuf], threshold: u8) -> String {
+    let flags = shares.iter().take(threshold.into());
+    let flags: String = flags.map(|path| format!(" --recovery-identity {}", quoted(path))).collect();
+    format!(
+        "\nnext:  print or write down each share, and give each one to a different person\n       \
+         test that they open the keyring: claviger recovery test{flags}\n       \
+         then destroy the files, and the identity itself"
     )
 }

@@ -17,7 +17,7 @@ use crate::{
 use super::{
     Format, Global, KeyringArgs, Site, Socket,
     failure::{Exit, Failure, no_backup_counts},
-    output,
+    output::{self, OutputError},
     probe::probe_plugin,
     tables::{KeyRow, key_rows, key_table},
 };
@@ -130,7 +130,7 @@ pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
 }
 
 /// Prints the report. If it stays on the screen, it replaces what was printed before.
-fn show(report: &StatusReport, stays: bool, global: &Global) -> Result<(), Failure> {
+fn show(report: &StatusReport, stays: bool, global: &Global) -> Result<(), OutputError> {
     match global.output {
         Format::Json => output::json(report),
         Format::Text if stays => output::screen(&text(report)),

@@ -13,6 +13,7 @@ use std::{
 
 use super::{
     disk::Disk,
+    kms::Kms,
     output::identity,
     sandbox::{CLAVIGER, Sandbox, snapshot},
 };
@@ -119,7 +120,8 @@ fn a_plugin_that_does_not_answer_may_have_api_servers_that_write() {
     for refused in [&disable, &destroy] {
         let reason = "which may still be in use: the plugin did not say which key each API server has adopted: ";
         assert!(refused.stderr.contains(reason), "{}", refused.stderr);
-        assert!(refused.stderr.contains("as root or as the user that it runs as: claviger status; --risk-"));
+        let hint = "as root or as the user that it runs as: claviger status --state-dir [DIR]/state --socket [DIR]/run/kms.sock; --risk-";
+        assert!(refused.stderr.contains(hint), "{}", refused.stderr);
     }
 }
 
@@ -212,17 +214,44 @@ fn status_stays_on_the_screen_and_follows() {
     watching.wait().unwrap();
 }
 
+const WAIT: &str = "--without-backup --wait --socket [DIR]/run/kms.sock --state-dir [DIR]/state";
+
 #[test]
-fn a_promotion_that_cannot_be_waited_for_is_made_all_the_same() {
+fn a_promotion_that_cannot_be_waited_for_is_not_made() {
     let sandbox = Sandbox::initialised();
     sandbox.run(&format!("key add {STATE}")).ends_with(0);
-    let alone = sandbox.run(&format!("key promote k2 --without-backup --wait --socket [DIR]/run/kms.sock {STATE}"));
-    alone.ends_with(6);
+    let alone = sandbox.refused(6, &format!("key promote k2 {WAIT}"));
     let _daemon = sandbox.serve("--state-dir [DIR]/state --socket [DIR]/run/kms.sock");
-    sandbox.run(&format!("key add {STATE}")).ends_with(0);
-    let without = sandbox.run(&format!("key promote k3 --without-backup --wait --socket [DIR]/run/kms.sock {STATE}"));
+    let without = sandbox.run(&format!("key promote k2 {WAIT}"));
     without.ends_with(0);
     snapshot("key/wait", &[&alone, &without]);
+}
+
+#[test]
+fn waiting_for_an_adoption_can_be_interrupted_and_begun_again() {
+    let sandbox = Sandbox::initialised();
+    let _daemon = sandbox.serve("--state-dir [DIR]/state --socket [DIR]/run/kms.sock");
+    let api_server = Kms::connect(&sandbox.path("run/kms.sock"));
+    let before = api_server.status();
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+
+    // The shell sends the signal when the command says that it waits.
+    let script = "env --default-signal=INT \"$0\" \"$@\" > out & while ! grep -q 'of 1' out; do sleep 0.05; done; kill -INT $!; wait $!";
+    let line = format!("key promote k2 {WAIT}");
+    let interrupted = sandbox.call(&line).under(["bash", "-c", script], "# then Ctrl-C").run();
+    interrupted.ends_with(130);
+    let second = sandbox.call(&line).under(["bash", "-c", script], "# again, then Ctrl-C").run();
+    second.ends_with(130);
+    snapshot("key/wait-interrupted", &[&interrupted, &second]);
+
+    let adopts = thread::spawn(move || {
+        while api_server.status() == before {}
+        (api_server.status(), api_server)
+    });
+    let done = sandbox.run(&line);
+    done.ends_with(0);
+    assert!(done.stdout.contains("1 of 1 connection has adopted k2-"), "{}", done.stdout);
+    assert!(adopts.join().unwrap().0.starts_with("k2-"));
 }
 
 #[test]

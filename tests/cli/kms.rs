@@ -11,7 +11,9 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, runtime::Runtime};
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use self::api::{DecryptRequest, EncryptRequest, key_management_service_client::KeyManagementServiceClient};
+use self::api::{
+    DecryptRequest, EncryptRequest, StatusRequest, key_management_service_client::KeyManagementServiceClient,
+};
 
 /// What `build.rs` makes of `proto/kms-v2.proto`.
 #[allow(dead_code, clippy::pedantic, reason = "generated")]
@@ -35,6 +37,12 @@ impl Kms {
             endpoint.connect_with_connector(Lent(Some(TokioIo::new(stream)))).await.unwrap()
         });
         Self { runtime, client: KeyManagementServiceClient::new(channel) }
+    }
+
+    /// The key_id that the plugin announces.
+    pub(crate) fn status(&self) -> String {
+        let answer = self.runtime.block_on(self.client.clone().status(StatusRequest {}));
+        answer.unwrap().into_inner().key_id
     }
 
     /// The key_id and the wrapped seed.

@@ -5,6 +5,7 @@ use std::{fs, os::unix::fs::chown};
 
 use super::{
     disk::Disk,
+    output::identity,
     sandbox::{NOBODY, Sandbox, root_for, snapshot},
     tree::Tree,
 };
@@ -127,18 +128,41 @@ fn standard_output_that_is_full() {
         "key list --state-dir [DIR]/state --output json",
         "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock",
         "generate encryption-configuration",
-        "init --state-dir [DIR]/new --without-recovery",
-        "init --state-dir [DIR]/json --without-recovery --output json",
     ]
     .map(full);
     for answer in &answers {
         answer.ends_with(5);
     }
     snapshot("machine/standard-output-full", &answers.each_ref());
-    for name in ["new", "json"] {
-        sandbox.run(&format!("key list --state-dir [DIR]/{name}")).ends_with(0);
-    }
     full("--help").ends_with(0);
+}
+
+#[test]
+fn a_change_is_no_failure_because_its_report_cannot_be_printed() {
+    let sandbox = Sandbox::new();
+    let recipient = identity(&sandbox, "identity.txt");
+    let full = |line: &str| {
+        let answer = sandbox.call(&format!("{line} --state-dir [DIR]/state")).stdout("/dev/full").run();
+        answer.ends_with(0);
+        answer
+    };
+    let answers = [
+        format!("init --recovery-recipient {recipient} --recovery-identity [DIR]/identity.txt"),
+        "key add".to_owned(),
+        "key promote k2 --without-backup --output json".to_owned(),
+        "slot add file --name second".to_owned(),
+        "slot remove second".to_owned(),
+        "rekey".to_owned(),
+        "backup create [DIR]/backup.age".to_owned(),
+    ]
+    .map(|line| full(&line));
+    for answer in &answers {
+        assert!(answer.stderr.contains("all is done, but the report could not be printed"), "{}", answer.stderr);
+    }
+    let shown = sandbox.run("key list --state-dir [DIR]/state");
+    shown.ends_with(0);
+    assert!(shown.stdout.contains("decrypt-only") && sandbox.path("backup.age").exists(), "{}", shown.stdout);
+    snapshot("machine/report-not-printed", &[&answers[0], &answers[1], &answers[2]]);
 }
 
 #[test]

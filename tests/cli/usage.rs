@@ -36,6 +36,20 @@ fn every_verb_explains_itself_by_an_example() {
 }
 
 #[test]
+fn an_example_can_be_pasted_at_any_width() {
+    let sandbox = Sandbox::new();
+    let example =
+        "  claviger key promote k2 --wait && kubectl get secrets --all-namespaces -o json | kubectl replace -f -";
+    for width in ["40", "60", "80", "100", "200"] {
+        let columns = ["env".to_owned(), format!("COLUMNS={width}")];
+        let answer = sandbox.call("key promote --help").under(columns, "").run();
+        assert!(answer.ends_with(0).stdout.lines().any(|line| line == example), "{width}: {}", answer.stdout);
+    }
+    let asked = sandbox.run("help key promote");
+    assert_eq!(asked.ends_with(0).stdout, sandbox.run("key promote --help").stdout);
+}
+
+#[test]
 fn shells_and_man_know_every_verb() {
     let sandbox = Sandbox::new();
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
@@ -68,7 +82,7 @@ fn what_is_no_command_is_refused() {
     let sandbox = Sandbox::new();
     let expect = "00000000000000000000000000000000:01:00";
     for (name, lines) in [
-        ("unknown-verb", &["rotate-everything", "help", "key lisst"][..]),
+        ("unknown-verb", &["rotate-everything", "help me", "key lisst"][..]),
         ("unknown-flag", &["status --sokcet @kms", "init --without-recovery -q", "--state-dir state status"]),
         ("unexpected-argument", &["status state", "serve /run/claviger/kms.sock"]),
         ("missing-value", &["status --state-dir", "serve --socket"]),

@@ -8,8 +8,8 @@ use super::{
     super::{
         Format, Global, KeyringArgs, Site,
         failure::{Exit, Failure},
-        identities::IdentityArgs,
-        output,
+        identities::{IdentityArgs, Purpose},
+        output::{self, OutputError},
         tables::{KeyRow, counted, key_rows, key_table},
     },
     file::{open, read, refuse_inside, whole},
@@ -53,7 +53,7 @@ pub(super) fn run(
     let here =
         global.config(Settings { state_dir: settings.state_dir.clone(), ..Settings::default() })?.state_dir.exists();
     let bytes = read(file)?;
-    let backup = open(file, &bytes, &identity.read()?)?;
+    let backup = open(file, &bytes, &identity.read(Purpose::Open)?)?;
     if here {
         return compare(&backup, file, &Site::find(settings, global)?, global);
     }
@@ -65,8 +65,8 @@ fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result
     refuse_inside(file, &site.config.state_dir)?;
     let (opened, under) = (site.open()?, backup.keyring.root_id());
     let missing = missing(&opened, backup)?;
-    // The backup opens, whether or not it can be listed; so this is printed first.
-    print(backup, Some(&missing), file, global)?;
+    // The backup opens, whether or not it can be listed; so this is printed first. It is listed even if nobody reads the output.
+    let printed = print(backup, Some(&missing), file, global);
     let is_successor = opened.may_descend_from(backup);
     if !is_successor {
         output::aside(
@@ -79,6 +79,7 @@ fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result
     let listed = ListedBackup::of(&backup.keyring, backup.digest(), proven, Some(whole(file)));
     keeper::list_backup(&site.dir, &site.means, under, listed)
         .map_err(|error| not_listed(error, "the backup opens"))?;
+    printed?;
     Ok(if missing.is_empty() && is_successor { Exit::Done } else { Exit::Found })
 }
 
@@ -94,7 +95,7 @@ fn missing(opened: &Opened, backup: &Backup) -> Result<Vec<KeyId>, Failure> {
     Ok(missing)
 }
 
-fn print(backup: &Backup, missing: Option<&[KeyId]>, file: &Path, global: &Global) -> Result<(), Failure> {
+fn print(backup: &Backup, missing: Option<&[KeyId]>, file: &Path, global: &Global) -> Result<(), OutputError> {
     let report = report(backup, missing);
     match global.output {
         Format::Json => output::json(&report),

@@ -11,7 +11,7 @@ use super::{
     super::{
         Format, Global, KeyringArgs, Site,
         failure::{Exit, Failure},
-        output,
+        output::{self, OutputError},
         tables::counted,
     },
     file::{refuse_inside, whole},
@@ -59,15 +59,15 @@ pub(super) fn run(file: &Path, recipients: &[String], keyring: KeyringArgs, glob
     let made = keeper::back_up(&site.dir, &site.means, recipients, now)?;
     export(file, &made.bytes).map_err(|error| Failure::export(&error))?;
     if let Some(doubt) = doubt(file, &made, &site) {
-        print(&report(file, &made, Some(doubt)), global)?;
-        return Ok(Exit::Done);
+        return Ok(output::end_change(print(&report(file, &made, Some(doubt)), global), global));
     }
     let under = made.opened.keyring.root_id();
     let listed = keeper::list_backup(&site.dir, &site.means, under, made.listed(Some(whole(file)), now));
     // The backup is written, whether or not it can be listed; so this is printed first.
-    print(&report(file, &made, listed.as_ref().err().map(ToString::to_string)), global)?;
+    let printed = print(&report(file, &made, listed.as_ref().err().map(ToString::to_string)), global);
+    let done = output::end_change(printed, global);
     listed.map_err(|error| not_listed(error, "the backup is written"))?;
-    Ok(Exit::Done)
+    Ok(done)
 }
 
 fn refuse_terminal() -> Result<(), Failure> {
@@ -86,7 +86,7 @@ fn doubt(file: &Path, made: &Made, site: &Site) -> Option<String> {
     is_on_another_disk(file, &site.dir).err().map(|error| error.to_string())
 }
 
-fn print_bytes(made: &Made, global: &Global) -> Result<(), Failure> {
+fn print_bytes(made: &Made, global: &Global) -> Result<(), OutputError> {
     output::bytes(&made.bytes)?;
     output::aside(&format!("expect  {}", Expect::of(&made.opened.keyring, made.opened.digest)), global);
     Ok(())
@@ -108,12 +108,12 @@ fn report<'a>(file: &'a Path, made: &'a Made, doubt: Option<String>) -> CreateRe
     }
 }
 
-fn print(report: &CreateReport<'_>, global: &Global) -> Result<(), Failure> {
+fn print(report: &CreateReport<'_>, global: &Global) -> Result<(), OutputError> {
     if global.output == Format::Json {
         return output::json(report);
     }
     output::text_line(&fields(report))?;
-    if global.quiet { Ok(()) } else { output::text_line(&next(report)) }
+    output::advice(&next(report), global)
 }
 
 fn fields(report: &CreateReport<'_>) -> String {

@@ -13,6 +13,7 @@ pub enum Exit {
     Disk = 5,
     Unreachable = 6,
     Damaged = 7,
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {

@@ -2,7 +2,10 @@
 
 use std::{io, path::Path};
 
-use super::exit::{Exit, Explain, Explanation, refused, with};
+use super::{
+    super::given::quoted,
+    exit::{Exit, Explain, Explanation, refused, with},
+};
 use crate::{
     durable::{DurableError, FileKind},
     memory::{RandomError, SecretError},
@@ -11,7 +14,7 @@ use crate::{
 };
 
 pub(super) const RESTORE: &str = "put it back from your copy of the state directory, or from a backup: claviger backup restore; never \
-                       start over with `claviger init`: what is encrypted needs these keys";
+                       start over with `init`: what is encrypted needs these keys";
 
 /// The hint if the kernel gives no random bytes.
 pub(super) const RANDOM: &str = "the kernel gave no random bytes: look for the reason in its log, with dmesg";
@@ -21,15 +24,15 @@ impl Explain for DurableError {
         match self {
             Self::Missing(_) | Self::TooLong { .. } => with(Exit::Damaged, RESTORE),
             Self::Kind { path, found: FileKind::SymbolicLink, .. } => {
-                refused(&format!("links are not followed; see where it leads: readlink -f {}", path.display()))
+                refused(&format!("links are not followed; see where it leads: readlink -f {}", quoted(path)))
             }
             Self::Exists(_) => refused("move it away, or give another name"),
             Self::Kind { expected: FileKind::Regular, .. } => refused(
                 "look at it, and move it away; if a file of the keyring was there, put it back from your copy of the state directory",
             ),
             Self::Kind { .. } | Self::Path { .. } => refused("give another path"),
-            Self::Mode { path, expected, .. } => refused(&format!("chmod {expected:04o} {}", path.display())),
-            Self::Owner { path, expected, .. } => refused(&format!("chown {expected} {}", path.display())),
+            Self::Mode { path, expected, .. } => refused(&format!("chmod {expected:04o} {}", quoted(path))),
+            Self::Owner { path, expected, .. } => refused(&format!("chown {expected} {}", quoted(path))),
             Self::DirectoryMode { expected, .. } => refused(&format!(
                 "use a directory that only claviger uses; if this is one, its mode should be {expected:04o}"
             )),
@@ -81,7 +84,7 @@ impl Explain for StoreError {
 
 pub(super) fn export(error: &DurableError) -> Explanation {
     match error {
-        DurableError::Missing(path) => refused(&format!("mkdir -p {}", path.display())),
+        DurableError::Missing(path) => refused(&format!("mkdir -p {}", quoted(path))),
         error => error.explain(),
     }
 }
@@ -106,5 +109,5 @@ impl Explain for RandomError {
 
 /// Makes a directory that only its owner may use.
 pub(super) fn make_directory(path: &Path) -> String {
-    format!("mkdir -p -m 0700 {}", path.display())
+    format!("mkdir -p -m 0700 {}", quoted(path))
 }

@@ -3,6 +3,7 @@
 use std::{io, path::Path};
 
 use super::{
+    super::given::quoted,
     exit::{Exit, Explain, Explanation, refused, with},
     files::{RANDOM, RESTORE, io_hint},
 };
@@ -41,9 +42,9 @@ fn init_hint(state_dir: &Path) -> String {
 
 pub(super) fn restart_hint(state_dir: &Path) -> String {
     format!(
-        "no key is in use yet; if `claviger init` was interrupted, run it again with --restart; if `claviger backup \
-         restore` was, run it again; both with --state-dir {}",
-        state_dir.display()
+        "no key is in use yet; if `init` was interrupted, run it again with --restart; if `backup restore` \
+         was, run it again; both with --state-dir {}",
+        quoted(state_dir)
     )
 }
 
@@ -266,9 +267,7 @@ impl Explain for ShareError {
 impl Explain for BackupError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Foreign => {
-                with(Exit::Usage, "give a file that `claviger backup create` wrote, or a copy of a file `keyring`")
-            }
+            Self::Foreign => with(Exit::Usage, "give a file that `backup create` wrote, or a copy of a file `keyring`"),
             Self::NoIdentity => with(Exit::WrongKey, "give the identity of one of its recipients"),
             Self::NoRecovery => with(Exit::WrongKey, "use a backup, or the identity of one of its recipients"),
             Self::Damaged | Self::Contents(_) => with(Exit::Damaged, "use another backup"),

@@ -13,4 +13,8 @@ mod scan;
 mod serving;
 mod set_up;
 
-pub(super) use self::{exit::Exit, operations::no_backup_counts, report::Failure};
+pub(super) use self::{
+    exit::{Exit, Explain, Explanation},
+    operations::no_backup_counts,
+    report::{Failure, warn},
+};

@@ -236,8 +236,8 @@ impl Explain for ReadLedgerError {
 }
 
 /// What to do with objects that are under a key.
-const WRITE_AGAIN: &str = "write these objects again, which puts them under the primary key: kubectl get … -o json | kubectl replace -f -, \
-                           as in the README";
+const WRITE_AGAIN: &str = "to see which objects: claviger scan; to put Secrets under the primary key: kubectl get secrets \
+                           --all-namespaces -o json | kubectl replace -f -";
 
 /// What to do if a lost ledger may have listed backups that need the key.
 const LISTED_ONCE: &str = "if no backup that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep the key \
@@ -251,9 +251,10 @@ fn unproven(verb: Verb, reason: &UsageDoubt) -> String {
         UsageDoubt::PluginSilent(_) | UsageDoubt::NotReported => {
             "see what the plugin answers, as root or as the user that it runs as: claviger status"
         }
-        UsageDoubt::NotRead | UsageDoubt::NotDeclared | UsageDoubt::NotAdopted(_) | UsageDoubt::KeyringChanged => {
-            READ_ALL
+        UsageDoubt::NotAdopted(_) => {
+            "wait until every API server has adopted the primary key, which takes up to three minutes: claviger status --watch"
         }
+        UsageDoubt::NotRead | UsageDoubt::NotDeclared | UsageDoubt::KeyringChanged => READ_ALL,
         #[cfg(feature = "scan")]
         UsageDoubt::Unreadable(_) | UsageDoubt::Incomplete(_) => READ_ALL,
     };
@@ -266,8 +267,7 @@ fn unproven(verb: Verb, reason: &UsageDoubt) -> String {
     format!("{find_out}; {skip}")
 }
 
-const READ_ALL: &str = "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE, and see `claviger scan` and `claviger \
-                        status`";
+const READ_ALL: &str = "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE; to see what it reads there: claviger scan";
 
 #[cfg(feature = "scan")]
 const MAKE_ROOM: &str = "make room: `claviger scan --keyring FILE` shows which keys are in use; disable and destroy others: claviger \

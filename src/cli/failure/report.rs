@@ -16,6 +16,7 @@ use serde::Serialize;
 #[cfg(feature = "scan")]
 use super::scan::snapshot;
 use super::{
+    super::arguments::{Format, Global},
     exit::{Exit, Explain},
     files::export,
 };
@@ -32,11 +33,18 @@ pub(in crate::cli) struct Failure {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct ErrorReport<'a> {
     format: &'static str,
     error: &'a str,
     hint: Option<&'a str>,
     exit: u8,
+}
+
+#[derive(Serialize)]
+struct WarningReport<'a> {
+    format: &'static str,
+    warning: &'a str,
+    hint: &'a str,
 }
 
 impl Failure {
@@ -70,29 +78,54 @@ impl Failure {
         &self.message
     }
     /// Prints the failure to standard error, for people or as JSON.
-    pub(in crate::cli) fn report(&self, is_json: bool) -> ExitCode {
-        // If standard error is closed, nobody reads it.
-        let _ = if is_json { self.print_json() } else { self.print_text() };
+    pub(in crate::cli) fn report(&self, global: &Global) -> ExitCode {
+        let hint = self.hint.as_deref().map(|hint| global.given.repeat_in(hint));
+        let hint = hint.as_deref();
+        match global.output {
+            Format::Text => print(Severity::Error, &self.message, hint),
+            Format::Json => print_json(&ErrorReport {
+                format: "claviger/error/v1",
+                error: &self.message,
+                hint,
+                exit: self.exit as u8,
+            }),
+        }
         self.exit.into()
     }
-    fn print_text(&self) -> io::Result<()> {
-        let red = styling::AnsiColor::Red.on_default().bold();
-        let bold = styling::Style::new().bold();
-        let mut err = anstream::stderr().lock();
-        writeln!(err, "{red}error{red:#}: {}", escape::line(&self.message))?;
-        match &self.hint {
-            Some(hint) => writeln!(err, "{bold}hint{bold:#}:  {}", escape::line(hint)),
-            None => Ok(()),
-        }
+}
+
+/// Prints a warning to standard error, for people or as JSON. `--quiet` does not silence it.
+pub(in crate::cli) fn warn(message: &str, hint: &str, global: &Global) {
+    let hint = global.given.repeat_in(hint);
+    match global.output {
+        Format::Text => print(Severity::Warning, message, Some(&hint)),
+        Format::Json => print_json(&WarningReport { format: "claviger/warning/v1", warning: message, hint: &hint }),
     }
-    fn print_json(&self) -> io::Result<()> {
-        let report = Report {
-            format: "claviger/error/v1",
-            error: &self.message,
-            hint: self.hint.as_deref(),
-            exit: self.exit as u8,
-        };
-        writeln!(io::stderr(), "{}", escape::json(&serde_json::to_string(&report)?))
+}
+
+#[derive(Clone, Copy)]
+enum Severity {
+    Error,
+    Warning,
+}
+
+/// Prints lines for people. If standard error is closed, nobody reads them.
+fn print(severity: Severity, message: &str, hint: Option<&str>) {
+    let (word, colour) = match severity {
+        Severity::Error => ("error", styling::AnsiColor::Red),
+        Severity::Warning => ("warning", styling::AnsiColor::Yellow),
+    };
+    let (colour, bold) = (colour.on_default().bold(), styling::Style::new().bold());
+    let mut err = anstream::stderr().lock();
+    let _ = writeln!(err, "{colour}{word}{colour:#}: {}", escape::line(message));
+    if let Some(hint) = hint {
+        let _ = writeln!(err, "{bold}hint{bold:#}:  {}", escape::line(hint));
+    }
+}
+
+fn print_json(report: &impl Serialize) {
+    if let Ok(json) = serde_json::to_string(report) {
+        let _ = writeln!(io::stderr(), "{}", escape::json(&json));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{io, path::Path};
 
 use super::{
+    super::given::quoted,
     exit::{Exit, Explain, Explanation, with},
     serving::LIMITS,
 };
@@ -29,7 +30,7 @@ pub(super) fn snapshot(error: &SnapshotError, file: &Path) -> Explanation {
         }
         SnapshotError::Kind if file.is_dir() => with(Exit::Usage, "name the file in it: member/snap/db"),
         SnapshotError::Packed(packing) => {
-            (Exit::Usage, Some(format!("unpack it first: {} {}", packing.unpack(), file.display())))
+            (Exit::Usage, Some(format!("unpack it first: {} {}", packing.unpack(), quoted(file))))
         }
         SnapshotError::Kind => with(Exit::Usage, "give a file that `etcdctl snapshot save` wrote"),
         SnapshotError::Open(error) if error.kind() == io::ErrorKind::NotFound => with(Exit::Usage, "check the path"),

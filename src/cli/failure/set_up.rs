@@ -1,6 +1,7 @@
 //! Hints for what sets a state directory up: init, and restoring to an empty directory.
 
 use super::{
+    super::given::quoted,
     exit::{Exit, Explain, Explanation, refused, with},
     files::{RANDOM, make_directory},
     keyring::{SHARED, restart_hint},
@@ -18,7 +19,7 @@ impl Explain for InitError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Exists(dir) => {
-                (Exit::Refused, Some(format!("check it: claviger status --state-dir {}", dir.display())))
+                (Exit::Refused, Some(format!("check it: claviger status --state-dir {}", quoted(dir))))
             }
             Self::Unfinished(dir) => (Exit::Refused, Some(restart_hint(dir))),
             Self::File(DurableError::Exists(_)) => {
@@ -28,7 +29,7 @@ impl Explain for InitError {
             Self::NotBegun(error) => error.explain(),
             Self::BrokenOff(error) => (
                 error.explain().0,
-                Some("fix that, then run `claviger init` again with --restart; nothing was lost".to_owned()),
+                Some("fix that, then run the same `init` again with --restart; nothing was lost".to_owned()),
             ),
             Self::NotConfirmed(error) => (error.explain().0, Some(LOOK.to_owned())),
             Self::NotMarked(error) => (error.explain().0, Some(LOOK.to_owned())),

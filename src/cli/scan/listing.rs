@@ -7,7 +7,7 @@ use crate::{
     telemetry::escape,
 };
 
-use super::super::failure::{Exit, Failure};
+use super::super::output::OutputError;
 
 /// How many bytes are collected before they are written.
 const BUFFER: usize = 1 << 16;
@@ -48,12 +48,10 @@ impl Listing {
     ///
     /// # Errors
     /// When anything could not be written.
-    pub(super) fn finish(mut self) -> Result<(), Failure> {
+    pub(super) fn finish(mut self) -> Result<(), OutputError> {
         if self.failed.is_none() && !self.buffer.is_empty() {
             self.flush();
         }
-        self.failed.map_or(Ok(()), |error| {
-            Err(Failure::new(Exit::Disk, &format!("writing to standard output: {error}"), None))
-        })
+        self.failed.map_or(Ok(()), |error| Err(error.into()))
     }
 }

@@ -27,7 +27,7 @@ use super::{
         Format, Global,
         etcd::EtcdArgs,
         failure::{Exit, Failure},
-        output,
+        output::{self, OutputError},
         progress::Meter,
     },
     files::FileArgs,
@@ -178,7 +178,7 @@ fn show_beside_list(report: &ScanReport, global: &Global) {
     report.incomplete.iter().for_each(|reason| output::aside(&format!("! {reason}"), global));
 }
 
-fn show(report: &ScanReport, all: bool, global: &Global) -> Result<(), Failure> {
+fn show(report: &ScanReport, all: bool, global: &Global) -> Result<(), OutputError> {
     match global.output {
         Format::Json => output::json(report),
         Format::Text => {

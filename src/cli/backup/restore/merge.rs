@@ -7,7 +7,7 @@ use super::{
         super::{
             Global, Site,
             failure::{Exit, Failure},
-            needed,
+            needed, output,
         },
         file::{beside, refuse_inside},
     },
@@ -52,6 +52,5 @@ pub(super) fn run(
     }
     let fresh = to.map(|file| FreshBackup { file, recipients });
     let opened = plan.carry_out(&site.dir, &site.means, fresh.as_ref())?;
-    print_merge(&site.config.state_dir, &shown, Some(&opened), global)?;
-    Ok(Exit::Done)
+    Ok(output::end_change(print_merge(&site.config.state_dir, &shown, Some(&opened), global), global))
 }

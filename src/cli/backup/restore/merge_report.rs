@@ -9,7 +9,11 @@ use crate::{
     keyring::{key_id::KeyId, merge::MergeRow, state::Fate},
 };
 
-use super::super::super::{Format, Global, failure::Failure, output};
+use super::super::super::{
+    Format, Global,
+    failure::Failure,
+    output::{self, OutputError},
+};
 
 #[derive(Serialize)]
 struct MergeReport<'a> {
@@ -40,7 +44,7 @@ struct MergedKey {
 }
 
 /// Prints that the keyring here needs no merge.
-pub(super) fn print_nothing_to_do(state_dir: &Path, opened: &Opened, global: &Global) -> Result<(), Failure> {
+pub(super) fn print_nothing_to_do(state_dir: &Path, opened: &Opened, global: &Global) -> Result<(), OutputError> {
     match global.output {
         Format::Text => output::text_line("nothing to do: the keyring here has every key of the backup"),
         Format::Json => output::json(&MergeReport {
@@ -97,7 +101,7 @@ pub(super) fn print_merge(
     shown: &Shown,
     opened: Option<&Opened>,
     global: &Global,
-) -> Result<(), Failure> {
+) -> Result<(), OutputError> {
     let report = report(state_dir, shown, opened);
     if global.output == Format::Json {
         return output::json(&report);
@@ -108,9 +112,8 @@ pub(super) fn print_merge(
         output::text_line(&does_not_count(file))?;
     }
     match report.expect {
-        _ if global.quiet => Ok(()),
-        Some(_) => output::text_line(&format!("\nnext:  {ROTATE}")),
-        None => output::text_line("\nnothing was changed yet; to merge, run the same command with --accept"),
+        Some(_) => output::advice(&format!("\nnext:  {ROTATE}"), global),
+        None => output::advice("\nnothing was changed yet; to merge, run the same command with --accept", global),
     }
 }
 

@@ -10,7 +10,9 @@ use super::{
             Format, Global,
             failure::{Exit, Failure},
             files::absolute,
-            output,
+            given::quoted,
+            identities::Purpose,
+            output::{self, OutputError},
             tables::counted,
         },
         file::{beside, open, read, refuse_inside, whole},
@@ -59,7 +61,7 @@ pub(super) fn run(
         let message = format!("{} has no keyring to merge into", config.state_dir.display());
         return Err(Failure::new(Exit::Usage, &message, "omit --accept, --keep-destroyed and --lost".to_owned()));
     }
-    let identities = args.identity.read()?;
+    let identities = args.identity.read(Purpose::Open)?;
     let backup = open(file, &read(file)?, &identities)?;
     let needed = needed()?;
     let to = args.backup_to.unwrap_or_else(|| beside(file, backup.keyring.generation() + 1));
@@ -86,14 +88,13 @@ fn restore(plan: RestorePlan, state_dir: &Path, global: &Global) -> Result<Exit,
     refuse_inside(&plan.fresh.file, state_dir)?;
     let restored = keeper::restore(&dir, plan)?;
     let report = report(&restored, state_dir);
-    if global.output == Format::Json {
-        output::json(&report)?;
-    } else {
-        let slot = slot_file.unwrap_or_else(|| dir.path_of(&keeper::first_key_file()));
-        let uncounted = restored.fresh.as_ref().filter(|(_, counts)| !counts).map(|(file, _)| file.as_path());
-        print(&report, (before, &slot, uncounted), global)?;
-    }
-    Ok(Exit::Done)
+    let slot = slot_file.unwrap_or_else(|| dir.path_of(&keeper::first_key_file()));
+    let uncounted = restored.fresh.as_ref().filter(|(_, counts)| !counts).map(|(file, _)| file.as_path());
+    let printed = match global.output {
+        Format::Json => output::json(&report),
+        Format::Text => print(&report, (before, &slot, uncounted), global),
+    };
+    Ok(output::end_change(printed, global))
 }
 
 fn report<'a>(restored: &'a RestoredKeyring, state_dir: &'a Path) -> RestoreReport<'a> {
@@ -117,7 +118,7 @@ fn print(
     report: &RestoreReport<'_>,
     (before, slot, uncounted): (u64, &Path, Option<&Path>),
     global: &Global,
-) -> Result<(), Failure> {
+) -> Result<(), OutputError> {
     if let Some(path) = report.moved_aside {
         output::text_line(&format!("moved the unfinished restore to {}", path.display()))?;
     }
@@ -128,11 +129,8 @@ fn print(
     for key in &report.needed_and_disabled {
         output::text_line(&format!("\n! {key} is disabled, and values in etcd need it: claviger key enable {key}"))?;
     }
-    if global.quiet {
-        return Ok(());
-    }
-    let dir = report.state_dir.display();
-    output::text_line(&format!("\nnext:  claviger serve --state-dir {dir}\nthen:  {ROTATE}"))
+    let dir = quoted(report.state_dir);
+    output::advice(&format!("\nnext:  claviger serve --state-dir {dir}\nthen:  {ROTATE}"), global)
 }
 
 fn fields(report: &RestoreReport<'_>, before: u64, slot: &Path) -> Vec<(&'static str, String)> {

@@ -6,7 +6,7 @@ use super::super::{
     super::{
         Site,
         failure::{Exit, Failure},
-        identities::IdentityArgs,
+        identities::{IdentityArgs, Purpose},
     },
     file::{open, read, whole},
 };
@@ -40,7 +40,7 @@ pub(super) fn sources(
         let mut source = if let Some(source) = by_root {
             source
         } else {
-            let identities = known.take().map_or_else(|| identity.read(), Ok)?;
+            let identities = known.take().map_or_else(|| identity.read(Purpose::Open), Ok)?;
             let backup = open(file, &bytes, &identities)?;
             known = Some(identities);
             first = first.or(Some(file.clone()));
