@@ -6,7 +6,7 @@
 //! command, whatever it is run for, is searched for panics and for the secrets of its sandbox.
 //!
 //! ```text
-//! usage, output, init, key, slot, state, mark, socket, configuration, machine, secrets, serving -> sandbox -> tree
+//! usage, output, frozen, init, key, slot, state, mark, socket, configuration, machine, secrets, serving -> sandbox -> tree
 //!         backup, key, machine, serving -> disk;   mark, secrets -> forge;   backup, slot, secrets -> kms;   init, slot -> terminal
 //!         attacks, merge, share -> backup
 //! ```
@@ -23,6 +23,7 @@ mod backup;
 mod configuration;
 pub(crate) mod disk;
 pub(crate) mod forge;
+mod frozen;
 mod init;
 mod key;
 pub(crate) mod kms;
