@@ -38,6 +38,8 @@ fn it_shows_a_secret_before_and_after_and_leaves_nothing_behind() {
     let kubeconfig = printed.lines().find_map(|line| line.trim().strip_prefix("export KUBECONFIG=")).unwrap();
     assert!(Path::new(kubeconfig).exists());
 
+    assert_the_suggestions_work(&printed);
+
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
     assert!(child.wait().unwrap().success());
@@ -45,6 +47,19 @@ fn it_shows_a_secret_before_and_after_and_leaves_nothing_behind() {
     let directory = Path::new(kubeconfig).parent().unwrap().parent().unwrap();
     assert!(!directory.exists(), "{} is left behind", directory.display());
     assert!(!names_in_a_process(directory), "a process of {} is left behind", directory.display());
+}
+
+/// Pastes everything that the playground suggests into a shell, but does not wait three minutes for the adoption.
+fn assert_the_suggestions_work(printed: &str) {
+    let (_, suggested) = printed.split_once("In another terminal:").unwrap();
+    let lines: Vec<&str> = suggested.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+    let script = format!("shopt -s expand_aliases\nset -e -o pipefail\n{}\n", lines.join("\n").replace(" --wait", ""));
+    let answer = Command::new("bash").args(["-x", "-c", &script]).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&answer.stdout), String::from_utf8_lossy(&answer.stderr));
+    assert!(answer.status.success(), "{out}\n{err}");
+    for expected in ["hunter2", "Secrets are encrypted in etcd", "k2-", "it opens"] {
+        assert!(out.contains(expected), "{expected:?} is missing in:\n{out}\n{err}");
+    }
 }
 
 /// Whether a running process has `directory` on its command line.

@@ -12,6 +12,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
+use age::secrecy::ExposeSecret;
 use anstream::{eprintln, println};
 
 use harness::{
@@ -77,7 +78,10 @@ struct World {
     etcd: Etcd,
     claviger: PathBuf,
     socket: String,
-    _run: Run,
+    config: PathBuf,
+    /// An age identity, and its recipient.
+    identity: (PathBuf, String),
+    run: Run,
 }
 
 fn tell() -> Result<World> {
@@ -109,10 +113,11 @@ fn tell() -> Result<World> {
     println!("  $ claviger serve --state-dir {} --socket {socket}", plugin.state_dir().display());
     plugin.serve(&socket)?;
     let config = plugin.encryption_config(&["secrets"], true)?;
+    let identity = identity(&run)?;
     println!("  $ claviger generate encryption-configuration --socket {socket} > {}", config.display());
     println!("  $ kube-apiserver … --encryption-provider-config={}", config.display());
     api.kill()?;
-    let api = ApiServer::on(&run, &etcd).encryption_config(config).start()?;
+    let api = ApiServer::on(&run, &etcd).encryption_config(config.clone()).start()?;
 
     step("Rewriting the Secret that was there in plaintext, and making more, the ways users do");
     let secrets = api.kubectl(&["get", "secrets", "--all-namespaces", "-o", "json"])?;
@@ -139,7 +144,7 @@ fn tell() -> Result<World> {
     step("What claviger says of itself");
     println!("  $ claviger status");
     print_indented(&plugin.claviger(&["status", "--socket", &socket])?);
-    Ok(World { api, plugin, etcd, claviger, socket, _run: run })
+    Ok(World { api, plugin, etcd, claviger, socket, config, identity, run })
 }
 
 impl World {
@@ -148,19 +153,59 @@ impl World {
         let kubectl = Program::Kubectl(Version::V1_37).path()?;
         let etcdctl = Program::Etcdctl(EtcdVersion::V3_7).path()?;
         step("It is yours until Ctrl-C. In another terminal:");
-        println!("  export KUBECONFIG={}", self.api.kubeconfig().display());
-        println!("  alias kubectl={} claviger={}", kubectl.display(), self.claviger.display());
-        println!("  alias etcdctl='{} --endpoints={}'", etcdctl.display(), self.etcd.endpoints());
-        println!();
+        println!("  export KUBECONFIG={}", quoted(self.api.kubeconfig().display()));
+        println!("  alias kubectl={} claviger={}", quoted(kubectl.display()), quoted(self.claviger.display()));
+        println!("  alias etcdctl='{} --endpoints={}'", quoted(etcdctl.display()), self.etcd.endpoints());
+        println!("\nMake a Secret, and look at it in etcd:");
         println!("  kubectl create secret generic mine --from-literal=password=hunter2");
         println!("  etcdctl get /registry/secrets/default/mine | od -c | head       # unreadable");
         println!("  kubectl get secret mine -o jsonpath='{{.data.password}}' | base64 -d");
-        let state_dir = self.plugin.state_dir().display();
-        println!("  claviger status --state-dir {state_dir} --socket {}", self.socket);
-        println!("  claviger key list --state-dir {state_dir}");
+        self.suggest();
         println!("\nCtrl-C ends all of it and removes its directory.");
         Ok(())
     }
+
+    fn suggest(&self) {
+        let (state_dir, socket) = (quoted(self.plugin.state_dir().display()), quoted(&self.socket));
+        let keyring = quoted(self.plugin.state_dir().join("keyring").display());
+        let backup = quoted(self.run.path("backup.age").display());
+        let (identity, recipient) = &self.identity;
+        println!("\nAsk etcd itself what is encrypted, and the plugin how it is:");
+        println!(
+            "  claviger scan --etcd-servers {} --encryption-config {} --keyring {keyring}",
+            self.etcd.endpoints(),
+            quoted(self.config.display())
+        );
+        println!("  claviger status --state-dir {state_dir} --socket {socket}");
+        println!("\nChange the key; `scan` then shows that nothing is under the old one:");
+        println!("  claviger key add --state-dir {state_dir}");
+        println!(
+            "  claviger key promote k2 --without-backup --wait --state-dir {state_dir} --socket {socket}    # up to three minutes"
+        );
+        println!("  kubectl get secrets --all-namespaces -o json | kubectl replace -f -");
+        println!("\nMake a backup, which belongs on another disk, and prove that it opens:");
+        println!("  claviger backup create {backup} --recipient {recipient} --state-dir {state_dir}");
+        println!(
+            "  claviger backup check {backup} --recovery-identity {} --state-dir {state_dir}",
+            quoted(identity.display())
+        );
+    }
+}
+
+/// An identity that opens backups, as `age-keygen` makes one. In earnest it is kept offline.
+fn identity(run: &Run) -> Result<(PathBuf, String)> {
+    let identity = age::x25519::Identity::generate();
+    let file = run.path("identity.txt");
+    let text = identity.to_string();
+    fs::write(&file, format!("{}\n", text.expose_secret())).during(|| format!("writing {}", file.display()))?;
+    Ok((file, identity.to_public().to_string()))
+}
+
+/// Quotes a word for a shell, unless the shell takes it as it is.
+fn quoted(word: impl ToString) -> String {
+    let word = word.to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-@:,+=%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// claviger in the profile that this example was built in.
@@ -190,7 +235,7 @@ fn stored(etcd: &Etcd) -> Result<Vec<u8>> {
 
 /// Runs kubectl and shows the command with what it says.
 fn kubectl(api: &ApiServer, arguments: &[&str]) -> Result<()> {
-    println!("  $ kubectl {}", arguments.join(" "));
+    println!("  $ kubectl {}", arguments.iter().map(quoted).collect::<Vec<_>>().join(" "));
     print_indented(&api.kubectl(arguments)?);
     Ok(())
 }
