@@ -311,7 +311,7 @@ fn check_absolute(settings: &Settings, path: &Path) -> Result<(), ConfigError> {
 
 /// Makes the address of a socket absolute if it is a relative path on the command line.
 fn from_here(address: String) -> String {
-    let is_path = address.contains('/') || address.ends_with(".sock");
+    let is_path = address.contains('/') || Path::new(&address).extension().is_some_and(|it| it == "sock");
     if !is_path || address.starts_with(['/', '@']) || address.contains(':') {
         return address;
     }

@@ -7,7 +7,9 @@ mod harness;
 mod side_by_side;
 
 use std::{
-    env, fs,
+    env,
+    fmt::Display,
+    fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
@@ -153,9 +155,9 @@ impl World {
         let kubectl = Program::Kubectl(Version::V1_37).path()?;
         let etcdctl = Program::Etcdctl(EtcdVersion::V3_7).path()?;
         step("It is yours until Ctrl-C. In another terminal:");
-        println!("  export KUBECONFIG={}", quoted(self.api.kubeconfig().display()));
-        println!("  alias kubectl={} claviger={}", quoted(kubectl.display()), quoted(self.claviger.display()));
-        println!("  alias etcdctl='{} --endpoints={}'", quoted(etcdctl.display()), self.etcd.endpoints());
+        println!("  export KUBECONFIG={}", quoted(&self.api.kubeconfig().display()));
+        println!("  alias kubectl={} claviger={}", quoted(&kubectl.display()), quoted(&self.claviger.display()));
+        println!("  alias etcdctl='{} --endpoints={}'", quoted(&etcdctl.display()), self.etcd.endpoints());
         println!("\nMake a Secret, and look at it in etcd:");
         println!("  kubectl create secret generic mine --from-literal=password=hunter2");
         println!("  etcdctl get /registry/secrets/default/mine | od -c | head       # unreadable");
@@ -166,15 +168,15 @@ impl World {
     }
 
     fn suggest(&self) {
-        let (state_dir, socket) = (quoted(self.plugin.state_dir().display()), quoted(&self.socket));
-        let keyring = quoted(self.plugin.state_dir().join("keyring").display());
-        let backup = quoted(self.run.path("backup.age").display());
+        let (state_dir, socket) = (quoted(&self.plugin.state_dir().display()), quoted(&self.socket));
+        let keyring = quoted(&self.plugin.state_dir().join("keyring").display());
+        let backup = quoted(&self.run.path("backup.age").display());
         let (identity, recipient) = &self.identity;
         println!("\nAsk etcd itself what is encrypted, and the plugin how it is:");
         println!(
             "  claviger scan --etcd-servers {} --encryption-config {} --keyring {keyring}",
             self.etcd.endpoints(),
-            quoted(self.config.display())
+            quoted(&self.config.display())
         );
         println!("  claviger status --state-dir {state_dir} --socket {socket}");
         println!("\nChange the key; `scan` then shows that nothing is under the old one:");
@@ -187,7 +189,7 @@ impl World {
         println!("  claviger backup create {backup} --recipient {recipient} --state-dir {state_dir}");
         println!(
             "  claviger backup check {backup} --recovery-identity {} --state-dir {state_dir}",
-            quoted(identity.display())
+            quoted(&identity.display())
         );
     }
 }
@@ -202,7 +204,7 @@ fn identity(run: &Run) -> Result<(PathBuf, String)> {
 }
 
 /// Quotes a word for a shell, unless the shell takes it as it is.
-fn quoted(word: impl ToString) -> String {
+fn quoted(word: &impl Display) -> String {
     let word = word.to_string();
     let is_plain = |c: char| c.is_alphanumeric() || "/._-@:,+=%".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }

@@ -115,10 +115,11 @@ fn print(report: &SplitReport, global: &Global) -> Result<(), OutputError> {
 
 fn next(shares: &[PathBuf], threshold: u8) -> String {
     let flags = shares.iter().take(threshold.into());
-    let flags: String = flags.map(|path| format!(" --recovery-identity {}", quoted(path))).collect();
+    let flags: Vec<String> = flags.map(|path| format!("--recovery-identity {}", quoted(path))).collect();
+    let flags = flags.join(" ");
     format!(
         "\nnext:  print or write down each share, and give each one to a different person\n       \
-         test that they open the keyring: claviger recovery test{flags}\n       \
+         test that they open the keyring: claviger recovery test {flags}\n       \
          then destroy the files, and the identity itself"
     )
 }

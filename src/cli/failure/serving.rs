@@ -30,7 +30,7 @@ impl Explain for ConfigError {
             Self::Read { .. } => Some("check the path, and whether this user may read it".to_owned()),
             Self::Untrusted { path, reason: InputError::Owner(_) } => Some(format!("chown root {}", quoted(path))),
             Self::Untrusted { path, .. } => Some(format!("chmod go-w {}", quoted(path))),
-            Self::Relative { path, key, value } => Some(format!("{key} = {:?}", absolute(path, value))),
+            Self::Relative { path, key, value } => Some(format!("{key} = \"{}\"", absolute(path, value).display())),
             Self::Syntax { .. } => Some("docs/configuration.md describes every key".to_owned()),
             Self::StateDir => Some("give its path: --state-dir /var/lib/claviger".to_owned()),
             Self::ProviderName(_) => Some("for example: --provider-name claviger".to_owned()),
