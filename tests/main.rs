@@ -40,3 +40,5 @@ mod runbook;
 #[cfg(feature = "default")]
 mod scan;
 mod systemd;
+#[cfg(feature = "default")]
+mod troubleshooting;

@@ -21,7 +21,11 @@ const RUNBOOK: &str = include_str!("../docs/runbook.md");
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// Where the runbook's paths are below the root of a machine that is made up.
-const PATHS: [&str; 4] = ["/var/lib/claviger", "/var/lib/etcd", "/media/usb", "/media/safe"];
+const PATHS: [&str; 5] =
+    ["/var/lib/claviger", "/var/lib/etcd", "/media/usb", "/media/safe", "/etc/kubernetes/claviger"];
+
+/// The EncryptionConfiguration, below the root of the machine.
+const CONFIGURATION: &str = "etc/kubernetes/claviger/encryption-configuration.yaml";
 
 /// A chapter: its heading, and its commands.
 struct Chapter {
@@ -47,17 +51,12 @@ struct Machine {
 impl Machine {
     fn new(run: Run) -> Self {
         let root = run.path("machine");
-        for directory in ["bin", "etc", "run", "var/lib", "media/usb", "media/safe"] {
+        for directory in ["bin", "etc/kubernetes/claviger", "run", "var/lib", "media/usb", "media/safe"] {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
         fs::set_permissions(root.join("run"), fs::Permissions::from_mode(0o750)).unwrap();
         let machine = Self { root, run };
-        let config = format!(
-            "state-dir = \"{}\"\nsocket = \"{}\"\n",
-            machine.path("/var/lib/claviger"),
-            machine.path("/run/kms.sock")
-        );
-        fs::write(machine.root.join("etc/config.toml"), config).unwrap();
+        machine.configure("");
         machine.tool("sudo", "exec \"$@\"");
         machine.tool("claviger", &format!("exec '{BINARY}' --config '{}' \"$@\"", machine.path("/etc/config.toml")));
         machine.tool("systemctl", SYSTEMCTL);
@@ -69,6 +68,13 @@ impl Machine {
             machine.tool(name, &format!("exec '{}' \"$@\"", program.path().unwrap().display()));
         }
         machine
+    }
+
+    /// Writes the configuration of claviger, with `more` at its end.
+    fn configure(&self, more: &str) {
+        let (state_dir, socket) = (self.path("/var/lib/claviger"), self.path("/run/kms.sock"));
+        let config = format!("state-dir = \"{state_dir}\"\nsocket = \"{socket}\"\n{more}");
+        fs::write(self.root.join("etc/config.toml"), config).unwrap();
     }
 
     /// Where `path` of the runbook is.
@@ -106,10 +112,11 @@ impl Machine {
             Some(snapshot) => Etcd::start_from_snapshot(&self.run, snapshot).unwrap(),
             None => Etcd::start(&self.run, 1).unwrap(),
         };
-        let config = self.root.join("etc/encryption.yaml");
+        let config = self.root.join(CONFIGURATION);
         let generate = "claviger generate encryption-configuration --resource secrets";
         fs::write(&config, self.bash(generate, None)).unwrap();
         let api = ApiServer::on(&self.run, &etcd).encryption_config(&config).start().unwrap();
+        self.configure(&format!("etcd-servers = [\"{}\"]\n", etcd.endpoints().replace(',', "\", \"")));
         (etcd, api)
     }
 }
@@ -155,6 +162,18 @@ fn misfortune(heading: &str) -> &'static str {
              claviger slot add passphrase --new-passphrase-file phrase --lanes 1 --memory 64 --passes 1
              claviger slot remove file --passphrase-file phrase; claviger key add --passphrase-file phrase; rm phrase"
         }
+        "The plugin is down" => {
+            "claviger backup create /media/usb/claviger-newest.age >/media/safe/claviger-newest.txt
+             kill -9 $(cat $MACHINE/run/pid)"
+        }
+        "The keyring is damaged" => "printf damaged | dd of=/var/lib/claviger/keyring conv=notrunc status=none",
+        "The directory was deleted" => "rm -rf /var/lib/claviger",
+        "The restored backup is too old" => {
+            "systemctl stop claviger; rm -rf /var/lib/claviger
+             claviger backup restore /media/usb/claviger-1.age --recovery-identity /media/safe/identity.txt \
+               --expect $(sed -n 's/^expect *//p' /media/safe/claviger-1.txt)
+             systemctl start claviger"
+        }
         "etcd was restored" => {
             "first=$(claviger key list | awk '/^k1-/ { print $1 }')
              claviger key disable $first --risk-unreadable-secrets; claviger key destroy $first --risk-losing-secrets"
@@ -189,6 +208,15 @@ fn every_command_of_the_runbook_does_what_its_chapter_promises() {
             if heading == "All machines are lost" && block.starts_with("kubectl") {
                 assert!(written.iter().all(|name: &String| printed.contains(name.as_str())), "{printed}");
             }
+            if heading == "Uninstall" && block.contains("generate") {
+                plane.as_mut().unwrap().1.restart().unwrap();
+            }
+        }
+        if heading == "Uninstall" {
+            let (etcd, mut encrypting) = plane.take().unwrap();
+            encrypting.kill().unwrap();
+            let api = ApiServer::on(&machine.run, &etcd).start().unwrap();
+            plane = Some((etcd, api));
         }
         let (_, api) = plane.as_mut().unwrap();
         // One that has just started knows no seed, and asks the plugin for each.

@@ -33,7 +33,7 @@ pub(super) struct Awaited {
 }
 
 /// How many of the connected API servers have adopted the key.
-type Progress = (usize, usize);
+type Adopted = (usize, usize);
 
 /// Checks before a change that its adoption can be waited for.
 ///
@@ -65,7 +65,7 @@ pub(super) fn wait(config: &Config, awaited: &Awaited, global: &Global) -> Resul
     })
 }
 
-fn interrupted(awaited: &Awaited, last: Option<Progress>) -> String {
+fn interrupted(awaited: &Awaited, last: Option<Adopted>) -> String {
     let known =
         last.map_or_else(|| "no answer came yet".to_owned(), |last| progress(&awaited.key_id.to_string(), last));
     format!("the waiting was interrupted: {known}")
@@ -74,7 +74,7 @@ fn interrupted(awaited: &Awaited, last: Option<Progress>) -> String {
 async fn adopt(
     config: &Config,
     awaited: &Awaited,
-    last: &mut Option<Progress>,
+    last: &mut Option<Adopted>,
     global: &Global,
 ) -> Result<Exit, Failure> {
     let key_id = awaited.key_id.to_string();
@@ -94,7 +94,7 @@ async fn adopt(
     }
 }
 
-fn count(report: &SelfReport, key_id: &str) -> Progress {
+fn count(report: &SelfReport, key_id: &str) -> Adopted {
     let alive = || report.connections.iter().filter(|connection| connection.is_alive());
     (alive().filter(|connection| connection.has_adopted(key_id)).count(), alive().count())
 }

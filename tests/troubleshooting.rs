@@ -1,0 +1,332 @@
+//! `docs/troubleshooting.md`: each symptom is brought about with a real kube-apiserver and a real etcd, the words on the
+//! page are the words that they print, and what the page says mends it.
+//!
+//! A section of the page begins with a block of `text`, whose lines an operator sees; `…` stands for any words.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::harness::{api_server::ApiServer, binaries::Version, etcd::Etcd, plugin::Plugin, processes::Run};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
+const PAGE: &str = include_str!("../docs/troubleshooting.md");
+const SOON: Duration = Duration::from_mins(2);
+
+/// A control plane that is well when a symptom begins, and again when it has ended.
+struct Scene {
+    api: ApiServer,
+    plugin: Plugin,
+    etcd: Etcd,
+    run: Run,
+    config: PathBuf,
+    secrets: usize,
+}
+
+/// Brings a symptom about, mends it, and returns everything that an operator saw.
+type Symptom = fn(&mut Scene) -> String;
+
+const SYMPTOMS: [(&str, Symptom); 10] = [
+    ("The plugin was not there when the API server started", not_there),
+    ("The plugin has ended", ended),
+    ("The plugin does not start", does_not_start),
+    ("The plugin is sealed", sealed),
+    ("The keyring lacks a key", lacks_key),
+    ("The key is disabled", disabled),
+    ("The provider has another name", renamed),
+    ("The API server does not take up a changed configuration", not_reloaded),
+    ("etcd has no space", no_space),
+    ("The API server is 1.31 or older", old_api_server),
+];
+
+#[test]
+fn every_symptom_on_the_page_comes_about_in_these_words_and_is_mended() {
+    let sections = sections();
+    let headings: Vec<&str> = sections.iter().map(|(heading, _)| *heading).collect();
+    assert_eq!(headings, SYMPTOMS.map(|(heading, _)| heading), "the page and the test have the same symptoms");
+    let (mut scene, mut wrong) = (Scene::new(), Vec::new());
+    for ((heading, words), (_, symptom)) in sections.into_iter().zip(SYMPTOMS) {
+        assert!(!words.is_empty(), "{heading}");
+        let start = Instant::now();
+        let seen = symptom(&mut scene);
+        let unseen = words.into_iter().filter(|line| !seen.lines().any(|seen| matches(seen, line)));
+        wrong.extend(unseen.map(|line| format!("{heading}: nobody printed {line:?}:\n{seen}")));
+        println!("{heading}: {:?}", start.elapsed());
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// The headings of the page, each with the lines of its first block of `text`.
+fn sections() -> Vec<(&'static str, Vec<&'static str>)> {
+    let section = |text: &'static str| {
+        let (heading, rest) = text.split_once('\n').unwrap();
+        let words = rest.split("```text\n").nth(1).and_then(|block| block.split("\n```").next());
+        (heading, words.into_iter().flat_map(str::lines).collect())
+    };
+    PAGE.split("\n## ").skip(1).map(section).collect()
+}
+
+/// Whether `seen` has the parts of `line` in their order.
+fn matches(seen: &str, line: &str) -> bool {
+    let mut rest = seen;
+    line.split('…').map(str::trim).all(|part| match rest.find(part) {
+        Some(at) => {
+            rest = &rest[at + part.len()..];
+            true
+        }
+        None => false,
+    })
+}
+
+impl Scene {
+    fn new() -> Self {
+        let run = Run::new().unwrap();
+        let etcd = Etcd::start(&run, 1).unwrap();
+        let mut plugin = Plugin::init(&run, BINARY, "plugin").unwrap();
+        plugin.serve(run.socket("kms.sock").unwrap().display().to_string()).unwrap();
+        let config = plugin.encryption_config(&["secrets"], true).unwrap();
+        let api = ApiServer::on(&run, &etcd).encryption_config(&config).start().unwrap();
+        Self { api, plugin, etcd, run, config, secrets: 0 }
+    }
+
+    /// A name that no Secret has.
+    fn name(&mut self) -> String {
+        self.secrets += 1;
+        format!("secret-{}", self.secrets)
+    }
+
+    /// Makes a Secret, which has to work.
+    fn create(&mut self) -> String {
+        let name = self.name();
+        self.api.kubectl(&["create", "secret", "generic", &name, "--from-literal=a=b"]).unwrap();
+        name
+    }
+
+    /// What kubectl says instead of making a Secret.
+    fn create_fails(&mut self) -> String {
+        let name = self.name();
+        self.fails(&["create", "secret", "generic", &name, "--from-literal=a=b"])
+    }
+
+    fn fails(&self, arguments: &[&str]) -> String {
+        self.api.kubectl(arguments).unwrap_err().to_string()
+    }
+
+    /// What the API server says of its plugin, as soon as it has these words.
+    fn check_says(&self, words: &str) -> String {
+        let start = Instant::now();
+        loop {
+            let answer = self.api.kubectl(&["get", "--raw", "/readyz/kms-providers"]);
+            let answer = answer.unwrap_or_else(|error| error.to_string());
+            if answer.contains(words) {
+                return answer;
+            }
+            assert!(start.elapsed() < SOON, "the check never said {words:?}: {answer}");
+            thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    /// Makes a Secret as soon as that works again.
+    fn recovers(&mut self) {
+        self.api.wait_until_ready().unwrap();
+        self.check_says("ok");
+        self.create();
+    }
+
+    fn log(&mut self) -> String {
+        self.api.log().unwrap()
+    }
+
+    /// Adds a key, promotes it, and starts the API server again, which then writes under it.
+    fn rotate(&mut self) -> String {
+        let added = self.plugin.claviger(&["key", "add"]).unwrap();
+        let key_id = added.split_whitespace().next().unwrap().to_owned();
+        self.plugin.claviger(&["key", "promote", &key_id, "--without-backup"]).unwrap();
+        self.api.restart().unwrap();
+        key_id
+    }
+}
+
+fn not_there(scene: &mut Scene) -> String {
+    scene.plugin.kill().unwrap();
+    fs::remove_file(scene.run.path("kms.sock")).unwrap();
+    scene.api.kill().unwrap();
+    scene.api.launch().unwrap();
+    let check = scene.check_says("no such file");
+    let readyz = scene.fails(&["get", "--raw", "/readyz?verbose"]);
+    let seen = [scene.create_fails(), check, readyz, scene.log()].join("\n");
+    scene.plugin.restart().unwrap();
+    scene.recovers();
+    seen
+}
+
+fn ended(scene: &mut Scene) -> String {
+    let name = scene.create();
+    scene.plugin.kill().unwrap();
+    let check = scene.check_says("connection refused");
+    // What the API server has unwrapped before, it reads; and it writes under its seed.
+    scene.api.kubectl(&["get", "secret", &name]).unwrap();
+    scene.create();
+    scene.plugin.restart().unwrap();
+    scene.recovers();
+    check
+}
+
+fn does_not_start(scene: &mut Scene) -> String {
+    let key_file = scene.plugin.state_dir().join("slot-file.key");
+    let away = scene.run.path("away.key");
+    scene.plugin.kill().unwrap();
+    fs::rename(&key_file, &away).unwrap();
+    scene.plugin.launch().unwrap();
+    let start = Instant::now();
+    while scene.plugin.process().unwrap().ended().unwrap().is_none() {
+        assert!(start.elapsed() < SOON);
+        thread::sleep(Duration::from_millis(50));
+    }
+    let seen = scene.plugin.process().unwrap().log();
+    fs::rename(&away, &key_file).unwrap();
+    scene.plugin.restart().unwrap();
+    scene.recovers();
+    seen
+}
+
+fn sealed(scene: &mut Scene) -> String {
+    let passphrase = scene.run.path("passphrase");
+    fs::write(&passphrase, "correct horse battery staple").unwrap();
+    fs::set_permissions(&passphrase, fs::Permissions::from_mode(0o600)).unwrap();
+    let file = passphrase.display().to_string();
+    // No call has a limit here: each opens the slot, which is slow on purpose.
+    let claviger = |scene: &Scene, arguments: &[&str]| {
+        let output = scene.plugin.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let slow = ["--memory", "1048576", "--passes", "3", "--lanes", "1"];
+    let add = ["slot", "add", "passphrase", "--new-passphrase-file", &file];
+    claviger(scene, &[&add[..], &slow].concat());
+    claviger(scene, &["slot", "remove", "file", "--passphrase-file", &file]);
+    scene.plugin.kill().unwrap();
+    scene.plugin.flag(format!("--passphrase-file={file}"));
+    scene.plugin.launch().unwrap();
+    let seen = scene.check_says("sealed");
+    scene.plugin.wait_until_serving().unwrap();
+    claviger(scene, &["slot", "add", "file", "--passphrase-file", &file]);
+    claviger(scene, &["slot", "remove", "passphrase", "--passphrase-file", &file]);
+    scene.recovers();
+    seen
+}
+
+fn lacks_key(scene: &mut Scene) -> String {
+    let (state, backup) = (scene.plugin.state_dir().to_owned(), scene.run.path("last-week"));
+    copy(&state, &backup);
+    scene.rotate();
+    let name = scene.create();
+    let newest = scene.run.path("newest");
+    scene.plugin.kill().unwrap();
+    fs::rename(&state, &newest).unwrap();
+    copy(&backup, &state);
+    scene.plugin.restart().unwrap();
+    scene.api.kill().unwrap();
+    scene.api.launch().unwrap();
+    scene.check_says("ok");
+    let read = scene.fails(&["get", "secret", &name]);
+    let list = scene.fails(&["get", "secrets"]);
+    let readyz = scene.fails(&["get", "--raw", "/readyz?verbose"]);
+    let seen = [read, list, readyz, scene.log(), scene.plugin.process().unwrap().log()].join("\n");
+    // The keyring with the key is merged, as a backup would be.
+    let keyring = newest.join("keyring").display().to_string();
+    scene.plugin.claviger(&["backup", "restore", &keyring, "--accept"]).unwrap();
+    scene.recovers();
+    scene.api.kubectl(&["get", "secret", &name]).unwrap();
+    seen
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    _ = fs::remove_dir_all(to);
+    assert!(std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+}
+
+fn disabled(scene: &mut Scene) -> String {
+    let name = scene.create();
+    let list = scene.plugin.claviger(&["key", "list"]).unwrap();
+    let old = list.lines().find(|line| line.contains("primary")).unwrap().split_whitespace().next().unwrap().to_owned();
+    scene.rotate();
+    scene.plugin.claviger(&["key", "disable", &old, "--risk-unreadable-secrets"]).unwrap();
+    scene.api.kill().unwrap();
+    scene.api.launch().unwrap();
+    scene.check_says("ok");
+    let seen = [scene.fails(&["get", "secret", &name]), scene.plugin.process().unwrap().log()].join("\n");
+    scene.plugin.claviger(&["key", "enable", &old]).unwrap();
+    scene.recovers();
+    scene.api.kubectl(&["get", "secret", &name]).unwrap();
+    seen
+}
+
+fn renamed(scene: &mut Scene) -> String {
+    let name = scene.create();
+    let right = fs::read_to_string(&scene.config).unwrap();
+    fs::write(&scene.config, right.replace("name: claviger", "name: another")).unwrap();
+    scene.api.kill().unwrap();
+    scene.api.launch().unwrap();
+    scene.check_says("ok");
+    let seen = scene.fails(&["get", "secret", &name]);
+    fs::write(&scene.config, right).unwrap();
+    scene.api.restart().unwrap();
+    scene.recovers();
+    scene.api.kubectl(&["get", "secret", &name]).unwrap();
+    seen
+}
+
+fn not_reloaded(scene: &mut Scene) -> String {
+    let right = fs::read_to_string(&scene.config).unwrap();
+    let before = scene.log().len();
+    fs::write(&scene.config, right.replace("- kms:", "- kmz:")).unwrap();
+    let start = Instant::now();
+    while !scene.log()[before..].contains("ncryption") {
+        assert!(start.elapsed() < SOON, "the API server did not notice");
+        thread::sleep(Duration::from_millis(500));
+    }
+    thread::sleep(Duration::from_secs(1));
+    let readyz = scene.api.readyz().unwrap();
+    let metrics = scene.api.kubectl(&["get", "--raw", "/metrics"]).unwrap();
+    let seen = [scene.log()[before..].to_owned(), readyz, metrics].join("\n");
+    fs::write(&scene.config, right).unwrap();
+    scene.recovers();
+    seen
+}
+
+fn no_space(_: &mut Scene) -> String {
+    let run = Run::new().unwrap();
+    let etcd = Etcd::start_with(&run, &["--quota-backend-bytes=16777216"]).unwrap();
+    let api = ApiServer::on(&run, &etcd).start().unwrap();
+    let ballast = run.path("ballast");
+    fs::write(&ballast, vec![b'x'; 900_000]).unwrap();
+    let file = format!("--from-file={}", ballast.display());
+    let seen = (0..30)
+        .find_map(|number| {
+            let name = format!("ballast-{number}");
+            api.kubectl(&["create", "configmap", &name, &file]).err().map(|error| error.to_string())
+        })
+        .expect("the quota was not reached");
+    let alarms = etcd.run_etcdctl(&["alarm", "list"]).unwrap();
+    // What the page says: make room in the history, give it back, and lift the alarm.
+    etcd.run_etcdctl(&["del", "/registry/configmaps/default/ballast-0"]).unwrap();
+    let revision = etcd.revision().unwrap().to_string();
+    etcd.run_etcdctl(&["compact", &revision]).unwrap();
+    etcd.run_etcdctl(&["defrag"]).unwrap();
+    etcd.run_etcdctl(&["alarm", "disarm"]).unwrap();
+    api.kubectl(&["create", "secret", "generic", "again", "--from-literal=a=b"]).unwrap();
+    [seen, alarms].join("\n")
+}
+
+fn old_api_server(scene: &mut Scene) -> String {
+    let api = ApiServer::on(&scene.run, &scene.etcd).version(Version::V1_31).encryption_config(&scene.config);
+    let mut api = api.launch().unwrap();
+    std::mem::swap(&mut api, &mut scene.api);
+    let seen = scene.check_says("PROTOCOL_ERROR");
+    std::mem::swap(&mut api, &mut scene.api);
+    seen
+}
