@@ -1,17 +1,18 @@
 //! Shows how far a scan is, on standard error: a bar on a terminal, and a line every ten seconds elsewhere.
 
 use std::{
+    fmt,
     io::{self, IsTerminal, Write},
     time::{Duration, Instant},
 };
 
-use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// The time between two lines, where there is no terminal. A shorter scan prints none.
 const LINES: Duration = Duration::from_secs(10);
 
 const BYTES: &str = "{bar:30} {percent:>3} %  {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-const OBJECTS: &str = "{bar:30} {percent:>3} %  {human_pos} of {human_len} objects, {per_sec:.0}, {eta} left";
+const OBJECTS: &str = "{bar:30} {percent:>3} %  {human_pos} of {human_len} objects, {rate}, {eta} left";
 
 /// Shows a bar, lines, or nothing.
 pub(super) struct Meter {
@@ -41,7 +42,10 @@ impl Meter {
         let target = if is_shown && is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(length), target);
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            bar.set_style(style.with_key("rate", |state: &ProgressState, text: &mut dyn fmt::Write| {
+                // Writing to the bar's text does not fail.
+                let _ = text.write_str(&rate(state.per_sec()));
+            }));
         }
         let lines = (is_shown && !is_terminal).then(|| MeterLines { begin: Instant::now(), next: LINES, show });
         Self { bar, lines }
@@ -76,6 +80,17 @@ impl Meter {
     }
 }
 
+/// Returns a rate with commas between thousands: `62,002/s`.
+fn rate(per_second: f64) -> String {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate is positive, and shown to people"
+    )]
+    let rounded = per_second.round() as u64;
+    format!("{}/s", HumanCount(rounded))
+}
+
 impl Drop for Meter {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
@@ -94,5 +109,15 @@ impl MeterLines {
         let (done, length) = ((self.show)(done), (self.show)(length));
         // If standard error is closed, nobody can read the line.
         let _ = writeln!(io::stderr(), "{done} of {length}, about {} left", HumanDuration(left));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_has_commas_between_thousands() {
+        assert_eq!([0.4, 999.0, 62_001.7].map(rate), ["0/s", "999/s", "62,002/s"]);
     }
 }

@@ -104,6 +104,28 @@ fn what_is_no_command_is_refused() {
     }
 }
 
+/// A short name resolves where a keyring is opened and a mistake does no harm. Anywhere else it is refused.
+#[test]
+fn a_short_name_of_a_key_is_resolved_or_refused() {
+    let sandbox = Sandbox::initialised();
+    let restore = "backup restore file --recovery-identity identity --state-dir [DIR]/state";
+    for line in [
+        "key disable k6 --state-dir [DIR]/state",
+        "key destroy k6 --state-dir [DIR]/state",
+        "scan --snapshot file --primary k6",
+        &format!("{restore} --compromised k6"),
+        &format!("{restore} --keep-destroyed k6"),
+        &format!("{restore} --lost k6"),
+    ] {
+        let answer = sandbox.refused(2, line);
+        assert!(answer.stderr.contains("not a key_id, expected k<number>-<32 hex digits>"), "{answer}");
+    }
+    for verb in ["promote", "enable"] {
+        let answer = sandbox.refused(3, &format!("key {verb} k6 --state-dir [DIR]/state"));
+        assert!(answer.complaint().starts_with("error: there is no key k6\n"), "{answer}");
+    }
+}
+
 #[test]
 fn an_empty_value_is_none() {
     let sandbox = Sandbox::new();
