@@ -24,7 +24,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     }
     // Values are slices of the answer that they came in.
-    let etcd = tonic_prost_build::configure().build_server(false).bytes(".");
+    let etcd =
+        tonic_prost_build::configure().build_server(false).bytes(".").codec_path("crate::etcd::codec::EtcdCodec");
     etcd.compile_fds(protox::compile([ETCD], ["proto"])?)?;
     Ok(())
 }

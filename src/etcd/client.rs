@@ -52,6 +52,8 @@ pub struct Query {
     pub limit: u32,
     /// The revision; 0 is the present one.
     pub revision: u64,
+    /// Whether the keys are enough, without their values. An old kine sends the values all the same.
+    pub keys_only: bool,
 }
 
 /// A client of one cluster.
@@ -129,6 +131,11 @@ impl Client {
         EtcdError::CutShort { url: self.endpoints[self.current].0.clone(), sent, counted }
     }
 
+    /// The error for an endpoint that sends far more keys than it counted.
+    pub fn endless(&self, sent: u64, counted: u64) -> EtcdError {
+        EtcdError::Endless { url: self.endpoints[self.current].0.clone(), sent, counted }
+    }
+
     async fn ask(&mut self, query: &Query) -> Result<Page, EtcdError> {
         let (url, target) = &self.endpoints[self.current];
         let unreachable =
@@ -194,7 +201,7 @@ fn request(query: &Query) -> RangeRequest {
         range_end: query.to.clone().into(),
         limit: query.limit.into(),
         revision: i64::try_from(query.revision).unwrap_or(i64::MAX),
-        keys_only: false,
+        keys_only: query.keys_only,
     }
 }
 
@@ -230,7 +237,8 @@ mod tests {
             put(key, "old");
         }
         let mut client = Client::new(&Servers { urls: vec![kine.url()], ..Servers::default() }).unwrap();
-        let query = |revision| Query { from: b"/r/".to_vec(), to: b"/r0".to_vec(), limit: 2, revision };
+        let query =
+            |revision| Query { from: b"/r/".to_vec(), to: b"/r0".to_vec(), limit: 2, revision, keys_only: false };
         let first = client.range(&query(0)).await.unwrap();
         assert_eq!((first.entries.len(), first.more, first.count, first.cluster_id), (2, true, 3, 0));
         for key in ["/r/a", "/r/bb"] {

@@ -2,8 +2,10 @@
 
 use tonic::{Code, Status};
 
+use super::codec::{CROWDED, FIELDS_MAX};
+
 /// The most bytes of an answer. A larger page is asked for in parts, down to a single key.
-pub(super) const ANSWER_MAX: usize = 64 << 20;
+pub(super) const ANSWER_MAX: usize = 48 << 20;
 
 /// etcd's message about a revision that compaction has removed.
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
@@ -57,6 +59,22 @@ pub enum EtcdError {
         /// How many there are.
         counted: u64,
     },
+    /// An answer has more keys than this client asks for.
+    #[error("etcd {url} answers with more than {FIELDS_MAX} fields")]
+    Crowded {
+        /// The endpoint.
+        url: String,
+    },
+    /// The answers do not end.
+    #[error("etcd {url} counted {counted} keys and goes on after {sent}")]
+    Endless {
+        /// The endpoint.
+        url: String,
+        /// How many keys came.
+        sent: u64,
+        /// How many there are.
+        counted: u64,
+    },
     /// An answer is larger than this client accepts.
     #[error("etcd {url} answers with more than {ANSWER_MAX} bytes")]
     TooLarge {
@@ -83,6 +101,7 @@ pub(super) fn refusal(url: &str, revision: u64, status: &Status) -> EtcdError {
     };
     match status.code() {
         Code::OutOfRange if status.message() == COMPACTED => EtcdError::Compacted(revision),
+        Code::OutOfRange if status.message() == CROWDED => EtcdError::Crowded { url },
         // The first is tonic's answer to a message beyond its limit, the second is etcd's.
         Code::OutOfRange if status.message().contains("message length too large") => EtcdError::TooLarge { url },
         Code::ResourceExhausted if status.message().contains("larger than max") => EtcdError::TooLarge { url },
@@ -112,6 +131,8 @@ mod tests {
         let expected = format!("etcd http://a answers with more than {ANSWER_MAX} bytes");
         assert_eq!(text(Status::out_of_range("decoded message length too large: found 2 bytes")), expected);
         assert_eq!(text(Status::resource_exhausted("trying to send message larger than max")), expected);
+        let crowded = format!("etcd http://a answers with more than {FIELDS_MAX} fields");
+        assert_eq!(text(Status::out_of_range(CROWDED)), crowded);
         assert_eq!(text(Status::permission_denied("no")), "etcd http://a refused: no");
         assert_eq!(text(Status::unavailable("gone")), "etcd http://a does not answer: gone");
     }

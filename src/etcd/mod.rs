@@ -7,6 +7,8 @@
 #[cfg(feature = "scan")]
 mod client;
 #[cfg(feature = "scan")]
+mod codec;
+#[cfg(feature = "scan")]
 mod endpoint;
 #[cfg(feature = "scan")]
 mod error;

@@ -28,6 +28,10 @@ const FIRST_LIMIT: u32 = 500;
 const LIMIT_MAX: u32 = 50_000;
 const PAGE_BYTES: usize = 16 << 20;
 
+/// A server may send twice as many keys as it counted, and this many more, because keys are written meanwhile. One that
+/// sends still more never ends.
+const MORE_KEYS: u64 = 10_000;
+
 /// How many pages may be read before the sink takes them.
 const AHEAD: usize = 1;
 
@@ -158,6 +162,8 @@ struct PageReader<'p> {
     left: u64,
     /// How many keys the first page counted; not known if they are read at several revisions.
     counted: Option<u64>,
+    /// How many keys there are in all, as etcd counted when it was last asked for its newest revision.
+    expected: u64,
     sent: u64,
     pages: &'p SyncSender<Result<AnsweredPage, EtcdError>>,
 }
@@ -167,8 +173,8 @@ struct ReceiverGone;
 
 /// Reads to the end, and sends every page, or what went wrong.
 async fn read(client: Client, prefix: Vec<u8>, pages: &SyncSender<Result<AnsweredPage, EtcdError>>) {
-    let query = Query { to: end_of(&prefix), from: prefix, limit: FIRST_LIMIT, revision: 0 };
-    let mut reader = PageReader { client, query, cluster_id: 0, left: 0, counted: None, sent: 0, pages };
+    let query = Query { to: end_of(&prefix), from: prefix, limit: FIRST_LIMIT, revision: 0, keys_only: false };
+    let mut reader = PageReader { client, query, cluster_id: 0, left: 0, counted: None, expected: 0, sent: 0, pages };
     if let Err(error) = reader.read().await {
         // If the receiver has gone, the scan has ended already.
         let _ = pages.send(Err(error));
@@ -184,6 +190,7 @@ impl PageReader<'_> {
             if self.query.revision == 0 {
                 self.query.revision = revision;
                 self.counted = (self.sent == 0).then_some(count);
+                self.expected = self.sent.saturating_add(count);
             }
             (self.cluster_id, self.left) = (cluster_id, count);
             self.query.limit = next_limit(&entries);
@@ -194,6 +201,7 @@ impl PageReader<'_> {
             if is_last {
                 return self.check_count();
             }
+            self.check_end()?;
             if has_streams {
                 match self.stream().await {
                     Ok(Streamed::Stopped) => return Ok(()),
@@ -227,8 +235,15 @@ impl PageReader<'_> {
             if self.send(page).is_err() {
                 return Ok(Streamed::Stopped);
             }
+            self.check_end()?;
         }
         Ok(Streamed::All)
+    }
+
+    /// Checks that the server does not send keys for ever.
+    fn check_end(&self) -> Result<(), EtcdError> {
+        let most = self.expected.saturating_mul(2).saturating_add(MORE_KEYS);
+        if self.sent > most { Err(self.client.endless(self.sent, self.expected)) } else { Ok(()) }
     }
 
     fn check_count(&self) -> Result<(), EtcdError> {
@@ -359,10 +374,11 @@ mod tests {
         let servers = Servers { urls: vec!["unix:///kine.sock".to_owned()], ..Servers::default() };
         let check = |sent, counted| {
             let (sender, _receiver) = sync_channel(1);
-            let query = Query { from: Vec::new(), to: Vec::new(), limit: 1, revision: 7 };
+            let query = Query { from: Vec::new(), to: Vec::new(), limit: 1, revision: 7, keys_only: false };
             let client = Client::new(&servers).unwrap();
-            let reader = PageReader { client, query, cluster_id: 0, left: 0, counted, sent, pages: &sender };
-            reader.check_count().map_err(|error| error.to_string())
+            let reader =
+                PageReader { client, query, cluster_id: 0, left: 0, counted, expected: 3, sent, pages: &sender };
+            reader.check_count().and_then(|()| reader.check_end()).map_err(|error| error.to_string())
         };
         assert_eq!(check(3, Some(3)), Ok(()));
         assert_eq!(check(3, None), Ok(()));
@@ -370,6 +386,8 @@ mod tests {
         assert_eq!(check(4, Some(3)), Ok(()));
         let text = "etcd unix:///kine.sock counted 3 keys and sent only 2 of them";
         assert_eq!(check(2, Some(3)), Err(text.to_owned()));
+        let text = "etcd unix:///kine.sock counted 3 keys and goes on after 10007";
+        assert_eq!((check(10_006, None), check(10_007, None)), (Ok(()), Err(text.to_owned())));
     }
 
     #[test]

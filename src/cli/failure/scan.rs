@@ -74,7 +74,8 @@ impl Explain for LiveError {
             Self::Etcd(EtcdError::CutShort { .. }) => {
                 with(Exit::Unreachable, "run it again; if it is kine, does it lose the connection to its database?")
             }
-            Self::Order { .. } | Self::Etcd(EtcdError::Stuck { .. }) => with(
+            Self::Order { .. }
+            | Self::Etcd(EtcdError::Stuck { .. } | EtcdError::Endless { .. } | EtcdError::Crowded { .. }) => with(
                 Exit::Damaged,
                 "is this etcd, and is there a proxy before it? name the members themselves: --etcd-servers",
             ),
