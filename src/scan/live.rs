@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::{
+    bolt::DamageList,
     object::{Object, Sink},
     outcome::{Incomplete, Progress, ScanOutcome},
     source::ScanSource,
@@ -104,7 +105,8 @@ pub fn scan<S: Sink>(
     }
     let is_used = objects > 0 || source.revision <= 1;
     let incomplete = end.is_break().then_some(Incomplete::Ended).into_iter().collect();
-    Ok(ScanOutcome { source, overrides: Vec::new(), damage: Vec::new(), incomplete, outside: 0, is_used })
+    let (overrides, damage) = (Vec::new(), DamageList::default());
+    Ok(ScanOutcome { source, overrides, damage, incomplete, outside: 0, is_used })
 }
 
 fn hand_on<S: Sink>(entry: &KeyValue, summarizer: &mut Summarizer, sink: &mut S) -> ControlFlow<()> {

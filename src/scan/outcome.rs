@@ -1,7 +1,7 @@
 //! What a reader reports at the end, besides the objects that it handed to its sink: where it read, and what may be
 //! missing.
 
-use super::{bolt::PageDamage, group::GROUPS_MAX, source::ScanSource};
+use super::{bolt::DamageList, group::GROUPS_MAX, source::ScanSource};
 
 /// A function that receives the amount of finished work and the total amount. The total is zero if it is not known.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
@@ -13,7 +13,7 @@ pub struct ScanOutcome {
     /// The other etcds that it read, if the API server keeps some resources elsewhere.
     pub overrides: Vec<ScanSource>,
     /// The pages, and parts of pages, that could not be read.
-    pub damage: Vec<PageDamage>,
+    pub damage: DamageList,
     /// Why something may be missing.
     pub incomplete: Vec<Incomplete>,
     /// How many values have keys outside the prefix.
@@ -26,7 +26,7 @@ impl ScanOutcome {
     /// Adds what was read in the etcd of an override. It may be empty: events expire.
     pub fn add_override(&mut self, other: Self) {
         self.overrides.push(other.source);
-        self.damage.extend(other.damage);
+        self.damage.append(other.damage);
         self.incomplete.extend(other.incomplete);
         self.outside += other.outside;
     }
@@ -87,7 +87,7 @@ pub enum Incomplete {
     #[error("{count} {} cannot be read", if *.count == 1 { "page or revision" } else { "pages or revisions" })]
     Pages {
         /// How many.
-        count: usize,
+        count: u64,
     },
     /// The sink ended the scan.
     #[error("the scan was ended before everything was read")]

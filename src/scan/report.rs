@@ -195,9 +195,6 @@ impl<'a> From<&'a ListedObject<'a>> for ObjectLine<'a> {
 
 const ENCODINGS: [&str; 4] = ["protobuf", "json", "cbor", "raw"];
 
-/// How many damaged pages are named. All of them are counted.
-const PAGES_MAX: usize = 1000;
-
 impl ScanReport {
     /// Makes the report of a scan below `prefix` that ended at `time`, and whose values were compared with what `judge`
     /// knows.
@@ -212,10 +209,10 @@ impl ScanReport {
         groups.sort_by(|a, b| a.names().cmp(&b.names()));
         let mut found: BTreeMap<FindingKind, u64> =
             counts.findings.iter().map(|(kind, all)| (*kind, all.count)).collect();
-        if !damage.is_empty() {
-            *found.entry(FindingKind::Damaged).or_default() += damage.len() as u64;
+        if damage.count() > 0 {
+            *found.entry(FindingKind::Damaged).or_default() += damage.count();
         }
-        let mut findings: Vec<Finding> = damage.iter().take(PAGES_MAX).map(page_finding).collect();
+        let mut findings: Vec<Finding> = damage.iter().map(page_finding).collect();
         findings.extend(
             counts.findings.into_iter().flat_map(|(kind, all)| {
                 all.into_sorted().into_iter().map(move |finding| object_finding(kind, finding))

@@ -12,6 +12,7 @@ mod forks;
 pub(crate) mod hostile;
 mod load;
 mod restart;
+pub(crate) mod scans;
 mod stories;
 
 use std::env;

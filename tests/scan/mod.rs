@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! databases, damage, files, kine, live, providers -> truth -> values, writer, answers;   live -> proxy, scanned;   damage -> pages
-//! bounds;   control_plane, coverage, names -> history -> objects, scanned
+//! bounds -> forged;   control_plane, coverage, names -> history -> objects, scanned
 //! ```
 
 #![allow(
@@ -25,6 +25,7 @@ mod coverage;
 mod damage;
 mod databases;
 mod files;
+pub(crate) mod forged;
 mod history;
 mod kine;
 mod live;

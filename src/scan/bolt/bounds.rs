@@ -9,7 +9,7 @@ const KEY_MAX: usize = 24;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BoundKey {
     bytes: [u8; KEY_MAX],
-    length: usize,
+    length: u8,
 }
 
 impl BoundKey {
@@ -17,7 +17,7 @@ impl BoundKey {
     pub fn new(key: &[u8]) -> Option<Self> {
         let mut bytes = [0; KEY_MAX];
         bytes.get_mut(..key.len())?.copy_from_slice(key);
-        Some(Self { bytes, length: key.len() })
+        Some(Self { bytes, length: u8::try_from(key.len()).ok()? })
     }
 }
 
@@ -25,7 +25,7 @@ impl Deref for BoundKey {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[..self.length]
+        &self.bytes[..self.length.into()]
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     bounds::Bounds,
     bytes::u64_at,
-    damage::{BoltError, PageDamage, PageError},
+    damage::{BoltError, DamageList, PageDamage, PageError},
     leaf::Leaf,
     page::inline_count,
     reader::TreeReader,
@@ -26,7 +26,7 @@ pub fn find_bucket(
     name: &'static str,
     visitor: &mut impl LeafVisitor,
 ) -> Result<Option<Subtree>, BoltError> {
-    let mut search = BucketSearch { name: name.as_bytes(), found: None, damage: Vec::new() };
+    let mut search = BucketSearch { name: name.as_bytes(), found: None, damage: DamageList::default() };
     reader.database.forget_use();
     reader.descend(&reader.database.root(), &mut search);
     if search.found.is_none()
@@ -34,7 +34,7 @@ pub fn find_bucket(
     {
         return Err(BoltError::LostBucket { name, page, error });
     }
-    search.damage.into_iter().for_each(|damage| visitor.damage(damage));
+    visitor.damages().append(search.damage);
     match search.found {
         None => Err(BoltError::NoBucket(name)),
         Some((_, Bucket::Tree(page))) => Ok(Some(reader.database.tree(page))),
@@ -58,7 +58,7 @@ struct BucketSearch {
     name: &'static [u8],
     /// The bucket, and the page that names it.
     found: Option<(u64, Bucket)>,
-    damage: Vec<PageDamage>,
+    damage: DamageList,
 }
 
 impl LeafVisitor for BucketSearch {
@@ -80,8 +80,8 @@ impl LeafVisitor for BucketSearch {
         }
     }
 
-    fn damage(&mut self, damage: PageDamage) {
-        self.damage.push(damage);
+    fn damages(&mut self) -> &mut DamageList {
+        &mut self.damage
     }
 }
 

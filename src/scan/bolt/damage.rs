@@ -15,6 +15,48 @@ pub struct PageDamage {
     pub bounds: Option<Bounds>,
 }
 
+/// How much damage is kept. All of it is counted.
+const KEPT: usize = 1000;
+
+/// All damage that was met: how much, and the first of it. A branch of a few bytes a child can name very many pages that
+/// do not exist, and must not be able to fill the memory.
+#[derive(Debug, Default)]
+pub struct DamageList {
+    kept: Vec<PageDamage>,
+    count: u64,
+}
+
+impl DamageList {
+    /// Adds one piece of damage.
+    pub fn push(&mut self, damage: PageDamage) {
+        self.count += 1;
+        if self.kept.len() < KEPT {
+            self.kept.push(damage);
+        }
+    }
+
+    /// Adds all damage of another list.
+    pub fn append(&mut self, other: Self) {
+        self.count += other.count;
+        self.kept.extend(other.kept.into_iter().take(KEPT - self.kept.len()));
+    }
+
+    /// Takes the last damage that was kept out of the list.
+    pub fn pop(&mut self) -> Option<PageDamage> {
+        self.kept.pop()
+    }
+
+    /// Returns how much damage was met.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Iterates over the damage that was kept.
+    pub fn iter(&self) -> impl Iterator<Item = &PageDamage> {
+        self.kept.iter()
+    }
+}
+
 /// What is wrong with a page.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -116,4 +158,22 @@ pub enum BoltError {
         /// What is wrong with the page.
         error: PageError,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_damage_is_counted_and_the_first_of_it_is_kept() {
+        let list = |pages: std::ops::Range<u64>| {
+            let mut list = DamageList::default();
+            pages.for_each(|page| list.push(PageDamage { page, error: PageError::Short, bounds: None }));
+            list
+        };
+        let mut all = list(0..700);
+        all.append(list(700..3000));
+        assert_eq!(all.count(), 3000);
+        assert!(all.iter().map(|damage| damage.page).eq(0..KEPT as u64));
+    }
 }

@@ -81,6 +81,15 @@ impl Database {
         self.meta.pages.saturating_mul(self.meta.page_size)
     }
 
+    /// Returns how many pages the file has.
+    pub(super) fn page_count(&self) -> usize {
+        usize::try_from(self.pages_in_file()).unwrap_or(usize::MAX)
+    }
+
+    fn pages_in_file(&self) -> u64 {
+        self.meta.pages.min(self.size.div_ceil(self.meta.page_size))
+    }
+
     /// Returns the tree of all buckets.
     pub(super) fn root(&self) -> Subtree {
         self.tree(self.meta.root)
@@ -103,9 +112,12 @@ impl Database {
     /// Returns how far a page is above the leaves, by the first way down that can be read. Returns `None` if there is
     /// no such way.
     ///
-    /// `heights` contains the result for each page that was visited before. While a page is being searched, its result
-    /// is `None`, so that a search through a circle of pages ends.
+    /// `heights` contains the result for each page of the file that was visited before. While a page is being searched,
+    /// its result is `None`, so that a search through a circle of pages ends.
     fn height(&self, page: u64, depth: usize, heights: &mut HashMap<u64, Option<usize>>) -> Option<usize> {
+        if page >= self.pages_in_file() {
+            return None;
+        }
         if let Some(known) = heights.get(&page) {
             return *known;
         }
@@ -175,7 +187,7 @@ impl Database {
 
     /// Allows as many further pages as the file has.
     fn allow_spans(&self) {
-        self.unspanned.store(self.meta.pages.min(self.size.div_ceil(self.meta.page_size)), Ordering::Relaxed);
+        self.unspanned.store(self.pages_in_file(), Ordering::Relaxed);
     }
 
     /// Forgets which pages were used.
@@ -202,19 +214,25 @@ fn read_error(error: io::Error) -> PageError {
 mod tests {
     use super::*;
     use crate::scan::{
-        bolt::{leaf::Leaf, reader::TreeReader, visitor::LeafVisitor},
+        bolt::{damage::DamageList, leaf::Leaf, reader::TreeReader, visitor::LeafVisitor},
         forge::{self, Shape},
     };
 
     /// The damage that a reader reports.
     #[derive(Default)]
-    struct Seen(Vec<String>);
+    struct Seen(DamageList);
+
+    impl Seen {
+        fn errors(&self) -> Vec<String> {
+            self.0.iter().map(|damage| damage.error.to_string()).collect()
+        }
+    }
 
     impl LeafVisitor for Seen {
         fn leaf(&mut self, _: u64, _: &Leaf<'_>) {}
 
-        fn damage(&mut self, damage: PageDamage) {
-            self.0.push(damage.error.to_string());
+        fn damages(&mut self) -> &mut DamageList {
+            &mut self.0
         }
     }
 
@@ -239,9 +257,9 @@ mod tests {
         let mut seen = Seen::default();
         let mut reader = TreeReader::new(&database);
         reader.descend(&database.root(), &mut seen);
-        assert_eq!(seen.0, Vec::<String>::new());
+        assert_eq!(seen.errors(), Vec::<String>::new());
         reader.descend(&database.root(), &mut seen);
-        assert_eq!(seen.0, ["it is used twice"]);
+        assert_eq!(seen.errors(), ["it is used twice"]);
     }
 
     #[test]
@@ -250,6 +268,6 @@ mod tests {
         let tree = Subtree { height: 1, ..database.root() };
         let mut seen = Seen::default();
         TreeReader::new(&database).descend(&tree, &mut seen);
-        assert_eq!(seen.0, ["it is at another depth than the pages beside it"]);
+        assert_eq!(seen.errors(), ["it is at another depth than the pages beside it"]);
     }
 }

@@ -26,7 +26,7 @@ mod window;
 
 pub use bounds::{BoundKey, Bounds};
 pub use bucket::find_bucket;
-pub use damage::{BoltError, PageDamage, PageError};
+pub use damage::{BoltError, DamageList, PageDamage, PageError};
 pub use database::Database;
 pub use leaf::{Element, Leaf};
 pub use reader::TreeReader;

@@ -27,11 +27,20 @@ impl<'a> TreeReader<'a> {
         Self { database, window: Window::default(), single: Vec::new() }
     }
 
-    /// Cuts a tree into parts for several threads, in the order of their keys: the branches directly above the leaves.
+    /// Cuts a tree into parts for several threads, in the order of their keys: the branches directly above the leaves. A
+    /// level of a tree has at most as many pages as the file. A branch that names more of them names some twice, and only
+    /// costs a few bytes for each, so what it names beyond that is damage.
     pub fn parts(&mut self, tree: Subtree, visitor: &mut impl LeafVisitor) -> Vec<Subtree> {
         let mut level = vec![tree];
         while level.first().is_some_and(|part| part.height > 1) {
-            level = level.iter().flat_map(|part| self.readable_children(part, visitor)).collect();
+            let mut below = Vec::new();
+            for part in &level {
+                let children = self.readable_children(part, visitor);
+                let room = self.database.page_count().saturating_sub(below.len());
+                children.iter().skip(room).for_each(|child| visitor.damage(child.damage(PageError::Twice)));
+                below.extend(children.into_iter().take(room));
+            }
+            level = below;
         }
         level
     }
@@ -64,7 +73,7 @@ impl<'a> TreeReader<'a> {
     /// Reads the first wanted page together with those of the next wanted ones that lie close before it.
     fn look_ahead(&mut self, wanted: impl Iterator<Item = u64>) {
         let Database { file, meta, .. } = self.database;
-        if let Some((first, last)) = neighbours(wanted)
+        if let Some((first, last)) = neighbours(wanted, meta.page_size)
             && first >= 2
             && last < meta.pages
         {

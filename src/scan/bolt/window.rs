@@ -5,6 +5,9 @@ use std::{fs::File, os::unix::fs::FileExt};
 /// At most this many pages are in a window, so that it fits into a cache of the processor.
 const WINDOW_PAGES: u64 = 32;
 
+/// At most this many bytes are in a window, however large pages are.
+const WINDOW_BYTES: u64 = 2 << 20;
+
 /// At most this many pages between two wanted ones are read for nothing.
 const GAP_PAGES: u64 = 16;
 
@@ -17,13 +20,17 @@ pub struct Window {
 }
 
 /// Returns the first and the last page to read, given the pages that are wanted next: the first of them, and those that
-/// lie close before it.
-pub fn neighbours(wanted: impl Iterator<Item = u64>) -> Option<(u64, u64)> {
+/// lie close before it. Returns `None` if pages are too large to read several at once.
+pub fn neighbours(wanted: impl Iterator<Item = u64>, page_size: u64) -> Option<(u64, u64)> {
+    let most = WINDOW_PAGES.min(WINDOW_BYTES / page_size);
+    if most < 2 {
+        return None;
+    }
     let mut range = None;
     for page in wanted {
         range = match range {
             None => Some((page, page)),
-            Some((first, last)) if page < first && first - page <= GAP_PAGES && last - page < WINDOW_PAGES => {
+            Some((first, last)) if page < first && first - page <= GAP_PAGES && last - page < most => {
                 Some((page, last))
             }
             Some(_) => break,

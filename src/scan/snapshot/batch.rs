@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::super::{
-    bolt::{BoundKey, Bounds, Element, Leaf, LeafVisitor, PageDamage, PageError},
+    bolt::{BoundKey, Bounds, DamageList, Element, Leaf, LeafVisitor, PageDamage, PageError},
     fingerprint::Fingerprint,
     object::Summary,
     revision::{KeyChange, Revision},
@@ -34,7 +34,7 @@ pub struct Batch {
     /// The values of the changes, one after the other, if the sink needs them.
     pub values: Vec<u8>,
     /// What could not be read.
-    pub damage: Vec<PageDamage>,
+    pub damage: DamageList,
     /// How many values have keys outside the prefix.
     pub outside: u64,
     /// The greatest number of a transaction.
@@ -115,8 +115,8 @@ impl LeafVisitor for Collector {
         }
     }
 
-    fn damage(&mut self, damage: PageDamage) {
-        self.batch.damage.push(damage);
+    fn damages(&mut self) -> &mut DamageList {
+        &mut self.batch.damage
     }
 }
 

@@ -1,7 +1,7 @@
 //! The bucket `meta`, which says how far etcd compacted.
 
 use super::super::{
-    bolt::{Leaf, LeafVisitor, PageDamage, PageError, TreeReader, find_bucket},
+    bolt::{DamageList, Leaf, LeafVisitor, PageDamage, PageError, TreeReader, find_bucket},
     revision::Revision,
 };
 
@@ -11,7 +11,7 @@ pub struct MetaBucket {
     /// The revision up to which etcd compacted.
     pub compacted: Option<u64>,
     /// What of the bucket could not be read.
-    pub damage: Vec<PageDamage>,
+    pub damage: DamageList,
     /// Whether the bucket itself could not be found.
     pub is_lost: bool,
 }
@@ -42,7 +42,7 @@ impl LeafVisitor for MetaBucket {
         }
     }
 
-    fn damage(&mut self, damage: PageDamage) {
-        self.damage.push(damage);
+    fn damages(&mut self) -> &mut DamageList {
+        &mut self.damage
     }
 }

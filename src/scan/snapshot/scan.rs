@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, path::Path, thread};
 
 use super::{
     super::{
-        bolt::{BoltError, Database, PageDamage, TreeReader, find_bucket},
+        bolt::{BoltError, DamageList, Database, TreeReader, find_bucket},
         object::{Object, Sink},
         outcome::{Incomplete, Progress, ScanOutcome},
         source::ScanSource,
@@ -103,7 +103,7 @@ fn read<S: Sink>(
         end = contents.count(collector.take(), newest, sink);
         progress(parts.len() as u64, parts.len() as u64);
     }
-    contents.damage.extend(database.overlaps());
+    database.overlaps().for_each(|damage| contents.damage.push(damage));
     contents.has_lost_meta = meta.is_lost;
     contents.is_ended = end.is_break();
     contents.revision = contents.revision.max(meta.compacted.unwrap_or(0));
@@ -113,7 +113,7 @@ fn read<S: Sink>(
 /// What was read of a database.
 #[derive(Default)]
 struct DatabaseContents {
-    damage: Vec<PageDamage>,
+    damage: DamageList,
     /// How many values have keys outside the prefix.
     outside: u64,
     /// Whether there is a key below the prefix, even if only a deleted one.
@@ -135,7 +135,7 @@ impl DatabaseContents {
         // once.
         let is_newest: Vec<bool> =
             batch.changes.iter().map(|change| newest.is_newest(change.fingerprint, change.is_first)).collect();
-        self.damage.extend(batch.damage);
+        self.damage.append(batch.damage);
         self.outside += batch.outside;
         self.is_used |= !batch.changes.is_empty();
         self.revision = self.revision.max(batch.revision);
@@ -157,7 +157,8 @@ impl DatabaseContents {
     /// Returns why something may be missing.
     fn incomplete(&self) -> Vec<Incomplete> {
         let lost_meta = self.has_lost_meta.then_some(Incomplete::NoMeta);
-        let pages = (!self.damage.is_empty()).then_some(Incomplete::Pages { count: self.damage.len() });
+        let count = self.damage.count();
+        let pages = (count > 0).then_some(Incomplete::Pages { count });
         let ended = self.is_ended.then_some(Incomplete::Ended);
         lost_meta.into_iter().chain(pages).chain(ended).collect()
     }

@@ -17,7 +17,7 @@ pub(crate) mod good;
 mod headers;
 mod limits;
 mod malformed;
-mod random;
+pub(crate) mod random;
 mod slow;
 mod victim;
 mod wire;

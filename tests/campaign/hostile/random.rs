@@ -1,16 +1,16 @@
 //! Random numbers that a seed repeats: `SplitMix64`. Not for secrets.
 
 /// A sequence that its seed alone decides.
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// One of many independent sequences of the same seed.
-    pub(super) fn nth(seed: u64, index: u64) -> Self {
+    pub(crate) fn nth(seed: u64, index: u64) -> Self {
         let mut random = Self(seed);
         Self(random.next() ^ index.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -19,33 +19,33 @@ impl Random {
     }
 
     /// From 0 to `end`, without it.
-    pub(super) fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(end).unwrap()).unwrap()
     }
 
     /// From `first` to `last`, with both.
-    pub(super) fn within(&mut self, first: usize, last: usize) -> usize {
+    pub(crate) fn within(&mut self, first: usize, last: usize) -> usize {
         first + self.below(last - first + 1)
     }
 
-    pub(super) fn word(&mut self) -> u32 {
+    pub(crate) fn word(&mut self) -> u32 {
         u32::try_from(self.next() >> 32).unwrap()
     }
 
-    pub(super) fn byte(&mut self) -> u8 {
+    pub(crate) fn byte(&mut self) -> u8 {
         self.next().to_be_bytes()[0]
     }
 
-    pub(super) fn bytes(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         (0..count).map(|_| self.byte()).collect()
     }
 
-    pub(super) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
 
     /// Flips one to `most` bits.
-    pub(super) fn flip(&mut self, bytes: &mut [u8], most: usize) {
+    pub(crate) fn flip(&mut self, bytes: &mut [u8], most: usize) {
         for _ in 0..self.within(1, most) {
             let at = self.below(bytes.len());
             bytes[at] ^= 1 << self.below(8);

@@ -1,0 +1,72 @@
+//! Runs a scan with little memory, and counts what it reads.
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::harness::{
+    commands::{isolated, output},
+    processes::Run,
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
+
+/// A scan that has not ended by then hangs.
+const LIMIT: Duration = Duration::from_mins(5);
+
+/// Memory in KiB. The kernel adds what the scan has read to the figures of the shell that waited for it.
+const SCRIPT: &str = "ulimit -d 262144; \"$0\" \"$@\"; code=$?; cat /proc/$$/io > io; exit $code";
+
+/// What a scan of a file reads at most, for each byte of the file: the branches are read twice, a second pass may be
+/// needed, and pages beside a wanted one are read with it.
+pub(super) const READ_PER_BYTE: u64 = 5;
+
+/// What a scan and its shell read besides: programs, libraries, the keyring, and a window of pages.
+pub(super) const READ_BESIDE: u64 = 8 << 20;
+
+/// How a scan ended.
+#[derive(Debug)]
+pub(crate) struct Limited {
+    pub(crate) exit: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    /// Bytes that it read; not known if the kernel does not say.
+    pub(super) read: Option<u64>,
+    pub(super) time: Duration,
+}
+
+/// Scans a file.
+pub(crate) fn snapshot(run: &Run, file: &Path) -> Limited {
+    scan(run, &["--snapshot", file.to_str().unwrap()])
+}
+
+/// Scans with these flags.
+pub(super) fn scan(run: &Run, flags: &[&str]) -> Limited {
+    let mut command: Command = isolated(Path::new("sh"), run.directory());
+    command.args(["-c", SCRIPT, BINARY, "scan", "--output", "json"]).args(flags);
+    let begin = Instant::now();
+    let answer = output(command, &[], LIMIT).unwrap();
+    let figures = fs::read_to_string(run.path("io")).unwrap_or_default();
+    let read = figures.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse().ok());
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Limited {
+        exit: answer.status.code(),
+        stdout: text(answer.stdout),
+        stderr: text(answer.stderr),
+        read,
+        time: begin.elapsed(),
+    }
+}
+
+impl Limited {
+    /// Whether it ended as a scan may end. If it has no memory left, it is killed by a signal.
+    pub(super) fn has_ended_well(&self) -> bool {
+        let is_report = self.stdout.starts_with('{') && matches!(self.exit, Some(0 | 1 | 7));
+        let is_refused =
+            self.stderr.starts_with("{\"format\":\"claviger/error/v1\"") && matches!(self.exit, Some(2..=7));
+        (is_report || is_refused) && !self.stderr.contains("panicked")
+    }
+}
