@@ -22,7 +22,8 @@ use crate::{
 const DEFAULT_FILE: &str = "/etc/claviger/config.toml";
 /// The longest file that is read, in bytes.
 const FILE_MAX: usize = 1024 * 1024;
-const DEFAULT_STATE_DIR: &str = "/var/lib/claviger";
+/// The state directory, unless a flag or the file names another one.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/claviger";
 const DEFAULT_SOCKET: &str = "/run/claviger/kms.sock";
 const DEFAULT_PROVIDER: &str = "claviger";
 

@@ -142,12 +142,22 @@ pub fn recoveries(bytes: &[u8]) -> Result<(Uuid, RootId, Vec<Recovery>), TextErr
     Ok((head.uuid, head.root_id, read_recoveries(&mut lines)?))
 }
 
-/// Reads which keys a record lists, each with its state, or `None` if it was destroyed. This needs no key, so nothing
-/// is authenticated.
+/// A key as a record lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListedKey {
+    /// Its public name.
+    pub key_id: KeyId,
+    /// Its state. `None` if it was destroyed.
+    pub state: Option<State>,
+    /// When it became primary.
+    pub promoted: Option<Time>,
+}
+
+/// Reads which keys a record lists. This needs no key, so nothing is authenticated.
 ///
 /// # Errors
 /// When the bytes do not have the grammar of a record.
-pub fn outline(bytes: &[u8]) -> Result<Vec<(KeyId, Option<State>)>, TextError> {
+pub fn outline(bytes: &[u8]) -> Result<Vec<ListedKey>, TextError> {
     const ENTRY: &str = "a key or a tomb";
     let mut lines = LineReader::open(bytes, KIND, RECORD_MAX)?;
     let head = Head::read(&mut lines)?;
@@ -158,10 +168,12 @@ pub fn outline(bytes: &[u8]) -> Result<Vec<(KeyId, Option<State>)>, TextError> {
         if let Some(line) = lines.line_after("-> key ") {
             let key = KeyLine::parse(line).ok_or_else(|| lines.wrong(ENTRY))?;
             lines.line("the base64 of a wrapped key")?;
-            keys.push((KeyId::new(key.seq, &key.commitment), Some(key.state)));
+            let key_id = KeyId::new(key.seq, &key.commitment);
+            keys.push(ListedKey { key_id, state: Some(key.state), promoted: key.promoted });
         } else if let Some(line) = lines.line_after("-> tomb ") {
             let tomb = read_tomb(line, head.generation).ok_or_else(|| lines.wrong(ENTRY))?;
-            keys.push((KeyId::new(tomb.seq, &tomb.commitment), None));
+            let key_id = KeyId::new(tomb.seq, &tomb.commitment);
+            keys.push(ListedKey { key_id, state: None, promoted: None });
         } else {
             lines.end()?;
             return Ok(keys);
@@ -434,11 +446,11 @@ mod tests {
     fn without_a_key_a_record_says_which_keys_and_blobs_it_has() {
         let fixture = fixture();
         let bytes = fixture.encode();
-        let state = |entry: &Entry| match entry {
-            Entry::Key(key) => Some(key.state),
-            Entry::Tomb(_) => None,
+        let listed = |entry: &Entry| match entry {
+            Entry::Key(key) => ListedKey { key_id: entry.id(), state: Some(key.state), promoted: key.promoted },
+            Entry::Tomb(_) => ListedKey { key_id: entry.id(), state: None, promoted: None },
         };
-        let expected: Vec<_> = fixture.keyring.entries.iter().map(|entry| (entry.id(), state(entry))).collect();
+        let expected: Vec<_> = fixture.keyring.entries.iter().map(listed).collect();
         assert_eq!(outline(&bytes).unwrap(), expected);
         let root_id = fixture.root.id(UUID);
         assert_eq!(recoveries(&bytes).unwrap(), (UUID, root_id, fixture.keyring.recoveries));

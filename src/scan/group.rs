@@ -67,6 +67,12 @@ impl Groups {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).groups.len() > GROUPS_MAX
     }
 
+    /// Whether API servers have the resource of any of these groups.
+    pub fn have_known_resource(&self) -> bool {
+        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.groups.iter().any(|group| group.resource.is_known())
+    }
+
     /// Returns the group with this number.
     pub fn get(&self, number: u32) -> Option<Arc<Group>> {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);

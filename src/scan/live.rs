@@ -4,7 +4,8 @@
 //! gone, the next page is read at the newest one, and the report names both. Each key is read once, so none is counted
 //! twice. A live etcd does not show older values. The next page is requested while the sink takes the objects of this
 //! one. If all was read at one revision, as many keys must have come as the first page counted: a kine that loses its
-//! database in the middle of an answer says that the answer is whole.
+//! database in the middle of an answer says that the answer is whole. If the keys are not an API server's, the prefix is
+//! wrong, and a few more requests show which prefixes there are.
 
 use std::{
     ops::ControlFlow,
@@ -12,10 +13,13 @@ use std::{
     thread,
 };
 
+use tokio::runtime::Runtime;
+
 use super::{
     bolt::DamageList,
+    look::{look, look_around},
     object::{Object, Sink},
-    outcome::{Incomplete, Progress, ScanOutcome},
+    outcome::{Incomplete, PrefixFit, Progress, ScanOutcome},
     source::ScanSource,
     summarizer::Summarizer,
 };
@@ -73,7 +77,7 @@ pub fn scan<S: Sink>(
     sink: &mut S,
     progress: Progress<'_>,
 ) -> Result<ScanOutcome, LiveError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LiveError::Runtime)?;
+    let runtime = runtime()?;
     let client = Client::new(servers)?;
     let mut source = ScanSource::etcd(servers.urls.clone());
     let (sender, pages) = sync_channel(AHEAD);
@@ -103,10 +107,33 @@ pub fn scan<S: Sink>(
     if source.pins.len() == 1 {
         source.pins.clear();
     }
-    let is_used = objects > 0 || source.revision <= 1;
     let incomplete = end.is_break().then_some(Incomplete::Ended).into_iter().collect();
+    let (fit, other_prefixes) = match source.revision {
+        // Nobody has written anything yet.
+        ..=1 => (PrefixFit::Fits, Vec::new()),
+        _ => fit(servers, &summarizer, objects > 0)?,
+    };
     let (overrides, damage) = (Vec::new(), DamageList::default());
-    Ok(ScanOutcome { source, overrides, damage, incomplete, outside: 0, is_used })
+    Ok(ScanOutcome { source, overrides, damage, incomplete, outside: 0, fit, other_prefixes })
+}
+
+fn runtime() -> Result<Runtime, LiveError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LiveError::Runtime)
+}
+
+/// Judges the prefix after its objects were read. If it is wrong, looks which ones there are.
+fn fit(servers: &Servers, summarizer: &Summarizer, has_keys: bool) -> Result<(PrefixFit, Vec<String>), LiveError> {
+    let (runtime, mut client) = (runtime()?, Client::new(servers)?);
+    let prefix = String::from_utf8_lossy(summarizer.names().prefix()).into_owned();
+    let fit = PrefixFit::of(has_keys, summarizer.groups().have_known_resource());
+    Ok(runtime.block_on(async {
+        if fit == PrefixFit::Fits {
+            let around = look_around(&mut client, &prefix).await;
+            (around.map_or(fit, PrefixFit::Inside), Vec::new())
+        } else {
+            (fit, look(&mut client).await)
+        }
+    }))
 }
 
 fn hand_on<S: Sink>(entry: &KeyValue, summarizer: &mut Summarizer, sink: &mut S) -> ControlFlow<()> {
@@ -408,7 +435,7 @@ mod tests {
                 assert_eq!(sink.taken, last.min(KEYS), "{version:?}");
                 let is_whole = last > KEYS;
                 assert_eq!(outcome.incomplete, if is_whole { Vec::new() } else { vec![Incomplete::Ended] }, "{last}");
-                assert!(outcome.is_used);
+                assert_eq!(outcome.fit, PrefixFit::Fits);
                 assert_eq!(done[0], (500, 600), "{version:?}");
                 assert_eq!(done.len() > 1, last > first_page, "{version:?}: {done:?}");
             }

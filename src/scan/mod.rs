@@ -20,12 +20,15 @@ mod fingerprint;
 #[cfg(any(test, fuzzing))]
 pub mod forge;
 mod group;
+mod headline;
 pub mod judge;
 pub mod live;
+mod look;
 pub mod names;
 pub mod needs;
 pub mod object;
 pub mod outcome;
+mod prefixes;
 mod protobuf;
 pub mod report;
 mod revision;

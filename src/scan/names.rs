@@ -111,6 +111,14 @@ impl Resource {
         self.group.is_none() && BOOKKEEPING.contains(&self.name.as_str())
     }
 
+    /// Whether API servers have such a resource: a built-in one, or a custom one, whose group has a dot.
+    pub fn is_known(&self) -> bool {
+        match self.group.as_deref() {
+            None => self.is_bookkeeping(),
+            Some(group) => group.contains('.') || GROUPS.iter().any(|(known, _)| *known == group),
+        }
+    }
+
     /// Whether it is a custom resource.
     pub fn is_custom(&self) -> bool {
         self.group
@@ -165,6 +173,13 @@ impl Names {
     }
 }
 
+/// Whether API servers store a built-in resource below this path.
+pub fn is_built_in(path: &str) -> bool {
+    let is_stored_elsewhere = || RENAMED.iter().any(|(_, name)| *name == path);
+    let is_listed = || GROUPS.iter().any(|(_, names)| names.contains(&path));
+    RENAMED.iter().any(|(old, _)| *old == path) || BOOKKEEPING.contains(&path) || is_listed() && !is_stored_elsewhere()
+}
+
 /// Returns the resource that is stored below `path`.
 pub fn resource(path: &str) -> Resource {
     let name = RENAMED.iter().find(|(old, _)| *old == path).map_or(path, |(_, name)| name);
@@ -214,6 +229,22 @@ mod tests {
         }
         assert_eq!(title("/a/b", "/a/b/secrets/a").as_deref(), Some("secrets"));
         assert_eq!(title("/", "/secrets/a").as_deref(), Some("secrets"));
+    }
+
+    #[test]
+    fn resources_that_api_servers_have_are_known() {
+        for path in ["secrets", "deployments", "services/specs", "minions", "ranges", "example.com/widgets"] {
+            assert!(resource(path).is_known(), "{path}");
+        }
+        for path in ["default", "services/default", "node.example.com", "", "apps"] {
+            assert!(!resource(path).is_known(), "{path}");
+        }
+        for path in ["secrets", "minions", "masterleases", "services/endpoints", "ingress"] {
+            assert!(is_built_in(path), "{path}");
+        }
+        for path in ["nodes", "endpoints", "services", "default", "example.com/widgets"] {
+            assert!(!is_built_in(path), "{path}");
+        }
     }
 
     #[test]

@@ -18,8 +18,34 @@ pub struct ScanOutcome {
     pub incomplete: Vec<Incomplete>,
     /// How many values have keys outside the prefix.
     pub outside: u64,
-    /// Whether the source has a key below the prefix, even if only a deleted one.
-    pub is_used: bool,
+    /// Whether the prefix can be an API server's.
+    pub fit: PrefixFit,
+    /// The prefixes of API servers that were seen elsewhere in the source, as `--etcd-prefix` takes them.
+    pub other_prefixes: Vec<String>,
+}
+
+/// Whether a prefix can be an API server's, judging by the keys below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PrefixFit {
+    /// It can. Also used for a source that has no key at all.
+    Fits,
+    /// There is no key below it, not even a deleted one.
+    NoKey,
+    /// None of the keys below it names a resource that API servers have.
+    NoResource,
+    /// It lies inside of this prefix, which is an API server's.
+    Inside(String),
+}
+
+impl PrefixFit {
+    /// Judges a prefix by whether it has keys, and whether one of these names a resource that API servers have.
+    pub fn of(has_keys: bool, has_resource: bool) -> Self {
+        match (has_keys, has_resource) {
+            (false, _) => Self::NoKey,
+            (true, false) => Self::NoResource,
+            (true, true) => Self::Fits,
+        }
+    }
 }
 
 impl ScanOutcome {
@@ -38,10 +64,18 @@ impl ScanOutcome {
         if has_merged_groups {
             reasons.push(Incomplete::Groups);
         }
-        if !self.is_used {
-            reasons.push(Incomplete::Nothing { prefix: prefix.to_owned() });
-        }
+        reasons.extend(self.wrong_prefix(prefix.to_owned()));
         reasons
+    }
+
+    fn wrong_prefix(&self, prefix: String) -> Option<Incomplete> {
+        let others = self.other_prefixes.clone();
+        match &self.fit {
+            PrefixFit::Fits => None,
+            PrefixFit::NoKey => Some(Incomplete::Nothing { prefix, others }),
+            PrefixFit::NoResource => Some(Incomplete::NoResource { prefix, others }),
+            PrefixFit::Inside(around) => Some(Incomplete::Inside { prefix, around: around.clone() }),
+        }
     }
 }
 
@@ -73,10 +107,28 @@ pub enum Incomplete {
     #[error("the bucket meta cannot be read")]
     NoMeta,
     /// There is no key below the prefix. Most likely the prefix is wrong.
-    #[error("there is no key below {prefix}: is that the prefix of the API server?")]
+    #[error("there is no key below {prefix}{}", elsewhere(others))]
     Nothing {
         /// The prefix.
         prefix: String,
+        /// The prefixes of API servers that are there.
+        others: Vec<String>,
+    },
+    /// The keys below the prefix are not an API server's. The prefix is wrong.
+    #[error("no key below {prefix} names a resource as API servers do{}", elsewhere(others))]
+    NoResource {
+        /// The prefix.
+        prefix: String,
+        /// The prefixes of API servers that are there.
+        others: Vec<String>,
+    },
+    /// The prefix is a part of an API server's objects.
+    #[error("{prefix} has a part of the API server's objects only: all of them are below {around}")]
+    Inside {
+        /// The prefix.
+        prefix: String,
+        /// The API server's prefix.
+        around: String,
     },
     /// There are far more groups than in any cluster: someone invented names.
     #[error(
@@ -92,4 +144,24 @@ pub enum Incomplete {
     /// The sink ended the scan.
     #[error("the scan was ended before everything was read")]
     Ended,
+}
+
+impl Incomplete {
+    /// Whether the prefix is wrong.
+    pub fn is_wrong_prefix(&self) -> bool {
+        matches!(self, Self::Nothing { .. } | Self::NoResource { .. } | Self::Inside { .. })
+    }
+
+    /// Whether another snapshot may show what is missing in this one.
+    pub fn is_of_file(&self) -> bool {
+        !self.is_wrong_prefix() && !matches!(self, Self::Groups | Self::Ended)
+    }
+}
+
+/// Says where an API server's objects are, if that is known.
+fn elsewhere(others: &[String]) -> String {
+    match others {
+        [] => ": is that the prefix of the API server?".to_owned(),
+        others => format!("; an API server's objects are below {}", others.join(", and others below ")),
+    }
 }

@@ -9,9 +9,8 @@ use serde::Serialize;
 
 use super::{
     bolt::{BoundKey, Bounds, PageDamage},
-    count::Count,
     judge::{FindingKind, Judge},
-    outcome::ScanOutcome,
+    outcome::{Incomplete, ScanOutcome},
     revision::Revision,
     source::{ScanSource, SourceKind},
     tally::{Counts, GroupCount, ListedObject, ObjectFinding},
@@ -55,6 +54,9 @@ pub struct GroupRow {
     /// Whether it is a custom resource.
     #[serde(skip)]
     pub is_custom: bool,
+    /// Older values in plaintext that should be encrypted.
+    #[serde(skip)]
+    pub readable_revisions: u64,
 }
 
 impl GroupRow {
@@ -63,8 +65,8 @@ impl GroupRow {
         (&self.resource, &self.provider, self.key_id.as_deref(), self.commitment.as_deref())
     }
 
-    /// Whether the API server cannot read the values.
-    fn is_unreadable(&self) -> bool {
+    /// Whether the API server cannot read the values: it has no provider for them, or cannot use their key.
+    pub fn is_unreadable(&self) -> bool {
         let kinds = [FindingKind::NoProvider, FindingKind::UnknownKey, FindingKind::DisabledKey];
         kinds.iter().any(|kind| self.found.contains(kind))
     }
@@ -114,12 +116,23 @@ pub struct ReadableCount {
 }
 
 /// What the values were compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ComparedWith {
     /// An EncryptionConfiguration.
     pub encryption_config: bool,
     /// Keys.
     pub keys: bool,
+    /// The keyring file that names the keys.
+    pub keyring: Option<String>,
+}
+
+/// The older values in a file, which etcd has not compacted away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct OlderValues {
+    /// All older values.
+    pub values: u64,
+    /// Those in plaintext that should be encrypted: Secrets, and what the EncryptionConfiguration covers.
+    pub readable: u64,
 }
 
 /// The whole report.
@@ -148,8 +161,12 @@ pub struct ScanReport {
     pub identity_first: bool,
     /// All objects.
     pub all: ReadableCount,
+    /// The older values in the file. `None` for a live etcd, which does not show them.
+    pub history: Option<OlderValues>,
     /// How many values have keys outside the prefix.
     pub outside: u64,
+    /// The prefixes of API servers that were seen outside the prefix, as `--etcd-prefix` takes them.
+    pub other_prefixes: Vec<String>,
     /// By resource, provider and key_id, in this order.
     pub groups: Vec<GroupRow>,
     /// How often each kind was found.
@@ -160,11 +177,11 @@ pub struct ScanReport {
     pub incomplete: Vec<String>,
     /// What else the operator should know.
     pub notes: Vec<String>,
-    /// Whether nothing was found, and nothing is missing.
+    /// Whether nothing was found of live objects, and nothing is missing.
     pub clean: bool,
-    /// Whether some values were counted as one group, so that Secrets may be among them.
+    /// The reasons in `incomplete`.
     #[serde(skip)]
-    has_merged_groups: bool,
+    pub reasons: Vec<Incomplete>,
 }
 
 /// One line of `scan --list`.
@@ -200,10 +217,9 @@ impl ScanReport {
     /// knows.
     pub fn new(outcome: ScanOutcome, counts: Counts, judge: &Judge, prefix: &[u8], time: String) -> Self {
         let prefix = String::from_utf8_lossy(prefix).into_owned();
-        let has_merged_groups = counts.has_merged_groups;
-        let reasons = outcome.reasons(&prefix, has_merged_groups);
+        let reasons = outcome.reasons(&prefix, counts.has_merged_groups);
         let incomplete: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-        let ScanOutcome { source, overrides, damage, outside, .. } = outcome;
+        let ScanOutcome { source, overrides, damage, outside, other_prefixes, .. } = outcome;
         let has_history = source.kind == SourceKind::Snapshot;
         let mut groups: Vec<GroupRow> = counts.by_group.into_iter().map(|count| row(count, has_history)).collect();
         groups.sort_by(|a, b| a.names().cmp(&b.names()));
@@ -225,18 +241,24 @@ impl ScanReport {
             overrides,
             flags: None,
             prefix,
-            given: ComparedWith { encryption_config: judge.coverage.is_some(), keys: judge.keys.is_some() },
+            given: ComparedWith {
+                encryption_config: judge.coverage.is_some(),
+                keys: judge.keys.is_some(),
+                keyring: None,
+            },
             secrets: readable(groups.iter().filter(|row| row.resource == "secrets")),
             identity_first: judge.writes_plaintext_secrets(),
             all: readable(groups.iter()),
+            history: has_history.then(|| older(&groups)),
             outside,
+            other_prefixes,
             clean: found.is_empty() && incomplete.is_empty() && !judge.writes_plaintext_secrets(),
             groups,
             found,
             findings,
             incomplete,
             notes: Vec::new(),
-            has_merged_groups,
+            reasons,
         }
     }
 
@@ -245,39 +267,15 @@ impl ScanReport {
         !self.incomplete.is_empty() || self.found.contains_key(&FindingKind::Damaged)
     }
 
-    /// Returns the sentences that matter most, the worst first: whether new Secrets are written in plaintext, how many
-    /// the API server cannot read, and how many anyone can read in etcd.
-    pub fn headline(&self) -> String {
-        let plaintext = "New Secrets are written in plaintext, because `identity` comes first in the EncryptionConfiguration; \
-                         the next write of an encrypted Secret decrypts it";
-        let parts = [self.identity_first.then(|| plaintext.to_owned()), self.unreadable(), Some(self.in_etcd())];
-        parts.into_iter().flatten().collect::<Vec<_>>().join(". ")
+    /// Whether the report is good news: nothing was found, nothing is missing, and no older value in the file is
+    /// readable that should be encrypted.
+    pub fn is_good(&self) -> bool {
+        self.clean && self.older_readable() == 0
     }
 
-    fn unreadable(&self) -> Option<String> {
-        let ReadableCount { objects, unreadable, .. } = self.secrets;
-        (unreadable > 0)
-            .then(|| format!("The API server cannot read {} of {} Secrets", Count(unreadable), Count(objects)))
-    }
-
-    fn in_etcd(&self) -> String {
-        let ReadableCount { objects, readable, .. } = self.secrets;
-        let missing = if self.is_incomplete() { ", as far as it can be read" } else { "" };
-        let is = if readable == 1 { "is" } else { "are" };
-        if self.has_merged_groups {
-            return format!(
-                "There are too many kinds of values to count the Secrets; at least {} {is} readable in etcd",
-                Count(readable)
-            );
-        }
-        match (objects, readable) {
-            (0, _) if self.all.objects == 0 => format!("There is no object below {}", self.prefix),
-            (0, _) => format!("There are no Secrets among {} objects{missing}", Count(self.all.objects)),
-            (1, 0) => format!("The only Secret is encrypted in etcd{missing}"),
-            (_, 0) => format!("All {} Secrets are encrypted in etcd{missing}", Count(objects)),
-            (1, _) => format!("The only Secret is readable in etcd{missing}"),
-            _ => format!("{} of {} Secrets {is} readable in etcd{missing}", Count(readable), Count(objects)),
-        }
+    /// Returns how many older values in the file are readable and should be encrypted.
+    pub fn older_readable(&self) -> u64 {
+        self.history.map_or(0, |history| history.readable)
     }
 
     /// Returns the rows of plaintext that no entry covers and that may contain secrets.
@@ -289,6 +287,13 @@ impl ScanReport {
     }
 }
 
+fn older(rows: &[GroupRow]) -> OlderValues {
+    rows.iter().fold(OlderValues::default(), |sum, row| OlderValues {
+        values: sum.values + row.revisions.unwrap_or(0),
+        readable: sum.readable + row.readable_revisions,
+    })
+}
+
 fn readable<'r>(rows: impl Iterator<Item = &'r GroupRow>) -> ReadableCount {
     rows.fold(ReadableCount::default(), |sum, row| ReadableCount {
         objects: sum.objects + row.objects,
@@ -298,6 +303,8 @@ fn readable<'r>(rows: impl Iterator<Item = &'r GroupRow>) -> ReadableCount {
 }
 
 fn row(count: GroupCount, has_history: bool) -> GroupRow {
+    const READABLE: [FindingKind; 2] = [FindingKind::PlaintextAlthoughCovered, FindingKind::Plaintext];
+    let is_readable = READABLE.iter().any(|kind| count.verdict.kinds.contains(kind));
     let encodings = ENCODINGS.into_iter().zip(count.encodings).filter(|(_, objects)| *objects > 0);
     GroupRow {
         resource: count.group.resource.to_string(),
@@ -314,6 +321,7 @@ fn row(count: GroupCount, has_history: bool) -> GroupRow {
         found: if count.objects > 0 { count.verdict.kinds } else { Vec::new() },
         is_uncovered: count.verdict.is_uncovered,
         is_custom: count.group.resource.is_custom(),
+        readable_revisions: if is_readable { count.revisions } else { 0 },
     }
 }
 

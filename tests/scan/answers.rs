@@ -126,12 +126,17 @@ impl Scanned {
         } else {
             truth.lines().is_empty() && self.report.0["source"]["revision"] != 1
         };
-        let nothing = ["there is no key below /registry/: is that the prefix of the API server?"];
-        assert_eq!(self.report.incomplete(), nothing[usize::from(!is_unused)..], "{context}");
+        let incomplete = self.report.incomplete();
+        let is_said = |reason: &String| reason.starts_with("there is no key below /registry/");
+        assert_eq!(incomplete.len(), usize::from(is_unused), "{context}: {incomplete:?}");
+        assert!(incomplete.iter().all(is_said), "{context}: {incomplete:?}");
         let objects = truth.lines().len();
         assert_eq!(self.report.0["all"]["objects"], objects, "{context}");
         assert_eq!(self.report.0["outside"], if history { truth.outside() } else { 0 }, "{context}");
-        let code = if found.contains_key("damaged") || is_unused { 7 } else { i32::from(!found.is_empty()) };
+        let older = truth.older_readable();
+        assert_eq!(self.report.0["history"]["readable"].as_u64(), history.then_some(older), "{context}");
+        let is_bad = !found.is_empty() || history && older > 0;
+        let code = if found.contains_key("damaged") || is_unused { 7 } else { i32::from(is_bad) };
         assert_eq!(self.code, code, "{context}");
     }
 }

@@ -161,6 +161,13 @@ fn go_through_all(run: &Run, kine: Kine) {
     }
     let empty = sandbox.run(&format!("scan --etcd-servers {} --etcd-prefix /nothing", kine.kine.url()));
     assert!(empty.ends_with(7).stdout.starts_with("There is no object below /nothing/\n"), "{empty}");
+    assert!(empty.stdout.contains(" --etcd-prefix /registry; or with "), "{empty}");
+    assert!(empty.stdout.contains("; or with --etcd-prefix /other"), "{empty}");
+    let inside = sandbox.run(&format!("scan --etcd-servers {} --etcd-prefix /registry/secrets", kine.kine.url()));
+    let wrong = "The objects below /registry/secrets/ are not an API server's: this is the wrong prefix\n";
+    assert!(inside.ends_with(7).stdout.starts_with(wrong), "{inside}");
+    assert!(inside.stdout.contains(" --etcd-prefix /registry; or with "), "{inside}");
+    assert!(inside.stdout.contains("note:  kine may still have older values"), "{inside}");
     let elsewhere = scan(&sandbox, &format!("--etcd-servers {} --etcd-prefix /other", kine.kine.url()));
     assert_eq!(elsewhere.lines.iter().map(|line| line.key.as_str()).collect::<Vec<_>>(), ["/other/secrets/a"]);
 }

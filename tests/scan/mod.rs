@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! databases, damage, files, kine, live, providers -> truth -> values, writer, answers;   live -> proxy, scanned;   damage -> pages
-//! bounds -> forged;   control_plane, coverage, names -> history -> objects, scanned
+//! words -> truth, values;   bounds -> forged;   control_plane, coverage, names -> history -> objects, scanned
 //! ```
 
 #![allow(
@@ -37,4 +37,5 @@ mod proxy;
 mod scanned;
 mod truth;
 mod values;
+mod words;
 mod writer;

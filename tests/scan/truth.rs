@@ -160,6 +160,14 @@ impl Truth {
         found
     }
 
+    /// Older values of Secrets in plaintext.
+    pub(super) fn older_readable(&self) -> u64 {
+        let newest = self.newest();
+        let is_older = |change: &&Change| newest[&*change.key].revision != change.revision;
+        let older = self.changes.iter().filter(is_older).filter_map(|change| self.line(change));
+        older.filter(|line| line.resource == "secrets" && line.provider == "identity").count() as u64
+    }
+
     /// Values outside the prefix, older ones included.
     pub(super) fn outside(&self) -> u64 {
         let is_outside = |change: &&Change| change.value.is_some() && !change.key.starts_with(self.prefix);

@@ -57,7 +57,7 @@ impl FileArgs {
     /// # Errors
     /// When one of them cannot be written.
     #[cfg_attr(not(any(feature = "html", feature = "metrics")), allow(unused_variables, reason = "no file to write"))]
-    pub(super) fn write(&self, report: &ScanReport) -> Result<(), Failure> {
+    pub(super) fn write(&self, report: &ScanReport, hints: &[String]) -> Result<(), Failure> {
         #[cfg(feature = "metrics")]
         if let Some(path) = &self.prometheus {
             let metrics = prometheus::text(report)?;
@@ -65,7 +65,7 @@ impl FileArgs {
         }
         #[cfg(feature = "html")]
         if let Some(path) = &self.html {
-            export(path, html::page(report).as_bytes()).map_err(|error| Failure::export(&error))?;
+            export(path, html::page(report, hints).as_bytes()).map_err(|error| Failure::export(&error))?;
         }
         Ok(())
     }

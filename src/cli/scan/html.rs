@@ -4,7 +4,10 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::scan::{ScanSource, SourceKind, count::Count, judge::FindingKind, report::ScanReport};
 
-use super::{picture::picture, text::meaning};
+use super::{
+    picture::picture,
+    text::{compared_with, meaning},
+};
 
 const STYLE: &str = "
 :root { --ink: #1f2328; --dim: #59636e; --line: #d1d9e0; --paper: #fff; --soft: #f6f8fa; --bad: #b3261e; --good: #1a7f37; }
@@ -17,25 +20,30 @@ body { margin: 0 auto; max-width: 68rem; padding: 2rem 1.25rem 4rem; color: var(
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; }
 h1.bad { color: var(--bad); } h1.good { color: var(--good); }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); }
-p, li { max-width: 50rem; } .dim { color: var(--dim); }
+p, li { max-width: 50rem; overflow-wrap: anywhere; } h1 { overflow-wrap: anywhere; } .dim { color: var(--dim); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.25rem; margin: 1rem 0; }
 dt { color: var(--dim); } dd { margin: 0; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; } th, td { padding: .35rem .7rem; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--dim); } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-code { font: 13px/1.45 ui-monospace, monospace; overflow-wrap: anywhere; } td code { white-space: nowrap; }
+code { font: 13px/1.45 ui-monospace, monospace; overflow-wrap: anywhere; } td { overflow-wrap: anywhere; }
+td code { display: inline-block; min-width: 8rem; } td.n, th { overflow-wrap: normal; }
 .chip { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .45em; }
-.bars { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr max-content; gap: .45rem .9rem; align-items: center; }
+.bars { display: grid; grid-template-columns: minmax(8rem, 18rem) 1fr max-content; overflow-wrap: anywhere; gap: .45rem .9rem; align-items: center; }
 .bars svg { width: 100%; height: 22px; display: block; }
 .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.4rem; margin: 0 0 1rem; padding: 0; list-style: none; }
 .bad { color: var(--bad); } .box { background: var(--soft); border: 1px solid var(--line); border-radius: 6px; padding: .75rem 1rem; }
+@media (max-width: 40rem) {
+  body { padding: 1rem .75rem 3rem; } h1 { font-size: 1.4rem; } dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
+  .bars { grid-template-columns: 1fr max-content; } .bars div:nth-child(3n+1) { grid-column: 1 / -1; } th, td { padding: .3rem .4rem; }
+}
 @media print { body { max-width: none; padding: 0; } }
 ";
 
 /// Returns the page.
-pub(super) fn page(report: &ScanReport) -> String {
-    let is_bad = !report.clean;
+pub(super) fn page(report: &ScanReport, hints: &[String]) -> String {
+    let is_good = report.is_good();
     let headline = report.headline();
     html! {
         (DOCTYPE)
@@ -47,12 +55,14 @@ pub(super) fn page(report: &ScanReport) -> String {
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                h1.bad[is_bad].good[!is_bad] { (headline) }
+                h1.bad[!is_good].good[is_good] { (headline) }
                 (facts(report))
-                @if report.is_incomplete() { (incomplete(report)) }
+                @if !report.incomplete.is_empty() { (incomplete(report)) }
                 h2 { "Coverage by resource and key" }
                 (picture(report))
                 @if !report.found.is_empty() { h2 { "What was found" } (found(report)) }
+                @if !hints.is_empty() { h2 { "What to do" } (list(hints)) }
+                @if !report.notes.is_empty() { h2 { "What else to know" } (list(&report.notes)) }
                 h2 { "All figures" }
                 (table(report))
                 h2 { "How to read this" }
@@ -79,14 +89,7 @@ fn facts(report: &ScanReport) -> Markup {
             dt { "objects" }
             dd { (Count(report.all.objects)) ", including " (Count(report.secrets.objects)) " Secrets" }
             dt { "compared with" }
-            dd {
-                @match (report.given.encryption_config, report.given.keys) {
-                    (true, true) => "the EncryptionConfiguration, and the keys",
-                    (true, false) => "the EncryptionConfiguration, but no keys",
-                    (false, true) => "the keys, but no EncryptionConfiguration",
-                    (false, false) => "neither an EncryptionConfiguration nor keys",
-                }
-            }
+            dd { (compared_with(&report.given)) }
         }
     }
 }
@@ -125,6 +128,10 @@ fn incomplete(report: &ScanReport) -> Markup {
             ul { @for reason in &report.incomplete { li { (reason) } } }
         }
     }
+}
+
+fn list(lines: &[String]) -> Markup {
+    html! { ul { @for line in lines { li { (line) } } } }
 }
 
 fn found(report: &ScanReport) -> Markup {
@@ -187,15 +194,14 @@ fn explanation(report: &ScanReport) -> Markup {
             "This report was made from etcd's own bytes. The prefix of each stored value names its provider, and a value of KMS v2 names \
              its key. No key was used and nothing was decrypted, so the report does not prove that a key opens a value. "
             "Each object counts once, by its newest revision. Older values are those that etcd has not compacted away"
-            @if report.source.kind == SourceKind::Etcd { ", which a live etcd does not show" } "."
+            @match report.source.kind {
+                SourceKind::Etcd => ", which a live etcd does not show.",
+                SourceKind::Snapshot => { "; " (Count(report.older_readable())) " of them are in plaintext and should be encrypted." }
+            }
         }
         p {
             "Seeds are the distinct wrapped keys of live objects. After a start, an API server asks its plugin once to unwrap each of them. "
             "Deleted and overwritten values may still be in free pages of the database file, in the write-ahead log and in older snapshots."
-        }
-        @for note in &report.notes { p { b { "Note: " } (note) "." } }
-        @if report.outside > 0 {
-            p { b { "Note: " } (Count(report.outside)) " stored values outside " code { (report.prefix) } " were not scanned." }
         }
     }
 }

@@ -6,22 +6,20 @@ use std::path::{Path, PathBuf};
 use crate::{
     apiserver::{self, Doubt, Override},
     config::Config,
-    keyring::{
-        key_id::KeyId,
-        record::{self, RECORD_MAX},
-        state::State,
-    },
     scan::{
         coverage::{BrokenRule, CONFIG_MAX, Coverage, CoverageError, KmsV1},
-        judge::{Judge, KeyUse, KnownKeys},
+        judge::Judge,
         needs::ScanPlace,
     },
 };
 
-use super::super::{
-    etcd::Declared,
-    failure::{Exit, Failure},
-    files::{read_text, wrong},
+use super::{
+    super::{
+        etcd::Declared,
+        failure::{Exit, Failure},
+        files::{read_text, wrong},
+    },
+    keys::ScanKeys,
 };
 
 /// What a scan needs.
@@ -32,6 +30,8 @@ pub(super) struct ScanInput {
     pub(super) flags: Option<String>,
     pub(super) prefix: String,
     pub(super) judge: Judge,
+    /// The keys that values are compared with. The judge has taken their states.
+    pub(super) keys: ScanKeys,
     /// What the operator should know about the input.
     pub(super) notes: Vec<String>,
 }
@@ -44,7 +44,7 @@ impl ScanInput {
     pub(super) fn read(
         config: &Config,
         snapshot: Option<PathBuf>,
-        (keyring, primary): (Option<&Path>, Option<KeyId>),
+        mut keys: ScanKeys,
         has_kms_v1: bool,
     ) -> Result<Self, Failure> {
         // A snapshot may belong to another cluster than this node, so its manifest is not read by default.
@@ -57,15 +57,12 @@ impl ScanInput {
             }
             None => declared.places().ok_or_else(|| nowhere(&notes))?.into_iter().map(|(place, _)| place).collect(),
         };
-        let keys = match (keyring, primary) {
-            (Some(file), _) => Some(read_keys(&config.provider_name, file)?),
-            (None, Some(key_id)) => Some(KnownKeys::primary(&config.provider_name, key_id.commitment_half())),
-            (None, None) => None,
-        };
+        notes.extend(keys.note.take());
         let kms_v1 = if has_kms_v1 || declared.allows_kms_v1 { KmsV1::Allowed } else { KmsV1::Refused };
         let coverage = declared.encryption_config.as_deref().map(|path| read_coverage(path, kms_v1)).transpose()?;
         let flags = declared.found_in;
-        Ok(Self { places, flags, prefix: declared.prefix, judge: Judge { coverage, keys }, notes })
+        let judge = Judge { coverage, keys: keys.known.take() };
+        Ok(Self { places, flags, prefix: declared.prefix, judge, keys, notes })
     }
 }
 
@@ -94,18 +91,4 @@ fn read_coverage(path: &Path, kms_v1: KmsV1) -> Result<Coverage, Failure> {
         _ => "kube-apiserver would refuse to start with it or to reload it",
     };
     Coverage::parse(&read_text(path, CONFIG_MAX)?, kms_v1).map_err(|error| wrong(path, &error, Some(hint(&error))))
-}
-
-fn read_keys(provider: &str, path: &Path) -> Result<KnownKeys, Failure> {
-    let text = read_text(path, RECORD_MAX)?;
-    let hint = "give the file `keyring` of a state directory, or a copy of it";
-    let keys = record::outline(text.as_bytes()).map_err(|error| wrong(path, &error, Some(hint)))?;
-    let key_use = |state| match state {
-        Some(State::Primary) => KeyUse::Primary,
-        Some(State::Pending | State::DecryptOnly) => KeyUse::Unwraps,
-        Some(State::Disabled) => KeyUse::Disabled,
-        None => KeyUse::Destroyed,
-    };
-    let uses = keys.into_iter().map(|(key_id, state)| (key_id.commitment_half(), key_use(state)));
-    Ok(KnownKeys::keyring(provider, uses.collect()))
 }

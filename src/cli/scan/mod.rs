@@ -1,19 +1,25 @@
 //! `claviger scan`
 //!
 //! ```text
-//! run -> input, listing, text, files;   files -> prometheus;   files -> html -> picture -> text
+//! run -> input -> keys -> again;   run -> listing;   run -> hints, notes -> again
+//!     -> text -> table;   run -> files -> prometheus;   files -> html -> picture -> table;   html -> text
 //! ```
 
+mod again;
 mod files;
+mod hints;
 #[cfg(feature = "html")]
 mod html;
 mod input;
+mod keys;
 mod listing;
+mod notes;
 #[cfg(feature = "html")]
 mod picture;
 #[cfg(feature = "metrics")]
 mod prometheus;
 mod run;
+mod table;
 mod text;
 
 pub(super) use run::{ScanArgs, run};

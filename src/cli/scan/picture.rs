@@ -4,11 +4,10 @@ use maud::{Markup, html};
 
 use crate::scan::{
     count::Count,
-    judge::FindingKind,
     report::{GroupRow, ScanReport},
 };
 
-use super::text::short;
+use super::table::short;
 
 /// The colours of keys, in the order of the keys. People who cannot see red can distinguish them.
 const KEYS: [&str; 6] = ["#1f6feb", "#2ca58d", "#8957e5", "#5aa9e6", "#607d3b", "#7d5ba6"];
@@ -28,7 +27,7 @@ const SEEN: f64 = 3.0;
 enum Part<'r> {
     /// Encrypted by this provider, under this KMS v2 key if it has one.
     Key(&'r str, Option<&'r str>),
-    /// Encrypted by a provider or key that the API server does not have.
+    /// Encrypted by a provider or key that the API server cannot use.
     Unreadable,
     /// Plaintext that should be encrypted.
     Readable,
@@ -40,9 +39,7 @@ fn part(row: &GroupRow) -> Part<'_> {
     match (row.is_readable(), row.found.is_empty()) {
         (true, false) => Part::Readable,
         (true, true) => Part::Uncovered,
-        (false, _) if row.found.contains(&FindingKind::NoProvider) || row.found.contains(&FindingKind::UnknownKey) => {
-            Part::Unreadable
-        }
+        (false, _) if row.is_unreadable() => Part::Unreadable,
         (false, _) => Part::Key(&row.provider, row.key_id.as_deref()),
     }
 }
@@ -96,7 +93,7 @@ fn legend(part: Part<'_>) -> Markup {
     html! {
         @match part {
             Part::Key(provider, key_id) => { (provider) @if let Some(key_id) = key_id { ", " code title=(key_id) { (short(Some(key_id))) } } }
-            Part::Unreadable => "under a provider or key that the API server does not have",
+            Part::Unreadable => "under a provider or key that the API server cannot use",
             Part::Readable => "plaintext, and should be encrypted",
             Part::Uncovered => "plaintext, and no configuration says to encrypt it",
         }
@@ -130,7 +127,7 @@ impl ResourceBar<'_> {
 fn plain(part: Part<'_>) -> String {
     match part {
         Part::Key(provider, key_id) => format!("{provider} {}", key_id.unwrap_or_default()),
-        Part::Unreadable => "under a provider or key that the API server does not have".to_owned(),
+        Part::Unreadable => "under a provider or key that the API server cannot use".to_owned(),
         Part::Readable => "plaintext, and should be encrypted".to_owned(),
         Part::Uncovered => "plaintext".to_owned(),
     }

@@ -65,6 +65,11 @@ pub(super) fn text(report: &ScanReport) -> Result<String, Failure> {
         gauge
     };
     registry.register("revision", "The revision of etcd that was scanned", single(report.source.revision));
+    registry.register(
+        "older_readable",
+        "Older values in the file that are in plaintext and should be encrypted; 0 of a live etcd",
+        single(report.older_readable()),
+    );
     registry.register("incomplete", "Whether something could not be read", single(report.is_incomplete().into()));
     let seconds = report.time.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second);
     registry.register("timestamp_seconds", "When the scan ended", single(u64::try_from(seconds).unwrap_or(0)));

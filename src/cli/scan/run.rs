@@ -9,7 +9,7 @@ use crate::{
     apiserver,
     config::Settings,
     hardening,
-    keyring::{key_id::KeyId, time::Time},
+    keyring::time::Time,
     scan::{
         live,
         names::Names,
@@ -24,15 +24,19 @@ use crate::{
 
 use super::{
     super::{
-        Format, Global,
+        Format, Global, StateDir,
         etcd::EtcdArgs,
         failure::{Exit, Failure},
         output::{self, OutputError},
         progress::Meter,
     },
+    again::Again,
     files::FileArgs,
+    hints::{HintContext, hints},
     input::{ScanInput, nowhere},
+    keys::{KeyFlags, ScanKeys, primary_key},
     listing::Listing,
+    notes::notes,
     text,
 };
 
@@ -40,12 +44,13 @@ use super::{
 ///
 /// The command reads etcd's own bytes, from a snapshot or live. It needs no key and cannot decrypt. With an
 /// EncryptionConfiguration it shows which objects are not stored as configured; with a keyring it shows which keys are
-/// still needed. Exits with 1 if it found something wrong, and with 7 if something is damaged or could not be read.
+/// still needed. Exits with 1 if it found something wrong, and with 7 if something is damaged or could not be read, or
+/// if the prefix is not the API server's.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   claviger scan --snapshot /backup/etcd.db
-  sudo claviger scan                       on a control-plane node set up by kubeadm: reads the API server's manifest
+  sudo claviger scan                       on a control-plane node: reads the API server's manifest and the keyring
   claviger scan --snapshot etcd.db --keyring /var/lib/claviger/keyring --html report.html
   claviger scan --list | jq -r 'select(.finding) | .key'")]
 pub(in crate::cli) struct ScanArgs {
@@ -61,10 +66,12 @@ pub(in crate::cli) struct ScanArgs {
     /// Feature gates of kube-apiserver, if its flags are not read: KMSv1=true lets the configuration name KMS v1
     #[arg(long, value_name = "GATES")]
     feature_gates: Option<String>,
-    /// Keyring file, to show which objects are under stale, disabled or unknown keys; only key_ids and states are read
-    /// from it
+    /// Keyring file, to show which objects are under stale, disabled or unknown keys; only key_ids, states and times are
+    /// read from it [default: the keyring in the state directory, if there is one and --snapshot is not given]
     #[arg(long, value_name = "FILE")]
     keyring: Option<PathBuf>,
+    #[command(flatten)]
+    state_dir: StateDir,
     /// Primary key by its full key_id, as `claviger key list` prints it, to show which objects are under other keys
     #[arg(long, value_name = "KEY_ID", conflicts_with = "keyring")]
     primary: Option<String>,
@@ -87,42 +94,53 @@ pub(in crate::cli) struct ScanArgs {
 /// When nothing can be scanned, or the report cannot be written.
 pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failure> {
     hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
-    let ScanArgs { snapshot, etcd, encryption_config, feature_gates, keyring, primary, provider_name, .. } = args;
-    let settings = Settings { provider_name, encryption_config, ..Settings::default() };
+    let ScanArgs { snapshot, etcd, encryption_config, feature_gates, keyring, primary, state_dir, .. } = args;
+    let settings = Settings { provider_name: args.provider_name, encryption_config, ..state_dir.settings() };
+    let has_state_dir = settings.state_dir.is_some();
     let config = global.config(etcd.put_into(settings))?;
     args.files.check()?;
     let primary = primary.as_deref().map(primary_key).transpose()?;
+    let flags = KeyFlags { keyring, primary, has_state_dir, has_snapshot: snapshot.is_some() };
+    let keys = ScanKeys::read(&config, flags)?;
     let has_kms_v1 = feature_gates.is_some_and(|gates| apiserver::allows_kms_v1(&gates));
-    let input = ScanInput::read(&config, snapshot, (keyring.as_deref(), primary), has_kms_v1)?;
-    let names = Names::new(&input.prefix);
+    let input = ScanInput::read(&config, snapshot, keys, has_kms_v1)?;
     let mut listing = Listing::default();
     let mut list = |object: &ListedObject<'_>| listing.print(object);
     let lister = args.list.then(|| Box::new(&mut list) as Lister<'_>);
-    let (outcome, counts) = scan(&input, &names, args.files.want_digest(), lister, global)?;
+    let (report, hints) = report(input, args.files.want_digest(), lister, global)?;
     listing.finish()?;
-    let time = Time::new(jiff::Timestamp::now()).to_string();
-    let mut report = ScanReport::new(outcome, counts, &input.judge, names.prefix(), time);
-    report.notes = input.notes;
-    report.flags = input.flags;
-    args.files.write(&report)?;
+    args.files.write(&report, &hints)?;
     if args.list {
-        show_beside_list(&report, global);
+        show_beside_list(&report, &hints, global);
     } else {
-        show(&report, args.all, global)?;
+        show(&report, &hints, args.all, global)?;
     }
-    Ok(match (report.is_incomplete(), report.clean) {
+    Ok(match (report.is_incomplete(), report.is_good()) {
         (true, _) => Exit::Damaged,
         (false, false) => Exit::Found,
         (false, true) => Exit::Done,
     })
 }
 
-/// Parses `--primary`. A short name such as `k6` is refused, because it would match no value, and all would seem stale.
-fn primary_key(text: &str) -> Result<KeyId, Failure> {
-    text.parse().map_err(|error| {
-        let hint = "give the key_id in full; `claviger key list` shows it".to_owned();
-        Failure::new(Exit::Usage, &format!("--primary {text:?}: {error}"), hint)
-    })
+/// Scans, and returns the report and what to do next.
+fn report(
+    input: ScanInput,
+    digest: bool,
+    lister: Option<Lister<'_>>,
+    global: &Global,
+) -> Result<(ScanReport, Vec<String>), Failure> {
+    let names = Names::new(&input.prefix);
+    let (outcome, counts) = scan(&input, &names, digest, lister, global)?;
+    let now = Time::new(jiff::Timestamp::now());
+    let mut report = ScanReport::new(outcome, counts, &input.judge, names.prefix(), now.to_string());
+    report.given.keyring = input.keys.file.as_ref().map(|file| file.display().to_string());
+    report.flags = input.flags;
+    report.notes = input.notes;
+    report.notes.extend(notes(&report));
+    let again = Again::from_env();
+    let state_dir = input.keys.state_dir.as_deref();
+    let hints = hints(&report, &HintContext { again: &again, state_dir, promoted: input.keys.promoted, now });
+    Ok((report, hints))
 }
 
 fn scan(
@@ -173,17 +191,22 @@ fn read(
 }
 
 /// With `--list`, standard output has the objects, so the rest goes to standard error.
-fn show_beside_list(report: &ScanReport, global: &Global) {
+fn show_beside_list(report: &ScanReport, hints: &[String], global: &Global) {
     output::aside(&report.headline(), global);
     report.incomplete.iter().for_each(|reason| output::aside(&format!("! {reason}"), global));
+    if !report.incomplete.is_empty() {
+        for hint in hints {
+            output::aside(&format!("hint:  {hint}"), global);
+        }
+    }
 }
 
-fn show(report: &ScanReport, all: bool, global: &Global) -> Result<(), OutputError> {
+fn show(report: &ScanReport, hints: &[String], all: bool, global: &Global) -> Result<(), OutputError> {
     match global.output {
         Format::Json => output::json(report),
         Format::Text => {
-            output::headline(&report.headline(), report.clean)?;
-            output::text_line(&text::page(report, all, global.quiet))
+            output::headline(&report.headline(), report.is_good())?;
+            output::text_line(&text::page(report, hints, all, global.quiet))
         }
     }
 }

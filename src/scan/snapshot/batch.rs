@@ -5,7 +5,9 @@ use std::mem;
 use super::super::{
     bolt::{BoundKey, Bounds, DamageList, Element, Leaf, LeafVisitor, PageDamage, PageError},
     fingerprint::Fingerprint,
+    names,
     object::Summary,
+    prefixes::Prefixes,
     revision::{KeyChange, Revision},
     summarizer::Summarizer,
 };
@@ -37,6 +39,10 @@ pub struct Batch {
     pub damage: DamageList,
     /// How many values have keys outside the prefix.
     pub outside: u64,
+    /// The prefixes that their keys show.
+    pub prefixes: Prefixes,
+    /// Whether a deleted key below the prefix names a resource that API servers have. For other keys, their groups show it.
+    pub has_deleted_resource: bool,
     /// The greatest number of a transaction.
     pub revision: u64,
 }
@@ -77,11 +83,18 @@ impl Collector {
         let change = KeyChange::parse(element.key, element.value).map_err(|error| damaged(error.to_string()))?;
         self.batch.revision = self.batch.revision.max(change.revision.main);
         if !self.summarizer.names().contain(change.key) {
-            self.batch.outside += u64::from(change.value.is_some());
+            if change.value.is_some() {
+                self.batch.outside += 1;
+                self.batch.prefixes.note(change.key);
+            }
             return Ok(());
         }
         if !is_text(change.key) {
             return Err(damaged("its key is not one that Kubernetes writes".to_owned()));
+        }
+        if change.value.is_none() && !self.batch.has_deleted_resource {
+            let path = self.summarizer.names().path(change.key).unwrap_or_default();
+            self.batch.has_deleted_resource = names::resource(&String::from_utf8_lossy(path)).is_known();
         }
         let fingerprint = self.summarizer.fingerprinter().of(change.key);
         let summary = change.value.and_then(|value| self.summarizer.summarize(change.key, value));

@@ -6,7 +6,8 @@ use super::{
     super::{
         bolt::{BoltError, DamageList, Database, TreeReader, find_bucket},
         object::{Object, Sink},
-        outcome::{Incomplete, Progress, ScanOutcome},
+        outcome::{Incomplete, PrefixFit, Progress, ScanOutcome},
+        prefixes::Prefixes,
         source::ScanSource,
         summarizer::Summarizer,
     },
@@ -58,10 +59,11 @@ pub fn scan(
     if file.has_changed() {
         incomplete.push(Incomplete::Changed);
     }
-    let DatabaseContents { damage, outside, is_used, revision, compacted, .. } = contents;
+    let fit = contents.fit(summarizer);
+    let DatabaseContents { damage, outside, prefixes, revision, compacted, .. } = contents;
     let source = ScanSource { revision, compacted, digest, ..ScanSource::snapshot(path, file.length()) };
-    // A database without any key is no sign of a wrong prefix, but one that has only other keys is.
-    Ok(ScanOutcome { source, overrides: Vec::new(), damage, incomplete, outside, is_used: is_used || outside == 0 })
+    let other_prefixes = prefixes.likely();
+    Ok(ScanOutcome { source, overrides: Vec::new(), damage, incomplete, outside, fit, other_prefixes })
 }
 
 /// Reads the database quickly. If it turns out that a key was handed on twice, the sink forgets everything, and the
@@ -110,14 +112,26 @@ fn read<S: Sink>(
     Ok(contents)
 }
 
+/// Which keys are below the prefix. Even a deleted key shows that the prefix is used.
+#[derive(Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum KeysBelow {
+    #[default]
+    None,
+    /// Some, whose groups show whether API servers have their resources.
+    Any,
+    /// A deleted one of a resource that API servers have. It has no group.
+    DeletedResource,
+}
+
 /// What was read of a database.
 #[derive(Default)]
 struct DatabaseContents {
     damage: DamageList,
     /// How many values have keys outside the prefix.
     outside: u64,
-    /// Whether there is a key below the prefix, even if only a deleted one.
-    is_used: bool,
+    /// The prefixes that these keys show.
+    prefixes: Prefixes,
+    below: KeysBelow,
     /// The newest revision.
     revision: u64,
     /// The revision up to which etcd compacted.
@@ -137,7 +151,13 @@ impl DatabaseContents {
             batch.changes.iter().map(|change| newest.is_newest(change.fingerprint, change.is_first)).collect();
         self.damage.append(batch.damage);
         self.outside += batch.outside;
-        self.is_used |= !batch.changes.is_empty();
+        self.prefixes.merge(batch.prefixes);
+        let below = match (batch.changes.is_empty(), batch.has_deleted_resource) {
+            (true, _) => KeysBelow::None,
+            (false, false) => KeysBelow::Any,
+            (false, true) => KeysBelow::DeletedResource,
+        };
+        self.below = self.below.max(below);
         self.revision = self.revision.max(batch.revision);
         for (change, is_newest) in batch.changes.iter().zip(is_newest) {
             let key = take(&mut keys, change.key_length);
@@ -152,6 +172,23 @@ impl DatabaseContents {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Judges the summarizer's prefix. A database without any key is no sign of a wrong one, but one that has only other
+    /// keys is.
+    fn fit(&self, summarizer: &Summarizer) -> PrefixFit {
+        let has_keys = self.below > KeysBelow::None;
+        if !has_keys && self.outside == 0 {
+            return PrefixFit::Fits;
+        }
+        let has_resource = self.below == KeysBelow::DeletedResource || summarizer.groups().have_known_resource();
+        match PrefixFit::of(has_keys, has_resource) {
+            PrefixFit::Fits => {
+                let prefix = String::from_utf8_lossy(summarizer.names().prefix());
+                self.prefixes.around(prefix.trim_end_matches('/')).map_or(PrefixFit::Fits, PrefixFit::Inside)
+            }
+            fit => fit,
+        }
     }
 
     /// Returns why something may be missing.

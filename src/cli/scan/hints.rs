@@ -1,0 +1,177 @@
+//! What to do next: a hint for each kind of thing that is wrong, the worst first. A command in a hint can be pasted into a
+//! shell; a word in capitals has to be replaced before.
+
+use std::path::Path;
+
+use crate::{
+    config::DEFAULT_STATE_DIR,
+    keyring::{key_id::KeyId, time::Time},
+    scan::{
+        SourceKind,
+        judge::FindingKind,
+        outcome::Incomplete,
+        report::{GroupRow, ScanReport},
+    },
+};
+
+use super::again::{Again, quoted};
+
+/// API servers write under the previous key for some minutes after a promotion.
+const ADOPTION: u64 = 10 * 60;
+
+/// At most this many keys or providers are named in one hint.
+const NAMED: usize = 3;
+
+/// What hints need to know besides the report.
+pub(super) struct HintContext<'a> {
+    pub(super) again: &'a Again,
+    /// The state directory of the keys.
+    pub(super) state_dir: Option<&'a Path>,
+    /// The primary key, and when it became primary.
+    pub(super) promoted: Option<(KeyId, Time)>,
+    pub(super) now: Time,
+}
+
+/// Returns the hints about a report. If the prefix is wrong, everything else has to wait.
+pub(super) fn hints(report: &ScanReport, context: &HintContext<'_>) -> Vec<String> {
+    if let Some(reason) = report.reasons.iter().find(|reason| reason.is_wrong_prefix()) {
+        return vec![prefix(reason, context)];
+    }
+    let file = report.source.kind == SourceKind::Snapshot && report.reasons.iter().any(Incomplete::is_of_file);
+    let again =
+        "incomplete: take another snapshot and scan that: etcdctl snapshot save FILE && claviger scan --snapshot FILE";
+    let groups = report.reasons.contains(&Incomplete::Groups).then(|| {
+        "incomplete: someone who can write to etcd invented names; --list shows the objects that have them".to_owned()
+    });
+    let first = report.identity_first.then(|| {
+        "identity: put a provider that encrypts first in the entry that lists Secrets, before anything is written"
+            .to_owned()
+    });
+    let kinds = FindingKind::ALL.into_iter().filter_map(|kind| {
+        let text = of_kind(kind, report, context)?;
+        Some(format!("{}: {text}", kind.as_str()))
+    });
+    let before = [file.then(|| again.to_owned()), groups, first].into_iter().flatten();
+    before.chain(kinds).chain(older(report)).collect()
+}
+
+fn prefix(reason: &Incomplete, context: &HintContext<'_>) -> String {
+    let likely: &[String] = match reason {
+        Incomplete::Nothing { others, .. } | Incomplete::NoResource { others, .. } => others,
+        Incomplete::Inside { around, .. } => std::slice::from_ref(around),
+        _ => &[],
+    };
+    let Some((first, others)) = likely.split_first() else {
+        return "give the prefix of the API server: --etcd-prefix PREFIX".to_owned();
+    };
+    let mut ways = vec![context.again.with("--etcd-prefix", first)];
+    ways.extend(others.iter().map(|other| format!("or with --etcd-prefix {}", quoted(other))));
+    format!("scan below the API server's prefix: {}", ways.join("; "))
+}
+
+/// Returns what to do about one kind of finding, if the report has it.
+fn of_kind(kind: FindingKind, report: &ScanReport, context: &HintContext<'_>) -> Option<String> {
+    if !report.found.contains_key(&kind) {
+        return None;
+    }
+    let rows: Vec<&GroupRow> = report.groups.iter().filter(|row| row.found.contains(&kind)).collect();
+    match kind {
+        FindingKind::Damaged => damaged(report),
+        FindingKind::PlaintextAlthoughCovered | FindingKind::NotFirstProvider => Some(rewrite(&rows, report)),
+        FindingKind::Plaintext if report.given.encryption_config => {
+            Some("encrypt them: claviger generate encryption-configuration".to_owned())
+        }
+        FindingKind::Plaintext => Some(format!(
+            "should they be encrypted? to compare them with the API server's configuration: {}",
+            context.again.with("--encryption-config", "FILE")
+        )),
+        FindingKind::NoProvider => {
+            let providers = named(rows.iter().map(|row| row.provider.as_str()));
+            Some(format!(
+                "add the provider{providers} to the entry of the resource, after the first one, until all objects are rewritten"
+            ))
+        }
+        FindingKind::UnknownKey => {
+            let keys = named(keys(&rows));
+            Some(format!("restore the key{keys} from a backup: claviger backup restore FILE{}", state_dir(context)))
+        }
+        FindingKind::DisabledKey => {
+            let enable = |key: &str| format!("claviger key enable {key}{}", state_dir(context));
+            let mut keys = distinct(keys(&rows));
+            keys.truncate(NAMED);
+            let keys = if keys.is_empty() { vec!["KEY"] } else { keys };
+            Some(format!("enable the key: {}", keys.into_iter().map(enable).collect::<Vec<_>>().join(" && ")))
+        }
+        FindingKind::Stale => Some(stale(&rows, report, context)),
+    }
+}
+
+/// Damaged pages have a hint of their own. This one is about objects.
+fn damaged(report: &ScanReport) -> Option<String> {
+    let is_object = report.findings.iter().any(|found| found.kind == FindingKind::Damaged && found.key.is_some());
+    is_object.then(|| {
+        "the API server cannot read a damaged object either: restore the object from a backup, or delete its key in etcd"
+            .to_owned()
+    })
+}
+
+/// Says how to rewrite objects under the provider and key that the API server uses now.
+fn rewrite(rows: &[&GroupRow], report: &ScanReport) -> String {
+    let resources = distinct(rows.iter().map(|row| row.resource.as_str()).filter(|name| is_plain(name))).join(",");
+    let is_blocked =
+        report.groups.iter().any(|row| row.is_unreadable() && rows.iter().any(|one| one.resource == row.resource));
+    let when = if is_blocked { ", when the API server can read all of them" } else { "" };
+    format!("rewrite them{when}: kubectl get {resources} --all-namespaces -o json | kubectl replace -f -")
+}
+
+fn stale(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>) -> String {
+    let rewrite = rewrite(rows, report);
+    let recent = context.promoted.filter(|(_, time)| context.now.seconds().saturating_sub(time.seconds()) < ADOPTION);
+    let Some((key_id, time)) = recent else { return rewrite };
+    format!(
+        "{key_id} is primary since {time}, and API servers may still write under the key before; `claviger status{0}` shows \
+         which ones do. Wait for them: claviger key promote {key_id} --wait{0}. Then {rewrite}",
+        state_dir(context)
+    )
+}
+
+fn older(report: &ScanReport) -> Option<String> {
+    let revision = report.source.revision;
+    (report.older_readable() > 0).then(|| {
+        format!(
+            "older values: compacting and defragmenting etcd removes them; then scan another snapshot: etcdctl compact \
+             {revision}; etcdctl defrag; etcdctl snapshot save FILE && claviger scan --snapshot FILE"
+        )
+    })
+}
+
+/// Returns the flag that names the state directory of the keys, unless it is the usual one.
+fn state_dir(context: &HintContext<'_>) -> String {
+    let other = context.state_dir.filter(|directory| *directory != Path::new(DEFAULT_STATE_DIR));
+    other.map_or_else(String::new, |directory| format!(" --state-dir {}", quoted(&directory.display().to_string())))
+}
+
+fn keys<'r>(rows: &'r [&'r GroupRow]) -> impl Iterator<Item = &'r str> {
+    rows.iter().filter_map(|row| row.key_id.as_deref()).filter(|name| is_plain(name))
+}
+
+fn distinct<'r>(names: impl Iterator<Item = &'r str>) -> Vec<&'r str> {
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Returns ` a, b` for a few names, and nothing if there are none.
+fn named<'r>(names: impl Iterator<Item = &'r str>) -> String {
+    let names = distinct(names);
+    let more = if names.len() > NAMED { " and others" } else { "" };
+    if names.is_empty() { String::new() } else { format!(" {}{more}", names[..names.len().min(NAMED)].join(", ")) }
+}
+
+/// Whether a name is safe in a command that someone copies into a shell.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with('-')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+}

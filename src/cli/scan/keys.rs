@@ -1,0 +1,124 @@
+//! The keys that a scan compares values with: those of a keyring file, or the primary key alone.
+//!
+//! Without a flag, a scan of a live etcd uses the keyring of this node, if there is one. A snapshot may belong to another
+//! cluster, so its values are compared only with a keyring that a flag names.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    config::Config,
+    keyring::{
+        key_id::KeyId,
+        record::{self, ListedKey, RECORD_MAX},
+        state::State,
+        time::Time,
+    },
+    scan::judge::{KeyUse, KnownKeys},
+};
+
+use super::super::{
+    failure::{Exit, Failure},
+    files::{read_text, wrong},
+};
+
+/// The name of the keyring in a state directory.
+const KEYRING: &str = "keyring";
+
+/// What the flags say about keys.
+pub(super) struct KeyFlags {
+    /// `--keyring`
+    pub(super) keyring: Option<PathBuf>,
+    /// `--primary`
+    pub(super) primary: Option<KeyId>,
+    /// Whether there is `--state-dir`.
+    pub(super) has_state_dir: bool,
+    /// Whether there is `--snapshot`.
+    pub(super) has_snapshot: bool,
+}
+
+/// The keys that values are compared with.
+#[derive(Default)]
+pub(super) struct ScanKeys {
+    pub(super) known: Option<KnownKeys>,
+    /// The file that names them.
+    pub(super) file: Option<PathBuf>,
+    /// The state directory that the file is in, if it is not a copy.
+    pub(super) state_dir: Option<PathBuf>,
+    /// The primary key of the file, and when it became primary.
+    pub(super) promoted: Option<(KeyId, Time)>,
+    /// Why a keyring was not used.
+    pub(super) note: Option<String>,
+}
+
+impl ScanKeys {
+    /// Reads the keys that the flags name, or those of this node.
+    ///
+    /// # Errors
+    /// When a file that a flag names cannot be read or is no keyring.
+    pub(super) fn read(config: &Config, flags: KeyFlags) -> Result<Self, Failure> {
+        let own = config.state_dir.join(KEYRING);
+        match flags {
+            KeyFlags { keyring: Some(file), .. } => Self::of_file(config, file, None),
+            KeyFlags { primary: Some(key_id), .. } => {
+                let known = KnownKeys::primary(&config.provider_name, key_id.commitment_half());
+                Ok(Self { known: Some(known), ..Self::default() })
+            }
+            KeyFlags { has_state_dir: true, .. } => Self::of_file(config, own, Some(config.state_dir.clone())),
+            KeyFlags { has_snapshot, .. } => Ok(Self::of_node(config, own, has_snapshot)),
+        }
+    }
+
+    /// Reads the keyring of this node, if there is one. If it cannot be read, a note says so, because nobody asked for it.
+    fn of_node(config: &Config, own: PathBuf, has_snapshot: bool) -> Self {
+        let note = |text: String| Self { note: Some(text), ..Self::default() };
+        match own.try_exists() {
+            Ok(false) => Self::default(),
+            Ok(true) if has_snapshot => note(format!(
+                "the snapshot may be of another cluster, so the keyring of this node was not used; if it is of this one: \
+                 --keyring {}",
+                super::again::quoted(&own.display().to_string())
+            )),
+            Err(_) if has_snapshot => Self::default(),
+            Ok(true) | Err(_) => Self::of_file(config, own, Some(config.state_dir.clone())).unwrap_or_else(|failure| {
+                note(format!("the keyring of this node was not used: {}", failure.message()))
+            }),
+        }
+    }
+
+    fn of_file(config: &Config, file: PathBuf, state_dir: Option<PathBuf>) -> Result<Self, Failure> {
+        let keys = read_keys(&file)?;
+        let key_use = |state| match state {
+            Some(State::Primary) => KeyUse::Primary,
+            Some(State::Pending | State::DecryptOnly) => KeyUse::Unwraps,
+            Some(State::Disabled) => KeyUse::Disabled,
+            None => KeyUse::Destroyed,
+        };
+        let uses = keys.iter().map(|key| (key.key_id.commitment_half(), key_use(key.state))).collect();
+        let primary = keys.iter().find(|key| key.state == Some(State::Primary));
+        Ok(Self {
+            known: Some(KnownKeys::keyring(&config.provider_name, uses)),
+            // The first key of a keyring replaced no other one.
+            promoted: primary.and_then(|key| Some((key.key_id, key.promoted?))).filter(|_| keys.len() > 1),
+            file: Some(file),
+            state_dir,
+            note: None,
+        })
+    }
+}
+
+fn read_keys(path: &Path) -> Result<Vec<ListedKey>, Failure> {
+    let text = read_text(path, RECORD_MAX)?;
+    let hint = "give the file `keyring` of a state directory, or a copy of it";
+    record::outline(text.as_bytes()).map_err(|error| wrong(path, &error, Some(hint)))
+}
+
+/// Parses `--primary`. A short name such as `k6` is refused, because it would match no value, and all would seem stale.
+///
+/// # Errors
+/// When it is not a full key_id.
+pub(super) fn primary_key(text: &str) -> Result<KeyId, Failure> {
+    text.parse().map_err(|error| {
+        let hint = "give the key_id in full; `claviger key list` shows it".to_owned();
+        Failure::new(Exit::Usage, &format!("--primary {text:?}: {error}"), hint)
+    })
+}
