@@ -15,6 +15,10 @@ use super::{
 /// How many frames a summarizer remembers: one for each API server of a cluster with several.
 const FRAMES: usize = 4;
 
+/// The longest path of a resource, in bytes: twice the longest group and name of a custom resource. Anyone who can write
+/// to etcd can invent longer ones, and each is kept.
+const PATH_MAX: usize = 512;
+
 /// Makes a [`Summary`] of each value below one prefix. Each thread of a scan has a clone.
 #[derive(Clone)]
 pub struct Summarizer {
@@ -74,6 +78,7 @@ impl Summarizer {
     /// Summarizes a value, or returns `None` if its key lies outside the prefix.
     pub fn summarize(&mut self, key: &[u8], value: &[u8]) -> Option<Summary> {
         let path = self.names.path(key)?;
+        let path = &path[..path.len().min(PATH_MAX)];
         let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
         let known = self.frames.iter().rev().find(|known| known.frame.fits(value) && *known.path == *path);
         if let Some(known) = known {

@@ -22,6 +22,9 @@ const SAMPLES: usize = 5;
 /// How many findings of each kind are kept.
 const FINDINGS: usize = 1000;
 
+/// How many bytes of a key are kept.
+const KEPT_KEY: usize = 2048;
+
 /// What was counted in one group.
 #[derive(Debug)]
 pub struct GroupCount {
@@ -156,7 +159,7 @@ impl<'a> Tally<'a> {
         if let Some(encoding) = encoding_index(summary.encoding) {
             count.encodings[encoding] += 1;
         }
-        count.samples.add(|last| last.as_bytes() <= key, || String::from_utf8_lossy(key).into_owned());
+        count.samples.add(|last| last.as_bytes() <= key, || kept(key));
         let is_new_seed = summary.seed.is_some() && count.last_seed != summary.seed;
         count.last_seed = summary.seed;
         let is_unusual = !count.verdict.kinds.is_empty() || summary.damage.is_some() || is_new_seed;
@@ -189,7 +192,7 @@ impl<'a> Tally<'a> {
         findings.add(
             |last| last.key.as_bytes() <= object.key,
             || ObjectFinding {
-                key: String::from_utf8_lossy(object.key).into_owned(),
+                key: kept(object.key),
                 resource: group.resource.to_string(),
                 provider: group.provider.clone(),
                 key_id: group.key_id.clone(),
@@ -233,6 +236,14 @@ impl GroupCount {
             samples: Smallest::new(SAMPLES),
             last_seed: None,
         }
+    }
+}
+
+/// Returns a key as text, or its beginning if it is longer than any key of Kubernetes, because many keys are kept.
+fn kept(key: &[u8]) -> String {
+    match key.get(..KEPT_KEY) {
+        Some(begin) if key.len() > KEPT_KEY => format!("{}…", String::from_utf8_lossy(begin)),
+        _ => String::from_utf8_lossy(key).into_owned(),
     }
 }
 

@@ -5,7 +5,10 @@ use std::{
     fs::File,
     io,
     os::unix::fs::FileExt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::{
@@ -37,6 +40,8 @@ pub struct Database {
     /// How many pages may still be read as something that another page spans. Each page belongs to one thing, so all
     /// things together span at most as many pages as the file has.
     unspanned: AtomicU64,
+    /// Held by the thread that has a large page in memory.
+    turn: Mutex<()>,
     /// The meta page that is damaged, if one is. What the last transaction wrote may be missing then.
     pub damaged_meta: Option<u64>,
 }
@@ -73,12 +78,18 @@ impl Database {
         let count = meta.pages.min(in_file);
         let pages = || PageSet::new(count);
         let unspanned = AtomicU64::new(count);
-        Ok(Self { begun: pages(), spanned: pages(), shared: pages(), unspanned, file, meta, size, damaged_meta })
+        let (begun, spanned, shared, turn) = (pages(), pages(), pages(), Mutex::default());
+        Ok(Self { file, meta, size, begun, spanned, shared, unspanned, turn, damaged_meta })
     }
 
     /// Returns the length of the database, as its meta page gives it. A shorter file was cut off.
     pub fn length(&self) -> u64 {
         self.meta.pages.saturating_mul(self.meta.page_size)
+    }
+
+    /// Waits until no other thread has a large page in memory.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns how many pages the file has.

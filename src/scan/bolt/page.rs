@@ -17,7 +17,7 @@ const BRANCH: u16 = 1;
 const LEAF: u16 = 2;
 
 /// The most bytes that one page may span: far more than any value that etcd takes (`--max-request-bytes`, 1.5 MiB by
-/// default). Each of two threads may have so many bytes in memory.
+/// default). One thread at a time may have so many bytes in memory.
 const SPAN_MAX: u64 = 64 << 20;
 
 /// Whether a page is a branch or a leaf.

@@ -1,6 +1,6 @@
 //! Reads trees of pages, and hands their leaves to a visitor. Each thread has its own reader.
 
-use std::mem;
+use std::{mem, sync::MutexGuard};
 
 use super::{
     bounds::{BoundKey, Bounds},
@@ -12,6 +12,12 @@ use super::{
     visitor::LeafVisitor,
     window::{Window, length, neighbours},
 };
+
+/// The memory for a page that spans more bytes is given back after use, and only one thread has such memory at a time.
+const LARGE: usize = 1 << 20;
+
+/// What was read of a page: the number of its elements, its bytes, and the right to keep a large page in memory.
+type ReadPage<'r, 'a> = (usize, &'r [u8], Option<MutexGuard<'a, ()>>);
 
 /// Reads the pages of a database, several neighbours at once.
 pub struct TreeReader<'a> {
@@ -51,13 +57,21 @@ impl<'a> TreeReader<'a> {
             let children = self.readable_children(tree, visitor);
             return self.descend_children(&children, visitor);
         }
-        let (count, bytes) = match self.page(tree, PageKind::Leaf) {
+        let (count, bytes, _turn) = match self.page(tree, PageKind::Leaf) {
             Ok(page) => page,
             Err(damage) => return visitor.damage(*damage),
         };
         match Leaf::check(bytes, count, &tree.bounds) {
             Ok(leaf) => visitor.leaf(tree.page, &leaf),
             Err(error) => visitor.damage(tree.misplaced(error, bytes, PageKind::Leaf, count)),
+        }
+        self.give_back();
+    }
+
+    /// Gives the memory for a large page back.
+    fn give_back(&mut self) {
+        if self.single.capacity() > LARGE {
+            self.single = Vec::new();
         }
     }
 
@@ -90,7 +104,7 @@ impl<'a> TreeReader<'a> {
     }
 
     fn children(&mut self, tree: &Subtree) -> Result<Vec<Subtree>, Box<PageDamage>> {
-        let (count, bytes) = self.page(tree, PageKind::Branch)?;
+        let (count, bytes, _turn) = self.page(tree, PageKind::Branch)?;
         let children = children(bytes, count, &tree.bounds)
             .map_err(|error| Box::new(tree.misplaced(error, bytes, PageKind::Branch, count)))?;
         let mut high = tree.bounds.high;
@@ -104,12 +118,12 @@ impl<'a> TreeReader<'a> {
             })
             .collect();
         subtrees.reverse();
+        self.give_back();
         Ok(subtrees)
     }
 
-    /// Reads the first page of `tree`, and all pages that it spans, and marks them as used. Returns the number of
-    /// elements, and the bytes.
-    fn page(&mut self, tree: &Subtree, kind: PageKind) -> Result<(usize, &[u8]), Box<PageDamage>> {
+    /// Reads the first page of `tree`, and all pages that it spans, and marks them as used.
+    fn page(&mut self, tree: &Subtree, kind: PageKind) -> Result<ReadPage<'_, 'a>, Box<PageDamage>> {
         let (database, page, page_size) = (self.database, tree.page, self.database.meta.page_size);
         let damage = |error| Box::new(tree.damage(error));
         let (header, is_in_window) = self.read_header(page).map_err(damage)?;
@@ -119,6 +133,7 @@ impl<'a> TreeReader<'a> {
         if !database.begin(page) {
             return Err(damage(PageError::Twice));
         }
+        let turn = (length(header.span, page_size) > LARGE).then(|| database.turn());
         let bytes = if is_in_window {
             self.window.from(page, page_size).unwrap_or_default()
         } else {
@@ -130,7 +145,7 @@ impl<'a> TreeReader<'a> {
             return Err(damage(PageError::Span { pages: header.span }));
         }
         database.span(page, header.span);
-        Ok((header.count, bytes))
+        Ok((header.count, bytes, turn))
     }
 
     /// Returns the header of a page, and whether the window contains all that it spans. If not, its first page is now

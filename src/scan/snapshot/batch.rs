@@ -12,6 +12,10 @@ use super::super::{
     summarizer::Summarizer,
 };
 
+/// The longest key that is taken for one of Kubernetes, whose names are a hundred times shorter. The keys of many changes
+/// are in memory at the same time.
+const KEY_MAX: usize = 1 << 16;
+
 /// One change, without its key and value.
 pub struct ReadChange {
     /// The fingerprint of its key.
@@ -89,7 +93,7 @@ impl Collector {
             }
             return Ok(());
         }
-        if !is_text(change.key) {
+        if change.key.len() > KEY_MAX || !is_text(change.key) {
             return Err(damaged("its key is not one that Kubernetes writes".to_owned()));
         }
         if change.value.is_none() && !self.batch.has_deleted_resource {

@@ -127,7 +127,7 @@ fn configurations() -> [(&'static str, String); 6] {
     };
     let alias = |name: usize| format!("a{name}: &a{name} [{}]\n", format!("*a{},", name + 1).repeat(9));
     [
-        ("resources", format!("{HEAD}- resources: [{}]\n  providers: [identity: {{}}]\n", names(90_000))),
+        ("resources", format!("{HEAD}- resources: [{}]\n  providers: [identity: {{}}]\n", names(80_000))),
         ("entries of one resource", HEAD.to_owned() + &(0..8000).map(entry).collect::<String>()),
         ("nesting", HEAD.to_owned() + &"[".repeat(500_000)),
         ("nesting in JSON", format!("{{\"resources\":{}", "[".repeat(500_000))),

@@ -9,7 +9,7 @@ use crate::scan::forged::{BRANCH, FREE, Forged, LEAF, ROOT, Record, branch, leaf
 pub(super) type Tree = fn(PathBuf, &mut Random) -> Forged;
 
 /// All trees, by what they have in excess.
-pub(super) const TREES: [(&str, Tree); 9] = [
+pub(super) const TREES: [(&str, Tree); 10] = [
     ("branches of 65,535 children that do not exist", wide),
     ("a chain of wide branches", deep),
     ("branches in a circle", circular),
@@ -17,6 +17,7 @@ pub(super) const TREES: [(&str, Tree); 9] = [
     ("children far apart in a sparse file", sparse),
     ("pages of 16 MiB", large_pages),
     ("keys and groups that somebody made up", made_up),
+    ("resources and keys with very long names", long_names),
     ("values of wild lengths", wild_values),
     ("a leaf with 65,535 elements", crowded),
 ];
@@ -142,6 +143,22 @@ fn made_up(path: PathBuf, random: &mut Random) -> Forged {
         level.push((revision(number), FREE + number));
     }
     forged.tree(level, FREE + values);
+    forged
+}
+
+/// As long as a key may be.
+fn long_names(path: PathBuf, random: &mut Random) -> Forged {
+    let (values, length) = (random.within(500, 1500) as u64, random.within(60_000, 65_000));
+    let forged = Forged::new(path, 4096, FREE + 18 * values);
+    let mut level = Vec::new();
+    for number in 1..=values {
+        let key = format!("/registry/{number:06}{}", "n".repeat(length));
+        let element = leaf(&[(&revision(number), Record::first(&key, number, b"k8s:enc:".to_vec()))], 0);
+        let page = FREE + 17 * number;
+        forged.page(page, LEAF, 1, forged.overflow(&element), &element);
+        level.push((revision(number), page));
+    }
+    forged.tree(level, FREE + 17 * (values + 1));
     forged
 }
 
