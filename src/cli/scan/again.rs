@@ -3,6 +3,15 @@
 
 use std::env;
 
+use super::super::given::quoted;
+
+/// The flag for a file, and those for a live etcd, which contradict it.
+const SNAPSHOT: &str = "--snapshot";
+const LIVE: [&str; 4] = ["--etcd-servers", "--etcd-cafile", "--etcd-certfile", "--etcd-keyfile"];
+
+/// The flag for a file that this scan has written, and that another one does not overwrite.
+const PAGE: &str = "--html";
+
 /// The words of this command line, after the program's name.
 pub(super) struct Again(Vec<String>);
 
@@ -12,30 +21,30 @@ impl Again {
         Self(env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect())
     }
 
-    /// Returns the command line with `flag` and `value` in place of any value that `flag` has now.
+    /// Returns the command line with `flag` and `value` in place of any value that `flag` has now. A value in capitals is
+    /// for people to replace.
     pub(super) fn with(&self, flag: &str, value: &str) -> String {
+        format!("{} {flag} {}", self.without(&[flag, PAGE]), quoted(value))
+    }
+
+    /// Returns the command line for a snapshot that does not exist yet.
+    pub(super) fn with_snapshot(&self) -> String {
+        format!("{} {SNAPSHOT} FILE", self.without(&[&[SNAPSHOT, PAGE], &LIVE[..]].concat()))
+    }
+
+    fn without(&self, flags: &[&str]) -> String {
         let mut words = vec!["claviger".to_owned()];
         let mut others = self.0.iter();
         while let Some(word) = others.next() {
-            if word == flag {
-                others.next();
-            } else if word.strip_prefix(flag).is_none_or(|rest| !rest.starts_with('=')) {
+            let name = word.split('=').next().unwrap_or_default();
+            if !flags.contains(&name) {
                 words.push(quoted(word));
+            } else if name == word {
+                // The next word is its value.
+                others.next();
             }
         }
-        // A value in capitals is for people to replace.
-        words.extend([flag.to_owned(), quoted(value)]);
         words.join(" ")
-    }
-}
-
-/// Returns a word as a shell has to be given it.
-pub(super) fn quoted(word: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 
@@ -51,7 +60,11 @@ mod tests {
         assert_eq!(with(&["scan", "--snapshot", "a b"]), expected);
         assert_eq!(with(&["scan", "--etcd-prefix", "/x", "--snapshot", "a b"]), expected);
         assert_eq!(with(&["scan", "--etcd-prefix=/x", "--snapshot", "a b"]), expected);
+        assert_eq!(with(&["scan", "--html", "p", "--snapshot", "a b"]), expected);
         assert_eq!(with(&["--etcd-prefixes"]), "claviger --etcd-prefixes --etcd-prefix /registry");
+        let live = ["scan", "--etcd-servers", "http://a", "--etcd-cafile=ca", "--keyring", "k", "--html", "p"];
+        assert_eq!(again(&live).with_snapshot(), "claviger scan --keyring k --snapshot FILE");
+        assert_eq!(again(&["scan", "--snapshot", "db"]).with_snapshot(), "claviger scan --snapshot FILE");
     }
 
     #[test]

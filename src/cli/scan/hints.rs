@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-use super::again::{Again, quoted};
+use super::{super::given::quoted, again::Again};
 
 /// API servers write under the previous key for some minutes after a promotion.
 const ADOPTION: u64 = 10 * 60;
@@ -37,9 +37,22 @@ pub(super) fn hints(report: &ScanReport, context: &HintContext<'_>) -> Vec<Strin
     if let Some(reason) = report.reasons.iter().find(|reason| reason.is_wrong_prefix()) {
         return vec![prefix(reason, context)];
     }
-    let file = report.source.kind == SourceKind::Snapshot && report.reasons.iter().any(Incomplete::is_of_file);
-    let again =
-        "incomplete: take another snapshot and scan that: etcdctl snapshot save FILE && claviger scan --snapshot FILE";
+    let kinds = FindingKind::ALL.into_iter().filter_map(|kind| {
+        let text = of_kind(kind, report, context)?;
+        Some(format!("{}: {text}", kind.as_str()))
+    });
+    before(report, context).chain(kinds).chain(older(report, context)).collect()
+}
+
+/// Returns the hints about what makes the findings doubtful, or gives new ones.
+fn before(report: &ScanReport, context: &HintContext<'_>) -> impl Iterator<Item = String> {
+    let is_file = report.source.kind == SourceKind::Snapshot && report.reasons.iter().any(Incomplete::is_of_file);
+    let file = is_file.then(|| {
+        format!(
+            "incomplete: take another snapshot and scan that: etcdctl snapshot save FILE && {}",
+            context.again.with_snapshot()
+        )
+    });
     let groups = report.reasons.contains(&Incomplete::Groups).then(|| {
         "incomplete: someone who can write to etcd invented names; --list shows the objects that have them".to_owned()
     });
@@ -47,12 +60,7 @@ pub(super) fn hints(report: &ScanReport, context: &HintContext<'_>) -> Vec<Strin
         "identity: put a provider that encrypts first in the entry that lists Secrets, before anything is written"
             .to_owned()
     });
-    let kinds = FindingKind::ALL.into_iter().filter_map(|kind| {
-        let text = of_kind(kind, report, context)?;
-        Some(format!("{}: {text}", kind.as_str()))
-    });
-    let before = [file.then(|| again.to_owned()), groups, first].into_iter().flatten();
-    before.chain(kinds).chain(older(report)).collect()
+    [file, groups, first].into_iter().flatten()
 }
 
 fn prefix(reason: &Incomplete, context: &HintContext<'_>) -> String {
@@ -135,12 +143,13 @@ fn stale(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>) -> 
     )
 }
 
-fn older(report: &ScanReport) -> Option<String> {
+fn older(report: &ScanReport, context: &HintContext<'_>) -> Option<String> {
     let revision = report.source.revision;
     (report.older_readable() > 0).then(|| {
         format!(
             "older values: compacting and defragmenting etcd removes them; then scan another snapshot: etcdctl compact \
-             {revision}; etcdctl defrag; etcdctl snapshot save FILE && claviger scan --snapshot FILE"
+             {revision}; etcdctl defrag; etcdctl snapshot save FILE && {}",
+            context.again.with_snapshot()
         )
     })
 }
@@ -148,7 +157,7 @@ fn older(report: &ScanReport) -> Option<String> {
 /// Returns the flag that names the state directory of the keys, unless it is the usual one.
 fn state_dir(context: &HintContext<'_>) -> String {
     let other = context.state_dir.filter(|directory| *directory != Path::new(DEFAULT_STATE_DIR));
-    other.map_or_else(String::new, |directory| format!(" --state-dir {}", quoted(&directory.display().to_string())))
+    other.map_or_else(String::new, |directory| format!(" --state-dir {}", quoted(directory)))
 }
 
 fn keys<'r>(rows: &'r [&'r GroupRow]) -> impl Iterator<Item = &'r str> {

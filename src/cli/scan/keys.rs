@@ -19,6 +19,7 @@ use crate::{
 use super::super::{
     failure::{Exit, Failure},
     files::{read_text, wrong},
+    given::quoted,
 };
 
 /// The name of the keyring in a state directory.
@@ -76,7 +77,7 @@ impl ScanKeys {
             Ok(true) if has_snapshot => note(format!(
                 "the snapshot may be of another cluster, so the keyring of this node was not used; if it is of this one: \
                  --keyring {}",
-                super::again::quoted(&own.display().to_string())
+                quoted(&own)
             )),
             Err(_) if has_snapshot => Self::default(),
             Ok(true) | Err(_) => Self::of_file(config, own, Some(config.state_dir.clone())).unwrap_or_else(|failure| {

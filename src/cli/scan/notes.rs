@@ -2,20 +2,20 @@
 
 use crate::scan::{SourceKind, count::Count, report::ScanReport};
 
-use super::again::quoted;
+use super::{super::given::quoted, again::Again};
 
 /// kine calls every cluster 0.
 const KINE: &str = "0";
 
 /// Returns the notes about a report.
-pub(super) fn notes(report: &ScanReport) -> Vec<String> {
-    [outside(report), uncovered(report), history(report)].into_iter().flatten().collect()
+pub(super) fn notes(report: &ScanReport, again: &Again) -> Vec<String> {
+    [outside(report), uncovered(report), history(report, again)].into_iter().flatten().collect()
 }
 
 fn outside(report: &ScanReport) -> Option<String> {
     let (values, were) = if report.outside == 1 { ("value", "was") } else { ("values", "were") };
     let (outside, prefix) = (Count(report.outside), &report.prefix);
-    let other = report.other_prefixes.first().map_or_else(|| "PREFIX".to_owned(), |other| quoted(other));
+    let other = report.other_prefixes.first().map_or_else(|| "PREFIX".to_owned(), quoted);
     (report.outside > 0).then(|| {
         format!("{outside} {values} outside {prefix} {were} not scanned (to scan others: --etcd-prefix {other})")
     })
@@ -27,17 +27,16 @@ fn uncovered(report: &ScanReport) -> Option<String> {
     (!rows.is_empty()).then(|| format!("the EncryptionConfiguration does not cover {rows}: do they contain secrets?"))
 }
 
-fn history(report: &ScanReport) -> Option<String> {
+fn history(report: &ScanReport, again: &Again) -> Option<String> {
     let source = &report.source;
     match source.kind {
         SourceKind::Snapshot => None,
         SourceKind::Etcd if source.cluster_id.as_deref() == Some(KINE) => {
             Some("kine may still have older values in its database, which no scan shows".to_owned())
         }
-        SourceKind::Etcd => Some(
-            "etcd may still have older values, which only a snapshot shows: etcdctl snapshot save FILE && claviger scan \
-             --snapshot FILE"
-                .to_owned(),
-        ),
+        SourceKind::Etcd => Some(format!(
+            "etcd may still have older values, which only a snapshot shows: etcdctl snapshot save FILE && {}",
+            again.with_snapshot()
+        )),
     }
 }

@@ -136,8 +136,8 @@ fn report(
     report.given.keyring = input.keys.file.as_ref().map(|file| file.display().to_string());
     report.flags = input.flags;
     report.notes = input.notes;
-    report.notes.extend(notes(&report));
     let again = Again::from_env();
+    report.notes.extend(notes(&report, &again));
     let state_dir = input.keys.state_dir.as_deref();
     let hints = hints(&report, &HintContext { again: &again, state_dir, promoted: input.keys.promoted, now });
     Ok((report, hints))
