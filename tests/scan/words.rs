@@ -193,6 +193,10 @@ fn older_values_that_can_be_read_are_bad_news_about_a_file_and_not_about_a_live_
     let answer = cluster.scan(&cluster.snapshot());
     assert_eq!(first_line(answer.ends_with(0)), "All 8 Secrets are encrypted in etcd", "{answer}");
     assert_eq!(hints(&answer), [""; 0]);
+    assert!(
+        answer.stdout.contains("note:  free pages of the file may still contain values that etcd has compacted"),
+        "{answer}"
+    );
 }
 
 const CONFIG: &str = "\
@@ -256,6 +260,7 @@ fn each_kind_of_finding_has_a_sentence_and_a_hint_and_the_worst_comes_first() {
     let again = "etcdctl snapshot save FILE && claviger scan --encryption-config [DIR]/enc.yaml --primary ";
     assert!(answer.stdout.contains(again), "{answer}");
     assert!(!page.contains("This report is incomplete"), "{page}");
+    assert!(!page.contains("nowrap"), "long names must not make the page wider than a screen");
 }
 
 /// How many of these Secrets the keyring in `state` knows decides what is said.

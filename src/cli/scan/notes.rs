@@ -30,7 +30,12 @@ fn uncovered(report: &ScanReport) -> Option<String> {
 fn history(report: &ScanReport, again: &Again) -> Option<String> {
     let source = &report.source;
     match source.kind {
-        SourceKind::Snapshot => None,
+        // A free page is in the file until etcd writes over it.
+        SourceKind::Snapshot => source.compacted.map(|_| {
+            "free pages of the file may still contain values that etcd has compacted away; `etcdctl defrag` before the next \
+             snapshot removes them"
+                .to_owned()
+        }),
         SourceKind::Etcd if source.cluster_id.as_deref() == Some(KINE) => {
             Some("kine may still have older values in its database, which no scan shows".to_owned())
         }
