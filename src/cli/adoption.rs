@@ -52,17 +52,28 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
 pub(super) fn wait(config: &Config, awaited: &Awaited, global: &Global) -> Result<Exit, Failure> {
     event_loop()?.block_on(async {
         let mut last = None;
-        let again = format!("to go on waiting: claviger key promote {} --wait", awaited.key_id);
-        let (exit, reason) = tokio::select! {
-            adopted = timeout(PATIENCE, adopt(config, awaited, &mut last, global)) => match adopted {
-                Ok(adopted) => return adopted,
-                Err(_) => (Exit::Found, format!("not every API server adopted it within {} minutes", PATIENCE.as_secs() / 60)),
-            },
-            _ = tokio::signal::ctrl_c() => (Exit::Interrupted, interrupted(awaited, last)),
+        let adopted = tokio::select! {
+            // First, so that the signal is caught before anything is printed.
+            biased;
+            _ = tokio::signal::ctrl_c() => None,
+            adopted = timeout(PATIENCE, adopt(config, awaited, &mut last, global)) => Some(adopted),
         };
-        let message = format!("{} is primary, but {reason}", awaited.key_id);
-        Err(Failure::new(exit, &message, format!("which one has not: claviger status; {again}")))
+        match adopted {
+            Some(Ok(adopted)) => adopted,
+            Some(Err(_)) => Err(unadopted(awaited, Exit::Found, &too_late())),
+            None => Err(unadopted(awaited, Exit::Interrupted, &interrupted(awaited, last))),
+        }
     })
+}
+
+fn unadopted(awaited: &Awaited, exit: Exit, reason: &str) -> Failure {
+    let message = format!("{} is primary, but {reason}", awaited.key_id);
+    let again = format!("to go on waiting: claviger key promote {} --wait", awaited.key_id);
+    Failure::new(exit, &message, format!("which one has not: claviger status; {again}"))
+}
+
+fn too_late() -> String {
+    format!("not every API server adopted it within {} minutes", PATIENCE.as_secs() / 60)
 }
 
 fn interrupted(awaited: &Awaited, last: Option<Adopted>) -> String {

@@ -236,7 +236,7 @@ fn waiting_for_an_adoption_can_be_interrupted_and_begun_again() {
     sandbox.run(&format!("key add {STATE}")).ends_with(0);
 
     // The shell sends the signal when the command says that it waits.
-    let script = "env --default-signal=INT \"$0\" \"$@\" > out & while ! grep -q 'of 1' out; do sleep 0.05; done; kill -INT $!; wait $!";
+    let script = ": > out; env --default-signal=INT \"$0\" \"$@\" >> out & while ! grep -q 'of 1' out; do sleep 0.05; done; kill -INT $!; wait $!";
     let line = format!("key promote k2 {WAIT}");
     let interrupted = sandbox.call(&line).under(["bash", "-c", script], "# then Ctrl-C").run();
     interrupted.ends_with(130);
