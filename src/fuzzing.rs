@@ -124,7 +124,7 @@ fn ledger(data: &[u8]) {
     let text = signed(data, MacLabel::State);
     if let Ok(ledger) = Ledger::decode(&text, &ROOT, UUID, 0) {
         assert_eq!(ledger.encode(&ROOT).ok(), Some(text));
-        assert!(ledger.count() > 0 || ledger.last().is_none() || Ledger::named_root(data).is_ok());
+        assert!(ledger.count() > 0 || ledger.newest().is_none() || Ledger::named_root(data).is_ok());
     }
 }
 

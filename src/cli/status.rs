@@ -176,7 +176,7 @@ fn node(node: &Node) -> NodeReport {
 }
 
 fn backup(opened: &Opened) -> BackupReport {
-    let last = opened.last_backup();
+    let last = opened.newest_backup();
     let listed = last.as_ref().ok().copied().flatten();
     BackupReport {
         checked: listed.and_then(ListedBackup::checked).map(|time| time.to_string()),
@@ -222,7 +222,7 @@ fn keyring_findings(opened: &Opened) -> Vec<String> {
          `claviger key promote`, and write every Secret once"
             .to_owned()
     });
-    let ledger = opened.last_backup().err();
+    let ledger = opened.newest_backup().err();
     let ledger = ledger.map(|error| no_backup_counts(&error.to_string(), &opened.keyring.uuid().to_hex()));
     [mark, rotation, ledger].into_iter().flatten().collect()
 }

@@ -53,7 +53,7 @@ fn the_keys_of_a_fork_are_merged_and_its_backup_counts() {
     assert!([ours, theirs].iter().all(|key_id| keys(&merged).contains(key_id)));
     assert_eq!(merged.keyring.primary().id(), theirs, "the newest key that a backup contains");
     assert_eq!(merged.unbacked(), [ours]);
-    let listed = merged.last_backup().unwrap().unwrap();
+    let listed = merged.newest_backup().unwrap().unwrap();
     assert_eq!((listed.record(), listed.file()), (fork.digest(), Some("backup.age")));
     assert!(merged.wants_rotation());
     let event = events(&dir).pop().unwrap();

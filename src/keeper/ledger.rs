@@ -190,7 +190,7 @@ mod tests {
         rotate(&dir);
         let second = list(&dir);
         assert_eq!(records(&dir), [first.digest(), second.digest()]);
-        assert_eq!(opened(&dir).last_backup().unwrap().unwrap().record(), second.digest());
+        assert_eq!(opened(&dir).newest_backup().unwrap().unwrap().record(), second.digest());
         assert!(opened(&dir).unbacked().is_empty());
         let forget = Forget::One(second.digest().to_hex());
         forget_backups(&dir, &Means::default(), &forget).unwrap();

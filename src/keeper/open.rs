@@ -71,12 +71,13 @@ impl Opened {
         }
     }
 
-    /// Returns the backup that was proven last.
+    /// Returns the listed backup of the latest generation. If there are several of that generation, returns the one that
+    /// was proven last.
     ///
     /// # Errors
     /// When the ledger was refused.
-    pub fn last_backup(&self) -> Result<Option<&ListedBackup>, &ReadLedgerError> {
-        self.listed.ledger().map(Ledger::last)
+    pub fn newest_backup(&self) -> Result<Option<&ListedBackup>, &ReadLedgerError> {
+        self.listed.ledger().map(Ledger::newest)
     }
 
     /// Returns the listed backups. The one that was proven last is the last one.
@@ -194,7 +195,7 @@ pub(super) fn open_with(
     for _ in 1..ATTEMPTS {
         let before = state.versions();
         let outcome = open_once(state, means, known, expect);
-        if outcome.as_ref().is_ok_and(|opened| opened.last_backup().is_ok()) || state.versions() == before {
+        if outcome.as_ref().is_ok_and(|opened| opened.newest_backup().is_ok()) || state.versions() == before {
             return outcome;
         }
     }

@@ -204,9 +204,9 @@ impl Ledger {
         &self.backups
     }
 
-    /// The backup that was proven last.
-    pub fn last(&self) -> Option<&ListedBackup> {
-        self.backups.last()
+    /// The backup of the latest generation. If there are several of that generation, the one that was proven last.
+    pub fn newest(&self) -> Option<&ListedBackup> {
+        self.backups.iter().max_by_key(|backup| backup.generation)
     }
 
     /// The keys that at least one listed backup contains.
@@ -447,10 +447,25 @@ mod tests {
             assert_eq!((both.generation(), both.keys().len()), (2, 2));
             // The newest proof of a kind replaces the one before.
             let ledger = ledger.with(proven(Proven::Checked(later), Some("/new")), 4).unwrap();
-            let newest = ledger.last().unwrap();
+            let newest = ledger.newest().unwrap();
             assert_eq!(newest.record(), digest(1));
             assert_eq!((newest.written(), newest.checked(), newest.file()), (Some(now()), Some(later), Some("/new")));
         }
+    }
+
+    #[test]
+    fn the_newest_backup_stays_the_newest_when_an_older_one_is_proven_again() {
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let old = keyring(&root, UUID);
+        let new = testing::later(&old, |_| {});
+        let ledger = Ledger::empty(UUID, root.id(UUID));
+        assert_eq!(ledger.newest(), None);
+        let ledger = ledger.with(listed(&old, 1), 1).unwrap().with(listed(&new, 2), 2).unwrap();
+        let ledger = ledger.with(listed(&old, 1), 3).unwrap();
+        assert_eq!(ledger.backups().last().unwrap().record(), digest(1));
+        assert_eq!(ledger.newest().unwrap().record(), digest(2));
+        let ledger = ledger.with(listed(&new, 3), 4).unwrap();
+        assert_eq!(ledger.newest().unwrap().record(), digest(3), "of one generation, the one that was proven last");
     }
 
     #[test]
@@ -482,7 +497,7 @@ mod tests {
             let empty = Ledger::empty(UUID, root.id(UUID));
             let mut ledger =
                 (1..=backups).fold(empty, |ledger, number| ledger.with(long(number, keys), number).unwrap());
-            while let Ok(next) = ledger.with(long(backups, ledger.last().unwrap().keys.len() + 1), backups) {
+            while let Ok(next) = ledger.with(long(backups, ledger.newest().unwrap().keys.len() + 1), backups) {
                 ledger = next;
             }
             let bytes = ledger.encode(&root).unwrap();

@@ -285,6 +285,21 @@ fn a_listed_backup_leaves_the_list_only_when_it_is_forgotten() {
 }
 
 #[test]
+fn status_names_the_newest_backup_also_when_an_older_one_was_checked_last() {
+    let sandbox = with_recovery();
+    for file in ["old.age", "new.age"] {
+        sandbox.run(&format!("backup create [DIR]/{file} {STATE}")).ends_with(0);
+        sandbox.run(&format!("backup check [DIR]/{file} {OURS} {STATE}")).ends_with(0);
+        sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    }
+    sandbox.run(&format!("backup check [DIR]/old.age {OURS} {STATE}")).ends_with(1);
+    let status = sandbox.run(&format!("status {STATE} --socket [DIR]/run/kms.sock"));
+    assert!(status.stdout.contains("backup    generation 4 opened on "), "{status}");
+    let json = sandbox.run(&format!("status {STATE} --socket [DIR]/run/kms.sock --output json")).json();
+    assert_eq!(json["backup"]["generation"], 4);
+}
+
+#[test]
 fn a_backup_beside_its_keyring_is_none() {
     let sandbox = with_recovery();
     sandbox.run(&format!("backup create [DIR]/backup.age {STATE}")).ends_with(0);
