@@ -3,6 +3,8 @@
 //! kube-apiserver adopts a new key_id between two Status calls: the first one announces the key, then the API server wraps a seed by
 //! Encrypt. It has adopted the key if it calls Status again and does not call Encrypt after that. If the answer to Encrypt was lost, it
 //! calls Encrypt again only after the second Status. So a key counts as adopted after two Status in a row with no Encrypt between them.
+//! That takes two to three minutes. The API server writes under the key from the moment when Encrypt was answered with it, so this is
+//! noted, too.
 
 use std::{
     sync::{
@@ -40,8 +42,44 @@ pub(super) struct Adoption {
     /// The name of the key that the last Status announced. A handle on the key itself would keep it in memory after it was destroyed.
     pub(super) announced: ArcSwapOption<Arc<str>>,
     in_a_row: AtomicU32,
-    /// Milliseconds from `since` to the last Status, plus one. Zero means that there was none.
-    status: AtomicU64,
+    /// The last Status.
+    status: Moment,
+    /// The first Status that announced this key.
+    told: Moment,
+    /// The first Encrypt that was answered with this key after that.
+    used: Moment,
+    /// The Status by which the key counts as adopted.
+    confirmed: Moment,
+}
+
+/// A moment in the life of a connection: milliseconds from its beginning, plus one. Zero means that it has not come.
+#[derive(Debug, Default)]
+struct Moment(AtomicU64);
+
+impl Moment {
+    fn set(&self, after: Duration) {
+        self.0.store(stored(after), Ordering::Relaxed);
+    }
+
+    /// Sets it if it has not come before.
+    fn set_once(&self, after: Duration) {
+        // Fails if it has come before.
+        let _ = self.0.compare_exchange(0, stored(after), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// How many seconds ago it came, on a connection that is `age` old.
+    fn seconds_ago(&self, age: Duration) -> Option<u64> {
+        let after = self.0.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)?;
+        Some(age.saturating_sub(after).as_secs())
+    }
+}
+
+fn stored(after: Duration) -> u64 {
+    u64::try_from(after.as_millis()).unwrap_or(u64::MAX - 1).saturating_add(1)
 }
 
 /// A connection as `claviger status` shows it.
@@ -59,39 +97,74 @@ pub struct ConnectionReport {
     pub key_id: Option<String>,
     /// Whether it has adopted that key.
     pub adopted: bool,
+    /// Seconds since the first Status that announced that key.
+    #[serde(default)]
+    pub told_s: Option<u64>,
+    /// Seconds since the first Encrypt that was answered with that key. `None` also if the peer got its seed under that key over an
+    /// earlier connection.
+    #[serde(default)]
+    pub in_use_s: Option<u64>,
+    /// Seconds since it has adopted that key.
+    #[serde(default)]
+    pub confirmed_s: Option<u64>,
 }
 
 impl Adoption {
     fn new(peer: Peer) -> Self {
-        let (announced, in_a_row, status) = (ArcSwapOption::empty(), AtomicU32::new(0), AtomicU64::new(0));
-        Self { peer, since: Instant::now(), announced, in_a_row, status }
+        Self {
+            peer,
+            since: Instant::now(),
+            announced: ArcSwapOption::empty(),
+            in_a_row: AtomicU32::new(0),
+            status: Moment::default(),
+            told: Moment::default(),
+            used: Moment::default(),
+            confirmed: Moment::default(),
+        }
     }
 
     /// Notes that Status announces `key`.
     pub(super) fn announce(&self, key: &Arc<ServingKey>) {
-        let before = self.announced.swap(Some(Arc::new(Arc::clone(&key.id))));
+        let (before, now) = (self.announced.swap(Some(Arc::new(Arc::clone(&key.id)))), self.since.elapsed());
         let is_same = before.is_some_and(|before| *before == key.id);
+        if !is_same {
+            self.told.set(now);
+            self.used.clear();
+            self.confirmed.clear();
+        }
         let in_a_row = if is_same { self.in_a_row.load(Ordering::Relaxed).saturating_add(1) } else { 1 };
         self.in_a_row.store(in_a_row, Ordering::Relaxed);
-        let milliseconds = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.status.store(milliseconds + 1, Ordering::Relaxed);
+        if in_a_row >= IN_A_ROW {
+            self.confirmed.set_once(now);
+        }
+        self.status.set(now);
     }
 
     /// Notes a call of Encrypt.
     pub(super) fn ask(&self) {
         self.in_a_row.store(0, Ordering::Relaxed);
+        self.confirmed.clear();
+    }
+
+    /// Notes that Encrypt was answered with the key `key_id`.
+    pub(super) fn answered(&self, key_id: &Arc<str>) {
+        if self.announced.load().as_ref().is_some_and(|announced| **announced == *key_id) {
+            self.used.set_once(self.since.elapsed());
+        }
     }
 
     fn report(&self) -> ConnectionReport {
-        let connected = self.since.elapsed();
-        let status = self.status.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis);
+        let age = self.since.elapsed();
         ConnectionReport {
             uid: self.peer.uid,
             pid: self.peer.pid,
-            connected_s: connected.as_secs(),
-            status_s: status.map(|status| connected.saturating_sub(status).as_secs()),
+            connected_s: age.as_secs(),
+            status_s: self.status.seconds_ago(age),
             key_id: self.announced.load().as_ref().map(ToString::to_string),
             adopted: self.in_a_row.load(Ordering::Relaxed) >= IN_A_ROW,
+            told_s: self.told.seconds_ago(age),
+            in_use_s: self.used.seconds_ago(age),
+            confirmed_s: self.confirmed.seconds_ago(age),
         }
     }
 }

@@ -92,6 +92,7 @@ impl Connection {
             WrapError::SeedSize => EncryptError::PlaintextSize,
             WrapError::Random(error) => EncryptError::Random(error),
         })?;
+        self.adoption.answered(&key.id);
         Ok(Wrapped { ciphertext, key_id: Arc::clone(&key.id) })
     }
 
@@ -371,5 +372,39 @@ mod tests {
         }
         drop(connection);
         assert!(asking.report().connections.is_empty(), "who has left is forgotten");
+    }
+
+    #[test]
+    fn a_key_is_announced_then_in_use_and_then_confirmed() {
+        let mut fixture = Fixture::new();
+        let (connection, asking) = (fixture.connect(), fixture.connect());
+        let seen = || {
+            let report = asking.report().connections[0].clone();
+            assert_eq!(report.adopted, report.confirmed_s.is_some());
+            (report.told_s.is_some(), report.in_use_s.is_some(), report.confirmed_s.is_some())
+        };
+        assert_eq!(seen(), (false, false, false));
+        for _ in 0..2 {
+            connection.status().unwrap();
+            assert_eq!(seen(), (true, false, false));
+            connection.encrypt(&SEED).unwrap();
+            assert_eq!(seen(), (true, true, false));
+            connection.status().unwrap();
+            assert_eq!(seen(), (true, true, false), "the answer to Encrypt may have been lost");
+            connection.status().unwrap();
+            assert_eq!(seen(), (true, true, true));
+            let promoted = testing::promote(&fixture.keyring, 1);
+            fixture.publish(promoted, Duration::ZERO);
+            // In its grace the old key wraps, so the new one is not in use yet.
+            connection.encrypt(&SEED).unwrap();
+            assert_eq!(seen(), (true, true, false), "this is still about the old key");
+        }
+        // A peer that has its seed from an earlier connection does not call Encrypt.
+        let again = fixture.connect();
+        drop(connection);
+        again.status().unwrap();
+        again.status().unwrap();
+        assert_eq!(asking.report().connections.iter().map(|other| other.in_use_s).collect::<Vec<_>>(), [None]);
+        assert!(asking.report().connections[0].adopted);
     }
 }

@@ -55,13 +55,27 @@ fn promote_and_wait<'scope>(rig: &'scope Rig, announced: &Announced, scope: &'sc
         rig.plugin.command(&["key", "promote", &added, "--without-backup", "--wait", "--socket", &socket]);
     let waiting = scope.spawn(move || promote.output().unwrap());
     // It ends by itself, after ten minutes at the latest.
+    let mut seen = BTreeSet::new();
     while !waiting.is_finished() {
         rig.front.providers();
+        seen.extend(told(rig, &added));
         thread::sleep(PAUSE);
     }
+    // It writes under the key before it has confirmed it.
+    assert!(seen.contains(&(true, false)) && !seen.contains(&(false, true)), "{seen:?}");
     let said = waiting.join().unwrap();
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(said.status.success() && text.contains("0 of 1") && text.contains("1 of 1 connection has"), "{said:?}");
+}
+
+/// Of the connection that was told the key: whether the key is in use, and whether it is confirmed.
+fn told(rig: &Rig, key_id: &str) -> Option<(bool, bool)> {
+    let socket = rig.socket().display().to_string();
+    let status = rig.plugin.command(&["status", "--output", "json", "--socket", &socket]).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    let connections = report["plugin"]["connections"].as_array().unwrap();
+    let told = connections.iter().find(|connection| connection["key_id"] == key_id)?;
+    Some((told["in_use_s"].is_u64(), told["confirmed_s"].is_u64()))
 }
 
 fn key_id(report: &str) -> String {
