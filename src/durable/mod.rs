@@ -9,6 +9,7 @@ mod append;
 mod dir;
 mod error;
 mod export;
+mod identity;
 mod input;
 mod life;
 mod lock;
@@ -27,6 +28,7 @@ pub use self::{
     dir::{Dir, Privacy},
     error::{DurableError, FileKind},
     export::{check_export, export, replace_export},
+    identity::{DirectoryId, directory_at},
     input::{InputError, read_input, read_trusted},
     life::LifeLock,
     lock::Lock,

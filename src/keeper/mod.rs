@@ -63,6 +63,6 @@ pub use self::{
     serve::ServeError,
     serving::Serving,
     slots::{ChangeSlotsError, SlotAct, SlotsChanged, change_slots, slots, test_slots},
-    snapshot::{Published, ServingKey, Snapshot},
+    snapshot::{Published, ServedFrom, ServingKey, Snapshot},
     state_dir::RECORD_FILES,
 };

@@ -2,7 +2,7 @@
 //! changed.
 
 use std::{
-    path::PathBuf,
+    path::{self, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,13 +12,13 @@ use super::{
     expect::Expect,
     open::Opened,
     serve::{ServeError, Served, open_to_serve},
-    snapshot::{Published, Snapshot},
+    snapshot::{Published, ServedFrom, Snapshot},
     state_dir::{KEYRING, LEDGER, StateFiles},
 };
 use crate::{
     audit,
     crypto::kdf::RootKey,
-    durable::{Dir, DurableError, Privacy, Version, version},
+    durable::{Dir, DurableError, Privacy, Version, directory_at, version},
     keyring::mark::{Mark, Standing},
     root::Means,
 };
@@ -31,6 +31,8 @@ const RETRY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Publisher {
     state_dir: PathBuf,
+    /// The same directory by its absolute path, without links.
+    absolute: PathBuf,
     means: Means,
     /// The record that the operator expects, until the first record is published.
     expect: Option<Expect>,
@@ -81,7 +83,18 @@ impl Publisher {
     /// Makes a publisher for the keyring in `state_dir`. If `expect` is given, the first published record has to be the
     /// expected one. On a node with a mark it may also be a successor of the expected one.
     pub fn new(state_dir: PathBuf, means: Means, expect: Option<Expect>, published: Arc<Published>) -> Self {
-        Self { state_dir, means, expect, published, last: None, root: None, under: None, seen: Seen::default() }
+        let absolute = state_dir.canonicalize().or_else(|_| path::absolute(&state_dir));
+        Self {
+            absolute: absolute.unwrap_or_else(|_| state_dir.clone()),
+            state_dir,
+            means,
+            expect,
+            published,
+            last: None,
+            root: None,
+            under: None,
+            seen: Seen::default(),
+        }
     }
 
     /// Opens the keyring and publishes it. Returns `None` if this record was already published.
@@ -117,8 +130,23 @@ impl Publisher {
         [KEYRING, LEDGER].map(|name| version(&self.state_dir.join(name)))
     }
 
+    /// Opens the state directory. After the first record was published, it must be the directory that this record came
+    /// from.
+    fn open_dir(&self) -> Result<Dir, ServeError> {
+        if let Some(from) = self.published.served_from() {
+            match directory_at(&self.state_dir).map_err(OpenError::StateDir)? {
+                None => return Err(ServeError::DirectoryGone(self.absolute.clone())),
+                Some(found) if found != from.directory => {
+                    return Err(ServeError::DirectoryReplaced(self.absolute.clone()));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(Dir::open(&self.state_dir, Privacy::Private).map_err(OpenError::StateDir)?)
+    }
+
     fn open_and_publish(&mut self) -> Result<Option<Unsealed>, ServeError> {
-        let dir = Dir::open(&self.state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
+        let dir = self.open_dir()?;
         let served = Served { root: self.root.as_ref(), under: self.under.as_ref(), last: self.last.as_ref() };
         let opened = open_to_serve(StateFiles::new(&dir), &self.means, served, self.expect.as_ref())?;
         let is_same = self.last.as_ref().is_some_and(|last| last.record() == opened.digest);
@@ -147,6 +175,8 @@ impl Publisher {
             audited,
         };
         self.expect = None;
+        let directory = dir.id().map_err(OpenError::StateDir)?;
+        self.published.note_served_from(ServedFrom { path: self.absolute.clone(), directory });
         self.last = Some(Mark::of(&opened.keyring, opened.digest, 0));
         self.published.publish(snapshot);
         Ok(Some(unsealed))
@@ -264,6 +294,36 @@ mod tests {
         assert_eq!(said(publisher.follow()), None);
         assert!(served.degraded().is_some(), "it is not time yet");
         wait(&mut publisher);
+        assert_eq!(said(publisher.follow()), None, "the record is the published one");
+        assert_eq!(served.degraded(), None);
+    }
+
+    #[test]
+    fn a_directory_that_was_replaced_or_removed_is_named_and_not_followed() {
+        let (_keep, dir) = set_up();
+        let (mut publisher, served) = publisher(&dir);
+        publisher.publish().unwrap();
+        let path = dir.path().canonicalize().unwrap();
+        let from = served.served_from().unwrap();
+        assert_eq!((&from.path, from.directory), (&path, dir.id().unwrap()));
+        let aside = path.with_extension("aside");
+        std::fs::rename(&path, &aside).unwrap();
+        let gone = format!("the state directory {} is gone", path.display());
+        assert_eq!(said(publisher.follow()), Some(Err(gone.clone())));
+        assert_eq!(served.degraded().as_deref(), Some(&gone));
+
+        // A copy with the same record and mark. Its lock is another one.
+        let copied = std::process::Command::new("cp").arg("-a").args([&aside, &path]).status().unwrap();
+        assert!(copied.success());
+        let replaced = format!(
+            "the state directory {} was replaced by another one; a restart takes the new one up",
+            path.display()
+        );
+        assert_eq!(said(publisher.follow()), Some(Err(replaced.clone())));
+        assert_eq!((served.degraded().as_deref(), served.current().is_some()), (Some(&replaced), true));
+
+        std::fs::remove_dir_all(&path).unwrap();
+        std::fs::rename(&aside, &path).unwrap();
         assert_eq!(said(publisher.follow()), None, "the record is the published one");
         assert_eq!(served.degraded(), None);
     }

@@ -1,7 +1,7 @@
 //! Opens the keyring to serve from it, and marks it. Invariant: a record is marked before it is served, and a record
 //! that may not be served is not marked.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
     commit::Commit,
@@ -31,6 +31,13 @@ pub enum ServeError {
     /// The record is not the expected one.
     #[error(transparent)]
     Expect(#[from] ExpectError),
+    /// Somebody removed or moved the directory from which the served keyring was read.
+    #[error("the state directory {} is gone", .0.display())]
+    DirectoryGone(PathBuf),
+    /// Somebody put another directory in the place of the one from which the served keyring was read. This process holds
+    /// the lock of the earlier one, and may not be able to open the new one.
+    #[error("the state directory {} was replaced by another one; a restart takes the new one up", .0.display())]
+    DirectoryReplaced(PathBuf),
     /// The record that counts is in etcd, and the file is a copy of it.
     #[error("the keyring's home is etcd, below {0}; this build serves a keyring file only")]
     HomeInEtcd(String),

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,16 +12,19 @@ use std::{
 };
 
 use arc_swap::{ArcSwapOption, Guard};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    crypto::wrap::Kek,
+    crypto::{Uuid, wrap::Kek},
+    durable::DirectoryId,
     keyring::{Keyring, state::State},
 };
 
 /// The keys of one generation, by their names.
 #[derive(Debug)]
 pub struct Snapshot {
+    uuid: Uuid,
     generation: u64,
     keys: HashMap<Arc<str>, Arc<ServingKey>>,
     primary: Arc<ServingKey>,
@@ -69,7 +73,13 @@ impl Snapshot {
             Arc::new(ServingKey { id, state: key.state(), kek: Arc::clone(key.kek()), unwrapped })
         };
         let keys = keyring.keys().map(serving).map(|key| (Arc::clone(&key.id), key)).collect();
-        Self { generation: keyring.generation(), keys, primary: serving(keyring.primary()), since, unbacked: 0 }
+        let (uuid, generation) = (keyring.uuid(), keyring.generation());
+        Self { uuid, generation, keys, primary: serving(keyring.primary()), since, unbacked: 0 }
+    }
+
+    /// Returns the uuid of the keyring.
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
     }
 
     /// Returns the generation of the keyring.
@@ -113,11 +123,21 @@ impl Snapshot {
     }
 }
 
+/// The state directory from which a daemon serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedFrom {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// Identifies the directory itself, wherever it is moved.
+    pub directory: DirectoryId,
+}
+
 /// The snapshot that is served now. There is no snapshot while the plugin is sealed.
 #[derive(Debug, Default)]
 pub struct Published {
     snapshot: ArcSwapOption<Snapshot>,
     degraded: ArcSwapOption<String>,
+    served_from: ArcSwapOption<ServedFrom>,
     unsealed: watch::Sender<bool>,
     alone: AtomicBool,
 }
@@ -143,6 +163,16 @@ impl Published {
     /// Returns why the keyring on the disk is not served. Returns `None` if it is served.
     pub fn degraded(&self) -> Option<Arc<String>> {
         self.degraded.load_full()
+    }
+
+    /// Notes from which directory the keyring was read.
+    pub fn note_served_from(&self, from: ServedFrom) {
+        self.served_from.store(Some(Arc::new(from)));
+    }
+
+    /// Returns the directory from which the keyring was read.
+    pub fn served_from(&self) -> Option<Arc<ServedFrom>> {
+        self.served_from.load_full()
     }
 
     /// Notes whether this daemon holds the lock of its state directory.

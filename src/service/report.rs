@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::adoption::ConnectionReport;
+use crate::keeper::ServedFrom;
 
 /// What a plugin reports of itself. Nothing in it is secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,8 +14,17 @@ pub struct SelfReport {
     pub instance: String,
     /// The layers that protect the process, each with how far it is in force.
     pub layers: BTreeMap<String, String>,
+    /// The uuid of the keyring that is served.
+    #[serde(default)]
+    pub keyring: Option<String>,
     /// The generation that is served.
     pub generation: u64,
+    /// The key_ids of all keys that are served.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// The state directory from which the keyring was read.
+    #[serde(default)]
+    pub served_from: Option<ServedFrom>,
     /// Why a later generation on the disk is not served; `None` if there is no later one.
     #[serde(default)]
     pub degraded: Option<String>,

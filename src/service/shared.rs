@@ -107,12 +107,15 @@ impl Service {
     /// What the plugin reports of itself over the connection `asking`, which the report leaves out.
     pub(super) fn report(&self, asking: &Arc<Adoption>) -> SelfReport {
         let current = self.current();
-        let keys = current.iter().flat_map(|snapshot| snapshot.keys());
-        let unwrapped = keys.map(|key| (key.id.to_string(), key.unwrapped())).filter(|(_, count)| *count > 0);
+        let keys = || current.iter().flat_map(|snapshot| snapshot.keys());
+        let unwrapped = keys().map(|key| (key.id.to_string(), key.unwrapped())).filter(|(_, count)| *count > 0);
         SelfReport {
             instance: self.instance.clone(),
             layers: self.layers.clone(),
+            keyring: current.as_ref().map(|snapshot| snapshot.uuid().to_hex()),
             generation: current.as_ref().map_or(0, |snapshot| snapshot.generation()),
+            keys: keys().map(|key| key.id.to_string()).collect(),
+            served_from: self.published.served_from().map(|from| (*from).clone()),
             degraded: self.published.degraded().map(|reason| reason.to_string()),
             alone: Some(self.published.is_alone()),
             unwrapped: unwrapped.collect(),

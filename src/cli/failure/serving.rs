@@ -51,6 +51,9 @@ impl Explain for ServeError {
             Self::Open(error) => error.explain(),
             Self::Expect(_) => refused("compare it with what `status` prints on a node that you trust"),
             Self::HomeInEtcd(_) => refused(SHARED),
+            Self::DirectoryGone(_) | Self::DirectoryReplaced(_) => {
+                refused("see what the plugin serves, and what the directory holds: claviger status")
+            }
             Self::Lock(error) => error.explain(),
             Self::NotMarked(error) => error.explain(),
         }
