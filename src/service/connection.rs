@@ -107,7 +107,10 @@ impl Connection {
         if annotated {
             return Err(DecryptError::Annotations);
         }
-        let key = snapshot.key(key_id).ok_or(DecryptError::UnknownKey)?;
+        let Some(key) = snapshot.key(key_id) else {
+            self.service.note_missing(key_id);
+            return Err(DecryptError::UnknownKey);
+        };
         if !key.state.unwraps() {
             return Err(DecryptError::Disabled(Arc::clone(&key.id)));
         }
@@ -292,6 +295,31 @@ mod tests {
         assert_eq!(connection.decrypt(&fixture.id(1), &wrapped, false).unwrap_err(), DecryptError::OtherKey);
         assert_eq!(connection.decrypt("k9", &wrapped, false).unwrap_err(), DecryptError::UnknownKey);
         assert_eq!(connection.decrypt(&fixture.id(0), &wrapped, true).unwrap_err(), DecryptError::Annotations);
+    }
+
+    #[test]
+    fn a_key_that_is_missing_is_reported_until_the_keyring_holds_it() {
+        let mut fixture = Fixture::new();
+        let connection = fixture.connect();
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let whole = testing::with_key(fixture.keyring.clone(), &root, State::Pending);
+        let missing = whole.entries()[2].id().to_string();
+        for _ in 0..3 {
+            assert_eq!(connection.decrypt(&missing, &[0; 108], false).unwrap_err(), DecryptError::UnknownKey);
+        }
+        connection.decrypt("of another plugin", &[0; 108], false).unwrap_err();
+        let report = connection.report();
+        let counted: Vec<_> = report.missing.iter().map(|key| (key.key_id.as_str(), key.calls)).collect();
+        assert_eq!((counted.as_slice(), report.missing_others), (&[(missing.as_str(), 3)][..], 1));
+        #[cfg(feature = "metrics")]
+        {
+            let shown = fixture.service.keyring().unwrap().missing;
+            assert_eq!(shown, [("others".to_owned(), 1), (key_id_hash(&missing), 3)]);
+        }
+        fixture.publish(whole, Duration::ZERO);
+        let report = connection.report();
+        assert_eq!((report.missing.len(), report.missing_others), (0, 1));
+        assert!(report.keys.contains(&missing));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The three KMS v2 calls on a snapshot of the keys. Status and Encrypt of one connection agree on the key.
 //!
-//! A call uses no transport, no disk and no lock. Invariants: exactly one key is tried; bytes that were not authenticated are never
+//! A call uses no transport and no disk. A call that is answered takes no lock. Invariants: exactly one key is tried; bytes that were not authenticated are never
 //! returned; Encrypt answers with the key that the connection's last Status announced, until 10 s after another key was promoted.
 //! Source: KEP-3299, and the checks of `kmsv2/envelope.go` in k8s.io/apiserver.
 
@@ -8,6 +8,7 @@ mod adoption;
 mod connection;
 mod error;
 mod health;
+mod missing;
 mod report;
 mod shared;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::adoption::ConnectionReport;
+use super::{adoption::ConnectionReport, missing::MissingKey};
 use crate::keeper::ServedFrom;
 
 /// What a plugin reports of itself. Nothing in it is secret.
@@ -34,6 +34,12 @@ pub struct SelfReport {
     /// Seeds that each key has unwrapped since the process started. Keys that have unwrapped none are left out.
     #[serde(default)]
     pub unwrapped: BTreeMap<String, u64>,
+    /// Keys that API servers need and that the keyring does not hold.
+    #[serde(default)]
+    pub missing: Vec<MissingKey>,
+    /// Calls of Decrypt that were refused because the keyring does not hold their key, and that `missing` does not count.
+    #[serde(default)]
+    pub missing_others: u64,
     /// The other connections, the oldest first.
     pub connections: Vec<ConnectionReport>,
 }

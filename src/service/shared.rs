@@ -13,6 +13,7 @@ use super::{
     adoption::{Adoption, Adoptions, Peer},
     error::Sealed,
     health::Health,
+    missing::MissingKeys,
     report::SelfReport,
 };
 use crate::{
@@ -33,6 +34,7 @@ pub struct Service {
     patient_until: Option<Instant>,
     metrics: Metrics,
     adoptions: Adoptions,
+    missing: MissingKeys,
     /// Differs at each start.
     instance: String,
     layers: BTreeMap<String, String>,
@@ -49,6 +51,7 @@ impl Service {
             patient_until: Instant::now().checked_add(PATIENCE),
             metrics: Metrics::default(),
             adoptions: Adoptions::default(),
+            missing: MissingKeys::default(),
             instance: base16ct::lower::encode_string(&instance),
             layers,
         }
@@ -78,10 +81,13 @@ impl Service {
             state: key.state.as_str(),
             unwrapped: key.unwrapped(),
         });
+        let (missing, others) = self.missing.report(|key_id| snapshot.key(key_id).is_some());
+        let missing = missing.into_iter().map(|key| (key_id_hash(&key.key_id), key.calls));
         Some(metrics::ServedKeyring {
             generation: snapshot.generation(),
             degraded: self.published.degraded().is_some(),
             unbacked: snapshot.unbacked(),
+            missing: [("others".to_owned(), others)].into_iter().chain(missing).collect(),
             keys: keys.collect(),
         })
     }
@@ -99,6 +105,12 @@ impl Service {
         }
     }
 
+    /// Notes that a call of Decrypt was refused because the keyring does not hold the key `key_id`.
+    #[cold]
+    pub(super) fn note_missing(&self, key_id: &str) {
+        self.missing.note(key_id);
+    }
+
     /// Notes a new connection of `peer`.
     pub(super) fn enter(&self, peer: Peer) -> Arc<Adoption> {
         self.adoptions.enter(peer)
@@ -109,6 +121,8 @@ impl Service {
         let current = self.current();
         let keys = || current.iter().flat_map(|snapshot| snapshot.keys());
         let unwrapped = keys().map(|key| (key.id.to_string(), key.unwrapped())).filter(|(_, count)| *count > 0);
+        let is_held = |key_id: &str| current.as_ref().is_some_and(|snapshot| snapshot.key(key_id).is_some());
+        let (missing, missing_others) = self.missing.report(is_held);
         SelfReport {
             instance: self.instance.clone(),
             layers: self.layers.clone(),
@@ -119,6 +133,8 @@ impl Service {
             degraded: self.published.degraded().map(|reason| reason.to_string()),
             alone: Some(self.published.is_alone()),
             unwrapped: unwrapped.collect(),
+            missing,
+            missing_others,
             connections: self.adoptions.report_to(asking),
         }
     }

@@ -63,6 +63,8 @@ pub const SOCKET_REPLACED: &str = "socket taken over by another plugin";
 pub const ANSWERED: &str = "call answered";
 /// A call was refused.
 pub const CALL_FAILED: &str = "call failed";
+/// Decrypt was called for a key that the keyring does not hold: an older keyring may have been restored.
+pub const KEY_MISSING: &str = "a stored value needs a key that this keyring does not hold";
 /// A call failed by a fault of the machine. The peer is not told the detail.
 pub const INTERNAL: &str = "internal error";
 /// The plugin received a signal to end. It still answers the calls in flight.

@@ -73,6 +73,8 @@ pub struct ServedKeyring {
     pub degraded: bool,
     /// How many keys no listed backup contains.
     pub unbacked: usize,
+    /// How many calls of Decrypt were refused because the keyring does not hold the key, by the hash of its key_id, or by `others`.
+    pub missing: Vec<(String, u64)>,
     /// Each key that is not destroyed.
     pub keys: Vec<ServedKey>,
 }
@@ -268,13 +270,16 @@ fn of_keyring(keyring: Option<ServedKeyring>) -> Registry {
     let mut registry = Registry::default();
     let sealed = constant(keyring.is_none().into());
     registry.register("claviger_sealed", "1 until the keyring is open, then 0", sealed);
-    let Some(ServedKeyring { generation, degraded, unbacked, mut keys }) = keyring else { return registry };
+    let Some(ServedKeyring { generation, degraded, unbacked, missing, mut keys }) = keyring else { return registry };
     let help = "1 while the keyring on the disk cannot be opened and an earlier one is served, else 0";
     registry.register("claviger_degraded", help, constant(degraded.into()));
     let help = "How many times the keyring that is served was changed";
     registry.register("claviger_keyring_generation", help, constant(saturated(generation)));
     let help = "Keys that no listed backup holds";
     registry.register("claviger_unbacked_keys", help, constant(saturated(unbacked)));
+    let missing = missing.into_iter().map(|(id_hash, calls)| ([("key_id_hash", id_hash)], counted(calls)));
+    let help = "Calls of Decrypt that were refused because the keyring does not hold the key";
+    registry.register("claviger_missing_key_calls_total", help, Series(missing.collect()));
     keys.sort_unstable();
     let unwrapped = keys.iter().map(|key| ([("key_id_hash", key.id_hash.clone())], counted(key.unwrapped)));
     let help = "Seeds that each key has unwrapped";
@@ -310,7 +315,8 @@ mod tests {
     fn open() -> ServedKeyring {
         let key = |id_hash: &str, state, unwrapped| ServedKey { id_hash: id_hash.to_owned(), state, unwrapped };
         let keys = vec![key("sha256:b", "primary", 0), key("sha256:a", "decrypt-only", 7)];
-        ServedKeyring { generation: 3, degraded: false, unbacked: 1, keys }
+        let missing = vec![("others".to_owned(), 0), ("sha256:c".to_owned(), 4)];
+        ServedKeyring { generation: 3, degraded: false, unbacked: 1, missing, keys }
     }
 
     fn scrape(metrics: &Metrics) -> String {
@@ -411,6 +417,8 @@ mod tests {
             "claviger_keyring_generation 3",
             "claviger_unbacked_keys 1",
             "claviger_degraded 0",
+            r#"claviger_missing_key_calls_total{key_id_hash="others"} 0"#,
+            r#"claviger_missing_key_calls_total{key_id_hash="sha256:c"} 4"#,
             r#"claviger_key_unwraps_total{key_id_hash="sha256:a"} 7"#,
             r#"claviger_key_unwraps_total{key_id_hash="sha256:b"} 0"#,
             r#"claviger_key_info{key_id_hash="sha256:a",state="decrypt-only"} 1"#,

@@ -64,7 +64,7 @@ const MAY_IMPORT: [(&str, &str); 24] = [
     ("config", "listen grpc etcd durable telemetry hardening"),
     ("listen", "grpc service durable telemetry"),
     ("grpc", "service telemetry"),
-    ("service", "keeper crypto memory telemetry"),
+    ("service", "keeper keyring crypto memory telemetry"),
     ("keeper", "escrow root keyring store scan audit durable text crypto memory"),
     ("escrow", "keyring text crypto memory"),
     ("root", "durable text crypto memory"),

@@ -1,0 +1,136 @@
+//! Counts the calls of Decrypt that were refused because the keyring does not hold the key.
+//!
+//! Such a call means that a stored value needs that key, most likely because an older keyring was restored. A call that finds its key
+//! comes nowhere near this file. Invariant: a peer can make neither the memory nor the log grow. At most [`KEYS_MAX`] key_ids are kept,
+//! only those that claviger could have made, and the log has at most one line a minute.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use tracing::error;
+
+use crate::{
+    keyring::key_id::KeyId,
+    telemetry::{event, quota::Quota},
+};
+
+/// The most key_ids that are counted on their own. The calls for all others are counted together.
+const KEYS_MAX: usize = 16;
+
+/// The calls for keys that the keyring does not hold.
+#[derive(Debug)]
+pub(super) struct MissingKeys(Mutex<MissingCounts>);
+
+#[derive(Debug)]
+struct MissingCounts {
+    keys: BTreeMap<KeyId, MissingCalls>,
+    others: u64,
+    quota: Quota,
+}
+
+#[derive(Debug)]
+struct MissingCalls {
+    calls: u64,
+    last: Instant,
+}
+
+/// A key that API servers need and that the keyring does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingKey {
+    /// The key_id that the calls named.
+    pub key_id: String,
+    /// How many calls of Decrypt were refused since the process started.
+    pub calls: u64,
+    /// Seconds since the last one.
+    pub last_s: u64,
+}
+
+impl Default for MissingKeys {
+    fn default() -> Self {
+        let quota = Quota::new(Duration::from_mins(1));
+        Self(Mutex::new(MissingCounts { keys: BTreeMap::new(), others: 0, quota }))
+    }
+}
+
+impl MissingKeys {
+    /// Counts a call that named `key_id`, and logs it unless a line was logged within the last minute.
+    pub(super) fn note(&self, key_id: &str) {
+        let (now, key_id) = (Instant::now(), key_id.parse::<KeyId>().ok());
+        let said = {
+            let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            counts.add(key_id, now);
+            counts.quota.take(now)
+        };
+        if let Some(left_out) = said {
+            error!(message = event::KEY_MISSING, key_id = key_id.map(|key_id| key_id.to_string()), left_out);
+        }
+    }
+
+    /// The keys for which calls were refused and which are not held now, and the number of calls for all other key_ids.
+    pub(super) fn report(&self, is_held: impl Fn(&str) -> bool) -> (Vec<MissingKey>, u64) {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = counts.keys.iter().map(|(key_id, MissingCalls { calls, last })| MissingKey {
+            key_id: key_id.to_string(),
+            calls: *calls,
+            last_s: last.elapsed().as_secs(),
+        });
+        (keys.filter(|key| !is_held(&key.key_id)).collect(), counts.others)
+    }
+}
+
+impl MissingCounts {
+    fn add(&mut self, key_id: Option<KeyId>, now: Instant) {
+        let is_full = self.keys.len() >= KEYS_MAX;
+        match key_id.filter(|key_id| !is_full || self.keys.contains_key(key_id)) {
+            Some(key_id) => {
+                let key = self.keys.entry(key_id).or_insert(MissingCalls { calls: 0, last: now });
+                key.calls = key.calls.saturating_add(1);
+                key.last = now;
+            }
+            None => self.others = self.others.saturating_add(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key_id(number: usize) -> String {
+        format!("k{}-{:032x}", number + 1, number)
+    }
+
+    #[test]
+    fn calls_are_counted_by_key_and_forgotten_when_the_keyring_holds_it() {
+        let missing = MissingKeys::default();
+        for number in [1, 2, 1] {
+            missing.note(&key_id(number));
+        }
+        let counted: Vec<(String, u64)> =
+            missing.report(|_| false).0.into_iter().map(|key| (key.key_id, key.calls)).collect();
+        assert_eq!(counted, [(key_id(1), 2), (key_id(2), 1)]);
+        let (rest, others) = missing.report(|held| held == key_id(1));
+        assert_eq!((rest.len(), rest[0].key_id.clone(), others), (1, key_id(2), 0));
+        assert!(rest[0].last_s < 60);
+    }
+
+    #[test]
+    fn a_peer_cannot_fill_the_memory() {
+        let missing = MissingKeys::default();
+        for number in 0..1000 {
+            missing.note(&key_id(number));
+            missing.note(&format!("of-another-plugin-{number}"));
+        }
+        missing.note("");
+        missing.note(&"k1-".repeat(20_000));
+        let (keys, others) = missing.report(|_| false);
+        assert_eq!((keys.len(), others), (KEYS_MAX, 1000 - 16 + 1000 + 2));
+        missing.note(&key_id(3));
+        let (keys, still) = missing.report(|_| false);
+        assert_eq!((keys[3].calls, still), (2, others), "a key that is listed goes on counting");
+    }
+}
