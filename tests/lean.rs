@@ -15,7 +15,7 @@ use age::secrecy::ExposeSecret;
 use crate::harness::{commands::output, plugin::Plugin, processes::Run};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A keyring with two keys, of which the second is primary and the first is decrypt-only.
 fn rotated(run: &Run) -> (Plugin, [String; 2]) {
