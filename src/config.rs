@@ -50,6 +50,7 @@ pub struct Settings {
     #[serde(skip)]
     pub apiserver_process: Option<ApiServerProcess>,
     pub encryption_config: Option<PathBuf>,
+    pub backups: Option<Backups>,
 }
 
 /// A valid configuration.
@@ -73,8 +74,21 @@ pub struct Config {
     pub without: Vec<Layer>,
     /// How much is logged.
     pub log_level: LogLevel,
+    /// Whether the operator keeps backups.
+    pub backups: Backups,
     /// What is configured here of the cluster's etcd.
     pub cluster: Cluster,
+}
+
+/// Whether the operator keeps backups of the keyring.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backups {
+    /// A listed backup has to hold every key that values may be under.
+    #[default]
+    Listed,
+    /// There are none, on purpose: if the disk is lost, so is every Secret.
+    None,
 }
 
 /// What is configured here of the cluster's etcd and encryption. The API server's flags may contain the rest.
@@ -256,6 +270,7 @@ impl Config {
             provider_name: check_provider_name(provider_name)?,
             without: flags.without.or(file.without).unwrap_or_default(),
             log_level: flags.log_level.or(file.log_level).unwrap_or(LogLevel::Info),
+            backups: flags.backups.or(file.backups).unwrap_or_default(),
             cluster: Cluster {
                 etcd: Servers {
                     urls: flags.etcd_servers.or(file.etcd_servers).unwrap_or_default(),

@@ -24,7 +24,7 @@ use crate::{
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 const LIMIT: Duration = Duration::from_secs(30);
 const SERVE: &str = "--state-dir [DIR]/state --socket [DIR]/run/kms.sock";
-const STATUS: &str = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock";
+const STATUS: &str = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock --backups none";
 
 /// What `GET path` is answered at `address`, a port or a path: the code and the body.
 pub(crate) fn get(address: &str, path: &str) -> io::Result<(u16, String)> {

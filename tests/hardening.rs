@@ -64,7 +64,7 @@ impl Rig {
 
     /// What `claviger status` says, and whether it is content.
     fn status(&self) -> (bool, Value) {
-        let mut command = self.plugin.command(&["status", "--output", "json"]);
+        let mut command = self.plugin.command(&["status", "--backups", "none", "--output", "json"]);
         command.arg("--socket").arg(&self.socket);
         let answer = output(command, &[], LIMIT).unwrap();
         (answer.status.success(), serde_json::from_slice(&answer.stdout).unwrap_or_default())

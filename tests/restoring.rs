@@ -173,6 +173,36 @@ fn whatever_is_restored_no_key_that_a_secret_needs_can_be_given_up() {
     node.loses_nothing();
 }
 
+/// The state directory is gone and there is no backup, and the plugin still runs.
+#[test]
+fn without_a_backup_a_second_plugin_takes_over_what_the_first_one_has_in_memory() {
+    let mut node = Node::new();
+    fs::remove_dir_all(node.sandbox.path("state")).unwrap();
+    node.reads_all();
+    node.done("init --state-dir [DIR]/second --without-recovery --socket [DIR]/run/kms.sock");
+    let _second = node.sandbox.serve("--state-dir [DIR]/second --socket [DIR]/run/second.sock");
+    let generate = "generate encryption-configuration --resource secrets";
+    let second = node.done(&format!("{generate} --socket [DIR]/run/second.sock --provider-name claviger-2")).stdout;
+    let alone = second.replace("[DIR]", &node.sandbox.root().to_string_lossy());
+    // The second plugin wraps from now on, and the first one still unwraps.
+    let present = fs::read_to_string(node.sandbox.path("encryption.yaml")).unwrap();
+    let provider = |config: &str| -> String {
+        config.split_once("- kms:").unwrap().1.split_once("- identity").unwrap().0.to_owned()
+    };
+    let both = alone.replace("- identity", &format!("- kms:{}- identity", provider(&present)));
+    fs::write(node.sandbox.path("encryption.yaml"), &both).unwrap();
+    let api = node.api.as_mut().unwrap();
+    api.restart().unwrap();
+    let secrets = api.kubectl(&["get", "secrets", "-o", "json"]).unwrap();
+    api.kubectl_stdin(&["replace", "-f", "-"], &secrets).unwrap();
+    assert!(node.secrets.iter().all(|name| node.stored(name).starts_with("k8s:enc:kms:v2:claviger-2:")));
+    // Nothing needs the first one any more.
+    node.stop();
+    fs::write(node.sandbox.path("encryption.yaml"), &alone).unwrap();
+    node.api.as_mut().unwrap().restart().unwrap();
+    node.reads_all();
+}
+
 #[test]
 fn etcd_that_is_restored_in_place_needs_its_keys_again() {
     let mut node = Node::new();

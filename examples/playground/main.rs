@@ -144,8 +144,8 @@ fn tell() -> Result<World> {
     kubectl(&api, &["get", "secret", "user", "-o", r"go-template={{index .data `username.txt` | base64decode}}"])?;
 
     step("What claviger says of itself");
-    println!("  $ claviger status");
-    print_indented(&plugin.claviger(&["status", "--socket", &socket])?);
+    println!("  $ claviger status --backups none    # the playground keeps no backup");
+    print_indented(&plugin.claviger(&["status", "--backups", "none", "--socket", &socket])?);
     Ok(World { api, plugin, etcd, claviger, socket, config, identity, run })
 }
 
@@ -178,7 +178,7 @@ impl World {
             self.etcd.endpoints(),
             quoted(&self.config.display())
         );
-        println!("  claviger status --state-dir {state_dir} --socket {socket}");
+        println!("  claviger status --state-dir {state_dir} --socket {socket} --backups none");
         println!("\nChange the key; `scan` then shows that nothing is under the old one:");
         println!("  claviger key add --state-dir {state_dir}");
         println!(

@@ -6,8 +6,8 @@ use clap::{ArgGroup, Args};
 use serde::Serialize;
 
 use crate::{
-    config::Settings,
-    durable::{Dir, volatile},
+    config::{Config, Settings},
+    durable::{Dir, Privacy, volatile},
     escrow::{Identities, Recipient},
     hardening,
     keeper::{self, Expect, InitError, Initialised, Plan},
@@ -15,12 +15,13 @@ use crate::{
 };
 
 use super::{
-    Format, Global, StateDir,
+    Format, Global, Socket, StateDir,
     failure::{Exit, Failure, warn},
     files::absolute,
     given::quoted,
     identities::{Purpose, identities},
     output::{self, OutputError},
+    probe::live_plugin,
 };
 
 /// Set up a state directory: make a root key, a slot that seals it, and a keyring with one key
@@ -28,6 +29,9 @@ use super::{
 /// If the directory has a keyring already, nothing is changed. If you name a recovery recipient, its identity and a
 /// copy of the keyring are enough to restore everything after this machine is lost. The identity is read once, to prove
 /// that it works, and is not stored.
+///
+/// A plugin may still serve from memory after its state directory was lost. Then the command refuses, because a new
+/// keyring would not read what is encrypted.
 #[derive(Args)]
 #[command(group = ArgGroup::new("recovery").args(["recovery_recipient", "without_recovery"]).required(true))]
 #[command(after_help = "\
@@ -54,6 +58,12 @@ pub(super) struct InitArgs {
     /// Move an unfinished `init` aside, and begin again
     #[arg(long)]
     restart: bool,
+    #[command(flatten)]
+    socket: Socket,
+    /// Make a new keyring although a plugin serves another one that was here before. After a restart that plugin reads
+    /// none of the Secrets that are encrypted now
+    #[arg(long)]
+    risk_unreadable_secrets: bool,
 }
 
 #[derive(Serialize)]
@@ -74,9 +84,13 @@ struct InitReport<'a> {
 /// # Errors
 /// When the directory has a keyring, an identity does not open its blob, or a file cannot be written.
 pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
-    let settings = Settings { state_dir: args.state_dir.state_dir.clone(), ..Settings::default() };
-    let state_dir = global.config(settings)?.state_dir;
+    let (state_dir, socket) = (args.state_dir.state_dir.clone(), args.socket.socket.clone());
+    let config = global.config(Settings { state_dir, socket, ..Settings::default() })?;
+    let state_dir = config.state_dir.clone();
     hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
+    if !is_set_up(&state_dir) {
+        check_plugin(&config, args.risk_unreadable_secrets, global)?;
+    }
     let plan = Plan {
         recovery: recovery(args)?,
         slot_file: args.slot_file.as_deref().map(absolute).transpose()?,
@@ -91,6 +105,20 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
     }
     let made = keeper::init(&dir, &plan)?;
     Ok(output::end_change(print(&made, &plan, &state_dir, global), global))
+}
+
+/// Whether the directory has a keyring. Then nothing is made there, whatever a plugin serves.
+fn is_set_up(state_dir: &Path) -> bool {
+    // If something is wrong with the directory, the code that uses it reports that.
+    Dir::open(state_dir, Privacy::Private).and_then(|dir| keeper::is_set_up(&dir)).unwrap_or(false)
+}
+
+/// Makes sure that no plugin serves another keyring from memory that was in the state directory before.
+fn check_plugin(config: &Config, is_accepted: bool, global: &Global) -> Result<(), Failure> {
+    let Some(plugin) = live_plugin(config)?.filter(|_| !is_accepted) else { return Ok(()) };
+    let warning = plugin.check_new(&config.state_dir)?;
+    warn(&warning, "this is right if another plugin, at another socket, is to serve the new keyring", global);
+    Ok(())
 }
 
 fn recovery(args: &InitArgs) -> Result<Option<(Vec<Recipient>, Identities)>, Failure> {

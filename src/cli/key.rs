@@ -278,7 +278,7 @@ fn usage(site: &Site, opened: &Opened, key_id: KeyId, verb: Verb, global: &Globa
 fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     let keyring = Site::find(keyring.settings(), global)?.open()?.keyring;
     match global.output {
-        Format::Text => output::text_line(&key_table(&key_rows(&keyring), None))?,
+        Format::Text => output::text_line(&key_table(&key_rows(&keyring)))?,
         Format::Json => output::json(&KeyListReport {
             format: "claviger/key-list/v1",
             uuid: keyring.uuid().to_hex(),

@@ -13,6 +13,7 @@ mod help;
 mod identities;
 mod init;
 mod key;
+mod live;
 #[cfg(feature = "scan")]
 mod needed;
 mod output;

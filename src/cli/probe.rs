@@ -1,11 +1,14 @@
 //! Asks the plugin of this node how it is.
 
-use std::{fs, os::unix::fs::MetadataExt, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
-use super::{failure::Failure, runtime::event_loop};
+use super::{failure::Failure, live::LivePlugin, runtime::event_loop};
 use crate::{
     config::Config,
-    grpc::client::{ProbeAnswer, ProbeError, probe},
+    grpc::{
+        address::Address,
+        client::{ProbeAnswer, ProbeError, probe},
+    },
 };
 
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -23,6 +26,24 @@ pub(super) fn probe_plugin(config: &Config) -> Result<Result<ProbeAnswer, ProbeE
 /// # Errors
 /// When it does not answer.
 pub(super) async fn ask_plugin(config: &Config) -> Result<ProbeAnswer, ProbeError> {
-    let owner = fs::metadata(&config.state_dir).ok().map(|dir| dir.uid());
-    probe(&config.socket, owner, TIMEOUT).await
+    probe(&config.socket, owner(config), TIMEOUT).await
+}
+
+/// Looks for a plugin that runs. Returns `None` if none answers, or if it does not report to this user.
+///
+/// # Errors
+/// When this process cannot ask at all.
+pub(super) fn live_plugin(config: &Config) -> Result<Option<LivePlugin>, Failure> {
+    let report = probe_plugin(config)?.ok().and_then(|answer| answer.report);
+    Ok(report.and_then(|report| LivePlugin::of(config.socket.endpoint(), report)))
+}
+
+/// Who may listen at the socket, besides root and this user: the owner of the state directory. If there is no state
+/// directory, the owner of the socket's directory, who decides in any case who listens there.
+fn owner(config: &Config) -> Option<u32> {
+    let owner_of = |path: &Path| fs::metadata(path).ok().map(|found| found.uid());
+    owner_of(&config.state_dir).or_else(|| match &config.socket {
+        Address::Path(path) => owner_of(path.parent()?),
+        Address::Abstract(_) => None,
+    })
 }

@@ -1,7 +1,8 @@
-//! The table of keys, and the words for a number of things, that several verbs show.
+//! The table of keys, the words for a number of things and for a time, and how a table fits a terminal.
 
 use std::collections::BTreeMap;
 
+use comfy_table::Table;
 use serde::Serialize;
 
 use super::output;
@@ -49,23 +50,168 @@ pub(super) fn key_row(entry: &Entry) -> KeyRow {
     }
 }
 
-/// The rows as a table for people. `unwrapped` says how many seeds each key has unwrapped in a running plugin, if that
-/// is known.
-pub(super) fn key_table(rows: &[KeyRow], unwrapped: Option<&BTreeMap<String, u64>>) -> String {
-    let cell = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+/// What a table shows of each key.
+#[derive(Clone, Copy)]
+struct KeyColumns {
+    whole_key_id: bool,
+    times: KeyTimes,
+}
+
+/// Which times of a key a table shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum KeyTimes {
+    /// When the key was made, and when it was promoted.
+    Whole,
+    /// The dates of both.
+    Dates,
+    /// The date when it was promoted.
+    Promotion,
+    /// Neither.
+    Neither,
+}
+
+const ALL_COLUMNS: KeyColumns = KeyColumns { whole_key_id: true, times: KeyTimes::Whole };
+
+/// From the widest to the narrowest.
+const KEY_LAYOUTS: [KeyColumns; 5] = [
+    ALL_COLUMNS,
+    KeyColumns { whole_key_id: true, times: KeyTimes::Dates },
+    KeyColumns { whole_key_id: true, times: KeyTimes::Promotion },
+    KeyColumns { whole_key_id: false, times: KeyTimes::Promotion },
+    KeyColumns { whole_key_id: false, times: KeyTimes::Neither },
+];
+
+/// The rows as a table for people, with whole key_ids.
+pub(super) fn key_table(rows: &[KeyRow]) -> String {
+    key_table_with(rows, None, ALL_COLUMNS)
+}
+
+/// The rows as a table of at most `width` columns. `unwrapped` says how many seeds each key has unwrapped in a running
+/// plugin, if that is known.
+pub(super) fn fitting_key_table(
+    rows: &[KeyRow],
+    unwrapped: Option<&BTreeMap<String, u64>>,
+    width: Option<usize>,
+) -> String {
+    fitting(width, KEY_LAYOUTS.map(|columns| move || key_table_with(rows, unwrapped, columns)))
+}
+
+fn key_table_with(rows: &[KeyRow], unwrapped: Option<&BTreeMap<String, u64>>, columns: KeyColumns) -> String {
+    let time = |time: &Option<String>| match time {
+        Some(time) if columns.times == KeyTimes::Whole => time.clone(),
+        Some(time) => time.split('T').next().unwrap_or_default().to_owned(),
+        None => "-".to_owned(),
+    };
+    let (created, promoted) = match columns.times {
+        KeyTimes::Whole | KeyTimes::Dates => (true, true),
+        KeyTimes::Promotion => (false, true),
+        KeyTimes::Neither => (false, false),
+    };
     let cells = |row: &KeyRow| {
         let compromised = if row.compromised { ", compromised" } else { "" };
-        let state = format!("{}{compromised}", row.state);
-        let mut cells = vec![row.key_id.clone(), state, cell(&row.created), cell(&row.promoted)];
+        let key_id = if columns.whole_key_id { row.key_id.clone() } else { short_key_id(&row.key_id) };
+        let mut cells = vec![key_id, format!("{}{compromised}", row.state)];
+        cells.extend(created.then(|| time(&row.created)));
+        cells.extend(promoted.then(|| time(&row.promoted)));
         cells.extend(unwrapped.map(|unwrapped| unwrapped.get(&row.key_id).unwrap_or(&0).to_string()));
         cells
     };
-    let head = ["KEY", "STATE", "CREATED", "PROMOTED", "UNWRAPS"];
-    let head = if unwrapped.is_some() { &head[..] } else { &head[..4] };
-    output::table(head, rows.iter().map(cells))
+    let mut head = vec!["KEY", "STATE"];
+    head.extend(created.then_some("CREATED"));
+    head.extend(promoted.then_some("PROMOTED"));
+    head.extend(unwrapped.map(|_| "UNWRAPS"));
+    output::table(&head, rows.iter().map(cells))
+}
+
+/// Returns the first table that has at most `width` columns of characters, or else the last one. Without a width, returns the
+/// first one: what is written to a file is never cut.
+pub(super) fn fitting<const N: usize>(width: Option<usize>, tables: [impl Fn() -> String; N]) -> String {
+    let mut made = String::new();
+    for table in tables {
+        made = table();
+        let widest = made.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+        if width.is_none_or(|width| widest <= width) {
+            break;
+        }
+    }
+    made
+}
+
+/// Returns how many columns the terminal has. Returns `None` if standard output is no terminal, or if it does not say.
+pub(super) fn terminal_width() -> Option<usize> {
+    Table::new().width().map(usize::from).filter(|width| *width > 0)
+}
+
+/// Returns the beginning of a key_id. It is enough to tell the keys of one keyring apart.
+pub(super) fn short_key_id(key_id: &str) -> String {
+    let end = key_id.find('-').map_or(0, |dash| dash + 9);
+    key_id.get(..end).filter(|_| end > 0).map_or_else(|| key_id.to_owned(), |start| format!("{start}…"))
+}
+
+/// Returns how long ago something was, as in "59s ago" and "3h ago".
+pub(super) fn ago(seconds: u64) -> String {
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "s"),
+        60..3_600 => (seconds / 60, "m"),
+        3_600..86_400 => (seconds / 3_600, "h"),
+        _ => (seconds / 86_400, "d"),
+    };
+    format!("{count}{unit} ago")
 }
 
 /// Returns the number with its noun, as in "1 key" and "2 keys".
 pub(super) fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(state: &'static str, compromised: bool) -> KeyRow {
+        let time = || Some("2026-11-27T17:22:41Z".to_owned());
+        KeyRow {
+            key_id: "k1024-00112233445566778899aabbccddeeff".to_owned(),
+            state,
+            compromised,
+            created: time(),
+            promoted: time(),
+            demoted: None,
+            destroyed_generation: None,
+        }
+    }
+
+    #[test]
+    fn the_table_of_keys_fits_every_terminal_and_is_whole_in_a_file() {
+        let unwrapped = [("k1024-00112233445566778899aabbccddeeff".to_owned(), 12_345_678)].into();
+        let ordinary = [row("primary", false), row("decrypt-only", false)];
+        let wide = [row("primary", false), row("decrypt-only", true)];
+        for rows in [&ordinary, &wide] {
+            for width in [60, 80, 100, 120] {
+                let table = fitting_key_table(rows, Some(&unwrapped), Some(width));
+                let widest = table.lines().map(|line| line.chars().count()).max().unwrap();
+                assert!(widest <= width, "{widest} columns of {width}:\n{table}");
+                assert!(table.contains("12345678"), "{table}");
+            }
+            let piped = fitting_key_table(rows, Some(&unwrapped), None);
+            assert!(piped.contains("00112233445566778899aabbccddeeff") && piped.contains("17:22:41Z"), "{piped}");
+        }
+        let expected = "\
+KEY                                      STATE          PROMOTED     UNWRAPS
+k1024-00112233445566778899aabbccddeeff   primary        2026-11-27   12345678
+k1024-00112233445566778899aabbccddeeff   decrypt-only   2026-11-27   12345678";
+        assert_eq!(fitting_key_table(&ordinary, Some(&unwrapped), Some(80)), expected);
+        let expected = "\
+KEY               STATE          PROMOTED     UNWRAPS
+k1024-00112233…   primary        2026-11-27   12345678
+k1024-00112233…   decrypt-only   2026-11-27   12345678";
+        assert_eq!(fitting_key_table(&ordinary, Some(&unwrapped), Some(60)), expected);
+    }
+
+    #[test]
+    fn a_short_key_id_is_the_beginning_of_one() {
+        assert_eq!(short_key_id("k2-00112233445566778899aabbccddeeff"), "k2-00112233…");
+        assert_eq!(short_key_id("of another plugin"), "of another plugin");
+        assert_eq!([0, 59, 60, 3_600, 86_400].map(ago), ["0s ago", "59s ago", "1m ago", "1h ago", "1d ago"]);
+    }
 }

@@ -19,6 +19,7 @@ pub use self::{
     connection::Connection,
     error::{DecryptError, EncryptError, Sealed},
     health::{Health, Healthz},
+    missing::MissingKey,
     report::SelfReport,
     shared::Service,
 };

@@ -116,7 +116,7 @@ impl Side<'_> {
     }
 
     fn status(&self) -> Answer {
-        self.run(&format!("status --socket [DIR]/run/{}.sock", self.name))
+        self.run(&format!("status --socket [DIR]/run/{}.sock --backups none", self.name))
     }
 
     /// One to three generations more, by whatever may be done to this keyring.

@@ -30,7 +30,7 @@ fn what_it_says_is_used_and_a_flag_goes_over_it() {
     assert_eq!(over_it, listed("key list --state-dir [DIR]/other"));
     assert_ne!(by_file, over_it);
     let daemon = sandbox.serve("--config [DIR]/config.toml --socket [DIR]/run/kms.sock");
-    sandbox.run("status --config [DIR]/config.toml --socket [DIR]/run/kms.sock").ends_with(0);
+    sandbox.run("status --config [DIR]/config.toml --socket [DIR]/run/kms.sock --backups none").ends_with(0);
     daemon.wait_for("\"DEBUG\"");
 }
 

@@ -178,7 +178,7 @@ fn a_running_plugin_follows_every_change_without_a_signal() {
     let mut daemon = sandbox.serve("--state-dir [DIR]/state --socket [DIR]/run/kms.sock");
     let follows = || {
         let deadline = Instant::now() + Duration::from_secs(10);
-        let status = || sandbox.run(&format!("status {STATE} --socket [DIR]/run/kms.sock"));
+        let status = || sandbox.run(&format!("status {STATE} --socket [DIR]/run/kms.sock --backups none"));
         while status().code != 0 {
             assert!(Instant::now() < deadline, "{}", status().stdout);
         }

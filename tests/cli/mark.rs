@@ -7,7 +7,7 @@ use super::{
     sandbox::{Answer, Sandbox, snapshot},
 };
 
-const STATUS: &str = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock";
+const STATUS: &str = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock --backups none";
 const SERVE: &str = "serve --state-dir [DIR]/state --socket [DIR]/run/kms.sock";
 
 /// What `status` says is to be expected.

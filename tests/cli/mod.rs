@@ -6,9 +6,9 @@
 //! command, whatever it is run for, is searched for panics and for the secrets of its sandbox.
 //!
 //! ```text
-//! usage, output, frozen, init, key, slot, state, mark, socket, configuration, machine, secrets, serving -> sandbox -> tree
-//!         backup, key, machine, serving -> disk;   mark, secrets -> forge;   backup, slot, secrets -> kms;   init, slot -> terminal
-//!         attacks, merge, share -> backup
+//! usage, output, frozen, init, key, slot, state, status, mark, socket, configuration, machine, secrets, serving -> sandbox -> tree
+//!         backup, key, machine, serving -> disk;   mark, secrets -> forge;   backup, slot, secrets, status -> kms;   init, slot -> terminal
+//!         attacks, merge, share, status -> backup
 //! ```
 
 #![allow(
@@ -39,6 +39,7 @@ mod share;
 mod slot;
 mod socket;
 mod state;
+mod status;
 mod terminal;
 pub(crate) mod tree;
 mod usage;

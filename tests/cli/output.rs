@@ -110,7 +110,7 @@ fn key_list_shows_the_keys() {
 #[test]
 fn status_ends_with_0_only_when_the_plugin_answers() {
     let sandbox = Sandbox::initialised();
-    let status = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock";
+    let status = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock --backups none";
     let stopped = both(&sandbox, 1, status, "claviger/status/v1");
     snapshot("output/status-stopped", &stopped.each_ref());
     let mut daemon = sandbox.serve("--state-dir [DIR]/state --socket [DIR]/run/kms.sock");
@@ -126,7 +126,7 @@ fn status_recognises_a_plugin_with_other_keys_and_what_is_no_plugin() {
     sandbox.init("other");
     let _daemon = sandbox.serve("--state-dir [DIR]/other --socket [DIR]/run/kms.sock");
     sandbox
-        .run("status --state-dir [DIR]/state --socket [DIR]/run/kms.sock")
+        .run("status --state-dir [DIR]/state --socket [DIR]/run/kms.sock --backups none")
         .ends_with(1)
         .matches("output/status-other");
     let listener = std::os::unix::net::UnixListener::bind(sandbox.path("run/none.sock")).unwrap();

@@ -30,7 +30,7 @@ const DOCUMENTED: [i32; 9] = [0, 1, 2, 3, 4, 5, 6, 7, 130];
 pub(crate) const NOBODY: u32 = 65534;
 
 /// Texts that depend on chance, time or the machine, and what snapshots show in their place.
-const FILTERS: [(&str, &str); 17] = [
+const FILTERS: [(&str, &str); 18] = [
     // The tests may run on any file system. A disk that a test mounts is deeper.
     (r"(?m)^--- stderr\nwarning: (\[DIR\]|/\S*claviger-cli-\w+)/\w+ is on (tmpfs|ramfs|overlay): .*\n", ""),
     (r" -o \d+ ", " -o [UID] "),
@@ -47,6 +47,7 @@ const FILTERS: [(&str, &str); 17] = [
     (r#""peer_pid":\d+"#, r#""peer_pid":[PID]"#),
     (r"@claviger-test-\d+-\d+", "@claviger-test"),
     (r"claviger \d+\.\d+\.\d+", "claviger [VERSION]"),
+    (r"\b\d+[smhd] ago\b", "[AGO]"),
     // What the kernel of this machine has.
     (r"\b(memfd_secret|mlock)\b", "[MEMORY]"),
     (r"\b(landlock|seccomp) (on|partial|unsupported)\b", "$1 [STATE]"),

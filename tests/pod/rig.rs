@@ -89,7 +89,7 @@ impl Rig {
     pub fn wait_for_plugin(&mut self) {
         let socket = self.socket().display().to_string();
         let (node, plugin) = (&mut self.node, &self.plugin);
-        let answers = || plugin.claviger(&["status", "--socket", &socket]).is_ok();
+        let answers = || plugin.claviger(&["status", "--backups", "none", "--socket", &socket]).is_ok();
         node.process().unwrap().wait_until("running the plugin", PATIENCE, answers).unwrap();
     }
 

@@ -136,5 +136,5 @@ fn text(report: &CheckReport, file: &Path) -> String {
     ]);
     let missing = report.missing.iter().flatten();
     let missing = missing.map(|key_id| format!("! {key_id} is not in it: make another one, claviger backup create"));
-    [fields, key_table(&report.keys, None)].into_iter().chain(missing).collect::<Vec<_>>().join("\n\n")
+    [fields, key_table(&report.keys)].into_iter().chain(missing).collect::<Vec<_>>().join("\n\n")
 }

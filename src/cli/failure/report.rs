@@ -73,6 +73,10 @@ impl Failure {
         let (exit, hint) = snapshot(error, file);
         Self::new(exit, &format!("{}: {error}", file.display()), hint)
     }
+    /// The exit code.
+    pub(in crate::cli) fn exit(&self) -> Exit {
+        self.exit
+    }
     /// What went wrong, without the hint.
     pub(in crate::cli) fn message(&self) -> &str {
         &self.message

@@ -1,7 +1,7 @@
 //! Hints for what sets a state directory up: init, and restoring to an empty directory.
 
 use super::{
-    super::given::quoted,
+    super::{given::quoted, live::LivePluginError},
     exit::{Exit, Explain, Explanation, refused, with},
     files::{RANDOM, make_directory},
     keyring::{SHARED, restart_hint},
@@ -42,6 +42,21 @@ impl Explain for InitError {
             Self::Root(error) => error.explain(),
             Self::Keyring(KeyError::Secret(error)) | Self::Memory(error) => error.explain(),
             Self::Keyring(KeyError::Random(_)) | Self::Random(_) => refused(RANDOM),
+        }
+    }
+}
+
+impl Explain for LivePluginError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::NewKeyring { .. } => refused(
+                "a new keyring does not read what is encrypted: restore a backup instead, and let the plugin run; `claviger \
+                 status` says how; if nothing is encrypted that you need: --risk-unreadable-secrets",
+            ),
+            Self::OtherKeyring { .. } => refused(
+                "restore a backup of the keyring that the plugin serves; or, if you mean this one, give another --state-dir, or \
+                 stop the plugin first: what it encrypted is then unreadable",
+            ),
         }
     }
 }

@@ -231,7 +231,7 @@ fn is_not_followed(sandbox: &Sandbox, kms: &Kms, wrapped: &(String, Vec<u8>), Ex
     thread::sleep(LOOK);
     assert_eq!(kms.decrypt(&wrapped.0, &wrapped.1).as_deref(), Ok(&[7; 32][..]), "{name}");
     assert_eq!(kms.encrypt(&[8; 32]).0, wrapped.0, "{name}: another key wraps");
-    let status = sandbox.run(&format!("status {STATE} --socket [DIR]/run/kms.sock"));
+    let status = sandbox.run(&format!("status {STATE} --socket [DIR]/run/kms.sock --backups none"));
     let is_seen = REFUSED.contains(&status.code) || status.stdout.lines().any(|line| line.starts_with("! "));
     assert!(is_seen, "{name}: {status}");
     for (file, bytes) in files {
@@ -254,7 +254,7 @@ fn a_running_daemon_follows_no_forged_file() {
         for exchange in part {
             is_not_followed(&sandbox, &kms, &wrapped, exchange);
         }
-        let status = || sandbox.run(&format!("status {STATE} --socket [DIR]/run/kms.sock"));
+        let status = || sandbox.run(&format!("status {STATE} --socket [DIR]/run/kms.sock --backups none"));
         let start = Instant::now();
         while status().code != 0 {
             assert!(start.elapsed() < Duration::from_secs(30), "{}", status());

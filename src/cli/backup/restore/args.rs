@@ -4,13 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::super::super::{KeyringArgs, identities::IdentityArgs, needed::ProofArgs};
+use super::super::super::{KeyringArgs, Socket, identities::IdentityArgs, needed::ProofArgs};
 use crate::{keeper::Expect, keyring::key_id::KeyId};
 
 /// Restore a backup to an empty state directory, or merge its keys into an existing keyring
 ///
 /// FILE is a backup. It may also be a copy of the file `keyring`, if the identity is one of its recovery recipients',
 /// or if it is under a root key that the keyring here has or had.
+///
+/// If the plugin still runs, let it run: it serves from memory. The command then compares the backup with what the
+/// plugin serves.
 ///
 /// To restore to an empty directory, you must show that this is the right backup, because anyone who knows a recipient
 /// can make one.
@@ -76,6 +79,8 @@ pub struct RestoreArgs {
     /// In a merge, continue without a key that was here and is in no backup; give its full key_id
     #[arg(long, value_name = "KEY_ID")]
     pub(super) lost: Vec<KeyId>,
+    #[command(flatten)]
+    pub(super) socket: Socket,
     #[command(flatten)]
     pub(super) keyring: KeyringArgs,
 }

@@ -32,6 +32,7 @@ pub(super) fn run(mut args: RestoreArgs, global: &Global) -> Result<Exit, Failur
     let proof = std::mem::take(&mut args.proof);
     let (is_proof_given, snapshot) = (proof.is_given(), proof.snapshot());
     let settings = proof.put_into(std::mem::take(&mut args.keyring).settings());
+    let settings = Settings { socket: args.socket.socket.take(), ..settings };
     let state_dir = settings.state_dir.clone();
     let config = global.config(settings)?;
     if let Some(file) = &args.backup_to {

@@ -8,11 +8,13 @@ use super::{
     super::{
         super::{
             Format, Global,
-            failure::{Exit, Failure},
+            failure::{Exit, Failure, warn},
             files::absolute,
             given::quoted,
             identities::Purpose,
+            live::{LivePlugin, ServesFrom},
             output::{self, OutputError},
+            probe::live_plugin,
             tables::counted,
         },
         file::{beside, open, read, refuse_inside, whole},
@@ -24,7 +26,7 @@ use crate::{
     config::Config,
     durable::Dir,
     keeper::{self, Expect, FreshBackup, InitError, Initialised, NeededKey, RestorePlan, RestoredKeyring},
-    keyring::time::Time,
+    keyring::{Keyring, time::Time},
 };
 
 #[derive(Serialize)]
@@ -40,6 +42,8 @@ struct RestoreReport<'a> {
     fresh_backup: Option<&'a Path>,
     /// Keys that values in etcd need, and that stay disabled.
     needed_and_disabled: Vec<&'a str>,
+    /// Keys that a running plugin serves and that the backup lacks. `None` if no plugin serves this keyring.
+    only_in_memory: Option<Vec<String>>,
     moved_aside: Option<&'a Path>,
 }
 
@@ -63,6 +67,7 @@ pub(super) fn run(
     }
     let identities = args.identity.read(Purpose::Open)?;
     let backup = open(file, &read(file)?, &identities)?;
+    let plugin = plugin_of(&backup.keyring, config, global)?;
     let needed = needed()?;
     let to = args.backup_to.unwrap_or_else(|| beside(file, backup.keyring.generation() + 1));
     let fresh = FreshBackup { file: to, recipients: identities.recipients() };
@@ -76,10 +81,19 @@ pub(super) fn run(
         slot_file: args.slot_file.as_deref().map(absolute).transpose()?,
         now: Time::new(jiff::Timestamp::now()),
     };
-    restore(plan, &config.state_dir, global)
+    restore(plan, &config.state_dir, plugin.as_ref(), global)
 }
 
-fn restore(plan: RestorePlan, state_dir: &Path, global: &Global) -> Result<Exit, Failure> {
+/// Returns the plugin that serves the keyring of the backup, if one runs.
+fn plugin_of(keyring: &Keyring, config: &Config, global: &Global) -> Result<Option<LivePlugin>, Failure> {
+    let Some(plugin) = live_plugin(config)? else { return Ok(None) };
+    if let Some(warning) = plugin.check_restored(keyring, &config.state_dir)? {
+        warn(&warning, "this is right if another plugin, at another socket, is to serve the restored keyring", global);
+    }
+    Ok(Some(plugin).filter(|plugin| plugin.serves_keyring(keyring)))
+}
+
+fn restore(plan: RestorePlan, state_dir: &Path, plugin: Option<&LivePlugin>, global: &Global) -> Result<Exit, Failure> {
     // This comes before a directory is made.
     plan.check()?;
     let dir = Dir::open_or_create(state_dir).map_err(InitError::File)?;
@@ -87,17 +101,17 @@ fn restore(plan: RestorePlan, state_dir: &Path, global: &Global) -> Result<Exit,
     let before = plan.backup.keyring.generation();
     refuse_inside(&plan.fresh.file, state_dir)?;
     let restored = keeper::restore(&dir, plan)?;
-    let report = report(&restored, state_dir);
+    let report = report(&restored, state_dir, plugin);
     let slot = slot_file.unwrap_or_else(|| dir.path_of(&keeper::first_key_file()));
     let uncounted = restored.fresh.as_ref().filter(|(_, counts)| !counts).map(|(file, _)| file.as_path());
     let printed = match global.output {
         Format::Json => output::json(&report),
-        Format::Text => print(&report, (before, &slot, uncounted), global),
+        Format::Text => print(&report, (before, &slot, uncounted)).and_then(|()| print_next(&report, plugin, global)),
     };
     Ok(output::end_change(printed, global))
 }
 
-fn report<'a>(restored: &'a RestoredKeyring, state_dir: &'a Path) -> RestoreReport<'a> {
+fn report<'a>(restored: &'a RestoredKeyring, state_dir: &'a Path, plugin: Option<&LivePlugin>) -> RestoreReport<'a> {
     let RestoredKeyring { initialised: Initialised { keyring, digest, moved_aside }, fresh, disabled } = restored;
     RestoreReport {
         format: "claviger/backup-restore/v1",
@@ -108,6 +122,7 @@ fn report<'a>(restored: &'a RestoredKeyring, state_dir: &'a Path) -> RestoreRepo
         primary: keyring.primary().id().to_string(),
         expect: Expect::of(keyring, *digest).to_string(),
         fresh_backup: fresh.as_ref().map(|(file, _)| file.as_path()),
+        only_in_memory: plugin.map(|plugin| plugin.lacking_in(keyring)),
         needed_and_disabled: disabled.iter().map(|key| key.name.as_str()).collect(),
         moved_aside: moved_aside.as_deref(),
     }
@@ -117,7 +132,6 @@ fn report<'a>(restored: &'a RestoredKeyring, state_dir: &'a Path) -> RestoreRepo
 fn print(
     report: &RestoreReport<'_>,
     (before, slot, uncounted): (u64, &Path, Option<&Path>),
-    global: &Global,
 ) -> Result<(), OutputError> {
     if let Some(path) = report.moved_aside {
         output::text_line(&format!("moved the unfinished restore to {}", path.display()))?;
@@ -129,8 +143,41 @@ fn print(
     for key in &report.needed_and_disabled {
         output::text_line(&format!("\n! {key} is disabled, and values in etcd need it: claviger key enable {key}"))?;
     }
-    let dir = quoted(report.state_dir);
-    output::advice(&format!("\nnext:  claviger serve --state-dir {dir}\nthen:  {ROTATE}"), global)
+    Ok(())
+}
+
+/// Says what to do now. A plugin that runs may have keys that the backup lacks, so it must not be replaced blindly.
+fn print_next(report: &RestoreReport<'_>, plugin: Option<&LivePlugin>, global: &Global) -> Result<(), OutputError> {
+    if let Some(keys) = report.only_in_memory.as_deref().filter(|keys| !keys.is_empty()) {
+        output::text_line(&lacks(keys))?;
+    }
+    let next = match plugin {
+        Some(plugin) => after(&plugin.serves_from(report.state_dir), report.state_dir),
+        None => format!("\nnext:  claviger serve --state-dir {}\nthen:  {ROTATE}", quoted(report.state_dir)),
+    };
+    output::advice(&next, global)
+}
+
+/// Warns of the keys that the plugin serves and that the backup lacks.
+fn lacks(keys: &[String]) -> String {
+    format!(
+        "\n! the plugin that runs serves {}, and this backup does not hold it: do not stop or restart the plugin before you have merged \
+         a backup that does: claviger backup restore FILE",
+        keys.join(" and ")
+    )
+}
+
+/// What to do after the keyring was restored to `state_dir` while a plugin serves it.
+fn after(serves_from: &ServesFrom, state_dir: &Path) -> String {
+    let dir = quoted(state_dir);
+    let moved = match serves_from {
+        ServesFrom::Elsewhere(path) => format!("move the directory to {}, and ", quoted(path)),
+        ServesFrom::Here | ServesFrom::BeforeHere | ServesFrom::Unknown => String::new(),
+    };
+    format!(
+        "\nnext:  let the plugin run, and compare it with this directory: claviger status --state-dir {dir}\n\
+         then:  if every key that it serves is here: {moved}systemctl restart claviger"
+    )
 }
 
 fn fields(report: &RestoreReport<'_>, before: u64, slot: &Path) -> Vec<(&'static str, String)> {

@@ -1,0 +1,189 @@
+//! A plugin that runs beside a command: which keyring it serves, from which directory, and what a command may do beside it.
+//!
+//! A plugin serves from memory also after its state directory was lost. Then it may be the last place where a key still is.
+
+use std::{
+    fmt, io,
+    path::{self, Path, PathBuf},
+};
+
+use crate::{durable::directory_at, keyring::Keyring, service::SelfReport};
+
+/// Where a plugin serves from, compared with the state directory of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ServesFrom {
+    /// From this very directory.
+    Here,
+    /// From a directory that was here before. It was removed, or another one took its place.
+    BeforeHere,
+    /// From another directory.
+    Elsewhere(PathBuf),
+    /// The plugin does not say.
+    Unknown,
+}
+
+impl ServesFrom {
+    /// Compares the directory of a plugin with `state_dir`, which may be missing.
+    pub(super) fn of(report: &SelfReport, state_dir: &Path) -> Self {
+        match &report.served_from {
+            None => Self::Unknown,
+            // If the system does not tell, the paths decide.
+            Some(from) if directory_at(state_dir).ok().flatten() == Some(from.directory) => Self::Here,
+            Some(from) if from.path == whole(state_dir) => Self::BeforeHere,
+            Some(from) => Self::Elsewhere(from.path.clone()),
+        }
+    }
+}
+
+/// A plugin that says which keyring it serves.
+#[derive(Debug)]
+pub(super) struct LivePlugin {
+    socket: String,
+    report: SelfReport,
+    uuid: String,
+}
+
+/// Why a keyring is not set up beside a plugin that runs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum LivePluginError {
+    /// A new keyring would take the place of the one that the plugin serves.
+    #[error("{serves} from memory, and {} does not hold it any more", state_dir.display())]
+    NewKeyring {
+        /// The plugin and its keyring.
+        serves: Serves,
+        /// The directory that held the keyring of the plugin.
+        state_dir: PathBuf,
+    },
+    /// The keyring of a backup would take the place of the one that the plugin serves.
+    #[error("{serves}, and the backup holds keyring {backup}")]
+    OtherKeyring {
+        /// The plugin and its keyring.
+        serves: Serves,
+        /// The uuid of the keyring in the backup.
+        backup: String,
+    },
+}
+
+/// Says which keyring a plugin serves.
+#[derive(Debug)]
+pub(super) struct Serves {
+    socket: String,
+    uuid: String,
+}
+
+impl fmt::Display for Serves {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the plugin at {} serves keyring {}", self.socket, self.uuid)
+    }
+}
+
+impl LivePlugin {
+    /// The plugin at `socket`. Returns `None` if its report does not say which keyring it serves.
+    pub(super) fn of(socket: String, report: SelfReport) -> Option<Self> {
+        let uuid = report.keyring.clone()?;
+        Some(Self { socket, report, uuid })
+    }
+
+    /// Whether a new keyring may be made in `state_dir`. Returns a warning if the plugin serves from another directory.
+    ///
+    /// # Errors
+    /// When the plugin serves from memory what was in `state_dir` before.
+    pub(super) fn check_new(&self, state_dir: &Path) -> Result<String, LivePluginError> {
+        match ServesFrom::of(&self.report, state_dir) {
+            ServesFrom::Here | ServesFrom::BeforeHere => {
+                Err(LivePluginError::NewKeyring { serves: self.serves(), state_dir: state_dir.to_owned() })
+            }
+            ServesFrom::Elsewhere(_) | ServesFrom::Unknown => {
+                Ok(format!("{}: the new keyring does not read what is encrypted with that one", self.serves()))
+            }
+        }
+    }
+
+    /// Whether `keyring` may be restored to `state_dir`. Returns a warning if the plugin serves another keyring from another
+    /// directory.
+    ///
+    /// # Errors
+    /// When the plugin serves another keyring from memory, which was in `state_dir` before.
+    pub(super) fn check_restored(
+        &self,
+        keyring: &Keyring,
+        state_dir: &Path,
+    ) -> Result<Option<String>, LivePluginError> {
+        if self.serves_keyring(keyring) {
+            return Ok(None);
+        }
+        let error = LivePluginError::OtherKeyring { serves: self.serves(), backup: keyring.uuid().to_hex() };
+        match ServesFrom::of(&self.report, state_dir) {
+            ServesFrom::Here | ServesFrom::BeforeHere => Err(error),
+            ServesFrom::Elsewhere(_) | ServesFrom::Unknown => Ok(Some(error.to_string())),
+        }
+    }
+
+    /// Whether the plugin serves this keyring, in whichever generation.
+    pub(super) fn serves_keyring(&self, keyring: &Keyring) -> bool {
+        self.uuid == keyring.uuid().to_hex()
+    }
+
+    /// Where it serves from, compared with `state_dir`.
+    pub(super) fn serves_from(&self, state_dir: &Path) -> ServesFrom {
+        ServesFrom::of(&self.report, state_dir)
+    }
+
+    /// The keys that it serves and that `keyring` lacks.
+    pub(super) fn lacking_in(&self, keyring: &Keyring) -> Vec<String> {
+        only_in_memory(&self.report, keyring)
+    }
+
+    fn serves(&self) -> Serves {
+        Serves { socket: self.socket.clone(), uuid: self.uuid.clone() }
+    }
+}
+
+/// The keys that a plugin serves and that `keyring` neither holds nor has destroyed.
+pub(super) fn only_in_memory(report: &SelfReport, keyring: &Keyring) -> Vec<String> {
+    let is_known = |key_id: &&String| keyring.entries().iter().any(|entry| entry.id().to_string() == **key_id);
+    let mut keys: Vec<String> = report.keys.iter().filter(|key_id| !is_known(key_id)).cloned().collect();
+    keys.sort();
+    keys
+}
+
+/// Returns the absolute path of a directory, which may be missing, without links.
+fn whole(dir: &Path) -> PathBuf {
+    let of_missing = || -> io::Result<PathBuf> {
+        let dir = path::absolute(dir)?;
+        let name = dir.file_name().unwrap_or_default();
+        Ok(dir.parent().unwrap_or(Path::new("/")).canonicalize()?.join(name))
+    };
+    dir.canonicalize().or_else(|_| of_missing()).unwrap_or_else(|_| dir.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+    use crate::{durable::Dir, keeper::ServedFrom};
+
+    #[test]
+    fn a_directory_is_recognised_by_itself_and_then_by_its_path() {
+        let keep = tempfile::tempdir().unwrap();
+        let root = keep.path().canonicalize().unwrap();
+        let (here, there) = (root.join("state"), root.join("there"));
+        let directory = Dir::open_or_create(&here).unwrap().id().unwrap();
+        let served_from = Some(ServedFrom { path: here.clone(), directory });
+        let report = SelfReport { served_from, ..SelfReport::default() };
+        assert_eq!(ServesFrom::of(&report, &here), ServesFrom::Here);
+        symlink(&root, root.join("link")).unwrap();
+        assert_eq!(ServesFrom::of(&report, &root.join("link/state")), ServesFrom::Here);
+        fs::rename(&here, &there).unwrap();
+        assert_eq!(ServesFrom::of(&report, &there), ServesFrom::Here, "a directory that was moved is still the same");
+        for path in [here.clone(), root.join("link/state")] {
+            assert_eq!(ServesFrom::of(&report, &path), ServesFrom::BeforeHere);
+        }
+        fs::create_dir(&here).unwrap();
+        assert_eq!(ServesFrom::of(&report, &here), ServesFrom::BeforeHere);
+        assert_eq!(ServesFrom::of(&report, &root.join("other")), ServesFrom::Elsewhere(here.clone()));
+        assert_eq!(ServesFrom::of(&SelfReport::default(), &here), ServesFrom::Unknown);
+    }
+}

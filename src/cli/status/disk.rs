@@ -1,0 +1,120 @@
+//! Opens the state directory, again and again if it is watched, and says what is lost if it does not open.
+
+use std::path::Path;
+
+use super::super::{
+    failure::{Exit, Failure},
+    given::quoted,
+    passphrase,
+};
+use crate::{
+    config::Config,
+    durable::{Dir, DurableError, Privacy},
+    keeper::{self, OpenError, Opened},
+    root::{Means, RootError, SlotError},
+};
+
+/// The state directory as it was opened last.
+#[derive(Default)]
+pub(super) struct Disk {
+    means: Option<Means>,
+    opened: Option<Opened>,
+}
+
+/// Why the keyring on the disk does not open.
+pub(super) struct DiskError {
+    pub(super) failure: Failure,
+    pub(super) loss: Option<Loss>,
+}
+
+/// What is lost of a state directory. Only a backup or a copy brings it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// All of it. A backup can be restored there.
+    All,
+    /// Some of its files are missing, damaged or wrong. A backup can be merged into the others.
+    Some,
+}
+
+impl Disk {
+    /// Opens the keyring. Needs no slot if it was opened before and has the same root key.
+    ///
+    /// # Errors
+    /// When the keyring does not open, or no passphrase can be read.
+    pub(super) fn open(&mut self, config: &Config) -> Result<&Opened, DiskError> {
+        let dir = Dir::open(&config.state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
+        let means = match self.means.take() {
+            Some(means) => means,
+            None => passphrase::means(config)?,
+        };
+        let means = self.means.insert(means);
+        let opened = match &self.opened {
+            Some(before) => keeper::open_again(&dir, means, before)?,
+            None => keeper::open(&dir, means)?,
+        };
+        Ok(self.opened.insert(opened))
+    }
+}
+
+impl DiskError {
+    /// The failure of the command while a plugin answers. The report says what to do about a loss.
+    pub(super) fn with_plugin(self) -> Failure {
+        match self.loss {
+            Some(_) => self.failure.with_hint(
+                "do not stop or restart the plugin, if it serves this keyring; the report on standard output says what to do",
+            ),
+            None => self.failure,
+        }
+    }
+}
+
+/// What to do about a loss while a plugin serves from memory.
+pub(super) fn next(loss: Option<Loss>, state_dir: &Path) -> Option<String> {
+    let dir = quoted(state_dir);
+    let restore = match loss? {
+        Loss::All => format!("restore a backup: claviger backup restore FILE --state-dir {dir}"),
+        Loss::Some => format!(
+            "merge a backup into what is left: claviger backup restore FILE --state-dir {dir} shows what it would do, and does it \
+             with --accept"
+        ),
+    };
+    Some(format!(
+        "let the plugin run, and {restore}; then see whether every key that the plugin serves is there: claviger status --state-dir \
+         {dir}; each step, also without a backup: docs/runbook.md"
+    ))
+}
+
+impl From<OpenError> for DiskError {
+    fn from(error: OpenError) -> Self {
+        let is_gone = matches!(&error, OpenError::NotInitialised(_) | OpenError::StateDir(DurableError::Missing(_)));
+        let waits_for_operator = is_a_secret_missing(&error);
+        let failure = Failure::from(error);
+        let loss = match failure.exit() {
+            _ if is_gone => Some(Loss::All),
+            Exit::Damaged | Exit::WrongKey if !waits_for_operator => Some(Loss::Some),
+            _ => None,
+        };
+        Self { failure, loss }
+    }
+}
+
+impl From<Failure> for DiskError {
+    fn from(failure: Failure) -> Self {
+        Self { failure, loss: None }
+    }
+}
+
+/// Whether a slot may open when the operator gives the right secret.
+fn is_a_secret_missing(error: &OpenError) -> bool {
+    let OpenError::Root { source: RootError::NoSlotOpens(slots), .. } = error else { return false };
+    slots.iter().any(|(_, error)| {
+        matches!(
+            error,
+            SlotError::NoPassphrase
+                | SlotError::WrongPassphrase
+                | SlotError::Passphrase(_)
+                | SlotError::NoCredentials(_)
+                | SlotError::Credential { .. }
+        )
+    })
+}

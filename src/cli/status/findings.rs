@@ -1,0 +1,198 @@
+//! What is not as it should be, and what to do about it.
+
+use std::path::Path;
+
+use super::{
+    super::{
+        failure::no_backup_counts,
+        given::quoted,
+        live::{ServesFrom, only_in_memory},
+    },
+    disk::{DiskError, next},
+    missing::missing_keys,
+};
+use crate::{
+    config::{Backups, Config},
+    grpc::client::{ProbeAnswer, ProbeError},
+    hardening::LayerState,
+    keeper::Opened,
+    keyring::{Key, mark::Standing, state::State},
+    service::SelfReport,
+};
+
+/// Everything that is wrong with the disk, with the plugin, or with the two together.
+pub(super) fn findings(
+    config: &Config,
+    disk: Result<&Opened, &DiskError>,
+    answer: &Result<ProbeAnswer, ProbeError>,
+) -> Vec<String> {
+    // What forbids a restart comes first.
+    let mut findings = match disk {
+        Ok(opened) => together(config, opened, answer),
+        Err(error) => served_without_disk(config, error, answer),
+    };
+    if let Ok(ProbeAnswer { report: Some(report), .. }) = answer {
+        findings.extend(missing_keys(report, disk.ok()));
+        findings.extend(plugin_findings(report, &config.state_dir));
+    }
+    findings.extend(disk.into_iter().flat_map(|opened| keyring_findings(opened, config.backups)));
+    findings
+}
+
+fn keyring_findings(opened: &Opened, backups: Backups) -> Vec<String> {
+    let mark = match opened.standing {
+        Some(Standing::Current) => None,
+        Some(Standing::Ahead) => Some("the mark is older than the keyring; `claviger serve` advances it".to_owned()),
+        None => Some("this node has no mark; `claviger serve` trusts the keyring as it is now".to_owned()),
+    };
+    let rotation = opened.wants_rotation().then(|| {
+        "the keyring was restored or merged: rotate to a new key: `claviger key add`, `claviger backup create`, \
+         `claviger key promote`, and write every Secret once"
+            .to_owned()
+    });
+    let ledger = match opened.newest_backup() {
+        Err(error) => Some(no_backup_counts(&error.to_string(), &opened.keyring.uuid().to_hex())),
+        Ok(_) if backups == Backups::None => None,
+        Ok(_) => unbacked(opened),
+    };
+    [mark, rotation, ledger].into_iter().flatten().collect()
+}
+
+/// Names the keys that values may be under and that no listed backup holds.
+fn unbacked(opened: &Opened) -> Option<String> {
+    let unbacked = opened.unbacked();
+    let is_used = |key: &&Key| matches!(key.state(), State::Primary | State::DecryptOnly);
+    let used = opened.keyring.keys().filter(is_used).map(Key::id).filter(|key_id| unbacked.contains(key_id));
+    let used: Vec<String> = used.map(|key_id| key_id.to_string()).collect();
+    (!used.is_empty()).then(|| {
+        format!(
+            "no listed backup holds {}: if this disk is lost, so is every Secret under it: claviger backup create FILE, on another \
+             disk; if you keep no backups on purpose, say so once: `backups = \"none\"` in the configuration file",
+            used.join(" and ")
+        )
+    })
+}
+
+/// Says how the plugin is, and compares what it serves with the keyring on the disk.
+fn together(config: &Config, opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>) -> Vec<String> {
+    let answer = match answer {
+        Err(error) => return vec![format!("the plugin does not answer: {error}")],
+        Ok(answer) => answer,
+    };
+    let mut findings = Vec::new();
+    if !answer.is_well() {
+        findings.push(format!("the plugin is not healthy: {}", answer.healthz));
+    }
+    let primary = opened.keyring.primary().id().to_string();
+    let differs = (answer.key_id != primary)
+        .then(|| format!("the plugin announces {}, and {primary} is primary here", answer.key_id));
+    match &answer.report {
+        None => findings.extend(
+            differs.map(|differs| format!("{differs}: it has another state directory, or refused the changed keyring")),
+        ),
+        Some(report) => findings.extend(compared(report, opened, &config.state_dir, differs)),
+    }
+    findings
+}
+
+/// Compares what the plugin reports with the keyring on the disk. `differs` says that another key is primary.
+fn compared(report: &SelfReport, opened: &Opened, state_dir: &Path, differs: Option<String>) -> Vec<String> {
+    let serves_from = ServesFrom::of(report, state_dir);
+    if let Some(other) = report.keyring.as_ref().filter(|uuid| **uuid != opened.keyring.uuid().to_hex()) {
+        return vec![another_keyring(other, &serves_from, state_dir)];
+    }
+    let lacking = only_in_memory(report, &opened.keyring);
+    let dir = state_dir.display();
+    let has_all = |rest: &str| match lacking.as_slice() {
+        [] => format!("; the keyring here has every key that it serves{rest}"),
+        _ => String::new(),
+    };
+    let place = match &serves_from {
+        ServesFrom::BeforeHere => Some(format!(
+            "the plugin serves what it read before the state directory {dir} was replaced{}",
+            has_all(": a restart takes it up: systemctl restart claviger")
+        )),
+        ServesFrom::Elsewhere(path) => {
+            Some(format!("the plugin serves from {}, and not from {dir}{}", path.display(), has_all("")))
+        }
+        ServesFrom::Here | ServesFrom::Unknown => {
+            differs.map(|differs| format!("{differs}: it did not take the changed keyring up"))
+        }
+    };
+    place.into_iter().chain(not_on_disk(&lacking)).collect()
+}
+
+fn another_keyring(uuid: &str, serves_from: &ServesFrom, state_dir: &Path) -> String {
+    let dir = state_dir.display();
+    match serves_from {
+        ServesFrom::Elsewhere(path) => {
+            let path = path.display();
+            format!(
+                "the plugin serves keyring {uuid} from {path}, and not the keyring here: claviger status --state-dir {path}"
+            )
+        }
+        ServesFrom::Here | ServesFrom::BeforeHere | ServesFrom::Unknown => format!(
+            "the plugin serves keyring {uuid} from memory, and {dir} holds another keyring, which does not read what is encrypted: \
+             do not stop or restart the plugin; move {dir} away, and restore a backup of keyring {uuid}: claviger backup restore FILE"
+        ),
+    }
+}
+
+/// Warns of a restart that would lose keys.
+fn not_on_disk(lacking: &[String]) -> Option<String> {
+    (!lacking.is_empty()).then(|| {
+        format!(
+            "the plugin serves {}, and the keyring here does not hold it: do not stop or restart the plugin before it does; merge a \
+             backup that holds it (`claviger backup check FILE` shows the keys of one): claviger backup restore FILE",
+            lacking.join(" and ")
+        )
+    })
+}
+
+/// What to say while the plugin answers and the keyring on the disk does not open.
+fn served_without_disk(config: &Config, error: &DiskError, answer: &Result<ProbeAnswer, ProbeError>) -> Vec<String> {
+    let Ok(answer) = answer else { return Vec::new() };
+    let dir = config.state_dir.display();
+    let until = "do not stop or restart it before the keyring opens here";
+    let Some(report) = &answer.report else {
+        return vec![format!("the plugin answers, and does not say to this user what it serves: {until}")];
+    };
+    if let ServesFrom::Elsewhere(path) = ServesFrom::of(report, &config.state_dir) {
+        let path = quoted(path);
+        return vec![format!("the plugin serves from {path}, and not from {dir}: claviger status --state-dir {path}")];
+    }
+    let uuid = report.keyring.as_deref().unwrap_or("of unknown uuid");
+    let serves = format!(
+        "the plugin still serves keyring {uuid}, generation {}, from memory: API servers read and write as before",
+        report.generation
+    );
+    match next(error.loss, &config.state_dir) {
+        Some(next) => {
+            vec![
+                format!("{serves}; do not stop or restart it: it cannot start again from {dir}"),
+                format!("next: {next}"),
+            ]
+        }
+        None => vec![format!("{serves}; {until}")],
+    }
+}
+
+/// What the plugin reports about itself.
+fn plugin_findings(report: &SelfReport, state_dir: &Path) -> Vec<String> {
+    let mut findings = Vec::new();
+    let is_here = matches!(ServesFrom::of(report, state_dir), ServesFrom::Here | ServesFrom::Unknown);
+    findings.extend(report.degraded.as_ref().filter(|_| is_here).map(|reason| {
+        format!("the plugin is degraded: it serves an earlier keyring from memory and would not start again: {reason}")
+    }));
+    if report.alone == Some(false) {
+        findings.push(format!(
+            "two plugins serve from this state directory: the replaced one should end within seconds; if it does not, `fuser \
+             {}/serving` finds both",
+            state_dir.display()
+        ));
+    }
+    let failed = report.layers.iter().filter(|(_, state)| *state == LayerState::Failed.as_str());
+    findings
+        .extend(failed.map(|(layer, _)| format!("the plugin could not protect itself with {layer}: its log says why")));
+    findings
+}

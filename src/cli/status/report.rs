@@ -1,0 +1,197 @@
+//! What `claviger status` knows: the keyring on the disk, if it opens, and what the plugin answered. The JSON output is this report.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::Serialize;
+
+use super::{
+    super::{
+        live::only_in_memory,
+        tables::{KeyRow, key_rows},
+    },
+    disk::DiskError,
+    findings::findings,
+};
+use crate::{
+    config::Config,
+    grpc::client::{ProbeAnswer, ProbeError},
+    keeper::{Expect, Opened, SlotSummary},
+    keyring::{Keyring, ledger::ListedBackup, mark::Standing, node::Node, time::Time},
+    service::{ConnectionReport, MissingKey},
+};
+
+#[derive(Serialize)]
+pub(super) struct StatusReport {
+    format: &'static str,
+    /// `None` if the keyring does not open. Then the lists of keys, slots and recipients are empty.
+    pub(super) keyring: Option<KeyringReport>,
+    /// Why the keyring does not open.
+    pub(super) disk_error: Option<String>,
+    pub(super) keys: Vec<KeyRow>,
+    pub(super) slots: Vec<SlotReport>,
+    pub(super) recovery_recipients: Vec<String>,
+    pub(super) backup: Option<BackupReport>,
+    pub(super) plugin: PluginReport,
+    pub(super) findings: Vec<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct KeyringReport {
+    pub(super) uuid: String,
+    pub(super) generation: u64,
+    /// `file`, or `etcd` and the prefix.
+    pub(super) home: String,
+    pub(super) mark: &'static str,
+    pub(super) expect: String,
+    pub(super) nodes: Vec<NodeReport>,
+}
+
+#[derive(Serialize)]
+pub(super) struct NodeReport {
+    pub(super) name: String,
+    pub(super) coordinator: bool,
+    pub(super) left: Option<String>,
+    pub(super) gone: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct SlotReport {
+    pub(super) name: String,
+    pub(super) kind: &'static str,
+    pub(super) opened: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct BackupReport {
+    /// When the newest backup was opened.
+    pub(super) checked: Option<String>,
+    /// When the newest backup was written to another disk.
+    pub(super) written: Option<String>,
+    pub(super) generation: Option<u64>,
+    /// Keys that no listed backup contains.
+    pub(super) unbacked: Vec<String>,
+    /// Why the ledger cannot be trusted.
+    error: Option<String>,
+}
+
+#[derive(Default, Serialize)]
+pub(super) struct PluginReport {
+    pub(super) socket: String,
+    answers: bool,
+    pub(super) healthz: Option<String>,
+    pub(super) key_id: Option<String>,
+    pub(super) instance: Option<String>,
+    pub(super) keyring: Option<String>,
+    pub(super) generation: Option<u64>,
+    /// The directory from which it read the keyring.
+    pub(super) state_dir: Option<PathBuf>,
+    degraded: Option<String>,
+    /// Whether no other plugin serves from its state directory.
+    alone: Option<bool>,
+    pub(super) unwrapped: BTreeMap<String, u64>,
+    /// Keys that it serves and that the keyring on the disk does not know. `None` if that is not known.
+    only_in_memory: Option<Vec<String>>,
+    missing: Vec<MissingKey>,
+    missing_others: u64,
+    pub(super) layers: BTreeMap<String, String>,
+    pub(super) connections: Vec<ConnectionReport>,
+    error: Option<String>,
+}
+
+impl StatusReport {
+    /// Reports the disk and the plugin's answer, and what is wrong with them.
+    pub(super) fn of(
+        config: &Config,
+        disk: Result<&Opened, &DiskError>,
+        answer: Result<ProbeAnswer, ProbeError>,
+    ) -> Self {
+        let findings = findings(config, disk, &answer);
+        let opened = disk.ok();
+        let keyring = opened.map(|opened| &opened.keyring);
+        let recipients = keyring.into_iter().flat_map(Keyring::recoveries);
+        Self {
+            format: "claviger/status/v1",
+            keyring: opened.map(keyring_report),
+            disk_error: disk.err().map(|error| error.failure.message().to_owned()),
+            keys: keyring.map(key_rows).unwrap_or_default(),
+            slots: opened.into_iter().flat_map(|opened| &opened.slots).map(slot).collect(),
+            recovery_recipients: recipients.map(|recovery| recovery.recipient().to_owned()).collect(),
+            backup: opened.map(backup),
+            plugin: plugin(config, opened, answer),
+            findings,
+        }
+    }
+}
+
+fn keyring_report(Opened { keyring, digest, standing, .. }: &Opened) -> KeyringReport {
+    KeyringReport {
+        uuid: keyring.uuid().to_hex(),
+        generation: keyring.generation(),
+        home: keyring.home().to_string(),
+        mark: mark_word(*standing),
+        expect: Expect::of(keyring, *digest).to_string(),
+        nodes: keyring.nodes().iter().map(node).collect(),
+    }
+}
+
+fn mark_word(standing: Option<Standing>) -> &'static str {
+    match standing {
+        Some(Standing::Current) => "current",
+        Some(Standing::Ahead) => "behind",
+        None => "none",
+    }
+}
+
+fn node(node: &Node) -> NodeReport {
+    let time = |time: Option<Time>| time.map(|time| time.to_string());
+    NodeReport {
+        name: node.name.clone(),
+        coordinator: node.is_coordinator,
+        left: time(node.left),
+        gone: time(node.gone),
+    }
+}
+
+fn slot(slot: &SlotSummary) -> SlotReport {
+    SlotReport { name: slot.name.clone(), kind: slot.kind.as_str(), opened: slot.opened }
+}
+
+fn backup(opened: &Opened) -> BackupReport {
+    let newest = opened.newest_backup();
+    let listed = newest.as_ref().ok().copied().flatten();
+    BackupReport {
+        checked: listed.and_then(ListedBackup::checked).map(|time| time.to_string()),
+        written: listed.and_then(ListedBackup::written).map(|time| time.to_string()),
+        generation: listed.map(ListedBackup::generation),
+        unbacked: opened.unbacked().iter().map(ToString::to_string).collect(),
+        error: newest.err().map(ToString::to_string),
+    }
+}
+
+fn plugin(config: &Config, opened: Option<&Opened>, answer: Result<ProbeAnswer, ProbeError>) -> PluginReport {
+    let socket = config.socket.endpoint();
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return PluginReport { socket, error: Some(error.to_string()), ..PluginReport::default() },
+    };
+    let (healthz, key_id) = (Some(answer.healthz), Some(answer.key_id));
+    let answered = PluginReport { socket, answers: true, healthz, key_id, ..PluginReport::default() };
+    let Some(report) = answer.report else { return answered };
+    let only_in_memory =
+        opened.filter(|_| !report.keys.is_empty()).map(|opened| only_in_memory(&report, &opened.keyring));
+    PluginReport {
+        instance: Some(report.instance),
+        keyring: report.keyring,
+        generation: Some(report.generation),
+        state_dir: report.served_from.map(|from| from.path),
+        degraded: report.degraded,
+        alone: report.alone,
+        unwrapped: report.unwrapped,
+        only_in_memory,
+        missing: report.missing,
+        missing_others: report.missing_others,
+        layers: report.layers,
+        connections: report.connections,
+        ..answered
+    }
+}

@@ -1,0 +1,281 @@
+//! What `claviger status` says when it matters: the disk is lost while the plugin serves, the directory is another one, a key is missing,
+//! nothing is backed up. And what the commands that set a keyring up say beside a plugin that serves.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    backup::{OURS, STATE, names, with_recovery},
+    kms::Kms,
+    sandbox::{Answer, CLAVIGER, Daemon, Sandbox, snapshot},
+};
+
+const SOCKET: &str = "--socket [DIR]/run/kms.sock";
+const STATUS: &str = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock";
+
+/// A keyring with two keys, whose first one is primary and in the listed backup `backup.age`, and the line `expect` of that backup.
+fn backed_up() -> (Sandbox, String) {
+    let sandbox = with_recovery();
+    let created = sandbox.run(&format!("backup create [DIR]/backup.age {STATE} --output json")).json();
+    sandbox.run(&format!("backup check [DIR]/backup.age {OURS} {STATE}")).ends_with(0);
+    (sandbox, created["expect"].as_str().unwrap().to_owned())
+}
+
+fn serve(sandbox: &Sandbox) -> Daemon {
+    sandbox.serve(&format!("{STATE} {SOCKET}"))
+}
+
+fn restore(sandbox: &Sandbox, expect: &str, rest: &str) -> Answer {
+    sandbox.run(&format!("backup restore [DIR]/backup.age {OURS} --expect {expect} {SOCKET} {rest}"))
+}
+
+/// What the plugin reports of itself.
+fn plugin(sandbox: &Sandbox) -> serde_json::Value {
+    sandbox.run(&format!("{STATUS} --output json")).json()["plugin"].clone()
+}
+
+#[track_caller]
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The finding that contains `text`.
+#[track_caller]
+fn finding(answer: &Answer, text: &str) {
+    let is_it = |line: &str| line.starts_with("! ") && line.contains(text);
+    assert!(answer.stdout.lines().any(is_it), "no finding {text:?} in {answer}");
+}
+
+#[test]
+fn a_plugin_whose_directory_was_deleted_is_kept_and_a_backup_takes_its_place() {
+    let (sandbox, expect) = backed_up();
+    let mut daemon = serve(&sandbox);
+    let (key_id, wrapped) = Kms::connect(&sandbox.path("run/kms.sock")).encrypt(&[7; 32]);
+    fs::remove_dir_all(sandbox.path("state")).unwrap();
+    wait_until(|| plugin(&sandbox)["degraded"].is_string());
+    let lost = sandbox.run(STATUS);
+    let json = sandbox.run(&format!("{STATUS} --output json"));
+    assert_eq!((lost.code, json.code), (3, 3));
+    finding(&lost, "do not stop or restart it");
+    let page = json.json();
+    assert_eq!((&page["format"], page["keyring"].is_null()), (&"claviger/status/v1".into(), true));
+    assert_eq!(page["disk_error"], "[DIR]/state does not exist");
+    assert_eq!(page["plugin"]["degraded"], "the state directory [DIR]/state is gone");
+    let init = sandbox.refused(3, &format!("init {STATE} --without-recovery {SOCKET}"));
+    let restored = restore(&sandbox, &expect, STATE);
+    let ready = sandbox.run(STATUS);
+    assert_eq!((restored.code, ready.code), (0, 1));
+    finding(&ready, "the keyring here has every key that it serves: a restart takes it up: systemctl restart claviger");
+    snapshot("status/deleted", &[&lost, &json, &init, &restored, &ready]);
+
+    daemon.terminate();
+    let _daemon = serve(&sandbox);
+    let kms = Kms::connect(&sandbox.path("run/kms.sock"));
+    assert_eq!(kms.decrypt(&key_id, &wrapped).unwrap(), [7; 32]);
+    let after = sandbox.run(STATUS);
+    assert!(!after.stdout.contains("! the plugin"), "{after}");
+}
+
+#[test]
+fn damaged_files_under_a_plugin_are_told_apart_from_the_plugin() {
+    let (sandbox, expect) = backed_up();
+    let _daemon = serve(&sandbox);
+    let keyring = fs::read(sandbox.path("state/keyring")).unwrap();
+    fs::write(sandbox.path("state/keyring"), &keyring[..100]).unwrap();
+    let damaged = sandbox.run(STATUS);
+    assert_eq!(damaged.code, 7);
+    let restored = restore(&sandbox, &expect, "--state-dir [DIR]/state.restored");
+    let compared = sandbox.run(&format!("status --state-dir [DIR]/state.restored {SOCKET}"));
+    assert_eq!((restored.code, compared.code), (0, 1));
+    finding(&compared, "the keyring here has every key that it serves");
+    // The plugin takes up what is merged in place.
+    let merge = || sandbox.run(&format!("backup restore [DIR]/backup.age {OURS} {STATE} --accept"));
+    merge().ends_with(0);
+    wait_until(|| plugin(&sandbox)["degraded"].is_null());
+    snapshot("status/damaged", &[&damaged, &restored, &compared]);
+    // A slot that does not open, and one that only needs a passphrase.
+    fs::write(sandbox.path("phrase"), "correct horse").unwrap();
+    sandbox.chmod("phrase", 0o600);
+    let add = "slot add passphrase --new-passphrase-file [DIR]/phrase --lanes 1 --memory 64 --passes 1";
+    sandbox.run(&format!("{add} {STATE}")).ends_with(0);
+    fs::remove_file(sandbox.path("state/slot-file.key")).unwrap();
+    let closed = sandbox.run(STATUS);
+    assert_ne!(closed.code, 0);
+    finding(&closed, "do not stop or restart it before the keyring opens here");
+    assert!(closed.stderr.contains("--passphrase-file FILE"), "{closed}");
+    let opened = || sandbox.run(&format!("{STATUS} --passphrase-file [DIR]/phrase"));
+    let is_content = |answer: &Answer| answer.code == 1 && !answer.stdout.contains("! the plugin");
+    wait_until(|| is_content(&opened()));
+    assert!(opened().stdout.contains("passphrase (passphrase, opens)"), "{}", opened());
+}
+
+#[test]
+fn a_directory_that_was_replaced_is_taken_up_by_a_restart() {
+    let (sandbox, _) = backed_up();
+    let mut daemon = serve(&sandbox);
+    fs::rename(sandbox.path("state"), sandbox.path("before")).unwrap();
+    sandbox.copy("before", "state");
+    let replaced = "the state directory [DIR]/state was replaced by another one; a restart takes the new one up";
+    wait_until(|| plugin(&sandbox)["degraded"] == replaced);
+    let status = sandbox.run(STATUS);
+    status.ends_with(1).matches("status/replaced");
+    assert!(!status.stdout.contains("Permission denied"), "{status}");
+    // Nothing is followed there, whether or not the kernel would let it.
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(plugin(&sandbox)["degraded"], replaced);
+    daemon.terminate();
+    let _daemon = serve(&sandbox);
+    sandbox.run(STATUS).ends_with(0);
+}
+
+#[test]
+fn keys_that_only_the_plugin_has_forbid_a_restart() {
+    let (sandbox, expect) = backed_up();
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    sandbox.run(&format!("key promote k3 --without-backup {STATE}")).ends_with(0);
+    sandbox.run(&format!("backup create [DIR]/newer.age {STATE}")).ends_with(0);
+    let _daemon = serve(&sandbox);
+    fs::remove_dir_all(sandbox.path("state")).unwrap();
+    let restored = restore(&sandbox, &expect, STATE);
+    let status = sandbox.run(STATUS);
+    assert_eq!((restored.code, status.code), (0, 1));
+    snapshot("status/only-in-memory", &[&restored, &status]);
+    finding(&status, "do not stop or restart the plugin before it does");
+    assert_eq!(plugin(&sandbox)["only_in_memory"].as_array().unwrap().len(), 1);
+    sandbox.run(&format!("backup restore [DIR]/newer.age {OURS} {STATE} --accept")).ends_with(0);
+    let merged = sandbox.run(STATUS);
+    finding(&merged, "the keyring here has every key that it serves: a restart takes it up");
+    assert_eq!(plugin(&sandbox)["only_in_memory"], serde_json::json!([]));
+}
+
+#[test]
+fn another_keyring_is_not_put_in_the_place_of_the_one_that_is_served() {
+    let (sandbox, expect) = backed_up();
+    sandbox.init("other");
+    let _daemon = sandbox.serve(&format!("--state-dir [DIR]/other {SOCKET}"));
+    // Beside it, everything may be set up.
+    let beside = sandbox.run(&format!("init --state-dir [DIR]/third --without-recovery {SOCKET}"));
+    let restored = restore(&sandbox, &expect, "--state-dir [DIR]/fourth");
+    assert_eq!((beside.code, restored.code), (0, 0));
+    fs::remove_dir_all(sandbox.path("other")).unwrap();
+    let refused = sandbox.refused(
+        3,
+        &format!("backup restore [DIR]/backup.age {OURS} --expect {expect} {SOCKET} --state-dir [DIR]/other"),
+    );
+    let init = format!("init --state-dir [DIR]/other --without-recovery {SOCKET}");
+    sandbox.refused(3, &init);
+    sandbox.run(&format!("{init} --risk-unreadable-secrets")).ends_with(0);
+    let status = sandbox.run(&format!("status --state-dir [DIR]/other {SOCKET} --backups none"));
+    status.ends_with(1);
+    finding(&status, "do not stop or restart the plugin; move [DIR]/other away");
+    snapshot("status/another", &[&beside, &restored, &refused, &status]);
+}
+
+#[test]
+fn a_key_that_stored_values_need_and_the_keyring_lacks_is_named() {
+    let (sandbox, expect) = backed_up();
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    sandbox.run(&format!("key promote k3 --without-backup {STATE}")).ends_with(0);
+    sandbox.run(&format!("backup create [DIR]/newer.age {STATE}")).ends_with(0);
+    let mut daemon = serve(&sandbox);
+    let (key_id, wrapped) = Kms::connect(&sandbox.path("run/kms.sock")).encrypt(&[7; 32]);
+    daemon.terminate();
+    fs::remove_dir_all(sandbox.path("state")).unwrap();
+    restore(&sandbox, &expect, STATE).ends_with(0);
+
+    let mut daemon = serve(&sandbox);
+    let kms = Kms::connect(&sandbox.path("run/kms.sock"));
+    let clean = sandbox.run(STATUS);
+    assert!(!clean.stdout.contains("stored values need"), "{clean}");
+    for _ in 0..3 {
+        assert!(kms.decrypt(&key_id, &wrapped).unwrap_err().contains("unknown key_id"));
+    }
+    kms.decrypt("of-another-plugin", &[7; 108]).unwrap_err();
+    let status = sandbox.run(STATUS);
+    let json = sandbox.run(&format!("{STATUS} --output json")).json();
+    let missing = &json["plugin"]["missing"][0];
+    assert_eq!((&missing["key_id"], &missing["calls"]), (&key_id.clone().into(), &3.into()));
+    assert_eq!(json["plugin"]["missing_others"], 1);
+    status.ends_with(1).matches("status/missing-key");
+
+    // The backup with the key brings it back, and the finding is gone.
+    sandbox.run(&format!("backup restore [DIR]/newer.age {OURS} {STATE} --accept")).ends_with(0);
+    wait_until(|| kms.decrypt(&key_id, &wrapped).is_ok());
+    let after = sandbox.run(&format!("{STATUS} --output json")).json();
+    assert_eq!(after["plugin"]["missing"], serde_json::json!([]));
+    let (_, log) = daemon.terminate();
+    let lines = log.lines().filter(|line| line.contains("a stored value needs a key that this keyring does not hold"));
+    let lines: Vec<&str> = lines.collect();
+    assert!(lines.len() == 1 && lines[0].contains(&key_id) && lines[0].contains("\"level\":\"ERROR\""), "{log}");
+}
+
+#[test]
+fn a_listed_backup_with_the_missing_key_is_named() {
+    let (sandbox, _) = backed_up();
+    sandbox.copy("state", "old");
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    sandbox.run(&format!("backup create [DIR]/newer.age {STATE}")).ends_with(0);
+    let newest = names(&sandbox, "state").0[2].clone();
+    // Lists the newer backup in the older keyring, which lacks the key.
+    sandbox.run(&format!("backup check [DIR]/newer.age {OURS} --state-dir [DIR]/old"));
+    let _daemon = sandbox.serve(&format!("--state-dir [DIR]/old {SOCKET}"));
+    Kms::connect(&sandbox.path("run/kms.sock")).decrypt(&newest, &[7; 108]).unwrap_err();
+    let status = sandbox.run(&format!("status --state-dir [DIR]/old {SOCKET}"));
+    finding(&status, "holds it: merge it: claviger backup restore [DIR]/newer.age");
+}
+
+#[test]
+fn a_primary_key_without_a_backup_is_a_finding_unless_there_shall_be_none() {
+    let sandbox = Sandbox::initialised();
+    let _daemon = serve(&sandbox);
+    sandbox.run(STATUS).ends_with(1).matches("status/unbacked");
+    sandbox.run(&format!("{STATUS} --backups none")).ends_with(0);
+    // Said once, in the configuration file.
+    fs::write(sandbox.path("config.toml"), "backups = \"none\"\n").unwrap();
+    sandbox.run(&format!("{STATUS} --config [DIR]/config.toml")).ends_with(0);
+    sandbox.run(&format!("{STATUS} --config [DIR]/config.toml --backups listed")).ends_with(1);
+    // A key that is pending wraps nothing yet.
+    let (sandbox, _) = backed_up();
+    let _daemon = serve(&sandbox);
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    wait_until(|| plugin(&sandbox)["generation"] == 4);
+    let pending = sandbox.run(STATUS);
+    assert!(pending.code == 0 && pending.stdout.contains("; not backed up: k3-"), "{pending}");
+    sandbox.run(&format!("key promote k3 --without-backup {STATE}")).ends_with(0);
+    let promoted = sandbox.run(STATUS);
+    assert!(promoted.code == 1 && promoted.stdout.contains("! no listed backup holds k3-"), "{promoted}");
+}
+
+/// What is printed on a terminal with so many columns.
+fn on_terminal(sandbox: &Sandbox, columns: usize) -> String {
+    let line = format!("stty cols {columns}; exec {CLAVIGER} {STATUS}");
+    let mut script = Command::new("script");
+    script.args(["-qec", &sandbox.unmask(&line), "/dev/null"]).stdin(Stdio::null()).env_remove("COLUMNS");
+    String::from_utf8(script.output().unwrap().stdout).unwrap().replace('\r', "")
+}
+
+#[test]
+fn the_tables_fit_the_terminal_and_are_whole_in_a_file() {
+    let (sandbox, _) = backed_up();
+    let _daemon = serve(&sandbox);
+    for columns in [60, 80, 100] {
+        let page = on_terminal(&sandbox, columns);
+        let table: Vec<&str> = page.lines().skip_while(|line| !line.starts_with("KEY ")).collect();
+        assert!(table.len() >= 3, "{page}");
+        let rows = table.iter().take_while(|line| !line.is_empty());
+        assert!(rows.clone().all(|line| line.chars().count() <= columns), "{columns}: {page}");
+        assert!(rows.clone().any(|line| line.starts_with("k2-") && line.contains("pending")), "{page}");
+    }
+    let piped = sandbox.run(STATUS).stdout;
+    let (keys, _) = names(&sandbox, "state");
+    assert!(keys.iter().all(|key_id| piped.contains(key_id.as_str())) && piped.contains("Z   "), "{piped}");
+}
