@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use age::secrecy::ExposeSecret;
+
 use crate::harness::{api_server::ApiServer, binaries::Version, etcd::Etcd, plugin::Plugin, processes::Run};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
@@ -148,6 +150,8 @@ impl Scene {
         let added = self.plugin.claviger(&["key", "add"]).unwrap();
         let key_id = added.split_whitespace().next().unwrap().to_owned();
         self.plugin.claviger(&["key", "promote", &key_id, "--without-backup"]).unwrap();
+        // Until the plugin announces the new key.
+        self.plugin.wait_until_serving().unwrap();
         self.api.restart().unwrap();
         key_id
     }
@@ -219,14 +223,13 @@ fn sealed(scene: &mut Scene) -> String {
 }
 
 fn lacks_key(scene: &mut Scene) -> String {
-    let (state, backup) = (scene.plugin.state_dir().to_owned(), scene.run.path("last-week"));
-    copy(&state, &backup);
+    let (state, last_week) = (scene.plugin.state_dir().to_owned(), scene.run.path("last-week"));
+    copy(&state, &last_week);
     scene.rotate();
     let name = scene.create();
-    let newest = scene.run.path("newest");
+    let newer = newer_backup(scene);
     scene.plugin.kill().unwrap();
-    fs::rename(&state, &newest).unwrap();
-    copy(&backup, &state);
+    copy(&last_week, &state);
     scene.plugin.restart().unwrap();
     scene.api.kill().unwrap();
     scene.api.launch().unwrap();
@@ -235,12 +238,22 @@ fn lacks_key(scene: &mut Scene) -> String {
     let list = scene.fails(&["get", "secrets"]);
     let readyz = scene.fails(&["get", "--raw", "/readyz?verbose"]);
     let seen = [read, list, readyz, scene.log(), scene.plugin.process().unwrap().log()].join("\n");
-    // The keyring with the key is merged, as a backup would be.
-    let keyring = newest.join("keyring").display().to_string();
-    scene.plugin.claviger(&["backup", "restore", &keyring, "--accept"]).unwrap();
+    let [file, identity] = newer.each_ref().map(String::as_str);
+    let restore = ["backup", "restore", file, "--recovery-identity", identity, "--accept"];
+    scene.plugin.claviger(&restore).unwrap();
     scene.recovers();
     scene.api.kubectl(&["get", "secret", &name]).unwrap();
     seen
+}
+
+/// A backup of the keyring as it is, and the identity that opens it.
+fn newer_backup(scene: &Scene) -> [String; 2] {
+    let identity = age::x25519::Identity::generate();
+    let files = ["newer.age", "identity.txt"].map(|name| scene.run.path(name).display().to_string());
+    fs::write(&files[1], identity.to_string().expose_secret()).unwrap();
+    let recipient = identity.to_public().to_string();
+    scene.plugin.claviger(&["backup", "create", &files[0], "--recipient", &recipient]).unwrap();
+    files
 }
 
 fn copy(from: &std::path::Path, to: &std::path::Path) {
@@ -249,6 +262,8 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 }
 
 fn disabled(scene: &mut Scene) -> String {
+    // It writes under the primary key then.
+    scene.api.restart().unwrap();
     let name = scene.create();
     let list = scene.plugin.claviger(&["key", "list"]).unwrap();
     let old = list.lines().find(|line| line.contains("primary")).unwrap().split_whitespace().next().unwrap().to_owned();
@@ -290,8 +305,7 @@ fn not_reloaded(scene: &mut Scene) -> String {
     }
     thread::sleep(Duration::from_secs(1));
     let readyz = scene.api.readyz().unwrap();
-    let metrics = scene.api.kubectl(&["get", "--raw", "/metrics"]).unwrap();
-    let seen = [scene.log()[before..].to_owned(), readyz, metrics].join("\n");
+    let seen = [scene.log()[before..].to_owned(), readyz].join("\n");
     fs::write(&scene.config, right).unwrap();
     scene.recovers();
     seen
