@@ -40,8 +40,7 @@ type Adopted = (usize, usize);
 /// # Errors
 /// When the plugin does not answer, or does not report its connections to this user.
 pub(super) fn check(config: &Config) -> Result<(), Failure> {
-    let hint = "nothing was changed: start the plugin, or promote without --wait";
-    event_loop()?.block_on(connections(config)).map(drop).map_err(|failure| failure.with_hint(hint))
+    event_loop()?.block_on(connections(config)).map(drop).map_err(|failure| failure.about("nothing was promoted"))
 }
 
 /// Waits, and prints how many API servers have adopted the key.
@@ -59,7 +58,7 @@ pub(super) fn wait(config: &Config, awaited: &Awaited, global: &Global) -> Resul
             adopted = timeout(PATIENCE, adopt(config, awaited, &mut last, global)) => Some(adopted),
         };
         match adopted {
-            Some(Ok(adopted)) => adopted,
+            Some(Ok(adopted)) => adopted.map_err(|failure| failure.about(&format!("{} is primary", awaited.key_id))),
             Some(Err(_)) => Err(unadopted(awaited, Exit::Found, &too_late())),
             None => Err(unadopted(awaited, Exit::Interrupted, &interrupted(awaited, last))),
         }
@@ -69,7 +68,7 @@ pub(super) fn wait(config: &Config, awaited: &Awaited, global: &Global) -> Resul
 fn unadopted(awaited: &Awaited, exit: Exit, reason: &str) -> Failure {
     let message = format!("{} is primary, but {reason}", awaited.key_id);
     let again = format!("to go on waiting: claviger key promote {} --wait", awaited.key_id);
-    Failure::new(exit, &message, format!("which one has not: claviger status; {again}"))
+    Failure::new(exit, &message, format!("to see which API server has not: claviger status; {again}"))
 }
 
 fn too_late() -> String {
@@ -79,7 +78,7 @@ fn too_late() -> String {
 fn interrupted(awaited: &Awaited, last: Option<Adopted>) -> String {
     let known =
         last.map_or_else(|| "no answer came yet".to_owned(), |last| progress(&awaited.key_id.to_string(), last));
-    format!("the waiting was interrupted: {known}")
+    format!("you interrupted the wait: {known}")
 }
 
 async fn adopt(
@@ -151,12 +150,15 @@ fn progress(key_id: &str, (adopted, of): (usize, usize)) -> String {
 
 /// What the plugin reports, with its connections.
 async fn connections(config: &Config) -> Result<SelfReport, Failure> {
-    let unknown = |reason: String| {
-        let message = format!("the plugin does not say which key each API server has adopted: {reason}");
-        Failure::new(Exit::Unreachable, &message, "see whether the plugin serves: claviger status".to_owned())
+    let unknown = |reason: &str, hint: &str| {
+        let message = format!("cannot ask the plugin which key each API server has adopted: {reason}");
+        Failure::new(Exit::Unreachable, &message, hint.to_owned())
     };
-    let answer = ask_plugin(config).await.map_err(|error| unknown(error.to_string()))?;
-    answer.report.ok_or_else(|| unknown("it reports that to root and to its own user only".to_owned()))
+    let answer = ask_plugin(config).await.map_err(|error| {
+        unknown(&error.to_string(), "see how the plugin is: claviger status; or promote without --wait")
+    })?;
+    let reason = "it reports that to root and to its own user only";
+    answer.report.ok_or_else(|| unknown(reason, "run the command as root, or as the plugin's user"))
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ fn put_back(help: String, examples: &[String]) -> String {
     examples.iter().enumerate().fold(help, |help, (number, text)| help.replace(&place(number), text))
 }
 
-/// Stands for these examples. The character is for private use, so no other text has it.
+/// The placeholder for these examples. The character is for private use, so no other text has it.
 fn place(number: usize) -> String {
     format!("\u{e000}{number}\u{e000}")
 }

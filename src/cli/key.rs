@@ -340,7 +340,7 @@ fn next_step(act: &Act, key_id: KeyId) -> Option<String> {
         )),
         Act::Promote(..) => Some(
             "next: make a backup in which this key is primary: claviger backup create FILE\n\
-             then: rewrite every Secret, so that it is under this key; see the README"
+             then: when `claviger status` shows that every API server uses the key, rewrite every Secret; see the README"
                 .to_owned(),
         ),
         Act::Disable(..) => Some(format!("to go back: claviger key enable {key_id}")),

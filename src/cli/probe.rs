@@ -39,10 +39,10 @@ pub(super) fn live_plugin(config: &Config) -> Result<Option<LivePlugin>, Failure
 }
 
 /// Who may listen at the socket, besides root and this user: the owner of the state directory. If there is no state
-/// directory, the owner of the socket's directory, who decides in any case who listens there.
+/// directory, or root has just made it, the owner of the socket's directory, who decides in any case who listens there.
 fn owner(config: &Config) -> Option<u32> {
     let owner_of = |path: &Path| fs::metadata(path).ok().map(|found| found.uid());
-    owner_of(&config.state_dir).or_else(|| match &config.socket {
+    owner_of(&config.state_dir).filter(|owner| *owner != 0).or_else(|| match &config.socket {
         Address::Path(path) => owner_of(path.parent()?),
         Address::Abstract(_) => None,
     })

@@ -66,7 +66,7 @@ pub enum EtcdError {
         url: String,
     },
     /// The answers do not end.
-    #[error("etcd {url} counted {counted} keys and goes on after {sent}")]
+    #[error("etcd {url} counted {counted} keys and has sent {sent} without an end")]
     Endless {
         /// The endpoint.
         url: String,

@@ -316,7 +316,7 @@ mod tests {
         let copied = std::process::Command::new("cp").arg("-a").args([&aside, &path]).status().unwrap();
         assert!(copied.success());
         let replaced = format!(
-            "the state directory {} was replaced by another one; a restart takes the new one up",
+            "another directory took the place of the state directory {}: `claviger status` says whether a restart loses keys",
             path.display()
         );
         assert_eq!(said(publisher.follow()), Some(Err(replaced.clone())));

@@ -33,8 +33,8 @@ const FIRST_LIMIT: u32 = 500;
 const LIMIT_MAX: u32 = 50_000;
 const PAGE_BYTES: usize = 16 << 20;
 
-/// A server may send twice as many keys as it counted, and this many more, because keys are written meanwhile. One that
-/// sends still more never ends.
+/// A server may send twice as many keys as it counted, and this many more, because keys are written meanwhile. A server
+/// that sends more is treated as endless.
 const MORE_KEYS: u64 = 10_000;
 
 /// How many pages may be read before the sink takes them.
@@ -415,7 +415,7 @@ mod tests {
         assert_eq!(check(4, Some(3)), Ok(()));
         let text = "etcd unix:///kine.sock counted 3 keys and sent only 2 of them";
         assert_eq!(check(2, Some(3)), Err(text.to_owned()));
-        let text = "etcd unix:///kine.sock counted 3 keys and goes on after 10007";
+        let text = "etcd unix:///kine.sock counted 3 keys and has sent 10007 without an end";
         assert_eq!((check(10_006, None), check(10_007, None)), (Ok(()), Err(text.to_owned())));
     }
 

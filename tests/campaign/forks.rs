@@ -547,7 +547,7 @@ impl Chain {
 #[ignore = "campaign"]
 fn a_record_that_is_further_ahead_than_its_past_reaches_takes_the_operators_word() {
     const FAR: &str = "its past names only the last 256";
-    const HINT: &str = "start `claviger serve --expect EXPECT` once";
+    const HINT: &str = "--expect EXPECT` once";
     const FORK: &str = "the keyring forked: ";
     let chain = chain(REACH + 3);
     let sandbox = &chain.sandbox;

@@ -169,6 +169,17 @@ fn what_is_no_database_is_refused_with_its_reason() {
 }
 
 #[test]
+fn a_configuration_that_is_missing_is_named_with_the_place_that_names_it() {
+    let sandbox = sandbox();
+    let command = "[kube-apiserver, --etcd-servers=http://127.0.0.1:1, --encryption-provider-config=[DIR]/absent.yaml]";
+    let pod = format!("apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - command: {command}\n");
+    fs::write(sandbox.path("pod.yaml"), sandbox.unmask(&pod)).unwrap();
+    scan(&sandbox, "--apiserver-manifest [DIR]/pod.yaml").ends_with(2).matches("scan/configuration-absent");
+    let own = scan(&sandbox, "--apiserver-manifest [DIR]/pod.yaml --encryption-config [DIR]/nowhere.yaml");
+    assert!(!own.ends_with(2).stderr.contains("names"), "{own}");
+}
+
+#[test]
 fn a_damaged_snapshot_is_read_as_far_as_it_goes() {
     let sandbox = sandbox();
     let mut bytes = fs::read(sandbox.path("etcd.db")).unwrap();

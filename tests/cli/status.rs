@@ -123,7 +123,7 @@ fn a_directory_that_was_replaced_is_taken_up_by_a_restart() {
     let mut daemon = serve(&sandbox);
     fs::rename(sandbox.path("state"), sandbox.path("before")).unwrap();
     sandbox.copy("before", "state");
-    let replaced = "the state directory [DIR]/state was replaced by another one; a restart takes the new one up";
+    let replaced = "another directory took the place of the state directory [DIR]/state: `claviger status` says whether a restart loses keys";
     wait_until(|| plugin(&sandbox)["degraded"] == replaced);
     let status = sandbox.run(STATUS);
     status.ends_with(1).matches("status/replaced");
@@ -149,7 +149,7 @@ fn keys_that_only_the_plugin_has_forbid_a_restart() {
     let status = sandbox.run(STATUS);
     assert_eq!((restored.code, status.code), (0, 1));
     snapshot("status/only-in-memory", &[&restored, &status]);
-    finding(&status, "do not stop or restart the plugin before it does");
+    finding(&status, "do not stop or restart the plugin before the keyring here has every key");
     assert_eq!(plugin(&sandbox)["only_in_memory"].as_array().unwrap().len(), 1);
     sandbox.run(&format!("backup restore [DIR]/newer.age {OURS} {STATE} --accept")).ends_with(0);
     let merged = sandbox.run(STATUS);
@@ -230,7 +230,10 @@ fn a_listed_backup_with_the_missing_key_is_named() {
     let _daemon = sandbox.serve(&format!("--state-dir [DIR]/old {SOCKET}"));
     Kms::connect(&sandbox.path("run/kms.sock")).decrypt(&newest, &[7; 108]).unwrap_err();
     let status = sandbox.run(&format!("status --state-dir [DIR]/old {SOCKET}"));
-    finding(&status, "holds it: merge it: claviger backup restore [DIR]/newer.age");
+    finding(
+        &status,
+        "holds it: merge it: claviger backup restore --state-dir [DIR]/old --socket [DIR]/run/kms.sock [DIR]/newer.age",
+    );
 }
 
 #[test]

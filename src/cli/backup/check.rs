@@ -99,7 +99,7 @@ fn print(backup: &Backup, missing: Option<&[KeyId]>, file: &Path, global: &Globa
     let report = report(backup, missing);
     match global.output {
         Format::Json => output::json(&report),
-        Format::Text => output::text_line(&text(&report, file)),
+        Format::Text => output::text_line(&global.given.repeat_in(&text(&report, file))),
     }
 }
 

@@ -59,7 +59,9 @@ impl ScanInput {
         };
         notes.extend(keys.note.take());
         let kms_v1 = if has_kms_v1 || declared.allows_kms_v1 { KmsV1::Allowed } else { KmsV1::Refused };
-        let coverage = declared.encryption_config.as_deref().map(|path| read_coverage(path, kms_v1)).transpose()?;
+        let coverage = declared.encryption_config.as_deref().map(|path| read_coverage(path, kms_v1)).transpose();
+        let is_own = config.cluster.encryption_config.is_some();
+        let coverage = coverage.map_err(|failure| if is_own { failure } else { named_by(&declared, failure) })?;
         let flags = declared.found_in;
         let judge = Judge { coverage, keys: keys.known.take() };
         Ok(Self { places, flags, prefix: declared.prefix, judge, keys, notes })
@@ -81,6 +83,12 @@ fn not_understood(declared: &Declared, doubt: &Doubt) -> String {
 
 fn elsewhere(other: &Override) -> String {
     format!("{} is stored in another etcd, {}, which this scan did not read", other.resource, other.urls.join(", "))
+}
+
+/// Says where the EncryptionConfiguration is named that cannot be used.
+fn named_by(declared: &Declared, failure: Failure) -> Failure {
+    let place = declared.found_in.as_deref().unwrap_or("the flags of kube-apiserver");
+    failure.about(&format!("the EncryptionConfiguration that {place} names"))
 }
 
 fn read_coverage(path: &Path, kms_v1: KmsV1) -> Result<Coverage, Failure> {

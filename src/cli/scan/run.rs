@@ -50,7 +50,7 @@ use super::{
 #[command(after_help = "\
 Examples:
   claviger scan --snapshot /backup/etcd.db
-  sudo claviger scan                       on a control-plane node: reads the API server's manifest and the keyring
+  sudo claviger scan    # on a control-plane node: reads the API server's manifest and the keyring
   claviger scan --snapshot etcd.db --keyring /var/lib/claviger/keyring --html report.html
   claviger scan --list | jq -r 'select(.finding) | .key'")]
 pub(in crate::cli) struct ScanArgs {

@@ -34,6 +34,8 @@ pub(super) enum Loss {
     All,
     /// Some of its files are missing, damaged or wrong. A backup can be merged into the others.
     Some,
+    /// The root file or the secret of its slots, without which the keyring does not open.
+    Root,
 }
 
 impl Disk {
@@ -73,6 +75,10 @@ pub(super) fn next(loss: Option<Loss>, state_dir: &Path) -> Option<String> {
     let dir = quoted(state_dir);
     let restore = match loss? {
         Loss::All => format!("restore a backup: claviger backup restore FILE --state-dir {dir}"),
+        Loss::Root => format!(
+            "put the root file or the secret of a slot back into {dir}; if there is no copy, move the contents of {dir} aside and \
+             restore a backup, as in \"The passphrase is lost\" of docs/runbook.md"
+        ),
         Loss::Some => format!(
             "merge a backup into what is left: claviger backup restore FILE --state-dir {dir} shows what it would do, and does it \
              with --accept"
@@ -88,10 +94,13 @@ impl From<OpenError> for DiskError {
     fn from(error: OpenError) -> Self {
         let is_gone = matches!(&error, OpenError::NotInitialised(_) | OpenError::StateDir(DurableError::Missing(_)));
         let waits_for_operator = is_a_secret_missing(&error);
+        let is_root = matches!(&error, OpenError::Root { .. });
         let failure = Failure::from(error);
         let loss = match failure.exit() {
             _ if is_gone => Some(Loss::All),
-            Exit::Damaged | Exit::WrongKey if !waits_for_operator => Some(Loss::Some),
+            Exit::Damaged | Exit::WrongKey if waits_for_operator => None,
+            Exit::Damaged | Exit::WrongKey if is_root => Some(Loss::Root),
+            Exit::Damaged | Exit::WrongKey => Some(Loss::Some),
             _ => None,
         };
         Self { failure, loss }

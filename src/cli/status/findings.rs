@@ -46,8 +46,8 @@ fn keyring_findings(opened: &Opened, backups: Backups) -> Vec<String> {
         None => Some("this node has no mark; `claviger serve` trusts the keyring as it is now".to_owned()),
     };
     let rotation = opened.wants_rotation().then(|| {
-        "the keyring was restored or merged: rotate to a new key: `claviger key add`, `claviger backup create`, \
-         `claviger key promote`, and write every Secret once"
+        "the keyring was restored or merged: rotate to a new key: `claviger key add`, `claviger backup create FILE`, \
+         `claviger key promote KEY`, and write every Secret once"
             .to_owned()
     });
     let ledger = match opened.newest_backup() {
@@ -76,7 +76,7 @@ fn unbacked(opened: &Opened) -> Option<String> {
 /// Says how the plugin is, and compares what it serves with the keyring on the disk.
 fn together(config: &Config, opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>) -> Vec<String> {
     let answer = match answer {
-        Err(error) => return vec![format!("the plugin does not answer: {error}")],
+        Err(error) => return vec![silent(error)],
         Ok(answer) => answer,
     };
     let mut findings = Vec::new();
@@ -115,18 +115,30 @@ fn compared(report: &SelfReport, opened: &Opened, state_dir: &Path, differs: Opt
         ServesFrom::Elsewhere(path) => {
             Some(format!("the plugin serves from {}, and not from {dir}{}", path.display(), has_all("")))
         }
-        ServesFrom::Here | ServesFrom::Unknown => {
-            differs.map(|differs| format!("{differs}: it did not take the changed keyring up"))
-        }
+        ServesFrom::Here | ServesFrom::Unknown => differs.map(|differs| {
+            format!("{differs}: it did not take the changed keyring up; its log says why: journalctl -u claviger")
+        }),
     };
     place.into_iter().chain(not_on_disk(&lacking)).collect()
+}
+
+/// Says why the plugin does not answer, and where to look.
+fn silent(error: &ProbeError) -> String {
+    let look = "; its log says why: journalctl -u claviger";
+    match error {
+        ProbeError::Status(..) => format!("{error}{look}"),
+        ProbeError::Absent | ProbeError::Refused => {
+            format!("the plugin does not answer: {error}; to start it: systemctl start claviger{look}")
+        }
+        _ => format!("the plugin does not answer: {error}"),
+    }
 }
 
 fn another_keyring(uuid: &str, serves_from: &ServesFrom, state_dir: &Path) -> String {
     let dir = state_dir.display();
     match serves_from {
         ServesFrom::Elsewhere(path) => {
-            let path = path.display();
+            let path = quoted(path);
             format!(
                 "the plugin serves keyring {uuid} from {path}, and not the keyring here: claviger status --state-dir {path}"
             )
@@ -142,8 +154,8 @@ fn another_keyring(uuid: &str, serves_from: &ServesFrom, state_dir: &Path) -> St
 fn not_on_disk(lacking: &[String]) -> Option<String> {
     (!lacking.is_empty()).then(|| {
         format!(
-            "the plugin serves {}, and the keyring here does not hold it: do not stop or restart the plugin before it does; merge a \
-             backup that holds it (`claviger backup check FILE` shows the keys of one): claviger backup restore FILE",
+            "the keyring here lacks {}, which the plugin serves: do not stop or restart the plugin before the keyring here has every \
+             key; merge a backup that has it (`claviger backup check FILE` shows the keys of one): claviger backup restore FILE",
             lacking.join(" and ")
         )
     })

@@ -12,7 +12,7 @@ pub(super) fn missing_keys(report: &SelfReport, opened: Option<&Opened>) -> Vec<
     let mut findings: Vec<String> = report.missing.iter().map(|key| missing_key(key, opened)).collect();
     if report.missing_others > 0 {
         findings.push(format!(
-            "{} refused that named other keys, which the plugin does not hold either: another KMS plugin may have written these values",
+            "{} refused for other keys, which claviger may not have made: `claviger scan` shows which provider wrote the values",
             refused_calls(report.missing_others)
         ));
     }

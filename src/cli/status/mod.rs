@@ -90,9 +90,10 @@ pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
 
 /// Prints the report. If it stays on the screen, it replaces what was printed before.
 fn show(report: &StatusReport, stays: bool, global: &Global) -> Result<(), OutputError> {
-    match global.output {
-        Format::Json => output::json(report),
-        Format::Text if stays => output::screen(&text(report, terminal_width())),
-        Format::Text => output::text_line(&text(report, terminal_width())),
+    if global.output == Format::Json {
+        return output::json(report);
     }
+    let page = text(report, terminal_width());
+    let page = global.given.repeat_in(&page);
+    if stays { output::screen(&page) } else { output::text_line(&page) }
 }

@@ -118,7 +118,7 @@ fn after(request: &RangeRequest, count: u64) -> impl Iterator<Item = Vec<u8>> {
 /// Each server, what it does, how a scan of it must end, and what it must say.
 const SERVERS: [(&str, Behaviour, i32, &str); 7] = [
     ("repeats a key", |_| answer([b"/registry/pods/a".to_vec()].into_iter(), 10, true, 9), 7, "out of order"),
-    ("never ends", |request| answer(after(request, 5000), 10, true, 9), 7, "counted 9 keys and goes on after"),
+    ("never ends", |request| answer(after(request, 5000), 10, true, 9), 7, "counted 9 keys and has sent"),
     ("has more and sends none", |_| answer([].into_iter(), 0, true, 9), 7, "further keys, and sends none"),
     ("counts more than it sends", |_| answer([].into_iter(), 0, false, i64::MAX), 6, "and sent only 0 of them"),
     (

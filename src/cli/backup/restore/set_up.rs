@@ -106,7 +106,9 @@ fn restore(plan: RestorePlan, state_dir: &Path, plugin: Option<&LivePlugin>, glo
     let uncounted = restored.fresh.as_ref().filter(|(_, counts)| !counts).map(|(file, _)| file.as_path());
     let printed = match global.output {
         Format::Json => output::json(&report),
-        Format::Text => print(&report, (before, &slot, uncounted)).and_then(|()| print_next(&report, plugin, global)),
+        Format::Text => {
+            print(&report, (before, &slot, uncounted), global).and_then(|()| print_next(&report, plugin, global))
+        }
     };
     Ok(output::end_change(printed, global))
 }
@@ -132,6 +134,7 @@ fn report<'a>(restored: &'a RestoredKeyring, state_dir: &'a Path, plugin: Option
 fn print(
     report: &RestoreReport<'_>,
     (before, slot, uncounted): (u64, &Path, Option<&Path>),
+    global: &Global,
 ) -> Result<(), OutputError> {
     if let Some(path) = report.moved_aside {
         output::text_line(&format!("moved the unfinished restore to {}", path.display()))?;
@@ -141,7 +144,8 @@ fn print(
         output::text_line(&does_not_count(file))?;
     }
     for key in &report.needed_and_disabled {
-        output::text_line(&format!("\n! {key} is disabled, and values in etcd need it: claviger key enable {key}"))?;
+        let line = format!("\n! {key} is disabled, and values in etcd need it: claviger key enable {key}");
+        output::text_line(&global.given.repeat_in(&line))?;
     }
     Ok(())
 }
@@ -149,7 +153,7 @@ fn print(
 /// Says what to do now. A plugin that runs may have keys that the backup lacks, so it must not be replaced blindly.
 fn print_next(report: &RestoreReport<'_>, plugin: Option<&LivePlugin>, global: &Global) -> Result<(), OutputError> {
     if let Some(keys) = report.only_in_memory.as_deref().filter(|keys| !keys.is_empty()) {
-        output::text_line(&lacks(keys))?;
+        output::text_line(&global.given.repeat_in(&lacks(keys)))?;
     }
     let next = match plugin {
         Some(plugin) => after(&plugin.serves_from(report.state_dir), report.state_dir),
@@ -161,8 +165,8 @@ fn print_next(report: &RestoreReport<'_>, plugin: Option<&LivePlugin>, global: &
 /// Warns of the keys that the plugin serves and that the backup lacks.
 fn lacks(keys: &[String]) -> String {
     format!(
-        "\n! the plugin that runs serves {}, and this backup does not hold it: do not stop or restart the plugin before you have merged \
-         a backup that does: claviger backup restore FILE",
+        "\n! this backup lacks {}, which the plugin that runs serves: do not stop or restart the plugin before you have merged a backup \
+         that has it: claviger backup restore FILE",
         keys.join(" and ")
     )
 }
