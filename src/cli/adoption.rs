@@ -58,7 +58,7 @@ pub(super) fn wait(config: &Config, awaited: &Awaited, global: &Global) -> Resul
             adopted = timeout(PATIENCE, adopt(config, awaited, &mut last, global)) => Some(adopted),
         };
         match adopted {
-            Some(Ok(adopted)) => adopted.map_err(|failure| failure.about(&format!("{} is primary", awaited.key_id))),
+            Some(Ok(adopted)) => adopted.map_err(|failure| lost(awaited, failure)),
             Some(Err(_)) => Err(unadopted(awaited, Exit::Found, &too_late())),
             None => Err(unadopted(awaited, Exit::Interrupted, &interrupted(awaited, last))),
         }
@@ -67,8 +67,17 @@ pub(super) fn wait(config: &Config, awaited: &Awaited, global: &Global) -> Resul
 
 fn unadopted(awaited: &Awaited, exit: Exit, reason: &str) -> Failure {
     let message = format!("{} is primary, but {reason}", awaited.key_id);
-    let again = format!("to go on waiting: claviger key promote {} --wait", awaited.key_id);
-    Failure::new(exit, &message, format!("to see which API server has not: claviger status; {again}"))
+    Failure::new(exit, &message, format!("to see which API server has not: claviger status; {}", again(awaited)))
+}
+
+/// The plugin could be asked before the key became primary, and cannot be asked any more.
+fn lost(awaited: &Awaited, failure: Failure) -> Failure {
+    let hint = format!("to see how the plugin is: claviger status; {}", again(awaited));
+    failure.about(&format!("{} is primary", awaited.key_id)).with_hint(&hint)
+}
+
+fn again(awaited: &Awaited) -> String {
+    format!("to go on waiting: claviger key promote {} --wait", awaited.key_id)
 }
 
 fn too_late() -> String {

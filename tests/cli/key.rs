@@ -255,6 +255,24 @@ fn waiting_for_an_adoption_can_be_interrupted_and_begun_again() {
 }
 
 #[test]
+fn a_wait_that_loses_the_plugin_says_that_the_key_is_primary() {
+    let sandbox = Sandbox::initialised();
+    let mut daemon = sandbox.serve("--state-dir [DIR]/state --socket [DIR]/run/kms.sock");
+    let api_server = Kms::connect(&sandbox.path("run/kms.sock"));
+    api_server.status();
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    let lost = thread::scope(|scope| {
+        let waits = scope.spawn(|| sandbox.run(&format!("key promote k2 {WAIT}")));
+        daemon.wait_for("keyring changed");
+        daemon.kill();
+        waits.join().unwrap()
+    });
+    assert!(lost.ends_with(6).stderr.contains("is primary: cannot ask the plugin"), "{lost}");
+    let hint = "to go on waiting: claviger key promote --state-dir [DIR]/state --socket [DIR]/run/kms.sock k2-";
+    assert!(lost.stderr.contains(hint), "{lost}");
+}
+
+#[test]
 fn what_cannot_be_written_to_the_audit_log_is_not_done() {
     let sandbox = Sandbox::initialised();
     symlink("/dev/null", sandbox.path("state/audit.jsonl")).unwrap();
