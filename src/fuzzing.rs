@@ -9,7 +9,10 @@ use std::{os::fd::AsRawFd, path::Path, sync::LazyLock};
 use rand::rngs::SysRng;
 
 use crate::{
-    apiserver::FoundFlags,
+    apiserver::{
+        FoundFlags,
+        coverage::{Coverage, IDENTITY, KmsV1},
+    },
     config::Config,
     crypto::{
         Uuid,
@@ -22,7 +25,6 @@ use crate::{
     memory::Secret,
     root::RootFile,
     scan::{
-        coverage::{Coverage, KmsV1},
         forge::{self, Change, Shape},
         judge::Judge,
         names::Names,
@@ -30,7 +32,7 @@ use crate::{
         snapshot::{self, Options},
         summarizer::Summarizer,
         tally::{ListedObject, Lister, Tally},
-        value::{Frame, IDENTITY, ValueDamage, classify, commitment_half},
+        value::{Frame, ValueDamage, classify, commitment_half},
     },
     text::base64,
 };

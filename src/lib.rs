@@ -22,7 +22,7 @@
 //! | `keyring` | the KEKs by version, as a pure state machine; the bytes of record, mark and ledger |
 //! | `store` | where the record is kept: compare and swap; knows no keys |
 //! | `scan` | what is in etcd or in a snapshot of it, and under which key; read-only, holds no key |
-//! | `apiserver` | how the kube-apiserver of this machine is configured: its flags, from wherever they are |
+//! | `apiserver` | how the kube-apiserver of this machine is configured: its flags, from wherever they are, and its EncryptionConfiguration |
 //! | `audit` | one line for each event, written before the act |
 //! | `etcd` | a thin client of etcd: ranges of keys at one revision |
 //! | `durable` | the one place that writes files: order, syncs, read-back, locks |

@@ -1,14 +1,17 @@
-//! How the kube-apiserver of this machine is configured: its flags, from wherever they are.
+//! How the kube-apiserver of this machine is configured: its flags, from wherever they are, and its
+//! EncryptionConfiguration.
 //!
 //! ```text
 //! find -> pod, unit -> program -> words
 //!         pod, unit, arguments, logged, process -> flags -> error
+//! coverage
 //! ```
 //!
 //! Each kind of place has a file. What is found is reported together with what was not understood, so that a shape that
 //! this program cannot read never looks like a flag that is not set. Nothing here talks to an API server.
 
 mod arguments;
+pub mod coverage;
 mod error;
 mod find;
 mod flags;

@@ -12,12 +12,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{
-    coverage::{Coverage, EntryProviders},
-    names::Resource,
-    value::IDENTITY,
+use super::names::Resource;
+use crate::{
+    apiserver::coverage::{Coverage, EntryProviders, IDENTITY},
+    crypto::Commitment,
 };
-use crate::crypto::Commitment;
 
 /// What can be wrong with a value, the worst first. `docs/scan.md` explains each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -158,7 +157,7 @@ impl Judge {
         if resource.is_bookkeeping() {
             return verdict;
         }
-        let providers = self.coverage.as_ref().map(|coverage| coverage.of(resource));
+        let providers = self.providers(resource);
         if provider == IDENTITY {
             let encrypts = matches!(providers, Some(Some(providers)) if providers.first() != IDENTITY);
             if encrypts {
@@ -184,11 +183,15 @@ impl Judge {
 }
 
 impl Judge {
+    /// The providers for `resource`, if a configuration is known; `Some(None)` if no entry covers it.
+    fn providers(&self, resource: &Resource) -> Option<Option<&EntryProviders>> {
+        self.coverage.as_ref().map(|coverage| coverage.of(&resource.name, resource.group.as_deref()))
+    }
+
     /// Whether new Secrets are written in plaintext, although the configuration lists a provider that encrypts them.
     pub fn writes_plaintext_secrets(&self) -> bool {
         let secrets = Resource { name: "secrets".to_owned(), group: Some(String::new()) };
-        let providers = self.coverage.as_ref().and_then(|coverage| coverage.of(&secrets));
-        providers.is_some_and(EntryProviders::write_plaintext)
+        self.providers(&secrets).flatten().is_some_and(EntryProviders::write_plaintext)
     }
 }
 
@@ -201,10 +204,8 @@ fn is_secret(resource: &Resource) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{coverage::KmsV1, names::resource},
-        *,
-    };
+    use super::{super::names::resource, *};
+    use crate::apiserver::coverage::KmsV1;
 
     const CONFIG: &str = "
 apiVersion: apiserver.config.k8s.io/v1

@@ -1,7 +1,7 @@
 //! What is in etcd: which object is under which provider and key. Read from etcd's own bytes, without any key.
 //!
 //! ```text
-//! snapshot -> bolt, revision ─┐                         ┌─> tally -> judge -> coverage;   tally -> report, needs
+//! snapshot -> bolt, revision ─┐                         ┌─> tally -> judge, report, needs
 //!                             ├─> summarizer ─> Object ─┤
 //! live -> etcd ───────────────┘   (value, names, group) └─> any other Sink
 //! ```
@@ -15,7 +15,6 @@
 
 mod bolt;
 pub mod count;
-pub mod coverage;
 mod fingerprint;
 #[cfg(any(test, fuzzing))]
 pub mod forge;

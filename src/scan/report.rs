@@ -14,9 +14,8 @@ use super::{
     revision::Revision,
     source::{ScanSource, SourceKind},
     tally::{Counts, GroupCount, ListedObject, ObjectFinding},
-    value::IDENTITY,
 };
-use crate::crypto::Commitment;
+use crate::{apiserver::coverage::IDENTITY, crypto::Commitment};
 
 /// One row of the report: the values of one resource under one provider and key.
 #[derive(Debug, Clone, Serialize)]

@@ -4,13 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    apiserver::{self, Doubt, Override},
-    config::Config,
-    scan::{
+    apiserver::{
+        self, Doubt, Override,
         coverage::{BrokenRule, CONFIG_MAX, Coverage, CoverageError, KmsV1},
-        judge::Judge,
-        needs::ScanPlace,
     },
+    config::Config,
+    scan::{judge::Judge, needs::ScanPlace},
 };
 
 use super::{

@@ -10,6 +10,7 @@ use super::{
     damage::ValueDamage,
 };
 use crate::{
+    apiserver::coverage::IDENTITY,
     crypto::{Commitment, wrap::commitment_in},
     text::{hex_array, number},
 };
@@ -20,9 +21,6 @@ pub(super) const ENCRYPTED: &[u8] = b"k8s:enc:";
 const PROTOBUF: &[u8] = b"k8s\0";
 /// The beginning of an object in plaintext CBOR: the tag of self-described data, RFC 8949, section 3.4.6.
 const CBOR: &[u8] = &[0xd9, 0xd9, 0xf7];
-
-/// The provider of a value that is not encrypted.
-pub const IDENTITY: &str = "identity";
 
 /// The provider of an encrypted value that names none.
 pub const UNKNOWN: &str = "unknown";

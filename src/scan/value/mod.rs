@@ -14,6 +14,6 @@ mod frame;
 #[cfg(test)]
 mod samples;
 
-pub use classify::{Encoding, IDENTITY, UNKNOWN, Value, classify, commitment_half};
+pub use classify::{Encoding, UNKNOWN, Value, classify, commitment_half};
 pub use damage::ValueDamage;
 pub use frame::Frame;

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
-use super::{
-    super::value::IDENTITY,
-    error::{API_VERSION, CoverageError, SecretTextError, SyntaxFault},
-};
+use super::error::{API_VERSION, CoverageError, SecretTextError, SyntaxFault};
+
+/// The provider that does not encrypt.
+pub const IDENTITY: &str = "identity";
 
 /// The fields of all parts, in the order of their declarations.
 const FIELDS: [&str; 15] = [

@@ -6,8 +6,7 @@ use std::{
 };
 
 use super::{
-    super::{names::Resource, value::IDENTITY},
-    config_file::ConfigFile,
+    config_file::{ConfigFile, IDENTITY},
     error::{BrokenRule, CoverageError},
     rules::{GroupResource, KmsV1, check},
 };
@@ -86,21 +85,18 @@ impl Coverage {
         Ok(Self { entries })
     }
 
-    /// Returns the providers for `resource`: its own, those for all of its group, or those for everything. Returns
+    /// Returns the providers for a resource: its own, those for all of its group, or those for everything. Returns
     /// `None` if no entry covers it.
     ///
-    /// If the group of a resource is not known, an entry is found by the resource's name, or by `*.*`.
-    pub fn of(&self, resource: &Resource) -> Option<&EntryProviders> {
-        if resource.is_bookkeeping() {
-            return None;
-        }
+    /// If the group is not known, an entry is found by the resource's name, or by `*.*`.
+    pub fn of(&self, resource: &str, group: Option<&str>) -> Option<&EntryProviders> {
         let everything = || self.entries.get(&GroupResource::all_of("*"));
-        let Some(group) = &resource.group else {
-            let from = GroupResource { resource: resource.name.clone(), group: String::new() };
-            let named = self.entries.range(from..).next().filter(|(name, _)| name.resource == resource.name);
+        let Some(group) = group else {
+            let from = GroupResource { resource: resource.to_owned(), group: String::new() };
+            let named = self.entries.range(from..).next().filter(|(name, _)| name.resource == resource);
             return named.map(|(_, providers)| providers).or_else(everything);
         };
-        let own = GroupResource { resource: resource.name.clone(), group: group.clone() };
+        let own = GroupResource { resource: resource.to_owned(), group: group.to_owned() };
         self.entries.get(&own).or_else(|| self.entries.get(&GroupResource::all_of(group))).or_else(everything)
     }
 }

@@ -13,6 +13,7 @@ mod error;
 mod lookup;
 mod rules;
 
+pub use config_file::IDENTITY;
 pub use error::{BrokenRule, CoverageError};
 pub use lookup::{CONFIG_MAX, Coverage, EntryProviders};
 pub use rules::KmsV1;
