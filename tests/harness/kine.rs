@@ -1,10 +1,10 @@
 //! kine: etcd's API from an SQL database, at a Unix socket or on loopback.
 
-use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use super::binaries::{EtcdVersion, Program};
 use super::certificates::{Certificates, ClientCertificate};
@@ -30,7 +30,7 @@ pub(crate) struct Kine {
 /// Where it listens.
 enum Address {
     Socket(PathBuf),
-    Loopback6(u16),
+    Loopback(SocketAddr),
 }
 
 impl Kine {
@@ -60,11 +60,15 @@ impl Kine {
         certificates: &Certificates,
         client: &ClientCertificate,
     ) -> Result<Option<Self>> {
-        let Ok(port) = TcpListener::bind("[::1]:0").and_then(|listener| listener.local_addr()) else {
-            return Ok(None);
-        };
+        let Ok(address) = free_address((Ipv6Addr::LOCALHOST, 0).into()) else { return Ok(None) };
         let directory = directory(run)?;
-        Self::start_at(run, directory, Address::Loopback6(port.port()), &flags(certificates, client)).map(Some)
+        Self::start_at(run, directory, Address::Loopback(address), &flags(certificates, client)).map(Some)
+    }
+
+    /// Starts one over SQLite on a port of 127.0.0.1, so that a proxy can stand before it.
+    pub(crate) fn on_loopback(run: &Run) -> Result<Self> {
+        let address = free_address((Ipv4Addr::LOCALHOST, 0).into()).during(|| "looking for a free port".to_owned())?;
+        Self::start_at(run, directory(run)?, Address::Loopback(address), &[])
     }
 
     fn start(run: &Run, socket: &str, flags: &[String]) -> Result<Self> {
@@ -77,7 +81,7 @@ impl Kine {
         let mut command = isolated(&Program::Kine.path()?, &directory);
         let listen = match &address {
             Address::Socket(path) => format!("unix://{}", path.display()),
-            Address::Loopback6(port) => format!("[::1]:{port}"),
+            Address::Loopback(address) => address.to_string(),
         };
         command
             .arg(format!("--listen-address={listen}"))
@@ -89,7 +93,7 @@ impl Kine {
         let mut process = run.start(&name, command)?;
         process.wait_until("up", UP_WITHIN, || match &address {
             Address::Socket(path) => UnixStream::connect(path).is_ok(),
-            Address::Loopback6(port) => TcpStream::connect(("::1", *port)).is_ok(),
+            Address::Loopback(address) => TcpStream::connect(address).is_ok(),
         })?;
         Ok(Self { run: run.clone(), directory, address, process })
     }
@@ -98,7 +102,7 @@ impl Kine {
     pub(crate) fn url(&self) -> String {
         match &self.address {
             Address::Socket(path) => format!("unix://{}", path.display()),
-            Address::Loopback6(port) => format!("http://[::1]:{port}"),
+            Address::Loopback(address) => format!("http://{address}"),
         }
     }
 
@@ -116,7 +120,7 @@ impl Kine {
     pub(crate) fn socket(&self) -> Option<&Path> {
         match &self.address {
             Address::Socket(path) => Some(path),
-            Address::Loopback6(_) => None,
+            Address::Loopback(_) => None,
         }
     }
 
@@ -132,6 +136,11 @@ impl Kine {
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+/// An address with a port that nobody listens on.
+fn free_address(any_port: SocketAddr) -> io::Result<SocketAddr> {
+    TcpListener::bind(any_port)?.local_addr()
 }
 
 fn flags(certificates: &Certificates, client: &ClientCertificate) -> [String; 3] {

@@ -2,17 +2,19 @@
 //! scan of an etcd with the same objects says.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
 use serde_json::Value;
 
 use super::{
     answers::{Line, Row, Scanned, lines, scan},
+    proxy::{Proxy, Then},
     truth::{Store, directories},
     values::{Chance, Stored, damaged, whole},
     writer::Writer,
@@ -82,7 +84,7 @@ struct KineStore {
 
 impl KineStore {
     fn new(kine: Kine) -> Self {
-        let writer = Writer::at_socket(kine.socket().unwrap());
+        let writer = kine.socket().map_or_else(|| Writer::new(&kine.url()), Writer::at_socket);
         Self { kine, writer, revisions: HashMap::new(), revision: 0 }
     }
 
@@ -189,6 +191,50 @@ fn kine_over_postgresql_has_what_etcd_has() {
     let postgres = Postgres::start(&run).unwrap();
     let kine = Kine::over_postgres(&run, &postgres).unwrap();
     go_through_all(&run, kine);
+}
+
+/// Secrets, and bytes of each. The first page has 500 of them.
+const LARGE: (usize, usize) = (1500, 40_000);
+
+/// In the middle of the first page. The rest comes as one stream, which SQLite reads from a state that no compaction changes.
+const MIDDLE: usize = 8 << 20;
+
+/// The first page is read at one revision, and then kine forgets that revision.
+#[test]
+fn a_scan_goes_on_at_a_later_revision_if_kine_compacts_its_own() {
+    let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
+    let mut store = KineStore::new(Kine::on_loopback(&run).unwrap());
+    let key = |number: usize| format!("/registry/secrets/default/{number:05}");
+    let under = |key_id: &str| Some(Stored::kms_v2("claviger", key_id, b"seed", LARGE.1, &mut Chance(1)));
+    let before: Vec<Change> = (0..LARGE.0).map(|number| (key(number), under("k1"))).collect();
+    store.write(&before);
+    let proxy = Proxy::start(&store.kine.url(), MIDDLE, Then::Hold);
+    let line = format!("scan --list --etcd-servers {}", proxy.url());
+    let rewritten: Vec<Change> = (0..LARGE.0).step_by(50).map(|number| (key(number), under("k2"))).collect();
+    let added: Vec<Change> = (0..LARGE.0).step_by(50).map(|number| (key(number) + "-new", under("k2"))).collect();
+    let deleted: Vec<Change> = (1..LARGE.0).step_by(50).map(|number| (key(number), None)).collect();
+    let answer = thread::scope(|scope| {
+        let scanning = scope.spawn(|| sandbox.run(&line));
+        proxy.wait_until_held();
+        // The deletions are not the last: a kine that forgets its newest row also loses its own revision.
+        [&deleted, &added, &rewritten].into_iter().for_each(|changes| store.write(changes));
+        store.writer.compact(store.revision, true).unwrap();
+        proxy.release();
+        scanning.join().unwrap()
+    });
+
+    let listed: Vec<(String, Option<String>)> =
+        lines(&answer.ends_with(0).stdout).into_iter().map(|line| (line.key, line.key_id)).collect();
+    let under = |(key, _): &Change, key_id: &str| (key.clone(), Some(key_id.to_owned()));
+    let mut after: BTreeMap<_, _> = before.iter().map(|change| under(change, "k1")).collect();
+    let before = after.clone();
+    after.extend(rewritten.iter().chain(&added).map(|change| under(change, "k2")));
+    deleted.iter().for_each(|(key, _)| drop(after.remove(key)));
+    let is_new = |(_, key_id): &(String, Option<String>)| key_id.as_deref() == Some("k2");
+    let from = &listed[listed.iter().position(is_new).expect("a later revision was read")].0;
+    let expected: Vec<_> = before.range(..from.clone()).chain(after.range(from.clone()..)).collect();
+    assert_eq!(listed.iter().map(|(key, key_id)| (key, key_id)).collect::<Vec<_>>(), expected, "from {from} on");
+    assert_eq!(before.range(..from.clone()).count(), 500);
 }
 
 /// The keys that a scan in this directory lists.
