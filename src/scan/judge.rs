@@ -157,7 +157,7 @@ impl Judge {
         if resource.is_bookkeeping() {
             return verdict;
         }
-        let providers = self.providers(resource);
+        let providers = self.coverage.as_ref().map(|coverage| covering(coverage, resource));
         if provider == IDENTITY {
             let encrypts = matches!(providers, Some(Some(providers)) if providers.first() != IDENTITY);
             if encrypts {
@@ -183,16 +183,17 @@ impl Judge {
 }
 
 impl Judge {
-    /// The providers for `resource`, if a configuration is known; `Some(None)` if no entry covers it.
-    fn providers(&self, resource: &Resource) -> Option<Option<&EntryProviders>> {
-        self.coverage.as_ref().map(|coverage| coverage.of(&resource.name, resource.group.as_deref()))
-    }
-
     /// Whether new Secrets are written in plaintext, although the configuration lists a provider that encrypts them.
     pub fn writes_plaintext_secrets(&self) -> bool {
         let secrets = Resource { name: "secrets".to_owned(), group: Some(String::new()) };
-        self.providers(&secrets).flatten().is_some_and(EntryProviders::write_plaintext)
+        let providers = self.coverage.as_ref().and_then(|coverage| covering(coverage, &secrets));
+        providers.is_some_and(EntryProviders::write_plaintext)
     }
+}
+
+/// The providers of the entry that covers `resource`.
+fn covering<'a>(coverage: &'a Coverage, resource: &Resource) -> Option<&'a EntryProviders> {
+    coverage.of(&resource.name, resource.group.as_deref())
 }
 
 /// Whether every object of the resource is confidential. About other resources the operator decides.
