@@ -17,6 +17,7 @@ use crate::{
     crypto::{
         Uuid,
         kdf::{MacLabel, RootKey},
+        seed::Seed,
         wrap::{Kek, commitment_in},
     },
     escrow::{Backup, Identities, Recipient, share},
@@ -89,11 +90,12 @@ fn signed(data: &[u8], label: MacLabel) -> Vec<u8> {
 
 fn wrapped_seed(data: &[u8]) {
     if let Ok(seed) = KEK.unwrap("k1-a", data) {
-        assert_eq!(data.len(), seed.len() + 76);
+        assert_eq!(data.len(), seed.expose().len() + 76);
     }
     // A wrapped seed unwraps under its key_id, and under no other.
-    if let Ok(wrapped) = KEK.wrap(&mut SysRng, "k1-a", data) {
-        assert_eq!(KEK.unwrap("k1-a", &wrapped).ok().as_deref(), Some(&data.to_vec()));
+    if let Ok(seed) = Seed::new(data.to_vec()) {
+        let wrapped = KEK.wrap(&mut SysRng, "k1-a", &seed).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(KEK.unwrap("k1-a", &wrapped).ok().map(Seed::into_bytes).as_deref(), Some(data));
         assert!(KEK.unwrap("k1-b", &wrapped).is_err());
     }
 }
@@ -338,7 +340,7 @@ mod tests {
         let identity = age::x25519::Identity::generate();
         let shares = share::split(&mut SysRng, &identity, 2, 3).unwrap();
         let shares = shares.iter().map(|share| share.line().to_string()).collect::<Vec<_>>().join("\n# another\n");
-        let wrapped = KEK.wrap(&mut SysRng, "k1-a", &[9; 32]).unwrap();
+        let wrapped = KEK.wrap(&mut SysRng, "k1-a", &Seed::new(vec![9; 32]).unwrap()).unwrap();
         let expect = Expect::of(&keyring, crate::crypto::Digest::of(&record)).to_string();
         let config = "state-dir = \"/a\"\nsocket = \"@kms\"\nallow-uid = [7]\nlog-level = \"debug\"\nmetrics-listen = \"127.0.0.1:9\"\n";
         let encryption = include_str!("../deploy/encryption-configuration.yaml");

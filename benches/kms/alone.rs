@@ -4,7 +4,7 @@ use std::{hint::black_box, time::Instant};
 
 use rand::rngs::SysRng;
 
-use crate::crypto::{Uuid, wrap::Kek};
+use crate::crypto::{Uuid, seed::Seed, wrap::Kek};
 
 const ROUNDS: usize = 11;
 const CALLS: u32 = 20_000;
@@ -13,8 +13,9 @@ const KEY_ID: &str = "k1-00000000000000000000000000000000";
 /// Nanoseconds of one call, the median of some rounds: wrap, unwrap.
 pub(crate) fn wrap_and_unwrap() -> Option<(f64, f64)> {
     let kek = Kek::generate(&mut SysRng, Uuid([1; 16])).ok()?;
-    let wrapped = kek.wrap(&mut SysRng, KEY_ID, &[7; 32]).ok()?;
-    let wrap = median(|| drop(black_box(kek.wrap(&mut SysRng, KEY_ID, black_box(&[7; 32])))));
+    let seed = Seed::new(vec![7; 32]).ok()?;
+    let wrapped = kek.wrap(&mut SysRng, KEY_ID, &seed).ok()?;
+    let wrap = median(|| drop(black_box(kek.wrap(&mut SysRng, KEY_ID, black_box(&seed)))));
     let unwrap = median(|| drop(black_box(kek.unwrap(KEY_ID, black_box(&wrapped)))));
     Some((wrap, unwrap))
 }

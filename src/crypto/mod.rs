@@ -6,6 +6,7 @@
 
 pub mod aead;
 pub mod kdf;
+pub mod seed;
 pub mod stretch;
 pub mod wrap;
 

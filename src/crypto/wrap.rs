@@ -15,7 +15,7 @@
 //! Invariant: exactly one key is tried, and bytes that were not authenticated are never returned. Source:
 //! `docs/formats.md`.
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::memory::{RandomError, Secret, SecretError, fill_random, without_traces};
 
@@ -24,10 +24,9 @@ use super::{
     aead::{self, NONCE, NotAuthentic, TAG},
     kdf::{self, CommitLabel, KeyLabel, hmac_sha256},
     length_prefixed,
+    seed::{SEED_MAX, Seed, SeedSize},
 };
 
-/// The longest seed in bytes. Those of kube-apiserver have 32.
-pub const SEED_MAX: usize = 512;
 const MAGIC: [u8; 2] = *b"KW";
 const VERSION: u8 = 1;
 const SUITE: u8 = 1;
@@ -43,18 +42,6 @@ pub struct Kek {
     secret: Secret<32>,
     seed_wrap: Secret<32>,
     wrap_nonce: Secret<32>,
-}
-
-/// Why a seed was not wrapped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum WrapError {
-    /// The seed has the wrong length: the caller's fault.
-    #[error("plaintext must be 1 to 512 bytes")]
-    SeedSize,
-    /// There are no random bytes: the machine's fault.
-    #[error(transparent)]
-    Random(#[from] RandomError),
 }
 
 /// Why a wrapped seed was refused.
@@ -117,12 +104,9 @@ impl Kek {
     /// Wraps `seed` under this key. `key_id` is the name of the key.
     ///
     /// # Errors
-    /// When `seed` is not 1 to 512 bytes, or the random source fails.
-    pub fn wrap(&self, rng: &mut impl rand::TryCryptoRng, key_id: &str, seed: &[u8]) -> Result<Vec<u8>, WrapError> {
-        if seed.is_empty() || seed.len() > SEED_MAX {
-            return Err(WrapError::SeedSize);
-        }
-        without_traces(|| self.seal(rng, key_id, seed)).map_err(Into::into)
+    /// When the random source fails.
+    pub fn wrap(&self, rng: &mut impl rand::TryCryptoRng, key_id: &str, seed: &Seed) -> Result<Vec<u8>, RandomError> {
+        without_traces(|| self.seal(rng, key_id, seed.expose()))
     }
 
     fn seal(&self, rng: &mut impl rand::TryCryptoRng, key_id: &str, seed: &[u8]) -> Result<Vec<u8>, RandomError> {
@@ -142,14 +126,14 @@ impl Kek {
     ///
     /// # Errors
     /// When the bytes are not a wrapped seed of version 1, are wrapped under another key, or are not authentic.
-    pub fn unwrap(&self, key_id: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, UnwrapError> {
+    pub fn unwrap(&self, key_id: &str, wrapped: &[u8]) -> Result<Seed, UnwrapError> {
         let parts = SeedParts::split(wrapped)?;
         if !aead::equal(parts.commitment()?, &self.commitment.0) {
             return Err(UnwrapError::OtherKey);
         }
-        let mut seed = Zeroizing::new(parts.ciphertext.to_vec());
+        let mut seed = Seed::new(parts.ciphertext.to_vec()).map_err(|SeedSize| UnwrapError::Length(wrapped.len()))?;
         let aad = self.aad(parts.header, key_id);
-        aead::open_in_place(self.seed_wrap.expose(), parts.nonce, &aad, &mut seed, parts.tag)?;
+        aead::open_in_place(self.seed_wrap.expose(), parts.nonce, &aad, seed.expose_mut(), parts.tag)?;
         Ok(seed)
     }
 
@@ -239,8 +223,12 @@ mod tests {
         Kek::from_secret(secret, uuid).unwrap()
     }
 
+    fn seed(bytes: &[u8]) -> Seed {
+        Seed::new(bytes.to_vec()).unwrap()
+    }
+
     fn wrapped() -> Vec<u8> {
-        kek(1, UUID).wrap(&mut SysRng, ID, &[0x5a; 32]).unwrap()
+        kek(1, UUID).wrap(&mut SysRng, ID, &seed(&[0x5a; 32])).unwrap()
     }
 
     #[test]
@@ -285,7 +273,7 @@ mod tests {
     fn the_commitment_is_read_of_nothing_but_the_shape_of_a_wrapped_seed() {
         let kek = kek(1, UUID);
         for length in [1, 32, SEED_MAX] {
-            let wrapped = kek.wrap(&mut SysRng, ID, &vec![7; length]).unwrap();
+            let wrapped = kek.wrap(&mut SysRng, ID, &seed(&vec![7; length])).unwrap();
             assert_eq!(commitment_in(&wrapped), Some(kek.commitment()), "a seed of {length} bytes");
         }
         let wrapped = wrapped();
@@ -339,13 +327,6 @@ mod tests {
         assert_eq!(other.unwrap(ID, &forged).unwrap_err(), UnwrapError::NotAuthentic(NotAuthentic));
     }
 
-    #[test]
-    fn seeds_of_no_bytes_or_too_many_are_refused() {
-        for length in [0, 513] {
-            assert_eq!(kek(1, UUID).wrap(&mut SysRng, ID, &vec![0; length]).unwrap_err(), WrapError::SeedSize);
-        }
-    }
-
     /// A random source that always returns the same bytes, as on a cloned machine.
     struct Stuck;
     impl rand::TryRng for Stuck {
@@ -366,21 +347,21 @@ mod tests {
     #[test]
     fn a_stuck_random_source_repeats_a_nonce_for_an_equal_seed_only() {
         let kek = kek(1, UUID);
-        let nonce = |seed: &[u8]| kek.wrap(&mut Stuck, ID, seed).unwrap()[36..60].to_vec();
+        let nonce = |bytes: &[u8]| kek.wrap(&mut Stuck, ID, &seed(bytes)).unwrap()[36..60].to_vec();
         assert_eq!(nonce(&[1; 32]), nonce(&[1; 32]));
         assert_ne!(nonce(&[1; 32]), nonce(&[2; 32]));
     }
 
     proptest! {
         #[test]
-        fn what_was_wrapped_unwraps(seed in proptest::collection::vec(any::<u8>(), 1..=SEED_MAX)) {
+        fn what_was_wrapped_unwraps(bytes in proptest::collection::vec(any::<u8>(), 1..=SEED_MAX)) {
             let kek = kek(1, UUID);
-            let wrapped = kek.wrap(&mut SysRng, ID, &seed).unwrap();
-            prop_assert_eq!(&*kek.unwrap(ID, &wrapped).unwrap(), &seed);
+            let wrapped = kek.wrap(&mut SysRng, ID, &seed(&bytes)).unwrap();
+            prop_assert_eq!(kek.unwrap(ID, &wrapped).unwrap().into_bytes(), bytes.clone());
             // The wrapped seed does not contain the seed. The probability that 8 bytes are equal by chance is below
             // 2^-50.
-            if seed.len() >= 8 {
-                prop_assert!(!wrapped.windows(8).any(|window| seed.windows(8).any(|part| part == window)));
+            if bytes.len() >= 8 {
+                prop_assert!(!wrapped.windows(8).any(|window| bytes.windows(8).any(|part| part == window)));
             }
         }
 

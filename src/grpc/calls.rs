@@ -6,7 +6,6 @@ use hyper::{Request as HttpRequest, Response as HttpResponse, body::Incoming};
 use tonic::codegen::Service as _;
 use tonic::{Request, Response, Status, body::Body, metadata::AsciiMetadataValue};
 use tracing::debug;
-use zeroize::Zeroizing;
 
 use super::{
     api::{
@@ -75,7 +74,7 @@ impl KeyManagementService for Api {
     async fn encrypt(&self, request: Request<EncryptRequest>) -> Result<Response<EncryptResponse>, Status> {
         let EncryptRequest { plaintext, uid } = request.into_inner();
         self.0.unsealed().await;
-        let wrapped = self.0.encrypt(&Zeroizing::new(plaintext)).map_err(|error| Refusal::from(error).status(&uid))?;
+        let wrapped = self.0.encrypt(plaintext).map_err(|error| Refusal::from(error).status(&uid))?;
         answered("Encrypt", Some(&uid));
         Ok(Response::new(EncryptResponse {
             ciphertext: wrapped.ciphertext,
@@ -88,10 +87,10 @@ impl KeyManagementService for Api {
         let DecryptRequest { ciphertext, uid, key_id, annotations } = request.into_inner();
         self.0.unsealed().await;
         let opened = self.0.decrypt(&key_id, &ciphertext, !annotations.is_empty());
-        let mut seed = opened.map_err(|error| Refusal::from(error).status(&uid))?;
+        let seed = opened.map_err(|error| Refusal::from(error).status(&uid))?;
         answered("Decrypt", Some(&uid));
         // Moved, not copied. From here on the allocator wipes it, as it wipes every other buffer of the transport.
-        Ok(Response::new(DecryptResponse { plaintext: std::mem::take(&mut *seed) }))
+        Ok(Response::new(DecryptResponse { plaintext: seed.into_bytes() }))
     }
 }
 

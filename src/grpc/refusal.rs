@@ -49,7 +49,7 @@ impl Refusal {
             }
             Self::Decrypt(DecryptError::UnknownKey) => Code::NotFound,
             Self::Decrypt(DecryptError::Disabled(_)) => Code::FailedPrecondition,
-            Self::Encrypt(EncryptError::PlaintextSize)
+            Self::Encrypt(EncryptError::Size(_))
             | Self::Decrypt(
                 DecryptError::Malformed
                 | DecryptError::OtherKey
@@ -90,7 +90,7 @@ pub fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{listen::testing::CapturedLog, memory::RandomError};
+    use crate::{crypto::seed::SeedSize, listen::testing::CapturedLog, memory::RandomError};
 
     #[test]
     fn every_refusal_has_its_code_and_its_text() {
@@ -104,7 +104,7 @@ mod tests {
             (DecryptError::Malformed.into(), Code::InvalidArgument, "ciphertext is malformed"),
             (DecryptError::OtherKey.into(), Code::InvalidArgument, "ciphertext is wrapped under another key"),
             (DecryptError::Authentication.into(), Code::InvalidArgument, "ciphertext failed authentication"),
-            (EncryptError::PlaintextSize.into(), Code::InvalidArgument, "plaintext must be 1 to 512 bytes"),
+            (EncryptError::Size(SeedSize).into(), Code::InvalidArgument, "plaintext must be 1 to 512 bytes"),
             (DecryptError::Annotations.into(), Code::InvalidArgument, "annotations are not supported"),
             (EncryptError::Random(RandomError).into(), Code::Internal, "internal error"),
             (Refusal::Peer, Code::PermissionDenied, "peer refused"),

@@ -25,6 +25,7 @@ use super::{
     state_dir::StateFiles,
 };
 use crate::{
+    crypto::seed::Seed,
     durable::{self, Dir, Privacy, testing::dying_after},
     keeper::Published,
     keyring::{Entry, key_id::KeyId, state::State, testing::now},
@@ -32,6 +33,10 @@ use crate::{
 };
 
 const SEED: [u8; 32] = [0x5a; 32];
+
+fn seed() -> Seed {
+    Seed::new(SEED.to_vec()).unwrap()
+}
 
 /// One step of a life. A step chooses a key by its place in the record.
 #[derive(Debug, Clone, Copy)]
@@ -186,12 +191,12 @@ impl World {
         }
         for (id, wrapped) in &self.wrapped {
             match keyring.keys().find(|key| key.id() == *id) {
-                Some(key) => assert_eq!(*key.kek().unwrap(&id.to_string(), wrapped).unwrap(), SEED),
+                Some(key) => assert_eq!(key.kek().unwrap(&id.to_string(), wrapped).unwrap().expose(), SEED),
                 None => assert!(self.doomed.contains(id), "{id} is lost"),
             }
         }
         let primary = keyring.primary();
-        let wrap = || primary.kek().wrap(&mut SysRng, &primary.id().to_string(), &SEED).unwrap();
+        let wrap = || primary.kek().wrap(&mut SysRng, &primary.id().to_string(), &seed()).unwrap();
         self.wrapped.entry(primary.id()).or_insert_with(wrap);
         self.check_daemon();
     }
@@ -202,10 +207,10 @@ impl World {
         let snapshot = current.as_ref().expect("a daemon never stops to serve");
         assert!(snapshot.generation() <= self.generation);
         let primary = snapshot.primary();
-        let wrapped = primary.kek.wrap(&mut SysRng, &primary.id, &SEED).unwrap();
+        let wrapped = primary.kek.wrap(&mut SysRng, &primary.id, &seed()).unwrap();
         let Opened { keyring, .. } = self.open();
         let key = keyring.keys().find(|key| key.id().to_string() == *primary.id);
-        assert!(key.is_none_or(|key| *key.kek().unwrap(&primary.id, &wrapped).unwrap() == SEED));
+        assert!(key.is_none_or(|key| key.kek().unwrap(&primary.id, &wrapped).unwrap().expose() == SEED));
     }
 }
 

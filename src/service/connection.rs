@@ -6,7 +6,6 @@ use std::{
 };
 
 use rand::rngs::SysRng;
-use zeroize::Zeroizing;
 
 use super::{
     adoption::{Adoption, Peer},
@@ -16,7 +15,7 @@ use super::{
     shared::{Service, snapshot},
 };
 use crate::{
-    crypto::wrap::{UnwrapError, WrapError},
+    crypto::{seed::Seed, wrap::UnwrapError},
     keeper::{ServingKey, Snapshot},
 };
 
@@ -84,14 +83,12 @@ impl Connection {
     ///
     /// # Errors
     /// When the keyring is not open yet, the seed's size is not 1 to 512 bytes, or the random source fails.
-    pub fn encrypt(&self, seed: &[u8]) -> Result<Wrapped, EncryptError> {
+    pub fn encrypt(&self, plaintext: Vec<u8>) -> Result<Wrapped, EncryptError> {
+        let seed = Seed::new(plaintext);
         let current = self.service.current();
         let key = self.key_to_wrap(snapshot(current.as_ref())?, Instant::now());
         self.adoption.ask();
-        let ciphertext = key.kek.wrap(&mut SysRng, &key.id, seed).map_err(|error| match error {
-            WrapError::SeedSize => EncryptError::PlaintextSize,
-            WrapError::Random(error) => EncryptError::Random(error),
-        })?;
+        let ciphertext = key.kek.wrap(&mut SysRng, &key.id, &seed?)?;
         self.adoption.answered(&key.id);
         Ok(Wrapped { ciphertext, key_id: Arc::clone(&key.id) })
     }
@@ -101,7 +98,7 @@ impl Connection {
     /// # Errors
     /// When the keyring is not open yet, the request has annotations, the key is unknown or disabled, or the bytes are no seed that was
     /// wrapped under it.
-    pub fn decrypt(&self, key_id: &str, wrapped: &[u8], annotated: bool) -> Result<Zeroizing<Vec<u8>>, DecryptError> {
+    pub fn decrypt(&self, key_id: &str, wrapped: &[u8], annotated: bool) -> Result<Seed, DecryptError> {
         let current = self.service.current();
         let snapshot = snapshot(current.as_ref())?;
         if annotated {
@@ -144,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        crypto::{Uuid, kdf::RootKey},
+        crypto::{Uuid, kdf::RootKey, seed::SeedSize},
         keeper::Published,
         keyring::{Keyring, state::State, testing},
         service::{Healthz, shared::key_id_hash},
@@ -196,8 +193,8 @@ mod tests {
     #[test]
     fn a_seed_comes_back_as_it_was() {
         let connection = Fixture::new().connect();
-        let Wrapped { ciphertext, key_id } = connection.encrypt(&SEED).unwrap();
-        assert_eq!(*connection.decrypt(&key_id, &ciphertext, false).unwrap(), SEED);
+        let Wrapped { ciphertext, key_id } = connection.encrypt(SEED.to_vec()).unwrap();
+        assert_eq!(connection.decrypt(&key_id, &ciphertext, false).unwrap().expose(), SEED);
     }
 
     #[test]
@@ -214,14 +211,14 @@ mod tests {
         fixture.publish(testing::keyring(&root, Uuid([2; 16])), Duration::ZERO);
         assert!(kek.upgrade().is_none(), "the connection still holds the key");
         let fresh = fixture.id(0);
-        assert_eq!(*connection.encrypt(&SEED).unwrap().key_id, *fresh);
+        assert_eq!(*connection.encrypt(SEED.to_vec()).unwrap().key_id, *fresh);
     }
 
     #[test]
     fn every_call_is_refused_while_sealed() {
         let connection = Connection::new(Arc::default(), Peer::default());
         assert_eq!(connection.status().unwrap_err(), Sealed);
-        assert_eq!(connection.encrypt(&SEED).unwrap_err(), EncryptError::Sealed(Sealed));
+        assert_eq!(connection.encrypt(SEED.to_vec()).unwrap_err(), EncryptError::Sealed(Sealed));
         assert_eq!(connection.decrypt("k1", &[0; 108], false).unwrap_err(), DecryptError::Sealed(Sealed));
     }
 
@@ -244,11 +241,11 @@ mod tests {
         let (asked, fresh) = (fixture.connect(), fixture.connect());
         let old = asked.status().unwrap().key_id;
         fixture.publish(testing::promote(&fixture.keyring, 1), Duration::ZERO);
-        assert_eq!(asked.encrypt(&SEED).unwrap().key_id, old);
-        assert_eq!(*fresh.encrypt(&SEED).unwrap().key_id, fixture.id(1));
+        assert_eq!(asked.encrypt(SEED.to_vec()).unwrap().key_id, old);
+        assert_eq!(*fresh.encrypt(SEED.to_vec()).unwrap().key_id, fixture.id(1));
         // The next Status announces the new key, and ends the old one for this connection.
         assert_eq!(*asked.status().unwrap().key_id, fixture.id(1));
-        assert_eq!(*asked.encrypt(&SEED).unwrap().key_id, fixture.id(1));
+        assert_eq!(*asked.encrypt(SEED.to_vec()).unwrap().key_id, fixture.id(1));
     }
 
     #[test]
@@ -257,9 +254,9 @@ mod tests {
         let connection = fixture.connect();
         let old = connection.status().unwrap().key_id;
         fixture.publish(testing::promote(&fixture.keyring, 1), Duration::from_secs(9));
-        assert_eq!(connection.encrypt(&SEED).unwrap().key_id, old);
+        assert_eq!(connection.encrypt(SEED.to_vec()).unwrap().key_id, old);
         fixture.publish(fixture.keyring.clone(), GRACE);
-        assert_eq!(*connection.encrypt(&SEED).unwrap().key_id, fixture.id(1));
+        assert_eq!(*connection.encrypt(SEED.to_vec()).unwrap().key_id, fixture.id(1));
     }
 
     #[test]
@@ -267,10 +264,10 @@ mod tests {
         let mut fixture = Fixture::new();
         let connection = fixture.connect();
         let old = connection.status().unwrap().key_id;
-        let wrapped = connection.encrypt(&SEED).unwrap().ciphertext;
+        let wrapped = connection.encrypt(SEED.to_vec()).unwrap().ciphertext;
         let promoted = testing::promote(&fixture.keyring, 1);
         fixture.publish(testing::set_state(&promoted, 0, State::Disabled), Duration::ZERO);
-        assert_eq!(*connection.encrypt(&SEED).unwrap().key_id, fixture.id(1));
+        assert_eq!(*connection.encrypt(SEED.to_vec()).unwrap().key_id, fixture.id(1));
         let error = connection.decrypt(&old, &wrapped, false).unwrap_err();
         assert_eq!(error.to_string(), format!("key {old} is disabled"));
     }
@@ -280,10 +277,10 @@ mod tests {
         for state in [State::Pending, State::DecryptOnly, State::Primary] {
             let mut fixture = Fixture::new();
             let connection = fixture.connect();
-            let Wrapped { ciphertext, key_id } = connection.encrypt(&SEED).unwrap();
+            let Wrapped { ciphertext, key_id } = connection.encrypt(SEED.to_vec()).unwrap();
             let promoted = testing::promote(&fixture.keyring, 1);
             fixture.publish(testing::set_state(&promoted, 0, state), Duration::ZERO);
-            assert_eq!(*connection.decrypt(&key_id, &ciphertext, false).unwrap(), SEED, "{state}");
+            assert_eq!(connection.decrypt(&key_id, &ciphertext, false).unwrap().expose(), SEED, "{state}");
         }
     }
 
@@ -291,7 +288,7 @@ mod tests {
     fn exactly_the_named_key_is_tried() {
         let fixture = Fixture::new();
         let connection = fixture.connect();
-        let wrapped = connection.encrypt(&SEED).unwrap().ciphertext;
+        let wrapped = connection.encrypt(SEED.to_vec()).unwrap().ciphertext;
         assert_eq!(connection.decrypt(&fixture.id(1), &wrapped, false).unwrap_err(), DecryptError::OtherKey);
         assert_eq!(connection.decrypt("k9", &wrapped, false).unwrap_err(), DecryptError::UnknownKey);
         assert_eq!(connection.decrypt(&fixture.id(0), &wrapped, true).unwrap_err(), DecryptError::Annotations);
@@ -326,7 +323,7 @@ mod tests {
     fn malformed_and_forged_seeds_have_errors_of_their_own() {
         let fixture = Fixture::new();
         let connection = fixture.connect();
-        let wrapped = connection.encrypt(&SEED).unwrap().ciphertext;
+        let wrapped = connection.encrypt(SEED.to_vec()).unwrap().ciphertext;
         for length in [0, 1, 76, 600] {
             let bytes = vec![0; length];
             assert_eq!(
@@ -339,8 +336,8 @@ mod tests {
         forged[107] ^= 1;
         let error = connection.decrypt(&fixture.id(0), &forged, false).unwrap_err();
         assert_eq!(error.to_string(), "ciphertext failed authentication");
-        assert_eq!(connection.encrypt(&[]).unwrap_err(), EncryptError::PlaintextSize);
-        assert_eq!(connection.encrypt(&[0; 513]).unwrap_err(), EncryptError::PlaintextSize);
+        assert_eq!(connection.encrypt(Vec::new()).unwrap_err(), EncryptError::Size(SeedSize));
+        assert_eq!(connection.encrypt(vec![0; 513]).unwrap_err(), EncryptError::Size(SeedSize));
     }
 
     #[cfg(feature = "metrics")]
@@ -348,7 +345,7 @@ mod tests {
     fn a_scrape_shows_the_keys_that_are_not_destroyed() {
         let mut fixture = Fixture::new();
         let connection = fixture.connect();
-        let wrapped = connection.encrypt(&SEED).unwrap().ciphertext;
+        let wrapped = connection.encrypt(SEED.to_vec()).unwrap().ciphertext;
         connection.decrypt(&fixture.id(0), &wrapped, false).unwrap();
         let promoted = testing::promote(&fixture.keyring, 1);
         // What follows goes on counting.
@@ -375,7 +372,7 @@ mod tests {
         let health = fixture.service.health().unwrap();
         assert!(health.healthz == Healthz::Ok);
         assert_eq!(*health.key_id, fixture.id(1));
-        assert_eq!(connection.encrypt(&SEED).unwrap().key_id, old);
+        assert_eq!(connection.encrypt(SEED.to_vec()).unwrap().key_id, old);
         assert_eq!(Service::default().health(), Err(Sealed));
     }
 
@@ -390,7 +387,7 @@ mod tests {
         for key in 0..2 {
             tell();
             assert!(!adopted().has_adopted(&fixture.id(key)) && adopted().is_alive());
-            connection.encrypt(&SEED).unwrap();
+            connection.encrypt(SEED.to_vec()).unwrap();
             tell();
             assert!(!adopted().has_adopted(&fixture.id(key)), "the answer to Encrypt may have been lost");
             tell();
@@ -415,7 +412,7 @@ mod tests {
         for _ in 0..2 {
             connection.status().unwrap();
             assert_eq!(seen(), (true, false, false));
-            connection.encrypt(&SEED).unwrap();
+            connection.encrypt(SEED.to_vec()).unwrap();
             assert_eq!(seen(), (true, true, false));
             connection.status().unwrap();
             assert_eq!(seen(), (true, true, false), "the answer to Encrypt may have been lost");
@@ -424,7 +421,7 @@ mod tests {
             let promoted = testing::promote(&fixture.keyring, 1);
             fixture.publish(promoted, Duration::ZERO);
             // In its grace the old key wraps, so the new one is not in use yet.
-            connection.encrypt(&SEED).unwrap();
+            connection.encrypt(SEED.to_vec()).unwrap();
             assert_eq!(seen(), (true, true, false), "this is still about the old key");
         }
         // A peer that has its seed from an earlier connection does not call Encrypt.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::memory::RandomError;
+use crate::{crypto::seed::SeedSize, memory::RandomError};
 
 /// The keyring is not open yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -17,11 +17,11 @@ pub enum EncryptError {
     #[error(transparent)]
     Sealed(#[from] Sealed),
     /// The seed is empty or too long.
-    #[error("plaintext must be 1 to 512 bytes")]
-    PlaintextSize,
+    #[error(transparent)]
+    Size(#[from] SeedSize),
     /// The machine is at fault. The reason is for the log only.
     #[error("internal error")]
-    Random(#[source] RandomError),
+    Random(#[from] RandomError),
 }
 
 /// Why a seed was not unwrapped.

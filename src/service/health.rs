@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use rand::rngs::SysRng;
-use zeroize::Zeroizing;
 
-use crate::{crypto::aead, keeper::ServingKey, memory::fill_random, telemetry::metrics::Metrics};
+use crate::{
+    crypto::{aead, seed::Seed},
+    keeper::ServingKey,
+    telemetry::metrics::Metrics,
+};
 
 /// The answer to Status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +49,10 @@ impl Health {
 
 /// Whether a random value comes back unchanged after it was wrapped and unwrapped.
 fn round_trip(key: &ServingKey, rng: &mut impl rand::TryCryptoRng) -> bool {
-    let mut value = Zeroizing::new([0; 32]);
-    if fill_random(rng, value.as_mut()).is_err() {
-        return false;
-    }
-    let wrapped = key.kek.wrap(rng, &key.id, value.as_ref());
+    let Ok(seed) = Seed::random(rng) else { return false };
+    let wrapped = key.kek.wrap(rng, &key.id, &seed);
     let unwrapped = wrapped.ok().and_then(|wrapped| key.kek.unwrap(&key.id, &wrapped).ok());
-    unwrapped.is_some_and(|unwrapped| aead::equal(&unwrapped, value.as_ref()))
+    unwrapped.is_some_and(|unwrapped| aead::equal(unwrapped.expose(), seed.expose()))
 }
 
 #[cfg(test)]
