@@ -26,8 +26,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     config::MetricsAddress,
-    grpc::address::Address,
-    listen::{self, Access},
+    listen::{self, Access, Address},
     service::{Health, Healthz, Service},
     telemetry::{event, metrics},
 };

@@ -12,9 +12,8 @@ use serde::Deserialize;
 use crate::{
     durable::{InputError, read_trusted},
     etcd::Servers,
-    grpc::address::{Address, AddressError},
     hardening::Layer,
-    listen::Access,
+    listen::{Access, Address, AddressError},
     telemetry::LogLevel,
 };
 

@@ -12,9 +12,10 @@
 //! | `daemon` | the life of a plugin: listen, unseal, notify systemd, look for changes, end |
 //! | `fuzzing` | what every parser promises; only for tests and for `fuzz/` |
 //! | `admin` | metrics and health over HTTP, if asked for |
+//! | `probe` | asks a running plugin how it is, by one call |
 //! | `config` | text to a validated configuration |
 //! | `listen` | sockets and connections: lock, mode, take-over, activation, peers, limits, draining |
-//! | `grpc` | the API at the edge, and its client: copy fields, limit sizes, map errors |
+//! | `grpc` | the API at the edge: copy fields, limit sizes, map errors |
 //! | `service` | the KMS v2 calls on a snapshot of the keys, and which key it announced to each connection |
 //! | `keeper` | root key, store and keyring together: make, open, change, mark, publish |
 //! | `escrow` | how keys survive the loss of a machine: backups, recovery blobs, shares of an identity |
@@ -72,6 +73,7 @@ mod keeper;
 mod keyring;
 mod listen;
 mod memory;
+mod probe;
 mod root;
 #[cfg(feature = "scan")]
 mod scan;

@@ -6,9 +6,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     config::Config,
-    grpc::client::{ProbeAnswer, ProbeError},
     keeper::UsageDoubt,
     keyring::key_id::KeyId,
+    probe::{ProbeAnswer, ProbeError},
     service::{ConnectionReport, SelfReport},
 };
 

@@ -5,10 +5,8 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
 use super::{failure::Failure, live::LivePlugin, runtime::event_loop};
 use crate::{
     config::Config,
-    grpc::{
-        address::Address,
-        client::{ProbeAnswer, ProbeError, probe},
-    },
+    listen::Address,
+    probe::{ProbeAnswer, ProbeError, probe},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(3);

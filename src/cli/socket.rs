@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::given::quoted;
-use crate::{grpc::address::Address, listen::SocketError};
+use crate::listen::{Address, SocketError};
 
 /// The forms of an address.
 pub(super) const ADDRESS: &str = "--socket /run/claviger/kms.sock, or --socket @claviger";

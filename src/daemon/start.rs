@@ -10,10 +10,9 @@ use super::{attend::Daemon, error::DaemonError, protect::protect, signals::Signa
 use crate::admin::AdminPlace;
 use crate::{
     config::Config,
-    grpc::address::Address,
     hardening::{FilesError, Restricted},
     keeper::{Expect, Published, Publisher, Serving},
-    listen::{self, Access, Listener, Peers, SocketError},
+    listen::{self, Access, Address, Listener, Peers, SocketError},
     root::Means,
     service::Service,
     systemd::Systemd,

@@ -8,13 +8,13 @@ mod generated {
 }
 
 /// The API's version. An API server keeps the first one that it receives for its whole life.
-pub(super) const VERSION: &str = "v2";
+pub const VERSION: &str = "v2";
 
 /// The most bytes of one message. The largest ones that the API allows are far below: seeds of 512 bytes, ciphertexts of 1,024.
-pub(super) const MESSAGE_LIMIT: usize = 64 * 1024;
+pub const MESSAGE_LIMIT: usize = 64 * 1024;
 
-/// The metadata by which our own [`client`](super::client) shows that it is no API server.
-pub(super) const PROBE: &str = "claviger-probe";
+/// The metadata by which our own [`probe`](crate::probe) shows that it is no API server.
+pub const PROBE: &str = "claviger-probe";
 
 /// The metadata that carries the plugin's report of itself, as JSON. Only a probe of root's or of our own user's receives it.
-pub(super) const REPORT: &str = "claviger-report";
+pub const REPORT: &str = "claviger-report";

@@ -14,11 +14,11 @@ use std::{
 };
 
 use super::{
+    address::Address,
     claim::Claim,
     error::{SocketError, failed},
     place::{Access, Place, Right},
 };
-use crate::grpc::address::Address;
 
 /// A socket that listens, and the claim to its path for as long as it does.
 #[derive(Debug)]
@@ -120,12 +120,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        grpc::address::ADDRESS_LIMIT,
-        listen::{
-            claim::SocketFate,
-            testing::{Process, answers, bind, refused},
-        },
+    use crate::listen::{
+        address::ADDRESS_LIMIT,
+        claim::SocketFate,
+        testing::{Process, answers, bind, refused},
     };
 
     #[test]

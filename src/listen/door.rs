@@ -139,11 +139,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        grpc::{
-            api::{EncryptRequest, StatusRequest},
-            client::{ProbeError, probe},
-        },
+        grpc::api::{EncryptRequest, StatusRequest},
         listen::testing::{CapturedLog, GREETING, Plugin, SOON, closed, counted, is_well},
+        probe::{ProbeError, probe},
         service::testing::open_service,
     };
 

@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{durable::DurableError, grpc::address::Address};
+use super::address::Address;
+use crate::durable::DurableError;
 
 /// Why there is no socket to listen on.
 #[derive(Debug, thiserror::Error)]

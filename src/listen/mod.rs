@@ -4,6 +4,7 @@
 //! it. It decides nothing about a call: [`crate::grpc`] answers. Invariant: while one plugin replaces
 //! another, there is no instant at which nobody listens at the path.
 
+mod address;
 mod bind;
 mod call;
 mod claim;
@@ -18,6 +19,7 @@ mod server;
 pub mod testing;
 
 pub use self::{
+    address::{Address, AddressError},
     bind::{Listener, bind, inherited, take_over},
     error::SocketError,
     peers::Peers,

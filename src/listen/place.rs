@@ -230,9 +230,9 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        grpc::address::Address,
-        listen::testing::{answers, bind, refused},
+    use crate::listen::{
+        Address,
+        testing::{answers, bind, refused},
     };
 
     #[test]

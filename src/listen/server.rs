@@ -120,18 +120,15 @@ mod tests {
 
     use super::*;
     use crate::{
-        grpc::{
-            address::Address,
-            client::{ProbeError, probe},
-        },
         listen::{
-            self, Access,
+            self, Access, Address,
             connection::PREFACE_TIMEOUT,
             door::PLACES,
             testing::{
                 CapturedLog, GREETING, HALF, Plugin, Process, SOON, WHOLE, begin_status, endpoint, is_well, refusal,
             },
         },
+        probe::{ProbeError, probe},
         service::testing::open_service,
     };
 

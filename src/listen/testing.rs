@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    env, io,
+    env, future, io,
     path::{Path, PathBuf},
     pin::Pin,
     process::{Child, Command, Stdio},
@@ -15,6 +15,7 @@ use hyper::{
     Request, Response,
     body::{Body, Bytes, Frame},
 };
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::AsyncReadExt,
     net::UnixStream,
@@ -26,18 +27,16 @@ use tokio::{
 use tonic::codegen::Service as _;
 use tonic::{
     Status,
+    metadata::MetadataValue,
     transport::{Channel, Endpoint},
 };
+use tower::service_fn;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::{Access, Listener, Peers, bind as listen_on, door::Drained, serve};
+use super::{Access, Address, Listener, Peers, bind as listen_on, door::Drained, serve};
 use crate::{
-    grpc::{
-        address::Address,
-        api::key_management_service_client::KeyManagementServiceClient,
-        client::{self, probe},
-    },
+    grpc::api::{PROBE, StatusRequest, key_management_service_client::KeyManagementServiceClient},
     service::Service,
 };
 
@@ -91,7 +90,11 @@ impl Plugin {
     }
 
     pub(crate) async fn channel(&self, endpoint: Endpoint) -> Channel {
-        client::lend(endpoint, self.connect().await).await.unwrap()
+        let mut stream = Some(TokioIo::new(self.connect().await));
+        let lend = service_fn(move |_| {
+            future::ready(stream.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)))
+        });
+        endpoint.connect_with_connector(lend).await.unwrap()
     }
 
     /// A connection over which nothing was sent yet.
@@ -113,7 +116,9 @@ impl Plugin {
 
 /// Whether the plugin answers a probe.
 pub(crate) async fn is_well(plugin: &Plugin) -> bool {
-    probe(&plugin.address, None, SOON).await.is_ok()
+    let mut request = tonic::Request::new(StatusRequest {});
+    request.metadata_mut().insert(PROBE, MetadataValue::from_static("1"));
+    timeout(SOON, plugin.client().await.status(request)).await.is_ok_and(|answer| answer.is_ok())
 }
 
 /// Waits until a scrape has `line`. A call may be counted a moment after its client has the answer.

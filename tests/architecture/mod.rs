@@ -38,7 +38,7 @@ use self::{
 const ROWS: [&str; 14] = [
     "cli",
     "setup doctor rotate daemon fuzzing",
-    "recover reencrypt node admin",
+    "recover reencrypt node admin probe",
     "config",
     "listen grpc",
     "service",
@@ -53,15 +53,16 @@ const ROWS: [&str; 14] = [
 ];
 
 /// Each module with all that it uses, in the order of [`ROWS`].
-const MAY_IMPORT: [(&str, &str); 24] = [
+const MAY_IMPORT: [(&str, &str); 25] = [
     (
         "cli",
-        "daemon config listen grpc service keeper escrow root keyring store scan apiserver etcd durable text crypto memory telemetry hardening",
+        "daemon probe config listen service keeper escrow root keyring store scan apiserver etcd durable text crypto memory telemetry hardening",
     ),
-    ("daemon", "admin config listen grpc service keeper root keyring memory telemetry hardening systemd"),
+    ("daemon", "admin config listen service keeper root keyring memory telemetry hardening systemd"),
     ("fuzzing", "config keeper escrow root keyring scan apiserver text crypto memory"),
-    ("admin", "config listen grpc service telemetry"),
-    ("config", "listen grpc etcd durable telemetry hardening"),
+    ("admin", "config listen service telemetry"),
+    ("probe", "listen grpc service"),
+    ("config", "listen etcd durable telemetry hardening"),
     ("listen", "grpc service durable telemetry"),
     ("grpc", "service telemetry"),
     ("service", "keeper keyring crypto memory telemetry"),

@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{
     config::{Backups, Config},
-    grpc::client::{ProbeAnswer, ProbeError},
     hardening::LayerState,
     keeper::Opened,
     keyring::{Key, mark::Standing, state::State},
+    probe::{ProbeAnswer, ProbeError},
     service::SelfReport,
 };
 

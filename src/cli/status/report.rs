@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     config::Config,
-    grpc::client::{ProbeAnswer, ProbeError},
     keeper::{Expect, Opened, SlotSummary},
     keyring::{Keyring, ledger::ListedBackup, mark::Standing, node::Node, time::Time},
+    probe::{ProbeAnswer, ProbeError},
     service::{ConnectionReport, MissingKey},
 };
 

@@ -12,14 +12,14 @@ use tonic::codegen::Service;
 use tonic::transport::{self, Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status, metadata::MetadataValue};
 
-use super::{
-    address::Address,
-    api::{
+use crate::{
+    grpc::api::{
         MESSAGE_LIMIT, PROBE, REPORT, StatusRequest, StatusResponse,
         key_management_service_client::KeyManagementServiceClient,
     },
+    listen::Address,
+    service::{Healthz, SelfReport},
 };
-use crate::service::{Healthz, SelfReport};
 
 /// The most bytes of a report. A full keyring has two thousand keys, and a plugin 16 connections.
 const REPORT_MAX: u32 = 512 * 1024;
@@ -137,7 +137,7 @@ fn chain(error: &dyn Error) -> String {
 }
 
 /// A channel over an existing connection.
-pub async fn lend(endpoint: Endpoint, stream: UnixStream) -> Result<Channel, transport::Error> {
+async fn lend(endpoint: Endpoint, stream: UnixStream) -> Result<Channel, transport::Error> {
     endpoint.connect_with_connector(Lent(Some(stream))).await
 }
 
