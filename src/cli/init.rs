@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args};
 use serde::Serialize;
 
 use crate::{
-    config::{Config, Settings},
+    config::Settings,
     durable::{Dir, Privacy, volatile},
     escrow::{Identities, Recipient},
     hardening,
@@ -20,8 +20,9 @@ use super::{
     files::absolute,
     given::quoted,
     identities::{Purpose, identities},
+    live::PluginSearch,
     output::{self, OutputError},
-    probe::live_plugin,
+    probe::find_plugin,
 };
 
 /// Set up a state directory: make a root key, a slot that seals it, and a keyring with one key
@@ -30,8 +31,9 @@ use super::{
 /// copy of the keyring are enough to restore everything after this machine is lost. The identity is read once, to prove
 /// that it works, and is not stored.
 ///
-/// A plugin may still serve from memory after its state directory was lost. Then the command refuses, because a new
-/// keyring would not read what is encrypted.
+/// A plugin may still serve from memory after its state directory was lost. The command asks the plugin at --socket, and
+/// refuses if that plugin serves what was in this directory before, because a new keyring would not read what is
+/// encrypted. It does not find a plugin at another socket: it says where it looked.
 #[derive(Args)]
 #[command(group = ArgGroup::new("recovery").args(["recovery_recipient", "without_recovery"]).required(true))]
 #[command(after_help = "\
@@ -77,6 +79,13 @@ struct InitReport<'a> {
     recovery_recipients: Vec<&'a str>,
     slot_file: Option<&'a Path>,
     moved_aside: Option<&'a Path>,
+    /// Where a plugin that runs was looked for.
+    plugin_socket: &'a str,
+    /// Whether a plugin there said which keyring it serves.
+    plugin_found: bool,
+    /// Says where no plugin was found.
+    #[serde(skip)]
+    no_plugin: Option<String>,
 }
 
 /// Runs `claviger init`.
@@ -88,8 +97,9 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
     let config = global.config(Settings { state_dir, socket, ..Settings::default() })?;
     let state_dir = config.state_dir.clone();
     hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
-    if !is_set_up(&state_dir) {
-        check_plugin(&config, args.risk_unreadable_secrets, global)?;
+    let search = find_plugin(&config)?;
+    if !is_set_up(&state_dir) && !args.risk_unreadable_secrets {
+        check_plugin(&search, &state_dir, global)?;
     }
     let plan = Plan {
         recovery: recovery(args)?,
@@ -104,7 +114,7 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
         warn(&message, "give a --state-dir on a disk, unless this is a trial", global);
     }
     let made = keeper::init(&dir, &plan)?;
-    Ok(output::end_change(print(&made, &plan, &state_dir, global), global))
+    Ok(output::end_change(print(&report(&made, &plan, &state_dir, &search), global), global))
 }
 
 /// Whether the directory has a keyring. Then nothing is made there, whatever a plugin serves.
@@ -113,10 +123,10 @@ fn is_set_up(state_dir: &Path) -> bool {
     Dir::open(state_dir, Privacy::Private).and_then(|dir| keeper::is_set_up(&dir)).unwrap_or(false)
 }
 
-/// Makes sure that no plugin serves another keyring from memory that was in the state directory before.
-fn check_plugin(config: &Config, is_accepted: bool, global: &Global) -> Result<(), Failure> {
-    let Some(plugin) = live_plugin(config)?.filter(|_| !is_accepted) else { return Ok(()) };
-    let warning = plugin.check_new(&config.state_dir)?;
+/// Makes sure that the plugin that was found does not serve another keyring from memory that was in the state directory before.
+fn check_plugin(search: &PluginSearch, state_dir: &Path, global: &Global) -> Result<(), Failure> {
+    let Some(plugin) = search.plugin() else { return Ok(()) };
+    let warning = plugin.check_new(state_dir)?;
     warn(&warning, "this is right if another plugin, at another socket, is to serve the new keyring", global);
     Ok(())
 }
@@ -130,16 +140,15 @@ fn recovery(args: &InitArgs) -> Result<Option<(Vec<Recipient>, Identities)>, Fai
     Ok(Some((recipients, identities(&args.recovery_identity, Purpose::Accept)?)))
 }
 
-fn print(made: &Initialised, plan: &Plan, state_dir: &Path, global: &Global) -> Result<(), OutputError> {
-    let report = report(made, plan, state_dir);
+fn print(report: &InitReport<'_>, global: &Global) -> Result<(), OutputError> {
     match global.output {
-        Format::Json => output::json(&report),
+        Format::Json => output::json(report),
         Format::Text if global.quiet => Ok(()),
-        Format::Text => print_text(&report),
+        Format::Text => print_text(report),
     }
 }
 
-fn report<'a>(made: &'a Initialised, plan: &'a Plan, state_dir: &'a Path) -> InitReport<'a> {
+fn report<'a>(made: &'a Initialised, plan: &'a Plan, state_dir: &'a Path, search: &'a PluginSearch) -> InitReport<'a> {
     let Initialised { keyring, digest, moved_aside } = made;
     InitReport {
         format: "claviger/init/v1",
@@ -151,6 +160,9 @@ fn report<'a>(made: &'a Initialised, plan: &'a Plan, state_dir: &'a Path) -> Ini
         recovery_recipients: keyring.recoveries().iter().map(Recovery::recipient).collect(),
         slot_file: plan.slot_file.as_deref(),
         moved_aside: moved_aside.as_deref(),
+        plugin_socket: search.socket(),
+        plugin_found: search.plugin().is_some(),
+        no_plugin: search.absence(),
     }
 }
 
@@ -177,10 +189,12 @@ fn fields(report: &InitReport<'_>) -> String {
         Some(file) => format!("file, its key in {}: anyone who has that file", file.display()),
         None => "file: anyone who has its key file".to_owned(),
     };
-    output::fields(&[
+    let mut fields = vec![
         ("keyring", format!("{} in {}", report.uuid, report.state_dir.display())),
         ("key", format!("{}, primary", report.key_id)),
         ("slot", format!("{slot} and the root file has the keys")),
         ("recovery", recovery),
-    ])
+    ];
+    fields.extend(report.no_plugin.iter().map(|absence| ("plugin", absence.clone())));
+    output::fields(&fields)
 }

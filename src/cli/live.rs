@@ -7,6 +7,7 @@ use std::{
     path::{self, Path, PathBuf},
 };
 
+use super::given::quoted;
 use crate::{durable::directory_at, keyring::Keyring, service::SelfReport};
 
 /// Where a plugin serves from, compared with the state directory of a command.
@@ -41,6 +42,58 @@ pub(super) struct LivePlugin {
     socket: String,
     report: SelfReport,
     uuid: String,
+}
+
+/// What was found at the one socket where a plugin was looked for.
+#[derive(Debug)]
+pub(super) enum PluginSearch {
+    /// A plugin that says which keyring it serves.
+    Found(LivePlugin),
+    /// Nobody listens there.
+    Absent {
+        /// Where it was looked for.
+        socket: String,
+        /// Why nobody answers.
+        reason: String,
+    },
+    /// Somebody listens there, but it is not known which keyring a plugin serves.
+    Silent {
+        /// Where it was looked for.
+        socket: String,
+        /// Why it is not known.
+        reason: String,
+    },
+}
+
+impl PluginSearch {
+    /// Where a plugin was looked for.
+    pub(super) fn socket(&self) -> &str {
+        match self {
+            Self::Found(plugin) => &plugin.socket,
+            Self::Absent { socket, .. } | Self::Silent { socket, .. } => socket,
+        }
+    }
+
+    /// The plugin that was found.
+    pub(super) fn plugin(&self) -> Option<&LivePlugin> {
+        match self {
+            Self::Found(plugin) => Some(plugin),
+            Self::Absent { .. } | Self::Silent { .. } => None,
+        }
+    }
+
+    /// Says where no plugin was found, so that the operator sees if another socket is the right one.
+    pub(super) fn absence(&self) -> Option<String> {
+        match self {
+            Self::Found(_) => None,
+            Self::Absent { socket, reason } => Some(format!(
+                "none answers at {socket}: {reason}; if one serves at another socket, it was not asked: --socket names it"
+            )),
+            Self::Silent { socket, reason } => {
+                Some(format!("it is not known which keyring the one at {socket} serves: {reason}"))
+            }
+        }
+    }
 }
 
 /// Why a keyring is not set up beside a plugin that runs.
@@ -118,6 +171,24 @@ impl LivePlugin {
             ServesFrom::Here | ServesFrom::BeforeHere => Err(error),
             ServesFrom::Elsewhere(_) | ServesFrom::Unknown => Ok(Some(error.to_string())),
         }
+    }
+
+    /// What to do if a backup of `keyring` was to be used on `state_dir`, which has another keyring, while the plugin serves
+    /// `keyring`. Returns `None` if the plugin serves another one.
+    pub(super) fn wrong_directory(&self, keyring: &Keyring, state_dir: &Path) -> Option<String> {
+        let dir = quoted(state_dir);
+        let next = match self.serves_from(state_dir) {
+            ServesFrom::Elsewhere(path) => {
+                format!("use the directory that it serves from: --state-dir {}", quoted(path))
+            }
+            ServesFrom::Here | ServesFrom::BeforeHere | ServesFrom::Unknown => {
+                format!("move {dir} away, and restore the backup in its place: claviger backup restore FILE")
+            }
+        };
+        let socket = &self.socket;
+        self.serves_keyring(keyring).then(|| {
+            format!("the plugin at {socket} serves the keyring of this backup: do not stop or restart it; {next}")
+        })
     }
 
     /// Whether the plugin serves this keyring, in whichever generation.

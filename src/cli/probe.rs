@@ -2,7 +2,11 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
-use super::{failure::Failure, live::LivePlugin, runtime::event_loop};
+use super::{
+    failure::Failure,
+    live::{LivePlugin, PluginSearch},
+    runtime::event_loop,
+};
 use crate::{
     config::Config,
     listen::Address,
@@ -27,13 +31,22 @@ pub(super) async fn ask_plugin(config: &Config) -> Result<ProbeAnswer, ProbeErro
     probe(&config.socket, owner(config), TIMEOUT).await
 }
 
-/// Looks for a plugin that runs. Returns `None` if none answers, or if it does not report to this user.
+/// Looks for a plugin that runs, at the configured socket and nowhere else.
 ///
 /// # Errors
 /// When this process cannot ask at all.
-pub(super) fn live_plugin(config: &Config) -> Result<Option<LivePlugin>, Failure> {
-    let report = probe_plugin(config)?.ok().and_then(|answer| answer.report);
-    Ok(report.and_then(|report| LivePlugin::of(config.socket.endpoint(), report)))
+pub(super) fn find_plugin(config: &Config) -> Result<PluginSearch, Failure> {
+    let socket = config.socket.endpoint();
+    Ok(match probe_plugin(config)? {
+        Err(error @ (ProbeError::Absent | ProbeError::Refused)) => {
+            PluginSearch::Absent { socket, reason: error.to_string() }
+        }
+        Err(error) => PluginSearch::Silent { socket, reason: error.to_string() },
+        Ok(answer) => match answer.report.and_then(|report| LivePlugin::of(socket.clone(), report)) {
+            Some(plugin) => PluginSearch::Found(plugin),
+            None => PluginSearch::Silent { socket, reason: "it does not say so to this user".to_owned() },
+        },
+    })
 }
 
 /// Who may listen at the socket, besides root and this user: the owner of the state directory. If there is no state

@@ -258,6 +258,56 @@ fn a_primary_key_without_a_backup_is_a_finding_unless_there_shall_be_none() {
     assert!(promoted.code == 1 && promoted.stdout.contains("! no listed backup holds k3-"), "{promoted}");
 }
 
+#[test]
+fn a_command_that_sets_a_keyring_up_says_where_it_looked_for_a_plugin() {
+    let (sandbox, expect) = backed_up();
+    let _daemon = serve(&sandbox);
+    fs::remove_dir_all(sandbox.path("state")).unwrap();
+    let elsewhere = "--socket [DIR]/run/other.sock";
+    let says = |answer: &Answer| {
+        let line = "plugin      none answers at unix://[DIR]/run/other.sock: no such socket; if one serves at another socket, it was \
+                    not asked: --socket names it";
+        let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(answer.code == 0 && answer.stdout.lines().any(|it| flat(it) == flat(line)), "{answer}");
+    };
+    says(&sandbox.run(&format!("init {STATE} --without-recovery {elsewhere}")));
+    let restore = "backup restore [DIR]/backup.age --state-dir [DIR]/third";
+    says(&sandbox.run(&format!("{restore} {OURS} --expect {expect} {elsewhere}")));
+    let json =
+        sandbox.run(&format!("init --state-dir [DIR]/fourth --without-recovery {elsewhere} --output json")).json();
+    assert_eq!((&json["plugin_socket"], &json["plugin_found"]), (&"unix://[DIR]/run/other.sock".into(), &false.into()));
+    // Nobody answers for a plugin that was stopped in the middle of something.
+    let mute = std::os::unix::net::UnixListener::bind(sandbox.path("run/mute.sock")).unwrap();
+    let init = sandbox.run("init --state-dir [DIR]/fifth --without-recovery --socket [DIR]/run/mute.sock");
+    assert!(
+        init.stdout.contains("it is not known which keyring the one at unix://[DIR]/run/mute.sock serves: no answer"),
+        "{init}"
+    );
+    drop(mute);
+}
+
+#[test]
+fn a_backup_of_the_served_keyring_is_not_taken_for_a_wrong_one() {
+    let (sandbox, _) = backed_up();
+    let _daemon = serve(&sandbox);
+    fs::remove_dir_all(sandbox.path("state")).unwrap();
+    sandbox.run(&format!("init {STATE} --without-recovery --risk-unreadable-secrets {SOCKET}")).ends_with(0);
+    let check = sandbox.refused(4, &format!("backup check [DIR]/backup.age {OURS} {STATE} {SOCKET}"));
+    let merge = sandbox.refused(4, &format!("backup restore [DIR]/backup.age {OURS} {STATE} {SOCKET}"));
+    for answer in [&check, &merge] {
+        let hint = "hint:  the plugin at unix://[DIR]/run/kms.sock serves the keyring of this backup: do not stop or restart it; move \
+                    [DIR]/state away, and restore the backup in its place: claviger backup restore";
+        assert!(answer.stderr.contains(hint), "{answer}");
+    }
+    sandbox.init("wrong");
+    let check = sandbox.refused(4, &format!("backup check [DIR]/backup.age {OURS} --state-dir [DIR]/wrong {SOCKET}"));
+    assert!(check.stderr.contains("use the directory that it serves from: --state-dir [DIR]/state"), "{check}");
+    // Without a plugin, the backup is the wrong one.
+    let nobody =
+        sandbox.refused(4, &format!("backup check [DIR]/backup.age {OURS} {STATE} --socket [DIR]/run/none.sock"));
+    assert!(nobody.stderr.contains("hint:  use a backup of the keyring here"), "{nobody}");
+}
+
 /// What is printed on a terminal with so many columns.
 fn on_terminal(sandbox: &Sandbox, columns: usize) -> String {
     let line = format!("stty cols {columns}; exec {CLAVIGER} {STATUS}");

@@ -6,13 +6,13 @@ use serde::Serialize;
 
 use super::{
     super::{
-        Format, Global, KeyringArgs, Site,
+        Format, Global, Site,
         failure::{Exit, Failure},
         identities::{IdentityArgs, Purpose},
         output::{self, OutputError},
         tables::{KeyRow, counted, key_rows, key_table},
     },
-    file::{open, read, refuse_inside, whole},
+    file::{open, read, refuse_inside, served, whole},
     listing::not_listed,
 };
 use crate::{
@@ -43,13 +43,7 @@ struct CheckReport {
 ///
 /// # Errors
 /// When the backup does not open or is not one of the keyring here, or it cannot be listed.
-pub(super) fn run(
-    file: &Path,
-    identity: &IdentityArgs,
-    keyring: KeyringArgs,
-    global: &Global,
-) -> Result<Exit, Failure> {
-    let settings = keyring.settings();
+pub(super) fn run(file: &Path, identity: &IdentityArgs, settings: Settings, global: &Global) -> Result<Exit, Failure> {
     let here =
         global.config(Settings { state_dir: settings.state_dir.clone(), ..Settings::default() })?.state_dir.exists();
     let bytes = read(file)?;
@@ -64,7 +58,7 @@ pub(super) fn run(
 fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result<Exit, Failure> {
     refuse_inside(file, &site.config.state_dir)?;
     let (opened, under) = (site.open()?, backup.keyring.root_id());
-    let missing = missing(&opened, backup)?;
+    let missing = missing(&opened, backup).map_err(|failure| served(failure, &backup.keyring, &site.config))?;
     // The backup opens, whether or not it can be listed; so this is printed first. It is listed even if nobody reads the output.
     let printed = print(backup, Some(&missing), file, global);
     let is_successor = opened.may_descend_from(backup);

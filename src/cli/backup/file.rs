@@ -8,11 +8,17 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::super::failure::{Exit, Failure};
+use super::super::{
+    failure::{Exit, Failure},
+    live::PluginSearch,
+    probe::find_plugin,
+};
 use crate::{
+    config::Config,
     durable::read_input,
     escrow::{BACKUP_MAX, Backup, Identities},
     hardening, keeper,
+    keyring::Keyring,
 };
 
 /// Reads the file of a backup or of a keyring.
@@ -28,6 +34,17 @@ pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
 /// Opens the backup that was read from `file`.
 pub(super) fn open(file: &Path, bytes: &[u8], identities: &Identities) -> Result<Backup, Failure> {
     Backup::open(bytes, identities).map_err(|error| Failure::from(error).about(&format!("backup {}", file.display())))
+}
+
+/// The failure of a command that found another keyring than the one of a backup. If a plugin serves the keyring of the backup,
+/// the hint says so, because then the directory is the wrong one.
+pub(super) fn served(failure: Failure, keyring: &Keyring, config: &Config) -> Failure {
+    let search = find_plugin(config).ok();
+    let plugin = search.as_ref().and_then(PluginSearch::plugin);
+    match plugin.and_then(|plugin| plugin.wrong_directory(keyring, &config.state_dir)) {
+        Some(hint) => failure.with_hint(&hint),
+        None => failure,
+    }
 }
 
 /// Refuses to write a backup into the state directory, because both would be lost together. Follows links.

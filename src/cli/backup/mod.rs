@@ -12,12 +12,12 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{
-    Global, KeyringArgs,
+    Global, KeyringArgs, Socket,
     arguments::Expected,
     failure::{Exit, Failure},
     identities::IdentityArgs,
 };
-use crate::{crypto::Uuid, text::hex_array};
+use crate::{config::Settings, crypto::Uuid, text::hex_array};
 
 use self::restore::RestoreArgs;
 
@@ -57,7 +57,8 @@ Examples:
     /// Open a backup, and check whether it has every key of the keyring here
     ///
     /// A backup that opens counts from then on, so its keys can be promoted. Without a keyring here, the command shows
-    /// what the backup contains. Exits with 1 if a key is missing in the backup.
+    /// what the backup contains. If the keyring here is another one, the command asks the plugin at --socket whether it
+    /// serves the keyring of the backup. Exits with 1 if a key is missing in the backup.
     #[command(after_help = "\
 Example:
   claviger backup check /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt")]
@@ -66,6 +67,8 @@ Example:
         file: PathBuf,
         #[command(flatten)]
         identity: IdentityArgs,
+        #[command(flatten)]
+        socket: Socket,
         #[command(flatten)]
         keyring: KeyringArgs,
     },
@@ -109,7 +112,10 @@ fn uuid(text: &str) -> Result<Uuid, Expected> {
 pub(super) fn run(args: BackupArgs, global: &Global) -> Result<Exit, Failure> {
     match args.verb {
         BackupVerb::Create { file, recipient, keyring } => create::run(&file, &recipient, keyring, global),
-        BackupVerb::Check { file, identity, keyring } => check::run(&file, &identity, keyring, global),
+        BackupVerb::Check { file, identity, socket, keyring } => {
+            let settings = Settings { socket: socket.socket, ..keyring.settings() };
+            check::run(&file, &identity, settings, global)
+        }
         BackupVerb::List(keyring) => list::run(keyring, global),
         BackupVerb::Forget { backup, all, keyring } => list::forget(backup, all, keyring, global),
         BackupVerb::Restore(args) => restore::run(*args, global),

@@ -9,7 +9,7 @@ use super::{
             failure::{Exit, Failure},
             needed, output,
         },
-        file::{beside, refuse_inside},
+        file::{beside, refuse_inside, served},
     },
     args::RestoreArgs,
     merge_report::{Shown, print_merge, print_nothing_to_do},
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    keeper::{self, FreshBackup},
+    keeper::{self, FreshBackup, MergePlanError, Source},
     keyring::{merge::Wishes, time::Time},
 };
 
@@ -35,7 +35,8 @@ pub(super) fn run(
     let RestoreArgs { files, identity, expect, compromised, accept, keep_destroyed, lost, backup_to, .. } = args;
     let Opening { sources, backup, recipients } = sources(site, &files, &identity, expect.as_ref())?;
     let wishes = Wishes { destroyed: keep_destroyed, lost, compromised };
-    let planned = keeper::plan_merge(&site.dir, &site.means, &sources, &wishes, Time::new(jiff::Timestamp::now()))?;
+    let planned = keeper::plan_merge(&site.dir, &site.means, &sources, &wishes, Time::new(jiff::Timestamp::now()));
+    let planned = planned.map_err(|error| refused(error, &sources, config))?;
     let Some(plan) = planned else {
         print_nothing_to_do(&site.config.state_dir, &site.open()?, global)?;
         return Ok(Exit::Done);
@@ -53,4 +54,11 @@ pub(super) fn run(
     let fresh = to.map(|file| FreshBackup { file, recipients });
     let opened = plan.carry_out(&site.dir, &site.means, fresh.as_ref())?;
     Ok(output::end_change(print_merge(&site.config.state_dir, &shown, Some(&opened), global), global))
+}
+
+/// The failure of a merge. A backup of another keyring may belong where a plugin serves from.
+fn refused(error: MergePlanError, sources: &[Source], config: &Config) -> Failure {
+    let is_other = matches!(error, MergePlanError::OtherKeyring(_));
+    let failure = Failure::from(error);
+    sources.iter().filter(|_| is_other).fold(failure, |failure, source| served(failure, &source.keyring, config))
 }

@@ -12,9 +12,9 @@ use super::{
             files::absolute,
             given::quoted,
             identities::Purpose,
-            live::{LivePlugin, ServesFrom},
+            live::{LivePlugin, PluginSearch, ServesFrom},
             output::{self, OutputError},
-            probe::live_plugin,
+            probe::find_plugin,
             tables::counted,
         },
         file::{beside, open, read, refuse_inside, whole},
@@ -42,6 +42,13 @@ struct RestoreReport<'a> {
     fresh_backup: Option<&'a Path>,
     /// Keys that values in etcd need, and that stay disabled.
     needed_and_disabled: Vec<&'a str>,
+    /// Where a plugin that runs was looked for.
+    plugin_socket: &'a str,
+    /// Whether a plugin there said which keyring it serves.
+    plugin_found: bool,
+    /// Says where no plugin was found.
+    #[serde(skip)]
+    no_plugin: Option<String>,
     /// Keys that a running plugin serves and that the backup lacks. `None` if no plugin serves this keyring.
     only_in_memory: Option<Vec<String>>,
     moved_aside: Option<&'a Path>,
@@ -67,7 +74,7 @@ pub(super) fn run(
     }
     let identities = args.identity.read(Purpose::Open)?;
     let backup = open(file, &read(file)?, &identities)?;
-    let plugin = plugin_of(&backup.keyring, config, global)?;
+    let search = look_for_plugin(&backup.keyring, config, global)?;
     let needed = needed()?;
     let to = args.backup_to.unwrap_or_else(|| beside(file, backup.keyring.generation() + 1));
     let fresh = FreshBackup { file: to, recipients: identities.recipients() };
@@ -81,19 +88,21 @@ pub(super) fn run(
         slot_file: args.slot_file.as_deref().map(absolute).transpose()?,
         now: Time::new(jiff::Timestamp::now()),
     };
-    restore(plan, &config.state_dir, plugin.as_ref(), global)
+    restore(plan, &config.state_dir, &search, global)
 }
 
-/// Returns the plugin that serves the keyring of the backup, if one runs.
-fn plugin_of(keyring: &Keyring, config: &Config, global: &Global) -> Result<Option<LivePlugin>, Failure> {
-    let Some(plugin) = live_plugin(config)? else { return Ok(None) };
-    if let Some(warning) = plugin.check_restored(keyring, &config.state_dir)? {
+/// Looks for a plugin that runs, and makes sure that the keyring of the backup does not take the place of another one.
+fn look_for_plugin(keyring: &Keyring, config: &Config, global: &Global) -> Result<PluginSearch, Failure> {
+    let search = find_plugin(config)?;
+    if let Some(plugin) = search.plugin()
+        && let Some(warning) = plugin.check_restored(keyring, &config.state_dir)?
+    {
         warn(&warning, "this is right if another plugin, at another socket, is to serve the restored keyring", global);
     }
-    Ok(Some(plugin).filter(|plugin| plugin.serves_keyring(keyring)))
+    Ok(search)
 }
 
-fn restore(plan: RestorePlan, state_dir: &Path, plugin: Option<&LivePlugin>, global: &Global) -> Result<Exit, Failure> {
+fn restore(plan: RestorePlan, state_dir: &Path, search: &PluginSearch, global: &Global) -> Result<Exit, Failure> {
     // This comes before a directory is made.
     plan.check()?;
     let dir = Dir::open_or_create(state_dir).map_err(InitError::File)?;
@@ -101,7 +110,8 @@ fn restore(plan: RestorePlan, state_dir: &Path, plugin: Option<&LivePlugin>, glo
     let before = plan.backup.keyring.generation();
     refuse_inside(&plan.fresh.file, state_dir)?;
     let restored = keeper::restore(&dir, plan)?;
-    let report = report(&restored, state_dir, plugin);
+    let plugin = search.plugin().filter(|plugin| plugin.serves_keyring(&restored.initialised.keyring));
+    let report = report(&restored, state_dir, search, plugin);
     let slot = slot_file.unwrap_or_else(|| dir.path_of(&keeper::first_key_file()));
     let uncounted = restored.fresh.as_ref().filter(|(_, counts)| !counts).map(|(file, _)| file.as_path());
     let printed = match global.output {
@@ -113,7 +123,13 @@ fn restore(plan: RestorePlan, state_dir: &Path, plugin: Option<&LivePlugin>, glo
     Ok(output::end_change(printed, global))
 }
 
-fn report<'a>(restored: &'a RestoredKeyring, state_dir: &'a Path, plugin: Option<&LivePlugin>) -> RestoreReport<'a> {
+/// Reports what was restored. `plugin` serves the same keyring.
+fn report<'a>(
+    restored: &'a RestoredKeyring,
+    state_dir: &'a Path,
+    search: &'a PluginSearch,
+    plugin: Option<&LivePlugin>,
+) -> RestoreReport<'a> {
     let RestoredKeyring { initialised: Initialised { keyring, digest, moved_aside }, fresh, disabled } = restored;
     RestoreReport {
         format: "claviger/backup-restore/v1",
@@ -124,6 +140,9 @@ fn report<'a>(restored: &'a RestoredKeyring, state_dir: &'a Path, plugin: Option
         primary: keyring.primary().id().to_string(),
         expect: Expect::of(keyring, *digest).to_string(),
         fresh_backup: fresh.as_ref().map(|(file, _)| file.as_path()),
+        plugin_socket: search.socket(),
+        plugin_found: search.plugin().is_some(),
+        no_plugin: search.absence(),
         only_in_memory: plugin.map(|plugin| plugin.lacking_in(keyring)),
         needed_and_disabled: disabled.iter().map(|key| key.name.as_str()).collect(),
         moved_aside: moved_aside.as_deref(),
@@ -174,14 +193,21 @@ fn lacks(keys: &[String]) -> String {
 /// What to do after the keyring was restored to `state_dir` while a plugin serves it.
 fn after(serves_from: &ServesFrom, state_dir: &Path) -> String {
     let dir = quoted(state_dir);
-    let moved = match serves_from {
-        ServesFrom::Elsewhere(path) => format!("move the directory to {}, and ", quoted(path)),
-        ServesFrom::Here | ServesFrom::BeforeHere | ServesFrom::Unknown => String::new(),
-    };
-    format!(
-        "\nnext:  let the plugin run, and compare it with this directory: claviger status --state-dir {dir}\n\
-         then:  if every key that it serves is here: {moved}systemctl restart claviger"
-    )
+    let compare = format!("compare it with this directory: claviger status --state-dir {dir}");
+    match serves_from {
+        ServesFrom::Elsewhere(path) => {
+            let path = quoted(path);
+            format!(
+                "\nnext:  let the plugin run: it serves this keyring from {path}; {compare}\n\
+                 then:  if the keyring in {path} still opens, leave it as it is: two copies must not both be served; otherwise, if \
+                 every key that the plugin serves is here: move {dir} to {path}, and systemctl restart claviger"
+            )
+        }
+        ServesFrom::Here | ServesFrom::BeforeHere | ServesFrom::Unknown => format!(
+            "\nnext:  let the plugin run: it serves this keyring from memory; {compare}\n\
+             then:  if every key that it serves is here: systemctl restart claviger"
+        ),
+    }
 }
 
 fn fields(report: &RestoreReport<'_>, before: u64, slot: &Path) -> Vec<(&'static str, String)> {
@@ -193,5 +219,6 @@ fn fields(report: &RestoreReport<'_>, before: u64, slot: &Path) -> Vec<(&'static
     fields.extend(report.fresh_backup.map(|file| ("fresh key", format!("its backup is {}", file.display()))));
     fields.push(("slot", format!("file, with its key in {}", slot.display())));
     fields.push(("expect", report.expect.clone()));
+    fields.extend(report.no_plugin.iter().map(|absence| ("plugin", absence.clone())));
     fields
 }
