@@ -150,6 +150,8 @@ fn keys_that_only_the_plugin_has_forbid_a_restart() {
     assert_eq!((restored.code, status.code), (0, 1));
     snapshot("status/only-in-memory", &[&restored, &status]);
     finding(&status, "do not stop or restart the plugin before the keyring here has every key");
+    finding(&status, "and a key is missing: add no key yet");
+    assert!(!restored.stdout.contains("key add"), "{restored}");
     assert_eq!(plugin(&sandbox)["only_in_memory"].as_array().unwrap().len(), 1);
     sandbox.run(&format!("backup restore [DIR]/newer.age {OURS} {STATE} --accept")).ends_with(0);
     let merged = sandbox.run(STATUS);
@@ -206,12 +208,18 @@ fn a_key_that_stored_values_need_and_the_keyring_lacks_is_named() {
     assert_eq!((&missing["key_id"], &missing["calls"]), (&key_id.clone().into(), &3.into()));
     assert_eq!(json["plugin"]["missing_others"], 1);
     status.ends_with(1).matches("status/missing-key");
+    finding(
+        &status,
+        "and a key is missing: add no key yet; first find the backup that holds the missing key: claviger backup list",
+    );
+    assert!(!status.stdout.contains("restored or merged: rotate"), "{status}");
 
     // The backup with the key brings it back, and the finding is gone.
     sandbox.run(&format!("backup restore [DIR]/newer.age {OURS} {STATE} --accept")).ends_with(0);
     wait_until(|| kms.decrypt(&key_id, &wrapped).is_ok());
     let after = sandbox.run(&format!("{STATUS} --output json")).json();
     assert_eq!(after["plugin"]["missing"], serde_json::json!([]));
+    finding(&sandbox.run(STATUS), "restored or merged: rotate to a new key: `claviger key add");
     let (_, log) = daemon.terminate();
     let lines = log.lines().filter(|line| line.contains("a stored value needs a key that this keyring does not hold"));
     let lines: Vec<&str> = lines.collect();

@@ -35,27 +35,54 @@ pub(super) fn findings(
         findings.extend(missing_keys(report, disk.ok()));
         findings.extend(plugin_findings(report, &config.state_dir));
     }
-    findings.extend(disk.into_iter().flat_map(|opened| keyring_findings(opened, config.backups)));
+    let report = answer.as_ref().ok().and_then(|answer| answer.report.as_ref());
+    findings.extend(disk.into_iter().flat_map(|opened| keyring_findings(opened, report, config.backups)));
     findings
 }
 
-fn keyring_findings(opened: &Opened, backups: Backups) -> Vec<String> {
+fn keyring_findings(opened: &Opened, report: Option<&SelfReport>, backups: Backups) -> Vec<String> {
     let mark = match opened.standing {
         Some(Standing::Current) => None,
-        Some(Standing::Ahead) => Some("the mark is older than the keyring; `claviger serve` advances it".to_owned()),
-        None => Some("this node has no mark; `claviger serve` trusts the keyring as it is now".to_owned()),
+        Some(Standing::Ahead) => Some(
+            "the mark is older than the keyring; a plugin advances it when it reads the keyring: systemctl restart claviger, or \
+             claviger serve"
+                .to_owned(),
+        ),
+        None => Some(
+            "this node has no mark; a plugin makes it when it starts, and trusts the keyring as it is now: systemctl restart \
+             claviger, or claviger serve"
+                .to_owned(),
+        ),
     };
-    let rotation = opened.wants_rotation().then(|| {
-        "the keyring was restored or merged: rotate to a new key: `claviger key add`, `claviger backup create FILE`, \
-         `claviger key promote KEY`, and write every Secret once"
-            .to_owned()
-    });
+    let rotation = opened.wants_rotation().then(|| rotation(opened, report));
     let ledger = match opened.newest_backup() {
         Err(error) => Some(no_backup_counts(&error.to_string(), &opened.keyring.uuid().to_hex())),
         Ok(_) if backups == Backups::None => None,
         Ok(_) => unbacked(opened),
     };
     [mark, rotation, ledger].into_iter().flatten().collect()
+}
+
+/// Asks for a rotation after the keyring was restored or merged, but not while a key is missing: a new key would get the number
+/// of the missing one, and the keyring would have two keys of that number after the merge that brings it back.
+fn rotation(opened: &Opened, report: Option<&SelfReport>) -> String {
+    let lacks = |report: &SelfReport| {
+        !report.missing.is_empty()
+            || (serves_same(report, opened) && !only_in_memory(report, &opened.keyring).is_empty())
+    };
+    let rotate =
+        "`claviger key add`, `claviger backup create FILE`, `claviger key promote KEY`, and write every Secret once";
+    if report.is_some_and(lacks) {
+        return format!(
+            "the keyring was restored or merged, and a key is missing: add no key yet; first find the backup that holds the missing \
+             key: claviger backup list; after it is merged, rotate to a new key: {rotate}"
+        );
+    }
+    format!("the keyring was restored or merged: rotate to a new key: {rotate}")
+}
+
+fn serves_same(report: &SelfReport, opened: &Opened) -> bool {
+    report.keyring.as_ref().is_some_and(|uuid| *uuid == opened.keyring.uuid().to_hex())
 }
 
 /// Names the keys that values may be under and that no listed backup holds.
