@@ -11,6 +11,8 @@ use std::{
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
+use super::{error::DurableError, trust::check_ancestors};
+
 /// Why a file is not read, or not trusted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -24,16 +26,20 @@ pub enum InputError {
     /// It belongs to another user, who may write it.
     #[error("it belongs to uid {0}, who may write it")]
     Owner(u32),
+    /// Other users can replace it, or a directory above it.
+    #[error(transparent)]
+    Place(#[from] DurableError),
 }
 
-/// Reads a whole file that nobody but root and this user may write. The bytes are wiped after use.
+/// Reads a whole file that nobody but root and this user may write or replace. The bytes are wiped after use.
 ///
 /// # Errors
-/// As [`read_input`], and when others may write the file.
+/// As [`read_input`], and when others may write the file or a directory above it.
 pub fn read_trusted(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
     let file = open(path)?;
     if !is_passed_on(path) {
         check_writers(&file.metadata()?)?;
+        check_ancestors(path, rustix::process::geteuid().as_raw())?;
     }
     Ok(read(file, limit)?)
 }
@@ -129,6 +135,12 @@ mod tests {
             std::os::unix::fs::chown(file.path(), Some(4711), None).unwrap();
             assert_eq!(refused(0o600), Some("it belongs to uid 4711, who may write it".to_owned()));
         }
+        let directory = tempfile::tempdir().unwrap();
+        let below = directory.path().join("config.toml");
+        std::fs::write(&below, "").unwrap();
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
+        let refused = read_trusted(&below, 10).unwrap_err().to_string();
+        assert!(refused.contains("is writable by others (mode 0777), and is above"), "{refused}");
         assert!(matches!(read_trusted(Path::new("/nowhere"), 10), Err(InputError::Io(_))));
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::sandbox::{Answer, Sandbox, snapshot};
+use super::sandbox::{Answer, NOBODY, Sandbox, root_for, snapshot};
 
 const STATUS: &str = "status --config [DIR]/config.toml";
 
@@ -42,6 +42,32 @@ fn a_file_that_cannot_be_read() {
     fs::remove_file(sandbox.path("config.toml")).unwrap();
     fs::create_dir(sandbox.path("config.toml")).unwrap();
     snapshot("configuration/unreadable", &[&missing, &binary, &sandbox.refused(2, STATUS)]);
+}
+
+#[test]
+fn a_directory_in_which_others_can_replace_it_is_refused() {
+    let sandbox = Sandbox::initialised();
+    sandbox.make_dir("shared", 0o755);
+    fs::write(sandbox.path("shared/config.toml"), "backups = 'none'\n").unwrap();
+    let line = "status --config [DIR]/shared/config.toml --state-dir [DIR]/state --socket [DIR]/run/kms.sock";
+    sandbox.run(line).ends_with(1);
+    for mode in [0o775, 0o777] {
+        sandbox.chmod("shared", mode);
+        let refused = sandbox.refused(2, line);
+        let said = format!(
+            "error: configuration [DIR]/shared/config.toml: [DIR]/shared is writable by others (mode {mode:04o}), and is above \
+             [DIR]/shared/config.toml\nhint:  chmod go-w [DIR]/shared, or keep the file where only root can replace it, as in \
+             /etc/claviger\n"
+        );
+        assert_eq!(refused.complaint(), said);
+    }
+    if root_for("a directory of another user's") {
+        sandbox.chmod("shared", 0o755);
+        std::os::unix::fs::chown(sandbox.path("shared"), Some(NOBODY), None).unwrap();
+        let refused = sandbox.refused(2, line);
+        assert!(refused.stderr.contains("[DIR]/shared is owned by uid 65534, and is above"), "{refused}");
+        assert!(refused.stderr.contains("hint:  keep the file where only root can replace it"), "{refused}");
+    }
 }
 
 #[test]

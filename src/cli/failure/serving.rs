@@ -7,7 +7,12 @@ use super::{
     exit::{Exit, Explain, Explanation, refused},
     keyring::SHARED,
 };
-use crate::{config::ConfigError, daemon::DaemonError, durable::InputError, keeper::ServeError};
+use crate::{
+    config::ConfigError,
+    daemon::DaemonError,
+    durable::{DurableError, InputError},
+    keeper::ServeError,
+};
 
 /// The hint for a step that the kernel refuses only if a limit is reached.
 pub(super) const LIMITS: &str = "look for a limit that is reached: `ulimit -n` shows how many files a process may open";
@@ -29,6 +34,13 @@ impl Explain for ConfigError {
             }
             Self::Read { .. } => Some("check the path, and whether this user may read it".to_owned()),
             Self::Untrusted { path, reason: InputError::Owner(_) } => Some(format!("chown root {}", quoted(path))),
+            Self::Untrusted { reason: InputError::Place(DurableError::Ancestor { path, .. }), .. } => Some(format!(
+                "chmod go-w {}, or keep the file where only root can replace it, as in /etc/claviger",
+                quoted(path)
+            )),
+            Self::Untrusted { reason: InputError::Place(_), .. } => {
+                Some("keep the file where only root can replace it, as in /etc/claviger".to_owned())
+            }
             Self::Untrusted { path, .. } => Some(format!("chmod go-w {}", quoted(path))),
             Self::Relative { path, key, value } => Some(format!("{key} = \"{}\"", absolute(path, value).display())),
             Self::Syntax { .. } => Some("docs/configuration.md describes every key".to_owned()),
