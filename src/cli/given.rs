@@ -22,6 +22,14 @@ const REPEATED: [&str; 13] = [
     "apiserver-process",
 ];
 
+/// The flags that only the same command repeats, if it does something else the next time. `--html` is not one of them, because a
+/// page is not written twice.
+const REPEATED_BY_ITSELF: [&str; 8] =
+    ["snapshot", "encryption-config", "feature-gates", "keyring", "primary", "list", "all", "prometheus"];
+
+/// What a snapshot is read without.
+const LIVE: [&str; 4] = ["etcd-servers", "etcd-cafile", "etcd-certfile", "etcd-keyfile"];
+
 /// Ends a command in a sentence.
 const ENDS: [char; 3] = ['`', ';', '\n'];
 
@@ -29,48 +37,81 @@ const ENDS: [char; 3] = ['`', ';', '\n'];
 #[derive(Debug, Clone, Default)]
 pub(super) struct Given {
     flags: Vec<Flag>,
+    /// The name of this command, as in `key promote`.
+    this: String,
     claviger: Option<fn() -> Command>,
 }
 
 #[derive(Debug, Clone)]
 struct Flag {
     name: &'static str,
-    /// As a shell takes it.
-    value: String,
+    /// As a shell takes it. `None` if the flag takes no value.
+    value: Option<String>,
+    /// Whether only the same command repeats it.
+    by_itself: bool,
 }
 
 impl Given {
     /// Collects the flags that `matches` has from the command line of `claviger`.
     pub(super) fn new(claviger: fn() -> Command, matches: &ArgMatches) -> Self {
-        let mut matches = matches;
-        while let Some((_, below)) = matches.subcommand() {
+        let mut command = built(claviger);
+        let (mut matches, mut names) = (matches, Vec::new());
+        while let Some((name, below)) = matches.subcommand() {
             matches = below;
+            names.push(name);
+            if let Some(verb) = command.find_subcommand(name).cloned() {
+                command = verb;
+            }
         }
-        Self { flags: flags(matches), claviger: Some(claviger) }
+        let mut flags = flags(&REPEATED, false, &command, matches);
+        flags.extend(self::flags(&REPEATED_BY_ITSELF, true, &command, matches));
+        Self { flags, this: names.join(" "), claviger: Some(claviger) }
     }
 
     /// Returns `text` with the flags in each command of claviger that it mentions.
     pub(super) fn repeat_in<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let Some(claviger) = self.claviger.filter(|_| !self.flags.is_empty()) else { return text.into() };
-        let mut claviger = claviger();
-        // Gives every command the flags of all commands.
-        claviger.build();
+        let claviger = built(claviger);
         let (mut whole, mut rest) = (String::with_capacity(text.len()), text);
         while let Some(start) = rest.find("claviger ") {
             let (before, from) = rest.split_at(start);
             let mention = &from[..from.find(ENDS).unwrap_or(from.len())];
-            let verbs = verbs(&claviger, mention);
             whole.push_str(before);
-            whole.push_str(&mention[..verbs.end]);
-            for flag in self.flags.iter().filter(|flag| verbs.takes(flag, mention)) {
-                // Writing to a String cannot fail.
-                let _ = write!(whole, " --{} {}", flag.name, flag.value);
-            }
-            rest = &from[verbs.end..];
+            rest = &from[self.repeat(&claviger, mention, &mut whole)..];
         }
         whole.push_str(rest);
         whole.into()
     }
+
+    /// Returns one command of claviger with the flags. Unlike [`Given::repeat_in`], nothing in its values is taken for a command.
+    #[cfg(feature = "scan")]
+    pub(super) fn command(&self, command: &str) -> String {
+        let Some(claviger) = self.claviger else { return command.to_owned() };
+        let mut whole = String::with_capacity(command.len());
+        let end = self.repeat(&built(claviger), command, &mut whole);
+        whole + &command[end..]
+    }
+
+    /// Writes the name of the mentioned command and the flags that it repeats. Returns where the name ends in the mention.
+    fn repeat(&self, claviger: &Command, mention: &str, whole: &mut String) -> usize {
+        let verbs = verbs(claviger, mention);
+        let name = &mention[..verbs.end];
+        whole.push_str(name);
+        let is_this = name.strip_prefix("claviger ") == Some(self.this.as_str());
+        for flag in self.flags.iter().filter(|flag| (is_this || !flag.by_itself) && verbs.takes(flag, mention)) {
+            // Writing to a String cannot fail.
+            let _ = write!(whole, " --{}", flag.name);
+            let _ = flag.value.iter().try_for_each(|value| write!(whole, " {value}"));
+        }
+        verbs.end
+    }
+}
+
+/// The command line, in which every command has the flags of all commands.
+fn built(claviger: fn() -> Command) -> Command {
+    let mut claviger = claviger();
+    claviger.build();
+    claviger
 }
 
 /// The words of a mentioned command that name it.
@@ -82,11 +123,12 @@ struct Verbs<'c> {
 }
 
 impl Verbs<'_> {
-    /// Whether the command takes this flag, and was not mentioned with it.
+    /// Whether the command takes this flag, and was not mentioned with it or with one that contradicts it.
     fn takes(&self, flag: &Flag, mention: &str) -> bool {
         let is_it = |arg: &clap::Arg| arg.get_long() == Some(flag.name);
-        self.command.is_some_and(|command| command.get_arguments().any(is_it))
-            && !mention.contains(&format!("--{}", flag.name))
+        let has = |name: &str| mention.split_whitespace().any(|word| word.strip_prefix("--") == Some(name));
+        let contradicts = has("snapshot") && LIVE.contains(&flag.name);
+        self.command.is_some_and(|command| command.get_arguments().any(is_it)) && !has(flag.name) && !contradicts
     }
 }
 
@@ -100,15 +142,22 @@ fn verbs<'c>(claviger: &'c Command, mention: &str) -> Verbs<'c> {
     Verbs { command: (!command.has_subcommands()).then_some(command), end }
 }
 
-fn flags(matches: &ArgMatches) -> Vec<Flag> {
+/// Returns those of the flags `names` that were given to `command`.
+fn flags(names: &[&'static str], by_itself: bool, command: &Command, matches: &ArgMatches) -> Vec<Flag> {
     let mut flags = Vec::new();
-    for name in REPEATED {
-        let id = name.replace('-', "_");
-        let is_given =
-            matches.ids().any(|it| it == id.as_str()) && matches.value_source(&id) == Some(ValueSource::CommandLine);
-        let values = is_given.then(|| matches.get_raw(&id)).into_iter().flatten().flatten();
-        let values = values.map(|value| value.to_string_lossy()).filter(|value| can_be_read_again(value));
-        flags.extend(values.map(|value| Flag { name, value: quoted(&*value) }));
+    for &name in names {
+        let Some(arg) = command.get_arguments().find(|arg| arg.get_long() == Some(name)) else { continue };
+        let id = arg.get_id().as_str();
+        if matches.value_source(id) != Some(ValueSource::CommandLine) {
+            continue;
+        }
+        if !arg.get_action().takes_values() {
+            flags.push(Flag { name, value: None, by_itself });
+            continue;
+        }
+        let values = matches.get_raw(id).into_iter().flatten().map(|value| value.to_string_lossy());
+        let values = values.filter(|value| can_be_read_again(value));
+        flags.extend(values.map(|value| Flag { name, value: Some(quoted(&*value)), by_itself }));
     }
     flags
 }
@@ -148,6 +197,15 @@ mod tests {
             .arg(flag("config", "config").global(true))
             .subcommand(Command::new("key").subcommands([keyring("list"), promote]).subcommand_required(true))
             .subcommand(Command::new("check").arg(Arg::new("FILE")).arg(flag("state_dir", "state-dir")).arg(identities))
+            .subcommand(
+                Command::new("scan")
+                    .arg(flag("snapshot", "snapshot"))
+                    .arg(flag("etcd_servers", "etcd-servers"))
+                    .arg(flag("etcd_prefix", "etcd-prefix"))
+                    .arg(flag("keyring", "keyring"))
+                    .arg(flag("html", "html"))
+                    .arg(flag("all", "all").action(ArgAction::SetTrue)),
+            )
             .subcommand(Command::new("status").arg(flag("state_dir", "state-dir")).arg(flag("socket", "socket")))
     }
 
@@ -186,6 +244,40 @@ mod tests {
         let expected =
             r"claviger check --config /etc/c.toml --recovery-identity 'a;b' --recovery-identity 'it'\''s' FILE";
         assert_eq!(repeated(line, "claviger check FILE"), expected);
+    }
+
+    #[test]
+    fn a_command_that_suggests_itself_repeats_more() {
+        let given = |line: &[&str]| Given::new(claviger, &claviger().try_get_matches_from(line).unwrap());
+        let prefix = |line: &[&str]| given(line).command("claviger scan --etcd-prefix /registry");
+        let expected = "claviger scan --snapshot 'a b' --etcd-prefix /registry";
+        for line in [
+            &["claviger", "scan", "--snapshot", "a b"][..],
+            &["claviger", "scan", "--etcd-prefix", "/x", "--snapshot", "a b"],
+            &["claviger", "scan", "--etcd-prefix=/x", "--snapshot", "a b"],
+            &["claviger", "scan", "--html", "page", "--snapshot", "a b"],
+        ] {
+            assert_eq!(prefix(line), expected);
+        }
+        let live =
+            given(&["claviger", "scan", "--etcd-servers", "http://a", "--keyring", "k", "--all", "--config", "c"]);
+        assert_eq!(
+            live.command("claviger scan --snapshot FILE"),
+            "claviger scan --config c --keyring k --all --snapshot FILE"
+        );
+        assert_eq!(live.repeat_in("claviger key list"), "claviger key list --config c");
+        let hostile = "claviger scan --etcd-prefix '/claviger status'";
+        assert_eq!(live.command(hostile).matches("--config").count(), 1);
+        assert_eq!(Given::default().command("claviger scan"), "claviger scan");
+    }
+
+    #[test]
+    fn a_shell_reads_each_word_as_it_is() {
+        for word in ["", "a b", "it's", "$(id)", "a;b", "*", "\\", "k\u{e9}y", "/registry"] {
+            let script = format!("printf %s {}", quoted(word));
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
     }
 
     #[test]

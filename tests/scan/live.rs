@@ -190,10 +190,13 @@ fn whichever_endpoint_answers_is_read_below_its_prefix_and_refusals_are_reported
         assert!(complaint.starts_with(&format!("error: etcd {DEAD} does not answer: ")), "{complaint}");
         assert!(complaint.contains("Connection refused") && complaint.ends_with(UNREACHABLE), "{complaint}");
     }
-    for wrong in ["127.0.0.1:2379", "unix://", "http://"] {
+    let scheme =
+        "say how it is reached: --etcd-servers https://127.0.0.1:32379, or http://127.0.0.1:32379 if it has no TLS";
+    let address = "give its address: --etcd-servers https://127.0.0.1:2379";
+    for (wrong, hint) in [("127.0.0.1:32379", scheme), ("unix://", address), ("http://", address)] {
         let expected = format!(
             "error: etcd endpoint {wrong:?}: expected http://host:port, https://host:port, unix:///path or unixs:///path\n\
-             hint:  give its address: --etcd-servers https://127.0.0.1:2379\n"
+             hint:  {hint}\n"
         );
         assert_eq!(refused(2, wrong), expected);
     }

@@ -120,6 +120,10 @@ fn a_wrong_prefix_is_incomplete_and_the_hint_names_the_right_one() {
             }
             let (command, others) = hinted(&answer);
             assert!(command.ends_with(" --etcd-prefix /registry") && others.is_empty(), "{answer}");
+            assert!(
+                !answer.stdout.contains("which only a snapshot shows"),
+                "nothing repeats the wrong prefix: {answer}"
+            );
             let right = cluster.sandbox.run(&command);
             assert_eq!(first_line(right.ends_with(1)), "5 of 5 Secrets are readable in etcd", "{right}");
         }
@@ -184,9 +188,12 @@ fn older_values_that_can_be_read_are_bad_news_about_a_file_and_not_about_a_live_
 
     let live = cluster.scan(&cluster.live());
     assert_eq!(first_line(live.ends_with(0)), "All 8 Secrets are encrypted in etcd");
-    let note = "note:  etcd may still have older values, which only a snapshot shows: \
-                etcdctl snapshot save FILE && claviger scan --snapshot FILE\n";
-    assert!(live.stdout.contains(note), "{live}");
+    let note = format!(
+        "note:  etcd may still have older values, which only a snapshot shows: etcdctl --endpoints {} snapshot save FILE && claviger \
+         scan --snapshot FILE\n",
+        cluster.etcd.endpoints()
+    );
+    assert!(live.stdout.contains(&note), "{live}");
     assert_eq!(cluster.scan(&format!("{} --output json", cluster.live())).json()["history"], Value::Null);
 
     cluster.store.compact(cluster.store.revision);
@@ -257,8 +264,10 @@ fn each_kind_of_finding_has_a_sentence_and_a_hint_and_the_worst_comes_first() {
     for line in said {
         assert!(text.contains(&cluster.sandbox.unmask(line)), "{line}\n{text}");
     }
-    let again = "etcdctl snapshot save FILE && claviger scan --encryption-config [DIR]/enc.yaml --primary ";
-    assert!(answer.stdout.contains(again), "{answer}");
+    let again = format!(
+        "snapshot save FILE && claviger scan --encryption-config [DIR]/enc.yaml --primary {primary} --snapshot FILE"
+    );
+    assert!(answer.stdout.contains(&again), "{answer}");
     assert!(!page.contains("This report is incomplete"), "{page}");
     assert!(!page.contains("nowrap"), "long names must not make the page wider than a screen");
 }
@@ -334,13 +343,23 @@ fn right_after_a_promotion_the_hint_is_to_wait_for_the_api_servers() {
         "The only Secret is encrypted in etcd. 1 object is not under the primary key"
     );
     let [hint] = hints(&answer)[..] else { panic!("{answer}") };
-    let wait = format!("claviger key promote {} --wait --state-dir [DIR]/state", keys[1]);
+    let wait = format!("claviger key promote --state-dir [DIR]/state {} --wait", keys[1]);
     let begin = format!("stale: {} is primary since 20", keys[1]);
     assert!(hint.starts_with(&begin) && hint.contains(&wait), "{hint}");
     assert!(
         hint.contains("`claviger status --state-dir [DIR]/state`") && hint.contains(". Then rewrite them: "),
         "{hint}"
     );
+
+    // Where the keys are may also be in a configuration.
+    fs::write(cluster.sandbox.path("config.toml"), cluster.sandbox.unmask("state-dir = '[DIR]/state'\n")).unwrap();
+    let configured = cluster.scan(&format!("{} --config [DIR]/config.toml", cluster.live()));
+    let [hint] = hints(&configured)[..] else { panic!("{configured}") };
+    for command in ["claviger status", "claviger key promote"] {
+        assert!(hint.contains(&format!("{command} --config [DIR]/config.toml")), "{hint}");
+    }
+    let named = cluster.scan(&format!("{} --keyring [DIR]/state/keyring --state-dir [DIR]/state", cluster.live()));
+    assert!(hints(&named)[0].contains("`claviger status --state-dir [DIR]/state`"), "{named}");
 
     // Long after it, all API servers write under the new key.
     let keyring = fs::read_to_string(cluster.sandbox.path("state/keyring")).unwrap();

@@ -53,9 +53,7 @@ impl Explain for LiveError {
             Self::Servers(ServersError::File { .. }) => {
                 with(Exit::Disk, "check the path, and whether this user may read it")
             }
-            Self::Servers(ServersError::Endpoint { .. }) => {
-                with(Exit::Usage, "give its address: --etcd-servers https://127.0.0.1:2379")
-            }
+            Self::Servers(ServersError::Endpoint { url }) => (Exit::Usage, Some(address(url))),
             Self::Servers(ServersError::HalfIdentity) => {
                 with(Exit::Usage, "give both: --etcd-certfile FILE --etcd-keyfile FILE")
             }
@@ -68,9 +66,10 @@ impl Explain for LiveError {
             Self::Etcd(EtcdError::Compacted(_)) => {
                 with(Exit::Refused, "run it again: etcd was compacted during the scan")
             }
-            Self::Etcd(EtcdError::TooLarge { .. }) => {
-                with(Exit::Refused, "scan a snapshot instead: etcdctl snapshot save FILE")
-            }
+            Self::Etcd(EtcdError::TooLarge { url }) => (
+                Exit::Refused,
+                Some(format!("scan a snapshot instead: etcdctl --endpoints {} snapshot save FILE", quoted(url))),
+            ),
             Self::Etcd(EtcdError::CutShort { .. }) => {
                 with(Exit::Unreachable, "run it again; if it is kine, does it lose the connection to its database?")
             }
@@ -82,4 +81,13 @@ impl Explain for LiveError {
             Self::Runtime(_) => with(Exit::Refused, LIMITS),
         }
     }
+}
+
+/// How the address of an etcd is written. If only the scheme is missing, it is the same address with one.
+fn address(url: &str) -> String {
+    if url.is_empty() || url.contains("://") || url.starts_with(['/', '-', ':']) {
+        return "give its address: --etcd-servers https://127.0.0.1:2379".to_owned();
+    }
+    let address = |scheme: &str| quoted(format!("{scheme}://{url}"));
+    format!("say how it is reached: --etcd-servers {}, or {} if it has no TLS", address("https"), address("http"))
 }

@@ -1,10 +1,7 @@
 //! What to do next: a hint for each kind of thing that is wrong, the worst first. A command in a hint can be pasted into a
 //! shell; a word in capitals has to be replaced before.
 
-use std::path::Path;
-
 use crate::{
-    config::DEFAULT_STATE_DIR,
     keyring::{key_id::KeyId, time::Time},
     scan::{
         SourceKind,
@@ -14,7 +11,7 @@ use crate::{
     },
 };
 
-use super::{super::given::quoted, again::Again};
+use super::super::given::{Given, quoted};
 
 /// API servers write under the previous key for some minutes after a promotion.
 const ADOPTION: u64 = 10 * 60;
@@ -22,11 +19,14 @@ const ADOPTION: u64 = 10 * 60;
 /// At most this many keys or providers are named in one hint.
 const NAMED: usize = 3;
 
+/// The same scan of a snapshot that does not exist yet.
+pub(super) const SNAPSHOT: &str = "claviger scan --snapshot FILE";
+
 /// What hints need to know besides the report.
 pub(super) struct HintContext<'a> {
-    pub(super) again: &'a Again,
-    /// The state directory of the keys.
-    pub(super) state_dir: Option<&'a Path>,
+    pub(super) given: &'a Given,
+    /// How etcdctl is called for the etcd that was scanned.
+    pub(super) etcdctl: &'a str,
     /// The primary key, and when it became primary.
     pub(super) promoted: Option<(KeyId, Time)>,
     pub(super) now: Time,
@@ -49,8 +49,9 @@ fn before(report: &ScanReport, context: &HintContext<'_>) -> impl Iterator<Item 
     let is_file = report.source.kind == SourceKind::Snapshot && report.reasons.iter().any(Incomplete::is_of_file);
     let file = is_file.then(|| {
         format!(
-            "incomplete: take another snapshot and scan that: etcdctl snapshot save FILE && {}",
-            context.again.with_snapshot()
+            "incomplete: take another snapshot and scan that: {} snapshot save FILE && {}",
+            context.etcdctl,
+            context.given.command(SNAPSHOT)
         )
     });
     let groups = report.reasons.contains(&Incomplete::Groups).then(|| {
@@ -72,7 +73,7 @@ fn prefix(reason: &Incomplete, context: &HintContext<'_>) -> String {
     let Some((first, others)) = likely.split_first() else {
         return "give the prefix of the API server: --etcd-prefix PREFIX".to_owned();
     };
-    let mut ways = vec![context.again.with("--etcd-prefix", first)];
+    let mut ways = vec![context.given.command(&format!("claviger scan --etcd-prefix {}", quoted(first)))];
     ways.extend(others.iter().map(|other| format!("or with --etcd-prefix {}", quoted(other))));
     format!("scan below the API server's prefix: {}", ways.join("; "))
 }
@@ -91,7 +92,7 @@ fn of_kind(kind: FindingKind, report: &ScanReport, context: &HintContext<'_>) ->
         }
         FindingKind::Plaintext => Some(format!(
             "should they be encrypted? to compare them with the API server's configuration: {}",
-            context.again.with("--encryption-config", "FILE")
+            context.given.command("claviger scan --encryption-config FILE")
         )),
         FindingKind::NoProvider => {
             let providers = named(rows.iter().map(|row| row.provider.as_str()));
@@ -101,10 +102,13 @@ fn of_kind(kind: FindingKind, report: &ScanReport, context: &HintContext<'_>) ->
         }
         FindingKind::UnknownKey => {
             let keys = named(keys(&rows));
-            Some(format!("restore the key{keys} from a backup: claviger backup restore FILE{}", state_dir(context)))
+            Some(format!(
+                "restore the key{keys} from a backup: {}",
+                context.given.command("claviger backup restore FILE")
+            ))
         }
         FindingKind::DisabledKey => {
-            let enable = |key: &str| format!("claviger key enable {key}{}", state_dir(context));
+            let enable = |key: &str| context.given.command(&format!("claviger key enable {key}"));
             let mut keys = distinct(keys(&rows));
             keys.truncate(NAMED);
             let keys = if keys.is_empty() { vec!["KEY"] } else { keys };
@@ -137,9 +141,10 @@ fn stale(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>) -> 
     let recent = context.promoted.filter(|(_, time)| context.now.seconds().saturating_sub(time.seconds()) < ADOPTION);
     let Some((key_id, time)) = recent else { return rewrite };
     format!(
-        "{key_id} is primary since {time}, and API servers may still write under the key before; `claviger status{0}` shows \
-         which ones do. Wait for them: claviger key promote {key_id} --wait{0}. Then {rewrite}",
-        state_dir(context)
+        "{key_id} is primary since {time}, and API servers may still write under the key before; `{}` shows which ones do. Wait \
+         for them: {}. Then {rewrite}",
+        context.given.command("claviger status"),
+        context.given.command(&format!("claviger key promote {key_id} --wait"))
     )
 }
 
@@ -147,17 +152,12 @@ fn older(report: &ScanReport, context: &HintContext<'_>) -> Option<String> {
     let revision = report.source.revision;
     (report.older_readable() > 0).then(|| {
         format!(
-            "older values: compacting and defragmenting etcd removes them; then scan another snapshot: etcdctl compact \
-             {revision}; etcdctl defrag; etcdctl snapshot save FILE && {}",
-            context.again.with_snapshot()
+            "older values: compacting and defragmenting etcd removes them; then scan another snapshot: {0} compact \
+             {revision}; {0} defrag; {0} snapshot save FILE && {1}",
+            context.etcdctl,
+            context.given.command(SNAPSHOT)
         )
     })
-}
-
-/// Returns the flag that names the state directory of the keys, unless it is the usual one.
-fn state_dir(context: &HintContext<'_>) -> String {
-    let other = context.state_dir.filter(|directory| *directory != Path::new(DEFAULT_STATE_DIR));
-    other.map_or_else(String::new, |directory| format!(" --state-dir {}", quoted(directory)))
 }
 
 fn keys<'r>(rows: &'r [&'r GroupRow]) -> impl Iterator<Item = &'r str> {

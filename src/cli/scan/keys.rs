@@ -43,8 +43,6 @@ pub(super) struct ScanKeys {
     pub(super) known: Option<KnownKeys>,
     /// The file that names them.
     pub(super) file: Option<PathBuf>,
-    /// The state directory that the file is in, if it is not a copy.
-    pub(super) state_dir: Option<PathBuf>,
     /// The primary key of the file, and when it became primary.
     pub(super) promoted: Option<(KeyId, Time)>,
     /// Why a keyring was not used.
@@ -59,12 +57,12 @@ impl ScanKeys {
     pub(super) fn read(config: &Config, flags: KeyFlags) -> Result<Self, Failure> {
         let own = config.state_dir.join(KEYRING);
         match flags {
-            KeyFlags { keyring: Some(file), .. } => Self::of_file(config, file, None),
+            KeyFlags { keyring: Some(file), .. } => Self::of_file(config, file),
             KeyFlags { primary: Some(key_id), .. } => {
                 let known = KnownKeys::primary(&config.provider_name, key_id.commitment_half());
                 Ok(Self { known: Some(known), ..Self::default() })
             }
-            KeyFlags { has_state_dir: true, .. } => Self::of_file(config, own, Some(config.state_dir.clone())),
+            KeyFlags { has_state_dir: true, .. } => Self::of_file(config, own),
             KeyFlags { has_snapshot, .. } => Ok(Self::of_node(config, own, has_snapshot)),
         }
     }
@@ -80,13 +78,13 @@ impl ScanKeys {
                 quoted(&own)
             )),
             Err(_) if has_snapshot => Self::default(),
-            Ok(true) | Err(_) => Self::of_file(config, own, Some(config.state_dir.clone())).unwrap_or_else(|failure| {
+            Ok(true) | Err(_) => Self::of_file(config, own).unwrap_or_else(|failure| {
                 note(format!("the keyring of this node was not used: {}", failure.message()))
             }),
         }
     }
 
-    fn of_file(config: &Config, file: PathBuf, state_dir: Option<PathBuf>) -> Result<Self, Failure> {
+    fn of_file(config: &Config, file: PathBuf) -> Result<Self, Failure> {
         let keys = read_keys(&file)?;
         let key_use = |state| match state {
             Some(State::Primary) => KeyUse::Primary,
@@ -101,7 +99,6 @@ impl ScanKeys {
             // The first key of a keyring replaced no other one.
             promoted: primary.and_then(|key| Some((key.key_id, key.promoted?))).filter(|_| keys.len() > 1),
             file: Some(file),
-            state_dir,
             note: None,
         })
     }

@@ -1,11 +1,11 @@
 //! `claviger scan`
 //!
 //! ```text
-//! run -> input -> keys -> again;   run -> listing;   run -> hints, notes -> again
+//! run -> input -> keys;   run -> listing;   run -> hints, notes -> etcdctl
 //!     -> text -> table;   run -> files -> prometheus;   files -> html -> picture -> table;   html -> text
 //! ```
 
-mod again;
+mod etcdctl;
 mod files;
 mod hints;
 #[cfg(feature = "html")]

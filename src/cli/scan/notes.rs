@@ -1,15 +1,18 @@
 //! What an operator should know besides the findings. Text, HTML and JSON have the same notes.
 
-use crate::scan::{SourceKind, count::Count, report::ScanReport};
+use crate::scan::{SourceKind, count::Count, outcome::Incomplete, report::ScanReport};
 
-use super::{super::given::quoted, again::Again};
+use super::{
+    super::given::{Given, quoted},
+    hints::SNAPSHOT,
+};
 
 /// kine calls every cluster 0.
 const KINE: &str = "0";
 
-/// Returns the notes about a report.
-pub(super) fn notes(report: &ScanReport, again: &Again) -> Vec<String> {
-    [outside(report), uncovered(report), history(report, again)].into_iter().flatten().collect()
+/// Returns the notes about a report. `etcdctl` is how etcdctl is called for the etcd that was scanned.
+pub(super) fn notes(report: &ScanReport, given: &Given, etcdctl: &str) -> Vec<String> {
+    [outside(report), uncovered(report), history(report, given, etcdctl)].into_iter().flatten().collect()
 }
 
 fn outside(report: &ScanReport) -> Option<String> {
@@ -27,7 +30,7 @@ fn uncovered(report: &ScanReport) -> Option<String> {
     (!rows.is_empty()).then(|| format!("the EncryptionConfiguration does not cover {rows}: do they contain secrets?"))
 }
 
-fn history(report: &ScanReport, again: &Again) -> Option<String> {
+fn history(report: &ScanReport, given: &Given, etcdctl: &str) -> Option<String> {
     let source = &report.source;
     match source.kind {
         // A free page is in the file until etcd writes over it.
@@ -39,9 +42,11 @@ fn history(report: &ScanReport, again: &Again) -> Option<String> {
         SourceKind::Etcd if source.cluster_id.as_deref() == Some(KINE) => {
             Some("kine may still have older values in its database, which no scan shows".to_owned())
         }
+        // With the wrong prefix, another scan of the same kind shows nothing.
+        SourceKind::Etcd if report.reasons.iter().any(Incomplete::is_wrong_prefix) => None,
         SourceKind::Etcd => Some(format!(
-            "etcd may still have older values, which only a snapshot shows: etcdctl snapshot save FILE && {}",
-            again.with_snapshot()
+            "etcd may still have older values, which only a snapshot shows: {etcdctl} snapshot save FILE && {}",
+            given.command(SNAPSHOT)
         )),
     }
 }

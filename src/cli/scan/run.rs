@@ -30,7 +30,7 @@ use super::{
         output::{self, OutputError},
         progress::Meter,
     },
-    again::Again,
+    etcdctl::etcdctl,
     files::FileArgs,
     hints::{HintContext, hints},
     input::{ScanInput, nowhere},
@@ -136,10 +136,9 @@ fn report(
     report.given.keyring = input.keys.file.as_ref().map(|file| file.display().to_string());
     report.flags = input.flags;
     report.notes = input.notes;
-    let again = Again::from_env();
-    report.notes.extend(notes(&report, &again));
-    let state_dir = input.keys.state_dir.as_deref();
-    let hints = hints(&report, &HintContext { again: &again, state_dir, promoted: input.keys.promoted, now });
+    let (given, etcdctl) = (&global.given, etcdctl(&input.places));
+    report.notes.extend(notes(&report, given, &etcdctl));
+    let hints = hints(&report, &HintContext { given, etcdctl: &etcdctl, promoted: input.keys.promoted, now });
     Ok((report, hints))
 }
 
