@@ -40,12 +40,14 @@ pub(super) struct Daemon {
     systemd: Systemd,
     pub(super) unsealer: Unsealer,
     stage: Stage,
+    /// Whether the keyring was refused at the last attempt.
+    is_refused: bool,
 }
 
 impl Daemon {
     /// A daemon whose keyring is not open yet.
     pub(super) fn new(signals: Signals, systemd: Systemd, unsealer: Unsealer) -> Self {
-        Self { signals, systemd, unsealer, stage: Stage::Sealed }
+        Self { signals, systemd, unsealer, stage: Stage::Sealed, is_refused: false }
     }
 
     /// Waits until the keyring is open.
@@ -101,11 +103,16 @@ impl Daemon {
 
     /// Logs an outcome. A failure ends the daemon only before the keyring was open: after that, an earlier keyring is served.
     fn note(&mut self, outcome: Outcome) -> Result<(), DaemonError> {
+        let was_refused = std::mem::replace(&mut self.is_refused, outcome.is_err());
+        if was_refused && outcome.is_ok() {
+            info!(message = event::GOOD_AGAIN);
+        }
         match outcome {
             Ok(Some(unsealed)) => {
                 log(&unsealed);
                 self.stage = Stage::Serving { generation: unsealed.generation, key_id: unsealed.key_id };
             }
+            Ok(None) if was_refused => {}
             Ok(None) => info!(message = event::UNCHANGED),
             Err(error) if self.stage == Stage::Sealed => return Err(error.into()),
             Err(error) => error!(message = event::RELOAD_FAILED, %error),

@@ -49,7 +49,7 @@ impl Unsealer {
                         lock = Some(KeptLock { serving, failed: false });
                         None
                     }
-                    Err(RecvTimeoutError::Timeout) => publisher.follow().map(|followed| followed.map(Some)),
+                    Err(RecvTimeoutError::Timeout) => publisher.follow(),
                     Err(RecvTimeoutError::Disconnected) => return,
                 };
                 lock.iter_mut().for_each(KeptLock::look);

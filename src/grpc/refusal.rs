@@ -38,7 +38,8 @@ impl Refusal {
             _ => None,
         };
         let mut status = Status::new(self.code(), self.to_string());
-        status.set_source(Arc::new(Logged { uid: printable(uid), detail }));
+        let is_left_out = matches!(self, Self::Decrypt(DecryptError::UnknownKey { is_logged: false }));
+        status.set_source(Arc::new(Logged { uid: printable(uid), detail, is_left_out }));
         status
     }
 
@@ -47,7 +48,7 @@ impl Refusal {
             Self::Sealed(_) | Self::Encrypt(EncryptError::Sealed(_)) | Self::Decrypt(DecryptError::Sealed(_)) => {
                 Code::Unavailable
             }
-            Self::Decrypt(DecryptError::UnknownKey) => Code::NotFound,
+            Self::Decrypt(DecryptError::UnknownKey { .. }) => Code::NotFound,
             Self::Decrypt(DecryptError::Disabled(_)) => Code::FailedPrecondition,
             Self::Encrypt(EncryptError::Size(_))
             | Self::Decrypt(
@@ -70,11 +71,16 @@ struct Logged {
     /// The API server's name for the call, fit for a log.
     uid: String,
     detail: Option<String>,
+    /// Whether the log has a line about such a call within the last minute, and needs no other one.
+    is_left_out: bool,
 }
 
-/// Logs a refusal, with the API server's name for the call.
+/// Logs a refusal, with the API server's name for the call. Calls for a missing key are logged once a minute.
 pub fn log(method: &str, status: &Status) {
     let logged = status.source().and_then(|source| source.downcast_ref::<Logged>());
+    if logged.is_some_and(|logged| logged.is_left_out) {
+        return;
+    }
     let uid = logged.map(|logged| logged.uid.as_str()).filter(|uid| !uid.is_empty());
     if let Some(detail) = logged.and_then(|logged| logged.detail.as_deref()) {
         error!(message = event::INTERNAL, method, uid, detail);
@@ -99,7 +105,7 @@ mod tests {
             (Sealed.into(), Code::Unavailable, sealed),
             (EncryptError::from(Sealed).into(), Code::Unavailable, sealed),
             (DecryptError::from(Sealed).into(), Code::Unavailable, sealed),
-            (DecryptError::UnknownKey.into(), Code::NotFound, "unknown key_id"),
+            (DecryptError::UnknownKey { is_logged: true }.into(), Code::NotFound, "unknown key_id"),
             (DecryptError::Disabled("k3-41c0".into()).into(), Code::FailedPrecondition, "key k3-41c0 is disabled"),
             (DecryptError::Malformed.into(), Code::InvalidArgument, "ciphertext is malformed"),
             (DecryptError::OtherKey.into(), Code::InvalidArgument, "ciphertext is wrapped under another key"),

@@ -112,17 +112,20 @@ impl Publisher {
     }
 
     /// Publishes the keyring again if the file of record or ledger was replaced, or if the last attempt failed at least
-    /// 10 s ago. Returns a failure only once if it repeats. Does nothing before the first keyring is published.
-    pub fn follow(&mut self) -> Option<Result<Unsealed, ServeError>> {
+    /// 10 s ago. Returns a failure only once if it repeats. After a failure, it returns a success without a keyring if the keyring is
+    /// the published one again. Does nothing before the first keyring is published.
+    pub fn follow(&mut self) -> Option<Result<Option<Unsealed>, ServeError>> {
         self.published.current().as_ref()?;
         let is_due = self.seen.failed.as_ref().is_some_and(|(when, _)| when.elapsed() >= RETRY);
         if !is_due && self.seen.versions == self.versions() {
             return None;
         }
         let reported = self.seen.failed.take().map(|(_, error)| error);
+        let had_failed = reported.is_some();
         match self.publish() {
             Err(error) if reported.is_some_and(|reported| reported == error.to_string()) => None,
-            outcome => outcome.transpose(),
+            Ok(None) if !had_failed => None,
+            outcome => Some(outcome),
         }
     }
 
@@ -216,8 +219,8 @@ mod tests {
         *when = when.checked_sub(RETRY).unwrap();
     }
 
-    fn said(outcome: Option<Result<Unsealed, ServeError>>) -> Option<Result<u64, String>> {
-        Some(outcome?.map(|unsealed| unsealed.generation).map_err(|error| error.to_string()))
+    fn said(outcome: Option<Result<Option<Unsealed>, ServeError>>) -> Option<Result<Option<u64>, String>> {
+        Some(outcome?.map(|unsealed| Some(unsealed?.generation)).map_err(|error| error.to_string()))
     }
 
     #[test]
@@ -239,7 +242,7 @@ mod tests {
 
         assert!(publisher.publish().unwrap().is_none() && publisher.follow().is_none());
         let second = rotate(&dir).to_string();
-        let unsealed = publisher.follow().unwrap().unwrap();
+        let unsealed = publisher.follow().unwrap().unwrap().unwrap();
         assert_eq!((unsealed.generation, &*unsealed.key_id, unsealed.slot_opened), (3, second.as_str(), false));
         assert_eq!(*served.current().as_ref().unwrap().primary().id, second);
         assert!(publisher.follow().is_none());
@@ -276,7 +279,7 @@ mod tests {
         let damaged = said(publisher.follow()).unwrap().unwrap_err();
         assert_ne!(damaged, missing, "another failure");
         dir.replace(KEYRING, &record).unwrap();
-        assert_eq!(said(publisher.follow()), None, "the record is the published one");
+        assert_eq!(said(publisher.follow()), Some(Ok(None)), "the record is the published one");
         assert_eq!(served.degraded(), None);
     }
 
@@ -294,7 +297,7 @@ mod tests {
         assert_eq!(said(publisher.follow()), None);
         assert!(served.degraded().is_some(), "it is not time yet");
         wait(&mut publisher);
-        assert_eq!(said(publisher.follow()), None, "the record is the published one");
+        assert_eq!(said(publisher.follow()), Some(Ok(None)), "the record is the published one");
         assert_eq!(served.degraded(), None);
     }
 
@@ -324,7 +327,7 @@ mod tests {
 
         std::fs::remove_dir_all(&path).unwrap();
         std::fs::rename(&aside, &path).unwrap();
-        assert_eq!(said(publisher.follow()), None, "the record is the published one");
+        assert_eq!(said(publisher.follow()), Some(Ok(None)), "the record is the published one");
         assert_eq!(served.degraded(), None);
     }
 
@@ -336,14 +339,14 @@ mod tests {
         let add = || change_keys(&dir, &Means::default(), &Act::Add, now());
         dying_after(CommitStep::Swap, add).0.unwrap_err();
         assert_eq!(opened(&dir).standing, Some(Standing::Ahead));
-        let unsealed = publisher.follow().unwrap().unwrap();
+        let unsealed = publisher.follow().unwrap().unwrap().unwrap();
         assert_eq!((unsealed.generation, unsealed.standing), (2, Some(Standing::Ahead)));
         assert_eq!(opened(&dir).standing, Some(Standing::Current));
         // A daemon that has the root key needs no slot to follow, also after a rekey.
         rekey(&dir, &Means::default()).unwrap();
         assert!(publisher.follow().unwrap().is_ok());
         change(&dir, &Act::Add);
-        let unsealed = publisher.follow().unwrap().unwrap();
+        let unsealed = publisher.follow().unwrap().unwrap().unwrap();
         assert!(!unsealed.slot_opened);
     }
 }

@@ -105,8 +105,7 @@ impl Connection {
             return Err(DecryptError::Annotations);
         }
         let Some(key) = snapshot.key(key_id) else {
-            self.service.note_missing(key_id);
-            return Err(DecryptError::UnknownKey);
+            return Err(DecryptError::UnknownKey { is_logged: self.service.note_missing(key_id) });
         };
         if !key.state.unwraps() {
             return Err(DecryptError::Disabled(Arc::clone(&key.id)));
@@ -290,7 +289,10 @@ mod tests {
         let connection = fixture.connect();
         let wrapped = connection.encrypt(SEED.to_vec()).unwrap().ciphertext;
         assert_eq!(connection.decrypt(&fixture.id(1), &wrapped, false).unwrap_err(), DecryptError::OtherKey);
-        assert_eq!(connection.decrypt("k9", &wrapped, false).unwrap_err(), DecryptError::UnknownKey);
+        assert_eq!(
+            connection.decrypt("k9", &wrapped, false).unwrap_err(),
+            DecryptError::UnknownKey { is_logged: true }
+        );
         assert_eq!(connection.decrypt(&fixture.id(0), &wrapped, true).unwrap_err(), DecryptError::Annotations);
     }
 
@@ -302,7 +304,8 @@ mod tests {
         let whole = testing::with_key(fixture.keyring.clone(), &root, State::Pending);
         let missing = whole.entries()[2].id().to_string();
         for _ in 0..3 {
-            assert_eq!(connection.decrypt(&missing, &[0; 108], false).unwrap_err(), DecryptError::UnknownKey);
+            let error = connection.decrypt(&missing, &[0; 108], false).unwrap_err();
+            assert!(matches!(error, DecryptError::UnknownKey { .. }), "{error}");
         }
         connection.decrypt("of another plugin", &[0; 108], false).unwrap_err();
         let report = connection.report();

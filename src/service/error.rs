@@ -33,7 +33,10 @@ pub enum DecryptError {
     Sealed(#[from] Sealed),
     /// No key has this name.
     #[error("unknown key_id")]
-    UnknownKey,
+    UnknownKey {
+        /// Whether the log names the key. It does at most once a minute, because an API server tries again for every object.
+        is_logged: bool,
+    },
     /// The key exists and must not be used.
     #[error("key {0} is disabled")]
     Disabled(Arc<str>),

@@ -57,8 +57,8 @@ impl Default for MissingKeys {
 }
 
 impl MissingKeys {
-    /// Counts a call that named `key_id`, and logs it unless a line was logged within the last minute.
-    pub(super) fn note(&self, key_id: &str) {
+    /// Counts a call that named `key_id`, and logs it unless a line was logged within the last minute. Returns whether it was logged.
+    pub(super) fn note(&self, key_id: &str) -> bool {
         let (now, key_id) = (Instant::now(), key_id.parse::<KeyId>().ok());
         let said = {
             let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,6 +68,7 @@ impl MissingKeys {
         if let Some(left_out) = said {
             error!(message = event::KEY_MISSING, key_id = key_id.map(|key_id| key_id.to_string()), left_out);
         }
+        said.is_some()
     }
 
     /// The keys for which calls were refused and which are not held now, and the number of calls for all other key_ids.

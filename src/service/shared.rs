@@ -105,10 +105,11 @@ impl Service {
         }
     }
 
-    /// Notes that a call of Decrypt was refused because the keyring does not hold the key `key_id`.
+    /// Notes that a call of Decrypt was refused because the keyring does not hold the key `key_id`. Returns whether the log says so:
+    /// it does at most once a minute.
     #[cold]
-    pub(super) fn note_missing(&self, key_id: &str) {
-        self.missing.note(key_id);
+    pub(super) fn note_missing(&self, key_id: &str) -> bool {
+        self.missing.note(key_id)
     }
 
     /// Notes a new connection of `peer`.
