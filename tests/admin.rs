@@ -296,6 +296,19 @@ fn hostile_peers_take_nothing_from_the_calls_and_not_the_metrics_for_long() {
 }
 
 #[test]
+fn keys_without_a_backup_are_not_counted_if_there_shall_be_none() {
+    let sandbox = Sandbox::initialised();
+    let serve = |rest: &str| {
+        let daemon = sandbox.serve(&format!("{SERVE} --metrics-listen 127.0.0.1:0 {rest}"));
+        scrape(&port(&daemon))
+    };
+    assert!(serve("").contains("\nclaviger_unbacked_keys 1\n"));
+    fs::write(sandbox.path("config.toml"), "backups = 'none'\n").unwrap();
+    let page = serve("--config [DIR]/config.toml");
+    assert!(page.contains("\nclaviger_sealed 0\n") && !page.contains("claviger_unbacked_keys"), "{page}");
+}
+
+#[test]
 fn a_log_at_debug_has_only_lines_of_our_own() {
     let sandbox = Sandbox::initialised();
     let mut daemon = sandbox.serve(&format!("{SERVE} --metrics-listen 127.0.0.1:0 --log-level debug"));

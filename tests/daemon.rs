@@ -283,7 +283,13 @@ fn a_successor_serves_at_once_and_says_that_it_is_not_alone_until_the_first_one_
     let (code, text) = status(&plugin, &socket);
     let finding = "! two plugins serve from this state directory: the replaced one should end";
     assert!(code == 1 && text.contains(finding) && text.contains(": ok, announces k1-"), "{text}");
-    assert!(text.contains(&format!("`fuser {}/serving` finds both", plugin.state_dir().display())), "{text}");
+    assert!(
+        text.contains(&format!(
+            "fuser -v {}/serving shows both; kill PID ends the older",
+            plugin.state_dir().display()
+        )),
+        "{text}"
+    );
 
     // The lock goes to the successor, and not to one that waits beside it.
     thread::scope(|scope| {

@@ -195,12 +195,58 @@ fn unit_path(text: &str) -> Result<String, Expected> {
     }
 }
 
+/// Why a resource is refused.
+#[derive(Debug, thiserror::Error)]
+enum ResourceError {
+    /// It has characters that no resource has.
+    #[error("expected a resource such as secrets, configmaps or widgets.example.com")]
+    Form,
+    /// kube-apiserver would start with this name, and encrypt nothing.
+    #[error("expected {0}: kube-apiserver knows no other name of this resource, and would encrypt nothing")]
+    OtherName(String),
+}
+
+/// Other names of Kubernetes' own resources, which kubectl takes and kube-apiserver does not.
+const OTHER_NAMES: [(&str, &[&str]); 28] = [
+    ("secrets", &["secret"]),
+    ("configmaps", &["configmap", "cm"]),
+    ("pods", &["pod", "po"]),
+    ("services", &["service", "svc"]),
+    ("serviceaccounts", &["serviceaccount", "sa"]),
+    ("events", &["event", "ev"]),
+    ("endpoints", &["endpoint", "ep"]),
+    ("endpointslices", &["endpointslice"]),
+    ("namespaces", &["namespace", "ns"]),
+    ("nodes", &["node", "no"]),
+    ("leases", &["lease"]),
+    ("limitranges", &["limitrange", "limits"]),
+    ("resourcequotas", &["resourcequota", "quota"]),
+    ("persistentvolumes", &["persistentvolume", "pv"]),
+    ("persistentvolumeclaims", &["persistentvolumeclaim", "pvc"]),
+    ("replicationcontrollers", &["replicationcontroller", "rc"]),
+    ("deployments", &["deployment", "deploy"]),
+    ("daemonsets", &["daemonset", "ds"]),
+    ("statefulsets", &["statefulset", "sts"]),
+    ("replicasets", &["replicaset", "rs"]),
+    ("jobs", &["job"]),
+    ("cronjobs", &["cronjob", "cj"]),
+    ("ingresses", &["ingress", "ing"]),
+    ("roles", &["role"]),
+    ("rolebindings", &["rolebinding"]),
+    ("clusterroles", &["clusterrole"]),
+    ("clusterrolebindings", &["clusterrolebinding"]),
+    ("customresourcedefinitions", &["customresourcedefinition", "crd", "crds"]),
+];
+
 /// Parses a resource: `resource`, `resource.group`, `*.group` or `*.*`.
-fn resource(text: &str) -> Result<String, Expected> {
+fn resource(text: &str) -> Result<String, ResourceError> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-*".contains(&byte);
-    if !text.is_empty() && text.bytes().all(plain) {
-        Ok(text.to_owned())
-    } else {
-        Err(Expected("a resource such as secrets, configmaps or widgets.example.com"))
+    if text.is_empty() || !text.bytes().all(plain) {
+        return Err(ResourceError::Form);
+    }
+    let (name, group) = text.split_at(text.find('.').unwrap_or(text.len()));
+    match OTHER_NAMES.iter().find(|(_, others)| others.contains(&name)) {
+        Some((right, _)) => Err(ResourceError::OtherName(format!("{right}{group}"))),
+        None => Ok(text.to_owned()),
     }
 }

@@ -84,7 +84,7 @@ impl Given {
     }
 
     /// Returns one command of claviger with the flags. Unlike [`Given::repeat_in`], nothing in its values is taken for a command.
-    #[cfg(feature = "scan")]
+    #[cfg(any(feature = "scan", test))]
     pub(super) fn command(&self, command: &str) -> String {
         let Some(claviger) = self.claviger else { return command.to_owned() };
         let mut whole = String::with_capacity(command.len());
@@ -269,6 +269,51 @@ mod tests {
         let hostile = "claviger scan --etcd-prefix '/claviger status'";
         assert_eq!(live.command(hostile).matches("--config").count(), 1);
         assert_eq!(Given::default().command("claviger scan"), "claviger scan");
+    }
+
+    /// The texts of a source file, without its comments, examples and tests, each on one line.
+    fn texts(source: &str) -> String {
+        let code = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let (mut texts, mut is_example) = (String::new(), false);
+        for line in code.lines().map(str::trim_start) {
+            is_example |= line.contains("after_help = ");
+            if !is_example && !line.starts_with("//") && !line.starts_with("doc = ") {
+                texts += &line.strip_suffix('\\').map_or_else(|| format!("{line}\n"), ToOwned::to_owned);
+            }
+            is_example &= !line.contains("\")");
+        }
+        texts
+    }
+
+    /// Whether what follows the name of a command is a value, or what stands for one.
+    fn has_value(rest: &str) -> bool {
+        let word = rest.strip_prefix(' ').unwrap_or_default();
+        let is_value = |c: char| c.is_ascii_uppercase() || "{'/<-".contains(c);
+        word.starts_with(is_value) || (word.starts_with('k') && word[1..].starts_with(|c: char| c.is_ascii_digit()))
+    }
+
+    #[test]
+    fn every_command_that_a_hint_names_has_its_arguments() {
+        let claviger = built(<crate::cli::Cli as clap::CommandFactory>::command);
+        let mut files = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli"))];
+        let (mut mentions, mut incomplete) = (0, Vec::new());
+        while let Some(file) = files.pop() {
+            if file.is_dir() {
+                files.extend(std::fs::read_dir(file).unwrap().map(|entry| entry.unwrap().path()));
+                continue;
+            }
+            let texts = texts(&std::fs::read_to_string(&file).unwrap());
+            for (at, _) in texts.match_indices("claviger ") {
+                let mention = texts[at..].split(ENDS).next().unwrap();
+                let Verbs { command: Some(command), end } = verbs(&claviger, mention) else { continue };
+                mentions += 1;
+                let is_needed = |arg: &clap::Arg| arg.is_positional() && arg.is_required_set();
+                let is_whole = !command.get_arguments().any(is_needed) || has_value(&mention[end..]);
+                incomplete.extend((!is_whole).then(|| format!("{}: {mention}", file.display())));
+            }
+        }
+        assert!(incomplete.is_empty(), "{incomplete:#?}");
+        assert!(mentions > 50, "{mentions}");
     }
 
     #[test]

@@ -2,25 +2,64 @@
 //!
 //! clap wraps all of a command's help. So each command's examples are taken out before and put back afterwards.
 
-use std::{io::Write, process};
+use std::{ffi::OsString, io::Write, iter, process};
 
-use clap::{ArgMatches, Command};
+use clap::{ArgMatches, Command, Error, error::ErrorKind};
+
+use super::failure::{Exit, Failure};
 
 /// Reads the command line of this process. Prints the help and ends the process if the command line asks for it or is
 /// wrong.
 pub(super) fn matches(claviger: Command) -> ArgMatches {
     let mut examples = Vec::new();
     let claviger = take_examples(claviger, &mut examples);
-    claviger.try_get_matches().unwrap_or_else(|error| {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    read(&claviger, &words).unwrap_or_else(|error| {
         let text = put_back(error.render().ansi().to_string(), &examples);
-        // If the stream is closed, nobody reads it.
-        let _ = if error.use_stderr() {
-            anstream::stderr().write_all(text.as_bytes())
+        if error.use_stderr() && wants_json(&words) {
+            let _ = usage_failure(&error).report_as_json();
+        } else if error.use_stderr() {
+            // If the stream is closed, nobody reads it.
+            let _ = anstream::stderr().write_all(text.as_bytes());
         } else {
-            anstream::stdout().write_all(text.as_bytes())
-        };
+            let _ = anstream::stdout().write_all(text.as_bytes());
+        }
         process::exit(error.exit_code())
     })
+}
+
+/// Reads a command line. For a wrong word after `help`, clap knows no similar command, so the word is read as a command.
+fn read(claviger: &Command, words: &[OsString]) -> Result<ArgMatches, Error> {
+    let error = match claviger.clone().try_get_matches_from(words) {
+        Err(error) if error.kind() == ErrorKind::InvalidSubcommand => error,
+        outcome => return outcome,
+    };
+    let is_help = words.get(1).is_some_and(|word| word == "help");
+    let others = words.iter().take(1).chain(words.iter().skip(2)).cloned().chain(iter::once("--help".into()));
+    match claviger.clone().try_get_matches_from(others.filter(|_| is_help)) {
+        Err(better) if is_help && better.kind() == ErrorKind::InvalidSubcommand => Err(better),
+        _ => Err(error),
+    }
+}
+
+/// Whether the command line asks for JSON. It is wrong, so clap does not say.
+fn wants_json(words: &[OsString]) -> bool {
+    let is_two = |pair: &[OsString]| pair[0] == "--output" && pair[1] == "json";
+    words.iter().any(|word| word == "--output=json") || words.windows(2).any(is_two)
+}
+
+/// Turns clap's paragraphs into an error and a hint: the first one says what is wrong.
+fn usage_failure(error: &Error) -> Failure {
+    let text = error.render().to_string();
+    let paragraphs = text.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+    let paragraphs: Vec<String> = paragraphs.filter(|paragraph| !paragraph.is_empty()).collect();
+    let Some((first, others)) = paragraphs.split_first() else {
+        return Failure::new(Exit::Usage, &"the command line is wrong", None);
+    };
+    let others: Vec<&str> =
+        others.iter().map(|paragraph| paragraph.strip_prefix("tip: ").unwrap_or(paragraph)).collect();
+    let hint = (!others.is_empty()).then(|| others.join("; "));
+    Failure::new(Exit::Usage, &first.strip_prefix("error: ").unwrap_or(first), hint)
 }
 
 /// Puts a word without spaces in the place of each command's examples, and collects them.

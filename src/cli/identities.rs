@@ -68,7 +68,12 @@ pub(super) fn identities(files: &[PathBuf], purpose: Purpose) -> Result<Identiti
 
 fn read_identities(file: Option<&Path>, purpose: Purpose) -> Result<Zeroizing<String>, Failure> {
     let unreadable = |name: &str, error: io::Error| {
-        Failure::new(Exit::Usage, &format!("reading the recovery identity from {name}: {error}"), None)
+        let what = format!("reading the recovery identity from {name}");
+        if error.kind() == io::ErrorKind::InvalidData {
+            let hint = "give a file that `age-keygen` wrote, or shares of it: these are text".to_owned();
+            return Failure::new(Exit::Usage, &format!("{what}: it is not UTF-8"), hint);
+        }
+        Failure::new(Exit::Usage, &format!("{what}: {error}"), None)
     };
     match file {
         Some(path) if path == Path::new("-") => {

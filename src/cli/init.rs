@@ -20,7 +20,7 @@ use super::{
     files::absolute,
     given::quoted,
     identities::{Purpose, identities},
-    live::PluginSearch,
+    live::{PluginSearch, start},
     output::{self, OutputError},
     probe::find_plugin,
 };
@@ -175,7 +175,8 @@ fn print_text(report: &InitReport<'_>) -> Result<(), OutputError> {
     let recipient = if report.recovery_recipients.is_empty() { " --recipient age1…" } else { "" };
     output::text_line(&format!(
         "\nnext:  claviger backup create FILE --state-dir {dir}{recipient}    # somewhere that is not lost with this machine\n       \
-         claviger serve --state-dir {dir}"
+         {}",
+        start(report.state_dir)
     ))
 }
 

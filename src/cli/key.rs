@@ -16,7 +16,7 @@ use super::{
     failure::{Exit, Failure},
     needed,
     output::{self, OutputError},
-    tables::{KeyRow, key_row, key_rows, key_table},
+    tables::{KeyRow, fitting_key_table, key_row, key_rows, terminal_width},
 };
 
 /// Manage the keys of the keyring, from their creation to their destruction
@@ -278,7 +278,9 @@ fn usage(site: &Site, opened: &Opened, key_id: KeyId, verb: Verb, global: &Globa
 fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     let keyring = Site::find(keyring.settings(), global)?.open()?.keyring;
     match global.output {
-        Format::Text => output::text_line(&key_table(&key_rows(&keyring)))?,
+        Format::Text => {
+            output::text_line(&fitting_key_table(&key_rows(&keyring), None, terminal_width()))?;
+        }
         Format::Json => output::json(&KeyListReport {
             format: "claviger/key-list/v1",
             uuid: keyring.uuid().to_hex(),
@@ -306,13 +308,21 @@ fn named(keyring: &Keyring, text: &str) -> Result<KeyId, Failure> {
     let mut found = keyring.entries().iter().map(Entry::id).filter(|id| id.to_string().starts_with(&numbered));
     match (found.next(), found.next()) {
         (Some(key_id), None) => Ok(key_id),
-        (None, _) => Err(unnamed(&format!("there is no key {text}"))),
-        (Some(_), Some(_)) => Err(unnamed(&format!("there are several keys {text}"))),
+        (None, _) => Err(unnamed(text, &format!("there is no key {text}"))),
+        (Some(_), Some(_)) => Err(unnamed(text, &format!("there are several keys {text}"))),
     }
 }
 
-fn unnamed(message: &str) -> Failure {
-    Failure::new(Exit::Refused, &message, Some("`claviger key list` shows the keys".to_owned()))
+fn unnamed(text: &str, message: &str) -> Failure {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let hint = if is_number {
+        format!(
+            "a key is named by k and its number, as in k{text}, or by its key_id; `claviger key list` shows the keys"
+        )
+    } else {
+        "`claviger key list` shows the keys".to_owned()
+    };
+    Failure::new(Exit::Refused, &message, hint)
 }
 
 fn report(changed: &Changed, act: &Act, global: &Global) -> Result<(), OutputError> {

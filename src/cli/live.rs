@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::given::quoted;
-use crate::{durable::directory_at, keyring::Keyring, service::SelfReport};
+use crate::{config::DEFAULT_STATE_DIR, durable::directory_at, keyring::Keyring, service::SelfReport};
 
 /// Where a plugin serves from, compared with the state directory of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) struct LivePlugin {
 #[derive(Debug)]
 pub(super) enum PluginSearch {
     /// A plugin that says which keyring it serves.
-    Found(LivePlugin),
+    Found(Box<LivePlugin>),
     /// Nobody listens there.
     Absent {
         /// Where it was looked for.
@@ -211,6 +211,14 @@ impl LivePlugin {
     }
 }
 
+/// How to start a plugin that serves from `state_dir`: by the unit, which serves from the usual directory, or by hand.
+pub(super) fn start(state_dir: &Path) -> String {
+    if state_dir == Path::new(DEFAULT_STATE_DIR) {
+        return "systemctl start claviger    # or, without the unit: claviger serve".to_owned();
+    }
+    format!("claviger serve --state-dir {}", quoted(state_dir))
+}
+
 /// The keys that a plugin serves and that `keyring` neither holds nor has destroyed.
 pub(super) fn only_in_memory(report: &SelfReport, keyring: &Keyring) -> Vec<String> {
     let is_known = |key_id: &&String| keyring.entries().iter().any(|entry| entry.id().to_string() == **key_id);
@@ -235,6 +243,13 @@ mod tests {
 
     use super::*;
     use crate::{durable::Dir, keeper::ServedFrom};
+
+    #[test]
+    fn the_unit_is_started_where_it_serves_from() {
+        let usual = start(Path::new("/var/lib/claviger"));
+        assert_eq!(usual, "systemctl start claviger    # or, without the unit: claviger serve");
+        assert_eq!(start(Path::new("/srv/my keys")), "claviger serve --state-dir '/srv/my keys'");
+    }
 
     #[test]
     fn a_directory_is_recognised_by_itself_and_then_by_its_path() {

@@ -43,7 +43,7 @@ pub(super) fn find_plugin(config: &Config) -> Result<PluginSearch, Failure> {
         }
         Err(error) => PluginSearch::Silent { socket, reason: error.to_string() },
         Ok(answer) => match answer.report.and_then(|report| LivePlugin::of(socket.clone(), report)) {
-            Some(plugin) => PluginSearch::Found(plugin),
+            Some(plugin) => PluginSearch::Found(Box::new(plugin)),
             None => PluginSearch::Silent { socket, reason: "it does not say so to this user".to_owned() },
         },
     })

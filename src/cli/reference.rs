@@ -65,7 +65,10 @@ pub(super) fn man(args: &ManArgs, claviger: Command, global: &Global) -> Result<
     }
     let name = [&["claviger".to_owned()], args.command.as_slice()].concat().join("-");
     let page = pages.get(&name).ok_or_else(|| {
-        let commands: Vec<String> = pages.keys().map(|page| page.replacen('-', " ", 2)).collect();
+        // As they are typed. The name of a page has hyphens for spaces.
+        let names = pages.values().filter_map(|page| page.get_bin_name()?.strip_prefix("claviger "));
+        let mut commands: Vec<&str> = names.collect();
+        commands.sort_unstable();
         let message = format!("there is no command {}", args.command.join(" "));
         Failure::new(Exit::Usage, &message, format!("the commands are: {}", commands.join(", ")))
     })?;

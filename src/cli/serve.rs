@@ -42,7 +42,7 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     socket: Socket,
     /// A group that may open the socket, by its number; its mode is then 0660 rather than 0600
-    #[arg(long, value_name = "GID")]
+    #[arg(long, value_name = "GID", value_parser = gid)]
     socket_group: Option<u32>,
     /// Unseal, then take the socket of the plugin that serves there, which answers the calls in flight and ends
     #[arg(long)]
@@ -62,6 +62,10 @@ pub(super) struct ServeArgs {
     /// How much to log [default: info]
     #[arg(long, value_enum, value_name = "LEVEL")]
     log_level: Option<LogLevel>,
+}
+
+fn gid(text: &str) -> Result<u32, Expected> {
+    text.parse().map_err(|_| Expected("a group's number, as `getent group NAME` prints it"))
 }
 
 fn uid(text: &str) -> Result<u32, Expected> {

@@ -70,23 +70,16 @@ enum KeyTimes {
     Neither,
 }
 
-const ALL_COLUMNS: KeyColumns = KeyColumns { whole_key_id: true, times: KeyTimes::Whole };
-
 /// From the widest to the narrowest.
 const KEY_LAYOUTS: [KeyColumns; 5] = [
-    ALL_COLUMNS,
+    KeyColumns { whole_key_id: true, times: KeyTimes::Whole },
     KeyColumns { whole_key_id: true, times: KeyTimes::Dates },
     KeyColumns { whole_key_id: true, times: KeyTimes::Promotion },
     KeyColumns { whole_key_id: false, times: KeyTimes::Promotion },
     KeyColumns { whole_key_id: false, times: KeyTimes::Neither },
 ];
 
-/// The rows as a table for people, with whole key_ids.
-pub(super) fn key_table(rows: &[KeyRow]) -> String {
-    key_table_with(rows, None, ALL_COLUMNS)
-}
-
-/// The rows as a table of at most `width` columns. `unwrapped` says how many seeds each key has unwrapped in a running
+/// The rows as a table for people, of at most `width` columns. `unwrapped` says how many seeds each key has unwrapped in a running
 /// plugin, if that is known.
 pub(super) fn fitting_key_table(
     rows: &[KeyRow],

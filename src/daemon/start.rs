@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::{attend::Daemon, error::DaemonError, protect::protect, signals::Signals, unsealer::Unsealer};
 #[cfg(feature = "metrics")]
-use crate::admin::AdminPlace;
+use crate::{admin::AdminPlace, config::Backups};
 use crate::{
     config::Config,
     hardening::{FilesError, Restricted},
@@ -59,7 +59,10 @@ pub async fn run(
     };
     let Some(listener) = listener else { return Ok(()) };
     daemon.unsealer.keep(serving);
-    let service = Arc::new(Service::new(keys, layers.by_name()));
+    let service = Service::new(keys, layers.by_name());
+    #[cfg(feature = "metrics")]
+    let service = if config.backups == Backups::None { service.without_backups() } else { service };
+    let service = Arc::new(service);
     #[cfg(feature = "metrics")]
     if let Some(metrics) = metrics {
         tokio::spawn(metrics.serve(Arc::clone(&service)));

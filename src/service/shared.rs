@@ -38,6 +38,9 @@ pub struct Service {
     /// Differs at each start.
     instance: String,
     layers: BTreeMap<String, String>,
+    /// Whether the operator keeps no backups, on purpose.
+    #[cfg(feature = "metrics")]
+    has_no_backups: bool,
 }
 
 impl Service {
@@ -54,7 +57,16 @@ impl Service {
             missing: MissingKeys::default(),
             instance: base16ct::lower::encode_string(&instance),
             layers,
+            #[cfg(feature = "metrics")]
+            has_no_backups: false,
         }
+    }
+
+    /// The same for an operator who keeps no backups, on purpose. Then no metric counts the keys that are in none.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn without_backups(self) -> Self {
+        Self { has_no_backups: true, ..self }
     }
 
     /// Says what Status would, and announces nothing.
@@ -86,7 +98,7 @@ impl Service {
         Some(metrics::ServedKeyring {
             generation: snapshot.generation(),
             degraded: self.published.degraded().is_some(),
-            unbacked: snapshot.unbacked(),
+            unbacked: (!self.has_no_backups).then(|| snapshot.unbacked()),
             missing: [("others".to_owned(), others)].into_iter().chain(missing).collect(),
             keys: keys.collect(),
         })

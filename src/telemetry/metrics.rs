@@ -71,8 +71,8 @@ pub struct ServedKeyring {
     pub generation: u64,
     /// Whether there is a later keyring on the disk that cannot be opened.
     pub degraded: bool,
-    /// How many keys no listed backup contains.
-    pub unbacked: usize,
+    /// How many keys no listed backup contains. `None` if the operator keeps no backups, on purpose.
+    pub unbacked: Option<usize>,
     /// How many calls of Decrypt were refused because the keyring does not hold the key, by the hash of its key_id, or by `others`.
     pub missing: Vec<(String, u64)>,
     /// Each key that is not destroyed.
@@ -275,8 +275,10 @@ fn of_keyring(keyring: Option<ServedKeyring>) -> Registry {
     registry.register("claviger_degraded", help, constant(degraded.into()));
     let help = "How many times the keyring that is served was changed";
     registry.register("claviger_keyring_generation", help, constant(saturated(generation)));
-    let help = "Keys that no listed backup holds";
-    registry.register("claviger_unbacked_keys", help, constant(saturated(unbacked)));
+    if let Some(unbacked) = unbacked {
+        let help = "Keys that no listed backup holds";
+        registry.register("claviger_unbacked_keys", help, constant(saturated(unbacked)));
+    }
     let missing = missing.into_iter().map(|(id_hash, calls)| ([("key_id_hash", id_hash)], counted(calls)));
     let help = "Calls of Decrypt that were refused because the keyring does not hold the key";
     registry.register("claviger_missing_key_calls_total", help, Series(missing.collect()));
@@ -316,7 +318,7 @@ mod tests {
         let key = |id_hash: &str, state, unwrapped| ServedKey { id_hash: id_hash.to_owned(), state, unwrapped };
         let keys = vec![key("sha256:b", "primary", 0), key("sha256:a", "decrypt-only", 7)];
         let missing = vec![("others".to_owned(), 0), ("sha256:c".to_owned(), 4)];
-        ServedKeyring { generation: 3, degraded: false, unbacked: 1, missing, keys }
+        ServedKeyring { generation: 3, degraded: false, unbacked: Some(1), missing, keys }
     }
 
     fn scrape(metrics: &Metrics) -> String {

@@ -118,6 +118,19 @@ fn damaged_files_under_a_plugin_are_told_apart_from_the_plugin() {
 }
 
 #[test]
+fn the_log_says_when_a_keyring_that_was_refused_is_good_again() {
+    let (sandbox, _) = backed_up();
+    let mut daemon = serve(&sandbox);
+    let keyring = fs::read(sandbox.path("state/keyring")).unwrap();
+    fs::write(sandbox.path("state/keyring"), "damaged").unwrap();
+    daemon.wait_for("refused the changed keyring, still serving the one before");
+    fs::write(sandbox.path("state/keyring"), keyring).unwrap();
+    daemon.wait_for("the keyring is good again");
+    let (_, log) = daemon.terminate();
+    assert!(!log.contains("the keyring is unchanged") && !log.contains("keyring changed\""), "{log}");
+}
+
+#[test]
 fn a_directory_that_was_replaced_is_taken_up_by_a_restart() {
     let (sandbox, _) = backed_up();
     let mut daemon = serve(&sandbox);
@@ -224,6 +237,7 @@ fn a_key_that_stored_values_need_and_the_keyring_lacks_is_named() {
     let lines = log.lines().filter(|line| line.contains("a stored value needs a key that this keyring does not hold"));
     let lines: Vec<&str> = lines.collect();
     assert!(lines.len() == 1 && lines[0].contains(&key_id) && lines[0].contains("\"level\":\"ERROR\""), "{log}");
+    assert_eq!(log.matches("\"call failed\"").count(), 1, "one line a minute: {log}");
 }
 
 #[test]
@@ -316,9 +330,9 @@ fn a_backup_of_the_served_keyring_is_not_taken_for_a_wrong_one() {
     assert!(nobody.stderr.contains("hint:  use a backup of the keyring here"), "{nobody}");
 }
 
-/// What is printed on a terminal with so many columns.
-fn on_terminal(sandbox: &Sandbox, columns: usize) -> String {
-    let line = format!("stty cols {columns}; exec {CLAVIGER} {STATUS}");
+/// What a command prints on a terminal with so many columns.
+fn on_terminal(sandbox: &Sandbox, columns: usize, command: &str) -> String {
+    let line = format!("stty cols {columns}; exec {CLAVIGER} {command}");
     let mut script = Command::new("script");
     script.args(["-qec", &sandbox.unmask(&line), "/dev/null"]).stdin(Stdio::null()).env_remove("COLUMNS");
     String::from_utf8(script.output().unwrap().stdout).unwrap().replace('\r', "")
@@ -328,8 +342,11 @@ fn on_terminal(sandbox: &Sandbox, columns: usize) -> String {
 fn the_tables_fit_the_terminal_and_are_whole_in_a_file() {
     let (sandbox, _) = backed_up();
     let _daemon = serve(&sandbox);
-    for columns in [60, 80, 100] {
-        let page = on_terminal(&sandbox, columns);
+    let check = format!("backup check [DIR]/backup.age {OURS} {STATE}");
+    let list = format!("key list {STATE}");
+    let commands = [STATUS, &list, &check];
+    for (columns, command) in [60, 80, 100].into_iter().flat_map(|columns| commands.map(|command| (columns, command))) {
+        let page = on_terminal(&sandbox, columns, command);
         let table: Vec<&str> = page.lines().skip_while(|line| !line.starts_with("KEY ")).collect();
         assert!(table.len() >= 3, "{page}");
         let rows = table.iter().take_while(|line| !line.is_empty());

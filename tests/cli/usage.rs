@@ -127,6 +127,117 @@ fn a_short_name_of_a_key_is_resolved_or_refused() {
 }
 
 #[test]
+fn a_wrong_command_line_is_an_object_where_json_was_asked_for() {
+    let sandbox = Sandbox::new();
+    for (line, error, hint) in [
+        (
+            "status --sokcet @kms --output json",
+            "unexpected argument '--sokcet' found",
+            "a similar argument exists: '--socket'",
+        ),
+        ("--output=json key lisst", "unrecognized subcommand 'lisst'", "a similar subcommand exists: 'list'"),
+        ("init --output json", "the following required arguments were not provided: ", "Usage: claviger init"),
+        (
+            "status --output json --watch=1",
+            "unexpected value '1' for '--watch' found; no more were expected",
+            "Usage: ",
+        ),
+        ("key --output json", "'claviger key' requires a subcommand", "Usage: "),
+    ] {
+        let answer = sandbox.run(line);
+        assert_eq!((answer.code, &*answer.stdout, answer.stderr.lines().count()), (2, "", 1), "{answer}");
+        let report: serde_json::Value = serde_json::from_str(&answer.stderr).unwrap();
+        assert_eq!((&report["format"], &report["exit"]), (&"claviger/error/v1".into(), &2.into()));
+        assert!(report["error"].as_str().unwrap().starts_with(error), "{answer}");
+        assert!(report["hint"].as_str().unwrap().contains(hint), "{answer}");
+    }
+    // Help that was asked for is no error.
+    assert!(sandbox.run("status --help --output json").ends_with(0).stdout.contains("Usage: claviger status"));
+}
+
+#[test]
+fn a_name_that_the_api_server_does_not_know_is_no_resource() {
+    let sandbox = Sandbox::new();
+    let generate = "generate encryption-configuration --resource";
+    for (wrong, right) in
+        [("secret", "secrets"), ("cm", "configmaps"), ("deployment.apps", "deployments.apps"), ("ingress", "ingresses")]
+    {
+        let answer = sandbox.refused(2, &format!("{generate} {wrong}"));
+        let said = format!(
+            "error: invalid value '{wrong}' for '--resource <RESOURCE>': expected {right}: kube-apiserver knows no other name of \
+             this resource, and would encrypt nothing\n"
+        );
+        assert!(answer.stderr.starts_with(&said), "{answer}");
+        assert!(sandbox.run(&format!("{generate} {right}")).ends_with(0).stdout.contains(right));
+    }
+}
+
+#[test]
+fn a_wrong_name_of_a_command_is_answered_with_those_that_exist() {
+    let sandbox = Sandbox::new();
+    let man = sandbox.refused(2, "man key prom");
+    let hint = man.stderr.lines().find_map(|line| line.strip_prefix("hint:  the commands are: ")).unwrap();
+    let commands: Vec<&str> = hint.split(", ").collect();
+    assert!(commands.contains(&"slot add credential") && commands.contains(&"key promote"), "{man}");
+    for command in commands {
+        assert!(sandbox.run(&format!("man {command}")).ends_with(0).stdout.contains("NAME"), "{command}");
+    }
+    let help = sandbox.refused(2, "help keys");
+    assert!(help.stderr.contains("tip: a similar subcommand exists: 'key'"), "{help}");
+    assert_eq!(sandbox.run("help key").ends_with(0).stdout, sandbox.run("key --help").stdout);
+}
+
+#[test]
+fn a_mistake_is_answered_with_what_was_probably_meant() {
+    let sandbox = Sandbox::initialised();
+    fs::write(sandbox.path("binary"), [0xff, 0xfe, 0x00]).unwrap();
+    fs::write(sandbox.path("latin"), b"# caf\xe9\n").unwrap();
+    sandbox.make_dir("backups", 0o700);
+    for (exit, line, said) in [
+        (
+            2,
+            "status --socket kms",
+            "error: socket address \"kms\": expected an absolute path, or @ and a name\n\
+             hint:  for a file, give its whole path: --socket /run/claviger/kms; for an abstract socket: --socket @kms\n",
+        ),
+        (
+            3,
+            "key promote 2 --state-dir [DIR]/state",
+            "error: there is no key 2\n\
+             hint:  a key is named by k and its number, as in k2, or by its key_id; `claviger key list --state-dir [DIR]/state` shows \
+             the keys\n",
+        ),
+        (
+            3,
+            "backup create [DIR]/backups --state-dir [DIR]/state --recipient \
+             age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",
+            "error: [DIR]/backups already exists\nhint:  it is a directory: name a file in it\n",
+        ),
+        (
+            2,
+            "scan --snapshot x --keyring [DIR]/state",
+            "error: reading [DIR]/state: Is a directory (os error 21)\nhint:  name the file in it: [DIR]/state/keyring\n",
+        ),
+        (
+            7,
+            "scan --snapshot x --keyring [DIR]/latin",
+            "error: reading [DIR]/latin: it is neither UTF-8 nor UTF-16\n\
+             hint:  give the file `keyring` of a state directory, or a copy of it\n",
+        ),
+        (
+            2,
+            "recovery test --recovery-identity [DIR]/binary --state-dir [DIR]/state",
+            "error: reading the recovery identity from [DIR]/binary: it is not UTF-8\n\
+             hint:  give a file that `age-keygen` wrote, or shares of it: these are text\n",
+        ),
+    ] {
+        assert_eq!(sandbox.refused(exit, line).complaint(), said, "{line}");
+    }
+    let group = sandbox.refused(2, "serve --socket-group kms");
+    assert!(group.stderr.contains("expected a group's number, as `getent group NAME` prints it"), "{group}");
+}
+
+#[test]
 fn an_empty_value_is_none() {
     let sandbox = Sandbox::new();
     let answers = ["status --state-dir=", "status --config=", "status --socket="].map(|line| sandbox.refused(2, line));

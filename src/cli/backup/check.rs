@@ -10,7 +10,7 @@ use super::{
         failure::{Exit, Failure},
         identities::{IdentityArgs, Purpose},
         output::{self, OutputError},
-        tables::{KeyRow, counted, key_rows, key_table},
+        tables::{KeyRow, counted, fitting_key_table, key_rows, terminal_width},
     },
     file::{open, read, refuse_inside, served, whole},
     listing::not_listed,
@@ -65,7 +65,7 @@ fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result
     if !is_successor {
         output::aside(
             "! the keyring here does not follow from this backup: the directory was put back, or one of the two is a fork; bring \
-             them together: claviger backup restore",
+             them together: claviger backup restore FILE",
             global,
         );
     }
@@ -129,6 +129,11 @@ fn text(report: &CheckReport, file: &Path) -> String {
         ("compared", compared),
     ]);
     let missing = report.missing.iter().flatten();
-    let missing = missing.map(|key_id| format!("! {key_id} is not in it: make another one, claviger backup create"));
-    [fields, key_table(&report.keys)].into_iter().chain(missing).collect::<Vec<_>>().join("\n\n")
+    let missing =
+        missing.map(|key_id| format!("! {key_id} is not in it: make another one, claviger backup create FILE"));
+    [fields, fitting_key_table(&report.keys, None, terminal_width())]
+        .into_iter()
+        .chain(missing)
+        .collect::<Vec<_>>()
+        .join("\n\n")
 }

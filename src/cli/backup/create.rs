@@ -135,7 +135,7 @@ fn next(report: &CreateReport<'_>) -> String {
         Some(_) => {
             format!("test that it opens, so that it counts: claviger backup check {}", report.file.display())
         }
-        None => "test from time to time that its identity opens it: claviger backup check".to_owned(),
+        None => "test from time to time that its identity opens it: claviger backup check FILE".to_owned(),
     };
     format!("\nnext:  {next}\n       keep the line `expect` apart from the backup: `backup restore` asks for it")
 }

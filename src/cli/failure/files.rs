@@ -13,7 +13,7 @@ use crate::{
     text::TextError,
 };
 
-pub(super) const RESTORE: &str = "put it back from your copy of the state directory, or from a backup: claviger backup restore; never \
+pub(super) const RESTORE: &str = "put it back from your copy of the state directory, or from a backup: claviger backup restore FILE; never \
                        start over with `init`: what is encrypted needs these keys";
 
 /// The hint if the kernel gives no random bytes.
@@ -85,6 +85,7 @@ impl Explain for StoreError {
 pub(super) fn export(error: &DurableError) -> Explanation {
     match error {
         DurableError::Missing(path) => refused(&format!("mkdir -p {}", quoted(path))),
+        DurableError::Exists(path) if path.is_dir() => refused("it is a directory: name a file in it"),
         error => error.explain(),
     }
 }

@@ -79,7 +79,10 @@ impl Explain for RootError {
                 error.explain().0,
                 Some("make its secret available, or remove the slot; nothing was changed".to_owned()),
             ),
-            Self::SlotExists(_) => refused("give it another --name, or remove that one first: claviger slot remove"),
+            Self::SlotExists(name) => refused(&format!(
+                "give it another --name, or remove that one first: claviger slot remove {}",
+                quoted(name)
+            )),
             Self::NoSuchSlot(_) => refused("name one that `claviger slot list` shows"),
             Self::LastSlot(_) => refused("add another one first: claviger slot add --help"),
             Self::NoSuccessor => with(Exit::WrongKey, "put the right files back"),
@@ -127,7 +130,7 @@ impl Explain for SlotError {
             Self::WrongPassphrase => with(
                 Exit::WrongKey,
                 "run it again with the right passphrase; if nobody knows it, another slot or a backup opens the keyring: claviger slot list, claviger \
-                 backup restore",
+                 backup restore FILE",
             ),
             Self::NoCredentials(_) => {
                 refused("systemd gives it to the unit: see what `claviger generate systemd-credential` prints")
@@ -188,14 +191,16 @@ impl Explain for ChangeError {
             Self::UnknownKey(_) | Self::Destroyed(_) => "name one that `claviger key list` shows",
             Self::UnknownRecipient(_) => "name one that `claviger recovery list` shows",
             Self::State { state: State::Primary, verb: Verb::Disable | Verb::Destroy, .. } => {
-                "promote another key first: claviger key add, then claviger key promote"
+                "promote another key first: claviger key add, then claviger key promote KEY"
             }
             Self::State { verb: Verb::Promote, .. } => {
                 "only a pending key is promoted; to go back, add a key and promote that one: claviger key add"
             }
             Self::Compromised(_) => "add another key, and promote that one: claviger key add",
-            Self::State { verb: Verb::Destroy, .. } => {
-                "disable it first, and destroy it when nothing has failed without it"
+            Self::State { key_id, verb: Verb::Destroy, .. } => {
+                return refused(&format!(
+                    "disable it first, and destroy it when nothing has failed without it: claviger key disable {key_id}"
+                ));
             }
             Self::State { .. } => "`claviger key list` shows the state of each key",
             Self::KnownRecipient(_) => "nothing has to be done: `claviger recovery list` shows it",

@@ -12,7 +12,7 @@ use crate::{
         ListBackupError, MakeBackupError, MergePlanError, OpenError, ReadLedgerError, RekeyError, RootKeyError,
         UsageDoubt,
     },
-    keyring::{ChangeError, ledger::LedgerError, merge::MergeError, state::Verb},
+    keyring::{ChangeError, key_id::KeyId, ledger::LedgerError, merge::MergeError, state::Verb},
     text::TextError,
 };
 
@@ -36,7 +36,7 @@ impl Explain for ChangeKeysError {
             Self::Refused(error) => error.explain(),
             Self::Needed { .. } => refused(WRITE_AGAIN),
             Self::LedgerLost { .. } | Self::Forgotten { .. } => refused(LISTED_ONCE),
-            Self::Unproven { verb, reason, .. } => refused(&unproven(*verb, reason)),
+            Self::Unproven { key_id, verb, reason } => refused(&unproven(*key_id, *verb, reason)),
             Self::Unbacked { ledger: Some(_), .. } => refused(BEGIN_ANEW),
             Self::Unbacked { ledger: None, .. } => refused(
                 "write a backup to another disk: claviger backup create FILE; or open an existing one: claviger backup check FILE; \
@@ -53,9 +53,9 @@ impl Explain for ChangeRecoveryError {
             Self::Begin(error) => error.explain(),
             Self::Recovery(error) => error.explain(),
             Self::Refused(error) => error.explain(),
-            Self::LastRecipient(_) => {
-                refused("add another one first: claviger recovery add; --risk-no-recovery removes the last one, too")
-            }
+            Self::LastRecipient(_) => refused(
+                "add another one first: claviger recovery add RECIPIENT; --risk-no-recovery removes the last one, too",
+            ),
             Self::Commit(error) => error.explain(),
         }
     }
@@ -85,7 +85,7 @@ impl Explain for ChangeSlotsError {
             Self::Root(error) => error.explain(),
             Self::Slot(_, error) => error.explain(),
             Self::NoOtherOpens { .. } => refused(
-                "another slot has to open first: claviger slot test shows which do; or add one: claviger slot add",
+                "another slot has to open first: claviger slot test shows which do; or add one: claviger slot add --help",
             ),
             Self::KeyFile(DurableError::Exists(_)) => refused(IN_THE_WAY),
             Self::KeyFile(DurableError::Missing(dir)) => (Exit::Damaged, Some(make_directory(dir))),
@@ -123,7 +123,7 @@ impl Explain for MakeBackupError {
     }
 }
 
-const NO_RECIPIENT: &str = "name one: --recipient age1…; or keep one in the keyring: claviger recovery add";
+const NO_RECIPIENT: &str = "name one: --recipient age1…; or keep one in the keyring: claviger recovery add RECIPIENT";
 
 impl Explain for ListBackupError {
     fn explain(&self) -> Explanation {
@@ -157,7 +157,7 @@ impl Explain for MergePlanError {
             Self::Open(error @ (OpenError::Root { .. } | OpenError::Missing(_))) => with(
                 error.explain().0,
                 "if it cannot be opened any more: move the contents of the state directory to another one, restore to the empty \
-                 one, then merge the file `keyring` that you moved with another `claviger backup restore`",
+                 one, then merge the file `keyring` that you moved with another `claviger backup restore FILE`",
             ),
             Self::Open(error) => error.explain(),
             Self::Root(error) => error.explain(),
@@ -244,7 +244,7 @@ const LISTED_ONCE: &str = "if no backup that the lost ledger listed is needed an
                            disabled";
 
 /// The hint for a key that is not disabled or destroyed, because it may still be in use: how to find out, and how to skip the check.
-fn unproven(verb: Verb, reason: &UsageDoubt) -> String {
+fn unproven(key_id: KeyId, verb: Verb, reason: &UsageDoubt) -> String {
     let find_out = match reason {
         #[cfg(not(feature = "scan"))]
         UsageDoubt::CannotScan => "scan with a claviger that was built with its feature `scan`",
@@ -259,9 +259,11 @@ fn unproven(verb: Verb, reason: &UsageDoubt) -> String {
         UsageDoubt::Unreadable(_) | UsageDoubt::Incomplete(_) => READ_ALL,
     };
     let skip = match verb {
-        Verb::Destroy => "--risk-losing-secrets skips this check, and what is under the key is then lost for ever",
+        Verb::Destroy => {
+            "--risk-losing-secrets skips this check, and what is under the key is then lost for ever".to_owned()
+        }
         Verb::Promote | Verb::Demote | Verb::Disable | Verb::Enable => {
-            "--risk-unreadable-secrets skips this check, and `claviger key enable` undoes it"
+            format!("--risk-unreadable-secrets skips this check, and `claviger key enable {key_id}` undoes it")
         }
     };
     format!("{find_out}; {skip}")
@@ -271,14 +273,16 @@ const READ_ALL: &str = "let it read all of etcd: --etcd-servers URL, or --apiser
 
 #[cfg(feature = "scan")]
 const MAKE_ROOM: &str = "make room: `claviger scan --keyring FILE` shows which keys are in use; disable and destroy others: claviger \
-                         key disable, claviger key destroy";
+                         key disable KEY_ID, claviger key destroy KEY_ID";
 #[cfg(not(feature = "scan"))]
 const MAKE_ROOM: &str =
-    "make room: disable and destroy keys that are not in use: claviger key disable, claviger key destroy";
+    "make room: disable and destroy keys that are not in use: claviger key disable KEY_ID, claviger key destroy KEY_ID";
 
 impl Explain for CommitError {
     fn explain(&self) -> Explanation {
-        let mended = || Some("remove the cause; `claviger serve` then marks the keyring; nothing was lost".to_owned());
+        let mended = || {
+            Some("remove the cause; a plugin then marks the keyring when it starts: systemctl restart claviger, or claviger serve; nothing was lost".to_owned())
+        };
         match self {
             Self::NoMark => {
                 refused("`claviger serve --expect …` makes it, with what `claviger status` last printed here")

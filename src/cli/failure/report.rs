@@ -87,14 +87,18 @@ impl Failure {
         let hint = hint.as_deref();
         match global.output {
             Format::Text => print(Severity::Error, &self.message, hint),
-            Format::Json => print_json(&ErrorReport {
-                format: "claviger/error/v1",
-                error: &self.message,
-                hint,
-                exit: self.exit as u8,
-            }),
+            Format::Json => self.print_json(hint),
         }
         self.exit.into()
+    }
+    /// Prints the failure as JSON, before it is known what a hint should repeat.
+    pub(in crate::cli) fn report_as_json(&self) -> ExitCode {
+        self.print_json(self.hint.as_deref());
+        self.exit.into()
+    }
+    fn print_json(&self, hint: Option<&str>) {
+        let Self { message, exit, .. } = self;
+        print_json(&ErrorReport { format: "claviger/error/v1", error: message, hint, exit: *exit as u8 });
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     daemon::DaemonError,
     durable::{DurableError, InputError},
     keeper::ServeError,
+    listen::AddressError,
 };
 
 /// The hint for a step that the kernel refuses only if a limit is reached.
@@ -20,6 +21,7 @@ pub(super) const LIMITS: &str = "look for a limit that is reached: `ulimit -n` s
 impl Explain for ConfigError {
     fn explain(&self) -> Explanation {
         let hint = match self {
+            Self::Socket(AddressError::Malformed { address, .. }) => Some(socket::address(address)),
             Self::Socket(_) => Some(socket::ADDRESS.to_owned()),
             Self::MetricsAddress { .. } | Self::MetricsSocket(_) => {
                 Some("--metrics-listen 127.0.0.1:9808, or --metrics-listen /run/claviger/metrics.sock".to_owned())
@@ -87,10 +89,11 @@ impl Explain for DaemonError {
     }
 }
 
+/// The socket that this command was given is not the one of the plugin that serves already, so it is not repeated.
 fn occupied_hint(state_dir: &Path) -> String {
     format!(
-        "replace it on its own socket: claviger serve --take-over; or stop it first; `fuser {}/serving` finds it, and \
-         `claviger status` shows how it is",
-        state_dir.display()
+        "to replace it, use its own socket: claviger serve --take-over --socket ITS_SOCKET; or stop it first; `fuser {}` finds \
+         it, and `claviger status --socket ITS_SOCKET` shows how it is",
+        quoted(state_dir.join("serving"))
     )
 }

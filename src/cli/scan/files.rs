@@ -20,7 +20,7 @@ use crate::durable::{check_export, export};
 /// The flags that ask for files.
 #[derive(Args)]
 pub(super) struct FileArgs {
-    /// Also write the report as one HTML page, for auditors
+    /// Also write the report as one HTML page, for auditors. The file must not exist
     #[cfg(feature = "html")]
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,

@@ -105,8 +105,12 @@ impl ScanKeys {
 }
 
 fn read_keys(path: &Path) -> Result<Vec<ListedKey>, Failure> {
-    let text = read_text(path, RECORD_MAX)?;
     let hint = "give the file `keyring` of a state directory, or a copy of it";
+    let text = read_text(path, RECORD_MAX).map_err(|failure| match path {
+        path if path.is_dir() => failure.with_hint(&format!("name the file in it: {}", quoted(path.join(KEYRING)))),
+        path if path.exists() && failure.exit() == Exit::Damaged => failure.with_hint(hint),
+        _ => failure,
+    })?;
     record::outline(text.as_bytes()).map_err(|error| wrong(path, &error, Some(hint)))
 }
 

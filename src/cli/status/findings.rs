@@ -108,14 +108,15 @@ fn together(config: &Config, opened: &Opened, answer: &Result<ProbeAnswer, Probe
     };
     let mut findings = Vec::new();
     if !answer.is_well() {
-        findings.push(format!("the plugin is not healthy: {}", answer.healthz));
+        findings.push(format!("the plugin is not healthy: {}{LOOK}", answer.healthz));
     }
     let primary = opened.keyring.primary().id().to_string();
     let differs = (answer.key_id != primary)
         .then(|| format!("the plugin announces {}, and {primary} is primary here", answer.key_id));
     match &answer.report {
         None => findings.extend(
-            differs.map(|differs| format!("{differs}: it has another state directory, or refused the changed keyring")),
+            differs.map(|differs| format!("{differs}: it has another state directory, or refused the changed keyring; to see which, run this command as root or as \
+                 the user of the plugin")),
         ),
         Some(report) => findings.extend(compared(report, opened, &config.state_dir, differs)),
     }
@@ -142,22 +143,30 @@ fn compared(report: &SelfReport, opened: &Opened, state_dir: &Path, differs: Opt
         ServesFrom::Elsewhere(path) => {
             Some(format!("the plugin serves from {}, and not from {dir}{}", path.display(), has_all("")))
         }
-        ServesFrom::Here | ServesFrom::Unknown => differs.map(|differs| {
-            format!("{differs}: it did not take the changed keyring up; its log says why: journalctl -u claviger")
-        }),
+        ServesFrom::Here | ServesFrom::Unknown => {
+            differs.map(|differs| format!("{differs}: it did not take the changed keyring up{LOOK}"))
+        }
     };
     place.into_iter().chain(not_on_disk(&lacking)).collect()
 }
 
+/// Where the plugin says what is wrong.
+const LOOK: &str = "; its log says why: journalctl -u claviger";
+
 /// Says why the plugin does not answer, and where to look.
 fn silent(error: &ProbeError) -> String {
-    let look = "; its log says why: journalctl -u claviger";
     match error {
-        ProbeError::Status(..) => format!("{error}{look}"),
+        ProbeError::Status(..) => format!("{error}{LOOK}"),
         ProbeError::Absent | ProbeError::Refused => {
-            format!("the plugin does not answer: {error}; to start it: systemctl start claviger{look}")
+            format!("the plugin does not answer: {error}; to start it: systemctl start claviger{LOOK}")
         }
-        _ => format!("the plugin does not answer: {error}"),
+        ProbeError::Denied => {
+            format!("the plugin does not answer: {error}; run this command as root or as the user of the plugin")
+        }
+        ProbeError::Impostor(_) => {
+            format!("the plugin does not answer: {error}; to see which program that is: ss -xlp")
+        }
+        _ => format!("the plugin does not answer: {error}{LOOK}"),
     }
 }
 
@@ -221,17 +230,17 @@ fn plugin_findings(report: &SelfReport, state_dir: &Path) -> Vec<String> {
     let mut findings = Vec::new();
     let is_here = matches!(ServesFrom::of(report, state_dir), ServesFrom::Here | ServesFrom::Unknown);
     findings.extend(report.degraded.as_ref().filter(|_| is_here).map(|reason| {
-        format!("the plugin is degraded: it serves an earlier keyring from memory and would not start again: {reason}")
+        format!("the plugin is degraded: it serves an earlier keyring from memory and would not start again: {reason}; do not restart \
+             it before that is mended; it then takes the keyring up by itself")
     }));
     if report.alone == Some(false) {
         findings.push(format!(
-            "two plugins serve from this state directory: the replaced one should end within seconds; if it does not, `fuser \
-             {}/serving` finds both",
-            state_dir.display()
+            "two plugins serve from this state directory: the replaced one should end within seconds; if it does not, end it: \
+             fuser -v {} shows both; kill PID ends the older one",
+            quoted(state_dir.join("serving"))
         ));
     }
     let failed = report.layers.iter().filter(|(_, state)| *state == LayerState::Failed.as_str());
-    findings
-        .extend(failed.map(|(layer, _)| format!("the plugin could not protect itself with {layer}: its log says why")));
+    findings.extend(failed.map(|(layer, _)| format!("the plugin could not protect itself with {layer}{LOOK}")));
     findings
 }

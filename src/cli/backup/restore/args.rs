@@ -12,8 +12,8 @@ use crate::{keeper::Expect, keyring::key_id::KeyId};
 /// FILE is a backup. It may also be a copy of the file `keyring`, if the identity is one of its recovery recipients',
 /// or if it is under a root key that the keyring here has or had.
 ///
-/// If the plugin still runs, let it run: it serves from memory. The command then compares the backup with what the
-/// plugin serves.
+/// If the plugin still runs, let it run: it serves from memory. The command asks the plugin at --socket and compares
+/// the backup with what that plugin serves. It does not find a plugin at another socket: it says where it looked.
 ///
 /// To restore to an empty directory, you must show that this is the right backup, because anyone who knows a recipient
 /// can make one.

@@ -12,7 +12,7 @@ use super::{
             files::absolute,
             given::quoted,
             identities::Purpose,
-            live::{LivePlugin, PluginSearch, ServesFrom},
+            live::{LivePlugin, PluginSearch, ServesFrom, start},
             output::{self, OutputError},
             probe::find_plugin,
             tables::counted,
@@ -176,7 +176,7 @@ fn print_next(report: &RestoreReport<'_>, plugin: Option<&LivePlugin>, global: &
     }
     let next = match plugin {
         Some(plugin) => after(&plugin.serves_from(report.state_dir), report.state_dir),
-        None => format!("\nnext:  claviger serve --state-dir {}\nthen:  {ROTATE}", quoted(report.state_dir)),
+        None => format!("\nnext:  {}\nthen:  {ROTATE}", start(report.state_dir)),
     };
     output::advice(&next, global)
 }
