@@ -173,16 +173,40 @@ fn whatever_is_restored_no_key_that_a_secret_needs_can_be_given_up() {
     node.loses_nothing();
 }
 
+/// The commands of claviger in the runbook's chapter about a lost directory without a backup, in their order, for a sandbox.
+fn without_backup(recipient: &str) -> Vec<String> {
+    let chapter = include_str!("../docs/runbook.md").split("### There is no backup at all").nth(1).unwrap();
+    let chapter = chapter.split("\n## ").next().unwrap().replace("\\\n", " ");
+    let commands = chapter.split("```bash\n").skip(1).flat_map(|block| block.split("\n```").next().unwrap().lines());
+    let here = |line: &str| {
+        [
+            ("/var/lib/claviger-2", "[DIR]/second"),
+            ("/run/claviger/", "[DIR]/run/"),
+            ("/media/usb/", "[DIR]/"),
+            ("/media/safe/identity.txt", "[DIR]/ours.txt"),
+            ("\"$recipient\"", recipient),
+        ]
+        .into_iter()
+        .fold(line.to_owned(), |line, (there, here)| line.replace(there, here))
+    };
+    let of_claviger = |line: &str| Some(line.split_once("sudo claviger ")?.1.to_owned());
+    let served = |line: &str| Some(line.split_once("/usr/local/bin/claviger serve ")?.1.to_owned());
+    commands.filter_map(|line| served(line).or_else(|| of_claviger(line))).map(|line| here(&line)).collect()
+}
+
 /// The state directory is gone and there is no backup, and the plugin still runs.
 #[test]
 fn without_a_backup_a_second_plugin_takes_over_what_the_first_one_has_in_memory() {
     let mut node = Node::new();
+    let recipient = fs::read_to_string(node.sandbox.path("ours.txt")).unwrap();
+    let recipient = recipient.split("public key: ").nth(1).unwrap().lines().next().unwrap().to_owned();
+    let commands = without_backup(&recipient);
+    let [init, serve, generate, create, scan] = commands.as_slice() else { panic!("{commands:?}") };
     fs::remove_dir_all(node.sandbox.path("state")).unwrap();
     node.reads_all();
-    node.done("init --state-dir [DIR]/second --without-recovery --socket [DIR]/run/kms.sock");
-    let _second = node.sandbox.serve("--state-dir [DIR]/second --socket [DIR]/run/second.sock");
-    let generate = "generate encryption-configuration --resource secrets";
-    let second = node.done(&format!("{generate} --socket [DIR]/run/second.sock --provider-name claviger-2")).stdout;
+    node.done(&format!("{init} --socket [DIR]/run/kms.sock"));
+    let _second = node.sandbox.serve(serve);
+    let second = node.done(generate).stdout;
     let alone = second.replace("[DIR]", &node.sandbox.root().to_string_lossy());
     // The second plugin wraps from now on, and the first one still unwraps.
     let present = fs::read_to_string(node.sandbox.path("encryption.yaml")).unwrap();
@@ -191,11 +215,20 @@ fn without_a_backup_a_second_plugin_takes_over_what_the_first_one_has_in_memory(
     };
     let both = alone.replace("- identity", &format!("- kms:{}- identity", provider(&present)));
     fs::write(node.sandbox.path("encryption.yaml"), &both).unwrap();
+    let scan = format!("{scan} {} --encryption-config [DIR]/encryption.yaml", node.etcd_flags());
     let api = node.api.as_mut().unwrap();
     api.restart().unwrap();
+    assert!(
+        node.sandbox.run(&scan).ends_with(1).stdout.contains("kms:v2:claviger "),
+        "what is under the first provider"
+    );
+    let api = node.api.as_mut().unwrap();
     let secrets = api.kubectl(&["get", "secrets", "-o", "json"]).unwrap();
     api.kubectl_stdin(&["replace", "-f", "-"], &secrets).unwrap();
     assert!(node.secrets.iter().all(|name| node.stored(name).starts_with("k8s:enc:kms:v2:claviger-2:")));
+    node.done(create);
+    let scanned = node.done(&scan);
+    assert!(!scanned.stdout.contains("kms:v2:claviger "), "{scanned}");
     // Nothing needs the first one any more.
     node.stop();
     fs::write(node.sandbox.path("encryption.yaml"), &alone).unwrap();
