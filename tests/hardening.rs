@@ -196,7 +196,13 @@ fn what_a_daemon_does_is_what_it_may_do() {
     }
     let name = |call: &calls::SystemCall| call.0.strip_prefix("SYS_").unwrap();
     let usual: BTreeSet<&str> = calls::USUAL.iter().map(name).collect();
-    let narrowed = calls::narrowed(calls::OwnFacts { pid: 1, socket_group: Some(1), owner: Some((1, 1)) });
+    let narrowed = calls::narrowed(calls::OwnFacts {
+        pid: 1,
+        is_root: true,
+        group: 1,
+        socket_group: Some(1),
+        owner: Some((1, 1)),
+    });
     let allowed: BTreeSet<&str> = [calls::USUAL, calls::OLDER, calls::RARE]
         .into_iter()
         .flatten()
@@ -207,6 +213,30 @@ fn what_a_daemon_does_is_what_it_may_do() {
     assert!(surprising.is_empty(), "called, and not in the list: {surprising:?}");
     let unused: Vec<_> = usual.difference(&called).collect();
     assert!(unused.is_empty(), "in the list of what is usual, and never called: {unused:?}");
+}
+
+/// The file on another disk is granted, and its directory is not.
+#[test]
+fn a_slot_file_outside_of_the_state_directory_is_read_from_inside() {
+    let run = Run::new().unwrap();
+    let (state_dir, disk, socket) = (run.path("state"), run.path("disk"), run.socket("kms.sock").unwrap());
+    fs::create_dir(&disk).unwrap();
+    let claviger = |verb: &str| {
+        let mut command = Command::new(BINARY);
+        command.arg(verb).arg("--state-dir").arg(&state_dir);
+        command
+    };
+    let mut init = claviger("init");
+    init.args(["--without-recovery", "--slot-file"]).arg(disk.join("root.key"));
+    let initialized = output(init, &[], LIMIT);
+    assert!(initialized.unwrap().status.success());
+    let mut serve = claviger("serve");
+    serve.arg("--socket").arg(&socket);
+    let mut process = run.start("elsewhere", serve).unwrap();
+    let log = run.log_of("elsewhere");
+    let unsealed = || fs::read_to_string(&log).unwrap().contains(r#""message":"unsealed""#);
+    process.wait_until("unsealed", LIMIT, unsealed).unwrap();
+    process.terminate(LIMIT).unwrap();
 }
 
 #[test]

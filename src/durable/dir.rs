@@ -46,16 +46,28 @@ impl Dir {
     /// # Errors
     /// When it is missing, a link or not a directory, belongs to somebody else, or is open to others.
     pub fn open(path: &Path, privacy: Privacy) -> Result<Self> {
-        let dir = Self::open_unchecked(path)?;
+        Self::open_unchecked(path, OFlags::RDONLY)?.checked(privacy)
+    }
+
+    /// Opens `path` as [`Dir::open`] does, but only to read files in it whose names are known. A daemon that has confined
+    /// itself may read such a file, and may not list the directory that holds it.
+    ///
+    /// # Errors
+    /// As [`Dir::open`].
+    pub fn open_unlisted(path: &Path, privacy: Privacy) -> Result<Self> {
+        Self::open_unchecked(path, OFlags::PATH)?.checked(privacy)
+    }
+
+    fn checked(self, privacy: Privacy) -> Result<Self> {
         let expected = match privacy {
             Privacy::Private => PRIVATE_DIRECTORY,
             Privacy::Readable => 0o755,
         };
-        let mode = permissions(&dir.stat()?);
+        let mode = permissions(&self.stat()?);
         if mode & 0o777 & !expected != 0 {
-            return Err(DurableError::DirectoryMode { path: dir.path, mode, expected });
+            return Err(DurableError::DirectoryMode { path: self.path, mode, expected });
         }
-        Ok(dir)
+        Ok(self)
     }
 
     /// Opens `path` for a first set-up. Makes the directory if it is missing, and makes it private if it is empty.
@@ -66,7 +78,7 @@ impl Dir {
         match fs::mkdir(path, Mode::from(PRIVATE_DIRECTORY)) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
-                let dir = Self::open_unchecked(path)?;
+                let dir = Self::open_unchecked(path, OFlags::RDONLY)?;
                 if dir.names()?.is_empty() {
                     fs::fchmod(&dir.fd, Mode::from(PRIVATE_DIRECTORY)).map_err(io_error("chmod", path))?;
                 }
@@ -94,8 +106,8 @@ impl Dir {
         self.uid
     }
 
-    fn open_unchecked(path: &Path) -> Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fn open_unchecked(path: &Path, access: OFlags) -> Result<Self> {
+        let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOENT => DurableError::Missing(path.to_owned()),
             Errno::LOOP | Errno::NOTDIR => {

@@ -52,7 +52,7 @@ impl FileSlot {
     /// When its file is missing, cannot be trusted, or is not 32 bytes long.
     pub(super) fn read(slot: &Slot, state_dir: &Dir) -> Result<Self, SlotError> {
         let path = slot.parameter(PATH).map(PathBuf::from);
-        let (bytes, found) = in_its_dir(path.as_deref(), slot.name(), state_dir, |dir, name| {
+        let (bytes, found) = in_its_dir(path.as_deref(), slot.name(), state_dir, Dir::open_unlisted, |dir, name| {
             Ok((dir.read(name, SECRET)?, dir.path_of(name)))
         })?;
         if bytes.len() != SECRET {
@@ -80,12 +80,12 @@ impl Sealer for FileSlot {
     }
 
     fn check_keep(&self, slot: &str, state_dir: &Dir) -> Result<(), DurableError> {
-        let is_taken = in_its_dir(self.path.as_deref(), slot, state_dir, Dir::contains)?;
+        let is_taken = in_its_dir(self.path.as_deref(), slot, state_dir, Dir::open, Dir::contains)?;
         if is_taken { Err(DurableError::Exists(self.path(slot, state_dir))) } else { Ok(()) }
     }
 
     fn keep(&self, slot: &str, state_dir: &Dir) -> Result<(), DurableError> {
-        in_its_dir(self.path.as_deref(), slot, state_dir, |dir, name| dir.create(name, self.secret.expose()))
+        in_its_dir(self.path.as_deref(), slot, state_dir, Dir::open, |dir, name| dir.create(name, self.secret.expose()))
     }
 }
 
@@ -93,6 +93,9 @@ impl Sealer for FileSlot {
 pub fn key_file_name(slot: &str) -> String {
     format!("slot-{slot}.key")
 }
+
+/// How the directory of a key file is opened.
+type OpenDir = fn(&Path, Privacy) -> Result<Dir, DurableError>;
 
 /// Calls `act` with the directory of the key file, and with the name of the file.
 ///
@@ -103,6 +106,7 @@ fn in_its_dir<T>(
     path: Option<&Path>,
     slot: &str,
     state_dir: &Dir,
+    open: OpenDir,
     act: impl FnOnce(&Dir, &str) -> Result<T, DurableError>,
 ) -> Result<T, DurableError> {
     let Some(path) = path else {
@@ -111,7 +115,7 @@ fn in_its_dir<T>(
     let wrong = |found| DurableError::Path { path: path.to_owned(), found, expected: "a file in another directory" };
     let parent = path.parent().filter(|_| path.is_absolute()).ok_or_else(|| wrong("no absolute path"))?;
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| wrong("no path of a file"))?;
-    let dir = Dir::open(parent, Privacy::Readable)?;
+    let dir = open(parent, Privacy::Readable)?;
     if dir.is_same(state_dir)? {
         return Err(wrong("in the state directory"));
     }
