@@ -39,7 +39,7 @@ pub(super) fn read(text: &str) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsErro
         }
     }
     let locate = |path: &str| path.starts_with('/').then(|| PathBuf::from(path));
-    CommandLine { words: &all.words, unknown: all.unknown.into_iter().collect(), locate: &locate }.read()
+    CommandLine { words: &all.words, unknown: all.unknown, locate: &locate }.read()
 }
 
 #[cfg(test)]

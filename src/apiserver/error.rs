@@ -18,6 +18,12 @@ pub enum FlagsError {
     /// An entry of `--etcd-servers-overrides` is not `resource#servers`, so it is not clear which etcd it means.
     #[error("--etcd-servers-overrides has the entry {0:?}, expected resource#server;server")]
     Override(String),
+    /// Too many values in the command are not known.
+    #[error("its command has {0} expressions whose value is not known, expected at most 256")]
+    Unclear(usize),
+    /// The container has too many mounts, or the pod too many volumes.
+    #[error("its kube-apiserver has {0} mounts, expected at most 1000")]
+    Mounts(usize),
     /// All flags were understood, and they name no etcd.
     #[error("its kube-apiserver has no --etcd-servers")]
     NoEtcd,

@@ -1,6 +1,6 @@
 //! The flags of kube-apiserver that say where its objects are and how they are encrypted.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use crate::etcd::Servers;
 
@@ -44,12 +44,15 @@ impl Override {
     }
 }
 
+/// The most expressions of a command whose value is not known. The values of flags are compared with each of them.
+const UNKNOWN_MAX: usize = 256;
+
 /// The words of kube-apiserver's command, and how to understand them.
 pub(super) struct CommandLine<'a> {
     /// The words after the program.
     pub(super) words: &'a [String],
     /// Expressions in the words whose value is not known.
-    pub(super) unknown: Vec<String>,
+    pub(super) unknown: BTreeSet<String>,
     /// Finds files.
     pub(super) locate: Locate<'a>,
 }
@@ -58,8 +61,11 @@ impl CommandLine<'_> {
     /// Reads the flags, and says which of them could not be understood.
     ///
     /// # Errors
-    /// When they name no etcd, and nothing in them is unknown. When an override has another form.
+    /// When they name no etcd, and nothing in them is unknown. When too much is unknown, or an override has another form.
     pub(super) fn read(&self) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError> {
+        if self.unknown.len() > UNKNOWN_MAX {
+            return Err(FlagsError::Unclear(self.unknown.len()));
+        }
         let mut doubts = Vec::new();
         let servers = Servers {
             urls: self.urls("etcd-servers", ',', &mut doubts),
@@ -75,6 +81,7 @@ impl CommandLine<'_> {
             servers,
         };
         doubts.extend(self.hidden());
+        doubts.dedup();
         if flags.servers.urls.is_empty() && doubts.is_empty() {
             return Err(FlagsError::NoEtcd);
         }
@@ -151,7 +158,7 @@ impl CommandLine<'_> {
 
     /// Returns the words that are unknown as a whole, because they may contain any flag.
     fn hidden(&self) -> impl Iterator<Item = Doubt> {
-        let hidden = self.words.iter().filter(|word| self.unknown.contains(word));
+        let hidden = self.unknown.iter().filter(|unknown| self.words.contains(unknown));
         hidden.map(|word| Doubt::Hidden { name: word.clone() })
     }
 }
@@ -213,6 +220,15 @@ mod tests {
         let expected = "--etcd-servers names unix://kine.sock, and it is not known where that is on this machine";
         assert_eq!(doubts, [expected]);
         assert_eq!(read("--etcd-prefix=/x", &[]), Err(FlagsError::NoEtcd));
+    }
+
+    #[test]
+    fn more_unknown_values_than_any_command_has_are_refused() {
+        let unknown: Vec<String> = (0..257).map(|number| format!("$V{number}")).collect();
+        let unknown: Vec<&str> = unknown.iter().map(String::as_str).collect();
+        let text = "its command has 257 expressions whose value is not known, expected at most 256";
+        assert_eq!(read("--etcd-servers=a", &unknown).unwrap_err().to_string(), text);
+        assert!(read("--etcd-servers=a", &unknown[1..]).is_ok());
     }
 
     #[test]

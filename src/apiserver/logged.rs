@@ -3,7 +3,10 @@
 //! k3s runs kube-apiserver in its own process, so neither a manifest nor a command line shows the flags. It works in
 //! the directory `server` of its data directory, and addresses its database with a path relative to that.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use super::{
     error::{Doubt, FlagsError, NoApiServer},
@@ -30,7 +33,7 @@ pub(super) fn read(text: &str) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsErro
         Some(directory) => Some(directory.join(path)),
         None => path.starts_with('/').then(|| PathBuf::from(path)),
     };
-    CommandLine { words: &words, unknown: Vec::new(), locate: &locate }.read()
+    CommandLine { words: &words, unknown: BTreeSet::new(), locate: &locate }.read()
 }
 
 /// Returns what follows [`START`] in `line`, up to the end of the quoted message that contains it.

@@ -2,7 +2,7 @@
 //! EncryptionConfiguration.
 //!
 //! ```text
-//! find -> pod, unit -> program -> words
+//! find -> pod, unit -> program -> words;   pod, unit -> variables
 //!         pod, unit, arguments, logged, process -> flags -> error
 //! coverage
 //! ```
@@ -20,6 +20,7 @@ mod pod;
 mod process;
 mod program;
 mod unit;
+mod variables;
 mod words;
 
 pub use error::{Doubt, FlagsError};

@@ -6,7 +6,7 @@
 //! Source: `k8s.io/kubernetes`, `third_party/forked/golang/expansion/expand.go`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::{Path, PathBuf},
 };
 
@@ -16,8 +16,12 @@ use super::{
     error::{Doubt, FlagsError, NoApiServer},
     flags::{ApiServerFlags, CommandLine},
     program::{api_server, is_program},
+    variables::Variables,
     words::Words,
 };
+
+/// The most mounts of a container. Each path of a flag is compared with all of them.
+const MOUNTS_MAX: usize = 1000;
 
 #[derive(Deserialize)]
 struct Pod {
@@ -94,9 +98,12 @@ pub(super) fn read(text: &str) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsErro
     if found.next().is_some() {
         return Err(FlagsError::SeveralApiServers);
     }
+    let mounts = container.volume_mounts.len().max(volumes.len());
+    if mounts > MOUNTS_MAX {
+        return Err(FlagsError::Mounts(mounts));
+    }
     let locate = |path: &str| container.on_host(Path::new(path), volumes);
-    let unknown = command.unknown.into_iter().collect();
-    CommandLine { words: &command.words, unknown, locate: &locate }.read()
+    CommandLine { words: &command.words, unknown: command.unknown, locate: &locate }.read()
 }
 
 impl Container {
@@ -113,19 +120,16 @@ impl Container {
         if self.command.is_empty() && is_program(image) {
             return Some(command);
         }
-        api_server(command, &|name| variables.get(name).cloned())
+        api_server(command, &|name| variables.value(name))
     }
 
     /// Returns the variables whose value is known. A value may contain the variables before it.
-    fn variables(&self) -> BTreeMap<String, String> {
-        let mut variables = BTreeMap::new();
+    fn variables(&self) -> Variables {
+        let mut variables = Variables::default();
         for Variable { name, value } in &self.env {
             let mut unknown = BTreeSet::new();
             let value = value.as_ref().map(|value| expand(value, &variables, &mut unknown));
-            match value.filter(|_| unknown.is_empty()) {
-                Some(value) => variables.insert(name.clone(), value),
-                None => variables.remove(name),
-            };
+            variables.set(name.clone(), value.filter(|_| unknown.is_empty()));
         }
         variables
     }
@@ -147,8 +151,8 @@ impl Container {
 
 /// Replaces each `$(NAME)`, and each `$$` by a dollar sign. An expression without a known value stays as it is, and is
 /// added to `unknown`.
-fn expand(text: &str, variables: &BTreeMap<String, String>, unknown: &mut BTreeSet<String>) -> String {
-    let (mut expanded, mut rest) = (String::new(), text);
+fn expand(text: &str, variables: &Variables, unknown: &mut BTreeSet<String>) -> String {
+    let (mut expanded, mut rest, mut is_closed) = (String::new(), text, true);
     while let Some(at) = rest.find('$') {
         expanded.push_str(&rest[..at]);
         rest = &rest[at + 1..];
@@ -157,13 +161,15 @@ fn expand(text: &str, variables: &BTreeMap<String, String>, unknown: &mut BTreeS
             rest = after;
             continue;
         }
-        let name = rest.strip_prefix('(').and_then(|inner| inner.split_once(')'));
-        let Some((name, after)) = name else {
+        let inner = rest.strip_prefix('(').filter(|_| is_closed);
+        let Some((name, after)) = inner.and_then(|inner| inner.split_once(')')) else {
+            // If nothing closes this expression, nothing closes a later one.
+            is_closed &= inner.is_none();
             expanded.push('$');
             continue;
         };
-        if let Some(value) = variables.get(name) {
-            expanded.push_str(value);
+        if let Some(value) = variables.value(name) {
+            expanded.push_str(&value);
         } else {
             let written = format!("$({name})");
             expanded.push_str(&written);
@@ -235,6 +241,32 @@ spec:
         assert_eq!(doubts(&text.replacen("mountPath: /other/config.yaml", "mountPath: /enc", 1)), [expected]);
         let relative = "{command: [kube-apiserver, --etcd-servers=a, --etcd-cafile=ca], workingDir: /pki}";
         assert_eq!(read(&pod(relative)).unwrap().0.servers.cafile, Some("/pki/ca".into()));
+    }
+
+    /// A thousand bytes could otherwise ask for terabytes.
+    #[test]
+    fn variables_that_contain_each_other_many_times_fill_no_memory() {
+        let nested =
+            |number: usize| format!("{{name: V{}, value: '{}'}}", number + 1, format!("$(V{number})").repeat(10));
+        let variables: Vec<String> = (0..12).map(nested).collect();
+        let env = format!("{{name: V0, value: xxxxxxxxxx}}, {}", variables.join(", "));
+        for command in ["[kube-apiserver, '--etcd-servers=$(V12)']", "[sh, -c, 'kube-apiserver --etcd-servers=$V12']"] {
+            let doubts = doubts(&pod(&format!("{{command: {command}, env: [{env}]}}")));
+            assert_eq!(doubts.len(), 1, "{doubts:?}");
+            assert!(doubts[0].ends_with("V12, whose value is not known") || doubts[0].contains("$(V12)"), "{doubts:?}");
+        }
+        let many = "--etcd-servers=$(V5) ".repeat(100);
+        let (flags, doubts) =
+            read(&pod(&format!("{{image: kube-apiserver, args: ['{many}'], env: [{env}]}}"))).unwrap();
+        assert!(flags.servers.urls.iter().map(String::len).sum::<usize>() < 16 << 20);
+        assert!(!doubts.is_empty());
+    }
+
+    #[test]
+    fn a_pod_with_more_mounts_than_any_has_is_refused() {
+        let mounts = vec!["{name: a, mountPath: /a}"; 1001].join(", ");
+        let text = pod(&format!("{{command: [kube-apiserver, --etcd-servers=a], volumeMounts: [{mounts}]}}"));
+        assert_eq!(read(&text).unwrap_err().to_string(), "its kube-apiserver has 1001 mounts, expected at most 1000");
     }
 
     #[test]

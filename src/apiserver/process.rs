@@ -5,6 +5,7 @@
 //! Source: proc(5), `/proc/PID/cmdline`, `root`, `cwd` and `ns/mnt`.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -55,7 +56,7 @@ pub(super) fn read(pid: u32) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError>
         let path = directory.join(path);
         Some(if is_in_container { of(pid, "root").join(path.strip_prefix("/").ok()?) } else { path })
     };
-    CommandLine { words: &words[1..], unknown: Vec::new(), locate: &locate }.read()
+    CommandLine { words: &words[1..], unknown: BTreeSet::new(), locate: &locate }.read()
 }
 
 fn of(pid: u32, name: &str) -> PathBuf {

@@ -2,15 +2,13 @@
 //!
 //! Source: systemd.syntax(7), systemd.service(5) and systemd.exec(5).
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use super::{
     error::{Doubt, FlagsError, NoApiServer},
     flags::{ApiServerFlags, CommandLine},
     program::api_server,
+    variables::Variables,
     words::{Dialect, Words, commands},
 };
 
@@ -38,7 +36,7 @@ pub(super) fn is_unit(text: &str) -> bool {
 pub(super) fn read(text: &str, read_text: ReadText<'_>) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError> {
     let unit = Unit::parse(text);
     let (variables, mut doubts) = unit.variables(read_text);
-    let lookup = |name: &str| variables.get(name).cloned();
+    let lookup = |name: &str| variables.value(name);
     let command = unit.commands.iter().find_map(|line| {
         let line = line.trim_start_matches(['-', '@', ':', '+', '!', '|']);
         let words = commands(line, Dialect::Systemd, &lookup).into_iter().next()?;
@@ -47,8 +45,7 @@ pub(super) fn read(text: &str, read_text: ReadText<'_>) -> Result<(ApiServerFlag
     let command = command.ok_or(FlagsError::NoApiServer(NoApiServer::Unit))?;
     let directory = unit.directory.as_deref().unwrap_or(Path::new("/"));
     let locate = |path: &str| Some(directory.join(path));
-    let unknown = command.unknown.into_iter().collect();
-    let (flags, further) = CommandLine { words: &command.words, unknown, locate: &locate }.read()?;
+    let (flags, further) = CommandLine { words: &command.words, unknown: command.unknown, locate: &locate }.read()?;
     doubts.extend(further);
     Ok((flags, doubts))
 }
@@ -75,17 +72,19 @@ impl Unit {
     }
 
     /// Returns the variables of the commands. A file's variables count more than those of the unit.
-    fn variables(&self, read_text: ReadText<'_>) -> (BTreeMap<String, String>, Vec<Doubt>) {
-        let mut variables = BTreeMap::new();
+    fn variables(&self, read_text: ReadText<'_>) -> (Variables, Vec<Doubt>) {
+        let mut variables = Variables::default();
         let words = self.environment.iter().flat_map(|line| commands(line, Dialect::Systemd, &|_| None));
         for word in words.flat_map(|command| command.words) {
-            variables.extend(word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
+            if let Some((name, value)) = word.split_once('=') {
+                variables.set(name.to_owned(), Some(value.to_owned()));
+            }
         }
         let mut doubts = Vec::new();
         for file in &self.files {
             let (path, is_optional) = file.strip_prefix('-').map_or((file.as_str(), false), |path| (path, true));
             match read_text(Path::new(path)) {
-                Ok(text) => variables.extend(environment(&text)),
+                Ok(text) => environment(&text).for_each(|(name, value)| variables.set(name, Some(value))),
                 Err(_) if is_optional => {}
                 Err(reason) => doubts.push(Doubt::EnvironmentFile { path: path.into(), reason }),
             }
@@ -115,8 +114,10 @@ fn assignments(text: &str) -> impl Iterator<Item = (&str, String)> {
             let line = lines.next()?;
             let Some((key, first)) = line.split_once('=') else { continue };
             let mut value = first.to_owned();
-            while let Some(rest) = value.strip_suffix('\\') {
-                value = format!("{rest} {}", lines.next().unwrap_or_default());
+            while value.ends_with('\\') {
+                value.pop();
+                value.push(' ');
+                value.push_str(lines.next().unwrap_or_default());
             }
             return Some((key.trim(), value.trim().to_owned()));
         }
