@@ -5,7 +5,7 @@
 //! that the event loop runs; a connection has one request, one of few places, and a few seconds.
 
 use std::{
-    convert::Infallible, fmt::Display, future::ready, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration,
+    convert::Infallible, fmt::Display, future::ready, io, net::SocketAddr, os::fd::AsFd, sync::Arc, time::Duration,
 };
 
 use hyper::{
@@ -15,10 +15,9 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -59,7 +58,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub struct AdminPlace {
     address: MetricsAddress,
     /// For a port: the socket, which is not bound yet.
-    socket: Option<OwnedFd>,
+    socket: Option<TcpSocket>,
 }
 
 impl AdminPlace {
@@ -98,18 +97,19 @@ impl AdminPlace {
     }
 }
 
-fn tcp_socket(at: &SocketAddr) -> io::Result<OwnedFd> {
-    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+/// Makes a socket of the loopback device alone. Nothing can reach it over a network, also not if a later call binds it to
+/// another address, or if it listens before it is bound.
+fn tcp_socket(at: &SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind_device(Some(b"lo"))?;
     Ok(socket)
 }
 
-fn bind_port(socket: &OwnedFd, at: &SocketAddr) -> io::Result<TcpListener> {
-    rustix::net::bind(socket, at)?;
+fn bind_port(socket: &TcpSocket, at: &SocketAddr) -> io::Result<TcpListener> {
+    socket.bind(*at)?;
     rustix::net::listen(socket, BACKLOG)?;
-    TcpListener::from_std(socket.try_clone()?.into())
+    TcpListener::from_std(socket.as_fd().try_clone_to_owned()?.into())
 }
 
 fn bind(path: &Address) -> io::Result<(tokio::net::UnixListener, impl Sized + use<>)> {
@@ -205,4 +205,19 @@ fn typed(status: StatusCode, content_type: &'static str, body: String) -> Respon
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_of_the_loopback_device_alone() {
+        for at in ["127.0.0.1:0", "[::1]:0"] {
+            match tcp_socket(&at.parse().unwrap()) {
+                Ok(socket) => assert_eq!(socket.device().unwrap().as_deref(), Some(&b"lo"[..]), "{at}"),
+                Err(error) => assert!(at.starts_with('['), "{error}"),
+            }
+        }
+    }
 }
