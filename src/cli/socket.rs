@@ -25,7 +25,8 @@ pub(super) fn hint(error: &SocketError) -> Option<String> {
         SocketError::NotADirectory(_) | SocketError::Occupied(_) => "move it away, or give another --socket".to_owned(),
         SocketError::Missing(path) => own_directory(path),
         // Never a command that changes an existing directory: others may use it.
-        SocketError::Writable { .. }
+        SocketError::System(_)
+        | SocketError::Writable { .. }
         | SocketError::Ancestor(_)
         | SocketError::Owner { .. }
         | SocketError::Unwritable { .. } => {

@@ -31,7 +31,13 @@ pub(super) fn protect(config: &Config, files: &Result<Option<Restricted>, FilesE
 
 fn own_facts(config: &Config) -> OwnFacts {
     let owner = fs::metadata(&config.state_dir).ok().map(|dir| (dir.uid(), dir.gid()));
-    OwnFacts { pid: std::process::id(), socket_group: config.socket_access.group, owner }
+    OwnFacts {
+        pid: std::process::id(),
+        is_root: rustix::process::geteuid().is_root(),
+        group: rustix::process::getgid().as_raw(),
+        socket_group: config.socket_access.group,
+        owner,
+    }
 }
 
 fn failed(layer: Layer, error: &dyn Error) -> LayerState {

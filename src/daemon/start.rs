@@ -40,6 +40,7 @@ pub async fn run(
     // Before the socket exists: anybody who sees it may send a signal.
     let mut signals = Signals::catch().map_err(DaemonError::Signals)?;
     let systemd = Systemd::from_env().map_err(DaemonError::Notify)?;
+    listen::keep_new_sockets_private();
     let keys = Arc::new(Published::default());
     let publisher = Publisher::new(config.state_dir.clone(), means, expect, Arc::clone(&keys));
     let bound = if take_over { None } else { Some(listen(config, listen::bind)?) };

@@ -1,6 +1,7 @@
 //! The system calls of a daemon that has started, as data. The filter is built from it, and a test compares it with what a daemon calls.
 //!
-//! No call here starts a program or a thread, connects, looks into another process, or makes memory executable.
+//! No call here starts a program or a thread, connects, looks into another process, or makes memory executable. None lets root change
+//! the mode or the owner of files that other programs use. What remains is in `docs/threat-model.md`.
 
 use std::ffi::c_long;
 
@@ -32,7 +33,7 @@ pub(crate) const USUAL: &[SystemCall] = calls! {
     SYS_accept4 SYS_bind SYS_getsockopt SYS_listen SYS_recvfrom SYS_shutdown SYS_writev
     // files: the layer of files restricts which
     SYS_close SYS_fadvise64 SYS_fcntl SYS_flock SYS_fstat SYS_fsync SYS_ftruncate SYS_getdents64
-    SYS_newfstatat SYS_openat SYS_read SYS_renameat SYS_statx SYS_unlinkat SYS_write
+    SYS_newfstatat SYS_read SYS_renameat SYS_statx SYS_unlinkat SYS_write
     // memory
     SYS_madvise SYS_memfd_secret SYS_munmap
     // who and where we are, random numbers, the end
@@ -41,7 +42,7 @@ pub(crate) const USUAL: &[SystemCall] = calls! {
 
 /// The same, by older names that only this architecture has.
 #[cfg(target_arch = "x86_64")]
-pub(crate) const OLDER: &[SystemCall] = calls! { SYS_epoll_wait SYS_open SYS_poll SYS_readlink SYS_stat SYS_lstat };
+pub(crate) const OLDER: &[SystemCall] = calls! { SYS_epoll_wait SYS_poll SYS_readlink SYS_stat SYS_lstat };
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) const OLDER: &[SystemCall] = &[];
 
@@ -71,10 +72,42 @@ pub(crate) const RARE: &[SystemCall] = calls! {
 pub struct OwnFacts {
     /// The process.
     pub pid: u32,
+    /// Whether it runs as root, who may change the mode and the owner of any file.
+    pub is_root: bool,
+    /// Its own group.
+    pub group: u32,
     /// The group that may open its socket.
     pub socket_group: Option<u32>,
     /// The user and the group that own the state directory.
     pub owner: Option<(u32, u32)>,
+}
+
+/// What makes an open file a new one.
+const MAKES_FILE: u64 = (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY)).unsigned_abs() as u64;
+
+/// All bits of an argument of four bytes.
+const WHOLE: u64 = u32::MAX as u64;
+
+/// All bits of a mode.
+const ALL_MODES: u64 = 0o7777;
+
+/// What gives a new socket its group and its mode. The kernel gives the mode by the umask. If other users could not do harm by them, the
+/// daemon may also change both afterwards: its user may change them for its own files only. Root could change them for all files, and so
+/// makes the socket as a member of the group.
+fn of_a_new_socket(own: OwnFacts) -> Vec<Narrowed> {
+    let Some(group) = own.socket_group.map(u64::from) else { return Vec::new() };
+    let mode = |mode| narrowed_to(("SYS_fchmodat", libc::SYS_fchmodat), &[(2, WHOLE, mode)]);
+    if !own.is_root {
+        let given = narrowed_to(("SYS_fchownat", libc::SYS_fchownat), &[(2, WHOLE, WHOLE), (3, WHOLE, group)]);
+        return vec![mode(0o600), mode(0o660), given];
+    }
+    let real = u64::from(own.group);
+    let member = |group| {
+        let values = [(0, WHOLE, real), (1, WHOLE, group), (2, WHOLE, real)];
+        narrowed_to(("SYS_setresgid", libc::SYS_setresgid), &values)
+    };
+    let mask = |mask| narrowed_to(("SYS_umask", libc::SYS_umask), &[(0, WHOLE, mask)]);
+    vec![member(group), member(real), mask(0o117), mask(0o177)]
 }
 
 /// What is allowed for some arguments only. If a call is here several times, one of them must fit.
@@ -83,11 +116,6 @@ pub struct OwnFacts {
 /// cannot make another one, and `sendto` cannot connect this one.
 pub(crate) fn narrowed(own: OwnFacts) -> Vec<Narrowed> {
     const PR_GET_AUXV: i32 = 0x4155_5856;
-    const WHOLE: u64 = u32::MAX as u64;
-    let narrowed = |call, conditions: &[(u8, u64, u64)]| Narrowed {
-        call,
-        conditions: conditions.iter().map(|&(argument, mask, value)| Condition { argument, mask, value }).collect(),
-    };
     // The C library's numbers are not negative.
     let bits = |number: i32| u64::from(number.unsigned_abs());
     let not_executable = [(2, bits(libc::PROT_EXEC), 0)];
@@ -95,31 +123,37 @@ pub(crate) fn narrowed(own: OwnFacts) -> Vec<Narrowed> {
     let unix_stream = [(0, WHOLE, bits(libc::AF_UNIX)), (1, 0xf, bits(libc::SOCK_STREAM)), (2, WHOLE, 0)];
     // An address could name any socket of the machine, and the flag connects a socket while it sends.
     let on_its_connection = [(3, bits(libc::MSG_FASTOPEN), 0), (4, u64::MAX, 0)];
-    let socket_mode = if own.socket_group.is_some() { 0o660 } else { 0o600 };
     let mut calls = vec![
-        narrowed(("SYS_mmap", libc::SYS_mmap), &not_executable),
-        narrowed(("SYS_mprotect", libc::SYS_mprotect), &not_executable),
-        narrowed(("SYS_socket", libc::SYS_socket), &unix_stream),
-        narrowed(("SYS_sendto", libc::SYS_sendto), &on_its_connection),
-        narrowed(("SYS_setsockopt", libc::SYS_setsockopt), &[(1, WHOLE, bits(libc::SOL_SOCKET))]),
-        narrowed(("SYS_fchmodat", libc::SYS_fchmodat), &[(2, WHOLE, socket_mode)]),
-        narrowed(("SYS_ioctl", libc::SYS_ioctl), &[(1, WHOLE, libc::FIONBIO)]),
+        narrowed_to(("SYS_mmap", libc::SYS_mmap), &not_executable),
+        narrowed_to(("SYS_mprotect", libc::SYS_mprotect), &not_executable),
+        narrowed_to(("SYS_socket", libc::SYS_socket), &unix_stream),
+        narrowed_to(("SYS_sendto", libc::SYS_sendto), &on_its_connection),
+        narrowed_to(("SYS_openat", libc::SYS_openat), &[(2, MAKES_FILE, 0)]),
+        narrowed_to(("SYS_openat", libc::SYS_openat), &[(3, ALL_MODES, 0o600)]),
+        narrowed_to(("SYS_ioctl", libc::SYS_ioctl), &[(1, WHOLE, libc::FIONBIO)]),
         // Asks whether standard error is a terminal.
-        narrowed(("SYS_ioctl", libc::SYS_ioctl), &[(1, WHOLE, libc::TCGETS)]),
+        narrowed_to(("SYS_ioctl", libc::SYS_ioctl), &[(1, WHOLE, libc::TCGETS)]),
         // What the kernel told the process at its start.
-        narrowed(("SYS_prctl", libc::SYS_prctl), &[(0, WHOLE, bits(PR_GET_AUXV))]),
-        narrowed(("SYS_prctl", libc::SYS_prctl), &[(0, WHOLE, bits(libc::PR_SET_NAME))]),
-        narrowed(("SYS_prctl", libc::SYS_prctl), &[(0, WHOLE, bits(libc::PR_SET_VMA))]),
+        narrowed_to(("SYS_prctl", libc::SYS_prctl), &[(0, WHOLE, bits(PR_GET_AUXV))]),
+        narrowed_to(("SYS_prctl", libc::SYS_prctl), &[(0, WHOLE, bits(libc::PR_SET_VMA))]),
         // How the process aborts itself.
-        narrowed(("SYS_tgkill", libc::SYS_tgkill), &[(0, WHOLE, u64::from(own.pid))]),
+        narrowed_to(("SYS_tgkill", libc::SYS_tgkill), &[(0, WHOLE, u64::from(own.pid))]),
     ];
-    // The group of a new socket; its user stays.
-    calls.extend(own.socket_group.map(|group| {
-        narrowed(("SYS_fchownat", libc::SYS_fchownat), &[(2, WHOLE, WHOLE), (3, WHOLE, u64::from(group))])
-    }));
+    #[cfg(target_arch = "x86_64")]
+    calls.extend([
+        narrowed_to(("SYS_open", libc::SYS_open), &[(1, MAKES_FILE, 0)]),
+        narrowed_to(("SYS_open", libc::SYS_open), &[(2, ALL_MODES, 0o600)]),
+    ]);
+    calls.extend(of_a_new_socket(own));
     // A daemon of root's gives its new files to the owner of the state directory.
     calls.extend(own.owner.map(|(user, group)| {
-        narrowed(("SYS_fchown", libc::SYS_fchown), &[(1, WHOLE, u64::from(user)), (2, WHOLE, u64::from(group))])
+        narrowed_to(("SYS_fchown", libc::SYS_fchown), &[(1, WHOLE, u64::from(user)), (2, WHOLE, u64::from(group))])
     }));
     calls
+}
+
+/// Makes conditions of the number of an argument, a mask and a value each.
+fn narrowed_to(call: SystemCall, conditions: &[(u8, u64, u64)]) -> Narrowed {
+    let conditions = conditions.iter().map(|&(argument, mask, value)| Condition { argument, mask, value });
+    Narrowed { call, conditions: conditions.collect() }
 }

@@ -28,12 +28,12 @@ pub use self::{
 mod tests {
     use std::{
         env, fs,
-        io::{self, ErrorKind},
+        io::{self, ErrorKind, Write},
         net::{SocketAddr, TcpListener, TcpStream},
         os::{
             fd::OwnedFd,
             unix::{
-                fs::PermissionsExt,
+                fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
                 net::{UnixDatagram, UnixListener, UnixStream},
                 process::CommandExt,
             },
@@ -44,7 +44,7 @@ mod tests {
     };
 
     use rustix::{
-        fs::{AtFlags, Mode},
+        fs::{AtFlags, Mode, OFlags},
         net::{AddressFamily, Protocol, SendFlags, SocketType},
         process::{DumpableBehavior, set_dumpable_behavior},
     };
@@ -132,6 +132,42 @@ mod tests {
         drop(later);
     }
 
+    /// The members of a group may open the socket. A daemon of root's makes it as one of them; its user may change the group.
+    #[test]
+    fn from_inside_a_socket_gets_its_group_and_nothing_else_does() {
+        if let Some(directory) = env::var_os(INSIDE).map(PathBuf::from) {
+            return try_group(&directory);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        inside("from_inside_a_socket_gets_its_group_and_nothing_else_does", dir.path());
+    }
+
+    fn try_group(dir: &Path) {
+        let file = dir.join("file");
+        create(&file, 0o600).unwrap();
+        let (is_root, group) = (rustix::process::geteuid().is_root(), rustix::process::getgid().as_raw());
+        let socket_group = if is_root { 7 } else { group };
+        crate::listen::keep_new_sockets_private();
+        let own = OwnFacts { pid: id(), is_root, group, socket_group: Some(socket_group), owner: None };
+        if restrict_calls(own).unwrap() == LayerState::Unsupported {
+            return println!("skipped: this kernel has no seccomp filters");
+        }
+        let address = crate::listen::Address::Path(dir.join("kms.sock"));
+        let access = crate::listen::Access { group: Some(socket_group) };
+        let _listener = crate::listen::bind(&address, access).unwrap();
+        let made = fs::metadata(dir.join("kms.sock")).unwrap();
+        assert_eq!((made.gid(), made.mode() & 0o7777), (socket_group, 0o660));
+        let private = crate::listen::Address::Path(dir.join("metrics.sock"));
+        let _private = crate::listen::bind(&private, crate::listen::Access::default()).unwrap();
+        let made = fs::metadata(dir.join("metrics.sock")).unwrap();
+        assert_eq!((made.gid(), made.mode() & 0o7777), (group, 0o600));
+        assert!(is_refused(fs::set_permissions(&file, fs::Permissions::from_mode(0o644))));
+        if is_root {
+            assert!(is_refused(fs::set_permissions(&file, fs::Permissions::from_mode(0o660))), "root's file");
+            assert!(is_refused(std::os::unix::fs::chown(&file, None, Some(socket_group))), "root's file");
+        }
+    }
+
     #[test]
     fn from_inside_nothing_is_started_connected_to_or_looked_into() {
         if let Some(directory) = env::var_os(INSIDE).map(PathBuf::from) {
@@ -151,17 +187,29 @@ mod tests {
         rustix::net::sendto(socket, b"keys", flags, &to).map_err(Into::into)
     }
 
-    /// Modes and owners: only those of a new socket may be set.
+    /// Makes a file that has this mode from the start.
+    fn create(path: &Path, mode: u32) -> io::Result<fs::File> {
+        fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
+    }
+
+    /// Modes and owners: root may not set those of any file, and new files are its own alone.
     fn try_modes(dir: &Path) {
         let file = dir.join("mode");
-        fs::write(&file, "").unwrap();
+        create(&file, 0o600).unwrap();
         let chmod = |mode| {
             rustix::fs::chmodat(rustix::fs::CWD, &file, Mode::from_raw_mode(mode), AtFlags::empty()).map_err(Into::into)
         };
-        assert!(chmod(0o600).is_ok());
-        for mode in [0o640, 0o644, 0o660, 0o666, 0o4600] {
+        for mode in [0o600, 0o640, 0o644, 0o660, 0o666, 0o4600] {
             assert!(is_refused(chmod(mode)), "{mode:o}");
         }
+        for mode in [0o644, 0o660, 0o700, 0o4600, 0o6755] {
+            assert!(is_refused(create(&dir.join(format!("{mode:o}")), mode)), "a new file of mode {mode:o}");
+        }
+        let unnamed = OFlags::TMPFILE | OFlags::WRONLY;
+        assert!(
+            is_refused(rustix::fs::open(dir, unnamed, Mode::from_raw_mode(0o755)).map_err(Into::into)),
+            "O_TMPFILE"
+        );
         let open = fs::File::open(&file).unwrap();
         assert!(is_refused(open.set_permissions(fs::Permissions::from_mode(0o644))), "fchmod");
         assert!(is_refused(std::os::unix::fs::chown(&file, Some(id()), None)), "chown");
@@ -188,7 +236,7 @@ mod tests {
         let datagrams = UnixDatagram::unbound().unwrap();
         let _receiver = UnixDatagram::bind(dir.join("datagrams")).unwrap();
         datagrams.send_to(b"before", dir.join("datagrams")).unwrap();
-        let own = OwnFacts { pid: id(), socket_group: None, owner: None };
+        let own = OwnFacts { pid: id(), is_root: true, group: 0, socket_group: None, owner: None };
         if restrict_calls(own).unwrap() == LayerState::Unsupported {
             return println!("skipped: this kernel has no seccomp filters");
         }
@@ -219,7 +267,7 @@ mod tests {
         assert!(is_refused(forbid_dumps()), "limits");
         assert!(is_refused(rustix::process::test_kill_process(parent).map_err(Into::into)), "a signal");
         // What is needed goes on.
-        fs::write(dir.join("file"), id().to_string()).unwrap();
+        create(&dir.join("file"), 0o600).unwrap().write_all(b"written").unwrap();
         UnixListener::bind(dir.join("other")).unwrap();
     }
 }

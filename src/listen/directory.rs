@@ -12,6 +12,9 @@ use crate::durable;
 /// Follows the symbolic links of `directory`, and checks where they lead: the path that is checked is the path that is used.
 pub(super) fn safe_directory(directory: &Path) -> Result<PathBuf, SocketError> {
     let real = real_directory(directory)?;
+    if is_systems(&real) {
+        return Err(SocketError::System(real));
+    }
     check(&real)?;
     Ok(real)
 }
@@ -23,6 +26,12 @@ fn real_directory(directory: &Path) -> Result<PathBuf, SocketError> {
         _ => failed("examine", directory, error),
     })?;
     if real.is_dir() { Ok(real) } else { Err(SocketError::NotADirectory(real)) }
+}
+
+/// Whether many programs have their files in the directory: `/`, or one directly below `/`, `/usr` or `/var`.
+fn is_systems(real: &Path) -> bool {
+    let top = |path: &Path| path.parent().is_none_or(|parent| parent == Path::new("/"));
+    top(real) || real.parent().is_some_and(|parent| [Path::new("/usr"), Path::new("/var")].contains(&parent))
 }
 
 /// Checks that only root and we can change what the directory contains.
@@ -72,6 +81,21 @@ mod tests {
         assert_eq!(text, format!("refusing to listen: {} is not a directory", file.display()));
         let text = refused(&file.join("below/kms.sock"));
         assert_eq!(text, format!("refusing to listen: {} is not a directory", file.join("below").display()));
+    }
+
+    /// The sandbox lets the plugin change what is in the directory, and below it.
+    #[test]
+    fn a_directory_of_the_system_is_refused() {
+        for directory in ["/", "/etc", "/usr", "/usr/lib"] {
+            let text = refused(&Path::new(directory).join("kms.sock"));
+            let why = "is a directory of the system, and the plugin could change all that is in it";
+            // Some of them lead elsewhere.
+            let real = Path::new(directory).canonicalize().unwrap();
+            assert_eq!(text, format!("refusing to listen: {} {why}", real.display()));
+        }
+        for directory in ["/run/claviger", "/var/lib/claviger", "/var/run/kmsplugin/a", "/srv/kms"] {
+            assert!(!is_systems(Path::new(directory)), "{directory}");
+        }
     }
 
     #[test]

@@ -23,6 +23,6 @@ pub use self::{
     bind::{Listener, bind, inherited, take_over},
     error::SocketError,
     peers::Peers,
-    place::Access,
+    place::{Access, keep_new_sockets_private},
     server::serve,
 };

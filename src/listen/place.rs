@@ -14,6 +14,8 @@ use rustix::{
     fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat},
     io::Errno,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
+    process::{getegid, geteuid, getgid, umask},
+    thread::set_thread_res_gid,
 };
 
 use super::{
@@ -71,6 +73,11 @@ pub(super) enum Occupant {
 pub struct Access {
     /// The group, by its number.
     pub group: Option<u32>,
+}
+
+/// Lets the kernel make every new socket for our user alone from now on, so that no mode has to be changed afterwards.
+pub fn keep_new_sockets_private() {
+    umask(Mode::from_raw_mode(0o777) - OURS_ALONE);
 }
 
 /// A name in a directory that is kept open.
@@ -165,7 +172,7 @@ impl Place {
         let lock = rustix::fs::fstat(lock).map_err(self.failed("examine the lock of"))?;
         let fresh = format!(".claviger-{:x}", lock.st_ino);
         self.clear(&fresh).map_err(self.failed("remove what an earlier start left beside"))?;
-        let socket = self.bind(&fresh).map_err(self.failed("make a socket beside"))?;
+        let socket = in_group(access.group, || self.bind(&fresh)).map_err(self.failed("make a socket beside"))?;
         self.admit(&fresh, access)?;
         rustix::net::listen(&socket, BACKLOG).map_err(self.failed("listen on"))?;
         let stat = rustix::fs::statat(&self.directory, &fresh, AtFlags::SYMLINK_NOFOLLOW);
@@ -196,17 +203,19 @@ impl Place {
         Ok(socket)
     }
 
-    /// Lets its users open the socket. It sets the group before the mode: in the other order, the socket's first group could open it for
-    /// a moment.
+    /// Lets its users open the socket, unless it was made with this group and mode already. It sets the group before the mode: in the
+    /// other order, the socket's first group could open it for a moment.
     fn admit(&self, fresh: &str, access: Access) -> Result<(), SocketError> {
-        let mode = match access.group {
-            None => OURS_ALONE,
-            Some(group) => {
-                rustix::fs::chownat(&self.directory, fresh, None, Some(Gid::from_raw(group)), AtFlags::empty())
-                    .map_err(|error| self.not_the_groups(group, error))?;
-                OUR_GROUPS
-            }
-        };
+        let found = rustix::fs::statat(&self.directory, fresh, AtFlags::SYMLINK_NOFOLLOW);
+        let found = found.map_err(self.failed("examine the new socket for"))?;
+        if let Some(group) = access.group.filter(|group| *group != found.st_gid) {
+            rustix::fs::chownat(&self.directory, fresh, None, Some(Gid::from_raw(group)), AtFlags::empty())
+                .map_err(|error| self.not_the_groups(group, error))?;
+        }
+        let mode = if access.group.is_some() { OUR_GROUPS } else { OURS_ALONE };
+        if Mode::from_raw_mode(found.st_mode) == mode {
+            return Ok(());
+        }
         rustix::fs::chmodat(&self.directory, fresh, mode, AtFlags::empty())
             .map_err(self.failed("set the mode of the socket for"))
     }
@@ -217,6 +226,19 @@ impl Place {
             error => failed("change the group of", &self.path, error),
         }
     }
+}
+
+/// Calls `make` while root's new sockets are open to `group`. A daemon of root's may not change the group or the mode of a file after it
+/// has confined itself: it could change those of any file. If the kernel refuses the group, [`Place::admit`] changes it.
+fn in_group<T>(group: Option<u32>, make: impl FnOnce() -> T) -> T {
+    let Some(group) = group.filter(|_| geteuid().is_root()) else { return make() };
+    let (real, group_before) = (getgid(), getegid());
+    let _ = set_thread_res_gid(real, Gid::from_raw(group), real);
+    let mask_before = umask(Mode::from_raw_mode(0o777) - OUR_GROUPS);
+    let outcome = make();
+    umask(mask_before);
+    let _ = set_thread_res_gid(real, group_before, real);
+    outcome
 }
 
 #[cfg(test)]
