@@ -28,10 +28,18 @@ fn real_directory(directory: &Path) -> Result<PathBuf, SocketError> {
     if real.is_dir() { Ok(real) } else { Err(SocketError::NotADirectory(real)) }
 }
 
-/// Whether many programs have their files in the directory: `/`, or one directly below `/`, `/usr` or `/var`.
+/// Directories in which many programs have their files. A plugin in a container may have any other one, such as `/kms`. Source: the
+/// Filesystem Hierarchy Standard 3.0.
+#[rustfmt::skip]
+const OF_THE_SYSTEM: [&str; 33] = [
+    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys",
+    "/tmp", "/usr", "/usr/bin", "/usr/lib", "/usr/local", "/usr/sbin", "/usr/share",
+    "/var", "/var/cache", "/var/lib", "/var/lock", "/var/log", "/var/opt", "/var/run", "/var/spool", "/var/tmp",
+];
+
+/// Whether many programs have their files in the directory.
 fn is_systems(real: &Path) -> bool {
-    let top = |path: &Path| path.parent().is_none_or(|parent| parent == Path::new("/"));
-    top(real) || real.parent().is_some_and(|parent| [Path::new("/usr"), Path::new("/var")].contains(&parent))
+    OF_THE_SYSTEM.iter().any(|directory| real == Path::new(directory))
 }
 
 /// Checks that only root and we can change what the directory contains.
@@ -93,7 +101,9 @@ mod tests {
             let real = Path::new(directory).canonicalize().unwrap();
             assert_eq!(text, format!("refusing to listen: {} {why}", real.display()));
         }
-        for directory in ["/run/claviger", "/var/lib/claviger", "/var/run/kmsplugin/a", "/srv/kms"] {
+        for directory in
+            ["/run/claviger", "/var/lib/claviger", "/var/run/kmsplugin", "/srv/kms", "/kms", "/usr/local/kms"]
+        {
             assert!(!is_systems(Path::new(directory)), "{directory}");
         }
     }
