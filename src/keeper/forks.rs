@@ -73,13 +73,21 @@ fn the_bytes_of_a_destroyed_key_come_back_unless_the_operator_says_otherwise() {
         |key_id: KeyId, plan: &super::MergePlan| plan.rows.iter().find(|row| row.key_id == key_id).unwrap().after;
     let plan = planned(&dir, &sources).unwrap();
     assert_eq!(becomes(first, &plan), Fate::Becomes(State::DecryptOnly));
-    let wishes = Wishes { destroyed: vec![first], ..Wishes::default() };
+    let wishes = Wishes { keep_destroyed: vec![first], ..Wishes::default() };
     let plan = plan_merge(&dir, &Means::default(), &sources, &wishes, now()).unwrap().unwrap();
     assert_eq!(becomes(first, &plan), Fate::Tomb);
     let merged = merged(&dir, plan);
     assert!(!keys(&merged).contains(&first));
     let copy = dir.read(KEYRING_PREV, RECORD_MAX).unwrap();
     assert_eq!(Digest::of(&copy), merged.digest, "no copy has its bytes");
+}
+
+#[test]
+fn without_any_record_there_is_no_merge() {
+    let (_keep, dir) = set_up();
+    std::fs::remove_file(dir.path_of(KEYRING)).unwrap();
+    let refused = plan_merge(&dir, &Means::default(), &[], &Wishes::default(), now()).map(drop).unwrap_err();
+    assert_eq!(refused.to_string(), "there is nothing to merge: no record is readable here, and no backup was given");
 }
 
 #[test]

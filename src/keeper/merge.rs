@@ -89,6 +89,9 @@ pub enum MergePlanError {
     /// An earlier root key does not open.
     #[error("root file: {0}")]
     Root(#[from] RootError),
+    /// There is no record, neither here nor in a backup.
+    #[error("there is nothing to merge: no record is readable here, and no backup was given")]
+    NoRecord,
     /// A backup belongs to another keyring.
     #[error("the backup is of another keyring: {0}")]
     OtherKeyring(#[source] ExpectError),
@@ -287,7 +290,7 @@ pub fn plan_merge(
         generation: merge.keyring.generation(),
         columns,
         doubts: mem::take(&mut local.doubts),
-        copy: if wishes.destroyed.is_empty() { PrevCopy::Before } else { PrevCopy::After },
+        copy: if wishes.keep_destroyed.is_empty() { PrevCopy::Before } else { PrevCopy::After },
         merge,
         local,
         roots,
@@ -326,15 +329,13 @@ fn merge_records(
     wishes: &Wishes,
     now: Time,
 ) -> Result<Merge, MergePlanError> {
-    let recoveries = match records.first() {
-        Some(first) => recoveries_under(first.keyring, &roots.current)?,
-        None => Vec::new(),
-    };
+    let (first, others) = records.split_first().ok_or(MergePlanError::NoRecord)?;
+    let recoveries = recoveries_under(first.keyring, &roots.current)?;
     let mut backed = local.listed.backed();
     backed.extend(opened.iter().flat_map(ListedBackup::keys));
     let backed: Vec<KeyId> = backed.into_iter().collect();
     let (known, mark) = (local.known(), local.mark.as_ref());
-    let sources = Sources { records, known, mark, backed: &backed, recoveries };
+    let sources = Sources { first: *first, others, known, mark, backed: &backed, recoveries };
     Ok(merge(&mut SysRng, &roots.current, &sources, wishes, now)?)
 }
 

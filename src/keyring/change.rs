@@ -11,7 +11,7 @@ use super::{
     numbers::{GENERATION_MAX, SEQ_MAX},
     recovery::Recovery,
     ring::Keyring,
-    state::{Fate, State, Verb},
+    state::{COMPROMISED_NEVER, Fate, State, Verb},
     time::Time,
 };
 
@@ -81,9 +81,6 @@ impl Keyring {
     /// When `key_id` is not pending, or is compromised.
     pub fn promote(&self, key_id: KeyId, record: Digest, now: Time) -> NextKeyring {
         let mut next = self.next(record)?;
-        if self.keys().any(|key| key.id() == key_id && key.compromised) {
-            return Err(ChangeError::Compromised(key_id));
-        }
         let before = self.primary().id();
         next.apply(key_id, Verb::Promote)?;
         next.apply(before, Verb::Demote)?;
@@ -178,13 +175,15 @@ impl Keyring {
         Ok(next)
     }
 
-    /// Applies `verb` to one key, as [`LIFE`](super::state::LIFE) has it.
+    /// Applies `verb` to one key, as [`LIFE`](super::state::LIFE) has it, unless the key is compromised and would become
+    /// [`COMPROMISED_NEVER`].
     fn apply(&mut self, key_id: KeyId, verb: Verb) -> Result<(), ChangeError> {
         let generation = self.generation;
         let found = self.entries.iter_mut().find(|entry| entry.id() == key_id);
         let entry = found.ok_or(ChangeError::UnknownKey(key_id))?;
         let Entry::Key(key) = entry else { return Err(ChangeError::Destroyed(key_id)) };
         match key.state.after(verb) {
+            Some(Fate::Becomes(COMPROMISED_NEVER)) if key.compromised => return Err(ChangeError::Compromised(key_id)),
             Some(Fate::Becomes(state)) => key.state = state,
             Some(Fate::Tomb) => {
                 let tomb = Tomb { seq: key.seq, commitment: key.kek.commitment(), destroyed: generation };

@@ -39,7 +39,8 @@ pub enum Fate {
     Tomb,
 }
 
-/// The life of a key: state, verb, and what becomes of the key. Everything else is refused. A new key is pending.
+/// The life of a key: state, verb, and what becomes of the key. Everything else is refused. A new key is pending. A
+/// compromised key never becomes [`COMPROMISED_NEVER`].
 pub const LIFE: [(State, Verb, Fate); 6] = [
     (State::Pending, Verb::Promote, Fate::Becomes(State::Primary)),
     (State::Pending, Verb::Disable, Fate::Becomes(State::Disabled)),
@@ -48,6 +49,9 @@ pub const LIFE: [(State, Verb, Fate); 6] = [
     (State::Disabled, Verb::Enable, Fate::Becomes(State::DecryptOnly)),
     (State::Disabled, Verb::Destroy, Fate::Tomb),
 ];
+
+/// The state that a compromised key never enters, because somebody else may know it.
+pub const COMPROMISED_NEVER: State = State::Primary;
 
 /// The state of a key after a restore or a merge, unless it is chosen to be primary. No key stays pending: it may have
 /// been promoted after the backup was made.
@@ -132,12 +136,24 @@ impl fmt::Display for Fate {
 mod tests {
     use super::*;
 
+    const PAGE: &str = include_str!("../../docs/hierarchy.md");
+
     #[test]
     fn the_document_has_the_same_tables() {
         let life = LIFE.map(|(state, verb, fate)| format!("| {state} | {} | {fate} |", verb.participle()));
         assert_eq!(rows("| from | when it is | to |"), life);
         let returned = RETURN.map(|(state, returned)| format!("| {state} | {returned} |"));
         assert_eq!(rows("| in the record | restored or merged |"), returned);
+        let never = format!("A compromised key never becomes {COMPROMISED_NEVER}");
+        assert!(PAGE.contains(&never), "{never}");
+    }
+
+    #[test]
+    fn a_key_that_returns_is_decrypt_only_or_stays_disabled() {
+        let returned = |state| if state == State::Disabled { State::Disabled } else { State::DecryptOnly };
+        assert_eq!(State::ALL.map(State::returned), State::ALL.map(returned));
+        // A merge is merged again.
+        assert!(State::ALL.map(State::returned).iter().all(|state| state.returned() == *state));
     }
 
     #[test]
@@ -147,7 +163,6 @@ mod tests {
 
     /// The rows of the table in the document that has this head.
     fn rows(head: &str) -> Vec<&'static str> {
-        let page = include_str!("../../docs/hierarchy.md");
-        page.lines().skip_while(|line| *line != head).skip(2).take_while(|line| line.starts_with('|')).collect()
+        PAGE.lines().skip_while(|line| *line != head).skip(2).take_while(|line| line.starts_with('|')).collect()
     }
 }

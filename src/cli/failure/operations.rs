@@ -161,6 +161,7 @@ impl Explain for MergePlanError {
             ),
             Self::Open(error) => error.explain(),
             Self::Root(error) => error.explain(),
+            Self::NoRecord => with(Exit::Damaged, "give a backup: claviger backup restore FILE"),
             Self::OtherKeyring(_) => with(Exit::WrongKey, "use a backup of this keyring"),
             Self::NewerRootKey => refused(
                 "restore the backup into an empty directory: --state-dir NEW; then merge the keyring here into it: claviger backup \

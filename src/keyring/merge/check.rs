@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::keyring::{change::ChangeError, key::Entry, key_id::KeyId, mark::Mark};
 
-use super::sources::{MergeSource, Sources, Statements, Wishes};
+use super::sources::{Sources, Statements, Wishes};
 
 /// How far a record's numbers may be above those that this node knows. A forged record must not use up the numbers.
 pub(super) const AHEAD_MAX: u64 = 1 << 20;
@@ -77,7 +77,7 @@ fn names(keys: &[KeyId]) -> String {
 
 pub(super) fn check_bounds(sources: &Sources<'_>) -> Result<(), MergeError> {
     let (generation, seq) = sources.known;
-    for keyring in sources.records.iter().map(|source| source.keyring) {
+    for keyring in sources.records().map(|source| source.keyring) {
         let seq_found = u64::from(keyring.greatest_seq());
         for (what, found, known) in
             [(Numbered::Generation, keyring.generation, generation), (Numbered::Seq, seq_found, u64::from(seq))]
@@ -107,16 +107,16 @@ pub(super) fn check_destroyed(statements: &Statements<'_>, wishes: &Wishes) -> R
         let entries = statements.values().flatten().flatten().map(|statement| statement.entry);
         entries.filter(|entry| entry.id() == *key_id).any(|entry| matches!(entry, Entry::Tomb(_)))
     };
-    let keys = differing(&wishes.destroyed, has_tomb);
+    let keys = differing(&wishes.keep_destroyed, has_tomb);
     let reason = NamedWrongly::Undestroyed;
     if keys.is_empty() { Ok(()) } else { Err(MergeError::Named { keys, reason }) }
 }
 
 /// Checks that no key is to stay destroyed that this node still has. `claviger key destroy` destroys such a key, and
 /// asks etcd first.
-pub(super) fn check_not_here(records: &[MergeSource<'_>], wishes: &Wishes) -> Result<(), MergeError> {
-    let here = || records.iter().filter(|source| source.is_here).flat_map(|source| source.keyring.keys());
-    let keys = differing(&wishes.destroyed, |key_id| here().all(|key| key.id() != *key_id));
+pub(super) fn check_not_here(sources: &Sources<'_>, wishes: &Wishes) -> Result<(), MergeError> {
+    let here = || sources.records().filter(|source| source.is_here).flat_map(|source| source.keyring.keys());
+    let keys = differing(&wishes.keep_destroyed, |key_id| here().all(|key| key.id() != *key_id));
     let reason = NamedWrongly::KeptHere;
     if keys.is_empty() { Ok(()) } else { Err(MergeError::Named { keys, reason }) }
 }

@@ -62,10 +62,10 @@ pub fn merge(
     now: Time,
 ) -> Result<Merge, MergeError> {
     check_bounds(sources)?;
-    let statements = statements(sources.records);
+    let statements = statements(sources);
     check_mark(&statements, sources.mark, wishes)?;
     check_destroyed(&statements, wishes)?;
-    check_not_here(sources.records, wishes)?;
+    check_not_here(sources, wishes)?;
     let mut keyring = skeleton(sources, root)?;
     for (order, said) in &statements {
         keyring.entries.push(merged(*order, said, wishes, keyring.generation, now));
@@ -90,8 +90,7 @@ fn row(entry: &Entry, said: &[Option<Statement<'_>>]) -> MergeRow {
 
 /// The merged keyring without its entries.
 fn skeleton(sources: &Sources<'_>, root: &RootKey) -> Result<Keyring, ChangeError> {
-    let first = sources.records.first().ok_or(ChangeError::Exhausted)?.keyring;
-    let whole = || sources.records.iter().filter(|source| source.weight == Weight::Whole);
+    let whole = || sources.records().filter(|source| source.weight == Weight::Whole);
     let marked = sources.mark.map(|mark| PastRecord { generation: mark.generation(), record: mark.record() });
     let record = |source: &MergeSource<'_>| PastRecord { generation: source.keyring.generation, record: source.record };
     let past = Past::united(
@@ -99,10 +98,10 @@ fn skeleton(sources: &Sources<'_>, root: &RootKey) -> Result<Keyring, ChangeErro
     );
     let greatest = past.iter().next().map_or(0, |past| past.generation);
     Ok(Keyring {
-        uuid: first.uuid,
+        uuid: sources.first.keyring.uuid,
         generation: next_generation(greatest)?,
         home: sources.mark.map_or(Home::File, |mark| mark.home().clone()),
-        root_id: root.id(first.uuid),
+        root_id: root.id(sources.first.keyring.uuid),
         past,
         merged: None,
         nodes: nodes(whole().map(|source| source.keyring)),
@@ -136,7 +135,7 @@ fn merged(
         Entry::Tomb(tomb) => Some(tomb.destroyed),
         Entry::Key(_) => None,
     });
-    let stays_destroyed = wishes.destroyed.contains(&KeyId::new(seq, &commitment));
+    let stays_destroyed = wishes.keep_destroyed.contains(&KeyId::new(seq, &commitment));
     let keys = || whole().chain(listed().map(|statement| statement.entry));
     let key = keys().find_map(|entry| match entry {
         Entry::Key(key) => Some(key),
@@ -149,8 +148,9 @@ fn merged(
     let is_known = whole().next().is_some();
     let mut key = key.clone();
     key.compromised = !is_held(whole()) || whole().any(|entry| matches!(entry, Entry::Key(key) if key.compromised));
-    key.give_back(now);
+    // The records may differ in the state of the key. It is disabled if all of them say so.
     key.state = if is_known && whole().all(is_disabled) { State::Disabled } else { State::DecryptOnly };
+    key.give_back(now);
     Entry::Key(key)
 }
 

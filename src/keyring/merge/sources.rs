@@ -1,7 +1,7 @@
 //! The inputs of a merge: the records, and the operator's decisions about single keys (`--lost`, `--keep-destroyed`,
 //! `--compromised`).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, iter};
 
 use crate::{
     crypto::{Commitment, Digest},
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wishes {
     /// These keys stay destroyed, although a record has their bytes.
-    pub destroyed: Vec<KeyId>,
+    pub keep_destroyed: Vec<KeyId>,
     /// These keys are lost, and the operator knows it.
     pub lost: Vec<KeyId>,
     /// Somebody else may know these keys.
@@ -50,8 +50,10 @@ pub struct MergeSource<'a> {
 
 /// The records of one keyring, and what else a merge needs to know.
 pub struct Sources<'a> {
-    /// The records, in the order in which they are shown. At least one of them has [`Weight::Whole`].
-    pub records: &'a [MergeSource<'a>],
+    /// The record that is shown first.
+    pub first: MergeSource<'a>,
+    /// The other records, in the order in which they are shown. One of all records has [`Weight::Whole`].
+    pub others: &'a [MergeSource<'a>],
     /// The greatest generation and sequence number that this node knows.
     pub known: (u64, u32),
     /// The mark of this node.
@@ -60,6 +62,13 @@ pub struct Sources<'a> {
     pub backed: &'a [KeyId],
     /// The recovery blobs for the root key.
     pub recoveries: Vec<Recovery>,
+}
+
+impl<'a> Sources<'a> {
+    /// Returns all records, in the order in which they are shown.
+    pub(super) fn records(&self) -> impl Iterator<Item = &MergeSource<'a>> {
+        iter::once(&self.first).chain(self.others)
+    }
 }
 
 /// What one record says about one key.
@@ -80,13 +89,13 @@ impl<'a> Statement<'a> {
 pub(super) type Statements<'a> = BTreeMap<(u32, Commitment), Vec<Option<Statement<'a>>>>;
 
 /// Collects what each record says about each key.
-pub(super) fn statements<'a>(records: &[MergeSource<'a>]) -> Statements<'a> {
+pub(super) fn statements<'a>(sources: &Sources<'a>) -> Statements<'a> {
     let mut statements = Statements::new();
-    for (place, MergeSource { keyring, weight, .. }) in records.iter().enumerate() {
+    for (place, MergeSource { keyring, weight, .. }) in sources.records().enumerate() {
         for entry in &keyring.entries {
             // If only the key bytes of the record count, a tomb is ignored, because it has none.
             if *weight == Weight::Whole || matches!(entry, Entry::Key(_)) {
-                let said = statements.entry(entry.order()).or_insert_with(|| vec![None; records.len()]);
+                let said = statements.entry(entry.order()).or_insert_with(|| vec![None; 1 + sources.others.len()]);
                 said[place] = Some(Statement { entry, weight: *weight });
             }
         }

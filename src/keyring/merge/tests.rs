@@ -73,9 +73,10 @@ impl Fixture {
     }
 
     fn merge(&self, records: &[MergeSource<'_>], given: &Surroundings<'_>) -> Result<Merge, MergeError> {
-        let known = (records[0].keyring.generation, records[0].keyring.greatest_seq());
+        let (first, others) = records.split_first().unwrap();
+        let known = (first.keyring.generation, first.keyring.greatest_seq());
         let Surroundings { mark, backed, wishes } = given;
-        let sources = Sources { records, known, mark: *mark, backed, recoveries: Vec::new() };
+        let sources = Sources { first: *first, others, known, mark: *mark, backed, recoveries: Vec::new() };
         let merged = merge(&mut SysRng, &self.root, &sources, wishes, now())?;
         // A merged keyring must survive being written and read.
         let bytes = record::encode(&merged.keyring, &self.root).unwrap();
@@ -175,7 +176,7 @@ fn a_record_under_an_earlier_root_key_gives_key_bytes_and_nothing_else() {
     let merge = fixture.merge(&[whole(&both), key_bytes(&theirs)], &given).unwrap();
     assert_eq!(after(&merge), ["decrypt-only", "primary"]);
     let theirs = theirs.destroy(ids(&both)[0], RECORD).unwrap();
-    let keep = Wishes { destroyed: vec![ids(&both)[0]], ..Wishes::default() };
+    let keep = Wishes { keep_destroyed: vec![ids(&both)[0]], ..Wishes::default() };
     let merge = fixture.merge(&[whole(&both), key_bytes(&theirs)], &given).unwrap();
     assert_eq!(after(&merge), ["decrypt-only", "primary"]);
     let given = Surroundings { wishes: keep, ..given };
@@ -224,7 +225,7 @@ fn disabled_is_what_all_call_disabled_and_key_bytes_beat_a_tomb_unless_it_is_nam
     assert_eq!(first([&disabled, &rotated], &none), "decrypt-only");
     assert_eq!(first([&destroyed, &disabled], &none), "decrypt-only");
     assert_eq!(first([&destroyed, &destroyed], &none), "destroyed");
-    let wishes = Wishes { destroyed: vec![old], ..Wishes::default() };
+    let wishes = Wishes { keep_destroyed: vec![old], ..Wishes::default() };
     assert_eq!(first([&destroyed, &rotated], &wishes), "destroyed");
     // Unless this node still has the key. Its other keys do not matter.
     let here = MergeSource { is_here: true, ..whole(&destroyed) };

@@ -34,7 +34,7 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let RestoreArgs { files, identity, expect, compromised, accept, keep_destroyed, lost, backup_to, .. } = args;
     let Opening { sources, backup, recipients } = sources(site, &files, &identity, expect.as_ref())?;
-    let wishes = Wishes { destroyed: keep_destroyed, lost, compromised };
+    let wishes = Wishes { keep_destroyed, lost, compromised };
     let planned = keeper::plan_merge(&site.dir, &site.means, &sources, &wishes, Time::new(jiff::Timestamp::now()));
     let planned = planned.map_err(|error| refused(error, &sources, config))?;
     let Some(plan) = planned else {
