@@ -16,7 +16,8 @@ use crate::{
     config::Config,
     crypto::{
         Uuid,
-        kdf::{MacLabel, RootKey},
+        kdf::MacLabel,
+        root_key::RootKey,
         seed::Seed,
         wrap::{Kek, commitment_in},
     },
@@ -95,7 +96,7 @@ fn wrapped_seed(data: &[u8]) {
     // A wrapped seed unwraps under its key_id, and under no other.
     if let Ok(seed) = Seed::new(data.to_vec()) {
         let wrapped = KEK.wrap(&mut SysRng, "k1-a", &seed).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(KEK.unwrap("k1-a", &wrapped).ok().map(Seed::into_bytes).as_deref(), Some(data));
+        assert_eq!(KEK.unwrap("k1-a", &wrapped).ok().as_ref().map(Seed::expose), Some(data));
         assert!(KEK.unwrap("k1-b", &wrapped).is_err());
     }
 }
@@ -279,7 +280,7 @@ mod tests {
             state::State,
             testing,
         },
-        root::{FileSlot, Slot},
+        root::{FileSlot, RootIn, Slot},
     };
 
     fn corpus(target: &str) -> std::path::PathBuf {
@@ -331,7 +332,7 @@ mod tests {
         let ledger = first_ledger(&keyring, &record);
         let tar = backup::plaintext(&keyring, &record, (&ROOT, &[]), testing::now()).unwrap();
         let slot = FileSlot::generate(&mut SysRng, None).unwrap();
-        let slot = Slot::seal(&mut SysRng, "file", &slot, (UUID, &ROOT)).unwrap();
+        let slot = Slot::seal(&mut SysRng, "file", &slot, RootIn { uuid: UUID, root: &ROOT }).unwrap();
         let root = RootFile::encode(&mut SysRng, UUID, (&ROOT, &[]), &[slot]).unwrap();
         let unsigned = |text: &[u8]| {
             let end = text.windows(4).rposition(|window| window == b"\n---").unwrap();

@@ -7,7 +7,7 @@
 
 use base64ct::{Base64, Encoding};
 
-use crate::crypto::{RootId, Uuid, kdf::MacKey};
+use crate::crypto::{RootId, Uuid, root_key::MacKey};
 
 /// Why a text was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

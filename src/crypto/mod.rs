@@ -6,6 +6,7 @@
 
 pub mod aead;
 pub mod kdf;
+pub mod root_key;
 pub mod seed;
 pub mod stretch;
 pub mod wrap;
@@ -23,7 +24,7 @@ macro_rules! public_bytes {
         pub struct $name(pub [u8; $length]);
 
         impl $name {
-            /// Its lower-case hexadecimal digits.
+            /// Returns its lower-case hexadecimal digits.
             pub fn to_hex(self) -> String {
                 base16ct::lower::encode_string(&self.0)
             }
@@ -54,8 +55,20 @@ public_bytes!(
     Digest, 32
 );
 
+public_bytes!(
+    /// The salt of derived keys. Keys of one keyring have its uuid as salt. Each slot has a random salt, so that two slots
+    /// with the same secret have different keys.
+    Salt, 16
+);
+
+impl From<Uuid> for Salt {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid.0)
+    }
+}
+
 impl Commitment {
-    /// Its first 16 bytes, which a key_id shows as 32 hexadecimal digits.
+    /// Returns its first 16 bytes, which a key_id shows as 32 hexadecimal digits.
     pub fn first_half(&self) -> [u8; 16] {
         let mut half = [0; 16];
         half.copy_from_slice(&self.0[..16]);
@@ -64,7 +77,7 @@ impl Commitment {
 }
 
 impl Digest {
-    /// SHA-256 of `bytes`.
+    /// Computes the SHA-256 of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
         let mut out = [0; 32];
@@ -73,13 +86,13 @@ impl Digest {
     }
 }
 
-/// `LP(part) | LP(part) | …`, where `LP(x)` is the length of `x` as u32, big-endian, followed by `x`. Two different
+/// Returns `LP(part) | LP(part) | …`, where `LP(x)` is the length of `x` as u32, big-endian, followed by `x`. Two different
 /// lists of parts never give the same bytes.
 ///
 /// # Panics
 /// If a part is longer than `u32::MAX` bytes. Callers pass only labels, identifiers and lines, whose length was checked
 /// when they were read.
-pub fn length_prefixed(parts: &[&[u8]]) -> Vec<u8> {
+fn length_prefixed(parts: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::with_capacity(parts.iter().map(|part| 4 + part.len()).sum());
     for part in parts {
         let length = u32::try_from(part.len()).unwrap_or_else(|_| unreachable!("parts are bounded when read"));

@@ -22,7 +22,7 @@ use crate::memory::{RandomError, Secret, SecretError, fill_random, without_trace
 use super::{
     Commitment, Uuid,
     aead::{self, NONCE, NotAuthentic, TAG},
-    kdf::{self, CommitLabel, KeyLabel, hmac_sha256},
+    kdf::{self, AadLabel, CommitLabel, KeyLabel, hmac_sha256},
     length_prefixed,
     seed::{SEED_MAX, Seed, SeedSize},
 };
@@ -77,7 +77,7 @@ impl Kek {
         Self::from_secret(Secret::random(rng)?, uuid)
     }
 
-    /// The KEK whose 32 bytes are `secret`.
+    /// Derives the keys of the KEK whose 32 bytes are `secret`.
     ///
     /// # Errors
     /// When no memory can be locked.
@@ -85,18 +85,18 @@ impl Kek {
         Ok(Self {
             uuid,
             commitment: Commitment(kdf::commit(&secret, uuid, CommitLabel::KekCommit)),
-            seed_wrap: kdf::derive(secret.expose(), &uuid.0, KeyLabel::SeedWrap)?,
-            wrap_nonce: kdf::derive(secret.expose(), &uuid.0, KeyLabel::WrapNonce)?,
+            seed_wrap: kdf::derive(secret.expose(), uuid.into(), KeyLabel::SeedWrap)?,
+            wrap_nonce: kdf::derive(secret.expose(), uuid.into(), KeyLabel::WrapNonce)?,
             secret,
         })
     }
 
-    /// Its public commitment.
+    /// Returns its public commitment.
     pub fn commitment(&self) -> Commitment {
         self.commitment
     }
 
-    /// Its bytes, for sealing them into the record.
+    /// Returns its bytes, for sealing them into the record.
     pub fn secret(&self) -> &Secret<32> {
         &self.secret
     }
@@ -160,7 +160,7 @@ impl Kek {
     }
 
     fn aad(&self, header: &[u8; HEADER], key_id: &str) -> Vec<u8> {
-        length_prefixed(&[b"claviger/v1/dek-seed", header, &self.uuid.0, key_id.as_bytes()])
+        length_prefixed(&[AadLabel::DekSeed.info(), header, &self.uuid.0, key_id.as_bytes()])
     }
 }
 
@@ -357,7 +357,8 @@ mod tests {
         fn what_was_wrapped_unwraps(bytes in proptest::collection::vec(any::<u8>(), 1..=SEED_MAX)) {
             let kek = kek(1, UUID);
             let wrapped = kek.wrap(&mut SysRng, ID, &seed(&bytes)).unwrap();
-            prop_assert_eq!(kek.unwrap(ID, &wrapped).unwrap().into_bytes(), bytes.clone());
+            let opened = kek.unwrap(ID, &wrapped).unwrap();
+            prop_assert_eq!(opened.expose(), &bytes[..]);
             // The wrapped seed does not contain the seed. The probability that 8 bytes are equal by chance is below
             // 2^-50.
             if bytes.len() >= 8 {

@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use zeroize::Zeroizing;
 
 use crate::{
-    crypto::{Digest, Uuid, kdf::RootKey},
+    crypto::{Digest, Uuid, root_key::RootKey},
     keyring::{
         Entry, Keyring,
         record::{self, RECORD_MAX, RecordError},

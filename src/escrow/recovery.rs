@@ -6,7 +6,7 @@
 use zeroize::Zeroizing;
 
 use crate::{
-    crypto::{RootId, Uuid, kdf::RootKey},
+    crypto::{RootId, Uuid, root_key::RootKey},
     keyring::recovery::{BLOB_MAX, Recovery},
     memory::{Secret, SecretError},
     text::{base64, base64_array, root_id, uuid},

@@ -173,7 +173,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        crypto::{Digest, Uuid, kdf::RootKey},
+        crypto::{Digest, Uuid, root_key::RootKey},
         escrow::testing::identity,
         keeper::{
             rekey,

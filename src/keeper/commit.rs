@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     audit::{self, Event, KeyringEvent},
-    crypto::{Digest, kdf::RootKey},
+    crypto::{Digest, root_key::RootKey},
     durable::{DurableError, export},
     keyring::{
         Keyring,

@@ -124,7 +124,7 @@ mod tests {
     use rand::rngs::SysRng;
 
     use super::*;
-    use crate::{crypto::kdf::RootKey, keyring::testing};
+    use crate::{crypto::root_key::RootKey, keyring::testing};
 
     #[test]
     fn exactly_one_record_is_expected_and_its_successors_under_a_known_root_key() {

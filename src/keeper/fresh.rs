@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::commit::{Export, NewRecord};
 use crate::{
-    crypto::kdf::RootKey,
+    crypto::root_key::RootKey,
     durable::{Dir, is_on_another_disk},
     escrow::{
         Recipient, RecoveryError,

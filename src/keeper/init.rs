@@ -17,12 +17,12 @@ use super::{
 };
 use crate::{
     audit::Event,
-    crypto::{Digest, Uuid, kdf::RootKey},
+    crypto::{Digest, Uuid, root_key::RootKey},
     durable::{Dir, DurableError},
     escrow::{Identities, Recipient, RecoveryError, recovery},
     keyring::{KeyError, Keyring, ledger::Ledger, mark::Mark, recovery::Recovery, time::Time},
     memory::{RandomError, SecretError, fill_random},
-    root::{FileSlot, Means, RootError, RootFile, Sealer, Slot, SlotError, key_file_name},
+    root::{FileSlot, Means, RootError, RootFile, RootIn, Sealer, Slot, SlotError, key_file_name},
     store::StoreError,
 };
 
@@ -168,7 +168,7 @@ impl Files {
         let mark = if is_restored { mark.after_restore(&keyring) } else { mark }.encode(root)?;
         let ledger = ledger.map(|ledger| ledger.encode(root)).transpose()?;
         let slot = FileSlot::generate(rng, slot_file)?;
-        let sealed = Slot::seal(rng, SLOT, &slot, (uuid, root))?;
+        let sealed = Slot::seal(rng, SLOT, &slot, RootIn { uuid, root })?;
         let root = RootFile::encode(rng, uuid, (root, earlier), &[sealed])?;
         Ok(Self { slot, root, record, ledger, mark, keyring })
     }

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use super::{error::OpenError, roots::Roots, state_dir::StateFiles};
 use crate::{
-    crypto::{RootId, Uuid, kdf::RootKey},
+    crypto::{RootId, Uuid, root_key::RootKey},
     durable::DurableError,
     keyring::{
         key_id::KeyId,

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     audit::Event,
-    crypto::{Digest, RootId, kdf::RootKey},
+    crypto::{Digest, RootId, root_key::RootKey},
     durable::{Dir, DurableError},
     escrow::{Backup, BackupError, RecoveryError},
     keyring::{

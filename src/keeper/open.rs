@@ -15,7 +15,7 @@ use super::{
     state_dir::{ROOT, StateFiles, load_by},
 };
 use crate::{
-    crypto::{Digest, RootId, kdf::RootKey},
+    crypto::{Digest, RootId, root_key::RootKey},
     durable::{Dir, DurableError, Lock, Privacy},
     keyring::{
         Key, Keyring,

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     audit,
-    crypto::kdf::RootKey,
+    crypto::root_key::RootKey,
     durable::{Dir, DurableError, Privacy, Version, directory_at, version},
     keyring::mark::{Mark, Standing},
     root::Means,

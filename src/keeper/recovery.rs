@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     audit::{Event, RecoveryEvent},
-    crypto::kdf::RootKey,
+    crypto::root_key::RootKey,
     durable::Dir,
     escrow::{self, Identities, Recipient, RecoveryError},
     keyring::{ChangeError, Keyring, recovery::Recovery},

@@ -14,7 +14,7 @@ use super::{
     testing::set_up,
 };
 use crate::{
-    crypto::{Uuid, kdf::RootKey},
+    crypto::{Uuid, root_key::RootKey},
     durable::{self, Dir, DurableError},
     escrow::Backup,
     keyring::{
@@ -25,7 +25,7 @@ use crate::{
         recovery::Recovery,
         testing::{self, now},
     },
-    root::{FileSlot, Means, RootFile, Sealer, Slot},
+    root::{FileSlot, Means, RootFile, RootIn, Sealer, Slot},
     store::{Deadline, Held, KeyringStore, RecordVersion, StoreError, Swapped},
 };
 
@@ -106,7 +106,7 @@ fn a_daemon_does_not_follow_a_root_key_that_does_not_follow_from_its_own() {
     let next = opened.keyring.rekey(&mut SysRng, &stranger, Vec::new(), opened.digest).unwrap();
     let file = FileSlot::generate(&mut SysRng, None).unwrap();
     file.keep("other", &dir).unwrap();
-    let slot = Slot::seal(&mut SysRng, "other", &file, (uuid, &stranger)).unwrap();
+    let slot = Slot::seal(&mut SysRng, "other", &file, RootIn { uuid, root: &stranger }).unwrap();
     let bytes = record::encode(&next, &stranger).unwrap();
     let mark = Mark::of(&next, crate::crypto::Digest::of(&bytes), 0).encode(&stranger).unwrap();
     let root = RootFile::encode(&mut SysRng, uuid, (&stranger, &[]), &[slot]).unwrap();

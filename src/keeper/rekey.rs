@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     audit::Event,
-    crypto::{RootId, kdf::RootKey},
+    crypto::{RootId, root_key::RootKey},
     durable::Dir,
     escrow::RecoveryError,
     keyring::{ChangeError, Keyring, mark::Standing},

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{error::OpenError, state_dir::StateFiles};
 use crate::{
-    crypto::{RootId, kdf::RootKey},
+    crypto::{RootId, root_key::RootKey},
     keyring::{
         Keyring,
         record::{self, RecordError},

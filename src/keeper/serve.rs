@@ -12,7 +12,7 @@ use super::{
 };
 use super::{commit::CommitError, expect::ExpectError};
 use crate::{
-    crypto::kdf::RootKey,
+    crypto::root_key::RootKey,
     durable::DurableError,
     keyring::{
         home::Home,

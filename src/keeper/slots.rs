@@ -14,7 +14,7 @@ use super::{
 use crate::{
     audit::{Event, SlotEvent},
     durable::{Dir, DurableError},
-    root::{Kind, Means, RootError, RootFile, Sealer, Slot, SlotError, key_file_name},
+    root::{Kind, Means, RootError, RootFile, RootIn, Sealer, Slot, SlotError, key_file_name},
 };
 
 /// A change of the slots.
@@ -117,7 +117,7 @@ fn add(
     sealer: &dyn Sealer,
 ) -> Result<SlotsChanged, ChangeSlotsError> {
     let Opened { root_file, current, keyring, .. } = opened;
-    let slot = Slot::seal(&mut SysRng, name, sealer, (keyring.uuid(), current))
+    let slot = Slot::seal(&mut SysRng, name, sealer, RootIn { uuid: keyring.uuid(), root: current })
         .map_err(|error| ChangeSlotsError::Slot(name.to_owned(), error))?;
     let bytes = root_file.with(slot, current)?;
     let slots = summaries(&RootFile::parse(&bytes).map_err(RootError::from)?);

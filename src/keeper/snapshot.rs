@@ -204,7 +204,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        crypto::{Uuid, kdf::RootKey},
+        crypto::{Uuid, root_key::RootKey},
         keyring::testing,
     };
 

@@ -3,7 +3,7 @@
 //! Pure. Invariants: a refused change changes nothing; a sequence number is never used again, not even after its key
 //! was destroyed; it takes at least two steps to destroy a key. Source: `docs/hierarchy.md`, "The life of a key".
 
-use crate::crypto::{Digest, kdf::RootKey};
+use crate::crypto::{Digest, root_key::RootKey};
 
 use super::{
     key::{Entry, Key, KeyError, Tomb},

@@ -3,12 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    crypto::{
-        Commitment, RootId, Uuid,
-        aead::WrappedKey,
-        kdf::{RootKey, kek_aad},
-        wrap::Kek,
-    },
+    crypto::{Commitment, RootId, Uuid, aead::WrappedKey, kdf::kek_aad, root_key::RootKey, wrap::Kek},
     memory::{RandomError, SecretError},
 };
 

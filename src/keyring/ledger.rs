@@ -9,10 +9,7 @@
 use std::collections::HashSet;
 
 use crate::{
-    crypto::{
-        Digest, RootId, Uuid,
-        kdf::{MacLabel, RootKey},
-    },
+    crypto::{Digest, RootId, Uuid, kdf::MacLabel, root_key::RootKey},
     memory::SecretError,
     text::{self, LineReader, LineWriter, TextError, base64, base64_array, number},
 };

@@ -4,10 +4,7 @@
 //! marked record in its past. The mark contains no key. Source: `docs/formats.md`, "mark".
 
 use crate::{
-    crypto::{
-        Digest, RootId, Uuid,
-        kdf::{MacLabel, RootKey},
-    },
+    crypto::{Digest, RootId, Uuid, kdf::MacLabel, root_key::RootKey},
     memory::SecretError,
     text::{self, LineReader, LineWriter, TextError, base64, base64_array, number},
 };

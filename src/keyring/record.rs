@@ -10,7 +10,8 @@ use crate::{
     crypto::{
         Commitment, Digest, RootId, Uuid,
         aead::{OpenKeyError, WrappedKey},
-        kdf::{MacLabel, RootKey, kek_aad},
+        kdf::{MacLabel, kek_aad},
+        root_key::RootKey,
         wrap::Kek,
     },
     memory::{Secret, SecretError},

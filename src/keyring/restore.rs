@@ -5,7 +5,7 @@
 //! key that the backup contains wraps, or a fresh one, which the caller backs up first. Source: `docs/formats.md`,
 //! "Restoring".
 
-use crate::crypto::{Digest, kdf::RootKey};
+use crate::crypto::{Digest, root_key::RootKey};
 
 use super::{
     change::{ChangeError, next_generation, next_seq},

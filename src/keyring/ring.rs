@@ -2,7 +2,7 @@
 //!
 //! Invariants: exactly one key is primary; keys and tombs are sorted by (seq, C), and none occurs twice.
 
-use crate::crypto::{RootId, Uuid, kdf::RootKey};
+use crate::crypto::{RootId, Uuid, root_key::RootKey};
 
 use super::{
     home::Home,

@@ -2,7 +2,7 @@
 
 use rand::rngs::SysRng;
 
-use crate::crypto::{Commitment, Digest, Uuid, kdf::RootKey};
+use crate::crypto::{Commitment, Digest, Uuid, root_key::RootKey};
 
 use super::{
     key::{Entry, Key, Tomb},

@@ -12,9 +12,9 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::memory::SecretBytes;
+use crate::{crypto::Salt, memory::SecretBytes};
 
-use super::slot::{Kind, Salt, Sealer, Slot, SlotError, SlotFault};
+use super::slot::{Kind, Sealer, Slot, SlotError, SlotFault};
 
 /// The fewest bytes. A credential is used as a key and is not stretched.
 const FEWEST: usize = 32;
@@ -85,7 +85,7 @@ impl Sealer for CredentialSlot {
         Ok(BTreeMap::from([(CREDENTIAL.to_owned(), self.name.clone())]))
     }
 
-    fn secret(&self, _: &Slot, _: &Salt) -> Result<SecretBytes, SlotError> {
+    fn secret(&self, _: &Slot, _: Salt) -> Result<SecretBytes, SlotError> {
         Ok(SecretBytes::copy_of(self.bytes.expose())?)
     }
 }

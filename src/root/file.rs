@@ -9,11 +9,12 @@ use std::{
 };
 
 use crate::{
+    crypto::Salt,
     durable::{Dir, DurableError, Privacy},
     memory::{Secret, SecretBytes, SecretError},
 };
 
-use super::slot::{Kind, Salt, Sealer, Slot, SlotError, SlotFault};
+use super::slot::{Kind, Sealer, Slot, SlotError, SlotFault};
 
 const SECRET: usize = 32;
 
@@ -75,7 +76,7 @@ impl Sealer for FileSlot {
         Ok(BTreeMap::from([(PATH.to_owned(), path.to_owned())]))
     }
 
-    fn secret(&self, _: &Slot, _: &Salt) -> Result<SecretBytes, SlotError> {
+    fn secret(&self, _: &Slot, _: Salt) -> Result<SecretBytes, SlotError> {
         Ok(SecretBytes::copy_of(self.secret.expose())?)
     }
 

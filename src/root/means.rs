@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf};
 
-use crate::{crypto::kdf::RootKey, durable::Dir};
+use crate::{crypto::root_key::RootKey, durable::Dir};
 
 use super::{
     credential::CredentialSlot,

@@ -19,5 +19,5 @@ pub use self::{
     means::Means,
     passphrase::{Passphrase, PassphraseError, PassphraseSlot, Passphrases},
     root_file::{ROOT_MAX, RootError, RootFile},
-    slot::{Kind, Sealer, Slot, SlotError, is_name},
+    slot::{Kind, RootIn, Sealer, Slot, SlotError, is_name},
 };

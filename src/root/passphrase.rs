@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, fmt, io, sync::Arc};
 
 use crate::{
+    crypto::Salt,
     crypto::stretch::{Cost, StretchError, stretch},
     memory::{SecretBytes, SecretError},
 };
 
-use super::slot::{Kind, Salt, Sealer, Slot, SlotError, SlotFault};
+use super::slot::{Kind, Sealer, Slot, SlotError, SlotFault};
 
 /// A passphrase, without the line feed at its end.
 #[derive(Debug)]
@@ -95,8 +96,8 @@ impl Sealer for PassphraseSlot {
     }
 
     /// Stretches the passphrase at the cost in the slot's line.
-    fn secret(&self, slot: &Slot, salt: &Salt) -> Result<SecretBytes, SlotError> {
-        let secret = stretch(self.passphrase.0.expose(), salt, cost(slot)?).map_err(|error| match error {
+    fn secret(&self, slot: &Slot, salt: Salt) -> Result<SecretBytes, SlotError> {
+        let secret = stretch(self.passphrase.0.expose(), &salt.0, cost(slot)?).map_err(|error| match error {
             StretchError::Memory(error) => SlotError::Memory(error),
             error => SlotError::Stretch(error),
         })?;

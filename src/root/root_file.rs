@@ -10,7 +10,8 @@ use crate::{
     crypto::{
         RootId, Uuid,
         aead::{OpenKeyError, WrappedKey},
-        kdf::{MacLabel, RootKey, old_root_aad},
+        kdf::{MacLabel, old_root_aad},
+        root_key::RootKey,
     },
     durable::{Dir, DurableError},
     memory::{RandomError, SecretError},
@@ -19,7 +20,7 @@ use crate::{
 
 use super::{
     means::Means,
-    slot::{Kind, Slot, SlotError},
+    slot::{Bound, Kind, RootIn, Slot, SlotError},
 };
 
 /// The longest root file in bytes.
@@ -187,8 +188,8 @@ impl RootFile {
         &self.bytes
     }
 
-    fn bound(&self) -> (Uuid, RootId) {
-        (self.uuid, self.root_id)
+    fn bound(&self) -> Bound {
+        Bound { uuid: self.uuid, root_id: self.root_id }
     }
 
     /// The bytes of this root file with one more slot. `root` is its root key.
@@ -252,7 +253,10 @@ impl RootFile {
         for slot in &self.slots {
             // Seal it with the very secret that has just opened it.
             let (_, sealer) = means.open(slot, self.bound(), state_dir).map_err(|error| failed(slot, error))?;
-            slots.push(slot.reseal(rng, &*sealer, (self.uuid, next)).map_err(|error| failed(slot, error))?);
+            slots.push(
+                slot.reseal(rng, &*sealer, RootIn { uuid: self.uuid, root: next })
+                    .map_err(|error| failed(slot, error))?,
+            );
         }
         let mut old = Vec::new();
         for earlier in self.earlier(root)? {
@@ -355,7 +359,7 @@ mod tests {
         let (keep, dir) = durable::testing::private();
         let root = RootKey::generate(&mut SysRng).unwrap();
         let file = FileSlot::generate(&mut SysRng, None).unwrap();
-        let slot = Slot::seal(&mut SysRng, "file", &file, (UUID, &root)).unwrap();
+        let slot = Slot::seal(&mut SysRng, "file", &file, RootIn { uuid: UUID, root: &root }).unwrap();
         file.keep("file", &dir).unwrap();
         let old = OldRoot { root_id: RootId([1; 32]), wrapped: WrappedKey([2; 72]) };
         let bytes = encode(UUID, &root, &[slot], &[old]).unwrap();

@@ -7,10 +7,10 @@ use std::{collections::BTreeMap, fmt, io, path::PathBuf};
 
 use crate::{
     crypto::{
-        RootId, Uuid,
+        RootId, Salt, Uuid,
         aead::{OpenKeyError, WrappedKey},
-        kdf::{self, KeyLabel, RootKey},
-        length_prefixed,
+        kdf::{self, KeyLabel, slot_aad},
+        root_key::RootKey,
         stretch::StretchError,
     },
     durable::{Dir, DurableError},
@@ -18,11 +18,29 @@ use crate::{
     text::{self, hex_array},
 };
 
-/// The salt of a slot. It gives different keys to two slots with the same secret.
-pub type Salt = [u8; 16];
+/// What a slot is bound to.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    /// The keyring.
+    pub uuid: Uuid,
+    /// The root key.
+    pub root_id: RootId,
+}
 
-/// What a slot is bound to: the keyring and the root key.
-pub type Bound = (Uuid, RootId);
+/// A root key and its keyring.
+#[derive(Debug, Clone, Copy)]
+pub struct RootIn<'a> {
+    /// The keyring.
+    pub uuid: Uuid,
+    /// The root key.
+    pub root: &'a RootKey,
+}
+
+impl RootIn<'_> {
+    fn bound(self) -> Bound {
+        Bound { uuid: self.uuid, root_id: self.root.id(self.uuid) }
+    }
+}
 
 /// Seals a root key in a slot, and opens the slot. Each kind of slot has an implementation.
 pub trait Sealer: fmt::Debug {
@@ -39,7 +57,7 @@ pub trait Sealer: fmt::Debug {
     ///
     /// # Errors
     /// When the slot's line is not one of this kind, or there is no memory.
-    fn secret(&self, slot: &Slot, salt: &Salt) -> Result<SecretBytes, SlotError>;
+    fn secret(&self, slot: &Slot, salt: Salt) -> Result<SecretBytes, SlotError>;
 
     /// Looks for reasons why [`Sealer::keep`] would fail.
     ///
@@ -265,9 +283,9 @@ impl Slot {
         rng: &mut impl rand::TryCryptoRng,
         name: &str,
         sealer: &dyn Sealer,
-        (uuid, root): (Uuid, &RootKey),
+        root: RootIn<'_>,
     ) -> Result<Self, SlotError> {
-        Self::head(name, sealer.kind(), sealer.parameters()?).filled(rng, sealer, (uuid, root))
+        Self::head(name, sealer.kind(), sealer.parameters()?).filled(rng, sealer, root)
     }
 
     /// The same slot for another root key, with another salt.
@@ -275,30 +293,30 @@ impl Slot {
         &self,
         rng: &mut impl rand::TryCryptoRng,
         sealer: &dyn Sealer,
-        (uuid, root): (Uuid, &RootKey),
+        root: RootIn<'_>,
     ) -> Result<Self, SlotError> {
-        Self::head(&self.name, self.kind, self.parameters.clone()).filled(rng, sealer, (uuid, root))
+        Self::head(&self.name, self.kind, self.parameters.clone()).filled(rng, sealer, root)
     }
 
     fn filled(
         mut self,
         rng: &mut impl rand::TryCryptoRng,
         sealer: &dyn Sealer,
-        (uuid, root): (Uuid, &RootKey),
+        root: RootIn<'_>,
     ) -> Result<Self, SlotError> {
-        let mut salt = [0; 16];
-        fill_random(rng, &mut salt)?;
-        self.parameters.insert("salt".to_owned(), base16ct::lower::encode_string(&salt));
-        let key = kdf::derive(sealer.secret(&self, &salt)?.expose(), &salt, KeyLabel::Slot)?;
-        self.body = WrappedKey::wrap(rng, &key, &self.aad((uuid, root.id(uuid))), root.secret())?.0.to_vec();
+        let mut salt = Salt([0; 16]);
+        fill_random(rng, &mut salt.0)?;
+        self.parameters.insert("salt".to_owned(), salt.to_hex());
+        let key = kdf::derive(sealer.secret(&self, salt)?.expose(), salt, KeyLabel::Slot)?;
+        self.body = WrappedKey::wrap(rng, &key, &self.aad(root.bound()), root.root.secret())?.0.to_vec();
         Ok(self)
     }
 
     /// Returns the root key in the slot.
     pub(super) fn open(&self, sealer: &dyn Sealer, bound: Bound) -> Result<RootKey, SlotError> {
-        let salt: Salt = self.parameter("salt").and_then(hex_array).ok_or(SlotFault::Salt)?;
+        let salt = self.parameter("salt").and_then(hex_array).map(Salt).ok_or(SlotFault::Salt)?;
         let body = self.body.as_slice().try_into().map_err(|_| SlotFault::Body)?;
-        let key = kdf::derive(sealer.secret(self, &salt)?.expose(), &salt, KeyLabel::Slot)?;
+        let key = kdf::derive(sealer.secret(self, salt)?.expose(), salt, KeyLabel::Slot)?;
         let root = WrappedKey(body).open(&key, &self.aad(bound)).map_err(|error| match error {
             OpenKeyError::NotAuthentic(_) => SlotError::WrongKey,
             OpenKeyError::Memory(error) => SlotError::Memory(error),
@@ -306,8 +324,8 @@ impl Slot {
         Ok(RootKey::from_secret(root))
     }
 
-    fn aad(&self, (uuid, root_id): Bound) -> Vec<u8> {
-        length_prefixed(&[b"claviger/v1/slot", &uuid.0, &root_id.0, self.line().as_bytes()])
+    fn aad(&self, Bound { uuid, root_id }: Bound) -> Vec<u8> {
+        slot_aad(uuid, root_id, &self.line())
     }
 }
 
@@ -347,7 +365,7 @@ mod tests {
         let file = FileSlot::generate(&mut rand::rngs::SysRng, None).unwrap();
         let refused = |line: &str, body: &[u8]| {
             let slot = Slot::parse(line, body.to_vec()).unwrap();
-            slot.open(&file, (Uuid([9; 16]), RootId([1; 32]))).unwrap_err().to_string()
+            slot.open(&file, Bound { uuid: Uuid([9; 16]), root_id: RootId([1; 32]) }).unwrap_err().to_string()
         };
         assert_eq!(refused("disk file salt=00", &[0; 72]), "its parameter salt is not 32 hex digits");
         let line = "disk file salt=00112233445566778899aabbccddeeff";
@@ -361,10 +379,11 @@ mod tests {
         let [root, other] = [(); 2].map(|()| RootKey::generate(&mut rand::rngs::SysRng).unwrap());
         let file = FileSlot::generate(&mut rand::rngs::SysRng, None).unwrap();
         file.keep("disk", &dir).unwrap();
-        let mut slot = Slot::seal(&mut rand::rngs::SysRng, "disk", &file, (uuid, &root)).unwrap();
-        let salt: Salt = slot.parameter("salt").and_then(hex_array).unwrap();
-        let key = kdf::derive(file.secret(&slot, &salt).unwrap().expose(), &salt, KeyLabel::Slot).unwrap();
-        let aad = slot.aad((uuid, root.id(uuid)));
+        let sealed = RootIn { uuid, root: &root };
+        let mut slot = Slot::seal(&mut rand::rngs::SysRng, "disk", &file, sealed).unwrap();
+        let salt = slot.parameter("salt").and_then(hex_array).map(Salt).unwrap();
+        let key = kdf::derive(file.secret(&slot, salt).unwrap().expose(), salt, KeyLabel::Slot).unwrap();
+        let aad = slot.aad(sealed.bound());
         slot.body = WrappedKey::wrap(&mut rand::rngs::SysRng, &key, &aad, other.secret()).unwrap().0.to_vec();
         let bytes = RootFile::encode(&mut rand::rngs::SysRng, uuid, (&root, &[]), &[slot]).unwrap();
         let refused = RootFile::parse(&bytes).unwrap().unseal(&dir, &Means::default()).map(drop).unwrap_err();

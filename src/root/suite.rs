@@ -11,11 +11,11 @@ use std::{
 use rand::rngs::SysRng;
 
 use super::{
-    CredentialSlot, FileSlot, Kind, Means, Passphrase, PassphraseSlot, Passphrases, RootError, RootFile, Sealer, Slot,
-    SlotError,
+    CredentialSlot, FileSlot, Kind, Means, Passphrase, PassphraseSlot, Passphrases, RootError, RootFile, RootIn,
+    Sealer, Slot, SlotError,
 };
 use crate::{
-    crypto::{Uuid, kdf::RootKey, stretch::Cost},
+    crypto::{Uuid, root_key::RootKey, stretch::Cost},
     durable::{self, Dir},
     text::tampering,
 };
@@ -84,7 +84,7 @@ impl Machine {
 /// A root file with only this slot.
 fn file(sealer: &dyn Sealer) -> (RootKey, RootFile) {
     let root = RootKey::generate(&mut SysRng).unwrap();
-    let slot = Slot::seal(&mut SysRng, sealer.kind().as_str(), sealer, (UUID, &root)).unwrap();
+    let slot = Slot::seal(&mut SysRng, sealer.kind().as_str(), sealer, RootIn { uuid: UUID, root: &root }).unwrap();
     let bytes = RootFile::encode(&mut SysRng, UUID, (&root, &[]), &[slot]).unwrap();
     (root, RootFile::parse(&bytes).unwrap())
 }
@@ -157,7 +157,8 @@ fn slots_are_added_and_removed_but_for_the_last() {
     let sealers = machine.sealers();
     let (root, mut file) = file(&*sealers[0]);
     for sealer in &sealers[1..] {
-        let slot = Slot::seal(&mut SysRng, sealer.kind().as_str(), &**sealer, (UUID, &root)).unwrap();
+        let slot =
+            Slot::seal(&mut SysRng, sealer.kind().as_str(), &**sealer, RootIn { uuid: UUID, root: &root }).unwrap();
         file = RootFile::parse(&file.with(slot.clone(), &root).unwrap()).unwrap();
         assert!(matches!(file.with(slot, &root), Err(RootError::SlotExists(_))));
     }
@@ -178,7 +179,7 @@ fn a_slot_that_needs_nobody_is_opened_before_one_that_needs_a_passphrase() {
     let machine = Machine::new();
     let sealers = machine.sealers();
     let (root, file) = file(&*sealers[1]);
-    let slot = Slot::seal(&mut SysRng, "zz", &*sealers[2], (UUID, &root)).unwrap();
+    let slot = Slot::seal(&mut SysRng, "zz", &*sealers[2], RootIn { uuid: UUID, root: &root }).unwrap();
     let file = RootFile::parse(&file.with(slot, &root).unwrap()).unwrap();
     assert_eq!(file.unseal(&machine.dir, &machine.means()).unwrap().1.name(), "zz");
     let alone = Means::new(None, Box::new(Knows("correct horse")));

@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        crypto::{Uuid, kdf::RootKey, seed::SeedSize},
+        crypto::{Uuid, root_key::RootKey, seed::SeedSize},
         keeper::Published,
         keyring::{Keyring, state::State, testing},
         service::{Healthz, shared::key_id_hash},

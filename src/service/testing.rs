@@ -6,7 +6,7 @@ use rand::rngs::SysRng;
 
 use super::Service;
 use crate::{
-    crypto::{Uuid, kdf::RootKey},
+    crypto::{Uuid, root_key::RootKey},
     keeper::{Published, Snapshot},
     keyring::{self, state::State},
 };

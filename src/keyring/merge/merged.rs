@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    crypto::{Commitment, kdf::RootKey},
+    crypto::{Commitment, root_key::RootKey},
     keyring::{
         change::{ChangeError, next_generation},
         home::Home,

@@ -8,7 +8,7 @@ use super::{
     *,
 };
 use crate::{
-    crypto::{Digest, Uuid, kdf::RootKey},
+    crypto::{Digest, Uuid, root_key::RootKey},
     keyring::{
         key::{Entry, Key},
         key_id::KeyId,

@@ -1,0 +1,96 @@
+//! The root key, and the keys that authenticate files.
+//!
+//! Invariant: the root key is never an AEAD key or a MAC key itself. A key is derived from it for each purpose, with a
+//! label of its own. Source: `docs/hierarchy.md`, "Derived keys".
+
+use crate::memory::{Secret, SecretError};
+
+use super::{
+    RootId, Uuid, aead,
+    kdf::{CommitLabel, KeyLabel, MacLabel, commit, derive, derive_mac, hmac_sha256},
+};
+
+/// The root key: protects the keyring (also called master key). Never an AEAD key itself.
+#[derive(Debug)]
+pub struct RootKey(Secret<32>);
+
+impl RootKey {
+    /// Makes a new root key.
+    ///
+    /// # Errors
+    /// When no memory can be locked or the random source fails.
+    pub fn generate(rng: &mut impl rand::TryCryptoRng) -> Result<Self, SecretError> {
+        Ok(Self(Secret::random(rng)?))
+    }
+
+    /// Takes the root key that was in a slot or in a recovery blob.
+    pub fn from_secret(secret: Secret<32>) -> Self {
+        Self(secret)
+    }
+
+    /// Returns its bytes, for sealing.
+    pub fn secret(&self) -> &Secret<32> {
+        &self.0
+    }
+
+    /// Returns its public commitment in the keyring `uuid`.
+    pub fn id(&self, uuid: Uuid) -> RootId {
+        RootId(commit(&self.0, uuid, CommitLabel::RootId))
+    }
+
+    /// Derives the key that wraps earlier root keys of the keyring `uuid`.
+    ///
+    /// # Errors
+    /// When no memory can be locked.
+    pub fn root_wrap(&self, uuid: Uuid) -> Result<Secret<32>, SecretError> {
+        derive(self.0.expose(), uuid.into(), KeyLabel::RootWrap)
+    }
+
+    /// Derives the key that wraps the KEKs of the keyring `uuid`.
+    ///
+    /// # Errors
+    /// When no memory can be locked.
+    pub fn kek_wrap(&self, uuid: Uuid) -> Result<Secret<32>, SecretError> {
+        derive(self.0.expose(), uuid.into(), KeyLabel::KekWrap)
+    }
+
+    /// Derives the key that authenticates one of the text formats of the keyring `uuid`.
+    ///
+    /// # Errors
+    /// When no memory can be locked.
+    pub fn mac(&self, uuid: Uuid, label: MacLabel) -> Result<MacKey, SecretError> {
+        derive_mac(&self.0, uuid, label).map(MacKey)
+    }
+}
+
+/// The key that authenticates one kind of file.
+#[derive(Debug)]
+pub struct MacKey(Secret<32>);
+
+impl MacKey {
+    /// Computes `HMAC-SHA-256(key, message)`.
+    pub fn tag(&self, message: &[u8]) -> [u8; 32] {
+        hmac_sha256(self.0.expose(), &[message])
+    }
+
+    /// Returns whether `tag` is the tag of `message`. Takes constant time.
+    pub fn verify(&self, message: &[u8], tag: &[u8; 32]) -> bool {
+        aead::equal(&self.tag(message), tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SysRng;
+
+    use super::*;
+
+    #[test]
+    fn a_mac_verifies_its_message_only() {
+        let key = RootKey::generate(&mut SysRng).unwrap().mac(Uuid([7; 16]), MacLabel::Root).unwrap();
+        let tag = key.tag(b"message");
+        assert!(key.verify(b"message", &tag));
+        assert!(!key.verify(b"massage", &tag));
+        assert!(!key.verify(b"message", &[0; 32]));
+    }
+}
