@@ -27,7 +27,7 @@ impl Seed {
         if (1..=SEED_MAX).contains(&bytes.len()) { Ok(Self(bytes)) } else { Err(SeedSize) }
     }
 
-    /// Makes one of 32 random bytes.
+    /// Makes a seed of 32 random bytes.
     ///
     /// # Errors
     /// When the random source fails.
@@ -37,19 +37,19 @@ impl Seed {
         Ok(Self(bytes))
     }
 
-    /// Its bytes.
+    /// Returns its bytes.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// Its bytes, to open it in place.
+    /// Returns its bytes, to open it in place.
     pub(super) fn expose_mut(&mut self) -> &mut [u8] {
         &mut self.0
     }
 
-    /// Its bytes, moved: whoever takes them has to wipe them.
-    pub fn into_bytes(mut self) -> Vec<u8> {
-        std::mem::take(&mut *self.0)
+    /// Moves the bytes out.
+    pub fn into_bytes(self) -> Zeroizing<Vec<u8>> {
+        self.0
     }
 }
 
@@ -69,7 +69,7 @@ mod tests {
             assert_eq!(Seed::new(vec![0; length]).unwrap_err().to_string(), "plaintext must be 1 to 512 bytes");
         }
         for length in [1, 32, 512] {
-            assert_eq!(Seed::new(vec![7; length]).unwrap().into_bytes(), vec![7; length]);
+            assert_eq!(Seed::new(vec![7; length]).unwrap().expose(), vec![7; length]);
         }
     }
 

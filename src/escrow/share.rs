@@ -2,15 +2,15 @@
 //!
 //! Each of the identity's 32 bytes is split by Shamir's scheme over GF(256). A share is one line of Bech32m, which can
 //! be written on paper: its checksum finds up to four wrong characters. The line contains the name of the set, the
-//! threshold, the number of the share, and a check of the identity. By this check, shares that do not belong together
-//! never give a wrong identity. Source: `docs/formats.md`, "share"; BIP 173 and 350; A. Shamir, How to share a secret
+//! threshold, the number of the share, and a check of the identity. The check detects shares that do not belong
+//! together, so a wrong identity is never returned. Source: `docs/formats.md`, "share"; BIP 173 and 350; A. Shamir, How to share a secret
 //! (1979).
 
 use age::secrecy::ExposeSecret;
 use bech32::{Bech32m, Hrp, primitives::decode::CheckedHrpstring};
 use rand::{TryCryptoRng, rand_core::UnwrapErr};
 use vsss_rs::Gf256;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::line::is_share;
 use crate::{
@@ -92,17 +92,17 @@ impl From<RandomError> for ShareError {
 }
 
 impl Share {
-    /// The name of its set.
+    /// Returns the name of its set.
     pub fn set(&self) -> SetName {
         base16ct::lower::encode_string(&self.set)
     }
 
-    /// Its number, from 1.
+    /// Returns its number, from 1.
     pub fn number(&self) -> u8 {
         self.number
     }
 
-    /// The line of this share, as it is written on paper: upper case, in groups of five characters.
+    /// Returns the line of this share, as it is written on paper: upper case, in groups of five characters.
     pub fn line(&self) -> Zeroizing<String> {
         const GROUP: usize = 5;
         let mut payload = Zeroizing::new(Vec::with_capacity(LENGTH));
@@ -198,9 +198,9 @@ pub fn split(
 pub fn combine(shares: &[Share]) -> Result<age::x25519::Identity, ShareError> {
     let Some(first) = shares.first() else { return Err(ShareError::Identity) };
     check_together(first, shares)?;
-    let mut points: Vec<Vec<u8>> = shares.iter().map(|share| [&[share.number][..], &*share.bytes].concat()).collect();
-    let secret = Gf256::combine_bytes(&points).map(Zeroizing::new);
-    points.iter_mut().for_each(Zeroize::zeroize);
+    let point = |share: &Share| [&[share.number][..], &*share.bytes].concat();
+    let points: Zeroizing<Vec<Vec<u8>>> = Zeroizing::new(shares.iter().map(point).collect());
+    let secret = Gf256::combine_bytes(points.as_slice()).map(Zeroizing::new);
     let identity =
         secret.ok().and_then(|secret| identity_of(&secret)).filter(|identity| check_of(identity) == first.check);
     identity.ok_or_else(|| ShareError::Other(first.set()))
@@ -240,11 +240,11 @@ fn check_of(identity: &age::x25519::Identity) -> [u8; CHECK] {
 }
 
 /// Returns the bytes of an identity, decoded from its text: age has no other way to read them.
-fn secret_of(identity: &age::x25519::Identity) -> Result<Zeroizing<Vec<u8>>, ShareError> {
+fn secret_of(identity: &age::x25519::Identity) -> Result<Zeroizing<[u8; SECRET]>, ShareError> {
     let text = identity.to_string();
     let (_, bytes) = bech32::decode(text.expose_secret()).map_err(|_| ShareError::Identity)?;
     let bytes = Zeroizing::new(bytes);
-    if bytes.len() == SECRET { Ok(bytes) } else { Err(ShareError::Identity) }
+    Ok(Zeroizing::new(bytes.as_slice().try_into().map_err(|_| ShareError::Identity)?))
 }
 
 fn identity_of(secret: &[u8]) -> Option<age::x25519::Identity> {

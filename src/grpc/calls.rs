@@ -1,6 +1,6 @@
 //! Answers the three calls of one connection.
 
-use std::{collections::HashMap, fmt::Write};
+use std::{collections::HashMap, fmt::Write, mem};
 
 use hyper::{Request as HttpRequest, Response as HttpResponse, body::Incoming};
 use tonic::codegen::Service as _;
@@ -25,7 +25,7 @@ use crate::{
 pub struct Calls(KeyManagementServiceServer<Api>);
 
 impl Calls {
-    /// Will answer with what `connection` says.
+    /// Answers the calls of `connection`.
     pub fn new(connection: Connection) -> Self {
         let server = KeyManagementServiceServer::new(Api(connection));
         Self(server.max_decoding_message_size(MESSAGE_LIMIT).max_encoding_message_size(MESSAGE_LIMIT))
@@ -90,7 +90,7 @@ impl KeyManagementService for Api {
         let seed = opened.map_err(|error| Refusal::from(error).status(&uid))?;
         answered("Decrypt", Some(&uid));
         // Moved, not copied. From here on the allocator wipes it, as it wipes every other buffer of the transport.
-        Ok(Response::new(DecryptResponse { plaintext: seed.into_bytes() }))
+        Ok(Response::new(DecryptResponse { plaintext: mem::take(&mut *seed.into_bytes()) }))
     }
 }
 
