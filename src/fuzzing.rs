@@ -2,7 +2,7 @@
 //! bytes.
 //!
 //! If a format ends in an HMAC, a valid one is added, because otherwise a parser would refuse everything at once.
-//! `fuzz/` runs these functions for as long as one likes. The tests run them over the inputs in `fuzz/corpus/`.
+//! `fuzz/` runs these functions for any length of time. The tests run them over the inputs in `fuzz/corpus/`.
 
 use std::{os::fd::AsRawFd, path::Path, sync::LazyLock};
 

@@ -1,7 +1,7 @@
 //! claviger side by side with an empty tonic service, which is the limit, and with the least plugin in Go.
 //!
 //! `cargo bench --bench kms`; `benches/README.md` explains the tables. Every round measures each contender once, so that
-//! what the machine does otherwise meets all of them alike; what is shown is the median of the rounds.
+//! other load on the machine affects all contenders equally. The tables show the median of the rounds.
 
 mod alone;
 mod contender;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{contender::Contender, database::Shape, measured::Sample};
 
-/// From so many live objects on, what a process needs at its start does not decide.
+/// With at least this many objects, start-up cost is negligible.
 const MANY: u32 = 1_000_000;
 
 /// Everything that was measured.

@@ -1,7 +1,7 @@
 //! Reads kube-apiserver's flags from a file that contains nothing else, as MicroK8s has one.
 //!
-//! As for MicroK8s, each line is an argument, a line that begins with `#` is a comment, quotes of both kinds are left
-//! out wherever they are, and variables are replaced also between single quotes.
+//! The rules are MicroK8s': each line is an argument; a line that begins with `#` is a comment; all quotes are removed;
+//! variables are replaced also between single quotes.
 
 use std::path::PathBuf;
 

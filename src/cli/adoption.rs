@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// An API server calls Status every 60 s and adopts a key within three calls. If it takes longer, an operator should look at it.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// A primary key, and the generation of the keyring in which it became primary or a later one.
+/// A primary key, and a generation in which it is primary.
 pub(super) struct Awaited {
     pub(super) key_id: KeyId,
     pub(super) generation: u64,
@@ -70,7 +70,7 @@ fn unadopted(awaited: &Awaited, exit: Exit, reason: &str) -> Failure {
     Failure::new(exit, &message, format!("to see which API server has not: claviger status; {}", again(awaited)))
 }
 
-/// The plugin could be asked before the key became primary, and cannot be asked any more.
+/// The plugin answered before the promotion and does not answer now.
 fn lost(awaited: &Awaited, failure: Failure) -> Failure {
     let hint = format!("to see how the plugin is: claviger status; {}", again(awaited));
     failure.about(&format!("{} is primary", awaited.key_id)).with_hint(&hint)

@@ -162,7 +162,7 @@ fn flags(names: &[&'static str], by_itself: bool, command: &Command, matches: &A
     flags
 }
 
-/// Whether a later command finds the same at this path: standard input and descriptors are read only once.
+/// Whether this file can be read a second time. Standard input and descriptors can be read only once.
 fn can_be_read_again(value: &str) -> bool {
     value != "-" && !value.starts_with("/dev/")
 }

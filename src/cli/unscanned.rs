@@ -1,6 +1,6 @@
 //! Takes the place of `etcd` and `needed` if claviger is built without the feature `scan`.
 //!
-//! Nothing reads etcd then, so it stays unknown which keys are needed, and the operator has to name the risk.
+//! Nothing reads etcd then, so it stays unknown which keys are needed, and the operator must give a `--risk-…` flag.
 
 use std::path::PathBuf;
 

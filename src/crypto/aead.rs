@@ -1,8 +1,8 @@
 //! XAES-256-GCM, and keys wrapped with it. No other file names the crate of the AEAD.
 //!
 //! A random 192-bit nonce is safe for 2^80 messages under one key. The AEAD does not commit to its key, so code that
-//! must know which key opened something compares a commitment as well. Source: <https://c2sp.org/XAES-256-GCM>;
-//! `vectors.rs` checks its vectors, the accumulated ones too.
+//! must know which key opened something compares a commitment as well. Source: <https://c2sp.org/XAES-256-GCM>.
+//! `vectors.rs` checks the specification's test vectors, including the accumulated ones.
 
 use subtle::ConstantTimeEq;
 use xaes_256_gcm::{

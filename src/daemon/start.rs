@@ -29,7 +29,7 @@ const ENDED_WITHIN: Duration = Duration::from_secs(6);
 /// Serves until a signal ends it, or until another plugin has taken over. `files` is the outcome of restricting them.
 ///
 /// # Errors
-/// When the socket cannot be had, the keyring does not open, or another daemon serves from the state directory.
+/// When the socket cannot be opened, the keyring does not open, or another daemon serves from the state directory.
 pub async fn run(
     config: &Config,
     means: Means,

@@ -1,5 +1,5 @@
-//! Reads a file that a user names: at most so many bytes, and only a regular file, because a FIFO would be waited for and a device may
-//! never end. Pipes that a shell passes on by their descriptor are read, too.
+//! Reads a file that a user names: at most so many bytes, and only a regular file, because reading a FIFO could block,
+//! and a device may have no end. Pipes that a shell passes on by their descriptor are read, too.
 
 use std::{
     fs::{File, FileType, Metadata, OpenOptions},
@@ -66,7 +66,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 fn read(file: File, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    // As large as the file from the start, if that is not a claim: a vector that grows leaves copies in memory.
+    // Allocates the file's length at once, up to `limit`: a vector that grows leaves copies in memory.
     let expected = usize::try_from(file.metadata()?.len()).unwrap_or(limit).min(limit);
     let mut bytes = Zeroizing::new(Vec::with_capacity(expected + 1));
     file.take(limit as u64 + 1).read_to_end(&mut bytes)?;

@@ -7,8 +7,9 @@ use rustix::{
     io::{Errno, Result},
 };
 
-/// Renames `from` in one directory to `to` in another one. Nothing is ever overwritten, except on a file system that has neither
-/// `RENAME_NOREPLACE` nor hard links, such as FAT, by a file of another process that appears at the very moment.
+/// Renames `from` in one directory to `to` in another one. Never overwrites a file. Exception: on FAT and similar file
+/// systems, which have neither `RENAME_NOREPLACE` nor hard links, another process can create the name between the check
+/// and the rename.
 pub(super) fn rename_new(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to: &str) -> Result<()> {
     match fs::renameat_with(&from_dir, from, &to_dir, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_new(from_dir, from, to_dir, to),

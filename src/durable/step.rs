@@ -12,7 +12,7 @@ pub(super) use super::testing::survive;
 /// Does nothing outside of tests.
 ///
 /// # Errors
-/// Never. In tests another function takes its place, which fails.
+/// Never; the function of the same name in tests can fail.
 #[cfg(not(test))]
 #[expect(clippy::unnecessary_wraps, reason = "that of the tests fails")]
 pub(super) fn survive(_: &Path) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Tells the lines of an identity file apart.
+//! Decides whether a line of an identity file is an identity, a share or a comment.
 
 /// How a share of an identity begins.
 const SHARE: &str = "claviger-share1";

@@ -10,9 +10,8 @@
 //!
 //! A commit does the steps that it needs, in this order. Each step is durable before the next one begins. A commit ends
 //! at the first step that fails. Invariant: after a crash between any two steps, either the whole old keyring opens or
-//! the whole new one. The error of a failed step says which of the two opens, with one exception: after
-//! [`CommitError::InDoubt`] nobody knows this until the store can be read again. The caller holds the lock. Source:
-//! `docs/formats.md`, "Files".
+//! the whole new one. An error says which keyring opens. [`CommitError::InDoubt`] is the exception: the store must be
+//! read to find out. The caller holds the lock. Source: `docs/formats.md`, "Files".
 
 use std::path::PathBuf;
 

@@ -93,7 +93,7 @@ impl Opened {
         Mark::of(keyring, digest, self.listed.count()).after(self.mark.as_ref(), keyring)
     }
 
-    /// Copies from `before` which slot opened. Does so only if no slot was needed, because the root key was known.
+    /// If the root key was known, no slot was opened now. Then copies from `before` which slot had opened.
     fn after(mut self, before: &Self) -> Self {
         if self.slots.iter().all(|slot| !slot.opened) {
             let opened = |name: &str| before.slots.iter().any(|slot| slot.opened && slot.name == name);

@@ -37,8 +37,8 @@ pub struct Publisher {
     /// The record that the operator expects, until the first record is published.
     expect: Option<Expect>,
     published: Arc<Published>,
-    /// The record that was published last, as a mark would name it. The mark on the disk does not prove which record
-    /// that was: somebody may have replaced the whole directory by a copy, whose files all match each other.
+    /// The record that was published last, as a mark would name it. The mark on the disk does not prove this: a copied
+    /// directory has a mark that matches its record.
     last: Option<Mark>,
     /// The current root key. The publisher keeps it, because no operator may be present to open a slot at the next
     /// change.

@@ -2,7 +2,7 @@
 //!
 //! Anyone who knows a recipient can make a backup. So something has to show that the backup is the right one: either
 //! the operator names its record, or the caller names the keys that values in etcd need. The backup must contain all of
-//! these keys, and at least one. Source: `docs/formats.md`, "Restoring".
+//! these keys, and there must be at least one. Source: `docs/formats.md`, "Restoring".
 
 use std::path::PathBuf;
 

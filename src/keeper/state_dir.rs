@@ -28,7 +28,7 @@ pub(super) const ROOT: &str = "root";
 pub(super) const MARK: &str = "mark";
 /// The ledger, which lists the backups.
 pub(super) const LEDGER: &str = "ledger";
-/// The files in which a backup may not be written, wherever links put them: the record and its copy.
+/// The record and its copy. A backup must not be written to these files, also not through a link.
 pub const RECORD_FILES: [&str; 2] = [KEYRING, KEYRING_PREV];
 /// The name of the directory to which an unfinished set-up is moved. A dash and a number follow it.
 const UNFINISHED: &str = "unfinished";

@@ -144,7 +144,7 @@ impl ListedBackup {
         &self.keys
     }
 
-    /// The same backup with the proofs of both.
+    /// Combines the proofs of two entries for one backup.
     fn proven_again(self, before: &Self) -> Self {
         Self {
             written: self.written.or(before.written),

@@ -1,7 +1,7 @@
 //! The mark: which record this node has seen last, by generation and SHA-256, and which keys that record has.
 //!
-//! By the mark a node tells a successor from an older record that was put back, and from a fork: a successor lists the
-//! marked record in its past. The mark contains no key. Source: `docs/formats.md`, "mark".
+//! With the mark a node distinguishes three cases: a successor, an older record that was put back, and a fork. A
+//! successor lists the marked record in its past. The mark contains no key. Source: `docs/formats.md`, "mark".
 
 use crate::{
     crypto::{Digest, RootId, Uuid, kdf::MacLabel, root_key::RootKey},
@@ -133,8 +133,8 @@ impl Mark {
         Self { restored: Some(keyring.greatest_seq()), ..self }
     }
 
-    /// The same mark, which takes over from the mark `before` that the keyring was restored. After a rotation, when the
-    /// primary key is newer than every restored key, the mark no longer contains this.
+    /// Copies the note "restored" from the mark `before`. A rotation ends it: then the primary key is newer than every
+    /// restored key.
     #[must_use]
     pub fn after(self, before: Option<&Self>, keyring: &Keyring) -> Self {
         let restored = before.and_then(|before| before.restored).filter(|seq| keyring.primary().seq <= *seq);

@@ -13,7 +13,7 @@ pub struct Node {
     pub name: String,
     /// Whether it is a coordinator: it runs rotations and no plugin.
     pub is_coordinator: bool,
-    /// The number of the key to which a rotation went without waiting for this node.
+    /// The number of the key whose rotation did not wait for this node.
     pub skipped: Option<u32>,
     /// When the node joined.
     pub enrolled: Time,

@@ -1,8 +1,8 @@
 //! The past of a record: which records came before it.
 //!
-//! A record lists the records before it. By that list a node tells a successor of the record that it has marked from a
-//! fork. Pure. Invariants: the list is sorted by generation, the newest first, then by digest, and nothing occurs
-//! twice. A change keeps the last [`KEPT`] generations, a merge the whole past of every record. A list never has
+//! A record lists the records before it. With that list a node decides whether a record is a successor of the marked
+//! record or a fork. Pure. Invariants: the list is sorted by generation, the newest first, then by digest, and nothing
+//! occurs twice. A change keeps the last [`KEPT`] generations, a merge the whole past of every record. A list never has
 //! more than [`PAST_MAX`] records. Source: `docs/formats.md`, "record".
 
 use crate::crypto::Digest;

@@ -73,7 +73,7 @@ pub(super) fn mark_compromised(keyring: &mut Keyring, compromised: &[KeyId]) -> 
 }
 
 impl Key {
-    /// Gives the key the state that it has after a restore or a merge, as [`RETURN`](super::state::RETURN) has it.
+    /// Applies [`RETURN`](super::state::RETURN) to the key.
     pub(super) fn give_back(&mut self, now: Time) {
         self.state = self.state.returned();
         self.demoted = self.demoted.or(self.promoted.map(|_| now));

@@ -2,7 +2,7 @@
 //!
 //! A plugin that listens at a path holds the path's lock. With [`take_over`], the next plugin renames its own socket over that of a live
 //! plugin. The live one notices that within a second, answers what is in flight, ends, and leaves the lock to the next one. Meanwhile
-//! the path always leads to a socket that listens. Only one plugin at a time can be the next one.
+//! the path always leads to a socket that listens. Only one plugin at a time may take over.
 
 use std::{
     io,

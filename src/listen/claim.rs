@@ -35,7 +35,7 @@ impl Claim {
         Self { place, access, identity, lock, next: None }
     }
 
-    /// The same claim of a plugin that has replaced another one, which still holds the lock.
+    /// Turns the claim into that of a successor, which waits until the replaced plugin leaves the lock.
     pub(super) fn after(mut self, next: OwnedFd) -> Self {
         self.next = Some(next);
         self

@@ -58,7 +58,7 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// A door that nobody has come to. Its connections end when the sender of `closing` is dropped.
+    /// A door without connections. Its connections end when the sender of `closing` is dropped.
     pub(super) fn new(service: Arc<Service>, peers: Peers, closing: watch::Receiver<()>) -> Self {
         let (guests, refused) = (JoinSet::new(), JoinSet::new());
         Self { service, peers, closing, guests, refused, full: Quota::new(QUIET) }
@@ -83,7 +83,8 @@ impl Door {
         }
     }
 
-    /// Serves an allowed peer. If all places are taken it closes the connection, which would fill the backlog if it waited.
+    /// Serves an allowed peer. If all places are taken, closes the connection; if it stayed open, the kernel's queue would
+    /// fill.
     fn welcome(&mut self, stream: UnixStream, peer: UCred) {
         if !has_room(&mut self.guests, PLACES) {
             self.service.metrics().no_place();

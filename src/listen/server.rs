@@ -53,7 +53,7 @@ pub async fn serve(
     let mut shutdown = pin!(shutdown);
     let mut watch = interval(WATCH);
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // These outlive a turn of the loop, which a look after the socket may cut short.
+    // Kept between iterations, because checking the socket cancels a pending `accept`.
     let (mut deaf, mut lost) = (Quota::new(QUIET), false);
     loop {
         tokio::select! {

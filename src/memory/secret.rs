@@ -37,7 +37,8 @@ pub enum Protection {
 static PROTECTION: OnceLock<Protection> = OnceLock::new();
 
 impl Protection {
-    /// The best protection that this kernel has, unless another was [chosen](Self::choose_locked) before.
+    /// The best protection that this kernel has, unless [`choose_locked`](Self::choose_locked) was called
+    /// earlier.
     ///
     /// # Errors
     /// When it is not known whether the kernel has secret memory, because there are no descriptors or no memory left.

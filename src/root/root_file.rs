@@ -81,10 +81,10 @@ pub enum RootError {
     /// An earlier root key does not open, although the HMAC is right: the file was made from wrong bytes.
     #[error("an earlier root key does not open")]
     OldRootKey,
-    /// The daemon's root key is neither the current one in the file nor an earlier one.
+    /// The file does not list the root key that the daemon uses.
     #[error("has another root key, and the one in use is not among its earlier ones")]
     NoSuccessor,
-    /// The secret of a slot cannot be had, so that the new root key cannot be sealed in the slot.
+    /// The secret of a slot cannot be read, so the new root key cannot be sealed in the slot.
     #[error("slot {0} cannot be sealed again: {1}")]
     Reseal(String, SlotError),
     /// A slot has this name already.
@@ -240,7 +240,7 @@ impl RootFile {
     /// The bytes of a root file in which the same slots seal the root key `next`. It keeps `root` as an earlier one.
     ///
     /// # Errors
-    /// When the secret of a slot cannot be had, the random source fails or no memory can be locked.
+    /// When the secret of a slot cannot be read, the random source fails or no memory can be locked.
     pub fn rekey(
         &self,
         rng: &mut impl TryCryptoRng,
@@ -251,7 +251,7 @@ impl RootFile {
         let failed = |slot: &Slot, error| RootError::Reseal(slot.name().to_owned(), error);
         let mut slots = Vec::new();
         for slot in &self.slots {
-            // Seal it with the very secret that has just opened it.
+            // Seal with the same secret that opened the slot.
             let (_, sealer) = means.open(slot, self.bound(), state_dir).map_err(|error| failed(slot, error))?;
             slots.push(
                 slot.reseal(rng, &*sealer, RootIn { uuid: self.uuid, root: next })

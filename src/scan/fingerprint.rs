@@ -12,7 +12,7 @@ use std::{
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-/// Stands for a key, or for a wrapped seed.
+/// A short hash of a key or of a wrapped seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 12]);
 

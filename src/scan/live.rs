@@ -2,10 +2,10 @@
 //!
 //! All is read at one revision, as long as etcd has it: API servers compact every five minutes. If the revision is
 //! gone, the next page is read at the newest one, and the report names both. Each key is read once, so none is counted
-//! twice. A live etcd does not show older values. The next page is requested while the sink takes the objects of this
-//! one. If all was read at one revision, as many keys must have come as the first page counted: a kine that loses its
-//! database in the middle of an answer says that the answer is whole. If the keys are not an API server's, the prefix is
-//! wrong, and a few more requests show which prefixes there are.
+//! twice. A live etcd does not show older values. While the sink processes a page, the next one is already requested.
+//! After a scan at one revision, the number of keys must equal the first page's count. kine reports a broken answer as
+//! complete if it loses its database. If the keys are not an API server's, the prefix is wrong, and a few more requests
+//! show which prefixes there are.
 
 use std::{
     ops::ControlFlow,

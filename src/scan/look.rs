@@ -1,5 +1,5 @@
-//! Looks which prefixes of API servers a live etcd has, by a few small requests: the first keys, then the first keys after
-//! what they show, and so on.
+//! Finds the prefixes of API servers in a live etcd, by a few small requests: the first keys, then the first keys after
+//! the directory that those are in, and so on.
 
 use super::prefixes::{Prefixes, after};
 use crate::etcd::{Client, EtcdError, Query};

@@ -168,7 +168,7 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// Does what most objects of a scan do not need: counts a seed, keeps findings, lists the object.
+    /// Handles the rare objects: counts a seed, keeps findings, lists the object.
     fn count_unusual(&mut self, object: &Object<'_>, is_new_seed: bool) {
         let Object { key, mod_revision, summary, .. } = *object;
         let Some(count) = self.count_of(summary.group) else { return };

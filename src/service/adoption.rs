@@ -1,10 +1,10 @@
 //! Which connection has adopted which key.
 //!
-//! kube-apiserver adopts a new key_id between two Status calls: the first one announces the key, then the API server wraps a seed by
-//! Encrypt. It has adopted the key if it calls Status again and does not call Encrypt after that. If the answer to Encrypt was lost, it
-//! calls Encrypt again only after the second Status. So a key counts as adopted after two Status in a row with no Encrypt between them.
-//! That takes two to three minutes. The API server writes under the key from the moment when Encrypt was answered with it, so this is
-//! noted, too.
+//! A key counts as adopted when Status announced it twice and Encrypt was not called in between. kube-apiserver calls
+//! Encrypt after a Status that announces a new key. If the answer to Encrypt was lost, it calls Encrypt again after the
+//! next Status. So a Status without an Encrypt after it shows that the answer has arrived. An adoption takes two to three
+//! minutes. The API server writes under the key from the moment when Encrypt was answered with it, so this moment is
+//! kept, too. Source: KEP-3299, and `kmsv2` in k8s.io/apiserver.
 
 use std::{
     sync::{
@@ -52,7 +52,7 @@ pub(super) struct Adoption {
     confirmed: Moment,
 }
 
-/// A moment in the life of a connection: milliseconds from its beginning, plus one. Zero means that it has not come.
+/// A moment in the life of a connection: milliseconds from its beginning, plus one. Zero: it has not happened yet.
 #[derive(Debug, Default)]
 struct Moment(AtomicU64);
 

@@ -1,8 +1,8 @@
 //! Counts the calls of Decrypt that were refused because the keyring does not hold the key.
 //!
-//! Such a call means that a stored value needs that key, most likely because an older keyring was restored. A call that finds its key
-//! comes nowhere near this file. Invariant: a peer can make neither the memory nor the log grow. At most [`KEYS_MAX`] key_ids are kept,
-//! only those that claviger could have made, and the log has at most one line a minute.
+//! Such a call means that a stored value needs that key, most likely because an older keyring was restored. If the key
+//! is found, this file is not used. Invariant: a peer can make neither the memory nor the log grow. At most
+//! [`KEYS_MAX`] key_ids are kept, only those that claviger could have made, and the log has at most one line a minute.
 
 use std::{
     collections::BTreeMap,

@@ -4,8 +4,8 @@
 //!   the right of it in its row, or in rows below. A module that is not in the table may not exist. README shows the same table.
 //! - **Circles.** No file needs a file that needs it, directly or over others ([`graph`] says what "needs" means).
 //! - **Upward.** A folder and the files beside it have an order, too. If a file in `src/a/b/` imports from `src/a/c.rs`, then `c.rs`
-//!   needs nothing in `src/a/b/`. If a `mod.rs` uses its children, they import nothing that it defines. If it uses none of them,
-//!   they may import what it defines.
+//!   needs nothing in `src/a/b/`. If a `mod.rs` uses its children, they import nothing that it defines. If `mod.rs` only lists its
+//!   children, they may import from it.
 //! - **Sizes.** No file has more than 600 lines unless its header has a sentence that begins with "This file is long because".
 //!   A `mod.rs` has at most 60 lines that are neither `mod`, `use`, attribute, comment nor test.
 //! - **Names.** No two types of the crate have one name. Types in tests do not count.

@@ -2,7 +2,7 @@
 //!
 //! A daemon of the original never follows the twin. Without a daemon every command refuses, unless the mark was exchanged too: then
 //! nothing on this node can tell. After the right files are put back all is well, and a merge keeps every key of both. The second test
-//! is about records that are far ahead of the mark: whether they are successors is the operator's to say.
+//! is about records that are far ahead of the mark: only the operator can say whether they are successors.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -64,7 +64,7 @@ fn put(sandbox: &Sandbox, state: &str, names: &[&str], files: &Files) {
     }
 }
 
-/// Writes a file as who puts one back does: a daemon sees another file.
+/// Replaces a file by rename, as a restore does, so that the daemon sees a new inode.
 fn write(path: &std::path::Path, bytes: &[u8]) {
     use std::os::unix::fs::PermissionsExt;
     let next = path.with_extension("copied");

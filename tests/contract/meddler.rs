@@ -35,7 +35,7 @@ pub(super) enum Method {
     Decrypt,
 }
 
-/// What it alters; [`Faults::NONE`] is nothing.
+/// The faults to inject. [`Faults::NONE`] injects none.
 #[derive(Clone, Copy)]
 pub(super) struct Faults {
     /// Which of the backends announces and wraps.

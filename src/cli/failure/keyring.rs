@@ -93,7 +93,7 @@ impl Explain for RootError {
     }
 }
 
-/// Names what mends each slot, the most hopeful first. The exit code is that of the first slot.
+/// Lists a hint for each slot, the easiest repair first. The exit code is that of the first slot.
 fn no_slot_opens(failures: &[(String, SlotError)]) -> Explanation {
     let mut causes: Vec<(&str, Explanation)> =
         failures.iter().map(|(name, error)| (name.as_str(), error.explain())).collect();

@@ -55,7 +55,7 @@ impl Failure {
     pub(in crate::cli) fn with_hint(self, hint: &str) -> Self {
         Self { hint: Some(hint.to_owned()), ..self }
     }
-    /// Puts `what` before the message: what was done in spite of the failure, or what it is about.
+    /// Puts `what` before the message: what succeeded before the failure, or which object failed.
     pub(in crate::cli) fn about(self, what: &str) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }
     }

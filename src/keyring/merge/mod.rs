@@ -4,7 +4,7 @@
 //! Pure. The rules:
 //!
 //! - The newest key that a backup contains, and that no record disables or calls compromised, becomes primary. If there
-//!   is no such key, a fresh one does, and the caller backs it up first.
+//!   is no such key, a new key becomes primary, and the caller backs it up first.
 //! - Every other key is decrypt-only. It is disabled only if every record that lists it says so.
 //! - If one record has the bytes of a key and another has its tomb, the bytes are kept, because restored data may need
 //!   them. An operator can decide otherwise by naming the key.

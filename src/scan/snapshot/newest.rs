@@ -1,14 +1,14 @@
 //! Finds the newest change of each key, which is the key's state now. Changes come newest first, so it is the first one
 //! of its key.
 //!
-//! Looking every change up takes most of the time that counting takes. So there is a quick way. A change with version 1
-//! is the first of its key, or the first after a deletion. It need not be remembered: an older change of that key can
-//! only come from before the deletion, and deletions are remembered. If an entry is damaged, that may be wrong, and an
-//! older value is then taken for a live object. So the quick way also lists the keys of all live objects, and
-//! [`Newest::is_proven`] checks at the end that none is there twice.
+//! There are two modes. Both keep a set of keys whose newest change has been met.
 //!
-//! The quick way remembers 12 bytes for each live object, and a place in a set for each key that was written more than
-//! once.
+//! - *Thorough* looks up every key in the set. Its answers are always right. The set has every key.
+//! - *Quick* skips keys of version 1, because the look-ups take most of the time of counting. Such a change is the first
+//!   of its key, or the first after a deletion, so an older change of that key lies before the deletion, and deletions
+//!   are in the set. The set has only keys that were written more than once. A damaged entry can break this rule, and
+//!   then an older value counts as a live object. So this mode also lists the keys of all live objects, 12 bytes for each,
+//!   and [`Newest::is_proven`] checks at the end that no key is listed twice.
 
 use super::super::fingerprint::{Fingerprint, FingerprintList, FingerprintSet};
 

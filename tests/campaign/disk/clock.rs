@@ -51,7 +51,7 @@ fn a_clock_that_is_ten_years_off_decides_nothing() {
         run(&format!("backup check [DIR]/clock-{round}.age {OURS} {STATE}")).ends_with(0);
         run(&format!("key promote {key} {STATE}")).ends_with(0);
         run(&format!("rekey {STATE}")).ends_with(0);
-        // Whoever has the right time reads it, and the other way round.
+        // A process with the right time and one with the moved clock read the same.
         let now = sandbox.run(&format!("key list {STATE} --output json")).ends_with(0).json();
         assert_eq!(run(&format!("key list {STATE} --output json")).ends_with(0).json(), now);
         let expect =

@@ -33,8 +33,8 @@ fn faults(ops: &[Op]) -> Vec<String> {
             }
             // What is removed before the end of the command is a temporary file, or the key file of a slot.
             Op::Remove(path) | Op::MakeDir(path) => {
-                let is_sure = later.iter().any(|op| is_sync_in(op, path));
-                (!is_sure).then(|| format!("{} was made or removed, and that not made sure of", path.display()))
+                let is_synced = later.iter().any(|op| is_sync_in(op, path));
+                (!is_synced).then(|| format!("{} was made or removed, and the directory was not synced", path.display()))
             }
             _ => None,
         }
@@ -57,7 +57,7 @@ fn not_published(later: &[Op], path: &Path) -> Option<String> {
         ("synced", &|op| is_sync_of(op, path)),
         ("read back", &|op| matches!(op, Op::Read(other) if other == path)),
         ("renamed", &|op| matches!(op, Op::Rename(other, _) if other == path)),
-        ("made sure of in its directory", &|op| is_sync_in(op, path)),
+        ("synced in its directory", &|op| is_sync_in(op, path)),
     ];
     let mut rest = later;
     for (what, is_it) in steps {
