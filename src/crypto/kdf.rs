@@ -93,8 +93,8 @@ impl KeyLabel {
 }
 
 impl AadLabel {
-    /// The text. [`AadLabel::Slot`] has that of [`KeyLabel::Slot`]: one is the input of HKDF, the other that of the AEAD,
-    /// so they cannot be confused, and slots that exist contain both.
+    /// Returns the text. [`AadLabel::Slot`] has that of [`KeyLabel::Slot`]: one is the input of HKDF, the other that of
+    /// the AEAD, so they cannot be confused, and slots that exist contain both.
     pub(super) fn info(self) -> &'static [u8] {
         match self {
             Self::DekSeed => b"claviger/v1/dek-seed",
@@ -162,8 +162,8 @@ pub fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     })
 }
 
-/// Returns the associated data that binds a KEK to its place in the record: `LP("claviger/v1/kek") | LP(uuid) | LP(seq) |
-/// LP(C) | LP(root-id)`.
+/// Returns the associated data that binds a KEK to its place in the record: `LP("claviger/v1/kek") | LP(uuid) | LP(seq)
+/// | LP(C) | LP(root-id)`.
 pub fn kek_aad(uuid: Uuid, seq: u32, commitment: &Commitment, root_id: RootId) -> Vec<u8> {
     length_prefixed(&[AadLabel::Kek.info(), &uuid.0, &seq.to_be_bytes(), &commitment.0, &root_id.0])
 }
@@ -174,8 +174,8 @@ pub fn old_root_aad(uuid: Uuid, old: RootId, root_id: RootId) -> Vec<u8> {
     length_prefixed(&[AadLabel::OldRoot.info(), &uuid.0, &old.0, &root_id.0])
 }
 
-/// Returns the associated data that binds a sealed root key to the line of its slot: `LP("claviger/v1/slot") | LP(uuid) |
-/// LP(root-id) | LP(line)`.
+/// Returns the associated data that binds a sealed root key to the line of its slot: `LP("claviger/v1/slot") | LP(uuid)
+/// | LP(root-id) | LP(line)`.
 pub fn slot_aad(uuid: Uuid, root_id: RootId, line: &str) -> Vec<u8> {
     length_prefixed(&[AadLabel::Slot.info(), &uuid.0, &root_id.0, line.as_bytes()])
 }

@@ -1,8 +1,8 @@
 //! Bytes to bytes: no I/O, no clock, no async, no serialisation framework.
 //!
 //! `docs/hierarchy.md` has the hierarchy of keys and every label, `docs/formats.md` the shapes. Only [`aead`] names the
-//! crate of the AEAD. Invariant: the bytes of a key are in a [`Secret`](crate::memory::Secret) or on their way into one,
-//! and nothing here prints them.
+//! crate of the AEAD. Invariant: the bytes of a key are in a [`Secret`](crate::memory::Secret) or on their way into
+//! one, and nothing here prints them.
 
 pub mod aead;
 pub mod kdf;
@@ -56,8 +56,8 @@ public_bytes!(
 );
 
 public_bytes!(
-    /// The salt of derived keys. Keys of one keyring have its uuid as salt. Each slot has a random salt, so that two slots
-    /// with the same secret have different keys.
+    /// The salt of derived keys. Keys of one keyring have its uuid as salt. Each slot has a random salt, so that two
+    /// slots with the same secret have different keys.
     Salt, 16
 );
 
@@ -86,8 +86,8 @@ impl Digest {
     }
 }
 
-/// Returns `LP(part) | LP(part) | …`, where `LP(x)` is the length of `x` as u32, big-endian, followed by `x`. Two different
-/// lists of parts never give the same bytes.
+/// Returns `LP(part) | LP(part) | …`, where `LP(x)` is the length of `x` as u32, big-endian, followed by `x`. Two
+/// different lists of parts never give the same bytes.
 ///
 /// # Panics
 /// If a part is longer than `u32::MAX` bytes. Callers pass only labels, identifiers and lines, whose length was checked

@@ -37,8 +37,8 @@ impl Default for Cost {
 }
 
 impl Cost {
-    /// A cost of so many lanes, KiB of memory and passes. Returns `None` if there are more than 8 lanes, 1 GiB or 10
-    /// passes, or fewer than Argon2 needs.
+    /// Makes a cost of so many lanes, KiB of memory and passes. Returns `None` if there are more than 8 lanes, 1 GiB or
+    /// 10 passes, or fewer than Argon2 needs.
     pub fn new(lanes: u32, memory: u32, passes: u32) -> Option<Self> {
         let is_affordable = (1..=MOST.lanes).contains(&lanes)
             && (8 * lanes..=MOST.memory).contains(&memory)
@@ -46,7 +46,7 @@ impl Cost {
         is_affordable.then_some(Self { lanes, memory, passes })
     }
 
-    /// Lanes, KiB of memory and passes.
+    /// Returns lanes, KiB of memory and passes.
     pub fn parts(self) -> [u32; 3] {
         [self.lanes, self.memory, self.passes]
     }

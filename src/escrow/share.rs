@@ -3,8 +3,8 @@
 //! Each of the identity's 32 bytes is split by Shamir's scheme over GF(256). A share is one line of Bech32m, which can
 //! be written on paper: its checksum finds up to four wrong characters. The line contains the name of the set, the
 //! threshold, the number of the share, and a check of the identity. The check detects shares that do not belong
-//! together, so a wrong identity is never returned. Source: `docs/formats.md`, "share"; BIP 173 and 350; A. Shamir, How to share a secret
-//! (1979).
+//! together, so a wrong identity is never returned. Source: `docs/formats.md`, "share"; BIP 173 and 350; A. Shamir, How
+//! to share a secret (1979).
 
 use age::secrecy::ExposeSecret;
 use bech32::{Bech32m, Hrp, primitives::decode::CheckedHrpstring};
@@ -368,7 +368,8 @@ mod tests {
         }
         let expected = f64::from(SPLITS) / 256.0;
         for (place, counts) in counts.iter().flatten().enumerate() {
-            // Chi-squared of 255 degrees of freedom: mean 255, deviation 22.6. Above 430 is once in 10^10, for each of 64.
+            // Chi-squared of 255 degrees of freedom: mean 255, deviation 22.6. Above 430 is once in 10^10, for each of
+            // 64.
             let chi: f64 = counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
             assert!((130.0..430.0).contains(&chi), "place {place}: {chi}");
             // Each value occurs 100 times on average. This fails if one value never occurs.

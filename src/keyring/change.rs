@@ -175,8 +175,8 @@ impl Keyring {
         Ok(next)
     }
 
-    /// Applies `verb` to one key, as [`LIFE`](super::state::LIFE) has it, unless the key is compromised and would become
-    /// [`COMPROMISED_NEVER`].
+    /// Applies `verb` to one key, as [`LIFE`](super::state::LIFE) has it, unless the key is compromised and would
+    /// become [`COMPROMISED_NEVER`].
     fn apply(&mut self, key_id: KeyId, verb: Verb) -> Result<(), ChangeError> {
         let generation = self.generation;
         let found = self.entries.iter_mut().find(|entry| entry.id() == key_id);

@@ -72,13 +72,13 @@ impl KekWrapper<'_> {
 }
 
 impl Entry {
-    /// The public name of the key.
+    /// Returns the public name of the key.
     pub fn id(&self) -> KeyId {
         let (seq, commitment) = self.order();
         KeyId::new(seq, &commitment)
     }
 
-    /// The state of the key, or that only a tomb is left.
+    /// Returns the state of the key, or that only a tomb is left.
     pub fn fate(&self) -> Fate {
         match self {
             Self::Key(key) => Fate::Becomes(key.state),
@@ -86,7 +86,7 @@ impl Entry {
         }
     }
 
-    /// The sequence number and the commitment. Entries are sorted by both, and no two have the same.
+    /// Returns the sequence number and the commitment. Entries are sorted by both, and no two have the same.
     pub(super) fn order(&self) -> (u32, Commitment) {
         match self {
             Self::Key(key) => (key.seq, key.kek.commitment()),
@@ -109,44 +109,44 @@ impl Key {
         Ok(Self { seq, state, compromised: false, created: now, promoted: None, demoted: None, kek, wrapped })
     }
 
-    /// Its public name.
+    /// Returns its public name.
     pub fn id(&self) -> KeyId {
         KeyId::new(self.seq, &self.kek.commitment())
     }
 
-    /// Its state.
+    /// Returns its state.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Whether somebody else may know it.
+    /// Returns whether somebody else may know it.
     pub fn is_compromised(&self) -> bool {
         self.compromised
     }
 
-    /// When it was made.
+    /// Returns when it was made.
     pub fn created(&self) -> Time {
         self.created
     }
 
-    /// When it became primary.
+    /// Returns when it became primary.
     pub fn promoted(&self) -> Option<Time> {
         self.promoted
     }
 
-    /// When another key became primary in its place.
+    /// Returns when another key became primary in its place.
     pub fn demoted(&self) -> Option<Time> {
         self.demoted
     }
 
-    /// The KEK, which wraps and unwraps.
+    /// Returns the KEK, which wraps and unwraps.
     pub fn kek(&self) -> &Arc<Kek> {
         &self.kek
     }
 }
 
 impl Tomb {
-    /// The generation in which the key was destroyed.
+    /// Returns the generation in which the key was destroyed.
     pub fn destroyed(&self) -> u64 {
         self.destroyed
     }

@@ -21,17 +21,17 @@ pub struct KeyId {
 pub struct KeyIdError;
 
 impl KeyId {
-    /// The name of the key with this sequence number and commitment.
+    /// Makes the name of the key with this sequence number and commitment.
     pub fn new(seq: u32, commitment: &Commitment) -> Self {
         Self { seq, prefix: commitment.first_half() }
     }
 
-    /// The first half of the key's commitment. The name shows it as 32 hexadecimal digits.
+    /// Returns the first half of the key's commitment. The name shows it as 32 hexadecimal digits.
     pub fn commitment_half(&self) -> [u8; 16] {
         self.prefix
     }
 
-    /// The sequence number of the key.
+    /// Returns the sequence number of the key.
     pub fn seq(&self) -> u32 {
         self.seq
     }

@@ -103,7 +103,8 @@ pub enum LedgerError {
 pub struct LedgerFull(pub usize);
 
 impl ListedBackup {
-    /// The backup of `keyring`. `record` is the SHA-256 of its record, and `file` its path, if it has one.
+    /// Makes the entry of a backup of `keyring`. `record` is the SHA-256 of its record, and `file` its path, if it has
+    /// one.
     pub fn of(keyring: &Keyring, record: Digest, proven: Proven, file: Option<String>) -> Self {
         let (written, checked) = match proven {
             Proven::Written(time) => (Some(time), None),
@@ -114,32 +115,32 @@ impl ListedBackup {
         Self { record, generation, written, checked, file, keys }
     }
 
-    /// The SHA-256 of its record, which identifies the backup.
+    /// Returns the SHA-256 of its record, which identifies the backup.
     pub fn record(&self) -> Digest {
         self.record
     }
 
-    /// The generation of its keyring.
+    /// Returns the generation of its keyring.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// When it was written to another disk.
+    /// Returns when it was written to another disk.
     pub fn written(&self) -> Option<Time> {
         self.written
     }
 
-    /// When it was last opened.
+    /// Returns when it was last opened.
     pub fn checked(&self) -> Option<Time> {
         self.checked
     }
 
-    /// Where it was when it was last proven.
+    /// Returns where it was when it was last proven.
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref()
     }
 
-    /// The keys that it contains.
+    /// Returns the keys that it contains.
     pub fn keys(&self) -> &[KeyId] {
         &self.keys
     }
@@ -169,49 +170,50 @@ impl ListedBackup {
 }
 
 impl Ledger {
-    /// An empty ledger of the keyring `uuid` under the root key `root_id`.
+    /// Makes an empty ledger of the keyring `uuid` under the root key `root_id`.
     pub fn empty(uuid: Uuid, root_id: RootId) -> Self {
         Self { uuid, root_id, count: 0, forgot: None, backups: Vec::new() }
     }
 
-    /// An empty ledger with the count `count`, which replaces a lost one. The lost ledger may have listed backups of
-    /// any key up to the sequence number `forgot`.
+    /// Makes an empty ledger with the count `count`, which replaces a lost one. The lost ledger may have listed backups
+    /// of any key up to the sequence number `forgot`.
     #[must_use]
     pub fn begun_anew(self, count: u64, forgot: u32) -> Self {
         Self { count, forgot: Some(forgot), backups: Vec::new(), ..self }
     }
 
-    /// The count of changes.
+    /// Returns the count of changes.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Identifies the root key that authenticates the ledger.
+    /// Returns the id of the root key that authenticates the ledger.
     pub fn root_id(&self) -> RootId {
         self.root_id
     }
 
-    /// The greatest sequence number of the keys whose backups a lost ledger may have listed.
+    /// Returns the greatest sequence number of the keys whose backups a lost ledger may have listed.
     pub fn forgot(&self) -> Option<u32> {
         self.forgot
     }
 
-    /// The backups, in the order in which they were last proven.
+    /// Returns the backups, in the order in which they were last proven.
     pub fn backups(&self) -> &[ListedBackup] {
         &self.backups
     }
 
-    /// The backup of the latest generation. If there are several of that generation, the one that was proven last.
+    /// Returns the backup of the latest generation. If there are several of that generation, the one that was proven
+    /// last.
     pub fn newest(&self) -> Option<&ListedBackup> {
         self.backups.iter().max_by_key(|backup| backup.generation)
     }
 
-    /// The keys that at least one listed backup contains.
+    /// Returns the keys that at least one listed backup contains.
     pub fn backed(&self) -> HashSet<KeyId> {
         self.backups.iter().flat_map(|backup| &backup.keys).copied().collect()
     }
 
-    /// The keys of `keyring` that no listed backup contains.
+    /// Returns the keys of `keyring` that no listed backup contains.
     pub fn unbacked(&self, keyring: &Keyring) -> Vec<KeyId> {
         let backed = self.backed();
         keyring.keys().map(Key::id).filter(|key_id| !backed.contains(key_id)).collect()
@@ -241,13 +243,13 @@ impl Ledger {
         Self { count, backups, ..*self }
     }
 
-    /// The same ledger under another root key.
+    /// Puts the ledger under another root key.
     #[must_use]
     pub fn under(&self, root_id: RootId) -> Self {
         Self { root_id, ..self.clone() }
     }
 
-    /// The bytes of the ledger, authenticated under `root`.
+    /// Returns the bytes of the ledger, authenticated under `root`.
     ///
     /// # Errors
     /// When no memory can be locked.

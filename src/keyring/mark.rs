@@ -112,7 +112,7 @@ pub enum MarkError {
 }
 
 impl Mark {
-    /// The mark of `keyring`. `record` is the SHA-256 of its record, and `ledger` the count of the ledger.
+    /// Makes the mark of `keyring`. `record` is the SHA-256 of its record, and `ledger` the count of the ledger.
     pub fn of(keyring: &Keyring, record: Digest, ledger: u64) -> Self {
         Self {
             uuid: keyring.uuid(),
@@ -126,8 +126,8 @@ impl Mark {
         }
     }
 
-    /// The same mark after a restore or a merge. Until the next rotation somebody else may know the keys, and newer
-    /// keys may exist elsewhere.
+    /// Notes in the mark that the keyring was restored or merged. Until the next rotation somebody else may know the
+    /// keys, and newer keys may exist elsewhere.
     #[must_use]
     pub fn after_restore(self, keyring: &Keyring) -> Self {
         Self { restored: Some(keyring.greatest_seq()), ..self }
@@ -141,42 +141,42 @@ impl Mark {
         Self { restored, ..self }
     }
 
-    /// Whether the keyring was restored or merged, and was not rotated to a new key after that.
+    /// Returns whether the keyring was restored or merged, and was not rotated to a new key after that.
     pub fn wants_rotation(&self) -> bool {
         self.restored.is_some()
     }
 
-    /// The SHA-256 of the record that was marked.
+    /// Returns the SHA-256 of the record that was marked.
     pub fn record(&self) -> Digest {
         self.record
     }
 
-    /// Where the record that was marked is kept.
+    /// Returns where the record that was marked is kept.
     pub fn home(&self) -> &Home {
         &self.home
     }
 
-    /// The generation of the record that was marked.
+    /// Returns the generation of the record that was marked.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Identifies the root key that authenticates the mark.
+    /// Returns the id of the root key that authenticates the mark.
     pub fn under(&self) -> RootId {
         self.root_id
     }
 
-    /// The names of its keys and tombs.
+    /// Returns the names of its keys and tombs.
     pub fn has(&self) -> &[KeyId] {
         &self.has
     }
 
-    /// The count of the ledger.
+    /// Returns the count of the ledger.
     pub fn ledger(&self) -> u64 {
         self.ledger
     }
 
-    /// The bytes of the mark, authenticated under `root`.
+    /// Returns the bytes of the mark, authenticated under `root`.
     ///
     /// # Errors
     /// When no memory can be locked.

@@ -40,7 +40,7 @@ impl Node {
         words.next().is_none().then_some(Self { name, is_coordinator, skipped, enrolled, left, gone })
     }
 
-    /// `<name> [coordinator] [skipped=<seq>] enrolled=<time> [left=<time>] [gone=<time>]`
+    /// Writes `<name> [coordinator] [skipped=<seq>] enrolled=<time> [left=<time>] [gone=<time>]`
     pub(super) fn line(&self) -> String {
         let time = |name: &str, time: Option<Time>| time.map_or_else(String::new, |time| format!(" {name}={time}"));
         let coordinator = if self.is_coordinator { " coordinator" } else { "" };

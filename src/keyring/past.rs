@@ -23,7 +23,7 @@ pub struct PastRecord {
 }
 
 impl PastRecord {
-    /// The order of the list: the newest first.
+    /// Orders the list: the newest first.
     fn order(&self) -> (std::cmp::Reverse<u64>, Digest) {
         (std::cmp::Reverse(self.generation), self.record)
     }
@@ -43,7 +43,7 @@ impl Past {
         (is_sorted && begins && pasts.len() <= PAST_MAX && newest + 1 == generation).then_some(Self(pasts))
     }
 
-    /// The past of the next record. `self` is the past of the record before it, which has this generation and
+    /// Returns the past of the next record. `self` is the past of the record before it, which has this generation and
     /// this SHA-256.
     pub(super) fn then(&self, generation: u64, record: Digest) -> Self {
         let is_kept = |past: &PastRecord| past.generation + KEPT > generation;
@@ -51,7 +51,7 @@ impl Past {
         Self([PastRecord { generation, record }].into_iter().chain(before).take(PAST_MAX).collect())
     }
 
-    /// The past of a merge. If it is too long, the oldest records are left out.
+    /// Returns the past of a merge. If it is too long, the oldest records are left out.
     pub(super) fn united(pasts: impl Iterator<Item = PastRecord>) -> Self {
         let mut pasts: Vec<PastRecord> = pasts.collect();
         pasts.sort_by_key(PastRecord::order);
@@ -60,12 +60,12 @@ impl Past {
         Self(pasts)
     }
 
-    /// The records, the newest first.
+    /// Returns the records, the newest first.
     pub fn iter(&self) -> impl Iterator<Item = PastRecord> {
         self.0.iter().copied()
     }
 
-    /// Whether the list has this record.
+    /// Returns whether the list has this record.
     pub fn names(&self, generation: u64, record: Digest) -> bool {
         self.0.binary_search_by_key(&PastRecord { generation, record }.order(), PastRecord::order).is_ok()
     }

@@ -21,18 +21,18 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// The blob for `recipient`. Returns `None` if one of them has not the shape that the record allows.
+    /// Makes the blob for `recipient`. Returns `None` if one of them has not the shape that the record allows.
     pub fn new(recipient: &str, blob: Vec<u8>) -> Option<Self> {
         let has_shape = is_recipient(recipient) && blob.len() <= BLOB_MAX;
         has_shape.then(|| Self { recipient: recipient.to_owned(), blob })
     }
 
-    /// The recipient, `age1…`.
+    /// Returns the recipient, `age1…`.
     pub fn recipient(&self) -> &str {
         &self.recipient
     }
 
-    /// The age file that contains the root key.
+    /// Returns the age file that contains the root key.
     pub fn blob(&self) -> &[u8] {
         &self.blob
     }

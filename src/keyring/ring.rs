@@ -72,7 +72,7 @@ impl Keyring {
         Ok(())
     }
 
-    /// The keys, for changing them.
+    /// Returns the keys, for changing them.
     pub(super) fn keys_mut(&mut self) -> impl Iterator<Item = &mut Key> {
         self.entries.iter_mut().filter_map(|entry| match entry {
             Entry::Key(key) => Some(key),
@@ -80,52 +80,52 @@ impl Keyring {
         })
     }
 
-    /// Identifies the keyring. It never changes.
+    /// Returns the uuid, which identifies the keyring and never changes.
     pub fn uuid(&self) -> Uuid {
         self.uuid
     }
 
-    /// The count of changes. A new keyring has 1.
+    /// Returns the count of changes. A new keyring has 1.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Where the record that counts is kept.
+    /// Returns where the record that counts is kept.
     pub fn home(&self) -> &Home {
         &self.home
     }
 
-    /// Identifies the root key that it is under.
+    /// Returns the id of the root key that it is under.
     pub fn root_id(&self) -> RootId {
         self.root_id
     }
 
-    /// The records that came before this one.
+    /// Returns the records that came before this one.
     pub fn past(&self) -> &Past {
         &self.past
     }
 
-    /// The nodes that share the keyring, sorted. A keyring in a file lists none.
+    /// Returns the nodes that share the keyring, sorted. A keyring in a file lists none.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// The greatest sequence number of all keys and tombs.
+    /// Returns the greatest sequence number of all keys and tombs.
     pub fn greatest_seq(&self) -> u32 {
         self.entries.last().map_or(0, |entry| entry.order().0)
     }
 
-    /// The recovery blobs, sorted by recipient.
+    /// Returns the recovery blobs, sorted by recipient.
     pub fn recoveries(&self) -> &[Recovery] {
         &self.recoveries
     }
 
-    /// Keys and tombs, in the record's order.
+    /// Returns keys and tombs, in the record's order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The keys, in the record's order.
+    /// Returns the keys, in the record's order.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         self.entries.iter().filter_map(|entry| match entry {
             Entry::Key(key) => Some(key),
@@ -133,7 +133,7 @@ impl Keyring {
         })
     }
 
-    /// The key that wraps.
+    /// Returns the key that wraps.
     ///
     /// # Panics
     /// Never: exactly one key is primary in every keyring that was made or read.

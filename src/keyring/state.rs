@@ -65,23 +65,23 @@ pub const RETURN: [(State, State); 4] = [
 impl State {
     const ALL: [Self; 4] = [Self::Pending, Self::Primary, Self::DecryptOnly, Self::Disabled];
 
-    /// Whether Decrypt may use the key. A pending one may be used, because a node that has not yet read of its
+    /// Returns whether Decrypt may use the key. A pending one may be used, because a node that has not yet read of its
     /// promotion may need it.
     pub fn unwraps(self) -> bool {
         self != Self::Disabled
     }
 
-    /// What becomes of a key in this state by `verb`. Returns `None` if that is not allowed.
+    /// Returns what becomes of a key in this state by `verb`. Returns `None` if that is not allowed.
     pub fn after(self, verb: Verb) -> Option<Fate> {
         LIFE.iter().find(|(state, done, _)| (*state, *done) == (self, verb)).map(|(_, _, fate)| *fate)
     }
 
-    /// The state of a key after a restore or a merge, if it had this one before.
+    /// Returns the state of a key after a restore or a merge, if it had this one before.
     pub fn returned(self) -> Self {
         RETURN.iter().find(|(state, _)| *state == self).map_or(self, |(_, returned)| *returned)
     }
 
-    /// The word that the record, the command line and the logs use.
+    /// Returns the word that the record, the command line and the logs use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -104,7 +104,7 @@ impl fmt::Display for State {
 }
 
 impl Verb {
-    /// `promoted`, as in "cannot be promoted".
+    /// Returns the participle: `promoted`, as in "cannot be promoted".
     pub fn participle(self) -> &'static str {
         match self {
             Self::Promote => "promoted",
@@ -117,7 +117,7 @@ impl Verb {
 }
 
 impl Fate {
-    /// The word that the command line uses: the state, or `destroyed`.
+    /// Returns the word that the command line uses: the state, or `destroyed`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Becomes(state) => state.as_str(),

@@ -10,7 +10,7 @@ const FORMAT: &str = "%Y-%m-%dT%H:%M:%SZ";
 pub struct Time(jiff::Timestamp);
 
 impl Time {
-    /// The second that contains `timestamp`.
+    /// Takes the second that contains `timestamp`.
     pub fn new(timestamp: jiff::Timestamp) -> Self {
         Self(jiff::Timestamp::from_second(timestamp.as_second()).unwrap_or(timestamp))
     }
@@ -21,7 +21,7 @@ impl Time {
         (time.to_string() == text).then_some(time)
     }
 
-    /// Seconds since 1970, or 0 for an earlier time.
+    /// Returns the seconds since 1970, or 0 for an earlier time.
     pub fn seconds(self) -> u64 {
         u64::try_from(self.0.as_second()).unwrap_or(0)
     }

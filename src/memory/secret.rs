@@ -94,7 +94,8 @@ pub enum SecretError {
     Random(#[from] RandomError),
 }
 
-// SAFETY: a `Secret` owns its pages alone and hands out references only under the borrow rules of `&self` and `&mut self`.
+// SAFETY: a `Secret` owns its pages alone and hands out references only under the borrow rules of `&self` and `&mut
+// self`.
 unsafe impl<const N: usize> Send for Secret<N> {}
 // SAFETY: as above; there is no interior mutability.
 unsafe impl<const N: usize> Sync for Secret<N> {}
@@ -187,7 +188,8 @@ impl SecretPages {
     fn hidden(length: usize) -> Result<Self, SecretError> {
         let memory = secret_descriptor().map_err(|errno| SecretError::Map(errno.into()))?;
         rustix::fs::ftruncate(&memory, length as u64).map_err(|errno| SecretError::Map(errno.into()))?;
-        // SAFETY: a mapping at an address of the kernel's choice touches no memory of ours; no one else has the descriptor.
+        // SAFETY: a mapping at an address of the kernel's choice touches no memory of ours; no one else has the
+        // descriptor.
         let start = unsafe {
             rustix::mm::mmap(ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &memory, 0)
         };

@@ -25,12 +25,12 @@ pub struct Means {
 }
 
 impl Means {
-    /// The credentials in a directory, and `passphrases`.
+    /// Makes the means of the credentials in a directory, and `passphrases`.
     pub fn new(credentials: Option<PathBuf>, passphrases: Box<dyn Passphrases>) -> Self {
         Self { credentials, passphrases: Some(passphrases) }
     }
 
-    /// The directory with the credentials that systemd gives to this process. Returns `None` if there is none.
+    /// Returns the directory with the credentials that systemd gives to this process. Returns `None` if there is none.
     pub fn credentials_directory() -> Option<PathBuf> {
         let given = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|path| path.is_absolute());
         given.or_else(|| Some(PathBuf::from(CREDENTIALS)).filter(|path| path.is_dir()))

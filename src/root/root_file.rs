@@ -1,8 +1,8 @@
 //! The root file: the root key, sealed in one or more slots.
 //!
-//! Any slot opens it. The root file never contains the secret of a slot, and the root key is stored nowhere unsealed. After a slot
-//! has opened, the root-id and the HMAC of the file are checked, so that a wrong key and a changed file give different errors. Source:
-//! `docs/formats.md`, "root file".
+//! Any slot opens it. The root file never contains the secret of a slot, and the root key is stored nowhere unsealed.
+//! After a slot has opened, the root-id and the HMAC of the file are checked, so that a wrong key and a changed file
+//! give different errors. Source: `docs/formats.md`, "root file".
 
 use rand::TryCryptoRng;
 
@@ -112,7 +112,7 @@ fn reasons(slots: &[(String, SlotError)]) -> String {
 }
 
 impl RootFile {
-    /// The bytes of a root file with `slots`. It keeps the `earlier` root keys, wrapped under `root`.
+    /// Returns the bytes of a root file with `slots`. It keeps the `earlier` root keys, wrapped under `root`.
     ///
     /// # Errors
     /// When no memory can be locked, or the random source fails.
@@ -139,12 +139,12 @@ impl RootFile {
         Ok(Self { uuid, root_id, slots, old, bytes: bytes.to_vec() })
     }
 
-    /// Identifies the keyring of this root key.
+    /// Returns the uuid of the keyring of this root key.
     pub fn uuid(&self) -> Uuid {
         self.uuid
     }
 
-    /// The slots, in the order of the file.
+    /// Returns the slots, in the order of the file.
     pub fn slots(&self) -> &[Slot] {
         &self.slots
     }
@@ -183,7 +183,7 @@ impl RootFile {
         if self.is_under(&root) { self.check(&root) } else { Err(RootError::OtherRootKey(slot.name().to_owned())) }
     }
 
-    /// The bytes, as they were read.
+    /// Returns the bytes, as they were read.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -192,7 +192,7 @@ impl RootFile {
         Bound { uuid: self.uuid, root_id: self.root_id }
     }
 
-    /// The bytes of this root file with one more slot. `root` is its root key.
+    /// Returns the bytes of this root file with one more slot. `root` is its root key.
     ///
     /// # Errors
     /// When a slot has that name already, or no memory can be locked.
@@ -207,7 +207,7 @@ impl RootFile {
         Ok(bytes)
     }
 
-    /// The bytes of this root file without the slot `name`, and that slot. `root` is its root key.
+    /// Returns the bytes of this root file without the slot `name`, and that slot. `root` is its root key.
     ///
     /// # Errors
     /// When no slot has that name, it is the last one, or no memory can be locked.
@@ -220,7 +220,7 @@ impl RootFile {
         Ok((encode(self.uuid, root, &kept, &self.old)?, removed))
     }
 
-    /// The earlier root key `root_id`, if the file has it. `root` is the current one.
+    /// Returns the earlier root key `root_id`, if the file has it. `root` is the current one.
     ///
     /// # Errors
     /// When it does not open.
@@ -229,7 +229,7 @@ impl RootFile {
         old.map(|old| old.open(self.uuid, root)).transpose()
     }
 
-    /// All earlier root keys, the oldest first. `root` is the current one.
+    /// Returns all earlier root keys, the oldest first. `root` is the current one.
     ///
     /// # Errors
     /// When one does not open.
@@ -237,7 +237,8 @@ impl RootFile {
         self.old.iter().map(|old| old.open(self.uuid, root)).collect()
     }
 
-    /// The bytes of a root file in which the same slots seal the root key `next`. It keeps `root` as an earlier one.
+    /// Returns the bytes of a root file in which the same slots seal the root key `next`. It keeps `root` as an earlier
+    /// one.
     ///
     /// # Errors
     /// When the secret of a slot cannot be read, the random source fails or no memory can be locked.
@@ -273,7 +274,7 @@ impl RootFile {
         Ok(bytes)
     }
 
-    /// Whether `root` is the root key in this file.
+    /// Returns whether `root` is the root key in this file.
     pub fn is_under(&self, root: &RootKey) -> bool {
         root.id(self.uuid) == self.root_id
     }

@@ -44,16 +44,16 @@ impl RootIn<'_> {
 
 /// Seals a root key in a slot, and opens the slot. Each kind of slot has an implementation.
 pub trait Sealer: fmt::Debug {
-    /// The kind of the slot.
+    /// Returns the kind of the slot.
     fn kind(&self) -> Kind;
 
-    /// The parameters in the line of a new slot, apart from the salt.
+    /// Returns the parameters in the line of a new slot, apart from the salt.
     ///
     /// # Errors
     /// When a parameter cannot be written there.
     fn parameters(&self) -> Result<BTreeMap<String, String>, SlotError>;
 
-    /// The secret of the slot. The key that seals is derived from it.
+    /// Returns the secret of the slot. The key that seals is derived from it.
     ///
     /// # Errors
     /// When the slot's line is not one of this kind, or there is no memory.
@@ -112,7 +112,7 @@ impl Kind {
         (Self::AzureKv, "azure-kv"),
     ];
 
-    /// The word in the root file.
+    /// Returns the word in the root file.
     pub fn as_str(self) -> &'static str {
         Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, word)| word)
     }
@@ -239,22 +239,22 @@ impl Slot {
         Some(Self { name, kind, parameters, body })
     }
 
-    /// A slot without its body. The body is bound to this.
+    /// Makes a slot without its body. The body is bound to this.
     fn head(name: &str, kind: Kind, parameters: BTreeMap<String, String>) -> Self {
         Self { name: name.to_owned(), kind, parameters, body: Vec::new() }
     }
 
-    /// Its name, `[a-z0-9-]{1,32}`.
+    /// Returns its name, `[a-z0-9-]{1,32}`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What seals it.
+    /// Returns what seals it.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The value of a parameter.
+    /// Returns the value of a parameter.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
     }
@@ -263,7 +263,7 @@ impl Slot {
         &self.body
     }
 
-    /// Its line without the LF.
+    /// Returns its line without the LF.
     pub(super) fn line(&self) -> String {
         let mut line = format!("-> slot {} {}", self.name, self.kind.as_str());
         for (name, value) in &self.parameters {
@@ -275,7 +275,7 @@ impl Slot {
         line
     }
 
-    /// A new slot for `root`.
+    /// Seals `root` in a new slot.
     ///
     /// # Errors
     /// When the random source fails, there is no memory, or a parameter cannot be written.
@@ -288,7 +288,7 @@ impl Slot {
         Self::head(name, sealer.kind(), sealer.parameters()?).filled(rng, sealer, root)
     }
 
-    /// The same slot for another root key, with another salt.
+    /// Seals another root key in the same slot, with another salt.
     pub(super) fn reseal(
         &self,
         rng: &mut impl rand::TryCryptoRng,
@@ -329,7 +329,7 @@ impl Slot {
     }
 }
 
-/// Whether a slot or a parameter may have this name.
+/// Returns whether a slot or a parameter may have this name.
 pub fn is_name(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }

@@ -2,9 +2,9 @@
 //!
 //! A key counts as adopted when Status announced it twice and Encrypt was not called in between. kube-apiserver calls
 //! Encrypt after a Status that announces a new key. If the answer to Encrypt was lost, it calls Encrypt again after the
-//! next Status. So a Status without an Encrypt after it shows that the answer has arrived. An adoption takes two to three
-//! minutes. The API server writes under the key from the moment when Encrypt was answered with it, so this moment is
-//! kept, too. Source: KEP-3299, and `kmsv2` in k8s.io/apiserver.
+//! next Status. So a Status without an Encrypt after it shows that the answer has arrived. An adoption takes two to
+//! three minutes. The API server writes under the key from the moment when Encrypt was answered with it, so this moment
+//! is kept, too. Source: KEP-3299, and `kmsv2` in k8s.io/apiserver.
 
 use std::{
     sync::{
@@ -39,7 +39,8 @@ pub struct Peer {
 pub(super) struct Adoption {
     pub(super) peer: Peer,
     since: Instant,
-    /// The name of the key that the last Status announced. A handle on the key itself would keep it in memory after it was destroyed.
+    /// The name of the key that the last Status announced. A handle on the key itself would keep it in memory after it
+    /// was destroyed.
     pub(super) announced: ArcSwapOption<Arc<str>>,
     in_a_row: AtomicU32,
     /// The last Status.
@@ -100,8 +101,8 @@ pub struct ConnectionReport {
     /// Seconds since the first Status that announced that key.
     #[serde(default)]
     pub told_s: Option<u64>,
-    /// Seconds since the first Encrypt that was answered with that key. `None` also if the peer got its seed under that key over an
-    /// earlier connection.
+    /// Seconds since the first Encrypt that was answered with that key. `None` also if the peer got its seed under that
+    /// key over an earlier connection.
     #[serde(default)]
     pub in_use_s: Option<u64>,
     /// Seconds since it has adopted that key.

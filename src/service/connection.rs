@@ -45,7 +45,8 @@ impl Connection {
         Self { service, adoption }
     }
 
-    /// Waits for the keyring while the plugin is starting. Later calls are refused at once while the keyring is not open.
+    /// Waits for the keyring while the plugin is starting. Later calls are refused at once while the keyring is not
+    /// open.
     pub async fn unsealed(&self) {
         self.service.unsealed().await;
     }
@@ -96,8 +97,8 @@ impl Connection {
     /// Unwraps a seed under exactly the key that `key_id` names.
     ///
     /// # Errors
-    /// When the keyring is not open yet, the request has annotations, the key is unknown or disabled, or the bytes are no seed that was
-    /// wrapped under it.
+    /// When the keyring is not open yet, the request has annotations, the key is unknown or disabled, or the bytes are
+    /// no seed that was wrapped under it.
     pub fn decrypt(&self, key_id: &str, wrapped: &[u8], annotated: bool) -> Result<Seed, DecryptError> {
         let current = self.service.current();
         let snapshot = snapshot(current.as_ref())?;
@@ -121,8 +122,8 @@ impl Connection {
         Ok(seed)
     }
 
-    /// Returns the announced key if it is primary. Also returns it for [`GRACE`] after another key became primary, if it still unwraps.
-    /// Otherwise returns the primary key.
+    /// Returns the announced key if it is primary. Also returns it for [`GRACE`] after another key became primary, if
+    /// it still unwraps. Otherwise returns the primary key.
     fn key_to_wrap(&self, snapshot: &Snapshot, now: Instant) -> Arc<ServingKey> {
         let primary = snapshot.primary();
         let announced = self.adoption.announced.load();

@@ -34,7 +34,8 @@ pub enum DecryptError {
     /// No key has this name.
     #[error("unknown key_id")]
     UnknownKey {
-        /// Whether the log names the key. It does at most once a minute, because an API server tries again for every object.
+        /// Whether the log names the key. It does at most once a minute, because an API server tries again for every
+        /// object.
         is_logged: bool,
     },
     /// The key exists and must not be used.

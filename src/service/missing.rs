@@ -57,7 +57,8 @@ impl Default for MissingKeys {
 }
 
 impl MissingKeys {
-    /// Counts a call that named `key_id`, and logs it unless a line was logged within the last minute. Returns whether it was logged.
+    /// Counts a call that named `key_id`, and logs it unless a line was logged within the last minute. Returns whether
+    /// it was logged.
     pub(super) fn note(&self, key_id: &str) -> bool {
         let (now, key_id) = (Instant::now(), key_id.parse::<KeyId>().ok());
         let said = {

@@ -37,7 +37,8 @@ pub struct SelfReport {
     /// Keys that API servers need and that the keyring does not hold.
     #[serde(default)]
     pub missing: Vec<MissingKey>,
-    /// Calls of Decrypt that were refused because the keyring does not hold their key, and that `missing` does not count.
+    /// Calls of Decrypt that were refused because the keyring does not hold their key, and that `missing` does not
+    /// count.
     #[serde(default)]
     pub missing_others: u64,
     /// The other connections, the oldest first.

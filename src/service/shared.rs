@@ -23,8 +23,9 @@ use crate::{
     telemetry::metrics::{self, Metrics},
 };
 
-/// How long after the start a call waits for the keyring instead of being refused. An API server does not repeat a refused call, so its
-/// user would see the failure. It is shorter than a call may take, so that a refusal still arrives in time.
+/// How long after the start a call waits for the keyring instead of being refused. An API server does not repeat a
+/// refused call, so its user would see the failure. It is shorter than a call may take, so that a refusal still arrives
+/// in time.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What all connections share.
@@ -44,7 +45,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// The service of the keys that are or will be `published`, in a process that these layers protect.
+    /// Makes the service of the keys that are or will be `published`, in a process that these layers protect.
     pub fn new(published: Arc<Published>, layers: BTreeMap<String, String>) -> Self {
         let mut instance = [0; 16];
         // Without a random source nothing else works either, and says so.
@@ -62,7 +63,8 @@ impl Service {
         }
     }
 
-    /// The same for an operator who keeps no backups, on purpose. Then no metric counts the keys that are in none.
+    /// Turns it into the service of an operator who keeps no backups, on purpose. Then no metric counts the keys that
+    /// are in none.
     #[cfg(feature = "metrics")]
     #[must_use]
     pub fn without_backups(self) -> Self {
@@ -83,7 +85,7 @@ impl Service {
         &self.metrics
     }
 
-    /// What a scrape shows of the keyring; `None` while sealed.
+    /// Returns what a scrape shows of the keyring; `None` while sealed.
     #[cfg(feature = "metrics")]
     pub fn keyring(&self) -> Option<metrics::ServedKeyring> {
         let current = self.current();
@@ -104,7 +106,7 @@ impl Service {
         })
     }
 
-    /// What is served now.
+    /// Returns what is served now.
     pub(super) fn current(&self) -> Guard<Option<Arc<Snapshot>>> {
         self.published.current()
     }
@@ -117,8 +119,8 @@ impl Service {
         }
     }
 
-    /// Notes that a call of Decrypt was refused because the keyring does not hold the key `key_id`. Returns whether the log says so:
-    /// it does at most once a minute.
+    /// Notes that a call of Decrypt was refused because the keyring does not hold the key `key_id`. Returns whether the
+    /// log says so: it does at most once a minute.
     #[cold]
     pub(super) fn note_missing(&self, key_id: &str) -> bool {
         self.missing.note(key_id)
@@ -129,7 +131,7 @@ impl Service {
         self.adoptions.enter(peer)
     }
 
-    /// What the plugin reports of itself over the connection `asking`, which the report leaves out.
+    /// Returns what the plugin reports of itself over the connection `asking`, which the report leaves out.
     pub(super) fn report(&self, asking: &Arc<Adoption>) -> SelfReport {
         let current = self.current();
         let keys = || current.iter().flat_map(|snapshot| snapshot.keys());
@@ -153,12 +155,12 @@ impl Service {
     }
 }
 
-/// The snapshot in what [`Service::current`] returned.
+/// Returns the snapshot in what [`Service::current`] returned.
 pub(super) fn snapshot(current: Option<&Arc<Snapshot>>) -> Result<&Snapshot, Sealed> {
     current.map(AsRef::as_ref).ok_or(Sealed)
 }
 
-/// A key_id as kube-apiserver's metrics show it.
+/// Returns a key_id as kube-apiserver's metrics show it.
 pub(super) fn key_id_hash(key_id: &str) -> String {
     format!("sha256:{}", Digest::of(key_id.as_bytes()).to_hex())
 }

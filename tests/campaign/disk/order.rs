@@ -34,7 +34,8 @@ fn faults(ops: &[Op]) -> Vec<String> {
             // What is removed before the end of the command is a temporary file, or the key file of a slot.
             Op::Remove(path) | Op::MakeDir(path) => {
                 let is_synced = later.iter().any(|op| is_sync_in(op, path));
-                (!is_synced).then(|| format!("{} was made or removed, and the directory was not synced", path.display()))
+                (!is_synced)
+                    .then(|| format!("{} was made or removed, and the directory was not synced", path.display()))
             }
             _ => None,
         }
