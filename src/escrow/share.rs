@@ -180,7 +180,8 @@ pub fn split(
     let secret = secret_of(identity)?;
     let check = check_of(identity);
     // The crate wants a random source that never fails. This one has just worked.
-    let points = Gf256::split_bytes(threshold.into(), shares.into(), &*secret, UnwrapErr(rng)).map_err(|_| counts)?;
+    let points = Gf256::split_bytes(threshold.into(), shares.into(), secret.as_slice(), UnwrapErr(rng));
+    let points = points.map_err(|_| counts)?;
     let points = points.into_iter().map(Zeroizing::new);
     let share = |point: Zeroizing<Vec<u8>>| {
         let (number, rest) = point.split_first()?;
