@@ -1,4 +1,4 @@
-//! Every message of the log. `docs/errors.md` has the same ones; a test compares them.
+//! Every message of the log, and every field. `docs/errors.md` has the same ones; a test compares them.
 
 /// The plugin listens on the socket. It answers calls with UNAVAILABLE until the keyring is open.
 pub const LISTENING: &str = "listening";
@@ -73,3 +73,38 @@ pub const INTERNAL: &str = "internal error";
 pub const STOPPING: &str = "stopping";
 /// The plugin has ended.
 pub const STOPPED: &str = "stopped";
+
+/// The fields of a line of the log, sorted. A field has one meaning in all lines.
+#[cfg(test)]
+pub const FIELDS: [&str; 20] = [
+    "address",
+    "code",
+    "detail",
+    "drained",
+    "error",
+    "expect",
+    "generation",
+    "key_id",
+    "keyring",
+    "landlock",
+    "layer",
+    "left_out",
+    "memory",
+    "method",
+    "peer_pid",
+    "peer_uid",
+    "reason",
+    "seccomp",
+    "socket",
+    "uid",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::FIELDS;
+
+    #[test]
+    fn the_fields_are_sorted_and_distinct() {
+        assert!(FIELDS.is_sorted_by(|field, next| field < next), "{FIELDS:?}");
+    }
+}

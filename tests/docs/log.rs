@@ -1,4 +1,4 @@
-//! The messages of the log are constants of `telemetry::event`, and `docs/errors.md` has each of them.
+//! The messages and the fields of the log are those of `telemetry::event`, and `docs/errors.md` has each of them.
 
 use std::{collections::BTreeSet, fs};
 
@@ -39,4 +39,50 @@ fn every_line_of_the_log_has_a_constant_message() {
             assert!(is_constant, "{}: {}", path.display(), line.lines().next().unwrap());
         }
     }
+}
+
+/// The names of the fields in the arguments of a macro, which `rest` begins with: `%error`, `code = ?status.code()`.
+fn fields(rest: &str) -> Vec<&str> {
+    let (mut depth, mut from, mut fields) = (0, 0, Vec::new());
+    for (at, character) in rest.char_indices() {
+        match character {
+            '(' | '{' | '[' => depth += 1,
+            ')' | '}' | ']' if depth > 0 => depth -= 1,
+            ',' | ')' if depth == 0 => {
+                let name = rest[from..at].split('=').next().unwrap().trim().trim_start_matches(['%', '?']);
+                fields.push(name);
+                from = at + 1;
+                if character == ')' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    fields.retain(|name| !name.is_empty() && *name != "message");
+    fields
+}
+
+#[test]
+fn every_field_of_the_log_is_listed_and_documented() {
+    let (source, page) = (read("src/telemetry/event.rs"), read("docs/errors.md"));
+    let listed = source.split("pub const FIELDS").nth(1).unwrap().split("];").next().unwrap();
+    let listed: BTreeSet<&str> = listed.split('"').skip(1).step_by(2).collect();
+    let mut used = BTreeSet::new();
+    for path in files(&root().join("src"), "rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("\nmod tests {").next().unwrap();
+        let lines = MACROS.iter().flat_map(|name| code.split(name).skip(1));
+        used.extend(lines.flat_map(fields).map(str::to_owned));
+    }
+    assert_eq!(used.iter().map(String::as_str).collect::<BTreeSet<_>>(), listed);
+    let words: BTreeSet<&str> = sections(&page)["Logs"].split('`').skip(1).step_by(2).collect();
+    let missing: Vec<_> = listed.difference(&words).collect();
+    assert!(missing.is_empty(), "docs/errors.md does not have these fields: {missing:?}");
+}
+
+#[test]
+fn the_fields_of_a_line_are_found() {
+    let line = "message = event::CALL, method, code = ?status.code(a, b), %error); other(x)";
+    assert_eq!(fields(line), ["method", "code", "error"]);
 }
