@@ -1,4 +1,15 @@
 //! The command line: one thin file for each verb, and a file for each thing that several verbs share.
+//!
+//! | files | what they are |
+//! |---|---|
+//! | `init` `serve` `status` `key` `slot` `recovery` `split` `rekey` `backup` `scan` `generate` `reference` | verbs; `split` is `recovery split`, `reference` is `completions` and `man` |
+//! | `arguments` `given` `help` `runtime` | shared: the arguments, the flags that hints repeat, the help, the event loop |
+//! | `site` `files` `identities` `passphrase` | shared: what a command opens and reads |
+//! | `probe` `live` `adoption` `socket` | shared: the plugin that runs beside a command |
+//! | `etcd` `needed` `progress` `unscanned` | shared: where etcd is, and which keys its values need |
+//! | `output` `tables` `failure` | shared: what a command prints |
+//!
+//! No verb imports another verb.
 
 mod adoption;
 mod arguments;

@@ -1,4 +1,13 @@
 //! The order in which a daemon starts.
+//!
+//! 1. Catch signals, because anybody who sees the socket may send one.
+//! 2. Bind the socket, and take the lock of the state directory: a second daemon is refused before it opens a key.
+//! 3. Start all threads, then restrict the process: the restrictions hold for the threads that exist then.
+//! 4. Open the keyring. Only now a key is in memory.
+//! 5. Answer calls.
+//!
+//! A take-over differs in the second step: it opens the keyring first and then replaces the socket of the daemon that
+//! serves, so that calls are always answered. Source: `docs/threat-model.md`, "Process".
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,8 +31,8 @@ use crate::{
 /// How long a take-over waits for an earlier one to be complete.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long a daemon waits for another one to end before it is refused. A daemon that a signal ends answers the calls in flight for up to
-/// 5 s, and its state directory is free after that.
+/// How long a daemon waits for another one to end before it is refused. A daemon that a signal ends answers the calls in
+/// flight for up to 5 s, and its state directory is free after that.
 const ENDED_WITHIN: Duration = Duration::from_secs(6);
 
 /// Serves until a signal ends it, or until another plugin has taken over. `files` is the outcome of restricting them.

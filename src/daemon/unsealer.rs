@@ -1,4 +1,7 @@
 //! The thread that opens the keyring, follows its changes, and keeps the lock of the state directory.
+//!
+//! Invariant: calls are answered while this thread waits for a disk or a lock, and only this thread publishes a keyring.
+//! It does its tasks one after the other, in the order in which they were asked for. It ends with the [`Unsealer`].
 
 use std::{
     sync::mpsc::{RecvTimeoutError, Sender, channel},
@@ -28,8 +31,8 @@ enum Task {
     Keep(Serving),
 }
 
-/// A thread that opens the keyring, follows its changes, and takes the lock of the state directory. It may wait for a disk or a lock;
-/// calls are answered meanwhile.
+/// A thread that opens the keyring, follows its changes, and takes the lock of the state directory. It may wait for a
+/// disk or a lock; calls are answered meanwhile.
 pub(super) struct Unsealer {
     requests: Sender<Task>,
     outcomes: mpsc::UnboundedReceiver<Outcome>,
@@ -77,7 +80,7 @@ impl Unsealer {
     }
 
     fn ask(&self, task: Task) {
-        // The thread ends only with the process.
+        // Fails only if the thread has panicked: otherwise it does not end before this `Unsealer`.
         let _ = self.requests.send(task);
     }
 }

@@ -1,4 +1,8 @@
 //! The calls of one connection, and which key it wraps under.
+//!
+//! Invariant: a call tries exactly one key. Encrypt wraps under the key that the last Status of this connection
+//! announced, because an API server throws a seed away if the two differ. Decrypt unwraps with the key that the request
+//! names. Source: KEP-3299, "Status Key ID"; `kmsv2/envelope.go` in k8s.io/apiserver.
 
 use std::{
     sync::Arc,
@@ -39,7 +43,7 @@ pub struct Wrapped {
 }
 
 impl Connection {
-    /// A new connection of `peer`, over which nothing was announced yet.
+    /// Makes a connection of `peer`, over which nothing was announced yet.
     pub fn new(service: Arc<Service>, peer: Peer) -> Self {
         let adoption = service.enter(peer);
         Self { service, adoption }

@@ -1,4 +1,7 @@
 //! Reads trees of pages, and hands their leaves to a visitor. Each thread has its own reader.
+//!
+//! Invariant: a damaged page is reported and skipped, and the rest of the tree is read. No page is read twice, and a
+//! file of any contents needs bounded memory and time. Source: bbolt, `internal/common/page.go`.
 
 use std::{mem, sync::MutexGuard};
 

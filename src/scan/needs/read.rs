@@ -1,5 +1,4 @@
-//! Reads places, and adds up what their values need. The file is long because of its tests, which all read whole
-//! places.
+//! Reads places, and adds up what their values need.
 
 use std::path::PathBuf;
 
