@@ -56,7 +56,7 @@ fn refused(plugin: &Plugin, exit: i32, arguments: &[&str]) -> String {
 fn a_key_is_given_up_only_by_an_operator_who_names_the_risk() {
     let run = Run::new().unwrap();
     let (plugin, [old, _]) = rotated(&run);
-    let unproven = "this claviger was built without `claviger scan`";
+    let unproven = "this claviger was built without a scan of etcd";
     for verb in ["disable", "destroy"] {
         let flag = if verb == "disable" { "--risk-unreadable-secrets" } else { "--risk-losing-secrets" };
         let before = state(&plugin, &old);

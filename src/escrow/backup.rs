@@ -62,7 +62,7 @@ pub enum BackupError {
     Damaged,
     /// It opened, and its contents are not those of a backup.
     #[error("does not have the contents of a backup: {0}")]
-    Contents(&'static str),
+    Contents(#[from] ContentsFault),
     /// Its record was refused.
     #[error("its keyring {0}")]
     Record(#[from] RecordError),
@@ -75,6 +75,27 @@ pub enum BackupError {
     /// There is no locked memory for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
+}
+
+/// What is wrong with the contents of a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContentsFault {
+    /// A member of the tar is missing, is another one, or is too many.
+    #[error("it is not a tar of MANIFEST, keyring and root-keys")]
+    Members,
+    /// The file `root-keys` has another form.
+    #[error("its root keys cannot be read")]
+    RootKeys,
+    /// The file `MANIFEST` does not say when the backup was made.
+    #[error("its MANIFEST has no time")]
+    NoTime,
+    /// The file `MANIFEST` describes another record.
+    #[error("its MANIFEST belongs to another keyring")]
+    OtherManifest,
+    /// The tar of a new backup could not be made.
+    #[error("the tar cannot be written")]
+    Unwritten,
 }
 
 impl From<TextError> for BackupError {
@@ -109,9 +130,9 @@ impl Backup {
         let text = std::str::from_utf8(&found_manifest).ok();
         let created =
             text.and_then(|text| text.lines().find_map(|line| line.strip_prefix("created "))).and_then(Time::parse);
-        let created = created.ok_or(BackupError::Contents("its MANIFEST has no time"))?;
+        let created = created.ok_or(ContentsFault::NoTime)?;
         if manifest(&keyring, Digest::of(&record), created).as_bytes() != &**found_manifest {
-            return Err(BackupError::Contents("its MANIFEST belongs to another keyring"));
+            return Err(ContentsFault::OtherManifest.into());
         }
         Ok(Self { keyring, record, root, earlier: roots, created: Some(created) })
     }
@@ -143,8 +164,7 @@ pub fn plaintext(
 ) -> Result<Zeroizing<Vec<u8>>, BackupError> {
     let manifest = manifest(keyring, Digest::of(record), now);
     let keys = root_keys(keyring.uuid(), root, earlier);
-    tar([manifest.as_bytes(), record, keys.as_bytes()], now)
-        .map_err(|_| BackupError::Contents("the tar cannot be written"))
+    tar([manifest.as_bytes(), record, keys.as_bytes()], now).map_err(|_| ContentsFault::Unwritten.into())
 }
 
 fn of_age(bytes: &[u8], identities: &Identities) -> Result<Backup, BackupError> {
@@ -203,7 +223,7 @@ fn root_keys(uuid: Uuid, root: &RootKey, earlier: &[RootKey]) -> Zeroizing<Strin
 
 /// Reads the uuid of the keyring and at least one root key.
 fn read_root_keys(text: &[u8]) -> Result<(Uuid, Vec<RootKey>), BackupError> {
-    const WRONG: BackupError = BackupError::Contents("its root keys cannot be read");
+    const WRONG: BackupError = BackupError::Contents(ContentsFault::RootKeys);
     let text = std::str::from_utf8(text).ok().and_then(|text| text.strip_suffix('\n')).ok_or(WRONG)?;
     let mut lines = text.split('\n');
     if lines.next() != Some(KEYS_HEAD) {
@@ -236,7 +256,7 @@ fn tar(contents: [&[u8]; 3], now: Time) -> io::Result<Zeroizing<Vec<u8>>> {
 
 /// Returns the contents of the three members. The tar must have exactly these, in this order.
 fn untar(bytes: &[u8]) -> Result<[Zeroizing<Vec<u8>>; 3], BackupError> {
-    const WRONG: BackupError = BackupError::Contents("it is not a tar of MANIFEST, keyring and root-keys");
+    const WRONG: BackupError = BackupError::Contents(ContentsFault::Members);
     let mut tar = tar::Archive::new(bytes);
     let mut members = tar.entries().map_err(|_| WRONG)?;
     let mut contents = Vec::new();
@@ -354,7 +374,8 @@ mod tests {
         }
         for bytes in [&b"no tar"[..], &[0; 2048], b""] {
             let bytes = seal_to(std::slice::from_ref(&ours.0), bytes).unwrap();
-            assert!(matches!(Backup::open(&bytes, &ours.1), Err(BackupError::Contents(_))));
+            let refused = Backup::open(&bytes, &ours.1).unwrap_err().to_string();
+            assert!(refused.ends_with("it is not a tar of MANIFEST, keyring and root-keys"), "{refused}");
         }
         assert!(matches!(Backup::open(b"PK\x03\x04", &ours.1), Err(BackupError::Foreign)));
     }

@@ -22,7 +22,7 @@ pub struct Expect {
 #[non_exhaustive]
 pub enum ExpectError {
     /// The text does not have the form `uuid:generation:sha256`.
-    #[error("expected uuid:generation:sha256, as `claviger status` prints it")]
+    #[error("expected uuid:generation:sha256")]
     Syntax,
     /// The record belongs to another keyring.
     #[error("the keyring is {}, expected {}", found.to_hex(), expected.to_hex())]

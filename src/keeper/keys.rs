@@ -71,7 +71,7 @@ pub enum Usage {
 pub enum UsageDoubt {
     /// This build cannot scan.
     #[cfg(not(feature = "scan"))]
-    #[error("this claviger was built without `claviger scan`")]
+    #[error("this claviger was built without a scan of etcd")]
     CannotScan,
     /// Nobody looked.
     #[error("etcd was not read")]
@@ -97,7 +97,7 @@ pub enum UsageDoubt {
     #[error(transparent)]
     Incomplete(NeedsDoubts),
     /// Another key may have been promoted during the scan.
-    #[error("the keyring was changed while etcd was read; run it again")]
+    #[error("the keyring was changed while etcd was read")]
     KeyringChanged,
 }
 
@@ -318,7 +318,7 @@ mod tests {
         let text = format!("not disabling key {key_id}, which may still be in use: ");
         assert_eq!(refused(Usage::Unknown(UsageDoubt::NotRead)), format!("{text}etcd was not read"));
         let scanned = Usage::Scanned { objects: 0, example: None, record: Digest::of(b"an older record") };
-        assert_eq!(refused(scanned), format!("{text}the keyring was changed while etcd was read; run it again"));
+        assert_eq!(refused(scanned), format!("{text}the keyring was changed while etcd was read"));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub enum ForgetBackupsError {
         found: usize,
     },
     /// The operator typed the uuid of another keyring.
-    #[error("--all names keyring {}, and the keyring here is {}", found.to_hex(), expected.to_hex())]
+    #[error("keyring {} was named, and the keyring here is {}", found.to_hex(), expected.to_hex())]
     OtherUuid {
         /// The given uuid.
         found: Uuid,
@@ -238,7 +238,7 @@ mod tests {
         let all = |uuid| forget_backups(&dir, &Means::default(), &Forget::All(uuid));
         let (here, other) = (opened(&dir).keyring.uuid(), Uuid([7; 16]));
         let text = all(other).unwrap_err().to_string();
-        assert_eq!(text, format!("--all names keyring {}, and the keyring here is {}", other.to_hex(), here.to_hex()));
+        assert_eq!(text, format!("keyring {} was named, and the keyring here is {}", other.to_hex(), here.to_hex()));
         assert_eq!(records(&dir).len(), 1);
         all(here).unwrap();
         assert_eq!(records(&dir), []);

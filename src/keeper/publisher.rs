@@ -53,8 +53,31 @@ pub struct Publisher {
 #[derive(Debug, Default)]
 struct Seen {
     versions: [Option<Version>; 2],
-    /// The time of the last failure, and the reason.
-    failed: Option<(Instant, String)>,
+    failed: Option<LastFailure>,
+}
+
+/// The last failure to publish.
+#[derive(Debug)]
+struct LastFailure {
+    at: Instant,
+    reason: String,
+}
+
+impl LastFailure {
+    fn now(error: &ServeError) -> Self {
+        Self { at: Instant::now(), reason: error.to_string() }
+    }
+
+    /// Returns whether it is time to try again.
+    fn is_due(&self) -> bool {
+        self.at.elapsed() >= RETRY
+    }
+
+    /// Returns whether `error` says the same. Compares the texts, because an operator reads them, and because an error of
+    /// the system cannot be compared.
+    fn is_repeated_by(&self, error: &ServeError) -> bool {
+        self.reason == error.to_string()
+    }
 }
 
 /// Describes a keyring that was published.
@@ -106,7 +129,7 @@ impl Publisher {
         // Comes before opening, so that the next call notices a change during opening.
         self.seen.versions = self.versions();
         let outcome = self.open_and_publish();
-        self.seen.failed = outcome.as_ref().err().map(|error| (Instant::now(), error.to_string()));
+        self.seen.failed = outcome.as_ref().err().map(LastFailure::now);
         self.published.degrade(outcome.as_ref().err().map(ToString::to_string));
         outcome
     }
@@ -116,15 +139,14 @@ impl Publisher {
     /// the published one again. Does nothing before the first keyring is published.
     pub fn follow(&mut self) -> Option<Result<Option<Unsealed>, ServeError>> {
         self.published.current().as_ref()?;
-        let is_due = self.seen.failed.as_ref().is_some_and(|(when, _)| when.elapsed() >= RETRY);
+        let is_due = self.seen.failed.as_ref().is_some_and(LastFailure::is_due);
         if !is_due && self.seen.versions == self.versions() {
             return None;
         }
-        let reported = self.seen.failed.take().map(|(_, error)| error);
-        let had_failed = reported.is_some();
+        let reported = self.seen.failed.take();
         match self.publish() {
-            Err(error) if reported.is_some_and(|reported| reported == error.to_string()) => None,
-            Ok(None) if !had_failed => None,
+            Err(error) if reported.as_ref().is_some_and(|reported| reported.is_repeated_by(&error)) => None,
+            Ok(None) if reported.is_none() => None,
             outcome => Some(outcome),
         }
     }
@@ -215,8 +237,8 @@ mod tests {
 
     /// Lets the last failure be so long ago that another attempt is due.
     fn wait(publisher: &mut Publisher) {
-        let (when, _) = publisher.seen.failed.as_mut().unwrap();
-        *when = when.checked_sub(RETRY).unwrap();
+        let failed = publisher.seen.failed.as_mut().unwrap();
+        failed.at = failed.at.checked_sub(RETRY).unwrap();
     }
 
     fn said(outcome: Option<Result<Option<Unsealed>, ServeError>>) -> Option<Result<Option<u64>, String>> {
@@ -318,10 +340,7 @@ mod tests {
         // A copy with the same record and mark. Its lock is another one.
         let copied = std::process::Command::new("cp").arg("-a").args([&aside, &path]).status().unwrap();
         assert!(copied.success());
-        let replaced = format!(
-            "another directory took the place of the state directory {}: `claviger status` says whether a restart loses keys",
-            path.display()
-        );
+        let replaced = format!("another directory took the place of the state directory {}", path.display());
         assert_eq!(said(publisher.follow()), Some(Err(replaced.clone())));
         assert_eq!((served.degraded().as_deref(), served.current().is_some()), (Some(&replaced), true));
 

@@ -36,7 +36,7 @@ pub enum ServeError {
     DirectoryGone(PathBuf),
     /// Somebody put another directory in the place of the one from which the served keyring was read. This process holds
     /// the lock of the earlier one, and may not be able to open the new one.
-    #[error("another directory took the place of the state directory {}: `claviger status` says whether a restart loses keys", .0.display())]
+    #[error("another directory took the place of the state directory {}", .0.display())]
     DirectoryReplaced(PathBuf),
     /// The record that counts is in etcd, and the file is a copy of it.
     #[error("the keyring's home is etcd, below {0}; this build serves a keyring file only")]

@@ -12,7 +12,7 @@ use std::{
 use super::{files, root};
 
 /// Texts without a test, each with the reason why no test can bring the error about.
-const WITHOUT_TEST: [(&str, &str); 11] = [
+const WITHOUT_TEST: [(&str, &str); 12] = [
     ("catching signals: {0}", "only a kernel without descriptors or memory refuses"),
     ("registering the socket with the event loop: {0}", "only a kernel without descriptors or memory refuses"),
     ("the new keyring does not read back: {0}", "guards against a record that this build writes and cannot read"),
@@ -28,6 +28,7 @@ const WITHOUT_TEST: [(&str, &str); 11] = [
     ("/proc/self: {0}", "only a machine without /proc gets there"),
     ("starting the event loop: {0}", "only a kernel without descriptors or memory refuses"),
     ("{} did not read back as it was written", "only a disk that gives back other bytes gets there"),
+    ("the tar cannot be written", "guards against a library that fails to write to memory"),
     (
         "the ledger is not in its canonical form",
         "guards against a reader that takes more than the writer writes; no such bytes are known",
@@ -123,6 +124,23 @@ fn every_error_text_has_a_test() {
     assert!(missing.is_empty(), "no test asserts these error texts: {missing:#?}");
     let needless: Vec<_> = excepted.difference(&found).collect();
     assert!(needless.is_empty(), "these texts have a test, or are gone: {needless:?}");
+}
+
+/// Only the command line knows flags and verbs. kube-apiserver's own flags are what `apiserver` reads.
+#[test]
+fn only_the_command_line_has_hints() {
+    for (path, text, _) in sources() {
+        let path = path.strip_prefix(root()).unwrap();
+        if path.starts_with("src/cli") {
+            continue;
+        }
+        for error in texts(parts(&text).0) {
+            let has_flag = error.split([' ', '`', '(']).any(|word| word.starts_with("--"));
+            let has_flag = has_flag && !path.starts_with("src/apiserver");
+            let is_hint = has_flag || error.contains("`claviger ") || error.contains("run it again");
+            assert!(!is_hint, "{}: {error}", path.display());
+        }
+    }
 }
 
 #[test]

@@ -12,7 +12,13 @@ use crate::{
         ListBackupError, MakeBackupError, MergePlanError, OpenError, ReadLedgerError, RekeyError, RootKeyError,
         UsageDoubt,
     },
-    keyring::{ChangeError, key_id::KeyId, ledger::LedgerError, merge::MergeError, state::Verb},
+    keyring::{
+        ChangeError,
+        key_id::KeyId,
+        ledger::LedgerError,
+        merge::{MergeError, NamedWrongly},
+        state::Verb,
+    },
     text::TextError,
 };
 
@@ -191,7 +197,14 @@ impl Explain for MergeError {
         const SHOWS: &str =
             "run the same command without --lost, --keep-destroyed and --compromised: it shows the key_ids";
         match self {
-            Self::Change(ChangeError::UnknownKey(_)) | Self::Named { .. } => refused(SHOWS),
+            Self::Change(ChangeError::UnknownKey(_)) => refused(SHOWS),
+            Self::Named { reason: NamedWrongly::Listed, .. } => refused(&format!("--lost cannot name it; {SHOWS}")),
+            Self::Named { reason: NamedWrongly::Undestroyed, .. } => {
+                refused(&format!("--keep-destroyed cannot name it; {SHOWS}"))
+            }
+            Self::Named { reason: NamedWrongly::KeptHere, .. } => refused(
+                "--keep-destroyed cannot name it; to destroy it: claviger key disable KEY_ID, then claviger key destroy KEY_ID",
+            ),
             Self::Change(error) => error.explain(),
             Self::Missing(_) => refused(
                 "also give a backup that has these keys; if there is none: --lost KEY_ID for each, and what is under them stays \
@@ -255,7 +268,8 @@ fn unproven(key_id: KeyId, verb: Verb, reason: &UsageDoubt) -> String {
         UsageDoubt::NotAdopted(_) => {
             "wait until every API server has adopted the primary key, which takes up to three minutes: claviger status --watch"
         }
-        UsageDoubt::NotRead | UsageDoubt::NotDeclared | UsageDoubt::KeyringChanged => READ_ALL,
+        UsageDoubt::KeyringChanged => "run it again",
+        UsageDoubt::NotRead | UsageDoubt::NotDeclared => READ_ALL,
         #[cfg(feature = "scan")]
         UsageDoubt::Unreadable(_) | UsageDoubt::Incomplete(_) => READ_ALL,
     };

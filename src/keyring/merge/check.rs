@@ -16,12 +16,12 @@ pub enum MergeError {
     /// This node has seen keys that are in none of the records.
     #[error("this node has seen keys that are in none of these: {}", names(.0))]
     Missing(Vec<KeyId>),
-    /// A flag names keys that it must not name.
+    /// The operator named keys that cannot be named so.
     #[error("{} {reason}", names(keys))]
     Named {
         /// The keys.
         keys: Vec<KeyId>,
-        /// Why it must not name them.
+        /// What is wrong with them.
         reason: NamedWrongly,
     },
     /// A record has a greater number than any honest one.
@@ -39,17 +39,17 @@ pub enum MergeError {
     Change(#[from] ChangeError),
 }
 
-/// Why a flag must not name a key.
+/// What is wrong with a key that the operator named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NamedWrongly {
-    /// `--lost` names a key that a record lists.
-    #[error("is not missing, so --lost cannot name it")]
+    /// It was named as lost, and a record lists it.
+    #[error("is not missing")]
     Listed,
-    /// `--keep-destroyed` names a key that no record calls destroyed.
-    #[error("is destroyed in no record, so --keep-destroyed cannot name it")]
+    /// It was named as destroyed, and no record calls it destroyed.
+    #[error("is destroyed in no record")]
     Undestroyed,
-    /// `--keep-destroyed` names a key that this node still has.
-    #[error("is not destroyed here, so --keep-destroyed cannot name it; see `claviger key destroy`")]
+    /// It was named as destroyed, and this node still has it.
+    #[error("is not destroyed here")]
     KeptHere,
 }
 

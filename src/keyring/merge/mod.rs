@@ -21,7 +21,7 @@ mod sources;
 mod tests;
 
 pub use self::{
-    check::MergeError,
+    check::{MergeError, NamedWrongly},
     merged::{Merge, MergeRow, merge},
     sources::{MergeSource, Sources, Weight, Wishes},
 };
