@@ -235,6 +235,20 @@ pub fn number<T: std::str::FromStr + ToString>(text: &str) -> Option<T> {
     text.parse::<T>().ok().filter(|number| number.to_string() == text)
 }
 
+/// The greatest sequence number of a key.
+pub const SEQ_MAX: u32 = 1 << 31;
+
+/// Reads a sequence number: 1 to 2^31.
+pub fn seq(text: &str) -> Option<u32> {
+    number(text).filter(|seq| (1..=SEQ_MAX).contains(seq))
+}
+
+/// Reads a key_id, `k<seq>-<32 hex digits>`. Returns the sequence number, and the first half of the key's commitment.
+pub fn key_id(text: &str) -> Option<(u32, [u8; 16])> {
+    let (number, digits) = text.strip_prefix('k')?.split_once('-')?;
+    Some((seq(number)?, hex_array(digits)?))
+}
+
 /// Writes a value as one word: every byte that is not one of `[A-Za-z0-9._~-]` becomes `%XX`.
 pub fn escape(value: &str) -> String {
     let mut word = String::with_capacity(value.len());

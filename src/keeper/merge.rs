@@ -29,7 +29,7 @@ use crate::{
         key_id::KeyId,
         ledger::{ListedBackup, Proven},
         mark::{Mark, MarkError},
-        merge::{Merge, MergeError, MergeRow, MergeSource, Sources, Weight, Wishes, merge},
+        merge::{Greatest, Merge, MergeError, MergeRow, MergeSource, Sources, Weight, Wishes, merge},
         record::RecordError,
         time::Time,
     },
@@ -173,16 +173,19 @@ pub struct MergePlan {
 struct Local {
     /// The SHA-256 of the record, even if it cannot be decoded.
     found: Option<Digest>,
-    /// The record with its SHA-256, and how much of it counts. If it is missing or damaged, this is the record in
-    /// `keyring.prev`.
-    keyring: Option<(Keyring, Digest, Weight)>,
+    /// The record. If it is missing or damaged, this is the record in `keyring.prev`.
+    keyring: Option<WeighedRecord>,
     mark: Option<Mark>,
     listed: Listed,
     doubts: Vec<KeyringDoubt>,
 }
 
-/// A keyring with the SHA-256 of its record, and how much of it counts.
-type Weighed = (Keyring, Digest, Weight);
+/// An opened record, and how much of it counts.
+struct WeighedRecord {
+    keyring: Keyring,
+    digest: Digest,
+    weight: Weight,
+}
 
 /// Opens a record and returns how much of it counts. A record under the root key of the mark counts whole, because
 /// during a rekey that root key is not revoked yet.
@@ -191,7 +194,7 @@ fn weighed(
     bytes: &[u8],
     mark: Option<&Mark>,
     state: StateFiles<'_>,
-) -> Result<Result<Weighed, RecordError>, OpenError> {
+) -> Result<Result<WeighedRecord, RecordError>, OpenError> {
     let weight = |keyring: &Keyring| {
         let is_marked = mark.is_some_and(|mark| mark.under() == keyring.root_id());
         let is_current = keyring.root_id() == roots.current.id(roots.file.uuid());
@@ -199,7 +202,7 @@ fn weighed(
     };
     Ok(roots.record(bytes, state)?.map(|keyring| {
         let weight = weight(&keyring);
-        (keyring, Digest::of(bytes), weight)
+        WeighedRecord { keyring, digest: Digest::of(bytes), weight }
     }))
 }
 
@@ -213,9 +216,9 @@ impl Local {
         let mut keyring = None;
         match held.as_ref().map(|held| weighed(roots, &held.bytes, mark.as_ref(), state)).transpose()? {
             Some(Ok(found)) => {
-                let standing = mark.as_ref().map(|mark| mark.check(&found.0, found.1, false));
+                let standing = mark.as_ref().map(|mark| mark.check(&found.keyring, found.digest, false));
                 doubts.extend(standing.and_then(Result::err).map(KeyringDoubt::NotFollowing));
-                if found.2 == Weight::KeyBytes {
+                if found.weight == Weight::KeyBytes {
                     doubts.push(KeyringDoubt::EarlierRootKey);
                 }
                 keyring = Some(found);
@@ -235,19 +238,17 @@ impl Local {
     /// Whether the record here is the one of `source` or a successor, has all its keys, and is marked. A crash during
     /// an earlier merge may have left a record that is not marked.
     fn follows(&self, source: &Source) -> bool {
-        let Some((ours, record, _)) = &self.keyring else { return false };
-        let is_marked = self.mark.as_ref().is_some_and(|mark| mark.record() == *record);
+        let Some(WeighedRecord { keyring: ours, digest, .. }) = &self.keyring else { return false };
+        let is_marked = self.mark.as_ref().is_some_and(|mark| mark.record() == *digest);
         let is_past = ours.past().names(source.keyring.generation(), source.digest);
         let has = |key: &Key| ours.keys().any(|other| other.id() == key.id());
-        is_marked && (is_past || *record == source.digest) && source.keyring.keys().all(has)
+        is_marked && (is_past || *digest == source.digest) && source.keyring.keys().all(has)
     }
 
-    /// Returns the greatest generation and the greatest sequence number that record and mark contain.
-    fn known(&self) -> (u64, u32) {
-        let keyring = self.keyring.iter().map(|(keyring, ..)| (keyring.generation(), keyring.greatest_seq()));
-        let marked =
-            self.mark.iter().map(|mark| (mark.generation(), mark.has().iter().map(KeyId::seq).max().unwrap_or(0)));
-        keyring.chain(marked).fold((0, 0), |known, found| (known.0.max(found.0), known.1.max(found.1)))
+    /// Returns the greatest numbers that record and mark contain.
+    fn known(&self) -> Greatest {
+        let keyring = self.keyring.iter().map(|found| Greatest::of(&found.keyring));
+        keyring.chain(self.mark.iter().map(Greatest::marked)).fold(Greatest::default(), Greatest::or)
     }
 }
 
@@ -301,10 +302,10 @@ pub fn plan_merge(
 
 /// Returns the records to merge: the one here, if it could be read, and that of each source.
 fn records<'a>(local: &'a Local, sources: &'a [Source], weights: &[Weight]) -> Vec<MergeSource<'a>> {
-    let ours = local.keyring.iter().map(|(keyring, record, weight)| MergeSource {
-        keyring,
-        record: *record,
-        weight: *weight,
+    let ours = local.keyring.iter().map(|found| MergeSource {
+        keyring: &found.keyring,
+        record: found.digest,
+        weight: found.weight,
         is_here: true,
     });
     let theirs = sources.iter().zip(weights).map(|(source, weight)| MergeSource {
@@ -480,10 +481,10 @@ mod tests {
             let state = StateFiles::new(&dir);
             Local::read(state, &Roots::open(state, &Means::default(), None).unwrap()).unwrap().known()
         };
-        assert_eq!(known(), (3, 2));
+        assert_eq!(known(), Greatest { generation: 3, seq: 2 });
         put_back(&dir, old);
-        assert_eq!(known(), (3, 2), "as the mark says");
+        assert_eq!(known(), Greatest { generation: 3, seq: 2 }, "as the mark says");
         std::fs::remove_file(dir.path_of(MARK)).unwrap();
-        assert_eq!(known(), (1, 1));
+        assert_eq!(known(), Greatest { generation: 1, seq: 1 });
     }
 }

@@ -3,12 +3,15 @@
 //! Pure. Invariants: a refused change changes nothing; a sequence number is never used again, not even after its key
 //! was destroyed; it takes at least two steps to destroy a key. Source: `docs/hierarchy.md`, "The life of a key".
 
-use crate::crypto::{Digest, root_key::RootKey};
+use crate::{
+    crypto::{Digest, root_key::RootKey},
+    text::SEQ_MAX,
+};
 
 use super::{
     key::{Entry, Key, KeyError, Tomb},
     key_id::KeyId,
-    numbers::{GENERATION_MAX, SEQ_MAX},
+    numbers::GENERATION_MAX,
     recovery::Recovery,
     ring::Keyring,
     state::{COMPROMISED_NEVER, Fate, State, Verb},

@@ -22,6 +22,20 @@ pub enum Entry {
     Tomb(Tomb),
 }
 
+/// The place of an entry in the record. Entries are sorted by both parts, and no two have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct EntryOrder {
+    pub(super) seq: u32,
+    pub(super) commitment: Commitment,
+}
+
+impl EntryOrder {
+    /// Returns the public name of the key.
+    pub(super) fn key_id(&self) -> KeyId {
+        KeyId::new(self.seq, &self.commitment)
+    }
+}
+
 /// A KEK, its state, and when that changed.
 #[derive(Debug, Clone)]
 pub struct Key {
@@ -74,8 +88,7 @@ impl KekWrapper<'_> {
 impl Entry {
     /// Returns the public name of the key.
     pub fn id(&self) -> KeyId {
-        let (seq, commitment) = self.order();
-        KeyId::new(seq, &commitment)
+        self.order().key_id()
     }
 
     /// Returns the state of the key, or that only a tomb is left.
@@ -86,11 +99,11 @@ impl Entry {
         }
     }
 
-    /// Returns the sequence number and the commitment. Entries are sorted by both, and no two have the same.
-    pub(super) fn order(&self) -> (u32, Commitment) {
+    /// Returns the place of the entry in the record.
+    pub(super) fn order(&self) -> EntryOrder {
         match self {
-            Self::Key(key) => (key.seq, key.kek.commitment()),
-            Self::Tomb(tomb) => (tomb.seq, tomb.commitment),
+            Self::Key(key) => EntryOrder { seq: key.seq, commitment: key.kek.commitment() },
+            Self::Tomb(tomb) => EntryOrder { seq: tomb.seq, commitment: tomb.commitment },
         }
     }
 }

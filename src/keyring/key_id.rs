@@ -4,9 +4,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{crypto::Commitment, text::hex_array};
-
-use super::numbers::read_seq;
+use crate::{crypto::Commitment, text};
 
 /// The name of a KEK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,11 +45,8 @@ impl FromStr for KeyId {
     type Err = KeyIdError;
 
     fn from_str(text: &str) -> Result<Self, KeyIdError> {
-        let parse = || {
-            let (seq, prefix) = text.strip_prefix('k')?.split_once('-')?;
-            Some(Self { seq: read_seq(seq)?, prefix: hex_array(prefix)? })
-        };
-        parse().ok_or(KeyIdError)
+        let (seq, prefix) = text::key_id(text).ok_or(KeyIdError)?;
+        Ok(Self { seq, prefix })
     }
 }
 

@@ -14,13 +14,7 @@ use crate::{
     text::{self, LineReader, LineWriter, TextError, base64, base64_array, number},
 };
 
-use super::{
-    key::Key,
-    key_id::KeyId,
-    numbers::{read_generation, read_seq},
-    ring::Keyring,
-    time::Time,
-};
+use super::{key::Key, key_id::KeyId, numbers::read_generation, ring::Keyring, time::Time};
 
 /// The longest ledger in bytes.
 pub const LEDGER_MAX: usize = 512 * 1024;
@@ -289,7 +283,7 @@ impl Ledger {
         }
         text::authenticate(bytes, &root.mac(uuid, MacLabel::State)?)?;
         let count = lines.field("count", "`count <number>`", number)?;
-        let forgot = lines.line_after("forgot ").map(|seq| read_seq(seq).ok_or_else(|| lines.wrong(FORGOT)));
+        let forgot = lines.line_after("forgot ").map(|seq| text::seq(seq).ok_or_else(|| lines.wrong(FORGOT)));
         let forgot = forgot.transpose()?;
         let backups = read_backups(&mut lines)?;
         lines.end()?;

@@ -9,14 +9,7 @@ use crate::{
     text::{self, LineReader, LineWriter, TextError, base64, base64_array, number},
 };
 
-use super::{
-    home::Home,
-    key::Entry,
-    key_id::KeyId,
-    numbers::{read_generation, read_seq},
-    past::KEPT,
-    ring::Keyring,
-};
+use super::{home::Home, key::Entry, key_id::KeyId, numbers::read_generation, past::KEPT, ring::Keyring};
 
 /// The longest mark in bytes: one line of at most 48 bytes for each entry of the longest record.
 pub const MARK_MAX: usize = 512 * 1024;
@@ -224,7 +217,7 @@ impl Mark {
         let home = lines.field("home", "`home file` or `home etcd <prefix>`", Home::parse)?;
         let record = lines.field("record", "`record <base64 SHA-256>`", |value| base64_array(value).map(Digest))?;
         let ledger = lines.field("ledger", "`ledger <number>`", number)?;
-        let restored = lines.line_after("restored ").map(|seq| read_seq(seq).ok_or_else(|| lines.wrong(RESTORED)));
+        let restored = lines.line_after("restored ").map(|seq| text::seq(seq).ok_or_else(|| lines.wrong(RESTORED)));
         let restored = restored.transpose()?;
         let has = read_has(&mut lines)?;
         lines.end()?;

@@ -4,7 +4,8 @@
 //! list, and does not use it yet. Source: `docs/formats.md`, "record"; names are DNS subdomains, as Kubernetes has them
 //! (RFC 1123).
 
-use super::{numbers::read_seq, time::Time};
+use super::time::Time;
+use crate::text;
 
 /// A control-plane node, or a coordinator without a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,7 @@ impl Node {
         let is_coordinator = words.next_if_eq(&"coordinator").is_some();
         let mut value = |name: &str| words.next_if(|word| word.starts_with(name)).map(|word| &word[name.len()..]);
         let skipped = match value("skipped=") {
-            Some(seq) => Some(read_seq(seq)?),
+            Some(seq) => Some(text::seq(seq)?),
             None => None,
         };
         let enrolled = Time::parse(value("enrolled=")?)?;

@@ -23,7 +23,7 @@ use super::{
     key::{Entry, Key, Tomb},
     key_id::KeyId,
     node::Node,
-    numbers::{read_generation, read_seq},
+    numbers::read_generation,
     past::{PAST_MAX, Past, PastRecord},
     recovery::Recovery,
     ring::Keyring,
@@ -341,7 +341,7 @@ struct KeyLine {
 impl KeyLine {
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ').peekable();
-        let seq = read_seq(words.next()?)?;
+        let seq = text::seq(words.next()?)?;
         let state = State::parse(words.next()?)?;
         let commitment = base64_array(words.next()?).map(Commitment)?;
         let compromised = words.next_if_eq(&"compromised").is_some();
@@ -359,7 +359,7 @@ impl KeyLine {
 /// Reads a tomb. Its key was destroyed in `generation` or earlier.
 fn read_tomb(line: &str, generation: u64) -> Option<Tomb> {
     let mut words = line.split(' ');
-    let seq = read_seq(words.next()?)?;
+    let seq = text::seq(words.next()?)?;
     let commitment = base64_array(words.next()?).map(Commitment)?;
     let destroyed = words.next()?.strip_prefix("destroyed=").and_then(read_generation)?;
     let is_past = destroyed <= generation;

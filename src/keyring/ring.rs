@@ -112,7 +112,7 @@ impl Keyring {
 
     /// Returns the greatest sequence number of all keys and tombs.
     pub fn greatest_seq(&self) -> u32 {
-        self.entries.last().map_or(0, |entry| entry.order().0)
+        self.entries.last().map_or(0, |entry| entry.order().seq)
     }
 
     /// Returns the recovery blobs, sorted by recipient.

@@ -24,7 +24,7 @@ pub fn keyring(root: &RootKey, uuid: Uuid) -> Keyring {
 
 /// Adds a key in `state` with the next sequence number.
 pub fn with_key(mut keyring: Keyring, root: &RootKey, state: State) -> Keyring {
-    let seq = keyring.entries.iter().map(|entry| entry.order().0).max().unwrap() + 1;
+    let seq = keyring.entries.iter().map(|entry| entry.order().seq).max().unwrap() + 1;
     let promoted = (state != State::Pending).then(now);
     let demoted = matches!(state, State::DecryptOnly | State::Disabled).then(now);
     let key = Key {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::keyring::{change::ChangeError, key::Entry, key_id::KeyId, mark::Mark};
 
-use super::sources::{Sources, Statements, Wishes};
+use super::sources::{Greatest, Sources, Statements, Wishes};
 
 /// How far a record's numbers may be above those that this node knows. A forged record must not use up the numbers.
 pub(super) const AHEAD_MAX: u64 = 1 << 20;
@@ -76,12 +76,12 @@ fn names(keys: &[KeyId]) -> String {
 }
 
 pub(super) fn check_bounds(sources: &Sources<'_>) -> Result<(), MergeError> {
-    let (generation, seq) = sources.known;
-    for keyring in sources.records().map(|source| source.keyring) {
-        let seq_found = u64::from(keyring.greatest_seq());
-        for (what, found, known) in
-            [(Numbered::Generation, keyring.generation, generation), (Numbered::Seq, seq_found, u64::from(seq))]
-        {
+    let known = sources.known;
+    for found in sources.records().map(|source| Greatest::of(source.keyring)) {
+        for (what, found, known) in [
+            (Numbered::Generation, found.generation, known.generation),
+            (Numbered::Seq, found.seq.into(), known.seq.into()),
+        ] {
             if found > known + AHEAD_MAX {
                 return Err(MergeError::Beyond { what, found, known });
             }
@@ -92,7 +92,7 @@ pub(super) fn check_bounds(sources: &Sources<'_>) -> Result<(), MergeError> {
 
 pub(super) fn check_mark(statements: &Statements<'_>, mark: Option<&Mark>, wishes: &Wishes) -> Result<(), MergeError> {
     let seen = mark.map_or(&[][..], Mark::has);
-    let is_listed = |key_id: &KeyId| statements.keys().any(|(seq, c)| KeyId::new(*seq, c) == *key_id);
+    let is_listed = |key_id: &KeyId| statements.keys().any(|order| order.key_id() == *key_id);
     let missing: Vec<KeyId> = seen.iter().filter(|key_id| !is_listed(key_id)).copied().collect();
     let keys = differing(&wishes.lost, |key_id| missing.contains(key_id));
     if !keys.is_empty() {

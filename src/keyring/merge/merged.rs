@@ -7,7 +7,7 @@ use crate::{
     keyring::{
         change::{ChangeError, next_generation},
         home::Home,
-        key::{Entry, Key, Tomb},
+        key::{Entry, EntryOrder, Key, Tomb},
         key_id::KeyId,
         node::Node,
         past::{Past, PastRecord},
@@ -81,7 +81,7 @@ pub fn merge(
 fn row(entry: &Entry, said: &[Option<Statement<'_>>]) -> MergeRow {
     MergeRow {
         key_id: entry.id(),
-        commitment: entry.order().1,
+        commitment: entry.order().commitment,
         before: said.iter().map(|statement| statement.map(|statement| statement.entry.fate())).collect(),
         after: entry.fate(),
         is_compromised: matches!(entry, Entry::Key(key) if key.compromised),
@@ -122,26 +122,21 @@ fn nodes<'a>(keyrings: impl Iterator<Item = &'a Keyring>) -> Vec<Node> {
 }
 
 /// What becomes of a key that at least one record lists, before one of the keys is made primary.
-fn merged(
-    (seq, commitment): (u32, Commitment),
-    said: &[Option<Statement<'_>>],
-    wishes: &Wishes,
-    generation: u64,
-    now: Time,
-) -> Entry {
+fn merged(order: EntryOrder, said: &[Option<Statement<'_>>], wishes: &Wishes, generation: u64, now: Time) -> Entry {
     let listed = || said.iter().flatten();
     let whole = || listed().filter_map(|statement| statement.whole());
     let destroyed = whole().find_map(|entry| match entry {
         Entry::Tomb(tomb) => Some(tomb.destroyed),
         Entry::Key(_) => None,
     });
-    let stays_destroyed = wishes.keep_destroyed.contains(&KeyId::new(seq, &commitment));
+    let stays_destroyed = wishes.keep_destroyed.contains(&order.key_id());
     let keys = || whole().chain(listed().map(|statement| statement.entry));
     let key = keys().find_map(|entry| match entry {
         Entry::Key(key) => Some(key),
         Entry::Tomb(_) => None,
     });
     let Some(key) = key.filter(|_| !stays_destroyed) else {
+        let EntryOrder { seq, commitment } = order;
         return Entry::Tomb(Tomb { seq, commitment, destroyed: destroyed.unwrap_or(generation) });
     };
     let is_disabled = |entry: &Entry| matches!(entry, Entry::Key(key) if key.state == State::Disabled);

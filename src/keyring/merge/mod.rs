@@ -23,5 +23,5 @@ mod tests;
 pub use self::{
     check::{MergeError, NamedWrongly},
     merged::{Merge, MergeRow, merge},
-    sources::{MergeSource, Sources, Weight, Wishes},
+    sources::{Greatest, MergeSource, Sources, Weight, Wishes},
 };

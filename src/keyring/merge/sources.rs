@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, iter};
 
 use crate::{
-    crypto::{Commitment, Digest},
+    crypto::Digest,
     keyring::{
-        key::{Entry, Key},
+        key::{Entry, EntryOrder, Key},
         key_id::KeyId,
         mark::Mark,
         recovery::Recovery,
@@ -48,14 +48,41 @@ pub struct MergeSource<'a> {
     pub is_here: bool,
 }
 
+/// The greatest numbers of some records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Greatest {
+    /// The greatest generation.
+    pub generation: u64,
+    /// The greatest sequence number of a key.
+    pub seq: u32,
+}
+
+impl Greatest {
+    /// Returns the numbers of `keyring`.
+    pub fn of(keyring: &Keyring) -> Self {
+        Self { generation: keyring.generation, seq: keyring.greatest_seq() }
+    }
+
+    /// Returns the numbers that `mark` names.
+    pub fn marked(mark: &Mark) -> Self {
+        Self { generation: mark.generation(), seq: mark.has().iter().map(KeyId::seq).max().unwrap_or(0) }
+    }
+
+    /// Returns the greater number of each kind.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { generation: self.generation.max(other.generation), seq: self.seq.max(other.seq) }
+    }
+}
+
 /// The records of one keyring, and what else a merge needs to know.
 pub struct Sources<'a> {
     /// The record that is shown first.
     pub first: MergeSource<'a>,
     /// The other records, in the order in which they are shown. One of all records has [`Weight::Whole`].
     pub others: &'a [MergeSource<'a>],
-    /// The greatest generation and sequence number that this node knows.
-    pub known: (u64, u32),
+    /// The greatest numbers that this node knows.
+    pub known: Greatest,
     /// The mark of this node.
     pub mark: Option<&'a Mark>,
     /// The keys that at least one backup contains.
@@ -86,7 +113,7 @@ impl<'a> Statement<'a> {
 }
 
 /// What each record says about each key. The inner list has one place for each record.
-pub(super) type Statements<'a> = BTreeMap<(u32, Commitment), Vec<Option<Statement<'a>>>>;
+pub(super) type Statements<'a> = BTreeMap<EntryOrder, Vec<Option<Statement<'a>>>>;
 
 /// Collects what each record says about each key.
 pub(super) fn statements<'a>(sources: &Sources<'a>) -> Statements<'a> {
@@ -105,7 +132,7 @@ pub(super) fn statements<'a>(sources: &Sources<'a>) -> Statements<'a> {
 
 /// Whether a record with [`Weight::Whole`] says that the key is disabled or destroyed.
 pub(super) fn is_disabled_by_any(statements: &Statements<'_>, key: &Key) -> bool {
-    let said = statements.get(&(key.seq, key.kek.commitment()));
+    let said = statements.get(&EntryOrder { seq: key.seq, commitment: key.kek.commitment() });
     let mut whole = said.into_iter().flatten().flatten().filter_map(|statement| statement.whole());
     whole.any(|entry| match entry {
         Entry::Key(key) => key.state == State::Disabled,

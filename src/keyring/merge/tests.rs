@@ -74,7 +74,7 @@ impl Fixture {
 
     fn merge(&self, records: &[MergeSource<'_>], given: &Surroundings<'_>) -> Result<Merge, MergeError> {
         let (first, others) = records.split_first().unwrap();
-        let known = (first.keyring.generation, first.keyring.greatest_seq());
+        let known = Greatest::of(first.keyring);
         let Surroundings { mark, backed, wishes } = given;
         let sources = Sources { first: *first, others, known, mark: *mark, backed, recoveries: Vec::new() };
         let merged = merge(&mut SysRng, &self.root, &sources, wishes, now())?;

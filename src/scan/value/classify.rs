@@ -12,7 +12,7 @@ use super::{
 use crate::{
     apiserver::coverage::IDENTITY,
     crypto::{Commitment, wrap::commitment_in},
-    text::{hex_array, number},
+    text,
 };
 
 /// The beginning of every encrypted value, whatever its provider.
@@ -100,15 +100,10 @@ fn encrypted(rest: &[u8]) -> Value<'_> {
     value
 }
 
-/// The highest number of a key. Source: `docs/formats.md`.
-const KEY_NUMBER_MAX: u32 = 1 << 31;
-
 /// Returns the first half of the commitment in a key_id of claviger's form, `k<number>-<32 hex digits>`. A key_id of
 /// any other form has none.
 pub fn commitment_half(key_id: &str) -> Option<[u8; 16]> {
-    let (seq, digits) = key_id.strip_prefix('k')?.split_once('-')?;
-    number::<u32>(seq).filter(|seq| (1..=KEY_NUMBER_MAX).contains(seq))?;
-    hex_array(digits)
+    text::key_id(key_id).map(|(_, half)| half)
 }
 
 /// Splits `scheme:version:name:body` into the provider (the first three parts) and the body. Without a third colon
