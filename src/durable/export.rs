@@ -15,6 +15,7 @@ use super::{
     rename::rename_new,
     step::survive,
     temporary::temporary_name,
+    write::write_through,
 };
 
 /// Looks for reasons why [`export`] would fail.
@@ -79,15 +80,11 @@ fn fill(dir: &OwnedFd, name: &str, path: &Path, mode: u32, bytes: &[u8]) -> Resu
         let _ = fs::fchmod(&fd, Mode::from(mode));
     }
     let mut file = File::from(fd);
-    let io = |action| move |source| DurableError::Io { action, path: path.to_owned(), source };
-    std::io::Write::write_all(&mut file, bytes).map_err(io("writing"))?;
-    fs::fsync(&file).map_err(io_error("syncing", path))?;
-    // Drop the file from the page cache, so that it is read back from the disk. If this fails, the check is only
-    // weaker.
-    let _ = fs::fadvise(&file, 0, None, fs::Advice::DontNeed);
+    let unread = |source| DurableError::Io { action: "reading", path: path.to_owned(), source };
+    write_through(&mut file, bytes, path)?;
     let mut found = Vec::with_capacity(bytes.len() + 1);
-    std::io::Seek::rewind(&mut file).map_err(io("reading"))?;
-    file.read_to_end(&mut found).map_err(io("reading"))?;
+    std::io::Seek::rewind(&mut file).map_err(unread)?;
+    file.read_to_end(&mut found).map_err(unread)?;
     if found == bytes { survive(path) } else { Err(DurableError::ReadBack(path.to_owned())) }
 }
 

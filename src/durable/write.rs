@@ -76,16 +76,7 @@ impl Dir {
 
     fn fill(&self, fd: OwnedFd, name: &str, bytes: &[u8], path: &Path) -> Result<()> {
         self.give_to_owner(&fd, path)?;
-        let mut file = File::from(fd);
-        file.write_all(bytes).map_err(|source| DurableError::Io {
-            action: "writing",
-            path: path.to_owned(),
-            source,
-        })?;
-        fs::fsync(&file).map_err(io_error("syncing", path))?;
-        // Drop the file from the page cache, so that it is read back from the disk. If this fails, the check is only
-        // weaker.
-        let _ = fs::fadvise(&file, 0, None, fs::Advice::DontNeed);
+        write_through(&mut File::from(fd), bytes, path)?;
         if *self.read(name, bytes.len())? != bytes {
             return Err(DurableError::ReadBack(path.to_owned()));
         }
@@ -173,6 +164,15 @@ impl Dir {
         }
         Err(DurableError::Exists(self.path_of(prefix)))
     }
+}
+
+/// Writes `bytes` to a new file at `path` and syncs it. What is read back after this comes from the disk.
+pub(super) fn write_through(file: &mut File, bytes: &[u8], path: &Path) -> Result<()> {
+    file.write_all(bytes).map_err(|source| DurableError::Io { action: "writing", path: path.to_owned(), source })?;
+    fs::fsync(&*file).map_err(io_error("syncing", path))?;
+    // Drop the file from the page cache. If this fails, the check is only weaker.
+    let _ = fs::fadvise(&*file, 0, None, fs::Advice::DontNeed);
+    Ok(())
 }
 
 #[cfg(test)]
