@@ -54,7 +54,9 @@ pub async fn run(
     let publisher = Publisher::new(config.state_dir.clone(), means, expect, Arc::clone(&keys));
     let bound = if take_over { None } else { Some(listen(config, listen::bind)?) };
     let mut serving = Serving::open(&config.state_dir, Arc::clone(&keys))?;
-    if bound.is_some() && !become_alone(&serving, &mut signals, config).await? {
+    if bound.is_some()
+        && let BeforeServing::SignalToEnd = become_alone(&serving, &mut signals, config).await?
+    {
         return Ok(());
     }
     #[cfg(feature = "metrics")]
@@ -64,10 +66,10 @@ pub async fn run(
     let layers = protect(config, files);
     daemon.unsealer.again();
     let listener = match bound {
-        Some(listener) => Some(listener),
+        Some(listener) => BeforeServing::Ready(listener),
         None => replace(&mut daemon, &mut serving, config).await?,
     };
-    let Some(listener) = listener else { return Ok(()) };
+    let BeforeServing::Ready(listener) = listener else { return Ok(()) };
     daemon.unsealer.keep(serving);
     let service = Service::new(keys, layers.by_name());
     #[cfg(feature = "metrics")]
@@ -80,18 +82,32 @@ pub async fn run(
     answer(listener, service, daemon, config).await
 }
 
-/// Takes over the socket of the plugin that serves now, after unsealing the keyring. Returns `None` if a signal ends the daemon first.
-async fn replace(daemon: &mut Daemon, serving: &mut Serving, config: &Config) -> Result<Option<Listener>, DaemonError> {
+/// How waiting ended, before the daemon serves.
+enum BeforeServing<T> {
+    /// What the daemon waited for is there.
+    Ready(T),
+    /// A signal asked the daemon to end.
+    SignalToEnd,
+}
+
+/// Takes over the socket of the plugin that serves now, after unsealing the keyring.
+async fn replace(
+    daemon: &mut Daemon,
+    serving: &mut Serving,
+    config: &Config,
+) -> Result<BeforeServing<Listener>, DaemonError> {
     daemon.unseal().await?;
     let listener = take_over_socket(config).await?;
     if listener.follows() {
         info!(message = event::WAITING);
         serving.succeed()?;
-        return Ok(Some(listener));
+        return Ok(BeforeServing::Ready(listener));
     }
     // No plugin was replaced, so none will end and leave the lock.
-    let is_alone = become_alone(serving, &mut daemon.signals, config).await?;
-    Ok(is_alone.then_some(listener))
+    Ok(match become_alone(serving, &mut daemon.signals, config).await? {
+        BeforeServing::Ready(()) => BeforeServing::Ready(listener),
+        BeforeServing::SignalToEnd => BeforeServing::SignalToEnd,
+    })
 }
 
 /// Answers calls until the daemon ends, and then the calls in flight.
@@ -109,21 +125,25 @@ async fn answer(
     outcome
 }
 
-/// Takes the lock of the state directory before anything is served. Returns false if a signal ends the daemon first.
-async fn become_alone(serving: &Serving, signals: &mut Signals, config: &Config) -> Result<bool, DaemonError> {
+/// Takes the lock of the state directory before anything is served.
+async fn become_alone(
+    serving: &Serving,
+    signals: &mut Signals,
+    config: &Config,
+) -> Result<BeforeServing<()>, DaemonError> {
     if serving.try_lock()? {
-        return Ok(true);
+        return Ok(BeforeServing::Ready(()));
     }
     info!(message = event::WAITING);
     let until = Instant::now() + ENDED_WITHIN;
     while Instant::now() < until {
         tokio::select! {
-            () = signals.end() => return Ok(false),
+            () = signals.end() => return Ok(BeforeServing::SignalToEnd),
             () = sleep(Duration::from_millis(50)) => {}
         }
         if serving.try_lock()? {
             info!(message = event::ALONE);
-            return Ok(true);
+            return Ok(BeforeServing::Ready(()));
         }
     }
     Err(DaemonError::Occupied(config.state_dir.clone()))

@@ -210,21 +210,13 @@ fn open_once(
 ) -> Result<Opened, OpenError> {
     let roots = Roots::open(state, means, known)?;
     let uuid = roots.file.uuid();
-    let record_error = |source| OpenError::record(state, source);
     let mark_error = |source| OpenError::mark(state, source);
     let marked = state.mark()?;
     let marked_under = marked.as_deref().map(|bytes| Mark::root_id(bytes)).transpose();
     let marked_under = marked_under.map_err(|error| mark_error(error.into()))?;
     let held = state.store().load(load_by())?.ok_or_else(|| OpenError::missing_record(state))?;
-    let root = match marked_under {
-        // An earlier root key counts only during a rekey, until the mark is under the current one. After that, anyone
-        // who kept the earlier root key could make a record.
-        Some(marked_under) if marked_under != roots.current.id(uuid) => {
-            roots.key(record::root_id(&held.bytes).map_err(|error| record_error(error.into()))?, state)?
-        }
-        _ => Arc::clone(&roots.current),
-    };
-    let keyring = record::decode(&held.bytes, &root, uuid).map_err(record_error)?;
+    let root = root_of_record(state, &roots, marked_under, &held.bytes)?;
+    let keyring = record::decode(&held.bytes, &root, uuid).map_err(|source| OpenError::record(state, source))?;
     let digest = Digest::of(&held.bytes);
     let mark_root = marked_under.map(|root_id| roots.key(root_id, state)).transpose()?;
     let mark = marked.zip(mark_root).map(|(bytes, root)| Mark::decode(&bytes, &root, uuid));
@@ -236,6 +228,21 @@ fn open_once(
     let listed = Listed::read(state, &roots, mark.as_ref(), marked_under)?;
     let Roots { file, current, slots } = roots;
     Ok(Opened { keyring, digest, slots, standing, root, current, root_file: file, listed, marked_under, mark })
+}
+
+/// Returns the root key that has to open `record`. An earlier root key counts only during a rekey, until the mark is
+/// under the current one. After that, anyone who kept the earlier root key could make a record.
+fn root_of_record(
+    state: StateFiles<'_>,
+    roots: &Roots,
+    marked_under: Option<RootId>,
+    record: &[u8],
+) -> Result<Arc<RootKey>, OpenError> {
+    if marked_under.is_none_or(|marked_under| marked_under == roots.current.id(roots.file.uuid())) {
+        return Ok(Arc::clone(&roots.current));
+    }
+    let named = record::root_id(record).map_err(|error| OpenError::record(state, error.into()))?;
+    roots.key(named, state)
 }
 
 /// Takes the lock and opens the keyring to change it. Returns the lock, too.

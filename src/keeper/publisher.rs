@@ -186,25 +186,29 @@ impl Publisher {
             self.published.publish(snapshot);
             return Ok(None);
         }
-        let key_id = Arc::clone(&snapshot.primary().id);
-        let slot = opened.slots.iter().find(|slot| slot.opened);
-        let audited = slot.map_or(Ok(()), |slot| audit::record(&dir, &unseal_event(&opened, &slot.name, &key_id)));
-        let unsealed = Unsealed {
-            standing: opened.standing,
-            expected: self.expect.is_some(),
-            expect: Expect::of(&opened.keyring, opened.digest),
-            keyring: opened.keyring.uuid().to_hex(),
-            generation: snapshot.generation(),
-            key_id,
-            slot_opened: slot.is_some(),
-            audited,
-        };
-        self.expect = None;
+        let unsealed = unsealed(&dir, &opened, &snapshot, self.expect.take().is_some());
         let directory = dir.id().map_err(OpenError::StateDir)?;
         self.published.note_served_from(ServedFrom { path: self.absolute.clone(), directory });
         self.last = Some(Mark::of(&opened.keyring, opened.digest, 0));
         self.published.publish(snapshot);
         Ok(Some(unsealed))
+    }
+}
+
+/// Describes the opened keyring. If a slot opened it, writes the event to the audit log first.
+fn unsealed(dir: &Dir, opened: &Opened, snapshot: &Snapshot, expected: bool) -> Unsealed {
+    let key_id = Arc::clone(&snapshot.primary().id);
+    let slot = opened.slots.iter().find(|slot| slot.opened);
+    let audited = slot.map_or(Ok(()), |slot| audit::record(dir, &unseal_event(opened, &slot.name, &key_id)));
+    Unsealed {
+        standing: opened.standing,
+        expected,
+        expect: Expect::of(&opened.keyring, opened.digest),
+        keyring: opened.keyring.uuid().to_hex(),
+        generation: snapshot.generation(),
+        key_id,
+        slot_opened: slot.is_some(),
+        audited,
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     look::{look, look_around},
     object::{Object, Sink},
     outcome::{Incomplete, PrefixFit, Progress, ScanOutcome},
+    prefixes::end_of,
     source::ScanSource,
     summarizer::Summarizer,
 };
@@ -153,7 +154,7 @@ struct KeyOrder {
 
 impl KeyOrder {
     fn new(prefix: &[u8], url: String) -> Self {
-        Self { url, before: prefix.to_vec(), to: end_of(prefix), is_begun: false }
+        Self { url, before: prefix.to_vec(), to: end_of(without_slash(prefix)), is_begun: false }
     }
 
     /// Checks the keys of the next page.
@@ -202,7 +203,8 @@ struct ReceiverGone;
 
 /// Reads to the end, and sends every page, or what went wrong.
 async fn read(client: Client, prefix: Vec<u8>, pages: &SyncSender<Result<AnsweredPage, EtcdError>>) {
-    let query = Query { to: end_of(&prefix), from: prefix, limit: FIRST_LIMIT, revision: 0, keys_only: false };
+    let query =
+        Query { to: end_of(without_slash(&prefix)), from: prefix, limit: FIRST_LIMIT, revision: 0, keys_only: false };
     let mut reader = PageReader { client, query, cluster_id: 0, left: 0, counted: None, expected: 0, sent: 0, pages };
     if let Err(error) = reader.read().await {
         // If the receiver has gone, the scan has ended already.
@@ -312,13 +314,8 @@ fn next_limit(entries: &[KeyValue]) -> u32 {
     u32::try_from(PAGE_BYTES / each).unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX)
 }
 
-/// Returns the first key after all keys that begin with `prefix`, which ends with a slash.
-fn end_of(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    if let Some(last) = end.last_mut() {
-        *last += 1;
-    }
-    end
+fn without_slash(prefix: &[u8]) -> &[u8] {
+    prefix.strip_suffix(b"/").unwrap_or(prefix)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Finds the prefixes of API servers in a live etcd, by a few small requests: the first keys, then the first keys after
 //! the directory that those are in, and so on.
 
-use super::prefixes::{Prefixes, after};
+use super::prefixes::{Prefixes, after, end_of};
 use crate::etcd::{Client, EtcdError, Query};
 
 /// The most requests of one look, and how many keys are asked for at once. kine may send their values, too.
@@ -9,7 +9,7 @@ const HOPS: usize = 32;
 const KEYS: u32 = 16;
 
 /// The directory that every API server has, below its prefix.
-const NAMESPACES: &str = "/namespaces/";
+const NAMESPACES: &str = "/namespaces";
 
 /// Returns the prefixes of API servers that are likely in this etcd. If etcd refuses, these are the ones that were found
 /// before: a client may be allowed to read its own prefix only.
@@ -52,12 +52,8 @@ async fn hop(client: &mut Client, prefixes: &mut Prefixes) -> Result<(), EtcdErr
 }
 
 async fn has_namespaces(client: &mut Client, prefix: &str) -> Result<bool, EtcdError> {
-    let from = format!("{}{NAMESPACES}", prefix.trim_end_matches('/'));
-    let mut to = from.clone().into_bytes();
-    // The character after the slash.
-    to.pop();
-    to.push(b'0');
-    let page = client.range(&keys(from.into_bytes(), to, 1)).await?;
+    let path = format!("{}{NAMESPACES}", prefix.trim_end_matches('/')).into_bytes();
+    let page = client.range(&keys([&path, &b"/"[..]].concat(), end_of(&path), 1)).await?;
     Ok(!page.entries.is_empty())
 }
 

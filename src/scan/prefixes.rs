@@ -137,8 +137,13 @@ pub fn after(key: &[u8]) -> Vec<u8> {
         Some(shown) => shown.prefix,
         None => slashes(key).nth(2).or_else(|| slashes(key).nth(1)).unwrap_or(key.len()),
     };
+    end_of(&key[..end])
+}
+
+/// Returns the first key after all keys below the directory `path`, which has no slash at its end.
+pub fn end_of(path: &[u8]) -> Vec<u8> {
     // The character after the slash.
-    [&key[..end], b"0"].concat()
+    [path, b"0"].concat()
 }
 
 /// Returns where the slashes of a key are.

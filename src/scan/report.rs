@@ -8,10 +8,11 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::Serialize;
 
 use super::{
-    bolt::{BoundKey, Bounds, PageDamage},
+    bolt::{BoundKey, Bounds, DamageList, PageDamage},
     judge::{FindingKind, Judge},
     outcome::{Incomplete, ScanOutcome},
     revision::Revision,
+    smallest::Smallest,
     source::{ScanSource, SourceKind},
     tally::{Counts, GroupCount, ListedObject, ObjectFinding},
 };
@@ -222,17 +223,8 @@ impl ScanReport {
         let has_history = source.kind == SourceKind::Snapshot;
         let mut groups: Vec<GroupRow> = counts.by_group.into_iter().map(|count| row(count, has_history)).collect();
         groups.sort_by(|a, b| a.names().cmp(&b.names()));
-        let mut found: BTreeMap<FindingKind, u64> =
-            counts.findings.iter().map(|(kind, all)| (*kind, all.count)).collect();
-        if damage.count() > 0 {
-            *found.entry(FindingKind::Damaged).or_default() += damage.count();
-        }
-        let mut findings: Vec<Finding> = damage.iter().map(page_finding).collect();
-        findings.extend(
-            counts.findings.into_iter().flat_map(|(kind, all)| {
-                all.into_sorted().into_iter().map(move |finding| object_finding(kind, finding))
-            }),
-        );
+        let found = found(&counts.findings, &damage);
+        let findings = findings(counts.findings, &damage);
         Self {
             format: "claviger/scan/v1",
             time,
@@ -284,6 +276,26 @@ impl ScanReport {
             .filter(|row| row.is_uncovered && row.objects > 0)
             .filter(|row| row.resource == "configmaps" || row.is_custom)
     }
+}
+
+/// Returns how many findings of each kind there are.
+fn found(
+    of_objects: &BTreeMap<FindingKind, Smallest<ObjectFinding>>,
+    damage: &DamageList,
+) -> BTreeMap<FindingKind, u64> {
+    let mut found: BTreeMap<FindingKind, u64> = of_objects.iter().map(|(kind, all)| (*kind, all.count)).collect();
+    if damage.count() > 0 {
+        *found.entry(FindingKind::Damaged).or_default() += damage.count();
+    }
+    found
+}
+
+/// Returns the findings that are kept: damaged pages first, then objects.
+fn findings(of_objects: BTreeMap<FindingKind, Smallest<ObjectFinding>>, damage: &DamageList) -> Vec<Finding> {
+    let of_objects = of_objects
+        .into_iter()
+        .flat_map(|(kind, all)| all.into_sorted().into_iter().map(move |finding| object_finding(kind, finding)));
+    damage.iter().map(page_finding).chain(of_objects).collect()
 }
 
 fn older(rows: &[GroupRow]) -> OlderValues {

@@ -44,41 +44,49 @@ pub(super) fn snapshot(error: &SnapshotError, file: &Path) -> Explanation {
 impl Explain for LiveError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Etcd(EtcdError::Unreachable { .. }) => with(
+            Self::Etcd(error) => error.explain(),
+            Self::Servers(error) => error.explain(),
+            Self::Order { .. } => with(Exit::Damaged, NOT_ETCD),
+            Self::Runtime(_) => with(Exit::Refused, LIMITS),
+        }
+    }
+}
+
+/// What to look for if an answer is not one of etcd's.
+const NOT_ETCD: &str = "is this etcd, and is there a proxy before it? name the members themselves: --etcd-servers";
+
+impl Explain for ServersError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::NoAuthority { .. } => with(Exit::Usage, "give it: --etcd-cafile FILE"),
+            Self::Certificates { .. } => with(Exit::Usage, "are they PEM?"),
+            Self::File { .. } => with(Exit::Disk, "check the path, and whether this user may read it"),
+            Self::Endpoint { url } => (Exit::Usage, Some(address(url))),
+            Self::HalfIdentity => with(Exit::Usage, "give both: --etcd-certfile FILE --etcd-keyfile FILE"),
+        }
+    }
+}
+
+impl Explain for EtcdError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Unreachable { .. } => with(
                 Exit::Unreachable,
                 "are address and certificates those of the API server? --apiserver-manifest FILE takes them",
             ),
-            Self::Servers(ServersError::NoAuthority { .. }) => with(Exit::Usage, "give it: --etcd-cafile FILE"),
-            Self::Servers(ServersError::Certificates { .. }) => with(Exit::Usage, "are they PEM?"),
-            Self::Servers(ServersError::File { .. }) => {
-                with(Exit::Disk, "check the path, and whether this user may read it")
-            }
-            Self::Servers(ServersError::Endpoint { url }) => (Exit::Usage, Some(address(url))),
-            Self::Servers(ServersError::HalfIdentity) => {
-                with(Exit::Usage, "give both: --etcd-certfile FILE --etcd-keyfile FILE")
-            }
-            Self::Etcd(EtcdError::Refused { .. }) => {
+            Self::Refused { .. } => {
                 with(Exit::Refused, "is the client certificate the API server's? --apiserver-manifest FILE takes it")
             }
-            Self::Etcd(EtcdError::OtherCluster { .. }) => {
-                with(Exit::Refused, "name the endpoints of one cluster only: --etcd-servers")
-            }
-            Self::Etcd(EtcdError::Compacted(_)) => {
-                with(Exit::Refused, "run it again: etcd was compacted during the scan")
-            }
-            Self::Etcd(EtcdError::TooLarge { url }) => (
+            Self::OtherCluster { .. } => with(Exit::Refused, "name the endpoints of one cluster only: --etcd-servers"),
+            Self::Compacted(_) => with(Exit::Refused, "run it again: etcd was compacted during the scan"),
+            Self::TooLarge { url } => (
                 Exit::Refused,
                 Some(format!("scan a snapshot instead: etcdctl --endpoints {} snapshot save FILE", quoted(url))),
             ),
-            Self::Etcd(EtcdError::CutShort { .. }) => {
+            Self::CutShort { .. } => {
                 with(Exit::Unreachable, "run it again; if it is kine, does it lose the connection to its database?")
             }
-            Self::Order { .. }
-            | Self::Etcd(EtcdError::Stuck { .. } | EtcdError::Endless { .. } | EtcdError::Crowded { .. }) => with(
-                Exit::Damaged,
-                "is this etcd, and is there a proxy before it? name the members themselves: --etcd-servers",
-            ),
-            Self::Runtime(_) => with(Exit::Refused, LIMITS),
+            Self::Stuck { .. } | Self::Endless { .. } | Self::Crowded { .. } => with(Exit::Damaged, NOT_ETCD),
         }
     }
 }

@@ -96,6 +96,13 @@ impl Collector {
         if change.key.len() > KEY_MAX || !is_text(change.key) {
             return Err(damaged("its key is not one that Kubernetes writes".to_owned()));
         }
+        let key_length = u32::try_from(change.key.len()).map_err(|_| damaged("its key is too long".to_owned()))?;
+        self.keep(&change, key_length);
+        Ok(())
+    }
+
+    /// Adds a change below the prefix.
+    fn keep(&mut self, change: &KeyChange<'_>, key_length: u32) {
         if change.value.is_none() && !self.batch.has_deleted_resource {
             let path = self.summarizer.names().path(change.key).unwrap_or_default();
             self.batch.has_deleted_resource = names::resource(&String::from_utf8_lossy(path)).is_known();
@@ -104,7 +111,7 @@ impl Collector {
         let summary = change.value.and_then(|value| self.summarizer.summarize(change.key, value));
         self.batch.changes.push(ReadChange {
             fingerprint,
-            key_length: u32::try_from(change.key.len()).map_err(|_| damaged("its key is too long".to_owned()))?,
+            key_length,
             revision: change.revision.main,
             is_first: change.is_first,
             summary,
@@ -113,7 +120,6 @@ impl Collector {
         if self.keeps_values {
             self.batch.values.extend_from_slice(change.value.unwrap_or_default());
         }
-        Ok(())
     }
 }
 

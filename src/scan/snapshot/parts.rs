@@ -6,7 +6,7 @@ use std::{
     ops::ControlFlow,
     sync::{
         atomic::{AtomicUsize, Ordering},
-        mpsc::{channel, sync_channel},
+        mpsc::{Sender, SyncSender, channel, sync_channel},
     },
     thread,
 };
@@ -51,15 +51,8 @@ impl TreeParts<'_> {
             let (permit, permits) = sync_channel(AHEAD);
             for _ in 1..threads {
                 let (sender, permit, queue) = (sender.clone(), permit.clone(), &queue);
-                let mut reader = PartReader::new(self);
-                scope.spawn(move || {
-                    while permit.send(()).is_ok() {
-                        let Some((at, part)) = queue.take() else { return };
-                        if sender.send((at, reader.read(part))).is_err() {
-                            return;
-                        }
-                    }
-                });
+                let reader = PartReader::new(self);
+                scope.spawn(move || reader.read_all(queue, &permit, &sender));
             }
             drop(sender);
             let (mut waiting, mut counted) = (BTreeMap::new(), 0);
@@ -108,6 +101,16 @@ impl<'d> PartReader<'d> {
     fn new(parts: &TreeParts<'d>) -> Self {
         let collector = Collector::new(parts.summarizer.clone(), parts.keeps_values);
         Self { reader: TreeReader::new(parts.database), collector }
+    }
+
+    /// Reads parts until none is left or nobody wants more. Takes a permit before each part.
+    fn read_all(mut self, queue: &PartQueue<'_>, permit: &SyncSender<()>, batches: &Sender<(usize, Batch)>) {
+        while permit.send(()).is_ok() {
+            let Some((at, part)) = queue.take() else { return };
+            if batches.send((at, self.read(part))).is_err() {
+                return;
+            }
+        }
     }
 
     fn read(&mut self, part: &Subtree) -> Batch {
