@@ -1,8 +1,9 @@
 //! Metrics and health over HTTP/1.1, for the operators of the node: `/metrics`, `/livez`, `/readyz`.
 //!
-//! It is off by default, and its own task: no failure here ends the plugin, and an address that cannot be bound is tried again for ever.
-//! It changes nothing and authenticates nobody, so only this machine can reach it ([`MetricsAddress`]). Invariants: `/livez` says only
-//! that the event loop runs; a connection has one request, one of few places, and a few seconds.
+//! It is off by default, and its own task: no failure here ends the plugin, and an address that cannot be bound is
+//! tried again for ever. It changes nothing and authenticates nobody, so only this machine can reach it
+//! ([`MetricsAddress`]). Invariants: `/livez` says only that the event loop runs; a connection has one request, one of
+//! few places, and a few seconds.
 
 use std::{
     convert::Infallible, fmt::Display, future::ready, io, net::SocketAddr, os::fd::AsFd, sync::Arc, time::Duration,
@@ -97,8 +98,8 @@ impl AdminPlace {
     }
 }
 
-/// Makes a socket of the loopback device alone. Nothing can reach it over a network, also not if a later call binds it to
-/// another address, or if it listens before it is bound.
+/// Makes a socket of the loopback device alone. Nothing can reach it over a network, also not if a later call binds it
+/// to another address, or if it listens before it is bound.
 fn tcp_socket(at: &SocketAddr) -> io::Result<TcpSocket> {
     let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;

@@ -1,8 +1,8 @@
 //! The audit log: one line of JSON for each event, which says what was done with keys.
 //!
-//! A line is written and synced before its event happens. It identifies keys by their key_id and contains nothing secret. There are at
-//! most [`FILES`] files of [`FILE_MAX`] bytes; the oldest one is removed first. This program reads them only to find out whether a keyring
-//! was ever finished in the directory.
+//! A line is written and synced before its event happens. It identifies keys by their key_id and contains nothing
+//! secret. There are at most [`FILES`] files of [`FILE_MAX`] bytes; the oldest one is removed first. This program reads
+//! them only to find out whether a keyring was ever finished in the directory.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,8 @@ pub enum Event<'a> {
     SlotAdd(SlotEvent),
     /// A slot is about to be removed.
     SlotRemove(SlotEvent),
-    /// The keyring is about to be put under a new root key: one line before the root file changes, one before the record.
+    /// The keyring is about to be put under a new root key: one line before the root file changes, one before the
+    /// record.
     Rekey {
         /// The keyring's uuid.
         keyring: String,
@@ -88,7 +89,8 @@ pub struct KeyEvent {
     pub generation: u64,
     /// The key.
     pub key_id: String,
-    /// Whether the operator skipped the check that nothing needs the key or, for a promotion, that a listed backup contains it.
+    /// Whether the operator skipped the check that nothing needs the key or, for a promotion, that a listed backup
+    /// contains it.
     pub unproven: bool,
 }
 
@@ -161,7 +163,8 @@ pub fn record(dir: &Dir, event: &Event<'_>) -> Result<(), DurableError> {
     dir.append(FILE, &line, FILE_MAX, FILES)
 }
 
-/// Whether the log has an event that needs a finished keyring. A restore does not count: it is logged before it is done.
+/// Whether the log has an event that needs a finished keyring. A restore does not count: it is logged before it is
+/// done.
 ///
 /// # Errors
 /// When the log cannot be read.

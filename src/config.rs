@@ -1,4 +1,5 @@
-//! Makes a validated [`Config`] of text. Every check happens here, once. A flag overrides the file, and the file overrides the default.
+//! Makes a validated [`Config`] of text. Every check happens here, once. A flag overrides the file, and the file
+//! overrides the default.
 
 use std::{
     fmt, io,
@@ -353,7 +354,8 @@ fn on_one_line(message: &str) -> String {
     line.chars().map(shown).collect()
 }
 
-/// Checks that the two sockets have different paths. Otherwise the metrics' socket would replace the plugin's, if systemd made that one.
+/// Checks that the two sockets have different paths. Otherwise the metrics' socket would replace the plugin's, if
+/// systemd made that one.
 fn apart_from(socket: &Address, metrics: Option<MetricsAddress>) -> Result<Option<MetricsAddress>, ConfigError> {
     match (metrics, socket) {
         (Some(MetricsAddress::Socket(path)), Address::Path(socket)) if path == *socket => {

@@ -119,7 +119,8 @@ impl From<io::Error> for ProbeError {
 }
 
 impl From<Status> for ProbeError {
-    /// Distinguishes the plugin's status from one that tonic makes of a broken connection: only the latter has a source.
+    /// Distinguishes the plugin's status from one that tonic makes of a broken connection: only the latter has a
+    /// source.
     fn from(status: Status) -> Self {
         match status.source() {
             Some(cause) => Self::Closed(chain(cause)),

@@ -1,7 +1,7 @@
 //! Reports to systemd how the daemon is: ready, reloading, stopping, alive.
 //!
-//! Each report is one datagram on a socket that is opened once. Without systemd, nothing is sent. Invariant: a service manager that does
-//! not read delays nothing. Source: `sd_notify(3)`, `sd_watchdog_enabled(3)`.
+//! Each report is one datagram on a socket that is opened once. Without systemd, nothing is sent. Invariant: a service
+//! manager that does not read delays nothing. Source: `sd_notify(3)`, `sd_watchdog_enabled(3)`.
 
 use std::{
     env, ffi::OsStr, fmt::Display, io, os::linux::net::SocketAddrExt, os::unix::ffi::OsStrExt, os::unix::net,

@@ -61,7 +61,8 @@ impl CommandLine<'_> {
     /// Reads the flags, and says which of them could not be understood.
     ///
     /// # Errors
-    /// When they name no etcd, and nothing in them is unknown. When too much is unknown, or an override has another form.
+    /// When they name no etcd, and nothing in them is unknown. When too much is unknown, or an override has another
+    /// form.
     pub(super) fn read(&self) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError> {
         if self.unknown.len() > UNKNOWN_MAX {
             return Err(FlagsError::Unclear(self.unknown.len()));
@@ -163,7 +164,8 @@ impl CommandLine<'_> {
     }
 }
 
-/// Whether these feature gates, `NAME=true,NAME=false`, allow KMS v1. If a gate is given several times, the last one counts.
+/// Whether these feature gates, `NAME=true,NAME=false`, allow KMS v1. If a gate is given several times, the last one
+/// counts.
 pub fn allows_kms_v1(gates: &str) -> bool {
     let gates = list(gates, ',');
     let mut values = gates.iter().filter_map(|one| one.strip_prefix("KMSv1=")).rev();

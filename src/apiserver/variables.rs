@@ -2,9 +2,9 @@
 
 use std::{cell::Cell, collections::BTreeMap};
 
-/// The most bytes that values may add to one command. Linux starts no command with longer arguments, so no kube-apiserver
-/// runs with more. A few nested variables could otherwise fill any memory. Source: execve(2), "Limits on size of arguments
-/// and environment".
+/// The most bytes that values may add to one command. Linux starts no command with longer arguments, so no
+/// kube-apiserver runs with more. A few nested variables could otherwise fill any memory. Source: execve(2), "Limits on
+/// size of arguments and environment".
 const VALUES_MAX: usize = 6 << 20;
 
 /// Variables and their values.
@@ -30,8 +30,8 @@ impl Variables {
         }
     }
 
-    /// Returns the value of a variable to put it into a command. Returns `None` if it is not known, and if the command would
-    /// become longer than any that Linux starts.
+    /// Returns the value of a variable to put it into a command. Returns `None` if it is not known, and if the command
+    /// would become longer than any that Linux starts.
     pub(super) fn value(&self, name: &str) -> Option<String> {
         let value = self.known.get(name)?;
         self.left.set(self.left.get().checked_sub(value.len())?);

@@ -23,7 +23,8 @@ use super::{
 /// The time between two looks.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// An API server calls Status every 60 s and adopts a key within three calls. If it takes longer, an operator should look at it.
+/// An API server calls Status every 60 s and adopts a key within three calls. If it takes longer, an operator should
+/// look at it.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A primary key, and a generation in which it is primary.
@@ -118,8 +119,8 @@ fn count(report: &SelfReport, key_id: &str) -> Adopted {
     (alive().filter(|connection| connection.has_adopted(key_id)).count(), alive().count())
 }
 
-/// Asks the plugin of this node why API servers may still write under `key_id`. Returns `None` if every connected API server has adopted
-/// another key, or if nobody listens at the socket, because no API server is connected then.
+/// Asks the plugin of this node why API servers may still write under `key_id`. Returns `None` if every connected API
+/// server has adopted another key, or if nobody listens at the socket, because no API server is connected then.
 ///
 /// # Errors
 /// When this process cannot ask at all.

@@ -66,7 +66,8 @@ struct EncryptionConfigurationArgs {
     /// Resource to encrypt, as kube-apiserver names it; may be given several times
     #[arg(long = "resource", value_name = "RESOURCE", default_values_t = ["secrets".to_owned()], value_parser = resource)]
     resources: Vec<String>,
-    /// Put `identity` first, to stop encrypting: the API server then writes plaintext, and still reads what is encrypted
+    /// Put `identity` first, to stop encrypting: the API server then writes plaintext, and still reads what is
+    /// encrypted
     #[arg(long)]
     identity_first: bool,
 }

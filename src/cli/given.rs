@@ -22,8 +22,8 @@ const REPEATED: [&str; 13] = [
     "apiserver-process",
 ];
 
-/// The flags that only the same command repeats, if it does something else the next time. `--html` is not one of them, because a
-/// page is not written twice.
+/// The flags that only the same command repeats, if it does something else the next time. `--html` is not one of them,
+/// because a page is not written twice.
 const REPEATED_BY_ITSELF: [&str; 8] =
     ["snapshot", "encryption-config", "feature-gates", "keyring", "primary", "list", "all", "prometheus"];
 
@@ -83,7 +83,8 @@ impl Given {
         whole.into()
     }
 
-    /// Returns one command of claviger with the flags. Unlike [`Given::repeat_in`], nothing in its values is taken for a command.
+    /// Returns one command of claviger with the flags. Unlike [`Given::repeat_in`], nothing in its values is taken for
+    /// a command.
     #[cfg(any(feature = "scan", test))]
     pub(super) fn command(&self, command: &str) -> String {
         let Some(claviger) = self.claviger else { return command.to_owned() };
@@ -92,7 +93,8 @@ impl Given {
         whole + &command[end..]
     }
 
-    /// Writes the name of the mentioned command and the flags that it repeats. Returns where the name ends in the mention.
+    /// Writes the name of the mentioned command and the flags that it repeats. Returns where the name ends in the
+    /// mention.
     fn repeat(&self, claviger: &Command, mention: &str, whole: &mut String) -> usize {
         let verbs = verbs(claviger, mention);
         let name = &mention[..verbs.end];

@@ -28,7 +28,8 @@ pub(super) fn matches(claviger: Command) -> ArgMatches {
     })
 }
 
-/// Reads a command line. For a wrong word after `help`, clap knows no similar command, so the word is read as a command.
+/// Reads a command line. For a wrong word after `help`, clap knows no similar command, so the word is read as a
+/// command.
 fn read(claviger: &Command, words: &[OsString]) -> Result<ArgMatches, Error> {
     let error = match claviger.clone().try_get_matches_from(words) {
         Err(error) if error.kind() == ErrorKind::InvalidSubcommand => error,

@@ -31,8 +31,8 @@ use super::{
 /// copy of the keyring are enough to restore everything after this machine is lost. The identity is read once, to prove
 /// that it works, and is not stored.
 ///
-/// A plugin may still serve from memory after its state directory was lost. The command asks the plugin at --socket, and
-/// refuses if that plugin serves what was in this directory before, because a new keyring would not read what is
+/// A plugin may still serve from memory after its state directory was lost. The command asks the plugin at --socket,
+/// and refuses if that plugin serves what was in this directory before, because a new keyring would not read what is
 /// encrypted. It does not find a plugin at another socket: it says where it looked.
 #[derive(Args)]
 #[command(group = ArgGroup::new("recovery").args(["recovery_recipient", "without_recovery"]).required(true))]
@@ -123,7 +123,8 @@ fn is_set_up(state_dir: &Path) -> bool {
     Dir::open(state_dir, Privacy::Private).and_then(|dir| keeper::is_set_up(&dir)).unwrap_or(false)
 }
 
-/// Makes sure that the plugin that was found does not serve another keyring from memory that was in the state directory before.
+/// Makes sure that the plugin that was found does not serve another keyring from memory that was in the state directory
+/// before.
 fn check_plugin(search: &PluginSearch, state_dir: &Path, global: &Global) -> Result<(), Failure> {
     let Some(plugin) = search.plugin() else { return Ok(()) };
     let warning = plugin.check_new(state_dir)?;

@@ -1,6 +1,8 @@
-//! A plugin that runs beside a command: which keyring it serves, from which directory, and what a command may do beside it.
+//! A plugin that runs beside a command: which keyring it serves, from which directory, and what a command may do beside
+//! it.
 //!
-//! A plugin serves from memory also after its state directory was lost. Then it may be the last place where a key still is.
+//! A plugin serves from memory also after its state directory was lost. Then it may be the last place where a key still
+//! is.
 
 use std::{
     fmt, io,
@@ -153,8 +155,8 @@ impl LivePlugin {
         }
     }
 
-    /// Whether `keyring` may be restored to `state_dir`. Returns a warning if the plugin serves another keyring from another
-    /// directory.
+    /// Whether `keyring` may be restored to `state_dir`. Returns a warning if the plugin serves another keyring from
+    /// another directory.
     ///
     /// # Errors
     /// When the plugin serves another keyring from memory, which was in `state_dir` before.
@@ -173,8 +175,8 @@ impl LivePlugin {
         }
     }
 
-    /// What to do if a backup of `keyring` was to be used on `state_dir`, which has another keyring, while the plugin serves
-    /// `keyring`. Returns `None` if the plugin serves another one.
+    /// What to do if a backup of `keyring` was to be used on `state_dir`, which has another keyring, while the plugin
+    /// serves `keyring`. Returns `None` if the plugin serves another one.
     pub(super) fn wrong_directory(&self, keyring: &Keyring, state_dir: &Path) -> Option<String> {
         let dir = quoted(state_dir);
         let next = match self.serves_from(state_dir) {

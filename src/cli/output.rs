@@ -28,8 +28,8 @@ pub(super) fn end_change(printed: Result<(), OutputError>, global: &Global) -> E
     end(printed, "to see the keyring as it is now: claviger status", global)
 }
 
-/// Ends a command whose work is done. If its report cannot be printed, a warning says so on standard error, with `hint`.
-/// The exit code stays 0, because a failure would mean that nothing was changed.
+/// Ends a command whose work is done. If its report cannot be printed, a warning says so on standard error, with
+/// `hint`. The exit code stays 0, because a failure would mean that nothing was changed.
 pub(super) fn end(printed: Result<(), OutputError>, hint: &str, global: &Global) -> Exit {
     if let Err(error) = printed {
         warn(&format!("all is done, but the report could not be printed: {error}"), hint, global);
@@ -97,7 +97,8 @@ fn is_for_people(global: &Global) -> bool {
     !global.quiet && global.output == Format::Text
 }
 
-/// Prints a line for people to standard error, because standard output carries something else. Prints nothing with `--quiet` or JSON.
+/// Prints a line for people to standard error, because standard output carries something else. Prints nothing with
+/// `--quiet` or JSON.
 pub(super) fn aside(line: &str, global: &Global) {
     if is_for_people(global) {
         // If standard error is closed, nobody can read the line.

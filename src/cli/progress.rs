@@ -58,7 +58,8 @@ impl Meter {
         self.at(u64::try_from(done).unwrap_or(bytes));
     }
 
-    /// So much is done. It may be less than before: a file in which a key was counted twice is read again from its beginning.
+    /// So much is done. It may be less than before: a file in which a key was counted twice is read again from its
+    /// beginning.
     pub(super) fn at(&mut self, done: u64) {
         if done < self.bar.position() {
             self.bar.reset();

@@ -24,9 +24,10 @@ use super::{
 
 /// Run the plugin
 ///
-/// The plugin listens first and unseals then. Until the keyring is open it answers UNAVAILABLE. On SIGTERM it answers the calls in flight
-/// and ends; on SIGHUP it looks at the keyring again. It reports to a service manager by `sd_notify` when it is ready. Only one plugin
-/// serves from a state directory: a second one is refused, unless it takes over from the first.
+/// The plugin listens first and unseals then. Until the keyring is open it answers UNAVAILABLE. On SIGTERM it answers
+/// the calls in flight and ends; on SIGHUP it looks at the keyring again. It reports to a service manager by
+/// `sd_notify` when it is ready. Only one plugin serves from a state directory: a second one is refused, unless it
+/// takes over from the first.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -50,7 +51,8 @@ pub(super) struct ServeArgs {
     /// A user who may connect, besides root and the plugin's own; may be given several times
     #[arg(long, value_name = "UID", value_parser = uid)]
     allow_uid: Option<Vec<u32>>,
-    /// Serve only this record, or on a node with a mark also a successor of it: uuid:generation:sha256, as `claviger status` prints it
+    /// Serve only this record, or on a node with a mark also a successor of it: uuid:generation:sha256, as `claviger
+    /// status` prints it
     #[arg(long, value_name = "EXPECT")]
     expect: Option<Expect>,
     /// Serve /metrics, /livez and /readyz here: a loopback address and port, or a socket's path [default: nowhere]
@@ -102,7 +104,8 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Gives up the files that a daemon of this configuration does not need. Returns `None` if the operator switched this off.
+/// Gives up the files that a daemon of this configuration does not need. Returns `None` if the operator switched this
+/// off.
 fn restrict_files(config: &Config) -> Result<Option<Restricted>, FilesError> {
     if config.without.contains(&Layer::Landlock) { Ok(None) } else { hardening::restrict(&needs(config)).map(Some) }
 }

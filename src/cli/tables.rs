@@ -79,8 +79,8 @@ const KEY_LAYOUTS: [KeyColumns; 5] = [
     KeyColumns { whole_key_id: false, times: KeyTimes::Neither },
 ];
 
-/// The rows as a table for people, of at most `width` columns. `unwrapped` says how many seeds each key has unwrapped in a running
-/// plugin, if that is known.
+/// The rows as a table for people, of at most `width` columns. `unwrapped` says how many seeds each key has unwrapped
+/// in a running plugin, if that is known.
 pub(super) fn fitting_key_table(
     rows: &[KeyRow],
     unwrapped: Option<&BTreeMap<String, u64>>,
@@ -116,8 +116,8 @@ fn key_table_with(rows: &[KeyRow], unwrapped: Option<&BTreeMap<String, u64>>, co
     output::table(&head, rows.iter().map(cells))
 }
 
-/// Returns the first table that has at most `width` columns of characters, or else the last one. Without a width, returns the
-/// first one: what is written to a file is never cut.
+/// Returns the first table that has at most `width` columns of characters, or else the last one. Without a width,
+/// returns the first one: what is written to a file is never cut.
 pub(super) fn fitting<const N: usize>(width: Option<usize>, tables: [impl Fn() -> String; N]) -> String {
     let mut made = String::new();
     for table in tables {

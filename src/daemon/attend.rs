@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{keeper::Unsealed, keyring::mark::Standing, service::Sealed, systemd::Systemd, telemetry::event};
 
-/// How long systemd's start jobs wait for the keyring. The kubelet is ordered after this unit, and must not wait for ever for a slot that
-/// opens late: an API server can wait for a sealed plugin.
+/// How long systemd's start jobs wait for the keyring. The kubelet is ordered after this unit, and must not wait for
+/// ever for a slot that opens late: an API server can wait for a sealed plugin.
 const READY_WITHIN: Duration = Duration::from_secs(5);
 
 /// What systemd shows of the daemon.
@@ -101,7 +101,8 @@ impl Daemon {
         self.unsealer.again();
     }
 
-    /// Logs an outcome. A failure ends the daemon only before the keyring was open: after that, an earlier keyring is served.
+    /// Logs an outcome. A failure ends the daemon only before the keyring was open: after that, an earlier keyring is
+    /// served.
     fn note(&mut self, outcome: Outcome) -> Result<(), DaemonError> {
         let was_refused = std::mem::replace(&mut self.is_refused, outcome.is_err());
         if was_refused && outcome.is_ok() {

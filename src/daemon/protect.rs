@@ -11,7 +11,8 @@ use crate::{
     telemetry::event,
 };
 
-/// Gives up the system calls that a started daemon does not need, and logs what is in force. `files` is the outcome of restricting them.
+/// Gives up the system calls that a started daemon does not need, and logs what is in force. `files` is the outcome of
+/// restricting them.
 pub(super) fn protect(config: &Config, files: &Result<Option<Restricted>, FilesError>) -> Layers {
     let landlock = match files {
         Ok(restricted) => restricted.as_ref().map_or(LayerState::Off, |restricted| restricted.state),

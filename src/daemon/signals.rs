@@ -12,8 +12,8 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Catches them from now on. It also catches SIGUSR1 and SIGUSR2 and ignores them: other daemons give them a meaning, and uncaught
-    /// they would end this one.
+    /// Catches them from now on. It also catches SIGUSR1 and SIGUSR2 and ignores them: other daemons give them a
+    /// meaning, and uncaught they would end this one.
     ///
     /// # Errors
     /// When the kernel refuses a handler.

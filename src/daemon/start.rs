@@ -31,8 +31,8 @@ use crate::{
 /// How long a take-over waits for an earlier one to be complete.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long a daemon waits for another one to end before it is refused. A daemon that a signal ends answers the calls in
-/// flight for up to 5 s, and its state directory is free after that.
+/// How long a daemon waits for another one to end before it is refused. A daemon that a signal ends answers the calls
+/// in flight for up to 5 s, and its state directory is free after that.
 const ENDED_WITHIN: Duration = Duration::from_secs(6);
 
 /// Serves until a signal ends it, or until another plugin has taken over. `files` is the outcome of restricting them.
@@ -166,7 +166,8 @@ fn listen(
     Ok(listener)
 }
 
-/// Takes the socket of the plugin that serves now. Retries while that plugin still waits for the lock of its own predecessor.
+/// Takes the socket of the plugin that serves now. Retries while that plugin still waits for the lock of its own
+/// predecessor.
 async fn take_over_socket(config: &Config) -> Result<Listener, DaemonError> {
     let until = Instant::now() + FOLLOW_WITHIN;
     loop {

@@ -1,7 +1,8 @@
 //! The thread that opens the keyring, follows its changes, and keeps the lock of the state directory.
 //!
-//! Invariant: calls are answered while this thread waits for a disk or a lock, and only this thread publishes a keyring.
-//! It does its tasks one after the other, in the order in which they were asked for. It ends with the [`Unsealer`].
+//! Invariant: calls are answered while this thread waits for a disk or a lock, and only this thread publishes a
+//! keyring. It does its tasks one after the other, in the order in which they were asked for. It ends with the
+//! [`Unsealer`].
 
 use std::{
     sync::mpsc::{RecvTimeoutError, Sender, channel},

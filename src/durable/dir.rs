@@ -49,8 +49,8 @@ impl Dir {
         Self::open_unchecked(path, OFlags::RDONLY)?.checked(privacy)
     }
 
-    /// Opens `path` as [`Dir::open`] does, but only to read files in it whose names are known. A daemon that has confined
-    /// itself may read such a file, and may not list the directory that holds it.
+    /// Opens `path` as [`Dir::open`] does, but only to read files in it whose names are known. A daemon that has
+    /// confined itself may read such a file, and may not list the directory that holds it.
     ///
     /// # Errors
     /// As [`Dir::open`].

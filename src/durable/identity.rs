@@ -1,5 +1,5 @@
-//! Tells whether the directory at a path is still the one that was opened. Somebody may have moved it away, removed it, or put
-//! another one in its place.
+//! Tells whether the directory at a path is still the one that was opened. Somebody may have moved it away, removed it,
+//! or put another one in its place.
 
 use std::path::Path;
 
@@ -38,8 +38,8 @@ impl Dir {
     }
 }
 
-/// Identifies the directory at `path`. Returns `None` if there is none. A container still sees a removed directory that was
-/// mounted into it; that one does not count.
+/// Identifies the directory at `path`. Returns `None` if there is none. A container still sees a removed directory that
+/// was mounted into it; that one does not count.
 ///
 /// # Errors
 /// When the system refuses to tell.

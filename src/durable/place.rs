@@ -34,7 +34,8 @@ pub fn is_on_another_disk(path: &Path, dir: &Dir) -> Result<()> {
     if may_be_same { shares("btrfs, as the state directory is: it may be the same disk") } else { Ok(()) }
 }
 
-/// Returns the name of the directory's file system, if its files may be gone after a restart of the machine or container.
+/// Returns the name of the directory's file system, if its files may be gone after a restart of the machine or
+/// container.
 pub fn volatile(dir: &Dir) -> Option<&'static str> {
     let kind = kind_of_file_system(dir.path()).ok()?;
     NO_DISK.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name)

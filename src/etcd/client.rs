@@ -106,8 +106,8 @@ impl Client {
         }
     }
 
-    /// Begins to read a whole range in one call, from the endpoint that answered last. The query's limit has no effect. Returns `None` if
-    /// this etcd has no such call: it came with etcd 3.7.
+    /// Begins to read a whole range in one call, from the endpoint that answered last. The query's limit has no effect.
+    /// Returns `None` if this etcd has no such call: it came with etcd 3.7.
     ///
     /// # Errors
     /// When etcd does not answer or refuses, or has removed the revision.

@@ -1,5 +1,5 @@
-//! Decodes prost's messages, and refuses those with very many fields: a key without content takes two bytes in an answer,
-//! and far more in memory.
+//! Decodes prost's messages, and refuses those with very many fields: a key without content takes two bytes in an
+//! answer, and far more in memory.
 
 use std::marker::PhantomData;
 
@@ -69,8 +69,8 @@ impl<U: Message + Default> codec::Decoder for EtcdDecoder<U> {
     }
 }
 
-/// Whether a message has more than [`FIELDS_MAX`] fields, those of the message in its first field included. In bytes that
-/// are no message, it counts the fields up to the first error.
+/// Whether a message has more than [`FIELDS_MAX`] fields, those of the message in its first field included. In bytes
+/// that are no message, it counts the fields up to the first error.
 fn has_too_many_fields(message: &[u8]) -> bool {
     let mut count = 0;
     let mut parts = vec![message];

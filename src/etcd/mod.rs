@@ -1,8 +1,8 @@
 //! A thin client of etcd: ranges of keys at a revision, from the endpoint that answers.
 //!
-//! The code is generated from the few messages in `proto/etcd.proto`. Nothing here writes. Invariant: all answers of one client come
-//! from one cluster. kine, which serves etcd's API from an SQL database, is such a server, too, but calls every cluster 0. It refuses
-//! serializable reads, filters and sorting; nothing here needs them.
+//! The code is generated from the few messages in `proto/etcd.proto`. Nothing here writes. Invariant: all answers of
+//! one client come from one cluster. kine, which serves etcd's API from an SQL database, is such a server, too, but
+//! calls every cluster 0. It refuses serializable reads, filters and sorting; nothing here needs them.
 
 #[cfg(feature = "scan")]
 mod client;

@@ -1,4 +1,5 @@
-//! The KMS v2 API: the code that `build.rs` makes of `proto/kms-v2.proto`, and what both ends of a call agree on beyond it.
+//! The KMS v2 API: the code that `build.rs` makes of `proto/kms-v2.proto`, and what both ends of a call agree on beyond
+//! it.
 
 pub use generated::*;
 
@@ -10,11 +11,13 @@ mod generated {
 /// The API's version. An API server keeps the first one that it receives for its whole life.
 pub const VERSION: &str = "v2";
 
-/// The most bytes of one message. The largest ones that the API allows are far below: seeds of 512 bytes, ciphertexts of 1,024.
+/// The most bytes of one message. The largest ones that the API allows are far below: seeds of 512 bytes, ciphertexts
+/// of 1,024.
 pub const MESSAGE_LIMIT: usize = 64 * 1024;
 
 /// The metadata by which our own [`probe`](crate::probe) shows that it is no API server.
 pub const PROBE: &str = "claviger-probe";
 
-/// The metadata that carries the plugin's report of itself, as JSON. Only a probe of root's or of our own user's receives it.
+/// The metadata that carries the plugin's report of itself, as JSON. Only a probe of root's or of our own user's
+/// receives it.
 pub const REPORT: &str = "claviger-report";

@@ -282,7 +282,8 @@ mod tests {
         }
     }
 
-    /// Says whether a type can be printed. If it can, the inherent constant exists, and takes precedence over the trait's.
+    /// Says whether a type can be printed. If it can, the inherent constant exists, and takes precedence over the
+    /// trait's.
     struct Printable<T>(PhantomData<T>);
 
     trait Otherwise {

@@ -8,8 +8,8 @@ use prost::Message;
 use tonic::codec::{self, BufferSettings};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-/// The bytes of a usual message with its prefix; the buffer of a larger one grows. The second figure is for streams of messages, which
-/// this API does not have.
+/// The bytes of a usual message with its prefix; the buffer of a larger one grows. The second figure is for streams of
+/// messages, which this API does not have.
 const BUFFERS: (usize, usize) = (256, 8 * 1024);
 
 /// Encodes `T` and decodes `U`.

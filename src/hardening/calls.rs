@@ -1,7 +1,8 @@
-//! The system calls of a daemon that has started, as data. The filter is built from it, and a test compares it with what a daemon calls.
+//! The system calls of a daemon that has started, as data. The filter is built from it, and a test compares it with
+//! what a daemon calls.
 //!
-//! No call here starts a program or a thread, connects, looks into another process, or makes memory executable. None lets root change
-//! the mode or the owner of files that other programs use. What remains is in `docs/threat-model.md`.
+//! No call here starts a program or a thread, connects, looks into another process, or makes memory executable. None
+//! lets root change the mode or the owner of files that other programs use. What remains is in `docs/threat-model.md`.
 
 use std::ffi::c_long;
 
@@ -91,9 +92,9 @@ const WHOLE: u64 = u32::MAX as u64;
 /// All bits of a mode.
 const ALL_MODES: u64 = 0o7777;
 
-/// What gives a new socket its group and its mode. The kernel gives the mode by the umask. If other users could not do harm by them, the
-/// daemon may also change both afterwards: its user may change them for its own files only. Root could change them for all files, and so
-/// makes the socket as a member of the group.
+/// What gives a new socket its group and its mode. The kernel gives the mode by the umask. If other users could not do
+/// harm by them, the daemon may also change both afterwards: its user may change them for its own files only. Root
+/// could change them for all files, and so makes the socket as a member of the group.
 fn of_a_new_socket(own: OwnFacts) -> Vec<Narrowed> {
     let Some(group) = own.socket_group.map(u64::from) else { return Vec::new() };
     let mode = |mode| narrowed_to(("SYS_fchmodat", libc::SYS_fchmodat), &[(2, WHOLE, mode)]);
@@ -112,8 +113,8 @@ fn of_a_new_socket(own: OwnFacts) -> Vec<Narrowed> {
 
 /// What is allowed for some arguments only. If a call is here several times, one of them must fit.
 ///
-/// No call here reaches a network. A daemon that serves metrics at a port makes that socket before it confines itself. It
-/// cannot make another one, and `sendto` cannot connect this one.
+/// No call here reaches a network. A daemon that serves metrics at a port makes that socket before it confines itself.
+/// It cannot make another one, and `sendto` cannot connect this one.
 pub(crate) fn narrowed(own: OwnFacts) -> Vec<Narrowed> {
     const PR_GET_AUXV: i32 = 0x4155_5856;
     // The C library's numbers are not negative.

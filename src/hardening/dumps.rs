@@ -17,9 +17,9 @@ pub fn forbid_dumps() -> io::Result<()> {
     Ok(())
 }
 
-/// Locks all memory of a command that reads an identity, shares or a passphrase, now and later: libraries copy them to places that
-/// nobody else can lock. Returns whether it is locked. Without the right to lock any amount, nothing is locked, because a later
-/// allocation would fail then. Source: mlockall(2), getrlimit(2).
+/// Locks all memory of a command that reads an identity, shares or a passphrase, now and later: libraries copy them to
+/// places that nobody else can lock. Returns whether it is locked. Without the right to lock any amount, nothing is
+/// locked, because a later allocation would fail then. Source: mlockall(2), getrlimit(2).
 pub fn lock_memory() -> bool {
     let unlimited = Rlimit { current: None, maximum: None };
     let may_lock_all = getrlimit(Resource::Memlock) == unlimited || setrlimit(Resource::Memlock, unlimited).is_ok();

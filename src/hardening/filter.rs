@@ -11,8 +11,8 @@ use super::{
     layers::LayerState,
 };
 
-/// Gives up every system call that a daemon does not need, in all threads: it fails with EPERM from now on. No thread can be started any
-/// more. Source: seccomp(2), `SECCOMP_FILTER_FLAG_TSYNC`.
+/// Gives up every system call that a daemon does not need, in all threads: it fails with EPERM from now on. No thread
+/// can be started any more. Source: seccomp(2), `SECCOMP_FILTER_FLAG_TSYNC`.
 ///
 /// # Errors
 /// When the kernel refuses.

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 
-/// The name under which reports say how keys are kept in memory. Its value is the name of a system call, not a [`LayerState`].
+/// The name under which reports say how keys are kept in memory. Its value is the name of a system call, not a
+/// [`LayerState`].
 pub const MEMORY: &str = "memory";
 
 /// A layer that an operator can switch off.

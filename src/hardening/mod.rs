@@ -1,14 +1,14 @@
 //! What the process gives up for itself: core dumps, files, system calls.
 //!
-//! These layers add to what a service manager or a container imposes, and are in force without either. A layer that the kernel lacks is
-//! reported, and the plugin starts all the same. A plugin that refuses to start does more harm than a plugin without one layer.
-//! Invariant: a layer that is reported as on holds for every thread.
+//! These layers add to what a service manager or a container imposes, and are in force without either. A layer that the
+//! kernel lacks is reported, and the plugin starts all the same. A plugin that refuses to start does more harm than a
+//! plugin without one layer. Invariant: a layer that is reported as on holds for every thread.
 //!
 //! No layer can be opened again, so a daemon does these things first, in the order of `daemon::start`: it starts every
-//! thread, listens, and opens what it needs for ever. A client of etcd or of a remote slot has to follow this order, too:
-//! its thread and its event loop start, it reads certificates, and it resolves names. It names the ports that it connects
-//! to in [`Needs`], for Landlock, and asks for sockets of the internet in [`OwnFacts`], for the filter of system calls.
-//! Without such a need, no network socket can be made.
+//! thread, listens, and opens what it needs for ever. A client of etcd or of a remote slot has to follow this order,
+//! too: its thread and its event loop start, it reads certificates, and it resolves names. It names the ports that it
+//! connects to in [`Needs`], for Landlock, and asks for sockets of the internet in [`OwnFacts`], for the filter of
+//! system calls. Without such a need, no network socket can be made.
 
 mod calls;
 mod dumps;
@@ -132,7 +132,8 @@ mod tests {
         drop(later);
     }
 
-    /// The members of a group may open the socket. A daemon of root's makes it as one of them; its user may change the group.
+    /// The members of a group may open the socket. A daemon of root's makes it as one of them; its user may change the
+    /// group.
     #[test]
     fn from_inside_a_socket_gets_its_group_and_nothing_else_does() {
         if let Some(directory) = env::var_os(INSIDE).map(PathBuf::from) {

@@ -71,8 +71,8 @@ impl Opened {
         }
     }
 
-    /// Returns the listed backup of the latest generation. If there are several of that generation, returns the one that
-    /// was proven last.
+    /// Returns the listed backup of the latest generation. If there are several of that generation, returns the one
+    /// that was proven last.
     ///
     /// # Errors
     /// When the ledger was refused.

@@ -34,8 +34,8 @@ pub enum ServeError {
     /// Somebody removed or moved the directory from which the served keyring was read.
     #[error("the state directory {} is gone", .0.display())]
     DirectoryGone(PathBuf),
-    /// Somebody put another directory in the place of the one from which the served keyring was read. This process holds
-    /// the lock of the earlier one, and may not be able to open the new one.
+    /// Somebody put another directory in the place of the one from which the served keyring was read. This process
+    /// holds the lock of the earlier one, and may not be able to open the new one.
     #[error("another directory took the place of the state directory {}", .0.display())]
     DirectoryReplaced(PathBuf),
     /// The record that counts is in etcd, and the file is a copy of it.

@@ -63,8 +63,8 @@ impl FromStr for Address {
 
     /// Reads what `--socket` takes. `/@name` means `@name`, because Kubernetes reads it so.
     ///
-    /// It is strict about characters, because kube-apiserver reads the same text as a URL and, up to 1.31, as an HTTP/2 authority.
-    /// A text that either of them would read differently is refused.
+    /// It is strict about characters, because kube-apiserver reads the same text as a URL and, up to 1.31, as an HTTP/2
+    /// authority. A text that either of them would read differently is refused.
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let bare = text.strip_prefix("unix://").unwrap_or(text);
         let refuse = |expected| Err(AddressError::Malformed { address: text.to_owned(), expected });

@@ -1,8 +1,9 @@
 //! How the plugin comes to a socket that listens: it binds one, takes one over, or receives one from systemd.
 //!
-//! A plugin that listens at a path holds the path's lock. With [`take_over`], the next plugin renames its own socket over that of a live
-//! plugin. The live one notices that within a second, answers what is in flight, ends, and leaves the lock to the next one. Meanwhile
-//! the path always leads to a socket that listens. Only one plugin at a time may take over.
+//! A plugin that listens at a path holds the path's lock. With [`take_over`], the next plugin renames its own socket
+//! over that of a live plugin. The live one notices that within a second, answers what is in flight, ends, and leaves
+//! the lock to the next one. Meanwhile the path always leads to a socket that listens. Only one plugin at a time may
+//! take over.
 
 use std::{
     io,
@@ -55,7 +56,8 @@ pub fn inherited() -> io::Result<Option<Listener>> {
 /// Listens on `address`.
 ///
 /// # Errors
-/// When another plugin holds the address, its path leads to something else, or other users could put their own socket there.
+/// When another plugin holds the address, its path leads to something else, or other users could put their own socket
+/// there.
 pub fn bind(address: &Address, access: Access) -> Result<Listener, SocketError> {
     match address {
         Address::Path(path) => {
@@ -67,10 +69,12 @@ pub fn bind(address: &Address, access: Access) -> Result<Listener, SocketError> 
     }
 }
 
-/// Listens on `address`, and replaces the socket of a plugin that listens there. Call it when all calls can be answered.
+/// Listens on `address`, and replaces the socket of a plugin that listens there. Call it when all calls can be
+/// answered.
 ///
 /// # Errors
-/// Those of [`bind`]; when another plugin is already taking over; or when the address is abstract, where nothing can be replaced.
+/// Those of [`bind`]; when another plugin is already taking over; or when the address is abstract, where nothing can be
+/// replaced.
 pub fn take_over(address: &Address, access: Access) -> Result<Listener, SocketError> {
     let Address::Path(path) = address else { return Err(SocketError::AbstractTakeOver(address.clone())) };
     match stay(Place::open(path)?, access)? {

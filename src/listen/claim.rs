@@ -48,7 +48,8 @@ impl Claim {
 
     /// Says what became of our socket, and takes the lock if the replaced plugin has left it.
     ///
-    /// If the system does not answer, or if something that is no socket is at the path, nothing changes: the next look may see more.
+    /// If the system does not answer, or if something that is no socket is at the path, nothing changes: the next look
+    /// may see more.
     pub(super) fn look_after(&mut self) -> SocketFate {
         if self.next.is_some() && self.place.try_lock(&self.lock).unwrap_or(false) {
             self.next = None;

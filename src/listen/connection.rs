@@ -15,7 +15,8 @@ use tracing::debug;
 use super::call::answer;
 use crate::{grpc::calls::Calls, service::Service, telemetry::event};
 
-/// From connecting to the end of the HTTP/2 preface. An API server sends it at once. After that, it may be idle for ever.
+/// From connecting to the end of the HTTP/2 preface. An API server sends it at once. After that, it may be idle for
+/// ever.
 pub(super) const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// From a call's headers until its answer has been read.

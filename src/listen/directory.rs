@@ -9,7 +9,8 @@ use std::{
 use super::error::{SocketError, failed};
 use crate::durable;
 
-/// Follows the symbolic links of `directory`, and checks where they lead: the path that is checked is the path that is used.
+/// Follows the symbolic links of `directory`, and checks where they lead: the path that is checked is the path that is
+/// used.
 pub(super) fn safe_directory(directory: &Path) -> Result<PathBuf, SocketError> {
     let real = real_directory(directory)?;
     if is_systems(&real) {
@@ -28,8 +29,8 @@ fn real_directory(directory: &Path) -> Result<PathBuf, SocketError> {
     if real.is_dir() { Ok(real) } else { Err(SocketError::NotADirectory(real)) }
 }
 
-/// Directories in which many programs have their files. A plugin in a container may have any other one, such as `/kms`. Source: the
-/// Filesystem Hierarchy Standard 3.0.
+/// Directories in which many programs have their files. A plugin in a container may have any other one, such as `/kms`.
+/// Source: the Filesystem Hierarchy Standard 3.0.
 #[rustfmt::skip]
 const OF_THE_SYSTEM: [&str; 33] = [
     "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys",
@@ -44,8 +45,8 @@ fn is_systems(real: &Path) -> bool {
 
 /// Checks that only root and we can change what the directory contains.
 ///
-/// A sticky directory of root's may be above it. It may not be the directory itself: it protects the files of other users, but any user
-/// could listen at the path whenever the plugin does not.
+/// A sticky directory of root's may be above it. It may not be the directory itself: it protects the files of other
+/// users, but any user could listen at the path whenever the plugin does not.
 fn check(real: &Path) -> Result<(), SocketError> {
     let found = real.symlink_metadata().map_err(|error| failed("examine", real, error))?;
     let (owner, mode, ours) = (found.uid(), found.mode() & 0o7777, our_uid());

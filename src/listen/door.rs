@@ -32,7 +32,8 @@ const REFUSED_STAY: Duration = Duration::from_secs(2);
 /// How long a shutdown waits for the calls in flight.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the replaced plugin still accepts connections. A peer that had found its socket before the rename has connected by then.
+/// How long the replaced plugin still accepts connections. A peer that had found its socket before the rename has
+/// connected by then.
 const LAST_GUESTS: Duration = Duration::from_millis(100);
 
 /// The time between two lines in the log about missing places or file descriptors.
@@ -83,8 +84,8 @@ impl Door {
         }
     }
 
-    /// Serves an allowed peer. If all places are taken, closes the connection; if it stayed open, the kernel's queue would
-    /// fill.
+    /// Serves an allowed peer. If all places are taken, closes the connection; if it stayed open, the kernel's queue
+    /// would fill.
     fn welcome(&mut self, stream: UnixStream, peer: UCred) {
         if !has_room(&mut self.guests, PLACES) {
             self.service.metrics().no_place();

@@ -1,8 +1,8 @@
 //! Sockets and connections: where the plugin listens, who may come in, and for how long.
 //!
-//! [`bind()`] and [`take_over`] make a socket that no other user can replace, [`inherited`] receives systemd's, and [`serve`] answers on
-//! it. It decides nothing about a call: [`crate::grpc`] answers. Invariant: while one plugin replaces
-//! another, there is no instant at which nobody listens at the path.
+//! [`bind()`] and [`take_over`] make a socket that no other user can replace, [`inherited`] receives systemd's, and
+//! [`serve`] answers on it. It decides nothing about a call: [`crate::grpc`] answers. Invariant: while one plugin
+//! replaces another, there is no instant at which nobody listens at the path.
 
 mod address;
 mod bind;

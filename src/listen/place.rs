@@ -1,8 +1,9 @@
 //! A name in a directory that only root and we can change, its two locks, and the socket that is put there.
 //!
-//! A socket's file says nothing about a live plugin, because it stays when its plugin is killed. The lock on a file beside it says so.
-//! A new socket is made under another name and renamed into place, so that the path leads to a socket that listens at every instant.
-//! Invariants: no other user can write to a component of the path; only a socket is ever replaced, and only our own is removed.
+//! A socket's file says nothing about a live plugin, because it stays when its plugin is killed. The lock on a file
+//! beside it says so. A new socket is made under another name and renamed into place, so that the path leads to a
+//! socket that listens at every instant. Invariants: no other user can write to a component of the path; only a socket
+//! is ever replaced, and only our own is removed.
 
 use std::{
     ffi::OsString,
@@ -104,7 +105,8 @@ impl Place {
         &self.path
     }
 
-    /// Opens the file whose lock gives this right. The file is never removed, because a lock on a removed file excludes nobody.
+    /// Opens the file whose lock gives this right. The file is never removed, because a lock on a removed file excludes
+    /// nobody.
     pub(super) fn open_lock(&self, right: Right) -> Result<OwnedFd, SocketError> {
         self.open_beside(right, OFlags::CREATE).map_err(|error| match error {
             Errno::ACCESS | Errno::PERM | Errno::ROFS => self.unwritable(),
@@ -163,8 +165,9 @@ impl Place {
 
     /// Makes a socket that listens, and renames it to the path, where it may only replace a socket.
     ///
-    /// Before that, the socket has a name that contains the inode of a lock that we hold, so no other plugin uses the name. Its address
-    /// is short, even if the path is long. Nobody can connect before it listens, so it has its mode in time.
+    /// Before that, the socket has a name that contains the inode of a lock that we hold, so no other plugin uses the
+    /// name. Its address is short, even if the path is long. Nobody can connect before it listens, so it has its mode
+    /// in time.
     pub(super) fn listen(&self, lock: &OwnedFd, access: Access) -> Result<(OwnedFd, FileId), SocketError> {
         if self.look()? == Occupant::Other {
             return Err(SocketError::Occupied(self.path.clone()));
@@ -203,8 +206,8 @@ impl Place {
         Ok(socket)
     }
 
-    /// Lets its users open the socket, unless it was made with this group and mode already. It sets the group before the mode: in the
-    /// other order, the socket's first group could open it for a moment.
+    /// Lets its users open the socket, unless it was made with this group and mode already. It sets the group before
+    /// the mode: in the other order, the socket's first group could open it for a moment.
     fn admit(&self, fresh: &str, access: Access) -> Result<(), SocketError> {
         let found = rustix::fs::statat(&self.directory, fresh, AtFlags::SYMLINK_NOFOLLOW);
         let found = found.map_err(self.failed("examine the new socket for"))?;
@@ -228,8 +231,9 @@ impl Place {
     }
 }
 
-/// Calls `make` while root's new sockets are open to `group`. A daemon of root's may not change the group or the mode of a file after it
-/// has confined itself: it could change those of any file. If the kernel refuses the group, [`Place::admit`] changes it.
+/// Calls `make` while root's new sockets are open to `group`. A daemon of root's may not change the group or the mode
+/// of a file after it has confined itself: it could change those of any file. If the kernel refuses the group,
+/// [`Place::admit`] changes it.
 fn in_group<T>(group: Option<u32>, make: impl FnOnce() -> T) -> T {
     let Some(group) = group.filter(|_| geteuid().is_root()) else { return make() };
     let (real, group_before) = (getgid(), getegid());

@@ -1,8 +1,9 @@
 //! Accepts connections until a shutdown, and looks after the socket meanwhile.
 //!
-//! Every connection has its own [`Connection`](crate::service::Connection), which remembers the key that Status announced there. This,
-//! and an accept loop that no error ends (RUSTSEC-2024-0376), is why hyper runs here in our own loop instead of tonic's server.
-//! Invariant: no peer takes more than its share, however it behaves, and refused peers take nothing from the others.
+//! Every connection has its own [`Connection`](crate::service::Connection), which remembers the key that Status
+//! announced there. This, and an accept loop that no error ends (RUSTSEC-2024-0376), is why hyper runs here in our own
+//! loop instead of tonic's server. Invariant: no peer takes more than its share, however it behaves, and refused peers
+//! take nothing from the others.
 
 use std::{
     future::Future,
@@ -36,8 +37,8 @@ const WATCH: Duration = Duration::from_secs(1);
 /// How long the accept loop sleeps after a failure. Most likely, the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `peers` on `listener` until `shutdown`, or until another plugin has taken the socket over. Then it closes the socket, answers the
-/// calls in flight, and returns.
+/// Serves `peers` on `listener` until `shutdown`, or until another plugin has taken the socket over. Then it closes the
+/// socket, answers the calls in flight, and returns.
 ///
 /// # Errors
 /// When the event loop cannot take the socket. After that, no failure ends it.

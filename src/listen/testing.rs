@@ -1,4 +1,5 @@
-//! What tests of sockets and calls share: a plugin on its own socket, a client whose requests can stop in the middle, and the log.
+//! What tests of sockets and calls share: a plugin on its own socket, a client whose requests can stop in the middle,
+//! and the log.
 
 use std::{
     convert::Infallible,
@@ -154,7 +155,8 @@ pub(crate) fn answers(path: &Path) -> bool {
     std::os::unix::net::UnixStream::connect(path).is_ok()
 }
 
-/// A test of this binary that runs again in its own process, with the path of its socket in `variable`. Killed when dropped.
+/// A test of this binary that runs again in its own process, with the path of its socket in `variable`. Killed when
+/// dropped.
 pub(crate) struct Process(pub(crate) Child);
 
 impl Process {

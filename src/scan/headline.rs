@@ -1,5 +1,5 @@
-//! The sentences with which a report begins. Each thing that makes a report bad news is in one of them, so the sentence,
-//! the colour and the exit code never contradict each other.
+//! The sentences with which a report begins. Each thing that makes a report bad news is in one of them, so the
+//! sentence, the colour and the exit code never contradict each other.
 
 use super::{
     count::Count,

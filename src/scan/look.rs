@@ -11,8 +11,8 @@ const KEYS: u32 = 16;
 /// The directory that every API server has, below its prefix.
 const NAMESPACES: &str = "/namespaces";
 
-/// Returns the prefixes of API servers that are likely in this etcd. If etcd refuses, these are the ones that were found
-/// before: a client may be allowed to read its own prefix only.
+/// Returns the prefixes of API servers that are likely in this etcd. If etcd refuses, these are the ones that were
+/// found before: a client may be allowed to read its own prefix only.
 pub async fn look(client: &mut Client) -> Vec<String> {
     let mut prefixes = Prefixes::default();
     if hop(client, &mut prefixes).await.is_ok() {

@@ -2,11 +2,11 @@
 //! the prefix `/k8s/prod`.
 //!
 //! A key shows a prefix if one of its segments is a path where API servers store a built-in resource. A key with
-//! `group.with.dots/resource` shows one, too, but other programs write such keys as well, so these prefixes count only if
-//! there is no better one. Every API server stores namespaces, so they are the best evidence.
+//! `group.with.dots/resource` shows one, too, but other programs write such keys as well, so these prefixes count only
+//! if there is no better one. Every API server stores namespaces, so they are the best evidence.
 //!
-//! Invariant: at most [`PREFIXES_MAX`] prefixes are kept, and the prefixes with the most keys are always among them, whatever the
-//! other keys are: when there is no room, each prefix loses one key (Misra and Gries, 1982).
+//! Invariant: at most [`PREFIXES_MAX`] prefixes are kept, and the prefixes with the most keys are always among them,
+//! whatever the other keys are: when there is no room, each prefix loses one key (Misra and Gries, 1982).
 
 use super::names::is_built_in;
 
@@ -95,8 +95,8 @@ impl Prefixes {
         self.candidates.iter().find(is_around).map(|candidate| candidate.prefix.clone())
     }
 
-    /// Returns the prefixes for which there is the best evidence, as `--etcd-prefix` takes them. Those of most keys come
-    /// first.
+    /// Returns the prefixes for which there is the best evidence, as `--etcd-prefix` takes them. Those of most keys
+    /// come first.
     pub fn likely(mut self) -> Vec<String> {
         let best = self.candidates.iter().map(|candidate| candidate.evidence).max();
         self.candidates.retain(|candidate| Some(candidate.evidence) == best);
@@ -130,8 +130,8 @@ fn is_inside(inner: &str, outer: &str) -> bool {
     !outer.is_empty() && inner.strip_prefix(outer).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
 }
 
-/// Returns the first key after all keys in the directory of a key that shows a prefix: after all keys below that prefix.
-/// If the key shows none, these are the keys that have its first two segments.
+/// Returns the first key after all keys in the directory of a key that shows a prefix: after all keys below that
+/// prefix. If the key shows none, these are the keys that have its first two segments.
 pub fn after(key: &[u8]) -> Vec<u8> {
     let end = match shown_by(key).filter(|shown| shown.prefix > 0) {
         Some(shown) => shown.prefix,

@@ -156,8 +156,8 @@ pub struct ScanReport {
     pub given: ComparedWith,
     /// Secrets alone.
     pub secrets: ReadableCount,
-    /// Whether new Secrets are written in plaintext, although the EncryptionConfiguration lists a provider that encrypts
-    /// them: `identity` comes first.
+    /// Whether new Secrets are written in plaintext, although the EncryptionConfiguration lists a provider that
+    /// encrypts them: `identity` comes first.
     pub identity_first: bool,
     /// All objects.
     pub all: ReadableCount,

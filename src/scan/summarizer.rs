@@ -15,8 +15,8 @@ use super::{
 /// How many frames a summarizer remembers: one for each API server of a cluster with several.
 const FRAMES: usize = 4;
 
-/// The longest path of a resource, in bytes: twice the longest group and name of a custom resource. Anyone who can write
-/// to etcd can invent longer ones, and each is kept.
+/// The longest path of a resource, in bytes: twice the longest group and name of a custom resource. Anyone who can
+/// write to etcd can invent longer ones, and each is kept.
 const PATH_MAX: usize = 512;
 
 /// Makes a [`Summary`] of each value below one prefix. Each thread of a scan has a clone.

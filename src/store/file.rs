@@ -1,7 +1,8 @@
 //! The record as a file of a directory.
 //!
-//! The file is never absent once it was there, because each change renames over it. Two processes may call [`KeyringStore::swap`] at the
-//! same time only if both hold the directory's lock: comparing and renaming are two steps. Source: `docs/formats.md`, "Files".
+//! The file is never absent once it was there, because each change renames over it. Two processes may call
+//! [`KeyringStore::swap`] at the same time only if both hold the directory's lock: comparing and renaming are two
+//! steps. Source: `docs/formats.md`, "Files".
 
 use crate::{
     crypto::Digest,

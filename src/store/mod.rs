@@ -1,7 +1,8 @@
-//! Where the keyring's record is kept: one value with a version, replaced by compare-and-swap. A store knows nothing of keys.
+//! Where the keyring's record is kept: one value with a version, replaced by compare-and-swap. A store knows nothing of
+//! keys.
 //!
-//! Invariant: a swap replaces the whole value or none of it, and only the value that the caller has read. Every store passes the tests in
-//! `suite.rs`.
+//! Invariant: a swap replaces the whole value or none of it, and only the value that the caller has read. Every store
+//! passes the tests in `suite.rs`.
 
 mod file;
 #[cfg(test)]

@@ -78,7 +78,8 @@ fn two_loads_of_one_record_give_one_version() {
     });
 }
 
-/// Swaps with both handles at once, each for its own record, and returns what they did. Each thread holds what `lock` returns.
+/// Swaps with both handles at once, each for its own record, and returns what they did. Each thread holds what `lock`
+/// returns.
 fn race(
     handles: [(&mut dyn KeyringStore, &str); 2],
     lock: &(dyn Fn() -> Option<Lock> + Sync),

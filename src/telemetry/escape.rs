@@ -1,5 +1,5 @@
-//! Escapes text before it reaches a terminal. Other users choose some of the text that is printed, for example keys in etcd and names
-//! of files. Such text could move the cursor, forge lines, or reverse the direction of a line.
+//! Escapes text before it reaches a terminal. Other users choose some of the text that is printed, for example keys in
+//! etcd and names of files. Such text could move the cursor, forge lines, or reverse the direction of a line.
 
 use std::{
     fmt::{self, Write},
@@ -18,12 +18,14 @@ pub fn line(text: &str) -> String {
     })
 }
 
-/// Returns a text of several lines in the same way. The line breaks stay: each value in it has been escaped before, if it may contain one.
+/// Returns a text of several lines in the same way. The line breaks stay: each value in it has been escaped before, if
+/// it may contain one.
 pub fn page(text: &str) -> String {
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns a text of JSON in which such characters are escaped as JSON has it. Outside of strings, JSON has none of them.
+/// Returns a text of JSON in which such characters are escaped as JSON has it. Outside of strings, JSON has none of
+/// them.
 pub fn json(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut escaped, one| {
         if one == '\n' || is_harmless(one) {

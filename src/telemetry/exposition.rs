@@ -1,7 +1,7 @@
 //! Writes the Prometheus text format, version 0.0.4, with a crate that writes `OpenMetrics`.
 //!
-//! The formats differ in the names of counters: `OpenMetrics` leaves `_total` out of HELP and TYPE. A reader of 0.0.4, such as `promtool
-//! check metrics`, would then find counters without a type. [`Total`] avoids that.
+//! The formats differ in the names of counters: `OpenMetrics` leaves `_total` out of HELP and TYPE. A reader of 0.0.4,
+//! such as `promtool check metrics`, would then find counters without a type. [`Total`] avoids that.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
 //! Metrics: counters of calls and connections, and the text that a scrape receives.
 //!
-//! All counters are made at the start, and none is looked up by its labels: a call costs two looks at the clock, an addition and one
-//! histogram. The state of keyring and process is read at each scrape. Invariant: labels come from fixed lists or are hashes of public
-//! names, so no peer can make a series, and nothing secret is shown. Source: the Prometheus text format, version 0.0.4; names and units
-//! follow Prometheus' own guide.
+//! All counters are made at the start, and none is looked up by its labels: a call costs two looks at the clock, an
+//! addition and one histogram. The state of keyring and process is read at each scrape. Invariant: labels come from
+//! fixed lists or are hashes of public names, so no peer can make a series, and nothing secret is shown. Source: the
+//! Prometheus text format, version 0.0.4; names and units follow Prometheus' own guide.
 
 use std::{
     fmt,
@@ -73,7 +73,8 @@ pub struct ServedKeyring {
     pub degraded: bool,
     /// How many keys no listed backup contains. `None` if the operator keeps no backups, on purpose.
     pub unbacked: Option<usize>,
-    /// How many calls of Decrypt were refused because the keyring does not hold the key, by the hash of its key_id, or by `others`.
+    /// How many calls of Decrypt were refused because the keyring does not hold the key, by the hash of its key_id, or
+    /// by `others`.
     pub missing: Vec<(String, u64)>,
     /// Each key that is not destroyed.
     pub keys: Vec<ServedKey>,
@@ -433,7 +434,8 @@ mod tests {
         assert!(!sealed.contains("claviger_key") && !sealed.contains("claviger_unbacked_keys"), "{sealed}");
     }
 
-    /// What `promtool check metrics` demands: HELP and TYPE before the samples of each name, `_total` for counters only.
+    /// What `promtool check metrics` demands: HELP and TYPE before the samples of each name, `_total` for counters
+    /// only.
     #[test]
     fn every_sample_has_help_and_a_type_of_its_own_name() {
         let text = scrape(&Metrics::default());

@@ -1,8 +1,8 @@
 //! What an operator sees of the daemon: logs here, with the messages in [`event`], and metrics in [`metrics`].
 //!
-//! A line of the log has a constant message and fields. It is text on a terminal, and JSON otherwise. info: a state changed. warn: the
-//! daemon healed itself. error: an operator must act. Invariants: no line contains bytes or lengths of secrets; no line comes from a
-//! library, because it could contain them.
+//! A line of the log has a constant message and fields. It is text on a terminal, and JSON otherwise. info: a state
+//! changed. warn: the daemon healed itself. error: an operator must act. Invariants: no line contains bytes or lengths
+//! of secrets; no line comes from a library, because it could contain them.
 
 pub mod escape;
 pub mod event;
@@ -58,8 +58,8 @@ pub struct Log {
 
 /// Starts logging to standard error, as JSON if `json` is set or there is no terminal.
 ///
-/// A separate thread writes, so a slow reader of the log delays no call. If the log cannot be written, nothing reports that: the only
-/// stream for it is the one that failed.
+/// A separate thread writes, so a slow reader of the log delays no call. If the log cannot be written, nothing reports
+/// that: the only stream for it is the one that failed.
 pub fn start(level: LogLevel, json: bool) -> Log {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,

@@ -1,4 +1,5 @@
-//! Limits how often the log repeats a line. A peer may cause some lines as often as it likes, and they must not fill a disk.
+//! Limits how often the log repeats a line. A peer may cause some lines as often as it likes, and they must not fill a
+//! disk.
 
 use std::time::{Duration, Instant};
 

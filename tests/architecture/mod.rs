@@ -7,7 +7,8 @@
 //!   needs nothing in `src/a/b/`. If a `mod.rs` uses its children, they import nothing that it defines. If `mod.rs` only lists its
 //!   children, they may import from it.
 //! - **Sizes.** No file has more than 600 lines unless its header has a sentence that begins with "This file is long because".
-//!   A `mod.rs` has at most 60 lines that are neither `mod`, `use`, attribute, comment nor test.
+//!   A `mod.rs` has at most 60 lines that are neither `mod`, `use`, attribute, comment nor test. In `src/`, no line of comments
+//!   has more than 120 columns.
 //! - **Names.** No two types of the crate have one name. Types in tests do not count.
 //!
 //! What does not comply yet is listed by name. A list may only shrink: a test fails if a name in it is not needed any more.
@@ -31,7 +32,7 @@ use self::{
     lexer::{tokens, without_tests},
     names::types,
     paths::{imports, paths},
-    sizes::{LINES_MAX, PAGE, has_reason, lines_of_logic},
+    sizes::{LINES_MAX, PAGE, has_reason, lines_of_logic, wide_comments},
 };
 
 /// All modules, the highest first; those that are planned, too.
@@ -163,6 +164,13 @@ fn no_file_is_long_without_a_reason() {
     let long = all.filter(|source| source.text.lines().count() > LINES_MAX && !has_reason(&source.text));
     let found = long.map(|source| (source.path, vec![format!("{} lines", source.text.lines().count())]));
     compare("have more than 600 lines and no reason in their header", TOO_LONG, &found.collect());
+}
+
+#[test]
+fn no_line_of_comments_is_wider_than_code_may_be() {
+    let wide = sources("src").into_iter().map(|source| (source.path, wide_comments(&source.text)));
+    let found = wide.filter(|(_, lines)| !lines.is_empty());
+    compare("have comments of more than 120 columns", &[], &found.collect());
 }
 
 #[test]

@@ -6,6 +6,8 @@ use super::lexer::{end_of_group, end_of_item, is, tokens, without_tests};
 pub const LINES_MAX: usize = 600;
 /// The most lines of code in a `mod.rs`: a page.
 pub const PAGE: usize = 60;
+/// The most columns of a line of comments. rustfmt keeps this for code, and does not wrap comments.
+pub const COLUMNS_MAX: usize = 120;
 /// How the header of a longer file begins to say why.
 const REASON: &str = "This file is long because ";
 
@@ -13,6 +15,21 @@ const REASON: &str = "This file is long because ";
 pub fn has_reason(text: &str) -> bool {
     let header: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim).collect();
     header.join(" ").contains(REASON)
+}
+
+/// The numbers of the comment lines with too many columns. Rows of tables and quoted text cannot be wrapped.
+pub fn wide_comments(text: &str) -> Vec<String> {
+    let mut is_quoted = false;
+    let mut wide = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let Some(comment) = line.trim_start().strip_prefix("//") else { continue };
+        let comment = comment.trim_start_matches(['/', '!']).trim_start();
+        is_quoted ^= comment.starts_with("```");
+        if !is_quoted && !comment.starts_with('|') && line.chars().count() > COLUMNS_MAX {
+            wide.push(format!("line {}", at + 1));
+        }
+    }
+    wide
 }
 
 /// How many lines have code that is neither `mod name;`, `use`, an attribute nor a test.

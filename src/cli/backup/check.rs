@@ -59,7 +59,8 @@ fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result
     refuse_inside(file, &site.config.state_dir)?;
     let (opened, under) = (site.open()?, backup.keyring.root_id());
     let missing = missing(&opened, backup).map_err(|failure| served(failure, &backup.keyring, &site.config))?;
-    // The backup opens, whether or not it can be listed; so this is printed first. It is listed even if nobody reads the output.
+    // The backup opens, whether or not it can be listed; so this is printed first. It is listed even if nobody reads
+    // the output.
     let printed = print(backup, Some(&missing), file, global);
     let is_successor = opened.may_descend_from(backup);
     if !is_successor {

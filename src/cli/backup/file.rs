@@ -36,8 +36,8 @@ pub(super) fn open(file: &Path, bytes: &[u8], identities: &Identities) -> Result
     Backup::open(bytes, identities).map_err(|error| Failure::from(error).about(&format!("backup {}", file.display())))
 }
 
-/// The failure of a command that found another keyring than the one of a backup. If a plugin serves the keyring of the backup,
-/// the hint says so, because then the directory is the wrong one.
+/// The failure of a command that found another keyring than the one of a backup. If a plugin serves the keyring of the
+/// backup, the hint says so, because then the directory is the wrong one.
 pub(super) fn served(failure: Failure, keyring: &Keyring, config: &Config) -> Failure {
     let search = find_plugin(config).ok();
     let plugin = search.as_ref().and_then(PluginSearch::plugin);

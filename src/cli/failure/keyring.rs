@@ -101,8 +101,8 @@ fn no_slot_opens(failures: &[(String, SlotError)]) -> Explanation {
     if let [(_, (_, hint))] = causes.as_slice() {
         return (exit, hint.clone());
     }
-    // The exit codes are in this order: a refusal is mended in place, a wrong secret may be found, and a lost file needs
-    // a backup.
+    // The exit codes are in this order: a refusal is mended in place, a wrong secret may be found, and a lost file
+    // needs a backup.
     causes.sort_by_key(|(_, (exit, _))| *exit as u8);
     let mut hints: Vec<(String, String)> = Vec::new();
     for (name, (_, hint)) in causes {

@@ -257,7 +257,8 @@ const WRITE_AGAIN: &str = "to see which objects: claviger scan; to put Secrets u
 const LISTED_ONCE: &str = "if no backup that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep the key \
                            disabled";
 
-/// The hint for a key that is not disabled or destroyed, because it may still be in use: how to find out, and how to skip the check.
+/// The hint for a key that is not disabled or destroyed, because it may still be in use: how to find out, and how to
+/// skip the check.
 fn unproven(key_id: KeyId, verb: Verb, reason: &UsageDoubt) -> String {
     let find_out = match reason {
         #[cfg(not(feature = "scan"))]

@@ -4,8 +4,8 @@ use crate::{etcd::Servers, scan::needs::ScanPlace};
 
 use super::super::given::quoted;
 
-/// Returns how etcdctl is called for the first etcd of these places, with one endpoint, because a snapshot is taken of one member.
-/// For a snapshot, it is not known where its etcd is.
+/// Returns how etcdctl is called for the first etcd of these places, with one endpoint, because a snapshot is taken of
+/// one member. For a snapshot, it is not known where its etcd is.
 pub(super) fn etcdctl(places: &[ScanPlace]) -> String {
     let Some(ScanPlace::Etcd(Servers { urls, cafile, certfile, keyfile })) = places.first() else {
         return "etcdctl".to_owned();

@@ -1,5 +1,5 @@
-//! What to do next: a hint for each kind of thing that is wrong, the worst first. A command in a hint can be pasted into a
-//! shell; a word in capitals has to be replaced before.
+//! What to do next: a hint for each kind of thing that is wrong, the worst first. A command in a hint can be pasted
+//! into a shell; a word in capitals has to be replaced before.
 
 use crate::{
     keyring::{key_id::KeyId, time::Time},

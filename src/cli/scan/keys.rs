@@ -1,7 +1,7 @@
 //! The keys that a scan compares values with: those of a keyring file, or the primary key alone.
 //!
-//! Without a flag, a scan of a live etcd uses the keyring of this node, if there is one. A snapshot may belong to another
-//! cluster, so its values are compared only with a keyring that a flag names.
+//! Without a flag, a scan of a live etcd uses the keyring of this node, if there is one. A snapshot may belong to
+//! another cluster, so its values are compared only with a keyring that a flag names.
 
 use std::path::{Path, PathBuf};
 
@@ -67,7 +67,8 @@ impl ScanKeys {
         }
     }
 
-    /// Reads the keyring of this node, if there is one. If it cannot be read, a note says so, because nobody asked for it.
+    /// Reads the keyring of this node, if there is one. If it cannot be read, a note says so, because nobody asked for
+    /// it.
     fn of_node(config: &Config, own: PathBuf, has_snapshot: bool) -> Self {
         let note = |text: String| Self { note: Some(text), ..Self::default() };
         match own.try_exists() {

@@ -66,8 +66,8 @@ pub(in crate::cli) struct ScanArgs {
     /// Feature gates of kube-apiserver, if its flags are not read: KMSv1=true lets the configuration name KMS v1
     #[arg(long, value_name = "GATES")]
     feature_gates: Option<String>,
-    /// Keyring file, to show which objects are under stale, disabled or unknown keys; only key_ids, states and times are
-    /// read from it [default: the keyring in the state directory, if there is one and --snapshot is not given]
+    /// Keyring file, to show which objects are under stale, disabled or unknown keys; only key_ids, states and times
+    /// are read from it [default: the keyring in the state directory, if there is one and --snapshot is not given]
     #[arg(long, value_name = "FILE")]
     keyring: Option<PathBuf>,
     #[command(flatten)]

@@ -1,5 +1,5 @@
-//! The table of the report. On a terminal it is at most as wide as the terminal, and names are cut to fit. Anywhere else
-//! nothing is cut, because a program or an editor reads it.
+//! The table of the report. On a terminal it is at most as wide as the terminal, and names are cut to fit. Anywhere
+//! else nothing is cut, because a program or an editor reads it.
 
 use std::{collections::BTreeSet, io};
 

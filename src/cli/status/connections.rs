@@ -1,4 +1,5 @@
-//! The table of the connected API servers: which key each was told, whether it uses the key, and whether it has confirmed it.
+//! The table of the connected API servers: which key each was told, whether it uses the key, and whether it has
+//! confirmed it.
 
 use super::super::{
     output,

@@ -63,8 +63,9 @@ fn keyring_findings(opened: &Opened, report: Option<&SelfReport>, backups: Backu
     [mark, rotation, ledger].into_iter().flatten().collect()
 }
 
-/// Asks for a rotation after the keyring was restored or merged, but not while a key is missing: a new key would get the number
-/// of the missing one, and the keyring would have two keys of that number after the merge that brings it back.
+/// Asks for a rotation after the keyring was restored or merged, but not while a key is missing: a new key would get
+/// the number of the missing one, and the keyring would have two keys of that number after the merge that brings it
+/// back.
 fn rotation(opened: &Opened, report: Option<&SelfReport>) -> String {
     let lacks = |report: &SelfReport| {
         !report.missing.is_empty()

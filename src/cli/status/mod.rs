@@ -1,4 +1,5 @@
-//! `claviger status`: asks the running plugin first and reads the disk then, because the plugin may serve while the disk is lost.
+//! `claviger status`: asks the running plugin first and reads the disk then, because the plugin may serve while the
+//! disk is lost.
 
 mod connections;
 mod disk;

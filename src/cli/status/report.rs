@@ -1,4 +1,5 @@
-//! What `claviger status` knows: the keyring on the disk, if it opens, and what the plugin answered. The JSON output is this report.
+//! What `claviger status` knows: the keyring on the disk, if it opens, and what the plugin answered. The JSON output is
+//! this report.
 
 use std::{collections::BTreeMap, path::PathBuf};
 

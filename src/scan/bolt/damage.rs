@@ -18,8 +18,8 @@ pub struct PageDamage {
 /// How much damage is kept. All of it is counted.
 const KEPT: usize = 1000;
 
-/// All damage that was met: how much, and the first of it. A branch of a few bytes a child can name very many pages that
-/// do not exist, and must not be able to fill the memory.
+/// All damage that was met: how much, and the first of it. A branch of a few bytes a child can name very many pages
+/// that do not exist, and must not be able to fill the memory.
 #[derive(Debug, Default)]
 pub struct DamageList {
     kept: Vec<PageDamage>,

@@ -162,8 +162,8 @@ impl Database {
         Header::parse(bytes, number, &self.meta, self.size)
     }
 
-    /// Reads the other pages that a branch or leaf spans, after its first page in `bytes`. The heads of its elements are
-    /// read first: they show how many pages it can need. What claims more is refused before it is read.
+    /// Reads the other pages that a branch or leaf spans, after its first page in `bytes`. The heads of its elements
+    /// are read first: they show how many pages it can need. What claims more is refused before it is read.
     pub(super) fn read_rest(&self, number: u64, header: &Header, bytes: &mut Vec<u8>) -> Result<(), PageError> {
         let Header { kind, count, span } = *header;
         let heads = ((HEADER + count * ELEMENT) as u64).div_ceil(self.meta.page_size).clamp(1, span);

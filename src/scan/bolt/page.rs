@@ -162,8 +162,8 @@ pub fn key_of(bytes: &[u8], kind: PageKind, index: usize) -> Option<&[u8]> {
     bytes.get(from..from.checked_add(size)?)
 }
 
-/// Returns the range of keys that may be missing because a page's keys lie outside its bounds. There are two
-/// causes. The page may be the wrong one. Or a key in a branch above it is damaged, and then this page's keys are missing, too.
+/// Returns the range of keys that may be missing because a page's keys lie outside its bounds. There are two causes.
+/// The page may be the wrong one. Or a key in a branch above it is damaged, and then this page's keys are missing, too.
 pub fn widened(bounds: &Bounds, bytes: &[u8], kind: PageKind, count: usize) -> Bounds {
     let mut bounds = *bounds;
     let (first, last) = (key_of(bytes, kind, 0), count.checked_sub(1).and_then(|last| key_of(bytes, kind, last)));

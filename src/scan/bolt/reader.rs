@@ -36,9 +36,9 @@ impl<'a> TreeReader<'a> {
         Self { database, window: Window::default(), single: Vec::new() }
     }
 
-    /// Cuts a tree into parts for several threads, in the order of their keys: the branches directly above the leaves. A
-    /// level of a tree has at most as many pages as the file. If branches name more pages than that, they name some twice.
-    /// The surplus is reported as damage.
+    /// Cuts a tree into parts for several threads, in the order of their keys: the branches directly above the leaves.
+    /// A level of a tree has at most as many pages as the file. If branches name more pages than that, they name some
+    /// twice. The surplus is reported as damage.
     pub fn parts(&mut self, tree: Subtree, visitor: &mut impl LeafVisitor) -> Vec<Subtree> {
         let mut level = vec![tree];
         while level.first().is_some_and(|part| part.height > 1) {

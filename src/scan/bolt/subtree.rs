@@ -25,8 +25,8 @@ impl Subtree {
 
     /// Checks whether a page of this kind belongs here, judging by its first page, `bytes`.
     ///
-    /// If two branches name the same page, the page belongs to the branch whose bounds contain its first key, even if the
-    /// other branch is read first.
+    /// If two branches name the same page, the page belongs to the branch whose bounds contain its first key, even if
+    /// the other branch is read first.
     pub(super) fn check(&self, header: &Header, kind: PageKind, bytes: &[u8]) -> Result<(), Box<PageDamage>> {
         let damage = |error| Err(Box::new(self.damage(error)));
         if header.kind != kind {

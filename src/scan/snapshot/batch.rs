@@ -12,8 +12,8 @@ use super::super::{
     summarizer::Summarizer,
 };
 
-/// The longest key that is taken for one of Kubernetes, whose names are a hundred times shorter. The keys of many changes
-/// are in memory at the same time.
+/// The longest key that is taken for one of Kubernetes, whose names are a hundred times shorter. The keys of many
+/// changes are in memory at the same time.
 const KEY_MAX: usize = 1 << 16;
 
 /// One change, without its key and value.
@@ -45,7 +45,8 @@ pub struct Batch {
     pub outside: u64,
     /// The prefixes that their keys show.
     pub prefixes: Prefixes,
-    /// Whether a deleted key below the prefix names a resource that API servers have. For other keys, their groups show it.
+    /// Whether a deleted key below the prefix names a resource that API servers have. For other keys, their groups show
+    /// it.
     pub has_deleted_resource: bool,
     /// The greatest number of a transaction.
     pub revision: u64,

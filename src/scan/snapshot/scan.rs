@@ -174,8 +174,8 @@ impl DatabaseContents {
         ControlFlow::Continue(())
     }
 
-    /// Judges the summarizer's prefix. A database without any key is no sign of a wrong one, but one that has only other
-    /// keys is.
+    /// Judges the summarizer's prefix. A database without any key is no sign of a wrong one, but one that has only
+    /// other keys is.
     fn fit(&self, summarizer: &Summarizer) -> PrefixFit {
         let has_keys = self.below > KeysBelow::None;
         if !has_keys && self.outside == 0 {

@@ -151,8 +151,8 @@ mod tests {
             assert_eq!((value.provider, value.damage), ("kms:v2:lab", None));
             assert_eq!(value.key_id, vector["key_id"].as_str());
             assert_eq!(value.seed.unwrap().len(), 60, "nonce, seed and tag");
-            // A value that is cut after its prefix is damaged, except at two places, where it lacks optional fields only:
-            // before the annotations, and before the type of the seed.
+            // A value that is cut after its prefix is damaged, except at two places, where it lacks optional fields
+            // only: before the annotations, and before the type of the seed.
             let cuts = "k8s:enc:kms:v2:lab:".len()..bytes.len();
             assert_eq!(cuts.filter(|cut| classify(&bytes[..*cut]).damage.is_none()).count(), 2);
             assert_eq!(classify(&bytes[..10]).damage, Some(ValueDamage::Name));

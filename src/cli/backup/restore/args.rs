@@ -28,8 +28,8 @@ use crate::{keeper::Expect, keyring::key_id::KeyId};
     doc = "Give --expect, which names exactly one record. A claviger with the feature `scan` can also compare the backup \
            with etcd."
 )]
-/// Afterwards no key is pending, and `status` asks for a rotation, because a backup does not show what happened after it
-/// was made. Never run two machines on copies of one keyring file, because each misses the other's changes.
+/// Afterwards no key is pending, and `status` asks for a rotation, because a backup does not show what happened after
+/// it was made. Never run two machines on copies of one keyring file, because each misses the other's changes.
 ///
 /// To merge, the directory has a keyring, which may be older, newer, damaged or a fork. No key of either is lost. The
 /// newest key that is in a backup becomes primary, and all others only unwrap. Without --accept, the command shows what

@@ -149,7 +149,8 @@ fn report<'a>(
     }
 }
 
-/// Prints the report, the generation of the backup, the slot's key file, and the backup of a new key if that backup does not count.
+/// Prints the report, the generation of the backup, the slot's key file, and the backup of a new key if that backup
+/// does not count.
 fn print(
     report: &RestoreReport<'_>,
     (before, slot, uncounted): (u64, &Path, Option<&Path>),
