@@ -17,11 +17,33 @@ pub fn forbid_dumps() -> io::Result<()> {
     Ok(())
 }
 
+/// A limit of locked memory that no command reaches, in bytes. A slot's passphrase may take 1 GiB of memory.
+const ENOUGH: u64 = 2 << 30;
+
 /// Locks all memory of a command that reads an identity, shares or a passphrase, now and later: libraries copy them to
-/// places that nobody else can lock. Returns whether it is locked. Without the right to lock any amount, nothing is
-/// locked, because a later allocation would fail then. Source: mlockall(2), getrlimit(2).
+/// places that nobody else can lock. Returns whether it is locked. A process that may lock only a little locks nothing,
+/// because a later allocation would fail then. Source: mlockall(2), getrlimit(2).
 pub fn lock_memory() -> bool {
+    let everything = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    (has_enough() || is_without_limit()) && mlockall(everything).is_ok()
+}
+
+/// Raises the limit of locked memory as far as it can, and returns whether that is enough.
+fn has_enough() -> bool {
     let unlimited = Rlimit { current: None, maximum: None };
-    let may_lock_all = getrlimit(Resource::Memlock) == unlimited || setrlimit(Resource::Memlock, unlimited).is_ok();
-    may_lock_all && mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).is_ok()
+    let limit = getrlimit(Resource::Memlock);
+    let highest = Rlimit { current: limit.maximum, ..limit };
+    let raised = [unlimited, highest].into_iter().any(|limit| setrlimit(Resource::Memlock, limit).is_ok());
+    raised && getrlimit(Resource::Memlock).current.is_none_or(|limit| limit >= ENOUGH)
+}
+
+/// Returns whether the limit does not hold for this process, because it has `CAP_IPC_LOCK`. With a limit of 0 the
+/// kernel lets no other process lock memory. A container shows capabilities that the kernel does not honour, so this
+/// asks the kernel.
+fn is_without_limit() -> bool {
+    let limit = getrlimit(Resource::Memlock);
+    let none = Rlimit { current: Some(0), ..limit };
+    let locks =
+        setrlimit(Resource::Memlock, none).is_ok() && mlockall(MlockAllFlags::CURRENT | MlockAllFlags::ONFAULT).is_ok();
+    setrlimit(Resource::Memlock, limit).is_ok() && locks
 }
