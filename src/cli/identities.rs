@@ -1,7 +1,6 @@
 //! The identities that several verbs read: from files, standard input or the terminal.
 
 use std::{
-    fs,
     io::{self, IsTerminal, Read},
     path::{Path, PathBuf},
 };
@@ -12,7 +11,7 @@ use zeroize::Zeroizing;
 use super::failure::{Exit, Failure};
 #[cfg(feature = "shares")]
 use crate::escrow::share::shares_in;
-use crate::{escrow::Identities, hardening};
+use crate::{durable::open_input, escrow::Identities, hardening};
 
 /// The longest identity file that is read, in bytes.
 const IDENTITY_MAX: usize = 64 * 1024;
@@ -85,7 +84,7 @@ fn read_identities(file: Option<&Path>, purpose: Purpose) -> Result<Zeroizing<St
             "it may now be in your shell's history and in the process list: make a new identity".to_owned(),
         )),
         Some(path) => {
-            fs::File::open(path).and_then(read_limited).map_err(|error| unreadable(&path.display().to_string(), error))
+            open_input(path).and_then(read_limited).map_err(|error| unreadable(&path.display().to_string(), error))
         }
         None if io::stdin().is_terminal() => rpassword::prompt_password("recovery identity (AGE-SECRET-KEY-1…): ")
             .map(Zeroizing::new)

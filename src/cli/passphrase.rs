@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
     io::{self, IsTerminal, Read},
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -13,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::Config,
-    durable::Dir,
+    durable::{Dir, is_passed_on, open_input},
     hardening, keeper,
     root::{Kind, Means, Passphrase, PassphraseError, Passphrases},
 };
@@ -133,10 +132,9 @@ fn source(file: Option<&Path>) -> Result<Option<PassphraseSource>, Failure> {
     }
 }
 
-/// Whether a path is standard input, a descriptor or a pipe, which can be read only once.
+/// Whether a path is standard input or a descriptor, which can be read only once.
 fn is_read_once(path: &Path) -> bool {
-    let is_pipe = |metadata: fs::Metadata| metadata.file_type().is_fifo() || metadata.file_type().is_char_device();
-    path == Path::new("-") || path.starts_with("/dev/fd") || fs::metadata(path).is_ok_and(is_pipe)
+    path == Path::new("-") || is_passed_on(path)
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Failure {
@@ -151,7 +149,7 @@ fn read_bytes(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     if path == Path::new("-") {
         return read_limited(io::stdin().lock());
     }
-    let file = File::open(path)?;
+    let file = open_input(path)?;
     let metadata = file.metadata()?;
     if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
         return Err(io::Error::other("others may read it: chmod 0600"));

@@ -4,7 +4,10 @@
 use std::{
     fs::{File, FileType, Metadata, OpenOptions},
     io::{self, Read},
-    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    },
     path::Path,
 };
 
@@ -12,6 +15,10 @@ use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::{error::DurableError, trust::check_ancestors};
+
+/// The names of standard input. Its descriptor is copied, because another user's pipe cannot be opened again by its
+/// name.
+const STDIN: [&str; 3] = ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
 
 /// Why a file is not read, or not trusted.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +43,7 @@ pub enum InputError {
 /// # Errors
 /// As [`read_input`], and when others may write the file or a directory above it.
 pub fn read_trusted(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
-    let file = open(path)?;
+    let file = open_input(path)?;
     if !is_passed_on(path) {
         check_writers(&file.metadata()?)?;
         check_ancestors(path, rustix::process::geteuid().as_raw())?;
@@ -58,11 +65,21 @@ fn check_writers(found: &Metadata) -> Result<(), InputError> {
 /// # Errors
 /// When it cannot be read, is not a regular file, or has more than `limit` bytes (`FileTooLarge`).
 pub fn read_input(path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    read(open(path)?, limit)
+    read(open_input(path)?, limit)
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    if is_passed_on(path) { File::open(path) } else { open_regular(path) }
+/// Opens a file to read it to the end. A pipe is opened only if a shell passes it on by its descriptor.
+///
+/// # Errors
+/// When it cannot be opened, or is not a regular file.
+pub fn open_input(path: &Path) -> io::Result<File> {
+    match path {
+        path if STDIN.iter().any(|name| Path::new(name) == path) => {
+            Ok(io::stdin().as_fd().try_clone_to_owned()?.into())
+        }
+        path if is_passed_on(path) => File::open(path),
+        path => open_regular(path),
+    }
 }
 
 fn read(file: File, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -74,8 +91,8 @@ fn read(file: File, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 /// Whether a shell passes it on: standard input, or `<(command)`.
-fn is_passed_on(path: &Path) -> bool {
-    path == Path::new("/dev/stdin") || path.starts_with("/dev/fd")
+pub fn is_passed_on(path: &Path) -> bool {
+    path == Path::new("/dev/stdin") || path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd")
 }
 
 /// Opens the file without waiting for the other end of a FIFO.

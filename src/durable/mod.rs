@@ -29,7 +29,7 @@ pub use self::{
     error::{DurableError, FileKind},
     export::{check_export, export, replace_export},
     identity::{DirectoryId, directory_at},
-    input::{InputError, read_input, read_trusted},
+    input::{InputError, is_passed_on, open_input, read_input, read_trusted},
     life::LifeLock,
     lock::Lock,
     place::{is_on_another_disk, volatile},

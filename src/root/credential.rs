@@ -12,7 +12,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::{crypto::Salt, memory::SecretBytes};
+use crate::{crypto::Salt, durable::open_input, memory::SecretBytes};
 
 use super::slot::{Kind, Sealer, Slot, SlotError, SlotFault};
 
@@ -49,7 +49,7 @@ impl CredentialSlot {
     /// # Errors
     /// As [`CredentialSlot::new`], or when it cannot be read.
     pub fn read(name: &str, path: &Path) -> Result<Self, SlotError> {
-        let bytes = File::open(path).and_then(read_all);
+        let bytes = open_input(path).and_then(read_all);
         Self::new(name, &bytes.map_err(|source| SlotError::Credential { path: path.to_owned(), source })?)
     }
 

@@ -221,7 +221,10 @@ fn a_credential_is_a_key_of_a_plain_name() {
     let slot = Slot::parse("own credential credential=a%2Fb", Vec::new()).unwrap();
     let refused = CredentialSlot::given(&slot, None).unwrap_err().to_string();
     assert_eq!(refused, "its parameter credential is no credential's name");
-    assert!(CredentialSlot::read("x", Path::new("/dev/zero")).unwrap_err().to_string().contains("4097 bytes"));
+    std::fs::write(path("key"), vec![1; 1 << 20]).unwrap();
+    assert!(CredentialSlot::read("x", &path("key")).unwrap_err().to_string().contains("4097 bytes"));
+    let refused = CredentialSlot::read("x", Path::new("/dev/zero")).unwrap_err().to_string();
+    assert_eq!(refused, "credential /dev/zero: it is a device, expected a regular file");
 }
 
 #[test]
