@@ -9,7 +9,6 @@ use crate::{
     config::Settings,
     durable::{Dir, Privacy, volatile},
     escrow::{Identities, Recipient},
-    hardening,
     keeper::{self, Expect, InitError, Initialised, Plan},
     keyring::{recovery::Recovery, time::Time},
 };
@@ -96,7 +95,6 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
     let (state_dir, socket) = (args.state_dir.state_dir.clone(), args.socket.socket.clone());
     let config = global.config(Settings { state_dir, socket, ..Settings::default() })?;
     let state_dir = config.state_dir.clone();
-    hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
     let search = find_plugin(&config)?;
     if !is_set_up(&state_dir) && !args.risk_unreadable_secrets {
         check_plugin(&search, &state_dir, global)?;

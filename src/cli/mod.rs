@@ -57,11 +57,13 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::{
     arguments::{Format, Global, KeyringArgs, Socket, StateDir},
+    failure::{Exit, Failure},
     given::Given,
     site::Site,
 };
 #[cfg(not(feature = "scan"))]
 use self::{unscanned as etcd, unscanned as needed};
+use crate::hardening;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -111,25 +113,30 @@ pub fn run() -> ExitCode {
     let Cli { mut global, verb } =
         Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit());
     global.given = Given::new(Cli::command, &matches);
-    let result = match verb {
-        Command::Init(args) => init::run(&args, &global),
-        Command::Serve(args) => serve::run(args, &global),
-        Command::Status(args) => status::run(args, &global),
-        Command::Key(args) => key::run(args, &global),
-        Command::Slot(args) => slot::run(args, &global),
-        Command::Recovery(args) => recovery::run(args, &global),
-        Command::Backup(args) => backup::run(args, &global),
+    match act(verb, &global) {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(&global),
+    }
+}
+
+/// Runs a verb. Core dumps are forbidden before any verb can read a secret.
+fn act(verb: Command, global: &Global) -> Result<Exit, Failure> {
+    hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
+    match verb {
+        Command::Init(args) => init::run(&args, global),
+        Command::Serve(args) => serve::run(args, global),
+        Command::Status(args) => status::run(args, global),
+        Command::Key(args) => key::run(args, global),
+        Command::Slot(args) => slot::run(args, global),
+        Command::Recovery(args) => recovery::run(args, global),
+        Command::Backup(args) => backup::run(args, global),
         #[cfg(feature = "scan")]
-        Command::Scan(args) => scan::run(args, &global),
-        Command::Rekey(args) => rekey::run(args, &global),
-        Command::Generate(args) => generate::run(args, &global),
+        Command::Scan(args) => scan::run(args, global),
+        Command::Rekey(args) => rekey::run(args, global),
+        Command::Generate(args) => generate::run(args, global),
         #[cfg(feature = "reference")]
         Command::Completions(args) => reference::completions(&args, Cli::command()),
         #[cfg(feature = "reference")]
-        Command::Man(args) => reference::man(&args, Cli::command(), &global),
-    };
-    match result {
-        Ok(exit) => exit.into(),
-        Err(failure) => failure.report(&global),
+        Command::Man(args) => reference::man(&args, Cli::command(), global),
     }
 }

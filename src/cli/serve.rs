@@ -89,7 +89,6 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
         ..args.keyring.settings()
     };
     let config = global.config(settings)?;
-    hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
     if config.without.contains(&Layer::MemfdSecret) {
         Protection::choose_locked();
     }

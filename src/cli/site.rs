@@ -4,7 +4,6 @@ use super::{arguments::Global, failure::Failure, passphrase};
 use crate::{
     config::{Config, Settings},
     durable::{Dir, Privacy},
-    hardening,
     keeper::{self, OpenError, Opened},
     root::Means,
 };
@@ -23,7 +22,6 @@ impl Site {
     /// When the configuration is invalid, the directory is not safe, or a passphrase cannot be read.
     pub(super) fn find(settings: Settings, global: &Global) -> Result<Self, Failure> {
         let config = global.config(settings)?;
-        hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
         let dir = Dir::open(&config.state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
         let means = passphrase::means(&config)?;
         Ok(Self { config, dir, means })

@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 use crate::{
     durable::{check_export, export},
     escrow::{Identities, Recipient, Share},
-    hardening,
 };
 
 use super::{
@@ -39,7 +38,6 @@ pub(super) fn run(
     directory: &Path,
     global: &Global,
 ) -> Result<Exit, Failure> {
-    hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
     let identities = identity.read(Purpose::Open)?;
     let split = identities.split(&mut SysRng, threshold, count);
     let (shares, recipient) = split?;

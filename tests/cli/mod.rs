@@ -8,7 +8,7 @@
 //! ```text
 //! usage, output, frozen, init, key, slot, state, status, mark, socket, configuration, machine, secrets, serving -> sandbox -> tree
 //!         backup, key, machine, serving -> disk;   mark, secrets -> forge;   backup, slot, secrets, status -> kms;   init, slot -> terminal
-//!         attacks, merge, share, status -> backup
+//!         attacks, merge, share, status, waiting -> backup;   waiting -> sandbox, slot
 //! ```
 
 #![allow(
@@ -43,5 +43,6 @@ mod status;
 mod terminal;
 pub(crate) mod tree;
 mod usage;
+mod waiting;
 
 pub(crate) use output::identity;

@@ -252,6 +252,11 @@ impl Call<'_> {
         answer
     }
 
+    /// Starts it with a pipe as its standard input.
+    pub(crate) fn start(&self) -> Child {
+        self.spawn(Stdio::piped())
+    }
+
     fn spawn(&self, stdin: Stdio) -> Child {
         let program = self.before.iter().cloned().chain([self.program.clone().into_os_string()]);
         let line = self.sandbox.unmask(&self.line);

@@ -17,13 +17,12 @@ use crate::{
     config::Config,
     durable::read_input,
     escrow::{BACKUP_MAX, Backup, Identities},
-    hardening, keeper,
+    keeper,
     keyring::Keyring,
 };
 
 /// Reads the file of a backup or of a keyring.
 pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
     let unreadable = |error: io::Error| {
         let exit = if error.kind() == io::ErrorKind::FileTooLarge { Exit::Damaged } else { Exit::Usage };
         Failure::new(exit, &format!("reading {}: {error}", file.display()), None)

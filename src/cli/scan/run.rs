@@ -8,7 +8,6 @@ use rand::{TryRng, rngs::SysRng};
 use crate::{
     apiserver,
     config::Settings,
-    hardening,
     keyring::time::Time,
     scan::{
         live,
@@ -93,7 +92,6 @@ pub(in crate::cli) struct ScanArgs {
 /// # Errors
 /// When nothing can be scanned, or the report cannot be written.
 pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failure> {
-    hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
     let ScanArgs { snapshot, etcd, encryption_config, feature_gates, keyring, primary, state_dir, .. } = args;
     let settings = Settings { provider_name: args.provider_name, encryption_config, ..state_dir.settings() };
     let has_state_dir = settings.state_dir.is_some();
