@@ -165,6 +165,16 @@ fn a_backup_goes_through_a_pipe() {
 }
 
 #[test]
+fn a_backup_that_would_go_nowhere_is_refused() {
+    let sandbox = with_recovery();
+    let line = format!("backup create - {STATE}");
+    let closed = sandbox.call(&line).under(["sh", "-c", "exec \"$0\" \"$@\" >&-"], ">&-").refused(2);
+    let null = sandbox.call(&line).stdout("/dev/null").refused(2);
+    assert_eq!(closed.complaint(), null.complaint());
+    snapshot("backup/nowhere", &[&closed, &null]);
+}
+
+#[test]
 fn a_disk_of_any_fullness_gets_a_whole_backup_or_none_and_a_restore_begins_again() {
     let mut said = Vec::new();
     for pages in 1..9 {

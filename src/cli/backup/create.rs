@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal},
+    os::unix::fs::MetadataExt,
     path::Path,
 };
 
@@ -49,6 +50,7 @@ pub(super) fn run(file: &Path, recipients: &[String], keyring: KeyringArgs, glob
     let now = Time::new(jiff::Timestamp::now());
     if file == Path::new("-") {
         refuse_terminal()?;
+        refuse_nowhere()?;
         let made = keeper::back_up(&site.dir, &site.means, recipients, now)?;
         print_bytes(&made, global)?;
         return Ok(Exit::Done);
@@ -73,6 +75,17 @@ pub(super) fn run(file: &Path, recipients: &[String], keyring: KeyringArgs, glob
 fn refuse_terminal() -> Result<(), Failure> {
     if io::stdout().is_terminal() {
         let message = "a backup is not text, and standard output is a terminal";
+        return Err(Failure::new(Exit::Usage, &message, "name a file, or pipe it somewhere".to_owned()));
+    }
+    Ok(())
+}
+
+/// Refuses to print a backup that nobody receives. If standard output is closed, it is /dev/null for this process.
+fn refuse_nowhere() -> Result<(), Failure> {
+    let null = Path::new("/dev/null").metadata().map(|found| found.rdev()).ok();
+    let out = rustix::fs::fstat(io::stdout()).map(|found| found.st_rdev).ok();
+    if null.is_some() && out == null {
+        let message = "standard output is closed or /dev/null, and the backup would be lost";
         return Err(Failure::new(Exit::Usage, &message, "name a file, or pipe it somewhere".to_owned()));
     }
     Ok(())
