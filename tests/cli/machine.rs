@@ -154,6 +154,7 @@ fn a_change_is_no_failure_because_its_report_cannot_be_printed() {
         "slot remove second".to_owned(),
         "rekey".to_owned(),
         "backup create [DIR]/backup.age".to_owned(),
+        "backup check [DIR]/backup.age --recovery-identity [DIR]/identity.txt".to_owned(),
     ]
     .map(|line| full(&line));
     for answer in &answers {

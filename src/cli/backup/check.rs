@@ -74,7 +74,7 @@ fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result
     let listed = ListedBackup::of(&backup.keyring, backup.digest(), proven, Some(whole(file)));
     keeper::list_backup(&site.dir, &site.means, under, listed)
         .map_err(|error| not_listed(error, "the backup opens"))?;
-    printed?;
+    output::end_change(printed, global);
     Ok(if missing.is_empty() && is_successor { Exit::Done } else { Exit::Found })
 }
 
