@@ -32,7 +32,8 @@ use super::{
 ///
 /// A plugin may still serve from memory after its state directory was lost. The command asks the plugin at --socket,
 /// and refuses if that plugin serves what was in this directory before, because a new keyring would not read what is
-/// encrypted. It does not find a plugin at another socket: it says where it looked.
+/// encrypted. It also refuses if that plugin does not answer. It does not find a plugin at another socket: it says
+/// where it looked.
 #[derive(Args)]
 #[command(group = ArgGroup::new("recovery").args(["recovery_recipient", "without_recovery"]).required(true))]
 #[command(after_help = "\
@@ -61,8 +62,8 @@ pub(super) struct InitArgs {
     restart: bool,
     #[command(flatten)]
     socket: Socket,
-    /// Make a new keyring although a plugin serves another one that was here before. After a restart that plugin reads
-    /// none of the Secrets that are encrypted now
+    /// Make a new keyring although a plugin serves another one that was here before, or may do so. After a restart that
+    /// plugin reads none of the Secrets that are encrypted now
     #[arg(long)]
     risk_unreadable_secrets: bool,
 }
@@ -124,7 +125,8 @@ fn is_set_up(state_dir: &Path) -> bool {
 /// Makes sure that the plugin that was found does not serve another keyring from memory that was in the state directory
 /// before.
 fn check_plugin(search: &PluginSearch, state_dir: &Path, global: &Global) -> Result<(), Failure> {
-    let Some(plugin) = search.plugin() else { return Ok(()) };
+    let risk = "if nothing is encrypted that you need: --risk-unreadable-secrets";
+    let Some(plugin) = search.answered().map_err(|error| Failure::from(error).or(risk))? else { return Ok(()) };
     let warning = plugin.check_new(state_dir)?;
     warn(&warning, "this is right if another plugin, at another socket, is to serve the new keyring", global);
     Ok(())

@@ -7,10 +7,13 @@
 use std::{
     fmt, io,
     path::{self, Path, PathBuf},
+    sync::Arc,
 };
 
 use super::given::quoted;
-use crate::{config::DEFAULT_STATE_DIR, durable::directory_at, keyring::Keyring, service::SelfReport};
+use crate::{
+    config::DEFAULT_STATE_DIR, durable::directory_at, keyring::Keyring, probe::ProbeError, service::SelfReport,
+};
 
 /// Where a plugin serves from, compared with the state directory of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +68,13 @@ pub(super) enum PluginSearch {
         /// Why it is not known.
         reason: String,
     },
+    /// Somebody listens there, and does not answer as a plugin does.
+    Unanswered {
+        /// Where it was looked for.
+        socket: String,
+        /// Why there was no answer.
+        error: Arc<ProbeError>,
+    },
 }
 
 impl PluginSearch {
@@ -72,7 +82,7 @@ impl PluginSearch {
     pub(super) fn socket(&self) -> &str {
         match self {
             Self::Found(plugin) => &plugin.socket,
-            Self::Absent { socket, .. } | Self::Silent { socket, .. } => socket,
+            Self::Absent { socket, .. } | Self::Silent { socket, .. } | Self::Unanswered { socket, .. } => socket,
         }
     }
 
@@ -80,7 +90,20 @@ impl PluginSearch {
     pub(super) fn plugin(&self) -> Option<&LivePlugin> {
         match self {
             Self::Found(plugin) => Some(plugin),
-            Self::Absent { .. } | Self::Silent { .. } => None,
+            Self::Absent { .. } | Self::Silent { .. } | Self::Unanswered { .. } => None,
+        }
+    }
+
+    /// The plugin that was found, for a command that must not miss one.
+    ///
+    /// # Errors
+    /// When somebody listens there and does not answer: it may be a plugin that is busy or stopped.
+    pub(super) fn answered(&self) -> Result<Option<&LivePlugin>, LivePluginError> {
+        match self {
+            Self::Unanswered { socket, error } => {
+                Err(LivePluginError::Unanswered { socket: socket.clone(), error: Arc::clone(error) })
+            }
+            Self::Found(_) | Self::Absent { .. } | Self::Silent { .. } => Ok(self.plugin()),
         }
     }
 
@@ -93,6 +116,9 @@ impl PluginSearch {
             )),
             Self::Silent { socket, reason } => {
                 Some(format!("it is not known which keyring the one at {socket} serves: {reason}"))
+            }
+            Self::Unanswered { socket, error } => {
+                Some(format!("it is not known which keyring the one at {socket} serves: {error}"))
             }
         }
     }
@@ -117,6 +143,15 @@ pub(super) enum LivePluginError {
         serves: Serves,
         /// The uuid of the keyring in the backup.
         backup: String,
+    },
+    /// Somebody listens at the socket and does not say which keyring it serves.
+    #[error("a plugin may serve a keyring from memory at {socket}, and it does not say which: {error}")]
+    Unanswered {
+        /// The socket of the plugin.
+        socket: String,
+        /// Why there was no answer.
+        #[source]
+        error: Arc<ProbeError>,
     },
 }
 

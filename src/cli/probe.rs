@@ -1,6 +1,6 @@
 //! Asks the plugin of this node how it is.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
 
 use super::{
     failure::Failure,
@@ -41,7 +41,7 @@ pub(super) fn find_plugin(config: &Config) -> Result<PluginSearch, Failure> {
         Err(error @ (ProbeError::Absent | ProbeError::Refused)) => {
             PluginSearch::Absent { socket, reason: error.to_string() }
         }
-        Err(error) => PluginSearch::Silent { socket, reason: error.to_string() },
+        Err(error) => PluginSearch::Unanswered { socket, error: Arc::new(error) },
         Ok(answer) => match answer.report.and_then(|report| LivePlugin::of(socket.clone(), report)) {
             Some(plugin) => PluginSearch::Found(Box::new(plugin)),
             None => PluginSearch::Silent { socket, reason: "it does not say so to this user".to_owned() },

@@ -422,6 +422,11 @@ impl Daemon {
         self.end(rustix::process::Signal::TERM)
     }
 
+    /// Stops it for a while, or lets it go on.
+    pub(crate) fn send(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// Ends it by SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.end(rustix::process::Signal::KILL);

@@ -110,6 +110,9 @@ fn whoever_took_an_abstract_name_is_not_asked_how_the_plugin_is() {
     let text = format!("user {NOBODY} listens there, and not root, this user, or the owner of the state directory");
     assert!(status.stdout.contains(&text), "{status:?}");
     status.ends_with(1);
+    sandbox
+        .refused(3, &format!("init --state-dir [DIR]/new --without-recovery --socket {name}"))
+        .matches("socket/impostor");
     let mut sent = Vec::new();
     listener.accept().unwrap().0.read_to_end(&mut sent).unwrap();
     assert_eq!(sent, b"", "what was sent to it");

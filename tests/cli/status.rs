@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
+
 use super::{
     backup::{OURS, STATE, names, with_recovery},
     kms::Kms,
@@ -300,7 +302,9 @@ fn a_command_that_sets_a_keyring_up_says_where_it_looked_for_a_plugin() {
     assert_eq!((&json["plugin_socket"], &json["plugin_found"]), (&"unix://[DIR]/run/other.sock".into(), &false.into()));
     // Nobody answers for a plugin that was stopped in the middle of something.
     let mute = std::os::unix::net::UnixListener::bind(sandbox.path("run/mute.sock")).unwrap();
-    let init = sandbox.run("init --state-dir [DIR]/fifth --without-recovery --socket [DIR]/run/mute.sock");
+    let init = "init --state-dir [DIR]/fifth --without-recovery --socket [DIR]/run/mute.sock";
+    sandbox.refused(3, init);
+    let init = sandbox.run(&format!("{init} --risk-unreadable-secrets"));
     assert!(
         init.stdout.contains("it is not known which keyring the one at unix://[DIR]/run/mute.sock serves: no answer"),
         "{init}"
@@ -356,4 +360,31 @@ fn the_tables_fit_the_terminal_and_are_whole_in_a_file() {
     let piped = sandbox.run(STATUS).stdout;
     let (keys, _) = names(&sandbox, "state");
     assert!(keys.iter().all(|key_id| piped.contains(key_id.as_str())) && piped.contains("Z   "), "{piped}");
+}
+
+#[test]
+fn a_plugin_that_does_not_answer_is_not_taken_for_none() {
+    let (sandbox, expect) = backed_up();
+    let daemon = serve(&sandbox);
+    fs::rename(sandbox.path("state"), sandbox.path("lost")).unwrap();
+    let init = format!("init {STATE} {SOCKET} --without-recovery");
+    let restored = format!("backup restore [DIR]/backup.age {OURS} --expect {expect} {SOCKET} {STATE}");
+    let refused = || [&init, &restored].map(|line| sandbox.refused(3, line));
+
+    let others: Vec<Kms> = (0..16).map(|_| Kms::connect(&sandbox.path("run/kms.sock"))).collect();
+    for kms in &others {
+        kms.status();
+    }
+    let busy = refused();
+    assert!(busy[0].stderr.contains("the connection was closed before an answer came"), "{}", busy[0]);
+    drop(others);
+
+    daemon.send(Signal::STOP);
+    let stopped = refused();
+    daemon.send(Signal::CONT);
+    assert!(stopped[1].stderr.contains("no answer within 3s"), "{}", stopped[1]);
+    snapshot("status/unanswered", &[&stopped[0], &stopped[1]]);
+    // An operator who knows better says so, or stops the process.
+    daemon.send(Signal::STOP);
+    sandbox.run(&format!("{init} --risk-unreadable-secrets")).ends_with(0);
 }

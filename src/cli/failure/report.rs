@@ -55,6 +55,11 @@ impl Failure {
     pub(in crate::cli) fn with_hint(self, hint: &str) -> Self {
         Self { hint: Some(hint.to_owned()), ..self }
     }
+    /// Adds another way to go on to the hint.
+    pub(in crate::cli) fn or(self, way: &str) -> Self {
+        let hint = self.hint.map_or_else(|| way.to_owned(), |hint| format!("{hint}; {way}"));
+        Self { hint: Some(hint), ..self }
+    }
     /// Puts `what` before the message: what succeeded before the failure, or which object failed.
     pub(in crate::cli) fn about(self, what: &str) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }

@@ -1,5 +1,7 @@
 //! Hints for what sets a state directory up: init, and restoring to an empty directory.
 
+use tonic::Code;
+
 use super::{
     super::{given::quoted, live::LivePluginError},
     exit::{Exit, Explain, Explanation, refused, with},
@@ -10,6 +12,7 @@ use crate::{
     durable::DurableError,
     keeper::{CommitError, InitError, RestoreError},
     keyring::{ChangeError, KeyError},
+    probe::ProbeError,
 };
 
 /// What to do if the keyring was written and something failed after that.
@@ -57,8 +60,21 @@ impl Explain for LivePluginError {
                 "restore a backup of the keyring that the plugin serves; or, if you mean this one, give another --state-dir, or \
                  stop the plugin first: what it encrypted is then unreadable",
             ),
+            Self::Unanswered { error, .. } => (Exit::Refused, Some(unanswered_hint(error))),
         }
     }
+}
+
+/// What to do about a plugin that does not answer.
+fn unanswered_hint(error: &ProbeError) -> String {
+    let first = match error {
+        ProbeError::Denied | ProbeError::Status(Code::PermissionDenied, _) => {
+            "run the command as root, or as the plugin's user"
+        }
+        ProbeError::Impostor(_) => "this user is not the plugin's: find out which process listens there, and end it",
+        _ => "see how the plugin is: claviger status; repeat the command when it answers",
+    };
+    format!("{first}; if the plugin of this keyring listens elsewhere, give that --socket")
 }
 
 #[cfg(feature = "scan")]

@@ -94,7 +94,8 @@ pub(super) fn run(
 /// Looks for a plugin that runs, and makes sure that the keyring of the backup does not take the place of another one.
 fn look_for_plugin(keyring: &Keyring, config: &Config, global: &Global) -> Result<PluginSearch, Failure> {
     let search = find_plugin(config)?;
-    if let Some(plugin) = search.plugin()
+    let risk = "if no plugin serves what you need, end the process that listens there";
+    if let Some(plugin) = search.answered().map_err(|error| Failure::from(error).or(risk))?
         && let Some(warning) = plugin.check_restored(keyring, &config.state_dir)?
     {
         warn(&warning, "this is right if another plugin, at another socket, is to serve the restored keyring", global);
