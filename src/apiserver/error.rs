@@ -44,6 +44,17 @@ pub enum FlagsError {
     /// The process is another program.
     #[error("process {0} is not kube-apiserver")]
     OtherProgram(u32),
+    /// Another user runs the process, and may have given it the name of kube-apiserver.
+    #[error("process {pid} is of user {uid}, expected root or this user")]
+    Foreign {
+        /// The process.
+        pid: u32,
+        /// The user's number.
+        uid: u32,
+    },
+    /// The process ended and another one took its number, or its user changed.
+    #[error("process {0} was replaced while it was read")]
+    Replaced(u32),
 }
 
 /// What was searched for kube-apiserver in vain.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! find -> pod, unit -> program -> words;   pod, unit -> variables
-//!         pod, unit, arguments, logged, process -> flags -> error
+//!         pod, unit, arguments, logged, process -> flags -> error;   process -> owner
 //! coverage
 //! ```
 //!
@@ -16,6 +16,7 @@ mod error;
 mod find;
 mod flags;
 mod logged;
+mod owner;
 mod pod;
 mod process;
 mod program;

@@ -2,24 +2,21 @@
 //!
 //! The process may be in a container: then its files are below `/proc/PID/root`.
 //!
-//! Source: proc(5), `/proc/PID/cmdline`, `root`, `cwd` and `ns/mnt`.
+//! Source: proc(5), `/proc/PID/cmdline`, `root`, `cwd` and `ns/mnt`. `owner` says whose process counts.
 
-use std::{
-    collections::BTreeSet,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, io};
 
 use super::{
     error::{Doubt, FlagsError},
     flags::{ApiServerFlags, CommandLine},
+    owner::{ProcessOwner, of},
     program::is_program,
 };
 
 /// The longest command line that is read, in bytes. Linux allows a quarter of the stack's size, usually 2 MiB.
 const COMMAND_MAX: u64 = 2 * 1024 * 1024;
 
-/// Finds the only process that is kube-apiserver.
+/// Finds the only process that is kube-apiserver. If root or this user runs one, those of other users do not count.
 ///
 /// # Errors
 /// When there is none, or several.
@@ -28,22 +25,38 @@ pub fn find_process() -> Result<u32, FlagsError> {
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut found: Vec<u32> = pids.filter(|pid| words(*pid).is_ok_and(|words| is_api_server(&words))).collect();
     found.sort_unstable();
-    only(found)
+    let (foreign, trusted): (Vec<u32>, Vec<u32>) = found.into_iter().partition(|pid| is_foreign(*pid));
+    only(trusted, &foreign)
 }
 
-fn only(found: Vec<u32>) -> Result<u32, FlagsError> {
-    match found[..] {
-        [] => Err(FlagsError::NoProcess),
-        [one] => Ok(one),
-        _ => Err(FlagsError::SeveralProcesses(found)),
+/// Whether another user runs the process. Of a process that cannot be looked at, reading it says why.
+fn is_foreign(pid: u32) -> bool {
+    ProcessOwner::of(pid).is_ok_and(|owner| owner.check(pid).is_err())
+}
+
+/// If all are foreign, reading the first one says whose it is.
+fn only(trusted: Vec<u32>, foreign: &[u32]) -> Result<u32, FlagsError> {
+    match (&trusted[..], foreign) {
+        ([], []) => Err(FlagsError::NoProcess),
+        ([one], _) | ([], [one, ..]) => Ok(*one),
+        _ => Err(FlagsError::SeveralProcesses(trusted)),
     }
 }
 
-/// Reads the command line of a process.
+/// Reads the command line of a process that root or this user runs.
 ///
 /// # Errors
-/// When the process is not kube-apiserver or cannot be looked at, or its flags cannot be used.
+/// When the process is not kube-apiserver, is of another user or cannot be looked at, or its flags cannot be used.
 pub(super) fn read(pid: u32) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError> {
+    let failed = |error: io::Error| FlagsError::Process { pid, reason: error.to_string() };
+    let before = ProcessOwner::of(pid).map_err(failed)?;
+    before.check(pid)?;
+    let found = read_flags(pid)?;
+    before.check_same(&ProcessOwner::of(pid).map_err(failed)?, pid)?;
+    Ok(found)
+}
+
+fn read_flags(pid: u32) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError> {
     let failed = |error: io::Error| FlagsError::Process { pid, reason: error.to_string() };
     let words = words(pid).map_err(failed)?;
     if !is_api_server(&words) {
@@ -57,10 +70,6 @@ pub(super) fn read(pid: u32) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError>
         Some(if is_in_container { of(pid, "root").join(path.strip_prefix("/").ok()?) } else { path })
     };
     CommandLine { words: &words[1..], unknown: BTreeSet::new(), locate: &locate }.read()
-}
-
-fn of(pid: u32, name: &str) -> PathBuf {
-    Path::new("/proc").join(pid.to_string()).join(name)
 }
 
 fn words(pid: u32) -> io::Result<Vec<String>> {
@@ -81,6 +90,7 @@ fn is_api_server(words: &[String]) -> bool {
 mod tests {
     use std::{
         os::unix::process::CommandExt,
+        path::Path,
         process::{Child, Command, Stdio},
     };
 
@@ -88,8 +98,15 @@ mod tests {
 
     /// A shell that is called kube-apiserver and waits for its input to end.
     fn start(name: &str, directory: &Path) -> Child {
+        start_as(None, name, directory)
+    }
+
+    fn start_as(user: Option<u32>, name: &str, directory: &Path) -> Child {
         let mut command = Command::new("sh");
         command.arg0(name).args(["-c", "read x", "sh", "--etcd-servers=unix://kine.sock", "--etcd-cafile", "/ca"]);
+        if let Some(user) = user {
+            command.uid(user).gid(user);
+        }
         let child = command.current_dir(directory).stdin(Stdio::piped()).spawn().unwrap();
         // The kernel shows the new command line a moment after the program has started.
         while words(child.id()).unwrap().is_empty() {
@@ -124,10 +141,24 @@ mod tests {
 
     #[test]
     fn exactly_one_process_is_expected() {
-        let error = |pids: &[u32]| only(pids.to_vec()).unwrap_err().to_string();
-        assert_eq!(only(vec![7]), Ok(7));
-        assert_eq!(error(&[]), "no process on this machine is kube-apiserver");
-        assert_eq!(error(&[7, 9]), "several processes are kube-apiserver: 7, 9");
+        let only =
+            |trusted: &[u32], foreign: &[u32]| only(trusted.to_vec(), foreign).map_err(|error| error.to_string());
+        assert_eq!((only(&[7], &[]), only(&[7], &[5, 6]), only(&[], &[5, 6])), (Ok(7), Ok(7), Ok(5)));
+        assert_eq!(only(&[], &[]), Err("no process on this machine is kube-apiserver".to_owned()));
+        assert_eq!(only(&[7, 9], &[5]), Err("several processes are kube-apiserver: 7, 9".to_owned()));
+    }
+
+    #[test]
+    fn a_process_of_another_user_is_refused_with_its_number_and_its_user() {
+        if !rustix::process::geteuid().is_root() {
+            return println!("skipped: it takes root");
+        }
+        let child = start_as(Some(65_534), "kube-apiserver", Path::new("/"));
+        let pid = child.id();
+        let error = read(pid).unwrap_err().to_string();
+        assert_eq!(error, format!("process {pid} is of user 65534, expected root or this user"));
+        assert_ne!(find_process(), Err(FlagsError::NoProcess));
+        stop(child);
     }
 
     #[test]

@@ -178,6 +178,10 @@ fn no_process(error: &FlagsError) -> Failure {
     let hint = match error {
         FlagsError::SeveralProcesses(_) => "name one: --apiserver-process PID",
         FlagsError::Process { .. } => "run this command as root",
+        FlagsError::Foreign { .. } => {
+            "any user can run a process of this name: if it is the API server, give --apiserver-manifest FILE, or --etcd-servers URL"
+        }
+        FlagsError::Replaced(_) => "run it again",
         _ => {
             "k3s and MicroK8s run kube-apiserver inside another process: give --apiserver-manifest with a log or a file \
               of arguments, or --etcd-servers"
