@@ -423,4 +423,12 @@ fn a_key_that_no_api_server_writes_does_not_paint_the_terminal() {
             assert_eq!(control, None, "{place} {flags}: {text:?}");
         }
     }
+    let files = "--html [DIR]/report.html --prometheus [DIR]/report.prom";
+    sandbox.run(&format!("scan --snapshot [DIR]/db {files}"));
+    for (file, expected) in [("html", "\\u{1b}[32m\\u{202e}"), ("prom", "\\\\u{1b}[32m\\\\u{202e}")] {
+        let text = fs::read_to_string(sandbox.path(&format!("report.{file}"))).unwrap();
+        let hidden = text.chars().find(|c| c.is_control() && *c != '\n' || *c == '\u{202e}');
+        assert_eq!(hidden, None, "{text}");
+        assert!(text.contains(expected), "{text}");
+    }
 }

@@ -2,7 +2,10 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::scan::{ScanSource, SourceKind, count::Count, judge::FindingKind, report::ScanReport};
+use crate::{
+    scan::{ScanSource, SourceKind, count::Count, judge::FindingKind, report::ScanReport},
+    telemetry::escape,
+};
 
 use super::{
     picture::picture,
@@ -41,8 +44,12 @@ td code { display: inline-block; min-width: 8rem; } td.n, th { overflow-wrap: no
 @media print { body { max-width: none; padding: 0; } }
 ";
 
-/// Returns the page.
+/// Returns the page, without characters that a reader does not see or that change the direction of a line.
 pub(super) fn page(report: &ScanReport, hints: &[String]) -> String {
+    escape::page(&markup(report, hints).into_string())
+}
+
+fn markup(report: &ScanReport, hints: &[String]) -> Markup {
     let is_good = report.is_good();
     let headline = report.headline();
     html! {
@@ -70,7 +77,6 @@ pub(super) fn page(report: &ScanReport, hints: &[String]) -> String {
             }
         }
     }
-    .into_string()
 }
 
 fn facts(report: &ScanReport) -> Markup {

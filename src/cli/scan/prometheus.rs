@@ -8,7 +8,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::scan::{judge::FindingKind, report::ScanReport};
+use crate::{
+    scan::{judge::FindingKind, report::ScanReport},
+    telemetry::escape,
+};
 
 use super::super::failure::{Exit, Failure};
 
@@ -36,11 +39,12 @@ pub(super) fn text(report: &ScanReport) -> Result<String, Failure> {
         (Family::<GroupLabels, Number>::default(), Family::default(), Family::<GroupLabels, Number>::default());
     for row in &report.groups {
         let labels = GroupLabels {
-            resource: row.resource.clone(),
-            provider: row.provider.clone(),
-            key_id: row.key_id.clone().unwrap_or_default(),
+            resource: escape::line(&row.resource),
+            provider: escape::line(&row.provider),
+            key_id: row.key_id.as_deref().map(escape::line).unwrap_or_default(),
         };
-        // Rows that differ only in the commitment have the same labels, so they are added up.
+        // Rows that differ only in the commitment have the same labels, so they are added up. Characters that nobody
+        // sees are escaped, and the encoder escapes the backslash again, as the format demands.
         objects.get_or_create(&labels).inc_by(row.objects);
         seeds.get_or_create(&labels).inc_by(row.seeds);
         if let Some(count) = row.revisions {
