@@ -76,17 +76,19 @@ struct Logged {
     is_left_out: bool,
 }
 
-/// Logs a refusal, with the API server's name for the call. Calls for a missing key are logged once a minute.
-pub fn log(method: &str, status: &Status) {
+/// Logs a refusal, with the API server's name for the call, if the quota of such calls says how many were left out
+/// since the last one. Calls for a missing key are logged once a minute.
+pub fn log(method: &str, status: &Status, quota: impl FnOnce() -> Option<u64>) {
     let logged = status.source().and_then(|source| source.downcast_ref::<Logged>());
     if logged.is_some_and(|logged| logged.is_left_out) {
         return;
     }
+    let Some(left_out) = quota() else { return };
     let uid = logged.map(|logged| logged.uid.as_str()).filter(|uid| !uid.is_empty());
     if let Some(detail) = logged.and_then(|logged| logged.detail.as_deref()) {
         error!(message = event::INTERNAL, method, uid, detail);
     }
-    warn!(message = event::CALL_FAILED, method, uid, code = ?status.code(), reason = status.message());
+    warn!(message = event::CALL_FAILED, method, uid, code = ?status.code(), reason = status.message(), left_out);
 }
 
 /// Makes a peer's text fit for a log: printable ASCII, at most 64 characters.
@@ -129,7 +131,7 @@ mod tests {
         let status = Refusal::from(EncryptError::Random(RandomError)).status(UID);
         assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
         assert_eq!(status.source().unwrap().to_string(), "the refusal of a call");
-        log("Encrypt", &status);
+        log("Encrypt", &status, || Some(0));
         let line = &lines.lines_with("internal error")[0];
         assert!(line.contains(r#"detail="the system's random source failed""#) && line.contains(UID), "{line}");
     }

@@ -37,7 +37,8 @@ pub(super) async fn answer(
     let refused = response.extensions().get::<Status>();
     counted.answered(refused.map_or(Code::Ok, Status::code));
     if let Some(status) = refused.filter(|_| is_allowed) {
-        refusal::log(other.as_deref().unwrap_or(method.as_str()), status);
+        let quota = || service.refused_calls().take(method, status.code().into());
+        refusal::log(other.as_deref().unwrap_or(method.as_str()), status, quota);
     }
     Ok(response)
 }
@@ -57,7 +58,9 @@ mod tests {
     use super::*;
     use crate::{
         grpc::api::{EncryptRequest, StatusRequest},
-        listen::testing::{BEGIN_STATUS, GREETING, HALF, Plugin, RESET, begin_status, counted, endpoint, refusal},
+        listen::testing::{
+            BEGIN_STATUS, CapturedLog, GREETING, HALF, Plugin, RESET, begin_status, counted, endpoint, refusal,
+        },
         service::testing::open_service,
     };
 
@@ -97,6 +100,24 @@ mod tests {
         drop(client);
         plugin.end().await;
         counted(&service, "claviger_connections 0").await;
+    }
+
+    #[tokio::test]
+    async fn a_peer_whose_calls_all_fail_does_not_fill_the_log() {
+        let (log, start) = (CapturedLog::start(), Instant::now());
+        let plugin = Plugin::start(open_service());
+        let mut client = plugin.client().await;
+        let mut fail = async |calls| {
+            for _ in 0..calls {
+                client.encrypt(EncryptRequest { plaintext: vec![], uid: String::new() }).await.unwrap_err();
+            }
+        };
+        fail(300).await;
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        fail(1).await;
+        let lines = log.lines_with("call failed");
+        assert!(lines.len() >= 2 && lines.len() as u64 <= 1 + start.elapsed().as_secs(), "{lines:?}");
+        assert!(lines[0].contains("left_out=0") && !lines[1].contains("left_out=0"), "{lines:?}");
     }
 
     #[tokio::test]

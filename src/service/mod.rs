@@ -10,6 +10,7 @@ mod connection;
 mod error;
 mod health;
 mod missing;
+mod refused;
 mod report;
 mod shared;
 #[cfg(test)]

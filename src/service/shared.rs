@@ -14,6 +14,7 @@ use super::{
     error::Sealed,
     health::Health,
     missing::MissingKeys,
+    refused::RefusedCalls,
     report::SelfReport,
 };
 use crate::{
@@ -36,6 +37,7 @@ pub struct Service {
     metrics: Metrics,
     adoptions: Adoptions,
     missing: MissingKeys,
+    refused: RefusedCalls,
     /// Differs at each start.
     instance: String,
     layers: BTreeMap<String, String>,
@@ -56,6 +58,7 @@ impl Service {
             metrics: Metrics::default(),
             adoptions: Adoptions::default(),
             missing: MissingKeys::default(),
+            refused: RefusedCalls::default(),
             instance: base16ct::lower::encode_string(&instance),
             layers,
             #[cfg(feature = "metrics")]
@@ -83,6 +86,11 @@ impl Service {
     /// Counts the calls and connections of this service.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Says which failed calls the log names.
+    pub fn refused_calls(&self) -> &RefusedCalls {
+        &self.refused
     }
 
     /// Returns what a scrape shows of the keyring; `None` while sealed.

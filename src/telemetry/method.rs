@@ -1,7 +1,7 @@
 //! The methods of the API, by the names that metrics and logs give them.
 
 /// The method of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Method {
     /// `Status`
     Status,
