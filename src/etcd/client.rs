@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use prost::bytes::Bytes;
-use tonic::{Code, Streaming, transport::Channel};
+use tonic::{Code, Status, Streaming, transport::Channel};
 
 use super::{
     api::{self, RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader, kv_client::KvClient},
@@ -140,6 +140,16 @@ impl Client {
         EtcdError::Endless { url: self.endpoints[self.current].0.clone(), sent, counted }
     }
 
+    /// The error for an endpoint that says that it has more keys than any etcd.
+    pub fn incredible(&self, counted: u64) -> EtcdError {
+        EtcdError::Incredible { url: self.endpoints[self.current].0.clone(), counted }
+    }
+
+    /// The error for an endpoint whose keys come too slowly.
+    pub fn slow(&self, sent: u64, waited: Duration) -> EtcdError {
+        EtcdError::Slow { url: self.endpoints[self.current].0.clone(), sent, seconds: waited.as_secs() }
+    }
+
     async fn ask(&mut self, query: &Query) -> Result<Page, EtcdError> {
         let (url, target) = &self.endpoints[self.current];
         let unreachable =
@@ -186,17 +196,29 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// The next keys; `None` after the last ones.
+    /// The next keys; `None` after the last ones. A part without keys is no answer.
     ///
     /// # Errors
-    /// When the stream breaks, or etcd has removed the revision meanwhile.
+    /// When the stream breaks, or no key comes in time, or etcd has removed the revision meanwhile.
     pub async fn next(&mut self) -> Result<Option<Vec<KeyValue>>, EtcdError> {
-        let Self { url, revision, answer } = self;
-        let part = tokio::time::timeout(ANSWER_TIMEOUT, answer.message()).await;
-        let part = part.map_err(|elapsed| EtcdError::Unreachable { url: url.clone(), reason: elapsed.to_string() })?;
-        let part = part.map_err(|status| refusal(url, *revision, &status))?;
-        Ok(part.map(|part| entries(part.range_response.unwrap_or_default().kvs)))
+        let keys = tokio::time::timeout(ANSWER_TIMEOUT, next_keys(&mut self.answer)).await;
+        let url = &self.url;
+        let keys = keys.map_err(|elapsed| EtcdError::Unreachable { url: url.clone(), reason: elapsed.to_string() })?;
+        keys.map_err(|status| refusal(url, self.revision, &status))
     }
+}
+
+/// Returns the keys of the next part that has any.
+async fn next_keys(parts: &mut Streaming<RangeStreamResponse>) -> Result<Option<Vec<KeyValue>>, Status> {
+    while let Some(part) = parts.message().await? {
+        let keys = entries(part.range_response.unwrap_or_default().kvs);
+        if !keys.is_empty() {
+            return Ok(Some(keys));
+        }
+        // Otherwise a server that never pauses would not let the time limit run.
+        tokio::task::yield_now().await;
+    }
+    Ok(None)
 }
 
 fn request(query: &Query) -> RangeRequest {

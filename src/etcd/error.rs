@@ -75,6 +75,24 @@ pub enum EtcdError {
         /// How many there are.
         counted: u64,
     },
+    /// An answer claims a number of keys that no etcd holds.
+    #[error("etcd {url} counted {counted} keys, and no etcd holds that many")]
+    Incredible {
+        /// The endpoint.
+        url: String,
+        /// How many keys there are, as it says.
+        counted: u64,
+    },
+    /// The keys come so slowly that the answers may never end.
+    #[error("etcd {url} sent only {sent} keys in {seconds} s, which is too slow")]
+    Slow {
+        /// The endpoint.
+        url: String,
+        /// How many keys came.
+        sent: u64,
+        /// How long this client waited for them.
+        seconds: u64,
+    },
     /// An answer is larger than this client accepts.
     #[error("etcd {url} answers with more than {ANSWER_MAX} bytes")]
     TooLarge {

@@ -11,6 +11,7 @@ use std::{
     ops::ControlFlow,
     sync::mpsc::{SyncSender, sync_channel},
     thread,
+    time::{Duration, Instant},
 };
 
 use tokio::runtime::Runtime;
@@ -37,6 +38,15 @@ const PAGE_BYTES: usize = 16 << 20;
 /// A server may send twice as many keys as it counted, and this many more, because keys are written meanwhile. A server
 /// that sends more is treated as endless.
 const MORE_KEYS: u64 = 10_000;
+
+/// The most keys of an etcd. The largest database that etcd recommends, 8 GiB, has room for fewer.
+const MOST_KEYS: u64 = 100_000_000;
+
+/// How long all answers may take: this long, and longer with each key by the time that it takes at the slowest rate. A
+/// small key counts as so many bytes. A page that comes just in time is faster.
+const PATIENCE: Duration = Duration::from_mins(2);
+const SLOWEST_RATE: u64 = 128 << 10;
+const SMALL_KEY: u64 = 256;
 
 /// How many pages may be read before the sink takes them.
 const AHEAD: usize = 1;
@@ -195,6 +205,7 @@ struct PageReader<'p> {
     /// How many keys there are in all, as etcd counted when it was last asked for its newest revision.
     expected: u64,
     sent: u64,
+    pace: Pace,
     pages: &'p SyncSender<Result<AnsweredPage, EtcdError>>,
 }
 
@@ -205,7 +216,9 @@ struct ReceiverGone;
 async fn read(client: Client, prefix: Vec<u8>, pages: &SyncSender<Result<AnsweredPage, EtcdError>>) {
     let query =
         Query { to: end_of(without_slash(&prefix)), from: prefix, limit: FIRST_LIMIT, revision: 0, keys_only: false };
-    let mut reader = PageReader { client, query, cluster_id: 0, left: 0, counted: None, expected: 0, sent: 0, pages };
+    let pace = Pace::default();
+    let mut reader =
+        PageReader { client, query, cluster_id: 0, left: 0, counted: None, expected: 0, sent: 0, pace, pages };
     if let Err(error) = reader.read().await {
         // If the receiver has gone, the scan has ended already.
         let _ = pages.send(Err(error));
@@ -217,7 +230,13 @@ impl PageReader<'_> {
     async fn read(&mut self) -> Result<(), EtcdError> {
         let mut has_streams = true;
         loop {
-            let Page { entries, more, count, revision, cluster_id } = self.page().await?;
+            let before = Instant::now();
+            let page = self.page().await;
+            self.pace.waited += before.elapsed();
+            let Page { entries, more, count, revision, cluster_id } = page?;
+            if count > MOST_KEYS {
+                return Err(self.client.incredible(count));
+            }
             if self.query.revision == 0 {
                 self.query.revision = revision;
                 self.counted = (self.sent == 0).then_some(count);
@@ -238,6 +257,7 @@ impl PageReader<'_> {
                     Ok(Streamed::Stopped) => return Ok(()),
                     Ok(Streamed::All) => return self.check_count(),
                     Ok(Streamed::NotSupported) => has_streams = false,
+                    Ok(Streamed::Endless) => return self.check_end(),
                     // Reading the next page shows what to do: another endpoint may answer, or the revision may be gone.
                     Err(_) => {}
                 }
@@ -261,20 +281,31 @@ impl PageReader<'_> {
 
     /// Reads the rest in one stream.
     async fn stream(&mut self) -> Result<Streamed, EtcdError> {
-        let Some(mut parts) = self.client.stream(&self.query).await? else { return Ok(Streamed::NotSupported) };
-        while let Some(page) = parts.next().await? {
+        let before = Instant::now();
+        let parts = self.client.stream(&self.query).await;
+        self.pace.waited += before.elapsed();
+        let Some(mut parts) = parts? else { return Ok(Streamed::NotSupported) };
+        loop {
+            let before = Instant::now();
+            let part = parts.next().await;
+            self.pace.waited += before.elapsed();
+            let Some(page) = part? else { return Ok(Streamed::All) };
             if self.send(page).is_err() {
                 return Ok(Streamed::Stopped);
             }
-            self.check_end()?;
+            if self.check_end().is_err() {
+                return Ok(Streamed::Endless);
+            }
         }
-        Ok(Streamed::All)
     }
 
     /// Checks that the server does not send keys for ever.
     fn check_end(&self) -> Result<(), EtcdError> {
-        let most = self.expected.saturating_mul(2).saturating_add(MORE_KEYS);
-        if self.sent > most { Err(self.client.endless(self.sent, self.expected)) } else { Ok(()) }
+        let most = self.expected.saturating_mul(2).saturating_add(MORE_KEYS).min(MOST_KEYS);
+        if self.sent > most {
+            return Err(self.client.endless(self.sent, self.expected));
+        }
+        if self.pace.is_too_slow() { Err(self.client.slow(self.sent, self.pace.waited)) } else { Ok(()) }
     }
 
     fn check_count(&self) -> Result<(), EtcdError> {
@@ -290,10 +321,31 @@ impl PageReader<'_> {
             self.query.from = [&last.key, &[0][..]].concat();
         }
         self.sent += page.len() as u64;
+        self.pace.earn(&page);
         let left = self.left;
         self.left = left.saturating_sub(page.len() as u64);
         let answer = AnsweredPage { page, revision: self.query.revision, cluster_id: self.cluster_id, left };
         self.pages.send(Ok(answer)).map_err(|_| ReceiverGone)
+    }
+}
+
+/// How long this client has waited for answers, and how long it may wait for the keys that came. A server that sends a
+/// key now and then would otherwise hold a scan for ever.
+#[derive(Debug, Default)]
+struct Pace {
+    waited: Duration,
+    /// The bytes of keys and values, where a small one counts as [`SMALL_KEY`].
+    bytes: u64,
+}
+
+impl Pace {
+    fn earn(&mut self, page: &[KeyValue]) {
+        let size = |entry: &KeyValue| ((entry.key.len() + entry.value.len()) as u64).max(SMALL_KEY);
+        self.bytes += page.iter().map(size).sum::<u64>();
+    }
+
+    fn is_too_slow(&self) -> bool {
+        self.waited > PATIENCE + Duration::from_secs(self.bytes / SLOWEST_RATE)
     }
 }
 
@@ -305,6 +357,8 @@ enum Streamed {
     Stopped,
     /// Nothing: this etcd has no streams.
     NotSupported,
+    /// More than a server can have, or too slowly.
+    Endless,
 }
 
 /// Returns how many keys make about one page, judging by the length of these.
@@ -402,8 +456,9 @@ mod tests {
             let (sender, _receiver) = sync_channel(1);
             let query = Query { from: Vec::new(), to: Vec::new(), limit: 1, revision: 7, keys_only: false };
             let client = Client::new(&servers).unwrap();
+            let pace = Pace::default();
             let reader =
-                PageReader { client, query, cluster_id: 0, left: 0, counted, expected: 3, sent, pages: &sender };
+                PageReader { client, query, cluster_id: 0, left: 0, counted, expected: 3, sent, pace, pages: &sender };
             reader.check_count().and_then(|()| reader.check_end()).map_err(|error| error.to_string())
         };
         assert_eq!(check(3, Some(3)), Ok(()));
@@ -414,6 +469,40 @@ mod tests {
         assert_eq!(check(2, Some(3)), Err(text.to_owned()));
         let text = "etcd unix:///kine.sock counted 3 keys and has sent 10007 without an end";
         assert_eq!((check(10_006, None), check(10_007, None)), (Ok(()), Err(text.to_owned())));
+    }
+
+    #[test]
+    fn keys_that_come_now_and_then_are_too_slow() {
+        let servers = Servers { urls: vec!["http://a".to_owned()], ..Servers::default() };
+        let check = |waited, keys: usize, length: usize| {
+            let (sender, _receiver) = sync_channel(keys);
+            let query = Query { from: Vec::new(), to: Vec::new(), limit: 1, revision: 7, keys_only: false };
+            let client = Client::new(&servers).unwrap();
+            let pace = Pace { waited: Duration::from_secs(waited), bytes: 0 };
+            let (expected, counted) = (u64::MAX, None);
+            let mut reader =
+                PageReader { client, query, cluster_id: 0, left: 0, counted, expected, sent: 0, pace, pages: &sender };
+            let one = |_| KeyValue { key: b"/r/a"[..].into(), value: vec![0; length].into(), mod_revision: 1 };
+            assert!(reader.send((0..keys).map(one).collect()).is_ok());
+            reader.check_end().map_err(|error| error.to_string())
+        };
+        // A busy etcd takes its time for the first page, and a slow line for large values.
+        assert_eq!((check(120, 1, 0), check(1100, 100, 1_300_000)), (Ok(()), Ok(())));
+        assert_eq!(check(121, 121, 0), Err("etcd http://a sent only 121 keys in 121 s, which is too slow".to_owned()));
+        assert!(check(1200, 100, 1_300_000).is_err());
+    }
+
+    #[test]
+    fn no_etcd_has_more_keys_than_fit_into_its_database() {
+        let servers = Servers { urls: vec!["http://a".to_owned()], ..Servers::default() };
+        let (sender, _receiver) = sync_channel(1);
+        let query = Query { from: Vec::new(), to: Vec::new(), limit: 1, revision: 7, keys_only: false };
+        let client = Client::new(&servers).unwrap();
+        let (expected, sent, pace) = (1 << 63, MOST_KEYS + 1, Pace::default());
+        let reader =
+            PageReader { client, query, cluster_id: 0, left: 0, counted: None, expected, sent, pace, pages: &sender };
+        let error = reader.check_end().unwrap_err().to_string();
+        assert!(error.ends_with("and has sent 100000001 without an end"), "{error}");
     }
 
     #[test]

@@ -79,16 +79,20 @@ impl Explain for EtcdError {
             }
             Self::OtherCluster { .. } => with(Exit::Refused, "name the endpoints of one cluster only: --etcd-servers"),
             Self::Compacted(_) => with(Exit::Refused, "run it again: etcd was compacted during the scan"),
-            Self::TooLarge { url } => (
-                Exit::Refused,
-                Some(format!("scan a snapshot instead: etcdctl --endpoints {} snapshot save FILE", quoted(url))),
-            ),
+            Self::TooLarge { url } => (Exit::Refused, Some(snapshot_of(url))),
+            Self::Slow { url, .. } => (Exit::Unreachable, Some(snapshot_of(url))),
             Self::CutShort { .. } => {
                 with(Exit::Unreachable, "run it again; if it is kine, does it lose the connection to its database?")
             }
-            Self::Stuck { .. } | Self::Endless { .. } | Self::Crowded { .. } => with(Exit::Damaged, NOT_ETCD),
+            Self::Stuck { .. } | Self::Endless { .. } | Self::Incredible { .. } | Self::Crowded { .. } => {
+                with(Exit::Damaged, NOT_ETCD)
+            }
         }
     }
+}
+
+fn snapshot_of(url: &str) -> String {
+    format!("scan a snapshot instead: etcdctl --endpoints {} snapshot save FILE", quoted(url))
 }
 
 /// How the address of an etcd is written. If only the scheme is missing, it is the same address with one.
