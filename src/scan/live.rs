@@ -84,37 +84,32 @@ pub enum LiveError {
 /// When etcd cannot be reached, refuses, or stops answering before the last page.
 pub fn scan<S: Sink>(
     servers: &Servers,
-    mut summarizer: Summarizer,
+    summarizer: Summarizer,
     sink: &mut S,
     progress: Progress<'_>,
 ) -> Result<ScanOutcome, LiveError> {
     let runtime = runtime()?;
     let client = Client::new(servers)?;
-    let mut source = ScanSource::etcd(servers.urls.clone());
     let (sender, pages) = sync_channel(AHEAD);
     let prefix = summarizer.names().prefix().to_vec();
-    let (mut done, mut objects, mut end) = (0, 0, ControlFlow::Continue(()));
-    let mut order = KeyOrder::new(&prefix, servers.urls.join(","));
-    thread::scope(|scope| {
+    let mut taker = PageTaker {
+        summarizer,
+        sink,
+        source: ScanSource::etcd(servers.urls.clone()),
+        order: KeyOrder::new(&prefix, servers.urls.join(",")),
+        keys: 0,
+        objects: 0,
+    };
+    let end = thread::scope(|scope| {
         scope.spawn(move || runtime.block_on(read(client, prefix, &sender)));
         for answer in pages {
-            let AnsweredPage { page, revision, cluster_id, left } = answer?;
-            order.check(&page)?;
-            source.pin(revision, cluster_id);
-            let of = done + left;
-            done += page.len() as u64;
-            let mut page = page.iter().filter(|entry| (&*entry.key, &*entry.value) != HEALTH_OF_KINE);
-            end = page.try_for_each(|entry| {
-                objects += 1;
-                hand_on(entry, &mut summarizer, sink)
-            });
-            progress(done, of.max(done));
-            if end.is_break() {
-                break;
+            if taker.take(answer?, progress)?.is_break() {
+                return Ok(ControlFlow::Break(()));
             }
         }
-        Ok::<_, LiveError>(())
+        Ok::<_, LiveError>(ControlFlow::Continue(()))
     })?;
+    let PageTaker { summarizer, mut source, objects, .. } = taker;
     if source.pins.len() == 1 {
         source.pins.clear();
     }
@@ -147,10 +142,39 @@ fn fit(servers: &Servers, summarizer: &Summarizer, has_keys: bool) -> Result<(Pr
     }))
 }
 
-fn hand_on<S: Sink>(entry: &KeyValue, summarizer: &mut Summarizer, sink: &mut S) -> ControlFlow<()> {
-    let Some(summary) = summarizer.summarize(&entry.key, &entry.value) else { return ControlFlow::Continue(()) };
-    let value = S::NEEDS_VALUES.then_some(&*entry.value);
-    sink.object(&Object { key: &entry.key, mod_revision: entry.mod_revision, summary, value })
+/// Takes the pages, in the thread that counts.
+struct PageTaker<'s, S> {
+    summarizer: Summarizer,
+    sink: &'s mut S,
+    source: ScanSource,
+    order: KeyOrder,
+    /// How many keys were taken.
+    keys: u64,
+    /// How many of them are objects.
+    objects: u64,
+}
+
+impl<S: Sink> PageTaker<'_, S> {
+    /// Checks a page, and hands its objects to the sink until it wants no more.
+    fn take(&mut self, answer: AnsweredPage, progress: Progress<'_>) -> Result<ControlFlow<()>, LiveError> {
+        let AnsweredPage { page, revision, cluster_id, left } = answer;
+        self.order.check(&page)?;
+        self.source.pin(revision, cluster_id);
+        let of = self.keys + left;
+        self.keys += page.len() as u64;
+        let mut page = page.iter().filter(|entry| (&*entry.key, &*entry.value) != HEALTH_OF_KINE);
+        let end = page.try_for_each(|entry| self.hand_on(entry));
+        progress(self.keys, of.max(self.keys));
+        Ok(end)
+    }
+
+    fn hand_on(&mut self, entry: &KeyValue) -> ControlFlow<()> {
+        self.objects += 1;
+        let summary = self.summarizer.summarize(&entry.key, &entry.value);
+        let Some(summary) = summary else { return ControlFlow::Continue(()) };
+        let value = S::NEEDS_VALUES.then_some(&*entry.value);
+        self.sink.object(&Object { key: &entry.key, mod_revision: entry.mod_revision, summary, value })
+    }
 }
 
 /// Checks that keys ascend and lie in the range that was asked for. A server that repeats a key would otherwise be read
