@@ -290,7 +290,7 @@ fn files_naming(folder: &str, crates: &[&str]) -> Vec<String> {
 }
 
 mod checks {
-    //! The checks see what they shall see.
+    //! Tests of the checks themselves.
 
     use super::*;
 
@@ -361,6 +361,9 @@ mod checks {
     fn a_reason_is_in_the_header_and_logic_is_what_is_left() {
         assert!(has_reason("//! A table.\n//!\n//! This file is long\n//! because it is a table.\nfn f() {}"));
         assert!(!has_reason("//! A table.\n\n// This file is long because it is a table.\n"));
+        let wide = "x".repeat(120);
+        assert_eq!(wide_comments(&format!("// a\n    /// {wide}\n/// | {wide} |\nlet wide = \"{wide}\";")), ["line 2"]);
+        assert!(wide_comments(&format!("//! ```text\n//! {wide}\n//! ```")).is_empty());
         let code = "//! Header.\n\nmod a;\npub(super) mod b;\nuse self::{\n    a::A,\n    b::B,\n};\n/// A doc.\n#[derive(Debug)]\nstruct C {\n    \
             d: u32,\n}\n#[cfg(test)]\nmod tests {\n    fn f() {}\n}\n";
         assert_eq!(lines_of_logic(code), 3);
