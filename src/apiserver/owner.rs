@@ -3,8 +3,9 @@
 //!
 //! A process counts only if every user that it has or had is root or the user of this command. This includes the user
 //! who started it: the kernel notes that beside the program's arguments, so a program with the set-user-ID bit does not
-//! hide its user. Invariant: what is read of a process between two equal looks is of one process. Not distinguished: a
-//! container that runs as root, without a user namespace of its own, looks like root.
+//! hide its user. Invariant: if the users and the start time are the same before and after reading, everything was read
+//! from one process. Not distinguished: a container that runs as root, without a user namespace of its own, looks like
+//! root.
 //!
 //! Source: proc(5), `/proc/PID/status`, `stat` and `auxv`; getauxval(3), `AT_UID` and `AT_EUID`.
 

@@ -122,8 +122,8 @@ fn is_set_up(state_dir: &Path) -> bool {
     Dir::open(state_dir, Privacy::Private).and_then(|dir| keeper::is_set_up(&dir)).unwrap_or(false)
 }
 
-/// Makes sure that the plugin that was found does not serve another keyring from memory that was in the state directory
-/// before.
+/// Refuses to continue if the running plugin still serves, from memory, a keyring that this state directory held
+/// earlier.
 fn check_plugin(search: &PluginSearch, state_dir: &Path, global: &Global) -> Result<(), Failure> {
     let risk = "if nothing is encrypted that you need: --risk-unreadable-secrets";
     let Some(plugin) = search.answered().map_err(|error| Failure::from(error).or(risk))? else { return Ok(()) };

@@ -92,9 +92,9 @@ const WHOLE: u64 = u32::MAX as u64;
 /// All bits of a mode.
 const ALL_MODES: u64 = 0o7777;
 
-/// What gives a new socket its group and its mode. The kernel gives the mode by the umask. If other users could not do
-/// harm by them, the daemon may also change both afterwards: its user may change them for its own files only. Root
-/// could change them for all files, and so makes the socket as a member of the group.
+/// Returns the calls that set the group and the mode of a new socket. A daemon without root may change both afterwards,
+/// because it can change only its own files. Root could change any file, so a daemon of root's sets its group and its
+/// umask before it makes the socket.
 fn of_a_new_socket(own: OwnFacts) -> Vec<Narrowed> {
     let Some(group) = own.socket_group.map(u64::from) else { return Vec::new() };
     let mode = |mode| narrowed_to(("SYS_fchmodat", libc::SYS_fchmodat), &[(2, WHOLE, mode)]);

@@ -135,8 +135,8 @@ impl Publisher {
     }
 
     /// Publishes the keyring again if the file of record or ledger was replaced, or if the last attempt failed at least
-    /// 10 s ago. Returns a failure only once if it repeats. After a failure, it returns a success without a keyring if
-    /// the keyring is the published one again. Does nothing before the first keyring is published.
+    /// 10 s ago. Returns a repeated failure only the first time. When a failure is over and the keyring has not
+    /// changed, returns `None` in place of a keyring, once. Does nothing before the first keyring is published.
     pub fn follow(&mut self) -> Option<Result<Option<Unsealed>, ServeError>> {
         self.published.current().as_ref()?;
         let is_due = self.seen.failed.as_ref().is_some_and(LastFailure::is_due);

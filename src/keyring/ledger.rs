@@ -1,10 +1,10 @@
 //! The ledger: which backups count, and which keys each of them contains.
 //!
-//! A backup counts if somebody opened and read it. It also counts if it was written to another disk and read back, and
-//! is for a recipient whose identity was tried before. The ledger identifies a backup by the SHA-256 of its record, so
-//! that copies of one backup are one entry. An entry is removed only if an operator says so. The ledger contains no
-//! key. Each change raises its count, and the mark has the count, too, so that an older ledger is noticed when somebody
-//! puts it back. Source: `docs/formats.md`, "ledger".
+//! A backup counts if somebody opened and read it. It also counts without being opened if two things are true: it was
+//! written to another disk and read back, and the identity of one of its recipients was tried before. The ledger
+//! identifies a backup by the SHA-256 of its record, so that copies of one backup are one entry. An entry is removed
+//! only if an operator says so. The ledger contains no key. Each change raises its count, and the mark has the count,
+//! too, so that an older ledger is noticed when somebody puts it back. Source: `docs/formats.md`, "ledger".
 
 use std::collections::HashSet;
 

@@ -231,9 +231,9 @@ impl Place {
     }
 }
 
-/// Calls `make` while root's new sockets are open to `group`. A daemon of root's may not change the group or the mode
-/// of a file after it has confined itself: it could change those of any file. If the kernel refuses the group,
-/// [`Place::admit`] changes it.
+/// Calls `make` with the group and the umask set so that `group` may open the new socket. Only a daemon of root's needs
+/// this: after it has confined itself it may not call chown or chmod, because root could use them on any file. If the
+/// kernel refuses the group, [`Place::admit`] changes it.
 fn in_group<T>(group: Option<u32>, make: impl FnOnce() -> T) -> T {
     let Some(group) = group.filter(|_| geteuid().is_root()) else { return make() };
     let (real, group_before) = (getgid(), getegid());

@@ -42,8 +42,8 @@ const MORE_KEYS: u64 = 10_000;
 /// The most keys of an etcd. The largest database that etcd recommends, 8 GiB, has room for fewer.
 const MOST_KEYS: u64 = 100_000_000;
 
-/// How long all answers may take: this long, and longer with each key by the time that it takes at the slowest rate. A
-/// small key counts as so many bytes. A page that comes just in time is faster.
+/// A scan may wait this long for all answers together, and one more second for every `SLOWEST_RATE` bytes that came. A
+/// key with its value counts as at least `SMALL_KEY` bytes.
 const PATIENCE: Duration = Duration::from_mins(2);
 const SLOWEST_RATE: u64 = 16 << 10;
 const SMALL_KEY: u64 = 256;

@@ -23,8 +23,8 @@ pub const UNCHANGED: &str = "the keyring is unchanged";
 /// The changed keyring does not open, is older, or belongs to another installation. The plugin still serves the one
 /// before.
 pub const RELOAD_FAILED: &str = "refused the changed keyring, still serving the one before";
-/// The keyring that was refused before opens again. If it is another one than the one that is served, the next line
-/// says so.
+/// The keyring on the disk opens again after a refusal. If it differs from the served one, the next line reports the
+/// change.
 pub const GOOD_AGAIN: &str = "the keyring is good again";
 /// Another plugin serves from the state directory: this plugin replaces it, or it should end now.
 pub const WAITING: &str = "another plugin serves from this state directory, waiting until it ends";

@@ -74,8 +74,9 @@ fn columns(rows: &[&GroupRow], has_history: bool, width: Option<usize>) -> Strin
     output::table(&head, cells)
 }
 
-/// Divides `left` columns among resource, provider and key, which would need as many as in `longest`. The provider gets
-/// at most half of what the shortest key leaves, unless the resource needs less.
+/// Divides `left` columns among resource, provider and key, whose widest texts have the given widths. The least width
+/// of the key is reserved first. The provider gets at most half of the rest, or more if the resource does not need its
+/// half.
 fn fit([resource, provider, key]: [usize; 3], left: usize) -> [usize; 3] {
     let least_key = key.min(KEY_ID).max("KEY".len());
     let names = left.saturating_sub(least_key);

@@ -112,7 +112,7 @@ pub(super) fn check_destroyed(statements: &Statements<'_>, wishes: &Wishes) -> R
     if keys.is_empty() { Ok(()) } else { Err(MergeError::Named { keys, reason }) }
 }
 
-/// Checks that no key is to stay destroyed that this node still has. `claviger key destroy` destroys such a key, and
+/// Refuses to keep a key destroyed whose bytes this node still has. `claviger key destroy` destroys such a key, and
 /// asks etcd first.
 pub(super) fn check_not_here(sources: &Sources<'_>, wishes: &Wishes) -> Result<(), MergeError> {
     let here = || sources.records().filter(|source| source.is_here).flat_map(|source| source.keyring.keys());

@@ -37,8 +37,8 @@ pub struct Database {
     spanned: PageSet,
     /// The pages that two such things span.
     shared: PageSet,
-    /// How many pages may still be read as something that another page spans. Each page belongs to one thing, so all
-    /// things together span at most as many pages as the file has.
+    /// How many continuation pages may still be read. Each page belongs to one branch or leaf, so the file's number of
+    /// pages is the limit.
     unspanned: AtomicU64,
     /// Held by the thread that has a large page in memory.
     turn: Mutex<()>,

@@ -144,8 +144,8 @@ impl LeafVisitor for Collector {
     }
 }
 
-/// Returns the revisions that may be missing if an element cannot be read: its own, or those between its neighbours if
-/// its key names none.
+/// Returns the revisions that an unreadable element may hide: its own revision, or all revisions between its neighbours
+/// if its key contains none.
 fn missing(leaf: &Leaf<'_>, element: &Element<'_>) -> Bounds {
     let has_revision = matches!(element.key.len(), 17 | 18) && Revision::parse(element.key).is_some();
     let own = || BoundKey::new(element.key);

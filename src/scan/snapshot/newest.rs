@@ -4,11 +4,11 @@
 //! There are two modes. Both keep a set of keys whose newest change has been met.
 //!
 //! - *Thorough* looks up every key in the set. Its answers are always right. The set has every key.
-//! - *Quick* skips keys of version 1, because the look-ups take most of the time of counting. Such a change is the
-//!   first of its key, or the first after a deletion, so an older change of that key lies before the deletion, and
-//!   deletions are in the set. The set has only keys that were written more than once. A damaged entry can break this
-//!   rule, and then an older value counts as a live object. So this mode also lists the keys of all live objects, 12
-//!   bytes for each, and [`Newest::is_proven`] checks at the end that no key is listed twice.
+//! - *Quick* does not look up a change of version 1, because look-ups take most of the time of counting. A change of
+//!   version 1 creates its key. If the key has older changes, a deletion lies between them and this one. Deletions are
+//!   in the set, so the older changes are recognised. The set has only keys that were written more than once. A damaged
+//!   entry can break this rule, and then an older value counts as a live object. So this mode also lists the keys of
+//!   all live objects, 12 bytes for each, and [`Newest::is_proven`] checks at the end that no key is listed twice.
 
 use super::super::fingerprint::{Fingerprint, FingerprintList, FingerprintSet};
 
