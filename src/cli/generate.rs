@@ -207,7 +207,7 @@ enum ResourceError {
     OtherName(String),
 }
 
-/// Other names of Kubernetes' own resources, which kubectl takes and kube-apiserver does not.
+/// Kubernetes' own resources with their groups, and their other names, which kubectl takes and kube-apiserver does not.
 const OTHER_NAMES: [(&str, &[&str]); 28] = [
     ("secrets", &["secret"]),
     ("configmaps", &["configmap", "cm"]),
@@ -216,27 +216,27 @@ const OTHER_NAMES: [(&str, &[&str]); 28] = [
     ("serviceaccounts", &["serviceaccount", "sa"]),
     ("events", &["event", "ev"]),
     ("endpoints", &["endpoint", "ep"]),
-    ("endpointslices", &["endpointslice"]),
+    ("endpointslices.discovery.k8s.io", &["endpointslice"]),
     ("namespaces", &["namespace", "ns"]),
     ("nodes", &["node", "no"]),
-    ("leases", &["lease"]),
+    ("leases.coordination.k8s.io", &["lease"]),
     ("limitranges", &["limitrange", "limits"]),
     ("resourcequotas", &["resourcequota", "quota"]),
     ("persistentvolumes", &["persistentvolume", "pv"]),
     ("persistentvolumeclaims", &["persistentvolumeclaim", "pvc"]),
     ("replicationcontrollers", &["replicationcontroller", "rc"]),
-    ("deployments", &["deployment", "deploy"]),
-    ("daemonsets", &["daemonset", "ds"]),
-    ("statefulsets", &["statefulset", "sts"]),
-    ("replicasets", &["replicaset", "rs"]),
-    ("jobs", &["job"]),
-    ("cronjobs", &["cronjob", "cj"]),
-    ("ingresses", &["ingress", "ing"]),
-    ("roles", &["role"]),
-    ("rolebindings", &["rolebinding"]),
-    ("clusterroles", &["clusterrole"]),
-    ("clusterrolebindings", &["clusterrolebinding"]),
-    ("customresourcedefinitions", &["customresourcedefinition", "crd", "crds"]),
+    ("deployments.apps", &["deployment", "deploy"]),
+    ("daemonsets.apps", &["daemonset", "ds"]),
+    ("statefulsets.apps", &["statefulset", "sts"]),
+    ("replicasets.apps", &["replicaset", "rs"]),
+    ("jobs.batch", &["job"]),
+    ("cronjobs.batch", &["cronjob", "cj"]),
+    ("ingresses.networking.k8s.io", &["ingress", "ing"]),
+    ("roles.rbac.authorization.k8s.io", &["role"]),
+    ("rolebindings.rbac.authorization.k8s.io", &["rolebinding"]),
+    ("clusterroles.rbac.authorization.k8s.io", &["clusterrole"]),
+    ("clusterrolebindings.rbac.authorization.k8s.io", &["clusterrolebinding"]),
+    ("customresourcedefinitions.apiextensions.k8s.io", &["customresourcedefinition", "crd", "crds"]),
 ];
 
 /// Parses a resource: `resource`, `resource.group`, `*.group` or `*.*`.
@@ -246,8 +246,16 @@ fn resource(text: &str) -> Result<String, ResourceError> {
         return Err(ResourceError::Form);
     }
     let (name, group) = text.split_at(text.find('.').unwrap_or(text.len()));
-    match OTHER_NAMES.iter().find(|(_, others)| others.contains(&name)) {
-        Some((right, _)) => Err(ResourceError::OtherName(format!("{right}{group}"))),
-        None => Ok(text.to_owned()),
+    let bare = |right: &str| right.split('.').next().map(str::to_owned);
+    let known = OTHER_NAMES
+        .iter()
+        .find(|(right, others)| others.contains(&name) || group.is_empty() && bare(right).as_deref() == Some(name));
+    match known {
+        // Without its group, a name is one of the core group.
+        Some((right, _)) if group.is_empty() && *right != name => Err(ResourceError::OtherName((*right).to_owned())),
+        Some((right, _)) if *right != name => {
+            Err(ResourceError::OtherName(format!("{}{group}", bare(right).unwrap_or_default())))
+        }
+        _ => Ok(text.to_owned()),
     }
 }

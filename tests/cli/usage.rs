@@ -159,9 +159,13 @@ fn a_wrong_command_line_is_an_object_where_json_was_asked_for() {
 fn a_name_that_the_api_server_does_not_know_is_no_resource() {
     let sandbox = Sandbox::new();
     let generate = "generate encryption-configuration --resource";
-    for (wrong, right) in
-        [("secret", "secrets"), ("cm", "configmaps"), ("deployment.apps", "deployments.apps"), ("ingress", "ingresses")]
-    {
+    for (wrong, right) in [
+        ("secret", "secrets"),
+        ("cm", "configmaps"),
+        ("deployment.apps", "deployments.apps"),
+        ("ingress", "ingresses.networking.k8s.io"),
+        ("deployments", "deployments.apps"),
+    ] {
         let answer = sandbox.refused(2, &format!("{generate} {wrong}"));
         let said = format!(
             "error: invalid value '{wrong}' for '--resource <RESOURCE>': expected {right}: kube-apiserver knows no other name of \
