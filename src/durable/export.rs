@@ -10,8 +10,8 @@ use rustix::{
 
 use super::{
     dir::parent_of,
-    error::{DurableError, Result, io_error},
-    mode::{PRIVATE_FILE, PUBLIC_FILE},
+    error::{DurableError, FileKind, Result, io_error},
+    mode::{PRIVATE_FILE, PUBLIC_FILE, kind_of},
     rename::rename_new,
     step::survive,
     temporary::temporary_name,
@@ -42,8 +42,12 @@ pub fn export(path: &Path, bytes: &[u8]) -> Result<()> {
 /// `path`.
 ///
 /// # Errors
-/// When a step fails. Then the old file is still at `path`.
+/// When there is something else than a file, such as a device or a link, or a step fails. Then the path is as it was.
 pub fn replace_export(path: &Path, bytes: &[u8]) -> Result<()> {
+    let found = fs::lstat(path).ok().map(|stat| kind_of(&stat));
+    if let Some(found) = found.filter(|kind| *kind != FileKind::Regular) {
+        return Err(DurableError::Kind { path: path.to_owned(), found, expected: FileKind::Regular });
+    }
     write(path, PUBLIC_FILE, bytes, |dir, temporary, name| {
         fs::renameat(dir, temporary, dir, name).map_err(io_error("renaming to", path))
     })

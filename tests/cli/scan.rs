@@ -149,6 +149,10 @@ fn metrics_are_written_over_what_was_there_for_everybody_to_read() {
     let mode = fs::metadata(sandbox.path("claviger.prom")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o644);
     scan(&sandbox, "--prometheus [DIR]/no/claviger.prom").ends_with(3).matches("scan/prometheus-nowhere");
+    // Neither a device nor a link is replaced by a file.
+    std::os::unix::fs::symlink("/dev/null", sandbox.path("link.prom")).unwrap();
+    scan(&sandbox, "--prometheus [DIR]/link.prom").ends_with(3).matches("scan/prometheus-to-a-link");
+    assert!(sandbox.path("link.prom").is_symlink());
 }
 
 #[test]
