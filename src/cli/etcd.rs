@@ -177,7 +177,9 @@ fn hint(error: &FlagsError) -> Option<&'static str> {
 fn no_process(error: &FlagsError) -> Failure {
     let hint = match error {
         FlagsError::SeveralProcesses(_) => "name one: --apiserver-process PID",
-        FlagsError::Process { .. } => "run this command as root",
+        FlagsError::Process { .. } => {
+            "run this command as root, and name a process that runs: --apiserver-process without a number finds it"
+        }
         FlagsError::Foreign { .. } => {
             "any user can run a process of this name: if it is the API server, give --apiserver-manifest FILE, or --etcd-servers URL"
         }

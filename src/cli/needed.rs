@@ -98,7 +98,12 @@ pub(super) fn keys(
     let needs = read(&places, doubts, global)?;
     needs.check_complete().map_err(|doubts| {
         let message = format!("it is not certain which keys are needed: {doubts}");
-        Failure::new(Exit::Damaged, &message, "use another snapshot, or only --expect".to_owned())
+        Failure::new(
+            Exit::Damaged,
+            &message,
+            "if the prefix is wrong, give --etcd-prefix; if the file is, another snapshot; or use only --expect"
+                .to_owned(),
+        )
     })?;
     let needed = |(commitment, need): (&crate::crypto::Commitment, &Need)| NeededKey {
         name: need.key_ids.first().cloned().unwrap_or_default(),

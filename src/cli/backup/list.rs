@@ -67,7 +67,7 @@ fn print(opened: &Opened, global: &Global) -> Result<Exit, Failure> {
     let report = report(opened);
     match global.output {
         Format::Json => output::json(&report)?,
-        Format::Text => output::text_line(&text(&report))?,
+        Format::Text => output::text_line(&global.given.repeat_in(&text(&report)))?,
     }
     Ok(if report.error.is_some() { Exit::Found } else { Exit::Done })
 }

@@ -153,7 +153,7 @@ fn older(report: &ScanReport, context: &HintContext<'_>) -> Option<String> {
     (report.older_readable() > 0).then(|| {
         format!(
             "older values: compacting and defragmenting etcd removes them; then scan another snapshot: {0} compact \
-             {revision}; {0} defrag; {0} snapshot save FILE && {1}",
+             {revision} && {0} defrag && {0} snapshot save FILE && {1}",
             context.etcdctl,
             context.given.command(SNAPSHOT)
         )
