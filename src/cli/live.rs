@@ -144,6 +144,14 @@ pub(super) enum LivePluginError {
         /// The uuid of the keyring in the backup.
         backup: String,
     },
+    /// The plugin of another keyring would be replaced.
+    #[error("{serves}, and this is keyring {ours}, which does not read what is encrypted with that one")]
+    TakeOver {
+        /// The plugin and its keyring.
+        serves: Serves,
+        /// The uuid of the keyring here.
+        ours: String,
+    },
     /// Somebody listens at the socket and does not say which keyring it serves.
     #[error("a plugin may serve a keyring from memory at {socket}, and it does not say which: {error}")]
     Unanswered {
@@ -173,6 +181,17 @@ impl LivePlugin {
     pub(super) fn of(socket: String, report: SelfReport) -> Option<Self> {
         let uuid = report.keyring.clone()?;
         Some(Self { socket, report, uuid })
+    }
+
+    /// Checks that this plugin may be replaced by one that serves the keyring `ours`.
+    ///
+    /// # Errors
+    /// When it serves another keyring.
+    pub(super) fn check_taken_over(&self, ours: &str) -> Result<(), LivePluginError> {
+        if self.uuid == ours {
+            return Ok(());
+        }
+        Err(LivePluginError::TakeOver { serves: self.serves(), ours: ours.to_owned() })
     }
 
     /// Whether a new keyring may be made in `state_dir`. Returns a warning if the plugin serves from another directory.

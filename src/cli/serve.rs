@@ -19,6 +19,7 @@ use super::{
     arguments::Expected,
     failure::{Exit, Failure},
     passphrase,
+    probe::find_plugin,
     runtime::event_loop,
 };
 
@@ -94,6 +95,9 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
     }
     // Only asks which slots there are. The daemon opens the directory itself, and reports why it cannot.
     let dir = Dir::open(&config.state_dir, Privacy::Private).ok();
+    if args.take_over {
+        check_taken_over(&config, dir.as_ref())?;
+    }
     let means = passphrase::means_of_daemon(&config, dir.as_ref())?;
     // Before the log's thread starts: the rules are for this thread and those that it starts.
     let files = restrict_files(&config);
@@ -101,6 +105,14 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
     // One thread: compared with two workers, it serves more calls and takes less of the machine.
     event_loop()?.block_on(daemon::run(&config, means, args.expect, args.take_over, &files))?;
     Ok(Exit::Done)
+}
+
+/// Refuses to replace a plugin of another keyring: API servers could read nothing that is encrypted. The daemon says
+/// whether the keyring here opens.
+fn check_taken_over(config: &Config, dir: Option<&Dir>) -> Result<(), Failure> {
+    let Some(Ok(ours)) = dir.map(keeper::uuid_of) else { return Ok(()) };
+    let search = find_plugin(config)?;
+    search.plugin().map_or(Ok(()), |plugin| Ok(plugin.check_taken_over(&ours.to_hex())?))
 }
 
 /// Gives up the files that a daemon of this configuration does not need. Returns `None` if the operator switched this

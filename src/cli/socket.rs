@@ -33,9 +33,15 @@ pub(super) fn hint(error: &SocketError) -> Option<String> {
             format!("give the socket a directory of its own: {}", own_directory(Path::new("/run/claviger")))
         }
         SocketError::Held(Address::Path(path)) => {
-            format!("stop it first, or use --take-over; to find it: fuser {}.lock", quoted(path))
+            format!(
+                "to see which keyring it serves: claviger status; to replace it without a pause: claviger serve --take-over; to \
+                 find it: fuser {}.lock",
+                quoted(path)
+            )
         }
-        SocketError::Held(Address::Abstract(name)) => format!("stop it first; to find it: ss -xlp src @{name}"),
+        SocketError::Held(Address::Abstract(name)) => {
+            format!("to see which keyring it serves: claviger status; to find it: ss -xlp src @{name}")
+        }
         SocketError::Followed(path) => {
             format!("the plugin that it replaces has not ended yet; to find both: fuser {}.lock", quoted(path))
         }
@@ -108,9 +114,13 @@ mod tests {
         for (error, expected) in [
             (
                 SocketError::Held(Address::Path(path.to_owned())),
-                "stop it first, or use --take-over; to find it: fuser /run/claviger/kms.sock.lock",
+                "to see which keyring it serves: claviger status; to replace it without a pause: claviger serve --take-over; to \
+                 find it: fuser /run/claviger/kms.sock.lock",
             ),
-            (SocketError::Held(at("kms")), "stop it first; to find it: ss -xlp src @kms"),
+            (
+                SocketError::Held(at("kms")),
+                "to see which keyring it serves: claviger status; to find it: ss -xlp src @kms",
+            ),
             (
                 SocketError::Followed(path.to_owned()),
                 "the plugin that it replaces has not ended yet; to find both: fuser /run/claviger/kms.sock.lock",

@@ -62,7 +62,7 @@ pub use self::{
     roots::SlotSummary,
     serve::ServeError,
     serving::Serving,
-    slots::{ChangeSlotsError, SlotAct, SlotsChanged, change_slots, slots, test_slots},
+    slots::{ChangeSlotsError, SlotAct, SlotsChanged, change_slots, slots, test_slots, uuid_of},
     snapshot::{Published, ServedFrom, ServingKey, Snapshot},
     state_dir::RECORD_FILES,
 };

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     audit::{Event, SlotEvent},
+    crypto::Uuid,
     durable::{Dir, DurableError},
     root::{Kind, Means, RootError, RootFile, RootIn, Sealer, Slot, SlotError, key_file_name},
 };
@@ -73,6 +74,14 @@ pub enum ChangeSlotsError {
 /// When the root file is missing or damaged.
 pub fn slots(dir: &Dir) -> Result<Vec<SlotSummary>, OpenError> {
     Ok(summaries(&read_root(StateFiles::new(dir))?))
+}
+
+/// Returns the uuid of the keyring in `dir` without opening a slot. So nothing proves that it is authentic.
+///
+/// # Errors
+/// When the root file is missing or damaged.
+pub fn uuid_of(dir: &Dir) -> Result<Uuid, OpenError> {
+    Ok(read_root(StateFiles::new(dir))?.uuid())
 }
 
 /// Checks whether the slot `name` opens, without the help of another slot. Without a name, checks every slot in this

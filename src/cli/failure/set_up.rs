@@ -60,6 +60,9 @@ impl Explain for LivePluginError {
                 "restore a backup of the keyring that the plugin serves; or, if you mean this one, give another --state-dir, or \
                  stop the plugin first: what it encrypted is then unreadable",
             ),
+            Self::TakeOver { .. } => refused(
+                "serve from the directory of its keyring, which `claviger status` names; or give this keyring another --socket",
+            ),
             Self::Unanswered { error, .. } => (Exit::Refused, Some(unanswered_hint(error))),
         }
     }
