@@ -190,6 +190,44 @@ fn what_is_expected_is_what_is_served() {
     assert!(!ours.state_dir().join("mark").exists());
 }
 
+/// API servers could read nothing that is encrypted under the keyring of the first one.
+#[test]
+fn a_plugin_is_not_replaced_by_one_of_another_keyring() {
+    let run = Run::new().unwrap();
+    let (mut ours, socket) = plugin(&run);
+    let theirs = Plugin::init(&run, BINARY, "theirs").unwrap();
+    ours.serve(socket.clone()).unwrap();
+    let serve = |flags: &[&str]| {
+        let mut command = theirs.command(&["serve"]);
+        command.args(["--socket", &socket]).args(flags);
+        let answer = output(command, &[], LIMIT).unwrap();
+        (answer.status.code(), String::from_utf8(answer.stderr).unwrap())
+    };
+    let (code, held) = serve(&[]);
+    assert!(code == Some(3) && held.contains("hint:  to see which keyring it serves: claviger status "), "{held}");
+    let (code, refused) = serve(&["--take-over"]);
+    assert_eq!(code, Some(3), "{refused}");
+    assert!(refused.starts_with(&format!("error: the plugin at unix://{socket} serves keyring ")), "{refused}");
+    let (message, hint) = refused.split_once(" hint:  ").or_else(|| refused.split_once("\nhint:  ")).unwrap();
+    assert!(message.ends_with(", which does not read what is encrypted with that one"), "{refused}");
+    assert!(hint.starts_with("serve from the directory of its keyring, which `claviger status"), "{refused}");
+    assert_eq!(status(&ours, &socket).0, 0);
+}
+
+#[test]
+fn whoever_asks_at_another_socket_is_told_that_a_plugin_serves() {
+    let run = Run::new().unwrap();
+    let (mut plugin, socket) = plugin(&run);
+    plugin.serve(socket).unwrap();
+    let other = run.socket("other.sock").unwrap().display().to_string();
+    let (code, text) = status(&plugin, &other);
+    let expected = format!(
+        "! a plugin serves from this state directory, and not at {other}: give its socket, which its log line `listening` \
+         names: --socket SOCKET\n"
+    );
+    assert!(code == 1 && text.contains(&expected), "{text}");
+}
+
 #[test]
 fn a_socket_that_systemd_holds_outlives_the_plugin() {
     let run = Run::new().unwrap();

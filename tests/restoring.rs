@@ -12,6 +12,7 @@ use crate::{
 };
 
 const STATE: &str = "--state-dir [DIR]/state";
+const SOCKET: &str = "--socket [DIR]/run/kms.sock";
 const OURS: &str = "--recovery-identity [DIR]/ours.txt";
 
 /// A node with one API server.
@@ -55,7 +56,7 @@ impl Node {
     }
 
     fn serve(&mut self) {
-        self.daemon = Some(self.sandbox.serve(&format!("{STATE} --socket [DIR]/run/kms.sock")));
+        self.daemon = Some(self.sandbox.serve(&format!("{STATE} {SOCKET}")));
     }
 
     fn stop(&mut self) {
@@ -246,11 +247,11 @@ fn etcd_that_is_restored_in_place_needs_its_keys_again() {
     let secrets = api.kubectl(&["get", "secrets", "-o", "json"]).unwrap();
     api.kubectl_stdin(&["replace", "-f", "-"], &secrets).unwrap();
     let (old, _) = node.key("k1");
-    node.done(&format!("key disable {old} {STATE} {}", node.etcd_flags()));
-    // Then etcd goes back to what it was.
     drop(node.api.take());
+    node.done(&format!("key disable {old} {STATE} {SOCKET} {}", node.etcd_flags()));
+    // Then etcd goes back to what it was.
     node.etcd = Etcd::start_from_snapshot(&node.run, &snapshot).unwrap();
-    let destroy = node.sandbox.run(&format!("key destroy {old} {STATE} {}", node.etcd_flags()));
+    let destroy = node.sandbox.run(&format!("key destroy {old} {STATE} {SOCKET} {}", node.etcd_flags()));
     assert!(destroy.code == 3 && destroy.stderr.contains("/registry/secrets/default/under-k1"), "{destroy}");
     node.done(&format!("key enable {old} {STATE}"));
     node.start_api();

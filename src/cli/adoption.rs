@@ -6,6 +6,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     config::Config,
+    durable::LifeLock,
     keeper::UsageDoubt,
     keyring::key_id::KeyId,
     probe::{ProbeAnswer, ProbeError},
@@ -120,12 +121,18 @@ fn count(report: &SelfReport, key_id: &str) -> Adopted {
 }
 
 /// Asks the plugin of this node why API servers may still write under `key_id`. Returns `None` if every connected API
-/// server has adopted another key, or if nobody listens at the socket, because no API server is connected then.
+/// server has adopted another key, or if no plugin serves from the state directory, because no API server is connected
+/// then.
 ///
 /// # Errors
 /// When this process cannot ask at all.
 pub(super) fn doubt(config: &Config, key_id: KeyId) -> Result<Option<UsageDoubt>, Failure> {
-    Ok(doubt_of(probe_plugin(config)?, &key_id.to_string()))
+    let answer = probe_plugin(config)?;
+    let is_absent = matches!(answer, Err(ProbeError::Absent | ProbeError::Refused));
+    if is_absent && LifeLock::is_held(&config.state_dir)? {
+        return Ok(Some(UsageDoubt::OtherSocket(config.socket.endpoint())));
+    }
+    Ok(doubt_of(answer, &key_id.to_string()))
 }
 
 fn doubt_of(answer: Result<ProbeAnswer, ProbeError>, key_id: &str) -> Option<UsageDoubt> {

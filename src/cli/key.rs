@@ -76,8 +76,8 @@ Examples:
     #[cfg_attr(
         feature = "scan",
         doc = "Therefore the command first reads all of etcd, as `claviger scan` does. It refuses if a live object is under \
-               the key, if an API server that is connected to the plugin here still uses the key, or if that plugin \
-               does not answer. What the state directory says about the past does not count, because the directory may have been restored or cloned."
+               the key, if an API server that is connected to the plugin here still uses the key, or if a plugin that serves from \
+               this state directory does not answer at --socket. What the state directory says about the past does not count, because the directory may have been restored or cloned."
     )]
     #[cfg_attr(
         not(feature = "scan"),

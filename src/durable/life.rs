@@ -1,6 +1,6 @@
 //! The lock that a daemon holds on a directory for its whole life.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, path::Path};
 
 use rustix::{
     fs::{self, FlockOperation, OFlags},
@@ -8,7 +8,7 @@ use rustix::{
 };
 
 use super::{
-    dir::Dir,
+    dir::{Dir, Privacy},
     error::{DurableError, Result, io_error},
 };
 
@@ -84,6 +84,20 @@ impl LifeLock {
         self.flock(&self.dir.fd, SHARED).map(drop)
     }
 
+    /// Whether a daemon holds the lock of the directory at `path`, or waits for it as a successor. Creates nothing.
+    ///
+    /// # Errors
+    /// As [`LifeLock::open`] and [`LifeLock::try_lock`], or when the directory cannot be opened.
+    pub fn is_held(path: &Path) -> Result<bool> {
+        let dir = Dir::open(path, Privacy::Private)?;
+        let file = match open_serving(&dir) {
+            Err(DurableError::Missing(_)) => None,
+            opened => Some(opened?),
+        };
+        // The lock that this takes if it is free ends with the call.
+        Ok(!Self { dir, file, succeeds: false }.try_lock()?)
+    }
+
     fn flock(&self, fd: &OwnedFd, operation: FlockOperation) -> Result<bool> {
         match fs::flock(fd, operation) {
             Ok(()) => Ok(true),
@@ -124,7 +138,19 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use super::*;
-    use crate::durable::{Privacy, testing::private};
+    use crate::durable::testing::private;
+
+    #[test]
+    fn who_asks_whether_it_is_held_neither_takes_it_nor_makes_its_file() {
+        let (_directory, dir) = private();
+        assert!(!LifeLock::is_held(dir.path()).unwrap());
+        assert!(!dir.contains(SERVING).unwrap());
+        let daemon = open(&dir).unwrap();
+        assert!(daemon.try_lock().unwrap() && LifeLock::is_held(dir.path()).unwrap());
+        drop(daemon);
+        assert!(!LifeLock::is_held(dir.path()).unwrap());
+        assert!(open(&dir).unwrap().try_lock().unwrap());
+    }
 
     /// Opens the lock of `dir` as another daemon does.
     fn open(dir: &Dir) -> Result<LifeLock> {

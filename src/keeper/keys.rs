@@ -85,6 +85,9 @@ pub enum UsageDoubt {
     /// A plugin may serve on this node, and did not answer. Contains the reason.
     #[error("the plugin did not say which key each API server has adopted: {0}")]
     PluginSilent(Arc<dyn Error + Send + Sync>),
+    /// A plugin serves from the state directory, and nobody listens at this socket.
+    #[error("a plugin serves from this state directory, and not at {0}")]
+    OtherSocket(String),
     /// The plugin answered without a report of its connections. It reports them to its own user and to root only.
     #[error("the plugin does not report to this user which key each API server has adopted")]
     NotReported,
@@ -338,6 +341,8 @@ mod tests {
         let text = format!("not destroying key {key_id}, which may still be in use: ");
         assert_eq!(waiting(1), format!("{text}1 connected API server has not adopted another key yet"));
         assert_eq!(waiting(2), format!("{text}2 connected API servers have not adopted another key yet"));
+        let elsewhere = refused(Usage::Unknown(UsageDoubt::OtherSocket("unix:///s".to_owned())));
+        assert_eq!(elsewhere, format!("{text}a plugin serves from this state directory, and not at unix:///s"));
     }
 
     #[test]

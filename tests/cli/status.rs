@@ -225,7 +225,7 @@ fn a_key_that_stored_values_need_and_the_keyring_lacks_is_named() {
     status.ends_with(1).matches("status/missing-key");
     finding(
         &status,
-        "and a key is missing: add no key yet; first find the backup that holds the missing key: claviger backup list",
+        "and a key is missing: add no key yet; first find the backup that holds the missing key: claviger backup check --state-dir",
     );
     assert!(!status.stdout.contains("restored or merged: rotate"), "{status}");
 

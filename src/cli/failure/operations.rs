@@ -266,6 +266,9 @@ fn unproven(key_id: KeyId, verb: Verb, reason: &UsageDoubt) -> String {
         UsageDoubt::PluginSilent(_) | UsageDoubt::NotReported => {
             "see what the plugin answers, as root or as the user that it runs as: claviger status"
         }
+        UsageDoubt::OtherSocket(_) => {
+            "name the socket of that plugin, which the log line `listening` shows: --socket SOCKET"
+        }
         UsageDoubt::NotAdopted(_) => {
             "wait until every API server has adopted the primary key, which takes up to three minutes: claviger status --watch"
         }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     config::{Backups, Config},
+    durable::LifeLock,
     hardening::LayerState,
     keeper::Opened,
     keyring::{Key, mark::Standing, state::State},
@@ -63,9 +64,8 @@ fn keyring_findings(opened: &Opened, report: Option<&SelfReport>, backups: Backu
     [mark, rotation, ledger].into_iter().flatten().collect()
 }
 
-/// Asks for a rotation after the keyring was restored or merged, but not while a key is missing: a new key would get
-/// the number of the missing one, and the keyring would have two keys of that number after the merge that brings it
-/// back.
+/// Asks for a rotation after a restore or a merge. While a key is missing it does not: a new key would take the missing
+/// key's number, and after a later merge two keys would have that number.
 fn rotation(opened: &Opened, report: Option<&SelfReport>) -> String {
     let lacks = |report: &SelfReport| {
         !report.missing.is_empty()
@@ -76,7 +76,7 @@ fn rotation(opened: &Opened, report: Option<&SelfReport>) -> String {
     if report.is_some_and(lacks) {
         return format!(
             "the keyring was restored or merged, and a key is missing: add no key yet; first find the backup that holds the missing \
-             key: claviger backup list; after it is merged, rotate to a new key: {rotate}"
+             key: claviger backup check FILE shows the keys of one; after it is merged, rotate to a new key: {rotate}"
         );
     }
     format!("the keyring was restored or merged: rotate to a new key: {rotate}")
@@ -104,6 +104,7 @@ fn unbacked(opened: &Opened) -> Option<String> {
 /// Says how the plugin is, and compares what it serves with the keyring on the disk.
 fn together(config: &Config, opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>) -> Vec<String> {
     let answer = match answer {
+        Err(ProbeError::Absent | ProbeError::Refused) if is_served(config) => return vec![elsewhere(config)],
         Err(error) => return vec![silent(error)],
         Ok(answer) => answer,
     };
@@ -149,6 +150,19 @@ fn compared(report: &SelfReport, opened: &Opened, state_dir: &Path, differs: Opt
         }
     };
     place.into_iter().chain(not_on_disk(&lacking)).collect()
+}
+
+/// Whether some plugin serves from the state directory. If the system does not tell, none is assumed.
+fn is_served(config: &Config) -> bool {
+    LifeLock::is_held(&config.state_dir).unwrap_or(false)
+}
+
+fn elsewhere(config: &Config) -> String {
+    format!(
+        "a plugin serves from this state directory, and not at {}: give its socket, which its log line `listening` names: \
+         --socket SOCKET",
+        config.socket
+    )
 }
 
 /// Where the plugin says what is wrong.

@@ -12,7 +12,11 @@ use std::{thread, time::Duration};
 
 use clap::Args;
 
-use crate::config::{Backups, Settings};
+use crate::{
+    config::{Backups, Config, Settings},
+    keeper::Opened,
+    probe::{ProbeAnswer, ProbeError},
+};
 
 use self::{disk::Disk, report::StatusReport, text::text};
 use super::{
@@ -25,6 +29,9 @@ use super::{
 
 /// How long `--watch` waits before it updates the screen.
 const WATCH: Duration = Duration::from_secs(1);
+
+/// How long a plugin takes at most to look at a keyring that was changed. It looks once a second.
+const CATCH_UP: Duration = Duration::from_millis(1500);
 
 /// Show the keyring, its keys, slots and recovery recipients, and whether the plugin answers
 ///
@@ -65,6 +72,8 @@ pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
         let opened = disk.open(&config);
         // A slot may take seconds to open, and the plugin opens the same one when it starts.
         let answer = if answer.is_err() && opened.is_ok() { probe_plugin(&config)? } else { answer };
+        let is_behind = opened.as_ref().is_ok_and(|opened| is_behind(opened, answer.as_ref().ok()));
+        let answer = if is_behind { catch_up(&config)? } else { answer };
         let (report, outcome) = match (opened, answer) {
             (Err(error), Err(_)) => return Err(error.failure),
             (Err(error), answer) => {
@@ -77,7 +86,7 @@ pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
                 (report, Ok(exit))
             }
         };
-        show(&report, watch, global)?;
+        show(report, watch, global)?;
         if !watch {
             return outcome;
         }
@@ -85,12 +94,28 @@ pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
     }
 }
 
+/// Whether the plugin serves an earlier generation of the keyring on the disk, and does not say why.
+fn is_behind(opened: &Opened, answer: Option<&ProbeAnswer>) -> bool {
+    let report = answer.and_then(|answer| answer.report.as_ref());
+    report.is_some_and(|report| {
+        let is_same = report.keyring.as_ref() == Some(&opened.keyring.uuid().to_hex());
+        is_same && report.degraded.is_none() && report.generation < opened.keyring.generation()
+    })
+}
+
+/// Asks the plugin again when it has had the time to look at the disk, which it does once a second.
+fn catch_up(config: &Config) -> Result<Result<ProbeAnswer, ProbeError>, Failure> {
+    thread::sleep(CATCH_UP);
+    probe_plugin(config)
+}
+
 /// Prints the report. If it stays on the screen, it replaces what was printed before.
-fn show(report: &StatusReport, stays: bool, global: &Global) -> Result<(), OutputError> {
+fn show(mut report: StatusReport, stays: bool, global: &Global) -> Result<(), OutputError> {
     if global.output == Format::Json {
-        return output::json(report);
+        report.findings.iter_mut().for_each(|finding| *finding = global.given.repeat_in(finding).into_owned());
+        return output::json(&report);
     }
-    let page = text(report, terminal_width());
+    let page = text(&report, terminal_width());
     let page = global.given.repeat_in(&page);
     if stays { output::screen(&page) } else { output::text_line(&page) }
 }
