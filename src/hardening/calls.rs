@@ -136,6 +136,8 @@ pub(crate) fn narrowed(own: OwnFacts) -> Vec<Narrowed> {
         narrowed_to(("SYS_ioctl", libc::SYS_ioctl), &[(1, WHOLE, libc::TCGETS)]),
         // What the kernel told the process at its start.
         narrowed_to(("SYS_prctl", libc::SYS_prctl), &[(0, WHOLE, bits(PR_GET_AUXV))]),
+        // A thread names itself, which may be only after the filter is in force.
+        narrowed_to(("SYS_prctl", libc::SYS_prctl), &[(0, WHOLE, bits(libc::PR_SET_NAME))]),
         narrowed_to(("SYS_prctl", libc::SYS_prctl), &[(0, WHOLE, bits(libc::PR_SET_VMA))]),
         // How the process aborts itself.
         narrowed_to(("SYS_tgkill", libc::SYS_tgkill), &[(0, WHOLE, u64::from(own.pid))]),
