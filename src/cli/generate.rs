@@ -256,6 +256,22 @@ fn resource(text: &str) -> Result<String, ResourceError> {
         Some((right, _)) if *right != name => {
             Err(ResourceError::OtherName(format!("{}{group}", bare(right).unwrap_or_default())))
         }
+        None if group.is_empty() => {
+            grouped(name).map_or_else(|| Ok(text.to_owned()), |right| Err(ResourceError::OtherName(right)))
+        }
         _ => Ok(text.to_owned()),
     }
+}
+
+/// Returns the name with its group of a resource of Kubernetes' own that is not in the core group.
+#[cfg(feature = "scan")]
+fn grouped(name: &str) -> Option<String> {
+    let resource = crate::scan::names::resource(name);
+    resource.group.as_deref().is_some_and(|group| !group.is_empty()).then(|| resource.to_string())
+}
+
+/// Without the scanner, only the resources that have other names are known.
+#[cfg(not(feature = "scan"))]
+fn grouped(_: &str) -> Option<String> {
+    None
 }

@@ -165,6 +165,7 @@ fn a_name_that_the_api_server_does_not_know_is_no_resource() {
         ("deployment.apps", "deployments.apps"),
         ("ingress", "ingresses.networking.k8s.io"),
         ("deployments", "deployments.apps"),
+        ("networkpolicies", "networkpolicies.networking.k8s.io"),
     ] {
         let answer = sandbox.refused(2, &format!("{generate} {wrong}"));
         let said = format!(
