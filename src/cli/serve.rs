@@ -46,7 +46,8 @@ pub(super) struct ServeArgs {
     /// A group that may open the socket, by its number; its mode is then 0660 rather than 0600
     #[arg(long, value_name = "GID", value_parser = gid)]
     socket_group: Option<u32>,
-    /// Unseal, then take the socket of the plugin that serves there, which answers the calls in flight and ends
+    /// Unseal, then take the socket of the plugin that serves the same keyring there, which answers the calls in flight
+    /// and ends
     #[arg(long)]
     take_over: bool,
     /// A user who may connect, besides root and the plugin's own; may be given several times
@@ -107,8 +108,8 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Refuses to replace a plugin of another keyring: API servers could read nothing that is encrypted. The daemon says
-/// whether the keyring here opens.
+/// Refuses to replace a plugin of another keyring: API servers could read nothing that is encrypted. A plugin that does
+/// not answer may be replaced, because that may be the reason to do it. The daemon says whether the keyring here opens.
 fn check_taken_over(config: &Config, dir: Option<&Dir>) -> Result<(), Failure> {
     let Some(Ok(ours)) = dir.map(keeper::uuid_of) else { return Ok(()) };
     let search = find_plugin(config)?;
