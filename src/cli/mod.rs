@@ -75,7 +75,8 @@ Exit codes:
   5    disk
   6    not reachable
   7    damaged or incomplete
-  130  interrupted";
+  130  interrupted
+  141  the program that read the output ended first";
 
 /// The Kubernetes KMS v2 plugin that keeps its own keys
 #[derive(Parser)]

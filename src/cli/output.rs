@@ -19,7 +19,8 @@ pub(super) struct OutputError(#[from] io::Error);
 
 impl Explain for OutputError {
     fn explain(&self) -> Explanation {
-        (Exit::Disk, None)
+        let is_closed = self.0.kind() == io::ErrorKind::BrokenPipe;
+        (if is_closed { Exit::PipeClosed } else { Exit::Disk }, None)
     }
 }
 

@@ -187,6 +187,17 @@ fn streams_that_are_closed() {
 fn a_pipe_that_nobody_reads() {
     let sandbox = Sandbox::initialised();
     let script = "{ sleep 0.2; \"$0\" \"$@\"; echo exit $? >&2; } | true";
-    let answer = sandbox.call("key list --state-dir [DIR]/state").under(["sh", "-c", script], "").run();
-    assert_eq!(answer.stderr, "error: writing to standard output: Broken pipe (os error 32)\nexit 5\n");
+    let ends =
+        |line: &str| sandbox.call(&format!("{line} --state-dir [DIR]/state")).under(["sh", "-c", script], "").run();
+    for line in ["key list", "key list --output json", "status --socket [DIR]/run/kms.sock", "slot test"] {
+        assert_eq!(ends(line).stderr, "exit 141\n", "{line}");
+    }
+    // A change is done, and a backup that is not whole is never given up silently.
+    let added = ends("key add").stderr;
+    assert!(added.starts_with("warning: all is done, but the report could not be printed: "), "{added}");
+    assert!(added.ends_with("\nexit 0\n"), "{added}");
+    let recipient = identity(&sandbox, "identity.txt");
+    let backup = ends(&format!("backup create - --recipient {recipient}")).stderr;
+    let said = "error: writing to standard output: Broken pipe (os error 32)\nhint:  the backup is not whole: make it again\nexit 5\n";
+    assert_eq!(backup, said);
 }

@@ -24,7 +24,7 @@ pub(crate) const CLAVIGER: &str = env!("CARGO_BIN_EXE_claviger");
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The exit codes that this version uses; `claviger --help` documents them.
-const DOCUMENTED: [i32; 9] = [0, 1, 2, 3, 4, 5, 6, 7, 130];
+const DOCUMENTED: [i32; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 130, 141];
 
 /// Somebody who is not root, and no user of this machine's.
 pub(crate) const NOBODY: u32 = 65534;

@@ -52,7 +52,7 @@ pub(super) fn run(file: &Path, recipients: &[String], keyring: KeyringArgs, glob
         refuse_terminal()?;
         refuse_nowhere()?;
         let made = keeper::back_up(&site.dir, &site.means, recipients, now)?;
-        print_bytes(&made, global)?;
+        print_bytes(&made, global).map_err(|error| not_whole(&error))?;
         return Ok(Exit::Done);
     }
     // This comes before any line says that a backup is being made.
@@ -103,6 +103,11 @@ fn print_bytes(made: &Made, global: &Global) -> Result<(), OutputError> {
     output::bytes(&made.bytes)?;
     output::aside(&format!("expect  {}", Expect::of(&made.opened.keyring, made.opened.digest)), global);
     Ok(())
+}
+
+/// The failure of a backup that was not printed whole. Unlike a report, a backup is never given up silently.
+fn not_whole(error: &OutputError) -> Failure {
+    Failure::new(Exit::Disk, error, "the backup is not whole: make it again".to_owned())
 }
 
 /// The report of a backup that was written. `doubt` says why it does not count.

@@ -14,6 +14,8 @@ pub enum Exit {
     Unreachable = 6,
     Damaged = 7,
     Interrupted = 130,
+    /// As a shell shows the end of a program by SIGPIPE.
+    PipeClosed = 141,
 }
 
 impl From<Exit> for ExitCode {

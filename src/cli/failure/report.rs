@@ -87,7 +87,12 @@ impl Failure {
         &self.message
     }
     /// Prints the failure to standard error, for people or as JSON.
+    ///
+    /// Prints nothing if the reader of standard output has ended, as in `claviger status | head -1`.
     pub(in crate::cli) fn report(&self, global: &Global) -> ExitCode {
+        if self.exit == Exit::PipeClosed {
+            return self.exit.into();
+        }
         let hint = self.hint.as_deref().map(|hint| global.given.repeat_in(hint));
         let hint = hint.as_deref();
         match global.output {
