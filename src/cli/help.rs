@@ -4,7 +4,11 @@
 
 use std::{ffi::OsString, io::Write, iter, process};
 
-use clap::{ArgMatches, Command, Error, error::ErrorKind};
+use clap::{
+    ArgMatches, Command, Error,
+    builder::StyledStr,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use super::failure::{Exit, Failure};
 
@@ -32,14 +36,42 @@ pub(super) fn matches(claviger: Command) -> ArgMatches {
 /// command.
 fn read(claviger: &Command, words: &[OsString]) -> Result<ArgMatches, Error> {
     let error = match claviger.clone().try_get_matches_from(words) {
-        Err(error) if error.kind() == ErrorKind::InvalidSubcommand => error,
+        Err(error) if error.kind() == ErrorKind::InvalidSubcommand => with_places(error, claviger),
         outcome => return outcome,
     };
     let is_help = words.get(1).is_some_and(|word| word == "help");
     let others = words.iter().take(1).chain(words.iter().skip(2)).cloned().chain(iter::once("--help".into()));
     match claviger.clone().try_get_matches_from(others.filter(|_| is_help)) {
-        Err(better) if is_help && better.kind() == ErrorKind::InvalidSubcommand => Err(better),
+        Err(better) if is_help && better.kind() == ErrorKind::InvalidSubcommand => Err(with_places(better, claviger)),
         _ => Err(error),
+    }
+}
+
+/// What a rotation is called, and the command that carries it out.
+const ROTATE: (&str, &str) = ("rotate", "promote");
+
+/// Suggests the commands that have the wrong word as their last word: `claviger key promote` for `claviger promote`.
+fn with_places(mut error: Error, claviger: &Command) -> Error {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+    let word = if word == ROTATE.0 { ROTATE.1 } else { word.as_str() };
+    let mut places = Vec::new();
+    find(claviger, "claviger", word, &mut places);
+    if !places.is_empty() {
+        error.remove(ContextKind::SuggestedSubcommand);
+        let tip = StyledStr::from(format!("did you mean: {}", places.join(", or ")));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+    error
+}
+
+/// Collects the commands below `command`, which is called `name`, whose last word is `word`.
+fn find(command: &Command, name: &str, word: &str, places: &mut Vec<String>) {
+    for verb in command.get_subcommands() {
+        let name = format!("{name} {}", verb.get_name());
+        if verb.get_name() == word {
+            places.push(name.clone());
+        }
+        find(verb, &name, word, places);
     }
 }
 

@@ -63,6 +63,27 @@ fn shells_and_man_know_every_verb() {
 }
 
 #[test]
+fn a_command_that_lacks_its_first_word_is_answered_with_all_of_it() {
+    let sandbox = Sandbox::new();
+    for (line, tip) in [
+        ("promote k2", "claviger key promote"),
+        ("rotate", "claviger key promote"),
+        ("destroy k1", "claviger key destroy"),
+        ("restore backup.age", "claviger backup restore"),
+        ("create backup.age", "claviger backup create"),
+        ("split", "claviger recovery split"),
+        ("remove", "claviger slot remove, or claviger recovery remove"),
+        ("key restore", "claviger backup restore"),
+    ] {
+        let answer = sandbox.refused(2, line);
+        assert!(answer.stderr.contains(&format!("\n  tip: did you mean: {tip}\n")), "{answer}");
+        let json = sandbox.run(&format!("--output=json {line}"));
+        let report: serde_json::Value = serde_json::from_str(&json.ends_with(2).stderr).unwrap();
+        assert!(report["hint"].as_str().unwrap().starts_with(&format!("did you mean: {tip}; Usage: ")), "{json}");
+    }
+}
+
+#[test]
 fn the_version_is_the_packages() {
     let answer = Sandbox::new().run("--version");
     assert_eq!(answer.stdout, format!("claviger {}\n", env!("CARGO_PKG_VERSION")));
