@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{PathBufValueParser, TypedValueParser},
+};
 
 use super::given::Given;
 use crate::config::{Config, ConfigError, Settings};
@@ -14,6 +17,16 @@ pub(super) const CREDENTIAL: &str = "claviger-root";
 #[derive(Debug, thiserror::Error)]
 #[error("expected {0}")]
 pub(super) struct Expected(pub(super) &'static str);
+
+/// Reads the name of a file or directory to write. Refuses `-`, which would be a file of this name, because standard
+/// output has the report.
+pub(super) fn named() -> impl TypedValueParser<Value = PathBuf> {
+    let is_named = |path: PathBuf| {
+        let expected = Expected("a name: standard output has the report; ./- is a file of this name");
+        if path.as_os_str() == "-" { Err(expected) } else { Ok(path) }
+    };
+    PathBufValueParser::new().try_map(is_named)
+}
 
 /// What every verb has.
 #[derive(Args)]

@@ -15,6 +15,7 @@ use crate::{
 
 use super::{
     Format, Global, Socket, StateDir,
+    arguments::named,
     failure::{Exit, Failure, warn},
     files::absolute,
     given::quoted,
@@ -55,7 +56,7 @@ pub(super) struct InitArgs {
     #[arg(long, conflicts_with = "recovery_identity")]
     without_recovery: bool,
     /// Where to write the slot's key file, preferably on another disk [default: slot-file.key in the state directory]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = named())]
     slot_file: Option<PathBuf>,
     /// Move an unfinished `init` aside, and begin again
     #[arg(long)]

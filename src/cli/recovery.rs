@@ -12,6 +12,7 @@ use crate::{
 
 use super::{
     Format, Global, KeyringArgs, Site,
+    arguments::named,
     failure::{Exit, Failure},
     identities::{IdentityArgs, Purpose},
     output::{self, OutputError},
@@ -79,7 +80,7 @@ Example:
         #[arg(long, value_name = "K")]
         threshold: u8,
         /// Directory to write the shares to, one file for each
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", value_parser = named())]
         directory: PathBuf,
     },
     /// Test whether an identity can recover the root key, and for which recipients

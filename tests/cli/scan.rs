@@ -136,6 +136,21 @@ fn the_page_for_auditors_needs_nothing_else_and_is_never_written_over() {
 }
 
 #[test]
+fn a_page_that_would_go_nowhere_is_refused_before_the_scan() {
+    let sandbox = sandbox();
+    for flag in ["--html", "--prometheus"] {
+        let answer = sandbox.refused(2, &format!("scan --snapshot [DIR]/etcd.db {flag} -"));
+        let said =
+            format!("error: invalid value '-' for '{flag} <FILE>': expected a name: standard output has the report; ");
+        assert!(answer.stderr.starts_with(&said), "{answer}");
+    }
+    let null = sandbox.refused(3, "scan --snapshot [DIR]/etcd.db --html /dev/null").complaint();
+    let said = "error: /dev/null already exists\nhint:  it is no file, so nothing can be kept there: name a file that does not exist, or \
+                omit the option\n";
+    assert_eq!(null, said);
+}
+
+#[test]
 fn metrics_are_written_over_what_was_there_for_everybody_to_read() {
     use std::os::unix::fs::PermissionsExt;
     let sandbox = sandbox();

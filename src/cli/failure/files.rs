@@ -82,10 +82,21 @@ impl Explain for StoreError {
     }
 }
 
+/// Whether there is a device, a pipe or a socket.
+fn is_device(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
 pub(super) fn export(error: &DurableError) -> Explanation {
     match error {
         DurableError::Missing(path) => refused(&format!("mkdir -p {}", quoted(path))),
         DurableError::Exists(path) if path.is_dir() => refused("it is a directory: name a file in it"),
+        DurableError::Exists(path) if is_device(path) => {
+            refused("it is no file, so nothing can be kept there: name a file that does not exist, or omit the option")
+        }
+        DurableError::Kind { found, expected: FileKind::Regular, .. } if *found != FileKind::SymbolicLink => {
+            refused("name a file; one that exists is replaced")
+        }
         error => error.explain(),
     }
 }

@@ -7,6 +7,8 @@ use clap::Args;
 
 use crate::scan::report::ScanReport;
 
+#[cfg(any(feature = "html", feature = "metrics"))]
+use super::super::arguments::named;
 use super::super::failure::Failure;
 #[cfg(feature = "html")]
 use super::html;
@@ -22,11 +24,11 @@ use crate::durable::{check_export, export};
 pub(super) struct FileArgs {
     /// Also write the report as one HTML page, for auditors. The file must not exist
     #[cfg(feature = "html")]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = named())]
     html: Option<PathBuf>,
     /// Also write metrics for the textfile collector of Prometheus' node exporter; replaces the file
     #[cfg(feature = "metrics")]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = named())]
     prometheus: Option<PathBuf>,
 }
 

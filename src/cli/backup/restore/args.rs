@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::super::super::{KeyringArgs, Socket, identities::IdentityArgs, needed::ProofArgs};
+use super::super::super::{KeyringArgs, Socket, arguments::named, identities::IdentityArgs, needed::ProofArgs};
 use crate::{keeper::Expect, keyring::key_id::KeyId};
 
 /// Restore a backup to an empty state directory, or merge its keys into an existing keyring
@@ -62,13 +62,13 @@ pub struct RestoreArgs {
     #[command(flatten)]
     pub(super) proof: ProofArgs,
     /// Where to write the slot's key file, preferably on another disk [default: slot-file.key in the state directory]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = named())]
     pub(super) slot_file: Option<PathBuf>,
     /// Key that others may know, by its full key_id: it never wraps again; may be given several times
     #[arg(long, value_name = "KEY_ID")]
     pub(super) compromised: Vec<KeyId>,
     /// Where to write a backup if a new key has to be made [default: in the directory of the backup that is restored]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = named())]
     pub(super) backup_to: Option<PathBuf>,
     /// Carry out the merge that was shown
     #[arg(long)]
