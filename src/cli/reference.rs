@@ -12,6 +12,7 @@ use clap_mangen::Man;
 
 use super::{
     Global,
+    arguments::named,
     failure::{Exit, Failure},
     output,
 };
@@ -33,13 +34,13 @@ pub(super) struct CompletionsArgs {
 Examples:
   claviger man | man -l -
   claviger man key promote | man -l -
-  sudo claviger man --directory /usr/local/share/man/man1")]
+  sudo claviger man --directory /usr/local/share/man/man1    # then: man claviger-key-promote")]
 pub(super) struct ManArgs {
     /// Command that the page is about, for example: key promote [default: claviger itself]
     #[arg(value_name = "COMMAND")]
     command: Vec<String>,
     /// Write the pages of all commands to this directory
-    #[arg(long, value_name = "DIR", conflicts_with = "command")]
+    #[arg(long, value_name = "DIR", value_parser = named(), conflicts_with = "command")]
     directory: Option<PathBuf>,
 }
 
@@ -63,8 +64,7 @@ pub(super) fn man(args: &ManArgs, claviger: Command, global: &Global) -> Result<
     if let Some(directory) = &args.directory {
         return write_all(&pages, directory, global);
     }
-    let name = [&["claviger".to_owned()], args.command.as_slice()].concat().join("-");
-    let page = pages.get(&name).ok_or_else(|| {
+    let page = pages.get(&page_name(&args.command)).ok_or_else(|| {
         // As they are typed. The name of a page has hyphens for spaces.
         let names = pages.values().filter_map(|page| page.get_bin_name()?.strip_prefix("claviger "));
         let mut commands: Vec<&str> = names.collect();
@@ -74,6 +74,18 @@ pub(super) fn man(args: &ManArgs, claviger: Command, global: &Global) -> Result<
     })?;
     output::text(&String::from_utf8_lossy(&roff(page)))?;
     Ok(Exit::Done)
+}
+
+/// Returns the name of the page about a command. The command may be given in one word, as in `man 'key promote'`, or by
+/// the name of its page, as other pages refer to it.
+fn page_name(command: &[String]) -> String {
+    let command = command.join(" ");
+    let mut words: Vec<&str> = command.split_whitespace().collect();
+    let is_page = words.first().is_some_and(|word| *word == "claviger" || word.starts_with("claviger-"));
+    if !is_page {
+        words.insert(0, "claviger");
+    }
+    words.join("-")
 }
 
 fn write_all(pages: &BTreeMap<String, Command>, directory: &Path, global: &Global) -> Result<Exit, Failure> {
@@ -91,16 +103,22 @@ fn write_all(pages: &BTreeMap<String, Command>, directory: &Path, global: &Globa
 }
 
 /// Returns every command by the name of its page, such as `claviger-key-promote`.
-fn pages(mut claviger: Command) -> BTreeMap<String, Command> {
+fn pages(claviger: Command) -> BTreeMap<String, Command> {
+    let mut claviger = without_help(claviger);
     // Names the commands in commands.
     claviger.build();
     let mut pages = BTreeMap::new();
     let mut rest = vec![claviger];
     while let Some(page) = rest.pop() {
-        rest.extend(page.get_subcommands().filter(|verb| verb.get_name() != "help").cloned());
+        rest.extend(page.get_subcommands().cloned());
         pages.insert(page.get_display_name().unwrap_or(page.get_name()).to_owned(), page);
     }
     pages
+}
+
+/// Removes the commands `help`, which have no page, so that no page refers to one.
+fn without_help(command: Command) -> Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help)
 }
 
 fn roff(page: &Command) -> Vec<u8> {

@@ -63,6 +63,24 @@ fn shells_and_man_know_every_verb() {
 }
 
 #[test]
+fn a_page_is_found_by_every_name_that_people_and_other_pages_use() {
+    let sandbox = Sandbox::new();
+    let page = sandbox.run("man key promote").ends_with(0).stdout.clone();
+    assert_eq!(sandbox.run("man claviger-key-promote").ends_with(0).stdout, page);
+    let in_one_word = ["sh".to_owned(), "-c".to_owned(), "exec \"$0\" man 'key promote'".to_owned()];
+    assert_eq!(sandbox.call("").under(in_one_word, "man 'key promote'").run().ends_with(0).stdout, page);
+    // Each page that a page names exists, and `man` finds it.
+    let pages = pages(&sandbox);
+    for page in &pages {
+        let text = fs::read_to_string(sandbox.path("man").join(format!("{page}.1"))).unwrap().replace("\\-", "-");
+        let named = text.lines().filter_map(|line| line.strip_suffix("(1)"));
+        for name in named {
+            assert!(pages.iter().any(|page| page == name), "{page} refers to {name}");
+        }
+    }
+}
+
+#[test]
 fn a_command_that_lacks_its_first_word_is_answered_with_all_of_it() {
     let sandbox = Sandbox::new();
     for (line, tip) in [
