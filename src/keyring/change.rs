@@ -29,7 +29,7 @@ pub enum ChangeError {
     #[error("key {0} is destroyed")]
     Destroyed(KeyId),
     /// A key in this state cannot be changed so.
-    #[error("key {key_id} is {state} and cannot be {}", verb.participle())]
+    #[error("key {key_id} is {state}{}", why_not(*state, *verb))]
     State {
         /// The key.
         key_id: KeyId,
@@ -53,6 +53,15 @@ pub enum ChangeError {
     /// No key could be made.
     #[error(transparent)]
     Key(#[from] KeyError),
+}
+
+/// Says why a key in this state cannot be changed so.
+fn why_not(state: State, verb: Verb) -> String {
+    match (state, verb) {
+        (State::Primary, Verb::Promote) | (State::Disabled, Verb::Disable) => " already".to_owned(),
+        (_, Verb::Enable) => ", and only a disabled key can be enabled".to_owned(),
+        (_, verb) => format!(" and cannot be {}", verb.participle()),
+    }
 }
 
 type NextKeyring = Result<Keyring, ChangeError>;
@@ -298,13 +307,13 @@ mod tests {
         let (first, second) = (fixture.id(0), fixture.id(1));
         let refused = |changed: NextKeyring| changed.unwrap_err().to_string();
         let keyring = &fixture.keyring;
-        assert_eq!(
-            refused(keyring.promote(first, RECORD, now())),
-            format!("key {first} is primary and cannot be promoted")
-        );
+        assert_eq!(refused(keyring.promote(first, RECORD, now())), format!("key {first} is primary already"));
         assert_eq!(refused(keyring.disable(first, RECORD)), format!("key {first} is primary and cannot be disabled"));
         assert_eq!(refused(keyring.destroy(first, RECORD)), format!("key {first} is primary and cannot be destroyed"));
-        assert_eq!(refused(keyring.enable(second, RECORD)), format!("key {second} is pending and cannot be enabled"));
+        assert_eq!(
+            refused(keyring.enable(second, RECORD)),
+            format!("key {second} is pending, and only a disabled key can be enabled")
+        );
         assert_eq!(
             refused(keyring.destroy(second, RECORD)),
             format!("key {second} is pending and cannot be destroyed")

@@ -82,6 +82,11 @@ fn what_must_not_be_is_refused() {
     sandbox.run(&format!("key promote k2 --without-backup {STATE}")).ends_with(0);
     let late = [refused(&format!("disable {first}")), refused("promote k1")];
     sandbox.run(&format!("key disable {first} {STATE} --risk-unreadable-secrets")).ends_with(0);
+    let again = refused(&format!("disable {first}"));
+    assert!(
+        again.stderr.starts_with(&format!("error: key {first} is disabled already\nhint:  nothing has to be done")),
+        "{again}"
+    );
     let unproven = refused(&format!("destroy {first}"));
     fs::remove_file(sandbox.path("state/mark")).unwrap();
     let unmarked = refused("add");

@@ -193,6 +193,13 @@ impl Explain for ChangeError {
             Self::State { state: State::Primary, verb: Verb::Disable | Verb::Destroy, .. } => {
                 "promote another key first: claviger key add, then claviger key promote KEY"
             }
+            Self::State { state: State::Primary, verb: Verb::Promote, .. } => {
+                "nothing has to be done; for a newer primary key: claviger key add, then claviger key promote KEY"
+            }
+            Self::State { state: State::Disabled, verb: Verb::Disable, .. } => {
+                "nothing has to be done: `claviger key list` shows it"
+            }
+            Self::State { verb: Verb::Enable, .. } => "nothing has to be done: the key unwraps without it",
             Self::State { verb: Verb::Promote, .. } => {
                 "only a pending key is promoted; to go back, add a key and promote that one: claviger key add"
             }
