@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::{
+    escrow::{NotRecipient, Recipient},
     keeper::{self, RecoveryAct},
     keyring::{Keyring, recovery::Recovery},
 };
@@ -135,6 +136,7 @@ pub(super) fn run(args: RecoveryArgs, global: &Global) -> Result<Exit, Failure> 
             change(one.keyring, &RecoveryAct::Add(recipient, identities), global)
         }
         RecoveryVerb::Remove { one, risk_no_recovery } => {
+            refuse_identity(&one.recipient)?;
             change(one.keyring, &RecoveryAct::Remove { recipient: one.recipient, last: risk_no_recovery }, global)
         }
         RecoveryVerb::Test { identity, keyring } => test(keyring, &identity, global),
@@ -142,6 +144,14 @@ pub(super) fn run(args: RecoveryArgs, global: &Global) -> Result<Exit, Failure> 
         RecoveryVerb::Split { identity, shares, threshold, directory } => {
             super::split::run(&identity, (threshold, shares), &directory, global)
         }
+    }
+}
+
+/// Refuses an identity in the place of a recipient, before an error can repeat it.
+fn refuse_identity(recipient: &str) -> Result<(), NotRecipient> {
+    match recipient.parse::<Recipient>() {
+        Err(error @ NotRecipient::Identity) => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -117,7 +117,7 @@ fn next(shares: &[PathBuf], threshold: u8) -> String {
     let flags = flags.join(" ");
     format!(
         "\nnext:  print or write down each share, and give each one to a different person\n       \
-         test that they open the keyring: claviger recovery test {flags}\n       \
+         when a keyring has this recipient, test there that the shares open it: claviger recovery test {flags}\n       \
          then destroy the files, and the identity itself"
     )
 }

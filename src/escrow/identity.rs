@@ -19,6 +19,9 @@ use super::share::{self, Share, ShareError};
 /// Room for what age adds to a plaintext for a few recipients.
 const OVERHEAD: usize = 4096;
 
+/// What an identity begins with.
+const IDENTITY: &str = "AGE-SECRET-KEY-";
+
 /// An age recipient, `age1…`: the public half of a recovery identity.
 #[derive(Clone)]
 pub struct Recipient(x25519::Recipient);
@@ -26,10 +29,17 @@ pub struct Recipient(x25519::Recipient);
 /// age identities, `AGE-SECRET-KEY-1…`: the private halves, read only to check or to recover.
 pub struct Identities(Vec<x25519::Identity>);
 
-/// The text is not a recipient.
+/// Why a text is not a recipient. It does not repeat the text, which may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an age recipient, expected age1…")]
-pub struct NotRecipient;
+#[non_exhaustive]
+pub enum NotRecipient {
+    /// It is an identity, which is secret.
+    #[error("an identity was given where its recipient is expected, age1…")]
+    Identity,
+    /// It is anything else.
+    #[error("not an age recipient, expected age1…")]
+    Other,
+}
 
 /// Why an identity could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,7 +100,8 @@ impl FromStr for Recipient {
     type Err = NotRecipient;
 
     fn from_str(text: &str) -> Result<Self, NotRecipient> {
-        text.parse().map(Self).map_err(|_| NotRecipient)
+        let is_identity = text.trim_start().to_ascii_uppercase().starts_with(IDENTITY);
+        text.parse().map(Self).map_err(|_| if is_identity { NotRecipient::Identity } else { NotRecipient::Other })
     }
 }
 

@@ -178,6 +178,31 @@ fn recovery_recipients_are_added_tested_and_removed() {
 }
 
 #[test]
+fn an_identity_in_the_place_of_its_recipient_is_refused_and_not_repeated() {
+    let sandbox = Sandbox::initialised();
+    let recipient = identity(&sandbox, "ours.txt");
+    let file = fs::read_to_string(sandbox.path("ours.txt")).unwrap();
+    let secret = file.lines().last().unwrap();
+    for line in [
+        format!("init --state-dir [DIR]/new --recovery-recipient {secret} --recovery-identity [DIR]/ours.txt"),
+        format!("recovery add {secret} --recovery-identity [DIR]/ours.txt {STATE}"),
+        format!("recovery add {} --recovery-identity [DIR]/ours.txt {STATE}", secret.to_lowercase()),
+        format!("recovery remove {secret} {STATE}"),
+        format!("backup create [DIR]/backup.age --recipient {secret} {STATE}"),
+    ] {
+        let answer = sandbox.refused(2, &line);
+        let said = "error: an identity was given where its recipient is expected, age1…\nhint:  `age-keygen -y FILE` prints the recipient";
+        assert!(answer.stderr.starts_with(said), "{answer}");
+        assert!(!answer.stderr.to_uppercase().contains(secret), "the secret is repeated");
+    }
+    // The other way round, nothing has to be made anew.
+    fs::write(sandbox.path("recipient.txt"), &recipient).unwrap();
+    let answer = sandbox.refused(2, &format!("recovery test --recovery-identity [DIR]/recipient.txt {STATE}"));
+    let hint = "hint:  give the file that `age-keygen -o FILE` wrote when it printed the recipient; the recipient, age1…, opens nothing\n";
+    assert!(answer.stderr.ends_with(hint), "{answer}");
+}
+
+#[test]
 fn a_running_plugin_follows_every_change_without_a_signal() {
     let sandbox = Sandbox::initialised();
     let mut daemon = sandbox.serve("--state-dir [DIR]/state --socket [DIR]/run/kms.sock");

@@ -236,7 +236,16 @@ impl Explain for RecoveryError {
 
 impl Explain for NotRecipient {
     fn explain(&self) -> Explanation {
-        pair()
+        match self {
+            Self::Identity => with(
+                Exit::Usage,
+                "`age-keygen -y FILE` prints the recipient of the identity in FILE. The identity may now be in your shell's history and \
+                 in the process list: if somebody may have seen it, make a new one",
+            ),
+            _ => {
+                with(Exit::Usage, "`age-keygen` makes an identity and prints its recipient; keep the identity offline")
+            }
+        }
     }
 }
 
@@ -247,14 +256,12 @@ impl Explain for IdentityError {
             Self::Share(error) => error.explain(),
             #[cfg(not(feature = "shares"))]
             Self::NoShares => with(Exit::Usage, "build claviger with its feature `shares`"),
-            Self::NotIdentity => pair(),
+            Self::NotIdentity => with(
+                Exit::Usage,
+                "give the file that `age-keygen -o FILE` wrote when it printed the recipient; the recipient, age1…, opens nothing",
+            ),
         }
     }
-}
-
-/// For a text that is no recipient or no identity.
-fn pair() -> Explanation {
-    with(Exit::Usage, "make a pair with `age-keygen`; keep the identity offline")
 }
 
 #[cfg(feature = "shares")]
