@@ -100,6 +100,18 @@ fn what_opens_nothing_is_refused_in_its_own_words() {
 }
 
 #[test]
+fn the_passphrase_of_the_slot_that_stays_is_asked_for_before_another_one_is_removed() {
+    let sandbox = Sandbox::initialised();
+    private(&sandbox, "passphrase.key", PASSPHRASE.as_bytes());
+    let add = format!("slot add passphrase --new-passphrase-file [DIR]/passphrase.key {CHEAP} {STATE}");
+    sandbox.run(&add).ends_with(0);
+    let refused = sandbox.refused(3, &format!("slot remove file {STATE}"));
+    let hint = "hint:  give the passphrase: --passphrase-file FILE, or run it on a terminal; or else another slot has to open first: ";
+    assert!(refused.stderr.contains(hint), "{refused}");
+    sandbox.run(&format!("slot remove file {BY_PASSPHRASE} {STATE}")).ends_with(0);
+}
+
+#[test]
 fn a_passphrase_comes_from_a_pipe_a_descriptor_or_the_terminal() {
     let sandbox = with_passphrase();
     let piped = sandbox.call(&format!("key list --passphrase-file - {STATE}")).stdin(format!("{PASSPHRASE}\n")).run();

@@ -19,6 +19,7 @@ use crate::{
         merge::{MergeError, NamedWrongly},
         state::Verb,
     },
+    root::{RootError, SlotError},
     text::TextError,
 };
 
@@ -90,14 +91,25 @@ impl Explain for ChangeSlotsError {
             Self::Begin(error) => error.explain(),
             Self::Root(error) => error.explain(),
             Self::Slot(_, error) => error.explain(),
-            Self::NoOtherOpens { .. } => refused(
-                "another slot has to open first: claviger slot test shows which do; or add one: claviger slot add --help",
-            ),
+            Self::NoOtherOpens { reasons, .. } => refused(&no_other_opens(reasons)),
             Self::KeyFile(DurableError::Exists(_)) => refused(IN_THE_WAY),
             Self::KeyFile(DurableError::Missing(dir)) => (Exit::Damaged, Some(make_directory(dir))),
             Self::KeyFile(error) => error.explain(),
             Self::Commit(error) => error.explain(),
         }
+    }
+}
+
+/// What to do before a slot can be removed. The secret of another slot may only be missing on this command line.
+fn no_other_opens(reasons: &RootError) -> String {
+    let another =
+        "another slot has to open first: claviger slot test shows which do; or add one: claviger slot add --help";
+    let is_unasked = |(_, reason): &(String, SlotError)| matches!(reason, SlotError::NoPassphrase);
+    match reasons {
+        RootError::NoSlotOpens(slots) if slots.iter().any(is_unasked) => {
+            format!("give the passphrase: --passphrase-file FILE, or run it on a terminal; or else {another}")
+        }
+        _ => another.to_owned(),
     }
 }
 
