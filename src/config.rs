@@ -4,6 +4,7 @@
 use std::{
     fmt, io,
     net::SocketAddr,
+    ops::Range,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -182,6 +183,18 @@ pub enum ConfigError {
         /// What is wrong.
         reason: String,
     },
+    /// A setting has one value where a list is expected.
+    #[error("configuration {}, line {line}: {key} = {value}: expected a list", path.display())]
+    NoList {
+        /// Which file.
+        path: PathBuf,
+        /// Where, counted from one.
+        line: usize,
+        /// Which setting.
+        key: String,
+        /// Its value, as the file has it.
+        value: String,
+    },
     /// The file could be changed by others, who would decide then which keys are used.
     #[error("configuration {}: {reason}", path.display())]
     Untrusted {
@@ -340,11 +353,24 @@ fn canonical(path: &Path) -> PathBuf {
 }
 
 fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
-    toml::from_str(text).map_err(|error| ConfigError::Syntax {
-        path: path.to_owned(),
-        line: error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count()),
-        reason: on_one_line(error.message()),
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        let path = path.to_owned();
+        match error.span().and_then(|span| no_list(text, span, error.message())).zip(line) {
+            Some(((key, value), line)) => ConfigError::NoList { path, line, key, value },
+            None => ConfigError::Syntax { path, line, reason: on_one_line(error.message()) },
+        }
     })
+}
+
+/// Returns the setting at `span` and its value, if the TOML reader expected a list there.
+fn no_list(text: &str, span: Range<usize>, message: &str) -> Option<(String, String)> {
+    let is_list = message.ends_with("expected a sequence");
+    let (before, value) = (text.get(..span.start)?, text.get(span)?);
+    let key = before.lines().next_back()?.trim().strip_suffix('=')?.trim_end();
+    let is_plain = |key: &str| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let is_one_line = !value.contains('\n');
+    (is_list && is_plain(key) && is_one_line).then(|| (key.to_owned(), on_one_line(value)))
 }
 
 /// Puts a message of the TOML reader, which may quote the file, on one line without control characters.

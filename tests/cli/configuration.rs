@@ -97,9 +97,38 @@ fn a_value_that_is_none() {
         "state-dir = 7\n",
         "socket = 'kms.sock'\n",
         "provider-name = 'kms:v2'\n",
+        "etcd-servers = \"\"\"\nhttps://a\"\"\"\n",
     ]
     .map(|text| refused(&sandbox, text));
     snapshot("configuration/bad-value", &answers.each_ref());
+}
+
+#[test]
+fn a_value_in_the_place_of_a_list_is_answered_with_the_list() {
+    let sandbox = Sandbox::new();
+    for (text, line, found, hint) in [
+        (
+            "socket = '@a'\netcd-servers = \"https://a:1\"\n",
+            2,
+            "etcd-servers = \"https://a:1\"",
+            "etcd-servers = [\"https://a:1\"]",
+        ),
+        (
+            "etcd-servers = 'http://a, http://b'\n",
+            1,
+            "etcd-servers = 'http://a, http://b'",
+            "etcd-servers = ['http://a', 'http://b']",
+        ),
+        ("allow-uid = 1000\n", 1, "allow-uid = 1000", "allow-uid = [1000]"),
+        ("without = 'landlock'\n", 1, "without = 'landlock'", "without = ['landlock']"),
+    ] {
+        let said =
+            format!("error: configuration [DIR]/config.toml, line {line}: {found}: expected a list\nhint:  {hint}\n");
+        assert_eq!(refused(&sandbox, text).complaint(), said);
+        // What the hint says is right.
+        fs::write(sandbox.path("config.toml"), format!("{hint}\n")).unwrap();
+        sandbox.run("generate encryption-configuration --config [DIR]/config.toml").ends_with(0);
+    }
 }
 
 #[test]

@@ -45,12 +45,19 @@ impl Explain for ConfigError {
             }
             Self::Untrusted { path, .. } => Some(format!("chmod go-w {}", quoted(path))),
             Self::Relative { path, key, value } => Some(format!("{key} = \"{}\"", absolute(path, value).display())),
+            Self::NoList { key, value, .. } => Some(format!("{key} = [{}]", several(value))),
             Self::Syntax { .. } => Some("docs/configuration.md describes every key".to_owned()),
             Self::StateDir => Some("give its path: --state-dir /var/lib/claviger".to_owned()),
             Self::ProviderName(_) => Some("for example: --provider-name claviger".to_owned()),
         };
         (Exit::Usage, hint)
     }
+}
+
+/// The values in `value`. On the command line, commas separate the values of a list.
+fn several(value: &str) -> String {
+    let Some(quote) = value.chars().next().filter(|quote| ['"', '\''].contains(quote)) else { return value.to_owned() };
+    value.split(',').map(str::trim).collect::<Vec<_>>().join(&format!("{quote}, {quote}"))
 }
 
 /// The path as it would be if it were relative to the directory of the configuration.
