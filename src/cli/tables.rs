@@ -50,70 +50,75 @@ pub(super) fn key_row(entry: &Entry) -> KeyRow {
     }
 }
 
-/// What a table shows of each key.
-#[derive(Clone, Copy)]
-struct KeyColumns {
-    whole_key_id: bool,
-    times: KeyTimes,
-}
-
-/// Which times of a key a table shows.
+/// How a table shows keys. No layout cuts a key_id, because some commands have to be given all of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum KeyTimes {
-    /// When the key was made, and when it was promoted.
-    Whole,
-    /// The dates of both.
+enum KeyLayout {
+    /// With the times when the key was made and when it was promoted.
+    Times,
+    /// With the dates of both.
     Dates,
-    /// The date when it was promoted.
+    /// With the date when it was promoted.
     Promotion,
-    /// Neither.
-    Neither,
+    /// Below the key_id.
+    Stacked,
 }
 
 /// From the widest to the narrowest.
-const KEY_LAYOUTS: [KeyColumns; 5] = [
-    KeyColumns { whole_key_id: true, times: KeyTimes::Whole },
-    KeyColumns { whole_key_id: true, times: KeyTimes::Dates },
-    KeyColumns { whole_key_id: true, times: KeyTimes::Promotion },
-    KeyColumns { whole_key_id: false, times: KeyTimes::Promotion },
-    KeyColumns { whole_key_id: false, times: KeyTimes::Neither },
-];
+const KEY_LAYOUTS: [KeyLayout; 4] = [KeyLayout::Times, KeyLayout::Dates, KeyLayout::Promotion, KeyLayout::Stacked];
 
-/// The rows as a table for people, of at most `width` columns. `unwrapped` says how many seeds each key has unwrapped
-/// in a running plugin, if that is known.
+/// The rows as a table for people, of at most `width` columns, unless a key_id is longer. `unwrapped` says how many
+/// seeds each key has unwrapped in a running plugin, if that is known.
 pub(super) fn fitting_key_table(
     rows: &[KeyRow],
     unwrapped: Option<&BTreeMap<String, u64>>,
     width: Option<usize>,
 ) -> String {
-    fitting(width, KEY_LAYOUTS.map(|columns| move || key_table_with(rows, unwrapped, columns)))
+    fitting(width, KEY_LAYOUTS.map(|layout| move || key_table_with(rows, unwrapped, layout)))
 }
 
-fn key_table_with(rows: &[KeyRow], unwrapped: Option<&BTreeMap<String, u64>>, columns: KeyColumns) -> String {
+fn key_table_with(rows: &[KeyRow], unwrapped: Option<&BTreeMap<String, u64>>, layout: KeyLayout) -> String {
+    if layout == KeyLayout::Stacked {
+        return rows.iter().map(|row| stacked(row, unwrapped)).collect::<Vec<_>>().join("\n");
+    }
     let time = |time: &Option<String>| match time {
-        Some(time) if columns.times == KeyTimes::Whole => time.clone(),
-        Some(time) => time.split('T').next().unwrap_or_default().to_owned(),
+        Some(time) if layout == KeyLayout::Times => time.clone(),
+        Some(time) => date(time).to_owned(),
         None => "-".to_owned(),
     };
-    let (created, promoted) = match columns.times {
-        KeyTimes::Whole | KeyTimes::Dates => (true, true),
-        KeyTimes::Promotion => (false, true),
-        KeyTimes::Neither => (false, false),
-    };
+    let has_created = layout != KeyLayout::Promotion;
     let cells = |row: &KeyRow| {
-        let compromised = if row.compromised { ", compromised" } else { "" };
-        let key_id = if columns.whole_key_id { row.key_id.clone() } else { short_key_id(&row.key_id) };
-        let mut cells = vec![key_id, format!("{}{compromised}", row.state)];
-        cells.extend(created.then(|| time(&row.created)));
-        cells.extend(promoted.then(|| time(&row.promoted)));
-        cells.extend(unwrapped.map(|unwrapped| unwrapped.get(&row.key_id).unwrap_or(&0).to_string()));
+        let mut cells = vec![row.key_id.clone(), state(row)];
+        cells.extend(has_created.then(|| time(&row.created)));
+        cells.push(time(&row.promoted));
+        cells.extend(unwrapped.map(|unwrapped| unwraps(row, unwrapped).to_string()));
         cells
     };
     let mut head = vec!["KEY", "STATE"];
-    head.extend(created.then_some("CREATED"));
-    head.extend(promoted.then_some("PROMOTED"));
+    head.extend(has_created.then_some("CREATED"));
+    head.push("PROMOTED");
     head.extend(unwrapped.map(|_| "UNWRAPS"));
     output::table(&head, rows.iter().map(cells))
+}
+
+/// Shows a key in three lines, which fit 40 columns.
+fn stacked(row: &KeyRow, unwrapped: Option<&BTreeMap<String, u64>>) -> String {
+    let promoted = row.promoted.as_ref().map(|time| format!("promoted {}", date(time)));
+    let unwraps = unwrapped.map(|unwrapped| format!("{} unwraps", unwraps(row, unwrapped)));
+    let rest: Vec<String> = promoted.into_iter().chain(unwraps).collect();
+    let lines = [row.key_id.clone(), format!("  {}", state(row)), format!("  {}", rest.join(", "))];
+    lines.iter().map(|line| line.trim_end()).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+fn state(row: &KeyRow) -> String {
+    format!("{}{}", row.state, if row.compromised { ", compromised" } else { "" })
+}
+
+fn unwraps(row: &KeyRow, unwrapped: &BTreeMap<String, u64>) -> u64 {
+    unwrapped.get(&row.key_id).copied().unwrap_or(0)
+}
+
+fn date(time: &str) -> &str {
+    time.split('T').next().unwrap_or_default()
 }
 
 /// Returns the first table that has at most `width` columns of characters, or else the last one. Without a width,
@@ -180,11 +185,15 @@ mod tests {
         let ordinary = [row("primary", false), row("decrypt-only", false)];
         let wide = [row("primary", false), row("decrypt-only", true)];
         for rows in [&ordinary, &wide] {
-            for width in [60, 80, 100, 120] {
+            for width in [40, 60, 80, 100, 120] {
                 let table = fitting_key_table(rows, Some(&unwrapped), Some(width));
                 let widest = table.lines().map(|line| line.chars().count()).max().unwrap();
                 assert!(widest <= width, "{widest} columns of {width}:\n{table}");
                 assert!(table.contains("12345678"), "{table}");
+                assert!(
+                    table.contains("k1024-00112233445566778899aabbccddeeff"),
+                    "a key_id that is typed is never cut: {table}"
+                );
             }
             let piped = fitting_key_table(rows, Some(&unwrapped), None);
             assert!(piped.contains("00112233445566778899aabbccddeeff") && piped.contains("17:22:41Z"), "{piped}");
@@ -195,10 +204,13 @@ k1024-00112233445566778899aabbccddeeff   primary        2026-11-27   12345678
 k1024-00112233445566778899aabbccddeeff   decrypt-only   2026-11-27   12345678";
         assert_eq!(fitting_key_table(&ordinary, Some(&unwrapped), Some(80)), expected);
         let expected = "\
-KEY               STATE          PROMOTED     UNWRAPS
-k1024-00112233…   primary        2026-11-27   12345678
-k1024-00112233…   decrypt-only   2026-11-27   12345678";
-        assert_eq!(fitting_key_table(&ordinary, Some(&unwrapped), Some(60)), expected);
+k1024-00112233445566778899aabbccddeeff
+  primary
+  promoted 2026-11-27, 12345678 unwraps
+k1024-00112233445566778899aabbccddeeff
+  decrypt-only, compromised
+  promoted 2026-11-27, 12345678 unwraps";
+        assert_eq!(fitting_key_table(&wide, Some(&unwrapped), Some(60)), expected);
     }
 
     #[test]
