@@ -16,6 +16,48 @@ use crate::{
 pub(super) const RESTORE: &str = "put it back from your copy of the state directory, or from a backup: claviger backup restore FILE; never \
                        start over with `init`: what is encrypted needs these keys";
 
+/// What to do if no slot opens the root key any more. A merge needs the root key, so it is of no use then.
+pub(super) const AGAIN: &str = "move the state directory away, and restore a backup in its place: `claviger backup restore FILE`; then merge the \
+                     file `keyring` that you moved, with the same command";
+
+/// What to do if the root file or the secret of a slot is lost or damaged.
+pub(super) fn root_lost() -> String {
+    format!(
+        "put it back from your copy of it; if there is none, and no other slot opens: {AGAIN}; never start over with `init`: what is \
+         encrypted needs these keys"
+    )
+}
+
+/// What to do about a file outside of the state directory that cannot be read.
+pub(in crate::cli) fn unreadable(path: &Path, error: &io::Error) -> Option<String> {
+    match error.kind() {
+        io::ErrorKind::NotFound => Some(not_found(path)),
+        io::ErrorKind::PermissionDenied => {
+            Some(format!("run it as root, or as a user who may read it; to see who may: ls -l {}", quoted(path)))
+        }
+        io::ErrorKind::IsADirectory => Some("it is a directory: name a file in it".to_owned()),
+        _ => None,
+    }
+}
+
+/// Says where a missing file was looked for, and what is there.
+fn not_found(path: &Path) -> String {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let looked = if path.is_relative() { format!("it was looked for at {}; ", whole.display()) } else { String::new() };
+    let mut missing = whole.as_path();
+    while let Some(above) = missing.parent().filter(|_| missing.symlink_metadata().is_err()) {
+        if above.is_dir() {
+            break;
+        }
+        missing = above;
+    }
+    if missing == whole {
+        let directory = whole.parent().unwrap_or(Path::new("/"));
+        return format!("{looked}to see which files are there: ls -l {}", quoted(directory));
+    }
+    format!("{looked}there is no {}: if it is on another disk, mount that disk", missing.display())
+}
+
 /// The hint if the kernel gives no random bytes.
 pub(super) const RANDOM: &str = "the kernel gave no random bytes: look for the reason in its log, with dmesg";
 

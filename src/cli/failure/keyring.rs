@@ -5,7 +5,7 @@ use std::{io, path::Path};
 use super::{
     super::given::quoted,
     exit::{Exit, Explain, Explanation, refused, with},
-    files::{RANDOM, RESTORE, io_hint},
+    files::{AGAIN, RANDOM, RESTORE, io_hint, root_lost},
 };
 #[cfg(feature = "shares")]
 use crate::escrow::ShareError;
@@ -55,6 +55,7 @@ impl Explain for OpenError {
                 (Exit::Refused, Some(init_hint(dir)))
             }
             Self::Unfinished(dir) => (Exit::Damaged, Some(restart_hint(dir))),
+            Self::Missing(path) if path.ends_with("root") => with(Exit::Damaged, &root_lost()),
             Self::Missing(_)
             | Self::File(DurableError::TooLong { .. })
             | Self::Store(StoreError::File(DurableError::TooLong { .. })) => with(Exit::Damaged, RESTORE),
@@ -71,10 +72,14 @@ impl Explain for OpenError {
 impl Explain for RootError {
     fn explain(&self) -> Explanation {
         match self {
+            Self::File(DurableError::Missing(_) | DurableError::TooLong { .. })
+            | Self::NotCanonical
+            | Self::OldRootKey => with(Exit::Damaged, &root_lost()),
             Self::File(error) => error.explain(),
-            Self::Text(error) => error.explain(),
+            Self::Text(error @ TextError::TooNew { .. }) => error.explain(),
+            Self::Text(error) => (error.explain().0, Some(root_lost())),
             Self::NoSlotOpens(failures) => no_slot_opens(failures),
-            Self::OtherRootKey(_) => with(Exit::WrongKey, RESTORE),
+            Self::OtherRootKey(_) => with(Exit::WrongKey, &root_lost()),
             Self::Reseal(_, error) => (
                 error.explain().0,
                 Some("make its secret available, or remove the slot; nothing was changed".to_owned()),
@@ -86,7 +91,6 @@ impl Explain for RootError {
             Self::NoSuchSlot(_) => refused("name one that `claviger slot list` shows"),
             Self::LastSlot(_) => refused("add another one first: claviger slot add --help"),
             Self::NoSuccessor => with(Exit::WrongKey, "put the right files back"),
-            Self::NotCanonical | Self::OldRootKey => with(Exit::Damaged, RESTORE),
             Self::Memory(error) => error.explain(),
             Self::Random(_) => refused(RANDOM),
         }
@@ -121,16 +125,22 @@ impl Explain for SlotError {
         match self {
             Self::File(DurableError::Missing(_) | DurableError::TooLong { .. })
             | Self::SecretLength { .. }
-            | Self::Malformed(_) => with(Exit::Damaged, RESTORE),
+            | Self::Malformed(_) => with(Exit::Damaged, &root_lost()),
             Self::File(error) => error.explain(),
-            Self::WrongKey => {
-                with(Exit::WrongKey, "the slot's secret belongs to another root file; put the right one back")
-            }
-            Self::NoPassphrase => refused("give --passphrase-file FILE, or run it on a terminal"),
-            Self::WrongPassphrase => with(
+            Self::WrongKey => (
                 Exit::WrongKey,
-                "run it again with the right passphrase; if nobody knows it, another slot or a backup opens the keyring: claviger slot list, claviger \
-                 backup restore FILE",
+                Some(format!(
+                    "the slot's secret belongs to another root file; put the right one back; if it is lost, and no other slot opens: \
+                     {AGAIN}"
+                )),
+            ),
+            Self::NoPassphrase => refused("give --passphrase-file FILE, or run it on a terminal"),
+            Self::WrongPassphrase => (
+                Exit::WrongKey,
+                Some(format!(
+                    "run it again with the right passphrase; if nobody knows it, another slot may open: claviger slot test; if none does: \
+                     {AGAIN}"
+                )),
             ),
             Self::NoCredentials(_) => {
                 refused("systemd gives it to the unit: see what `claviger generate systemd-credential` prints")
@@ -320,12 +330,13 @@ mod tests {
         ];
         let hint = |error: &SlotError| error.explain().1.unwrap();
         let expected = format!(
-            "slot asked: {}; or slot typed: {}; or slot disk, stick: {RESTORE}",
+            "slot asked: {}; or slot typed: {}; or slot disk, stick: {}",
             hint(&SlotError::NoPassphrase),
-            hint(&SlotError::WrongPassphrase)
+            hint(&SlotError::WrongPassphrase),
+            root_lost()
         );
         let failures = failures.into_iter().chain([lost("stick")]).collect();
         assert_eq!(RootError::NoSlotOpens(failures).explain(), (Exit::Damaged, Some(expected)));
-        assert_eq!(RootError::NoSlotOpens(vec![lost("disk")]).explain(), with(Exit::Damaged, RESTORE));
+        assert_eq!(RootError::NoSlotOpens(vec![lost("disk")]).explain(), with(Exit::Damaged, &root_lost()));
     }
 }

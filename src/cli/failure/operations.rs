@@ -2,7 +2,7 @@
 
 use super::{
     exit::{Exit, Explain, Explanation, refused, with},
-    files::{export, make_directory},
+    files::{AGAIN, export, make_directory},
     keyring::{ANEW, SHARED},
 };
 use crate::{
@@ -172,11 +172,7 @@ impl Explain for ForgetBackupsError {
 impl Explain for MergePlanError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Open(error @ (OpenError::Root { .. } | OpenError::Missing(_))) => with(
-                error.explain().0,
-                "if it cannot be opened any more: move the contents of the state directory to another one, restore to the empty \
-                 one, then merge the file `keyring` that you moved with another `claviger backup restore FILE`",
-            ),
+            Self::Open(error @ (OpenError::Root { .. } | OpenError::Missing(_))) => unopened(error),
             Self::Open(error) => error.explain(),
             Self::Root(error) => error.explain(),
             Self::NoRecord => with(Exit::Damaged, "give a backup: claviger backup restore FILE"),
@@ -197,6 +193,17 @@ impl Explain for MergePlanError {
             Self::Commit(error) => error.explain(),
         }
     }
+}
+
+/// Says how to merge into a keyring that does not open: a merge needs the root key.
+fn unopened(error: &OpenError) -> Explanation {
+    let (exit, hint) = error.explain();
+    let hint = match hint {
+        Some(hint) if hint.contains(AGAIN) => hint,
+        Some(hint) => format!("{hint}; if it cannot be opened any more: {AGAIN}"),
+        None => AGAIN.to_owned(),
+    };
+    (exit, Some(hint))
 }
 
 fn unknown_root_key() -> Explanation {
