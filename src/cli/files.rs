@@ -8,25 +8,25 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::failure::{Exit, Failure};
+use super::failure::{Exit, Failure, unreadable};
 use crate::durable::read_input;
 
 /// Reads a text file of at most `limit` bytes, in UTF-8, or in UTF-16 with a byte order mark, as YAML allows. The copy
 /// in memory is wiped after use, because an EncryptionConfiguration may contain keys.
 pub(super) fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, Failure> {
-    let unreadable = |error: io::Error| {
+    let failed = |error: io::Error| {
         let exit = match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput => Exit::Usage,
             io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidData => Exit::Damaged,
             io::ErrorKind::PermissionDenied => Exit::Refused,
             _ => Exit::Disk,
         };
-        Failure::new(exit, &format!("reading {}: {error}", path.display()), None)
+        Failure::new(exit, &format!("reading {}: {error}", path.display()), unreadable(path, &error))
     };
-    let bytes = read_input(path, limit).map_err(unreadable)?;
+    let bytes = read_input(path, limit).map_err(failed)?;
     decode(&bytes)
         .map(Zeroizing::new)
-        .ok_or_else(|| unreadable(io::Error::new(io::ErrorKind::InvalidData, "it is neither UTF-8 nor UTF-16")))
+        .ok_or_else(|| failed(io::Error::new(io::ErrorKind::InvalidData, "it is neither UTF-8 nor UTF-16")))
 }
 
 /// Decodes UTF-8, or UTF-16 of either byte order if the text begins with a byte order mark.

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::failure::{Exit, Failure};
+use super::failure::{Exit, Failure, unreadable};
 #[cfg(feature = "shares")]
 use crate::escrow::share::shares_in;
 use crate::{durable::open_input, escrow::Identities, hardening};
@@ -66,17 +66,18 @@ pub(super) fn identities(files: &[PathBuf], purpose: Purpose) -> Result<Identiti
 }
 
 fn read_identities(file: Option<&Path>, purpose: Purpose) -> Result<Zeroizing<String>, Failure> {
-    let unreadable = |name: &str, error: io::Error| {
+    let failed = |name: &str, error: io::Error| {
         let what = format!("reading the recovery identity from {name}");
         if error.kind() == io::ErrorKind::InvalidData {
             let hint = "give a file that `age-keygen` wrote, or shares of it: these are text".to_owned();
             return Failure::new(Exit::Usage, &format!("{what}: it is not UTF-8"), hint);
         }
-        Failure::new(Exit::Usage, &format!("{what}: {error}"), None)
+        let hint = file.and_then(|file| unreadable(file, &error));
+        Failure::new(Exit::Usage, &format!("{what}: {error}"), hint)
     };
     match file {
         Some(path) if path == Path::new("-") => {
-            read_limited(io::stdin().lock()).map_err(|error| unreadable("standard input", error))
+            read_limited(io::stdin().lock()).map_err(|error| failed("standard input", error))
         }
         Some(path) if path.to_string_lossy().starts_with("AGE-SECRET-KEY-") => Err(Failure::new(
             Exit::Usage,
@@ -84,11 +85,11 @@ fn read_identities(file: Option<&Path>, purpose: Purpose) -> Result<Zeroizing<St
             "it may now be in your shell's history and in the process list: make a new identity".to_owned(),
         )),
         Some(path) => {
-            open_input(path).and_then(read_limited).map_err(|error| unreadable(&path.display().to_string(), error))
+            open_input(path).and_then(read_limited).map_err(|error| failed(&path.display().to_string(), error))
         }
         None if io::stdin().is_terminal() => rpassword::prompt_password("recovery identity (AGE-SECRET-KEY-1…): ")
             .map(Zeroizing::new)
-            .map_err(|error| unreadable("the terminal", error)),
+            .map_err(|error| failed("the terminal", error)),
         None => Err(Failure::new(
             Exit::Usage,
             &match purpose {

@@ -17,7 +17,7 @@ use crate::{
     root::{Kind, Means, Passphrase, PassphraseError, Passphrases},
 };
 
-use super::failure::{Exit, Failure};
+use super::failure::{self, Exit, Failure};
 
 /// Longer than any passphrase.
 const LIMIT: usize = 2 * Passphrase::MAX;
@@ -103,7 +103,7 @@ pub(super) fn choose(file: Option<&Path>) -> Result<Passphrase, Failure> {
     hardening::lock_memory();
     let refused = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, &format!("new passphrase: {error}"), None);
     let bytes = match file {
-        Some(path) => read_bytes(path).map_err(|error| unreadable(&path.display().to_string(), &error))?,
+        Some(path) => read_bytes(path).map_err(|error| unreadable_file(path, &error))?,
         None if io::stdin().is_terminal() => {
             let [first, second] = ["new passphrase: ", "repeat it: "].map(ask_bytes);
             let first = first.map_err(|error| unreadable("the terminal", &error))?;
@@ -123,7 +123,7 @@ pub(super) fn choose(file: Option<&Path>) -> Result<Passphrase, Failure> {
 fn source(file: Option<&Path>) -> Result<Option<PassphraseSource>, Failure> {
     match file {
         Some(path) if is_read_once(path) => {
-            let given = read(path).map_err(|error| unreadable(&path.display().to_string(), &error))?;
+            let given = read(path).map_err(|error| unreadable_file(path, &error))?;
             Ok(Some(PassphraseSource::Given(Mutex::new(Some(Arc::new(given))))))
         }
         Some(path) => Ok(Some(PassphraseSource::File(path.to_owned()))),
@@ -139,6 +139,12 @@ fn is_read_once(path: &Path) -> bool {
 
 fn unreadable(name: &str, error: &io::Error) -> Failure {
     Failure::new(Exit::Usage, &format!("reading a passphrase from {name}: {error}"), None)
+}
+
+fn unreadable_file(path: &Path, error: &io::Error) -> Failure {
+    let failure = unreadable(&path.display().to_string(), error);
+    let hint = failure::unreadable(path, error).filter(|_| path != Path::new("-"));
+    failure.with_any_hint(hint)
 }
 
 fn read(path: &Path) -> io::Result<Passphrase> {

@@ -9,13 +9,13 @@ use serde::Serialize;
 use crate::{
     crypto::stretch::Cost,
     keeper::{self, SlotAct, SlotSummary, SlotsChanged},
-    root::{CredentialSlot, FileSlot, Means, PassphraseSlot, RootError, Sealer, is_name},
+    root::{CredentialSlot, FileSlot, Means, PassphraseSlot, RootError, Sealer, SlotError, is_name},
 };
 
 use super::{
     Format, Global, KeyringArgs, Site,
-    arguments::{CREDENTIAL, Expected},
-    failure::{Exit, Failure},
+    arguments::{CREDENTIAL, Expected, named},
+    failure::{Exit, Failure, unreadable},
     files::absolute,
     given::quoted,
     output::{self, OutputError},
@@ -87,7 +87,7 @@ Example:
   claviger slot add file --name usb --slot-file /media/usb/claviger.key")]
     File {
         /// Where to write the key file [default: slot-NAME.key in the state directory]
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", value_parser = named())]
         slot_file: Option<PathBuf>,
         #[command(flatten)]
         slot: NewSlot,
@@ -239,7 +239,13 @@ fn read_credential(name: &str, file: Option<&Path>) -> Result<CredentialSlot, Fa
             directory.join(name)
         }
     };
-    Ok(CredentialSlot::read(name, &path)?)
+    CredentialSlot::read(name, &path).map_err(|error| {
+        let hint = match (file, &error) {
+            (Some(file), SlotError::Credential { source, .. }) => unreadable(file, source),
+            _ => None,
+        };
+        Failure::from(error).with_any_hint(hint)
+    })
 }
 
 fn remove(name: &str, keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {

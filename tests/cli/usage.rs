@@ -102,6 +102,32 @@ fn a_command_that_lacks_its_first_word_is_answered_with_all_of_it() {
 }
 
 #[test]
+fn a_file_that_is_missing_is_answered_with_where_it_was_looked_for() {
+    let sandbox = Sandbox::initialised();
+    let beside = "hint:  to see which files are there: ls -l [DIR]\n";
+    let above = "hint:  there is no [DIR]/usb: if it is on another disk, mount that disk\n";
+    let relative = "hint:  it was looked for at [DIR]/absent; to see which files are there: ls -l [DIR]\n";
+    for (line, hint) in [
+        ("backup check [DIR]/absent --recovery-identity x --state-dir [DIR]/state", beside),
+        ("backup check [DIR]/usb/new/absent --recovery-identity x --state-dir [DIR]/state", above),
+        ("backup check absent --recovery-identity x --state-dir [DIR]/state", relative),
+        ("recovery test --recovery-identity [DIR]/absent --state-dir [DIR]/state", beside),
+        ("slot add passphrase --new-passphrase-file [DIR]/absent --state-dir [DIR]/state", beside),
+        ("status --config [DIR]/absent", beside),
+        ("scan --snapshot [DIR]/absent", beside),
+        ("scan --snapshot x --keyring [DIR]/usb/keyring", above),
+        ("scan --snapshot x --encryption-config absent", relative),
+        ("scan --apiserver-manifest [DIR]/absent", beside),
+    ] {
+        assert!(sandbox.refused(2, line).complaint().ends_with(hint), "{line}: {}", sandbox.run(line));
+    }
+    let credential = sandbox.refused(3, "slot add credential --credential-file [DIR]/absent --state-dir [DIR]/state");
+    assert!(credential.complaint().ends_with(beside), "{credential}");
+    let cafile = sandbox.refused(5, "scan --etcd-servers https://127.0.0.1:1 --etcd-cafile [DIR]/usb/ca.crt");
+    assert!(cafile.complaint().ends_with(above), "{cafile}");
+}
+
+#[test]
 fn the_version_is_the_packages() {
     let answer = Sandbox::new().run("--version");
     assert_eq!(answer.stdout, format!("claviger {}\n", env!("CARGO_PKG_VERSION")));

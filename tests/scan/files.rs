@@ -157,7 +157,10 @@ fn what_is_no_database_is_refused() {
     const FOREIGN: &str = "not a database of etcd, or both of its meta pages are damaged\n\
                            hint:  is it etcd's? take another snapshot: etcdctl snapshot save FILE\n";
     const KIND: &str = "not a regular file\nhint:  give a file that `etcdctl snapshot save` wrote\n";
-    const MISSING: &str = "opening failed: No such file or directory (os error 2)\nhint:  check the path\n";
+    const BESIDE: &str = "opening failed: No such file or directory (os error 2)\n\
+                          hint:  to see which files are there: ls -l [DIR]\n";
+    const BELOW: &str = "opening failed: No such file or directory (os error 2)\n\
+                         hint:  there is no [DIR]/missing: if it is on another disk, mount that disk\n";
     for (exit, file, expected) in [
         (7, "[DIR]/text", FOREIGN),
         (7, "[DIR]/empty", FOREIGN),
@@ -171,8 +174,8 @@ fn what_is_no_database_is_refused() {
         (2, "[DIR]/member", "not a regular file\nhint:  name the file in it: member/snap/db\n"),
         (2, "[DIR]/pipe", KIND),
         (2, "/dev/null", KIND),
-        (2, "[DIR]/missing", MISSING),
-        (2, "[DIR]/missing/db", MISSING),
+        (2, "[DIR]/missing", BESIDE),
+        (2, "[DIR]/missing/db", BELOW),
     ] {
         let answer = sandbox.refused(exit, &format!("scan --snapshot {file}"));
         assert_eq!(answer.complaint(), format!("error: {file}: {expected}"));
@@ -181,7 +184,7 @@ fn what_is_no_database_is_refused() {
         fs::set_permissions(sandbox.path("text"), fs::Permissions::from_mode(0o600)).unwrap();
         let answer = sandbox.call("scan --snapshot [DIR]/text").by_nobody().run();
         let expected = "error: [DIR]/text: opening failed: Permission denied (os error 13)\n\
-                        hint:  check whether this user may read it\n";
+                        hint:  run it as root, or as a user who may read it; to see who may: ls -l [DIR]/text\n";
         assert_eq!(answer.complaint(), expected);
         answer.ends_with(5);
     }

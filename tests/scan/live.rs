@@ -153,7 +153,7 @@ spec:
     assert_eq!(
         refused(5, &format!("{servers}{missing}")),
         "error: [DIR]/missing: No such file or directory (os error 2)\n\
-         hint:  check the path, and whether this user may read it\n"
+         hint:  to see which files are there: ls -l [DIR]\n"
     );
     let garbled = format!("{servers}{ca}{}{key}", file("certfile", &sandbox.path("pod.yaml")));
     let useless = refused(2, &garbled);

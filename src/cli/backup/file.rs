@@ -9,7 +9,7 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::super::{
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, unreadable},
     live::PluginSearch,
     probe::find_plugin,
 };
@@ -23,11 +23,11 @@ use crate::{
 
 /// Reads the file of a backup or of a keyring.
 pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let unreadable = |error: io::Error| {
+    let failed = |error: io::Error| {
         let exit = if error.kind() == io::ErrorKind::FileTooLarge { Exit::Damaged } else { Exit::Usage };
-        Failure::new(exit, &format!("reading {}: {error}", file.display()), None)
+        Failure::new(exit, &format!("reading {}: {error}", file.display()), unreadable(file, &error))
     };
-    read_input(file, BACKUP_MAX).map_err(unreadable)
+    read_input(file, BACKUP_MAX).map_err(failed)
 }
 
 /// Opens the backup that was read from `file`.

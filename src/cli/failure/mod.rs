@@ -15,6 +15,7 @@ mod set_up;
 
 pub(super) use self::{
     exit::{Exit, Explain, Explanation},
+    files::unreadable,
     operations::no_backup_counts,
     report::{Failure, warn},
 };

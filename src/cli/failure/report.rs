@@ -55,6 +55,10 @@ impl Failure {
     pub(in crate::cli) fn with_hint(self, hint: &str) -> Self {
         Self { hint: Some(hint.to_owned()), ..self }
     }
+    /// The same with another hint, if there is one.
+    pub(in crate::cli) fn with_any_hint(self, hint: Option<String>) -> Self {
+        Self { hint: hint.or(self.hint), ..self }
+    }
     /// Adds another way to go on to the hint.
     pub(in crate::cli) fn or(self, way: &str) -> Self {
         let hint = self.hint.map_or_else(|| way.to_owned(), |hint| format!("{hint}; {way}"));

@@ -5,6 +5,7 @@ use std::{io, path::Path};
 use super::{
     super::given::quoted,
     exit::{Exit, Explain, Explanation, with},
+    files::unreadable,
     serving::LIMITS,
 };
 use crate::{
@@ -33,8 +34,8 @@ pub(super) fn snapshot(error: &SnapshotError, file: &Path) -> Explanation {
             (Exit::Usage, Some(format!("unpack it first: {} {}", packing.unpack(), quoted(file))))
         }
         SnapshotError::Kind => with(Exit::Usage, "give a file that `etcdctl snapshot save` wrote"),
-        SnapshotError::Open(error) if error.kind() == io::ErrorKind::NotFound => with(Exit::Usage, "check the path"),
-        SnapshotError::Open(_) => with(Exit::Disk, "check whether this user may read it"),
+        SnapshotError::Open(error) if error.kind() == io::ErrorKind::NotFound => (Exit::Usage, unreadable(file, error)),
+        SnapshotError::Open(error) => (Exit::Disk, unreadable(file, error)),
         SnapshotError::Bolt(_) => {
             with(Exit::Damaged, "is it etcd's? take another snapshot: etcdctl snapshot save FILE")
         }
@@ -60,7 +61,7 @@ impl Explain for ServersError {
         match self {
             Self::NoAuthority { .. } => with(Exit::Usage, "give it: --etcd-cafile FILE"),
             Self::Certificates { .. } => with(Exit::Usage, "are they PEM?"),
-            Self::File { .. } => with(Exit::Disk, "check the path, and whether this user may read it"),
+            Self::File { path, source } => (Exit::Disk, unreadable(path, source)),
             Self::Endpoint { url } => (Exit::Usage, Some(address(url))),
             Self::HalfIdentity => with(Exit::Usage, "give both: --etcd-certfile FILE --etcd-keyfile FILE"),
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{
     super::{given::quoted, socket},
     exit::{Exit, Explain, Explanation, refused},
+    files::unreadable,
     keyring::SHARED,
 };
 use crate::{
@@ -34,7 +35,7 @@ impl Explain for ConfigError {
             Self::NoMetrics(_) => {
                 Some("remove `metrics-listen`, or build claviger with its feature `metrics`".to_owned())
             }
-            Self::Read { .. } => Some("check the path, and whether this user may read it".to_owned()),
+            Self::Read { path, source } => unreadable(path, source),
             Self::Untrusted { path, reason: InputError::Owner(_) } => Some(format!("chown root {}", quoted(path))),
             Self::Untrusted { reason: InputError::Place(DurableError::Ancestor { path, .. }), .. } => Some(format!(
                 "chmod go-w {}, or keep the file where only root can replace it, as in /etc/claviger",
