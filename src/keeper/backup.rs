@@ -134,7 +134,25 @@ impl Opened {
     }
 }
 
+/// The keys of a backup that a keyring does not have.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Additional {
+    /// Those that the keyring does not know.
+    pub unknown: Vec<KeyId>,
+    /// Those that the keyring has destroyed.
+    pub destroyed: Vec<KeyId>,
+}
+
 impl Opened {
+    /// Returns the keys of `backup` that this keyring does not have.
+    pub fn additional_in(&self, backup: &Backup) -> Additional {
+        let has = |key_id: KeyId| self.keyring.keys().any(|key| key.id() == key_id);
+        let is_known = |key_id: &KeyId| self.keyring.entries().iter().any(|entry| entry.id() == *key_id);
+        let additional = backup.keyring.keys().map(Key::id).filter(|key_id| !has(*key_id));
+        let (destroyed, unknown) = additional.partition(is_known);
+        Additional { unknown, destroyed }
+    }
+
     /// Whether the backup contains the record of this keyring or an earlier one. If not, the state directory was put
     /// back, or one of the two is a fork. Returns true, too, if the backup is more than `KEPT` generations older,
     /// because the keyring does not list records that old.

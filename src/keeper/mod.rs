@@ -44,7 +44,7 @@ mod state_dir;
 mod testing;
 
 pub use self::{
-    backup::{Made, MakeBackupError, RootKeyError, back_up},
+    backup::{Additional, Made, MakeBackupError, RootKeyError, back_up},
     commit::CommitError,
     error::OpenError,
     expect::Expect,

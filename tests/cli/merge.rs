@@ -119,6 +119,11 @@ fn a_disk_that_was_put_back_gets_the_newer_keys_from_a_backup() {
     let checked = sandbox.run(&format!("backup check [DIR]/newer.age {OURS} {STATE}"));
     checked.ends_with(1);
     assert!(checked.stderr.contains("the keyring here does not follow from this backup"), "{checked}");
+    let lacks = format!(
+        "! the keyring here lacks {}: to merge this backup into it: claviger backup restore ",
+        wrapped[0].key_id
+    );
+    assert!(checked.stdout.contains(&lacks) && checked.stdout.contains("\ncounts    yes: it opened"), "{checked}");
     shown_then_done(&sandbox, "[DIR]/newer.age");
     unwraps(&sandbox, "state", &wrapped);
 }
@@ -165,6 +170,11 @@ fn an_older_backup_brings_back_what_was_destroyed_unless_its_key_is_named() {
     sandbox.run(&format!("key promote k2 --without-backup {STATE}")).ends_with(0);
     sandbox.run(&format!("key disable {first} --risk-unreadable-secrets {STATE}")).ends_with(0);
     sandbox.run(&format!("key destroy {first} --risk-losing-secrets {STATE}")).ends_with(0);
+    let checked = sandbox.run(&format!("backup check [DIR]/older.age {OURS} {STATE}"));
+    assert!(
+        checked.stdout.contains(&format!("\n{first} is destroyed here, and this backup still has it: ")),
+        "{checked}"
+    );
     let wrong = "k9-00000000000000000000000000000000";
     let named = sandbox.refused(3, &format!("backup restore {OURS} {STATE} [DIR]/older.age --keep-destroyed {wrong}"));
     let kept = shown(&sandbox, &format!("[DIR]/older.age --keep-destroyed {first}"));

@@ -8,6 +8,7 @@ use super::{
     super::{
         Format, Global, Site,
         failure::{Exit, Failure},
+        given::quoted,
         identities::{IdentityArgs, Purpose},
         output::{self, OutputError},
         tables::{KeyRow, counted, fitting_key_table, key_rows, terminal_width},
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     config::Settings,
     escrow::Backup,
-    keeper::{self, Opened},
+    keeper::{self, Additional, ListBackupError, Opened},
     keyring::{
         key_id::KeyId,
         ledger::{ListedBackup, Proven},
@@ -35,8 +36,27 @@ struct CheckReport {
     keys: Vec<KeyRow>,
     earlier_root_keys: usize,
     expect: String,
-    /// `None` if there is no keyring to compare with.
+    /// Keys of the keyring here that the backup lacks. `None` if there is no keyring to compare with.
     missing: Option<Vec<String>>,
+    /// Keys of the backup that the keyring here neither holds nor has destroyed.
+    only_in_backup: Option<Vec<String>>,
+    /// Keys of the backup that the keyring here has destroyed.
+    destroyed_here: Option<Vec<String>>,
+    /// Whether the backup counts, so that its keys can be promoted.
+    listed: Option<bool>,
+    /// Why it does not count.
+    not_listed_because: Option<String>,
+    /// The generation of the newest backup that counts.
+    #[serde(skip)]
+    newest: Option<u64>,
+}
+
+/// What the keyring here says about a backup.
+struct Compared {
+    missing: Vec<KeyId>,
+    additional: Additional,
+    /// The generation of the newest backup that counts, or why this one cannot be listed.
+    listed: Result<Option<u64>, ListBackupError>,
 }
 
 /// Opens the backup `file`, compares it with the keyring here if there is one, and lists it.
@@ -59,9 +79,13 @@ fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result
     refuse_inside(file, &site.config.state_dir)?;
     let (opened, under) = (site.open()?, backup.keyring.root_id());
     let missing = missing(&opened, backup).map_err(|failure| served(failure, &backup.keyring, &site.config))?;
-    // The backup opens, whether or not it can be listed; so this is printed first. It is listed even if nobody reads
-    // the output.
-    let printed = print(backup, Some(&missing), file, global);
+    let proven = Proven::Checked(Time::new(jiff::Timestamp::now()));
+    let listed = ListedBackup::of(&backup.keyring, backup.digest(), proven, Some(whole(file)));
+    let listed = keeper::list_backup(&site.dir, &site.means, under, listed);
+    let listed = listed.map(|opened| opened.newest_backup().ok().flatten().map(ListedBackup::generation));
+    let compared = Compared { missing, additional: opened.additional_in(backup), listed };
+    // The backup opens, whether or not it is listed; so this is printed in any case.
+    let printed = print(backup, Some(&compared), file, global);
     let is_successor = opened.may_descend_from(backup);
     if !is_successor {
         output::aside(
@@ -70,10 +94,8 @@ fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result
             global,
         );
     }
-    let proven = Proven::Checked(Time::new(jiff::Timestamp::now()));
-    let listed = ListedBackup::of(&backup.keyring, backup.digest(), proven, Some(whole(file)));
-    keeper::list_backup(&site.dir, &site.means, under, listed)
-        .map_err(|error| not_listed(error, "the backup opens"))?;
+    let Compared { missing, listed, .. } = compared;
+    listed.map_err(|error| not_listed(error, "the backup opens"))?;
     output::end_change(printed, global);
     Ok(if missing.is_empty() && is_successor { Exit::Done } else { Exit::Found })
 }
@@ -90,16 +112,17 @@ fn missing(opened: &Opened, backup: &Backup) -> Result<Vec<KeyId>, Failure> {
     Ok(missing)
 }
 
-fn print(backup: &Backup, missing: Option<&[KeyId]>, file: &Path, global: &Global) -> Result<(), OutputError> {
-    let report = report(backup, missing);
+fn print(backup: &Backup, compared: Option<&Compared>, file: &Path, global: &Global) -> Result<(), OutputError> {
+    let report = report(backup, compared);
     match global.output {
         Format::Json => output::json(&report),
         Format::Text => output::text_line(&global.given.repeat_in(&text(&report, file))),
     }
 }
 
-fn report(backup: &Backup, missing: Option<&[KeyId]>) -> CheckReport {
+fn report(backup: &Backup, compared: Option<&Compared>) -> CheckReport {
     let Backup { keyring, earlier, created, .. } = backup;
+    let names = |keys: &[KeyId]| keys.iter().map(ToString::to_string).collect();
     CheckReport {
         format: "claviger/backup-check/v1",
         uuid: keyring.uuid().to_hex(),
@@ -108,7 +131,12 @@ fn report(backup: &Backup, missing: Option<&[KeyId]>) -> CheckReport {
         keys: key_rows(keyring),
         earlier_root_keys: earlier.len(),
         expect: backup.expect().to_string(),
-        missing: missing.map(|missing| missing.iter().map(ToString::to_string).collect()),
+        missing: compared.map(|compared| names(&compared.missing)),
+        only_in_backup: compared.map(|compared| names(&compared.additional.unknown)),
+        destroyed_here: compared.map(|compared| names(&compared.additional.destroyed)),
+        listed: compared.map(|compared| compared.listed.is_ok()),
+        not_listed_because: compared.and_then(|compared| compared.listed.as_ref().err()).map(ToString::to_string),
+        newest: compared.and_then(|compared| compared.listed.as_ref().ok().copied().flatten()),
     }
 }
 
@@ -122,19 +150,46 @@ fn text(report: &CheckReport, file: &Path) -> String {
         Some([]) => "it has every key of the keyring here".to_owned(),
         Some(missing) => format!("it lacks {} of the keyring here", counted(missing.len(), "key")),
     };
-    let fields = output::fields(&[
+    let mut fields = vec![
         ("file", file.display().to_string()),
         ("is", what),
         ("keyring", format!("{}, generation {}", report.uuid, report.generation)),
         ("expect", report.expect.clone()),
         ("compared", compared),
-    ]);
+    ];
+    fields.extend(counts(report).map(|counts| ("counts", counts)));
+    [output::fields(&fields), fitting_key_table(&report.keys, None, terminal_width())]
+        .into_iter()
+        .chain(differences(report, file))
+        .collect::<Vec<_>>()
+        .join("\n\n")
+}
+
+/// Says whether the backup counts from now on. `None` if there is no keyring here.
+fn counts(report: &CheckReport) -> Option<String> {
+    let newest = match report.newest {
+        Some(newest) if newest > report.generation => format!("; the newest one that counts is of generation {newest}"),
+        _ => ", as the newest one".to_owned(),
+    };
+    Some(match (report.listed?, &report.not_listed_because) {
+        (true, _) => format!("yes: it opened, so its keys can be promoted{newest}"),
+        (false, reason) => format!("not yet: {}", reason.as_deref().unwrap_or_default()),
+    })
+}
+
+/// Says which keys only one of the two has.
+fn differences(report: &CheckReport, file: &Path) -> impl Iterator<Item = String> {
+    let file = quoted(file);
     let missing = report.missing.iter().flatten();
     let missing =
         missing.map(|key_id| format!("! {key_id} is not in it: make another one, claviger backup create FILE"));
-    [fields, fitting_key_table(&report.keys, None, terminal_width())]
-        .into_iter()
-        .chain(missing)
-        .collect::<Vec<_>>()
-        .join("\n\n")
+    let unknown = report.only_in_backup.iter().flatten();
+    let unknown = unknown.map(move |key_id| {
+        format!("! the keyring here lacks {key_id}: to merge this backup into it: claviger backup restore {file}")
+    });
+    let destroyed = report.destroyed_here.iter().flatten();
+    let destroyed = destroyed.map(|key_id| {
+        format!("{key_id} is destroyed here, and this backup still has it: whoever opens the backup has the key")
+    });
+    missing.chain(unknown).chain(destroyed)
 }
