@@ -149,7 +149,7 @@ fn a_record_that_is_missing_or_damaged_is_repaired_from_its_copy() {
         }
         let plan = planned(&dir, &[]).unwrap();
         assert!(doubts(&plan)[0].starts_with(expected), "{:?}", plan.doubts);
-        assert_eq!(plan.columns, [("here", 2)]);
+        assert_eq!(plan.columns, [("keyring.prev", 2)]);
         let merged = merged(&dir, plan);
         assert_eq!((merged.keyring.generation(), merged.keyring.primary().id()), (4, added));
         change_keys(&dir, &Means::default(), &Act::Add, now()).unwrap();

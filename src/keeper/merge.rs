@@ -16,7 +16,7 @@ use super::{
     open::{Opened, open_with},
     recovery::recoveries_under,
     roots::Roots,
-    state_dir::{StateFiles, load_by},
+    state_dir::{KEYRING_PREV, StateFiles, load_by},
 };
 use crate::{
     audit::Event,
@@ -185,6 +185,8 @@ struct WeighedRecord {
     keyring: Keyring,
     digest: Digest,
     weight: Weight,
+    /// Whether it is the copy in `keyring.prev`.
+    is_copy: bool,
 }
 
 /// Opens a record and returns how much of it counts. A record under the root key of the mark counts whole, because
@@ -202,7 +204,7 @@ fn weighed(
     };
     Ok(roots.record(bytes, state)?.map(|keyring| {
         let weight = weight(&keyring);
-        WeighedRecord { keyring, digest: Digest::of(bytes), weight }
+        WeighedRecord { keyring, digest: Digest::of(bytes), weight, is_copy: false }
     }))
 }
 
@@ -229,7 +231,8 @@ impl Local {
         if keyring.is_none()
             && let Some(copy) = state.copy()?
         {
-            keyring = weighed(roots, &copy, mark.as_ref(), state)?.ok();
+            let found = weighed(roots, &copy, mark.as_ref(), state)?.ok();
+            keyring = found.map(|found| WeighedRecord { is_copy: true, ..found });
         }
         let listed = Listed::read(state, roots, mark.as_ref(), mark.as_ref().map(Mark::under))?.readable()?;
         Ok(Self { found: held.map(|held| Digest::of(&held.bytes)), keyring, mark, listed, doubts })
@@ -283,7 +286,7 @@ pub fn plan_merge(
     }
     let opened: Vec<ListedBackup> = sources.iter().filter_map(|source| source.listed(now)).collect();
     let records = records(&local, sources, &weights);
-    let columns = records.iter().map(column).collect();
+    let columns = columns(&local, sources);
     let merge = merge_records(&roots, &local, (&records, &opened), wishes, now)?;
     Ok(Some(MergePlan {
         rows: merge.rows.clone(),
@@ -317,9 +320,12 @@ fn records<'a>(local: &'a Local, sources: &'a [Source], weights: &[Weight]) -> V
     ours.chain(theirs).collect()
 }
 
-/// Returns the heading and the generation of the column of a record.
-fn column(record: &MergeSource<'_>) -> (&'static str, u64) {
-    (if record.is_here { "here" } else { "backup" }, record.keyring.generation())
+/// Returns the heading and the generation of each record's column.
+fn columns(local: &Local, sources: &[Source]) -> Vec<(&'static str, u64)> {
+    let ours = local.keyring.iter().map(|found| (if found.is_copy { KEYRING_PREV } else { "here" }, &found.keyring));
+    let theirs =
+        sources.iter().map(|source| (if source.backup.is_some() { "backup" } else { "file" }, &source.keyring));
+    ours.chain(theirs).map(|(heading, keyring)| (heading, keyring.generation())).collect()
 }
 
 /// Merges `records`. `opened` are the backups that were opened for it; their keys count as backed up.

@@ -64,5 +64,5 @@ pub use self::{
     serving::Serving,
     slots::{ChangeSlotsError, SlotAct, SlotsChanged, change_slots, slots, test_slots, uuid_of},
     snapshot::{Published, ServedFrom, ServingKey, Snapshot},
-    state_dir::RECORD_FILES,
+    state_dir::{KEYRING_PREV, RECORD_FILES},
 };

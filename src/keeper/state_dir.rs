@@ -21,7 +21,7 @@ use crate::{
 /// The file of the record.
 pub(super) const KEYRING: &str = "keyring";
 /// A copy of the record before the last change. If the last change removed key bytes, a copy of the newest record.
-pub(super) const KEYRING_PREV: &str = "keyring.prev";
+pub const KEYRING_PREV: &str = "keyring.prev";
 /// The root file.
 pub(super) const ROOT: &str = "root";
 /// The mark.

@@ -179,6 +179,11 @@ fn an_older_backup_brings_back_what_was_destroyed_unless_its_key_is_named() {
     let named = sandbox.refused(3, &format!("backup restore {OURS} {STATE} [DIR]/older.age --keep-destroyed {wrong}"));
     let kept = shown(&sandbox, &format!("[DIR]/older.age --keep-destroyed {first}"));
     let [shown, done] = shown_then_done(&sandbox, "[DIR]/older.age");
+    let brings =
+        format!("! {first} was destroyed, and the merge brings it back, because one of the files still has it");
+    assert!(shown.stdout.contains(&brings) && shown.stdout.contains(&format!("--keep-destroyed {first}\n")), "{shown}");
+    assert!(kept.stdout.contains(&format!("{first} stays destroyed, as --keep-destroyed says")), "{kept}");
+    assert!(done.stdout.contains(&format!("! {first} was destroyed, and is back")), "{done}");
     snapshot("merge/destroyed", &[&nothing, &named, &kept, &shown, &done]);
     nothing.ends_with(0);
     unwraps(&sandbox, "state", &wrapped);
@@ -215,7 +220,11 @@ fn a_damaged_record_is_mended_from_the_one_before_it_and_a_backup() {
     // The last key was pending, and nothing is under it.
     let [stopped, _] = [(); 2].map(|()| sandbox.refused(3, &format!("backup restore {OURS} {STATE} [DIR]/backup.age")));
     let lost = stopped.stderr.split_whitespace().find(|word| word.starts_with("k4-")).unwrap().to_owned();
-    shown_then_done(&sandbox, &format!("[DIR]/backup.age --lost {lost}"));
+    let [shown, done] = shown_then_done(&sandbox, &format!("[DIR]/backup.age --lost {lost}"));
+    for answer in [shown, done] {
+        let instead = "\ninstead     keyring.prev in this directory, which is the keyring before its last change\n";
+        assert!(answer.stdout.contains(instead) && answer.stdout.contains("   KEYRING.PREV, 4 "), "{answer}");
+    }
     assert_eq!(keys(&sandbox, "state")["keys"].as_array().unwrap().len(), listed - 1);
     unwraps(&sandbox, "state", &wrapped);
 }

@@ -73,10 +73,12 @@ pub struct RestoreArgs {
     /// Carry out the merge that was shown
     #[arg(long)]
     pub(super) accept: bool,
-    /// In a merge, keep a key destroyed although a backup contains it; give its full key_id
+    /// In a merge, leave this key destroyed, by its full key_id. Without the option, a merge brings a destroyed key
+    /// back if one of the files still has it; may be given several times
     #[arg(long, value_name = "KEY_ID")]
     pub(super) keep_destroyed: Vec<KeyId>,
-    /// In a merge, continue without a key that was here and is in no backup; give its full key_id
+    /// In a merge, continue without a key that was here and is in no backup, by its full key_id; may be given several
+    /// times
     #[arg(long, value_name = "KEY_ID")]
     pub(super) lost: Vec<KeyId>,
     #[command(flatten)]

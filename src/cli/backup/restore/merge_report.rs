@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::{
-    keeper::{Expect, MergePlan, NeededKey, Opened},
+    keeper::{self, Expect, MergePlan, NeededKey, Opened},
     keyring::{key_id::KeyId, merge::MergeRow, state::Fate},
 };
 
@@ -111,10 +111,36 @@ pub(super) fn print_merge(
     if let Some(file) = report.fresh_backup.filter(|_| is_unbacked) {
         output::text_line(&does_not_count(file))?;
     }
+    for line in shown.rows.iter().filter_map(|row| about_destroyed(row, opened.is_some())) {
+        output::text_line(&global.given.repeat_in(&line))?;
+    }
     match report.expect {
         Some(_) => output::advice(&format!("\nnext:  {ROTATE}"), global),
         None => output::advice("\nnothing was changed yet; to merge, run the same command with --accept", global),
     }
+}
+
+/// Says what becomes of a key that one record has and another one has destroyed.
+fn about_destroyed(row: &MergeRow, is_done: bool) -> Option<String> {
+    let MergeRow { key_id, before, after, .. } = row;
+    let is_destroyed = before.contains(&Some(Fate::Tomb));
+    let is_held = before.iter().flatten().any(|fate| *fate != Fate::Tomb);
+    if !is_destroyed || !is_held {
+        return None;
+    }
+    Some(match (after, is_done) {
+        (Fate::Tomb, _) => {
+            format!("\n{key_id} stays destroyed, as --keep-destroyed says: what is under it stays unreadable")
+        }
+        (Fate::Becomes(_), false) => format!(
+            "\n! {key_id} was destroyed, and the merge brings it back, because one of the files still has it: what is under it becomes \
+             readable again; to leave it destroyed, run the same command with --keep-destroyed {key_id}"
+        ),
+        (Fate::Becomes(_), true) => format!(
+            "\n! {key_id} was destroyed, and is back: what is under it is readable again; if nothing needs it: claviger key disable \
+             {key_id}, then claviger key destroy {key_id}"
+        ),
+    })
 }
 
 fn report<'a>(state_dir: &'a Path, shown: &'a Shown, opened: Option<&Opened>) -> MergeReport<'a> {
@@ -138,10 +164,15 @@ fn report<'a>(state_dir: &'a Path, shown: &'a Shown, opened: Option<&Opened>) ->
     }
 }
 
+/// What takes the place of a keyring that cannot be read.
+const INSTEAD: &str = "keyring.prev in this directory, which is the keyring before its last change";
+
 fn fields(report: &MergeReport<'_>, shown: &Shown) -> String {
     let (made, place) = if report.expect.is_some() { ("was made", "is") } else { ("will be made", "goes to") };
     let mut fields = vec![("keyring", report.state_dir.display().to_string())];
     fields.extend(report.doubt.map(|doubt| ("because", doubt.to_owned())));
+    let is_copy = shown.columns.iter().any(|(heading, _)| *heading == keeper::KEYRING_PREV);
+    fields.extend(is_copy.then(|| ("instead", INSTEAD.to_owned())));
     fields.push(("generation", format!("{} {made}", report.generation)));
     fields
         .extend(shown.unknown.iter().map(|reason| ("etcd", format!("it is not known which keys it needs: {reason}"))));
