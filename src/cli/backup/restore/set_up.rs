@@ -23,7 +23,7 @@ use super::{
     merge_report::{ROTATE, does_not_count},
 };
 use crate::{
-    config::Config,
+    config::{Config, DEFAULT_STATE_DIR},
     durable::Dir,
     keeper::{self, Expect, FreshBackup, InitError, Initialised, NeededKey, RestorePlan, RestoredKeyring},
     keyring::{Keyring, time::Time},
@@ -178,9 +178,21 @@ fn print_next(report: &RestoreReport<'_>, plugin: Option<&LivePlugin>, global: &
     }
     let next = match plugin {
         Some(plugin) => after(&plugin.serves_from(report.state_dir), report.state_dir),
-        None => format!("\nnext:  {}\nthen:  {ROTATE}", start(report.state_dir)),
+        None => format!("\nnext:  {}\n{}then:  {ROTATE}", start(report.state_dir), in_place(report.state_dir)),
     };
     output::advice(&next, global)
+}
+
+/// Says how a restored directory takes the place of the one from which the unit serves.
+fn in_place(state_dir: &Path) -> String {
+    if state_dir == Path::new(DEFAULT_STATE_DIR) {
+        return String::new();
+    }
+    let dir = quoted(state_dir);
+    format!(
+        "or:    to serve it as the unit does, in the place of {DEFAULT_STATE_DIR}: systemctl stop claviger; \
+         mv {DEFAULT_STATE_DIR} {DEFAULT_STATE_DIR}.old; mv {dir} {DEFAULT_STATE_DIR}; systemctl start claviger\n"
+    )
 }
 
 /// Warns of the keys that the plugin serves and that the backup lacks.
@@ -202,7 +214,8 @@ fn after(serves_from: &ServesFrom, state_dir: &Path) -> String {
             format!(
                 "\nnext:  let the plugin run: it serves this keyring from {path}; {compare}\n\
                  then:  if the keyring in {path} still opens, leave it as it is: two copies must not both be served; otherwise, if \
-                 every key that the plugin serves is here: move {dir} to {path}, and systemctl restart claviger"
+                 every key that the plugin serves is here, put {dir} in the place of {path}: mv {path} {path}.old, if it is still there; \
+                 mv {dir} {path}; systemctl restart claviger"
             )
         }
         ServesFrom::Here | ServesFrom::BeforeHere | ServesFrom::Unknown => format!(
