@@ -27,8 +27,15 @@ const REPEATED: [&str; 13] = [
 const REPEATED_BY_ITSELF: [&str; 8] =
     ["snapshot", "encryption-config", "feature-gates", "keyring", "primary", "list", "all", "prometheus"];
 
+/// What etcdctl calls the flags that say where etcd is.
+const ETCDCTL: [(&str, &str); 4] =
+    [("etcd-servers", "endpoints"), ("etcd-cafile", "cacert"), ("etcd-certfile", "cert"), ("etcd-keyfile", "key")];
+
 /// What a snapshot is read without.
 const LIVE: [&str; 4] = ["etcd-servers", "etcd-cafile", "etcd-certfile", "etcd-keyfile"];
+
+/// A command that does not say yet where etcd is.
+const SAVE: &str = "etcdctl snapshot save FILE";
 
 /// Ends a command in a sentence.
 const ENDS: [char; 3] = ['`', ';', '\n'];
@@ -68,8 +75,28 @@ impl Given {
         Self { flags, this: names.join(" "), claviger: Some(claviger) }
     }
 
-    /// Returns `text` with the flags in each command of claviger that it mentions.
+    /// Returns `text` with the flags in each command of claviger and of etcdctl that it mentions.
     pub(super) fn repeat_in<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if text.contains(SAVE) {
+            self.repeat_in_claviger(&self.repeat_in_etcdctl(text)).into_owned().into()
+        } else {
+            self.repeat_in_claviger(text)
+        }
+    }
+
+    /// Returns `text` with etcd's address and certificates in each command of etcdctl that takes a snapshot. A snapshot
+    /// is taken of one member.
+    fn repeat_in_etcdctl(&self, text: &str) -> String {
+        let given = |name: &str| self.flags.iter().find(|flag| flag.name == name).and_then(|flag| flag.value.clone());
+        let url = "URL".to_owned();
+        let flags = ETCDCTL.iter().filter_map(|(name, ctl)| match (*name, given(name)) {
+            ("etcd-servers", value) => Some(format!(" --{ctl} {}", value.unwrap_or(url.clone()))),
+            (_, value) => Some(format!(" --{ctl} {}", value?)),
+        });
+        text.replace(SAVE, &format!("etcdctl{} snapshot save FILE", flags.collect::<String>()))
+    }
+
+    fn repeat_in_claviger<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let Some(claviger) = self.claviger.filter(|_| !self.flags.is_empty()) else { return text.into() };
         let claviger = built(claviger);
         let (mut whole, mut rest) = (String::with_capacity(text.len()), text);
@@ -203,6 +230,7 @@ mod tests {
                 Command::new("scan")
                     .arg(flag("snapshot", "snapshot"))
                     .arg(flag("etcd_servers", "etcd-servers"))
+                    .arg(flag("etcd_cafile", "etcd-cafile"))
                     .arg(flag("etcd_prefix", "etcd-prefix"))
                     .arg(flag("keyring", "keyring"))
                     .arg(flag("html", "html"))
@@ -238,6 +266,20 @@ mod tests {
             assert_eq!(repeated(promote, text), expected);
         }
         assert_eq!(repeated("claviger key list", "claviger status"), "claviger status");
+    }
+
+    #[test]
+    fn a_snapshot_is_taken_where_the_given_flags_say() {
+        let hint = "take another: etcdctl snapshot save FILE";
+        let scan = "claviger scan --etcd-servers https://a:2379 --etcd-cafile ca.crt";
+        assert_eq!(
+            repeated(scan, hint),
+            "take another: etcdctl --endpoints https://a:2379 --cacert ca.crt snapshot save FILE"
+        );
+        assert_eq!(repeated("claviger scan", hint), "take another: etcdctl --endpoints URL snapshot save FILE");
+        for other in ["etcdctl --endpoints https://b snapshot save FILE", "what `etcdctl snapshot save` wrote"] {
+            assert_eq!(repeated(scan, other), other);
+        }
     }
 
     #[test]

@@ -151,6 +151,25 @@ fn a_page_that_would_go_nowhere_is_refused_before_the_scan() {
 }
 
 #[test]
+fn a_snapshot_is_taken_again_where_the_flags_of_the_api_server_say() {
+    let sandbox = sandbox();
+    let bytes = fs::read(sandbox.path("etcd.db")).unwrap();
+    fs::write(sandbox.path("etcd.db"), [&bytes[..bytes.len() - 1], &[bytes[bytes.len() - 1] ^ 1]].concat()).unwrap();
+    let alone = scan(&sandbox, "");
+    assert!(
+        alone.stdout.contains(": etcdctl --endpoints URL snapshot save FILE && claviger scan --snapshot FILE\n"),
+        "{alone}"
+    );
+    let command = "[kube-apiserver, --etcd-servers=https://etcd-1:2379, --etcd-cafile=/ca.crt, --etcd-certfile=/c.crt, --etcd-keyfile=/c.key]";
+    let pod = format!("apiVersion: v1\nkind: Pod\nspec:\n  containers:\n  - command: {command}\n");
+    fs::write(sandbox.path("pod.yaml"), pod).unwrap();
+    let known = scan(&sandbox, "--apiserver-manifest [DIR]/pod.yaml");
+    let hint =
+        ": etcdctl --endpoints https://etcd-1:2379 --cacert /ca.crt --cert /c.crt --key /c.key snapshot save FILE && ";
+    assert!(known.stdout.contains(hint), "{known}");
+}
+
+#[test]
 fn metrics_are_written_over_what_was_there_for_everybody_to_read() {
     use std::os::unix::fs::PermissionsExt;
     let sandbox = sandbox();

@@ -42,7 +42,7 @@ fn a_running_members_file_is_refused_and_etcd_goes_on() {
         let scanning = scope.spawn(|| {
             for _ in 0..20 {
                 let answer = sandbox.refused(3, &line);
-                let hint = "etcdctl snapshot save FILE, and scan that; or scan it live: --etcd-servers";
+                let hint = "take a snapshot, and scan that: etcdctl --endpoints URL snapshot save FILE; or scan it live: --etcd-servers URL";
                 let expected = format!("error: {}: a running etcd holds this file\nhint:  {hint}\n", file.display());
                 assert_eq!(answer.complaint(), expected);
             }
@@ -155,7 +155,7 @@ fn what_is_no_database_is_refused() {
     rustix::fs::mknodat(rustix::fs::CWD, sandbox.path("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
 
     const FOREIGN: &str = "not a database of etcd, or both of its meta pages are damaged\n\
-                           hint:  is it etcd's? take another snapshot: etcdctl snapshot save FILE\n";
+                           hint:  is it etcd's? take another snapshot: etcdctl --endpoints URL snapshot save FILE\n";
     const KIND: &str = "not a regular file\nhint:  give a file that `etcdctl snapshot save` wrote\n";
     const BESIDE: &str = "opening failed: No such file or directory (os error 2)\n\
                           hint:  to see which files are there: ls -l [DIR]\n";

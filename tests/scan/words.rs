@@ -174,7 +174,13 @@ fn older_values_that_can_be_read_are_bad_news_about_a_file_and_not_about_a_live_
     assert_eq!(first_line(answer.ends_with(1)), sentence, "{answer}");
     let [hint] = hints(&answer)[..] else { panic!("{answer}") };
     assert!(hint.starts_with("older values: compacting and defragmenting etcd removes them"), "{hint}");
-    assert!(hint.contains(&format!("etcdctl compact {} && etcdctl defrag", cluster.store.revision)), "{hint}");
+    assert!(
+        hint.contains(&format!(
+            "etcdctl --endpoints URL compact {} && etcdctl --endpoints URL defrag",
+            cluster.store.revision
+        )),
+        "{hint}"
+    );
     let page = fs::read_to_string(cluster.sandbox.path("page.html")).unwrap();
     assert!(page.contains(&format!("<h1 class=\"bad\">{sentence}</h1>")), "{page}");
     let metrics = fs::read_to_string(cluster.sandbox.path("metrics")).unwrap();

@@ -26,9 +26,10 @@ impl Explain for NeedsError {
 /// The hint for the snapshot `file`.
 pub(super) fn snapshot(error: &SnapshotError, file: &Path) -> Explanation {
     match error {
-        SnapshotError::Running => {
-            with(Exit::Refused, "etcdctl snapshot save FILE, and scan that; or scan it live: --etcd-servers")
-        }
+        SnapshotError::Running => with(
+            Exit::Refused,
+            "take a snapshot, and scan that: etcdctl snapshot save FILE; or scan it live: --etcd-servers URL",
+        ),
         SnapshotError::Kind if file.is_dir() => with(Exit::Usage, "name the file in it: member/snap/db"),
         SnapshotError::Packed(packing) => {
             (Exit::Usage, Some(format!("unpack it first: {} {}", packing.unpack(), quoted(file))))

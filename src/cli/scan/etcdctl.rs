@@ -1,14 +1,14 @@
 //! The command line of etcdctl for the etcd of a scan, so that a suggested command reaches the same etcd.
 
-use crate::{etcd::Servers, scan::needs::ScanPlace};
+use crate::etcd::Servers;
 
 use super::super::given::quoted;
 
-/// Returns how etcdctl is called for the first etcd of these places, with one endpoint, because a snapshot is taken of
-/// one member. For a snapshot, it is not known where its etcd is.
-pub(super) fn etcdctl(places: &[ScanPlace]) -> String {
-    let Some(ScanPlace::Etcd(Servers { urls, cafile, certfile, keyfile })) = places.first() else {
-        return "etcdctl".to_owned();
+/// Returns how etcdctl is called for this etcd, with one endpoint, because a snapshot is taken of one member. If it is
+/// not known where the etcd of a snapshot is, the operator has to say it.
+pub(super) fn etcdctl(servers: Option<&Servers>) -> String {
+    let Some(Servers { urls, cafile, certfile, keyfile }) = servers else {
+        return "etcdctl --endpoints URL".to_owned();
     };
     let endpoint = urls.first().map(|url| format!(" --endpoints {}", quoted(url)));
     let files = [("cacert", cafile), ("cert", certfile), ("key", keyfile)];
@@ -29,9 +29,9 @@ mod tests {
             keyfile: Some("/k".into()),
         };
         let expected = "etcdctl --endpoints https://a:2379 --cacert '/etc/my ca' --cert /c --key /k";
-        assert_eq!(etcdctl(&[ScanPlace::Etcd(servers)]), expected);
+        assert_eq!(etcdctl(Some(&servers)), expected);
         let plain = Servers { urls: vec!["http://a".to_owned()], ..Servers::default() };
-        assert_eq!(etcdctl(&[ScanPlace::Etcd(plain)]), "etcdctl --endpoints http://a");
-        assert_eq!(etcdctl(&[ScanPlace::Snapshot("db".into())]), "etcdctl");
+        assert_eq!(etcdctl(Some(&plain)), "etcdctl --endpoints http://a");
+        assert_eq!(etcdctl(None), "etcdctl --endpoints URL");
     }
 }

@@ -9,6 +9,7 @@ use crate::{
         coverage::{BrokenRule, CONFIG_MAX, Coverage, CoverageError, KmsV1},
     },
     config::Config,
+    etcd::Servers,
     scan::{judge::Judge, needs::ScanPlace},
 };
 
@@ -25,6 +26,8 @@ use super::{
 pub(super) struct ScanInput {
     /// The places to read, at least one. The first one has the main etcd's objects.
     pub(super) places: Vec<ScanPlace>,
+    /// The main etcd, if it is known. For a snapshot, this is the one that the snapshot was probably taken of.
+    pub(super) etcd: Option<Servers>,
     /// Where the flags of kube-apiserver were found.
     pub(super) flags: Option<String>,
     pub(super) prefix: String,
@@ -61,9 +64,10 @@ impl ScanInput {
         let coverage = declared.encryption_config.as_deref().map(|path| read_coverage(path, kms_v1)).transpose();
         let is_own = config.cluster.encryption_config.is_some();
         let coverage = coverage.map_err(|failure| if is_own { failure } else { named_by(&declared, failure) })?;
+        let etcd = declared.servers.clone();
         let flags = declared.found_in;
         let judge = Judge { coverage, keys: keys.known.take() };
-        Ok(Self { places, flags, prefix: declared.prefix, judge, keys, notes })
+        Ok(Self { places, etcd, flags, prefix: declared.prefix, judge, keys, notes })
     }
 }
 

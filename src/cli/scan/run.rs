@@ -8,9 +8,10 @@ use rand::{TryRng, rngs::SysRng};
 use crate::{
     apiserver,
     config::Settings,
+    etcd::{EtcdError, Servers},
     keyring::time::Time,
     scan::{
-        live,
+        live::{self, LiveError},
         names::Names,
         needs::ScanPlace,
         outcome::ScanOutcome,
@@ -134,7 +135,7 @@ fn report(
     report.given.keyring = input.keys.file.as_ref().map(|file| file.display().to_string());
     report.flags = input.flags;
     report.notes = input.notes;
-    let (given, etcdctl) = (&global.given, etcdctl(&input.places));
+    let (given, etcdctl) = (&global.given, etcdctl(input.etcd.as_ref()));
     report.notes.extend(notes(&report, given, &etcdctl));
     let hints = hints(&report, &HintContext { given, etcdctl: &etcdctl, promoted: input.keys.promoted, now });
     Ok((report, hints))
@@ -182,9 +183,22 @@ fn read(
         ScanPlace::Etcd(servers) => {
             let mut bar = Meter::objects(is_shown);
             let mut progress = |done, of| bar.of(done, of);
-            Ok(live::scan(servers, summarizer.clone(), tally, &mut progress)?)
+            live::scan(servers, summarizer.clone(), tally, &mut progress).map_err(|error| not_read(error, servers))
         }
     }
+}
+
+/// The failure of a scan of `servers`. If a snapshot is easier to read, the hint says how to take it there.
+fn not_read(error: LiveError, servers: &Servers) -> Failure {
+    let url = match &error {
+        LiveError::Etcd(EtcdError::TooLarge { url } | EtcdError::Slow { url, .. }) => Some(url.clone()),
+        _ => None,
+    };
+    let failure = Failure::from(error);
+    let Some(url) = url else { return failure };
+    let etcdctl = etcdctl(Some(&Servers { urls: vec![url], ..servers.clone() }));
+    failure
+        .with_hint(&format!("scan a snapshot instead: {etcdctl} snapshot save FILE && claviger scan --snapshot FILE"))
 }
 
 /// With `--list`, standard output has the objects, so the rest goes to standard error.
