@@ -151,6 +151,22 @@ fn a_page_that_would_go_nowhere_is_refused_before_the_scan() {
 }
 
 #[test]
+fn an_entry_that_covers_nothing_is_named() {
+    let sandbox = sandbox();
+    let note = |resources: &str| {
+        fs::write(sandbox.path("enc.yaml"), COVERED.replace("[secrets, configmaps]", resources)).unwrap();
+        let answer = scan(&sandbox, "--encryption-config [DIR]/enc.yaml");
+        answer.stdout.lines().find(|line| line.contains("the EncryptionConfiguration lists ")).map(ToOwned::to_owned)
+    };
+    let said = "note:  the EncryptionConfiguration lists *.example.org, configmap, widgets, and etcd has no object of that name: is it \
+                written as `kubectl api-resources` shows it, with its group?";
+    assert_eq!(note("[secrets, configmap, '*.example.org', widgets]").as_deref(), Some(said));
+    for right in ["[secrets, configmaps]", "['*.*']", "['*.', '*.apps']"] {
+        assert_eq!(note(right), None);
+    }
+}
+
+#[test]
 fn a_snapshot_is_taken_again_where_the_flags_of_the_api_server_say() {
     let sandbox = sandbox();
     let bytes = fs::read(sandbox.path("etcd.db")).unwrap();

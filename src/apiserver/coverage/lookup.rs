@@ -99,6 +99,16 @@ impl Coverage {
         let own = GroupResource { resource: resource.to_owned(), group: group.to_owned() };
         self.entries.get(&own).or_else(|| self.entries.get(&GroupResource::all_of(group))).or_else(everything)
     }
+
+    /// Returns the names that entries list and that cover none of `resources`, which are called as entries call them.
+    pub fn idle<'a>(&self, resources: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let of = |name: &str| {
+            let own = GroupResource::parse(name);
+            [GroupResource::all_of(&own.group), GroupResource::all_of("*"), own]
+        };
+        let covered: BTreeSet<GroupResource> = resources.flat_map(of).collect();
+        self.entries.keys().filter(|name| !covered.contains(name)).map(yaml_name).collect()
+    }
 }
 
 fn yaml_name(name: &GroupResource) -> String {

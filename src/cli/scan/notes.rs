@@ -1,18 +1,40 @@
 //! What an operator should know besides the findings. Text, HTML and JSON have the same notes.
 
-use crate::scan::{SourceKind, count::Count, outcome::Incomplete, report::ScanReport};
+use crate::{
+    apiserver::coverage::Coverage,
+    scan::{SourceKind, count::Count, outcome::Incomplete, report::ScanReport},
+};
 
 use super::{
     super::given::{Given, quoted},
     hints::SNAPSHOT,
 };
 
+/// At most this many names are in one note.
+const NAMED: usize = 5;
+
 /// kine calls every cluster 0.
 const KINE: &str = "0";
 
 /// Returns the notes about a report. `etcdctl` is how etcdctl is called for the etcd that was scanned.
-pub(super) fn notes(report: &ScanReport, given: &Given, etcdctl: &str) -> Vec<String> {
-    [outside(report), uncovered(report), history(report, given, etcdctl)].into_iter().flatten().collect()
+pub(super) fn notes(report: &ScanReport, coverage: Option<&Coverage>, given: &Given, etcdctl: &str) -> Vec<String> {
+    let idle = coverage.and_then(|coverage| idle(report, coverage));
+    [outside(report), uncovered(report), idle, history(report, given, etcdctl)].into_iter().flatten().collect()
+}
+
+/// Names the entries that cover nothing in etcd. A name may be misspelt, which kube-apiserver accepts. If the report
+/// lacks something, an entry may cover that.
+fn idle(report: &ScanReport, coverage: &Coverage) -> Option<String> {
+    let idle = coverage.idle(report.groups.iter().map(|row| row.resource.as_str()));
+    let more = idle.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!idle.is_empty() && report.reasons.is_empty()).then(|| {
+        format!(
+            "the EncryptionConfiguration lists {}{more}, and etcd has no object of that name: is it written as `kubectl \
+             api-resources` shows it, with its group?",
+            idle[..idle.len().min(NAMED)].join(", ")
+        )
+    })
 }
 
 fn outside(report: &ScanReport) -> Option<String> {

@@ -136,7 +136,7 @@ fn report(
     report.flags = input.flags;
     report.notes = input.notes;
     let (given, etcdctl) = (&global.given, etcdctl(input.etcd.as_ref()));
-    report.notes.extend(notes(&report, given, &etcdctl));
+    report.notes.extend(notes(&report, input.judge.coverage.as_ref(), given, &etcdctl));
     let hints = hints(&report, &HintContext { given, etcdctl: &etcdctl, promoted: input.keys.promoted, now });
     Ok((report, hints))
 }
