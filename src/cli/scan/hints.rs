@@ -58,7 +58,8 @@ fn before(report: &ScanReport, context: &HintContext<'_>) -> impl Iterator<Item 
         "incomplete: someone who can write to etcd invented names; --list shows the objects that have them".to_owned()
     });
     let first = report.identity_first.then(|| {
-        "identity: put a provider that encrypts first in the entry that lists Secrets, before anything is written"
+        "identity: new Secrets are written in plaintext, which is right only if you remove claviger; otherwise put a provider that \
+         encrypts first in the entry that lists Secrets, before anything is written"
             .to_owned()
     });
     [file, groups, first].into_iter().flatten()
