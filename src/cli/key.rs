@@ -353,7 +353,10 @@ fn next_step(act: &Act, key_id: KeyId) -> Option<String> {
              then: when `claviger status` shows that every API server uses the key, rewrite every Secret; see the README"
                 .to_owned(),
         ),
-        Act::Disable(..) => Some(format!("to go back: claviger key enable {key_id}")),
+        Act::Disable(..) => Some(format!(
+            "an API server may go on reading what is under the key, by seeds that it has in memory, until it is restarted\n\
+             to go back: claviger key enable {key_id}"
+        )),
         Act::Enable(_) => None,
         Act::Destroy(..) => {
             Some("copies of the state directory and backups still contain it, wrapped under the root key".to_owned())
