@@ -23,6 +23,7 @@ use super::{
     outcome::{Incomplete, PrefixFit, Progress, ScanOutcome},
     prefixes::end_of,
     source::ScanSource,
+    stored::ObjectValue,
     summarizer::Summarizer,
 };
 use crate::etcd::{Client, EtcdError, KeyValue, Page, Query, Servers, ServersError};
@@ -172,7 +173,7 @@ impl<S: Sink> PageTaker<'_, S> {
         self.objects += 1;
         let summary = self.summarizer.summarize(&entry.key, &entry.value);
         let Some(summary) = summary else { return ControlFlow::Continue(()) };
-        let value = S::NEEDS_VALUES.then_some(&*entry.value);
+        let value = S::NEEDS_VALUES.then_some(ObjectValue::InMemory(&entry.value));
         self.sink.object(&Object { key: &entry.key, mod_revision: entry.mod_revision, summary, value })
     }
 }

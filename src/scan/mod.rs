@@ -28,14 +28,16 @@ pub mod needs;
 pub mod object;
 pub mod outcome;
 mod prefixes;
-mod protobuf;
+pub mod protobuf;
 pub mod report;
 mod revision;
 mod smallest;
 pub mod snapshot;
 mod source;
+pub mod stored;
 pub mod summarizer;
 pub mod tally;
 pub mod value;
 
+pub use group::Groups;
 pub use source::{ScanSource, SourceKind};

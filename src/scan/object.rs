@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use super::{
     fingerprint::Fingerprint,
+    stored::ObjectValue,
     value::{Encoding, ValueDamage},
 };
 
@@ -33,17 +34,14 @@ pub struct Object<'a> {
     pub mod_revision: u64,
     /// What its value shows.
     pub summary: Summary,
-    /// Its value, if the sink asked for values.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the tally counts without values; a sink that decrypts needs them")
-    )]
-    pub value: Option<&'a [u8]>,
+    /// Its value, if the sink needs values.
+    pub value: Option<ObjectValue<'a>>,
 }
 
 /// Takes the objects that a reader finds.
 pub trait Sink {
-    /// Whether the sink needs [`Object::value`]. The reader of a snapshot keeps no values for a sink that does not.
+    /// Whether the sink needs [`Object::value`]. The reader of a snapshot does not note where they are for a sink that
+    /// needs none.
     const NEEDS_VALUES: bool = false;
 
     /// Takes a live object. [`ControlFlow::Break`] ends the scan, which is then incomplete.

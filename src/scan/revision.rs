@@ -86,6 +86,11 @@ impl<'a> KeyChange<'a> {
     }
 }
 
+/// Returns the value in the message of an entry, which is not a deletion.
+pub fn stored_value(message: &[u8]) -> Option<&[u8]> {
+    StoredKeyValue::parse(message).map(|message| message.value)
+}
+
 /// The message `mvccpb.KeyValue`: 1 key, 2 `create_revision`, 3 `mod_revision`, 4 version, 5 value, 6 lease.
 #[derive(Default)]
 struct StoredKeyValue<'a> {

@@ -38,8 +38,8 @@ pub fn find_bucket(
     match search.found {
         None => Err(BoltError::NoBucket(name)),
         Some((_, Bucket::Tree(page))) => Ok(Some(reader.database.tree(page))),
-        Some((page, Bucket::Inline(bytes))) => {
-            visit_inline(page, &bytes, visitor);
+        Some((page, Bucket::Inline(start, bytes))) => {
+            visit_inline(page, (start, &bytes), visitor);
             Ok(None)
         }
     }
@@ -49,8 +49,8 @@ pub fn find_bucket(
 enum Bucket {
     /// In the tree with this root.
     Tree(u64),
-    /// In a leaf of its own size, which is stored in place of a tree.
-    Inline(Box<[u8]>),
+    /// In a leaf of its own size, which is stored in place of a tree: where it begins in the file, and its bytes.
+    Inline(u64, Box<[u8]>),
 }
 
 /// Looks for one bucket in all leaves.
@@ -66,7 +66,10 @@ impl LeafVisitor for BucketSearch {
         let name = self.name;
         for element in leaf.backwards().filter(|element| element.key == name) {
             let bucket = element.is_bucket.then(|| u64_at(element.value, 0)).flatten().map(|root| match root {
-                0 => Bucket::Inline(element.value[BUCKET.min(element.value.len())..].into()),
+                0 => {
+                    let leaf = element.value.get(BUCKET..).unwrap_or_default();
+                    Bucket::Inline(element.value_start + BUCKET as u64, leaf.into())
+                }
                 root => Bucket::Tree(root),
             });
             match bucket {
@@ -86,9 +89,9 @@ impl LeafVisitor for BucketSearch {
 }
 
 /// Visits the leaf in a bucket's value. `page` is the page that contains the value.
-fn visit_inline(page: u64, bytes: &[u8], visitor: &mut impl LeafVisitor) {
+fn visit_inline(page: u64, (start, bytes): (u64, &[u8]), visitor: &mut impl LeafVisitor) {
     let bounds = Bounds::default();
-    let leaf = inline_count(bytes).and_then(|count| Leaf::check(bytes, count, &bounds));
+    let leaf = inline_count(bytes).and_then(|count| Leaf::check(start, bytes, count, &bounds));
     match leaf {
         Ok(leaf) => visitor.leaf(page, &leaf),
         Err(error) => visitor.damage(PageDamage { page, error, bounds: Some(Bounds::default()) }),

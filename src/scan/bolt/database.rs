@@ -6,7 +6,7 @@ use std::{
     io,
     os::unix::fs::FileExt,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -27,7 +27,7 @@ const DEPTH_MAX: usize = 32;
 /// A database file. Several readers can read its pages at the same time.
 #[derive(Debug)]
 pub struct Database {
-    pub(super) file: File,
+    pub(super) file: Arc<File>,
     pub(super) meta: MetaPage,
     /// The bytes of the file that belong to the database.
     pub(super) size: u64,
@@ -79,7 +79,13 @@ impl Database {
         let pages = || PageSet::new(count);
         let unspanned = AtomicU64::new(count);
         let (begun, spanned, shared, turn) = (pages(), pages(), pages(), Mutex::default());
+        let file = Arc::new(file);
         Ok(Self { file, meta, size, begun, spanned, shared, unspanned, turn, damaged_meta })
+    }
+
+    /// Returns the file.
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
     }
 
     /// Returns the length of the database, as its meta page gives it. A shorter file was cut off.
@@ -257,7 +263,7 @@ mod tests {
         let directory = || File::open("/").unwrap();
         let refused = Database::open(directory(), 1 << 20).unwrap_err().to_string();
         assert!(refused.starts_with("reading failed: Is a directory"), "{refused}");
-        let database = Database { file: directory(), ..database() };
+        let database = Database { file: Arc::new(directory()), ..database() };
         let refused = database.read_head(2, &mut Vec::new()).unwrap_err().to_string();
         assert!(refused.starts_with("reading failed: Is a directory"), "{refused}");
     }

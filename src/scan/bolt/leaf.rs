@@ -13,6 +13,8 @@ const IS_BUCKET: u32 = 1;
 
 /// A leaf whose elements are packed, ascend, and lie within its bounds.
 pub struct Leaf<'a> {
+    /// Where its bytes begin in the file.
+    start: u64,
     bytes: &'a [u8],
     count: usize,
     bounds: &'a Bounds,
@@ -29,23 +31,25 @@ pub struct Element<'a> {
     pub key: &'a [u8],
     /// The value.
     pub value: &'a [u8],
+    /// Where the value begins in the file.
+    pub value_start: u64,
 }
 
 impl<'a> Leaf<'a> {
-    /// Checks a leaf of `count` elements.
-    pub fn check(bytes: &'a [u8], count: usize, bounds: &'a Bounds) -> Result<Self, PageError> {
+    /// Checks a leaf of `count` elements. Its `bytes` begin at `start` in the file.
+    pub fn check(start: u64, bytes: &'a [u8], count: usize, bounds: &'a Bounds) -> Result<Self, PageError> {
         let (mut packed, mut order) = (Packed::new(bytes, count), Order::new(bounds));
         for index in 0..count {
-            let start = HEADER + index * ELEMENT;
+            let head = HEADER + index * ELEMENT;
             let mut element = || {
                 let (pos, key, value) =
-                    (u32_at(bytes, start + 4)?, size_at(bytes, start + 8)?, size_at(bytes, start + 12)?);
-                packed.take(start, pos, key.checked_add(value)?)?.get(..key)
+                    (u32_at(bytes, head + 4)?, size_at(bytes, head + 8)?, size_at(bytes, head + 12)?);
+                packed.take(head, pos, key.checked_add(value)?)?.get(..key)
             };
             order.check(index, element().ok_or(PageError::Element { index })?)?;
         }
         order.end()?;
-        Ok(Self { bytes, count, bounds })
+        Ok(Self { start, bytes, count, bounds })
     }
 
     /// Returns an element. [`Leaf::check`] has checked it.
@@ -55,7 +59,8 @@ impl<'a> Leaf<'a> {
         let (flags, pos) = (u32_at(head, 0)?, size_at(head, 4)?);
         let (key_size, value_size) = (size_at(head, 8)?, size_at(head, 12)?);
         let (key, rest) = self.bytes.get(start + pos..)?.split_at_checked(key_size)?;
-        Some(Element { index, is_bucket: flags & IS_BUCKET != 0, key, value: rest.get(..value_size)? })
+        let value_start = self.start + (start + pos + key_size) as u64;
+        Some(Element { index, is_bucket: flags & IS_BUCKET != 0, key, value: rest.get(..value_size)?, value_start })
     }
 
     /// Returns the range between the elements beside an element, whatever its own key is.

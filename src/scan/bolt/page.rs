@@ -222,7 +222,9 @@ mod tests {
     #[test]
     fn elements_that_cannot_be_right_are_refused_with_their_reason() {
         let check = |bytes: &[u8], count, bounds: &Bounds| {
-            Leaf::check(bytes, count, bounds).map(|leaf| leaf.backwards().count()).map_err(|reason| reason.to_string())
+            Leaf::check(0, bytes, count, bounds)
+                .map(|leaf| leaf.backwards().count())
+                .map_err(|reason| reason.to_string())
         };
         let all = Bounds::default();
         let good = leaf(&[b"a", b"b"]);

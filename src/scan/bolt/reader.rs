@@ -60,11 +60,12 @@ impl<'a> TreeReader<'a> {
             let children = self.readable_children(tree, visitor);
             return self.descend_children(&children, visitor);
         }
+        let start = tree.page.saturating_mul(self.database.meta.page_size);
         let (count, bytes, _turn) = match self.page(tree, PageKind::Leaf) {
             Ok(page) => page,
             Err(damage) => return visitor.damage(*damage),
         };
-        match Leaf::check(bytes, count, &tree.bounds) {
+        match Leaf::check(start, bytes, count, &tree.bounds) {
             Ok(leaf) => visitor.leaf(tree.page, &leaf),
             Err(error) => visitor.damage(tree.misplaced(error, bytes, PageKind::Leaf, count)),
         }

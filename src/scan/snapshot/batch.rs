@@ -9,6 +9,7 @@ use super::super::{
     object::Summary,
     prefixes::Prefixes,
     revision::{KeyChange, Revision},
+    stored::EntryPlace,
     summarizer::Summarizer,
 };
 
@@ -37,8 +38,8 @@ pub struct Batch {
     pub changes: Vec<ReadChange>,
     /// The keys of the changes, one after the other.
     pub keys: Vec<u8>,
-    /// The values of the changes, one after the other, if the sink needs them.
-    pub values: Vec<u8>,
+    /// Where the messages with the values of the changes are in the file, if the sink needs values.
+    pub entries: Vec<EntryPlace>,
     /// What could not be read.
     pub damage: DamageList,
     /// How many values have keys outside the prefix.
@@ -56,21 +57,21 @@ impl Batch {
     /// Makes an empty batch with as much room as this one uses.
     fn with_same_room(&self) -> Self {
         let (changes, keys) = (Vec::with_capacity(self.changes.len()), Vec::with_capacity(self.keys.len()));
-        Self { changes, keys, values: Vec::with_capacity(self.values.len()), ..Self::default() }
+        Self { changes, keys, entries: Vec::with_capacity(self.entries.len()), ..Self::default() }
     }
 }
 
 /// Fills a batch from the leaves of a tree.
 pub struct Collector {
     summarizer: Summarizer,
-    keeps_values: bool,
+    needs_values: bool,
     batch: Batch,
 }
 
 impl Collector {
-    /// Begins with an empty batch. `keeps_values` says whether the sink needs values.
-    pub fn new(summarizer: Summarizer, keeps_values: bool) -> Self {
-        Self { summarizer, keeps_values, batch: Batch::default() }
+    /// Begins with an empty batch. `needs_values` says whether the sink needs values.
+    pub fn new(summarizer: Summarizer, needs_values: bool) -> Self {
+        Self { summarizer, needs_values, batch: Batch::default() }
     }
 
     /// Returns the batch, and begins the next one.
@@ -99,6 +100,9 @@ impl Collector {
         }
         let key_length = u32::try_from(change.key.len()).map_err(|_| damaged("its key is too long".to_owned()))?;
         self.keep(&change, key_length);
+        if self.needs_values {
+            self.batch.entries.push(EntryPlace { start: element.value_start, length: element.value.len() });
+        }
         Ok(())
     }
 
@@ -118,9 +122,6 @@ impl Collector {
             summary,
         });
         self.batch.keys.extend_from_slice(change.key);
-        if self.keeps_values {
-            self.batch.values.extend_from_slice(change.value.unwrap_or_default());
-        }
     }
 }
 

@@ -35,7 +35,7 @@ pub struct TreeParts<'p> {
     /// Summarizes the values.
     pub summarizer: &'p Summarizer,
     /// Whether the sink needs values.
-    pub keeps_values: bool,
+    pub needs_values: bool,
 }
 
 impl TreeParts<'_> {
@@ -99,7 +99,7 @@ struct PartReader<'d> {
 
 impl<'d> PartReader<'d> {
     fn new(parts: &TreeParts<'d>) -> Self {
-        let collector = Collector::new(parts.summarizer.clone(), parts.keeps_values);
+        let collector = Collector::new(parts.summarizer.clone(), parts.needs_values);
         Self { reader: TreeReader::new(parts.database), collector }
     }
 

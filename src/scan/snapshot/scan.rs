@@ -9,6 +9,7 @@ use super::{
         outcome::{Incomplete, PrefixFit, Progress, ScanOutcome},
         prefixes::Prefixes,
         source::ScanSource,
+        stored::ObjectValue,
         summarizer::Summarizer,
     },
     batch::{Batch, Collector},
@@ -98,11 +99,11 @@ fn read<S: Sink>(
     let parts = tree.map_or_else(Vec::new, |tree| reader.parts(tree, &mut collector));
     let mut contents =
         DatabaseContents { damage: meta.damage, compacted: meta.compacted, ..DatabaseContents::default() };
-    let all = TreeParts { database, subtrees: &parts, summarizer, keeps_values: S::NEEDS_VALUES };
-    let mut end = all.read(progress, |batch| contents.count(batch, newest, sink));
+    let all = TreeParts { database, subtrees: &parts, summarizer, needs_values: S::NEEDS_VALUES };
+    let mut end = all.read(progress, |batch| contents.count(batch, database, (newest, sink)));
     if end.is_continue() {
         // What was met on the way to the parts comes last: mostly nothing, and all of a small bucket.
-        end = contents.count(collector.take(), newest, sink);
+        end = contents.count(collector.take(), database, (newest, sink));
         progress(parts.len() as u64, parts.len() as u64);
     }
     database.overlaps().for_each(|damage| contents.damage.push(damage));
@@ -143,8 +144,13 @@ struct DatabaseContents {
 
 impl DatabaseContents {
     /// Hands the objects of a batch to the sink.
-    fn count<S: Sink>(&mut self, batch: Batch, newest: &mut Newest, sink: &mut S) -> ControlFlow<()> {
-        let (mut keys, mut values) = (batch.keys.as_slice(), batch.values.as_slice());
+    fn count<S: Sink>(
+        &mut self,
+        batch: Batch,
+        database: &Database,
+        (newest, sink): (&mut Newest, &mut S),
+    ) -> ControlFlow<()> {
+        let mut keys = batch.keys.as_slice();
         // All keys of a batch are looked up in one loop, so that the processor can wait for the memory of several at
         // once.
         let is_newest: Vec<bool> =
@@ -159,10 +165,10 @@ impl DatabaseContents {
         };
         self.below = self.below.max(below);
         self.revision = self.revision.max(batch.revision);
-        for (change, is_newest) in batch.changes.iter().zip(is_newest) {
+        for (index, (change, is_newest)) in batch.changes.iter().zip(is_newest).enumerate() {
             let key = take(&mut keys, change.key_length);
             let Some(summary) = change.summary else { continue };
-            let value = S::NEEDS_VALUES.then(|| take(&mut values, summary.length));
+            let value = batch.entries.get(index).map(|place| ObjectValue::InFile(*place, database.file()));
             let object = Object { key, mod_revision: change.revision, summary, value };
             if is_newest {
                 newest.note_live(change.fingerprint);

@@ -30,7 +30,9 @@ pub(super) fn read_body<'a>(provider: &str, body: &'a [u8]) -> Result<Body<'a>, 
     let is_cbc = |body: &[u8]| body.len() >= 32 && body.len().is_multiple_of(16);
     let mut parts = provider.splitn(3, ':');
     match (parts.next(), parts.next()) {
-        (Some("kms"), Some("v2")) => kms_v2(body),
+        (Some("kms"), Some("v2")) => {
+            kms_v2(body).map(|KmsV2Body { key_id, source, .. }| Body { key_id: Some(key_id), seed: Some(source) })
+        }
         (Some("kms"), Some("v1")) => possible_bodies(body).find_map(kms_v1).ok_or(ValueDamage::KmsV1),
         (Some("aesgcm"), Some("v1")) => require(body.len() >= 28, ValueDamage::AesGcm),
         (Some("aescbc"), Some("v1")) => require(possible_bodies(body).any(is_cbc), ValueDamage::AesCbc),
@@ -56,9 +58,31 @@ fn kms_v1(body: &[u8]) -> Option<Body<'_>> {
     (!seed.is_empty() && data.len() >= 28).then_some(Body { key_id: None, seed: Some(seed) })
 }
 
+/// A whole body of KMS v2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KmsV2Body<'a> {
+    /// The encrypted object.
+    pub data: &'a [u8],
+    /// The key that wrapped the seed.
+    pub key_id: &'a str,
+    /// The wrapped seed, or the wrapped key.
+    pub source: &'a [u8],
+    /// What the source is.
+    pub kind: DekKind,
+}
+
+/// What the plugin wrapped for an API server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DekKind {
+    /// The key of one object: Kubernetes 1.27 and 1.28.
+    Key,
+    /// A seed, from which the keys of many objects are derived: since Kubernetes 1.29.
+    Seed,
+}
+
 /// Reads the message `EncryptedObject`: 1 encryptedData, 2 keyID, 3 encryptedDEKSource, 4 annotations, 5
 /// encryptedDEKSourceType.
-fn kms_v2(body: &[u8]) -> Result<Body<'_>, ValueDamage> {
+pub(super) fn kms_v2(body: &[u8]) -> Result<KmsV2Body<'_>, ValueDamage> {
     let (mut data, mut key_id, mut seed, mut kind): (&[u8], &[u8], &[u8], u64) = (&[], &[], &[], 0);
     for field in Fields(body) {
         match field.ok_or(ValueDamage::Message)? {
@@ -71,9 +95,9 @@ fn kms_v2(body: &[u8]) -> Result<Body<'_>, ValueDamage> {
             _ => {}
         }
     }
-    let least = match kind {
-        0 => 28,
-        1 => LEAST_UNDER_SEED,
+    let (kind, least) = match kind {
+        0 => (DekKind::Key, 28),
+        1 => (DekKind::Seed, LEAST_UNDER_SEED),
         _ => return Err(ValueDamage::Seed),
     };
     if data.len() < least {
@@ -83,5 +107,5 @@ fn kms_v2(body: &[u8]) -> Result<Body<'_>, ValueDamage> {
         return Err(ValueDamage::Seed);
     }
     let key_id = std::str::from_utf8(key_id).ok().filter(|name| (1..=NAME_MAX).contains(&name.len()));
-    Ok(Body { key_id: Some(key_id.ok_or(ValueDamage::KeyId)?), seed: Some(seed) })
+    Ok(KmsV2Body { data, key_id: key_id.ok_or(ValueDamage::KeyId)?, source: seed, kind })
 }

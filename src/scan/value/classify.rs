@@ -6,7 +6,7 @@
 
 use super::{
     super::protobuf::Fields,
-    body::{Body, NAME_MAX, read_body},
+    body::{Body, KmsV2Body, NAME_MAX, kms_v2, read_body},
     damage::ValueDamage,
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The beginning of every encrypted value, whatever its provider.
-pub(super) const ENCRYPTED: &[u8] = b"k8s:enc:";
+pub const ENCRYPTED: &[u8] = b"k8s:enc:";
 /// The beginning of an object in plaintext protobuf.
 const PROTOBUF: &[u8] = b"k8s\0";
 /// The beginning of an object in plaintext CBOR: the tag of self-described data, RFC 8949, section 3.4.6.
@@ -98,6 +98,12 @@ fn encrypted(rest: &[u8]) -> Value<'_> {
         },
     };
     value
+}
+
+/// Reads the body of a KMS v2 value as a whole. `rest` is what follows [`ENCRYPTED`]. Returns `None` for a value of any
+/// other provider.
+pub fn kms_v2_body(rest: &[u8]) -> Option<Result<KmsV2Body<'_>, ValueDamage>> {
+    rest.starts_with(b"kms:v2:").then(|| kms_v2(split_name(rest).1.ok_or(ValueDamage::Name)?))
 }
 
 /// Returns the first half of the commitment in a key_id of claviger's form, `k<number>-<32 hex digits>`. A key_id of

@@ -14,6 +14,7 @@ mod frame;
 #[cfg(test)]
 mod samples;
 
-pub use classify::{Encoding, UNKNOWN, Value, classify, commitment_half};
+pub use body::{DekKind, KmsV2Body};
+pub use classify::{ENCRYPTED, Encoding, UNKNOWN, Value, classify, commitment_half, kms_v2_body};
 pub use damage::ValueDamage;
 pub use frame::Frame;

@@ -28,18 +28,22 @@ impl Sink for Kept {
     const NEEDS_VALUES: bool = true;
 
     fn object(&mut self, object: &Object<'_>) -> ControlFlow<()> {
-        self.live.push((String::from_utf8(object.key.to_vec()).unwrap(), object.value.unwrap().to_vec()));
+        self.live.push((String::from_utf8(object.key.to_vec()).unwrap(), value_of(object)));
         if self.live.len() == self.limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn older(&mut self, object: &Object<'_>) -> ControlFlow<()> {
-        self.older.push(object.value.unwrap().to_vec());
+        self.older.push(value_of(object));
         ControlFlow::Continue(())
     }
 
     fn forget(&mut self) -> bool {
         false
     }
+}
+
+fn value_of(object: &Object<'_>) -> Vec<u8> {
+    object.value.unwrap().keep().read(&mut Vec::new()).unwrap().to_vec()
 }
 
 fn kept(bytes: &[u8], limit: usize) -> (Kept, ScanOutcome) {
