@@ -75,9 +75,9 @@ pub struct KeyList {
 pub struct KeyEntry {
     #[serde(default)]
     pub name: String,
-    /// The length of the secret, or why it has none. The secret itself is wiped at once.
-    #[serde(default = "no_secret", deserialize_with = "secret_length")]
-    pub secret: Result<usize, SecretTextError>,
+    /// The secret, or why there is none.
+    #[serde(default = "no_secret", deserialize_with = "read_secret")]
+    pub secret: Result<Zeroizing<Vec<u8>>, SecretTextError>,
 }
 
 /// A KMS provider.
@@ -127,27 +127,53 @@ impl KmsEntry {
     }
 }
 
-fn no_secret() -> Result<usize, SecretTextError> {
+fn no_secret() -> Result<Zeroizing<Vec<u8>>, SecretTextError> {
     Err(SecretTextError::Missing)
 }
 
-fn secret_length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Result<usize, SecretTextError>, D::Error> {
+/// A secret, or why a text is none.
+type ReadSecret = Result<Zeroizing<Vec<u8>>, SecretTextError>;
+
+fn read_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ReadSecret, D::Error> {
     let text = Zeroizing::new(String::deserialize(deserializer)?);
     if text.is_empty() {
         return Ok(no_secret());
     }
-    Ok(decoded_length(&text).ok_or(SecretTextError::NotBase64))
+    Ok(decoded(&text).ok_or(SecretTextError::NotBase64))
 }
 
-/// Returns how many bytes `text` encodes in base64. As in Go's decoder, padding is required, line breaks are skipped,
-/// and unused bits at the end may have any value.
-fn decoded_length(text: &str) -> Option<usize> {
-    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+/// Decodes base64. As in Go's decoder, padding is required, line breaks are skipped, and unused bits at the end may
+/// have any value.
+fn decoded(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let bytes = || text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n'));
-    let digits = bytes().take_while(is_digit).count();
+    let digits = bytes().take_while(|byte| digit(*byte).is_some()).count();
     let padding = bytes().skip(digits).take_while(|byte| *byte == b'=').count();
     let is_whole = digits % 4 != 1 && padding == (4 - digits % 4) % 4 && digits + padding == bytes().count();
-    is_whole.then_some(digits * 3 / 4)
+    if !is_whole {
+        return None;
+    }
+    let mut secret = Zeroizing::new(Vec::with_capacity(digits));
+    let (mut bits, mut count) = (0_u32, 0);
+    for value in bytes().map_while(digit) {
+        (bits, count) = (bits << 6 | u32::from(value), count + 6);
+        if count >= 8 {
+            count -= 8;
+            secret.push(u8::try_from(bits >> count & 0xff).unwrap_or_default());
+        }
+    }
+    Some(secret)
+}
+
+/// Returns the six bits of a digit of base64.
+fn digit(byte: u8) -> Option<u8> {
+    Some(match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    })
 }
 
 impl ConfigEntry {

@@ -1,19 +1,24 @@
 //! What an EncryptionConfiguration says about a resource. It is read as kube-apiserver reads it.
 //!
 //! ```text
-//! lookup -> rules -> config_file, error
+//! lookup, local -> rules -> config_file, error
 //! ```
 //!
 //! Source: `k8s.io/apiserver`, `pkg/server/options/encryptionconfig/config.go` and
 //! `pkg/apis/apiserver/validation/validation_encryption.go`. A file that those refuse is refused here, too, because an
-//! API server does not start with it. Only the length of a secret is looked at, and the secret is wiped at once.
+//! API server does not start with it. Whoever needs the keys in a file asks for [`local_keys`]; for everybody else only
+//! their lengths count. They are wiped after use.
 
 mod config_file;
 mod error;
+#[cfg(feature = "recover")]
+mod local;
 mod lookup;
 mod rules;
 
 pub use config_file::IDENTITY;
 pub use error::{BrokenRule, CoverageError};
+#[cfg(feature = "recover")]
+pub use local::{LocalCipher, LocalKey, local_keys};
 pub use lookup::{CONFIG_MAX, Coverage, EntryProviders};
 pub use rules::KmsV1;

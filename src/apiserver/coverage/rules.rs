@@ -138,8 +138,8 @@ fn check_keys(at: &str, keys: &KeyList, lengths: &'static [usize]) -> Result<(),
         if key.name.is_empty() {
             return Err(CoverageError::rule(&at, BrokenRule::NoName));
         }
-        let length = key.secret.map_err(|error| CoverageError::rule(&at, error))?;
-        if !lengths.contains(&length) {
+        let secret = key.secret.as_ref().map_err(|error| CoverageError::rule(&at, *error))?;
+        if !lengths.contains(&secret.len()) {
             return Err(CoverageError::rule(&at, BrokenRule::SecretLength { expected: lengths }));
         }
     }
