@@ -9,6 +9,8 @@ mod append;
 mod dir;
 mod error;
 mod export;
+#[cfg(feature = "recover")]
+mod export_tree;
 mod identity;
 mod input;
 mod life;
@@ -24,6 +26,8 @@ mod trust;
 mod version;
 mod write;
 
+#[cfg(feature = "recover")]
+pub use self::export_tree::ExportTree;
 pub use self::{
     dir::{Dir, Privacy},
     error::{DurableError, FileKind},
