@@ -7,13 +7,14 @@ use serde::Serialize;
 use super::{
     super::{
         Format, Global, Site,
+        backup_file::{open, read},
         failure::{Exit, Failure},
         given::quoted,
         identities::{IdentityArgs, Purpose},
         output::{self, OutputError},
         tables::{KeyRow, counted, fitting_key_table, key_rows, terminal_width},
     },
-    file::{open, read, refuse_inside, served, whole},
+    file::{refuse_inside, served, whole},
     listing::not_listed,
 };
 use crate::{

@@ -6,34 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use zeroize::Zeroizing;
-
 use super::super::{
-    failure::{Exit, Failure, unreadable},
+    failure::{Exit, Failure},
     live::PluginSearch,
     probe::find_plugin,
 };
-use crate::{
-    config::Config,
-    durable::read_input,
-    escrow::{BACKUP_MAX, Backup, Identities},
-    keeper,
-    keyring::Keyring,
-};
-
-/// Reads the file of a backup or of a keyring.
-pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let failed = |error: io::Error| {
-        let exit = if error.kind() == io::ErrorKind::FileTooLarge { Exit::Damaged } else { Exit::Usage };
-        Failure::new(exit, &format!("reading {}: {error}", file.display()), unreadable(file, &error))
-    };
-    read_input(file, BACKUP_MAX).map_err(failed)
-}
-
-/// Opens the backup that was read from `file`.
-pub(super) fn open(file: &Path, bytes: &[u8], identities: &Identities) -> Result<Backup, Failure> {
-    Backup::open(bytes, identities).map_err(|error| Failure::from(error).about(&format!("backup {}", file.display())))
-}
+use crate::{config::Config, keeper, keyring::Keyring};
 
 /// The failure of a command that found another keyring than the one of a backup. If a plugin serves the keyring of the
 /// backup, the hint says so, because then the directory is the wrong one.

@@ -8,6 +8,7 @@ use super::{
     super::{
         super::{
             Format, Global,
+            backup_file::{open, read},
             failure::{Exit, Failure, warn},
             files::absolute,
             given::quoted,
@@ -17,7 +18,7 @@ use super::{
             probe::find_plugin,
             tables::counted,
         },
-        file::{beside, open, read, refuse_inside, whole},
+        file::{beside, refuse_inside, whole},
     },
     args::RestoreArgs,
     merge_report::{ROTATE, does_not_count},

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use super::super::{
     super::{
         Site,
+        backup_file::{open, read},
         failure::{Exit, Failure},
         identities::{IdentityArgs, Purpose},
     },
-    file::{open, read, whole},
+    file::whole,
 };
 use crate::{
     escrow::{Identities, Recipient},

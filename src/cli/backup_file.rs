@@ -1,0 +1,25 @@
+//! Reads and opens a backup.
+
+use std::{io, path::Path};
+
+use zeroize::Zeroizing;
+
+use super::failure::{Exit, Failure, unreadable};
+use crate::{
+    durable::read_input,
+    escrow::{BACKUP_MAX, Backup, Identities},
+};
+
+/// Reads the file of a backup or of a keyring.
+pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let failed = |error: io::Error| {
+        let exit = if error.kind() == io::ErrorKind::FileTooLarge { Exit::Damaged } else { Exit::Usage };
+        Failure::new(exit, &format!("reading {}: {error}", file.display()), unreadable(file, &error))
+    };
+    read_input(file, BACKUP_MAX).map_err(failed)
+}
+
+/// Opens the backup that was read from `file`.
+pub(super) fn open(file: &Path, bytes: &[u8], identities: &Identities) -> Result<Backup, Failure> {
+    Backup::open(bytes, identities).map_err(|error| Failure::from(error).about(&format!("backup {}", file.display())))
+}
