@@ -11,6 +11,7 @@
 //! | `cli` | one thin file for each verb: parse, call, print |
 //! | `daemon` | the life of a plugin: listen, unseal, notify systemd, look for changes, end |
 //! | `fuzzing` | what every parser promises; only for tests and for `fuzz/` |
+//! | `recover` | break glass: opens the values that a scan finds, without an API server |
 //! | `admin` | metrics and health over HTTP, if asked for |
 //! | `probe` | asks a running plugin how it is, by one call |
 //! | `config` | text to a validated configuration |
@@ -37,7 +38,7 @@
 //! The highest module comes first. Who may import whom is a table in `tests/architecture/`, and a test.
 
 #![cfg_attr(
-    not(all(feature = "html", feature = "metrics", feature = "scan", feature = "shares")),
+    not(all(feature = "html", feature = "metrics", feature = "recover", feature = "scan", feature = "shares")),
     allow(
         dead_code,
         unused_imports,
@@ -74,6 +75,8 @@ mod keyring;
 mod listen;
 mod memory;
 mod probe;
+#[cfg(feature = "recover")]
+mod recover;
 mod root;
 #[cfg(feature = "scan")]
 mod scan;

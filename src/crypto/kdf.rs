@@ -150,7 +150,7 @@ fn derive_secret(secret: &[u8], salt: Salt, info: &[u8]) -> Result<Secret<32>, S
 }
 
 /// Computes `HMAC-SHA-256(key, part | part | …)`.
-pub fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     without_traces(|| {
         let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
         for part in parts {

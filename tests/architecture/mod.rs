@@ -54,13 +54,14 @@ const ROWS: [&str; 14] = [
 ];
 
 /// Each module with all that it uses, in the order of [`ROWS`].
-const MAY_IMPORT: [(&str, &str); 25] = [
+const MAY_IMPORT: [(&str, &str); 26] = [
     (
         "cli",
-        "daemon probe config listen service keeper escrow root keyring store scan apiserver etcd durable text crypto memory telemetry hardening",
+        "daemon recover probe config listen service keeper escrow root keyring store scan apiserver audit etcd durable text crypto memory telemetry hardening",
     ),
     ("daemon", "admin config listen service keeper root keyring memory telemetry hardening systemd"),
     ("fuzzing", "config keeper escrow root keyring scan apiserver text crypto memory"),
+    ("recover", "keyring scan apiserver text crypto memory"),
     ("admin", "config listen service telemetry"),
     ("probe", "listen grpc service"),
     ("config", "listen etcd durable telemetry hardening"),

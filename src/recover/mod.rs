@@ -1,0 +1,31 @@
+//! Break glass: opens the values that etcd has, without an API server.
+//!
+//! ```text
+//! recovery -> selection                        which objects are taken from a scan
+//!          -> render -> value -> cipher, keys  a stored value and the keys -> an object in the clear
+//!                    -> manifest -> object     an object in the clear -> what `kubectl apply` takes
+//! ```
+//!
+//! The scanner, which holds no key, finds the values. This opens them in several threads, and hands them on in the
+//! scan's order. It writes no files. Invariant: what is handed on was authenticated, except for values of `aescbc`,
+//! which cannot be, and for values in plaintext; what cannot be opened has its reason. Source: `k8s.io/apiserver`,
+//! `pkg/storage/value/encrypt`; `docs/scan.md` draws the formats.
+
+mod cipher;
+mod keys;
+mod manifest;
+mod object;
+mod recovery;
+mod render;
+mod selection;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use keys::ValueKeys;
+#[cfg(test)]
+use recovery::Recovered;
+pub use recovery::{OpenedPart, RecoverySink, recover};
+pub use render::{Form, OpenedObject, RecoverError, UnopenedObject};
+pub use selection::Selection;
+pub use value::OpenValueError;

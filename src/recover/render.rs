@@ -1,0 +1,107 @@
+//! Opens a value, and writes the object in the form that was asked for.
+
+use zeroize::Zeroizing;
+
+use super::{
+    manifest::manifest,
+    object::{Encoded, ObjectFault, ObjectKind},
+    value::{OpenValueError, ValueOpener},
+};
+use crate::scan::stored::{KeptValue, StoredValueError};
+
+/// The form of recovered objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// What `kubectl apply` takes, where there is such a form; other objects as they are stored.
+    Manifest,
+    /// The bytes that kube-apiserver encrypted.
+    Raw,
+}
+
+/// An object that a scan found.
+#[derive(Debug)]
+pub(super) struct FoundObject {
+    pub(super) key: Box<[u8]>,
+    pub(super) mod_revision: u64,
+    pub(super) value: KeptValue,
+}
+
+/// An object in the clear. Its bytes are in the part that contains it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedObject {
+    /// Its key in etcd.
+    pub key: String,
+    /// The revision at which it was written.
+    pub mod_revision: u64,
+    /// Its type, if it shows.
+    pub kind: Option<ObjectKind>,
+    /// How its bytes are encoded, as the ending of a file's name: `yaml`, `json`, `pb`, `cbor` or `bin`.
+    pub ending: &'static str,
+    /// How many bytes it has.
+    pub length: usize,
+}
+
+/// An object that was not recovered.
+#[derive(Debug)]
+pub struct UnopenedObject {
+    /// Its key in etcd.
+    pub key: String,
+    /// Why.
+    pub error: RecoverError,
+}
+
+/// Why an object was not recovered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// Its value cannot be read again.
+    #[error(transparent)]
+    Stored(#[from] StoredValueError),
+    /// Its value does not open.
+    #[error(transparent)]
+    Value(#[from] OpenValueError),
+    /// Its value opens, and contains no object.
+    #[error("it opens, and is {0}")]
+    Object(#[from] ObjectFault),
+}
+
+/// Opens `found`, and appends its bytes to `bytes`.
+pub(super) fn render(
+    found: &FoundObject,
+    (opener, room): (&mut ValueOpener<'_>, &mut Vec<u8>),
+    form: Form,
+    bytes: &mut Zeroizing<Vec<u8>>,
+) -> Result<OpenedObject, UnopenedObject> {
+    let key = || String::from_utf8_lossy(&found.key).into_owned();
+    let before = bytes.len();
+    match written(found, (opener, room), form, bytes) {
+        Ok((kind, ending)) => {
+            let length = bytes.len() - before;
+            Ok(OpenedObject { key: key(), mod_revision: found.mod_revision, kind, ending, length })
+        }
+        Err(error) => Err(UnopenedObject { key: key(), error }),
+    }
+}
+
+fn written(
+    found: &FoundObject,
+    (opener, room): (&mut ValueOpener<'_>, &mut Vec<u8>),
+    form: Form,
+    bytes: &mut Zeroizing<Vec<u8>>,
+) -> Result<(Option<ObjectKind>, &'static str), RecoverError> {
+    let object = opener.open(&found.key, found.value.read(room)?)?;
+    let encoded = Encoded::of(&object)?;
+    let yaml = match &encoded {
+        Encoded::Protobuf(kind, message) if form == Form::Manifest => manifest(kind, message)?,
+        _ => None,
+    };
+    let (written, ending) = match (&yaml, &encoded) {
+        (Some(yaml), _) => (yaml.as_bytes(), "yaml"),
+        (None, Encoded::Protobuf(..)) => (&**object, "pb"),
+        (None, Encoded::Json(_)) => (&**object, "json"),
+        (None, Encoded::Cbor) => (&**object, "cbor"),
+        (None, Encoded::Raw) => (&**object, "bin"),
+    };
+    bytes.extend_from_slice(written);
+    Ok((encoded.kind().cloned(), ending))
+}

@@ -1,0 +1,143 @@
+//! Opens one stored value.
+
+use std::{collections::HashMap, sync::Arc};
+
+use zeroize::Zeroizing;
+
+use super::{
+    cipher::{NotOpened, open_cbc, open_gcm, open_secretbox},
+    keys::ValueKeys,
+    object::Encoded,
+};
+use crate::{
+    apiserver::coverage::LocalCipher,
+    crypto::{
+        kdf::hmac_sha256,
+        seed::Seed,
+        wrap::{UnwrapError, commitment_in},
+    },
+    scan::value::{DekKind, ENCRYPTED, KmsV2Body, ValueDamage, classify, kms_v2_body},
+};
+
+/// How many unwrapped seeds are kept. An API server makes one at each start, so that a cluster has a few; whoever can
+/// write to etcd can invent any number.
+const SEEDS_MAX: usize = 1024;
+
+/// The bytes of randomness from which the key of an object is derived.
+const INFO: usize = 32;
+
+/// Opens values with some keys, and keeps the seeds that they have unwrapped.
+pub struct ValueOpener<'k> {
+    keys: &'k ValueKeys,
+    /// By the wrapped seed and its key_id.
+    seeds: HashMap<Box<[u8]>, Arc<Seed>>,
+    /// Room for the next of those names.
+    name: Vec<u8>,
+}
+
+/// Why a value was not opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenValueError {
+    /// None of the given keys is the one of claviger's that it needs.
+    #[error("it needs {0}, which is not among the given keys")]
+    NotHeld(String),
+    /// Another plugin wrapped its seed.
+    #[error("it needs {0}, a key of another plugin's")]
+    OtherPlugin(String),
+    /// It is under a provider whose keys are in the EncryptionConfiguration, or under one that needs another plugin.
+    #[error("it is under {0}, and no given key is of that provider")]
+    OtherProvider(String),
+    /// It is under a local key that was given, and does not open.
+    #[error("it does not open under the given key of {0}")]
+    OtherLocalKey(String),
+    /// It is not what its prefix says.
+    #[error("it is damaged: {0}")]
+    Damaged(#[from] ValueDamage),
+    /// Its seed does not open.
+    #[error("its seed does not open: {0}")]
+    Seed(#[from] UnwrapError),
+    /// Its data does not open under its seed.
+    #[error("its data is not authentic: it was changed, or moved here from another key of etcd")]
+    NotAuthentic,
+}
+
+impl<'k> ValueOpener<'k> {
+    /// Opens values with `keys`.
+    pub fn new(keys: &'k ValueKeys) -> Self {
+        Self { keys, seeds: HashMap::new(), name: Vec::new() }
+    }
+
+    /// Opens `value`, which etcd has below `etcd_key`. Returns a value in plaintext as it is.
+    ///
+    /// # Errors
+    /// When it needs another key, is damaged, or is not authentic.
+    pub fn open(&mut self, etcd_key: &[u8], value: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenValueError> {
+        let Some(rest) = value.strip_prefix(ENCRYPTED) else { return Ok(Zeroizing::new(value.to_vec())) };
+        match kms_v2_body(rest) {
+            Some(body) => self.open_kms_v2(etcd_key, body?),
+            None => self.open_local(etcd_key, rest, value),
+        }
+    }
+
+    fn open_kms_v2(&mut self, etcd_key: &[u8], body: KmsV2Body<'_>) -> Result<Zeroizing<Vec<u8>>, OpenValueError> {
+        let seed = self.seed(body)?;
+        let opened = match body.kind {
+            DekKind::Key => open_gcm(seed.expose(), body.data, etcd_key),
+            DekKind::Seed => {
+                let (info, sealed) = body.data.split_at_checked(INFO).ok_or(ValueDamage::Data)?;
+                let key = Zeroizing::new(hmac_sha256(seed.expose(), &[info, &[1]]));
+                open_gcm(&*key, sealed, etcd_key)
+            }
+        };
+        opened.map_err(|NotOpened| OpenValueError::NotAuthentic)
+    }
+
+    /// Unwraps the seed of a value, unless it was unwrapped before.
+    fn seed(&mut self, body: KmsV2Body<'_>) -> Result<Arc<Seed>, OpenValueError> {
+        // The length keeps pairs apart whose bytes together are the same.
+        let length = u32::try_from(body.source.len()).unwrap_or(u32::MAX).to_be_bytes();
+        self.name.clear();
+        for part in [&length[..], body.source, body.key_id.as_bytes()] {
+            self.name.extend_from_slice(part);
+        }
+        let unwrapped = match self.seeds.get(&*self.name) {
+            Some(seed) => return Ok(Arc::clone(seed)),
+            None => self.unwrap(body)?,
+        };
+        if self.seeds.len() == SEEDS_MAX {
+            self.seeds.clear();
+        }
+        let seed = Arc::new(unwrapped);
+        self.seeds.insert(self.name.as_slice().into(), Arc::clone(&seed));
+        Ok(seed)
+    }
+
+    fn unwrap(&self, body: KmsV2Body<'_>) -> Result<Seed, OpenValueError> {
+        let commitment =
+            commitment_in(body.source).ok_or_else(|| OpenValueError::OtherPlugin(body.key_id.to_owned()))?;
+        let kek = self.keys.kek(&commitment).ok_or_else(|| OpenValueError::NotHeld(body.key_id.to_owned()))?;
+        Ok(kek.unwrap(body.key_id, body.source)?)
+    }
+
+    /// Opens a value of `aescbc`, `aesgcm` or `secretbox`. `rest` is what follows `k8s:enc:`.
+    fn open_local(&self, etcd_key: &[u8], rest: &[u8], value: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenValueError> {
+        let classified = classify(value);
+        let mut error = OpenValueError::OtherProvider(classified.provider.to_owned());
+        for (key, sealed) in self.keys.local(rest) {
+            let opened = match key.cipher {
+                LocalCipher::AesGcm => open_gcm(&key.secret, sealed, etcd_key),
+                // Another key seldom gives an error, but hardly ever the beginning of an object.
+                LocalCipher::AesCbc => open_cbc(&key.secret, sealed).and_then(|opened| {
+                    if matches!(Encoded::of(&opened), Ok(Encoded::Raw) | Err(_)) { Err(NotOpened) } else { Ok(opened) }
+                }),
+                LocalCipher::Secretbox => open_secretbox(&key.secret, sealed),
+            };
+            match opened {
+                Ok(opened) => return Ok(opened),
+                Err(NotOpened) => error = OpenValueError::OtherLocalKey(key.stored_prefix()),
+            }
+        }
+        Err(classified.damage.map_or(error, Into::into))
+    }
+}
