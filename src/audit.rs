@@ -67,6 +67,17 @@ pub enum Event<'a> {
     BackupForgetAll(KeyringEvent),
     /// A backup is about to be set up here, or records to be merged.
     Restore(KeyringEvent),
+    /// Objects are about to be decrypted, and handed to whoever ran the command.
+    Decrypt {
+        /// The uuids of the keyrings whose keys are used.
+        keyrings: Vec<String>,
+        /// Where the objects are: a file, or the addresses of etcd.
+        from: Vec<String>,
+        /// Which objects: their keys in etcd, prefixes of these, resources, or `everything`.
+        objects: Vec<String>,
+        /// Where they go: a path, or `standard output`.
+        to: String,
+    },
     /// A daemon opened the keyring, and is about to serve from it.
     Unseal {
         /// The keyring's uuid.
@@ -150,6 +161,11 @@ struct Line<'a> {
 /// # Errors
 /// When it cannot be written, or not be synced.
 pub fn record(dir: &Dir, event: &Event<'_>) -> Result<(), DurableError> {
+    dir.append(FILE, &line(event), FILE_MAX, FILES)
+}
+
+/// Returns the line of `event`, with its LF.
+pub fn line(event: &Event<'_>) -> Vec<u8> {
     let line = Line {
         format: "claviger/audit/v1",
         time: jiff::Timestamp::now().to_string(),
@@ -160,7 +176,7 @@ pub fn record(dir: &Dir, event: &Event<'_>) -> Result<(), DurableError> {
     // Numbers and strings always serialise.
     let mut line = serde_json::to_vec(&line).unwrap_or_default();
     line.push(b'\n');
-    dir.append(FILE, &line, FILE_MAX, FILES)
+    line
 }
 
 /// Whether the log has an event that needs a finished keyring. A restore does not count: it is logged before it is

@@ -17,6 +17,8 @@ mod contract;
 mod control_plane;
 mod daemon;
 #[cfg(feature = "default")]
+mod decrypt;
+#[cfg(feature = "default")]
 mod deploy;
 #[cfg(feature = "default")]
 mod docs;

@@ -96,6 +96,12 @@ pub(super) struct KeyringArgs {
 }
 
 impl KeyringArgs {
+    /// Whether a flag names the state directory.
+    #[cfg(feature = "recover")]
+    pub(super) fn has_state_dir(&self) -> bool {
+        self.state_dir.state_dir.is_some()
+    }
+
     /// The configuration that these flags make.
     pub(super) fn settings(self) -> Settings {
         Settings { passphrase_file: self.passphrase_file, ..self.state_dir.settings() }

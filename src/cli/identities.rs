@@ -17,7 +17,7 @@ use crate::{durable::open_input, escrow::Identities, hardening};
 const IDENTITY_MAX: usize = 64 * 1024;
 
 /// The flag that says where identities come from.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(super) struct IdentityArgs {
     /// File with the identity, or with shares of it, or - for standard input; may be given several times [default: ask
     /// on the terminal]

@@ -2,9 +2,9 @@
 //!
 //! | files | what they are |
 //! |---|---|
-//! | `init` `serve` `status` `key` `slot` `recovery` `split` `rekey` `backup` `scan` `generate` `reference` | verbs; `split` is `recovery split`, `reference` is `completions` and `man` |
+//! | `init` `serve` `status` `key` `slot` `recovery` `split` `rekey` `backup` `scan` `decrypt` `generate` `reference` | verbs; `split` is `recovery split`, `reference` is `completions` and `man` |
 //! | `arguments` `given` `help` `runtime` | shared: the arguments, the flags that hints repeat, the help, the event loop |
-//! | `site` `files` `identities` `passphrase` | shared: what a command opens and reads |
+//! | `site` `files` `identities` `passphrase` `backup_file` `at_hand` | shared: what a command opens and reads |
 //! | `probe` `live` `adoption` `socket` | shared: the plugin that runs beside a command |
 //! | `etcd` `needed` `progress` `unscanned` | shared: where etcd is, and which keys its values need |
 //! | `output` `tables` `failure` | shared: what a command prints |
@@ -13,7 +13,12 @@
 
 mod adoption;
 mod arguments;
+#[cfg(feature = "recover")]
+mod at_hand;
 mod backup;
+mod backup_file;
+#[cfg(feature = "recover")]
+mod decrypt;
 #[cfg(feature = "scan")]
 mod etcd;
 mod failure;
@@ -100,6 +105,8 @@ enum Command {
     Backup(backup::BackupArgs),
     #[cfg(feature = "scan")]
     Scan(scan::ScanArgs),
+    #[cfg(feature = "recover")]
+    Decrypt(Box<decrypt::DecryptArgs>),
     Generate(generate::GenerateArgs),
     #[cfg(feature = "reference")]
     Completions(reference::CompletionsArgs),
@@ -133,6 +140,8 @@ fn act(verb: Command, global: &Global) -> Result<Exit, Failure> {
         Command::Backup(args) => backup::run(args, global),
         #[cfg(feature = "scan")]
         Command::Scan(args) => scan::run(args, global),
+        #[cfg(feature = "recover")]
+        Command::Decrypt(args) => decrypt::run(*args, global),
         Command::Rekey(args) => rekey::run(args, global),
         Command::Generate(args) => generate::run(args, global),
         #[cfg(feature = "reference")]

@@ -107,6 +107,15 @@ pub(super) fn aside(line: &str, global: &Global) {
     }
 }
 
+/// Prints `value` as a line of JSON to standard error, because standard output carries something else.
+#[cfg(feature = "recover")]
+pub(super) fn json_aside(value: &impl Serialize) {
+    if let Ok(text) = serde_json::to_string(value) {
+        // If standard error is closed, nobody can read the line.
+        let _ = writeln!(io::stderr(), "{}", escape::json(&text));
+    }
+}
+
 /// Prints text in the place of everything on the terminal. Without a terminal, it prints below the earlier text.
 ///
 /// # Errors

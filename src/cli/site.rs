@@ -21,7 +21,14 @@ impl Site {
     /// # Errors
     /// When the configuration is invalid, the directory is not safe, or a passphrase cannot be read.
     pub(super) fn find(settings: Settings, global: &Global) -> Result<Self, Failure> {
-        let config = global.config(settings)?;
+        Self::of(global.config(settings)?)
+    }
+
+    /// Opens the state directory of `config`. As [`find`](Self::find).
+    ///
+    /// # Errors
+    /// When the directory is not safe, or a passphrase cannot be read.
+    pub(super) fn of(config: Config) -> Result<Self, Failure> {
         let dir = Dir::open(&config.state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
         let means = passphrase::means(&config)?;
         Ok(Self { config, dir, means })

@@ -40,7 +40,7 @@ mod slot;
 mod socket;
 mod state;
 mod status;
-mod terminal;
+pub(crate) mod terminal;
 pub(crate) mod tree;
 mod usage;
 mod waiting;

@@ -1,0 +1,124 @@
+//! What `claviger decrypt` says at the end.
+
+use serde::Serialize;
+
+use super::super::tables::counted;
+use crate::recover::{OpenValueError, RecoverError, UnopenedObject};
+
+/// How many of the objects that were not opened are in the report for programs.
+const LISTED: usize = 1000;
+
+/// What was done.
+#[derive(Debug, Serialize)]
+pub(super) struct DecryptReport {
+    format: &'static str,
+    from: Vec<String>,
+    to: String,
+    /// How many objects were written.
+    objects: u64,
+    /// How many were chosen and not written.
+    unopened: u64,
+    /// The first 1,000 of them.
+    failures: Vec<UnopenedRow>,
+    /// The objects that were named and are not there.
+    missing: Vec<String>,
+    /// Why objects may be missing, or may be older than they should be.
+    incomplete: Vec<String>,
+    #[serde(skip)]
+    hints: Hints,
+}
+
+#[derive(Debug, Serialize)]
+struct UnopenedRow {
+    key: String,
+    reason: String,
+}
+
+/// What would open more.
+#[derive(Debug, Default)]
+struct Hints {
+    needs_backup: bool,
+    needs_config: bool,
+}
+
+impl DecryptReport {
+    pub(super) fn new(from: Vec<String>, to: String) -> Self {
+        let (failures, missing, incomplete, hints) = (Vec::new(), Vec::new(), Vec::new(), Hints::default());
+        Self { format: "claviger/decrypt/v1", from, to, objects: 0, unopened: 0, failures, missing, incomplete, hints }
+    }
+
+    /// Counts objects that were written.
+    pub(super) fn wrote(&mut self, objects: usize) {
+        self.objects += objects as u64;
+    }
+
+    /// Notes an object that was not opened, and returns a line about it.
+    pub(super) fn note(&mut self, unopened: &UnopenedObject) -> String {
+        self.unopened += 1;
+        match &unopened.error {
+            RecoverError::Value(OpenValueError::NotHeld(_)) => self.hints.needs_backup = true,
+            RecoverError::Value(OpenValueError::OtherProvider(provider)) => {
+                self.hints.needs_config |= !provider.starts_with("kms:");
+            }
+            _ => {}
+        }
+        let (key, reason) = (unopened.key.clone(), unopened.error.to_string());
+        let line = format!("! {key}: {reason}");
+        if self.failures.len() < LISTED {
+            self.failures.push(UnopenedRow { key, reason });
+        }
+        line
+    }
+
+    /// Adds what was named and is not there.
+    pub(super) fn miss(&mut self, key: String) {
+        self.missing.push(key);
+    }
+
+    /// Adds why something may be missing.
+    pub(super) fn doubt(&mut self, reasons: impl IntoIterator<Item = String>) {
+        self.incomplete.extend(reasons);
+    }
+
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.unopened > 0 || !self.incomplete.is_empty()
+    }
+
+    pub(super) fn lacks_named(&self) -> bool {
+        !self.missing.is_empty()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.objects == 0 && self.unopened == 0
+    }
+
+    /// One sentence, and what else has to be said, each on a line.
+    pub(super) fn text(&self) -> String {
+        let mut lines = vec![format!("{} decrypted to {}", counted_u64(self.objects, "object"), self.to)];
+        if self.unopened > 0 {
+            lines.push(format!("! {} could not be opened", counted_u64(self.unopened, "object")));
+        }
+        lines.extend(self.missing.iter().map(|key| format!("! {key} is not there")));
+        lines.extend(self.incomplete.iter().map(|reason| format!("! {reason}")));
+        lines.join("\n")
+    }
+
+    /// What the operator can do about it.
+    pub(super) fn advice(&self) -> Vec<&'static str> {
+        let mut advice = Vec::new();
+        if self.hints.needs_backup {
+            advice.push("to open more, give another backup that has the key: --backup FILE");
+        }
+        if self.hints.needs_config {
+            advice.push("to open values of aescbc, aesgcm and secretbox, give their keys: --encryption-config FILE");
+        }
+        if self.lacks_named() || self.is_empty() {
+            advice.push("to see the keys of all objects: claviger scan --list");
+        }
+        advice
+    }
+}
+
+fn counted_u64(count: u64, noun: &str) -> String {
+    counted(usize::try_from(count).unwrap_or(usize::MAX), noun)
+}

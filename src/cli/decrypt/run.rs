@@ -1,0 +1,180 @@
+//! Scans, opens, writes, and says what was done.
+
+use std::path::Path;
+
+use rand::{TryRng, rngs::SysRng};
+
+use super::{
+    super::{
+        Format, Global,
+        at_hand::AtHand,
+        etcd::Declared,
+        failure::{Exit, Failure},
+        files::{read_text, wrong},
+        output,
+        progress::Meter,
+    },
+    args::DecryptArgs,
+    report::DecryptReport,
+    write::{ObjectTarget, WriteError, target_name},
+};
+use crate::{
+    apiserver::coverage::{CONFIG_MAX, KmsV1, local_keys},
+    audit, hardening,
+    recover::{Form, OpenedPart, RecoverySink, ValueKeys, recover},
+    scan::{
+        live,
+        names::Names,
+        needs::ScanPlace,
+        outcome::{Incomplete, ScanOutcome},
+        snapshot::{self, Options},
+        summarizer::Summarizer,
+    },
+};
+
+/// Runs `claviger decrypt`.
+///
+/// # Errors
+/// When the keys do not open, nothing can be scanned, or the objects cannot be written.
+pub(in crate::cli) fn run(mut args: DecryptArgs, global: &Global) -> Result<Exit, Failure> {
+    hardening::lock_memory();
+    let (settings, backups) = std::mem::take(&mut args.at_hand).split();
+    let settings = std::mem::take(&mut args.etcd).put_into(settings);
+    let config = global.config(settings)?;
+    let declared = Declared::read(&config.cluster, args.snapshot.is_some())?;
+    let places = places(&args, &declared)?;
+    let names = Names::new(&declared.prefix);
+    let at_hand = backups.open(config)?;
+    let keys = keys(&at_hand, encryption_config(&args, &declared))?;
+    let form = if args.raw { Form::Raw } else { Form::Manifest };
+    let prefix = String::from_utf8_lossy(names.prefix()).into_owned();
+    let target = ObjectTarget::prepare(&args, form, &prefix, global)?;
+    let from: Vec<String> = places.iter().map(ToString::to_string).collect();
+    let to = target_name(args.to.as_deref());
+    at_hand.audit(&audit::Event::Decrypt {
+        keyrings: at_hand.keyrings.iter().map(|keyring| keyring.uuid().to_hex()).collect(),
+        from: from.clone(),
+        objects: args.chosen.described(),
+        to: to.clone(),
+    })?;
+    let report = decrypt(&args, (&places, names), (&keys, form), (target, DecryptReport::new(from, to)), global)?;
+    show(&report, args.to.is_some(), global)
+}
+
+fn places(args: &DecryptArgs, declared: &Declared) -> Result<Vec<ScanPlace>, Failure> {
+    if let Some(file) = &args.snapshot {
+        return Ok(vec![ScanPlace::Snapshot(file.clone())]);
+    }
+    let places = declared.places().ok_or_else(|| {
+        let message = "no option says where etcd is";
+        let hint = "give --snapshot FILE, --etcd-servers URL, --apiserver-manifest FILE, or --apiserver-process";
+        Failure::new(Exit::Usage, &message, hint.to_owned())
+    })?;
+    Ok(places.into_iter().map(|(place, _)| place).collect())
+}
+
+/// The EncryptionConfiguration with the keys of other providers. That of this node says nothing about a snapshot.
+fn encryption_config<'a>(args: &'a DecryptArgs, declared: &'a Declared) -> Option<&'a Path> {
+    let of_node = declared.encryption_config.as_deref().filter(|_| args.snapshot.is_none());
+    args.encryption_config.as_deref().or(of_node)
+}
+
+fn keys(at_hand: &AtHand, encryption_config: Option<&Path>) -> Result<ValueKeys, Failure> {
+    let mut keys = ValueKeys::default();
+    at_hand.keyrings.iter().for_each(|keyring| keys.add_keyring(keyring));
+    if let Some(path) = encryption_config {
+        let text = read_text(path, CONFIG_MAX)?;
+        keys.add_local(local_keys(&text, KmsV1::Allowed).map_err(|error| wrong(path, &error, None))?);
+    }
+    Ok(keys)
+}
+
+/// Opens the chosen objects in all places, and writes them.
+fn decrypt(
+    args: &DecryptArgs,
+    (places, names): (&[ScanPlace], Names),
+    (keys, form): (&ValueKeys, Form),
+    (mut target, mut report): (ObjectTarget, DecryptReport),
+    global: &Global,
+) -> Result<DecryptReport, Failure> {
+    let mut random = [0; 16];
+    SysRng.try_fill_bytes(&mut random).map_err(|error| Failure::new(Exit::Refused, &error, None))?;
+    let selection = args.chosen.selection(&names);
+    let summarizer = Summarizer::new(names, random);
+    let take = |part: OpenedPart| {
+        target.write(&part)?;
+        report.wrote(part.objects.len());
+        for unopened in &part.unopened {
+            output::aside(&report.note(unopened), global);
+        }
+        Ok::<_, WriteError>(())
+    };
+    let scan = |sink: &mut RecoverySink| scan_all(places, &summarizer, sink, global);
+    let (outcomes, recovered, taken) = recover((keys, form), (selection, summarizer.groups()), scan, take);
+    taken?;
+    let outcomes = outcomes?;
+    target.finish()?;
+    recovered.missing.iter().for_each(|key| report.miss(String::from_utf8_lossy(key).into_owned()));
+    let prefix = String::from_utf8_lossy(summarizer.names().prefix()).into_owned();
+    for (index, outcome) in outcomes.iter().enumerate() {
+        // Only the main etcd has to have something of everything. That the scan ended is no news if all was found.
+        let reasons = if index == 0 { outcome.reasons(&prefix, false) } else { outcome.incomplete.clone() };
+        let is_news =
+            |reason: &Incomplete| !recovered.is_satisfied || *reason != Incomplete::Ended && !reason.is_wrong_prefix();
+        report.doubt(reasons.iter().filter(|reason| is_news(reason)).map(ToString::to_string));
+    }
+    Ok(report)
+}
+
+/// Scans one place after the other, until the sink wants no more.
+fn scan_all(
+    places: &[ScanPlace],
+    summarizer: &Summarizer,
+    sink: &mut RecoverySink,
+    global: &Global,
+) -> Result<Vec<ScanOutcome>, Failure> {
+    let is_shown = !global.quiet && global.output == Format::Text;
+    let mut outcomes = Vec::new();
+    for place in places {
+        let outcome = match place {
+            ScanPlace::Snapshot(file) => {
+                let length = file.metadata().map_or(0, |metadata| metadata.len());
+                let mut bar = Meter::bytes(is_shown, length);
+                let mut progress = |done, of| bar.share(done, of);
+                let options = Options { digest: false, progress: &mut progress };
+                snapshot::scan(file, summarizer, sink, options).map_err(|error| Failure::snapshot(&error, file))?
+            }
+            ScanPlace::Etcd(servers) => {
+                let mut bar = Meter::objects(is_shown);
+                live::scan(servers, summarizer.clone(), sink, &mut |done, of| bar.of(done, of))?
+            }
+        };
+        let is_ended = outcome.incomplete.contains(&Incomplete::Ended);
+        outcomes.push(outcome);
+        if is_ended {
+            break;
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Prints the report: to standard output if the objects went elsewhere.
+fn show(report: &DecryptReport, has_stdout: bool, global: &Global) -> Result<Exit, Failure> {
+    match global.output {
+        Format::Json if has_stdout => output::json(report)?,
+        Format::Json => output::json_aside(report),
+        Format::Text if has_stdout => output::text_line(&report.text())?,
+        Format::Text => output::aside(&report.text(), global),
+    }
+    report
+        .advice()
+        .iter()
+        .for_each(|advice| output::aside(&format!("hint:  {}", global.given.repeat_in(advice)), global));
+    Ok(if report.is_incomplete() {
+        Exit::Damaged
+    } else if report.lacks_named() || report.is_empty() {
+        Exit::Found
+    } else {
+        Exit::Done
+    })
+}

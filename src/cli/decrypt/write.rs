@@ -1,0 +1,160 @@
+//! Where the objects go: into a directory, or to standard output.
+
+use std::{
+    io::{self, BufWriter, IsTerminal},
+    path::Path,
+    process,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use rustix::fs::{FileType, fstat};
+
+use super::{
+    super::{
+        Global,
+        failure::{Exit, Failure},
+        output::{self, OutputError},
+        runtime::event_loop,
+    },
+    args::DecryptArgs,
+    names::file_names,
+    stream::ObjectStream,
+};
+use crate::{
+    durable::{DurableError, ExportTree},
+    recover::{Form, OpenedPart},
+};
+
+/// The directory while it is written. Ctrl-C takes it away.
+type SharedTree = Arc<Mutex<Option<ExportTree>>>;
+
+/// Where objects go.
+pub(super) enum ObjectTarget {
+    /// A directory, with the prefix of all keys.
+    Directory(SharedTree, String),
+    /// Standard output.
+    Stream(ObjectStream<BufWriter<io::Stdout>>),
+}
+
+/// Why an object cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WriteError {
+    /// Its file cannot be written.
+    #[error(transparent)]
+    File(#[from] DurableError),
+    /// Standard output is closed or full.
+    #[error("writing to standard output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::File(error) => Self::export(&error),
+            WriteError::Output(error) => OutputError::from(error).into(),
+        }
+    }
+}
+
+impl ObjectTarget {
+    /// Prepares to write. `prefix` is that of all keys.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, or standard output is a terminal that was not asked for.
+    pub(super) fn prepare(args: &DecryptArgs, form: Form, prefix: &str, global: &Global) -> Result<Self, Failure> {
+        if let Some(path) = &args.to {
+            let tree = ExportTree::create(path).map_err(|error| Failure::export(&error))?;
+            let tree = Arc::new(Mutex::new(Some(tree)));
+            remove_on_interrupt(&tree)?;
+            return Ok(Self::Directory(tree, prefix.to_owned()));
+        }
+        check_terminal(args)?;
+        if is_readable_by_others() {
+            let line =
+                "! other users may read the file that this is written to: run `umask 077` before, or use --to DIR";
+            output::aside(line, global);
+        }
+        let out = BufWriter::with_capacity(1 << 16, io::stdout());
+        Ok(Self::Stream(ObjectStream { out, form, is_one: args.chosen.is_one() }))
+    }
+
+    /// Writes the objects of a part.
+    pub(super) fn write(&mut self, part: &OpenedPart) -> Result<(), WriteError> {
+        match self {
+            Self::Stream(stream) => Ok(stream.write(part)?),
+            Self::Directory(tree, prefix) => {
+                // If it is gone, Ctrl-C has taken it, and this process is about to end.
+                let mut tree = lock(tree);
+                let Some(tree) = tree.as_mut() else { return Ok(()) };
+                let mut rest = part.bytes.as_slice();
+                for object in &part.objects {
+                    let (bytes, after) = rest.split_at(object.length);
+                    rest = after;
+                    tree.write(&file_names(object, prefix), bytes)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the writing. The directory has its name only now.
+    pub(super) fn finish(self) -> Result<(), WriteError> {
+        match self {
+            Self::Stream(_) => Ok(()),
+            Self::Directory(tree, _) => match lock(&tree).take() {
+                Some(tree) => Ok(tree.finish()?),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+/// The name of where the objects go.
+pub(super) fn target_name(to: Option<&Path>) -> String {
+    to.map_or_else(|| "standard output".to_owned(), |path| path.display().to_string())
+}
+
+fn lock(tree: &SharedTree) -> MutexGuard<'_, Option<ExportTree>> {
+    tree.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Refuses to show secrets on a terminal unless one object was named and asked for.
+fn check_terminal(args: &DecryptArgs) -> Result<(), Failure> {
+    if args.show && !args.chosen.is_one() {
+        let message = "--show shows one object";
+        return Err(Failure::new(Exit::Usage, &message, "name it, or write all to a directory: --to DIR".to_owned()));
+    }
+    if io::stdout().is_terminal() && !args.show {
+        let hint = if args.chosen.is_one() { "to show it here: --show" } else { "write to a directory: --to DIR" };
+        let message = "secrets would be shown on the terminal";
+        return Err(Failure::new(Exit::Usage, &message, hint.to_owned()));
+    }
+    Ok(())
+}
+
+/// Whether standard output is a file that others may read.
+fn is_readable_by_others() -> bool {
+    fstat(io::stdout()).is_ok_and(|found| {
+        FileType::from_raw_mode(found.st_mode) == FileType::RegularFile && found.st_mode & 0o044 != 0
+    })
+}
+
+/// Removes the directory and ends the process if the user interrupts.
+fn remove_on_interrupt(tree: &SharedTree) -> Result<(), Failure> {
+    let (tree, events) = (Arc::clone(tree), event_loop()?);
+    let refused = |error| Failure::new(Exit::Refused, &format!("catching signals: {error}"), None);
+    let mut interrupt = {
+        let _guard = events.enter();
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).map_err(refused)?
+    };
+    thread::spawn(move || {
+        events.block_on(interrupt.recv());
+        // Nothing writes while this lock is held.
+        if let Some(tree) = lock(&tree).take() {
+            drop(tree);
+            process::exit(Exit::Interrupted as i32);
+        }
+    });
+    Ok(())
+}
