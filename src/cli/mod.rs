@@ -6,7 +6,7 @@
 //! | `arguments` `given` `help` `runtime` | shared: the arguments, the flags that hints repeat, the help, the event loop |
 //! | `site` `files` `identities` `passphrase` `backup_file` `at_hand` | shared: what a command opens and reads |
 //! | `probe` `live` `adoption` `socket` | shared: the plugin that runs beside a command |
-//! | `etcd` `needed` `progress` `unscanned` | shared: where etcd is, and which keys its values need |
+//! | `etcd` `needed` `scanning` `progress` `unscanned` | shared: where etcd is, which keys its values need, and how a scan is run and shown |
 //! | `output` `tables` `failure` | shared: what a command prints |
 //!
 //! No verb imports another verb.
@@ -45,6 +45,8 @@ mod rekey;
 mod runtime;
 #[cfg(feature = "scan")]
 mod scan;
+#[cfg(feature = "scan")]
+mod scanning;
 mod serve;
 mod site;
 mod slot;

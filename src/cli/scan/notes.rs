@@ -5,9 +5,9 @@ use crate::{
     scan::{SourceKind, count::Count, outcome::Incomplete, report::ScanReport},
 };
 
-use super::{
-    super::given::{Given, quoted},
-    hints::SNAPSHOT,
+use super::super::{
+    given::{Given, quoted},
+    scanning::SNAPSHOT,
 };
 
 /// At most this many names are in one note.

@@ -3,22 +3,15 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use rand::{TryRng, rngs::SysRng};
 
 use crate::{
     apiserver,
     config::Settings,
-    etcd::{EtcdError, Servers},
     keyring::time::Time,
     scan::{
-        live::{self, LiveError},
         names::Names,
-        needs::ScanPlace,
-        outcome::ScanOutcome,
         report::ScanReport,
-        snapshot::{self, Options},
-        summarizer::Summarizer,
-        tally::{Counts, ListedObject, Lister, Tally},
+        tally::{ListedObject, Lister},
     },
 };
 
@@ -28,12 +21,10 @@ use super::{
         etcd::EtcdArgs,
         failure::{Exit, Failure},
         output::{self, OutputError},
-        progress::Meter,
+        scanning::{HintContext, etcdctl, hints, scan_places},
     },
-    etcdctl::etcdctl,
     files::FileArgs,
-    hints::{HintContext, hints},
-    input::{ScanInput, nowhere},
+    input::ScanInput,
     keys::{KeyFlags, ScanKeys, primary_key},
     listing::Listing,
     notes::notes,
@@ -129,7 +120,7 @@ fn report(
     global: &Global,
 ) -> Result<(ScanReport, Vec<String>), Failure> {
     let names = Names::new(&input.prefix);
-    let (outcome, counts) = scan(&input, &names, digest, lister, global)?;
+    let (outcome, counts) = scan_places(&input.places, &input.judge, &names, (digest, lister), global)?;
     let now = Time::new(jiff::Timestamp::now());
     let mut report = ScanReport::new(outcome, counts, &input.judge, names.prefix(), now.to_string());
     report.given.keyring = input.keys.file.as_ref().map(|file| file.display().to_string());
@@ -137,68 +128,9 @@ fn report(
     report.notes = input.notes;
     let (given, etcdctl) = (&global.given, etcdctl(input.etcd.as_ref()));
     report.notes.extend(notes(&report, input.judge.coverage.as_ref(), given, &etcdctl));
-    let hints = hints(&report, &HintContext { given, etcdctl: &etcdctl, promoted: input.keys.promoted, now });
+    let hints =
+        hints(&report, &HintContext { given, verb: "scan", etcdctl: &etcdctl, promoted: input.keys.promoted, now });
     Ok((report, hints))
-}
-
-fn scan(
-    input: &ScanInput,
-    names: &Names,
-    digest: bool,
-    lister: Option<Lister<'_>>,
-    global: &Global,
-) -> Result<(ScanOutcome, Counts), Failure> {
-    let mut random = [0; 16];
-    SysRng.try_fill_bytes(&mut random).map_err(|error| Failure::new(Exit::Refused, &error, None))?;
-    let summarizer = Summarizer::new(names.clone(), random);
-    let mut tally = Tally::new(&input.judge, summarizer.groups(), lister);
-    let is_shown = !global.quiet && global.output == Format::Text;
-    let mut outcome: Option<ScanOutcome> = None;
-    for place in &input.places {
-        let read = read(place, &summarizer, &mut tally, digest, is_shown)?;
-        match &mut outcome {
-            Some(outcome) => outcome.add_override(read),
-            None => outcome = Some(read),
-        }
-    }
-    let outcome = outcome.ok_or_else(|| nowhere(&[]))?;
-    Ok((outcome, tally.finish()))
-}
-
-fn read(
-    place: &ScanPlace,
-    summarizer: &Summarizer,
-    tally: &mut Tally<'_>,
-    digest: bool,
-    is_shown: bool,
-) -> Result<ScanOutcome, Failure> {
-    match place {
-        ScanPlace::Snapshot(file) => {
-            let bytes = file.metadata().map_or(0, |metadata| metadata.len());
-            let mut bar = Meter::bytes(is_shown, bytes);
-            let mut progress = |done, of| bar.share(done, of);
-            let options = Options { digest, progress: &mut progress };
-            snapshot::scan(file, summarizer, tally, options).map_err(|error| Failure::snapshot(&error, file))
-        }
-        ScanPlace::Etcd(servers) => {
-            let mut bar = Meter::objects(is_shown);
-            let mut progress = |done, of| bar.of(done, of);
-            live::scan(servers, summarizer.clone(), tally, &mut progress).map_err(|error| not_read(error, servers))
-        }
-    }
-}
-
-/// The failure of a scan of `servers`. If a snapshot is easier to read, the hint says how to take it there.
-fn not_read(error: LiveError, servers: &Servers) -> Failure {
-    let url = match &error {
-        LiveError::Etcd(EtcdError::TooLarge { url } | EtcdError::Slow { url, .. }) => Some(url.clone()),
-        _ => None,
-    };
-    let failure = Failure::from(error);
-    let Some(url) = url else { return failure };
-    let etcdctl = etcdctl(Some(&Servers { urls: vec![url], ..servers.clone() }));
-    failure
-        .with_hint(&format!("scan a snapshot instead: {etcdctl} snapshot save FILE && claviger scan --snapshot FILE"))
 }
 
 /// With `--list`, standard output has the objects, so the rest goes to standard error.

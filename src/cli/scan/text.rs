@@ -3,25 +3,21 @@
 use crate::{
     scan::{
         count::Count,
-        judge::FindingKind,
-        report::{ComparedWith, Finding, ScanReport},
+        report::{ComparedWith, ScanReport},
     },
     telemetry::escape,
 };
 
-use super::{
-    super::output,
-    table::{table, terminal_width},
+use super::super::{
+    output,
+    scanning::{findings, table, terminal_width},
 };
-
-/// How many objects of each kind of finding are named.
-const NAMED: usize = 5;
 
 /// Returns what follows the first sentence. `all` shows every resource, and `quiet` omits notes and hints.
 pub(super) fn page(report: &ScanReport, hints: &[String], all: bool, quiet: bool) -> String {
     let mut parts = vec![output::fields(&facts(report)), table(report, all, terminal_width())];
     parts.extend(report.incomplete.iter().map(|reason| format!("! {}", escape::line(reason))));
-    parts.extend(FindingKind::ALL.into_iter().filter_map(|kind| named(report, kind)));
+    parts.extend(findings(report, "--list"));
     if !quiet {
         let notes = report.notes.iter().map(|note| format!("note:  {}", escape::line(note)));
         let hints = hints.iter().map(|hint| format!("hint:  {}", escape::line(hint)));
@@ -73,50 +69,5 @@ pub(super) fn compared_with(given: &ComparedWith) -> String {
         (true, false) => "the EncryptionConfiguration (no keys given)".to_owned(),
         (false, true) => format!("{keys} (no EncryptionConfiguration given)"),
         (false, false) => "nothing (no EncryptionConfiguration and no keys given)".to_owned(),
-    }
-}
-
-/// Describes one kind of finding, with the first objects that have it.
-fn named(report: &ScanReport, kind: FindingKind) -> Option<String> {
-    let count = *report.found.get(&kind)?;
-    let mut lines = vec![format!("{} ({}): {}", kind.as_str(), Count(count), meaning(kind))];
-    let findings = report.findings.iter().filter(|finding| finding.kind == kind);
-    lines.extend(findings.take(NAMED).map(|finding| format!("  {}", name(finding))));
-    if count > NAMED as u64 {
-        lines.push(format!("  and {} more: --list names all", Count(count - NAMED as u64)));
-    }
-    Some(lines.join("\n"))
-}
-
-fn name(finding: &Finding) -> String {
-    let what = match (&finding.key, finding.page) {
-        (Some(key), _) => escape::line(key),
-        (None, page) => format!("page {}", page.unwrap_or(0)),
-    };
-    match &finding.reason {
-        Some(reason) => format!("{what}: {reason}"),
-        None => what,
-    }
-}
-
-/// Returns what a kind of finding means.
-pub(super) fn meaning(kind: FindingKind) -> &'static str {
-    match kind {
-        FindingKind::Damaged => "these values or pages are damaged",
-        FindingKind::PlaintextAlthoughCovered => {
-            "anyone with access to etcd can read these values, although they are configured to be encrypted"
-        }
-        FindingKind::Plaintext => "anyone with access to etcd can read these values",
-        FindingKind::NoProvider => {
-            "the API server cannot read these values, because their provider is not in the entry for their resource"
-        }
-        FindingKind::UnknownKey => {
-            "the API server cannot read these values, because the keyring does not have their key"
-        }
-        FindingKind::DisabledKey => "the API server cannot read these values, because their key is disabled",
-        FindingKind::NotFirstProvider => {
-            "these values are not under the provider and key that the API server writes with"
-        }
-        FindingKind::Stale => "these values are not under the primary key",
     }
 }

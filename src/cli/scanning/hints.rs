@@ -20,20 +20,22 @@ const ADOPTION: u64 = 10 * 60;
 const NAMED: usize = 3;
 
 /// The same scan of a snapshot that does not exist yet.
-pub(super) const SNAPSHOT: &str = "claviger scan --snapshot FILE";
+pub(in crate::cli) const SNAPSHOT: &str = "claviger scan --snapshot FILE";
 
 /// What hints need to know besides the report.
-pub(super) struct HintContext<'a> {
-    pub(super) given: &'a Given,
+pub(in crate::cli) struct HintContext<'a> {
+    pub(in crate::cli) given: &'a Given,
+    /// The verb that is run again after the hint was followed.
+    pub(in crate::cli) verb: &'static str,
     /// How etcdctl is called for the etcd that was scanned.
-    pub(super) etcdctl: &'a str,
+    pub(in crate::cli) etcdctl: &'a str,
     /// The primary key, and when it became primary.
-    pub(super) promoted: Option<(KeyId, Time)>,
-    pub(super) now: Time,
+    pub(in crate::cli) promoted: Option<(KeyId, Time)>,
+    pub(in crate::cli) now: Time,
 }
 
 /// Returns the hints about a report. If the prefix is wrong, everything else has to wait.
-pub(super) fn hints(report: &ScanReport, context: &HintContext<'_>) -> Vec<String> {
+pub(in crate::cli) fn hints(report: &ScanReport, context: &HintContext<'_>) -> Vec<String> {
     if let Some(reason) = report.reasons.iter().find(|reason| reason.is_wrong_prefix()) {
         return vec![prefix(reason, context)];
     }
@@ -74,7 +76,7 @@ fn prefix(reason: &Incomplete, context: &HintContext<'_>) -> String {
     let Some((first, others)) = likely.split_first() else {
         return "give the prefix of the API server: --etcd-prefix PREFIX".to_owned();
     };
-    let mut ways = vec![context.given.command(&format!("claviger scan --etcd-prefix {}", quoted(first)))];
+    let mut ways = vec![context.given.command(&format!("claviger {} --etcd-prefix {}", context.verb, quoted(first)))];
     ways.extend(others.iter().map(|other| format!("or with --etcd-prefix {}", quoted(other))));
     format!("scan below the API server's prefix: {}", ways.join("; "))
 }

@@ -29,7 +29,7 @@ const NARROWEST: usize = 60;
 const WITH_SEEDS: usize = 72;
 
 /// Returns the columns of the terminal, or `None` if standard output is none.
-pub(super) fn terminal_width() -> Option<usize> {
+pub(in crate::cli) fn terminal_width() -> Option<usize> {
     let stdout = io::stdout();
     let width = isatty(&stdout).then(|| tcgetwinsize(&stdout).map_or(0, |size| size.ws_col))?;
     // A terminal that does not know its size says 0.
@@ -37,7 +37,7 @@ pub(super) fn terminal_width() -> Option<usize> {
 }
 
 /// Returns the table, and a line that counts the resources that it leaves out. `all` leaves none out.
-pub(super) fn table(report: &ScanReport, all: bool, width: Option<usize>) -> String {
+pub(in crate::cli) fn table(report: &ScanReport, all: bool, width: Option<usize>) -> String {
     let is_shown = |row: &&GroupRow| all || !row.is_readable() || !row.found.is_empty() || row.resource == "secrets";
     let (mut rows, hidden): (Vec<&GroupRow>, Vec<&GroupRow>) = report.groups.iter().partition(is_shown);
     // Secrets come first, because they matter most.
@@ -115,7 +115,7 @@ fn cut(name: &str, width: usize) -> String {
 
 /// Returns as much of a key_id as distinguishes keys.
 #[cfg(feature = "html")]
-pub(super) fn short(key_id: Option<&str>) -> String {
+pub(in crate::cli) fn short(key_id: Option<&str>) -> String {
     key_id.map_or_else(|| "-".to_owned(), |key_id| cut(&escape::line(key_id), KEY_ID))
 }
 

@@ -46,7 +46,7 @@ fn part(row: &GroupRow) -> Part<'_> {
 
 /// Draws a bar for each resource, Secrets first. All resources that are only plaintext, and need not be encrypted,
 /// share the last bar.
-pub(super) fn picture(report: &ScanReport) -> Markup {
+pub(in crate::cli) fn picture(report: &ScanReport) -> Markup {
     let mut keys: Vec<Part<'_>> = report.groups.iter().map(part).filter(|part| matches!(part, Part::Key(..))).collect();
     keys.sort();
     keys.dedup();

@@ -1,0 +1,73 @@
+//! What the flags of kube-apiserver say about a scan: the EncryptionConfiguration, and what was not understood.
+
+use std::path::Path;
+
+use crate::{
+    apiserver::{
+        self, Doubt,
+        coverage::{BrokenRule, CONFIG_MAX, Coverage, CoverageError, KmsV1},
+    },
+    config::Config,
+};
+
+use super::super::{
+    etcd::Declared,
+    failure::{Exit, Failure},
+    files::{read_text, wrong},
+};
+
+/// An EncryptionConfiguration that was read.
+pub(in crate::cli) struct ReadConfig {
+    pub(in crate::cli) coverage: Coverage,
+}
+
+impl ReadConfig {
+    /// Reads the EncryptionConfiguration that a flag, a setting or the flags of kube-apiserver name. Returns `None` if
+    /// none of them does.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or kube-apiserver would refuse it.
+    pub(in crate::cli) fn read(
+        config: &Config,
+        declared: &Declared,
+        has_kms_v1: bool,
+    ) -> Result<Option<Self>, Failure> {
+        let kms_v1 = if has_kms_v1 || declared.allows_kms_v1 { KmsV1::Allowed } else { KmsV1::Refused };
+        let read = declared.encryption_config.as_deref().map(|path| read_coverage(path, kms_v1)).transpose();
+        let is_own = config.cluster.encryption_config.is_some();
+        read.map_err(|failure| if is_own { failure } else { named_by(declared, failure) })
+    }
+}
+
+/// The failure if nothing says where etcd is.
+pub(in crate::cli) fn nowhere(doubts: &[String]) -> Failure {
+    let hint = "give --snapshot FILE, --etcd-servers URL, --apiserver-manifest FILE, or --apiserver-process";
+    let message = match doubts {
+        [] => format!("no option says where etcd is, and there is no {}", apiserver::DEFAULTS[0]),
+        _ => format!("it is not known where etcd is: {}", doubts.join("; ")),
+    };
+    Failure::new(Exit::Usage, &message, hint.to_owned())
+}
+
+/// Says what was not understood in the flags of kube-apiserver.
+pub(in crate::cli) fn not_understood(declared: &Declared, doubt: &Doubt) -> String {
+    format!("in {}: {doubt}", declared.found_in.as_deref().unwrap_or("the flags of kube-apiserver"))
+}
+
+/// Says where the EncryptionConfiguration is named that cannot be used.
+fn named_by(declared: &Declared, failure: Failure) -> Failure {
+    let place = declared.found_in.as_deref().unwrap_or("the flags of kube-apiserver");
+    failure.about(&format!("the EncryptionConfiguration that {place} names"))
+}
+
+fn read_coverage(path: &Path, kms_v1: KmsV1) -> Result<ReadConfig, Failure> {
+    let hint = |error: &CoverageError| match error {
+        CoverageError::Rule { rule: BrokenRule::NoGate, .. } => {
+            "if this kube-apiserver has that gate, say so: --feature-gates KMSv1=true"
+        }
+        _ => "kube-apiserver would refuse to start with it or to reload it",
+    };
+    let text = read_text(path, CONFIG_MAX)?;
+    let coverage = Coverage::parse(&text, kms_v1).map_err(|error| wrong(path, &error, Some(hint(&error))))?;
+    Ok(ReadConfig { coverage })
+}

@@ -1,0 +1,63 @@
+//! What a scan found, for people: each kind with its meaning and the first objects that have it.
+
+use crate::{
+    scan::{
+        count::Count,
+        judge::FindingKind,
+        report::{Finding, ScanReport},
+    },
+    telemetry::escape,
+};
+
+/// How many objects of each kind of finding are named.
+const NAMED: usize = 5;
+
+/// Returns a paragraph for each kind of finding, the worst first. `list` is what names all objects.
+pub(in crate::cli) fn findings(report: &ScanReport, list: &str) -> Vec<String> {
+    FindingKind::ALL.into_iter().filter_map(|kind| named(report, kind, list)).collect()
+}
+
+/// Describes one kind of finding, with the first objects that have it. `list` is what names all of them.
+fn named(report: &ScanReport, kind: FindingKind, list: &str) -> Option<String> {
+    let count = *report.found.get(&kind)?;
+    let mut lines = vec![format!("{} ({}): {}", kind.as_str(), Count(count), meaning(kind))];
+    let findings = report.findings.iter().filter(|finding| finding.kind == kind);
+    lines.extend(findings.take(NAMED).map(|finding| format!("  {}", name(finding))));
+    if count > NAMED as u64 {
+        lines.push(format!("  and {} more: {list} names all", Count(count - NAMED as u64)));
+    }
+    Some(lines.join("\n"))
+}
+
+fn name(finding: &Finding) -> String {
+    let what = match (&finding.key, finding.page) {
+        (Some(key), _) => escape::line(key),
+        (None, page) => format!("page {}", page.unwrap_or(0)),
+    };
+    match &finding.reason {
+        Some(reason) => format!("{what}: {reason}"),
+        None => what,
+    }
+}
+
+/// Returns what a kind of finding means.
+pub(in crate::cli) fn meaning(kind: FindingKind) -> &'static str {
+    match kind {
+        FindingKind::Damaged => "these values or pages are damaged",
+        FindingKind::PlaintextAlthoughCovered => {
+            "anyone with access to etcd can read these values, although they are configured to be encrypted"
+        }
+        FindingKind::Plaintext => "anyone with access to etcd can read these values",
+        FindingKind::NoProvider => {
+            "the API server cannot read these values, because their provider is not in the entry for their resource"
+        }
+        FindingKind::UnknownKey => {
+            "the API server cannot read these values, because the keyring does not have their key"
+        }
+        FindingKind::DisabledKey => "the API server cannot read these values, because their key is disabled",
+        FindingKind::NotFirstProvider => {
+            "these values are not under the provider and key that the API server writes with"
+        }
+        FindingKind::Stale => "these values are not under the primary key",
+    }
+}
