@@ -25,6 +25,7 @@ use crate::{
     keeper::Expect,
     keyring::{key_id::KeyId, ledger::Ledger, mark::Mark, record},
     memory::Secret,
+    proof::VerifyReport,
     root::RootFile,
     scan::{
         forge::{self, Change, Shape},
@@ -43,12 +44,13 @@ use crate::{
 pub type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [FuzzTarget; 14] = [
+pub const TARGETS: [FuzzTarget; 15] = [
     ("wrapped-seed", wrapped_seed),
     ("record", record),
     ("root", root),
     ("mark", mark),
     ("ledger", ledger),
+    ("report", report),
     ("backup", backup),
     ("share", share),
     ("identities", identities),
@@ -130,6 +132,14 @@ fn ledger(data: &[u8]) {
     if let Ok(ledger) = Ledger::decode(&text, &ROOT, UUID, 0) {
         assert_eq!(ledger.encode(&ROOT).ok(), Some(text));
         assert!(ledger.count() > 0 || ledger.newest().is_none() || Ledger::named_root(data).is_ok());
+    }
+}
+
+fn report(data: &[u8]) {
+    let text = signed(data, MacLabel::Report);
+    if let Ok(report) = VerifyReport::decode(&text, &ROOT, UUID) {
+        assert_eq!(report.encode(&ROOT).ok(), Some(text));
+        assert_eq!(VerifyReport::owner(data).ok(), Some((UUID, ROOT.id(UUID))));
     }
 }
 
@@ -280,6 +290,7 @@ mod tests {
             state::State,
             testing,
         },
+        proof,
         root::{FileSlot, RootIn, Slot},
     };
 
@@ -347,12 +358,14 @@ mod tests {
         let encryption = include_str!("../deploy/encryption-configuration.yaml");
         let [kms, own, misnamed] = values_of_kms_v2(&wrapped);
         assert!(Coverage::parse(encryption, KmsV1::Refused).is_ok());
-        let firsts: [(&str, &str, Vec<u8>); 20] = [
+        let report = proof::testing::report(&ROOT, UUID).encode(&ROOT).unwrap();
+        let firsts: [(&str, &str, Vec<u8>); 21] = [
             ("wrapped-seed", "wrapped", wrapped),
             ("record", "keys-and-a-tomb", unsigned(&record)),
             ("root", "a-slot", unsigned(&root)),
             ("mark", "keys-and-a-tomb", unsigned(&mark)),
             ("ledger", "a-backup", unsigned(&ledger)),
+            ("report", "two-etcds", unsigned(&report)),
             ("backup", "tar", tar.to_vec()),
             ("share", "three", shares.clone().into_bytes()),
             ("identities", "shares", shares.into_bytes()),
@@ -372,6 +385,7 @@ mod tests {
         assert!(record::decode(&signed(&unsigned(&record), MacLabel::Keyring), &ROOT, UUID).is_ok());
         assert!(Mark::decode(&signed(&unsigned(&mark), MacLabel::State), &ROOT, UUID).is_ok());
         assert!(Ledger::decode(&signed(&unsigned(&ledger), MacLabel::State), &ROOT, UUID, 3).is_ok());
+        assert!(VerifyReport::decode(&signed(&unsigned(&report), MacLabel::Report), &ROOT, UUID).is_ok());
         assert!(Backup::of_tar(&tar).is_ok() && Config::parse(config).is_ok());
         for (name, file, bytes) in firsts {
             let (_, target) = TARGETS.iter().find(|(other, _)| *other == name).unwrap();

@@ -21,6 +21,7 @@
 //! | `keeper` | root key, store and keyring together: make, open, change, mark, publish |
 //! | `escrow` | how keys survive the loss of a machine: backups, recovery blobs, shares of an identity |
 //! | `root` | the root key and the slots that seal it |
+//! | `proof` | what a clean scan proves: the report of a verification, its bytes, and what has changed since |
 //! | `keyring` | the KEKs by version, as a pure state machine; the bytes of record, mark and ledger |
 //! | `store` | where the record is kept: compare and swap; knows no keys |
 //! | `scan` | what is in etcd or in a snapshot of it, and under which key; read-only, holds no key |
@@ -75,6 +76,8 @@ mod keyring;
 mod listen;
 mod memory;
 mod probe;
+#[cfg(feature = "scan")]
+mod proof;
 #[cfg(feature = "recover")]
 mod recover;
 mod root;

@@ -73,7 +73,7 @@ fn a_key_is_given_up_only_by_an_operator_who_names_the_risk() {
 fn commands_and_settings_of_absent_features_are_refused() {
     let run = Run::new().unwrap();
     let plugin = Plugin::init(&run, BINARY, "claviger").unwrap();
-    for absent in [&["scan"][..], &["completions", "bash"], &["man"], &["recovery", "split"]] {
+    for absent in [&["scan"][..], &["verify"], &["completions", "bash"], &["man"], &["recovery", "split"]] {
         let said = refused(&plugin, 2, absent);
         assert!(said.contains("unrecognized subcommand"), "{said}");
     }

@@ -44,3 +44,5 @@ mod scan;
 mod systemd;
 #[cfg(feature = "default")]
 mod troubleshooting;
+#[cfg(feature = "default")]
+mod verify;

@@ -2,7 +2,7 @@
 //!
 //! | files | what they are |
 //! |---|---|
-//! | `init` `serve` `status` `key` `slot` `recovery` `split` `rekey` `backup` `scan` `decrypt` `generate` `reference` | verbs; `split` is `recovery split`, `reference` is `completions` and `man` |
+//! | `init` `serve` `status` `key` `slot` `recovery` `split` `rekey` `backup` `scan` `verify` `decrypt` `generate` `reference` | verbs; `split` is `recovery split`, `reference` is `completions` and `man` |
 //! | `arguments` `given` `help` `runtime` | shared: the arguments, the flags that hints repeat, the help, the event loop |
 //! | `site` `files` `identities` `passphrase` `backup_file` `at_hand` | shared: what a command opens and reads |
 //! | `probe` `live` `adoption` `socket` | shared: the plugin that runs beside a command |
@@ -57,6 +57,8 @@ mod status;
 mod tables;
 #[cfg(not(feature = "scan"))]
 mod unscanned;
+#[cfg(feature = "scan")]
+mod verify;
 
 use std::process::ExitCode;
 
@@ -107,6 +109,8 @@ enum Command {
     Backup(backup::BackupArgs),
     #[cfg(feature = "scan")]
     Scan(scan::ScanArgs),
+    #[cfg(feature = "scan")]
+    Verify(verify::VerifyArgs),
     #[cfg(feature = "recover")]
     Decrypt(Box<decrypt::DecryptArgs>),
     Generate(generate::GenerateArgs),
@@ -142,6 +146,8 @@ fn act(verb: Command, global: &Global) -> Result<Exit, Failure> {
         Command::Backup(args) => backup::run(args, global),
         #[cfg(feature = "scan")]
         Command::Scan(args) => scan::run(args, global),
+        #[cfg(feature = "scan")]
+        Command::Verify(args) => verify::run(args, global),
         #[cfg(feature = "recover")]
         Command::Decrypt(args) => decrypt::run(*args, global),
         Command::Rekey(args) => rekey::run(args, global),

@@ -31,6 +31,8 @@ pub enum MacLabel {
     Keyring,
     /// Authenticates this node's mark and ledger.
     State,
+    /// Authenticates the reports of what a scan proved.
+    Report,
 }
 
 /// Labels of keys that wrap, seal or hedge.
@@ -76,6 +78,7 @@ impl MacLabel {
             Self::Root => b"claviger/v1/root-mac",
             Self::Keyring => b"claviger/v1/keyring-mac",
             Self::State => b"claviger/v1/state-mac",
+            Self::Report => b"claviger/v1/report-mac",
         }
     }
 }
@@ -190,7 +193,7 @@ mod tests {
     fn every_label_and_every_uuid_gives_another_key() {
         let secret = Secret::<32>::random(&mut SysRng).unwrap();
         let commitments = [CommitLabel::RootId, CommitLabel::KekCommit].map(CommitLabel::info);
-        let macs = [MacLabel::Root, MacLabel::Keyring, MacLabel::State].map(MacLabel::info);
+        let macs = [MacLabel::Root, MacLabel::Keyring, MacLabel::State, MacLabel::Report].map(MacLabel::info);
         let keys = [KeyLabel::RootWrap, KeyLabel::KekWrap, KeyLabel::SeedWrap, KeyLabel::WrapNonce, KeyLabel::Slot]
             .map(KeyLabel::info);
         // The label of a slot is in both lists.

@@ -8,6 +8,7 @@
 //! publisher serving    -> serve
 //! restore merge        -> fresh, init, recovery
 //! ledger               -> backup
+//! proof                -> open
 //! init keys recovery rekey slots backup serve -> commit -> open -> roots listed -> error -> expect state_dir
 //! ```
 
@@ -28,6 +29,8 @@ mod merge;
 #[cfg(test)]
 mod model;
 mod open;
+#[cfg(feature = "scan")]
+mod proof;
 mod publisher;
 mod recovery;
 #[cfg(test)]

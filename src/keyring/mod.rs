@@ -27,6 +27,6 @@ pub mod time;
 pub use self::{
     change::ChangeError,
     key::{Entry, Key, KeyError},
-    numbers::GENERATION_MAX,
+    numbers::{GENERATION_MAX, read_generation},
     ring::Keyring,
 };

@@ -6,6 +6,6 @@ use crate::text::number;
 pub const GENERATION_MAX: u64 = 1 << 40;
 
 /// Reads a generation: 1 to 2^40.
-pub(super) fn read_generation(text: &str) -> Option<u64> {
+pub fn read_generation(text: &str) -> Option<u64> {
     number(text).filter(|generation| (1..=GENERATION_MAX).contains(generation))
 }

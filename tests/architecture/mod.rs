@@ -44,7 +44,7 @@ const ROWS: [&str; 14] = [
     "listen grpc",
     "service",
     "keeper",
-    "plan escrow root",
+    "plan escrow root proof",
     "keyring store",
     "scan",
     "apiserver",
@@ -54,13 +54,13 @@ const ROWS: [&str; 14] = [
 ];
 
 /// Each module with all that it uses, in the order of [`ROWS`].
-const MAY_IMPORT: [(&str, &str); 26] = [
+const MAY_IMPORT: [(&str, &str); 27] = [
     (
         "cli",
-        "daemon recover probe config listen service keeper escrow root keyring store scan apiserver audit etcd durable text crypto memory telemetry hardening",
+        "daemon recover probe config listen service keeper escrow root proof keyring store scan apiserver audit etcd durable text crypto memory telemetry hardening",
     ),
     ("daemon", "admin config listen service keeper root keyring memory telemetry hardening systemd"),
-    ("fuzzing", "config keeper escrow root keyring scan apiserver text crypto memory"),
+    ("fuzzing", "config keeper escrow root proof keyring scan apiserver text crypto memory"),
     ("recover", "keyring scan apiserver text crypto memory"),
     ("admin", "config listen service telemetry"),
     ("probe", "listen grpc service"),
@@ -68,9 +68,10 @@ const MAY_IMPORT: [(&str, &str); 26] = [
     ("listen", "grpc service durable telemetry"),
     ("grpc", "service telemetry"),
     ("service", "keeper keyring crypto memory telemetry"),
-    ("keeper", "escrow root keyring store scan audit durable text crypto memory"),
+    ("keeper", "escrow root proof keyring store scan audit durable text crypto memory"),
     ("escrow", "keyring text crypto memory"),
     ("root", "durable text crypto memory"),
+    ("proof", "keyring scan text crypto memory"),
     ("keyring", "text crypto memory"),
     ("store", "durable crypto"),
     ("scan", "apiserver etcd text crypto memory"),

@@ -161,6 +161,17 @@ impl Etcd {
         self.wait_until_healthy(member)
     }
 
+    /// Ends the only member, and starts it on what [`Etcd::snapshot`] saved, with the same name and ports. So it is the same cluster,
+    /// at an older revision.
+    pub(crate) fn restore_in_place(&mut self, snapshot: &Path) -> Result<()> {
+        self.kill(0)?;
+        let data = &self.members[0].data;
+        fs::remove_dir_all(data).during(|| format!("removing {}", data.display()))?;
+        self.members[0].restore(&self.run, snapshot, &[])?;
+        self.launch(0)?;
+        self.wait_until_healthy(0)
+    }
+
     /// The process of a member, to pause it or to read its log; an error while it is ended.
     pub(crate) fn process(&mut self, member: usize) -> Result<&mut Process> {
         let member = &mut self.members[member];

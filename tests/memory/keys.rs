@@ -13,7 +13,7 @@ use super::{
 use crate::oracle::{self, hkdf, hmac};
 
 /// The labels of what is derived from the root key; its commitment is public.
-const OF_ROOT: [&str; 4] = ["root-mac", "kek-wrap", "keyring-mac", "state-mac"];
+const OF_ROOT: [&str; 5] = ["root-mac", "kek-wrap", "keyring-mac", "state-mac", "report-mac"];
 
 /// The labels of what is derived from a KEK, and is worked with in every call.
 const OF_KEK: [&str; 2] = ["seed-wrap", "wrap-nonce"];

@@ -85,6 +85,11 @@ impl Coverage {
         Ok(Self { entries })
     }
 
+    /// Whether `provider` writes any resource.
+    pub fn is_written_by(&self, provider: &str) -> bool {
+        self.entries.values().any(|providers| providers.write(provider))
+    }
+
     /// Returns the providers for a resource: its own, those for all of its group, or those for everything. Returns
     /// `None` if no entry covers it.
     ///

@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     etcd::{EtcdError, ServersError},
+    proof::{ReadReportError, WriteReportError},
     scan::{live::LiveError, needs::NeedsError, snapshot::SnapshotError},
+    text::TextError,
 };
 
 impl Explain for NeedsError {
@@ -19,6 +21,37 @@ impl Explain for NeedsError {
             Self::Snapshot { file, source } => snapshot(source, file),
             Self::Live(error) => error.explain(),
             Self::Random(error) => error.explain(),
+        }
+    }
+}
+
+impl Explain for WriteReportError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::TooLong { .. } => with(
+                Exit::Damaged,
+                "someone who can write to etcd invented names: claviger scan --list shows the objects that have them",
+            ),
+            Self::Memory(error) => error.explain(),
+        }
+    }
+}
+
+impl Explain for ReadReportError {
+    fn explain(&self) -> Explanation {
+        const AGAIN: &str = "it proves nothing; make another one: claviger verify --to FILE";
+        match self {
+            Self::Text(TextError::TooNew { .. }) => with(Exit::WrongKey, "upgrade claviger on this node"),
+            Self::Text(TextError::Foreign(_)) => {
+                with(Exit::WrongKey, "give a file that `claviger verify` wrote with --to or --html")
+            }
+            Self::OtherKeyring { .. } => {
+                with(Exit::WrongKey, "check it with the keyring that made it: --state-dir DIR")
+            }
+            Self::Text(_) | Self::EarlierRootKey | Self::OtherRootKey | Self::NotCanonical => {
+                with(Exit::WrongKey, AGAIN)
+            }
+            Self::Memory(error) => error.explain(),
         }
     }
 }

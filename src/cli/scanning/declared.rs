@@ -1,6 +1,6 @@
 //! What the flags of kube-apiserver say about a scan: the EncryptionConfiguration, and what was not understood.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{
     apiserver::{
@@ -8,6 +8,7 @@ use crate::{
         coverage::{BrokenRule, CONFIG_MAX, Coverage, CoverageError, KmsV1},
     },
     config::Config,
+    crypto::Digest,
 };
 
 use super::super::{
@@ -18,6 +19,9 @@ use super::super::{
 
 /// An EncryptionConfiguration that was read.
 pub(in crate::cli) struct ReadConfig {
+    pub(in crate::cli) path: PathBuf,
+    /// The SHA-256 of its text.
+    pub(in crate::cli) sha256: Digest,
     pub(in crate::cli) coverage: Coverage,
 }
 
@@ -69,5 +73,5 @@ fn read_coverage(path: &Path, kms_v1: KmsV1) -> Result<ReadConfig, Failure> {
     };
     let text = read_text(path, CONFIG_MAX)?;
     let coverage = Coverage::parse(&text, kms_v1).map_err(|error| wrong(path, &error, Some(hint(&error))))?;
-    Ok(ReadConfig { coverage })
+    Ok(ReadConfig { path: path.to_owned(), sha256: Digest::of(text.as_bytes()), coverage })
 }

@@ -1,4 +1,4 @@
-//! What verbs that scan share: how a scan of a cluster is run, and how what it found is shown.
+//! What `scan` and `verify` share: how a scan of a cluster is run, and how what it found is shown.
 //!
 //! ```text
 //! places -> declared, etcdctl;   picture -> table

@@ -1,0 +1,99 @@
+//! What to do next: a hint for each thing that speaks against a clean cluster, and how the report is kept.
+
+use std::path::Path;
+
+use crate::{
+    etcd::Servers,
+    keyring::time::Time,
+    proof::{Shortfall, VerifyOutcome},
+};
+
+use super::{
+    super::{
+        given::{Given, quoted},
+        scanning::{self, HintContext, etcdctl},
+    },
+    verified::Verified,
+};
+
+/// For how long after a promotion an API server may write under the key before, in seconds.
+const ADOPTION: u64 = 5 * 60;
+
+/// What hints need to know besides the verification.
+pub(super) struct HintInput<'a> {
+    pub(super) given: &'a Given,
+    /// The main etcd.
+    pub(super) etcd: Option<&'a Servers>,
+    /// Where the report is kept.
+    pub(super) kept: Option<&'a Path>,
+    pub(super) now: Time,
+}
+
+/// Returns the hints about a verification. If the prefix is wrong, everything else has to wait.
+pub(super) fn hints(verified: &Verified, input: &HintInput<'_>) -> Vec<String> {
+    let report = &verified.report;
+    let promoted = verified.promoted.map(|time| (report.keyring.primary, time));
+    let etcdctl = etcdctl(input.etcd);
+    let context = HintContext { given: input.given, verb: "verify", etcdctl: &etcdctl, promoted, now: input.now };
+    let of_scan = scanning::hints(&verified.scan, &context);
+    if report.shortfalls.contains(&Shortfall::WrongPrefix) {
+        return of_scan;
+    }
+    let of_shortfalls = report.shortfalls.iter().filter_map(|one| shortfall(*one, input));
+    let last = if report.outcome() == VerifyOutcome::Clean { Some(clean(verified, input)) } else { None };
+    of_shortfalls.chain(of_scan).chain(last).chain(early(verified, input)).collect()
+}
+
+fn shortfall(shortfall: Shortfall, input: &HintInput<'_>) -> Option<String> {
+    let again = || input.given.command("claviger verify");
+    Some(match shortfall {
+        // The hints of the scan have these.
+        Shortfall::WrongPrefix | Shortfall::TooManyGroups | Shortfall::PlaintextFirst => return None,
+        Shortfall::Unread => format!("read all of it: {}", again()),
+        Shortfall::SeveralRevisions => {
+            format!("API servers compact etcd every 5 minutes, and a scan has to be faster: run it beside etcd: {}", again())
+        }
+        Shortfall::UnclearFlags => {
+            "read the flags of the API server that runs: --apiserver-process; or give --etcd-servers and --etcd-prefix, \
+             if no resource is kept in another etcd"
+                .to_owned()
+        }
+        Shortfall::NoNamespaces => {
+            "name the API server's etcd and its prefix: --etcd-servers URL --etcd-prefix PREFIX".to_owned()
+        }
+        Shortfall::NothingWritten => format!(
+            "put the provider first in the entry that lists Secrets: {}; if it has another name: --provider-name NAME",
+            input.given.command("claviger generate encryption-configuration")
+        ),
+        Shortfall::OtherCommitment => format!(
+            "somebody made these values: see which they are: {}",
+            input.given.command("claviger scan --list")
+        ),
+    })
+}
+
+/// Says how the report of a clean cluster is kept or checked.
+fn clean(verified: &Verified, input: &HintInput<'_>) -> String {
+    let command = |text: &str| input.given.command(text);
+    match input.kept {
+        Some(path) => {
+            format!("to check this report later: {}", command(&format!("claviger verify --report {}", quoted(path))))
+        }
+        None if verified.is_voided() => {
+            format!("make a report of what is in etcd now: {}", command("claviger verify --to FILE"))
+        }
+        None => format!("to keep this as an authenticated report: {}", command("claviger verify --to FILE")),
+    }
+}
+
+/// Warns that an API server may still write under the key before.
+fn early(verified: &Verified, input: &HintInput<'_>) -> Option<String> {
+    let promoted = verified.promoted.filter(|time| input.now.seconds().saturating_sub(time.seconds()) < ADOPTION)?;
+    (verified.report.outcome() == VerifyOutcome::Clean).then(|| {
+        format!(
+            "{} is primary since {promoted}, and an API server may write under the key before for 5 minutes: verify again \
+             after that",
+            verified.report.keyring.primary
+        )
+    })
+}

@@ -1,0 +1,112 @@
+//! Collects what a verification needs: where etcd is, what has to be encrypted, and the keys of the keyring.
+
+use crate::{
+    apiserver::{Doubt, Override},
+    config::Config,
+    etcd::Servers,
+    keeper::Opened,
+    keyring::{Entry, Keyring, state::State},
+    proof::{KeyringNow, MovedResource, ReadFile, Subject},
+    scan::{
+        judge::{Judge, KeyUse, KnownKeys},
+        needs::ScanPlace,
+    },
+};
+
+use super::super::{
+    etcd::Declared,
+    failure::{Exit, Failure},
+    scanning::{ReadConfig, not_understood, nowhere},
+};
+
+/// What a verification needs.
+pub(super) struct VerifyInput {
+    /// The etcds to read, the main one first.
+    pub(super) places: Vec<ScanPlace>,
+    /// The main etcd.
+    pub(super) etcd: Option<Servers>,
+    pub(super) prefix: String,
+    /// Where the flags of kube-apiserver were found.
+    pub(super) flags: Option<String>,
+    pub(super) judge: Judge,
+    pub(super) subject: Subject,
+    /// What the operator should know about the input.
+    pub(super) notes: Vec<String>,
+}
+
+impl VerifyInput {
+    /// Reads what the flags name. `opened` is the keyring whose primary key all values have to be under.
+    ///
+    /// # Errors
+    /// When nothing says where etcd is or what has to be encrypted, or a file has wrong contents.
+    pub(super) fn read(config: &Config, opened: &Opened, has_kms_v1: bool) -> Result<Self, Failure> {
+        let declared = Declared::read(&config.cluster, false)?;
+        let mut notes: Vec<String> = declared.doubts.iter().map(|doubt| not_understood(&declared, doubt)).collect();
+        let places = declared.places().ok_or_else(|| nowhere(&notes))?.into_iter().map(|(place, _)| place).collect();
+        let read = ReadConfig::read(config, &declared, has_kms_v1)?.ok_or_else(unconfigured)?;
+        notes.extend(declared.found_in.is_none().then(|| OVERRIDES.to_owned()));
+        let provider = &config.provider_name;
+        let subject = Subject {
+            keyring: keyring_now(opened),
+            provider: provider.clone(),
+            encryption_config: ReadFile { path: read.path, sha256: read.sha256 },
+            is_provider_used: read.coverage.is_written_by(&format!("kms:v2:{provider}")),
+            overrides: declared.overrides.iter().map(moved).collect(),
+            are_flags_unclear: declared.doubts.iter().any(Doubt::may_hide_values),
+        };
+        let keys = Some(known_keys(provider, &opened.keyring));
+        let judge = Judge { coverage: Some(read.coverage), keys };
+        Ok(Self {
+            places,
+            etcd: declared.servers,
+            prefix: declared.prefix,
+            flags: declared.found_in,
+            judge,
+            subject,
+            notes,
+        })
+    }
+}
+
+/// What is not known without the flags of kube-apiserver.
+const OVERRIDES: &str = "the flags of kube-apiserver were not read: if its --etcd-servers-overrides keep resources in other \
+                         etcds, these were not verified";
+
+fn unconfigured() -> Failure {
+    let message = "no option says where the EncryptionConfiguration is, so it is not known what has to be encrypted";
+    let hint = "give --encryption-config FILE, --apiserver-manifest FILE, or --apiserver-process";
+    Failure::new(Exit::Usage, &message, hint.to_owned())
+}
+
+fn keyring_now(opened: &Opened) -> KeyringNow {
+    let keyring = &opened.keyring;
+    let primary = keyring.primary();
+    KeyringNow {
+        uuid: keyring.uuid(),
+        root_id: opened.report_root_id(),
+        generation: keyring.generation(),
+        record: opened.digest,
+        primary: primary.id(),
+        commitment: primary.kek().commitment(),
+    }
+}
+
+fn moved(Override { resource, urls }: &Override) -> MovedResource {
+    MovedResource { resource: resource.clone(), addresses: urls.clone() }
+}
+
+fn known_keys(provider: &str, keyring: &Keyring) -> KnownKeys {
+    let uses = keyring.entries().iter().map(|entry| (entry.id().commitment_half(), key_use(entry)));
+    KnownKeys::keyring(provider, uses.collect())
+}
+
+fn key_use(entry: &Entry) -> KeyUse {
+    match entry {
+        Entry::Tomb(_) => KeyUse::Destroyed,
+        Entry::Key(key) => match key.state() {
+            State::Primary => KeyUse::Primary,
+            State::Pending | State::DecryptOnly => KeyUse::Unwraps,
+            State::Disabled => KeyUse::Disabled,
+        },
+    }
+}

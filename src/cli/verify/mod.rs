@@ -1,0 +1,19 @@
+//! `claviger verify`
+//!
+//! ```text
+//! run -> input, earlier, verified, files, text, json;   files -> html;   text, html, json, verified -> words -> verified
+//! ```
+
+mod earlier;
+mod files;
+mod hints;
+#[cfg(feature = "html")]
+mod html;
+mod input;
+mod json;
+mod run;
+mod text;
+mod verified;
+mod words;
+
+pub(super) use run::{VerifyArgs, run};

@@ -1,0 +1,146 @@
+//! `claviger verify`: reads its arguments, scans, and shows what the scan proves.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::{
+    apiserver,
+    config::Settings,
+    keeper::Opened,
+    keyring::time::Time,
+    proof::{Comparison, VerifyReport},
+    scan::{names::Names, report::ScanReport},
+};
+
+use super::{
+    super::{
+        Format, Global, KeyringArgs, Site,
+        etcd::EtcdArgs,
+        failure::{Exit, Failure},
+        output::{self, OutputError},
+        scanning::scan_places,
+    },
+    earlier::EarlierReport,
+    files::KeptArgs,
+    hints::{HintInput, hints},
+    input::VerifyInput,
+    json, text,
+    verified::{Since, Verified},
+    words::headline,
+};
+
+/// How often an etcd is read if it compacts during the scan.
+const ATTEMPTS: usize = 3;
+
+/// Prove that every value in etcd that has to be is encrypted under the primary key, and report it
+///
+/// The command reads every etcd that the API server uses, each at one revision, as `claviger scan` does. It compares
+/// all values with the EncryptionConfiguration and with the keyring of this node. Exits with 0 only if nothing is left
+/// over, with 1 if something is, and with 7 if something may have been missed.
+///
+/// The report is authenticated with a key of the keyring, so that it can be checked later. With --report, the command
+/// checks such a report first, and shows what has changed since. It exits with 4 if the report is not authentic, and
+/// with 1 if etcd was restored since.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  sudo claviger verify    # on a control-plane node: reads the API server's manifest and the keyring
+  sudo claviger verify --to after-rotation.report --html after-rotation.html
+  sudo claviger verify --report after-rotation.report
+  claviger verify --etcd-servers https://127.0.0.1:2379 --etcd-cafile ca.crt … --encryption-config encryption.yaml")]
+pub(in crate::cli) struct VerifyArgs {
+    #[command(flatten)]
+    keyring: KeyringArgs,
+    #[command(flatten)]
+    etcd: EtcdArgs,
+    /// EncryptionConfiguration, which says what has to be encrypted [default: the one that the flags of kube-apiserver
+    /// name]
+    #[arg(long, value_name = "FILE")]
+    encryption_config: Option<PathBuf>,
+    /// Feature gates of kube-apiserver, if its flags are not read: KMSv1=true lets the configuration name KMS v1
+    #[arg(long, value_name = "GATES")]
+    feature_gates: Option<String>,
+    /// KMS provider of claviger's in the EncryptionConfiguration [default: claviger]
+    #[arg(long, value_name = "NAME")]
+    provider_name: Option<String>,
+    /// Earlier report to check and to compare with: a file that --to or --html wrote
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    files: KeptArgs,
+}
+
+/// Runs `claviger verify`.
+///
+/// # Errors
+/// When the keyring does not open, the earlier report is not authentic, an etcd cannot be read, or a file cannot be
+/// written.
+pub(in crate::cli) fn run(args: VerifyArgs, global: &Global) -> Result<Exit, Failure> {
+    let VerifyArgs { keyring, etcd, encryption_config, feature_gates, provider_name, report, files } = args;
+    let settings = Settings { provider_name, encryption_config, ..keyring.settings() };
+    let site = Site::find(etcd.put_into(settings), global)?;
+    files.check()?;
+    let opened = site.open()?;
+    let earlier = report.map(|file| EarlierReport::read(file, &opened)).transpose()?;
+    let has_kms_v1 = feature_gates.is_some_and(|gates| apiserver::allows_kms_v1(&gates));
+    let input = VerifyInput::read(&site.config, &opened, has_kms_v1)?;
+    let verified = verify(input, &opened, earlier, files.kept().map(PathBuf::as_path), global)?;
+    files.write(&verified)?;
+    show(&verified, global)?;
+    Ok(verified.exit())
+}
+
+/// Scans, and says what the scan proves.
+fn verify(
+    input: VerifyInput,
+    opened: &Opened,
+    earlier: Option<EarlierReport>,
+    kept: Option<&Path>,
+    global: &Global,
+) -> Result<Verified, Failure> {
+    let scan = scan(&input, global)?;
+    let now = Time::new(jiff::Timestamp::now());
+    let report = VerifyReport::new(&scan, input.subject, now);
+    let written = opened.write_report(&report)?;
+    let text = String::from_utf8_lossy(&written).into_owned();
+    let keyring = &opened.keyring;
+    let since = earlier.map(|earlier| {
+        let comparison = Comparison::new(&earlier.report, &report, keyring.past());
+        Since { earlier, comparison }
+    });
+    let promoted = keyring.primary().promoted().filter(|_| keyring.entries().len() > 1);
+    let mut notes = input.notes;
+    notes.extend(since.as_ref().and_then(|since| since.earlier.note()));
+    let mut verified = Verified { scan, report, text, promoted, since, notes, hints: Vec::new() };
+    verified.hints = hints(&verified, &HintInput { given: &global.given, etcd: input.etcd.as_ref(), kept, now });
+    Ok(verified)
+}
+
+/// Scans each etcd at one revision. If an etcd compacts that revision away during the scan, all is read again.
+fn scan(input: &VerifyInput, global: &Global) -> Result<ScanReport, Failure> {
+    let names = Names::new(&input.prefix);
+    let once = || {
+        let (outcome, counts) = scan_places(&input.places, &input.judge, &names, (false, None), global)?;
+        let now = Time::new(jiff::Timestamp::now());
+        let report = ScanReport::new(outcome, counts, &input.judge, names.prefix(), now.to_string());
+        Ok::<_, Failure>(ScanReport { flags: input.flags.clone(), ..report })
+    };
+    for _ in 1..ATTEMPTS {
+        let report = once()?;
+        if report.source.pins.len() <= 1 && report.overrides.iter().all(|source| source.pins.len() <= 1) {
+            return Ok(report);
+        }
+    }
+    once()
+}
+
+fn show(verified: &Verified, global: &Global) -> Result<(), OutputError> {
+    match global.output {
+        Format::Json => output::json(&json::verified(verified)),
+        Format::Text => {
+            output::headline(&headline(verified), verified.is_good())?;
+            output::text_line(&text::page(verified, global.quiet))
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! Compares a report with an earlier one: what has changed, and whether the earlier one still counts.
+//!
+//! A revision belongs to one cluster of etcd. If that cluster is at a lower revision now, or if another cluster has
+//! taken its place, etcd was restored or replaced. Then the earlier report says nothing about what is in etcd now. kine
+//! does not number its clusters, so the declared servers are compared.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
+
+use crate::keyring::past::Past;
+
+use super::report::{GroupNames, KeyringNow, ReadEtcd, VerifiedGroup, VerifyOutcome, VerifyReport};
+
+/// What has changed since an earlier report.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// Why the earlier report does not count any more.
+    pub voided: Vec<Voided>,
+    /// What is different now.
+    pub changes: Vec<ReportChange>,
+}
+
+/// Why an earlier report does not count any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Voided {
+    /// etcd went back.
+    #[error("etcd {etcd} was restored: it is at revision {now}, and the report read revision {before}")]
+    OlderRevision {
+        /// Its addresses.
+        etcd: String,
+        /// The revision in the report.
+        before: u64,
+        /// The revision now.
+        now: u64,
+    },
+    /// Another cluster has taken the place of the one that was read.
+    #[error("etcd {etcd} was replaced or restored: it is cluster {now}, and the report read cluster {before}")]
+    OtherCluster {
+        /// Its addresses.
+        etcd: String,
+        /// The cluster in the report.
+        before: String,
+        /// The cluster now.
+        now: String,
+    },
+    /// The main etcd has other addresses, and its cluster has no number.
+    #[error("the API server's etcd is {now} now, and the report read {before}, which has no number to compare")]
+    OtherServer {
+        /// The addresses in the report.
+        before: String,
+        /// The addresses now.
+        now: String,
+    },
+    /// There are values that were written before the report and that the report does not have.
+    #[error(
+        "etcd was restored: it has values of {resource} from revision {revision}, which the report of revision {before} \
+         does not have"
+    )]
+    OlderValues {
+        /// The resource of the values.
+        resource: String,
+        /// When the least recently written one was written.
+        revision: u64,
+        /// The revision in the report.
+        before: u64,
+    },
+    /// The keyring went back.
+    #[error("the keyring is older than the report: it has generation {now}, and the report names generation {before}")]
+    OlderKeyring {
+        /// The generation in the report.
+        before: u64,
+        /// The generation now.
+        now: u64,
+    },
+    /// The keyring of the report is not one of those before this one.
+    #[error("the keyring forked: its generation {generation} is not the one that the report names")]
+    ForkedKeyring {
+        /// The generation in the report.
+        generation: u64,
+    },
+}
+
+/// One thing that is different now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportChange {
+    /// What it is.
+    pub what: String,
+    /// What the earlier report says, if it has it.
+    pub before: Option<String>,
+    /// What is so now, if it is there.
+    pub now: Option<String>,
+}
+
+impl Comparison {
+    /// Compares `now` with the report `before`, which is of the same keyring. `past` lists the records before the one
+    /// that `now` names.
+    pub fn new(before: &VerifyReport, now: &VerifyReport, past: &Past) -> Self {
+        let mut comparison = Self::default();
+        comparison.voided.extend(keyring_voids(&before.keyring, &now.keyring, past));
+        for (place, etcd) in before.etcds.iter().enumerate() {
+            comparison.compare_etcd(etcd, counterpart(etcd, place == 0, now));
+        }
+        let is_new = |etcd: &&ReadEtcd| counterpart(etcd, false, before).is_none();
+        let new = now.etcds.iter().skip(1).filter(is_new);
+        comparison.changes.extend(new.map(|etcd| change("etcd", None, Some(place(etcd)))));
+        let has_etcd = comparison.voided.iter().any(Voided::is_of_etcd);
+        comparison.voided.extend(older_values(before, now).filter(|_| !has_etcd));
+        comparison.changes.extend(scope(before, now));
+        comparison.changes.extend(counts(before, now));
+        comparison
+    }
+
+    fn compare_etcd(&mut self, before: &ReadEtcd, now: Option<&ReadEtcd>) {
+        let Some(now) = now else {
+            self.changes.push(change("etcd", Some(place(before)), None));
+            return;
+        };
+        self.voided.extend(etcd_void(before, now));
+        let what = format!("revision of {}", place(now));
+        self.changes.extend(differs(&what, &before.revision, &now.revision));
+        self.changes.extend(differs("addresses of etcd", &place(before), &place(now)));
+    }
+}
+
+impl Voided {
+    /// Whether etcd is the reason, and not the keyring.
+    fn is_of_etcd(&self) -> bool {
+        !matches!(self, Self::OlderKeyring { .. } | Self::ForkedKeyring { .. })
+    }
+}
+
+/// Looks for values that were written before the report, and that the report would have if they had been there. A
+/// restore brings such values back, also if etcd has passed the revision of the report since.
+///
+/// Revisions of several etcds cannot be compared, so this needs reports of one etcd. Only values of claviger's count:
+/// how other values are called may differ between versions.
+fn older_values(before: &VerifyReport, now: &VerifyReport) -> Option<Voided> {
+    let ([etcd], [_]) = (before.etcds.as_slice(), now.etcds.as_slice()) else { return None };
+    if before.prefix != now.prefix || before.outcome() == VerifyOutcome::Incomplete {
+        return None;
+    }
+    let was_seen = |group: &VerifiedGroup| {
+        before.groups.iter().any(|other| other.names() == group.names() && other.first <= group.first)
+    };
+    let old = now.groups.iter().filter(|group| group.commitment.is_some() && group.first <= etcd.revision);
+    let unseen = old.filter(|group| !was_seen(group)).min_by_key(|group| group.first)?;
+    Some(Voided::OlderValues { resource: unseen.resource.clone(), revision: unseen.first, before: etcd.revision })
+}
+
+fn keyring_voids(before: &KeyringNow, now: &KeyringNow, past: &Past) -> Option<Voided> {
+    let generation = before.generation;
+    if generation > now.generation {
+        return Some(Voided::OlderKeyring { before: generation, now: now.generation });
+    }
+    let is_forked = if generation == now.generation {
+        before.record != now.record
+    } else {
+        // The past of a record does not reach back for ever.
+        past.iter().any(|record| record.generation == generation) && !past.names(generation, before.record)
+    };
+    is_forked.then_some(Voided::ForkedKeyring { generation })
+}
+
+/// Returns the etcd of `report` that is, or has taken the place of, `etcd`: the one of the same cluster, or one with a
+/// common address. A main etcd is compared with the main etcd in any case.
+fn counterpart<'r>(etcd: &ReadEtcd, is_main: bool, report: &'r VerifyReport) -> Option<&'r ReadEtcd> {
+    let is_same = |other: &&ReadEtcd| etcd.cluster.is_some() && other.cluster == etcd.cluster;
+    let has_address = |other: &&ReadEtcd| other.addresses.iter().any(|address| etcd.addresses.contains(address));
+    let found = report.etcds.iter().find(is_same).or_else(|| report.etcds.iter().find(has_address));
+    found.or_else(|| report.etcds.first().filter(|_| is_main))
+}
+
+fn etcd_void(before: &ReadEtcd, now: &ReadEtcd) -> Option<Voided> {
+    let shown = |cluster: Option<u64>| cluster.map_or_else(|| "without a number".to_owned(), |id| format!("{id:x}"));
+    if before.cluster != now.cluster {
+        return Some(Voided::OtherCluster { etcd: place(now), before: shown(before.cluster), now: shown(now.cluster) });
+    }
+    if before.cluster.is_none() && !before.addresses.iter().any(|address| now.addresses.contains(address)) {
+        return Some(Voided::OtherServer { before: place(before), now: place(now) });
+    }
+    (now.revision < before.revision).then(|| Voided::OlderRevision {
+        etcd: place(now),
+        before: before.revision,
+        now: now.revision,
+    })
+}
+
+/// Compares what was verified.
+fn scope(before: &VerifyReport, now: &VerifyReport) -> Vec<ReportChange> {
+    let (old, new) = (&before.keyring, &now.keyring);
+    let files = [before, now].map(|report| report.encryption_config.sha256.to_hex());
+    let [old_file, new_file] = files;
+    let lines = [
+        differs("outcome", before.outcome().as_str(), now.outcome().as_str()),
+        differs("generation of the keyring", &old.generation, &new.generation),
+        differs("primary key", &old.primary, &new.primary),
+        differs("provider", &before.provider, &now.provider),
+        differs("prefix", &before.prefix, &now.prefix),
+        differs("SHA-256 of the EncryptionConfiguration", &old_file, &new_file),
+    ];
+    let overrides = [before, now].map(|report| {
+        report.overrides.iter().map(|one| (one.resource.as_str(), one.addresses.join(","))).collect::<BTreeMap<_, _>>()
+    });
+    let shortfalls = [before, now]
+        .map(|report| report.shortfalls.iter().map(|one| (one.as_str(), "yes".to_owned())).collect::<BTreeMap<_, _>>());
+    let overrides = all(&overrides, |resource| format!("etcd of {resource}"));
+    let shortfalls = all(&shortfalls, |word| format!("shortfall {word}"));
+    lines.into_iter().flatten().chain(overrides).chain(shortfalls).collect()
+}
+
+/// Compares what was counted.
+fn counts(before: &VerifyReport, now: &VerifyReport) -> Vec<ReportChange> {
+    let found = [before, now].map(|report| report.found.iter().map(|(kind, count)| (kind.as_str(), *count)).collect());
+    let groups = [before, now].map(|report| report.groups.iter().map(|group| (group.names(), group.objects)).collect());
+    let mut changes = all(&found, |kind| format!("found {kind}"));
+    changes.extend(all(&groups, |(resource, provider, key_id, _): GroupNames<'_>| {
+        let key_id = key_id.map_or_else(String::new, |key_id| format!(" {key_id}"));
+        format!("{resource} under {provider}{key_id}")
+    }));
+    changes
+}
+
+fn place(etcd: &ReadEtcd) -> String {
+    etcd.addresses.join(",")
+}
+
+fn change(what: &str, before: Option<String>, now: Option<String>) -> ReportChange {
+    ReportChange { what: what.to_owned(), before, now }
+}
+
+fn differs<T: PartialEq + Display + ?Sized>(what: &str, before: &T, now: &T) -> Option<ReportChange> {
+    (before != now).then(|| change(what, Some(before.to_string()), Some(now.to_string())))
+}
+
+/// Returns a change for each name whose value is not the same in both.
+fn all<K: Ord + Copy, V: PartialEq + Display>(
+    [before, now]: &[BTreeMap<K, V>; 2],
+    what: impl Fn(K) -> String,
+) -> Vec<ReportChange> {
+    let names: BTreeSet<K> = before.keys().chain(now.keys()).copied().collect();
+    let changed = names.into_iter().filter(|name| before.get(name) != now.get(name));
+    let shown = |value: Option<&V>| value.map(ToString::to_string);
+    changed.map(|name| change(&what(name), shown(before.get(&name)), shown(now.get(&name)))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SysRng;
+
+    use super::*;
+    use crate::{
+        crypto::{Digest, Uuid, root_key::RootKey},
+        keyring::testing::{keyring, later},
+        proof::{
+            report::MovedResource,
+            testing::{etcd, group, plaintext, report},
+        },
+        scan::judge::FindingKind,
+    };
+
+    const UUID: Uuid = Uuid([5; 16]);
+
+    fn sample() -> VerifyReport {
+        report(&RootKey::generate(&mut SysRng).unwrap(), UUID)
+    }
+
+    fn voided(before: &VerifyReport, now: &VerifyReport) -> Vec<String> {
+        Comparison::new(before, now, &Past::default()).voided.iter().map(ToString::to_string).collect()
+    }
+
+    fn changes(before: &VerifyReport, now: &VerifyReport) -> Vec<String> {
+        let shown = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let line =
+            |change: &ReportChange| format!("{}: {} -> {}", change.what, shown(&change.before), shown(&change.now));
+        Comparison::new(before, now, &Past::default()).changes.iter().map(line).collect()
+    }
+
+    #[test]
+    fn nothing_has_changed_between_a_report_and_itself() {
+        let report = sample();
+        assert_eq!(Comparison::new(&report, &report, &Past::default()), Comparison::default());
+    }
+
+    #[test]
+    fn an_etcd_that_went_back_or_was_replaced_voids_a_report() {
+        let before = sample();
+        let main = |etcd: ReadEtcd| VerifyReport { etcds: vec![etcd, before.etcds[1].clone()], ..before.clone() };
+        let restored = main(etcd("https://a", 99, Some(0xabc)));
+        let expected = "etcd https://a was restored: it is at revision 99, and the report read revision 100";
+        assert_eq!(voided(&before, &restored), [expected]);
+        let other = main(etcd("https://a", 1000, Some(0xdef)));
+        let expected = "etcd https://a was replaced or restored: it is cluster def, and the report read cluster abc";
+        assert_eq!(voided(&before, &other), [expected]);
+        let kine = main(etcd("https://a", 1000, None));
+        let expected =
+            "etcd https://a was replaced or restored: it is cluster without a number, and the report read cluster abc";
+        assert_eq!(voided(&before, &kine), [expected]);
+        // The same cluster has other addresses, and has gone on.
+        let moved = main(etcd("https://c", 101, Some(0xabc)));
+        assert_eq!(voided(&before, &moved), [""; 0]);
+        assert_eq!(
+            changes(&before, &moved),
+            ["revision of https://c: 100 -> 101", "addresses of etcd: https://a -> https://c"]
+        );
+        // Another cluster at other addresses is no less another one.
+        assert_eq!(voided(&before, &main(etcd("https://c", 1000, Some(0xdef)))).len(), 1);
+    }
+
+    #[test]
+    fn an_etcd_of_an_override_voids_a_report_as_the_main_one_does() {
+        let before = sample();
+        let second = |etcd: ReadEtcd| VerifyReport { etcds: vec![before.etcds[0].clone(), etcd], ..before.clone() };
+        let expected = "etcd https://b was restored: it is at revision 6, and the report read revision 7";
+        assert_eq!(voided(&before, &second(etcd("https://b", 6, None))), [expected]);
+        assert_eq!(voided(&before, &second(etcd("https://b", 8, Some(1)))).len(), 1);
+        let gone = VerifyReport { etcds: before.etcds[..1].to_vec(), overrides: Vec::new(), ..before.clone() };
+        assert_eq!(voided(&before, &gone), [""; 0]);
+        assert_eq!(changes(&before, &gone), ["etcd: https://b -> -", "etcd of events: https://b -> -"]);
+        assert_eq!(changes(&gone, &before), ["etcd: - -> https://b", "etcd of events: - -> https://b"]);
+    }
+
+    /// A restore brings values back. Then writes go on, and pass the revision of the report.
+    #[test]
+    fn values_from_before_a_report_that_it_does_not_have_void_it() {
+        let one = |groups: Vec<VerifiedGroup>, revision| VerifyReport {
+            etcds: vec![etcd("https://a", revision, Some(0xabc))],
+            groups,
+            ..sample()
+        };
+        let at = |first, key_id: &str| VerifiedGroup { first, key_id: Some(key_id.to_owned()), ..group("secrets", 3) };
+        let before = one(vec![at(50, "k2")], 100);
+        let expected = "etcd was restored: it has values of secrets from revision 30, which the report of revision 100 does not \
+                        have";
+        for older in [vec![at(30, "k1"), at(50, "k2")], vec![at(30, "k2")], vec![at(30, "k2"), at(90, "k1")]] {
+            assert_eq!(voided(&before, &one(older, 200)), [expected]);
+        }
+        // What was rewritten since has newer revisions.
+        for newer in [vec![at(60, "k2")], vec![at(101, "k3"), at(50, "k2")], vec![], vec![plaintext("secrets", 1, &[])]]
+        {
+            assert_eq!(voided(&before, &one(newer, 200)), [""; 0]);
+        }
+        // Revisions of two etcds cannot be compared.
+        let two = VerifyReport { groups: vec![at(30, "k1")], ..sample() };
+        assert_eq!(voided(&two, &two), [""; 0]);
+        assert_eq!(voided(&before, &two), [""; 0]);
+    }
+
+    #[test]
+    fn kine_is_compared_by_its_declared_address() {
+        let kine = |address: &str, revision| VerifyReport { etcds: vec![etcd(address, revision, None)], ..sample() };
+        let before = kine("unix:///a", 10);
+        assert_eq!(voided(&before, &kine("unix:///a", 11)), [""; 0]);
+        let expected = "etcd unix:///a was restored: it is at revision 9, and the report read revision 10";
+        assert_eq!(voided(&before, &kine("unix:///a", 9)), [expected]);
+        let expected =
+            "the API server's etcd is unix:///b now, and the report read unix:///a, which has no number to compare";
+        assert_eq!(voided(&before, &kine("unix:///b", 11)), [expected]);
+    }
+
+    #[test]
+    fn a_keyring_that_went_back_or_forked_voids_a_report() {
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let before = report(&root, UUID);
+        let at = |generation, byte| {
+            let keyring = KeyringNow { generation, record: Digest([byte; 32]), ..before.keyring };
+            VerifyReport { keyring, ..before.clone() }
+        };
+        let expected = "the keyring is older than the report: it has generation 4, and the report names generation 5";
+        assert_eq!(voided(&before, &at(4, 5)), [expected]);
+        let forked = "the keyring forked: its generation 5 is not the one that the report names";
+        assert_eq!(voided(&before, &at(5, 6)), [forked]);
+        // The past of a record that follows from generation 5 names it.
+        let first = keyring(&root, UUID);
+        let sixth = (0..5).fold(first, |keyring, _| later(&keyring, |_| {}));
+        let with_past = |before: &VerifyReport| Comparison::new(before, &at(6, 9), sixth.past()).voided.len();
+        let named = crate::keyring::testing::digest(5);
+        let known = VerifyReport { keyring: KeyringNow { record: named, ..before.keyring }, ..before.clone() };
+        assert_eq!((with_past(&known), with_past(&before)), (0, 1));
+        assert_eq!(voided(&before, &at(600, 9)), [""; 0], "the past does not reach back so far");
+    }
+
+    #[test]
+    fn what_was_counted_and_compared_is_listed_if_it_differs() {
+        let before = sample();
+        let mut now = before.clone();
+        now.groups = vec![plaintext("secrets", 2, &[FindingKind::Plaintext]), group("secrets", 998)];
+        now.found = [(FindingKind::Plaintext, 2)].into();
+        now.encryption_config.sha256 = Digest([9; 32]);
+        now.prefix = "/k8s/".to_owned();
+        now.overrides.push(MovedResource { resource: "leases".to_owned(), addresses: vec!["https://c".to_owned()] });
+        let shown = changes(&before, &now);
+        let key_id = before.keyring.primary;
+        for expected in [
+            "outcome: clean -> left-over",
+            "prefix: /registry/ -> /k8s/",
+            "etcd of leases: - -> https://c",
+            "found plaintext: - -> 2",
+            "namespaces under identity: 4 -> -",
+            "secrets under identity: - -> 2",
+            &format!("secrets under kms:v2:claviger {key_id}: 1000 -> 998"),
+        ] {
+            assert!(shown.iter().any(|line| line == expected), "{expected}: {shown:#?}");
+        }
+        assert!(shown.iter().any(|line| line.starts_with("SHA-256 of the EncryptionConfiguration: 0606")));
+        assert_eq!(shown.len(), 8, "{shown:#?}");
+    }
+}

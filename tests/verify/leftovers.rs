@@ -1,0 +1,153 @@
+//! What is left over, what proves nothing, and what has nothing against a clean cluster.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::rig::{CONFIG, PLAINTEXT, Rig, STATE, misnamed, value};
+use crate::harness::etcd::Etcd;
+
+/// The JSON of a verification that ends with `exit`.
+#[track_caller]
+fn verified(rig: &Rig, more: &str, exit: i32) -> Value {
+    rig.verify(&format!("{more} --output json")).ends_with(exit).json()
+}
+
+#[test]
+fn a_clean_cluster_is_proven_clean_and_one_object_too_many_is_named() {
+    let rig = Rig::new();
+    let (old, primary) = (rig.key(1), rig.key(2));
+    let clean =
+        rig.says("", 0, &["Clean: 3 values are under the primary key, and nothing is left over\n", &primary.key_id]);
+    assert!(clean.stdout.contains("hint:  to keep this as an authenticated report: claviger verify "), "{clean}");
+    assert!(
+        clean.stdout.contains(&format!("{} is primary since ", primary.key_id)),
+        "it was promoted just now: {clean}"
+    );
+    let json = verified(&rig, "", 0);
+    assert_eq!((&json["outcome"], &json["found"], &json["shortfalls"]), (&json!("clean"), &json!({}), &json!([])));
+    assert_eq!(json["keyring"]["primary"], json!(primary.key_id));
+    assert_eq!(json["etcds"][0]["revision"], json!(rig.etcd.revision().unwrap()));
+
+    let unknown = {
+        let another = Rig::new();
+        value("claviger", &another.key(2))
+    };
+    let misnamed = misnamed("claviger", &primary.key_id, &old);
+    for (key, bytes, exit, kind) in [
+        ("secrets/default/stale", value("claviger", &old), 1, "stale"),
+        ("secrets/default/plain", PLAINTEXT.to_vec(), 1, "plaintext-although-covered"),
+        ("leases/default/plain", PLAINTEXT.to_vec(), 1, "plaintext-although-covered"),
+        ("secrets/default/before", value("older", &primary), 1, "no-provider"),
+        ("secrets/default/unknown", unknown, 1, "unknown-key"),
+        ("secrets/default/foreign", b"k8s:enc:aescbc:v1:k:0123456789abcdef0123456789abcdef".to_vec(), 1, "no-provider"),
+        // A stale value in a resource that nobody encrypts now still needs its key.
+        ("configmaps/default/stale", value("claviger", &old), 1, "stale"),
+        ("secrets/default/misnamed", misnamed, 7, "damaged"),
+        ("secrets/default/cut-off", value("claviger", &primary)[..100].to_vec(), 7, "damaged"),
+    ] {
+        rig.put(key, &bytes);
+        let name = format!("/registry/{key}");
+        let said = rig.says("", exit, &[&name, &format!("{kind} (1): ")]);
+        assert!(said.stdout.starts_with(if exit == 1 { "Not clean. " } else { "Not proven clean. " }), "{said}");
+        let json = verified(&rig, "", exit);
+        assert_eq!(json["found"][kind], 1, "{json}");
+        assert!(json["samples"].as_array().unwrap().iter().any(|one| one["key"] == name.as_str()), "{json}");
+        assert!(!json["report"]["text"].as_str().unwrap().contains("default"), "a report names no object: {json}");
+        rig.delete(key);
+    }
+    rig.says("", 0, &["Clean: 3 values"]);
+    // Resources that another provider writes, or nobody encrypts, may be as they are.
+    rig.put("configmaps/default/a", PLAINTEXT);
+    rig.says("", 0, &["Clean: 3 values"]);
+}
+
+#[test]
+fn an_older_provider_name_is_left_over_even_under_the_primary_key() {
+    let rig = Rig::new();
+    let both = "  - kms: {apiVersion: v2, name: older, endpoint: unix:///run/claviger/kms.sock}\n  - identity";
+    rig.configure(&CONFIG.replace("  - identity", both));
+    rig.says("", 0, &["Clean: 3 values"]);
+    rig.put("secrets/default/before", &value("older", &rig.key(2)));
+    rig.says("", 1, &["not-first-provider (1): ", "/registry/secrets/default/before", "kubectl replace"]);
+}
+
+#[test]
+fn a_configuration_that_encrypts_nothing_proves_nothing() {
+    let rig = Rig::new();
+    rig.says(
+        "--provider-name other",
+        1,
+        &["Not clean. The EncryptionConfiguration writes nothing with the provider other\n", "--provider-name NAME"],
+    );
+    let identity =
+        "  - identity: {}\n  - kms: {apiVersion: v2, name: claviger, endpoint: unix:///run/claviger/kms.sock}\n";
+    let first = CONFIG.split("  - kms").next().unwrap().to_owned() + identity;
+    rig.configure(&first);
+    let json = verified(&rig, "", 1);
+    assert_eq!(json["shortfalls"], json!(["nothing-written", "plaintext-first"]), "{json}");
+    rig.says("", 1, &["New Secrets are written in plaintext"]);
+    // Without a configuration it is not known what has to be encrypted.
+    let line = format!("verify {STATE} --etcd-servers {}", rig.etcd.endpoints());
+    let refused = rig.sandbox.refused(2, &line).complaint();
+    let expected = "error: no option says where the EncryptionConfiguration is, so it is not known what has to be encrypted\n\
+                    hint:  give --encryption-config FILE, --apiserver-manifest FILE, or --apiserver-process\n";
+    assert_eq!(refused, expected);
+    rig.sandbox.run(&format!("{line} --snapshot [DIR]/db")).ends_with(2);
+}
+
+#[test]
+fn what_was_not_read_whole_proves_nothing() {
+    let rig = Rig::new();
+    let wrong = rig.says("--etcd-prefix /elsewhere", 7, &["Not proven clean. There is no object below /elsewhere"]);
+    assert!(wrong.stdout.contains("claviger verify ") && wrong.stdout.contains("--etcd-prefix /registry"), "{wrong}");
+    rig.says("--etcd-prefix /registry/secrets", 7, &["is the wrong prefix"]);
+    rig.delete("namespaces/default");
+    rig.says("", 7, &["Not proven clean. There are no namespaces, which every API server makes\n"]);
+    let empty = Etcd::start(&rig.run, 1).unwrap();
+    let line = format!("verify {STATE} --etcd-servers {} --encryption-config [DIR]/enc.yaml", empty.endpoints());
+    rig.sandbox.run(&line).ends_with(7);
+}
+
+/// A static pod with these flags.
+fn pod(rig: &Rig, flags: &[&str]) {
+    let words: Vec<String> = flags.iter().map(|flag| format!("'{flag}'")).collect();
+    let pod = format!("spec: {{containers: [{{command: [kube-apiserver, {}]}}]}}", words.join(", "));
+    fs::write(rig.sandbox.path("pod.yaml"), pod).unwrap();
+}
+
+#[test]
+fn every_etcd_of_the_flags_is_read_and_none_may_be_down() {
+    let rig = Rig::new();
+    let mut other = Etcd::start(&rig.run, 1).unwrap();
+    let (main, second) = (rig.etcd.endpoints(), other.endpoints());
+    let servers = format!("--etcd-servers={main}");
+    let overrides = format!("--etcd-servers-overrides=coordination.k8s.io/leases#{second}");
+    let config = rig.sandbox.unmask("--encryption-provider-config=[DIR]/enc.yaml");
+    pod(&rig, &[&servers, &overrides, &config]);
+    let line = format!("verify {STATE} --apiserver-manifest [DIR]/pod.yaml");
+    let verify = |exit: i32| {
+        let answer = rig.sandbox.run(&format!("{line} --output json"));
+        answer.ends_with(exit);
+        answer
+    };
+    other.put("/registry/leases/kube-system/other", &value("claviger", &rig.key(2))).unwrap();
+    let json = verify(0).json();
+    assert_eq!(json["etcds"].as_array().unwrap().len(), 2, "{json}");
+    assert_eq!(json["overrides"], json!([{"resource": "coordination.k8s.io/leases", "endpoints": [second]}]));
+    assert_eq!(json["notes"], json!([]));
+    other.put("/registry/leases/kube-system/stale", &value("claviger", &rig.key(1))).unwrap();
+    assert_eq!(verify(1).json()["samples"][0]["key"], "/registry/leases/kube-system/stale");
+    other.kill(0).unwrap();
+    let down = verify(6);
+    assert!(down.stderr.contains("etcd "), "{down}");
+
+    // What a variable contains is not known.
+    pod(&rig, &[&servers, "--etcd-servers-overrides=$(OVERRIDES)", &config]);
+    let unclear = rig.sandbox.run(&line);
+    unclear.ends_with(7);
+    let sentence = "Not proven clean. Flags of kube-apiserver that say where its objects are were not understood\n";
+    assert!(unclear.stdout.starts_with(sentence), "{unclear}");
+    // Who names the etcd alone is told what is not known.
+    rig.says("", 0, &["note:  the flags of kube-apiserver were not read"]);
+}

@@ -1,0 +1,171 @@
+//! Reports: what is in them, which ones are refused, and which ones do not count any more.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::rig::{PLAINTEXT, Rig, STATE, value};
+use crate::harness::etcd::Etcd;
+
+#[test]
+fn a_report_is_kept_in_every_form_and_checked_in_every_form() {
+    let rig = Rig::new();
+    let made = rig.says("--to [DIR]/a.report --html [DIR]/a.html --output json", 0, &[]).json();
+    let text = fs::read_to_string(rig.sandbox.path("a.report")).unwrap();
+    assert_eq!(made["report"]["text"], json!(text));
+    let page = fs::read_to_string(rig.sandbox.path("a.html")).unwrap();
+    assert!(page.contains(&text) && page.contains("Clean: 3 values are under the primary key"), "{page}");
+    assert!(!page.contains("<script") && !page.contains("http-equiv"));
+    for expected in ["claviger/report/v1\n", "\noutcome clean\n", "\n-> group secrets kms%3Av2%3Aclaviger key=k2-"] {
+        assert!(text.contains(expected), "{text}");
+    }
+    for file in ["a.report", "a.html"] {
+        let same = rig.says(&format!("--report [DIR]/{file}"), 0, &["Clean: 3 values", "  nothing has changed\n"]);
+        assert!(same.stdout.contains(&format!("compared with the report [DIR]/{file}, of ")), "{same}");
+        let note = "note:  [DIR]/a.html is a page: only the authenticated report in it was checked";
+        assert_eq!(same.stdout.contains(note), file == "a.html", "{same}");
+    }
+    let hint = rig.says("--to [DIR]/b.report", 0, &["to check this report later: claviger verify "]);
+    assert!(hint.stdout.contains("--report [DIR]/b.report"), "{hint}");
+    // A report is never written over.
+    let taken = rig.sandbox.refused(3, &format!("verify {} --to [DIR]/a.report", rig.flags()));
+    assert!(taken.complaint().contains("a.report"), "{taken}");
+    assert_eq!(fs::read_to_string(rig.sandbox.path("a.report")).unwrap(), text);
+}
+
+#[test]
+fn what_has_changed_since_a_report_is_shown() {
+    let rig = Rig::new();
+    rig.says("--to [DIR]/a.report", 0, &[]);
+    rig.put("secrets/default/new", &value("claviger", &rig.key(2)));
+    let grown = rig.says("--report [DIR]/a.report", 0, &["Clean: 4 values", "secrets under kms:v2:claviger k2-"]);
+    assert!(grown.stdout.contains(": 2, now 3\n") && grown.stdout.contains("  revision of "), "{grown}");
+    rig.put("secrets/default/plain", PLAINTEXT);
+    rig.says(
+        "--report [DIR]/a.report",
+        1,
+        &[
+            "Not clean. 1 of 4 Secrets is readable in etcd\n",
+            "  outcome: clean, now left-over\n",
+            "  found plaintext-although-covered: none, now 1\n",
+            "  secrets under identity: none, now 1\n",
+        ],
+    );
+    // A report of what is left over is one, too.
+    rig.says("--to [DIR]/left.report", 1, &[]);
+    rig.delete("secrets/default/plain");
+    rig.says("--report [DIR]/left.report", 0, &["  found plaintext-although-covered: 1, now none\n"]);
+    // Another key is primary, and all is under the one before.
+    rig.done(&format!("key add {STATE}"));
+    rig.done(&format!("key promote k3 --without-backup {STATE}"));
+    let changed = rig.says("--report [DIR]/a.report", 1, &["stale (4): ", "  generation of the keyring: 3, now 5\n"]);
+    assert!(changed.stdout.contains("  primary key: k2-"), "{changed}");
+}
+
+#[test]
+fn a_report_that_was_changed_or_is_of_another_keyring_is_refused() {
+    let rig = Rig::new();
+    rig.put("secrets/default/stale", &value("claviger", &rig.key(1)));
+    rig.says("--to [DIR]/a.report --html [DIR]/a.html", 1, &[]);
+    let text = fs::read_to_string(rig.sandbox.path("a.report")).unwrap();
+    let page = fs::read_to_string(rig.sandbox.path("a.html")).unwrap();
+    let refused = |forged: &str| {
+        fs::write(rig.sandbox.path("forged"), forged).unwrap();
+        rig.sandbox.refused(4, &format!("verify {} --report [DIR]/forged", rig.flags())).complaint()
+    };
+    let is_changed = "error: [DIR]/forged: the report: failed authentication: it was changed, or not written by this \
+                      keyring's root key\n";
+    for (from, to) in [
+        ("outcome left-over\n", "outcome clean\n"),
+        ("-> found stale 1\n", ""),
+        ("objects=2", "objects=3"),
+        ("-> etcd ", "-> etcd 1"),
+        ("\ngeneration 3\n", "\ngeneration 2\n"),
+    ] {
+        assert!(text.contains(from), "{from}: {text}");
+        assert!(refused(&text.replacen(from, to, 1)).starts_with(is_changed), "{from}");
+        assert!(refused(&page.replacen(from, to, 1)).starts_with(is_changed), "{from} in the page");
+    }
+    for wrong in ["", "nothing", &text[..text.len() - 1], &format!("{text}\n"), &text.replace("/v1", "/v2"), &text[1..]]
+    {
+        refused(wrong);
+    }
+    // The mark is authentic under the same root key, and is no report.
+    let mark = fs::read_to_string(rig.sandbox.path("state/mark")).unwrap();
+    assert!(
+        refused(&mark.replacen("claviger/mark/", "claviger/report/", 1)).contains("the report: failed authentication")
+    );
+    assert!(refused(&mark).contains("the report: not a report file"));
+
+    rig.sandbox.init("other");
+    let flags = rig.flags().replace("[DIR]/state", "[DIR]/other");
+    let other = rig.sandbox.refused(4, &format!("verify {flags} --report [DIR]/a.report")).complaint();
+    assert!(other.contains("error: [DIR]/a.report: the report is of keyring "), "{other}");
+    // A root key that was replaced may be known to others.
+    rig.done(&format!("rekey {STATE}"));
+    let earlier = rig.sandbox.refused(4, &format!("verify {} --report [DIR]/a.report", rig.flags())).complaint();
+    assert!(earlier.contains("the report is under a root key from before a rekey"), "{earlier}");
+    rig.delete("secrets/default/stale");
+    rig.says("--to [DIR]/new.report", 0, &[]);
+    rig.says("--report [DIR]/new.report", 0, &["  nothing has changed\n"]);
+}
+
+/// What voids the report, of a verification that ends with 1.
+#[track_caller]
+fn voided(rig: &Rig, flags: &str) -> String {
+    let answer = rig.sandbox.run(&format!("verify {flags} --report [DIR]/a.report --output json"));
+    let json: Value = answer.ends_with(1).json();
+    assert_eq!(json["outcome"], "clean", "the cluster itself is clean: {json}");
+    let voided = json["since"]["voided"].as_array().unwrap();
+    assert_eq!(voided.len(), 1, "{json}");
+    voided[0].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_etcd_that_was_restored_in_place_voids_a_report() {
+    let mut rig = Rig::new();
+    let (snapshot, before) = (rig.sandbox.path("etcd.db"), rig.etcd.revision().unwrap());
+    rig.etcd.snapshot(&snapshot).unwrap();
+    rig.put("secrets/default/later", &value("claviger", &rig.key(2)));
+    rig.says("--to [DIR]/a.report", 0, &[]);
+    rig.etcd.restore_in_place(&snapshot).unwrap();
+    let url = rig.etcd.endpoints();
+    let expected =
+        format!("etcd {url} was restored: it is at revision {before}, and the report read revision {}", before + 1);
+    assert_eq!(voided(&rig, &rig.flags()), expected);
+    let said = rig.says("--report [DIR]/a.report", 1, &[&format!("! {expected}\n"), "does not count any more\n"]);
+    assert!(said.stdout.contains("hint:  make a report of what is in etcd now: claviger verify "), "{said}");
+}
+
+#[test]
+fn another_etcd_voids_a_report_whatever_its_revision_is() {
+    let mut rig = Rig::new();
+    rig.says("--to [DIR]/a.report", 0, &[]);
+    let snapshot = rig.sandbox.path("etcd.db");
+    rig.etcd.snapshot(&snapshot).unwrap();
+    let clone = Etcd::start_from_snapshot(&rig.run, &snapshot).unwrap();
+    clone.put("/registry/secrets/default/later", &value("claviger", &rig.key(2))).unwrap();
+    rig.etcd = clone;
+    assert!(voided(&rig, &rig.flags()).contains(" was replaced or restored: it is cluster "));
+    let stranger = Etcd::start(&rig.run, 1).unwrap();
+    rig.fill(&stranger);
+    rig.etcd = stranger;
+    assert!(voided(&rig, &rig.flags()).contains(" was replaced or restored: it is cluster "));
+}
+
+#[test]
+fn an_older_keyring_voids_a_report() {
+    let rig = Rig::new();
+    rig.sandbox.copy("state", "older");
+    rig.done(&format!("key add {STATE}"));
+    rig.says("--to [DIR]/a.report", 0, &[]);
+    let flags = rig.flags().replace("[DIR]/state", "[DIR]/older");
+    let expected = "the keyring is older than the report: it has generation 3, and the report names generation 4";
+    assert_eq!(voided(&rig, &flags), expected);
+    // The older one went another way.
+    rig.done("key add --state-dir [DIR]/older");
+    let expected = "the keyring forked: its generation 4 is not the one that the report names";
+    assert_eq!(voided(&rig, &flags), expected);
+    rig.done("key add --state-dir [DIR]/older");
+    assert_eq!(voided(&rig, &flags), expected);
+}
