@@ -72,6 +72,19 @@ fn an_older_provider_name_is_left_over_even_under_the_primary_key() {
     rig.says("", 1, &["not-first-provider (1): ", "/registry/secrets/default/before", "kubectl replace"]);
 }
 
+/// A rewrite would renew their lifetime.
+#[test]
+fn events_are_named_and_waited_for() {
+    let rig = Rig::new();
+    rig.configure(&CONFIG.replace("[secrets,", "[secrets, events,"));
+    rig.put("events/default/a", &value("claviger", &rig.key(1)));
+    let expire = "events expire by themselves, an hour after they were written, unless --event-ttl is another\n";
+    let alone = rig.says("", 1, &["stale (1): ", "/registry/events/default/a", expire]);
+    assert!(!alone.stdout.contains("kubectl"), "{alone}");
+    rig.put("secrets/default/stale", &value("claviger", &rig.key(1)));
+    rig.says("", 1, &["kubectl get secrets --all-namespaces -o json | kubectl replace -f -; events expire"]);
+}
+
 #[test]
 fn a_configuration_that_encrypts_nothing_proves_nothing() {
     let rig = Rig::new();

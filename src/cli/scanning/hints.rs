@@ -130,9 +130,21 @@ fn damaged(report: &ScanReport) -> Option<String> {
     })
 }
 
-/// Says how to rewrite objects under the provider and key that the API server uses now.
+/// Says how to rewrite objects under the provider and key that the API server uses now. Events are not rewritten,
+/// because that would renew their lifetime.
 fn rewrite(rows: &[&GroupRow], report: &ScanReport) -> String {
-    let resources = distinct(rows.iter().map(|row| row.resource.as_str()).filter(|name| is_plain(name))).join(",");
+    const EXPIRE: &str = "events expire by themselves, an hour after they were written, unless --event-ttl is another";
+    let names = distinct(rows.iter().map(|row| row.resource.as_str()).filter(|name| is_plain(name)));
+    let (events, others): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| *name == "events");
+    match (events.is_empty(), others.is_empty()) {
+        (true, _) => rewrite_all(&others, rows, report),
+        (false, true) => format!("wait: {EXPIRE}"),
+        (false, false) => format!("{}; {EXPIRE}", rewrite_all(&others, rows, report)),
+    }
+}
+
+fn rewrite_all(names: &[&str], rows: &[&GroupRow], report: &ScanReport) -> String {
+    let resources = names.join(",");
     let is_blocked =
         report.groups.iter().any(|row| row.is_unreadable() && rows.iter().any(|one| one.resource == row.resource));
     let when = if is_blocked { ", when the API server can read all of them" } else { "" };
