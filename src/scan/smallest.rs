@@ -30,6 +30,14 @@ impl<T: Ord> Smallest<T> {
         self.kept.push(make());
     }
 
+    /// Returns copies of the kept items in their order.
+    pub fn sorted(&self) -> Vec<T>
+    where
+        T: Clone,
+    {
+        self.kept.clone().into_sorted_vec()
+    }
+
     /// Returns the kept items in their order.
     pub fn into_sorted(self) -> Vec<T> {
         self.kept.into_sorted_vec()
@@ -46,6 +54,7 @@ mod tests {
         for number in [5, 3, 9, 3, 1] {
             smallest.add(|largest| *largest <= number, || number);
         }
+        assert_eq!(smallest.sorted(), [1, 3]);
         assert_eq!((smallest.count, smallest.into_sorted()), (5, vec![1, 3]));
     }
 }

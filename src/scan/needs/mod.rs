@@ -2,20 +2,24 @@
 //! keyring.
 //!
 //! ```text
-//! read -> needed -> place
+//! read -> needed -> locked, place
 //! ```
 //!
 //! Each place is read by the same scanner that `claviger scan` uses, and the figures of all places are added up. A
 //! value needs the key whose commitment is in its wrapped seed, whatever its provider's name is. Older values that etcd
 //! still has do not count.
 //!
+//! `claviger backup check` asks about one snapshot, and about the values that need no key of claviger's, too.
+//!
 //! Nothing here can prove that a key opens a value. Invariant: a key that a live value needs is in [`NeededKeys`], or
 //! [`NeededKeys::check_complete`] says why it may be missing there.
 
+mod locked;
 mod needed;
 mod place;
 mod read;
 
+pub use locked::{LockedValues, ValueLock};
 pub use needed::{Need, NeededKeys, NeedsDoubts};
 pub use place::ScanPlace;
-pub use read::{NeedsError, read_needs};
+pub use read::{NeedsError, SnapshotNeeds, read_needs, read_snapshot};

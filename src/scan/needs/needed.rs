@@ -10,8 +10,9 @@ use super::{
         group::Group,
         outcome::{Incomplete, ScanOutcome},
         tally::{Counts, GroupCount},
-        value::{UNKNOWN, commitment_half},
+        value::commitment_half,
     },
+    locked::may_need_any_key,
     place::ScanPlace,
 };
 use crate::{apiserver::Doubt, crypto::Commitment};
@@ -173,18 +174,6 @@ fn wrong_name(group: &Group) -> Option<&str> {
     let half = commitment_half(key_id)?;
     let is_right = group.commitment.is_some_and(|commitment| commitment.first_half() == half);
     (!is_right).then_some(key_id)
-}
-
-/// Whether values of this group may need a key of claviger's without showing it: damaged ones of KMS v2, ones whose
-/// provider cannot be read, and ones of a version of KMS that this scanner does not know.
-fn may_need_any_key(group: &Group) -> bool {
-    let mut parts = group.provider.splitn(3, ':');
-    group.key_id.is_none()
-        && match (parts.next(), parts.next()) {
-            (Some("kms"), version) => version != Some("v1"),
-            (scheme, None) => scheme == Some(UNKNOWN),
-            _ => false,
-        }
 }
 
 /// Adds values to the need of one key. Returns false if there is no room for another key.

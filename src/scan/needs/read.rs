@@ -1,6 +1,9 @@
 //! Reads places, and adds up what their values need.
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use rand::rngs::SysRng;
 
@@ -9,12 +12,14 @@ use super::{
         judge::Judge,
         live::{self, LiveError},
         names::Names,
-        outcome::ScanOutcome,
+        outcome::{Progress, ScanOutcome},
         snapshot::{self, Options, SnapshotError},
+        source::ScanSource,
         summarizer::Summarizer,
         tally::{Counts, Tally},
     },
-    needed::{NeededKeys, NeedsDoubt},
+    locked::{LockedValues, ValueLock, by_lock},
+    needed::{NeededKeys, NeedsDoubt, NeedsDoubts},
     place::ScanPlace,
 };
 use crate::memory::{RandomError, fill_random};
@@ -53,7 +58,7 @@ pub fn read_needs(places: &[(ScanPlace, String)], progress: PlaceProgress<'_>) -
     let mut needed = NeededKeys::default();
     for (place, prefix) in places {
         let names = Names::new(prefix);
-        let (outcome, counts) = count(place, &names, progress)?;
+        let (outcome, counts) = count(place, &names, false, progress)?;
         needed.add(place, &outcome, counts, &String::from_utf8_lossy(names.prefix()));
     }
     if places.is_empty() {
@@ -62,7 +67,46 @@ pub fn read_needs(places: &[(ScanPlace, String)], progress: PlaceProgress<'_>) -
     Ok(needed)
 }
 
-fn count(place: &ScanPlace, names: &Names, progress: PlaceProgress<'_>) -> Result<(ScanOutcome, Counts), NeedsError> {
+/// What the live values in a snapshot need.
+#[derive(Debug)]
+pub struct SnapshotNeeds {
+    /// The file, with its digest and its revision.
+    pub source: ScanSource,
+    /// All live values below the prefix, by what opens them.
+    pub by_lock: BTreeMap<ValueLock, LockedValues>,
+    needed: NeededKeys,
+}
+
+impl SnapshotNeeds {
+    /// Checks that everything that the values need is here.
+    ///
+    /// # Errors
+    /// When something may be missing, or when the values are not an API server's.
+    pub fn check_complete(&self) -> Result<(), NeedsDoubts> {
+        self.needed.check_complete()
+    }
+}
+
+/// Reads a snapshot, and groups all of its live values by what opens them.
+///
+/// # Errors
+/// When it cannot be read at all. If only a part of it cannot be read, that is a doubt, and no error.
+pub fn read_snapshot(file: &Path, prefix: &str, progress: Progress<'_>) -> Result<SnapshotNeeds, NeedsError> {
+    let (names, place) = (Names::new(prefix), ScanPlace::Snapshot(file.to_owned()));
+    let mut place_progress = |_: &ScanPlace, done, of| progress(done, of);
+    let (outcome, counts) = count(&place, &names, true, &mut place_progress)?;
+    let (by_lock, mut needed) = (by_lock(&counts), NeededKeys::default());
+    needed.add(&place, &outcome, counts, &String::from_utf8_lossy(names.prefix()));
+    Ok(SnapshotNeeds { source: outcome.source, by_lock, needed })
+}
+
+/// Counts the values of one place. `digest` says whether the SHA-256 of a file is computed.
+fn count(
+    place: &ScanPlace,
+    names: &Names,
+    digest: bool,
+    progress: PlaceProgress<'_>,
+) -> Result<(ScanOutcome, Counts), NeedsError> {
     let mut random = [0; 16];
     fill_random(&mut SysRng, &mut random)?;
     let (summarizer, judge) = (Summarizer::new(names.clone(), random), Judge::default());
@@ -70,7 +114,7 @@ fn count(place: &ScanPlace, names: &Names, progress: PlaceProgress<'_>) -> Resul
     let mut progress = |done, of| progress(place, done, of);
     let outcome = match place {
         ScanPlace::Snapshot(file) => {
-            let options = Options { digest: false, progress: &mut progress };
+            let options = Options { digest, progress: &mut progress };
             snapshot::scan(file, &summarizer, &mut tally, options)
                 .map_err(|source| NeedsError::Snapshot { file: file.clone(), source })?
         }
@@ -221,6 +265,56 @@ mod tests {
         for (place, _) in places {
             assert!(seen.contains(&(place.clone(), true)), "the end of {place:?} is reported");
         }
+    }
+
+    #[test]
+    fn the_values_of_a_snapshot_are_grouped_by_what_opens_them() {
+        let (one, two) = (commitment(1), commitment(2));
+        let name = key_id(1, &one);
+        let mut changes: Vec<(String, Option<Vec<u8>>)> =
+            (0..8).map(|number| (format!("/registry/secrets/a/{number}"), Some(under("claviger", 1, &one)))).collect();
+        for (key, value) in [
+            ("configmaps/a/renamed", under("renamed", 1, &one)),
+            ("namespaces/a", b"{}".to_vec()),
+            ("secrets/b/another-name", value("claviger", "another-name", &seed(&one))),
+            ("secrets/b/no-seed", value("claviger", &name, b"not claviger's")),
+            ("secrets/b/other-seed", value("claviger", &name, &seed(&two))),
+            ("secrets/b/vault", value("vault", "projects/p", b"not claviger's")),
+            ("secrets/b/v1", b"k8s:enc:kms:v1:old:x".to_vec()),
+            ("secrets/b/cbc", b"k8s:enc:aescbc:v1:k:x".to_vec()),
+            ("secrets/b/damaged", b"k8s:enc:kms:v2:claviger:x".to_vec()),
+            ("secrets/b/newer", b"k8s:enc:kms:v3:claviger:x".to_vec()),
+            ("secrets/b/plain", b"{}".to_vec()),
+            ("secrets/b/gone", under("claviger", 2, &two)),
+        ] {
+            changes.push((format!("/registry/{key}"), Some(value)));
+        }
+        changes.push(("/registry/secrets/b/gone".to_owned(), None));
+        changes.push(("/elsewhere/secrets/b/c".to_owned(), Some(under("claviger", 2, &two))));
+        let changes: Vec<_> = changes.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        let file = file(&database(&changes));
+        let needs = read_snapshot(file.path(), "/registry", &mut |_, _| {}).unwrap();
+
+        let misnamed = |key_id: &str| ValueLock::Misnamed { key_id: key_id.to_owned() };
+        let foreign = |provider: &str, key_id: Option<&str>| ValueLock::Foreign {
+            provider: provider.to_owned(),
+            key_id: key_id.map(ToOwned::to_owned),
+        };
+        let count = |lock: ValueLock| needs.by_lock.get(&lock).map(|values| values.objects);
+        let claviger = ValueLock::Claviger { key_id: name.clone(), commitment: one };
+        assert_eq!(count(claviger.clone()), Some(9), "of every resource and provider");
+        assert_eq!(count(ValueLock::Claviger { key_id: key_id(2, &two), commitment: two }), None, "deleted or outside");
+        assert_eq!((count(misnamed("another-name")), count(misnamed(&name))), (Some(1), Some(2)));
+        assert_eq!(count(foreign("kms:v2:vault", Some("projects/p"))), Some(1));
+        assert_eq!((count(foreign("kms:v1:old", None)), count(foreign("aescbc:v1:k", None))), (Some(1), Some(1)));
+        assert_eq!((count(ValueLock::Unclear), count(ValueLock::Plaintext)), (Some(2), Some(2)));
+        assert_eq!(needs.by_lock.values().map(|values| values.objects).sum::<u64>(), 19);
+        let samples = ["configmaps/a/renamed", "secrets/a/0", "secrets/a/1", "secrets/a/2", "secrets/a/3"];
+        assert_eq!(needs.by_lock[&claviger].samples, samples.map(|key| format!("/registry/{key}")));
+        let doubts = needs.check_complete().unwrap_err().to_string();
+        assert!(doubts.contains("2 values are damaged or of a newer kind"), "{doubts}");
+        assert_eq!(needs.source.digest.unwrap().sha256.len(), 64, "even if the file does not end with one");
+        assert!(needs.source.revision > 0);
     }
 
     #[test]

@@ -1,0 +1,96 @@
+//! Groups the live values of a snapshot by what opens them: a key of claviger's, a key of somebody else's, or nothing.
+
+use std::collections::BTreeMap;
+
+use super::super::{
+    group::Group,
+    tally::Counts,
+    value::{UNKNOWN, commitment_half},
+};
+use crate::{apiserver::coverage::IDENTITY, crypto::Commitment};
+
+/// How many etcd keys are kept for each lock.
+pub(super) const SAMPLES: usize = 5;
+
+/// What a reader of a value needs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ValueLock {
+    /// A key of claviger's. The value names it, and its wrapped seed is under it.
+    Claviger {
+        /// The key_id that the value has.
+        key_id: String,
+        /// The commitment of the key.
+        commitment: Commitment,
+    },
+    /// A key of claviger's that does not open the value: its wrapped seed is not under the key that it names. No API
+    /// server can read it.
+    Misnamed {
+        /// The key_id that the value has.
+        key_id: String,
+    },
+    /// A key that claviger never has: another KMS plugin's, or one in the API server's EncryptionConfiguration.
+    Foreign {
+        /// The provider, by the prefix that it stores.
+        provider: String,
+        /// The KMS v2 key that the value names.
+        key_id: Option<String>,
+    },
+    /// The value is damaged or of a newer kind, and does not show what it needs.
+    Unclear,
+    /// Nothing: the value is plaintext.
+    Plaintext,
+}
+
+/// The live values that have one lock.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LockedValues {
+    /// How many there are.
+    pub objects: u64,
+    /// The keys in etcd of a few of them, the first in alphabetical order.
+    pub samples: Vec<String>,
+}
+
+impl ValueLock {
+    fn of(group: &Group) -> Self {
+        if group.provider == IDENTITY {
+            return Self::Plaintext;
+        }
+        if may_need_any_key(group) {
+            return Self::Unclear;
+        }
+        let foreign = || Self::Foreign { provider: group.provider.clone(), key_id: group.key_id.clone() };
+        let Some(key_id) = &group.key_id else { return foreign() };
+        match (commitment_half(key_id), group.commitment) {
+            (Some(half), Some(commitment)) if commitment.first_half() == half => {
+                Self::Claviger { key_id: key_id.clone(), commitment }
+            }
+            (None, None) => foreign(),
+            _ => Self::Misnamed { key_id: key_id.clone() },
+        }
+    }
+}
+
+/// Whether values of this group may need a key of claviger's without showing it: damaged ones of KMS v2, ones whose
+/// provider cannot be read, and ones of a version of KMS that this scanner does not know.
+pub(super) fn may_need_any_key(group: &Group) -> bool {
+    let mut parts = group.provider.splitn(3, ':');
+    group.key_id.is_none()
+        && match (parts.next(), parts.next()) {
+            (Some("kms"), version) => version != Some("v1"),
+            (scheme, None) => scheme == Some(UNKNOWN),
+            _ => false,
+        }
+}
+
+/// Groups the live values of `counts` by their locks.
+pub(super) fn by_lock(counts: &Counts) -> BTreeMap<ValueLock, LockedValues> {
+    let mut locked = BTreeMap::<_, LockedValues>::new();
+    for count in counts.by_group.iter().filter(|count| count.objects > 0) {
+        let values = locked.entry(ValueLock::of(&count.group)).or_default();
+        values.objects += count.objects;
+        values.samples.extend(count.samples.sorted());
+        values.samples.sort();
+        values.samples.truncate(SAMPLES);
+    }
+    locked
+}
