@@ -97,7 +97,7 @@ pub(super) struct KeyringArgs {
 
 impl KeyringArgs {
     /// Whether a flag names the state directory.
-    #[cfg(feature = "recover")]
+    #[cfg(feature = "scan")]
     pub(super) fn has_state_dir(&self) -> bool {
         self.state_dir.state_dir.is_some()
     }

@@ -1,25 +1,27 @@
-//! The keyrings that are at hand: those of backups, on any machine, or the one in the state directory.
+//! The keyrings that are at hand: those of backups, on any machine, and the one in the state directory.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-};
+#[cfg(feature = "recover")]
+use std::io::{self, Write};
+use std::{fmt, path::PathBuf};
 
+#[cfg(feature = "recover")]
 use clap::Args;
 
+#[cfg(feature = "recover")]
+use super::{KeyringArgs, failure::Exit};
 use super::{
-    KeyringArgs, Site,
+    Site,
     backup_file::{open, read},
-    failure::{Exit, Failure},
+    failure::Failure,
     identities::{IdentityArgs, Purpose},
+    site::holds_keyring,
 };
-use crate::{
-    audit,
-    config::{Config, Settings},
-    keyring::Keyring,
-};
+#[cfg(feature = "recover")]
+use crate::{audit, config::Settings};
+use crate::{config::Config, keyring::Keyring};
 
 /// The flags that say where keys are.
+#[cfg(feature = "recover")]
 #[derive(Args, Default)]
 pub(super) struct AtHandArgs {
     /// Backup with the keys; may be given several times [default: the keyring in the state directory]
@@ -31,57 +33,110 @@ pub(super) struct AtHandArgs {
     keyring: KeyringArgs,
 }
 
-/// The keyrings that are at hand, at least one.
-pub(super) struct AtHand {
-    pub(super) keyrings: Vec<Keyring>,
-    /// The state directory, if its keyring is one of them.
-    site: Option<Site>,
+/// Where a keyring is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum KeyringPlace {
+    /// In this backup.
+    Backup(PathBuf),
+    /// In this state directory.
+    StateDir(PathBuf),
 }
 
+impl fmt::Display for KeyringPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Backup(path) | Self::StateDir(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// A keyring, and where it is.
+pub(super) struct HeldKeyring {
+    pub(super) place: KeyringPlace,
+    pub(super) keyring: Keyring,
+}
+
+/// The keyrings that are at hand, at least one.
+pub(super) struct AtHand {
+    pub(super) held: Vec<HeldKeyring>,
+    /// The state directory, if its keyring is one of them.
+    pub(super) site: Option<Site>,
+}
+
+/// When the keyring in the state directory is opened, too. If no backup is given, it always is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum StateDirUse {
+    /// If a flag names the directory.
+    IfNamed,
+    /// If a flag names the directory, or if there is a keyring in it.
+    IfThere,
+}
+
+#[cfg(feature = "recover")]
 impl AtHandArgs {
     /// Puts the flags into `settings`, and keeps what is not among the settings.
     pub(super) fn split(self) -> (Settings, GivenBackups) {
-        let has_state_dir = self.keyring.has_state_dir();
-        (self.keyring.settings(), GivenBackups { files: self.backup, identity: self.identity, has_state_dir })
+        let Self { backup: files, identity, keyring } = self;
+        let or = "or use the keys of a backup: --backup FILE";
+        let backups =
+            GivenBackups { files, identity, is_named: keyring.has_state_dir(), state_dir: StateDirUse::IfNamed, or };
+        (keyring.settings(), backups)
     }
 }
 
 /// The backups that are given.
 pub(super) struct GivenBackups {
-    files: Vec<PathBuf>,
-    identity: IdentityArgs,
-    /// Whether the state directory is given, too.
-    has_state_dir: bool,
+    pub(super) files: Vec<PathBuf>,
+    pub(super) identity: IdentityArgs,
+    /// Whether a flag names the state directory.
+    pub(super) is_named: bool,
+    pub(super) state_dir: StateDirUse,
+    /// How else keys can be given. A hint says it if there are no backups and the state directory does not open.
+    pub(super) or: &'static str,
 }
 
 impl GivenBackups {
-    /// Opens the backups, and the state directory if it is given or if there are no backups.
+    /// Opens the backups and, if it is wanted, the state directory.
     ///
     /// # Errors
     /// When one of them does not open.
     pub(super) fn open(self, config: Config) -> Result<AtHand, Failure> {
-        let mut keyrings = Vec::new();
+        let mut held = Vec::new();
         if !self.files.is_empty() {
             let identities = self.identity.read(Purpose::Open)?;
             for file in &self.files {
-                keyrings.push(open(file, &read(file)?, &identities)?.keyring);
+                let keyring = open(file, &read(file)?, &identities)?.keyring;
+                held.push(HeldKeyring { place: KeyringPlace::Backup(file.clone()), keyring });
             }
         }
         let mut site = None;
-        if self.files.is_empty() || self.has_state_dir {
-            let found = Site::of(config).map_err(|failure| without_backup(failure, &self.files))?;
-            keyrings.push(found.open().map_err(|failure| without_backup(failure, &self.files))?.keyring);
+        if self.wants_state_dir(&config)? {
+            let path = config.state_dir.clone();
+            let found = Site::of(config).map_err(|failure| self.or_backup(failure))?;
+            let keyring = found.open().map_err(|failure| self.or_backup(failure))?.keyring;
+            held.push(HeldKeyring { place: KeyringPlace::StateDir(path), keyring });
             site = Some(found);
         }
-        Ok(AtHand { keyrings, site })
+        Ok(AtHand { held, site })
+    }
+
+    fn wants_state_dir(&self, config: &Config) -> Result<bool, Failure> {
+        let is_asked = self.files.is_empty() || self.is_named;
+        Ok(is_asked || (self.state_dir == StateDirUse::IfThere && holds_keyring(&config.state_dir)?))
+    }
+
+    fn or_backup(&self, failure: Failure) -> Failure {
+        if self.files.is_empty() { failure.or(self.or) } else { failure }
     }
 }
 
-fn without_backup(failure: Failure, backups: &[PathBuf]) -> Failure {
-    if backups.is_empty() { failure.or("or use the keys of a backup: --backup FILE") } else { failure }
-}
-
+#[cfg(feature = "recover")]
 impl AtHand {
+    /// Returns the keyrings.
+    pub(super) fn keyrings(&self) -> impl Iterator<Item = &Keyring> {
+        self.held.iter().map(|held| &held.keyring)
+    }
+
     /// Writes `event` to the audit log of the state directory, or to standard error if there is none.
     ///
     /// # Errors

@@ -13,7 +13,7 @@
 
 mod adoption;
 mod arguments;
-#[cfg(feature = "recover")]
+#[cfg(feature = "scan")]
 mod at_hand;
 mod backup;
 mod backup_file;

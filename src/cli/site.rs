@@ -1,9 +1,11 @@
 //! The state directory that a command works on.
 
+use std::path::Path;
+
 use super::{arguments::Global, failure::Failure, passphrase};
 use crate::{
     config::{Config, Settings},
-    durable::{Dir, Privacy},
+    durable::{Dir, DurableError, Privacy},
     keeper::{self, OpenError, Opened},
     root::Means,
 };
@@ -40,5 +42,17 @@ impl Site {
     /// When the keyring does not open.
     pub(super) fn open(&self) -> Result<Opened, Failure> {
         Ok(keeper::open(&self.dir, &self.means)?)
+    }
+}
+
+/// Whether there is a keyring in the directory.
+///
+/// # Errors
+/// When this cannot be found out.
+pub(super) fn holds_keyring(state_dir: &Path) -> Result<bool, Failure> {
+    match Dir::open(state_dir, Privacy::Private).and_then(|dir| keeper::is_set_up(&dir)) {
+        // If something is wrong with it, the code that uses it reports that.
+        Err(DurableError::Missing(_)) => Ok(false),
+        outcome => Ok(outcome.map_err(OpenError::StateDir)?),
     }
 }

@@ -52,7 +52,7 @@ pub(in crate::cli) fn run(mut args: DecryptArgs, global: &Global) -> Result<Exit
     let from: Vec<String> = places.iter().map(ToString::to_string).collect();
     let to = target_name(args.to.as_deref());
     at_hand.audit(&audit::Event::Decrypt {
-        keyrings: at_hand.keyrings.iter().map(|keyring| keyring.uuid().to_hex()).collect(),
+        keyrings: at_hand.keyrings().map(|keyring| keyring.uuid().to_hex()).collect(),
         from: from.clone(),
         objects: args.chosen.described(),
         to: to.clone(),
@@ -81,7 +81,7 @@ fn encryption_config<'a>(args: &'a DecryptArgs, declared: &'a Declared) -> Optio
 
 fn keys(at_hand: &AtHand, encryption_config: Option<&Path>) -> Result<ValueKeys, Failure> {
     let mut keys = ValueKeys::default();
-    at_hand.keyrings.iter().for_each(|keyring| keys.add_keyring(keyring));
+    at_hand.keyrings().for_each(|keyring| keys.add_keyring(keyring));
     if let Some(path) = encryption_config {
         let text = read_text(path, CONFIG_MAX)?;
         keys.add_local(local_keys(&text, KmsV1::Allowed).map_err(|error| wrong(path, &error, None))?);

@@ -6,21 +6,16 @@ mod merge_report;
 mod set_up;
 mod sources;
 
-use std::path::Path;
-
 use super::{
     super::{
         Global, Site,
         failure::{Exit, Failure},
         needed,
+        site::holds_keyring,
     },
     file::refuse_inside,
 };
-use crate::{
-    config::Settings,
-    durable::{Dir, DurableError, Privacy, check_export},
-    keeper::{self, OpenError},
-};
+use crate::{config::Settings, durable::check_export};
 
 pub(super) use self::args::RestoreArgs;
 
@@ -49,13 +44,5 @@ pub(super) fn run(mut args: RestoreArgs, global: &Global) -> Result<Exit, Failur
         let is_wanted = args.expect.is_none() || is_proof_given;
         let needed = || if is_wanted { needed::keys(&config, snapshot, global) } else { Ok(None) };
         set_up::run(args, &config, needed, global)
-    }
-}
-
-fn holds_keyring(state_dir: &Path) -> Result<bool, Failure> {
-    match Dir::open(state_dir, Privacy::Private).and_then(|dir| keeper::is_set_up(&dir)) {
-        // If something is wrong with it, the code that uses it reports that.
-        Err(DurableError::Missing(_)) => Ok(false),
-        outcome => Ok(outcome.map_err(OpenError::StateDir)?),
     }
 }
