@@ -36,6 +36,8 @@ mod playground;
 #[cfg(feature = "default")]
 mod pod;
 #[cfg(feature = "default")]
+mod restorable;
+#[cfg(feature = "default")]
 mod restoring;
 #[cfg(feature = "default")]
 mod runbook;

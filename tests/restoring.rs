@@ -11,23 +11,23 @@ use crate::{
     harness::{api_server::ApiServer, etcd::Etcd, processes::Run},
 };
 
-const STATE: &str = "--state-dir [DIR]/state";
+pub(crate) const STATE: &str = "--state-dir [DIR]/state";
 const SOCKET: &str = "--socket [DIR]/run/kms.sock";
-const OURS: &str = "--recovery-identity [DIR]/ours.txt";
+pub(crate) const OURS: &str = "--recovery-identity [DIR]/ours.txt";
 
 /// A node with one API server.
-struct Node {
+pub(crate) struct Node {
     run: Run,
-    sandbox: Sandbox,
-    etcd: Etcd,
-    api: Option<ApiServer>,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) etcd: Etcd,
+    pub(crate) api: Option<ApiServer>,
     daemon: Option<Daemon>,
     secrets: Vec<&'static str>,
 }
 
 impl Node {
     /// k1 is primary, k2 was pending when `pending.age` was made, and is primary in `promoted.age`; a Secret is under each.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let run = Run::new().unwrap();
         let etcd = Etcd::start(&run, 1).unwrap();
         let sandbox = Sandbox::inside(run.directory());
@@ -49,7 +49,7 @@ impl Node {
         node
     }
 
-    fn done(&self, line: &str) -> Answer {
+    pub(crate) fn done(&self, line: &str) -> Answer {
         let answer = self.sandbox.run(line);
         assert_eq!(answer.code, 0, "{answer}");
         answer
@@ -59,7 +59,7 @@ impl Node {
         self.daemon = Some(self.sandbox.serve(&format!("{STATE} {SOCKET}")));
     }
 
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
             daemon.kill();
         }
@@ -81,7 +81,7 @@ impl Node {
         self.api.as_mut().unwrap().restart().unwrap();
     }
 
-    fn create(&mut self, name: &'static str) {
+    pub(crate) fn create(&mut self, name: &'static str) {
         let literal = format!("--from-literal=value=s-{name}");
         self.api.as_ref().unwrap().kubectl(&["create", "secret", "generic", name, &literal]).unwrap();
         self.secrets.push(name);
@@ -109,11 +109,11 @@ impl Node {
         }
     }
 
-    fn etcd_flags(&self) -> String {
+    pub(crate) fn etcd_flags(&self) -> String {
         format!("--etcd-servers {}", self.etcd.endpoints())
     }
 
-    fn key(&self, number: &str) -> (String, String) {
+    pub(crate) fn key(&self, number: &str) -> (String, String) {
         let listed = self.done(&format!("key list {STATE} --output json")).json();
         let text = |row: &serde_json::Value, name: &str| row[name].as_str().unwrap().to_owned();
         let mut rows = listed["keys"].as_array().unwrap().iter();

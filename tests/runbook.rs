@@ -202,6 +202,9 @@ fn every_command_of_the_runbook_does_what_its_chapter_promises() {
             let (etcd, _) = plane.take().unwrap();
             etcd.snapshot(&machine.root.join("media/usb/etcd.db")).unwrap();
         }
+        if heading == "Can this snapshot be restored?" {
+            plane.as_ref().unwrap().0.snapshot(&machine.root.join("media/usb/etcd-today.db")).unwrap();
+        }
         machine.bash(misfortune(heading), None);
         for block in blocks {
             if block.contains("kubectl") && plane.is_none() {

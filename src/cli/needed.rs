@@ -13,7 +13,7 @@ use crate::{
     crypto::Digest,
     keeper::{NeededKey, Opened, Usage, UsageDoubt},
     keyring::Key,
-    scan::needs::{Need, NeededKeys, NeedsError, ScanPlace, read_needs},
+    scan::needs::{Need, NeededKeys, NeedsError, ScanPlace, SnapshotNeeds, read_needs, read_snapshot},
 };
 
 use super::{
@@ -112,6 +112,23 @@ pub(super) fn keys(
         example: need.sample.clone(),
     };
     Ok(Some(needs.iter().map(needed).collect()))
+}
+
+/// Reads a snapshot, and returns what opens its values. Objects that the API server keeps in other etcds are not in it.
+///
+/// # Errors
+/// When it cannot be read at all.
+pub(super) fn in_snapshot(file: &Path, prefix: &str, global: &Global) -> Result<SnapshotNeeds, Failure> {
+    let mut bar = Meter::bytes(!global.quiet && global.output == Format::Text, length(file));
+    Ok(read_snapshot(file, prefix, &mut |done, of| bar.share(done, of))?)
+}
+
+/// Returns the prefix of all keys in a snapshot.
+///
+/// # Errors
+/// When the API server's manifest is named and cannot be read.
+pub(super) fn snapshot_prefix(config: &Config) -> Result<String, Failure> {
+    Ok(Declared::read(&config.cluster, true)?.prefix)
 }
 
 fn read(places: &[(ScanPlace, String)], doubts: &[Doubt], global: &Global) -> Result<NeededKeys, NeedsError> {

@@ -1,25 +1,27 @@
 //! `claviger backup`
 
 mod check;
+mod check_args;
 mod create;
 mod file;
 mod list;
 mod listing;
 mod restore;
+#[cfg(feature = "scan")]
+mod snapshot;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 use super::{
-    Global, KeyringArgs, Socket,
+    Global, KeyringArgs,
     arguments::Expected,
     failure::{Exit, Failure},
-    identities::IdentityArgs,
 };
 use crate::{config::Settings, crypto::Uuid, text::hex_array};
 
-use self::restore::RestoreArgs;
+use self::{check_args::CheckArgs, restore::RestoreArgs};
 
 /// Manage backups: encrypted files that bring the keys back after this machine is lost
 ///
@@ -54,24 +56,7 @@ Examples:
         #[command(flatten)]
         keyring: KeyringArgs,
     },
-    /// Open a backup, and check whether it has every key of the keyring here
-    ///
-    /// A backup that opens counts from then on, so its keys can be promoted. Without a keyring here, the command shows
-    /// what the backup contains. If the keyring here is another one, the command asks the plugin at --socket whether it
-    /// serves the keyring of the backup. Exits with 1 if a key is missing in the backup.
-    #[command(after_help = "\
-Example:
-  claviger backup check /media/usb/claviger.age --recovery-identity /media/usb2/identity.txt")]
-    Check {
-        /// Backup to open
-        file: PathBuf,
-        #[command(flatten)]
-        identity: IdentityArgs,
-        #[command(flatten)]
-        socket: Socket,
-        #[command(flatten)]
-        keyring: KeyringArgs,
-    },
+    Check(Box<CheckArgs>),
     /// List the backups that count, so that the keys in them can be promoted
     ///
     /// The ledger lists them; it is the file `ledger` of the state directory. It does not say whether the backups still
@@ -112,12 +97,23 @@ fn uuid(text: &str) -> Result<Uuid, Expected> {
 pub(super) fn run(args: BackupArgs, global: &Global) -> Result<Exit, Failure> {
     match args.verb {
         BackupVerb::Create { file, recipient, keyring } => create::run(&file, &recipient, keyring, global),
-        BackupVerb::Check { file, identity, socket, keyring } => {
-            let settings = Settings { socket: socket.socket, ..keyring.settings() };
-            check::run(&file, &identity, settings, global)
-        }
+        BackupVerb::Check(args) => check(*args, global),
         BackupVerb::List(keyring) => list::run(keyring, global),
         BackupVerb::Forget { backup, all, keyring } => list::forget(backup, all, keyring, global),
         BackupVerb::Restore(args) => restore::run(*args, global),
     }
+}
+
+fn check(args: CheckArgs, global: &Global) -> Result<Exit, Failure> {
+    #[cfg(feature = "scan")]
+    if args.snapshot.snapshot.is_some() {
+        return snapshot::run(args, global);
+    }
+    let settings = Settings { socket: args.socket.socket, ..args.keyring.settings() };
+    let [file] = args.backups.as_slice() else {
+        let message = "several backups are checked only against a snapshot of etcd";
+        let hint = "check each one by itself: claviger backup check FILE";
+        return Err(Failure::new(Exit::Usage, &message, hint.to_owned()));
+    };
+    check::run(file, &args.identity, settings, global)
 }

@@ -1,0 +1,195 @@
+//! Compares what the values in a snapshot need with the keys that are at hand.
+//!
+//! A key opens a value if it has the key_id that the value names and the commitment in the value's wrapped seed. So
+//! nobody can forge a backup that seems to have the key. Invariant: each live object is counted exactly once.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::super::super::{
+    at_hand::{HeldKeyring, KeyringPlace},
+    failure::Exit,
+};
+use crate::{
+    crypto::Commitment,
+    keyring::{Entry, Key, state::State},
+    scan::needs::{LockedValues, SnapshotNeeds, ValueLock},
+};
+
+/// What becomes of the objects that need one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum KeyAnswer {
+    /// A keyring has the key.
+    Held,
+    /// Every keyring that has the key has disabled it. It opens values when it is enabled again.
+    Disabled,
+    /// No keyring has the key, and one of them has destroyed it.
+    Destroyed,
+    /// No keyring has the key.
+    Missing,
+    /// The values name the key, and are not under it.
+    Misnamed,
+    /// The key is not claviger's.
+    Foreign,
+}
+
+impl KeyAnswer {
+    pub(super) fn is_lost(self) -> bool {
+        !matches!(self, Self::Held | Self::Disabled)
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Disabled => "disabled",
+            Self::Destroyed => "destroyed",
+            Self::Missing => "missing",
+            Self::Misnamed => "misnamed",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
+/// The objects that need one key.
+#[derive(Debug, Serialize)]
+pub(super) struct NeededRow {
+    /// The provider by its stored prefix. `None` if the key is claviger's, whatever its provider is called.
+    pub(super) provider: Option<String>,
+    /// The KMS v2 key that the values name.
+    pub(super) key_id: Option<String>,
+    pub(super) objects: u64,
+    pub(super) answer: KeyAnswer,
+    /// The keyrings that have the key.
+    pub(super) held_by: Vec<HolderRow>,
+    /// The keys in etcd of a few of the objects.
+    pub(super) samples: Vec<String>,
+}
+
+/// A keyring that has a needed key.
+#[derive(Debug, Serialize)]
+pub(super) struct HolderRow {
+    pub(super) file: String,
+    pub(super) state: &'static str,
+}
+
+/// A keyring that is at hand.
+#[derive(Debug, Serialize)]
+pub(super) struct KeyringRow {
+    /// The backup or the state directory.
+    pub(super) file: String,
+    pub(super) is_backup: bool,
+    pub(super) uuid: String,
+    pub(super) root_id: String,
+    pub(super) generation: u64,
+    /// How many of the needed keys it has.
+    pub(super) holds: usize,
+}
+
+/// The answer for the whole snapshot.
+#[derive(Debug, Serialize)]
+pub(super) struct SnapshotAnswer {
+    format: &'static str,
+    pub(super) snapshot: String,
+    pub(super) sha256: String,
+    pub(super) revision: u64,
+    pub(super) objects: u64,
+    /// How many objects would be lost.
+    pub(super) lost: u64,
+    /// How many objects do not show which key they need.
+    pub(super) unclear: u64,
+    /// How many objects need no key.
+    pub(super) plaintext: u64,
+    pub(super) keys: Vec<NeededRow>,
+    pub(super) keyrings: Vec<KeyringRow>,
+    /// Why the answer is only about a part of the snapshot.
+    pub(super) incomplete: Option<String>,
+}
+
+impl SnapshotAnswer {
+    /// Answers for `snapshot`, whose values need `needs`, if only the keys of `held` are left.
+    pub(super) fn of(needs: &SnapshotNeeds, held: &[HeldKeyring], snapshot: &Path) -> Self {
+        let objects_of = |lock: &ValueLock| needs.by_lock.get(lock).map_or(0, |values| values.objects);
+        let keys: Vec<NeededRow> = needs.by_lock.iter().filter_map(|(lock, values)| row(lock, values, held)).collect();
+        Self {
+            format: "claviger/backup-check-snapshot/v1",
+            snapshot: snapshot.display().to_string(),
+            sha256: needs.source.digest.as_ref().map(|digest| digest.sha256.clone()).unwrap_or_default(),
+            revision: needs.source.revision,
+            objects: needs.by_lock.values().map(|values| values.objects).sum(),
+            lost: keys.iter().filter(|row| row.answer.is_lost()).map(|row| row.objects).sum(),
+            unclear: objects_of(&ValueLock::Unclear),
+            plaintext: objects_of(&ValueLock::Plaintext),
+            keyrings: held.iter().map(|held| keyring_row(held, needs)).collect(),
+            keys,
+            incomplete: needs.check_complete().err().map(|doubts| doubts.to_string()),
+        }
+    }
+
+    /// Returns the exit code: a snapshot that cannot be read whole comes before what would be lost.
+    pub(super) fn exit(&self) -> Exit {
+        match (&self.incomplete, self.lost) {
+            (Some(_), _) => Exit::Damaged,
+            (None, 0) => Exit::Done,
+            (None, _) => Exit::Found,
+        }
+    }
+}
+
+fn row(lock: &ValueLock, values: &LockedValues, held: &[HeldKeyring]) -> Option<NeededRow> {
+    let row = |provider: Option<&String>, key_id: Option<&String>, answer, held_by| NeededRow {
+        provider: provider.cloned(),
+        key_id: key_id.cloned(),
+        objects: values.objects,
+        answer,
+        held_by,
+        samples: values.samples.clone(),
+    };
+    match lock {
+        ValueLock::Plaintext | ValueLock::Unclear => None,
+        ValueLock::Foreign { provider, key_id } => {
+            Some(row(Some(provider), key_id.as_ref(), KeyAnswer::Foreign, Vec::new()))
+        }
+        ValueLock::Misnamed { key_id } => Some(row(None, Some(key_id), KeyAnswer::Misnamed, Vec::new())),
+        ValueLock::Claviger { key_id, commitment } => {
+            let found: Vec<(&KeyringPlace, &Key)> =
+                held.iter().filter_map(|held| Some((&held.place, key_of(held, key_id, commitment)?))).collect();
+            let holders =
+                found.iter().map(|(place, key)| HolderRow { file: place.to_string(), state: key.state().as_str() });
+            Some(row(None, Some(key_id), answer_of(key_id, &found, held), holders.collect()))
+        }
+    }
+}
+
+fn answer_of(key_id: &str, found: &[(&KeyringPlace, &Key)], held: &[HeldKeyring]) -> KeyAnswer {
+    let is_tomb = |entry: &Entry| matches!(entry, Entry::Tomb(_)) && entry.id().to_string() == key_id;
+    if found.iter().any(|(_, key)| key.state() != State::Disabled) {
+        KeyAnswer::Held
+    } else if !found.is_empty() {
+        KeyAnswer::Disabled
+    } else if held.iter().any(|held| held.keyring.entries().iter().any(is_tomb)) {
+        KeyAnswer::Destroyed
+    } else {
+        KeyAnswer::Missing
+    }
+}
+
+fn key_of<'a>(held: &'a HeldKeyring, key_id: &str, commitment: &Commitment) -> Option<&'a Key> {
+    held.keyring.keys().find(|key| key.kek().commitment() == *commitment && key.id().to_string() == key_id)
+}
+
+fn keyring_row(held: &HeldKeyring, needs: &SnapshotNeeds) -> KeyringRow {
+    let has = |lock: &&ValueLock| match lock {
+        ValueLock::Claviger { key_id, commitment } => key_of(held, key_id, commitment).is_some(),
+        _ => false,
+    };
+    KeyringRow {
+        file: held.place.to_string(),
+        is_backup: matches!(held.place, KeyringPlace::Backup(_)),
+        uuid: held.keyring.uuid().to_hex(),
+        root_id: held.keyring.root_id().to_hex(),
+        generation: held.keyring.generation(),
+        holds: needs.by_lock.keys().filter(has).count(),
+    }
+}
