@@ -19,6 +19,7 @@ fn a_clean_cluster_is_proven_clean_and_one_object_too_many_is_named() {
     let (old, primary) = (rig.key(1), rig.key(2));
     let clean =
         rig.says("", 0, &["Clean: 3 values are under the primary key, and nothing is left over\n", &primary.key_id]);
+    assert!(clean.stdout.contains(" in plaintext: claviger scan --all\n"), "{clean}");
     assert!(clean.stdout.contains("hint:  to keep this as an authenticated report: claviger verify "), "{clean}");
     assert!(
         clean.stdout.contains(&format!("{} is primary since ", primary.key_id)),

@@ -15,7 +15,7 @@ use super::super::{
 
 /// Returns what follows the first sentence. `all` shows every resource, and `quiet` omits notes and hints.
 pub(super) fn page(report: &ScanReport, hints: &[String], all: bool, quiet: bool) -> String {
-    let mut parts = vec![output::fields(&facts(report)), table(report, all, terminal_width())];
+    let mut parts = vec![output::fields(&facts(report)), table(report, (!all).then_some("--all"), terminal_width())];
     parts.extend(report.incomplete.iter().map(|reason| format!("! {}", escape::line(reason))));
     parts.extend(findings(report, "--list"));
     if !quiet {

@@ -36,9 +36,11 @@ pub(in crate::cli) fn terminal_width() -> Option<usize> {
     Some(if width == 0 { 80 } else { width.into() })
 }
 
-/// Returns the table, and a line that counts the resources that it leaves out. `all` leaves none out.
-pub(in crate::cli) fn table(report: &ScanReport, all: bool, width: Option<usize>) -> String {
-    let is_shown = |row: &&GroupRow| all || !row.is_readable() || !row.found.is_empty() || row.resource == "secrets";
+/// Returns the table, and a line that counts the resources that it leaves out and names `more`, which shows them.
+/// Without `more`, none is left out.
+pub(in crate::cli) fn table(report: &ScanReport, more: Option<&str>, width: Option<usize>) -> String {
+    let is_shown =
+        |row: &&GroupRow| more.is_none() || !row.is_readable() || !row.found.is_empty() || row.resource == "secrets";
     let (mut rows, hidden): (Vec<&GroupRow>, Vec<&GroupRow>) = report.groups.iter().partition(is_shown);
     // Secrets come first, because they matter most.
     rows.sort_by_key(|row| row.resource != "secrets");
@@ -50,7 +52,11 @@ pub(in crate::cli) fn table(report: &ScanReport, all: bool, width: Option<usize>
         let objects: u64 = hidden.iter().map(|row| row.objects).sum();
         let resources = hidden.iter().map(|row| &row.resource).collect::<BTreeSet<_>>().len();
         let noun = if resources == 1 { "resource" } else { "resources" };
-        lines.push(format!("and {} objects of {resources} other {noun} in plaintext: --all", Count(objects)));
+        lines.push(format!(
+            "and {} objects of {resources} other {noun} in plaintext: {}",
+            Count(objects),
+            more.unwrap_or_default()
+        ));
     }
     lines.join("\n")
 }

@@ -16,7 +16,8 @@ const CHANGES: usize = 20;
 
 /// Returns what follows the first sentence. `quiet` omits notes and hints.
 pub(super) fn page(verified: &Verified, quiet: bool) -> String {
-    let mut parts = vec![output::fields(&facts(verified)), table(&verified.scan, false, terminal_width())];
+    let mut parts =
+        vec![output::fields(&facts(verified)), table(&verified.scan, Some("claviger scan --all"), terminal_width())];
     parts.extend(verified.since.as_ref().map(since));
     parts.extend(verified.scan.incomplete.iter().map(|reason| format!("! {}", escape::line(reason))));
     parts.extend(findings(&verified.scan, "claviger scan --list"));
