@@ -287,6 +287,7 @@ mod tests {
         keyring::{
             self,
             ledger::{ListedBackup, Proven},
+            listed_snapshot::ListedSnapshot,
             state::State,
             testing,
         },
@@ -328,7 +329,10 @@ mod tests {
         let file = Some("/media/usb/claviger.age".to_owned());
         let proven = Proven::Checked(testing::now());
         let checked = ListedBackup::of(keyring, crate::crypto::Digest::of(record), proven, file);
-        Ledger::empty(UUID, keyring.root_id()).with(checked, 3).unwrap().encode(&ROOT).unwrap()
+        let (sha256, keys) = (crate::crypto::Digest::of(b"snapshot"), keyring.keys().map(keyring::Key::id).collect());
+        let snapshot = ListedSnapshot::new(sha256, 17, testing::now(), Some("/media/usb/etcd.db".to_owned()), keys);
+        let ledger = Ledger::empty(UUID, keyring.root_id()).with(checked, 3).unwrap();
+        ledger.with_snapshot(snapshot, 4).unwrap().encode(&ROOT).unwrap()
     }
 
     /// The first inputs are what honest programs write, under keys that are not secret. `CLAVIGER_SEED_CORPUS=1` writes

@@ -1,4 +1,4 @@
-//! The ledger: which backups count, and which keys each of them contains.
+//! The ledger: which backups count, which keys each of them contains, and which keys snapshots of etcd need.
 //!
 //! A backup counts if somebody opened and read it. It also counts without being opened if two things are true: it was
 //! written to another disk and read back, and the identity of one of its recipients was tried before. The ledger
@@ -14,7 +14,14 @@ use crate::{
     text::{self, LineReader, LineWriter, TextError, base64, base64_array, number},
 };
 
-use super::{key::Key, key_id::KeyId, numbers::read_generation, ring::Keyring, time::Time};
+use super::{
+    key::Key,
+    key_id::KeyId,
+    listed_snapshot::{ListedSnapshot, SNAPSHOTS_MAX, read_snapshots},
+    numbers::read_generation,
+    ring::Keyring,
+    time::Time,
+};
 
 /// The longest ledger in bytes.
 pub const LEDGER_MAX: usize = 512 * 1024;
@@ -24,7 +31,7 @@ pub const BACKUPS_MAX: usize = 256;
 const PATH_MAX: usize = 1024;
 const KIND: &str = "ledger";
 
-/// The backups that count, in the order in which they were last proven.
+/// The backups that count, and the snapshots that need keys, in the order in which they were last proven or read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ledger {
     uuid: Uuid,
@@ -32,6 +39,7 @@ pub struct Ledger {
     count: u64,
     forgot: Option<u32>,
     backups: Vec<ListedBackup>,
+    snapshots: Vec<ListedSnapshot>,
 }
 
 /// A backup that counts.
@@ -91,10 +99,19 @@ pub enum LedgerError {
     Memory(#[from] SecretError),
 }
 
-/// The ledger has no room for another backup.
+/// The ledger has no room for another backup or snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the ledger is full: it lists {0} backups")]
-pub struct LedgerFull(pub usize);
+#[error("the ledger is full: it lists {backups} backups{}", and_snapshots(*snapshots))]
+pub struct LedgerFull {
+    /// How many backups it lists.
+    pub backups: usize,
+    /// How many snapshots it lists.
+    pub snapshots: usize,
+}
+
+fn and_snapshots(snapshots: usize) -> String {
+    if snapshots == 0 { String::new() } else { format!(" and {snapshots} snapshots") }
+}
 
 impl ListedBackup {
     /// Makes the entry of a backup of `keyring`. `record` is the SHA-256 of its record, and `file` its path, if it has
@@ -166,14 +183,14 @@ impl ListedBackup {
 impl Ledger {
     /// Makes an empty ledger of the keyring `uuid` under the root key `root_id`.
     pub fn empty(uuid: Uuid, root_id: RootId) -> Self {
-        Self { uuid, root_id, count: 0, forgot: None, backups: Vec::new() }
+        Self { uuid, root_id, count: 0, forgot: None, backups: Vec::new(), snapshots: Vec::new() }
     }
 
     /// Makes an empty ledger with the count `count`, which replaces a lost one. The lost ledger may have listed backups
     /// of any key up to the sequence number `forgot`.
     #[must_use]
     pub fn begun_anew(self, count: u64, forgot: u32) -> Self {
-        Self { count, forgot: Some(forgot), backups: Vec::new(), ..self }
+        Self { count, forgot: Some(forgot), backups: Vec::new(), snapshots: Vec::new(), ..self }
     }
 
     /// Returns the count of changes.
@@ -202,6 +219,16 @@ impl Ledger {
         self.backups.iter().max_by_key(|backup| backup.generation)
     }
 
+    /// Returns the snapshots. The one that was read last is the last one.
+    pub fn snapshots(&self) -> &[ListedSnapshot] {
+        &self.snapshots
+    }
+
+    /// Returns the snapshots that need the key.
+    pub fn needing(&self, key_id: KeyId) -> impl Iterator<Item = &ListedSnapshot> {
+        self.snapshots.iter().filter(move |snapshot| snapshot.keys().contains(&key_id))
+    }
+
     /// Returns the keys that at least one listed backup contains.
     pub fn backed(&self) -> HashSet<KeyId> {
         self.backups.iter().flat_map(|backup| &backup.keys).copied().collect()
@@ -218,23 +245,42 @@ impl Ledger {
     /// # Errors
     /// When the ledger is full.
     pub fn with(&self, backup: ListedBackup, count: u64) -> Result<Self, LedgerFull> {
-        // More than all other lines of the ledger need.
-        const REST: usize = 512;
         let (known, mut backups): (Vec<_>, Vec<_>) =
             self.backups.iter().cloned().partition(|listed| listed.record == backup.record);
         backups.push(known.iter().fold(backup, ListedBackup::proven_again));
-        let length = REST + backups.iter().map(ListedBackup::length).sum::<usize>();
-        if backups.len() > BACKUPS_MAX || length > LEDGER_MAX {
-            return Err(LedgerFull(self.backups.len()));
-        }
-        Ok(Self { count, backups, ..*self })
+        self.checked(Self { count, backups, ..self.clone() })
     }
 
-    /// Removes the backup with this record. The new count is `count`.
+    /// Adds a snapshot, or adds a reading to a listed one. The new count is `count`.
+    ///
+    /// # Errors
+    /// When the ledger is full.
+    pub fn with_snapshot(&self, snapshot: ListedSnapshot, count: u64) -> Result<Self, LedgerFull> {
+        let (known, mut snapshots): (Vec<_>, Vec<_>) =
+            self.snapshots.iter().cloned().partition(|listed| listed.sha256() == snapshot.sha256());
+        snapshots.push(known.iter().fold(snapshot, ListedSnapshot::read_again));
+        self.checked(Self { count, snapshots, ..self.clone() })
+    }
+
+    /// Returns the next ledger, if it is not too long.
+    fn checked(&self, next: Self) -> Result<Self, LedgerFull> {
+        // More than all other lines of the ledger need.
+        const REST: usize = 512;
+        let backups = next.backups.iter().map(ListedBackup::length).sum::<usize>();
+        let snapshots = next.snapshots.iter().map(ListedSnapshot::length).sum::<usize>();
+        let is_long = REST + backups + snapshots > LEDGER_MAX;
+        if is_long || next.backups.len() > BACKUPS_MAX || next.snapshots.len() > SNAPSHOTS_MAX {
+            return Err(LedgerFull { backups: self.backups.len(), snapshots: self.snapshots.len() });
+        }
+        Ok(next)
+    }
+
+    /// Removes the backup with this record, or the snapshot with this SHA-256. The new count is `count`.
     #[must_use]
-    pub fn without(&self, record: Digest, count: u64) -> Self {
-        let backups = self.backups.iter().filter(|backup| backup.record != record).cloned().collect();
-        Self { count, backups, ..*self }
+    pub fn without(&self, digest: Digest, count: u64) -> Self {
+        let backups = self.backups.iter().filter(|backup| backup.record != digest).cloned().collect();
+        let snapshots = self.snapshots.iter().filter(|snapshot| snapshot.sha256() != digest).cloned().collect();
+        Self { count, backups, snapshots, ..*self }
     }
 
     /// Puts the ledger under another root key.
@@ -256,6 +302,7 @@ impl Ledger {
             writer.line(&format!("forgot {seq}"));
         }
         self.backups.iter().flat_map(ListedBackup::lines).for_each(|line| writer.line(&line));
+        self.snapshots.iter().flat_map(ListedSnapshot::lines).for_each(|line| writer.line(&line));
         Ok(writer.finish(&root.mac(self.uuid, MacLabel::State)?))
     }
 
@@ -285,9 +332,9 @@ impl Ledger {
         let count = lines.field("count", "`count <number>`", number)?;
         let forgot = lines.line_after("forgot ").map(|seq| text::seq(seq).ok_or_else(|| lines.wrong(FORGOT)));
         let forgot = forgot.transpose()?;
-        let backups = read_backups(&mut lines)?;
+        let (backups, snapshots) = (read_backups(&mut lines)?, read_snapshots(&mut lines)?);
         lines.end()?;
-        let ledger = Self { uuid, root_id, count, forgot, backups };
+        let ledger = Self { uuid, root_id, count, forgot, backups, snapshots };
         if ledger.encode(root)? != bytes {
             return Err(LedgerError::NotCanonical);
         }
@@ -470,7 +517,7 @@ mod tests {
             ledger = ledger.with(listed(&keyring, number), number + 1).unwrap();
         }
         let refused = ledger.with(listed(&keyring, 999), 999).unwrap_err();
-        assert_eq!(refused, LedgerFull(BACKUPS_MAX));
+        assert_eq!(refused, LedgerFull { backups: BACKUPS_MAX, snapshots: 0 });
         assert_eq!(refused.to_string(), "the ledger is full: it lists 256 backups");
         let again = ledger.with(listed(&keyring, 0), 999).unwrap();
         assert_eq!(again.backups().len(), BACKUPS_MAX);

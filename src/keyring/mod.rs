@@ -10,6 +10,7 @@ pub mod home;
 mod key;
 pub mod key_id;
 pub mod ledger;
+pub mod listed_snapshot;
 pub mod mark;
 pub mod merge;
 pub mod node;
