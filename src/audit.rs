@@ -61,6 +61,10 @@ pub enum Event<'a> {
     BackupCheck(BackupEvent),
     /// A backup was written to another disk and read back, and is about to be listed.
     BackupWritten(BackupEvent),
+    /// A snapshot of etcd was read, and is about to be listed: the keys that it needs are not destroyed.
+    SnapshotCheck(SnapshotEvent),
+    /// A snapshot is about to be listed no more.
+    SnapshotForget(SnapshotEvent),
     /// A backup is about to be listed no more.
     BackupForget(BackupEvent),
     /// All backups are about to be listed no more.
@@ -133,6 +137,16 @@ pub struct BackupEvent {
     pub keyring: KeyringEvent,
     /// The SHA-256 of its record, in hex.
     pub record: String,
+}
+
+/// A snapshot of etcd.
+#[derive(Debug, Serialize)]
+pub struct SnapshotEvent {
+    /// The keyring whose ledger lists it.
+    #[serde(flatten)]
+    pub keyring: KeyringEvent,
+    /// The SHA-256 of its bytes, in hex.
+    pub snapshot: String,
 }
 
 /// A change of one slot.

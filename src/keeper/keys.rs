@@ -173,6 +173,18 @@ pub enum ChangeKeysError {
         /// The greatest sequence number of the keys that existed then.
         forgot: u32,
     },
+    /// A listed snapshot of etcd needs the key.
+    #[error("not destroying key {key_id}: a listed snapshot needs it: {snapshot}{}", and_more(*others))]
+    InSnapshot {
+        /// The key.
+        key_id: KeyId,
+        /// The file of the snapshot, or its SHA-256.
+        snapshot: String,
+        /// Its ID in the ledger.
+        id: Digest,
+        /// How many other listed snapshots need the key.
+        others: usize,
+    },
     /// No listed backup contains the key. If this disk were lost, all values that the key wraps would be lost.
     #[error("no listed backup holds key {key_id}, so it is not promoted{}", because(ledger.as_ref()))]
     Unbacked {
@@ -214,6 +226,10 @@ fn decide(opened: &mut Opened, act: &Act, now: Time) -> Result<(Keyring, KeyId),
     // Comes last, so that a change that the keyring does not allow is refused for that reason.
     act.check(opened)?;
     Ok(decided)
+}
+
+fn and_more(others: usize) -> String {
+    if others == 0 { String::new() } else { format!(", and {others} more") }
 }
 
 fn gerund(verb: Verb) -> &'static str {
@@ -265,14 +281,22 @@ impl Act {
     }
 }
 
-/// Refuses to destroy a key if a lost ledger may have listed a backup that needs it.
+/// Refuses to destroy a key if a listed snapshot needs it, or if a lost ledger may have listed a backup that needs it.
 fn check_ledger(opened: &mut Opened, key_id: KeyId) -> Result<(), ChangeKeysError> {
     opened.listed.believe().map_err(|ledger| ChangeKeysError::LedgerLost { key_id, ledger })?;
     let forgot = opened.listed.ledger().ok().and_then(Ledger::forgot);
     match forgot.filter(|seq| key_id.seq() <= *seq) {
         Some(forgot) => Err(ChangeKeysError::Forgotten { key_id, forgot }),
-        None => Ok(()),
+        None => check_snapshots(opened, key_id),
     }
+}
+
+fn check_snapshots(opened: &Opened, key_id: KeyId) -> Result<(), ChangeKeysError> {
+    let mut needing = opened.listed.ledger().ok().into_iter().flat_map(|ledger| ledger.needing(key_id));
+    let Some(first) = needing.next() else { return Ok(()) };
+    let id = first.sha256();
+    let snapshot = first.file().map_or_else(|| format!("sha256 {}", id.to_hex()), ToOwned::to_owned);
+    Err(ChangeKeysError::InSnapshot { key_id, snapshot, id, others: needing.count() })
 }
 
 impl Usage {

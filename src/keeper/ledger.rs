@@ -1,4 +1,4 @@
-//! Changes the ledger: adds a backup to it, or removes backups from it.
+//! Changes the ledger: adds a backup or a snapshot to it, or removes them from it.
 
 use super::{
     backup::RootKeyError,
@@ -8,14 +8,17 @@ use super::{
     state_dir::StateFiles,
 };
 use crate::{
-    audit::{BackupEvent, Event, KeyringEvent},
-    crypto::{RootId, Uuid},
+    audit::{BackupEvent, Event, KeyringEvent, SnapshotEvent},
+    crypto::{Digest, RootId, Uuid},
     durable::Dir,
-    keyring::ledger::{Ledger, LedgerFull, ListedBackup},
+    keyring::{
+        ledger::{Ledger, LedgerFull, ListedBackup},
+        listed_snapshot::ListedSnapshot,
+    },
     root::Means,
 };
 
-/// Why a backup was not listed.
+/// Why a backup or a snapshot was not listed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListBackupError {
@@ -36,7 +39,7 @@ pub enum ListBackupError {
     Commit(#[from] CommitError),
 }
 
-/// Why a backup is still listed.
+/// Why a backup or a snapshot is still listed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ForgetBackupsError {
@@ -46,12 +49,12 @@ pub enum ForgetBackupsError {
     /// The ledger was refused.
     #[error(transparent)]
     Refused(#[from] ReadLedgerError),
-    /// No listed backup has an ID that begins with the given digits, or several have one.
+    /// No listed backup or snapshot has an ID that begins with the given digits, or several have one.
     #[error("{} with {name}", beginning(*found))]
     Unknown {
         /// The given digits.
         name: String,
-        /// How many listed backups have such an ID.
+        /// How many of them have such an ID.
         found: usize,
     },
     /// The operator typed the uuid of another keyring.
@@ -69,8 +72,8 @@ pub enum ForgetBackupsError {
 
 fn beginning(found: usize) -> String {
     match found {
-        0 => "no listed backup has an ID that begins".to_owned(),
-        found => format!("{found} listed backups have an ID that begins"),
+        0 => "no listed backup or snapshot has an ID that begins".to_owned(),
+        found => format!("{found} listed backups and snapshots have an ID that begins"),
     }
 }
 
@@ -111,34 +114,52 @@ pub fn list_backup(dir: &Dir, means: &Means, under: RootId, backup: ListedBackup
     Ok(write(state, opened, event, ledger)?)
 }
 
+/// Adds a snapshot of etcd to the ledger of the keyring in `dir`, or adds a reading to a listed one. From then on,
+/// `key destroy` keeps the keys that it needs.
+///
+/// # Errors
+/// When the keyring does not open or has no mark, the ledger was refused or is full, or a file cannot be written. As
+/// [`list_backup`].
+pub fn list_snapshot(dir: &Dir, means: &Means, snapshot: ListedSnapshot) -> Result<Opened, ListBackupError> {
+    let state = StateFiles::new(dir);
+    let (mut opened, _lock) = open_to_change(state, means)?;
+    let ledger = believed(&mut opened)?;
+    let event = Event::SnapshotCheck(snapshot_event(&opened, &snapshot));
+    let ledger = ledger.with_snapshot(snapshot, next_count(&opened)?)?;
+    Ok(write(state, opened, event, ledger)?)
+}
+
+fn snapshot_event(opened: &Opened, snapshot: &ListedSnapshot) -> SnapshotEvent {
+    SnapshotEvent { keyring: keyring_event(&opened.keyring), snapshot: snapshot.sha256().to_hex() }
+}
+
 fn keyring_event_of(opened: &Opened, backup: &ListedBackup) -> KeyringEvent {
     KeyringEvent { keyring: opened.keyring.uuid().to_hex(), generation: backup.generation() }
 }
 
-/// Which backups are removed from the ledger.
+/// Which backups and snapshots are removed from the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forget {
-    /// The one whose record's SHA-256 begins with these hexadecimal digits.
+    /// The backup whose record's SHA-256, or the snapshot whose SHA-256, begins with these hexadecimal digits.
     One(String),
-    /// All backups, even if the ledger is unreadable. Afterwards any existing key may still be needed by a backup that
+    /// All of them, even if the ledger is unreadable. Afterwards any existing key may still be needed by a backup that
     /// it listed. The operator has to name the uuid of the keyring.
     All(Uuid),
 }
 
-/// Removes the backups `forget` from the ledger of the keyring in `dir`.
+/// Removes the backups and snapshots `forget` from the ledger of the keyring in `dir`.
 ///
 /// # Errors
-/// When the keyring does not open or has no mark, the ledger was refused, not exactly one backup has the given digits,
-/// the uuid is another keyring's, or a file cannot be written.
+/// When the keyring does not open or has no mark, the ledger was refused, not exactly one of them has the given
+/// digits, the uuid is another keyring's, or a file cannot be written.
 pub fn forget_backups(dir: &Dir, means: &Means, forget: &Forget) -> Result<Opened, ForgetBackupsError> {
     let state = StateFiles::new(dir);
     let (mut opened, _lock) = open_to_change(state, means)?;
     let (event, ledger) = match forget {
         Forget::One(name) => {
             let ledger = believed(&mut opened)?;
-            let backup = named(&ledger, name)?;
-            let event = BackupEvent { keyring: keyring_event_of(&opened, backup), record: backup.record().to_hex() };
-            (Event::BackupForget(event), ledger.without(backup.record(), next_count(&opened)?))
+            let named = named(&ledger, name)?;
+            (named.event(&opened), ledger.without(named.digest(), next_count(&opened)?))
         }
         Forget::All(uuid) => {
             let expected = opened.keyring.uuid();
@@ -153,13 +174,43 @@ pub fn forget_backups(dir: &Dir, means: &Means, forget: &Forget) -> Result<Opene
     Ok(write(state, opened, event, ledger)?)
 }
 
-/// Returns the only backup in `ledger` whose ID begins with `name`.
-fn named<'a>(ledger: &'a Ledger, name: &str) -> Result<&'a ListedBackup, ForgetBackupsError> {
-    let is_it = |backup: &&ListedBackup| !name.is_empty() && backup.record().to_hex().starts_with(name);
-    let found: Vec<&ListedBackup> = ledger.backups().iter().filter(is_it).collect();
-    match found.as_slice() {
-        [backup] => Ok(backup),
-        found => Err(ForgetBackupsError::Unknown { name: name.to_owned(), found: found.len() }),
+/// What an ID names.
+#[derive(Debug)]
+enum NamedEntry<'a> {
+    Backup(&'a ListedBackup),
+    Snapshot(&'a ListedSnapshot),
+}
+
+impl NamedEntry<'_> {
+    fn digest(&self) -> Digest {
+        match self {
+            Self::Backup(backup) => backup.record(),
+            Self::Snapshot(snapshot) => snapshot.sha256(),
+        }
+    }
+
+    fn event(&self, opened: &Opened) -> Event<'static> {
+        match self {
+            Self::Backup(backup) => {
+                let keyring = keyring_event_of(opened, backup);
+                Event::BackupForget(BackupEvent { keyring, record: backup.record().to_hex() })
+            }
+            Self::Snapshot(snapshot) => Event::SnapshotForget(snapshot_event(opened, snapshot)),
+        }
+    }
+}
+
+/// Returns the only backup or snapshot in `ledger` whose ID begins with `name`.
+fn named<'a>(ledger: &'a Ledger, name: &str) -> Result<NamedEntry<'a>, ForgetBackupsError> {
+    let is_it = |entry: &NamedEntry<'_>| !name.is_empty() && entry.digest().to_hex().starts_with(name);
+    let entries = ledger.backups().iter().map(NamedEntry::Backup);
+    let mut found: Vec<_> = entries.chain(ledger.snapshots().iter().map(NamedEntry::Snapshot)).filter(is_it).collect();
+    match (found.pop(), found.len()) {
+        (Some(entry), 0) => Ok(entry),
+        (last, others) => {
+            let found = others + usize::from(last.is_some());
+            Err(ForgetBackupsError::Unknown { name: name.to_owned(), found })
+        }
     }
 }
 
@@ -167,7 +218,6 @@ fn named<'a>(ledger: &'a Ledger, name: &str) -> Result<&'a ListedBackup, ForgetB
 mod tests {
     use super::*;
     use crate::{
-        crypto::Digest,
         keeper::{
             Act, BackedUp, ChangeKeysError, Usage, change_keys,
             state_dir::LEDGER,
@@ -198,7 +248,7 @@ mod tests {
         assert_eq!(opened(&dir).unbacked(), [opened(&dir).keyring.primary().id()]);
         let text = forget_backups(&dir, &Means::default(), &forget).unwrap_err().to_string();
         let id = second.digest().to_hex();
-        assert_eq!(text, format!("no listed backup has an ID that begins with {id}"));
+        assert_eq!(text, format!("no listed backup or snapshot has an ID that begins with {id}"));
     }
 
     #[test]
@@ -207,12 +257,12 @@ mod tests {
         let listed = |byte| ListedBackup::of(&opened.keyring, Digest([byte; 32]), Proven::Checked(now()), None);
         let empty = Ledger::empty(opened.keyring.uuid(), opened.keyring.root_id());
         let ledger = empty.with(listed(0x1a), 1).unwrap().with(listed(0x1b), 2).unwrap();
-        let named = |name| named(&ledger, name).map(ListedBackup::record).map_err(|error| error.to_string());
+        let named = |name| named(&ledger, name).map(|named| named.digest()).map_err(|error| error.to_string());
         assert_eq!(named("1a"), Ok(Digest([0x1a; 32])));
         assert_eq!(named("1b1"), Ok(Digest([0x1b; 32])));
-        assert_eq!(named("1"), Err("2 listed backups have an ID that begins with 1".to_owned()));
-        assert_eq!(named("2"), Err("no listed backup has an ID that begins with 2".to_owned()));
-        assert_eq!(named(""), Err("no listed backup has an ID that begins with ".to_owned()));
+        assert_eq!(named("1"), Err("2 listed backups and snapshots have an ID that begins with 1".to_owned()));
+        assert_eq!(named("2"), Err("no listed backup or snapshot has an ID that begins with 2".to_owned()));
+        assert_eq!(named(""), Err("no listed backup or snapshot has an ID that begins with ".to_owned()));
     }
 
     #[test]
@@ -271,5 +321,60 @@ mod tests {
         assert_eq!(found.iter().map(|event| event["event"].as_str().unwrap()).collect::<Vec<_>>(), named);
         assert!(found.iter().all(|event| event["keyring"] == uuid.to_hex() && event["generation"] == generation));
         assert!(found[..3].iter().all(|event| event["record"] == record.to_hex()));
+    }
+
+    #[test]
+    fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_the_snapshot_is_forgotten() {
+        let (_keep, dir) = set_up();
+        let first = disable_first(&dir);
+        let other = opened(&dir).keyring.primary().id();
+        let snapshot = |number: u64, file: Option<&str>, keys: &[_]| {
+            let sha256 = Digest::of(&number.to_be_bytes());
+            let snapshot = ListedSnapshot::new(sha256, 17, now(), file.map(ToOwned::to_owned), keys.to_vec());
+            list_snapshot(&dir, &Means::default(), snapshot).unwrap();
+            sha256.to_hex()
+        };
+        let ids = [
+            snapshot(1, Some("/media/usb/etcd.db"), &[first]),
+            snapshot(2, None, &[other, first]),
+            snapshot(3, Some("/other.db"), &[other]),
+        ];
+        let unused = || Usage::Scanned { objects: 0, example: None, record: opened(&dir).digest };
+        let destroy = |usage| change_keys(&dir, &Means::default(), &Act::Destroy(first, usage), now());
+        let refused = || destroy(unused()).unwrap_err().to_string();
+        let forget = |id: &str| {
+            forget_backups(&dir, &Means::default(), &Forget::One(id[..12].to_owned())).unwrap();
+        };
+        let start = format!("not destroying key {first}: a listed snapshot needs it: ");
+        assert_eq!(refused(), format!("{start}/media/usb/etcd.db, and 1 more"));
+        // A rekey and a further backup keep the entries.
+        crate::keeper::rekey(&dir, &Means::default()).unwrap();
+        list(&dir);
+        assert_eq!(opened(&dir).snapshots().unwrap().len(), 3);
+        forget(&ids[0]);
+        assert_eq!(refused(), format!("{start}sha256 {}", ids[1]));
+        forget(&ids[1]);
+        destroy(unused()).unwrap();
+        let forgotten = forget_backups(&dir, &Means::default(), &Forget::One(ids[0].clone())).unwrap_err().to_string();
+        assert_eq!(forgotten, format!("no listed backup or snapshot has an ID that begins with {}", ids[0]));
+        let uuid = opened(&dir).keyring.uuid().to_hex();
+        let events: Vec<_> = events(&dir).into_iter().filter(|event| event["snapshot"].is_string()).collect();
+        let named: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+        let [check, forget] = ["snapshot-check", "snapshot-forget"];
+        assert_eq!(named, [check, check, check, forget, forget]);
+        assert!(events.iter().all(|event| event["keyring"] == uuid && event["generation"].is_u64()));
+        assert_eq!(events[3]["snapshot"], *ids[0]);
+    }
+
+    #[test]
+    fn an_operator_who_accepts_the_risk_destroys_a_key_that_a_snapshot_needs() {
+        let (_keep, dir) = set_up();
+        let first = disable_first(&dir);
+        let snapshot = ListedSnapshot::new(Digest::of(b"snapshot"), 17, now(), None, vec![first]);
+        list_snapshot(&dir, &Means::default(), snapshot).unwrap();
+        let destroy = |usage| change_keys(&dir, &Means::default(), &Act::Destroy(first, usage), now());
+        let unused = Usage::Scanned { objects: 0, example: None, record: opened(&dir).digest };
+        assert!(matches!(destroy(unused), Err(ChangeKeysError::InSnapshot { others: 0, .. })));
+        destroy(Usage::Waived).unwrap();
     }
 }

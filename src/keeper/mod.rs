@@ -54,7 +54,7 @@ pub use self::{
     fresh::FreshBackup,
     init::{InitError, Initialised, Plan, first_key_file, init},
     keys::{Act, BackedUp, ChangeKeysError, Changed, Usage, UsageDoubt, change_keys},
-    ledger::{Forget, ForgetBackupsError, ListBackupError, forget_backups, list_backup},
+    ledger::{Forget, ForgetBackupsError, ListBackupError, forget_backups, list_backup, list_snapshot},
     listed::ReadLedgerError,
     merge::{MergePlan, MergePlanError, Source, plan_merge},
     open::{BeginError, Opened, is_set_up, key_files, open, open_again},

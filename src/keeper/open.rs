@@ -21,6 +21,7 @@ use crate::{
         Key, Keyring,
         key_id::KeyId,
         ledger::{Ledger, ListedBackup},
+        listed_snapshot::ListedSnapshot,
         mark::{Mark, Standing},
         record,
     },
@@ -86,6 +87,14 @@ impl Opened {
     /// When the ledger was refused.
     pub fn backups(&self) -> Result<&[ListedBackup], &ReadLedgerError> {
         self.listed.ledger().map(Ledger::backups)
+    }
+
+    /// Returns the listed snapshots of etcd. The one that was read last is the last one.
+    ///
+    /// # Errors
+    /// When the ledger was refused.
+    pub fn snapshots(&self) -> Result<&[ListedSnapshot], &ReadLedgerError> {
+        self.listed.ledger().map(Ledger::snapshots)
     }
 
     /// Returns the mark for `keyring`, which is the opened keyring or its successor.

@@ -6,6 +6,7 @@ use super::{
     keyring::{ANEW, SHARED},
 };
 use crate::{
+    crypto::Digest,
     durable::DurableError,
     keeper::{
         BeginError, ChangeKeysError, ChangeRecoveryError, ChangeSlotsError, CommitError, ForgetBackupsError,
@@ -22,6 +23,9 @@ use crate::{
     root::{RootError, SlotError},
     text::TextError,
 };
+
+/// How many digits name a backup or a snapshot: enough to distinguish those of one ledger.
+pub(in crate::cli) const ID_DIGITS: usize = 12;
 
 /// Ends a rekey that did not finish.
 const FINISH_REKEY: &str = "let it finish: claviger rekey";
@@ -43,6 +47,7 @@ impl Explain for ChangeKeysError {
             Self::Refused(error) => error.explain(),
             Self::Needed { .. } => refused(WRITE_AGAIN),
             Self::LedgerLost { .. } | Self::Forgotten { .. } => refused(LISTED_ONCE),
+            Self::InSnapshot { id, .. } => refused(&in_snapshot(*id)),
             Self::Unproven { key_id, verb, reason } => refused(&unproven(*key_id, *verb, reason)),
             Self::Unbacked { ledger: Some(_), .. } => refused(BEGIN_ANEW),
             Self::Unbacked { ledger: None, .. } => refused(
@@ -275,6 +280,15 @@ const WRITE_AGAIN: &str = "to see which objects: claviger scan; to put Secrets u
 /// What to do if a lost ledger may have listed backups that need the key.
 const LISTED_ONCE: &str = "if no backup that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep the key \
                            disabled";
+
+/// The hint for a key that the snapshot with this ID needs.
+fn in_snapshot(id: Digest) -> String {
+    let id: String = id.to_hex().chars().take(ID_DIGITS).collect();
+    format!(
+        "if the snapshot is not kept any more: claviger backup forget {id}; to see all of them: claviger backup list; \
+         --risk-losing-secrets skips this check"
+    )
+}
 
 /// The hint for a key that is not disabled or destroyed, because it may still be in use: how to find out, and how to
 /// skip the check.
