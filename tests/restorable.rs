@@ -178,3 +178,56 @@ fn a_snapshot_that_cannot_be_read_whole_gets_no_answer_for_the_rest() {
     assert_eq!(several.code, 2, "{several}");
     assert!(several.stderr.contains("several backups are checked only against a snapshot of etcd"), "{several}");
 }
+
+#[test]
+fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten() {
+    let node = node();
+    let (k1, k2) = (node.key("k1").0, node.key("k2").0);
+    let listed = || node.done(&format!("backup list {STATE} --output json")).json()["snapshots"].clone();
+    // Keys of others, and a machine without a keyring, list nothing.
+    let promoted = answer(&node, "two.db", &format!("[DIR]/promoted.age {OURS}"), 0);
+    assert_eq!((&promoted["listed"], listed()), (&Value::Null, json!([])));
+    let here = answer(&node, "two.db", STATE, 0);
+    assert_eq!(here["listed"], true);
+    answer(&node, "three.db", STATE, 1);
+    // Read again with another prefix, it still needs both.
+    answer(&node, "two.db", &format!("{STATE} --etcd-prefix /k8s"), 7);
+    let entries = listed();
+    let entry = |file: &str| {
+        let file = json!(format!("[DIR]/{file}"));
+        entries.as_array().unwrap().iter().find(|entry| entry["file"] == file).unwrap_or_else(|| panic!("{entries:#}"))
+    };
+    for file in ["two.db", "three.db"] {
+        assert_eq!(entry(file)["keys"], json!([k1, k2]));
+    }
+    assert_eq!((&entry("two.db")["sha256"], &entry("two.db")["revision"]), (&here["sha256"], &here["revision"]));
+    let text = node.done(&format!("backup list {STATE}"));
+    assert!(text.stdout.contains("NEEDS") && text.stdout.contains("[DIR]/two.db"), "{text}");
+
+    node.done(&format!("key disable {k1} --risk-unreadable-secrets {STATE}"));
+    node.etcd.run_etcdctl(&["del", "--prefix", "/registry/secrets/"]).unwrap();
+    let destroy = || node.sandbox.run(&format!("key destroy {k1} {STATE} {}", node.etcd_flags()));
+    let id = |file: &str| entry(file)["sha256"].as_str().unwrap()[..12].to_owned();
+    let refused = destroy();
+    assert_eq!(refused.code, 3, "{refused}");
+    let text = format!("not destroying key {k1}: a listed snapshot needs it: [DIR]/two.db, and 1 more");
+    assert!(refused.stderr.contains(&text), "{refused}");
+    let hint = format!("claviger backup forget {STATE} {}", id("two.db"));
+    assert!(refused.stderr.contains(&hint) && refused.stderr.contains("--risk-losing-secrets"), "{refused}");
+    node.done(&hint["claviger ".len()..]);
+    assert!(destroy().stderr.contains("a listed snapshot needs it: [DIR]/three.db"));
+    node.done(&format!("backup forget {} {STATE}", id("three.db")));
+    assert_eq!(listed(), json!([]));
+    let done = destroy();
+    assert_eq!(done.code, 0, "{done}");
+    let audit = fs::read_to_string(node.sandbox.path("state/audit.jsonl")).unwrap();
+    assert_eq!(audit.matches("\"snapshot-check\"").count(), 2, "{audit}");
+    assert_eq!(audit.matches("\"snapshot-forget\"").count(), 2, "{audit}");
+    // A ledger that somebody changed lists nothing, and the answer is printed nevertheless.
+    let ledger = node.sandbox.path("state/ledger");
+    let text = fs::read_to_string(&ledger).unwrap();
+    fs::write(&ledger, text.replacen("count ", "count 1", 1)).unwrap();
+    let unlisted = check(&node, "two.db", STATE);
+    assert!(unlisted.code != 0 && unlisted.stdout.contains("listed     not yet: the ledger"), "{unlisted}");
+    assert!(unlisted.stderr.contains("the snapshot was read, and is not listed"), "{unlisted}");
+}

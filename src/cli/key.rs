@@ -120,7 +120,8 @@ Example:
     /// Values under it are lost for ever.
     #[cfg_attr(
         feature = "scan",
-        doc = "Therefore the command first reads all of etcd, as `claviger key disable` does."
+        doc = "Therefore the command first reads all of etcd, as `claviger key disable` does. It also refuses while a \
+               snapshot of etcd that `claviger backup list` shows needs the key."
     )]
     #[cfg_attr(
         not(feature = "scan"),

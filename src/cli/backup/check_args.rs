@@ -17,7 +17,8 @@ use super::super::{KeyringArgs, Socket, identities::IdentityArgs};
     doc = "With --snapshot: can this snapshot of etcd be restored with these keys? The keys are those of any number of \
            backups, and of the keyring in the state directory if there is one. The command shows which keys the snapshot \
            needs, which file has each of them, and which objects would be lost. It needs neither a node nor an API \
-           server, and it does not list the backups.",
+           server, and it does not list the backups. If the snapshot needs a key of the keyring in the state directory, the \
+           ledger lists the snapshot: `key destroy` keeps its keys until `backup forget` removes it.",
     doc = "",
     doc = "Exits with 1 if an object would be lost: no given file has its key, or its key is another plugin's or the API \
            server's own, as that of aescbc is. Such an object counts, because with these keys alone nobody can read it. \

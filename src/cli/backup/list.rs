@@ -1,16 +1,16 @@
-//! `claviger backup list` and `claviger backup forget`: both show the backups that count.
+//! `claviger backup list` and `claviger backup forget`: both show the backups that count, and the listed snapshots.
 
 use serde::Serialize;
 
 use super::super::{
     Format, Global, KeyringArgs, Site,
-    failure::{Exit, Failure, no_backup_counts},
+    failure::{Exit, Failure, ID_DIGITS, no_backup_counts},
     output,
 };
 use crate::{
     crypto::Uuid,
     keeper::{self, Forget, Opened},
-    keyring::ledger::ListedBackup,
+    keyring::{ledger::ListedBackup, listed_snapshot::ListedSnapshot},
 };
 
 #[derive(Serialize)]
@@ -18,6 +18,7 @@ struct ListReport {
     format: &'static str,
     uuid: String,
     backups: Vec<ListedReport>,
+    snapshots: Vec<SnapshotReport>,
     /// The keys that no listed backup contains.
     unbacked: Vec<String>,
     /// Why the ledger cannot be used.
@@ -35,7 +36,18 @@ struct ListedReport {
     file: Option<String>,
 }
 
-/// Shows the backups that count.
+#[derive(Serialize)]
+struct SnapshotReport {
+    /// The SHA-256 of its bytes.
+    sha256: String,
+    revision: u64,
+    /// The keys of this keyring that it needs.
+    keys: Vec<String>,
+    checked: String,
+    file: Option<String>,
+}
+
+/// Shows the backups that count, and the listed snapshots.
 ///
 /// # Errors
 /// When the keyring does not open.
@@ -44,7 +56,7 @@ pub(super) fn run(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure
     print(&site.open()?, global)
 }
 
-/// Removes the backup with the ID `backup` from the ledger, or begins an empty ledger of the keyring `all`.
+/// Removes the backup or snapshot with the ID `backup` from the ledger, or begins an empty ledger of the keyring `all`.
 ///
 /// # Errors
 /// When the keyring does not open, no such backup is listed, or the ledger cannot be written.
@@ -77,6 +89,7 @@ fn report(opened: &Opened) -> ListReport {
         format: "claviger/backup-list/v1",
         uuid: opened.keyring.uuid().to_hex(),
         backups: opened.backups().unwrap_or_default().iter().map(listed_report).collect(),
+        snapshots: opened.snapshots().unwrap_or_default().iter().map(snapshot_report).collect(),
         unbacked: opened.unbacked().iter().map(ToString::to_string).collect(),
         error: opened.backups().err().map(ToString::to_string),
     }
@@ -90,6 +103,16 @@ fn listed_report(backup: &ListedBackup) -> ListedReport {
         written: backup.written().map(|time| time.to_string()),
         checked: backup.checked().map(|time| time.to_string()),
         file: backup.file().map(ToOwned::to_owned),
+    }
+}
+
+fn snapshot_report(snapshot: &ListedSnapshot) -> SnapshotReport {
+    SnapshotReport {
+        sha256: snapshot.sha256().to_hex(),
+        revision: snapshot.revision(),
+        keys: snapshot.keys().iter().map(ToString::to_string).collect(),
+        checked: snapshot.checked().to_string(),
+        file: snapshot.file().map(ToOwned::to_owned),
     }
 }
 
@@ -107,16 +130,33 @@ fn text(report: &ListReport) -> String {
             "! {key} is in no listed backup: claviger backup create FILE, or open one that has it: claviger backup check FILE"
         )
     });
-    [table].into_iter().chain(error).chain(unbacked).collect::<Vec<_>>().join("\n\n")
+    let snapshots = (!report.snapshots.is_empty()).then(|| {
+        let head = ["ID", "REVISION", "NEEDS", "CHECKED", "SNAPSHOT"];
+        output::table(&head, report.snapshots.iter().map(snapshot_cells))
+    });
+    [table].into_iter().chain(snapshots).chain(error).chain(unbacked).collect::<Vec<_>>().join("\n\n")
 }
 
-/// How many digits name a backup: enough to distinguish those of one ledger.
-const ID_DIGITS: usize = 12;
-
 fn cells(backup: &ListedReport) -> Vec<String> {
-    let dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-    let keys: Vec<&str> = backup.keys.iter().filter_map(|key| key.split('-').next()).collect();
-    let id = backup.record.chars().take(ID_DIGITS).collect();
-    let (generation, keys) = (backup.generation.to_string(), keys.join(" "));
-    vec![id, generation, keys, dash(&backup.written), dash(&backup.checked), dash(&backup.file)]
+    let (id, generation) = (id(&backup.record), backup.generation.to_string());
+    let keys = numbers(&backup.keys);
+    vec![id, generation, keys, dash(backup.written.as_ref()), dash(backup.checked.as_ref()), dash(backup.file.as_ref())]
+}
+
+fn snapshot_cells(snapshot: &SnapshotReport) -> Vec<String> {
+    let (id, revision) = (id(&snapshot.sha256), snapshot.revision.to_string());
+    vec![id, revision, numbers(&snapshot.keys), snapshot.checked.clone(), dash(snapshot.file.as_ref())]
+}
+
+fn id(digest: &str) -> String {
+    digest.chars().take(ID_DIGITS).collect()
+}
+
+/// The numbers of keys, as in "k1 k2".
+fn numbers(keys: &[String]) -> String {
+    keys.iter().filter_map(|key| key.split('-').next()).collect::<Vec<_>>().join(" ")
+}
+
+fn dash(text: Option<&String>) -> String {
+    text.cloned().unwrap_or_else(|| "-".to_owned())
 }

@@ -57,23 +57,24 @@ Examples:
         keyring: KeyringArgs,
     },
     Check(Box<CheckArgs>),
-    /// List the backups that count, so that the keys in them can be promoted
+    /// List the backups that count, so that the keys in them can be promoted, and the snapshots that need keys
     ///
-    /// The ledger lists them; it is the file `ledger` of the state directory. It does not say whether the backups still
-    /// exist. Exits with 1 if the ledger is missing or damaged.
+    /// The ledger lists them; it is the file `ledger` of the state directory. It does not say whether they still exist.
+    /// Exits with 1 if the ledger is missing or damaged.
     #[command(after_help = "\
 Example:
   claviger backup list --output json")]
     List(KeyringArgs),
-    /// Remove a backup from the ledger because it is lost or was discarded
+    /// Remove a backup or a snapshot from the ledger because it is lost or was discarded
     ///
-    /// The backup itself is not deleted. From then on, a key that is in no other listed backup counts as not backed up.
+    /// The file itself is not deleted. From then on, a key that is in no other listed backup counts as not backed up,
+    /// and a key that no other listed snapshot needs can be destroyed.
     #[command(after_help = "\
 Examples:
   claviger backup forget 3f2a9c51e07b
   claviger backup forget --all 9013569b706b2f07af22dfd169b48818    when the ledger itself is lost or damaged")]
     Forget {
-        /// Backup, by the ID that `backup list` shows
+        /// Backup or snapshot, by the ID that `backup list` shows
         #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
         backup: Option<String>,
         /// Begin an empty ledger, even if the present one is intact; give the keyring's uuid. `key destroy` then needs

@@ -3,7 +3,7 @@
 //! A key opens a value if it has the key_id that the value names and the commitment in the value's wrapped seed. So
 //! nobody can forge a backup that seems to have the key. Invariant: each live object is counted exactly once.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use serde::Serialize;
 
@@ -12,8 +12,9 @@ use super::super::super::{
     failure::Exit,
 };
 use crate::{
-    crypto::Commitment,
-    keyring::{Entry, Key, state::State},
+    crypto::{Commitment, Uuid},
+    keeper::ListBackupError,
+    keyring::{Entry, Key, key_id::KeyId, state::State},
     scan::needs::{LockedValues, SnapshotNeeds, ValueLock},
 };
 
@@ -105,6 +106,10 @@ pub(super) struct SnapshotAnswer {
     pub(super) keyrings: Vec<KeyringRow>,
     /// Why the answer is only about a part of the snapshot.
     pub(super) incomplete: Option<String>,
+    /// Whether the ledger lists the snapshot. `None` if it needs no key of the keyring here, or if there is none.
+    pub(super) listed: Option<bool>,
+    /// Why the ledger does not list it.
+    pub(super) not_listed_because: Option<String>,
 }
 
 impl SnapshotAnswer {
@@ -124,6 +129,17 @@ impl SnapshotAnswer {
             keyrings: held.iter().map(|held| keyring_row(held, needs)).collect(),
             keys,
             incomplete: needs.check_complete().err().map(|doubts| doubts.to_string()),
+            listed: None,
+            not_listed_because: None,
+        }
+    }
+
+    /// Adds whether the ledger lists the snapshot.
+    pub(super) fn with_listed(self, listed: &Result<(), ListBackupError>) -> Self {
+        Self {
+            listed: Some(listed.is_ok()),
+            not_listed_because: listed.as_ref().err().map(ToString::to_string),
+            ..self
         }
     }
 
@@ -135,6 +151,17 @@ impl SnapshotAnswer {
             (None, _) => Exit::Found,
         }
     }
+}
+
+/// Returns the needed keys that belong to the keyring `uuid`: a keyring with that uuid has them, or has destroyed them.
+pub(super) fn needed_of(needs: &SnapshotNeeds, held: &[HeldKeyring], uuid: Uuid) -> Vec<KeyId> {
+    let ours = held.iter().filter(|held| held.keyring.uuid() == uuid);
+    let entries: BTreeSet<KeyId> = ours.flat_map(|held| held.keyring.entries()).map(Entry::id).collect();
+    let needed = needs.by_lock.keys().filter_map(|lock| match lock {
+        ValueLock::Claviger { key_id, .. } => key_id.parse().ok(),
+        _ => None,
+    });
+    needed.filter(|key_id| entries.contains(key_id)).collect()
 }
 
 fn row(lock: &ValueLock, values: &LockedValues, held: &[HeldKeyring]) -> Option<NeededRow> {

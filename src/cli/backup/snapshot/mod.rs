@@ -3,21 +3,30 @@
 mod answer;
 mod text;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     super::{
         Format, Global,
-        at_hand::{GivenBackups, StateDirUse},
+        at_hand::{AtHand, GivenBackups, KeyringPlace, StateDirUse},
         failure::{Exit, Failure},
         needed, output,
         tables::terminal_width,
     },
     check_args::CheckArgs,
+    file::whole,
+    listing::not_listed,
 };
-use crate::config::Settings;
+use crate::{
+    config::Settings,
+    crypto::Digest,
+    keeper::{self, ListBackupError},
+    keyring::{listed_snapshot::ListedSnapshot, time::Time},
+    scan::needs::SnapshotNeeds,
+    text::hex_array,
+};
 
-use self::answer::SnapshotAnswer;
+use self::answer::{SnapshotAnswer, needed_of};
 
 /// Reads the snapshot, and says which of its objects the given keys open.
 ///
@@ -35,8 +44,31 @@ pub(super) fn run(args: CheckArgs, global: &Global) -> Result<Exit, Failure> {
     let at_hand = given.open(config)?;
     let needs = needed::in_snapshot(&file, &prefix, global)?;
     let answer = SnapshotAnswer::of(&needs, &at_hand.held, &file);
-    print(&answer, global)?;
+    let Some(listed) = list(&needs, &at_hand, &file) else {
+        print(&answer, global)?;
+        return Ok(answer.exit());
+    };
+    // The answer is right, whether or not the snapshot is listed; so it is printed in any case.
+    let answer = answer.with_listed(&listed);
+    let printed = print(&answer, global);
+    listed.map_err(|error| not_listed(error, "the snapshot was read"))?;
+    printed?;
     Ok(answer.exit())
+}
+
+/// Lists the snapshot in the ledger of the keyring here. Returns `None` if it needs no key of that keyring.
+fn list(needs: &SnapshotNeeds, at_hand: &AtHand, file: &Path) -> Option<Result<(), ListBackupError>> {
+    let site = at_hand.site.as_ref()?;
+    let here = at_hand.held.iter().find(|held| matches!(held.place, KeyringPlace::StateDir(_)))?;
+    let keys = needed_of(needs, &at_hand.held, here.keyring.uuid());
+    let digest = needs.source.digest.as_ref()?;
+    let sha256 = hex_array(&digest.sha256).map(Digest)?;
+    if keys.is_empty() {
+        return None;
+    }
+    let now = Time::new(jiff::Timestamp::now());
+    let snapshot = ListedSnapshot::new(sha256, needs.source.revision, now, Some(whole(file)), keys);
+    Some(keeper::list_snapshot(&site.dir, &site.means, snapshot).map(drop))
 }
 
 fn print(answer: &SnapshotAnswer, global: &Global) -> Result<(), Failure> {

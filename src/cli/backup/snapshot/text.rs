@@ -35,6 +35,8 @@ pub(super) fn body(answer: &SnapshotAnswer, width: Option<usize>) -> String {
         ("revision", answer.revision.to_string()),
         ("plaintext", format!("{}, which need no key", counted(answer.plaintext, "object"))),
     ]);
+    let listed = listed(answer).map(|listed| format!("\n{}", output::fields(&[("listed   ", listed)])));
+    let fields = fields + &listed.unwrap_or_default();
     let keys = (!answer.keys.is_empty()).then(|| {
         fitting(
             width,
@@ -49,6 +51,14 @@ pub(super) fn body(answer: &SnapshotAnswer, width: Option<usize>) -> String {
         answer.incomplete.iter().map(|doubts| format!("! the answer is only about what was read: {doubts}"));
     let lost = answer.keys.iter().filter(|row| row.answer.is_lost()).map(lost);
     [fields].into_iter().chain(keys).chain([keyrings]).chain(incomplete).chain(lost).collect::<Vec<_>>().join("\n\n")
+}
+
+/// Says whether `key destroy` keeps the keys of the snapshot.
+fn listed(answer: &SnapshotAnswer) -> Option<String> {
+    Some(match (answer.listed?, &answer.not_listed_because) {
+        (true, _) => "yes: the keys here that it needs are not destroyed until it is forgotten".to_owned(),
+        (false, reason) => format!("not yet: {}", reason.as_deref().unwrap_or_default()),
+    })
 }
 
 /// How a table shows files.
