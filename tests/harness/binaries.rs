@@ -85,6 +85,8 @@ pub(crate) enum Program {
     GoPlugin,
     /// The least scan of an etcd's file in Go, to measure against.
     GoScan,
+    /// Decrypts an etcd's file with kube-apiserver's own transformers, to measure against.
+    GoDecrypt,
     /// Writes an etcd's file with many Secrets, and tells what is in it.
     GoGenerate,
     /// The least plugin that speaks version 1 of the protocol.
@@ -142,6 +144,7 @@ impl Program {
             Self::ApiClient => "api-client",
             Self::GoPlugin => "go-plugin",
             Self::GoScan => "go-scan",
+            Self::GoDecrypt => "go-decrypt",
             Self::GoGenerate => "go-generate",
             Self::KmsV1Plugin => "kms-v1-plugin",
             Self::Kine => "kine",
@@ -160,7 +163,7 @@ impl Program {
             Self::Etcdutl(_) => "go.etcd.io/etcd/etcdutl/v3",
             Self::KmsClient => "./kms-client",
             Self::ApiClient => "./api-client",
-            Self::GoPlugin => ".",
+            Self::GoPlugin | Self::GoDecrypt => ".",
             Self::GoScan => "./scan",
             Self::GoGenerate => "./generate",
             Self::KmsV1Plugin => "./kms-v1-plugin",
@@ -182,6 +185,7 @@ impl Program {
             | Self::ApiClient
             | Self::GoPlugin
             | Self::GoScan
+            | Self::GoDecrypt
             | Self::GoGenerate
             | Self::KmsV1Plugin
             | Self::Kine
@@ -202,6 +206,7 @@ impl Program {
             Self::KmsClient | Self::ApiClient | Self::KmsV1Plugin => ("clients".to_owned(), "k8s.io/kms"),
             Self::GoPlugin => ("../../benches/go-plugin".to_owned(), "k8s.io/kms"),
             Self::GoScan | Self::GoGenerate => ("../../benches/go-scan".to_owned(), "go.etcd.io/etcd/api/v3"),
+            Self::GoDecrypt => ("../../benches/go-decrypt".to_owned(), "k8s.io/apiserver"),
             Self::Kine => ("kine-0.17".to_owned(), "github.com/k3s-io/kine"),
             Self::Age | Self::AgeKeygen => ("age-1.3".to_owned(), "filippo.io/age"),
         }
@@ -213,6 +218,7 @@ impl Program {
             Self::KubeApiserver(_) => 4 * 60,
             Self::Kine => 90,
             Self::Kubectl(_) | Self::Kubelet => 2 * 60,
+            Self::GoDecrypt => 60,
             Self::Etcd(_) => 40,
             Self::Etcdctl(_) | Self::Etcdutl(_) => 5,
             Self::GoScan | Self::GoGenerate | Self::Age | Self::AgeKeygen => 10,

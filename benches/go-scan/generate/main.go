@@ -2,15 +2,19 @@
 //
 // It writes with go.etcd.io/bbolt what etcd 3.7 writes with it: the same buckets, options, share of each page and number of
 // changes in a transaction, so that the pages are as etcd's; and without Raft, so that a million take seconds. The values are of
-// the form that kube-apiserver gives them under KMS v2, around random bytes: a server lists their keys, but can read none. Every
-// object is created once, in the order of their numbers, and then rewritten as often as asked, each time in another order.
+// the form that kube-apiserver gives them under KMS v2, around random bytes: a server lists their keys, but can read none. With
+// --keys they are encrypted under seeds that a plugin has wrapped, and can be read. Every object is created once, in the order of their numbers, and then rewritten as often as asked, each time in another order.
 // Nothing is deleted or compacted. The same flags give the same objects.
 package main
 
 import (
 	"bufio"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -29,7 +33,7 @@ import (
 const (
 	kmsPrefix   = "k8s:enc:kms:v2:claviger:"
 	plainPrefix = "k8s\x00"
-	keyID       = "k1-2517b9937729870a8af1b1ea89d33cad"
+	madeUpKeyID = "k1-2517b9937729870a8af1b1ea89d33cad"
 	namespaces  = 200
 	// Of a thousand objects, the last stays as it was before encryption.
 	plainShare = 1000
@@ -50,6 +54,16 @@ type options struct {
 	out     string
 	seed    uint64
 	digest  bool
+	keys    string
+}
+
+// keys are the seeds that a plugin wrapped, and the key that it used.
+type keys struct {
+	KeyID string `json:"key_id"`
+	Seeds []struct {
+		Seed    string `json:"seed"`
+		Wrapped string `json:"wrapped"`
+	} `json:"seeds"`
 }
 
 // report is what a scan must find: objects under each provider and key, the same of all revisions, and how many different
@@ -83,6 +97,7 @@ func parse() options {
 	flag.StringVar(&o.out, "out", "", "the file to write, which must not exist")
 	flag.Uint64Var(&o.seed, "seed", 1, "of all that is random")
 	flag.BoolVar(&o.digest, "digest", false, "cut the file to its pages and append their SHA-256, as in a snapshot")
+	flag.StringVar(&o.keys, "keys", "", "a file of JSON with the 8 seeds to encrypt under, and what a plugin made of them")
 	flag.Parse()
 	return o
 }
@@ -94,7 +109,10 @@ func run(o options) (*report, error) {
 	if _, err := os.Lstat(o.out); err == nil {
 		return nil, fmt.Errorf("%s exists", o.out)
 	}
-	source := newSource(o)
+	source, err := newSource(o)
+	if err != nil {
+		return nil, err
+	}
 	pages, err := source.write(o.out)
 	if err == nil && o.digest {
 		err = appendDigest(o.out, pages)
@@ -152,7 +170,10 @@ type source struct {
 	options
 	revisions int
 	random    *rand.ChaCha8
+	keyID     string
 	wrapped   [seeds][]byte
+	// plaintexts are the seeds, if the values are encrypted under them.
+	plaintexts [seeds][]byte
 	// order has the objects in the order in which this round writes them.
 	order []int
 	value []byte
@@ -160,18 +181,47 @@ type source struct {
 	stored, live [seeds]bool
 }
 
-func newSource(o options) *source {
+func newSource(o options) (*source, error) {
 	var seed [32]byte
 	binary.BigEndian.PutUint64(seed[:], o.seed)
-	s := &source{options: o, revisions: o.objects * (o.history + 1), random: rand.NewChaCha8(seed)}
+	s := &source{options: o, revisions: o.objects * (o.history + 1), random: rand.NewChaCha8(seed), keyID: madeUpKeyID}
 	for i := range s.wrapped {
 		s.wrapped[i] = s.bytes(nil, wrappedLength)
+	}
+	if o.keys != "" {
+		if err := s.readKeys(); err != nil {
+			return nil, err
+		}
 	}
 	s.order = make([]int, o.objects)
 	for i := range s.order {
 		s.order[i] = i
 	}
-	return s
+	return s, nil
+}
+
+func (s *source) readKeys() error {
+	text, err := os.ReadFile(s.keys)
+	if err != nil {
+		return err
+	}
+	var read keys
+	if err := json.Unmarshal(text, &read); err != nil {
+		return err
+	}
+	if len(read.Seeds) != seeds {
+		return fmt.Errorf("%s has %d seeds, expected %d", s.keys, len(read.Seeds), seeds)
+	}
+	s.keyID = read.KeyID
+	for i, pair := range read.Seeds {
+		var one, other error
+		s.plaintexts[i], one = hex.DecodeString(pair.Seed)
+		s.wrapped[i], other = hex.DecodeString(pair.Wrapped)
+		if err := errors.Join(one, other); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // put writes the revisions from start to before end, counted from 0, and where Raft would be after them.
@@ -214,7 +264,10 @@ func (s *source) next(i int) ([]byte, error) {
 		seed := s.seedOf(i)
 		s.stored[seed] = true
 		s.live[seed] = s.live[seed] || round == s.history
-		kv.Value = s.encrypted(s.wrapped[seed])
+		var err error
+		if kv.Value, err = s.encrypted(seed, kv.Key, namespace, name); err != nil {
+			return nil, err
+		}
 	}
 	return proto.Marshal(&kv)
 }
@@ -229,19 +282,38 @@ func (s *source) seedOf(i int) int {
 }
 
 // encrypted is an EncryptedObject of k8s.io/apiserver's kmsv2/v2/api.proto: info, nonce, what is encrypted, tag.
-func (s *source) encrypted(wrapped []byte) []byte {
-	length := 32 + 12 + s.between(300, 900) + 16
+func (s *source) encrypted(seed int, key []byte, namespace, name string) ([]byte, error) {
+	data, err := s.sealed(s.plaintexts[seed], key, namespace, name)
+	if err != nil {
+		return nil, err
+	}
 	value := append(s.value[:0], kmsPrefix...)
-	value = protowire.AppendTag(value, 1, protowire.BytesType)
-	value = protowire.AppendVarint(value, uint64(length))
-	value = s.bytes(value, length)
-	value = protowire.AppendTag(value, 2, protowire.BytesType)
-	value = protowire.AppendString(value, keyID)
-	value = protowire.AppendTag(value, 3, protowire.BytesType)
-	value = protowire.AppendBytes(value, wrapped)
+	value = field(value, 1, data)
+	value = field(value, 2, []byte(s.keyID))
+	value = field(value, 3, s.wrapped[seed])
 	value = protowire.AppendTag(value, 5, protowire.VarintType)
 	s.value = protowire.AppendVarint(value, 1)
-	return s.value
+	return s.value, nil
+}
+
+// sealed is a Secret under the key that kube-apiserver derives from the seed, or random bytes if there is no seed.
+func (s *source) sealed(seed, key []byte, namespace, name string) ([]byte, error) {
+	if seed == nil {
+		return s.bytes(nil, 32+12+s.between(300, 900)+16), nil
+	}
+	random := s.bytes(nil, 32+12)
+	mac := hmac.New(sha256.New, seed)
+	mac.Write(random[:32])
+	mac.Write([]byte{1})
+	block, err := aes.NewCipher(mac.Sum(nil))
+	if err != nil {
+		return nil, err
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, err
+	}
+	return gcm.Seal(random, random[32:], s.plain(namespace, name), key), nil
 }
 
 // plain is a Secret that an API server can read, with one entry.
@@ -295,7 +367,7 @@ func (s *source) expected() (*report, error) {
 	}
 	plain := s.objects / plainShare
 	count := func(times int) map[string]int {
-		counts := map[string]int{kmsPrefix + keyID: (s.objects - plain) * times}
+		counts := map[string]int{kmsPrefix + s.keyID: (s.objects - plain) * times}
 		if plain > 0 {
 			counts[plainPrefix] = plain * times
 		}
