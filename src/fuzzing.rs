@@ -11,7 +11,7 @@ use rand::rngs::SysRng;
 use crate::{
     apiserver::{
         FoundFlags,
-        coverage::{Coverage, IDENTITY, KmsV1},
+        coverage::{Coverage, IDENTITY, KmsV1, LocalCipher, LocalKey},
     },
     config::Config,
     crypto::{
@@ -26,6 +26,7 @@ use crate::{
     keyring::{key_id::KeyId, ledger::Ledger, mark::Mark, record},
     memory::Secret,
     proof::VerifyReport,
+    recover::{Encoded, ValueKeys, ValueOpener, manifest},
     root::RootFile,
     scan::{
         forge::{self, Change, Shape},
@@ -44,7 +45,7 @@ use crate::{
 pub type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [FuzzTarget; 15] = [
+pub const TARGETS: [FuzzTarget; 16] = [
     ("wrapped-seed", wrapped_seed),
     ("record", record),
     ("root", root),
@@ -57,6 +58,7 @@ pub const TARGETS: [FuzzTarget; 15] = [
     ("configuration", configuration),
     ("names", names),
     ("stored-value", stored_value),
+    ("object", object),
     ("database", database),
     ("encryption-config", encryption_config),
     ("api-server-flags", api_server_flags),
@@ -208,6 +210,21 @@ fn stored_value(data: &[u8]) {
     let _ = Names::new("/registry").path(data);
 }
 
+/// Opens a value, and writes an object as a manifest. Whoever reads the manifest finds the name of the object in it, and
+/// the data.
+fn object(data: &[u8]) {
+    let local = |cipher| LocalKey { cipher, name: "k".to_owned(), secret: vec![7; 32].into() };
+    let mut keys = ValueKeys::default();
+    keys.add_local([LocalCipher::AesGcm, LocalCipher::AesCbc, LocalCipher::Secretbox].map(local).into());
+    let _ = ValueOpener::new(&keys).open(b"/registry/secrets/a/b", data);
+    let Ok(Encoded::Protobuf(kind, message)) = Encoded::of(data) else { return };
+    let Ok(Some(yaml)) = manifest(&kind, message) else { return };
+    let read: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap_or_else(|error| panic!("{error}"));
+    assert!(read["metadata"]["name"].as_str().is_some_and(|name| !name.is_empty()), "{}", *yaml);
+    let texts = |field: &str| read[field].as_object().into_iter().flatten().all(|(_, value)| value.is_string());
+    assert!(texts("data") && texts("binaryData"), "{}", *yaml);
+}
+
 /// Makes a whole database and then damages it. The first four bytes choose its shape. Each four bytes after them
 /// overwrite one byte.
 fn database(data: &[u8]) {
@@ -335,6 +352,33 @@ mod tests {
         ledger.with_snapshot(snapshot, 4).unwrap().encode(&ROOT).unwrap()
     }
 
+    /// A Secret with a name, a label, two entries and a type, immutable; and a ConfigMap with a text and bytes.
+    const SECRET: (&str, &[u8]) = (
+        "Secret",
+        b"\x0a\x0e\x0a\x01s\x1a\x01n\x5a\x06\x0a\x01l\x12\x01v\x12\x08\x0a\x01a\x12\x03\x00\xff\x00\x12\x05\x0a\x01b\x12\x00\x1a\x06Opaque\x28\x01",
+    );
+    const CONFIG_MAP: (&str, &[u8]) =
+        ("ConfigMap", b"\x0a\x03\x0a\x01c\x12\x08\x0a\x03yes\x12\x01:\x1a\x06\x0a\x01b\x12\x01\xff");
+
+    /// The object of `kind` in `message`, as an API server stores it; it has a manifest.
+    fn manifest_of((kind, message): (&str, &[u8])) -> Vec<u8> {
+        let field = |tag: u8, bytes: &[u8]| [&[tag, u8::try_from(bytes.len()).unwrap()], bytes].concat();
+        let meta = [field(0x0a, b"v1"), field(0x12, kind.as_bytes())].concat();
+        let object = [b"k8s\0".to_vec(), field(0x0a, &meta), field(0x12, message)].concat();
+        let Ok(Encoded::Protobuf(kind, message)) = Encoded::of(&object) else { panic!("no object") };
+        assert!(manifest(&kind, message).unwrap().is_some());
+        object
+    }
+
+    fn first_objects() -> [(&'static str, &'static str, Vec<u8>); 4] {
+        [
+            ("object", "secret", manifest_of(SECRET)),
+            ("object", "config-map", manifest_of(CONFIG_MAP)),
+            ("object", "json", b"{\"apiVersion\":\"example.com/v1\",\"kind\":\"Widget\"}".to_vec()),
+            ("object", "secretbox", [b"k8s:enc:secretbox:v1:k:".as_slice(), &[9; 60]].concat()),
+        ]
+    }
+
     /// The first inputs are what honest programs write, under keys that are not secret. `CLAVIGER_SEED_CORPUS=1` writes
     /// them to the corpus again.
     #[test]
@@ -391,7 +435,7 @@ mod tests {
         assert!(Ledger::decode(&signed(&unsigned(&ledger), MacLabel::State), &ROOT, UUID, 3).is_ok());
         assert!(VerifyReport::decode(&signed(&unsigned(&report), MacLabel::Report), &ROOT, UUID).is_ok());
         assert!(Backup::of_tar(&tar).is_ok() && Config::parse(config).is_ok());
-        for (name, file, bytes) in firsts {
+        for (name, file, bytes) in firsts.into_iter().chain(first_objects()) {
             let (_, target) = TARGETS.iter().find(|(other, _)| *other == name).unwrap();
             target(&bytes);
             if std::env::var_os("CLAVIGER_SEED_CORPUS").is_some() {

@@ -63,7 +63,7 @@ mod escrow;
 mod etcd;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-#[cfg(all(test, feature = "scan", feature = "shares", not(fuzzing)))]
+#[cfg(all(test, feature = "recover", feature = "shares", not(fuzzing)))]
 mod fuzzing;
 mod grpc;
 mod hardening;

@@ -23,9 +23,15 @@ mod tests;
 mod value;
 
 pub use keys::ValueKeys;
+#[cfg(any(test, fuzzing))]
+pub use manifest::manifest;
+#[cfg(any(test, fuzzing))]
+pub use object::Encoded;
 #[cfg(test)]
 use recovery::Recovered;
 pub use recovery::{OpenedPart, RecoverySink, recover};
 pub use render::{Form, OpenedObject, RecoverError, UnopenedObject};
 pub use selection::Selection;
 pub use value::OpenValueError;
+#[cfg(any(test, fuzzing))]
+pub use value::ValueOpener;

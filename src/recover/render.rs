@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use super::{
     manifest::manifest,
     object::{Encoded, ObjectFault, ObjectKind},
-    value::{OpenValueError, ValueOpener},
+    value::{OpenValueError, OpenedValue, ValueOpener},
 };
 use crate::scan::stored::{KeptValue, StoredValueError};
 
@@ -37,6 +37,8 @@ pub struct OpenedObject {
     pub kind: Option<ObjectKind>,
     /// How its bytes are encoded, as the ending of a file's name: `yaml`, `json`, `pb`, `cbor` or `bin`.
     pub ending: &'static str,
+    /// Whether a key shows that an API server wrote it.
+    pub is_authentic: bool,
     /// How many bytes it has.
     pub length: usize,
 }
@@ -75,12 +77,19 @@ pub(super) fn render(
     let key = || String::from_utf8_lossy(&found.key).into_owned();
     let before = bytes.len();
     match written(found, (opener, room), form, bytes) {
-        Ok((kind, ending)) => {
-            let length = bytes.len() - before;
-            Ok(OpenedObject { key: key(), mod_revision: found.mod_revision, kind, ending, length })
+        Ok(Written { kind, ending, is_authentic }) => {
+            let (mod_revision, length) = (found.mod_revision, bytes.len() - before);
+            Ok(OpenedObject { key: key(), mod_revision, kind, ending, is_authentic, length })
         }
         Err(error) => Err(UnopenedObject { key: key(), error }),
     }
+}
+
+/// What is known of an object whose bytes were written.
+struct Written {
+    kind: Option<ObjectKind>,
+    ending: &'static str,
+    is_authentic: bool,
 }
 
 fn written(
@@ -88,8 +97,8 @@ fn written(
     (opener, room): (&mut ValueOpener<'_>, &mut Vec<u8>),
     form: Form,
     bytes: &mut Zeroizing<Vec<u8>>,
-) -> Result<(Option<ObjectKind>, &'static str), RecoverError> {
-    let object = opener.open(&found.key, found.value.read(room)?)?;
+) -> Result<Written, RecoverError> {
+    let OpenedValue { object, is_authentic } = opener.open(&found.key, found.value.read(room)?)?;
     let encoded = Encoded::of(&object)?;
     let yaml = match &encoded {
         Encoded::Protobuf(kind, message) if form == Form::Manifest => manifest(kind, message)?,
@@ -103,5 +112,5 @@ fn written(
         (None, Encoded::Raw) => (&**object, "bin"),
     };
     bytes.extend_from_slice(written);
-    Ok((encoded.kind().cloned(), ending))
+    Ok(Written { kind: encoded.kind().cloned(), ending, is_authentic })
 }

@@ -69,7 +69,7 @@ fn encrypted(keyring: &Keyring, seed: [u8; 32], etcd_key: &[u8], plaintext: &[u8
 }
 
 fn open(keys: &ValueKeys, etcd_key: &[u8], value: &[u8]) -> Result<Vec<u8>, OpenValueError> {
-    ValueOpener::new(keys).open(etcd_key, value).map(|opened| opened.to_vec())
+    ValueOpener::new(keys).open(etcd_key, value).map(|opened| opened.object.to_vec())
 }
 
 /// The vectors were written by a real API server with another plugin, so only what that plugin wrapped is replaced.
@@ -172,6 +172,8 @@ resources:
     let wrong = open(&keys, KEY, &stored("a", &seal(&[1; 32], KEY, b"{}"))).unwrap_err();
     assert_eq!(wrong.to_string(), "it does not open under the given key of aesgcm:v1:a:");
     assert!(open(&keys, b"/registry/other", &stored("a", &seal(&[0; 32], KEY, b"{}"))).is_err());
+    let is_authentic = |value: &[u8]| ValueOpener::new(&keys).open(KEY, value).unwrap().is_authentic;
+    assert!(is_authentic(&stored("a", &seal(&[0; 32], KEY, b"{}"))) && !is_authentic(b"{}"));
 }
 
 #[test]

@@ -35,6 +35,16 @@ pub struct ValueOpener<'k> {
     name: Vec<u8>,
 }
 
+/// What a value contains.
+#[derive(Debug)]
+pub struct OpenedValue {
+    /// The object, as an API server reads it.
+    pub object: Zeroizing<Vec<u8>>,
+    /// Whether a key shows that an API server wrote it. A value in plaintext may be anybody's, and one of `aescbc` may
+    /// have been changed.
+    pub is_authentic: bool,
+}
+
 /// Why a value was not opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -72,10 +82,15 @@ impl<'k> ValueOpener<'k> {
     ///
     /// # Errors
     /// When it needs another key, is damaged, or is not authentic.
-    pub fn open(&mut self, etcd_key: &[u8], value: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenValueError> {
-        let Some(rest) = value.strip_prefix(ENCRYPTED) else { return Ok(Zeroizing::new(value.to_vec())) };
+    pub fn open(&mut self, etcd_key: &[u8], value: &[u8]) -> Result<OpenedValue, OpenValueError> {
+        let Some(rest) = value.strip_prefix(ENCRYPTED) else {
+            return Ok(OpenedValue { object: Zeroizing::new(value.to_vec()), is_authentic: false });
+        };
         match kms_v2_body(rest) {
-            Some(body) => self.open_kms_v2(etcd_key, body?),
+            Some(body) => {
+                let object = self.open_kms_v2(etcd_key, body?)?;
+                Ok(OpenedValue { object, is_authentic: true })
+            }
             None => self.open_local(etcd_key, rest, value),
         }
     }
@@ -121,7 +136,7 @@ impl<'k> ValueOpener<'k> {
     }
 
     /// Opens a value of `aescbc`, `aesgcm` or `secretbox`. `rest` is what follows `k8s:enc:`.
-    fn open_local(&self, etcd_key: &[u8], rest: &[u8], value: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenValueError> {
+    fn open_local(&self, etcd_key: &[u8], rest: &[u8], value: &[u8]) -> Result<OpenedValue, OpenValueError> {
         let classified = classify(value);
         let mut error = OpenValueError::OtherProvider(classified.provider.to_owned());
         for (key, sealed) in self.keys.local(rest) {
@@ -134,7 +149,7 @@ impl<'k> ValueOpener<'k> {
                 LocalCipher::Secretbox => open_secretbox(&key.secret, sealed),
             };
             match opened {
-                Ok(opened) => return Ok(opened),
+                Ok(object) => return Ok(OpenedValue { object, is_authentic: key.cipher != LocalCipher::AesCbc }),
                 Err(NotOpened) => error = OpenValueError::OtherLocalKey(key.stored_prefix()),
             }
         }

@@ -60,7 +60,7 @@ const MAY_IMPORT: [(&str, &str); 27] = [
         "daemon recover probe config listen service keeper escrow root proof keyring store scan apiserver audit etcd durable text crypto memory telemetry hardening",
     ),
     ("daemon", "admin config listen service keeper root keyring memory telemetry hardening systemd"),
-    ("fuzzing", "config keeper escrow root proof keyring scan apiserver text crypto memory"),
+    ("fuzzing", "recover config keeper escrow root proof keyring scan apiserver text crypto memory"),
     ("recover", "keyring scan apiserver text crypto memory"),
     ("admin", "config listen service telemetry"),
     ("probe", "listen grpc service"),

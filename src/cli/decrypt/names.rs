@@ -42,7 +42,14 @@ mod tests {
     use super::*;
 
     fn path(key: &str) -> String {
-        let object = OpenedObject { key: key.to_owned(), mod_revision: 1, kind: None, ending: "yaml", length: 0 };
+        let object = OpenedObject {
+            key: key.to_owned(),
+            mod_revision: 1,
+            kind: None,
+            ending: "yaml",
+            is_authentic: true,
+            length: 0,
+        };
         file_names(&object, "/registry/").join("/")
     }
 

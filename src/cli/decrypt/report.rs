@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::tables::counted;
-use crate::recover::{OpenValueError, RecoverError, UnopenedObject};
+use crate::recover::{OpenValueError, OpenedObject, RecoverError, UnopenedObject};
 
 /// How many of the objects that were not opened are in the report for programs.
 const LISTED: usize = 1000;
@@ -16,6 +16,8 @@ pub(super) struct DecryptReport {
     to: String,
     /// How many objects were written.
     objects: u64,
+    /// How many of them no key authenticates.
+    unauthenticated: u64,
     /// How many were chosen and not written.
     unopened: u64,
     /// The first 1,000 of them.
@@ -44,12 +46,24 @@ struct Hints {
 impl DecryptReport {
     pub(super) fn new(from: Vec<String>, to: String) -> Self {
         let (failures, missing, incomplete, hints) = (Vec::new(), Vec::new(), Vec::new(), Hints::default());
-        Self { format: "claviger/decrypt/v1", from, to, objects: 0, unopened: 0, failures, missing, incomplete, hints }
+        Self {
+            format: "claviger/decrypt/v1",
+            from,
+            to,
+            objects: 0,
+            unauthenticated: 0,
+            unopened: 0,
+            failures,
+            missing,
+            incomplete,
+            hints,
+        }
     }
 
     /// Counts objects that were written.
-    pub(super) fn wrote(&mut self, objects: usize) {
-        self.objects += objects as u64;
+    pub(super) fn wrote(&mut self, objects: &[OpenedObject]) {
+        self.objects += objects.len() as u64;
+        self.unauthenticated += objects.iter().filter(|object| !object.is_authentic).count() as u64;
     }
 
     /// Notes an object that was not opened, and returns a line about it.
@@ -95,6 +109,10 @@ impl DecryptReport {
     /// One sentence, and what else has to be said, each on a line.
     pub(super) fn text(&self) -> String {
         let mut lines = vec![format!("{} decrypted to {}", counted_u64(self.objects, "object"), self.to)];
+        if self.unauthenticated > 0 {
+            let whose = "whoever can write to etcd may have written or changed them";
+            lines.push(format!("{} of them in plaintext or under aescbc: {whose}", self.unauthenticated));
+        }
         if self.unopened > 0 {
             lines.push(format!("! {} could not be opened", counted_u64(self.unopened, "object")));
         }

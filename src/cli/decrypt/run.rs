@@ -103,7 +103,7 @@ fn decrypt(
     let summarizer = Summarizer::new(names, random);
     let take = |part: OpenedPart| {
         target.write(&part)?;
-        report.wrote(part.objects.len());
+        report.wrote(&part.objects);
         for unopened in &part.unopened {
             output::aside(&report.note(unopened), global);
         }

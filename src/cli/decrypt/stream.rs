@@ -2,7 +2,7 @@
 //!
 //! As manifests, they are documents of YAML, each after a comment with its key. JSON is YAML, too. An object that has
 //! no such form is in a comment, so that `kubectl apply` takes the rest. As raw bytes, each is after a line that says
-//! how long it is.
+//! how long it is. Whoever can write to etcd chooses keys and types, so that these are escaped.
 
 use std::io::{self, Write};
 
@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     recover::{Form, OpenedObject, OpenedPart},
+    telemetry::escape,
     text::base64,
 };
 
@@ -41,14 +42,17 @@ impl<W: Write> ObjectStream<W> {
             return self.out.write_all(bytes);
         }
         let OpenedObject { key, mod_revision, length, .. } = object;
-        writeln!(self.out, "{length} {mod_revision} {} {key}", kind_of(object, "- -"))?;
+        writeln!(self.out, "{length} {mod_revision} {} {}", kind_of(object, "- -"), escape::line(key))?;
         self.out.write_all(bytes)?;
         self.out.write_all(b"\n")
     }
 
     fn document(&mut self, object: &OpenedObject, bytes: &[u8]) -> io::Result<()> {
         let OpenedObject { key, mod_revision, ending, .. } = object;
-        write!(self.out, "---\n# {key}, revision {mod_revision}")?;
+        write!(self.out, "---\n# {}, revision {mod_revision}", escape::line(key))?;
+        if !object.is_authentic {
+            self.out.write_all(b", not authenticated: anybody who can write to etcd may have written or changed it")?;
+        }
         if matches!(*ending, "yaml" | "json") {
             self.out.write_all(b"\n")?;
             self.out.write_all(bytes)?;
@@ -62,5 +66,53 @@ impl<W: Write> ObjectStream<W> {
 
 /// The group, version and kind of an object.
 fn kind_of(object: &OpenedObject, unknown: &str) -> String {
-    object.kind.as_ref().map_or_else(|| unknown.to_owned(), ToString::to_string)
+    object.kind.as_ref().map_or_else(|| unknown.to_owned(), |kind| escape::line(&kind.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(key: &str, bytes: &[u8], ending: &'static str) -> OpenedPart {
+        let object = OpenedObject {
+            key: key.to_owned(),
+            mod_revision: 7,
+            kind: None,
+            ending,
+            is_authentic: false,
+            length: bytes.len(),
+        };
+        OpenedPart { objects: vec![object], bytes: Zeroizing::new(bytes.to_vec()), unopened: Vec::new() }
+    }
+
+    fn written(form: Form, is_one: bool, part: &OpenedPart) -> String {
+        let mut out = Vec::new();
+        ObjectStream { out: &mut out, form, is_one }.write(part).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_key_cannot_add_a_document_or_a_line() {
+        for line_break in ["\n", "\r", "\u{85}", "\u{2028}"] {
+            let key = format!("/registry/secrets/a/b{line_break}---{line_break}kind: Pod");
+            for form in [Form::Manifest, Form::Raw] {
+                let stream = written(form, false, &part(&key, b"{}", "json"));
+                let lines: Vec<&str> = stream.split(['\n', '\r', '\u{85}', '\u{2028}']).collect();
+                assert!(lines.iter().all(|line| !line.starts_with("kind")), "{stream:?}");
+                let expected = if form == Form::Raw { 3 } else { 4 };
+                assert_eq!(lines.len(), expected, "{stream:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_form_is_in_a_comment_and_a_single_object_is_alone() {
+        let raw = part("/registry/x", &[0, 0xff], "bin");
+        let comment = "---\n# /registry/x, revision 7, not authenticated: anybody who can write to etcd may have written or \
+                       changed it: of an unknown type, as it is stored (bin), in base64\n# AP8=\n";
+        assert_eq!(written(Form::Manifest, false, &raw), comment);
+        let text = part("/registry/x", b"text", "bin");
+        assert_eq!(written(Form::Raw, true, &text), "text");
+        assert_eq!(written(Form::Raw, false, &text), "4 7 - - /registry/x\ntext\n");
+    }
 }
