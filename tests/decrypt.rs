@@ -363,10 +363,34 @@ fn what_is_lost_is_named_and_what_is_wrong_is_said_before_anything_is_shown() {
     fs::create_dir(sandbox.path("out")).unwrap();
     let answer = run(&format!("--all --to [DIR]/out {KEYRING}"));
     assert!(answer.code == 3 && answer.stderr.contains("already exists"), "{answer}");
+    assert!(answer.stderr.contains("give the name of a new directory"), "{answer}");
     assert_eq!(fs::read_dir(sandbox.path("out")).unwrap().count(), 0);
+    leaves_nothing_behind(sandbox);
     on_a_terminal(sandbox);
     to_a_file(sandbox);
     for_programs(sandbox);
+}
+
+/// After an error, or if nothing could be written, there is no directory, so that the next attempt can have its name.
+fn leaves_nothing_behind(sandbox: &Sandbox) {
+    let left = || {
+        let names = fs::read_dir(sandbox.root())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        names.filter(|name| name == "fresh" || name.starts_with("fresh.")).collect::<Vec<_>>()
+    };
+    let to = "--to [DIR]/fresh";
+    for (line, exit) in [
+        (format!("secrets/default/nobody {KEYRING} --snapshot [DIR]/etcd.db"), 1),
+        ("--below secrets/default/ --state-dir [DIR]/other --snapshot [DIR]/etcd.db".to_owned(), 7),
+        (format!("--all {KEYRING} --snapshot [DIR]/nowhere.db"), 2),
+        (format!("--all {KEYRING} --etcd-servers http://127.0.0.1:1"), 6),
+    ] {
+        let answer = sandbox.run(&format!("decrypt {line} {to}"));
+        answer.ends_with(exit);
+        assert_eq!(left(), Vec::<String>::new(), "{answer}");
+        assert_eq!(answer.stderr.contains(" --list --snapshot "), exit == 1, "{answer}");
+    }
 }
 
 /// A terminal shows one object, and only if asked.

@@ -46,6 +46,6 @@ pub(in crate::cli) struct DecryptArgs {
     #[arg(long)]
     pub(super) raw: bool,
     /// Show one object on the terminal
-    #[arg(long, conflicts_with = "to")]
+    #[arg(long, conflicts_with_all = ["to", "raw"])]
     pub(super) show: bool,
 }

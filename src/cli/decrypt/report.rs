@@ -1,8 +1,10 @@
 //! What `claviger decrypt` says at the end.
 
+use std::path::Path;
+
 use serde::Serialize;
 
-use super::super::tables::counted;
+use super::super::{given::quoted, tables::counted};
 use crate::recover::{OpenValueError, OpenedObject, RecoverError, UnopenedObject};
 
 /// How many of the objects that were not opened are in the report for programs.
@@ -94,6 +96,11 @@ impl DecryptReport {
         self.incomplete.extend(reasons);
     }
 
+    /// How many objects were written.
+    pub(super) fn count(&self) -> u64 {
+        self.objects
+    }
+
     pub(super) fn is_incomplete(&self) -> bool {
         self.unopened > 0 || !self.incomplete.is_empty()
     }
@@ -108,7 +115,8 @@ impl DecryptReport {
 
     /// One sentence, and what else has to be said, each on a line.
     pub(super) fn text(&self) -> String {
-        let mut lines = vec![format!("{} decrypted to {}", counted_u64(self.objects, "object"), self.to)];
+        let none = if self.objects == 0 { ": nothing was written" } else { "" };
+        let mut lines = vec![format!("{} decrypted to {}{none}", counted_u64(self.objects, "object"), self.to)];
         if self.unauthenticated > 0 {
             let whose = "whoever can write to etcd may have written or changed them";
             lines.push(format!("{} of them in plaintext or under aescbc: {whose}", self.unauthenticated));
@@ -121,17 +129,22 @@ impl DecryptReport {
         lines.join("\n")
     }
 
-    /// What the operator can do about it.
-    pub(super) fn advice(&self) -> Vec<&'static str> {
+    /// What the operator can do about it. `state_dir` is the directory whose keyring was used, and `scan` the command
+    /// that lists the keys of all objects.
+    pub(super) fn advice(&self, state_dir: Option<&Path>, scan: &str) -> Vec<String> {
         let mut advice = Vec::new();
         if self.hints.needs_backup {
-            advice.push("to open more, give another backup that has the key: --backup FILE");
+            let beside = state_dir.map(|dir| format!(" beside the keyring: --state-dir {} --backup FILE", quoted(dir)));
+            let beside = beside.unwrap_or_else(|| ": --backup FILE".to_owned());
+            advice.push(format!("to open more, give a backup that has the key{beside}"));
         }
         if self.hints.needs_config {
-            advice.push("to open values of aescbc, aesgcm and secretbox, give their keys: --encryption-config FILE");
+            let what = "to open values of aescbc, aesgcm and secretbox, give their keys: --encryption-config FILE";
+            advice.push(what.to_owned());
         }
-        if self.lacks_named() || self.is_empty() {
-            advice.push("to see the keys of all objects: claviger scan --list");
+        // If the prefix is wrong, the reason says which one is right.
+        if (self.lacks_named() || self.is_empty()) && self.incomplete.is_empty() {
+            advice.push(format!("to see the keys of all objects: {scan}"));
         }
         advice
     }

@@ -1,6 +1,6 @@
 //! Scans, opens, writes, and says what was done.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use rand::{TryRng, rngs::SysRng};
 
@@ -11,6 +11,7 @@ use super::{
         etcd::Declared,
         failure::{Exit, Failure},
         files::{read_text, wrong},
+        given::quoted,
         output,
         progress::Meter,
     },
@@ -52,13 +53,21 @@ pub(in crate::cli) fn run(mut args: DecryptArgs, global: &Global) -> Result<Exit
     let from: Vec<String> = places.iter().map(ToString::to_string).collect();
     let to = target_name(args.to.as_deref());
     at_hand.audit(&audit::Event::Decrypt {
-        keyrings: at_hand.keyrings().map(|keyring| keyring.uuid().to_hex()).collect(),
+        keyrings: at_hand
+            .keyrings()
+            .map(|keyring| keyring.uuid().to_hex())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
         from: from.clone(),
         objects: args.chosen.described(),
         to: to.clone(),
     })?;
     let report = decrypt(&args, (&places, names), (&keys, form), (target, DecryptReport::new(from, to)), global)?;
-    show(&report, args.to.is_some(), global)
+    let state_dir = at_hand.site.as_ref().map(|site| site.config.state_dir.as_path());
+    let snapshot = args.snapshot.as_ref().map(|file| format!(" --snapshot {}", quoted(file)));
+    let scan = format!("claviger scan --list{}", snapshot.unwrap_or_default());
+    show(&report, &report.advice(state_dir, &scan), args.to.is_some(), global)
 }
 
 fn places(args: &DecryptArgs, declared: &Declared) -> Result<Vec<ScanPlace>, Failure> {
@@ -113,7 +122,7 @@ fn decrypt(
     let (outcomes, recovered, taken) = recover((keys, form), (selection, summarizer.groups()), scan, take);
     taken?;
     let outcomes = outcomes?;
-    target.finish()?;
+    target.finish(report.count())?;
     recovered.missing.iter().for_each(|key| report.miss(String::from_utf8_lossy(key).into_owned()));
     let prefix = String::from_utf8_lossy(summarizer.names().prefix()).into_owned();
     for (index, outcome) in outcomes.iter().enumerate() {
@@ -159,17 +168,16 @@ fn scan_all(
 }
 
 /// Prints the report: to standard output if the objects went elsewhere.
-fn show(report: &DecryptReport, has_stdout: bool, global: &Global) -> Result<Exit, Failure> {
+fn show(report: &DecryptReport, advice: &[String], has_stdout: bool, global: &Global) -> Result<Exit, Failure> {
     match global.output {
         Format::Json if has_stdout => output::json(report)?,
         Format::Json => output::json_aside(report),
         Format::Text if has_stdout => output::text_line(&report.text())?,
         Format::Text => output::aside(&report.text(), global),
     }
-    report
-        .advice()
-        .iter()
-        .for_each(|advice| output::aside(&format!("hint:  {}", global.given.repeat_in(advice)), global));
+    for advice in advice {
+        output::aside(&format!("hint:  {}", global.given.repeat_in(advice)), global);
+    }
     Ok(if report.is_incomplete() {
         Exit::Damaged
     } else if report.lacks_named() || report.is_empty() {

@@ -64,7 +64,7 @@ impl ObjectTarget {
     /// When the directory cannot be made, or standard output is a terminal that was not asked for.
     pub(super) fn prepare(args: &DecryptArgs, form: Form, prefix: &str, global: &Global) -> Result<Self, Failure> {
         if let Some(path) = &args.to {
-            let tree = ExportTree::create(path).map_err(|error| Failure::export(&error))?;
+            let tree = ExportTree::create(path).map_err(|error| not_made(&error))?;
             let tree = Arc::new(Mutex::new(Some(tree)));
             remove_on_interrupt(&tree)?;
             return Ok(Self::Directory(tree, prefix.to_owned()));
@@ -98,15 +98,32 @@ impl ObjectTarget {
         }
     }
 
-    /// Ends the writing. The directory has its name only now.
-    pub(super) fn finish(self) -> Result<(), WriteError> {
-        match self {
-            Self::Stream(_) => Ok(()),
-            Self::Directory(tree, _) => match lock(&tree).take() {
-                Some(tree) => Ok(tree.finish()?),
-                None => Ok(()),
-            },
+    /// Ends the writing. The directory has its name only now. Without objects there is none.
+    pub(super) fn finish(self, objects: u64) -> Result<(), WriteError> {
+        let tree = match &self {
+            Self::Directory(tree, _) if objects > 0 => lock(tree).take(),
+            _ => None,
+        };
+        Ok(tree.map_or(Ok(()), ExportTree::finish)?)
+    }
+}
+
+/// A directory that is not finished is removed. The thread that waits for Ctrl-C has it, too, so it is taken away from
+/// there.
+impl Drop for ObjectTarget {
+    fn drop(&mut self) {
+        if let Self::Directory(tree, _) = self {
+            drop(lock(tree).take());
         }
+    }
+}
+
+/// The failure of a directory that cannot be made.
+fn not_made(error: &DurableError) -> Failure {
+    let failure = Failure::export(error);
+    match error {
+        DurableError::Exists(_) => failure.with_hint("give the name of a new directory: --to DIR"),
+        _ => failure,
     }
 }
 
