@@ -60,6 +60,7 @@ pub(super) fn wait(config: &Config, awaited: &Awaited, global: &Global) -> Resul
             adopted = timeout(PATIENCE, adopt(config, awaited, &mut last, global)) => Some(adopted),
         };
         match adopted {
+            Some(Ok(Ok(Exit::Found))) => Err(unadopted(awaited, Exit::Found, NOBODY)),
             Some(Ok(adopted)) => adopted.map_err(|failure| lost(awaited, failure)),
             Some(Err(_)) => Err(unadopted(awaited, Exit::Found, &too_late())),
             None => Err(unadopted(awaited, Exit::Interrupted, &interrupted(awaited, last))),
@@ -92,6 +93,11 @@ fn interrupted(awaited: &Awaited, last: Option<Adopted>) -> String {
     format!("you interrupted the wait: {known}")
 }
 
+/// Why a wait ends at once. A plugin that has just started does not know its API servers yet.
+const NOBODY: &str =
+    "no API server is connected, so nobody has adopted it; one that runs connects within a minute or two";
+
+/// Returns [`Exit::Found`] if no API server is connected.
 async fn adopt(
     config: &Config,
     awaited: &Awaited,
@@ -106,6 +112,9 @@ async fn adopt(
             let now = count(&report, &key_id);
             if last.replace(now) != Some(now) && printed.is_ok() {
                 printed = output::advice(&progress(&key_id, now), global);
+            }
+            if now.1 == 0 {
+                return Ok(Exit::Found);
             }
             if now.0 == now.1 {
                 return Ok(output::end_change(printed, global));
