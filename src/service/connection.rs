@@ -113,6 +113,7 @@ impl Connection {
             return Err(DecryptError::UnknownKey { is_logged: self.service.note_missing(key_id) });
         };
         if !key.state.unwraps() {
+            self.service.count_disabled(key_id);
             return Err(DecryptError::Disabled(Arc::clone(&key.id)));
         }
         let seed = key.kek.unwrap(&key.id, wrapped).map_err(|error| match error {
@@ -299,6 +300,24 @@ mod tests {
             DecryptError::UnknownKey { is_logged: true }
         );
         assert_eq!(connection.decrypt(&fixture.id(0), &wrapped, true).unwrap_err(), DecryptError::Annotations);
+    }
+
+    #[test]
+    fn a_disabled_key_that_is_asked_for_is_reported_until_it_is_enabled() {
+        let mut fixture = Fixture::new();
+        let connection = fixture.connect();
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let keyring = testing::with_key(fixture.keyring.clone(), &root, State::Disabled);
+        let index = keyring.entries().len() - 1;
+        let disabled = keyring.entries()[index].id().to_string();
+        fixture.publish(keyring.clone(), Duration::ZERO);
+        let error = connection.decrypt(&disabled, &[0; 108], false).unwrap_err();
+        assert!(matches!(error, DecryptError::Disabled(_)), "{error}");
+        let report = connection.report();
+        assert_eq!((report.missing[0].key_id.as_str(), report.missing[0].calls), (disabled.as_str(), 1));
+        assert!(report.keys.contains(&disabled));
+        fixture.publish(testing::set_state(&keyring, index, State::DecryptOnly), Duration::ZERO);
+        assert!(connection.report().missing.is_empty());
     }
 
     #[test]

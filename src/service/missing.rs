@@ -1,8 +1,9 @@
-//! Counts the calls of Decrypt that were refused because the keyring does not hold the key.
+//! Counts the calls of Decrypt that were refused because the keyring does not hold the key, or has disabled it.
 //!
-//! Such a call means that a stored value needs that key, most likely because an older keyring was restored. If the key
-//! is found, this file is not used. Invariant: a peer can make neither the memory nor the log grow. At most
-//! [`KEYS_MAX`] key_ids are kept, only those that claviger could have made, and the log has at most one line a minute.
+//! Such a call means that a stored value needs that key. Most likely an older keyring was restored, or somebody has
+//! disabled a key that is needed. If the key opens the value, this file is not used. Invariant: a peer can make neither
+//! the memory nor the log grow. At most [`KEYS_MAX`] key_ids are kept, only those that claviger could have made, and
+//! the log has at most one line a minute.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +22,7 @@ use crate::{
 /// The most key_ids that are counted on their own. The calls for all others are counted together.
 const KEYS_MAX: usize = 16;
 
-/// The calls for keys that the keyring does not hold.
+/// The calls for keys that the keyring does not hold or has disabled.
 #[derive(Debug)]
 pub(super) struct MissingKeys(Mutex<MissingCounts>);
 
@@ -38,7 +39,7 @@ struct MissingCalls {
     last: Instant,
 }
 
-/// A key that API servers need and that the keyring does not hold.
+/// A key that API servers need and that the keyring does not hold or has disabled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissingKey {
     /// The key_id that the calls named.
@@ -72,15 +73,22 @@ impl MissingKeys {
         said.is_some()
     }
 
-    /// The keys for which calls were refused and which are not held now, and the number of calls for all other key_ids.
-    pub(super) fn report(&self, is_held: impl Fn(&str) -> bool) -> (Vec<MissingKey>, u64) {
+    /// Counts a call that named `key_id`, without a line in the log.
+    pub(super) fn count(&self, key_id: &str) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.add(key_id.parse().ok(), Instant::now());
+    }
+
+    /// The keys for which calls were refused and which are not served now, and the number of calls for all other
+    /// key_ids.
+    pub(super) fn report(&self, is_served: impl Fn(&str) -> bool) -> (Vec<MissingKey>, u64) {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = counts.keys.iter().map(|(key_id, MissingCalls { calls, last })| MissingKey {
             key_id: key_id.to_string(),
             calls: *calls,
             last_s: last.elapsed().as_secs(),
         });
-        (keys.filter(|key| !is_held(&key.key_id)).collect(), counts.others)
+        (keys.filter(|key| !is_served(&key.key_id)).collect(), counts.others)
     }
 }
 

@@ -134,6 +134,12 @@ impl Service {
         self.missing.note(key_id)
     }
 
+    /// Counts a call of Decrypt that was refused because the key `key_id` is disabled.
+    #[cold]
+    pub(super) fn count_disabled(&self, key_id: &str) {
+        self.missing.count(key_id);
+    }
+
     /// Notes a new connection of `peer`.
     pub(super) fn enter(&self, peer: Peer) -> Arc<Adoption> {
         self.adoptions.enter(peer)
@@ -144,8 +150,9 @@ impl Service {
         let current = self.current();
         let keys = || current.iter().flat_map(|snapshot| snapshot.keys());
         let unwrapped = keys().map(|key| (key.id.to_string(), key.unwrapped())).filter(|(_, count)| *count > 0);
-        let is_held = |key_id: &str| current.as_ref().is_some_and(|snapshot| snapshot.key(key_id).is_some());
-        let (missing, missing_others) = self.missing.report(is_held);
+        let key =
+            |key_id: &str| current.as_ref().and_then(|snapshot| snapshot.key(key_id).map(|key| key.state.unwraps()));
+        let (missing, missing_others) = self.missing.report(|key_id| key(key_id) == Some(true));
         SelfReport {
             instance: self.instance.clone(),
             layers: self.layers.clone(),

@@ -1,4 +1,4 @@
-//! Keys that stored values need and that the keyring does not hold.
+//! Keys that stored values need and that the keyring does not hold or has disabled.
 
 use super::super::{given::quoted, tables::ago};
 use crate::{
@@ -9,7 +9,11 @@ use crate::{
 
 /// What to do about each key that is missing. `opened` is the keyring here, if it opens.
 pub(super) fn missing_keys(report: &SelfReport, opened: Option<&Opened>) -> Vec<String> {
-    let mut findings: Vec<String> = report.missing.iter().map(|key| missing_key(key, opened)).collect();
+    // A key that the plugin holds, and for which it refuses calls, is disabled.
+    let finding = |key: &MissingKey| {
+        if report.keys.contains(&key.key_id) { disabled_key(key) } else { missing_key(key, opened) }
+    };
+    let mut findings: Vec<String> = report.missing.iter().map(finding).collect();
     if report.missing_others > 0 {
         findings.push(format!(
             "{} refused for other keys, which claviger may not have made: `claviger scan` shows which provider wrote the values",
@@ -17,6 +21,14 @@ pub(super) fn missing_keys(report: &SelfReport, opened: Option<&Opened>) -> Vec<
         ));
     }
     findings
+}
+
+fn disabled_key(MissingKey { key_id, calls: count, last_s }: &MissingKey) -> String {
+    format!(
+        "stored values need {key_id}, which is disabled: {} refused, the last one {}; to read them again: claviger key enable {key_id}",
+        refused_calls(*count),
+        ago(*last_s)
+    )
 }
 
 fn missing_key(MissingKey { key_id, calls: count, last_s }: &MissingKey, opened: Option<&Opened>) -> String {
