@@ -210,8 +210,8 @@ fn stored_value(data: &[u8]) {
     let _ = Names::new("/registry").path(data);
 }
 
-/// Opens a value, and writes an object as a manifest. Whoever reads the manifest finds the name of the object in it, and
-/// the data.
+/// Opens a value, and writes an object as a manifest. Whoever reads the manifest finds the name of the object in it,
+/// and the data.
 fn object(data: &[u8]) {
     let local = |cipher| LocalKey { cipher, name: "k".to_owned(), secret: vec![7; 32].into() };
     let mut keys = ValueKeys::default();

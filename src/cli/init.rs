@@ -48,7 +48,8 @@ pub(super) struct InitArgs {
     /// age recipient (age1…) whose identity can recover the root key; may be given several times
     #[arg(long, value_name = "RECIPIENT")]
     recovery_recipient: Vec<String>,
-    /// File with the recipients' identities, or - for standard input [default: ask on the terminal]
+    /// File with the identity of a recipient, or with shares of it, or - for standard input; may be given several times
+    /// [default: ask on the terminal]
     #[arg(long, value_name = "FILE", requires = "recovery_recipient")]
     recovery_identity: Vec<PathBuf>,
     /// Have no recovery recipient. If the state directory is lost, every Secret is lost, because nothing else opens the

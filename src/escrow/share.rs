@@ -69,7 +69,7 @@ pub enum ShareError {
     Other(SetName),
     /// The counts make no sense.
     #[error(
-        "{shares} shares with a threshold of {threshold}: expected 2 to {SHARES_MAX} shares, and a threshold of 2 or more"
+        "{shares} shares with a threshold of {threshold}: expected 2 to {SHARES_MAX} shares, and a threshold from 2 to their number"
     )]
     Counts {
         /// How many shares to make.
