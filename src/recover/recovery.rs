@@ -8,7 +8,7 @@ use std::{
     num::NonZero,
     ops::ControlFlow,
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     },
     thread,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     memory::without_traces,
     scan::{
-        Groups,
+        names::Names,
         object::{Object, Sink},
     },
 };
@@ -113,14 +113,14 @@ impl RecoverySink {
     }
 }
 
-/// Runs `scan` with a sink, and hands every chosen object of `groups` to `take`, in the scan's order. When `take`
-/// fails, the scan ends.
+/// Runs `scan` with a sink, and hands every chosen object to `take`, in the scan's order. `names` are those of the
+/// scan's resources. When `take` fails, the scan ends.
 ///
 /// # Errors
 /// When `take` fails: its error comes with what `scan` returned.
 pub fn recover<T, E: Send>(
     (keys, form): (&ValueKeys, Form),
-    (selection, groups): (Selection, Arc<Groups>),
+    (selection, names): (Selection, &Names),
     scan: impl FnOnce(&mut RecoverySink) -> T,
     take: impl FnMut(OpenedPart) -> Result<(), E> + Send,
 ) -> (T, Recovered, Result<(), E>) {
@@ -136,7 +136,7 @@ pub fn recover<T, E: Send>(
         }
         drop(opened);
         let handing_on = scope.spawn(move || take_all(&to_take, permits, take));
-        let selector = Selector::new(selection, groups);
+        let selector = Selector::new(selection, names.clone());
         let part = FoundPart { number: 0, objects: Vec::with_capacity(PART_OBJECTS) };
         let mut sink = RecoverySink { selector, part, bytes: 0, parts, permit };
         let outcome = scan(&mut sink);

@@ -1,11 +1,11 @@
 //! Which objects of a scan are recovered.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::collections::BTreeSet;
 
-use crate::scan::{Groups, names::Resource, object::Object};
+use crate::scan::{
+    names::{Names, resource},
+    object::Object,
+};
 
 /// Which objects are recovered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,14 +24,14 @@ pub enum Selection {
 pub(super) struct Selector {
     /// What is still wanted: a key that was found is taken out.
     selection: Selection,
-    groups: Arc<Groups>,
-    /// Whether the resource of a group is wanted, by the group's number.
-    wanted: HashMap<u32, bool>,
+    names: Names,
+    /// The part of a key that named the resource of the object before, and whether that resource is wanted.
+    last: Option<(Vec<u8>, bool)>,
 }
 
 impl Selector {
-    pub(super) fn new(selection: Selection, groups: Arc<Groups>) -> Self {
-        Self { selection, groups, wanted: HashMap::new() }
+    pub(super) fn new(selection: Selection, names: Names) -> Self {
+        Self { selection, names, last: None }
     }
 
     /// Whether `object` is recovered.
@@ -40,11 +40,17 @@ impl Selector {
             Selection::All => true,
             Selection::Keys(keys) => keys.remove(object.key),
             Selection::Prefixes(prefixes) => prefixes.iter().any(|prefix| object.key.starts_with(prefix)),
-            Selection::Resources(names) => {
-                let groups = &self.groups;
-                *self.wanted.entry(object.summary.group).or_insert_with(|| {
-                    groups.get(object.summary.group).is_some_and(|group| is_among(names, &group.resource))
-                })
+            Selection::Resources(wanted) => {
+                // The key decides, not the object's group: a scan counts all groups beyond a limit as one.
+                let path = self.names.path(object.key).unwrap_or_default();
+                if let Some((last, is_wanted)) = &self.last
+                    && last == path
+                {
+                    return *is_wanted;
+                }
+                let is_wanted = is_among(wanted, path);
+                self.last = Some((path.to_vec(), is_wanted));
+                is_wanted
             }
         }
     }
@@ -63,6 +69,7 @@ impl Selector {
     }
 }
 
-fn is_among(names: &BTreeSet<String>, resource: &Resource) -> bool {
-    names.contains(&resource.name) || names.contains(&resource.to_string())
+fn is_among(wanted: &BTreeSet<String>, path: &[u8]) -> bool {
+    let resource = resource(&String::from_utf8_lossy(path));
+    wanted.contains(&resource.name) || wanted.contains(&resource.to_string())
 }

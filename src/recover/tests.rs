@@ -206,7 +206,7 @@ fn recovered(
         let options = Options { digest: false, progress: &mut |_, _| {} };
         snapshot::scan(file.path(), &summarizer, sink, options).unwrap()
     };
-    recover((keys, Form::Raw), (selection, summarizer.groups()), scan, take)
+    recover((keys, Form::Raw), (selection, summarizer.names()), scan, take)
 }
 
 /// The keys of the objects that are recovered, and the reasons for the others.
@@ -258,6 +258,17 @@ fn thousands_of_objects_are_handed_on_in_their_order_with_their_bytes() {
     });
     assert_eq!((parts, taken), (1, Err("full".to_owned())));
     assert!(matches!(&outcome.incomplete[..], [] | [Incomplete::Ended]));
+}
+
+/// Whoever can write to etcd can invent resources, until a scan counts all others as one.
+#[test]
+fn invented_resources_hide_no_object_of_the_one_that_is_chosen() {
+    let invented: Vec<String> = (0..9000).map(|number| format!("/registry/r{number}/a")).collect();
+    let mut changes: Vec<Change<'_>> = vec![((2, 0), b"/registry/secrets/a/x", Some(b"{}"))];
+    changes.extend((3..).zip(&invented).map(|(revision, key)| ((revision, 0), key.as_bytes(), Some(&b"{}"[..]))));
+    let secrets = Selection::Resources(BTreeSet::from(["secrets".to_owned()]));
+    let (opened, unopened, _) = chosen(&changes, &ValueKeys::default(), secrets);
+    assert_eq!((opened, unopened), (vec!["/registry/secrets/a/x".to_owned()], vec![]));
 }
 
 #[test]

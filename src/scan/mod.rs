@@ -39,5 +39,4 @@ pub mod summarizer;
 pub mod tally;
 pub mod value;
 
-pub use group::Groups;
 pub use source::{ScanSource, SourceKind};

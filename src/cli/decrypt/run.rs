@@ -119,7 +119,7 @@ fn decrypt(
         Ok::<_, WriteError>(())
     };
     let scan = |sink: &mut RecoverySink| scan_all(places, &summarizer, sink, global);
-    let (outcomes, recovered, taken) = recover((keys, form), (selection, summarizer.groups()), scan, take);
+    let (outcomes, recovered, taken) = recover((keys, form), (selection, summarizer.names()), scan, take);
     taken?;
     let outcomes = outcomes?;
     target.finish(report.count())?;
