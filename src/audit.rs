@@ -71,7 +71,7 @@ pub enum Event<'a> {
     BackupForgetAll(KeyringEvent),
     /// A backup is about to be set up here, or records to be merged.
     Restore(KeyringEvent),
-    /// Objects are about to be decrypted, and handed to whoever ran the command.
+    /// A command is about to decrypt objects for the user who ran it.
     Decrypt {
         /// The uuids of the keyrings whose keys are used.
         keyrings: Vec<String>,

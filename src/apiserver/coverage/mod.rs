@@ -6,8 +6,8 @@
 //!
 //! Source: `k8s.io/apiserver`, `pkg/server/options/encryptionconfig/config.go` and
 //! `pkg/apis/apiserver/validation/validation_encryption.go`. A file that those refuse is refused here, too, because an
-//! API server does not start with it. Whoever needs the keys in a file asks for [`local_keys`]; for everybody else only
-//! their lengths count. They are wiped after use.
+//! API server does not start with it. [`local_keys`] returns the keys in a file. [`Coverage`] looks only at their
+//! lengths. Both wipe them after use.
 
 mod config_file;
 mod error;

@@ -11,12 +11,12 @@ use super::{
 
 /// Decrypt objects from a snapshot or a live etcd, without an API server
 ///
-/// Opens values under the keys of the keyring in the state directory, or of backups on any machine; with
-/// --encryption-config also values of aescbc, aesgcm and secretbox. Secrets and ConfigMaps are written as YAML that
-/// kubectl takes, without what belongs to the old object only: uid, owners, finalizers, times. Custom resources are
-/// written as the JSON that is stored, other objects as they are stored. Each use is an audit event before the first
-/// byte, in the state directory, or on standard error if there is none. Exits with 1 if an object is not there, and
-/// with 7 if one cannot be opened or something may be missing; the others are written.
+/// The keys are those of the keyring in the state directory, or those of backups, on any machine. With
+/// --encryption-config the command opens values of aescbc, aesgcm and secretbox, too. Secrets and ConfigMaps are
+/// written as YAML that kubectl takes, without what belongs to the old object only: uid, owners, finalizers, times.
+/// Custom resources are written as the JSON that is stored, other objects as they are stored. Each use is an audit
+/// event before the first byte, in the state directory, or on standard error if there is none. Exits with 1 if an
+/// object is not there, and with 7 if one cannot be opened or something may be missing; the others are written.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
