@@ -23,6 +23,8 @@ mod deploy;
 #[cfg(feature = "default")]
 mod docs;
 #[cfg(feature = "default")]
+mod drill;
+#[cfg(feature = "default")]
 mod hardening;
 mod harness;
 #[cfg(not(feature = "default"))]

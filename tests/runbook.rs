@@ -1,24 +1,12 @@
 //! `docs/runbook.md`, command by command, in its order, under a real kube-apiserver: after each chapter every Secret is read by an API
 //! server that knows nothing from before.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path};
 
-use crate::harness::{
-    api_server::ApiServer,
-    binaries::{EtcdVersion, Program, Version},
-    etcd::Etcd,
-    processes::Run,
-};
+use crate::harness::{api_server::ApiServer, etcd::Etcd, machine::Machine, processes::Run};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 const RUNBOOK: &str = include_str!("../docs/runbook.md");
-const LIMIT: Duration = Duration::from_mins(2);
 
 /// Where the runbook's paths are below the root of a machine that is made up.
 const PATHS: [&str; 5] =
@@ -42,116 +30,28 @@ fn chapters() -> Vec<Chapter> {
     RUNBOOK.split("\n## ").skip(1).map(chapter).collect()
 }
 
-/// A machine with claviger, systemctl, kubectl and age on it, below a directory.
-struct Machine {
-    root: PathBuf,
-    run: Run,
+/// A machine with the disks that the runbook names.
+fn machine() -> Machine {
+    let machine = Machine::new(&Run::new().unwrap(), "machine", Path::new(BINARY), &PATHS).unwrap();
+    for directory in ["media/usb", "media/safe"] {
+        fs::create_dir_all(machine.root().join(directory)).unwrap();
+    }
+    machine
 }
 
-impl Machine {
-    fn new(run: Run) -> Self {
-        let root = run.path("machine");
-        for directory in ["bin", "etc/kubernetes/claviger", "run", "var/lib", "media/usb", "media/safe"] {
-            fs::create_dir_all(root.join(directory)).unwrap();
-        }
-        fs::set_permissions(root.join("run"), fs::Permissions::from_mode(0o750)).unwrap();
-        let machine = Self { root, run };
-        machine.configure("");
-        machine.tool("sudo", "exec \"$@\"");
-        machine.tool("claviger", &format!("exec '{BINARY}' --config '{}' \"$@\"", machine.path("/etc/config.toml")));
-        machine.tool("systemctl", SYSTEMCTL);
-        for (name, program) in [
-            ("age-keygen", Program::AgeKeygen),
-            ("etcdutl", Program::Etcdutl(EtcdVersion::V3_7)),
-            ("kubectl", Program::Kubectl(Version::V1_37)),
-        ] {
-            machine.tool(name, &format!("exec '{}' \"$@\"", program.path().unwrap().display()));
-        }
-        machine
-    }
-
-    /// Writes the configuration of claviger, with `more` at its end.
-    fn configure(&self, more: &str) {
-        let (state_dir, socket) = (self.path("/var/lib/claviger"), self.path("/run/kms.sock"));
-        let config = format!("state-dir = \"{state_dir}\"\nsocket = \"{socket}\"\n{more}");
-        fs::write(self.root.join("etc/config.toml"), config).unwrap();
-    }
-
-    /// Where `path` of the runbook is.
-    fn path(&self, path: &str) -> String {
-        format!("{}{path}", self.root.display())
-    }
-
-    fn tool(&self, name: &str, script: &str) {
-        let path = self.root.join("bin").join(name);
-        fs::write(&path, format!("#!/usr/bin/env bash\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    /// Runs a block of commands as the runbook has it.
-    fn bash(&self, block: &str, kubeconfig: Option<&Path>) -> String {
-        let script = PATHS.iter().fold(block.to_owned(), |text, path| text.replace(path, &self.path(path)));
-        let mut command = Command::new("bash");
-        command.args(["-euo", "pipefail", "-c", &script]).current_dir(&self.root).stdin(Stdio::null());
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{}:{path}", self.path("/bin"))).env("MACHINE", &self.root);
-        if let Some(kubeconfig) = kubeconfig {
-            command.env("KUBECONFIG", kubeconfig);
-        }
-        let start = Instant::now();
-        let output = command.output().unwrap();
-        let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{block}\n{printed}");
-        assert!(start.elapsed() < LIMIT, "{block} took {:?}", start.elapsed());
-        printed
-    }
-
-    /// Starts etcd and an API server that uses the plugin here.
-    fn control_plane(&self, snapshot: Option<&Path>) -> (Etcd, ApiServer) {
-        let etcd = match snapshot {
-            Some(snapshot) => Etcd::start_from_snapshot(&self.run, snapshot).unwrap(),
-            None => Etcd::start(&self.run, 1).unwrap(),
-        };
-        let config = self.root.join(CONFIGURATION);
-        let generate = "claviger generate encryption-configuration --resource secrets";
-        fs::write(&config, self.bash(generate, None)).unwrap();
-        let api = ApiServer::on(&self.run, &etcd).encryption_config(&config).start().unwrap();
-        self.configure(&format!("etcd-servers = [\"{}\"]\n", etcd.endpoints().replace(',', "\", \"")));
-        (etcd, api)
-    }
+/// Starts etcd and an API server that uses the plugin of `machine`.
+fn control_plane(machine: &Machine, snapshot: Option<&Path>) -> (Etcd, ApiServer) {
+    let etcd = match snapshot {
+        Some(snapshot) => Etcd::start_from_snapshot(machine.run(), snapshot).unwrap(),
+        None => Etcd::start(machine.run(), 1).unwrap(),
+    };
+    let config = machine.root().join(CONFIGURATION);
+    let generate = "claviger generate encryption-configuration --resource secrets > /etc/kubernetes/claviger/encryption-configuration.yaml";
+    machine.bash(generate, None).unwrap();
+    let api = ApiServer::on(machine.run(), &etcd).encryption_config(&config).start().unwrap();
+    machine.configure(&format!("etcd-servers = [\"{}\"]\n", etcd.endpoints().replace(',', "\", \""))).unwrap();
+    (etcd, api)
 }
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let stop =
-            format!("PATH='{}':$PATH MACHINE='{}' systemctl stop claviger", self.path("/bin"), self.root.display());
-        // It may not run.
-        _ = Command::new("bash").args(["-c", &stop]).output();
-    }
-}
-
-/// systemd's command, for the one unit that there is.
-const SYSTEMCTL: &str = r#"
-pid="$MACHINE/run/pid"
-stop() { [ -f "$pid" ] && kill "$(cat "$pid")" && while kill -0 "$(cat "$pid")" 2>/dev/null; do sleep 0.05; done; rm -f "$pid"; }
-start() {
-    setsid "$MACHINE/bin/claviger" serve >"$MACHINE/run/log" 2>&1 </dev/null &
-    echo $! >"$pid"
-    for _ in $(seq 200); do
-        grep -q '"unsealed"' "$MACHINE/run/log" && return
-        kill -0 "$(cat "$pid")" 2>/dev/null || break
-        sleep 0.05
-    done
-    cat "$MACHINE/run/log" >&2
-    exit 1
-}
-case "$1" in
-    start) start ;;
-    stop) stop || true ;;
-    restart) stop || true; start ;;
-    *) exit 64 ;;
-esac
-"#;
 
 /// What has happened before a chapter is opened.
 fn misfortune(heading: &str) -> &'static str {
@@ -193,26 +93,26 @@ fn secret(api: &ApiServer, name: &str) -> String {
 
 #[test]
 fn every_command_of_the_runbook_does_what_its_chapter_promises() {
-    let machine = Machine::new(Run::new().unwrap());
+    let machine = machine();
     let mut plane: Option<(Etcd, ApiServer)> = None;
     let mut written = Vec::new();
     for Chapter { heading, blocks } in chapters() {
         assert!(!blocks.is_empty(), "{heading}");
         if heading == "All machines are lost" {
             let (etcd, _) = plane.take().unwrap();
-            etcd.snapshot(&machine.root.join("media/usb/etcd.db")).unwrap();
+            etcd.snapshot(&machine.root().join("media/usb/etcd.db")).unwrap();
         }
         if heading == "Can this snapshot be restored?" {
-            plane.as_ref().unwrap().0.snapshot(&machine.root.join("media/usb/etcd-today.db")).unwrap();
+            plane.as_ref().unwrap().0.snapshot(&machine.root().join("media/usb/etcd-today.db")).unwrap();
         }
-        machine.bash(misfortune(heading), None);
+        machine.bash(misfortune(heading), None).unwrap();
         for block in blocks {
             if block.contains("kubectl") && plane.is_none() {
-                let snapshot = machine.root.join("media/usb/etcd.db");
-                plane = Some(machine.control_plane(Some(&*snapshot).filter(|snapshot| snapshot.exists())));
+                let snapshot = machine.root().join("media/usb/etcd.db");
+                plane = Some(control_plane(&machine, Some(&*snapshot).filter(|snapshot| snapshot.exists())));
             }
             let kubeconfig = plane.as_ref().map(|(_, api)| api.kubeconfig());
-            let printed = machine.bash(block, kubeconfig.as_deref());
+            let printed = machine.bash(block, kubeconfig.as_deref()).unwrap();
             if heading == "All machines are lost" && block.starts_with("kubectl") {
                 assert!(written.iter().all(|name: &String| printed.contains(name.as_str())), "{printed}");
             }
@@ -223,7 +123,7 @@ fn every_command_of_the_runbook_does_what_its_chapter_promises() {
         if heading == "Uninstall" {
             let (etcd, mut encrypting) = plane.take().unwrap();
             encrypting.kill().unwrap();
-            let api = ApiServer::on(&machine.run, &etcd).start().unwrap();
+            let api = ApiServer::on(machine.run(), &etcd).start().unwrap();
             plane = Some((etcd, api));
         }
         let (_, api) = plane.as_mut().unwrap();
@@ -237,5 +137,5 @@ fn every_command_of_the_runbook_does_what_its_chapter_promises() {
         written.push(name);
         println!("{heading}: {} Secrets read", written.len());
     }
-    assert!(machine.bash("claviger key list", None).contains("primary"));
+    assert!(machine.bash("claviger key list", None).unwrap().contains("primary"));
 }

@@ -6,13 +6,7 @@
 mod harness;
 mod side_by_side;
 
-use std::{
-    env,
-    fmt::Display,
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, ExitCode},
-};
+use std::{fmt::Display, fs, path::PathBuf, process::ExitCode};
 
 use age::secrecy::ExposeSecret;
 use anstream::{eprintln, println};
@@ -20,6 +14,7 @@ use anstream::{eprintln, println};
 use harness::{
     api_server::ApiServer,
     binaries::{EtcdVersion, Program, Version},
+    claviger,
     error::{Context, Error, Result},
     etcd::Etcd,
     plugin::Plugin,
@@ -89,7 +84,7 @@ struct World {
 fn tell() -> Result<World> {
     println!("claviger's playground: a real etcd, a real kube-apiserver, and claviger between them, on this machine.");
     step("Building claviger, and finding or building etcd, kube-apiserver and kubectl (minutes, the first time)");
-    let claviger = build_claviger()?;
+    let claviger = claviger::build()?;
     for program in [
         Program::Etcd(EtcdVersion::V3_7),
         Program::Etcdctl(EtcdVersion::V3_7),
@@ -208,27 +203,6 @@ fn quoted(word: &impl Display) -> String {
     let word = word.to_string();
     let is_plain = |c: char| c.is_alphanumeric() || "/._-@:,+=%".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
-}
-
-/// claviger in the profile that this example was built in.
-fn build_claviger() -> Result<PathBuf> {
-    let own = env::current_exe().during(|| "finding the playground's own file".to_owned())?;
-    let target = own.parent().and_then(Path::parent).map(Path::to_owned);
-    let target = target.ok_or_else(|| Error::new(format!("{} is not below target/", own.display())))?;
-    let profile = match target.file_name().and_then(|name| name.to_str()) {
-        Some("debug") | None => "dev",
-        Some(profile) => profile,
-    };
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--quiet", "--locked", "--bin", "claviger", "--profile", profile, "--manifest-path"])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
-        .status()
-        .during(|| "running cargo".to_owned())?;
-    if !status.success() {
-        return Err(Error::new("claviger was not built").hint("cargo said above why"));
-    }
-    Ok(target.join("claviger"))
 }
 
 fn stored(etcd: &Etcd) -> Result<Vec<u8>> {

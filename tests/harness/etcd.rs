@@ -93,6 +93,16 @@ impl Etcd {
         })
     }
 
+    /// Starts a single member of the newest version on a directory that `etcdutl snapshot restore` has made.
+    pub(crate) fn start_on(run: &Run, data: &Path) -> Result<Self> {
+        with_free_ports(|| {
+            let mut etcd = Self::plan(run, EtcdVersion::V3_7, 1)?;
+            data.clone_into(&mut etcd.members[0].data);
+            etcd.start_all()?;
+            Ok(etcd)
+        })
+    }
+
     /// Starts a single member of the newest version on what [`Etcd::snapshot`] saved.
     pub(crate) fn start_from_snapshot(run: &Run, snapshot: &Path) -> Result<Self> {
         Self::start_version_from_snapshot(run, EtcdVersion::V3_7, snapshot)

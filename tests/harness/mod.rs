@@ -1,4 +1,4 @@
-//! A real control plane for the tests and for the playground, as processes of this machine: etcd, kube-apiserver, claviger,
+//! A real control plane for the tests and for the examples, as processes of this machine: etcd, kube-apiserver, claviger,
 //! and a node with the kubelet and containerd.
 //!
 //! Programs come from [`binaries`] (found, or built from pinned sources), run as processes of a [`processes::Run`], and
@@ -10,21 +10,23 @@
 //! api_server, etcd, node, plugin, binaries -> processes, commands -> spawn -> error;   api_server -> etcd
 //! kine -> postgres -> processes, commands, packages;   kine -> binaries, certificates, processes
 //! api_server, etcd, node -> binaries, ports;   api_server, etcd, node -> certificates;   node -> images, packages -> binaries
-//! binaries, packages, processes -> progress
+//! binaries, packages, processes -> progress;   machine -> etcd, binaries, commands, processes
 //! ```
 //!
 //! Set `CLAVIGER_TEST_KEEP` to keep the directories with all logs and data.
 
-#![allow(dead_code, reason = "the tests and the playground each use their own part of it")]
+#![allow(dead_code, reason = "the tests and the examples each use their own part of it")]
 
 pub(crate) mod api_server;
 pub(crate) mod binaries;
 pub(crate) mod certificates;
+pub(crate) mod claviger;
 pub(crate) mod commands;
 pub(crate) mod error;
 pub(crate) mod etcd;
 pub(crate) mod images;
 pub(crate) mod kine;
+pub(crate) mod machine;
 pub(crate) mod node;
 mod packages;
 pub(crate) mod plugin;
