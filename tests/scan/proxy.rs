@@ -13,8 +13,10 @@ const LIMIT: Duration = Duration::from_mins(1);
 
 /// What happens when the bytes have passed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Then {
+pub(crate) enum Then {
     Hold,
+    /// Each connection stops, after so many bytes of its own, until it is released.
+    HoldEach,
     Break,
 }
 
@@ -26,14 +28,14 @@ enum State {
 }
 
 /// Serves one client after the other.
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     port: u16,
     state: Arc<(Mutex<State>, Condvar)>,
 }
 
 impl Proxy {
     /// Passes so many bytes of what the server at `url` answers.
-    pub(super) fn start(url: &str, bytes: usize, then: Then) -> Self {
+    pub(crate) fn start(url: &str, bytes: usize, then: Then) -> Self {
         let server = url.strip_prefix("http://").unwrap().to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -45,7 +47,10 @@ impl Proxy {
                 let server = TcpStream::connect(&server).unwrap();
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 thread::spawn(move || pass(from, to, &mut usize::MAX.clone(), || true));
-                pass(server, client, &mut left, || then == Then::Hold && hold(&shared));
+                if then == Then::HoldEach {
+                    left = bytes;
+                }
+                pass(server, client, &mut left, || then != Then::Break && hold(&shared, then));
                 if then == Then::Break && left == 0 {
                     return;
                 }
@@ -54,33 +59,37 @@ impl Proxy {
         Self { port, state }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Waits until nothing passes any more.
-    pub(super) fn wait_until_held(&self) {
+    pub(crate) fn wait_until_held(&self) {
         let (state, changed) = &*self.state;
         let (state, _) = changed.wait_timeout_while(state.lock().unwrap(), LIMIT, |s| *s != State::Held).unwrap();
         assert!(*state == State::Held, "too few bytes passed");
     }
 
     /// Lets all pass from now on.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         *self.state.0.lock().unwrap() = State::Released;
         self.state.1.notify_all();
     }
 }
 
 /// Waits until it is released.
-fn hold((state, changed): &(Mutex<State>, Condvar)) -> bool {
+fn hold((state, changed): &(Mutex<State>, Condvar), then: Then) -> bool {
     let mut state = state.lock().unwrap();
     if *state == State::Passing {
         *state = State::Held;
         changed.notify_all();
     }
-    let (state, _) = changed.wait_timeout_while(state, LIMIT, |state| *state == State::Held).unwrap();
-    *state == State::Released
+    let (mut state, _) = changed.wait_timeout_while(state, LIMIT, |state| *state == State::Held).unwrap();
+    let is_released = *state == State::Released;
+    if then == Then::HoldEach {
+        *state = State::Passing;
+    }
+    is_released
 }
 
 /// Passes bytes until one side has no more; when none are left, goes on only if `next` says so.

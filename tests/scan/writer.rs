@@ -114,13 +114,13 @@ struct Header {
 }
 
 /// A connection to one member.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     runtime: tokio::runtime::Runtime,
     grpc: Grpc<Channel>,
 }
 
 impl Writer {
-    pub(super) fn new(url: &str) -> Self {
+    pub(crate) fn new(url: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let endpoint = Endpoint::from_shared(url.to_owned()).unwrap();
         let channel = runtime.block_on(async { endpoint.connect_lazy() });
@@ -128,7 +128,7 @@ impl Writer {
     }
 
     /// For a server at a Unix socket.
-    pub(super) fn at_socket(path: &Path) -> Self {
+    pub(crate) fn at_socket(path: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let path: PathBuf = path.to_owned();
         let connect = service_fn(move |_| {
@@ -140,28 +140,28 @@ impl Writer {
         Self { runtime, grpc: Grpc::new(channel) }
     }
 
-    pub(super) fn put(&mut self, key: &str, value: &[u8]) -> Result<u64, Status> {
+    pub(crate) fn put(&mut self, key: &str, value: &[u8]) -> Result<u64, Status> {
         self.call("/etcdserverpb.KV/Put", put(key, value, 0))
     }
 
-    pub(super) fn put_leased(&mut self, key: &str, value: &[u8], lease: i64) -> Result<u64, Status> {
+    pub(crate) fn put_leased(&mut self, key: &str, value: &[u8], lease: i64) -> Result<u64, Status> {
         self.call("/etcdserverpb.KV/Put", put(key, value, lease))
     }
 
     /// Puts all in one transaction; etcd takes 128 at most.
-    pub(super) fn put_all<'a>(&mut self, pairs: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<u64, Status> {
+    pub(crate) fn put_all<'a>(&mut self, pairs: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<u64, Status> {
         let ops = pairs.map(|(key, value)| RequestOp { op: Some(Op::Put(put(key, value, 0))) });
         self.call("/etcdserverpb.KV/Txn", TxnRequest { success: ops.collect(), ..TxnRequest::default() })
     }
 
     /// Deletes from `key` on and before `end`; the key alone if `end` is empty.
-    pub(super) fn delete(&mut self, key: &str, end: &str) -> Result<u64, Status> {
+    pub(crate) fn delete(&mut self, key: &str, end: &str) -> Result<u64, Status> {
         let request = DeleteRangeRequest { key: key.into(), range_end: end.into() };
         self.call("/etcdserverpb.KV/DeleteRange", request)
     }
 
     /// Deletes a key whose last change is of this revision, as API servers do; kine knows no other way.
-    pub(super) fn delete_changed_at(&mut self, key: &str, mod_revision: u64) -> Result<u64, Status> {
+    pub(crate) fn delete_changed_at(&mut self, key: &str, mod_revision: u64) -> Result<u64, Status> {
         let op = |op| vec![RequestOp { op: Some(op) }];
         let mod_revision = mod_revision.try_into().unwrap();
         let request = TxnRequest {
@@ -173,17 +173,17 @@ impl Writer {
     }
 
     /// Forgets all that was replaced before `revision`; waits until that is done if it is `physical`.
-    pub(super) fn compact(&mut self, revision: u64, physical: bool) -> Result<u64, Status> {
+    pub(crate) fn compact(&mut self, revision: u64, physical: bool) -> Result<u64, Status> {
         let request = CompactionRequest { revision: revision.try_into().unwrap(), physical };
         self.call("/etcdserverpb.KV/Compact", request)
     }
 
-    pub(super) fn grant(&mut self, lease: i64) -> Result<u64, Status> {
+    pub(crate) fn grant(&mut self, lease: i64) -> Result<u64, Status> {
         self.call("/etcdserverpb.Lease/LeaseGrant", LeaseGrantRequest { ttl: 86_400, id: lease })
     }
 
     /// Ends a lease, and all keys with it.
-    pub(super) fn revoke(&mut self, lease: i64) -> Result<u64, Status> {
+    pub(crate) fn revoke(&mut self, lease: i64) -> Result<u64, Status> {
         self.call("/etcdserverpb.Lease/LeaseRevoke", LeaseRevokeRequest { id: lease })
     }
 

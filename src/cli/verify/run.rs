@@ -30,7 +30,7 @@ use super::{
     words::headline,
 };
 
-/// How often an etcd is read if it compacts during the scan.
+/// How often an etcd is read if it compacts during the scan, and how often all is verified if the keyring changes.
 const ATTEMPTS: usize = 3;
 
 /// Prove that every value in etcd that has to be is encrypted under the primary key, and report it
@@ -81,14 +81,35 @@ pub(in crate::cli) fn run(args: VerifyArgs, global: &Global) -> Result<Exit, Fai
     let settings = Settings { provider_name, encryption_config, ..keyring.settings() };
     let site = Site::find(etcd.put_into(settings), global)?;
     files.check()?;
-    let opened = site.open()?;
-    let earlier = report.map(|file| EarlierReport::read(file, &opened)).transpose()?;
     let has_kms_v1 = feature_gates.is_some_and(|gates| apiserver::allows_kms_v1(&gates));
-    let input = VerifyInput::read(&site.config, &opened, has_kms_v1)?;
-    let verified = verify(input, &opened, earlier, files.kept().map(PathBuf::as_path), global)?;
+    let verified = verify_unchanged(&site, has_kms_v1, report.as_deref(), files.kept().map(PathBuf::as_path), global)?;
     files.write(&verified)?;
     show(&verified, global)?;
     Ok(verified.exit())
+}
+
+/// Verifies, with a keyring that is the same after the scan as before it: another key may become primary meanwhile.
+fn verify_unchanged(
+    site: &Site,
+    has_kms_v1: bool,
+    report: Option<&Path>,
+    kept: Option<&Path>,
+    global: &Global,
+) -> Result<Verified, Failure> {
+    let mut opened = site.open()?;
+    for _ in 0..ATTEMPTS {
+        let earlier = report.map(|file| EarlierReport::read(file.to_owned(), &opened)).transpose()?;
+        let input = VerifyInput::read(&site.config, &opened, has_kms_v1)?;
+        let verified = verify(input, &opened, earlier, kept, global)?;
+        let after = site.open()?;
+        if after.digest == opened.digest {
+            return Ok(verified);
+        }
+        opened = after;
+    }
+    let message = "the keyring was changed during each scan, so nothing is proven about its primary key";
+    let hint = format!("wait until nobody changes keys: {}", global.given.command("claviger verify"));
+    Err(Failure::new(Exit::Refused, &message, hint))
 }
 
 /// Scans, and says what the scan proves.
