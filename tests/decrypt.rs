@@ -19,7 +19,10 @@ use crate::{
         terminal::type_into,
     },
     harness::{api_server::ApiServer, etcd::Etcd, processes::Run},
-    scan::forged::{FREE, Forged, LEAF, Record, leaf, revision},
+    scan::{
+        forged::{FREE, Forged, LEAF, Record, leaf, revision},
+        proxy::{Proxy, Then},
+    },
 };
 
 const KEYRING: &str = "--state-dir [DIR]/state";
@@ -210,7 +213,30 @@ fn an_emptied_cluster_gets_its_secrets_back_from_a_snapshot_and_a_backup_alone()
     let last: Value = serde_json::from_str(audit.lines().last().unwrap()).unwrap();
     assert_eq!((&last["event"], &last["to"]), (&json!("decrypt"), &json!("standard output")));
     assert_eq!(last["objects"], json!(["secrets/default/password"]));
+    nothing_else_is_read_for_a_named_object(&cluster);
     drop(cluster.run);
+}
+
+/// The connection to etcd breaks long before all was read.
+fn nothing_else_is_read_for_a_named_object(cluster: &Cluster) {
+    let run = |chosen: &str| {
+        let proxy = Proxy::start(&cluster.etcd.endpoints(), 16 << 10, Then::Break);
+        cluster.sandbox.run(&format!("decrypt {chosen} --etcd-servers {} {KEYRING}", proxy.url()))
+    };
+    run("--all").ends_with(6);
+    let two = run("configmaps/default/frozen /registry/secrets/default/password");
+    two.ends_with(0);
+    assert!(two.stdout.contains("name: 'frozen'") && two.stdout.contains("name: 'password'"), "{two}");
+    let one_is_missing = run("secrets/default/nobody secrets/default/password");
+    one_is_missing.ends_with(1);
+    let says = "! /registry/secrets/default/nobody is not there";
+    assert!(
+        one_is_missing.stderr.contains(says) && one_is_missing.stdout.contains("name: 'password'"),
+        "{one_is_missing}"
+    );
+    let wrong = run("secrets/default/password --etcd-prefix /k8s");
+    wrong.ends_with(7);
+    assert!(wrong.stderr.contains("/registry"), "{wrong}");
 }
 
 fn tree(path: &Path) -> Vec<PathBuf> {

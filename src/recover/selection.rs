@@ -20,6 +20,13 @@ pub enum Selection {
     Resources(BTreeSet<String>),
 }
 
+impl Selection {
+    /// Returns the keys in etcd of the objects, if each is named.
+    pub fn keys(&self) -> Option<&BTreeSet<Vec<u8>>> {
+        if let Self::Keys(keys) = self { Some(keys) } else { None }
+    }
+}
+
 /// Decides for one object after the other.
 pub(super) struct Selector {
     /// What is still wanted: a key that was found is taken out.

@@ -124,7 +124,11 @@ pub fn scan<S: Sink>(
     Ok(ScanOutcome { source, overrides, damage, incomplete, outside: 0, fit, other_prefixes })
 }
 
-fn runtime() -> Result<Runtime, LiveError> {
+/// The event loop of a client, in this thread.
+///
+/// # Errors
+/// When the system does not give what it needs.
+pub(super) fn runtime() -> Result<Runtime, LiveError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LiveError::Runtime)
 }
 

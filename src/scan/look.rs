@@ -51,7 +51,11 @@ async fn hop(client: &mut Client, prefixes: &mut Prefixes) -> Result<(), EtcdErr
     Ok(())
 }
 
-async fn has_namespaces(client: &mut Client, prefix: &str) -> Result<bool, EtcdError> {
+/// Returns whether there are namespaces below `prefix`, which every API server makes.
+///
+/// # Errors
+/// When etcd does not answer or refuses.
+pub async fn has_namespaces(client: &mut Client, prefix: &str) -> Result<bool, EtcdError> {
     let path = format!("{}{NAMESPACES}", prefix.trim_end_matches('/')).into_bytes();
     let page = client.range(&keys([&path, &b"/"[..]].concat(), end_of(&path), 1)).await?;
     Ok(!page.entries.is_empty())

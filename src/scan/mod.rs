@@ -3,11 +3,12 @@
 //! ```text
 //! snapshot -> bolt, revision ─┐                         ┌─> tally -> judge, report, needs
 //!                             ├─> summarizer ─> Object ─┤
-//! live -> etcd ───────────────┘   (value, names, group) └─> any other Sink
+//! live, lookup -> etcd ───────┘   (value, names, group) └─> any other Sink
 //! ```
 //!
 //! Two readers, `snapshot` and `live`, hand every object to a [`object::Sink`]. The sink of `claviger scan` is the
-//! tally, which counts. Another use of the objects is another sink, and changes nothing in the readers.
+//! tally, which counts. Another use of the objects is another sink, and changes nothing in the readers. `lookup` reads
+//! single keys of a live etcd.
 //!
 //! Nothing here writes, holds a key, or can decrypt: a value shows its provider and key in its prefix and its shape.
 //! Invariant: what could not be read is in the report, and makes it incomplete; nothing in the report was guessed.
@@ -23,6 +24,7 @@ mod headline;
 pub mod judge;
 pub mod live;
 mod look;
+pub mod lookup;
 pub mod names;
 pub mod needs;
 pub mod object;

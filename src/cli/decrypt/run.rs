@@ -25,6 +25,7 @@ use crate::{
     recover::{Form, OpenedPart, RecoverySink, ValueKeys, recover},
     scan::{
         live,
+        lookup::lookup,
         names::Names,
         needs::ScanPlace,
         outcome::{Incomplete, ScanOutcome},
@@ -118,7 +119,8 @@ fn decrypt(
         }
         Ok::<_, WriteError>(())
     };
-    let scan = |sink: &mut RecoverySink| scan_all(places, &summarizer, sink, global);
+    let keys_in_etcd = selection.keys().cloned();
+    let scan = |sink: &mut RecoverySink| scan_all(places, keys_in_etcd.as_ref(), &summarizer, sink, global);
     let (outcomes, recovered, taken) = recover((keys, form), (selection, summarizer.names()), scan, take);
     taken?;
     let outcomes = outcomes?;
@@ -135,9 +137,10 @@ fn decrypt(
     Ok(report)
 }
 
-/// Scans one place after the other, until the sink wants no more.
+/// Scans one place after the other, until the sink wants no more. If `keys` are named, nothing else is read of an etcd.
 fn scan_all(
     places: &[ScanPlace],
+    keys: Option<&BTreeSet<Vec<u8>>>,
     summarizer: &Summarizer,
     sink: &mut RecoverySink,
     global: &Global,
@@ -145,15 +148,16 @@ fn scan_all(
     let is_shown = !global.quiet && global.output == Format::Text;
     let mut outcomes = Vec::new();
     for place in places {
-        let outcome = match place {
-            ScanPlace::Snapshot(file) => {
+        let outcome = match (place, keys) {
+            (ScanPlace::Snapshot(file), _) => {
                 let length = file.metadata().map_or(0, |metadata| metadata.len());
                 let mut bar = Meter::bytes(is_shown, length);
                 let mut progress = |done, of| bar.share(done, of);
                 let options = Options { digest: false, progress: &mut progress };
                 snapshot::scan(file, summarizer, sink, options).map_err(|error| Failure::snapshot(&error, file))?
             }
-            ScanPlace::Etcd(servers) => {
+            (ScanPlace::Etcd(servers), Some(keys)) => lookup(servers, keys, summarizer.clone(), sink)?,
+            (ScanPlace::Etcd(servers), None) => {
                 let mut bar = Meter::objects(is_shown);
                 live::scan(servers, summarizer.clone(), sink, &mut |done, of| bar.of(done, of))?
             }
