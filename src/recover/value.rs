@@ -16,12 +16,13 @@ use crate::{
         seed::Seed,
         wrap::{UnwrapError, commitment_in},
     },
+    memory::SecretBytes,
     scan::value::{DekKind, ENCRYPTED, KmsV2Body, ValueDamage, classify, kms_v2_body},
 };
 
-/// How many unwrapped seeds are kept. An API server makes one at each start, so that a cluster has a few; whoever can
-/// write to etcd can invent any number.
-const SEEDS_MAX: usize = 1024;
+/// How many unwrapped seeds each thread keeps. An API server makes one at each start, and its objects are near each
+/// other, so that a few are enough. Each is in a page of secret memory, of which a process does not have much.
+const SEEDS_MAX: usize = 64;
 
 /// The bytes of randomness from which the key of an object is derived.
 const INFO: usize = 32;
@@ -30,9 +31,26 @@ const INFO: usize = 32;
 pub struct ValueOpener<'k> {
     keys: &'k ValueKeys,
     /// By the wrapped seed and its key_id.
-    seeds: HashMap<Box<[u8]>, Arc<Seed>>,
+    seeds: HashMap<Box<[u8]>, Arc<SecretBytes>>,
     /// Room for the next of those names.
     name: Vec<u8>,
+}
+
+/// The seed of a value.
+enum OpenedSeed {
+    /// It is kept for the next values.
+    Kept(Arc<SecretBytes>),
+    /// There was no secret memory to keep it in.
+    Once(Seed),
+}
+
+impl OpenedSeed {
+    fn expose(&self) -> &[u8] {
+        match self {
+            Self::Kept(seed) => seed.expose(),
+            Self::Once(seed) => seed.expose(),
+        }
+    }
 }
 
 /// What a value contains.
@@ -109,7 +127,7 @@ impl<'k> ValueOpener<'k> {
     }
 
     /// Unwraps the seed of a value, unless it was unwrapped before.
-    fn seed(&mut self, body: KmsV2Body<'_>) -> Result<Arc<Seed>, OpenValueError> {
+    fn seed(&mut self, body: KmsV2Body<'_>) -> Result<OpenedSeed, OpenValueError> {
         // The length keeps pairs apart whose bytes together are the same.
         let length = u32::try_from(body.source.len()).unwrap_or(u32::MAX).to_be_bytes();
         self.name.clear();
@@ -117,15 +135,16 @@ impl<'k> ValueOpener<'k> {
             self.name.extend_from_slice(part);
         }
         let unwrapped = match self.seeds.get(&*self.name) {
-            Some(seed) => return Ok(Arc::clone(seed)),
+            Some(seed) => return Ok(OpenedSeed::Kept(Arc::clone(seed))),
             None => self.unwrap(body)?,
         };
         if self.seeds.len() == SEEDS_MAX {
             self.seeds.clear();
         }
-        let seed = Arc::new(unwrapped);
+        let Ok(seed) = SecretBytes::copy_of(unwrapped.expose()) else { return Ok(OpenedSeed::Once(unwrapped)) };
+        let seed = Arc::new(seed);
         self.seeds.insert(self.name.as_slice().into(), Arc::clone(&seed));
-        Ok(seed)
+        Ok(OpenedSeed::Kept(seed))
     }
 
     fn unwrap(&self, body: KmsV2Body<'_>) -> Result<Seed, OpenValueError> {

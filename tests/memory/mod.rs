@@ -1,8 +1,8 @@
 //! Nothing to steal from memory: a search for every seed and every key that a daemon ever had.
 //!
 //! ```text
-//! mod ─> load, failures (calls)
-//!     └> places (memory, core dumps, files) ─> needles <─ keys (by name) ─> aes
+//! mod, commands ─> load, failures (calls)
+//!              └> places (memory, core dumps, files) ─> needles <─ keys (by name) ─> aes
 //! ```
 //!
 //! It takes root, who alone may look into the daemon, and gdb. Two things are alive, and not looked for then: the working
@@ -11,6 +11,7 @@
 #![allow(clippy::print_stdout, reason = "how much is found is worth seeing")]
 
 mod aes;
+mod commands;
 mod failures;
 mod keys;
 mod load;

@@ -59,6 +59,18 @@ impl Needles {
         }
     }
 
+    /// Adds all that `others` has.
+    pub(super) fn append(&mut self, others: Self) {
+        let before = self.secrets;
+        self.secrets += others.secrets;
+        for Needle { secret, name, form, bytes } in others.all {
+            let head = head(&bytes);
+            self.filter[hash(head)] = true;
+            self.by_head.entry(head).or_default().push(self.all.len());
+            self.all.push(Needle { secret: before + secret, name, form, bytes });
+        }
+    }
+
     fn push(&mut self, name: &str, form: &'static str, bytes: Vec<u8>) {
         let head = head(&bytes);
         self.filter[hash(head)] = true;

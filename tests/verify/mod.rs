@@ -10,3 +10,5 @@ mod leftovers;
 mod meanwhile;
 mod reports;
 mod rig;
+
+pub(crate) use self::rig::CONFIG;

@@ -9,7 +9,7 @@ use crate::{
 
 pub(super) const STATE: &str = "--state-dir [DIR]/state";
 
-pub(super) const CONFIG: &str = "\
+pub(crate) const CONFIG: &str = "\
 apiVersion: apiserver.config.k8s.io/v1
 kind: EncryptionConfiguration
 resources:
