@@ -168,6 +168,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        keeper::{Degraded, Published},
         listen::{self, Access, Peers, testing::Plugin},
         service::testing::{open, open_service},
     };
@@ -194,10 +195,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_report_in_any_language_arrives() {
-        let published = Arc::new(crate::keeper::Published::default());
+        let published = Arc::new(Published::default());
         open(&published);
         let reason = "keyring /größer/鍵 \u{1f511} \"quoted\"; ".repeat(3000);
-        published.degrade(Some(reason.clone()));
+        published.degrade(Some(Degraded { reason: reason.clone(), no_successor: false }));
         let plugin = Plugin::start(Arc::new(crate::service::Service::new(published, [].into())));
         let report = probe(&plugin.address, None, LONG).await.unwrap().report.expect("a report");
         assert_eq!(report.degraded, Some(reason));

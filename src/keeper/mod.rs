@@ -66,6 +66,6 @@ pub use self::{
     serve::ServeError,
     serving::Serving,
     slots::{ChangeSlotsError, SlotAct, SlotsChanged, change_slots, slots, test_slots, uuid_of},
-    snapshot::{Published, ServedFrom, ServingKey, Snapshot},
+    snapshot::{Degraded, Published, ServedFrom, ServingKey, Snapshot},
     state_dir::{KEYRING_PREV, RECORD_FILES},
 };

@@ -12,7 +12,7 @@ use super::{
     expect::Expect,
     open::Opened,
     serve::{ServeError, Served, open_to_serve},
-    snapshot::{Published, ServedFrom, Snapshot},
+    snapshot::{Degraded, Published, ServedFrom, Snapshot},
     state_dir::{KEYRING, LEDGER, StateFiles},
 };
 use crate::{
@@ -130,7 +130,7 @@ impl Publisher {
         self.seen.versions = self.versions();
         let outcome = self.open_and_publish();
         self.seen.failed = outcome.as_ref().err().map(LastFailure::now);
-        self.published.degrade(outcome.as_ref().err().map(ToString::to_string));
+        self.published.degrade(outcome.as_ref().err().map(degraded));
         outcome
     }
 
@@ -195,6 +195,10 @@ impl Publisher {
     }
 }
 
+fn degraded(error: &ServeError) -> Degraded {
+    Degraded { reason: error.to_string(), no_successor: matches!(error, ServeError::NoSuccessor(_)) }
+}
+
 /// Describes the opened keyring. If a slot opened it, writes the event to the audit log first.
 fn unsealed(dir: &Dir, opened: &Opened, snapshot: &Snapshot, expected: bool) -> Unsealed {
     let key_id = Arc::clone(&snapshot.primary().id);
@@ -249,6 +253,11 @@ mod tests {
         Some(outcome?.map(|unsealed| Some(unsealed?.generation)).map_err(|error| error.to_string()))
     }
 
+    /// Why it is degraded, and whether a restart would serve what is on the disk.
+    fn reason(served: &Published) -> Option<(String, bool)> {
+        served.degraded().map(|degraded| (degraded.reason.clone(), degraded.no_successor))
+    }
+
     #[test]
     fn a_keyring_is_published_once_and_followed_after() {
         let (_keep, dir) = set_up();
@@ -296,11 +305,11 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let missing = format!("{} is missing beside the other files of the keyring", path.display());
         assert_eq!(said(publisher.follow()), Some(Err(missing.clone())));
-        assert_eq!(served.degraded().as_deref(), Some(&missing));
+        assert_eq!(reason(&served), Some((missing.clone(), false)));
         assert!(served.current().is_some(), "it serves what it has");
         wait(&mut publisher);
         assert_eq!(said(publisher.follow()), None, "the same failure");
-        assert_eq!(served.degraded().as_deref(), Some(&missing));
+        assert_eq!(reason(&served), Some((missing.clone(), false)));
         dir.create(KEYRING, b"damaged").unwrap();
         let damaged = said(publisher.follow()).unwrap().unwrap_err();
         assert_ne!(damaged, missing, "another failure");
@@ -339,19 +348,37 @@ mod tests {
         std::fs::rename(&path, &aside).unwrap();
         let gone = format!("the state directory {} is gone", path.display());
         assert_eq!(said(publisher.follow()), Some(Err(gone.clone())));
-        assert_eq!(served.degraded().as_deref(), Some(&gone));
+        assert_eq!(reason(&served), Some((gone, false)));
 
         // A copy with the same record and mark. Its lock is another one.
         let copied = std::process::Command::new("cp").arg("-a").args([&aside, &path]).status().unwrap();
         assert!(copied.success());
         let replaced = format!("another directory took the place of the state directory {}", path.display());
         assert_eq!(said(publisher.follow()), Some(Err(replaced.clone())));
-        assert_eq!((served.degraded().as_deref(), served.current().is_some()), (Some(&replaced), true));
+        assert_eq!((reason(&served), served.current().is_some()), (Some((replaced, false)), true));
 
         std::fs::remove_dir_all(&path).unwrap();
         std::fs::rename(&aside, &path).unwrap();
         assert_eq!(said(publisher.follow()), Some(Ok(None)), "the record is the published one");
         assert_eq!(served.degraded(), None);
+    }
+
+    #[test]
+    fn a_keyring_that_was_put_back_whole_is_not_followed_and_a_restart_would_serve_it() {
+        let (_keep, dir) = set_up();
+        let kept = [KEYRING, "mark"].map(|name| (name, std::fs::read(dir.path_of(name)).unwrap()));
+        rotate(&dir);
+        let (mut publisher, served) = publisher(&dir);
+        publisher.publish().unwrap();
+        for (name, bytes) in &kept {
+            dir.replace(name, bytes).unwrap();
+        }
+        said(publisher.follow()).unwrap().unwrap_err();
+        let rolled_back = "the keyring was rolled back: it has generation 1, this node has seen 3";
+        let (reason, no_successor) = reason(&served).unwrap();
+        assert!(reason.ends_with(rolled_back) && no_successor, "{reason}");
+        let (mut started, _) = self::publisher(&dir);
+        assert_eq!(started.publish().unwrap().unwrap().generation, 1);
     }
 
     #[test]

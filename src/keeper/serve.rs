@@ -25,9 +25,12 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The keyring did not open, or is not a successor of the served one.
+    /// The keyring did not open.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The keyring opens, and is not the served one or a successor. A process that starts now serves it.
+    #[error(transparent)]
+    NoSuccessor(OpenError),
     /// The record is not the expected one.
     #[error(transparent)]
     Expect(#[from] ExpectError),
@@ -64,13 +67,13 @@ impl Served<'_> {
     /// Makes sure that `opened` is the served keyring or a successor. The files on the disk do not prove this, because
     /// a stranger can make a whole directory under a root key of their own. But only someone who has the served root
     /// key can list it as an earlier one.
-    fn check(self, state: StateFiles<'_>, opened: &Opened) -> Result<(), OpenError> {
+    fn check(self, state: StateFiles<'_>, opened: &Opened) -> Result<(), ServeError> {
         let standing = self.last.map(|last| last.check(&opened.keyring, opened.digest, false)).transpose();
-        standing.map_err(|source| OpenError::mark(state, source))?;
+        standing.map_err(|source| ServeError::NoSuccessor(OpenError::mark(state, source)))?;
         let (file, uuid) = (&opened.root_file, opened.keyring.uuid());
         if let Some(root) = self.under.filter(|root| !file.is_under(root)) {
             let earlier = file.old(root.id(uuid), &opened.current).map_err(|error| OpenError::root(state, error))?;
-            earlier.ok_or_else(|| OpenError::root(state, RootError::NoSuccessor))?;
+            earlier.ok_or_else(|| ServeError::NoSuccessor(OpenError::root(state, RootError::NoSuccessor)))?;
         }
         Ok(())
     }
@@ -117,5 +120,5 @@ fn check(
         (Some(expect), None) => expect.check_exactly(&opened.keyring, opened.digest)?,
         (None, _) => {}
     }
-    Ok(served.check(state, opened)?)
+    served.check(state, opened)
 }

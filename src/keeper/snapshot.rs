@@ -123,6 +123,16 @@ impl Snapshot {
     }
 }
 
+/// Why a daemon does not serve the keyring on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Degraded {
+    /// The error, as an operator reads it.
+    pub reason: String,
+    /// Whether the keyring opens, and is refused only because it does not follow from the one that is served. Then a
+    /// restart serves it.
+    pub no_successor: bool,
+}
+
 /// The state directory from which a daemon serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServedFrom {
@@ -136,7 +146,7 @@ pub struct ServedFrom {
 #[derive(Debug, Default)]
 pub struct Published {
     snapshot: ArcSwapOption<Snapshot>,
-    degraded: ArcSwapOption<String>,
+    degraded: ArcSwapOption<Degraded>,
     served_from: ArcSwapOption<ServedFrom>,
     unsealed: watch::Sender<bool>,
     alone: AtomicBool,
@@ -156,12 +166,12 @@ impl Published {
     }
 
     /// Notes why the keyring on the disk cannot be served. `None` means that it is served.
-    pub fn degrade(&self, reason: Option<String>) {
-        self.degraded.store(reason.map(Arc::new));
+    pub fn degrade(&self, degraded: Option<Degraded>) {
+        self.degraded.store(degraded.map(Arc::new));
     }
 
     /// Returns why the keyring on the disk is not served. Returns `None` if it is served.
-    pub fn degraded(&self) -> Option<Arc<String>> {
+    pub fn degraded(&self) -> Option<Arc<Degraded>> {
         self.degraded.load_full()
     }
 
@@ -258,8 +268,9 @@ mod tests {
         let mut context = Context::from_waker(Waker::noop());
         let mut first = pin!(published.first());
         assert!(first.as_mut().poll(&mut context).is_pending() && published.current().is_none());
-        published.degrade(Some("sealed".to_owned()));
-        assert_eq!(published.degraded().as_deref().map(String::as_str), Some("sealed"));
+        let degraded = Degraded { reason: "sealed".to_owned(), no_successor: false };
+        published.degrade(Some(degraded.clone()));
+        assert_eq!(published.degraded().as_deref(), Some(&degraded));
         published.publish(Snapshot::after(None, &keyring(), 0));
         assert!(first.as_mut().poll(&mut context).is_ready() && published.current().is_some());
         assert_eq!(published.degraded(), None);

@@ -28,6 +28,9 @@ pub struct SelfReport {
     /// Why a later generation on the disk is not served; `None` if there is no later one.
     #[serde(default)]
     pub degraded: Option<String>,
+    /// Whether the keyring on the disk opens, and is not served only because it does not follow from the served one.
+    #[serde(default)]
+    pub no_successor: bool,
     /// Whether no other plugin serves from the state directory; `None` from a version that does not know.
     #[serde(default)]
     pub alone: Option<bool>,

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     crypto::Digest,
-    keeper::{Published, Snapshot},
+    keeper::{Degraded, Published, Snapshot},
     memory::fill_random,
     telemetry::metrics::{self, Metrics},
 };
@@ -152,6 +152,7 @@ impl Service {
         let unwrapped = keys().map(|key| (key.id.to_string(), key.unwrapped())).filter(|(_, count)| *count > 0);
         let key =
             |key_id: &str| current.as_ref().and_then(|snapshot| snapshot.key(key_id).map(|key| key.state.unwraps()));
+        let degraded = self.published.degraded();
         let (missing, missing_others) = self.missing.report(|key_id| key(key_id) == Some(true));
         SelfReport {
             instance: self.instance.clone(),
@@ -160,7 +161,8 @@ impl Service {
             generation: current.as_ref().map_or(0, |snapshot| snapshot.generation()),
             keys: keys().map(|key| key.id.to_string()).collect(),
             served_from: self.published.served_from().map(|from| (*from).clone()),
-            degraded: self.published.degraded().map(|reason| reason.to_string()),
+            degraded: degraded.as_deref().map(|Degraded { reason, .. }| reason.clone()),
+            no_successor: degraded.is_some_and(|degraded| degraded.no_successor),
             alone: Some(self.published.is_alone()),
             unwrapped: unwrapped.collect(),
             missing,

@@ -272,7 +272,7 @@ fn of_keyring(keyring: Option<ServedKeyring>) -> Registry {
     let sealed = constant(keyring.is_none().into());
     registry.register("claviger_sealed", "1 until the keyring is open, then 0", sealed);
     let Some(ServedKeyring { generation, degraded, unbacked, missing, mut keys }) = keyring else { return registry };
-    let help = "1 while the keyring on the disk cannot be opened and an earlier one is served, else 0";
+    let help = "1 while the keyring on the disk is not served, because it does not open or does not follow from the served one, else 0";
     registry.register("claviger_degraded", help, constant(degraded.into()));
     let help = "How many times the keyring that is served was changed";
     registry.register("claviger_keyring_generation", help, constant(saturated(generation)));

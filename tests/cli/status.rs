@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use super::{
     backup::{OURS, STATE, names, with_recovery},
     kms::Kms,
+    output::identity,
     sandbox::{Answer, CLAVIGER, Daemon, Sandbox, snapshot},
 };
 
@@ -117,6 +118,115 @@ fn damaged_files_under_a_plugin_are_told_apart_from_the_plugin() {
     let is_content = |answer: &Answer| answer.code == 1 && !answer.stdout.contains("! the plugin");
     wait_until(|| is_content(&opened()));
     assert!(opened().stdout.contains("passphrase (passphrase, opens)"), "{}", opened());
+}
+
+/// The files are lost in the directory, and the newest backup is older than what the plugin serves: the plugin never follows what is
+/// restored from it, and a restart does no harm if no key is missing.
+#[test]
+fn an_older_backup_that_is_restored_in_place_is_taken_up_by_a_restart_if_it_has_every_key() {
+    for (name, lost, restore) in [
+        ("merged", &["keyring", "keyring.prev", "mark"][..], "--accept"),
+        (
+            "restored",
+            &["keyring", "keyring.prev", "mark", "ledger", "audit.jsonl", "root", "slot-file.key"],
+            "--expect",
+        ),
+    ] {
+        let (sandbox, expect) = backed_up();
+        let of_new = identity(&sandbox, "new.txt");
+        let add = format!("recovery add {of_new} --recovery-identity [DIR]/new.txt {STATE}");
+        for line in [&add, &format!("recovery remove {of_new} {STATE}")] {
+            sandbox.run(line).ends_with(0);
+        }
+        let mut daemon = serve(&sandbox);
+        let (key_id, wrapped) = Kms::connect(&sandbox.path("run/kms.sock")).encrypt(&[7; 32]);
+        for file in lost {
+            _ = fs::remove_file(sandbox.path("state").join(file));
+        }
+        wait_until(|| plugin(&sandbox)["degraded"].is_string());
+        let before = sandbox.run(STATUS);
+        finding(
+            &before,
+            "do not restart it before that is mended; then see whether it took the keyring here up by itself",
+        );
+        let restore = if restore == "--expect" { format!("--expect {expect}") } else { restore.to_owned() };
+        sandbox.run(&format!("backup restore [DIR]/backup.age {OURS} {STATE} {SOCKET} {restore}")).ends_with(0);
+        let generation = |sandbox: &Sandbox| plugin(sandbox)["generation"].as_u64();
+        let degraded = || plugin(&sandbox)["degraded"].as_str().unwrap_or_default().to_owned();
+        wait_until(|| degraded().contains("the keyring was rolled back: it has generation 4, this node has seen 5"));
+        let status = sandbox.run(STATUS);
+        finding(
+            &status,
+            "the keyring here has every key that it serves: a restart takes it up: systemctl restart claviger",
+        );
+        for wrong in ["do not restart", "do not stop", "would not start again", "by itself"] {
+            assert!(!status.stdout.contains(wrong), "{wrong}: {status}");
+        }
+        status.ends_with(1).matches(&format!("status/older-{name}"));
+        // What it says is right.
+        assert_eq!(generation(&sandbox), Some(5));
+        daemon.terminate();
+        let _daemon = serve(&sandbox);
+        let after = sandbox.run(STATUS);
+        assert!(!after.stdout.contains("! the plugin") && generation(&sandbox) == Some(4), "{after}");
+        let kms = Kms::connect(&sandbox.path("run/kms.sock"));
+        assert_eq!(kms.decrypt(&key_id, &wrapped).unwrap(), [7; 32]);
+    }
+}
+
+#[test]
+fn an_older_backup_without_a_key_that_is_served_forbids_a_restart() {
+    let (sandbox, _) = backed_up();
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    sandbox.run(&format!("backup create [DIR]/newer.age {STATE}")).ends_with(0);
+    let _daemon = serve(&sandbox);
+    for file in ["keyring", "keyring.prev", "mark"] {
+        fs::remove_file(sandbox.path("state").join(file)).unwrap();
+    }
+    sandbox.run(&format!("backup restore [DIR]/backup.age {OURS} {STATE} --accept")).ends_with(0);
+    let is_refused = || plugin(&sandbox)["degraded"].as_str().is_some_and(|reason| reason.contains("the keyring"));
+    wait_until(is_refused);
+    let status = sandbox.run(STATUS);
+    finding(&status, "the keyring here does not follow from that one");
+    finding(
+        &status,
+        "do not stop or restart the plugin before the keyring here has every key; merge a backup that has it",
+    );
+    assert!(!status.stdout.contains("a restart takes it up"), "{status}");
+    sandbox.run(&format!("backup restore [DIR]/newer.age {OURS} {STATE} --accept")).ends_with(0);
+    // It follows the merged keyring, or says that a restart takes it up.
+    let is_well = || plugin(&sandbox)["degraded"].is_null();
+    let says =
+        || sandbox.run(STATUS).stdout.contains("the keyring here has every key that it serves: a restart takes it up");
+    wait_until(|| is_well() || says());
+}
+
+/// An older copy of all files was put back, and nothing was restored or merged.
+#[test]
+fn an_older_copy_in_the_same_directory_is_answered_with_the_newest_copy() {
+    let (sandbox, _) = backed_up();
+    sandbox.copy("state", "older");
+    sandbox.run(&format!("key promote k2 --without-backup {STATE}")).ends_with(0);
+    sandbox.copy("state", "newest");
+    let mut daemon = serve(&sandbox);
+    let put = |name: &str| {
+        for file in ["keyring", "mark", "ledger"] {
+            fs::copy(sandbox.path(name).join(file), sandbox.path("state").join(file)).unwrap();
+        }
+    };
+    put("older");
+    wait_until(|| plugin(&sandbox)["degraded"].is_string());
+    let status = sandbox.run(STATUS);
+    finding(&status, "put the newest copies of the files back into [DIR]/state, which the plugin takes up by itself");
+    finding(&status, "if there are none, a restart takes it up: systemctl restart claviger");
+    // Both are right.
+    put("newest");
+    wait_until(|| plugin(&sandbox)["degraded"].is_null());
+    put("older");
+    wait_until(|| plugin(&sandbox)["degraded"].is_string());
+    daemon.terminate();
+    let _daemon = serve(&sandbox);
+    assert!(!sandbox.run(STATUS).stdout.contains("! the plugin"));
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn absolute(file: &Path, value: &Path) -> PathBuf {
 impl Explain for ServeError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Open(error) => error.explain(),
+            Self::Open(error) | Self::NoSuccessor(error) => error.explain(),
             Self::Expect(_) => refused("compare it with what `status` prints on a node that you trust"),
             Self::HomeInEtcd(_) => refused(SHARED),
             Self::DirectoryGone(_) | Self::DirectoryReplaced(_) => {

@@ -1,6 +1,6 @@
 //! What is not as it should be, and what to do about it.
 
-use std::path::Path;
+use std::{fmt::Display, path::Path};
 
 use super::{
     super::{
@@ -34,7 +34,7 @@ pub(super) fn findings(
     };
     if let Ok(ProbeAnswer { report: Some(report), .. }) = answer {
         findings.extend(missing_keys(report, disk.ok()));
-        findings.extend(plugin_findings(report, &config.state_dir));
+        findings.extend(plugin_findings(report, disk.ok(), &config.state_dir));
     }
     let report = answer.as_ref().ok().and_then(|answer| answer.report.as_ref());
     findings.extend(disk.into_iter().flat_map(|opened| keyring_findings(opened, report, config.backups)));
@@ -140,10 +140,13 @@ fn compared(report: &SelfReport, opened: &Opened, state_dir: &Path, differs: Opt
     let place = match &serves_from {
         ServesFrom::BeforeHere => Some(format!(
             "the plugin serves what it read before the state directory {dir} was replaced{}",
-            has_all(": a restart takes it up: systemctl restart claviger")
+            has_all(&format!(": {RESTART}"))
         )),
         ServesFrom::Elsewhere(path) => {
             Some(format!("the plugin serves from {}, and not from {dir}{}", path.display(), has_all("")))
+        }
+        ServesFrom::Here | ServesFrom::Unknown if report.no_successor => {
+            Some(format!("{}{}", not_followed(report), has_all(&taken_up(opened, &dir))))
         }
         ServesFrom::Here | ServesFrom::Unknown => {
             differs.map(|differs| format!("{differs}: it did not take the changed keyring up{LOOK}"))
@@ -151,6 +154,28 @@ fn compared(report: &SelfReport, opened: &Opened, state_dir: &Path, differs: Opt
     };
     place.into_iter().chain(not_on_disk(&lacking)).collect()
 }
+
+/// Says that a plugin refuses the keyring in its own directory, because of the one that it serves.
+fn not_followed(report: &SelfReport) -> String {
+    let reason = report.degraded.as_deref().unwrap_or_default();
+    format!(
+        "the plugin is degraded: it serves generation {} from memory, and the keyring here does not follow from that one: {reason}",
+        report.generation
+    )
+}
+
+/// How the plugin comes to serve a keyring that it does not follow.
+fn taken_up(opened: &Opened, dir: &impl Display) -> String {
+    if opened.wants_rotation() {
+        return format!(": {RESTART}");
+    }
+    format!(
+        "; if this is an older copy, put the newest copies of the files back into {dir}, which the plugin takes up by itself; if there \
+         are none, {RESTART}"
+    )
+}
+
+const RESTART: &str = "a restart takes it up: systemctl restart claviger";
 
 /// Whether some plugin serves from the state directory. If the system does not tell, none is assumed.
 fn is_served(config: &Config) -> bool {
@@ -241,12 +266,14 @@ fn served_without_disk(config: &Config, error: &DiskError, answer: &Result<Probe
 }
 
 /// What the plugin reports about itself.
-fn plugin_findings(report: &SelfReport, state_dir: &Path) -> Vec<String> {
+fn plugin_findings(report: &SelfReport, opened: Option<&Opened>, state_dir: &Path) -> Vec<String> {
     let mut findings = Vec::new();
     let is_here = matches!(ServesFrom::of(report, state_dir), ServesFrom::Here | ServesFrom::Unknown);
-    findings.extend(report.degraded.as_ref().filter(|_| is_here).map(|reason| {
-        format!("the plugin is degraded: it serves an earlier keyring from memory and would not start again: {reason}; do not restart \
-             it before that is mended; it then takes the keyring up by itself")
+    // If the keyring here opens, the comparison with the plugin says it better.
+    let is_compared = report.no_successor && opened.is_some();
+    findings.extend(report.degraded.as_ref().filter(|_| is_here && !is_compared).map(|reason| {
+        format!("the plugin is degraded: it serves a keyring from memory and would not start again: {reason}; do not restart it \
+             before that is mended; then see whether it took the keyring here up by itself, or whether a restart does: claviger status")
     }));
     if report.alone == Some(false) {
         findings.push(format!(
