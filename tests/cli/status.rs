@@ -229,6 +229,56 @@ fn an_older_copy_in_the_same_directory_is_answered_with_the_newest_copy() {
     assert!(!sandbox.run(STATUS).stdout.contains("! the plugin"));
 }
 
+/// The root file is lost while the plugin serves: a merge is refused without it, so it is not recommended.
+#[test]
+fn a_lost_root_file_is_answered_with_a_restore_beside_it_and_that_works() {
+    for lost in [&["root"][..], &["root", "slot-file.key"]] {
+        let (sandbox, expect) = backed_up();
+        let mut daemon = serve(&sandbox);
+        let (key_id, wrapped) = Kms::connect(&sandbox.path("run/kms.sock")).encrypt(&[7; 32]);
+        for file in lost {
+            fs::remove_file(sandbox.path("state").join(file)).unwrap();
+        }
+        let status = sandbox.run(STATUS);
+        assert_eq!(status.code, 7, "{status}");
+        finding(&status, "move the contents of [DIR]/state aside and restore a backup");
+        assert!(!status.stdout.contains("merge a backup into what is left"), "{status}");
+        // A merge is refused indeed, and the advice works.
+        sandbox.refused(7, &format!("backup restore [DIR]/backup.age {OURS} {STATE} {SOCKET}"));
+        sandbox.make_dir("aside", 0o700);
+        for entry in fs::read_dir(sandbox.path("state")).unwrap() {
+            let entry = entry.unwrap();
+            fs::rename(entry.path(), sandbox.path("aside").join(entry.file_name())).unwrap();
+        }
+        restore(&sandbox, &expect, STATE).ends_with(0);
+        sandbox.run(&format!("backup restore [DIR]/aside/keyring {OURS} {STATE} --accept"));
+        let ready = "the keyring here has every key that it serves: a restart takes it up";
+        wait_until(|| plugin(&sandbox)["degraded"].is_null() || sandbox.run(STATUS).stdout.contains(ready));
+        daemon.terminate();
+        let _daemon = serve(&sandbox);
+        let kms = Kms::connect(&sandbox.path("run/kms.sock"));
+        assert_eq!(kms.decrypt(&key_id, &wrapped).unwrap(), [7; 32]);
+        assert!(!sandbox.run(STATUS).stdout.contains("! the plugin"));
+    }
+}
+
+/// A set-up that seems unfinished, because only the root file and the slot's key are left, is restored and not merged.
+#[test]
+fn a_directory_with_nothing_but_a_root_file_is_answered_with_a_restore() {
+    let (sandbox, expect) = backed_up();
+    let _daemon = serve(&sandbox);
+    for file in ["keyring", "keyring.prev", "mark", "ledger", "audit.jsonl"] {
+        _ = fs::remove_file(sandbox.path("state").join(file));
+    }
+    let status = sandbox.run(STATUS);
+    finding(
+        &status,
+        "let the plugin run, and restore a backup: claviger backup restore --socket [DIR]/run/kms.sock FILE",
+    );
+    assert!(!status.stdout.contains("--accept"), "{status}");
+    restore(&sandbox, &expect, STATE).ends_with(0);
+}
+
 #[test]
 fn the_log_says_when_a_keyring_that_was_refused_is_good_again() {
     let (sandbox, _) = backed_up();

@@ -92,9 +92,17 @@ pub(super) fn next(loss: Option<Loss>, state_dir: &Path) -> Option<String> {
 
 impl From<OpenError> for DiskError {
     fn from(error: OpenError) -> Self {
-        let is_gone = matches!(&error, OpenError::NotInitialised(_) | OpenError::StateDir(DurableError::Missing(_)));
+        let is_gone = matches!(
+            &error,
+            OpenError::NotInitialised(_) | OpenError::Unfinished(_) | OpenError::StateDir(DurableError::Missing(_))
+        );
         let waits_for_operator = is_a_secret_missing(&error);
-        let is_root = matches!(&error, OpenError::Root { .. });
+        // No backup can be merged without the root file. Without the other files, there is nothing to merge into.
+        let is_root = match &error {
+            OpenError::Root { .. } => true,
+            OpenError::Missing(path) => path.ends_with("root"),
+            _ => false,
+        };
         let failure = Failure::from(error);
         let loss = match failure.exit() {
             _ if is_gone => Some(Loss::All),
