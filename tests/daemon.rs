@@ -204,7 +204,8 @@ fn a_plugin_is_not_replaced_by_one_of_another_keyring() {
         (answer.status.code(), String::from_utf8(answer.stderr).unwrap())
     };
     let (code, held) = serve(&[]);
-    assert!(code == Some(3) && held.contains("hint:  to see which keyring it serves: claviger status "), "{held}");
+    assert!(code == Some(3) && held.contains("hint:  it serves another keyring: let it run"), "{held}");
+    assert!(!held.contains("--take-over"), "{held}");
     let (code, refused) = serve(&["--take-over"]);
     assert_eq!(code, Some(3), "{refused}");
     assert!(refused.starts_with(&format!("error: the plugin at unix://{socket} serves keyring ")), "{refused}");

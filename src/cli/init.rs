@@ -20,7 +20,7 @@ use super::{
     files::absolute,
     given::quoted,
     identities::{Purpose, identities},
-    live::{PluginSearch, start},
+    live::PluginSearch,
     output::{self, OutputError},
     probe::find_plugin,
 };
@@ -88,6 +88,9 @@ struct InitReport<'a> {
     /// Says where no plugin was found.
     #[serde(skip)]
     no_plugin: Option<String>,
+    /// Says how to start a plugin for it.
+    #[serde(skip)]
+    start: String,
 }
 
 /// Runs `claviger init`.
@@ -147,7 +150,7 @@ fn print(report: &InitReport<'_>, global: &Global) -> Result<(), OutputError> {
     match global.output {
         Format::Json => output::json(report),
         Format::Text if global.quiet => Ok(()),
-        Format::Text => print_text(report),
+        Format::Text => print_text(report, global),
     }
 }
 
@@ -166,21 +169,23 @@ fn report<'a>(made: &'a Initialised, plan: &'a Plan, state_dir: &'a Path, search
         plugin_socket: search.socket(),
         plugin_found: search.plugin().is_some(),
         no_plugin: search.absence(),
+        start: search.start(keyring, state_dir),
     }
 }
 
-fn print_text(report: &InitReport<'_>) -> Result<(), OutputError> {
+fn print_text(report: &InitReport<'_>, global: &Global) -> Result<(), OutputError> {
     if let Some(path) = report.moved_aside {
         output::text_line(&format!("moved the unfinished init to {}", path.display()))?;
     }
     output::text_line(&fields(report))?;
     let dir = quoted(report.state_dir);
     let recipient = if report.recovery_recipients.is_empty() { " --recipient age1…" } else { "" };
-    output::text_line(&format!(
+    let next = format!(
         "\nnext:  claviger backup create FILE --state-dir {dir}{recipient}    # somewhere that is not lost with this machine\n       \
          {}",
-        start(report.state_dir)
-    ))
+        report.start
+    );
+    output::advice(&next, global)
 }
 
 fn fields(report: &InitReport<'_>) -> String {

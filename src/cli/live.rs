@@ -94,6 +94,18 @@ impl PluginSearch {
         }
     }
 
+    /// How to start a plugin that serves `keyring` from `state_dir`, which was just made. The plugin that was found
+    /// keeps its socket, if it serves another keyring from another directory.
+    pub(super) fn start(&self, keyring: &Keyring, state_dir: &Path) -> String {
+        let is_elsewhere = |plugin: &&LivePlugin| {
+            matches!(plugin.serves_from(state_dir), ServesFrom::Elsewhere(_) | ServesFrom::Unknown)
+        };
+        match self.plugin().filter(|plugin| !plugin.serves_keyring(keyring)).filter(is_elsewhere) {
+            Some(plugin) => start_beside(state_dir, &plugin.socket),
+            None => start(state_dir),
+        }
+    }
+
     /// The plugin that was found, for a command that must not miss one.
     ///
     /// # Errors
@@ -268,11 +280,19 @@ impl LivePlugin {
 }
 
 /// How to start a plugin that serves from `state_dir`: by the unit, which serves from the usual directory, or by hand.
-pub(super) fn start(state_dir: &Path) -> String {
+fn start(state_dir: &Path) -> String {
     if state_dir == Path::new(DEFAULT_STATE_DIR) {
         return "systemctl start claviger    # or, without the unit: claviger serve".to_owned();
     }
     format!("claviger serve --state-dir {}", quoted(state_dir))
+}
+
+/// How to start a plugin that serves from `state_dir` beside the one that serves another keyring at `socket`.
+fn start_beside(state_dir: &Path, socket: &str) -> String {
+    let dir = quoted(state_dir);
+    format!(
+        "claviger serve --state-dir {dir} --socket SOCKET    # not at {socket}, where a plugin serves another keyring"
+    )
 }
 
 /// The keys that a plugin serves and that `keyring` neither holds nor has destroyed.

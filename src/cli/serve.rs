@@ -4,11 +4,11 @@ use clap::Args;
 
 use crate::{
     config::{Config, MetricsAddress, Settings},
-    daemon,
+    daemon::{self, DaemonError},
     durable::{Dir, Privacy},
     hardening::{self, FilesError, Layer, Needs, Restricted},
     keeper::{self, Expect},
-    listen::Address,
+    listen::{Address, SocketError},
     memory::Protection,
     root::Means,
     telemetry::{self, LogLevel},
@@ -104,8 +104,22 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
     let files = restrict_files(&config);
     let _log = telemetry::start(config.log_level, global.output == Format::Json);
     // One thread: compared with two workers, it serves more calls and takes less of the machine.
-    event_loop()?.block_on(daemon::run(&config, means, args.expect, args.take_over, &files))?;
+    let ended = event_loop()?.block_on(daemon::run(&config, means, args.expect, args.take_over, &files));
+    ended.map_err(|error| failed(error, &config, dir.as_ref()))?;
     Ok(Exit::Done)
+}
+
+/// The failure of the daemon. If a plugin of another keyring holds the socket, it is not to be taken over.
+fn failed(error: DaemonError, config: &Config, dir: Option<&Dir>) -> Failure {
+    let is_held = matches!(&error, DaemonError::Socket(SocketError::Held(_)));
+    let failure = Failure::from(error);
+    if !is_held || check_taken_over(config, dir).is_ok() {
+        return failure;
+    }
+    failure.with_hint(
+        "it serves another keyring: let it run, and give this one another --socket; to see which keyring it serves, and from which \
+         directory: claviger status",
+    )
 }
 
 /// Refuses to replace a plugin of another keyring: API servers could read nothing that is encrypted. A plugin that does

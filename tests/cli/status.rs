@@ -343,6 +343,22 @@ fn another_keyring_is_not_put_in_the_place_of_the_one_that_is_served() {
     let beside = sandbox.run(&format!("init --state-dir [DIR]/third --without-recovery {SOCKET}"));
     let restored = restore(&sandbox, &expect, "--state-dir [DIR]/fourth");
     assert_eq!((beside.code, restored.code), (0, 0));
+    for (made, dir) in [(&beside, "third"), (&restored, "fourth")] {
+        let next = format!(
+            "claviger serve --state-dir [DIR]/{dir} --socket SOCKET    # not at unix://[DIR]/run/kms.sock, where a plugin serves \
+             another keyring"
+        );
+        assert!(made.stdout.contains(&next) && !made.stdout.contains("in the place of"), "{made}");
+        // At the socket of the other plugin it is refused, and is not offered to take that plugin's place.
+        let held = sandbox.refused(3, &format!("serve --state-dir [DIR]/{dir} {SOCKET}"));
+        assert!(!held.stderr.contains("--take-over"), "{held}");
+        assert!(
+            held.stderr.contains("hint:  it serves another keyring: let it run, and give this one another --socket"),
+            "{held}"
+        );
+        let own = sandbox.serve(&format!("--state-dir [DIR]/{dir} --socket [DIR]/run/{dir}.sock"));
+        drop(own);
+    }
     fs::remove_dir_all(sandbox.path("other")).unwrap();
     let refused = sandbox.refused(
         3,
@@ -454,7 +470,11 @@ fn a_command_that_sets_a_keyring_up_says_where_it_looked_for_a_plugin() {
         let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(answer.code == 0 && answer.stdout.lines().any(|it| flat(it) == flat(line)), "{answer}");
     };
-    says(&sandbox.run(&format!("init {STATE} --without-recovery {elsewhere}")));
+    let init = sandbox.run(&format!("init {STATE} --without-recovery {elsewhere}"));
+    says(&init);
+    // Where no plugin answers, the new one is started.
+    let start = "\n       claviger serve --socket [DIR]/run/other.sock --state-dir [DIR]/state\n";
+    assert!(init.stdout.contains(start), "{init}");
     let restore = "backup restore [DIR]/backup.age --state-dir [DIR]/third";
     says(&sandbox.run(&format!("{restore} {OURS} --expect {expect} {elsewhere}")));
     let json =

@@ -13,7 +13,7 @@ use super::{
             files::absolute,
             given::quoted,
             identities::Purpose,
-            live::{LivePlugin, PluginSearch, ServesFrom, start},
+            live::{LivePlugin, PluginSearch, ServesFrom},
             output::{self, OutputError},
             probe::find_plugin,
             tables::counted,
@@ -50,6 +50,9 @@ struct RestoreReport<'a> {
     /// Says where no plugin was found.
     #[serde(skip)]
     no_plugin: Option<String>,
+    /// Says how to start a plugin for the keyring.
+    #[serde(skip)]
+    start: String,
     /// Keys that a running plugin serves and that the backup lacks. `None` if no plugin serves this keyring.
     only_in_memory: Option<Vec<String>>,
     moved_aside: Option<&'a Path>,
@@ -145,6 +148,7 @@ fn report<'a>(
         plugin_socket: search.socket(),
         plugin_found: search.plugin().is_some(),
         no_plugin: search.absence(),
+        start: search.start(keyring, state_dir),
         only_in_memory: plugin.map(|plugin| plugin.lacking_in(keyring)),
         needed_and_disabled: disabled.iter().map(|key| key.name.as_str()).collect(),
         moved_aside: moved_aside.as_deref(),
@@ -179,7 +183,9 @@ fn print_next(report: &RestoreReport<'_>, plugin: Option<&LivePlugin>, global: &
     }
     let next = match plugin {
         Some(plugin) => after(&plugin.serves_from(report.state_dir), report.state_dir),
-        None => format!("\nnext:  {}\n{}then:  {ROTATE}", start(report.state_dir), in_place(report.state_dir)),
+        // The directory of a plugin of another keyring stays where it is.
+        None if report.plugin_found => format!("\nnext:  {}\nthen:  {ROTATE}", report.start),
+        None => format!("\nnext:  {}\n{}then:  {ROTATE}", report.start, in_place(report.state_dir)),
     };
     output::advice(&next, global)
 }
