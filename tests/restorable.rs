@@ -111,7 +111,7 @@ fn a_snapshot_can_be_restored_if_a_given_file_has_each_key_that_it_needs() {
     let refused = check(&node, "two.db", &format!("[DIR]/foreign.age {OURS}"));
     assert_eq!(refused.code, 4, "{refused}");
     let keyless = check(&node, "two.db", "");
-    assert!(keyless.code != 0 && keyless.stderr.contains("or give a backup: claviger backup check"), "{keyless}");
+    assert!(keyless.code != 0 && keyless.stderr.contains("hint:  give a backup: claviger backup check"), "{keyless}");
 
     // Two of three shares open a backup.
     node.sandbox.make_dir("shares", 0o700);

@@ -77,9 +77,14 @@ impl AtHandArgs {
     /// Puts the flags into `settings`, and keeps what is not among the settings.
     pub(super) fn split(self) -> (Settings, GivenBackups) {
         let Self { backup: files, identity, keyring } = self;
-        let or = "or use the keys of a backup: --backup FILE";
-        let backups =
-            GivenBackups { files, identity, is_named: keyring.has_state_dir(), state_dir: StateDirUse::IfNamed, or };
+        let instead = "use the keys of a backup: --backup FILE";
+        let backups = GivenBackups {
+            files,
+            identity,
+            is_named: keyring.has_state_dir(),
+            state_dir: StateDirUse::IfNamed,
+            instead,
+        };
         (keyring.settings(), backups)
     }
 }
@@ -92,7 +97,7 @@ pub(super) struct GivenBackups {
     pub(super) is_named: bool,
     pub(super) state_dir: StateDirUse,
     /// How else keys can be given. A hint says it if there are no backups and the state directory does not open.
-    pub(super) or: &'static str,
+    pub(super) instead: &'static str,
 }
 
 impl GivenBackups {
@@ -112,8 +117,8 @@ impl GivenBackups {
         let mut site = None;
         if self.wants_state_dir(&config)? {
             let path = config.state_dir.clone();
-            let found = Site::of(config).map_err(|failure| self.or_backup(failure))?;
-            let keyring = found.open().map_err(|failure| self.or_backup(failure))?.keyring;
+            let found = Site::of(config).map_err(|failure| self.backup_first(failure))?;
+            let keyring = found.open().map_err(|failure| self.backup_first(failure))?.keyring;
             held.push(HeldKeyring { place: KeyringPlace::StateDir(path), keyring });
             site = Some(found);
         }
@@ -125,8 +130,8 @@ impl GivenBackups {
         Ok(is_asked || (self.state_dir == StateDirUse::IfThere && holds_keyring(&config.state_dir)?))
     }
 
-    fn or_backup(&self, failure: Failure) -> Failure {
-        if self.files.is_empty() { failure.or(self.or) } else { failure }
+    fn backup_first(&self, failure: Failure) -> Failure {
+        if self.files.is_empty() { failure.first(self.instead) } else { failure }
     }
 }
 

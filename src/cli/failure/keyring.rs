@@ -34,8 +34,8 @@ const MARK: &str = "move it away and start `claviger serve --expect …` with wh
 
 fn init_hint(state_dir: &Path) -> String {
     format!(
-        "if this node had a keyring, put its files back into {}: encrypted Secrets need its keys; on a new node \
-         see `claviger init --help`",
+        "if this node had a keyring, encrypted Secrets need its keys: put its files back into {}, or restore a backup: claviger \
+         backup restore FILE; on a new node see `claviger init --help`",
         state_dir.display()
     )
 }

@@ -64,6 +64,12 @@ impl Failure {
         let hint = self.hint.map_or_else(|| way.to_owned(), |hint| format!("{hint}; {way}"));
         Self { hint: Some(hint), ..self }
     }
+    /// Puts the usual way to go on before the hint.
+    #[cfg(feature = "scan")]
+    pub(in crate::cli) fn first(self, way: &str) -> Self {
+        let hint = self.hint.map_or_else(|| way.to_owned(), |hint| format!("{way}; or {hint}"));
+        Self { hint: Some(hint), ..self }
+    }
     /// Puts `what` before the message: what succeeded before the failure, or which object failed.
     pub(in crate::cli) fn about(self, what: &str) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }

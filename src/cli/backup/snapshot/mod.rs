@@ -37,8 +37,8 @@ pub(super) fn run(args: CheckArgs, global: &Global) -> Result<Exit, Failure> {
     let is_named = keyring.has_state_dir();
     let settings = Settings { socket: socket.socket, etcd_prefix: snapshot.etcd_prefix, ..keyring.settings() };
     let file: PathBuf = snapshot.snapshot.unwrap_or_default();
-    let or = "or give a backup: claviger backup check FILE";
-    let given = GivenBackups { files: backups, identity, is_named, state_dir: StateDirUse::IfThere, or };
+    let instead = "give a backup: claviger backup check FILE";
+    let given = GivenBackups { files: backups, identity, is_named, state_dir: StateDirUse::IfThere, instead };
     let config = global.config(settings)?;
     let prefix = needed::snapshot_prefix(&config)?;
     let at_hand = given.open(config)?;
