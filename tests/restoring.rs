@@ -261,6 +261,19 @@ fn etcd_that_is_restored_in_place_needs_its_keys_again() {
         .sandbox
         .run(&format!("backup restore [DIR]/older/keyring {OURS} --state-dir [DIR]/new --snapshot [DIR]/etcd.db"));
     assert!(lacks.code == 3 && lacks.stderr.contains("the backup lacks keys that values in etcd need: k2-"), "{lacks}");
+    // The backup of another cluster has none of them, and a newer one of its backups would not help.
+    node.done("init --state-dir [DIR]/theirs --without-recovery");
+    let theirs = fs::read_to_string(node.sandbox.path("ours.txt")).unwrap();
+    let recipient = theirs.split("public key: ").nth(1).unwrap().lines().next().unwrap();
+    node.done(&format!("backup create [DIR]/theirs.age --recipient {recipient} --state-dir [DIR]/theirs"));
+    let other = "--state-dir [DIR]/new --snapshot [DIR]/etcd.db";
+    let theirs = node.sandbox.refused(3, &format!("backup restore [DIR]/theirs.age {OURS} {other}"));
+    assert!(theirs.stderr.contains("the backup has none of the keys that values in etcd need: k"), "{theirs}");
+    assert!(
+        theirs.stderr.contains("hint:  this is a backup of another keyring, or it was made before these keys"),
+        "{theirs}"
+    );
+    assert!(!theirs.stderr.contains("newer backup"), "{theirs}");
     let line = format!("backup restore [DIR]/promoted.age {OURS} --state-dir [DIR]/new --snapshot [DIR]/etcd.db");
     node.done(&line);
 }

@@ -87,6 +87,9 @@ pub enum RestoreError {
     /// Values need keys that the backup does not contain.
     #[error("the backup lacks keys that values in etcd need: {}", lacking(.0))]
     Lacks(Vec<NeededKey>),
+    /// Values need keys, and the backup contains none of them.
+    #[error("the backup has none of the keys that values in etcd need: {}", lacking(.0))]
+    HoldsNone(Vec<NeededKey>),
     /// No value needs a key of the backup.
     #[error("no value in etcd needs a key of this backup, so nothing shows that it is the right one")]
     NothingNeeded,
@@ -111,8 +114,12 @@ pub enum RestoreError {
 }
 
 fn lacking(keys: &[NeededKey]) -> String {
-    let one = |key: &NeededKey| format!("{} ({} objects, for example {})", key.name, key.objects, key.example);
+    let one = |key: &NeededKey| format!("{} ({}, for example {})", key.name, objects(key.objects), key.example);
     keys.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn objects(count: u64) -> String {
+    if count == 1 { "1 object".to_owned() } else { format!("{count} objects") }
 }
 
 /// Sets up `dir` with the keyring of a backup, under the same root key. A new slot seals the root key. No key_id
@@ -166,11 +173,13 @@ impl RestorePlan {
             return if self.expect.is_some() { Ok(()) } else { Err(RestoreError::Unproven) };
         };
         let (held, lacking): (Vec<_>, Vec<_>) = needed.iter().cloned().partition(|key| self.holds(key));
-        if !lacking.is_empty() {
-            return Err(RestoreError::Lacks(lacking));
+        match (held.is_empty(), lacking.is_empty()) {
+            (true, false) => Err(RestoreError::HoldsNone(lacking)),
+            (false, false) => Err(RestoreError::Lacks(lacking)),
+            // If --expect names the record, no value in etcd has to need its keys.
+            (true, true) if self.expect.is_none() => Err(RestoreError::NothingNeeded),
+            (_, true) => Ok(()),
         }
-        // If --expect names the record, no value in etcd has to need its keys.
-        if held.is_empty() && self.expect.is_none() { Err(RestoreError::NothingNeeded) } else { Ok(()) }
     }
 
     fn holds(&self, needed: &NeededKey) -> bool {
@@ -254,8 +263,10 @@ mod tests {
         plan.check().unwrap();
         plan.needed = Some(vec![lacks[0].clone(), has, lacks[1].clone()]);
         let name = format!("{added} (3 objects, for example /registry/secrets/default/2)");
-        let again = format!("{added} (1 objects, for example /registry/secrets/default/2)");
+        let again = format!("{added} (1 object, for example /registry/secrets/default/2)");
         assert_eq!(refused(&plan), format!("the backup lacks keys that values in etcd need: {name}, {again}"));
+        plan.needed = Some(vec![lacks[0].clone()]);
+        assert_eq!(refused(&plan), format!("the backup has none of the keys that values in etcd need: {name}"));
         plan.needed = Some(Vec::new());
         assert!(matches!(plan.check(), Err(RestoreError::NothingNeeded)));
         plan.expect = Some(plan.backup.expect());

@@ -104,6 +104,10 @@ impl Explain for RestoreError {
                 "use a newer backup. To use several: first restore this one with --expect and without --snapshot and \
                      --etcd-servers; then run `claviger backup restore FILE …` with the others, which merges them",
             ),
+            Self::HoldsNone(_) => refused(
+                "this is a backup of another keyring, or it was made before these keys: `claviger backup check FILE` shows the keys of \
+                 a backup; use one that has them",
+            ),
             Self::Expect(_) => refused("restore the backup that this line `expect` was printed for"),
             Self::HomeInEtcd(_) => refused(SHARED),
             Self::Keyring(ChangeError::UnknownKey(_)) => {
