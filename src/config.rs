@@ -161,6 +161,55 @@ impl FromStr for MetricsAddress {
     }
 }
 
+/// What a setting's value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueKind {
+    /// Text. Contains an example.
+    Text(&'static str),
+    /// One of these words. The last one is the default.
+    Words(&'static [&'static str]),
+    /// A number. Contains an example.
+    Number(u32),
+    /// A list. Contains an example.
+    List(&'static str),
+}
+
+impl ValueKind {
+    /// Says what is expected.
+    pub fn expected(self) -> String {
+        match self {
+            Self::Text(_) => "text in quotes".to_owned(),
+            Self::Words(words) => {
+                let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+                format!("one of {}, in quotes", words.join(", "))
+            }
+            Self::Number(_) => "a number that is not negative, without quotes".to_owned(),
+            Self::List(example) => format!("a list such as {example}"),
+        }
+    }
+}
+
+/// Every setting, with what its value is.
+pub const KINDS: [(&str, ValueKind); 17] = [
+    ("state-dir", ValueKind::Text(DEFAULT_STATE_DIR)),
+    ("passphrase-file", ValueKind::Text("/media/usb/passphrase")),
+    ("socket", ValueKind::Text(DEFAULT_SOCKET)),
+    ("socket-group", ValueKind::Number(1001)),
+    ("allow-uid", ValueKind::List("[1001]")),
+    ("metrics-listen", ValueKind::Text("127.0.0.1:9808")),
+    ("provider-name", ValueKind::Text(DEFAULT_PROVIDER)),
+    ("without", ValueKind::List("[\"landlock\"]")),
+    ("log-level", ValueKind::Words(&["debug", "error", "warn", "info"])),
+    ("backups", ValueKind::Words(&["none", "listed"])),
+    ("etcd-servers", ValueKind::List("[\"https://127.0.0.1:2379\"]")),
+    ("etcd-cafile", ValueKind::Text("/etc/kubernetes/pki/etcd/ca.crt")),
+    ("etcd-certfile", ValueKind::Text("/etc/kubernetes/pki/etcd/server.crt")),
+    ("etcd-keyfile", ValueKind::Text("/etc/kubernetes/pki/etcd/server.key")),
+    ("etcd-prefix", ValueKind::Text("/registry")),
+    ("apiserver-manifest", ValueKind::Text("/etc/kubernetes/manifests/kube-apiserver.yaml")),
+    ("encryption-config", ValueKind::Text("/etc/kubernetes/claviger/encryption-configuration.yaml")),
+];
+
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -182,6 +231,20 @@ pub enum ConfigError {
         line: Option<usize>,
         /// What is wrong.
         reason: String,
+    },
+    /// A setting has a value of another kind.
+    #[error("configuration {}, line {line}: {key} = {value}: expected {}", path.display(), kind.expected())]
+    Value {
+        /// Which file.
+        path: PathBuf,
+        /// Where, counted from one.
+        line: usize,
+        /// Which setting.
+        key: &'static str,
+        /// Its value, as the file has it.
+        value: String,
+        /// What the value should be.
+        kind: ValueKind,
     },
     /// A setting has one value where a list is expected.
     #[error("configuration {}, line {line}: {key} = {value}: expected a list", path.display())]
@@ -356,11 +419,27 @@ fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
     toml::from_str(text).map_err(|error| {
         let line = error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
         let path = path.to_owned();
-        match error.span().and_then(|span| no_list(text, span, error.message())).zip(line) {
-            Some(((key, value), line)) => ConfigError::NoList { path, line, key, value },
+        if let Some(((key, value), line)) = error.span().and_then(|span| no_list(text, span, error.message())).zip(line)
+        {
+            return ConfigError::NoList { path, line, key, value };
+        }
+        match error.span().and_then(|span| wrong_value(text, span.start)).zip(line) {
+            Some(((key, kind, value), line)) => ConfigError::Value { path, line, key, value, kind },
             None => ConfigError::Syntax { path, line, reason: on_one_line(error.message()) },
         }
     })
+}
+
+/// Returns the setting whose value is at `start`, what the value should be, and the value as the file has it.
+fn wrong_value(text: &str, start: usize) -> Option<(&'static str, ValueKind, String)> {
+    let before = text.get(..start)?;
+    let begin = before.rfind('\n').map_or(0, |end| end + 1);
+    let (name, value) = text.get(begin..)?.lines().next()?.split_once('=')?;
+    let (key, kind) = KINDS.into_iter().find(|(key, _)| *key == name.trim())?;
+    let value = if value.contains(['"', '\'']) { value } else { value.split('#').next()? };
+    // A value of several lines is not shown.
+    let is_whole = !value.contains("'''") && !value.contains("\"\"\"");
+    (is_whole && start > begin + name.len()).then(|| (key, kind, on_one_line(value.trim())))
 }
 
 /// Returns the setting at `span` and its value, if the TOML reader expected a list there.
@@ -458,7 +537,12 @@ mod tests {
     #[test]
     fn a_control_character_in_a_value_is_shown_escaped() {
         let error = settings("log-level = \"de\\rbug\"\n").unwrap_err().to_string();
-        assert!(error.starts_with("configuration config.toml, line 1: unknown variant `de\\rbug`"), "{error}");
+        assert!(
+            error.starts_with("configuration config.toml, line 1: log-level = \"de\\rbug\": expected one of"),
+            "{error}"
+        );
+        let error = settings("log-level = \"de\u{1}bug\"\n").unwrap_err().to_string();
+        assert!(error.contains("\"de\\u{1}bug\""), "{error}");
     }
 
     #[test]

@@ -104,6 +104,50 @@ fn a_value_that_is_none() {
 }
 
 #[test]
+fn a_value_of_another_kind_is_answered_with_one_that_is_right() {
+    let sandbox = Sandbox::new();
+    for (found, line, expected, hint) in [
+        ("log-level = info", 1, "one of \"debug\", \"error\", \"warn\", \"info\", in quotes", "log-level = \"info\""),
+        ("log-level = 'loud'", 1, "one of \"debug\", \"error\", \"warn\", \"info\", in quotes", "log-level = \"info\""),
+        ("backups = none", 1, "one of \"none\", \"listed\", in quotes", "backups = \"none\""),
+        ("state-dir = /srv/keys", 1, "text in quotes", "state-dir = \"/srv/keys\""),
+        ("state-dir = 7", 1, "text in quotes", "state-dir = \"/var/lib/claviger\""),
+        ("socket = @kms", 1, "text in quotes", "socket = \"@kms\""),
+        ("provider-name = true", 1, "text in quotes", "provider-name = \"true\""),
+        (
+            "socket-group = \"kube\"",
+            1,
+            "a number that is not negative, without quotes",
+            "socket-group = 1001; `getent group NAME` prints a group's number",
+        ),
+        (
+            "socket-group = -1",
+            1,
+            "a number that is not negative, without quotes",
+            "socket-group = 1001; `getent group NAME` prints a group's number",
+        ),
+        ("allow-uid = ['kube']", 1, "a list such as [1001]", "allow-uid = [1001]"),
+        (
+            "etcd-servers = https://a",
+            1,
+            "a list such as [\"https://127.0.0.1:2379\"]",
+            "etcd-servers = [\"https://127.0.0.1:2379\"]",
+        ),
+    ] {
+        let said = format!(
+            "error: configuration [DIR]/config.toml, line {line}: {found}: expected {expected}\nhint:  {hint}\n"
+        );
+        assert_eq!(refused(&sandbox, format!("{found}\n")).complaint(), said);
+        // What the hint says is right.
+        let right = hint.split(';').next().unwrap();
+        fs::write(sandbox.path("config.toml"), format!("{right}\n")).unwrap();
+        sandbox.run("generate encryption-configuration --config [DIR]/config.toml").ends_with(0);
+    }
+    let commented = refused(&sandbox, "# of a node\n\nlog-level = debug # for now\n");
+    assert!(commented.stderr.contains(", line 3: log-level = debug: expected one of"), "{commented}");
+}
+
+#[test]
 fn a_value_in_the_place_of_a_list_is_answered_with_the_list() {
     let sandbox = Sandbox::new();
     for (text, line, found, hint) in [

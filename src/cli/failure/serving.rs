@@ -9,7 +9,7 @@ use super::{
     keyring::SHARED,
 };
 use crate::{
-    config::ConfigError,
+    config::{ConfigError, ValueKind},
     daemon::DaemonError,
     durable::{DurableError, InputError},
     keeper::ServeError,
@@ -46,12 +46,33 @@ impl Explain for ConfigError {
             }
             Self::Untrusted { path, .. } => Some(format!("chmod go-w {}", quoted(path))),
             Self::Relative { path, key, value } => Some(format!("{key} = \"{}\"", absolute(path, value).display())),
+            Self::Value { key, value, kind, .. } => Some(example(key, value, *kind)),
             Self::NoList { key, value, .. } => Some(format!("{key} = [{}]", several(value))),
             Self::Syntax { .. } => Some("docs/configuration.md describes every key".to_owned()),
             Self::StateDir => Some("give its path: --state-dir /var/lib/claviger".to_owned()),
             Self::ProviderName(_) => Some("for example: --provider-name claviger".to_owned()),
         };
         (Exit::Usage, hint)
+    }
+}
+
+/// A line of the configuration that is right. Only the operator knows a group's number.
+fn example(key: &str, value: &str, kind: ValueKind) -> String {
+    let line = format!("{key} = {}", right_value(value, kind));
+    if key == "socket-group" { format!("{line}; `getent group NAME` prints a group's number") } else { line }
+}
+
+/// Returns `value` in quotes, if only they are missing, or else an example.
+fn right_value(value: &str, kind: ValueKind) -> String {
+    let is_plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.:@".contains(c)) && !value.is_empty();
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+    match kind {
+        ValueKind::Text(_) if is_plain && !is_number => format!("{value:?}"),
+        ValueKind::Words(words) if words.contains(&value) => format!("{value:?}"),
+        ValueKind::Text(example) => format!("{example:?}"),
+        ValueKind::Words(words) => format!("{:?}", words.last().unwrap_or(&"")),
+        ValueKind::Number(example) => example.to_string(),
+        ValueKind::List(example) => example.to_owned(),
     }
 }
 
@@ -104,4 +125,23 @@ fn occupied_hint(state_dir: &Path) -> String {
          it, and `claviger status --socket ITS_SOCKET` shows how it is",
         quoted(state_dir.join("serving"))
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, KINDS};
+
+    #[test]
+    fn the_example_of_every_setting_is_right() {
+        for (key, kind) in KINDS {
+            // A claviger without metrics refuses their address for another reason.
+            let right = format!("{key} = {}", right_value("", kind));
+            let is_value =
+                |text: &str| matches!(Config::parse(text), Err(ConfigError::Value { .. } | ConfigError::NoList { .. }));
+            assert!(!is_value(&right) && is_value(&format!("{key} = {{}}")), "{right}");
+        }
+        assert_eq!(example("log-level", "info", ValueKind::Words(&["debug", "info"])), "log-level = \"info\"");
+        assert_eq!(example("socket", "/run/own/kms.sock", ValueKind::Text("/a")), "socket = \"/run/own/kms.sock\"");
+    }
 }
