@@ -377,12 +377,16 @@ fn what_is_lost_is_named_and_what_is_wrong_is_said_before_anything_is_shown() {
     let answer = run(&format!("--resource secret {KEYRING}"));
     answer.ends_with(1);
     assert!(answer.stderr.contains("0 objects decrypted") && answer.stderr.contains("claviger scan"), "{answer}");
+    let hint =
+        "hint:  nothing is stored of secret: a resource has the name that `kubectl api-resources` shows, in the plural";
+    assert!(answer.stderr.contains(hint), "{answer}");
     run(KEYRING).ends_with(2);
     run(&format!("--all --resource secrets {KEYRING}")).ends_with(2);
     run(&format!("--all --show {KEYRING}")).ends_with(2);
     run("--all --backup [DIR]/node.age --recovery-identity [DIR]/theirs.txt").ends_with(4);
     let nowhere = run("--all --state-dir [DIR]/nowhere");
-    assert!(nowhere.code == 3 && nowhere.stderr.contains("--backup FILE"), "{nowhere}");
+    let hint = "hint:  use the keys of a backup: --backup FILE; or if this node had a keyring";
+    assert!(nowhere.code == 3 && nowhere.stderr.contains(hint), "{nowhere}");
     let wrong = run(&format!("--all --etcd-prefix /wrong {KEYRING}"));
     wrong.ends_with(7);
     // A directory that exists is not touched.

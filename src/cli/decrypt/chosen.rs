@@ -34,6 +34,17 @@ impl ChosenArgs {
         self.objects.iter().cloned().chain(below).chain(resources).collect()
     }
 
+    /// How a resource is named, if resources are chosen.
+    pub(super) fn resource_hint(&self) -> Option<String> {
+        let named = self.resource.join(" and ");
+        (!named.is_empty()).then(|| {
+            format!(
+                "nothing is stored of {named}: a resource has the name that `kubectl api-resources` shows, in the plural, such as \
+                 secrets, and with its group, such as widgets.example.com"
+            )
+        })
+    }
+
     /// Whether one object is named.
     pub(super) fn is_one(&self) -> bool {
         self.objects.len() == 1

@@ -68,7 +68,11 @@ pub(in crate::cli) fn run(mut args: DecryptArgs, global: &Global) -> Result<Exit
     let state_dir = at_hand.site.as_ref().map(|site| site.config.state_dir.as_path());
     let snapshot = args.snapshot.as_ref().map(|file| format!(" --snapshot {}", quoted(file)));
     let scan = format!("claviger scan --list{}", snapshot.unwrap_or_default());
-    show(&report, &report.advice(state_dir, &scan), args.to.is_some(), global)
+    let mut advice = report.advice(state_dir, &scan);
+    if report.is_empty() && !report.is_incomplete() {
+        advice.splice(0..0, args.chosen.resource_hint());
+    }
+    show(&report, &advice, args.to.is_some(), global)
 }
 
 fn places(args: &DecryptArgs, declared: &Declared) -> Result<Vec<ScanPlace>, Failure> {
