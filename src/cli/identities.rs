@@ -87,9 +87,11 @@ fn read_identities(file: Option<&Path>, purpose: Purpose) -> Result<Zeroizing<St
         Some(path) => {
             open_input(path).and_then(read_limited).map_err(|error| failed(&path.display().to_string(), error))
         }
-        None if io::stdin().is_terminal() => rpassword::prompt_password("recovery identity (AGE-SECRET-KEY-1…): ")
-            .map(Zeroizing::new)
-            .map_err(|error| failed("the terminal", error)),
+        None if io::stdin().is_terminal() => rpassword::prompt_password(
+            "recovery identity, its line AGE-SECRET-KEY-1… (for a file or shares, use --recovery-identity FILE): ",
+        )
+        .map(Zeroizing::new)
+        .map_err(|error| failed("the terminal", error)),
         None => Err(Failure::new(
             Exit::Usage,
             &match purpose {

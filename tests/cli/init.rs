@@ -229,7 +229,12 @@ fn an_identity_is_asked_for_on_a_terminal_and_not_shown() {
     let line = format!("init --state-dir [DIR]/state --recovery-recipient {ours}");
     let (said, succeeded) = type_into(&sandbox, &line, &[text.lines().last().unwrap()]);
     assert!(succeeded, "{said}");
-    assert!(said.starts_with("recovery identity (AGE-SECRET-KEY-1…): ") && said.contains("primary"), "{said}");
+    assert!(
+        said.starts_with(
+            "recovery identity, its line AGE-SECRET-KEY-1… (for a file or shares, use --recovery-identity FILE): "
+        ) && said.contains("primary"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -235,7 +235,7 @@ impl Explain for RecoveryError {
             Self::Recipient(error) => error.explain(),
             Self::NoIdentity(_) => with(
                 Exit::WrongKey,
-                "give the identity of every recipient with --recovery-identity; it is read once and never stored",
+                "give the identity of each recipient that you name, with --recovery-identity; it is read once and never stored",
             ),
             Self::Seal(_) => with(Exit::Damaged, "see which recipients there are: claviger recovery list"),
             Self::Contents(_) => with(Exit::Damaged, "use another backup, or the identity of another recipient"),
