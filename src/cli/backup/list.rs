@@ -116,6 +116,9 @@ fn snapshot_report(snapshot: &ListedSnapshot) -> SnapshotReport {
     }
 }
 
+/// How a key comes to be in a listed backup.
+const CREATE: &str = "claviger backup create FILE, or open one that has";
+
 fn text(report: &ListReport) -> String {
     let table = match report.backups.as_slice() {
         [] => "no backup is listed".to_owned(),
@@ -125,11 +128,13 @@ fn text(report: &ListReport) -> String {
         }
     };
     let error = report.error.iter().map(|error| format!("! {}", no_backup_counts(error, &report.uuid)));
-    let unbacked = report.unbacked.iter().map(|key| {
-        format!(
-            "! {key} is in no listed backup: claviger backup create FILE, or open one that has it: claviger backup check FILE"
-        )
-    });
+    let unbacked = match report.unbacked.as_slice() {
+        [] => None,
+        [key] => Some(format!("! {key} is in no listed backup: {CREATE} it: claviger backup check FILE")),
+        keys => {
+            Some(format!("! {} are in no listed backup: {CREATE} them: claviger backup check FILE", keys.join(" and ")))
+        }
+    };
     let snapshots = (!report.snapshots.is_empty()).then(|| {
         let head = ["ID", "REVISION", "NEEDS", "CHECKED", "SNAPSHOT"];
         output::table(&head, report.snapshots.iter().map(snapshot_cells))

@@ -7,13 +7,25 @@ use crate::{
     service::{MissingKey, SelfReport},
 };
 
-/// What to do about each key that is missing. `opened` is the keyring here, if it opens.
+/// What to do about the keys that are missing, in one finding for those that the same backup holds. `opened` is the
+/// keyring here, if it opens.
 pub(super) fn missing_keys(report: &SelfReport, opened: Option<&Opened>) -> Vec<String> {
     // A key that the plugin holds, and for which it refuses calls, is disabled.
-    let finding = |key: &MissingKey| {
-        if report.keys.contains(&key.key_id) { disabled_key(key) } else { missing_key(key, opened) }
-    };
-    let mut findings: Vec<String> = report.missing.iter().map(finding).collect();
+    let (disabled, missing): (Vec<_>, Vec<_>) =
+        report.missing.iter().partition(|key: &&MissingKey| report.keys.contains(&key.key_id));
+    let mut findings: Vec<String> = disabled.into_iter().map(disabled_key).collect();
+    let backups = opened.and_then(|opened| opened.backups().ok()).unwrap_or_default();
+    let mut groups: Vec<(Option<&ListedBackup>, Vec<&MissingKey>)> = Vec::new();
+    for key in missing {
+        let holds = |backup: &&ListedBackup| backup.keys().iter().any(|held| held.to_string() == key.key_id);
+        let backup = backups.iter().rev().find(holds);
+        let record = backup.map(ListedBackup::record);
+        match groups.iter_mut().find(|(known, _)| known.map(ListedBackup::record) == record) {
+            Some((_, keys)) => keys.push(key),
+            None => groups.push((backup, vec![key])),
+        }
+    }
+    findings.extend(groups.iter().map(|(backup, keys)| held_by(*backup, keys)));
     if report.missing_others > 0 {
         findings.push(format!(
             "{} refused for other keys, which claviger may not have made: `claviger scan` shows which provider wrote the values",
@@ -31,28 +43,48 @@ fn disabled_key(MissingKey { key_id, calls: count, last_s }: &MissingKey) -> Str
     )
 }
 
-fn missing_key(MissingKey { key_id, calls: count, last_s }: &MissingKey, opened: Option<&Opened>) -> String {
-    let backups = opened.and_then(|opened| opened.backups().ok()).unwrap_or_default();
-    let holds = |backup: &&ListedBackup| backup.keys().iter().any(|key| key.to_string() == *key_id);
-    let next = match backups.iter().rev().find(holds) {
+/// Says which backup holds `keys`, which this keyring does not hold.
+fn held_by(backup: Option<&ListedBackup>, keys: &[&MissingKey]) -> String {
+    let it = if keys.len() == 1 { "it" } else { "them" };
+    let next = match backup {
         Some(backup) => {
-            let file = quoted(backup.file().unwrap_or("FILE"));
-            format!(
-                "the listed backup of generation {} holds it: merge it: claviger backup restore {file}",
-                backup.generation()
-            )
+            let (generation, file) = (backup.generation(), quoted(backup.file().unwrap_or("FILE")));
+            format!("the listed backup of generation {generation} holds {it}: merge it: claviger backup restore {file}")
         }
-        None => "no backup that `claviger backup list` shows here holds it: look for one that was made later (`claviger backup check \
-                 FILE` shows the keys in it), and merge it: claviger backup restore FILE"
-            .to_owned(),
+        None => format!(
+            "no backup that `claviger backup list` shows here holds {it}: look for one that was made later (`claviger backup check \
+             FILE` shows the keys in it), and merge it: claviger backup restore FILE"
+        ),
     };
-    format!(
-        "stored values need {key_id}, which this keyring does not hold: {} refused, the last one {}; {next}",
-        refused_calls(*count),
-        ago(*last_s)
-    )
+    let calls = |key: &MissingKey| format!("{} refused, the last one {}", refused_calls(key.calls), ago(key.last_s));
+    if let [key] = keys {
+        return format!("stored values need {}, which this keyring does not hold: {}; {next}", key.key_id, calls(key));
+    }
+    let named: Vec<String> = keys.iter().map(|key| format!("{} ({})", key.key_id, calls(key))).collect();
+    format!("stored values need {}, which this keyring does not hold: {next}", named.join(" and "))
 }
 
 fn refused_calls(count: u64) -> String {
     if count == 1 { "1 call of Decrypt was".to_owned() } else { format!("{count} calls of Decrypt were") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_the_same_backup_may_hold_are_one_finding() {
+        let missing = |key_id: &str, calls| MissingKey { key_id: key_id.to_owned(), calls, last_s: 5 };
+        let report = SelfReport {
+            keys: vec!["k1-aa".to_owned()],
+            missing: vec![missing("k1-aa", 1), missing("k2-bb", 1), missing("k3-cc", 2)],
+            ..SelfReport::default()
+        };
+        let [disabled, others] = missing_keys(&report, None).try_into().unwrap();
+        assert!(disabled.starts_with("stored values need k1-aa, which is disabled: 1 call"), "{disabled}");
+        let named = "stored values need k2-bb (1 call of Decrypt was refused, the last one 5s ago) and k3-cc (2 calls of Decrypt were \
+                     refused, the last one 5s ago), which this keyring does not hold: no backup that `claviger backup list` shows \
+                     here holds them: ";
+        assert!(others.starts_with(named), "{others}");
+    }
 }
