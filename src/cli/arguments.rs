@@ -8,7 +8,10 @@ use clap::{
 };
 
 use super::given::Given;
-use crate::config::{Config, ConfigError, Settings};
+use crate::{
+    config::{Config, ConfigError, Settings},
+    keyring::key_id::KeyId,
+};
 
 /// The name of a slot's credential, unless another one is given.
 pub(super) const CREDENTIAL: &str = "claviger-root";
@@ -26,6 +29,14 @@ pub(super) fn named() -> impl TypedValueParser<Value = PathBuf> {
         if path.as_os_str() == "-" { Err(expected) } else { Ok(path) }
     };
     PathBufValueParser::new().try_map(is_named)
+}
+
+/// Reads a key_id in full. A number alone does not say whether it is the right key.
+///
+/// # Errors
+/// When it is not a full key_id.
+pub(super) fn full_key_id(text: &str) -> Result<KeyId, Expected> {
+    text.parse().map_err(|_| Expected("a key_id in full, k<number>-<32 hex digits>, as `claviger key list` prints it"))
 }
 
 /// What every verb has.

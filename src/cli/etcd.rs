@@ -41,7 +41,8 @@ pub(super) struct EtcdArgs {
     /// option says where to read]
     #[arg(long, value_name = "FILE")]
     apiserver_manifest: Option<PathBuf>,
-    /// Running kube-apiserver, to read all these options from its command line; without a number, the only one
+    /// Running kube-apiserver, to read all these options from its command line: the number of its process, or `only`,
+    /// as without a value, for the only one that runs here
     #[arg(
         long,
         value_name = "PID",

@@ -47,18 +47,25 @@ fn read(claviger: &Command, words: &[OsString]) -> Result<ArgMatches, Error> {
     }
 }
 
-/// What a rotation is called, and the command that carries it out.
-const ROTATE: (&str, &str) = ("rotate", "promote");
+/// What the answer to `claviger rotate` suggests, because there is no command that does all of it.
+const ROTATE: (&str, &str) = (
+    "rotate",
+    "to rotate, begin with: claviger key add; it says what comes next: a backup, and claviger key promote KEY",
+);
 
 /// Suggests the commands that have the wrong word as their last word: `claviger key promote` for `claviger promote`.
 fn with_places(mut error: Error, claviger: &Command) -> Error {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return error };
-    let word = if word == ROTATE.0 { ROTATE.1 } else { word.as_str() };
     let mut places = Vec::new();
     find(claviger, "claviger", word, &mut places);
-    if !places.is_empty() {
+    let tip = match places.as_slice() {
+        _ if word == ROTATE.0 => Some(ROTATE.1.to_owned()),
+        [] => None,
+        places => Some(format!("did you mean: {}", places.join(", or "))),
+    };
+    if let Some(tip) = tip {
         error.remove(ContextKind::SuggestedSubcommand);
-        let tip = StyledStr::from(format!("did you mean: {}", places.join(", or ")));
+        let tip = StyledStr::from(tip);
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
     }
     error

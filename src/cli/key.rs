@@ -12,6 +12,7 @@ use crate::{
 use super::{
     Format, Global, KeyringArgs, Site, Socket,
     adoption::{self, Awaited},
+    arguments::full_key_id,
     etcd::EtcdArgs,
     failure::{Exit, Failure},
     needed,
@@ -169,7 +170,7 @@ struct KeyArg {
 #[derive(Args)]
 struct Full {
     /// Key, by its full key_id as `claviger key list` prints it
-    #[arg(value_name = "KEY_ID")]
+    #[arg(value_name = "KEY_ID", value_parser = full_key_id)]
     key_id: KeyId,
     #[command(flatten)]
     keyring: KeyringArgs,

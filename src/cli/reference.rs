@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -90,16 +90,31 @@ fn page_name(command: &[String]) -> String {
 
 fn write_all(pages: &BTreeMap<String, Command>, directory: &Path, global: &Global) -> Result<Exit, Failure> {
     fs::create_dir_all(directory)
-        .map_err(|error| Failure::new(Exit::Disk, &format!("making {}: {error}", directory.display()), None))?;
+        .map_err(|error| Failure::new(Exit::Disk, &format!("making {}: {error}", directory.display()), hint(&error)))?;
     for (name, page) in pages {
         let file = directory.join(format!("{name}.1"));
         fs::write(&file, roff(page))
-            .map_err(|error| Failure::new(Exit::Disk, &format!("writing {}: {error}", file.display()), None))?;
+            .map_err(|error| Failure::new(Exit::Disk, &format!("writing {}: {error}", file.display()), hint(&error)))?;
         if !global.quiet {
             output::text_line(&file.display().to_string())?;
         }
     }
     Ok(Exit::Done)
+}
+
+/// What to do about a directory that cannot be made or written to.
+fn hint(error: &io::Error) -> Option<String> {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "name a directory that this user may write to: --directory DIR"
+        }
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            "a file is in the way: name a directory, or one that can be made: --directory DIR"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space and run it again",
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }
 
 /// Returns every command by the name of its page, such as `claviger-key-promote`.

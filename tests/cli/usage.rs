@@ -85,7 +85,6 @@ fn a_command_that_lacks_its_first_word_is_answered_with_all_of_it() {
     let sandbox = Sandbox::new();
     for (line, tip) in [
         ("promote k2", "claviger key promote"),
-        ("rotate", "claviger key promote"),
         ("destroy k1", "claviger key destroy"),
         ("restore backup.age", "claviger backup restore"),
         ("create backup.age", "claviger backup create"),
@@ -169,6 +168,39 @@ fn what_is_no_command_is_refused() {
     }
 }
 
+#[test]
+fn a_rotation_begins_with_a_new_key() {
+    let sandbox = Sandbox::new();
+    for line in ["rotate", "key rotate"] {
+        let answer = sandbox.refused(2, line);
+        let tip = "\n  tip: to rotate, begin with: claviger key add; it says what comes next";
+        assert!(answer.stderr.contains(tip) && !answer.stderr.contains("did you mean"), "{answer}");
+    }
+}
+
+#[test]
+fn pages_that_cannot_be_written_are_answered_with_another_directory() {
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.path("file"), "").unwrap();
+    for directory in ["file", "file/man"] {
+        let answer = sandbox.refused(5, &format!("man --directory [DIR]/{directory}"));
+        assert!(answer.stderr.contains("hint:  a file is in the way: name a directory"), "{answer}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_of_encryption_is_said_even_if_etcd_is_not_known() {
+    let sandbox = Sandbox::initialised();
+    std::fs::write(sandbox.path("wrong.yaml"), "kind: Pod\n").unwrap();
+    for (file, said) in [("missing.yaml", "No such file"), ("wrong.yaml", "wrong.yaml: ")] {
+        for verb in ["scan", "verify"] {
+            let answer = sandbox.run(&format!("{verb} --state-dir [DIR]/state --encryption-config [DIR]/{file}"));
+            assert!(answer.code != 0 && answer.stderr.contains(said), "{answer}");
+            assert!(answer.stderr.contains(file) && !answer.stderr.contains("where etcd is"), "{answer}");
+        }
+    }
+}
+
 /// A short name resolves where a keyring is opened and a mistake does no harm. Anywhere else it is refused.
 #[test]
 fn a_short_name_of_a_key_is_resolved_or_refused() {
@@ -183,7 +215,8 @@ fn a_short_name_of_a_key_is_resolved_or_refused() {
         &format!("{restore} --lost k6"),
     ] {
         let answer = sandbox.refused(2, line);
-        assert!(answer.stderr.contains("not a key_id, expected k<number>-<32 hex digits>"), "{answer}");
+        let says = |text: &str| answer.stderr.contains(text);
+        assert!(says("k<number>-<32 hex digits>") && says("`claviger key list`"), "{answer}");
     }
     for verb in ["promote", "enable"] {
         let answer = sandbox.refused(3, &format!("key {verb} k6 --state-dir [DIR]/state"));

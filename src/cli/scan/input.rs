@@ -49,6 +49,8 @@ impl ScanInput {
         // A snapshot may belong to another cluster than this node, so its manifest is not read by default.
         let declared = Declared::read(&config.cluster, snapshot.is_some())?;
         let mut notes: Vec<String> = declared.doubts.iter().map(|doubt| not_understood(&declared, doubt)).collect();
+        // Whatever is wrong with the file is said, even if it is not known where etcd is.
+        let read = ReadConfig::read(config, &declared, has_kms_v1)?;
         let places = match snapshot {
             Some(file) => {
                 notes.extend(declared.overrides.iter().map(elsewhere));
@@ -57,7 +59,6 @@ impl ScanInput {
             None => declared.places().ok_or_else(|| nowhere(&notes))?.into_iter().map(|(place, _)| place).collect(),
         };
         notes.extend(keys.note.take());
-        let read = ReadConfig::read(config, &declared, has_kms_v1)?;
         let etcd = declared.servers.clone();
         let flags = declared.found_in;
         let judge = Judge { coverage: read.map(|read| read.coverage), keys: keys.known.take() };

@@ -42,8 +42,10 @@ impl VerifyInput {
     pub(super) fn read(config: &Config, opened: &Opened, has_kms_v1: bool) -> Result<Self, Failure> {
         let declared = Declared::read(&config.cluster, false)?;
         let mut notes: Vec<String> = declared.doubts.iter().map(|doubt| not_understood(&declared, doubt)).collect();
+        // Whatever is wrong with the file is said, even if it is not known where etcd is.
+        let read = ReadConfig::read(config, &declared, has_kms_v1)?;
         let places = declared.places().ok_or_else(|| nowhere(&notes))?.into_iter().map(|(place, _)| place).collect();
-        let read = ReadConfig::read(config, &declared, has_kms_v1)?.ok_or_else(unconfigured)?;
+        let read = read.ok_or_else(unconfigured)?;
         notes.extend(declared.found_in.is_none().then(|| OVERRIDES.to_owned()));
         let provider = &config.provider_name;
         let subject = Subject {

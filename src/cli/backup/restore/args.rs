@@ -4,7 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::super::super::{KeyringArgs, Socket, arguments::named, identities::IdentityArgs, needed::ProofArgs};
+use super::super::super::{
+    KeyringArgs, Socket,
+    arguments::{full_key_id, named},
+    identities::IdentityArgs,
+    needed::ProofArgs,
+};
 use crate::{keeper::Expect, keyring::key_id::KeyId};
 
 /// Restore a backup to an empty state directory, or merge its keys into an existing keyring
@@ -65,7 +70,7 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "FILE", value_parser = named())]
     pub(super) slot_file: Option<PathBuf>,
     /// Key that others may know, by its full key_id: it never wraps again; may be given several times
-    #[arg(long, value_name = "KEY_ID")]
+    #[arg(long, value_name = "KEY_ID", value_parser = full_key_id)]
     pub(super) compromised: Vec<KeyId>,
     /// Where to write a backup if a new key has to be made [default: in the directory of the backup that is restored]
     #[arg(long, value_name = "FILE", value_parser = named())]
@@ -75,11 +80,11 @@ pub struct RestoreArgs {
     pub(super) accept: bool,
     /// In a merge, leave this key destroyed, by its full key_id. Without the option, a merge brings a destroyed key
     /// back if one of the files still has it; may be given several times
-    #[arg(long, value_name = "KEY_ID")]
+    #[arg(long, value_name = "KEY_ID", value_parser = full_key_id)]
     pub(super) keep_destroyed: Vec<KeyId>,
     /// In a merge, continue without a key that was here and is in no backup, by its full key_id; may be given several
     /// times
-    #[arg(long, value_name = "KEY_ID")]
+    #[arg(long, value_name = "KEY_ID", value_parser = full_key_id)]
     pub(super) lost: Vec<KeyId>,
     #[command(flatten)]
     pub(super) socket: Socket,
