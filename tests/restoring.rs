@@ -248,7 +248,16 @@ fn etcd_that_is_restored_in_place_needs_its_keys_again() {
     api.kubectl_stdin(&["replace", "-f", "-"], &secrets).unwrap();
     let (old, _) = node.key("k1");
     drop(node.api.take());
-    node.done(&format!("key disable {old} {STATE} {SOCKET} {}", node.etcd_flags()));
+    let disable = format!("key disable {old} {STATE} {SOCKET} {}", node.etcd_flags());
+    let asked = node.done(&disable);
+    assert!(!asked.stderr.contains("no plugin answers"), "{asked}");
+    // Without a plugin, nobody says whether an API server still uses the key.
+    node.done(&format!("key enable {old} {STATE}"));
+    node.stop();
+    let unasked = node.done(&disable);
+    let says = "warning: no plugin answers at unix://[DIR]/run/kms.sock, so none was asked whether an API server still uses the key";
+    assert!(unasked.stderr.contains(says), "{unasked}");
+    node.serve();
     // Then etcd goes back to what it was.
     node.etcd = Etcd::start_from_snapshot(&node.run, &snapshot).unwrap();
     let destroy = node.sandbox.run(&format!("key destroy {old} {STATE} {SOCKET} {}", node.etcd_flags()));

@@ -144,6 +144,14 @@ pub(super) fn doubt(config: &Config, key_id: KeyId) -> Result<Option<UsageDoubt>
     Ok(doubt_of(answer, &key_id.to_string()))
 }
 
+/// Whether no plugin listens at the socket.
+///
+/// # Errors
+/// When this process cannot ask at all.
+pub(super) fn is_absent(config: &Config) -> Result<bool, Failure> {
+    Ok(matches!(probe_plugin(config)?, Err(ProbeError::Absent | ProbeError::Refused)))
+}
+
 fn doubt_of(answer: Result<ProbeAnswer, ProbeError>, key_id: &str) -> Option<UsageDoubt> {
     let report = match answer {
         Ok(answer) => answer.report,

@@ -14,7 +14,7 @@ use super::{
     adoption::{self, Awaited},
     arguments::full_key_id,
     etcd::EtcdArgs,
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, warn},
     needed,
     output::{self, OutputError},
     tables::{KeyRow, fitting_key_table, key_row, key_rows, terminal_width},
@@ -241,9 +241,10 @@ fn promote(
         keyring.generation()
     } else {
         adoption::check(&site.config)?;
-        apply(&site, &Act::Promote(key_id, backed_up), global)?.keyring.generation()
+        change(&site, &Act::Promote(key_id, backed_up), Some(BACK_UP), global)?.keyring.generation()
     };
-    adoption::wait(&site.config, &Awaited { key_id, generation }, global)
+    adoption::wait(&site.config, &Awaited { key_id, generation }, global)?;
+    Ok(output::end_change(output::advice(REWRITE, global), global))
 }
 
 fn backed_up(waived: bool) -> BackedUp {
@@ -261,8 +262,20 @@ fn retire(
     let site = Site::find(Settings { socket, ..etcd.put_into(keyring.settings()) }, global)?;
     let opened = site.open()?;
     let usage = if is_waived { Usage::Waived } else { usage(&site, &opened, key_id, verb, global)? };
+    // If it is refused, the plugin is not the reason.
+    let is_unasked = matches!(usage, Usage::Scanned { objects: 0, .. }) && adoption::is_absent(&site.config)?;
     let act = if verb == Verb::Destroy { Act::Destroy(key_id, usage) } else { Act::Disable(key_id, usage) };
     apply(&site, &act, global)?;
+    if is_unasked {
+        let socket = site.config.socket.endpoint();
+        let message =
+            format!("no plugin answers at {socket}, so none was asked whether an API server still uses the key");
+        warn(
+            &message,
+            "if a plugin serves this keyring elsewhere, look there: claviger status --socket SOCKET",
+            global,
+        );
+    }
     Ok(Exit::Done)
 }
 
@@ -293,11 +306,15 @@ fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Carries out a change of the keyring, and prints what changed.
+/// Carries out a change of the keyring, and prints what changed and what to do next.
 fn apply(site: &Site, act: &Act, global: &Global) -> Result<Changed, Failure> {
+    change(site, act, next_step(act).as_deref(), global)
+}
+
+fn change(site: &Site, act: &Act, next: Option<&str>, global: &Global) -> Result<Changed, Failure> {
     let now = Time::new(jiff::Timestamp::now());
     let changed = keeper::change_keys(&site.dir, &site.means, act, now)?;
-    output::end_change(report(&changed, act, global), global);
+    output::end_change(report(&changed, next, global), global);
     Ok(changed)
 }
 
@@ -327,7 +344,7 @@ fn unnamed(text: &str, message: &str) -> Failure {
     Failure::new(Exit::Refused, &message, hint)
 }
 
-fn report(changed: &Changed, act: &Act, global: &Global) -> Result<(), OutputError> {
+fn report(changed: &Changed, next: Option<&str>, global: &Global) -> Result<(), OutputError> {
     let Changed { keyring, digest, key_id } = changed;
     let Some(row) = keyring.entries().iter().find(|entry| entry.id() == *key_id).map(key_row) else { return Ok(()) };
     if global.output == Format::Json {
@@ -340,24 +357,30 @@ fn report(changed: &Changed, act: &Act, global: &Global) -> Result<(), OutputErr
         });
     }
     output::text_line(&format!("{key_id} is {} (generation {})", row.state, keyring.generation()))?;
-    next_step(act, *key_id).map_or(Ok(()), |next| output::advice(&next, global))
+    next.map_or(Ok(()), |next| output::advice(&next.replace(KEY, &key_id.to_string()), global))
 }
 
+/// What stands for the key_id in the advice.
+const KEY: &str = "KEY_ID";
+
+const BACK_UP: &str = "next: make a backup in which this key is primary: claviger backup create FILE";
+
+const REWRITE: &str = "then: write every Secret once, and every object of the other resources that are encrypted: kubectl get secrets \
+                       --all-namespaces -o json | kubectl replace -f -";
+
 /// Returns what the operator should do next.
-fn next_step(act: &Act, key_id: KeyId) -> Option<String> {
+fn next_step(act: &Act) -> Option<String> {
     match act {
         Act::Add => Some(format!(
             "next: make a backup on another disk: claviger backup create FILE (if it says `counts  not yet`: claviger backup check FILE)\n\
-             then: claviger key promote {key_id}"
+             then: claviger key promote {KEY}"
         )),
-        Act::Promote(..) => Some(
-            "next: make a backup in which this key is primary: claviger backup create FILE\n\
-             then: when `claviger status` shows that every API server uses the key, rewrite every Secret; see the README"
-                .to_owned(),
-        ),
+        Act::Promote(..) => Some(format!(
+            "{BACK_UP}\nthen: wait until `claviger status` shows that every API server uses the key\n{REWRITE}"
+        )),
         Act::Disable(..) => Some(format!(
             "an API server may go on reading what is under the key, by seeds that it has in memory, until it is restarted\n\
-             to go back: claviger key enable {key_id}"
+             to go back: claviger key enable {KEY}"
         )),
         Act::Enable(_) => None,
         Act::Destroy(..) => {
