@@ -285,4 +285,13 @@ fn etcd_that_is_restored_in_place_needs_its_keys_again() {
     assert!(!theirs.stderr.contains("newer backup"), "{theirs}");
     let line = format!("backup restore [DIR]/promoted.age {OURS} --state-dir [DIR]/new --snapshot [DIR]/etcd.db");
     node.done(&line);
+    // The ledger of the restored keyring lists the snapshot, so that nobody destroys what it needs.
+    let listed = node.done("backup list --state-dir [DIR]/new --output json").json();
+    let entry = &listed["snapshots"][0];
+    assert_eq!((&entry["file"], entry["keys"].as_array().unwrap().len()), (&"[DIR]/etcd.db".into(), 2), "{listed}");
+    node.done(&format!("key disable {} --state-dir [DIR]/new --risk-unreadable-secrets", node.key("k1").0));
+    node.etcd.run_etcdctl(&["del", "--prefix", "/registry/secrets/"]).unwrap();
+    let destroy =
+        node.sandbox.run(&format!("key destroy {} --state-dir [DIR]/new {}", node.key("k1").0, node.etcd_flags()));
+    assert!(destroy.code == 3 && destroy.stderr.contains("a listed snapshot needs it: [DIR]/etcd.db"), "{destroy}");
 }

@@ -10,10 +10,11 @@ use clap::Args;
 use crate::{
     apiserver::Doubt,
     config::{Config, Settings},
-    crypto::Digest,
-    keeper::{NeededKey, Opened, Usage, UsageDoubt},
+    crypto::{Commitment, Digest},
+    keeper::{NeededKey, Opened, ReadSnapshot, ScannedNeeds, Usage, UsageDoubt},
     keyring::Key,
     scan::needs::{Need, NeededKeys, NeedsError, ScanPlace, SnapshotNeeds, read_needs, read_snapshot},
+    text::hex_array,
 };
 
 use super::{
@@ -77,8 +78,8 @@ fn usage_of(needs: &NeededKeys, key: &Key, record: Digest) -> Usage {
     }
 }
 
-/// Returns the keys that values need, in `snapshot` or otherwise in every etcd that is declared. Returns `None` if
-/// neither is given.
+/// Returns the keys that values need, in `snapshot` or otherwise in every etcd that is declared, with the snapshot if
+/// one was read. Returns `None` if neither is given.
 ///
 /// # Errors
 /// When one of them cannot be read, or not whole.
@@ -86,16 +87,27 @@ pub(super) fn keys(
     config: &Config,
     snapshot: Option<PathBuf>,
     global: &Global,
-) -> Result<Option<Vec<NeededKey>>, Failure> {
-    let is_snapshot = snapshot.is_some();
-    let declared = Declared::read(&config.cluster, is_snapshot)?;
-    let places = match snapshot {
-        Some(file) => Some(vec![(ScanPlace::Snapshot(file), declared.prefix.clone())]),
-        None => declared.places(),
-    };
-    let Some(places) = places else { return Ok(None) };
-    let doubts = if is_snapshot { &[][..] } else { &declared.doubts };
-    let needs = read(&places, doubts, global)?;
+) -> Result<Option<ScannedNeeds>, Failure> {
+    if let Some(file) = snapshot {
+        let needs = in_snapshot(&file, &snapshot_prefix(config)?, global)?;
+        let (keys, snapshot) = (whole_needs(needs.keys())?, read_snapshot_of(&needs, &file));
+        return Ok(Some(ScannedNeeds { keys, snapshot }));
+    }
+    let declared = Declared::read(&config.cluster, false)?;
+    let Some(places) = declared.places() else { return Ok(None) };
+    let keys = whole_needs(&read(&places, &declared.doubts, global)?)?;
+    Ok(Some(ScannedNeeds { keys, snapshot: None }))
+}
+
+/// The snapshot as the ledger names it.
+fn read_snapshot_of(needs: &SnapshotNeeds, file: &Path) -> Option<ReadSnapshot> {
+    let sha256 = hex_array(&needs.source.digest.as_ref()?.sha256).map(Digest)?;
+    let file = std::path::absolute(file).map_or_else(|_| file.display().to_string(), |path| path.display().to_string());
+    Some(ReadSnapshot { sha256, revision: needs.source.revision, file })
+}
+
+/// Returns the needed keys, if it is certain that these are all.
+fn whole_needs(needs: &NeededKeys) -> Result<Vec<NeededKey>, Failure> {
     needs.check_complete().map_err(|doubts| {
         let message = format!("it is not certain which keys are needed: {doubts}");
         Failure::new(
@@ -105,13 +117,13 @@ pub(super) fn keys(
                 .to_owned(),
         )
     })?;
-    let needed = |(commitment, need): (&crate::crypto::Commitment, &Need)| NeededKey {
+    let needed = |(commitment, need): (&Commitment, &Need)| NeededKey {
         name: need.key_ids.first().cloned().unwrap_or_default(),
         commitment: *commitment,
         objects: need.objects,
         example: need.sample.clone(),
     };
-    Ok(Some(needs.iter().map(needed).collect()))
+    Ok(needs.iter().map(needed).collect())
 }
 
 /// Reads a snapshot, and returns what opens its values. Objects that the API server keeps in other etcds are not in it.

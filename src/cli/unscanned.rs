@@ -9,7 +9,7 @@ use clap::Args;
 use super::{Global, failure::Failure};
 use crate::{
     config::{Config, Settings},
-    keeper::{NeededKey, Opened, Usage, UsageDoubt},
+    keeper::{Opened, ScannedNeeds, Usage, UsageDoubt},
     keyring::Key,
 };
 
@@ -42,6 +42,6 @@ pub(super) fn usage(_: &Config, _: &Opened, _: &Key, _: &Global) -> Result<Usage
 
 /// Says that nothing shows which keys are needed.
 #[allow(clippy::unnecessary_wraps, reason = "a scan can fail")]
-pub(super) fn keys(_: &Config, _: Option<PathBuf>, _: &Global) -> Result<Option<Vec<NeededKey>>, Failure> {
+pub(super) fn keys(_: &Config, _: Option<PathBuf>, _: &Global) -> Result<Option<ScannedNeeds>, Failure> {
     Ok(None)
 }

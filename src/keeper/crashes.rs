@@ -435,6 +435,7 @@ impl Scene {
             backup,
             file: None,
             needed: None,
+            snapshot: None,
             compromised: vec![self.first],
             fresh: self.fresh(),
             slot_file: None,

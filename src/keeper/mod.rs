@@ -61,7 +61,7 @@ pub use self::{
     publisher::{Publisher, Unsealed},
     recovery::{ChangeRecoveryError, RecoveryAct, change_recovery},
     rekey::{RekeyError, Rekeyed, rekey},
-    restore::{NeededKey, RestoreError, RestorePlan, RestoredKeyring, restore},
+    restore::{NeededKey, ReadSnapshot, RestoreError, RestorePlan, RestoredKeyring, ScannedNeeds, restore},
     roots::SlotSummary,
     serve::ServeError,
     serving::Serving,

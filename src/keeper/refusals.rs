@@ -48,6 +48,7 @@ fn plan(backup: Backup, needed: Option<Vec<NeededKey>>) -> RestorePlan {
     RestorePlan {
         expect: needed.is_none().then(|| backup.expect()),
         needed,
+        snapshot: None,
         compromised: vec![backup.keyring.primary().id()],
         backup,
         file: None,

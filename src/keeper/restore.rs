@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     audit::Event,
-    crypto::Commitment,
+    crypto::{Commitment, Digest},
     durable::Dir,
     escrow::{Backup, BackupError},
     keyring::{
@@ -24,6 +24,7 @@ use crate::{
         home::Home,
         key_id::KeyId,
         ledger::{Ledger, LedgerFull, ListedBackup, Proven},
+        listed_snapshot::ListedSnapshot,
         restore::{self as restoring, Candidates, Restored},
         state::State,
         time::Time,
@@ -40,6 +41,8 @@ pub struct RestorePlan {
     pub expect: Option<Expect>,
     /// The keys that values in etcd or in a snapshot need. `None` if neither was scanned.
     pub needed: Option<Vec<NeededKey>>,
+    /// The snapshot that was scanned, for the ledger. `None` if no snapshot was.
+    pub snapshot: Option<ReadSnapshot>,
     /// The keys that somebody else may know.
     pub compromised: Vec<KeyId>,
     /// The backup to make if the restore makes a new key.
@@ -61,6 +64,26 @@ pub struct NeededKey {
     pub objects: u64,
     /// The key in etcd of one of them.
     pub example: String,
+}
+
+/// A snapshot of etcd that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadSnapshot {
+    /// The digest of its bytes, without the digest at its end.
+    pub sha256: Digest,
+    /// Its newest revision.
+    pub revision: u64,
+    /// Where it is.
+    pub file: String,
+}
+
+/// What a scan of etcd shows: the keys that values need, and the snapshot, if one was scanned.
+#[derive(Debug)]
+pub struct ScannedNeeds {
+    /// The keys.
+    pub keys: Vec<NeededKey>,
+    /// The snapshot.
+    pub snapshot: Option<ReadSnapshot>,
 }
 
 /// The outcome of a restore.
@@ -131,7 +154,7 @@ fn objects(count: u64) -> String {
 pub fn restore(dir: &Dir, plan: RestorePlan) -> Result<RestoredKeyring, RestoreError> {
     plan.check()?;
     let Restored { keyring, fresh } = plan.keyring()?;
-    let RestorePlan { backup, file, needed, fresh: to, slot_file, now, .. } = plan;
+    let RestorePlan { backup, file, needed, snapshot, fresh: to, slot_file, now, .. } = plan;
     let root = &backup.root;
     let record = NewRecord::encode(&keyring, root, Limit::Whole).map_err(InitError::from)?;
     let listed = ListedBackup::of(&backup.keyring, backup.digest(), Proven::Checked(now), file);
@@ -143,13 +166,27 @@ pub fn restore(dir: &Dir, plan: RestorePlan) -> Result<RestoredKeyring, RestoreE
     if let Some(listed) = export.as_ref().and_then(|export| export.listed.clone()) {
         ledger = ledger.with(listed, 2)?;
     }
+    let needed = needed.unwrap_or_default();
+    if let Some(entry) = snapshot.and_then(|snapshot| snapshot.entry(&keyring, &needed, now)) {
+        ledger = ledger.with_snapshot(entry, ledger.count() + 1)?;
+    }
     let event = Event::Restore(keyring_event(&keyring));
-    let disabled = stay_disabled(&keyring, needed.unwrap_or_default());
+    let disabled = stay_disabled(&keyring, needed);
     let contents = Contents { keyring, record, ledger: Some(ledger), is_restored: true };
     let files = Files::of(contents, (root, &backup.earlier), slot_file)?;
     let initialised = files.set_up(dir, SetUp { restart: true, event: Some(event), export: export.as_ref() })?;
     let fresh = export.map(|export| (export.file, export.listed.is_some()));
     Ok(RestoredKeyring { initialised, fresh, disabled })
+}
+
+impl ReadSnapshot {
+    /// Returns its entry in the ledger of `keyring`. Returns `None` if it needs no key of that keyring.
+    fn entry(self, keyring: &Keyring, needed: &[NeededKey], now: Time) -> Option<ListedSnapshot> {
+        let is_needed = |key: &&Key| needed.iter().any(|needed| needed.commitment == key.kek().commitment());
+        let keys: Vec<KeyId> = keyring.keys().filter(is_needed).map(Key::id).collect();
+        let Self { sha256, revision, file } = self;
+        (!keys.is_empty()).then(|| ListedSnapshot::new(sha256, revision, now, Some(file), keys))
+    }
 }
 
 impl RestorePlan {
@@ -242,7 +279,8 @@ mod tests {
     fn plan(backup: Backup) -> RestorePlan {
         let fresh = FreshBackup { file: "/nowhere/fresh.age".into(), recipients: vec![identity().0] };
         let (expect, needed, compromised) = (None, None, Vec::new());
-        RestorePlan { backup, file: None, expect, needed, compromised, fresh, slot_file: None, now: now() }
+        let (file, snapshot, slot_file) = (None, None, None);
+        RestorePlan { backup, file, expect, needed, snapshot, compromised, fresh, slot_file, now: now() }
     }
 
     fn refused(plan: &RestorePlan) -> String {

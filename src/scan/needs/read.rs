@@ -78,6 +78,11 @@ pub struct SnapshotNeeds {
 }
 
 impl SnapshotNeeds {
+    /// Returns the keys of claviger's that the values need.
+    pub fn keys(&self) -> &NeededKeys {
+        &self.needed
+    }
+
     /// Checks that everything that the values need is here.
     ///
     /// # Errors

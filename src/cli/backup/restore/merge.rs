@@ -46,7 +46,8 @@ pub(super) fn run(
     if let Some(file) = &to {
         refuse_inside(file, &site.config.state_dir)?;
     }
-    let shown = Shown::of(&plan, needed::keys(config, snapshot, global), to.clone());
+    let needed = needed::keys(config, snapshot, global).map(|needed| needed.map(|needed| needed.keys));
+    let shown = Shown::of(&plan, needed, to.clone());
     if !accept {
         print_merge(&site.config.state_dir, &shown, None, global)?;
         return Ok(Exit::Found);

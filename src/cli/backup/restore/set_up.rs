@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::{Config, DEFAULT_STATE_DIR},
     durable::Dir,
-    keeper::{self, Expect, FreshBackup, InitError, Initialised, NeededKey, RestorePlan, RestoredKeyring},
+    keeper::{self, Expect, FreshBackup, InitError, Initialised, RestorePlan, RestoredKeyring, ScannedNeeds},
     keyring::{Keyring, time::Time},
 };
 
@@ -65,7 +65,7 @@ struct RestoreReport<'a> {
 pub(super) fn run(
     args: RestoreArgs,
     config: &Config,
-    needed: impl FnOnce() -> Result<Option<Vec<NeededKey>>, Failure>,
+    needed: impl FnOnce() -> Result<Option<ScannedNeeds>, Failure>,
     global: &Global,
 ) -> Result<Exit, Failure> {
     let [file] = args.files.as_slice() else {
@@ -79,7 +79,7 @@ pub(super) fn run(
     let identities = args.identity.read(Purpose::Open)?;
     let backup = open(file, &read(file)?, &identities)?;
     let search = look_for_plugin(&backup.keyring, config, global)?;
-    let needed = needed()?;
+    let (needed, snapshot) = needed()?.map_or((None, None), |needs| (Some(needs.keys), needs.snapshot));
     let to = args.backup_to.unwrap_or_else(|| beside(file, backup.keyring.generation() + 1));
     let fresh = FreshBackup { file: to, recipients: identities.recipients() };
     let plan = RestorePlan {
@@ -87,6 +87,7 @@ pub(super) fn run(
         file: Some(whole(file)),
         expect: args.expect,
         needed,
+        snapshot,
         compromised: args.compromised,
         fresh,
         slot_file: args.slot_file.as_deref().map(absolute).transpose()?,
