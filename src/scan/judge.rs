@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::names::Resource;
+use super::{group::Group, names::Resource};
 use crate::{
     apiserver::coverage::{Coverage, EntryProviders, IDENTITY},
     crypto::Commitment,
@@ -151,6 +151,12 @@ pub struct Verdict {
 }
 
 impl Judge {
+    /// Judges the values of a group. Only whole values of KMS v2 have a key.
+    pub fn verdict_of(&self, group: &Group) -> Verdict {
+        let wrapping_key = || group.commitment.as_ref().map_or(WrappingKey::Foreign, WrappingKey::Claviger);
+        self.verdict(&group.resource, &group.provider, group.key_id.as_ref().map(|_| wrapping_key()))
+    }
+
     /// Judges values of `resource` under `provider` and `key`. Only whole values of KMS v2 have a key.
     pub fn verdict(&self, resource: &Resource, provider: &str, key: Option<WrappingKey<'_>>) -> Verdict {
         let mut verdict = Verdict::default();

@@ -89,27 +89,9 @@ pub fn scan<S: Sink>(
     sink: &mut S,
     progress: Progress<'_>,
 ) -> Result<ScanOutcome, LiveError> {
-    let runtime = runtime()?;
-    let client = Client::new(servers)?;
-    let (sender, pages) = sync_channel(AHEAD);
-    let prefix = summarizer.names().prefix().to_vec();
-    let mut taker = PageTaker {
-        summarizer,
-        sink,
-        source: ScanSource::etcd(servers.urls.clone()),
-        order: KeyOrder::new(&prefix, servers.urls.join(",")),
-        keys: 0,
-        objects: 0,
-    };
-    let end = thread::scope(|scope| {
-        scope.spawn(move || runtime.block_on(read(client, prefix, &sender)));
-        for answer in pages {
-            if taker.take(answer?, progress)?.is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok::<_, LiveError>(ControlFlow::Continue(()))
-    })?;
+    let from = summarizer.names().prefix().to_vec();
+    let mut taker = PageTaker::new(servers, summarizer, sink);
+    let end = hand_on(servers, from, &mut taker, progress)?;
     let PageTaker { summarizer, mut source, objects, .. } = taker;
     if source.pins.len() == 1 {
         source.pins.clear();
@@ -122,6 +104,48 @@ pub fn scan<S: Sink>(
     };
     let (overrides, damage) = (Vec::new(), DamageList::default());
     Ok(ScanOutcome { source, overrides, damage, incomplete, outside: 0, fit, other_prefixes })
+}
+
+/// Hands the objects after `key`, which is below the summarizer's prefix, to `sink`. Nothing is said about the source.
+/// Returns whether the sink has ended the scan.
+///
+/// # Errors
+/// As [`scan`].
+pub fn scan_after<S: Sink>(
+    servers: &Servers,
+    summarizer: Summarizer,
+    key: &[u8],
+    sink: &mut S,
+) -> Result<ControlFlow<()>, LiveError> {
+    let mut taker = PageTaker::new(servers, summarizer, sink);
+    hand_on(servers, next_key(key), &mut taker, &mut |_, _| ())
+}
+
+/// Reads from the key `from` to the end of the prefix, in a thread of its own, and hands the pages on in this thread.
+fn hand_on<S: Sink>(
+    servers: &Servers,
+    from: Vec<u8>,
+    taker: &mut PageTaker<'_, S>,
+    progress: Progress<'_>,
+) -> Result<ControlFlow<()>, LiveError> {
+    let runtime = runtime()?;
+    let client = Client::new(servers)?;
+    let to = taker.order.to.clone();
+    let (sender, pages) = sync_channel(AHEAD);
+    thread::scope(|scope| {
+        scope.spawn(move || runtime.block_on(read(client, (from, to), &sender)));
+        for answer in pages {
+            if taker.take(answer?, progress)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+/// Returns the least key after `key`.
+fn next_key(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
 }
 
 /// The event loop of a client, in this thread.
@@ -159,7 +183,13 @@ struct PageTaker<'s, S> {
     objects: u64,
 }
 
-impl<S: Sink> PageTaker<'_, S> {
+impl<'s, S: Sink> PageTaker<'s, S> {
+    fn new(servers: &Servers, summarizer: Summarizer, sink: &'s mut S) -> Self {
+        let order = KeyOrder::new(summarizer.names().prefix(), servers.urls.join(","));
+        let source = ScanSource::etcd(servers.urls.clone());
+        Self { summarizer, sink, source, order, keys: 0, objects: 0 }
+    }
+
     /// Checks a page, and hands its objects to the sink until it wants no more.
     fn take(&mut self, answer: AnsweredPage, progress: Progress<'_>) -> Result<ControlFlow<()>, LiveError> {
         let AnsweredPage { page, revision, cluster_id, left } = answer;
@@ -242,9 +272,8 @@ struct PageReader<'p> {
 struct ReceiverGone;
 
 /// Reads to the end, and sends every page, or what went wrong.
-async fn read(client: Client, prefix: Vec<u8>, pages: &SyncSender<Result<AnsweredPage, EtcdError>>) {
-    let query =
-        Query { to: end_of(without_slash(&prefix)), from: prefix, limit: FIRST_LIMIT, revision: 0, keys_only: false };
+async fn read(client: Client, (from, to): (Vec<u8>, Vec<u8>), pages: &SyncSender<Result<AnsweredPage, EtcdError>>) {
+    let query = Query { to, from, limit: FIRST_LIMIT, revision: 0, keys_only: false };
     let pace = Pace::default();
     let mut reader =
         PageReader { client, query, cluster_id: 0, left: 0, counted: None, expected: 0, sent: 0, pace, pages };
@@ -347,7 +376,7 @@ impl PageReader<'_> {
     /// Sends a page, and lets the query continue with the least key after the last one of the page.
     fn send(&mut self, page: Vec<KeyValue>) -> Result<(), ReceiverGone> {
         if let Some(last) = page.last() {
-            self.query.from = [&last.key, &[0][..]].concat();
+            self.query.from = next_key(&last.key);
         }
         self.sent += page.len() as u64;
         self.pace.earn(&page);

@@ -19,7 +19,7 @@ pub mod count;
 mod fingerprint;
 #[cfg(any(test, fuzzing))]
 pub mod forge;
-mod group;
+pub mod group;
 mod headline;
 pub mod judge;
 pub mod live;

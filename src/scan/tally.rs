@@ -10,7 +10,7 @@ use std::{
 use super::{
     fingerprint::{Fingerprint, FingerprintTable},
     group::{Group, Groups},
-    judge::{FindingKind, Judge, Verdict, WrappingKey},
+    judge::{FindingKind, Judge, Verdict},
     object::{Object, Sink},
     smallest::Smallest,
     value::{Encoding, ValueDamage},
@@ -225,7 +225,7 @@ impl<'a> Tally<'a> {
 impl GroupCount {
     fn new(judge: &Judge, group: Arc<Group>) -> Self {
         Self {
-            verdict: judge.verdict(&group.resource, &group.provider, wrapping_key(&group)),
+            verdict: judge.verdict_of(&group),
             group,
             objects: 0,
             revisions: 0,
@@ -245,12 +245,6 @@ fn kept(key: &[u8]) -> String {
         Some(begin) if key.len() > KEPT_KEY => format!("{}…", String::from_utf8_lossy(begin)),
         _ => String::from_utf8_lossy(key).into_owned(),
     }
-}
-
-/// Returns the key that wrapped the seeds of a group. Only whole values of KMS v2 have one.
-fn wrapping_key(group: &Group) -> Option<WrappingKey<'_>> {
-    group.key_id.as_ref()?;
-    Some(group.commitment.as_ref().map_or(WrappingKey::Foreign, WrappingKey::Claviger))
 }
 
 fn encoding_index(encoding: Encoding) -> Option<usize> {
