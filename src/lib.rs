@@ -12,6 +12,7 @@
 //! | `daemon` | the life of a plugin: listen, unseal, notify systemd, look for changes, end |
 //! | `fuzzing` | what every parser promises; only for tests and for `fuzz/` |
 //! | `recover` | break glass: opens the values that a scan finds, without an API server |
+//! | `reencrypt` | has the API server write again what is stale |
 //! | `admin` | metrics and health over HTTP, if asked for |
 //! | `probe` | asks a running plugin how it is, by one call |
 //! | `config` | text to a validated configuration |
@@ -25,7 +26,7 @@
 //! | `keyring` | the KEKs by version, as a pure state machine; the bytes of record, mark and ledger |
 //! | `store` | where the record is kept: compare and swap; knows no keys |
 //! | `scan` | what is in etcd or in a snapshot of it, and under which key; read-only, holds no key |
-//! | `apiserver` | how the kube-apiserver of this machine is configured: its flags, from wherever they are, and its EncryptionConfiguration |
+//! | `apiserver` | how the kube-apiserver of this machine is configured: its flags, from wherever they are, and its EncryptionConfiguration; the client that patches objects |
 //! | `audit` | one line for each event, written before the act |
 //! | `etcd` | a thin client of etcd: ranges of keys at one revision |
 //! | `durable` | the one place that writes files: order, syncs, read-back, locks |
@@ -80,6 +81,8 @@ mod probe;
 mod proof;
 #[cfg(feature = "recover")]
 mod recover;
+#[cfg(feature = "reencrypt")]
+mod reencrypt;
 mod root;
 #[cfg(feature = "scan")]
 mod scan;

@@ -38,6 +38,8 @@ mod playground;
 #[cfg(feature = "default")]
 mod pod;
 #[cfg(feature = "default")]
+mod reencrypt;
+#[cfg(feature = "default")]
 mod restorable;
 #[cfg(feature = "default")]
 mod restoring;

@@ -4,11 +4,12 @@
 //! ```text
 //! find -> pod, unit -> program -> words;   pod, unit -> variables
 //!         pod, unit, arguments, logged, process -> flags -> error;   process -> owner
-//! coverage
+//! coverage;   objects
 //! ```
 //!
 //! Each kind of place has a file. What is found is reported together with what was not understood, so that a shape that
-//! this program cannot read never looks like a flag that is not set. Nothing here talks to an API server.
+//! this program cannot read never looks like a flag that is not set. Only `objects` talks to an API server: it makes
+//! one write its objects again.
 
 mod arguments;
 pub mod coverage;
@@ -16,6 +17,8 @@ mod error;
 mod find;
 mod flags;
 mod logged;
+#[cfg(feature = "reencrypt")]
+pub mod objects;
 mod owner;
 mod pod;
 mod process;

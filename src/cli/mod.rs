@@ -2,7 +2,7 @@
 //!
 //! | files | what they are |
 //! |---|---|
-//! | `init` `serve` `status` `key` `slot` `recovery` `split` `rekey` `backup` `scan` `verify` `decrypt` `generate` `reference` | verbs; `split` is `recovery split`, `reference` is `completions` and `man` |
+//! | `init` `serve` `status` `key` `slot` `recovery` `split` `rekey` `backup` `scan` `verify` `reencrypt` `decrypt` `generate` `reference` | verbs; `split` is `recovery split`, `reference` is `completions` and `man` |
 //! | `arguments` `given` `help` `runtime` | shared: the arguments, the flags that hints repeat, the help, the event loop |
 //! | `site` `files` `identities` `passphrase` `backup_file` `at_hand` | shared: what a command opens and reads |
 //! | `probe` `live` `adoption` `socket` | shared: the plugin that runs beside a command |
@@ -39,6 +39,8 @@ mod probe;
 #[cfg_attr(not(feature = "progress"), path = "no_progress.rs")]
 mod progress;
 mod recovery;
+#[cfg(feature = "reencrypt")]
+mod reencrypt;
 #[cfg(feature = "reference")]
 mod reference;
 mod rekey;
@@ -111,6 +113,8 @@ enum Command {
     Scan(scan::ScanArgs),
     #[cfg(feature = "scan")]
     Verify(verify::VerifyArgs),
+    #[cfg(feature = "reencrypt")]
+    Reencrypt(Box<reencrypt::ReencryptArgs>),
     #[cfg(feature = "recover")]
     Decrypt(Box<decrypt::DecryptArgs>),
     Generate(generate::GenerateArgs),
@@ -148,6 +152,8 @@ fn act(verb: Command, global: &Global) -> Result<Exit, Failure> {
         Command::Scan(args) => scan::run(args, global),
         #[cfg(feature = "scan")]
         Command::Verify(args) => verify::run(args, global),
+        #[cfg(feature = "reencrypt")]
+        Command::Reencrypt(args) => reencrypt::run(*args, global),
         #[cfg(feature = "recover")]
         Command::Decrypt(args) => decrypt::run(*args, global),
         Command::Rekey(args) => rekey::run(args, global),

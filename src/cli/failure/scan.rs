@@ -8,6 +8,8 @@ use super::{
     files::unreadable,
     serving::LIMITS,
 };
+#[cfg(feature = "reencrypt")]
+use crate::apiserver::objects::AccessError;
 use crate::{
     etcd::{EtcdError, ServersError},
     proof::{ReadReportError, WriteReportError},
@@ -52,6 +54,20 @@ impl Explain for ReadReportError {
                 with(Exit::WrongKey, AGAIN)
             }
             Self::Memory(error) => error.explain(),
+        }
+    }
+}
+
+#[cfg(feature = "reencrypt")]
+impl Explain for AccessError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::NoKubeconfig => with(Exit::Usage, "give one: --kubeconfig FILE"),
+            Self::Kubeconfig { .. } => {
+                with(Exit::Usage, "give a file and a context that kubectl takes: --kubeconfig FILE --context NAME")
+            }
+            Self::ServiceAccount(_) => with(Exit::Usage, "give a kubeconfig: --kubeconfig FILE"),
+            Self::Credentials(_) => with(Exit::Usage, "try them with kubectl: kubectl auth whoami"),
         }
     }
 }

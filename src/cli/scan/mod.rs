@@ -7,8 +7,6 @@
 mod files;
 #[cfg(feature = "html")]
 mod html;
-mod input;
-mod keys;
 mod listing;
 mod notes;
 #[cfg(feature = "metrics")]

@@ -1,13 +1,16 @@
-//! What `scan` and `verify` share: how a scan of a cluster is run, and how what it found is shown.
+//! What `scan`, `verify` and `reencrypt` share: what a scan of a cluster needs, how it is run, and how what it found is
+//! shown.
 //!
 //! ```text
-//! places -> declared, etcdctl;   picture -> table
+//! places -> declared, etcdctl;   input -> declared, keys;   picture -> table
 //! ```
 
 mod declared;
 mod etcdctl;
 mod findings;
 mod hints;
+mod input;
+mod keys;
 #[cfg(feature = "html")]
 mod picture;
 mod places;
@@ -20,6 +23,8 @@ pub(super) use self::{
     etcdctl::etcdctl,
     findings::{findings, meaning},
     hints::{HintContext, SNAPSHOT, hints},
+    input::ScanInput,
+    keys::{KeyFlags, ScanKeys, primary_key},
     places::scan_places,
     table::{table, terminal_width},
 };

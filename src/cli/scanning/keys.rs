@@ -26,27 +26,27 @@ use super::super::{
 const KEYRING: &str = "keyring";
 
 /// What the flags say about keys.
-pub(super) struct KeyFlags {
+pub(in crate::cli) struct KeyFlags {
     /// `--keyring`
-    pub(super) keyring: Option<PathBuf>,
+    pub(in crate::cli) keyring: Option<PathBuf>,
     /// `--primary`
-    pub(super) primary: Option<KeyId>,
+    pub(in crate::cli) primary: Option<KeyId>,
     /// Whether there is `--state-dir`.
-    pub(super) has_state_dir: bool,
+    pub(in crate::cli) has_state_dir: bool,
     /// Whether there is `--snapshot`.
-    pub(super) has_snapshot: bool,
+    pub(in crate::cli) has_snapshot: bool,
 }
 
 /// The keys that values are compared with.
 #[derive(Default)]
-pub(super) struct ScanKeys {
-    pub(super) known: Option<KnownKeys>,
+pub(in crate::cli) struct ScanKeys {
+    pub(in crate::cli) known: Option<KnownKeys>,
     /// The file that names them.
-    pub(super) file: Option<PathBuf>,
+    pub(in crate::cli) file: Option<PathBuf>,
     /// The primary key of the file, and when it became primary.
-    pub(super) promoted: Option<(KeyId, Time)>,
+    pub(in crate::cli) promoted: Option<(KeyId, Time)>,
     /// Why a keyring was not used.
-    pub(super) note: Option<String>,
+    pub(in crate::cli) note: Option<String>,
 }
 
 impl ScanKeys {
@@ -54,7 +54,7 @@ impl ScanKeys {
     ///
     /// # Errors
     /// When a file that a flag names cannot be read or is no keyring.
-    pub(super) fn read(config: &Config, flags: KeyFlags) -> Result<Self, Failure> {
+    pub(in crate::cli) fn read(config: &Config, flags: KeyFlags) -> Result<Self, Failure> {
         let own = config.state_dir.join(KEYRING);
         match flags {
             KeyFlags { keyring: Some(file), .. } => Self::of_file(config, file),
@@ -119,7 +119,7 @@ fn read_keys(path: &Path) -> Result<Vec<ListedKey>, Failure> {
 ///
 /// # Errors
 /// When it is not a full key_id.
-pub(super) fn primary_key(text: &str) -> Result<KeyId, Failure> {
+pub(in crate::cli) fn primary_key(text: &str) -> Result<KeyId, Failure> {
     text.parse().map_err(|error| {
         let hint = "give the key_id in full; `claviger key list` shows it".to_owned();
         Failure::new(Exit::Usage, &format!("--primary {text:?}: {error}"), hint)

@@ -11,28 +11,25 @@ use crate::{
 };
 
 use super::{
-    super::{
-        etcd::Declared,
-        failure::Failure,
-        scanning::{ReadConfig, not_understood, nowhere},
-    },
+    super::{etcd::Declared, failure::Failure},
+    declared::{ReadConfig, not_understood, nowhere},
     keys::ScanKeys,
 };
 
 /// What a scan needs.
-pub(super) struct ScanInput {
+pub(in crate::cli) struct ScanInput {
     /// The places to read, at least one. The first one has the main etcd's objects.
-    pub(super) places: Vec<ScanPlace>,
+    pub(in crate::cli) places: Vec<ScanPlace>,
     /// The main etcd, if it is known. For a snapshot, this is the one that the snapshot was probably taken of.
-    pub(super) etcd: Option<Servers>,
+    pub(in crate::cli) etcd: Option<Servers>,
     /// Where the flags of kube-apiserver were found.
-    pub(super) flags: Option<String>,
-    pub(super) prefix: String,
-    pub(super) judge: Judge,
+    pub(in crate::cli) flags: Option<String>,
+    pub(in crate::cli) prefix: String,
+    pub(in crate::cli) judge: Judge,
     /// The keys that values are compared with. The judge has taken their states.
-    pub(super) keys: ScanKeys,
+    pub(in crate::cli) keys: ScanKeys,
     /// What the operator should know about the input.
-    pub(super) notes: Vec<String>,
+    pub(in crate::cli) notes: Vec<String>,
 }
 
 impl ScanInput {
@@ -40,7 +37,7 @@ impl ScanInput {
     ///
     /// # Errors
     /// When nothing says where etcd is, or a file cannot be read or has wrong contents.
-    pub(super) fn read(
+    pub(in crate::cli) fn read(
         config: &Config,
         snapshot: Option<PathBuf>,
         mut keys: ScanKeys,

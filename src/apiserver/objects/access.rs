@@ -1,0 +1,84 @@
+//! How an API server is reached, and as whom: as kubectl finds it, by a kubeconfig, its contexts, and the programs that
+//! it names.
+
+use std::path::PathBuf;
+
+use kube::{
+    Config,
+    config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
+};
+
+/// The environment variable that names kubeconfig files, and the one that Pods have.
+const KUBECONFIG: &str = "KUBECONFIG";
+const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
+
+/// The kubeconfig of the administrator, where kubeadm, k3s, RKE2 and MicroK8s write it.
+const ADMINS: [&str; 4] = [
+    "/etc/kubernetes/admin.conf",
+    "/etc/rancher/k3s/k3s.yaml",
+    "/etc/rancher/rke2/rke2.yaml",
+    "/var/snap/microk8s/current/credentials/client.config",
+];
+
+/// What the operator says about the way to the API server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KubeAccess {
+    /// A kubeconfig. Without it, what kubectl would use, and then the administrator's on a control-plane node.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in it. Without it, the current one.
+    pub context: Option<String>,
+}
+
+/// Why there is no way to the API server.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// No file was found.
+    #[error("there is no kubeconfig: no option names one, and neither ~/.kube/config nor {} exists", ADMINS[0])]
+    NoKubeconfig,
+    /// A file cannot be read, or does not say which cluster, or how to authenticate.
+    #[error("kubeconfig {path}: {error}")]
+    Kubeconfig {
+        /// The file, or where it was looked for.
+        path: String,
+        /// What is wrong.
+        #[source]
+        error: KubeconfigError,
+    },
+    /// This Pod has no service account.
+    #[error("the service account of this Pod: {0}")]
+    ServiceAccount(#[source] InClusterError),
+    /// The credentials or certificates do not make a client.
+    #[error("the credentials for the API server: {0}")]
+    Credentials(#[source] Box<kube::Error>),
+}
+
+impl KubeAccess {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// When there is none, or a file is not as it has to be.
+    pub(super) async fn read(&self) -> Result<Config, AccessError> {
+        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        let (path, read) = match self.file() {
+            Some(file) => (file.display().to_string(), Kubeconfig::read_from(&file)),
+            None if std::env::var_os(KUBECONFIG).is_some() => (format!("${KUBECONFIG}"), Kubeconfig::read()),
+            None if self.context.is_none() && std::env::var_os(IN_CLUSTER).is_some() => {
+                return Config::incluster().map_err(AccessError::ServiceAccount);
+            }
+            None => return Err(AccessError::NoKubeconfig),
+        };
+        let about = |error| AccessError::Kubeconfig { path: path.clone(), error };
+        let config = Config::from_custom_kubeconfig(read.map_err(about)?, &options).await;
+        config.map_err(about)
+    }
+
+    /// The one file to read, unless the environment names several.
+    fn file(&self) -> Option<PathBuf> {
+        if self.kubeconfig.is_some() || std::env::var_os(KUBECONFIG).is_some() {
+            return self.kubeconfig.clone();
+        }
+        let home = std::env::home_dir().map(|home| home.join(".kube/config"));
+        home.into_iter().chain(ADMINS.map(PathBuf::from)).find(|file| file.exists())
+    }
+}

@@ -1,0 +1,232 @@
+//! The client that patches: one HTTP request for each object, on a few connections that stay open.
+
+use std::{error::Error, fmt::Write, time::Duration};
+
+use http_body_util::{BodyExt, Limited};
+use hyper::{
+    Method, Request, Response,
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT},
+};
+use kube::{
+    Client,
+    client::{Body, ClientBuilder},
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    access::{AccessError, KubeAccess},
+    served::{GroupList, ObjectRef, ServedGroup, ServedList, ServedResource, group_path},
+    touched::{Answer, Touched},
+};
+
+/// The answer shall have the metadata of the object only.
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const JSON: &str = "application/json";
+const AGENT: &str = concat!("claviger/", env!("CARGO_PKG_VERSION"));
+
+/// How long one request may take. An API server ends a request after 60 s, unless it is told otherwise.
+const REQUEST: Duration = Duration::from_secs(90);
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// The largest answer. Metadata has at most 256 KiB of annotations, and managed fields.
+const ANSWER_MAX: usize = 4 << 20;
+
+/// Asks an API server for what re-encryption needs.
+pub trait ObjectApi: Send + Sync + 'static {
+    /// Writes one object again, as it is.
+    fn touch(&self, object: &ObjectRef) -> impl Future<Output = Touched> + Send;
+
+    /// Has the API server ask its plugins at once which key is primary, by its readiness check. By itself it asks once
+    /// a minute.
+    fn poke(&self) -> impl Future<Output = ()> + Send;
+
+    /// Returns the names of all groups but the core group.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or refuses.
+    fn groups(&self) -> impl Future<Output = Result<Vec<String>, ApiError>> + Send;
+
+    /// Returns the resources of `group` that can be patched. Empty if the group is not served.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or refuses.
+    fn served(&self, group: &str) -> impl Future<Output = Result<Vec<ServedResource>, ApiError>> + Send;
+}
+
+/// Why an API server did not say what it serves.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiError {
+    /// Nobody answers.
+    #[error("the API server at {url}: {reason}")]
+    Unreachable {
+        /// Its address.
+        url: String,
+        /// What the connection failed with.
+        reason: String,
+    },
+    /// It refuses.
+    #[error("the API server at {url} answered HTTP {status} to {path}")]
+    Refused {
+        /// Its address.
+        url: String,
+        /// The code.
+        status: u16,
+        /// What it was asked for.
+        path: String,
+    },
+    /// The answer is not what the API promises.
+    #[error("the API server at {url} sent something else than the list of {path}: {error}")]
+    Malformed {
+        /// Its address.
+        url: String,
+        /// What it was asked for.
+        path: String,
+        /// What is wrong.
+        error: serde_json::Error,
+    },
+}
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+enum SendError {
+    #[error("no answer within {} s", REQUEST.as_secs())]
+    Late,
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A client of one API server.
+pub struct ApiClient {
+    client: Client,
+    url: String,
+}
+
+impl ApiClient {
+    /// Makes a client. It connects with its first request.
+    ///
+    /// # Errors
+    /// When there is no kubeconfig, or it does not make a client.
+    pub async fn new(access: &KubeAccess) -> Result<Self, AccessError> {
+        let mut config = access.read().await?;
+        config.connect_timeout = Some(CONNECT);
+        // The sweep decides when to try again.
+        config.default_retry = false;
+        let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let builder = ClientBuilder::try_from(config).map_err(|error| AccessError::Credentials(Box::new(error)))?;
+        Ok(Self { client: builder.build(), url })
+    }
+
+    /// Returns the address of the API server.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    async fn send(&self, request: Request<Body>) -> Result<(u16, HeaderMap, Vec<u8>), SendError> {
+        let exchange = async {
+            let answer = self.client.send(request).await.map_err(|error| SendError::Failed(causes(&error)))?;
+            let (parts, body) = Response::into_parts(answer);
+            let body = Limited::new(body, ANSWER_MAX).collect().await;
+            let body = body.map_err(|error| SendError::Failed(causes(&*error)))?;
+            Ok((parts.status.as_u16(), parts.headers, body.to_bytes().to_vec()))
+        };
+        tokio::time::timeout(REQUEST, exchange).await.unwrap_or(Err(SendError::Late))
+    }
+
+    /// Returns `None` if the path is not served.
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, ApiError> {
+        let url = || self.url.clone();
+        let sent = match request(Method::GET, path, JSON, Body::empty()) {
+            Ok(request) => self.send(request).await,
+            Err(error) => Err(SendError::Failed(error.to_string())),
+        };
+        let (status, _, body) =
+            sent.map_err(|error| ApiError::Unreachable { url: url(), reason: error.to_string() })?;
+        let path = || path.to_owned();
+        match status {
+            200 => serde_json::from_slice(&body).map(Some).map_err(|error| ApiError::Malformed {
+                url: url(),
+                path: path(),
+                error,
+            }),
+            404 => Ok(None),
+            _ => Err(ApiError::Refused { url: url(), status, path: path() }),
+        }
+    }
+
+    /// Returns the resources of the first of these versions that serves each of them.
+    async fn resources(&self, versions: &[String]) -> Result<Vec<ServedResource>, ApiError> {
+        let mut served: Vec<ServedResource> = Vec::new();
+        for base in versions {
+            let Some(list) = self.get::<ServedList>(base).await? else { continue };
+            for resource in list.patchable(base) {
+                if served.iter().all(|other| other.name != resource.name) {
+                    served.push(resource);
+                }
+            }
+        }
+        Ok(served)
+    }
+}
+
+impl ObjectApi for ApiClient {
+    async fn touch(&self, object: &ObjectRef) -> Touched {
+        let request = match request(Method::PATCH, &object.path(), METADATA, Body::from(b"{}".to_vec())) {
+            Ok(request) => request,
+            Err(error) => return Touched::Refused(format!("its name is no part of a path: {error}")),
+        };
+        match self.send(request).await {
+            Ok((status, headers, body)) => {
+                let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+                Answer { status, retry_after, body: &body }.into()
+            }
+            Err(SendError::Late) => Touched::Busy { wait: None, reason: SendError::Late.to_string() },
+            Err(SendError::Failed(reason)) => Touched::Unreachable(reason),
+        }
+    }
+
+    async fn poke(&self) {
+        if let Ok(request) = request(Method::GET, "/readyz", JSON, Body::empty()) {
+            // Whether it is ready does not matter here: the answers to patches say what it does.
+            let _ = self.send(request).await;
+        }
+    }
+
+    async fn groups(&self) -> Result<Vec<String>, ApiError> {
+        let list = self.get::<GroupList>("/apis").await?;
+        Ok(list.into_iter().flat_map(GroupList::names).collect())
+    }
+
+    async fn served(&self, group: &str) -> Result<Vec<ServedResource>, ApiError> {
+        if group.is_empty() {
+            return self.resources(&["/api/v1".to_owned()]).await;
+        }
+        match self.get::<ServedGroup>(&group_path(group)).await? {
+            Some(group) => self.resources(&group.paths()).await,
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+fn request(method: Method, path: &str, accept: &str, body: Body) -> Result<Request<Body>, hyper::http::Error> {
+    let is_patch = method == Method::PATCH;
+    let request = Request::builder().method(method).uri(path).header(ACCEPT, accept).header(USER_AGENT, AGENT);
+    // An API server refuses to read a group if the request says that its body is a patch.
+    let request = if is_patch { request.header(CONTENT_TYPE, MERGE_PATCH) } else { request };
+    request.body(body)
+}
+
+/// Returns what an error says and what caused it, without repeating what is said already.
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let (mut text, mut cause) = (String::new(), Some(error));
+    while let Some(error) = cause {
+        let one = error.to_string();
+        if !text.contains(&one) {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{}{one}", if text.is_empty() { "" } else { ": " });
+        }
+        cause = error.source();
+    }
+    text
+}

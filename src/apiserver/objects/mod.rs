@@ -1,0 +1,22 @@
+//! The objects that an API server serves: where its API has them, and how it is made to write one again.
+//!
+//! ```text
+//! client -> access, served, touched
+//! ```
+//!
+//! An object is written again by an empty merge patch, which changes nothing in it. The answer has the object's
+//! metadata only, so no contents of an object ever reach this process.
+//!
+//! Sources: `k8s.io/apiserver`, `pkg/endpoints/handlers/patch.go` and `pkg/storage/etcd3/store.go` (an update that
+//! changes nothing is written if, and only if, the stored value is stale); `k8s.io/apimachinery`, `pkg/apis/meta/v1`
+//! (`Status`, `APIResourceList`, `PartialObjectMetadata`).
+
+mod access;
+mod client;
+mod served;
+mod touched;
+
+pub use access::{AccessError, KubeAccess};
+pub use client::{ApiClient, ApiError, ObjectApi};
+pub use served::{ObjectRef, ServedResource};
+pub use touched::Touched;

@@ -1,0 +1,163 @@
+//! What an answer to a patch means for the object.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// The longest reason that is kept of an answer, in bytes. Webhooks write what they like.
+const REASON_MAX: usize = 300;
+
+/// What became of one object that an API server was asked to write again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// The API server answered with the object at this revision. It wrote the object if the revision is a new one.
+    At(u64),
+    /// There is no such object.
+    Gone,
+    /// Somebody else wrote the object at the same moment.
+    Conflict,
+    /// This user may not patch the object.
+    Denied(String),
+    /// The API server cannot write this object: it cannot decrypt it, or an admission webhook refuses it.
+    Refused(String),
+    /// The API server is busy, or did not answer in time. It may say how long to wait.
+    Busy {
+        /// How long it asks to wait.
+        wait: Option<Duration>,
+        /// What it says.
+        reason: String,
+    },
+    /// Nobody answers at its address.
+    Unreachable(String),
+    /// The API server does not accept the credentials.
+    Unauthenticated(String),
+}
+
+/// The answer to a patch.
+pub(super) struct Answer<'a> {
+    /// The status code of HTTP.
+    pub(super) status: u16,
+    /// The header `Retry-After`, in seconds.
+    pub(super) retry_after: Option<u64>,
+    /// The metadata of the object, or a `Status`.
+    pub(super) body: &'a [u8],
+}
+
+#[derive(Deserialize)]
+struct OnlyMetadata {
+    metadata: RevisionOnly,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RevisionOnly {
+    resource_version: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct StatusBody {
+    message: String,
+    reason: String,
+}
+
+impl From<Answer<'_>> for Touched {
+    fn from(answer: Answer<'_>) -> Self {
+        let reason = || reason(&answer);
+        let wait = answer.retry_after.map(Duration::from_secs);
+        match answer.status {
+            200..=299 => match serde_json::from_slice::<OnlyMetadata>(answer.body) {
+                Ok(OnlyMetadata { metadata }) => metadata.resource_version.parse().map_or_else(
+                    |_| Self::Refused(format!("the answer has the revision {:?}", metadata.resource_version)),
+                    Self::At,
+                ),
+                Err(error) => Self::Refused(format!("the answer has no metadata: {error}")),
+            },
+            401 => Self::Unauthenticated(reason()),
+            403 if is_forbidden(answer.body) => Self::Denied(reason()),
+            404 => Self::Gone,
+            409 => Self::Conflict,
+            429 | 502 | 503 | 504 => Self::Busy { wait, reason: reason() },
+            // kube-apiserver ends a request like this, too, when it cannot reach etcd in time.
+            500 if answer.retry_after.is_some() => Self::Busy { wait, reason: reason() },
+            _ => Self::Refused(reason()),
+        }
+    }
+}
+
+/// Whether the user lacks a right. A webhook that refuses answers with the same code, and another text.
+fn is_forbidden(body: &[u8]) -> bool {
+    let status: StatusBody = serde_json::from_slice(body).unwrap_or_default();
+    status.reason == "Forbidden" && status.message.contains(" cannot patch resource ")
+}
+
+/// Returns what the API server says, without what a terminal obeys, in one line.
+fn reason(answer: &Answer<'_>) -> String {
+    let status: StatusBody = serde_json::from_slice(answer.body).unwrap_or_default();
+    let text = match status.message.as_str() {
+        "" => String::from_utf8_lossy(&answer.body[..answer.body.len().min(REASON_MAX)]).into_owned(),
+        message => message.to_owned(),
+    };
+    let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.len() > REASON_MAX {
+        line.truncate(line.floor_char_boundary(REASON_MAX));
+        line.push('…');
+    }
+    if line.is_empty() { format!("it answered with HTTP {}", answer.status) } else { line }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touched(status: u16, retry_after: Option<u64>, body: &str) -> Touched {
+        Answer { status, retry_after, body: body.as_bytes() }.into()
+    }
+
+    fn status(reason: &str, message: &str) -> String {
+        format!(r#"{{"kind":"Status","reason":"{reason}","message":"{message}"}}"#)
+    }
+
+    #[test]
+    fn each_answer_says_what_became_of_the_object() {
+        let metadata = r#"{"kind":"PartialObjectMetadata","metadata":{"name":"a","resourceVersion":"7"}}"#;
+        let denied = r#"secrets \"a\" is forbidden: User \"u\" cannot patch resource \"secrets\" in API group \"\""#;
+        let webhook = r#"admission webhook \"w\" denied the request: no"#;
+        let plain = |text: &str| text.replace('\\', "");
+        let busy = |wait: Option<u64>, reason: &str| Touched::Busy {
+            wait: wait.map(Duration::from_secs),
+            reason: reason.to_owned(),
+        };
+        for (answer, expected) in [
+            (touched(200, None, metadata), Touched::At(7)),
+            (touched(404, None, &status("NotFound", "secrets not found")), Touched::Gone),
+            (touched(409, None, &status("Conflict", "modified")), Touched::Conflict),
+            (touched(403, None, &status("Forbidden", denied)), Touched::Denied(plain(denied))),
+            (touched(403, None, &status("Forbidden", webhook)), Touched::Refused(plain(webhook))),
+            (
+                touched(401, None, &status("Unauthorized", "Unauthorized")),
+                Touched::Unauthenticated("Unauthorized".into()),
+            ),
+            (touched(422, None, &status("Invalid", "bad\\n name")), Touched::Refused("bad name".into())),
+            (touched(500, None, &status("InternalError", "no key")), Touched::Refused("no key".into())),
+            (touched(500, Some(1), &status("InternalError", "timeout")), busy(Some(1), "timeout")),
+            (touched(429, Some(2), "Too many requests"), busy(Some(2), "Too many requests")),
+            (touched(503, None, ""), busy(None, "it answered with HTTP 503")),
+        ] {
+            assert_eq!(answer, expected);
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_revision_is_no_success() {
+        for body in ["", "{}", r#"{"metadata":{}}"#, r#"{"metadata":{"resourceVersion":"x"}}"#] {
+            assert!(matches!(touched(200, None, body), Touched::Refused(_)), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_long_reason_is_cut() {
+        let Touched::Refused(reason) = touched(422, None, &status("Invalid", &"é".repeat(1000))) else { panic!() };
+        assert!(reason.len() <= REASON_MAX + '…'.len_utf8() && reason.ends_with('…'), "{}", reason.len());
+    }
+}

@@ -1,0 +1,84 @@
+//! What to do next: a hint for each reason why objects are left.
+
+use crate::{reencrypt::FailureKind, scan::judge::FindingKind};
+
+use super::{
+    super::given::Given,
+    report::{ReencryptEnd, ReencryptReport},
+};
+
+/// Returns the hints.
+pub(super) fn hints(report: &ReencryptReport, given: &Given) -> Vec<String> {
+    let again = given.command("claviger reencrypt");
+    let of_end = of_end(report, given, &again);
+    let of_failures = report.failures.keys().map(|kind| of_failure(*kind, &again));
+    let of_found = report.found.keys().filter_map(|kind| of_finding(*kind, given));
+    let is_over = matches!(report.end, ReencryptEnd::Done | ReencryptEnd::LeftOver);
+    of_end.into_iter().chain(of_failures.filter(|_| is_over)).chain(of_found.filter(|_| is_over)).collect()
+}
+
+fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String> {
+    Some(match report.end {
+        ReencryptEnd::Done => format!("keep a proof: {}", given.command("claviger verify --to FILE")),
+        ReencryptEnd::DryRun if report.before() == 0 => return None,
+        ReencryptEnd::DryRun => format!("write them again: {again}"),
+        ReencryptEnd::Incomplete => format!("see what is wrong: {}", given.command("claviger scan")),
+        ReencryptEnd::Interrupted => format!("go on: {again}"),
+        ReencryptEnd::NotAdopted => format!(
+            "see which key each API server has: {}. It may use another EncryptionConfiguration than the scan, or the kubeconfig \
+             may be another cluster's. Then go on: {again}",
+            given.command("claviger status")
+        ),
+        ReencryptEnd::Denied => {
+            format!(
+                "give this user the right: kubectl apply -f deploy/reencrypt-rbac.yaml; or take an administrator's kubeconfig: {}",
+                other(given)
+            )
+        }
+        ReencryptEnd::Unauthenticated => format!("take another kubeconfig: {}", other(given)),
+        ReencryptEnd::Unreachable => format!("see whether it runs: kubectl get --raw /readyz; then go on: {again}"),
+        ReencryptEnd::LeftOver if report.events > 0 && report.rest() == 0 => {
+            "events expire an hour after they were written, unless --event-ttl is another".to_owned()
+        }
+        ReencryptEnd::LeftOver => return None,
+    })
+}
+
+fn of_failure(kind: FailureKind, again: &str) -> String {
+    match kind {
+        FailureKind::Denied => {
+            "denied: give this user the right for this resource, too; deploy/reencrypt-rbac.yaml shows how".to_owned()
+        }
+        FailureKind::Refused => {
+            format!("refused: mend what the API server says; to leave an object as it is: {again} --leave ETCD_KEY")
+        }
+        FailureKind::NotServed => format!(
+            "not-served: serve the resource again, or delete the objects' keys in etcd; to leave an object as it is: {again} \
+             --leave ETCD_KEY"
+        ),
+        FailureKind::NoObject => "no-object: see what wrote these keys to etcd".to_owned(),
+        FailureKind::Conflict | FailureKind::Busy => format!("{}: try again: {again}", kind.as_str()),
+    }
+}
+
+/// Values that a patch does not change have hints of their own.
+fn of_finding(kind: FindingKind, given: &Given) -> Option<String> {
+    match kind {
+        FindingKind::Damaged | FindingKind::Plaintext => {
+            Some(format!("{}: no patch mends these; see them: {}", kind.as_str(), given.command("claviger scan")))
+        }
+        FindingKind::UnknownKey => Some(format!(
+            "unknown-key: the keyring lacks the key of some values; see which backup has it: {}",
+            given.command("claviger backup list")
+        )),
+        FindingKind::DisabledKey => Some(format!(
+            "disabled-key: enable the key until its values are written again: {}",
+            given.command("claviger key enable KEY")
+        )),
+        _ => None,
+    }
+}
+
+fn other(given: &Given) -> String {
+    given.command("claviger reencrypt --kubeconfig FILE")
+}

@@ -1,0 +1,16 @@
+//! `claviger reencrypt`.
+//!
+//! ```text
+//! run -> args, census, rounds, interrupt, report;   report -> text, hints
+//! ```
+
+mod args;
+mod census;
+mod hints;
+mod interrupt;
+mod report;
+mod rounds;
+mod run;
+mod text;
+
+pub(super) use self::{args::ReencryptArgs, run::run};

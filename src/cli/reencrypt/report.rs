@@ -1,0 +1,161 @@
+//! What a re-encryption did and what is left, for people and for programs.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::{
+    reencrypt::{FailureKind, NamedFailure, SweepEnd, SweepOutcome},
+    scan::judge::FindingKind,
+};
+
+use super::{super::failure::Exit, census::Census, rounds::Rounds};
+
+/// How a re-encryption ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ReencryptEnd {
+    /// The last scan found nothing left over.
+    Done,
+    /// Something is left over.
+    LeftOver,
+    /// Nothing was written, because only a preview was wanted.
+    DryRun,
+    /// A scan could not read everything.
+    Incomplete,
+    /// The operator interrupted.
+    Interrupted,
+    /// The API server did not take the primary key up.
+    NotAdopted,
+    /// The user lacks the right to patch.
+    Denied,
+    /// The API server does not accept the credentials.
+    Unauthenticated,
+    /// The API server did not answer any more.
+    Unreachable,
+}
+
+/// How many objects of a resource have to be written again.
+#[derive(Debug, Serialize)]
+pub(super) struct StaleResource {
+    pub(super) resource: String,
+    /// As the first scan found.
+    pub(super) before: u64,
+    /// As the last scan found.
+    pub(super) now: u64,
+}
+
+/// What a re-encryption did and what is left. As JSON it is a public interface.
+#[derive(Debug, Serialize)]
+pub(super) struct ReencryptReport {
+    pub(super) format: &'static str,
+    pub(super) end: ReencryptEnd,
+    /// What the API server said at the end, if it ended the command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<String>,
+    /// The address of the API server.
+    pub(super) api_server: String,
+    /// The resources that have, or had, objects to write again.
+    pub(super) resources: Vec<StaleResource>,
+    /// Everything that the last scan found, by kind.
+    pub(super) found: BTreeMap<FindingKind, u64>,
+    /// The revision of the last scan.
+    pub(super) revision: u64,
+    pub(super) sweeps: u32,
+    pub(super) written: u64,
+    pub(super) unchanged: u64,
+    pub(super) gone: u64,
+    pub(super) conflicts: u64,
+    pub(super) busy: u64,
+    /// How many objects the last sweep could not have written, by reason.
+    pub(super) failures: BTreeMap<FailureKind, u64>,
+    /// The first of them.
+    pub(super) failed: Vec<NamedFailure>,
+    /// Objects that were left by name, and are not as they have to be.
+    pub(super) left: Vec<String>,
+    /// Events that are not as they have to be.
+    pub(super) events: u64,
+    pub(super) seconds: f64,
+    /// Why a scan may have missed something.
+    pub(super) incomplete: Vec<String>,
+}
+
+impl ReencryptReport {
+    /// Makes the report. `before` is what the first scan found.
+    pub(super) fn new(before: BTreeMap<String, u64>, rounds: Rounds, (api_server, is_dry): (String, bool)) -> Self {
+        let Rounds { census, outcome, sweeps } = rounds;
+        let (end, reason) = end(&census, outcome.as_ref(), is_dry);
+        let sum = |of: fn(&SweepOutcome) -> u64| outcome.as_ref().map_or(0, of);
+        let (written, unchanged, gone) = (sum(|one| one.written), sum(|one| one.unchanged), sum(|one| one.gone));
+        let (conflicts, busy) = (sum(|one| one.conflicts), sum(|one| one.busy));
+        let failures = outcome.as_ref().map(|one| &one.failures);
+        Self {
+            format: "claviger/reencrypt/v1",
+            end,
+            reason,
+            api_server,
+            resources: resources(before, &census.stale),
+            found: census.report.found,
+            revision: census.report.source.revision,
+            sweeps,
+            written,
+            unchanged,
+            gone,
+            conflicts,
+            busy,
+            failures: failures.map(|list| list.counts().clone()).unwrap_or_default(),
+            failed: failures.map(|list| list.named().to_vec()).unwrap_or_default(),
+            left: census.left.into_iter().collect(),
+            events: census.events,
+            seconds: 0.0,
+            incomplete: census.report.incomplete,
+        }
+    }
+
+    /// Returns how many objects are still to be written, without those that were left by name.
+    pub(super) fn rest(&self) -> u64 {
+        self.resources.iter().map(|one| one.now).sum::<u64>().saturating_sub(self.left.len() as u64)
+    }
+
+    /// Returns how many objects had to be written again at the beginning.
+    pub(super) fn before(&self) -> u64 {
+        self.resources.iter().map(|one| one.before).sum()
+    }
+
+    /// Returns the exit code.
+    pub(super) fn exit(&self) -> Exit {
+        match self.end {
+            ReencryptEnd::Done => Exit::Done,
+            ReencryptEnd::DryRun if self.found.is_empty() => Exit::Done,
+            ReencryptEnd::DryRun | ReencryptEnd::LeftOver | ReencryptEnd::NotAdopted => Exit::Found,
+            ReencryptEnd::Incomplete => Exit::Damaged,
+            ReencryptEnd::Interrupted => Exit::Interrupted,
+            ReencryptEnd::Denied | ReencryptEnd::Unauthenticated => Exit::Refused,
+            ReencryptEnd::Unreachable => Exit::Unreachable,
+        }
+    }
+}
+
+fn resources(mut before: BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> Vec<StaleResource> {
+    for resource in now.keys() {
+        before.entry(resource.clone()).or_default();
+    }
+    let now = |resource: &str| now.get(resource).copied().unwrap_or(0);
+    before.into_iter().map(|(resource, before)| StaleResource { now: now(&resource), resource, before }).collect()
+}
+
+fn end(census: &Census, outcome: Option<&SweepOutcome>, is_dry: bool) -> (ReencryptEnd, Option<String>) {
+    let ended = outcome.map(|outcome| &outcome.end);
+    match ended {
+        _ if census.report.is_incomplete() => (ReencryptEnd::Incomplete, None),
+        _ if is_dry => (ReencryptEnd::DryRun, None),
+        // The last scan decides, whatever a sweep has met.
+        _ if census.is_clean() => (ReencryptEnd::Done, None),
+        Some(SweepEnd::Interrupted) => (ReencryptEnd::Interrupted, None),
+        Some(SweepEnd::NotAdopted) => (ReencryptEnd::NotAdopted, None),
+        Some(SweepEnd::Denied(reason)) => (ReencryptEnd::Denied, Some(reason.clone())),
+        Some(SweepEnd::Unauthenticated(reason)) => (ReencryptEnd::Unauthenticated, Some(reason.clone())),
+        Some(SweepEnd::Unreachable(reason)) => (ReencryptEnd::Unreachable, Some(reason.clone())),
+        Some(SweepEnd::Tried) | None => (ReencryptEnd::LeftOver, None),
+    }
+}

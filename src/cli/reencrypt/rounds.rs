@@ -1,0 +1,139 @@
+//! Sweeps and scans in turn, until a scan finds nothing that can be written again, or a sweep gets no further.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use rand::{TryRng, rngs::SysRng};
+use tokio::{
+    runtime::Runtime,
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    apiserver::objects::ApiClient,
+    etcd::Servers,
+    reencrypt::{BATCH, Patience, RequestPace, StaleScan, SweepEnd, SweepOutcome, sweep},
+    scan::{names::Names, needs::ScanPlace, summarizer::Summarizer},
+};
+
+use super::{
+    super::{
+        Format, Global,
+        failure::{Exit, Failure},
+        output,
+        progress::Meter,
+        scanning::ScanInput,
+    },
+    args::Rate,
+    census::Census,
+};
+
+/// The most sweeps. Each one that follows another found objects that were written under an old key meanwhile.
+const SWEEPS: u32 = 20;
+
+/// How long an API server that has not taken the primary key up is left alone between two sweeps.
+const BETWEEN: Duration = Duration::from_secs(10);
+
+/// What all sweeps did.
+pub(super) struct Rounds {
+    /// What the last scan found.
+    pub(super) census: Census,
+    /// The outcome of the last sweep, with the sums of all sweeps.
+    pub(super) outcome: Option<SweepOutcome>,
+    pub(super) sweeps: u32,
+}
+
+/// What sweeps need.
+pub(super) struct Sweeping<'a> {
+    pub(super) input: &'a ScanInput,
+    pub(super) left: &'a BTreeSet<Vec<u8>>,
+    pub(super) api: &'a Arc<ApiClient>,
+    pub(super) rate: Rate,
+    pub(super) runtime: &'a Runtime,
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) global: &'a Global,
+}
+
+impl Sweeping<'_> {
+    /// Sweeps until a scan finds nothing more to do. `census` is what the scan before found.
+    ///
+    /// # Errors
+    /// When an etcd cannot be read.
+    pub(super) fn run(&self, census: Census) -> Result<Rounds, Failure> {
+        let mut rounds = Rounds { census, outcome: None, sweeps: 0 };
+        while rounds.census.count() > 0 && rounds.sweeps < SWEEPS {
+            let outcome = self.sweep(&rounds.census)?;
+            rounds.sweeps += 1;
+            rounds.census = Census::take(self.input, self.left, self.global)?;
+            let is_over = self.is_over(&outcome, &rounds.census);
+            let has_waited = is_over || outcome.unchanged == 0 || self.wait();
+            rounds.outcome = Some(with_sums(outcome, rounds.outcome));
+            if is_over || !has_waited {
+                break;
+            }
+        }
+        Ok(rounds)
+    }
+
+    /// Whether another sweep would do nothing that this one did not do.
+    fn is_over(&self, outcome: &SweepOutcome, census: &Census) -> bool {
+        let has_ended_early = outcome.end != SweepEnd::Tried;
+        let did_nothing = outcome.written + outcome.unchanged == 0;
+        has_ended_early || did_nothing || census.count() <= outcome.failures.count() || *self.stop.borrow()
+    }
+
+    /// Waits before the next sweep. Returns false if the operator interrupts.
+    fn wait(&self) -> bool {
+        let mut stop = self.stop.clone();
+        let stopped = async { matches!(timeout(BETWEEN, stop.wait_for(|stopped| *stopped)).await, Ok(Ok(_))) };
+        !self.runtime.block_on(stopped)
+    }
+
+    fn sweep(&self, census: &Census) -> Result<SweepOutcome, Failure> {
+        let mut random = [0; 16];
+        SysRng.try_fill_bytes(&mut random).map_err(|error| Failure::new(Exit::Refused, &error, None))?;
+        let summarizer = Summarizer::new(Names::new(&self.input.prefix), random);
+        let places: Vec<Servers> = self.input.places.iter().filter_map(live).collect();
+        let scan = StaleScan {
+            places: &places,
+            judge: &self.input.judge,
+            batch: BATCH,
+            left: self.left,
+            summarizer: &summarizer,
+        };
+        let is_shown = !self.global.quiet && self.global.output == Format::Text;
+        let mut bar = Meter::objects(is_shown);
+        let (total, mut has_told) = (census.count(), false);
+        let mut progress = |outcome: &SweepOutcome| {
+            if outcome.is_waiting && !std::mem::replace(&mut has_told, true) {
+                output::aside(WAITING, self.global);
+            }
+            bar.of(outcome.tried(), total.max(outcome.tried()));
+        };
+        let pace = RequestPace::new(self.rate.0, Instant::now());
+        let how = (self.api, pace, Patience::default());
+        Ok(sweep(self.runtime, &scan, how, self.stop.clone(), &mut progress)?)
+    }
+}
+
+const WAITING: &str = "waiting for the API server: it still writes under another key, and asks the plugin for the primary key \
+                       every 60 s";
+
+fn live(place: &ScanPlace) -> Option<Servers> {
+    match place {
+        ScanPlace::Etcd(servers) => Some(servers.clone()),
+        ScanPlace::Snapshot(_) => None,
+    }
+}
+
+/// Adds what the sweeps before did. Failures are those of the last sweep, which has tried these objects again.
+fn with_sums(outcome: SweepOutcome, before: Option<SweepOutcome>) -> SweepOutcome {
+    let Some(before) = before else { return outcome };
+    SweepOutcome {
+        written: outcome.written + before.written,
+        gone: outcome.gone + before.gone,
+        conflicts: outcome.conflicts + before.conflicts,
+        busy: outcome.busy + before.busy,
+        ..outcome
+    }
+}

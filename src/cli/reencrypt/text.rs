@@ -1,0 +1,144 @@
+//! The report of a re-encryption for people: one sentence, the figures, what is left, and what to do next.
+
+use crate::{
+    reencrypt::{FailureKind, NamedFailure},
+    scan::count::Count,
+    telemetry::escape,
+};
+
+use super::{
+    super::output,
+    report::{ReencryptEnd, ReencryptReport},
+};
+
+/// How many objects of each kind are named.
+const NAMED: usize = 5;
+
+/// Returns the one sentence.
+pub(super) fn headline(report: &ReencryptReport) -> String {
+    let (written, rest) = (were_written(report.written), left(report.rest()));
+    match report.end {
+        ReencryptEnd::Done if report.sweeps == 0 => {
+            "Nothing to re-encrypt: every value that has to be is under the primary key".to_owned()
+        }
+        ReencryptEnd::Done => format!("All re-encrypted: {written}, and a scan found nothing left over"),
+        ReencryptEnd::DryRun => format!("{} would be written again", objects(report.before())),
+        ReencryptEnd::Incomplete => "A scan could not read everything, so something may be left over".to_owned(),
+        ReencryptEnd::Interrupted => format!("Interrupted: {written}, {rest}"),
+        ReencryptEnd::NotAdopted => format!("The API server does not write under the primary key: {written}, {rest}"),
+        ReencryptEnd::Denied => format!("This user may not patch: {rest}"),
+        ReencryptEnd::Unauthenticated => format!("The API server does not accept the credentials: {rest}"),
+        ReencryptEnd::Unreachable => format!("The API server does not answer: {written}, {rest}"),
+        ReencryptEnd::LeftOver if report.rest() == 0 => format!("{}; what is left over cannot be", sentence(&written)),
+        ReencryptEnd::LeftOver => format!("{}, {rest}", sentence(&written)),
+    }
+}
+
+fn objects(count: u64) -> String {
+    format!("{} {}", Count(count), if count == 1 { "object" } else { "objects" })
+}
+
+fn were_written(count: u64) -> String {
+    let verb = if count == 1 { "was" } else { "were" };
+    if count == 0 { "nothing was written again".to_owned() } else { format!("{} {verb} written again", objects(count)) }
+}
+
+fn left(count: u64) -> String {
+    format!("{} {} left", objects(count), if count == 1 { "is" } else { "are" })
+}
+
+/// Begins a sentence with a capital letter.
+fn sentence(text: &str) -> String {
+    let (first, rest) = text.split_at(1);
+    first.to_uppercase() + rest
+}
+
+/// Returns what follows the first sentence.
+pub(super) fn page(report: &ReencryptReport, hints: &[String], quiet: bool) -> String {
+    let mut parts = vec![output::fields(&facts(report))];
+    if !report.resources.is_empty() {
+        parts.push(table(report));
+    }
+    parts.extend(report.incomplete.iter().map(|reason| format!("! {}", escape::line(reason))));
+    parts.extend(report.failures.iter().map(|(kind, count)| failures(report, *kind, *count)));
+    if !report.left.is_empty() {
+        let names = report.left.iter().map(|key| format!("  {}", escape::line(key)));
+        parts.push(format!(
+            "left by name ({}):\n{}",
+            Count(report.left.len() as u64),
+            names.collect::<Vec<_>>().join("\n")
+        ));
+    }
+    if !quiet {
+        parts.push(hints.iter().map(|hint| format!("hint:  {}", escape::line(hint))).collect::<Vec<_>>().join("\n"));
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n\n")
+}
+
+fn facts(report: &ReencryptReport) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("API server", report.api_server.clone()), ("revision", report.revision.to_string())];
+    facts.extend(report.reason.iter().map(|reason| ("it says", reason.clone())));
+    if report.sweeps > 0 {
+        facts.push(("written", rate(report)));
+        let others = [
+            ("unchanged", report.unchanged),
+            ("deleted", report.gone),
+            ("conflicts", report.conflicts),
+            ("busy", report.busy),
+        ];
+        let others: Vec<_> = others
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(what, count)| format!("{} {what}", Count(*count)))
+            .collect();
+        if !others.is_empty() {
+            facts.push(("answers", others.join(", ")));
+        }
+    }
+    if report.events > 0 {
+        facts.push(("events", format!("{} are not patched, and expire", Count(report.events))));
+    }
+    facts
+}
+
+fn rate(report: &ReencryptReport) -> String {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "shown to people"
+    )]
+    let rate = (report.written as f64 / report.seconds.max(0.001)) as u64;
+    let sweeps = if report.sweeps == 1 { "1 sweep".to_owned() } else { format!("{} sweeps", report.sweeps) };
+    format!("{} in {:.1} s, {}/s, {sweeps}", Count(report.written), report.seconds, Count(rate))
+}
+
+fn table(report: &ReencryptReport) -> String {
+    let count = |count| Count(count).to_string();
+    let rows = report.resources.iter().map(|one| vec![one.resource.clone(), count(one.before), count(one.now)]);
+    output::table(&["RESOURCE", "STALE BEFORE", "STALE NOW"], rows)
+}
+
+fn failures(report: &ReencryptReport, kind: FailureKind, count: u64) -> String {
+    let mut lines = vec![format!("{} ({}): {}", kind.as_str(), Count(count), meaning(kind))];
+    let named = report.failed.iter().filter(|failure| failure.kind == kind).take(NAMED);
+    lines.extend(
+        named.map(|NamedFailure { key, reason, .. }| format!("  {}: {}", escape::line(key), escape::line(reason))),
+    );
+    if count > NAMED as u64 {
+        lines.push(format!("  and {} more: --output json names up to 1,000", Count(count - NAMED as u64)));
+    }
+    lines.join("\n")
+}
+
+fn meaning(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Denied => "this user may not patch these objects",
+        FailureKind::Refused => "the API server cannot decrypt these objects, or does not accept them as they are",
+        FailureKind::NotServed => "the API server does not serve these objects",
+        FailureKind::NoObject => "these keys of etcd are not those of objects",
+        FailureKind::Conflict => "something else writes these objects all the time",
+        FailureKind::Busy => "the API server was too busy for these objects",
+    }
+}

@@ -1,0 +1,25 @@
+//! Re-encryption: makes the API server write again what is not under the provider and key that it writes with now.
+//!
+//! ```text
+//! stale ─> sweep -> place, pace, failures
+//! ```
+//!
+//! A scan names the stale objects, and [`sweep()`] has each of them written again, by an empty patch. An answer of the
+//! API server proves nothing: it may hold the old key. Only the next scan of etcd shows what is left. So nothing has to
+//! be stored for a sweep that was interrupted: the next one begins with a scan.
+//!
+//! Nothing here decrypts, and no contents of an object reach this process. The memory does not depend on the number of
+//! objects: a scan stops when it has found [`stale::BATCH`] of them, and goes on from there.
+
+mod failures;
+mod pace;
+mod place;
+mod stale;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+pub use failures::{FailureKind, NamedFailure};
+pub use pace::RequestPace;
+pub use stale::{BATCH, StaleScan, is_rewritable};
+pub use sweep::{Patience, SweepEnd, SweepOutcome, sweep};

@@ -1,0 +1,99 @@
+//! Finds where the API has an object, by its key in etcd.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    apiserver::objects::{ApiError, ObjectApi, ObjectRef, ServedResource},
+    scan::names::{Names, Resource, resource},
+};
+
+use super::failures::FailureKind;
+
+/// Where the API has the objects below one path of etcd.
+type ServedPlace = Option<Arc<ServedResource>>;
+
+/// Finds objects by their keys. Each group of the API is asked for once.
+pub(super) struct Places {
+    names: Names,
+    /// By the part of a key that names its resource.
+    served: HashMap<Vec<u8>, ServedPlace>,
+    groups: HashMap<String, Vec<ServedResource>>,
+}
+
+/// Why an object is not in the API.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NoPlace {
+    pub(super) kind: FailureKind,
+    pub(super) reason: String,
+}
+
+impl Places {
+    pub(super) fn new(names: Names) -> Self {
+        Self { names, served: HashMap::new(), groups: HashMap::new() }
+    }
+
+    /// Finds the object with this key in etcd.
+    ///
+    /// # Errors
+    /// When the API server does not say what it serves.
+    pub(super) async fn find(
+        &mut self,
+        key: &[u8],
+        api: &impl ObjectApi,
+    ) -> Result<Result<ObjectRef, NoPlace>, ApiError> {
+        let path = self.names.path(key).unwrap_or_default();
+        let resource = resource(&String::from_utf8_lossy(path));
+        if !self.served.contains_key(path) {
+            let served = self.serving(&resource, api).await?;
+            self.served.insert(path.to_vec(), served);
+        }
+        let served = self.served[path].clone();
+        let Some(served) = served else {
+            let reason = format!("the API server serves no resource {resource} that can be patched");
+            return Ok(Err(NoPlace { kind: FailureKind::NotServed, reason }));
+        };
+        let name = key.get(self.names.prefix().len() + path.len() + 1..).unwrap_or_default();
+        Ok(object(served, name).ok_or_else(|| NoPlace {
+            kind: FailureKind::NoObject,
+            reason: format!("this key is not that of an object of the resource {resource}"),
+        }))
+    }
+
+    /// Finds where the API has a resource. The group of a resource that this program does not know is looked for among
+    /// those whose resources are stored below their names alone.
+    async fn serving(&mut self, resource: &Resource, api: &impl ObjectApi) -> Result<ServedPlace, ApiError> {
+        let groups = match &resource.group {
+            Some(group) => vec![group.clone()],
+            None => api.groups().await?.into_iter().filter(|group| is_built_in(group)).collect(),
+        };
+        for group in groups {
+            if !self.groups.contains_key(&group) {
+                let served = api.served(&group).await?;
+                self.groups.insert(group.clone(), served);
+            }
+            let found = self.groups[&group].iter().find(|served| served.name == resource.name);
+            if let Some(found) = found {
+                return Ok(Some(Arc::new(found.clone())));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether a group can be one of Kubernetes itself.
+fn is_built_in(group: &str) -> bool {
+    !group.contains('.') || group.ends_with(".k8s.io")
+}
+
+/// Returns the object with this name: `NAMESPACE/NAME`, or `NAME`.
+fn object(resource: Arc<ServedResource>, name: &[u8]) -> Option<ObjectRef> {
+    let name = std::str::from_utf8(name).ok()?;
+    let (namespace, name) = match (resource.is_namespaced, name.split_once('/')) {
+        (true, Some((namespace, name))) => (Some(namespace.to_owned()), name),
+        (false, None) => (None, name),
+        _ => return None,
+    };
+    let is_whole = |part: &str| !part.is_empty() && !part.contains('/') && part != "." && part != "..";
+    let is_object = is_whole(name) && namespace.as_deref().is_none_or(is_whole);
+    is_object.then(|| ObjectRef { resource, namespace, name: name.to_owned() })
+}

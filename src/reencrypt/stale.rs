@@ -1,0 +1,119 @@
+//! Finds the objects that have to be written again, a batch at a time.
+
+use std::{collections::BTreeSet, ops::ControlFlow};
+
+use tokio::sync::mpsc::Sender;
+
+use crate::{
+    etcd::Servers,
+    scan::{
+        group::Group,
+        judge::{FindingKind, Judge},
+        live::{LiveError, scan_after},
+        object::{Object, Sink},
+        summarizer::Summarizer,
+    },
+};
+
+/// How many objects a batch has. A scan that has found so many ends, and another one goes on behind the last of them.
+/// So no stream of etcd's stays open while the API server writes.
+pub const BATCH: usize = 10_000;
+
+/// An object that has to be written again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StaleObject {
+    /// Its key in etcd.
+    pub(super) key: Box<[u8]>,
+    /// The revision at which it was written.
+    pub(super) mod_revision: u64,
+}
+
+/// Some objects, in the order of their keys.
+pub(super) type StaleBatch = Vec<StaleObject>;
+
+/// Whether the API server stores the values of `group` differently when it writes them again. Events are not written
+/// again, because that would renew their lifetime.
+pub fn is_rewritable(group: &Group, judge: &Judge) -> bool {
+    let is_event = group.resource.name == "events" && group.resource.group.as_deref() == Some("");
+    let is_written_so = |kind: &FindingKind| matches!(kind, FindingKind::Damaged | FindingKind::Plaintext);
+    !is_event && judge.verdict_of(group).kinds.iter().any(|kind| !is_written_so(kind))
+}
+
+/// What is scanned for stale objects.
+pub struct StaleScan<'a> {
+    /// Every etcd that the API server uses.
+    pub places: &'a [Servers],
+    /// What values have to be like.
+    pub judge: &'a Judge,
+    /// How many objects are found before the API server writes them.
+    pub batch: usize,
+    /// Keys in etcd that are left as they are.
+    pub left: &'a BTreeSet<Vec<u8>>,
+    /// For the prefix of the API server.
+    pub summarizer: &'a Summarizer,
+}
+
+impl StaleScan<'_> {
+    /// Sends all stale objects, until nobody receives them any more.
+    ///
+    /// # Errors
+    /// When an etcd cannot be read.
+    pub(super) fn send(&self, batches: &Sender<StaleBatch>) -> Result<(), LiveError> {
+        for servers in self.places {
+            let mut sink = StaleSink { scan: self, verdicts: Vec::new(), batch: Vec::new() };
+            let mut last = self.summarizer.names().prefix().to_vec();
+            loop {
+                let end = scan_after(servers, self.summarizer.clone(), &last, &mut sink)?;
+                let batch = std::mem::take(&mut sink.batch);
+                if let Some(object) = batch.last() {
+                    last = object.key.to_vec();
+                }
+                if !batch.is_empty() && batches.blocking_send(batch).is_err() {
+                    return Ok(());
+                }
+                if end.is_continue() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The sink that keeps the stale objects.
+struct StaleSink<'a> {
+    scan: &'a StaleScan<'a>,
+    /// Whether a group is written again, by its number.
+    verdicts: Vec<bool>,
+    batch: StaleBatch,
+}
+
+impl Sink for StaleSink<'_> {
+    fn object(&mut self, object: &Object<'_>) -> ControlFlow<()> {
+        let is_wanted = object.summary.damage.is_none()
+            && self.is_rewritable(object.summary.group)
+            && !self.scan.left.contains(object.key);
+        if is_wanted {
+            self.batch.push(StaleObject { key: object.key.into(), mod_revision: object.mod_revision });
+        }
+        if self.batch.len() < self.scan.batch { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    fn forget(&mut self) -> bool {
+        self.batch.clear();
+        true
+    }
+}
+
+impl StaleSink<'_> {
+    fn is_rewritable(&mut self, number: u32) -> bool {
+        let Ok(index) = usize::try_from(number) else { return false };
+        let groups = self.scan.summarizer.groups();
+        while self.verdicts.len() <= index {
+            let group = u32::try_from(self.verdicts.len()).ok().and_then(|number| groups.get(number));
+            let Some(group) = group else { return false };
+            self.verdicts.push(is_rewritable(&group, self.scan.judge));
+        }
+        self.verdicts[index]
+    }
+}

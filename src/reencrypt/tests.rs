@@ -1,0 +1,295 @@
+//! Sweeps over a real etcd, with an API server that answers as it is told. What a real one answers is in the
+//! integration tests.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{runtime::Runtime, sync::watch, time::Instant};
+
+use super::{FailureKind, Patience, RequestPace, StaleScan, SweepEnd, SweepOutcome, sweep};
+use crate::{
+    apiserver::{
+        coverage::{Coverage, KmsV1},
+        objects::{ApiError, ObjectApi, ObjectRef, ServedResource, Touched},
+    },
+    etcd::Servers,
+    harness::{etcd::Etcd, processes::Run},
+    scan::{judge::Judge, names::Names, summarizer::Summarizer},
+};
+
+/// Secrets and two custom resources have to be encrypted, so their plaintext is stale. Pods may be plaintext.
+const CONFIG: &str = "
+apiVersion: apiserver.config.k8s.io/v1
+kind: EncryptionConfiguration
+resources:
+- resources: [secrets, events, widgets.example.com, gone.example.com]
+  providers: [{kms: {apiVersion: v2, name: claviger, endpoint: 'unix:///s'}}, {identity: {}}]
+";
+
+const KEYS: [&str; 6] = [
+    "/registry/events/default/e",
+    "/registry/example.com/gone/default/g",
+    "/registry/example.com/widgets/w",
+    "/registry/pods/default/p",
+    "/registry/secrets/default/a",
+    "/registry/secrets/default/b",
+];
+
+type Script = dyn Fn(&str, usize) -> Touched + Send + Sync;
+
+/// Answers each patch as the script says, which gets the object's path and how often it was patched before.
+struct Scripted {
+    script: Box<Script>,
+    touched: Mutex<BTreeMap<String, usize>>,
+    served: Mutex<Vec<Result<(), ApiError>>>,
+}
+
+impl Scripted {
+    fn new(script: impl Fn(&str, usize) -> Touched + Send + Sync + 'static) -> Self {
+        Self { script: Box::new(script), touched: Mutex::default(), served: Mutex::default() }
+    }
+
+    fn touched(&self) -> BTreeMap<String, usize> {
+        self.touched.lock().unwrap().clone()
+    }
+}
+
+impl ObjectApi for Scripted {
+    async fn touch(&self, object: &ObjectRef) -> Touched {
+        let path = object.path();
+        let before = {
+            let mut touched = self.touched.lock().unwrap();
+            let count = touched.entry(path.clone()).or_default();
+            *count += 1;
+            *count - 1
+        };
+        (self.script)(&path, before)
+    }
+
+    async fn poke(&self) {}
+
+    async fn groups(&self) -> Result<Vec<String>, ApiError> {
+        Ok(vec!["example.com".to_owned()])
+    }
+
+    async fn served(&self, group: &str) -> Result<Vec<ServedResource>, ApiError> {
+        if let Some(answer) = self.served.lock().unwrap().pop() {
+            answer?;
+        }
+        let resource = |base: &str, name: &str, is_namespaced| ServedResource {
+            base: base.to_owned(),
+            name: name.to_owned(),
+            is_namespaced,
+        };
+        Ok(match group {
+            "" => vec![resource("/api/v1", "secrets", true), resource("/api/v1", "pods", true)],
+            _ => vec![resource("/apis/example.com/v1", "widgets", false)],
+        })
+    }
+}
+
+/// An etcd with [`KEYS`] in plaintext.
+struct Bench {
+    runtime: Runtime,
+    places: Vec<Servers>,
+    judge: Judge,
+    left: BTreeSet<Vec<u8>>,
+    batch: usize,
+    stop: watch::Receiver<bool>,
+    etcd: Etcd,
+}
+
+const QUICK: Patience = Patience {
+    adoption: Duration::from_millis(400),
+    retry: Duration::from_millis(20),
+    unreachable: Duration::from_millis(2500),
+};
+
+/// A revision that no object has.
+const NEW: u64 = 1_000_000;
+
+impl Bench {
+    fn new() -> Self {
+        let run = Run::new().unwrap();
+        let etcd = Etcd::start(&run, 1).unwrap();
+        for key in KEYS {
+            etcd.put(key, b"{}").unwrap();
+        }
+        let places = vec![Servers { urls: etcd.client_urls(), ..Servers::default() }];
+        let judge = Judge { coverage: Some(Coverage::parse(CONFIG, KmsV1::Refused).unwrap()), keys: None };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (_, stop) = watch::channel(false);
+        Self { runtime, places, judge, left: BTreeSet::new(), batch: 2, stop, etcd }
+    }
+
+    fn sweep(&self, api: &Arc<Scripted>) -> SweepOutcome {
+        let summarizer = Summarizer::new(Names::new("/registry"), [0; 16]);
+        let Self { places, judge, left, batch, .. } = self;
+        let scan = StaleScan { places, judge, left, batch: *batch, summarizer: &summarizer };
+        let how = (api, RequestPace::new(None, Instant::now()), QUICK);
+        sweep(&self.runtime, &scan, how, self.stop.clone(), &mut |_| ()).unwrap()
+    }
+
+    fn run(&self, script: impl Fn(&str, usize) -> Touched + Send + Sync + 'static) -> (SweepOutcome, Arc<Scripted>) {
+        let api = Arc::new(Scripted::new(script));
+        (self.sweep(&api), api)
+    }
+}
+
+const A: &str = "/api/v1/namespaces/default/secrets/a";
+const B: &str = "/api/v1/namespaces/default/secrets/b";
+const W: &str = "/apis/example.com/v1/widgets/w";
+
+fn failures(outcome: &SweepOutcome) -> Vec<(&str, FailureKind)> {
+    outcome.failures.named().iter().map(|failure| (failure.key.as_str(), failure.kind)).collect()
+}
+
+#[test]
+fn each_stale_object_is_tried_and_what_is_in_the_way_is_survived() {
+    let mut bench = Bench::new();
+    let all = |count: usize| [A, B, W].map(|path| (path.to_owned(), count)).into();
+
+    let (outcome, api) = bench.run(|_, _| Touched::At(NEW));
+    assert_eq!((outcome.end.clone(), outcome.written, api.touched()), (SweepEnd::Tried, 3, all(1)));
+    assert_eq!(
+        outcome.failures.named()[0].reason,
+        "the API server serves no resource gone.example.com that can be patched"
+    );
+
+    // Conflicts and a busy API server are tried again, and no success.
+    let (outcome, api) = bench.run(|_, before| match before {
+        0 => Touched::Conflict,
+        1 => Touched::Busy { wait: Some(Duration::from_millis(1)), reason: "full".to_owned() },
+        _ => Touched::At(NEW),
+    });
+    assert_eq!((outcome.written, outcome.conflicts, outcome.busy, api.touched()), (3, 3, 3, all(3)));
+    let (outcome, api) = bench.run(|path, _| if path == A { Touched::Conflict } else { Touched::At(NEW) });
+    assert_eq!((outcome.written, api.touched()[A]), (2, 10));
+    assert!(failures(&outcome).contains(&("/registry/secrets/default/a", FailureKind::Conflict)));
+
+    // One that is refused or gone does not keep the others.
+    let (outcome, _) = bench.run(|path, _| match path {
+        A => Touched::Gone,
+        B => Touched::Refused("no key".to_owned()),
+        _ => Touched::At(NEW),
+    });
+    assert_eq!((outcome.end.clone(), outcome.written, outcome.gone), (SweepEnd::Tried, 1, 1));
+    let gone = ("/registry/example.com/gone/default/g", FailureKind::NotServed);
+    assert_eq!(outcome.failures.count(), 2);
+    assert_eq!(failures(&outcome), [gone, ("/registry/secrets/default/b", FailureKind::Refused)]);
+
+    // What is left by name is not tried.
+    bench.left = [b"/registry/secrets/default/a".to_vec()].into();
+    let (_, api) = bench.run(|_, _| Touched::At(NEW));
+    assert_eq!(api.touched().keys().collect::<Vec<_>>(), [B, W]);
+    bench.left.clear();
+
+    // Batches of any size have all objects.
+    for batch in [1, 3, 100] {
+        bench.batch = batch;
+        let (outcome, api) = bench.run(|_, _| Touched::At(NEW));
+        assert_eq!((outcome.written, api.touched()), (3, all(1)), "{batch}");
+    }
+}
+
+#[test]
+fn an_api_server_that_does_not_write_is_waited_for_and_then_given_up() {
+    let bench = Bench::new();
+    let revisions = |path: &str| match path {
+        W => 4,
+        A => 6,
+        _ => 7,
+    };
+    let old = bench.run(move |path, _| Touched::At(revisions(path)));
+    let api = old.1.touched();
+    // Nothing is written, whatever the answer's code was.
+    assert_eq!((old.0.end.clone(), old.0.written, old.0.is_waiting), (SweepEnd::NotAdopted, 0, true));
+    assert!(api.values().all(|count| *count > 2), "{api:?}");
+
+    // As soon as one is written, the others are tried again at once.
+    let (outcome, _) = bench.run(move |path, before| match before {
+        ..=3 => Touched::At(revisions(path)),
+        _ => Touched::At(NEW),
+    });
+    assert_eq!((outcome.end.clone(), outcome.is_waiting), (SweepEnd::Tried, false));
+    assert!(outcome.written >= 1 && outcome.written + outcome.unchanged == 3, "{outcome:?}");
+}
+
+#[test]
+fn an_api_server_that_nobody_can_use_ends_the_sweep() {
+    let bench = Bench::new();
+    let (outcome, _) = bench.run(|_, _| Touched::Unreachable("connection refused".to_owned()));
+    assert_eq!((outcome.end.clone(), outcome.written), (SweepEnd::Unreachable("connection refused".to_owned()), 0));
+    let (outcome, api) = bench.run(|_, _| Touched::Unauthenticated("Unauthorized".to_owned()));
+    assert_eq!(outcome.end, SweepEnd::Unauthenticated("Unauthorized".to_owned()));
+    assert_eq!(api.touched().values().sum::<usize>(), 1, "nothing is tried after it");
+
+    // It comes back in time, and what was under way then is not lost.
+    let (outcome, _) = bench.run(|_, before| match before {
+        0 => Touched::Unreachable("connection reset".to_owned()),
+        _ => Touched::At(NEW),
+    });
+    assert_eq!((outcome.end.clone(), outcome.written), (SweepEnd::Tried, 3));
+
+    let url = || "https://a".to_owned();
+    let path = || "/api/v1".to_owned();
+    let malformed = serde_json::from_str::<u8>("x").unwrap_err();
+    for (error, expected) in [
+        (
+            ApiError::Refused { url: url(), status: 401, path: path() },
+            "the API server at https://a answered HTTP 401 to /api/v1",
+        ),
+        (
+            ApiError::Malformed { url: url(), path: path(), error: malformed },
+            "the API server at https://a sent something else than the list of /api/v1: expected value at line 1 column 1",
+        ),
+    ] {
+        let api = Arc::new(Scripted::new(|_, _| Touched::At(NEW)));
+        *api.served.lock().unwrap() = vec![Err(error)];
+        let outcome = bench.sweep(&api);
+        assert!(
+            matches!(&outcome.end, SweepEnd::Unreachable(text) | SweepEnd::Unauthenticated(text) if text == expected),
+            "{outcome:?}"
+        );
+        assert!(api.touched().is_empty());
+    }
+    let api = Arc::new(Scripted::new(|_, _| Touched::At(NEW)));
+    let reason = "connection refused".to_owned();
+    *api.served.lock().unwrap() = vec![
+        Err(ApiError::Unreachable { url: url(), reason }),
+        Err(ApiError::Refused { url: url(), status: 503, path: path() }),
+    ];
+    assert_eq!(bench.sweep(&api).written, 3, "it is asked again");
+}
+
+#[test]
+fn a_user_without_the_right_ends_the_sweep_and_an_interruption_does() {
+    let mut bench = Bench::new();
+    for number in 0..30 {
+        bench.etcd.put(&format!("/registry/secrets/default/c{number:02}"), b"{}").unwrap();
+    }
+    let (outcome, api) = bench.run(|_, _| Touched::Denied("not you".to_owned()));
+    assert_eq!(outcome.end, SweepEnd::Denied("not you".to_owned()));
+    assert!(api.touched().len() <= 20, "{:?}", api.touched().len());
+    // Rights for some resources only are no reason to end.
+    let (outcome, _) = bench.run(|path, _| match path {
+        W => Touched::At(NEW),
+        _ => Touched::Denied("not you".to_owned()),
+    });
+    assert_eq!((outcome.end.clone(), outcome.written, outcome.failures.count()), (SweepEnd::Tried, 1, 33));
+    let (sender, stop) = watch::channel(false);
+    bench.stop = stop;
+    let sender = Mutex::new(sender);
+    let (outcome, api) = bench.run(move |path, _| {
+        if path == A {
+            sender.lock().unwrap().send_replace(true);
+        }
+        Touched::At(NEW)
+    });
+    assert_eq!(outcome.end, SweepEnd::Interrupted);
+    let tried = api.touched().len() as u64;
+    assert!(outcome.written == tried && tried < 33, "{tried}: {outcome:?}");
+}

@@ -1,0 +1,9 @@
+//! `claviger reencrypt` with a real kube-apiserver and etcd: what it writes again, what it leaves, and what it needs.
+//!
+//! ```text
+//! sweeps, refusals -> rig
+//! ```
+
+mod refusals;
+mod rig;
+mod sweeps;

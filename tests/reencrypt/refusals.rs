@@ -1,0 +1,188 @@
+//! What cannot be written again is named, and neither ends the sweep nor counts as written. What the command needs is
+//! no more than the file in deploy/ gives it.
+
+use std::fs;
+
+use super::rig::{Rig, has_all};
+use crate::cli::sandbox::Sandbox;
+
+/// Refuses any change of the Secret `refused`.
+const POLICY: &str = r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: refuse}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [""], apiVersions: [v1], operations: [UPDATE], resources: [secrets]}
+  validations:
+  - {expression: "!object.metadata.name.startsWith('refused')", message: this one stays as it is}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: refuse}
+spec: {policyName: refuse, validationActions: [Deny]}
+"#;
+
+/// No kind of this name is served.
+const GONE: &str = "/registry/example.com/gone/default/a";
+
+#[test]
+fn an_object_that_cannot_be_written_is_named_and_the_others_are_written() {
+    let mut rig = Rig::new();
+    rig.create_secrets("old", 5);
+    for name in ["refused", "refused-too", "moved"] {
+        rig.api.kubectl(&["create", "secret", "generic", name, "--from-literal=a=b"]).unwrap();
+    }
+    rig.promote_and_adopt();
+    rig.apply(POLICY);
+    // A value is bound to its key in etcd, so nobody can decrypt this one.
+    let value = rig.etcd.get("/registry/secrets/default/old-0000").unwrap().unwrap();
+    rig.etcd.put("/registry/secrets/default/moved", &value).unwrap();
+    rig.etcd
+        .put(GONE, br#"{"kind":"Gone","apiVersion":"example.com/v1","metadata":{"name":"a","namespace":"default"}}"#)
+        .unwrap();
+    wait_for_policy(&rig, true);
+
+    let answer = rig.reencrypt(
+        "",
+        1,
+        &[
+            "objects were written again, 3 objects are left\n",
+            "refused (2): ",
+            "  /registry/secrets/default/refused: ",
+            "this one stays as it is",
+            "  /registry/secrets/default/moved: ",
+            "not-served (1): ",
+            &format!("  {GONE}: the API server serves no resource gone.example.com that can be patched\n"),
+        ],
+    );
+    assert!(answer.stdout.contains("--leave ETCD_KEY"), "{answer}");
+    let report = rig.reencrypt("--output json", 1, &[]).json();
+    assert_eq!((&report["written"], &report["end"]), (&0.into(), &"left-over".into()), "{report}");
+    assert_eq!(report["failures"], serde_json::json!({"refused": 2, "not-served": 1}), "{report}");
+
+    // What is left by name is not tried, is listed, and is no success.
+    let left =
+        format!("--leave {GONE} --leave /registry/secrets/default/moved --leave /registry/secrets/default/refused");
+    let answer =
+        rig.reencrypt(&left, 1, &["left by name (3):\n", "Nothing was written again; what is left over cannot be\n"]);
+    assert!(!answer.stdout.contains("refused ("), "{answer}");
+    rig.reencrypt("--leave /registry/secrets/default/old-0001", 2, &["no scanned object with this key is stale"]);
+
+    rig.api.kubectl(&["delete", "validatingadmissionpolicybinding", "refuse"]).unwrap();
+    wait_for_policy(&rig, false);
+    rig.etcd.run_etcdctl(&["del", GONE]).unwrap();
+    rig.etcd.run_etcdctl(&["del", "/registry/secrets/default/moved"]).unwrap();
+    rig.reencrypt("", 0, &["All re-encrypted: "]);
+    rig.is_clean();
+}
+
+/// Waits until the API server refuses as the policy says, or does not refuse any more.
+fn wait_for_policy(rig: &Rig, refuses: bool) {
+    for number in 0..100 {
+        let label = format!("a={refuses}-{number}");
+        if rig.api.kubectl(&["label", "secret", "refused-too", &label, "--overwrite"]).is_err() == refuses {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    panic!("the policy was not taken up");
+}
+
+#[test]
+fn the_rights_in_deploy_suffice_and_less_does_not() {
+    let mut rig = Rig::new();
+    rig.create_secrets("old", 30);
+    rig.promote_and_adopt();
+    let rights = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/reencrypt-rbac.yaml")).unwrap();
+    assert_eq!(rights.matches("verbs: [patch]").count(), 1);
+    let rights = rights.replace("resources: [secrets]", "resources: [secrets, configmaps]");
+    rig.apply(&rights.replace("verbs: [patch]", "verbs: [get, list, update]"));
+    let token = rig.api.kubectl(&["create", "token", "--namespace", "kube-system", "claviger-reencrypt"]).unwrap();
+    let whole = fs::read_to_string(rig.kubeconfig()).unwrap();
+    let begin = whole.find("    token: ").unwrap();
+    let end = begin + whole[begin..].find('\n').unwrap();
+    let config = rig.sandbox.path("account.yaml");
+    fs::write(&config, format!("{}    token: {}{}", &whole[..begin], token.trim(), &whole[end..])).unwrap();
+    let config = config.display().to_string();
+
+    let answer = rig.call_as(&config, "").run();
+    answer.ends_with(3);
+    has_all(
+        &answer,
+        &[
+            "This user may not patch: 31 objects are left\n",
+            "cannot patch resource \"secrets\"",
+            "deploy/reencrypt-rbac.yaml",
+        ],
+    );
+    rig.apply(&rights);
+    rig.call_as(&config, "").run().ends_with(0);
+    rig.is_clean();
+}
+
+#[test]
+fn whatever_is_wrong_with_the_way_to_the_api_server_is_said() {
+    let mut rig = Rig::new();
+    rig.create_secrets("old", 2);
+    rig.promote_and_adopt();
+    let whole = fs::read_to_string(rig.kubeconfig()).unwrap();
+    let config = rig.sandbox.path("other.yaml");
+    let other = config.display().to_string();
+    for (text, exit, expected) in [
+        (
+            whole.replacen("token: ", "token: x", 1),
+            3,
+            "The API server does not accept the credentials: 3 objects are left\n",
+        ),
+        (whole.replacen("current-context: test", "current-context: x", 1), 2, "failed to load current context: x"),
+        ("}{".to_owned(), 2, "failed to parse kubeconfig YAML"),
+        (whole.replacen("server: https", "server: http", 1), 6, "answered HTTP 400 to /api/v1"),
+    ] {
+        fs::write(&config, text).unwrap();
+        let answer = rig.call_as(&other, "").run();
+        answer.ends_with(exit);
+        has_all(&answer, &[expected]);
+    }
+    fs::remove_file(&config).unwrap();
+    let answer = rig.call_as(&other, "").run();
+    answer.ends_with(2);
+    has_all(&answer, &["other.yaml: failed to read kubeconfig"]);
+
+    let no_token = whole.lines().find(|line| line.contains("token: ")).unwrap();
+    fs::write(&config, whole.replace(no_token, "    client-certificate-data: eA==\n    client-key-data: eA=="))
+        .unwrap();
+    let answer = rig.call_as(&other, "").run();
+    answer.ends_with(2);
+    has_all(&answer, &["the credentials for the API server: ", "kubectl auth whoami"]);
+}
+
+/// Without a kubeconfig, the environment says what there is.
+#[test]
+fn without_a_kubeconfig_the_command_says_so_before_it_scans() {
+    let sandbox = Sandbox::initialised();
+    fs::write(sandbox.path("enc.yaml"), sandbox.run("generate encryption-configuration").stdout).unwrap();
+    let line = "reencrypt --state-dir [DIR]/state --etcd-servers http://127.0.0.1:1 --encryption-config [DIR]/enc.yaml";
+    let none = ["env", "-u", "KUBECONFIG", "-u", "KUBERNETES_SERVICE_HOST", "HOME=/nonexistent"];
+    let pod = [
+        "env",
+        "-u",
+        "KUBECONFIG",
+        "KUBERNETES_SERVICE_HOST=127.0.0.1",
+        "KUBERNETES_SERVICE_PORT=1",
+        "HOME=/nonexistent",
+    ];
+    let is_node = std::path::Path::new("/etc/kubernetes/admin.conf").exists();
+    let expected =
+        "there is no kubeconfig: no option names one, and neither ~/.kube/config nor /etc/kubernetes/admin.conf exists";
+    for (environment, expected) in [(&none[..], expected), (&pod, "the service account of this Pod: ")] {
+        let answer = sandbox.call(line).under(environment.iter().copied(), "").run();
+        assert!(is_node || answer.code == 2 && answer.stderr.contains(expected), "{answer}");
+    }
+    let answer = sandbox.refused(2, "reencrypt --state-dir [DIR]/state --etcd-servers http://127.0.0.1:1");
+    assert!(answer.stderr.contains("no option says where the EncryptionConfiguration is"), "{answer}");
+    let answer = sandbox.refused(2, &line.replace("/state ", "/nowhere "));
+    assert!(answer.stderr.contains("/nowhere/keyring: "), "{answer}");
+}

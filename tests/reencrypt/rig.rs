@@ -1,0 +1,134 @@
+//! A node with a plugin and an API server that encrypts Secrets, ConfigMaps and a custom resource.
+
+use std::{fs, path::PathBuf};
+
+use crate::{
+    cli::sandbox::{Answer, Call, Daemon, Sandbox},
+    harness::{api_server::ApiServer, etcd::Etcd, processes::Run},
+};
+
+pub(super) const STATE: &str = "--state-dir [DIR]/state";
+const SERVE: &str = "--state-dir [DIR]/state --socket [DIR]/run/kms.sock";
+const RESOURCES: &str =
+    "--resource secrets --resource configmaps --resource widgets.example.com --resource gone.example.com";
+
+const WIDGETS: &str = r"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgets.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: widgets, kind: Widget}
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
+";
+
+/// A node with one API server.
+pub(super) struct Rig {
+    pub(super) sandbox: Sandbox,
+    pub(super) etcd: Etcd,
+    pub(super) api: ApiServer,
+    pub(super) daemon: Daemon,
+}
+
+impl Rig {
+    pub(super) fn new() -> Self {
+        let run = Run::new().unwrap();
+        let etcd = Etcd::start(&run, 1).unwrap();
+        let sandbox = Sandbox::inside(run.directory());
+        sandbox.init("state");
+        let daemon = sandbox.serve(SERVE);
+        let generate = format!("generate encryption-configuration {RESOURCES} --socket [DIR]/run/kms.sock");
+        let config = sandbox.path("encryption.yaml");
+        fs::write(&config, sandbox.unmask(&sandbox.run(&generate).ends_with(0).stdout)).unwrap();
+        let api = ApiServer::on(&run, &etcd).encryption_config(config).start().unwrap();
+        Self { sandbox, etcd, api, daemon }
+    }
+
+    /// Applies documents of YAML.
+    pub(super) fn apply(&self, documents: &str) {
+        self.api.kubectl_stdin(&["apply", "-f", "-"], documents).unwrap();
+    }
+
+    pub(super) fn create_secrets(&self, prefix: &str, count: usize) {
+        let document = |number| {
+            format!(
+                "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {prefix}-{number:04}}}\nstringData: {{password: pw-{number}}}\n"
+            )
+        };
+        self.api.kubectl_stdin(&["create", "-f", "-"], &(0..count).map(document).collect::<String>()).unwrap();
+    }
+
+    /// Makes three objects each of two other resources.
+    pub(super) fn create_others(&self) {
+        self.apply(WIDGETS);
+        self.api.kubectl(&["wait", "--for=condition=Established", "crd/widgets.example.com"]).unwrap();
+        for number in 0..3 {
+            self.apply(&format!(
+                "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: c{number}}}, data: {{a: b}}}}\n---\n\
+                 {{apiVersion: example.com/v1, kind: Widget, metadata: {{name: w{number}}}, spec: {{a: b}}}}\n"
+            ));
+        }
+    }
+
+    /// Makes another key primary, without waiting for anything.
+    pub(super) fn promote(&mut self) {
+        self.sandbox.run(&format!("key add {STATE}")).ends_with(0);
+        self.sandbox.run(&format!("key promote k2 --without-backup {STATE}")).ends_with(0);
+    }
+
+    /// Makes another key primary, and restarts the API server, which then writes under it at once.
+    pub(super) fn promote_and_adopt(&mut self) {
+        self.promote();
+        self.daemon.kill();
+        self.daemon = self.sandbox.serve(SERVE);
+        self.api.restart().unwrap();
+    }
+
+    pub(super) fn kubeconfig(&self) -> PathBuf {
+        self.api.kubeconfig()
+    }
+
+    /// The command, with the flags of the API server that runs and the kubeconfig of the administrator.
+    pub(super) fn call(&mut self, more: &str) -> Call<'_> {
+        let kubeconfig = self.kubeconfig();
+        self.call_as(&kubeconfig.display().to_string(), more)
+    }
+
+    /// The command with another kubeconfig.
+    pub(super) fn call_as(&mut self, kubeconfig: &str, more: &str) -> Call<'_> {
+        let pid = self.api.process().unwrap().id();
+        self.sandbox.call(&format!("reencrypt {STATE} --apiserver-process {pid} --kubeconfig {kubeconfig} {more}"))
+    }
+
+    /// Runs the command.
+    #[track_caller]
+    pub(super) fn reencrypt(&mut self, more: &str, exit: i32, expected: &[&str]) -> Answer {
+        let answer = self.call(more).run();
+        answer.ends_with(exit);
+        has_all(&answer, expected);
+        answer
+    }
+
+    /// Proves that etcd has nothing left over, by the command that only reads etcd.
+    #[track_caller]
+    pub(super) fn is_clean(&mut self) {
+        let pid = self.api.process().unwrap().id();
+        self.sandbox.run(&format!("verify {STATE} --apiserver-process {pid}")).ends_with(0);
+    }
+
+    /// The revision at which etcd has a key.
+    pub(super) fn revision_of(&self, key: &str) -> u64 {
+        let answer = self.etcd.run_etcdctl(&["get", key, "--write-out=json"]).unwrap();
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        answer["kvs"][0]["mod_revision"].as_u64().unwrap()
+    }
+}
+
+#[track_caller]
+pub(super) fn has_all(answer: &Answer, expected: &[&str]) {
+    for text in expected {
+        assert!(answer.stdout.contains(text) || answer.stderr.contains(text), "{text}: {answer}");
+    }
+}
