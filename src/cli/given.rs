@@ -6,7 +6,7 @@ use std::{borrow::Cow, ffi::OsStr, fmt::Write};
 use clap::{ArgMatches, Command, parser::ValueSource};
 
 /// The flags that a suggested command repeats, if it has them.
-const REPEATED: [&str; 13] = [
+const REPEATED: [&str; 19] = [
     "config",
     "state-dir",
     "socket",
@@ -20,12 +20,17 @@ const REPEATED: [&str; 13] = [
     "etcd-prefix",
     "apiserver-manifest",
     "apiserver-process",
+    "encryption-config",
+    "feature-gates",
+    "keyring",
+    "primary",
+    "kubeconfig",
+    "context",
 ];
 
 /// The flags that only the same command repeats, if it does something else the next time. `--html` is not one of them,
 /// because a page is not written twice.
-const REPEATED_BY_ITSELF: [&str; 8] =
-    ["snapshot", "encryption-config", "feature-gates", "keyring", "primary", "list", "all", "prometheus"];
+const REPEATED_BY_ITSELF: [&str; 6] = ["snapshot", "list", "all", "prometheus", "rate", "leave"];
 
 /// What etcdctl calls the flags that say where etcd is.
 const ETCDCTL: [(&str, &str); 4] =

@@ -50,14 +50,15 @@ Example:
     Add(KeyringArgs),
     /// Make a pending key primary, so that it wraps from now on; the previous primary key only unwraps
     ///
-    /// This rewrites nothing. Each Secret moves to the new key when it is next written. An API server wraps under the
+    /// This rewrites nothing. Each Secret moves to the new key when it is next written; `claviger reencrypt` has all of
+    /// them written. An API server wraps under the
     /// new key within a minute. The key must be in a backup that `claviger backup list` shows; otherwise one lost disk
     /// would lose every Secret under it.
     #[command(after_help = "\
 Examples:
   claviger key promote k2
   claviger key promote k2 --without-backup
-  claviger key promote k2 --wait && kubectl get secrets --all-namespaces -o json | kubectl replace -f -")]
+  claviger key promote k2 --wait && claviger reencrypt")]
     Promote {
         #[command(flatten)]
         one: KeyArg,

@@ -38,8 +38,7 @@ fn every_verb_explains_itself_by_an_example() {
 #[test]
 fn an_example_can_be_pasted_at_any_width() {
     let sandbox = Sandbox::new();
-    let example =
-        "  claviger key promote k2 --wait && kubectl get secrets --all-namespaces -o json | kubectl replace -f -";
+    let example = "  claviger key promote k2 --wait && claviger reencrypt";
     for width in ["40", "60", "80", "100", "200"] {
         let columns = ["env".to_owned(), format!("COLUMNS={width}")];
         let answer = sandbox.call("key promote --help").under(columns, "").run();

@@ -243,21 +243,16 @@ fn each_kind_of_finding_has_a_sentence_and_a_hint_and_the_worst_comes_first() {
          1 other object is readable, although it should be encrypted. \
          1 object is not under the provider and key that the API server writes with. 1 object is not under the primary key"
     );
-    let rewrite = |resources: &str| {
-        format!(
-            "rewrite them, when the API server can read all of them: kubectl get {resources} --all-namespaces -o json | \
-             kubectl replace -f -"
-        )
-    };
+    let rewrite = format!("rewrite them: claviger reencrypt {flags}");
     assert_eq!(
         hints(&answer),
         [
-            format!("plaintext-although-covered: {}", rewrite("configmaps,secrets")),
+            format!("plaintext-although-covered: {rewrite}"),
             "no-provider: add the provider kms:v2:gone to the entry of the resource, after the first one, until all objects \
              are rewritten"
                 .to_owned(),
-            format!("not-first-provider: {}", rewrite("secrets")),
-            format!("stale: {}", rewrite("secrets")),
+            format!("not-first-provider: {rewrite}"),
+            format!("stale: {rewrite}"),
         ]
     );
     // The page for auditors says the same.
@@ -373,7 +368,7 @@ fn right_after_a_promotion_the_hint_is_to_wait_for_the_api_servers() {
     let old = [&keyring[..at], "20", &keyring[at + 2..]].concat();
     fs::write(cluster.sandbox.path("old-keyring"), old).unwrap();
     let answer = cluster.scan(&format!("{} --keyring [DIR]/old-keyring", cluster.live()));
-    let rewrite = "stale: rewrite them: kubectl get secrets --all-namespaces -o json | kubectl replace -f -";
+    let rewrite = format!("stale: rewrite them: claviger reencrypt {} --keyring [DIR]/old-keyring", cluster.live());
     assert_eq!(hints(answer.ends_with(1)), [rewrite], "{answer}");
 }
 

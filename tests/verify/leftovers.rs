@@ -70,7 +70,11 @@ fn an_older_provider_name_is_left_over_even_under_the_primary_key() {
     rig.configure(&CONFIG.replace("  - identity", both));
     rig.says("", 0, &["Clean: 3 values"]);
     rig.put("secrets/default/before", &value("older", &rig.key(2)));
-    rig.says("", 1, &["not-first-provider (1): ", "/registry/secrets/default/before", "kubectl replace"]);
+    rig.says(
+        "",
+        1,
+        &["not-first-provider (1): ", "/registry/secrets/default/before", "rewrite them: claviger reencrypt"],
+    );
 }
 
 /// A rewrite would renew their lifetime.
@@ -81,9 +85,9 @@ fn events_are_named_and_waited_for() {
     rig.put("events/default/a", &value("claviger", &rig.key(1)));
     let expire = "events expire by themselves, an hour after they were written, unless --event-ttl is another\n";
     let alone = rig.says("", 1, &["stale (1): ", "/registry/events/default/a", expire]);
-    assert!(!alone.stdout.contains("kubectl"), "{alone}");
+    assert!(!alone.stdout.contains("reencrypt"), "{alone}");
     rig.put("secrets/default/stale", &value("claviger", &rig.key(1)));
-    rig.says("", 1, &["kubectl get secrets --all-namespaces -o json | kubectl replace -f -; events expire"]);
+    rig.says("", 1, &["rewrite them: claviger reencrypt", "; events expire by themselves"]);
 }
 
 #[test]

@@ -274,8 +274,12 @@ impl Explain for ReadLedgerError {
 }
 
 /// What to do with objects that are under a key.
-const WRITE_AGAIN: &str = "to see which objects: claviger scan; to put Secrets under the primary key: kubectl get secrets \
-                           --all-namespaces -o json | kubectl replace -f -";
+const WRITE_AGAIN: &str = if cfg!(feature = "reencrypt") {
+    "to see which objects: claviger scan; to put them under the primary key: claviger reencrypt"
+} else {
+    "to see which objects: claviger scan; to put Secrets under the primary key: kubectl get secrets --all-namespaces -o json | \
+     kubectl replace -f -"
+};
 
 /// What to do if a lost ledger may have listed backups that need the key.
 const LISTED_ONCE: &str = "if no backup that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep the key \

@@ -89,7 +89,7 @@ fn of_kind(kind: FindingKind, report: &ScanReport, context: &HintContext<'_>) ->
     let rows: Vec<&GroupRow> = report.groups.iter().filter(|row| row.found.contains(&kind)).collect();
     match kind {
         FindingKind::Damaged => damaged(report),
-        FindingKind::PlaintextAlthoughCovered | FindingKind::NotFirstProvider => Some(rewrite(&rows, report)),
+        FindingKind::PlaintextAlthoughCovered | FindingKind::NotFirstProvider => Some(rewrite(&rows, report, context)),
         FindingKind::Plaintext if report.given.encryption_config => {
             Some("encrypt them: claviger generate encryption-configuration".to_owned())
         }
@@ -132,18 +132,25 @@ fn damaged(report: &ScanReport) -> Option<String> {
 
 /// Says how to rewrite objects under the provider and key that the API server uses now. Events are not rewritten,
 /// because that would renew their lifetime.
-fn rewrite(rows: &[&GroupRow], report: &ScanReport) -> String {
+fn rewrite(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>) -> String {
     const EXPIRE: &str = "events expire by themselves, an hour after they were written, unless --event-ttl is another";
     let names = distinct(rows.iter().map(|row| row.resource.as_str()).filter(|name| is_plain(name)));
     let (events, others): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| *name == "events");
     match (events.is_empty(), others.is_empty()) {
-        (true, _) => rewrite_all(&others, rows, report),
+        (true, _) => rewrite_all(&others, rows, report, context),
         (false, true) => format!("wait: {EXPIRE}"),
-        (false, false) => format!("{}; {EXPIRE}", rewrite_all(&others, rows, report)),
+        (false, false) => format!("{}; {EXPIRE}", rewrite_all(&others, rows, report, context)),
     }
 }
 
-fn rewrite_all(names: &[&str], rows: &[&GroupRow], report: &ScanReport) -> String {
+#[cfg(feature = "reencrypt")]
+fn rewrite_all(_: &[&str], _: &[&GroupRow], _: &ScanReport, context: &HintContext<'_>) -> String {
+    format!("rewrite them: {}", context.given.command("claviger reencrypt"))
+}
+
+/// An object that the API server cannot read makes kubectl fail for all of its resource.
+#[cfg(not(feature = "reencrypt"))]
+fn rewrite_all(names: &[&str], rows: &[&GroupRow], report: &ScanReport, _: &HintContext<'_>) -> String {
     let resources = names.join(",");
     let is_blocked =
         report.groups.iter().any(|row| row.is_unreadable() && rows.iter().any(|one| one.resource == row.resource));
@@ -152,7 +159,7 @@ fn rewrite_all(names: &[&str], rows: &[&GroupRow], report: &ScanReport) -> Strin
 }
 
 fn stale(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>) -> String {
-    let rewrite = rewrite(rows, report);
+    let rewrite = rewrite(rows, report, context);
     let recent = context.promoted.filter(|(_, time)| context.now.seconds().saturating_sub(time.seconds()) < ADOPTION);
     let Some((key_id, time)) = recent else { return rewrite };
     format!(
