@@ -1,7 +1,7 @@
 //! Re-encryption: makes the API server write again what is not under the provider and key that it writes with now.
 //!
 //! ```text
-//! stale ─> sweep -> place, pace, failures
+//! stale ─> sweep -> place, pace, failures, witness
 //! ```
 //!
 //! A scan names the stale objects, and [`sweep()`] has each of them written again, by an empty patch. An answer of the
@@ -18,6 +18,7 @@ mod stale;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 pub use failures::{FailureKind, NamedFailure};
 pub use pace::RequestPace;

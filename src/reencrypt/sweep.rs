@@ -25,6 +25,7 @@ use super::{
     pace::RequestPace,
     place::{NoPlace, Places},
     stale::{BATCH, StaleBatch, StaleObject, StaleScan},
+    witness::Witness,
 };
 
 /// How many objects are tried while the API server still holds the key before.
@@ -70,6 +71,8 @@ pub enum SweepEnd {
     Denied(String),
     /// The credentials are not accepted.
     Unauthenticated(String),
+    /// The API server keeps its objects in another etcd.
+    OtherCluster,
     /// Nobody answered for a long time, or what answered is no API server.
     Unreachable(String),
 }
@@ -121,7 +124,8 @@ pub fn sweep<A: ObjectApi>(
     let (sender, batches) = mpsc::channel(1);
     thread::scope(|threads| {
         let scanning = threads.spawn(move || scan.send(&sender));
-        let sweeper = Sweeper::new(api, pace, patience, Places::new(scan.summarizer.names().clone()));
+        let found = (Places::new(scan.summarizer.names().clone()), Witness::new(scan.places));
+        let sweeper = Sweeper::new(api, pace, patience, found);
         let outcome = runtime.block_on(sweeper.run(batches, stop, progress));
         let scanned = scanning.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         scanned.map(|()| outcome)
@@ -154,6 +158,7 @@ struct Sweeper<A> {
     pace: RequestPace,
     patience: Patience,
     places: Places,
+    witness: Witness,
     /// Objects that are tried as soon as the pace allows it.
     ready: VecDeque<Attempt>,
     /// Objects that are tried again, each not before its time.
@@ -170,12 +175,13 @@ struct Sweeper<A> {
 }
 
 impl<A: ObjectApi> Sweeper<A> {
-    fn new(api: &Arc<A>, pace: RequestPace, patience: Patience, places: Places) -> Self {
+    fn new(api: &Arc<A>, pace: RequestPace, patience: Patience, (places, witness): (Places, Witness)) -> Self {
         Self {
             api: Arc::clone(api),
             pace,
             patience,
             places,
+            witness,
             ready: VecDeque::new(),
             later: VecDeque::new(),
             under_way: JoinSet::new(),
@@ -210,6 +216,9 @@ impl<A: ObjectApi> Sweeper<A> {
                 SweepEvent::Answered(answered) => {
                     self.take(answered);
                     progress(&self.outcome);
+                    if self.witness.contradicts().await {
+                        break SweepEnd::OtherCluster;
+                    }
                 }
             }
         };
@@ -353,6 +362,7 @@ impl<A: ObjectApi> Sweeper<A> {
         let key = &attempt.object.key;
         match touched {
             Touched::At(revision) if revision != attempt.object.mod_revision => {
+                self.witness.says_changed(&attempt.object);
                 self.outcome.written += 1;
                 self.outcome.is_waiting = false;
                 if !std::mem::replace(&mut self.has_adopted, true) {
@@ -365,7 +375,10 @@ impl<A: ObjectApi> Sweeper<A> {
                 self.put_back(now + self.patience.retry, attempt);
             }
             Touched::At(_) => self.outcome.unchanged += 1,
-            Touched::Gone => self.outcome.gone += 1,
+            Touched::Gone => {
+                self.witness.says_changed(&attempt.object);
+                self.outcome.gone += 1;
+            }
             Touched::Conflict => {
                 self.outcome.conflicts += 1;
                 let reason = "others wrote it at the same moment, each time".to_owned();

@@ -42,14 +42,16 @@ type Script = dyn Fn(&str, usize) -> Touched + Send + Sync;
 
 /// Answers each patch as the script says, which gets the object's path and how often it was patched before.
 struct Scripted {
+    /// Where an object is written that has a new revision.
+    etcd: Option<Arc<Etcd>>,
     script: Box<Script>,
     touched: Mutex<BTreeMap<String, usize>>,
     served: Mutex<Vec<Result<(), ApiError>>>,
 }
 
 impl Scripted {
-    fn new(script: impl Fn(&str, usize) -> Touched + Send + Sync + 'static) -> Self {
-        Self { script: Box::new(script), touched: Mutex::default(), served: Mutex::default() }
+    fn new(etcd: Option<Arc<Etcd>>, script: impl Fn(&str, usize) -> Touched + Send + Sync + 'static) -> Self {
+        Self { etcd, script: Box::new(script), touched: Mutex::default(), served: Mutex::default() }
     }
 
     fn touched(&self) -> BTreeMap<String, usize> {
@@ -66,7 +68,11 @@ impl ObjectApi for Scripted {
             *count += 1;
             *count - 1
         };
-        (self.script)(&path, before)
+        let touched = (self.script)(&path, before);
+        if let (Some(etcd), Touched::At(NEW)) = (&self.etcd, &touched) {
+            etcd.put(&key_of(&path), b"{}").unwrap();
+        }
+        touched
     }
 
     async fn poke(&self) {}
@@ -99,7 +105,7 @@ struct Bench {
     left: BTreeSet<Vec<u8>>,
     batch: usize,
     stop: watch::Receiver<bool>,
-    etcd: Etcd,
+    etcd: Arc<Etcd>,
 }
 
 const QUICK: Patience = Patience {
@@ -114,7 +120,7 @@ const NEW: u64 = 1_000_000;
 impl Bench {
     fn new() -> Self {
         let run = Run::new().unwrap();
-        let etcd = Etcd::start(&run, 1).unwrap();
+        let etcd = Arc::new(Etcd::start(&run, 1).unwrap());
         for key in KEYS {
             etcd.put(key, b"{}").unwrap();
         }
@@ -134,7 +140,7 @@ impl Bench {
     }
 
     fn run(&self, script: impl Fn(&str, usize) -> Touched + Send + Sync + 'static) -> (SweepOutcome, Arc<Scripted>) {
-        let api = Arc::new(Scripted::new(script));
+        let api = Arc::new(Scripted::new(Some(Arc::clone(&self.etcd)), script));
         (self.sweep(&api), api)
     }
 }
@@ -142,6 +148,21 @@ impl Bench {
 const A: &str = "/api/v1/namespaces/default/secrets/a";
 const B: &str = "/api/v1/namespaces/default/secrets/b";
 const W: &str = "/apis/example.com/v1/widgets/w";
+
+fn key_of(path: &str) -> String {
+    let name = path.rsplit('/').next().unwrap();
+    if path == W { "/registry/example.com/widgets/w".to_owned() } else { format!("/registry/secrets/default/{name}") }
+}
+
+#[test]
+fn an_api_server_that_uses_another_etcd_is_recognised_by_its_first_answer() {
+    let bench = Bench::new();
+    for answer in [Touched::At(NEW), Touched::Gone] {
+        let api = Arc::new(Scripted::new(None, move |_, _| answer.clone()));
+        let outcome = bench.sweep(&api);
+        assert_eq!((outcome.end, api.touched().len()), (SweepEnd::OtherCluster, 1));
+    }
+}
 
 fn failures(outcome: &SweepOutcome) -> Vec<(&str, FailureKind)> {
     outcome.failures.named().iter().map(|failure| (failure.key.as_str(), failure.kind)).collect()
@@ -247,7 +268,7 @@ fn an_api_server_that_nobody_can_use_ends_the_sweep() {
             "the API server at https://a sent something else than the list of /api/v1: expected value at line 1 column 1",
         ),
     ] {
-        let api = Arc::new(Scripted::new(|_, _| Touched::At(NEW)));
+        let api = Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| Touched::At(NEW)));
         *api.served.lock().unwrap() = vec![Err(error)];
         let outcome = bench.sweep(&api);
         assert!(
@@ -256,7 +277,7 @@ fn an_api_server_that_nobody_can_use_ends_the_sweep() {
         );
         assert!(api.touched().is_empty());
     }
-    let api = Arc::new(Scripted::new(|_, _| Touched::At(NEW)));
+    let api = Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| Touched::At(NEW)));
     let reason = "connection refused".to_owned();
     *api.served.lock().unwrap() = vec![
         Err(ApiError::Unreachable { url: url(), reason }),

@@ -159,6 +159,22 @@ fn whatever_is_wrong_with_the_way_to_the_api_server_is_said() {
     has_all(&answer, &["the credentials for the API server: ", "kubectl auth whoami"]);
 }
 
+/// It has Secrets of the same names, and not the same etcd.
+#[test]
+fn the_api_server_of_another_cluster_is_recognised() {
+    let (mut rig, other) = (Rig::new(), Rig::new());
+    for rig in [&rig, &other] {
+        rig.create_secrets("old", 3);
+    }
+    rig.promote_and_adopt();
+    let answer = rig.call_as(&other.kubeconfig().display().to_string(), "").run();
+    answer.ends_with(2);
+    has_all(
+        &answer,
+        &["The API server is another cluster's: it does not use this etcd; 4 objects are left\n", "--kubeconfig FILE"],
+    );
+}
+
 /// Without a kubeconfig, the environment says what there is.
 #[test]
 fn without_a_kubeconfig_the_command_says_so_before_it_scans() {

@@ -25,8 +25,8 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
         ReencryptEnd::Incomplete => format!("see what is wrong: {}", given.command("claviger scan")),
         ReencryptEnd::Interrupted => format!("go on: {again}"),
         ReencryptEnd::NotAdopted => format!(
-            "see which key each API server has: {}. It may use another EncryptionConfiguration than the scan, or the kubeconfig \
-             may be another cluster's. Then go on: {again}",
+            "see which key each API server has: {}. It may use another EncryptionConfiguration than the scan. \
+             Then go on: {again}",
             given.command("claviger status")
         ),
         ReencryptEnd::Denied => {
@@ -35,6 +35,7 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
                 other(given)
             )
         }
+        ReencryptEnd::OtherCluster => format!("name the API server that uses this etcd: {}", other(given)),
         ReencryptEnd::Unauthenticated => format!("take another kubeconfig: {}", other(given)),
         ReencryptEnd::Unreachable => format!("see whether it runs: kubectl get --raw /readyz; then go on: {again}"),
         ReencryptEnd::LeftOver if report.events > 0 && report.rest() == 0 => {

@@ -31,6 +31,8 @@ pub(super) enum ReencryptEnd {
     Denied,
     /// The API server does not accept the credentials.
     Unauthenticated,
+    /// The API server is another cluster's.
+    OtherCluster,
     /// The API server did not answer any more.
     Unreachable,
 }
@@ -131,6 +133,7 @@ impl ReencryptReport {
             ReencryptEnd::Incomplete => Exit::Damaged,
             ReencryptEnd::Interrupted => Exit::Interrupted,
             ReencryptEnd::Denied | ReencryptEnd::Unauthenticated => Exit::Refused,
+            ReencryptEnd::OtherCluster => Exit::Usage,
             ReencryptEnd::Unreachable => Exit::Unreachable,
         }
     }
@@ -152,6 +155,7 @@ fn end(census: &Census, outcome: Option<&SweepOutcome>, is_dry: bool) -> (Reencr
         // The last scan decides, whatever a sweep has met.
         _ if census.is_clean() => (ReencryptEnd::Done, None),
         Some(SweepEnd::Interrupted) => (ReencryptEnd::Interrupted, None),
+        Some(SweepEnd::OtherCluster) => (ReencryptEnd::OtherCluster, None),
         Some(SweepEnd::NotAdopted) => (ReencryptEnd::NotAdopted, None),
         Some(SweepEnd::Denied(reason)) => (ReencryptEnd::Denied, Some(reason.clone())),
         Some(SweepEnd::Unauthenticated(reason)) => (ReencryptEnd::Unauthenticated, Some(reason.clone())),

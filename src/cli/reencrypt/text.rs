@@ -26,6 +26,7 @@ pub(super) fn headline(report: &ReencryptReport) -> String {
         ReencryptEnd::Incomplete => "A scan could not read everything, so something may be left over".to_owned(),
         ReencryptEnd::Interrupted => format!("Interrupted: {written}, {rest}"),
         ReencryptEnd::NotAdopted => format!("The API server does not write under the primary key: {written}, {rest}"),
+        ReencryptEnd::OtherCluster => format!("The API server is another cluster's: it does not use this etcd; {rest}"),
         ReencryptEnd::Denied => format!("This user may not patch: {rest}"),
         ReencryptEnd::Unauthenticated => format!("The API server does not accept the credentials: {rest}"),
         ReencryptEnd::Unreachable => format!("The API server does not answer: {written}, {rest}"),

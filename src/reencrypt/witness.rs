@@ -1,0 +1,52 @@
+//! Whether the API server keeps its objects in the etcds that are scanned. A kubeconfig may be another cluster's, and
+//! its API server may have objects of the same names.
+
+use std::mem;
+
+use crate::etcd::{Client, EtcdError, Query, Servers};
+
+use super::stale::StaleObject;
+
+/// Looks in etcd for the first object that the API server says it has written, or does not have.
+pub(super) struct Witness {
+    places: Vec<Servers>,
+    /// The object, if it was not looked for yet.
+    object: Option<StaleObject>,
+    is_over: bool,
+}
+
+impl Witness {
+    pub(super) fn new(places: &[Servers]) -> Self {
+        Self { places: places.to_vec(), object: None, is_over: false }
+    }
+
+    /// The API server says that this object is another one than the scan has found.
+    pub(super) fn says_changed(&mut self, object: &StaleObject) {
+        if !self.is_over {
+            self.object.get_or_insert_with(|| object.clone());
+        }
+    }
+
+    /// Whether etcd still has the object as the scan has found it, so that the API server uses another etcd. If etcd
+    /// does not answer, the next object is looked for.
+    pub(super) async fn contradicts(&mut self) -> bool {
+        let Some(object) = mem::take(&mut self.object) else { return false };
+        for servers in &self.places {
+            match revision_of(servers, &object.key).await {
+                Ok(Some(revision)) if revision == object.mod_revision => return true,
+                Ok(_) => self.is_over = true,
+                Err(_) => {}
+            }
+        }
+        false
+    }
+}
+
+/// Returns the revision at which etcd has `key` now.
+async fn revision_of(servers: &Servers, key: &[u8]) -> Result<Option<u64>, EtcdError> {
+    // The servers were read before, so a client can be made of them.
+    let Ok(mut client) = Client::new(servers) else { return Ok(None) };
+    let query = Query { from: key.to_vec(), to: [key, &[0]].concat(), limit: 1, revision: 0, keys_only: true };
+    let page = client.range(&query).await?;
+    Ok(page.entries.first().map(|entry| entry.mod_revision))
+}
