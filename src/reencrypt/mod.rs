@@ -8,7 +8,7 @@
 //! API server proves nothing: it may hold the old key. Only the next scan of etcd shows what is left. So nothing has to
 //! be stored for a sweep that was interrupted: the next one begins with a scan.
 //!
-//! Nothing here decrypts, and no contents of an object reach this process. The memory does not depend on the number of
+//! Nothing here decrypts, and an answer has the metadata of an object only. The memory does not depend on the number of
 //! objects: a scan stops when it has found [`stale::BATCH`] of them, and goes on from there.
 
 mod failures;

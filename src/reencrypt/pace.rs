@@ -24,7 +24,8 @@ const MANY_WAITING: f64 = 16.0;
 /// For how long the least latency counts. An API server may become slower for good.
 const MEMORY: Duration = Duration::from_secs(30);
 
-/// How long a busy API server is left alone if it does not say.
+/// How long a busy API server is left alone if it does not say, and at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Decides when the next request may begin.
@@ -87,7 +88,7 @@ impl RequestPace {
 
     /// The API server says that it is busy, and perhaps for how long it wants to be left alone.
     pub(super) fn busy(&mut self, wait: Option<Duration>, now: Instant) {
-        self.next = self.next.max(now + wait.unwrap_or(PAUSE));
+        self.next = self.next.max(now + wait.unwrap_or(PAUSE).min(LONGEST_PAUSE));
         // Requests that were under way together count once.
         if self.halved.is_none_or(|at| now.duration_since(at) >= PAUSE) {
             self.limit = (self.limit / 2).max(LEAST);
@@ -169,6 +170,9 @@ mod tests {
         let later = now + Duration::from_secs(8);
         pace.busy(None, later);
         assert_eq!((pace.limit, pace.next(0)), (10, Some(later + PAUSE)));
+        let mut hostile = RequestPace::new(None, now);
+        hostile.busy(Some(Duration::from_secs(u64::MAX)), now);
+        assert_eq!(hostile.next(0), Some(now + LONGEST_PAUSE));
         for second in 2..20 {
             pace.busy(None, later + Duration::from_secs(second));
         }

@@ -60,7 +60,7 @@ impl StaleScan<'_> {
     /// When an etcd cannot be read.
     pub(super) fn send(&self, batches: &Sender<StaleBatch>) -> Result<(), LiveError> {
         for servers in self.places {
-            let mut sink = StaleSink { scan: self, verdicts: Vec::new(), batch: Vec::new() };
+            let mut sink = StaleSink { scan: self, batches, verdicts: Vec::new(), batch: Vec::new() };
             let mut last = self.summarizer.names().prefix().to_vec();
             loop {
                 let end = scan_after(servers, self.summarizer.clone(), &last, &mut sink)?;
@@ -68,7 +68,7 @@ impl StaleScan<'_> {
                 if let Some(object) = batch.last() {
                     last = object.key.to_vec();
                 }
-                if !batch.is_empty() && batches.blocking_send(batch).is_err() {
+                if batches.is_closed() || !batch.is_empty() && batches.blocking_send(batch).is_err() {
                     return Ok(());
                 }
                 if end.is_continue() {
@@ -83,6 +83,8 @@ impl StaleScan<'_> {
 /// The sink that keeps the stale objects.
 struct StaleSink<'a> {
     scan: &'a StaleScan<'a>,
+    /// Where the objects go. If nobody receives them any more, the scan ends.
+    batches: &'a Sender<StaleBatch>,
     /// Whether a group is written again, by its number.
     verdicts: Vec<bool>,
     batch: StaleBatch,
@@ -96,7 +98,8 @@ impl Sink for StaleSink<'_> {
         if is_wanted {
             self.batch.push(StaleObject { key: object.key.into(), mod_revision: object.mod_revision });
         }
-        if self.batch.len() < self.scan.batch { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        let is_over = self.batch.len() >= self.scan.batch || self.batches.is_closed();
+        if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn forget(&mut self) -> bool {

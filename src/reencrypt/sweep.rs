@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    apiserver::objects::{ApiError, ObjectApi, ObjectRef, Touched},
+    apiserver::objects::{ApiError, ObjectApi, ObjectRef, ServedResource, Touched},
     scan::live::LiveError,
 };
 
@@ -34,8 +34,11 @@ const TRIED: usize = 10;
 /// How often an object is tried that conflicts, or that the API server is too busy for.
 const ATTEMPTS: u32 = 10;
 
-/// How many objects are denied, and none written, before the sweep ends: the user lacks the right for all of them.
-const DENIED: u64 = 20;
+/// After this many denials for one resource, its other objects are not tried: the user lacks the right for it.
+const DENIED: u32 = 20;
+
+/// Why an object was not tried.
+const SKIPPED: &str = "not tried, because the user may not patch others of its resource";
 
 /// The longest time until a busy API server is asked for the same object again.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -47,7 +50,7 @@ pub struct Patience {
     pub adoption: Duration,
     /// Between two requests for the same object meanwhile.
     pub retry: Duration,
-    /// While nobody answers at the address of the API server.
+    /// While the API server does not answer, or only says that it is busy.
     pub unreachable: Duration,
 }
 
@@ -141,6 +144,7 @@ struct Attempt {
 /// An object that was tried.
 struct Answered {
     attempt: Attempt,
+    resource: Arc<ServedResource>,
     touched: Touched,
     latency: Duration,
 }
@@ -169,7 +173,9 @@ struct Sweeper<A> {
     has_adopted: bool,
     /// When the first request of this sweep began.
     begun: Option<Instant>,
-    /// Since when nobody answers, with the last reason.
+    /// How often patches were denied, for each resource.
+    denied: Vec<(Arc<ServedResource>, u32)>,
+    /// Since when nobody answers but by being busy, with the last reason.
     unreachable: Option<(Instant, String)>,
     outcome: SweepOutcome,
 }
@@ -188,6 +194,7 @@ impl<A: ObjectApi> Sweeper<A> {
             is_scan_over: false,
             has_adopted: false,
             begun: None,
+            denied: Vec::new(),
             unreachable: None,
             outcome: SweepOutcome::new(),
         }
@@ -246,7 +253,28 @@ impl<A: ObjectApi> Sweeper<A> {
             return Some(self.outcome.end.clone());
         }
         let is_idle = self.ready.is_empty() && self.later.is_empty() && self.under_way.is_empty();
-        (self.is_scan_over && is_idle).then_some(SweepEnd::Tried)
+        (self.is_scan_over && is_idle).then(|| self.denied_end().unwrap_or(SweepEnd::Tried))
+    }
+
+    /// Returns the end of a sweep in which every object was denied.
+    fn denied_end(&self) -> Option<SweepEnd> {
+        let failures = &self.outcome.failures;
+        let denied = failures.counts().get(&FailureKind::Denied).copied()?;
+        let first = failures.named().iter().find(|failure| failure.kind == FailureKind::Denied)?;
+        let absent = [FailureKind::NotServed, FailureKind::NoObject];
+        let absent: u64 = absent.iter().filter_map(|kind| failures.counts().get(kind)).sum();
+        (denied + absent == self.outcome.tried()).then(|| SweepEnd::Denied(first.reason.clone()))
+    }
+
+    fn is_denied(&self, resource: &ServedResource) -> bool {
+        self.denied.iter().any(|(denied, count)| **denied == *resource && *count >= DENIED)
+    }
+
+    fn count_denial(&mut self, resource: &Arc<ServedResource>) {
+        match self.denied.iter_mut().find(|(denied, _)| denied == resource) {
+            Some((_, count)) => *count += 1,
+            None => self.denied.push((Arc::clone(resource), 1)),
+        }
     }
 
     /// Whether objects were answered without being written, and none was written yet.
@@ -256,19 +284,23 @@ impl<A: ObjectApi> Sweeper<A> {
 
     /// Returns when the next request may begin, if there is one. As long as the API server has written nothing, it gets
     /// one at a time.
-    fn may_begin(&self) -> Option<Instant> {
-        let has_tried_enough = !self.has_adopted && self.later.len() >= TRIED;
+    fn next_begin(&self) -> Option<Instant> {
         let is_allowed = self.has_adopted || self.under_way.is_empty();
-        let is_due = |at: &Instant| *at <= Instant::now();
-        let has_work =
-            !self.ready.is_empty() && !has_tried_enough || self.later.front().is_some_and(|(at, _)| is_due(at));
-        (has_work && is_allowed).then(|| self.pace.next(self.under_way.len())).flatten()
+        let pace = self.pace.next(self.under_way.len()).filter(|_| is_allowed)?;
+        let has_tried_enough = !self.has_adopted && self.later.len() >= TRIED;
+        if !self.ready.is_empty() && !has_tried_enough {
+            return Some(pace);
+        }
+        self.later.front().map(|(at, _)| pace.max(*at))
     }
 
     async fn begin_requests(&mut self) -> Result<(), SweepEnd> {
-        while self.may_begin().is_some_and(|at| at <= Instant::now()) {
+        while self.next_begin().is_some_and(|at| at <= Instant::now()) {
             let Some(attempt) = self.next_attempt() else { return Ok(()) };
             match self.places.find(&attempt.object.key, &*self.api).await {
+                Ok(Ok(object)) if self.is_denied(&object.resource) => {
+                    self.outcome.failures.add(&attempt.object.key, FailureKind::Denied, SKIPPED.to_owned());
+                }
                 Ok(Ok(object)) => self.begin(attempt, object),
                 Ok(Err(NoPlace { kind, reason })) => self.outcome.failures.add(&attempt.object.key, kind, reason),
                 Err(ApiError::Unreachable { reason, .. }) => self.unreachable(attempt, reason),
@@ -276,7 +308,7 @@ impl<A: ObjectApi> Sweeper<A> {
                     return Err(SweepEnd::Unauthenticated(error.to_string()));
                 }
                 Err(error @ ApiError::Refused { status: 429 | 500.., .. }) => {
-                    self.unreachable(attempt, error.to_string());
+                    self.outcome.failures.add(&attempt.object.key, FailureKind::Busy, error.to_string());
                 }
                 Err(error) => return Err(SweepEnd::Unreachable(error.to_string())),
             }
@@ -304,7 +336,7 @@ impl<A: ObjectApi> Sweeper<A> {
                 api.poke().await;
             }
             let touched = api.touch(&object).await;
-            Answered { attempt, touched, latency: now.elapsed() }
+            Answered { attempt, resource: object.resource, touched, latency: now.elapsed() }
         });
     }
 
@@ -314,7 +346,7 @@ impl<A: ObjectApi> Sweeper<A> {
         batches: &mut mpsc::Receiver<StaleBatch>,
         stop: &mut watch::Receiver<bool>,
     ) -> SweepEvent {
-        let timer = self.timer();
+        let timer = self.next_begin();
         let is_wanting = self.ready.is_empty() && self.later.len() < BATCH && !self.is_scan_over;
         let timer = async {
             match timer {
@@ -334,18 +366,14 @@ impl<A: ObjectApi> Sweeper<A> {
         }
     }
 
-    /// Returns when something is due, apart from answers and batches.
-    fn timer(&self) -> Option<Instant> {
-        let retry = self.later.front().map(|(at, _)| *at);
-        let begin = self.may_begin();
-        begin.into_iter().chain(retry.filter(|_| self.has_adopted || self.under_way.is_empty())).min()
-    }
-
     /// Notes what became of an object, or puts it back.
-    fn take(&mut self, Answered { attempt, touched, latency }: Answered) {
+    fn take(&mut self, Answered { attempt, resource, touched, latency }: Answered) {
         let now = Instant::now();
-        if !matches!(touched, Touched::Unreachable(_)) {
+        if !matches!(touched, Touched::Unreachable(_) | Touched::Busy { .. }) {
             self.unreachable = None;
+        }
+        if matches!(touched, Touched::Denied(_)) {
+            self.count_denial(&resource);
         }
         match touched {
             Touched::Busy { wait, reason } => self.busy(attempt, wait, reason, now),
@@ -385,11 +413,7 @@ impl<A: ObjectApi> Sweeper<A> {
                 self.again(attempt, now, (FailureKind::Conflict, reason));
             }
             Touched::Denied(reason) => {
-                self.outcome.failures.add(key, FailureKind::Denied, reason.clone());
-                let denied = self.outcome.failures.counts().get(&FailureKind::Denied).copied().unwrap_or(0);
-                if denied >= DENIED && self.outcome.written + self.outcome.unchanged == 0 {
-                    self.outcome.end = SweepEnd::Denied(reason);
-                }
+                self.outcome.failures.add(key, FailureKind::Denied, reason);
             }
             Touched::Refused(reason) => self.outcome.failures.add(key, FailureKind::Refused, reason),
             Touched::Busy { .. } | Touched::Unreachable(_) | Touched::Unauthenticated(_) => {}
@@ -398,6 +422,8 @@ impl<A: ObjectApi> Sweeper<A> {
 
     fn busy(&mut self, attempt: Attempt, wait: Option<Duration>, reason: String, now: Instant) {
         self.outcome.busy += 1;
+        let since = self.unreachable.as_ref().map_or(now, |(since, _)| *since);
+        self.unreachable = Some((since, reason.clone()));
         self.pace.busy(wait, now);
         let backoff = Duration::from_secs(1) * 2_u32.saturating_pow(attempt.count.saturating_sub(1));
         let at = now + wait.unwrap_or(backoff).min(LONGEST_WAIT);

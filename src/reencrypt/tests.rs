@@ -151,7 +151,8 @@ const W: &str = "/apis/example.com/v1/widgets/w";
 
 fn key_of(path: &str) -> String {
     let name = path.rsplit('/').next().unwrap();
-    if path == W { "/registry/example.com/widgets/w".to_owned() } else { format!("/registry/secrets/default/{name}") }
+    let resource = if path.contains("widgets") { "example.com/widgets" } else { "secrets/default" };
+    format!("/registry/{resource}/{name}")
 }
 
 #[test]
@@ -248,6 +249,11 @@ fn an_api_server_that_nobody_can_use_ends_the_sweep() {
     assert_eq!(outcome.end, SweepEnd::Unauthenticated("Unauthorized".to_owned()));
     assert_eq!(api.touched().values().sum::<usize>(), 1, "nothing is tried after it");
 
+    // Being busy for ever is no answer.
+    let busy = || Touched::Busy { wait: None, reason: "full".to_owned() };
+    let (outcome, _) = bench.run(move |_, _| busy());
+    assert_eq!((outcome.end, outcome.written), (SweepEnd::Unreachable("full".to_owned()), 0));
+
     // It comes back in time, and what was under way then is not lost.
     let (outcome, _) = bench.run(|_, before| match before {
         0 => Touched::Unreachable("connection reset".to_owned()),
@@ -258,7 +264,9 @@ fn an_api_server_that_nobody_can_use_ends_the_sweep() {
     let url = || "https://a".to_owned();
     let path = || "/api/v1".to_owned();
     let malformed = serde_json::from_str::<u8>("x").unwrap_err();
+    let no_api = "what answers at https://a is no API server: it does not serve /api/v1";
     for (error, expected) in [
+        (ApiError::NoApi { url: url() }, no_api),
         (
             ApiError::Refused { url: url(), status: 401, path: path() },
             "the API server at https://a answered HTTP 401 to /api/v1",
@@ -294,13 +302,22 @@ fn a_user_without_the_right_ends_the_sweep_and_an_interruption_does() {
     }
     let (outcome, api) = bench.run(|_, _| Touched::Denied("not you".to_owned()));
     assert_eq!(outcome.end, SweepEnd::Denied("not you".to_owned()));
-    assert!(api.touched().len() <= 20, "{:?}", api.touched().len());
+    assert!(api.touched().len() <= 21, "{:?}", api.touched().len());
     // Rights for some resources only are no reason to end.
     let (outcome, _) = bench.run(|path, _| match path {
         W => Touched::At(NEW),
         _ => Touched::Denied("not you".to_owned()),
     });
     assert_eq!((outcome.end.clone(), outcome.written, outcome.failures.count()), (SweepEnd::Tried, 1, 33));
+    for number in 0..30 {
+        bench.etcd.put(&format!("/registry/example.com/widgets/v{number:02}"), b"{}").unwrap();
+    }
+    let (outcome, api) = bench.run(|path, _| match path {
+        path if path.contains("widgets") => Touched::Denied("not you".to_owned()),
+        _ => Touched::At(NEW),
+    });
+    let widgets = api.touched().keys().filter(|path| path.contains("widgets")).count();
+    assert_eq!((outcome.end, outcome.written, widgets), (SweepEnd::Tried, 32, 20), "{:?}", outcome.failures.counts());
     let (sender, stop) = watch::channel(false);
     bench.stop = stop;
     let sender = Mutex::new(sender);
@@ -312,5 +329,5 @@ fn a_user_without_the_right_ends_the_sweep_and_an_interruption_does() {
     });
     assert_eq!(outcome.end, SweepEnd::Interrupted);
     let tried = api.touched().len() as u64;
-    assert!(outcome.written == tried && tried < 33, "{tried}: {outcome:?}");
+    assert!(outcome.written == tried && tried < 63, "{tried}: {outcome:?}");
 }

@@ -189,6 +189,12 @@ impl Judge {
 }
 
 impl Judge {
+    /// Whether the entry that covers `resource` has new values written in plaintext.
+    pub fn writes_plaintext(&self, resource: &Resource) -> bool {
+        let providers = self.coverage.as_ref().and_then(|coverage| covering(coverage, resource));
+        providers.is_some_and(|providers| providers.first() == IDENTITY)
+    }
+
     /// Whether new Secrets are written in plaintext, although the configuration lists a provider that encrypts them.
     pub fn writes_plaintext_secrets(&self) -> bool {
         let secrets = Resource { name: "secrets".to_owned(), group: Some(String::new()) };

@@ -118,6 +118,7 @@ pub fn scan_after<S: Sink>(
     sink: &mut S,
 ) -> Result<ControlFlow<()>, LiveError> {
     let mut taker = PageTaker::new(servers, summarizer, sink);
+    taker.order.begin_after(key);
     hand_on(servers, next_key(key), &mut taker, &mut |_, _| ())
 }
 
@@ -224,6 +225,12 @@ struct KeyOrder {
 impl KeyOrder {
     fn new(prefix: &[u8], url: String) -> Self {
         Self { url, before: prefix.to_vec(), to: end_of(without_slash(prefix)), is_begun: false }
+    }
+
+    /// Expects only keys after this one.
+    fn begin_after(&mut self, key: &[u8]) {
+        self.before = key.to_vec();
+        self.is_begun = true;
     }
 
     /// Checks the keys of the next page.

@@ -67,7 +67,7 @@ fn an_object_that_cannot_be_written_is_named_and_the_others_are_written() {
     let left =
         format!("--leave {GONE} --leave /registry/secrets/default/moved --leave /registry/secrets/default/refused");
     let answer =
-        rig.reencrypt(&left, 1, &["left by name (3):\n", "Nothing was written again; what is left over cannot be\n"]);
+        rig.reencrypt(&left, 1, &["left by name (3):\n", "Nothing was written again; something else is left over\n"]);
     assert!(!answer.stdout.contains("refused ("), "{answer}");
     rig.reencrypt("--leave /registry/secrets/default/old-0001", 2, &["no scanned object with this key is stale"]);
 
@@ -163,6 +163,8 @@ fn whatever_is_wrong_with_the_way_to_the_api_server_is_said() {
 #[test]
 fn the_api_server_of_another_cluster_is_recognised() {
     let (mut rig, other) = (Rig::new(), Rig::new());
+    // Otherwise both clusters may have the same objects at the same revisions.
+    other.create_secrets("earlier", 5);
     for rig in [&rig, &other] {
         rig.create_secrets("old", 3);
     }
@@ -173,6 +175,22 @@ fn the_api_server_of_another_cluster_is_recognised() {
         &answer,
         &["The API server is another cluster's: it does not use this etcd; 4 objects are left\n", "--kubeconfig FILE"],
     );
+
+    // What it has is written in plaintext only if that is wanted.
+    let generate = "generate encryption-configuration --identity-first --socket [DIR]/run/kms.sock";
+    fs::write(rig.sandbox.path("plain.yaml"), rig.sandbox.unmask(&rig.sandbox.run(generate).stdout)).unwrap();
+    let refused = rig.call("--encryption-config [DIR]/plain.yaml").run();
+    refused.ends_with(3);
+    has_all(
+        &refused,
+        &[
+            "the EncryptionConfiguration puts identity first for secrets: its encrypted values would be written in plaintext",
+        ],
+    );
+
+    // A damaged value keeps nothing else from being written.
+    rig.etcd.put("/registry/secrets/default/damaged", b"k8s:enc:kms:v2:claviger:\x0a\xff").unwrap();
+    rig.reencrypt("", 7, &["4 objects were written again; ", "damaged: a rewrite does not change these"]);
 }
 
 /// Without a kubeconfig, the environment says what there is.

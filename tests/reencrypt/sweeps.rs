@@ -64,7 +64,7 @@ fn an_api_server_that_has_not_taken_the_key_up_is_waited_for() {
     let mut rig = Rig::new();
     rig.create_secrets("old", 3);
     rig.promote();
-    rig.reencrypt("", 0, &["All re-encrypted: ", "waiting for the API server: it still writes under another key"]);
+    rig.reencrypt("", 0, &["All re-encrypted: ", "waiting for the API server: it answers without writing"]);
     rig.is_clean();
 }
 

@@ -76,6 +76,12 @@ pub enum ApiError {
         /// What it was asked for.
         path: String,
     },
+    /// It serves nothing that every API server has.
+    #[error("what answers at {url} is no API server: it does not serve /api/v1")]
+    NoApi {
+        /// Its address.
+        url: String,
+    },
     /// The answer is not what the API promises.
     #[error("the API server at {url} sent something else than the list of {path}: {error}")]
     Malformed {
@@ -200,7 +206,8 @@ impl ObjectApi for ApiClient {
 
     async fn served(&self, group: &str) -> Result<Vec<ServedResource>, ApiError> {
         if group.is_empty() {
-            return self.resources(&["/api/v1".to_owned()]).await;
+            let served = self.resources(&["/api/v1".to_owned()]).await?;
+            return if served.is_empty() { Err(ApiError::NoApi { url: self.url.clone() }) } else { Ok(served) };
         }
         match self.get::<ServedGroup>(&group_path(group)).await? {
             Some(group) => self.resources(&group.paths()).await,

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! An object is written again by an empty merge patch, which changes nothing in it. The answer has the object's
-//! metadata only, so no contents of an object ever reach this process.
+//! metadata only. Its annotations may be confidential, because `kubectl apply` keeps what it applied there. Nothing but
+//! the revision is kept of it.
 //!
 //! Sources: `k8s.io/apiserver`, `pkg/endpoints/handlers/patch.go` and `pkg/storage/etcd3/store.go` (an update that
 //! changes nothing is written if, and only if, the stored value is stale); `k8s.io/apimachinery`, `pkg/apis/meta/v1`

@@ -11,15 +11,15 @@ use super::super::{StateDir, etcd::EtcdArgs};
 /// How many objects are written again in a second, unless --rate says otherwise.
 pub(super) const DEFAULT_RATE: u32 = 200;
 
-/// Have the API server write again, under the primary key, every object that is not under it
+/// Re-encrypt every object that is not under the primary key, through the API server
 ///
 /// The command scans etcd as `claviger scan` does, and sends an empty patch for each object that is in plaintext, under
 /// an old key, or under another provider than the EncryptionConfiguration puts first. The API server answers with
 /// metadata only. Afterwards the command scans again, until nothing is left that can be written. Run it again after an
 /// interruption: the scan shows what is left.
 ///
-/// Events are not patched, because that would renew their lifetime. Exits with 0 only if the last scan found nothing
-/// that is left over, and with 1 if it did.
+/// Events are not patched, because that would renew their lifetime. Exits with 0 if the last scan found nothing that is
+/// left over, and with 1 if it found anything.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -58,6 +58,9 @@ pub(in crate::cli) struct ReencryptArgs {
     /// be repeated
     #[arg(long, value_name = "ETCD_KEY")]
     pub(super) leave: Vec<String>,
+    /// Have encrypted values written in plaintext if the EncryptionConfiguration puts `identity` first
+    #[arg(long)]
+    pub(super) risk_plaintext: bool,
     /// Show what would be written again, and write nothing
     #[arg(long)]
     pub(super) dry_run: bool,

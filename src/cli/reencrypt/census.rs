@@ -1,7 +1,7 @@
 //! What a scan says about the objects that have to be written again.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
 };
 
@@ -31,6 +31,10 @@ pub(super) struct Census {
     pub(super) events: u64,
     /// Which objects are not as they have to be, of those that are left by name.
     pub(super) left: BTreeSet<String>,
+    /// How many of these the API server could write again.
+    left_stale: u64,
+    /// The resources whose encrypted values would be written in plaintext.
+    pub(super) to_plaintext: Vec<String>,
 }
 
 impl Census {
@@ -41,18 +45,22 @@ impl Census {
     pub(super) fn take(input: &ScanInput, left: &BTreeSet<Vec<u8>>, global: &Global) -> Result<Self, Failure> {
         let names = Names::new(&input.prefix);
         let found = RefCell::new(BTreeSet::new());
+        let left_stale = Cell::new(0);
         let lister = (!left.is_empty()).then(|| {
             Box::new(|object: &ListedObject<'_>| {
                 if object.finding.is_some() && left.contains(object.key) {
                     found.borrow_mut().insert(String::from_utf8_lossy(object.key).into_owned());
+                    left_stale.set(left_stale.get() + u64::from(is_rewritable(object.group, &input.judge)));
                 }
             }) as Lister<'_>
         });
         let (outcome, counts) = scan_places(&input.places, &input.judge, &names, (false, lister), global)?;
         let mut stale = BTreeMap::new();
-        let mut events = 0;
-        for count in &counts.by_group {
+        let (mut events, mut to_plaintext) = (0, Vec::new());
+        for count in counts.by_group.iter().filter(|count| count.objects > 0) {
             if is_rewritable(&count.group, &input.judge) {
+                let resource = &count.group.resource;
+                to_plaintext.extend(input.judge.writes_plaintext(resource).then(|| resource.to_string()));
                 *stale.entry(count.group.resource.to_string()).or_default() += count.objects;
             } else if !count.verdict.kinds.is_empty() && is_event(count) {
                 events += count.objects;
@@ -62,17 +70,22 @@ impl Census {
         let mut report = ScanReport::new(outcome, counts, &input.judge, names.prefix(), now.to_string());
         report.flags.clone_from(&input.flags);
         report.notes.clone_from(&input.notes);
-        Ok(Self { report, stale, events, left: found.into_inner() })
+        Ok(Self { report, stale, events, left: found.into_inner(), left_stale: left_stale.get(), to_plaintext })
     }
 
     /// Returns how many objects have to be written again, without those that are left by name.
     pub(super) fn count(&self) -> u64 {
-        self.stale.values().sum::<u64>().saturating_sub(self.left.len() as u64)
+        self.stale.values().sum::<u64>().saturating_sub(self.left_stale)
     }
 
     /// Whether nothing is left over.
     pub(super) fn is_clean(&self) -> bool {
-        self.report.found.is_empty() && !self.report.is_incomplete()
+        self.report.found.is_empty() && !self.is_incomplete()
+    }
+
+    /// Whether something was not read. A damaged value was.
+    pub(super) fn is_incomplete(&self) -> bool {
+        !self.report.reasons.is_empty()
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) fn hints(report: &ReencryptReport, given: &Given) -> Vec<String> {
 fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String> {
     Some(match report.end {
         ReencryptEnd::Done => format!("keep a proof: {}", given.command("claviger verify --to FILE")),
-        ReencryptEnd::DryRun if report.before() == 0 => return None,
+        ReencryptEnd::DryRun if report.rest == 0 => return None,
         ReencryptEnd::DryRun => format!("write them again: {again}"),
         ReencryptEnd::Incomplete => format!("see what is wrong: {}", given.command("claviger scan")),
         ReencryptEnd::Interrupted => format!("go on: {again}"),
@@ -31,14 +31,16 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
         ),
         ReencryptEnd::Denied => {
             format!(
-                "give this user the right: kubectl apply -f deploy/reencrypt-rbac.yaml; or take an administrator's kubeconfig: {}",
+                "deploy/reencrypt-rbac.yaml gives the right to the account claviger-reencrypt: use a token of it, or take an administrator's kubeconfig: {}",
                 other(given)
             )
         }
         ReencryptEnd::OtherCluster => format!("name the API server that uses this etcd: {}", other(given)),
         ReencryptEnd::Unauthenticated => format!("take another kubeconfig: {}", other(given)),
-        ReencryptEnd::Unreachable => format!("see whether it runs: kubectl get --raw /readyz; then go on: {again}"),
-        ReencryptEnd::LeftOver if report.events > 0 && report.rest() == 0 => {
+        ReencryptEnd::Unreachable => format!(
+            "see whether an API server runs at this address, and whether the CA in the kubeconfig is its own; then go on: {again}"
+        ),
+        ReencryptEnd::LeftOver if report.events > 0 && report.rest == 0 => {
             "events expire an hour after they were written, unless --event-ttl is another".to_owned()
         }
         ReencryptEnd::LeftOver => return None,
@@ -53,10 +55,9 @@ fn of_failure(kind: FailureKind, again: &str) -> String {
         FailureKind::Refused => {
             format!("refused: mend what the API server says; to leave an object as it is: {again} --leave ETCD_KEY")
         }
-        FailureKind::NotServed => format!(
-            "not-served: serve the resource again, or delete the objects' keys in etcd; to leave an object as it is: {again} \
-             --leave ETCD_KEY"
-        ),
+        FailureKind::NotServed => {
+            format!("not-served: serve the resource again; to leave an object as it is: {again} --leave ETCD_KEY")
+        }
         FailureKind::NoObject => "no-object: see what wrote these keys to etcd".to_owned(),
         FailureKind::Conflict | FailureKind::Busy => format!("{}: try again: {again}", kind.as_str()),
     }
@@ -65,9 +66,11 @@ fn of_failure(kind: FailureKind, again: &str) -> String {
 /// Values that a patch does not change have hints of their own.
 fn of_finding(kind: FindingKind, given: &Given) -> Option<String> {
     match kind {
-        FindingKind::Damaged | FindingKind::Plaintext => {
-            Some(format!("{}: no patch mends these; see them: {}", kind.as_str(), given.command("claviger scan")))
-        }
+        FindingKind::Damaged | FindingKind::Plaintext => Some(format!(
+            "{}: a rewrite does not change these; see them: {}",
+            kind.as_str(),
+            given.command("claviger scan")
+        )),
         FindingKind::UnknownKey => Some(format!(
             "unknown-key: the keyring lacks the key of some values; see which backup has it: {}",
             given.command("claviger backup list")

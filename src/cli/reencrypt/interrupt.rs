@@ -1,34 +1,77 @@
-//! Ctrl-C and SIGTERM end a sweep after the requests that are under way.
+//! Ctrl-C and SIGTERM end a sweep after the requests that are under way, and a scan at once.
+
+use std::{
+    io::Write,
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 use tokio::{
-    runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
 
-use super::super::failure::{Exit, Failure};
+use super::super::{
+    failure::{Exit, Failure},
+    runtime::event_loop,
+};
 
-/// Catches both signals from now on. What is returned becomes true with the first of them; the second one ends the
-/// process.
-///
-/// # Errors
-/// When the kernel refuses a handler.
-pub(super) fn catch(runtime: &Runtime) -> Result<watch::Receiver<bool>, Failure> {
-    let refused = |error| Failure::new(Exit::Refused, &format!("catching signals: {error}"), None);
-    let _guard = runtime.enter();
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
-    let (sender, stopped) = watch::channel(false);
-    runtime.spawn(async move {
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if sender.send_replace(true) {
-                std::process::exit(Exit::Interrupted as i32);
-            }
-        }
-    });
-    Ok(stopped)
+/// What a signal does.
+pub(super) struct Interrupt {
+    /// Becomes true with the first signal.
+    pub(super) stopped: watch::Receiver<bool>,
+    is_sweeping: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    /// Catches both signals from now on, in a thread of its own. The first one during a sweep ends the sweep. Any other
+    /// one ends the process.
+    ///
+    /// # Errors
+    /// When the kernel refuses a handler.
+    pub(super) fn catch() -> Result<Self, Failure> {
+        let refused = |error| Failure::new(Exit::Refused, &format!("catching signals: {error}"), None);
+        let runtime = event_loop()?;
+        let guard = runtime.enter();
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
+        drop(guard);
+        let (sender, stopped) = watch::channel(false);
+        let is_sweeping = Arc::new(AtomicBool::new(false));
+        let sweeping = Arc::clone(&is_sweeping);
+        thread::spawn(move || {
+            runtime.block_on(async {
+                loop {
+                    tokio::select! {
+                        _ = interrupt.recv() => {}
+                        _ = terminate.recv() => {}
+                    }
+                    if sender.send_replace(true) || !sweeping.load(Ordering::Relaxed) {
+                        // If standard error is closed, nobody can read the line.
+                        let _ =
+                            writeln!(std::io::stderr(), "interrupted during a scan: run the command again to go on");
+                        process::exit(Exit::Interrupted as i32);
+                    }
+                }
+            });
+        });
+        Ok(Self { stopped, is_sweeping })
+    }
+
+    /// Whether the operator has interrupted.
+    pub(super) fn is_stopped(&self) -> bool {
+        *self.stopped.borrow()
+    }
+
+    /// Runs a sweep, which a signal ends.
+    pub(super) fn during<T>(&self, sweep: impl FnOnce() -> T) -> T {
+        self.is_sweeping.store(true, Ordering::Relaxed);
+        let outcome = sweep();
+        self.is_sweeping.store(false, Ordering::Relaxed);
+        outcome
+    }
 }

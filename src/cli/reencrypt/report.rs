@@ -75,6 +75,8 @@ pub(super) struct ReencryptReport {
     pub(super) failed: Vec<NamedFailure>,
     /// Objects that were left by name, and are not as they have to be.
     pub(super) left: Vec<String>,
+    /// How many objects are still to be written, without those that were left by name.
+    pub(super) rest: u64,
     /// Events that are not as they have to be.
     pub(super) events: u64,
     pub(super) seconds: f64,
@@ -96,6 +98,7 @@ impl ReencryptReport {
             end,
             reason,
             api_server,
+            rest: census.count(),
             resources: resources(before, &census.stale),
             found: census.report.found,
             revision: census.report.source.revision,
@@ -114,21 +117,12 @@ impl ReencryptReport {
         }
     }
 
-    /// Returns how many objects are still to be written, without those that were left by name.
-    pub(super) fn rest(&self) -> u64 {
-        self.resources.iter().map(|one| one.now).sum::<u64>().saturating_sub(self.left.len() as u64)
-    }
-
-    /// Returns how many objects had to be written again at the beginning.
-    pub(super) fn before(&self) -> u64 {
-        self.resources.iter().map(|one| one.before).sum()
-    }
-
     /// Returns the exit code.
     pub(super) fn exit(&self) -> Exit {
         match self.end {
             ReencryptEnd::Done => Exit::Done,
             ReencryptEnd::DryRun if self.found.is_empty() => Exit::Done,
+            ReencryptEnd::LeftOver if self.found.contains_key(&FindingKind::Damaged) => Exit::Damaged,
             ReencryptEnd::DryRun | ReencryptEnd::LeftOver | ReencryptEnd::NotAdopted => Exit::Found,
             ReencryptEnd::Incomplete => Exit::Damaged,
             ReencryptEnd::Interrupted => Exit::Interrupted,
@@ -150,7 +144,7 @@ fn resources(mut before: BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> 
 fn end(census: &Census, outcome: Option<&SweepOutcome>, is_dry: bool) -> (ReencryptEnd, Option<String>) {
     let ended = outcome.map(|outcome| &outcome.end);
     match ended {
-        _ if census.report.is_incomplete() => (ReencryptEnd::Incomplete, None),
+        _ if census.is_incomplete() => (ReencryptEnd::Incomplete, None),
         _ if is_dry => (ReencryptEnd::DryRun, None),
         // The last scan decides, whatever a sweep has met.
         _ if census.is_clean() => (ReencryptEnd::Done, None),

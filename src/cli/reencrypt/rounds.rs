@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use rand::{TryRng, rngs::SysRng};
 use tokio::{
     runtime::Runtime,
-    sync::watch,
     time::{Instant, timeout},
 };
 
@@ -26,6 +25,7 @@ use super::{
     },
     args::Rate,
     census::Census,
+    interrupt::Interrupt,
 };
 
 /// The most sweeps. Each one that follows another found objects that were written under an old key meanwhile.
@@ -50,7 +50,7 @@ pub(super) struct Sweeping<'a> {
     pub(super) api: &'a Arc<ApiClient>,
     pub(super) rate: Rate,
     pub(super) runtime: &'a Runtime,
-    pub(super) stop: watch::Receiver<bool>,
+    pub(super) interrupt: &'a Interrupt,
     pub(super) global: &'a Global,
 }
 
@@ -62,15 +62,19 @@ impl Sweeping<'_> {
     pub(super) fn run(&self, census: Census) -> Result<Rounds, Failure> {
         let mut rounds = Rounds { census, outcome: None, sweeps: 0 };
         while rounds.census.count() > 0 && rounds.sweeps < SWEEPS {
-            let outcome = self.sweep(&rounds.census)?;
+            let before = rounds.census.count();
+            let outcome = self.interrupt.during(|| self.sweep(&rounds.census))?;
             rounds.sweeps += 1;
             rounds.census = Census::take(self.input, self.left, self.global)?;
             let is_over = self.is_over(&outcome, &rounds.census);
-            let has_waited = is_over || outcome.unchanged == 0 || self.wait();
+            let is_slow = outcome.unchanged > 0 || rounds.census.count() >= before;
             rounds.outcome = Some(with_sums(outcome, rounds.outcome));
-            if is_over || !has_waited {
+            if is_over || is_slow && self.interrupt.during(|| self.is_interrupted_in_wait()) {
                 break;
             }
+        }
+        if let Some(outcome) = rounds.outcome.as_mut().filter(|_| self.interrupt.is_stopped()) {
+            outcome.end = SweepEnd::Interrupted;
         }
         Ok(rounds)
     }
@@ -79,14 +83,14 @@ impl Sweeping<'_> {
     fn is_over(&self, outcome: &SweepOutcome, census: &Census) -> bool {
         let has_ended_early = outcome.end != SweepEnd::Tried;
         let did_nothing = outcome.written + outcome.unchanged == 0;
-        has_ended_early || did_nothing || census.count() <= outcome.failures.count() || *self.stop.borrow()
+        has_ended_early || did_nothing || census.count() <= outcome.failures.count() || self.interrupt.is_stopped()
     }
 
-    /// Waits before the next sweep. Returns false if the operator interrupts.
-    fn wait(&self) -> bool {
-        let mut stop = self.stop.clone();
+    /// Waits before the next sweep. Returns true if the operator interrupts.
+    fn is_interrupted_in_wait(&self) -> bool {
+        let mut stop = self.interrupt.stopped.clone();
         let stopped = async { matches!(timeout(BETWEEN, stop.wait_for(|stopped| *stopped)).await, Ok(Ok(_))) };
-        !self.runtime.block_on(stopped)
+        self.runtime.block_on(stopped)
     }
 
     fn sweep(&self, census: &Census) -> Result<SweepOutcome, Failure> {
@@ -112,12 +116,12 @@ impl Sweeping<'_> {
         };
         let pace = RequestPace::new(self.rate.0, Instant::now());
         let how = (self.api, pace, Patience::default());
-        Ok(sweep(self.runtime, &scan, how, self.stop.clone(), &mut progress)?)
+        Ok(sweep(self.runtime, &scan, how, self.interrupt.stopped.clone(), &mut progress)?)
     }
 }
 
-const WAITING: &str = "waiting for the API server: it still writes under another key, and asks the plugin for the primary key \
-                       every 60 s";
+const WAITING: &str =
+    "waiting for the API server: it answers without writing; it asks the plugin for the primary key once a minute";
 
 fn live(place: &ScanPlace) -> Option<Servers> {
     match place {

@@ -18,7 +18,7 @@ use super::{
     args::ReencryptArgs,
     census::Census,
     hints::hints,
-    interrupt,
+    interrupt::Interrupt,
     report::ReencryptReport,
     rounds::{Rounds, Sweeping},
     text,
@@ -39,17 +39,22 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
     if let Some(key) = args.leave.iter().find(|key| !census.left.contains(*key)) {
         return Err(not_left(key));
     }
+    if !args.risk_plaintext
+        && let Some(resource) = census.to_plaintext.first()
+    {
+        return Err(to_plaintext(resource));
+    }
     let before = census.stale.clone();
-    let is_over = args.dry_run || census.report.is_incomplete();
+    let is_over = args.dry_run || census.is_incomplete();
     let rounds = if is_over {
         Rounds { census, outcome: None, sweeps: 0 }
     } else {
-        let stop = interrupt::catch(&runtime)?;
+        let interrupt = Interrupt::catch()?;
         let rate = args.rate.unwrap_or_default();
-        Sweeping { input: &input, left: &left, api: &api, rate, runtime: &runtime, stop, global }.run(census)?
+        Sweeping { input: &input, left: &left, api: &api, rate, runtime: &runtime, interrupt: &interrupt, global }
+            .run(census)?
     };
-    let of_scan =
-        if rounds.census.report.is_incomplete() { scan_advice(&rounds.census, &input, global) } else { Vec::new() };
+    let of_scan = if rounds.census.is_incomplete() { scan_advice(&rounds.census, &input, global) } else { Vec::new() };
     let mut report = ReencryptReport::new(before, rounds, (api.url().to_owned(), args.dry_run));
     report.seconds = begin.elapsed().as_secs_f64();
     show(&report, of_scan, global)?;
@@ -91,6 +96,14 @@ fn check(input: &ScanInput, config: &Config) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, &message, hint));
     }
     Ok(())
+}
+
+fn to_plaintext(resource: &str) -> Failure {
+    let message = format!(
+        "the EncryptionConfiguration puts identity first for {resource}: its encrypted values would be written in plaintext"
+    );
+    let hint = "put the provider that encrypts first; to give up encryption on purpose: --risk-plaintext";
+    Failure::new(Exit::Refused, &message, hint.to_owned())
 }
 
 fn not_left(key: &str) -> Failure {

@@ -16,13 +16,13 @@ const NAMED: usize = 5;
 
 /// Returns the one sentence.
 pub(super) fn headline(report: &ReencryptReport) -> String {
-    let (written, rest) = (were_written(report.written), left(report.rest()));
+    let (written, rest) = (were_written(report.written), left(report.rest));
     match report.end {
         ReencryptEnd::Done if report.sweeps == 0 => {
             "Nothing to re-encrypt: every value that has to be is under the primary key".to_owned()
         }
         ReencryptEnd::Done => format!("All re-encrypted: {written}, and a scan found nothing left over"),
-        ReencryptEnd::DryRun => format!("{} would be written again", objects(report.before())),
+        ReencryptEnd::DryRun => format!("{} would be written again", objects(report.rest)),
         ReencryptEnd::Incomplete => "A scan could not read everything, so something may be left over".to_owned(),
         ReencryptEnd::Interrupted => format!("Interrupted: {written}, {rest}"),
         ReencryptEnd::NotAdopted => format!("The API server does not write under the primary key: {written}, {rest}"),
@@ -30,7 +30,7 @@ pub(super) fn headline(report: &ReencryptReport) -> String {
         ReencryptEnd::Denied => format!("This user may not patch: {rest}"),
         ReencryptEnd::Unauthenticated => format!("The API server does not accept the credentials: {rest}"),
         ReencryptEnd::Unreachable => format!("The API server does not answer: {written}, {rest}"),
-        ReencryptEnd::LeftOver if report.rest() == 0 => format!("{}; what is left over cannot be", sentence(&written)),
+        ReencryptEnd::LeftOver if report.rest == 0 => format!("{}; something else is left over", sentence(&written)),
         ReencryptEnd::LeftOver => format!("{}, {rest}", sentence(&written)),
     }
 }
