@@ -366,8 +366,12 @@ const KEY: &str = "KEY_ID";
 
 const BACK_UP: &str = "next: make a backup in which this key is primary: claviger backup create FILE";
 
-const REWRITE: &str = "then: write every Secret once, and every object of the other resources that are encrypted: kubectl get secrets \
-                       --all-namespaces -o json | kubectl replace -f -";
+const REWRITE: &str = if cfg!(feature = "reencrypt") {
+    "then: re-encrypt what is under older keys: claviger reencrypt"
+} else {
+    "then: write every Secret once, and every object of the other resources that are encrypted: kubectl get secrets \
+     --all-namespaces -o json | kubectl replace -f -"
+};
 
 /// Returns what the operator should do next.
 fn next_step(act: &Act) -> Option<String> {
