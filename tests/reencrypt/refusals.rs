@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use super::rig::{Rig, has_all};
+use super::rig::{PLAIN, PLAIN_KEY, Rig, has_all};
 use crate::cli::sandbox::Sandbox;
 
 /// Refuses any change of the Secret `refused`.
@@ -138,7 +138,7 @@ fn whatever_is_wrong_with_the_way_to_the_api_server_is_said() {
             "The API server does not accept the credentials: 3 objects are left\n",
         ),
         (whole.replacen("current-context: test", "current-context: x", 1), 2, "failed to load current context: x"),
-        ("}{".to_owned(), 2, "failed to parse kubeconfig YAML"),
+        ("}{".to_owned(), 2, "other.yaml: it is not the YAML of a kubeconfig (line 1, column 1)"),
         (whole.replacen("server: https", "server: http", 1), 6, "answered HTTP 400 to /api/v1"),
     ] {
         fs::write(&config, text).unwrap();
@@ -151,12 +151,72 @@ fn whatever_is_wrong_with_the_way_to_the_api_server_is_said() {
     answer.ends_with(2);
     has_all(&answer, &["other.yaml: failed to read kubeconfig"]);
 
+    // Nothing of a credential is shown, whatever is wrong with it.
     let no_token = whole.lines().find(|line| line.contains("token: ")).unwrap();
+    let program = |script: &str| {
+        let exec =
+            "exec: {apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: sh, args: [-c,";
+        whole.replace(no_token, &format!("    {exec} {script:?}]}}"))
+    };
+    for (text, expected) in [
+        (whole.replace(no_token, "    token: s3cr3t\n   x: [y"), "it is not the YAML of a kubeconfig (line "),
+        (whole.replace(no_token, "    token: [s3cr3t]"), "it is not the YAML of a kubeconfig (line "),
+        (
+            whole.replace(no_token, "    token: \"s3cr3t\\nx\""),
+            "other.yaml: the token has a character that cannot be sent, such as a line break",
+        ),
+        (program("echo s3cr3t; echo s3cr3t >&2; exit 3"), "names for credentials ended with exit status: 3"),
+        (program("echo '{s3cr3t'"), "the program that the kubeconfig names for credentials did not print any"),
+    ] {
+        fs::write(&config, text).unwrap();
+        let answer = rig.call_as(&other, "").run();
+        answer.ends_with(2);
+        has_all(&answer, &[expected]);
+        assert!(!answer.stdout.contains("s3cr3t") && !answer.stderr.contains("s3cr3t"), "{answer}");
+    }
+    let starting = whole.replace(
+        no_token,
+        "    exec: {apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: /nonexistent/program}",
+    );
+    fs::write(&config, starting).unwrap();
+    let answer = rig.call_as(&other, "").run();
+    answer.ends_with(2);
+    has_all(&answer, &["starting the program that the kubeconfig names for credentials: "]);
+
     fs::write(&config, whole.replace(no_token, "    client-certificate-data: eA==\n    client-key-data: eA=="))
         .unwrap();
     let answer = rig.call_as(&other, "").run();
     answer.ends_with(2);
     has_all(&answer, &["the credentials for the API server: ", "kubectl auth whoami"]);
+}
+
+#[test]
+fn certificates_and_programs_work_as_credentials() {
+    let (mut rig, by) = Rig::with_certificate("certified");
+    let whole = fs::read_to_string(rig.kubeconfig()).unwrap();
+    let line = whole.lines().find(|line| line.contains("token: ")).unwrap();
+    let token = line.rsplit(' ').next().unwrap();
+    let (file, key) = (by.certificate.display(), by.key.display());
+    let certificate = format!("    client-certificate: {file}\n    client-key: {key}");
+    let script = rig.sandbox.path("credentials.sh");
+    let credential = format!(
+        r#"{{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{{"token":"{token}"}}}}"#
+    );
+    fs::write(&script, format!("echo '{credential}'\n")).unwrap();
+    let exec = "exec: {apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: sh, args:";
+    let program = format!("    {exec} [{}]}}", script.display());
+    let binding = ["create", "clusterrolebinding", "certified", "--clusterrole=cluster-admin", "--user=certified"];
+    rig.api.kubectl(&binding).unwrap();
+    let config = rig.sandbox.path("other.yaml");
+    for user in [certificate, program] {
+        rig.reencrypt("", 0, &[]);
+        rig.etcd.put(PLAIN_KEY, PLAIN).unwrap();
+        fs::write(&config, whole.replace(line, &user)).unwrap();
+        let answer = rig.call_as(&config.display().to_string(), "").run();
+        answer.ends_with(0);
+        has_all(&answer, &["All re-encrypted: 1 object was written again"]);
+        rig.is_clean();
+    }
 }
 
 /// It has Secrets of the same names, and not the same etcd.

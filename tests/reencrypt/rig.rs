@@ -4,7 +4,12 @@ use std::{fs, path::PathBuf};
 
 use crate::{
     cli::sandbox::{Answer, Call, Daemon, Sandbox},
-    harness::{api_server::ApiServer, etcd::Etcd, processes::Run},
+    harness::{
+        api_server::{ApiServer, Options},
+        certificates::ClientCertificate,
+        etcd::Etcd,
+        processes::Run,
+    },
 };
 
 pub(super) const STATE: &str = "--state-dir [DIR]/state";
@@ -24,6 +29,10 @@ spec:
   - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}
 ";
 
+/// A Secret as an API server without encryption stores it, and its key in etcd.
+pub(super) const PLAIN: &[u8] = br#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"plain","namespace":"default","uid":"5d2c8c2e-4f5f-4d4f-9b1a-1f0f2f5e0c11"},"type":"Opaque"}"#;
+pub(super) const PLAIN_KEY: &str = "/registry/secrets/default/plain";
+
 /// A node with one API server.
 pub(super) struct Rig {
     pub(super) sandbox: Sandbox,
@@ -34,6 +43,22 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new() -> Self {
+        Self::with(|api, _| api)
+    }
+
+    /// An API server that also accepts a certificate of `user`, who has no rights.
+    pub(super) fn with_certificate(user: &str) -> (Self, ClientCertificate) {
+        let mut made = None;
+        let rig = Self::with(|api, sandbox| {
+            let certificate = ClientCertificate::create(sandbox.root(), user).unwrap();
+            let api = api.argument(format!("--client-ca-file={}", certificate.certificate.display()));
+            made = Some(certificate);
+            api
+        });
+        (rig, made.unwrap())
+    }
+
+    fn with(options: impl FnOnce(Options, &Sandbox) -> Options) -> Self {
         let run = Run::new().unwrap();
         let etcd = Etcd::start(&run, 1).unwrap();
         let sandbox = Sandbox::inside(run.directory());
@@ -42,7 +67,7 @@ impl Rig {
         let generate = format!("generate encryption-configuration {RESOURCES} --socket [DIR]/run/kms.sock");
         let config = sandbox.path("encryption.yaml");
         fs::write(&config, sandbox.unmask(&sandbox.run(&generate).ends_with(0).stdout)).unwrap();
-        let api = ApiServer::on(&run, &etcd).encryption_config(config).start().unwrap();
+        let api = options(ApiServer::on(&run, &etcd).encryption_config(config), &sandbox).start().unwrap();
         Self { sandbox, etcd, api, daemon }
     }
 

@@ -2,9 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use super::rig::Rig;
-
-const PLAIN: &str = "/registry/secrets/default/plain";
+use super::rig::{PLAIN, PLAIN_KEY, Rig};
 
 #[test]
 fn what_is_stale_is_written_again_and_nothing_else() {
@@ -14,8 +12,7 @@ fn what_is_stale_is_written_again_and_nothing_else() {
     rig.promote_and_adopt();
     rig.create_secrets("new", 2);
     // It was there before encryption was switched on.
-    let plain = br#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"plain","namespace":"default","uid":"5d2c8c2e-4f5f-4d4f-9b1a-1f0f2f5e0c11"},"type":"Opaque"}"#;
-    rig.etcd.put(PLAIN, plain).unwrap();
+    rig.etcd.put(PLAIN_KEY, PLAIN).unwrap();
     let keys = rig.etcd.keys("/registry/").unwrap();
     let at_first: Vec<u64> = keys.iter().map(|key| rig.revision_of(key)).collect();
 

@@ -3,10 +3,14 @@
 
 use std::path::PathBuf;
 
+use hyper::header::HeaderValue;
 use kube::{
     Config,
-    config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
+    config::{InClusterError, KubeConfigOptions, Kubeconfig},
 };
+use secrecy::{ExposeSecret, SecretString};
+
+use super::reason::of_kubeconfig;
 
 /// The environment variable that names kubeconfig files, and the one that Pods have.
 const KUBECONFIG: &str = "KUBECONFIG";
@@ -37,20 +41,25 @@ pub enum AccessError {
     #[error("there is no kubeconfig: no option names one, and neither ~/.kube/config nor {} exists", ADMINS[0])]
     NoKubeconfig,
     /// A file cannot be read, or does not say which cluster, or how to authenticate.
-    #[error("kubeconfig {path}: {error}")]
+    #[error("kubeconfig {path}: {reason}")]
     Kubeconfig {
         /// The file, or where it was looked for.
         path: String,
-        /// What is wrong.
-        #[source]
-        error: KubeconfigError,
+        /// What is wrong, without any line of the file.
+        reason: String,
+    },
+    /// The token cannot be sent.
+    #[error("kubeconfig {path}: the token has a character that cannot be sent, such as a line break")]
+    Token {
+        /// The file, or where it was looked for.
+        path: String,
     },
     /// This Pod has no service account.
     #[error("the service account of this Pod: {0}")]
     ServiceAccount(#[source] InClusterError),
     /// The credentials or certificates do not make a client.
     #[error("the credentials for the API server: {0}")]
-    Credentials(#[source] Box<kube::Error>),
+    Credentials(String),
 }
 
 impl KubeAccess {
@@ -68,9 +77,14 @@ impl KubeAccess {
             }
             None => return Err(AccessError::NoKubeconfig),
         };
-        let about = |error| AccessError::Kubeconfig { path: path.clone(), error };
-        let config = Config::from_custom_kubeconfig(read.map_err(about)?, &options).await;
-        config.map_err(about)
+        let about = |error| AccessError::Kubeconfig { path: path.clone(), reason: of_kubeconfig(&error) };
+        let config = Config::from_custom_kubeconfig(read.map_err(about)?, &options).await.map_err(about)?;
+        // The client would panic.
+        let can_be_sent = |token: &SecretString| HeaderValue::from_str(token.expose_secret()).is_ok();
+        if config.auth_info.token.as_ref().is_some_and(|token| !can_be_sent(token)) {
+            return Err(AccessError::Token { path });
+        }
+        Ok(config)
     }
 
     /// The one file to read, unless the environment names several.

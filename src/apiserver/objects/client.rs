@@ -1,6 +1,6 @@
 //! The client that patches: one HTTP request for each object, on a few connections that stay open.
 
-use std::{error::Error, fmt::Write, time::Duration};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::{
@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     access::{AccessError, KubeAccess},
+    reason::causes,
     served::{GroupList, ObjectRef, ServedGroup, ServedList, ServedResource, group_path},
     touched::{Answer, Touched},
 };
@@ -120,7 +121,7 @@ impl ApiClient {
         // The sweep decides when to try again.
         config.default_retry = false;
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let builder = ClientBuilder::try_from(config).map_err(|error| AccessError::Credentials(Box::new(error)))?;
+        let builder = ClientBuilder::try_from(config).map_err(|error| AccessError::Credentials(causes(&error)))?;
         Ok(Self { client: builder.build(), url })
     }
 
@@ -222,18 +223,4 @@ fn request(method: Method, path: &str, accept: &str, body: Body) -> Result<Reque
     // An API server refuses to read a group if the request says that its body is a patch.
     let request = if is_patch { request.header(CONTENT_TYPE, MERGE_PATCH) } else { request };
     request.body(body)
-}
-
-/// Returns what an error says and what caused it, without repeating what is said already.
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let (mut text, mut cause) = (String::new(), Some(error));
-    while let Some(error) = cause {
-        let one = error.to_string();
-        if !text.contains(&one) {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{}{one}", if text.is_empty() { "" } else { ": " });
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -63,7 +63,7 @@ impl Explain for AccessError {
     fn explain(&self) -> Explanation {
         match self {
             Self::NoKubeconfig => with(Exit::Usage, "give one: --kubeconfig FILE"),
-            Self::Kubeconfig { .. } => {
+            Self::Kubeconfig { .. } | Self::Token { .. } => {
                 with(Exit::Usage, "give a file and a context that kubectl takes: --kubeconfig FILE --context NAME")
             }
             Self::ServiceAccount(_) => with(Exit::Usage, "give a kubeconfig: --kubeconfig FILE"),
