@@ -50,7 +50,9 @@ impl Interrupt {
                         _ = interrupt.recv() => {}
                         _ = terminate.recv() => {}
                     }
-                    if sender.send_replace(true) || !sweeping.load(Ordering::Relaxed) {
+                    // Looked at first: a sweep may end as soon as it is told.
+                    let is_sweeping = sweeping.load(Ordering::Relaxed);
+                    if sender.send_replace(true) || !is_sweeping {
                         // If standard error is closed, nobody can read the line.
                         let _ =
                             writeln!(std::io::stderr(), "interrupted during a scan: run the command again to go on");
