@@ -55,11 +55,13 @@ fn the_keys_of_a_fork_are_merged_and_its_backup_counts() {
     assert_eq!(merged.unbacked(), [ours]);
     let listed = merged.newest_backup().unwrap().unwrap();
     assert_eq!((listed.record(), listed.file()), (fork.digest(), Some("backup.age")));
-    assert!(merged.wants_rotation());
+    assert_eq!((merged.wants_rotation(), merged.keyring.restored()), (true, Some(3)));
     let event = events(&dir).pop().unwrap();
     assert_eq!((event["event"].as_str(), event["generation"].as_u64()), (Some("restore"), Some(3)));
     assert_eq!(Digest::of(&dir.read(KEYRING_PREV, RECORD_MAX).unwrap()), record, "a copy of the record before");
     assert!(planned(&dir, &[source(&fork)]).is_none(), "nothing is left to merge");
+    rekey(&dir, &Means::default()).unwrap();
+    assert_eq!(opened(&dir).keyring.restored(), Some(3), "it stays so");
 }
 
 #[test]

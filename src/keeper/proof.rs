@@ -42,11 +42,41 @@ mod tests {
     use crate::{
         keeper::{
             rekey,
-            testing::{opened, set_up},
+            testing::{backup, opened, restored, rotate, set_up},
         },
-        proof::testing::report,
+        proof::{Comparison, KeyringNow, testing::report},
         root::Means,
     };
+
+    /// A backup of the newest record is restored to another disk.
+    #[test]
+    fn a_keyring_that_was_restored_without_any_change_voids_a_report() {
+        let now = |opened: &Opened| {
+            let keyring = &opened.keyring;
+            let made = report(&opened.current, keyring.uuid());
+            let (generation, record, restored) = (keyring.generation(), opened.digest, keyring.restored());
+            VerifyReport { keyring: KeyringNow { generation, record, restored, ..made.keyring }, ..made }
+        };
+        let voided = |before: &VerifyReport, opened: &Opened| {
+            let comparison = Comparison::new(before, &now(opened), opened.keyring.past());
+            comparison.voided.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let (_keep, dir) = set_up();
+        let before = opened(&dir);
+        let made = now(&before);
+        rotate(&dir);
+        assert_eq!(voided(&made, &opened(&dir)), [""; 0], "a change by hand voids nothing");
+        let made = now(&opened(&dir));
+        let (_keep, dir) = restored(backup(&dir));
+        let after = opened(&dir);
+        assert!(after.keyring.past().names(made.keyring.generation, made.keyring.record), "it is a successor");
+        let expected =
+            "the keyring was restored or merged: that made its generation 4, and the report names generation 3";
+        assert_eq!(voided(&made, &after), [expected]);
+        rotate(&dir);
+        assert_eq!(voided(&made, &opened(&dir)), [expected], "also after a rotation");
+        assert_eq!(voided(&now(&after), &opened(&dir)), [""; 0], "a report from after the restore counts");
+    }
 
     #[test]
     fn a_report_is_read_under_the_root_key_that_made_it_and_refused_after_a_rekey() {

@@ -330,6 +330,10 @@ mod tests {
         let opened = opened(&dir);
         assert_eq!((opened.keyring.primary().id(), opened.digest), (first, restored.initialised.digest));
         assert!(opened.unbacked().is_empty() && opened.wants_rotation());
+        assert_eq!(opened.keyring.restored(), Some(4));
+        rotate(&dir);
+        let rotated = self::opened(&dir);
+        assert_eq!((rotated.wants_rotation(), rotated.keyring.restored()), (false, Some(4)), "it stays so");
     }
 
     #[test]

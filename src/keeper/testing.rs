@@ -7,9 +7,10 @@ use std::{
 };
 
 use super::{
-    Act, BackedUp, MergePlan, Opened, Plan, SlotAct, Source, Usage, back_up, change_keys, change_slots,
+    Act, BackedUp, FreshBackup, MergePlan, Opened, Plan, RestorePlan, SlotAct, Source, Usage, back_up, change_keys,
+    change_slots,
     commit::RESERVE,
-    init, list_backup, open, plan_merge,
+    init, list_backup, open, plan_merge, restore,
     state_dir::{KEYRING, MARK},
 };
 use crate::{
@@ -112,6 +113,17 @@ pub fn planned(dir: &Dir, sources: &[Source]) -> Option<MergePlan> {
 /// Carries out a merge that makes no key.
 pub fn merged(dir: &Dir, plan: MergePlan) -> Opened {
     plan.carry_out(dir, &Means::default(), None).unwrap()
+}
+
+/// Restores `backup`, which an operator named, to a new directory.
+pub fn restored(backup: Backup) -> (tempfile::TempDir, Dir) {
+    let (keep, dir) = durable::testing::private();
+    let fresh = FreshBackup { file: "/nowhere/fresh.age".into(), recipients: Vec::new() };
+    let (expect, needed, compromised) = (Some(backup.expect()), None, Vec::new());
+    let (file, snapshot, slot_file) = (None, None, None);
+    let now = now();
+    restore(&dir, RestorePlan { backup, file, expect, needed, snapshot, compromised, fresh, slot_file, now }).unwrap();
+    (keep, dir)
 }
 
 /// Returns `backup` as a source of a merge.

@@ -86,6 +86,9 @@ pub fn encode(keyring: &Keyring, root: &RootKey) -> Result<Vec<u8>, SecretError>
     for PastRecord { generation, record } in keyring.past.iter() {
         writer.line(&format!("-> past {generation} {}", base64(&record.0)));
     }
+    if let Some(generation) = keyring.restored {
+        writer.line(&format!("-> restored {generation}"));
+    }
     if let Some(generation) = keyring.merged {
         writer.line(&format!("-> merged {generation}"));
     }
@@ -191,12 +194,12 @@ pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid) -> Result<Keyring, R
     let head = Head::read(&mut lines)?;
     head.check(root, expected)?;
     text::authenticate(bytes, &root.mac(expected, MacLabel::Keyring)?)?;
-    let Kin { past, merged, nodes } = Kin::read(&mut lines, &head)?;
+    let Kin { past, restored, merged, nodes } = Kin::read(&mut lines, &head)?;
     let recoveries = read_recoveries(&mut lines)?;
     let entries = Entries { head: &head, kek_wrap: root.kek_wrap(expected)? }.read(&mut lines)?;
     lines.end()?;
     let Head { uuid, generation, home, root_id } = head;
-    let keyring = Keyring { uuid, generation, home, root_id, past, merged, nodes, recoveries, entries };
+    let keyring = Keyring { uuid, generation, home, root_id, past, restored, merged, nodes, recoveries, entries };
     check_order(&keyring)?;
     let primaries = keyring.keys().filter(|key| key.state == State::Primary).count();
     if primaries != 1 {
@@ -226,6 +229,11 @@ impl Head {
         })
     }
 
+    /// Reads a generation that is not later than that of the record.
+    fn earlier(&self, text: &str) -> Option<u64> {
+        read_generation(text).filter(|generation| *generation <= self.generation)
+    }
+
     fn check(&self, root: &RootKey, expected: Uuid) -> Result<(), RecordError> {
         if self.uuid != expected {
             return Err(RecordError::OtherKeyring { found: self.uuid, expected });
@@ -237,9 +245,10 @@ impl Head {
     }
 }
 
-/// The lines between the head and the recovery blobs: past, merge and nodes.
+/// The lines between the head and the recovery blobs: past, restore, merge and nodes.
 struct Kin {
     past: Past,
+    restored: Option<u64>,
     merged: Option<u64>,
     nodes: Vec<Node>,
 }
@@ -247,6 +256,7 @@ struct Kin {
 impl Kin {
     fn read(lines: &mut LineReader<'_>, head: &Head) -> Result<Self, TextError> {
         const PAST: &str = "`-> past <generation> <base64 SHA-256>`, the newest first, from the generation before on";
+        const RESTORED: &str = "`-> restored <generation>`, at most the record's own";
         const MERGED: &str = "`-> merged <generation>`, in a keyring whose home is etcd";
         const NODE: &str = "`-> node <name> … enrolled=<time> …`, sorted by name";
         let mut pasts = Vec::new();
@@ -255,18 +265,19 @@ impl Kin {
         }
         let past = Past::of_record(head.generation, pasts).ok_or_else(|| lines.wrong(PAST))?;
         let is_shared = head.home != Home::File;
-        let merged = lines.line_after("-> merged ").map(|line| {
-            read_generation(line)
-                .filter(|merged| is_shared && *merged <= head.generation)
-                .ok_or_else(|| lines.wrong(MERGED))
-        });
+        let restored =
+            lines.line_after("-> restored ").map(|line| head.earlier(line).ok_or_else(|| lines.wrong(RESTORED)));
+        let restored = restored.transpose()?;
+        let merged = lines
+            .line_after("-> merged ")
+            .map(|line| head.earlier(line).filter(|_| is_shared).ok_or_else(|| lines.wrong(MERGED)));
         let merged = merged.transpose()?;
         let mut nodes: Vec<Node> = Vec::new();
         while let Some(line) = lines.line_after("-> node ") {
             let follows = |node: &Node| nodes.last().is_none_or(|last| last.name < node.name);
             nodes.push(Node::parse(line).filter(follows).ok_or_else(|| lines.wrong(NODE))?);
         }
-        Ok(Self { past, merged, nodes })
+        Ok(Self { past, restored, merged, nodes })
     }
 }
 
@@ -386,7 +397,7 @@ mod tests {
         keyring: Keyring,
     }
 
-    /// One key in every state, one of them compromised, two tombs, two recipients, two nodes and a forked past.
+    /// One key in every state, one of them compromised, two tombs, two recipients, two nodes, a forked past, a restore.
     fn fixture() -> Fixture {
         let root = RootKey::generate(&mut SysRng).unwrap();
         let recoveries = ['q', 'p'].map(testing::recovery).into();
@@ -401,6 +412,7 @@ mod tests {
         let past = [(11, 1), (11, 2), (10, 1)];
         let past = past.map(|(generation, byte)| PastRecord { generation, record: Digest([byte; 32]) });
         keyring.past = Past::united(past.into_iter());
+        keyring.restored = Some(11);
         let nodes = ["cp-1 enrolled=2026-11-23T20:14:48Z", "cp-2 coordinator enrolled=2026-11-23T20:14:48Z"];
         keyring.nodes = nodes.map(|line| Node::parse(line).unwrap()).into();
         keyring.keys_mut().nth(1).unwrap().compromised = true;
@@ -436,7 +448,7 @@ mod tests {
         let bytes = fixture.encode();
         let read = fixture.decode(&bytes).unwrap();
         assert_eq!(encode(&read, &fixture.root).unwrap(), bytes);
-        assert_eq!(read.generation(), 12);
+        assert_eq!((read.generation(), read.restored()), (12, Some(11)));
         assert_eq!(read.primary().id(), fixture.keyring.primary().id());
         assert_eq!(read.recoveries(), fixture.keyring.recoveries());
         let keks = |keyring: &Keyring| keyring.keys().map(|key| *key.kek().secret().expose()).collect::<Vec<_>>();
@@ -478,7 +490,8 @@ mod tests {
             let dropped = [&lines[..index], &lines[index + 1..]].concat().concat();
             // A record without one of these lines is valid, too. The mark shows that it is not the record that was
             // marked.
-            let is_alone = ["-> tomb ", "-> past ", "-> node "].iter().any(|head| lines[index].starts_with(head));
+            let is_alone =
+                ["-> tomb ", "-> past ", "-> restored ", "-> node "].iter().any(|head| lines[index].starts_with(head));
             let opens = fixture.decode(&fixture.sign(&dropped)).is_ok();
             assert_eq!(opens, is_alone, "dropped: {}", lines[index]);
         }
@@ -516,6 +529,9 @@ mod tests {
             ("home file\n", "home etcd claviger\n"),
             ("-> node cp-1 ", "-> node cp-3 "),
             ("-> node cp-1 ", "-> merged 12\n-> node cp-1 "),
+            ("-> restored 11\n", "-> restored 13\n"),
+            ("-> restored 11\n", "-> restored 0\n"),
+            ("-> restored 11\n", "-> restored 011\n"),
         ] {
             let text = fixture.unsigned();
             assert!(text.contains(from), "{from}");

@@ -49,7 +49,7 @@ pub fn restore(
 ) -> Result<Restored, ChangeError> {
     let generation = next_generation(backup.generation)?;
     let past = backup.past.then(backup.generation, record);
-    let mut keyring = Keyring { generation, past, ..backup.clone() };
+    let mut keyring = Keyring { generation, past, restored: Some(generation), ..backup.clone() };
     for node in &mut keyring.nodes {
         node.left = node.left.or(Some(now));
     }
@@ -201,5 +201,18 @@ mod tests {
         fixture.backup.nodes = vec![super::super::node::Node::parse(line).unwrap()];
         let restored = fixture.restore(&Candidates::Any, &[]).unwrap();
         assert_eq!(restored.keyring.nodes[0].left, Some(testing::now()));
+    }
+
+    #[test]
+    fn a_restored_keyring_and_its_successors_say_which_generation_the_restore_made() {
+        let mut fixture = fixture();
+        assert_eq!(fixture.backup.restored(), None);
+        for times in 1..=2 {
+            let restored = fixture.restore(&Candidates::Any, &[]).unwrap().keyring;
+            assert_eq!(restored.restored(), Some(fixture.backup.generation + 1), "{times}");
+            let later = restored.add(&mut SysRng, &fixture.root, Digest([7; 32]), testing::now()).unwrap().0;
+            assert_eq!(later.restored(), restored.restored());
+            fixture.backup = later;
+        }
     }
 }

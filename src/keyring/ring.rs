@@ -22,6 +22,7 @@ pub struct Keyring {
     pub(super) home: Home,
     pub(super) root_id: RootId,
     pub(super) past: Past,
+    pub(super) restored: Option<u64>,
     pub(super) merged: Option<u64>,
     pub(super) nodes: Vec<Node>,
     pub(super) recoveries: Vec<Recovery>,
@@ -48,6 +49,7 @@ impl Keyring {
             home: Home::File,
             root_id: root.id(uuid),
             past: Past::default(),
+            restored: None,
             merged: None,
             nodes: Vec::new(),
             recoveries,
@@ -103,6 +105,11 @@ impl Keyring {
     /// Returns the records that came before this one.
     pub fn past(&self) -> &Past {
         &self.past
+    }
+
+    /// Returns the generation that the last restore or merge made, if there was one.
+    pub fn restored(&self) -> Option<u64> {
+        self.restored
     }
 
     /// Returns the nodes that share the keyring, sorted. A keyring in a file lists none.

@@ -3,6 +3,9 @@
 //! A revision belongs to one cluster of etcd. If that cluster is at a lower revision now, or if another cluster has
 //! taken its place, etcd was restored or replaced. Then the earlier report says nothing about what is in etcd now. kine
 //! does not number its clusters, so the declared servers are compared.
+//!
+//! A keyring that was restored or merged since voids the report, too: it may lack what happened after the backup was
+//! made, and keys that it got back may wrap elsewhere. Source: `docs/verify.md`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -67,6 +70,16 @@ pub enum Voided {
         /// The revision in the report.
         before: u64,
     },
+    /// The keyring was restored from a backup, or merged.
+    #[error(
+        "the keyring was restored or merged: that made its generation {restored}, and the report names generation {before}"
+    )]
+    RestoredKeyring {
+        /// The generation in the report.
+        before: u64,
+        /// The generation that the restore or merge made.
+        restored: u64,
+    },
     /// The keyring went back.
     #[error("the keyring is older than the report: it has generation {now}, and the report names generation {before}")]
     OlderKeyring {
@@ -128,7 +141,7 @@ impl Comparison {
 impl Voided {
     /// Whether etcd is the reason, and not the keyring.
     fn is_of_etcd(&self) -> bool {
-        !matches!(self, Self::OlderKeyring { .. } | Self::ForkedKeyring { .. })
+        !matches!(self, Self::RestoredKeyring { .. } | Self::OlderKeyring { .. } | Self::ForkedKeyring { .. })
     }
 }
 
@@ -155,11 +168,15 @@ fn keyring_voids(before: &KeyringNow, now: &KeyringNow, past: &Past) -> Option<V
     if generation > now.generation {
         return Some(Voided::OlderKeyring { before: generation, now: now.generation });
     }
+    if let Some(restored) = now.restored.filter(|restored| *restored > generation) {
+        return Some(Voided::RestoredKeyring { before: generation, restored });
+    }
     let is_forked = if generation == now.generation {
         before.record != now.record
     } else {
-        // The past of a record does not reach back for ever.
-        past.iter().any(|record| record.generation == generation) && !past.names(generation, before.record)
+        // The past of a record does not reach back for ever. But a successor keeps what it says of an earlier restore.
+        let is_past = past.iter().any(|record| record.generation == generation);
+        before.restored != now.restored || is_past && !past.names(generation, before.record)
     };
     is_forked.then_some(Voided::ForkedKeyring { generation })
 }
@@ -380,6 +397,37 @@ mod tests {
         let known = VerifyReport { keyring: KeyringNow { record: named, ..before.keyring }, ..before.clone() };
         assert_eq!((with_past(&known), with_past(&before)), (0, 1));
         assert_eq!(voided(&before, &at(600, 9)), [""; 0], "the past does not reach back so far");
+    }
+
+    #[test]
+    fn a_keyring_that_was_restored_or_merged_since_voids_a_report() {
+        let before = report(&RootKey::generate(&mut SysRng).unwrap(), UUID);
+        let at = |generation, restored| {
+            let keyring = KeyringNow { generation, restored, ..before.keyring };
+            VerifyReport { keyring, ..before.clone() }
+        };
+        let since = |restored| {
+            format!(
+                "the keyring was restored or merged: that made its generation {restored}, and the report names generation 5"
+            )
+        };
+        // At once, after more changes, and when the past of the record does not name the report's any more.
+        for (now, restored) in [(6, 6), (9, 6), (600, 6), (600, 590)] {
+            assert_eq!(voided(&before, &at(now, Some(restored))), [since(restored)]);
+            assert_eq!(voided(&at(5, Some(3)), &at(now, Some(restored))), [since(restored)], "once more");
+        }
+        // A restore before the report does not matter, also if it made the report's own generation.
+        for restored in [3, 5] {
+            assert_eq!(voided(&at(5, Some(restored)), &at(5, Some(restored))), [""; 0]);
+            assert_eq!(voided(&at(5, Some(restored)), &at(9, Some(restored))), [""; 0]);
+        }
+        // A restore from a backup that is older than the report makes an older keyring, and then a fork.
+        let older = "the keyring is older than the report: it has generation 4, and the report names generation 5";
+        assert_eq!(voided(&before, &at(4, Some(4))), [older]);
+        let forked = "the keyring forked: its generation 5 is not the one that the report names";
+        for (reported, restored) in [(None, Some(4)), (Some(4), None), (Some(4), Some(3))] {
+            assert_eq!(voided(&at(5, reported), &at(600, restored)), [forked]);
+        }
     }
 
     #[test]

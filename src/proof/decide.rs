@@ -223,6 +223,7 @@ mod tests {
                 root_id,
                 generation,
                 record,
+                restored: None,
                 primary: KeyId::new(2, &PRIMARY),
                 commitment: PRIMARY,
             },

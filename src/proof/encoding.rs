@@ -82,12 +82,15 @@ impl VerifyReport {
     }
 
     fn unbounded(&self, root: &RootKey) -> Result<Vec<u8>, SecretError> {
-        let KeyringNow { uuid, root_id, generation, record, primary, commitment } = &self.keyring;
+        let KeyringNow { uuid, root_id, generation, record, restored, primary, commitment } = &self.keyring;
         let mut writer = LineWriter::new(KIND);
         writer.owner(*uuid);
         writer.root_id(*root_id);
         writer.line(&format!("generation {generation}"));
         writer.line(&format!("record {}", base64(&record.0)));
+        if let Some(restored) = restored {
+            writer.line(&format!("restored {restored}"));
+        }
         writer.line(&format!("primary {primary} {}", base64(&commitment.0)));
         writer.line(&format!("provider {}", escape(&self.provider)));
         writer.line(&format!("time {}", self.time));
@@ -162,14 +165,19 @@ fn words(values: &[String]) -> String {
 
 /// Reads all lines after those that identify the keyring.
 fn read(lines: &mut LineReader<'_>, uuid: Uuid, root_id: RootId) -> Result<VerifyReport, TextError> {
+    const RESTORED: &str = "`restored <generation>`, at most that of the record";
     const OUTCOME: &str = "`outcome clean`, `left-over` or `incomplete`, as the other lines say";
     let generation = lines.field("generation", "`generation <number>`, 1 to 2^40", read_generation)?;
     let record = lines.field("record", "`record <base64 SHA-256>`", |value| base64_array(value).map(Digest))?;
+    let restored = lines.line_after("restored ").map(|restored| {
+        read_generation(restored).filter(|restored| *restored <= generation).ok_or_else(|| lines.wrong(RESTORED))
+    });
+    let restored = restored.transpose()?;
     let (primary, commitment) = lines.field("primary", "`primary <key_id> <base64 C>`", |value| {
         let (key_id, commitment) = value.split_once(' ')?;
         Some((key_id.parse().ok()?, base64_array(commitment).map(Commitment)?))
     })?;
-    let keyring = KeyringNow { uuid, root_id, generation, record, primary, commitment };
+    let keyring = KeyringNow { uuid, root_id, generation, record, restored, primary, commitment };
     let provider = lines.field("provider", "`provider <name>`", unescape)?;
     let time = lines.field("time", "`time <time>`", Time::parse)?;
     let prefix = lines.field("prefix", "`prefix <prefix>`", unescape)?;
@@ -325,6 +333,7 @@ mod tests {
     /// A report with a line of every kind, and names that nobody should use.
     fn odd(root: &RootKey) -> VerifyReport {
         let mut odd = report(root, UUID);
+        odd.keyring.restored = Some(4);
         odd.shortfalls = vec![Shortfall::SeveralRevisions, Shortfall::PlaintextFirst];
         odd.found = [(FindingKind::Plaintext, 3), (FindingKind::Stale, 2)].into();
         odd.flags = None;
@@ -397,6 +406,9 @@ mod tests {
         for (line, other) in [
             ("outcome incomplete", "outcome clean"),
             ("generation 5", "generation 05"),
+            ("restored 4\n", "restored 6\n"),
+            ("restored 4\n", "restored 04\n"),
+            ("restored 4\n", "restored 4\nrestored 4\n"),
             ("cluster=abc", "cluster=0"),
             ("cluster=abc", "cluster=ABC"),
             ("cluster=abc", "cluster=+abc"),

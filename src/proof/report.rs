@@ -19,6 +19,8 @@ pub struct KeyringNow {
     pub generation: u64,
     /// The SHA-256 of the record.
     pub record: Digest,
+    /// The generation that the last restore or merge made, if there was one.
+    pub restored: Option<u64>,
     /// The name of the primary key.
     pub primary: KeyId,
     /// The commitment of the primary key.

@@ -53,6 +53,7 @@ pub fn report(root: &RootKey, uuid: Uuid) -> VerifyReport {
             root_id: root.id(uuid),
             generation: 5,
             record: Digest([5; 32]),
+            restored: None,
             primary: KeyId::new(2, &PRIMARY),
             commitment: PRIMARY,
         },

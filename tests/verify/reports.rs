@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::rig::{PLAINTEXT, Rig, STATE, value};
-use crate::harness::etcd::Etcd;
+use crate::{cli::identity, harness::etcd::Etcd};
 
 #[test]
 fn a_report_is_kept_in_every_form_and_checked_in_every_form() {
@@ -151,6 +151,51 @@ fn another_etcd_voids_a_report_whatever_its_revision_is() {
     rig.fill(&stranger);
     rig.etcd = stranger;
     assert!(voided(&rig, &rig.flags()).contains(" was replaced or restored: it is cluster "));
+}
+
+/// The files at FILE, which are of this keyring.
+fn restore(rig: &Rig, rest: &str) {
+    rig.done(&format!("backup restore {rest} --recovery-identity [DIR]/ours.txt"));
+}
+
+#[test]
+fn a_keyring_that_was_restored_or_merged_voids_a_report() {
+    let rig = Rig::new();
+    let ours = identity(&rig.sandbox, "ours.txt");
+    rig.done(&format!("recovery add {ours} --recovery-identity [DIR]/ours.txt {STATE}"));
+    rig.done(&format!("backup create [DIR]/newest.age {STATE}"));
+    let made = rig.says("--to [DIR]/a.report --output json", 0, &[]).json();
+    assert_eq!((&made["keyring"]["generation"], &made["keyring"]["restored"]), (&json!(4), &Value::Null));
+    let since = |generation| {
+        format!(
+            "the keyring was restored or merged: that made its generation {generation}, and the report names generation 4"
+        )
+    };
+    // The disk is lost, and nothing had changed since the backup was made.
+    fs::rename(rig.sandbox.path("state"), rig.sandbox.path("lost")).unwrap();
+    restore(&rig, &format!("[DIR]/newest.age {STATE} --etcd-servers {}", rig.etcd.endpoints()));
+    assert_eq!(voided(&rig, &rig.flags()), since(5));
+    let said = rig.says("--report [DIR]/a.report", 1, &[&format!("! {}\n", since(5)), "does not count any more\n"]);
+    assert!(said.stdout.contains("hint:  make a report of what is in etcd now: claviger verify "), "{said}");
+    // A report from now counts, and says what happened before. A change by hand voids neither.
+    let new = rig.says("--to [DIR]/b.report --output json", 0, &[]).json();
+    assert_eq!(new["keyring"]["restored"], 5);
+    assert!(new["report"]["text"].as_str().unwrap().contains("\nrestored 5\n"), "{new}");
+    rig.done(&format!("key add {STATE}"));
+    rig.says("--report [DIR]/b.report", 0, &["Clean: 3 values"]);
+    assert_eq!(voided(&rig, &rig.flags()), since(5));
+    // The lost disk is found, went another way, and gets the keys of the restored one.
+    let lost = rig.flags().replace("[DIR]/state", "[DIR]/lost");
+    rig.done("key add --state-dir [DIR]/lost");
+    let counts = |report: &str| {
+        let answer = rig.sandbox.run(&format!("verify {lost} --report [DIR]/{report} --output json"));
+        answer.json()["since"]["voided"].clone()
+    };
+    assert_eq!(counts("a.report"), json!([]), "nobody restored this one");
+    rig.done(&format!("backup create [DIR]/restored.age {STATE}"));
+    restore(&rig, "[DIR]/restored.age --state-dir [DIR]/lost --accept");
+    assert_eq!(counts("a.report"), json!([since(7)]));
+    assert_eq!(counts("b.report"), json!([since(7).replace("generation 4", "generation 5")]));
 }
 
 #[test]

@@ -88,6 +88,7 @@ fn keyring_now(opened: &Opened) -> KeyringNow {
         root_id: opened.report_root_id(),
         generation: keyring.generation(),
         record: opened.digest,
+        restored: keyring.restored(),
         primary: primary.id(),
         commitment: primary.kek().commitment(),
     }

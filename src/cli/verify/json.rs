@@ -42,6 +42,7 @@ struct KeyringJson {
     uuid: String,
     generation: u64,
     record: String,
+    restored: Option<u64>,
     primary: String,
     commitment: String,
 }
@@ -120,6 +121,7 @@ pub(super) fn verified(verified: &Verified) -> VerifiedJson<'_> {
             uuid: keyring.uuid.to_hex(),
             generation: keyring.generation,
             record: keyring.record.to_hex(),
+            restored: keyring.restored,
             primary: keyring.primary.to_string(),
             commitment: keyring.commitment.to_hex(),
         },

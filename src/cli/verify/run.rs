@@ -41,7 +41,7 @@ const ATTEMPTS: usize = 3;
 ///
 /// The report is authenticated with a key of the keyring, so that it can be checked later. With --report, the command
 /// checks such a report first, and shows what has changed since. It exits with 4 if the report is not authentic, and
-/// with 1 if etcd was restored since.
+/// with 1 if etcd or the keyring was restored since.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -97,12 +97,14 @@ fn skeleton(sources: &Sources<'_>, root: &RootKey) -> Result<Keyring, ChangeErro
         whole().flat_map(|source| [record(source)].into_iter().chain(source.keyring.past.iter())).chain(marked),
     );
     let greatest = past.iter().next().map_or(0, |past| past.generation);
+    let generation = next_generation(greatest)?;
     Ok(Keyring {
         uuid: sources.first.keyring.uuid,
-        generation: next_generation(greatest)?,
+        generation,
         home: sources.mark.map_or(Home::File, |mark| mark.home().clone()),
         root_id: root.id(sources.first.keyring.uuid),
         past,
+        restored: Some(generation),
         merged: None,
         nodes: nodes(whole().map(|source| source.keyring)),
         recoveries: sources.recoveries.clone(),

@@ -101,6 +101,8 @@ fn two_lines_that_grew_apart_keep_every_key_and_both_lead_to_the_merge() {
     assert_eq!(merge.rows[0].before, [Some(Fate::Becomes(State::DecryptOnly)); 2]);
     assert!(merge.fresh.is_none() && merge.keyring.primary().id().to_string().starts_with("k3-"));
     assert_eq!(merge.keyring.generation(), 1 + theirs.generation());
+    assert_eq!(merge.keyring.restored(), Some(merge.keyring.generation()));
+    assert_eq!(fixture.added(&merge.keyring).restored(), merge.keyring.restored());
     for keyring in [&ours, &theirs] {
         assert!(merge.keyring.past().names(keyring.generation(), digest(keyring)));
         assert!(keyring.past().iter().all(|past| merge.keyring.past().names(past.generation, past.record)));
