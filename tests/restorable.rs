@@ -179,11 +179,31 @@ fn a_snapshot_that_cannot_be_read_whole_gets_no_answer_for_the_rest() {
     assert!(several.stderr.contains("several backups are checked only against a snapshot of etcd"), "{several}");
 }
 
+/// Whether a keyring is there already or not, what is restored beside a snapshot lists it.
+fn listed_by_a_restore_and_a_merge(node: &Node) {
+    node.sandbox.copy("older", "merged");
+    let lists = ["restored", "merged --accept"].map(|state| {
+        let line =
+            format!("backup restore [DIR]/promoted.age {OURS} --snapshot [DIR]/two.db --state-dir [DIR]/{state}");
+        node.done(&line);
+        let state = state.trim_end_matches(" --accept");
+        node.done(&format!("backup list --state-dir [DIR]/{state} --output json")).json()["snapshots"].clone()
+    });
+    let [restored, merged] = lists.map(|mut snapshots| {
+        snapshots[0].as_object_mut().unwrap().remove("checked").unwrap();
+        snapshots
+    });
+    assert_eq!(restored[0]["keys"], json!([node.key("k1").0, node.key("k2").0]));
+    assert_eq!(restored[0]["file"], "[DIR]/two.db");
+    assert_eq!(restored, merged);
+}
+
 #[test]
 fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten() {
     let node = node();
     let (k1, k2) = (node.key("k1").0, node.key("k2").0);
     let listed = || node.done(&format!("backup list {STATE} --output json")).json()["snapshots"].clone();
+    listed_by_a_restore_and_a_merge(&node);
     // Keys of others, and a machine without a keyring, list nothing.
     let promoted = answer(&node, "two.db", &format!("[DIR]/promoted.age {OURS}"), 0);
     assert_eq!((&promoted["listed"], listed()), (&Value::Null, json!([])));

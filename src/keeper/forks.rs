@@ -1,20 +1,21 @@
 //! Tests merges of forks, and of keyrings that were damaged, rolled back or rekeyed.
 
 use super::{
-    Act, BackedUp, FreshBackup, MergePlan, Usage, change_keys,
+    Act, BackedUp, FreshBackup, MergePlan, NeededKey, ReadSnapshot, ScannedNeeds, Usage, change_keys,
     commit::{CommitStep, testing::dying_after},
     plan_merge, rekey,
-    state_dir::{KEYRING, KEYRING_PREV, MARK, ROOT},
+    state_dir::{KEYRING, KEYRING_PREV, LEDGER, MARK, ROOT},
     testing::{
         add_passphrase, backup, change, copies, disable_first, events, keys, list, merged, opened, planned, put_back,
         rotate, set_up, set_up_recoverable, source,
     },
 };
 use crate::{
-    crypto::Digest,
+    crypto::{Commitment, Digest},
     escrow::{Backup, testing::identity},
     keyring::{
         key_id::KeyId,
+        listed_snapshot::ListedSnapshot,
         merge::Wishes,
         record::RECORD_MAX,
         state::{Fate, State},
@@ -62,6 +63,55 @@ fn the_keys_of_a_fork_are_merged_and_its_backup_counts() {
     assert!(planned(&dir, &[source(&fork)]).is_none(), "nothing is left to merge");
     rekey(&dir, &Means::default()).unwrap();
     assert_eq!(opened(&dir).keyring.restored(), Some(3), "it stays so");
+}
+
+/// A backup and a scanned snapshot that needs the first key, a destroyed one, and one of another keyring.
+#[test]
+fn a_merge_lists_the_snapshot_that_was_scanned() {
+    let snapshot = ReadSnapshot { sha256: Digest([7; 32]), revision: 17, file: "/media/usb/etcd.db".to_owned() };
+    let need = |commitment| NeededKey { name: "k1-…".to_owned(), commitment, objects: 3, example: "/a".to_owned() };
+    let scanned = |commitments: &[Commitment], snapshot| ScannedNeeds {
+        keys: commitments.iter().copied().map(need).collect(),
+        snapshot,
+    };
+    let (_keep, dir) = set_up();
+    let first = disable_first(&dir);
+    change(&dir, &Act::Destroy(first, Usage::Waived));
+    let before = copies(&dir, [KEYRING, MARK]);
+    change(&dir, &Act::Add);
+    let fork = backup(&dir);
+    put_back(&dir, before.clone());
+    change(&dir, &Act::Add);
+    let entries =
+        opened(&dir).keyring.entries().iter().map(|entry| (entry.id(), entry.commitment())).collect::<Vec<_>>();
+    assert_eq!(entries[0].0, first);
+    let needed = [entries[1].1, Commitment([9; 32]), entries[0].1];
+    // Nothing is listed of an etcd, or of a snapshot that needs no key of this keyring.
+    let now_here = copies(&dir, [KEYRING, MARK]);
+    for nothing in [scanned(&needed, None), scanned(&[Commitment([9; 32])], Some(snapshot.clone()))] {
+        let merged = merged(&dir, planned(&dir, &[source(&fork)]).unwrap().listing(&nothing));
+        assert_eq!((merged.snapshots().unwrap().len(), merged.backups().unwrap().len()), (0, 1));
+        std::fs::remove_file(dir.path_of(LEDGER)).unwrap();
+        put_back(&dir, now_here.clone());
+    }
+    let scanned = scanned(&needed, Some(snapshot));
+    let merged = merged(&dir, planned(&dir, &[source(&fork)]).unwrap().listing(&scanned));
+    let listed = ListedSnapshot::new(
+        Digest([7; 32]),
+        17,
+        now(),
+        Some("/media/usb/etcd.db".to_owned()),
+        vec![first, entries[1].0],
+    );
+    assert_eq!(merged.snapshots().unwrap(), [listed]);
+    assert_eq!(merged.backups().unwrap().len(), 1);
+    // A ledger that was refused stays as it is.
+    let another = backup(&dir);
+    put_back(&dir, now_here);
+    dir.replace(LEDGER, b"no ledger").unwrap();
+    let merged = self::merged(&dir, planned(&dir, &[source(&another)]).unwrap().listing(&scanned));
+    assert!(merged.snapshots().is_err());
+    assert_eq!(**dir.read(LEDGER, 100).unwrap(), *b"no ledger");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::{
     keyring::{
         key_id::KeyId,
         ledger::{Ledger, LedgerError, ListedBackup},
+        listed_snapshot::ListedSnapshot,
         mark::Mark,
     },
     memory::SecretError,
@@ -114,6 +115,15 @@ impl Listed {
             ledger = ledger.with(backup, count).unwrap_or(ledger);
         }
         Self { ledger: Ok(ledger), ..self }
+    }
+
+    /// Adds `snapshot` to the ledger. Adds nothing if the ledger has no room or was refused.
+    pub(super) fn with_snapshot(self, snapshot: Option<ListedSnapshot>) -> Self {
+        let (Ok(ledger), Some(snapshot)) = (&self.ledger, snapshot) else { return self };
+        match ledger.with_snapshot(snapshot, ledger.count().saturating_add(1)) {
+            Ok(ledger) => Self { ledger: Ok(ledger), ..self },
+            Err(_) => self,
+        }
     }
 
     /// Replaces the ledger by `ledger`.

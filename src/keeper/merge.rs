@@ -15,6 +15,7 @@ use super::{
     listed::Listed,
     open::{Opened, open_with},
     recovery::recoveries_under,
+    restore::ScannedNeeds,
     roots::Roots,
     state_dir::{KEYRING_PREV, StateFiles, load_by},
 };
@@ -28,6 +29,7 @@ use crate::{
         home::Home,
         key_id::KeyId,
         ledger::{ListedBackup, Proven},
+        listed_snapshot::ListedSnapshot,
         mark::{Mark, MarkError},
         merge::{Greatest, Merge, MergeError, MergeRow, MergeSource, Sources, Weight, Wishes, merge},
         record::RecordError,
@@ -166,6 +168,8 @@ pub struct MergePlan {
     copy: PrevCopy,
     /// The backups that were opened for the merge.
     opened: Vec<ListedBackup>,
+    /// The snapshot that was scanned for it.
+    snapshot: Option<ListedSnapshot>,
     now: Time,
 }
 
@@ -299,6 +303,7 @@ pub fn plan_merge(
         local,
         roots,
         opened,
+        snapshot: None,
         now,
     }))
 }
@@ -369,6 +374,14 @@ fn weight(roots: &Roots, source: &Source) -> Result<Weight, MergePlanError> {
 }
 
 impl MergePlan {
+    /// Has the merge list the snapshot that was scanned, if one was.
+    #[must_use]
+    pub fn listing(self, scanned: &ScannedNeeds) -> Self {
+        let snapshot = scanned.snapshot.clone();
+        let snapshot = snapshot.and_then(|snapshot| snapshot.entry(&self.merge.keyring, &scanned.keys, self.now));
+        Self { snapshot, ..self }
+    }
+
     /// Writes the merged keyring and opens it. If the merge makes a key, its backup is written first, to where `fresh`
     /// says.
     ///
@@ -376,7 +389,8 @@ impl MergePlan {
     /// When root file or record have changed since the merge was planned, the backup of a new key cannot be made, or a
     /// file cannot be written.
     pub fn carry_out(self, dir: &Dir, means: &Means, fresh: Option<&FreshBackup>) -> Result<Opened, MergePlanError> {
-        let Self { merge: Merge { keyring, fresh: made, .. }, local, roots, copy, mut opened, now, .. } = self;
+        let Self { merge: Merge { keyring, fresh: made, .. }, local, roots, copy, mut opened, snapshot, now, .. } =
+            self;
         let Roots { current: root, .. } = &roots;
         if let Home::Etcd(prefix) = keyring.home() {
             return Err(CommitError::HomeInEtcd(prefix.clone()).into());
@@ -388,7 +402,7 @@ impl MergePlan {
             (None, _) => None,
         };
         opened.extend(backup.as_ref().and_then(|backup| backup.listed.clone()));
-        let listed = local.listed.with(opened);
+        let listed = local.listed.with(opened).with_snapshot(snapshot);
         let mark = Mark::of(&keyring, record.digest(), listed.count()).after_restore(&keyring);
         let commit = Commit {
             root_before: Some(roots.file.bytes()),

@@ -20,7 +20,7 @@ use crate::{
     durable::Dir,
     escrow::{Backup, BackupError},
     keyring::{
-        ChangeError, Key, Keyring,
+        ChangeError, Entry, Key, Keyring,
         home::Home,
         key_id::KeyId,
         ledger::{Ledger, LedgerFull, ListedBackup, Proven},
@@ -180,10 +180,11 @@ pub fn restore(dir: &Dir, plan: RestorePlan) -> Result<RestoredKeyring, RestoreE
 }
 
 impl ReadSnapshot {
-    /// Returns its entry in the ledger of `keyring`. Returns `None` if it needs no key of that keyring.
-    fn entry(self, keyring: &Keyring, needed: &[NeededKey], now: Time) -> Option<ListedSnapshot> {
-        let is_needed = |key: &&Key| needed.iter().any(|needed| needed.commitment == key.kek().commitment());
-        let keys: Vec<KeyId> = keyring.keys().filter(is_needed).map(Key::id).collect();
+    /// Returns its entry in the ledger of `keyring`, with the keys and tombs that it needs. Returns `None` if it needs
+    /// none of that keyring.
+    pub(super) fn entry(self, keyring: &Keyring, needed: &[NeededKey], now: Time) -> Option<ListedSnapshot> {
+        let is_needed = |entry: &&Entry| needed.iter().any(|needed| needed.commitment == entry.commitment());
+        let keys: Vec<KeyId> = keyring.entries().iter().filter(is_needed).map(Entry::id).collect();
         let Self { sha256, revision, file } = self;
         (!keys.is_empty()).then(|| ListedSnapshot::new(sha256, revision, now, Some(file), keys))
     }

@@ -91,6 +91,11 @@ impl Entry {
         self.order().key_id()
     }
 
+    /// Returns the commitment of the key.
+    pub fn commitment(&self) -> Commitment {
+        self.order().commitment
+    }
+
     /// Returns the state of the key, or that only a tomb is left.
     pub fn fate(&self) -> Fate {
         match self {

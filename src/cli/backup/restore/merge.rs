@@ -46,7 +46,12 @@ pub(super) fn run(
     if let Some(file) = &to {
         refuse_inside(file, &site.config.state_dir)?;
     }
-    let needed = needed::keys(config, snapshot, global).map(|needed| needed.map(|needed| needed.keys));
+    let scanned = needed::keys(config, snapshot, global);
+    let plan = match &scanned {
+        Ok(Some(scanned)) => plan.listing(scanned),
+        Ok(None) | Err(_) => plan,
+    };
+    let needed = scanned.map(|scanned| scanned.map(|scanned| scanned.keys));
     let shown = Shown::of(&plan, needed, to.clone());
     if !accept {
         print_merge(&site.config.state_dir, &shown, None, global)?;
