@@ -1,6 +1,6 @@
 //! No core dumps, no debuggers, and no swapping.
 
-use std::io;
+use std::{fs, io};
 
 use rustix::{
     mm::{MlockAllFlags, mlockall},
@@ -12,9 +12,17 @@ use rustix::{
 /// # Errors
 /// When the kernel refuses. Then the process must not read anything secret.
 pub fn forbid_dumps() -> io::Result<()> {
+    exclude_all_memory();
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     Ok(())
+}
+
+/// Excludes all memory from a core dump that root takes nevertheless, unless root asks for the excluded memory, too. A
+/// process that is not dumpable must be root to do this. Without `/proc` the rest has to be enough. Source: core(5),
+/// `/proc/PID/coredump_filter`.
+fn exclude_all_memory() {
+    _ = fs::write("/proc/self/coredump_filter", "0");
 }
 
 /// A limit of locked memory that no command reaches, in bytes. A slot's passphrase may take 1 GiB of memory.

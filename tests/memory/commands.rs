@@ -1,4 +1,5 @@
-//! The commands that hold all keys for a moment: `decrypt`, in the middle of its output, and `verify`, in the middle of its scan.
+//! The commands that hold all keys for a moment: `decrypt`, in the middle of its output, `backup check`, in the middle of a snapshot, and
+//! `verify`, in the middle of its scan.
 
 use std::{
     fs,
@@ -6,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use prost::Message;
@@ -19,7 +20,7 @@ use super::{
     BINARY, Rig, SEEDS, assert_nothing,
     load::{Client, Wrapped},
     needles::{Finds, Needles},
-    places::{Memory, core_dump},
+    places::{Dumped, Memory, core_dump},
 };
 use crate::{
     harness::{
@@ -42,6 +43,12 @@ const LENGTH: usize = 6000;
 /// Output that is read before the pipe is left alone, and how much of it may still be somewhere in the process.
 const READ: usize = 8 << 20;
 const RECENT: usize = 1 << 20;
+
+/// Pages of a snapshot whose digest takes longer than any test: nearly all of it is a hole.
+const ENDLESS: u64 = 1 << 24;
+
+/// What every command has in ordinary memory: a variable of its environment.
+const PLANTED: &str = "fN3vRq8Zt1LkXw6Yb0HsJc5MgPd2UaEo";
 
 /// For a command to stand still.
 const SETTLED: Duration = Duration::from_millis(500);
@@ -164,7 +171,31 @@ fn assert_hardened(pid: u32) {
 fn look(rig: &Rig, pid: u32, needles: &Needles) -> Finds {
     let mut finds = Finds::default();
     Memory::of(pid).find(needles, &mut finds);
-    needles.find(&core_dump(&rig.run, pid, true), "a dump of everything", &mut finds);
+    needles.find(&core_dump(&rig.run, pid, Dumped::All), "a dump of everything", &mut finds);
+    finds
+}
+
+/// What is found of `needles` in a core dump. [`PLANTED`] is looked for, too.
+fn dumped(rig: &Rig, pid: u32, dumped: Dumped, needles: &Needles) -> Finds {
+    let dump = core_dump(&rig.run, pid, dumped);
+    let (mut planted, mut finds) = (Needles::default(), Finds::default());
+    planted.add_raw("planted", PLANTED.as_bytes());
+    planted.find(&dump, "a core dump", &mut finds);
+    needles.find(&dump, "a core dump", &mut finds);
+    finds
+}
+
+/// The core dump that gcore makes if nobody asks for more has none of `needles`, whether there is secret memory or not. Returns what
+/// it would have if only single mappings had been excluded.
+#[track_caller]
+fn assert_not_dumped(rig: &Rig, pid: u32, needles: &Needles) -> Finds {
+    assert_nothing(&dumped(rig, pid, Dumped::Usual, needles), "in a core dump");
+    // Or the search proves nothing: such a dump of another process has its ordinary memory.
+    let mut sleep = Command::new("sleep");
+    let other = Held(sleep.arg("600").env("PLANTED", PLANTED).spawn().unwrap());
+    assert_eq!(dumped(rig, other.0.id(), Dumped::Usual, needles).of("planted"), 1);
+    let finds = dumped(rig, pid, Dumped::NotExcluded, needles);
+    assert_eq!(finds.of("planted"), 1, "ordinary memory of this process");
     finds
 }
 
@@ -180,7 +211,12 @@ impl Drop for Held {
 
 fn start(rig: &Rig, temporary: &Path, arguments: &[&str]) -> Held {
     let mut command = rig.plugin.command(arguments);
-    command.env("TMPDIR", temporary).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .env("PLANTED", PLANTED)
+        .env("TMPDIR", temporary)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     Held(command.spawn().unwrap())
 }
 
@@ -204,30 +240,58 @@ fn end(rig: &Rig, mut held: Held, temporary: &Path, needles: &Needles) {
     assert_eq!(fs::read_dir(temporary).unwrap().count(), 0, "temporary files");
 }
 
+/// A node whose plugin has ended, and which has a backup.
+struct BackedUpNode {
+    rig: Rig,
+    /// Seeds that the plugin has wrapped.
+    wrapped: Vec<Wrapped>,
+    backup: String,
+    temporary: PathBuf,
+    /// Two shares that restore the identity of the backup, as a command takes them.
+    shares: [String; 4],
+    /// All keys of the node, the seeds, the identity and its shares.
+    needles: Needles,
+    _elsewhere: tempfile::TempDir,
+}
+
+impl BackedUpNode {
+    fn start() -> Option<Self> {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let mut needles = Needles::default();
+        let recipient = identity(elsewhere.path(), &mut needles);
+        let mut rig = Rig::start(BINARY)?;
+        let client = Client::connect(&rig.address);
+        let wrapped = client.round_trips(10);
+        drop(client);
+        rig.plugin.terminate().unwrap();
+        let identity = elsewhere.path().join("identity.txt");
+        let recovery = ["recovery", "add", &recipient, "--recovery-identity", identity.to_str().unwrap()];
+        rig.plugin.claviger(&recovery).unwrap();
+        let backup = rig.run.path("node.age").display().to_string();
+        rig.plugin.claviger(&["backup", "create", &backup]).unwrap();
+        let temporary = rig.run.path("tmp");
+        fs::create_dir(&temporary).unwrap();
+        needles.append(rig.needles(&wrapped));
+        let files = shares(elsewhere.path());
+        let [first, second] = [&files[0], &files[1]].map(|path| path.display().to_string());
+        let shares = ["--recovery-identity".to_owned(), first, "--recovery-identity".to_owned(), second];
+        Some(Self { rig, wrapped, backup, temporary, shares, needles, _elsewhere: elsewhere })
+    }
+
+    fn hold(&self, line: &[&str]) -> Held {
+        let shares: Vec<&str> = self.shares.iter().map(String::as_str).collect();
+        start(&self.rig, &self.temporary, &[line, &shares].concat())
+    }
+}
+
 #[test]
 fn a_decryption_that_stands_still_has_no_key_and_nothing_that_it_has_handed_on() {
-    let elsewhere = tempfile::tempdir().unwrap();
-    let mut needles = Needles::default();
-    let recipient = identity(elsewhere.path(), &mut needles);
-    let Some(mut rig) = Rig::start(BINARY) else { return };
-    let client = Client::connect(&rig.address);
-    let wrapped = client.round_trips(10);
-    drop(client);
-    rig.plugin.terminate().unwrap();
-    let identity = elsewhere.path().join("identity.txt");
-    let recovery = ["recovery", "add", &recipient, "--recovery-identity", identity.to_str().unwrap()];
-    rig.plugin.claviger(&recovery).unwrap();
-    let backup = rig.run.path("node.age").display().to_string();
-    rig.plugin.claviger(&["backup", "create", &backup]).unwrap();
-    let file = rig.run.path("etcd.db");
-    let secrets = snapshot(file.clone(), &wrapped);
-    let temporary = rig.run.path("tmp");
-    fs::create_dir(&temporary).unwrap();
-
-    let shares: Vec<String> = shares(elsewhere.path()).iter().map(|path| path.display().to_string()).collect();
-    let shares = ["--recovery-identity", &shares[0], "--recovery-identity", &shares[1]];
-    let line = ["decrypt", "--all", "--snapshot", file.to_str().unwrap(), "--backup", &backup];
-    let mut held = start(&rig, &temporary, &[&line[..], &shares].concat());
+    let Some(node) = BackedUpNode::start() else { return };
+    let file = node.rig.run.path("etcd.db");
+    let secrets = snapshot(file.clone(), &node.wrapped);
+    let line = ["decrypt", "--all", "--snapshot", file.to_str().unwrap(), "--backup", &node.backup];
+    let mut held = node.hold(&line);
+    let BackedUpNode { rig, temporary, needles: mut all, .. } = node;
     // It stands still when nobody reads its output.
     let mut read = vec![0; READ];
     held.0.stdout.as_mut().unwrap().read_exact(&mut read).unwrap();
@@ -238,8 +302,6 @@ fn a_decryption_that_stands_still_has_no_key_and_nothing_that_it_has_handed_on()
     let text = String::from_utf8_lossy(&read[..READ - RECENT]);
     let gone = |number: usize| text.contains(&format!("# {},", key(number)));
     let mut under_way = Needles::default();
-    let mut all = rig.needles(&wrapped);
-    all.append(needles);
     for (number, secret) in secrets.iter().enumerate() {
         if gone(number) {
             all.add("plaintext that was handed on", secret);
@@ -258,7 +320,52 @@ fn a_decryption_that_stands_still_has_no_key_and_nothing_that_it_has_handed_on()
     for secret in &secrets {
         all.add("plaintext", secret);
     }
+    // What is under way is in ordinary memory; keys and seeds are not.
+    let finds = assert_not_dumped(&rig, pid, &all);
+    assert!(finds.of("plaintext") > 0, "nothing is in ordinary memory");
+    assert_nothing(&finds.without(&["planted", "plaintext"]), "in memory that is not excluded");
     end(&rig, held, &temporary, &all);
+}
+
+#[test]
+fn a_check_in_the_middle_of_a_snapshot_has_no_key_and_no_identity() {
+    let Some(node) = BackedUpNode::start() else { return };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("endless.db");
+    let forged = Forged::new(file.clone(), 4096, ENDLESS);
+    let value = stored(&key(0), &plaintext("000000", &random(32)), &node.wrapped[0]);
+    let body = leaf(&[(revision(2).as_slice(), Record::first(&key(0), 2, value))], 0);
+    forged.page(FREE, LEAF, 1, forged.overflow(&body), &body);
+    forged.tree(vec![(revision(2), FREE)], FREE + 8);
+    let held = node.hold(&["backup", "check", &node.backup, "--snapshot", file.to_str().unwrap()]);
+    let pid = held.0.id();
+    // It has opened the backup before, and forgotten the identity.
+    wait_until_open(pid, &file);
+    thread::sleep(SETTLED);
+    assert_hardened(pid);
+    let BackedUpNode { rig, needles, .. } = node;
+    let mut finds = look(&rig, pid, &needles);
+    if !rig.hidden {
+        finds.keep(&SEEDS);
+    }
+    assert_nothing(&finds, "in the middle of the snapshot");
+    let finds = assert_not_dumped(&rig, pid, &needles);
+    assert_nothing(&finds.without(&["planted"]), "in memory that is not excluded");
+    let mut finds = Finds::default();
+    rig.look_outside(&needles, &mut finds);
+    assert_nothing(&finds, "outside");
+}
+
+fn wait_until_open(pid: u32, file: &Path) {
+    let begun = Instant::now();
+    let is_open = || {
+        let mut open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        open.any(|entry| fs::read_link(entry.unwrap().path()).is_ok_and(|path| path == file))
+    };
+    while !is_open() {
+        assert!(begun.elapsed() < LIMIT, "{} was not opened", file.display());
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -289,6 +396,8 @@ fn a_verification_in_the_middle_of_its_scan_has_no_key() {
         finds.keep(&SEEDS);
     }
     assert_nothing(&finds, "in the middle of the scan");
+    let finds = assert_not_dumped(&rig, held.0.id(), &all);
+    assert_nothing(&finds.without(&["planted"]), "in memory that is not excluded");
     proxy.release();
     end(&rig, held, &temporary, &all);
 }

@@ -36,7 +36,7 @@ use self::{
     keys::Keys,
     load::{Client, Wrapped},
     needles::{Finds, Needles},
-    places::{Memory, core_dump, find_in_files},
+    places::{Dumped, Memory, core_dump, find_in_files},
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
@@ -112,7 +112,7 @@ impl Rig {
     fn look(&mut self, needles: &Needles) -> Finds {
         let (mut finds, pid) = (Finds::default(), self.pid());
         Memory::of(pid).find(needles, &mut finds);
-        needles.find(&core_dump(&self.run, pid, true), "a dump of everything", &mut finds);
+        needles.find(&core_dump(&self.run, pid, Dumped::All), "a dump of everything", &mut finds);
         if !self.hidden {
             finds.keep(&SEEDS);
         }
@@ -237,13 +237,16 @@ fn a_passphrase_leaves_nothing_behind() {
     assert_nothing(&rig.look(&needles), "after SIGHUP");
 }
 
-/// Not even without secret memory: what the process had excluded is left out.
+/// Not even without secret memory: the mappings that the process had excluded are left out.
 #[test]
 fn a_core_dump_has_no_key() {
     let Some(mut rig) = Rig::start(BINARY) else { return };
     let (mut finds, pid) = (Finds::default(), rig.pid());
-    rig.keys.all().find(&core_dump(&rig.run, pid, false), "a core dump", &mut finds);
-    assert_nothing(&finds, "after unsealing");
+    let all = rig.keys.all();
+    for dumped in [Dumped::NotExcluded, Dumped::Usual] {
+        all.find(&core_dump(&rig.run, pid, dumped), "a core dump", &mut finds);
+        assert_nothing(&finds, "after unsealing");
+    }
 }
 
 /// Or the search proves nothing.

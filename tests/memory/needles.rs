@@ -135,6 +135,12 @@ impl Finds {
         self.0.retain(|(name, ..), _| names.contains(&name.as_str()));
     }
 
+    /// All but what has these names.
+    pub(super) fn without(mut self, names: &[&str]) -> Self {
+        self.0.retain(|(name, ..), _| !names.contains(&name.as_str()));
+        self
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -68,13 +68,30 @@ impl Memory {
     }
 }
 
-/// What gdb gives of a process as a core dump; with `all`, also what the process had excluded.
-pub(super) fn core_dump(run: &Run, pid: u32, all: bool) -> Vec<u8> {
-    let mut gcore = Command::new("gcore");
+/// What is in a core dump.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dumped {
+    /// What gcore takes if nobody asks for more.
+    Usual,
+    /// All but the mappings that the process had excluded one by one.
+    NotExcluded,
+    /// Everything.
+    All,
+}
+
+/// What gdb gives of a process as a core dump.
+pub(super) fn core_dump(run: &Run, pid: u32, dumped: Dumped) -> Vec<u8> {
     let stem = run.path("core");
-    gcore.args(all.then_some("-a")).arg("-o").arg(&stem).arg(pid.to_string());
-    output_of_success(gcore, &[], LIMIT).unwrap();
     let path = stem.with_extension(pid.to_string());
+    let mut command = Command::new(if dumped == Dumped::NotExcluded { "gdb" } else { "gcore" });
+    if dumped == Dumped::NotExcluded {
+        let [attach, gcore] = [format!("attach {pid}"), format!("gcore {}", path.display())];
+        command.args(["-nx", "-batch", "-ex", "set use-coredump-filter off"]);
+        command.args(["-ex", &attach, "-ex", &gcore, "-ex", "detach"]);
+    } else {
+        command.args((dumped == Dumped::All).then_some("-a")).arg("-o").arg(&stem).arg(pid.to_string());
+    }
+    output_of_success(command, &[], LIMIT).unwrap();
     let dump = fs::read(&path).unwrap();
     fs::remove_file(path).unwrap();
     dump
