@@ -32,6 +32,20 @@ const REPEATED: [&str; 19] = [
 /// because a page is not written twice.
 const REPEATED_BY_ITSELF: [&str; 6] = ["snapshot", "list", "all", "prometheus", "rate", "leave"];
 
+/// Of these, the ones that name a file to read. If it is the reason of a failure, it is not repeated.
+const FILES: [&str; 10] = [
+    "config",
+    "passphrase-file",
+    "recovery-identity",
+    "etcd-cafile",
+    "etcd-certfile",
+    "etcd-keyfile",
+    "apiserver-manifest",
+    "encryption-config",
+    "keyring",
+    "kubeconfig",
+];
+
 /// What etcdctl calls the flags that say where etcd is.
 const ETCDCTL: [(&str, &str); 4] =
     [("etcd-servers", "endpoints"), ("etcd-cafile", "cacert"), ("etcd-certfile", "cert"), ("etcd-keyfile", "key")];
@@ -78,6 +92,16 @@ impl Given {
         let mut flags = flags(&REPEATED, false, &command, matches);
         flags.extend(self::flags(&REPEATED_BY_ITSELF, true, &command, matches));
         Self { flags, this: names.join(" "), claviger: Some(claviger) }
+    }
+
+    /// Returns the same without `failed`, and without the files that `message` names: they are what is wrong.
+    pub(super) fn without(&self, message: &str, failed: Option<&str>) -> Self {
+        let is_named = |flag: &Flag| {
+            FILES.contains(&flag.name)
+                && flag.value.as_ref().is_some_and(|value| names(message, value.trim_matches('\'')))
+        };
+        let flags = self.flags.iter().filter(|flag| Some(flag.name) != failed && !is_named(flag));
+        Self { flags: flags.cloned().collect(), ..self.clone() }
     }
 
     /// Returns `text` with the flags in each command of claviger and of etcdctl that it mentions.
@@ -194,6 +218,15 @@ fn flags(names: &[&'static str], by_itself: bool, command: &Command, matches: &A
         flags.extend(values.map(|value| Flag { name, value: Some(quoted(&*value)), by_itself }));
     }
     flags
+}
+
+/// Whether a message names this file, and not only another one whose path contains the same.
+fn names(message: &str, file: &str) -> bool {
+    let is_of_path = |c: char| c.is_alphanumeric() || "/._-".contains(c);
+    message.match_indices(file).any(|(start, _)| {
+        let (before, after) = (&message[..start], &message[start + file.len()..]);
+        !file.is_empty() && !before.ends_with(is_of_path) && !after.starts_with(is_of_path)
+    })
 }
 
 /// Whether this file can be read a second time. Standard input and descriptors can be read only once.
@@ -318,6 +351,21 @@ mod tests {
         let hostile = "claviger scan --etcd-prefix '/claviger status'";
         assert_eq!(live.command(hostile).matches("--config").count(), 1);
         assert_eq!(Given::default().command("claviger scan"), "claviger scan");
+    }
+
+    #[test]
+    fn what_failed_is_not_repeated() {
+        let line = "claviger check b.age --recovery-identity bad.txt --state-dir st --config c.toml";
+        let given = Given::new(claviger, &claviger().try_get_matches_from(line.split(' ')).unwrap());
+        let repeated = |message, failed| given.without(message, failed).repeat_in("claviger check FILE").into_owned();
+        let all = "claviger check --config c.toml --state-dir st --recovery-identity bad.txt FILE";
+        for message in ["no identity opens it", "reading not-bad.txt: denied", "reading st/bad.txt: denied"] {
+            assert_eq!(repeated(message, None), all, "{message}");
+        }
+        let without = "claviger check --config c.toml --state-dir st FILE";
+        assert_eq!(repeated("reading bad.txt: denied", None), without);
+        assert_eq!(repeated("wrong", Some("recovery-identity")), without);
+        assert_eq!(repeated("st is damaged", None), all, "a directory is repeated in any case");
     }
 
     /// The texts of a source file, without its comments, examples and tests, each on one line.

@@ -117,7 +117,15 @@ pub(super) fn choose(file: Option<&Path>) -> Result<Passphrase, Failure> {
                 .with_hint("give --new-passphrase-file FILE, or - for standard input"));
         }
     };
-    Passphrase::choose(&bytes).map_err(|error| refused(&error))
+    Passphrase::choose(&bytes).map_err(|error| refused(&error).with_any_hint(longer(&error)))
+}
+
+/// What to do about a new passphrase that is not long enough.
+fn longer(error: &PassphraseError) -> Option<String> {
+    let is_short = matches!(error, PassphraseError::Empty | PassphraseError::TooShort);
+    is_short.then(|| {
+        "take several random words, which nobody guesses who has the disk; to make one: head -c 20 /dev/urandom | base32".to_owned()
+    })
 }
 
 fn source(file: Option<&Path>) -> Result<Option<PassphraseSource>, Failure> {
@@ -144,7 +152,7 @@ fn unreadable(name: &str, error: &io::Error) -> Failure {
 fn unreadable_file(path: &Path, error: &io::Error) -> Failure {
     let failure = unreadable(&path.display().to_string(), error);
     let hint = failure::unreadable(path, error).filter(|_| path != Path::new("-"));
-    failure.with_any_hint(hint)
+    failure.with_any_hint(hint).without("passphrase-file")
 }
 
 fn read(path: &Path) -> io::Result<Passphrase> {

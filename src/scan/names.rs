@@ -96,6 +96,10 @@ const GROUPS: [(&str, &[&str]); 19] = [
     ("storagemigration.k8s.io", &["storageversionmigrations"]),
 ];
 
+/// Groups of Kubernetes itself whose resources are stored as custom ones are, below `<group>/<resource>`, by the parts
+/// of an API server that add other API servers and custom resources.
+const STORED_AS_CUSTOM: [&str; 2] = ["apiextensions.k8s.io", "apiregistration.k8s.io"];
+
 /// A resource.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Resource {
@@ -121,9 +125,8 @@ impl Resource {
 
     /// Whether it is a custom resource.
     pub fn is_custom(&self) -> bool {
-        self.group
-            .as_deref()
-            .is_some_and(|group| group.contains('.') && GROUPS.iter().all(|(other, _)| *other != group))
+        let is_own = |group: &str| GROUPS.iter().any(|(other, _)| *other == group) || STORED_AS_CUSTOM.contains(&group);
+        self.group.as_deref().is_some_and(|group| group.contains('.') && !is_own(group))
     }
 }
 

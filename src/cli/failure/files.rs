@@ -75,8 +75,9 @@ impl Explain for DurableError {
             Self::Kind { .. } | Self::Path { .. } => refused("give another path"),
             Self::Mode { path, expected, .. } => refused(&format!("chmod {expected:04o} {}", quoted(path))),
             Self::Owner { path, expected, .. } => refused(&format!("chown {expected} {}", quoted(path))),
-            Self::DirectoryMode { expected, .. } => refused(&format!(
-                "use a directory that only claviger uses; if this is one, its mode should be {expected:04o}"
+            Self::DirectoryMode { path, expected, .. } => refused(&format!(
+                "use a directory that only claviger uses; if this is one: chmod {expected:04o} {}",
+                quoted(path)
             )),
             Self::DirectoryOwner { found, expected, .. } => {
                 refused(&format!("use a directory of uid {expected}'s, or run it as uid {found}"))

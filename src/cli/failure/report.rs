@@ -5,6 +5,7 @@
 #[cfg(feature = "scan")]
 use std::path::Path;
 use std::{
+    error::Error,
     fmt::Display,
     io::{self, Write},
     process::ExitCode,
@@ -22,7 +23,11 @@ use super::{
 };
 #[cfg(feature = "scan")]
 use crate::scan::snapshot::SnapshotError;
-use crate::{durable::DurableError, telemetry::escape};
+use crate::{
+    durable::DurableError,
+    root::{RootError, SlotError},
+    telemetry::escape,
+};
 
 /// A failed command.
 #[derive(Debug)]
@@ -30,6 +35,8 @@ pub(in crate::cli) struct Failure {
     message: String,
     hint: Option<String>,
     exit: Exit,
+    /// The flag whose value failed. The hint does not repeat it.
+    failed: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -49,7 +56,7 @@ struct WarningReport<'a> {
 
 impl Failure {
     pub(in crate::cli) fn new(exit: Exit, error: &impl Display, hint: impl Into<Option<String>>) -> Self {
-        Self { message: error.to_string(), hint: hint.into(), exit }
+        Self { message: error.to_string(), hint: hint.into(), exit, failed: None }
     }
     /// The same with another hint.
     pub(in crate::cli) fn with_hint(self, hint: &str) -> Self {
@@ -58,6 +65,10 @@ impl Failure {
     /// The same with another hint, if there is one.
     pub(in crate::cli) fn with_any_hint(self, hint: Option<String>) -> Self {
         Self { hint: hint.or(self.hint), ..self }
+    }
+    /// The same for a flag whose value failed, so that the hint does not repeat it.
+    pub(in crate::cli) fn without(self, flag: &'static str) -> Self {
+        Self { failed: Some(flag), ..self }
     }
     /// Adds another way to go on to the hint.
     pub(in crate::cli) fn or(self, way: &str) -> Self {
@@ -96,6 +107,12 @@ impl Failure {
     pub(in crate::cli) fn message(&self) -> &str {
         &self.message
     }
+    /// What went wrong, with the hint, in one sentence.
+    #[cfg(feature = "scan")]
+    pub(in crate::cli) fn sentence(self) -> String {
+        let Self { message, hint, .. } = self;
+        hint.map_or_else(|| message.clone(), |hint| format!("{message}; {hint}"))
+    }
     /// Prints the failure to standard error, for people or as JSON.
     ///
     /// Prints nothing if the reader of standard output has ended, as in `claviger status | head -1`.
@@ -103,7 +120,8 @@ impl Failure {
         if self.exit == Exit::PipeClosed {
             return self.exit.into();
         }
-        let hint = self.hint.as_deref().map(|hint| global.given.repeat_in(hint));
+        let given = global.given.without(&self.message, self.failed);
+        let hint = self.hint.as_deref().map(|hint| given.repeat_in(hint));
         let hint = hint.as_deref();
         match global.output {
             Format::Text => print(Severity::Error, &self.message, hint),
@@ -157,9 +175,23 @@ fn print_json(report: &impl Serialize) {
     }
 }
 
-impl<E: Explain + Display> From<E> for Failure {
+impl<E: Explain + Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let (exit, hint) = error.explain();
-        Self::new(exit, &error, hint)
+        Self { failed: wrong_passphrase(&error), ..Self::new(exit, &error, hint) }
     }
+}
+
+/// Returns the flag that gives a passphrase, if a slot refused it.
+fn wrong_passphrase(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let is_wrong = |error: &SlotError| matches!(error, SlotError::WrongPassphrase | SlotError::Passphrase(_));
+    let is_cause = |error: &(dyn Error + 'static)| match error.downcast_ref() {
+        Some(RootError::NoSlotOpens(slots)) => slots.iter().any(|(_, error)| is_wrong(error)),
+        _ => error.downcast_ref().is_some_and(is_wrong),
+    };
+    let mut cause = Some(error);
+    while let Some(error) = cause.filter(|error| !is_cause(*error)) {
+        cause = error.source();
+    }
+    cause.map(|_| "passphrase-file")
 }
