@@ -204,6 +204,11 @@ fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten() 
     let (k1, k2) = (node.key("k1").0, node.key("k2").0);
     let listed = || node.done(&format!("backup list {STATE} --output json")).json()["snapshots"].clone();
     listed_by_a_restore_and_a_merge(&node);
+    // A directory that is named and is not there is no reason to give up the backups.
+    let nowhere = check(&node, "two.db", &format!("[DIR]/promoted.age {OURS} --state-dir [DIR]/nowhere"));
+    assert!(nowhere.code == 0 && nowhere.stdout.starts_with("this snapshot can be restored"), "{nowhere}");
+    let warning = "warning: [DIR]/nowhere does not exist, so only the keys of the backups were used\n";
+    assert!(nowhere.stderr.contains(warning), "{nowhere}");
     // Keys of others, and a machine without a keyring, list nothing.
     let promoted = answer(&node, "two.db", &format!("[DIR]/promoted.age {OURS}"), 0);
     assert_eq!((&promoted["listed"], listed()), (&Value::Null, json!([])));
@@ -240,9 +245,16 @@ fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten() 
     assert_eq!(listed(), json!([]));
     let done = destroy();
     assert_eq!(done.code, 0, "{done}");
+    // A destroyed key opens nothing, so there is nothing to keep.
+    let left = check(&node, "two.db", STATE);
+    assert!(
+        left.stdout.contains("listed     yes: those of its keys that are left here are not destroyed until"),
+        "{left}"
+    );
+    node.done(&format!("backup forget {} {STATE}", id("two.db")));
     let audit = fs::read_to_string(node.sandbox.path("state/audit.jsonl")).unwrap();
-    assert_eq!(audit.matches("\"snapshot-check\"").count(), 2, "{audit}");
-    assert_eq!(audit.matches("\"snapshot-forget\"").count(), 2, "{audit}");
+    assert_eq!(audit.matches("\"snapshot-check\"").count(), 3, "{audit}");
+    assert_eq!(audit.matches("\"snapshot-forget\"").count(), 3, "{audit}");
     // A ledger that somebody changed lists nothing, and the answer is printed nevertheless.
     let ledger = node.sandbox.path("state/ledger");
     let text = fs::read_to_string(&ledger).unwrap();

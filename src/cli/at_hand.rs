@@ -7,15 +7,15 @@ use std::{fmt, path::PathBuf};
 #[cfg(feature = "recover")]
 use clap::Args;
 
-#[cfg(feature = "recover")]
-use super::{KeyringArgs, failure::Exit};
 use super::{
-    Site,
+    Global, Site,
     backup_file::{open, read},
-    failure::Failure,
+    failure::{Failure, warn},
     identities::{IdentityArgs, Purpose},
     site::holds_keyring,
 };
+#[cfg(feature = "recover")]
+use super::{KeyringArgs, failure::Exit};
 #[cfg(feature = "recover")]
 use crate::{audit, config::Settings};
 use crate::{config::Config, keyring::Keyring};
@@ -104,8 +104,8 @@ impl GivenBackups {
     /// Opens the backups and, if it is wanted, the state directory.
     ///
     /// # Errors
-    /// When one of them does not open.
-    pub(super) fn open(self, config: Config) -> Result<AtHand, Failure> {
+    /// When one of them does not open. If there are backups, a directory without a keyring is only warned of.
+    pub(super) fn open(self, config: Config, global: &Global) -> Result<AtHand, Failure> {
         let mut held = Vec::new();
         if !self.files.is_empty() {
             let identities = self.identity.read(Purpose::Open)?;
@@ -115,7 +115,7 @@ impl GivenBackups {
             }
         }
         let mut site = None;
-        if self.wants_state_dir(&config)? {
+        if self.wants_state_dir(&config, global)? {
             let path = config.state_dir.clone();
             let found = Site::of(config).map_err(|failure| self.backup_first(failure))?;
             let keyring = found.open().map_err(|failure| self.backup_first(failure))?.keyring;
@@ -125,9 +125,21 @@ impl GivenBackups {
         Ok(AtHand { held, site })
     }
 
-    fn wants_state_dir(&self, config: &Config) -> Result<bool, Failure> {
-        let is_asked = self.files.is_empty() || self.is_named;
-        Ok(is_asked || (self.state_dir == StateDirUse::IfThere && holds_keyring(&config.state_dir)?))
+    fn wants_state_dir(&self, config: &Config, global: &Global) -> Result<bool, Failure> {
+        if self.files.is_empty() {
+            return Ok(true);
+        }
+        if !self.is_named && self.state_dir == StateDirUse::IfNamed {
+            return Ok(false);
+        }
+        let is_there = holds_keyring(&config.state_dir)?;
+        if self.is_named && !is_there {
+            let dir = config.state_dir.display();
+            let what = if config.state_dir.exists() { "holds no keyring" } else { "does not exist" };
+            let message = format!("{dir} {what}, so only the keys of the backups were used");
+            warn(&message, "if there is a keyring, name its directory: --state-dir DIR", global);
+        }
+        Ok(is_there)
     }
 
     fn backup_first(&self, failure: Failure) -> Failure {

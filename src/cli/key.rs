@@ -17,7 +17,8 @@ use super::{
     failure::{Exit, Failure, warn},
     needed,
     output::{self, OutputError},
-    tables::{KeyRow, fitting_key_table, key_row, key_rows, terminal_width},
+    probe::find_plugin,
+    tables::{KeyRow, all_of, fitting_key_table, key_row, key_rows, terminal_width},
 };
 
 /// Manage the keys of the keyring, from their creation to their destruction
@@ -42,18 +43,25 @@ Example:
     ///
     /// A pending key can unwrap, but does not wrap. So each node can read values under the new key before any node
     /// writes them.
+    ///
+    /// The command asks the plugin at --socket which keys it serves and which ones stored values need. The new key gets
+    /// a number that none of them has, because a merge may bring them back.
     #[command(after_help = "\
 Example:
   claviger key add
   claviger backup create /mnt/usb/claviger.age
   claviger key promote k2")]
-    Add(KeyringArgs),
+    Add {
+        #[command(flatten)]
+        keyring: KeyringArgs,
+        #[command(flatten)]
+        socket: Socket,
+    },
     /// Make a pending key primary, so that it wraps from now on; the previous primary key only unwraps
     ///
-    /// This rewrites nothing. Each Secret moves to the new key when it is next written; `claviger reencrypt` has all of
-    /// them written. An API server wraps under the
-    /// new key within a minute. The key must be in a backup that `claviger backup list` shows; otherwise one lost disk
-    /// would lose every Secret under it.
+    /// This re-encrypts nothing. Each Secret moves to the new key when it is next written; `claviger reencrypt` has all
+    /// of them written. An API server wraps under the new key within a minute. The key must be in a backup that
+    /// `claviger backup list` shows; otherwise one lost disk would lose every Secret under it.
     #[command(after_help = "\
 Examples:
   claviger key promote k2
@@ -201,10 +209,7 @@ struct ChangeReport {
 pub(super) fn run(args: KeyArgs, global: &Global) -> Result<Exit, Failure> {
     match args.verb {
         KeyVerb::List(keyring) => list(keyring, global),
-        KeyVerb::Add(keyring) => {
-            apply(&Site::find(keyring.settings(), global)?, &Act::Add, global)?;
-            Ok(Exit::Done)
-        }
+        KeyVerb::Add { keyring, socket } => add(keyring, socket, global),
         KeyVerb::Promote { one, without_backup, wait, socket } => {
             promote(one, backed_up(without_backup), wait.then_some(socket), global)
         }
@@ -221,6 +226,27 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> Result<Exit, Failure> {
             retire(one, (etcd, socket), risk_losing_secrets, Verb::Destroy, global)
         }
     }
+}
+
+/// Makes a pending key, and warns if keys of the keyring are missing here.
+fn add(keyring: KeyringArgs, Socket { socket }: Socket, global: &Global) -> Result<Exit, Failure> {
+    let site = Site::find(Settings { socket, ..keyring.settings() }, global)?;
+    let search = find_plugin(&site.config)?;
+    let keyring = site.open()?.keyring;
+    let missing = search.plugin().map(|plugin| plugin.missing_in(&keyring)).unwrap_or_default();
+    apply(&site, &Act::Add(missing.clone()), global)?;
+    if !missing.is_empty() {
+        let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        let message =
+            format!("the keyring here lacks {}, which the plugin serves or stored values need", all_of(&missing));
+        warn(
+            &message,
+            "before you promote the new key, merge a backup that has it: claviger backup restore FILE; `claviger status` says whether a \
+             listed one does",
+            global,
+        );
+    }
+    Ok(Exit::Done)
 }
 
 fn promote(
@@ -329,7 +355,12 @@ fn named(keyring: &Keyring, text: &str) -> Result<KeyId, Failure> {
     match (found.next(), found.next()) {
         (Some(key_id), None) => Ok(key_id),
         (None, _) => Err(unnamed(text, &format!("there is no key {text}"))),
-        (Some(_), Some(_)) => Err(unnamed(text, &format!("there are several keys {text}"))),
+        (Some(first), Some(second)) => {
+            let ids: Vec<String> = [first, second].into_iter().chain(found).map(|id| id.to_string()).collect();
+            let message = format!("there are several keys {text}: {}", all_of(&ids));
+            let hint = "give the key_id in full; `claviger key list` shows the state of each".to_owned();
+            Err(Failure::new(Exit::Refused, &message, hint))
+        }
     }
 }
 
@@ -376,7 +407,7 @@ const REWRITE: &str = if cfg!(feature = "reencrypt") {
 /// Returns what the operator should do next.
 fn next_step(act: &Act) -> Option<String> {
     match act {
-        Act::Add => Some(format!(
+        Act::Add(_) => Some(format!(
             "next: make a backup on another disk: claviger backup create FILE (if it says `counts  not yet`: claviger backup check FILE)\n\
              then: claviger key promote {KEY}"
         )),

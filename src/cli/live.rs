@@ -5,6 +5,7 @@
 //! is.
 
 use std::{
+    collections::BTreeSet,
     fmt, io,
     path::{self, Path, PathBuf},
     sync::Arc,
@@ -12,7 +13,11 @@ use std::{
 
 use super::given::quoted;
 use crate::{
-    config::DEFAULT_STATE_DIR, durable::directory_at, keyring::Keyring, probe::ProbeError, service::SelfReport,
+    config::DEFAULT_STATE_DIR,
+    durable::directory_at,
+    keyring::{Keyring, key_id::KeyId},
+    probe::ProbeError,
+    service::SelfReport,
 };
 
 /// Where a plugin serves from, compared with the state directory of a command.
@@ -274,6 +279,18 @@ impl LivePlugin {
         only_in_memory(&self.report, keyring)
     }
 
+    /// The keys that it serves, or for which it refused calls, and that `keyring` lacks. Empty if it serves another
+    /// keyring.
+    pub(super) fn missing_in(&self, keyring: &Keyring) -> Vec<KeyId> {
+        if !self.serves_keyring(keyring) {
+            return Vec::new();
+        }
+        let refused = self.report.missing.iter().filter_map(|key| key.key_id.parse().ok());
+        let served = self.report.keys.iter().filter_map(|key_id| key_id.parse().ok());
+        let keys: BTreeSet<KeyId> = served.chain(refused).collect();
+        keys.into_iter().filter(|key_id| keyring.entries().iter().all(|entry| entry.id() != *key_id)).collect()
+    }
+
     fn serves(&self) -> Serves {
         Serves { socket: self.socket.clone(), uuid: self.uuid.clone() }
     }
@@ -318,13 +335,30 @@ mod tests {
     use std::{fs, os::unix::fs::symlink};
 
     use super::*;
-    use crate::{durable::Dir, keeper::ServedFrom};
+    use crate::{durable::Dir, keeper::ServedFrom, service::MissingKey};
 
     #[test]
     fn the_unit_is_started_where_it_serves_from() {
         let usual = start(Path::new("/var/lib/claviger"));
         assert_eq!(usual, "systemctl start claviger    # or, without the unit: claviger serve");
         assert_eq!(start(Path::new("/srv/my keys")), "claviger serve --state-dir '/srv/my keys'");
+    }
+
+    #[test]
+    fn only_keys_of_the_same_keyring_are_missing_in_it() {
+        let root = crate::crypto::root_key::RootKey::generate(&mut rand::rngs::SysRng).unwrap();
+        let keyring = crate::keyring::testing::keyring(&root, crate::crypto::Uuid([5; 16]));
+        let key_id = |number: u32| format!("k{number}-{}", "0a".repeat(16));
+        let missing = |key_id| MissingKey { key_id, calls: 1, last_s: 1 };
+        let report = SelfReport {
+            keys: vec![keyring.primary().id().to_string(), key_id(3)],
+            missing: vec![missing(key_id(2)), missing(key_id(3)), missing("of another plugin".to_owned())],
+            ..SelfReport::default()
+        };
+        let plugin = |uuid: String| LivePlugin { socket: String::new(), report: report.clone(), uuid };
+        let found = plugin(keyring.uuid().to_hex()).missing_in(&keyring);
+        assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), [key_id(2), key_id(3)]);
+        assert!(plugin("another".to_owned()).missing_in(&keyring).is_empty());
     }
 
     #[test]

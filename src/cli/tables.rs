@@ -157,6 +157,14 @@ pub(super) fn ago(seconds: u64) -> String {
     format!("{count}{unit} ago")
 }
 
+/// Returns names as a sentence has them: `a`, `a and b`, or `a, b and c`.
+pub(super) fn all_of(names: &[String]) -> String {
+    match names {
+        [others @ .., before, last] if !others.is_empty() => format!("{}, {before} and {last}", others.join(", ")),
+        names => names.join(" and "),
+    }
+}
+
 /// Returns the number with its noun, as in "1 key" and "2 keys".
 pub(super) fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
@@ -211,6 +219,12 @@ k1024-00112233445566778899aabbccddeeff
   decrypt-only, compromised
   promoted 2026-11-27, 12345678 unwraps";
         assert_eq!(fitting_key_table(&wide, Some(&unwrapped), Some(60)), expected);
+    }
+
+    #[test]
+    fn several_names_are_joined_as_in_a_sentence() {
+        let names = |count: usize| all_of(&["a", "b", "c", "d"].map(ToOwned::to_owned)[..count]);
+        assert_eq!([0, 1, 2, 3, 4].map(names), ["", "a", "a and b", "a, b and c", "a, b, c and d"]);
     }
 
     #[test]

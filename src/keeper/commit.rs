@@ -475,7 +475,7 @@ mod tests {
     }
 
     fn add(dir: &Dir, store: &mut MemoryStore, opened: &Opened) -> Result<Committed, CommitError> {
-        let (next, key_id) = opened.keyring.add(&mut SysRng, &opened.root, opened.digest, now()).unwrap();
+        let (next, key_id) = opened.keyring.add(&[], &mut SysRng, &opened.root, opened.digest, now()).unwrap();
         let event = audit::KeyEvent {
             keyring: String::new(),
             generation: next.generation(),

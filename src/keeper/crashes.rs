@@ -59,10 +59,10 @@ fn nothing(_: &Scene) {}
 const ORDINARY: &[CommitStep] = &[CommitStep::Audit, CommitStep::Copy, CommitStep::Swap];
 
 const OPERATIONS: &[Operation] = &[
-    Operation { name: "key add", before: nothing, act: |scene| scene.key(&Act::Add), steps: ORDINARY },
+    Operation { name: "key add", before: nothing, act: |scene| scene.key(&Act::Add(Vec::new())), steps: ORDINARY },
     Operation {
         name: "key promote",
-        before: |scene| drop(scene.key(&Act::Add)),
+        before: |scene| drop(scene.key(&Act::Add(Vec::new()))),
         act: |scene| scene.key(&Act::Promote(scene.newest(), BackedUp::Waived)),
         steps: ORDINARY,
     },
@@ -117,12 +117,12 @@ const OPERATIONS: &[Operation] = &[
 
 /// Leaves a record that the mark does not name yet.
 fn leave_unmarked(scene: &Scene) {
-    let (_, died) = dying_after(CommitStep::Swap, || scene.key(&Act::Add));
+    let (_, died) = dying_after(CommitStep::Swap, || scene.key(&Act::Add(Vec::new())));
     assert!(died);
 }
 
 fn disable_first(scene: &Scene) {
-    assert_eq!(scene.key(&Act::Add).0, Said::Done);
+    assert_eq!(scene.key(&Act::Add(Vec::new())).0, Said::Done);
     assert_eq!(scene.key(&Act::Promote(scene.newest(), BackedUp::Waived)).0, Said::Done);
     assert_eq!(scene.key(&Act::Disable(scene.first, Usage::Waived)).0, Said::Done);
 }
@@ -319,7 +319,7 @@ fn a_commit_that_dies_after_any_step_leaves_the_old_keyring_or_the_new_one_and_s
 fn a_merge_after_a_rekey_that_broke_off_keeps_the_listed_backups() {
     for step in [CommitStep::Root, CommitStep::Copy, CommitStep::Swap, CommitStep::Ledger] {
         let scene = Scene::new();
-        assert_eq!(scene.key(&Act::Add).0, Said::Done);
+        assert_eq!(scene.key(&Act::Add(Vec::new())).0, Said::Done);
         let other = back_up(&scene.dir, &Means::default(), vec![scene.recipient.clone()], now()).unwrap();
         let other = Backup::open(&other.bytes, &scene.identities).unwrap();
         let listed = ListedBackup::of(&other.keyring, other.digest(), Proven::Checked(now()), None);

@@ -43,10 +43,10 @@ fn a_keyring_that_follows_from_each_source_needs_no_merge() {
 fn the_keys_of_a_fork_are_merged_and_its_backup_counts() {
     let (_keep, dir) = set_up();
     let before = copies(&dir, [KEYRING, MARK]);
-    let theirs = change(&dir, &Act::Add);
+    let theirs = change(&dir, &Act::Add(Vec::new()));
     let fork = backup(&dir);
     put_back(&dir, before);
-    let ours = change(&dir, &Act::Add);
+    let ours = change(&dir, &Act::Add(Vec::new()));
     let record = opened(&dir).digest;
     let plan = planned(&dir, &[source(&fork)]).unwrap();
     assert_eq!((plan.rows.len(), plan.generation, plan.fresh), (3, 3, None));
@@ -78,10 +78,10 @@ fn a_merge_lists_the_snapshot_that_was_scanned() {
     let first = disable_first(&dir);
     change(&dir, &Act::Destroy(first, Usage::Waived));
     let before = copies(&dir, [KEYRING, MARK]);
-    change(&dir, &Act::Add);
+    change(&dir, &Act::Add(Vec::new()));
     let fork = backup(&dir);
     put_back(&dir, before.clone());
-    change(&dir, &Act::Add);
+    change(&dir, &Act::Add(Vec::new()));
     let entries =
         opened(&dir).keyring.entries().iter().map(|entry| (entry.id(), entry.commitment())).collect::<Vec<_>>();
     assert_eq!(entries[0].0, first);
@@ -118,7 +118,7 @@ fn a_merge_lists_the_snapshot_that_was_scanned() {
 fn the_bytes_of_a_destroyed_key_come_back_unless_the_operator_says_otherwise() {
     let (_keep, dir) = set_up();
     let first = disable_first(&dir);
-    change(&dir, &Act::Add);
+    change(&dir, &Act::Add(Vec::new()));
     let sources = [source(&backup(&dir))];
     change(&dir, &Act::Destroy(first, Usage::Waived));
     let becomes =
@@ -192,7 +192,7 @@ fn a_plan_says_what_is_wrong_with_the_keyring_here() {
 fn a_record_that_is_missing_or_damaged_is_repaired_from_its_copy() {
     for (bytes, expected) in [(None, "the keyring is missing"), (Some(b"damaged"), "the keyring: ")] {
         let (_keep, dir) = set_up();
-        let added = change(&dir, &Act::Add);
+        let added = change(&dir, &Act::Add(Vec::new()));
         list(&dir);
         change(&dir, &Act::Promote(added, BackedUp::Required));
         std::fs::remove_file(dir.path_of(KEYRING)).unwrap();
@@ -204,7 +204,7 @@ fn a_record_that_is_missing_or_damaged_is_repaired_from_its_copy() {
         assert_eq!(plan.columns, [("keyring.prev", 2)]);
         let merged = merged(&dir, plan);
         assert_eq!((merged.keyring.generation(), merged.keyring.primary().id()), (4, added));
-        change_keys(&dir, &Means::default(), &Act::Add, now()).unwrap();
+        change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now()).unwrap();
     }
 }
 

@@ -25,8 +25,8 @@ use crate::{
 /// A change of one key.
 #[derive(Debug, Clone)]
 pub enum Act {
-    /// Makes a pending key.
-    Add,
+    /// Makes a pending key whose number none of these keys has. They are known to exist, and may not be in the keyring.
+    Add(Vec<KeyId>),
     /// Makes a key the primary one, which wraps.
     Promote(KeyId, BackedUp),
     /// Disables a key. It then neither wraps nor unwraps.
@@ -217,7 +217,10 @@ pub fn change_keys(dir: &Dir, means: &Means, act: &Act, now: Time) -> Result<Cha
 fn decide(opened: &mut Opened, act: &Act, now: Time) -> Result<(Keyring, KeyId), ChangeKeysError> {
     let Opened { keyring, digest, root, .. } = &*opened;
     let decided = match act {
-        Act::Add => keyring.add(&mut SysRng, root, *digest, now)?,
+        Act::Add(others) => {
+            let others = [opened.listed_keys().as_slice(), others].concat();
+            keyring.add(&others, &mut SysRng, root, *digest, now)?
+        }
         Act::Promote(key_id, _) => (keyring.promote(*key_id, *digest, now)?, *key_id),
         Act::Disable(key_id, _) => (keyring.disable(*key_id, *digest)?, *key_id),
         Act::Enable(key_id) => (keyring.enable(*key_id, *digest)?, *key_id),
@@ -260,7 +263,7 @@ impl Act {
                 usage.check(opened, *key_id, Verb::Destroy)?;
                 if usage.is_waived() { Ok(()) } else { check_ledger(opened, *key_id) }
             }
-            Self::Add | Self::Promote(..) | Self::Enable(_) => Ok(()),
+            Self::Add(_) | Self::Promote(..) | Self::Enable(_) => Ok(()),
         }
     }
 
@@ -272,7 +275,7 @@ impl Act {
             unproven,
         };
         match self {
-            Self::Add => Event::Add(event(false)),
+            Self::Add(_) => Event::Add(event(false)),
             Self::Promote(_, backed_up) => Event::Promote(event(*backed_up == BackedUp::Waived)),
             Self::Enable(_) => Event::Enable(event(false)),
             Self::Disable(_, usage) => Event::Disable(event(usage.is_waived())),
@@ -372,7 +375,7 @@ mod tests {
     #[test]
     fn only_a_key_in_a_listed_backup_is_promoted() {
         let (_keep, dir) = set_up();
-        let added = change(&dir, &Act::Add);
+        let added = change(&dir, &Act::Add(Vec::new()));
         let promote = || change_keys(&dir, &Means::default(), &Act::Promote(added, BackedUp::Required), now());
         let text = format!("no listed backup holds key {added}, so it is not promoted");
         assert_eq!(promote().unwrap_err().to_string(), text);
@@ -410,8 +413,8 @@ mod tests {
     fn the_audit_log_says_what_was_changed_without_a_proof() {
         let (_keep, dir) = set_up();
         let unused = || Usage::Scanned { objects: 0, example: None, record: opened(&dir).digest };
-        let [first, second] = [opened(&dir).keyring.primary().id(), change(&dir, &Act::Add)];
-        let third = change(&dir, &Act::Add);
+        let [first, second] = [opened(&dir).keyring.primary().id(), change(&dir, &Act::Add(Vec::new()))];
+        let third = change(&dir, &Act::Add(Vec::new()));
         list(&dir);
         change(&dir, &Act::Promote(second, BackedUp::Required));
         change(&dir, &Act::Promote(third, BackedUp::Waived));
@@ -451,7 +454,7 @@ mod tests {
         let first = disable_first(&dir);
         let copied = || record::outline(&dir.read(KEYRING_PREV, RECORD_MAX).unwrap()).unwrap();
         let before = opened(&dir).digest;
-        change(&dir, &Act::Add);
+        change(&dir, &Act::Add(Vec::new()));
         assert_eq!(Digest::of(&dir.read(KEYRING_PREV, RECORD_MAX).unwrap()), before, "the record before");
         change(&dir, &Act::Destroy(first, Usage::Waived));
         assert!(copied().iter().any(|key| key.key_id == first && key.state.is_none()), "{:?}", copied());
@@ -483,10 +486,10 @@ mod tests {
     #[test]
     fn room_for_a_last_rotation_is_kept() {
         let (_keep, dir) = set_up();
-        let added = change(&dir, &Act::Add);
+        let added = change(&dir, &Act::Add(Vec::new()));
         fill(&dir);
         let record = dir.read(KEYRING, RECORD_MAX).unwrap();
-        let error = change_keys(&dir, &Means::default(), &Act::Add, now()).unwrap_err();
+        let error = change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now()).unwrap_err();
         assert_eq!(error.to_string(), "the keyring has no room for more: 17408 bytes are kept for a last rotation");
         let (recipient, identities) = identity();
         let recovery = keeper::RecoveryAct::Add(recipient, identities);
@@ -501,7 +504,8 @@ mod tests {
     fn a_failure_after_the_rename_says_that_the_keyring_was_changed() {
         let changed_and_said = (0..20).map(|steps| {
             let (_keep, dir) = set_up();
-            let (changed, _) = dying_after(steps, || change_keys(&dir, &Means::default(), &Act::Add, now()));
+            let (changed, _) =
+                dying_after(steps, || change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now()));
             let generation = keeper::open(&dir, &Means::default()).unwrap().keyring.generation();
             match changed {
                 Ok(_) => assert_eq!(generation, 2, "after {steps} steps"),
@@ -532,9 +536,9 @@ mod tests {
             assert!(rekeyed.is_err());
             steps += 1;
         }
-        let error = change_keys(&dir, &Means::default(), &Act::Add, now()).unwrap_err();
+        let error = change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now()).unwrap_err();
         assert_eq!(error.to_string(), "a rekey is not finished: the keyring is still under the root key from before");
         keeper::rekey(&dir, &Means::default()).unwrap();
-        change_keys(&dir, &Means::default(), &Act::Add, now()).unwrap();
+        change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now()).unwrap();
     }
 }

@@ -296,7 +296,7 @@ mod tests {
         let destroy = |key_id| change_keys(&dir, &Means::default(), &Act::Destroy(key_id, unused()), now());
         assert!(matches!(destroy(first), Err(ChangeKeysError::Forgotten { forgot: 2, .. })));
         // A key that was made later was in none of the forgotten backups.
-        let third = change(&dir, &Act::Add);
+        let third = change(&dir, &Act::Add(Vec::new()));
         change(&dir, &Act::Promote(third, BackedUp::Waived));
         rotate(&dir);
         change(&dir, &Act::Disable(third, Usage::Waived));

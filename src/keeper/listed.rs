@@ -175,11 +175,11 @@ mod tests {
     fn a_change_of_the_keyring_leaves_the_ledger_alone() {
         let (_keep, dir) = set_up();
         let path = dir.path_of(LEDGER);
-        change(&dir, &Act::Add);
+        change(&dir, &Act::Add(Vec::new()));
         assert!(!path.exists(), "there is no ledger before the first backup is listed");
         list(&dir);
         let before = version(&path).unwrap();
-        change(&dir, &Act::Add);
+        change(&dir, &Act::Add(Vec::new()));
         assert_eq!(version(&path), Some(before));
         rekey(&dir, &Means::default()).unwrap();
         assert_ne!(version(&path), Some(before), "it is under the new root key");

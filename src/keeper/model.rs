@@ -127,7 +127,7 @@ impl World {
     fn attempt(&mut self, step: Step) -> Result<(), Failed> {
         let at = |place: usize| self.open().keyring.entries().get(place).map(Entry::id);
         let act = match step {
-            Step::Add => Some(Act::Add),
+            Step::Add => Some(Act::Add(Vec::new())),
             Step::Promote(place) => at(place).map(|key_id| Act::Promote(key_id, BackedUp::Waived)),
             Step::Disable(place) => at(place).map(|key_id| Act::Disable(key_id, Usage::Waived)),
             Step::Enable(place) => at(place).map(Act::Enable),
@@ -294,7 +294,7 @@ fn commands_at_once_wait_for_each_other() {
     let before = world.generation;
     let command = || {
         let dir = Dir::open(&path, Privacy::Private).unwrap();
-        (0..5).filter(|_| change_keys(&dir, &Means::default(), &Act::Add, now()).is_ok()).count()
+        (0..5).filter(|_| change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now()).is_ok()).count()
     };
     let done: usize = thread::scope(|scope| {
         let commands = [(); 4].map(|()| scope.spawn(command));
@@ -315,7 +315,7 @@ fn who_only_reads_is_not_confused_by_a_command_beside_it() {
             let dir = Dir::open(&path, Privacy::Private).unwrap();
             for _ in 0..40 {
                 rekey(&dir, &Means::default()).unwrap();
-                change_keys(&dir, &Means::default(), &Act::Add, now()).unwrap();
+                change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now()).unwrap();
             }
             stop.store(true, Ordering::Relaxed);
         });

@@ -61,7 +61,7 @@ impl Opened {
 
     /// Whether the keyring was restored or merged, and was not rotated to a new key after that.
     pub fn wants_rotation(&self) -> bool {
-        self.mark.as_ref().is_some_and(|mark| mark.clone().after(Some(mark), &self.keyring).wants_rotation())
+        self.next_mark(&self.keyring, self.digest).wants_rotation()
     }
 
     /// Returns the keys that no listed backup contains. Returns all keys if the ledger was refused.
@@ -87,6 +87,15 @@ impl Opened {
     /// When the ledger was refused.
     pub fn backups(&self) -> Result<&[ListedBackup], &ReadLedgerError> {
         self.listed.ledger().map(Ledger::backups)
+    }
+
+    /// Returns the keys of the listed backups and those that listed snapshots need. A ledger that is newer than the
+    /// keyring names keys that the keyring lacks.
+    pub(super) fn listed_keys(&self) -> Vec<KeyId> {
+        let ledger = self.listed.ledger().ok();
+        let backups = ledger.into_iter().flat_map(Ledger::backups).flat_map(ListedBackup::keys);
+        let snapshots = ledger.into_iter().flat_map(Ledger::snapshots).flat_map(ListedSnapshot::keys);
+        backups.chain(snapshots).copied().collect()
     }
 
     /// Returns the listed snapshots of etcd. The one that was read last is the last one.
@@ -274,9 +283,12 @@ mod tests {
     use crate::{
         durable,
         keeper::{
-            Plan, SlotAct, change_slots, init,
+            Act, Plan, Publisher, SlotAct, change_slots, init,
             state_dir::{KEYRING, MARK},
-            testing::{add_passphrase, opened, passphrase, rotate, set_up, slow},
+            testing::{
+                add_passphrase, backup, change, copies, list, merged, opened, passphrase, planned, put_back, rotate,
+                set_up, slow, source,
+            },
         },
         keyring::testing::now,
         root::{Passphrase, Passphrases},
@@ -335,6 +347,41 @@ mod tests {
         assert!(self::opened(&dir).wants_rotation());
         rotate(&dir);
         assert!(!self::opened(&dir).wants_rotation());
+    }
+
+    #[test]
+    fn a_keyring_that_was_restored_wants_a_rotation_whoever_makes_its_mark_anew() {
+        let (_keep, dir) = set_up();
+        rotate(&dir);
+        let lose_mark = || {
+            std::fs::remove_file(dir.path_of(MARK)).unwrap();
+            let wanted = opened(&dir).wants_rotation();
+            Publisher::new(dir.path().to_owned(), Means::default(), None, Arc::default()).publish().unwrap();
+            assert!(opened(&dir).standing.is_some() && opened(&dir).wants_rotation() == wanted);
+            wanted
+        };
+        assert!(!lose_mark(), "nothing was restored");
+        let backup = backup(&dir);
+        rotate(&dir);
+        std::fs::remove_file(dir.path_of(KEYRING)).unwrap();
+        merged(&dir, planned(&dir, &[source(&backup)]).unwrap());
+        assert!(lose_mark());
+        list(&dir);
+        assert!(opened(&dir).wants_rotation());
+        rotate(&dir);
+        assert!(!opened(&dir).wants_rotation());
+    }
+
+    #[test]
+    fn a_new_key_does_not_get_the_number_of_one_that_only_a_listed_backup_holds() {
+        let (_keep, dir) = set_up();
+        let older = copies(&dir, [KEYRING]);
+        change(&dir, &Act::Add(Vec::new()));
+        list(&dir);
+        std::fs::remove_file(dir.path_of(MARK)).unwrap();
+        put_back(&dir, older);
+        Publisher::new(dir.path().to_owned(), Means::default(), None, Arc::default()).publish().unwrap();
+        assert_eq!(change(&dir, &Act::Add(Vec::new())).seq(), 3);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
     open::Opened,
     serve::{ServeError, Served, open_to_serve},
     snapshot::{Degraded, Published, ServedFrom, Snapshot},
-    state_dir::{KEYRING, LEDGER, StateFiles},
+    state_dir::{KEYRING, LEDGER, MARK, ROOT, StateFiles},
 };
 use crate::{
     audit,
@@ -49,10 +49,14 @@ pub struct Publisher {
     seen: Seen,
 }
 
-/// The state of the files of record and ledger when the publisher last opened them.
+/// The files whose changes are followed: any change of the first two. The others change only together with them, but
+/// after a failure they may be put back alone.
+const FOLLOWED: [&str; 4] = [KEYRING, LEDGER, ROOT, MARK];
+
+/// The state of the files when the publisher last opened them.
 #[derive(Debug, Default)]
 struct Seen {
-    versions: [Option<Version>; 2],
+    versions: [Option<Version>; FOLLOWED.len()],
     failed: Option<LastFailure>,
 }
 
@@ -134,13 +138,14 @@ impl Publisher {
         outcome
     }
 
-    /// Publishes the keyring again if the file of record or ledger was replaced, or if the last attempt failed at least
-    /// 10 s ago. Returns a repeated failure only the first time. When a failure is over and the keyring has not
-    /// changed, returns `None` in place of a keyring, once. Does nothing before the first keyring is published.
+    /// Publishes the keyring again if the file of record or ledger was replaced. After a failure it tries again when
+    /// any of the files was replaced, or after 10 s. Returns a repeated failure only the first time. When a failure is
+    /// over and the keyring has not changed, returns `None` in place of a keyring, once. Does nothing before the first
+    /// keyring is published.
     pub fn follow(&mut self) -> Option<Result<Option<Unsealed>, ServeError>> {
         self.published.current().as_ref()?;
         let is_due = self.seen.failed.as_ref().is_some_and(LastFailure::is_due);
-        if !is_due && self.seen.versions == self.versions() {
+        if !is_due && !self.is_changed() {
             return None;
         }
         let reported = self.seen.failed.take();
@@ -151,8 +156,14 @@ impl Publisher {
         }
     }
 
-    fn versions(&self) -> [Option<Version>; 2] {
-        [KEYRING, LEDGER].map(|name| version(&self.state_dir.join(name)))
+    fn versions(&self) -> [Option<Version>; FOLLOWED.len()] {
+        FOLLOWED.map(|name| version(&self.state_dir.join(name)))
+    }
+
+    fn is_changed(&self) -> bool {
+        let (seen, now) = (&self.seen.versions, self.versions());
+        let followed = if self.seen.failed.is_some() { FOLLOWED.len() } else { 2 };
+        seen[..followed] != now[..followed]
     }
 
     /// Opens the state directory. After the first record was published, it must be the directory that this record came
@@ -227,6 +238,8 @@ fn unseal_event<'a>(opened: &Opened, slot: &'a str, key_id: &'a str) -> audit::E
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::{
         keeper::{
@@ -319,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_is_not_in_the_watched_files_is_found_when_it_is_time_to_try_again() {
+    fn what_was_put_back_is_found_at_once_and_any_other_repair_when_it_is_time_to_try_again() {
         let (_keep, dir) = set_up();
         let (mut publisher, served) = publisher(&dir);
         publisher.publish().unwrap();
@@ -328,7 +341,16 @@ mod tests {
         let record = std::fs::read(dir.path_of(KEYRING)).unwrap();
         dir.replace(KEYRING, &record).unwrap();
         assert!(said(publisher.follow()).unwrap().is_err());
+        assert_eq!(said(publisher.follow()), None, "nothing was put back");
         std::fs::rename(dir.path_of("aside"), dir.path_of("root")).unwrap();
+        assert_eq!(said(publisher.follow()), Some(Ok(None)), "the record is the published one");
+        assert_eq!(served.degraded(), None);
+
+        let chmod = |mode| std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(mode)).unwrap();
+        chmod(0o755);
+        dir.replace(KEYRING, &record).unwrap();
+        assert!(said(publisher.follow()).unwrap().is_err());
+        chmod(0o700);
         assert_eq!(said(publisher.follow()), None);
         assert!(served.degraded().is_some(), "it is not time yet");
         wait(&mut publisher);
@@ -386,7 +408,7 @@ mod tests {
         let (_keep, dir) = set_up();
         let (mut publisher, _) = publisher(&dir);
         publisher.publish().unwrap();
-        let add = || change_keys(&dir, &Means::default(), &Act::Add, now());
+        let add = || change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now());
         dying_after(CommitStep::Swap, add).0.unwrap_err();
         assert_eq!(opened(&dir).standing, Some(Standing::Ahead));
         let unsealed = publisher.follow().unwrap().unwrap().unwrap();
@@ -395,7 +417,7 @@ mod tests {
         // A daemon that has the root key needs no slot to follow, also after a rekey.
         rekey(&dir, &Means::default()).unwrap();
         assert!(publisher.follow().unwrap().is_ok());
-        change(&dir, &Act::Add);
+        change(&dir, &Act::Add(Vec::new()));
         let unsealed = publisher.follow().unwrap().unwrap().unwrap();
         assert!(!unsealed.slot_opened);
     }

@@ -48,7 +48,7 @@ pub fn change(dir: &Dir, act: &Act) -> KeyId {
 
 /// Adds a key and makes it primary. Returns the key.
 pub fn rotate(dir: &Dir) -> KeyId {
-    let added = change(dir, &Act::Add);
+    let added = change(dir, &Act::Add(Vec::new()));
     change(dir, &Act::Promote(added, BackedUp::Waived))
 }
 

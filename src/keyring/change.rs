@@ -26,8 +26,13 @@ pub enum ChangeError {
     #[error("there is no key {0}")]
     UnknownKey(KeyId),
     /// The key is destroyed.
-    #[error("key {0} is destroyed")]
-    Destroyed(KeyId),
+    #[error("key {key_id} is destroyed")]
+    Destroyed {
+        /// The key.
+        key_id: KeyId,
+        /// What should have been done with it.
+        verb: Verb,
+    },
     /// A key in this state cannot be changed so.
     #[error("key {key_id} is {state}{}", why_not(*state, *verb))]
     State {
@@ -68,19 +73,24 @@ type NextKeyring = Result<Keyring, ChangeError>;
 
 impl Keyring {
     /// Adds a pending key, and returns its name, too. `record` is the SHA-256 of the record before the change, here and
-    /// in every other change.
+    /// in every other change. None of `others` has the number of the new key: they are keys of this keyring that may be
+    /// elsewhere, and that a merge may bring back.
     ///
     /// # Errors
     /// When no number is left, the random source fails or no memory can be locked.
     pub fn add(
         &self,
+        others: &[KeyId],
         rng: &mut impl rand::TryCryptoRng,
         root: &RootKey,
         record: Digest,
         now: Time,
     ) -> Result<(Self, KeyId), ChangeError> {
         let mut next = self.next(record)?;
-        let seq = next_seq(self.greatest_seq())?;
+        let mut seq = next_seq(self.greatest_seq())?;
+        while others.iter().any(|other| other.seq() == seq) {
+            seq = next_seq(seq)?;
+        }
         let key = Key::generate(rng, self.wrapper_under(root), seq, now)?;
         let key_id = key.id();
         next.entries.push(Entry::Key(key));
@@ -193,7 +203,7 @@ impl Keyring {
         let generation = self.generation;
         let found = self.entries.iter_mut().find(|entry| entry.id() == key_id);
         let entry = found.ok_or(ChangeError::UnknownKey(key_id))?;
-        let Entry::Key(key) = entry else { return Err(ChangeError::Destroyed(key_id)) };
+        let Entry::Key(key) = entry else { return Err(ChangeError::Destroyed { key_id, verb }) };
         match key.state.after(verb) {
             Some(Fate::Becomes(COMPROMISED_NEVER)) if key.compromised => return Err(ChangeError::Compromised(key_id)),
             Some(Fate::Becomes(state)) => key.state = state,
@@ -243,7 +253,7 @@ mod tests {
         fn new() -> Self {
             let root = RootKey::generate(&mut SysRng).unwrap();
             let keyring = Keyring::create(&mut SysRng, &root, UUID, Vec::new(), now()).unwrap();
-            let (keyring, _) = keyring.add(&mut SysRng, &root, RECORD, now()).unwrap();
+            let (keyring, _) = keyring.add(&[], &mut SysRng, &root, RECORD, now()).unwrap();
             Self { root, keyring }
         }
 
@@ -256,7 +266,7 @@ mod tests {
         }
 
         fn add(&mut self) {
-            let (next, key_id) = self.keyring.add(&mut SysRng, &self.root, RECORD, now()).unwrap();
+            let (next, key_id) = self.keyring.add(&[], &mut SysRng, &self.root, RECORD, now()).unwrap();
             assert_eq!(next.entries.last().unwrap().id(), key_id);
             self.take(Ok(next));
         }
@@ -299,6 +309,18 @@ mod tests {
         fixture.take(fixture.keyring.destroy(second, RECORD));
         fixture.add();
         assert!(fixture.id(2).to_string().starts_with("k3-"));
+    }
+
+    #[test]
+    fn the_number_of_a_key_that_is_elsewhere_is_not_used_again() {
+        let fixture = Fixture::new();
+        let elsewhere = |seq| KeyId::new(seq, &crate::crypto::Commitment([9; 32]));
+        let add = |others: &[KeyId]| fixture.keyring.add(others, &mut SysRng, &fixture.root, RECORD, now()).unwrap();
+        assert_eq!(add(&[fixture.id(0), elsewhere(2), elsewhere(9)]).1.seq(), 3);
+        let (next, added) = add(&[elsewhere(4), elsewhere(3)]);
+        assert_eq!(added.seq(), 5);
+        let record = record::encode(&next, &fixture.root).unwrap();
+        assert!(record::decode(&record, &fixture.root, UUID).is_ok(), "a record may leave numbers out");
     }
 
     #[test]
@@ -369,7 +391,7 @@ mod tests {
         assert_eq!(refused.to_string(), "the keyring has no numbers left");
         fixture.keyring.generation = 2;
         fixture.keyring.keys_mut().last().unwrap().seq = SEQ_MAX;
-        let refused = fixture.keyring.add(&mut SysRng, &fixture.root, RECORD, now()).map(drop).unwrap_err();
+        let refused = fixture.keyring.add(&[], &mut SysRng, &fixture.root, RECORD, now()).map(drop).unwrap_err();
         assert_eq!(refused.to_string(), "the keyring has no numbers left");
     }
 }

@@ -128,13 +128,21 @@ impl Mark {
 
     /// Copies the note "restored" from the mark `before`. A rotation ends it: then the primary key is newer than every
     /// restored key.
+    ///
+    /// If there is no mark before, the record says whether it was restored or merged, and nothing says whether it was
+    /// rotated since. So it gets the note again.
     #[must_use]
     pub fn after(self, before: Option<&Self>, keyring: &Keyring) -> Self {
-        let restored = before.and_then(|before| before.restored).filter(|seq| keyring.primary().seq <= *seq);
+        let primary = keyring.primary().seq;
+        let restored = match before {
+            Some(before) => before.restored.filter(|seq| primary <= *seq),
+            None => keyring.restored().map(|_| primary),
+        };
         Self { restored, ..self }
     }
 
-    /// Returns whether the keyring was restored or merged, and was not rotated to a new key after that.
+    /// Returns whether the keyring was restored or merged, and was not rotated to a new key after that, as far as the
+    /// marks of this node say.
     pub fn wants_rotation(&self) -> bool {
         self.restored.is_some()
     }
@@ -378,6 +386,13 @@ mod tests {
         let added = testing::with_key(promoted, &root, crate::keyring::state::State::Pending);
         let mark = next(&mark, &added);
         assert!(mark.wants_rotation());
-        assert!(!next(&mark, &testing::promote(&added, 2)).wants_rotation());
+        let rotated = testing::promote(&added, 2);
+        assert!(!next(&mark, &rotated).wants_rotation());
+        // The note was in the mark that is lost. A key that was pending then may be the new one.
+        let remade = |keyring: &Keyring| Mark::of(keyring, testing::digest(1), 0).after(None, keyring);
+        assert!(!remade(&added).wants_rotation(), "its record does not say that it was restored");
+        let merged = testing::later(&added, |later| later.restored = Some(later.generation));
+        assert!(remade(&merged).wants_rotation());
+        assert!(!next(&remade(&merged), &testing::promote(&merged, 2)).wants_rotation());
     }
 }

@@ -210,7 +210,7 @@ mod tests {
         for times in 1..=2 {
             let restored = fixture.restore(&Candidates::Any, &[]).unwrap().keyring;
             assert_eq!(restored.restored(), Some(fixture.backup.generation + 1), "{times}");
-            let later = restored.add(&mut SysRng, &fixture.root, Digest([7; 32]), testing::now()).unwrap().0;
+            let later = restored.add(&[], &mut SysRng, &fixture.root, Digest([7; 32]), testing::now()).unwrap().0;
             assert_eq!(later.restored(), restored.restored());
             fixture.backup = later;
         }

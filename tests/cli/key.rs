@@ -58,8 +58,9 @@ fn a_key_goes_through_its_whole_life() {
     let enable = sandbox.run(&format!("key enable k1 {STATE}"));
     sandbox.run(&format!("key disable {first} --risk-unreadable-secrets {STATE}")).ends_with(0);
     let destroy = sandbox.run(&format!("key destroy {first} --risk-losing-secrets {STATE} --output json"));
+    let gone = ["enable", "disable"].map(|verb| sandbox.refused(3, &format!("key {verb} {first} {STATE}")));
     let list = sandbox.run(&format!("key list {STATE}"));
-    snapshot("key/life", &[&add, &promote, &disable, &enable, &destroy, &list]);
+    snapshot("key/life", &[&add, &promote, &disable, &enable, &destroy, &gone[0], &gone[1], &list]);
     assert_eq!(audited(&sandbox), ["add", "promote", "disable", "enable", "disable", "destroy"]);
     let record = fs::read(sandbox.path("state/keyring")).unwrap();
     assert_eq!(fs::read(sandbox.path("state/keyring.prev")).unwrap(), record, "no copy has the destroyed key");
@@ -89,8 +90,8 @@ fn what_must_not_be_is_refused() {
     );
     let unproven = refused(&format!("destroy {first}"));
     fs::remove_file(sandbox.path("state/mark")).unwrap();
-    let unmarked = refused("add");
-    let all = early.iter().chain(&late).chain([&unproven, &unmarked]).collect::<Vec<_>>();
+    let unmarked = [refused("add"), sandbox.refused(3, &format!("rekey {STATE}"))];
+    let all = early.iter().chain(&late).chain([&unproven]).chain(&unmarked).collect::<Vec<_>>();
     snapshot("key/refused", &all);
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::{
+    backup::{OURS, with_recovery},
     forge::Forge,
     sandbox::{Answer, Sandbox, snapshot},
 };
@@ -41,6 +42,24 @@ fn without_a_mark_the_daemon_trusts_what_it_sees_first_and_warns() {
     let warning = log.lines().find(|line| line.contains("\"WARN\"")).expect("a warning");
     assert!(warning.contains("no mark yet, trusting the keyring that was found") && warning.contains(&expect), "{log}");
     assert_eq!(fs::read(&path).unwrap(), mark);
+}
+
+#[test]
+fn status_asks_for_a_rotation_after_a_restore_until_there_was_one_whoever_made_the_mark_anew() {
+    let sandbox = with_recovery();
+    sandbox.run("backup create [DIR]/backup.age --state-dir [DIR]/state").ends_with(0);
+    fs::remove_file(sandbox.path("state/keyring")).unwrap();
+    sandbox.run(&format!("backup restore [DIR]/backup.age {OURS} --state-dir [DIR]/state --accept")).ends_with(0);
+    let asks = || sandbox.run(STATUS).stdout.contains("! the keyring was restored or merged: rotate");
+    assert!(asks());
+    fs::remove_file(sandbox.path("state/mark")).unwrap();
+    assert!(asks());
+    let _daemon = sandbox.serve(SERVE.trim_start_matches("serve "));
+    assert!(sandbox.path("state/mark").exists() && asks());
+    sandbox.run("key add --state-dir [DIR]/state").ends_with(0);
+    assert!(asks());
+    sandbox.run("key promote k3 --without-backup --state-dir [DIR]/state").ends_with(0);
+    assert!(!asks());
 }
 
 #[test]

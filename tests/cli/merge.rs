@@ -319,3 +319,50 @@ fn a_root_key_that_was_never_here_needs_the_operators_word() {
     sandbox.run(&format!("{line} --expect {older}")).ends_with(0);
     unwraps(&sandbox, "new", &wrapped);
 }
+
+/// A merge brings the key back later. Then the keyring would have two keys of one number.
+#[test]
+fn a_new_key_does_not_get_the_number_of_a_key_that_only_the_plugin_has() {
+    let sandbox = with_recovery();
+    let socket = "--socket [DIR]/run/kms.sock";
+    let older = sandbox.run(&format!("backup create [DIR]/older.age {STATE} --output json")).json();
+    sandbox.run(&format!("key add {STATE}")).ends_with(0);
+    backup(&sandbox, "state", "newer");
+    let _daemon = sandbox.serve(&format!("{STATE} {socket}"));
+    fs::remove_dir_all(sandbox.path("state")).unwrap();
+    let expect = older["expect"].as_str().unwrap();
+    sandbox.run(&format!("backup restore [DIR]/older.age {OURS} {STATE} {socket} --expect {expect}")).ends_with(0);
+    let added = sandbox.run(&format!("key add {STATE} {socket}"));
+    added.ends_with(0).matches("merge/added-beside");
+    merge(&sandbox, "[DIR]/newer.age --accept").ends_with(0);
+    let keys = sandbox.run(&format!("key list {STATE}"));
+    assert_eq!(["k1-", "k2-", "k3-", "k4-"].map(|number| keys.stdout.matches(number).count()), [1; 4], "{keys}");
+}
+
+#[test]
+fn a_number_that_two_keys_have_is_not_enough_to_name_one() {
+    let sandbox = with_recovery();
+    sandbox.copy("state", "twin");
+    for dir in ["state", "twin"] {
+        sandbox.run(&format!("key add --state-dir [DIR]/{dir}")).ends_with(0);
+    }
+    backup(&sandbox, "twin", "twin");
+    merge(&sandbox, "[DIR]/twin.age --accept").ends_with(0);
+    let named = sandbox.refused(3, &format!("key promote k3 {STATE} --without-backup"));
+    let listed = sandbox.run(&format!("backup list {STATE}"));
+    snapshot("merge/twins", &[&named, &listed]);
+}
+
+#[test]
+fn a_merge_refuses_a_backup_that_is_not_the_expected_one() {
+    let sandbox = with_recovery();
+    let older = sandbox.run(&format!("backup create [DIR]/older.age {STATE} --output json")).json();
+    let (record, _) = older["expect"].as_str().unwrap().rsplit_once(':').unwrap();
+    let expect = format!("{record}:{}", "0".repeat(64));
+    for accept in ["", "--accept"] {
+        let line = format!("backup restore [DIR]/older.age {OURS} {STATE} --expect {expect} {accept}");
+        let refused = sandbox.refused(3, &line);
+        assert!(refused.stderr.contains("has another SHA-256 than expected"), "{refused}");
+        assert!(refused.stderr.contains("to merge others, omit --expect"), "{refused}");
+    }
+}

@@ -262,6 +262,21 @@ fn a_lost_root_file_is_answered_with_a_restore_beside_it_and_that_works() {
     }
 }
 
+#[test]
+fn a_root_file_that_was_put_back_is_whole_again_at_once() {
+    let (sandbox, _) = backed_up();
+    let _daemon = serve(&sandbox);
+    let (root, aside) = (sandbox.path("state/root"), sandbox.path("state/aside"));
+    fs::rename(&root, &aside).unwrap();
+    // The plugin looks, because the keyring was written again.
+    let keyring = fs::read(sandbox.path("state/keyring")).unwrap();
+    fs::write(sandbox.path("state/keyring"), keyring).unwrap();
+    wait_until(|| plugin(&sandbox)["degraded"].is_string());
+    fs::rename(&aside, &root).unwrap();
+    let status = sandbox.run(STATUS);
+    assert!(!status.stdout.contains("! the plugin"), "{status}");
+}
+
 /// A set-up that seems unfinished, because only the root file and the slot's key are left, is restored and not merged.
 #[test]
 fn a_directory_with_nothing_but_a_root_file_is_answered_with_a_restore() {

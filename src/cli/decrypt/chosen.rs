@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::super::tables::all_of;
 use crate::{recover::Selection, scan::names::Names};
 
 /// The flags that choose objects: exactly one kind of them.
@@ -36,7 +37,7 @@ impl ChosenArgs {
 
     /// How a resource is named, if resources are chosen.
     pub(super) fn resource_hint(&self) -> Option<String> {
-        let named = self.resource.join(" and ");
+        let named = all_of(&self.resource);
         (!named.is_empty()).then(|| {
             format!(
                 "nothing is stored of {named}: a resource has the name that `kubectl api-resources` shows, in the plural, such as \

@@ -46,7 +46,7 @@ pub(in crate::cli) fn run(mut args: DecryptArgs, global: &Global) -> Result<Exit
     let declared = Declared::read(&config.cluster, args.snapshot.is_some())?;
     let places = places(&args, &declared)?;
     let names = Names::new(&declared.prefix);
-    let at_hand = backups.open(config)?;
+    let at_hand = backups.open(config, global)?;
     let keys = keys(&at_hand, encryption_config(&args, &declared))?;
     let form = if args.raw { Form::Raw } else { Form::Manifest };
     let prefix = String::from_utf8_lossy(names.prefix()).into_owned();

@@ -30,7 +30,8 @@ pub(super) const SHARED: &str =
 /// What to do with a keyring that has no numbers left.
 pub(super) const ANEW: &str = "make a new keyring in another state directory: claviger init --state-dir DIR";
 
-const MARK: &str = "move it away and start `claviger serve --expect …` with what `claviger status` last printed here";
+const MARK: &str = "move it away, and start `claviger serve --expect EXPECT` once; EXPECT is the line `expect` that `claviger status` last \
+                    printed here";
 
 fn init_hint(state_dir: &Path) -> String {
     format!(
@@ -198,7 +199,15 @@ impl Explain for MarkError {
 impl Explain for ChangeError {
     fn explain(&self) -> Explanation {
         let hint = match self {
-            Self::UnknownKey(_) | Self::Destroyed(_) => "name one that `claviger key list` shows",
+            Self::UnknownKey(_) => "name one that `claviger key list` shows",
+            Self::Destroyed { verb: Verb::Disable | Verb::Destroy, .. } => {
+                "nothing has to be done: its bytes are gone, and only `claviger key list` still shows it"
+            }
+            Self::Destroyed { .. } => {
+                "its bytes are gone here; a backup from before may still hold the key: `claviger \
+                 backup list` shows which one does, and `claviger backup check FILE` shows the keys in a file; to bring the key back: \
+                 claviger backup restore FILE"
+            }
             Self::UnknownRecipient(_) => "name one that `claviger recovery list` shows",
             Self::State { state: State::Primary, verb: Verb::Disable | Verb::Destroy, .. } => {
                 "promote another key first: claviger key add, then claviger key promote KEY"

@@ -275,9 +275,9 @@ impl Explain for ReadLedgerError {
 
 /// What to do with objects that are under a key.
 const WRITE_AGAIN: &str = if cfg!(feature = "reencrypt") {
-    "to see which objects: claviger scan; to put them under the primary key: claviger reencrypt"
+    "to see which objects: claviger scan; to re-encrypt them: claviger reencrypt"
 } else {
-    "to see which objects: claviger scan; to put Secrets under the primary key: kubectl get secrets --all-namespaces -o json | \
+    "to see which objects: claviger scan; to re-encrypt Secrets: kubectl get secrets --all-namespaces -o json | \
      kubectl replace -f -"
 };
 
@@ -334,15 +334,17 @@ const MAKE_ROOM: &str = "make room: `claviger scan --keyring FILE` shows which k
 const MAKE_ROOM: &str =
     "make room: disable and destroy keys that are not in use: claviger key disable KEY_ID, claviger key destroy KEY_ID";
 
+/// What to do without a mark. Only a plugin makes one.
+const NO_MARK: &str = "compare the line `expect` of `claviger status` with the last one that you wrote down; if the keyring is the newest, let \
+                       a plugin mark it when it starts: systemctl restart claviger, or claviger serve; then run the command again";
+
 impl Explain for CommitError {
     fn explain(&self) -> Explanation {
         let mended = || {
             Some("remove the cause; a plugin then marks the keyring when it starts: systemctl restart claviger, or claviger serve; nothing was lost".to_owned())
         };
         match self {
-            Self::NoMark => {
-                refused("`claviger serve --expect …` makes it, with what `claviger status` last printed here")
-            }
+            Self::NoMark => refused(NO_MARK),
             Self::HomeInEtcd(_) => refused(SHARED),
             Self::Full => refused(MAKE_ROOM),
             Self::Record(_) => refused("this is a defect of claviger: report it; nothing was changed"),

@@ -7,6 +7,7 @@ use super::{
         failure::no_backup_counts,
         given::quoted,
         live::{ServesFrom, only_in_memory},
+        tables::all_of,
     },
     disk::{DiskError, next},
     missing::missing_keys,
@@ -64,22 +65,26 @@ fn keyring_findings(opened: &Opened, report: Option<&SelfReport>, backups: Backu
     [mark, rotation, ledger].into_iter().flatten().collect()
 }
 
-/// Asks for a rotation after a restore or a merge. While a key is missing it does not: a new key would take the missing
-/// key's number, and after a later merge two keys would have that number.
+/// Asks for a rotation after a restore or a merge. While a key is missing it does not: first a merge has to bring that
+/// key back, and a rotation follows that merge, too.
 fn rotation(opened: &Opened, report: Option<&SelfReport>) -> String {
     let lacks = |report: &SelfReport| {
         !report.missing.is_empty()
             || (serves_same(report, opened) && !only_in_memory(report, &opened.keyring).is_empty())
     };
-    let rotate =
-        "`claviger key add`, `claviger backup create FILE`, `claviger key promote KEY`, and write every Secret once";
+    let rotate = if cfg!(feature = "reencrypt") {
+        "`claviger key add`, `claviger backup create FILE`, `claviger key promote KEY --wait`, and `claviger reencrypt`"
+    } else {
+        "`claviger key add`, `claviger backup create FILE`, `claviger key promote KEY`, and write every Secret once"
+    };
+    let why = "the keyring was restored or merged";
     if report.is_some_and(lacks) {
         return format!(
-            "the keyring was restored or merged, and a key is missing: add no key yet; first find the backup that holds the missing \
+            "{why}, and a key is missing: add no key yet; first find the backup that holds the missing \
              key: claviger backup check FILE shows the keys of one; after it is merged, rotate to a new key: {rotate}"
         );
     }
-    format!("the keyring was restored or merged: rotate to a new key: {rotate}")
+    format!("{why}: rotate to a new key: {rotate}")
 }
 
 fn serves_same(report: &SelfReport, opened: &Opened) -> bool {
@@ -96,7 +101,7 @@ fn unbacked(opened: &Opened) -> Option<String> {
         format!(
             "no listed backup holds {}: if this disk is lost, so is every Secret under it: claviger backup create FILE, on another \
              disk; if you keep no backups on purpose, say so once: `backups = \"none\"` in the configuration file",
-            used.join(" and ")
+            all_of(&used)
         )
     })
 }
@@ -232,7 +237,7 @@ fn not_on_disk(lacking: &[String]) -> Option<String> {
         format!(
             "the keyring here lacks {}, which the plugin serves: do not stop or restart the plugin before the keyring here has every \
              key; merge a backup that has it (`claviger backup check FILE` shows the keys of one): claviger backup restore FILE",
-            lacking.join(" and ")
+            all_of(lacking)
         )
     })
 }

@@ -1,6 +1,9 @@
 //! Keys that stored values need and that the keyring does not hold or has disabled.
 
-use super::super::{given::quoted, tables::ago};
+use super::super::{
+    given::quoted,
+    tables::{ago, all_of},
+};
 use crate::{
     keeper::Opened,
     keyring::ledger::ListedBackup,
@@ -61,7 +64,7 @@ fn held_by(backup: Option<&ListedBackup>, keys: &[&MissingKey]) -> String {
         return format!("stored values need {}, which this keyring does not hold: {}; {next}", key.key_id, calls(key));
     }
     let named: Vec<String> = keys.iter().map(|key| format!("{} ({})", key.key_id, calls(key))).collect();
-    format!("stored values need {}, which this keyring does not hold: {next}", named.join(" and "))
+    format!("stored values need {}, which this keyring does not hold: {next}", all_of(&named))
 }
 
 fn refused_calls(count: u64) -> String {

@@ -22,6 +22,7 @@ use self::{disk::Disk, report::StatusReport, text::text};
 use super::{
     Format, Global, KeyringArgs, Socket,
     failure::{Exit, Failure},
+    live::ServesFrom,
     output::{self, OutputError},
     probe::probe_plugin,
     tables::terminal_width,
@@ -72,7 +73,7 @@ pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
         let opened = disk.open(&config);
         // A slot may take seconds to open, and the plugin opens the same one when it starts.
         let answer = if answer.is_err() && opened.is_ok() { probe_plugin(&config)? } else { answer };
-        let is_behind = opened.as_ref().is_ok_and(|opened| is_behind(opened, answer.as_ref().ok()));
+        let is_behind = opened.as_ref().is_ok_and(|opened| is_behind(&config, opened, answer.as_ref().ok()));
         let answer = if is_behind { catch_up(&config)? } else { answer };
         let (report, outcome) = match (opened, answer) {
             (Err(error), Err(_)) => return Err(error.failure),
@@ -94,12 +95,15 @@ pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
     }
 }
 
-/// Whether the plugin serves an earlier generation of the keyring on the disk, and does not say why.
-fn is_behind(opened: &Opened, answer: Option<&ProbeAnswer>) -> bool {
+/// Whether the plugin may not have looked yet at the keyring on the disk: it serves an earlier generation and does not
+/// say why, or it could not read its directory, which opens now.
+fn is_behind(config: &Config, opened: &Opened, answer: Option<&ProbeAnswer>) -> bool {
     let report = answer.and_then(|answer| answer.report.as_ref());
     report.is_some_and(|report| {
         let is_same = report.keyring.as_ref() == Some(&opened.keyring.uuid().to_hex());
-        is_same && report.degraded.is_none() && report.generation < opened.keyring.generation()
+        let is_earlier = report.generation < opened.keyring.generation();
+        let is_here = matches!(ServesFrom::of(report, &config.state_dir), ServesFrom::Here | ServesFrom::Unknown);
+        is_same && if report.degraded.is_some() { is_here } else { is_earlier }
     })
 }
 

@@ -63,12 +63,12 @@ fn ids(keyring: &Keyring) -> Vec<KeyId> {
 
 impl Fixture {
     fn added(&self, keyring: &Keyring) -> Keyring {
-        keyring.add(&mut SysRng, &self.root, RECORD, now()).unwrap().0
+        keyring.add(&[], &mut SysRng, &self.root, RECORD, now()).unwrap().0
     }
 
     /// Adds a key to `keyring` and promotes it.
     fn rotated(&self, keyring: &Keyring) -> Keyring {
-        let (added, key_id) = keyring.add(&mut SysRng, &self.root, RECORD, now()).unwrap();
+        let (added, key_id) = keyring.add(&[], &mut SysRng, &self.root, RECORD, now()).unwrap();
         added.promote(key_id, RECORD, now()).unwrap()
     }
 
@@ -314,7 +314,7 @@ proptest! {
             for (step, place) in life {
                 let at = keyring.entries()[place % keyring.entries().len()].id();
                 let next = match step {
-                    0 => keyring.add(&mut SysRng, &fixture.root, RECORD, now()).map(|(next, _)| next),
+                    0 => keyring.add(&[], &mut SysRng, &fixture.root, RECORD, now()).map(|(next, _)| next),
                     1 => keyring.promote(at, RECORD, now()),
                     2 => keyring.disable(at, RECORD),
                     3 => keyring.enable(at, RECORD),

@@ -16,7 +16,7 @@ use super::{
             live::{LivePlugin, PluginSearch, ServesFrom},
             output::{self, OutputError},
             probe::find_plugin,
-            tables::counted,
+            tables::{all_of, counted},
         },
         file::{beside, refuse_inside, whole},
     },
@@ -208,7 +208,7 @@ fn lacks(keys: &[String]) -> String {
     format!(
         "\n! this backup lacks {}, which the plugin that runs serves: do not stop or restart the plugin before you have merged a backup \
          that has it: claviger backup restore FILE",
-        keys.join(" and ")
+        all_of(keys)
     )
 }
 

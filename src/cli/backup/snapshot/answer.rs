@@ -14,7 +14,7 @@ use super::super::super::{
 use crate::{
     crypto::{Commitment, Uuid},
     keeper::ListBackupError,
-    keyring::{Entry, Key, key_id::KeyId, state::State},
+    keyring::{Entry, Key, Keyring, key_id::KeyId, state::State},
     scan::needs::{LockedValues, SnapshotNeeds, ValueLock},
 };
 
@@ -134,6 +134,15 @@ impl SnapshotAnswer {
         }
     }
 
+    /// Adds that the ledger does not list the snapshot, if its keys are destroyed.
+    pub(super) fn with_destroyed(self) -> Self {
+        if self.keys.iter().all(|row| row.answer != KeyAnswer::Destroyed) {
+            return self;
+        }
+        let reason = Some("the keyring here has none of the keys that it needs, and has destroyed some".to_owned());
+        Self { listed: Some(false), not_listed_because: reason, ..self }
+    }
+
     /// Adds whether the ledger lists the snapshot.
     pub(super) fn with_listed(self, listed: &Result<(), ListBackupError>) -> Self {
         Self {
@@ -153,15 +162,22 @@ impl SnapshotAnswer {
     }
 }
 
-/// Returns the needed keys that belong to the keyring `uuid`: a keyring with that uuid has them, or has destroyed them.
+/// Returns the needed keys of the keyring `uuid` that a keyring with that uuid has. A destroyed key opens nothing any
+/// more, so there is nothing to keep.
 pub(super) fn needed_of(needs: &SnapshotNeeds, held: &[HeldKeyring], uuid: Uuid) -> Vec<KeyId> {
-    let ours = held.iter().filter(|held| held.keyring.uuid() == uuid);
-    let entries: BTreeSet<KeyId> = ours.flat_map(|held| held.keyring.entries()).map(Entry::id).collect();
-    let needed = needs.by_lock.keys().filter_map(|lock| match lock {
+    needed_keys(needs.by_lock.keys(), held.iter().map(|held| &held.keyring).filter(|keyring| keyring.uuid() == uuid))
+}
+
+fn needed_keys<'a>(
+    locks: impl Iterator<Item = &'a ValueLock>,
+    keyrings: impl Iterator<Item = &'a Keyring>,
+) -> Vec<KeyId> {
+    let keys: BTreeSet<KeyId> = keyrings.flat_map(Keyring::keys).map(Key::id).collect();
+    let needed = locks.filter_map(|lock| match lock {
         ValueLock::Claviger { key_id, .. } => key_id.parse().ok(),
         _ => None,
     });
-    needed.filter(|key_id| entries.contains(key_id)).collect()
+    needed.filter(|key_id| keys.contains(key_id)).collect()
 }
 
 fn row(lock: &ValueLock, values: &LockedValues, held: &[HeldKeyring]) -> Option<NeededRow> {
@@ -218,5 +234,25 @@ fn keyring_row(held: &HeldKeyring, needs: &SnapshotNeeds) -> KeyringRow {
         root_id: held.keyring.root_id().to_hex(),
         generation: held.keyring.generation(),
         holds: needs.by_lock.keys().filter(has).count(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SysRng;
+
+    use super::*;
+    use crate::{crypto::root_key::RootKey, keyring::testing};
+
+    #[test]
+    fn a_snapshot_is_listed_for_the_keys_that_are_left() {
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let held = testing::keyring(&root, Uuid([5; 16]));
+        let here = testing::with_tomb(held.clone(), 2);
+        let (kept, tomb) = (held.primary().id(), here.entries()[1].id());
+        let lock = |key_id: KeyId| ValueLock::Claviger { key_id: key_id.to_string(), commitment: Commitment([9; 32]) };
+        let locks = [lock(kept), lock(tomb), ValueLock::Plaintext];
+        assert_eq!(needed_keys(locks.iter(), [&here].into_iter()), [kept]);
+        assert_eq!(needed_keys(locks[1..].iter(), [&here, &held].into_iter()), []);
     }
 }

@@ -41,10 +41,12 @@ pub(super) fn run(args: CheckArgs, global: &Global) -> Result<Exit, Failure> {
     let given = GivenBackups { files: backups, identity, is_named, state_dir: StateDirUse::IfThere, instead };
     let config = global.config(settings)?;
     let prefix = needed::snapshot_prefix(&config)?;
-    let at_hand = given.open(config)?;
+    let at_hand = given.open(config, global)?;
     let needs = needed::in_snapshot(&file, &prefix, global)?;
     let answer = SnapshotAnswer::of(&needs, &at_hand.held, &file);
     let Some(listed) = list(&needs, &at_hand, &file) else {
+        // Whoever has destroyed the keys of a snapshot should not read that they are kept.
+        let answer = if at_hand.site.is_some() { answer.with_destroyed() } else { answer };
         print(&answer, global)?;
         return Ok(answer.exit());
     };

@@ -56,7 +56,11 @@ pub(super) fn body(answer: &SnapshotAnswer, width: Option<usize>) -> String {
 /// Says whether `key destroy` keeps the keys of the snapshot.
 fn listed(answer: &SnapshotAnswer) -> Option<String> {
     Some(match (answer.listed?, &answer.not_listed_because) {
+        (true, _) if answer.keys.iter().any(|row| row.answer == KeyAnswer::Destroyed) => {
+            "yes: those of its keys that are left here are not destroyed until it is forgotten".to_owned()
+        }
         (true, _) => "yes: the keys here that it needs are not destroyed until it is forgotten".to_owned(),
+        (false, Some(reason)) if claviger_keys(answer).all(|row| row.answer.is_lost()) => format!("no: {reason}"),
         (false, reason) => format!("not yet: {}", reason.as_deref().unwrap_or_default()),
     })
 }
@@ -166,7 +170,7 @@ pub(super) fn hints(answer: &SnapshotAnswer) -> Vec<String> {
         hints.push("a backup from before `key destroy` may still have the key: claviger backup check FILE".to_owned());
     }
     if has(KeyAnswer::Foreign).is_some() {
-        hints.push("keep the other plugin, or the EncryptionConfiguration with these keys, beside the snapshot; or write the objects again under claviger's key, and take another snapshot".to_owned());
+        hints.push("keep the other plugin, or the EncryptionConfiguration with these keys, beside the snapshot; or put claviger's provider first, re-encrypt, and take another snapshot".to_owned());
     }
     let disabled =
         answer.keys.iter().filter(|row| row.answer == KeyAnswer::Disabled).filter_map(|row| row.key_id.as_ref());
