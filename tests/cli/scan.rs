@@ -96,8 +96,13 @@ fn a_keyring_says_which_keys_are_not_its_own() {
     sandbox.init("state");
     let answer = scan(&sandbox, "--keyring [DIR]/state/keyring --output json");
     assert_eq!(found(&answer.ends_with(1).json())["unknown-key"], 25, "no key of the snapshot is in a new keyring");
-    let other = scan(&sandbox, "--keyring [DIR]/state/keyring --provider-name other --output json");
-    assert!(!found(&other.json()).contains_key("unknown-key"), "another provider's keys are not judged");
+    // With a name that nothing has, no value would be compared, and all would seem well.
+    let misspelt = scan(&sandbox, "--keyring [DIR]/state/keyring --provider-name clavigr");
+    misspelt.ends_with(2).matches("scan/misspelt-provider");
+    let both = scan(&sandbox, "--encryption-config [DIR]/enc.yaml --provider-name clavigr");
+    let expected =
+        "error: no value and no provider of the EncryptionConfiguration has the KMS v2 provider name clavigr\n";
+    assert!(both.ends_with(2).stderr.starts_with(expected), "{both}");
     scan(&sandbox, "--keyring [DIR]/state/root").ends_with(7).matches("scan/no-keyring");
 }
 

@@ -243,7 +243,7 @@ fn each_kind_of_finding_has_a_sentence_and_a_hint_and_the_worst_comes_first() {
          1 other object is readable, although it should be encrypted. \
          1 object is not under the provider and key that the API server writes with. 1 object is not under the primary key"
     );
-    let rewrite = format!("rewrite them: claviger reencrypt {flags}");
+    let rewrite = format!("re-encrypt them: claviger reencrypt {flags}");
     assert_eq!(
         hints(&answer),
         [
@@ -348,7 +348,7 @@ fn right_after_a_promotion_the_hint_is_to_wait_for_the_api_servers() {
     let begin = format!("stale: {} is primary since 20", keys[1]);
     assert!(hint.starts_with(&begin) && hint.contains(&wait), "{hint}");
     assert!(
-        hint.contains("`claviger status --state-dir [DIR]/state`") && hint.contains(". Then rewrite them: "),
+        hint.contains("`claviger status --state-dir [DIR]/state`") && hint.contains(". Then re-encrypt them: "),
         "{hint}"
     );
 
@@ -368,7 +368,7 @@ fn right_after_a_promotion_the_hint_is_to_wait_for_the_api_servers() {
     let old = [&keyring[..at], "20", &keyring[at + 2..]].concat();
     fs::write(cluster.sandbox.path("old-keyring"), old).unwrap();
     let answer = cluster.scan(&format!("{} --keyring [DIR]/old-keyring", cluster.live()));
-    let rewrite = format!("stale: rewrite them: claviger reencrypt {} --keyring [DIR]/old-keyring", cluster.live());
+    let rewrite = format!("stale: re-encrypt them: claviger reencrypt {} --keyring [DIR]/old-keyring", cluster.live());
     assert_eq!(hints(answer.ends_with(1)), [rewrite], "{answer}");
 }
 

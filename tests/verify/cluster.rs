@@ -76,7 +76,7 @@ fn a_rotation_is_proven_when_all_was_rewritten_and_until_etcd_is_restored() {
     let stale = node.verify("", 1, &["Not clean. ", "stale (1): ", "  /registry/secrets/default/under-k1\n"]);
     assert!(!stale.stdout.contains("  /registry/secrets/default/under-k2\n"), "{stale}");
     assert!(
-        stale.stdout.contains("rewrite them: claviger reencrypt --state-dir [DIR]/state --apiserver-process "),
+        stale.stdout.contains("re-encrypt them: claviger reencrypt --state-dir [DIR]/state --apiserver-process "),
         "{stale}"
     );
 

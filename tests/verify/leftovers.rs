@@ -73,7 +73,7 @@ fn an_older_provider_name_is_left_over_even_under_the_primary_key() {
     rig.says(
         "",
         1,
-        &["not-first-provider (1): ", "/registry/secrets/default/before", "rewrite them: claviger reencrypt"],
+        &["not-first-provider (1): ", "/registry/secrets/default/before", "re-encrypt them: claviger reencrypt"],
     );
 }
 
@@ -87,7 +87,7 @@ fn events_are_named_and_waited_for() {
     let alone = rig.says("", 1, &["stale (1): ", "/registry/events/default/a", expire]);
     assert!(!alone.stdout.contains("reencrypt"), "{alone}");
     rig.put("secrets/default/stale", &value("claviger", &rig.key(1)));
-    rig.says("", 1, &["rewrite them: claviger reencrypt", "; events expire by themselves"]);
+    rig.says("", 1, &["re-encrypt them: claviger reencrypt", "; events expire by themselves"]);
 }
 
 #[test]
@@ -96,7 +96,11 @@ fn a_configuration_that_encrypts_nothing_proves_nothing() {
     rig.says(
         "--provider-name other",
         1,
-        &["Not clean. The EncryptionConfiguration writes nothing with the provider other\n", "--provider-name NAME"],
+        &[
+            "Not clean. The EncryptionConfiguration writes nothing with the provider other\n",
+            "no value and no provider of the EncryptionConfiguration has the KMS v2 provider name other; the names that there are: \
+             claviger; give the right one: --provider-name claviger\n",
+        ],
     );
     let identity =
         "  - identity: {}\n  - kms: {apiVersion: v2, name: claviger, endpoint: unix:///run/claviger/kms.sock}\n";

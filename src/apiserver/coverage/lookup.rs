@@ -90,6 +90,12 @@ impl Coverage {
         self.entries.values().any(|providers| providers.write(provider))
     }
 
+    /// Returns all providers, by the prefixes that they store. One may come several times.
+    pub fn providers(&self) -> impl Iterator<Item = &str> {
+        let entries = self.entries.values().flat_map(|providers| &providers.entries);
+        entries.flat_map(|entry| entry.all.iter().map(String::as_str))
+    }
+
     /// Returns the providers for a resource: its own, those for all of its group, or those for everything. Returns
     /// `None` if no entry covers it.
     ///

@@ -21,7 +21,9 @@ use super::{
         etcd::EtcdArgs,
         failure::{Exit, Failure},
         output::{self, OutputError},
-        scanning::{HintContext, KeyFlags, ScanInput, ScanKeys, etcdctl, hints, primary_key, scan_places},
+        scanning::{
+            HintContext, KeyFlags, ScanInput, ScanKeys, SeenProviders, etcdctl, hints, primary_key, scan_places,
+        },
     },
     files::FileArgs,
     listing::Listing,
@@ -83,6 +85,7 @@ pub(in crate::cli) struct ScanArgs {
 /// When nothing can be scanned, or the report cannot be written.
 pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failure> {
     let ScanArgs { snapshot, etcd, encryption_config, feature_gates, keyring, primary, state_dir, .. } = args;
+    let provider = args.provider_name.clone();
     let settings = Settings { provider_name: args.provider_name, encryption_config, ..state_dir.settings() };
     let has_state_dir = settings.state_dir.is_some();
     let config = global.config(etcd.put_into(settings))?;
@@ -95,8 +98,11 @@ pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failu
     let mut listing = Listing::default();
     let mut list = |object: &ListedObject<'_>| listing.print(object);
     let lister = args.list.then(|| Box::new(&mut list) as Lister<'_>);
-    let (report, hints) = report(input, args.files.want_digest(), lister, global)?;
+    let (report, hints, seen) = report(input, args.files.want_digest(), lister, global)?;
     listing.finish()?;
+    if let Some(failure) = provider.and_then(|name| seen.lack(&name)) {
+        return Err(failure);
+    }
     args.files.write(&report, &hints)?;
     if args.list {
         show_beside_list(&report, &hints, global);
@@ -110,13 +116,13 @@ pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failu
     })
 }
 
-/// Scans, and returns the report and what to do next.
+/// Scans, and returns the report, what to do next, and which providers there are.
 fn report(
     input: ScanInput,
     digest: bool,
     lister: Option<Lister<'_>>,
     global: &Global,
-) -> Result<(ScanReport, Vec<String>), Failure> {
+) -> Result<(ScanReport, Vec<String>, SeenProviders), Failure> {
     let names = Names::new(&input.prefix);
     let (outcome, counts) = scan_places(&input.places, &input.judge, &names, (digest, lister), global)?;
     let now = Time::new(jiff::Timestamp::now());
@@ -128,7 +134,8 @@ fn report(
     report.notes.extend(notes(&report, input.judge.coverage.as_ref(), given, &etcdctl));
     let hints =
         hints(&report, &HintContext { given, verb: "scan", etcdctl: &etcdctl, promoted: input.keys.promoted, now });
-    Ok((report, hints))
+    let seen = SeenProviders::of(&report, input.judge.coverage.as_ref());
+    Ok((report, hints, seen))
 }
 
 /// With `--list`, standard output has the objects, so the rest goes to standard error.

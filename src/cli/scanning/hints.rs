@@ -89,7 +89,9 @@ fn of_kind(kind: FindingKind, report: &ScanReport, context: &HintContext<'_>) ->
     let rows: Vec<&GroupRow> = report.groups.iter().filter(|row| row.found.contains(&kind)).collect();
     match kind {
         FindingKind::Damaged => damaged(report),
-        FindingKind::PlaintextAlthoughCovered | FindingKind::NotFirstProvider => Some(rewrite(&rows, report, context)),
+        FindingKind::PlaintextAlthoughCovered | FindingKind::NotFirstProvider => {
+            Some(reencrypt(&rows, report, context))
+        }
         FindingKind::Plaintext if report.given.encryption_config => {
             Some("encrypt them: claviger generate encryption-configuration".to_owned())
         }
@@ -100,7 +102,7 @@ fn of_kind(kind: FindingKind, report: &ScanReport, context: &HintContext<'_>) ->
         FindingKind::NoProvider => {
             let providers = named(rows.iter().map(|row| row.provider.as_str()));
             Some(format!(
-                "add the provider{providers} to the entry of the resource, after the first one, until all objects are rewritten"
+                "add the provider{providers} to the entry of the resource, after the first one, until all objects are re-encrypted"
             ))
         }
         FindingKind::UnknownKey => {
@@ -130,41 +132,41 @@ fn damaged(report: &ScanReport) -> Option<String> {
     })
 }
 
-/// Says how to rewrite objects under the provider and key that the API server uses now. Events are not rewritten,
-/// because that would renew their lifetime.
-fn rewrite(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>) -> String {
+/// Says how to re-encrypt objects under the provider and key that the API server uses now. Events are not written
+/// again, because that would renew their lifetime.
+fn reencrypt(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>) -> String {
     const EXPIRE: &str = "events expire by themselves, an hour after they were written, unless --event-ttl is another";
     let names = distinct(rows.iter().map(|row| row.resource.as_str()).filter(|name| is_plain(name)));
     let (events, others): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| *name == "events");
     match (events.is_empty(), others.is_empty()) {
-        (true, _) => rewrite_all(&others, rows, report, context),
+        (true, _) => reencrypt_all(&others, rows, report, context),
         (false, true) => format!("wait: {EXPIRE}"),
-        (false, false) => format!("{}; {EXPIRE}", rewrite_all(&others, rows, report, context)),
+        (false, false) => format!("{}; {EXPIRE}", reencrypt_all(&others, rows, report, context)),
     }
 }
 
 #[cfg(feature = "reencrypt")]
-fn rewrite_all(_: &[&str], _: &[&GroupRow], _: &ScanReport, context: &HintContext<'_>) -> String {
-    format!("rewrite them: {}", context.given.command("claviger reencrypt"))
+fn reencrypt_all(_: &[&str], _: &[&GroupRow], _: &ScanReport, context: &HintContext<'_>) -> String {
+    format!("re-encrypt them: {}", context.given.command("claviger reencrypt"))
 }
 
 /// An object that the API server cannot read makes kubectl fail for all of its resource.
 #[cfg(not(feature = "reencrypt"))]
-fn rewrite_all(names: &[&str], rows: &[&GroupRow], report: &ScanReport, _: &HintContext<'_>) -> String {
+fn reencrypt_all(names: &[&str], rows: &[&GroupRow], report: &ScanReport, _: &HintContext<'_>) -> String {
     let resources = names.join(",");
     let is_blocked =
         report.groups.iter().any(|row| row.is_unreadable() && rows.iter().any(|one| one.resource == row.resource));
     let when = if is_blocked { ", when the API server can read all of them" } else { "" };
-    format!("rewrite them{when}: kubectl get {resources} --all-namespaces -o json | kubectl replace -f -")
+    format!("re-encrypt them{when}: kubectl get {resources} --all-namespaces -o json | kubectl replace -f -")
 }
 
 fn stale(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>) -> String {
-    let rewrite = rewrite(rows, report, context);
+    let reencrypt = reencrypt(rows, report, context);
     let recent = context.promoted.filter(|(_, time)| context.now.seconds().saturating_sub(time.seconds()) < ADOPTION);
-    let Some((key_id, time)) = recent else { return rewrite };
+    let Some((key_id, time)) = recent else { return reencrypt };
     format!(
         "{key_id} is primary since {time}, and API servers may still write under the key before; `{}` shows which ones do. Wait \
-         for them: {}. Then {rewrite}",
+         for them: {}. Then {reencrypt}",
         context.given.command("claviger status"),
         context.given.command(&format!("claviger key promote {key_id} --wait"))
     )
@@ -201,7 +203,7 @@ fn named<'r>(names: impl Iterator<Item = &'r str>) -> String {
 }
 
 /// Whether a name is safe in a command that someone copies into a shell.
-fn is_plain(name: &str) -> bool {
+pub(super) fn is_plain(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('-')
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))

@@ -2,7 +2,7 @@
 //! shown.
 //!
 //! ```text
-//! places -> declared, etcdctl;   input -> declared, keys;   picture -> table
+//! places -> declared, etcdctl;   input -> declared, keys;   picture -> table;   provider -> hints
 //! ```
 
 mod declared;
@@ -14,6 +14,7 @@ mod keys;
 #[cfg(feature = "html")]
 mod picture;
 mod places;
+mod provider;
 #[cfg(feature = "html")]
 mod style;
 mod table;
@@ -26,6 +27,7 @@ pub(super) use self::{
     input::ScanInput,
     keys::{KeyFlags, ScanKeys, primary_key},
     places::scan_places,
+    provider::SeenProviders,
     table::{table, terminal_width},
 };
 #[cfg(feature = "html")]

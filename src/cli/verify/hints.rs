@@ -11,7 +11,7 @@ use crate::{
 use super::{
     super::{
         given::{Given, quoted},
-        scanning::{self, HintContext, etcdctl},
+        scanning::{self, HintContext, SeenProviders, etcdctl},
     },
     verified::Verified,
 };
@@ -24,6 +24,8 @@ pub(super) struct HintInput<'a> {
     pub(super) given: &'a Given,
     /// The main etcd.
     pub(super) etcd: Option<&'a Servers>,
+    /// The providers of the configuration and of the values.
+    pub(super) seen: SeenProviders,
     /// Where the report is kept.
     pub(super) kept: Option<&'a Path>,
     pub(super) now: Time,
@@ -39,12 +41,12 @@ pub(super) fn hints(verified: &Verified, input: &HintInput<'_>) -> Vec<String> {
     if report.shortfalls.contains(&Shortfall::WrongPrefix) {
         return of_scan;
     }
-    let of_shortfalls = report.shortfalls.iter().filter_map(|one| shortfall(*one, input));
+    let of_shortfalls = report.shortfalls.iter().filter_map(|one| shortfall(*one, &report.provider, input));
     let last = if report.outcome() == VerifyOutcome::Clean { Some(clean(verified, input)) } else { None };
     of_shortfalls.chain(of_scan).chain(last).chain(early(verified, input)).collect()
 }
 
-fn shortfall(shortfall: Shortfall, input: &HintInput<'_>) -> Option<String> {
+fn shortfall(shortfall: Shortfall, provider: &str, input: &HintInput<'_>) -> Option<String> {
     let again = || input.given.command("claviger verify");
     Some(match shortfall {
         // The hints of the scan have these.
@@ -61,6 +63,7 @@ fn shortfall(shortfall: Shortfall, input: &HintInput<'_>) -> Option<String> {
         Shortfall::NoNamespaces => {
             "name the API server's etcd and its prefix: --etcd-servers URL --etcd-prefix PREFIX".to_owned()
         }
+        Shortfall::NothingWritten if let Some(lack) = input.seen.lack(provider) => lack.sentence(),
         Shortfall::NothingWritten => format!(
             "put the provider first in the entry that lists Secrets: {}; if it has another name: --provider-name NAME",
             input.given.command("claviger generate encryption-configuration")

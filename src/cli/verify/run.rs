@@ -19,7 +19,7 @@ use super::{
         etcd::EtcdArgs,
         failure::{Exit, Failure},
         output::{self, OutputError},
-        scanning::scan_places,
+        scanning::{SeenProviders, scan_places},
     },
     earlier::EarlierReport,
     files::KeptArgs,
@@ -122,6 +122,7 @@ fn verify(
 ) -> Result<Verified, Failure> {
     let scan = scan(&input, global)?;
     let now = Time::new(jiff::Timestamp::now());
+    let seen = SeenProviders::of(&scan, input.judge.coverage.as_ref());
     let report = VerifyReport::new(&scan, input.subject, now);
     let written = opened.write_report(&report)?;
     let text = String::from_utf8_lossy(&written).into_owned();
@@ -134,7 +135,7 @@ fn verify(
     let mut notes = input.notes;
     notes.extend(since.as_ref().and_then(|since| since.earlier.note()));
     let mut verified = Verified { scan, report, text, promoted, since, notes, hints: Vec::new() };
-    verified.hints = hints(&verified, &HintInput { given: &global.given, etcd: input.etcd.as_ref(), kept, now });
+    verified.hints = hints(&verified, &HintInput { given: &global.given, etcd: input.etcd.as_ref(), seen, kept, now });
     Ok(verified)
 }
 

@@ -1,0 +1,101 @@
+//! Whether anything has the provider that `--provider-name` names. With a misspelt name, no value would be compared
+//! with the keys, and all would seem well.
+
+use std::collections::BTreeSet;
+
+use super::{
+    super::{
+        failure::{Exit, Failure},
+        given::quoted,
+    },
+    hints::is_plain,
+};
+use crate::{apiserver::coverage::Coverage, scan::report::ScanReport};
+
+/// At most this many providers are named.
+const NAMED: usize = 5;
+
+/// What a provider of KMS v2 stores before its name.
+const KMS_V2: &str = "kms:v2:";
+
+/// The providers of a configuration and of values.
+pub(in crate::cli) struct SeenProviders {
+    /// By the prefixes that they store.
+    stored: BTreeSet<String>,
+    has_config: bool,
+    /// Whether something was not read. It may be under any provider.
+    is_incomplete: bool,
+}
+
+impl SeenProviders {
+    /// Those of `coverage`, and of the objects that a scan has counted.
+    pub(in crate::cli) fn of(report: &ScanReport, coverage: Option<&Coverage>) -> Self {
+        let values = report.groups.iter().filter(|row| row.objects > 0).map(|row| row.provider.as_str());
+        let configured = coverage.into_iter().flat_map(Coverage::providers);
+        Self {
+            stored: values.chain(configured).map(ToOwned::to_owned).collect(),
+            has_config: coverage.is_some(),
+            is_incomplete: !report.reasons.is_empty(),
+        }
+    }
+
+    /// Whether there is a provider of KMS v2, whatever its name is.
+    pub(in crate::cli) fn has_kms_v2(&self) -> bool {
+        self.names().next().is_some()
+    }
+
+    /// Says that nothing has a provider of this name, and which ones there are. Returns `None` if something has it, or
+    /// may have it.
+    pub(in crate::cli) fn lack(&self, name: &str) -> Option<Failure> {
+        if self.is_incomplete || self.stored.contains(&format!("{KMS_V2}{name}")) {
+            return None;
+        }
+        let config = if self.has_config { " and no provider of the EncryptionConfiguration" } else { "" };
+        let message = format!("no value{config} has the KMS v2 provider name {name}");
+        Some(Failure::new(Exit::Usage, &message, self.others()))
+    }
+
+    fn others(&self) -> String {
+        let names: Vec<&str> = self.names().filter(|name| is_plain(name)).take(NAMED).collect();
+        let Some(first) = names.first() else {
+            let stored: Vec<&str> = self.stored.iter().map(String::as_str).take(NAMED).collect();
+            return format!("there is no KMS v2 provider, only {}", stored.join(", "));
+        };
+        format!("the names that there are: {}; give the right one: --provider-name {}", names.join(", "), quoted(first))
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.stored.iter().filter_map(|stored| stored.strip_prefix(KMS_V2))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(stored: &[&str], has_config: bool) -> SeenProviders {
+        let stored = stored.iter().map(ToString::to_string).collect();
+        SeenProviders { stored, has_config, is_incomplete: false }
+    }
+
+    #[test]
+    fn a_name_that_nothing_has_is_refused_with_the_names_that_there_are() {
+        let two = seen(&["identity", "kms:v2:claviger", "kms:v2:other"], true);
+        assert!(two.lack("claviger").is_none() && two.lack("other").is_none());
+        let failure = two.lack("clavigr").unwrap();
+        let expected = "no value and no provider of the EncryptionConfiguration has the KMS v2 provider name clavigr";
+        assert_eq!((failure.exit(), failure.message()), (Exit::Usage, expected));
+        assert_eq!(
+            two.others(),
+            "the names that there are: claviger, other; give the right one: --provider-name claviger"
+        );
+        let none = seen(&["aescbc:v1:k", "identity"], false);
+        assert_eq!(none.lack("claviger").unwrap().message(), "no value has the KMS v2 provider name claviger");
+        assert_eq!(none.others(), "there is no KMS v2 provider, only aescbc:v1:k, identity");
+    }
+
+    #[test]
+    fn what_was_not_read_may_be_of_any_provider() {
+        assert!(SeenProviders { is_incomplete: true, ..seen(&["identity"], true) }.lack("claviger").is_none());
+    }
+}
