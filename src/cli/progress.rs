@@ -12,7 +12,7 @@ use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDraw
 const LINES: Duration = Duration::from_secs(10);
 
 const BYTES: &str = "{bar:30} {percent:>3} %  {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-const OBJECTS: &str = "{bar:30} {percent:>3} %  {human_pos} of {human_len} objects, {rate}, {eta} left";
+const OBJECTS: &str = "{bar:30} {percent:>3} %  {human_pos} of {objects}, {rate}, {eta} left";
 
 /// Shows a bar, lines, or nothing.
 pub(super) struct Meter {
@@ -34,7 +34,7 @@ impl Meter {
 
     /// Measures objects, whose number is not known yet.
     pub(super) fn objects(is_shown: bool) -> Self {
-        Self::new(is_shown, 0, OBJECTS, |objects| format!("{} objects", HumanCount(objects)))
+        Self::new(is_shown, 0, OBJECTS, objects)
     }
 
     fn new(is_shown: bool, length: u64, template: &str, show: fn(u64) -> String) -> Self {
@@ -42,8 +42,11 @@ impl Meter {
         let target = if is_shown && is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(length), target);
         if let Ok(style) = ProgressStyle::with_template(template) {
+            // Writing to the bar's text does not fail.
+            let style = style.with_key("objects", |state: &ProgressState, text: &mut dyn fmt::Write| {
+                let _ = text.write_str(&objects(state.len().unwrap_or(0)));
+            });
             bar.set_style(style.with_key("rate", |state: &ProgressState, text: &mut dyn fmt::Write| {
-                // Writing to the bar's text does not fail.
                 let _ = text.write_str(&rate(state.per_sec()));
             }));
         }
@@ -81,6 +84,10 @@ impl Meter {
     }
 }
 
+fn objects(count: u64) -> String {
+    if count == 1 { "1 object".to_owned() } else { format!("{} objects", HumanCount(count)) }
+}
+
 /// Returns a rate with commas between thousands: `62,002/s`.
 fn rate(per_second: f64) -> String {
     #[allow(
@@ -116,6 +123,11 @@ impl MeterLines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_object_is_no_objects() {
+        assert_eq!([0, 1, 2_000].map(objects), ["0 objects", "1 object", "2,000 objects"]);
+    }
 
     #[test]
     fn a_rate_has_commas_between_thousands() {

@@ -2,7 +2,7 @@
 //!
 //! An API server that still holds the key before answers a patch without writing. So a sweep begins with one request
 //! at a time, and repeats them until an object was written. Objects that an API server then still answers without
-//! writing are left to the next sweep: several API servers do not take a key up at the same moment.
+//! writing are left to the next sweep: several API servers do not adopt a key at the same moment.
 //!
 //! An object that cannot be written does not end the sweep, and does not count as written.
 
@@ -46,7 +46,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How long a sweep waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Until the API server has taken the primary key up.
+    /// Until the API server has adopted the primary key.
     pub adoption: Duration,
     /// Between two requests for the same object meanwhile.
     pub retry: Duration,
@@ -74,6 +74,8 @@ pub enum SweepEnd {
     Denied(String),
     /// The credentials are not accepted.
     Unauthenticated(String),
+    /// There are no credentials to send, for example because the program that makes them failed.
+    NoCredentials(String),
     /// The API server keeps its objects in another etcd.
     OtherCluster,
     /// Nobody answered for a long time, or what answered is no API server.
@@ -304,6 +306,7 @@ impl<A: ObjectApi> Sweeper<A> {
                 Ok(Ok(object)) => self.begin(attempt, object),
                 Ok(Err(NoPlace { kind, reason })) => self.outcome.failures.add(&attempt.object.key, kind, reason),
                 Err(ApiError::Unreachable { reason, .. }) => self.unreachable(attempt, reason),
+                Err(ApiError::NoCredentials(reason)) => return Err(SweepEnd::NoCredentials(reason)),
                 Err(error @ ApiError::Refused { status: 401, .. }) => {
                     return Err(SweepEnd::Unauthenticated(error.to_string()));
                 }
@@ -379,6 +382,7 @@ impl<A: ObjectApi> Sweeper<A> {
             Touched::Busy { wait, reason } => self.busy(attempt, wait, reason, now),
             Touched::Unreachable(reason) => self.unreachable(attempt, reason),
             Touched::Unauthenticated(reason) => self.outcome.end = SweepEnd::Unauthenticated(reason),
+            Touched::NoCredentials(reason) => self.outcome.end = SweepEnd::NoCredentials(reason),
             _ => {
                 self.pace.answered(latency, now);
                 self.settle(attempt, touched, now);
@@ -394,7 +398,7 @@ impl<A: ObjectApi> Sweeper<A> {
                 self.outcome.written += 1;
                 self.outcome.is_waiting = false;
                 if !std::mem::replace(&mut self.has_adopted, true) {
-                    // The API server has taken the key up, so nothing has to wait any more.
+                    // The API server has adopted the key, so nothing has to wait any more.
                     self.ready.extend(self.later.drain(..).map(|(_, attempt)| attempt));
                 }
             }
@@ -416,7 +420,10 @@ impl<A: ObjectApi> Sweeper<A> {
                 self.outcome.failures.add(key, FailureKind::Denied, reason);
             }
             Touched::Refused(reason) => self.outcome.failures.add(key, FailureKind::Refused, reason),
-            Touched::Busy { .. } | Touched::Unreachable(_) | Touched::Unauthenticated(_) => {}
+            Touched::Busy { .. }
+            | Touched::Unreachable(_)
+            | Touched::Unauthenticated(_)
+            | Touched::NoCredentials(_) => {}
         }
     }
 

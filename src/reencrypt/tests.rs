@@ -249,6 +249,10 @@ fn an_api_server_that_nobody_can_use_ends_the_sweep() {
     assert_eq!(outcome.end, SweepEnd::Unauthenticated("Unauthorized".to_owned()));
     assert_eq!(api.touched().values().sum::<usize>(), 1, "nothing is tried after it");
 
+    let (outcome, api) = bench.run(|_, _| Touched::NoCredentials("it ended with 4".to_owned()));
+    assert_eq!(outcome.end, SweepEnd::NoCredentials("it ended with 4".to_owned()));
+    assert_eq!(api.touched().values().sum::<usize>(), 1, "nothing is tried after it");
+
     // Being busy for ever is no answer.
     let busy = || Touched::Busy { wait: None, reason: "full".to_owned() };
     let (outcome, _) = bench.run(move |_, _| busy());
@@ -267,6 +271,7 @@ fn an_api_server_that_nobody_can_use_ends_the_sweep() {
     let no_api = "what answers at https://a is no API server: it does not serve /api/v1";
     for (error, expected) in [
         (ApiError::NoApi { url: url() }, no_api),
+        (ApiError::NoCredentials("it ended with 4".to_owned()), "it ended with 4"),
         (
             ApiError::Refused { url: url(), status: 401, path: path() },
             "the API server at https://a answered HTTP 401 to /api/v1",
@@ -280,7 +285,11 @@ fn an_api_server_that_nobody_can_use_ends_the_sweep() {
         *api.served.lock().unwrap() = vec![Err(error)];
         let outcome = bench.sweep(&api);
         assert!(
-            matches!(&outcome.end, SweepEnd::Unreachable(text) | SweepEnd::Unauthenticated(text) if text == expected),
+            matches!(
+                &outcome.end,
+                SweepEnd::Unreachable(text) | SweepEnd::Unauthenticated(text) | SweepEnd::NoCredentials(text)
+                    if text == expected
+            ),
             "{outcome:?}"
         );
         assert!(api.touched().is_empty());

@@ -1,7 +1,10 @@
 //! What cannot be written again is named, and neither ends the sweep nor counts as written. What the command needs is
 //! no more than the file in deploy/ gives it.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use super::rig::{PLAIN, PLAIN_KEY, Rig, has_all};
 use crate::cli::sandbox::Sandbox;
@@ -45,6 +48,11 @@ fn an_object_that_cannot_be_written_is_named_and_the_others_are_written() {
         .unwrap();
     wait_for_policy(&rig, true);
 
+    rig.reencrypt(
+        "--provider-name clavigr",
+        2,
+        &["has the KMS v2 provider name clavigr", "--provider-name claviger\n"],
+    );
     let answer = rig.reencrypt(
         "",
         1,
@@ -64,8 +72,7 @@ fn an_object_that_cannot_be_written_is_named_and_the_others_are_written() {
     assert_eq!(report["failures"], serde_json::json!({"refused": 2, "not-served": 1}), "{report}");
 
     // What is left by name is not tried, is listed, and is no success.
-    let left =
-        format!("--leave {GONE} --leave /registry/secrets/default/moved --leave /registry/secrets/default/refused");
+    let left = format!("--leave {GONE} --leave secrets/default/moved --leave /registry/secrets/default/refused");
     let answer =
         rig.reencrypt(&left, 1, &["left by name (3):\n", "Nothing was written again; something else is left over\n"]);
     assert!(!answer.stdout.contains("refused ("), "{answer}");
@@ -149,9 +156,16 @@ fn whatever_is_wrong_with_the_way_to_the_api_server_is_said() {
     fs::remove_file(&config).unwrap();
     let answer = rig.call_as(&other, "").run();
     answer.ends_with(2);
-    has_all(&answer, &["other.yaml: failed to read kubeconfig"]);
+    has_all(&answer, &["other.yaml: reading it: No such file"]);
+    assert!(!answer.stderr.contains('"'), "{answer}");
+}
 
-    // Nothing of a credential is shown, whatever is wrong with it.
+#[test]
+fn nothing_of_a_credential_is_shown_whatever_is_wrong_with_it() {
+    let mut rig = Rig::new();
+    let whole = fs::read_to_string(rig.kubeconfig()).unwrap();
+    let config = rig.sandbox.path("other.yaml");
+    let other = config.display().to_string();
     let no_token = whole.lines().find(|line| line.contains("token: ")).unwrap();
     let program = |script: &str| {
         let exec =
@@ -166,6 +180,10 @@ fn whatever_is_wrong_with_the_way_to_the_api_server_is_said() {
             "other.yaml: the token has a character that cannot be sent, such as a line break",
         ),
         (program("echo s3cr3t; echo s3cr3t >&2; exit 3"), "names for credentials ended with exit status: 3"),
+        (
+            program("printf '%s' '{\"status\":{\"token\":\"s3cr3t\\nx\"}}'"),
+            "the credentials for the API server: the token has a character that cannot be sent, such as a line break",
+        ),
         (program("echo '{s3cr3t'"), "the program that the kubeconfig names for credentials did not print any"),
     ] {
         fs::write(&config, text).unwrap();
@@ -208,6 +226,21 @@ fn certificates_and_programs_work_as_credentials() {
     let binding = ["create", "clusterrolebinding", "certified", "--clusterrole=cluster-admin", "--user=certified"];
     rig.api.kubectl(&binding).unwrap();
     let config = rig.sandbox.path("other.yaml");
+    // It fails when the client needs the next token.
+    let count = rig.sandbox.path("count");
+    let expiring = credential
+        .replace(&format!("\"{token}\""), &format!("\"{token}\",\"expirationTimestamp\":\"2020-01-01T00:00:00Z\""));
+    let failing = rig.sandbox.path("failing.sh");
+    let (count, script) = (count.display(), format!("echo '{expiring}'\n"));
+    fs::write(&failing, format!("echo . >> {count}\n[ $(wc -l < {count}) -le 2 ] || exit 4\n{script}")).unwrap();
+    fs::write(&config, whole.replace(line, &format!("    {exec} [{}]}}", failing.display()))).unwrap();
+    rig.etcd.put(PLAIN_KEY, PLAIN).unwrap();
+    let begin = Instant::now();
+    let answer = rig.call_as(&config.display().to_string(), "").run();
+    answer.ends_with(3);
+    let because = "the program that the kubeconfig names for credentials ended with exit status: 4\n";
+    has_all(&answer, &["There are no credentials for the API server: nothing was written again, ", because]);
+    assert!(begin.elapsed() < Duration::from_secs(30) && !answer.stdout.contains(token), "{answer}");
     for user in [certificate, program] {
         rig.reencrypt("", 0, &[]);
         rig.etcd.put(PLAIN_KEY, PLAIN).unwrap();
@@ -250,7 +283,7 @@ fn the_api_server_of_another_cluster_is_recognised() {
 
     // A damaged value keeps nothing else from being written.
     rig.etcd.put("/registry/secrets/default/damaged", b"k8s:enc:kms:v2:claviger:\x0a\xff").unwrap();
-    rig.reencrypt("", 7, &["4 objects were written again; ", "damaged: a rewrite does not change these"]);
+    rig.reencrypt("", 7, &["4 objects were written again; ", "damaged: to write these again changes nothing"]);
 }
 
 /// Without a kubeconfig, the environment says what there is.
@@ -279,4 +312,8 @@ fn without_a_kubeconfig_the_command_says_so_before_it_scans() {
     assert!(answer.stderr.contains("no option says where the EncryptionConfiguration is"), "{answer}");
     let answer = sandbox.refused(2, &line.replace("/state ", "/nowhere "));
     assert!(answer.stderr.contains("/nowhere/keyring: "), "{answer}");
+    assert!(answer.stderr.contains("name the primary key: --primary KEY_ID\n"), "{answer}");
+    // A preview asks no API server. Here it gets as far as etcd.
+    let answer = sandbox.call(&format!("{line} --dry-run")).under(none, "").run();
+    assert!(answer.code == 6 && !answer.stderr.contains("kubeconfig"), "{answer}");
 }

@@ -17,7 +17,7 @@ fn what_is_stale_is_written_again_and_nothing_else() {
     let at_first: Vec<u64> = keys.iter().map(|key| rig.revision_of(key)).collect();
 
     let stale = ["configmaps", "secrets", "widgets.example.com"];
-    let dry = rig.reencrypt("--dry-run", 1, &[" objects would be written again\n", "hint:  write them again: "]);
+    let dry = rig.reencrypt("--dry-run", 1, &[" objects would be written again\n", "hint:  re-encrypt them: "]);
     assert!(stale.iter().all(|resource| dry.stdout.contains(resource)), "{dry}");
     let unchanged: Vec<u64> = keys.iter().map(|key| rig.revision_of(key)).collect();
     let changed = |before: &[u64], after: &[u64]| {
@@ -57,7 +57,7 @@ fn what_is_stale_is_written_again_and_nothing_else() {
 }
 
 #[test]
-fn an_api_server_that_has_not_taken_the_key_up_is_waited_for() {
+fn an_api_server_that_has_not_adopted_the_key_is_waited_for() {
     let mut rig = Rig::new();
     rig.create_secrets("old", 3);
     rig.promote();

@@ -3,14 +3,16 @@
 
 use std::path::PathBuf;
 
-use hyper::header::HeaderValue;
 use kube::{
     Config,
-    config::{InClusterError, KubeConfigOptions, Kubeconfig},
+    config::{AuthInfo, InClusterError, KubeConfigOptions, Kubeconfig},
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
-use super::reason::of_kubeconfig;
+use super::{
+    program::lasting_token,
+    reason::{UNSENDABLE, can_be_sent, of_kubeconfig},
+};
 
 /// The environment variable that names kubeconfig files, and the one that Pods have.
 const KUBECONFIG: &str = "KUBECONFIG";
@@ -49,7 +51,7 @@ pub enum AccessError {
         reason: String,
     },
     /// The token cannot be sent.
-    #[error("kubeconfig {path}: the token has a character that cannot be sent, such as a line break")]
+    #[error("kubeconfig {path}: {UNSENDABLE}")]
     Token {
         /// The file, or where it was looked for.
         path: String,
@@ -60,6 +62,17 @@ pub enum AccessError {
     /// The credentials or certificates do not make a client.
     #[error("the credentials for the API server: {0}")]
     Credentials(String),
+}
+
+/// Runs the program that a kubeconfig names for credentials, unless something else there comes before it. A token that
+/// lasts takes the program's place.
+fn run_program(user: &mut AuthInfo) -> Result<(), String> {
+    let has_others = user.auth_provider.is_some() || user.token.is_some() || user.token_file.is_some();
+    let Some(exec) = user.exec.as_ref().filter(|_| !has_others && user.username.is_none()) else { return Ok(()) };
+    if let Some(token) = lasting_token(exec)? {
+        (user.token, user.exec) = (Some(token), None);
+    }
+    Ok(())
 }
 
 impl KubeAccess {
@@ -78,10 +91,10 @@ impl KubeAccess {
             None => return Err(AccessError::NoKubeconfig),
         };
         let about = |error| AccessError::Kubeconfig { path: path.clone(), reason: of_kubeconfig(&error) };
-        let config = Config::from_custom_kubeconfig(read.map_err(about)?, &options).await.map_err(about)?;
+        let mut config = Config::from_custom_kubeconfig(read.map_err(about)?, &options).await.map_err(about)?;
+        run_program(&mut config.auth_info).map_err(AccessError::Credentials)?;
         // The client would panic.
-        let can_be_sent = |token: &SecretString| HeaderValue::from_str(token.expose_secret()).is_ok();
-        if config.auth_info.token.as_ref().is_some_and(|token| !can_be_sent(token)) {
+        if config.auth_info.token.as_ref().is_some_and(|token| !can_be_sent(token.expose_secret())) {
             return Err(AccessError::Token { path });
         }
         Ok(config)

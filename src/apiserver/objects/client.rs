@@ -1,6 +1,6 @@
 //! The client that patches: one HTTP request for each object, on a few connections that stay open.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use http_body_util::{BodyExt, Limited};
 use hyper::{
@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     access::{AccessError, KubeAccess},
-    reason::causes,
+    reason::{causes, no_credentials},
     served::{GroupList, ObjectRef, ServedGroup, ServedList, ServedResource, group_path},
     touched::{Answer, Touched},
 };
@@ -67,6 +67,9 @@ pub enum ApiError {
         /// What the connection failed with.
         reason: String,
     },
+    /// Nothing was sent, because there are no credentials.
+    #[error("{0}")]
+    NoCredentials(String),
     /// It refuses.
     #[error("the API server at {url} answered HTTP {status} to {path}")]
     Refused {
@@ -101,7 +104,15 @@ enum SendError {
     #[error("no answer within {} s", REQUEST.as_secs())]
     Late,
     #[error("{0}")]
+    NoCredentials(String),
+    #[error("{0}")]
     Failed(String),
+}
+
+impl SendError {
+    fn of(error: &(dyn Error + 'static)) -> Self {
+        no_credentials(error).map_or_else(|| Self::Failed(causes(error)), Self::NoCredentials)
+    }
 }
 
 /// A client of one API server.
@@ -132,7 +143,7 @@ impl ApiClient {
 
     async fn send(&self, request: Request<Body>) -> Result<(u16, HeaderMap, Vec<u8>), SendError> {
         let exchange = async {
-            let answer = self.client.send(request).await.map_err(|error| SendError::Failed(causes(&error)))?;
+            let answer = self.client.send(request).await.map_err(|error| SendError::of(&error))?;
             let (parts, body) = Response::into_parts(answer);
             let body = Limited::new(body, ANSWER_MAX).collect().await;
             let body = body.map_err(|error| SendError::Failed(causes(&*error)))?;
@@ -148,8 +159,10 @@ impl ApiClient {
             Ok(request) => self.send(request).await,
             Err(error) => Err(SendError::Failed(error.to_string())),
         };
-        let (status, _, body) =
-            sent.map_err(|error| ApiError::Unreachable { url: url(), reason: error.to_string() })?;
+        let (status, _, body) = sent.map_err(|error| match error {
+            SendError::NoCredentials(reason) => ApiError::NoCredentials(reason),
+            error => ApiError::Unreachable { url: url(), reason: error.to_string() },
+        })?;
         let path = || path.to_owned();
         match status {
             200 => serde_json::from_slice(&body).map(Some).map_err(|error| ApiError::Malformed {
@@ -189,6 +202,7 @@ impl ObjectApi for ApiClient {
                 Answer { status, retry_after, body: &body }.into()
             }
             Err(SendError::Late) => Touched::Busy { wait: None, reason: SendError::Late.to_string() },
+            Err(SendError::NoCredentials(reason)) => Touched::NoCredentials(reason),
             Err(SendError::Failed(reason)) => Touched::Unreachable(reason),
         }
     }

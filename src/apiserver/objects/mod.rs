@@ -1,7 +1,7 @@
 //! The objects that an API server serves: where its API has them, and how it is made to write one again.
 //!
 //! ```text
-//! client -> access, served, touched;   client, access -> reason
+//! client -> access, served, touched;   access -> program;   client, access, program -> reason
 //! ```
 //!
 //! An object is written again by an empty merge patch, which changes nothing in it. The answer has the object's
@@ -14,6 +14,7 @@
 
 mod access;
 mod client;
+mod program;
 mod reason;
 mod served;
 mod touched;

@@ -1,9 +1,31 @@
 //! Says what went wrong on the way to the API server, and shows no credential. The errors of libraries do: they quote
 //! the line of a kubeconfig that cannot be read, and what a program has printed.
 
-use std::{error::Error, fmt::Write};
+use std::{error::Error, fmt::Write, io, process::ExitStatus};
 
+use hyper::header::HeaderValue;
 use kube::{client::AuthError, config::KubeconfigError};
+
+/// What is wrong with a token that is no value of a header.
+pub(super) const UNSENDABLE: &str = "the token has a character that cannot be sent, such as a line break";
+
+/// What is wrong with a program that ends well and has printed something else.
+pub(super) const NONE_PRINTED: &str = "the program that the kubeconfig names for credentials did not print any";
+
+/// Says how a program for credentials ended.
+pub(super) fn ended(status: ExitStatus) -> String {
+    format!("the program that the kubeconfig names for credentials ended with {status}")
+}
+
+/// Says why a program for credentials does not start.
+pub(super) fn not_started(error: &io::Error) -> String {
+    format!("starting the program that the kubeconfig names for credentials: {error}")
+}
+
+/// Whether a token can be the value of a header.
+pub(super) fn can_be_sent(token: &str) -> bool {
+    HeaderValue::from_str(token).is_ok()
+}
 
 /// Says what is wrong with a kubeconfig.
 pub(super) fn of_kubeconfig(error: &KubeconfigError) -> String {
@@ -12,14 +34,16 @@ pub(super) fn of_kubeconfig(error: &KubeconfigError) -> String {
             let place = error.location().map(|at| format!(" (line {}, column {})", at.line(), at.column()));
             format!("it is not the YAML of a kubeconfig{}", place.unwrap_or_default())
         }
+        // The text of the library has quotation marks around a path that it has quoted already.
+        KubeconfigError::ReadConfig(error, _) => format!("reading it: {error}"),
         other => other.to_string(),
     }
 }
 
 /// Returns what an error says and what caused it, without repeating what is said already.
 pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
-    if let Some(error) = chain(error).find_map(authentication) {
-        return of_authentication(error);
+    if let Some(reason) = no_credentials(error) {
+        return reason;
     }
     let mut text = String::new();
     for error in chain(error) {
@@ -30,6 +54,11 @@ pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
         }
     }
     text
+}
+
+/// Says why there are no credentials, if this is why a request failed before it was sent.
+pub(super) fn no_credentials(error: &(dyn Error + 'static)) -> Option<String> {
+    chain(error).find_map(authentication).map(of_authentication)
 }
 
 /// The error and what caused it.
@@ -47,15 +76,13 @@ fn authentication<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e AuthError>
 /// Says why there are no credentials.
 fn of_authentication(error: &AuthError) -> String {
     match error {
-        AuthError::AuthExecRun { out, .. } => {
-            format!("the program that the kubeconfig names for credentials ended with {}", out.status)
-        }
-        AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed | AuthError::AuthExec(_) => {
-            "the program that the kubeconfig names for credentials did not print any".to_owned()
-        }
-        AuthError::AuthExecStart(error) => {
-            format!("starting the program that the kubeconfig names for credentials: {error}")
-        }
+        AuthError::AuthExecRun { out, .. } => ended(out.status),
+        AuthError::AuthExecParse(_)
+        | AuthError::ExecPluginFailed
+        | AuthError::AuthExec(_)
+        | AuthError::UnrefreshableTokenResponse => NONE_PRINTED.to_owned(),
+        AuthError::AuthExecStart(error) => not_started(error),
+        AuthError::InvalidBearerToken(_) => UNSENDABLE.to_owned(),
         AuthError::ReadTokenFile(error, path) => format!("reading the token in {}: {error}", path.display()),
         _ => "they are not of a kind that works".to_owned(),
     }

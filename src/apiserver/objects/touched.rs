@@ -31,6 +31,8 @@ pub enum Touched {
     Unreachable(String),
     /// The API server does not accept the credentials.
     Unauthenticated(String),
+    /// Nothing was sent, because there are no credentials.
+    NoCredentials(String),
 }
 
 /// The answer to a patch.

@@ -1,6 +1,6 @@
 //! The arguments of `claviger reencrypt`.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::Args;
 
@@ -54,14 +54,14 @@ pub(in crate::cli) struct ReencryptArgs {
     /// The most objects to write again in a second, or `unlimited` [default: 200]
     #[arg(long, value_name = "NUMBER", value_parser = rate)]
     pub(super) rate: Option<Rate>,
-    /// Object to leave as it is, by its key in etcd as `claviger scan --list` prints it; the exit code is 1 then. May
-    /// be repeated
+    /// Object to leave as it is, by its key in etcd as `claviger scan --list` prints it, or without the prefix, as in
+    /// secrets/default/db; the exit code is 1 then. May be repeated
     #[arg(long, value_name = "ETCD_KEY")]
-    pub(super) leave: Vec<String>,
+    pub(super) leave: Vec<OsString>,
     /// Have encrypted values written in plaintext if the EncryptionConfiguration puts `identity` first
     #[arg(long)]
     pub(super) risk_plaintext: bool,
-    /// Show what would be written again, and write nothing
+    /// Show what would be written again, and write nothing; asks no API server
     #[arg(long)]
     pub(super) dry_run: bool,
 }

@@ -30,7 +30,7 @@ pub(super) struct Census {
     /// Events that are not as they have to be. They expire.
     pub(super) events: u64,
     /// Which objects are not as they have to be, of those that are left by name.
-    pub(super) left: BTreeSet<String>,
+    pub(super) left: BTreeSet<Vec<u8>>,
     /// How many of these the API server could write again.
     left_stale: u64,
     /// The resources whose encrypted values would be written in plaintext.
@@ -48,8 +48,8 @@ impl Census {
         let left_stale = Cell::new(0);
         let lister = (!left.is_empty()).then(|| {
             Box::new(|object: &ListedObject<'_>| {
-                if object.finding.is_some() && left.contains(object.key) {
-                    found.borrow_mut().insert(String::from_utf8_lossy(object.key).into_owned());
+                if object.finding.is_some() && is_left(left, object.key) {
+                    found.borrow_mut().insert(object.key.to_vec());
                     left_stale.set(left_stale.get() + u64::from(is_rewritable(object.group, &input.judge)));
                 }
             }) as Lister<'_>
@@ -87,6 +87,11 @@ impl Census {
     pub(super) fn is_incomplete(&self) -> bool {
         !self.report.reasons.is_empty()
     }
+}
+
+/// Whether an object is left by name. A key that is no text is also named as a list shows it.
+fn is_left(left: &BTreeSet<Vec<u8>>, key: &[u8]) -> bool {
+    left.contains(key) || left.contains(String::from_utf8_lossy(key).as_bytes())
 }
 
 fn is_event(count: &GroupCount) -> bool {

@@ -21,7 +21,7 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
     Some(match report.end {
         ReencryptEnd::Done => format!("keep a proof: {}", given.command("claviger verify --to FILE")),
         ReencryptEnd::DryRun if report.rest == 0 => return None,
-        ReencryptEnd::DryRun => format!("write them again: {again}"),
+        ReencryptEnd::DryRun => format!("re-encrypt them: {again}"),
         ReencryptEnd::Incomplete => format!("see what is wrong: {}", given.command("claviger scan")),
         ReencryptEnd::Interrupted => format!("go on: {again}"),
         ReencryptEnd::NotAdopted => format!(
@@ -37,6 +37,10 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
         }
         ReencryptEnd::OtherCluster => format!("name the API server that uses this etcd: {}", other(given)),
         ReencryptEnd::Unauthenticated => format!("take another kubeconfig: {}", other(given)),
+        ReencryptEnd::NoCredentials => format!(
+            "run the program as the kubeconfig does, and see what it prints: kubectl auth whoami; or take another kubeconfig: {}",
+            other(given)
+        ),
         ReencryptEnd::Unreachable => format!(
             "see whether an API server runs at this address, and whether the CA in the kubeconfig is its own; then go on: {again}"
         ),
@@ -67,7 +71,7 @@ fn of_failure(kind: FailureKind, again: &str) -> String {
 fn of_finding(kind: FindingKind, given: &Given) -> Option<String> {
     match kind {
         FindingKind::Damaged | FindingKind::Plaintext => Some(format!(
-            "{}: a rewrite does not change these; see them: {}",
+            "{}: to write these again changes nothing; see them: {}",
             kind.as_str(),
             given.command("claviger scan")
         )),
@@ -76,7 +80,7 @@ fn of_finding(kind: FindingKind, given: &Given) -> Option<String> {
             given.command("claviger backup list")
         )),
         FindingKind::DisabledKey => Some(format!(
-            "disabled-key: enable the key until its values are written again: {}",
+            "disabled-key: enable the key until its values are re-encrypted: {}",
             given.command("claviger key enable KEY")
         )),
         _ => None,

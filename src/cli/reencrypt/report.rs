@@ -25,12 +25,14 @@ pub(super) enum ReencryptEnd {
     Incomplete,
     /// The operator interrupted.
     Interrupted,
-    /// The API server did not take the primary key up.
+    /// The API server did not adopt the primary key.
     NotAdopted,
     /// The user lacks the right to patch.
     Denied,
     /// The API server does not accept the credentials.
     Unauthenticated,
+    /// There are no credentials for the API server.
+    NoCredentials,
     /// The API server is another cluster's.
     OtherCluster,
     /// The API server did not answer any more.
@@ -55,8 +57,8 @@ pub(super) struct ReencryptReport {
     /// What the API server said at the end, if it ended the command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
-    /// The address of the API server.
-    pub(super) api_server: String,
+    /// The address of the API server. `None` if none was asked.
+    pub(super) api_server: Option<String>,
     /// The resources that have, or had, objects to write again.
     pub(super) resources: Vec<StaleResource>,
     /// Everything that the last scan found, by kind.
@@ -86,7 +88,11 @@ pub(super) struct ReencryptReport {
 
 impl ReencryptReport {
     /// Makes the report. `before` is what the first scan found.
-    pub(super) fn new(before: BTreeMap<String, u64>, rounds: Rounds, (api_server, is_dry): (String, bool)) -> Self {
+    pub(super) fn new(
+        before: BTreeMap<String, u64>,
+        rounds: Rounds,
+        (api_server, is_dry): (Option<String>, bool),
+    ) -> Self {
         let Rounds { census, outcome, sweeps } = rounds;
         let (end, reason) = end(&census, outcome.as_ref(), is_dry);
         let sum = |of: fn(&SweepOutcome) -> u64| outcome.as_ref().map_or(0, of);
@@ -110,7 +116,7 @@ impl ReencryptReport {
             busy,
             failures: failures.map(|list| list.counts().clone()).unwrap_or_default(),
             failed: failures.map(|list| list.named().to_vec()).unwrap_or_default(),
-            left: census.left.into_iter().collect(),
+            left: census.left.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect(),
             events: census.events,
             seconds: 0.0,
             incomplete: census.report.incomplete,
@@ -126,7 +132,7 @@ impl ReencryptReport {
             ReencryptEnd::DryRun | ReencryptEnd::LeftOver | ReencryptEnd::NotAdopted => Exit::Found,
             ReencryptEnd::Incomplete => Exit::Damaged,
             ReencryptEnd::Interrupted => Exit::Interrupted,
-            ReencryptEnd::Denied | ReencryptEnd::Unauthenticated => Exit::Refused,
+            ReencryptEnd::Denied | ReencryptEnd::Unauthenticated | ReencryptEnd::NoCredentials => Exit::Refused,
             ReencryptEnd::OtherCluster => Exit::Usage,
             ReencryptEnd::Unreachable => Exit::Unreachable,
         }
@@ -153,6 +159,7 @@ fn end(census: &Census, outcome: Option<&SweepOutcome>, is_dry: bool) -> (Reencr
         Some(SweepEnd::NotAdopted) => (ReencryptEnd::NotAdopted, None),
         Some(SweepEnd::Denied(reason)) => (ReencryptEnd::Denied, Some(reason.clone())),
         Some(SweepEnd::Unauthenticated(reason)) => (ReencryptEnd::Unauthenticated, Some(reason.clone())),
+        Some(SweepEnd::NoCredentials(reason)) => (ReencryptEnd::NoCredentials, Some(reason.clone())),
         Some(SweepEnd::Unreachable(reason)) => (ReencryptEnd::Unreachable, Some(reason.clone())),
         Some(SweepEnd::Tried) | None => (ReencryptEnd::LeftOver, None),
     }

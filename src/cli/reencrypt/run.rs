@@ -1,10 +1,11 @@
 //! Runs `claviger reencrypt`.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, ffi::OsString, os::unix::ffi::OsStrExt, sync::Arc, time::Instant};
 
 use crate::{
     apiserver::{self, objects::ApiClient},
     config::{Config, Settings},
+    scan::names::Names,
 };
 
 use super::{
@@ -13,7 +14,9 @@ use super::{
         failure::{Exit, Failure},
         output::{self, OutputError},
         runtime::event_loop,
-        scanning::{HintContext, KeyFlags, ScanInput, ScanKeys, etcdctl, hints as scan_hints, primary_key},
+        scanning::{
+            HintContext, KeyFlags, ScanInput, ScanKeys, SeenProviders, etcdctl, hints as scan_hints, primary_key,
+        },
     },
     args::ReencryptArgs,
     census::Census,
@@ -30,39 +33,46 @@ use crate::keyring::time::Time;
 /// # Errors
 /// When nothing says what is stale, no API server can be asked, or an etcd cannot be read.
 pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Exit, Failure> {
-    let input = input(&mut args, global)?;
-    let left: BTreeSet<Vec<u8>> = args.leave.iter().map(|key| key.clone().into_bytes()).collect();
+    let named = args.provider_name.clone();
+    let (input, provider) = input(&mut args, global)?;
     let runtime = event_loop()?;
-    let api = Arc::new(runtime.block_on(ApiClient::new(&args.access.access()))?);
+    // A preview asks no API server, so it needs no credentials.
+    let access = (!args.dry_run).then(|| args.access.access());
+    let api = access.map(|access| runtime.block_on(ApiClient::new(&access))).transpose()?.map(Arc::new);
     let begin = Instant::now();
-    let census = Census::take(&input, &left, global)?;
-    if let Some(key) = args.leave.iter().find(|key| !census.left.contains(*key)) {
-        return Err(not_left(key));
+    let census = Census::take(&input, &named_keys(&args.leave, &input.prefix), global)?;
+    let seen = SeenProviders::of(&census.report, input.judge.coverage.as_ref());
+    // Without keys, the name says nothing. With them, it says which values have to be under one of them.
+    let is_meant = named.is_some() || (input.judge.keys.is_some() && seen.has_kms_v2());
+    if let Some(failure) = seen.lack(&provider).filter(|_| is_meant) {
+        return Err(failure);
     }
+    let left = census.left.clone();
+    check_left(&args.leave, &left, &input.prefix)?;
     if !args.risk_plaintext
         && let Some(resource) = census.to_plaintext.first()
     {
         return Err(to_plaintext(resource));
     }
     let before = census.stale.clone();
-    let is_over = args.dry_run || census.is_incomplete();
-    let rounds = if is_over {
-        Rounds { census, outcome: None, sweeps: 0 }
-    } else {
-        let interrupt = Interrupt::catch()?;
-        let rate = args.rate.unwrap_or_default();
-        Sweeping { input: &input, left: &left, api: &api, rate, runtime: &runtime, interrupt: &interrupt, global }
-            .run(census)?
+    let rounds = match api.as_ref().filter(|_| !census.is_incomplete()) {
+        None => Rounds { census, outcome: None, sweeps: 0 },
+        Some(api) => {
+            let interrupt = Interrupt::catch()?;
+            let rate = args.rate.unwrap_or_default();
+            Sweeping { input: &input, left: &left, api, rate, runtime: &runtime, interrupt: &interrupt, global }
+                .run(census)?
+        }
     };
     let of_scan = if rounds.census.is_incomplete() { scan_advice(&rounds.census, &input, global) } else { Vec::new() };
-    let mut report = ReencryptReport::new(before, rounds, (api.url().to_owned(), args.dry_run));
+    let mut report = ReencryptReport::new(before, rounds, (api.map(|api| api.url().to_owned()), args.dry_run));
     report.seconds = begin.elapsed().as_secs_f64();
     show(&report, of_scan, global)?;
     Ok(report.exit())
 }
 
-/// Collects what says which objects are stale.
-fn input(args: &mut ReencryptArgs, global: &Global) -> Result<ScanInput, Failure> {
+/// Collects what says which objects are stale, and the name of the provider.
+fn input(args: &mut ReencryptArgs, global: &Global) -> Result<(ScanInput, String), Failure> {
     let settings = Settings {
         provider_name: args.provider_name.take(),
         encryption_config: args.encryption_config.take(),
@@ -76,7 +86,7 @@ fn input(args: &mut ReencryptArgs, global: &Global) -> Result<ScanInput, Failure
     let has_kms_v1 = args.feature_gates.as_deref().is_some_and(apiserver::allows_kms_v1);
     let input = ScanInput::read(&config, None, keys, has_kms_v1)?;
     check(&input, &config)?;
-    Ok(input)
+    Ok((input, config.provider_name))
 }
 
 /// Checks that it is known which objects are stale.
@@ -89,10 +99,16 @@ fn check(input: &ScanInput, config: &Config) -> Result<(), Failure> {
     };
     let provider = format!("kms:v2:{}", config.provider_name);
     if input.judge.keys.is_none() && coverage.is_written_by(&provider) {
-        let message = format!("it is not known which key of the provider {} is primary", config.provider_name);
+        let message = format!(
+            "it is not known which key of the provider {} is primary: {} holds no keyring that can be read",
+            config.provider_name,
+            config.state_dir.display()
+        );
         let note = input.notes.last().map_or_else(String::new, |note| format!(" ({note})"));
-        let hint =
-            format!("give --state-dir DIR, --keyring FILE, or --primary KEY_ID as `claviger key list` prints it{note}");
+        let hint = format!(
+            "where the keyring is, give --state-dir DIR or --keyring FILE; elsewhere --primary KEY_ID as `claviger key list` \
+             prints it there{note}"
+        );
         return Err(Failure::new(Exit::Usage, &message, hint));
     }
     Ok(())
@@ -106,9 +122,22 @@ fn to_plaintext(resource: &str) -> Failure {
     Failure::new(Exit::Refused, &message, hint.to_owned())
 }
 
-fn not_left(key: &str) -> Failure {
-    let message = format!("--leave {key}: no scanned object with this key is stale");
-    Failure::new(Exit::Usage, &message, "see the keys of all objects: claviger scan --list".to_owned())
+/// The key in etcd of an object that is left, with the prefix.
+fn named_key(name: &OsString, prefix: &str) -> Vec<u8> {
+    let (name, prefix) = (name.as_bytes(), Names::new(prefix).prefix().to_vec());
+    if name.starts_with(b"/") { name.to_vec() } else { [&prefix, name].concat() }
+}
+
+fn named_keys(leave: &[OsString], prefix: &str) -> BTreeSet<Vec<u8>> {
+    leave.iter().map(|name| named_key(name, prefix)).collect()
+}
+
+/// Checks that each object that is left was found. `left` are the keys that were found, of which some may be no text.
+fn check_left(leave: &[OsString], left: &BTreeSet<Vec<u8>>, prefix: &str) -> Result<(), Failure> {
+    let is_found = |key: &[u8]| left.iter().any(|left| left == key || String::from_utf8_lossy(left).as_bytes() == key);
+    let Some(key) = leave.iter().map(|name| named_key(name, prefix)).find(|key| !is_found(key)) else { return Ok(()) };
+    let message = format!("--leave {}: no scanned object with this key is stale", String::from_utf8_lossy(&key));
+    Err(Failure::new(Exit::Usage, &message, "see the keys of all objects: claviger scan --list".to_owned()))
 }
 
 fn scan_advice(census: &Census, input: &ScanInput, global: &Global) -> Vec<String> {
@@ -126,5 +155,29 @@ fn show(report: &ReencryptReport, of_scan: Vec<String>, global: &Global) -> Resu
             output::headline(&text::headline(report), report.exit() == Exit::Done)?;
             output::text_line(&text::page(report, &hints, global.quiet))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn an_object_is_left_by_its_key_in_etcd_or_by_what_follows_the_prefix() {
+        let key = |name: &str| named_key(&OsString::from(name), "/registry");
+        assert_eq!(key("secrets/default/db"), b"/registry/secrets/default/db");
+        assert_eq!(key("/registry/secrets/default/db"), b"/registry/secrets/default/db");
+        let binary = [b"/registry/secrets/x/\xff".to_vec()].into();
+        let leave = |bytes: &[u8]| vec![OsStr::from_bytes(bytes).to_os_string()];
+        let checked = |bytes: &[u8]| {
+            check_left(&leave(bytes), &binary, "/registry").map_err(|failure| failure.message().to_owned())
+        };
+        for name in [&b"secrets/x/\xff"[..], "secrets/x/\u{fffd}".as_bytes(), b"/registry/secrets/x/\xff"] {
+            assert_eq!(checked(name), Ok(()));
+        }
+        let expected = "--leave /registry/secrets/x/y: no scanned object with this key is stale";
+        assert_eq!(checked(b"secrets/x/y"), Err(expected.to_owned()));
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn headline(report: &ReencryptReport) -> String {
         ReencryptEnd::OtherCluster => format!("The API server is another cluster's: it does not use this etcd; {rest}"),
         ReencryptEnd::Denied => format!("This user may not patch: {rest}"),
         ReencryptEnd::Unauthenticated => format!("The API server does not accept the credentials: {rest}"),
+        ReencryptEnd::NoCredentials => format!("There are no credentials for the API server: {written}, {rest}"),
         ReencryptEnd::Unreachable => format!("The API server does not answer: {written}, {rest}"),
         ReencryptEnd::LeftOver if report.rest == 0 => format!("{}; something else is left over", sentence(&written)),
         ReencryptEnd::LeftOver => format!("{}, {rest}", sentence(&written)),
@@ -78,8 +79,10 @@ pub(super) fn page(report: &ReencryptReport, hints: &[String], quiet: bool) -> S
 }
 
 fn facts(report: &ReencryptReport) -> Vec<(&'static str, String)> {
-    let mut facts = vec![("API server", report.api_server.clone()), ("revision", report.revision.to_string())];
-    facts.extend(report.reason.iter().map(|reason| ("it says", reason.clone())));
+    let mut facts: Vec<_> = report.api_server.iter().map(|url| ("API server", url.clone())).collect();
+    facts.push(("revision", report.revision.to_string()));
+    let whose = if report.end == ReencryptEnd::NoCredentials { "because" } else { "it says" };
+    facts.extend(report.reason.iter().map(|reason| (whose, reason.clone())));
     if report.sweeps > 0 {
         facts.push(("written", rate(report)));
         let others = [

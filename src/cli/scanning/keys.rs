@@ -62,7 +62,12 @@ impl ScanKeys {
                 let known = KnownKeys::primary(&config.provider_name, key_id.commitment_half());
                 Ok(Self { known: Some(known), ..Self::default() })
             }
-            KeyFlags { has_state_dir: true, .. } => Self::of_file(config, own),
+            KeyFlags { has_state_dir: true, .. } => {
+                Self::of_file(config, own).map_err(|failure| match failure.exit() {
+                    Exit::Usage => failure.or("where there is no keyring, name the primary key: --primary KEY_ID"),
+                    _ => failure,
+                })
+            }
             KeyFlags { has_snapshot, .. } => Ok(Self::of_node(config, own, has_snapshot)),
         }
     }

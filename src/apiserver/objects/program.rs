@@ -1,0 +1,118 @@
+//! Runs the program that a kubeconfig names for credentials, before a client is made. The client would panic at a token
+//! that cannot be sent. A token that lasts is kept, so that the program does not run again. The client itself runs the
+//! program again for certificates and for tokens that expire.
+//!
+//! Source: `k8s.io/client-go`, `plugin/pkg/client/auth/exec/exec.go`.
+
+use std::process::{Command, Stdio};
+
+use kube::config::{ExecConfig, ExecInteractiveMode};
+use secrecy::SecretString;
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::json;
+
+use super::reason::{NONE_PRINTED, UNSENDABLE, can_be_sent, ended, not_started};
+
+#[derive(Deserialize)]
+struct Printed {
+    status: Option<PrintedStatus>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PrintedStatus {
+    token: Option<String>,
+    expiration_timestamp: Option<IgnoredAny>,
+    client_certificate_data: Option<IgnoredAny>,
+}
+
+/// Runs the program. Returns its token, if it prints one that does not expire.
+///
+/// # Errors
+/// When the program does not start, fails, or prints no credentials or a token that cannot be sent. The reason shows
+/// nothing of what it prints.
+pub(super) fn lasting_token(exec: &ExecConfig) -> Result<Option<SecretString>, String> {
+    let Some(mut command) = command(exec) else { return Err(NONE_PRINTED.to_owned()) };
+    let output = command.output().map_err(|error| not_started(&error))?;
+    if !output.status.success() {
+        return Err(ended(output.status));
+    }
+    // Some programs print YAML, of which JSON is a part.
+    let printed: Option<Printed> = serde_saphyr::from_slice(&output.stdout).ok();
+    let status = printed.and_then(|printed| printed.status).ok_or_else(|| NONE_PRINTED.to_owned())?;
+    let PrintedStatus { token, expiration_timestamp, client_certificate_data } = status;
+    if token.as_deref().is_some_and(|token| !can_be_sent(token)) {
+        return Err(UNSENDABLE.to_owned());
+    }
+    let lasts = expiration_timestamp.is_none() && client_certificate_data.is_none();
+    Ok(token.filter(|_| lasts).map(SecretString::from))
+}
+
+fn command(exec: &ExecConfig) -> Option<Command> {
+    let mut command = Command::new(exec.command.as_ref()?);
+    command.args(exec.args.iter().flatten());
+    let variables = exec.env.iter().flatten().filter_map(|one| Some((one.get("name")?, one.get("value")?)));
+    command.envs(variables);
+    let is_interactive = exec.interactive_mode != Some(ExecInteractiveMode::Never);
+    if is_interactive {
+        command.stdin(Stdio::inherit()).stderr(Stdio::inherit());
+    }
+    let cluster = exec.cluster.as_ref().filter(|_| exec.provide_cluster_info);
+    let mut spec = json!({ "interactive": is_interactive });
+    if let Some(cluster) = cluster.and_then(|cluster| serde_json::to_value(cluster).ok()) {
+        spec["cluster"] = cluster;
+    }
+    let info = json!({ "apiVersion": exec.api_version, "kind": "ExecCredential", "spec": spec });
+    command.env("KUBERNETES_EXEC_INFO", info.to_string());
+    Some(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn token(script: &str) -> Result<Option<String>, String> {
+        let exec = json!({
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "interactiveMode": "Never",
+            "command": "sh",
+            "args": ["-c", script],
+            "env": [{"name": "TOKEN", "value": "abc"}],
+        });
+        let token = lasting_token(&serde_json::from_value(exec).unwrap())?;
+        Ok(token.map(|token| token.expose_secret().to_owned()))
+    }
+
+    #[test]
+    fn a_token_that_lasts_is_kept_and_one_that_cannot_be_sent_is_refused() {
+        let status = |status: &str| format!("printf '%s' '{{\"kind\":\"ExecCredential\",\"status\":{status}}}'");
+        assert_eq!(token(&status(r#"{"token":"s3cr3t"}"#)), Ok(Some("s3cr3t".to_owned())));
+        assert_eq!(token("echo status: {token: $TOKEN}"), Ok(Some("abc".to_owned())));
+        let expiring = r#"{"token":"s3cr3t","expirationTimestamp":"2026-11-28T00:00:00Z"}"#;
+        assert_eq!(token(&status(expiring)), Ok(None));
+        assert_eq!(token(&status(r#"{"clientCertificateData":"a","clientKeyData":"b"}"#)), Ok(None));
+        for broken in [r#"{"token":"s3cr3t\nx"}"#, &expiring.replace("s3cr3t", "s3cr3t\\n")] {
+            assert_eq!(token(&status(broken)), Err(UNSENDABLE.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_program_that_fails_is_said_to_and_shows_nothing_of_what_it_printed() {
+        let ended = "the program that the kubeconfig names for credentials ended with exit status: 3";
+        assert_eq!(token("echo s3cr3t; exit 3"), Err(ended.to_owned()));
+        for script in ["echo s3cr3t", "true", "echo '{\"kind\":\"ExecCredential\"}'"] {
+            assert_eq!(token(script), Err(NONE_PRINTED.to_owned()), "{script}");
+        }
+        let no_program = serde_json::from_value(json!({"command": "/nonexistent/program"})).unwrap();
+        let error = lasting_token(&no_program).unwrap_err();
+        assert!(error.starts_with("starting the program that the kubeconfig names for credentials: "), "{error}");
+    }
+
+    #[test]
+    fn a_program_knows_which_version_it_shall_print() {
+        let script = r#"echo "$KUBERNETES_EXEC_INFO" | grep -q '"apiVersion":"client.authentication.k8s.io/v1"' && echo status: {token: yes}"#;
+        assert_eq!(token(script), Ok(Some("yes".to_owned())));
+    }
+}
