@@ -202,7 +202,7 @@ fn without_a_backup_a_second_plugin_takes_over_what_the_first_one_has_in_memory(
     let recipient = fs::read_to_string(node.sandbox.path("ours.txt")).unwrap();
     let recipient = recipient.split("public key: ").nth(1).unwrap().lines().next().unwrap().to_owned();
     let commands = without_backup(&recipient);
-    let [init, serve, generate, create, scan] = commands.as_slice() else { panic!("{commands:?}") };
+    let [init, serve, generate, reencrypt, create, scan] = commands.as_slice() else { panic!("{commands:?}") };
     fs::remove_dir_all(node.sandbox.path("state")).unwrap();
     node.reads_all();
     node.done(&format!("{init} --socket [DIR]/run/kms.sock"));
@@ -223,9 +223,9 @@ fn without_a_backup_a_second_plugin_takes_over_what_the_first_one_has_in_memory(
         node.sandbox.run(&scan).ends_with(1).stdout.contains("kms:v2:claviger "),
         "what is under the first provider"
     );
-    let api = node.api.as_mut().unwrap();
-    let secrets = api.kubectl(&["get", "secrets", "-o", "json"]).unwrap();
-    api.kubectl_stdin(&["replace", "-f", "-"], &secrets).unwrap();
+    let kubeconfig = node.api.as_ref().unwrap().kubeconfig();
+    let places = format!("{} --encryption-config [DIR]/encryption.yaml", node.etcd_flags());
+    node.done(&format!("{reencrypt} {places} --kubeconfig {}", kubeconfig.display()));
     assert!(node.secrets.iter().all(|name| node.stored(name).starts_with("k8s:enc:kms:v2:claviger-2:")));
     node.done(create);
     let scanned = node.done(&scan);

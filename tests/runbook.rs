@@ -49,7 +49,9 @@ fn control_plane(machine: &Machine, snapshot: Option<&Path>) -> (Etcd, ApiServer
     let generate = "claviger generate encryption-configuration --resource secrets > /etc/kubernetes/claviger/encryption-configuration.yaml";
     machine.bash(generate, None).unwrap();
     let api = ApiServer::on(machine.run(), &etcd).encryption_config(&config).start().unwrap();
-    machine.configure(&format!("etcd-servers = [\"{}\"]\n", etcd.endpoints().replace(',', "\", \""))).unwrap();
+    let servers = etcd.endpoints().replace(',', "\", \"");
+    let settings = format!("etcd-servers = [\"{servers}\"]\nencryption-config = \"{}\"\n", config.display());
+    machine.configure(&settings).unwrap();
     (etcd, api)
 }
 
@@ -107,7 +109,7 @@ fn every_command_of_the_runbook_does_what_its_chapter_promises() {
         }
         machine.bash(misfortune(heading), None).unwrap();
         for block in blocks {
-            if block.contains("kubectl") && plane.is_none() {
+            if ["kubectl", "claviger reencrypt"].iter().any(|command| block.contains(command)) && plane.is_none() {
                 let snapshot = machine.root().join("media/usb/etcd.db");
                 plane = Some(control_plane(&machine, Some(&*snapshot).filter(|snapshot| snapshot.exists())));
             }

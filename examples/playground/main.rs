@@ -6,7 +6,12 @@
 mod harness;
 mod side_by_side;
 
-use std::{fmt::Display, fs, path::PathBuf, process::ExitCode};
+use std::{
+    fmt::Display,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use age::secrecy::ExposeSecret;
 use anstream::{eprintln, println};
@@ -116,10 +121,10 @@ fn tell() -> Result<World> {
     api.kill()?;
     let api = ApiServer::on(&run, &etcd).encryption_config(config.clone()).start()?;
 
-    step("Rewriting the Secret that was there in plaintext, and making more, the ways users do");
-    let secrets = api.kubectl(&["get", "secrets", "--all-namespaces", "-o", "json"])?;
-    println!("  $ kubectl get secrets --all-namespaces -o json | kubectl replace -f -");
-    print_indented(&api.kubectl_stdin(&["replace", "-f", "-"], &secrets)?);
+    step("Re-encrypting the Secret that was there in plaintext, and making more, the ways users do");
+    let reencrypt = reencrypt(&etcd, &config, &api);
+    println!("  $ claviger {}", reencrypt.iter().map(quoted).collect::<Vec<_>>().join(" "));
+    print_indented(&plugin.claviger(&reencrypt.iter().map(String::as_str).collect::<Vec<_>>())?);
     kubectl(&api, &["create", "secret", "generic", "literal", "--from-literal=password=s3cr3t-literal"])?;
     println!("  $ kubectl apply -f - <<EOF");
     print_indented(&format!("{YAML}EOF"));
@@ -179,7 +184,9 @@ impl World {
         println!(
             "  claviger key promote k2 --without-backup --wait --state-dir {state_dir} --socket {socket}    # up to three minutes"
         );
-        println!("  kubectl get secrets --all-namespaces -o json | kubectl replace -f -");
+        let reencrypt = reencrypt(&self.etcd, &self.config, &self.api);
+        let reencrypt: Vec<String> = reencrypt.iter().map(quoted).collect();
+        println!("  claviger {} --state-dir {state_dir}", reencrypt.join(" "));
         println!("\nMake a backup, which belongs on another disk, and prove that it opens:");
         println!("  claviger backup create {backup} --recipient {recipient} --state-dir {state_dir}");
         println!(
@@ -187,6 +194,15 @@ impl World {
             quoted(&identity.display())
         );
     }
+}
+
+/// What `claviger reencrypt` is given, but for the state directory.
+fn reencrypt(etcd: &Etcd, config: &Path, api: &ApiServer) -> Vec<String> {
+    let (config, kubeconfig) = (config.display().to_string(), api.kubeconfig().display().to_string());
+    let endpoints = etcd.endpoints();
+    let flags =
+        ["reencrypt", "--etcd-servers", &endpoints, "--encryption-config", &config, "--kubeconfig", &kubeconfig];
+    flags.map(ToOwned::to_owned).to_vec()
 }
 
 /// An identity that opens backups, as `age-keygen` makes one. In earnest it is kept offline.

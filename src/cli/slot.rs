@@ -44,8 +44,8 @@ Example:
     /// Remove a slot, unless it is the last one or the only one that opens here
     ///
     /// This does not revoke anything. Anyone who has an older copy of the root file and the slot's secret still gets
-    /// the root key, which opens the keyring. To revoke access, run `claviger rekey`, rotate to a new key, and rewrite
-    /// every Secret.
+    /// the root key, which opens the keyring. To revoke access, run `claviger rekey`, rotate to a new key, and
+    /// re-encrypt what is under the old one.
     #[command(after_help = "\
 Example:
   claviger slot remove file")]
