@@ -54,29 +54,46 @@ fn node() -> Node {
     node
 }
 
+/// What is checked, one after the other in one control plane. Each has the files of the node as they were; the last one empties etcd.
+const CHECKED: [fn(&Node); 4] = [
+    a_snapshot_can_be_restored_if_a_given_file_has_each_key_that_it_needs,
+    a_disabled_key_counts_and_a_destroyed_one_does_not,
+    a_snapshot_that_cannot_be_read_whole_gets_no_answer_for_the_rest,
+    a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten,
+];
+
 #[test]
-fn a_snapshot_can_be_restored_if_a_given_file_has_each_key_that_it_needs() {
-    let node = node();
+fn a_check_says_what_of_a_snapshot_can_be_restored() {
+    let mut node = node();
+    let twin = node.sandbox.twin();
+    let files = std::mem::replace(&mut node.sandbox, twin);
+    for checked in CHECKED {
+        node.sandbox = files.twin();
+        checked(&node);
+    }
+}
+
+fn a_snapshot_can_be_restored_if_a_given_file_has_each_key_that_it_needs(node: &Node) {
     let (k1, k2) = (node.key("k1").0, node.key("k2").0);
     let lost = |answer: &Value| (answer["lost"].as_u64().unwrap(), answer["incomplete"].clone());
 
     // A machine that never was a node: with both keys, and with each kind of file.
-    let whole = answer(&node, "two.db", &format!("[DIR]/promoted.age {OURS}"), 0);
+    let whole = answer(node, "two.db", &format!("[DIR]/promoted.age {OURS}"), 0);
     assert_eq!(lost(&whole), (0, Value::Null));
     assert_eq!(of_key(&whole, &k1), name("held", &["promoted.age"]));
     assert_eq!(of_key(&whole, &k2), name("held", &["promoted.age"]));
     assert_eq!(whole["keyrings"][0]["holds"], 2);
     let keyring = &whole["keyrings"][0];
     assert!(keyring["root_id"].as_str().unwrap().len() == 64 && keyring["uuid"].as_str().unwrap().len() == 32);
-    let text = check(&node, "two.db", &format!("[DIR]/promoted.age {OURS}"));
+    let text = check(node, "two.db", &format!("[DIR]/promoted.age {OURS}"));
     assert!(text.stdout.starts_with("this snapshot can be restored: the keys open all "), "{text}");
     assert!(text.stdout.contains("claviger backup restore"), "{text}");
-    let all = answer(&node, "two.db", &format!("[DIR]/one.age [DIR]/pending.age {OURS} {STATE}"), 0);
+    let all = answer(node, "two.db", &format!("[DIR]/one.age [DIR]/pending.age {OURS} {STATE}"), 0);
     assert_eq!(of_key(&all, &k1), name("held", &["one.age", "pending.age", "state"]));
     assert_eq!(of_key(&all, &k2), name("held", &["pending.age", "state"]));
 
     // The Secret under aescbc is lost with these keys alone.
-    let three = answer(&node, "three.db", &format!("[DIR]/promoted.age {OURS}"), 1);
+    let three = answer(node, "three.db", &format!("[DIR]/promoted.age {OURS}"), 1);
     assert_eq!(lost(&three), (1, Value::Null));
     let foreign = three["keys"].as_array().unwrap().iter().find(|row| row["answer"] == "foreign").unwrap();
     assert_eq!((&foreign["provider"], &foreign["objects"]), (&json!("aescbc:v1:legacy"), &json!(1)));
@@ -86,11 +103,11 @@ fn a_snapshot_can_be_restored_if_a_given_file_has_each_key_that_it_needs() {
 
     // A backup, or a state directory from last week, that has one key.
     for one in [format!("[DIR]/one.age {OURS}"), "--state-dir [DIR]/older".to_owned()] {
-        let one = answer(&node, "three.db", &one, 1);
+        let one = answer(node, "three.db", &one, 1);
         assert_eq!((lost(&one), of_key(&one, &k1).0.as_str()), ((2, Value::Null), "held"));
         assert_eq!(of_key(&one, &k2), name("missing", &[]));
     }
-    let text = check(&node, "three.db", &format!("[DIR]/one.age {OURS}"));
+    let text = check(node, "three.db", &format!("[DIR]/one.age {OURS}"));
     for part in [
         "2 of ",
         " would be lost\n",
@@ -106,11 +123,11 @@ fn a_snapshot_can_be_restored_if_a_given_file_has_each_key_that_it_needs() {
     let theirs = "--recovery-identity [DIR]/theirs.txt";
     node.done(&format!("init --state-dir [DIR]/other --recovery-recipient {foreign} {theirs}"));
     node.done("backup create [DIR]/foreign.age --state-dir [DIR]/other");
-    let foreign = answer(&node, "two.db", &format!("[DIR]/foreign.age {theirs}"), 1);
+    let foreign = answer(node, "two.db", &format!("[DIR]/foreign.age {theirs}"), 1);
     assert_eq!((lost(&foreign).0, &foreign["keyrings"][0]["holds"]), (2, &json!(0)));
-    let refused = check(&node, "two.db", &format!("[DIR]/foreign.age {OURS}"));
+    let refused = check(node, "two.db", &format!("[DIR]/foreign.age {OURS}"));
     assert_eq!(refused.code, 4, "{refused}");
-    let keyless = check(&node, "two.db", "");
+    let keyless = check(node, "two.db", "");
     assert!(keyless.code != 0 && keyless.stderr.contains("hint:  give a backup: claviger backup check"), "{keyless}");
 
     // Two of three shares open a backup.
@@ -120,50 +137,46 @@ fn a_snapshot_can_be_restored_if_a_given_file_has_each_key_that_it_needs() {
     let mut shares: Vec<String> =
         shares.map(|name| format!("--recovery-identity [DIR]/shares/{}", name.display())).collect();
     shares.sort();
-    answer(&node, "two.db", &format!("[DIR]/promoted.age {} {}", shares[0], shares[2]), 0);
-    assert_ne!(check(&node, "two.db", &format!("[DIR]/promoted.age {}", shares[0])).code, 0);
+    answer(node, "two.db", &format!("[DIR]/promoted.age {} {}", shares[0], shares[2]), 0);
+    assert_ne!(check(node, "two.db", &format!("[DIR]/promoted.age {}", shares[0])).code, 0);
 }
 
-#[test]
-fn a_disabled_key_counts_and_a_destroyed_one_does_not() {
-    let node = node();
+fn a_disabled_key_counts_and_a_destroyed_one_does_not(node: &Node) {
     let (k1, k2) = (node.key("k1").0, node.key("k2").0);
     node.done(&format!("key disable {k1} --risk-unreadable-secrets {STATE}"));
-    let disabled = answer(&node, "two.db", STATE, 0);
+    let disabled = answer(node, "two.db", STATE, 0);
     assert_eq!(of_key(&disabled, &k1), name("disabled", &["state"]));
-    let text = check(&node, "two.db", STATE);
+    let text = check(node, "two.db", STATE);
     assert!(text.stdout.contains("enable the disabled key: claviger key enable "), "{text}");
-    let enabled = answer(&node, "two.db", &format!("[DIR]/one.age {OURS} {STATE}"), 0);
+    let enabled = answer(node, "two.db", &format!("[DIR]/one.age {OURS} {STATE}"), 0);
     assert_eq!(of_key(&enabled, &k1), name("held", &["one.age", "state"]));
     node.done(&format!("key destroy {k1} --risk-losing-secrets {STATE}"));
-    let destroyed = answer(&node, "two.db", STATE, 1);
+    let destroyed = answer(node, "two.db", STATE, 1);
     assert_eq!(of_key(&destroyed, &k1), name("destroyed", &[]));
     assert_eq!((of_key(&destroyed, &k2), destroyed["lost"].as_u64()), (name("held", &["state"]), Some(1)));
-    let text = check(&node, "two.db", STATE);
+    let text = check(node, "two.db", STATE);
     assert!(text.stdout.contains(&format!("would be lost: {k1} was destroyed\n")), "{text}");
-    let saved = answer(&node, "two.db", &format!("[DIR]/one.age {OURS} {STATE}"), 0);
+    let saved = answer(node, "two.db", &format!("[DIR]/one.age {OURS} {STATE}"), 0);
     assert_eq!(of_key(&saved, &k1), name("held", &["one.age"]));
 }
 
-#[test]
-fn a_snapshot_that_cannot_be_read_whole_gets_no_answer_for_the_rest() {
-    let node = node();
+fn a_snapshot_that_cannot_be_read_whole_gets_no_answer_for_the_rest(node: &Node) {
     let both = format!("[DIR]/promoted.age {OURS}");
     let bytes = fs::read(node.sandbox.path("two.db")).unwrap();
     let mut damaged = bytes.clone();
     *damaged.last_mut().unwrap() ^= 1;
     fs::write(node.sandbox.path("damaged.db"), &damaged).unwrap();
-    let text = check(&node, "damaged.db", &both);
+    let text = check(node, "damaged.db", &both);
     assert_eq!(text.code, 7, "{text}");
     assert!(text.stdout.starts_with("unknown: the keys open what was read of this snapshot"), "{text}");
     assert!(text.stdout.contains("! the answer is only about what was read: "), "{text}");
     assert!(text.stdout.contains("the file does not match the digest at its end"), "{text}");
-    let one = check(&node, "damaged.db", &format!("[DIR]/one.age {OURS}"));
+    let one = check(node, "damaged.db", &format!("[DIR]/one.age {OURS}"));
     assert_eq!(one.code, 7, "{one}");
     assert!(one.stdout.starts_with("at least 1 object would be lost, and not all of this snapshot was read"), "{one}");
-    let prefix = answer(&node, "two.db", &format!("{both} --etcd-prefix /k8s"), 7);
+    let prefix = answer(node, "two.db", &format!("{both} --etcd-prefix /k8s"), 7);
     assert!(prefix["incomplete"].as_str().unwrap().contains("an API server's objects are below /registry"), "{prefix}");
-    let inside = answer(&node, "two.db", &format!("{both} --etcd-prefix /registry/secrets"), 7);
+    let inside = answer(node, "two.db", &format!("{both} --etcd-prefix /registry/secrets"), 7);
     assert!(inside["incomplete"].is_string(), "{inside}");
     // Zeros in the middle, and half of the file: whatever is left, nobody says that all is well.
     let mut holed = bytes.clone();
@@ -171,7 +184,7 @@ fn a_snapshot_that_cannot_be_read_whole_gets_no_answer_for_the_rest() {
     holed[middle..middle + 4096].fill(0);
     for bytes in [&holed[..], &bytes[..bytes.len() / 2], b"no database", b""] {
         fs::write(node.sandbox.path("cut.db"), bytes).unwrap();
-        let answer = check(&node, "cut.db", &both);
+        let answer = check(node, "cut.db", &both);
         assert!(answer.code != 0 && !answer.stdout.contains("can be restored"), "{answer}");
     }
     let several = node.sandbox.run(&format!("backup check [DIR]/one.age [DIR]/pending.age {OURS}"));
@@ -198,25 +211,23 @@ fn listed_by_a_restore_and_a_merge(node: &Node) {
     assert_eq!(restored, merged);
 }
 
-#[test]
-fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten() {
-    let node = node();
+fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten(node: &Node) {
     let (k1, k2) = (node.key("k1").0, node.key("k2").0);
     let listed = || node.done(&format!("backup list {STATE} --output json")).json()["snapshots"].clone();
-    listed_by_a_restore_and_a_merge(&node);
+    listed_by_a_restore_and_a_merge(node);
     // A directory that is named and is not there is no reason to give up the backups.
-    let nowhere = check(&node, "two.db", &format!("[DIR]/promoted.age {OURS} --state-dir [DIR]/nowhere"));
+    let nowhere = check(node, "two.db", &format!("[DIR]/promoted.age {OURS} --state-dir [DIR]/nowhere"));
     assert!(nowhere.code == 0 && nowhere.stdout.starts_with("this snapshot can be restored"), "{nowhere}");
     let warning = "warning: [DIR]/nowhere does not exist, so only the keys of the backups were used\n";
     assert!(nowhere.stderr.contains(warning), "{nowhere}");
     // Keys of others, and a machine without a keyring, list nothing.
-    let promoted = answer(&node, "two.db", &format!("[DIR]/promoted.age {OURS}"), 0);
+    let promoted = answer(node, "two.db", &format!("[DIR]/promoted.age {OURS}"), 0);
     assert_eq!((&promoted["listed"], listed()), (&Value::Null, json!([])));
-    let here = answer(&node, "two.db", STATE, 0);
+    let here = answer(node, "two.db", STATE, 0);
     assert_eq!(here["listed"], true);
-    answer(&node, "three.db", STATE, 1);
+    answer(node, "three.db", STATE, 1);
     // Read again with another prefix, it still needs both.
-    answer(&node, "two.db", &format!("{STATE} --etcd-prefix /k8s"), 7);
+    answer(node, "two.db", &format!("{STATE} --etcd-prefix /k8s"), 7);
     let entries = listed();
     let entry = |file: &str| {
         let file = json!(format!("[DIR]/{file}"));
@@ -246,7 +257,7 @@ fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten() 
     let done = destroy();
     assert_eq!(done.code, 0, "{done}");
     // A destroyed key opens nothing, so there is nothing to keep.
-    let left = check(&node, "two.db", STATE);
+    let left = check(node, "two.db", STATE);
     assert!(
         left.stdout.contains("listed     yes: those of its keys that are left here are not destroyed until"),
         "{left}"
@@ -259,7 +270,7 @@ fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten() 
     let ledger = node.sandbox.path("state/ledger");
     let text = fs::read_to_string(&ledger).unwrap();
     fs::write(&ledger, text.replacen("count ", "count 1", 1)).unwrap();
-    let unlisted = check(&node, "two.db", STATE);
+    let unlisted = check(node, "two.db", STATE);
     assert!(unlisted.code != 0 && unlisted.stdout.contains("listed     not yet: the ledger"), "{unlisted}");
     assert!(unlisted.stderr.contains("the snapshot was read, and is not listed"), "{unlisted}");
 }
