@@ -43,12 +43,20 @@ pub enum InputError {
 /// # Errors
 /// As [`read_input`], and when others may write the file or a directory above it.
 pub fn read_trusted(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
+    Ok(read(open_trusted(path)?, limit)?)
+}
+
+/// Opens a file that nobody but root and this user may write or replace. What a shell passes on is trusted.
+///
+/// # Errors
+/// As [`open_input`], and when others may write the file or a directory above it.
+pub fn open_trusted(path: &Path) -> Result<File, InputError> {
     let file = open_input(path)?;
     if !is_passed_on(path) {
         check_writers(&file.metadata()?)?;
         check_ancestors(path, rustix::process::geteuid().as_raw())?;
     }
-    Ok(read(file, limit)?)
+    Ok(file)
 }
 
 fn check_writers(found: &Metadata) -> Result<(), InputError> {

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// How many objects a batch has. A scan that has found so many ends, and another one goes on behind the last of them.
+/// How many objects a batch has. A scan that has found so many ends, and the next one begins after the last of them.
 /// So no stream of etcd's stays open while the API server writes.
 pub const BATCH: usize = 10_000;
 
@@ -34,9 +34,8 @@ pub(super) type StaleBatch = Vec<StaleObject>;
 /// Whether the API server stores the values of `group` differently when it writes them again. Events are not written
 /// again, because that would renew their lifetime.
 pub fn is_rewritable(group: &Group, judge: &Judge) -> bool {
-    let is_event = group.resource.name == "events" && group.resource.group.as_deref() == Some("");
     let is_written_so = |kind: &FindingKind| matches!(kind, FindingKind::Damaged | FindingKind::Plaintext);
-    !is_event && judge.verdict_of(group).kinds.iter().any(|kind| !is_written_so(kind))
+    !group.resource.is_events() && judge.verdict_of(group).kinds.iter().any(|kind| !is_written_so(kind))
 }
 
 /// What is scanned for stale objects.

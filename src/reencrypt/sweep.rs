@@ -1,8 +1,8 @@
-//! One sweep: has each stale object written again that a scan finds.
+//! One sweep: asks the API server to write again each stale object that a scan finds.
 //!
-//! An API server that still holds the key before answers a patch without writing. So a sweep begins with one request
-//! at a time, and repeats them until an object was written. Objects that an API server then still answers without
-//! writing are left to the next sweep: several API servers do not adopt a key at the same moment.
+//! An API server that has not adopted the primary key answers a patch without writing. So a sweep begins with one
+//! request at a time, and repeats them until an object was written. Objects that an API server then still answers
+//! without writing are left to the next sweep: several API servers do not adopt a key at the same moment.
 //!
 //! An object that cannot be written does not end the sweep, and does not count as written.
 
@@ -28,7 +28,7 @@ use super::{
     witness::Witness,
 };
 
-/// How many objects are tried while the API server still holds the key before.
+/// How many objects are tried while the API server has not adopted the primary key.
 const TRIED: usize = 10;
 
 /// How often an object is tried that conflicts, or that the API server is too busy for.
@@ -56,7 +56,7 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        // An API server that has lost the plugin writes under the key before for up to 263 s.
+        // An API server that has lost the plugin writes under the previous key for up to 263 s.
         Self { adoption: Duration::from_mins(5), retry: Duration::from_secs(5), unreachable: Duration::from_mins(2) }
     }
 }
@@ -70,7 +70,7 @@ pub enum SweepEnd {
     Interrupted,
     /// The API server wrote nothing, because it holds another key or another configuration.
     NotAdopted,
-    /// The user lacks the right to patch.
+    /// The user lacks the right to patch, or to see what the API server serves.
     Denied(String),
     /// The credentials are not accepted.
     Unauthenticated(String),
@@ -78,8 +78,10 @@ pub enum SweepEnd {
     NoCredentials(String),
     /// The API server keeps its objects in another etcd.
     OtherCluster,
-    /// Nobody answered for a long time, or what answered is no API server.
+    /// Nobody answered for a long time, or only by being busy.
     Unreachable(String),
+    /// What answered is no API server, or does not speak its language at this address.
+    NotAnApiServer(String),
 }
 
 /// What became of the objects of a sweep.
@@ -305,15 +307,25 @@ impl<A: ObjectApi> Sweeper<A> {
                 }
                 Ok(Ok(object)) => self.begin(attempt, object),
                 Ok(Err(NoPlace { kind, reason })) => self.outcome.failures.add(&attempt.object.key, kind, reason),
-                Err(ApiError::Unreachable { reason, .. }) => self.unreachable(attempt, reason),
-                Err(ApiError::NoCredentials(reason)) => return Err(SweepEnd::NoCredentials(reason)),
-                Err(error @ ApiError::Refused { status: 401, .. }) => {
-                    return Err(SweepEnd::Unauthenticated(error.to_string()));
-                }
-                Err(error @ ApiError::Refused { status: 429 | 500.., .. }) => {
-                    self.outcome.failures.add(&attempt.object.key, FailureKind::Busy, error.to_string());
-                }
-                Err(error) => return Err(SweepEnd::Unreachable(error.to_string())),
+                Err(error) => self.not_found_out(attempt, error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts an object back for which the API server did not say where it serves it. Fails if it never will.
+    fn not_found_out(&mut self, mut attempt: Attempt, error: ApiError) -> Result<(), SweepEnd> {
+        match error {
+            ApiError::Unreachable { reason, .. } => self.unreachable(attempt, reason),
+            ApiError::Refused { status: 429 | 500.., .. } => {
+                attempt.count += 1;
+                self.busy(attempt, None, error.to_string(), Instant::now());
+            }
+            ApiError::NoCredentials(reason) => return Err(SweepEnd::NoCredentials(reason)),
+            ApiError::Refused { status: 401, .. } => return Err(SweepEnd::Unauthenticated(error.to_string())),
+            ApiError::Refused { status: 403, .. } => return Err(SweepEnd::Denied(error.to_string())),
+            ApiError::Refused { .. } | ApiError::NoApi { .. } | ApiError::Malformed { .. } => {
+                return Err(SweepEnd::NotAnApiServer(error.to_string()));
             }
         }
         Ok(())

@@ -264,43 +264,51 @@ fn an_api_server_that_nobody_can_use_ends_the_sweep() {
         _ => Touched::At(NEW),
     });
     assert_eq!((outcome.end.clone(), outcome.written), (SweepEnd::Tried, 3));
+}
 
+fn refused(status: u16) -> ApiError {
+    ApiError::Refused { url: "https://a".to_owned(), status, path: "/api/v1".to_owned() }
+}
+
+#[test]
+fn an_api_server_that_does_not_say_what_it_serves_ends_the_sweep_unless_it_is_busy() {
+    let bench = Bench::new();
     let url = || "https://a".to_owned();
-    let path = || "/api/v1".to_owned();
+    let answered = |status: u16| format!("the API server at https://a answered HTTP {status} to /api/v1");
     let malformed = serde_json::from_str::<u8>("x").unwrap_err();
     let no_api = "what answers at https://a is no API server: it does not serve /api/v1";
     for (error, expected) in [
-        (ApiError::NoApi { url: url() }, no_api),
-        (ApiError::NoCredentials("it ended with 4".to_owned()), "it ended with 4"),
+        (ApiError::NoApi { url: url() }, SweepEnd::NotAnApiServer(no_api.to_owned())),
+        (ApiError::NoCredentials("it ended with 4".to_owned()), SweepEnd::NoCredentials("it ended with 4".to_owned())),
+        (refused(400), SweepEnd::NotAnApiServer(answered(400))),
+        (refused(401), SweepEnd::Unauthenticated(answered(401))),
+        (refused(403), SweepEnd::Denied(answered(403))),
         (
-            ApiError::Refused { url: url(), status: 401, path: path() },
-            "the API server at https://a answered HTTP 401 to /api/v1",
-        ),
-        (
-            ApiError::Malformed { url: url(), path: path(), error: malformed },
-            "the API server at https://a sent something else than the list of /api/v1: expected value at line 1 column 1",
+            ApiError::Malformed { url: url(), path: "/api/v1".to_owned(), error: malformed },
+            SweepEnd::NotAnApiServer(
+                "the API server at https://a sent something else than the list of /api/v1: expected value at line 1 column 1"
+                    .to_owned(),
+            ),
         ),
     ] {
         let api = Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| Touched::At(NEW)));
         *api.served.lock().unwrap() = vec![Err(error)];
         let outcome = bench.sweep(&api);
-        assert!(
-            matches!(
-                &outcome.end,
-                SweepEnd::Unreachable(text) | SweepEnd::Unauthenticated(text) | SweepEnd::NoCredentials(text)
-                    if text == expected
-            ),
-            "{outcome:?}"
-        );
+        assert_eq!(outcome.end, expected);
         assert!(api.touched().is_empty());
     }
     let api = Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| Touched::At(NEW)));
     let reason = "connection refused".to_owned();
-    *api.served.lock().unwrap() = vec![
-        Err(ApiError::Unreachable { url: url(), reason }),
-        Err(ApiError::Refused { url: url(), status: 503, path: path() }),
-    ];
-    assert_eq!(bench.sweep(&api).written, 3, "it is asked again");
+    *api.served.lock().unwrap() = vec![Err(ApiError::Unreachable { url: url(), reason }), Err(refused(503))];
+    let outcome = bench.sweep(&api);
+    assert_eq!((outcome.written, outcome.busy), (3, 1), "it is asked again");
+    assert_eq!(failures(&outcome), [("/registry/example.com/gone/default/g", FailureKind::NotServed)]);
+
+    // Being busy for ever is no answer here either.
+    let api = Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| Touched::At(NEW)));
+    *api.served.lock().unwrap() = (0..1000).map(|_| Err(refused(503))).collect();
+    assert_eq!(bench.sweep(&api).end, SweepEnd::Unreachable(answered(503)));
+    assert!(api.touched().is_empty());
 }
 
 #[test]

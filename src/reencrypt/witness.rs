@@ -28,11 +28,13 @@ impl Witness {
     }
 
     /// Whether etcd still has the object as the scan has found it, so that the API server uses another etcd. If etcd
-    /// does not answer, the next object is looked for.
+    /// cannot be asked, the next object is looked for.
     pub(super) async fn contradicts(&mut self) -> bool {
         let Some(object) = mem::take(&mut self.object) else { return false };
         for servers in &self.places {
-            match revision_of(servers, &object.key).await {
+            // A certificate may have been replaced since the scan read it.
+            let Ok(mut client) = Client::new(servers) else { continue };
+            match revision_of(&mut client, &object.key).await {
                 Ok(Some(revision)) if revision == object.mod_revision => return true,
                 Ok(_) => self.is_over = true,
                 Err(_) => {}
@@ -43,10 +45,32 @@ impl Witness {
 }
 
 /// Returns the revision at which etcd has `key` now.
-async fn revision_of(servers: &Servers, key: &[u8]) -> Result<Option<u64>, EtcdError> {
-    // The servers were read before, so a client can be made of them.
-    let Ok(mut client) = Client::new(servers) else { return Ok(None) };
+async fn revision_of(client: &mut Client, key: &[u8]) -> Result<Option<u64>, EtcdError> {
     let query = Query { from: key.to_vec(), to: [key, &[0]].concat(), limit: 1, revision: 0, keys_only: true };
     let page = client.range(&query).await?;
     Ok(page.entries.first().map(|entry| entry.mod_revision))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_etcd_that_cannot_be_asked_is_no_proof() {
+        let object = StaleObject { key: b"/registry/secrets/default/a".to_vec().into(), mod_revision: 7 };
+        let no_file = Some("/nonexistent/ca.pem".into());
+        let without_a_client =
+            Servers { urls: vec!["https://127.0.0.1:1".to_owned()], cafile: no_file, ..Servers::default() };
+        let silent = Servers { urls: vec!["http://127.0.0.1:1".to_owned()], ..Servers::default() };
+        assert!(Client::new(&without_a_client).is_err() && Client::new(&silent).is_ok());
+        for servers in [without_a_client, silent] {
+            let mut witness = Witness::new(&[servers]);
+            witness.says_changed(&object);
+            assert!(!witness.contradicts().await);
+            // The next object is looked for.
+            assert!(!witness.is_over && witness.object.is_none());
+            witness.says_changed(&object);
+            assert_eq!(witness.object.as_ref(), Some(&object));
+        }
+    }
 }

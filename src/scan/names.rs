@@ -123,6 +123,11 @@ impl Resource {
         }
     }
 
+    /// Whether it is that of events. They expire, so nobody writes them again.
+    pub fn is_events(&self) -> bool {
+        self.group.as_deref() == Some("") && is_titled_events(&self.name)
+    }
+
     /// Whether it is a custom resource.
     pub fn is_custom(&self) -> bool {
         let is_own = |group: &str| GROUPS.iter().any(|(other, _)| *other == group) || STORED_AS_CUSTOM.contains(&group);
@@ -174,6 +179,11 @@ impl Names {
         let second = rest.iter().skip(first + 1).position(|byte| *byte == b'/');
         Some(second.map_or(rest, |length| &rest[..first + 1 + length]))
     }
+}
+
+/// Whether a resource that is shown with this title is that of events. A custom one has its group in the title.
+pub fn is_titled_events(title: &str) -> bool {
+    title == "events"
 }
 
 /// Whether API servers store a built-in resource below this path.
@@ -247,6 +257,20 @@ mod tests {
         }
         for path in ["nodes", "endpoints", "services", "default", "example.com/widgets"] {
             assert!(!is_built_in(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn events_are_recognised_by_their_path_and_by_their_title() {
+        for (path, is_events) in
+            [("events", true), ("example.com/events", false), ("services/events", false), ("secrets", false)]
+        {
+            let resource = resource(path);
+            assert_eq!(
+                (resource.is_events(), is_titled_events(&resource.to_string())),
+                (is_events, is_events),
+                "{path}"
+            );
         }
     }
 

@@ -76,7 +76,7 @@ const MAY_IMPORT: [(&str, &str); 28] = [
     ("keyring", "text crypto memory"),
     ("store", "durable crypto"),
     ("scan", "apiserver etcd text crypto memory"),
-    ("apiserver", "etcd"),
+    ("apiserver", "etcd durable"),
     ("audit", "durable"),
     ("etcd", "durable"),
     ("durable", ""),

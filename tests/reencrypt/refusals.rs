@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     time::{Duration, Instant},
 };
 
@@ -120,7 +121,7 @@ fn the_rights_in_deploy_suffice_and_less_does_not() {
     has_all(
         &answer,
         &[
-            "This user may not patch: 31 objects are left\n",
+            "This user lacks a right: nothing was written again, 31 objects are left\n",
             "cannot patch resource \"secrets\"",
             "deploy/reencrypt-rbac.yaml",
         ],
@@ -146,13 +147,17 @@ fn whatever_is_wrong_with_the_way_to_the_api_server_is_said() {
         ),
         (whole.replacen("current-context: test", "current-context: x", 1), 2, "failed to load current context: x"),
         ("}{".to_owned(), 2, "other.yaml: it is not the YAML of a kubeconfig (line 1, column 1)"),
-        (whole.replacen("server: https", "server: http", 1), 6, "answered HTTP 400 to /api/v1"),
+        (whole.replacen("server: https", "server: http", 1), 2, "answered HTTP 400 to /api/v1"),
     ] {
         fs::write(&config, text).unwrap();
         let answer = rig.call_as(&other, "").run();
         answer.ends_with(exit);
         has_all(&answer, &[expected]);
     }
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o666)).unwrap();
+    let answer = rig.call_as(&other, "").run();
+    answer.ends_with(2);
+    has_all(&answer, &["other.yaml: its mode is 0666, so other users may write it", "hint:  chmod go-w "]);
     fs::remove_file(&config).unwrap();
     let answer = rig.call_as(&other, "").run();
     answer.ends_with(2);

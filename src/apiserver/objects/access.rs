@@ -1,13 +1,18 @@
 //! How an API server is reached, and as whom: as kubectl finds it, by a kubeconfig, its contexts, and the programs that
 //! it names.
 
-use std::path::PathBuf;
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use kube::{
     Config,
     config::{AuthInfo, InClusterError, KubeConfigOptions, Kubeconfig},
 };
 use secrecy::ExposeSecret;
+
+use crate::durable::{InputError, open_trusted};
 
 use super::{
     program::lasting_token,
@@ -50,6 +55,14 @@ pub enum AccessError {
         /// What is wrong, without any line of the file.
         reason: String,
     },
+    /// Others could change the file, which names programs to run and files to send.
+    #[error("kubeconfig {}: {reason}", path.display())]
+    Untrusted {
+        /// Which file.
+        path: PathBuf,
+        /// Who may write it.
+        reason: InputError,
+    },
     /// The token cannot be sent.
     #[error("kubeconfig {path}: {UNSENDABLE}")]
     Token {
@@ -81,6 +94,7 @@ impl KubeAccess {
     /// # Errors
     /// When there is none, or a file is not as it has to be.
     pub(super) async fn read(&self) -> Result<Config, AccessError> {
+        self.check_files()?;
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         let (path, read) = match self.file() {
             Some(file) => (file.display().to_string(), Kubeconfig::read_from(&file)),
@@ -100,12 +114,79 @@ impl KubeAccess {
         Ok(config)
     }
 
+    /// Checks that others can change none of the files.
+    fn check_files(&self) -> Result<(), AccessError> {
+        let named = std::env::var_os(KUBECONFIG).filter(|_| self.kubeconfig.is_none());
+        let files = named.as_deref().map_or_else(|| self.file().into_iter().collect(), listed);
+        files.iter().try_for_each(|file| check(file))
+    }
+
     /// The one file to read, unless the environment names several.
     fn file(&self) -> Option<PathBuf> {
         if self.kubeconfig.is_some() || std::env::var_os(KUBECONFIG).is_some() {
             return self.kubeconfig.clone();
         }
-        let home = std::env::home_dir().map(|home| home.join(".kube/config"));
-        home.into_iter().chain(ADMINS.map(PathBuf::from)).find(|file| file.exists())
+        own().into_iter().chain(ADMINS.map(PathBuf::from)).find(|file| file.exists())
+    }
+}
+
+/// The kubeconfig of this user.
+fn own() -> Option<PathBuf> {
+    std::env::home_dir().map(|home| home.join(".kube/config"))
+}
+
+/// The files in a list as the environment has it. If it is empty, the file of this user is read.
+fn listed(list: &OsStr) -> Vec<PathBuf> {
+    let files: Vec<_> = std::env::split_paths(list).filter(|file| !file.as_os_str().is_empty()).collect();
+    if files.is_empty() { own().into_iter().collect() } else { files }
+}
+
+/// Checks that nobody but root and this user can change the file.
+fn check(path: &Path) -> Result<(), AccessError> {
+    match open_trusted(path) {
+        Ok(_) => Ok(()),
+        Err(InputError::Io(error)) => {
+            Err(AccessError::Kubeconfig { path: path.display().to_string(), reason: format!("reading it: {error}") })
+        }
+        Err(reason) => Err(AccessError::Untrusted { path: path.to_owned(), reason }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    #[test]
+    fn a_kubeconfig_that_others_may_write_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, other) = (directory.path().join("a.conf"), directory.path().join("b.conf"));
+        fs::write(&file, "").unwrap();
+        fs::write(&other, "").unwrap();
+        let refusal = |mode: u32| {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let access = KubeAccess { kubeconfig: Some(file.clone()), context: None };
+            access.check_files().err().map(|error| error.to_string())
+        };
+        assert_eq!([0o600, 0o644].map(refusal), [None, None]);
+        for mode in [0o666, 0o620] {
+            let expected =
+                format!("kubeconfig {}: its mode is {mode:04o}, so other users may write it", file.display());
+            assert_eq!(refusal(mode), Some(expected));
+        }
+        // Each file of a list is checked, so that none is read before.
+        let list = std::env::join_paths([&other, Path::new(""), &file]).unwrap();
+        let refused = listed(&list).iter().filter(|file| check(file).is_err()).count();
+        assert_eq!((listed(&list), refused), (vec![other, file.clone()], 1));
+        assert_eq!(listed(OsStr::new("")), own().into_iter().collect::<Vec<_>>());
+
+        fs::remove_file(&file).unwrap();
+        let expected = format!("kubeconfig {}: reading it: No such file or directory (os error 2)", file.display());
+        assert_eq!(refused_as(&file), expected);
+    }
+
+    fn refused_as(path: &Path) -> String {
+        check(path).unwrap_err().to_string()
     }
 }

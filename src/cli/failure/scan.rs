@@ -2,6 +2,8 @@
 
 use std::{io, path::Path};
 
+#[cfg(feature = "reencrypt")]
+use super::serving::untrusted;
 use super::{
     super::given::quoted,
     exit::{Exit, Explain, Explanation, with},
@@ -66,6 +68,7 @@ impl Explain for AccessError {
             Self::Kubeconfig { .. } | Self::Token { .. } => {
                 with(Exit::Usage, "give a file and a context that kubectl takes: --kubeconfig FILE --context NAME")
             }
+            Self::Untrusted { path, reason } => (Exit::Usage, Some(untrusted(path, reason))),
             Self::ServiceAccount(_) => with(Exit::Usage, "give a kubeconfig: --kubeconfig FILE"),
             Self::Credentials(_) => with(Exit::Usage, "try them with kubectl: kubectl auth whoami"),
         }

@@ -36,15 +36,7 @@ impl Explain for ConfigError {
                 Some("remove `metrics-listen`, or build claviger with its feature `metrics`".to_owned())
             }
             Self::Read { path, source } => unreadable(path, source),
-            Self::Untrusted { path, reason: InputError::Owner(_) } => Some(format!("chown root {}", quoted(path))),
-            Self::Untrusted { reason: InputError::Place(DurableError::Ancestor { path, .. }), .. } => Some(format!(
-                "chmod go-w {}, or keep the file where only root can replace it, as in /etc/claviger",
-                quoted(path)
-            )),
-            Self::Untrusted { reason: InputError::Place(_), .. } => {
-                Some("keep the file where only root can replace it, as in /etc/claviger".to_owned())
-            }
-            Self::Untrusted { path, .. } => Some(format!("chmod go-w {}", quoted(path))),
+            Self::Untrusted { path, reason } => Some(untrusted(path, reason)),
             Self::Relative { path, key, value } => Some(format!("{key} = \"{}\"", absolute(path, value).display())),
             Self::Value { key, value, kind, .. } => Some(example(key, value, *kind)),
             Self::NoList { key, value, .. } => Some(format!("{key} = [{}]", several(value))),
@@ -53,6 +45,18 @@ impl Explain for ConfigError {
             Self::ProviderName(_) => Some("for example: --provider-name claviger".to_owned()),
         };
         (Exit::Usage, hint)
+    }
+}
+
+/// The hint for a file that others could change.
+pub(super) fn untrusted(path: &Path, reason: &InputError) -> String {
+    match reason {
+        InputError::Owner(_) => format!("chown root {}", quoted(path)),
+        InputError::Place(DurableError::Ancestor { path, .. }) => {
+            format!("chmod go-w {}, or keep the file where only root can replace it, as in /etc/claviger", quoted(path))
+        }
+        InputError::Place(_) => "keep the file where only root can replace it, as in /etc/claviger".to_owned(),
+        InputError::Mode(_) | InputError::Io(_) => format!("chmod go-w {}", quoted(path)),
     }
 }
 

@@ -95,5 +95,5 @@ fn is_left(left: &BTreeSet<Vec<u8>>, key: &[u8]) -> bool {
 }
 
 fn is_event(count: &GroupCount) -> bool {
-    count.group.resource.name == "events"
+    count.group.resource.is_events()
 }

@@ -5,6 +5,7 @@ use crate::{reencrypt::FailureKind, scan::judge::FindingKind};
 use super::{
     super::given::Given,
     report::{ReencryptEnd, ReencryptReport},
+    rounds::SWEEPS,
 };
 
 /// Returns the hints.
@@ -47,6 +48,14 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
         ReencryptEnd::LeftOver if report.events > 0 && report.rest == 0 => {
             "events expire an hour after they were written, unless --event-ttl is another".to_owned()
         }
+        ReencryptEnd::NotAnApiServer => {
+            format!("see the address of the cluster in the kubeconfig; or take another one: {}", other(given))
+        }
+        ReencryptEnd::LeftOver if report.sweeps >= SWEEPS => format!(
+            "after {SWEEPS} sweeps, objects are still written under an old key: see which API server writes them: {}. \
+             Then go on: {again}",
+            given.command("claviger status")
+        ),
         ReencryptEnd::LeftOver => return None,
     })
 }
@@ -89,4 +98,49 @@ fn of_finding(kind: FindingKind, given: &Given) -> Option<String> {
 
 fn other(given: &Given) -> String {
     given.command("claviger reencrypt --kubeconfig FILE")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn left_over(sweeps: u32) -> ReencryptReport {
+        ReencryptReport {
+            format: "claviger/reencrypt/v1",
+            end: ReencryptEnd::LeftOver,
+            reason: None,
+            api_server: None,
+            resources: Vec::new(),
+            found: BTreeMap::from([(FindingKind::Stale, 3)]),
+            revision: 9,
+            sweeps,
+            written: 60,
+            unchanged: 0,
+            gone: 0,
+            conflicts: 0,
+            busy: 0,
+            failures: BTreeMap::new(),
+            failed: Vec::new(),
+            left: Vec::new(),
+            rest: 3,
+            events: 0,
+            seconds: 1.0,
+            incomplete: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_command_that_gives_up_after_its_last_sweep_says_so() {
+        let given = Given::default();
+        assert_eq!(hints(&left_over(SWEEPS - 1), &given), [""; 0]);
+        assert_eq!(
+            hints(&left_over(SWEEPS), &given),
+            [
+                "after 20 sweeps, objects are still written under an old key: see which API server writes them: claviger \
+              status. Then go on: claviger reencrypt"
+            ]
+        );
+    }
 }

@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM end a sweep after the requests that are under way, and a scan at once.
+//! Ctrl-C and SIGTERM end a sweep after the requests that are under way, and a scan at once. A second signal ends the
+//! process.
 
 use std::{
     io::Write,
@@ -50,12 +51,11 @@ impl Interrupt {
                         _ = interrupt.recv() => {}
                         _ = terminate.recv() => {}
                     }
-                    // Looked at first: a sweep may end as soon as it is told.
+                    // This is read first, because the signal may end a sweep at once.
                     let is_sweeping = sweeping.load(Ordering::Relaxed);
                     if sender.send_replace(true) || !is_sweeping {
                         // If standard error is closed, nobody can read the line.
-                        let _ =
-                            writeln!(std::io::stderr(), "interrupted during a scan: run the command again to go on");
+                        let _ = writeln!(std::io::stderr(), "interrupted: run the command again to go on");
                         process::exit(Exit::Interrupted as i32);
                     }
                 }

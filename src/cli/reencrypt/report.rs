@@ -27,7 +27,7 @@ pub(super) enum ReencryptEnd {
     Interrupted,
     /// The API server did not adopt the primary key.
     NotAdopted,
-    /// The user lacks the right to patch.
+    /// The user lacks a right.
     Denied,
     /// The API server does not accept the credentials.
     Unauthenticated,
@@ -37,6 +37,8 @@ pub(super) enum ReencryptEnd {
     OtherCluster,
     /// The API server did not answer any more.
     Unreachable,
+    /// What answered is no API server that can be used.
+    NotAnApiServer,
 }
 
 /// How many objects of a resource have to be written again.
@@ -71,7 +73,7 @@ pub(super) struct ReencryptReport {
     pub(super) gone: u64,
     pub(super) conflicts: u64,
     pub(super) busy: u64,
-    /// How many objects the last sweep could not have written, by reason.
+    /// How many objects the last sweep could not write, by reason.
     pub(super) failures: BTreeMap<FailureKind, u64>,
     /// The first of them.
     pub(super) failed: Vec<NamedFailure>,
@@ -133,7 +135,7 @@ impl ReencryptReport {
             ReencryptEnd::Incomplete => Exit::Damaged,
             ReencryptEnd::Interrupted => Exit::Interrupted,
             ReencryptEnd::Denied | ReencryptEnd::Unauthenticated | ReencryptEnd::NoCredentials => Exit::Refused,
-            ReencryptEnd::OtherCluster => Exit::Usage,
+            ReencryptEnd::OtherCluster | ReencryptEnd::NotAnApiServer => Exit::Usage,
             ReencryptEnd::Unreachable => Exit::Unreachable,
         }
     }
@@ -161,6 +163,7 @@ fn end(census: &Census, outcome: Option<&SweepOutcome>, is_dry: bool) -> (Reencr
         Some(SweepEnd::Unauthenticated(reason)) => (ReencryptEnd::Unauthenticated, Some(reason.clone())),
         Some(SweepEnd::NoCredentials(reason)) => (ReencryptEnd::NoCredentials, Some(reason.clone())),
         Some(SweepEnd::Unreachable(reason)) => (ReencryptEnd::Unreachable, Some(reason.clone())),
+        Some(SweepEnd::NotAnApiServer(reason)) => (ReencryptEnd::NotAnApiServer, Some(reason.clone())),
         Some(SweepEnd::Tried) | None => (ReencryptEnd::LeftOver, None),
     }
 }

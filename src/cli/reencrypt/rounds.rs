@@ -29,7 +29,7 @@ use super::{
 };
 
 /// The most sweeps. Each one that follows another found objects that were written under an old key meanwhile.
-const SWEEPS: u32 = 20;
+pub(super) const SWEEPS: u32 = 20;
 
 /// How long an API server that has not adopted the primary key is left alone between two sweeps.
 const BETWEEN: Duration = Duration::from_secs(10);

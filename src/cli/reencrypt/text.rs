@@ -27,10 +27,13 @@ pub(super) fn headline(report: &ReencryptReport) -> String {
         ReencryptEnd::Interrupted => format!("Interrupted: {written}, {rest}"),
         ReencryptEnd::NotAdopted => format!("The API server does not write under the primary key: {written}, {rest}"),
         ReencryptEnd::OtherCluster => format!("The API server is another cluster's: it does not use this etcd; {rest}"),
-        ReencryptEnd::Denied => format!("This user may not patch: {rest}"),
+        ReencryptEnd::Denied => format!("This user lacks a right: {written}, {rest}"),
         ReencryptEnd::Unauthenticated => format!("The API server does not accept the credentials: {rest}"),
         ReencryptEnd::NoCredentials => format!("There are no credentials for the API server: {written}, {rest}"),
         ReencryptEnd::Unreachable => format!("The API server does not answer: {written}, {rest}"),
+        ReencryptEnd::NotAnApiServer => {
+            format!("What answers there is no API server that can be used: {written}, {rest}")
+        }
         ReencryptEnd::LeftOver if report.rest == 0 => format!("{}; something else is left over", sentence(&written)),
         ReencryptEnd::LeftOver => format!("{}, {rest}", sentence(&written)),
     }

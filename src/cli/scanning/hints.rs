@@ -6,6 +6,7 @@ use crate::{
     scan::{
         SourceKind,
         judge::FindingKind,
+        names::is_titled_events,
         outcome::Incomplete,
         report::{GroupRow, ScanReport},
     },
@@ -13,8 +14,8 @@ use crate::{
 
 use super::super::given::{Given, quoted};
 
-/// API servers write under the previous key for some minutes after a promotion.
-const ADOPTION: u64 = 10 * 60;
+/// For how long after a promotion an API server that has lost the plugin may write under the previous key, in seconds.
+const QUIET: u64 = 263;
 
 /// At most this many keys or providers are named in one hint.
 const NAMED: usize = 3;
@@ -32,6 +33,11 @@ pub(in crate::cli) struct HintContext<'a> {
     /// The primary key, and when it became primary.
     pub(in crate::cli) promoted: Option<(KeyId, Time)>,
     pub(in crate::cli) now: Time,
+}
+
+/// Whether an API server may still write under the previous key after this promotion.
+pub(in crate::cli) fn is_recent(promoted: Time, now: Time) -> bool {
+    now.seconds().saturating_sub(promoted.seconds()) < QUIET
 }
 
 /// Returns the hints about a report. If the prefix is wrong, everything else has to wait.
@@ -137,7 +143,7 @@ fn damaged(report: &ScanReport) -> Option<String> {
 fn reencrypt(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>) -> String {
     const EXPIRE: &str = "events expire by themselves, an hour after they were written, unless --event-ttl is another";
     let names = distinct(rows.iter().map(|row| row.resource.as_str()).filter(|name| is_plain(name)));
-    let (events, others): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| *name == "events");
+    let (events, others): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| is_titled_events(name));
     match (events.is_empty(), others.is_empty()) {
         (true, _) => reencrypt_all(&others, rows, report, context),
         (false, true) => format!("wait: {EXPIRE}"),
@@ -162,10 +168,10 @@ fn reencrypt_all(names: &[&str], rows: &[&GroupRow], report: &ScanReport, _: &Hi
 
 fn stale(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>) -> String {
     let reencrypt = reencrypt(rows, report, context);
-    let recent = context.promoted.filter(|(_, time)| context.now.seconds().saturating_sub(time.seconds()) < ADOPTION);
+    let recent = context.promoted.filter(|(_, time)| is_recent(*time, context.now));
     let Some((key_id, time)) = recent else { return reencrypt };
     format!(
-        "{key_id} is primary since {time}, and API servers may still write under the key before; `{}` shows which ones do. Wait \
+        "{key_id} is primary since {time}, and API servers may still write under the previous key; `{}` shows which ones do. Wait \
          for them: {}. Then {reencrypt}",
         context.given.command("claviger status"),
         context.given.command(&format!("claviger key promote {key_id} --wait"))

@@ -23,7 +23,7 @@ pub(super) use self::{
     declared::{ReadConfig, not_understood, nowhere},
     etcdctl::etcdctl,
     findings::{findings, meaning},
-    hints::{HintContext, SNAPSHOT, hints},
+    hints::{HintContext, SNAPSHOT, hints, is_recent},
     input::ScanInput,
     keys::{KeyFlags, ScanKeys, primary_key},
     places::scan_places,

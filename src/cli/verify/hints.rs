@@ -16,9 +16,6 @@ use super::{
     verified::Verified,
 };
 
-/// For how long after a promotion an API server may write under the key before, in seconds.
-const ADOPTION: u64 = 5 * 60;
-
 /// What hints need to know besides the verification.
 pub(super) struct HintInput<'a> {
     pub(super) given: &'a Given,
@@ -89,13 +86,13 @@ fn clean(verified: &Verified, input: &HintInput<'_>) -> String {
     }
 }
 
-/// Warns that an API server may still write under the key before.
+/// Warns that an API server may still write under the previous key.
 fn early(verified: &Verified, input: &HintInput<'_>) -> Option<String> {
-    let promoted = verified.promoted.filter(|time| input.now.seconds().saturating_sub(time.seconds()) < ADOPTION)?;
+    let promoted = verified.promoted.filter(|time| scanning::is_recent(*time, input.now))?;
     (verified.report.outcome() == VerifyOutcome::Clean).then(|| {
         format!(
-            "{} is primary since {promoted}, and an API server may write under the key before for 5 minutes: verify again \
-             after that",
+            "{} is primary since {promoted}, and an API server may write under the previous key for 5 minutes: verify \
+             again after that",
             verified.report.keyring.primary
         )
     })
