@@ -74,7 +74,7 @@ Examples:
         /// lost
         #[arg(long)]
         without_backup: bool,
-        /// Wait until every connected API server uses the key, which takes two to three minutes
+        /// Wait until every connected API server has adopted the key, which takes two to three minutes
         #[arg(long)]
         wait: bool,
         #[command(flatten)]

@@ -1,8 +1,8 @@
 //! What an operator sees of the daemon: logs here, with the messages in [`event`], and metrics in [`metrics`].
 //!
 //! A line of the log has a constant message and fields. It is text on a terminal, and JSON otherwise. info: a state
-//! changed. warn: the daemon healed itself. error: an operator must act. Invariants: no line contains bytes or lengths
-//! of secrets; no line comes from a library, because it could contain them.
+//! changed. warn: it met a problem and has solved it. error: an operator must act. Invariants: no line contains bytes
+//! or lengths of secrets; no line comes from a library, because it could contain them.
 
 pub mod escape;
 pub mod event;
@@ -39,7 +39,7 @@ use self::escape::{Escaped, JsonWriter};
 pub enum LogLevel {
     /// An operator must act.
     Error,
-    /// The daemon healed itself.
+    /// The daemon met a problem and has solved it.
     Warn,
     /// A state changed.
     Info,

@@ -93,7 +93,7 @@ fn is_forbidden(body: &[u8]) -> bool {
     status.reason == "Forbidden" && status.message.contains(" cannot patch resource ")
 }
 
-/// Returns what the API server says, without what a terminal obeys, in one line.
+/// Returns what the API server says in one line, cut at [`REASON_MAX`] bytes. Escape codes are left in it.
 fn reason(answer: &Answer<'_>) -> String {
     let status: StatusBody = serde_json::from_slice(answer.body).unwrap_or_default();
     let text = match status.message.as_str() {

@@ -94,7 +94,7 @@ impl Default for Rate {
     }
 }
 
-/// Why a rate is none.
+/// The text is not a rate.
 #[derive(Debug, thiserror::Error)]
 #[error("expected a number of at least 1, or `unlimited`")]
 struct NoRate;

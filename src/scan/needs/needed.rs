@@ -54,7 +54,7 @@ pub enum NeedsDoubt {
     #[error("flags of kube-apiserver: {0}")]
     Flags(Doubt),
     /// Every API server makes namespaces, so these values are not an API server's.
-    #[error("there are no namespaces: are this the API server's etcd and its prefix?")]
+    #[error("there are no namespaces, so this is not the etcd and the prefix of an API server")]
     NoNamespaces,
 }
 

@@ -332,7 +332,7 @@ mod tests {
         for (prefix, is_root) in [("/registry", true), ("/registry/pods", false), ("/registry/secrets", false)] {
             let needs = read(&[snapshot(file.path(), prefix)]);
             let complete = needs.check_complete().map_err(|doubts| doubts.to_string());
-            let doubt = "there are no namespaces: are this the API server's etcd and its prefix?";
+            let doubt = "there are no namespaces, so this is not the etcd and the prefix of an API server";
             assert_eq!(complete.is_ok(), is_root, "{prefix}");
             assert!(complete.is_ok() || complete.unwrap_err().ends_with(doubt), "{prefix}");
         }
