@@ -29,7 +29,7 @@ pub enum Event<'a> {
     Disable(KeyEvent),
     /// A disabled key is about to unwrap again.
     Enable(KeyEvent),
-    /// A key's bytes are about to be gone.
+    /// A key's bytes are about to be destroyed.
     Destroy(KeyEvent),
     /// The root key is about to be sealed to a recovery recipient.
     RecoveryAdd(RecoveryEvent),

@@ -19,6 +19,7 @@ use crate::{
     },
     listen::Address,
     service::{Healthz, SelfReport},
+    telemetry::causes,
 };
 
 /// The most bytes of a report. A full keyring has two thousand keys, and a plugin 16 connections.
@@ -97,7 +98,7 @@ async fn ask(address: &Address, owner: Option<u32>) -> Result<ProbeAnswer, Probe
     }
     // kube-apiserver sends this authority since 1.32. It is never resolved.
     let endpoint = Endpoint::from_static("http://localhost").http2_max_header_list_size(REPORT_MAX);
-    let channel = lend(endpoint, stream).await.map_err(|error| ProbeError::Closed(chain(&error)))?;
+    let channel = lend(endpoint, stream).await.map_err(|error| ProbeError::Closed(causes(&error)))?;
     let mut request = Request::new(StatusRequest {});
     request.metadata_mut().insert(PROBE, MetadataValue::from_static("1"));
     let mut client = KeyManagementServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
@@ -123,18 +124,10 @@ impl From<Status> for ProbeError {
     /// source.
     fn from(status: Status) -> Self {
         match status.source() {
-            Some(cause) => Self::Closed(chain(cause)),
+            Some(cause) => Self::Closed(causes(cause)),
             None => Self::Status(status.code(), status.message().to_owned()),
         }
     }
-}
-
-/// The texts of an error and of its causes, because tonic's own text does not say why.
-fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| (**error).source());
-    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.dedup();
-    texts.join(": ")
 }
 
 /// A channel over an existing connection.

@@ -12,9 +12,10 @@ use tonic::{Code, Status, Streaming, transport::Channel};
 use super::{
     api::{self, RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader, kv_client::KvClient},
     endpoint::{EtcdTarget, ServersError, tls},
-    error::{ANSWER_MAX, EtcdError, chain, refusal},
+    error::{ANSWER_MAX, EtcdError, refusal},
     servers::Servers,
 };
+use crate::telemetry::causes;
 
 /// How long one answer may take. To answer for a revision, a member reads from its disk, and it may be busy.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
@@ -153,7 +154,7 @@ impl Client {
     async fn ask(&mut self, query: &Query) -> Result<Page, EtcdError> {
         let (url, target) = &self.endpoints[self.current];
         let unreachable =
-            |error: &dyn std::error::Error| EtcdError::Unreachable { url: url.clone(), reason: chain(error) };
+            |error: &dyn std::error::Error| EtcdError::Unreachable { url: url.clone(), reason: causes(error) };
         let mut connection = if let Some(connection) = self.connection.take() {
             connection
         } else {

@@ -8,8 +8,8 @@ use std::{
 
 use tonic::transport::{self, Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use super::{Servers, error::chain, socket::SocketConnector};
-use crate::durable::read_input;
+use super::{Servers, socket::SocketConnector};
+use crate::{durable::read_input, telemetry::causes};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -91,7 +91,7 @@ impl EtcdTarget {
             (false, _) => endpoint,
             (true, None) => return Err(ServersError::NoAuthority { url: url.to_owned() }),
             (true, Some(tls)) => {
-                let unusable = |error| ServersError::Certificates { url: url.to_owned(), reason: chain(&error) };
+                let unusable = |error| ServersError::Certificates { url: url.to_owned(), reason: causes(&error) };
                 endpoint.tls_config(tls).map_err(unusable)?
             }
         };

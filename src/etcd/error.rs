@@ -3,6 +3,7 @@
 use tonic::{Code, Status};
 
 use super::codec::{CROWDED, FIELDS_MAX};
+use crate::telemetry::causes;
 
 /// The most bytes of an answer. A larger page is asked for in parts, down to a single key.
 pub(super) const ANSWER_MAX: usize = 48 << 20;
@@ -113,7 +114,7 @@ pub(super) fn refusal(url: &str, revision: u64, status: &Status) -> EtcdError {
     let url = url.to_owned();
     let reason = || match std::error::Error::source(status) {
         // The connection broke, and the causes say more.
-        Some(cause) => chain(cause),
+        Some(cause) => causes(cause),
         None if status.message().is_empty() => status.code().to_string(),
         None => status.message().to_owned(),
     };
@@ -128,14 +129,6 @@ pub(super) fn refusal(url: &str, revision: u64, status: &Status) -> EtcdError {
         }
         _ => EtcdError::Refused { url, reason: reason() },
     }
-}
-
-/// The texts of an error and its causes, because the outermost text says the least.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.dedup();
-    texts.join(": ")
 }
 
 #[cfg(test)]

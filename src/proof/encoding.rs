@@ -250,7 +250,7 @@ fn read_etcd(line: &str) -> Option<ReadEtcd> {
     Some(ReadEtcd { revision, cluster, addresses: addresses(words)? })
 }
 
-/// Reads the number of a cluster as the writer writes it. Zero is none.
+/// Reads the number of a cluster as the writer writes it. A cluster never has the number zero.
 fn cluster_id(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 16).ok().filter(|id| *id != 0 && format!("{id:x}") == text)
 }

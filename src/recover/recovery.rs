@@ -34,7 +34,7 @@ use crate::{
 const PART_OBJECTS: usize = 256;
 const PART_BYTES: u64 = 256 << 10;
 
-/// How many parts may be under way between the scan and whoever takes them.
+/// How many parts may wait between the scan and the threads that take them.
 const AHEAD: usize = 8;
 
 /// More threads than this would only wait for the scan.

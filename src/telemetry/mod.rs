@@ -4,6 +4,7 @@
 //! changed. warn: it met a problem and has solved it. error: an operator must act. Invariants: no line contains bytes
 //! or lengths of secrets; no line comes from a library, because it could contain them.
 
+mod causes;
 pub mod escape;
 pub mod event;
 #[cfg(feature = "metrics")]
@@ -31,6 +32,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+pub use self::causes::causes;
 use self::escape::{Escaped, JsonWriter};
 
 /// How much is logged.

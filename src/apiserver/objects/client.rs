@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     access::{AccessError, KubeAccess},
-    reason::{causes, no_credentials},
+    reason::{no_credentials, why},
     served::{GroupList, ObjectRef, ServedGroup, ServedList, ServedResource, group_path},
     touched::{Answer, Touched},
 };
@@ -111,7 +111,7 @@ enum SendError {
 
 impl SendError {
     fn of(error: &(dyn Error + 'static)) -> Self {
-        no_credentials(error).map_or_else(|| Self::Failed(causes(error)), Self::NoCredentials)
+        no_credentials(error).map_or_else(|| Self::Failed(why(error)), Self::NoCredentials)
     }
 }
 
@@ -132,7 +132,7 @@ impl ApiClient {
         // The sweep decides when to try again.
         config.default_retry = false;
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let builder = ClientBuilder::try_from(config).map_err(|error| AccessError::Credentials(causes(&error)))?;
+        let builder = ClientBuilder::try_from(config).map_err(|error| AccessError::Credentials(why(&error)))?;
         Ok(Self { client: builder.build(), url })
     }
 
@@ -146,7 +146,7 @@ impl ApiClient {
             let answer = self.client.send(request).await.map_err(|error| SendError::of(&error))?;
             let (parts, body) = Response::into_parts(answer);
             let body = Limited::new(body, ANSWER_MAX).collect().await;
-            let body = body.map_err(|error| SendError::Failed(causes(&*error)))?;
+            let body = body.map_err(|error| SendError::Failed(why(&*error)))?;
             Ok((parts.status.as_u16(), parts.headers, body.to_bytes().to_vec()))
         };
         tokio::time::timeout(REQUEST, exchange).await.unwrap_or(Err(SendError::Late))

@@ -1,10 +1,12 @@
 //! Says what went wrong on the way to the API server, and shows no credential. The errors of libraries do: they quote
 //! the line of a kubeconfig that cannot be read, and what a program has printed.
 
-use std::{error::Error, fmt::Write, io, process::ExitStatus};
+use std::{error::Error, io, process::ExitStatus};
 
 use hyper::header::HeaderValue;
 use kube::{client::AuthError, config::KubeconfigError};
+
+use crate::telemetry::causes;
 
 /// What is wrong with a token that is no value of a header.
 pub(super) const UNSENDABLE: &str = "the token has a character that cannot be sent, such as a line break";
@@ -40,20 +42,9 @@ pub(super) fn of_kubeconfig(error: &KubeconfigError) -> String {
     }
 }
 
-/// Returns what an error says and what caused it, without repeating what is said already.
-pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
-    if let Some(reason) = no_credentials(error) {
-        return reason;
-    }
-    let mut text = String::new();
-    for error in chain(error) {
-        let one = error.to_string();
-        if !text.contains(&one) {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{}{one}", if text.is_empty() { "" } else { ": " });
-        }
-    }
-    text
+/// Says what went wrong: why there are no credentials, or else the error and what caused it.
+pub(super) fn why(error: &(dyn Error + 'static)) -> String {
+    no_credentials(error).unwrap_or_else(|| causes(error))
 }
 
 /// Says why there are no credentials, if this is why a request failed before it was sent.
