@@ -89,6 +89,9 @@ pub enum SecretError {
     /// The kernel refused to keep the pages out of core dumps or forked children.
     #[error("keeping a key out of core dumps")]
     Advise(#[source] io::Error),
+    /// It is longer than the page that it would be in.
+    #[error("a secret of {0} bytes is longer than a page")]
+    TooLong(usize),
     /// There are no random bytes for it.
     #[error(transparent)]
     Random(#[from] RandomError),
@@ -147,14 +150,15 @@ impl SecretBytes {
     /// The most bytes: a page.
     pub const MAX: usize = 4096;
 
-    /// Copies `bytes`, but no more than [`SecretBytes::MAX`] of them.
+    /// Copies `bytes`.
     ///
     /// # Errors
-    /// As [`Secret::zeroed`].
+    /// As [`Secret::zeroed`], and when there are more than [`SecretBytes::MAX`].
     pub fn copy_of(bytes: &[u8]) -> Result<Self, SecretError> {
-        let mut memory = Secret::zeroed()?;
-        let length = bytes.len().min(Self::MAX);
-        memory.expose_mut()[..length].copy_from_slice(&bytes[..length]);
+        let mut memory: Secret<{ Self::MAX }> = Secret::zeroed()?;
+        let length = bytes.len();
+        let place = memory.expose_mut().get_mut(..length).ok_or(SecretError::TooLong(length))?;
+        place.copy_from_slice(bytes);
         Ok(Self { memory, length })
     }
 
@@ -382,11 +386,13 @@ mod tests {
     }
 
     #[test]
-    fn secret_bytes_are_those_that_were_copied_up_to_a_page() {
-        for length in [0, 5, SecretBytes::MAX, SecretBytes::MAX + 1] {
-            let bytes: Vec<u8> = (0..=255).cycle().take(length).collect();
-            assert_eq!(SecretBytes::copy_of(&bytes).unwrap().expose(), &bytes[..length.min(SecretBytes::MAX)]);
+    fn secret_bytes_are_those_that_were_copied_and_never_a_part_of_them() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(SecretBytes::MAX + 1).collect();
+        for length in [0, 5, SecretBytes::MAX] {
+            assert_eq!(SecretBytes::copy_of(&bytes[..length]).unwrap().expose(), &bytes[..length]);
         }
+        let refused = SecretBytes::copy_of(&bytes).unwrap_err();
+        assert_eq!(refused.to_string(), "a secret of 4097 bytes is longer than a page");
     }
 
     #[test]

@@ -151,6 +151,7 @@ impl Explain for SecretError {
                 refused("raise the limit of locked memory: LimitMEMLOCK=8M in the unit, or `ulimit -l 8192`")
             }
             Self::Random(error) => error.explain(),
+            Self::TooLong(_) => (Exit::Usage, None),
             Self::Map(_) | Self::Advise(_) => refused("look for the reason in the kernel's log, with dmesg"),
         }
     }
