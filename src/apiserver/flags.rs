@@ -1,10 +1,13 @@
 //! The flags of kube-apiserver that say where its objects are and how they are encrypted.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use crate::etcd::Servers;
 
-use super::error::{Doubt, FlagsError};
+use super::{
+    duration::positive_duration,
+    error::{Doubt, FlagsError},
+};
 
 /// Makes a path of the API server's a path of this machine. Returns `None` if it is not known where it is.
 pub(super) type Locate<'a> = &'a dyn Fn(&str) -> Option<PathBuf>;
@@ -20,6 +23,8 @@ pub struct ApiServerFlags {
     pub overrides: Vec<Override>,
     /// `--encryption-provider-config`.
     pub encryption_config: Option<PathBuf>,
+    /// `--request-timeout`: how long a write may be under way.
+    pub request_timeout: Option<Duration>,
     /// Whether `--feature-gates` allow KMS v1.
     pub allows_kms_v1: bool,
 }
@@ -78,6 +83,7 @@ impl CommandLine<'_> {
             prefix: self.last("etcd-prefix", &mut doubts),
             overrides: self.overrides(&mut doubts)?,
             encryption_config: self.path("encryption-provider-config", &mut doubts),
+            request_timeout: self.last("request-timeout", &mut doubts).and_then(|text| positive_duration(&text)),
             allows_kms_v1: self.allows_kms_v1(&mut doubts),
             servers,
         };

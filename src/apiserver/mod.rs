@@ -4,7 +4,7 @@
 //! ```text
 //! find -> pod, unit -> program -> words;   pod, unit -> variables
 //!         pod, unit, arguments, logged, process -> flags -> error;   process -> owner
-//! coverage;   objects
+//! coverage, flags -> duration;   objects;   count
 //! ```
 //!
 //! Each kind of place has a file. What is found is reported together with what was not understood, so that a shape that
@@ -12,7 +12,10 @@
 //! one write its objects again.
 
 mod arguments;
+#[cfg(feature = "reencrypt")]
+mod count;
 pub mod coverage;
+mod duration;
 mod error;
 mod find;
 mod flags;
@@ -27,6 +30,8 @@ mod unit;
 mod variables;
 mod words;
 
+#[cfg(feature = "reencrypt")]
+pub use count::count_api_servers;
 pub use error::{Doubt, FlagsError};
 pub use find::{DEFAULTS, FLAGS_MAX, FoundFlags};
 pub use flags::{ApiServerFlags, Override, allows_kms_v1};

@@ -2,7 +2,10 @@
 //!
 //! A verb takes [`EtcdArgs`], puts them into its settings, and asks [`Declared`]. Nothing here reads etcd.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 
@@ -84,6 +87,8 @@ pub(super) struct Declared {
     pub(super) prefix: String,
     /// The API server's EncryptionConfiguration.
     pub(super) encryption_config: Option<PathBuf>,
+    /// `--request-timeout` of kube-apiserver.
+    pub(super) request_timeout: Option<Duration>,
     /// Whether kube-apiserver accepts KMS v1.
     pub(super) allows_kms_v1: bool,
     /// Where the flags of kube-apiserver were found, if they were looked for.
@@ -103,7 +108,7 @@ impl Declared {
         let found = found_flags(cluster, is_elsewhere)?;
         let found_in = found.as_ref().map(|found| found.place.to_string());
         let (flags, doubts) = found.map_or_else(Default::default, |found| (found.flags, found.doubts));
-        let ApiServerFlags { servers, prefix, overrides, encryption_config, allows_kms_v1 } = flags;
+        let ApiServerFlags { servers, prefix, overrides, encryption_config, request_timeout, allows_kms_v1 } = flags;
         let has_own = !cluster.etcd.urls.is_empty();
         let servers = if has_own { cluster.etcd.clone() } else { servers };
         Ok(Self {
@@ -111,6 +116,7 @@ impl Declared {
             overrides,
             prefix: cluster.prefix.clone().or(prefix).unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
             encryption_config: cluster.encryption_config.clone().or(encryption_config),
+            request_timeout,
             allows_kms_v1,
             found_in,
             doubts,

@@ -187,6 +187,11 @@ impl ConfigEntry {
         self.providers.as_deref().unwrap_or_default()
     }
 
+    /// Returns the timeouts of its KMS providers that are set.
+    pub fn timeouts(&self) -> impl Iterator<Item = &str> {
+        self.providers().iter().filter_map(|provider| provider.kms.as_ref()?.timeout.as_deref())
+    }
+
     /// Returns the prefixes that its providers store, a provider of several keys once for each.
     pub fn stored(&self) -> Vec<String> {
         self.providers().iter().flat_map(ProviderEntry::stored).collect()

@@ -3,10 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
+use super::super::duration::positive_duration;
 use super::{
-    config_file::{ConfigFile, IDENTITY},
+    config_file::{ConfigEntry, ConfigFile, IDENTITY},
     error::{BrokenRule, CoverageError},
     rules::{GroupResource, KmsV1, check},
 };
@@ -56,6 +58,8 @@ impl EntryProviders {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coverage {
     entries: BTreeMap<GroupResource, EntryProviders>,
+    /// The longest timeout of a KMS provider, if one is set.
+    timeout: Option<Duration>,
 }
 
 impl Coverage {
@@ -82,7 +86,13 @@ impl Coverage {
                 entries.entry(name).or_default().entries.push(Arc::clone(&providers));
             }
         }
-        Ok(Self { entries })
+        let timeouts = resources.iter().flat_map(ConfigEntry::timeouts);
+        Ok(Self { timeout: timeouts.filter_map(positive_duration).max(), entries })
+    }
+
+    /// Returns the longest timeout of a KMS provider, if one is set.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
     }
 
     /// Whether `provider` writes any resource.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::duration::positive_duration;
 use super::{
     config_file::{ConfigEntry, KeyList, KmsEntry, ProviderEntry},
     error::{BrokenRule, CoverageError, ResourceNameError},
@@ -171,29 +172,8 @@ fn check_kms<'a>(at: &str, kms: &'a KmsEntry, rules: &mut KmsRules<'a>) -> Resul
         _ => {}
     }
     match &kms.timeout {
-        Some(text) if !is_positive_duration(text) => wrong(BrokenRule::Timeout),
+        Some(text) if positive_duration(text).is_none() => wrong(BrokenRule::Timeout),
         _ if is_v1 && rules.v1 == KmsV1::Refused => wrong(BrokenRule::NoGate),
         _ => Ok(()),
     }
-}
-
-/// Whether Go would parse `text` as a duration above zero, such as `1m30s`.
-fn is_positive_duration(text: &str) -> bool {
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    let mut is_positive = false;
-    if rest.is_empty() {
-        return false;
-    }
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (digits, unit_and_rest) = rest.split_at(number);
-        let units = ["ns", "us", "µs", "μs", "ms", "s", "m", "h"];
-        let Some(unit) = units.iter().find(|unit| unit_and_rest.starts_with(**unit)) else { return false };
-        if !digits.contains(|c: char| c.is_ascii_digit()) || digits.matches('.').count() > 1 {
-            return false;
-        }
-        is_positive |= digits.contains(|c: char| ('1'..='9').contains(&c));
-        rest = &unit_and_rest[unit.len()..];
-    }
-    is_positive
 }
