@@ -6,6 +6,7 @@ use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 use std::{error::Error, io, time::Duration};
 
+use base64ct::{Base64, Encoding};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::codegen::Service;
@@ -14,7 +15,7 @@ use tonic::{Code, Request, Status, metadata::MetadataValue};
 
 use crate::{
     grpc::api::{
-        MESSAGE_LIMIT, PROBE, REPORT, StatusRequest, StatusResponse,
+        CANARY, MESSAGE_LIMIT, PROBE, REPORT, StatusRequest, StatusResponse,
         key_management_service_client::KeyManagementServiceClient,
     },
     listen::Address,
@@ -83,10 +84,23 @@ pub enum ProbeError {
 /// When nobody listens there, somebody else does, this user may not open the socket, no answer comes in time, or the
 /// answer is an error.
 pub async fn probe(address: &Address, owner: Option<u32>, timeout: Duration) -> Result<ProbeAnswer, ProbeError> {
-    tokio::time::timeout(timeout, ask(address, owner)).await.unwrap_or(Err(ProbeError::Timeout(timeout)))
+    probe_with(address, owner, None, timeout).await
 }
 
-async fn ask(address: &Address, owner: Option<u32>) -> Result<ProbeAnswer, ProbeError> {
+/// As [`probe`], and asks the plugin to open a canary: the key_id of a key, and what was wrapped under it.
+///
+/// # Errors
+/// As [`probe`].
+pub async fn probe_with(
+    address: &Address,
+    owner: Option<u32>,
+    canary: Option<(&str, &[u8])>,
+    timeout: Duration,
+) -> Result<ProbeAnswer, ProbeError> {
+    tokio::time::timeout(timeout, ask(address, owner, canary)).await.unwrap_or(Err(ProbeError::Timeout(timeout)))
+}
+
+async fn ask(address: &Address, owner: Option<u32>, canary: Option<(&str, &[u8])>) -> Result<ProbeAnswer, ProbeError> {
     // Connects by itself and lends tonic the stream, because tonic has one status for every failure to connect.
     let stream = match address {
         Address::Path(path) => UnixStream::connect(path).await?,
@@ -101,6 +115,11 @@ async fn ask(address: &Address, owner: Option<u32>) -> Result<ProbeAnswer, Probe
     let channel = lend(endpoint, stream).await.map_err(|error| ProbeError::Closed(causes(&error)))?;
     let mut request = Request::new(StatusRequest {});
     request.metadata_mut().insert(PROBE, MetadataValue::from_static("1"));
+    if let Some((key_id, wrapped)) = canary
+        && let Ok(canary) = format!("{key_id} {}", Base64::encode_string(wrapped)).parse()
+    {
+        request.metadata_mut().insert(CANARY, canary);
+    }
     let mut client = KeyManagementServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT);
     let response = client.status(request).await?;
     let report = response.metadata().get(REPORT).and_then(|report| serde_json::from_slice(report.as_bytes()).ok());

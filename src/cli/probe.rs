@@ -10,7 +10,7 @@ use super::{
 use crate::{
     config::Config,
     listen::Address,
-    probe::{ProbeAnswer, ProbeError, probe},
+    probe::{ProbeAnswer, ProbeError, probe, probe_with},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -29,6 +29,15 @@ pub(super) fn probe_plugin(config: &Config) -> Result<Result<ProbeAnswer, ProbeE
 /// When it does not answer.
 pub(super) async fn ask_plugin(config: &Config) -> Result<ProbeAnswer, ProbeError> {
     probe(&config.socket, owner(config), TIMEOUT).await
+}
+
+/// Asks the plugin how it is, and to open a canary under the key `key_id`.
+///
+/// # Errors
+/// When it does not answer.
+#[cfg(feature = "reencrypt")]
+pub(super) async fn ask_canary(config: &Config, key_id: &str, canary: &[u8]) -> Result<ProbeAnswer, ProbeError> {
+    probe_with(&config.socket, owner(config), Some((key_id, canary)), TIMEOUT).await
 }
 
 /// Looks for a plugin that runs, at the configured socket and nowhere else.

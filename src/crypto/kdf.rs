@@ -55,6 +55,8 @@ pub enum KeyLabel {
 pub enum AadLabel {
     /// A wrapped seed.
     DekSeed,
+    /// A canary, by which a plugin proves that it can read under a key.
+    Canary,
     /// A KEK in the record.
     Kek,
     /// An earlier root key in the root file.
@@ -101,6 +103,7 @@ impl AadLabel {
     pub(super) fn info(self) -> &'static [u8] {
         match self {
             Self::DekSeed => b"claviger/v1/dek-seed",
+            Self::Canary => b"claviger/v1/canary",
             Self::Kek => b"claviger/v1/kek",
             Self::OldRoot => b"claviger/v1/old-root",
             Self::Slot => b"claviger/v1/slot",

@@ -5,6 +5,7 @@
 //! one, and nothing here prints them.
 
 pub mod aead;
+pub mod canary;
 pub mod kdf;
 pub mod root_key;
 pub mod seed;

@@ -91,6 +91,11 @@ impl Kek {
         })
     }
 
+    /// Returns the uuid of its keyring.
+    pub(super) fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
     /// Returns its public commitment.
     pub fn commitment(&self) -> Commitment {
         self.commitment
@@ -106,17 +111,24 @@ impl Kek {
     /// # Errors
     /// When the random source fails.
     pub fn wrap(&self, rng: &mut impl rand::TryCryptoRng, key_id: &str, seed: &Seed) -> Result<Vec<u8>, RandomError> {
-        without_traces(|| self.seal(rng, key_id, seed.expose()))
+        without_traces(|| self.seal(rng, AadLabel::DekSeed, key_id, seed.expose()))
     }
 
-    fn seal(&self, rng: &mut impl rand::TryCryptoRng, key_id: &str, seed: &[u8]) -> Result<Vec<u8>, RandomError> {
+    /// Wraps `seed` with another label than that of seeds. As [`wrap`](Self::wrap).
+    pub(super) fn seal(
+        &self,
+        rng: &mut impl rand::TryCryptoRng,
+        label: AadLabel,
+        key_id: &str,
+        seed: &[u8],
+    ) -> Result<Vec<u8>, RandomError> {
         let header = self.header();
         let nonce = self.nonce(rng, seed)?;
         let mut out = Vec::with_capacity(OVERHEAD + seed.len());
         out.extend_from_slice(&header);
         out.extend_from_slice(&nonce);
         out.extend_from_slice(seed);
-        let aad = self.aad(&header, key_id);
+        let aad = self.aad(label, &header, key_id);
         let tag = aead::seal_in_place(self.seed_wrap.expose(), &nonce, &aad, &mut out[HEADER + NONCE..]);
         out.extend_from_slice(&tag);
         Ok(out)
@@ -127,12 +139,17 @@ impl Kek {
     /// # Errors
     /// When the bytes are not a wrapped seed of version 1, are wrapped under another key, or are not authentic.
     pub fn unwrap(&self, key_id: &str, wrapped: &[u8]) -> Result<Seed, UnwrapError> {
+        self.open(AadLabel::DekSeed, key_id, wrapped)
+    }
+
+    /// Unwraps what [`seal`](Self::seal) wrapped with the same label and the same `key_id`.
+    pub(super) fn open(&self, label: AadLabel, key_id: &str, wrapped: &[u8]) -> Result<Seed, UnwrapError> {
         let parts = SeedParts::split(wrapped)?;
         if !aead::equal(parts.commitment()?, &self.commitment.0) {
             return Err(UnwrapError::OtherKey);
         }
         let mut seed = Seed::new(parts.ciphertext.to_vec()).map_err(|SeedSize| UnwrapError::Length(wrapped.len()))?;
-        let aad = self.aad(parts.header, key_id);
+        let aad = self.aad(label, parts.header, key_id);
         aead::open_in_place(self.seed_wrap.expose(), parts.nonce, &aad, seed.expose_mut(), parts.tag)?;
         Ok(seed)
     }
@@ -159,8 +176,8 @@ impl Kek {
         Ok(nonce)
     }
 
-    fn aad(&self, header: &[u8; HEADER], key_id: &str) -> Vec<u8> {
-        length_prefixed(&[AadLabel::DekSeed.info(), header, &self.uuid.0, key_id.as_bytes()])
+    fn aad(&self, label: AadLabel, header: &[u8; HEADER], key_id: &str) -> Vec<u8> {
+        length_prefixed(&[label.info(), header, &self.uuid.0, key_id.as_bytes()])
     }
 }
 

@@ -21,3 +21,7 @@ pub const PROBE: &str = "claviger-probe";
 /// The metadata that carries the plugin's report of itself, as JSON. Only a probe of root's or of our own user's
 /// receives it.
 pub const REPORT: &str = "claviger-report";
+
+/// The metadata by which a probe asks for a proof that the plugin can read under a key: `<key_id> <base64 canary>`. The
+/// report carries the answer.
+pub const CANARY: &str = "claviger-canary";

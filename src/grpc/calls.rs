@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, fmt::Write, mem};
 
+use base64ct::{Base64, Encoding};
 use hyper::{Request as HttpRequest, Response as HttpResponse, body::Incoming};
 use tonic::codegen::Service as _;
 use tonic::{Request, Response, Status, body::Body, metadata::AsciiMetadataValue};
@@ -9,14 +10,14 @@ use tracing::debug;
 
 use super::{
     api::{
-        DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, MESSAGE_LIMIT, PROBE, REPORT, StatusRequest,
-        StatusResponse, VERSION,
+        CANARY, DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, MESSAGE_LIMIT, PROBE, REPORT,
+        StatusRequest, StatusResponse, VERSION,
         key_management_service_server::{KeyManagementService, KeyManagementServiceServer, SERVICE_NAME},
     },
     refusal::{Refusal, printable},
 };
 use crate::{
-    service::Connection,
+    service::{Connection, SelfReport},
     telemetry::{event, method::Method},
 };
 
@@ -56,6 +57,7 @@ impl KeyManagementService for Api {
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         self.0.unsealed().await;
         let is_probe = request.metadata().contains_key(PROBE);
+        let canary = request.metadata().get(CANARY).and_then(|canary| canary.to_str().ok().map(ToOwned::to_owned));
         // A probe will not wrap, so this connection's announced key stays as it was.
         let health = if is_probe { self.0.health() } else { self.0.status() };
         let health = health.map_err(|sealed| Refusal::from(sealed).status(""))?;
@@ -64,7 +66,7 @@ impl KeyManagementService for Api {
             healthz: health.healthz.as_str().to_owned(),
             key_id: health.key_id.to_string(),
         });
-        if is_probe && let Some(report) = report(&self.0) {
+        if is_probe && let Some(report) = report(&self.0, canary.as_deref()) {
             response.metadata_mut().insert(REPORT, report);
         }
         answered("Status", None);
@@ -94,11 +96,20 @@ impl KeyManagementService for Api {
     }
 }
 
-/// The plugin's report of itself, if the peer is root or the plugin's own user.
-fn report(connection: &Connection) -> Option<AsciiMetadataValue> {
+/// The plugin's report of itself, with the answer to `canary`, if the peer is root or the plugin's own user.
+fn report(connection: &Connection, canary: Option<&str>) -> Option<AsciiMetadataValue> {
     let ours = rustix::process::geteuid().as_raw();
     [0, ours].contains(&connection.peer().uid).then_some(())?;
-    ascii(&serde_json::to_string(&connection.report()).ok()?).parse().ok()
+    let answer = canary.and_then(|canary| answer(connection, canary));
+    let report = SelfReport { canary: answer, ..connection.report() };
+    ascii(&serde_json::to_string(&report).ok()?).parse().ok()
+}
+
+/// Answers a canary, in base64.
+fn answer(connection: &Connection, canary: &str) -> Option<String> {
+    let (key_id, wrapped) = canary.split_once(' ')?;
+    let wrapped = Base64::decode_vec(wrapped).ok()?;
+    connection.answer_canary(key_id, &wrapped).map(|answer| Base64::encode_string(&answer))
 }
 
 /// Writes JSON in ASCII, because metadata must be ASCII. Source: RFC 8259, section 7.

@@ -191,7 +191,7 @@ impl Publisher {
         // The root key is known now, so no passphrase is needed any more.
         self.means.forget();
         let unbacked = opened.unbacked().len();
-        let snapshot = Snapshot::after(self.published.current().as_deref(), &opened.keyring, unbacked);
+        let snapshot = Snapshot::after(self.published.current().as_deref(), &opened.keyring, opened.digest, unbacked);
         if is_same {
             // The keys are the same, but the ledger may have changed.
             self.published.publish(snapshot);

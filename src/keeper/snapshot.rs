@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    crypto::{Uuid, wrap::Kek},
+    crypto::{Digest, Uuid, wrap::Kek},
     durable::DirectoryId,
     keyring::{Keyring, state::State},
 };
@@ -26,6 +26,7 @@ use crate::{
 pub struct Snapshot {
     uuid: Uuid,
     generation: u64,
+    record: Digest,
     keys: HashMap<Arc<str>, Arc<ServingKey>>,
     primary: Arc<ServingKey>,
     since: Instant,
@@ -61,11 +62,11 @@ impl Snapshot {
     /// Makes a snapshot of `keyring`, whose primary key is published at `since`.
     #[cfg(test)]
     pub fn new(keyring: &Keyring, since: Instant) -> Self {
-        Self::counting_on(None, keyring, since)
+        Self::counting_on(None, keyring, Digest::of(b""), since)
     }
 
     /// Makes a snapshot of `keyring`. Its keys continue the counts of `before`.
-    fn counting_on(before: Option<&Self>, keyring: &Keyring, since: Instant) -> Self {
+    fn counting_on(before: Option<&Self>, keyring: &Keyring, record: Digest, since: Instant) -> Self {
         let serving = |key: &crate::keyring::Key| {
             let id: Arc<str> = key.id().to_string().into();
             let before = before.and_then(|before| before.key(&id));
@@ -74,7 +75,7 @@ impl Snapshot {
         };
         let keys = keyring.keys().map(serving).map(|key| (Arc::clone(&key.id), key)).collect();
         let (uuid, generation) = (keyring.uuid(), keyring.generation());
-        Self { uuid, generation, keys, primary: serving(keyring.primary()), since, unbacked: 0 }
+        Self { uuid, generation, record, keys, primary: serving(keyring.primary()), since, unbacked: 0 }
     }
 
     /// Returns the uuid of the keyring.
@@ -85,6 +86,11 @@ impl Snapshot {
     /// Returns the generation of the keyring.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Returns the SHA-256 of its record.
+    pub fn record(&self) -> Digest {
+        self.record
     }
 
     /// Returns the primary key, which wraps.
@@ -108,9 +114,10 @@ impl Snapshot {
     }
 
     /// Makes a snapshot of `keyring`, which is published now and replaces `before`. A key that stays primary keeps its
-    /// time of publication. `unbacked` is the number of keys that no listed backup contains.
-    pub fn after(before: Option<&Self>, keyring: &Keyring, unbacked: usize) -> Self {
-        let next = Self { unbacked, ..Self::counting_on(before, keyring, Instant::now()) };
+    /// time of publication. `record` is the SHA-256 of the record, and `unbacked` the number of keys that no listed
+    /// backup contains.
+    pub fn after(before: Option<&Self>, keyring: &Keyring, record: Digest, unbacked: usize) -> Self {
+        let next = Self { unbacked, ..Self::counting_on(before, keyring, record, Instant::now()) };
         match before.filter(|before| before.primary.id == next.primary.id) {
             Some(before) => Self { since: before.since, ..next },
             None => next,
@@ -218,6 +225,8 @@ mod tests {
         keyring::testing,
     };
 
+    const RECORD: Digest = Digest([5; 32]);
+
     /// Makes a keyring with a primary key and a pending one.
     fn keyring() -> Keyring {
         let root = RootKey::generate(&mut SysRng).unwrap();
@@ -227,7 +236,7 @@ mod tests {
     #[test]
     fn every_key_is_found_by_its_name() {
         let keyring = keyring();
-        let snapshot = Snapshot::after(None, &keyring, 2);
+        let snapshot = Snapshot::after(None, &keyring, RECORD, 2);
         assert_eq!((snapshot.generation(), snapshot.unbacked()), (keyring.generation(), 2));
         assert_eq!(*snapshot.primary().id, keyring.primary().id().to_string());
         for key in keyring.keys() {
@@ -237,17 +246,17 @@ mod tests {
         assert!(snapshot.key("k9").is_none());
         assert_eq!(snapshot.keys().count(), 2);
         let later = testing::later(&testing::later(&keyring, |_| {}), |_| {});
-        assert_eq!(Snapshot::after(Some(&snapshot), &later, 1).generation(), 3);
+        assert_eq!(Snapshot::after(Some(&snapshot), &later, RECORD, 1).generation(), 3);
     }
 
     #[test]
     fn a_key_goes_on_counting_what_it_unwraps() {
         let keyring = keyring();
-        let before = Snapshot::after(None, &keyring, 0);
+        let before = Snapshot::after(None, &keyring, RECORD, 0);
         let id = keyring.primary().id().to_string();
         before.key(&id).unwrap().count();
         before.key(&id).unwrap().count();
-        let after = Snapshot::after(Some(&before), &testing::promote(&keyring, 1), 0);
+        let after = Snapshot::after(Some(&before), &testing::promote(&keyring, 1), RECORD, 0);
         before.key(&id).unwrap().count();
         assert_eq!(after.key(&id).unwrap().unwrapped(), 3);
         assert_eq!(after.primary().unwrapped(), 0);
@@ -258,8 +267,8 @@ mod tests {
         let keyring = keyring();
         let a_second_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
         let before = Snapshot::new(&keyring, a_second_ago);
-        assert_eq!(Snapshot::after(Some(&before), &testing::later(&keyring, |_| {}), 0).since(), a_second_ago);
-        assert!(Snapshot::after(Some(&before), &testing::promote(&keyring, 1), 0).since() > a_second_ago);
+        assert_eq!(Snapshot::after(Some(&before), &testing::later(&keyring, |_| {}), RECORD, 0).since(), a_second_ago);
+        assert!(Snapshot::after(Some(&before), &testing::promote(&keyring, 1), RECORD, 0).since() > a_second_ago);
     }
 
     #[test]
@@ -271,7 +280,7 @@ mod tests {
         let degraded = Degraded { reason: "sealed".to_owned(), no_successor: false };
         published.degrade(Some(degraded.clone()));
         assert_eq!(published.degraded().as_deref(), Some(&degraded));
-        published.publish(Snapshot::after(None, &keyring(), 0));
+        published.publish(Snapshot::after(None, &keyring(), RECORD, 0));
         assert!(first.as_mut().poll(&mut context).is_ready() && published.current().is_some());
         assert_eq!(published.degraded(), None);
     }

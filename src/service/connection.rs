@@ -19,7 +19,7 @@ use super::{
     shared::{Service, snapshot},
 };
 use crate::{
-    crypto::{seed::Seed, wrap::UnwrapError},
+    crypto::{canary::answer_to, seed::Seed, wrap::UnwrapError},
     keeper::{ServingKey, Snapshot},
 };
 
@@ -82,6 +82,14 @@ impl Connection {
     /// What the plugin reports of itself.
     pub fn report(&self) -> SelfReport {
         self.service.report(&self.adoption)
+    }
+
+    /// Opens a canary under the key `key_id` of what is served now, and returns the answer. Returns `None` if this
+    /// plugin cannot read under that key.
+    pub fn answer_canary(&self, key_id: &str, wrapped: &[u8]) -> Option<[u8; 32]> {
+        let current = self.service.current();
+        let key = snapshot(current.as_ref()).ok()?.key(key_id).filter(|key| key.state.unwraps())?;
+        answer_to(&key.kek, &key.id, wrapped).ok()
     }
 
     /// Wraps a seed under the key that this connection's last Status announced.
@@ -376,7 +384,8 @@ mod tests {
         connection.decrypt(&fixture.id(0), &wrapped, false).unwrap();
         let promoted = testing::promote(&fixture.keyring, 1);
         // What follows goes on counting.
-        let after = Snapshot::after(fixture.published.current().as_deref(), &promoted, 0);
+        let after =
+            Snapshot::after(fixture.published.current().as_deref(), &promoted, crate::crypto::Digest([5; 32]), 0);
         fixture.publish(promoted, Duration::ZERO);
         fixture.published.publish(after);
         connection.decrypt(&fixture.id(0), &wrapped, false).unwrap();

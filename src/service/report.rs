@@ -19,6 +19,12 @@ pub struct SelfReport {
     pub keyring: Option<String>,
     /// The generation that is served.
     pub generation: u64,
+    /// The SHA-256 of the record that is served, in hex.
+    #[serde(default)]
+    pub record: Option<String>,
+    /// The answer to the canary of the probe, in base64. `None` if there was none, or the plugin cannot open it.
+    #[serde(default)]
+    pub canary: Option<String>,
     /// The key_ids of all keys that are served.
     #[serde(default)]
     pub keys: Vec<String>,

@@ -159,6 +159,8 @@ impl Service {
             layers: self.layers.clone(),
             keyring: current.as_ref().map(|snapshot| snapshot.uuid().to_hex()),
             generation: current.as_ref().map_or(0, |snapshot| snapshot.generation()),
+            record: current.as_ref().map(|snapshot| snapshot.record().to_hex()),
+            canary: None,
             keys: keys().map(|key| key.id.to_string()).collect(),
             served_from: self.published.served_from().map(|from| (*from).clone()),
             degraded: degraded.as_deref().map(|Degraded { reason, .. }| reason.clone()),
