@@ -9,6 +9,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `cli` | one thin file for each verb: parse, call, print |
+//! | `rotate` | drives a rotation: asks the planner for the next step, and does it |
 //! | `daemon` | the life of a plugin: listen, unseal, notify systemd, look for changes, end |
 //! | `fuzzing` | what every parser promises; only for tests and for `fuzz/` |
 //! | `recover` | break glass: opens the values that a scan finds, without an API server |
@@ -20,6 +21,7 @@
 //! | `grpc` | the API at the edge: copy fields, limit sizes, map errors |
 //! | `service` | the KMS v2 calls on a snapshot of the keys, and which key it announced to each connection |
 //! | `keeper` | root key, store and keyring together: make, open, change, mark, publish |
+//! | `plan` | what is known of a rotation to its next step; pure, and explored by a model checker |
 //! | `escrow` | how keys survive the loss of a machine: backups, recovery blobs, shares of an identity |
 //! | `root` | the root key and the slots that seal it |
 //! | `proof` | what a clean scan proves: the report of a verification, its bytes, and what has changed since |
@@ -76,6 +78,7 @@ mod keeper;
 mod keyring;
 mod listen;
 mod memory;
+mod plan;
 mod probe;
 #[cfg(feature = "scan")]
 mod proof;
@@ -84,6 +87,7 @@ mod recover;
 #[cfg(feature = "reencrypt")]
 mod reencrypt;
 mod root;
+mod rotate;
 #[cfg(feature = "scan")]
 mod scan;
 mod service;
@@ -92,4 +96,5 @@ mod systemd;
 mod telemetry;
 mod text;
 
-pub use cli::run;
+pub use cli::{run, run_words};
+pub use rotate::RotationClock;

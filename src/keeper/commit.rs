@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use super::{
     error::OpenError,
     open::Opened,
-    state_dir::{KEYRING, KEYRING_PREV, LEDGER, MARK, ROOT, StateFiles, Writing, load_by},
+    state_dir::{KEYRING, KEYRING_PREV, LEDGER, MARK, ROOT, ROTATION, StateFiles, Writing, load_by},
 };
 use crate::{
     audit::{self, Event, KeyringEvent},
@@ -212,6 +212,8 @@ pub(super) struct Commit<'a> {
     pub(super) ledger: Option<Vec<u8>>,
     /// The mark.
     pub(super) mark: Option<Vec<u8>>,
+    /// The plan of a rotation. It is written alone.
+    pub(super) rotation: Option<Vec<u8>>,
     /// The removed slot, whose key file is removed last.
     pub(super) removed_slot: Option<&'a str>,
 }
@@ -376,6 +378,9 @@ impl<'a> Commit<'a> {
             state.write(LEDGER, ledger, self.writing()).map_err(unmarked)?;
             unmarked = failed(CommitError::LedgerNotMarked);
             done(CommitStep::Ledger).map_err(unmarked)?;
+        }
+        if let Some(plan) = &self.rotation {
+            state.write(ROTATION, plan, Writing::Replace).map_err(unmarked)?;
         }
         // The mark is the last file of the keyring. Nothing after it can fail.
         self.mark.as_ref().map_or(Ok(()), |mark| state.write(MARK, mark, self.writing())).map_err(unmarked)

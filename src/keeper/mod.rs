@@ -9,6 +9,7 @@
 //! restore merge        -> fresh, init, recovery
 //! ledger               -> backup
 //! proof                -> open
+//! rotation             -> commit
 //! init keys recovery rekey slots backup serve -> commit -> open -> roots listed -> error -> expect state_dir
 //! ```
 
@@ -38,6 +39,7 @@ mod refusals;
 mod rekey;
 mod restore;
 mod roots;
+mod rotation;
 mod serve;
 mod serving;
 mod slots;
@@ -63,6 +65,7 @@ pub use self::{
     rekey::{RekeyError, Rekeyed, rekey},
     restore::{NeededKey, ReadSnapshot, RestoreError, RestorePlan, RestoredKeyring, ScannedNeeds, restore},
     roots::SlotSummary,
+    rotation::{LoadPlanError, WritePlanError, load_plan, write_plan},
     serve::ServeError,
     serving::Serving,
     slots::{ChangeSlotsError, SlotAct, SlotsChanged, change_slots, slots, test_slots, uuid_of},

@@ -14,6 +14,7 @@ use crate::{
     audit,
     durable::{Dir, DurableError, Lock, Version, version},
     keyring::{ledger::LEDGER_MAX, record::RECORD_MAX},
+    plan::ROTATION_MAX,
     root::{ROOT_MAX, key_file_name},
     store::{Deadline, FileStore},
 };
@@ -28,6 +29,8 @@ pub(super) const ROOT: &str = "root";
 pub(super) const MARK: &str = "mark";
 /// The ledger, which lists the backups.
 pub(super) const LEDGER: &str = "ledger";
+/// The plan of the last rotation.
+pub(super) const ROTATION: &str = "rotation";
 /// The record and its copy. A backup must not be written to these files, also not through a link.
 pub const RECORD_FILES: [&str; 2] = [KEYRING, KEYRING_PREV];
 /// The name of the directory to which an unfinished set-up is moved. A dash and a number follow it.
@@ -37,12 +40,13 @@ const UNFINISHED: &str = "unfinished";
 ///
 /// If only one module uses a file, that module defines its name.
 #[cfg(test)]
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     KEYRING,
     KEYRING_PREV,
     ROOT,
     MARK,
     LEDGER,
+    ROTATION,
     "slot-<name>.key",
     audit::FILE,
     crate::durable::LOCK,
@@ -103,7 +107,7 @@ impl<'a> StateFiles<'a> {
         self.dir.lock()
     }
 
-    /// Reads the root file. Like the next three functions, returns `None` if the file does not exist.
+    /// Reads the root file. Like the next four functions, returns `None` if the file does not exist.
     ///
     /// # Errors
     /// When the file cannot be trusted or read.
@@ -119,6 +123,11 @@ impl<'a> StateFiles<'a> {
     /// Reads the ledger.
     pub(super) fn ledger(self) -> Result<Option<Zeroizing<Vec<u8>>>, DurableError> {
         self.read(LEDGER, LEDGER_MAX)
+    }
+
+    /// Reads the plan of the last rotation.
+    pub(super) fn rotation(self) -> Result<Option<Zeroizing<Vec<u8>>>, DurableError> {
+        self.read(ROTATION, ROTATION_MAX)
     }
 
     /// Reads the copy of a record.
@@ -210,8 +219,8 @@ mod tests {
         let (list, _) = list.split_once("```").unwrap();
         let name = |line: &'static str| line.trim().split("  ").next().unwrap();
         assert_eq!(list.lines().map(name).collect::<Vec<_>>(), NAMES);
-        assert_eq!(key_file_name("<name>"), NAMES[5]);
-        assert_eq!(format!("{UNFINISHED}-<n>/"), NAMES[10]);
+        assert_eq!(key_file_name("<name>"), NAMES[6]);
+        assert_eq!(format!("{UNFINISHED}-<n>/"), NAMES[11]);
     }
 
     #[test]

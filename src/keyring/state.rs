@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The state of a key. "Destroyed" is not among them: a destroyed key is a tomb.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     /// Made, and not yet announced. It does not wrap.
     Pending,

@@ -6,7 +6,7 @@ use std::fmt;
 const FORMAT: &str = "%Y-%m-%dT%H:%M:%SZ";
 
 /// A second of UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Time(jiff::Timestamp);
 
 impl Time {

@@ -54,11 +54,12 @@ const ROWS: [&str; 14] = [
 ];
 
 /// Each module with all that it uses, in the order of [`ROWS`].
-const MAY_IMPORT: [(&str, &str); 28] = [
+const MAY_IMPORT: [(&str, &str); 30] = [
     (
         "cli",
-        "daemon recover reencrypt probe config listen service keeper escrow root proof keyring store scan apiserver audit etcd durable text crypto memory telemetry hardening",
+        "rotate daemon recover reencrypt probe config listen service keeper plan escrow root proof keyring store scan apiserver audit etcd durable text crypto memory telemetry hardening",
     ),
+    ("rotate", "plan"),
     ("daemon", "admin config listen service keeper root keyring memory telemetry hardening systemd"),
     ("fuzzing", "recover config keeper escrow root proof keyring scan apiserver text crypto memory"),
     ("recover", "keyring scan apiserver text crypto memory"),
@@ -69,7 +70,8 @@ const MAY_IMPORT: [(&str, &str); 28] = [
     ("listen", "grpc service durable telemetry"),
     ("grpc", "service telemetry"),
     ("service", "keeper keyring crypto memory telemetry"),
-    ("keeper", "escrow root proof keyring store scan audit durable text crypto memory"),
+    ("keeper", "plan escrow root proof keyring store scan audit durable text crypto memory"),
+    ("plan", "keyring text crypto memory"),
     ("escrow", "keyring text crypto memory"),
     ("root", "durable text crypto memory"),
     ("proof", "keyring scan text crypto memory"),

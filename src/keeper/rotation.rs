@@ -1,0 +1,111 @@
+//! The plan of a rotation in the state directory.
+//!
+//! It is a hint, and proves nothing: every gate of a rotation is decided again when somebody goes on. So a plan that is
+//! lost or damaged costs time, and no key.
+
+use super::{
+    commit::{Commit, CommitError},
+    open::{BeginError, Opened, open_to_change},
+    state_dir::StateFiles,
+};
+use crate::{
+    durable::{Dir, DurableError},
+    memory::SecretError,
+    plan::{ReadPlanError, RotationPlan},
+    root::Means,
+};
+
+/// Why the plan of a rotation was not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadPlanError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] DurableError),
+    /// It is damaged, or another keyring's, or from before a rekey.
+    #[error(transparent)]
+    Refused(#[from] ReadPlanError),
+}
+
+/// Why the plan of a rotation was not written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WritePlanError {
+    /// The keyring does not open, or another process changes it.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// The file cannot be written.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// No memory could be locked.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+}
+
+/// Reads the plan of the last rotation in `dir`. `opened` is the keyring there. Returns `None` if there was none.
+///
+/// # Errors
+/// When the file cannot be read, or was refused.
+pub fn load_plan(dir: &Dir, opened: &Opened) -> Result<Option<RotationPlan>, LoadPlanError> {
+    let Some(bytes) = StateFiles::new(dir).rotation()? else { return Ok(None) };
+    Ok(Some(RotationPlan::decode(&bytes, &opened.root, opened.keyring.uuid())?))
+}
+
+/// Writes the plan of a rotation. It replaces the one before.
+///
+/// # Errors
+/// When the keyring does not open, or the file cannot be written.
+pub fn write_plan(dir: &Dir, means: &Means, plan: &RotationPlan) -> Result<(), WritePlanError> {
+    let state = StateFiles::new(dir);
+    let (opened, _lock) = open_to_change(state, means)?;
+    let bytes = plan.encode(opened.keyring.uuid(), &opened.root)?;
+    let commit = Commit { rotation: Some(bytes), ..Commit::default() };
+    commit.run(state, &mut state.store())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::{
+        keeper::{
+            rekey,
+            state_dir::ROTATION,
+            testing::{opened, set_up},
+        },
+        keyring::testing::now,
+        plan::{Phase, PlanId, ROTATION_MAX},
+        text::tampering,
+    };
+
+    #[test]
+    fn a_plan_is_read_as_it_was_written_and_refused_when_anything_else_is_there() {
+        let (_keep, dir) = set_up();
+        let before = opened(&dir);
+        assert_eq!(load_plan(&dir, &before).unwrap(), None);
+        let left = BTreeSet::from([b"/registry/secrets/a/b".to_vec(), vec![0xff, b'\n']]);
+        let mut plan = RotationPlan::begin(PlanId([7; 16]), before.digest, None, left, now());
+        write_plan(&dir, &Means::default(), &plan).unwrap();
+        assert_eq!(load_plan(&dir, &before).unwrap(), Some(plan.clone()));
+        plan.key = Some(before.keyring.primary().id());
+        plan.phase = Phase::Done;
+        plan.report = Some(before.digest);
+        write_plan(&dir, &Means::default(), &plan).unwrap();
+        assert_eq!(load_plan(&dir, &before).unwrap(), Some(plan));
+        let bytes = dir.read(ROTATION, ROTATION_MAX).unwrap();
+        for (how, changed) in tampering::of(&bytes) {
+            dir.replace(ROTATION, &changed).unwrap();
+            assert!(matches!(load_plan(&dir, &before), Err(LoadPlanError::Refused(_))), "{how}");
+        }
+        dir.replace(ROTATION, &bytes).unwrap();
+        let (_keep, stranger) = set_up();
+        stranger.replace(ROTATION, &bytes).unwrap();
+        let refused = load_plan(&stranger, &opened(&stranger)).unwrap_err().to_string();
+        assert!(refused.starts_with("the plan of the rotation belongs to keyring "), "{refused}");
+        rekey(&dir, &Means::default()).unwrap();
+        let refused = load_plan(&dir, &opened(&dir)).unwrap_err().to_string();
+        assert_eq!(refused, "the plan of the rotation is under another root key");
+    }
+}

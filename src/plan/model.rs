@@ -1,0 +1,433 @@
+//! Explores rotations: every order in which API servers, plugins and the command can act, die and begin anew.
+//!
+//! The model has nodes, each with a plugin and an API server, objects in etcd, and a command that does what
+//! [`next`](super::next) says. Time passes in steps of 90 s. An API server writes under its seed until two steps after
+//! its last good Status, and a write that it has begun reaches etcd within a step. That is longer than it takes in
+//! earnest. What must hold:
+//!
+//! - every plugin that runs reads every value in etcd;
+//! - once a rotation is proven, no value is under another key than the primary one, whatever is still under way.
+//!
+//! Each rule of the planner is taken out once. Then the model checker finds an order that breaks one of these.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use stateright::{Checker, Model, Property};
+
+use crate::{
+    crypto::Digest,
+    keyring::{key_id::KeyId, state::State, testing::now},
+};
+
+use super::{
+    next::{Rule, Rules, next_by},
+    progress::RotationProgress,
+    rotation::{Phase, PlanId, RotationPlan},
+    step::{Action, NextStep},
+    testing::{clean, counted, key},
+    world::{ClusterNow, KeyNow, NodeNow, RecordNow, Scanned, ServedNow, Ticks, Timeouts},
+};
+
+/// How long a step of time is. A write takes less: 60 s of `--request-timeout` and 20 s until it is delivered.
+const STEP: Duration = Duration::from_secs(90);
+/// For how many steps after its last good Status an API server writes under its seed.
+const COASTING: u8 = 2;
+
+/// A record: its keys, each with its state.
+type Keys = Vec<(u32, State)>;
+
+/// A write that an API server has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct UnderWay {
+    object: usize,
+    key: u32,
+}
+
+/// An API server and the plugin beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Pair {
+    /// The record that the plugin serves, by its number. `None` if the plugin is down.
+    serves: Option<usize>,
+    /// Whether the plugin follows changes of the keyring. One with a copied keyring file does not.
+    follows: bool,
+    /// The key under which the API server writes.
+    seed: u32,
+    /// Steps since its last good Status.
+    age: u8,
+    write: Option<UnderWay>,
+}
+
+/// The whole cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct ModelCluster {
+    now: u8,
+    /// The key that each object is under.
+    objects: Vec<u32>,
+    pairs: Vec<Pair>,
+    /// All records, the newest last.
+    records: Vec<Keys>,
+    plan: Option<RotationPlan>,
+    /// What the command has seen. `None` if it does not run.
+    progress: Option<RotationProgress>,
+    crashes: u8,
+}
+
+/// Something that happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum ModelEvent {
+    /// 90 s pass.
+    Tick,
+    /// The command does its next step.
+    Go,
+    /// The command makes a key, and dies before it notes that.
+    AddAndDie,
+    /// The command dies.
+    Die,
+    /// The command is called again.
+    Call,
+    /// A plugin serves the newest record.
+    Follow(usize),
+    /// A plugin dies.
+    Stop(usize),
+    /// An API server asks its plugin, which announces the key of its seed.
+    Status(usize),
+    /// An API server takes a new key up.
+    Adopt(usize),
+    /// An API server begins to write an object.
+    Begin(usize, usize),
+    /// A write reaches etcd.
+    Commit(usize),
+    /// A write fails.
+    Abort(usize),
+}
+
+/// Which cluster is explored, and by which rules.
+struct Exploration {
+    rules: Rules,
+    /// How many nodes the keyring has.
+    nodes: usize,
+    /// How many API servers there are. Those beyond the nodes have a copy of the keyring file.
+    api_servers: usize,
+    objects: usize,
+    until: u8,
+    crashes: u8,
+}
+
+fn digest(number: usize) -> Digest {
+    Digest([u8::try_from(number).unwrap(); 32])
+}
+
+fn primary(keys: &Keys) -> u32 {
+    keys.iter().find(|(_, state)| *state == State::Primary).unwrap().0
+}
+
+impl ModelCluster {
+    fn keys(&self) -> &Keys {
+        self.records.last().unwrap()
+    }
+
+    fn ticks(&self) -> Ticks {
+        Ticks(STEP * u32::from(self.now))
+    }
+
+    fn world(&self, nodes: usize) -> ClusterNow {
+        let newest = self.records.len() - 1;
+        let keys = self.keys().iter().map(|(seq, state)| KeyNow { id: key(*seq), state: *state, is_backed_up: true });
+        let wanted = self.plan.as_ref().and_then(|plan| plan.key);
+        let node = |(number, pair): (usize, &Pair)| NodeNow {
+            name: number.to_string(),
+            is_skipped: false,
+            connections: 1,
+            serves: pair.serves.map(|record| ServedNow {
+                record: digest(record),
+                primary: key(primary(&self.records[record])),
+                canary: wanted.filter(|wanted| self.records[record].iter().any(|(seq, _)| key(*seq) == *wanted)),
+            }),
+        };
+        ClusterNow {
+            now: self.ticks(),
+            record: RecordNow {
+                digest: digest(newest),
+                past: (0..newest).rev().map(digest).collect(),
+                keys: keys.collect(),
+            },
+            nodes: self.pairs.iter().take(nodes).enumerate().map(node).collect(),
+            timeouts: Timeouts::default(),
+            can_back_up: false,
+            needs_no_backup: false,
+        }
+    }
+
+    fn scan(&self, failed: u64) -> Scanned {
+        let stale = self.objects.iter().filter(|under| **under != primary(self.keys())).count() as u64;
+        Scanned { stale, under_other_keys: stale, failed: failed.min(stale), ..clean(self.ticks()) }
+    }
+
+    fn is_proven(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.phase == Phase::Done)
+    }
+
+    /// Does what the planner says.
+    fn act(&mut self, action: Action) {
+        let Some(mut progress) = self.progress.take() else { return };
+        let mut plan = self.plan.clone();
+        match action {
+            Action::Scan => progress.scanned = Some(self.scan(0)),
+            Action::Count => progress.counted = Some(counted(self.ticks(), self.pairs.len() as u64)),
+            Action::Begin(key) => {
+                let began = digest(self.records.len() - 1);
+                plan = Some(RotationPlan::begin(PlanId([0; 16]), began, key, BTreeSet::new(), now()));
+            }
+            Action::Add => plan.as_mut().unwrap().key = Some(self.add()),
+            Action::Take(key) => plan.as_mut().unwrap().key = Some(key),
+            Action::BackUp(_) => unreachable!("every key is in a backup"),
+            Action::Promote(promoted) => self.promote(promoted),
+            Action::Promoted => plan.as_mut().unwrap().phase = Phase::Promote,
+            Action::Published => {
+                progress.see_published(plan.as_ref().and_then(|plan| plan.key).unwrap(), self.ticks());
+                plan.as_mut().unwrap().phase = Phase::Sweep;
+                progress.scanned = None;
+            }
+            Action::Rewrite => {
+                self.rewrite();
+                progress.scanned = Some(self.scan(u64::MAX));
+            }
+            Action::Finish => {
+                let scanned = self.scan(0);
+                if scanned.stale == 0 {
+                    plan.as_mut().unwrap().phase = Phase::Done;
+                }
+                progress.scanned = Some(scanned);
+            }
+        }
+        (self.plan, self.progress) = (plan, Some(progress));
+    }
+
+    /// Makes a pending key.
+    fn add(&mut self) -> KeyId {
+        let seq = self.keys().iter().map(|(seq, _)| *seq).max().unwrap() + 1;
+        let mut keys = self.keys().clone();
+        keys.push((seq, State::Pending));
+        self.records.push(keys);
+        key(seq)
+    }
+
+    fn promote(&mut self, promoted: KeyId) {
+        let state = |seq: u32, state: State| match state {
+            _ if key(seq) == promoted => State::Primary,
+            State::Primary => State::DecryptOnly,
+            state => state,
+        };
+        self.records.push(self.keys().iter().map(|(seq, before)| (*seq, state(*seq, *before))).collect());
+    }
+
+    /// The first API server writes what is stale, under the key that it has.
+    fn rewrite(&mut self) {
+        let pair = &self.pairs[0];
+        if pair.age <= COASTING {
+            let (seed, wanted) = (pair.seed, primary(self.keys()));
+            self.objects.iter_mut().filter(|under| **under != wanted).for_each(|under| *under = seed);
+        }
+    }
+
+    fn tick(&mut self) {
+        self.now += 1;
+        for pair in &mut self.pairs {
+            pair.age = pair.age.saturating_add(1).min(COASTING + 1);
+        }
+    }
+}
+
+impl Model for Exploration {
+    type State = ModelCluster;
+    type Action = ModelEvent;
+
+    fn init_states(&self) -> Vec<ModelCluster> {
+        let pair = |number| Pair { serves: Some(0), follows: number < self.nodes, seed: 1, age: 0, write: None };
+        vec![ModelCluster {
+            now: 0,
+            objects: vec![1; self.objects],
+            pairs: (0..self.api_servers).map(pair).collect(),
+            records: vec![vec![(1, State::Primary)]],
+            plan: None,
+            progress: Some(RotationProgress::default()),
+            crashes: 0,
+        }]
+    }
+
+    fn actions(&self, state: &ModelCluster, events: &mut Vec<ModelEvent>) {
+        let may_crash = state.crashes < self.crashes;
+        if state.now < self.until && state.pairs.iter().all(|pair| pair.write.is_none()) {
+            events.push(ModelEvent::Tick);
+        }
+        match &state.progress {
+            Some(progress) if !state.is_proven() => {
+                let step = next_by(self.rules, &state.world(self.nodes), state.plan.as_ref(), progress);
+                if let NextStep::Do(action) = step {
+                    events.push(ModelEvent::Go);
+                    if action == Action::Add && may_crash {
+                        events.push(ModelEvent::AddAndDie);
+                    }
+                }
+                if may_crash {
+                    events.push(ModelEvent::Die);
+                }
+            }
+            Some(_) => {}
+            None => events.push(ModelEvent::Call),
+        }
+        for (number, pair) in state.pairs.iter().enumerate() {
+            let newest = state.records.len() - 1;
+            if pair.serves.is_none() || pair.follows && pair.serves != Some(newest) {
+                events.push(ModelEvent::Follow(number));
+            }
+            if let Some(record) = pair.serves {
+                let announced = primary(&state.records[record]);
+                if announced != pair.seed {
+                    events.push(ModelEvent::Adopt(number));
+                } else if pair.age > 0 {
+                    events.push(ModelEvent::Status(number));
+                }
+                if may_crash {
+                    events.push(ModelEvent::Stop(number));
+                }
+            }
+            match pair.write {
+                None if pair.age <= COASTING => {
+                    events.extend((0..self.objects).map(|object| ModelEvent::Begin(number, object)));
+                }
+                None => {}
+                Some(_) => events.extend([ModelEvent::Commit(number), ModelEvent::Abort(number)]),
+            }
+        }
+    }
+
+    fn next_state(&self, last: &ModelCluster, event: ModelEvent) -> Option<ModelCluster> {
+        let mut state = last.clone();
+        match event {
+            ModelEvent::Tick => state.tick(),
+            ModelEvent::Go => {
+                let progress = state.progress.as_ref()?;
+                let step = next_by(self.rules, &state.world(self.nodes), state.plan.as_ref(), progress);
+                let NextStep::Do(action) = step else { return None };
+                state.act(action);
+            }
+            ModelEvent::AddAndDie => {
+                state.add();
+                (state.progress, state.crashes) = (None, state.crashes + 1);
+            }
+            ModelEvent::Die => (state.progress, state.crashes) = (None, state.crashes + 1),
+            ModelEvent::Call => state.progress = Some(RotationProgress::default()),
+            ModelEvent::Follow(number) => {
+                let newest = if state.pairs[number].follows { state.records.len() - 1 } else { 0 };
+                state.pairs[number].serves = Some(newest);
+            }
+            ModelEvent::Stop(number) => {
+                state.pairs[number].serves = None;
+                state.crashes += 1;
+            }
+            ModelEvent::Status(number) => state.pairs[number].age = 0,
+            ModelEvent::Adopt(number) => {
+                let announced = primary(&state.records[state.pairs[number].serves?]);
+                (state.pairs[number].seed, state.pairs[number].age) = (announced, 0);
+            }
+            ModelEvent::Begin(number, object) => {
+                let key = state.pairs[number].seed;
+                state.pairs[number].write = Some(UnderWay { object, key });
+            }
+            ModelEvent::Commit(number) => {
+                let write = state.pairs[number].write.take()?;
+                state.objects[write.object] = write.key;
+            }
+            ModelEvent::Abort(number) => state.pairs[number].write = None,
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(READABLE, |_, state: &ModelCluster| {
+                let reads = |record: usize| {
+                    state.objects.iter().all(|under| state.records[record].iter().any(|(seq, _)| seq == under))
+                };
+                state.pairs.iter().filter_map(|pair| pair.serves).all(reads)
+            }),
+            Property::always(PROVEN, |_, state: &ModelCluster| {
+                !state.is_proven() || state.objects.iter().all(|under| *under == primary(state.keys()))
+            }),
+            Property::sometimes(ENDS, |_, state: &ModelCluster| state.is_proven()),
+        ]
+    }
+}
+
+const READABLE: &str = "every plugin that runs reads every value";
+const PROVEN: &str = "what is proven stays so";
+const ENDS: &str = "a rotation ends";
+
+/// What an exploration has found.
+struct Explored {
+    states: usize,
+    /// Whether a rotation can end.
+    ends: bool,
+    /// The properties that are broken, each with the shortest way there.
+    broken: Vec<(&'static str, String)>,
+}
+
+/// Explores everything.
+fn explored(exploration: Exploration) -> Explored {
+    let checker = exploration.checker().threads(2).spawn_bfs().join();
+    let ends = checker.discovery(ENDS).is_some();
+    let broken = checker.discoveries().into_iter().filter(|(name, _)| [READABLE, PROVEN].contains(name));
+    let broken = broken.map(|(name, path)| (name, format!("{:#?}", path.into_actions()))).collect();
+    Explored { states: checker.unique_state_count(), ends, broken }
+}
+
+fn one_node(rules: Rules) -> Exploration {
+    Exploration { rules, nodes: 1, api_servers: 1, objects: 2, until: 10, crashes: 3 }
+}
+
+/// Nothing is broken, however the events are ordered.
+#[track_caller]
+fn holds(exploration: Exploration, states: usize) {
+    let explored = explored(exploration);
+    println!("{} states", explored.states);
+    assert_eq!(explored.broken, []);
+    assert!(explored.ends && explored.states >= states, "{} states", explored.states);
+}
+
+#[track_caller]
+fn breaks(exploration: Exploration, property: &str) {
+    let broken = explored(exploration).broken;
+    let (_, path) = broken.iter().find(|(name, _)| *name == property).unwrap_or_else(|| panic!("{broken:?}"));
+    println!("{property} is broken by {path}");
+}
+
+#[test]
+fn one_node_rotates_whatever_dies() {
+    holds(one_node(Rules::default()), 1_000_000);
+}
+
+#[test]
+fn two_nodes_rotate_whatever_dies() {
+    let rules = Rules::default();
+    holds(Exploration { rules, nodes: 2, api_servers: 2, objects: 1, until: 4, crashes: 1 }, 100_000);
+}
+
+#[test]
+fn without_the_quiet_time_an_old_write_comes_after_the_proof() {
+    breaks(one_node(Rules::without(Rule::Quiet)), PROVEN);
+}
+
+#[test]
+fn without_the_acknowledgements_a_node_meets_a_key_that_it_lacks() {
+    let rules = Rules::without(Rule::Acknowledge);
+    breaks(Exploration { rules, nodes: 2, api_servers: 2, objects: 1, until: 3, crashes: 0 }, READABLE);
+}
+
+#[test]
+fn without_the_count_a_copied_keyring_file_is_taken_for_a_shared_one() {
+    let copied = |rules| Exploration { rules, nodes: 1, api_servers: 2, objects: 1, until: 3, crashes: 0 };
+    let counted = explored(copied(Rules::default()));
+    assert_eq!((counted.broken, counted.ends), (Vec::new(), false), "it is refused");
+    breaks(copied(Rules::without(Rule::Count)), READABLE);
+}

@@ -1,0 +1,213 @@
+//! The gates, in their order.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::keyring::{key_id::KeyId, state::State};
+
+use super::{
+    progress::RotationProgress,
+    rotation::{Phase, RotationPlan},
+    step::{Action, Hold, NextStep, Refused, Wait},
+    world::{ClusterNow, NodeNow, Scanned, ServedNow, Ticks},
+};
+
+/// Decides the next step. `plan` is the plan on the disk, and `progress` what this run has seen.
+pub fn next(world: &ClusterNow, plan: Option<&RotationPlan>, progress: &RotationProgress) -> NextStep {
+    next_by(Rules::default(), world, plan, progress)
+}
+
+/// A rule that a test takes out, to see what it is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Rule {
+    /// A key is promoted only after every node has proved that it can read with it.
+    Acknowledge,
+    /// There are no more API servers than nodes.
+    Count,
+    /// A scan counts only if it began after the quiet time.
+    Quiet,
+    /// What a node serves has to be this record or one before it.
+    Chain,
+}
+
+/// The rules of a rotation: all but the one that a test has taken out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Rules {
+    without: Option<Rule>,
+}
+
+impl Rules {
+    /// Takes one rule out.
+    #[cfg(test)]
+    pub(super) fn without(rule: Rule) -> Self {
+        Self { without: Some(rule) }
+    }
+
+    fn has(self, rule: Rule) -> bool {
+        self.without != Some(rule)
+    }
+}
+
+/// Decides by these rules.
+pub(super) fn next_by(
+    rules: Rules,
+    world: &ClusterNow,
+    plan: Option<&RotationPlan>,
+    progress: &RotationProgress,
+) -> NextStep {
+    decide(rules, world, plan, progress).unwrap_or_else(|step| step)
+}
+
+/// How long after a scan the next one looks whether events have expired.
+const RESCAN: Duration = Duration::from_mins(1);
+
+/// A gate that is closed is an error with the step that opens it.
+type Gate<T = ()> = Result<T, NextStep>;
+
+fn decide(
+    rules: Rules,
+    world: &ClusterNow,
+    plan: Option<&RotationPlan>,
+    progress: &RotationProgress,
+) -> Gate<NextStep> {
+    let Some(plan) = plan.filter(|plan| plan.is_unfinished()) else {
+        return begin(rules, world, progress);
+    };
+    let Some(key) = plan.key else { return Ok(make_key(world, plan)) };
+    match world.record.key(key).map(|key| key.state) {
+        Some(State::Primary) => finish(rules, world, plan, key, progress),
+        Some(State::Pending) if plan.phase == Phase::Prepare => prepare(rules, world, key, progress),
+        // Another key was promoted, or the keyring was restored: the plan is void.
+        _ => begin(rules, world, progress),
+    }
+}
+
+/// Begins with a scan. If values are under other keys of ours, an earlier rotation is unfinished, and this one finishes
+/// it: it goes towards the present primary key.
+fn begin(rules: Rules, world: &ClusterNow, progress: &RotationProgress) -> Gate<NextStep> {
+    let scanned = progress.scanned.ok_or(NextStep::Do(Action::Scan))?;
+    readable(&scanned)?;
+    if scanned.unchangeable > 0 {
+        return Ok(NextStep::Refuse(Refused::Unreadable(scanned.unchangeable)));
+    }
+    if scanned.uncovered > 0 {
+        return Ok(NextStep::Refuse(Refused::Uncovered(scanned.uncovered)));
+    }
+    count_holds(rules, world, progress)?;
+    let is_unfinished = scanned.under_other_keys > 0;
+    Ok(NextStep::Do(Action::Begin(world.record.primary().filter(|_| is_unfinished))))
+}
+
+/// Makes the key of a plan. If the record is the direct successor of the one that the plan began with, and has exactly
+/// one key that it did not have, then this key was made for the plan, and the run before died before it noted that.
+fn make_key(world: &ClusterNow, plan: &RotationPlan) -> NextStep {
+    let record = &world.record;
+    if record.digest == plan.began {
+        return NextStep::Do(Action::Add);
+    }
+    let newest = record.keys.iter().max_by_key(|key| key.id).filter(|key| key.state == State::Pending);
+    match newest.filter(|_| record.past.first() == Some(&plan.began)) {
+        Some(key) => NextStep::Do(Action::Take(key.id)),
+        // The keyring was changed otherwise.
+        None => NextStep::Do(Action::Begin(None)),
+    }
+}
+
+/// Opens the gate to the promotion.
+fn prepare(rules: Rules, world: &ClusterNow, key: KeyId, progress: &RotationProgress) -> Gate<NextStep> {
+    let has_acknowledged = |serves: &ServedNow| serves.record == world.record.digest && serves.canary == Some(key);
+    let missing = missing(world, has_acknowledged);
+    if rules.has(Rule::Acknowledge) && !missing.is_empty() {
+        return Ok(NextStep::Wait(Wait::Acknowledge(missing)));
+    }
+    if !world.needs_no_backup && !world.record.key(key).is_some_and(|key| key.is_backed_up) {
+        let refusal = NextStep::Refuse(Refused::NotBackedUp(key));
+        return Ok(if world.can_back_up { NextStep::Do(Action::BackUp(key)) } else { refusal });
+    }
+    count_holds(rules, world, progress)?;
+    Ok(NextStep::Do(Action::Promote(key)))
+}
+
+/// Goes on after the promotion, until a scan that began after the quiet time is clean.
+fn finish(
+    rules: Rules,
+    world: &ClusterNow,
+    plan: &RotationPlan,
+    key: KeyId,
+    progress: &RotationProgress,
+) -> Gate<NextStep> {
+    if plan.phase == Phase::Prepare {
+        return Ok(NextStep::Do(Action::Promoted));
+    }
+    let missing = missing(world, |serves: &ServedNow| {
+        serves.primary == key && (!rules.has(Rule::Chain) || is_known(world, serves))
+    });
+    let published = progress.published(key);
+    if !missing.is_empty() && published.is_none() {
+        return Ok(NextStep::Wait(Wait::Publish(missing)));
+    }
+    let published = match published {
+        Some(published) if plan.phase != Phase::Promote => published,
+        _ => return Ok(NextStep::Do(Action::Published)),
+    };
+    let quiet = if rules.has(Rule::Quiet) { world.timeouts.quiet() } else { Duration::ZERO };
+    sweep(rules, world, published.after(quiet), progress)
+}
+
+/// Whether what a node serves is this record or one before it, and no fork.
+fn is_known(world: &ClusterNow, serves: &ServedNow) -> bool {
+    serves.record == world.record.digest || world.record.past.contains(&serves.record)
+}
+
+/// Has everything written, and waits until no API server writes under the old key.
+fn sweep(rules: Rules, world: &ClusterNow, quiet: Ticks, progress: &RotationProgress) -> Gate<NextStep> {
+    let scanned = progress.scanned.ok_or(NextStep::Do(Action::Scan))?;
+    readable(&scanned)?;
+    let has_rest = scanned.stale > scanned.failed;
+    if has_rest {
+        return Ok(NextStep::Do(Action::Rewrite));
+    }
+    if world.now < quiet {
+        return Ok(NextStep::Wait(Wait::Quiet(quiet)));
+    }
+    if scanned.at < quiet {
+        return Ok(NextStep::Do(Action::Scan));
+    }
+    if scanned.stale > 0 || scanned.unchangeable > 0 {
+        let Scanned { stale, unchangeable, .. } = scanned;
+        return Ok(NextStep::Refuse(Refused::Hold(Hold { stale, unchangeable })));
+    }
+    if scanned.uncovered > 0 {
+        return Ok(NextStep::Refuse(Refused::Uncovered(scanned.uncovered)));
+    }
+    if scanned.events > 0 {
+        let is_due = scanned.at.after(RESCAN) <= world.now;
+        return Ok(if is_due { NextStep::Do(Action::Scan) } else { NextStep::Wait(Wait::Events(scanned.events)) });
+    }
+    count_holds(rules, world, progress)?;
+    Ok(NextStep::Do(Action::Finish))
+}
+
+fn readable(scanned: &Scanned) -> Gate {
+    if scanned.is_incomplete { Err(NextStep::Refuse(Refused::Incomplete)) } else { Ok(()) }
+}
+
+/// Opens if there are no more API servers than nodes, and no connections that no API server accounts for.
+fn count_holds(rules: Rules, world: &ClusterNow, progress: &RotationProgress) -> Gate {
+    let counted = progress.fresh_count(world).ok_or(NextStep::Do(Action::Count))?;
+    let nodes = u64::try_from(world.nodes.len()).unwrap_or(u64::MAX);
+    let connections = world.nodes.iter().map(|node| node.connections).sum();
+    let refusal = match counted.count {
+        0 => Refused::NoApiServers,
+        count if rules.has(Rule::Count) && count > nodes => Refused::TooManyApiServers { count, nodes },
+        count if rules.has(Rule::Count) && connections > count => Refused::UnknownConnections { connections, count },
+        _ => return Ok(()),
+    };
+    Err(NextStep::Refuse(refusal))
+}
+
+/// Returns the nodes for which the gate is closed, each once. Skipped nodes do not count.
+fn missing(world: &ClusterNow, is_open: impl Fn(&ServedNow) -> bool) -> Vec<String> {
+    let is_missing = |node: &&NodeNow| !node.is_skipped && !node.serves.as_ref().is_some_and(&is_open);
+    let names: BTreeSet<&String> = world.nodes.iter().filter(is_missing).map(|node| &node.name).collect();
+    names.into_iter().cloned().collect()
+}

@@ -1,0 +1,63 @@
+//! Pieces of a world, for tests.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    crypto::{Commitment, Digest},
+    keyring::{key_id::KeyId, state::State, testing::now},
+};
+
+use super::{
+    rotation::{Phase, PlanId, RotationPlan},
+    world::{ApiServers, ClusterNow, KeyNow, NodeNow, RecordNow, Scanned, ServedNow, Ticks, Timeouts},
+};
+
+/// The key with this number.
+pub fn key(seq: u32) -> KeyId {
+    KeyId::new(seq, &Commitment([u8::try_from(seq).unwrap(); 32]))
+}
+
+/// The record with this number. Those with lower numbers are its past.
+pub fn record(number: u8, keys: &[(u32, State)]) -> RecordNow {
+    let keys = keys.iter().map(|(seq, state)| KeyNow { id: key(*seq), state: *state, is_backed_up: true });
+    let past = (1..number).rev().map(|number| Digest([number; 32]));
+    RecordNow { digest: Digest([number; 32]), past: past.collect(), keys: keys.collect() }
+}
+
+/// A cluster of one node, which serves record 3 with key 2.
+pub fn world() -> ClusterNow {
+    let serves = ServedNow { record: Digest([3; 32]), primary: key(2), canary: Some(key(2)) };
+    ClusterNow {
+        now: Ticks::default(),
+        record: record(3, &[(1, State::DecryptOnly), (2, State::Primary)]),
+        nodes: vec![NodeNow { name: "a".to_owned(), is_skipped: false, serves: Some(serves), connections: 1 }],
+        timeouts: Timeouts::default(),
+        can_back_up: false,
+        needs_no_backup: false,
+    }
+}
+
+/// A plan towards key 2, which every node serves.
+pub fn plan() -> RotationPlan {
+    let begun = RotationPlan::begin(PlanId([9; 16]), Digest([1; 32]), Some(key(2)), BTreeSet::new(), now());
+    RotationPlan { phase: Phase::Sweep, ..begun }
+}
+
+/// A scan that has found nothing.
+pub fn clean(at: Ticks) -> Scanned {
+    Scanned {
+        at,
+        stale: 0,
+        under_other_keys: 0,
+        failed: 0,
+        events: 0,
+        unchangeable: 0,
+        uncovered: 0,
+        is_incomplete: false,
+    }
+}
+
+/// A count of the API servers.
+pub fn counted(at: Ticks, count: u64) -> ApiServers {
+    ApiServers { at, count }
+}

@@ -1,0 +1,198 @@
+//! Each gate by itself.
+
+use std::time::Duration;
+
+use super::{
+    next,
+    progress::RotationProgress,
+    rotation::{Phase, RotationPlan},
+    step::{Action, Hold, NextStep, Refused, Wait},
+    testing::{clean, counted, key, plan, record, world},
+    world::{ClusterNow, NodeNow, Scanned, ServedNow, Ticks},
+};
+use crate::{crypto::Digest, keyring::state::State};
+
+const NOW: Ticks = Ticks(Duration::from_hours(1));
+
+/// The world at one o'clock.
+fn at_one() -> ClusterNow {
+    ClusterNow { now: NOW, ..world() }
+}
+
+/// A run that has seen everything that has to be seen.
+fn seen() -> RotationProgress {
+    let mut seen = RotationProgress { scanned: Some(clean(NOW)), counted: Some(counted(NOW, 1)), ..Default::default() };
+    seen.see_published(key(2), Ticks::default());
+    seen
+}
+
+fn with_scan(change: impl FnOnce(&mut Scanned)) -> RotationProgress {
+    let mut scanned = clean(NOW);
+    change(&mut scanned);
+    RotationProgress { scanned: Some(scanned), ..seen() }
+}
+
+fn step(world: &ClusterNow, plan: &RotationPlan, progress: &RotationProgress) -> NextStep {
+    next(world, Some(plan), progress)
+}
+
+#[test]
+fn a_rotation_looks_before_it_begins() {
+    let fresh = RotationProgress::default();
+    assert_eq!(next(&at_one(), None, &fresh), NextStep::Do(Action::Scan));
+    let scanned = RotationProgress { scanned: Some(clean(NOW)), ..fresh };
+    assert_eq!(next(&at_one(), None, &scanned), NextStep::Do(Action::Count));
+    assert_eq!(next(&at_one(), None, &seen()), NextStep::Do(Action::Begin(None)));
+    let done = RotationPlan { phase: Phase::Done, ..plan() };
+    assert_eq!(step(&at_one(), &done, &seen()), NextStep::Do(Action::Begin(None)));
+    let incomplete = with_scan(|scanned| scanned.is_incomplete = true);
+    assert_eq!(next(&at_one(), None, &incomplete), NextStep::Refuse(Refused::Incomplete));
+    let uncovered = with_scan(|scanned| scanned.uncovered = 3);
+    assert_eq!(next(&at_one(), None, &uncovered), NextStep::Refuse(Refused::Uncovered(3)));
+    let unreadable = with_scan(|scanned| scanned.unchangeable = 2);
+    assert_eq!(next(&at_one(), None, &unreadable), NextStep::Refuse(Refused::Unreadable(2)));
+}
+
+#[test]
+fn values_under_another_key_mean_that_a_rotation_is_unfinished() {
+    let unfinished = with_scan(|scanned| (scanned.stale, scanned.under_other_keys) = (5, 1));
+    assert_eq!(next(&at_one(), None, &unfinished), NextStep::Do(Action::Begin(Some(key(2)))));
+    let plaintext = with_scan(|scanned| scanned.stale = 5);
+    assert_eq!(next(&at_one(), None, &plaintext), NextStep::Do(Action::Begin(None)));
+}
+
+#[test]
+fn there_must_not_be_more_api_servers_than_nodes() {
+    let refused = |count, connections| {
+        let mut world = at_one();
+        world.nodes[0].connections = connections;
+        next(&world, None, &RotationProgress { counted: Some(counted(NOW, count)), ..seen() })
+    };
+    assert_eq!(refused(0, 1), NextStep::Refuse(Refused::NoApiServers));
+    assert_eq!(refused(3, 1), NextStep::Refuse(Refused::TooManyApiServers { count: 3, nodes: 1 }));
+    assert_eq!(refused(1, 2), NextStep::Refuse(Refused::UnknownConnections { connections: 2, count: 1 }));
+    assert_eq!(refused(1, 0), NextStep::Do(Action::Begin(None)), "an API server that reconnects later");
+    let old = RotationProgress { counted: Some(counted(Ticks::default(), 1)), ..seen() };
+    assert_eq!(next(&at_one(), None, &old), NextStep::Do(Action::Count));
+}
+
+#[test]
+fn a_run_that_died_before_it_noted_its_key_takes_that_key_and_no_other() {
+    let plan = RotationPlan { phase: Phase::Prepare, key: None, began: Digest([2; 32]), ..plan() };
+    let primary = (1, State::Primary);
+    let made = |number, keys: &[_]| step(&ClusterNow { record: record(number, keys), ..at_one() }, &plan, &seen());
+    assert_eq!(made(2, &[primary]), NextStep::Do(Action::Add));
+    assert_eq!(made(2, &[primary, (2, State::Pending)]), NextStep::Do(Action::Add), "a pending key from before");
+    assert_eq!(made(3, &[primary, (2, State::Pending)]), NextStep::Do(Action::Take(key(2))));
+    assert_eq!(made(3, &[primary, (2, State::Disabled)]), NextStep::Do(Action::Begin(None)));
+    assert_eq!(made(4, &[primary, (2, State::Pending)]), NextStep::Do(Action::Begin(None)), "somebody else was here");
+}
+
+#[test]
+fn no_key_is_promoted_before_every_node_reads_with_it_and_a_backup_holds_it() {
+    let plan = RotationPlan { phase: Phase::Prepare, ..plan() };
+    let serves = ServedNow { record: Digest([3; 32]), primary: key(1), canary: Some(key(2)) };
+    let mut world = ClusterNow { record: record(3, &[(1, State::Primary), (2, State::Pending)]), ..at_one() };
+    world.nodes[0].serves = Some(serves);
+    assert_eq!(step(&world, &plan, &seen()), NextStep::Do(Action::Promote(key(2))));
+    let acknowledge = NextStep::Wait(Wait::Acknowledge(vec!["a".to_owned()]));
+    for serves in [
+        None,
+        Some(ServedNow { canary: None, ..serves }),
+        Some(ServedNow { canary: Some(key(1)), ..serves }),
+        Some(ServedNow { record: Digest([2; 32]), ..serves }),
+    ] {
+        let mut world = world.clone();
+        world.nodes[0].serves = serves;
+        assert_eq!(step(&world, &plan, &seen()), acknowledge, "{serves:?}");
+        world.nodes[0].is_skipped = true;
+        assert_eq!(step(&world, &plan, &seen()), NextStep::Do(Action::Promote(key(2))), "a skipped node");
+    }
+    let old = RotationProgress { counted: None, ..seen() };
+    assert_eq!(step(&world, &plan, &old), NextStep::Do(Action::Count));
+    world.record.keys[1].is_backed_up = false;
+    assert_eq!(step(&world, &plan, &seen()), NextStep::Refuse(Refused::NotBackedUp(key(2))));
+    world.can_back_up = true;
+    assert_eq!(step(&world, &plan, &seen()), NextStep::Do(Action::BackUp(key(2))));
+    world.needs_no_backup = true;
+    assert_eq!(step(&world, &plan, &seen()), NextStep::Do(Action::Promote(key(2))));
+}
+
+#[test]
+fn every_node_is_waited_for_by_name() {
+    let plan = RotationPlan { phase: Phase::Prepare, ..plan() };
+    let mut world = ClusterNow { record: record(3, &[(1, State::Primary), (2, State::Pending)]), ..at_one() };
+    let silent = |name: &str| NodeNow { name: name.to_owned(), is_skipped: false, serves: None, connections: 0 };
+    world.nodes = vec![silent("c"), world.nodes[0].clone(), silent("b")];
+    let names = vec!["b".to_owned(), "c".to_owned()];
+    assert_eq!(step(&world, &plan, &seen()), NextStep::Wait(Wait::Acknowledge(names)));
+}
+
+#[test]
+fn the_quiet_time_begins_when_every_node_was_seen_to_serve_the_key() {
+    let fresh = RotationProgress { scanned: Some(clean(NOW)), ..RotationProgress::default() };
+    let promoted = RotationPlan { phase: Phase::Promote, ..plan() };
+    assert_eq!(step(&at_one(), &promoted, &fresh), NextStep::Do(Action::Published));
+    assert_eq!(step(&at_one(), &plan(), &fresh), NextStep::Do(Action::Published), "also after a resume");
+    let publish = NextStep::Wait(Wait::Publish(vec!["a".to_owned()]));
+    for serves in [
+        None,
+        Some(ServedNow { record: Digest([3; 32]), primary: key(1), canary: None }),
+        Some(ServedNow { record: Digest([8; 32]), primary: key(2), canary: None }),
+    ] {
+        let mut world = at_one();
+        world.nodes[0].serves = serves;
+        assert_eq!(step(&world, &promoted, &fresh), publish, "{serves:?}");
+    }
+    let mut published = fresh;
+    published.see_published(key(2), NOW);
+    let quiet = NOW.after(Duration::from_secs(263));
+    assert_eq!(step(&at_one(), &plan(), &published), NextStep::Wait(Wait::Quiet(quiet)));
+    published.see_published(key(2), quiet);
+    assert_eq!(published.published(key(2)), Some(NOW), "the first time counts");
+    let after = ClusterNow { now: quiet, ..at_one() };
+    assert_eq!(
+        step(&after, &plan(), &published),
+        NextStep::Do(Action::Scan),
+        "a scan from before the end proves nothing"
+    );
+    let mut slow = ClusterNow { now: quiet, ..at_one() };
+    slow.timeouts.request = Duration::from_mins(5);
+    assert_eq!(step(&slow, &plan(), &published), NextStep::Wait(Wait::Quiet(NOW.after(Duration::from_secs(503)))));
+}
+
+#[test]
+fn only_a_clean_scan_after_the_quiet_time_ends_it() {
+    assert_eq!(step(&at_one(), &plan(), &seen()), NextStep::Do(Action::Finish));
+    let rest = with_scan(|scanned| (scanned.stale, scanned.failed) = (3, 2));
+    assert_eq!(step(&at_one(), &plan(), &rest), NextStep::Do(Action::Rewrite));
+    let held = with_scan(|scanned| (scanned.stale, scanned.failed) = (3, 3));
+    let rest = Hold { stale: 3, unchangeable: 0 };
+    assert_eq!(step(&at_one(), &plan(), &held), NextStep::Refuse(Refused::Hold(rest)));
+    let events = with_scan(|scanned| scanned.events = 4);
+    assert_eq!(step(&at_one(), &plan(), &events), NextStep::Wait(Wait::Events(4)));
+    let later = ClusterNow { now: NOW.after(Duration::from_mins(1)), ..at_one() };
+    assert_eq!(step(&later, &plan(), &events), NextStep::Do(Action::Scan));
+    let uncounted = RotationProgress { counted: None, ..seen() };
+    assert_eq!(step(&at_one(), &plan(), &uncounted), NextStep::Do(Action::Count));
+    let others = RotationProgress { counted: Some(counted(NOW, 2)), ..seen() };
+    let refused = Refused::TooManyApiServers { count: 2, nodes: 1 };
+    assert_eq!(step(&at_one(), &plan(), &others), NextStep::Refuse(refused));
+}
+
+#[test]
+fn a_plan_whose_key_was_replaced_is_void() {
+    for keys in [[(2, State::DecryptOnly), (3, State::Primary)], [(1, State::Primary), (3, State::Pending)]] {
+        let world = ClusterNow { record: record(5, &keys), ..at_one() };
+        assert_eq!(step(&world, &plan(), &seen()), NextStep::Do(Action::Begin(None)));
+        let stale = with_scan(|scanned| (scanned.stale, scanned.under_other_keys) = (1, 1));
+        let primary = world.record.primary();
+        assert_eq!(step(&world, &plan(), &stale), NextStep::Do(Action::Begin(primary)));
+    }
+}
+
+#[test]
+fn the_words_of_phases_are_those_of_the_file() {
+    assert_eq!(Phase::ALL.map(Phase::as_str), ["prepare", "promote", "sweep", "done"]);
+    assert!(Phase::ALL.is_sorted());
+}

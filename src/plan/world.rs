@@ -1,0 +1,152 @@
+//! What is known of a cluster at one moment.
+
+use std::time::Duration;
+
+use crate::{
+    crypto::Digest,
+    keyring::{key_id::KeyId, state::State},
+};
+
+/// A moment on the boot-time clock of the machine that runs the rotation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticks(pub Duration);
+
+impl Ticks {
+    /// Returns the moment that comes after `wait`.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(wait))
+    }
+}
+
+/// How long kube-apiserver may take, where its flags or its EncryptionConfiguration say more than the defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Timeouts {
+    /// `timeout` of the provider: how long it waits for the plugin.
+    pub kms: Duration,
+    /// `--request-timeout`: how long a write may be under way.
+    pub request: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { kms: Duration::from_secs(3), request: Duration::from_mins(1) }
+    }
+}
+
+impl Timeouts {
+    /// For how long kube-apiserver goes on writing under a seed without a good Status. A constant in k8s.io/apiserver.
+    const COASTING: Duration = Duration::from_mins(3);
+    /// How long the kernel may take to deliver a write that was given up.
+    const DELIVERY: Duration = Duration::from_secs(20);
+
+    /// For how long an API server may still write under the old key after its plugin serves another primary key.
+    pub fn quiet(self) -> Duration {
+        self.kms.max(Self::default().kms) + Self::COASTING + self.request.max(Self::default().request) + Self::DELIVERY
+    }
+}
+
+/// A key of the keyring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyNow {
+    /// Its name.
+    pub id: KeyId,
+    /// Its state.
+    pub state: State,
+    /// Whether a backup that counts holds it.
+    pub is_backed_up: bool,
+}
+
+/// The keyring's record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RecordNow {
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// The records before it, the newest first.
+    pub past: Vec<Digest>,
+    /// Its keys that are not destroyed.
+    pub keys: Vec<KeyNow>,
+}
+
+impl RecordNow {
+    /// Returns the primary key.
+    pub fn primary(&self) -> Option<KeyId> {
+        self.keys.iter().find(|key| key.state == State::Primary).map(|key| key.id)
+    }
+
+    /// Returns the key of this name.
+    pub fn key(&self, id: KeyId) -> Option<&KeyNow> {
+        self.keys.iter().find(|key| key.id == id)
+    }
+}
+
+/// What a node's plugin serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ServedNow {
+    /// The SHA-256 of the record.
+    pub record: Digest,
+    /// The primary key.
+    pub primary: KeyId,
+    /// The key under which it has opened a canary.
+    pub canary: Option<KeyId>,
+}
+
+/// A node as the others see it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NodeNow {
+    /// Its name.
+    pub name: String,
+    /// Whether the operator has said that it may be left behind.
+    pub is_skipped: bool,
+    /// What its plugin serves. `None` if it does not say.
+    pub serves: Option<ServedNow>,
+    /// How many connections its plugin has to live API servers.
+    pub connections: u64,
+}
+
+/// A count of the API servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ApiServers {
+    /// When it began.
+    pub at: Ticks,
+    /// How many there are. 0 means that it is not known.
+    pub count: u64,
+}
+
+/// What a scan found, without the objects that are left by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Scanned {
+    /// When it began.
+    pub at: Ticks,
+    /// Values that have to be under the primary key, and are not.
+    pub stale: u64,
+    /// How many of these are under another key of ours.
+    pub under_other_keys: u64,
+    /// How many of these could not be written again when it was tried last.
+    pub failed: u64,
+    /// Events that are not under the primary key. They are not written again, because that would renew their lifetime.
+    pub events: u64,
+    /// Values that a write does not change: they are damaged, or under a key that is missing or disabled.
+    pub unchangeable: u64,
+    /// Secrets that no entry of the EncryptionConfiguration encrypts.
+    pub uncovered: u64,
+    /// Whether something may have been missed.
+    pub is_incomplete: bool,
+}
+
+/// Everything that is known at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ClusterNow {
+    /// Now.
+    pub now: Ticks,
+    /// The keyring.
+    pub record: RecordNow,
+    /// Every node that is enrolled.
+    pub nodes: Vec<NodeNow>,
+    /// How long the API servers may take.
+    pub timeouts: Timeouts,
+    /// Whether the command can write a backup by itself.
+    pub can_back_up: bool,
+    /// Whether the operator promotes a key that no backup holds.
+    pub needs_no_backup: bool,
+}

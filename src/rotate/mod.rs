@@ -1,0 +1,16 @@
+//! Drives a rotation: asks the planner for the next step, does it, and asks again.
+//!
+//! ```text
+//! drive -> clock
+//! ```
+//!
+//! Nothing here decides. The planner decides from what the hands see, and the hands do one step at a time. So a
+//! rotation can be ended and begun anew between any two lines.
+
+mod clock;
+mod drive;
+
+pub use self::{
+    clock::{BootClock, RotationClock, now},
+    drive::{Acted, Hands, RotationEnd, drive},
+};
