@@ -44,6 +44,8 @@ mod restorable;
 #[cfg(feature = "default")]
 mod restoring;
 #[cfg(feature = "default")]
+mod rotate;
+#[cfg(feature = "default")]
 mod runbook;
 #[cfg(feature = "default")]
 mod scan;

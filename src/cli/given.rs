@@ -30,7 +30,8 @@ const REPEATED: [&str; 19] = [
 
 /// The flags that only the same command repeats, if it does something else the next time. `--html` is not one of them,
 /// because a page is not written twice.
-const REPEATED_BY_ITSELF: [&str; 6] = ["snapshot", "list", "all", "prometheus", "rate", "leave"];
+const REPEATED_BY_ITSELF: [&str; 8] =
+    ["snapshot", "list", "all", "prometheus", "rate", "leave", "backup-dir", "api-servers"];
 
 /// Of these, the ones that name a file to read. If it is the reason of a failure, it is not repeated.
 const FILES: [&str; 10] = [

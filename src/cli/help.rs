@@ -14,13 +14,12 @@ use super::failure::{Exit, Failure};
 
 /// Reads the command line of this process. Prints the help and ends the process if the command line asks for it or is
 /// wrong.
-pub(super) fn matches(claviger: Command) -> ArgMatches {
+pub(super) fn matches(claviger: Command, words: &[OsString]) -> ArgMatches {
     let mut examples = Vec::new();
     let claviger = take_examples(claviger, &mut examples);
-    let words: Vec<OsString> = std::env::args_os().collect();
-    read(&claviger, &words).unwrap_or_else(|error| {
+    read(&claviger, words).unwrap_or_else(|error| {
         let text = put_back(error.render().ansi().to_string(), &examples);
-        if error.use_stderr() && wants_json(&words) {
+        if error.use_stderr() && wants_json(words) {
             let _ = usage_failure(&error).report_as_json();
         } else if error.use_stderr() {
             // If the stream is closed, nobody reads it.
@@ -47,11 +46,15 @@ fn read(claviger: &Command, words: &[OsString]) -> Result<ArgMatches, Error> {
     }
 }
 
-/// What the answer to `claviger rotate` suggests, because there is no command that does all of it.
-const ROTATE: (&str, &str) = (
-    "rotate",
-    "to rotate, begin with: claviger key add; it says what comes next: a backup, and claviger key promote KEY",
-);
+/// What the answer to `claviger key rotate` suggests.
+const ROTATE: (&str, &str) = if cfg!(feature = "reencrypt") {
+    ("rotate", "to rotate the key: claviger rotate")
+} else {
+    (
+        "rotate",
+        "to rotate, begin with: claviger key add; it says what comes next: a backup, and claviger key promote KEY",
+    )
+};
 
 /// Suggests the commands that have the wrong word as their last word: `claviger key promote` for `claviger promote`.
 fn with_places(mut error: Error, claviger: &Command) -> Error {

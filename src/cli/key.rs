@@ -74,6 +74,10 @@ Examples:
         /// lost
         #[arg(long)]
         without_backup: bool,
+        /// Promote the key although a rotation is unfinished. Values may then be under three keys or more, until
+        /// everything is re-encrypted
+        #[arg(long)]
+        despite_rotation: bool,
         /// Wait until every connected API server has adopted the key, which takes two to three minutes
         #[arg(long)]
         wait: bool,
@@ -210,8 +214,9 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> Result<Exit, Failure> {
     match args.verb {
         KeyVerb::List(keyring) => list(keyring, global),
         KeyVerb::Add { keyring, socket } => add(keyring, socket, global),
-        KeyVerb::Promote { one, without_backup, wait, socket } => {
-            promote(one, backed_up(without_backup), wait.then_some(socket), global)
+        KeyVerb::Promote { one, without_backup, despite_rotation, wait, socket } => {
+            let how = Promotion { backed_up: backed_up(without_backup), despite_rotation };
+            promote(one, how, wait.then_some(socket), global)
         }
         KeyVerb::Enable(one) => {
             let site = Site::find(one.keyring.settings(), global)?;
@@ -249,17 +254,39 @@ fn add(keyring: KeyringArgs, Socket { socket }: Socket, global: &Global) -> Resu
     Ok(Exit::Done)
 }
 
+/// What the operator says about a promotion.
+#[derive(Clone, Copy)]
+struct Promotion {
+    backed_up: BackedUp,
+    despite_rotation: bool,
+}
+
+/// Refuses if a rotation to another key is unfinished.
+fn check_rotation(site: &Site, opened: &Opened, key_id: KeyId) -> Result<(), Failure> {
+    let plan = keeper::load_plan(&site.dir, opened)?;
+    let Some(plan) = plan.filter(|plan| plan.is_unfinished() && plan.key != Some(key_id)) else { return Ok(()) };
+    let to = plan.key.map_or_else(String::new, |key| format!(" to {key}"));
+    let message = format!("a rotation{to} is unfinished since {}, so no other key is promoted", plan.since);
+    let finish = if cfg!(feature = "reencrypt") { "finish it: claviger rotate; or " } else { "" };
+    let hint = format!("{finish}promote the key all the same: claviger key promote {key_id} --despite-rotation");
+    Err(Failure::new(Exit::Refused, &message, hint))
+}
+
 fn promote(
     KeyArg { key, keyring }: KeyArg,
-    backed_up: BackedUp,
+    Promotion { backed_up, despite_rotation }: Promotion,
     wait: Option<Socket>,
     global: &Global,
 ) -> Result<Exit, Failure> {
     let is_waiting = wait.is_some();
     let socket = wait.and_then(|Socket { socket }| socket);
     let site = Site::find(Settings { socket, ..keyring.settings() }, global)?;
-    let keyring = site.open()?.keyring;
-    let key_id = named(&keyring, &key)?;
+    let opened = site.open()?;
+    let keyring = &opened.keyring;
+    let key_id = named(keyring, &key)?;
+    if !despite_rotation {
+        check_rotation(&site, &opened, key_id)?;
+    }
     if !is_waiting {
         apply(&site, &Act::Promote(key_id, backed_up), global)?;
         return Ok(Exit::Done);

@@ -2,14 +2,14 @@
 //!
 //! | files | what they are |
 //! |---|---|
-//! | `init` `serve` `status` `key` `slot` `recovery` `split` `rekey` `backup` `scan` `verify` `reencrypt` `decrypt` `generate` `reference` | verbs; `split` is `recovery split`, `reference` is `completions` and `man` |
+//! | `init` `serve` `status` `key` `slot` `recovery` `split` `rekey` `backup` `scan` `verify` `reencrypt` `rotate` `decrypt` `generate` `reference` | verbs; `split` is `recovery split`, `reference` is `completions` and `man` |
 //! | `arguments` `given` `help` `runtime` | shared: the arguments, the flags that hints repeat, the help, the event loop |
 //! | `site` `files` `identities` `passphrase` `backup_file` `at_hand` | shared: what a command opens and reads |
 //! | `probe` `live` `adoption` `socket` | shared: the plugin that runs beside a command |
 //! | `etcd` `needed` `scanning` `progress` `unscanned` | shared: where etcd is, which keys its values need, and how a scan is run and shown |
 //! | `output` `tables` `failure` | shared: what a command prints |
 //!
-//! No verb imports another verb.
+//! No verb imports another verb, except `rotate`: it is made of `reencrypt`, `verify` and `backup`.
 
 mod adoption;
 mod arguments;
@@ -44,6 +44,8 @@ mod reencrypt;
 #[cfg(feature = "reference")]
 mod reference;
 mod rekey;
+#[cfg(feature = "reencrypt")]
+mod rotate;
 mod runtime;
 #[cfg(feature = "scan")]
 mod scan;
@@ -62,7 +64,7 @@ mod unscanned;
 #[cfg(feature = "scan")]
 mod verify;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -74,7 +76,10 @@ use self::{
 };
 #[cfg(not(feature = "scan"))]
 use self::{unscanned as etcd, unscanned as needed};
-use crate::hardening;
+use crate::{
+    hardening,
+    rotate::{BootClock, RotationClock},
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -104,6 +109,8 @@ enum Command {
     Init(init::InitArgs),
     Serve(serve::ServeArgs),
     Status(status::StatusArgs),
+    #[cfg(feature = "reencrypt")]
+    Rotate(Box<rotate::RotateArgs>),
     Key(key::KeyArgs),
     Slot(slot::SlotArgs),
     Recovery(recovery::RecoveryArgs),
@@ -127,23 +134,34 @@ enum Command {
 /// Runs the command line of this process.
 #[must_use]
 pub fn run() -> ExitCode {
-    let matches = help::matches(Cli::command());
+    run_words(&std::env::args_os().collect::<Vec<_>>(), &BootClock)
+}
+
+/// Runs a command line, of which the first word is the program. Its rotations wait by `clock`. A test passes a clock on
+/// which minutes pass at once; the program has no such input.
+#[must_use]
+pub fn run_words(words: &[OsString], clock: &dyn RotationClock) -> ExitCode {
+    let matches = help::matches(Cli::command(), words);
     let Cli { mut global, verb } =
         Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit());
     global.given = Given::new(Cli::command, &matches);
-    match act(verb, &global) {
+    match act(verb, clock, &global) {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(&global),
     }
 }
 
 /// Runs a verb. Core dumps are forbidden before any verb can read a secret.
-fn act(verb: Command, global: &Global) -> Result<Exit, Failure> {
+fn act(verb: Command, clock: &dyn RotationClock, global: &Global) -> Result<Exit, Failure> {
     hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
+    #[cfg(not(feature = "reencrypt"))]
+    let _ = clock;
     match verb {
         Command::Init(args) => init::run(&args, global),
         Command::Serve(args) => serve::run(args, global),
         Command::Status(args) => status::run(args, global),
+        #[cfg(feature = "reencrypt")]
+        Command::Rotate(args) => rotate::run(*args, clock, global),
         Command::Key(args) => key::run(args, global),
         Command::Slot(args) => slot::run(args, global),
         Command::Recovery(args) => recovery::run(args, global),

@@ -47,6 +47,16 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), OutputError> {
     self::text(&format!("{}\n", escape::json(&text)))
 }
 
+/// Prints `value` as one line of JSON.
+///
+/// # Errors
+/// When standard output is closed or full.
+#[cfg(feature = "reencrypt")]
+pub(super) fn json_line(value: &impl Serialize) -> Result<(), OutputError> {
+    let text = serde_json::to_string(value).map_err(io::Error::from)?;
+    self::text(&format!("{}\n", escape::json(&text)))
+}
+
 /// Prints lines of text, without characters that a terminal obeys.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ mod sweep;
 mod tests;
 mod witness;
 
-pub use failures::{FailureKind, NamedFailure};
+pub use failures::{FailureKind, FailureList, NamedFailure};
 pub use pace::RequestPace;
 pub use stale::{BATCH, StaleScan, is_rewritable};
 pub use sweep::{Patience, SweepEnd, SweepOutcome, sweep};

@@ -136,6 +136,7 @@ impl Sandbox {
             stdout: None,
             user: None,
             program: CLAVIGER.into(),
+            limit: LIMIT,
         }
     }
 
@@ -187,12 +188,19 @@ pub(crate) struct Call<'a> {
     stdout: Option<PathBuf>,
     user: Option<u32>,
     program: PathBuf,
+    limit: Duration,
 }
 
 impl Call<'_> {
     /// Feeds it `bytes`; otherwise it reads from /dev/null.
     pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// Runs another program in its place, which may take so long.
+    pub(crate) fn by(mut self, program: &Path, limit: Duration) -> Self {
+        (self.program, self.limit) = (program.to_owned(), limit);
         self
     }
 
@@ -229,7 +237,7 @@ impl Call<'_> {
     pub(crate) fn run(mut self) -> Answer {
         let stdin = self.stdin.take();
         let child = self.spawn(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
-        self.answer(&complete(child, stdin))
+        self.answer(&complete(child, stdin, self.limit))
     }
 
     /// Starts it as a daemon, and waits until it serves.
@@ -294,8 +302,8 @@ impl Call<'_> {
     }
 }
 
-/// Waits for the end of `child`, and no longer than [`LIMIT`].
-fn complete(mut child: Child, stdin: Option<Vec<u8>>) -> Output {
+/// Waits for the end of `child`, and no longer than `limit`.
+fn complete(mut child: Child, stdin: Option<Vec<u8>>, limit: Duration) -> Output {
     let id = rustix::process::Pid::from_child(&child);
     if let Some((mut pipe, bytes)) = child.stdin.take().zip(stdin) {
         // It may end without reading.
@@ -303,10 +311,10 @@ fn complete(mut child: Child, stdin: Option<Vec<u8>>) -> Output {
     }
     let (done, output) = mpsc::channel();
     thread::spawn(move || done.send(child.wait_with_output()));
-    output.recv_timeout(LIMIT).map_or_else(
+    output.recv_timeout(limit).map_or_else(
         |_| {
             _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
-            panic!("it did not end within {LIMIT:?}")
+            panic!("it did not end within {limit:?}")
         },
         |output| output.unwrap(),
     )

@@ -5,5 +5,5 @@
 //! ```
 
 mod refusals;
-mod rig;
+pub(crate) mod rig;
 mod sweeps;

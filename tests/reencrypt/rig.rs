@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-pub(super) const STATE: &str = "--state-dir [DIR]/state";
+pub(crate) const STATE: &str = "--state-dir [DIR]/state";
 const SERVE: &str = "--state-dir [DIR]/state --socket [DIR]/run/kms.sock";
 const RESOURCES: &str =
     "--resource secrets --resource configmaps --resource widgets.example.com --resource gone.example.com";
@@ -30,24 +30,24 @@ spec:
 ";
 
 /// A Secret as an API server without encryption stores it, and its key in etcd.
-pub(super) const PLAIN: &[u8] = br#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"plain","namespace":"default","uid":"5d2c8c2e-4f5f-4d4f-9b1a-1f0f2f5e0c11"},"type":"Opaque"}"#;
-pub(super) const PLAIN_KEY: &str = "/registry/secrets/default/plain";
+pub(crate) const PLAIN: &[u8] = br#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"plain","namespace":"default","uid":"5d2c8c2e-4f5f-4d4f-9b1a-1f0f2f5e0c11"},"type":"Opaque"}"#;
+pub(crate) const PLAIN_KEY: &str = "/registry/secrets/default/plain";
 
 /// A node with one API server.
-pub(super) struct Rig {
-    pub(super) sandbox: Sandbox,
-    pub(super) etcd: Etcd,
-    pub(super) api: ApiServer,
-    pub(super) daemon: Daemon,
+pub(crate) struct Rig {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) etcd: Etcd,
+    pub(crate) api: ApiServer,
+    pub(crate) daemon: Daemon,
 }
 
 impl Rig {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|api, _| api)
     }
 
     /// An API server that also accepts a certificate of `user`, who has no rights.
-    pub(super) fn with_certificate(user: &str) -> (Self, ClientCertificate) {
+    pub(crate) fn with_certificate(user: &str) -> (Self, ClientCertificate) {
         let mut made = None;
         let rig = Self::with(|api, sandbox| {
             let certificate = ClientCertificate::create(sandbox.root(), user).unwrap();
@@ -72,11 +72,11 @@ impl Rig {
     }
 
     /// Applies documents of YAML.
-    pub(super) fn apply(&self, documents: &str) {
+    pub(crate) fn apply(&self, documents: &str) {
         self.api.kubectl_stdin(&["apply", "-f", "-"], documents).unwrap();
     }
 
-    pub(super) fn create_secrets(&self, prefix: &str, count: usize) {
+    pub(crate) fn create_secrets(&self, prefix: &str, count: usize) {
         let document = |number| {
             format!(
                 "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {prefix}-{number:04}}}\nstringData: {{password: pw-{number}}}\n"
@@ -86,7 +86,7 @@ impl Rig {
     }
 
     /// Makes three objects each of two other resources.
-    pub(super) fn create_others(&self) {
+    pub(crate) fn create_others(&self) {
         self.apply(WIDGETS);
         self.api.kubectl(&["wait", "--for=condition=Established", "crd/widgets.example.com"]).unwrap();
         for number in 0..3 {
@@ -98,38 +98,45 @@ impl Rig {
     }
 
     /// Makes another key primary, without waiting for anything.
-    pub(super) fn promote(&mut self) {
+    pub(crate) fn promote(&mut self) {
         self.sandbox.run(&format!("key add {STATE}")).ends_with(0);
         self.sandbox.run(&format!("key promote k2 --without-backup {STATE}")).ends_with(0);
     }
 
     /// Makes another key primary, and restarts the API server, which then writes under it at once.
-    pub(super) fn promote_and_adopt(&mut self) {
+    pub(crate) fn promote_and_adopt(&mut self) {
         self.promote();
         self.daemon.kill();
         self.daemon = self.sandbox.serve(SERVE);
         self.api.restart().unwrap();
     }
 
-    pub(super) fn kubeconfig(&self) -> PathBuf {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.api.kubeconfig()
     }
 
     /// The command, with the flags of the API server that runs and the kubeconfig of the administrator.
-    pub(super) fn call(&mut self, more: &str) -> Call<'_> {
+    pub(crate) fn call(&mut self, more: &str) -> Call<'_> {
         let kubeconfig = self.kubeconfig();
         self.call_as(&kubeconfig.display().to_string(), more)
     }
 
+    /// A command of claviger, with the state directory, the API server that runs and the kubeconfig of the administrator.
+    pub(crate) fn cluster_call(&mut self, verb: &str, more: &str) -> Call<'_> {
+        let kubeconfig = self.kubeconfig().display().to_string();
+        let pid = self.api.process().unwrap().id();
+        self.sandbox.call(&format!("{verb} {STATE} --apiserver-process {pid} --kubeconfig {kubeconfig} {more}"))
+    }
+
     /// The command with another kubeconfig.
-    pub(super) fn call_as(&mut self, kubeconfig: &str, more: &str) -> Call<'_> {
+    pub(crate) fn call_as(&mut self, kubeconfig: &str, more: &str) -> Call<'_> {
         let pid = self.api.process().unwrap().id();
         self.sandbox.call(&format!("reencrypt {STATE} --apiserver-process {pid} --kubeconfig {kubeconfig} {more}"))
     }
 
     /// Runs the command.
     #[track_caller]
-    pub(super) fn reencrypt(&mut self, more: &str, exit: i32, expected: &[&str]) -> Answer {
+    pub(crate) fn reencrypt(&mut self, more: &str, exit: i32, expected: &[&str]) -> Answer {
         let answer = self.call(more).run();
         answer.ends_with(exit);
         has_all(&answer, expected);
@@ -138,13 +145,13 @@ impl Rig {
 
     /// Proves that etcd has nothing left over, by the command that only reads etcd.
     #[track_caller]
-    pub(super) fn is_clean(&mut self) {
+    pub(crate) fn is_clean(&mut self) {
         let pid = self.api.process().unwrap().id();
         self.sandbox.run(&format!("verify {STATE} --apiserver-process {pid}")).ends_with(0);
     }
 
     /// The revision at which etcd has a key.
-    pub(super) fn revision_of(&self, key: &str) -> u64 {
+    pub(crate) fn revision_of(&self, key: &str) -> u64 {
         let answer = self.etcd.run_etcdctl(&["get", key, "--write-out=json"]).unwrap();
         let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
         answer["kvs"][0]["mod_revision"].as_u64().unwrap()
@@ -152,7 +159,7 @@ impl Rig {
 }
 
 #[track_caller]
-pub(super) fn has_all(answer: &Answer, expected: &[&str]) {
+pub(crate) fn has_all(answer: &Answer, expected: &[&str]) {
     for text in expected {
         assert!(answer.stdout.contains(text) || answer.stderr.contains(text), "{text}: {answer}");
     }

@@ -10,8 +10,8 @@ use crate::{
     durable::DurableError,
     keeper::{
         BeginError, ChangeKeysError, ChangeRecoveryError, ChangeSlotsError, CommitError, ForgetBackupsError,
-        ListBackupError, MakeBackupError, MergePlanError, OpenError, ReadLedgerError, RekeyError, RootKeyError,
-        UsageDoubt,
+        ListBackupError, LoadPlanError, MakeBackupError, MergePlanError, OpenError, ReadLedgerError, RekeyError,
+        RootKeyError, UsageDoubt, WritePlanError,
     },
     keyring::{
         ChangeError,
@@ -36,6 +36,25 @@ impl Explain for BeginError {
             Self::Open(error) => error.explain(),
             Self::Lock(error) => error.explain(),
             Self::Rekeying => refused(FINISH_REKEY),
+        }
+    }
+}
+
+impl Explain for LoadPlanError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::File(error) => error.explain(),
+            Self::Refused(_) => (Exit::Damaged, Some("it is replaced by: claviger rotate".to_owned())),
+        }
+    }
+}
+
+impl Explain for WritePlanError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Begin(error) => error.explain(),
+            Self::Commit(error) => error.explain(),
+            Self::Memory(error) => error.explain(),
         }
     }
 }

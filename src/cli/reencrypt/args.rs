@@ -68,7 +68,7 @@ pub(in crate::cli) struct ReencryptArgs {
 
 /// How the API server is reached.
 #[derive(Args)]
-pub(super) struct KubeArgs {
+pub(in crate::cli) struct KubeArgs {
     /// Kubeconfig with the address of the API server and credentials [default: as kubectl; on a control-plane node also
     /// /etc/kubernetes/admin.conf]
     #[arg(long, value_name = "FILE")]
@@ -79,14 +79,14 @@ pub(super) struct KubeArgs {
 }
 
 impl KubeArgs {
-    pub(super) fn access(&self) -> KubeAccess {
+    pub(in crate::cli) fn access(&self) -> KubeAccess {
         KubeAccess { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
     }
 }
 
 /// The most objects in a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rate(pub(super) Option<u32>);
+pub(in crate::cli) struct Rate(pub(in crate::cli) Option<u32>);
 
 impl Default for Rate {
     fn default() -> Self {
@@ -97,9 +97,9 @@ impl Default for Rate {
 /// The text is not a rate.
 #[derive(Debug, thiserror::Error)]
 #[error("expected a number of at least 1, or `unlimited`")]
-struct NoRate;
+pub(in crate::cli) struct NoRate;
 
-fn rate(text: &str) -> Result<Rate, NoRate> {
+pub(in crate::cli) fn rate(text: &str) -> Result<Rate, NoRate> {
     match text {
         "unlimited" => Ok(Rate(None)),
         number => number.parse().ok().filter(|rate| *rate > 0).map(|rate| Rate(Some(rate))).ok_or(NoRate),

@@ -9,6 +9,7 @@ use crate::{
     keyring::time::Time,
     reencrypt::is_rewritable,
     scan::{
+        judge::FindingKind,
         names::Names,
         report::ScanReport,
         tally::{GroupCount, ListedObject, Lister},
@@ -21,20 +22,53 @@ use super::super::{
     scanning::{ScanInput, scan_places},
 };
 
+/// How many objects there are that a rotation has to know about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::cli) struct Obstacles {
+    /// Under another key of the keyring than the primary one.
+    pub(in crate::cli) under_other_keys: u64,
+    /// Damaged, or under a key or a provider that the API server cannot use.
+    pub(in crate::cli) unreadable: u64,
+    /// Secrets that no entry of the EncryptionConfiguration encrypts.
+    pub(in crate::cli) uncovered: u64,
+}
+
+impl Obstacles {
+    /// Counts `objects` with these findings.
+    fn add(&mut self, kinds: &[FindingKind], objects: u64) {
+        let has = |kind: FindingKind| u64::from(kinds.contains(&kind)) * objects;
+        let unreadable =
+            [FindingKind::Damaged, FindingKind::NoProvider, FindingKind::UnknownKey, FindingKind::DisabledKey];
+        self.under_other_keys += has(FindingKind::Stale);
+        self.unreadable += unreadable.into_iter().map(has).max().unwrap_or(0);
+        self.uncovered += has(FindingKind::Plaintext);
+    }
+
+    fn without(self, left: Self) -> Self {
+        Self {
+            under_other_keys: self.under_other_keys.saturating_sub(left.under_other_keys),
+            unreadable: self.unreadable.saturating_sub(left.unreadable),
+            uncovered: self.uncovered.saturating_sub(left.uncovered),
+        }
+    }
+}
+
 /// What a scan found.
-pub(super) struct Census {
+pub(in crate::cli) struct Census {
     /// The whole report.
-    pub(super) report: ScanReport,
+    pub(in crate::cli) report: ScanReport,
     /// How many objects the API server can write again, by resource.
-    pub(super) stale: BTreeMap<String, u64>,
+    pub(in crate::cli) stale: BTreeMap<String, u64>,
     /// Events that are not as they have to be. They expire.
-    pub(super) events: u64,
+    pub(in crate::cli) events: u64,
     /// Which objects are not as they have to be, of those that are left by name.
-    pub(super) left: BTreeSet<Vec<u8>>,
+    pub(in crate::cli) left: BTreeSet<Vec<u8>>,
     /// How many of these the API server could write again.
     left_stale: u64,
+    /// What stands in the way of a rotation, without the objects that are left by name.
+    pub(in crate::cli) obstacles: Obstacles,
     /// The resources whose encrypted values would be written in plaintext.
-    pub(super) to_plaintext: Vec<String>,
+    pub(in crate::cli) to_plaintext: Vec<String>,
 }
 
 impl Census {
@@ -42,22 +76,33 @@ impl Census {
     ///
     /// # Errors
     /// When a place cannot be read.
-    pub(super) fn take(input: &ScanInput, left: &BTreeSet<Vec<u8>>, global: &Global) -> Result<Self, Failure> {
+    pub(in crate::cli) fn take(input: &ScanInput, left: &BTreeSet<Vec<u8>>, global: &Global) -> Result<Self, Failure> {
         let names = Names::new(&input.prefix);
         let found = RefCell::new(BTreeSet::new());
-        let left_stale = Cell::new(0);
+        let (left_stale, in_left) = (Cell::new(0), Cell::new(Obstacles::default()));
         let lister = (!left.is_empty()).then(|| {
             Box::new(|object: &ListedObject<'_>| {
                 if object.finding.is_some() && is_left(left, object.key) {
                     found.borrow_mut().insert(object.key.to_vec());
                     left_stale.set(left_stale.get() + u64::from(is_rewritable(object.group, &input.judge)));
+                    let mut counted = in_left.get();
+                    if object.finding == Some(FindingKind::Damaged) {
+                        counted.add(&[FindingKind::Damaged], 1);
+                    } else {
+                        counted.add(&input.judge.verdict_of(object.group).kinds, 1);
+                    }
+                    in_left.set(counted);
                 }
             }) as Lister<'_>
         });
         let (outcome, counts) = scan_places(&input.places, &input.judge, &names, (false, lister), global)?;
         let mut stale = BTreeMap::new();
         let (mut events, mut to_plaintext) = (0, Vec::new());
+        let mut obstacles = Obstacles::default();
         for count in counts.by_group.iter().filter(|count| count.objects > 0) {
+            if !is_event(count) {
+                obstacles.add(&count.verdict.kinds, count.objects);
+            }
             if is_rewritable(&count.group, &input.judge) {
                 let resource = &count.group.resource;
                 to_plaintext.extend(input.judge.writes_plaintext(resource).then(|| resource.to_string()));
@@ -70,21 +115,37 @@ impl Census {
         let mut report = ScanReport::new(outcome, counts, &input.judge, names.prefix(), now.to_string());
         report.flags.clone_from(&input.flags);
         report.notes.clone_from(&input.notes);
-        Ok(Self { report, stale, events, left: found.into_inner(), left_stale: left_stale.get(), to_plaintext })
+        obstacles.add(&[FindingKind::Damaged], report.found.get(&FindingKind::Damaged).copied().unwrap_or(0));
+        let obstacles = obstacles.without(in_left.get());
+        Ok(Self {
+            report,
+            stale,
+            events,
+            left: found.into_inner(),
+            left_stale: left_stale.get(),
+            obstacles,
+            to_plaintext,
+        })
     }
 
     /// Returns how many objects have to be written again, without those that are left by name.
-    pub(super) fn count(&self) -> u64 {
+    pub(in crate::cli) fn count(&self) -> u64 {
         self.stale.values().sum::<u64>().saturating_sub(self.left_stale)
     }
 
+    /// Returns how many objects are not encrypted, and have to be.
+    pub(in crate::cli) fn plaintext(&self) -> u64 {
+        let count = |kind| self.report.found.get(&kind).copied().unwrap_or(0);
+        count(FindingKind::PlaintextAlthoughCovered)
+    }
+
     /// Whether nothing is left over.
-    pub(super) fn is_clean(&self) -> bool {
+    pub(in crate::cli) fn is_clean(&self) -> bool {
         self.report.found.is_empty() && !self.is_incomplete()
     }
 
     /// Whether something was not read. A damaged value was.
-    pub(super) fn is_incomplete(&self) -> bool {
+    pub(in crate::cli) fn is_incomplete(&self) -> bool {
         !self.report.reasons.is_empty()
     }
 }

@@ -13,4 +13,10 @@ mod rounds;
 mod run;
 mod text;
 
-pub(super) use self::{args::ReencryptArgs, run::run};
+pub(super) use self::{
+    args::{KubeArgs, Rate, ReencryptArgs, rate},
+    census::Census,
+    interrupt::Interrupt,
+    rounds::{Rounds, Sweeping},
+    run::{named_keys, run},
+};

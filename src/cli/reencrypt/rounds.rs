@@ -35,23 +35,23 @@ pub(super) const SWEEPS: u32 = 20;
 const BETWEEN: Duration = Duration::from_secs(10);
 
 /// What all sweeps did.
-pub(super) struct Rounds {
+pub(in crate::cli) struct Rounds {
     /// What the last scan found.
-    pub(super) census: Census,
+    pub(in crate::cli) census: Census,
     /// The outcome of the last sweep, with the sums of all sweeps.
-    pub(super) outcome: Option<SweepOutcome>,
-    pub(super) sweeps: u32,
+    pub(in crate::cli) outcome: Option<SweepOutcome>,
+    pub(in crate::cli) sweeps: u32,
 }
 
 /// What sweeps need.
-pub(super) struct Sweeping<'a> {
-    pub(super) input: &'a ScanInput,
-    pub(super) left: &'a BTreeSet<Vec<u8>>,
-    pub(super) api: &'a Arc<ApiClient>,
-    pub(super) rate: Rate,
-    pub(super) runtime: &'a Runtime,
-    pub(super) interrupt: &'a Interrupt,
-    pub(super) global: &'a Global,
+pub(in crate::cli) struct Sweeping<'a> {
+    pub(in crate::cli) input: &'a ScanInput,
+    pub(in crate::cli) left: &'a BTreeSet<Vec<u8>>,
+    pub(in crate::cli) api: &'a Arc<ApiClient>,
+    pub(in crate::cli) rate: Rate,
+    pub(in crate::cli) runtime: &'a Runtime,
+    pub(in crate::cli) interrupt: &'a Interrupt,
+    pub(in crate::cli) global: &'a Global,
 }
 
 impl Sweeping<'_> {
@@ -59,7 +59,7 @@ impl Sweeping<'_> {
     ///
     /// # Errors
     /// When an etcd cannot be read.
-    pub(super) fn run(&self, census: Census) -> Result<Rounds, Failure> {
+    pub(in crate::cli) fn run(&self, census: Census) -> Result<Rounds, Failure> {
         let mut rounds = Rounds { census, outcome: None, sweeps: 0 };
         while rounds.census.count() > 0 && rounds.sweeps < SWEEPS {
             let before = rounds.census.count();

@@ -128,7 +128,8 @@ fn named_key(name: &OsString, prefix: &str) -> Vec<u8> {
     if name.starts_with(b"/") { name.to_vec() } else { [&prefix, name].concat() }
 }
 
-fn named_keys(leave: &[OsString], prefix: &str) -> BTreeSet<Vec<u8>> {
+/// The keys in etcd of the objects that `--leave` names.
+pub(in crate::cli) fn named_keys(leave: &[OsString], prefix: &str) -> BTreeSet<Vec<u8>> {
     leave.iter().map(|name| named_key(name, prefix)).collect()
 }
 

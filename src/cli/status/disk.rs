@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     durable::{Dir, DurableError, Privacy},
     keeper::{self, OpenError, Opened},
+    plan::RotationPlan,
     root::{Means, RootError, SlotError},
 };
 
@@ -19,6 +20,7 @@ use crate::{
 pub(super) struct Disk {
     means: Option<Means>,
     opened: Option<Opened>,
+    plan: Option<RotationPlan>,
 }
 
 /// Why the keyring on the disk does not open.
@@ -39,11 +41,12 @@ pub(super) enum Loss {
 }
 
 impl Disk {
-    /// Opens the keyring. Needs no slot if it was opened before and has the same root key.
+    /// Opens the keyring. Needs no slot if it was opened before and has the same root key. Also returns the plan of a
+    /// rotation that is unfinished.
     ///
     /// # Errors
     /// When the keyring does not open, or no passphrase can be read.
-    pub(super) fn open(&mut self, config: &Config) -> Result<&Opened, DiskError> {
+    pub(super) fn open(&mut self, config: &Config) -> Result<(&Opened, Option<&RotationPlan>), DiskError> {
         let dir = Dir::open(&config.state_dir, Privacy::Private).map_err(OpenError::StateDir)?;
         let means = match self.means.take() {
             Some(means) => means,
@@ -54,7 +57,10 @@ impl Disk {
             Some(before) => keeper::open_again(&dir, means, before)?,
             None => keeper::open(&dir, means)?,
         };
-        Ok(self.opened.insert(opened))
+        // A plan that cannot be read says nothing: the next rotation replaces it.
+        self.plan = keeper::load_plan(&dir, &opened).ok().flatten();
+        let unfinished = self.plan.as_ref().filter(|plan| plan.is_unfinished());
+        Ok((self.opened.insert(opened), unfinished))
     }
 }
 

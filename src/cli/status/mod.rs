@@ -73,16 +73,16 @@ pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
         let opened = disk.open(&config);
         // A slot may take seconds to open, and the plugin opens the same one when it starts.
         let answer = if answer.is_err() && opened.is_ok() { probe_plugin(&config)? } else { answer };
-        let is_behind = opened.as_ref().is_ok_and(|opened| is_behind(&config, opened, answer.as_ref().ok()));
+        let is_behind = opened.as_ref().is_ok_and(|(opened, _)| is_behind(&config, opened, answer.as_ref().ok()));
         let answer = if is_behind { catch_up(&config)? } else { answer };
         let (report, outcome) = match (opened, answer) {
             (Err(error), Err(_)) => return Err(error.failure),
             (Err(error), answer) => {
-                let report = StatusReport::of(&config, Err(&error), answer);
+                let report = StatusReport::of(&config, Err(&error), answer, None);
                 (report, Err(error.with_plugin()))
             }
-            (Ok(opened), answer) => {
-                let report = StatusReport::of(&config, Ok(opened), answer);
+            (Ok((opened, unfinished)), answer) => {
+                let report = StatusReport::of(&config, Ok(opened), answer, unfinished);
                 let exit = if report.findings.is_empty() { Exit::Done } else { Exit::Found };
                 (report, Ok(exit))
             }

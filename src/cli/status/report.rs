@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     keeper::{Expect, Opened, SlotSummary},
     keyring::{Keyring, ledger::ListedBackup, mark::Standing, node::Node, time::Time},
+    plan::RotationPlan,
     probe::{ProbeAnswer, ProbeError},
     service::{ConnectionReport, MissingKey},
 };
@@ -32,8 +33,18 @@ pub(super) struct StatusReport {
     pub(super) slots: Vec<SlotReport>,
     pub(super) recovery_recipients: Vec<String>,
     pub(super) backup: Option<BackupReport>,
+    /// A rotation that is unfinished.
+    pub(super) rotation: Option<RotationReport>,
     pub(super) plugin: PluginReport,
     pub(super) findings: Vec<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct RotationReport {
+    id: String,
+    pub(super) phase: &'static str,
+    pub(super) key_id: Option<String>,
+    pub(super) since: String,
 }
 
 #[derive(Serialize)]
@@ -105,8 +116,10 @@ impl StatusReport {
         config: &Config,
         disk: Result<&Opened, &DiskError>,
         answer: Result<ProbeAnswer, ProbeError>,
+        unfinished: Option<&RotationPlan>,
     ) -> Self {
-        let findings = findings(config, disk, &answer);
+        let mut findings = findings(config, disk, &answer);
+        findings.extend(unfinished.map(unfinished_rotation));
         let opened = disk.ok();
         let keyring = opened.map(|opened| &opened.keyring);
         let recipients = keyring.into_iter().flat_map(Keyring::recoveries);
@@ -118,6 +131,7 @@ impl StatusReport {
             slots: opened.into_iter().flat_map(|opened| &opened.slots).map(slot).collect(),
             recovery_recipients: recipients.map(|recovery| recovery.recipient().to_owned()).collect(),
             backup: opened.map(backup),
+            rotation: unfinished.map(rotation),
             plugin: plugin(config, opened, answer),
             findings,
         }
@@ -133,6 +147,21 @@ fn keyring_report(Opened { keyring, digest, standing, .. }: &Opened) -> KeyringR
         expect: Expect::of(keyring, *digest).to_string(),
         nodes: keyring.nodes().iter().map(node).collect(),
     }
+}
+
+fn rotation(plan: &RotationPlan) -> RotationReport {
+    RotationReport {
+        id: plan.id.to_string(),
+        phase: plan.phase.as_str(),
+        key_id: plan.key.map(|key| key.to_string()),
+        since: plan.since.to_string(),
+    }
+}
+
+fn unfinished_rotation(plan: &RotationPlan) -> String {
+    let to = plan.key.map_or_else(String::new, |key| format!(" to {key}"));
+    let next = if cfg!(feature = "reencrypt") { ": finish it: claviger rotate" } else { "" };
+    format!("the rotation{to} that began at {} is unfinished, in the phase {}{next}", plan.since, plan.phase.as_str())
 }
 
 fn mark_word(standing: Option<Standing>) -> &'static str {

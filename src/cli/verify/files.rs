@@ -15,7 +15,7 @@ use super::{
 
 /// The flags that ask for files.
 #[derive(Args)]
-pub(super) struct KeptArgs {
+pub(in crate::cli) struct KeptArgs {
     /// Also write the authenticated report, which `--report` checks later. The file must not exist
     #[arg(long, value_name = "FILE", value_parser = named())]
     to: Option<PathBuf>,
@@ -35,7 +35,7 @@ impl KeptArgs {
     }
 
     /// Returns the file in which the report is kept, if it is.
-    pub(super) fn kept(&self) -> Option<&PathBuf> {
+    pub(in crate::cli) fn kept(&self) -> Option<&PathBuf> {
         self.paths().next()
     }
 
@@ -43,7 +43,7 @@ impl KeptArgs {
     ///
     /// # Errors
     /// When a file exists, or its directory does not.
-    pub(super) fn check(&self) -> Result<(), Failure> {
+    pub(in crate::cli) fn check(&self) -> Result<(), Failure> {
         self.paths().try_for_each(|path| check_export(path).map_err(|error| Failure::export(&error)))
     }
 
@@ -51,7 +51,7 @@ impl KeptArgs {
     ///
     /// # Errors
     /// When one of them cannot be written.
-    pub(super) fn write(&self, verified: &Verified) -> Result<(), Failure> {
+    pub(in crate::cli) fn write(&self, verified: &Verified) -> Result<(), Failure> {
         if let Some(path) = &self.to {
             export(path, verified.text.as_bytes()).map_err(|error| Failure::export(&error))?;
         }

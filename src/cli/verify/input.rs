@@ -20,18 +20,18 @@ use super::super::{
 };
 
 /// What a verification needs.
-pub(super) struct VerifyInput {
+pub(in crate::cli) struct VerifyInput {
     /// The etcds to read, the main one first.
-    pub(super) places: Vec<ScanPlace>,
+    pub(in crate::cli) places: Vec<ScanPlace>,
     /// The main etcd.
-    pub(super) etcd: Option<Servers>,
-    pub(super) prefix: String,
+    pub(in crate::cli) etcd: Option<Servers>,
+    pub(in crate::cli) prefix: String,
     /// Where the flags of kube-apiserver were found.
-    pub(super) flags: Option<String>,
-    pub(super) judge: Judge,
-    pub(super) subject: Subject,
+    pub(in crate::cli) flags: Option<String>,
+    pub(in crate::cli) judge: Judge,
+    pub(in crate::cli) subject: Subject,
     /// What the operator should know about the input.
-    pub(super) notes: Vec<String>,
+    pub(in crate::cli) notes: Vec<String>,
 }
 
 impl VerifyInput {
@@ -39,7 +39,7 @@ impl VerifyInput {
     ///
     /// # Errors
     /// When nothing says where etcd is or what has to be encrypted, or a file has wrong contents.
-    pub(super) fn read(config: &Config, opened: &Opened, has_kms_v1: bool) -> Result<Self, Failure> {
+    pub(in crate::cli) fn read(config: &Config, opened: &Opened, has_kms_v1: bool) -> Result<Self, Failure> {
         let declared = Declared::read(&config.cluster, false)?;
         let mut notes: Vec<String> = declared.doubts.iter().map(|doubt| not_understood(&declared, doubt)).collect();
         // Whatever is wrong with the file is said, even if it is not known where etcd is.

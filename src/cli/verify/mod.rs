@@ -16,4 +16,10 @@ mod text;
 mod verified;
 mod words;
 
-pub(super) use run::{VerifyArgs, run};
+pub(super) use self::{
+    files::KeptArgs,
+    input::VerifyInput,
+    run::{VerifyArgs, run, verify_unchanged},
+    text::page,
+    verified::Verified,
+};

@@ -89,7 +89,10 @@ pub(in crate::cli) fn run(args: VerifyArgs, global: &Global) -> Result<Exit, Fai
 }
 
 /// Verifies, with a keyring that is the same after the scan as before it: another key may become primary meanwhile.
-fn verify_unchanged(
+///
+/// # Errors
+/// When an etcd cannot be read, or the keyring changes each time.
+pub(in crate::cli) fn verify_unchanged(
     site: &Site,
     has_kms_v1: bool,
     report: Option<&Path>,

@@ -15,7 +15,7 @@ use super::{
 const CHANGES: usize = 20;
 
 /// Returns what follows the first sentence. `quiet` omits notes and hints.
-pub(super) fn page(verified: &Verified, quiet: bool) -> String {
+pub(in crate::cli) fn page(verified: &Verified, quiet: bool) -> String {
     let mut parts =
         vec![output::fields(&facts(verified)), table(&verified.scan, Some("claviger scan --all"), terminal_width())];
     parts.extend(verified.since.as_ref().map(since));

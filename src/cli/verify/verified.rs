@@ -11,47 +11,47 @@ use crate::{
 use super::super::failure::Exit;
 
 /// A verification that has ended.
-pub(super) struct Verified {
+pub(in crate::cli) struct Verified {
     /// What the scan saw.
-    pub(super) scan: ScanReport,
+    pub(in crate::cli) scan: ScanReport,
     /// What it proves.
-    pub(super) report: VerifyReport,
+    pub(in crate::cli) report: VerifyReport,
     /// The authenticated text of the report.
-    pub(super) text: String,
+    pub(in crate::cli) text: String,
     /// When the primary key became primary, if it replaced another one.
-    pub(super) promoted: Option<Time>,
+    pub(in crate::cli) promoted: Option<Time>,
     /// The earlier report, and what has changed since.
-    pub(super) since: Option<Since>,
+    pub(in crate::cli) since: Option<Since>,
     /// What else the operator should know.
-    pub(super) notes: Vec<String>,
+    pub(in crate::cli) notes: Vec<String>,
     /// What to do next.
-    pub(super) hints: Vec<String>,
+    pub(in crate::cli) hints: Vec<String>,
 }
 
 /// An earlier report, and what has changed since.
-pub(super) struct Since {
+pub(in crate::cli) struct Since {
     pub(super) earlier: EarlierReport,
-    pub(super) comparison: Comparison,
+    pub(in crate::cli) comparison: Comparison,
 }
 
 impl Verified {
     /// Returns the SHA-256 of the authenticated text.
-    pub(super) fn sha256(&self) -> Digest {
+    pub(in crate::cli) fn sha256(&self) -> Digest {
         Digest::of(self.text.as_bytes())
     }
 
     /// Whether the earlier report does not count any more.
-    pub(super) fn is_voided(&self) -> bool {
+    pub(in crate::cli) fn is_voided(&self) -> bool {
         self.since.as_ref().is_some_and(|since| !since.comparison.voided.is_empty())
     }
 
     /// Whether all is as it has to be.
-    pub(super) fn is_good(&self) -> bool {
+    pub(in crate::cli) fn is_good(&self) -> bool {
         self.exit() == Exit::Done
     }
 
     /// Returns the exit code.
-    pub(super) fn exit(&self) -> Exit {
+    pub(in crate::cli) fn exit(&self) -> Exit {
         match self.report.outcome() {
             VerifyOutcome::Incomplete => Exit::Damaged,
             VerifyOutcome::LeftOver => Exit::Found,

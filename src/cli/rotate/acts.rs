@@ -1,0 +1,230 @@
+//! The steps of a rotation, one function each.
+
+use std::path::{Path, PathBuf};
+
+use rand::rngs::SysRng;
+
+use crate::{
+    apiserver::{count_api_servers, objects::ObjectApi},
+    durable::{export, is_on_another_disk},
+    etcd::Client,
+    keeper::{self, Act, BackedUp},
+    keyring::{key_id::KeyId, time::Time},
+    memory::fill_random,
+    plan::{Action, ApiServers, Phase, PlanId, RotationPlan, RotationProgress, Scanned, Ticks},
+    proof::VerifyOutcome,
+    reencrypt::SweepEnd,
+    rotate::Acted,
+};
+
+use super::{
+    super::{
+        failure::{Exit, Failure},
+        probe::find_plugin,
+        reencrypt::{Census, Rounds, Sweeping},
+        scanning::nowhere,
+        verify::verify_unchanged,
+    },
+    hands::RotateHands,
+    report::RotateEvent,
+    stops,
+};
+
+impl RotateHands<'_> {
+    pub(super) fn scan(&mut self, progress: &mut RotationProgress) -> Result<(), Failure> {
+        let at = self.now();
+        let census = self.take_census()?;
+        if let Some(resource) = census.to_plaintext.first() {
+            return Err(stops::to_plaintext(resource));
+        }
+        let scanned = scanned(at, &census, 0);
+        self.tell(&RotateEvent::Scanned {
+            stale: scanned.stale,
+            under_other_keys: scanned.under_other_keys,
+            unreadable: scanned.unchangeable,
+        })?;
+        progress.scanned = Some(scanned);
+        self.census = Some(census);
+        Ok(())
+    }
+
+    fn take_census(&self) -> Result<Census, Failure> {
+        let input = self.input()?;
+        Census::take(&input, &self.left(&input.prefix), self.global)
+    }
+
+    pub(super) fn count(&mut self, progress: &mut RotationProgress) -> Result<(), Failure> {
+        let count = if let Some(count) = self.wishes.api_servers {
+            count
+        } else {
+            let input = self.input()?;
+            let mut client = Client::new(input.etcd.as_ref().ok_or_else(|| nowhere(&input.notes))?)?;
+            self.runtime.block_on(count_api_servers(&mut client, &input.prefix))?
+        };
+        self.tell(&RotateEvent::Counted { api_servers: count })?;
+        progress.counted = Some(ApiServers { at: self.now(), count });
+        Ok(())
+    }
+
+    pub(super) fn begin(&mut self, key: Option<KeyId>) -> Result<(), Failure> {
+        let mut id = [0; 16];
+        fill_random(&mut SysRng, &mut id).map_err(|error| Failure::new(Exit::Refused, &error, None))?;
+        let now = Time::new(jiff::Timestamp::now());
+        let plan = RotationPlan::begin(PlanId(id), self.opened.digest, key, self.left(&self.input()?.prefix), now);
+        self.write(plan.clone())?;
+        self.begun(&plan)
+    }
+
+    pub(super) fn add(&mut self) -> Result<(), Failure> {
+        let now = Time::new(jiff::Timestamp::now());
+        // Keys that only the plugin knows keep their numbers.
+        let search = find_plugin(&self.site.config)?;
+        let missing = search.plugin().map(|plugin| plugin.missing_in(&self.opened.keyring)).unwrap_or_default();
+        let changed = keeper::change_keys(&self.site.dir, &self.site.means, &Act::Add(missing), now)?;
+        self.tell(&RotateEvent::Added { key_id: changed.key_id.to_string() })?;
+        self.take(changed.key_id)
+    }
+
+    /// Notes that the key of the plan is `key`.
+    pub(super) fn take(&mut self, key: KeyId) -> Result<(), Failure> {
+        self.change_plan(|plan| plan.key = Some(key))
+    }
+
+    pub(super) fn back_up(&mut self) -> Result<(), Failure> {
+        let Some(dir) = self.wishes.backup_dir.clone() else { return Ok(()) };
+        is_on_another_disk(&dir, &self.site.dir).map_err(|error| stops::no_backup(&error))?;
+        let now = Time::new(jiff::Timestamp::now());
+        let made = keeper::back_up(&self.site.dir, &self.site.means, Vec::new(), now)?;
+        let file = unused(&dir, made.opened.keyring.generation());
+        export(&file, &made.bytes).map_err(|error| Failure::export(&error))?;
+        let path = file.display().to_string();
+        let under = made.opened.keyring.root_id();
+        keeper::list_backup(&self.site.dir, &self.site.means, under, made.listed(Some(path.clone()), now))?;
+        self.tell(&RotateEvent::BackedUp { file: path })
+    }
+
+    pub(super) fn promote(&mut self, key: KeyId) -> Result<(), Failure> {
+        let backed_up = if self.wishes.without_backup { BackedUp::Waived } else { BackedUp::Required };
+        let now = Time::new(jiff::Timestamp::now());
+        keeper::change_keys(&self.site.dir, &self.site.means, &Act::Promote(key, backed_up), now)?;
+        Ok(())
+    }
+
+    pub(super) fn promoted(&mut self) -> Result<(), Failure> {
+        let key_id = self.plan.as_ref().and_then(|plan| plan.key).map_or_else(String::new, |key| key.to_string());
+        self.change_plan(|plan| plan.phase = Phase::Promote)?;
+        self.tell(&RotateEvent::Promoted { key_id })
+    }
+
+    /// Notes that every plugin serves the key, and has the API server ask the plugin for it at once.
+    pub(super) fn published(&mut self, progress: &mut RotationProgress) -> Result<(), Failure> {
+        let Some(key) = self.plan.as_ref().and_then(|plan| plan.key) else { return Ok(()) };
+        if self.plan.as_ref().is_some_and(|plan| plan.phase == Phase::Promote) {
+            self.change_plan(|plan| plan.phase = Phase::Sweep)?;
+        }
+        progress.see_published(key, self.now());
+        // The values that were stale under the key before are not all that are stale now.
+        progress.scanned = None;
+        self.runtime.block_on(self.api.poke());
+        self.tell(&RotateEvent::Published { key_id: key.to_string() })
+    }
+
+    pub(super) fn rewrite(&mut self, progress: &mut RotationProgress) -> Result<(), Failure> {
+        let Some(census) = self.census.take() else { return Ok(()) };
+        let at = self.now();
+        let input = self.input()?;
+        let left = self.left(&input.prefix);
+        let sweeping = Sweeping {
+            input: &input,
+            left: &left,
+            api: &self.api,
+            rate: self.wishes.rate,
+            runtime: &self.runtime,
+            interrupt: self.interrupt,
+            global: self.global,
+        };
+        let Rounds { census, outcome, .. } = sweeping.run(census)?;
+        let written = outcome.as_ref().map_or(0, |outcome| outcome.written);
+        self.tell(&RotateEvent::Rewritten { written, left: census.count() })?;
+        progress.scanned = Some(scanned(at, &census, census.count()));
+        self.census = Some(census);
+        let Some(outcome) = outcome else { return Ok(()) };
+        self.failures = Some(outcome.failures);
+        match outcome.end {
+            SweepEnd::Interrupted => self.is_interrupted = true,
+            SweepEnd::Tried | SweepEnd::NotAdopted => {}
+            end @ (SweepEnd::Denied(_)
+            | SweepEnd::NoCredentials(_)
+            | SweepEnd::NotAnApiServer(_)
+            | SweepEnd::Unauthenticated(_)
+            | SweepEnd::OtherCluster
+            | SweepEnd::Unreachable(_)) => return Err(stops::swept(&end, self.api.url())),
+        }
+        Ok(())
+    }
+
+    /// Proves it by a whole scan, and keeps the report. If the scan finds anything, the rotation goes on.
+    pub(super) fn finish(&mut self, progress: &mut RotationProgress) -> Result<Acted, Failure> {
+        let at = self.now();
+        let kept = self.wishes.kept.as_deref();
+        let verified = verify_unchanged(self.site, self.wishes.has_kms_v1, None, kept, self.global)?;
+        let census = self.take_census()?;
+        let now = scanned(at, &census, 0);
+        let is_clean = verified.report.outcome() == VerifyOutcome::Clean || !census.left.is_empty();
+        if !is_clean || now.stale + now.unchangeable + now.uncovered + now.events > 0 || now.is_incomplete {
+            // Something was written between the scan before and this one, or the proof needs more than a clean scan.
+            let is_only_unproven = now.stale + now.unchangeable + now.uncovered + now.events == 0;
+            if is_only_unproven {
+                return Err(stops::unproven(&verified));
+            }
+            progress.scanned = Some(now);
+            self.census = Some(census);
+            return Ok(Acted::GoOn);
+        }
+        let report = verified.sha256();
+        self.change_plan(|plan| (plan.phase, plan.report, plan.left) = (Phase::Done, Some(report), census.left))?;
+        self.verified = Some(verified);
+        Ok(Acted::Over)
+    }
+
+    fn change_plan(&mut self, change: impl FnOnce(&mut RotationPlan)) -> Result<(), Failure> {
+        let Some(mut plan) = self.plan.clone() else { return Ok(()) };
+        change(&mut plan);
+        self.write(plan)
+    }
+
+    fn write(&mut self, plan: RotationPlan) -> Result<(), Failure> {
+        keeper::write_plan(&self.site.dir, &self.site.means, &plan)?;
+        self.plan = Some(plan);
+        Ok(())
+    }
+}
+
+/// What the planner has to know of a scan that began at `at`.
+fn scanned(at: Ticks, census: &Census, failed: u64) -> Scanned {
+    Scanned {
+        at,
+        stale: census.count(),
+        under_other_keys: census.obstacles.under_other_keys,
+        failed,
+        events: census.events,
+        unchangeable: census.obstacles.unreadable,
+        uncovered: census.obstacles.uncovered,
+        is_incomplete: census.is_incomplete(),
+    }
+}
+
+/// Returns a path in `dir` that is not used, for the backup of this generation.
+fn unused(dir: &Path, generation: u64) -> PathBuf {
+    let name = |number: u32| match number {
+        1 => format!("claviger-generation-{generation}.age"),
+        _ => format!("claviger-generation-{generation}-{number}.age"),
+    };
+    let free = (1..1000).map(|number| dir.join(name(number))).find(|file| file.symlink_metadata().is_err());
+    free.unwrap_or_else(|| dir.join(name(1)))
+}
+
+/// Steps after which a dry run goes on, because they change nothing.
+pub(super) fn changes_nothing(action: Action) -> bool {
+    matches!(action, Action::Scan | Action::Count)
+}

@@ -1,0 +1,294 @@
+//! Sees and touches the cluster for the planner, with one keyring file and the plugin of this node.
+
+use std::{collections::BTreeSet, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+
+use rand::rngs::SysRng;
+use tokio::{runtime::Runtime, time::timeout};
+
+use crate::{
+    apiserver::objects::ApiClient,
+    crypto::{Digest, canary::Canary},
+    keeper::{self, LoadPlanError, Opened},
+    keyring::{Key, Keyring, key_id::KeyId},
+    plan::{
+        Action, ClusterNow, KeyNow, NodeNow, PlanId, RecordNow, RotationPlan, RotationProgress, ServedNow, Ticks,
+        Timeouts, Wait,
+    },
+    reencrypt::FailureList,
+    rotate::{Acted, Hands, RotationClock, now},
+    text::{base64_array, hex_array},
+};
+
+use super::{
+    super::{
+        Global, Site,
+        etcd::Declared,
+        failure::{Exit, Failure, warn},
+        probe::ask_canary,
+        reencrypt::{Census, Interrupt, Rate, named_keys},
+        scanning::{ScanInput, ScanKeys},
+        verify::{Verified, VerifyInput},
+    },
+    report::RotateEvent,
+    stops,
+    words::tell,
+};
+
+/// What the plugin of this node is called in what a rotation says.
+const HERE: &str = "this node";
+
+/// How long a rotation waits for a plugin.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// The time between two looks at a plugin.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The time between two lines about one wait.
+const LINES: Duration = Duration::from_mins(1);
+
+/// What the operator has said.
+pub(super) struct RotateWishes {
+    pub(super) has_kms_v1: bool,
+    pub(super) leave: Vec<OsString>,
+    pub(super) rate: Rate,
+    pub(super) backup_dir: Option<PathBuf>,
+    pub(super) without_backup: bool,
+    pub(super) api_servers: Option<u64>,
+    /// Where the report is kept.
+    pub(super) kept: Option<PathBuf>,
+}
+
+/// The hands of a rotation.
+pub(super) struct RotateHands<'a> {
+    pub(super) site: &'a Site,
+    pub(super) opened: Opened,
+    pub(super) wishes: RotateWishes,
+    pub(super) clock: &'a dyn RotationClock,
+    pub(super) runtime: Runtime,
+    pub(super) api: Arc<ApiClient>,
+    pub(super) interrupt: &'a Interrupt,
+    pub(super) global: &'a Global,
+    /// The plan, as it was seen last.
+    pub(super) plan: Option<RotationPlan>,
+    /// The plan that a line was printed about.
+    announced: Option<PlanId>,
+    /// The last scan.
+    pub(super) census: Option<Census>,
+    /// Objects that the last sweep could not have written.
+    pub(super) failures: Option<FailureList>,
+    /// What is waited for, since when, and when a line was printed about it.
+    waiting: Option<(&'static str, Ticks, Ticks)>,
+    /// What proves that it is over.
+    pub(super) verified: Option<Verified>,
+    pub(super) is_interrupted: bool,
+}
+
+impl<'a> RotateHands<'a> {
+    /// Makes the hands for the keyring in `site`.
+    pub(super) fn new(
+        site: &'a Site,
+        wishes: RotateWishes,
+        (runtime, api): (Runtime, Arc<ApiClient>),
+        interrupt: &'a Interrupt,
+        clock: &'a dyn RotationClock,
+        global: &'a Global,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            site,
+            opened: site.open()?,
+            wishes,
+            clock,
+            runtime,
+            api,
+            interrupt,
+            global,
+            plan: None,
+            announced: None,
+            census: None,
+            failures: None,
+            waiting: None,
+            verified: None,
+            is_interrupted: false,
+        })
+    }
+
+    /// Returns this moment.
+    pub(super) fn now(&self) -> Ticks {
+        now(self.clock)
+    }
+
+    /// Prints an event.
+    pub(super) fn tell(&self, event: &RotateEvent) -> Result<(), Failure> {
+        Ok(tell(event, self.global)?)
+    }
+
+    /// Returns where etcd is, and what has to be under the present primary key.
+    pub(super) fn input(&self) -> Result<ScanInput, Failure> {
+        let VerifyInput { places, etcd, prefix, flags, judge, notes, .. } =
+            VerifyInput::read(&self.site.config, &self.opened, self.wishes.has_kms_v1)?;
+        Ok(ScanInput { places, etcd, flags, prefix, judge, keys: ScanKeys::default(), notes })
+    }
+
+    /// Returns the objects that are left by name, now or when the rotation began.
+    pub(super) fn left(&self, prefix: &str) -> BTreeSet<Vec<u8>> {
+        let before = self.plan.iter().flat_map(|plan| &plan.left).cloned();
+        before.chain(named_keys(&self.wishes.leave, prefix)).collect()
+    }
+
+    fn timeouts(&self, input: &ScanInput) -> Result<Timeouts, Failure> {
+        let standard = Timeouts::default();
+        let request = Declared::read(&self.site.config.cluster, false)?.request_timeout;
+        let kms = input.judge.coverage.as_ref().and_then(crate::apiserver::coverage::Coverage::timeout);
+        Ok(Timeouts { kms: kms.unwrap_or(standard.kms), request: request.unwrap_or(standard.request) })
+    }
+
+    /// Reads the plan. One that cannot be used counts as none, because a scan shows what is left to do.
+    fn load_plan(&self) -> Result<Option<RotationPlan>, Failure> {
+        match keeper::load_plan(&self.site.dir, &self.opened) {
+            Err(LoadPlanError::Refused(error)) if self.plan.is_none() => {
+                warn(&error.to_string(), "nothing is lost: the rotation looks at etcd and begins anew", self.global);
+                Ok(None)
+            }
+            Err(LoadPlanError::Refused(_)) => Ok(None),
+            plan => Ok(plan?),
+        }
+    }
+
+    fn announce(&mut self) -> Result<(), Failure> {
+        let Some(plan) = self.plan.as_ref().filter(|plan| plan.is_unfinished()) else { return Ok(()) };
+        if self.announced.replace(plan.id) == Some(plan.id) {
+            return Ok(());
+        }
+        self.tell(&began(plan, true))
+    }
+
+    /// Notes that a plan was begun by this command, so that it is not said to go on.
+    pub(super) fn begun(&mut self, plan: &RotationPlan) -> Result<(), Failure> {
+        self.announced = Some(plan.id);
+        self.tell(&began(plan, false))
+    }
+
+    fn node(&self, key: KeyId) -> Result<NodeNow, Failure> {
+        let silent = NodeNow { name: HERE.to_owned(), is_skipped: false, serves: None, connections: 0 };
+        let Some(kek) = self.opened.keyring.keys().find(|one| one.id() == key).map(Key::kek) else {
+            return Ok(silent);
+        };
+        let name = key.to_string();
+        let canary = Canary::new(&mut SysRng, kek, &name).map_err(|error| Failure::new(Exit::Refused, &error, None))?;
+        let answer = self.runtime.block_on(ask_canary(&self.site.config, &name, canary.wrapped()));
+        let Ok(answer) = answer else { return Ok(silent) };
+        let Some(report) = answer.report else { return Ok(silent) };
+        let has_opened =
+            report.canary.as_deref().and_then(base64_array).is_some_and(|answer| canary.is_answered_by(&answer));
+        let record = report.record.as_deref().and_then(hex_array).map(Digest);
+        let serves = record.zip(answer.key_id.parse().ok()).map(|(record, primary)| ServedNow {
+            record,
+            primary,
+            canary: has_opened.then_some(key),
+        });
+        let connections = report.connections.iter().filter(|connection| connection.is_alive()).count();
+        Ok(NodeNow { serves, connections: u64::try_from(connections).unwrap_or(u64::MAX), ..silent })
+    }
+
+    /// Sleeps. Returns true if the operator interrupts.
+    fn sleep(&self, wait: Duration) -> bool {
+        let mut stop = self.interrupt.stopped.clone();
+        let wait = self.clock.sleep(wait);
+        let stopped = async { matches!(timeout(wait, stop.wait_for(|stopped| *stopped)).await, Ok(Ok(_))) };
+        self.interrupt.during(|| self.runtime.block_on(stopped))
+    }
+}
+
+impl Hands for RotateHands<'_> {
+    type Error = Failure;
+
+    fn look(&mut self) -> Result<(ClusterNow, Option<RotationPlan>), Failure> {
+        self.opened = keeper::open_again(&self.site.dir, &self.site.means, &self.opened)?;
+        self.plan = self.load_plan()?;
+        self.announce()?;
+        let record = record(&self.opened);
+        let key = self.plan.as_ref().filter(|plan| plan.is_unfinished()).and_then(|plan| plan.key);
+        let key = key.unwrap_or_else(|| self.opened.keyring.primary().id());
+        let timeouts = self.timeouts(&self.input()?)?;
+        let nodes = vec![self.node(key)?];
+        let world = ClusterNow {
+            now: self.now(),
+            record,
+            nodes,
+            timeouts,
+            can_back_up: self.wishes.backup_dir.is_some(),
+            needs_no_backup: self.wishes.without_backup,
+        };
+        Ok((world, self.plan.clone()))
+    }
+
+    fn act(&mut self, action: Action, progress: &mut RotationProgress) -> Result<Acted, Failure> {
+        self.waiting = None;
+        match action {
+            Action::Scan => self.scan(progress)?,
+            Action::Count => self.count(progress)?,
+            Action::Begin(key) => self.begin(key)?,
+            Action::Add => self.add()?,
+            Action::Take(key) => self.take(key)?,
+            Action::BackUp(_) => self.back_up()?,
+            Action::Promote(key) => self.promote(key)?,
+            Action::Promoted => self.promoted()?,
+            Action::Published => self.published(progress)?,
+            Action::Rewrite => self.rewrite(progress)?,
+            Action::Finish => return self.finish(progress),
+        }
+        Ok(if self.is_interrupted { Acted::Over } else { Acted::GoOn })
+    }
+
+    fn wait(&mut self, wait: &Wait) -> Result<Acted, Failure> {
+        let now = self.now();
+        let (gate, nodes, pause, left) = match wait {
+            Wait::Acknowledge(nodes) => ("acknowledge", nodes.clone(), LOOK, None),
+            Wait::Publish(nodes) => ("publish", nodes.clone(), LOOK, None),
+            Wait::Quiet(until) => {
+                let left = until.0.saturating_sub(now.0);
+                ("quiet", Vec::new(), left.min(LINES), Some(left.as_secs_f64().ceil()))
+            }
+            Wait::Events(_) => ("events", Vec::new(), LINES, None),
+        };
+        let (since, told) = match self.waiting {
+            Some((before, since, told)) if before == gate => (since, Some(told)),
+            _ => (now, None),
+        };
+        if !nodes.is_empty() && now > since.after(PATIENCE) {
+            return Err(stops::silent(&self.global.given, gate));
+        }
+        let is_due = told.is_none_or(|told| now >= told.after(LINES));
+        self.waiting = Some((gate, since, if is_due { now } else { told.unwrap_or(now) }));
+        if is_due {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes, and positive")]
+            self.tell(&RotateEvent::Waiting { gate, nodes, seconds: left.map(|left| left as u64) })?;
+        }
+        self.is_interrupted = self.sleep(pause);
+        Ok(if self.is_interrupted { Acted::Over } else { Acted::GoOn })
+    }
+}
+
+fn began(plan: &RotationPlan, resumed: bool) -> RotateEvent {
+    RotateEvent::Began {
+        rotation: plan.id.to_string(),
+        key_id: plan.key.map(|key| key.to_string()),
+        phase: plan.phase.as_str(),
+        resumed,
+    }
+}
+
+fn record(opened: &Opened) -> RecordNow {
+    let unbacked = opened.unbacked();
+    let keyring: &Keyring = &opened.keyring;
+    let keys = keyring.keys().map(|key| KeyNow {
+        id: key.id(),
+        state: key.state(),
+        is_backed_up: !unbacked.contains(&key.id()),
+    });
+    RecordNow {
+        digest: opened.digest,
+        past: keyring.past().iter().map(|past| past.record).collect(),
+        keys: keys.collect(),
+    }
+}

@@ -1,0 +1,17 @@
+//! `claviger rotate`
+//!
+//! ```text
+//! run -> args, hands, stops;   acts -> hands;   hands, acts -> stops, words -> report
+//! ```
+//!
+//! The planner decides, and `hands` does what it says: `acts` has a function for each step.
+
+mod acts;
+mod args;
+mod hands;
+mod report;
+mod run;
+mod stops;
+mod words;
+
+pub(super) use self::{args::RotateArgs, run::run};

@@ -1,0 +1,70 @@
+//! What happens in a rotation.
+
+use serde::Serialize;
+
+/// Something that has happened. As JSON it is a public interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub(super) enum RotateEvent {
+    /// A scan has ended.
+    Scanned {
+        /// Objects that are not under the primary key, and that the API server can write again.
+        stale: u64,
+        /// How many of them are under another key of the keyring.
+        under_other_keys: u64,
+        /// Objects that no key opens, or whose value is damaged.
+        unreadable: u64,
+    },
+    /// The API servers were counted.
+    Counted {
+        /// How many there are; 0 if this cannot be known.
+        api_servers: u64,
+    },
+    /// A rotation begins, or goes on.
+    Began {
+        /// Identifies the rotation.
+        rotation: String,
+        /// The key, if it exists already.
+        key_id: Option<String>,
+        /// How far it is.
+        phase: &'static str,
+        /// Whether it was begun by an earlier command.
+        resumed: bool,
+    },
+    /// A key was made.
+    Added {
+        /// The key.
+        key_id: String,
+    },
+    /// A backup was written.
+    BackedUp {
+        /// Its file.
+        file: String,
+    },
+    /// The key is primary.
+    Promoted {
+        /// The key.
+        key_id: String,
+    },
+    /// Every plugin serves the key.
+    Published {
+        /// The key.
+        key_id: String,
+    },
+    /// The API server has written objects again.
+    Rewritten {
+        /// How many were written.
+        written: u64,
+        /// How many are left.
+        left: u64,
+    },
+    /// The rotation waits.
+    Waiting {
+        /// For what: `acknowledge`, `publish`, `quiet` or `events`.
+        gate: &'static str,
+        /// The nodes that it waits for.
+        nodes: Vec<String>,
+        /// How many seconds at most, if that is known.
+        seconds: Option<u64>,
+    },
+}

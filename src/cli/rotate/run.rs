@@ -1,0 +1,228 @@
+//! Runs `claviger rotate`.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::{
+    apiserver::{self, objects::ApiClient},
+    config::Settings,
+    durable::is_on_another_disk,
+    plan::{Action, ClusterNow, NextStep, Phase, RotationPlan, RotationProgress, next},
+    rotate::{Hands, RotationClock, RotationEnd, drive},
+};
+
+use super::{
+    super::{
+        Format, Global, Site,
+        failure::{Exit, Failure},
+        output::{self, OutputError},
+        reencrypt::Interrupt,
+        runtime::event_loop,
+        verify::{self, Verified},
+    },
+    acts::changes_nothing,
+    args::RotateArgs,
+    hands::{RotateHands, RotateWishes},
+    stops,
+    words::{counted, short, span},
+};
+
+/// A rotation that is over. As JSON it is a public interface.
+#[derive(Serialize)]
+struct RotateReport {
+    format: &'static str,
+    key_id: String,
+    /// What the last scan proves.
+    outcome: &'static str,
+    /// How many objects are under the key.
+    objects: u64,
+    /// The SHA-256 of the report.
+    report: String,
+    /// Objects that were left as they are, by their keys in etcd.
+    left: Vec<String>,
+}
+
+/// What a rotation would do. As JSON it is a public interface.
+#[derive(Serialize)]
+struct PlanReport {
+    format: &'static str,
+    /// The key towards which it would go; none if it would make one.
+    key_id: Option<String>,
+    phase: &'static str,
+    stale: u64,
+    /// About how many seconds it would take to write them.
+    rewrite_seconds: Option<u64>,
+    /// How many seconds it would wait after the promotion, until no API server writes under the old key.
+    quiet_seconds: u64,
+    /// What would stop it.
+    stop: Option<String>,
+}
+
+/// Runs `claviger rotate`.
+///
+/// # Errors
+/// When the rotation cannot go on. Called again, it goes on where it was.
+pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &Global) -> Result<Exit, Failure> {
+    let RotateArgs { keyring, socket, etcd, encryption_config, feature_gates, provider_name, access, files, .. } = args;
+    let settings = Settings { provider_name, encryption_config, socket: socket.socket, ..keyring.settings() };
+    let site = Site::find(etcd.put_into(settings), global)?;
+    files.check()?;
+    let wishes = RotateWishes {
+        has_kms_v1: feature_gates.is_some_and(|gates| apiserver::allows_kms_v1(&gates)),
+        leave: args.leave,
+        rate: args.rate.unwrap_or_default(),
+        backup_dir: args.backup_dir,
+        without_backup: args.without_backup,
+        api_servers: args.api_servers,
+        kept: files.kept().cloned(),
+    };
+    let runtime = event_loop()?;
+    let api = Arc::new(runtime.block_on(ApiClient::new(&access.access()))?);
+    let interrupt = Interrupt::catch()?;
+    let mut hands = RotateHands::new(&site, wishes, (runtime, api), &interrupt, clock, global)?;
+    check_backup_dir(&hands)?;
+    if args.dry_run {
+        return preview(&mut hands);
+    }
+    match drive(&mut hands, clock)? {
+        RotationEnd::Refused(refused) => Err(stops::refused(&global.given, hands.failures.as_ref(), &refused)),
+        RotationEnd::Over if hands.is_interrupted => Err(stops::interrupted(&global.given, hands.plan.as_ref())),
+        RotationEnd::Over => {
+            if let Some(verified) = &hands.verified {
+                files.write(verified)?;
+                show(&hands, verified)?;
+            }
+            let has_left = hands.plan.as_ref().is_some_and(|plan| !plan.left.is_empty());
+            Ok(if has_left { Exit::Found } else { Exit::Done })
+        }
+    }
+}
+
+/// Checks before the first change that a backup in the directory would count.
+fn check_backup_dir(hands: &RotateHands<'_>) -> Result<(), Failure> {
+    let Some(dir) = &hands.wishes.backup_dir else { return Ok(()) };
+    is_on_another_disk(dir, &hands.site.dir).map_err(|error| stops::no_backup(&error))?;
+    if hands.opened.keyring.recoveries().is_empty() { Err(stops::no_recipient()) } else { Ok(()) }
+}
+
+fn show(hands: &RotateHands<'_>, verified: &Verified) -> Result<(), OutputError> {
+    let Some(plan) = &hands.plan else { return Ok(()) };
+    let key_id = plan.key.map_or_else(String::new, |key| key.to_string());
+    let left: Vec<String> = plan.left.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect();
+    if hands.global.output == Format::Json {
+        return output::json_line(&RotateReport {
+            format: "claviger/rotate/v1",
+            key_id,
+            outcome: verified.report.outcome().as_str(),
+            objects: verified.report.under_primary(),
+            report: verified.sha256().to_hex(),
+            left,
+        });
+    }
+    output::text_line("")?;
+    let headline = match left.len() {
+        0 => format!("The rotation to {key_id} is finished, and proven"),
+        1 => format!("The rotation to {key_id} is finished, but for 1 object that you left as it is"),
+        count => format!("The rotation to {key_id} is finished, but for {count} objects that you left as they are"),
+    };
+    output::headline(&headline, left.is_empty())?;
+    output::text_line(&verify::page(verified, hands.global.quiet))?;
+    let next = format!(
+        "next: make a backup in which this key is primary: {}",
+        hands.global.given.command("claviger backup create FILE")
+    );
+    output::advice(&next, hands.global)
+}
+
+/// Shows what the rotation would do, and what would stop it. Changes nothing.
+fn preview(hands: &mut RotateHands<'_>) -> Result<Exit, Failure> {
+    let mut progress = RotationProgress::default();
+    loop {
+        let (world, plan) = hands.look()?;
+        let step = next(&world, plan.as_ref(), &progress);
+        match step {
+            NextStep::Do(action) if changes_nothing(action) => drop(hands.act(action, &mut progress)?),
+            // A plan goes on without a scan up to the sweep.
+            _ if progress.scanned.is_none() => drop(hands.act(Action::Scan, &mut progress)?),
+            _ => return show_preview(hands, &world, plan.as_ref(), &step, &progress),
+        }
+    }
+}
+
+fn show_preview(
+    hands: &RotateHands<'_>,
+    world: &ClusterNow,
+    plan: Option<&RotationPlan>,
+    coming: &NextStep,
+    progress: &RotationProgress,
+) -> Result<Exit, Failure> {
+    let stop = match coming {
+        NextStep::Refuse(refused) => Some(stops::refused(&hands.global.given, hands.failures.as_ref(), refused)),
+        _ => None,
+    };
+    let unfinished = plan.filter(|plan| plan.is_unfinished());
+    let key_id = match coming {
+        NextStep::Do(Action::Begin(key)) => *key,
+        _ => unfinished.and_then(|plan| plan.key),
+    };
+    let stale = progress.scanned.map_or(0, |scanned| scanned.stale);
+    let report = PlanReport {
+        format: "claviger/rotate-plan/v1",
+        key_id: key_id.map(|key| key.to_string()),
+        phase: unfinished.map_or(Phase::Prepare, |plan| plan.phase).as_str(),
+        stale: if key_id.is_some() { stale } else { stale.max(under_primary(hands)) },
+        rewrite_seconds: None,
+        quiet_seconds: world.timeouts.quiet().as_secs(),
+        stop: stop.as_ref().map(|stop| stop.message().to_owned()),
+    };
+    let rate = hands.wishes.rate.0.map(u64::from);
+    let report = PlanReport { rewrite_seconds: rate.map(|rate| report.stale.div_ceil(rate)), ..report };
+    if hands.global.output == Format::Json {
+        output::json_line(&report)?;
+    } else {
+        output::text_line(&preview_lines(&report, unfinished, hands))?;
+    }
+    stop.map_or(Ok(Exit::Done), Err)
+}
+
+/// How many values are encrypted now. All of them have to be written again after a new key was promoted.
+fn under_primary(hands: &RotateHands<'_>) -> u64 {
+    let rows = hands.census.iter().flat_map(|census| &census.report.groups);
+    let is_ours = |row: &&crate::scan::report::GroupRow| row.key_id.is_some() && row.resource != "events";
+    let encrypted: u64 = rows.filter(is_ours).map(|row| row.objects).sum();
+    encrypted + hands.census.as_ref().map_or(0, crate::cli::reencrypt::Census::plaintext)
+}
+
+fn preview_lines(report: &PlanReport, plan: Option<&RotationPlan>, hands: &RotateHands<'_>) -> String {
+    let mut lines = vec![String::new(), "A rotation would now:".to_owned()];
+    match (&report.key_id, plan) {
+        (Some(key_id), Some(plan)) => {
+            lines.push(format!(
+                "  go on with rotation {} to {key_id}, in the phase {}",
+                short(&plan.id.to_string()),
+                report.phase
+            ));
+        }
+        (Some(key_id), None) => lines.push(format!("  finish an earlier rotation to {key_id}, without a new key")),
+        (None, _) => lines.push("  make a key, and have the plugin prove that it can read with it".to_owned()),
+    }
+    if report.phase == Phase::Prepare.as_str() && report.key_id.is_none() {
+        let backup = match (&hands.wishes.backup_dir, hands.wishes.without_backup) {
+            (Some(dir), _) => format!("write a backup to {}", dir.display()),
+            (None, true) => "need no backup".to_owned(),
+            (None, false) => "stop until a listed backup holds the key".to_owned(),
+        };
+        lines.push(format!("  {backup}, and promote the key"));
+    }
+    let takes = report.rewrite_seconds.map_or_else(String::new, |seconds| {
+        format!(", in about {}", span(std::time::Duration::from_secs(seconds.max(1))))
+    });
+    lines.push(format!("  have the API server re-encrypt {}{takes}", counted(report.stale, "object")));
+    lines.push(format!(
+        "  wait {} from the promotion on, until no API server writes under the old key",
+        span(std::time::Duration::from_secs(report.quiet_seconds))
+    ));
+    lines.push("  scan again, and end with a report".to_owned());
+    lines.join("\n")
+}

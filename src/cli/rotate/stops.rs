@@ -1,0 +1,179 @@
+//! Why a rotation stops before its end, and what to do about it.
+
+use std::fmt::Display;
+
+use crate::{
+    plan::{Hold, Refused, RotationPlan},
+    reencrypt::{FailureList, SweepEnd},
+};
+
+use super::{
+    super::{
+        failure::{Exit, Failure},
+        given::Given,
+        verify::Verified,
+    },
+    words::counted,
+};
+
+/// How many objects a message names.
+const NAMED: usize = 3;
+
+/// The failure of a rotation that the planner stops.
+pub(super) fn refused(given: &Given, failures: Option<&FailureList>, refused: &Refused) -> Failure {
+    let command = |command: &str| given.command(command);
+    let again = command("claviger rotate");
+    let (exit, message, hint) = match refused {
+        Refused::Incomplete => (
+            Exit::Damaged,
+            "a scan may have missed something, so the rotation does not go on".to_owned(),
+            format!("see what: {}", command("claviger scan")),
+        ),
+        Refused::NoApiServers => (
+            Exit::Refused,
+            "no API server can be counted in this etcd, so it is not known whether all of them have their keys from this keyring".to_owned(),
+            format!("if you know how many there are: {again} --api-servers NUMBER"),
+        ),
+        Refused::TooManyApiServers { count, nodes } => (
+            Exit::Refused,
+            format!("{} use this etcd, and one keyring file serves {nodes}", counted(*count, "API server")),
+            format!(
+                "a copied keyring file is not a shared one: an API server whose plugin has an old copy could not read what is written under a new key. If fewer API servers run: {again} --api-servers NUMBER"
+            ),
+        ),
+        Refused::UnknownConnections { connections, count } => (
+            Exit::Refused,
+            format!(
+                "the plugin has {}, and only {} can be counted in this etcd",
+                counted(*connections, "connection of API servers"),
+                counted(*count, "API server")
+            ),
+            format!("see who is connected: {}", command("claviger status")),
+        ),
+        Refused::NotBackedUp(key) => (
+            Exit::Refused,
+            format!("no listed backup holds {key}, so it is not promoted"),
+            format!(
+                "write a backup to another disk: {}; then go on: {again}. To have it written there: {again} --backup-dir DIR",
+                command("claviger backup create FILE")
+            ),
+        ),
+        Refused::Unreadable(objects) => (
+            Exit::Found,
+            format!("{} cannot be read by the API server, so no rotation could finish", counted(*objects, "object")),
+            format!("see which: {}; to rotate in spite of them: {again} --leave ETCD_KEY", command("claviger scan")),
+        ),
+        Refused::Uncovered(objects) => (
+            Exit::Found,
+            format!("{} would stay in plaintext: no entry of the EncryptionConfiguration encrypts them", counted(*objects, "Secret")),
+            format!("see which: {}", command("claviger scan")),
+        ),
+        Refused::Hold(hold) => return held(failures, *hold, &again),
+    };
+    Failure::new(exit, &message, hint)
+}
+
+fn held(failures: Option<&FailureList>, hold: Hold, again: &str) -> Failure {
+    let Hold { stale, unchangeable } = hold;
+    let named = failures.map(FailureList::named).unwrap_or_default();
+    let named: Vec<String> =
+        named.iter().take(NAMED).map(|failure| format!("{} ({})", failure.key, failure.reason)).collect();
+    let examples = if named.is_empty() { String::new() } else { format!(": {}", named.join("; ")) };
+    let rest = if unchangeable > 0 {
+        format!(", and {} cannot be read", counted(unchangeable, "object"))
+    } else {
+        String::new()
+    };
+    let message = format!(
+        "the rotation is unfinished: {} not re-encrypted{rest}{examples}",
+        if stale == 1 { "1 object was".to_owned() } else { format!("{} were", counted(stale, "object")) },
+    );
+    let hint = format!(
+        "mend what the API server says, and go on: {again}; to leave an object as it is: {again} --leave ETCD_KEY"
+    );
+    Failure::new(Exit::Found, &message, hint)
+}
+
+/// The failure of a rotation whose plugin does not do its part.
+pub(super) fn silent(given: &Given, gate: &str) -> Failure {
+    let what = if gate == "publish" { "serve the new key" } else { "prove that it can read with the new key" };
+    let message = format!("the plugin did not {what} within 10 minutes");
+    let hint = format!(
+        "see how it is: {}; then go on: {}",
+        given.command("claviger status"),
+        given.command("claviger rotate")
+    );
+    Failure::new(Exit::Unreachable, &message, hint)
+}
+
+/// The failure of a rotation whose sweep ended early.
+pub(super) fn swept(end: &SweepEnd, api: &str) -> Failure {
+    let (exit, message, hint) = match end {
+        SweepEnd::Denied(reason) => (
+            Exit::Refused,
+            format!("the API server at {api} denies it: {reason}"),
+            "deploy/reencrypt-rbac.yaml gives the right to the account claviger-reencrypt; then go on: claviger rotate",
+        ),
+        SweepEnd::NoCredentials(reason) => (
+            Exit::Refused,
+            format!("there are no credentials for the API server at {api}: {reason}"),
+            "take another kubeconfig: claviger rotate --kubeconfig FILE",
+        ),
+        SweepEnd::Unauthenticated(reason) => (
+            Exit::Refused,
+            format!("the API server at {api} does not accept the credentials: {reason}"),
+            "take another kubeconfig: claviger rotate --kubeconfig FILE",
+        ),
+        SweepEnd::NotAnApiServer(reason) => (
+            Exit::Usage,
+            format!("what answers at {api} is no API server: {reason}"),
+            "name the API server: claviger rotate --kubeconfig FILE",
+        ),
+        SweepEnd::OtherCluster => (
+            Exit::Usage,
+            format!("the API server at {api} keeps its objects in another etcd"),
+            "name the API server that uses this etcd: claviger rotate --kubeconfig FILE",
+        ),
+        SweepEnd::Unreachable(reason) => (
+            Exit::Unreachable,
+            format!("the API server at {api} did not answer: {reason}"),
+            "nothing is lost; go on when it answers: claviger rotate",
+        ),
+        SweepEnd::Tried | SweepEnd::Interrupted | SweepEnd::NotAdopted => {
+            (Exit::Interrupted, "the sweep ended".to_owned(), "go on: claviger rotate")
+        }
+    };
+    Failure::new(exit, &message, hint.to_owned())
+}
+
+/// The failure of a rotation after which a clean scan proves nothing.
+pub(super) fn unproven(verified: &Verified) -> Failure {
+    let words: Vec<&str> = verified.report.shortfalls.iter().map(|shortfall| shortfall.as_str()).collect();
+    let message = format!("everything is re-encrypted, but a scan does not prove it: {}", words.join(", "));
+    Failure::new(Exit::Damaged, &message, "see what is missing: claviger verify".to_owned())
+}
+
+pub(super) fn no_backup(error: &impl Display) -> Failure {
+    let hint = "name a directory on another disk: claviger rotate --backup-dir DIR".to_owned();
+    Failure::new(Exit::Refused, &format!("a backup there would not count: {error}"), hint)
+}
+
+pub(super) fn no_recipient() -> Failure {
+    let message = "a backup would not count: the keyring has no recovery recipient";
+    Failure::new(Exit::Refused, &message, "add one: claviger recovery add RECIPIENT".to_owned())
+}
+
+pub(super) fn to_plaintext(resource: &str) -> Failure {
+    let message = format!(
+        "the EncryptionConfiguration puts identity first for {resource}: its encrypted values would be written in plaintext"
+    );
+    Failure::new(Exit::Refused, &message, "put the provider that encrypts first".to_owned())
+}
+
+/// The failure of a rotation that the operator has interrupted.
+pub(super) fn interrupted(given: &Given, plan: Option<&RotationPlan>) -> Failure {
+    let phase = plan.map_or("prepare", |plan| plan.phase.as_str());
+    let key = plan.and_then(|plan| plan.key).map_or_else(String::new, |key| format!(" to {key}"));
+    let message = format!("you interrupted the rotation{key} in the phase {phase}");
+    Failure::new(Exit::Interrupted, &message, format!("go on: {}", given.command("claviger rotate")))
+}

@@ -1,0 +1,157 @@
+//! What a rotation says while it goes on: a line for people, or a line of JSON for programs.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{
+    super::{
+        Format, Global,
+        output::{self, OutputError},
+    },
+    report::RotateEvent,
+};
+use crate::scan::count::Count;
+
+#[derive(Serialize)]
+struct EventLine<'a> {
+    format: &'static str,
+    #[serde(flatten)]
+    event: &'a RotateEvent,
+}
+
+/// Prints an event.
+///
+/// # Errors
+/// When standard output is closed or full.
+pub(super) fn tell(event: &RotateEvent, global: &Global) -> Result<(), OutputError> {
+    match global.output {
+        Format::Json => output::json_line(&EventLine { format: "claviger/rotate-event/v1", event }),
+        Format::Text if global.quiet => Ok(()),
+        Format::Text => output::text_line(&line(event)),
+    }
+}
+
+/// Returns the line about an event, behind the name of its phase.
+fn line(event: &RotateEvent) -> String {
+    let (phase, text) = match event {
+        RotateEvent::Scanned { stale: 0, unreadable: 0, .. } => {
+            ("scan", "everything is under the primary key".to_owned())
+        }
+        RotateEvent::Scanned { stale, under_other_keys, unreadable } => {
+            ("scan", scanned(*stale, *under_other_keys, *unreadable))
+        }
+        RotateEvent::Counted { api_servers: 0 } => ("count", "no API server can be counted in etcd".to_owned()),
+        RotateEvent::Counted { api_servers } => ("count", counted(*api_servers, "API server")),
+        RotateEvent::Began { rotation, key_id: Some(key_id), phase, resumed: true } => {
+            (*phase, format!("rotation {} to {key_id} goes on", short(rotation)))
+        }
+        RotateEvent::Began { rotation, key_id: Some(key_id), phase, resumed: false } => (
+            *phase,
+            format!("rotation {} finishes an earlier one: values are under other keys than {key_id}", short(rotation)),
+        ),
+        RotateEvent::Began { rotation, key_id: None, phase, .. } => {
+            (*phase, format!("rotation {} to a new key begins", short(rotation)))
+        }
+        RotateEvent::Added { key_id } => ("prepare", format!("{key_id} is pending")),
+        RotateEvent::BackedUp { file } => ("prepare", format!("{file} holds it")),
+        RotateEvent::Promoted { key_id } => ("promote", format!("{key_id} is primary")),
+        RotateEvent::Published { key_id } => ("promote", format!("the plugin serves {key_id}")),
+        RotateEvent::Rewritten { written, left } => {
+            ("sweep", format!("{} re-encrypted, {} left", counted(*written, "object"), Count(*left)))
+        }
+        RotateEvent::Waiting { gate, nodes, seconds } => ("wait", waiting(gate, nodes, *seconds)),
+    };
+    format!("{phase:8}  {text}")
+}
+
+fn scanned(stale: u64, under_other_keys: u64, unreadable: u64) -> String {
+    let mut parts = vec![format!("{} to re-encrypt", counted(stale, "object"))];
+    if under_other_keys > 0 {
+        parts.push(format!("{} of these under another key of the keyring", Count(under_other_keys)));
+    }
+    if unreadable > 0 {
+        parts.push(format!("{} that the API server cannot read", counted(unreadable, "object")));
+    }
+    parts.join(", ")
+}
+
+fn waiting(gate: &str, nodes: &[String], seconds: Option<u64>) -> String {
+    let nodes = nodes.join(", ");
+    match gate {
+        "acknowledge" => format!("until the plugin on {nodes} proves that it can read with the new key"),
+        "publish" => format!("until the plugin on {nodes} serves the new key"),
+        "quiet" => format!(
+            "{} more: until then an API server may still write under the old key",
+            span(Duration::from_secs(seconds.unwrap_or(0)))
+        ),
+        _ => "until events that are under another key expire".to_owned(),
+    }
+}
+
+/// Returns `1 object`, `2 objects`.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{} {what}s", Count(count)) }
+}
+
+/// Returns a duration as people say it: `4 min 23 s`.
+pub(super) fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds} s"),
+        (minutes, 0) => format!("{minutes} min"),
+        (minutes, seconds) => format!("{minutes} min {seconds} s"),
+    }
+}
+
+/// The beginning of an id, which is enough for people.
+pub(super) fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_counts_are_as_people_say_them() {
+        assert_eq!([7, 60, 263].map(|seconds| span(Duration::from_secs(seconds))), ["7 s", "1 min", "4 min 23 s"]);
+        assert_eq!([counted(1, "object"), counted(1234, "object")], ["1 object", "1,234 objects"]);
+    }
+
+    #[test]
+    fn each_event_has_a_line() {
+        let key_id = || "k2-aa".to_owned();
+        let began = |key_id, resumed| RotateEvent::Began {
+            rotation: "0123456789abcdef".to_owned(),
+            key_id,
+            phase: "prepare",
+            resumed,
+        };
+        let waiting = |gate, nodes: &[&str], seconds| RotateEvent::Waiting {
+            gate,
+            nodes: nodes.iter().map(|name| (*name).to_owned()).collect(),
+            seconds,
+        };
+        let lines = [
+            RotateEvent::Scanned { stale: 0, under_other_keys: 0, unreadable: 0 },
+            RotateEvent::Scanned { stale: 3, under_other_keys: 1, unreadable: 1 },
+            RotateEvent::Counted { api_servers: 1 },
+            RotateEvent::Counted { api_servers: 0 },
+            began(None, false),
+            began(Some(key_id()), true),
+            began(Some(key_id()), false),
+            RotateEvent::Added { key_id: key_id() },
+            RotateEvent::BackedUp { file: "/usb/a.age".to_owned() },
+            RotateEvent::Promoted { key_id: key_id() },
+            RotateEvent::Published { key_id: key_id() },
+            RotateEvent::Rewritten { written: 1200, left: 0 },
+            waiting("acknowledge", &["a", "b"], None),
+            waiting("publish", &["a"], None),
+            waiting("quiet", &[], Some(263)),
+            waiting("events", &[], None),
+        ]
+        .map(|event| line(&event));
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+}

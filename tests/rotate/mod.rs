@@ -1,0 +1,54 @@
+//! `claviger rotate` with a real API server. Its waits are hurried: [`hurried`] is the same program with another clock.
+//!
+//! ```text
+//! whole, resumed, stopped
+//! ```
+
+mod resumed;
+mod stopped;
+mod whole;
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::{
+    cli::sandbox::{Answer, CLAVIGER, Call},
+    reencrypt::rig::Rig,
+};
+
+/// How long a rotation may take in earnest. It counts the API servers, which takes 10 s, up to three times.
+const LIMIT: Duration = Duration::from_mins(3);
+
+/// The program with a clock on which minutes pass at once.
+fn hurried() -> PathBuf {
+    let program = PathBuf::from(CLAVIGER).with_file_name("examples").join("hurried");
+    assert!(program.exists(), "build it first: cargo build --example hurried");
+    program
+}
+
+/// A rotation.
+fn call<'a>(rig: &'a mut Rig, more: &str) -> Call<'a> {
+    rig.cluster_call("rotate --socket [DIR]/run/kms.sock", more).by(&hurried(), LIMIT)
+}
+
+/// Runs a rotation, which must end with `exit`.
+#[track_caller]
+fn rotate(rig: &mut Rig, more: &str, exit: i32) -> Answer {
+    let answer = call(rig, more).run();
+    answer.ends_with(exit);
+    answer
+}
+
+/// The events of a rotation with `--output json`, and the report that ends it.
+fn events(answer: &Answer) -> Vec<serde_json::Value> {
+    answer.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The keys of the keyring, each with its state.
+fn keys(rig: &Rig) -> Vec<(u64, String)> {
+    let list = rig.sandbox.run("key list --state-dir [DIR]/state --output json").json();
+    let key = |key: &serde_json::Value| {
+        let seq = key["key_id"].as_str().unwrap()[1..].split('-').next().unwrap().parse().unwrap();
+        (seq, key["state"].as_str().unwrap().to_owned())
+    };
+    list["keys"].as_array().unwrap().iter().map(key).collect()
+}

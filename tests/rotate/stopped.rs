@@ -1,0 +1,87 @@
+//! A rotation that must not begin, or cannot end.
+
+use super::{keys, rotate};
+use crate::reencrypt::rig::{Rig, has_all};
+
+const BROKEN: &str = "/registry/secrets/default/broken";
+
+#[test]
+fn what_would_stop_a_rotation_is_said_before_it_begins() {
+    let mut rig = Rig::new();
+    rig.create_secrets("old", 3);
+    let several = rotate(&mut rig, "--without-backup --api-servers 3", 3);
+    has_all(&several, &["error: 3 API servers use this etcd, and one keyring file serves 1"]);
+    let none = rotate(&mut rig, "--without-backup --api-servers 0", 3);
+    has_all(&none, &["error: no API server can be counted in this etcd", "--api-servers NUMBER"]);
+    let there = format!("--backup-dir {}", rig.sandbox.root().display());
+    let same_disk = rotate(&mut rig, &there, 3);
+    has_all(&same_disk, &["error: a backup there would not count: ", "hint:  name a directory on another disk"]);
+    assert_eq!(keys(&rig), [(1, "primary".to_owned())], "nothing was changed");
+
+    // A key that no backup holds is not promoted. The rotation goes on when one does.
+    let unbacked = rotate(&mut rig, "--api-servers 1", 3);
+    has_all(&unbacked, &["so it is not promoted", "claviger backup create --state-dir"]);
+    assert_eq!(keys(&rig), [(1, "primary".to_owned()), (2, "pending".to_owned())]);
+    rotate(&mut rig, "--api-servers 1 --without-backup --quiet", 0);
+    assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
+}
+
+#[test]
+fn an_object_that_cannot_be_read_stops_a_rotation_unless_it_is_left_by_name() {
+    let mut rig = Rig::new();
+    rig.create_secrets("old", 3);
+    let value = rig.etcd.get("/registry/secrets/default/old-0000").unwrap().unwrap();
+    // The seed is wrapped under a key that no keyring has.
+    let name = value.windows(3).position(|bytes| bytes == b"k1-").unwrap();
+    let magic = value.windows(4).position(|bytes| bytes == b"KW\x01\x01").unwrap();
+    let mut changed = value;
+    changed[name + 3..name + 35].copy_from_slice(&[b'0'; 32]);
+    changed[magic + 4..magic + 36].copy_from_slice(&[0; 32]);
+    rig.etcd.put(BROKEN, &changed).unwrap();
+    let stopped = rotate(&mut rig, "--without-backup --api-servers 1", 1);
+    has_all(&stopped, &["error: 1 object cannot be read by the API server", "--leave ETCD_KEY"]);
+    assert_eq!(keys(&rig), [(1, "primary".to_owned())]);
+    let left = rotate(&mut rig, &format!("--without-backup --api-servers 1 --leave {BROKEN}"), 1);
+    has_all(&left, &["is finished, but for 1 object that you left as it is", BROKEN]);
+    assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
+    // It is left by name in the plan, so the next rotation is a new one.
+    let again = rotate(&mut rig, &format!("--dry-run --without-backup --api-servers 1 --leave {BROKEN}"), 0);
+    has_all(&again, &["make a key, and have the plugin prove that it can read with it"]);
+}
+
+#[test]
+fn a_webhook_that_refuses_holds_the_rotation_until_it_is_gone() {
+    let mut rig = Rig::new();
+    rig.create_secrets("old", 5);
+    rig.apply(&policy());
+    // The API server reads policies now and then.
+    let begun = std::time::Instant::now();
+    while rig.api.kubectl(&["annotate", "secret", "old-0003", "a=b", "--dry-run=server"]).is_ok() {
+        assert!(begun.elapsed() < std::time::Duration::from_mins(1), "the policy has no effect");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    let held = rotate(&mut rig, "--without-backup --api-servers 1", 1);
+    has_all(
+        &held,
+        &[
+            "error: the rotation is unfinished: 1 object was not re-encrypted: /registry/secrets/default/old-0003 (",
+            "go on: claviger rotate",
+        ],
+    );
+    rig.api.kubectl(&["delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", "refuses"]).unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    rotate(&mut rig, "--without-backup --api-servers 1", 0);
+    assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
+    rig.is_clean();
+}
+
+/// Refuses every update of one Secret.
+fn policy() -> String {
+    let rules = "{matchConstraints: {resourceRules: [{apiGroups: [''], apiVersions: [v1], operations: [UPDATE], resources: [secrets]}]}, \
+                 validations: [{expression: \"object.metadata.name != 'old-0003'\", message: not today}]}";
+    format!(
+        "{{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicy, metadata: {{name: refuses}}, spec: {rules}}}\n---\n\
+         {{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicyBinding, metadata: {{name: refuses}}, \
+         spec: {{policyName: refuses, validationActions: [Deny]}}}}\n"
+    )
+}
