@@ -249,7 +249,7 @@ fn each_kind_of_finding_has_a_sentence_and_a_hint_and_the_worst_comes_first() {
         [
             format!("plaintext-although-covered: {rewrite}"),
             "no-provider: add the provider kms:v2:gone to the entry of the resource, after the first one, until all objects \
-             are rewritten"
+             are re-encrypted"
                 .to_owned(),
             format!("not-first-provider: {rewrite}"),
             format!("stale: {rewrite}"),
