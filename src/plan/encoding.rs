@@ -53,6 +53,7 @@ impl RotationPlan {
         writer.line(&format!("phase {}", self.phase.as_str()));
         writer.line(&format!("since {}", self.since));
         writer.line(&format!("began {}", base64(&self.began.0)));
+        writer.line(&format!("newest {}", self.newest));
         if let Some(key) = self.key {
             writer.line(&format!("key {key}"));
         }
@@ -90,6 +91,7 @@ fn read(lines: &mut LineReader<'_>) -> Result<RotationPlan, TextError> {
     let phase = lines.field("phase", PHASE, |word| Phase::ALL.into_iter().find(|phase| phase.as_str() == word))?;
     let since = lines.field("since", "`since <time>`", Time::parse)?;
     let began = lines.field("began", "`began <base64 SHA-256>`", |text| base64_array(text).map(Digest))?;
+    let newest = lines.field("newest", "`newest <number>`, up to 2^31", text::seq)?;
     let key = optional(lines, "key ", "`key <key_id>`", |text| text.parse::<KeyId>().ok())?;
     let report = optional(lines, "report ", "`report <base64 SHA-256>`", |text| base64_array(text).map(Digest))?;
     let mut left = BTreeSet::new();
@@ -97,7 +99,7 @@ fn read(lines: &mut LineReader<'_>) -> Result<RotationPlan, TextError> {
         left.insert(key);
     }
     lines.end()?;
-    Ok(RotationPlan { id, phase, began, key, left, since, report })
+    Ok(RotationPlan { id, phase, began, newest, key, left, since, report })
 }
 
 fn optional<T>(
@@ -120,7 +122,7 @@ mod tests {
 
     fn text(root: &RootKey, change: impl FnOnce(&str) -> String) -> Vec<u8> {
         let left = BTreeSet::from([b"a".to_vec(), b"b".to_vec()]);
-        let plan = RotationPlan::begin(PlanId([1; 16]), Digest([2; 32]), None, left, now());
+        let plan = RotationPlan::begin(PlanId([1; 16]), (Digest([2; 32]), 1), None, left, now());
         let bytes = plan.encode(UUID, root).unwrap();
         let text = String::from_utf8(bytes).unwrap();
         let (lines, _) = text.split_once("---").unwrap();
@@ -145,6 +147,7 @@ mod tests {
             ("id 01", "id 0", "`id <32 hex>`"),
             ("since ", "since 1", "`since <time>`"),
             ("began ", "began !", "`began <base64 SHA-256>`"),
+            ("newest 1", "newest 01", "`newest <number>`, up to 2^31"),
             ("-> left YQ==", "key k", "`key <key_id>`"),
             ("-> left YQ==", "report k", "`report <base64 SHA-256>`"),
             ("-> left YQ==", "-> left YQ", "`-> left <base64 key>`"),

@@ -8,7 +8,7 @@ use super::{
     progress::RotationProgress,
     rotation::{Phase, RotationPlan},
     step::{Action, Hold, NextStep, Refused, Wait},
-    world::{ClusterNow, NodeNow, Scanned, ServedNow, Ticks},
+    world::{ClusterNow, KeyNow, NodeNow, Scanned, ServedNow, Ticks},
 };
 
 /// Decides the next step. `plan` is the plan on the disk, and `progress` what this run has seen.
@@ -16,7 +16,7 @@ pub fn next(world: &ClusterNow, plan: Option<&RotationPlan>, progress: &Rotation
     next_by(Rules::default(), world, plan, progress)
 }
 
-/// A rule that a test takes out, to see what it is good for.
+/// A rule that tests can take out, to show that it is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Rule {
     /// A key is promoted only after every node has proved that it can read with it.
@@ -60,7 +60,7 @@ pub(super) fn next_by(
 /// How long after a scan the next one looks whether events have expired.
 const RESCAN: Duration = Duration::from_mins(1);
 
-/// A gate that is closed is an error with the step that opens it.
+/// The error contains what to do while the gate is closed.
 type Gate<T = ()> = Result<T, NextStep>;
 
 fn decide(
@@ -72,7 +72,7 @@ fn decide(
     let Some(plan) = plan.filter(|plan| plan.is_unfinished()) else {
         return begin(rules, world, progress);
     };
-    let Some(key) = plan.key else { return Ok(make_key(world, plan)) };
+    let Some(key) = plan.key else { return make_key(rules, world, plan, progress) };
     match world.record.key(key).map(|key| key.state) {
         Some(State::Primary) => finish(rules, world, plan, key, progress),
         Some(State::Pending) if plan.phase == Phase::Prepare => prepare(rules, world, key, progress),
@@ -84,31 +84,47 @@ fn decide(
 /// Begins with a scan. If values are under other keys of ours, an earlier rotation is unfinished, and this one finishes
 /// it: it goes towards the present primary key.
 fn begin(rules: Rules, world: &ClusterNow, progress: &RotationProgress) -> Gate<NextStep> {
-    let scanned = progress.scanned.ok_or(NextStep::Do(Action::Scan))?;
-    readable(&scanned)?;
-    if scanned.unchangeable > 0 {
-        return Ok(NextStep::Refuse(Refused::Unreadable(scanned.unchangeable)));
+    let scanned = may_end(rules, world, progress)?;
+    let missing = missing(world, |serves: &ServedNow| serves.record == world.record.digest);
+    if !missing.is_empty() {
+        return Ok(NextStep::Wait(Wait::Acknowledge(missing)));
     }
-    if scanned.uncovered > 0 {
-        return Ok(NextStep::Refuse(Refused::Uncovered(scanned.uncovered)));
-    }
-    count_holds(rules, world, progress)?;
     let is_unfinished = scanned.under_other_keys > 0;
     Ok(NextStep::Do(Action::Begin(world.record.primary().filter(|_| is_unfinished))))
 }
 
+/// Opens if nothing is known that would keep a rotation from its end.
+fn may_end(rules: Rules, world: &ClusterNow, progress: &RotationProgress) -> Gate<Scanned> {
+    let scanned = scanned_now(world, progress)?;
+    readable(&scanned)?;
+    let refused = match scanned {
+        Scanned { unchangeable: 1.., .. } => Refused::Unreadable(scanned.unchangeable),
+        Scanned { uncovered: 1.., .. } => Refused::Uncovered(scanned.uncovered),
+        _ => return count_holds(rules, world, progress).map(|()| scanned),
+    };
+    Err(NextStep::Refuse(refused))
+}
+
+/// Returns the last scan, if it compared the values with the key that is primary now.
+fn scanned_now(world: &ClusterNow, progress: &RotationProgress) -> Gate<Scanned> {
+    let scanned = progress.scanned.filter(|scanned| Some(scanned.primary) == world.record.primary());
+    scanned.ok_or(NextStep::Do(Action::Scan))
+}
+
 /// Makes the key of a plan. If the record is the direct successor of the one that the plan began with, and has exactly
-/// one key that it did not have, then this key was made for the plan, and the run before died before it noted that.
-fn make_key(world: &ClusterNow, plan: &RotationPlan) -> NextStep {
+/// one pending key that is newer than all keys of that one, then a run before has made it for this plan, and died
+/// before it noted that.
+fn make_key(rules: Rules, world: &ClusterNow, plan: &RotationPlan, progress: &RotationProgress) -> Gate<NextStep> {
     let record = &world.record;
     if record.digest == plan.began {
-        return NextStep::Do(Action::Add);
+        return Ok(NextStep::Do(Action::Add));
     }
-    let newest = record.keys.iter().max_by_key(|key| key.id).filter(|key| key.state == State::Pending);
-    match newest.filter(|_| record.past.first() == Some(&plan.began)) {
-        Some(key) => NextStep::Do(Action::Take(key.id)),
+    let is_new = |key: &&KeyNow| key.state == State::Pending && key.id.seq() > plan.newest;
+    let mut made = record.keys.iter().filter(is_new).filter(|_| record.past.first() == Some(&plan.began));
+    match (made.next(), made.next()) {
+        (Some(key), None) => Ok(NextStep::Do(Action::Take(key.id))),
         // The keyring was changed otherwise.
-        None => NextStep::Do(Action::Begin(None)),
+        _ => begin(rules, world, progress),
     }
 }
 
@@ -123,7 +139,10 @@ fn prepare(rules: Rules, world: &ClusterNow, key: KeyId, progress: &RotationProg
         let refusal = NextStep::Refuse(Refused::NotBackedUp(key));
         return Ok(if world.can_back_up { NextStep::Do(Action::BackUp(key)) } else { refusal });
     }
-    count_holds(rules, world, progress)?;
+    if may_end(rules, world, progress)?.under_other_keys > 0 {
+        // Another key was promoted meanwhile.
+        return begin(rules, world, progress);
+    }
     Ok(NextStep::Do(Action::Promote(key)))
 }
 
@@ -160,7 +179,7 @@ fn is_known(world: &ClusterNow, serves: &ServedNow) -> bool {
 
 /// Has everything written, and waits until no API server writes under the old key.
 fn sweep(rules: Rules, world: &ClusterNow, quiet: Ticks, progress: &RotationProgress) -> Gate<NextStep> {
-    let scanned = progress.scanned.ok_or(NextStep::Do(Action::Scan))?;
+    let scanned = scanned_now(world, progress)?;
     readable(&scanned)?;
     let has_rest = scanned.stale > scanned.failed;
     if has_rest {

@@ -54,6 +54,8 @@ pub struct RotationPlan {
     pub phase: Phase,
     /// The record when it began.
     pub began: Digest,
+    /// The greatest number of a key when it began, tombs included.
+    pub newest: u32,
     /// The key towards which it goes. `None` until the key is made.
     pub key: Option<KeyId>,
     /// Objects that stay as they are, by their keys in etcd.
@@ -65,10 +67,17 @@ pub struct RotationPlan {
 }
 
 impl RotationPlan {
-    /// Begins a plan at the record `began`. It goes towards `key`, if that key exists already.
-    pub fn begin(id: PlanId, began: Digest, key: Option<KeyId>, left: BTreeSet<Vec<u8>>, since: Time) -> Self {
+    /// Begins a plan at the record `began`, whose greatest number of a key is `newest`. It goes towards `key`, if that
+    /// key exists already.
+    pub fn begin(
+        id: PlanId,
+        (began, newest): (Digest, u32),
+        key: Option<KeyId>,
+        left: BTreeSet<Vec<u8>>,
+        since: Time,
+    ) -> Self {
         let phase = if key.is_some() { Phase::Promote } else { Phase::Prepare };
-        Self { id, phase, began, key, left, since, report: None }
+        Self { id, phase, began, newest, key, left, since, report: None }
     }
 
     /// Whether it has not come to its end.

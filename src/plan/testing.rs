@@ -39,13 +39,14 @@ pub fn world() -> ClusterNow {
 
 /// A plan towards key 2, which every node serves.
 pub fn plan() -> RotationPlan {
-    let begun = RotationPlan::begin(PlanId([9; 16]), Digest([1; 32]), Some(key(2)), BTreeSet::new(), now());
+    let begun = RotationPlan::begin(PlanId([9; 16]), (Digest([1; 32]), 1), Some(key(2)), BTreeSet::new(), now());
     RotationPlan { phase: Phase::Sweep, ..begun }
 }
 
-/// A scan that has found nothing.
+/// A scan that has found nothing, while key 2 was primary.
 pub fn clean(at: Ticks) -> Scanned {
     Scanned {
+        primary: key(2),
         at,
         stale: 0,
         under_other_keys: 0,

@@ -26,6 +26,11 @@ fn seen() -> RotationProgress {
     seen
 }
 
+/// The same, while this key was primary.
+fn seen_under(seq: u32) -> RotationProgress {
+    with_scan(|scanned| scanned.primary = key(seq))
+}
+
 fn with_scan(change: impl FnOnce(&mut Scanned)) -> RotationProgress {
     let mut scanned = clean(NOW);
     change(&mut scanned);
@@ -43,6 +48,10 @@ fn a_rotation_looks_before_it_begins() {
     let scanned = RotationProgress { scanned: Some(clean(NOW)), ..fresh };
     assert_eq!(next(&at_one(), None, &scanned), NextStep::Do(Action::Count));
     assert_eq!(next(&at_one(), None, &seen()), NextStep::Do(Action::Begin(None)));
+    let mut silent = at_one();
+    silent.nodes[0].serves = None;
+    let acknowledge = NextStep::Wait(Wait::Acknowledge(vec!["a".to_owned()]));
+    assert_eq!(next(&silent, None, &seen()), acknowledge, "no key is made for a plugin that does not run");
     let done = RotationPlan { phase: Phase::Done, ..plan() };
     assert_eq!(step(&at_one(), &done, &seen()), NextStep::Do(Action::Begin(None)));
     let incomplete = with_scan(|scanned| scanned.is_incomplete = true);
@@ -78,14 +87,23 @@ fn there_must_not_be_more_api_servers_than_nodes() {
 
 #[test]
 fn a_run_that_died_before_it_noted_its_key_takes_that_key_and_no_other() {
-    let plan = RotationPlan { phase: Phase::Prepare, key: None, began: Digest([2; 32]), ..plan() };
+    let plan = RotationPlan { phase: Phase::Prepare, key: None, began: Digest([2; 32]), newest: 1, ..plan() };
     let primary = (1, State::Primary);
-    let made = |number, keys: &[_]| step(&ClusterNow { record: record(number, keys), ..at_one() }, &plan, &seen());
+    let made_by = |plan: &RotationPlan, number, keys: &[_]| {
+        let mut world = ClusterNow { record: record(number, keys), ..at_one() };
+        world.nodes[0].serves.as_mut().unwrap().record = world.record.digest;
+        step(&world, plan, &seen_under(1))
+    };
+    let made = |number, keys: &[_]| made_by(&plan, number, keys);
+    let (pending, anew) = ((2, State::Pending), NextStep::Do(Action::Begin(None)));
     assert_eq!(made(2, &[primary]), NextStep::Do(Action::Add));
-    assert_eq!(made(2, &[primary, (2, State::Pending)]), NextStep::Do(Action::Add), "a pending key from before");
-    assert_eq!(made(3, &[primary, (2, State::Pending)]), NextStep::Do(Action::Take(key(2))));
-    assert_eq!(made(3, &[primary, (2, State::Disabled)]), NextStep::Do(Action::Begin(None)));
-    assert_eq!(made(4, &[primary, (2, State::Pending)]), NextStep::Do(Action::Begin(None)), "somebody else was here");
+    assert_eq!(made(2, &[primary, pending]), NextStep::Do(Action::Add), "a pending key from before");
+    assert_eq!(made(3, &[primary, pending]), NextStep::Do(Action::Take(key(2))));
+    assert_eq!(made(3, &[primary, (2, State::Disabled)]), anew);
+    assert_eq!(made(3, &[primary, pending, (3, State::Pending)]), anew, "two new keys");
+    assert_eq!(made(4, &[primary, pending]), anew, "somebody else was here");
+    let old = RotationPlan { newest: 2, ..plan.clone() };
+    assert_eq!(made_by(&old, 3, &[primary, pending]), anew, "an old pending key, and another change");
 }
 
 #[test]
@@ -94,7 +112,7 @@ fn no_key_is_promoted_before_every_node_reads_with_it_and_a_backup_holds_it() {
     let serves = ServedNow { record: Digest([3; 32]), primary: key(1), canary: Some(key(2)) };
     let mut world = ClusterNow { record: record(3, &[(1, State::Primary), (2, State::Pending)]), ..at_one() };
     world.nodes[0].serves = Some(serves);
-    assert_eq!(step(&world, &plan, &seen()), NextStep::Do(Action::Promote(key(2))));
+    assert_eq!(step(&world, &plan, &seen_under(1)), NextStep::Do(Action::Promote(key(2))));
     let acknowledge = NextStep::Wait(Wait::Acknowledge(vec!["a".to_owned()]));
     for serves in [
         None,
@@ -104,18 +122,20 @@ fn no_key_is_promoted_before_every_node_reads_with_it_and_a_backup_holds_it() {
     ] {
         let mut world = world.clone();
         world.nodes[0].serves = serves;
-        assert_eq!(step(&world, &plan, &seen()), acknowledge, "{serves:?}");
+        assert_eq!(step(&world, &plan, &seen_under(1)), acknowledge, "{serves:?}");
         world.nodes[0].is_skipped = true;
-        assert_eq!(step(&world, &plan, &seen()), NextStep::Do(Action::Promote(key(2))), "a skipped node");
+        assert_eq!(step(&world, &plan, &seen_under(1)), NextStep::Do(Action::Promote(key(2))), "a skipped node");
     }
-    let old = RotationProgress { counted: None, ..seen() };
+    let old = RotationProgress { counted: None, ..seen_under(1) };
     assert_eq!(step(&world, &plan, &old), NextStep::Do(Action::Count));
+    let unread = RotationProgress { scanned: None, ..seen_under(1) };
+    assert_eq!(step(&world, &plan, &unread), NextStep::Do(Action::Scan), "a run that goes on looks again");
     world.record.keys[1].is_backed_up = false;
-    assert_eq!(step(&world, &plan, &seen()), NextStep::Refuse(Refused::NotBackedUp(key(2))));
+    assert_eq!(step(&world, &plan, &seen_under(1)), NextStep::Refuse(Refused::NotBackedUp(key(2))));
     world.can_back_up = true;
-    assert_eq!(step(&world, &plan, &seen()), NextStep::Do(Action::BackUp(key(2))));
+    assert_eq!(step(&world, &plan, &seen_under(1)), NextStep::Do(Action::BackUp(key(2))));
     world.needs_no_backup = true;
-    assert_eq!(step(&world, &plan, &seen()), NextStep::Do(Action::Promote(key(2))));
+    assert_eq!(step(&world, &plan, &seen_under(1)), NextStep::Do(Action::Promote(key(2))));
 }
 
 #[test]
@@ -182,12 +202,16 @@ fn only_a_clean_scan_after_the_quiet_time_ends_it() {
 
 #[test]
 fn a_plan_whose_key_was_replaced_is_void() {
-    for keys in [[(2, State::DecryptOnly), (3, State::Primary)], [(1, State::Primary), (3, State::Pending)]] {
-        let world = ClusterNow { record: record(5, &keys), ..at_one() };
-        assert_eq!(step(&world, &plan(), &seen()), NextStep::Do(Action::Begin(None)));
-        let stale = with_scan(|scanned| (scanned.stale, scanned.under_other_keys) = (1, 1));
-        let primary = world.record.primary();
-        assert_eq!(step(&world, &plan(), &stale), NextStep::Do(Action::Begin(primary)));
+    for (keys, primary) in
+        [([(2, State::DecryptOnly), (3, State::Primary)], 3), ([(1, State::Primary), (3, State::Pending)], 1)]
+    {
+        let mut world = ClusterNow { record: record(5, &keys), ..at_one() };
+        world.nodes[0].serves.as_mut().unwrap().record = world.record.digest;
+        assert_eq!(step(&world, &plan(), &seen()), NextStep::Do(Action::Scan), "the last scan was about another key");
+        assert_eq!(step(&world, &plan(), &seen_under(primary)), NextStep::Do(Action::Begin(None)));
+        let mut stale = seen_under(primary);
+        stale.scanned.as_mut().unwrap().under_other_keys = 1;
+        assert_eq!(step(&world, &plan(), &stale), NextStep::Do(Action::Begin(Some(key(primary)))));
     }
 }
 

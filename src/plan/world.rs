@@ -42,7 +42,9 @@ impl Timeouts {
 
     /// For how long an API server may still write under the old key after its plugin serves another primary key.
     pub fn quiet(self) -> Duration {
-        self.kms.max(Self::default().kms) + Self::COASTING + self.request.max(Self::default().request) + Self::DELIVERY
+        let standard = Self::default();
+        let longest = self.kms.max(standard.kms).saturating_add(self.request.max(standard.request));
+        longest.saturating_add(Self::COASTING).saturating_add(Self::DELIVERY)
     }
 }
 
@@ -107,7 +109,7 @@ pub struct NodeNow {
 /// A count of the API servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ApiServers {
-    /// When it began.
+    /// When it ended.
     pub at: Ticks,
     /// How many there are. 0 means that it is not known.
     pub count: u64,
@@ -118,6 +120,8 @@ pub struct ApiServers {
 pub struct Scanned {
     /// When it began.
     pub at: Ticks,
+    /// The key that was primary, which the values were compared with.
+    pub primary: KeyId,
     /// Values that have to be under the primary key, and are not.
     pub stale: u64,
     /// How many of these are under another key of ours.
