@@ -22,8 +22,8 @@ const PAGE: u32 = 1000;
 /// Keys with the revisions at which they were written.
 type RevisionByKey = BTreeMap<Vec<u8>, u64>;
 
-/// Counts the API servers whose keys begin with `prefix`. It takes up to 30 s, and is over as soon as every Lease was
-/// renewed. 0 means that API servers of this kind cannot be counted.
+/// Counts the API servers whose keys begin with `prefix`. It takes up to 30 s, and
+/// ends when every Lease has been renewed. 0 means that there is nothing to count.
 ///
 /// # Errors
 /// When etcd cannot be read.

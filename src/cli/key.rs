@@ -5,8 +5,9 @@ use serde::Serialize;
 
 use crate::{
     config::Settings,
-    keeper::{self, Act, BackedUp, Changed, Expect, Opened, Usage, UsageDoubt},
+    keeper::{self, Act, BackedUp, Changed, Expect, LoadPlanError, Opened, Usage, UsageDoubt},
     keyring::{Entry, Keyring, key_id::KeyId, state::Verb, time::Time},
+    plan::ReadPlanError,
 };
 
 use super::{
@@ -263,7 +264,11 @@ struct Promotion {
 
 /// Refuses if a rotation to another key is unfinished.
 fn check_rotation(site: &Site, opened: &Opened, key_id: KeyId) -> Result<(), Failure> {
-    let plan = keeper::load_plan(&site.dir, opened)?;
+    let plan = match keeper::load_plan(&site.dir, opened) {
+        // A rekey voids the plan.
+        Err(LoadPlanError::Refused(ReadPlanError::OtherRootKey)) => None,
+        plan => plan?,
+    };
     let Some(plan) = plan.filter(|plan| plan.is_unfinished() && plan.key != Some(key_id)) else { return Ok(()) };
     let to = plan.key.map_or_else(String::new, |key| format!(" to {key}"));
     let message = format!("a rotation{to} is unfinished since {}, so no other key is promoted", plan.since);

@@ -1,7 +1,8 @@
 //! The canary: a proof that a plugin can read under a key before anything is written under it.
 //!
-//! Somebody wraps 32 random bytes under the key, with a label of their own: no seed has it, so opening a canary opens
-//! no seed. The plugin opens it and answers with an HMAC under these bytes. Only who can open it can answer.
+//! The command wraps 32 random bytes under the key. The associated data has a label that no seed has, so nobody can
+//! use this to have a plugin open a seed. The plugin opens the bytes and answers with an HMAC under them, which only a
+//! plugin with the key can compute.
 //!
 //! ```text
 //! canary = the wrapped seed's format, AAD = LP("claviger/v1/canary") | LP(bytes 0 to 35) | LP(uuid) | LP(key_id)

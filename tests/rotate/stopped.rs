@@ -17,6 +17,7 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
     let same_disk = rotate(&mut rig, &there, 3);
     has_all(&same_disk, &["error: a backup there would not count: ", "hint:  name a directory on another disk"]);
     assert_eq!(keys(&rig), [(1, "primary".to_owned())], "nothing was changed");
+    assert!(!rig.sandbox.path("state/rotation").exists());
 
     // A key that no backup holds is not promoted. The rotation goes on when one does.
     let unbacked = rotate(&mut rig, "--api-servers 1", 3);
@@ -44,7 +45,7 @@ fn an_object_that_cannot_be_read_stops_a_rotation_unless_it_is_left_by_name() {
     let left = rotate(&mut rig, &format!("--without-backup --api-servers 1 --leave {BROKEN}"), 1);
     has_all(&left, &["is finished, but for 1 object that you left as it is", BROKEN]);
     assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
-    // It is left by name in the plan, so the next rotation is a new one.
+    // What was left by name does not count as a rotation that is unfinished.
     let again = rotate(&mut rig, &format!("--dry-run --without-backup --api-servers 1 --leave {BROKEN}"), 0);
     has_all(&again, &["make a key, and have the plugin prove that it can read with it"]);
 }

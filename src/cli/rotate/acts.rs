@@ -21,7 +21,7 @@ use super::{
     super::{
         failure::{Exit, Failure},
         probe::find_plugin,
-        reencrypt::{Census, Rounds, Sweeping},
+        reencrypt::{Census, Rounds, Sweeping, named_keys},
         scanning::nowhere,
         verify::verify_unchanged,
     },
@@ -37,7 +37,7 @@ impl RotateHands<'_> {
         if let Some(resource) = census.to_plaintext.first() {
             return Err(stops::to_plaintext(resource));
         }
-        let scanned = scanned(at, &census, 0);
+        let scanned = scanned((at, self.primary()), &census, 0);
         self.tell(&RotateEvent::Scanned {
             stale: scanned.stale,
             under_other_keys: scanned.under_other_keys,
@@ -67,12 +67,25 @@ impl RotateHands<'_> {
     }
 
     pub(super) fn begin(&mut self, key: Option<KeyId>) -> Result<(), Failure> {
+        if key.is_none() {
+            self.check_backup_dir()?;
+        }
         let mut id = [0; 16];
         fill_random(&mut SysRng, &mut id).map_err(|error| Failure::new(Exit::Refused, &error, None))?;
         let now = Time::new(jiff::Timestamp::now());
-        let plan = RotationPlan::begin(PlanId(id), self.opened.digest, key, self.left(&self.input()?.prefix), now);
+        // Objects that only an earlier rotation left are tried again.
+        let left = named_keys(&self.wishes.leave, &self.input()?.prefix);
+        let began = (self.opened.digest, self.opened.keyring.greatest_seq());
+        let plan = RotationPlan::begin(PlanId(id), began, key, left, now);
         self.write(plan.clone())?;
         self.begun(&plan)
+    }
+
+    /// Checks before the first change that a backup in the directory would count.
+    fn check_backup_dir(&self) -> Result<(), Failure> {
+        let Some(dir) = &self.wishes.backup_dir else { return Ok(()) };
+        is_on_another_disk(dir, &self.site.dir).map_err(|error| stops::no_backup(&error))?;
+        if self.opened.keyring.recoveries().is_empty() { Err(stops::no_recipient()) } else { Ok(()) }
     }
 
     pub(super) fn add(&mut self) -> Result<(), Failure> {
@@ -146,7 +159,7 @@ impl RotateHands<'_> {
         let Rounds { census, outcome, .. } = sweeping.run(census)?;
         let written = outcome.as_ref().map_or(0, |outcome| outcome.written);
         self.tell(&RotateEvent::Rewritten { written, left: census.count() })?;
-        progress.scanned = Some(scanned(at, &census, census.count()));
+        progress.scanned = Some(scanned((at, self.primary()), &census, census.count()));
         self.census = Some(census);
         let Some(outcome) = outcome else { return Ok(()) };
         self.failures = Some(outcome.failures);
@@ -158,7 +171,7 @@ impl RotateHands<'_> {
             | SweepEnd::NotAnApiServer(_)
             | SweepEnd::Unauthenticated(_)
             | SweepEnd::OtherCluster
-            | SweepEnd::Unreachable(_)) => return Err(stops::swept(&end, self.api.url())),
+            | SweepEnd::Unreachable(_)) => return Err(stops::swept(&self.global.given, &end, self.api.url())),
         }
         Ok(())
     }
@@ -166,11 +179,14 @@ impl RotateHands<'_> {
     /// Proves it by a whole scan, and keeps the report. If the scan finds anything, the rotation goes on.
     pub(super) fn finish(&mut self, progress: &mut RotationProgress) -> Result<Acted, Failure> {
         let at = self.now();
-        let kept = self.wishes.kept.as_deref();
-        let verified = verify_unchanged(self.site, self.wishes.has_kms_v1, None, kept, self.global)?;
+        let kept = self.wishes.files.kept().cloned();
+        let verified = verify_unchanged(self.site, self.wishes.has_kms_v1, None, kept.as_deref(), self.global)?;
+        let is_about_plan = self.plan.as_ref().and_then(|plan| plan.key) == Some(verified.report.keyring.primary);
         let census = self.take_census()?;
-        let now = scanned(at, &census, 0);
-        let is_clean = verified.report.outcome() == VerifyOutcome::Clean || !census.left.is_empty();
+        let now = scanned((at, self.primary()), &census, 0);
+        // A value that is left by name is all that may speak against it.
+        let is_left_alone = !census.left.is_empty() && verified.report.shortfalls.is_empty();
+        let is_clean = is_about_plan && (verified.report.outcome() == VerifyOutcome::Clean || is_left_alone);
         if !is_clean || now.stale + now.unchangeable + now.uncovered + now.events > 0 || now.is_incomplete {
             // Something was written between the scan before and this one, or the proof needs more than a clean scan.
             let is_only_unproven = now.stale + now.unchangeable + now.uncovered + now.events == 0;
@@ -181,6 +197,7 @@ impl RotateHands<'_> {
             self.census = Some(census);
             return Ok(Acted::GoOn);
         }
+        self.wishes.files.write(&verified)?;
         let report = verified.sha256();
         self.change_plan(|plan| (plan.phase, plan.report, plan.left) = (Phase::Done, Some(report), census.left))?;
         self.verified = Some(verified);
@@ -200,10 +217,11 @@ impl RotateHands<'_> {
     }
 }
 
-/// What the planner has to know of a scan that began at `at`.
-fn scanned(at: Ticks, census: &Census, failed: u64) -> Scanned {
+/// What the planner has to know of a scan that began at `at`, while `primary` was the primary key.
+fn scanned((at, primary): (Ticks, KeyId), census: &Census, failed: u64) -> Scanned {
     Scanned {
         at,
+        primary,
         stale: census.count(),
         under_other_keys: census.obstacles.under_other_keys,
         failed,

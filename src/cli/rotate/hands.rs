@@ -27,14 +27,14 @@ use super::{
         probe::ask_canary,
         reencrypt::{Census, Interrupt, Rate, named_keys},
         scanning::{ScanInput, ScanKeys},
-        verify::{Verified, VerifyInput},
+        verify::{KeptArgs, Verified, VerifyInput},
     },
     report::RotateEvent,
     stops,
     words::tell,
 };
 
-/// What the plugin of this node is called in what a rotation says.
+/// The name of this node in messages.
 const HERE: &str = "this node";
 
 /// How long a rotation waits for a plugin.
@@ -55,7 +55,7 @@ pub(super) struct RotateWishes {
     pub(super) without_backup: bool,
     pub(super) api_servers: Option<u64>,
     /// Where the report is kept.
-    pub(super) kept: Option<PathBuf>,
+    pub(super) files: KeptArgs,
 }
 
 /// The hands of a rotation.
@@ -70,8 +70,10 @@ pub(super) struct RotateHands<'a> {
     pub(super) global: &'a Global,
     /// The plan, as it was seen last.
     pub(super) plan: Option<RotationPlan>,
-    /// The plan that a line was printed about.
+    /// The plan that this run goes on with.
     announced: Option<PlanId>,
+    /// Whether a warning about the plan was printed.
+    has_warned: bool,
     /// The last scan.
     pub(super) census: Option<Census>,
     /// Objects that the last sweep could not have written.
@@ -104,12 +106,18 @@ impl<'a> RotateHands<'a> {
             global,
             plan: None,
             announced: None,
+            has_warned: false,
             census: None,
             failures: None,
             waiting: None,
             verified: None,
             is_interrupted: false,
         })
+    }
+
+    /// Returns the key that is primary now.
+    pub(super) fn primary(&self) -> KeyId {
+        self.opened.keyring.primary().id()
     }
 
     /// Returns this moment.
@@ -143,23 +151,37 @@ impl<'a> RotateHands<'a> {
     }
 
     /// Reads the plan. One that cannot be used counts as none, because a scan shows what is left to do.
-    fn load_plan(&self) -> Result<Option<RotationPlan>, Failure> {
+    fn load_plan(&mut self) -> Result<Option<RotationPlan>, Failure> {
         match keeper::load_plan(&self.site.dir, &self.opened) {
-            Err(LoadPlanError::Refused(error)) if self.plan.is_none() => {
-                warn(&error.to_string(), "nothing is lost: the rotation looks at etcd and begins anew", self.global);
+            Err(LoadPlanError::Refused(error)) => {
+                if !std::mem::replace(&mut self.has_warned, true) {
+                    warn(
+                        &error.to_string(),
+                        "nothing is lost: the rotation looks at etcd and begins anew",
+                        self.global,
+                    );
+                }
                 Ok(None)
             }
-            Err(LoadPlanError::Refused(_)) => Ok(None),
             plan => Ok(plan?),
         }
     }
 
+    /// Says which plan this run goes on with.
+    ///
+    /// # Errors
+    /// When another command has replaced, ended or removed the plan of this run.
     fn announce(&mut self) -> Result<(), Failure> {
-        let Some(plan) = self.plan.as_ref().filter(|plan| plan.is_unfinished()) else { return Ok(()) };
-        if self.announced.replace(plan.id) == Some(plan.id) {
-            return Ok(());
+        let plan = self.plan.as_ref().filter(|plan| plan.is_unfinished());
+        match (self.announced, plan) {
+            (Some(id), Some(plan)) if id == plan.id => Ok(()),
+            (Some(_), _) => Err(stops::overtaken(&self.global.given)),
+            (None, None) => Ok(()),
+            (None, Some(plan)) => {
+                self.announced = Some(plan.id);
+                self.tell(&began(plan, true))
+            }
         }
-        self.tell(&began(plan, true))
     }
 
     /// Notes that a plan was begun by this command, so that it is not said to go on.
@@ -208,7 +230,7 @@ impl Hands for RotateHands<'_> {
         self.announce()?;
         let record = record(&self.opened);
         let key = self.plan.as_ref().filter(|plan| plan.is_unfinished()).and_then(|plan| plan.key);
-        let key = key.unwrap_or_else(|| self.opened.keyring.primary().id());
+        let key = key.unwrap_or_else(|| self.primary());
         let timeouts = self.timeouts(&self.input()?)?;
         let nodes = vec![self.node(key)?];
         let world = ClusterNow {

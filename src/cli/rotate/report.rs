@@ -8,7 +8,7 @@ use serde::Serialize;
 pub(super) enum RotateEvent {
     /// A scan has ended.
     Scanned {
-        /// Objects that are not under the primary key, and that the API server can write again.
+        /// Objects that are not under the primary key, or are in plaintext and have to be encrypted.
         stale: u64,
         /// How many of them are under another key of the keyring.
         under_other_keys: u64,

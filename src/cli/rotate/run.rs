@@ -7,8 +7,7 @@ use serde::Serialize;
 use crate::{
     apiserver::{self, objects::ApiClient},
     config::Settings,
-    durable::is_on_another_disk,
-    plan::{Action, ClusterNow, NextStep, Phase, RotationPlan, RotationProgress, next},
+    plan::{Action, ClusterNow, NextStep, Phase, RotationPlan, RotationProgress, Wait, next},
     rotate::{Hands, RotationClock, RotationEnd, drive},
 };
 
@@ -75,13 +74,15 @@ pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &
         backup_dir: args.backup_dir,
         without_backup: args.without_backup,
         api_servers: args.api_servers,
-        kept: files.kept().cloned(),
+        files,
     };
     let runtime = event_loop()?;
     let api = Arc::new(runtime.block_on(ApiClient::new(&access.access()))?);
     let interrupt = Interrupt::catch()?;
     let mut hands = RotateHands::new(&site, wishes, (runtime, api), &interrupt, clock, global)?;
-    check_backup_dir(&hands)?;
+    if hands.opened.is_being_rekeyed() {
+        return Err(stops::rekeying());
+    }
     if args.dry_run {
         return preview(&mut hands);
     }
@@ -90,20 +91,12 @@ pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &
         RotationEnd::Over if hands.is_interrupted => Err(stops::interrupted(&global.given, hands.plan.as_ref())),
         RotationEnd::Over => {
             if let Some(verified) = &hands.verified {
-                files.write(verified)?;
                 show(&hands, verified)?;
             }
             let has_left = hands.plan.as_ref().is_some_and(|plan| !plan.left.is_empty());
             Ok(if has_left { Exit::Found } else { Exit::Done })
         }
     }
-}
-
-/// Checks before the first change that a backup in the directory would count.
-fn check_backup_dir(hands: &RotateHands<'_>) -> Result<(), Failure> {
-    let Some(dir) = &hands.wishes.backup_dir else { return Ok(()) };
-    is_on_another_disk(dir, &hands.site.dir).map_err(|error| stops::no_backup(&error))?;
-    if hands.opened.keyring.recoveries().is_empty() { Err(stops::no_recipient()) } else { Ok(()) }
 }
 
 fn show(hands: &RotateHands<'_>, verified: &Verified) -> Result<(), OutputError> {
@@ -159,6 +152,7 @@ fn show_preview(
 ) -> Result<Exit, Failure> {
     let stop = match coming {
         NextStep::Refuse(refused) => Some(stops::refused(&hands.global.given, hands.failures.as_ref(), refused)),
+        NextStep::Wait(Wait::Acknowledge(_) | Wait::Publish(_)) => Some(stops::no_plugin(&hands.global.given)),
         _ => None,
     };
     let unfinished = plan.filter(|plan| plan.is_unfinished());

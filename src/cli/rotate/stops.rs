@@ -107,7 +107,7 @@ pub(super) fn silent(given: &Given, gate: &str) -> Failure {
 }
 
 /// The failure of a rotation whose sweep ended early.
-pub(super) fn swept(end: &SweepEnd, api: &str) -> Failure {
+pub(super) fn swept(given: &Given, end: &SweepEnd, api: &str) -> Failure {
     let (exit, message, hint) = match end {
         SweepEnd::Denied(reason) => (
             Exit::Refused,
@@ -143,13 +143,14 @@ pub(super) fn swept(end: &SweepEnd, api: &str) -> Failure {
             (Exit::Interrupted, "the sweep ended".to_owned(), "go on: claviger rotate")
         }
     };
-    Failure::new(exit, &message, hint.to_owned())
+    Failure::new(exit, &message, given.repeat_in(hint).into_owned())
 }
 
 /// The failure of a rotation after which a clean scan proves nothing.
 pub(super) fn unproven(verified: &Verified) -> Failure {
     let words: Vec<&str> = verified.report.shortfalls.iter().map(|shortfall| shortfall.as_str()).collect();
-    let message = format!("everything is re-encrypted, but a scan does not prove it: {}", words.join(", "));
+    let words = if words.is_empty() { "something was written during the scan".to_owned() } else { words.join(", ") };
+    let message = format!("everything is re-encrypted, but a scan does not prove it: {words}");
     Failure::new(Exit::Damaged, &message, "see what is missing: claviger verify".to_owned())
 }
 
@@ -168,6 +169,24 @@ pub(super) fn to_plaintext(resource: &str) -> Failure {
         "the EncryptionConfiguration puts identity first for {resource}: its encrypted values would be written in plaintext"
     );
     Failure::new(Exit::Refused, &message, "put the provider that encrypts first".to_owned())
+}
+
+/// The failure of a rotation whose plan is not the one on the disk any more.
+pub(super) fn overtaken(given: &Given) -> Failure {
+    let message = "another command has replaced or ended the plan of this rotation";
+    let hint = format!("see how the keyring is: {}", given.command("claviger status"));
+    Failure::new(Exit::Refused, &message, hint)
+}
+
+/// The failure of a rotation that would wait for the plugin.
+pub(super) fn no_plugin(given: &Given) -> Failure {
+    let message = "the plugin does not answer this user, or does not serve this keyring as it is now";
+    Failure::new(Exit::Unreachable, &message, format!("see how it is: {}", given.command("claviger status")))
+}
+
+pub(super) fn rekeying() -> Failure {
+    let message = "a rekey is not finished: the keyring is still under the root key from before";
+    Failure::new(Exit::Refused, &message, "let it finish: claviger rekey".to_owned())
 }
 
 /// The failure of a rotation that the operator has interrupted.
