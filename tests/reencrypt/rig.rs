@@ -1,9 +1,13 @@
 //! A node with a plugin and an API server that encrypts Secrets, ConfigMaps and a custom resource.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{
-    cli::sandbox::{Answer, Call, Daemon, Sandbox},
+    cli::sandbox::{Answer, CLAVIGER, Call, Daemon, Sandbox},
     harness::{
         api_server::{ApiServer, Options},
         certificates::ClientCertificate,
@@ -32,6 +36,9 @@ spec:
 /// A Secret as an API server without encryption stores it, and its key in etcd.
 pub(crate) const PLAIN: &[u8] = br#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"plain","namespace":"default","uid":"5d2c8c2e-4f5f-4d4f-9b1a-1f0f2f5e0c11"},"type":"Opaque"}"#;
 pub(crate) const PLAIN_KEY: &str = "/registry/secrets/default/plain";
+
+/// How long a re-encryption may take on a busy machine: objects that cannot be written are tried again for a while.
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// A node with one API server.
 pub(crate) struct Rig {
@@ -131,7 +138,8 @@ impl Rig {
     /// The command with another kubeconfig.
     pub(crate) fn call_as(&mut self, kubeconfig: &str, more: &str) -> Call<'_> {
         let pid = self.api.process().unwrap().id();
-        self.sandbox.call(&format!("reencrypt {STATE} --apiserver-process {pid} --kubeconfig {kubeconfig} {more}"))
+        let line = format!("reencrypt {STATE} --apiserver-process {pid} --kubeconfig {kubeconfig} {more}");
+        self.sandbox.call(&line).by(Path::new(CLAVIGER), LIMIT)
     }
 
     /// Runs the command.
