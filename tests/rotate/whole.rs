@@ -1,7 +1,10 @@
 //! A rotation from its beginning to its end.
 
-use super::{call, events, keys, rotate};
-use crate::reencrypt::rig::Rig;
+use super::{LIMIT, call, events, hurried, keys, rotate};
+use crate::{
+    cli::{disk::Disk, identity},
+    reencrypt::rig::Rig,
+};
 
 #[test]
 fn a_rotation_ends_with_a_proof_and_the_next_one_makes_another_key() {
@@ -36,4 +39,29 @@ fn a_rotation_ends_with_a_proof_and_the_next_one_makes_another_key() {
     assert_eq!(keys(&rig).last(), Some(&(3, "primary".to_owned())));
     assert!(again.stdout.contains("The rotation to k3-"), "{again}");
     rig.is_clean();
+}
+
+#[test]
+fn a_rotation_writes_the_backup_that_its_key_needs() {
+    let mut rig = Rig::new();
+    rig.create_secrets("old", 3);
+    let recipient = identity(&rig.sandbox, "ours.txt");
+    let add = format!("recovery add {recipient} --recovery-identity [DIR]/ours.txt --state-dir [DIR]/state");
+    rig.sandbox.run(&add).ends_with(0);
+    let (pid, kubeconfig) = (rig.api.process().unwrap().id(), rig.kubeconfig());
+    let Some(disk) = Disk::looped(&rig.sandbox) else { return };
+    let line = format!(
+        "rotate --state-dir [DIR]/state --socket [DIR]/run/kms.sock --apiserver-process {pid} --kubeconfig {} \
+         --api-servers 1 --backup-dir [DIR]/disk --to [DIR]/rotated.report",
+        kubeconfig.display()
+    );
+    let done = disk.call(&line).by(&hurried(), LIMIT).run();
+    done.ends_with(0);
+    assert!(done.stdout.contains("/disk/claviger-generation-3.age holds it"), "{done}");
+    assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
+    let backup = "[DIR]/disk/claviger-generation-3.age --recovery-identity [DIR]/ours.txt --state-dir [DIR]/state";
+    let checked = disk.call(&format!("backup check {backup}")).run();
+    assert!(checked.stdout.contains("k2-"), "{checked}");
+    let kept = format!("verify --state-dir [DIR]/state --apiserver-process {pid} --report [DIR]/rotated.report");
+    rig.sandbox.run(&kept).ends_with(0);
 }
