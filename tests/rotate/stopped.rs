@@ -13,6 +13,18 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
     has_all(&several, &["error: 3 API servers use this etcd, and one keyring file serves 1"]);
     let none = rotate(&mut rig, "--without-backup --api-servers 0", 3);
     has_all(&none, &["error: no API server can be counted in this etcd", "--api-servers NUMBER"]);
+    let (etcd, kubeconfig) = (rig.etcd.endpoints(), rig.kubeconfig());
+    let line = format!(
+        "rotate --dry-run --state-dir [DIR]/state --socket [DIR]/run/kms.sock --etcd-servers {etcd} --encryption-config \
+         [DIR]/encryption.yaml --kubeconfig {} --without-backup --api-servers 1",
+        kubeconfig.display()
+    );
+    let unread = rig.sandbox.run(&line);
+    unread.ends_with(0);
+    has_all(
+        &unread,
+        &["warning: the flags of kube-apiserver were not read, so its --request-timeout is taken as 60 s"],
+    );
     let there = format!("--backup-dir {}", rig.sandbox.root().display());
     let same_disk = rotate(&mut rig, &there, 3);
     has_all(&same_disk, &["error: a backup there would not count: ", "hint:  name a directory on another disk"]);

@@ -143,6 +143,17 @@ impl<'a> RotateHands<'a> {
         before.chain(named_keys(&self.wishes.leave, prefix)).collect()
     }
 
+    /// Warns if nothing says how long a request to the API server may take.
+    pub(super) fn warn_of_timeout(&self) -> Result<(), Failure> {
+        if Declared::read(&self.site.config.cluster, false)?.found_in.is_none() {
+            let message = "the flags of kube-apiserver were not read, so its --request-timeout is taken as 60 s";
+            let hint = "if it is longer, the wait after the promotion is too short: name where the flags are: \
+                        --apiserver-manifest FILE, or --apiserver-process";
+            warn(message, hint, self.global);
+        }
+        Ok(())
+    }
+
     fn timeouts(&self, input: &ScanInput) -> Result<Timeouts, Failure> {
         let standard = Timeouts::default();
         let request = Declared::read(&self.site.config.cluster, false)?.request_timeout;

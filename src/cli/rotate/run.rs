@@ -80,6 +80,7 @@ pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &
     let api = Arc::new(runtime.block_on(ApiClient::new(&access.access()))?);
     let interrupt = Interrupt::catch()?;
     let mut hands = RotateHands::new(&site, wishes, (runtime, api), &interrupt, clock, global)?;
+    hands.warn_of_timeout()?;
     if hands.opened.is_being_rekeyed() {
         return Err(stops::rekeying());
     }
