@@ -37,7 +37,7 @@ pub(super) fn lasting_token(exec: &ExecConfig) -> Result<Option<SecretString>, S
     if !output.status.success() {
         return Err(ended(output.status));
     }
-    // Some programs print YAML, of which JSON is a part.
+    // Some programs print YAML. JSON is valid YAML, too.
     let printed: Option<Printed> = serde_saphyr::from_slice(&output.stdout).ok();
     let status = printed.and_then(|printed| printed.status).ok_or_else(|| NONE_PRINTED.to_owned())?;
     let PrintedStatus { token, expiration_timestamp, client_certificate_data } = status;

@@ -65,7 +65,7 @@ pub(in crate::cli) struct Census {
     pub(in crate::cli) left: BTreeSet<Vec<u8>>,
     /// How many of these the API server could write again.
     left_stale: u64,
-    /// What stands in the way of a rotation, without the objects that are left by name.
+    /// What keeps a rotation from its end, without the objects that are left by name.
     pub(in crate::cli) obstacles: Obstacles,
     /// The resources whose encrypted values would be written in plaintext.
     pub(in crate::cli) to_plaintext: Vec<String>,

@@ -133,7 +133,7 @@ pub(in crate::cli) fn named_keys(leave: &[OsString], prefix: &str) -> BTreeSet<V
     leave.iter().map(|name| named_key(name, prefix)).collect()
 }
 
-/// Checks that each object that is left was found. `left` are the keys that were found, of which some may be no text.
+/// Checks that each object that is left was found. `left` are the keys that were found. Some of them may not be text.
 fn check_left(leave: &[OsString], left: &BTreeSet<Vec<u8>>, prefix: &str) -> Result<(), Failure> {
     let is_found = |key: &[u8]| left.iter().any(|left| left == key || String::from_utf8_lossy(left).as_bytes() == key);
     let Some(key) = leave.iter().map(|name| named_key(name, prefix)).find(|key| !is_found(key)) else { return Ok(()) };

@@ -13,12 +13,12 @@ use super::super::{
 
 /// Rotate the key: make a new one, promote it, re-encrypt everything under it, and prove that nothing is left
 ///
-/// The command can be interrupted at any line. Called again, it goes on where it was. First it scans etcd and counts
-/// the API servers, and refuses if the rotation could not end. It makes a key, has the plugin prove that it can read
-/// with the key, and sees that a backup holds it. Then it promotes the key, and has the API server write every object
-/// again, as
-/// `claviger reencrypt` does. An API server may write under the old key for minutes after a promotion. So the command
-/// waits until no API server can any more, scans again, and ends with the report of `claviger verify`.
+/// The command can be interrupted at any line. Called again, it goes on where it stopped. First it scans etcd and
+/// counts the API servers. If it sees a reason why the rotation could not end, it refuses. It makes a key, has the
+/// plugin prove that it can read with the key, and sees that a backup holds it. Then it promotes the key, and has the
+/// API server write every object again, as `claviger reencrypt` does. An API server may write under the old key for
+/// minutes after a promotion. So the command waits until no API server can any more, scans again, and ends with the
+/// report of `claviger verify`.
 ///
 /// Values under other keys mean that an earlier rotation is unfinished. The command finishes it, and makes no new key.
 /// Exits with 0 if everything is under the primary key, and with 1 if something is left over.
@@ -58,7 +58,7 @@ pub(in crate::cli) struct RotateArgs {
     /// Promote the key even if no listed backup contains it. If this disk is lost, every Secret under the key is lost
     #[arg(long, conflicts_with = "backup_dir")]
     pub(super) without_backup: bool,
-    /// How many API servers use this etcd, if they cannot be counted in it
+    /// How many API servers use this etcd; they are not counted then [default: as many as etcd shows]
     #[arg(long, value_name = "NUMBER")]
     pub(super) api_servers: Option<u64>,
     /// Object to leave as it is, by its key in etcd as `claviger scan --list` prints it, or without the prefix; the

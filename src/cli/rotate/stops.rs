@@ -96,7 +96,11 @@ fn held(failures: Option<&FailureList>, hold: Hold, again: &str) -> Failure {
 
 /// The failure of a rotation whose plugin does not do its part.
 pub(super) fn silent(given: &Given, gate: &str) -> Failure {
-    let what = if gate == "publish" { "serve the new key" } else { "prove that it can read with the new key" };
+    let what = if gate == "publish" {
+        "serve the new key"
+    } else {
+        "serve the keyring and prove that it can read with its keys"
+    };
     let message = format!("the plugin did not {what} within 10 minutes");
     let hint = format!(
         "see how it is: {}; then go on: {}",

@@ -79,7 +79,9 @@ fn scanned(stale: u64, under_other_keys: u64, unreadable: u64) -> String {
 fn waiting(gate: &str, nodes: &[String], seconds: Option<u64>) -> String {
     let nodes = nodes.join(", ");
     match gate {
-        "acknowledge" => format!("until the plugin on {nodes} proves that it can read with the new key"),
+        "acknowledge" => format!(
+            "until the plugin on {nodes} serves the keyring as it is now, and proves that it can read with its keys"
+        ),
         "publish" => format!("until the plugin on {nodes} serves the new key"),
         "quiet" => format!(
             "{} more: until then an API server may still write under the old key",

@@ -45,7 +45,7 @@ pub(super) fn run(args: CheckArgs, global: &Global) -> Result<Exit, Failure> {
     let needs = needed::in_snapshot(&file, &prefix, global)?;
     let answer = SnapshotAnswer::of(&needs, &at_hand.held, &file);
     let Some(listed) = list(&needs, &at_hand, &file) else {
-        // Whoever has destroyed the keys of a snapshot should not read that they are kept.
+        // An operator who has destroyed the keys of a snapshot should not read that they are kept.
         let answer = if at_hand.site.is_some() { answer.with_destroyed() } else { answer };
         print(&answer, global)?;
         return Ok(answer.exit());
