@@ -7,7 +7,10 @@
 
 use base64ct::{Base64, Encoding};
 
-use crate::crypto::{RootId, Uuid, root_key::MacKey};
+use crate::crypto::{
+    RootId, Uuid,
+    root_key::{MacKey, RootKey},
+};
 
 /// Why a text was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +48,41 @@ pub enum TextError {
     #[error("failed authentication: it was changed, or not written by this keyring's root key")]
     NotAuthentic,
 }
+
+/// The file of another installation, or of another time of this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OriginError {
+    /// It belongs to another installation.
+    #[error("belongs to keyring {}, expected {}", found.to_hex(), expected.to_hex())]
+    OtherKeyring {
+        /// The uuid that it contains.
+        found: Uuid,
+        /// The uuid of the root file.
+        expected: Uuid,
+    },
+    /// It belongs to this installation, and is under another root key.
+    #[error("is under another root key")]
+    OtherRootKey,
+}
+
+impl OriginError {
+    /// Checks that a file of the keyring `found`, under the root key `under`, is of `expected` and under `root`.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn check((found, under): (Uuid, RootId), expected: Uuid, root: &RootKey) -> Result<(), Self> {
+        if found != expected {
+            return Err(Self::OtherKeyring { found, expected });
+        }
+        if under == root.id(expected) { Ok(()) } else { Err(Self::OtherRootKey) }
+    }
+}
+
+/// The contents of a file are valid, but its encoder would have written other bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not in its canonical form")]
+pub struct NotCanonical;
 
 /// Reads a text line by line.
 #[derive(Clone)]

@@ -93,6 +93,8 @@ impl FoundFlags {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     /// What people published: a file, what it is, the addresses, the configuration, and the overrides.
@@ -134,7 +136,7 @@ mod tests {
     fn published_shapes_are_understood() {
         for (name, place, urls, config, overrides) in PUBLISHED {
             let text = std::fs::read_to_string(Path::new("tests/vectors/flags").join(name)).unwrap();
-            let found = FoundFlags::in_file(Path::new(name), &text, &|_| Err(String::new())).unwrap();
+            let found = FoundFlags::in_file(Path::new(name), &text, &|_| Err(io::ErrorKind::NotFound.into())).unwrap();
             assert_eq!(found.place.to_string(), format!("{place} {name}"));
             assert_eq!(found.flags.servers.urls.join(" "), urls, "{name}");
             assert_eq!(found.flags.encryption_config.as_deref(), Some(Path::new(config)), "{name}");
@@ -149,7 +151,7 @@ mod tests {
     #[test]
     fn each_kind_of_file_is_recognized() {
         let place = |text: &str| {
-            let found = FoundFlags::in_file(Path::new("f"), text, &|_| Err(String::new())).unwrap();
+            let found = FoundFlags::in_file(Path::new("f"), text, &|_| Err(io::ErrorKind::NotFound.into())).unwrap();
             assert_eq!(found.flags.servers.urls, ["http://a"], "{text}");
             found.place.to_string()
         };

@@ -2,7 +2,10 @@
 //!
 //! Source: systemd.syntax(7), systemd.service(5) and systemd.exec(5).
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::{
     error::{Doubt, FlagsError, NoApiServer},
@@ -12,8 +15,8 @@ use super::{
     words::{Dialect, Words, commands},
 };
 
-/// Reads a text file, or says why not.
-pub type ReadText<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
+/// Reads a text file.
+pub type ReadText<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
 /// What a unit says about its commands.
 #[derive(Default)]
@@ -86,7 +89,7 @@ impl Unit {
             match read_text(Path::new(path)) {
                 Ok(text) => environment(&text).for_each(|(name, value)| variables.set(name, Some(value))),
                 Err(_) if is_optional => {}
-                Err(reason) => doubts.push(Doubt::EnvironmentFile { path: path.into(), reason }),
+                Err(error) => doubts.push(Doubt::EnvironmentFile { path: path.into(), reason: error.to_string() }),
             }
         }
         (variables, doubts)
@@ -148,10 +151,10 @@ WorkingDirectory=/srv
 [Install]
 ";
 
-    fn files(path: &Path) -> Result<String, String> {
+    fn files(path: &Path) -> io::Result<String> {
         match path.to_str() {
             Some("/etc/kubernetes/apiserver") => Ok("# etcd\nETCD=\"http://a,http://b\"\n".to_owned()),
-            _ => Err("No such file".to_owned()),
+            _ => Err(io::Error::other("No such file")),
         }
     }
 

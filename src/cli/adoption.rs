@@ -136,7 +136,7 @@ fn count(report: &SelfReport, key_id: &str) -> Adopted {
 /// # Errors
 /// When this process cannot ask at all.
 pub(super) fn doubt(config: &Config, key_id: KeyId) -> Result<Option<UsageDoubt>, Failure> {
-    let answer = probe_plugin(config)?;
+    let answer = probe_plugin(&event_loop()?, config);
     let is_absent = matches!(answer, Err(ProbeError::Absent | ProbeError::Refused));
     if is_absent && LifeLock::is_held(&config.state_dir)? {
         return Ok(Some(UsageDoubt::OtherSocket(config.socket.endpoint())));
@@ -149,7 +149,7 @@ pub(super) fn doubt(config: &Config, key_id: KeyId) -> Result<Option<UsageDoubt>
 /// # Errors
 /// When this process cannot ask at all.
 pub(super) fn is_absent(config: &Config) -> Result<bool, Failure> {
-    Ok(matches!(probe_plugin(config)?, Err(ProbeError::Absent | ProbeError::Refused)))
+    Ok(matches!(probe_plugin(&event_loop()?, config), Err(ProbeError::Absent | ProbeError::Refused)))
 }
 
 fn doubt_of(answer: Result<ProbeAnswer, ProbeError>, key_id: &str) -> Option<UsageDoubt> {

@@ -18,7 +18,7 @@ use crate::{
 
 use super::{
     failure::{Exit, Failure},
-    files::{read_text, wrong},
+    files::{read_decoded, read_text, wrong},
 };
 
 /// The flags that say where a live etcd is.
@@ -162,10 +162,7 @@ fn found_flags(cluster: &Cluster, is_elsewhere: bool) -> Result<Option<FoundFlag
 
 fn flags_in(path: &Path) -> Result<FoundFlags, Failure> {
     let text = read_text(path, apiserver::FLAGS_MAX)?;
-    let read = |path: &Path| {
-        let text = read_text(path, apiserver::FLAGS_MAX);
-        text.map(|text| text.to_string()).map_err(|failure| failure.message().to_owned())
-    };
+    let read = |path: &Path| Ok(read_decoded(path, apiserver::FLAGS_MAX)?.to_string());
     FoundFlags::in_file(path, &text, &read).map_err(|error| wrong(path, &error, hint(&error)))
 }
 

@@ -23,10 +23,13 @@ pub(super) fn read_text(path: &Path, limit: usize) -> Result<Zeroizing<String>, 
         };
         Failure::new(exit, &format!("reading {}: {error}", path.display()), unreadable(path, &error))
     };
-    let bytes = read_input(path, limit).map_err(failed)?;
-    decode(&bytes)
-        .map(Zeroizing::new)
-        .ok_or_else(|| failed(io::Error::new(io::ErrorKind::InvalidData, "it is neither UTF-8 nor UTF-16")))
+    read_decoded(path, limit).map_err(failed)
+}
+
+/// Does the same as [`read_text`], and returns the system's error.
+pub(super) fn read_decoded(path: &Path, limit: usize) -> io::Result<Zeroizing<String>> {
+    let no_text = || io::Error::new(io::ErrorKind::InvalidData, "it is neither UTF-8 nor UTF-16");
+    decode(&read_input(path, limit)?).map(Zeroizing::new).ok_or_else(no_text)
 }
 
 /// Decodes UTF-8, or UTF-16 of either byte order if the text begins with a byte order mark.

@@ -3,7 +3,10 @@
 //! It reads everything that is declared: the API server's etcd and those of its overrides, or a snapshot. If a part
 //! cannot be read, the answer is "unknown", because a value in that part may need any key.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::Args;
 
@@ -62,7 +65,7 @@ pub(super) fn usage(config: &Config, opened: &Opened, key: &Key, global: &Global
     };
     match read(&places, &declared.doubts, global) {
         Ok(needs) => Ok(usage_of(&needs, key, opened.digest)),
-        Err(error) => Ok(Usage::Unknown(UsageDoubt::Unreadable(error.into()))),
+        Err(error) => Ok(Usage::Unknown(UsageDoubt::Incomplete(Arc::new(error)))),
     }
 }
 
@@ -73,7 +76,7 @@ fn usage_of(needs: &NeededKeys, key: &Key, record: Digest) -> Usage {
     let objects = found.iter().map(|need| need.objects).sum();
     match needs.check_complete() {
         // If a value needs the key, it does not matter that others may have been missed.
-        Err(doubts) if objects == 0 => Usage::Unknown(UsageDoubt::Incomplete(doubts)),
+        Err(doubts) if objects == 0 => Usage::Unknown(UsageDoubt::Incomplete(Arc::new(doubts))),
         _ => Usage::Scanned { objects, example: found.first().map(|need| need.sample.clone()), record },
     }
 }

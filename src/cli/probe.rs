@@ -2,6 +2,8 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
 
+use tokio::runtime::Runtime;
+
 use super::{
     failure::Failure,
     live::{LivePlugin, PluginSearch},
@@ -15,12 +17,12 @@ use crate::{
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Asks the plugin how it is, from a thread without an event loop.
+/// Asks the plugin how it is, from a thread that runs no event loop.
 ///
 /// # Errors
-/// When this process cannot ask at all.
-pub(super) fn probe_plugin(config: &Config) -> Result<Result<ProbeAnswer, ProbeError>, Failure> {
-    Ok(event_loop()?.block_on(ask_plugin(config)))
+/// When it does not answer.
+pub(super) fn probe_plugin(runtime: &Runtime, config: &Config) -> Result<ProbeAnswer, ProbeError> {
+    runtime.block_on(ask_plugin(config))
 }
 
 /// Asks the plugin how it is.
@@ -46,7 +48,7 @@ pub(super) async fn ask_canary(config: &Config, key_id: &str, canary: &[u8]) -> 
 /// When this process cannot ask at all.
 pub(super) fn find_plugin(config: &Config) -> Result<PluginSearch, Failure> {
     let socket = config.socket.endpoint();
-    Ok(match probe_plugin(config)? {
+    Ok(match probe_plugin(&event_loop()?, config) {
         Err(error @ (ProbeError::Absent | ProbeError::Refused)) => {
             PluginSearch::Absent { socket, reason: error.to_string() }
         }

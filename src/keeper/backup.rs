@@ -2,7 +2,7 @@
 
 use super::{
     commit::keyring_event,
-    error::OpenError,
+    error::{NoBackupRecipient, OpenError, RootFileError, RootKeyError, UnfinishedRekey},
     expect::{Expect, ExpectError},
     open::{Opened, open},
 };
@@ -24,7 +24,7 @@ use crate::{
         time::Time,
     },
     memory::SecretError,
-    root::{Means, RootError},
+    root::Means,
 };
 
 /// A backup that is not on any disk yet.
@@ -45,17 +45,17 @@ pub enum MakeBackupError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// An earlier rekey did not finish.
-    #[error("a rekey is not finished: the keyring is still under the root key from before")]
-    Rekeying,
+    #[error(transparent)]
+    Rekeying(#[from] UnfinishedRekey),
     /// There is no recipient, so nobody could open a backup.
-    #[error("nobody could open a backup: the keyring has no recovery recipient, and none was given")]
-    NoRecipient,
+    #[error(transparent)]
+    NoRecipient(#[from] NoBackupRecipient),
     /// A recovery recipient in the record is not a valid age recipient.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
     /// An earlier root key does not open.
-    #[error("root file: {0}")]
-    Root(#[from] RootError),
+    #[error(transparent)]
+    Root(#[from] RootFileError),
     /// No memory could be locked.
     #[error(transparent)]
     Memory(#[from] SecretError),
@@ -67,18 +67,6 @@ pub enum MakeBackupError {
     NotAudited(#[source] DurableError),
 }
 
-/// Why a record is not known to be authentic.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RootKeyError {
-    /// An earlier root key does not open.
-    #[error("root file: {0}")]
-    Root(#[from] RootError),
-    /// The keyring never had the root key of the record.
-    #[error("the backup is under a root key that this keyring has never had")]
-    Unknown,
-}
-
 /// Makes a backup of the keyring in `dir` for `recipients`. If they are empty, makes it for the keyring's recovery
 /// recipients.
 ///
@@ -87,12 +75,12 @@ pub enum RootKeyError {
 pub fn back_up(dir: &Dir, means: &Means, recipients: Vec<Recipient>, now: Time) -> Result<Made, MakeBackupError> {
     let opened = open(dir, means)?;
     if opened.is_being_rekeyed() {
-        return Err(MakeBackupError::Rekeying);
+        return Err(UnfinishedRekey.into());
     }
     let Opened { keyring, current, root_file, .. } = &opened;
     let recipients = if recipients.is_empty() { of_keyring(&opened)? } else { recipients };
     let record = record::encode(keyring, current)?;
-    let earlier = root_file.earlier(current)?;
+    let earlier = root_file.earlier(current).map_err(RootFileError)?;
     let bytes = backup::seal(keyring, &record, (current, &earlier), &recipients, now)?;
     let recipients: Vec<String> = recipients.iter().map(ToString::to_string).collect();
     let event = Event::Backup { keyring: keyring_event(&opened.keyring), recipients: recipients.clone() };
@@ -116,7 +104,7 @@ impl Made {
 
 fn of_keyring(opened: &Opened) -> Result<Vec<Recipient>, MakeBackupError> {
     let recipients = recovery::recipients(opened.keyring.recoveries())?;
-    if recipients.is_empty() { Err(MakeBackupError::NoRecipient) } else { Ok(recipients) }
+    if recipients.is_empty() { Err(NoBackupRecipient.into()) } else { Ok(recipients) }
 }
 
 impl Opened {
@@ -170,7 +158,7 @@ impl Opened {
     /// When this keyring never had that root key, or an earlier root key does not open.
     pub fn check_root_key(&self, under: RootId) -> Result<(), RootKeyError> {
         let is_current = self.current.id(self.keyring.uuid()) == under;
-        if is_current || self.root_file.old(under, &self.current)?.is_some() {
+        if is_current || self.root_file.old(under, &self.current).map_err(RootFileError)?.is_some() {
             Ok(())
         } else {
             Err(RootKeyError::Unknown)

@@ -62,6 +62,33 @@ pub enum OpenError {
     Memory(#[from] SecretError),
 }
 
+/// What is wrong with the root file. The command has named its directory already.
+#[derive(Debug, thiserror::Error)]
+#[error("root file: {0}")]
+pub struct RootFileError(#[from] pub RootError);
+
+/// Why a record is not known to be authentic.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RootKeyError {
+    /// An earlier root key does not open.
+    #[error(transparent)]
+    Root(#[from] RootFileError),
+    /// The keyring never had the root key of the record.
+    #[error("the backup is under a root key that this keyring has never had")]
+    Unknown,
+}
+
+/// An earlier rekey did not finish.
+#[derive(Debug, thiserror::Error)]
+#[error("a rekey is not finished: the keyring is still under the root key from before")]
+pub struct UnfinishedRekey;
+
+/// Nobody could open a backup.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody could open a backup: the keyring has no recovery recipient, and none was given")]
+pub struct NoBackupRecipient;
+
 impl OpenError {
     pub(super) fn root(state: StateFiles<'_>, source: RootError) -> Self {
         Self::Root { path: state.path_of(ROOT), source }

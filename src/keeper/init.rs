@@ -11,7 +11,7 @@ use rand::rngs::SysRng;
 
 use super::{
     commit::{Commit, CommitError, Export, Limit, NewRecord, NewRoot, PrevCopy, Swap},
-    error::OpenError,
+    error::{OpenError, RootFileError},
     open::open,
     state_dir::StateFiles,
 };
@@ -22,7 +22,7 @@ use crate::{
     escrow::{Identities, Recipient, RecoveryError, recovery},
     keyring::{KeyError, Keyring, ledger::Ledger, mark::Mark, recovery::Recovery, time::Time},
     memory::{RandomError, SecretError, fill_random},
-    root::{FileSlot, Means, RootError, RootFile, RootIn, Sealer, Slot, SlotError, key_file_name},
+    root::{FileSlot, Means, RootFile, RootIn, Sealer, Slot, SlotError, key_file_name},
     store::StoreError,
 };
 
@@ -93,8 +93,8 @@ pub enum InitError {
     #[error("slot {SLOT}: {0}")]
     Slot(#[from] SlotError),
     /// The root file could not be made.
-    #[error("root file: {0}")]
-    Root(#[from] RootError),
+    #[error(transparent)]
+    Root(#[from] RootFileError),
     /// The keyring could not be made.
     #[error(transparent)]
     Keyring(#[from] KeyError),
@@ -169,7 +169,7 @@ impl Files {
         let ledger = ledger.map(|ledger| ledger.encode(root)).transpose()?;
         let slot = FileSlot::generate(rng, slot_file)?;
         let sealed = Slot::seal(rng, SLOT, &slot, RootIn { uuid, root })?;
-        let root = RootFile::encode(rng, uuid, (root, earlier), &[sealed])?;
+        let root = RootFile::encode(rng, uuid, (root, earlier), &[sealed]).map_err(RootFileError)?;
         Ok(Self { slot, root, record, ledger, mark, keyring })
     }
 

@@ -12,8 +12,6 @@ use super::{
     open::{BeginError, Opened, open_to_change},
     state_dir::StateFiles,
 };
-#[cfg(feature = "scan")]
-use crate::scan::needs::{NeedsDoubts, NeedsError};
 use crate::{
     audit::{Event, KeyEvent},
     crypto::Digest,
@@ -91,14 +89,9 @@ pub enum UsageDoubt {
     /// The plugin answered without a report of its connections. It reports them to its own user and to root only.
     #[error("the plugin does not report to this user which key each API server has adopted")]
     NotReported,
-    /// A declared etcd cannot be read.
-    #[cfg(feature = "scan")]
+    /// A declared etcd cannot be read, or values in it may have been missed. Contains the reason.
     #[error(transparent)]
-    Unreadable(Arc<NeedsError>),
-    /// Values may have been missed.
-    #[cfg(feature = "scan")]
-    #[error(transparent)]
-    Incomplete(NeedsDoubts),
+    Incomplete(Arc<dyn Error + Send + Sync>),
     /// Another key may have been promoted during the scan.
     #[error("the keyring was changed while etcd was read")]
     KeyringChanged,

@@ -1,8 +1,8 @@
 //! Changes the ledger: adds a backup or a snapshot to it, or removes them from it.
 
 use super::{
-    backup::RootKeyError,
     commit::{Commit, CommitError, keyring_event},
+    error::RootKeyError,
     listed::ReadLedgerError,
     open::{BeginError, Opened, open_to_change},
     state_dir::StateFiles,

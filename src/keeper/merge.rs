@@ -9,7 +9,7 @@ use rand::rngs::SysRng;
 
 use super::{
     commit::{Commit, CommitError, Export, Limit, NewRecord, PrevCopy, Swap, keyring_event},
-    error::OpenError,
+    error::{NoBackupRecipient, OpenError, RootKeyError},
     expect::ExpectError,
     fresh::FreshBackup,
     listed::Listed,
@@ -35,7 +35,7 @@ use crate::{
         record::RecordError,
         time::Time,
     },
-    root::{Means, RootError},
+    root::Means,
     store::KeyringStore,
 };
 
@@ -70,7 +70,7 @@ impl Source {
     pub fn known(dir: &Dir, means: &Means, bytes: &[u8]) -> Result<Self, OpenError> {
         let state = StateFiles::new(dir);
         let roots = Roots::open(state, means, None)?;
-        let keyring = roots.record(bytes, state)?.map_err(|source| OpenError::record(state, source))?;
+        let keyring = roots.record(bytes, state)?;
         let (roots, digest) = (vec![keyring.root_id()], Digest::of(bytes));
         Ok(Self { keyring, digest, is_named: false, roots, backup: None })
     }
@@ -88,9 +88,6 @@ pub enum MergePlanError {
     /// The state directory cannot be read, or no slot opens.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// An earlier root key does not open.
-    #[error("root file: {0}")]
-    Root(#[from] RootError),
     /// There is no record, neither here nor in a backup.
     #[error("there is nothing to merge: no record is readable here, and no backup was given")]
     NoRecord,
@@ -100,9 +97,9 @@ pub enum MergePlanError {
     /// A backup is under a newer root key than the keyring here.
     #[error("the backup is under a newer root key than the keyring here")]
     NewerRootKey,
-    /// A backup is under a root key that this keyring never had.
-    #[error("the backup is under a root key that this keyring has never had")]
-    UnknownRootKey,
+    /// A backup is under a root key that this keyring never had, or an earlier root key does not open.
+    #[error(transparent)]
+    RootKey(#[from] RootKeyError),
     /// The records cannot be merged.
     #[error(transparent)]
     Merge(#[from] MergeError),
@@ -115,8 +112,8 @@ pub enum MergePlanError {
     )]
     NoPlaceForBackup,
     /// There is no recipient, so nobody could open the backup of the new key.
-    #[error("nobody could open a backup: the keyring has no recovery recipient, and none was given")]
-    NoRecipient,
+    #[error(transparent)]
+    NoRecipient(#[from] NoBackupRecipient),
     /// The backup of the new key could not be sealed.
     #[error(transparent)]
     Backup(#[from] BackupError),
@@ -193,35 +190,39 @@ struct WeighedRecord {
     is_copy: bool,
 }
 
-/// Opens a record and returns how much of it counts. A record under the root key of the mark counts whole, because
+/// Opens a record and returns how much of it counts. The error [`OpenError::Record`] says why the record was refused. A record under the root key of the mark counts whole, because
 /// during a rekey that root key is not revoked yet.
 fn weighed(
     roots: &Roots,
     bytes: &[u8],
     mark: Option<&Mark>,
     state: StateFiles<'_>,
-) -> Result<Result<WeighedRecord, RecordError>, OpenError> {
+) -> Result<WeighedRecord, OpenError> {
     let weight = |keyring: &Keyring| {
         let is_marked = mark.is_some_and(|mark| mark.under() == keyring.root_id());
         let is_current = keyring.root_id() == roots.current.id(roots.file.uuid());
         if is_current || is_marked { Weight::Whole } else { Weight::KeyBytes }
     };
-    Ok(roots.record(bytes, state)?.map(|keyring| {
-        let weight = weight(&keyring);
-        WeighedRecord { keyring, digest: Digest::of(bytes), weight, is_copy: false }
-    }))
+    let keyring = roots.record(bytes, state)?;
+    let weight = weight(&keyring);
+    Ok(WeighedRecord { keyring, digest: Digest::of(bytes), weight, is_copy: false })
 }
 
 impl Local {
     fn read(state: StateFiles<'_>, roots: &Roots) -> Result<Self, OpenError> {
         let mut doubts = Vec::new();
         let marked = state.mark()?;
-        let mark = marked.map(|bytes| read_mark(&bytes, roots, state)).transpose()?;
-        let mark = mark.and_then(|mark| mark.map_err(|error| doubts.push(KeyringDoubt::Mark(error))).ok());
+        let mark = match marked.map(|bytes| read_mark(&bytes, roots, state)).transpose() {
+            Err(OpenError::Mark { source, .. }) => {
+                doubts.push(KeyringDoubt::Mark(source));
+                None
+            }
+            mark => mark?,
+        };
         let held = state.store().load(load_by())?;
         let mut keyring = None;
-        match held.as_ref().map(|held| weighed(roots, &held.bytes, mark.as_ref(), state)).transpose()? {
-            Some(Ok(found)) => {
+        match held.as_ref().map(|held| weighed(roots, &held.bytes, mark.as_ref(), state)).transpose() {
+            Ok(Some(found)) => {
                 let standing = mark.as_ref().map(|mark| mark.check(&found.keyring, found.digest, false));
                 doubts.extend(standing.and_then(Result::err).map(KeyringDoubt::NotFollowing));
                 if found.weight == Weight::KeyBytes {
@@ -229,14 +230,17 @@ impl Local {
                 }
                 keyring = Some(found);
             }
-            Some(Err(error)) => doubts.push(KeyringDoubt::Record(error)),
-            None => doubts.push(KeyringDoubt::Missing),
+            Ok(None) => doubts.push(KeyringDoubt::Missing),
+            Err(OpenError::Record { source, .. }) => doubts.push(KeyringDoubt::Record(source)),
+            Err(error) => return Err(error),
         }
         if keyring.is_none()
             && let Some(copy) = state.copy()?
         {
-            let found = weighed(roots, &copy, mark.as_ref(), state)?.ok();
-            keyring = found.map(|found| WeighedRecord { is_copy: true, ..found });
+            keyring = match weighed(roots, &copy, mark.as_ref(), state) {
+                Err(OpenError::Record { .. }) => None,
+                found => Some(WeighedRecord { is_copy: true, ..found? }),
+            };
         }
         let listed = Listed::read(state, roots, mark.as_ref(), mark.as_ref().map(Mark::under))?.readable()?;
         Ok(Self { found: held.map(|held| Digest::of(&held.bytes)), keyring, mark, listed, doubts })
@@ -259,12 +263,12 @@ impl Local {
     }
 }
 
-fn read_mark(bytes: &[u8], roots: &Roots, state: StateFiles<'_>) -> Result<Result<Mark, MarkError>, OpenError> {
-    let root = match Mark::root_id(bytes) {
-        Ok(root_id) => roots.key(root_id, state)?,
-        Err(error) => return Ok(Err(error.into())),
-    };
-    Ok(Mark::decode(bytes, &root, roots.file.uuid()))
+/// Opens the mark. The error [`OpenError::Mark`] says why the mark was refused.
+fn read_mark(bytes: &[u8], roots: &Roots, state: StateFiles<'_>) -> Result<Mark, OpenError> {
+    let refused = |error| OpenError::mark(state, error);
+    let root_id = Mark::root_id(bytes).map_err(|error| refused(error.into()))?;
+    let root = roots.key(root_id, state)?;
+    Mark::decode(bytes, &root, roots.file.uuid()).map_err(refused)
 }
 
 /// Plans the merge of `sources` into the keyring in `dir`. Returns `None` if the keyring needs no merge: it is intact,
@@ -364,12 +368,12 @@ fn weight(roots: &Roots, source: &Source) -> Result<Weight, MergePlanError> {
         return Err(MergePlanError::OtherKeyring(ExpectError::OtherKeyring { found, expected }));
     }
     let (its, current) = (source.keyring.root_id(), roots.current.id(expected));
-    let earlier = roots.file.earlier(&roots.current)?;
+    let earlier = roots.earlier()?;
     match () {
         () if its == current || source.is_named => Ok(Weight::Whole),
         () if earlier.iter().any(|root| root.id(expected) == its) => Ok(Weight::KeyBytes),
         () if source.roots.contains(&current) => Err(MergePlanError::NewerRootKey),
-        () => Err(MergePlanError::UnknownRootKey),
+        () => Err(RootKeyError::Unknown.into()),
     }
 }
 
@@ -433,9 +437,9 @@ fn fresh_backup(
 ) -> Result<Export, MergePlanError> {
     let recipients = fresh.recipients_of(keyring)?;
     if recipients.is_empty() {
-        return Err(MergePlanError::NoRecipient);
+        return Err(NoBackupRecipient.into());
     }
-    let earlier = roots.file.earlier(&roots.current)?;
+    let earlier = roots.earlier()?;
     Ok(fresh.sealed(dir, (keyring, record), (&roots.current, &earlier), &recipients, now)?)
 }
 

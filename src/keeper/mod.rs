@@ -49,9 +49,9 @@ mod state_dir;
 mod testing;
 
 pub use self::{
-    backup::{Additional, Made, MakeBackupError, RootKeyError, back_up},
+    backup::{Additional, Made, MakeBackupError, back_up},
     commit::CommitError,
-    error::OpenError,
+    error::{OpenError, RootFileError, RootKeyError},
     expect::Expect,
     fresh::FreshBackup,
     init::{InitError, Initialised, Plan, first_key_file, init},

@@ -151,7 +151,7 @@ impl World {
             }
         }
         match change_keys(&self.dir, &Means::default(), &act, now()) {
-            Err(ChangeKeysError::Refused(_) | ChangeKeysError::Begin(BeginError::Rekeying)) => Err(Failed::Refused),
+            Err(ChangeKeysError::Refused(_) | ChangeKeysError::Begin(BeginError::Rekeying(_))) => Err(Failed::Refused),
             changed => changed.map(drop).map_err(Failed::of),
         }
     }
@@ -167,7 +167,7 @@ impl World {
             SlotAct::Add(name, Box::new(FileSlot::generate(&mut SysRng, None).map_err(Failed::of)?))
         };
         match change_slots(&self.dir, &Means::default(), &act) {
-            Err(ChangeSlotsError::Begin(BeginError::Rekeying)) => Err(Failed::Refused),
+            Err(ChangeSlotsError::Begin(BeginError::Rekeying(_))) => Err(Failed::Refused),
             changed => changed.map(drop).map_err(Failed::of),
         }
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    error::OpenError,
+    error::{OpenError, UnfinishedRekey},
     expect::Expect,
     listed::{Listed, ReadLedgerError},
     roots::{Roots, SlotSummary},
@@ -148,8 +148,8 @@ pub enum BeginError {
     #[error(transparent)]
     Lock(DurableError),
     /// An earlier rekey did not finish.
-    #[error("a rekey is not finished: the keyring is still under the root key from before")]
-    Rekeying,
+    #[error(transparent)]
+    Rekeying(#[from] UnfinishedRekey),
 }
 
 /// Returns the key files that are outside of the state directory. The list is empty if the root file cannot be read;
@@ -269,7 +269,7 @@ pub(super) fn open_to_change(state: StateFiles<'_>, means: &Means) -> Result<(Op
     let before = open_with(state, means, None, None)?;
     let lock = state.lock().map_err(BeginError::Lock)?;
     let opened = open_after(state, means, None, &before)?;
-    if opened.is_being_rekeyed() { Err(BeginError::Rekeying) } else { Ok((opened, lock)) }
+    if opened.is_being_rekeyed() { Err(UnfinishedRekey.into()) } else { Ok((opened, lock)) }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use rand::rngs::SysRng;
 
 use super::{
     commit::{Commit, CommitError, NewRoot, PrevCopy},
+    error::RootFileError,
     open::{BeginError, Opened, open_after, open_with},
     recovery::recoveries_under,
     state_dir::StateFiles,
@@ -22,7 +23,7 @@ use crate::{
     escrow::RecoveryError,
     keyring::{ChangeError, Keyring, mark::Standing},
     memory::SecretError,
-    root::{Means, RootError},
+    root::Means,
 };
 
 /// The outcome of a rekey.
@@ -42,8 +43,8 @@ pub enum RekeyError {
     #[error(transparent)]
     Begin(#[from] BeginError),
     /// A slot could not be sealed again, or an earlier root key does not open.
-    #[error("root file: {0}")]
-    Root(#[from] RootError),
+    #[error(transparent)]
+    Root(#[from] RootFileError),
     /// The root key could not be sealed to a recovery recipient.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
@@ -109,7 +110,7 @@ struct Begun {
 impl Begun {
     fn make(dir: &Dir, means: &Means, opened: &Opened) -> Result<Self, RekeyError> {
         let root = RootKey::generate(&mut SysRng)?;
-        let bytes = opened.root_file.rekey(&mut SysRng, &opened.current, &root, (dir, means))?;
+        let bytes = opened.root_file.rekey(&mut SysRng, &opened.current, &root, (dir, means)).map_err(RootFileError)?;
         Ok(Self { root: Arc::new(root), bytes })
     }
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{error::OpenError, state_dir::StateFiles};
+use super::{
+    error::{OpenError, RootFileError, RootKeyError},
+    state_dir::StateFiles,
+};
 use crate::{
     crypto::{RootId, root_key::RootKey},
-    keyring::{
-        Keyring,
-        record::{self, RecordError},
-    },
+    keyring::{Keyring, record},
     root::{Kind, Means, RootFile, Slot},
 };
 
@@ -71,17 +71,17 @@ impl Roots {
         Ok(earlier.map_or_else(|| Arc::clone(&self.current), Arc::new))
     }
 
-    /// Decodes a record under the current root key or an earlier one. Returns the keyring, or why the record was
-    /// refused.
-    pub(super) fn record(
-        &self,
-        bytes: &[u8],
-        state: StateFiles<'_>,
-    ) -> Result<Result<Keyring, RecordError>, OpenError> {
-        let root = match record::root_id(bytes) {
-            Ok(root_id) => self.key(root_id, state)?,
-            Err(error) => return Ok(Err(error.into())),
-        };
-        Ok(record::decode(bytes, &root, self.file.uuid()))
+    /// Decodes a record under the current root key or an earlier one. The error [`OpenError::Record`] says why the
+    /// record was refused.
+    pub(super) fn record(&self, bytes: &[u8], state: StateFiles<'_>) -> Result<Keyring, OpenError> {
+        let refused = |error| OpenError::record(state, error);
+        let root_id = record::root_id(bytes).map_err(|error| refused(error.into()))?;
+        let root = self.key(root_id, state)?;
+        record::decode(bytes, &root, self.file.uuid()).map_err(refused)
+    }
+
+    /// Returns the earlier root keys that the root file contains.
+    pub(super) fn earlier(&self) -> Result<Vec<RootKey>, RootKeyError> {
+        Ok(self.file.earlier(&self.current).map_err(RootFileError)?)
     }
 }

@@ -6,7 +6,7 @@ use rand::rngs::SysRng;
 
 use super::{
     commit::{Commit, CommitError, NewRoot},
-    error::OpenError,
+    error::{OpenError, RootFileError, UnfinishedRekey},
     open::{BeginError, Opened, open_with},
     roots::{SlotSummary, read_root, summaries},
     state_dir::StateFiles,
@@ -47,8 +47,8 @@ pub enum ChangeSlotsError {
     #[error(transparent)]
     Begin(#[from] BeginError),
     /// The root file does not allow the change, or could not be made.
-    #[error("root file: {0}")]
-    Root(#[from] RootError),
+    #[error(transparent)]
+    Root(#[from] RootFileError),
     /// The new slot could not be sealed.
     #[error("slot {0}: {1}")]
     Slot(String, #[source] SlotError),
@@ -111,7 +111,7 @@ pub fn change_slots(dir: &Dir, means: &Means, act: &SlotAct) -> Result<SlotsChan
     let state = StateFiles::new(dir);
     let opened = open_with(state, means, None, None).map_err(BeginError::Open)?;
     if opened.is_being_rekeyed() {
-        return Err(BeginError::Rekeying.into());
+        return Err(BeginError::from(UnfinishedRekey).into());
     }
     match act {
         SlotAct::Add(name, sealer) => add(state, &opened, name, &**sealer),
@@ -128,8 +128,8 @@ fn add(
     let Opened { root_file, current, keyring, .. } = opened;
     let slot = Slot::seal(&mut SysRng, name, sealer, RootIn { uuid: keyring.uuid(), root: current })
         .map_err(|error| ChangeSlotsError::Slot(name.to_owned(), error))?;
-    let bytes = root_file.with(slot, current)?;
-    let slots = summaries(&RootFile::parse(&bytes).map_err(RootError::from)?);
+    let bytes = root_file.with(slot, current).map_err(RootFileError)?;
+    let slots = summaries(&RootFile::parse(&bytes).map_err(|error| RootFileError(error.into()))?);
     let _lock = state.lock().map_err(BeginError::Lock)?;
     sealer.check_keep(name, state.dir()).map_err(ChangeSlotsError::KeyFile)?;
     let commit = Commit {
@@ -143,8 +143,8 @@ fn add(
 }
 
 fn remove(state: StateFiles<'_>, means: &Means, opened: &Opened, name: &str) -> Result<SlotsChanged, ChangeSlotsError> {
-    let (bytes, removed) = opened.root_file.without(name, &opened.current)?;
-    let slots = summaries(&RootFile::parse(&bytes).map_err(RootError::from)?);
+    let (bytes, removed) = opened.root_file.without(name, &opened.current).map_err(RootFileError)?;
+    let slots = summaries(&RootFile::parse(&bytes).map_err(|error| RootFileError(error.into()))?);
     check_that_another_opens(state.dir(), means, &opened.root_file, name)?;
     let elsewhere = removed.parameter("path").map(PathBuf::from);
     let is_here = removed.kind() == Kind::File && elsewhere.is_none();
@@ -169,7 +169,7 @@ fn check_that_another_opens(dir: &Dir, means: &Means, file: &RootFile, removed: 
         match file.test(slot, dir, means) {
             Ok(()) => return Ok(()),
             Err(RootError::NoSlotOpens(reasons)) => failed.extend(reasons),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(RootFileError(error).into()),
         }
     }
     Err(ChangeSlotsError::NoOtherOpens { removed: removed.to_owned(), reasons: RootError::NoSlotOpens(failed) })

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use crate::{
     crypto::{Digest, RootId, Uuid, kdf::MacLabel, root_key::RootKey},
     memory::SecretError,
-    text::{self, LineReader, LineWriter, TextError, base64, base64_array, number},
+    text::{self, LineReader, LineWriter, NotCanonical, OriginError, TextError, base64, base64_array, number},
 };
 
 use super::{
@@ -69,17 +69,9 @@ pub enum LedgerError {
     /// The grammar or the HMAC is wrong.
     #[error("the ledger: {0}")]
     Text(#[from] TextError),
-    /// It belongs to another installation.
-    #[error("the ledger belongs to keyring {}, expected {}", found.to_hex(), expected.to_hex())]
-    OtherKeyring {
-        /// The uuid that it contains.
-        found: Uuid,
-        /// The uuid of the root file.
-        expected: Uuid,
-    },
-    /// It belongs to this installation, and is under another root key.
-    #[error("the ledger is under another root key")]
-    OtherRootKey,
+    /// It belongs to another installation, or is under another root key.
+    #[error("the ledger {0}")]
+    Origin(#[from] OriginError),
     /// Somebody put an older ledger back.
     #[error("the ledger was rolled back: it has count {found}, this node has seen {marked}")]
     RolledBack {
@@ -91,9 +83,9 @@ pub enum LedgerError {
     /// There is no ledger, although the mark has seen one.
     #[error("the ledger is missing: this node has seen one with count {0}")]
     Missing(u64),
-    /// The contents are valid, but the encoder would have written other bytes.
-    #[error("the ledger is not in its canonical form")]
-    NotCanonical,
+    /// The encoder would have written other bytes.
+    #[error("the ledger {0}")]
+    NotCanonical(#[from] NotCanonical),
     /// There is no locked memory for the key that authenticates it.
     #[error(transparent)]
     Memory(#[from] SecretError),
@@ -322,12 +314,7 @@ impl Ledger {
         const FORGOT: &str = "`forgot <number>`, 1 to 2^31";
         let mut lines = LineReader::open(bytes, KIND, LEDGER_MAX)?;
         let (uuid, root_id) = lines.owner_and_root()?;
-        if uuid != expected {
-            return Err(LedgerError::OtherKeyring { found: uuid, expected });
-        }
-        if root_id != root.id(expected) {
-            return Err(LedgerError::OtherRootKey);
-        }
+        OriginError::check((uuid, root_id), expected, root)?;
         text::authenticate(bytes, &root.mac(uuid, MacLabel::State)?)?;
         let count = lines.field("count", "`count <number>`", number)?;
         let forgot = lines.line_after("forgot ").map(|seq| text::seq(seq).ok_or_else(|| lines.wrong(FORGOT)));
@@ -336,7 +323,7 @@ impl Ledger {
         lines.end()?;
         let ledger = Self { uuid, root_id, count, forgot, backups, snapshots };
         if ledger.encode(root)? != bytes {
-            return Err(LedgerError::NotCanonical);
+            return Err(NotCanonical.into());
         }
         if count < marked {
             return Err(LedgerError::RolledBack { found: count, marked });

@@ -6,7 +6,7 @@
 use crate::{
     crypto::{Digest, RootId, Uuid, kdf::MacLabel, root_key::RootKey},
     memory::SecretError,
-    text::{self, LineReader, LineWriter, TextError, base64, base64_array, number},
+    text::{self, LineReader, LineWriter, NotCanonical, OriginError, TextError, base64, base64_array, number},
 };
 
 use super::{home::Home, key::Entry, key_id::KeyId, numbers::read_generation, past::KEPT, ring::Keyring};
@@ -45,17 +45,9 @@ pub enum MarkError {
     /// The grammar or the HMAC is wrong.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// It belongs to another installation.
-    #[error("belongs to keyring {}, expected {}", found.to_hex(), expected.to_hex())]
-    OtherKeyring {
-        /// The uuid that it contains.
-        found: Uuid,
-        /// The uuid of the root file.
-        expected: Uuid,
-    },
-    /// It belongs to this installation, and is under another root key.
-    #[error("is under another root key")]
-    OtherRootKey,
+    /// It belongs to another installation, or is under another root key.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
     /// Somebody put an older record back.
     #[error("the keyring was rolled back: it has generation {found}, this node has seen {marked}")]
     RolledBack {
@@ -96,9 +88,9 @@ pub enum MarkError {
         /// The key, which should be there as a key or as a tomb.
         key_id: KeyId,
     },
-    /// The contents are valid, but the encoder would have written other bytes.
-    #[error("is not in its canonical form")]
-    NotCanonical,
+    /// The encoder would have written other bytes.
+    #[error(transparent)]
+    NotCanonical(#[from] NotCanonical),
     /// There is no locked memory for the key that authenticates it.
     #[error(transparent)]
     Memory(#[from] SecretError),
@@ -214,12 +206,7 @@ impl Mark {
         const RESTORED: &str = "`restored <number>`, 1 to 2^31";
         let mut lines = LineReader::open(bytes, KIND, MARK_MAX)?;
         let (uuid, root_id) = lines.owner_and_root()?;
-        if uuid != expected {
-            return Err(MarkError::OtherKeyring { found: uuid, expected });
-        }
-        if root_id != root.id(expected) {
-            return Err(MarkError::OtherRootKey);
-        }
+        OriginError::check((uuid, root_id), expected, root)?;
         text::authenticate(bytes, &root.mac(uuid, MacLabel::State)?)?;
         let generation = lines.field("generation", "`generation <number>`, 1 to 2^40", read_generation)?;
         let home = lines.field("home", "`home file` or `home etcd <prefix>`", Home::parse)?;
@@ -231,7 +218,7 @@ impl Mark {
         lines.end()?;
         let mark = Self { uuid, root_id, generation, home, record, ledger, restored, has };
         if mark.encode(root)? != bytes {
-            return Err(MarkError::NotCanonical);
+            return Err(NotCanonical.into());
         }
         Ok(mark)
     }
@@ -243,7 +230,7 @@ impl Mark {
     /// When `keyring` is older, is a fork, or lacks a key.
     pub fn check(&self, keyring: &Keyring, record: Digest, is_named: bool) -> Result<Standing, MarkError> {
         if keyring.uuid() != self.uuid {
-            return Err(MarkError::OtherKeyring { found: keyring.uuid(), expected: self.uuid });
+            return Err(OriginError::OtherKeyring { found: keyring.uuid(), expected: self.uuid }.into());
         }
         let (found, marked) = (keyring.generation(), self.generation);
         if found < marked {
@@ -315,8 +302,11 @@ mod tests {
             assert!(Mark::decode(&tampered, &root, UUID).is_err(), "{what}");
         }
         let stranger = RootKey::generate(&mut SysRng).unwrap();
-        assert!(matches!(Mark::decode(&bytes, &stranger, UUID), Err(MarkError::OtherRootKey)));
-        assert!(matches!(Mark::decode(&bytes, &root, Uuid([6; 16])), Err(MarkError::OtherKeyring { .. })));
+        assert!(matches!(Mark::decode(&bytes, &stranger, UUID), Err(MarkError::Origin(OriginError::OtherRootKey))));
+        assert!(matches!(
+            Mark::decode(&bytes, &root, Uuid([6; 16])),
+            Err(MarkError::Origin(OriginError::OtherKeyring { .. }))
+        ));
     }
 
     #[test]
@@ -344,7 +334,7 @@ mod tests {
         assert!(matches!(check(&ahead, &seen), Err(MarkError::RolledBack { found: 1, marked: 2 })));
 
         let stranger = testing::keyring(&root, Uuid([6; 16]));
-        assert!(matches!(check(&mark, &stranger), Err(MarkError::OtherKeyring { .. })));
+        assert!(matches!(check(&mark, &stranger), Err(MarkError::Origin(OriginError::OtherKeyring { .. }))));
         let lossy = testing::later(&seen, |later| later.entries = keyring(&root).entries);
         assert!(matches!(check(&mark, &lossy), Err(MarkError::KeyLost { generation: 2, .. })));
     }

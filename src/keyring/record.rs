@@ -15,7 +15,7 @@ use crate::{
         wrap::Kek,
     },
     memory::{Secret, SecretError},
-    text::{self, LineReader, LineWriter, TextError, base64, base64_array, base64_bytes},
+    text::{self, LineReader, LineWriter, NotCanonical, OriginError, TextError, base64, base64_array, base64_bytes},
 };
 
 use super::{
@@ -42,17 +42,9 @@ pub enum RecordError {
     /// The grammar or the HMAC is wrong.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// It belongs to another installation.
-    #[error("belongs to keyring {}, expected {}", found.to_hex(), expected.to_hex())]
-    OtherKeyring {
-        /// The uuid that it contains.
-        found: Uuid,
-        /// The uuid of the root file.
-        expected: Uuid,
-    },
-    /// It belongs to this installation, and is under another root key.
-    #[error("is under another root key")]
-    OtherRootKey,
+    /// It belongs to another installation, or is under another root key.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
     /// A KEK does not unwrap, although the HMAC is right: the record was made from wrong bytes.
     #[error("key {0} does not unwrap")]
     Kek(KeyId),
@@ -65,9 +57,9 @@ pub enum RecordError {
     /// Recipients, or keys and tombs, are not sorted, or one occurs twice.
     #[error("entries are not sorted, or one occurs twice")]
     Order,
-    /// The contents are valid, but the encoder would have written other bytes.
-    #[error("is not in its canonical form")]
-    NotCanonical,
+    /// The encoder would have written other bytes.
+    #[error(transparent)]
+    NotCanonical(#[from] NotCanonical),
     /// There is no locked memory for a KEK.
     #[error(transparent)]
     Memory(#[from] SecretError),
@@ -206,7 +198,7 @@ pub fn decode(bytes: &[u8], root: &RootKey, expected: Uuid) -> Result<Keyring, R
         return Err(RecordError::Primaries(primaries));
     }
     if encode(&keyring, root)? != bytes {
-        return Err(RecordError::NotCanonical);
+        return Err(NotCanonical.into());
     }
     Ok(keyring)
 }
@@ -235,13 +227,7 @@ impl Head {
     }
 
     fn check(&self, root: &RootKey, expected: Uuid) -> Result<(), RecordError> {
-        if self.uuid != expected {
-            return Err(RecordError::OtherKeyring { found: self.uuid, expected });
-        }
-        if self.root_id != root.id(expected) {
-            return Err(RecordError::OtherRootKey);
-        }
-        Ok(())
+        Ok(OriginError::check((self.uuid, self.root_id), expected, root)?)
     }
 }
 
@@ -502,8 +488,11 @@ mod tests {
         let fixture = fixture();
         let bytes = fixture.encode();
         let stranger = RootKey::generate(&mut SysRng).unwrap();
-        assert!(matches!(decode(&bytes, &stranger, UUID), Err(RecordError::OtherRootKey)));
-        assert!(matches!(decode(&bytes, &fixture.root, Uuid([6; 16])), Err(RecordError::OtherKeyring { .. })));
+        assert!(matches!(decode(&bytes, &stranger, UUID), Err(RecordError::Origin(OriginError::OtherRootKey))));
+        assert!(matches!(
+            decode(&bytes, &fixture.root, Uuid([6; 16])),
+            Err(RecordError::Origin(OriginError::OtherKeyring { .. }))
+        ));
     }
 
     #[test]

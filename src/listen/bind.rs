@@ -62,7 +62,10 @@ pub fn bind(address: &Address, access: Access) -> Result<Listener, SocketError> 
     match address {
         Address::Path(path) => {
             let place = Place::open(path)?;
-            stay(place, access)?.map_err(|place| SocketError::Held(Address::Path(place.path().to_owned())))
+            match stay(place, access)? {
+                Stay::Listening(listener) => Ok(listener),
+                Stay::Occupied(place) => Err(SocketError::Held(Address::Path(place.path().to_owned()))),
+            }
         }
         Address::Abstract(name) if access.group.is_some() => Err(SocketError::AbstractGroup(name.clone())),
         Address::Abstract(name) => bind_abstract(name),
@@ -78,20 +81,28 @@ pub fn bind(address: &Address, access: Access) -> Result<Listener, SocketError> 
 pub fn take_over(address: &Address, access: Access) -> Result<Listener, SocketError> {
     let Address::Path(path) = address else { return Err(SocketError::AbstractTakeOver(address.clone())) };
     match stay(Place::open(path)?, access)? {
-        Ok(listener) => Ok(listener),
-        Err(place) => follow(place, access),
+        Stay::Listening(listener) => Ok(listener),
+        Stay::Occupied(place) => follow(place, access),
     }
 }
 
-/// Listens at a path where nobody listens. Gives the place back if somebody listens there, or is taking it over.
-fn stay(place: Place, access: Access) -> Result<Result<Listener, Place>, SocketError> {
+/// What came of listening at a path.
+enum Stay {
+    /// Nobody listened there.
+    Listening(Listener),
+    /// Somebody listens there, or is taking it over.
+    Occupied(Place),
+}
+
+/// Listens at a path where nobody listens.
+fn stay(place: Place, access: Access) -> Result<Stay, SocketError> {
     let lock = place.open_lock(Right::Stay)?;
     if !place.try_lock(&lock)? || place.is_followed()? {
-        return Ok(Err(place));
+        return Ok(Stay::Occupied(place));
     }
     let (socket, identity) = place.listen(&lock, access)?;
     let claim = Claim::new(place, access, identity, lock);
-    Ok(Ok(Listener { socket: socket.into(), claim: Some(claim) }))
+    Ok(Stay::Listening(Listener { socket: socket.into(), claim: Some(claim) }))
 }
 
 /// Listens at a path where another plugin listens. The claim waits for the lock of that one.

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    apiserver::objects::{ApiError, ObjectApi, ObjectRef, ServedResource, Touched},
+    apiserver::objects::{ApiError, CredentialsError, ObjectApi, ObjectRef, ServedResource, Touched},
     scan::live::LiveError,
 };
 
@@ -75,13 +75,13 @@ pub enum SweepEnd {
     /// The credentials are not accepted.
     Unauthenticated(String),
     /// There are no credentials to send, for example because the program that makes them failed.
-    NoCredentials(String),
+    NoCredentials(CredentialsError),
     /// The API server keeps its objects in another etcd.
     OtherCluster,
     /// Nobody answered for a long time, or only by being busy.
     Unreachable(String),
     /// What answered is no API server, or does not speak its language at this address.
-    NotAnApiServer(String),
+    NotAnApiServer(ApiError),
 }
 
 /// What became of the objects of a sweep.
@@ -325,7 +325,7 @@ impl<A: ObjectApi> Sweeper<A> {
             ApiError::Refused { status: 401, .. } => return Err(SweepEnd::Unauthenticated(error.to_string())),
             ApiError::Refused { status: 403, .. } => return Err(SweepEnd::Denied(error.to_string())),
             ApiError::Refused { .. } | ApiError::NoApi { .. } | ApiError::Malformed { .. } => {
-                return Err(SweepEnd::NotAnApiServer(error.to_string()));
+                return Err(SweepEnd::NotAnApiServer(error));
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use super::{FailureKind, Patience, RequestPace, StaleScan, SweepEnd, SweepOutcom
 use crate::{
     apiserver::{
         coverage::{Coverage, KmsV1},
-        objects::{ApiError, ObjectApi, ObjectRef, ServedResource, Touched},
+        objects::{ApiError, CredentialsError, ObjectApi, ObjectRef, ServedResource, Touched},
     },
     etcd::Servers,
     harness::{etcd::Etcd, processes::Run},
@@ -249,8 +249,8 @@ fn an_api_server_that_nobody_can_use_ends_the_sweep() {
     assert_eq!(outcome.end, SweepEnd::Unauthenticated("Unauthorized".to_owned()));
     assert_eq!(api.touched().values().sum::<usize>(), 1, "nothing is tried after it");
 
-    let (outcome, api) = bench.run(|_, _| Touched::NoCredentials("it ended with 4".to_owned()));
-    assert_eq!(outcome.end, SweepEnd::NoCredentials("it ended with 4".to_owned()));
+    let (outcome, api) = bench.run(|_, _| Touched::NoCredentials(CredentialsError::NonePrinted));
+    assert_eq!(outcome.end, SweepEnd::NoCredentials(CredentialsError::NonePrinted));
     assert_eq!(api.touched().values().sum::<usize>(), 1, "nothing is tried after it");
 
     // Being busy for ever is no answer.
@@ -275,21 +275,23 @@ fn an_api_server_that_does_not_say_what_it_serves_ends_the_sweep_unless_it_is_bu
     let bench = Bench::new();
     let url = || "https://a".to_owned();
     let answered = |status: u16| format!("the API server at https://a answered HTTP {status} to /api/v1");
-    let malformed = serde_json::from_str::<u8>("x").unwrap_err();
-    let no_api = "what answers at https://a is no API server: it does not serve /api/v1";
+    let malformed = || ApiError::Malformed { url: url(), path: "/api/v1".to_owned(), reason: "EOF".to_owned() };
+    let no_api = || ApiError::NoApi { url: url() };
+    assert_eq!(
+        malformed().to_string(),
+        "the API server at https://a sent something else than the list of /api/v1: EOF"
+    );
+    assert_eq!(no_api().to_string(), "what answers at https://a is no API server: it does not serve /api/v1");
     for (error, expected) in [
-        (ApiError::NoApi { url: url() }, SweepEnd::NotAnApiServer(no_api.to_owned())),
-        (ApiError::NoCredentials("it ended with 4".to_owned()), SweepEnd::NoCredentials("it ended with 4".to_owned())),
-        (refused(400), SweepEnd::NotAnApiServer(answered(400))),
+        (no_api(), SweepEnd::NotAnApiServer(no_api())),
+        (
+            ApiError::NoCredentials(CredentialsError::NonePrinted),
+            SweepEnd::NoCredentials(CredentialsError::NonePrinted),
+        ),
+        (refused(400), SweepEnd::NotAnApiServer(refused(400))),
         (refused(401), SweepEnd::Unauthenticated(answered(401))),
         (refused(403), SweepEnd::Denied(answered(403))),
-        (
-            ApiError::Malformed { url: url(), path: "/api/v1".to_owned(), error: malformed },
-            SweepEnd::NotAnApiServer(
-                "the API server at https://a sent something else than the list of /api/v1: expected value at line 1 column 1"
-                    .to_owned(),
-            ),
-        ),
+        (malformed(), SweepEnd::NotAnApiServer(malformed())),
     ] {
         let api = Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| Touched::At(NEW)));
         *api.served.lock().unwrap() = vec![Err(error)];

@@ -15,7 +15,7 @@ use crate::{
     },
     durable::{Dir, DurableError},
     memory::{RandomError, SecretError},
-    text::{self, LineReader, LineWriter, TextError, base64, base64_array},
+    text::{self, LineReader, LineWriter, NotCanonical, TextError, base64, base64_array},
 };
 
 use super::{
@@ -96,9 +96,9 @@ pub enum RootError {
     /// It is the only slot: without it nothing opens the root file.
     #[error("slot {0} is the last one, so it is not removed")]
     LastSlot(String),
-    /// The contents are valid, but the encoder would have written other bytes.
-    #[error("is not in its canonical form")]
-    NotCanonical,
+    /// The encoder would have written other bytes.
+    #[error(transparent)]
+    NotCanonical(#[from] NotCanonical),
     /// There is no locked memory for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
@@ -286,7 +286,7 @@ impl RootFile {
     pub fn check(&self, root: &RootKey) -> Result<(), RootError> {
         text::authenticate(&self.bytes, &root.mac(self.uuid, MacLabel::Root)?)?;
         if encode(self.uuid, root, &self.slots, &self.old)? != self.bytes {
-            return Err(RootError::NotCanonical);
+            return Err(NotCanonical.into());
         }
         Ok(())
     }

@@ -70,7 +70,7 @@ const MAY_IMPORT: [(&str, &str); 30] = [
     ("listen", "grpc service durable telemetry"),
     ("grpc", "service telemetry"),
     ("service", "keeper keyring crypto memory telemetry"),
-    ("keeper", "plan escrow root proof keyring store scan audit durable text crypto memory"),
+    ("keeper", "plan escrow root proof keyring store audit durable text crypto memory"),
     ("plan", "keyring text crypto memory"),
     ("escrow", "keyring text crypto memory"),
     ("root", "durable text crypto memory"),

@@ -16,7 +16,7 @@ use crate::durable::{InputError, open_trusted};
 
 use super::{
     program::lasting_token,
-    reason::{UNSENDABLE, can_be_sent, of_kubeconfig},
+    reason::{CredentialsError, can_be_sent, of_kubeconfig},
 };
 
 /// The environment variable that names kubeconfig files, and the one that Pods have.
@@ -64,22 +64,24 @@ pub enum AccessError {
         reason: InputError,
     },
     /// The token cannot be sent.
-    #[error("kubeconfig {path}: {UNSENDABLE}")]
+    #[error("kubeconfig {path}: {reason}")]
     Token {
         /// The file, or where it was looked for.
         path: String,
+        /// What is wrong with the token.
+        reason: CredentialsError,
     },
     /// This Pod has no service account.
     #[error("the service account of this Pod: {0}")]
     ServiceAccount(#[source] InClusterError),
     /// The credentials or certificates do not make a client.
     #[error("the credentials for the API server: {0}")]
-    Credentials(String),
+    Credentials(#[from] CredentialsError),
 }
 
 /// Runs the program that a kubeconfig names for credentials, unless something else there comes before it. A token that
 /// lasts takes the program's place.
-fn run_program(user: &mut AuthInfo) -> Result<(), String> {
+fn run_program(user: &mut AuthInfo) -> Result<(), CredentialsError> {
     let has_others = user.auth_provider.is_some() || user.token.is_some() || user.token_file.is_some();
     let Some(exec) = user.exec.as_ref().filter(|_| !has_others && user.username.is_none()) else { return Ok(()) };
     if let Some(token) = lasting_token(exec)? {
@@ -106,10 +108,10 @@ impl KubeAccess {
         };
         let about = |error| AccessError::Kubeconfig { path: path.clone(), reason: of_kubeconfig(&error) };
         let mut config = Config::from_custom_kubeconfig(read.map_err(about)?, &options).await.map_err(about)?;
-        run_program(&mut config.auth_info).map_err(AccessError::Credentials)?;
+        run_program(&mut config.auth_info)?;
         // The client would panic.
         if config.auth_info.token.as_ref().is_some_and(|token| !can_be_sent(token.expose_secret())) {
-            return Err(AccessError::Token { path });
+            return Err(AccessError::Token { path, reason: CredentialsError::Unsendable });
         }
         Ok(config)
     }

@@ -13,9 +13,11 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
+use crate::telemetry::causes;
+
 use super::{
     access::{AccessError, KubeAccess},
-    reason::{no_credentials, why},
+    reason::{CredentialsError, no_credentials},
     served::{GroupList, ObjectRef, ServedGroup, ServedList, ServedResource, group_path},
     touched::{Answer, Touched},
 };
@@ -56,7 +58,7 @@ pub trait ObjectApi: Send + Sync + 'static {
 }
 
 /// Why an API server did not say what it serves.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
     /// Nobody answers.
@@ -68,8 +70,8 @@ pub enum ApiError {
         reason: String,
     },
     /// Nothing was sent, because there are no credentials.
-    #[error("{0}")]
-    NoCredentials(String),
+    #[error(transparent)]
+    NoCredentials(CredentialsError),
     /// It refuses.
     #[error("the API server at {url} answered HTTP {status} to {path}")]
     Refused {
@@ -87,14 +89,14 @@ pub enum ApiError {
         url: String,
     },
     /// The answer is not what the API promises.
-    #[error("the API server at {url} sent something else than the list of {path}: {error}")]
+    #[error("the API server at {url} sent something else than the list of {path}: {reason}")]
     Malformed {
         /// Its address.
         url: String,
         /// What it was asked for.
         path: String,
         /// What is wrong.
-        error: serde_json::Error,
+        reason: String,
     },
 }
 
@@ -103,15 +105,15 @@ pub enum ApiError {
 enum SendError {
     #[error("no answer within {} s", REQUEST.as_secs())]
     Late,
-    #[error("{0}")]
-    NoCredentials(String),
-    #[error("{0}")]
-    Failed(String),
+    #[error(transparent)]
+    NoCredentials(CredentialsError),
+    #[error("{}", causes(&**.0))]
+    Failed(Box<dyn Error + Send + Sync>),
 }
 
 impl SendError {
-    fn of(error: &(dyn Error + 'static)) -> Self {
-        no_credentials(error).map_or_else(|| Self::Failed(why(error)), Self::NoCredentials)
+    fn of(error: kube::Error) -> Self {
+        no_credentials(&error).map_or_else(|| Self::Failed(error.into()), Self::NoCredentials)
     }
 }
 
@@ -132,7 +134,7 @@ impl ApiClient {
         // The sweep decides when to try again.
         config.default_retry = false;
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let builder = ClientBuilder::try_from(config).map_err(|error| AccessError::Credentials(why(&error)))?;
+        let builder = ClientBuilder::try_from(config).map_err(|error| CredentialsError::of_client(&error))?;
         Ok(Self { client: builder.build(), url })
     }
 
@@ -143,10 +145,10 @@ impl ApiClient {
 
     async fn send(&self, request: Request<Body>) -> Result<(u16, HeaderMap, Vec<u8>), SendError> {
         let exchange = async {
-            let answer = self.client.send(request).await.map_err(|error| SendError::of(&error))?;
+            let answer = self.client.send(request).await.map_err(SendError::of)?;
             let (parts, body) = Response::into_parts(answer);
             let body = Limited::new(body, ANSWER_MAX).collect().await;
-            let body = body.map_err(|error| SendError::Failed(why(&*error)))?;
+            let body = body.map_err(SendError::Failed)?;
             Ok((parts.status.as_u16(), parts.headers, body.to_bytes().to_vec()))
         };
         tokio::time::timeout(REQUEST, exchange).await.unwrap_or(Err(SendError::Late))
@@ -157,7 +159,7 @@ impl ApiClient {
         let url = || self.url.clone();
         let sent = match request(Method::GET, path, JSON, Body::empty()) {
             Ok(request) => self.send(request).await,
-            Err(error) => Err(SendError::Failed(error.to_string())),
+            Err(error) => Err(SendError::Failed(error.into())),
         };
         let (status, _, body) = sent.map_err(|error| match error {
             SendError::NoCredentials(reason) => ApiError::NoCredentials(reason),
@@ -168,7 +170,7 @@ impl ApiClient {
             200 => serde_json::from_slice(&body).map(Some).map_err(|error| ApiError::Malformed {
                 url: url(),
                 path: path(),
-                error,
+                reason: error.to_string(),
             }),
             404 => Ok(None),
             _ => Err(ApiError::Refused { url: url(), status, path: path() }),
@@ -203,7 +205,7 @@ impl ObjectApi for ApiClient {
             }
             Err(SendError::Late) => Touched::Busy { wait: None, reason: SendError::Late.to_string() },
             Err(SendError::NoCredentials(reason)) => Touched::NoCredentials(reason),
-            Err(SendError::Failed(reason)) => Touched::Unreachable(reason),
+            Err(error @ SendError::Failed(_)) => Touched::Unreachable(error.to_string()),
         }
     }
 

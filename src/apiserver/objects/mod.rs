@@ -21,5 +21,6 @@ mod touched;
 
 pub use access::{AccessError, KubeAccess};
 pub use client::{ApiClient, ApiError, ObjectApi};
+pub use reason::CredentialsError;
 pub use served::{ObjectRef, ServedResource};
 pub use touched::Touched;

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::json;
 
-use super::reason::{NONE_PRINTED, UNSENDABLE, can_be_sent, ended, not_started};
+use super::reason::{CredentialsError, can_be_sent};
 
 #[derive(Deserialize)]
 struct Printed {
@@ -29,20 +29,20 @@ struct PrintedStatus {
 /// Runs the program. Returns its token, if it prints one that does not expire.
 ///
 /// # Errors
-/// When the program does not start, fails, or prints no credentials or a token that cannot be sent. The reason shows
+/// When the program does not start, fails, or prints no credentials or a token that cannot be sent. The error shows
 /// nothing of what it prints.
-pub(super) fn lasting_token(exec: &ExecConfig) -> Result<Option<SecretString>, String> {
-    let Some(mut command) = command(exec) else { return Err(NONE_PRINTED.to_owned()) };
-    let output = command.output().map_err(|error| not_started(&error))?;
+pub(super) fn lasting_token(exec: &ExecConfig) -> Result<Option<SecretString>, CredentialsError> {
+    let mut command = command(exec).ok_or(CredentialsError::NonePrinted)?;
+    let output = command.output().map_err(|error| CredentialsError::not_started(&error))?;
     if !output.status.success() {
-        return Err(ended(output.status));
+        return Err(CredentialsError::Ended(output.status));
     }
     // Some programs print YAML. JSON is valid YAML, too.
     let printed: Option<Printed> = serde_saphyr::from_slice(&output.stdout).ok();
-    let status = printed.and_then(|printed| printed.status).ok_or_else(|| NONE_PRINTED.to_owned())?;
+    let status = printed.and_then(|printed| printed.status).ok_or(CredentialsError::NonePrinted)?;
     let PrintedStatus { token, expiration_timestamp, client_certificate_data } = status;
     if token.as_deref().is_some_and(|token| !can_be_sent(token)) {
-        return Err(UNSENDABLE.to_owned());
+        return Err(CredentialsError::Unsendable);
     }
     let lasts = expiration_timestamp.is_none() && client_certificate_data.is_none();
     Ok(token.filter(|_| lasts).map(SecretString::from))
@@ -73,7 +73,7 @@ mod tests {
 
     use super::*;
 
-    fn token(script: &str) -> Result<Option<String>, String> {
+    fn token(script: &str) -> Result<Option<String>, CredentialsError> {
         let exec = json!({
             "apiVersion": "client.authentication.k8s.io/v1",
             "interactiveMode": "Never",
@@ -94,19 +94,19 @@ mod tests {
         assert_eq!(token(&status(expiring)), Ok(None));
         assert_eq!(token(&status(r#"{"clientCertificateData":"a","clientKeyData":"b"}"#)), Ok(None));
         for broken in [r#"{"token":"s3cr3t\nx"}"#, &expiring.replace("s3cr3t", "s3cr3t\\n")] {
-            assert_eq!(token(&status(broken)), Err(UNSENDABLE.to_owned()));
+            assert_eq!(token(&status(broken)), Err(CredentialsError::Unsendable));
         }
     }
 
     #[test]
     fn a_program_that_fails_is_said_to_and_shows_nothing_of_what_it_printed() {
         let ended = "the program that the kubeconfig names for credentials ended with exit status: 3";
-        assert_eq!(token("echo s3cr3t; exit 3"), Err(ended.to_owned()));
+        assert_eq!(token("echo s3cr3t; exit 3").unwrap_err().to_string(), ended);
         for script in ["echo s3cr3t", "true", "echo '{\"kind\":\"ExecCredential\"}'"] {
-            assert_eq!(token(script), Err(NONE_PRINTED.to_owned()), "{script}");
+            assert_eq!(token(script), Err(CredentialsError::NonePrinted), "{script}");
         }
         let no_program = serde_json::from_value(json!({"command": "/nonexistent/program"})).unwrap();
-        let error = lasting_token(&no_program).unwrap_err();
+        let error = lasting_token(&no_program).unwrap_err().to_string();
         assert!(error.starts_with("starting the program that the kubeconfig names for credentials: "), "{error}");
     }
 

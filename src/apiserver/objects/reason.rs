@@ -1,27 +1,54 @@
-//! Says what went wrong on the way to the API server, and shows no credential. The errors of libraries do: they quote
-//! the line of a kubeconfig that cannot be read, and what a program has printed.
+//! What went wrong on the way to the API server, without any credential. The errors of libraries do show credentials:
+//! they quote the line of a kubeconfig that cannot be read, and what a program has printed.
 
-use std::{error::Error, io, process::ExitStatus};
+use std::{error::Error, io, path::PathBuf, process::ExitStatus};
 
 use hyper::header::HeaderValue;
 use kube::{client::AuthError, config::KubeconfigError};
 
 use crate::telemetry::causes;
 
-/// What is wrong with a token that is no value of a header.
-pub(super) const UNSENDABLE: &str = "the token has a character that cannot be sent, such as a line break";
-
-/// What is wrong with a program that ends well and has printed something else.
-pub(super) const NONE_PRINTED: &str = "the program that the kubeconfig names for credentials did not print any";
-
-/// Says how a program for credentials ended.
-pub(super) fn ended(status: ExitStatus) -> String {
-    format!("the program that the kubeconfig names for credentials ended with {status}")
+/// Why there are no credentials to send.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialsError {
+    /// The program that makes them does not start. Contains the system's reason.
+    #[error("starting the program that the kubeconfig names for credentials: {0}")]
+    NotStarted(String),
+    /// The program that makes them failed.
+    #[error("the program that the kubeconfig names for credentials ended with {0}")]
+    Ended(ExitStatus),
+    /// The program ended well, and has printed something else.
+    #[error("the program that the kubeconfig names for credentials did not print any")]
+    NonePrinted,
+    /// The token is no value of a header.
+    #[error("the token has a character that cannot be sent, such as a line break")]
+    Unsendable,
+    /// The file with the token cannot be read.
+    #[error("reading the token in {}: {reason}", path.display())]
+    TokenFile {
+        /// Which file.
+        path: PathBuf,
+        /// The system's reason.
+        reason: String,
+    },
+    /// The library that sends them accepts only other kinds of credentials.
+    #[error("they are not of a kind that works")]
+    Kind,
+    /// They do not make a client, for example because a certificate is none.
+    #[error("{0}")]
+    Unusable(String),
 }
 
-/// Says why a program for credentials does not start.
-pub(super) fn not_started(error: &io::Error) -> String {
-    format!("starting the program that the kubeconfig names for credentials: {error}")
+impl CredentialsError {
+    pub(super) fn not_started(error: &io::Error) -> Self {
+        Self::NotStarted(error.to_string())
+    }
+
+    /// Returns why `error` means that no client can be made.
+    pub(super) fn of_client(error: &(dyn Error + 'static)) -> Self {
+        no_credentials(error).unwrap_or_else(|| Self::Unusable(causes(error)))
+    }
 }
 
 /// Whether a token can be the value of a header.
@@ -42,17 +69,12 @@ pub(super) fn of_kubeconfig(error: &KubeconfigError) -> String {
     }
 }
 
-/// Says what went wrong: why there are no credentials, or else the error and what caused it.
-pub(super) fn why(error: &(dyn Error + 'static)) -> String {
-    no_credentials(error).unwrap_or_else(|| causes(error))
+/// Returns why there are no credentials, if this is why a request failed before it was sent.
+pub(super) fn no_credentials(error: &(dyn Error + 'static)) -> Option<CredentialsError> {
+    chain(error).find_map(authentication).map(Into::into)
 }
 
-/// Says why there are no credentials, if this is why a request failed before it was sent.
-pub(super) fn no_credentials(error: &(dyn Error + 'static)) -> Option<String> {
-    chain(error).find_map(authentication).map(of_authentication)
-}
-
-/// The error and what caused it.
+/// Iterates over the error and what caused it.
 fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error: &&'e (dyn Error + 'static)| error.source())
 }
@@ -64,17 +86,18 @@ fn authentication<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e AuthError>
     }
 }
 
-/// Says why there are no credentials.
-fn of_authentication(error: &AuthError) -> String {
-    match error {
-        AuthError::AuthExecRun { out, .. } => ended(out.status),
-        AuthError::AuthExecParse(_)
-        | AuthError::ExecPluginFailed
-        | AuthError::AuthExec(_)
-        | AuthError::UnrefreshableTokenResponse => NONE_PRINTED.to_owned(),
-        AuthError::AuthExecStart(error) => not_started(error),
-        AuthError::InvalidBearerToken(_) => UNSENDABLE.to_owned(),
-        AuthError::ReadTokenFile(error, path) => format!("reading the token in {}: {error}", path.display()),
-        _ => "they are not of a kind that works".to_owned(),
+impl From<&AuthError> for CredentialsError {
+    fn from(error: &AuthError) -> Self {
+        match error {
+            AuthError::AuthExecRun { out, .. } => Self::Ended(out.status),
+            AuthError::AuthExecParse(_)
+            | AuthError::ExecPluginFailed
+            | AuthError::AuthExec(_)
+            | AuthError::UnrefreshableTokenResponse => Self::NonePrinted,
+            AuthError::AuthExecStart(error) => Self::not_started(error),
+            AuthError::InvalidBearerToken(_) => Self::Unsendable,
+            AuthError::ReadTokenFile(error, path) => Self::TokenFile { path: path.clone(), reason: error.to_string() },
+            _ => Self::Kind,
+        }
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::reason::CredentialsError;
+
 /// The longest reason that is kept of an answer, in bytes. Webhooks write what they like.
 const REASON_MAX: usize = 300;
 
@@ -32,7 +34,7 @@ pub enum Touched {
     /// The API server does not accept the credentials.
     Unauthenticated(String),
     /// Nothing was sent, because there are no credentials.
-    NoCredentials(String),
+    NoCredentials(CredentialsError),
 }
 
 /// The answer to a patch.

@@ -44,15 +44,15 @@ pub(super) enum WriteError {
     #[error(transparent)]
     File(#[from] DurableError),
     /// Standard output is closed or full.
-    #[error("writing to standard output: {0}")]
-    Output(#[from] io::Error),
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 impl From<WriteError> for Failure {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::File(error) => Self::export(&error),
-            WriteError::Output(error) => OutputError::from(error).into(),
+            WriteError::Output(error) => error.into(),
         }
     }
 }
@@ -82,7 +82,7 @@ impl ObjectTarget {
     /// Writes the objects of a part.
     pub(super) fn write(&mut self, part: &OpenedPart) -> Result<(), WriteError> {
         match self {
-            Self::Stream(stream) => Ok(stream.write(part)?),
+            Self::Stream(stream) => Ok(stream.write(part).map_err(OutputError::from)?),
             Self::Directory(tree, prefix) => {
                 // If it is gone, Ctrl-C has taken it, and this process is about to end.
                 let mut tree = lock(tree);

@@ -74,7 +74,7 @@ impl Explain for RootError {
     fn explain(&self) -> Explanation {
         match self {
             Self::File(DurableError::Missing(_) | DurableError::TooLong { .. })
-            | Self::NotCanonical
+            | Self::NotCanonical(_)
             | Self::OldRootKey => with(Exit::Damaged, &root_lost()),
             Self::File(error) => error.explain(),
             Self::Text(error @ TextError::TooNew { .. }) => error.explain(),
@@ -164,11 +164,11 @@ impl Explain for RecordError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Text(error) => error.explain(),
-            Self::OtherKeyring { .. } | Self::OtherRootKey => {
+            Self::Origin(_) => {
                 with(Exit::WrongKey, "root file and keyring are of different installations; put the right pair back")
             }
             Self::Memory(error) => error.explain(),
-            Self::Kek(_) | Self::Commitment(_) | Self::Primaries(_) | Self::Order | Self::NotCanonical => {
+            Self::Kek(_) | Self::Commitment(_) | Self::Primaries(_) | Self::Order | Self::NotCanonical(_) => {
                 with(Exit::Damaged, RESTORE)
             }
         }
@@ -187,10 +187,8 @@ impl Explain for MarkError {
             Self::RolledBack { .. } | Self::Forked(_) | Self::NoSuccessor { .. } | Self::KeyLost { .. } => refused(
                 "this is an older copy or a fork of the keyring: put the newest copy of the state directory back, or merge a backup: claviger backup restore FILE",
             ),
-            Self::OtherKeyring { .. } | Self::OtherRootKey => {
-                with(Exit::WrongKey, "the mark is another installation's; put the right files back")
-            }
-            Self::NotCanonical => with(Exit::Damaged, MARK),
+            Self::Origin(_) => with(Exit::WrongKey, "the mark is another installation's; put the right files back"),
+            Self::NotCanonical(_) => with(Exit::Damaged, MARK),
             Self::Memory(error) => error.explain(),
         }
     }

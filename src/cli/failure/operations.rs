@@ -11,7 +11,7 @@ use crate::{
     keeper::{
         BeginError, ChangeKeysError, ChangeRecoveryError, ChangeSlotsError, CommitError, ForgetBackupsError,
         ListBackupError, LoadPlanError, MakeBackupError, MergePlanError, OpenError, ReadLedgerError, RekeyError,
-        RootKeyError, UsageDoubt, WritePlanError,
+        RootFileError, RootKeyError, UsageDoubt, WritePlanError,
     },
     keyring::{
         ChangeError,
@@ -35,7 +35,7 @@ impl Explain for BeginError {
         match self {
             Self::Open(error) => error.explain(),
             Self::Lock(error) => error.explain(),
-            Self::Rekeying => refused(FINISH_REKEY),
+            Self::Rekeying(_) => refused(FINISH_REKEY),
         }
     }
 }
@@ -141,6 +141,12 @@ fn no_other_opens(reasons: &RootError) -> String {
 const IN_THE_WAY: &str =
     "if a command broke off, nothing needs it: move it away; or give another name: --name, or --slot-file";
 
+impl Explain for RootFileError {
+    fn explain(&self) -> Explanation {
+        self.0.explain()
+    }
+}
+
 impl Explain for RootKeyError {
     fn explain(&self) -> Explanation {
         match self {
@@ -154,8 +160,8 @@ impl Explain for MakeBackupError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Open(error) => error.explain(),
-            Self::Rekeying => refused(FINISH_REKEY),
-            Self::NoRecipient => refused(NO_RECIPIENT),
+            Self::Rekeying(_) => refused(FINISH_REKEY),
+            Self::NoRecipient(_) => refused(NO_RECIPIENT),
             Self::Recovery(error) => error.explain(),
             Self::Root(error) => error.explain(),
             Self::Memory(error) => error.explain(),
@@ -198,20 +204,19 @@ impl Explain for MergePlanError {
         match self {
             Self::Open(error @ (OpenError::Root { .. } | OpenError::Missing(_))) => unopened(error),
             Self::Open(error) => error.explain(),
-            Self::Root(error) => error.explain(),
             Self::NoRecord => with(Exit::Damaged, "give a backup: claviger backup restore FILE"),
             Self::OtherKeyring(_) => with(Exit::WrongKey, "use a backup of this keyring"),
             Self::NewerRootKey => refused(
                 "restore the backup into an empty directory: --state-dir NEW; then merge the keyring here into it: claviger backup \
                  restore FILE --state-dir NEW, where FILE is the file `keyring` of this directory",
             ),
-            Self::UnknownRootKey => unknown_root_key(),
+            Self::RootKey(error) => error.explain(),
             Self::Merge(error) => error.explain(),
             Self::Recovery(error) => error.explain(),
             Self::NoPlaceForBackup => {
                 refused("say where to write the backup of the new key, on another disk: --backup-to FILE")
             }
-            Self::NoRecipient => refused(NO_RECIPIENT),
+            Self::NoRecipient(_) => refused(NO_RECIPIENT),
             Self::Backup(error) => error.explain(),
             Self::Lock(error) => error.explain(),
             Self::Commit(error) => error.explain(),
@@ -282,11 +287,10 @@ impl Explain for ReadLedgerError {
             Self::Ledger(LedgerError::Memory(error)) => error.explain(),
             Self::Ledger(
                 LedgerError::Text(_)
-                | LedgerError::OtherKeyring { .. }
-                | LedgerError::OtherRootKey
+                | LedgerError::Origin(_)
                 | LedgerError::RolledBack { .. }
                 | LedgerError::Missing(_)
-                | LedgerError::NotCanonical,
+                | LedgerError::NotCanonical(_),
             ) => refused(BEGIN_ANEW),
         }
     }
@@ -329,9 +333,7 @@ fn unproven(key_id: KeyId, verb: Verb, reason: &UsageDoubt) -> String {
             "wait until every API server has adopted the primary key, which takes up to three minutes: claviger status --watch"
         }
         UsageDoubt::KeyringChanged => "run it again",
-        UsageDoubt::NotRead | UsageDoubt::NotDeclared => READ_ALL,
-        #[cfg(feature = "scan")]
-        UsageDoubt::Unreadable(_) | UsageDoubt::Incomplete(_) => READ_ALL,
+        UsageDoubt::NotRead | UsageDoubt::NotDeclared | UsageDoubt::Incomplete(_) => READ_ALL,
     };
     let skip = match verb {
         Verb::Destroy => {

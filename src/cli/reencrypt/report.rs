@@ -161,9 +161,9 @@ fn end(census: &Census, outcome: Option<&SweepOutcome>, is_dry: bool) -> (Reencr
         Some(SweepEnd::NotAdopted) => (ReencryptEnd::NotAdopted, None),
         Some(SweepEnd::Denied(reason)) => (ReencryptEnd::Denied, Some(reason.clone())),
         Some(SweepEnd::Unauthenticated(reason)) => (ReencryptEnd::Unauthenticated, Some(reason.clone())),
-        Some(SweepEnd::NoCredentials(reason)) => (ReencryptEnd::NoCredentials, Some(reason.clone())),
+        Some(SweepEnd::NoCredentials(reason)) => (ReencryptEnd::NoCredentials, Some(reason.to_string())),
         Some(SweepEnd::Unreachable(reason)) => (ReencryptEnd::Unreachable, Some(reason.clone())),
-        Some(SweepEnd::NotAnApiServer(reason)) => (ReencryptEnd::NotAnApiServer, Some(reason.clone())),
+        Some(SweepEnd::NotAnApiServer(reason)) => (ReencryptEnd::NotAnApiServer, Some(reason.to_string())),
         Some(SweepEnd::Tried) | None => (ReencryptEnd::LeftOver, None),
     }
 }

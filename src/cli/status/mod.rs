@@ -11,6 +11,7 @@ mod text;
 use std::{thread, time::Duration};
 
 use clap::Args;
+use tokio::runtime::Runtime;
 
 use crate::{
     config::{Backups, Config, Settings},
@@ -25,6 +26,7 @@ use super::{
     live::ServesFrom,
     output::{self, OutputError},
     probe::probe_plugin,
+    runtime::event_loop,
     tables::terminal_width,
 };
 
@@ -67,14 +69,14 @@ pub(super) struct StatusArgs {
 pub(super) fn run(args: StatusArgs, global: &Global) -> Result<Exit, Failure> {
     let StatusArgs { keyring, socket, backups, watch } = args;
     let config = global.config(Settings { socket: socket.socket, backups, ..keyring.settings() })?;
-    let mut disk = Disk::default();
+    let (runtime, mut disk) = (event_loop()?, Disk::default());
     loop {
-        let answer = probe_plugin(&config)?;
+        let answer = probe_plugin(&runtime, &config);
         let opened = disk.open(&config);
         // A slot may take seconds to open, and the plugin opens the same one when it starts.
-        let answer = if answer.is_err() && opened.is_ok() { probe_plugin(&config)? } else { answer };
+        let answer = if answer.is_err() && opened.is_ok() { probe_plugin(&runtime, &config) } else { answer };
         let is_behind = opened.as_ref().is_ok_and(|(opened, _)| is_behind(&config, opened, answer.as_ref().ok()));
-        let answer = if is_behind { catch_up(&config)? } else { answer };
+        let answer = if is_behind { catch_up(&runtime, &config) } else { answer };
         let (report, outcome) = match (opened, answer) {
             (Err(error), Err(_)) => return Err(error.failure),
             (Err(error), answer) => {
@@ -108,9 +110,9 @@ fn is_behind(config: &Config, opened: &Opened, answer: Option<&ProbeAnswer>) -> 
 }
 
 /// Asks the plugin again when it has had the time to look at the disk, which it does once a second.
-fn catch_up(config: &Config) -> Result<Result<ProbeAnswer, ProbeError>, Failure> {
+fn catch_up(runtime: &Runtime, config: &Config) -> Result<ProbeAnswer, ProbeError> {
     thread::sleep(CATCH_UP);
-    probe_plugin(config)
+    probe_plugin(runtime, config)
 }
 
 /// Prints the report. If it stays on the screen, it replaces what was printed before.

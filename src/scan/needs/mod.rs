@@ -20,6 +20,6 @@ mod place;
 mod read;
 
 pub use locked::{LockedValues, ValueLock};
-pub use needed::{Need, NeededKeys, NeedsDoubts};
+pub use needed::{Need, NeededKeys};
 pub use place::ScanPlace;
 pub use read::{NeedsError, SnapshotNeeds, read_needs, read_snapshot};
