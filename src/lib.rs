@@ -28,7 +28,8 @@
 //! | `keyring` | the KEKs by version, as a pure state machine; the bytes of record, mark and ledger |
 //! | `store` | where the record is kept: compare and swap; knows no keys |
 //! | `scan` | what is in etcd or in a snapshot of it, and under which key; read-only, holds no key |
-//! | `apiserver` | how the kube-apiserver of this machine is configured: its flags, from wherever they are, and its EncryptionConfiguration; the client that patches objects |
+//! | `apiserver` | how the kube-apiserver of this machine is configured: its flags, from wherever they are, and its EncryptionConfiguration |
+//! | `apiclient` | the client of an API server: what it serves, and the empty patches that make it write objects again |
 //! | `audit` | one line for each event, written before the act |
 //! | `etcd` | a thin client of etcd: ranges of keys at one revision |
 //! | `durable` | the one place that writes files: order, syncs, read-back, locks |
@@ -54,6 +55,8 @@
 
 #[cfg(feature = "metrics")]
 mod admin;
+#[cfg(feature = "reencrypt")]
+mod apiclient;
 #[cfg(feature = "scan")]
 mod apiserver;
 mod audit;

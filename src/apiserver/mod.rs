@@ -4,12 +4,11 @@
 //! ```text
 //! find -> pod, unit -> program -> words;   pod, unit -> variables
 //!         pod, unit, arguments, logged, process -> flags -> error;   process -> owner
-//! coverage, flags -> duration;   objects;   count
+//! coverage, flags -> duration;   count
 //! ```
 //!
 //! Each kind of place has a file. What is found is reported together with what was not understood, so that a shape that
-//! this program cannot read never looks like a flag that is not set. Only `objects` talks to an API server: it makes
-//! one write its objects again.
+//! this program cannot read never looks like a flag that is not set. Nothing here talks to an API server.
 
 mod arguments;
 #[cfg(feature = "reencrypt")]
@@ -20,8 +19,6 @@ mod error;
 mod find;
 mod flags;
 mod logged;
-#[cfg(feature = "reencrypt")]
-pub mod objects;
 mod owner;
 mod pod;
 mod process;

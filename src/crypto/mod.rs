@@ -1,11 +1,13 @@
 //! Bytes to bytes: no I/O, no clock, no async, no serialisation framework.
 //!
 //! `docs/hierarchy.md` has the hierarchy of keys and every label, `docs/formats.md` the shapes. Only [`aead`] names the
-//! crate of the AEAD. Invariant: the bytes of a key are in a [`Secret`](crate::memory::Secret) or on their way into
-//! one, and nothing here prints them.
+//! crate of the AEAD, and only `foreign` those of the ciphers of other providers. Invariant: the bytes of a key are in
+//! a [`Secret`](crate::memory::Secret) or on their way into one, and nothing here prints them.
 
 pub mod aead;
 pub mod canary;
+#[cfg(feature = "recover")]
+pub mod foreign;
 pub mod kdf;
 pub mod root_key;
 pub mod seed;

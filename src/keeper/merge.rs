@@ -190,8 +190,8 @@ struct WeighedRecord {
     is_copy: bool,
 }
 
-/// Opens a record and returns how much of it counts. The error [`OpenError::Record`] says why the record was refused. A record under the root key of the mark counts whole, because
-/// during a rekey that root key is not revoked yet.
+/// Opens a record and returns how much of it counts. A record under the root key of the mark counts whole, because
+/// during a rekey that root key is not revoked yet. The error [`OpenError::Record`] says why a record was refused.
 fn weighed(
     roots: &Roots,
     bytes: &[u8],

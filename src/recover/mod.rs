@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! recovery -> selection                        which objects are taken from a scan
-//!          -> render -> value -> cipher, keys  a stored value and the keys -> an object in the clear
+//!          -> render -> value -> keys          a stored value and the keys -> an object in the clear
 //!                    -> manifest -> object     an object in the clear -> what `kubectl apply` takes
 //! ```
 //!
@@ -11,7 +11,6 @@
 //! which cannot be, and for values in plaintext; what cannot be opened has its reason. Source: `k8s.io/apiserver`,
 //! `pkg/storage/value/encrypt`; `docs/scan.md` draws the formats.
 
-mod cipher;
 mod keys;
 mod manifest;
 mod object;

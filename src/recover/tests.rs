@@ -7,12 +7,10 @@ use prost::encoding;
 use rand::rngs::SysRng;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-use super::{
-    Form, OpenValueError, OpenedPart, Recovered, Selection, ValueKeys, cipher::open_gcm, recover, value::ValueOpener,
-};
+use super::{Form, OpenValueError, OpenedPart, Recovered, Selection, ValueKeys, recover, value::ValueOpener};
 use crate::{
     apiserver::coverage::{KmsV1, local_keys},
-    crypto::{Uuid, kdf::hmac_sha256, root_key::RootKey, seed::Seed},
+    crypto::{Uuid, foreign::open_gcm, kdf::hmac_sha256, root_key::RootKey, seed::Seed},
     keyring::{Key, Keyring, testing},
     scan::{
         forge::{self, Change, Shape},

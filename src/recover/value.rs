@@ -4,14 +4,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use zeroize::Zeroizing;
 
-use super::{
-    cipher::{NotOpened, open_cbc, open_gcm, open_secretbox},
-    keys::ValueKeys,
-    object::Encoded,
-};
+use super::{keys::ValueKeys, object::Encoded};
 use crate::{
     apiserver::coverage::LocalCipher,
     crypto::{
+        foreign::{NotOpened, open_cbc, open_gcm, open_secretbox},
         kdf::hmac_sha256,
         seed::Seed,
         wrap::{UnwrapError, commitment_in},

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    apiserver::objects::{ApiError, ObjectApi, ObjectRef, ServedResource},
+    apiclient::{ApiError, ObjectApi, ObjectRef, ServedResource},
     scan::names::{Names, Resource, resource},
 };
 

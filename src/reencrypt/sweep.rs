@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    apiserver::objects::{ApiError, CredentialsError, ObjectApi, ObjectRef, ServedResource, Touched},
+    apiclient::{ApiError, CredentialsError, ObjectApi, ObjectRef, ServedResource, Touched},
     scan::live::LiveError,
 };
 

@@ -11,10 +11,8 @@ use tokio::{runtime::Runtime, sync::watch, time::Instant};
 
 use super::{FailureKind, Patience, RequestPace, StaleScan, SweepEnd, SweepOutcome, sweep};
 use crate::{
-    apiserver::{
-        coverage::{Coverage, KmsV1},
-        objects::{ApiError, CredentialsError, ObjectApi, ObjectRef, ServedResource, Touched},
-    },
+    apiclient::{ApiError, CredentialsError, ObjectApi, ObjectRef, ServedResource, Touched},
+    apiserver::coverage::{Coverage, KmsV1},
     etcd::Servers,
     harness::{etcd::Etcd, processes::Run},
     scan::{judge::Judge, names::Names, summarizer::Summarizer},

@@ -123,10 +123,12 @@ fn every_error_text_has_a_test() {
 }
 
 /// Texts that two errors share on purpose, each with the reason.
-const SHARED: [(&str, &str); 7] = [
+const SHARED: [(&str, &str); 9] = [
     ("ciphertext is wrapped under another key", "the design fixes what a peer reads; the layers know different causes"),
     ("ciphertext failed authentication", "the design fixes what a peer reads; the layers know different causes"),
     ("{} is {found}, expected {expected}", "one enum, for kinds of files and for paths"),
+    ("kubeconfig {path}: {reason}", "one enum, for the file and for the token in it"),
+    ("the ledger {0}", "one enum, before errors that say the rest"),
     ("{}: {source}", "a path before an error that says the rest"),
     ("not a whole object in JSON", "a scan finds it in etcd, a recovery in what it has decrypted"),
     ("reading failed: {0}", "one file, for a page and for the whole database"),

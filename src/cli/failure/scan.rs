@@ -11,7 +11,7 @@ use super::{
     serving::LIMITS,
 };
 #[cfg(feature = "reencrypt")]
-use crate::apiserver::objects::AccessError;
+use crate::apiclient::AccessError;
 use crate::{
     etcd::{EtcdError, ServersError},
     proof::{ReadReportError, WriteReportError},

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::Args;
 
-use crate::apiserver::objects::KubeAccess;
+use crate::apiclient::KubeAccess;
 
 use super::super::{StateDir, etcd::EtcdArgs};
 

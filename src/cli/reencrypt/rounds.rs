@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    apiserver::objects::ApiClient,
+    apiclient::ApiClient,
     etcd::Servers,
     reencrypt::{BATCH, Patience, RequestPace, StaleScan, SweepEnd, SweepOutcome, sweep},
     scan::{names::Names, needs::ScanPlace, summarizer::Summarizer},

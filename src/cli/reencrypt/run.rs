@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, ffi::OsString, os::unix::ffi::OsStrExt, sync::Arc, time::Instant};
 
 use crate::{
-    apiserver::{self, objects::ApiClient},
+    apiclient::ApiClient,
+    apiserver,
     config::{Config, Settings},
     scan::names::Names,
 };

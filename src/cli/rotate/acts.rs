@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use rand::rngs::SysRng;
 
 use crate::{
-    apiserver::{count_api_servers, objects::ObjectApi},
+    apiclient::ObjectApi,
+    apiserver::count_api_servers,
     durable::{export, is_on_another_disk},
     etcd::Client,
     keeper::{self, Act, BackedUp},

@@ -6,7 +6,7 @@ use rand::rngs::SysRng;
 use tokio::{runtime::Runtime, time::timeout};
 
 use crate::{
-    apiserver::objects::ApiClient,
+    apiclient::ApiClient,
     crypto::{Digest, canary::Canary},
     keeper::{self, LoadPlanError, Opened},
     keyring::{Key, Keyring, key_id::KeyId},

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::{
-    apiserver::{self, objects::ApiClient},
+    apiclient::ApiClient,
+    apiserver,
     config::Settings,
     plan::{Action, ClusterNow, NextStep, Phase, RotationPlan, RotationProgress, Wait, next},
     rotate::{Hands, RotationClock, RotationEnd, drive},

@@ -101,3 +101,18 @@ impl From<&AuthError> for CredentialsError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_without_credentials_says_what_is_wrong_with_them() {
+        let said = |error: AuthError| no_credentials(&kube::Error::Auth(error)).unwrap().to_string();
+        let unread = AuthError::ReadTokenFile(io::ErrorKind::NotFound.into(), "/var/run/token".into());
+        assert_eq!(said(unread), "reading the token in /var/run/token: entity not found");
+        assert_eq!(said(AuthError::MissingCommand), "they are not of a kind that works");
+        assert_eq!(no_credentials(&io::Error::other("reset")), None);
+        assert_eq!(CredentialsError::of_client(&io::Error::other("reset")).to_string(), "reset");
+    }
+}
