@@ -94,7 +94,7 @@ impl KubeAccess {
     /// Reads the configuration.
     ///
     /// # Errors
-    /// When there is none, or a file is not as it has to be.
+    /// When there is none, or a file is not valid or not trusted.
     pub(super) async fn read(&self) -> Result<Config, AccessError> {
         self.check_files()?;
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
@@ -123,7 +123,7 @@ impl KubeAccess {
         files.iter().try_for_each(|file| check(file))
     }
 
-    /// The one file to read, unless the environment names several.
+    /// Returns the one file to read, unless the environment names several.
     fn file(&self) -> Option<PathBuf> {
         if self.kubeconfig.is_some() || std::env::var_os(KUBECONFIG).is_some() {
             return self.kubeconfig.clone();
@@ -132,12 +132,12 @@ impl KubeAccess {
     }
 }
 
-/// The kubeconfig of this user.
+/// Returns the kubeconfig of this user.
 fn own() -> Option<PathBuf> {
     std::env::home_dir().map(|home| home.join(".kube/config"))
 }
 
-/// The files in a list as the environment has it. If it is empty, the file of this user is read.
+/// Returns the files in a list as the environment has it. If it is empty, the file of this user is read.
 fn listed(list: &OsStr) -> Vec<PathBuf> {
     let files: Vec<_> = std::env::split_paths(list).filter(|file| !file.as_os_str().is_empty()).collect();
     if files.is_empty() { own().into_iter().collect() } else { files }

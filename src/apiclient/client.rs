@@ -17,9 +17,9 @@ use crate::telemetry::causes;
 
 use super::{
     access::{AccessError, KubeAccess},
+    answer::{Answer, RewriteAnswer},
     reason::{CredentialsError, no_credentials},
     served::{GroupList, ObjectRef, ServedGroup, ServedList, ServedResource, group_path},
-    touched::{Answer, Touched},
 };
 
 /// The answer shall have the metadata of the object only.
@@ -37,8 +37,8 @@ const ANSWER_MAX: usize = 4 << 20;
 
 /// Asks an API server for what re-encryption needs.
 pub trait ObjectApi: Send + Sync + 'static {
-    /// Writes one object again, as it is.
-    fn touch(&self, object: &ObjectRef) -> impl Future<Output = Touched> + Send;
+    /// Has one object rewritten, as it is.
+    fn rewrite(&self, object: &ObjectRef) -> impl Future<Output = RewriteAnswer> + Send;
 
     /// Has the API server ask its plugins at once which key is primary, by its readiness check. By itself it asks once
     /// a minute.
@@ -193,19 +193,19 @@ impl ApiClient {
 }
 
 impl ObjectApi for ApiClient {
-    async fn touch(&self, object: &ObjectRef) -> Touched {
+    async fn rewrite(&self, object: &ObjectRef) -> RewriteAnswer {
         let request = match request(Method::PATCH, &object.path(), METADATA, Body::from(b"{}".to_vec())) {
             Ok(request) => request,
-            Err(error) => return Touched::Refused(format!("its name is no part of a path: {error}")),
+            Err(error) => return RewriteAnswer::Refused(format!("its name is no part of a path: {error}")),
         };
         match self.send(request).await {
             Ok((status, headers, body)) => {
                 let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
                 Answer { status, retry_after, body: &body }.into()
             }
-            Err(SendError::Late) => Touched::Busy { wait: None, reason: SendError::Late.to_string() },
-            Err(SendError::NoCredentials(reason)) => Touched::NoCredentials(reason),
-            Err(error @ SendError::Failed(_)) => Touched::Unreachable(error.to_string()),
+            Err(SendError::Late) => RewriteAnswer::Busy { wait: None, reason: SendError::Late.to_string() },
+            Err(SendError::NoCredentials(reason)) => RewriteAnswer::NoCredentials(reason),
+            Err(error @ SendError::Failed(_)) => RewriteAnswer::Unreachable(error.to_string()),
         }
     }
 

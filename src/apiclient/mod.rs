@@ -1,10 +1,10 @@
-//! The objects that an API server serves: where its API has them, and how it is made to write one again.
+//! The objects that an API server serves: where its API has them, and how it is made to rewrite one.
 //!
 //! ```text
-//! client -> access, served, touched;   access -> program;   client, access, program -> reason
+//! client -> access, served, answer;   access -> program;   client, access, program -> reason
 //! ```
 //!
-//! An object is written again by an empty merge patch, which changes nothing in it. The answer has the object's
+//! An object is rewritten by an empty merge patch, which changes nothing in it. The answer has the object's
 //! metadata only. Its annotations may be confidential, because `kubectl apply` keeps what it applied there. Nothing but
 //! the revision is kept of it.
 //!
@@ -13,14 +13,14 @@
 //! (`Status`, `APIResourceList`, `PartialObjectMetadata`).
 
 mod access;
+mod answer;
 mod client;
 mod program;
 mod reason;
 mod served;
-mod touched;
 
 pub use access::{AccessError, KubeAccess};
+pub use answer::RewriteAnswer;
 pub use client::{ApiClient, ApiError, ObjectApi};
 pub use reason::CredentialsError;
 pub use served::{ObjectRef, ServedResource};
-pub use touched::Touched;

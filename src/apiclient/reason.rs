@@ -35,7 +35,7 @@ pub enum CredentialsError {
     /// The library that sends them accepts only other kinds of credentials.
     #[error("they are not of a kind that works")]
     Kind,
-    /// They do not make a client, for example because a certificate is none.
+    /// They do not make a client, for example because a certificate is not valid.
     #[error("{0}")]
     Unusable(String),
 }

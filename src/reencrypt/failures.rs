@@ -1,4 +1,4 @@
-//! The objects that were not written again, by name, each with its reason.
+//! The objects that were not rewritten, by name, each with its reason.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 /// How many objects are named. All are counted.
 const NAMED: usize = 1000;
 
-/// Why an object was not written again.
+/// Why an object was not rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureKind {
@@ -39,7 +39,7 @@ impl FailureKind {
     }
 }
 
-/// One object that was not written again.
+/// One object that was not rewritten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NamedFailure {
     /// Its key in etcd.
@@ -50,7 +50,7 @@ pub struct NamedFailure {
     pub reason: String,
 }
 
-/// All objects that were not written again.
+/// All objects that were not rewritten.
 #[derive(Debug, Clone, Default)]
 pub struct FailureList {
     counts: BTreeMap<FailureKind, u64>,

@@ -1,10 +1,10 @@
-//! Re-encryption: makes the API server write again what is not under the provider and key that it writes with now.
+//! Re-encryption: makes the API server rewrite what is not under the provider and key that it writes with now.
 //!
 //! ```text
-//! stale ─> sweep -> place, pace, failures, witness
+//! sweep -> state -> stale, locate, pace, failures;   sweep -> witness
 //! ```
 //!
-//! A scan names the stale objects, and [`sweep()`] has each of them written again, by an empty patch. An answer of the
+//! A scan names the stale objects, and a [`Sweep`] has each of them rewritten, by an empty patch. An answer of the
 //! API server proves nothing: it may hold the old key. Only the next scan of etcd shows what is left. So nothing has to
 //! be stored for a sweep that was interrupted: the next one begins with a scan.
 //!
@@ -12,9 +12,12 @@
 //! objects: a scan stops when it has found [`stale::BATCH`] of them, and goes on from there.
 
 mod failures;
+mod locate;
 mod pace;
-mod place;
+#[cfg(test)]
+mod replays;
 mod stale;
+mod state;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -23,4 +26,5 @@ mod witness;
 pub use failures::{FailureKind, FailureList, NamedFailure};
 pub use pace::RequestPace;
 pub use stale::{BATCH, StaleScan, is_rewritable};
-pub use sweep::{Patience, SweepEnd, SweepOutcome, sweep};
+pub use state::{Patience, SweepEnd, SweepOutcome};
+pub use sweep::Sweep;

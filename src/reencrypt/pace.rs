@@ -1,8 +1,8 @@
-//! How fast objects are written again: how many requests may be unanswered, and how many may begin in a second.
+//! Limits how fast objects are rewritten: how many requests may be unanswered, and how many may begin in a second.
 //!
-//! The number of unanswered requests adapts as in TCP Vegas: of `limit` requests, `limit * (1 - least / latency)` wait
-//! in the API server, where `least` is the shortest latency that was seen lately. A few waiting requests keep the API
-//! server at work; more of them only delay other clients. When the API server says that it is busy, the number is
+//! The number of unanswered requests adapts as in TCP Vegas. Of `limit` requests, `limit * (1 - least / latency)` wait
+//! in the API server. `least` is the shortest latency of the last half minute. A few waiting requests keep the API
+//! server at work. More of them only delay other clients. When the API server says that it is busy, the number is
 //! halved at once.
 //!
 //! Source: L. Brakmo, L. Peterson, "TCP Vegas: End to End Congestion Avoidance on a Global Internet", 1995. Pure: the
@@ -73,12 +73,12 @@ impl RequestPace {
         (unanswered < self.limit).then_some(self.next)
     }
 
-    /// A request begins. Up to [`LATE`] of lost time is made up for.
+    /// Notes that a request begins. Up to [`LATE`] of lost time is made up for.
     pub(super) fn begin(&mut self, now: Instant) {
         self.next = self.next.max(now.checked_sub(LATE).unwrap_or(now)) + self.interval;
     }
 
-    /// A request was answered.
+    /// Notes that a request was answered.
     pub(super) fn answered(&mut self, latency: Duration, now: Instant) {
         self.window.answers += 1;
         self.window.latency += latency;
@@ -89,7 +89,7 @@ impl RequestPace {
         }
     }
 
-    /// The API server says that it is busy, and perhaps for how long it wants to be left alone.
+    /// Notes that the API server is busy, and perhaps for how long it wants to be left alone.
     pub(super) fn busy(&mut self, wait: Option<Duration>, now: Instant) {
         self.next = self.next.max(now + wait.unwrap_or(PAUSE).min(LONGEST_PAUSE));
         // Requests that were under way together count once.
@@ -131,7 +131,7 @@ impl LeastLatency {
 mod tests {
     use super::*;
 
-    /// A server that works on `workers` requests at once, each for 10 ms.
+    /// Returns a server that works on `workers` requests at once, each for 10 ms.
     fn latency(limit: usize, workers: usize) -> Duration {
         Duration::from_millis(10) * u32::try_from(limit.div_ceil(workers)).unwrap()
     }

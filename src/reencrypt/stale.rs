@@ -1,4 +1,4 @@
-//! Finds the objects that have to be written again, a batch at a time.
+//! Finds the objects that have to be rewritten, a batch at a time.
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
@@ -19,7 +19,7 @@ use crate::{
 /// So no stream of etcd's stays open while the API server writes.
 pub const BATCH: usize = 10_000;
 
-/// An object that has to be written again.
+/// An object that has to be rewritten.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StaleObject {
     /// Its key in etcd.
@@ -31,11 +31,11 @@ pub(super) struct StaleObject {
 /// Some objects, in the order of their keys.
 pub(super) type StaleBatch = Vec<StaleObject>;
 
-/// Whether the API server stores the values of `group` differently when it writes them again. Events are not written
-/// again, because that would renew their lifetime.
+/// Whether the API server stores the values of `group` differently when it rewrites them. Events are not rewritten,
+/// because that would renew their lifetime.
 pub fn is_rewritable(group: &Group, judge: &Judge) -> bool {
-    let is_written_so = |kind: &FindingKind| matches!(kind, FindingKind::Damaged | FindingKind::Plaintext);
-    !group.resource.is_events() && judge.verdict_of(group).kinds.iter().any(|kind| !is_written_so(kind))
+    let is_unaffected = |kind: &FindingKind| matches!(kind, FindingKind::Damaged | FindingKind::Plaintext);
+    !group.resource.is_events() && judge.verdict_of(group).kinds.iter().any(|kind| !is_unaffected(kind))
 }
 
 /// What is scanned for stale objects.
@@ -84,7 +84,7 @@ struct StaleSink<'a> {
     scan: &'a StaleScan<'a>,
     /// Where the objects go. If nobody receives them any more, the scan ends.
     batches: &'a Sender<StaleBatch>,
-    /// Whether a group is written again, by its number.
+    /// Whether a group is rewritten, by its number.
     verdicts: Vec<bool>,
     batch: StaleBatch,
 }

@@ -9,9 +9,9 @@ use std::{
 
 use tokio::{runtime::Runtime, sync::watch, time::Instant};
 
-use super::{FailureKind, Patience, RequestPace, StaleScan, SweepEnd, SweepOutcome, sweep};
+use super::{FailureKind, Patience, RequestPace, StaleScan, Sweep, SweepEnd, SweepOutcome};
 use crate::{
-    apiclient::{ApiError, CredentialsError, ObjectApi, ObjectRef, ServedResource, Touched},
+    apiclient::{ApiError, CredentialsError, ObjectApi, ObjectRef, RewriteAnswer, ServedResource},
     apiserver::coverage::{Coverage, KmsV1},
     etcd::Servers,
     harness::{etcd::Etcd, processes::Run},
@@ -36,7 +36,7 @@ const KEYS: [&str; 6] = [
     "/registry/secrets/default/b",
 ];
 
-type Script = dyn Fn(&str, usize) -> Touched + Send + Sync;
+type Script = dyn Fn(&str, usize) -> RewriteAnswer + Send + Sync;
 
 /// Answers each patch as the script says, which gets the object's path and how often it was patched before.
 struct Scripted {
@@ -48,7 +48,7 @@ struct Scripted {
 }
 
 impl Scripted {
-    fn new(etcd: Option<Arc<Etcd>>, script: impl Fn(&str, usize) -> Touched + Send + Sync + 'static) -> Self {
+    fn new(etcd: Option<Arc<Etcd>>, script: impl Fn(&str, usize) -> RewriteAnswer + Send + Sync + 'static) -> Self {
         Self { etcd, script: Box::new(script), touched: Mutex::default(), served: Mutex::default() }
     }
 
@@ -58,7 +58,7 @@ impl Scripted {
 }
 
 impl ObjectApi for Scripted {
-    async fn touch(&self, object: &ObjectRef) -> Touched {
+    async fn rewrite(&self, object: &ObjectRef) -> RewriteAnswer {
         let path = object.path();
         let before = {
             let mut touched = self.touched.lock().unwrap();
@@ -67,7 +67,7 @@ impl ObjectApi for Scripted {
             *count - 1
         };
         let touched = (self.script)(&path, before);
-        if let (Some(etcd), Touched::At(NEW)) = (&self.etcd, &touched) {
+        if let (Some(etcd), RewriteAnswer::At(NEW)) = (&self.etcd, &touched) {
             etcd.put(&key_of(&path), b"{}").unwrap();
         }
         touched
@@ -109,7 +109,7 @@ struct Bench {
 const QUICK: Patience = Patience {
     adoption: Duration::from_millis(400),
     retry: Duration::from_millis(20),
-    unreachable: Duration::from_millis(2500),
+    silence: Duration::from_millis(2500),
 };
 
 /// A revision that no object has.
@@ -133,11 +133,15 @@ impl Bench {
         let summarizer = Summarizer::new(Names::new("/registry"), [0; 16]);
         let Self { places, judge, left, batch, .. } = self;
         let scan = StaleScan { places, judge, left, batch: *batch, summarizer: &summarizer };
-        let how = (api, RequestPace::new(None, Instant::now()), QUICK);
-        sweep(&self.runtime, &scan, how, self.stop.clone(), &mut |_| ()).unwrap()
+        let (pace, stop) = (RequestPace::new(None, Instant::now()), self.stop.clone());
+        let sweep = Sweep { runtime: &self.runtime, scan: &scan, api, pace, patience: QUICK, stop };
+        sweep.run(&mut |_| ()).unwrap()
     }
 
-    fn run(&self, script: impl Fn(&str, usize) -> Touched + Send + Sync + 'static) -> (SweepOutcome, Arc<Scripted>) {
+    fn run(
+        &self,
+        script: impl Fn(&str, usize) -> RewriteAnswer + Send + Sync + 'static,
+    ) -> (SweepOutcome, Arc<Scripted>) {
         let api = Arc::new(Scripted::new(Some(Arc::clone(&self.etcd)), script));
         (self.sweep(&api), api)
     }
@@ -156,7 +160,7 @@ fn key_of(path: &str) -> String {
 #[test]
 fn an_api_server_that_uses_another_etcd_is_recognised_by_its_first_answer() {
     let bench = Bench::new();
-    for answer in [Touched::At(NEW), Touched::Gone] {
+    for answer in [RewriteAnswer::At(NEW), RewriteAnswer::Gone] {
         let api = Arc::new(Scripted::new(None, move |_, _| answer.clone()));
         let outcome = bench.sweep(&api);
         assert_eq!((outcome.end, api.touched().len()), (SweepEnd::OtherCluster, 1));
@@ -172,7 +176,7 @@ fn each_stale_object_is_tried_and_what_is_in_the_way_is_survived() {
     let mut bench = Bench::new();
     let all = |count: usize| [A, B, W].map(|path| (path.to_owned(), count)).into();
 
-    let (outcome, api) = bench.run(|_, _| Touched::At(NEW));
+    let (outcome, api) = bench.run(|_, _| RewriteAnswer::At(NEW));
     assert_eq!((outcome.end.clone(), outcome.written, api.touched()), (SweepEnd::Tried, 3, all(1)));
     assert_eq!(
         outcome.failures.named()[0].reason,
@@ -181,20 +185,20 @@ fn each_stale_object_is_tried_and_what_is_in_the_way_is_survived() {
 
     // Conflicts and a busy API server are tried again, and no success.
     let (outcome, api) = bench.run(|_, before| match before {
-        0 => Touched::Conflict,
-        1 => Touched::Busy { wait: Some(Duration::from_millis(1)), reason: "full".to_owned() },
-        _ => Touched::At(NEW),
+        0 => RewriteAnswer::Conflict,
+        1 => RewriteAnswer::Busy { wait: Some(Duration::from_millis(1)), reason: "full".to_owned() },
+        _ => RewriteAnswer::At(NEW),
     });
     assert_eq!((outcome.written, outcome.conflicts, outcome.busy, api.touched()), (3, 3, 3, all(3)));
-    let (outcome, api) = bench.run(|path, _| if path == A { Touched::Conflict } else { Touched::At(NEW) });
+    let (outcome, api) = bench.run(|path, _| if path == A { RewriteAnswer::Conflict } else { RewriteAnswer::At(NEW) });
     assert_eq!((outcome.written, api.touched()[A]), (2, 10));
     assert!(failures(&outcome).contains(&("/registry/secrets/default/a", FailureKind::Conflict)));
 
     // One that is refused or gone does not keep the others.
     let (outcome, _) = bench.run(|path, _| match path {
-        A => Touched::Gone,
-        B => Touched::Refused("no key".to_owned()),
-        _ => Touched::At(NEW),
+        A => RewriteAnswer::Gone,
+        B => RewriteAnswer::Refused("no key".to_owned()),
+        _ => RewriteAnswer::At(NEW),
     });
     assert_eq!((outcome.end.clone(), outcome.written, outcome.gone), (SweepEnd::Tried, 1, 1));
     let gone = ("/registry/example.com/gone/default/g", FailureKind::NotServed);
@@ -203,14 +207,14 @@ fn each_stale_object_is_tried_and_what_is_in_the_way_is_survived() {
 
     // What is left by name is not tried.
     bench.left = [b"/registry/secrets/default/a".to_vec()].into();
-    let (_, api) = bench.run(|_, _| Touched::At(NEW));
+    let (_, api) = bench.run(|_, _| RewriteAnswer::At(NEW));
     assert_eq!(api.touched().keys().collect::<Vec<_>>(), [B, W]);
     bench.left.clear();
 
     // Batches of any size have all objects.
     for batch in [1, 3, 100] {
         bench.batch = batch;
-        let (outcome, api) = bench.run(|_, _| Touched::At(NEW));
+        let (outcome, api) = bench.run(|_, _| RewriteAnswer::At(NEW));
         assert_eq!((outcome.written, api.touched()), (3, all(1)), "{batch}");
     }
 }
@@ -223,43 +227,43 @@ fn an_api_server_that_does_not_write_is_waited_for_and_then_given_up() {
         A => 6,
         _ => 7,
     };
-    let old = bench.run(move |path, _| Touched::At(revisions(path)));
+    let old = bench.run(move |path, _| RewriteAnswer::At(revisions(path)));
     let api = old.1.touched();
     // Nothing is written, whatever the answer's code was.
-    assert_eq!((old.0.end.clone(), old.0.written, old.0.is_waiting), (SweepEnd::NotAdopted, 0, true));
+    assert_eq!((old.0.end.clone(), old.0.written, old.0.is_awaiting_adoption), (SweepEnd::NotAdopted, 0, true));
     assert!(api.values().all(|count| *count > 2), "{api:?}");
 
     // As soon as one is written, the others are tried again at once.
     let (outcome, _) = bench.run(move |path, before| match before {
-        ..=3 => Touched::At(revisions(path)),
-        _ => Touched::At(NEW),
+        ..=3 => RewriteAnswer::At(revisions(path)),
+        _ => RewriteAnswer::At(NEW),
     });
-    assert_eq!((outcome.end.clone(), outcome.is_waiting), (SweepEnd::Tried, false));
+    assert_eq!((outcome.end.clone(), outcome.is_awaiting_adoption), (SweepEnd::Tried, false));
     assert!(outcome.written >= 1 && outcome.written + outcome.unchanged == 3, "{outcome:?}");
 }
 
 #[test]
 fn an_api_server_that_nobody_can_use_ends_the_sweep() {
     let bench = Bench::new();
-    let (outcome, _) = bench.run(|_, _| Touched::Unreachable("connection refused".to_owned()));
+    let (outcome, _) = bench.run(|_, _| RewriteAnswer::Unreachable("connection refused".to_owned()));
     assert_eq!((outcome.end.clone(), outcome.written), (SweepEnd::Unreachable("connection refused".to_owned()), 0));
-    let (outcome, api) = bench.run(|_, _| Touched::Unauthenticated("Unauthorized".to_owned()));
+    let (outcome, api) = bench.run(|_, _| RewriteAnswer::Unauthenticated("Unauthorized".to_owned()));
     assert_eq!(outcome.end, SweepEnd::Unauthenticated("Unauthorized".to_owned()));
     assert_eq!(api.touched().values().sum::<usize>(), 1, "nothing is tried after it");
 
-    let (outcome, api) = bench.run(|_, _| Touched::NoCredentials(CredentialsError::NonePrinted));
+    let (outcome, api) = bench.run(|_, _| RewriteAnswer::NoCredentials(CredentialsError::NonePrinted));
     assert_eq!(outcome.end, SweepEnd::NoCredentials(CredentialsError::NonePrinted));
     assert_eq!(api.touched().values().sum::<usize>(), 1, "nothing is tried after it");
 
     // Being busy for ever is no answer.
-    let busy = || Touched::Busy { wait: None, reason: "full".to_owned() };
+    let busy = || RewriteAnswer::Busy { wait: None, reason: "full".to_owned() };
     let (outcome, _) = bench.run(move |_, _| busy());
     assert_eq!((outcome.end, outcome.written), (SweepEnd::Unreachable("full".to_owned()), 0));
 
     // It comes back in time, and what was under way then is not lost.
     let (outcome, _) = bench.run(|_, before| match before {
-        0 => Touched::Unreachable("connection reset".to_owned()),
-        _ => Touched::At(NEW),
+        0 => RewriteAnswer::Unreachable("connection reset".to_owned()),
+        _ => RewriteAnswer::At(NEW),
     });
     assert_eq!((outcome.end.clone(), outcome.written), (SweepEnd::Tried, 3));
 }
@@ -291,13 +295,13 @@ fn an_api_server_that_does_not_say_what_it_serves_ends_the_sweep_unless_it_is_bu
         (refused(403), SweepEnd::Denied(answered(403))),
         (malformed(), SweepEnd::NotAnApiServer(malformed())),
     ] {
-        let api = Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| Touched::At(NEW)));
+        let api = Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| RewriteAnswer::At(NEW)));
         *api.served.lock().unwrap() = vec![Err(error)];
         let outcome = bench.sweep(&api);
         assert_eq!(outcome.end, expected);
         assert!(api.touched().is_empty());
     }
-    let api = Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| Touched::At(NEW)));
+    let api = Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| RewriteAnswer::At(NEW)));
     let reason = "connection refused".to_owned();
     *api.served.lock().unwrap() = vec![Err(ApiError::Unreachable { url: url(), reason }), Err(refused(503))];
     let outcome = bench.sweep(&api);
@@ -305,7 +309,7 @@ fn an_api_server_that_does_not_say_what_it_serves_ends_the_sweep_unless_it_is_bu
     assert_eq!(failures(&outcome), [("/registry/example.com/gone/default/g", FailureKind::NotServed)]);
 
     // Being busy for ever is no answer here either.
-    let api = Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| Touched::At(NEW)));
+    let api = Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| RewriteAnswer::At(NEW)));
     *api.served.lock().unwrap() = (0..1000).map(|_| Err(refused(503))).collect();
     assert_eq!(bench.sweep(&api).end, SweepEnd::Unreachable(answered(503)));
     assert!(api.touched().is_empty());
@@ -317,21 +321,21 @@ fn a_user_without_the_right_ends_the_sweep_and_an_interruption_does() {
     for number in 0..30 {
         bench.etcd.put(&format!("/registry/secrets/default/c{number:02}"), b"{}").unwrap();
     }
-    let (outcome, api) = bench.run(|_, _| Touched::Denied("not you".to_owned()));
+    let (outcome, api) = bench.run(|_, _| RewriteAnswer::Denied("not you".to_owned()));
     assert_eq!(outcome.end, SweepEnd::Denied("not you".to_owned()));
     assert!(api.touched().len() <= 21, "{:?}", api.touched().len());
     // Rights for some resources only are no reason to end.
     let (outcome, _) = bench.run(|path, _| match path {
-        W => Touched::At(NEW),
-        _ => Touched::Denied("not you".to_owned()),
+        W => RewriteAnswer::At(NEW),
+        _ => RewriteAnswer::Denied("not you".to_owned()),
     });
     assert_eq!((outcome.end.clone(), outcome.written, outcome.failures.count()), (SweepEnd::Tried, 1, 33));
     for number in 0..30 {
         bench.etcd.put(&format!("/registry/example.com/widgets/v{number:02}"), b"{}").unwrap();
     }
     let (outcome, api) = bench.run(|path, _| match path {
-        path if path.contains("widgets") => Touched::Denied("not you".to_owned()),
-        _ => Touched::At(NEW),
+        path if path.contains("widgets") => RewriteAnswer::Denied("not you".to_owned()),
+        _ => RewriteAnswer::At(NEW),
     });
     let widgets = api.touched().keys().filter(|path| path.contains("widgets")).count();
     assert_eq!((outcome.end, outcome.written, widgets), (SweepEnd::Tried, 32, 20), "{:?}", outcome.failures.counts());
@@ -342,7 +346,7 @@ fn a_user_without_the_right_ends_the_sweep_and_an_interruption_does() {
         if path == A {
             sender.lock().unwrap().send_replace(true);
         }
-        Touched::At(NEW)
+        RewriteAnswer::At(NEW)
     });
     assert_eq!(outcome.end, SweepEnd::Interrupted);
     let tried = api.touched().len() as u64;

@@ -20,10 +20,10 @@ impl Witness {
         Self { places: places.to_vec(), object: None, is_over: false }
     }
 
-    /// The API server says that this object is another one than the scan has found.
-    pub(super) fn says_changed(&mut self, object: &StaleObject) {
+    /// Notes that the API server says that this object is another one than the scan has found.
+    pub(super) fn says_changed(&mut self, object: StaleObject) {
         if !self.is_over {
-            self.object.get_or_insert_with(|| object.clone());
+            self.object.get_or_insert(object);
         }
     }
 
@@ -65,11 +65,11 @@ mod tests {
         assert!(Client::new(&without_a_client).is_err() && Client::new(&silent).is_ok());
         for servers in [without_a_client, silent] {
             let mut witness = Witness::new(&[servers]);
-            witness.says_changed(&object);
+            witness.says_changed(object.clone());
             assert!(!witness.contradicts().await);
             // The next object is looked for.
             assert!(!witness.is_over && witness.object.is_none());
-            witness.says_changed(&object);
+            witness.says_changed(object.clone());
             assert_eq!(witness.object.as_ref(), Some(&object));
         }
     }

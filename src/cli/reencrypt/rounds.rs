@@ -1,8 +1,8 @@
-//! Sweeps and scans in turn, until a scan finds nothing that can be written again, or a sweep gets no further.
+//! Sweeps and scans in turn, until a scan finds nothing that can be rewritten, or a sweep gets no further.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use rand::{TryRng, rngs::SysRng};
+use rand::rngs::SysRng;
 use tokio::{
     runtime::Runtime,
     time::{Instant, timeout},
@@ -11,18 +11,13 @@ use tokio::{
 use crate::{
     apiclient::ApiClient,
     etcd::Servers,
-    reencrypt::{BATCH, Patience, RequestPace, StaleScan, SweepEnd, SweepOutcome, sweep},
+    memory::fill_random,
+    reencrypt::{BATCH, Patience, RequestPace, StaleScan, Sweep, SweepEnd, SweepOutcome},
     scan::{names::Names, needs::ScanPlace, summarizer::Summarizer},
 };
 
 use super::{
-    super::{
-        Format, Global,
-        failure::{Exit, Failure},
-        output,
-        progress::Meter,
-        scanning::ScanInput,
-    },
+    super::{Format, Global, failure::Failure, output, progress::Meter, scanning::ScanInput},
     args::Rate,
     census::Census,
     interrupt::Interrupt,
@@ -95,7 +90,7 @@ impl Sweeping<'_> {
 
     fn sweep(&self, census: &Census) -> Result<SweepOutcome, Failure> {
         let mut random = [0; 16];
-        SysRng.try_fill_bytes(&mut random).map_err(|error| Failure::new(Exit::Refused, &error, None))?;
+        fill_random(&mut SysRng, &mut random)?;
         let summarizer = Summarizer::new(Names::new(&self.input.prefix), random);
         let places: Vec<Servers> = self.input.places.iter().filter_map(live).collect();
         let scan = StaleScan {
@@ -109,14 +104,15 @@ impl Sweeping<'_> {
         let mut bar = Meter::objects(is_shown);
         let (total, mut has_told) = (census.count(), false);
         let mut progress = |outcome: &SweepOutcome| {
-            if outcome.is_waiting && !std::mem::replace(&mut has_told, true) {
+            if outcome.is_awaiting_adoption && !std::mem::replace(&mut has_told, true) {
                 output::aside(WAITING, self.global);
             }
             bar.of(outcome.tried(), total.max(outcome.tried()));
         };
         let pace = RequestPace::new(self.rate.0, Instant::now());
-        let how = (self.api, pace, Patience::default());
-        Ok(sweep(self.runtime, &scan, how, self.interrupt.stopped.clone(), &mut progress)?)
+        let (patience, stop) = (Patience::default(), self.interrupt.stopped.clone());
+        let sweep = Sweep { runtime: self.runtime, scan: &scan, api: self.api, pace, patience, stop };
+        Ok(sweep.run(&mut progress)?)
     }
 }
 

@@ -9,25 +9,30 @@ use crate::{
 
 use super::failures::FailureKind;
 
-/// Where the API has the objects below one path of etcd.
-type ServedPlace = Option<Arc<ServedResource>>;
-
 /// Finds objects by their keys. Each group of the API is asked for once.
-pub(super) struct Places {
+pub(super) struct ObjectFinder {
     names: Names,
     /// By the part of a key that names its resource.
-    served: HashMap<Vec<u8>, ServedPlace>,
+    served: HashMap<Vec<u8>, Option<Arc<ServedResource>>>,
     groups: HashMap<String, Vec<ServedResource>>,
+}
+
+/// Where an object is in the API.
+pub(super) enum Located {
+    /// Here.
+    Object(ObjectRef),
+    /// It is not in the API.
+    Nowhere(NotInApi),
 }
 
 /// Why an object is not in the API.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NoPlace {
+pub(super) struct NotInApi {
     pub(super) kind: FailureKind,
     pub(super) reason: String,
 }
 
-impl Places {
+impl ObjectFinder {
     pub(super) fn new(names: Names) -> Self {
         Self { names, served: HashMap::new(), groups: HashMap::new() }
     }
@@ -36,11 +41,7 @@ impl Places {
     ///
     /// # Errors
     /// When the API server does not say what it serves.
-    pub(super) async fn find(
-        &mut self,
-        key: &[u8],
-        api: &impl ObjectApi,
-    ) -> Result<Result<ObjectRef, NoPlace>, ApiError> {
+    pub(super) async fn find(&mut self, key: &[u8], api: &impl ObjectApi) -> Result<Located, ApiError> {
         let path = self.names.path(key).unwrap_or_default();
         let resource = resource(&String::from_utf8_lossy(path));
         if !self.served.contains_key(path) {
@@ -50,18 +51,25 @@ impl Places {
         let served = self.served[path].clone();
         let Some(served) = served else {
             let reason = format!("the API server serves no resource {resource} that can be patched");
-            return Ok(Err(NoPlace { kind: FailureKind::NotServed, reason }));
+            return Ok(Located::Nowhere(NotInApi { kind: FailureKind::NotServed, reason }));
         };
         let name = key.get(self.names.prefix().len() + path.len() + 1..).unwrap_or_default();
-        Ok(object(served, name).ok_or_else(|| NoPlace {
-            kind: FailureKind::NoObject,
-            reason: format!("this key is not that of an object of the resource {resource}"),
-        }))
+        Ok(object(served, name).map_or_else(
+            || {
+                let reason = format!("this key is not that of an object of the resource {resource}");
+                Located::Nowhere(NotInApi { kind: FailureKind::NoObject, reason })
+            },
+            Located::Object,
+        ))
     }
 
     /// Finds where the API has a resource. The group of a resource that this program does not know is looked for among
     /// those whose resources are stored below their names alone.
-    async fn serving(&mut self, resource: &Resource, api: &impl ObjectApi) -> Result<ServedPlace, ApiError> {
+    async fn serving(
+        &mut self,
+        resource: &Resource,
+        api: &impl ObjectApi,
+    ) -> Result<Option<Arc<ServedResource>>, ApiError> {
         let groups = match &resource.group {
             Some(group) => vec![group.clone()],
             None => api.groups().await?.into_iter().filter(|group| is_built_in(group)).collect(),

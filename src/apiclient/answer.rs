@@ -1,4 +1,4 @@
-//! What an answer to a patch means for the object.
+//! What an answer to an empty patch means for the object.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use super::reason::CredentialsError;
 /// The longest reason that is kept of an answer, in bytes. Webhooks write what they like.
 const REASON_MAX: usize = 300;
 
-/// What became of one object that an API server was asked to write again.
+/// What became of one object that an API server was asked to rewrite.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Touched {
+pub enum RewriteAnswer {
     /// The API server answered with the object at this revision. It wrote the object if the revision is a new one.
     At(u64),
     /// There is no such object.
@@ -65,7 +65,7 @@ struct StatusBody {
     reason: String,
 }
 
-impl From<Answer<'_>> for Touched {
+impl From<Answer<'_>> for RewriteAnswer {
     fn from(answer: Answer<'_>) -> Self {
         let reason = || reason(&answer);
         let wait = answer.retry_after.map(Duration::from_secs);
@@ -114,7 +114,7 @@ fn reason(answer: &Answer<'_>) -> String {
 mod tests {
     use super::*;
 
-    fn touched(status: u16, retry_after: Option<u64>, body: &str) -> Touched {
+    fn answer_to(status: u16, retry_after: Option<u64>, body: &str) -> RewriteAnswer {
         Answer { status, retry_after, body: body.as_bytes() }.into()
     }
 
@@ -128,25 +128,25 @@ mod tests {
         let denied = r#"secrets \"a\" is forbidden: User \"u\" cannot patch resource \"secrets\" in API group \"\""#;
         let webhook = r#"admission webhook \"w\" denied the request: no"#;
         let plain = |text: &str| text.replace('\\', "");
-        let busy = |wait: Option<u64>, reason: &str| Touched::Busy {
+        let busy = |wait: Option<u64>, reason: &str| RewriteAnswer::Busy {
             wait: wait.map(Duration::from_secs),
             reason: reason.to_owned(),
         };
         for (answer, expected) in [
-            (touched(200, None, metadata), Touched::At(7)),
-            (touched(404, None, &status("NotFound", "secrets not found")), Touched::Gone),
-            (touched(409, None, &status("Conflict", "modified")), Touched::Conflict),
-            (touched(403, None, &status("Forbidden", denied)), Touched::Denied(plain(denied))),
-            (touched(403, None, &status("Forbidden", webhook)), Touched::Refused(plain(webhook))),
+            (answer_to(200, None, metadata), RewriteAnswer::At(7)),
+            (answer_to(404, None, &status("NotFound", "secrets not found")), RewriteAnswer::Gone),
+            (answer_to(409, None, &status("Conflict", "modified")), RewriteAnswer::Conflict),
+            (answer_to(403, None, &status("Forbidden", denied)), RewriteAnswer::Denied(plain(denied))),
+            (answer_to(403, None, &status("Forbidden", webhook)), RewriteAnswer::Refused(plain(webhook))),
             (
-                touched(401, None, &status("Unauthorized", "Unauthorized")),
-                Touched::Unauthenticated("Unauthorized".into()),
+                answer_to(401, None, &status("Unauthorized", "Unauthorized")),
+                RewriteAnswer::Unauthenticated("Unauthorized".into()),
             ),
-            (touched(422, None, &status("Invalid", "bad\\n name")), Touched::Refused("bad name".into())),
-            (touched(500, None, &status("InternalError", "no key")), Touched::Refused("no key".into())),
-            (touched(500, Some(1), &status("InternalError", "timeout")), busy(Some(1), "timeout")),
-            (touched(429, Some(2), "Too many requests"), busy(Some(2), "Too many requests")),
-            (touched(503, None, ""), busy(None, "it answered with HTTP 503")),
+            (answer_to(422, None, &status("Invalid", "bad\\n name")), RewriteAnswer::Refused("bad name".into())),
+            (answer_to(500, None, &status("InternalError", "no key")), RewriteAnswer::Refused("no key".into())),
+            (answer_to(500, Some(1), &status("InternalError", "timeout")), busy(Some(1), "timeout")),
+            (answer_to(429, Some(2), "Too many requests"), busy(Some(2), "Too many requests")),
+            (answer_to(503, None, ""), busy(None, "it answered with HTTP 503")),
         ] {
             assert_eq!(answer, expected);
         }
@@ -155,13 +155,15 @@ mod tests {
     #[test]
     fn an_answer_without_a_revision_is_no_success() {
         for body in ["", "{}", r#"{"metadata":{}}"#, r#"{"metadata":{"resourceVersion":"x"}}"#] {
-            assert!(matches!(touched(200, None, body), Touched::Refused(_)), "{body}");
+            assert!(matches!(answer_to(200, None, body), RewriteAnswer::Refused(_)), "{body}");
         }
     }
 
     #[test]
     fn a_long_reason_is_cut() {
-        let Touched::Refused(reason) = touched(422, None, &status("Invalid", &"é".repeat(1000))) else { panic!() };
+        let RewriteAnswer::Refused(reason) = answer_to(422, None, &status("Invalid", &"é".repeat(1000))) else {
+            panic!()
+        };
         assert!(reason.len() <= REASON_MAX + '…'.len_utf8() && reason.ends_with('…'), "{}", reason.len());
     }
 }

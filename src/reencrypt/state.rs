@@ -1,0 +1,396 @@
+//! Decides what a sweep does next: which object it asks for, when, and when it is over.
+//!
+//! ```text
+//! scanned ──> ready ──> under way ──> written, unchanged, gone, or failed
+//!               ^           │
+//!               └── later <─┘  conflict, busy, no answer, not adopted yet
+//! ```
+//!
+//! Pure: the caller sends the requests and passes the time. Invariants: an object is in one of these places only; an
+//! object counts as written only if the API server answered with a new revision; until the API server has written one
+//! object, at most one is under way.
+
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::apiclient::{ApiError, CredentialsError, RewriteAnswer, ServedResource};
+
+use super::{
+    failures::{FailureKind, FailureList},
+    locate::NotInApi,
+    pace::RequestPace,
+    stale::{BATCH, StaleBatch, StaleObject},
+};
+
+/// How many objects are tried while the API server has not adopted the primary key.
+const TRIED: usize = 10;
+
+/// How often an object is tried that conflicts, or that the API server is too busy for.
+pub(super) const ATTEMPTS: u32 = 10;
+
+/// After this many denials for one resource, its other objects are not tried: the user lacks the right for it.
+const DENIED: u32 = 20;
+
+/// Why an object was not tried.
+const SKIPPED: &str = "not tried, because the user may not patch others of its resource";
+
+/// Why an object is given up that conflicts.
+const CONFLICTS: &str = "others wrote it at the same moment, each time";
+
+/// The longest time until a busy API server is asked for the same object again.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// How long a sweep waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Until the API server has adopted the primary key.
+    pub adoption: Duration,
+    /// Between two requests for the same object meanwhile.
+    pub retry: Duration,
+    /// While the API server does not answer, or only says that it is busy.
+    pub silence: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        // An API server that has lost the plugin writes under the previous key for up to 263 s.
+        Self { adoption: Duration::from_mins(5), retry: Duration::from_secs(5), silence: Duration::from_mins(2) }
+    }
+}
+
+/// Why a sweep ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SweepEnd {
+    /// Every stale object was tried.
+    Tried,
+    /// The operator interrupted it. No request is under way any more.
+    Interrupted,
+    /// The API server wrote nothing, because it holds another key or another configuration.
+    NotAdopted,
+    /// The user lacks the right to patch, or to see what the API server serves. Contains what the API server says.
+    Denied(String),
+    /// The credentials are not accepted. Contains what the API server says.
+    Unauthenticated(String),
+    /// There are no credentials to send, for example because the program that makes them failed.
+    NoCredentials(CredentialsError),
+    /// The API server keeps its objects in another etcd.
+    OtherCluster,
+    /// Nobody answered for a long time, or only by being busy. Contains the last reason.
+    Unreachable(String),
+    /// What answered is no API server, or does not speak its language at this address.
+    NotAnApiServer(ApiError),
+}
+
+/// What became of the objects of a sweep.
+#[derive(Debug)]
+pub struct SweepOutcome {
+    /// Why the sweep ended.
+    pub end: SweepEnd,
+    /// Objects that have a new revision.
+    pub written: u64,
+    /// Objects that the API server answered with, without writing them.
+    pub unchanged: u64,
+    /// Objects that do not exist any more.
+    pub gone: u64,
+    /// Answers that said that somebody else wrote the object. It was tried again.
+    pub conflicts: u64,
+    /// Answers that said that the API server is busy. The object was tried again.
+    pub busy: u64,
+    /// Objects that were not written.
+    pub failures: FailureList,
+    /// Whether the API server answers without writing, and has written nothing yet.
+    pub is_awaiting_adoption: bool,
+}
+
+impl SweepOutcome {
+    fn new() -> Self {
+        let (end, failures) = (SweepEnd::Tried, FailureList::default());
+        Self { end, written: 0, unchanged: 0, gone: 0, conflicts: 0, busy: 0, failures, is_awaiting_adoption: false }
+    }
+
+    /// Returns how many objects are done with, in one way or another.
+    pub fn tried(&self) -> u64 {
+        self.written + self.unchanged + self.gone + self.failures.count()
+    }
+}
+
+/// One object, and how often it was tried.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) object: StaleObject,
+    count: u32,
+}
+
+/// An object that was tried.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) attempt: Attempt,
+    pub(super) resource: Arc<ServedResource>,
+    pub(super) answer: RewriteAnswer,
+    pub(super) latency: Duration,
+}
+
+/// What follows from an answer.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// Why the sweep is over, if it is.
+    pub(super) end: Option<SweepEnd>,
+    /// The object, if the API server claims that etcd does not have it any more as the scan found it.
+    pub(super) changed: Option<StaleObject>,
+}
+
+/// The objects of a sweep, and what is known of the API server.
+pub(super) struct SweepState {
+    pace: RequestPace,
+    patience: Patience,
+    /// Objects that are tried as soon as the pace allows it.
+    ready: VecDeque<Attempt>,
+    /// Objects that are tried again, each not before its time.
+    later: VecDeque<(Instant, Attempt)>,
+    under_way: usize,
+    is_scan_over: bool,
+    /// Whether the API server has written an object.
+    has_adopted: bool,
+    /// When the first request of this sweep began.
+    begun: Option<Instant>,
+    /// How often patches were denied, for each resource.
+    denied: Vec<(Arc<ServedResource>, u32)>,
+    /// Since when nobody answers but by being busy, with the last reason.
+    silent_since: Option<(Instant, String)>,
+    outcome: SweepOutcome,
+}
+
+impl SweepState {
+    pub(super) fn new(pace: RequestPace, patience: Patience) -> Self {
+        Self {
+            pace,
+            patience,
+            ready: VecDeque::new(),
+            later: VecDeque::new(),
+            under_way: 0,
+            is_scan_over: false,
+            has_adopted: false,
+            begun: None,
+            denied: Vec::new(),
+            silent_since: None,
+            outcome: SweepOutcome::new(),
+        }
+    }
+
+    pub(super) fn outcome(&self) -> &SweepOutcome {
+        &self.outcome
+    }
+
+    /// Returns the outcome of a sweep that is over.
+    pub(super) fn ended(self, end: SweepEnd) -> SweepOutcome {
+        SweepOutcome { end, ..self.outcome }
+    }
+
+    /// Adds what the scan found. `None` means that it is over.
+    pub(super) fn found(&mut self, batch: Option<StaleBatch>) {
+        self.is_scan_over |= batch.is_none();
+        self.ready.extend(batch.into_iter().flatten().map(|object| Attempt { object, count: 0 }));
+    }
+
+    /// Whether the scan should find more objects.
+    pub(super) fn wants_objects(&self) -> bool {
+        self.ready.is_empty() && self.later.len() < BATCH && !self.is_scan_over
+    }
+
+    /// Returns why the sweep is over, if it is.
+    pub(super) fn end(&self, now: Instant) -> Option<SweepEnd> {
+        let has_waited = |since: Instant, patience: Duration| now.duration_since(since) >= patience;
+        if let Some((since, reason)) = &self.silent_since
+            && has_waited(*since, self.patience.silence)
+        {
+            return Some(SweepEnd::Unreachable(reason.clone()));
+        }
+        let is_awaiting_adoption = self.outcome.is_awaiting_adoption && !self.later.is_empty();
+        if is_awaiting_adoption && self.begun.is_some_and(|begun| has_waited(begun, self.patience.adoption)) {
+            return Some(SweepEnd::NotAdopted);
+        }
+        let is_idle = self.ready.is_empty() && self.later.is_empty() && self.under_way == 0;
+        (self.is_scan_over && is_idle).then(|| self.denied_end().unwrap_or(SweepEnd::Tried))
+    }
+
+    /// Returns the end of a sweep in which every object was denied.
+    fn denied_end(&self) -> Option<SweepEnd> {
+        let failures = &self.outcome.failures;
+        let denied = failures.counts().get(&FailureKind::Denied).copied()?;
+        let first = failures.named().iter().find(|failure| failure.kind == FailureKind::Denied)?;
+        let absent = [FailureKind::NotServed, FailureKind::NoObject];
+        let absent: u64 = absent.iter().filter_map(|kind| failures.counts().get(kind)).sum();
+        (denied + absent == self.outcome.tried()).then(|| SweepEnd::Denied(first.reason.clone()))
+    }
+
+    /// Returns when the next request may begin, if there is one. As long as the API server has written nothing, it gets
+    /// one at a time.
+    pub(super) fn next_begin(&self) -> Option<Instant> {
+        let is_allowed = self.has_adopted || self.under_way == 0;
+        let pace = self.pace.next(self.under_way).filter(|_| is_allowed)?;
+        let has_tried_enough = !self.has_adopted && self.later.len() >= TRIED;
+        if !self.ready.is_empty() && !has_tried_enough {
+            return Some(pace);
+        }
+        self.later.front().map(|(at, _)| pace.max(*at))
+    }
+
+    /// Takes an object that may be asked for now: one whose time has come, or else one that was not tried yet.
+    pub(super) fn next_attempt(&mut self, now: Instant) -> Option<Attempt> {
+        self.next_begin().filter(|at| *at <= now)?;
+        match self.later.front() {
+            Some((at, _)) if *at <= now => self.later.pop_front().map(|(_, attempt)| attempt),
+            _ => self.ready.pop_front(),
+        }
+    }
+
+    /// Decides whether a request for the object begins. If the user lacks the right for its resource, it does not, and
+    /// the object counts as denied. Otherwise the caller sends the request and returns its answer to [`Self::take`].
+    pub(super) fn begin(&mut self, attempt: Attempt, resource: &ServedResource, now: Instant) -> Option<Attempt> {
+        if self.denied.iter().any(|(denied, count)| **denied == *resource && *count >= DENIED) {
+            self.fail(&attempt, FailureKind::Denied, SKIPPED.to_owned());
+            return None;
+        }
+        self.begun.get_or_insert(now);
+        self.pace.begin(now);
+        self.under_way += 1;
+        Some(Attempt { count: attempt.count + 1, ..attempt })
+    }
+
+    /// Notes that an object is not in the API.
+    pub(super) fn nowhere(&mut self, attempt: &Attempt, NotInApi { kind, reason }: NotInApi) {
+        self.fail(attempt, kind, reason);
+    }
+
+    /// Puts an object back for which the API server did not say where it serves it. Fails if it never will.
+    pub(super) fn not_located(&mut self, mut attempt: Attempt, error: ApiError, now: Instant) -> Result<(), SweepEnd> {
+        match error {
+            ApiError::Unreachable { reason, .. } => self.no_answer(attempt, &reason, now),
+            ApiError::Refused { status: 429 | 500.., .. } => {
+                attempt.count += 1;
+                self.busy(attempt, None, error.to_string(), now);
+            }
+            ApiError::NoCredentials(reason) => return Err(SweepEnd::NoCredentials(reason)),
+            ApiError::Refused { status: 401, .. } => return Err(SweepEnd::Unauthenticated(error.to_string())),
+            ApiError::Refused { status: 403, .. } => return Err(SweepEnd::Denied(error.to_string())),
+            ApiError::Refused { .. } | ApiError::NoApi { .. } | ApiError::Malformed { .. } => {
+                return Err(SweepEnd::NotAnApiServer(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what became of an object that was under way, or puts it back.
+    pub(super) fn take(&mut self, answered: Answered, now: Instant) -> Taken {
+        let Answered { attempt, resource, answer, latency } = answered;
+        self.under_way = self.under_way.saturating_sub(1);
+        let end = |end| Taken { end: Some(end), changed: None };
+        match answer {
+            RewriteAnswer::Busy { wait, reason } => self.busy(attempt, wait, reason, now),
+            RewriteAnswer::Unreachable(reason) => {
+                // Nobody answered for the object, so this does not count as an attempt.
+                let count = attempt.count.saturating_sub(1);
+                self.no_answer(Attempt { count, ..attempt }, &reason, now);
+            }
+            RewriteAnswer::Unauthenticated(reason) => return end(SweepEnd::Unauthenticated(reason)),
+            RewriteAnswer::NoCredentials(reason) => return end(SweepEnd::NoCredentials(reason)),
+            answer => {
+                self.silent_since = None;
+                self.pace.answered(latency, now);
+                return Taken { end: None, changed: self.settle(attempt, &resource, answer, now) };
+            }
+        }
+        Taken::default()
+    }
+
+    /// Notes an answer that says something of the object. Returns the object if the answer claims that it has changed.
+    fn settle(
+        &mut self,
+        attempt: Attempt,
+        resource: &Arc<ServedResource>,
+        answer: RewriteAnswer,
+        now: Instant,
+    ) -> Option<StaleObject> {
+        match answer {
+            RewriteAnswer::At(revision) if revision != attempt.object.mod_revision => {
+                self.outcome.written += 1;
+                self.outcome.is_awaiting_adoption = false;
+                if !mem::replace(&mut self.has_adopted, true) {
+                    // The API server has adopted the key, so nothing has to wait any more.
+                    self.ready.extend(self.later.drain(..).map(|(_, attempt)| attempt));
+                }
+                return Some(attempt.object);
+            }
+            RewriteAnswer::At(_) if !self.has_adopted => {
+                self.outcome.is_awaiting_adoption = true;
+                self.put_back(now + self.patience.retry, attempt);
+            }
+            RewriteAnswer::At(_) => self.outcome.unchanged += 1,
+            RewriteAnswer::Gone => {
+                self.outcome.gone += 1;
+                return Some(attempt.object);
+            }
+            RewriteAnswer::Conflict => {
+                self.outcome.conflicts += 1;
+                self.again(attempt, now, FailureKind::Conflict, CONFLICTS.to_owned());
+            }
+            RewriteAnswer::Denied(reason) => {
+                self.count_denial(resource);
+                self.fail(&attempt, FailureKind::Denied, reason);
+            }
+            RewriteAnswer::Refused(reason) => self.fail(&attempt, FailureKind::Refused, reason),
+            RewriteAnswer::Busy { .. }
+            | RewriteAnswer::Unreachable(_)
+            | RewriteAnswer::Unauthenticated(_)
+            | RewriteAnswer::NoCredentials(_) => {}
+        }
+        None
+    }
+
+    fn count_denial(&mut self, resource: &Arc<ServedResource>) {
+        match self.denied.iter_mut().find(|(denied, _)| denied == resource) {
+            Some((_, count)) => *count += 1,
+            None => self.denied.push((Arc::clone(resource), 1)),
+        }
+    }
+
+    fn busy(&mut self, attempt: Attempt, wait: Option<Duration>, reason: String, now: Instant) {
+        self.outcome.busy += 1;
+        self.note_silence(&reason, now);
+        self.pace.busy(wait, now);
+        let backoff = Duration::from_secs(1) * 2_u32.saturating_pow(attempt.count.saturating_sub(1));
+        let at = now + wait.unwrap_or(backoff).min(LONGEST_WAIT);
+        self.again(attempt, at, FailureKind::Busy, reason);
+    }
+
+    fn no_answer(&mut self, attempt: Attempt, reason: &str, now: Instant) {
+        self.note_silence(reason, now);
+        self.pace.busy(None, now);
+        self.put_back(now + Duration::from_secs(1), attempt);
+    }
+
+    fn note_silence(&mut self, reason: &str, now: Instant) {
+        let since = self.silent_since.as_ref().map_or(now, |(since, _)| *since);
+        self.silent_since = Some((since, reason.to_owned()));
+    }
+
+    /// Puts an object back, unless it was tried often enough.
+    fn again(&mut self, attempt: Attempt, at: Instant, kind: FailureKind, reason: String) {
+        if attempt.count >= ATTEMPTS {
+            self.fail(&attempt, kind, reason);
+        } else {
+            self.put_back(at, attempt);
+        }
+    }
+
+    fn fail(&mut self, attempt: &Attempt, kind: FailureKind, reason: String) {
+        self.outcome.failures.add(&attempt.object.key, kind, reason);
+    }
+
+    /// Puts an object back, in the order of time.
+    fn put_back(&mut self, at: Instant, attempt: Attempt) {
+        let index = self.later.partition_point(|(other, _)| *other <= at);
+        self.later.insert(index, (at, attempt));
+    }
+}
