@@ -82,6 +82,13 @@ pub enum Event<'a> {
         /// Where they go: a path, or `standard output`.
         to: String,
     },
+    /// The API server is about to rewrite encrypted objects in plaintext.
+    ReencryptToPlaintext {
+        /// The resources.
+        resources: &'a [String],
+        /// The address of the API server.
+        api_server: &'a str,
+    },
     /// A daemon opened the keyring, and is about to serve from it.
     Unseal {
         /// The keyring's uuid.

@@ -317,7 +317,7 @@ impl Config {
         Self::of(read_file(file)?, flags)
     }
 
-    /// The configuration that a file of this text makes.
+    /// Returns the configuration that a file of this text makes.
     ///
     /// # Errors
     /// When it has an invalid value.
@@ -472,7 +472,8 @@ fn apart_from(socket: &Address, metrics: Option<MetricsAddress>) -> Result<Optio
     }
 }
 
-/// kube-apiserver refuses an empty name and a name with a colon. The other rules keep the name readable in every place.
+/// Checks the name of a provider. kube-apiserver refuses an empty name and a name with a colon. The other rules keep
+/// the name readable in every place.
 fn check_provider_name(name: String) -> Result<String, ConfigError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if (1..=63).contains(&name.len()) && name.bytes().all(plain) {

@@ -145,7 +145,7 @@ fn report(data: &[u8]) {
     }
 }
 
-/// The tar in a backup. Anybody who knows a recipient can make an age file with any contents.
+/// Reads the tar in a backup. Anybody who knows a recipient can make an age file with any contents.
 fn backup(data: &[u8]) {
     if let Ok(backup) = Backup::of_tar(data) {
         assert_eq!(backup.root.id(backup.keyring.uuid()), backup.keyring.root_id());
@@ -210,7 +210,7 @@ fn stored_value(data: &[u8]) {
     let _ = Names::new("/registry").path(data);
 }
 
-/// Opens a value, and writes an object as a manifest. Whoever reads the manifest finds the name of the object in it,
+/// Opens a value, and writes an object as a manifest. A reader of the manifest finds the name of the object in it,
 /// and the data.
 fn object(data: &[u8]) {
     let local = |cipher| LocalKey { cipher, name: "k".to_owned(), secret: vec![7; 32].into() };
@@ -286,7 +286,7 @@ fn encryption_config(data: &[u8]) {
     }
 }
 
-/// A file of any kind that may contain kube-apiserver's flags. If it names no etcd, the reason is known.
+/// Reads a file of any kind that may contain kube-apiserver's flags. If it names no etcd, the reason is known.
 fn api_server_flags(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(found) = FoundFlags::in_file(Path::new("file"), text, &|_| Ok(text.to_owned())) {
@@ -327,7 +327,8 @@ mod tests {
         }
     }
 
-    /// Three values of KMS v2: one of another plugin, one under [`KEK`], and one under [`KEK`] that names another key.
+    /// Returns three values of KMS v2: one of another plugin, one under [`KEK`], and one under [`KEK`] that names
+    /// another key.
     fn values_of_kms_v2(wrapped: &[u8]) -> [Vec<u8>; 3] {
         let foreign = [b"k8s:enc:kms:v2:p:\x0a\x1c".as_slice(), &[7; 28], b"\x12\x01k\x1a\x01s"].concat();
         let half = base16ct::lower::encode_string(&KEK.commitment().first_half());
@@ -360,7 +361,7 @@ mod tests {
     const CONFIG_MAP: (&str, &[u8]) =
         ("ConfigMap", b"\x0a\x03\x0a\x01c\x12\x08\x0a\x03yes\x12\x01:\x1a\x06\x0a\x01b\x12\x01\xff");
 
-    /// The object of `kind` in `message`, as an API server stores it; it has a manifest.
+    /// Returns the object of `kind` in `message`, as an API server stores it; it has a manifest.
     fn manifest_of((kind, message): (&str, &[u8])) -> Vec<u8> {
         let field = |tag: u8, bytes: &[u8]| [&[tag, u8::try_from(bytes.len()).unwrap()], bytes].concat();
         let meta = [field(0x0a, b"v1"), field(0x12, kind.as_bytes())].concat();

@@ -13,7 +13,7 @@
 //! | `daemon` | the life of a plugin: listen, unseal, notify systemd, look for changes, end |
 //! | `fuzzing` | what every parser promises; only for tests and for `fuzz/` |
 //! | `recover` | break glass: opens the values that a scan finds, without an API server |
-//! | `reencrypt` | has the API server write again what is stale |
+//! | `reencrypt` | has the API server rewrite what is stale |
 //! | `admin` | metrics and health over HTTP, if asked for |
 //! | `probe` | asks a running plugin how it is, by one call |
 //! | `config` | text to a validated configuration |

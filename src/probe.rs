@@ -87,7 +87,8 @@ pub async fn probe(address: &Address, owner: Option<u32>, timeout: Duration) -> 
     probe_with(address, owner, None, timeout).await
 }
 
-/// As [`probe`], and asks the plugin to open a canary: the key_id of a key, and what was wrapped under it.
+/// Does the same as [`probe`], and asks the plugin to open a canary: the key_id of a key, and what was wrapped under
+/// it.
 ///
 /// # Errors
 /// As [`probe`].
@@ -149,7 +150,7 @@ impl From<Status> for ProbeError {
     }
 }
 
-/// A channel over an existing connection.
+/// Returns a channel over an existing connection.
 async fn lend(endpoint: Endpoint, stream: UnixStream) -> Result<Channel, transport::Error> {
     endpoint.connect_with_connector(Lent(Some(stream))).await
 }

@@ -33,7 +33,8 @@ impl Systemd {
         Ok(Self { watchdog: watchdog.filter(|_| socket.is_some()), socket })
     }
 
-    /// How often to report that we are alive, if systemd asks for it: half of the time after which it would end us.
+    /// Returns how often to report that we are alive, if systemd asks for it: half of the time after which it would end
+    /// us.
     pub fn heartbeat(&self) -> Option<Duration> {
         self.watchdog.map(|limit| limit / 2)
     }
@@ -78,7 +79,7 @@ fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
     UnixDatagram::from_std(socket)
 }
 
-/// The watchdog's time, if it is set for this process and is not zero.
+/// Returns the watchdog's time, if it is set for this process and is not zero.
 fn watchdog(microseconds: Option<&str>, pid: Option<&str>) -> Option<Duration> {
     let ours = pid.is_none_or(|pid| pid == std::process::id().to_string());
     let limit = Duration::from_micros(microseconds?.parse().ok()?);

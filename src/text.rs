@@ -116,7 +116,7 @@ impl<'a> LineReader<'a> {
         }
     }
 
-    /// The next line without its LF.
+    /// Returns the next line without its LF.
     ///
     /// # Errors
     /// When there is no other line. `expected` says what should have been there.
@@ -127,8 +127,8 @@ impl<'a> LineReader<'a> {
         Ok(line)
     }
 
-    /// The rest of the next line after `prefix`. Returns `None`, and reads nothing, if the line begins with something
-    /// else.
+    /// Returns the rest of the next line after `prefix`. Returns `None`, and reads nothing, if the line begins with
+    /// something else.
     pub fn line_after(&mut self, prefix: &str) -> Option<&'a str> {
         let (line, rest) = self.rest.split_once('\n')?;
         let value = line.strip_prefix(prefix)?;
@@ -137,7 +137,7 @@ impl<'a> LineReader<'a> {
         Some(value)
     }
 
-    /// The two lines that identify the keyring and the root key of the text.
+    /// Returns the two lines that identify the keyring and the root key of the text.
     ///
     /// # Errors
     /// When the next lines are others.
@@ -146,7 +146,7 @@ impl<'a> LineReader<'a> {
         Ok((uuid, self.field("root-id", "`root-id <base64>`", root_id)?))
     }
 
-    /// The value of the line `<name> <value>`, read by `parse`.
+    /// Returns the value of the line `<name> <value>`, read by `parse`.
     ///
     /// # Errors
     /// When the line has another name, or `parse` refuses its value.
@@ -163,7 +163,7 @@ impl<'a> LineReader<'a> {
             .ok_or_else(|| self.wrong(expected))
     }
 
-    /// The error for the line that was read last.
+    /// Returns the error for the line that was read last.
     pub fn wrong(&self, expected: &'static str) -> TextError {
         TextError::Line { number: self.number, expected }
     }
@@ -329,7 +329,7 @@ fn is_plain(byte: u8) -> bool {
 pub mod tampering {
     //! Every way to change one bit or one line of a text, or to cut its end off. The tests of all formats use it.
 
-    /// Each tampered copy, and what was done to it.
+    /// Returns each tampered copy, and what was done to it.
     pub fn of(text: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> + '_ {
         let changed = move |(_, copy): &(String, Vec<u8>)| copy != text;
         flips(text).chain(truncations(text)).chain(line_edits(text)).filter(changed)

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         identity,
-        sandbox::{Daemon, Sandbox},
+        sandbox::{Daemon, Sandbox, report_snapshot},
         terminal::type_into,
     },
     harness::{api_server::ApiServer, etcd::Etcd, processes::Run},
@@ -197,7 +197,9 @@ fn an_emptied_cluster_gets_its_secrets_back_from_a_snapshot_and_a_backup_alone()
     let to = cluster.sandbox.path("out");
     let line =
         format!("decrypt --resource secrets --resource configmaps --snapshot [DIR]/etcd.db {BACKUP} --to [DIR]/out");
-    cluster.sandbox.run(&line).ends_with(0);
+    let answer = cluster.sandbox.run(&line);
+    answer.ends_with(0);
+    report_snapshot("report/decrypt", &answer);
     cluster.kubectl(&["delete", "secrets,configmaps", "--all"]);
     cluster.kubectl(&["apply", "--recursive", "-f", &to.join("secrets/default").to_string_lossy()]);
     cluster.kubectl(&["apply", "--recursive", "-f", &to.join("configmaps/default").to_string_lossy()]);

@@ -242,7 +242,7 @@ fn etcd_that_is_restored_in_place_needs_its_keys_again() {
     let mut node = Node::new();
     let snapshot = node.sandbox.path("etcd.db");
     node.etcd.snapshot(&snapshot).unwrap();
-    // All is written again, and nothing needs the old key: no flag is needed to give it up.
+    // All is rewritten, and nothing needs the old key: no flag is needed to give it up.
     let api = node.api.as_ref().unwrap();
     let secrets = api.kubectl(&["get", "secrets", "-o", "json"]).unwrap();
     api.kubectl_stdin(&["replace", "-f", "-"], &secrets).unwrap();

@@ -40,7 +40,7 @@ pub async fn count_api_servers(client: &mut Client, prefix: &str) -> Result<u64,
     Ok(u64::try_from(fresh.max(masters)).unwrap_or(u64::MAX))
 }
 
-/// How many keys were written since the first look. One that came later counts, too.
+/// Returns how many keys were written since the first look. One that came later counts, too.
 fn renewed(first: &RevisionByKey, now: &RevisionByKey) -> usize {
     now.iter().filter(|(key, revision)| first.get(*key) != Some(revision)).count()
 }

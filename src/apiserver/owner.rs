@@ -61,18 +61,18 @@ impl ProcessOwner {
     }
 }
 
-/// The path of `/proc/PID/name`.
+/// Returns the path of `/proc/PID/name`.
 pub(super) fn of(pid: u32, name: &str) -> PathBuf {
     Path::new("/proc").join(pid.to_string()).join(name)
 }
 
-/// The first user who is neither root nor the user of this command.
+/// Returns the first user who is neither root nor the user of this command.
 fn foreign(uids: &[u32]) -> Option<u32> {
     let ours = rustix::process::geteuid().as_raw();
     uids.iter().copied().find(|uid| *uid != 0 && *uid != ours)
 }
 
-/// The real, effective, saved and file system's user.
+/// Returns the real, effective, saved and file system's user.
 fn uids(status: &str) -> Option<Vec<u32>> {
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     line.split_whitespace().map(|uid| uid.parse().ok()).collect()

@@ -34,7 +34,7 @@ fn is_foreign(pid: u32) -> bool {
     ProcessOwner::of(pid).is_ok_and(|owner| owner.check(pid).is_err())
 }
 
-/// If all are foreign, reading the first one says whose it is.
+/// Chooses the one process. If all are foreign, reading the first one says whose it is.
 fn only(trusted: Vec<u32>, foreign: &[u32]) -> Result<u32, FlagsError> {
     match (&trusted[..], foreign) {
         ([], []) => Err(FlagsError::NoProcess),
@@ -96,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// A shell that is called kube-apiserver and waits for its input to end.
+    /// Starts a shell that is called kube-apiserver and waits for its input to end.
     fn start(name: &str, directory: &Path) -> Child {
         start_as(None, name, directory)
     }

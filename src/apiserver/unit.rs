@@ -53,7 +53,7 @@ pub(super) fn read(text: &str, read_text: ReadText<'_>) -> Result<(ApiServerFlag
     Ok((flags, doubts))
 }
 
-/// `%%` stands for a percent sign.
+/// Replaces `%%`, which means a percent sign.
 fn unescape(mut command: Words) -> Words {
     command.words.iter_mut().for_each(|word| *word = word.replace("%%", "%"));
     command

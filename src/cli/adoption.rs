@@ -73,7 +73,7 @@ fn unadopted(awaited: &Awaited, exit: Exit, reason: &str) -> Failure {
     Failure::new(exit, &message, format!("to see which API server has not: claviger status; {}", again(awaited)))
 }
 
-/// The plugin answered before the promotion and does not answer now.
+/// Returns the failure of a plugin that answered before the promotion and does not answer now.
 fn lost(awaited: &Awaited, failure: Failure) -> Failure {
     let hint = format!("to see how the plugin is: claviger status; {}", again(awaited));
     failure.about(&format!("{} is primary", awaited.key_id)).with_hint(&hint)
@@ -182,7 +182,7 @@ fn progress(key_id: &str, (adopted, of): (usize, usize)) -> String {
     }
 }
 
-/// What the plugin reports, with its connections.
+/// Returns what the plugin reports, with its connections.
 async fn connections(config: &Config) -> Result<SelfReport, Failure> {
     let unknown = |reason: &str, hint: &str| {
         let message = format!("cannot ask the plugin which key each API server has adopted: {reason}");

@@ -71,7 +71,7 @@ pub(super) enum Format {
 }
 
 impl Global {
-    /// The configuration of the file, with `flags` over it.
+    /// Returns the configuration of the file, with `flags` over it.
     ///
     /// # Errors
     /// When the file or a flag is invalid.
@@ -89,7 +89,7 @@ pub(super) struct StateDir {
 }
 
 impl StateDir {
-    /// The configuration that these flags make.
+    /// Returns the configuration that these flags make.
     pub(super) fn settings(self) -> Settings {
         Settings { state_dir: self.state_dir, ..Settings::default() }
     }
@@ -113,7 +113,7 @@ impl KeyringArgs {
         self.state_dir.state_dir.is_some()
     }
 
-    /// The configuration that these flags make.
+    /// Returns the configuration that these flags make.
     pub(super) fn settings(self) -> Settings {
         Settings { passphrase_file: self.passphrase_file, ..self.state_dir.settings() }
     }

@@ -1,7 +1,5 @@
 //! The keyrings that are at hand: those of backups, on any machine, and the one in the state directory.
 
-#[cfg(feature = "recover")]
-use std::io::{self, Write};
 use std::{fmt, path::PathBuf};
 
 #[cfg(feature = "recover")]
@@ -15,7 +13,7 @@ use super::{
     site::holds_keyring,
 };
 #[cfg(feature = "recover")]
-use super::{KeyringArgs, failure::Exit};
+use super::{KeyringArgs, output::audit_to_stderr};
 #[cfg(feature = "recover")]
 use crate::{audit, config::Settings};
 use crate::{config::Config, keyring::Keyring};
@@ -162,10 +160,6 @@ impl AtHand {
         if let Some(site) = &self.site {
             return audit::record(&site.dir, event).map_err(|error| Failure::export(&error));
         }
-        let unwritten = |error| {
-            let message = format!("writing the audit event to standard error: {error}");
-            Failure::new(Exit::Disk, &message, None)
-        };
-        io::stderr().write_all(&audit::line(event)).map_err(unwritten)
+        audit_to_stderr(event)
     }
 }

@@ -131,7 +131,7 @@ fn yaml(document: &EncryptionConfiguration) -> Result<String, Failure> {
     serde_saphyr::to_string(document).map_err(|error| Failure::new(Exit::Usage, &error, None))
 }
 
-/// JSON is YAML, too.
+/// Prints the document as JSON, which is YAML, too.
 #[cfg(not(feature = "scan"))]
 fn yaml(document: &EncryptionConfiguration) -> Result<String, Failure> {
     serde_json::to_string_pretty(document).map_err(|error| Failure::new(Exit::Usage, &error, None))
@@ -270,7 +270,7 @@ fn grouped(name: &str) -> Option<String> {
     resource.group.as_deref().is_some_and(|group| !group.is_empty()).then(|| resource.to_string())
 }
 
-/// Without the scanner, only the resources that have other names are known.
+/// Returns nothing: without the scanner, only the resources that have other names are known.
 #[cfg(not(feature = "scan"))]
 fn grouped(_: &str) -> Option<String> {
     None

@@ -166,7 +166,7 @@ impl Given {
     }
 }
 
-/// The command line, in which every command has the flags of all commands.
+/// Returns the command line, in which every command has the flags of all commands.
 fn built(claviger: fn() -> Command) -> Command {
     let mut claviger = claviger();
     claviger.build();
@@ -369,7 +369,7 @@ mod tests {
         assert_eq!(repeated("st is damaged", None), all, "a directory is repeated in any case");
     }
 
-    /// The texts of a source file, without its comments, examples and tests, each on one line.
+    /// Returns the texts of a source file, without its comments, examples and tests, each on one line.
     fn texts(source: &str) -> String {
         let code = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
         let (mut texts, mut is_example) = (String::new(), false);

@@ -120,7 +120,7 @@ fn put_back(help: String, examples: &[String]) -> String {
     examples.iter().enumerate().fold(help, |help, (number, text)| help.replace(&place(number), text))
 }
 
-/// The placeholder for these examples. The character is for private use, so no other text has it.
+/// Returns the placeholder for these examples. The character is for private use, so no other text has it.
 fn place(number: usize) -> String {
     format!("\u{e000}{number}\u{e000}")
 }

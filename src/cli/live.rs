@@ -83,7 +83,7 @@ pub(super) enum PluginSearch {
 }
 
 impl PluginSearch {
-    /// Where a plugin was looked for.
+    /// Returns where a plugin was looked for.
     pub(super) fn socket(&self) -> &str {
         match self {
             Self::Found(plugin) => &plugin.socket,
@@ -91,7 +91,7 @@ impl PluginSearch {
         }
     }
 
-    /// The plugin that was found.
+    /// Returns the plugin that was found.
     pub(super) fn plugin(&self) -> Option<&LivePlugin> {
         match self {
             Self::Found(plugin) => Some(plugin),
@@ -99,8 +99,8 @@ impl PluginSearch {
         }
     }
 
-    /// How to start a plugin that serves `keyring` from `state_dir`, which was just made. The plugin that was found
-    /// keeps its socket, if it serves another keyring from another directory.
+    /// Returns how to start a plugin that serves `keyring` from `state_dir`, which was just made. The plugin that was
+    /// found keeps its socket, if it serves another keyring from another directory.
     pub(super) fn start(&self, keyring: &Keyring, state_dir: &Path) -> String {
         let is_elsewhere = |plugin: &&LivePlugin| {
             matches!(plugin.serves_from(state_dir), ServesFrom::Elsewhere(_) | ServesFrom::Unknown)
@@ -111,7 +111,7 @@ impl PluginSearch {
         }
     }
 
-    /// The plugin that was found, for a command that must not miss one.
+    /// Returns the plugin that was found, for a command that must not miss one.
     ///
     /// # Errors
     /// When somebody listens there and does not answer: it may be a plugin that is busy or stopped.
@@ -194,7 +194,7 @@ impl fmt::Display for Serves {
 }
 
 impl LivePlugin {
-    /// The plugin at `socket`. Returns `None` if its report does not say which keyring it serves.
+    /// Returns the plugin at `socket`. Returns `None` if its report does not say which keyring it serves.
     pub(super) fn of(socket: String, report: SelfReport) -> Option<Self> {
         let uuid = report.keyring.clone()?;
         Some(Self { socket, report, uuid })
@@ -246,8 +246,8 @@ impl LivePlugin {
         }
     }
 
-    /// What to do if a backup of `keyring` was to be used on `state_dir`, which has another keyring, while the plugin
-    /// serves `keyring`. Returns `None` if the plugin serves another one.
+    /// Returns what to do if a backup of `keyring` was to be used on `state_dir`, which has another keyring, while the
+    /// plugin serves `keyring`. Returns `None` if the plugin serves another one.
     pub(super) fn wrong_directory(&self, keyring: &Keyring, state_dir: &Path) -> Option<String> {
         let dir = quoted(state_dir);
         let next = match self.serves_from(state_dir) {
@@ -269,18 +269,18 @@ impl LivePlugin {
         self.uuid == keyring.uuid().to_hex()
     }
 
-    /// Where it serves from, compared with `state_dir`.
+    /// Returns where it serves from, compared with `state_dir`.
     pub(super) fn serves_from(&self, state_dir: &Path) -> ServesFrom {
         ServesFrom::of(&self.report, state_dir)
     }
 
-    /// The keys that it serves and that `keyring` lacks.
+    /// Returns the keys that it serves and that `keyring` lacks.
     pub(super) fn lacking_in(&self, keyring: &Keyring) -> Vec<String> {
         only_in_memory(&self.report, keyring)
     }
 
-    /// The keys that it serves, or for which it refused calls, and that `keyring` lacks. Empty if it serves another
-    /// keyring.
+    /// Returns the keys that it serves, or for which it refused calls, and that `keyring` lacks. Empty if it serves
+    /// another keyring.
     pub(super) fn missing_in(&self, keyring: &Keyring) -> Vec<KeyId> {
         if !self.serves_keyring(keyring) {
             return Vec::new();
@@ -296,7 +296,8 @@ impl LivePlugin {
     }
 }
 
-/// How to start a plugin that serves from `state_dir`: by the unit, which serves from the usual directory, or by hand.
+/// Returns how to start a plugin that serves from `state_dir`: by the unit, which serves from the usual directory, or
+/// by hand.
 fn start(state_dir: &Path) -> String {
     if state_dir == Path::new(DEFAULT_STATE_DIR) {
         return "systemctl start claviger    # or, without the unit: claviger serve".to_owned();
@@ -304,7 +305,7 @@ fn start(state_dir: &Path) -> String {
     format!("claviger serve --state-dir {}", quoted(state_dir))
 }
 
-/// How to start a plugin that serves from `state_dir` beside the one that serves another keyring at `socket`.
+/// Returns how to start a plugin that serves from `state_dir` beside the one that serves another keyring at `socket`.
 fn start_beside(state_dir: &Path, socket: &str) -> String {
     let dir = quoted(state_dir);
     format!(
@@ -312,7 +313,7 @@ fn start_beside(state_dir: &Path, socket: &str) -> String {
     )
 }
 
-/// The keys that a plugin serves and that `keyring` neither holds nor has destroyed.
+/// Returns the keys that a plugin serves and that `keyring` neither holds nor has destroyed.
 pub(super) fn only_in_memory(report: &SelfReport, keyring: &Keyring) -> Vec<String> {
     let is_known = |key_id: &&String| keyring.entries().iter().any(|entry| entry.id().to_string() == **key_id);
     let mut keys: Vec<String> = report.keys.iter().filter(|key_id| !is_known(key_id)).cloned().collect();

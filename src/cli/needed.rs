@@ -43,7 +43,7 @@ impl ProofArgs {
         self.snapshot.is_some() || self.etcd.is_given()
     }
 
-    /// The snapshot.
+    /// Returns the snapshot.
     pub(super) fn snapshot(&self) -> Option<PathBuf> {
         self.snapshot.clone()
     }
@@ -102,7 +102,7 @@ pub(super) fn keys(
     Ok(Some(ScannedNeeds { keys, snapshot: None }))
 }
 
-/// The snapshot as the ledger names it.
+/// Returns the snapshot as the ledger names it.
 fn read_snapshot_of(needs: &SnapshotNeeds, file: &Path) -> Option<ReadSnapshot> {
     let sha256 = hex_array(&needs.source.digest.as_ref()?.sha256).map(Digest)?;
     let file = std::path::absolute(file).map_or_else(|_| file.display().to_string(), |path| path.display().to_string());

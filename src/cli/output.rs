@@ -11,6 +11,8 @@ use super::{
     failure::{Exit, Explain, Explanation, warn},
 };
 use crate::telemetry::escape;
+#[cfg(any(feature = "recover", feature = "reencrypt"))]
+use {super::failure::Failure, crate::audit};
 
 /// Standard output that is closed or full.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,17 @@ impl Explain for OutputError {
         let is_closed = self.0.kind() == io::ErrorKind::BrokenPipe;
         (if is_closed { Exit::PipeClosed } else { Exit::Disk }, None)
     }
+}
+
+/// Prints an audit event on standard error, for a command without a state directory.
+///
+/// # Errors
+/// When it cannot be printed.
+#[cfg(any(feature = "recover", feature = "reencrypt"))]
+pub(super) fn audit_to_stderr(event: &audit::Event<'_>) -> Result<(), Failure> {
+    let unwritten =
+        |error| Failure::new(Exit::Disk, &format!("writing the audit event to standard error: {error}"), None);
+    io::stderr().write_all(&audit::line(event)).map_err(unwritten)
 }
 
 /// Ends a command that changed the keyring. As [`end`].

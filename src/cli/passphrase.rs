@@ -120,7 +120,7 @@ pub(super) fn choose(file: Option<&Path>) -> Result<Passphrase, Failure> {
     Passphrase::choose(&bytes).map_err(|error| refused(&error).with_any_hint(longer(&error)))
 }
 
-/// What to do about a new passphrase that is not long enough.
+/// Returns what to do about a new passphrase that is not long enough.
 fn longer(error: &PassphraseError) -> Option<String> {
     let is_short = matches!(error, PassphraseError::Empty | PassphraseError::TooShort);
     is_short.then(|| {

@@ -54,15 +54,15 @@ impl Meter {
         Self { bar, lines }
     }
 
-    /// `done` of `of` equal parts of a file are done. The bytes of the file are shown.
+    /// Shows that `done` of `of` equal parts of a file are done, as bytes of the file.
     pub(super) fn share(&mut self, done: u64, of: u64) {
         let bytes = self.bar.length().unwrap_or(0);
         let done = u128::from(bytes) * u128::from(done) / u128::from(of.max(1));
         self.at(u64::try_from(done).unwrap_or(bytes));
     }
 
-    /// So much is done. It may be less than before: a file in which a key was counted twice is read again from its
-    /// beginning.
+    /// Shows how much is done. It may be less than before: a file in which a key was counted twice is read again from
+    /// its beginning.
     pub(super) fn at(&mut self, done: u64) {
         if done < self.bar.position() {
             self.bar.reset();
@@ -77,7 +77,7 @@ impl Meter {
         }
     }
 
-    /// `done` of `length` is done.
+    /// Shows that `done` of `length` is done.
     pub(super) fn of(&mut self, done: u64, length: u64) {
         self.bar.set_length(length);
         self.at(done);

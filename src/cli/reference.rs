@@ -102,7 +102,7 @@ fn write_all(pages: &BTreeMap<String, Command>, directory: &Path, global: &Globa
     Ok(Exit::Done)
 }
 
-/// What to do about a directory that cannot be made or written to.
+/// Returns what to do about a directory that cannot be made or written to.
 fn hint(error: &io::Error) -> Option<String> {
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    /// The options of every command, a table of the commands, and a section for each command.
+    /// Returns the options of every command, a table of the commands, and a section for each command.
     fn reference() -> String {
         let pages = pages(crate::cli::Cli::command());
         let mut text =
@@ -194,7 +194,7 @@ mod tests {
         )
     }
 
-    /// A table of the arguments and options of a command: of those that every command has, or of the others.
+    /// Returns a table of the arguments and options of a command: of those that every command has, or of the others.
     fn options(page: &Command, of_every: bool) -> String {
         let shown = |arg: &&Arg| {
             let of_clap = ["help", "version"].contains(&arg.get_id().as_str());
@@ -223,7 +223,7 @@ mod tests {
         page.get_bin_name().unwrap_or(page.get_name()).to_owned()
     }
 
-    /// One line, with nothing in it that would end a cell of the table or begin a tag.
+    /// Returns one line, with nothing in it that would end a cell of the table or begin a tag.
     fn cell(text: &str) -> String {
         text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|").replace('<', "&lt;")
     }

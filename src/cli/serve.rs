@@ -109,7 +109,7 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The failure of the daemon. If a plugin of another keyring holds the socket, it is not to be taken over.
+/// Returns the failure of the daemon. If a plugin of another keyring holds the socket, it is not to be taken over.
 fn failed(error: DaemonError, config: &Config, dir: Option<&Dir>) -> Failure {
     let is_held = matches!(&error, DaemonError::Socket(SocketError::Held(_)));
     let failure = Failure::from(error);

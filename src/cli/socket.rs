@@ -8,7 +8,8 @@ use crate::listen::{Address, SocketError};
 /// The forms of an address.
 pub(super) const ADDRESS: &str = "--socket /run/claviger/kms.sock, or --socket @claviger";
 
-/// What to write instead of an address that is none. A mere name may be meant as a file here or as an abstract socket.
+/// Returns what to write instead of an address that is not valid. A mere name may be meant as a file here or as an
+/// abstract socket.
 pub(super) fn address(wrong: &str) -> String {
     let is_name = wrong.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     if wrong.is_empty() || !is_name {
@@ -19,7 +20,7 @@ pub(super) fn address(wrong: &str) -> String {
     )
 }
 
-/// What an operator can do about it, if that is known.
+/// Returns what an operator can do about it, if that is known.
 pub(super) fn hint(error: &SocketError) -> Option<String> {
     Some(match error {
         SocketError::NotADirectory(_) | SocketError::Occupied(_) => "move it away, or give another --socket".to_owned(),

@@ -21,7 +21,7 @@ pub(super) struct KeyRow {
     destroyed_generation: Option<u64>,
 }
 
-/// One row for each key and each tomb, in the record's order.
+/// Returns one row for each key and each tomb, in the record's order.
 pub(super) fn key_rows(keyring: &Keyring) -> Vec<KeyRow> {
     keyring.entries().iter().map(key_row).collect()
 }
@@ -66,8 +66,8 @@ enum KeyLayout {
 /// From the widest to the narrowest.
 const KEY_LAYOUTS: [KeyLayout; 4] = [KeyLayout::Times, KeyLayout::Dates, KeyLayout::Promotion, KeyLayout::Stacked];
 
-/// The rows as a table for people, of at most `width` columns, unless a key_id is longer. `unwrapped` says how many
-/// seeds each key has unwrapped in a running plugin, if that is known.
+/// Returns the rows as a table for people, of at most `width` columns, unless a key_id is longer. `unwrapped` says how
+/// many seeds each key has unwrapped in a running plugin, if that is known.
 pub(super) fn fitting_key_table(
     rows: &[KeyRow],
     unwrapped: Option<&BTreeMap<String, u64>>,

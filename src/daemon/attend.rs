@@ -45,7 +45,7 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// A daemon whose keyring is not open yet.
+    /// Returns a daemon whose keyring is not open yet.
     pub(super) fn new(signals: Signals, systemd: Systemd, unsealer: Unsealer) -> Self {
         Self { signals, systemd, unsealer, stage: Stage::Sealed, is_refused: false }
     }

@@ -101,7 +101,7 @@ impl Dir {
         Ok((ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino))
     }
 
-    /// The uid of its owner.
+    /// Returns the uid of its owner.
     pub fn owner(&self) -> u32 {
         self.uid
     }
@@ -126,12 +126,12 @@ impl Dir {
         Ok(dir)
     }
 
-    /// The path of the directory.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The path of `name` in this directory.
+    /// Returns the path of `name` in this directory.
     pub fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -148,7 +148,7 @@ impl Dir {
         }
     }
 
-    /// The names in the directory, sorted.
+    /// Returns the names in the directory, sorted.
     ///
     /// # Errors
     /// When it cannot be listed.
@@ -229,7 +229,7 @@ impl Dir {
     }
 }
 
-/// The directory that contains `path`. For a bare name it is `.`.
+/// Returns the directory that contains `path`. For a bare name it is `.`.
 pub(super) fn parent_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),

@@ -10,7 +10,7 @@ pub(super) const PRIVATE_DIRECTORY: u32 = 0o700;
 /// The permissions of everybody but the owner.
 pub(super) const OTHERS: u32 = 0o077;
 
-/// The kind of a file.
+/// Returns the kind of a file.
 pub(super) fn kind_of(stat: &Stat) -> FileKind {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => FileKind::Regular,
@@ -22,7 +22,7 @@ pub(super) fn kind_of(stat: &Stat) -> FileKind {
     }
 }
 
-/// The permission bits of a file, with set-uid, set-gid and sticky.
+/// Returns the permission bits of a file, with set-uid, set-gid and sticky.
 pub(super) fn permissions(stat: &Stat) -> u32 {
     stat.st_mode & 0o7777
 }

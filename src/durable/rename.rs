@@ -17,7 +17,7 @@ pub(super) fn rename_new(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to:
     }
 }
 
-/// A new link fails if the name exists.
+/// Returns a new link fails if the name exists.
 fn link_new(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to: &str) -> Result<()> {
     match fs::linkat(&from_dir, from, &to_dir, to, AtFlags::empty()) {
         Ok(()) => fs::unlinkat(from_dir, from, AtFlags::empty()),

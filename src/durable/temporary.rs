@@ -7,7 +7,8 @@ use super::error::{DurableError, Result};
 /// The end of the name, after 16 random hexadecimal digits.
 const TEMPORARY: &str = ".new";
 
-/// A new name for the temporary file that will become `name`. It is random, so that no two writes use the same file.
+/// Returns a new name for the temporary file that will become `name`. It is random, so that no two writes use the same
+/// file.
 pub(super) fn temporary_name(name: &str) -> Result<String> {
     let random = rand::rngs::SysRng.try_next_u64().map_err(|error| DurableError::Io {
         action: "naming a temporary file for",

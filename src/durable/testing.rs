@@ -32,7 +32,7 @@ pub(super) fn survive(path: &Path) -> Result<()> {
     }
 }
 
-/// An empty private directory. It is removed when the first of the two is dropped.
+/// Returns an empty private directory. It is removed when the first of the two is dropped.
 pub fn private() -> (tempfile::TempDir, Dir) {
     let keep = tempfile::tempdir().unwrap();
     let dir = Dir::open_or_create(keep.path()).unwrap();

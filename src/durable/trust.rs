@@ -65,7 +65,7 @@ fn check_links(path: &Path, owner: u32) -> Result<()> {
     Ok(())
 }
 
-/// Root and this user are trusted. If this user is not root, the owner is trusted, too.
+/// Whether a user is trusted: root, this user, and the owner if this user is not root.
 fn is_trusted(uid: u32, owner: u32) -> bool {
     let us = rustix::process::geteuid();
     uid == 0 || uid == us.as_raw() || (!us.is_root() && uid == owner)

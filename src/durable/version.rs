@@ -12,7 +12,7 @@ pub struct Version {
     changed: (i64, i64),
 }
 
-/// The version of the file at `path`. Returns `None` if there is no file.
+/// Returns the version of the file at `path`. Returns `None` if there is no file.
 pub fn version(path: &Path) -> Option<Version> {
     let stat = fs::stat(path).ok()?;
     Some(Version {

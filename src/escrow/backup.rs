@@ -105,7 +105,7 @@ impl From<TextError> for BackupError {
 }
 
 impl Backup {
-    /// The SHA-256 of the record.
+    /// Returns the SHA-256 of the record.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.record)
     }
@@ -186,7 +186,7 @@ fn of_record(bytes: &[u8], identities: &Identities) -> Result<Backup, BackupErro
     Ok(Backup { keyring, record: Zeroizing::new(bytes.to_vec()), root, earlier: Vec::new(), created: None })
 }
 
-/// The contents of the backup, for people. Reading a backup makes this text anew and compares it.
+/// Returns the contents of the backup, for people. Reading a backup makes this text anew and compares it.
 fn manifest(keyring: &Keyring, record: Digest, created: Time) -> String {
     let mut lines = vec![
         HEAD.to_owned(),

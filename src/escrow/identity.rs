@@ -122,7 +122,7 @@ impl Identities {
     /// identity, `text` may contain enough shares of one.
     ///
     /// # Errors
-    /// When `text` contains no identity, a line that is none of these, or shares that do not give an identity.
+    /// When `text` contains no identity, another kind of line, or shares that do not give an identity.
     pub fn parse(text: &str) -> Result<Self, IdentityError> {
         let is_identity = |line: &&str| !line.is_empty() && !line.starts_with('#') && !is_share(line);
         let lines = text.lines().map(str::trim).filter(is_identity);
@@ -132,7 +132,7 @@ impl Identities {
         if identities.is_empty() { Err(IdentityError::NotIdentity) } else { Ok(Self(identities)) }
     }
 
-    /// The recipients of these identities.
+    /// Returns the recipients of these identities.
     pub fn recipients(&self) -> Vec<Recipient> {
         self.0.iter().map(|identity| Recipient(identity.to_public())).collect()
     }

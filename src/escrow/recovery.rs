@@ -37,7 +37,7 @@ pub enum RecoveryError {
     Memory(#[from] SecretError),
 }
 
-/// The recipients of `recoveries`.
+/// Returns the recipients of `recoveries`.
 ///
 /// # Errors
 /// When age does not know one of them.

@@ -267,7 +267,7 @@ mod tests {
         combine(&read)
     }
 
-    /// Every subset of `shares` that has `count` elements.
+    /// Returns every subset of `shares` that has `count` elements.
     fn choices(shares: &[Share], count: u32) -> Vec<Vec<&Share>> {
         let is_chosen = |mask: u32, place: usize| mask >> place & 1 == 1;
         let masks = (0..1_u32 << shares.len()).filter(|mask| mask.count_ones() == count);

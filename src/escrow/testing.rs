@@ -4,7 +4,7 @@ use age::secrecy::ExposeSecret;
 
 use super::identity::{Identities, Recipient};
 
-/// A new recipient, and its identity as `age-keygen` prints it.
+/// Returns a new recipient, and its identity as `age-keygen` prints it.
 pub fn identity() -> (Recipient, Identities) {
     let identity = age::x25519::Identity::generate();
     let text = format!("# created: now\n\n{}\n", identity.to_string().expose_secret());

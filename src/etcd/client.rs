@@ -131,22 +131,22 @@ impl Client {
         }
     }
 
-    /// The error for an endpoint that counted more keys than it sent.
+    /// Returns the error for an endpoint that counted more keys than it sent.
     pub fn cut_short(&self, sent: u64, counted: u64) -> EtcdError {
         EtcdError::CutShort { url: self.endpoints[self.current].0.clone(), sent, counted }
     }
 
-    /// The error for an endpoint that sends far more keys than it counted.
+    /// Returns the error for an endpoint that sends far more keys than it counted.
     pub fn endless(&self, sent: u64, counted: u64) -> EtcdError {
         EtcdError::Endless { url: self.endpoints[self.current].0.clone(), sent, counted }
     }
 
-    /// The error for an endpoint that says that it has more keys than any etcd.
+    /// Returns the error for an endpoint that says that it has more keys than any etcd.
     pub fn incredible(&self, counted: u64) -> EtcdError {
         EtcdError::Incredible { url: self.endpoints[self.current].0.clone(), counted }
     }
 
-    /// The error for an endpoint whose keys come too slowly.
+    /// Returns the error for an endpoint whose keys come too slowly.
     pub fn slow(&self, sent: u64, waited: Duration) -> EtcdError {
         EtcdError::Slow { url: self.endpoints[self.current].0.clone(), sent, seconds: waited.as_secs() }
     }
@@ -197,7 +197,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// The next keys; `None` after the last ones. A part without keys is no answer.
+    /// Returns the next keys; `None` after the last ones. A part without keys is no answer.
     ///
     /// # Errors
     /// When the stream breaks, or no key comes in time, or etcd has removed the revision meanwhile.

@@ -118,8 +118,8 @@ fn tuned(endpoint: Endpoint) -> Endpoint {
         .tcp_nodelay(true)
 }
 
-/// The name that the certificate of a server at this socket must have: as in etcd's own client, the name of the file
-/// without a port. The certificate of k3s is for `kine.sock`.
+/// Returns the name that the certificate of a server at this socket must have: as in etcd's own client, the name of the
+/// file without a port. The certificate of k3s is for `kine.sock`.
 fn name_of(path: &str) -> &str {
     let file = Path::new(path).file_name().and_then(|file| file.to_str()).unwrap_or(path);
     match file.rsplit_once(':') {

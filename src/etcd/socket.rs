@@ -16,7 +16,7 @@ use tonic::{codegen::Service, transport::Uri};
 pub(super) struct SocketConnector(PathBuf);
 
 impl SocketConnector {
-    /// A relative path is relative to the current directory of this process.
+    /// Resolves a path. A relative one is relative to the current directory of this process.
     pub(super) fn new(path: PathBuf) -> Self {
         Self(path)
     }

@@ -96,7 +96,7 @@ impl KeyManagementService for Api {
     }
 }
 
-/// The plugin's report of itself, with the answer to `canary`, if the peer is root or the plugin's own user.
+/// Returns the plugin's report of itself, with the answer to `canary`, if the peer is root or the plugin's own user.
 fn report(connection: &Connection, canary: Option<&str>) -> Option<AsciiMetadataValue> {
     let ours = rustix::process::geteuid().as_raw();
     [0, ours].contains(&connection.peer().uid).then_some(())?;

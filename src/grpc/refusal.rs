@@ -31,8 +31,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What the API server receives. `uid` is its name for the call, and goes to the log together with what is for an
-    /// operator only.
+    /// Returns what the API server receives. `uid` is its name for the call, and goes to the log together with what is
+    /// for an operator only.
     pub fn status(&self, uid: &str) -> Status {
         let detail = match self {
             Self::Encrypt(EncryptError::Random(error)) => Some(error.to_string()),

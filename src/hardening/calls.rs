@@ -111,7 +111,7 @@ fn of_a_new_socket(own: OwnFacts) -> Vec<Narrowed> {
     vec![member(group), member(real), mask(0o117), mask(0o177)]
 }
 
-/// What is allowed for some arguments only. If a call is here several times, one of them must fit.
+/// Returns what is allowed for some arguments only. If a call is here several times, one of them must fit.
 ///
 /// No call here reaches a network. A daemon that serves metrics at a port makes that socket before it confines itself.
 /// It cannot make another one, and `sendto` cannot connect this one.

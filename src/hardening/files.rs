@@ -90,7 +90,7 @@ pub fn restrict(needs: &Needs) -> Result<Restricted, FilesError> {
     Ok(Restricted { state, _process: process })
 }
 
-/// systemd may listen at an abstract name, which the full scope would put out of reach.
+/// Chooses the scopes. systemd may listen at an abstract name, which the full scope would put out of reach.
 fn scopes(abstract_manager: bool) -> BitFlags<Scope> {
     if abstract_manager { Scope::Signal.into() } else { Scope::from_all(RULES) }
 }

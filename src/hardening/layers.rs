@@ -32,7 +32,7 @@ pub struct Layers {
 }
 
 impl Layer {
-    /// Its name in logs and reports.
+    /// Returns its name in logs and reports.
     const fn as_str(self) -> &'static str {
         match self {
             Self::MemfdSecret => MEMORY,
@@ -49,7 +49,7 @@ impl fmt::Display for Layer {
 }
 
 impl Layers {
-    /// Each layer by its name, with how far it is in force.
+    /// Returns each layer by its name, with how far it is in force.
     pub fn by_name(&self) -> BTreeMap<String, String> {
         let Self { memory, landlock, seccomp } = self;
         let layers = [
@@ -77,7 +77,7 @@ pub enum LayerState {
 }
 
 impl LayerState {
-    /// A word for people and machines.
+    /// Returns a word for people and machines.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::On => "on",

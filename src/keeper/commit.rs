@@ -54,7 +54,7 @@ pub enum CommitError {
     #[error("the keyring has no room for more: {RESERVE} bytes are kept for a last rotation")]
     Full,
     /// The ledger's count has reached its maximum.
-    #[error("the ledger has no numbers left")]
+    #[error("the ledger has used every number that it can count to")]
     LedgerSpent,
     /// The new record cannot be decoded. This is a defect of this build.
     #[error("the new keyring does not read back: {0}")]
@@ -64,7 +64,7 @@ pub enum CommitError {
     Memory(#[from] SecretError),
     /// Somebody else has changed the root file or the record since it was read. This commit has not changed the
     /// keyring.
-    #[error("{} changed underneath", .0.display())]
+    #[error("{} was changed while this command ran", .0.display())]
     Overtaken(PathBuf),
     /// A file could not be read again before the change. Nothing was changed.
     #[error(transparent)]
@@ -518,7 +518,10 @@ mod tests {
         let version = store.load(load_by()).unwrap().unwrap().version;
         store.swap(Some(&version), b"another one").unwrap();
         let failed = add(&dir, &mut store, &opened).unwrap_err();
-        assert_eq!(failed.to_string(), format!("{} changed underneath", dir.path_of(KEYRING).display()));
+        assert_eq!(
+            failed.to_string(),
+            format!("{} was changed while this command ran", dir.path_of(KEYRING).display())
+        );
         assert_eq!(held(&mut store), Digest::of(b"another one"));
         assert!(!dir.contains(audit::FILE).unwrap() && !dir.contains(KEYRING_PREV).unwrap());
     }
@@ -529,7 +532,7 @@ mod tests {
         let root = Some(NewRoot { bytes: b"new", key_file: None });
         let commit = Commit { root_before: Some(b"another one"), root, ..Commit::default() };
         let failed = commit.run(StateFiles::new(&dir), &mut store).unwrap_err();
-        assert_eq!(failed.to_string(), format!("{} changed underneath", dir.path_of(ROOT).display()));
+        assert_eq!(failed.to_string(), format!("{} was changed while this command ran", dir.path_of(ROOT).display()));
         assert_eq!(**dir.read(ROOT, RECORD_MAX).unwrap(), *opened.root_file.bytes());
     }
 

@@ -225,5 +225,5 @@ fn a_plan_is_not_carried_out_after_a_slot_was_added() {
     let plan = planned(&dir, &[source(&first)]).unwrap();
     add_passphrase(&dir, "spoken");
     let refused = plan.carry_out(&dir, &Means::default(), None).map(drop).unwrap_err().to_string();
-    assert_eq!(refused, format!("{} changed underneath", dir.path_of(ROOT).display()));
+    assert_eq!(refused, format!("{} was changed while this command ran", dir.path_of(ROOT).display()));
 }

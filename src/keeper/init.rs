@@ -29,7 +29,7 @@ use crate::{
 /// The name of the slot that a set-up makes.
 const SLOT: &str = "file";
 
-/// The name of the file in the state directory that has the secret of that slot.
+/// Returns the name of the file in the state directory that has the secret of that slot.
 pub fn first_key_file() -> String {
     key_file_name(SLOT)
 }

@@ -111,7 +111,7 @@ impl Opened {
         Mark::of(keyring, digest, self.listed.count()).after(self.mark.as_ref(), keyring)
     }
 
-    /// If the root key was known, no slot was opened now. Then copies from `before` which slot had opened.
+    /// Copies from `before` which slot had opened, if the root key was known, so that no slot was opened now.
     fn after(mut self, before: &Self) -> Self {
         if self.slots.iter().all(|slot| !slot.opened) {
             let opened = |name: &str| before.slots.iter().any(|slot| slot.opened && slot.name == name);

@@ -266,7 +266,7 @@ mod tests {
         Some(outcome?.map(|unsealed| Some(unsealed?.generation)).map_err(|error| error.to_string()))
     }
 
-    /// Why it is degraded, and whether a restart would serve what is on the disk.
+    /// Returns why it is degraded, and whether a restart would serve what is on the disk.
     fn reason(served: &Published) -> Option<(String, bool)> {
         served.degraded().map(|degraded| (degraded.reason.clone(), degraded.no_successor))
     }

@@ -156,7 +156,7 @@ mod tests {
         add_passphrase(&dir, "spoken");
         let before = opened(&dir).keyring.root_id();
         let refused = rekey(&dir, &slow(&dir, |dir| add_passphrase(dir, "third"))).unwrap_err().to_string();
-        assert_eq!(refused, format!("{} changed underneath", dir.path_of("root").display()));
+        assert_eq!(refused, format!("{} was changed while this command ran", dir.path_of("root").display()));
         assert_eq!((slots(&dir).unwrap().len(), opened(&dir).keyring.root_id()), (3, before));
     }
 

@@ -269,7 +269,7 @@ mod tests {
         let meanwhile: fn(&Dir) = |dir| add_passphrase(dir, "third");
         let (_keep, dir) = set_up();
         add_passphrase(&dir, "spoken");
-        let changed = format!("{} changed underneath", dir.path_of("root").display());
+        let changed = format!("{} was changed while this command ran", dir.path_of("root").display());
         let act = SlotAct::Remove("file".to_owned());
         let refused = change_slots(&dir, &slow(&dir, meanwhile), &act).unwrap_err().to_string();
         assert_eq!((refused, names(&dir).join(" ")), (changed.clone(), "file spoken third".to_owned()));

@@ -52,9 +52,12 @@ pub enum ChangeError {
     /// The keyring has no blob for this recipient.
     #[error("{0} is not a recovery recipient")]
     UnknownRecipient(String),
-    /// No number is left for a key or for the next generation.
-    #[error("the keyring has no numbers left")]
-    Exhausted,
+    /// No number is left for the next generation.
+    #[error("the keyring has used every generation up to {GENERATION_MAX}")]
+    LastGeneration,
+    /// No number is left for a key.
+    #[error("the keyring has used every key number up to {SEQ_MAX}")]
+    LastSeq,
     /// No key could be made.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -217,14 +220,14 @@ impl Keyring {
     }
 }
 
-/// The generation after `generation`.
+/// Returns the generation after `generation`.
 pub(super) fn next_generation(generation: u64) -> Result<u64, ChangeError> {
-    if generation < GENERATION_MAX { Ok(generation + 1) } else { Err(ChangeError::Exhausted) }
+    if generation < GENERATION_MAX { Ok(generation + 1) } else { Err(ChangeError::LastGeneration) }
 }
 
-/// The sequence number after `seq`.
+/// Returns the sequence number after `seq`.
 pub(super) fn next_seq(seq: u32) -> Result<u32, ChangeError> {
-    if seq < SEQ_MAX { Ok(seq + 1) } else { Err(ChangeError::Exhausted) }
+    if seq < SEQ_MAX { Ok(seq + 1) } else { Err(ChangeError::LastSeq) }
 }
 
 #[cfg(test)]
@@ -249,7 +252,7 @@ mod tests {
     }
 
     impl Fixture {
-        /// A keyring with a primary key and a pending one.
+        /// Returns a keyring with a primary key and a pending one.
         fn new() -> Self {
             let root = RootKey::generate(&mut SysRng).unwrap();
             let keyring = Keyring::create(&mut SysRng, &root, UUID, Vec::new(), now()).unwrap();
@@ -388,10 +391,10 @@ mod tests {
         assert_eq!(refused.to_string(), format!("key {second} is compromised and cannot be promoted"));
         fixture.keyring.generation = GENERATION_MAX;
         let refused = fixture.keyring.disable(second, RECORD).unwrap_err();
-        assert_eq!(refused.to_string(), "the keyring has no numbers left");
+        assert_eq!(refused.to_string(), "the keyring has used every generation up to 1099511627776");
         fixture.keyring.generation = 2;
         fixture.keyring.keys_mut().last().unwrap().seq = SEQ_MAX;
         let refused = fixture.keyring.add(&[], &mut SysRng, &fixture.root, RECORD, now()).map(drop).unwrap_err();
-        assert_eq!(refused.to_string(), "the keyring has no numbers left");
+        assert_eq!(refused.to_string(), "the keyring has used every key number up to 2147483648");
     }
 }

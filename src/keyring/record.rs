@@ -383,7 +383,8 @@ mod tests {
         keyring: Keyring,
     }
 
-    /// One key in every state, one of them compromised, two tombs, two recipients, two nodes, a forked past, a restore.
+    /// Returns one key in every state, one of them compromised, two tombs, two recipients, two nodes, a forked past, a
+    /// restore.
     fn fixture() -> Fixture {
         let root = RootKey::generate(&mut SysRng).unwrap();
         let recoveries = ['q', 'p'].map(testing::recovery).into();
@@ -421,7 +422,7 @@ mod tests {
             format!("{message} {}\n", base64(&tag)).into_bytes()
         }
 
-        /// The record without its last line.
+        /// Returns the record without its last line.
         fn unsigned(&self) -> String {
             let text = String::from_utf8(self.encode()).unwrap();
             text[..text.rfind("---").unwrap()].to_owned()

@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(State::ALL.map(State::unwraps), [true, true, true, false]);
     }
 
-    /// The rows of the table in the document that has this head.
+    /// Returns the rows of the table in the document that has this head.
     fn rows(head: &str) -> Vec<&'static str> {
         PAGE.lines().skip_while(|line| *line != head).skip(2).take_while(|line| line.starts_with('|')).collect()
     }

@@ -12,12 +12,12 @@ use super::{
     time::Time,
 };
 
-/// The time of every event in these tests.
+/// Returns the time of every event in these tests.
 pub fn now() -> Time {
     Time::parse("2026-11-23T20:14:48Z").unwrap()
 }
 
-/// A keyring of generation 1 under `root`.
+/// Returns a keyring of generation 1 under `root`.
 pub fn keyring(root: &RootKey, uuid: Uuid) -> Keyring {
     Keyring::create(&mut SysRng, root, uuid, Vec::new(), now()).unwrap()
 }
@@ -43,12 +43,12 @@ pub fn with_tomb(mut keyring: Keyring, seq: u32) -> Keyring {
     keyring
 }
 
-/// A made-up digest of the record of `generation`.
+/// Returns a made-up digest of the record of `generation`.
 pub fn digest(generation: u64) -> Digest {
     Digest::of(&generation.to_be_bytes())
 }
 
-/// The next generation, after `change`. It lists the record before it with the [`digest`] of its generation.
+/// Returns the next generation, after `change`. It lists the record before it with the [`digest`] of its generation.
 pub fn later(keyring: &Keyring, change: impl FnOnce(&mut Keyring)) -> Keyring {
     let mut later = keyring.clone();
     later.past = keyring.past.then(keyring.generation, digest(keyring.generation));
@@ -81,13 +81,13 @@ pub fn set_state(keyring: &Keyring, index: usize, state: State) -> Keyring {
     })
 }
 
-/// A blob for a made-up recipient: this character, repeated. Nobody has its identity.
+/// Returns a blob for a made-up recipient: this character, repeated. Nobody has its identity.
 pub fn recovery(character: char) -> Recovery {
     let recipient = format!("age1{}", String::from(character).repeat(58));
     Recovery::new(&recipient, vec![7; 400]).unwrap()
 }
 
-/// The next generation of `keyring`, whose record is `record`, after its home has moved to etcd.
+/// Returns the next generation of `keyring`, whose record is `record`, after its home has moved to etcd.
 pub fn moved_to_etcd(keyring: &Keyring, record: Digest, prefix: &str) -> Keyring {
     let mut moved = later(keyring, |_| {});
     moved.past = keyring.past.then(keyring.generation, record);

@@ -43,7 +43,7 @@ impl Listener {
     }
 }
 
-/// The socket that systemd made and passed on (`sd_listen_fds(3)`), if it did.
+/// Returns the socket that systemd made and passed on (`sd_listen_fds(3)`), if it did.
 ///
 /// # Errors
 /// When systemd passed on something else than a Unix socket that listens.

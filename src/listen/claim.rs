@@ -30,7 +30,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// The claim to a place where our socket of this identity is.
+    /// Returns the claim to a place where our socket of this identity is.
     pub(super) fn new(place: Place, access: Access, identity: FileId, lock: OwnedFd) -> Self {
         Self { place, access, identity, lock, next: None }
     }

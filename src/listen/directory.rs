@@ -59,7 +59,7 @@ fn check(real: &Path) -> Result<(), SocketError> {
     Ok(durable::check_ancestors(real, ours)?)
 }
 
-/// The user whom this process runs as.
+/// Returns the user whom this process runs as.
 pub(super) fn our_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }

@@ -59,7 +59,7 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// A door without connections. Its connections end when the sender of `closing` is dropped.
+    /// Returns a door without connections. Its connections end when the sender of `closing` is dropped.
     pub(super) fn new(service: Arc<Service>, peers: Peers, closing: watch::Receiver<()>) -> Self {
         let (guests, refused) = (JoinSet::new(), JoinSet::new());
         Self { service, peers, closing, guests, refused, full: Quota::new(QUIET) }

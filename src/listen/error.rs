@@ -90,7 +90,7 @@ fn writers(mode: u32) -> &'static str {
     if mode & 0o002 == 0 { "its group" } else { "others" }
 }
 
-/// The error of a step that the kernel refused.
+/// Returns the error of a step that the kernel refused.
 pub(super) fn failed(step: &'static str, path: &Path, error: impl Into<io::Error>) -> SocketError {
     SocketError::Io { step, path: path.to_owned(), error: error.into() }
 }

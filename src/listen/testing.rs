@@ -98,7 +98,7 @@ impl Plugin {
         endpoint.connect_with_connector(lend).await.unwrap()
     }
 
-    /// A connection over which nothing was sent yet.
+    /// Returns a connection over which nothing was sent yet.
     pub(crate) async fn connect(&self) -> UnixStream {
         UnixStream::connect(&self.path).await.unwrap()
     }
@@ -136,16 +136,16 @@ pub(crate) async fn counted(service: &Service, line: &str) {
         .unwrap_or_else(|_| panic!("no {line} in {}", service.metrics().exposition(None).unwrap()));
 }
 
-/// Nothing is counted.
+/// Counts nothing.
 #[cfg(not(feature = "metrics"))]
 pub(crate) async fn counted(_: &Service, _: &str) {}
 
-/// A socket that listens at `path`.
+/// Returns a socket that listens at `path`.
 pub(crate) fn bind(path: &Path) -> Listener {
     listen_on(&Address::Path(path.to_owned()), Access::default()).unwrap()
 }
 
-/// Why no socket can be made at `path`.
+/// Returns why no socket can be made at `path`.
 pub(crate) fn refused(path: &Path) -> String {
     listen_on(&Address::Path(path.to_owned()), Access::default()).unwrap_err().to_string()
 }
@@ -208,7 +208,7 @@ pub(crate) fn begin_status(
     (feed, async { timeout(SOON, call).await.unwrap().unwrap() })
 }
 
-/// The status of a failed call, from the headers of its answer.
+/// Returns the status of a failed call, from the headers of its answer.
 pub(crate) fn refusal(response: &Response<tonic::body::Body>) -> Option<Status> {
     Status::from_header_map(response.headers())
 }

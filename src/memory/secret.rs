@@ -37,7 +37,7 @@ pub enum Protection {
 static PROTECTION: OnceLock<Protection> = OnceLock::new();
 
 impl Protection {
-    /// The best protection that this kernel has, unless [`choose_locked`](Self::choose_locked) was called
+    /// Returns the best protection that this kernel has, unless [`choose_locked`](Self::choose_locked) was called
     /// earlier.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl Protection {
         PROTECTION.get_or_init(|| Self::Locked);
     }
 
-    /// The name of the system call.
+    /// Returns the name of the system call.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hidden => "memfd_secret",
@@ -104,7 +104,7 @@ unsafe impl<const N: usize> Send for Secret<N> {}
 unsafe impl<const N: usize> Sync for Secret<N> {}
 
 impl<const N: usize> Secret<N> {
-    /// `N` zero bytes. The caller writes the secret into them.
+    /// Returns `N` zero bytes. The caller writes the secret into them.
     ///
     /// # Errors
     /// When the kernel cannot map the pages, lock them, or keep them out of dumps and children.
@@ -116,7 +116,7 @@ impl<const N: usize> Secret<N> {
         Ok(Self { bytes: pages.keep().cast() })
     }
 
-    /// `N` random bytes.
+    /// Returns `N` random bytes.
     ///
     /// # Errors
     /// As [`Secret::zeroed`], or when the random source fails.
@@ -126,13 +126,13 @@ impl<const N: usize> Secret<N> {
         Ok(secret)
     }
 
-    /// The bytes. The name makes every use easy to find.
+    /// Returns the bytes. The name makes every use easy to find.
     pub fn expose(&self) -> &[u8; N] {
         // SAFETY: the mapping holds N initialised bytes and lives as long as `self`; `&self` rules out a writer.
         unsafe { self.bytes.as_ref() }
     }
 
-    /// The bytes, for writing in place.
+    /// Returns the bytes, for writing in place.
     pub fn expose_mut(&mut self) -> &mut [u8; N] {
         // SAFETY: as in `expose`; `&mut self` rules out any other reference.
         unsafe { self.bytes.as_mut() }
@@ -162,7 +162,7 @@ impl SecretBytes {
         Ok(Self { memory, length })
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn expose(&self) -> &[u8] {
         &self.memory.expose()[..self.length]
     }
@@ -283,7 +283,7 @@ mod tests {
         assert!(output.status.success(), "{way}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// The `VmFlags` of the mapping that begins at these pages.
+    /// Returns the `VmFlags` of the mapping that begins at these pages.
     fn kernel_flags(pages: &SecretPages) -> Vec<String> {
         let start = format!("{:x}-", pages.start.as_ptr() as usize);
         let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();

@@ -96,7 +96,7 @@ mod tests {
         black_box(&mut [PATTERN; DEEPEST]);
     }
 
-    /// How many bytes of the pattern are on this thread's stack, below the caller's frame.
+    /// Returns how many bytes of the pattern are on this thread's stack, below the caller's frame.
     fn left_on_the_stack(memory: &File) -> usize {
         let mut stack = vec![0; 2 * DEPTH];
         let here = std::ptr::from_ref(&stack) as u64;

@@ -224,7 +224,7 @@ impl ModelCluster {
         self.records.push(self.keys().iter().map(|(seq, before)| (*seq, state(*seq, *before))).collect());
     }
 
-    /// The first API server writes what is stale, under the key that it has.
+    /// Has the first API server write what is stale, under the key that it has.
     fn rewrite(&mut self) {
         let pair = &self.pairs[0];
         if pair.age <= COASTING {
@@ -389,7 +389,7 @@ fn one_node(rules: Rules) -> Exploration {
     Exploration { rules, nodes: 1, api_servers: 1, objects: 2, until: 10, crashes: 3 }
 }
 
-/// Nothing is broken, however the events are ordered.
+/// Checks that nothing is broken, however the events are ordered.
 #[track_caller]
 fn holds(exploration: Exploration, states: usize) {
     let explored = explored(exploration);

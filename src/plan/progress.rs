@@ -34,12 +34,12 @@ impl RotationProgress {
         *self = Self::default();
     }
 
-    /// Since when every node serves `key` as the primary one.
+    /// Returns since when every node serves `key` as the primary one.
     pub fn published(&self, key: KeyId) -> Option<Ticks> {
         self.published.filter(|(seen, _)| *seen == key).map(|(_, at)| at)
     }
 
-    /// The last count of the API servers, if it is fresh.
+    /// Returns the last count of the API servers, if it is fresh.
     pub(super) fn fresh_count(&self, world: &ClusterNow) -> Option<ApiServers> {
         self.counted.filter(|counted| counted.at.after(FRESH) >= world.now)
     }

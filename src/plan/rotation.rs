@@ -45,7 +45,7 @@ impl Phase {
     }
 }
 
-/// The plan of a rotation. It is kept on the disk, and is a hint: whoever goes on checks every gate again.
+/// The plan of a rotation. It is kept on the disk, and is a hint: a command that goes on checks every gate again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RotationPlan {
     /// Identifies it.

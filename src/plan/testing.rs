@@ -12,19 +12,19 @@ use super::{
     world::{ApiServers, ClusterNow, KeyNow, NodeNow, RecordNow, Scanned, ServedNow, Ticks, Timeouts},
 };
 
-/// The key with this number.
+/// Returns the key with this number.
 pub fn key(seq: u32) -> KeyId {
     KeyId::new(seq, &Commitment([u8::try_from(seq).unwrap(); 32]))
 }
 
-/// The record with this number. Those with lower numbers are its past.
+/// Returns the record with this number. Those with lower numbers are its past.
 pub fn record(number: u8, keys: &[(u32, State)]) -> RecordNow {
     let keys = keys.iter().map(|(seq, state)| KeyNow { id: key(*seq), state: *state, is_backed_up: true });
     let past = (1..number).rev().map(|number| Digest([number; 32]));
     RecordNow { digest: Digest([number; 32]), past: past.collect(), keys: keys.collect() }
 }
 
-/// A cluster of one node, which serves record 3 with key 2.
+/// Returns a cluster of one node, which serves record 3 with key 2.
 pub fn world() -> ClusterNow {
     let serves = ServedNow { record: Digest([3; 32]), primary: key(2), canary: Some(key(2)) };
     ClusterNow {
@@ -37,13 +37,13 @@ pub fn world() -> ClusterNow {
     }
 }
 
-/// A plan towards key 2, which every node serves.
+/// Returns a plan towards key 2, which every node serves.
 pub fn plan() -> RotationPlan {
     let begun = RotationPlan::begin(PlanId([9; 16]), (Digest([1; 32]), 1), Some(key(2)), BTreeSet::new(), now());
     RotationPlan { phase: Phase::Sweep, ..begun }
 }
 
-/// A scan that has found nothing, while key 2 was primary.
+/// Returns a scan that has found nothing, while key 2 was primary.
 pub fn clean(at: Ticks) -> Scanned {
     Scanned {
         primary: key(2),
@@ -58,7 +58,7 @@ pub fn clean(at: Ticks) -> Scanned {
     }
 }
 
-/// A count of the API servers.
+/// Returns a count of the API servers.
 pub fn counted(at: Ticks, count: u64) -> ApiServers {
     ApiServers { at, count }
 }

@@ -14,19 +14,19 @@ use crate::{crypto::Digest, keyring::state::State};
 
 const NOW: Ticks = Ticks(Duration::from_hours(1));
 
-/// The world at one o'clock.
+/// Returns the world at one o'clock.
 fn at_one() -> ClusterNow {
     ClusterNow { now: NOW, ..world() }
 }
 
-/// A run that has seen everything that has to be seen.
+/// Returns a run that has seen everything that has to be seen.
 fn seen() -> RotationProgress {
     let mut seen = RotationProgress { scanned: Some(clean(NOW)), counted: Some(counted(NOW, 1)), ..Default::default() };
     seen.see_published(key(2), Ticks::default());
     seen
 }
 
-/// The same, while this key was primary.
+/// Returns the same, while this key was primary.
 fn seen_under(seq: u32) -> RotationProgress {
     with_scan(|scanned| scanned.primary = key(seq))
 }

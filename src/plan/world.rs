@@ -40,7 +40,8 @@ impl Timeouts {
     /// How long the kernel may take to deliver a write that was given up.
     const DELIVERY: Duration = Duration::from_secs(20);
 
-    /// For how long an API server may still write under the old key after its plugin serves another primary key.
+    /// Returns for how long an API server may still write under the old key after its plugin serves another primary
+    /// key.
     pub fn quiet(self) -> Duration {
         let standard = Self::default();
         let longest = self.kms.max(standard.kms).saturating_add(self.request.max(standard.request));
@@ -126,9 +127,9 @@ pub struct Scanned {
     pub stale: u64,
     /// How many of these are under another key of ours.
     pub under_other_keys: u64,
-    /// How many of these could not be written again when it was tried last.
+    /// How many of these could not be rewritten when it was tried last.
     pub failed: u64,
-    /// Events that are not under the primary key. They are not written again, because that would renew their lifetime.
+    /// Events that are not under the primary key. They are not rewritten, because that would renew their lifetime.
     pub events: u64,
     /// Values that a write does not change: they are damaged, or under a key that is missing or disabled.
     pub unchangeable: u64,

@@ -188,7 +188,7 @@ mod tests {
         source
     }
 
-    /// The scan of a clean cluster.
+    /// Returns the scan of a clean cluster.
     fn scan() -> ScanReport {
         ScanReport {
             format: "claviger/scan/v1",

@@ -330,7 +330,7 @@ mod tests {
         RootKey::generate(&mut SysRng).unwrap()
     }
 
-    /// A report with a line of every kind, and names that nobody should use.
+    /// Returns a report with a line of every kind, and names that nobody should use.
     fn odd(root: &RootKey) -> VerifyReport {
         let mut odd = report(root, UUID);
         odd.keyring.restored = Some(4);

@@ -150,7 +150,7 @@ impl Shortfall {
 /// What a verification ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerifyOutcome {
-    /// Every value is as it has to be.
+    /// Every value is as configured.
     Clean,
     /// Something is not.
     LeftOver,

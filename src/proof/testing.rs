@@ -11,7 +11,7 @@ use super::report::{KeyringNow, MovedResource, ReadEtcd, ReadFile, VerifiedGroup
 /// The commitment of the primary key.
 pub const PRIMARY: Commitment = Commitment([7; 32]);
 
-/// A group of values under the primary key.
+/// Returns a group of values under the primary key.
 pub fn group(resource: &str, objects: u64) -> VerifiedGroup {
     VerifiedGroup {
         resource: resource.to_owned(),
@@ -26,7 +26,7 @@ pub fn group(resource: &str, objects: u64) -> VerifiedGroup {
     }
 }
 
-/// A group of values in plaintext.
+/// Returns a group of values in plaintext.
 pub fn plaintext(resource: &str, objects: u64, found: &[FindingKind]) -> VerifiedGroup {
     let provider = "identity".to_owned();
     VerifiedGroup {
@@ -39,12 +39,12 @@ pub fn plaintext(resource: &str, objects: u64, found: &[FindingKind]) -> Verifie
     }
 }
 
-/// An etcd at a revision.
+/// Returns an etcd at a revision.
 pub fn etcd(address: &str, revision: u64, cluster: Option<u64>) -> ReadEtcd {
     ReadEtcd { revision, cluster, addresses: vec![address.to_owned()] }
 }
 
-/// The report of a clean cluster with two etcds.
+/// Returns the report of a clean cluster with two etcds.
 pub fn report(root: &RootKey, uuid: Uuid) -> VerifyReport {
     let events = MovedResource { resource: "events".to_owned(), addresses: vec!["https://b".to_owned()] };
     VerifyReport {

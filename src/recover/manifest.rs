@@ -2,7 +2,7 @@
 //!
 //! What belongs to one object only is left out: its uid, its owners, its finalizers, its times, and who managed which
 //! field. Owners and finalizers are left out because a new object gets a new uid: the garbage collector of Kubernetes
-//! deletes an object whose owner's uid does not exist, and a finalizer is put back by whoever wants it.
+//! deletes an object whose owner's uid does not exist, and a controller that wants a finalizer puts it back.
 
 use std::collections::BTreeMap;
 

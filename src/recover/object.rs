@@ -40,7 +40,7 @@ pub struct ObjectKind {
     pub kind: String,
 }
 
-/// What begins like an object and is none.
+/// What begins like an object and is not a whole one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ObjectFault {
@@ -59,7 +59,7 @@ impl<'o> Encoded<'o> {
     /// Finds out how `object` is encoded.
     ///
     /// # Errors
-    /// When it begins like an object in protobuf or JSON, and is none.
+    /// When it begins like an object in protobuf or JSON, and is not a whole one.
     pub fn of(object: &'o [u8]) -> Result<Self, ObjectFault> {
         if let Some(message) = object.strip_prefix(PROTOBUF) {
             let (kind, raw) = unknown(message).ok_or(ObjectFault::Protobuf)?;

@@ -107,7 +107,7 @@ impl RecoverySink {
     }
 
     fn finish(mut self) -> Recovered {
-        // If nobody takes the last part, whoever should have taken it knows why.
+        // If nobody takes the last part, its receiver knows why.
         let _ = self.send();
         Recovered { is_satisfied: self.selector.is_satisfied(), missing: self.selector.missing() }
     }

@@ -38,7 +38,7 @@ fn keys_of(keyring: &Keyring) -> ValueKeys {
     keys
 }
 
-/// AES-256-GCM by another library than the one that opens.
+/// Seals with AES-256-GCM by another library than the one that opens.
 fn seal(key: &[u8], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).unwrap());
     let mut bytes = plaintext.to_vec();
@@ -46,7 +46,7 @@ fn seal(key: &[u8], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
     [&[3; 12], &bytes[..]].concat()
 }
 
-/// A value of KMS v2.
+/// Returns a value of KMS v2.
 fn value(key_id: &str, source: &[u8], data: &[u8], kind: u8) -> Vec<u8> {
     let mut bytes = b"k8s:enc:kms:v2:claviger:".to_vec();
     encoding::bytes::encode(1, &data.to_vec(), &mut bytes);
@@ -56,7 +56,7 @@ fn value(key_id: &str, source: &[u8], data: &[u8], kind: u8) -> Vec<u8> {
     bytes
 }
 
-/// A value as an API server writes it with the seed `seed`, under the primary key of `keyring`.
+/// Returns a value as an API server writes it with the seed `seed`, under the primary key of `keyring`.
 fn encrypted(keyring: &Keyring, seed: [u8; 32], etcd_key: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let key = primary(keyring);
     let id = key.id().to_string();
@@ -207,7 +207,7 @@ fn recovered(
     recover((keys, Form::Raw), (selection, summarizer.names()), scan, take)
 }
 
-/// The keys of the objects that are recovered, and the reasons for the others.
+/// Returns the keys of the objects that are recovered, and the reasons for the others.
 fn chosen(changes: &[Change<'_>], keys: &ValueKeys, selection: Selection) -> (Vec<String>, Vec<String>, Recovered) {
     let (mut opened, mut unopened) = (Vec::new(), Vec::new());
     let (_, recovered, taken) = recovered(changes, keys, selection, |part| {
@@ -248,7 +248,7 @@ fn thousands_of_objects_are_handed_on_in_their_order_with_their_bytes() {
     found.reverse();
     let expected: Vec<_> = names.iter().cloned().zip(2..).collect();
     assert!(found == expected, "the newest first, each once");
-    // Whoever takes them can end it.
+    // The receiver of the objects can end it.
     let mut parts = 0;
     let (outcome, _, taken) = recovered(&changes, &keys, Selection::All, |_| {
         parts += 1;
@@ -258,7 +258,7 @@ fn thousands_of_objects_are_handed_on_in_their_order_with_their_bytes() {
     assert!(matches!(&outcome.incomplete[..], [] | [Incomplete::Ended]));
 }
 
-/// Whoever can write to etcd can invent resources, until a scan counts all others as one.
+/// Anyone who can write to etcd can invent resources, until a scan counts all others as one.
 #[test]
 fn invented_resources_hide_no_object_of_the_one_that_is_chosen() {
     let invented: Vec<String> = (0..9000).map(|number| format!("/registry/r{number}/a")).collect();

@@ -42,7 +42,7 @@ impl FileSlot {
         self.path.is_some()
     }
 
-    /// The path of the key file of the slot `name`.
+    /// Returns the path of the key file of the slot `name`.
     fn path(&self, name: &str, state_dir: &Dir) -> PathBuf {
         self.path.clone().unwrap_or_else(|| state_dir.path_of(&key_file_name(name)))
     }
@@ -90,7 +90,7 @@ impl Sealer for FileSlot {
     }
 }
 
-/// The name that the key file of a slot has in the state directory.
+/// Returns the name that the key file of a slot has in the state directory.
 pub fn key_file_name(slot: &str) -> String {
     format!("slot-{slot}.key")
 }

@@ -51,7 +51,7 @@ impl Passphrase {
         }
     }
 
-    /// The same for a new passphrase.
+    /// Returns the same for a new passphrase.
     ///
     /// # Errors
     /// As [`Passphrase::new`], or when it is too short.
@@ -63,8 +63,8 @@ impl Passphrase {
 
 /// Provides passphrases, from a file or from somebody at a terminal.
 pub trait Passphrases: fmt::Debug + Send + Sync {
-    /// The passphrase of `slot`. `nth` counts the attempts, from 0. Returns `None` if there is no passphrase, or no
-    /// other one.
+    /// Returns the passphrase of `slot`. `nth` counts the attempts, from 0. Returns `None` if there is no passphrase,
+    /// or no other one.
     ///
     /// # Errors
     /// When the passphrase cannot be read or is refused.

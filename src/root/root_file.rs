@@ -355,7 +355,7 @@ mod tests {
         bytes: Vec<u8>,
     }
 
-    /// A root file with a file slot and an earlier root key.
+    /// Returns a root file with a file slot and an earlier root key.
     fn fixture() -> Fixture {
         let (keep, dir) = durable::testing::private();
         let root = RootKey::generate(&mut SysRng).unwrap();

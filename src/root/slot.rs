@@ -198,7 +198,7 @@ pub enum SlotFault {
     #[error("its body is not a sealed key")]
     Body,
     /// A part of the cost of Argon2id is missing or too high.
-    #[error("its lanes, memory or passes are missing, or beyond 8, 1048576 KiB and 10")]
+    #[error("its cost is not valid: expected 1 to 8 lanes, 1 to 10 passes, and at most 1048576 KiB of memory")]
     Cost,
     /// The parameter cannot contain the path.
     #[error("the path of its key file is not UTF-8")]

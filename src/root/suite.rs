@@ -53,7 +53,7 @@ impl Machine {
         Means::new(Some(self.credentials.clone()), Box::new(Knows("correct horse\n")))
     }
 
-    /// One sealer of each kind. The secrets are where they will be read from.
+    /// Returns one sealer of each kind. The secrets are where they will be read from.
     fn sealers(&self) -> Vec<Box<dyn Sealer>> {
         let cheap = Cost::new(1, 64, 1).unwrap();
         let passphrase = Arc::new(Passphrase::new(b"correct horse").unwrap());
@@ -81,7 +81,7 @@ impl Machine {
     }
 }
 
-/// A root file with only this slot.
+/// Returns a root file with only this slot.
 fn file(sealer: &dyn Sealer) -> (RootKey, RootFile) {
     let root = RootKey::generate(&mut SysRng).unwrap();
     let slot = Slot::seal(&mut SysRng, sealer.kind().as_str(), sealer, RootIn { uuid: UUID, root: &root }).unwrap();
@@ -201,7 +201,8 @@ fn a_cost_that_would_fill_the_machine_is_not_paid() {
         assert!(text.contains(from));
         let file = RootFile::parse(text.replacen(from, to, 1).as_bytes()).unwrap();
         let error = file.unseal(&machine.dir, &machine.means()).unwrap_err().to_string();
-        let expected = "its lanes, memory or passes are missing, or beyond 8, 1048576 KiB and 10";
+        let expected =
+            "its cost is not valid: expected 1 to 8 lanes, 1 to 10 passes, and at most 1048576 KiB of memory";
         assert!(error.contains(expected), "{to}: {error}");
     }
 }

@@ -26,7 +26,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// The group that counts all values beyond [`GROUPS_MAX`] groups.
+    /// Returns the group that counts all values beyond [`GROUPS_MAX`] groups.
     fn others() -> Self {
         let resource = Resource { name: "others".to_owned(), group: None };
         Self { resource, provider: UNKNOWN.to_owned(), key_id: None, commitment: None }

@@ -102,13 +102,14 @@ pub struct KnownKeys {
 }
 
 impl KnownKeys {
-    /// All keys of a keyring, each by the first half of its commitment. All values of the KMS v2 provider `name` must
-    /// be under them.
+    /// Returns all keys of a keyring, each by the first half of its commitment. All values of the KMS v2 provider
+    /// `name` must be under them.
     pub fn keyring(name: &str, uses: BTreeMap<[u8; 16], KeyUse>) -> Self {
         Self { provider: format!("kms:v2:{name}"), uses, is_whole: true }
     }
 
-    /// Only the primary key, by the first half of its commitment. A value under another key of claviger's is stale.
+    /// Returns only the primary key, by the first half of its commitment. A value under another key of claviger's is
+    /// stale.
     pub fn primary(name: &str, commitment_half: [u8; 16]) -> Self {
         let uses = [(commitment_half, KeyUse::Primary)].into();
         Self { provider: format!("kms:v2:{name}"), uses, is_whole: false }
@@ -203,7 +204,7 @@ impl Judge {
     }
 }
 
-/// The providers of the entry that covers `resource`.
+/// Returns the providers of the entry that covers `resource`.
 fn covering<'a>(coverage: &'a Coverage, resource: &Resource) -> Option<&'a EntryProviders> {
     coverage.of(&resource.name, resource.group.as_deref())
 }

@@ -149,7 +149,7 @@ fn next_key(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
 }
 
-/// The event loop of a client, in this thread.
+/// Returns the event loop of a client, in this thread.
 ///
 /// # Errors
 /// When the system does not give what it needs.

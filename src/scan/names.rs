@@ -123,7 +123,7 @@ impl Resource {
         }
     }
 
-    /// Whether it is that of events. They expire, so nobody writes them again.
+    /// Whether it is that of events. They expire, so nobody rewrites them.
     pub fn is_events(&self) -> bool {
         self.group.as_deref() == Some("") && is_titled_events(&self.name)
     }

@@ -53,12 +53,12 @@ pub struct FileDigest {
 }
 
 impl ScanSource {
-    /// A file of `bytes` bytes.
+    /// Returns a file of `bytes` bytes.
     pub fn snapshot(path: &Path, bytes: u64) -> Self {
         Self { file: Some(path.display().to_string()), bytes: Some(bytes), ..Self::new(SourceKind::Snapshot) }
     }
 
-    /// A live etcd with these addresses.
+    /// Returns a live etcd with these addresses.
     pub fn etcd(endpoints: Vec<String>) -> Self {
         Self { endpoints, ..Self::new(SourceKind::Etcd) }
     }

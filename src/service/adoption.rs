@@ -46,11 +46,11 @@ pub(super) struct Adoption {
     /// The last Status.
     status: Moment,
     /// The first Status that announced this key.
-    told: Moment,
+    first: Moment,
     /// The first Encrypt that was answered with this key after that.
     used: Moment,
     /// The Status by which the key counts as adopted.
-    confirmed: Moment,
+    adopted: Moment,
 }
 
 /// A moment in the life of a connection: milliseconds from its beginning, plus one. Zero: it has not happened yet.
@@ -72,7 +72,7 @@ impl Moment {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// How many seconds ago it came, on a connection that is `age` old.
+    /// Returns how many seconds ago it came, on a connection that is `age` old.
     fn seconds_ago(&self, age: Duration) -> Option<u64> {
         let after = self.0.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)?;
         Some(age.saturating_sub(after).as_secs())
@@ -99,15 +99,15 @@ pub struct ConnectionReport {
     /// Whether it has adopted that key.
     pub adopted: bool,
     /// Seconds since the first Status that announced that key.
-    #[serde(default)]
-    pub told_s: Option<u64>,
+    #[serde(default, rename = "told_s")]
+    pub announced_s: Option<u64>,
     /// Seconds since the first Encrypt that was answered with that key. `None` also if the peer got its seed under that
     /// key over an earlier connection.
     #[serde(default)]
     pub in_use_s: Option<u64>,
     /// Seconds since it has adopted that key.
-    #[serde(default)]
-    pub confirmed_s: Option<u64>,
+    #[serde(default, rename = "confirmed_s")]
+    pub adopted_s: Option<u64>,
 }
 
 impl Adoption {
@@ -118,9 +118,9 @@ impl Adoption {
             announced: ArcSwapOption::empty(),
             in_a_row: AtomicU32::new(0),
             status: Moment::default(),
-            told: Moment::default(),
+            first: Moment::default(),
             used: Moment::default(),
-            confirmed: Moment::default(),
+            adopted: Moment::default(),
         }
     }
 
@@ -129,14 +129,14 @@ impl Adoption {
         let (before, now) = (self.announced.swap(Some(Arc::new(Arc::clone(&key.id)))), self.since.elapsed());
         let is_same = before.is_some_and(|before| *before == key.id);
         if !is_same {
-            self.told.set(now);
+            self.first.set(now);
             self.used.clear();
-            self.confirmed.clear();
+            self.adopted.clear();
         }
         let in_a_row = if is_same { self.in_a_row.load(Ordering::Relaxed).saturating_add(1) } else { 1 };
         self.in_a_row.store(in_a_row, Ordering::Relaxed);
         if in_a_row >= IN_A_ROW {
-            self.confirmed.set_once(now);
+            self.adopted.set_once(now);
         }
         self.status.set(now);
     }
@@ -144,7 +144,7 @@ impl Adoption {
     /// Notes a call of Encrypt.
     pub(super) fn ask(&self) {
         self.in_a_row.store(0, Ordering::Relaxed);
-        self.confirmed.clear();
+        self.adopted.clear();
     }
 
     /// Notes that Encrypt was answered with the key `key_id`.
@@ -163,9 +163,9 @@ impl Adoption {
             status_s: self.status.seconds_ago(age),
             key_id: self.announced.load().as_ref().map(ToString::to_string),
             adopted: self.in_a_row.load(Ordering::Relaxed) >= IN_A_ROW,
-            told_s: self.told.seconds_ago(age),
+            announced_s: self.first.seconds_ago(age),
             in_use_s: self.used.seconds_ago(age),
-            confirmed_s: self.confirmed.seconds_ago(age),
+            adopted_s: self.adopted.seconds_ago(age),
         }
     }
 }

@@ -74,12 +74,12 @@ impl Connection {
         self.service.health()
     }
 
-    /// The process at the other end.
+    /// Returns the process at the other end.
     pub fn peer(&self) -> Peer {
         self.adoption.peer
     }
 
-    /// What the plugin reports of itself.
+    /// Returns what the plugin reports of itself.
     pub fn report(&self) -> SelfReport {
         self.service.report(&self.adoption)
     }
@@ -436,13 +436,13 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_announced_then_in_use_and_then_confirmed() {
+    fn a_key_is_announced_then_in_use_and_then_adopted() {
         let mut fixture = Fixture::new();
         let (connection, asking) = (fixture.connect(), fixture.connect());
         let seen = || {
             let report = asking.report().connections[0].clone();
-            assert_eq!(report.adopted, report.confirmed_s.is_some());
-            (report.told_s.is_some(), report.in_use_s.is_some(), report.confirmed_s.is_some())
+            assert_eq!(report.adopted, report.adopted_s.is_some());
+            (report.announced_s.is_some(), report.in_use_s.is_some(), report.adopted_s.is_some())
         };
         assert_eq!(seen(), (false, false, false));
         for _ in 0..2 {

@@ -29,7 +29,7 @@ pub enum Healthz {
 }
 
 impl Healthz {
-    /// The fixed sentence of the API's field `healthz`. Anything but `ok` is unhealthy to an API server.
+    /// Returns the fixed sentence of the API's field `healthz`. Anything but `ok` is unhealthy to an API server.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",

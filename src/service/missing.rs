@@ -79,8 +79,8 @@ impl MissingKeys {
         counts.add(key_id.parse().ok(), Instant::now());
     }
 
-    /// The keys for which calls were refused and which are not served now, and the number of calls for all other
-    /// key_ids.
+    /// Returns the keys for which calls were refused and which are not served now, and the number of calls for all
+    /// other key_ids.
     pub(super) fn report(&self, is_served: impl Fn(&str) -> bool) -> (Vec<MissingKey>, u64) {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = counts.keys.iter().map(|(key_id, MissingCalls { calls, last })| MissingKey {

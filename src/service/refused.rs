@@ -19,8 +19,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub struct RefusedCalls(Mutex<BTreeMap<(Method, i32), Quota>>);
 
 impl RefusedCalls {
-    /// If a line may be written about a call of `method` that failed with `code`, says how many were left out since the
-    /// last one.
+    /// Says, if a line may be written about a call of `method` that failed with `code`, how many were left out since
+    /// the last one.
     pub fn take(&self, method: Method, code: i32) -> Option<u64> {
         let mut quotas = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         quotas.entry((method, code)).or_insert_with(|| Quota::new(PERIOD)).take(Instant::now())

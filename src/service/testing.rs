@@ -11,14 +11,14 @@ use crate::{
     keyring::{self, state::State},
 };
 
-/// A service with an open keyring: a primary key, and one that is disabled.
+/// Returns a service with an open keyring: a primary key, and one that is disabled.
 pub fn open_service() -> Arc<Service> {
     let published = open_published();
     let layers = [("memory".to_owned(), "mlock".to_owned())];
     Arc::new(Service::new(published, layers.into()))
 }
 
-/// Such a keyring, published.
+/// Returns such a keyring, published.
 pub fn open_published() -> Arc<Published> {
     let published = Arc::new(Published::default());
     open(&published);

@@ -34,7 +34,7 @@ impl<'a> FileStore<'a> {
     }
 }
 
-/// The SHA-256 of the file.
+/// Returns the SHA-256 of the file.
 fn version_of(record: &[u8]) -> RecordVersion {
     RecordVersion(Digest::of(record).0.to_vec())
 }

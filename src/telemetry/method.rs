@@ -14,7 +14,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// Its name in metrics and logs.
+    /// Returns its name in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Status => "Status",

@@ -266,7 +266,7 @@ impl Drop for Guest {
     }
 }
 
-/// The metrics of the keyring. While sealed, there is only one: that it is sealed.
+/// Returns the metrics of the keyring. While sealed, there is only one: that it is sealed.
 fn of_keyring(keyring: Option<ServedKeyring>) -> Registry {
     let mut registry = Registry::default();
     let sealed = constant(keyring.is_none().into());

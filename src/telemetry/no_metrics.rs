@@ -18,30 +18,30 @@ pub struct Guest;
 
 #[allow(clippy::unused_self, reason = "as the metrics that count")]
 impl Metrics {
-    /// A call begins.
+    /// Counts a call that begins.
     pub fn call(&self, _: Method) -> Call {
         Call
     }
 
-    /// A connection is served.
+    /// Counts a connection that is served.
     pub fn accepted(&self) -> Guest {
         Guest
     }
 
-    /// A peer may not call.
+    /// Counts a peer that may not call.
     pub fn peer_refused(&self) {}
 
-    /// All places are taken.
+    /// Counts a peer that found all seats taken.
     pub fn no_place(&self) {}
 
-    /// A connection could not be accepted.
+    /// Counts a connection that could not be accepted.
     pub fn accept_failed(&self) {}
 
-    /// A self-test of wrapping and unwrapping has ended.
+    /// Notes how a self-test of wrapping and unwrapping has ended.
     pub fn self_test(&self, _: bool) {}
 }
 
 impl Call {
-    /// The call was answered.
+    /// Counts a call that was answered.
     pub fn answered(self, _: Code) {}
 }

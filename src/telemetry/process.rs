@@ -4,7 +4,7 @@ use std::fs;
 
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 
-/// The metrics of this process now. One that the kernel does not report is left out.
+/// Returns the metrics of this process now. One that the kernel does not report is left out.
 pub(super) fn now() -> Registry {
     let mut registry = Registry::default();
     let known = [

@@ -17,7 +17,7 @@ impl Quota {
         Self { period, said: None, left_out: 0 }
     }
 
-    /// If a line may be written `now`, says how many were left out since the last one.
+    /// Says, if a line may be written `now`, how many were left out since the last one.
     pub fn take(&mut self, now: Instant) -> Option<u64> {
         if self.said.is_some_and(|said| now.saturating_duration_since(said) < self.period) {
             self.left_out += 1;

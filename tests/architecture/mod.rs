@@ -9,10 +9,13 @@
 //! - **Sizes.** No file has more than 600 lines unless its header has a sentence that begins with "This file is long because".
 //!   A `mod.rs` has at most 60 lines that are neither `mod`, `use`, attribute, comment nor test. In `src/`, no line of comments
 //!   has more than 120 columns.
+//! - **Comments.** The comment of a function begins with a verb, or with "Whether" if the answer is yes or no. Words that a
+//!   reader has to solve like a puzzle are banned.
 //! - **Names.** No two types of the crate have one name. Types in tests do not count.
 //!
 //! What does not comply yet is listed by name. A list may only shrink: a test fails if a name in it is not needed any more.
 
+mod comments;
 mod graph;
 mod lexer;
 mod names;
@@ -28,6 +31,7 @@ use std::{
 };
 
 use self::{
+    comments::{banned_words, functions_without_a_verb},
     graph::{Circle, Graph},
     lexer::{tokens, without_tests},
     names::types,
@@ -177,6 +181,22 @@ fn no_line_of_comments_is_wider_than_code_may_be() {
     let wide = sources("src").into_iter().map(|source| (source.path, wide_comments(&source.text)));
     let found = wide.filter(|(_, lines)| !lines.is_empty());
     compare("have comments of more than 120 columns", &[], &found.collect());
+}
+
+#[test]
+fn the_comment_of_a_function_begins_with_what_the_function_does() {
+    let all = sources("src").into_iter().map(|source| (source.path, functions_without_a_verb(&source.text)));
+    compare(
+        "have functions whose comment begins with no verb",
+        &[],
+        &all.filter(|(_, lines)| !lines.is_empty()).collect(),
+    );
+}
+
+#[test]
+fn no_comment_is_a_puzzle() {
+    let all = sources("src").into_iter().map(|source| (source.path, banned_words(&source.text)));
+    compare("have words that a reader has to solve", &[], &all.filter(|(_, lines)| !lines.is_empty()).collect());
 }
 
 #[test]
@@ -403,6 +423,16 @@ mod checks {
         let graph = Graph::of(files);
         assert!(graph.circles().is_empty());
         assert_eq!(graph.folders_in_circles()["src/m/n"], ["src/m/n", "src/m/a"]);
+    }
+
+    #[test]
+    fn comments_without_a_verb_and_with_puzzles_are_seen() {
+        let code = "/// The name.\n#[allow(x)]\npub(super) async fn name() {}\n/// Returns it.\nfn it() {}\n\
+            /// Why it fails.\n#[test]\nfn fails() {}\n/// `a` is b.\nconst fn b() {}\n/// The type.\npub struct T;\n\
+            /// Whether it is.\npub fn is() {}\n";
+        assert_eq!(functions_without_a_verb(code), ["line 1: The name.", "line 9: `a` is b."]);
+        let puzzle = "// Whoever\nlet whoever = 1;\n//! Returns `None` if there is none.\n";
+        assert_eq!(banned_words(puzzle), ["line 1: not \"whoever\" but \"anyone who\""]);
     }
 
     #[test]

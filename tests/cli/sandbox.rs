@@ -390,6 +390,47 @@ pub(crate) fn snapshot(name: &str, answers: &[&Answer]) {
     settings.bind(|| insta::assert_snapshot!(case, answers.join("\n")));
 }
 
+/// Compares a whole report with the snapshot `name`. Numbers, hashes and the widths of columns differ from run to run, so
+/// they are `#`, `[HEX]` and two blanks. `[RUN]` is a directory of the tests.
+pub(crate) fn report_snapshot(name: &str, answer: &Answer) {
+    let Answer { line, code, stdout, stderr } = answer;
+    let verb = line.split_whitespace().nth(1).unwrap_or_default();
+    let (line, stdout, stderr) = (format!("claviger {verb} …"), masked(stdout), masked(stderr));
+    snapshot(name, &[&Answer { line, code: *code, stdout, stderr }]);
+}
+
+fn masked(text: &str) -> String {
+    let mut masked = String::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let length = |is_part: fn(char) -> bool| rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+        let (hex, number, blanks) = (
+            length(|c| c.is_ascii_digit() || ('a'..='f').contains(&c)),
+            length(|c| c.is_ascii_digit()),
+            length(|c| c == ' '),
+        );
+        let has = |is_part: fn(char) -> bool| rest[..hex].contains(is_part);
+        let is_hash = hex >= 8 && has(|c| c.is_ascii_digit()) && has(|c| c.is_ascii_lowercase());
+        let run = rest.strip_prefix("/tmp/claviger-").and_then(|name| Some(name.find('/')? + "/tmp/claviger-".len()));
+        let (taken, put) = match first {
+            '/' if run.is_some() => (run.unwrap_or(1), "[RUN]"),
+            _ if is_hash => (hex, "[HEX]"),
+            '0'..='9' => (number, "#"),
+            ' ' if blanks > 2 => (blanks, "  "),
+            c => (c.len_utf8(), &rest[..c.len_utf8()]),
+        };
+        masked.push_str(put);
+        rest = &rest[taken..];
+    }
+    masked.replace("#,#", "#").replace("#.#", "#")
+}
+
+#[test]
+fn a_masked_report_has_the_same_words_in_every_run() {
+    let text = "key k2-0123abcd   1,234 of 50.1 s, face off 2026-11-28T13:00:00.123456789Z /tmp/claviger-Ab1/x";
+    assert_eq!(masked(text), "key k#-[HEX]  # of # s, face off #-#-#T#:#:#Z [RUN]/x");
+}
+
 /// A daemon that runs; killed when dropped.
 pub(crate) struct Daemon {
     child: Child,

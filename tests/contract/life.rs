@@ -61,14 +61,14 @@ fn promote_and_wait<'scope>(rig: &'scope Rig, announced: &Announced, scope: &'sc
         seen.extend(told(rig, &added));
         thread::sleep(PAUSE);
     }
-    // It writes under the key before it has confirmed it.
+    // It writes under the key before it has adopted it.
     assert!(seen.contains(&(true, false)) && !seen.contains(&(false, true)), "{seen:?}");
     let said = waiting.join().unwrap();
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(said.status.success() && text.contains("0 of 1") && text.contains("1 of 1 connection has"), "{said:?}");
 }
 
-/// Of the connection that was told the key: whether the key is in use, and whether it is confirmed.
+/// Whether the key is in use, and whether it is adopted, on the connection to which it was announced.
 fn told(rig: &Rig, key_id: &str) -> Option<(bool, bool)> {
     let socket = rig.socket().display().to_string();
     let status = rig.plugin.command(&["status", "--output", "json", "--socket", &socket]).output().unwrap();

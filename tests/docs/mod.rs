@@ -194,6 +194,29 @@ pub(crate) fn check_json(text: &str) {
     assert!(missing.is_empty(), "docs/json.md does not have these fields of {format}: {missing:?}");
 }
 
+/// The exit codes that the help of a verb names.
+fn exit_codes(help: &str) -> BTreeSet<&str> {
+    let sentences = help.split(". ").filter(|sentence| sentence.contains("xits with "));
+    let words = sentences.flat_map(|sentence| sentence.split("with ").skip(1));
+    let codes = words.filter_map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+    codes.filter(|code| !code.is_empty() && *code != "0").collect()
+}
+
+#[test]
+fn every_exit_code_of_a_verb_is_in_the_table_of_exit_codes() {
+    let (table, commands) = (read("docs/errors.md"), read("docs/commands.md"));
+    let mut found = 0;
+    for section in commands.split("\n## claviger ").skip(1) {
+        let verb = format!("`{}`", section.lines().next().unwrap());
+        for code in exit_codes(section) {
+            let row = table.lines().find(|line| line.starts_with(&format!("| {code} |"))).unwrap();
+            assert!(row.contains(&verb), "docs/errors.md does not say when {verb} exits with {code}");
+            found += 1;
+        }
+    }
+    assert!(found > 10, "{found}");
+}
+
 #[test]
 fn the_page_of_the_configuration_has_every_key() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! `claviger reencrypt` with a real kube-apiserver and etcd: what it writes again, what it leaves, and what it needs.
+//! `claviger reencrypt` with a real kube-apiserver and etcd: what it rewrites, what it leaves, and what it needs.
 //!
 //! ```text
 //! sweeps, refusals -> rig

@@ -1,4 +1,4 @@
-//! What cannot be written again is named, and neither ends the sweep nor counts as written. What the command needs is
+//! What cannot be rewritten is named, and neither ends the sweep nor counts as written. What the command needs is
 //! no more than the file in deploy/ gives it.
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::rig::{PLAIN, PLAIN_KEY, Rig, has_all};
-use crate::cli::sandbox::Sandbox;
+use crate::cli::sandbox::{Sandbox, report_snapshot};
 
 /// Refuses any change of the Secret `refused`.
 const POLICY: &str = r#"
@@ -58,7 +58,7 @@ fn an_object_that_cannot_be_written_is_named_and_the_others_are_written() {
         "",
         1,
         &[
-            "objects were written again, 3 objects are left\n",
+            "objects were rewritten, 3 objects are left\n",
             "refused (2): ",
             "  /registry/secrets/default/refused: ",
             "this one stays as it is",
@@ -67,7 +67,7 @@ fn an_object_that_cannot_be_written_is_named_and_the_others_are_written() {
             &format!("  {GONE}: the API server serves no resource gone.example.com that can be patched\n"),
         ],
     );
-    assert!(answer.stdout.contains("--leave ETCD_KEY"), "{answer}");
+    report_snapshot("report/reencrypt-left-over", &answer);
     let report = rig.reencrypt("--output json", 1, &[]).json();
     assert_eq!((&report["written"], &report["end"]), (&0.into(), &"left-over".into()), "{report}");
     assert_eq!(report["failures"], serde_json::json!({"refused": 2, "not-served": 1}), "{report}");
@@ -75,7 +75,7 @@ fn an_object_that_cannot_be_written_is_named_and_the_others_are_written() {
     // What is left by name is not tried, is listed, and is no success.
     let left = format!("--leave {GONE} --leave secrets/default/moved --leave /registry/secrets/default/refused");
     let answer =
-        rig.reencrypt(&left, 1, &["left by name (3):\n", "Nothing was written again; something else is left over\n"]);
+        rig.reencrypt(&left, 1, &["left by name (3):\n", "Nothing was rewritten; something else is left over\n"]);
     assert!(!answer.stdout.contains("refused ("), "{answer}");
     rig.reencrypt("--leave /registry/secrets/default/old-0001", 2, &["no scanned object with this key is stale"]);
 
@@ -121,7 +121,7 @@ fn the_rights_in_deploy_suffice_and_less_does_not() {
     has_all(
         &answer,
         &[
-            "This user lacks a right: nothing was written again, 31 objects are left\n",
+            "This user lacks a right: nothing was rewritten, 31 objects are left\n",
             "cannot patch resource \"secrets\"",
             "deploy/reencrypt-rbac.yaml",
         ],
@@ -244,7 +244,7 @@ fn certificates_and_programs_work_as_credentials() {
     let answer = rig.call_as(&config.display().to_string(), "").run();
     answer.ends_with(3);
     let because = "the program that the kubeconfig names for credentials ended with exit status: 4\n";
-    has_all(&answer, &["There are no credentials for the API server: nothing was written again, ", because]);
+    has_all(&answer, &["There are no credentials for the API server: nothing was rewritten, ", because]);
     assert!(begin.elapsed() < Duration::from_secs(30) && !answer.stdout.contains(token), "{answer}");
     for user in [certificate, program] {
         rig.reencrypt("", 0, &[]);
@@ -252,7 +252,7 @@ fn certificates_and_programs_work_as_credentials() {
         fs::write(&config, whole.replace(line, &user)).unwrap();
         let answer = rig.call_as(&config.display().to_string(), "").run();
         answer.ends_with(0);
-        has_all(&answer, &["All re-encrypted: 1 object was written again"]);
+        has_all(&answer, &["All re-encrypted: 1 object was rewritten"]);
         rig.is_clean();
     }
 }
@@ -286,9 +286,21 @@ fn the_api_server_of_another_cluster_is_recognised() {
         ],
     );
 
+    // Who wants it is in the audit log before the first request, which this token cannot make.
+    let whole = fs::read_to_string(rig.kubeconfig()).unwrap();
+    let config = rig.sandbox.path("no-token.yaml");
+    fs::write(&config, whole.replacen("token: ", "token: x", 1)).unwrap();
+    let wanted = "--risk-plaintext --encryption-config [DIR]/plain.yaml";
+    rig.call_as(&config.display().to_string(), wanted).run().ends_with(3);
+    let audit = fs::read_to_string(rig.sandbox.path("state/audit.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(audit.lines().last().unwrap()).unwrap();
+    assert_eq!(last["event"], "reencrypt-to-plaintext", "{last}");
+    assert_eq!(last["resources"], serde_json::json!(["secrets"]), "{last}");
+    assert!(last["api_server"].as_str().unwrap().starts_with("https://"), "{last}");
+
     // A damaged value keeps nothing else from being written.
     rig.etcd.put("/registry/secrets/default/damaged", b"k8s:enc:kms:v2:claviger:\x0a\xff").unwrap();
-    rig.reencrypt("", 7, &["4 objects were written again; ", "damaged: to write these again changes nothing"]);
+    rig.reencrypt("", 7, &["4 objects were rewritten; ", "damaged: rewriting these changes nothing"]);
 }
 
 /// Without a kubeconfig, the environment says what there is.

@@ -2,7 +2,7 @@
 
 use super::{LIMIT, call, events, hurried, keys, rotate};
 use crate::{
-    cli::{disk::Disk, identity},
+    cli::{disk::Disk, identity, sandbox::report_snapshot},
     reencrypt::rig::Rig,
 };
 
@@ -14,6 +14,7 @@ fn a_rotation_ends_with_a_proof_and_the_next_one_makes_another_key() {
     let preview = rotate(&mut rig, "--dry-run --without-backup", 0);
     assert_eq!(keys(&rig), [(1, "primary".to_owned())], "a dry run changes nothing");
     assert!(preview.stdout.contains("have the API server re-encrypt 3"), "{preview}");
+    report_snapshot("report/rotate-dry-run", &preview);
 
     let done = rotate(&mut rig, "--without-backup --rate unlimited --output json", 0);
     let events = events(&done);

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::rig::{CONFIG, PLAINTEXT, Rig, STATE, misnamed, value};
-use crate::harness::etcd::Etcd;
+use crate::{cli::sandbox::report_snapshot, harness::etcd::Etcd};
 
 /// The JSON of a verification that ends with `exit`.
 #[track_caller]
@@ -87,7 +87,8 @@ fn events_are_named_and_waited_for() {
     let alone = rig.says("", 1, &["stale (1): ", "/registry/events/default/a", expire]);
     assert!(!alone.stdout.contains("reencrypt"), "{alone}");
     rig.put("secrets/default/stale", &value("claviger", &rig.key(1)));
-    rig.says("", 1, &["re-encrypt them: claviger reencrypt", "; events expire by themselves"]);
+    let both = rig.says("", 1, &["re-encrypt them: claviger reencrypt", "; events expire by themselves"]);
+    report_snapshot("report/verify-left-over", &both);
 }
 
 #[test]

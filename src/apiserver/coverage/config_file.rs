@@ -131,7 +131,7 @@ fn no_secret() -> Result<Zeroizing<Vec<u8>>, SecretTextError> {
     Err(SecretTextError::Missing)
 }
 
-/// A secret, or why a text is none.
+/// A secret, or why a text is not one.
 type ReadSecret = Result<Zeroizing<Vec<u8>>, SecretTextError>;
 
 fn read_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ReadSecret, D::Error> {
@@ -243,7 +243,8 @@ fn first_document(text: &str) -> &str {
     &text[..end]
 }
 
-/// As [`explain`] for an error in JSON. The names of the fields that are expected are in its text.
+/// Explains an error in JSON, as [`explain`] does one in YAML. The names of the fields that are expected are in its
+/// text.
 fn explain_json(error: &serde_json::Error) -> CoverageError {
     let text = error.to_string();
     let fault = if text.starts_with("unknown field ") {

@@ -24,7 +24,7 @@ impl GroupResource {
         Self { resource: resource.to_owned(), group: group.to_owned() }
     }
 
-    /// All resources of `group`.
+    /// Returns all resources of `group`.
     pub fn all_of(group: &str) -> Self {
         Self { resource: "*".to_owned(), group: group.to_owned() }
     }

@@ -101,7 +101,7 @@ fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result
     Ok(if missing.is_empty() && is_successor { Exit::Done } else { Exit::Found })
 }
 
-/// The keys of the keyring here that are not in its backup.
+/// Returns the keys of the keyring here that are not in its backup.
 fn missing(opened: &Opened, backup: &Backup) -> Result<Vec<KeyId>, Failure> {
     let other = |error| Failure::new(Exit::WrongKey, &error, "use a backup of the keyring here".to_owned());
     let missing = opened.missing_in(backup).map_err(other)?;

@@ -105,12 +105,12 @@ fn print_bytes(made: &Made, global: &Global) -> Result<(), OutputError> {
     Ok(())
 }
 
-/// The failure of a backup that was not printed whole. Unlike a report, a backup is never given up silently.
+/// Returns the failure of a backup that was not printed whole. Unlike a report, a backup is never given up silently.
 fn not_whole(error: &OutputError) -> Failure {
     Failure::new(Exit::Disk, error, "the backup is not whole: make it again".to_owned())
 }
 
-/// The report of a backup that was written. `doubt` says why it does not count.
+/// Returns the report of a backup that was written. `doubt` says why it does not count.
 fn report<'a>(file: &'a Path, made: &'a Made, doubt: Option<String>) -> CreateReport<'a> {
     let Made { recipients, opened, .. } = made;
     CreateReport {

@@ -13,8 +13,8 @@ use super::super::{
 };
 use crate::{config::Config, keeper, keyring::Keyring};
 
-/// The failure of a command that found another keyring than the one of a backup. If a plugin serves the keyring of the
-/// backup, the hint says so, because then the directory is the wrong one.
+/// Returns the failure of a command that found another keyring than the one of a backup. If a plugin serves the keyring
+/// of the backup, the hint says so, because then the directory is the wrong one.
 pub(super) fn served(failure: Failure, keyring: &Keyring, config: &Config) -> Failure {
     let search = find_plugin(config).ok();
     let plugin = search.as_ref().and_then(PluginSearch::plugin);

@@ -177,7 +177,8 @@ impl<'r> KeyNames<'r> {
         Self(names)
     }
 
-    /// The numbers of keys, as in "k1 k2". Twins may have made keys of the same number: those are named in full.
+    /// Returns the numbers of keys, as in "k1 k2". Twins may have made keys of the same number: those are named in
+    /// full.
     fn short(&self, keys: &'r [String]) -> String {
         let short = |key_id: &'r String| {
             let is_one = self.0.get(number(key_id)).is_none_or(|names| names.len() == 1);

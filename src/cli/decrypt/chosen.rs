@@ -25,7 +25,7 @@ pub(super) struct ChosenArgs {
 }
 
 impl ChosenArgs {
-    /// The objects, as an audit event names them.
+    /// Returns the objects, as an audit event names them.
     pub(super) fn described(&self) -> Vec<String> {
         if self.all {
             return vec!["everything".to_owned()];
@@ -35,7 +35,7 @@ impl ChosenArgs {
         self.objects.iter().cloned().chain(below).chain(resources).collect()
     }
 
-    /// How a resource is named, if resources are chosen.
+    /// Returns how a resource is named, if resources are chosen.
     pub(super) fn resource_hint(&self) -> Option<String> {
         let named = all_of(&self.resource);
         (!named.is_empty()).then(|| {
@@ -51,7 +51,7 @@ impl ChosenArgs {
         self.objects.len() == 1
     }
 
-    /// The objects, below the prefix of `names`.
+    /// Returns the objects, below the prefix of `names`.
     pub(super) fn selection(&self, names: &Names) -> Selection {
         let key = |text: &String| match text.strip_prefix('/') {
             Some(_) => text.clone().into_bytes(),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::{crypto::Digest, recover::OpenedObject};
 
-/// The most names of a path. The keys of Kubernetes have fewer slashes; whoever can write to etcd can invent more.
+/// The most names of a path. The keys of Kubernetes have fewer slashes; anyone who can write to etcd can invent more.
 const DEPTH: usize = 8;
 
 /// The longest beginning of a name that is kept. With its end and `.yaml` it is shorter than 255 bytes, which is what

@@ -96,7 +96,7 @@ impl DecryptReport {
         self.incomplete.extend(reasons);
     }
 
-    /// How many objects were written.
+    /// Returns how many objects were written.
     pub(super) fn count(&self) -> u64 {
         self.objects
     }
@@ -113,7 +113,7 @@ impl DecryptReport {
         self.objects == 0 && self.unopened == 0
     }
 
-    /// One sentence, and what else has to be said, each on a line.
+    /// Returns one sentence, and what else has to be said, each on a line.
     pub(super) fn text(&self) -> String {
         let none = if self.objects == 0 { ": nothing was written" } else { "" };
         let mut lines = vec![format!("{} decrypted to {}{none}", counted_u64(self.objects, "object"), self.to)];
@@ -129,8 +129,8 @@ impl DecryptReport {
         lines.join("\n")
     }
 
-    /// What the operator can do about it. `state_dir` is the directory whose keyring was used, and `scan` the command
-    /// that lists the keys of all objects.
+    /// Returns what the operator can do about it. `state_dir` is the directory whose keyring was used, and `scan` the
+    /// command that lists the keys of all objects.
     pub(super) fn advice(&self, state_dir: Option<&Path>, scan: &str) -> Vec<String> {
         let mut advice = Vec::new();
         if self.hints.needs_backup {

@@ -87,7 +87,8 @@ fn places(args: &DecryptArgs, declared: &Declared) -> Result<Vec<ScanPlace>, Fai
     Ok(places.into_iter().map(|(place, _)| place).collect())
 }
 
-/// The EncryptionConfiguration with the keys of other providers. That of this node says nothing about a snapshot.
+/// Returns the EncryptionConfiguration with the keys of other providers. That of this node says nothing about a
+/// snapshot.
 fn encryption_config<'a>(args: &'a DecryptArgs, declared: &'a Declared) -> Option<&'a Path> {
     let of_node = declared.encryption_config.as_deref().filter(|_| args.snapshot.is_none());
     args.encryption_config.as_deref().or(of_node)

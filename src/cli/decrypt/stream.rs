@@ -2,7 +2,7 @@
 //!
 //! As manifests, they are documents of YAML, each after a comment with its key. JSON is YAML, too. An object that has
 //! no such form is in a comment, so that `kubectl apply` takes the rest. As raw bytes, each is after a line that says
-//! how long it is. Whoever can write to etcd chooses keys and types, so that these are escaped.
+//! how long it is. Anyone who can write to etcd chooses keys and types, so these are escaped.
 
 use std::io::{self, Write};
 
@@ -64,7 +64,7 @@ impl<W: Write> ObjectStream<W> {
     }
 }
 
-/// The group, version and kind of an object.
+/// Returns the group, version and kind of an object.
 fn kind_of(object: &OpenedObject, unknown: &str) -> String {
     object.kind.as_ref().map_or_else(|| unknown.to_owned(), |kind| escape::line(&kind.to_string()))
 }

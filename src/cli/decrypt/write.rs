@@ -118,7 +118,7 @@ impl Drop for ObjectTarget {
     }
 }
 
-/// The failure of a directory that cannot be made.
+/// Returns the failure of a directory that cannot be made.
 fn not_made(error: &DurableError) -> Failure {
     let failure = Failure::export(error);
     match error {
@@ -127,7 +127,7 @@ fn not_made(error: &DurableError) -> Failure {
     }
 }
 
-/// The name of where the objects go.
+/// Returns the name of where the objects go.
 pub(super) fn target_name(to: Option<&Path>) -> String {
     to.map_or_else(|| "standard output".to_owned(), |path| path.display().to_string())
 }

@@ -29,11 +29,11 @@ pub type Explanation = (Exit, Option<String>);
 
 /// Says what an operator can do about an error.
 pub trait Explain {
-    /// The exit code and the hint.
+    /// Returns the exit code and the hint.
     fn explain(&self) -> Explanation;
 }
 
-/// The explanation with this hint.
+/// Returns the explanation with this hint.
 pub(super) fn with(exit: Exit, hint: &str) -> Explanation {
     (exit, Some(hint.to_owned()))
 }

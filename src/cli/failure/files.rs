@@ -20,7 +20,7 @@ pub(super) const RESTORE: &str = "put it back from your copy of the state direct
 pub(super) const AGAIN: &str = "move the state directory away, and restore a backup in its place: `claviger backup restore FILE`; then merge the \
                      file `keyring` that you moved, with the same command";
 
-/// What to do if the root file or the secret of a slot is lost or damaged.
+/// Returns what to do if the root file or the secret of a slot is lost or damaged.
 pub(super) fn root_lost() -> String {
     format!(
         "put it back from your copy of it; if there is none, and no other slot opens: {AGAIN}; never start over with `init`: what is \
@@ -28,7 +28,7 @@ pub(super) fn root_lost() -> String {
     )
 }
 
-/// What to do about a file outside of the state directory that cannot be read.
+/// Returns what to do about a file outside of the state directory that cannot be read.
 pub(in crate::cli) fn unreadable(path: &Path, error: &io::Error) -> Option<String> {
     match error.kind() {
         io::ErrorKind::NotFound => Some(not_found(path)),

@@ -228,7 +228,7 @@ impl Explain for ChangeError {
             }
             Self::State { .. } => "`claviger key list` shows the state of each key",
             Self::KnownRecipient(_) => "nothing has to be done: `claviger recovery list` shows it",
-            Self::Exhausted => ANEW,
+            Self::LastGeneration | Self::LastSeq => ANEW,
             Self::Key(KeyError::Secret(error)) => return error.explain(),
             Self::Key(KeyError::Random(_)) => RANDOM,
         };

@@ -124,7 +124,8 @@ impl Explain for ChangeSlotsError {
     }
 }
 
-/// What to do before a slot can be removed. The secret of another slot may only be missing on this command line.
+/// Returns what to do before a slot can be removed. The secret of another slot may only be missing on this command
+/// line.
 fn no_other_opens(reasons: &RootError) -> String {
     let another =
         "another slot has to open first: claviger slot test shows which do; or add one: claviger slot add --help";
@@ -308,7 +309,7 @@ const WRITE_AGAIN: &str = if cfg!(feature = "reencrypt") {
 const LISTED_ONCE: &str = "if no backup that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep the key \
                            disabled";
 
-/// The hint for a key that the snapshot with this ID needs.
+/// Returns the hint for a key that the snapshot with this ID needs.
 fn in_snapshot(id: Digest) -> String {
     let id: String = id.to_hex().chars().take(ID_DIGITS).collect();
     format!(
@@ -317,8 +318,8 @@ fn in_snapshot(id: Digest) -> String {
     )
 }
 
-/// The hint for a key that is not disabled or destroyed, because it may still be in use: how to find out, and how to
-/// skip the check.
+/// Returns the hint for a key that is not disabled or destroyed, because it may still be in use: how to find out, and
+/// how to skip the check.
 fn unproven(key_id: KeyId, verb: Verb, reason: &UsageDoubt) -> String {
     let find_out = match reason {
         #[cfg(not(feature = "scan"))]

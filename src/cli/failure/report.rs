@@ -58,15 +58,15 @@ impl Failure {
     pub(in crate::cli) fn new(exit: Exit, error: &impl Display, hint: impl Into<Option<String>>) -> Self {
         Self { message: error.to_string(), hint: hint.into(), exit, failed: None }
     }
-    /// The same with another hint.
+    /// Returns the same with another hint.
     pub(in crate::cli) fn with_hint(self, hint: &str) -> Self {
         Self { hint: Some(hint.to_owned()), ..self }
     }
-    /// The same with another hint, if there is one.
+    /// Returns the same with another hint, if there is one.
     pub(in crate::cli) fn with_any_hint(self, hint: Option<String>) -> Self {
         Self { hint: hint.or(self.hint), ..self }
     }
-    /// The same for a flag whose value failed, so that the hint does not repeat it.
+    /// Returns the same for a flag whose value failed, so that the hint does not repeat it.
     pub(in crate::cli) fn without(self, flag: &'static str) -> Self {
         Self { failed: Some(flag), ..self }
     }
@@ -88,26 +88,26 @@ impl Failure {
     pub(in crate::cli) fn hardening(error: &io::Error) -> Self {
         Self::new(Exit::Refused, &format!("forbidding core dumps: {error}"), None)
     }
-    /// A file outside of the state directory, such as a backup, that cannot be written.
+    /// Returns a file outside of the state directory, such as a backup, that cannot be written.
     pub(in crate::cli) fn export(error: &DurableError) -> Self {
         let (exit, hint) = export(error);
         Self::new(exit, error, hint)
     }
-    /// A snapshot that cannot be scanned.
+    /// Returns a snapshot that cannot be scanned.
     #[cfg(feature = "scan")]
     pub(in crate::cli) fn snapshot(error: &SnapshotError, file: &Path) -> Self {
         let (exit, hint) = snapshot(error, file);
         Self::new(exit, &format!("{}: {error}", file.display()), hint)
     }
-    /// The exit code.
+    /// Returns the exit code.
     pub(in crate::cli) fn exit(&self) -> Exit {
         self.exit
     }
-    /// What went wrong, without the hint.
+    /// Returns what went wrong, without the hint.
     pub(in crate::cli) fn message(&self) -> &str {
         &self.message
     }
-    /// What went wrong, with the hint, in one sentence.
+    /// Returns what went wrong, with the hint, in one sentence.
     #[cfg(feature = "scan")]
     pub(in crate::cli) fn sentence(self) -> String {
         let Self { message, hint, .. } = self;

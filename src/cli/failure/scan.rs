@@ -75,7 +75,7 @@ impl Explain for AccessError {
     }
 }
 
-/// The hint for the snapshot `file`.
+/// Returns the hint for the snapshot `file`.
 pub(super) fn snapshot(error: &SnapshotError, file: &Path) -> Explanation {
     match error {
         SnapshotError::Running => with(
@@ -149,7 +149,7 @@ fn snapshot_of(url: &str) -> String {
     format!("scan a snapshot instead: etcdctl --endpoints {} snapshot save FILE", quoted(url))
 }
 
-/// How the address of an etcd is written. If only the scheme is missing, it is the same address with one.
+/// Returns how the address of an etcd is written. If only the scheme is missing, it is the same address with one.
 fn address(url: &str) -> String {
     if url.is_empty() || url.contains("://") || url.starts_with(['/', '-', ':']) {
         return "give its address: --etcd-servers https://127.0.0.1:2379".to_owned();

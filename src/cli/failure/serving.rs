@@ -48,7 +48,7 @@ impl Explain for ConfigError {
     }
 }
 
-/// The hint for a file that others could change.
+/// Returns the hint for a file that others could change.
 pub(super) fn untrusted(path: &Path, reason: &InputError) -> String {
     match reason {
         InputError::Owner(_) => format!("chown root {}", quoted(path)),
@@ -60,7 +60,7 @@ pub(super) fn untrusted(path: &Path, reason: &InputError) -> String {
     }
 }
 
-/// A line of the configuration that is right. Only the operator knows a group's number.
+/// Returns a line of the configuration that is right. Only the operator knows a group's number.
 fn example(key: &str, value: &str, kind: ValueKind) -> String {
     let line = format!("{key} = {}", right_value(value, kind));
     if key == "socket-group" { format!("{line}; `getent group NAME` prints a group's number") } else { line }
@@ -80,13 +80,13 @@ fn right_value(value: &str, kind: ValueKind) -> String {
     }
 }
 
-/// The values in `value`. On the command line, commas separate the values of a list.
+/// Returns the values in `value`. On the command line, commas separate the values of a list.
 fn several(value: &str) -> String {
     let Some(quote) = value.chars().next().filter(|quote| ['"', '\''].contains(quote)) else { return value.to_owned() };
     value.split(',').map(str::trim).collect::<Vec<_>>().join(&format!("{quote}, {quote}"))
 }
 
-/// The path as it would be if it were relative to the directory of the configuration.
+/// Returns the path as it would be if it were relative to the directory of the configuration.
 fn absolute(file: &Path, value: &Path) -> PathBuf {
     let path = file.parent().unwrap_or(Path::new("/")).join(value);
     std::path::absolute(&path).unwrap_or(path)
@@ -122,7 +122,8 @@ impl Explain for DaemonError {
     }
 }
 
-/// The socket that this command was given is not the one of the plugin that serves already, so it is not repeated.
+/// Returns the hint for a socket that is occupied. The socket that this command was given is not the one of the plugin
+/// that serves already, so it is not repeated.
 fn occupied_hint(state_dir: &Path) -> String {
     format!(
         "to replace it, use its own socket: claviger serve --take-over --socket ITS_SOCKET; or stop it first; `fuser {}` finds \

@@ -68,7 +68,7 @@ impl Explain for LivePluginError {
     }
 }
 
-/// What to do about a plugin that does not answer.
+/// Returns what to do about a plugin that does not answer.
 fn unanswered_hint(error: &ProbeError) -> String {
     let first = match error {
         ProbeError::Denied | ProbeError::Status(Code::PermissionDenied, _) => {

@@ -8,7 +8,7 @@ use crate::apiclient::KubeAccess;
 
 use super::super::{StateDir, etcd::EtcdArgs};
 
-/// How many objects are written again in a second, unless --rate says otherwise.
+/// How many objects are rewritten in a second, unless --rate says otherwise.
 pub(super) const DEFAULT_RATE: u32 = 200;
 
 /// Re-encrypt every object that is not under the primary key, through the API server
@@ -51,7 +51,7 @@ pub(in crate::cli) struct ReencryptArgs {
     pub(super) provider_name: Option<String>,
     #[command(flatten)]
     pub(super) access: KubeArgs,
-    /// The most objects to write again in a second, or `unlimited` [default: 200]
+    /// The most objects to rewrite in a second, or `unlimited` [default: 200]
     #[arg(long, value_name = "NUMBER", value_parser = rate)]
     pub(super) rate: Option<Rate>,
     /// Object to leave as it is, by its key in etcd as `claviger scan --list` prints it, or without the prefix, as in
@@ -61,7 +61,7 @@ pub(in crate::cli) struct ReencryptArgs {
     /// Have encrypted values written in plaintext if the EncryptionConfiguration puts `identity` first
     #[arg(long)]
     pub(super) risk_plaintext: bool,
-    /// Show what would be written again, and write nothing; asks no API server
+    /// Show what would be rewritten, and write nothing; asks no API server
     #[arg(long)]
     pub(super) dry_run: bool,
 }

@@ -1,4 +1,4 @@
-//! What a scan says about the objects that have to be written again.
+//! What a scan says about the objects that have to be rewritten.
 
 use std::{
     cell::{Cell, RefCell},
@@ -57,13 +57,13 @@ impl Obstacles {
 pub(in crate::cli) struct Census {
     /// The whole report.
     pub(in crate::cli) report: ScanReport,
-    /// How many objects the API server can write again, by resource.
+    /// How many objects the API server can rewrite, by resource.
     pub(in crate::cli) stale: BTreeMap<String, u64>,
-    /// Events that are not as they have to be. They expire.
+    /// Events that are not as configured. They expire.
     pub(in crate::cli) events: u64,
-    /// Which objects are not as they have to be, of those that are left by name.
+    /// Which of the objects that are left by name are not as configured.
     pub(in crate::cli) left: BTreeSet<Vec<u8>>,
-    /// How many of these the API server could write again.
+    /// How many of these the API server could rewrite.
     left_stale: u64,
     /// What keeps a rotation from its end, without the objects that are left by name.
     pub(in crate::cli) obstacles: Obstacles,
@@ -128,7 +128,7 @@ impl Census {
         })
     }
 
-    /// Returns how many objects have to be written again, without those that are left by name.
+    /// Returns how many objects have to be rewritten, without those that are left by name.
     pub(in crate::cli) fn count(&self) -> u64 {
         self.stale.values().sum::<u64>().saturating_sub(self.left_stale)
     }

@@ -8,14 +8,15 @@ use super::{
     rounds::SWEEPS,
 };
 
-/// Returns the hints.
-pub(super) fn hints(report: &ReencryptReport, given: &Given) -> Vec<String> {
+/// Returns the hints. `of_scan` are those about values that a patch does not change.
+pub(super) fn hints(report: &ReencryptReport, of_scan: Vec<String>, given: &Given) -> Vec<String> {
     let again = given.command("claviger reencrypt");
     let of_end = of_end(report, given, &again);
     let of_failures = report.failures.keys().map(|kind| of_failure(*kind, &again));
     let of_found = report.found.keys().filter_map(|kind| of_finding(*kind, given));
     let is_over = matches!(report.end, ReencryptEnd::Done | ReencryptEnd::LeftOver);
-    of_end.into_iter().chain(of_failures.filter(|_| is_over)).chain(of_found.filter(|_| is_over)).collect()
+    let of_values = of_found.chain(of_scan);
+    of_end.into_iter().chain(of_failures.filter(|_| is_over)).chain(of_values.filter(|_| is_over)).collect()
 }
 
 fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String> {
@@ -76,21 +77,13 @@ fn of_failure(kind: FailureKind, again: &str) -> String {
     }
 }
 
-/// Values that a patch does not change have hints of their own.
+/// Returns the hint about values that a rewrite leaves as they are.
 fn of_finding(kind: FindingKind, given: &Given) -> Option<String> {
     match kind {
         FindingKind::Damaged | FindingKind::Plaintext => Some(format!(
-            "{}: to write these again changes nothing; see them: {}",
+            "{}: rewriting these changes nothing; see them: {}",
             kind.as_str(),
             given.command("claviger scan")
-        )),
-        FindingKind::UnknownKey => Some(format!(
-            "unknown-key: the keyring lacks the key of some values; see which backup has it: {}",
-            given.command("claviger backup list")
-        )),
-        FindingKind::DisabledKey => Some(format!(
-            "disabled-key: enable the key until its values are re-encrypted: {}",
-            given.command("claviger key enable KEY")
         )),
         _ => None,
     }
@@ -134,9 +127,9 @@ mod tests {
     #[test]
     fn a_command_that_gives_up_after_its_last_sweep_says_so() {
         let given = Given::default();
-        assert_eq!(hints(&left_over(SWEEPS - 1), &given), [""; 0]);
+        assert_eq!(hints(&left_over(SWEEPS - 1), Vec::new(), &given), [""; 0]);
         assert_eq!(
-            hints(&left_over(SWEEPS), &given),
+            hints(&left_over(SWEEPS), Vec::new(), &given),
             [
                 "after 20 sweeps, objects are still written under an old key: see which API server writes them: claviger \
               status. Then go on: claviger reencrypt"

@@ -41,7 +41,7 @@ pub(super) enum ReencryptEnd {
     NotAnApiServer,
 }
 
-/// How many objects of a resource have to be written again.
+/// How many objects of a resource have to be rewritten.
 #[derive(Debug, Serialize)]
 pub(super) struct StaleResource {
     pub(super) resource: String,
@@ -61,7 +61,7 @@ pub(super) struct ReencryptReport {
     pub(super) reason: Option<String>,
     /// The address of the API server. `None` if none was asked.
     pub(super) api_server: Option<String>,
-    /// The resources that have, or had, objects to write again.
+    /// The resources that have, or had, objects to rewrite.
     pub(super) resources: Vec<StaleResource>,
     /// Everything that the last scan found, by kind.
     pub(super) found: BTreeMap<FindingKind, u64>,
@@ -73,15 +73,15 @@ pub(super) struct ReencryptReport {
     pub(super) gone: u64,
     pub(super) conflicts: u64,
     pub(super) busy: u64,
-    /// How many objects the last sweep could not write, by reason.
+    /// How many objects the last sweep could not rewrite, by reason.
     pub(super) failures: BTreeMap<FailureKind, u64>,
     /// The first of them.
     pub(super) failed: Vec<NamedFailure>,
-    /// Objects that were left by name, and are not as they have to be.
+    /// Objects that were left by name, and are not as configured.
     pub(super) left: Vec<String>,
     /// How many objects are still to be written, without those that were left by name.
     pub(super) rest: u64,
-    /// Events that are not as they have to be.
+    /// Events that are not as configured.
     pub(super) events: u64,
     pub(super) seconds: f64,
     /// Why a scan may have missed something.

@@ -1,22 +1,32 @@
 //! Runs `claviger reencrypt`.
 
-use std::{collections::BTreeSet, ffi::OsString, os::unix::ffi::OsStrExt, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use crate::{
     apiclient::ApiClient,
-    apiserver,
+    apiserver, audit,
     config::{Config, Settings},
-    scan::names::Names,
+    durable::{Dir, DurableError, Privacy},
+    keyring::time::Time,
+    scan::{judge::FindingKind, names::Names},
 };
 
 use super::{
     super::{
         Format, Global,
         failure::{Exit, Failure},
-        output::{self, OutputError},
+        output::{self, OutputError, audit_to_stderr},
         runtime::event_loop,
         scanning::{
-            HintContext, KeyFlags, ScanInput, ScanKeys, SeenProviders, etcdctl, hints as scan_hints, primary_key,
+            HintContext, KeyFlags, ScanInput, ScanKeys, SeenProviders, etcdctl, hint_about, hints as scan_hints,
+            primary_key,
         },
     },
     args::ReencryptArgs,
@@ -27,7 +37,6 @@ use super::{
     rounds::{Rounds, Sweeping},
     text,
 };
-use crate::keyring::time::Time;
 
 /// Runs `claviger reencrypt`.
 ///
@@ -35,7 +44,7 @@ use crate::keyring::time::Time;
 /// When nothing says what is stale, no API server can be asked, or an etcd cannot be read.
 pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Exit, Failure> {
     let named = args.provider_name.clone();
-    let (input, provider) = input(&mut args, global)?;
+    let (input, provider, state_dir) = input(&mut args, global)?;
     let runtime = event_loop()?;
     // A preview asks no API server, so it needs no credentials.
     let access = (!args.dry_run).then(|| args.access.access());
@@ -55,6 +64,9 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
     {
         return Err(to_plaintext(resource));
     }
+    if let Some(api) = api.as_ref().filter(|_| !census.to_plaintext.is_empty() && !census.is_incomplete()) {
+        audit_plaintext(&state_dir, &census.to_plaintext, api.url())?;
+    }
     let before = census.stale.clone();
     let rounds = match api.as_ref().filter(|_| !census.is_incomplete()) {
         None => Rounds { census, outcome: None, sweeps: 0 },
@@ -65,15 +77,29 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
                 .run(census)?
         }
     };
-    let of_scan = if rounds.census.is_incomplete() { scan_advice(&rounds.census, &input, global) } else { Vec::new() };
+    let of_scan = ScanAdvice::of(&rounds.census, &input, global);
     let mut report = ReencryptReport::new(before, rounds, (api.map(|api| api.url().to_owned()), args.dry_run));
     report.seconds = begin.elapsed().as_secs_f64();
     show(&report, of_scan, global)?;
     Ok(report.exit())
 }
 
-/// Collects what says which objects are stale, and the name of the provider.
-fn input(args: &mut ReencryptArgs, global: &Global) -> Result<(ScanInput, String), Failure> {
+/// Writes to the audit log that objects are about to be written in plaintext. Without a state directory here, the line
+/// goes to standard error.
+///
+/// # Errors
+/// When it cannot be written.
+fn audit_plaintext(state_dir: &Path, resources: &[String], api_server: &str) -> Result<(), Failure> {
+    let event = audit::Event::ReencryptToPlaintext { resources, api_server };
+    match Dir::open(state_dir, Privacy::Private) {
+        Ok(dir) => audit::record(&dir, &event).map_err(|error| Failure::export(&error)),
+        Err(DurableError::Missing(_)) => audit_to_stderr(&event),
+        Err(error) => Err(Failure::export(&error)),
+    }
+}
+
+/// Collects what says which objects are stale, the name of the provider, and the state directory.
+fn input(args: &mut ReencryptArgs, global: &Global) -> Result<(ScanInput, String, PathBuf), Failure> {
     let settings = Settings {
         provider_name: args.provider_name.take(),
         encryption_config: args.encryption_config.take(),
@@ -87,7 +113,7 @@ fn input(args: &mut ReencryptArgs, global: &Global) -> Result<(ScanInput, String
     let has_kms_v1 = args.feature_gates.as_deref().is_some_and(apiserver::allows_kms_v1);
     let input = ScanInput::read(&config, None, keys, has_kms_v1)?;
     check(&input, &config)?;
-    Ok((input, config.provider_name))
+    Ok((input, config.provider_name, config.state_dir))
 }
 
 /// Checks that it is known which objects are stale.
@@ -123,13 +149,13 @@ fn to_plaintext(resource: &str) -> Failure {
     Failure::new(Exit::Refused, &message, hint.to_owned())
 }
 
-/// The key in etcd of an object that is left, with the prefix.
+/// Returns the key in etcd of an object that is left, with the prefix.
 fn named_key(name: &OsString, prefix: &str) -> Vec<u8> {
     let (name, prefix) = (name.as_bytes(), Names::new(prefix).prefix().to_vec());
     if name.starts_with(b"/") { name.to_vec() } else { [&prefix, name].concat() }
 }
 
-/// The keys in etcd of the objects that `--leave` names.
+/// Returns the keys in etcd of the objects that `--leave` names.
 pub(in crate::cli) fn named_keys(leave: &[OsString], prefix: &str) -> BTreeSet<Vec<u8>> {
     leave.iter().map(|name| named_key(name, prefix)).collect()
 }
@@ -142,18 +168,35 @@ fn check_left(leave: &[OsString], left: &BTreeSet<Vec<u8>>, prefix: &str) -> Res
     Err(Failure::new(Exit::Usage, &message, "see the keys of all objects: claviger scan --list".to_owned()))
 }
 
-fn scan_advice(census: &Census, input: &ScanInput, global: &Global) -> Vec<String> {
-    let (given, etcdctl) = (&global.given, etcdctl(input.etcd.as_ref()));
-    let now = Time::new(jiff::Timestamp::now());
-    let context = HintContext { given, verb: "reencrypt", etcdctl: &etcdctl, promoted: None, now };
-    scan_hints(&census.report, &context)
+/// What to do about what the last scan found, as `scan` says it.
+enum ScanAdvice {
+    /// It could not read everything. Nothing else counts.
+    Incomplete(Vec<String>),
+    /// It found values that a patch does not change.
+    Found(Vec<String>),
 }
 
-fn show(report: &ReencryptReport, of_scan: Vec<String>, global: &Global) -> Result<(), OutputError> {
+impl ScanAdvice {
+    fn of(census: &Census, input: &ScanInput, global: &Global) -> Self {
+        let (given, etcdctl) = (&global.given, etcdctl(input.etcd.as_ref()));
+        let now = Time::new(jiff::Timestamp::now());
+        let context = HintContext { given, verb: "reencrypt", etcdctl: &etcdctl, promoted: None, now };
+        if census.is_incomplete() {
+            return Self::Incomplete(scan_hints(&census.report, &context));
+        }
+        let lost = [FindingKind::UnknownKey, FindingKind::DisabledKey];
+        Self::Found(lost.into_iter().filter_map(|kind| hint_about(kind, &census.report, &context)).collect())
+    }
+}
+
+fn show(report: &ReencryptReport, of_scan: ScanAdvice, global: &Global) -> Result<(), OutputError> {
     match global.output {
         Format::Json => output::json(report),
         Format::Text => {
-            let hints = if of_scan.is_empty() { hints(report, &global.given) } else { of_scan };
+            let hints = match of_scan {
+                ScanAdvice::Incomplete(advice) => advice,
+                ScanAdvice::Found(advice) => hints(report, advice, &global.given),
+            };
             output::headline(&text::headline(report), report.exit() == Exit::Done)?;
             output::text_line(&text::page(report, &hints, global.quiet))
         }

@@ -22,7 +22,7 @@ pub(super) fn headline(report: &ReencryptReport) -> String {
             "Nothing to re-encrypt: every value that has to be is under the primary key".to_owned()
         }
         ReencryptEnd::Done => format!("All re-encrypted: {written}, and a scan found nothing left over"),
-        ReencryptEnd::DryRun => format!("{} would be written again", objects(report.rest)),
+        ReencryptEnd::DryRun => format!("{} would be rewritten", objects(report.rest)),
         ReencryptEnd::Incomplete => "A scan could not read everything, so something may be left over".to_owned(),
         ReencryptEnd::Interrupted => format!("Interrupted: {written}, {rest}"),
         ReencryptEnd::NotAdopted => format!("The API server does not write under the primary key: {written}, {rest}"),
@@ -45,7 +45,7 @@ fn objects(count: u64) -> String {
 
 fn were_written(count: u64) -> String {
     let verb = if count == 1 { "was" } else { "were" };
-    if count == 0 { "nothing was written again".to_owned() } else { format!("{} {verb} written again", objects(count)) }
+    if count == 0 { "nothing was rewritten".to_owned() } else { format!("{} {verb} rewritten", objects(count)) }
 }
 
 fn left(count: u64) -> String {

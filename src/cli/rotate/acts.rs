@@ -218,7 +218,7 @@ impl RotateHands<'_> {
     }
 }
 
-/// What the planner has to know of a scan that began at `at`, while `primary` was the primary key.
+/// Returns what the planner has to know of a scan that began at `at`, while `primary` was the primary key.
 fn scanned((at, primary): (Ticks, KeyId), census: &Census, failed: u64) -> Scanned {
     Scanned {
         at,

@@ -48,7 +48,7 @@ pub(in crate::cli) struct RotateArgs {
     pub(super) provider_name: Option<String>,
     #[command(flatten)]
     pub(super) access: KubeArgs,
-    /// The most objects to write again in a second, or `unlimited` [default: 200]
+    /// The most objects to rewrite in a second, or `unlimited` [default: 200]
     #[arg(long, value_name = "NUMBER", value_parser = rate)]
     pub(super) rate: Option<Rate>,
     /// Directory on another disk for a backup that holds the new key [default: wait for `claviger backup create` or

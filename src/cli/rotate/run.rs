@@ -182,7 +182,7 @@ fn show_preview(
     stop.map_or(Ok(Exit::Done), Err)
 }
 
-/// How many values are encrypted now. All of them have to be written again after a new key was promoted.
+/// Returns how many values are encrypted now. All of them have to be rewritten after a new key was promoted.
 fn under_primary(hands: &RotateHands<'_>) -> u64 {
     let rows = hands.census.iter().flat_map(|census| &census.report.groups);
     let is_ours = |row: &&crate::scan::report::GroupRow| row.key_id.is_some() && row.resource != "events";

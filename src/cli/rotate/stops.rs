@@ -19,7 +19,7 @@ use super::{
 /// How many objects a message names.
 const NAMED: usize = 3;
 
-/// The failure of a rotation that the planner stops.
+/// Returns the failure of a rotation that the planner stops.
 pub(super) fn refused(given: &Given, failures: Option<&FailureList>, refused: &Refused) -> Failure {
     let command = |command: &str| given.command(command);
     let again = command("claviger rotate");
@@ -94,7 +94,7 @@ fn held(failures: Option<&FailureList>, hold: Hold, again: &str) -> Failure {
     Failure::new(Exit::Found, &message, hint)
 }
 
-/// The failure of a rotation whose plugin does not do its part.
+/// Returns the failure of a rotation whose plugin does not do its part.
 pub(super) fn silent(given: &Given, gate: &str) -> Failure {
     let what = if gate == "publish" {
         "serve the new key"
@@ -110,7 +110,7 @@ pub(super) fn silent(given: &Given, gate: &str) -> Failure {
     Failure::new(Exit::Unreachable, &message, hint)
 }
 
-/// The failure of a rotation whose sweep ended early.
+/// Returns the failure of a rotation whose sweep ended early.
 pub(super) fn swept(given: &Given, end: &SweepEnd, api: &str) -> Failure {
     let (exit, message, hint) = match end {
         SweepEnd::Denied(reason) => (
@@ -150,7 +150,7 @@ pub(super) fn swept(given: &Given, end: &SweepEnd, api: &str) -> Failure {
     Failure::new(exit, &message, given.repeat_in(hint).into_owned())
 }
 
-/// The failure of a rotation after which a clean scan proves nothing.
+/// Returns the failure of a rotation after which a clean scan proves nothing.
 pub(super) fn unproven(verified: &Verified) -> Failure {
     let words: Vec<&str> = verified.report.shortfalls.iter().map(|shortfall| shortfall.as_str()).collect();
     let words = if words.is_empty() { "something was written during the scan".to_owned() } else { words.join(", ") };
@@ -175,14 +175,14 @@ pub(super) fn to_plaintext(resource: &str) -> Failure {
     Failure::new(Exit::Refused, &message, "put the provider that encrypts first".to_owned())
 }
 
-/// The failure of a rotation whose plan is not the one on the disk any more.
+/// Returns the failure of a rotation whose plan is not the one on the disk any more.
 pub(super) fn overtaken(given: &Given) -> Failure {
     let message = "another command has replaced or ended the plan of this rotation";
     let hint = format!("see how the keyring is: {}", given.command("claviger status"));
     Failure::new(Exit::Refused, &message, hint)
 }
 
-/// The failure of a rotation that would wait for the plugin.
+/// Returns the failure of a rotation that would wait for the plugin.
 pub(super) fn no_plugin(given: &Given) -> Failure {
     let message = "the plugin does not answer this user, or does not serve this keyring as it is now";
     Failure::new(Exit::Unreachable, &message, format!("see how it is: {}", given.command("claviger status")))
@@ -193,7 +193,7 @@ pub(super) fn rekeying() -> Failure {
     Failure::new(Exit::Refused, &message, "let it finish: claviger rekey".to_owned())
 }
 
-/// The failure of a rotation that the operator has interrupted.
+/// Returns the failure of a rotation that the operator has interrupted.
 pub(super) fn interrupted(given: &Given, plan: Option<&RotationPlan>) -> Failure {
     let phase = plan.map_or("prepare", |plan| plan.phase.as_str());
     let key = plan.and_then(|plan| plan.key).map_or_else(String::new, |key| format!(" to {key}"));

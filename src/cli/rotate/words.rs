@@ -106,7 +106,7 @@ pub(super) fn span(duration: Duration) -> String {
     }
 }
 
-/// The beginning of an id, which is enough for people.
+/// Returns the beginning of an id, which is enough for people.
 pub(super) fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }

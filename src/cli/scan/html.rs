@@ -1,50 +1,30 @@
 //! The report for auditors: one HTML page that needs neither network nor scripts.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
-use crate::{
-    scan::{ScanSource, SourceKind, count::Count, judge::FindingKind, report::ScanReport},
-    telemetry::escape,
-};
+use crate::scan::{ScanSource, SourceKind, count::Count, judge::FindingKind, report::ScanReport};
 
 use super::{
-    super::scanning::{STYLE, meaning, picture},
+    super::scanning::{document, meaning, picture},
     text::compared_with,
 };
 
-/// Returns the page, without characters that a reader does not see or that change the direction of a line.
+/// Returns the page.
 pub(super) fn page(report: &ScanReport, hints: &[String]) -> String {
-    escape::page(&markup(report, hints).into_string())
-}
-
-fn markup(report: &ScanReport, hints: &[String]) -> Markup {
-    let is_good = report.is_good();
-    let headline = report.headline();
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (headline) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                h1.bad[!is_good].good[is_good] { (headline) }
-                (facts(report))
-                @if !report.incomplete.is_empty() { (incomplete(report)) }
-                h2 { "Coverage by resource and key" }
-                (picture(report))
-                @if !report.found.is_empty() { h2 { "What was found" } (found(report)) }
-                @if !hints.is_empty() { h2 { "What to do" } (list(hints)) }
-                @if !report.notes.is_empty() { h2 { "What else to know" } (list(&report.notes)) }
-                h2 { "All figures" }
-                (table(report))
-                h2 { "How to read this" }
-                (explanation(report))
-            }
-        }
-    }
+    let body = html! {
+        (facts(report))
+        @if !report.incomplete.is_empty() { (incomplete(report)) }
+        h2 { "Coverage by resource and key" }
+        (picture(report))
+        @if !report.found.is_empty() { h2 { "What was found" } (found(report)) }
+        @if !hints.is_empty() { h2 { "What to do" } (list(hints)) }
+        @if !report.notes.is_empty() { h2 { "What else to know" } (list(&report.notes)) }
+        h2 { "All figures" }
+        (table(report))
+        h2 { "How to read this" }
+        (explanation(report))
+    };
+    document(&report.headline(), report.is_good(), &body)
 }
 
 fn facts(report: &ScanReport) -> Markup {

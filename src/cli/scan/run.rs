@@ -138,7 +138,7 @@ fn report(
     Ok((report, hints, seen))
 }
 
-/// With `--list`, standard output has the objects, so the rest goes to standard error.
+/// Shows the report on standard error, because with `--list` standard output has the objects.
 fn show_beside_list(report: &ScanReport, hints: &[String], global: &Global) {
     output::aside(&report.headline(), global);
     report.incomplete.iter().for_each(|reason| output::aside(&format!("! {reason}"), global));

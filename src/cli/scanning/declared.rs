@@ -43,7 +43,7 @@ impl ReadConfig {
     }
 }
 
-/// The failure if nothing says where etcd is.
+/// Returns the failure if nothing says where etcd is.
 pub(in crate::cli) fn nowhere(doubts: &[String]) -> Failure {
     let hint = "give --snapshot FILE, --etcd-servers URL, --apiserver-manifest FILE, or --apiserver-process";
     let message = match doubts {

@@ -46,7 +46,7 @@ pub(in crate::cli) fn hints(report: &ScanReport, context: &HintContext<'_>) -> V
         return vec![prefix(reason, context)];
     }
     let kinds = FindingKind::ALL.into_iter().filter_map(|kind| {
-        let text = of_kind(kind, report, context)?;
+        let text = hint_about(kind, report, context)?;
         Some(format!("{}: {text}", kind.as_str()))
     });
     before(report, context).chain(kinds).chain(older(report, context)).collect()
@@ -88,7 +88,7 @@ fn prefix(reason: &Incomplete, context: &HintContext<'_>) -> String {
 }
 
 /// Returns what to do about one kind of finding, if the report has it.
-fn of_kind(kind: FindingKind, report: &ScanReport, context: &HintContext<'_>) -> Option<String> {
+pub(in crate::cli) fn hint_about(kind: FindingKind, report: &ScanReport, context: &HintContext<'_>) -> Option<String> {
     if !report.found.contains_key(&kind) {
         return None;
     }
@@ -129,7 +129,7 @@ fn of_kind(kind: FindingKind, report: &ScanReport, context: &HintContext<'_>) ->
     }
 }
 
-/// Damaged pages have a hint of their own. This one is about objects.
+/// Returns the hint about damaged objects. Damaged pages have a hint of their own.
 fn damaged(report: &ScanReport) -> Option<String> {
     let is_object = report.findings.iter().any(|found| found.kind == FindingKind::Damaged && found.key.is_some());
     is_object.then(|| {
@@ -156,7 +156,8 @@ fn reencrypt_all(_: &[&str], _: &[&GroupRow], _: &ScanReport, context: &HintCont
     format!("re-encrypt them: {}", context.given.command("claviger reencrypt"))
 }
 
-/// An object that the API server cannot read makes kubectl fail for all of its resource.
+/// Says how to re-encrypt the objects of a resource. An object that the API server cannot read makes kubectl fail for
+/// all of its resource.
 #[cfg(not(feature = "reencrypt"))]
 fn reencrypt_all(names: &[&str], rows: &[&GroupRow], report: &ScanReport, _: &HintContext<'_>) -> String {
     let resources = names.join(",");

@@ -2,10 +2,12 @@
 //! shown.
 //!
 //! ```text
-//! places -> declared, etcdctl;   input -> declared, keys;   picture -> table;   provider -> hints
+//! places -> declared, etcdctl;   input -> declared, keys;   picture -> table;   document -> style;   provider -> hints
 //! ```
 
 mod declared;
+#[cfg(feature = "html")]
+mod document;
 mod etcdctl;
 mod findings;
 mod hints;
@@ -23,7 +25,7 @@ pub(super) use self::{
     declared::{ReadConfig, not_understood, nowhere},
     etcdctl::etcdctl,
     findings::{findings, meaning},
-    hints::{HintContext, SNAPSHOT, hints, is_recent},
+    hints::{HintContext, SNAPSHOT, hint_about, hints, is_recent},
     input::ScanInput,
     keys::{KeyFlags, ScanKeys, primary_key},
     places::scan_places,
@@ -31,4 +33,4 @@ pub(super) use self::{
     table::{table, terminal_width},
 };
 #[cfg(feature = "html")]
-pub(super) use self::{picture::picture, style::STYLE};
+pub(super) use self::{document::document, picture::picture};

@@ -78,7 +78,7 @@ fn read(
     }
 }
 
-/// The failure of a scan of `servers`. If a snapshot is easier to read, the hint says how to take it there.
+/// Returns the failure of a scan of `servers`. If a snapshot is easier to read, the hint says how to take it there.
 fn not_read(error: LiveError, servers: &Servers) -> Failure {
     let url = match &error {
         LiveError::Etcd(EtcdError::TooLarge { url } | EtcdError::Slow { url, .. }) => Some(url.clone()),

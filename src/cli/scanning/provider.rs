@@ -28,7 +28,7 @@ pub(in crate::cli) struct SeenProviders {
 }
 
 impl SeenProviders {
-    /// Those of `coverage`, and of the objects that a scan has counted.
+    /// Returns those of `coverage`, and of the objects that a scan has counted.
     pub(in crate::cli) fn of(report: &ScanReport, coverage: Option<&Coverage>) -> Self {
         let values = report.groups.iter().filter(|row| row.objects > 0).map(|row| row.provider.as_str());
         let configured = coverage.into_iter().flat_map(Coverage::providers);

@@ -28,7 +28,7 @@ const NARROWEST: usize = 60;
 /// A narrower table has no column for seeds.
 const WITH_SEEDS: usize = 72;
 
-/// Returns the columns of the terminal, or `None` if standard output is none.
+/// Returns the columns of the terminal, or `None` if standard output is not a terminal.
 pub(in crate::cli) fn terminal_width() -> Option<usize> {
     let stdout = io::stdout();
     let width = isatty(&stdout).then(|| tcgetwinsize(&stdout).map_or(0, |size| size.ws_col))?;

@@ -1,5 +1,5 @@
-//! The table of the connected API servers: which key each was told, whether it uses the key, and whether it has
-//! confirmed it.
+//! The table of the connected API servers: which key was announced to each, whether the key is in use, and whether the
+//! API server has adopted it.
 
 use super::super::{
     output,
@@ -21,13 +21,13 @@ const LAYOUTS: [ConnectionColumns; 3] = [
     ConnectionColumns { whole_key_id: false, last_status: false },
 ];
 
-/// The connected API servers, in a table of at most `width` columns. `None` if there is none.
+/// Returns the connected API servers, in a table of at most `width` columns. `None` if there is none.
 pub(super) fn connection_table(connections: &[ConnectionReport], width: Option<usize>) -> Option<String> {
     let alive: Vec<&ConnectionReport> = connections.iter().filter(|connection| connection.is_alive()).collect();
     let table = |columns: ConnectionColumns| {
         let mut head = vec![if columns.last_status { "API SERVER" } else { "PID" }];
         head.extend(columns.last_status.then_some("LAST STATUS"));
-        head.extend(["KEY", "TOLD", "IN USE", "CONFIRMED"]);
+        head.extend(["KEY", "ANNOUNCED", "IN USE", "ADOPTED"]);
         output::table(&head, alive.iter().map(|connection| cells(connection, columns)))
     };
     (!alive.is_empty()).then(|| fitting(width, LAYOUTS.map(|columns| move || table(columns))))
@@ -44,13 +44,13 @@ fn cells(connection: &ConnectionReport, columns: ConnectionColumns) -> Vec<Strin
         (None, true) => "earlier".to_owned(),
         (None, false) => "not seen".to_owned(),
     };
-    let confirmed = match (connection.confirmed_s, connection.adopted) {
+    let adopted = match (connection.adopted_s, connection.adopted) {
         (Some(seconds), _) => ago(seconds),
         (None, true) => "yes".to_owned(),
         (None, false) => "not yet".to_owned(),
     };
     cells.push(connection.key_id.as_ref().map_or_else(unknown, key));
-    cells.extend([connection.told_s.map_or_else(unknown, ago), in_use, confirmed]);
+    cells.extend([connection.announced_s.map_or_else(unknown, ago), in_use, adopted]);
     cells
 }
 
@@ -59,33 +59,33 @@ mod tests {
     use super::*;
 
     fn connections() -> [ConnectionReport; 4] {
-        let told = |told_s, in_use_s, confirmed_s: Option<u64>, adopted| ConnectionReport {
+        let connection = |announced_s, in_use_s, adopted_s: Option<u64>, adopted| ConnectionReport {
             uid: 0,
             pid: Some(4_194_304),
             connected_s: 100_000,
             status_s: Some(59),
             key_id: Some("k1024-00112233445566778899aabbccddeeff".to_owned()),
             adopted,
-            told_s,
+            announced_s,
             in_use_s,
-            confirmed_s,
+            adopted_s,
         };
         [
-            told(Some(59), None, None, false),
-            told(Some(3_599), Some(3_599), None, false),
-            told(Some(86_399), Some(86_399), Some(86_340), true),
-            told(Some(9_000_000), None, Some(9_000_000), true),
+            connection(Some(59), None, None, false),
+            connection(Some(3_599), Some(3_599), None, false),
+            connection(Some(86_399), Some(86_399), Some(86_340), true),
+            connection(Some(9_000_000), None, Some(9_000_000), true),
         ]
     }
 
     #[test]
     fn the_table_says_what_is_known_and_fits_every_terminal() {
         let expected = "\
-API SERVER   LAST STATUS   KEY               TOLD       IN USE     CONFIRMED
-4194304      59s ago       k1024-00112233…   59s ago    not seen   not yet
-4194304      59s ago       k1024-00112233…   59m ago    59m ago    not yet
-4194304      59s ago       k1024-00112233…   23h ago    23h ago    23h ago
-4194304      59s ago       k1024-00112233…   104d ago   earlier    104d ago";
+API SERVER   LAST STATUS   KEY               ANNOUNCED   IN USE     ADOPTED
+4194304      59s ago       k1024-00112233…   59s ago     not seen   not yet
+4194304      59s ago       k1024-00112233…   59m ago     59m ago    not yet
+4194304      59s ago       k1024-00112233…   23h ago     23h ago    23h ago
+4194304      59s ago       k1024-00112233…   104d ago    earlier    104d ago";
         assert_eq!(connection_table(&connections(), Some(80)).unwrap(), expected);
         for width in [60, 80, 100, 120] {
             let table = connection_table(&connections(), Some(width)).unwrap();

@@ -65,7 +65,7 @@ impl Disk {
 }
 
 impl DiskError {
-    /// The failure of the command while a plugin answers. The report says what to do about a loss.
+    /// Returns the failure of the command while a plugin answers. The report says what to do about a loss.
     pub(super) fn with_plugin(self) -> Failure {
         match self.loss {
             Some(_) => self.failure.with_hint(
@@ -76,7 +76,7 @@ impl DiskError {
     }
 }
 
-/// What to do about a loss while a plugin serves from memory.
+/// Returns what to do about a loss while a plugin serves from memory.
 pub(super) fn next(loss: Option<Loss>, state_dir: &Path) -> Option<String> {
     let dir = quoted(state_dir);
     let restore = match loss? {

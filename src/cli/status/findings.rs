@@ -22,7 +22,7 @@ use crate::{
     service::SelfReport,
 };
 
-/// Everything that is wrong with the disk, with the plugin, or with the two together.
+/// Returns everything that is wrong with the disk, with the plugin, or with the two together.
 pub(super) fn findings(
     config: &Config,
     disk: Result<&Opened, &DiskError>,
@@ -169,7 +169,7 @@ fn not_followed(report: &SelfReport) -> String {
     )
 }
 
-/// How the plugin comes to serve a keyring that it does not follow.
+/// Returns how the plugin comes to serve a keyring that it does not follow.
 fn taken_up(opened: &Opened, dir: &impl Display) -> String {
     if opened.wants_rotation() {
         return format!(": {RESTART}");
@@ -242,7 +242,7 @@ fn not_on_disk(lacking: &[String]) -> Option<String> {
     })
 }
 
-/// What to say while the plugin answers and the keyring on the disk does not open.
+/// Returns what to say while the plugin answers and the keyring on the disk does not open.
 fn served_without_disk(config: &Config, error: &DiskError, answer: &Result<ProbeAnswer, ProbeError>) -> Vec<String> {
     let Ok(answer) = answer else { return Vec::new() };
     let dir = config.state_dir.display();
@@ -270,7 +270,7 @@ fn served_without_disk(config: &Config, error: &DiskError, answer: &Result<Probe
     }
 }
 
-/// What the plugin reports about itself.
+/// Returns what the plugin reports about itself.
 fn plugin_findings(report: &SelfReport, opened: Option<&Opened>, state_dir: &Path) -> Vec<String> {
     let mut findings = Vec::new();
     let is_here = matches!(ServesFrom::of(report, state_dir), ServesFrom::Here | ServesFrom::Unknown);

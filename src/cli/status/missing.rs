@@ -10,8 +10,8 @@ use crate::{
     service::{MissingKey, SelfReport},
 };
 
-/// What to do about the keys that are missing, in one finding for those that the same backup holds. `opened` is the
-/// keyring here, if it opens.
+/// Returns what to do about the keys that are missing, in one finding for those that the same backup holds. `opened` is
+/// the keyring here, if it opens.
 pub(super) fn missing_keys(report: &SelfReport, opened: Option<&Opened>) -> Vec<String> {
     // A key that the plugin holds, and for which it refuses calls, is disabled.
     let (disabled, missing): (Vec<_>, Vec<_>) =

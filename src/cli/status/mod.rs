@@ -41,9 +41,9 @@ const CATCH_UP: Duration = Duration::from_millis(1500);
 /// Exits with 1 if something needs attention, and says what. If the keyring on the disk does not open while the plugin
 /// serves it from memory, the command says so, and exits with the code of the disk's error.
 ///
-/// For each API server, the command shows when it was TOLD the key, when it was first answered with the key (IN USE;
-/// `earlier` is before it connected), and when it had CONFIRMED the key by two calls of Status. It writes under the key
-/// from the time when it is in use. A key that is not confirmed may still be in use.
+/// For each API server, the command shows when the key was ANNOUNCED to it, when it was first answered with the key (IN
+/// USE; `earlier` is before it connected), and when it had ADOPTED the key, by two calls of Status. It writes under the
+/// key from the time when the key is in use. A key that is not adopted may still be in use.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

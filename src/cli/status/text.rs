@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{hardening::MEMORY, keyring::home::Home};
 
-/// The whole page. No table on it has more than `width` columns.
+/// Returns the whole page. No table on it has more than `width` columns.
 pub(super) fn text(report: &StatusReport, width: Option<usize>) -> String {
     let StatusReport { plugin, keys, findings, .. } = report;
     let mut parts = vec![output::fields(&fields(report))];
@@ -53,14 +53,14 @@ fn plugin_line(plugin: &PluginReport) -> String {
     }
 }
 
-/// What the plugin has in memory.
+/// Returns what the plugin has in memory.
 fn serves_line(plugin: &PluginReport) -> Option<String> {
     let (uuid, generation) = (plugin.keyring.as_ref()?, plugin.generation?);
     let from = plugin.state_dir.as_ref().map(|path| format!(", read from {}", path.display()));
     Some(format!("{uuid}, generation {generation}{}", from.unwrap_or_default()))
 }
 
-/// `keys in memfd_secret, landlock on, seccomp on`
+/// Lists the layers: `keys in memfd_secret, landlock on, seccomp on`.
 fn protection(layers: &BTreeMap<String, String>) -> String {
     let memory = layers.get(MEMORY).map(|memory| format!("keys in {memory}"));
     let others = layers.iter().filter(|(layer, _)| *layer != MEMORY).map(|(layer, state)| format!("{layer} {state}"));

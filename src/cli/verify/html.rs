@@ -1,58 +1,41 @@
 //! The report for auditors: one HTML page that needs neither network nor scripts. It contains the authenticated text,
 //! by which the page can be checked later.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, html};
 
 use crate::{
     proof::{VerifiedGroup, VerifyReport},
     scan::count::Count,
-    telemetry::escape,
 };
 
 use super::{
-    super::scanning::{STYLE, findings, picture},
+    super::scanning::{document, findings, picture},
     earlier::BEFORE,
     verified::{Since, Verified},
     words::{self, headline},
 };
 
-/// Returns the page, without characters that a reader does not see or that change the direction of a line.
+/// Returns the page.
 pub(super) fn page(verified: &Verified) -> String {
-    escape::page(&markup(verified).into_string())
-}
-
-fn markup(verified: &Verified) -> Markup {
-    let (is_good, headline) = (verified.is_good(), headline(verified));
     let report = &verified.report;
     let found = findings(&verified.scan, "claviger scan --list");
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (headline) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                h1.bad[!is_good].good[is_good] { (headline) }
-                (facts(verified))
-                @if !verified.scan.incomplete.is_empty() {
-                    div.box { ul { @for reason in &verified.scan.incomplete { li { (reason) } } } }
-                }
-                @if let Some(since) = &verified.since { (compared(since)) }
-                h2 { "Coverage by resource and key" }
-                (picture(&verified.scan))
-                @if !found.is_empty() { h2 { "What is left over" } @for one in &found { pre { (one) } } }
-                @if !verified.notes.is_empty() { h2 { "What else to know" } ul { @for note in &verified.notes { li { (note) } } } }
-                h2 { "All figures" }
-                (table(report))
-                h2 { "The authenticated report" }
-                (explanation())
-                (PreEscaped(BEFORE)) (PreEscaped(&verified.text)) (PreEscaped("</pre>"))
-            }
+    let body = html! {
+        (facts(verified))
+        @if !verified.scan.incomplete.is_empty() {
+            div.box { ul { @for reason in &verified.scan.incomplete { li { (reason) } } } }
         }
-    }
+        @if let Some(since) = &verified.since { (compared(since)) }
+        h2 { "Coverage by resource and key" }
+        (picture(&verified.scan))
+        @if !found.is_empty() { h2 { "What is left over" } @for one in &found { pre { (one) } } }
+        @if !verified.notes.is_empty() { h2 { "What else to know" } ul { @for note in &verified.notes { li { (note) } } } }
+        h2 { "All figures" }
+        (table(report))
+        h2 { "The authenticated report" }
+        (explanation())
+        (PreEscaped(BEFORE)) (PreEscaped(&verified.text)) (PreEscaped("</pre>"))
+    };
+    document(&headline(verified), verified.is_good(), &body)
 }
 
 fn facts(verified: &Verified) -> Markup {

@@ -45,7 +45,7 @@ impl Verified {
         self.since.as_ref().is_some_and(|since| !since.comparison.voided.is_empty())
     }
 
-    /// Whether all is as it has to be.
+    /// Whether all is as configured.
     pub(in crate::cli) fn is_good(&self) -> bool {
         self.exit() == Exit::Done
     }

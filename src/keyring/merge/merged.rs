@@ -88,7 +88,7 @@ fn row(entry: &Entry, said: &[Option<Statement<'_>>]) -> MergeRow {
     }
 }
 
-/// The merged keyring without its entries.
+/// Returns the merged keyring without its entries.
 fn skeleton(sources: &Sources<'_>, root: &RootKey) -> Result<Keyring, ChangeError> {
     let whole = || sources.records().filter(|source| source.weight == Weight::Whole);
     let marked = sources.mark.map(|mark| PastRecord { generation: mark.generation(), record: mark.record() });
@@ -112,7 +112,7 @@ fn skeleton(sources: &Sources<'_>, root: &RootKey) -> Result<Keyring, ChangeErro
     })
 }
 
-/// All nodes. A node has left if every record that lists it says so, and is gone if one record says so.
+/// Returns all nodes. A node has left if every record that lists it says so, and is gone if one record says so.
 fn nodes<'a>(keyrings: impl Iterator<Item = &'a Keyring>) -> Vec<Node> {
     let mut nodes: BTreeMap<&str, Node> = BTreeMap::new();
     for node in keyrings.flat_map(|keyring| &keyring.nodes) {
@@ -123,7 +123,7 @@ fn nodes<'a>(keyrings: impl Iterator<Item = &'a Keyring>) -> Vec<Node> {
     nodes.into_values().collect()
 }
 
-/// What becomes of a key that at least one record lists, before one of the keys is made primary.
+/// Returns what becomes of a key that at least one record lists, before one of the keys is made primary.
 fn merged(order: EntryOrder, said: &[Option<Statement<'_>>], wishes: &Wishes, generation: u64, now: Time) -> Entry {
     let listed = || said.iter().flatten();
     let whole = || listed().filter_map(|statement| statement.whole());

@@ -106,7 +106,7 @@ pub(super) struct Statement<'a> {
 }
 
 impl<'a> Statement<'a> {
-    /// The entry, if its record has [`Weight::Whole`].
+    /// Returns the entry, if its record has [`Weight::Whole`].
     pub(super) fn whole(self) -> Option<&'a Entry> {
         (self.weight == Weight::Whole).then_some(self.entry)
     }

@@ -52,7 +52,7 @@ fn key_bytes(keyring: &Keyring) -> MergeSource<'_> {
     MergeSource { weight: Weight::KeyBytes, ..whole(keyring) }
 }
 
-/// A made-up digest of its record.
+/// Returns a made-up digest of its record.
 fn digest(keyring: &Keyring) -> Digest {
     Digest::of(format!("{:?}", keyring.entries().iter().map(Entry::id).collect::<Vec<_>>()).as_bytes())
 }

@@ -189,7 +189,7 @@ mod tests {
         [&number.to_le_bytes()[..], &flags.to_le_bytes(), &count.to_le_bytes(), &overflow.to_le_bytes()].concat()
     }
 
-    /// The text of the reason why these bytes are not the page 3 of a database of 8 pages.
+    /// Returns the text of the reason why these bytes are not the page 3 of a database of 8 pages.
     fn refused(bytes: &[u8]) -> String {
         Header::parse(bytes, 3, &DATABASE, 8 * 512).unwrap_err().to_string()
     }
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(refused(&head(3, LEAF, 1, 5)), expected);
     }
 
-    /// A leaf of elements with these keys and no values.
+    /// Returns a leaf of elements with these keys and no values.
     fn leaf(keys: &[&[u8]]) -> Vec<u8> {
         let count = u32::try_from(keys.len()).unwrap();
         let (mut heads, mut data) = (head(3, LEAF, u16::try_from(keys.len()).unwrap(), 0), Vec::new());

@@ -170,12 +170,12 @@ mod tests {
         format!("k{seq}-{}", base16ct::lower::encode_string(&commitment.first_half()))
     }
 
-    /// A wrapped seed of claviger's shape.
+    /// Returns a wrapped seed of claviger's shape.
     fn seed(commitment: &Commitment) -> Vec<u8> {
         [b"KW\x01\x01".as_slice(), &commitment.0, &[9; 72]].concat()
     }
 
-    /// A whole value of KMS v2.
+    /// Returns a whole value of KMS v2.
     fn value(provider: &str, key_id: &str, seed: &[u8]) -> Vec<u8> {
         let mut bytes = format!("k8s:enc:kms:v2:{provider}:").into_bytes();
         prost::encoding::bytes::encode(1, &vec![7; 60], &mut bytes);
@@ -185,13 +185,13 @@ mod tests {
         bytes
     }
 
-    /// A whole value under the key with this commitment, which it names by its number.
+    /// Returns a whole value under the key with this commitment, which it names by its number.
     fn under(provider: &str, seq: u32, commitment: &Commitment) -> Vec<u8> {
         value(provider, &key_id(seq, commitment), &seed(commitment))
     }
 
-    /// The bytes of a snapshot in which these changes were made, each at a revision of its own; one without a value is
-    /// a deletion.
+    /// Returns the bytes of a snapshot in which these changes were made, each at a revision of its own; one without a
+    /// value is a deletion.
     fn database(changes: &[(&str, Option<Vec<u8>>)]) -> Vec<u8> {
         let changes: Vec<Change<'_>> = changes
             .iter()
@@ -215,13 +215,13 @@ mod tests {
         read_needs(places, &mut |_, _, _| {}).unwrap()
     }
 
-    /// What a snapshot with these changes needs below `/registry`.
+    /// Returns what a snapshot with these changes needs below `/registry`.
     fn needs_of(changes: &[(&str, Option<Vec<u8>>)]) -> NeededKeys {
         let file = file(&database(changes));
         read(&[snapshot(file.path(), "/registry")])
     }
 
-    /// The doubts as they are printed, with FILE in place of the name of a temporary file.
+    /// Returns the doubts as they are printed, with FILE in place of the name of a temporary file.
     fn doubts(needs: &NeededKeys) -> Vec<String> {
         let text = |doubt: &NeedsDoubt| match doubt {
             NeedsDoubt::Place { place: ScanPlace::Snapshot(_), reason } => format!("FILE: {reason}"),
@@ -230,7 +230,7 @@ mod tests {
         needs.doubts.iter().map(text).collect()
     }
 
-    /// How many live values are under any key.
+    /// Returns how many live values are under any key.
     fn objects(needs: &NeededKeys) -> u64 {
         needs.iter().map(|(_, need)| need.objects).sum()
     }
@@ -440,7 +440,7 @@ mod tests {
         );
     }
 
-    /// A snapshot whose values are each under another key, which they name by these numbers.
+    /// Returns a snapshot whose values are each under another key, which they name by these numbers.
     fn made_up(numbers: std::ops::Range<u32>) -> NamedTempFile {
         let values = numbers.map(|number| {
             let mut commitment = commitment(0);

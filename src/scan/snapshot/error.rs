@@ -53,7 +53,7 @@ impl Packing {
         magics.into_iter().find(|(magic, _)| first.starts_with(magic)).map(|(_, packing)| packing)
     }
 
-    /// The command that unpacks the file named after it.
+    /// Returns the command that unpacks the file named after it.
     pub fn unpack(self) -> &'static str {
         match self {
             Self::Gzip => "gzip --decompress --keep",

@@ -1,6 +1,6 @@
 //! Values for the tests of this folder.
 
-/// A message of KMS v2 with these fields.
+/// Returns a message of KMS v2 with these fields.
 pub(super) fn message(data: usize, key_id: &str, seed: usize, kind: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     prost::encoding::bytes::encode(1, &vec![7; data], &mut bytes);
@@ -10,7 +10,7 @@ pub(super) fn message(data: usize, key_id: &str, seed: usize, kind: u8) -> Vec<u
     bytes
 }
 
-/// A message of KMS v2 under a key of claviger's with this commitment.
+/// Returns a message of KMS v2 under a key of claviger's with this commitment.
 pub(super) fn message_of_claviger(key_id: &str, commitment: [u8; 32]) -> Vec<u8> {
     let seed = [b"KW\x01\x01".as_slice(), &commitment, &[9; 72]].concat();
     let mut bytes = Vec::new();

@@ -62,7 +62,7 @@ pub(super) fn run(
     Ok(output::end_change(print_merge(&site.config.state_dir, &shown, Some(&opened), global), global))
 }
 
-/// The failure of a merge. A backup of another keyring may belong where a plugin serves from.
+/// Returns the failure of a merge. A backup of another keyring may belong where a plugin serves from.
 fn refused(error: MergePlanError, sources: &[Source], config: &Config) -> Failure {
     let is_other = matches!(error, MergePlanError::OtherKeyring(_));
     let failure = Failure::from(error);

@@ -87,7 +87,7 @@ impl Shown {
         Self { doubt, generation: *generation, columns, rows, fresh: *fresh, to, needed, unknown }
     }
 
-    /// How many objects need the key of a row, if that is known.
+    /// Returns how many objects need the key of a row, if that is known.
     fn objects(&self, row: &MergeRow) -> Option<u64> {
         let needed = self.needed.as_ref()?;
         let is_it = |needed: &&NeededKey| needed.commitment == row.commitment;

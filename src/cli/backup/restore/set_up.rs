@@ -212,7 +212,7 @@ fn lacks(keys: &[String]) -> String {
     )
 }
 
-/// What to do after the keyring was restored to `state_dir` while a plugin serves it.
+/// Returns what to do after the keyring was restored to `state_dir` while a plugin serves it.
 fn after(serves_from: &ServesFrom, state_dir: &Path) -> String {
     let dir = quoted(state_dir);
     let compare = format!("compare it with this directory: claviger status --state-dir {dir}");

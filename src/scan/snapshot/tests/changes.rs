@@ -27,7 +27,7 @@ fn the_newest_change_of_each_key_is_its_state() {
     assert!(!report.is_incomplete());
 }
 
-/// The bytes of a database of these changes, with `from` overwritten by `to` in the entry of `revision`.
+/// Returns the bytes of a database of these changes, with `from` overwritten by `to` in the entry of `revision`.
 fn forged(changes: &[Change<'_>], revision: u64, from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut bytes = forge::database(Shape { page_size: 512, leaf: 1, ..Shape::default() }, changes);
     let name = [&revision.to_be_bytes()[..], b"_"].concat();

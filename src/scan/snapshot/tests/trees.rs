@@ -75,7 +75,7 @@ fn a_tree_that_bites_its_tail_ends() {
     }
 }
 
-/// Where the heads of a branch's children are that name their pages.
+/// Returns where the heads of a branch's children are that name their pages.
 fn pointers(bytes: &[u8], page: usize) -> impl Iterator<Item = usize> {
     let count = if bytes[page * 512 + 8] == 1 { usize::from(bytes[page * 512 + 10]) } else { 0 };
     (0..count).map(move |child| page * 512 + 16 + child * 16 + 8)

@@ -1,0 +1,89 @@
+//! How comments are worded: what the comment of a function begins with, and which words no comment has.
+
+/// Words and phrases that a reader has to solve like a puzzle, each with what to write in its place.
+pub const BANNED: [(&str, &str); 6] = [
+    ("whoever", "anyone who"),
+    (" is none", "is not valid"),
+    ("goes without", "skips"),
+    ("of which values", "which values"),
+    ("as they have to be", "as configured"),
+    ("as it has to be", "as configured"),
+];
+
+/// First words that name a thing where a verb says what the function does.
+const NO_VERBS: [&str; 34] = [
+    "A",
+    "All",
+    "An",
+    "As",
+    "At",
+    "Both",
+    "Bytes",
+    "Each",
+    "Every",
+    "Everything",
+    "For",
+    "From",
+    "How",
+    "If",
+    "In",
+    "Its",
+    "No",
+    "None",
+    "Nothing",
+    "One",
+    "Only",
+    "Since",
+    "So",
+    "Such",
+    "The",
+    "This",
+    "Those",
+    "Two",
+    "What",
+    "When",
+    "Where",
+    "Which",
+    "Who",
+    "Why",
+];
+
+/// The lines of functions whose comment does not begin with a verb, or with "Whether" if the answer is yes or no. The
+/// comment of a test may say why the test exists.
+pub fn functions_without_a_verb(text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let is_first = at.checked_sub(1).is_none_or(|before| !lines[before].starts_with("///"));
+        let Some(comment) = line.strip_prefix("/// ").filter(|_| is_first) else { continue };
+        let rest = lines[at..].iter().skip_while(|line| line.starts_with("///"));
+        let mut rest = rest.skip_while(|line| line.starts_with('#'));
+        let is_documented = rest.next().is_some_and(|line| is_function(line));
+        let is_test = lines[at..].iter().take_while(|line| !is_function(line)).any(|line| line.contains("test]"));
+        let word = comment.split([' ', ',', '.']).next().unwrap_or_default();
+        let is_name = !word.starts_with(|first: char| first.is_ascii_uppercase());
+        if is_documented && !is_test && (is_name || NO_VERBS.contains(&word)) {
+            found.push(format!("line {}: {comment}", at + 1));
+        }
+    }
+    found
+}
+
+fn is_function(line: &str) -> bool {
+    let line = match line.strip_prefix("pub(") {
+        Some(rest) => rest.split_once(") ").map_or("", |(_, rest)| rest),
+        None => line.strip_prefix("pub ").unwrap_or(line),
+    };
+    let words = ["const ", "async ", "unsafe "];
+    let line = words.iter().fold(line, |line, word| line.strip_prefix(word).unwrap_or(line));
+    line.starts_with("fn ")
+}
+
+/// The comment lines that have a banned word.
+pub fn banned_words(text: &str) -> Vec<String> {
+    let comments = text.lines().enumerate().filter_map(|(at, line)| {
+        let comment = line.trim_start().strip_prefix("//")?.to_lowercase().replace("there is none", "");
+        BANNED.iter().find(|(word, _)| comment.contains(word)).map(|(word, better)| (at, word, better))
+    });
+    comments.map(|(at, word, better)| format!("line {}: not \"{word}\" but \"{better}\"", at + 1)).collect()
+}
