@@ -55,6 +55,13 @@ fn is_shown(line: &str, shown: &str) -> bool {
 }
 
 #[test]
+fn a_table_keeps_its_columns_when_paths_become_those_of_the_page() {
+    let printed = "KEYS IN         NEEDED\n/tmp/m1/k       1 of 2\n/tmp/m1/a.age   2 of 2\nin /tmp/m1/k: see /tmp/m1/a";
+    let expected = "KEYS IN         NEEDED\n/k              1 of 2\n/a.age          2 of 2\nin /k: see /a";
+    assert_eq!(crate::harness::machine::in_columns(printed, "/tmp/m1/", "/"), expected);
+}
+
+#[test]
 fn the_drill_runs_every_command_of_its_page_and_each_says_what_the_page_shows() {
     // `cargo test` builds it; running these tests alone does not.
     let example = Path::new(env!("CARGO_BIN_EXE_claviger")).with_file_name("examples").join("drill");

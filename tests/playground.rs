@@ -8,6 +8,30 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::harness::claviger;
+
+#[test]
+fn the_build_inside_of_it_has_none_of_the_variables_that_cargo_run_sets() {
+    let users = ["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_BUILD_JOBS", "CARGO_INCREMENTAL", "PATH", "RUSTFLAGS"];
+    let cargos = ["CARGO", "CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_PKG_NAME", "CARGO_PKG_VERSION_PRE"];
+    let command = claviger::cargo(users.into_iter().chain(cargos));
+    let removed: Vec<_> = command.get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();
+    assert_eq!(removed, cargos);
+}
+
+#[test]
+fn help_says_what_the_examples_do_and_starts_nothing() {
+    for (name, expected) in [("playground", "Usage: cargo run --example playground"), ("drill", "docs/drill.md")] {
+        let example = Path::new(env!("CARGO_BIN_EXE_claviger")).with_file_name("examples").join(name);
+        let run = |argument: &str| Command::new(&example).arg(argument).output().unwrap();
+        let help = run("--help");
+        assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains(expected), "{help:?}");
+        let wrong = run("--wrong");
+        assert_eq!(wrong.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&wrong.stderr).starts_with("unexpected argument \"--wrong\""), "{wrong:?}");
+    }
+}
+
 #[test]
 fn it_shows_a_secret_before_and_after_and_leaves_nothing_behind() {
     // `cargo test` builds it; running these tests alone does not.

@@ -33,7 +33,16 @@ const DISKS: [&str; 5] = ["usb", "safe", "alice", "bob", "carol"];
 /// Those that are lost with the machines.
 const LOST: [&str; 2] = ["safe", "carol"];
 
+const HELP: &str = "\
+Runs the commands of docs/drill.md on this machine: a control plane is lost, and comes back from a snapshot, a backup and
+two shares. Then everything ends, and its directory is removed. It takes no options.
+
+Usage: cargo run --example drill";
+
 fn main() -> ExitCode {
+    if let Some(argument) = std::env::args_os().nth(1) {
+        return harness::explain(HELP, &argument);
+    }
     match drill() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

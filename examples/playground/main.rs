@@ -41,7 +41,16 @@ stringData:
   token: s3cr3t-from-yaml
 ";
 
+const HELP: &str = "\
+Starts a real etcd, a real kube-apiserver and claviger on this machine, shows what they do, and runs until Ctrl-C.
+Then everything ends, and its directory is removed. It takes no options. CONTRIBUTING.md says what it needs.
+
+Usage: cargo run --example playground";
+
 fn main() -> ExitCode {
+    if let Some(argument) = std::env::args_os().nth(1) {
+        return harness::explain(HELP, &argument);
+    }
     match play() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -17,14 +18,32 @@ pub(crate) fn build() -> Result<PathBuf> {
         Some("debug") | None => "dev",
         Some(profile) => profile,
     };
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let mut cargo = cargo(env::vars_os().map(|(name, _)| name));
+    cargo
         .args(["build", "--quiet", "--locked", "--bin", "claviger", "--profile", profile, "--manifest-path"])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
-        .status()
-        .during(|| "running cargo".to_owned())?;
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
+    let status = cargo.status().during(|| "running cargo".to_owned())?;
     if !status.success() {
         return Err(Error::new("claviger was not built").hint("cargo said above why"));
     }
     Ok(target.join("claviger"))
+}
+
+/// Cargo without those of the variables `names` that `cargo run` sets for this example.
+///
+/// Build scripts read some of them, and run again if one has changed. So each build would undo the other one's.
+pub(crate) fn cargo(names: impl Iterator<Item = impl AsRef<OsStr>>) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for name in names.filter(|name| name.as_ref().to_str().is_some_and(is_set_by_cargo)) {
+        cargo.env_remove(name);
+    }
+    cargo
+}
+
+/// Whether Cargo sets the variable for a program that it runs. It reads all others that begin with `CARGO`.
+/// Source: the Cargo Book, "Environment Variables".
+fn is_set_by_cargo(name: &str) -> bool {
+    const ONE: [&str; 5] = ["CARGO", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "CARGO_TARGET_TMPDIR", "OUT_DIR"];
+    const MANY: [&str; 4] = ["CARGO_BIN_EXE_", "CARGO_BIN_NAME", "CARGO_MANIFEST_", "CARGO_PKG_"];
+    ONE.contains(&name) || MANY.iter().any(|start| name.starts_with(start))
 }

@@ -142,10 +142,27 @@ impl Machine {
 
     /// What was printed, with the paths of the page.
     fn as_on_the_page(&self, printed: &[u8]) -> String {
-        let there = |text: String, (path, here): &(String, PathBuf)| text.replace(&here.display().to_string(), path);
+        let there =
+            |text: String, (path, here): &(String, PathBuf)| in_columns(&text, &here.display().to_string(), path);
         let text = self.paths.iter().fold(String::from_utf8_lossy(printed).into_owned(), there);
-        text.replace(&format!("{}/", self.root.display()), "/")
+        in_columns(&text, &format!("{}/", self.root.display()), "/")
     }
+}
+
+/// Replaces a path by a shorter one. In a row of a table, spaces keep the columns after it in their places.
+pub(crate) fn in_columns(text: &str, long: &str, short: &str) -> String {
+    const GAP: &str = "   ";
+    let replaced = |line: &str| {
+        let mut line = line.to_owned();
+        while let Some(at) = line.find(long) {
+            line.replace_range(at..at + long.len(), short);
+            if let Some(gap) = line[at..].find(GAP) {
+                line.insert_str(at + gap, &" ".repeat(long.len().saturating_sub(short.len())));
+            }
+        }
+        line
+    };
+    text.split('\n').map(replaced).collect::<Vec<_>>().join("\n")
 }
 
 impl Drop for Machine {

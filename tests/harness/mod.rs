@@ -35,3 +35,15 @@ pub(crate) mod postgres;
 pub(crate) mod processes;
 pub(crate) mod progress;
 mod spawn;
+
+use std::{ffi::OsStr, process::ExitCode};
+
+/// Says what an example does, if `--help` asks for it. An example takes no other argument.
+pub(crate) fn explain(help: &str, argument: &OsStr) -> ExitCode {
+    if argument == "--help" || argument == "-h" {
+        anstream::println!("{help}");
+        return ExitCode::SUCCESS;
+    }
+    anstream::eprintln!("unexpected argument {argument:?}\n\n{help}");
+    ExitCode::from(2)
+}
