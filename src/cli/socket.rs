@@ -25,13 +25,19 @@ pub(super) fn hint(error: &SocketError) -> Option<String> {
     Some(match error {
         SocketError::NotADirectory(_) | SocketError::Occupied(_) => "move it away, or give another --socket".to_owned(),
         SocketError::Missing(path) => own_directory(path),
-        // Never a command that changes an existing directory: others may use it.
-        SocketError::System(_)
-        | SocketError::Writable { .. }
-        | SocketError::Ancestor(_)
-        | SocketError::Owner { .. }
-        | SocketError::Unwritable { .. } => {
-            format!("give the socket a directory of its own: {}", own_directory(Path::new("/run/claviger")))
+        // Others may use a directory that exists, so none of these commands changes it before that is known.
+        SocketError::System(_) | SocketError::Ancestor(_) => another_directory(),
+        SocketError::Writable { path, .. } => {
+            format!("if only claviger uses it: chmod go-w {}; otherwise {}", quoted(path), another_directory())
+        }
+        SocketError::Owner { owner, .. } => {
+            format!(
+                "if the plugin that serves there runs as uid {owner}, run this one as that user; otherwise {}",
+                another_directory()
+            )
+        }
+        SocketError::Unwritable { path, .. } => {
+            format!("run it as the owner of {}, or as root; otherwise {}", quoted(path), another_directory())
         }
         SocketError::Held(Address::Path(path)) => {
             format!(
@@ -51,6 +57,12 @@ pub(super) fn hint(error: &SocketError) -> Option<String> {
         SocketError::Group { group, .. } => format!("make the plugin's user a member of group {group}"),
         SocketError::Io { .. } => return None,
     })
+}
+
+/// Says how to make a directory that nobody uses yet. A plugin that runs may use the usual one.
+fn another_directory() -> String {
+    let make = own_directory(Path::new("/run/NEW"));
+    format!("give the socket a directory of its own: {make}, and --socket /run/NEW/kms.sock")
 }
 
 fn own_directory(path: &Path) -> String {
@@ -79,7 +91,9 @@ mod tests {
 
     fn own_directory_hint() -> String {
         let ours = rustix::process::geteuid().as_raw();
-        format!("give the socket a directory of its own: install -d -m 0750 -o {ours} /run/claviger")
+        format!(
+            "give the socket a directory of its own: install -d -m 0750 -o {ours} /run/NEW, and --socket /run/NEW/kms.sock"
+        )
     }
 
     #[test]
@@ -101,11 +115,22 @@ mod tests {
         fs::create_dir(&below).unwrap();
         fs::set_permissions(&below, Permissions::from_mode(0o750)).unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
-        for path in [dir.path().join("kms.sock"), below.join("kms.sock"), "/sys/kernel/kms.sock".into()] {
+        for path in [below.join("kms.sock"), "/etc/kms.sock".into()] {
             assert_eq!(refused(path), own_directory_hint());
         }
-        let owner = SocketError::Owner { path: "/run/theirs".into(), owner: 4711, ours: 0 };
-        assert_eq!(hint_of(&owner), own_directory_hint());
+        let own = own_directory_hint();
+        let writable = refused(dir.path().join("kms.sock"));
+        assert_eq!(writable, format!("if only claviger uses it: chmod go-w {}; otherwise {own}", dir.path().display()));
+        let owner = SocketError::Owner { path: "/run/claviger".into(), owner: 4711, ours: 0 };
+        let as_owner = "if the plugin that serves there runs as uid 4711, run this one as that user; otherwise ";
+        assert_eq!(hint_of(&owner), format!("{as_owner}{own}"));
+        let unwritable = SocketError::Unwritable { path: "/run/claviger".into(), ours: 7 };
+        let as_root = "run it as the owner of /run/claviger, or as root; otherwise ";
+        assert_eq!(hint_of(&unwritable), format!("{as_root}{own}"));
+        for error in [owner, unwritable] {
+            let hint = hint_of(&error);
+            assert!(!hint.contains("-o 0 /run/claviger"), "it is not taken from a plugin that runs: {hint}");
+        }
     }
 
     #[test]

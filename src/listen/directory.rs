@@ -154,6 +154,8 @@ mod tests {
         std::os::unix::fs::chown(theirs.path(), Some(4711), None).unwrap();
         let text = refused(&theirs.path().join("kms.sock"));
         let path = theirs.path().display();
-        assert_eq!(text, format!("refusing to listen: {path} is owned by uid 4711, expected root or uid 0"));
+        assert_eq!(text, format!("refusing to listen: {path} is owned by uid 4711, expected root"));
+        let by_user = SocketError::Owner { path: "/run/x".into(), owner: 4711, ours: 7 };
+        assert_eq!(by_user.to_string(), "refusing to listen: /run/x is owned by uid 4711, expected root or uid 7");
     }
 }

@@ -33,7 +33,7 @@ pub enum SocketError {
     #[error("refusing to listen: {0}")]
     Ancestor(#[from] DurableError),
     /// A user who is neither root nor us owns the directory.
-    #[error("refusing to listen: {path} is owned by uid {owner}, expected root or uid {ours}")]
+    #[error("refusing to listen: {path} is owned by uid {owner}, expected {}", owners(*ours))]
     Owner {
         /// The directory.
         path: PathBuf,
@@ -84,6 +84,10 @@ pub enum SocketError {
         #[source]
         error: io::Error,
     },
+}
+
+fn owners(ours: u32) -> String {
+    if ours == 0 { "root".to_owned() } else { format!("root or uid {ours}") }
 }
 
 fn writers(mode: u32) -> &'static str {

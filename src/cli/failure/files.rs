@@ -82,15 +82,25 @@ impl Explain for DurableError {
             Self::DirectoryOwner { found, expected, .. } => {
                 refused(&format!("use a directory of uid {expected}'s, or run it as uid {found}"))
             }
-            Self::Ancestor { .. } | Self::AncestorOwner { .. } => {
-                refused("use a directory that nobody but root and its owner can replace, as in /var/lib")
-            }
+            Self::Ancestor { path, .. } => refused(&format!(
+                "if only its owner should write there: chmod go-w {}; otherwise {}",
+                quoted(path),
+                safer(path)
+            )),
+            Self::AncestorOwner { path, .. } => refused(&safer(path)),
             Self::Locked(_) => refused("another command or the daemon is at work here; run it again"),
             Self::SharedDisk { .. } => refused("keep backups on another disk"),
             Self::ReadBack(_) => with(Exit::Disk, "check the disk; the old state is whole"),
             Self::Io { source, .. } => io_hint(source),
         }
     }
+}
+
+/// Says which directory to use instead of one below `above`, which others can replace.
+fn safer(above: &Path) -> String {
+    let example = Path::new("/var/lib");
+    let example = if example.starts_with(above) { "" } else { ", as in /var/lib" };
+    format!("use a directory that nobody but root and its owner can replace{example}")
 }
 
 pub(super) fn io_hint(error: &io::Error) -> Explanation {
@@ -166,4 +176,25 @@ impl Explain for RandomError {
 /// Makes a directory that only its owner may use.
 pub(super) fn make_directory(path: &Path) -> String {
     format!("mkdir -p -m 0700 {}", quoted(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_refused_is_not_recommended() {
+        let hint = |above: &str| {
+            let error = DurableError::Ancestor { path: above.into(), mode: 0o777, below: "/var/lib/claviger".into() };
+            error.explain().1.unwrap()
+        };
+        let mend =
+            |above| format!("if only its owner should write there: chmod go-w {above}; otherwise use a directory ");
+        assert_eq!(hint("/var/lib"), mend("/var/lib") + "that nobody but root and its owner can replace");
+        let elsewhere = "that nobody but root and its owner can replace, as in /var/lib";
+        assert_eq!(hint("/srv/shared"), mend("/srv/shared") + elsewhere);
+        let error = DurableError::AncestorOwner { path: "/".into(), found: 7, below: "/var/lib/claviger".into() };
+        let (_, hint) = error.explain();
+        assert_eq!(hint.unwrap(), "use a directory that nobody but root and its owner can replace");
+    }
 }
