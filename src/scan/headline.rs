@@ -29,15 +29,28 @@ impl ScanReport {
         parts.into_iter().flatten().collect::<Vec<_>>().join(". ")
     }
 
+    /// Says how many objects the API server cannot read, and for how many the keyring has no key.
     fn unreadable(&self) -> Option<String> {
-        let ReadableCount { objects, unreadable, .. } = self.secrets;
-        let others = self.all.unreadable - unreadable;
-        let secrets = format!("{} of {} Secrets", Count(unreadable), Count(objects));
-        match (unreadable, others) {
+        let cannot = self.of_rows(|row| row.is_unreadable() && !row.lacks_only_key());
+        let lacks = self.of_rows(GroupRow::lacks_only_key);
+        let cannot = cannot.map(|objects| format!("The API server cannot read {objects}"));
+        let lacks = lacks.map(|objects| format!("The keyring has no key for {objects}"));
+        let sentences: Vec<String> = cannot.into_iter().chain(lacks).collect();
+        (!sentences.is_empty()).then(|| sentences.join(". "))
+    }
+
+    /// Says how many objects are in some of the rows, Secrets first.
+    fn of_rows(&self, is_one: impl Fn(&GroupRow) -> bool) -> Option<String> {
+        let (secrets, others): (Vec<&GroupRow>, Vec<&GroupRow>) =
+            self.groups.iter().filter(|row| is_one(row)).partition(|row| row.resource == "secrets");
+        let count = |rows: &[&GroupRow]| rows.iter().map(|row| row.objects).sum::<u64>();
+        let (secrets, others) = (count(&secrets), count(&others));
+        let of_secrets = format!("{} of {} Secrets", Count(secrets), Count(self.secrets.objects));
+        match (secrets, others) {
             (0, 0) => None,
-            (0, _) => Some(format!("The API server cannot read {}", plural(others, "object"))),
-            (_, 0) => Some(format!("The API server cannot read {secrets}")),
-            _ => Some(format!("The API server cannot read {secrets}, and {}", plural(others, "other object"))),
+            (0, _) => Some(plural(others, "object")),
+            (_, 0) => Some(of_secrets),
+            _ => Some(format!("{of_secrets}, and {}", plural(others, "other object"))),
         }
     }
 

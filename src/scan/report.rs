@@ -71,6 +71,13 @@ impl GroupRow {
         kinds.iter().any(|kind| self.found.contains(kind))
     }
 
+    /// Whether all that is known to be wrong is that the keyring, with which the values were compared, lacks their key.
+    /// A plugin that serves another keyring may have the key.
+    pub(super) fn lacks_only_key(&self) -> bool {
+        let others = [FindingKind::NoProvider, FindingKind::DisabledKey];
+        self.found.contains(&FindingKind::UnknownKey) && others.iter().all(|kind| !self.found.contains(kind))
+    }
+
     /// Whether the values are plaintext, so that anyone with access to etcd can read them.
     pub fn is_readable(&self) -> bool {
         self.provider == IDENTITY

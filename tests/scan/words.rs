@@ -248,7 +248,7 @@ fn each_kind_of_finding_has_a_sentence_and_a_hint_and_the_worst_comes_first() {
         hints(&answer),
         [
             format!("plaintext-although-covered: {rewrite}"),
-            "no-provider: add the provider kms:v2:gone to the entry of the resource, after the first one, until all objects \
+            "no-provider: add the provider gone to the entry of the resource, after the first one, until all objects \
              are re-encrypted"
                 .to_owned(),
             format!("not-first-provider: {rewrite}"),
@@ -271,6 +271,42 @@ fn each_kind_of_finding_has_a_sentence_and_a_hint_and_the_worst_comes_first() {
     assert!(answer.stdout.contains(&again), "{answer}");
     assert!(!page.contains("This report is incomplete"), "{page}");
     assert!(!page.contains("nowrap"), "long names must not make the page wider than a screen");
+}
+
+#[test]
+fn the_table_has_every_row_with_older_values_that_the_first_sentence_counts() {
+    let mut cluster = Cluster::new();
+    cluster.put_plaintext("/registry", 0);
+    cluster.put_encrypted("a", "claviger", KEY);
+    let configmap = "/registry/configmaps/default/a";
+    cluster.store.put(configmap, Stored::json(10));
+    let mut chance = Chance(7);
+    let seed = seed_under(KEY, &mut chance);
+    cluster.store.put(configmap, Stored::kms_v2("claviger", KEY, &seed, 20, &mut chance));
+    fs::write(cluster.sandbox.path("enc.yaml"), CONFIG).unwrap();
+    let answer = cluster.scan(&format!("{} --encryption-config [DIR]/enc.yaml", cluster.snapshot()));
+    let sentence = "The only live Secret is encrypted; 1 older value can be read in this file";
+    assert_eq!(first_line(answer.ends_with(1)), sentence, "{answer}");
+    let row =
+        |line: &&str| line.split_whitespace().collect::<Vec<_>>() == ["configmaps", "identity", "-", "0", "1", "-"];
+    assert_eq!(answer.stdout.lines().filter(row).count(), 1, "{answer}");
+    assert!(answer.stdout.contains("and 1 object of 1 other resource in plaintext: --all\n"), "{answer}");
+}
+
+#[test]
+fn while_identity_comes_first_no_hint_names_a_command_that_refuses() {
+    let mut cluster = Cluster::new();
+    cluster.put_encrypted("a", "claviger", KEY);
+    let (claviger, identity) = ("  - kms: ", "  - identity: {}\n");
+    let config = CONFIG.replace(identity, "").replace(claviger, &format!("{identity}{claviger}"));
+    fs::write(cluster.sandbox.path("enc.yaml"), config).unwrap();
+    let flags = format!("{} --encryption-config [DIR]/enc.yaml", cluster.live());
+    let answer = cluster.scan(&flags);
+    let [identity, first] = hints(answer.ends_with(1))[..] else { panic!("{answer}") };
+    assert!(identity.starts_with("identity: new Secrets are written in plaintext"), "{identity}");
+    let expected =
+        "not-first-provider: once a provider that encrypts comes first, re-encrypt them: claviger reencrypt ";
+    assert!(first.starts_with(expected), "{first}");
 }
 
 /// How many of these Secrets the keyring in `state` knows decides what is said.
@@ -299,6 +335,9 @@ fn a_scan_on_a_node_uses_the_keyring_of_the_node() {
     // A flag says more than the node.
     let other = cluster.scan(&format!("{live} {config} --keyring [DIR]/other/keyring"));
     assert!(other.ends_with(1).stdout.contains(&compared("[DIR]/other/keyring")), "{other}");
+    // A plugin may serve a keyring that has the key.
+    let sentence = "The keyring has no key for 1 of 1 Secrets. The only Secret is encrypted in etcd";
+    assert_eq!(first_line(&other), sentence);
     let primary = cluster.scan(&format!("{live} {config} --primary {key}"));
     assert!(primary.ends_with(0).stdout.contains("compared with  the primary key (no "), "{primary}");
 

@@ -47,7 +47,9 @@ fn outside(report: &ScanReport) -> Option<String> {
 }
 
 fn uncovered(report: &ScanReport) -> Option<String> {
-    let rows: Vec<String> = report.uncovered().map(|row| format!("{} {}", Count(row.objects), row.resource)).collect();
+    let objects = |count| if count == 1 { "1 object".to_owned() } else { format!("{} objects", Count(count)) };
+    let rows: Vec<String> =
+        report.uncovered().map(|row| format!("{} ({})", row.resource, objects(row.objects))).collect();
     let rows = rows.join(", ");
     (!rows.is_empty()).then(|| format!("the EncryptionConfiguration does not cover {rows}: do they contain secrets?"))
 }

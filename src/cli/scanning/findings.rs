@@ -52,7 +52,8 @@ pub(in crate::cli) fn meaning(kind: FindingKind) -> &'static str {
             "the API server cannot read these values, because their provider is not in the entry for their resource"
         }
         FindingKind::UnknownKey => {
-            "the API server cannot read these values, because the keyring does not have their key"
+            "the keyring does not have the key of these values, so the API server cannot read them, unless its plugin serves another \
+             keyring"
         }
         FindingKind::DisabledKey => "the API server cannot read these values, because their key is disabled",
         FindingKind::NotFirstProvider => {

@@ -106,7 +106,10 @@ pub(in crate::cli) fn hint_about(kind: FindingKind, report: &ScanReport, context
             context.given.command("claviger scan --encryption-config FILE")
         )),
         FindingKind::NoProvider => {
-            let providers = named(rows.iter().map(|row| row.provider.as_str()));
+            // An EncryptionConfiguration has the name of a KMS v2 plugin without the prefix that is stored.
+            let name = |row: &&'_ GroupRow| row.provider.strip_prefix("kms:v2:").unwrap_or(&row.provider).to_owned();
+            let names: Vec<String> = rows.iter().map(name).collect();
+            let providers = named(names.iter().map(String::as_str));
             Some(format!(
                 "add the provider{providers} to the entry of the resource, after the first one, until all objects are re-encrypted"
             ))
@@ -144,10 +147,18 @@ fn reencrypt(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>)
     const EXPIRE: &str = "events expire by themselves, an hour after they were written, unless --event-ttl is another";
     let names = distinct(rows.iter().map(|row| row.resource.as_str()).filter(|name| is_plain(name)));
     let (events, others): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| is_titled_events(name));
+    let reencrypt = || {
+        let reencrypt = reencrypt_all(&others, rows, report, context);
+        if report.identity_first {
+            format!("once a provider that encrypts comes first, {reencrypt}")
+        } else {
+            reencrypt
+        }
+    };
     match (events.is_empty(), others.is_empty()) {
-        (true, _) => reencrypt_all(&others, rows, report, context),
+        (true, _) => reencrypt(),
         (false, true) => format!("wait: {EXPIRE}"),
-        (false, false) => format!("{}; {EXPIRE}", reencrypt_all(&others, rows, report, context)),
+        (false, false) => format!("{}; {EXPIRE}", reencrypt()),
     }
 }
 

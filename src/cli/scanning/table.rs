@@ -39,8 +39,10 @@ pub(in crate::cli) fn terminal_width() -> Option<usize> {
 /// Returns the table, and a line that counts the resources that it leaves out and names `more`, which shows them.
 /// Without `more`, none is left out.
 pub(in crate::cli) fn table(report: &ScanReport, more: Option<&str>, width: Option<usize>) -> String {
-    let is_shown =
-        |row: &&GroupRow| more.is_none() || !row.is_readable() || !row.found.is_empty() || row.resource == "secrets";
+    let matters = |row: &&GroupRow| !row.is_readable() || !row.found.is_empty() || row.readable_revisions > 0;
+    let shown: BTreeSet<&str> = report.groups.iter().filter(matters).map(|row| row.resource.as_str()).collect();
+    // All rows of a resource, or none: the last line counts the resources that are left out.
+    let is_shown = |row: &&GroupRow| more.is_none() || row.resource == "secrets" || shown.contains(&*row.resource);
     let (mut rows, hidden): (Vec<&GroupRow>, Vec<&GroupRow>) = report.groups.iter().partition(is_shown);
     // Secrets come first, because they matter most.
     rows.sort_by_key(|row| row.resource != "secrets");
@@ -53,8 +55,8 @@ pub(in crate::cli) fn table(report: &ScanReport, more: Option<&str>, width: Opti
         let resources = hidden.iter().map(|row| &row.resource).collect::<BTreeSet<_>>().len();
         let noun = if resources == 1 { "resource" } else { "resources" };
         lines.push(format!(
-            "and {} objects of {resources} other {noun} in plaintext: {}",
-            Count(objects),
+            "and {} of {resources} other {noun} in plaintext: {}",
+            if objects == 1 { "1 object".to_owned() } else { format!("{} objects", Count(objects)) },
             more.unwrap_or_default()
         ));
     }
