@@ -300,7 +300,8 @@ fn the_api_server_of_another_cluster_is_recognised() {
 
     // A damaged value keeps nothing else from being written.
     rig.etcd.put("/registry/secrets/default/damaged", b"k8s:enc:kms:v2:claviger:\x0a\xff").unwrap();
-    rig.reencrypt("", 7, &["4 objects were rewritten; ", "damaged: rewriting these changes nothing"]);
+    let named = "damaged (1): the API server cannot decrypt these values\n  /registry/secrets/default/damaged\n";
+    rig.reencrypt("", 7, &["4 objects were rewritten; ", named, "damaged: rewriting these changes nothing"]);
 }
 
 /// Without a kubeconfig, the environment says what there is.

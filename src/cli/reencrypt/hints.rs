@@ -116,6 +116,7 @@ mod tests {
             busy: 0,
             failures: BTreeMap::new(),
             failed: Vec::new(),
+            damaged: Vec::new(),
             left: Vec::new(),
             rest: 3,
             events: 0,

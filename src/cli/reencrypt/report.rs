@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     reencrypt::{FailureKind, NamedFailure, SweepEnd, SweepOutcome},
-    scan::judge::FindingKind,
+    scan::{judge::FindingKind, report::Finding},
 };
 
 use super::{super::failure::Exit, census::Census, rounds::Rounds};
@@ -77,6 +77,9 @@ pub(super) struct ReencryptReport {
     pub(super) failures: BTreeMap<FailureKind, u64>,
     /// The first of them.
     pub(super) failed: Vec<NamedFailure>,
+    /// The keys in etcd of the damaged values that the last scan found, as far as it names them.
+    #[serde(skip)]
+    pub(super) damaged: Vec<String>,
     /// Objects that were left by name, and are not as configured.
     pub(super) left: Vec<String>,
     /// How many objects are still to be written, without those that were left by name.
@@ -108,6 +111,7 @@ impl ReencryptReport {
             api_server,
             rest: census.count(),
             resources: resources(before, &census.stale),
+            damaged: damaged(&census.report.findings),
             found: census.report.found,
             revision: census.report.source.revision,
             sweeps,
@@ -139,6 +143,11 @@ impl ReencryptReport {
             ReencryptEnd::Unreachable => Exit::Unreachable,
         }
     }
+}
+
+fn damaged(findings: &[Finding]) -> Vec<String> {
+    let damaged = findings.iter().filter(|finding| finding.kind == FindingKind::Damaged);
+    damaged.filter_map(|finding| finding.key.clone()).collect()
 }
 
 fn resources(mut before: BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> Vec<StaleResource> {

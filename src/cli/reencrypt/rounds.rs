@@ -116,8 +116,7 @@ impl Sweeping<'_> {
     }
 }
 
-const WAITING: &str =
-    "waiting for the API server: it answers without writing; it asks the plugin for the primary key once a minute";
+const WAITING: &str = "waiting for the API server: it answers without writing; it asks the plugin for the primary key at least once a minute";
 
 fn live(place: &ScanPlace) -> Option<Servers> {
     match place {

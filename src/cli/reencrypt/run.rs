@@ -78,7 +78,8 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
         }
     };
     let of_scan = ScanAdvice::of(&rounds.census, &input, global);
-    let mut report = ReencryptReport::new(before, rounds, (api.map(|api| api.url().to_owned()), args.dry_run));
+    let asked = api.filter(|_| rounds.sweeps > 0).map(|api| api.url().to_owned());
+    let mut report = ReencryptReport::new(before, rounds, (asked, args.dry_run));
     report.seconds = begin.elapsed().as_secs_f64();
     show(&report, of_scan, global)?;
     Ok(report.exit())

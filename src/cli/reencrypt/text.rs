@@ -66,6 +66,7 @@ pub(super) fn page(report: &ReencryptReport, hints: &[String], quiet: bool) -> S
     }
     parts.extend(report.incomplete.iter().map(|reason| format!("! {}", escape::line(reason))));
     parts.extend(report.failures.iter().map(|(kind, count)| failures(report, *kind, *count)));
+    parts.extend(damaged(&report.damaged));
     if !report.left.is_empty() {
         let names = report.left.iter().map(|key| format!("  {}", escape::line(key)));
         parts.push(format!(
@@ -139,6 +140,15 @@ fn failures(report: &ReencryptReport, kind: FailureKind, count: u64) -> String {
     lines.join("\n")
 }
 
+/// Names damaged values. Of a damaged page, a scan does not know which objects were on it.
+fn damaged(keys: &[String]) -> Option<String> {
+    let first = format!("damaged ({}): the API server cannot decrypt these values", Count(keys.len() as u64));
+    let named = keys.iter().take(NAMED).map(|key| format!("  {}", escape::line(key)));
+    let more = keys.len().saturating_sub(NAMED);
+    let more = (more > 0).then(|| format!("  and {} more: claviger scan --list", Count(more as u64)));
+    (!keys.is_empty()).then(|| [first].into_iter().chain(named).chain(more).collect::<Vec<_>>().join("\n"))
+}
+
 fn meaning(kind: FailureKind) -> &'static str {
     match kind {
         FailureKind::Denied => "this user may not patch these objects",
@@ -147,5 +157,21 @@ fn meaning(kind: FailureKind) -> &'static str {
         FailureKind::NoObject => "these keys of etcd are not those of objects",
         FailureKind::Conflict => "something else writes these objects all the time",
         FailureKind::Busy => "the API server was too busy for these objects",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_value_is_named() {
+        assert_eq!(damaged(&[]), None);
+        let keys: Vec<String> = (1..=7).map(|number| format!("/registry/secrets/default/{number}")).collect();
+        let one = "damaged (1): the API server cannot decrypt these values\n  /registry/secrets/default/1";
+        assert_eq!(damaged(&keys[..1]).as_deref(), Some(one));
+        let all = damaged(&keys).unwrap();
+        assert_eq!(all.lines().count(), 7);
+        assert!(all.ends_with("\n  /registry/secrets/default/5\n  and 2 more: claviger scan --list"), "{all}");
     }
 }
