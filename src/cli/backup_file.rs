@@ -8,7 +8,17 @@ use super::failure::{Exit, Failure, unreadable};
 use crate::{
     durable::read_input,
     escrow::{BACKUP_MAX, Backup, Identities},
+    keyring::Keyring,
 };
+
+/// Returns the command that makes a backup of `keyring`. It needs a recipient if the keyring has none.
+pub(super) fn create_command(keyring: &Keyring) -> &'static str {
+    if keyring.recoveries().is_empty() {
+        "claviger backup create FILE --recipient age1…"
+    } else {
+        "claviger backup create FILE"
+    }
+}
 
 /// Reads the file of a backup or of a keyring.
 pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {

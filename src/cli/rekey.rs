@@ -7,6 +7,7 @@ use crate::keeper::{self, Rekeyed};
 
 use super::{
     Format, Global, KeyringArgs, Site,
+    backup_file::create_command,
     failure::{Exit, Failure},
     output::{self, OutputError},
 };
@@ -60,9 +61,15 @@ fn print(Rekeyed { keyring, resumed }: &Rekeyed, global: &Global) -> Result<(), 
     }
     let how = if *resumed { "finished the rekey that was interrupted; " } else { "" };
     output::text_line(&format!("{how}under a new root key (generation {})", keyring.generation()))?;
-    if has_recovery {
+    let next = if has_recovery {
         output::advice("next: test that it can still be recovered: claviger recovery test", global)?;
-    }
-    let backup = "and make a new backup, because older ones are under the old root key: claviger backup create FILE";
-    output::advice(backup, global)
+        "and"
+    } else {
+        "next:"
+    };
+    let create = create_command(keyring);
+    output::advice(
+        &format!("{next} make a new backup, because older ones are under the old root key: {create}"),
+        global,
+    )
 }

@@ -252,7 +252,7 @@ fn remove(name: &str, keyring: KeyringArgs, global: &Global) -> Result<Exit, Fai
     let site = Site::find(keyring.settings(), global)?;
     let changed = change(&site, &SlotAct::Remove(name.to_owned()))?;
     let left = changed.left.as_ref();
-    let left = left.map(|path| format!("its key file still exists, and opens nothing any more: {}", path.display()));
+    let left = left.map(|path| format!("its key file still exists: {}", path.display()));
     let revoke =
         "older copies of the root file still open with it; to revoke that: claviger rekey, then rotate to a new key";
     let advice: Vec<String> = left.into_iter().chain([revoke.to_owned()]).collect();

@@ -117,7 +117,8 @@ fn unwraps(row: &KeyRow, unwrapped: &BTreeMap<String, u64>) -> u64 {
     unwrapped.get(&row.key_id).copied().unwrap_or(0)
 }
 
-fn date(time: &str) -> &str {
+/// Returns the date of a time.
+pub(super) fn date(time: &str) -> &str {
     time.split('T').next().unwrap_or_default()
 }
 

@@ -1,6 +1,6 @@
 //! Backups by the command line: what was made opens, by claviger and by stock age, and nothing that is there is overwritten.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, fs::Permissions, os::unix::fs::PermissionsExt, process::Command, time::Duration};
 
 use super::{
     disk::Disk,
@@ -222,6 +222,29 @@ fn a_key_that_no_checked_backup_holds_is_not_promoted() {
     sandbox.run(&format!("key promote k3 {STATE} --without-backup")).ends_with(0);
     let audit = fs::read_to_string(sandbox.path("state/audit.jsonl")).unwrap();
     assert!(audit.contains("\"event\":\"backup-check\"") && audit.contains("\"unproven\":true"), "{audit}");
+}
+
+#[test]
+fn a_ledger_with_the_wrong_mode_is_mended_in_place() {
+    let sandbox = with_recovery();
+    sandbox.run(&format!("backup create [DIR]/backup.age {STATE}")).ends_with(0);
+    let check = || sandbox.run(&format!("backup check [DIR]/backup.age {OURS} {STATE}"));
+    check().ends_with(0);
+    let chmod = |mode| fs::set_permissions(sandbox.path("state/ledger"), Permissions::from_mode(mode)).unwrap();
+    chmod(0o644);
+    let list = sandbox.run(&format!("backup list {STATE}"));
+    let promote = sandbox.refused(3, &format!("key promote k2 {STATE}"));
+    let status = sandbox.run(&format!("status {STATE}"));
+    for answer in [&check(), &list, &promote, &status] {
+        let all = format!("{}{}", answer.stdout, answer.stderr);
+        assert!(all.contains("chmod 0600 [DIR]/state/ledger"), "{answer}");
+        for wrong in ["no backup is listed", "forget --all", "in no listed backup", "so that it counts"] {
+            assert!(!all.contains(wrong), "{wrong}: {answer}");
+        }
+    }
+    chmod(0o600);
+    check().ends_with(0);
+    sandbox.run(&format!("key promote k2 {STATE}")).ends_with(0);
 }
 
 #[test]

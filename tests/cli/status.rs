@@ -425,7 +425,7 @@ fn a_key_that_stored_values_need_and_the_keyring_lacks_is_named() {
     wait_until(|| kms.decrypt(&key_id, &wrapped).is_ok());
     let after = sandbox.run(&format!("{STATUS} --output json")).json();
     assert_eq!(after["plugin"]["missing"], serde_json::json!([]));
-    finding(&sandbox.run(STATUS), "restored or merged: rotate to a new key: `claviger key add");
+    finding(&sandbox.run(STATUS), "restored or merged: rotate to a new key: `claviger rotate");
     let (_, log) = daemon.terminate();
     let lines = log.lines().filter(|line| line.contains("a stored value needs a key that this keyring does not hold"));
     let lines: Vec<&str> = lines.collect();

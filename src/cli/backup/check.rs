@@ -170,7 +170,7 @@ fn text(report: &CheckReport, file: &Path) -> String {
 fn counts(report: &CheckReport) -> Option<String> {
     let newest = match report.newest {
         Some(newest) if newest > report.generation => format!("; the newest one that counts is of generation {newest}"),
-        _ => ", as the newest one".to_owned(),
+        _ => "; it is the newest one that counts".to_owned(),
     };
     Some(match (report.listed?, &report.not_listed_because) {
         (true, _) => format!("yes: it opened, so its keys can be promoted{newest}"),

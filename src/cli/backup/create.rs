@@ -12,6 +12,7 @@ use super::{
     super::{
         Format, Global, KeyringArgs, Site,
         failure::{Exit, Failure},
+        given::quoted,
         output::{self, OutputError},
         tables::counted,
     },
@@ -38,6 +39,9 @@ struct CreateReport<'a> {
     listed: bool,
     /// Why it does not count.
     not_listed_because: Option<String>,
+    /// Whether `backup check` can list it.
+    #[serde(skip)]
+    can_be_checked: bool,
 }
 
 /// Writes a backup to `file`, or to standard output if `file` is `-`.
@@ -61,7 +65,8 @@ pub(super) fn run(file: &Path, recipients: &[String], keyring: KeyringArgs, glob
     let made = keeper::back_up(&site.dir, &site.means, recipients, now)?;
     export(file, &made.bytes).map_err(|error| Failure::export(&error))?;
     if let Some(doubt) = doubt(file, &made, &site) {
-        return Ok(output::end_change(print(&report(file, &made, Some(doubt)), global), global));
+        let report = CreateReport { can_be_checked: true, ..report(file, &made, Some(doubt)) };
+        return Ok(output::end_change(print(&report, global), global));
     }
     let under = made.opened.keyring.root_id();
     let listed = keeper::list_backup(&site.dir, &site.means, under, made.listed(Some(whole(file)), now));
@@ -123,6 +128,7 @@ fn report<'a>(file: &'a Path, made: &'a Made, doubt: Option<String>) -> CreateRe
         expect: Expect::of(&opened.keyring, opened.digest).to_string(),
         listed: doubt.is_none(),
         not_listed_because: doubt,
+        can_be_checked: false,
     }
 }
 
@@ -149,11 +155,43 @@ fn fields(report: &CreateReport<'_>) -> String {
 }
 
 fn next(report: &CreateReport<'_>) -> String {
+    const KEEP: &str = "keep the line `expect` apart from the backup: `backup restore` asks for it";
     let next = match report.not_listed_because {
-        Some(_) => {
-            format!("test that it opens, so that it counts: claviger backup check {}", report.file.display())
-        }
         None => "test from time to time that its identity opens it: claviger backup check FILE".to_owned(),
+        Some(_) if report.can_be_checked => {
+            format!("test that it opens, so that it counts: claviger backup check {}", quoted(report.file))
+        }
+        // The error that follows says what to mend first.
+        Some(_) => return format!("\nnext:  {KEEP}"),
     };
-    format!("\nnext:  {next}\n       keep the line `expect` apart from the backup: `backup restore` asks for it")
+    format!("\nnext:  {next}\n       {KEEP}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_is_suggested_only_if_it_can_list_the_backup() {
+        let report = |why: Option<&str>, can_be_checked| CreateReport {
+            format: "",
+            file: Path::new("/media/my usb/a.age"),
+            uuid: String::new(),
+            generation: 1,
+            recipients: &[],
+            keys: 1,
+            expect: String::new(),
+            listed: why.is_none(),
+            not_listed_because: why.map(ToOwned::to_owned),
+            can_be_checked,
+        };
+        let keep = "keep the line `expect` apart from the backup: `backup restore` asks for it";
+        let check = "test that it opens, so that it counts: claviger backup check '/media/my usb/a.age'";
+        let same_disk = next(&report(Some("it is on the state directory's disk"), true));
+        assert_eq!(same_disk, format!("\nnext:  {check}\n       {keep}"));
+        let no_ledger = next(&report(Some("the ledger has mode 0644"), false));
+        assert_eq!(no_ledger, format!("\nnext:  {keep}"));
+        let listed = next(&report(None, false));
+        assert!(listed.contains("test from time to time that its identity opens it"), "{listed}");
+    }
 }

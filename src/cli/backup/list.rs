@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::super::{
     Format, Global, KeyringArgs, Site,
+    backup_file::create_command,
     failure::{Exit, Failure, ID_DIGITS, no_backup_counts},
     output,
-    tables::all_of,
+    tables::{all_of, date, fitting, terminal_width},
 };
 use crate::{
     crypto::Uuid,
@@ -26,9 +27,15 @@ struct ListReport {
     unbacked: Vec<String>,
     /// Why the ledger cannot be used.
     error: Option<String>,
+    /// The same, and what to do about it.
+    #[serde(skip)]
+    advice: Option<String>,
     /// The keys and tombs of the keyring here.
     #[serde(skip)]
     here: Vec<String>,
+    /// The command that makes a backup.
+    #[serde(skip)]
+    create: &'static str,
 }
 
 #[derive(Serialize)]
@@ -85,20 +92,23 @@ fn print(opened: &Opened, global: &Global) -> Result<Exit, Failure> {
     let report = report(opened);
     match global.output {
         Format::Json => output::json(&report)?,
-        Format::Text => output::text_line(&global.given.repeat_in(&text(&report)))?,
+        Format::Text => output::text_line(&global.given.repeat_in(&text(&report, terminal_width())))?,
     }
     Ok(if report.error.is_some() { Exit::Found } else { Exit::Done })
 }
 
 fn report(opened: &Opened) -> ListReport {
+    let (error, uuid) = (opened.backups().err(), opened.keyring.uuid().to_hex());
     ListReport {
         format: "claviger/backup-list/v1",
-        uuid: opened.keyring.uuid().to_hex(),
+        advice: error.map(|error| no_backup_counts(error, &uuid)),
+        uuid,
         backups: opened.backups().unwrap_or_default().iter().map(listed_report).collect(),
         snapshots: opened.snapshots().unwrap_or_default().iter().map(snapshot_report).collect(),
         unbacked: opened.unbacked().iter().map(ToString::to_string).collect(),
-        error: opened.backups().err().map(ToString::to_string),
+        error: error.map(ToString::to_string),
         here: opened.keyring.entries().iter().map(|entry| entry.id().to_string()).collect(),
+        create: create_command(&opened.keyring),
     }
 }
 
@@ -123,40 +133,83 @@ fn snapshot_report(snapshot: &ListedSnapshot) -> SnapshotReport {
     }
 }
 
-/// How a key comes to be in a listed backup.
-const CREATE: &str = "claviger backup create FILE, or open one that has";
+/// How the tables show backups and snapshots. The ID is never cut, because `forget` takes it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ListLayout {
+    /// With the times when a backup was written and checked.
+    Times,
+    /// With the dates of both.
+    Dates,
+    /// Below the ID.
+    Stacked,
+}
 
-fn text(report: &ListReport) -> String {
+/// From the widest to the narrowest.
+const LAYOUTS: [ListLayout; 3] = [ListLayout::Times, ListLayout::Dates, ListLayout::Stacked];
+
+/// Returns the text for a terminal of `width` columns.
+fn text(report: &ListReport, width: Option<usize>) -> String {
+    if let Some(advice) = &report.advice {
+        return format!("the ledger was not read\n\n! {advice}");
+    }
     let names = KeyNames::of(report);
     let table = match report.backups.as_slice() {
         [] => "no backup is listed".to_owned(),
         backups => {
             let head = ["ID", "GENERATION", "KEYS", "WRITTEN", "CHECKED", "FILE"];
-            output::table(&head, backups.iter().map(|backup| cells(backup, &names)))
+            let table = |layout| fitted(layout, &head, backups.iter().map(|backup| cells(backup, &names)));
+            fitting(width, LAYOUTS.map(|layout| move || table(layout)))
         }
     };
-    let error = report.error.iter().map(|error| format!("! {}", no_backup_counts(error, &report.uuid)));
+    let create = report.create;
     let unbacked = match report.unbacked.as_slice() {
         [] => None,
-        [key] => Some(format!("! {key} is in no listed backup: {CREATE} it: claviger backup check FILE")),
-        keys => Some(format!("! {} are in no listed backup: {CREATE} them: claviger backup check FILE", all_of(keys))),
+        [key] => Some(format!(
+            "! {key} is in no listed backup: {create}, or open one that has it: claviger backup check FILE"
+        )),
+        keys => Some(format!(
+            "! {} are in no listed backup: {create}, or open one that has them: claviger backup check FILE",
+            all_of(keys)
+        )),
     };
     let snapshots = (!report.snapshots.is_empty()).then(|| {
         let head = ["ID", "REVISION", "NEEDS", "CHECKED", "SNAPSHOT"];
-        output::table(&head, report.snapshots.iter().map(|snapshot| snapshot_cells(snapshot, &names)))
+        let rows = || report.snapshots.iter().map(|snapshot| snapshot_cells(snapshot, &names));
+        let table = |layout| fitted(layout, &head, rows());
+        fitting(width, LAYOUTS.map(|layout| move || table(layout)))
     });
-    [table].into_iter().chain(snapshots).chain(error).chain(unbacked).collect::<Vec<_>>().join("\n\n")
+    [table].into_iter().chain(snapshots).chain(unbacked).collect::<Vec<_>>().join("\n\n")
 }
 
-fn cells(backup: &ListedReport, names: &KeyNames<'_>) -> Vec<String> {
+fn fitted<const N: usize>(layout: ListLayout, head: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let is_time = |head: &str| ["WRITTEN", "CHECKED"].contains(&head);
+    let short = |row: [String; N]| {
+        let cells = row.into_iter().zip(head);
+        cells.map(|(cell, head)| if is_time(head) { date(&cell).to_owned() } else { cell }).collect::<Vec<_>>()
+    };
+    match layout {
+        ListLayout::Times => output::table(head, rows.map(|row| row.to_vec())),
+        ListLayout::Dates => output::table(head, rows.map(short)),
+        ListLayout::Stacked => rows.map(|row| stacked(head, &short(row))).collect::<Vec<_>>().join("\n"),
+    }
+}
+
+/// Shows a row in lines, which fit 60 columns, if the name of the file does.
+fn stacked(head: &[&str], row: &[String]) -> String {
+    let below = head.iter().zip(row).skip(1).filter(|(_, cell)| *cell != "-");
+    let below = below.map(|(head, cell)| format!("\n  {:<10}  {cell}", head.to_lowercase()));
+    row[0].clone() + &below.collect::<String>()
+}
+
+fn cells(backup: &ListedReport, names: &KeyNames<'_>) -> [String; 6] {
     let (id, generation) = (id(&backup.record), backup.generation.to_string());
     let keys = names.short(&backup.keys);
-    vec![id, generation, keys, dash(backup.written.as_ref()), dash(backup.checked.as_ref()), dash(backup.file.as_ref())]
+    [id, generation, keys, dash(backup.written.as_ref()), dash(backup.checked.as_ref()), dash(backup.file.as_ref())]
 }
 
-fn snapshot_cells(snapshot: &SnapshotReport, names: &KeyNames<'_>) -> Vec<String> {
+fn snapshot_cells(snapshot: &SnapshotReport, names: &KeyNames<'_>) -> [String; 5] {
     let (id, revision) = (id(&snapshot.sha256), snapshot.revision.to_string());
-    vec![id, revision, names.short(&snapshot.keys), snapshot.checked.clone(), dash(snapshot.file.as_ref())]
+    [id, revision, names.short(&snapshot.keys), snapshot.checked.clone(), dash(snapshot.file.as_ref())]
 }
 
 fn id(digest: &str) -> String {
@@ -200,26 +253,70 @@ fn dash(text: Option<&String>) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn keys_of_the_same_number_are_named_in_full() {
-        let backup = |keys: &[&str]| ListedReport {
+    fn backup(keys: &[&str]) -> ListedReport {
+        ListedReport {
             record: "ab".repeat(32),
             generation: 3,
             keys: keys.iter().map(ToString::to_string).collect(),
             written: None,
             checked: None,
             file: None,
-        };
-        let report = ListReport {
+        }
+    }
+
+    fn listing(backups: Vec<ListedReport>) -> ListReport {
+        ListReport {
             format: "",
             uuid: String::new(),
-            backups: vec![backup(&["k1-aa", "k3-bb"]), backup(&["k1-aa", "k2-cc"])],
+            backups,
             snapshots: Vec::new(),
             unbacked: Vec::new(),
             error: None,
+            advice: None,
             here: vec!["k1-aa".to_owned(), "k3-dd".to_owned()],
-        };
-        let text = text(&report);
+            create: "",
+        }
+    }
+
+    #[test]
+    fn keys_of_the_same_number_are_named_in_full() {
+        let text = text(&listing(vec![backup(&["k1-aa", "k3-bb"]), backup(&["k1-aa", "k2-cc"])]), None);
         assert!(text.contains(" k1 k3-bb ") && text.contains(" k1 k2 "), "{text}");
+    }
+
+    #[test]
+    fn the_list_fits_the_terminal_and_is_whole_in_a_file() {
+        let time = || Some("2026-11-27T17:22:41Z".to_owned());
+        let file = Some("/media/usb/claviger.age".to_owned());
+        let listed = ListedReport { written: time(), checked: time(), file, ..backup(&["k1-aa", "k2-bb"]) };
+        let snapshot = SnapshotReport {
+            sha256: "cd".repeat(32),
+            revision: 1234,
+            keys: vec!["k1-aa".to_owned()],
+            checked: "2026-11-27T17:22:41Z".to_owned(),
+            file: Some("/media/usb2/etcd-2026-11-27.db".to_owned()),
+        };
+        let report = ListReport { snapshots: vec![snapshot], ..listing(vec![listed]) };
+        for width in [60, 80, 100] {
+            let text = text(&report, Some(width));
+            let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(widest <= width, "{widest} columns of {width}:\n{text}");
+            assert!(text.contains(&"ab".repeat(6)) && text.contains("/media/usb/claviger.age"), "{text}");
+        }
+        assert!(text(&report, None).contains("2026-11-27T17:22:41Z   /media/usb/claviger.age"));
+        let expected = "\
+abababababab
+  generation  3
+  keys        k1 k2
+  written     2026-11-27
+  checked     2026-11-27
+  file        /media/usb/claviger.age
+
+cdcdcdcdcdcd
+  revision    1234
+  needs       k1
+  checked     2026-11-27
+  snapshot    /media/usb2/etcd-2026-11-27.db";
+        assert_eq!(text(&report, Some(60)), expected);
     }
 }

@@ -68,7 +68,7 @@ impl Explain for ChangeKeysError {
             Self::LedgerLost { .. } | Self::Forgotten { .. } => refused(LISTED_ONCE),
             Self::InSnapshot { id, .. } => refused(&in_snapshot(*id)),
             Self::Unproven { key_id, verb, reason } => refused(&unproven(*key_id, *verb, reason)),
-            Self::Unbacked { ledger: Some(_), .. } => refused(BEGIN_ANEW),
+            Self::Unbacked { ledger: Some(error), .. } => (Exit::Refused, error.explain().1),
             Self::Unbacked { ledger: None, .. } => refused(
                 "write a backup to another disk: claviger backup create FILE; or open an existing one: claviger backup check FILE; \
                  --without-backup skips this check",
@@ -267,12 +267,17 @@ impl Explain for MergeError {
     }
 }
 
-/// Returns the hint for an operator who has lost the ledger of the keyring `uuid`.
-pub(in crate::cli) fn no_backup_counts(error: &str, uuid: &str) -> String {
-    format!(
-        "no backup counts: {error}; put the newest copy of the file `ledger` back, or, if there is none, begin an empty ledger: \
-         `claviger backup forget --all {uuid}`"
-    )
+/// Says why no backup of the keyring `uuid` counts, and how to mend its ledger.
+pub(in crate::cli) fn no_backup_counts(error: &ReadLedgerError, uuid: &str) -> String {
+    let next = if is_lost(error) {
+        Some(format!(
+            "put the newest copy of the file `ledger` back, or, if there is none, begin an empty ledger: `claviger backup forget \
+             --all {uuid}`"
+        ))
+    } else {
+        error.explain().1
+    };
+    next.map_or_else(|| format!("no backup counts: {error}"), |next| format!("no backup counts: {error}; {next}"))
 }
 
 /// What an operator does whose ledger is not believed.
@@ -295,6 +300,11 @@ impl Explain for ReadLedgerError {
             ) => refused(BEGIN_ANEW),
         }
     }
+}
+
+/// Whether only a copy can bring the ledger back. A file with the wrong mode, for example, is mended in place.
+fn is_lost(error: &ReadLedgerError) -> bool {
+    error.explain().1.as_deref() == Some(BEGIN_ANEW)
 }
 
 /// What to do with objects that are under a key.
@@ -399,5 +409,27 @@ mod tests {
         let memory = || SecretError::Random(RandomError);
         assert_eq!(ReadLedgerError::Ledger(LedgerError::Memory(memory())).explain(), memory().explain());
         assert_eq!(ReadLedgerError::Ledger(LedgerError::Missing(3)).explain(), refused(BEGIN_ANEW));
+    }
+
+    #[test]
+    fn a_ledger_is_given_up_only_if_it_is_lost() {
+        let path = || "/st/ledger".into();
+        let says = |error: ReadLedgerError| no_backup_counts(&error, "ab12");
+        assert_eq!(
+            says(ReadLedgerError::File(DurableError::Mode { path: path(), mode: 0o644, expected: 0o600 })),
+            "no backup counts: /st/ledger has mode 0644, expected 0600; chmod 0600 /st/ledger"
+        );
+        assert_eq!(
+            says(ReadLedgerError::File(DurableError::Owner { path: path(), found: 7, expected: 0 })),
+            "no backup counts: /st/ledger is owned by uid 7, expected uid 0; chown 0 /st/ledger"
+        );
+        let anew = "; put the newest copy of the file `ledger` back, or, if there is none, begin an empty ledger: `claviger backup \
+                    forget --all ab12`";
+        for error in
+            [LedgerError::Missing(3).into(), ReadLedgerError::File(DurableError::TooLong { path: path(), limit: 9 })]
+        {
+            let why = error.to_string();
+            assert_eq!(says(error), format!("no backup counts: {why}{anew}"));
+        }
     }
 }

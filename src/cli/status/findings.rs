@@ -4,6 +4,7 @@ use std::{fmt::Display, path::Path};
 
 use super::{
     super::{
+        backup_file::create_command,
         failure::no_backup_counts,
         given::quoted,
         live::{ServesFrom, only_in_memory},
@@ -13,7 +14,7 @@ use super::{
     missing::missing_keys,
 };
 use crate::{
-    config::{Backups, Config},
+    config::{Backups, Config, DEFAULT_STATE_DIR},
     durable::LifeLock,
     hardening::LayerState,
     keeper::Opened,
@@ -58,7 +59,7 @@ fn keyring_findings(opened: &Opened, report: Option<&SelfReport>, backups: Backu
     };
     let rotation = opened.wants_rotation().then(|| rotation(opened, report));
     let ledger = match opened.newest_backup() {
-        Err(error) => Some(no_backup_counts(&error.to_string(), &opened.keyring.uuid().to_hex())),
+        Err(error) => Some(no_backup_counts(error, &opened.keyring.uuid().to_hex())),
         Ok(_) if backups == Backups::None => None,
         Ok(_) => unbacked(opened),
     };
@@ -73,7 +74,7 @@ fn rotation(opened: &Opened, report: Option<&SelfReport>) -> String {
             || (serves_same(report, opened) && !only_in_memory(report, &opened.keyring).is_empty())
     };
     let rotate = if cfg!(feature = "reencrypt") {
-        "`claviger key add`, `claviger backup create FILE`, `claviger key promote KEY --wait`, and `claviger reencrypt`"
+        "`claviger rotate --backup-dir DIR`"
     } else {
         "`claviger key add`, `claviger backup create FILE`, `claviger key promote KEY`, and write every Secret once"
     };
@@ -99,9 +100,11 @@ fn unbacked(opened: &Opened) -> Option<String> {
     let used: Vec<String> = used.map(|key_id| key_id.to_string()).collect();
     (!used.is_empty()).then(|| {
         format!(
-            "no listed backup holds {}: if this disk is lost, so is every Secret under it: claviger backup create FILE, on another \
-             disk; if you keep no backups on purpose, say so once: `backups = \"none\"` in the configuration file",
-            all_of(&used)
+            "no listed backup holds {}: if this disk is lost, so is every Secret under it: {}, on another disk; or open one that has \
+             it: claviger backup check FILE; if you keep no backups on purpose, say so once: `backups = \"none\"` in the configuration \
+             file",
+            all_of(&used),
+            create_command(&opened.keyring)
         )
     })
 }
@@ -110,7 +113,7 @@ fn unbacked(opened: &Opened) -> Option<String> {
 fn together(config: &Config, opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>) -> Vec<String> {
     let answer = match answer {
         Err(ProbeError::Absent | ProbeError::Refused) if is_served(config) => return vec![elsewhere(config)],
-        Err(error) => return vec![silent(error)],
+        Err(error) => return vec![silent(error, &config.state_dir)],
         Ok(answer) => answer,
     };
     let mut findings = Vec::new();
@@ -199,11 +202,17 @@ fn elsewhere(config: &Config) -> String {
 const LOOK: &str = "; its log says why: journalctl -u claviger";
 
 /// Says why the plugin does not answer, and where to look.
-fn silent(error: &ProbeError) -> String {
+fn silent(error: &ProbeError, state_dir: &Path) -> String {
     match error {
         ProbeError::Status(..) => format!("{error}{LOOK}"),
         ProbeError::Absent | ProbeError::Refused => {
-            format!("the plugin does not answer: {error}; to start it: systemctl start claviger{LOOK}")
+            // The unit serves from the usual directory, and its journal is about that plugin.
+            let (start, look) = if state_dir == Path::new(DEFAULT_STATE_DIR) {
+                ("systemctl start claviger, or claviger serve".to_owned(), LOOK)
+            } else {
+                (format!("claviger serve --state-dir {}", quoted(state_dir)), "; its log says why")
+            };
+            format!("the plugin does not answer: {error}; to start it: {start}{look}")
         }
         ProbeError::Denied => {
             format!("the plugin does not answer: {error}; run this command as root or as the user of the plugin")

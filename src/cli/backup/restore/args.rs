@@ -61,7 +61,8 @@ pub struct RestoreArgs {
     pub(super) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) identity: IdentityArgs,
-    /// The record that the backup must contain, as uuid:generation:sha256; `backup create` and `status` print it
+    /// The record that the backup must contain, as uuid:generation:sha256; `backup create` and `status` print it. In a
+    /// merge, a later record that follows from it is accepted, too
     #[arg(long, value_name = "EXPECT")]
     pub(super) expect: Option<Expect>,
     #[command(flatten)]

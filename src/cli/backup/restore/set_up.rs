@@ -220,10 +220,10 @@ fn after(serves_from: &ServesFrom, state_dir: &Path) -> String {
         ServesFrom::Elsewhere(path) => {
             let path = quoted(path);
             format!(
-                "\nnext:  let the plugin run: it serves this keyring from {path}; {compare}\n\
-                 then:  if the keyring in {path} still opens, leave it as it is: two copies must not both be served; otherwise, if \
-                 every key that the plugin serves is here, put {dir} in the place of {path}: mv {path} {path}.old, if it is still there; \
-                 mv {dir} {path}; systemctl restart claviger"
+                "\nnext:  let the plugin run: it serves this keyring, which it read from {path}; {compare}\n\
+                 then:  if the keyring in {path} opens and has every key that the plugin serves (claviger status --state-dir {path}), \
+                 leave it as it is: two copies must not both be served; otherwise, if every key that the plugin serves is here, put {dir} \
+                 in the place of {path}: mv {path} {path}.old, if it is still there; mv {dir} {path}; systemctl restart claviger"
             )
         }
         ServesFrom::Here | ServesFrom::BeforeHere | ServesFrom::Unknown => format!(
@@ -244,4 +244,21 @@ fn fields(report: &RestoreReport<'_>, before: u64, slot: &Path) -> Vec<(&'static
     fields.push(("expect", report.expect.clone()));
     fields.extend(report.no_plugin.iter().map(|absence| ("plugin", absence.clone())));
     fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_of_the_plugin_is_left_only_if_it_has_every_key() {
+        let text = after(&ServesFrom::Elsewhere("/var/lib/claviger".into()), Path::new("/srv/new"));
+        let then = "then:  if the keyring in /var/lib/claviger opens and has every key that the plugin serves (claviger status --state-dir \
+                    /var/lib/claviger), leave it as it is";
+        assert!(text.contains(then), "{text}");
+        assert!(
+            text.contains("otherwise, if every key that the plugin serves is here, put /srv/new in the place"),
+            "{text}"
+        );
+    }
 }

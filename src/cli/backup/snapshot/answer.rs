@@ -110,6 +110,9 @@ pub(super) struct SnapshotAnswer {
     pub(super) listed: Option<bool>,
     /// Why the ledger does not list it.
     pub(super) not_listed_because: Option<String>,
+    /// The needed keys that the keyring in the state directory has destroyed, with the backups that have them.
+    #[serde(skip)]
+    pub(super) only_in_backups: Vec<(String, Vec<String>)>,
 }
 
 impl SnapshotAnswer {
@@ -127,6 +130,7 @@ impl SnapshotAnswer {
             unclear: objects_of(&ValueLock::Unclear),
             plaintext: objects_of(&ValueLock::Plaintext),
             keyrings: held.iter().map(|held| keyring_row(held, needs)).collect(),
+            only_in_backups: keys.iter().filter_map(|row| only_in_backups(row, held)).collect(),
             keys,
             incomplete: needs.check_complete().err().map(|doubts| doubts.to_string()),
             listed: None,
@@ -205,6 +209,15 @@ fn row(lock: &ValueLock, values: &LockedValues, held: &[HeldKeyring]) -> Option<
     }
 }
 
+/// Returns the key of a row and the backups that have it, if the keyring in the state directory has destroyed the key.
+fn only_in_backups(row: &NeededRow, held: &[HeldKeyring]) -> Option<(String, Vec<String>)> {
+    let key_id = row.key_id.as_ref().filter(|_| !row.held_by.is_empty())?;
+    let is_tomb = |entry: &Entry| matches!(entry, Entry::Tomb(_)) && entry.id().to_string() == *key_id;
+    let is_here = |held: &&HeldKeyring| matches!(held.place, KeyringPlace::StateDir(_));
+    held.iter().filter(is_here).find(|held| held.keyring.entries().iter().any(is_tomb))?;
+    Some((key_id.clone(), row.held_by.iter().map(|holder| holder.file.clone()).collect()))
+}
+
 fn answer_of(key_id: &str, found: &[(&KeyringPlace, &Key)], held: &[HeldKeyring]) -> KeyAnswer {
     let is_tomb = |entry: &Entry| matches!(entry, Entry::Tomb(_)) && entry.id().to_string() == key_id;
     if found.iter().any(|(_, key)| key.state() != State::Disabled) {
@@ -254,5 +267,28 @@ mod tests {
         let locks = [lock(kept), lock(tomb), ValueLock::Plaintext];
         assert_eq!(needed_keys(locks.iter(), [&here].into_iter()), [kept]);
         assert_eq!(needed_keys(locks[1..].iter(), [&here, &held].into_iter()), []);
+    }
+
+    #[test]
+    fn a_backup_is_kept_if_it_alone_has_a_key() {
+        let root = RootKey::generate(&mut SysRng).unwrap();
+        let here = testing::with_tomb(testing::keyring(&root, Uuid([5; 16])), 2);
+        let tomb = here.entries()[1].id().to_string();
+        let holder = |file: &str| HolderRow { file: file.to_owned(), state: "decrypt-only" };
+        let row = |held_by| NeededRow {
+            provider: None,
+            key_id: Some(tomb.clone()),
+            objects: 1,
+            answer: KeyAnswer::Held,
+            held_by,
+            samples: Vec::new(),
+        };
+        let at = |place, keyring: &Keyring| HeldKeyring { place, keyring: keyring.clone() };
+        let held = [at(KeyringPlace::StateDir("/st".into()), &here)];
+        let found = only_in_backups(&row(vec![holder("old.age")]), &held);
+        assert_eq!(found, Some((tomb.clone(), vec!["old.age".to_owned()])));
+        assert_eq!(only_in_backups(&row(Vec::new()), &held), None, "no file has it");
+        let elsewhere = [at(KeyringPlace::Backup("other.age".into()), &here)];
+        assert_eq!(only_in_backups(&row(vec![holder("old.age")]), &elsewhere), None, "it is not destroyed here");
     }
 }

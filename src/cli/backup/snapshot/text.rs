@@ -59,6 +59,12 @@ fn listed(answer: &SnapshotAnswer) -> Option<String> {
         (true, _) if answer.keys.iter().any(|row| row.answer == KeyAnswer::Destroyed) => {
             "yes: those of its keys that are left here are not destroyed until it is forgotten".to_owned()
         }
+        (true, _) if !answer.only_in_backups.is_empty() => {
+            let keep = answer.only_in_backups.iter().map(|(key_id, files)| {
+                format!("{key_id} is destroyed here, so keep a backup that has it: {}", files.join(" or "))
+            });
+            format!("yes, but {}", keep.collect::<Vec<_>>().join("; "))
+        }
         (true, _) => "yes: the keys here that it needs are not destroyed until it is forgotten".to_owned(),
         (false, Some(reason)) if claviger_keys(answer).all(|row| row.answer.is_lost()) => format!("no: {reason}"),
         (false, reason) => format!("not yet: {}", reason.as_deref().unwrap_or_default()),
