@@ -22,6 +22,10 @@ use crate::keeper::ServingKey;
 /// A live API server calls Status every 60 s. A connection that has called it within this time belongs to one.
 const ALIVE: Duration = Duration::from_secs(150);
 
+/// The longest time between two calls of Status that count as one after the other. A longer one shows that the API
+/// server, or its machine, stood still.
+const GAP: Duration = Duration::from_secs(90);
+
 /// How many Status in a row with one key_id, and no Encrypt between them, are an adoption.
 const IN_A_ROW: u32 = 2;
 
@@ -51,6 +55,8 @@ pub(super) struct Adoption {
     used: Moment,
     /// The Status by which the key counts as adopted.
     adopted: Moment,
+    /// The first Status of those that announced this key with no gap and no Encrypt between.
+    steady: Moment,
 }
 
 /// A moment in the life of a connection: milliseconds from its beginning, plus one. Zero: it has not happened yet.
@@ -72,10 +78,13 @@ impl Moment {
         self.0.store(0, Ordering::Relaxed);
     }
 
+    fn get(&self) -> Option<Duration> {
+        self.0.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
+    }
+
     /// Returns how many seconds ago it came, on a connection that is `age` old.
     fn seconds_ago(&self, age: Duration) -> Option<u64> {
-        let after = self.0.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)?;
-        Some(age.saturating_sub(after).as_secs())
+        Some(age.saturating_sub(self.get()?).as_secs())
     }
 }
 
@@ -108,6 +117,10 @@ pub struct ConnectionReport {
     /// Seconds since it has adopted that key.
     #[serde(default, rename = "confirmed_s")]
     pub adopted_s: Option<u64>,
+    /// How many seconds lie between the first and the last Status of those that announced that key, with no gap of more
+    /// than 90 s and no Encrypt between them. `None` before the first one after an Encrypt.
+    #[serde(default)]
+    pub steady_s: Option<u64>,
 }
 
 impl Adoption {
@@ -121,17 +134,26 @@ impl Adoption {
             first: Moment::default(),
             used: Moment::default(),
             adopted: Moment::default(),
+            steady: Moment::default(),
         }
     }
 
     /// Notes that Status announces `key`.
     pub(super) fn announce(&self, key: &Arc<ServingKey>) {
-        let (before, now) = (self.announced.swap(Some(Arc::new(Arc::clone(&key.id)))), self.since.elapsed());
-        let is_same = before.is_some_and(|before| *before == key.id);
+        self.announce_at(&key.id, self.since.elapsed());
+    }
+
+    fn announce_at(&self, key_id: &Arc<str>, now: Duration) {
+        let before = self.announced.swap(Some(Arc::new(Arc::clone(key_id))));
+        let is_same = before.is_some_and(|before| *before == *key_id);
         if !is_same {
             self.first.set(now);
             self.used.clear();
             self.adopted.clear();
+        }
+        let has_gap = self.status.get().is_none_or(|last| now.saturating_sub(last) > GAP);
+        if !is_same || has_gap || self.steady.get().is_none() {
+            self.steady.set(now);
         }
         let in_a_row = if is_same { self.in_a_row.load(Ordering::Relaxed).saturating_add(1) } else { 1 };
         self.in_a_row.store(in_a_row, Ordering::Relaxed);
@@ -145,6 +167,7 @@ impl Adoption {
     pub(super) fn ask(&self) {
         self.in_a_row.store(0, Ordering::Relaxed);
         self.adopted.clear();
+        self.steady.clear();
     }
 
     /// Notes that Encrypt was answered with the key `key_id`.
@@ -152,6 +175,12 @@ impl Adoption {
         if self.announced.load().as_ref().is_some_and(|announced| **announced == *key_id) {
             self.used.set_once(self.since.elapsed());
         }
+    }
+
+    /// How long the run of Status is that announced the key with no gap and no Encrypt between.
+    fn steady(&self, age: Duration) -> Option<Duration> {
+        let last = self.status.get().filter(|last| age.saturating_sub(*last) <= GAP)?;
+        Some(last.saturating_sub(self.steady.get()?))
     }
 
     fn report(&self) -> ConnectionReport {
@@ -166,6 +195,7 @@ impl Adoption {
             announced_s: self.first.seconds_ago(age),
             in_use_s: self.used.seconds_ago(age),
             adopted_s: self.adopted.seconds_ago(age),
+            steady_s: self.steady(age).map(|steady| steady.as_secs()),
         }
     }
 }
@@ -201,5 +231,34 @@ impl Adoptions {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let others = all.iter().filter_map(Weak::upgrade).filter(|other| !Arc::ptr_eq(other, asking));
         others.map(|adoption| adoption.report()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How steady a connection is after these Status of one key, in seconds of its life.
+    fn steady(adoption: &Adoption, key_id: &str, status: &[u64]) -> Option<u64> {
+        let key_id = Arc::from(key_id);
+        status.iter().for_each(|at| adoption.announce_at(&key_id, Duration::from_secs(*at)));
+        adoption.steady(Duration::from_secs(*status.last().unwrap())).map(|steady| steady.as_secs())
+    }
+
+    #[test]
+    fn a_run_of_status_ends_with_a_gap_an_encrypt_or_another_key() {
+        let adoption = Adoption::new(Peer::default());
+        assert_eq!(adoption.steady(Duration::ZERO), None, "no Status yet");
+        assert_eq!(steady(&adoption, "k1", &[5]), Some(0));
+        assert_eq!(steady(&adoption, "k1", &[65, 155]), Some(150));
+        assert_eq!(steady(&adoption, "k1", &[246]), Some(0), "91 s without a Status");
+        assert_eq!(steady(&adoption, "k1", &[300, 360]), Some(114));
+        adoption.ask();
+        assert_eq!(adoption.steady(Duration::from_secs(360)), None, "an Encrypt");
+        assert_eq!(steady(&adoption, "k1", &[420, 480]), Some(60));
+        assert_eq!(steady(&adoption, "k2", &[540]), Some(0), "another key");
+        assert_eq!(steady(&adoption, "k2", &[600, 660]), Some(120));
+        assert_eq!(adoption.steady(Duration::from_secs(750)), Some(Duration::from_mins(2)));
+        assert_eq!(adoption.steady(Duration::from_secs(751)), None, "it stands still");
     }
 }

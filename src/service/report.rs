@@ -19,6 +19,9 @@ pub struct SelfReport {
     pub keyring: Option<String>,
     /// The generation that is served.
     pub generation: u64,
+    /// For how many seconds this process has served its primary key.
+    #[serde(default)]
+    pub primary_s: Option<u64>,
     /// The SHA-256 of the record that is served, in hex.
     #[serde(default)]
     pub record: Option<String>,

@@ -159,6 +159,7 @@ impl Service {
             layers: self.layers.clone(),
             keyring: current.as_ref().map(|snapshot| snapshot.uuid().to_hex()),
             generation: current.as_ref().map_or(0, |snapshot| snapshot.generation()),
+            primary_s: current.as_ref().map(|snapshot| snapshot.since().elapsed().as_secs()),
             record: current.as_ref().map(|snapshot| snapshot.record().to_hex()),
             canary: None,
             keys: keys().map(|key| key.id.to_string()).collect(),

@@ -69,6 +69,7 @@ mod tests {
             announced_s,
             in_use_s,
             adopted_s,
+            steady_s: None,
         };
         [
             connection(Some(59), None, None, false),
