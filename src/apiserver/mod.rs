@@ -11,7 +11,6 @@
 //! this program cannot read never looks like a flag that is not set. Nothing here talks to an API server.
 
 mod arguments;
-#[cfg(feature = "reencrypt")]
 mod count;
 pub mod coverage;
 mod duration;
@@ -27,7 +26,6 @@ mod unit;
 mod variables;
 mod words;
 
-#[cfg(feature = "reencrypt")]
 pub use count::count_api_servers;
 pub use error::{Doubt, FlagsError};
 pub use find::{DEFAULTS, FLAGS_MAX, FoundFlags};

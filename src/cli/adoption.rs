@@ -1,23 +1,16 @@
 //! Waits until every connected API server has adopted a key.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::{
-    config::Config,
-    durable::LifeLock,
-    keeper::UsageDoubt,
-    keyring::key_id::KeyId,
-    probe::{ProbeAnswer, ProbeError},
-    service::{ConnectionReport, SelfReport},
-};
+use crate::{config::Config, keyring::key_id::KeyId, service::SelfReport};
 
 use super::{
     Global,
     failure::{Exit, Failure},
     output,
-    probe::{ask_plugin, probe_plugin},
+    probe::ask_plugin,
     runtime::event_loop,
 };
 
@@ -129,51 +122,6 @@ fn count(report: &SelfReport, key_id: &str) -> Adopted {
     (alive().filter(|connection| connection.has_adopted(key_id)).count(), alive().count())
 }
 
-/// Asks the plugin of this node why API servers may still write under `key_id`. Returns `None` if every connected API
-/// server has adopted another key, or if no plugin serves from the state directory, because no API server is connected
-/// then.
-///
-/// # Errors
-/// When this process cannot ask at all.
-pub(super) fn doubt(config: &Config, key_id: KeyId) -> Result<Option<UsageDoubt>, Failure> {
-    let answer = probe_plugin(&event_loop()?, config);
-    let is_absent = matches!(answer, Err(ProbeError::Absent | ProbeError::Refused));
-    if is_absent && LifeLock::is_held(&config.state_dir)? {
-        return Ok(Some(UsageDoubt::OtherSocket(config.socket.endpoint())));
-    }
-    Ok(doubt_of(answer, &key_id.to_string()))
-}
-
-/// Whether no plugin listens at the socket.
-///
-/// # Errors
-/// When this process cannot ask at all.
-pub(super) fn is_absent(config: &Config) -> Result<bool, Failure> {
-    Ok(matches!(probe_plugin(&event_loop()?, config), Err(ProbeError::Absent | ProbeError::Refused)))
-}
-
-fn doubt_of(answer: Result<ProbeAnswer, ProbeError>, key_id: &str) -> Option<UsageDoubt> {
-    let report = match answer {
-        Ok(answer) => answer.report,
-        Err(ProbeError::Absent | ProbeError::Refused) => return None,
-        Err(
-            error @ (ProbeError::Impostor(_)
-            | ProbeError::Denied
-            | ProbeError::Connect(_)
-            | ProbeError::Closed(_)
-            | ProbeError::Status(..)
-            | ProbeError::Timeout(_)),
-        ) => return Some(UsageDoubt::PluginSilent(Arc::new(error))),
-    };
-    let Some(report) = report else { return Some(UsageDoubt::NotReported) };
-    let has_another = |connection: &&ConnectionReport| {
-        connection.adopted && connection.key_id.as_deref().is_some_and(|announced| announced != key_id)
-    };
-    let alive = report.connections.iter().filter(|connection| connection.is_alive());
-    let servers = alive.filter(|connection| !has_another(connection)).count();
-    (servers > 0).then_some(UsageDoubt::NotAdopted(servers))
-}
-
 fn progress(key_id: &str, (adopted, of): (usize, usize)) -> String {
     match of {
         0 => "no API server is connected".to_owned(),
@@ -193,41 +141,4 @@ async fn connections(config: &Config) -> Result<SelfReport, Failure> {
     })?;
     let reason = "it reports that to root and to its own user only";
     answer.report.ok_or_else(|| unknown(reason, "run the command as root, or as the plugin's user"))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io;
-
-    use tonic::Code;
-
-    use super::*;
-
-    fn doubt(answer: Result<ProbeAnswer, ProbeError>) -> Option<String> {
-        doubt_of(answer, "k1-aa").map(|doubt| doubt.to_string())
-    }
-
-    #[test]
-    fn only_a_socket_where_nobody_listens_proves_that_no_api_server_writes() {
-        assert_eq!(doubt(Err(ProbeError::Absent)), None);
-        assert_eq!(doubt(Err(ProbeError::Refused)), None);
-        for error in [
-            ProbeError::Impostor(1000),
-            ProbeError::Denied,
-            ProbeError::Connect(io::ErrorKind::WouldBlock.into()),
-            ProbeError::Closed("all places are taken".to_owned()),
-            ProbeError::Status(Code::Unavailable, "sealed".to_owned()),
-            ProbeError::Timeout(Duration::from_secs(3)),
-        ] {
-            let text = format!("the plugin did not say which key each API server has adopted: {error}");
-            assert_eq!(doubt(Err(error)), Some(text));
-        }
-    }
-
-    #[test]
-    fn an_answer_without_a_report_proves_nothing() {
-        let (version, healthz, key_id) = ("v2".to_owned(), "ok".to_owned(), "k2-bb".to_owned());
-        let text = "the plugin does not report to this user which key each API server has adopted";
-        assert_eq!(doubt(Ok(ProbeAnswer { version, healthz, key_id, report: None })).as_deref(), Some(text));
-    }
 }

@@ -10,9 +10,10 @@ use std::{
 use clap::Args;
 
 use crate::{
-    apiserver::{self, ApiServerFlags, Doubt, FlagsError, FoundFlags, Override},
+    apiserver::{self, ApiServerFlags, Doubt, FlagsError, FoundFlags, Override, coverage::Coverage},
     config::{ApiServerProcess, Cluster, Settings},
     etcd::Servers,
+    plan::Timeouts,
     scan::{names::DEFAULT_PREFIX, needs::ScanPlace},
 };
 
@@ -137,6 +138,17 @@ impl Declared {
             }
         }
         Some(places)
+    }
+}
+
+impl Declared {
+    /// Returns how long the API servers may take, as their flags and their EncryptionConfiguration say.
+    pub(super) fn timeouts(&self, coverage: Option<&Coverage>) -> Timeouts {
+        let standard = Timeouts::default();
+        Timeouts {
+            kms: coverage.and_then(Coverage::timeout).unwrap_or(standard.kms),
+            request: self.request_timeout.unwrap_or(standard.request),
+        }
     }
 }
 

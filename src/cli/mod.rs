@@ -3,9 +3,9 @@
 //! | files | what they are |
 //! |---|---|
 //! | `init` `serve` `status` `key` `slot` `recovery` `split` `rekey` `backup` `scan` `verify` `reencrypt` `rotate` `decrypt` `generate` `reference` | verbs; `split` is `recovery split`, `reference` is `completions` and `man` |
-//! | `arguments` `given` `help` `runtime` | shared: the arguments, the flags that hints repeat, the help, the event loop |
+//! | `arguments` `given` `help` `runtime` `interrupt` | shared: the arguments, the flags that hints repeat, the help, the event loop, Ctrl-C |
 //! | `site` `files` `identities` `passphrase` `backup_file` `at_hand` | shared: what a command opens and reads |
-//! | `probe` `live` `adoption` `socket` | shared: the plugin that runs beside a command |
+//! | `probe` `live` `adoption` `socket` `world` | shared: the plugin that runs beside a command |
 //! | `etcd` `needed` `scanning` `progress` `unscanned` | shared: where etcd is, which keys its values need, and how a scan is run and shown |
 //! | `output` `tables` `failure` | shared: what a command prints |
 //!
@@ -28,6 +28,8 @@ mod given;
 mod help;
 mod identities;
 mod init;
+#[cfg(feature = "scan")]
+mod interrupt;
 mod key;
 mod live;
 #[cfg(feature = "scan")]
@@ -63,6 +65,8 @@ mod tables;
 mod unscanned;
 #[cfg(feature = "scan")]
 mod verify;
+#[cfg(feature = "scan")]
+mod world;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -154,15 +158,13 @@ pub fn run_words(words: &[OsString], clock: &dyn RotationClock) -> ExitCode {
 /// Runs a verb. Core dumps are forbidden before any verb can read a secret.
 fn act(verb: Command, clock: &dyn RotationClock, global: &Global) -> Result<Exit, Failure> {
     hardening::forbid_dumps().map_err(|error| Failure::hardening(&error))?;
-    #[cfg(not(feature = "reencrypt"))]
-    let _ = clock;
     match verb {
         Command::Init(args) => init::run(&args, global),
         Command::Serve(args) => serve::run(args, global),
         Command::Status(args) => status::run(args, global),
         #[cfg(feature = "reencrypt")]
         Command::Rotate(args) => rotate::run(*args, clock, global),
-        Command::Key(args) => key::run(args, global),
+        Command::Key(args) => key::run(args, clock, global),
         Command::Slot(args) => slot::run(args, global),
         Command::Recovery(args) => recovery::run(args, global),
         Command::Backup(args) => backup::run(args, global),

@@ -9,8 +9,7 @@ use clap::Args;
 use super::{Global, failure::Failure};
 use crate::{
     config::{Config, Settings},
-    keeper::{Opened, ScannedNeeds, Usage, UsageDoubt},
-    keyring::Key,
+    keeper::ScannedNeeds,
 };
 
 /// No flag says where etcd is.
@@ -32,12 +31,6 @@ impl EtcdArgs {
     pub(super) fn put_into(self, settings: Settings) -> Settings {
         settings
     }
-}
-
-/// Says that nothing was counted.
-#[allow(clippy::unnecessary_wraps, reason = "a scan can fail")]
-pub(super) fn usage(_: &Config, _: &Opened, _: &Key, _: &Global) -> Result<Usage, Failure> {
-    Ok(Usage::Unknown(UsageDoubt::CannotScan))
 }
 
 /// Says that nothing shows which keys are needed.

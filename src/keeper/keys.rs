@@ -17,6 +17,7 @@ use crate::{
     crypto::Digest,
     durable::Dir,
     keyring::{ChangeError, Keyring, key_id::KeyId, ledger::Ledger, state::Verb, time::Time},
+    plan::{CountDoubt, Unsettled},
     root::Means,
 };
 
@@ -77,9 +78,12 @@ pub enum UsageDoubt {
     /// No flag, file or manifest names an etcd.
     #[error("nothing says where etcd is")]
     NotDeclared,
-    /// This many connected API servers may still write under the key.
-    #[error("{}", not_adopted(*.0))]
-    NotAdopted(usize),
+    /// API servers may still write under the key.
+    #[error(transparent)]
+    Unsettled(Unsettled),
+    /// It is not known whether other API servers write under the key.
+    #[error(transparent)]
+    Count(CountDoubt),
     /// A plugin may serve on this node, and did not answer. Contains the reason.
     #[error("the plugin did not say which key each API server has adopted: {0}")]
     PluginSilent(Arc<dyn Error + Send + Sync>),
@@ -95,13 +99,6 @@ pub enum UsageDoubt {
     /// Another key may have been promoted during the scan.
     #[error("the keyring was changed while etcd was read")]
     KeyringChanged,
-}
-
-fn not_adopted(servers: usize) -> String {
-    match servers {
-        1 => "1 connected API server has not adopted another key yet".to_owned(),
-        _ => format!("{servers} connected API servers have not adopted another key yet"),
-    }
 }
 
 /// The outcome of a change.
@@ -316,6 +313,8 @@ impl Usage {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
         durable::testing::dying_after,
@@ -357,10 +356,12 @@ mod tests {
         let example = "/registry/secrets/default/token";
         assert_eq!(needed(1, Some(example)), format!("{text}1 object needs it, for example {example}"));
         assert_eq!(needed(2, None), format!("{text}2 objects need it"));
-        let waiting = |servers| refused(Usage::Unknown(UsageDoubt::NotAdopted(servers)));
         let text = format!("not destroying key {key_id}, which may still be in use: ");
-        assert_eq!(waiting(1), format!("{text}1 connected API server has not adopted another key yet"));
-        assert_eq!(waiting(2), format!("{text}2 connected API servers have not adopted another key yet"));
+        let waiting = refused(Usage::Unknown(UsageDoubt::Unsettled(Unsettled::Quiet(Duration::from_secs(7)))));
+        let seconds = "an API server that has lost its plugin may write under an older key for 7 s more";
+        assert_eq!(waiting, format!("{text}{seconds}"));
+        let counted = refused(Usage::Unknown(UsageDoubt::Count(CountDoubt::TooMany { count: 2, nodes: 1 })));
+        assert_eq!(counted, format!("{text}2 API servers use this etcd, and one keyring file serves 1"));
         let elsewhere = refused(Usage::Unknown(UsageDoubt::OtherSocket("unix:///s".to_owned())));
         assert_eq!(elsewhere, format!("{text}a plugin serves from this state directory, and not at unix:///s"));
     }

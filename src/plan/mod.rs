@@ -1,21 +1,26 @@
-//! Decides the next step of a rotation.
+//! Decides the next step of a rotation, and when a key may be given up.
 //!
 //! Pure: what is known goes in, one step comes out. There is no input, no output and no clock here, so the model
-//! checker in `model` explores the very functions that a rotation calls. Every gate is decided again at each call: the
+//! checker in `model` explores the very functions that the commands call. Every gate is decided again at each call: the
 //! plan of a rotation that was interrupted is a hint and proves nothing.
 //!
 //! ```text
-//! next -> step, progress, world;   progress -> world;   encoding -> rotation;   world, step -> rotation
+//! next -> step, progress;   retire, next -> count -> rules, world;   step -> count;   encoding -> rotation;   progress -> world
 //! ```
 //!
-//! Source: `docs/rotation.md`.
+//! Source: `docs/rotate.md`.
 
+mod count;
 mod encoding;
 #[cfg(test)]
 mod model;
 mod next;
 mod progress;
+mod retire;
+#[cfg(test)]
+mod retire_model;
 mod rotation;
+mod rules;
 mod step;
 #[cfg(test)]
 pub mod testing;
@@ -24,10 +29,12 @@ mod tests;
 mod world;
 
 pub use self::{
+    count::CountDoubt,
     encoding::{ROTATION_MAX, ReadPlanError},
     next::next,
     progress::RotationProgress,
+    retire::{KeyScan, RetireProgress, RetireStep, Unsettled, retire},
     rotation::{Phase, PlanId, RotationPlan},
     step::{Action, Hold, NextStep, Refused, Wait},
-    world::{ApiServers, ClusterNow, KeyNow, NodeNow, RecordNow, Scanned, ServedNow, Ticks, Timeouts},
+    world::{ApiServers, ClusterNow, ConnectionNow, KeyNow, NodeNow, RecordNow, Scanned, ServedNow, Ticks, Timeouts},
 };

@@ -21,11 +21,12 @@ use crate::{
 };
 
 use super::{
-    next::{Rule, Rules, next_by},
+    next::next_by,
     progress::RotationProgress,
     rotation::{Phase, PlanId, RotationPlan},
+    rules::{Rule, Rules},
     step::{Action, NextStep},
-    testing::{clean, counted, key},
+    testing::{clean, connection, counted, key},
     world::{ClusterNow, KeyNow, NodeNow, RecordNow, Scanned, ServedNow, Ticks, Timeouts},
 };
 
@@ -138,11 +139,12 @@ impl ModelCluster {
         let node = |(number, pair): (usize, &Pair)| NodeNow {
             name: number.to_string(),
             is_skipped: false,
-            connections: 1,
+            connections: vec![connection(Some(key(pair.seed)), Duration::ZERO)],
             serves: pair.serves.map(|record| ServedNow {
                 record: digest(record),
                 primary: key(primary(&self.records[record])),
                 canary: wanted.filter(|wanted| self.records[record].iter().any(|(seq, _)| key(*seq) == *wanted)),
+                primary_for: Duration::ZERO,
             }),
         };
         ClusterNow {

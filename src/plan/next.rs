@@ -1,50 +1,21 @@
 //! The gates, in their order.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use crate::keyring::{key_id::KeyId, state::State};
 
 use super::{
+    count,
     progress::RotationProgress,
     rotation::{Phase, RotationPlan},
+    rules::{Rule, Rules},
     step::{Action, Hold, NextStep, Refused, Wait},
-    world::{ClusterNow, KeyNow, NodeNow, Scanned, ServedNow, Ticks},
+    world::{ClusterNow, KeyNow, Scanned, ServedNow, Ticks},
 };
 
 /// Decides the next step. `plan` is the plan on the disk, and `progress` what this run has seen.
 pub fn next(world: &ClusterNow, plan: Option<&RotationPlan>, progress: &RotationProgress) -> NextStep {
     next_by(Rules::default(), world, plan, progress)
-}
-
-/// A rule that tests can take out, to show that it is needed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Rule {
-    /// A key is promoted only after every node has proved that it can read with it.
-    Acknowledge,
-    /// There are no more API servers than nodes.
-    Count,
-    /// A scan counts only if it began after the quiet time.
-    Quiet,
-    /// What a node serves has to be this record or one before it.
-    Chain,
-}
-
-/// The rules of a rotation: all but the one that a test has taken out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub(super) struct Rules {
-    without: Option<Rule>,
-}
-
-impl Rules {
-    /// Takes one rule out.
-    #[cfg(test)]
-    pub(super) fn without(rule: Rule) -> Self {
-        Self { without: Some(rule) }
-    }
-
-    fn has(self, rule: Rule) -> bool {
-        self.without != Some(rule)
-    }
 }
 
 /// Decides by these rules.
@@ -85,7 +56,7 @@ fn decide(
 /// it: it goes towards the present primary key.
 fn begin(rules: Rules, world: &ClusterNow, progress: &RotationProgress) -> Gate<NextStep> {
     let scanned = may_end(rules, world, progress)?;
-    let missing = missing(world, |serves: &ServedNow| serves.record == world.record.digest);
+    let missing = world.nodes_without(|serves: &ServedNow| serves.record == world.record.digest);
     if !missing.is_empty() {
         return Ok(NextStep::Wait(Wait::Acknowledge(missing)));
     }
@@ -131,7 +102,7 @@ fn make_key(rules: Rules, world: &ClusterNow, plan: &RotationPlan, progress: &Ro
 /// Opens the gate to the promotion.
 fn prepare(rules: Rules, world: &ClusterNow, key: KeyId, progress: &RotationProgress) -> Gate<NextStep> {
     let has_acknowledged = |serves: &ServedNow| serves.record == world.record.digest && serves.canary == Some(key);
-    let missing = missing(world, has_acknowledged);
+    let missing = world.nodes_without(has_acknowledged);
     if rules.has(Rule::Acknowledge) && !missing.is_empty() {
         return Ok(NextStep::Wait(Wait::Acknowledge(missing)));
     }
@@ -157,7 +128,7 @@ fn finish(
     if plan.phase == Phase::Prepare {
         return Ok(NextStep::Do(Action::Promoted));
     }
-    let missing = missing(world, |serves: &ServedNow| {
+    let missing = world.nodes_without(|serves: &ServedNow| {
         serves.primary == key && (!rules.has(Rule::Chain) || is_known(world, serves))
     });
     let published = progress.published(key);
@@ -212,21 +183,6 @@ fn readable(scanned: &Scanned) -> Gate {
 
 /// Opens if there are no more API servers than nodes, and no connections that no API server accounts for.
 fn count_holds(rules: Rules, world: &ClusterNow, progress: &RotationProgress) -> Gate {
-    let counted = progress.fresh_count(world).ok_or(NextStep::Do(Action::Count))?;
-    let nodes = u64::try_from(world.nodes.len()).unwrap_or(u64::MAX);
-    let connections = world.nodes.iter().map(|node| node.connections).sum();
-    let refusal = match counted.count {
-        0 => Refused::NoApiServers,
-        count if rules.has(Rule::Count) && count > nodes => Refused::TooManyApiServers { count, nodes },
-        count if rules.has(Rule::Count) && connections > count => Refused::UnknownConnections { connections, count },
-        _ => return Ok(()),
-    };
-    Err(NextStep::Refuse(refusal))
-}
-
-/// Returns the nodes for which the gate is closed, each once. Skipped nodes do not count.
-fn missing(world: &ClusterNow, is_open: impl Fn(&ServedNow) -> bool) -> Vec<String> {
-    let is_missing = |node: &&NodeNow| !node.is_skipped && !node.serves.as_ref().is_some_and(&is_open);
-    let names: BTreeSet<&String> = world.nodes.iter().filter(is_missing).map(|node| &node.name).collect();
-    names.into_iter().cloned().collect()
+    let counted = progress.counted.filter(|counted| counted.is_fresh(world.now)).ok_or(NextStep::Do(Action::Count))?;
+    count::doubt(rules, world, counted).map_or(Ok(()), |doubt| Err(NextStep::Refuse(Refused::Count(doubt))))
 }

@@ -1,14 +1,9 @@
 //! What one run of a rotation has seen. It is kept in memory, and begins empty at each start: then every wait begins
 //! anew.
 
-use std::time::Duration;
-
 use crate::keyring::key_id::KeyId;
 
-use super::world::{ApiServers, ClusterNow, Scanned, Ticks};
-
-/// How old a count of the API servers may be when a gate opens by it.
-const FRESH: Duration = Duration::from_mins(2);
+use super::world::{ApiServers, Scanned, Ticks};
 
 /// What one run has seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -37,10 +32,5 @@ impl RotationProgress {
     /// Returns since when every node serves `key` as the primary one.
     pub fn published(&self, key: KeyId) -> Option<Ticks> {
         self.published.filter(|(seen, _)| *seen == key).map(|(_, at)| at)
-    }
-
-    /// Returns the last count of the API servers, if it is fresh.
-    pub(super) fn fresh_count(&self, world: &ClusterNow) -> Option<ApiServers> {
-        self.counted.filter(|counted| counted.at.after(FRESH) >= world.now)
     }
 }

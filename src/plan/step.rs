@@ -2,7 +2,7 @@
 
 use crate::keyring::key_id::KeyId;
 
-use super::world::Ticks;
+use super::{count::CountDoubt, world::Ticks};
 
 /// The next step.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -60,22 +60,8 @@ pub enum Wait {
 pub enum Refused {
     /// A scan may have missed something.
     Incomplete,
-    /// Nobody knows how many API servers there are.
-    NoApiServers,
-    /// There are more API servers than nodes.
-    TooManyApiServers {
-        /// How many API servers there are.
-        count: u64,
-        /// How many nodes there are.
-        nodes: u64,
-    },
-    /// A plugin has more connections than there are API servers.
-    UnknownConnections {
-        /// How many connections there are.
-        connections: u64,
-        /// How many API servers there are.
-        count: u64,
-    },
+    /// The count of the API servers speaks against it.
+    Count(CountDoubt),
     /// No backup holds this key.
     NotBackedUp(KeyId),
     /// Values cannot be read under any key of this keyring.

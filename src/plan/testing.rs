@@ -1,6 +1,6 @@
 //! Pieces of a world, for tests.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     crypto::{Commitment, Digest},
@@ -9,7 +9,7 @@ use crate::{
 
 use super::{
     rotation::{Phase, PlanId, RotationPlan},
-    world::{ApiServers, ClusterNow, KeyNow, NodeNow, RecordNow, Scanned, ServedNow, Ticks, Timeouts},
+    world::{ApiServers, ClusterNow, ConnectionNow, KeyNow, NodeNow, RecordNow, Scanned, ServedNow, Ticks, Timeouts},
 };
 
 /// Returns the key with this number.
@@ -24,13 +24,25 @@ pub fn record(number: u8, keys: &[(u32, State)]) -> RecordNow {
     RecordNow { digest: Digest([number; 32]), past: past.collect(), keys: keys.collect() }
 }
 
+const HOUR: Duration = Duration::from_hours(1);
+
+/// Returns a connection of a live API server.
+pub fn connection(announced: Option<KeyId>, steady: Duration) -> ConnectionNow {
+    ConnectionNow { announced, steady }
+}
+
 /// Returns a cluster of one node, which serves record 3 with key 2.
 pub fn world() -> ClusterNow {
-    let serves = ServedNow { record: Digest([3; 32]), primary: key(2), canary: Some(key(2)) };
+    let serves = ServedNow { record: Digest([3; 32]), primary: key(2), canary: Some(key(2)), primary_for: HOUR };
     ClusterNow {
         now: Ticks::default(),
         record: record(3, &[(1, State::DecryptOnly), (2, State::Primary)]),
-        nodes: vec![NodeNow { name: "a".to_owned(), is_skipped: false, serves: Some(serves), connections: 1 }],
+        nodes: vec![NodeNow {
+            name: "a".to_owned(),
+            is_skipped: false,
+            serves: Some(serves),
+            connections: vec![connection(Some(key(2)), HOUR)],
+        }],
         timeouts: Timeouts::default(),
         can_back_up: false,
         needs_no_backup: false,

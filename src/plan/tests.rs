@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::{
+    count::CountDoubt,
     next,
     progress::RotationProgress,
     rotation::{Phase, RotationPlan},
     step::{Action, Hold, NextStep, Refused, Wait},
-    testing::{clean, counted, key, plan, record, world},
+    testing::{clean, connection, counted, key, plan, record, world},
     world::{ClusterNow, NodeNow, Scanned, ServedNow, Ticks},
 };
 use crate::{crypto::Digest, keyring::state::State};
@@ -74,12 +75,12 @@ fn values_under_another_key_mean_that_a_rotation_is_unfinished() {
 fn there_must_not_be_more_api_servers_than_nodes() {
     let refused = |count, connections| {
         let mut world = at_one();
-        world.nodes[0].connections = connections;
+        world.nodes[0].connections.resize(connections, connection(None, Duration::ZERO));
         next(&world, None, &RotationProgress { counted: Some(counted(NOW, count)), ..seen() })
     };
-    assert_eq!(refused(0, 1), NextStep::Refuse(Refused::NoApiServers));
-    assert_eq!(refused(3, 1), NextStep::Refuse(Refused::TooManyApiServers { count: 3, nodes: 1 }));
-    assert_eq!(refused(1, 2), NextStep::Refuse(Refused::UnknownConnections { connections: 2, count: 1 }));
+    assert_eq!(refused(0, 1), NextStep::Refuse(Refused::Count(CountDoubt::Unknown)));
+    assert_eq!(refused(3, 1), NextStep::Refuse(Refused::Count(CountDoubt::TooMany { count: 3, nodes: 1 })));
+    assert_eq!(refused(1, 2), NextStep::Refuse(Refused::Count(CountDoubt::Connections { connections: 2, count: 1 })));
     assert_eq!(refused(1, 0), NextStep::Do(Action::Begin(None)), "an API server that reconnects later");
     let old = RotationProgress { counted: Some(counted(Ticks::default(), 1)), ..seen() };
     assert_eq!(next(&at_one(), None, &old), NextStep::Do(Action::Count));
@@ -109,7 +110,8 @@ fn a_run_that_died_before_it_noted_its_key_takes_that_key_and_no_other() {
 #[test]
 fn no_key_is_promoted_before_every_node_reads_with_it_and_a_backup_holds_it() {
     let plan = RotationPlan { phase: Phase::Prepare, ..plan() };
-    let serves = ServedNow { record: Digest([3; 32]), primary: key(1), canary: Some(key(2)) };
+    let serves =
+        ServedNow { record: Digest([3; 32]), primary: key(1), canary: Some(key(2)), primary_for: Duration::ZERO };
     let mut world = ClusterNow { record: record(3, &[(1, State::Primary), (2, State::Pending)]), ..at_one() };
     world.nodes[0].serves = Some(serves);
     assert_eq!(step(&world, &plan, &seen_under(1)), NextStep::Do(Action::Promote(key(2))));
@@ -142,7 +144,8 @@ fn no_key_is_promoted_before_every_node_reads_with_it_and_a_backup_holds_it() {
 fn every_node_is_waited_for_by_name() {
     let plan = RotationPlan { phase: Phase::Prepare, ..plan() };
     let mut world = ClusterNow { record: record(3, &[(1, State::Primary), (2, State::Pending)]), ..at_one() };
-    let silent = |name: &str| NodeNow { name: name.to_owned(), is_skipped: false, serves: None, connections: 0 };
+    let silent =
+        |name: &str| NodeNow { name: name.to_owned(), is_skipped: false, serves: None, connections: Vec::new() };
     world.nodes = vec![silent("c"), world.nodes[0].clone(), silent("b")];
     let names = vec!["b".to_owned(), "c".to_owned()];
     assert_eq!(step(&world, &plan, &seen()), NextStep::Wait(Wait::Acknowledge(names)));
@@ -157,8 +160,8 @@ fn the_quiet_time_begins_when_every_node_was_seen_to_serve_the_key() {
     let publish = NextStep::Wait(Wait::Publish(vec!["a".to_owned()]));
     for serves in [
         None,
-        Some(ServedNow { record: Digest([3; 32]), primary: key(1), canary: None }),
-        Some(ServedNow { record: Digest([8; 32]), primary: key(2), canary: None }),
+        Some(ServedNow { record: Digest([3; 32]), primary: key(1), canary: None, primary_for: Duration::ZERO }),
+        Some(ServedNow { record: Digest([8; 32]), primary: key(2), canary: None, primary_for: Duration::ZERO }),
     ] {
         let mut world = at_one();
         world.nodes[0].serves = serves;
@@ -196,7 +199,7 @@ fn only_a_clean_scan_after_the_quiet_time_ends_it() {
     let uncounted = RotationProgress { counted: None, ..seen() };
     assert_eq!(step(&at_one(), &plan(), &uncounted), NextStep::Do(Action::Count));
     let others = RotationProgress { counted: Some(counted(NOW, 2)), ..seen() };
-    let refused = Refused::TooManyApiServers { count: 2, nodes: 1 };
+    let refused = Refused::Count(CountDoubt::TooMany { count: 2, nodes: 1 });
     assert_eq!(step(&at_one(), &plan(), &others), NextStep::Refuse(refused));
 }
 

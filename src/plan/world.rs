@@ -1,6 +1,6 @@
 //! What is known of a cluster at one moment.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     crypto::Digest,
@@ -47,6 +47,14 @@ impl Timeouts {
         let longest = self.kms.max(standard.kms).saturating_add(self.request.max(standard.request));
         longest.saturating_add(Self::COASTING).saturating_add(Self::DELIVERY)
     }
+
+    /// Returns for how long every Status of an API server has to announce one key, with no Encrypt between, until no
+    /// write under another key can be under way. A write that was begun before the first of them was given up by then.
+    pub fn settled(self) -> Duration {
+        /// The longest time between two Status that count as one after the other, and some more.
+        const MARGIN: Duration = Duration::from_secs(100);
+        self.request.max(Self::default().request).saturating_add(MARGIN)
+    }
 }
 
 /// A key of the keyring.
@@ -92,6 +100,17 @@ pub struct ServedNow {
     pub primary: KeyId,
     /// The key under which it has opened a canary.
     pub canary: Option<KeyId>,
+    /// For how long it has served this primary key, without a restart.
+    pub primary_for: Duration,
+}
+
+/// A connection of a live API server to a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionNow {
+    /// The key that the last Status announced.
+    pub announced: Option<KeyId>,
+    /// For how long every Status has announced that key, with no gap and no Encrypt between.
+    pub steady: Duration,
 }
 
 /// A node as the others see it.
@@ -103,8 +122,8 @@ pub struct NodeNow {
     pub is_skipped: bool,
     /// What its plugin serves. `None` if it does not say.
     pub serves: Option<ServedNow>,
-    /// How many connections its plugin has to live API servers.
-    pub connections: u64,
+    /// The connections of live API servers to its plugin.
+    pub connections: Vec<ConnectionNow>,
 }
 
 /// A count of the API servers.
@@ -114,6 +133,16 @@ pub struct ApiServers {
     pub at: Ticks,
     /// How many there are. 0 means that it is not known.
     pub count: u64,
+}
+
+impl ApiServers {
+    /// How old a count may be when a gate opens by it.
+    const FRESH: Duration = Duration::from_mins(2);
+
+    /// Whether a gate may open by it.
+    pub(super) fn is_fresh(&self, now: Ticks) -> bool {
+        self.at.after(Self::FRESH) >= now
+    }
 }
 
 /// What a scan found, without the objects that are left by name.
@@ -154,4 +183,19 @@ pub struct ClusterNow {
     pub can_back_up: bool,
     /// Whether the operator promotes a key that no backup holds.
     pub needs_no_backup: bool,
+}
+
+impl ClusterNow {
+    /// Counts the connections of live API servers.
+    pub(super) fn connections(&self) -> u64 {
+        let connections: usize = self.nodes.iter().map(|node| node.connections.len()).sum();
+        u64::try_from(connections).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the nodes for which a gate is closed, each once. Skipped nodes do not count.
+    pub(super) fn nodes_without(&self, is_open: impl Fn(&ServedNow) -> bool) -> Vec<String> {
+        let is_missing = |node: &&NodeNow| !node.is_skipped && !node.serves.as_ref().is_some_and(&is_open);
+        let names: BTreeSet<&String> = self.nodes.iter().filter(is_missing).map(|node| &node.name).collect();
+        names.into_iter().cloned().collect()
+    }
 }

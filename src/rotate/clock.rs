@@ -16,6 +16,9 @@ pub trait RotationClock {
 
     /// Returns for how long to sleep in earnest, for a wait of this length.
     fn sleep(&self, wait: Duration) -> Duration;
+
+    /// Returns how long a time is that a plugin has measured.
+    fn measured(&self, time: Duration) -> Duration;
 }
 
 /// Returns this moment.
@@ -43,6 +46,10 @@ impl RotationClock for BootClock {
 
     fn sleep(&self, wait: Duration) -> Duration {
         wait
+    }
+
+    fn measured(&self, time: Duration) -> Duration {
+        time
     }
 }
 

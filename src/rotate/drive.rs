@@ -104,6 +104,10 @@ mod tests {
             self.running.set(self.running.get() + wait);
             Duration::ZERO
         }
+
+        fn measured(&self, time: Duration) -> Duration {
+            time
+        }
     }
 
     /// Hands for a rotation whose key is published and whose values are all written.

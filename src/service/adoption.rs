@@ -177,7 +177,7 @@ impl Adoption {
         }
     }
 
-    /// How long the run of Status is that announced the key with no gap and no Encrypt between.
+    /// Returns how long the run of Status is that announced the key with no gap and no Encrypt between.
     fn steady(&self, age: Duration) -> Option<Duration> {
         let last = self.status.get().filter(|last| age.saturating_sub(*last) <= GAP)?;
         Some(last.saturating_sub(self.steady.get()?))
@@ -238,10 +238,12 @@ impl Adoptions {
 mod tests {
     use super::*;
 
-    /// How steady a connection is after these Status of one key, in seconds of its life.
+    /// Returns how steady a connection is after these Status of one key, in seconds of its life.
     fn steady(adoption: &Adoption, key_id: &str, status: &[u64]) -> Option<u64> {
         let key_id = Arc::from(key_id);
-        status.iter().for_each(|at| adoption.announce_at(&key_id, Duration::from_secs(*at)));
+        for at in status {
+            adoption.announce_at(&key_id, Duration::from_secs(*at));
+        }
         adoption.steady(Duration::from_secs(*status.last().unwrap())).map(|steady| steady.as_secs())
     }
 
@@ -254,7 +256,7 @@ mod tests {
         assert_eq!(steady(&adoption, "k1", &[246]), Some(0), "91 s without a Status");
         assert_eq!(steady(&adoption, "k1", &[300, 360]), Some(114));
         adoption.ask();
-        assert_eq!(adoption.steady(Duration::from_secs(360)), None, "an Encrypt");
+        assert_eq!(adoption.steady(Duration::from_mins(6)), None, "an Encrypt");
         assert_eq!(steady(&adoption, "k1", &[420, 480]), Some(60));
         assert_eq!(steady(&adoption, "k2", &[540]), Some(0), "another key");
         assert_eq!(steady(&adoption, "k2", &[600, 660]), Some(120));

@@ -369,7 +369,7 @@ impl Scene<'_> {
                 "disabled" => "destroy",
                 _ => continue,
             };
-            let answer = self.run(&format!("key {verb} {key_id} {STATE} {etcd}"));
+            let answer = self.run(&format!("key {verb} {key_id} {STATE} {etcd} --api-servers 0"));
             let context = || format!("{:?}: {key_id}, {state}: {answer}", self.story);
             if is_needed {
                 assert!(answer.code == 3 && answer.stderr.contains("it, for example /story-"), "{}", context());

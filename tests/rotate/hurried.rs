@@ -1,4 +1,5 @@
-//! claviger with another clock: a wait of more than a second is over after a tenth of a second. The program itself has
+//! claviger with another clock: a wait of more than a second is over after a tenth of a second, and
+//! what a plugin measures counts a hundred times. The program itself has
 //! no such input. Tests of rotations run this one.
 
 use std::{
@@ -33,6 +34,10 @@ impl RotationClock for Hurried {
         }
         self.ahead.set(self.ahead.get() + wait.saturating_sub(REAL));
         REAL
+    }
+
+    fn measured(&self, time: Duration) -> Duration {
+        time * 100
     }
 }
 

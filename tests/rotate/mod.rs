@@ -1,9 +1,10 @@
 //! `claviger rotate` with a real API server. Its waits are hurried: [`hurried`] is the same program with another clock.
 //!
 //! ```text
-//! whole, resumed, stopped
+//! whole, resumed, stopped, given_up
 //! ```
 
+mod given_up;
 mod resumed;
 mod stopped;
 mod whole;

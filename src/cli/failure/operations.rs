@@ -20,6 +20,7 @@ use crate::{
         merge::{MergeError, NamedWrongly},
         state::Verb,
     },
+    plan::{CountDoubt, Unsettled},
     root::{RootError, SlotError},
     text::TextError,
 };
@@ -328,9 +329,36 @@ fn in_snapshot(id: Digest) -> String {
     )
 }
 
+/// Returns the hint for API servers that may still write under another key than the primary one. `again` is the
+/// command to repeat.
+fn unsettled_hint(again: &str, unsettled: &Unsettled) -> String {
+    match unsettled {
+        Unsettled::Quiet(_) | Unsettled::Connections { .. } => format!("to wait for that: {again} --wait"),
+        Unsettled::NoConnection(_) => {
+            format!("one that runs connects within two minutes: claviger status; if none runs: {again} --api-servers 0")
+        }
+        Unsettled::NotServed(_) => {
+            format!("see how the plugin is: claviger status; if no API server runs: {again} --api-servers 0")
+        }
+    }
+}
+
+/// Returns the hint for a count of the API servers that stops a rotation or keeps a key. `again` is the command to
+/// repeat.
+pub(in crate::cli) fn miscounted(again: &str, doubt: CountDoubt) -> String {
+    match doubt {
+        CountDoubt::Unknown => format!("if you know how many there are: {again} --api-servers NUMBER"),
+        CountDoubt::TooMany { .. } => format!(
+            "a copied keyring file is not a shared one: an API server whose plugin has an old copy does not follow its              changes. If fewer API servers run: {again} --api-servers NUMBER"
+        ),
+        CountDoubt::Connections { .. } => "see who is connected: claviger status".to_owned(),
+    }
+}
+
 /// Returns the hint for a key that is not disabled or destroyed, because it may still be in use: how to find out, and
 /// how to skip the check.
 fn unproven(key_id: KeyId, verb: Verb, reason: &UsageDoubt) -> String {
+    let again = format!("claviger key {} {key_id}", if verb == Verb::Destroy { "destroy" } else { "disable" });
     let find_out = match reason {
         #[cfg(not(feature = "scan"))]
         UsageDoubt::CannotScan => "scan with a claviger that was built with its feature `scan`",
@@ -340,9 +368,8 @@ fn unproven(key_id: KeyId, verb: Verb, reason: &UsageDoubt) -> String {
         UsageDoubt::OtherSocket(_) => {
             "name the socket of that plugin, which the log line `listening` shows: --socket SOCKET"
         }
-        UsageDoubt::NotAdopted(_) => {
-            "wait until every API server has adopted the primary key, which takes up to three minutes: claviger status --watch"
-        }
+        UsageDoubt::Unsettled(unsettled) => &unsettled_hint(&again, unsettled),
+        UsageDoubt::Count(doubt) => &miscounted(&again, *doubt),
         UsageDoubt::KeyringChanged => "run it again",
         UsageDoubt::NotRead | UsageDoubt::NotDeclared | UsageDoubt::Incomplete(_) => READ_ALL,
     };

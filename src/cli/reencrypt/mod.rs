@@ -1,13 +1,12 @@
 //! `claviger reencrypt`.
 //!
 //! ```text
-//! run -> args, census, rounds, interrupt, report;   report -> text, hints
+//! run -> args, census, rounds, report;   report -> text, hints
 //! ```
 
 mod args;
 mod census;
 mod hints;
-mod interrupt;
 mod report;
 mod rounds;
 mod run;
@@ -16,7 +15,6 @@ mod text;
 pub(super) use self::{
     args::{KubeArgs, Rate, ReencryptArgs, rate},
     census::Census,
-    interrupt::Interrupt,
     rounds::{Rounds, Sweeping},
     run::{named_keys, run},
 };

@@ -17,10 +17,9 @@ use crate::{
 };
 
 use super::{
-    super::{Format, Global, failure::Failure, output, progress::Meter, scanning::ScanInput},
+    super::{Format, Global, failure::Failure, interrupt::Interrupt, output, progress::Meter, scanning::ScanInput},
     args::Rate,
     census::Census,
-    interrupt::Interrupt,
 };
 
 /// The most sweeps. Each one that follows another found objects that were written under an old key meanwhile.

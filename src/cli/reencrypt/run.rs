@@ -22,6 +22,7 @@ use super::{
     super::{
         Format, Global,
         failure::{Exit, Failure},
+        interrupt::Interrupt,
         output::{self, OutputError, audit_to_stderr},
         runtime::event_loop,
         scanning::{
@@ -32,7 +33,6 @@ use super::{
     args::ReencryptArgs,
     census::Census,
     hints::hints,
-    interrupt::Interrupt,
     report::ReencryptReport,
     rounds::{Rounds, Sweeping},
     text,

@@ -7,16 +7,13 @@ use tokio::{runtime::Runtime, time::timeout};
 
 use crate::{
     apiclient::ApiClient,
-    crypto::{Digest, canary::Canary},
+    crypto::canary::Canary,
     keeper::{self, LoadPlanError, Opened},
-    keyring::{Key, Keyring, key_id::KeyId},
-    plan::{
-        Action, ClusterNow, KeyNow, NodeNow, PlanId, RecordNow, RotationPlan, RotationProgress, ServedNow, Ticks,
-        Timeouts, Wait,
-    },
+    keyring::{Key, key_id::KeyId},
+    plan::{Action, ClusterNow, NodeNow, PlanId, RotationPlan, RotationProgress, Ticks, Timeouts, Wait},
     reencrypt::FailureList,
     rotate::{Acted, Hands, RotationClock, now},
-    text::{base64_array, hex_array},
+    text::base64_array,
 };
 
 use super::{
@@ -24,18 +21,17 @@ use super::{
         Global, Site,
         etcd::Declared,
         failure::{Exit, Failure, warn},
+        interrupt::Interrupt,
         probe::ask_canary,
-        reencrypt::{Census, Interrupt, Rate, named_keys},
+        reencrypt::{Census, Rate, named_keys},
         scanning::{ScanInput, ScanKeys},
         verify::{KeptArgs, Verified, VerifyInput},
+        world::{node_now, record_now, silent_node},
     },
     report::RotateEvent,
     stops,
     words::tell,
 };
-
-/// The name of this node in messages.
-const HERE: &str = "this node";
 
 /// How long a rotation waits for a plugin.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -155,10 +151,7 @@ impl<'a> RotateHands<'a> {
     }
 
     fn timeouts(&self, input: &ScanInput) -> Result<Timeouts, Failure> {
-        let standard = Timeouts::default();
-        let request = Declared::read(&self.site.config.cluster, false)?.request_timeout;
-        let kms = input.judge.coverage.as_ref().and_then(crate::apiserver::coverage::Coverage::timeout);
-        Ok(Timeouts { kms: kms.unwrap_or(standard.kms), request: request.unwrap_or(standard.request) })
+        Ok(Declared::read(&self.site.config.cluster, false)?.timeouts(input.judge.coverage.as_ref()))
     }
 
     /// Reads the plan. One that cannot be used counts as none, because a scan shows what is left to do.
@@ -202,25 +195,16 @@ impl<'a> RotateHands<'a> {
     }
 
     fn node(&self, key: KeyId) -> Result<NodeNow, Failure> {
-        let silent = NodeNow { name: HERE.to_owned(), is_skipped: false, serves: None, connections: 0 };
         let Some(kek) = self.opened.keyring.keys().find(|one| one.id() == key).map(Key::kek) else {
-            return Ok(silent);
+            return Ok(silent_node());
         };
         let name = key.to_string();
         let canary = Canary::new(&mut SysRng, kek, &name).map_err(|error| Failure::new(Exit::Refused, &error, None))?;
         let answer = self.runtime.block_on(ask_canary(&self.site.config, &name, canary.wrapped()));
-        let Ok(answer) = answer else { return Ok(silent) };
-        let Some(report) = answer.report else { return Ok(silent) };
-        let has_opened =
-            report.canary.as_deref().and_then(base64_array).is_some_and(|answer| canary.is_answered_by(&answer));
-        let record = report.record.as_deref().and_then(hex_array).map(Digest);
-        let serves = record.zip(answer.key_id.parse().ok()).map(|(record, primary)| ServedNow {
-            record,
-            primary,
-            canary: has_opened.then_some(key),
-        });
-        let connections = report.connections.iter().filter(|connection| connection.is_alive()).count();
-        Ok(NodeNow { serves, connections: u64::try_from(connections).unwrap_or(u64::MAX), ..silent })
+        let Ok(answer) = answer else { return Ok(silent_node()) };
+        let opened = answer.report.as_ref().and_then(|report| base64_array(report.canary.as_deref()?));
+        let has_opened = opened.is_some_and(|opened| canary.is_answered_by(&opened));
+        Ok(node_now(&answer, has_opened.then_some(key), self.clock))
     }
 
     /// Sleeps. Returns true if the operator interrupts.
@@ -239,7 +223,7 @@ impl Hands for RotateHands<'_> {
         self.opened = keeper::open_again(&self.site.dir, &self.site.means, &self.opened)?;
         self.plan = self.load_plan()?;
         self.announce()?;
-        let record = record(&self.opened);
+        let record = record_now(&self.opened);
         let key = self.plan.as_ref().filter(|plan| plan.is_unfinished()).and_then(|plan| plan.key);
         let key = key.unwrap_or_else(|| self.primary());
         let timeouts = self.timeouts(&self.input()?)?;
@@ -308,20 +292,5 @@ fn began(plan: &RotationPlan, resumed: bool) -> RotateEvent {
         key_id: plan.key.map(|key| key.to_string()),
         phase: plan.phase.as_str(),
         resumed,
-    }
-}
-
-fn record(opened: &Opened) -> RecordNow {
-    let unbacked = opened.unbacked();
-    let keyring: &Keyring = &opened.keyring;
-    let keys = keyring.keys().map(|key| KeyNow {
-        id: key.id(),
-        state: key.state(),
-        is_backed_up: !unbacked.contains(&key.id()),
-    });
-    RecordNow {
-        digest: opened.digest,
-        past: keyring.past().iter().map(|past| past.record).collect(),
-        keys: keys.collect(),
     }
 }

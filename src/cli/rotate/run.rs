@@ -16,8 +16,8 @@ use super::{
     super::{
         Format, Global, Site,
         failure::{Exit, Failure},
+        interrupt::Interrupt,
         output::{self, OutputError},
-        reencrypt::Interrupt,
         runtime::event_loop,
         verify::{self, Verified},
     },

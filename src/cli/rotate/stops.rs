@@ -9,7 +9,7 @@ use crate::{
 
 use super::{
     super::{
-        failure::{Exit, Failure},
+        failure::{Exit, Failure, miscounted},
         given::Given,
         verify::Verified,
     },
@@ -29,27 +29,10 @@ pub(super) fn refused(given: &Given, failures: Option<&FailureList>, refused: &R
             "a scan may have missed something, so the rotation does not go on".to_owned(),
             format!("see what: {}", command("claviger scan")),
         ),
-        Refused::NoApiServers => (
-            Exit::Refused,
-            "no API server can be counted in this etcd, so it is not known whether all of them have their keys from this keyring".to_owned(),
-            format!("if you know how many there are: {again} --api-servers NUMBER"),
-        ),
-        Refused::TooManyApiServers { count, nodes } => (
-            Exit::Refused,
-            format!("{} use this etcd, and one keyring file serves {nodes}", counted(*count, "API server")),
-            format!(
-                "a copied keyring file is not a shared one: an API server whose plugin has an old copy could not read what is written under a new key. If fewer API servers run: {again} --api-servers NUMBER"
-            ),
-        ),
-        Refused::UnknownConnections { connections, count } => (
-            Exit::Refused,
-            format!(
-                "the plugin has {}, and only {} can be counted in this etcd",
-                counted(*connections, "connection of API servers"),
-                counted(*count, "API server")
-            ),
-            format!("see who is connected: {}", command("claviger status")),
-        ),
+        Refused::Count(doubt) => {
+            let hint = given.repeat_in(&miscounted("claviger rotate", *doubt)).into_owned();
+            (Exit::Refused, doubt.to_string(), hint)
+        }
         Refused::NotBackedUp(key) => (
             Exit::Refused,
             format!("no listed backup holds {key}, so it is not promoted"),
@@ -65,7 +48,10 @@ pub(super) fn refused(given: &Given, failures: Option<&FailureList>, refused: &R
         ),
         Refused::Uncovered(objects) => (
             Exit::Found,
-            format!("{} would stay in plaintext: no entry of the EncryptionConfiguration encrypts them", counted(*objects, "Secret")),
+            format!(
+                "{} would stay in plaintext: no entry of the EncryptionConfiguration encrypts them",
+                counted(*objects, "Secret")
+            ),
             format!("see which: {}", command("claviger scan")),
         ),
         Refused::Hold(hold) => return held(failures, *hold, &again),

@@ -1,4 +1,4 @@
-//! `claviger key`
+//! The verbs of `claviger key`.
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -6,20 +6,24 @@ use serde::Serialize;
 use crate::{
     config::Settings,
     keeper::{self, Act, BackedUp, Changed, Expect, LoadPlanError, Opened, Usage, UsageDoubt},
-    keyring::{Entry, Keyring, key_id::KeyId, state::Verb, time::Time},
+    keyring::{Entry, Key, Keyring, key_id::KeyId, state::Verb, time::Time},
     plan::ReadPlanError,
+    rotate::RotationClock,
 };
 
 use super::{
-    Format, Global, KeyringArgs, Site, Socket,
-    adoption::{self, Awaited},
-    arguments::full_key_id,
-    etcd::EtcdArgs,
-    failure::{Exit, Failure, warn},
-    needed,
-    output::{self, OutputError},
-    probe::find_plugin,
-    tables::{KeyRow, all_of, fitting_key_table, key_row, key_rows, terminal_width},
+    super::{
+        Format, Global, KeyringArgs, Site, Socket,
+        adoption::{self, Awaited},
+        arguments::full_key_id,
+        etcd::EtcdArgs,
+        failure::{Exit, Failure, warn},
+        output::{self, OutputError},
+        probe::find_plugin,
+        tables::{KeyRow, all_of, fitting_key_table, key_row, key_rows, terminal_width},
+    },
+    retire::{self, GateArgs},
+    retiring::Retiring,
 };
 
 /// Manage the keys of the keyring, from their creation to their destruction
@@ -28,7 +32,7 @@ use super::{
 /// `disable` and `destroy` take a key out of use that nothing needs any more. A running plugin follows each change
 /// within a second.
 #[derive(Args)]
-pub(super) struct KeyArgs {
+pub(in crate::cli) struct KeyArgs {
     #[command(subcommand)]
     verb: KeyVerb,
 }
@@ -90,22 +94,22 @@ Examples:
     /// A disabled key neither wraps nor unwraps, so values under it cannot be read.
     #[cfg_attr(
         feature = "scan",
-        doc = "Therefore the command first reads all of etcd, as `claviger scan` does. It refuses if a live object is under \
-               the key, if an API server that is connected to the plugin here still uses the key, or if a plugin that serves from \
-               this state directory does not answer at --socket. What the state directory says about the past does not count, because the directory may have been restored or cloned."
+        doc = "Therefore the command first reads all of etcd, as `claviger scan` does, and refuses if a live object is under \
+               the key. It also refuses as long as an API server may have a write under the key under way: the plugin has \
+               to serve the primary key for about five minutes, and every connected API server has to use it alone for \
+               about three. --wait waits for that. What the state directory says about the past does not count, because \
+               the directory may have been restored or cloned."
     )]
     #[cfg_attr(
         not(feature = "scan"),
         doc = "This claviger was built without the feature `scan`, and cannot see whether a value is under the key. \
                Therefore the command needs --risk-unreadable-secrets."
     )]
-    /// An API server that is not connected here may write under a key for up to 5 minutes after another key was
-    /// promoted.
     #[cfg_attr(
         feature = "scan",
         command(after_help = "\
 Examples:
-  claviger key disable k1-9f2c51e07b3a4d68a1c0f4e2d7b65839
+  claviger key disable k1-9f2c51e07b3a4d68a1c0f4e2d7b65839 --wait
   claviger key disable k1-9f2c51e07b3a4d68a1c0f4e2d7b65839 --etcd-servers https://127.0.0.1:2379 --etcd-cafile ca.crt …")
     )]
     #[cfg_attr(
@@ -121,6 +125,8 @@ Example:
         etcd: EtcdArgs,
         #[command(flatten)]
         socket: Socket,
+        #[command(flatten)]
+        gates: GateArgs,
         /// Disable the key without reading etcd. Values under it cannot be read until it is enabled again
         #[arg(long)]
         risk_unreadable_secrets: bool,
@@ -135,7 +141,7 @@ Example:
     /// Values under it are lost for ever.
     #[cfg_attr(
         feature = "scan",
-        doc = "Therefore the command first reads all of etcd, as `claviger key disable` does. It also refuses while a \
+        doc = "Therefore the command first reads all of etcd and asks the plugin, as `claviger key disable` does. It also refuses while a \
                snapshot of etcd that `claviger backup list` shows needs the key."
     )]
     #[cfg_attr(
@@ -164,6 +170,8 @@ Example:
         etcd: EtcdArgs,
         #[command(flatten)]
         socket: Socket,
+        #[command(flatten)]
+        gates: GateArgs,
         /// Destroy the key without reading etcd. Values under it are lost for ever
         #[arg(long)]
         risk_losing_secrets: bool,
@@ -211,7 +219,7 @@ struct ChangeReport {
 ///
 /// # Errors
 /// When the keyring does not open, or a change is refused or fails.
-pub(super) fn run(args: KeyArgs, global: &Global) -> Result<Exit, Failure> {
+pub(in crate::cli) fn run(args: KeyArgs, clock: &dyn RotationClock, global: &Global) -> Result<Exit, Failure> {
     match args.verb {
         KeyVerb::List(keyring) => list(keyring, global),
         KeyVerb::Add { keyring, socket } => add(keyring, socket, global),
@@ -225,11 +233,15 @@ pub(super) fn run(args: KeyArgs, global: &Global) -> Result<Exit, Failure> {
             apply(&site, &Act::Enable(key_id), global)?;
             Ok(Exit::Done)
         }
-        KeyVerb::Disable { one, etcd, socket, risk_unreadable_secrets } => {
-            retire(one, (etcd, socket), risk_unreadable_secrets, Verb::Disable, global)
+        KeyVerb::Disable { one, etcd, socket: Socket { socket }, gates, risk_unreadable_secrets } => {
+            let site = Site::find(Settings { socket, ..etcd.put_into(one.keyring.settings()) }, global)?;
+            let retiring = Retiring { site: &site, key: one.key_id, verb: Verb::Disable, clock, global };
+            give_up(&retiring, &gates, risk_unreadable_secrets)
         }
-        KeyVerb::Destroy { one, etcd, socket, risk_losing_secrets } => {
-            retire(one, (etcd, socket), risk_losing_secrets, Verb::Destroy, global)
+        KeyVerb::Destroy { one, etcd, socket: Socket { socket }, gates, risk_losing_secrets } => {
+            let site = Site::find(Settings { socket, ..etcd.put_into(one.keyring.settings()) }, global)?;
+            let retiring = Retiring { site: &site, key: one.key_id, verb: Verb::Destroy, clock, global };
+            give_up(&retiring, &gates, risk_losing_secrets)
         }
     }
 }
@@ -311,41 +323,22 @@ fn backed_up(waived: bool) -> BackedUp {
 }
 
 /// Disables or destroys a key that nothing in etcd needs, or whose values the operator gives up.
-fn retire(
-    Full { key_id, keyring }: Full,
-    (etcd, Socket { socket }): (EtcdArgs, Socket),
-    is_waived: bool,
-    verb: Verb,
-    global: &Global,
-) -> Result<Exit, Failure> {
-    let site = Site::find(Settings { socket, ..etcd.put_into(keyring.settings()) }, global)?;
+fn give_up(retiring: &Retiring<'_>, gates: &GateArgs, is_waived: bool) -> Result<Exit, Failure> {
+    let Retiring { site, key, verb, global, .. } = *retiring;
     let opened = site.open()?;
-    let usage = if is_waived { Usage::Waived } else { usage(&site, &opened, key_id, verb, global)? };
-    // If it is refused, the plugin is not the reason.
-    let is_unasked = matches!(usage, Usage::Scanned { objects: 0, .. }) && adoption::is_absent(&site.config)?;
-    let act = if verb == Verb::Destroy { Act::Destroy(key_id, usage) } else { Act::Disable(key_id, usage) };
-    apply(&site, &act, global)?;
-    if is_unasked {
-        let socket = site.config.socket.endpoint();
-        let message =
-            format!("no plugin answers at {socket}, so none was asked whether an API server still uses the key");
-        warn(
-            &message,
-            "if a plugin serves this keyring elsewhere, look there: claviger status --socket SOCKET",
-            global,
-        );
-    }
+    let usage = if is_waived { Usage::Waived } else { usage(retiring, opened, gates)? };
+    let act = if verb == Verb::Destroy { Act::Destroy(key, usage) } else { Act::Disable(key, usage) };
+    apply(site, &act, global)?;
     Ok(Exit::Done)
 }
 
-/// Asks the plugin, and reads etcd. Does neither if the keyring refuses the change in any case.
-fn usage(site: &Site, opened: &Opened, key_id: KeyId, verb: Verb, global: &Global) -> Result<Usage, Failure> {
-    let Some(key) = opened.keyring.keys().find(|key| key.id() == key_id && key.state().after(verb).is_some()) else {
-        return Ok(Usage::Unknown(UsageDoubt::NotRead));
-    };
-    match adoption::doubt(&site.config, key_id)? {
-        None => needed::usage(&site.config, opened, key, global),
-        Some(doubt) => Ok(Usage::Unknown(doubt)),
+/// Finds out whether values need the key. Does nothing if the keyring refuses the change in any case.
+fn usage(retiring: &Retiring<'_>, opened: Opened, gates: &GateArgs) -> Result<Usage, Failure> {
+    let is_allowed = |key: &Key| key.id() == retiring.key && key.state().after(retiring.verb).is_some();
+    if opened.keyring.keys().any(is_allowed) {
+        retire::usage(retiring, opened, gates)
+    } else {
+        Ok(Usage::Unknown(UsageDoubt::NotRead))
     }
 }
 

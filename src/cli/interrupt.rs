@@ -16,15 +16,15 @@ use tokio::{
     sync::watch,
 };
 
-use super::super::{
+use super::{
     failure::{Exit, Failure},
     runtime::event_loop,
 };
 
 /// What a signal does.
-pub(in crate::cli) struct Interrupt {
+pub(super) struct Interrupt {
     /// Becomes true with the first signal.
-    pub(in crate::cli) stopped: watch::Receiver<bool>,
+    pub(super) stopped: watch::Receiver<bool>,
     is_sweeping: Arc<AtomicBool>,
 }
 
@@ -34,7 +34,7 @@ impl Interrupt {
     ///
     /// # Errors
     /// When the kernel refuses a handler.
-    pub(in crate::cli) fn catch() -> Result<Self, Failure> {
+    pub(super) fn catch() -> Result<Self, Failure> {
         let refused = |error| Failure::new(Exit::Refused, &format!("catching signals: {error}"), None);
         let runtime = event_loop()?;
         let guard = runtime.enter();
@@ -65,12 +65,12 @@ impl Interrupt {
     }
 
     /// Whether the operator has interrupted.
-    pub(in crate::cli) fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         *self.stopped.borrow()
     }
 
     /// Runs a sweep, which a signal ends.
-    pub(in crate::cli) fn during<T>(&self, sweep: impl FnOnce() -> T) -> T {
+    pub(super) fn during<T>(&self, sweep: impl FnOnce() -> T) -> T {
         self.is_sweeping.store(true, Ordering::Relaxed);
         let outcome = sweep();
         self.is_sweeping.store(false, Ordering::Relaxed);

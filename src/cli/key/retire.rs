@@ -1,0 +1,293 @@
+//! Finds out whether a key may be given up: asks the plugin, scans etcd, and counts the API servers.
+//!
+//! The planner decides what comes next. With `--wait`, the command waits for what passes with time.
+
+use std::{sync::Arc, time::Duration};
+
+use clap::Args;
+use tokio::{runtime::Runtime, time::timeout};
+
+use super::{
+    super::{
+        Global,
+        etcd::Declared,
+        failure::{Exit, Failure},
+        interrupt::Interrupt,
+        needed,
+        output::{self, OutputError},
+        probe::ask_plugin,
+        runtime::event_loop,
+        scanning::{ReadConfig, nowhere},
+        world::{node_now, record_now, silent_node},
+    },
+    retiring::Retiring,
+};
+use crate::{
+    apiserver::count_api_servers,
+    durable::LifeLock,
+    etcd::Client,
+    keeper::{self, Opened, Usage, UsageDoubt},
+    keyring::{key_id::KeyId, state::Verb},
+    plan::{ApiServers, ClusterNow, KeyScan, NodeNow, RetireProgress, RetireStep, Ticks, Timeouts, Unsettled, retire},
+    probe::{ProbeAnswer, ProbeError},
+    rotate::{RotationClock, now},
+};
+
+/// For how long a command waits in all. An API server that runs settles within five minutes.
+const PATIENCE: Duration = Duration::from_mins(15);
+
+/// The longest time between two looks.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The time between two lines about a wait.
+const LINES: Duration = Duration::from_mins(1);
+
+/// What the operator says about the API servers.
+#[derive(Args, Default)]
+pub(super) struct GateArgs {
+    /// How many API servers use this etcd; they are not counted then. With 0, which means that none runs, the plugin
+    /// does not have to say which keys they use [default: as many as etcd shows]
+    #[arg(long, value_name = "NUMBER")]
+    api_servers: Option<u64>,
+    /// Wait until no API server can write under the key any more, instead of refusing
+    #[arg(long)]
+    wait: bool,
+}
+
+/// Finds out whether values need the key. Returns what the keyring has to know to decide.
+///
+/// # Errors
+/// When the keyring does not open, this process cannot ask at all, etcd cannot be counted, or the operator interrupts.
+pub(super) fn usage(retiring: &Retiring<'_>, opened: Opened, gates: &GateArgs) -> Result<Usage, Failure> {
+    let mut run = Run::new(retiring, opened, gates)?;
+    loop {
+        let world = match run.look()? {
+            Ok(world) => world,
+            Err(doubt) => return Ok(Usage::Unknown(doubt)),
+        };
+        match retire(&world, &run.progress) {
+            RetireStep::Scan { is_proof } => {
+                run.scan(is_proof)?;
+                if run.progress.scanned.is_none() {
+                    return Ok(run.usage);
+                }
+            }
+            RetireStep::Count => run.count()?,
+            // The keyring says which value or snapshot needs the key.
+            RetireStep::Retire | RetireStep::Needed(_) | RetireStep::Listed(_) => return Ok(run.usage),
+            RetireStep::Refuse(doubt) => return Ok(Usage::Unknown(UsageDoubt::Count(doubt))),
+            RetireStep::Wait(unsettled) if run.may_wait() => run.wait(&unsettled)?,
+            RetireStep::Wait(unsettled) => return Ok(Usage::Unknown(UsageDoubt::Unsettled(unsettled))),
+        }
+    }
+}
+
+struct Run<'a> {
+    retiring: &'a Retiring<'a>,
+    opened: Opened,
+    api_servers: Option<u64>,
+    timeouts: Timeouts,
+    runtime: Runtime,
+    /// What ends a wait. `None` if the command does not wait.
+    interrupt: Option<Interrupt>,
+    began: Ticks,
+    /// When a line was printed about the wait.
+    told: Option<Ticks>,
+    progress: RetireProgress,
+    /// What the last scan found.
+    usage: Usage,
+}
+
+impl<'a> Run<'a> {
+    fn new(retiring: &'a Retiring<'a>, opened: Opened, gates: &GateArgs) -> Result<Self, Failure> {
+        let config = &retiring.site.config;
+        let declared = Declared::read(&config.cluster, false)?;
+        let read = ReadConfig::read(config, &declared, false)?;
+        let listed = if retiring.verb == Verb::Destroy { needing(&opened, retiring.key) } else { 0 };
+        let progress = RetireProgress {
+            listed: u64::try_from(listed).unwrap_or(u64::MAX),
+            has_no_api_servers: gates.api_servers == Some(0),
+            ..RetireProgress::default()
+        };
+        Ok(Self {
+            retiring,
+            opened,
+            api_servers: gates.api_servers,
+            timeouts: declared.timeouts(read.as_ref().map(|read| &read.coverage)),
+            runtime: event_loop()?,
+            interrupt: gates.wait.then(Interrupt::catch).transpose()?,
+            began: now(retiring.clock),
+            told: None,
+            progress,
+            usage: Usage::Unknown(UsageDoubt::NotRead),
+        })
+    }
+
+    fn now(&self) -> Ticks {
+        now(self.retiring.clock)
+    }
+
+    /// Looks at the keyring and the plugin.
+    fn look(&mut self) -> Result<Result<ClusterNow, UsageDoubt>, Failure> {
+        let site = self.retiring.site;
+        self.opened = keeper::open_again(&site.dir, &site.means, &self.opened)?;
+        Ok(self.node()?.map(|node| ClusterNow {
+            now: self.now(),
+            record: record_now(&self.opened),
+            nodes: vec![node],
+            timeouts: self.timeouts,
+            can_back_up: false,
+            needs_no_backup: false,
+        }))
+    }
+
+    /// Asks the plugin of this node.
+    fn node(&self) -> Result<Result<NodeNow, UsageDoubt>, Failure> {
+        let config = &self.retiring.site.config;
+        let node = node_of(self.runtime.block_on(ask_plugin(config)), self.retiring.clock);
+        if node.as_ref().is_ok_and(|node| node.serves.is_none()) && LifeLock::is_held(&config.state_dir)? {
+            return Ok(Err(UsageDoubt::OtherSocket(config.socket.endpoint())));
+        }
+        Ok(node)
+    }
+
+    /// Scans every etcd for values under the key.
+    fn scan(&mut self, is_proof: bool) -> Result<(), Failure> {
+        let Retiring { site, key, global, .. } = self.retiring;
+        let Some(key) = self.opened.keyring.keys().find(|one| one.id() == *key) else { return Ok(()) };
+        self.usage = needed::usage(&site.config, &self.opened, key, global)?;
+        self.progress.scanned = match &self.usage {
+            Usage::Scanned { objects, record, .. } => Some(KeyScan { record: *record, objects: *objects, is_proof }),
+            Usage::Unknown(_) | Usage::Waived => None,
+        };
+        Ok(())
+    }
+
+    fn count(&mut self) -> Result<(), Failure> {
+        let count = if let Some(count) = self.api_servers {
+            count
+        } else {
+            let declared = Declared::read(&self.retiring.site.config.cluster, false)?;
+            let mut client = Client::new(&declared.servers.ok_or_else(|| nowhere(&[]))?)?;
+            self.runtime.block_on(count_api_servers(&mut client, &declared.prefix))?
+        };
+        self.progress.counted = Some(ApiServers { at: self.now(), count });
+        Ok(())
+    }
+
+    fn may_wait(&self) -> bool {
+        self.interrupt.is_some() && self.now() < self.began.after(PATIENCE)
+    }
+
+    fn wait(&mut self, unsettled: &Unsettled) -> Result<(), Failure> {
+        let Some(interrupt) = &self.interrupt else { return Ok(()) };
+        let now = self.now();
+        if self.told.is_none_or(|told| now >= told.after(LINES)) {
+            self.told = Some(now);
+            tell(unsettled, self.retiring.global)?;
+        }
+        let pause = self.retiring.clock.sleep(unsettled.left().map_or(LOOK, |left| left.min(LOOK)));
+        let mut stop = interrupt.stopped.clone();
+        let stopped = async { matches!(timeout(pause, stop.wait_for(|stopped| *stopped)).await, Ok(Ok(_))) };
+        if interrupt.during(|| self.runtime.block_on(stopped)) {
+            return Err(interrupted(self.retiring, unsettled));
+        }
+        Ok(())
+    }
+}
+
+/// Returns what an answer of the plugin shows. Only a socket where nobody listens shows that no plugin runs there.
+fn node_of(answer: Result<ProbeAnswer, ProbeError>, clock: &dyn RotationClock) -> Result<NodeNow, UsageDoubt> {
+    match answer {
+        Err(ProbeError::Absent | ProbeError::Refused) => Ok(silent_node()),
+        Err(error) => Err(UsageDoubt::PluginSilent(Arc::new(error))),
+        Ok(answer) if answer.report.is_none() => Err(UsageDoubt::NotReported),
+        Ok(answer) => Ok(node_now(&answer, None, clock)),
+    }
+}
+
+/// Counts the listed snapshots that need the key. If the ledger was refused, the keyring refuses to destroy any key.
+fn needing(opened: &Opened, key: KeyId) -> usize {
+    opened.snapshots().map_or(0, |snapshots| snapshots.iter().filter(|one| one.keys().contains(&key)).count())
+}
+
+fn tell(unsettled: &Unsettled, global: &Global) -> Result<(), OutputError> {
+    output::advice(&format!("waiting: {unsettled}"), global)
+}
+
+fn interrupted(Retiring { key, verb, global, .. }: &Retiring<'_>, unsettled: &Unsettled) -> Failure {
+    let message = format!("you interrupted the wait, and nothing was changed: {unsettled}");
+    let verb = if *verb == Verb::Destroy { "destroy" } else { "disable" };
+    let again = global.given.command(&format!("claviger key {verb} {key} --wait"));
+    Failure::new(Exit::Interrupted, &message, format!("wait again: {again}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use tonic::Code;
+
+    use super::*;
+    use crate::{
+        rotate::BootClock,
+        service::{ConnectionReport, SelfReport},
+    };
+
+    fn answer(report: Option<SelfReport>) -> ProbeAnswer {
+        let (version, healthz, key_id) = ("v2".to_owned(), "ok".to_owned(), KEY.to_owned());
+        ProbeAnswer { version, healthz, key_id, report }
+    }
+
+    const KEY: &str = "k2-00112233445566778899aabbccddeeff";
+
+    #[test]
+    fn only_a_socket_where_nobody_listens_shows_that_no_plugin_runs() {
+        for error in [ProbeError::Absent, ProbeError::Refused] {
+            assert_eq!(node_of(Err(error), &BootClock).unwrap(), silent_node());
+        }
+        for error in [
+            ProbeError::Impostor(1000),
+            ProbeError::Denied,
+            ProbeError::Connect(io::ErrorKind::WouldBlock.into()),
+            ProbeError::Closed("all places are taken".to_owned()),
+            ProbeError::Status(Code::Unavailable, "sealed".to_owned()),
+            ProbeError::Timeout(Duration::from_secs(3)),
+        ] {
+            let text = format!("the plugin did not say which key each API server has adopted: {error}");
+            assert_eq!(node_of(Err(error), &BootClock).unwrap_err().to_string(), text);
+        }
+        let text = "the plugin does not report to this user which key each API server has adopted";
+        assert_eq!(node_of(Ok(answer(None)), &BootClock).unwrap_err().to_string(), text);
+    }
+
+    #[test]
+    fn a_node_has_the_live_connections_and_how_steady_they_are() {
+        let connection = ConnectionReport {
+            uid: 0,
+            pid: None,
+            connected_s: 900,
+            status_s: Some(1),
+            key_id: Some(KEY.to_owned()),
+            adopted: true,
+            announced_s: Some(800),
+            in_use_s: Some(790),
+            adopted_s: Some(700),
+            steady_s: Some(600),
+        };
+        let stale = ConnectionReport { status_s: Some(150), ..connection.clone() };
+        let unsteady = ConnectionReport { steady_s: None, ..connection.clone() };
+        let report = SelfReport {
+            primary_s: Some(900),
+            record: Some("07".repeat(32)),
+            connections: vec![connection, stale, unsteady],
+            ..SelfReport::default()
+        };
+        let node = node_of(Ok(answer(Some(report))), &BootClock).unwrap();
+        let serves = node.serves.unwrap();
+        assert_eq!((serves.record.0, serves.primary_for), ([7; 32], Duration::from_mins(15)));
+        let steady: Vec<Duration> = node.connections.iter().map(|connection| connection.steady).collect();
+        assert_eq!(steady, [Duration::from_mins(10), Duration::ZERO]);
+        assert!(node.connections.iter().all(|connection| connection.announced == KEY.parse().ok()));
+    }
+}

@@ -1,0 +1,19 @@
+//! A key that is about to be given up.
+
+use super::super::{Global, Site};
+use crate::{
+    keyring::{key_id::KeyId, state::Verb},
+    rotate::RotationClock,
+};
+
+/// A key that is about to be given up, by whom and how.
+pub(super) struct Retiring<'a> {
+    pub(super) site: &'a Site,
+    pub(super) key: KeyId,
+    /// [`Verb::Disable`] or [`Verb::Destroy`].
+    pub(super) verb: Verb,
+    /// The clock by which the command waits.
+    #[cfg_attr(not(feature = "scan"), allow(dead_code, reason = "nothing waits then"))]
+    pub(super) clock: &'a dyn RotationClock,
+    pub(super) global: &'a Global,
+}

@@ -1,0 +1,73 @@
+//! What the planner has to know of this node: its keyring, and what its plugin serves to whom.
+
+use std::time::Duration;
+
+use crate::{
+    crypto::Digest,
+    keeper::Opened,
+    keyring::key_id::KeyId,
+    plan::{ConnectionNow, KeyNow, NodeNow, RecordNow, ServedNow},
+    probe::ProbeAnswer,
+    rotate::RotationClock,
+    service::{ConnectionReport, SelfReport},
+    text::hex_array,
+};
+
+/// The name of this node in messages.
+const HERE: &str = "this node";
+
+/// Returns what the planner has to know of the keyring.
+pub(super) fn record_now(opened: &Opened) -> RecordNow {
+    let unbacked = opened.unbacked();
+    let keys = opened.keyring.keys().map(|key| KeyNow {
+        id: key.id(),
+        state: key.state(),
+        is_backed_up: !unbacked.contains(&key.id()),
+    });
+    RecordNow {
+        digest: opened.digest,
+        past: opened.keyring.past().iter().map(|past| past.record).collect(),
+        keys: keys.collect(),
+    }
+}
+
+/// Returns this node if its plugin does not answer.
+pub(super) fn silent_node() -> NodeNow {
+    NodeNow { name: HERE.to_owned(), is_skipped: false, serves: None, connections: Vec::new() }
+}
+
+/// Returns what the planner has to know of this node. `canary` is the key under which the plugin has opened one.
+pub(super) fn node_now(answer: &ProbeAnswer, canary: Option<KeyId>, clock: &dyn RotationClock) -> NodeNow {
+    let Some(report) = &answer.report else { return silent_node() };
+    let alive = report.connections.iter().filter(|connection| connection.is_alive());
+    NodeNow {
+        serves: served_now(&answer.key_id, report, canary, clock),
+        connections: alive.map(|connection| connection_now(connection, clock)).collect(),
+        ..silent_node()
+    }
+}
+
+fn served_now(
+    primary: &str,
+    report: &SelfReport,
+    canary: Option<KeyId>,
+    clock: &dyn RotationClock,
+) -> Option<ServedNow> {
+    Some(ServedNow {
+        record: Digest(report.record.as_deref().and_then(hex_array)?),
+        primary: primary.parse().ok()?,
+        canary,
+        primary_for: span(report.primary_s, clock),
+    })
+}
+
+fn connection_now(connection: &ConnectionReport, clock: &dyn RotationClock) -> ConnectionNow {
+    ConnectionNow {
+        announced: connection.key_id.as_deref().and_then(|key_id| key_id.parse().ok()),
+        steady: span(connection.steady_s, clock),
+    }
+}
+
+fn span(seconds: Option<u64>, clock: &dyn RotationClock) -> Duration {
+    clock.measured(Duration::from_secs(seconds.unwrap_or(0)))
+}

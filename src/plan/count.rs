@@ -1,0 +1,79 @@
+//! How many API servers there may be.
+
+use super::{
+    rules::{Rule, Rules},
+    world::{ApiServers, ClusterNow},
+};
+
+/// Why a count of the API servers does not open a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum CountDoubt {
+    /// Nobody knows how many API servers there are.
+    #[error(
+        "no API server can be counted in this etcd, so it is not known whether all of them have their keys from this keyring"
+    )]
+    Unknown,
+    /// There are more API servers than nodes.
+    #[error("{} use this etcd, and one keyring file serves {nodes}", counted(*count, "API server"))]
+    TooMany {
+        /// How many API servers there are.
+        count: u64,
+        /// How many nodes there are.
+        nodes: u64,
+    },
+    /// A plugin has more connections than there are API servers.
+    #[error(
+        "the plugin has {}, and only {} can be counted in this etcd",
+        connected(*connections),
+        counted(*count, "API server")
+    )]
+    Connections {
+        /// How many connections there are.
+        connections: u64,
+        /// How many API servers there are.
+        count: u64,
+    },
+}
+
+fn connected(count: u64) -> String {
+    if count == 1 { "1 connection of an API server".to_owned() } else { format!("{count} connections of API servers") }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// Says why this count does not open a gate. Returns `None` if there are no more API servers than nodes, and no
+/// connections that no API server accounts for.
+pub(super) fn doubt(rules: Rules, world: &ClusterNow, counted: ApiServers) -> Option<CountDoubt> {
+    let nodes = u64::try_from(world.nodes.len()).unwrap_or(u64::MAX);
+    let connections = world.connections();
+    match counted.count {
+        0 => Some(CountDoubt::Unknown),
+        count if rules.has(Rule::Count) && count > nodes => Some(CountDoubt::TooMany { count, nodes }),
+        count if rules.has(Rule::Count) && connections > count => Some(CountDoubt::Connections { connections, count }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubt_says_how_many_were_counted() {
+        let unknown = "no API server can be counted in this etcd, so it is not known whether all of them have their keys from this keyring";
+        assert_eq!(CountDoubt::Unknown.to_string(), unknown);
+        let several = CountDoubt::TooMany { count: 3, nodes: 1 };
+        assert_eq!(several.to_string(), "3 API servers use this etcd, and one keyring file serves 1");
+        let connections = |connections, count| CountDoubt::Connections { connections, count }.to_string();
+        assert_eq!(
+            connections(2, 1),
+            "the plugin has 2 connections of API servers, and only 1 API server can be counted in this etcd"
+        );
+        assert_eq!(
+            connections(1, 0),
+            "the plugin has 1 connection of an API server, and only 0 API servers can be counted in this etcd"
+        );
+    }
+}

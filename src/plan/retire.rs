@@ -1,0 +1,336 @@
+//! The gates before a key is given up, in their order. They are the same for `key disable` and `key destroy`.
+
+use std::time::Duration;
+
+use crate::crypto::Digest;
+
+use super::{
+    count::{self, CountDoubt},
+    rules::{Rule, Rules},
+    world::{ApiServers, ClusterNow, NodeNow, ServedNow},
+};
+
+/// The next step towards giving up a key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum RetireStep {
+    /// Scan every etcd for values under the key.
+    Scan {
+        /// Whether a scan that begins now proves that nothing needs the key: no API server can write under it any more.
+        is_proof: bool,
+    },
+    /// Count the API servers.
+    Count,
+    /// Give the key up.
+    Retire,
+    /// Look again later.
+    Wait(Unsettled),
+    /// This many values are under the key.
+    Needed(u64),
+    /// This many listed snapshots need the key.
+    Listed(u64),
+    /// The count of API servers speaks against it.
+    Refuse(CountDoubt),
+}
+
+/// Why API servers may still write under another key than the primary one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Unsettled {
+    /// These nodes do not serve the record.
+    #[error("the plugin on {} does not serve the keyring as it is now", .0.join(", "))]
+    NotServed(Vec<String>),
+    /// The primary key is not served for long enough.
+    #[error("an API server that has lost its plugin may write under an older key for {} s more", seconds(*.0))]
+    Quiet(Duration),
+    /// The plugins of these nodes have no live connection.
+    #[error("no API server is connected to the plugin on {}, so none has shown which key it writes under", .0.join(", "))]
+    NoConnection(Vec<String>),
+    /// Not every connection has announced the primary key alone for long enough.
+    #[error("{} for {} s more", not_settled(*connections), seconds(*left))]
+    Connections {
+        /// How many have not.
+        connections: u64,
+        /// How much longer it takes, if nothing comes between.
+        left: Duration,
+    },
+}
+
+impl Unsettled {
+    /// Returns how much longer it takes, if that is known.
+    pub fn left(&self) -> Option<Duration> {
+        match self {
+            Self::Quiet(left) | Self::Connections { left, .. } => Some(*left),
+            Self::NotServed(_) | Self::NoConnection(_) => None,
+        }
+    }
+}
+
+fn not_settled(connections: u64) -> String {
+    match connections {
+        1 => "1 connected API server may have a write under an older key under way".to_owned(),
+        _ => format!("{connections} connected API servers may have writes under an older key under way"),
+    }
+}
+
+fn seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+/// A scan for values under one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyScan {
+    /// The record when it began.
+    pub record: Digest,
+    /// How many live values are under the key.
+    pub objects: u64,
+    /// Whether no API server could write under the key any more when it began.
+    pub is_proof: bool,
+}
+
+/// What one run has seen. It begins empty at each start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct RetireProgress {
+    /// The last scan.
+    pub scanned: Option<KeyScan>,
+    /// The last count of the API servers.
+    pub counted: Option<ApiServers>,
+    /// How many listed snapshots needed the key when the run began. A snapshot that was taken from the list since may
+    /// have been restored. It does not matter for a key that is only disabled, so it is 0 then.
+    pub listed: u64,
+    /// Whether the operator says that no API server runs.
+    pub has_no_api_servers: bool,
+}
+
+/// Decides the next step. The keyring itself decides whether the state of the key allows it.
+pub fn retire(world: &ClusterNow, progress: &RetireProgress) -> RetireStep {
+    retire_by(Rules::default(), world, progress)
+}
+
+/// Decides by these rules.
+pub(super) fn retire_by(rules: Rules, world: &ClusterNow, progress: &RetireProgress) -> RetireStep {
+    decide(rules, world, progress).map_or_else(|step| step, |()| RetireStep::Retire)
+}
+
+/// The error contains what to do while the gate is closed.
+type RetireGate<T = ()> = Result<T, RetireStep>;
+
+fn decide(rules: Rules, world: &ClusterNow, progress: &RetireProgress) -> RetireGate {
+    let settled = if progress.has_no_api_servers { disconnected(world) } else { settled(rules, world) };
+    let scan = RetireStep::Scan { is_proof: settled.is_ok() };
+    // Comes first, because no wait helps if a value needs the key.
+    let scanned = progress.scanned.filter(|scanned| scanned.record == world.record.digest).ok_or(scan)?;
+    if rules.has(Rule::Scan) && scanned.objects > 0 {
+        return Err(RetireStep::Needed(scanned.objects));
+    }
+    if rules.has(Rule::Ledger) && progress.listed > 0 {
+        return Err(RetireStep::Listed(progress.listed));
+    }
+    settled?;
+    if !scanned.is_proof {
+        return Err(RetireStep::Scan { is_proof: true });
+    }
+    if progress.has_no_api_servers { Ok(()) } else { count_holds(rules, world, progress) }
+}
+
+/// Opens if the operator's word that no API server runs is not refuted.
+fn disconnected(world: &ClusterNow) -> RetireGate {
+    match world.connections() {
+        0 => Ok(()),
+        connections => Err(RetireStep::Refuse(CountDoubt::Connections { connections, count: 0 })),
+    }
+}
+
+/// Opens if no API server can write under another key than the primary one any more.
+fn settled(rules: Rules, world: &ClusterNow) -> RetireGate {
+    let missing = world.nodes_without(|serves: &ServedNow| serves.record == world.record.digest);
+    if !missing.is_empty() {
+        return Err(RetireStep::Wait(Unsettled::NotServed(missing)));
+    }
+    if rules.has(Rule::Quiet) {
+        quiet(world)?;
+    }
+    if rules.has(Rule::Settle) { adopted(world) } else { Ok(()) }
+}
+
+/// Opens after the quiet time, for API servers that are not connected any more.
+fn quiet(world: &ClusterNow) -> RetireGate {
+    let served = asked(world).filter_map(|node| node.serves.as_ref()).map(|serves| serves.primary_for).min();
+    match world.timeouts.quiet().saturating_sub(served.unwrap_or_default()) {
+        Duration::ZERO => Ok(()),
+        left => Err(RetireStep::Wait(Unsettled::Quiet(left))),
+    }
+}
+
+/// Opens if each node has a live connection, and all of them have announced the primary key, and nothing else, for
+/// longer than a write can be under way.
+fn adopted(world: &ClusterNow) -> RetireGate {
+    let unconnected: Vec<String> =
+        asked(world).filter(|node| node.connections.is_empty()).map(|node| node.name.clone()).collect();
+    if !unconnected.is_empty() {
+        return Err(RetireStep::Wait(Unsettled::NoConnection(unconnected)));
+    }
+    let primary = world.record.primary();
+    let left = asked(world).flat_map(|node| &node.connections).map(|connection| {
+        let steady = if connection.announced == primary { connection.steady } else { Duration::ZERO };
+        world.timeouts.settled().saturating_sub(steady)
+    });
+    let left: Vec<Duration> = left.filter(|left| !left.is_zero()).collect();
+    match left.iter().max() {
+        None => Ok(()),
+        Some(longest) => {
+            let connections = u64::try_from(left.len()).unwrap_or(u64::MAX);
+            Err(RetireStep::Wait(Unsettled::Connections { connections, left: *longest }))
+        }
+    }
+}
+
+/// Returns the nodes that the operator has not called gone.
+fn asked(world: &ClusterNow) -> impl Iterator<Item = &NodeNow> {
+    world.nodes.iter().filter(|node| !node.is_skipped)
+}
+
+fn count_holds(rules: Rules, world: &ClusterNow, progress: &RetireProgress) -> RetireGate {
+    let counted = progress.counted.filter(|counted| counted.is_fresh(world.now)).ok_or(RetireStep::Count)?;
+    count::doubt(rules, world, counted).map_or(Ok(()), |doubt| Err(RetireStep::Refuse(doubt)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            testing::{connection, counted, key, world},
+            world::Ticks,
+        },
+        *,
+    };
+    use crate::keyring::state::State;
+
+    /// Returns what a run knows that has looked, counted and scanned.
+    fn seen(world: &ClusterNow) -> RetireProgress {
+        let scanned = KeyScan { record: world.record.digest, objects: 0, is_proof: true };
+        RetireProgress {
+            scanned: Some(scanned),
+            counted: Some(counted(world.now, 1)),
+            listed: 0,
+            has_no_api_servers: false,
+        }
+    }
+
+    fn waits(world: &ClusterNow) -> Unsettled {
+        match retire(world, &seen(world)) {
+            RetireStep::Wait(wait) => wait,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn change_node(change: impl FnOnce(&mut NodeNow)) -> ClusterNow {
+        let mut world = world();
+        change(&mut world.nodes[0]);
+        world
+    }
+
+    #[test]
+    fn a_key_is_given_up_after_a_scan_and_a_count() {
+        let world = world();
+        let mut progress = RetireProgress::default();
+        assert_eq!(retire(&world, &progress), RetireStep::Scan { is_proof: true });
+        progress.scanned = seen(&world).scanned;
+        assert_eq!(retire(&world, &progress), RetireStep::Count);
+        progress.counted = Some(counted(world.now, 2));
+        let doubt = CountDoubt::TooMany { count: 2, nodes: 1 };
+        assert_eq!(retire(&world, &progress), RetireStep::Refuse(doubt));
+        progress.counted = Some(counted(world.now, 0));
+        assert_eq!(retire(&world, &progress), RetireStep::Refuse(CountDoubt::Unknown));
+        progress.counted = Some(counted(world.now, 1));
+        assert_eq!(retire(&world, &progress), RetireStep::Retire);
+        let later = ClusterNow { now: Ticks(Duration::from_mins(3)), ..world };
+        assert_eq!(retire(&later, &progress), RetireStep::Count, "the count is old");
+    }
+
+    #[test]
+    fn values_under_the_key_are_named_before_any_wait() {
+        let world = change_node(|node| node.connections.clear());
+        let mut progress = RetireProgress::default();
+        assert_eq!(retire(&world, &progress), RetireStep::Scan { is_proof: false });
+        progress.scanned = Some(KeyScan { record: world.record.digest, objects: 3, is_proof: false });
+        assert_eq!(retire(&world, &progress), RetireStep::Needed(3));
+        progress.scanned = Some(KeyScan { objects: 0, ..progress.scanned.unwrap() });
+        progress.listed = 2;
+        assert_eq!(retire(&world, &progress), RetireStep::Listed(2));
+    }
+
+    #[test]
+    fn a_scan_counts_only_if_it_began_when_nothing_could_be_written_under_the_key() {
+        let world = world();
+        let mut progress = seen(&world);
+        progress.scanned.as_mut().unwrap().is_proof = false;
+        assert_eq!(retire(&world, &progress), RetireStep::Scan { is_proof: true });
+        progress.scanned.as_mut().unwrap().is_proof = true;
+        progress.scanned.as_mut().unwrap().record = Digest([9; 32]);
+        assert_eq!(retire(&world, &progress), RetireStep::Scan { is_proof: true }, "the keyring was changed");
+    }
+
+    #[test]
+    fn each_plugin_serves_the_record_and_the_primary_key_for_the_quiet_time() {
+        let silent = change_node(|node| node.serves = None);
+        assert_eq!(waits(&silent), Unsettled::NotServed(vec!["a".to_owned()]));
+        let behind = change_node(|node| node.serves.as_mut().unwrap().record = Digest([2; 32]));
+        assert_eq!(waits(&behind), Unsettled::NotServed(vec!["a".to_owned()]));
+        let fresh = change_node(|node| node.serves.as_mut().unwrap().primary_for = Duration::from_secs(262));
+        assert_eq!(waits(&fresh), Unsettled::Quiet(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn each_connection_has_settled_on_the_primary_key() {
+        let alone = change_node(|node| node.connections.clear());
+        assert_eq!(waits(&alone), Unsettled::NoConnection(vec!["a".to_owned()]));
+        let unsettled = |announced: Option<u32>, steady| {
+            let one = connection(announced.map(key), Duration::from_secs(steady));
+            let mut world = change_node(|node| node.connections.push(one));
+            world.record.keys[0].state = State::DecryptOnly;
+            let mut progress = seen(&world);
+            progress.counted.as_mut().unwrap().count = 2;
+            retire(&world, &progress)
+        };
+        let left =
+            |seconds| RetireStep::Wait(Unsettled::Connections { connections: 1, left: Duration::from_secs(seconds) });
+        assert_eq!(unsettled(Some(2), 159), left(1));
+        assert_eq!(unsettled(Some(1), 500), left(160), "settled on another key");
+        assert_eq!(unsettled(None, 0), left(160));
+        let doubt = CountDoubt::TooMany { count: 2, nodes: 1 };
+        assert_eq!(unsettled(Some(2), 160), RetireStep::Refuse(doubt));
+    }
+
+    #[test]
+    fn the_word_that_no_api_server_runs_opens_the_gates_unless_one_is_connected() {
+        let progress = |world: &ClusterNow| RetireProgress { has_no_api_servers: true, counted: None, ..seen(world) };
+        let dead = change_node(|node| (node.serves, node.connections) = (None, Vec::new()));
+        assert_eq!(retire(&dead, &progress(&dead)), RetireStep::Retire);
+        let alive = world();
+        let doubt = CountDoubt::Connections { connections: 1, count: 0 };
+        assert_eq!(retire(&alive, &progress(&alive)), RetireStep::Refuse(doubt));
+    }
+
+    #[test]
+    fn a_doubt_says_what_is_missing_and_for_how_long() {
+        let text = |unsettled: Unsettled| unsettled.to_string();
+        let names = || vec!["a".to_owned(), "b".to_owned()];
+        assert_eq!(text(Unsettled::NotServed(names())), "the plugin on a, b does not serve the keyring as it is now");
+        assert_eq!(
+            text(Unsettled::Quiet(Duration::from_millis(1500))),
+            "an API server that has lost its plugin may write under an older key for 2 s more"
+        );
+        assert_eq!(
+            text(Unsettled::NoConnection(names())),
+            "no API server is connected to the plugin on a, b, so none has shown which key it writes under"
+        );
+        let left = Duration::from_secs(7);
+        assert_eq!(
+            text(Unsettled::Connections { connections: 1, left }),
+            "1 connected API server may have a write under an older key under way for 7 s more"
+        );
+        assert_eq!(
+            text(Unsettled::Connections { connections: 2, left }),
+            "2 connected API servers may have writes under an older key under way for 7 s more"
+        );
+    }
+}

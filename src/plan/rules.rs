@@ -1,0 +1,38 @@
+//! The rules of the planner, each of which a test can take out.
+
+/// A rule that tests can take out, to show that it is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Rule {
+    /// A key is promoted only after every node has proved that it can read with it.
+    Acknowledge,
+    /// There are no more API servers than nodes.
+    Count,
+    /// A scan counts only if it began after the quiet time.
+    Quiet,
+    /// What a node serves has to be this record or one before it.
+    Chain,
+    /// A key is given up only after every API server has settled on the primary key.
+    Settle,
+    /// A key is given up only if a scan finds no value under it.
+    Scan,
+    /// A key is destroyed only if no listed snapshot of etcd needs it.
+    Ledger,
+}
+
+/// The rules: all but the one that a test has taken out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Rules {
+    without: Option<Rule>,
+}
+
+impl Rules {
+    /// Takes one rule out.
+    #[cfg(test)]
+    pub(super) fn without(rule: Rule) -> Self {
+        Self { without: Some(rule) }
+    }
+
+    pub(super) fn has(self, rule: Rule) -> bool {
+        self.without != Some(rule)
+    }
+}

@@ -1,0 +1,79 @@
+//! After a rotation, the old key is disabled and destroyed.
+
+use std::{thread::sleep, time::Duration};
+
+use super::{LIMIT, hurried, keys, rotate};
+use crate::{
+    cli::sandbox::Answer,
+    reencrypt::rig::{Rig, has_all},
+};
+
+/// A call of `key disable` or `key destroy` for the first key, with the clock of the tests.
+fn give_up(rig: &mut Rig, verb: &str, more: &str) -> Answer {
+    let (pid, key) = (rig.api.process().unwrap().id(), first(rig));
+    let line = format!(
+        "key {verb} {key} --state-dir [DIR]/state --socket [DIR]/run/kms.sock --apiserver-process {pid} {more}"
+    );
+    rig.sandbox.call(&line).by(&hurried(), LIMIT).run()
+}
+
+fn first(rig: &Rig) -> String {
+    let list = rig.sandbox.run("key list --state-dir [DIR]/state --output json").json();
+    list["keys"][0]["key_id"].as_str().unwrap().to_owned()
+}
+
+/// Has the API server ask the plugin for its key, and waits for a time that the clock of the tests takes for long.
+fn settle(rig: &Rig) {
+    for _ in 0..2 {
+        // The API server keeps an answer of its health check for 20 s.
+        sleep(Duration::from_secs(21));
+        rig.api.kubectl(&["get", "--raw", "/readyz/kms-providers"]).unwrap();
+    }
+}
+
+#[test]
+fn the_old_key_is_disabled_and_destroyed_when_no_api_server_can_write_under_it() {
+    let mut rig = Rig::new();
+    rig.create_secrets("old", 3);
+    // While values are under the key, no wait helps.
+    let next = rig.sandbox.run("key add --state-dir [DIR]/state --output json").json();
+    let next = next["key"]["key_id"].as_str().unwrap().to_owned();
+    rig.sandbox.run(&format!("key promote {next} --without-backup --state-dir [DIR]/state")).ends_with(0);
+    let needed = give_up(&mut rig, "disable", "--wait");
+    needed.ends_with(3);
+    has_all(&needed, &[" objects need it, for example /registry/"]);
+
+    rotate(&mut rig, "--without-backup --api-servers 1 --quiet", 0);
+    settle(&rig);
+    let (pid, key) = (rig.api.process().unwrap().id(), first(&rig));
+    // By the clock of the kernel, it is too early.
+    let line =
+        format!("key disable {key} --state-dir [DIR]/state --socket [DIR]/run/kms.sock --apiserver-process {pid}");
+    let early = rig.sandbox.refused(3, &line);
+    has_all(&early, &["may write under an older key for ", " s more", "claviger key disable", "--wait"]);
+    // Another API server uses this etcd, as far as etcd shows.
+    for address in ["10.9.8.7", "10.9.8.8"] {
+        rig.etcd.put(&format!("/registry/masterleases/{address}"), b"{}").unwrap();
+    }
+    let several = give_up(&mut rig, "disable", "");
+    several.ends_with(3);
+    has_all(&several, &["2 API servers use this etcd, and one keyring file serves 1"]);
+    rig.etcd.run_etcdctl(&["del", "--prefix", "/registry/masterleases/10.9.8."]).unwrap();
+    // One that is connected refutes that none runs.
+    let refuted = give_up(&mut rig, "disable", "--api-servers 0");
+    refuted.ends_with(3);
+    has_all(&refuted, &["the plugin has 1 connection of an API server, and only 0 API servers can be counted"]);
+    assert_eq!(keys(&rig)[0], (1, "decrypt-only".to_owned()));
+
+    let disabled = give_up(&mut rig, "disable", "--wait");
+    disabled.ends_with(0);
+    assert_eq!(keys(&rig)[0], (1, "disabled".to_owned()));
+    let destroyed = give_up(&mut rig, "destroy", "--wait --api-servers 1");
+    destroyed.ends_with(0);
+    assert_eq!(keys(&rig)[0], (1, "destroyed".to_owned()));
+    // An API server that knows no seed from before reads everything.
+    rig.api.restart().unwrap();
+    rig.api.wait_until_ready().unwrap();
+    let value = rig.api.kubectl(&["get", "secret", "old-0002", "-o", "jsonpath={.data.password}"]).unwrap();
+    assert_eq!(value, "cHctMg==", "pw-2");
+}
