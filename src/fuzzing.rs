@@ -17,7 +17,7 @@ use crate::{
     crypto::{
         Uuid,
         kdf::MacLabel,
-        root_key::RootKey,
+        root_key::{RootKey, RootKeys},
         seed::Seed,
         wrap::{Kek, commitment_in},
     },
@@ -390,10 +390,10 @@ mod tests {
         let record = record::encode(&keyring, &ROOT).unwrap();
         let mark = Mark::of(&keyring, crate::crypto::Digest::of(&record), 3).encode(&ROOT).unwrap();
         let ledger = first_ledger(&keyring, &record);
-        let tar = backup::plaintext(&keyring, &record, (&ROOT, &[]), testing::now()).unwrap();
+        let tar = backup::plaintext(&keyring, &record, RootKeys::only(&ROOT), testing::now()).unwrap();
         let slot = FileSlot::generate(&mut SysRng, None).unwrap();
         let slot = Slot::seal(&mut SysRng, "file", &slot, RootIn { uuid: UUID, root: &ROOT }).unwrap();
-        let root = RootFile::encode(&mut SysRng, UUID, (&ROOT, &[]), &[slot]).unwrap();
+        let root = RootFile::encode(&mut SysRng, UUID, RootKeys::only(&ROOT), &[slot]).unwrap();
         let unsigned = |text: &[u8]| {
             let end = text.windows(4).rposition(|window| window == b"\n---").unwrap();
             text[..=end].to_vec()

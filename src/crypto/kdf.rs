@@ -13,6 +13,10 @@ use crate::memory::{Secret, SecretError, without_traces};
 
 use super::{Commitment, RootId, Salt, Uuid, length_prefixed};
 
+/// The label of the check of a share, which is the beginning of a hash over it and the recipient.
+#[cfg(feature = "shares")]
+pub const SHARE_LABEL: &str = "claviger/v1/share";
+
 /// Labels of commitments, which are public.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitLabel {

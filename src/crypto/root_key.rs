@@ -79,6 +79,22 @@ impl MacKey {
     }
 }
 
+/// The root key of a keyring, with those from before its rekeys.
+#[derive(Clone, Copy)]
+pub struct RootKeys<'a> {
+    /// The root key.
+    pub current: &'a RootKey,
+    /// The earlier ones, under which old backups are.
+    pub earlier: &'a [RootKey],
+}
+
+impl<'a> RootKeys<'a> {
+    /// Takes the root key of a keyring that was never rekeyed.
+    pub fn only(current: &'a RootKey) -> Self {
+        Self { current, earlier: &[] }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rand::rngs::SysRng;

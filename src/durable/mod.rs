@@ -1,6 +1,11 @@
 //! The only module that writes files, and that decides which files to trust. It knows the order of steps, syncs,
 //! reading back, and locks.
 //!
+//! ```text
+//! export_tree -> export -> rename, temporary, write
+//! append, lock, life, identity, place, write -> dir -> trust -> mode -> error;   append, write -> step
+//! ```
+//!
 //! [`Dir`] is a directory whose files can be trusted. Its methods read, replace, append and remove files; [`Dir::lock`]
 //! keeps two changes apart, and [`LifeLock`] two daemons. [`export`] writes a file for somebody else, anywhere.
 //! Invariant: a name always leads to a whole file, or to none. Source: `docs/formats.md`, "Files".

@@ -10,7 +10,10 @@ use std::io::{self, Read};
 use zeroize::Zeroizing;
 
 use crate::{
-    crypto::{Digest, Uuid, root_key::RootKey},
+    crypto::{
+        Digest, Uuid,
+        root_key::{RootKey, RootKeys},
+    },
     keyring::{
         Entry, Keyring,
         record::{self, RECORD_MAX, RecordError},
@@ -138,18 +141,19 @@ impl Backup {
     }
 }
 
-/// Makes the age file of a backup for all of `recipients`. `record` is the record of `keyring` under `root`.
+/// Makes the age file of a backup for all of `recipients`. `record` is the record of `keyring` under the current root
+/// key.
 ///
 /// # Errors
 /// When age cannot write.
 pub fn seal(
     keyring: &Keyring,
     record: &[u8],
-    (root, earlier): (&RootKey, &[RootKey]),
+    roots: RootKeys<'_>,
     recipients: &[Recipient],
     now: Time,
 ) -> Result<Vec<u8>, BackupError> {
-    Ok(seal_to(recipients, &plaintext(keyring, record, (root, earlier), now)?).map_err(RecoveryError::from)?)
+    Ok(seal_to(recipients, &plaintext(keyring, record, roots, now)?).map_err(RecoveryError::from)?)
 }
 
 /// Makes the tar in the age file.
@@ -159,11 +163,11 @@ pub fn seal(
 pub fn plaintext(
     keyring: &Keyring,
     record: &[u8],
-    (root, earlier): (&RootKey, &[RootKey]),
+    roots: RootKeys<'_>,
     now: Time,
 ) -> Result<Zeroizing<Vec<u8>>, BackupError> {
     let manifest = manifest(keyring, Digest::of(record), now);
-    let keys = root_keys(keyring.uuid(), root, earlier);
+    let keys = root_keys(keyring.uuid(), roots.current, roots.earlier);
     tar([manifest.as_bytes(), record, keys.as_bytes()], now).map_err(|_| ContentsFault::Unwritten.into())
 }
 
@@ -305,7 +309,7 @@ mod tests {
     }
 
     fn sealed(Fixture { keyring, record, root, earlier }: &Fixture, recipients: &[Recipient]) -> Vec<u8> {
-        seal(keyring, record, (root, earlier), recipients, now()).unwrap()
+        seal(keyring, record, RootKeys { current: root, earlier }, recipients, now()).unwrap()
     }
 
     #[test]

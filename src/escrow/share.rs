@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::line::is_share;
 use crate::{
-    crypto::Digest,
+    crypto::{Digest, kdf::SHARE_LABEL},
     memory::{RandomError, fill_random},
 };
 
@@ -234,7 +234,7 @@ fn check_together(first: &Share, shares: &[Share]) -> Result<(), ShareError> {
 
 /// Tells one identity from another. Anybody who knows the recipient can compute it.
 fn check_of(identity: &age::x25519::Identity) -> [u8; CHECK] {
-    let digest = Digest::of(format!("claviger/v1/share {}", identity.to_public()).as_bytes());
+    let digest = Digest::of(format!("{SHARE_LABEL} {}", identity.to_public()).as_bytes());
     let mut check = [0; CHECK];
     check.copy_from_slice(&digest.0[..CHECK]);
     check

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     audit::{self, Event},
-    crypto::RootId,
+    crypto::{RootId, root_key::RootKeys},
     durable::{Dir, DurableError},
     escrow::{
         BackupError, Recipient, RecoveryError,
@@ -81,7 +81,7 @@ pub fn back_up(dir: &Dir, means: &Means, recipients: Vec<Recipient>, now: Time) 
     let recipients = if recipients.is_empty() { of_keyring(&opened)? } else { recipients };
     let record = record::encode(keyring, current)?;
     let earlier = root_file.earlier(current).map_err(RootFileError)?;
-    let bytes = backup::seal(keyring, &record, (current, &earlier), &recipients, now)?;
+    let bytes = backup::seal(keyring, &record, RootKeys { current, earlier: &earlier }, &recipients, now)?;
     let recipients: Vec<String> = recipients.iter().map(ToString::to_string).collect();
     let event = Event::Backup { keyring: keyring_event(&opened.keyring), recipients: recipients.clone() };
     audit::record(dir, &event).map_err(MakeBackupError::NotAudited)?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::commit::{Export, NewRecord};
 use crate::{
-    crypto::root_key::RootKey,
+    crypto::root_key::RootKeys,
     durable::{Dir, is_on_another_disk},
     escrow::{
         Recipient, RecoveryError,
@@ -38,8 +38,9 @@ impl FreshBackup {
     pub(super) fn sealed(
         &self,
         dir: &Dir,
-        (keyring, record): (&Keyring, &NewRecord),
-        roots: (&RootKey, &[RootKey]),
+        keyring: &Keyring,
+        record: &NewRecord,
+        roots: RootKeys<'_>,
         recipients: &[Recipient],
         now: Time,
     ) -> Result<Export, BackupError> {

@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     audit::Event,
-    crypto::{Digest, Uuid, root_key::RootKey},
+    crypto::{
+        Digest, Uuid,
+        root_key::{RootKey, RootKeys},
+    },
     durable::{Dir, DurableError},
     escrow::{Identities, Recipient, RecoveryError, recovery},
     keyring::{KeyError, Keyring, ledger::Ledger, mark::Mark, recovery::Recovery, time::Time},
@@ -154,22 +157,22 @@ impl Files {
         let keyring = Keyring::create(rng, &root, uuid, recoveries, plan.now)?;
         let record = NewRecord::encode(&keyring, &root, Limit::Whole)?;
         let contents = Contents { keyring, record, ledger: None, is_restored: false };
-        Self::of(contents, (&root, &[]), plan.slot_file.clone())
+        Self::of(contents, RootKeys::only(&root), plan.slot_file.clone())
     }
 
     /// Makes the files of a keyring under the given root key, with a new slot.
     pub(super) fn of(
         Contents { keyring, record, ledger, is_restored }: Contents,
-        (root, earlier): (&RootKey, &[RootKey]),
+        roots: RootKeys<'_>,
         slot_file: Option<PathBuf>,
     ) -> Result<Self, InitError> {
         let (rng, uuid) = (&mut SysRng, keyring.uuid());
         let mark = Mark::of(&keyring, record.digest(), ledger.as_ref().map_or(0, Ledger::count));
-        let mark = if is_restored { mark.after_restore(&keyring) } else { mark }.encode(root)?;
-        let ledger = ledger.map(|ledger| ledger.encode(root)).transpose()?;
+        let mark = if is_restored { mark.after_restore(&keyring) } else { mark }.encode(roots.current)?;
+        let ledger = ledger.map(|ledger| ledger.encode(roots.current)).transpose()?;
         let slot = FileSlot::generate(rng, slot_file)?;
-        let sealed = Slot::seal(rng, SLOT, &slot, RootIn { uuid, root })?;
-        let root = RootFile::encode(rng, uuid, (root, earlier), &[sealed]).map_err(RootFileError)?;
+        let sealed = Slot::seal(rng, SLOT, &slot, RootIn { uuid, root: roots.current })?;
+        let root = RootFile::encode(rng, uuid, roots, &[sealed]).map_err(RootFileError)?;
         Ok(Self { slot, root, record, ledger, mark, keyring })
     }
 

@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     audit::Event,
-    crypto::{Digest, RootId, root_key::RootKey},
+    crypto::{
+        Digest, RootId,
+        root_key::{RootKey, RootKeys},
+    },
     durable::{Dir, DurableError},
     escrow::{Backup, BackupError, RecoveryError},
     keyring::{
@@ -401,7 +404,7 @@ impl MergePlan {
         }
         let record = NewRecord::encode(&keyring, root, Limit::Reserved)?;
         let backup = match (made, fresh) {
-            (Some(_), Some(fresh)) => Some(fresh_backup(dir, &roots, (&keyring, &record), fresh, now)?),
+            (Some(_), Some(fresh)) => Some(fresh_backup(dir, &roots, &keyring, &record, fresh, now)?),
             (Some(_), None) => return Err(MergePlanError::NoPlaceForBackup),
             (None, _) => None,
         };
@@ -431,7 +434,8 @@ impl MergePlan {
 fn fresh_backup(
     dir: &Dir,
     roots: &Roots,
-    (keyring, record): (&Keyring, &NewRecord),
+    keyring: &Keyring,
+    record: &NewRecord,
     fresh: &FreshBackup,
     now: Time,
 ) -> Result<Export, MergePlanError> {
@@ -440,7 +444,8 @@ fn fresh_backup(
         return Err(NoBackupRecipient.into());
     }
     let earlier = roots.earlier()?;
-    Ok(fresh.sealed(dir, (keyring, record), (&roots.current, &earlier), &recipients, now)?)
+    let roots = RootKeys { current: &roots.current, earlier: &earlier };
+    Ok(fresh.sealed(dir, keyring, record, roots, &recipients, now)?)
 }
 
 #[cfg(test)]

@@ -14,7 +14,10 @@ use super::{
     testing::set_up,
 };
 use crate::{
-    crypto::{Uuid, root_key::RootKey},
+    crypto::{
+        Uuid,
+        root_key::{RootKey, RootKeys},
+    },
     durable::{self, Dir, DurableError},
     escrow::Backup,
     keyring::{
@@ -110,7 +113,7 @@ fn a_daemon_does_not_follow_a_root_key_that_does_not_follow_from_its_own() {
     let slot = Slot::seal(&mut SysRng, "other", &file, RootIn { uuid, root: &stranger }).unwrap();
     let bytes = record::encode(&next, &stranger).unwrap();
     let mark = Mark::of(&next, crate::crypto::Digest::of(&bytes), 0).encode(&stranger).unwrap();
-    let root = RootFile::encode(&mut SysRng, uuid, (&stranger, &[]), &[slot]).unwrap();
+    let root = RootFile::encode(&mut SysRng, uuid, RootKeys::only(&stranger), &[slot]).unwrap();
     for (name, bytes) in [("root", root), ("keyring", bytes), ("mark", mark)] {
         dir.replace(name, &bytes).unwrap();
     }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     audit::Event,
-    crypto::{Commitment, Digest},
+    crypto::{Commitment, Digest, root_key::RootKeys},
     durable::Dir,
     escrow::{Backup, BackupError},
     keyring::{
@@ -160,7 +160,7 @@ pub fn restore(dir: &Dir, plan: RestorePlan) -> Result<RestoredKeyring, RestoreE
     let listed = ListedBackup::of(&backup.keyring, backup.digest(), Proven::Checked(now), file);
     let mut ledger = Ledger::empty(keyring.uuid(), keyring.root_id()).with(listed, 1)?;
     let export = match fresh {
-        Some(_) => Some(export(&to, dir, (&keyring, &record), &backup, now)?),
+        Some(_) => Some(export(&to, dir, &keyring, &record, &backup, now)?),
         None => None,
     };
     if let Some(listed) = export.as_ref().and_then(|export| export.listed.clone()) {
@@ -173,7 +173,7 @@ pub fn restore(dir: &Dir, plan: RestorePlan) -> Result<RestoredKeyring, RestoreE
     let event = Event::Restore(keyring_event(&keyring));
     let disabled = stay_disabled(&keyring, needed);
     let contents = Contents { keyring, record, ledger: Some(ledger), is_restored: true };
-    let files = Files::of(contents, (root, &backup.earlier), slot_file)?;
+    let files = Files::of(contents, RootKeys { current: root, earlier: &backup.earlier }, slot_file)?;
     let initialised = files.set_up(dir, SetUp { restart: true, event: Some(event), export: export.as_ref() })?;
     let fresh = export.map(|export| (export.file, export.listed.is_some()));
     Ok(RestoredKeyring { initialised, fresh, disabled })
@@ -250,7 +250,8 @@ fn stay_disabled(keyring: &Keyring, needed: Vec<NeededKey>) -> Vec<NeededKey> {
 fn export(
     to: &FreshBackup,
     dir: &Dir,
-    (keyring, record): (&Keyring, &NewRecord),
+    keyring: &Keyring,
+    record: &NewRecord,
     backup: &Backup,
     now: Time,
 ) -> Result<Export, RestoreError> {
@@ -258,7 +259,8 @@ fn export(
     if recipients.is_empty() {
         return Err(RestoreError::NoRecipient);
     }
-    Ok(to.sealed(dir, (keyring, record), (&backup.root, &backup.earlier), &recipients, now)?)
+    let roots = RootKeys { current: &backup.root, earlier: &backup.earlier };
+    Ok(to.sealed(dir, keyring, record, roots, &recipients, now)?)
 }
 
 #[cfg(test)]

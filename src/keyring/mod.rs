@@ -1,5 +1,10 @@
 //! The keyring: the KEKs by version, exactly one of them primary.
 //!
+//! ```text
+//! change, merge, restore -> ring -> key -> key_id, state
+//! record, mark -> ring;   ledger -> listed_snapshot
+//! ```
+//!
 //! Pure: there is no I/O and no clock, and a time comes in as an argument. Every change returns a new [`Keyring`]. The
 //! record ([`record`]) is its bytes. The mark ([`mark`]) says which record this node saw last, and the ledger
 //! ([`ledger`]) which backups count. Recovery blobs are carried as data. Invariants: exactly one key is primary; a

@@ -1,5 +1,10 @@
 //! Sockets and connections: where the plugin listens, who may come in, and for how long.
 //!
+//! ```text
+//! server -> bind -> claim -> place -> directory -> error -> address
+//!        -> door -> connection -> call;   door -> peers
+//! ```
+//!
 //! [`bind()`] and [`take_over`] make a socket that no other user can replace, [`inherited`] receives systemd's, and
 //! [`serve`] answers on it. It decides nothing about a call: [`crate::grpc`] answers. Invariant: while one plugin
 //! replaces another, there is no instant at which nobody listens at the path.

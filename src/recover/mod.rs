@@ -28,7 +28,7 @@ pub use manifest::manifest;
 pub use object::Encoded;
 #[cfg(test)]
 use recovery::Recovered;
-pub use recovery::{OpenedPart, RecoverySink, recover};
+pub use recovery::{OpenedPart, RecoveryJob, RecoverySink, recover};
 pub use render::{Form, OpenedObject, RecoverError, UnopenedObject};
 pub use selection::Selection;
 pub use value::OpenValueError;

@@ -18,9 +18,8 @@ use zeroize::Zeroizing;
 
 use super::{
     keys::ValueKeys,
-    render::{Form, FoundObject, OpenedObject, UnopenedObject, render},
+    render::{Form, FoundObject, OpenedObject, Renderer, UnopenedObject},
     selection::{Selection, Selector},
-    value::ValueOpener,
 };
 use crate::{
     memory::without_traces,
@@ -113,14 +112,25 @@ impl RecoverySink {
     }
 }
 
-/// Runs `scan` with a sink, and hands every chosen object to `take`, in the scan's order. `names` are those of the
-/// scan's resources. When `take` fails, the scan ends.
+/// What is recovered, and how it is opened.
+pub struct RecoveryJob<'a> {
+    /// The keys.
+    pub keys: &'a ValueKeys,
+    /// What becomes of an object that opens.
+    pub form: Form,
+    /// Which objects are chosen.
+    pub selection: Selection,
+    /// The names of the scan's resources.
+    pub names: &'a Names,
+}
+
+/// Runs `scan` with a sink, and hands every chosen object to `take`, in the scan's order. When `take` fails, the scan
+/// ends.
 ///
 /// # Errors
 /// When `take` fails: its error comes with what `scan` returned.
 pub fn recover<T, E: Send>(
-    (keys, form): (&ValueKeys, Form),
-    (selection, names): (Selection, &Names),
+    RecoveryJob { keys, form, selection, names }: RecoveryJob<'_>,
     scan: impl FnOnce(&mut RecoverySink) -> T,
     take: impl FnMut(OpenedPart) -> Result<(), E> + Send,
 ) -> (T, Recovered, Result<(), E>) {
@@ -132,7 +142,7 @@ pub fn recover<T, E: Send>(
     thread::scope(|scope| {
         for _ in 0..threads {
             let (found, opened) = (&found, opened.clone());
-            scope.spawn(move || open_all(found, (keys, form), &opened));
+            scope.spawn(move || open_all(found, Renderer::new(keys, form), &opened));
         }
         drop(opened);
         let handing_on = scope.spawn(move || take_all(&to_take, permits, take));
@@ -149,23 +159,22 @@ pub fn recover<T, E: Send>(
 }
 
 /// Opens parts until there are no more, or nobody takes them.
-fn open_all(found: &Mutex<Receiver<FoundPart>>, (keys, form): (&ValueKeys, Form), parts: &Sender<(u64, OpenedPart)>) {
-    let (mut opener, mut room) = (ValueOpener::new(keys), Vec::new());
+fn open_all(found: &Mutex<Receiver<FoundPart>>, mut renderer: Renderer<'_>, parts: &Sender<(u64, OpenedPart)>) {
     loop {
         let next = found.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(FoundPart { number, objects }) = next else { return };
         // The traces of all keys of the part are wiped together.
-        let part = without_traces(|| open(&objects, (&mut opener, &mut room), form));
+        let part = without_traces(|| open(&objects, &mut renderer));
         if parts.send((number, part)).is_err() {
             return;
         }
     }
 }
 
-fn open(objects: &[FoundObject], (opener, room): (&mut ValueOpener<'_>, &mut Vec<u8>), form: Form) -> OpenedPart {
+fn open(objects: &[FoundObject], renderer: &mut Renderer<'_>) -> OpenedPart {
     let mut part = OpenedPart::default();
     for found in objects {
-        match render(found, (opener, room), form, &mut part.bytes) {
+        match renderer.render(found, &mut part.bytes) {
             Ok(object) => part.objects.push(object),
             Err(unopened) => part.unopened.push(unopened),
         }

@@ -3,6 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::{
+    keys::ValueKeys,
     manifest::manifest,
     object::{Encoded, ObjectFault, ObjectKind},
     value::{OpenValueError, OpenedValue, ValueOpener},
@@ -67,21 +68,52 @@ pub enum RecoverError {
     Object(#[from] ObjectFault),
 }
 
-/// Opens `found`, and appends its bytes to `bytes`.
-pub(super) fn render(
-    found: &FoundObject,
-    (opener, room): (&mut ValueOpener<'_>, &mut Vec<u8>),
+/// Opens objects, and writes them in one form.
+pub(super) struct Renderer<'k> {
+    opener: ValueOpener<'k>,
     form: Form,
-    bytes: &mut Zeroizing<Vec<u8>>,
-) -> Result<OpenedObject, UnopenedObject> {
-    let key = || String::from_utf8_lossy(&found.key).into_owned();
-    let before = bytes.len();
-    match written(found, (opener, room), form, bytes) {
-        Ok(Written { kind, ending, is_authentic }) => {
-            let (mod_revision, length) = (found.mod_revision, bytes.len() - before);
-            Ok(OpenedObject { key: key(), mod_revision, kind, ending, is_authentic, length })
+    /// Room for the next value.
+    room: Vec<u8>,
+}
+
+impl<'k> Renderer<'k> {
+    pub(super) fn new(keys: &'k ValueKeys, form: Form) -> Self {
+        Self { opener: ValueOpener::new(keys), form, room: Vec::new() }
+    }
+
+    /// Opens `found`, and appends its bytes to `bytes`.
+    pub(super) fn render(
+        &mut self,
+        found: &FoundObject,
+        bytes: &mut Zeroizing<Vec<u8>>,
+    ) -> Result<OpenedObject, UnopenedObject> {
+        let key = || String::from_utf8_lossy(&found.key).into_owned();
+        let before = bytes.len();
+        match self.write(found, bytes) {
+            Ok(Written { kind, ending, is_authentic }) => {
+                let (mod_revision, length) = (found.mod_revision, bytes.len() - before);
+                Ok(OpenedObject { key: key(), mod_revision, kind, ending, is_authentic, length })
+            }
+            Err(error) => Err(UnopenedObject { key: key(), error }),
         }
-        Err(error) => Err(UnopenedObject { key: key(), error }),
+    }
+
+    fn write(&mut self, found: &FoundObject, bytes: &mut Zeroizing<Vec<u8>>) -> Result<Written, RecoverError> {
+        let OpenedValue { object, is_authentic } = self.opener.open(&found.key, found.value.read(&mut self.room)?)?;
+        let encoded = Encoded::of(&object)?;
+        let yaml = match &encoded {
+            Encoded::Protobuf(kind, message) if self.form == Form::Manifest => manifest(kind, message)?,
+            _ => None,
+        };
+        let (written, ending) = match (&yaml, &encoded) {
+            (Some(yaml), _) => (yaml.as_bytes(), "yaml"),
+            (None, Encoded::Protobuf(..)) => (&**object, "pb"),
+            (None, Encoded::Json(_)) => (&**object, "json"),
+            (None, Encoded::Cbor) => (&**object, "cbor"),
+            (None, Encoded::Raw) => (&**object, "bin"),
+        };
+        bytes.extend_from_slice(written);
+        Ok(Written { kind: encoded.kind().cloned(), ending, is_authentic })
     }
 }
 
@@ -90,27 +122,4 @@ struct Written {
     kind: Option<ObjectKind>,
     ending: &'static str,
     is_authentic: bool,
-}
-
-fn written(
-    found: &FoundObject,
-    (opener, room): (&mut ValueOpener<'_>, &mut Vec<u8>),
-    form: Form,
-    bytes: &mut Zeroizing<Vec<u8>>,
-) -> Result<Written, RecoverError> {
-    let OpenedValue { object, is_authentic } = opener.open(&found.key, found.value.read(room)?)?;
-    let encoded = Encoded::of(&object)?;
-    let yaml = match &encoded {
-        Encoded::Protobuf(kind, message) if form == Form::Manifest => manifest(kind, message)?,
-        _ => None,
-    };
-    let (written, ending) = match (&yaml, &encoded) {
-        (Some(yaml), _) => (yaml.as_bytes(), "yaml"),
-        (None, Encoded::Protobuf(..)) => (&**object, "pb"),
-        (None, Encoded::Json(_)) => (&**object, "json"),
-        (None, Encoded::Cbor) => (&**object, "cbor"),
-        (None, Encoded::Raw) => (&**object, "bin"),
-    };
-    bytes.extend_from_slice(written);
-    Ok(Written { kind: encoded.kind().cloned(), ending, is_authentic })
 }

@@ -7,7 +7,9 @@ use prost::encoding;
 use rand::rngs::SysRng;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-use super::{Form, OpenValueError, OpenedPart, Recovered, Selection, ValueKeys, recover, value::ValueOpener};
+use super::{
+    Form, OpenValueError, OpenedPart, Recovered, RecoveryJob, Selection, ValueKeys, recover, value::ValueOpener,
+};
 use crate::{
     apiserver::coverage::{KmsV1, local_keys},
     crypto::{Uuid, foreign::open_gcm, kdf::hmac_sha256, root_key::RootKey, seed::Seed},
@@ -204,7 +206,8 @@ fn recovered(
         let options = Options { digest: false, progress: &mut |_, _| {} };
         snapshot::scan(file.path(), &summarizer, sink, options).unwrap()
     };
-    recover((keys, Form::Raw), (selection, summarizer.names()), scan, take)
+    let job = RecoveryJob { keys, form: Form::Raw, selection, names: summarizer.names() };
+    recover(job, scan, take)
 }
 
 /// Returns the keys of the objects that are recovered, and the reasons for the others.

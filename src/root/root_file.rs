@@ -11,7 +11,7 @@ use crate::{
         RootId, Uuid,
         aead::{OpenKeyError, WrappedKey},
         kdf::{MacLabel, old_root_aad},
-        root_key::RootKey,
+        root_key::{RootKey, RootKeys},
     },
     durable::{Dir, DurableError},
     memory::{RandomError, SecretError},
@@ -112,14 +112,14 @@ fn reasons(slots: &[(String, SlotError)]) -> String {
 }
 
 impl RootFile {
-    /// Returns the bytes of a root file with `slots`. It keeps the `earlier` root keys, wrapped under `root`.
+    /// Returns the bytes of a root file with `slots`. It keeps the earlier root keys, wrapped under the current one.
     ///
     /// # Errors
     /// When no memory can be locked, or the random source fails.
     pub fn encode(
         rng: &mut impl TryCryptoRng,
         uuid: Uuid,
-        (root, earlier): (&RootKey, &[RootKey]),
+        RootKeys { current: root, earlier }: RootKeys<'_>,
         slots: &[Slot],
     ) -> Result<Vec<u8>, RootError> {
         let earlier = earlier.iter().map(|old| OldRoot::seal(rng, uuid, old, root)).collect::<Result<Vec<_>, _>>()?;

@@ -385,7 +385,9 @@ mod tests {
         let key = kdf::derive(file.secret(&slot, salt).unwrap().expose(), salt, KeyLabel::Slot).unwrap();
         let aad = slot.aad(sealed.bound());
         slot.body = WrappedKey::wrap(&mut rand::rngs::SysRng, &key, &aad, other.secret()).unwrap().0.to_vec();
-        let bytes = RootFile::encode(&mut rand::rngs::SysRng, uuid, (&root, &[]), &[slot]).unwrap();
+        let bytes =
+            RootFile::encode(&mut rand::rngs::SysRng, uuid, crate::crypto::root_key::RootKeys::only(&root), &[slot])
+                .unwrap();
         let refused = RootFile::parse(&bytes).unwrap().unseal(&dir, &Means::default()).map(drop).unwrap_err();
         assert_eq!(refused.to_string(), "slot disk: wrong key: it opens another root key");
     }

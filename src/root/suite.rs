@@ -15,7 +15,11 @@ use super::{
     Sealer, Slot, SlotError,
 };
 use crate::{
-    crypto::{Uuid, root_key::RootKey, stretch::Cost},
+    crypto::{
+        Uuid,
+        root_key::{RootKey, RootKeys},
+        stretch::Cost,
+    },
     durable::{self, Dir},
     text::tampering,
 };
@@ -85,7 +89,7 @@ impl Machine {
 fn file(sealer: &dyn Sealer) -> (RootKey, RootFile) {
     let root = RootKey::generate(&mut SysRng).unwrap();
     let slot = Slot::seal(&mut SysRng, sealer.kind().as_str(), sealer, RootIn { uuid: UUID, root: &root }).unwrap();
-    let bytes = RootFile::encode(&mut SysRng, UUID, (&root, &[]), &[slot]).unwrap();
+    let bytes = RootFile::encode(&mut SysRng, UUID, RootKeys::only(&root), &[slot]).unwrap();
     (root, RootFile::parse(&bytes).unwrap())
 }
 
@@ -124,7 +128,7 @@ fn every_kind_is_bound_to_its_line_and_body() {
     let machine = Machine::new();
     for sealer in machine.sealers() {
         let (root, file) = file(&*sealer);
-        let bytes = RootFile::encode(&mut SysRng, UUID, (&root, &[]), file.slots()).unwrap();
+        let bytes = RootFile::encode(&mut SysRng, UUID, RootKeys::only(&root), file.slots()).unwrap();
         for (what, tampered) in tampering::of(&bytes) {
             let unsealed = RootFile::parse(&tampered)
                 .map_err(RootError::from)
@@ -190,7 +194,8 @@ fn a_slot_that_needs_nobody_is_opened_before_one_that_needs_a_passphrase() {
 fn a_cost_that_would_fill_the_machine_is_not_paid() {
     let machine = Machine::new();
     let (root, file) = file(&*machine.sealers()[1]);
-    let text = String::from_utf8(RootFile::encode(&mut SysRng, UUID, (&root, &[]), file.slots()).unwrap()).unwrap();
+    let text =
+        String::from_utf8(RootFile::encode(&mut SysRng, UUID, RootKeys::only(&root), file.slots()).unwrap()).unwrap();
     for (from, to) in [
         ("memory=64 ", "memory=4194304 "),
         ("memory=64 ", "memory=064 "),

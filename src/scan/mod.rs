@@ -29,6 +29,7 @@ pub mod names;
 pub mod needs;
 pub mod object;
 pub mod outcome;
+mod page_reader;
 mod prefixes;
 pub mod protobuf;
 pub mod report;

@@ -239,6 +239,17 @@ fn only_one_file_names_each_cipher() {
     }
 }
 
+/// A label is part of the formats and has one use, so all labels are in one table.
+#[test]
+fn only_one_file_has_labels() {
+    let has_label = |text: &str| {
+        let code = text.split("\nmod tests {").next().unwrap_or_default().lines();
+        code.map(str::trim_start).filter(|line| !line.starts_with("//")).any(|line| line.contains("\"claviger/v1/"))
+    };
+    let having = sources("src").into_iter().filter(|source| !is_of_tests(source) && has_label(&source.text));
+    assert_eq!(having.map(|source| source.path).collect::<Vec<_>>(), ["src/crypto/kdf.rs"]);
+}
+
 /// The most lines of code of everything that computes with the bytes of keys.
 const CRYPTO_MAX: usize = 700;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use rand::{TryRng, rngs::SysRng};
+use rand::rngs::SysRng;
 
 use super::{
     super::{
@@ -22,7 +22,8 @@ use super::{
 use crate::{
     apiserver::coverage::{CONFIG_MAX, KmsV1, local_keys},
     audit, hardening,
-    recover::{Form, OpenedPart, RecoverySink, ValueKeys, recover},
+    memory::fill_random,
+    recover::{Form, OpenedPart, RecoveryJob, RecoverySink, Selection, ValueKeys, recover},
     scan::{
         live,
         lookup::lookup,
@@ -64,7 +65,9 @@ pub(in crate::cli) fn run(mut args: DecryptArgs, global: &Global) -> Result<Exit
         objects: args.chosen.described(),
         to: to.clone(),
     })?;
-    let report = decrypt(&args, (&places, names), (&keys, form), (target, DecryptReport::new(from, to)), global)?;
+    let decryption =
+        Decryption { places: &places, selection: args.chosen.selection(&names), names, keys: &keys, form, global };
+    let report = decryption.run(target, DecryptReport::new(from, to))?;
     let state_dir = at_hand.site.as_ref().map(|site| site.config.state_dir.as_path());
     let snapshot = args.snapshot.as_ref().map(|file| format!(" --snapshot {}", quoted(file)));
     let scan = format!("claviger scan --list{}", snapshot.unwrap_or_default());
@@ -104,42 +107,50 @@ fn keys(at_hand: &AtHand, encryption_config: Option<&Path>) -> Result<ValueKeys,
     Ok(keys)
 }
 
-/// Opens the chosen objects in all places, and writes them.
-fn decrypt(
-    args: &DecryptArgs,
-    (places, names): (&[ScanPlace], Names),
-    (keys, form): (&ValueKeys, Form),
-    (mut target, mut report): (ObjectTarget, DecryptReport),
-    global: &Global,
-) -> Result<DecryptReport, Failure> {
-    let mut random = [0; 16];
-    SysRng.try_fill_bytes(&mut random).map_err(|error| Failure::new(Exit::Refused, &error, None))?;
-    let selection = args.chosen.selection(&names);
-    let summarizer = Summarizer::new(names, random);
-    let take = |part: OpenedPart| {
-        target.write(&part)?;
-        report.wrote(&part.objects);
-        for unopened in &part.unopened {
-            output::aside(&report.note(unopened), global);
+/// What is decrypted, and with what.
+struct Decryption<'a> {
+    places: &'a [ScanPlace],
+    names: Names,
+    selection: Selection,
+    keys: &'a ValueKeys,
+    form: Form,
+    global: &'a Global,
+}
+
+impl Decryption<'_> {
+    /// Opens the chosen objects in all places, and writes them.
+    fn run(self, mut target: ObjectTarget, mut report: DecryptReport) -> Result<DecryptReport, Failure> {
+        let Self { places, names, selection, keys, form, global } = self;
+        let mut random = [0; 16];
+        fill_random(&mut SysRng, &mut random)?;
+        let summarizer = Summarizer::new(names, random);
+        let take = |part: OpenedPart| {
+            target.write(&part)?;
+            report.wrote(&part.objects);
+            for unopened in &part.unopened {
+                output::aside(&report.note(unopened), global);
+            }
+            Ok::<_, WriteError>(())
+        };
+        let keys_in_etcd = selection.keys().cloned();
+        let scan = |sink: &mut RecoverySink| scan_all(places, keys_in_etcd.as_ref(), &summarizer, sink, global);
+        let job = RecoveryJob { keys, form, selection, names: summarizer.names() };
+        let (outcomes, recovered, taken) = recover(job, scan, take);
+        taken?;
+        let outcomes = outcomes?;
+        target.finish(report.count())?;
+        recovered.missing.iter().for_each(|key| report.miss(String::from_utf8_lossy(key).into_owned()));
+        let prefix = String::from_utf8_lossy(summarizer.names().prefix()).into_owned();
+        for (index, outcome) in outcomes.iter().enumerate() {
+            // Only the main etcd has to have something of everything. That the scan ended is no news if all was found.
+            let reasons = if index == 0 { outcome.reasons(&prefix, false) } else { outcome.incomplete.clone() };
+            let is_news = |reason: &Incomplete| {
+                !recovered.is_satisfied || *reason != Incomplete::Ended && !reason.is_wrong_prefix()
+            };
+            report.doubt(reasons.iter().filter(|reason| is_news(reason)).map(ToString::to_string));
         }
-        Ok::<_, WriteError>(())
-    };
-    let keys_in_etcd = selection.keys().cloned();
-    let scan = |sink: &mut RecoverySink| scan_all(places, keys_in_etcd.as_ref(), &summarizer, sink, global);
-    let (outcomes, recovered, taken) = recover((keys, form), (selection, summarizer.names()), scan, take);
-    taken?;
-    let outcomes = outcomes?;
-    target.finish(report.count())?;
-    recovered.missing.iter().for_each(|key| report.miss(String::from_utf8_lossy(key).into_owned()));
-    let prefix = String::from_utf8_lossy(summarizer.names().prefix()).into_owned();
-    for (index, outcome) in outcomes.iter().enumerate() {
-        // Only the main etcd has to have something of everything. That the scan ended is no news if all was found.
-        let reasons = if index == 0 { outcome.reasons(&prefix, false) } else { outcome.incomplete.clone() };
-        let is_news =
-            |reason: &Incomplete| !recovered.is_satisfied || *reason != Incomplete::Ended && !reason.is_wrong_prefix();
-        report.doubt(reasons.iter().filter(|reason| is_news(reason)).map(ToString::to_string));
+        Ok(report)
     }
-    Ok(report)
 }
 
 /// Scans one place after the other, until the sink wants no more. If `keys` are named, nothing else is read of an etcd.

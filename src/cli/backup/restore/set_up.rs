@@ -122,9 +122,8 @@ fn restore(plan: RestorePlan, state_dir: &Path, search: &PluginSearch, global: &
     let uncounted = restored.fresh.as_ref().filter(|(_, counts)| !counts).map(|(file, _)| file.as_path());
     let printed = match global.output {
         Format::Json => output::json(&report),
-        Format::Text => {
-            print(&report, (before, &slot, uncounted), global).and_then(|()| print_next(&report, plugin, global))
-        }
+        Format::Text => print(&report, &DoneRestore { before, slot: &slot, uncounted }, global)
+            .and_then(|()| print_next(&report, plugin, global)),
     };
     Ok(output::end_change(printed, global))
 }
@@ -156,18 +155,23 @@ fn report<'a>(
     }
 }
 
-/// Prints the report, the generation of the backup, the slot's key file, and the backup of a new key if that backup
-/// does not count.
-fn print(
-    report: &RestoreReport<'_>,
-    (before, slot, uncounted): (u64, &Path, Option<&Path>),
-    global: &Global,
-) -> Result<(), OutputError> {
+/// What is shown of a restore, besides its report.
+struct DoneRestore<'a> {
+    /// The generation of the backup.
+    before: u64,
+    /// The slot's key file.
+    slot: &'a Path,
+    /// The backup of a new key, if that backup does not count.
+    uncounted: Option<&'a Path>,
+}
+
+/// Prints the report, and what else was done.
+fn print(report: &RestoreReport<'_>, done: &DoneRestore<'_>, global: &Global) -> Result<(), OutputError> {
     if let Some(path) = report.moved_aside {
         output::text_line(&format!("moved the unfinished restore to {}", path.display()))?;
     }
-    output::text_line(&output::fields(&fields(report, before, slot)))?;
-    if let Some(file) = uncounted {
+    output::text_line(&output::fields(&fields(report, done.before, done.slot)))?;
+    if let Some(file) = done.uncounted {
         output::text_line(&does_not_count(file))?;
     }
     for key in &report.needed_and_disabled {

@@ -1,148 +1,31 @@
-//! Makes a validated [`Config`] of text. Every check happens here, once. A flag overrides the file, and the file
-//! overrides the default.
+//! Reads the file and the flags, and checks them.
 
 use std::{
-    fmt, io,
+    io,
     net::SocketAddr,
     ops::Range,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
-use serde::Deserialize;
-
 use crate::{
     durable::{InputError, read_trusted},
     etcd::Servers,
-    hardening::Layer,
-    listen::{Access, Address, AddressError},
+    listen::{Access, Address},
     telemetry::LogLevel,
+};
+
+use super::{
+    error::ConfigError,
+    kinds::{DEFAULT_PROVIDER, DEFAULT_SOCKET, DEFAULT_STATE_DIR, KINDS, ValueKind},
+    metrics::MetricsAddress,
+    settings::{Cluster, Config, Settings},
 };
 
 /// Read if it exists and no other file is named.
 const DEFAULT_FILE: &str = "/etc/claviger/config.toml";
 /// The longest file that is read, in bytes.
 const FILE_MAX: usize = 1024 * 1024;
-/// The state directory, unless a flag or the file names another one.
-pub const DEFAULT_STATE_DIR: &str = "/var/lib/claviger";
-const DEFAULT_SOCKET: &str = "/run/claviger/kms.sock";
-const DEFAULT_PROVIDER: &str = "claviger";
-
-/// What the file or the flags may set.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Settings {
-    pub state_dir: Option<PathBuf>,
-    pub passphrase_file: Option<PathBuf>,
-    pub socket: Option<String>,
-    pub socket_group: Option<u32>,
-    pub allow_uid: Option<Vec<u32>>,
-    pub metrics_listen: Option<String>,
-    pub provider_name: Option<String>,
-    pub without: Option<Vec<Layer>>,
-    pub log_level: Option<LogLevel>,
-    pub etcd_servers: Option<Vec<String>>,
-    pub etcd_cafile: Option<PathBuf>,
-    pub etcd_certfile: Option<PathBuf>,
-    pub etcd_keyfile: Option<PathBuf>,
-    pub etcd_prefix: Option<String>,
-    pub apiserver_manifest: Option<PathBuf>,
-    /// Only a flag sets it, because a process has another number after each start.
-    #[serde(skip)]
-    pub apiserver_process: Option<ApiServerProcess>,
-    pub encryption_config: Option<PathBuf>,
-    pub backups: Option<Backups>,
-}
-
-/// A valid configuration.
-#[derive(Debug)]
-pub struct Config {
-    /// Where keyring, root file and mark are.
-    pub state_dir: PathBuf,
-    /// Where the passphrase of a slot is.
-    pub passphrase_file: Option<PathBuf>,
-    /// Where the API server connects to the plugin.
-    pub socket: Address,
-    /// The group that may open that socket.
-    pub socket_access: Access,
-    /// The users who may connect, besides root and the plugin's own user.
-    pub allow_uid: Vec<u32>,
-    /// Where metrics and health are served; by default they are not.
-    pub metrics_listen: Option<MetricsAddress>,
-    /// The provider's name in `EncryptionConfiguration`, which is part of every stored value.
-    pub provider_name: String,
-    /// The layers of protection that the operator switched off.
-    pub without: Vec<Layer>,
-    /// How much is logged.
-    pub log_level: LogLevel,
-    /// Whether the operator keeps backups.
-    pub backups: Backups,
-    /// What is configured here of the cluster's etcd.
-    pub cluster: Cluster,
-}
-
-/// Whether the operator keeps backups of the keyring.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Backups {
-    /// A listed backup has to hold every key that values may be under.
-    #[default]
-    Listed,
-    /// There are none, on purpose: if the disk is lost, so is every Secret.
-    None,
-}
-
-/// What is configured here of the cluster's etcd and encryption. The API server's flags may contain the rest.
-#[derive(Debug, Default)]
-pub struct Cluster {
-    /// etcd's endpoints and what secures them; no endpoints if none were configured.
-    pub etcd: Servers,
-    /// The prefix of all keys.
-    pub prefix: Option<String>,
-    /// The file with the flags of kube-apiserver.
-    pub manifest: Option<PathBuf>,
-    /// The running kube-apiserver whose flags count.
-    pub process: Option<ApiServerProcess>,
-    /// The `EncryptionConfiguration`.
-    pub encryption_config: Option<PathBuf>,
-}
-
-/// A running kube-apiserver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ApiServerProcess {
-    /// The only one on this machine.
-    Only,
-    /// The process with this number.
-    Pid(u32),
-}
-
-impl FromStr for ApiServerProcess {
-    type Err = std::num::ParseIntError;
-
-    /// Parses `only`, or the number of a process.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "only" { Ok(Self::Only) } else { text.parse().map(Self::Pid) }
-    }
-}
-
-/// Where metrics and health are served. Only this machine can reach it, because nobody is authenticated.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MetricsAddress {
-    /// A port of the loopback network.
-    Loopback(SocketAddr),
-    /// A Unix socket; always a path.
-    Socket(PathBuf),
-}
-
-impl fmt::Display for MetricsAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Loopback(address) => address.fmt(f),
-            Self::Socket(path) => path.display().fmt(f),
-        }
-    }
-}
-
 impl FromStr for MetricsAddress {
     type Err = ConfigError;
 
@@ -159,153 +42,6 @@ impl FromStr for MetricsAddress {
         let address: SocketAddr = text.parse().map_err(|_| refuse(expected))?;
         if address.ip().is_loopback() { Ok(Self::Loopback(address)) } else { Err(ConfigError::NotLoopback(address)) }
     }
-}
-
-/// What a setting's value is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ValueKind {
-    /// Text. Contains an example.
-    Text(&'static str),
-    /// One of these words. The last one is the default.
-    Words(&'static [&'static str]),
-    /// A number. Contains an example.
-    Number(u32),
-    /// A list. Contains an example.
-    List(&'static str),
-}
-
-impl ValueKind {
-    /// Says what is expected.
-    pub fn expected(self) -> String {
-        match self {
-            Self::Text(_) => "text in quotes".to_owned(),
-            Self::Words(words) => {
-                let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
-                format!("one of {}, in quotes", words.join(", "))
-            }
-            Self::Number(_) => "a number that is not negative, without quotes".to_owned(),
-            Self::List(example) => format!("a list such as {example}"),
-        }
-    }
-}
-
-/// Every setting, with what its value is.
-pub const KINDS: [(&str, ValueKind); 17] = [
-    ("state-dir", ValueKind::Text(DEFAULT_STATE_DIR)),
-    ("passphrase-file", ValueKind::Text("/media/usb/passphrase")),
-    ("socket", ValueKind::Text(DEFAULT_SOCKET)),
-    ("socket-group", ValueKind::Number(1001)),
-    ("allow-uid", ValueKind::List("[1001]")),
-    ("metrics-listen", ValueKind::Text("127.0.0.1:9808")),
-    ("provider-name", ValueKind::Text(DEFAULT_PROVIDER)),
-    ("without", ValueKind::List("[\"landlock\"]")),
-    ("log-level", ValueKind::Words(&["debug", "error", "warn", "info"])),
-    ("backups", ValueKind::Words(&["none", "listed"])),
-    ("etcd-servers", ValueKind::List("[\"https://127.0.0.1:2379\"]")),
-    ("etcd-cafile", ValueKind::Text("/etc/kubernetes/pki/etcd/ca.crt")),
-    ("etcd-certfile", ValueKind::Text("/etc/kubernetes/pki/etcd/server.crt")),
-    ("etcd-keyfile", ValueKind::Text("/etc/kubernetes/pki/etcd/server.key")),
-    ("etcd-prefix", ValueKind::Text("/registry")),
-    ("apiserver-manifest", ValueKind::Text("/etc/kubernetes/manifests/kube-apiserver.yaml")),
-    ("encryption-config", ValueKind::Text("/etc/kubernetes/claviger/encryption-configuration.yaml")),
-];
-
-/// Why a configuration was refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// The file could not be read.
-    #[error("configuration {}: {source}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The file is not TOML, or has an unknown key.
-    #[error("configuration {}{}: {reason}", path.display(), line.map_or_else(String::new, |line| format!(", line {line}")))]
-    Syntax {
-        /// Which file.
-        path: PathBuf,
-        /// Where, counted from one.
-        line: Option<usize>,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A setting has a value of another kind.
-    #[error("configuration {}, line {line}: {key} = {value}: expected {}", path.display(), kind.expected())]
-    Value {
-        /// Which file.
-        path: PathBuf,
-        /// Where, counted from one.
-        line: usize,
-        /// Which setting.
-        key: &'static str,
-        /// Its value, as the file has it.
-        value: String,
-        /// What the value should be.
-        kind: ValueKind,
-    },
-    /// A setting has one value where a list is expected.
-    #[error("configuration {}, line {line}: {key} = {value}: expected a list", path.display())]
-    NoList {
-        /// Which file.
-        path: PathBuf,
-        /// Where, counted from one.
-        line: usize,
-        /// Which setting.
-        key: String,
-        /// Its value, as the file has it.
-        value: String,
-    },
-    /// The file could be changed by others, who would decide then which keys are used.
-    #[error("configuration {}: {reason}", path.display())]
-    Untrusted {
-        /// Which file.
-        path: PathBuf,
-        /// Who may write it.
-        reason: InputError,
-    },
-    /// The file has a relative path.
-    #[error("configuration {}: {key} = {value:?}: expected an absolute path", path.display())]
-    Relative {
-        /// Which file.
-        path: PathBuf,
-        /// Which setting.
-        key: &'static str,
-        /// Its value.
-        value: PathBuf,
-    },
-    /// The state directory has no name.
-    #[error("the state directory has an empty name")]
-    StateDir,
-    /// The socket's address is malformed.
-    #[error(transparent)]
-    Socket(#[from] AddressError),
-    /// The address of the metrics is malformed.
-    #[error("metrics address {address:?}: expected {expected}")]
-    MetricsAddress {
-        /// As it was given.
-        address: String,
-        /// What it should be.
-        expected: &'static str,
-    },
-    /// The path of the metrics' socket is malformed.
-    #[error("metrics: {0}")]
-    MetricsSocket(#[source] AddressError),
-    /// Other machines could read the metrics.
-    #[error("refusing to serve metrics on {0}: not a loopback address")]
-    NotLoopback(SocketAddr),
-    /// The address would not be served.
-    #[cfg(not(feature = "metrics"))]
-    #[error("cannot serve metrics on {0}: this claviger was built without them")]
-    NoMetrics(MetricsAddress),
-    /// The same socket cannot serve calls and metrics.
-    #[error("refusing to serve metrics on {}: it is the plugin's own socket", .0.display())]
-    MetricsOnSocket(PathBuf),
-    /// Kubernetes would refuse the provider's name, or it would be hard to read.
-    #[error("provider name {0:?} is not 1 to 63 of a-z, A-Z, 0-9, '.', '_' and '-'")]
-    ProviderName(String),
 }
 
 impl Config {

@@ -1,0 +1,55 @@
+//! Every setting, with its default or an example.
+
+/// The state directory, unless a flag or the file names another one.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/claviger";
+pub(super) const DEFAULT_SOCKET: &str = "/run/claviger/kms.sock";
+pub(super) const DEFAULT_PROVIDER: &str = "claviger";
+
+/// What a setting's value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueKind {
+    /// Text. Contains an example.
+    Text(&'static str),
+    /// One of these words. The last one is the default.
+    Words(&'static [&'static str]),
+    /// A number. Contains an example.
+    Number(u32),
+    /// A list. Contains an example.
+    List(&'static str),
+}
+
+impl ValueKind {
+    /// Says what is expected.
+    pub fn expected(self) -> String {
+        match self {
+            Self::Text(_) => "text in quotes".to_owned(),
+            Self::Words(words) => {
+                let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+                format!("one of {}, in quotes", words.join(", "))
+            }
+            Self::Number(_) => "a number that is not negative, without quotes".to_owned(),
+            Self::List(example) => format!("a list such as {example}"),
+        }
+    }
+}
+
+/// Every setting, with what its value is.
+pub const KINDS: [(&str, ValueKind); 17] = [
+    ("state-dir", ValueKind::Text(DEFAULT_STATE_DIR)),
+    ("passphrase-file", ValueKind::Text("/media/usb/passphrase")),
+    ("socket", ValueKind::Text(DEFAULT_SOCKET)),
+    ("socket-group", ValueKind::Number(1001)),
+    ("allow-uid", ValueKind::List("[1001]")),
+    ("metrics-listen", ValueKind::Text("127.0.0.1:9808")),
+    ("provider-name", ValueKind::Text(DEFAULT_PROVIDER)),
+    ("without", ValueKind::List("[\"landlock\"]")),
+    ("log-level", ValueKind::Words(&["debug", "error", "warn", "info"])),
+    ("backups", ValueKind::Words(&["none", "listed"])),
+    ("etcd-servers", ValueKind::List("[\"https://127.0.0.1:2379\"]")),
+    ("etcd-cafile", ValueKind::Text("/etc/kubernetes/pki/etcd/ca.crt")),
+    ("etcd-certfile", ValueKind::Text("/etc/kubernetes/pki/etcd/server.crt")),
+    ("etcd-keyfile", ValueKind::Text("/etc/kubernetes/pki/etcd/server.key")),
+    ("etcd-prefix", ValueKind::Text("/registry")),
+    ("apiserver-manifest", ValueKind::Text("/etc/kubernetes/manifests/kube-apiserver.yaml")),
+    ("encryption-config", ValueKind::Text("/etc/kubernetes/claviger/encryption-configuration.yaml")),
+];

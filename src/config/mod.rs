@@ -1,0 +1,21 @@
+//! Makes a validated [`Config`] of text. Every check happens here, once. A flag overrides the file, and the file
+//! overrides the default.
+//!
+//! ```text
+//! load -> settings, error -> metrics;   load, error -> kinds
+//! ```
+
+mod error;
+mod kinds;
+mod load;
+mod metrics;
+mod settings;
+
+#[cfg(test)]
+pub use self::kinds::KINDS;
+pub use self::{
+    error::ConfigError,
+    kinds::{DEFAULT_STATE_DIR, ValueKind},
+    metrics::MetricsAddress,
+    settings::{ApiServerProcess, Backups, Cluster, Config, Settings},
+};

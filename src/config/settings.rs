@@ -1,0 +1,111 @@
+//! What can be configured: the settings of a file or of flags, and the valid configuration that they make.
+
+use std::{path::PathBuf, str::FromStr};
+
+use serde::Deserialize;
+
+use crate::{
+    etcd::Servers,
+    hardening::Layer,
+    listen::{Access, Address},
+    telemetry::LogLevel,
+};
+
+use super::metrics::MetricsAddress;
+
+/// What the file or the flags may set.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    pub state_dir: Option<PathBuf>,
+    pub passphrase_file: Option<PathBuf>,
+    pub socket: Option<String>,
+    pub socket_group: Option<u32>,
+    pub allow_uid: Option<Vec<u32>>,
+    pub metrics_listen: Option<String>,
+    pub provider_name: Option<String>,
+    pub without: Option<Vec<Layer>>,
+    pub log_level: Option<LogLevel>,
+    pub etcd_servers: Option<Vec<String>>,
+    pub etcd_cafile: Option<PathBuf>,
+    pub etcd_certfile: Option<PathBuf>,
+    pub etcd_keyfile: Option<PathBuf>,
+    pub etcd_prefix: Option<String>,
+    pub apiserver_manifest: Option<PathBuf>,
+    /// Only a flag sets it, because a process has another number after each start.
+    #[serde(skip)]
+    pub apiserver_process: Option<ApiServerProcess>,
+    pub encryption_config: Option<PathBuf>,
+    pub backups: Option<Backups>,
+}
+
+/// A valid configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// Where keyring, root file and mark are.
+    pub state_dir: PathBuf,
+    /// Where the passphrase of a slot is.
+    pub passphrase_file: Option<PathBuf>,
+    /// Where the API server connects to the plugin.
+    pub socket: Address,
+    /// The group that may open that socket.
+    pub socket_access: Access,
+    /// The users who may connect, besides root and the plugin's own user.
+    pub allow_uid: Vec<u32>,
+    /// Where metrics and health are served; by default they are not.
+    pub metrics_listen: Option<MetricsAddress>,
+    /// The provider's name in `EncryptionConfiguration`, which is part of every stored value.
+    pub provider_name: String,
+    /// The layers of protection that the operator switched off.
+    pub without: Vec<Layer>,
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// Whether the operator keeps backups.
+    pub backups: Backups,
+    /// What is configured here of the cluster's etcd.
+    pub cluster: Cluster,
+}
+
+/// Whether the operator keeps backups of the keyring.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backups {
+    /// A listed backup has to hold every key that values may be under.
+    #[default]
+    Listed,
+    /// There are none, on purpose: if the disk is lost, so is every Secret.
+    None,
+}
+
+/// What is configured here of the cluster's etcd and encryption. The API server's flags may contain the rest.
+#[derive(Debug, Default)]
+pub struct Cluster {
+    /// etcd's endpoints and what secures them; no endpoints if none were configured.
+    pub etcd: Servers,
+    /// The prefix of all keys.
+    pub prefix: Option<String>,
+    /// The file with the flags of kube-apiserver.
+    pub manifest: Option<PathBuf>,
+    /// The running kube-apiserver whose flags count.
+    pub process: Option<ApiServerProcess>,
+    /// The `EncryptionConfiguration`.
+    pub encryption_config: Option<PathBuf>,
+}
+
+/// A running kube-apiserver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiServerProcess {
+    /// The only one on this machine.
+    Only,
+    /// The process with this number.
+    Pid(u32),
+}
+
+impl FromStr for ApiServerProcess {
+    type Err = std::num::ParseIntError;
+
+    /// Parses `only`, or the number of a process.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "only" { Ok(Self::Only) } else { text.parse().map(Self::Pid) }
+    }
+}
