@@ -30,8 +30,8 @@ const REPEATED: [&str; 19] = [
 
 /// The flags that only the same command repeats, if it does something else the next time. `--html` is not one of them,
 /// because a page is not written twice.
-const REPEATED_BY_ITSELF: [&str; 8] =
-    ["snapshot", "list", "all", "prometheus", "rate", "leave", "backup-dir", "api-servers"];
+const REPEATED_BY_ITSELF: [&str; 10] =
+    ["snapshot", "list", "all", "prometheus", "rate", "leave", "backup-dir", "api-servers", "without-backup", "wait"];
 
 /// Of these, the ones that name a file to read. If it is the reason of a failure, it is not repeated.
 const FILES: [&str; 10] = [
@@ -186,7 +186,9 @@ impl Verbs<'_> {
     fn takes(&self, flag: &Flag, mention: &str) -> bool {
         let is_it = |arg: &clap::Arg| arg.get_long() == Some(flag.name);
         let has = |name: &str| mention.split_whitespace().any(|word| word.strip_prefix("--") == Some(name));
-        let contradicts = has("snapshot") && LIVE.contains(&flag.name);
+        let contradicts = has("snapshot") && LIVE.contains(&flag.name)
+            || has("backup-dir") && flag.name == "without-backup"
+            || has("without-backup") && flag.name == "backup-dir";
         self.command.is_some_and(|command| command.get_arguments().any(is_it)) && !has(flag.name) && !contradicts
     }
 }
@@ -260,6 +262,7 @@ mod tests {
         let keyring = |name: &'static str| Command::new(name).arg(flag("state_dir", "state-dir"));
         let promote =
             keyring("promote").arg(flag("socket", "socket")).arg(Arg::new("KEY")).arg(flag("wait", "wait").num_args(0));
+        let promote = promote.arg(flag("without_backup", "without-backup").action(ArgAction::SetTrue));
         let identities = flag("recovery_identity", "recovery-identity").action(ArgAction::Append);
         Command::new("claviger")
             .arg(flag("config", "config").global(true))
@@ -352,6 +355,16 @@ mod tests {
         let hostile = "claviger scan --etcd-prefix '/claviger status'";
         assert_eq!(live.command(hostile).matches("--config").count(), 1);
         assert_eq!(Given::default().command("claviger scan"), "claviger scan");
+    }
+
+    #[test]
+    fn a_waiver_is_repeated_by_the_same_command_alone() {
+        let promote = "claviger key promote k2 --without-backup";
+        let again = repeated(promote, "claviger key promote k2 --despite-rotation");
+        assert_eq!(again, "claviger key promote --without-backup k2 --despite-rotation");
+        assert_eq!(repeated(promote, "claviger key list"), "claviger key list");
+        let other_way = "claviger key promote k2 --backup-dir DIR";
+        assert_eq!(repeated(promote, other_way), other_way, "one contradicts the other");
     }
 
     #[test]

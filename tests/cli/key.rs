@@ -299,7 +299,8 @@ fn a_wait_that_loses_the_plugin_says_that_the_key_is_primary() {
         waits.join().unwrap()
     });
     assert!(lost.ends_with(6).stderr.contains("is primary: cannot ask the plugin"), "{lost}");
-    let hint = "to go on waiting: claviger key promote --state-dir [DIR]/state --socket [DIR]/run/kms.sock k2-";
+    let hint = "to go on waiting: claviger key promote --state-dir [DIR]/state --socket [DIR]/run/kms.sock \
+                --without-backup k2-";
     assert!(lost.stderr.contains(hint), "{lost}");
 }
 

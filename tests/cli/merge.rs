@@ -179,8 +179,9 @@ fn an_older_backup_brings_back_what_was_destroyed_unless_its_key_is_named() {
     let named = sandbox.refused(3, &format!("backup restore {OURS} {STATE} [DIR]/older.age --keep-destroyed {wrong}"));
     let kept = shown(&sandbox, &format!("[DIR]/older.age --keep-destroyed {first}"));
     let [shown, done] = shown_then_done(&sandbox, "[DIR]/older.age");
-    let brings =
-        format!("! {first} was destroyed, and the merge brings it back, because one of the files still has it");
+    let brings = format!(
+        "! {first} was destroyed in one keyring, and the merge brings it back, because another one still has it"
+    );
     assert!(shown.stdout.contains(&brings) && shown.stdout.contains(&format!("--keep-destroyed {first}\n")), "{shown}");
     assert!(kept.stdout.contains(&format!("{first} stays destroyed, as --keep-destroyed says")), "{kept}");
     assert!(done.stdout.contains(&format!("! {first} was destroyed, and is back")), "{done}");

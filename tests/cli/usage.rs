@@ -217,6 +217,10 @@ fn a_short_name_of_a_key_is_resolved_or_refused() {
     for verb in ["promote", "enable"] {
         let answer = sandbox.refused(3, &format!("key {verb} k6 --state-dir [DIR]/state"));
         assert!(answer.complaint().starts_with("error: there is no key k6\n"), "{answer}");
+        let answer = sandbox.refused(3, &format!("key {verb} K1 --state-dir [DIR]/state"));
+        let meant =
+            "error: there is no key K1\nhint:  a key is named by k and its number, or by its whole key_id: k1 or k1-";
+        assert!(answer.complaint().starts_with(meant), "{answer}");
     }
 }
 

@@ -40,6 +40,8 @@ fn an_object_that_cannot_be_written_is_named_and_the_others_are_written() {
         rig.api.kubectl(&["create", "secret", "generic", name, "--from-literal=a=b"]).unwrap();
     }
     rig.promote_and_adopt();
+    // This one is under the new key whether or not the first try of `wait_for_policy` is refused.
+    rig.api.kubectl(&["label", "secret", "refused-too", "a=first"]).unwrap();
     rig.apply(POLICY);
     // A value is bound to its key in etcd, so nobody can decrypt this one.
     let value = rig.etcd.get("/registry/secrets/default/old-0000").unwrap().unwrap();

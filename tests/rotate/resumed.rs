@@ -44,6 +44,12 @@ fn a_rotation_that_is_killed_at_every_edge_goes_on_to_the_same_key() {
     let refused = rig.sandbox.refused(3, "key promote k3 --without-backup --state-dir [DIR]/state");
     assert!(refused.stderr.contains("error: a rotation to k2-"), "{refused}");
     assert!(refused.stderr.contains("hint:  finish it: claviger rotate"), "{refused}");
+    let all_the_same = "claviger key promote --state-dir [DIR]/state --without-backup k3-";
+    assert!(refused.stderr.contains(all_the_same) && refused.stderr.contains(" --despite-rotation\n"), "{refused}");
+    // No flag promotes a key that has been primary.
+    let refused = rig.sandbox.refused(3, "key promote k1 --state-dir [DIR]/state");
+    assert!(refused.stderr.contains("is decrypt-only and cannot be promoted"), "{refused}");
+    assert!(!refused.stderr.contains("--despite-rotation"), "{refused}");
     let done = rotate(&mut rig, "--without-backup --api-servers 1 --rate unlimited", 0);
     assert!(done.stdout.contains("The rotation to k2-"), "{done}");
     assert_eq!(keys(&rig)[..2], [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);

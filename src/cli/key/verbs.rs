@@ -16,6 +16,7 @@ use super::{
         Format, Global, KeyringArgs, Site, Socket,
         adoption::{self, Awaited},
         arguments::full_key_id,
+        backup_file::create_command,
         etcd::EtcdArgs,
         failure::{Exit, Failure, warn},
         output::{self, OutputError},
@@ -274,8 +275,12 @@ struct Promotion {
     despite_rotation: bool,
 }
 
-/// Refuses if a rotation to another key is unfinished.
+/// Refuses if a rotation to another key is unfinished. Leaves a key that cannot be promoted at all to its own refusal.
 fn check_rotation(site: &Site, opened: &Opened, key_id: KeyId) -> Result<(), Failure> {
+    let can_be_promoted = |key: &Key| key.state().after(Verb::Promote).is_some() && !key.is_compromised();
+    if !opened.keyring.keys().any(|key| key.id() == key_id && can_be_promoted(key)) {
+        return Ok(());
+    }
     let plan = match keeper::load_plan(&site.dir, opened) {
         // A rekey voids the plan.
         Err(LoadPlanError::Refused(ReadPlanError::OtherRootKey)) => None,
@@ -379,7 +384,7 @@ fn named(keyring: &Keyring, text: &str) -> Result<KeyId, Failure> {
     let mut found = keyring.entries().iter().map(Entry::id).filter(|id| id.to_string().starts_with(&numbered));
     match (found.next(), found.next()) {
         (Some(key_id), None) => Ok(key_id),
-        (None, _) => Err(unnamed(text, &format!("there is no key {text}"))),
+        (None, _) => Err(unnamed(keyring, text)),
         (Some(first), Some(second)) => {
             let ids: Vec<String> = [first, second].into_iter().chain(found).map(|id| id.to_string()).collect();
             let message = format!("there are several keys {text}: {}", all_of(&ids));
@@ -389,16 +394,34 @@ fn named(keyring: &Keyring, text: &str) -> Result<KeyId, Failure> {
     }
 }
 
-fn unnamed(text: &str, message: &str) -> Failure {
+/// Returns the failure of a `text` that names no key. Its hint names the key that was probably meant.
+fn unnamed(keyring: &Keyring, text: &str) -> Failure {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let hint = if is_number {
+    let ids: Vec<String> = keyring.entries().iter().map(|entry| entry.id().to_string()).collect();
+    let hint = if let Some((id, (number, _))) = meant(&ids, text).and_then(|id| Some((id, id.split_once('-')?))) {
+        format!("a key is named by k and its number, or by its whole key_id: {number} or {id}")
+    } else if is_number {
         format!(
             "a key is named by k and its number, as in k{text}, or by its key_id; `claviger key list` shows the keys"
         )
     } else {
         "`claviger key list` shows the keys".to_owned()
     };
-    Failure::new(Exit::Refused, &message, hint)
+    Failure::new(Exit::Refused, &format!("there is no key {text}"), hint)
+}
+
+/// Finds the one key_id that begins with `text`, or whose digits after the number do, in capital letters or not.
+fn meant<'i>(ids: &'i [String], text: &str) -> Option<&'i String> {
+    const DIGITS: usize = 4;
+    let text = text.to_ascii_lowercase();
+    let is_it = |id: &&String| {
+        let Some((number, digits)) = id.split_once('-') else { return false };
+        number == text
+            || text.contains('-') && id.starts_with(&text)
+            || text.len() >= DIGITS && digits.starts_with(&text)
+    };
+    let mut found = ids.iter().filter(is_it);
+    found.next().filter(|_| found.next().is_none())
 }
 
 fn report(changed: &Changed, next: Option<&str>, global: &Global) -> Result<(), OutputError> {
@@ -414,11 +437,16 @@ fn report(changed: &Changed, next: Option<&str>, global: &Global) -> Result<(), 
         });
     }
     output::text_line(&format!("{key_id} is {} (generation {})", row.state, keyring.generation()))?;
-    next.map_or(Ok(()), |next| output::advice(&next.replace(KEY, &key_id.to_string()), global))
+    let Some(next) = next else { return Ok(()) };
+    let next = next.replace(KEY, &key_id.to_string()).replace(CREATE, create_command(keyring));
+    output::advice(&next, global)
 }
 
 /// What stands for the key_id in the advice.
 const KEY: &str = "KEY_ID";
+
+/// What stands for the command that makes a backup of this keyring.
+const CREATE: &str = "claviger backup create FILE";
 
 const BACK_UP: &str = "next: make a backup in which this key is primary: claviger backup create FILE";
 
@@ -447,5 +475,29 @@ fn next_step(act: &Act) -> Option<String> {
         Act::Destroy(..) => {
             Some("copies of the state directory and backups still contain it, wrapped under the root key".to_owned())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_was_probably_meant_is_found() {
+        let digits = |start: &str| format!("{start}{}", "0".repeat(28));
+        let ids =
+            [format!("k1-{}", digits("0aaa")), format!("k2-{}", digits("c195")), format!("k21-{}", digits("c1bb"))];
+        let named = |text| meant(&ids, text).map(|id| &id[..id.find('-').unwrap()]);
+        for (text, expected) in
+            [("K2", "k2"), ("k2-c1", "k2"), ("K2-C195", "k2"), ("c195", "k2"), ("0aaa", "k1"), ("k21-", "k21")]
+        {
+            assert_eq!(named(text), Some(expected), "{text}");
+        }
+        for text in ["", "k", "c1", "k3", "k3-c1", "2", "-"] {
+            assert_eq!(named(text), None, "{text}");
+        }
+        let twins = [format!("k2-{}", digits("c195")), format!("k2-{}", digits("c1bb"))];
+        assert_eq!(meant(&twins, "K2"), None);
+        assert_eq!(meant(&twins, "k2-c1b"), Some(&twins[1]));
     }
 }

@@ -133,7 +133,7 @@ fn about_destroyed(row: &MergeRow, is_done: bool) -> Option<String> {
             format!("\n{key_id} stays destroyed, as --keep-destroyed says: what is under it stays unreadable")
         }
         (Fate::Becomes(_), false) => format!(
-            "\n! {key_id} was destroyed, and the merge brings it back, because one of the files still has it: what is under it becomes \
+            "\n! {key_id} was destroyed in one keyring, and the merge brings it back, because another one still has it: what is under it becomes \
              readable again; to leave it destroyed, run the same command with --keep-destroyed {key_id}"
         ),
         (Fate::Becomes(_), true) => format!(
