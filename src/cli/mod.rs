@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `init` `serve` `status` `key` `slot` `recovery` `split` `rekey` `backup` `scan` `verify` `reencrypt` `rotate` `decrypt` `generate` `reference` | verbs; `split` is `recovery split`, `reference` is `completions` and `man` |
 //! | `arguments` `given` `help` `runtime` `interrupt` | shared: the arguments, the flags that hints repeat, the help, the event loop, Ctrl-C |
-//! | `site` `files` `identities` `passphrase` `backup_file` `at_hand` | shared: what a command opens and reads |
+//! | `site` `files` `identities` `passphrase` `backup_file` `at_hand` `rotation` | shared: what a command opens and reads |
 //! | `probe` `live` `adoption` `socket` `world` | shared: the plugin that runs beside a command |
 //! | `etcd` `needed` `scanning` `progress` `unscanned` | shared: where etcd is, which keys its values need, and how a scan is run and shown |
 //! | `output` `tables` `failure` | shared: what a command prints |
@@ -48,6 +48,7 @@ mod reference;
 mod rekey;
 #[cfg(feature = "reencrypt")]
 mod rotate;
+mod rotation;
 mod runtime;
 #[cfg(feature = "scan")]
 mod scan;

@@ -10,6 +10,7 @@ use super::{
     backup_file::create_command,
     failure::{Exit, Failure},
     output::{self, OutputError},
+    rotation::check_rekey,
 };
 
 /// Replace the root key: wrap all keys under a new one, for the same slots and recovery recipients
@@ -24,6 +25,9 @@ Example:
 pub(super) struct RekeyArgs {
     #[command(flatten)]
     keyring: KeyringArgs,
+    /// Replace the root key although a rotation is unfinished. Its plan is void then
+    #[arg(long)]
+    despite_rotation: bool,
 }
 
 #[derive(Serialize)]
@@ -42,6 +46,12 @@ struct RekeyReport {
 /// When the keyring does not open, the secret of a slot is not there, or a file cannot be written.
 pub(super) fn run(args: RekeyArgs, global: &Global) -> Result<Exit, Failure> {
     let site = Site::find(args.keyring.settings(), global)?;
+    let opened = site.open()?;
+    // A rekey that was interrupted goes on: whatever it voids is void already.
+    if !args.despite_rotation && !opened.is_being_rekeyed() {
+        check_rekey(&site, &opened)?;
+    }
+    drop(opened);
     let rekeyed = keeper::rekey(&site.dir, &site.means)?;
     Ok(output::end_change(print(&rekeyed, global), global))
 }

@@ -11,6 +11,17 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
     rig.create_secrets("old", 3);
     let several = rotate(&mut rig, "--without-backup --api-servers 3", 3);
     has_all(&several, &["error: 3 API servers use this etcd, and one keyring file serves 1"]);
+    assert!(!several.stderr.contains("--api-servers 3"), "the hint has the flag once: {several}");
+    let dry = rotate(&mut rig, "--dry-run --without-backup --api-servers 3", 3);
+    has_all(&dry, &["A rotation would stop at once, for the reason below."]);
+    // No value would be under a new key.
+    let unused = rotate(&mut rig, "--without-backup --api-servers 1 --provider-name other", 3);
+    has_all(
+        &unused,
+        &[
+            "error: the EncryptionConfiguration writes nothing with the provider other, so nothing would be under a new key",
+        ],
+    );
     let none = rotate(&mut rig, "--without-backup --api-servers 0", 3);
     has_all(&none, &["error: no API server can be counted in this etcd", "--api-servers NUMBER"]);
     let (etcd, kubeconfig) = (rig.etcd.endpoints(), rig.kubeconfig());
@@ -35,6 +46,9 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
     let unbacked = rotate(&mut rig, "--api-servers 1", 3);
     has_all(&unbacked, &["so it is not promoted", "claviger backup create --state-dir"]);
     assert_eq!(keys(&rig), [(1, "primary".to_owned()), (2, "pending".to_owned())]);
+    let dry = rotate(&mut rig, "--dry-run --api-servers 1", 3);
+    has_all(&dry, &["stop until a listed backup holds the key, and promote the key"]);
+    assert!(!dry.stdout.contains("re-encrypt 0 objects"), "{dry}");
     rotate(&mut rig, "--api-servers 1 --without-backup --quiet", 0);
     assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
 }

@@ -5,9 +5,8 @@ use serde::Serialize;
 
 use crate::{
     config::Settings,
-    keeper::{self, Act, BackedUp, Changed, Expect, LoadPlanError, Opened, Usage, UsageDoubt},
+    keeper::{self, Act, BackedUp, Changed, Expect, Opened, Usage, UsageDoubt},
     keyring::{Entry, Key, Keyring, key_id::KeyId, state::Verb, time::Time},
-    plan::ReadPlanError,
     rotate::RotationClock,
 };
 
@@ -21,6 +20,7 @@ use super::{
         failure::{Exit, Failure, warn},
         output::{self, OutputError},
         probe::find_plugin,
+        rotation::check_promotion,
         tables::{KeyRow, all_of, fitting_key_table, key_row, key_rows, terminal_width},
     },
     retire::{self, GateArgs},
@@ -275,25 +275,6 @@ struct Promotion {
     despite_rotation: bool,
 }
 
-/// Refuses if a rotation to another key is unfinished. Leaves a key that cannot be promoted at all to its own refusal.
-fn check_rotation(site: &Site, opened: &Opened, key_id: KeyId) -> Result<(), Failure> {
-    let can_be_promoted = |key: &Key| key.state().after(Verb::Promote).is_some() && !key.is_compromised();
-    if !opened.keyring.keys().any(|key| key.id() == key_id && can_be_promoted(key)) {
-        return Ok(());
-    }
-    let plan = match keeper::load_plan(&site.dir, opened) {
-        // A rekey voids the plan.
-        Err(LoadPlanError::Refused(ReadPlanError::OtherRootKey)) => None,
-        plan => plan?,
-    };
-    let Some(plan) = plan.filter(|plan| plan.is_unfinished() && plan.key != Some(key_id)) else { return Ok(()) };
-    let to = plan.key.map_or_else(String::new, |key| format!(" to {key}"));
-    let message = format!("a rotation{to} is unfinished since {}, so no other key is promoted", plan.since);
-    let finish = if cfg!(feature = "reencrypt") { "finish it: claviger rotate; or " } else { "" };
-    let hint = format!("{finish}promote the key all the same: claviger key promote {key_id} --despite-rotation");
-    Err(Failure::new(Exit::Refused, &message, hint))
-}
-
 fn promote(
     KeyArg { key, keyring }: KeyArg,
     Promotion { backed_up, despite_rotation }: Promotion,
@@ -307,7 +288,7 @@ fn promote(
     let keyring = &opened.keyring;
     let key_id = named(keyring, &key)?;
     if !despite_rotation {
-        check_rotation(&site, &opened, key_id)?;
+        check_promotion(&site, &opened, key_id)?;
     }
     if !is_waiting {
         apply(&site, &Act::Promote(key_id, backed_up), global)?;

@@ -101,6 +101,7 @@ mod tests {
 
     fn left_over(sweeps: u32) -> ReencryptReport {
         ReencryptReport {
+            is_ours: true,
             format: "claviger/reencrypt/v1",
             end: ReencryptEnd::LeftOver,
             reason: None,

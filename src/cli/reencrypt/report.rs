@@ -84,6 +84,9 @@ pub(super) struct ReencryptReport {
     pub(super) left: Vec<String>,
     /// How many objects are still to be written, without those that were left by name.
     pub(super) rest: u64,
+    /// Whether the EncryptionConfiguration writes with claviger's provider.
+    #[serde(skip)]
+    pub(super) is_ours: bool,
     /// Events that are not as configured.
     pub(super) events: u64,
     pub(super) seconds: f64,
@@ -110,6 +113,7 @@ impl ReencryptReport {
             reason,
             api_server,
             rest: census.count(),
+            is_ours: true,
             resources: resources(before, &census.stale),
             damaged: damaged(&census.report.findings),
             found: census.report.found,

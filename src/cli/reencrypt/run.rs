@@ -80,6 +80,8 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
     let of_scan = ScanAdvice::of(&rounds.census, &input, global);
     let asked = api.filter(|_| rounds.sweeps > 0).map(|api| api.url().to_owned());
     let mut report = ReencryptReport::new(before, rounds, (asked, args.dry_run));
+    let provider = format!("kms:v2:{provider}");
+    report.is_ours = input.judge.coverage.as_ref().is_some_and(|coverage| coverage.is_written_by(&provider));
     report.seconds = begin.elapsed().as_secs_f64();
     show(&report, of_scan, global)?;
     Ok(report.exit())

@@ -18,8 +18,12 @@ const NAMED: usize = 5;
 pub(super) fn headline(report: &ReencryptReport) -> String {
     let (written, rest) = (were_written(report.written), left(report.rest));
     match report.end {
-        ReencryptEnd::Done if report.sweeps == 0 => {
+        ReencryptEnd::Done if report.sweeps == 0 && report.is_ours => {
             "Nothing to re-encrypt: every value that has to be is under the primary key".to_owned()
+        }
+        ReencryptEnd::Done if report.sweeps == 0 => {
+            "Nothing to re-encrypt: every value is under the provider that the EncryptionConfiguration names first"
+                .to_owned()
         }
         ReencryptEnd::Done => format!("All re-encrypted: {written}, and a scan found nothing left over"),
         ReencryptEnd::DryRun => format!("{} would be rewritten", objects(report.rest)),

@@ -128,8 +128,11 @@ impl<'a> RotateHands<'a> {
 
     /// Returns where etcd is, and what has to be under the present primary key.
     pub(super) fn input(&self) -> Result<ScanInput, Failure> {
-        let VerifyInput { places, etcd, prefix, flags, judge, notes, .. } =
+        let VerifyInput { places, etcd, prefix, flags, judge, notes, subject } =
             VerifyInput::read(&self.site.config, &self.opened, self.wishes.has_kms_v1)?;
+        if !subject.is_provider_used {
+            return Err(stops::unused(&subject.provider));
+        }
         Ok(ScanInput { places, etcd, flags, prefix, judge, keys: ScanKeys::default(), notes })
     }
 

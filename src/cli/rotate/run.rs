@@ -8,6 +8,7 @@ use crate::{
     apiclient::ApiClient,
     apiserver,
     config::Settings,
+    keyring::key_id::KeyId,
     plan::{Action, ClusterNow, NextStep, Phase, RotationPlan, RotationProgress, Wait, next},
     rotate::{Hands, RotationClock, RotationEnd, drive},
 };
@@ -50,12 +51,16 @@ struct PlanReport {
     /// The key towards which it would go; none if it would make one.
     key_id: Option<String>,
     phase: &'static str,
+    #[serde(skip)]
+    is_before: bool,
     stale: u64,
     /// About how many seconds it would take to write them.
     rewrite_seconds: Option<u64>,
     /// How many seconds it would wait after the promotion, until no API server writes under the old key.
     quiet_seconds: u64,
-    /// What would stop it.
+    /// Whether it would stop before the promotion, until a listed backup has the key.
+    needs_backup: bool,
+    /// What would stop it at once.
     stop: Option<String>,
 }
 
@@ -163,11 +168,15 @@ fn show_preview(
         _ => unfinished.and_then(|plan| plan.key),
     };
     let stale = progress.scanned.map_or(0, |scanned| scanned.stale);
+    // Before the promotion nothing is stale yet, and afterwards everything is.
+    let is_before = unfinished.map_or(key_id.is_none(), |plan| plan.phase == Phase::Prepare);
     let report = PlanReport {
         format: "claviger/rotate-plan/v1",
         key_id: key_id.map(|key| key.to_string()),
         phase: unfinished.map_or(Phase::Prepare, |plan| plan.phase).as_str(),
-        stale: if key_id.is_some() { stale } else { stale.max(under_primary(hands)) },
+        is_before,
+        stale: if is_before { stale.max(under_primary(hands)) } else { stale },
+        needs_backup: is_before && !world.can_back_up && !world.needs_no_backup && !has_backup(world, key_id),
         rewrite_seconds: None,
         quiet_seconds: world.timeouts.quiet().as_secs(),
         stop: stop.as_ref().map(|stop| stop.message().to_owned()),
@@ -182,6 +191,11 @@ fn show_preview(
     stop.map_or(Ok(Exit::Done), Err)
 }
 
+/// Whether a listed backup holds the key. One that is not made yet is in none.
+fn has_backup(world: &ClusterNow, key: Option<KeyId>) -> bool {
+    key.and_then(|key| world.record.key(key)).is_some_and(|key| key.is_backed_up)
+}
+
 /// Returns how many values are encrypted now. All of them have to be rewritten after a new key was promoted.
 fn under_primary(hands: &RotateHands<'_>) -> u64 {
     let rows = hands.census.iter().flat_map(|census| &census.report.groups);
@@ -191,7 +205,11 @@ fn under_primary(hands: &RotateHands<'_>) -> u64 {
 }
 
 fn preview_lines(report: &PlanReport, plan: Option<&RotationPlan>, hands: &RotateHands<'_>) -> String {
-    let mut lines = vec![String::new(), "A rotation would now:".to_owned()];
+    let begin = match report.stop {
+        None => "A rotation would now:",
+        Some(_) => "A rotation would stop at once, for the reason below. Without that, it would:",
+    };
+    let mut lines = vec![String::new(), begin.to_owned()];
     match (&report.key_id, plan) {
         (Some(key_id), Some(plan)) => {
             lines.push(format!(
@@ -203,11 +221,12 @@ fn preview_lines(report: &PlanReport, plan: Option<&RotationPlan>, hands: &Rotat
         (Some(key_id), None) => lines.push(format!("  finish an earlier rotation to {key_id}, without a new key")),
         (None, _) => lines.push("  make a key, and have the plugin prove that it can read with it".to_owned()),
     }
-    if report.phase == Phase::Prepare.as_str() && report.key_id.is_none() {
+    if report.is_before {
         let backup = match (&hands.wishes.backup_dir, hands.wishes.without_backup) {
             (Some(dir), _) => format!("write a backup to {}", dir.display()),
             (None, true) => "need no backup".to_owned(),
-            (None, false) => "stop until a listed backup holds the key".to_owned(),
+            (None, false) if report.needs_backup => "stop until a listed backup holds the key".to_owned(),
+            (None, false) => "find the key in a listed backup".to_owned(),
         };
         lines.push(format!("  {backup}, and promote the key"));
     }

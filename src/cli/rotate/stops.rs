@@ -161,6 +161,15 @@ pub(super) fn to_plaintext(resource: &str) -> Failure {
     Failure::new(Exit::Refused, &message, "put the provider that encrypts first".to_owned())
 }
 
+/// Returns the failure of a rotation whose key nothing would be under.
+pub(super) fn unused(provider: &str) -> Failure {
+    let message = format!(
+        "the EncryptionConfiguration writes nothing with the provider {provider}, so nothing would be under a new key"
+    );
+    let hint = "if claviger's provider has another name there: --provider-name NAME; if another keyring is used: --state-dir DIR";
+    Failure::new(Exit::Refused, &message, hint.to_owned())
+}
+
 /// Returns the failure of a rotation whose plan is not the one on the disk any more.
 pub(super) fn overtaken(given: &Given) -> Failure {
     let message = "another command has replaced or ended the plan of this rotation";
@@ -181,8 +190,12 @@ pub(super) fn rekeying() -> Failure {
 
 /// Returns the failure of a rotation that the operator has interrupted.
 pub(super) fn interrupted(given: &Given, plan: Option<&RotationPlan>) -> Failure {
-    let phase = plan.map_or("prepare", |plan| plan.phase.as_str());
-    let key = plan.and_then(|plan| plan.key).map_or_else(String::new, |key| format!(" to {key}"));
+    let Some(plan) = plan.filter(|plan| plan.is_unfinished()) else {
+        let message = "you interrupted the command before a rotation began, and nothing was changed";
+        return Failure::new(Exit::Interrupted, &message, format!("begin again: {}", given.command("claviger rotate")));
+    };
+    let phase = plan.phase.as_str();
+    let key = plan.key.map_or_else(String::new, |key| format!(" to {key}"));
     let message = format!("you interrupted the rotation{key} in the phase {phase}");
     Failure::new(Exit::Interrupted, &message, format!("go on: {}", given.command("claviger rotate")))
 }

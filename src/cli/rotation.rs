@@ -1,0 +1,56 @@
+//! What a rotation that is unfinished keeps other commands from.
+
+use crate::{
+    keeper::{self, LoadPlanError, Opened},
+    keyring::{Key, key_id::KeyId, state::Verb},
+    plan::{ReadPlanError, RotationPlan},
+};
+
+use super::{
+    Site,
+    failure::{Exit, Failure},
+};
+
+/// What ends the sentence before another way out.
+const FINISH: &str = if cfg!(feature = "reencrypt") { "finish it: claviger rotate; or " } else { "" };
+
+/// Refuses to promote another key than the one of a rotation that is unfinished. Leaves a key that cannot be promoted
+/// at all to its own refusal.
+///
+/// # Errors
+/// When such a rotation is unfinished, or its plan cannot be read.
+pub(super) fn check_promotion(site: &Site, opened: &Opened, key_id: KeyId) -> Result<(), Failure> {
+    let can_be_promoted = |key: &Key| key.state().after(Verb::Promote).is_some() && !key.is_compromised();
+    if !opened.keyring.keys().any(|key| key.id() == key_id && can_be_promoted(key)) {
+        return Ok(());
+    }
+    let Some(plan) = unfinished(site, opened)?.filter(|plan| plan.key != Some(key_id)) else { return Ok(()) };
+    let message = format!("{}, so no other key is promoted", described(&plan));
+    let hint = format!("{FINISH}promote the key all the same: claviger key promote {key_id} --despite-rotation");
+    Err(Failure::new(Exit::Refused, &message, hint))
+}
+
+/// Refuses to replace the root key while a rotation is unfinished, because that voids the plan.
+///
+/// # Errors
+/// When a rotation is unfinished, or its plan cannot be read.
+pub(super) fn check_rekey(site: &Site, opened: &Opened) -> Result<(), Failure> {
+    let Some(plan) = unfinished(site, opened)? else { return Ok(()) };
+    let message = format!("{}, and another root key would void its plan", described(&plan));
+    let hint = format!("{FINISH}replace the root key all the same: claviger rekey --despite-rotation");
+    Err(Failure::new(Exit::Refused, &message, hint))
+}
+
+/// Returns the plan of a rotation that is unfinished. A plan that a rekey has voided does not count.
+fn unfinished(site: &Site, opened: &Opened) -> Result<Option<RotationPlan>, Failure> {
+    let plan = match keeper::load_plan(&site.dir, opened) {
+        Err(LoadPlanError::Refused(ReadPlanError::OtherRootKey)) => None,
+        plan => plan?,
+    };
+    Ok(plan.filter(RotationPlan::is_unfinished))
+}
+
+fn described(plan: &RotationPlan) -> String {
+    let to = plan.key.map_or_else(String::new, |key| format!(" to {key}"));
+    format!("a rotation{to} is unfinished since {}", plan.since)
+}
