@@ -59,6 +59,16 @@ fn the_unit_runs_what_the_binary_takes_in_directories_that_it_uses() {
 }
 
 #[test]
+fn the_rotation_by_timer_runs_what_the_binary_takes_and_may_write_where_it_does() {
+    let unit = read("claviger-rotate.service");
+    let command: Vec<&str> = setting(&unit, "ExecStart").split(' ').collect();
+    assert_eq!(command[..2], ["/usr/local/bin/claviger", "rotate"]);
+    takes(&command[1..]);
+    let directory = command[1 + command.iter().position(|word| *word == "--backup-dir").unwrap()];
+    assert_eq!(setting(&unit, "ReadWritePaths"), format!("{} {directory}", default_of("--state-dir")));
+}
+
+#[test]
 fn the_socket_unit_makes_the_socket_that_the_plugin_would() {
     let unit = read("claviger.socket");
     assert_eq!(setting(&unit, "ListenStream"), default_of("--socket"));

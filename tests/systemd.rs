@@ -184,6 +184,31 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     assert!(String::from_utf8_lossy(&output(verify, &[], LIMIT).unwrap().stderr).contains("WatchdogSeconds"));
 }
 
+#[test]
+fn systemd_finds_nothing_wrong_with_the_timer_and_knows_when_it_runs() {
+    let Some(mut verify) = installed("systemd-analyze") else { return };
+    let run = Run::new().unwrap();
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let [service, timer] = ["claviger-rotate.service", "claviger-rotate.timer"].map(|name| {
+        let shipped = fs::read_to_string(deploy.join(name)).unwrap();
+        let path = run.path(name);
+        fs::write(&path, shipped.replace("/usr/local/bin/claviger", BINARY)).unwrap();
+        path
+    });
+    verify.args(["verify", "--man=no", "--recursive-errors=no"]).args([&service, &timer]);
+    let answer = output(verify, &[], LIMIT).unwrap();
+    assert!(answer.status.success() && answer.stderr.is_empty(), "{}", String::from_utf8_lossy(&answer.stderr));
+    let timer = fs::read_to_string(timer).unwrap();
+    let when = timer.lines().find_map(|line| line.strip_prefix("OnCalendar=")).unwrap();
+    let mut calendar = Command::new("systemd-analyze");
+    calendar.args(["calendar", "--iterations=5", "--base-time=2027-01-01 12:00:00", when]).env("TZ", "UTC");
+    let answer = output_of_success(calendar, &[], LIMIT).unwrap();
+    let answer = String::from_utf8_lossy(&answer.stdout);
+    for day in ["2027-04-01 03:00", "2027-07-01 03:00", "2027-10-01 03:00", "2028-01-01 03:00", "2028-04-01 03:00"] {
+        assert!(answer.contains(day), "{answer}");
+    }
+}
+
 /// Without a systemd that runs, its programs make and verify what it would load; where it puts it is its own affair.
 #[test]
 fn a_credential_of_systemds_opens_a_slot() {

@@ -1,5 +1,7 @@
 //! A rotation from its beginning to its end.
 
+use std::{fs, path::Path};
+
 use super::{LIMIT, call, events, hurried, keys, rotate};
 use crate::{
     cli::{disk::Disk, identity, sandbox::report_snapshot},
@@ -42,6 +44,15 @@ fn a_rotation_ends_with_a_proof_and_the_next_one_makes_another_key() {
     rig.is_clean();
 }
 
+/// The command line of the unit that a timer starts, with the directories of a test.
+fn command_of_the_timer(kubeconfig: &Path) -> String {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/claviger-rotate.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/claviger ")).unwrap();
+    line.replace("/etc/kubernetes/admin.conf", &kubeconfig.display().to_string())
+        .replace("/var/backups/claviger", "[DIR]/disk")
+}
+
 #[test]
 fn a_rotation_writes_the_backup_that_its_key_needs() {
     let mut rig = Rig::new();
@@ -51,16 +62,19 @@ fn a_rotation_writes_the_backup_that_its_key_needs() {
     rig.sandbox.run(&add).ends_with(0);
     let (pid, kubeconfig) = (rig.api.process().unwrap().id(), rig.kubeconfig());
     let Some(disk) = Disk::looped(&rig.sandbox) else { return };
+    // A timer has no identity at hand.
+    fs::rename(rig.sandbox.path("ours.txt"), rig.sandbox.path("offline.txt")).unwrap();
     let line = format!(
-        "rotate --state-dir [DIR]/state --socket [DIR]/run/kms.sock --apiserver-process {pid} --kubeconfig {} \
-         --api-servers 1 --backup-dir [DIR]/disk --to [DIR]/rotated.report",
-        kubeconfig.display()
+        "{} --state-dir [DIR]/state --socket [DIR]/run/kms.sock --apiserver-process {pid} --api-servers 1 --to \
+         [DIR]/rotated.report",
+        command_of_the_timer(&kubeconfig)
     );
     let done = disk.call(&line).by(&hurried(), LIMIT).run();
     done.ends_with(0);
     assert!(done.stdout.contains("/disk/claviger-generation-3.age holds it"), "{done}");
     assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
     let backup = "[DIR]/disk/claviger-generation-3.age --recovery-identity [DIR]/ours.txt --state-dir [DIR]/state";
+    fs::rename(rig.sandbox.path("offline.txt"), rig.sandbox.path("ours.txt")).unwrap();
     let checked = disk.call(&format!("backup check {backup}")).run();
     assert!(checked.stdout.contains("k2-"), "{checked}");
     let kept = format!("verify --state-dir [DIR]/state --apiserver-process {pid} --report [DIR]/rotated.report");
