@@ -36,6 +36,17 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
         &unread,
         &["warning: the flags of kube-apiserver were not read, so its --request-timeout is taken as 60 s"],
     );
+    // Flags that nobody understands may name another etcd, so no scan would be a proof.
+    let pod = format!(
+        "spec: {{containers: [{{command: [kube-apiserver, '--etcd-servers={etcd}', '--etcd-servers-overrides=$(OTHERS)']}}]}}"
+    );
+    std::fs::write(rig.sandbox.path("pod.yaml"), pod).unwrap();
+    let unclear = line.replace(&format!("--etcd-servers {etcd}"), "--apiserver-manifest [DIR]/pod.yaml");
+    for line in [unclear.clone(), unclear.replace(" --dry-run", "")] {
+        let unclear = rig.sandbox.run(&line);
+        unclear.ends_with(7);
+        has_all(&unclear, &["error: no scan would prove that the rotation is finished: in [DIR]/pod.yaml: "]);
+    }
     let there = format!("--backup-dir {}", rig.sandbox.root().display());
     let same_disk = rotate(&mut rig, &there, 3);
     has_all(&same_disk, &["error: a backup there would not count: ", "hint:  name a directory on another disk"]);

@@ -160,6 +160,7 @@ fn show_preview(
     let stop = match coming {
         NextStep::Refuse(refused) => Some(stops::refused(&hands.global.given, hands.failures.as_ref(), refused)),
         NextStep::Wait(Wait::Acknowledge(_) | Wait::Publish(_)) => Some(stops::no_plugin(&hands.global.given)),
+        NextStep::Do(Action::Begin(_)) => hands.check_provable().err(),
         _ => None,
     };
     let unfinished = plan.filter(|plan| plan.is_unfinished());

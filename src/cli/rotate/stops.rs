@@ -144,6 +144,13 @@ pub(super) fn unproven(verified: &Verified) -> Failure {
     Failure::new(Exit::Damaged, &message, "see what is missing: claviger verify".to_owned())
 }
 
+/// Returns the failure of a rotation that could not be proven at its end.
+pub(super) fn unprovable(reason: &str) -> Failure {
+    let message = format!("no scan would prove that the rotation is finished: {reason}");
+    let hint = "see what is missing: claviger verify; the flags that it needs, `claviger rotate` takes, too";
+    Failure::new(Exit::Damaged, &message, hint.to_owned())
+}
+
 pub(super) fn no_backup(error: &impl Display) -> Failure {
     let hint = "name a directory on another disk: claviger rotate --backup-dir DIR".to_owned();
     Failure::new(Exit::Refused, &format!("a backup there would not count: {error}"), hint)

@@ -3,6 +3,7 @@
 
 use crate::{
     keyring::{key_id::KeyId, time::Time},
+    plan::Timeouts,
     scan::{
         SourceKind,
         judge::FindingKind,
@@ -13,9 +14,6 @@ use crate::{
 };
 
 use super::super::given::{Given, quoted};
-
-/// For how long after a promotion an API server that has lost the plugin may write under the previous key, in seconds.
-const QUIET: u64 = 263;
 
 /// At most this many keys or providers are named in one hint.
 const NAMED: usize = 3;
@@ -37,7 +35,7 @@ pub(in crate::cli) struct HintContext<'a> {
 
 /// Whether an API server may still write under the previous key after this promotion.
 pub(in crate::cli) fn is_recent(promoted: Time, now: Time) -> bool {
-    now.seconds().saturating_sub(promoted.seconds()) < QUIET
+    now.seconds().saturating_sub(promoted.seconds()) < Timeouts::default().quiet().as_secs()
 }
 
 /// Returns the hints about a report. If the prefix is wrong, everything else has to wait.
