@@ -121,6 +121,10 @@ fn is_for_people(global: &Global) -> bool {
     !global.quiet && global.output == Format::Text
 }
 
+/// What is said before the API servers are counted, because it takes a while.
+#[cfg(feature = "scan")]
+pub(super) const COUNTING: &str = "counting the API servers, which takes up to 30 s";
+
 /// Prints a line for people to standard error, because standard output carries something else. Prints nothing with
 /// `--quiet` or JSON.
 pub(super) fn aside(line: &str, global: &Global) {

@@ -167,6 +167,7 @@ impl<'a> Run<'a> {
         let count = if let Some(count) = self.api_servers {
             count
         } else {
+            output::aside(output::COUNTING, self.retiring.global);
             let declared = Declared::read(&self.retiring.site.config.cluster, false)?;
             let mut client = Client::new(&declared.servers.ok_or_else(|| nowhere(&[]))?)?;
             self.runtime.block_on(count_api_servers(&mut client, &declared.prefix))?

@@ -21,6 +21,7 @@ use crate::{
 use super::{
     super::{
         failure::{Exit, Failure},
+        output,
         probe::find_plugin,
         reencrypt::{Census, Rounds, Sweeping, named_keys},
         scanning::nowhere,
@@ -58,6 +59,7 @@ impl RotateHands<'_> {
         let count = if let Some(count) = self.wishes.api_servers {
             count
         } else {
+            output::aside(output::COUNTING, self.global);
             let input = self.input()?;
             let mut client = Client::new(input.etcd.as_ref().ok_or_else(|| nowhere(&input.notes))?)?;
             self.runtime.block_on(count_api_servers(&mut client, &input.prefix))?
