@@ -256,7 +256,9 @@ fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten(no
     assert_eq!(listed(), json!([]));
     let unasked = destroy();
     assert!(unasked.stderr.contains("the plugin on this node does not serve the keyring as it is now"), "{unasked}");
-    node.done(&format!("key destroy {k1} {STATE} {} --api-servers 0", node.etcd_flags()));
+    let untrue = node.sandbox.run(&format!("key destroy {k1} {STATE} {} --api-servers 0", node.etcd_flags()));
+    assert!(untrue.stderr.contains("1 API server uses this etcd, so it is not true that none runs"), "{untrue}");
+    node.done(&format!("key destroy {k1} {STATE} --risk-losing-secrets"));
     // A destroyed key opens nothing, so there is nothing to keep.
     let left = check(node, "two.db", STATE);
     assert!(

@@ -18,7 +18,8 @@ use crate::{
 };
 
 use super::{
-    failure::{Exit, Failure},
+    Global,
+    failure::{Exit, Failure, warn},
     files::{read_decoded, read_text, wrong},
 };
 
@@ -150,6 +151,14 @@ impl Declared {
             request: self.request_timeout.unwrap_or(standard.request),
         }
     }
+}
+
+/// Warns that nothing says how long a request to the API server may take.
+pub(super) fn warn_of_timeout(global: &Global) {
+    let message = "the flags of kube-apiserver were not read, so its --request-timeout is taken as 60 s";
+    let hint = "if it is longer, the wait after the promotion is too short: name where the flags are: --apiserver-manifest \
+                FILE, or --apiserver-process";
+    warn(message, hint, global);
 }
 
 fn found_flags(cluster: &Cluster, is_elsewhere: bool) -> Result<Option<FoundFlags>, Failure> {

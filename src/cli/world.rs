@@ -39,10 +39,11 @@ pub(super) fn silent_node() -> NodeNow {
 /// Returns what the planner has to know of this node. `canary` is the key under which the plugin has opened one.
 pub(super) fn node_now(answer: &ProbeAnswer, canary: Option<KeyId>, clock: &dyn RotationClock) -> NodeNow {
     let Some(report) = &answer.report else { return silent_node() };
-    let alive = report.connections.iter().filter(|connection| connection.is_alive());
+    // What has called Status is an API server, even if it stands still.
+    let api_servers = report.connections.iter().filter(|connection| connection.status_s.is_some());
     NodeNow {
         serves: served_now(&answer.key_id, report, canary, clock),
-        connections: alive.map(|connection| connection_now(connection, clock)).collect(),
+        connections: api_servers.map(|connection| connection_now(connection, clock)).collect(),
         ..silent_node()
     }
 }
@@ -53,6 +54,10 @@ fn served_now(
     canary: Option<KeyId>,
     clock: &dyn RotationClock,
 ) -> Option<ServedNow> {
+    // After a take-over, the plugin before it may still serve.
+    if report.alone == Some(false) {
+        return None;
+    }
     Some(ServedNow {
         record: Digest(report.record.as_deref().and_then(hex_array)?),
         primary: primary.parse().ok()?,
@@ -65,6 +70,7 @@ fn connection_now(connection: &ConnectionReport, clock: &dyn RotationClock) -> C
     ConnectionNow {
         announced: connection.key_id.as_deref().and_then(|key_id| key_id.parse().ok()),
         steady: span(connection.steady_s, clock),
+        is_alive: connection.is_alive(),
     }
 }
 

@@ -96,6 +96,9 @@ pub enum UsageDoubt {
     /// A declared etcd cannot be read, or values in it may have been missed. Contains the reason.
     #[error(transparent)]
     Incomplete(Arc<dyn Error + Send + Sync>),
+    /// A snapshot was taken from the ledger since the command began, and may have been restored.
+    #[error("a listed snapshot of etcd needed it when the command began")]
+    Listed,
     /// Another key may have been promoted during the scan.
     #[error("the keyring was changed while etcd was read")]
     KeyringChanged,
@@ -250,8 +253,10 @@ impl Act {
             }
             Self::Disable(key_id, usage) => usage.check(opened, *key_id, Verb::Disable),
             Self::Destroy(key_id, usage) => {
-                usage.check(opened, *key_id, Verb::Destroy)?;
-                if usage.is_waived() { Ok(()) } else { check_ledger(opened, *key_id) }
+                if !usage.is_waived() {
+                    check_ledger(opened, *key_id)?;
+                }
+                usage.check(opened, *key_id, Verb::Destroy)
             }
             Self::Add(_) | Self::Promote(..) | Self::Enable(_) => Ok(()),
         }
@@ -358,8 +363,10 @@ mod tests {
         assert_eq!(needed(2, None), format!("{text}2 objects need it"));
         let text = format!("not destroying key {key_id}, which may still be in use: ");
         let waiting = refused(Usage::Unknown(UsageDoubt::Unsettled(Unsettled::Quiet(Duration::from_secs(7)))));
-        let seconds = "an API server that has lost its plugin may write under an older key for 7 s more";
+        let seconds = "an API server that has lost its plugin may write under another key for 7 s more";
         assert_eq!(waiting, format!("{text}{seconds}"));
+        let listed = refused(Usage::Unknown(UsageDoubt::Listed));
+        assert_eq!(listed, format!("{text}a listed snapshot of etcd needed it when the command began"));
         let counted = refused(Usage::Unknown(UsageDoubt::Count(CountDoubt::TooMany { count: 2, nodes: 1 })));
         assert_eq!(counted, format!("{text}2 API servers use this etcd, and one keyring file serves 1"));
         let elsewhere = refused(Usage::Unknown(UsageDoubt::OtherSocket("unix:///s".to_owned())));

@@ -33,6 +33,16 @@ pub enum CountDoubt {
         /// How many API servers there are.
         count: u64,
     },
+    /// No API server is said to run, and etcd shows some.
+    #[error("{} this etcd, so it is not true that none runs", use_it(*.0))]
+    Counted(u64),
+    /// No API server is said to run, and some are connected.
+    #[error("the plugin has {}, so it is not true that none runs", connected(*.0))]
+    Connected(u64),
+}
+
+fn use_it(count: u64) -> String {
+    if count == 1 { "1 API server uses".to_owned() } else { format!("{count} API servers use") }
 }
 
 fn connected(count: u64) -> String {
@@ -72,8 +82,13 @@ mod tests {
             "the plugin has 2 connections of API servers, and only 1 API server can be counted in this etcd"
         );
         assert_eq!(
-            connections(1, 0),
-            "the plugin has 1 connection of an API server, and only 0 API servers can be counted in this etcd"
+            connections(3, 2),
+            "the plugin has 3 connections of API servers, and only 2 API servers can be counted in this etcd"
         );
+        let counted = [1, 2].map(|count| CountDoubt::Counted(count).to_string());
+        let untrue = "this etcd, so it is not true that none runs";
+        assert_eq!(counted, [format!("1 API server uses {untrue}"), format!("2 API servers use {untrue}")]);
+        let connected = "the plugin has 1 connection of an API server, so it is not true that none runs";
+        assert_eq!(CountDoubt::Connected(1).to_string(), connected);
     }
 }

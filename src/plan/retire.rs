@@ -39,7 +39,7 @@ pub enum Unsettled {
     #[error("the plugin on {} does not serve the keyring as it is now", .0.join(", "))]
     NotServed(Vec<String>),
     /// The primary key is not served for long enough.
-    #[error("an API server that has lost its plugin may write under an older key for {} s more", seconds(*.0))]
+    #[error("an API server that has lost its plugin may write under another key for {} s more", seconds(*.0))]
     Quiet(Duration),
     /// The plugins of these nodes have no live connection.
     #[error("no API server is connected to the plugin on {}, so none has shown which key it writes under", .0.join(", "))]
@@ -66,8 +66,8 @@ impl Unsettled {
 
 fn not_settled(connections: u64) -> String {
     match connections {
-        1 => "1 connected API server may have a write under an older key under way".to_owned(),
-        _ => format!("{connections} connected API servers may have writes under an older key under way"),
+        1 => "1 connected API server may still be writing under another key".to_owned(),
+        _ => format!("{connections} connected API servers may still be writing under another key"),
     }
 }
 
@@ -94,7 +94,7 @@ pub struct RetireProgress {
     /// The last count of the API servers.
     pub counted: Option<ApiServers>,
     /// How many listed snapshots needed the key when the run began. A snapshot that was taken from the list since may
-    /// have been restored. It does not matter for a key that is only disabled, so it is 0 then.
+    /// have been restored. 0 for `key disable`, which does not ask the ledger.
     pub listed: u64,
     /// Whether the operator says that no API server runs.
     pub has_no_api_servers: bool,
@@ -116,7 +116,7 @@ type RetireGate<T = ()> = Result<T, RetireStep>;
 fn decide(rules: Rules, world: &ClusterNow, progress: &RetireProgress) -> RetireGate {
     let settled = if progress.has_no_api_servers { disconnected(world) } else { settled(rules, world) };
     let scan = RetireStep::Scan { is_proof: settled.is_ok() };
-    // Comes first, because no wait helps if a value needs the key.
+    // Comes first, because a value that needs the key is the best reason to keep it.
     let scanned = progress.scanned.filter(|scanned| scanned.record == world.record.digest).ok_or(scan)?;
     if rules.has(Rule::Scan) && scanned.objects > 0 {
         return Err(RetireStep::Needed(scanned.objects));
@@ -128,14 +128,19 @@ fn decide(rules: Rules, world: &ClusterNow, progress: &RetireProgress) -> Retire
     if !scanned.is_proof {
         return Err(RetireStep::Scan { is_proof: true });
     }
-    if progress.has_no_api_servers { Ok(()) } else { count_holds(rules, world, progress) }
+    count_holds(rules, world, progress)
 }
 
-/// Opens if the operator's word that no API server runs is not refuted.
+/// Opens if no plugin refutes the operator's word that no API server runs. A plugin of another keyring says nothing.
 fn disconnected(world: &ClusterNow) -> RetireGate {
-    match world.connections() {
+    let is_other = |node: &&NodeNow| node.serves.as_ref().is_some_and(|serves| serves.record != world.record.digest);
+    let others: Vec<String> = world.nodes.iter().filter(is_other).map(|node| node.name.clone()).collect();
+    if !others.is_empty() {
+        return Err(RetireStep::Wait(Unsettled::NotServed(others)));
+    }
+    match world.nodes.iter().map(|node| node.connections.len()).sum() {
         0 => Ok(()),
-        connections => Err(RetireStep::Refuse(CountDoubt::Connections { connections, count: 0 })),
+        connections => Err(RetireStep::Refuse(CountDoubt::Connected(u64::try_from(connections).unwrap_or(u64::MAX)))),
     }
 }
 
@@ -190,7 +195,12 @@ fn asked(world: &ClusterNow) -> impl Iterator<Item = &NodeNow> {
 
 fn count_holds(rules: Rules, world: &ClusterNow, progress: &RetireProgress) -> RetireGate {
     let counted = progress.counted.filter(|counted| counted.is_fresh(world.now)).ok_or(RetireStep::Count)?;
-    count::doubt(rules, world, counted).map_or(Ok(()), |doubt| Err(RetireStep::Refuse(doubt)))
+    let doubt = if progress.has_no_api_servers {
+        Some(counted.count).filter(|count| *count > 0).map(CountDoubt::Counted)
+    } else {
+        count::doubt(rules, world, counted)
+    };
+    doubt.map_or(Ok(()), |doubt| Err(RetireStep::Refuse(doubt)))
 }
 
 #[cfg(test)]
@@ -293,21 +303,31 @@ mod tests {
         };
         let left =
             |seconds| RetireStep::Wait(Unsettled::Connections { connections: 1, left: Duration::from_secs(seconds) });
-        assert_eq!(unsettled(Some(2), 159), left(1));
-        assert_eq!(unsettled(Some(1), 500), left(160), "settled on another key");
-        assert_eq!(unsettled(None, 0), left(160));
+        assert_eq!(unsettled(Some(2), 179), left(1));
+        assert_eq!(unsettled(Some(1), 500), left(180), "settled on another key");
+        assert_eq!(unsettled(None, 0), left(180));
         let doubt = CountDoubt::TooMany { count: 2, nodes: 1 };
-        assert_eq!(unsettled(Some(2), 160), RetireStep::Refuse(doubt));
+        assert_eq!(unsettled(Some(2), 180), RetireStep::Refuse(doubt));
     }
 
     #[test]
     fn the_word_that_no_api_server_runs_opens_the_gates_unless_one_is_connected() {
-        let progress = |world: &ClusterNow| RetireProgress { has_no_api_servers: true, counted: None, ..seen(world) };
+        let step = |world: &ClusterNow, count| {
+            let counted = Some(counted(world.now, count));
+            retire(world, &RetireProgress { has_no_api_servers: true, counted, ..seen(world) })
+        };
         let dead = change_node(|node| (node.serves, node.connections) = (None, Vec::new()));
-        assert_eq!(retire(&dead, &progress(&dead)), RetireStep::Retire);
-        let alive = world();
-        let doubt = CountDoubt::Connections { connections: 1, count: 0 };
-        assert_eq!(retire(&alive, &progress(&alive)), RetireStep::Refuse(doubt));
+        assert_eq!(step(&dead, 0), RetireStep::Retire);
+        assert_eq!(step(&dead, 1), RetireStep::Refuse(CountDoubt::Counted(1)), "one that is not connected");
+        let refuted = RetireStep::Refuse(CountDoubt::Connected(1));
+        assert_eq!(step(&world(), 0), refuted);
+        let still = change_node(|node| node.connections[0].is_alive = false);
+        assert_eq!(step(&still, 0), refuted, "one that stands still");
+        let other = change_node(|node| {
+            node.connections.clear();
+            node.serves.as_mut().unwrap().record = Digest([9; 32]);
+        });
+        assert_eq!(step(&other, 0), RetireStep::Wait(Unsettled::NotServed(vec!["a".to_owned()])));
     }
 
     #[test]
@@ -317,7 +337,7 @@ mod tests {
         assert_eq!(text(Unsettled::NotServed(names())), "the plugin on a, b does not serve the keyring as it is now");
         assert_eq!(
             text(Unsettled::Quiet(Duration::from_millis(1500))),
-            "an API server that has lost its plugin may write under an older key for 2 s more"
+            "an API server that has lost its plugin may write under another key for 2 s more"
         );
         assert_eq!(
             text(Unsettled::NoConnection(names())),
@@ -326,11 +346,11 @@ mod tests {
         let left = Duration::from_secs(7);
         assert_eq!(
             text(Unsettled::Connections { connections: 1, left }),
-            "1 connected API server may have a write under an older key under way for 7 s more"
+            "1 connected API server may still be writing under another key for 7 s more"
         );
         assert_eq!(
             text(Unsettled::Connections { connections: 2, left }),
-            "2 connected API servers may have writes under an older key under way for 7 s more"
+            "2 connected API servers may still be writing under another key for 7 s more"
         );
     }
 }

@@ -18,7 +18,7 @@ use super::{
     retire::{KeyScan, RetireProgress, RetireStep, retire_by},
     rules::{Rule, Rules},
     testing::{connection, counted, key},
-    world::{ClusterNow, KeyNow, NodeNow, RecordNow, ServedNow, Ticks, Timeouts},
+    world::{ClusterNow, ConnectionNow, KeyNow, NodeNow, RecordNow, ServedNow, Ticks, Timeouts},
 };
 
 /// How long a step of time is. A write takes less.
@@ -76,8 +76,8 @@ struct RetirePair {
 }
 
 impl RetirePair {
-    fn is_alive(&self) -> bool {
-        self.serves.is_some() && self.is_connected && self.age <= ALIVE
+    fn is_open(&self) -> bool {
+        self.serves.is_some() && self.is_connected
     }
 
     /// Has the plugin serve `record` from now on.
@@ -185,7 +185,9 @@ impl RetireCluster {
         let first = first_key(newest).map(|first| state(1, first));
         let keys = first.into_iter().chain([state(2, second)]).collect();
         let pair = &self.pairs[0];
-        let steady = STEP * u32::from(pair.steady.unwrap_or(0));
+        let steady = pair.steady.filter(|_| pair.age <= ALIVE).unwrap_or(0);
+        let connection = connection(Some(key(pair.seed)), STEP * u32::from(steady));
+        let connection = ConnectionNow { is_alive: pair.age <= ALIVE, ..connection };
         let node = NodeNow {
             name: "a".to_owned(),
             is_skipped: false,
@@ -195,7 +197,7 @@ impl RetireCluster {
                 canary: None,
                 primary_for: STEP * u32::from(pair.primary_for),
             }),
-            connections: pair.is_alive().then(|| connection(Some(key(pair.seed)), steady)).into_iter().collect(),
+            connections: pair.is_open().then_some(connection).into_iter().collect(),
         };
         ClusterNow {
             now: self.ticks(),

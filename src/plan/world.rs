@@ -49,11 +49,12 @@ impl Timeouts {
     }
 
     /// Returns for how long every Status of an API server has to announce one key, with no Encrypt between, until no
-    /// write under another key can be under way. A write that was begun before the first of them was given up by then.
+    /// write under another key can be under way. A write that was begun before the first of them has arrived or was
+    /// given up by then.
     pub fn settled(self) -> Duration {
         /// The longest time between two Status that count as one after the other, and some more.
-        const MARGIN: Duration = Duration::from_secs(100);
-        self.request.max(Self::default().request).saturating_add(MARGIN)
+        const GAP: Duration = Duration::from_secs(100);
+        self.request.max(Self::default().request).saturating_add(GAP).saturating_add(Self::DELIVERY)
     }
 }
 
@@ -104,13 +105,15 @@ pub struct ServedNow {
     pub primary_for: Duration,
 }
 
-/// A connection of a live API server to a plugin.
+/// A connection of an API server to a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConnectionNow {
     /// The key that the last Status announced.
     pub announced: Option<KeyId>,
     /// For how long every Status has announced that key, with no gap and no Encrypt between.
     pub steady: Duration,
+    /// Whether the API server has called lately. One that stands still has not.
+    pub is_alive: bool,
 }
 
 /// A node as the others see it.
@@ -122,7 +125,7 @@ pub struct NodeNow {
     pub is_skipped: bool,
     /// What its plugin serves. `None` if it does not say.
     pub serves: Option<ServedNow>,
-    /// The connections of live API servers to its plugin.
+    /// The connections of API servers to its plugin.
     pub connections: Vec<ConnectionNow>,
 }
 
@@ -188,8 +191,8 @@ pub struct ClusterNow {
 impl ClusterNow {
     /// Counts the connections of live API servers.
     pub(super) fn connections(&self) -> u64 {
-        let connections: usize = self.nodes.iter().map(|node| node.connections.len()).sum();
-        u64::try_from(connections).unwrap_or(u64::MAX)
+        let all = self.nodes.iter().flat_map(|node| &node.connections);
+        u64::try_from(all.filter(|connection| connection.is_alive).count()).unwrap_or(u64::MAX)
     }
 
     /// Returns the nodes for which a gate is closed, each once. Skipped nodes do not count.

@@ -17,7 +17,7 @@ pub trait RotationClock {
     /// Returns for how long to sleep in earnest, for a wait of this length.
     fn sleep(&self, wait: Duration) -> Duration;
 
-    /// Returns how long a time is that a plugin has measured.
+    /// Returns a time that a plugin has measured, as this clock counts it.
     fn measured(&self, time: Duration) -> Duration;
 }
 

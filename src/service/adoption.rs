@@ -118,7 +118,8 @@ pub struct ConnectionReport {
     #[serde(default, rename = "confirmed_s")]
     pub adopted_s: Option<u64>,
     /// How many seconds lie between the first and the last Status of those that announced that key, with no gap of more
-    /// than 90 s and no Encrypt between them. `None` before the first one after an Encrypt.
+    /// than 90 s and no Encrypt between them. `None` if the last one is more than 90 s ago, and until the first one
+    /// after an Encrypt.
     #[serde(default)]
     pub steady_s: Option<u64>,
 }

@@ -335,7 +335,7 @@ fn unsettled_hint(again: &str, unsettled: &Unsettled) -> String {
     match unsettled {
         Unsettled::Quiet(_) | Unsettled::Connections { .. } => format!("to wait for that: {again} --wait"),
         Unsettled::NoConnection(_) => {
-            format!("one that runs connects within two minutes: claviger status; if none runs: {again} --api-servers 0")
+            format!("to wait for one that runs: {again} --wait; if none runs: {again} --api-servers 0")
         }
         Unsettled::NotServed(_) => {
             format!("see how the plugin is: claviger status; if no API server runs: {again} --api-servers 0")
@@ -349,8 +349,9 @@ pub(in crate::cli) fn miscounted(again: &str, doubt: CountDoubt) -> String {
     match doubt {
         CountDoubt::Unknown => format!("if you know how many there are: {again} --api-servers NUMBER"),
         CountDoubt::TooMany { .. } => format!(
-            "a copied keyring file is not a shared one: an API server whose plugin has an old copy does not follow its              changes. If fewer API servers run: {again} --api-servers NUMBER"
+            "a copied keyring file is not a shared one: an API server whose plugin has an old copy does not follow its changes. If fewer API servers run: {again} --api-servers NUMBER"
         ),
+        CountDoubt::Counted(_) | CountDoubt::Connected(_) => "leave --api-servers 0 out".to_owned(),
         CountDoubt::Connections { .. } => "see who is connected: claviger status".to_owned(),
     }
 }
@@ -370,7 +371,7 @@ fn unproven(key_id: KeyId, verb: Verb, reason: &UsageDoubt) -> String {
         }
         UsageDoubt::Unsettled(unsettled) => &unsettled_hint(&again, unsettled),
         UsageDoubt::Count(doubt) => &miscounted(&again, *doubt),
-        UsageDoubt::KeyringChanged => "run it again",
+        UsageDoubt::KeyringChanged | UsageDoubt::Listed => "run it again",
         UsageDoubt::NotRead | UsageDoubt::NotDeclared | UsageDoubt::Incomplete(_) => READ_ALL,
     };
     let skip = match verb {

@@ -10,7 +10,7 @@ use tokio::{runtime::Runtime, time::timeout};
 use super::{
     super::{
         Global,
-        etcd::Declared,
+        etcd::{Declared, warn_of_timeout},
         failure::{Exit, Failure},
         interrupt::Interrupt,
         needed,
@@ -45,8 +45,8 @@ const LINES: Duration = Duration::from_mins(1);
 /// What the operator says about the API servers.
 #[derive(Args, Default)]
 pub(super) struct GateArgs {
-    /// How many API servers use this etcd; they are not counted then. With 0, which means that none runs, the plugin
-    /// does not have to say which keys they use [default: as many as etcd shows]
+    /// How many API servers use this etcd; they are not counted then. With 0, which means that none runs, none has to
+    /// be connected to the plugin [default: as many as etcd shows]
     #[arg(long, value_name = "NUMBER")]
     api_servers: Option<u64>,
     /// Wait until no API server can write under the key any more, instead of refusing
@@ -74,7 +74,8 @@ pub(super) fn usage(retiring: &Retiring<'_>, opened: Opened, gates: &GateArgs) -
             }
             RetireStep::Count => run.count()?,
             // The keyring says which value or snapshot needs the key.
-            RetireStep::Retire | RetireStep::Needed(_) | RetireStep::Listed(_) => return Ok(run.usage),
+            RetireStep::Retire | RetireStep::Needed(_) => return Ok(run.usage),
+            RetireStep::Listed(_) => return Ok(Usage::Unknown(UsageDoubt::Listed)),
             RetireStep::Refuse(doubt) => return Ok(Usage::Unknown(UsageDoubt::Count(doubt))),
             RetireStep::Wait(unsettled) if run.may_wait() => run.wait(&unsettled)?,
             RetireStep::Wait(unsettled) => return Ok(Usage::Unknown(UsageDoubt::Unsettled(unsettled))),
@@ -102,7 +103,11 @@ impl<'a> Run<'a> {
     fn new(retiring: &'a Retiring<'a>, opened: Opened, gates: &GateArgs) -> Result<Self, Failure> {
         let config = &retiring.site.config;
         let declared = Declared::read(&config.cluster, false)?;
-        let read = ReadConfig::read(config, &declared, false)?;
+        // Without API servers, it does not matter how long they may take.
+        let read = if gates.api_servers == Some(0) { None } else { ReadConfig::read(config, &declared, false)? };
+        if declared.found_in.is_none() && declared.servers.is_some() && gates.api_servers != Some(0) {
+            warn_of_timeout(retiring.global);
+        }
         let listed = if retiring.verb == Verb::Destroy { needing(&opened, retiring.key) } else { 0 };
         let progress = RetireProgress {
             listed: u64::try_from(listed).unwrap_or(u64::MAX),
@@ -144,17 +149,22 @@ impl<'a> Run<'a> {
     /// Asks the plugin of this node.
     fn node(&self) -> Result<Result<NodeNow, UsageDoubt>, Failure> {
         let config = &self.retiring.site.config;
-        let node = node_of(self.runtime.block_on(ask_plugin(config)), self.retiring.clock);
-        if node.as_ref().is_ok_and(|node| node.serves.is_none()) && LifeLock::is_held(&config.state_dir)? {
+        let answer = self.runtime.block_on(ask_plugin(config));
+        let is_absent = matches!(answer, Err(ProbeError::Absent | ProbeError::Refused));
+        if is_absent && LifeLock::is_held(&config.state_dir)? {
             return Ok(Err(UsageDoubt::OtherSocket(config.socket.endpoint())));
         }
-        Ok(node)
+        Ok(node_of(answer, self.retiring.clock))
     }
 
     /// Scans every etcd for values under the key.
     fn scan(&mut self, is_proof: bool) -> Result<(), Failure> {
         let Retiring { site, key, global, .. } = self.retiring;
-        let Some(key) = self.opened.keyring.keys().find(|one| one.id() == *key) else { return Ok(()) };
+        let Some(key) = self.opened.keyring.keys().find(|one| one.id() == *key) else {
+            // Another command has destroyed it.
+            self.progress.scanned = None;
+            return Ok(());
+        };
         self.usage = needed::usage(&site.config, &self.opened, key, global)?;
         self.progress.scanned = match &self.usage {
             Usage::Scanned { objects, record, .. } => Some(KeyScan { record: *record, objects: *objects, is_proof }),
@@ -164,7 +174,7 @@ impl<'a> Run<'a> {
     }
 
     fn count(&mut self) -> Result<(), Failure> {
-        let count = if let Some(count) = self.api_servers {
+        let count = if let Some(count) = self.api_servers.filter(|count| *count > 0) {
             count
         } else {
             output::aside(output::COUNTING, self.retiring.global);
@@ -276,19 +286,21 @@ mod tests {
             adopted_s: Some(700),
             steady_s: Some(600),
         };
-        let stale = ConnectionReport { status_s: Some(150), ..connection.clone() };
+        let stale = ConnectionReport { status_s: Some(150), steady_s: None, ..connection.clone() };
         let unsteady = ConnectionReport { steady_s: None, ..connection.clone() };
         let report = SelfReport {
             primary_s: Some(900),
             record: Some("07".repeat(32)),
-            connections: vec![connection, stale, unsteady],
+            connections: vec![connection.clone(), stale, unsteady, ConnectionReport { status_s: None, ..connection }],
             ..SelfReport::default()
         };
         let node = node_of(Ok(answer(Some(report))), &BootClock).unwrap();
         let serves = node.serves.unwrap();
         assert_eq!((serves.record.0, serves.primary_for), ([7; 32], Duration::from_mins(15)));
-        let steady: Vec<Duration> = node.connections.iter().map(|connection| connection.steady).collect();
-        assert_eq!(steady, [Duration::from_mins(10), Duration::ZERO]);
+        let seen = node.connections.iter().map(|connection| (connection.steady, connection.is_alive));
+        let seen: Vec<(Duration, bool)> = seen.collect();
+        let (steady, zero) = (Duration::from_mins(10), Duration::ZERO);
+        assert_eq!(seen, [(steady, true), (zero, false), (zero, true)], "one that stands still is there");
         assert!(node.connections.iter().all(|connection| connection.announced == KEY.parse().ok()));
     }
 }

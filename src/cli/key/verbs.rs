@@ -96,7 +96,7 @@ Examples:
     #[cfg_attr(
         feature = "scan",
         doc = "Therefore the command first reads all of etcd, as `claviger scan` does, and refuses if a live object is under \
-               the key. It also refuses as long as an API server may have a write under the key under way: the plugin has \
+               the key. It also refuses as long as an API server may still be writing under the key: the plugin has \
                to serve the primary key for about five minutes, and every connected API server has to use it alone for \
                about three. --wait waits for that. What the state directory says about the past does not count, because \
                the directory may have been restored or cloned."
@@ -130,6 +130,7 @@ Example:
         gates: GateArgs,
         /// Disable the key without reading etcd. Values under it cannot be read until it is enabled again
         #[arg(long)]
+        #[cfg_attr(feature = "scan", arg(conflicts_with_all = ["wait", "api_servers"]))]
         risk_unreadable_secrets: bool,
     },
     /// Bring a disabled key back, so that it unwraps again
@@ -175,6 +176,7 @@ Example:
         gates: GateArgs,
         /// Destroy the key without reading etcd. Values under it are lost for ever
         #[arg(long)]
+        #[cfg_attr(feature = "scan", arg(conflicts_with_all = ["wait", "api_servers"]))]
         risk_losing_secrets: bool,
     },
 }

@@ -19,7 +19,7 @@ use crate::{
 use super::{
     super::{
         Global, Site,
-        etcd::Declared,
+        etcd::{Declared, warn_of_timeout},
         failure::{Exit, Failure, warn},
         interrupt::Interrupt,
         probe::ask_canary,
@@ -145,10 +145,7 @@ impl<'a> RotateHands<'a> {
     /// Warns if nothing says how long a request to the API server may take.
     pub(super) fn warn_of_timeout(&self) -> Result<(), Failure> {
         if Declared::read(&self.site.config.cluster, false)?.found_in.is_none() {
-            let message = "the flags of kube-apiserver were not read, so its --request-timeout is taken as 60 s";
-            let hint = "if it is longer, the wait after the promotion is too short: name where the flags are: \
-                        --apiserver-manifest FILE, or --apiserver-process";
-            warn(message, hint, self.global);
+            warn_of_timeout(self.global);
         }
         Ok(())
     }

@@ -29,10 +29,7 @@ pub(super) fn refused(given: &Given, failures: Option<&FailureList>, refused: &R
             "a scan may have missed something, so the rotation does not go on".to_owned(),
             format!("see what: {}", command("claviger scan")),
         ),
-        Refused::Count(doubt) => {
-            let hint = given.repeat_in(&miscounted("claviger rotate", *doubt)).into_owned();
-            (Exit::Refused, doubt.to_string(), hint)
-        }
+        Refused::Count(doubt) => (Exit::Refused, doubt.to_string(), miscounted("claviger rotate", *doubt)),
         Refused::NotBackedUp(key) => (
             Exit::Refused,
             format!("no listed backup holds {key}, so it is not promoted"),
