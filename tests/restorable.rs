@@ -1,11 +1,14 @@
 //! `claviger backup check --snapshot`: what it says of snapshots of a real etcd that a real kube-apiserver has written.
 
-use std::fs;
+use std::{fs, path::Path, time::Duration};
 
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{identity, sandbox::Answer},
+    cli::{
+        identity,
+        sandbox::{Answer, CLAVIGER},
+    },
     restoring::{Node, OURS, STATE},
 };
 
@@ -256,7 +259,9 @@ fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten(no
     assert_eq!(listed(), json!([]));
     let unasked = destroy();
     assert!(unasked.stderr.contains("the plugin on this node does not serve the keyring as it is now"), "{unasked}");
-    let untrue = node.sandbox.run(&format!("key destroy {k1} {STATE} {} --api-servers 0", node.etcd_flags()));
+    let line = format!("key destroy {k1} {STATE} {} --api-servers 0", node.etcd_flags());
+    // The count of API servers takes up to 30 s.
+    let untrue = node.sandbox.call(&line).by(Path::new(CLAVIGER), Duration::from_mins(2)).run();
     assert!(untrue.stderr.contains("1 API server uses this etcd, so it is not true that none runs"), "{untrue}");
     node.done(&format!("key destroy {k1} {STATE} --risk-losing-secrets"));
     // A destroyed key opens nothing, so there is nothing to keep.

@@ -1,12 +1,12 @@
 //! The story that lost Secrets once, and its variants, with a real kube-apiserver: a backup is made while the new key is pending, the key
 //! is promoted and used, and the disk is lost. Whatever is restored, no key that a Secret needs can be given up, and all are read again.
 
-use std::fs;
+use std::{fs, path::Path, time::Duration};
 
 use crate::{
     cli::{
         identity,
-        sandbox::{Answer, Daemon, Sandbox},
+        sandbox::{Answer, CLAVIGER, Daemon, Sandbox},
     },
     harness::{api_server::ApiServer, etcd::Etcd, processes::Run},
 };
@@ -256,7 +256,8 @@ fn etcd_that_is_restored_in_place_needs_its_keys_again() {
     let silent = node.sandbox.refused(3, &disable);
     assert!(silent.stderr.contains("the plugin on this node does not serve the keyring as it is now"), "{silent}");
     let unserved = silent.stderr.split("if no API server runs: claviger ").nth(1).unwrap().split(';').next().unwrap();
-    node.done(unserved);
+    // The count of API servers takes 30 s if one has ended.
+    node.sandbox.call(unserved).by(Path::new(CLAVIGER), Duration::from_mins(2)).run().ends_with(0);
     node.serve();
     // Then etcd goes back to what it was.
     node.etcd = Etcd::start_from_snapshot(&node.run, &snapshot).unwrap();

@@ -39,7 +39,7 @@ pub(super) fn silent_node() -> NodeNow {
 /// Returns what the planner has to know of this node. `canary` is the key under which the plugin has opened one.
 pub(super) fn node_now(answer: &ProbeAnswer, canary: Option<KeyId>, clock: &dyn RotationClock) -> NodeNow {
     let Some(report) = &answer.report else { return silent_node() };
-    // What has called Status is an API server, even if it stands still.
+    // Only API servers call Status. One that is paused has called it, too.
     let api_servers = report.connections.iter().filter(|connection| connection.status_s.is_some());
     NodeNow {
         serves: served_now(&answer.key_id, report, canary, clock),

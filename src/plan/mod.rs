@@ -10,6 +10,8 @@
 //!
 //! Source: `docs/rotate.md`.
 
+#[cfg(test)]
+mod checking;
 mod count;
 mod encoding;
 #[cfg(test)]

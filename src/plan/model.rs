@@ -13,7 +13,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use stateright::{Checker, Model, Property};
+use stateright::{Model, Property};
 
 use crate::{
     crypto::Digest,
@@ -21,6 +21,7 @@ use crate::{
 };
 
 use super::{
+    checking::{breaks, explored, holds},
     next::next_by,
     progress::RotationProgress,
     rotation::{Phase, PlanId, RotationPlan},
@@ -369,42 +370,8 @@ const READABLE: &str = "every plugin that runs reads every value";
 const PROVEN: &str = "what is proven stays so";
 const ENDS: &str = "a rotation ends";
 
-/// What an exploration has found.
-struct Explored {
-    states: usize,
-    /// Whether a rotation can end.
-    ends: bool,
-    /// The properties that are broken, each with the shortest way there.
-    broken: Vec<(&'static str, String)>,
-}
-
-/// Explores everything.
-fn explored(exploration: Exploration) -> Explored {
-    let checker = exploration.checker().threads(2).spawn_bfs().join();
-    let ends = checker.discovery(ENDS).is_some();
-    let broken = checker.discoveries().into_iter().filter(|(name, _)| [READABLE, PROVEN].contains(name));
-    let broken = broken.map(|(name, path)| (name, format!("{:#?}", path.into_actions()))).collect();
-    Explored { states: checker.unique_state_count(), ends, broken }
-}
-
 fn one_node(rules: Rules) -> Exploration {
     Exploration { rules, nodes: 1, api_servers: 1, objects: 2, until: 10, crashes: 3 }
-}
-
-/// Checks that nothing is broken, however the events are ordered.
-#[track_caller]
-fn holds(exploration: Exploration, states: usize) {
-    let explored = explored(exploration);
-    println!("{} states", explored.states);
-    assert_eq!(explored.broken, []);
-    assert!(explored.ends && explored.states >= states, "{} states", explored.states);
-}
-
-#[track_caller]
-fn breaks(exploration: Exploration, property: &str) {
-    let broken = explored(exploration).broken;
-    let (_, path) = broken.iter().find(|(name, _)| *name == property).unwrap_or_else(|| panic!("{broken:?}"));
-    println!("{property} is broken by {path}");
 }
 
 #[test]

@@ -322,7 +322,7 @@ mod tests {
         let refuted = RetireStep::Refuse(CountDoubt::Connected(1));
         assert_eq!(step(&world(), 0), refuted);
         let still = change_node(|node| node.connections[0].is_alive = false);
-        assert_eq!(step(&still, 0), refuted, "one that stands still");
+        assert_eq!(step(&still, 0), refuted, "one that is paused");
         let other = change_node(|node| {
             node.connections.clear();
             node.serves.as_mut().unwrap().record = Digest([9; 32]);

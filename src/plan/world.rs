@@ -112,7 +112,7 @@ pub struct ConnectionNow {
     pub announced: Option<KeyId>,
     /// For how long every Status has announced that key, with no gap and no Encrypt between.
     pub steady: Duration,
-    /// Whether the API server has called lately. One that stands still has not.
+    /// Whether the API server has called lately. One that is paused has not.
     pub is_alive: bool,
 }
 

@@ -84,7 +84,7 @@ mod tests {
         testing::{clean, counted, plan, world},
     };
 
-    /// A clock that stands still until somebody waits, and that may have slept.
+    /// A clock that moves only while somebody waits, and that may have slept.
     #[derive(Default)]
     struct Sleepy {
         running: Cell<Duration>,

@@ -23,7 +23,7 @@ use crate::keeper::ServingKey;
 const ALIVE: Duration = Duration::from_secs(150);
 
 /// The longest time between two calls of Status that count as one after the other. A longer one shows that the API
-/// server, or its machine, stood still.
+/// server, or its machine, was paused.
 const GAP: Duration = Duration::from_secs(90);
 
 /// How many Status in a row with one key_id, and no Encrypt between them, are an adoption.
@@ -262,6 +262,6 @@ mod tests {
         assert_eq!(steady(&adoption, "k2", &[540]), Some(0), "another key");
         assert_eq!(steady(&adoption, "k2", &[600, 660]), Some(120));
         assert_eq!(adoption.steady(Duration::from_secs(750)), Some(Duration::from_mins(2)));
-        assert_eq!(adoption.steady(Duration::from_secs(751)), None, "it stands still");
+        assert_eq!(adoption.steady(Duration::from_secs(751)), None, "it is paused");
     }
 }

@@ -21,7 +21,7 @@ use super::{secrets, tree::Tree};
 pub(crate) const CLAVIGER: &str = env!("CARGO_BIN_EXE_claviger");
 
 /// A command that has not ended by then hangs.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// The exit codes that this version uses; `claviger --help` documents them.
 const DOCUMENTED: [i32; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 130, 141];

@@ -51,6 +51,14 @@ fn the_old_key_is_disabled_and_destroyed_when_no_api_server_can_write_under_it()
         format!("key disable {key} --state-dir [DIR]/state --socket [DIR]/run/kms.sock --apiserver-process {pid}");
     let early = rig.sandbox.refused(3, &line);
     has_all(&early, &["may write under another key for ", " s more", "claviger key disable", "--wait"]);
+    // The shell sends the signal when the command says that it waits.
+    let script = ": > out; env --default-signal=INT \"$0\" \"$@\" >> out & while ! grep -q waiting: out; do sleep 0.05; done; kill -INT $!; wait $!";
+    let waits = rig.sandbox.call(&format!("{line} --wait")).under(["bash", "-c", script], "# then Ctrl-C").run();
+    waits.ends_with(130);
+    has_all(
+        &waits,
+        &["you interrupted the wait, and nothing was changed: an API server that has lost its plugin", "--wait"],
+    );
     // Another API server uses this etcd, as far as etcd shows.
     for address in ["10.9.8.7", "10.9.8.8"] {
         rig.etcd.put(&format!("/registry/masterleases/{address}"), b"{}").unwrap();

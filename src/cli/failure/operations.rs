@@ -338,7 +338,9 @@ fn unsettled_hint(again: &str, unsettled: &Unsettled) -> String {
             format!("to wait for one that runs: {again} --wait; if none runs: {again} --api-servers 0")
         }
         Unsettled::NotServed(_) => {
-            format!("see how the plugin is: claviger status; if no API server runs: {again} --api-servers 0")
+            format!(
+                "to wait for it: {again} --wait; to see how it is: claviger status; if no API server runs: {again} --api-servers 0"
+            )
         }
     }
 }

@@ -33,7 +33,8 @@ use crate::{
     rotate::{RotationClock, now},
 };
 
-/// For how long a command waits in all. An API server that runs settles within five minutes.
+/// For how long a command waits in all, unless the timeouts of the API server are longer. With the default timeouts, an
+/// API server that runs settles within five minutes.
 const PATIENCE: Duration = Duration::from_mins(15);
 
 /// The longest time between two looks.
@@ -187,7 +188,8 @@ impl<'a> Run<'a> {
     }
 
     fn may_wait(&self) -> bool {
-        self.interrupt.is_some() && self.now() < self.began.after(PATIENCE)
+        let needed = self.timeouts.quiet() + self.timeouts.settled();
+        self.interrupt.is_some() && self.now() < self.began.after(PATIENCE.max(needed))
     }
 
     fn wait(&mut self, unsettled: &Unsettled) -> Result<(), Failure> {
@@ -300,7 +302,7 @@ mod tests {
         let seen = node.connections.iter().map(|connection| (connection.steady, connection.is_alive));
         let seen: Vec<(Duration, bool)> = seen.collect();
         let (steady, zero) = (Duration::from_mins(10), Duration::ZERO);
-        assert_eq!(seen, [(steady, true), (zero, false), (zero, true)], "one that stands still is there");
+        assert_eq!(seen, [(steady, true), (zero, false), (zero, true)], "one that is paused counts, too");
         assert!(node.connections.iter().all(|connection| connection.announced == KEY.parse().ok()));
     }
 }

@@ -425,10 +425,10 @@ fn report(changed: &Changed, next: Option<&str>, global: &Global) -> Result<(), 
     output::advice(&next, global)
 }
 
-/// What stands for the key_id in the advice.
+/// The word in an advice that is replaced by the key_id.
 const KEY: &str = "KEY_ID";
 
-/// What stands for the command that makes a backup of this keyring.
+/// The word in an advice that is replaced by the command that makes a backup of this keyring.
 const CREATE: &str = "claviger backup create FILE";
 
 const BACK_UP: &str = "next: make a backup in which this key is primary: claviger backup create FILE";
