@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +17,7 @@ use crate::harness::{
     images::{Image, image},
     node::Node,
     plugin::Plugin,
-    processes::Run,
+    processes::{Process, Run},
     progress::say,
 };
 
@@ -102,6 +103,28 @@ impl Rig {
     /// Kills the plugin in its container; to start another one is the kubelet's task.
     pub fn kill_plugin(&self) {
         kill_process(self.plugin_process(), Signal::KILL).unwrap();
+    }
+
+    /// Runs a verb that needs only the keyring.
+    pub fn claviger(&self, arguments: &[&str]) -> String {
+        self.plugin.claviger(arguments).unwrap()
+    }
+
+    /// What says where etcd is and what has to be encrypted.
+    pub fn places(&self) -> [String; 2] {
+        let config = self.run.path("state-encryption.yaml");
+        [format!("--etcd-servers={}", self.etcd.endpoints()), format!("--encryption-config={}", config.display())]
+    }
+
+    /// Starts a rotation of the static Pod's keys, with the clock of the tests.
+    pub fn rotate(&self, more: &[&str]) -> Process {
+        let hurried = Path::new(BINARY).with_file_name("examples").join("hurried");
+        assert!(hurried.exists(), "build it first: cargo build --example hurried");
+        let mut command = Command::new(hurried);
+        command.arg("rotate").args(more).args(self.places());
+        command.arg("--state-dir").arg(self.plugin.state_dir()).arg("--socket").arg(self.socket());
+        command.arg("--kubeconfig").arg(self.api.kubeconfig());
+        self.run.start("rotation", command).unwrap()
     }
 
     /// What the kubelet and containerd logged.
