@@ -31,6 +31,8 @@ mod harness;
 mod lean;
 #[cfg(feature = "default")]
 mod memory;
+#[cfg(feature = "default")]
+mod migrating;
 #[cfg_attr(not(feature = "default"), allow(dead_code, reason = "the tests of the absent features use it"))]
 mod oracle;
 #[cfg(feature = "default")]

@@ -93,7 +93,7 @@ fn section(text: &str) -> (&str, Vec<&str>) {
 }
 
 /// Whether `seen` has the parts of `line` in their order.
-fn matches(seen: &str, line: &str) -> bool {
+pub(crate) fn matches(seen: &str, line: &str) -> bool {
     let mut rest = seen;
     line.split('…').map(str::trim).all(|part| match rest.find(part) {
         Some(at) => {

@@ -100,6 +100,11 @@ impl Coverage {
         self.entries.values().any(|providers| providers.write(provider))
     }
 
+    /// Whether no provider that encrypts writes any resource.
+    pub fn writes_only_plaintext(&self) -> bool {
+        self.entries.values().all(|providers| providers.write(IDENTITY))
+    }
+
     /// Returns all providers, by the prefixes that they store. One may come several times.
     pub fn providers(&self) -> impl Iterator<Item = &str> {
         let entries = self.entries.values().flat_map(|providers| &providers.entries);

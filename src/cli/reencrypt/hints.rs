@@ -4,7 +4,7 @@ use crate::{reencrypt::FailureKind, scan::judge::FindingKind};
 
 use super::{
     super::given::Given,
-    report::{ReencryptEnd, ReencryptReport},
+    report::{ReencryptEnd, ReencryptReport, ReencryptTarget},
     rounds::SWEEPS,
 };
 
@@ -15,17 +15,25 @@ pub(super) fn hints(report: &ReencryptReport, of_scan: Vec<String>, given: &Give
     let of_failures = report.failures.keys().map(|kind| of_failure(*kind, &again));
     let of_found = report.found.keys().filter_map(|kind| of_finding(*kind, given));
     let is_over = matches!(report.end, ReencryptEnd::Done | ReencryptEnd::LeftOver);
-    let of_values = of_found.chain(of_scan);
+    let is_plaintext_wanted = report.end == ReencryptEnd::Done && report.target == ReencryptTarget::Plaintext;
+    let of_values = of_found.filter(|_| !is_plaintext_wanted).chain(of_scan);
     of_end.into_iter().chain(of_failures.filter(|_| is_over)).chain(of_values.filter(|_| is_over)).collect()
 }
 
 fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String> {
     Some(match report.end {
+        ReencryptEnd::Done if report.target != ReencryptTarget::PrimaryKey => format!(
+            "before you remove a provider, look again when every API server uses this EncryptionConfiguration: {}",
+            given.command("claviger scan")
+        ),
         ReencryptEnd::Done => format!("keep a proof: {}", given.command("claviger verify --to FILE")),
         ReencryptEnd::DryRun if report.rest == 0 => return None,
         ReencryptEnd::DryRun => format!("re-encrypt them: {again}"),
         ReencryptEnd::Incomplete => format!("see what is wrong: {}", given.command("claviger scan")),
         ReencryptEnd::Interrupted => format!("go on: {again}"),
+        ReencryptEnd::NotAdopted if report.target != ReencryptTarget::PrimaryKey => format!(
+            "it may not have taken up the EncryptionConfiguration: restart it, or wait a minute if it reloads the file. Then go on: {again}"
+        ),
         ReencryptEnd::NotAdopted => format!(
             "see which key each API server has: {}. It may use another EncryptionConfiguration than the scan. \
              Then go on: {again}",
@@ -101,7 +109,7 @@ mod tests {
 
     fn left_over(sweeps: u32) -> ReencryptReport {
         ReencryptReport {
-            is_ours: true,
+            target: ReencryptTarget::PrimaryKey,
             format: "claviger/reencrypt/v1",
             end: ReencryptEnd::LeftOver,
             reason: None,
@@ -124,6 +132,17 @@ mod tests {
             seconds: 1.0,
             incomplete: Vec::new(),
         }
+    }
+
+    #[test]
+    fn an_api_server_that_writes_with_another_provider_is_not_said_to_lack_a_key() {
+        let ended = |end| ReencryptReport { end, target: ReencryptTarget::OtherProvider, ..left_over(1) };
+        let hint = |end| hints(&ended(end), Vec::new(), &Given::default()).remove(0);
+        assert!(hint(ReencryptEnd::NotAdopted).starts_with("it may not have taken up the EncryptionConfiguration: "));
+        assert!(hint(ReencryptEnd::Done).ends_with("uses this EncryptionConfiguration: claviger scan"));
+        let headline = super::super::text::headline(&ended(ReencryptEnd::NotAdopted));
+        let expected = "The API server does not write as the EncryptionConfiguration says: 60 objects were rewritten, 3 objects are left";
+        assert_eq!(headline, expected);
     }
 
     #[test]

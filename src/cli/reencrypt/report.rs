@@ -6,7 +6,10 @@ use serde::Serialize;
 
 use crate::{
     reencrypt::{FailureKind, NamedFailure, SweepEnd, SweepOutcome},
-    scan::{judge::FindingKind, report::Finding},
+    scan::{
+        judge::FindingKind,
+        report::{Finding, GroupRow, ScanReport},
+    },
 };
 
 use super::{super::failure::Exit, census::Census, rounds::Rounds};
@@ -39,6 +42,17 @@ pub(super) enum ReencryptEnd {
     Unreachable,
     /// What answered is no API server that can be used.
     NotAnApiServer,
+}
+
+/// What the EncryptionConfiguration has the API server write with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReencryptTarget {
+    /// Claviger's provider, for one resource at least.
+    PrimaryKey,
+    /// Other providers.
+    OtherProvider,
+    /// Nothing that encrypts, and the operator wants it so.
+    Plaintext,
 }
 
 /// How many objects of a resource have to be rewritten.
@@ -84,9 +98,8 @@ pub(super) struct ReencryptReport {
     pub(super) left: Vec<String>,
     /// How many objects are still to be written, without those that were left by name.
     pub(super) rest: u64,
-    /// Whether the EncryptionConfiguration writes with claviger's provider.
     #[serde(skip)]
-    pub(super) is_ours: bool,
+    pub(super) target: ReencryptTarget,
     /// Events that are not as configured.
     pub(super) events: u64,
     pub(super) seconds: f64,
@@ -100,9 +113,10 @@ impl ReencryptReport {
         before: BTreeMap<String, u64>,
         rounds: Rounds,
         (api_server, is_dry): (Option<String>, bool),
+        target: ReencryptTarget,
     ) -> Self {
         let Rounds { census, outcome, sweeps } = rounds;
-        let (end, reason) = end(&census, outcome.as_ref(), is_dry);
+        let (end, reason) = end(&census, outcome.as_ref(), is_dry, target);
         let sum = |of: fn(&SweepOutcome) -> u64| outcome.as_ref().map_or(0, of);
         let (written, unchanged, gone) = (sum(|one| one.written), sum(|one| one.unchanged), sum(|one| one.gone));
         let (conflicts, busy) = (sum(|one| one.conflicts), sum(|one| one.busy));
@@ -113,7 +127,7 @@ impl ReencryptReport {
             reason,
             api_server,
             rest: census.count(),
-            is_ours: true,
+            target,
             resources: resources(before, &census.stale),
             damaged: damaged(&census.report.findings),
             found: census.report.found,
@@ -149,6 +163,13 @@ impl ReencryptReport {
     }
 }
 
+/// Whether nothing is left over but Secrets in plaintext that an entry covers. If no entry encrypts, that is what they
+/// are to be.
+fn is_wanted_plaintext(report: &ScanReport) -> bool {
+    let is_uncovered = |row: &GroupRow| row.is_uncovered && row.found.contains(&FindingKind::Plaintext);
+    report.found.keys().all(|kind| *kind == FindingKind::Plaintext) && !report.groups.iter().any(is_uncovered)
+}
+
 fn damaged(findings: &[Finding]) -> Vec<String> {
     let damaged = findings.iter().filter(|finding| finding.kind == FindingKind::Damaged);
     damaged.filter_map(|finding| finding.key.clone()).collect()
@@ -162,13 +183,19 @@ fn resources(mut before: BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> 
     before.into_iter().map(|(resource, before)| StaleResource { now: now(&resource), resource, before }).collect()
 }
 
-fn end(census: &Census, outcome: Option<&SweepOutcome>, is_dry: bool) -> (ReencryptEnd, Option<String>) {
+fn end(
+    census: &Census,
+    outcome: Option<&SweepOutcome>,
+    is_dry: bool,
+    target: ReencryptTarget,
+) -> (ReencryptEnd, Option<String>) {
     let ended = outcome.map(|outcome| &outcome.end);
     match ended {
         _ if census.is_incomplete() => (ReencryptEnd::Incomplete, None),
         _ if is_dry => (ReencryptEnd::DryRun, None),
         // The last scan decides, whatever a sweep has met.
         _ if census.is_clean() => (ReencryptEnd::Done, None),
+        _ if target == ReencryptTarget::Plaintext && is_wanted_plaintext(&census.report) => (ReencryptEnd::Done, None),
         Some(SweepEnd::Interrupted) => (ReencryptEnd::Interrupted, None),
         Some(SweepEnd::OtherCluster) => (ReencryptEnd::OtherCluster, None),
         Some(SweepEnd::NotAdopted) => (ReencryptEnd::NotAdopted, None),

@@ -115,7 +115,7 @@ impl Sweeping<'_> {
     }
 }
 
-const WAITING: &str = "waiting for the API server: it answers without writing; it asks the plugin for the primary key at least once a minute";
+const WAITING: &str = "waiting for the API server: it answers without writing; within a minute it learns of a new primary key, and, if it reloads the file, of a changed EncryptionConfiguration";
 
 fn live(place: &ScanPlace) -> Option<Servers> {
     match place {

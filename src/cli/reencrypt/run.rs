@@ -33,7 +33,7 @@ use super::{
     args::ReencryptArgs,
     census::Census,
     hints::hints,
-    report::ReencryptReport,
+    report::{ReencryptReport, ReencryptTarget},
     rounds::{Rounds, Sweeping},
     text,
 };
@@ -79,12 +79,20 @@ pub(in crate::cli) fn run(mut args: ReencryptArgs, global: &Global) -> Result<Ex
     };
     let of_scan = ScanAdvice::of(&rounds.census, &input, global);
     let asked = api.filter(|_| rounds.sweeps > 0).map(|api| api.url().to_owned());
-    let mut report = ReencryptReport::new(before, rounds, (asked, args.dry_run));
-    let provider = format!("kms:v2:{provider}");
-    report.is_ours = input.judge.coverage.as_ref().is_some_and(|coverage| coverage.is_written_by(&provider));
+    let mut report = ReencryptReport::new(before, rounds, (asked, args.dry_run), target(&input, &provider, &args));
     report.seconds = begin.elapsed().as_secs_f64();
     show(&report, of_scan, global)?;
     Ok(report.exit())
+}
+
+/// Returns what the API server writes with, if it uses this EncryptionConfiguration.
+fn target(input: &ScanInput, provider: &str, args: &ReencryptArgs) -> ReencryptTarget {
+    let provider = format!("kms:v2:{provider}");
+    match &input.judge.coverage {
+        Some(coverage) if coverage.is_written_by(&provider) => ReencryptTarget::PrimaryKey,
+        Some(coverage) if args.risk_plaintext && coverage.writes_only_plaintext() => ReencryptTarget::Plaintext,
+        _ => ReencryptTarget::OtherProvider,
+    }
 }
 
 /// Writes to the audit log that objects are about to be written in plaintext. Without a state directory here, the line

@@ -8,7 +8,7 @@ use crate::{
 
 use super::{
     super::output,
-    report::{ReencryptEnd, ReencryptReport},
+    report::{ReencryptEnd, ReencryptReport, ReencryptTarget},
 };
 
 /// How many objects of each kind are named.
@@ -18,17 +18,23 @@ const NAMED: usize = 5;
 pub(super) fn headline(report: &ReencryptReport) -> String {
     let (written, rest) = (were_written(report.written), left(report.rest));
     match report.end {
-        ReencryptEnd::Done if report.sweeps == 0 && report.is_ours => {
+        ReencryptEnd::Done if report.sweeps == 0 && report.target == ReencryptTarget::PrimaryKey => {
             "Nothing to re-encrypt: every value that has to be is under the primary key".to_owned()
         }
         ReencryptEnd::Done if report.sweeps == 0 => {
             "Nothing to re-encrypt: every value is under the provider that the EncryptionConfiguration names first"
                 .to_owned()
         }
+        ReencryptEnd::Done if report.target == ReencryptTarget::Plaintext => {
+            format!("All in plaintext: {written}, and a scan found nothing that is encrypted")
+        }
         ReencryptEnd::Done => format!("All re-encrypted: {written}, and a scan found nothing left over"),
         ReencryptEnd::DryRun => format!("{} would be rewritten", objects(report.rest)),
         ReencryptEnd::Incomplete => "A scan could not read everything, so something may be left over".to_owned(),
         ReencryptEnd::Interrupted => format!("Interrupted: {written}, {rest}"),
+        ReencryptEnd::NotAdopted if report.target != ReencryptTarget::PrimaryKey => {
+            format!("The API server does not write as the EncryptionConfiguration says: {written}, {rest}")
+        }
         ReencryptEnd::NotAdopted => format!("The API server does not write under the primary key: {written}, {rest}"),
         ReencryptEnd::OtherCluster => format!("The API server is another cluster's: it does not use this etcd; {rest}"),
         ReencryptEnd::Denied => format!("This user lacks a right: {written}, {rest}"),
