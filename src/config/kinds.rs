@@ -16,6 +16,8 @@ pub enum ValueKind {
     Number(u32),
     /// A list. Contains an example.
     List(&'static str),
+    /// A list of some of these words.
+    WordList(&'static [&'static str]),
 }
 
 impl ValueKind {
@@ -23,14 +25,16 @@ impl ValueKind {
     pub fn expected(self) -> String {
         match self {
             Self::Text(_) => "text in quotes".to_owned(),
-            Self::Words(words) => {
-                let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
-                format!("one of {}, in quotes", words.join(", "))
-            }
+            Self::Words(words) => format!("one of {}, in quotes", quoted(words)),
             Self::Number(_) => "a number that is not negative, without quotes".to_owned(),
             Self::List(example) => format!("a list such as {example}"),
+            Self::WordList(words) => format!("a list of some of {}", quoted(words)),
         }
     }
+}
+
+fn quoted(words: &[&str]) -> String {
+    words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Every setting, with what its value is.
@@ -42,7 +46,7 @@ pub const KINDS: [(&str, ValueKind); 17] = [
     ("allow-uid", ValueKind::List("[1001]")),
     ("metrics-listen", ValueKind::Text("127.0.0.1:9808")),
     ("provider-name", ValueKind::Text(DEFAULT_PROVIDER)),
-    ("without", ValueKind::List("[\"landlock\"]")),
+    ("without", ValueKind::WordList(&["memfd-secret", "landlock", "seccomp"])),
     ("log-level", ValueKind::Words(&["debug", "error", "warn", "info"])),
     ("backups", ValueKind::Words(&["none", "listed"])),
     ("etcd-servers", ValueKind::List("[\"https://127.0.0.1:2379\"]")),

@@ -74,6 +74,12 @@ impl Explain for DurableError {
             ),
             Self::Kind { .. } | Self::Path { .. } => refused("give another path"),
             Self::Mode { path, expected, .. } => refused(&format!("chmod {expected:04o} {}", quoted(path))),
+            Self::Owner { path, expected, found: 0 } if *expected > 0 => refused(&format!(
+                "if uid {expected}, the owner of the directory, is to use it: chown {expected} {}; if it was root's before: \
+                 chown root {}",
+                quoted(path),
+                quoted(path.parent().unwrap_or(path))
+            )),
             Self::Owner { path, expected, .. } => refused(&format!("chown {expected} {}", quoted(path))),
             Self::DirectoryMode { path, expected, .. } => refused(&format!(
                 "use a directory that only claviger uses; if this is one: chmod {expected:04o} {}",

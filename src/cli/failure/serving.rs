@@ -72,11 +72,15 @@ fn right_value(value: &str, kind: ValueKind) -> String {
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
     match kind {
         ValueKind::Text(_) if is_plain && !is_number => format!("{value:?}"),
-        ValueKind::Words(words) if words.contains(&value) => format!("{value:?}"),
         ValueKind::Text(example) => format!("{example:?}"),
-        ValueKind::Words(words) => format!("{:?}", words.last().unwrap_or(&"")),
+        ValueKind::Words(words) => {
+            let bare = value.trim_matches(['"', '\'']);
+            let meant = words.iter().find(|word| word.eq_ignore_ascii_case(bare));
+            format!("{:?}", meant.or(words.last()).unwrap_or(&""))
+        }
         ValueKind::Number(example) => example.to_string(),
         ValueKind::List(example) => example.to_owned(),
+        ValueKind::WordList(_) => "[]".to_owned(),
     }
 }
 
@@ -86,8 +90,13 @@ fn several(value: &str) -> String {
     value.split(',').map(str::trim).collect::<Vec<_>>().join(&format!("{quote}, {quote}"))
 }
 
-/// Returns the path as it would be if it were relative to the directory of the configuration.
+/// Returns the path that was probably meant: one whose first slash is missing, or one beside the configuration.
 fn absolute(file: &Path, value: &Path) -> PathBuf {
+    let from_root = Path::new("/").join(value);
+    let mut above = value.components();
+    if above.next_back().is_some() && above.next().is_some_and(|first| Path::new("/").join(first).is_dir()) {
+        return from_root;
+    }
     let path = file.parent().unwrap_or(Path::new("/")).join(value);
     std::path::absolute(&path).unwrap_or(path)
 }
@@ -147,6 +156,11 @@ mod tests {
             assert!(!is_value(&right) && is_value(&format!("{key} = {{}}")), "{right}");
         }
         assert_eq!(example("log-level", "info", ValueKind::Words(&["debug", "info"])), "log-level = \"info\"");
+        assert_eq!(example("backups", "\"None\"", ValueKind::Words(&["none", "listed"])), "backups = \"none\"");
+        assert_eq!(example("backups", "\"no\"", ValueKind::Words(&["none", "listed"])), "backups = \"listed\"");
+        let meant = |value: &str| absolute(Path::new("/etc/claviger/config.toml"), Path::new(value));
+        assert_eq!(meant("usr/local/keys"), Path::new("/usr/local/keys"));
+        assert_eq!([meant("ca.crt"), meant("pki/ca.crt")].map(|path| path.starts_with("/etc/claviger")), [true; 2]);
         assert_eq!(example("socket", "/run/own/kms.sock", ValueKind::Text("/a")), "socket = \"/run/own/kms.sock\"");
     }
 }
