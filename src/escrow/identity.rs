@@ -12,7 +12,7 @@ use std::{
 use age::x25519;
 use zeroize::Zeroizing;
 
-use super::line::is_share;
+use super::line::{bare, is_share};
 #[cfg(feature = "shares")]
 use super::share::{self, Share, ShareError};
 
@@ -125,7 +125,7 @@ impl Identities {
     /// When `text` contains no identity, another kind of line, or shares that do not give an identity.
     pub fn parse(text: &str) -> Result<Self, IdentityError> {
         let is_identity = |line: &&str| !line.is_empty() && !line.starts_with('#') && !is_share(line);
-        let lines = text.lines().map(str::trim).filter(is_identity);
+        let lines = text.lines().map(bare).filter(is_identity);
         let identities: Result<Vec<_>, _> = lines.map(x25519::Identity::from_str).collect();
         let mut identities = identities.map_err(|_| IdentityError::NotIdentity)?;
         identities.extend(of_shares(text)?);
@@ -187,17 +187,28 @@ fn of_shares(text: &str) -> Result<Option<x25519::Identity>, IdentityError> {
 
 #[cfg(not(feature = "shares"))]
 fn of_shares(text: &str) -> Result<Option<x25519::Identity>, IdentityError> {
-    if text.lines().map(str::trim).any(is_share) { Err(IdentityError::NoShares) } else { Ok(None) }
+    if text.lines().map(bare).any(is_share) { Err(IdentityError::NoShares) } else { Ok(None) }
 }
 
 #[cfg(test)]
 mod tests {
+    use age::secrecy::ExposeSecret;
+
     use super::*;
 
     #[test]
     fn what_is_no_identity_file_is_refused() {
         for text in ["", "# only a comment\n", "age1qqqq", "AGE-SECRET-KEY-1BROKEN", "ssh-ed25519 AAAA"] {
             assert!(matches!(Identities::parse(text), Err(IdentityError::NotIdentity)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_editor_may_have_put_a_byte_order_mark_before_an_identity() {
+        let identity = x25519::Identity::generate();
+        let text = format!("\u{feff}# mine\r\n{}\r\n", identity.to_string().expose_secret());
+        for text in [text.clone(), text.replace("# mine\r\n", ""), format!("{text}{text}")] {
+            assert!(Identities::parse(&text).unwrap().are_of(&Recipient(identity.to_public())), "{text:?}");
         }
     }
 

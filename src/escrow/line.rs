@@ -3,6 +3,12 @@
 /// How a share of an identity begins.
 const SHARE: &str = "claviger-share1";
 
+/// Returns `line` without the blanks around it, and without the byte order mark that some editors put before the first
+/// line of a file.
+pub(super) fn bare(line: &str) -> &str {
+    line.trim_start_matches('\u{feff}').trim()
+}
+
 /// Whether `line` begins as a share does. Case and blanks do not matter.
 pub(super) fn is_share(line: &str) -> bool {
     let found = line.bytes().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| byte.to_ascii_lowercase());

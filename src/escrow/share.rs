@@ -12,7 +12,7 @@ use rand::{TryCryptoRng, rand_core::UnwrapErr};
 use vsss_rs::Gf256;
 use zeroize::Zeroizing;
 
-use super::line::is_share;
+use super::line::{bare, is_share};
 use crate::{
     crypto::{Digest, kdf::SHARE_LABEL},
     memory::{RandomError, fill_random},
@@ -157,7 +157,7 @@ impl Share {
 /// # Errors
 /// When a character of a share is wrong or missing.
 pub fn shares_in(text: &str) -> Result<Vec<Share>, ShareError> {
-    let meant = text.lines().enumerate().filter(|(_, line)| is_share(line));
+    let meant = text.lines().map(bare).enumerate().filter(|(_, line)| is_share(line));
     meant.map(|(place, line)| Share::parse(line, place + 1)).collect()
 }
 
@@ -333,6 +333,11 @@ mod tests {
         for spelt in [line.to_lowercase(), line.replace(' ', ""), line.replace(' ', "  \t"), format!("  {line}\r")] {
             assert!(is_share(&spelt));
             assert_eq!(Share::parse(&spelt, 1).unwrap().line(), share.line());
+            assert_eq!(
+                shares_in(&format!("\u{feff}{spelt}")).unwrap()[0].line(),
+                share.line(),
+                "after a byte order mark"
+            );
         }
         let bare: Vec<char> = line.chars().filter(|character| *character != ' ').collect();
         for place in 0..bare.len() {
