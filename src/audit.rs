@@ -25,6 +25,14 @@ pub enum Event<'a> {
     Add(KeyEvent),
     /// A key is about to become primary. The previous primary key will only unwrap.
     Promote(KeyEvent),
+    /// A key is about to become primary, and the keys before it are about to be marked as compromised.
+    Supersede {
+        /// The key, and the change.
+        #[serde(flatten)]
+        key: KeyEvent,
+        /// The greatest number of a key that others may know.
+        compromised_up_to: u32,
+    },
     /// A key is about to neither wrap nor unwrap.
     Disable(KeyEvent),
     /// A disabled key is about to unwrap again.

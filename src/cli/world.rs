@@ -23,6 +23,7 @@ pub(super) fn record_now(opened: &Opened) -> RecordNow {
         id: key.id(),
         state: key.state(),
         is_backed_up: !unbacked.contains(&key.id()),
+        is_compromised: key.is_compromised(),
     });
     RecordNow {
         digest: opened.digest,

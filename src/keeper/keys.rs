@@ -28,6 +28,8 @@ pub enum Act {
     Add(Vec<KeyId>),
     /// Makes a key the primary one, which wraps.
     Promote(KeyId, BackedUp),
+    /// Makes a key the primary one, and marks every other key up to this number as compromised.
+    Supersede(KeyId, BackedUp, u32),
     /// Disables a key. It then neither wraps nor unwraps.
     Disable(KeyId, Usage),
     /// Enables a key. It then unwraps again.
@@ -215,6 +217,7 @@ fn decide(opened: &mut Opened, act: &Act, now: Time) -> Result<(Keyring, KeyId),
             keyring.add(&others, &mut SysRng, root, *digest, now)?
         }
         Act::Promote(key_id, _) => (keyring.promote(*key_id, *digest, now)?, *key_id),
+        Act::Supersede(key_id, _, newest) => (keyring.supersede(*key_id, *newest, *digest, now)?, *key_id),
         Act::Disable(key_id, _) => (keyring.disable(*key_id, *digest)?, *key_id),
         Act::Enable(key_id) => (keyring.enable(*key_id, *digest)?, *key_id),
         Act::Destroy(key_id, _) => (keyring.destroy(*key_id, *digest)?, *key_id),
@@ -248,7 +251,9 @@ impl Act {
     /// Refuses to disable or destroy a key that values may need, and to promote a key without a backup.
     fn check(&self, opened: &mut Opened) -> Result<(), ChangeKeysError> {
         match self {
-            Self::Promote(key_id, BackedUp::Required) if opened.unbacked().contains(key_id) => {
+            Self::Promote(key_id, BackedUp::Required) | Self::Supersede(key_id, BackedUp::Required, _)
+                if opened.unbacked().contains(key_id) =>
+            {
                 Err(ChangeKeysError::Unbacked { key_id: *key_id, ledger: opened.listed.believe().err() })
             }
             Self::Disable(key_id, usage) => usage.check(opened, *key_id, Verb::Disable),
@@ -258,7 +263,7 @@ impl Act {
                 }
                 usage.check(opened, *key_id, Verb::Destroy)
             }
-            Self::Add(_) | Self::Promote(..) | Self::Enable(_) => Ok(()),
+            Self::Add(_) | Self::Promote(..) | Self::Supersede(..) | Self::Enable(_) => Ok(()),
         }
     }
 
@@ -272,6 +277,9 @@ impl Act {
         match self {
             Self::Add(_) => Event::Add(event(false)),
             Self::Promote(_, backed_up) => Event::Promote(event(*backed_up == BackedUp::Waived)),
+            Self::Supersede(_, backed_up, newest) => {
+                Event::Supersede { key: event(*backed_up == BackedUp::Waived), compromised_up_to: *newest }
+            }
             Self::Enable(_) => Event::Enable(event(false)),
             Self::Disable(_, usage) => Event::Disable(event(usage.is_waived())),
             Self::Destroy(_, usage) => Event::Destroy(event(usage.is_waived())),

@@ -76,7 +76,7 @@ mod tests {
             testing::{opened, set_up},
         },
         keyring::testing::now,
-        plan::{Phase, PlanId, ROTATION_MAX},
+        plan::{Aim, Phase, PlanId, ROTATION_MAX},
         text::tampering,
     };
 
@@ -86,7 +86,7 @@ mod tests {
         let before = opened(&dir);
         assert_eq!(load_plan(&dir, &before).unwrap(), None);
         let left = BTreeSet::from([b"/registry/secrets/a/b".to_vec(), vec![0xff, b'\n']]);
-        let mut plan = RotationPlan::begin(PlanId([7; 16]), (before.digest, 1), None, left, now());
+        let mut plan = RotationPlan::begin(PlanId([7; 16]), (before.digest, 1), Aim::default(), left, now());
         write_plan(&dir, &Means::default(), &plan).unwrap();
         assert_eq!(load_plan(&dir, &before).unwrap(), Some(plan.clone()));
         plan.key = Some(before.keyring.primary().id());

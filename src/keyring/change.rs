@@ -119,6 +119,18 @@ impl Keyring {
         Ok(next)
     }
 
+    /// Makes `key_id` primary, and marks every other key up to the number `newest` as compromised.
+    ///
+    /// # Errors
+    /// When `key_id` is not pending, or is compromised.
+    pub fn supersede(&self, key_id: KeyId, newest: u32, record: Digest, now: Time) -> NextKeyring {
+        let mut next = self.promote(key_id, record, now)?;
+        for key in next.keys_mut().filter(|key| key.seq <= newest && key.id() != key_id) {
+            key.compromised = true;
+        }
+        Ok(next)
+    }
+
     /// Disables `key_id`: it neither wraps nor unwraps.
     ///
     /// # Errors
@@ -379,6 +391,19 @@ mod tests {
         let next = fixture.keyring.rekey(&mut SysRng, &fixture.root, vec![z.clone()], RECORD);
         fixture.take(next);
         assert_eq!(fixture.keyring.recoveries(), [z]);
+    }
+
+    #[test]
+    fn a_key_that_supersedes_others_marks_them_as_compromised() {
+        let Fixture { root, keyring } = Fixture::new();
+        let (keyring, third) = keyring.add(&[], &mut SysRng, &root, RECORD, now()).unwrap();
+        let (keyring, fourth) = keyring.add(&[], &mut SysRng, &root, RECORD, now()).unwrap();
+        let next = keyring.supersede(third, 3, RECORD, now()).unwrap();
+        assert_eq!(next.primary().id(), third);
+        let marked = next.keys().map(|key| (key.id().seq(), key.is_compromised())).collect::<Vec<_>>();
+        assert_eq!(marked, [(1, true), (2, true), (3, false), (fourth.seq(), false)]);
+        let reread = record::decode(&record::encode(&next, &root).unwrap(), &root, UUID);
+        assert!(reread.is_ok(), "the primary key is not among them");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::{
 /// The longest file in bytes.
 pub const ROTATION_MAX: usize = 512 * 1024;
 const KIND: &str = "rotation";
+const COMPROMISE: &str = "compromise";
 
 /// Why the plan of a rotation was refused.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,9 @@ impl RotationPlan {
         writer.line(&format!("since {}", self.since));
         writer.line(&format!("began {}", base64(&self.began.0)));
         writer.line(&format!("newest {}", self.newest));
+        if self.is_compromise {
+            writer.line(COMPROMISE);
+        }
         if let Some(key) = self.key {
             writer.line(&format!("key {key}"));
         }
@@ -92,6 +96,7 @@ fn read(lines: &mut LineReader<'_>) -> Result<RotationPlan, TextError> {
     let since = lines.field("since", "`since <time>`", Time::parse)?;
     let began = lines.field("began", "`began <base64 SHA-256>`", |text| base64_array(text).map(Digest))?;
     let newest = lines.field("newest", "`newest <number>`, up to 2^31", text::seq)?;
+    let is_compromise = optional(lines, COMPROMISE, "`compromise`", |rest| rest.is_empty().then_some(()))?.is_some();
     let key = optional(lines, "key ", "`key <key_id>`", |text| text.parse::<KeyId>().ok())?;
     let report = optional(lines, "report ", "`report <base64 SHA-256>`", |text| base64_array(text).map(Digest))?;
     let mut left = BTreeSet::new();
@@ -99,7 +104,7 @@ fn read(lines: &mut LineReader<'_>) -> Result<RotationPlan, TextError> {
         left.insert(key);
     }
     lines.end()?;
-    Ok(RotationPlan { id, phase, began, newest, key, left, since, report })
+    Ok(RotationPlan { id, phase, began, newest, is_compromise, key, left, since, report })
 }
 
 fn optional<T>(
@@ -115,14 +120,14 @@ fn optional<T>(
 mod tests {
     use rand::rngs::SysRng;
 
-    use super::*;
+    use super::{super::rotation::Aim, *};
     use crate::keyring::testing::now;
 
     const UUID: Uuid = Uuid([7; 16]);
 
     fn text(root: &RootKey, change: impl FnOnce(&str) -> String) -> Vec<u8> {
         let left = BTreeSet::from([b"a".to_vec(), b"b".to_vec()]);
-        let plan = RotationPlan::begin(PlanId([1; 16]), (Digest([2; 32]), 1), None, left, now());
+        let plan = RotationPlan::begin(PlanId([1; 16]), (Digest([2; 32]), 1), Aim::default(), left, now());
         let bytes = plan.encode(UUID, root).unwrap();
         let text = String::from_utf8(bytes).unwrap();
         let (lines, _) = text.split_once("---").unwrap();
@@ -148,6 +153,7 @@ mod tests {
             ("since ", "since 1", "`since <time>`"),
             ("began ", "began !", "`began <base64 SHA-256>`"),
             ("newest 1", "newest 01", "`newest <number>`, up to 2^31"),
+            ("-> left YQ==", "compromise 1", "`compromise`"),
             ("-> left YQ==", "key k", "`key <key_id>`"),
             ("-> left YQ==", "report k", "`report <base64 SHA-256>`"),
             ("-> left YQ==", "-> left YQ", "`-> left <base64 key>`"),

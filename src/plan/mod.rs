@@ -5,7 +5,7 @@
 //! plan of a rotation that was interrupted is a hint and proves nothing.
 //!
 //! ```text
-//! next -> step, progress;   retire, next -> count -> rules, world;   step -> count;   encoding -> rotation;   progress -> world
+//! next -> step, progress;   step -> retire, rotation;   retire, next -> count -> rules, world;   encoding -> rotation;   progress -> world
 //! ```
 //!
 //! Source: `docs/rotate.md`.
@@ -36,7 +36,7 @@ pub use self::{
     next::next,
     progress::RotationProgress,
     retire::{KeyScan, RetireProgress, RetireStep, Unsettled, retire},
-    rotation::{Phase, PlanId, RotationPlan},
+    rotation::{Aim, Phase, PlanId, RotationPlan},
     step::{Action, Hold, NextStep, Refused, Wait},
     world::{ApiServers, ClusterNow, ConnectionNow, KeyNow, NodeNow, RecordNow, Scanned, ServedNow, Ticks, Timeouts},
 };

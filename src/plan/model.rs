@@ -36,7 +36,10 @@ const STEP: Duration = Duration::from_secs(90);
 /// For how many steps after its last good Status an API server writes under its seed.
 const COASTING: u8 = 2;
 
-/// A record: its keys, each with its state.
+/// Longer spans are not told apart.
+const LONG: u8 = 4;
+
+/// A record: its keys, each with its state. In a compromise, others may know every key but the newest.
 type Keys = Vec<(u32, State)>;
 
 /// A write that an API server has begun.
@@ -57,6 +60,12 @@ struct Pair {
     seed: u32,
     /// Steps since its last good Status.
     age: u8,
+    /// How many steps lie between the first and the last Status of a run without a gap or an Encrypt.
+    steady: Option<u8>,
+    /// For how many steps the plugin has served its primary key.
+    primary_for: u8,
+    /// Whether the API server is paused. Its write may then reach etcd much later.
+    is_frozen: bool,
     write: Option<UnderWay>,
 }
 
@@ -102,11 +111,17 @@ enum ModelEvent {
     Commit(usize),
     /// A write fails.
     Abort(usize),
+    /// An API server is paused. This happens only in a compromise, whose end disables a key.
+    Freeze(usize),
+    /// It goes on.
+    Thaw(usize),
 }
 
 /// Which cluster is explored, and by which rules.
 struct Exploration {
     rules: Rules,
+    /// Whether others may know the first key.
+    is_compromise: bool,
     /// How many nodes the keyring has.
     nodes: usize,
     /// How many API servers there are. Those beyond the nodes have a copy of the keyring file.
@@ -124,6 +139,16 @@ fn primary(keys: &Keys) -> u32 {
     keys.iter().find(|(_, state)| *state == State::Primary).unwrap().0
 }
 
+impl Pair {
+    fn ask_status(&mut self) {
+        self.steady = Some(match self.steady {
+            Some(steady) if self.age <= 1 => (steady + self.age).min(LONG),
+            _ => 0,
+        });
+        self.age = 0;
+    }
+}
+
 impl ModelCluster {
     fn keys(&self) -> &Keys {
         self.records.last().unwrap()
@@ -133,19 +158,28 @@ impl ModelCluster {
         Ticks(STEP * u32::from(self.now))
     }
 
-    fn world(&self, nodes: usize) -> ClusterNow {
+    fn world(&self, nodes: usize, is_compromise: bool) -> ClusterNow {
         let newest = self.records.len() - 1;
-        let keys = self.keys().iter().map(|(seq, state)| KeyNow { id: key(*seq), state: *state, is_backed_up: true });
+        let is_superseded = is_compromise && primary(self.keys()) > 1;
+        let keys = self.keys().iter().map(|(seq, state)| KeyNow {
+            id: key(*seq),
+            state: *state,
+            is_backed_up: true,
+            is_compromised: is_superseded && *seq < primary(self.keys()),
+        });
         let wanted = self.plan.as_ref().and_then(|plan| plan.key);
         let node = |(number, pair): (usize, &Pair)| NodeNow {
             name: number.to_string(),
             is_skipped: false,
-            connections: vec![connection(Some(key(pair.seed)), Duration::ZERO)],
+            connections: vec![connection(
+                Some(key(pair.seed)),
+                STEP * u32::from(pair.steady.filter(|_| pair.age <= 1).unwrap_or(0)),
+            )],
             serves: pair.serves.map(|record| ServedNow {
                 record: digest(record),
                 primary: key(primary(&self.records[record])),
                 canary: wanted.filter(|wanted| self.records[record].iter().any(|(seq, _)| key(*seq) == *wanted)),
-                primary_for: Duration::ZERO,
+                primary_for: STEP * u32::from(pair.primary_for),
             }),
         };
         ClusterNow {
@@ -159,13 +193,22 @@ impl ModelCluster {
             timeouts: Timeouts::default(),
             can_back_up: false,
             needs_no_backup: false,
+            is_compromise,
         }
     }
 
-    fn scan(&self, failed: u64) -> Scanned {
+    fn scan(&self, failed: u64, is_settled: bool) -> Scanned {
         let stale = self.objects.iter().filter(|under| **under != primary(self.keys())).count() as u64;
         let primary = key(primary(self.keys()));
-        Scanned { primary, stale, under_other_keys: stale, failed: failed.min(stale), ..clean(self.ticks()) }
+        Scanned {
+            primary,
+            stale,
+            under_other_keys: stale,
+            in_need: stale,
+            failed: failed.min(stale),
+            is_settled,
+            ..clean(self.ticks())
+        }
     }
 
     fn is_proven(&self) -> bool {
@@ -177,17 +220,18 @@ impl ModelCluster {
         let Some(mut progress) = self.progress.take() else { return };
         let mut plan = self.plan.clone();
         match action {
-            Action::Scan => progress.scanned = Some(self.scan(0)),
+            Action::Scan { is_settled } => progress.scanned = Some(self.scan(0, is_settled)),
             Action::Count => progress.counted = Some(counted(self.ticks(), self.pairs.len() as u64)),
-            Action::Begin(key) => {
+            Action::Begin(aim) => {
                 let began = digest(self.records.len() - 1);
                 let newest = self.keys().iter().map(|(seq, _)| *seq).max().unwrap();
-                plan = Some(RotationPlan::begin(PlanId([0; 16]), (began, newest), key, BTreeSet::new(), now()));
+                plan = Some(RotationPlan::begin(PlanId([0; 16]), (began, newest), aim, BTreeSet::new(), now()));
             }
             Action::Add => plan.as_mut().unwrap().key = Some(self.add()),
             Action::Take(key) => plan.as_mut().unwrap().key = Some(key),
             Action::BackUp(_) => unreachable!("every key is in a backup"),
             Action::Promote(promoted) => self.promote(promoted),
+            Action::Disable(disabled) => self.change(disabled, State::Disabled),
             Action::Promoted => plan.as_mut().unwrap().phase = Phase::Promote,
             Action::Published => {
                 progress.see_published(plan.as_ref().and_then(|plan| plan.key).unwrap(), self.ticks());
@@ -196,10 +240,10 @@ impl ModelCluster {
             }
             Action::Rewrite => {
                 self.rewrite();
-                progress.scanned = Some(self.scan(u64::MAX));
+                progress.scanned = Some(self.scan(u64::MAX, false));
             }
             Action::Finish => {
-                let scanned = self.scan(0);
+                let scanned = self.scan(0, false);
                 if scanned.stale == 0 {
                     plan.as_mut().unwrap().phase = Phase::Done;
                 }
@@ -216,6 +260,12 @@ impl ModelCluster {
         keys.push((seq, State::Pending));
         self.records.push(keys);
         key(seq)
+    }
+
+    fn change(&mut self, changed: KeyId, state: State) {
+        let states = self.keys().iter().map(|(seq, before)| (*seq, if key(*seq) == changed { state } else { *before }));
+        let states = states.collect();
+        self.records.push(states);
     }
 
     fn promote(&mut self, promoted: KeyId) {
@@ -236,10 +286,14 @@ impl ModelCluster {
         }
     }
 
-    fn tick(&mut self) {
+    /// Lets time pass. Only a compromise asks how steady a connection is.
+    fn tick(&mut self, is_compromise: bool) {
         self.now += 1;
         for pair in &mut self.pairs {
             pair.age = pair.age.saturating_add(1).min(COASTING + 1);
+            if is_compromise {
+                pair.primary_for = (pair.primary_for + 1).min(LONG);
+            }
         }
     }
 }
@@ -249,7 +303,16 @@ impl Model for Exploration {
     type Action = ModelEvent;
 
     fn init_states(&self) -> Vec<ModelCluster> {
-        let pair = |number| Pair { serves: Some(0), follows: number < self.nodes, seed: 1, age: 0, write: None };
+        let pair = |number| Pair {
+            serves: Some(0),
+            follows: number < self.nodes,
+            seed: 1,
+            age: 0,
+            steady: None,
+            primary_for: 0,
+            is_frozen: false,
+            write: None,
+        };
         vec![ModelCluster {
             now: 0,
             objects: vec![1; self.objects],
@@ -263,12 +326,13 @@ impl Model for Exploration {
 
     fn actions(&self, state: &ModelCluster, events: &mut Vec<ModelEvent>) {
         let may_crash = state.crashes < self.crashes;
-        if state.now < self.until && state.pairs.iter().all(|pair| pair.write.is_none()) {
+        if state.now < self.until && state.pairs.iter().all(|pair| pair.write.is_none() || pair.is_frozen) {
             events.push(ModelEvent::Tick);
         }
         match &state.progress {
             Some(progress) if !state.is_proven() => {
-                let step = next_by(self.rules, &state.world(self.nodes), state.plan.as_ref(), progress);
+                let step =
+                    next_by(self.rules, &state.world(self.nodes, self.is_compromise), state.plan.as_ref(), progress);
                 if let NextStep::Do(action) = step {
                     events.push(ModelEvent::Go);
                     if action == Action::Add && may_crash {
@@ -284,12 +348,19 @@ impl Model for Exploration {
         }
         for (number, pair) in state.pairs.iter().enumerate() {
             let newest = state.records.len() - 1;
+            if pair.is_frozen {
+                events.push(ModelEvent::Thaw(number));
+            } else if self.is_compromise && may_crash {
+                events.push(ModelEvent::Freeze(number));
+            }
             if pair.serves.is_none() || pair.follows && pair.serves != Some(newest) {
                 events.push(ModelEvent::Follow(number));
             }
             if let Some(record) = pair.serves {
                 let announced = primary(&state.records[record]);
-                if announced != pair.seed {
+                if pair.is_frozen {
+                    // It asks nothing.
+                } else if announced != pair.seed {
                     events.push(ModelEvent::Adopt(number));
                 } else if pair.age > 0 {
                     events.push(ModelEvent::Status(number));
@@ -299,6 +370,7 @@ impl Model for Exploration {
                 }
             }
             match pair.write {
+                _ if pair.is_frozen => {}
                 None if pair.age <= COASTING => {
                     events.extend((0..self.objects).map(|object| ModelEvent::Begin(number, object)));
                 }
@@ -311,10 +383,11 @@ impl Model for Exploration {
     fn next_state(&self, last: &ModelCluster, event: ModelEvent) -> Option<ModelCluster> {
         let mut state = last.clone();
         match event {
-            ModelEvent::Tick => state.tick(),
+            ModelEvent::Tick => state.tick(self.is_compromise),
             ModelEvent::Go => {
                 let progress = state.progress.as_ref()?;
-                let step = next_by(self.rules, &state.world(self.nodes), state.plan.as_ref(), progress);
+                let step =
+                    next_by(self.rules, &state.world(self.nodes, self.is_compromise), state.plan.as_ref(), progress);
                 let NextStep::Do(action) = step else { return None };
                 state.act(action);
             }
@@ -326,16 +399,23 @@ impl Model for Exploration {
             ModelEvent::Call => state.progress = Some(RotationProgress::default()),
             ModelEvent::Follow(number) => {
                 let newest = if state.pairs[number].follows { state.records.len() - 1 } else { 0 };
-                state.pairs[number].serves = Some(newest);
+                let pair = &mut state.pairs[number];
+                let serves = |record: usize| primary(&state.records[record]);
+                if pair.serves.map(serves) != Some(serves(newest)) {
+                    pair.primary_for = 0;
+                }
+                pair.serves = Some(newest);
             }
             ModelEvent::Stop(number) => {
-                state.pairs[number].serves = None;
+                (state.pairs[number].serves, state.pairs[number].steady) = (None, None);
                 state.crashes += 1;
             }
+            ModelEvent::Status(number) if self.is_compromise => state.pairs[number].ask_status(),
             ModelEvent::Status(number) => state.pairs[number].age = 0,
             ModelEvent::Adopt(number) => {
                 let announced = primary(&state.records[state.pairs[number].serves?]);
-                (state.pairs[number].seed, state.pairs[number].age) = (announced, 0);
+                let pair = &mut state.pairs[number];
+                (pair.seed, pair.age, pair.steady) = (announced, 0, None);
             }
             ModelEvent::Begin(number, object) => {
                 let key = state.pairs[number].seed;
@@ -346,6 +426,11 @@ impl Model for Exploration {
                 state.objects[write.object] = write.key;
             }
             ModelEvent::Abort(number) => state.pairs[number].write = None,
+            ModelEvent::Freeze(number) => {
+                state.pairs[number].is_frozen = true;
+                state.crashes += 1;
+            }
+            ModelEvent::Thaw(number) => state.pairs[number].is_frozen = false,
         }
         Some(state)
     }
@@ -354,12 +439,18 @@ impl Model for Exploration {
         vec![
             Property::always(READABLE, |_, state: &ModelCluster| {
                 let reads = |record: usize| {
-                    state.objects.iter().all(|under| state.records[record].iter().any(|(seq, _)| seq == under))
+                    let unwraps =
+                        |under: &u32| state.records[record].iter().any(|(seq, key)| seq == under && key.unwraps());
+                    state.objects.iter().all(unwraps)
                 };
                 state.pairs.iter().filter_map(|pair| pair.serves).all(reads)
             }),
             Property::always(PROVEN, |_, state: &ModelCluster| {
                 !state.is_proven() || state.objects.iter().all(|under| *under == primary(state.keys()))
+            }),
+            Property::always(GIVEN_UP, |model: &Self, state: &ModelCluster| {
+                let unwraps = |(seq, key): &(u32, State)| *seq < primary(state.keys()) && key.unwraps();
+                !(model.is_compromise && state.is_proven() && state.keys().iter().any(unwraps))
             }),
             Property::sometimes(ENDS, |_, state: &ModelCluster| state.is_proven()),
         ]
@@ -368,10 +459,11 @@ impl Model for Exploration {
 
 const READABLE: &str = "every plugin that runs reads every value";
 const PROVEN: &str = "what is proven stays so";
+const GIVEN_UP: &str = "after a compromise, no old key unwraps";
 const ENDS: &str = "a rotation ends";
 
 fn one_node(rules: Rules) -> Exploration {
-    Exploration { rules, nodes: 1, api_servers: 1, objects: 2, until: 10, crashes: 3 }
+    Exploration { rules, is_compromise: false, nodes: 1, api_servers: 1, objects: 2, until: 10, crashes: 3 }
 }
 
 #[test]
@@ -379,10 +471,28 @@ fn one_node_rotates_whatever_dies() {
     holds(one_node(Rules::default()), 1_000_000);
 }
 
+/// A model in which others may know the first key.
+fn compromised(rules: Rules) -> Exploration {
+    Exploration { is_compromise: true, objects: 1, until: 9, crashes: 2, ..one_node(rules) }
+}
+
+#[test]
+fn a_compromise_disables_the_old_key_whatever_dies() {
+    holds(compromised(Rules::default()), 10_000);
+}
+
+#[test]
+fn without_settled_connections_a_compromise_disables_a_key_in_use() {
+    breaks(compromised(Rules::without(Rule::Settle)), READABLE);
+}
+
 #[test]
 fn two_nodes_rotate_whatever_dies() {
     let rules = Rules::default();
-    holds(Exploration { rules, nodes: 2, api_servers: 2, objects: 1, until: 4, crashes: 1 }, 100_000);
+    holds(
+        Exploration { rules, is_compromise: false, nodes: 2, api_servers: 2, objects: 1, until: 4, crashes: 1 },
+        100_000,
+    );
 }
 
 #[test]
@@ -393,12 +503,16 @@ fn without_the_quiet_time_an_old_write_comes_after_the_proof() {
 #[test]
 fn without_the_acknowledgements_a_node_meets_a_key_that_it_lacks() {
     let rules = Rules::without(Rule::Acknowledge);
-    breaks(Exploration { rules, nodes: 2, api_servers: 2, objects: 1, until: 3, crashes: 0 }, READABLE);
+    breaks(
+        Exploration { rules, is_compromise: false, nodes: 2, api_servers: 2, objects: 1, until: 3, crashes: 0 },
+        READABLE,
+    );
 }
 
 #[test]
 fn without_the_count_a_copied_keyring_file_is_taken_for_a_shared_one() {
-    let copied = |rules| Exploration { rules, nodes: 1, api_servers: 2, objects: 1, until: 3, crashes: 0 };
+    let copied =
+        |rules| Exploration { rules, is_compromise: false, nodes: 1, api_servers: 2, objects: 1, until: 3, crashes: 0 };
     let counted = explored(copied(Rules::default()));
     assert_eq!((counted.broken, counted.ends), (Vec::new(), false), "it is refused");
     breaks(copied(Rules::without(Rule::Count)), READABLE);

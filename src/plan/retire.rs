@@ -62,6 +62,14 @@ impl Unsettled {
             Self::NotServed(_) | Self::NoConnection(_) => None,
         }
     }
+
+    /// Returns the nodes that are not as they have to be.
+    pub fn nodes(&self) -> &[String] {
+        match self {
+            Self::NotServed(nodes) | Self::NoConnection(nodes) => nodes,
+            Self::Quiet(_) | Self::Connections { .. } => &[],
+        }
+    }
 }
 
 fn not_settled(connections: u64) -> String {
@@ -114,7 +122,8 @@ pub(super) fn retire_by(rules: Rules, world: &ClusterNow, progress: &RetireProgr
 type RetireGate<T = ()> = Result<T, RetireStep>;
 
 fn decide(rules: Rules, world: &ClusterNow, progress: &RetireProgress) -> RetireGate {
-    let settled = if progress.has_no_api_servers { disconnected(world) } else { settled(rules, world) };
+    let settled =
+        if progress.has_no_api_servers { disconnected(world) } else { settled(rules, world).map_err(RetireStep::Wait) };
     let scan = RetireStep::Scan { is_proof: settled.is_ok() };
     // Comes first, because a value that needs the key is the best reason to keep it.
     let scanned = progress.scanned.filter(|scanned| scanned.record == world.record.digest).ok_or(scan)?;
@@ -145,10 +154,10 @@ fn disconnected(world: &ClusterNow) -> RetireGate {
 }
 
 /// Opens if no API server can write under another key than the primary one any more.
-fn settled(rules: Rules, world: &ClusterNow) -> RetireGate {
+pub(super) fn settled(rules: Rules, world: &ClusterNow) -> Result<(), Unsettled> {
     let missing = world.nodes_without(|serves: &ServedNow| serves.record == world.record.digest);
     if !missing.is_empty() {
-        return Err(RetireStep::Wait(Unsettled::NotServed(missing)));
+        return Err(Unsettled::NotServed(missing));
     }
     if rules.has(Rule::Quiet) {
         quiet(world)?;
@@ -157,21 +166,21 @@ fn settled(rules: Rules, world: &ClusterNow) -> RetireGate {
 }
 
 /// Opens after the quiet time, for API servers that are not connected any more.
-fn quiet(world: &ClusterNow) -> RetireGate {
+fn quiet(world: &ClusterNow) -> Result<(), Unsettled> {
     let served = asked(world).filter_map(|node| node.serves.as_ref()).map(|serves| serves.primary_for).min();
     match world.timeouts.quiet().saturating_sub(served.unwrap_or_default()) {
         Duration::ZERO => Ok(()),
-        left => Err(RetireStep::Wait(Unsettled::Quiet(left))),
+        left => Err(Unsettled::Quiet(left)),
     }
 }
 
 /// Opens if each node has a live connection, and all of them have announced the primary key, and nothing else, for
 /// longer than a write can be under way.
-fn adopted(world: &ClusterNow) -> RetireGate {
+fn adopted(world: &ClusterNow) -> Result<(), Unsettled> {
     let unconnected: Vec<String> =
         asked(world).filter(|node| node.connections.is_empty()).map(|node| node.name.clone()).collect();
     if !unconnected.is_empty() {
-        return Err(RetireStep::Wait(Unsettled::NoConnection(unconnected)));
+        return Err(Unsettled::NoConnection(unconnected));
     }
     let primary = world.record.primary();
     let left = asked(world).flat_map(|node| &node.connections).map(|connection| {
@@ -183,7 +192,7 @@ fn adopted(world: &ClusterNow) -> RetireGate {
         None => Ok(()),
         Some(longest) => {
             let connections = u64::try_from(left.len()).unwrap_or(u64::MAX);
-            Err(RetireStep::Wait(Unsettled::Connections { connections, left: *longest }))
+            Err(Unsettled::Connections { connections, left: *longest })
         }
     }
 }

@@ -181,7 +181,7 @@ impl RetireCluster {
 
     fn world(&self) -> ClusterNow {
         let newest = self.newest;
-        let state = |seq, state| KeyNow { id: key(seq), state, is_backed_up: true };
+        let state = |seq, state| KeyNow { id: key(seq), state, is_backed_up: true, is_compromised: false };
         let second = if newest == BEFORE { State::Pending } else { State::Primary };
         let first = first_key(newest).map(|first| state(1, first));
         let keys = first.into_iter().chain([state(2, second)]).collect();
@@ -207,6 +207,7 @@ impl RetireCluster {
             timeouts: Timeouts::default(),
             can_back_up: false,
             needs_no_backup: false,
+            is_compromise: false,
         }
     }
 

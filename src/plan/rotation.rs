@@ -45,6 +45,15 @@ impl Phase {
     }
 }
 
+/// What a rotation is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Aim {
+    /// The key towards which it goes. `None` if it makes one.
+    pub key: Option<KeyId>,
+    /// Whether others may know the keys that exist.
+    pub is_compromise: bool,
+}
+
 /// The plan of a rotation. It is kept on the disk, and is a hint: a command that goes on checks every gate again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RotationPlan {
@@ -56,6 +65,8 @@ pub struct RotationPlan {
     pub began: Digest,
     /// The greatest number of a key when it began, tombs included.
     pub newest: u32,
+    /// Whether others may know every key up to `newest`. Then it does not end before all compromised keys are disabled.
+    pub is_compromise: bool,
     /// The key towards which it goes. `None` until the key is made.
     pub key: Option<KeyId>,
     /// Objects that stay as they are, by their keys in etcd.
@@ -67,17 +78,11 @@ pub struct RotationPlan {
 }
 
 impl RotationPlan {
-    /// Begins a plan at the record `began`, whose greatest number of a key is `newest`. It goes towards `key`, if that
-    /// key exists already.
-    pub fn begin(
-        id: PlanId,
-        (began, newest): (Digest, u32),
-        key: Option<KeyId>,
-        left: BTreeSet<Vec<u8>>,
-        since: Time,
-    ) -> Self {
+    /// Begins a plan at the record `began`, whose greatest number of a key is `newest`.
+    pub fn begin(id: PlanId, (began, newest): (Digest, u32), aim: Aim, left: BTreeSet<Vec<u8>>, since: Time) -> Self {
+        let Aim { key, is_compromise } = aim;
         let phase = if key.is_some() { Phase::Promote } else { Phase::Prepare };
-        Self { id, phase, began, newest, key, left, since, report: None }
+        Self { id, phase, began, newest, is_compromise, key, left, since, report: None }
     }
 
     /// Whether it has not come to its end.

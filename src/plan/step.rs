@@ -2,7 +2,7 @@
 
 use crate::keyring::key_id::KeyId;
 
-use super::{count::CountDoubt, world::Ticks};
+use super::{count::CountDoubt, retire::Unsettled, rotation::Aim, world::Ticks};
 
 /// The next step.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -19,11 +19,14 @@ pub enum NextStep {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Scan every etcd.
-    Scan,
+    Scan {
+        /// Whether no API server can write under another key than the primary one any more.
+        is_settled: bool,
+    },
     /// Count the API servers.
     Count,
-    /// Begin a plan. It goes towards this key, or towards a new one.
-    Begin(Option<KeyId>),
+    /// Begin a plan for this.
+    Begin(Aim),
     /// Make the key of the plan.
     Add,
     /// Note in the plan that its key is this one.
@@ -38,6 +41,8 @@ pub enum Action {
     Published,
     /// Have the API servers write what the last scan found.
     Rewrite,
+    /// Disable this key, which others may know. Nothing is under it, and no API server can write under it.
+    Disable(KeyId),
     /// Note in the plan that it is over, and keep the report of the last scan.
     Finish,
 }
@@ -51,6 +56,8 @@ pub enum Wait {
     Publish(Vec<String>),
     /// API servers may write under the old key until then.
     Quiet(Ticks),
+    /// Compromised keys cannot be disabled yet.
+    Settle(Unsettled),
     /// This many events are under an old key until they expire.
     Events(u64),
 }
@@ -70,6 +77,8 @@ pub enum Refused {
     Uncovered(u64),
     /// Objects are left over that the API server does not write.
     Hold(Hold),
+    /// This many objects that are left by name need a compromised key.
+    InNeed(u64),
 }
 
 /// Objects that are left over.

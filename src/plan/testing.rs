@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    rotation::{Phase, PlanId, RotationPlan},
+    rotation::{Aim, Phase, PlanId, RotationPlan},
     world::{ApiServers, ClusterNow, ConnectionNow, KeyNow, NodeNow, RecordNow, Scanned, ServedNow, Ticks, Timeouts},
 };
 
@@ -19,7 +19,12 @@ pub fn key(seq: u32) -> KeyId {
 
 /// Returns the record with this number. Those with lower numbers are its past.
 pub fn record(number: u8, keys: &[(u32, State)]) -> RecordNow {
-    let keys = keys.iter().map(|(seq, state)| KeyNow { id: key(*seq), state: *state, is_backed_up: true });
+    let keys = keys.iter().map(|(seq, state)| KeyNow {
+        id: key(*seq),
+        state: *state,
+        is_backed_up: true,
+        is_compromised: false,
+    });
     let past = (1..number).rev().map(|number| Digest([number; 32]));
     RecordNow { digest: Digest([number; 32]), past: past.collect(), keys: keys.collect() }
 }
@@ -46,12 +51,14 @@ pub fn world() -> ClusterNow {
         timeouts: Timeouts::default(),
         can_back_up: false,
         needs_no_backup: false,
+        is_compromise: false,
     }
 }
 
 /// Returns a plan towards key 2, which every node serves.
 pub fn plan() -> RotationPlan {
-    let begun = RotationPlan::begin(PlanId([9; 16]), (Digest([1; 32]), 1), Some(key(2)), BTreeSet::new(), now());
+    let aim = Aim { key: Some(key(2)), is_compromise: false };
+    let begun = RotationPlan::begin(PlanId([9; 16]), (Digest([1; 32]), 1), aim, BTreeSet::new(), now());
     RotationPlan { phase: Phase::Sweep, ..begun }
 }
 
@@ -62,10 +69,12 @@ pub fn clean(at: Ticks) -> Scanned {
         at,
         stale: 0,
         under_other_keys: 0,
+        in_need: 0,
         failed: 0,
         events: 0,
         unchangeable: 0,
         uncovered: 0,
+        is_settled: true,
         is_incomplete: false,
     }
 }

@@ -6,13 +6,16 @@ use super::{
     count::CountDoubt,
     next,
     progress::RotationProgress,
-    rotation::{Phase, RotationPlan},
+    retire::Unsettled,
+    rotation::{Aim, Phase, RotationPlan},
     step::{Action, Hold, NextStep, Refused, Wait},
     testing::{clean, connection, counted, key, plan, record, world},
     world::{ClusterNow, NodeNow, Scanned, ServedNow, Ticks},
 };
 use crate::{crypto::Digest, keyring::state::State};
 
+const SCAN: NextStep = NextStep::Do(Action::Scan { is_settled: true });
+const BEGIN: Action = Action::Begin(Aim { key: None, is_compromise: false });
 const NOW: Ticks = Ticks(Duration::from_hours(1));
 
 /// Returns the world at one o'clock.
@@ -38,6 +41,11 @@ fn with_scan(change: impl FnOnce(&mut Scanned)) -> RotationProgress {
     RotationProgress { scanned: Some(scanned), ..seen() }
 }
 
+/// Returns what a rotation is for that finishes an earlier one.
+fn finish(seq: u32) -> Aim {
+    Aim { key: Some(key(seq)), is_compromise: false }
+}
+
 fn step(world: &ClusterNow, plan: &RotationPlan, progress: &RotationProgress) -> NextStep {
     next(world, Some(plan), progress)
 }
@@ -45,16 +53,16 @@ fn step(world: &ClusterNow, plan: &RotationPlan, progress: &RotationProgress) ->
 #[test]
 fn a_rotation_looks_before_it_begins() {
     let fresh = RotationProgress::default();
-    assert_eq!(next(&at_one(), None, &fresh), NextStep::Do(Action::Scan));
+    assert_eq!(next(&at_one(), None, &fresh), SCAN);
     let scanned = RotationProgress { scanned: Some(clean(NOW)), ..fresh };
     assert_eq!(next(&at_one(), None, &scanned), NextStep::Do(Action::Count));
-    assert_eq!(next(&at_one(), None, &seen()), NextStep::Do(Action::Begin(None)));
+    assert_eq!(next(&at_one(), None, &seen()), NextStep::Do(BEGIN));
     let mut silent = at_one();
     silent.nodes[0].serves = None;
     let acknowledge = NextStep::Wait(Wait::Acknowledge(vec!["a".to_owned()]));
     assert_eq!(next(&silent, None, &seen()), acknowledge, "no key is made for a plugin that does not run");
     let done = RotationPlan { phase: Phase::Done, ..plan() };
-    assert_eq!(step(&at_one(), &done, &seen()), NextStep::Do(Action::Begin(None)));
+    assert_eq!(step(&at_one(), &done, &seen()), NextStep::Do(BEGIN));
     let incomplete = with_scan(|scanned| scanned.is_incomplete = true);
     assert_eq!(next(&at_one(), None, &incomplete), NextStep::Refuse(Refused::Incomplete));
     let uncovered = with_scan(|scanned| scanned.uncovered = 3);
@@ -66,9 +74,9 @@ fn a_rotation_looks_before_it_begins() {
 #[test]
 fn values_under_another_key_mean_that_a_rotation_is_unfinished() {
     let unfinished = with_scan(|scanned| (scanned.stale, scanned.under_other_keys) = (5, 1));
-    assert_eq!(next(&at_one(), None, &unfinished), NextStep::Do(Action::Begin(Some(key(2)))));
+    assert_eq!(next(&at_one(), None, &unfinished), NextStep::Do(Action::Begin(finish(2))));
     let plaintext = with_scan(|scanned| scanned.stale = 5);
-    assert_eq!(next(&at_one(), None, &plaintext), NextStep::Do(Action::Begin(None)));
+    assert_eq!(next(&at_one(), None, &plaintext), NextStep::Do(BEGIN));
 }
 
 #[test]
@@ -81,7 +89,7 @@ fn there_must_not_be_more_api_servers_than_nodes() {
     assert_eq!(refused(0, 1), NextStep::Refuse(Refused::Count(CountDoubt::Unknown)));
     assert_eq!(refused(3, 1), NextStep::Refuse(Refused::Count(CountDoubt::TooMany { count: 3, nodes: 1 })));
     assert_eq!(refused(1, 2), NextStep::Refuse(Refused::Count(CountDoubt::Connections { connections: 2, count: 1 })));
-    assert_eq!(refused(1, 0), NextStep::Do(Action::Begin(None)), "an API server that reconnects later");
+    assert_eq!(refused(1, 0), NextStep::Do(BEGIN), "an API server that reconnects later");
     let old = RotationProgress { counted: Some(counted(Ticks::default(), 1)), ..seen() };
     assert_eq!(next(&at_one(), None, &old), NextStep::Do(Action::Count));
 }
@@ -96,7 +104,7 @@ fn a_run_that_died_before_it_noted_its_key_takes_that_key_and_no_other() {
         step(&world, plan, &seen_under(1))
     };
     let made = |number, keys: &[_]| made_by(&plan, number, keys);
-    let (pending, anew) = ((2, State::Pending), NextStep::Do(Action::Begin(None)));
+    let (pending, anew) = ((2, State::Pending), NextStep::Do(BEGIN));
     assert_eq!(made(2, &[primary]), NextStep::Do(Action::Add));
     assert_eq!(made(2, &[primary, pending]), NextStep::Do(Action::Add), "a pending key from before");
     assert_eq!(made(3, &[primary, pending]), NextStep::Do(Action::Take(key(2))));
@@ -131,7 +139,8 @@ fn no_key_is_promoted_before_every_node_reads_with_it_and_a_backup_holds_it() {
     let old = RotationProgress { counted: None, ..seen_under(1) };
     assert_eq!(step(&world, &plan, &old), NextStep::Do(Action::Count));
     let unread = RotationProgress { scanned: None, ..seen_under(1) };
-    assert_eq!(step(&world, &plan, &unread), NextStep::Do(Action::Scan), "a run that goes on looks again");
+    let look = NextStep::Do(Action::Scan { is_settled: false });
+    assert_eq!(step(&world, &plan, &unread), look, "a run that goes on looks again");
     world.record.keys[1].is_backed_up = false;
     assert_eq!(step(&world, &plan, &seen_under(1)), NextStep::Refuse(Refused::NotBackedUp(key(2))));
     world.can_back_up = true;
@@ -174,11 +183,7 @@ fn the_quiet_time_begins_when_every_node_was_seen_to_serve_the_key() {
     published.see_published(key(2), quiet);
     assert_eq!(published.published(key(2)), Some(NOW), "the first time counts");
     let after = ClusterNow { now: quiet, ..at_one() };
-    assert_eq!(
-        step(&after, &plan(), &published),
-        NextStep::Do(Action::Scan),
-        "a scan from before the end proves nothing"
-    );
+    assert_eq!(step(&after, &plan(), &published), SCAN, "a scan from before the end proves nothing");
     let mut slow = ClusterNow { now: quiet, ..at_one() };
     slow.timeouts.request = Duration::from_mins(5);
     assert_eq!(step(&slow, &plan(), &published), NextStep::Wait(Wait::Quiet(NOW.after(Duration::from_secs(503)))));
@@ -195,7 +200,7 @@ fn only_a_clean_scan_after_the_quiet_time_ends_it() {
     let events = with_scan(|scanned| scanned.events = 4);
     assert_eq!(step(&at_one(), &plan(), &events), NextStep::Wait(Wait::Events(4)));
     let later = ClusterNow { now: NOW.after(Duration::from_mins(1)), ..at_one() };
-    assert_eq!(step(&later, &plan(), &events), NextStep::Do(Action::Scan));
+    assert_eq!(step(&later, &plan(), &events), SCAN);
     let uncounted = RotationProgress { counted: None, ..seen() };
     assert_eq!(step(&at_one(), &plan(), &uncounted), NextStep::Do(Action::Count));
     let others = RotationProgress { counted: Some(counted(NOW, 2)), ..seen() };
@@ -210,11 +215,12 @@ fn a_plan_whose_key_was_replaced_is_void() {
     {
         let mut world = ClusterNow { record: record(5, &keys), ..at_one() };
         world.nodes[0].serves.as_mut().unwrap().record = world.record.digest;
-        assert_eq!(step(&world, &plan(), &seen()), NextStep::Do(Action::Scan), "the last scan was about another key");
-        assert_eq!(step(&world, &plan(), &seen_under(primary)), NextStep::Do(Action::Begin(None)));
+        let look = step(&world, &plan(), &seen());
+        assert!(matches!(look, NextStep::Do(Action::Scan { .. })), "the last scan was about another key");
+        assert_eq!(step(&world, &plan(), &seen_under(primary)), NextStep::Do(BEGIN));
         let mut stale = seen_under(primary);
         stale.scanned.as_mut().unwrap().under_other_keys = 1;
-        assert_eq!(step(&world, &plan(), &stale), NextStep::Do(Action::Begin(Some(key(primary)))));
+        assert_eq!(step(&world, &plan(), &stale), NextStep::Do(Action::Begin(finish(primary))));
     }
 }
 
@@ -222,4 +228,62 @@ fn a_plan_whose_key_was_replaced_is_void() {
 fn the_words_of_phases_are_those_of_the_file() {
     assert_eq!(Phase::ALL.map(Phase::as_str), ["prepare", "promote", "sweep", "done"]);
     assert!(Phase::ALL.is_sorted());
+}
+
+/// Returns the world after a rotation to key 2, because others may know key 1.
+fn superseded() -> (ClusterNow, RotationPlan) {
+    let mut world = at_one();
+    world.record.keys[0].is_compromised = true;
+    (world, RotationPlan { is_compromise: true, ..plan() })
+}
+
+#[test]
+fn a_compromise_takes_over_whatever_is_unfinished() {
+    let (compromise, begin) = (ClusterNow { is_compromise: true, ..at_one() }, Aim { key: None, is_compromise: true });
+    let begin = NextStep::Do(Action::Begin(begin));
+    let needed = with_scan(|scanned| (scanned.stale, scanned.under_other_keys, scanned.unchangeable) = (5, 1, 1));
+    assert_eq!(next(&compromise, None, &needed), begin, "neither old values nor those that nothing opens matter now");
+    assert_eq!(step(&compromise, &plan(), &needed), begin, "another rotation is unfinished");
+    let (world, plan) = superseded();
+    assert_eq!(step(&world, &plan, &needed), NextStep::Do(Action::Rewrite), "its own plan goes on");
+    let lost = ClusterNow { is_compromise: true, ..world.clone() };
+    let aim = Aim { key: Some(key(2)), is_compromise: true };
+    assert_eq!(next(&lost, None, &needed), NextStep::Do(Action::Begin(aim)), "its plan is lost");
+    let mut over = lost;
+    over.record.keys[0].state = State::Disabled;
+    assert_eq!(next(&over, None, &needed), begin, "the next compromise");
+    let miscounted = RotationProgress { counted: Some(counted(NOW, 2)), ..seen() };
+    let doubt = CountDoubt::TooMany { count: 2, nodes: 1 };
+    assert_eq!(next(&compromise, None, &miscounted), NextStep::Refuse(Refused::Count(doubt)));
+
+    let mut promoting = ClusterNow { record: record(3, &[(1, State::Primary), (2, State::Pending)]), ..at_one() };
+    promoting.nodes[0].serves.as_mut().unwrap().primary = key(1);
+    let prepared = RotationPlan { phase: Phase::Prepare, ..plan };
+    let mut needed = seen_under(1);
+    needed.scanned.as_mut().unwrap().under_other_keys = 1;
+    assert_eq!(step(&promoting, &prepared, &needed), NextStep::Do(Action::Promote(key(2))));
+}
+
+#[test]
+fn a_compromise_ends_when_no_compromised_key_unwraps() {
+    let (world, plan) = superseded();
+    assert_eq!(step(&world, &plan, &seen()), NextStep::Do(Action::Disable(key(1))));
+    let damaged = with_scan(|scanned| scanned.unchangeable = 1);
+    assert_eq!(step(&world, &plan, &damaged), NextStep::Do(Action::Disable(key(1))), "nothing of it is under the key");
+    let events = with_scan(|scanned| (scanned.events, scanned.in_need) = (1, 1));
+    assert_eq!(step(&world, &plan, &events), NextStep::Wait(Wait::Events(1)));
+    let left = with_scan(|scanned| scanned.in_need = 2);
+    assert_eq!(step(&world, &plan, &left), NextStep::Refuse(Refused::InNeed(2)));
+    let early = with_scan(|scanned| scanned.is_settled = false);
+    assert_eq!(step(&world, &plan, &early), SCAN);
+    let uncounted = RotationProgress { counted: None, ..seen() };
+    assert_eq!(step(&world, &plan, &uncounted), NextStep::Do(Action::Count));
+    let mut unsettled = world.clone();
+    unsettled.nodes[0].connections[0].steady = Duration::from_secs(179);
+    let wait = Unsettled::Connections { connections: 1, left: Duration::from_secs(1) };
+    assert_eq!(step(&unsettled, &plan, &seen()), NextStep::Wait(Wait::Settle(wait)));
+    let mut over = world;
+    over.record.keys[0].state = State::Disabled;
+    assert_eq!(step(&over, &plan, &seen()), NextStep::Do(Action::Finish));
+    assert!(matches!(step(&over, &plan, &damaged), NextStep::Refuse(Refused::Hold(_))), "it is not proven");
 }

@@ -67,6 +67,8 @@ pub struct KeyNow {
     pub state: State,
     /// Whether a backup that counts holds it.
     pub is_backed_up: bool,
+    /// Whether others may know it.
+    pub is_compromised: bool,
 }
 
 /// The keyring's record.
@@ -84,6 +86,12 @@ impl RecordNow {
     /// Returns the primary key.
     pub fn primary(&self) -> Option<KeyId> {
         self.keys.iter().find(|key| key.state == State::Primary).map(|key| key.id)
+    }
+
+    /// Returns the keys that others may know and that still unwrap: who has one can plant values.
+    pub fn exposed(&self) -> impl Iterator<Item = KeyId> {
+        let exposed = self.keys.iter().filter(|key| key.is_compromised && key.state.unwraps());
+        exposed.map(|key| key.id)
     }
 
     /// Returns the key of this name.
@@ -159,7 +167,9 @@ pub struct Scanned {
     pub stale: u64,
     /// How many of these are under another key of ours.
     pub under_other_keys: u64,
-    /// How many of these could not be rewritten when it was tried last.
+    /// Values under another key of ours, with events and with the objects that are left by name.
+    pub in_need: u64,
+    /// How many of the stale ones could not be rewritten when it was tried last.
     pub failed: u64,
     /// Events that are not under the primary key. They are not rewritten, because that would renew their lifetime.
     pub events: u64,
@@ -167,6 +177,8 @@ pub struct Scanned {
     pub unchangeable: u64,
     /// Secrets that no entry of the EncryptionConfiguration encrypts.
     pub uncovered: u64,
+    /// Whether no API server could write under another key any more when it began.
+    pub is_settled: bool,
     /// Whether something may have been missed.
     pub is_incomplete: bool,
 }
@@ -186,6 +198,8 @@ pub struct ClusterNow {
     pub can_back_up: bool,
     /// Whether the operator promotes a key that no backup holds.
     pub needs_no_backup: bool,
+    /// Whether the operator says that others may know the keys.
+    pub is_compromise: bool,
 }
 
 impl ClusterNow {

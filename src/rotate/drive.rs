@@ -129,7 +129,7 @@ mod tests {
             let now = now(self.clock);
             match action {
                 Action::Published => progress.see_published(plan().key.unwrap(), now),
-                Action::Scan => progress.scanned = Some(clean(now)),
+                Action::Scan { .. } => progress.scanned = Some(clean(now)),
                 Action::Count => progress.counted = Some(counted(now, 1)),
                 Action::Finish => {
                     self.finished = Some(now);

@@ -1,5 +1,10 @@
 //! A rotation that must not begin, or cannot end.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use super::{keys, rotate};
 use crate::reencrypt::rig::{Rig, has_all};
 
@@ -91,13 +96,7 @@ fn an_object_that_cannot_be_read_stops_a_rotation_unless_it_is_left_by_name() {
 fn a_webhook_that_refuses_holds_the_rotation_until_it_is_gone() {
     let mut rig = Rig::new();
     rig.create_secrets("old", 5);
-    rig.apply(&policy());
-    // The API server reads policies now and then.
-    let begun = std::time::Instant::now();
-    while rig.api.kubectl(&["annotate", "secret", "old-0003", "a=b", "--dry-run=server"]).is_ok() {
-        assert!(begun.elapsed() < std::time::Duration::from_mins(1), "the policy has no effect");
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    }
+    refuse_updates(&rig);
     let held = rotate(&mut rig, "--without-backup --api-servers 1", 1);
     has_all(
         &held,
@@ -106,11 +105,31 @@ fn a_webhook_that_refuses_holds_the_rotation_until_it_is_gone() {
             "go on: claviger rotate",
         ],
     );
-    rig.api.kubectl(&["delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", "refuses"]).unwrap();
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    allow_updates(&rig);
     rotate(&mut rig, "--without-backup --api-servers 1", 0);
     assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
     rig.is_clean();
+}
+
+/// Has the API server refuse every update of the Secret old-0003.
+pub(super) fn refuse_updates(rig: &Rig) {
+    rig.apply(&policy());
+    while_updates_are(rig, true);
+}
+
+/// Has the API server allow these updates again.
+pub(super) fn allow_updates(rig: &Rig) {
+    rig.api.kubectl(&["delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", "refuses"]).unwrap();
+    while_updates_are(rig, false);
+}
+
+/// Waits: the API server reads policies now and then.
+fn while_updates_are(rig: &Rig, allowed: bool) {
+    let begun = Instant::now();
+    while rig.api.kubectl(&["annotate", "secret", "old-0003", "a=b", "--dry-run=server"]).is_ok() == allowed {
+        assert!(begun.elapsed() < Duration::from_mins(1), "the API server goes on as before");
+        thread::sleep(Duration::from_millis(200));
+    }
 }
 
 /// Refuses every update of one Secret.

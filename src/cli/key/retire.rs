@@ -144,6 +144,7 @@ impl<'a> Run<'a> {
             timeouts: self.timeouts,
             can_back_up: false,
             needs_no_backup: false,
+            is_compromise: false,
         }))
     }
 

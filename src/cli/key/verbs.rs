@@ -447,7 +447,7 @@ fn next_step(act: &Act) -> Option<String> {
             "next: make a backup on another disk: claviger backup create FILE (if it says `counts  not yet`: claviger backup check FILE)\n\
              then: claviger key promote {KEY}"
         )),
-        Act::Promote(..) => Some(format!(
+        Act::Promote(..) | Act::Supersede(..) => Some(format!(
             "{BACK_UP}\nthen: wait until `claviger status` shows that every API server uses the key\n{REWRITE}"
         )),
         Act::Disable(..) => Some(format!(

@@ -59,6 +59,8 @@ pub(in crate::cli) struct Census {
     pub(in crate::cli) report: ScanReport,
     /// How many objects the API server can rewrite, by resource.
     pub(in crate::cli) stale: BTreeMap<String, u64>,
+    /// Values under another key of the keyring, with events and with the objects that are left by name.
+    pub(in crate::cli) in_need: u64,
     /// Events that are not as configured. They expire.
     pub(in crate::cli) events: u64,
     /// Which of the objects that are left by name are not as configured.
@@ -97,9 +99,12 @@ impl Census {
         });
         let (outcome, counts) = scan_places(&input.places, &input.judge, &names, (false, lister), global)?;
         let mut stale = BTreeMap::new();
-        let (mut events, mut to_plaintext) = (0, Vec::new());
+        let (mut in_need, mut events, mut to_plaintext) = (0, 0, Vec::new());
         let mut obstacles = Obstacles::default();
         for count in counts.by_group.iter().filter(|count| count.objects > 0) {
+            if count.verdict.kinds.contains(&FindingKind::Stale) {
+                in_need += count.objects;
+            }
             if !is_event(count) {
                 obstacles.add(&count.verdict.kinds, count.objects);
             }
@@ -120,6 +125,7 @@ impl Census {
         Ok(Self {
             report,
             stale,
+            in_need,
             events,
             left: found.into_inner(),
             left_stale: left_stale.get(),

@@ -9,10 +9,10 @@ use crate::{
     apiserver::count_api_servers,
     durable::{export, is_on_another_disk},
     etcd::Client,
-    keeper::{self, Act, BackedUp},
-    keyring::{key_id::KeyId, time::Time},
+    keeper::{self, Act, BackedUp, Opened, Usage},
+    keyring::{Key, key_id::KeyId, time::Time},
     memory::fill_random,
-    plan::{Action, ApiServers, Phase, PlanId, RotationPlan, RotationProgress, Scanned, Ticks},
+    plan::{Action, Aim, ApiServers, Phase, PlanId, RotationPlan, RotationProgress, Scanned, Ticks},
     proof::VerifyOutcome,
     reencrypt::SweepEnd,
     rotate::Acted,
@@ -33,17 +33,18 @@ use super::{
 };
 
 impl RotateHands<'_> {
-    pub(super) fn scan(&mut self, progress: &mut RotationProgress) -> Result<(), Failure> {
+    pub(super) fn scan(&mut self, is_settled: bool, progress: &mut RotationProgress) -> Result<(), Failure> {
         let at = self.now();
         let census = self.take_census()?;
         if let Some(resource) = census.to_plaintext.first() {
             return Err(stops::to_plaintext(resource));
         }
-        let scanned = scanned((at, self.primary()), &census, 0);
+        let scanned = Scanned { is_settled, ..scanned((at, self.primary()), &census, 0) };
         self.tell(&RotateEvent::Scanned {
             stale: scanned.stale,
             under_other_keys: scanned.under_other_keys,
             unreadable: scanned.unchangeable,
+            skipped: u64::try_from(census.left.len()).unwrap_or(u64::MAX),
         })?;
         progress.scanned = Some(scanned);
         self.census = Some(census);
@@ -69,9 +70,9 @@ impl RotateHands<'_> {
         Ok(())
     }
 
-    pub(super) fn begin(&mut self, key: Option<KeyId>) -> Result<(), Failure> {
+    pub(super) fn begin(&mut self, aim: Aim) -> Result<(), Failure> {
         self.check_provable()?;
-        if key.is_none() {
+        if aim.key.is_none() {
             self.check_backup_dir()?;
         }
         let mut id = [0; 16];
@@ -80,7 +81,7 @@ impl RotateHands<'_> {
         // Objects that only an earlier rotation left are tried again.
         let left = named_keys(&self.wishes.leave, &self.input()?.prefix);
         let began = (self.opened.digest, self.opened.keyring.greatest_seq());
-        let plan = RotationPlan::begin(PlanId(id), began, key, left, now);
+        let plan = RotationPlan::begin(PlanId(id), began, aim, left, now);
         self.write(plan.clone())?;
         self.begun(&plan)
     }
@@ -103,9 +104,12 @@ impl RotateHands<'_> {
     }
 
     /// Checks before the first change that a backup in the directory would count.
-    fn check_backup_dir(&self) -> Result<(), Failure> {
+    pub(super) fn check_backup_dir(&self) -> Result<(), Failure> {
         let Some(dir) = &self.wishes.backup_dir else { return Ok(()) };
         is_on_another_disk(dir, &self.site.dir).map_err(|error| stops::no_backup(&error))?;
+        if !dir.is_dir() {
+            return Err(stops::no_backup(&format!("{} is not a directory", dir.display())));
+        }
         if self.opened.keyring.recoveries().is_empty() { Err(stops::no_recipient()) } else { Ok(()) }
     }
 
@@ -126,7 +130,7 @@ impl RotateHands<'_> {
 
     pub(super) fn back_up(&mut self) -> Result<(), Failure> {
         let Some(dir) = self.wishes.backup_dir.clone() else { return Ok(()) };
-        is_on_another_disk(&dir, &self.site.dir).map_err(|error| stops::no_backup(&error))?;
+        self.check_backup_dir()?;
         let now = Time::new(jiff::Timestamp::now());
         let made = keeper::back_up(&self.site.dir, &self.site.means, Vec::new(), now)?;
         let file = unused(&dir, made.opened.keyring.generation());
@@ -140,14 +144,26 @@ impl RotateHands<'_> {
     pub(super) fn promote(&mut self, key: KeyId) -> Result<(), Failure> {
         let backed_up = if self.wishes.without_backup { BackedUp::Waived } else { BackedUp::Required };
         let now = Time::new(jiff::Timestamp::now());
-        keeper::change_keys(&self.site.dir, &self.site.means, &Act::Promote(key, backed_up), now)?;
+        let act = match &self.plan {
+            Some(plan) if plan.is_compromise => Act::Supersede(key, backed_up, plan.newest),
+            _ => Act::Promote(key, backed_up),
+        };
+        keeper::change_keys(&self.site.dir, &self.site.means, &act, now)?;
         Ok(())
+    }
+
+    /// Disables a compromised key. The planner has seen that nothing needs it, with the keyring as it was then.
+    pub(super) fn disable(&mut self, key: KeyId) -> Result<(), Failure> {
+        let usage = Usage::Scanned { objects: 0, example: None, record: self.opened.digest };
+        let now = Time::new(jiff::Timestamp::now());
+        keeper::change_keys(&self.site.dir, &self.site.means, &Act::Disable(key, usage), now)?;
+        self.tell(&RotateEvent::Disabled { key_id: key.to_string() })
     }
 
     pub(super) fn promoted(&mut self) -> Result<(), Failure> {
         let key_id = self.plan.as_ref().and_then(|plan| plan.key).map_or_else(String::new, |key| key.to_string());
         self.change_plan(|plan| plan.phase = Phase::Promote)?;
-        self.tell(&RotateEvent::Promoted { key_id })
+        self.tell(&RotateEvent::Promoted { key_id, compromised: compromised(&self.opened) })
     }
 
     /// Notes that every plugin serves the key, and has the API server ask the plugin for it at once.
@@ -245,12 +261,19 @@ fn scanned((at, primary): (Ticks, KeyId), census: &Census, failed: u64) -> Scann
         primary,
         stale: census.count(),
         under_other_keys: census.obstacles.under_other_keys,
+        in_need: census.in_need,
         failed,
         events: census.events,
         unchangeable: census.obstacles.unreadable,
         uncovered: census.obstacles.uncovered,
+        is_settled: false,
         is_incomplete: census.is_incomplete(),
     }
+}
+
+/// Returns the keys that others may know.
+pub(super) fn compromised(opened: &Opened) -> Vec<String> {
+    opened.keyring.keys().filter(|key| key.is_compromised()).map(|key: &Key| key.id().to_string()).collect()
 }
 
 /// Returns a path in `dir` that is not used, for the backup of this generation.
@@ -265,5 +288,5 @@ fn unused(dir: &Path, generation: u64) -> PathBuf {
 
 /// Steps after which a dry run goes on, because they change nothing.
 pub(super) fn changes_nothing(action: Action) -> bool {
-    matches!(action, Action::Scan | Action::Count)
+    matches!(action, Action::Scan { .. } | Action::Count)
 }

@@ -39,6 +39,9 @@ const PATIENCE: Duration = Duration::from_mins(10);
 /// The time between two looks at a plugin.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// The time between two looks at connections that are not settled.
+const SETTLED_LOOK: Duration = Duration::from_secs(10);
+
 /// The time between two lines about one wait.
 const LINES: Duration = Duration::from_mins(1);
 
@@ -50,6 +53,7 @@ pub(super) struct RotateWishes {
     pub(super) backup_dir: Option<PathBuf>,
     pub(super) without_backup: bool,
     pub(super) api_servers: Option<u64>,
+    pub(super) is_compromise: bool,
     /// Where the report is kept.
     pub(super) files: KeptArgs,
 }
@@ -116,6 +120,12 @@ impl<'a> RotateHands<'a> {
         self.opened.keyring.primary().id()
     }
 
+    /// Returns the plan that this command goes on with. One for keys that others may know takes over any other.
+    pub(super) fn unfinished(&self) -> Option<&RotationPlan> {
+        let goes_on = |plan: &&RotationPlan| plan.is_unfinished() && (plan.is_compromise || !self.wishes.is_compromise);
+        self.plan.as_ref().filter(goes_on)
+    }
+
     /// Returns this moment.
     pub(super) fn now(&self) -> Ticks {
         now(self.clock)
@@ -176,14 +186,14 @@ impl<'a> RotateHands<'a> {
     /// # Errors
     /// When another command has replaced, ended or removed the plan of this run.
     fn announce(&mut self) -> Result<(), Failure> {
-        let plan = self.plan.as_ref().filter(|plan| plan.is_unfinished());
-        match (self.announced, plan) {
+        match (self.announced, self.unfinished()) {
             (Some(id), Some(plan)) if id == plan.id => Ok(()),
             (Some(_), _) => Err(stops::overtaken(&self.global.given)),
             (None, None) => Ok(()),
             (None, Some(plan)) => {
-                self.announced = Some(plan.id);
-                self.tell(&began(plan, true))
+                let (id, event) = (plan.id, began(plan, true));
+                self.announced = Some(id);
+                self.tell(&event)
             }
         }
     }
@@ -224,8 +234,7 @@ impl Hands for RotateHands<'_> {
         self.plan = self.load_plan()?;
         self.announce()?;
         let record = record_now(&self.opened);
-        let key = self.plan.as_ref().filter(|plan| plan.is_unfinished()).and_then(|plan| plan.key);
-        let key = key.unwrap_or_else(|| self.primary());
+        let key = self.unfinished().and_then(|plan| plan.key).unwrap_or_else(|| self.primary());
         let timeouts = self.timeouts(&self.input()?)?;
         let nodes = vec![self.node(key)?];
         let world = ClusterNow {
@@ -235,6 +244,7 @@ impl Hands for RotateHands<'_> {
             timeouts,
             can_back_up: self.wishes.backup_dir.is_some(),
             needs_no_backup: self.wishes.without_backup,
+            is_compromise: self.wishes.is_compromise,
         };
         Ok((world, self.plan.clone()))
     }
@@ -242,15 +252,16 @@ impl Hands for RotateHands<'_> {
     fn act(&mut self, action: Action, progress: &mut RotationProgress) -> Result<Acted, Failure> {
         self.waiting = None;
         match action {
-            Action::Scan => self.scan(progress)?,
+            Action::Scan { is_settled } => self.scan(is_settled, progress)?,
             Action::Count => self.count(progress)?,
-            Action::Begin(key) => self.begin(key)?,
+            Action::Begin(aim) => self.begin(aim)?,
             Action::Add => self.add()?,
             Action::Take(key) => self.take(key)?,
             Action::BackUp(_) => self.back_up()?,
             Action::Promote(key) => self.promote(key)?,
             Action::Promoted => self.promoted()?,
             Action::Published => self.published(progress)?,
+            Action::Disable(key) => self.disable(key)?,
             Action::Rewrite => self.rewrite(progress)?,
             Action::Finish => return self.finish(progress),
         }
@@ -265,6 +276,11 @@ impl Hands for RotateHands<'_> {
             Wait::Quiet(until) => {
                 let left = until.0.saturating_sub(now.0);
                 ("quiet", Vec::new(), left.min(LINES), Some(left.as_secs_f64().ceil()))
+            }
+            Wait::Settle(unsettled) => {
+                let left = unsettled.left().map(|left| left.as_secs_f64().ceil());
+                let nodes = unsettled.nodes().to_vec();
+                ("settle", nodes, unsettled.left().map_or(LOOK, |left| left.min(SETTLED_LOOK)), left)
             }
             Wait::Events(_) => ("events", Vec::new(), LINES, None),
         };
@@ -291,6 +307,7 @@ fn began(plan: &RotationPlan, resumed: bool) -> RotateEvent {
         rotation: plan.id.to_string(),
         key_id: plan.key.map(|key| key.to_string()),
         phase: plan.phase.as_str(),
+        is_compromise: plan.is_compromise,
         resumed,
     }
 }

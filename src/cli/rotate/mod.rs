@@ -9,6 +9,7 @@
 mod acts;
 mod args;
 mod hands;
+mod remains;
 mod report;
 mod run;
 mod stops;

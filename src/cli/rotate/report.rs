@@ -14,6 +14,8 @@ pub(super) enum RotateEvent {
         under_other_keys: u64,
         /// Objects that no key opens, or whose value is damaged.
         unreadable: u64,
+        /// Objects that are not as they have to be, and are left as they are by name. The others do not contain them.
+        skipped: u64,
     },
     /// The API servers were counted.
     Counted {
@@ -28,6 +30,9 @@ pub(super) enum RotateEvent {
         key_id: Option<String>,
         /// How far it is.
         phase: &'static str,
+        /// Whether others may know the keys before.
+        #[serde(rename = "compromise")]
+        is_compromise: bool,
         /// Whether it was begun by an earlier command.
         resumed: bool,
     },
@@ -45,6 +50,13 @@ pub(super) enum RotateEvent {
     Promoted {
         /// The key.
         key_id: String,
+        /// The keys that others may know.
+        compromised: Vec<String>,
+    },
+    /// A compromised key was disabled.
+    Disabled {
+        /// The key.
+        key_id: String,
     },
     /// Every plugin serves the key.
     Published {
@@ -60,7 +72,7 @@ pub(super) enum RotateEvent {
     },
     /// The rotation waits.
     Waiting {
-        /// For what: `acknowledge`, `publish`, `quiet` or `events`.
+        /// For what: `acknowledge`, `publish`, `quiet`, `settle` or `events`.
         gate: &'static str,
         /// The nodes that it waits for.
         nodes: Vec<String>,

@@ -22,9 +22,10 @@ use super::{
         runtime::event_loop,
         verify::{self, Verified},
     },
-    acts::changes_nothing,
+    acts::{changes_nothing, compromised},
     args::RotateArgs,
     hands::{RotateHands, RotateWishes},
+    remains::remains,
     stops,
     words::{counted, short, span},
 };
@@ -42,6 +43,8 @@ struct RotateReport {
     report: String,
     /// Objects that were left as they are, by their keys in etcd.
     left: Vec<String>,
+    /// The keys that others may know, which are disabled now.
+    compromised: Vec<String>,
 }
 
 /// What a rotation would do. As JSON it is a public interface.
@@ -80,6 +83,7 @@ pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &
         backup_dir: args.backup_dir,
         without_backup: args.without_backup,
         api_servers: args.api_servers,
+        is_compromise: args.compromise,
         files,
     };
     let runtime = event_loop()?;
@@ -110,6 +114,7 @@ fn show(hands: &RotateHands<'_>, verified: &Verified) -> Result<(), OutputError>
     let Some(plan) = &hands.plan else { return Ok(()) };
     let key_id = plan.key.map_or_else(String::new, |key| key.to_string());
     let left: Vec<String> = plan.left.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect();
+    let compromised = if plan.is_compromise { compromised(&hands.opened) } else { Vec::new() };
     if hands.global.output == Format::Json {
         return output::json_line(&RotateReport {
             format: "claviger/rotate/v1",
@@ -118,6 +123,7 @@ fn show(hands: &RotateHands<'_>, verified: &Verified) -> Result<(), OutputError>
             objects: verified.report.under_primary(),
             report: verified.sha256().to_hex(),
             left,
+            compromised,
         });
     }
     output::text_line("")?;
@@ -128,6 +134,10 @@ fn show(hands: &RotateHands<'_>, verified: &Verified) -> Result<(), OutputError>
     };
     output::headline(&headline, left.is_empty())?;
     output::text_line(&verify::page(verified, hands.global.quiet))?;
+    if !compromised.is_empty() && !hands.global.quiet {
+        output::text_line("")?;
+        remains(&hands.opened, &compromised).iter().try_for_each(|line| output::text_line(line))?;
+    }
     let next = format!(
         "next: make a backup in which this key is primary: {}",
         hands.global.given.command("claviger backup create FILE")
@@ -141,31 +151,34 @@ fn preview(hands: &mut RotateHands<'_>) -> Result<Exit, Failure> {
     loop {
         let (world, plan) = hands.look()?;
         let step = next(&world, plan.as_ref(), &progress);
-        match step {
-            NextStep::Do(action) if changes_nothing(action) => drop(hands.act(action, &mut progress)?),
+        let look = match step {
+            NextStep::Do(action) if changes_nothing(action) => Some(action),
             // A plan goes on without a scan up to the sweep.
-            _ if progress.scanned.is_none() => drop(hands.act(Action::Scan, &mut progress)?),
-            _ => return show_preview(hands, &world, plan.as_ref(), &step, &progress),
-        }
+            _ if progress.scanned.is_none() => Some(Action::Scan { is_settled: false }),
+            _ => None,
+        };
+        let Some(action) = look else { return show_preview(hands, &world, &step, &progress) };
+        hands.act(action, &mut progress)?;
     }
 }
 
 fn show_preview(
     hands: &RotateHands<'_>,
     world: &ClusterNow,
-    plan: Option<&RotationPlan>,
     coming: &NextStep,
     progress: &RotationProgress,
 ) -> Result<Exit, Failure> {
     let stop = match coming {
         NextStep::Refuse(refused) => Some(stops::refused(&hands.global.given, hands.failures.as_ref(), refused)),
         NextStep::Wait(Wait::Acknowledge(_) | Wait::Publish(_)) => Some(stops::no_plugin(&hands.global.given)),
-        NextStep::Do(Action::Begin(_)) => hands.check_provable().err(),
+        NextStep::Do(Action::Begin(aim)) if aim.key.is_some() => hands.check_provable().err(),
+        NextStep::Do(Action::Begin(_)) => hands.check_provable().and_then(|()| hands.check_backup_dir()).err(),
+        NextStep::Do(Action::BackUp(_)) => hands.check_backup_dir().err(),
         _ => None,
     };
-    let unfinished = plan.filter(|plan| plan.is_unfinished());
+    let unfinished = hands.unfinished();
     let key_id = match coming {
-        NextStep::Do(Action::Begin(key)) => *key,
+        NextStep::Do(Action::Begin(aim)) => aim.key,
         _ => unfinished.and_then(|plan| plan.key),
     };
     let stale = progress.scanned.map_or(0, |scanned| scanned.stale);
@@ -239,6 +252,9 @@ fn preview_lines(report: &PlanReport, plan: Option<&RotationPlan>, hands: &Rotat
         "  wait {} from the promotion on, until no API server writes under the old key",
         span(std::time::Duration::from_secs(report.quiet_seconds))
     ));
+    if hands.wishes.is_compromise || plan.is_some_and(|plan| plan.is_compromise) {
+        lines.push("  disable the keys before, which others may know, as soon as nothing needs them".to_owned());
+    }
     lines.push("  scan again, and end with a report".to_owned());
     lines.join("\n")
 }

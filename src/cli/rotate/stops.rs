@@ -51,9 +51,21 @@ pub(super) fn refused(given: &Given, failures: Option<&FailureList>, refused: &R
             ),
             format!("see which: {}", command("claviger scan")),
         ),
+        Refused::InNeed(objects) => (
+            Exit::Found,
+            format!("{} a compromised key, so it is not disabled", left_in_need(*objects)),
+            format!("see which: {}; mend or delete them, and go on: {again}", command("claviger scan --list")),
+        ),
         Refused::Hold(hold) => return held(failures, *hold, &again),
     };
     Failure::new(exit, &message, hint)
+}
+
+fn left_in_need(objects: u64) -> String {
+    match objects {
+        1 => "1 object that you left as it is needs".to_owned(),
+        _ => format!("{} that you left as they are need", counted(objects, "object")),
+    }
 }
 
 fn held(failures: Option<&FailureList>, hold: Hold, again: &str) -> Failure {
@@ -84,7 +96,11 @@ pub(super) fn silent(given: &Given, gate: &str) -> Failure {
     } else {
         "serve the keyring and prove that it can read with its keys"
     };
-    let message = format!("the plugin did not {what} within 10 minutes");
+    let message = match gate {
+        "settle" => "for 10 minutes, no API server was connected to the plugin, or the plugin did not serve the keyring as it is now"
+            .to_owned(),
+        _ => format!("the plugin did not {what} within 10 minutes"),
+    };
     let hint = format!(
         "see how it is: {}; then go on: {}",
         given.command("claviger status"),

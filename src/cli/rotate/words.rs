@@ -35,27 +35,41 @@ pub(super) fn tell(event: &RotateEvent, global: &Global) -> Result<(), OutputErr
 /// Returns the line about an event, behind the name of its phase.
 fn line(event: &RotateEvent) -> String {
     let (phase, text) = match event {
-        RotateEvent::Scanned { stale: 0, unreadable: 0, .. } => {
-            ("scan", "everything is under the primary key".to_owned())
+        RotateEvent::Scanned { stale: 0, unreadable: 0, skipped, .. } => {
+            ("scan", format!("everything is under the primary key{}", but_for(*skipped)))
         }
-        RotateEvent::Scanned { stale, under_other_keys, unreadable } => {
-            ("scan", scanned(*stale, *under_other_keys, *unreadable))
+        RotateEvent::Scanned { stale, under_other_keys, unreadable, skipped } => {
+            ("scan", format!("{}{}", scanned(*stale, *under_other_keys, *unreadable), besides(*skipped)))
         }
         RotateEvent::Counted { api_servers: 0 } => ("count", "no API server can be counted in etcd".to_owned()),
         RotateEvent::Counted { api_servers } => ("count", counted(*api_servers, "API server")),
-        RotateEvent::Began { rotation, key_id: Some(key_id), phase, resumed: true } => {
+        RotateEvent::Began { rotation, key_id: Some(key_id), phase, resumed: true, .. } => {
             (*phase, format!("rotation {} to {key_id} goes on", short(rotation)))
         }
-        RotateEvent::Began { rotation, key_id: Some(key_id), phase, resumed: false } => (
+        RotateEvent::Began { rotation, key_id: Some(key_id), phase, is_compromise: true, .. } => (
+            *phase,
+            format!(
+                "rotation {} finishes the one to {key_id}, because others may know the keys before",
+                short(rotation)
+            ),
+        ),
+        RotateEvent::Began { rotation, key_id: Some(key_id), phase, .. } => (
             *phase,
             format!("rotation {} finishes an earlier one: values are under other keys than {key_id}", short(rotation)),
+        ),
+        RotateEvent::Began { rotation, key_id: None, phase, is_compromise: true, .. } => (
+            *phase,
+            format!("rotation {} to a new key begins, because others may know the keys before", short(rotation)),
         ),
         RotateEvent::Began { rotation, key_id: None, phase, .. } => {
             (*phase, format!("rotation {} to a new key begins", short(rotation)))
         }
         RotateEvent::Added { key_id } => ("prepare", format!("{key_id} is pending")),
         RotateEvent::BackedUp { file } => ("prepare", format!("{file} holds it")),
-        RotateEvent::Promoted { key_id } => ("promote", format!("{key_id} is primary")),
+        RotateEvent::Promoted { key_id, compromised } => {
+            ("promote", format!("{key_id} is primary{}", marked(compromised)))
+        }
+        RotateEvent::Disabled { key_id } => ("disable", format!("{key_id} is disabled")),
         RotateEvent::Published { key_id } => ("promote", format!("the plugin serves {key_id}")),
         RotateEvent::Rewritten { written, left } => {
             ("sweep", format!("{} re-encrypted, {} left", counted(*written, "object"), Count(*left)))
@@ -63,6 +77,30 @@ fn line(event: &RotateEvent) -> String {
         RotateEvent::Waiting { gate, nodes, seconds } => ("wait", waiting(gate, nodes, *seconds)),
     };
     format!("{phase:8}  {text}")
+}
+
+fn but_for(skipped: u64) -> String {
+    match skipped {
+        0 => String::new(),
+        1 => ", but for 1 object that you leave as it is".to_owned(),
+        _ => format!(", but for {} that you leave as they are", counted(skipped, "object")),
+    }
+}
+
+fn besides(skipped: u64) -> String {
+    match skipped {
+        0 => String::new(),
+        1 => ", and 1 that you leave as it is".to_owned(),
+        _ => format!(", and {} that you leave as they are", Count(skipped)),
+    }
+}
+
+fn marked(compromised: &[String]) -> String {
+    match compromised {
+        [] => String::new(),
+        [one] => format!("; {one} is marked as compromised"),
+        keys => format!("; {} are marked as compromised", keys.join(", ")),
+    }
 }
 
 fn scanned(stale: u64, under_other_keys: u64, unreadable: u64) -> String {
@@ -87,7 +125,18 @@ fn waiting(gate: &str, nodes: &[String], seconds: Option<u64>) -> String {
             "{} more: until then an API server may still write under the old key",
             span(Duration::from_secs(seconds.unwrap_or(0)))
         ),
+        "settle" => settling(&nodes, seconds),
         _ => "until events that are under another key expire".to_owned(),
+    }
+}
+
+fn settling(nodes: &str, seconds: Option<u64>) -> String {
+    let why = "a connected API server may still write under an old key";
+    match seconds {
+        Some(seconds) => format!("{} more: until then {why}", span(Duration::from_secs(seconds))),
+        None => format!(
+            "until an API server is connected to the plugin on {nodes}, and the plugin serves the keyring as it is now"
+        ),
     }
 }
 
@@ -124,33 +173,44 @@ mod tests {
     #[test]
     fn each_event_has_a_line() {
         let key_id = || "k2-aa".to_owned();
-        let began = |key_id, resumed| RotateEvent::Began {
+        let began_by = |key_id, is_compromise, resumed| RotateEvent::Began {
             rotation: "0123456789abcdef".to_owned(),
             key_id,
             phase: "prepare",
+            is_compromise,
             resumed,
         };
+        let began = |key_id, resumed| began_by(key_id, false, resumed);
         let waiting = |gate, nodes: &[&str], seconds| RotateEvent::Waiting {
             gate,
             nodes: nodes.iter().map(|name| (*name).to_owned()).collect(),
             seconds,
         };
         let lines = [
-            RotateEvent::Scanned { stale: 0, under_other_keys: 0, unreadable: 0 },
-            RotateEvent::Scanned { stale: 3, under_other_keys: 1, unreadable: 1 },
+            RotateEvent::Scanned { stale: 0, under_other_keys: 0, unreadable: 0, skipped: 0 },
+            RotateEvent::Scanned { stale: 0, under_other_keys: 0, unreadable: 0, skipped: 1 },
+            RotateEvent::Scanned { stale: 3, under_other_keys: 1, unreadable: 1, skipped: 2 },
             RotateEvent::Counted { api_servers: 1 },
             RotateEvent::Counted { api_servers: 0 },
             began(None, false),
             began(Some(key_id()), true),
             began(Some(key_id()), false),
+            began_by(None, true, false),
+            began_by(Some(key_id()), true, true),
+            began_by(Some(key_id()), true, false),
             RotateEvent::Added { key_id: key_id() },
             RotateEvent::BackedUp { file: "/usb/a.age".to_owned() },
-            RotateEvent::Promoted { key_id: key_id() },
+            RotateEvent::Promoted { key_id: key_id(), compromised: vec![] },
+            RotateEvent::Promoted { key_id: key_id(), compromised: vec!["k1-bb".to_owned()] },
+            RotateEvent::Promoted { key_id: key_id(), compromised: vec!["k0-cc".to_owned(), "k1-bb".to_owned()] },
+            RotateEvent::Disabled { key_id: "k1-bb".to_owned() },
             RotateEvent::Published { key_id: key_id() },
             RotateEvent::Rewritten { written: 1200, left: 0 },
             waiting("acknowledge", &["a", "b"], None),
             waiting("publish", &["a"], None),
             waiting("quiet", &[], Some(263)),
+            waiting("settle", &[], Some(7)),
+            waiting("settle", &["a"], None),
             waiting("events", &[], None),
         ]
         .map(|event| line(&event));

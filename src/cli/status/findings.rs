@@ -39,31 +39,33 @@ pub(super) fn findings(
         findings.extend(plugin_findings(report, disk.ok(), &config.state_dir));
     }
     let report = answer.as_ref().ok().and_then(|answer| answer.report.as_ref());
-    findings.extend(disk.into_iter().flat_map(|opened| keyring_findings(opened, report, config.backups)));
+    findings.extend(disk.into_iter().flat_map(|opened| keyring_findings(opened, report, config)));
     findings
 }
 
-fn keyring_findings(opened: &Opened, report: Option<&SelfReport>, backups: Backups) -> Vec<String> {
+fn keyring_findings(opened: &Opened, report: Option<&SelfReport>, config: &Config) -> Vec<String> {
+    let start = if config.state_dir == Path::new(DEFAULT_STATE_DIR) {
+        "systemctl restart claviger, or claviger serve"
+    } else {
+        "claviger serve"
+    };
     let mark = match opened.standing {
         Some(Standing::Current) => None,
-        Some(Standing::Ahead) => Some(
-            "the mark is older than the keyring; a plugin advances it when it reads the keyring: systemctl restart claviger, or \
-             claviger serve"
-                .to_owned(),
-        ),
-        None => Some(
-            "this node has no mark; a plugin makes it when it starts, and trusts the keyring as it is now: systemctl restart \
-             claviger, or claviger serve"
-                .to_owned(),
-        ),
+        Some(Standing::Ahead) => {
+            Some(format!("the mark is older than the keyring; a plugin advances it when it reads the keyring: {start}"))
+        }
+        None => Some(format!(
+            "this node has no mark; a plugin makes it when it starts, and trusts the keyring as it is now: {start}"
+        )),
     };
     let rotation = opened.wants_rotation().then(|| rotation(opened, report));
+    let exposed = exposed(opened);
     let ledger = match opened.newest_backup() {
         Err(error) => Some(no_backup_counts(error, &opened.keyring.uuid().to_hex())),
-        Ok(_) if backups == Backups::None => None,
+        Ok(_) if config.backups == Backups::None => None,
         Ok(_) => unbacked(opened),
     };
-    [mark, rotation, ledger].into_iter().flatten().collect()
+    [mark, rotation, exposed, ledger].into_iter().flatten().collect()
 }
 
 /// Asks for a rotation after a restore or a merge. While a key is missing it does not: first a merge has to bring that
@@ -86,6 +88,18 @@ fn rotation(opened: &Opened, report: Option<&SelfReport>) -> String {
         );
     }
     format!("{why}: rotate to a new key: {rotate}")
+}
+
+/// Names the keys that others may know and that can still decrypt.
+fn exposed(opened: &Opened) -> Option<String> {
+    let exposed = opened.keyring.keys().filter(|key| key.is_compromised() && key.state().unwraps()).map(Key::id);
+    let exposed: Vec<String> = exposed.map(|key_id| key_id.to_string()).collect();
+    let first = exposed.first()?;
+    Some(format!(
+        "others may know {}, and can put values under it into etcd, because it still decrypts: after a rotation, disable it: \
+         claviger key disable {first}",
+        all_of(&exposed)
+    ))
 }
 
 fn serves_same(report: &SelfReport, opened: &Opened) -> bool {
