@@ -9,11 +9,14 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use tokio::{
+    runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    time::timeout,
 };
 
 use super::{
@@ -67,6 +70,13 @@ impl Interrupt {
     /// Whether the operator has interrupted.
     pub(super) fn is_stopped(&self) -> bool {
         *self.stopped.borrow()
+    }
+
+    /// Waits for this time. Returns true if the operator interrupts.
+    pub(super) fn wait(&self, time: Duration, runtime: &Runtime) -> bool {
+        let mut stop = self.stopped.clone();
+        let stopped = async { matches!(timeout(time, stop.wait_for(|stopped| *stopped)).await, Ok(Ok(_))) };
+        self.during(|| runtime.block_on(stopped))
     }
 
     /// Runs a sweep, which a signal ends.

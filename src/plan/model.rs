@@ -471,7 +471,7 @@ fn one_node_rotates_whatever_dies() {
     holds(one_node(Rules::default()), 1_000_000);
 }
 
-/// A model in which others may know the first key.
+/// Returns a model in which others may know the first key.
 fn compromised(rules: Rules) -> Exploration {
     Exploration { is_compromise: true, objects: 1, until: 9, crashes: 2, ..one_node(rules) }
 }

@@ -63,7 +63,7 @@ impl Unsettled {
         }
     }
 
-    /// Returns the nodes that are not as they have to be.
+    /// Returns the nodes whose plugin keeps the gate closed.
     pub fn nodes(&self) -> &[String] {
         match self {
             Self::NotServed(nodes) | Self::NoConnection(nodes) => nodes,

@@ -55,6 +55,15 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
     let there = format!("--backup-dir {}", rig.sandbox.root().display());
     let same_disk = rotate(&mut rig, &there, 3);
     has_all(&same_disk, &["error: a backup there would not count: ", "hint:  name a directory on another disk"]);
+    let (none, file) = ("--backup-dir [DIR]/none", "--backup-dir [DIR]/encryption.yaml");
+    for wrong in [none.to_owned(), file.to_owned(), format!("--dry-run {none}"), format!("--dry-run {there}")] {
+        has_all(&rotate(&mut rig, &wrong, 3), &["error: a backup there would not count: "]);
+    }
+    rig.sandbox.init("other");
+    let elsewhere = line.replace("--state-dir [DIR]/state", "--state-dir [DIR]/other").replace(" --dry-run", "");
+    let elsewhere = rig.sandbox.run(&elsewhere);
+    elsewhere.ends_with(3);
+    has_all(&elsewhere, &["error: the plugin serves from [DIR]/state, and not from [DIR]/other"]);
     assert_eq!(keys(&rig), [(1, "primary".to_owned())], "nothing was changed");
     assert!(!rig.sandbox.path("state/rotation").exists());
 

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use clap::Args;
-use tokio::{runtime::Runtime, time::timeout};
+use tokio::runtime::Runtime;
 
 use super::{
     super::{
@@ -201,9 +201,7 @@ impl<'a> Run<'a> {
             tell(unsettled, self.retiring.global)?;
         }
         let pause = self.retiring.clock.sleep(unsettled.left().map_or(LOOK, |left| left.min(LOOK)));
-        let mut stop = interrupt.stopped.clone();
-        let stopped = async { matches!(timeout(pause, stop.wait_for(|stopped| *stopped)).await, Ok(Ok(_))) };
-        if interrupt.during(|| self.runtime.block_on(stopped)) {
+        if interrupt.wait(pause, &self.runtime) {
             return Err(interrupted(self.retiring, unsettled));
         }
         Ok(())

@@ -3,10 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::rngs::SysRng;
-use tokio::{
-    runtime::Runtime,
-    time::{Instant, timeout},
-};
+use tokio::{runtime::Runtime, time::Instant};
 
 use crate::{
     apiclient::ApiClient,
@@ -63,7 +60,7 @@ impl Sweeping<'_> {
             let is_over = self.is_over(&outcome, &rounds.census);
             let is_slow = outcome.unchanged > 0 || rounds.census.count() >= before;
             rounds.outcome = Some(with_sums(outcome, rounds.outcome));
-            if is_over || is_slow && self.interrupt.during(|| self.is_interrupted_in_wait()) {
+            if is_over || is_slow && self.interrupt.during(|| self.interrupt.wait(BETWEEN, self.runtime)) {
                 break;
             }
         }
@@ -78,13 +75,6 @@ impl Sweeping<'_> {
         let has_ended_early = outcome.end != SweepEnd::Tried;
         let did_nothing = outcome.written + outcome.unchanged == 0;
         has_ended_early || did_nothing || census.count() <= outcome.failures.count() || self.interrupt.is_stopped()
-    }
-
-    /// Waits before the next sweep. Returns true if the operator interrupts.
-    fn is_interrupted_in_wait(&self) -> bool {
-        let mut stop = self.interrupt.stopped.clone();
-        let stopped = async { matches!(timeout(BETWEEN, stop.wait_for(|stopped| *stopped)).await, Ok(Ok(_))) };
-        self.runtime.block_on(stopped)
     }
 
     fn sweep(&self, census: &Census) -> Result<SweepOutcome, Failure> {

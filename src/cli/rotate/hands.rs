@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use rand::rngs::SysRng;
-use tokio::{runtime::Runtime, time::timeout};
+use tokio::runtime::Runtime;
 
 use crate::{
     apiclient::ApiClient,
@@ -28,7 +28,7 @@ use super::{
         verify::{KeptArgs, Verified, VerifyInput},
         world::{node_now, record_now, silent_node},
     },
-    report::RotateEvent,
+    report::{RotateEvent, WaitGate},
     stops,
     words::tell,
 };
@@ -58,6 +58,14 @@ pub(super) struct RotateWishes {
     pub(super) files: KeptArgs,
 }
 
+/// A wait that goes on.
+struct Waiting {
+    gate: WaitGate,
+    since: Ticks,
+    /// When a line was printed about it.
+    told: Ticks,
+}
+
 /// The hands of a rotation.
 pub(super) struct RotateHands<'a> {
     pub(super) site: &'a Site,
@@ -78,8 +86,8 @@ pub(super) struct RotateHands<'a> {
     pub(super) census: Option<Census>,
     /// Objects that the last sweep could not have written.
     pub(super) failures: Option<FailureList>,
-    /// What is waited for, since when, and when a line was printed about it.
-    waiting: Option<(&'static str, Ticks, Ticks)>,
+    /// What is waited for.
+    waiting: Option<Waiting>,
     /// What proves that it is over.
     pub(super) verified: Option<Verified>,
     pub(super) is_interrupted: bool,
@@ -216,14 +224,6 @@ impl<'a> RotateHands<'a> {
         let has_opened = opened.is_some_and(|opened| canary.is_answered_by(&opened));
         Ok(node_now(&answer, has_opened.then_some(key), self.clock))
     }
-
-    /// Sleeps. Returns true if the operator interrupts.
-    fn sleep(&self, wait: Duration) -> bool {
-        let mut stop = self.interrupt.stopped.clone();
-        let wait = self.clock.sleep(wait);
-        let stopped = async { matches!(timeout(wait, stop.wait_for(|stopped| *stopped)).await, Ok(Ok(_))) };
-        self.interrupt.during(|| self.runtime.block_on(stopped))
-    }
 }
 
 impl Hands for RotateHands<'_> {
@@ -271,33 +271,32 @@ impl Hands for RotateHands<'_> {
     fn wait(&mut self, wait: &Wait) -> Result<Acted, Failure> {
         let now = self.now();
         let (gate, nodes, pause, left) = match wait {
-            Wait::Acknowledge(nodes) => ("acknowledge", nodes.clone(), LOOK, None),
-            Wait::Publish(nodes) => ("publish", nodes.clone(), LOOK, None),
+            Wait::Acknowledge(nodes) => (WaitGate::Acknowledge, nodes.clone(), LOOK, None),
+            Wait::Publish(nodes) => (WaitGate::Publish, nodes.clone(), LOOK, None),
             Wait::Quiet(until) => {
                 let left = until.0.saturating_sub(now.0);
-                ("quiet", Vec::new(), left.min(LINES), Some(left.as_secs_f64().ceil()))
+                (WaitGate::Quiet, Vec::new(), left.min(LINES), Some(left.as_secs_f64().ceil()))
             }
             Wait::Settle(unsettled) => {
                 let left = unsettled.left().map(|left| left.as_secs_f64().ceil());
                 let nodes = unsettled.nodes().to_vec();
-                ("settle", nodes, unsettled.left().map_or(LOOK, |left| left.min(SETTLED_LOOK)), left)
+                (WaitGate::Settle, nodes, unsettled.left().map_or(LOOK, |left| left.min(SETTLED_LOOK)), left)
             }
-            Wait::Events(_) => ("events", Vec::new(), LINES, None),
+            Wait::Events(_) => (WaitGate::Events, Vec::new(), LINES, None),
         };
-        let (since, told) = match self.waiting {
-            Some((before, since, told)) if before == gate => (since, Some(told)),
-            _ => (now, None),
-        };
+        let before = self.waiting.take().filter(|before| before.gate == gate);
+        let since = before.as_ref().map_or(now, |before| before.since);
         if !nodes.is_empty() && now > since.after(PATIENCE) {
             return Err(stops::silent(&self.global.given, gate));
         }
-        let is_due = told.is_none_or(|told| now >= told.after(LINES));
-        self.waiting = Some((gate, since, if is_due { now } else { told.unwrap_or(now) }));
+        let told = before.map(|before| before.told).filter(|told| now < told.after(LINES));
+        let is_due = told.is_none();
+        self.waiting = Some(Waiting { gate, since, told: told.unwrap_or(now) });
         if is_due {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes, and positive")]
             self.tell(&RotateEvent::Waiting { gate, nodes, seconds: left.map(|left| left as u64) })?;
         }
-        self.is_interrupted = self.sleep(pause);
+        self.is_interrupted = self.interrupt.wait(self.clock.sleep(pause), &self.runtime);
         Ok(if self.is_interrupted { Acted::Over } else { Acted::GoOn })
     }
 }

@@ -14,7 +14,7 @@ pub(super) enum RotateEvent {
         under_other_keys: u64,
         /// Objects that no key opens, or whose value is damaged.
         unreadable: u64,
-        /// Objects that are not as they have to be, and are left as they are by name. The others do not contain them.
+        /// Objects that are not as configured and that `--leave` names. The other counts do not contain them.
         skipped: u64,
     },
     /// The API servers were counted.
@@ -72,11 +72,27 @@ pub(super) enum RotateEvent {
     },
     /// The rotation waits.
     Waiting {
-        /// For what: `acknowledge`, `publish`, `quiet`, `settle` or `events`.
-        gate: &'static str,
+        /// For what.
+        gate: WaitGate,
         /// The nodes that it waits for.
         nodes: Vec<String>,
         /// How many seconds at most, if that is known.
         seconds: Option<u64>,
     },
+}
+
+/// What a rotation waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum WaitGate {
+    /// Plugins have to serve the keyring as it is now.
+    Acknowledge,
+    /// Plugins have to serve the promoted key.
+    Publish,
+    /// An API server may write under the old key.
+    Quiet,
+    /// Connected API servers have to settle on the primary key.
+    Settle,
+    /// Events have to expire.
+    Events,
 }

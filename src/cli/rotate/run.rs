@@ -18,7 +18,9 @@ use super::{
         Format, Global, Site,
         failure::{Exit, Failure},
         interrupt::Interrupt,
+        live::ServesFrom,
         output::{self, OutputError},
+        probe::find_plugin,
         runtime::event_loop,
         verify::{self, Verified},
     },
@@ -91,6 +93,7 @@ pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &
     let interrupt = Interrupt::catch()?;
     let mut hands = RotateHands::new(&site, wishes, (runtime, api), &interrupt, clock, global)?;
     hands.warn_of_timeout()?;
+    check_served(&site, global)?;
     if hands.opened.is_being_rekeyed() {
         return Err(stops::rekeying());
     }
@@ -107,6 +110,16 @@ pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &
             let has_left = hands.plan.as_ref().is_some_and(|plan| !plan.left.is_empty());
             Ok(if has_left { Exit::Found } else { Exit::Done })
         }
+    }
+}
+
+/// Refuses to rotate a keyring while the plugin serves another directory, because it would never prove that it reads
+/// with the new key.
+fn check_served(site: &Site, global: &Global) -> Result<(), Failure> {
+    let search = find_plugin(&site.config)?;
+    match search.plugin().map(|plugin| plugin.serves_from(&site.config.state_dir)) {
+        Some(ServesFrom::Elsewhere(path)) => Err(stops::elsewhere(&global.given, &path, &site.config.state_dir)),
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why a rotation stops before its end, and what to do about it.
 
-use std::fmt::Display;
+use std::{fmt::Display, path::Path};
 
 use crate::{
     plan::{Hold, Refused, RotationPlan},
@@ -13,6 +13,7 @@ use super::{
         given::Given,
         verify::Verified,
     },
+    report::WaitGate,
     words::counted,
 };
 
@@ -90,16 +91,15 @@ fn held(failures: Option<&FailureList>, hold: Hold, again: &str) -> Failure {
 }
 
 /// Returns the failure of a rotation whose plugin does not do its part.
-pub(super) fn silent(given: &Given, gate: &str) -> Failure {
-    let what = if gate == "publish" {
-        "serve the new key"
-    } else {
-        "serve the keyring and prove that it can read with its keys"
-    };
+pub(super) fn silent(given: &Given, gate: WaitGate) -> Failure {
     let message = match gate {
-        "settle" => "for 10 minutes, no API server was connected to the plugin, or the plugin did not serve the keyring as it is now"
-            .to_owned(),
-        _ => format!("the plugin did not {what} within 10 minutes"),
+        WaitGate::Publish => "the plugin did not serve the new key within 10 minutes",
+        WaitGate::Settle => {
+            "for 10 minutes, no API server was connected to the plugin, or the plugin did not serve the keyring as it is now"
+        }
+        WaitGate::Acknowledge | WaitGate::Quiet | WaitGate::Events => {
+            "the plugin did not serve the keyring and prove that it can read with its keys within 10 minutes"
+        }
     };
     let hint = format!(
         "see how it is: {}; then go on: {}",
@@ -194,6 +194,13 @@ pub(super) fn unused(provider: &str) -> Failure {
 pub(super) fn overtaken(given: &Given) -> Failure {
     let message = "another command has replaced or ended the plan of this rotation";
     let hint = format!("see how the keyring is: {}", given.command("claviger status"));
+    Failure::new(Exit::Refused, &message, hint)
+}
+
+/// Returns the failure of a rotation of a keyring that the plugin does not serve.
+pub(super) fn elsewhere(given: &Given, served: &Path, here: &Path) -> Failure {
+    let message = format!("the plugin serves from {}, and not from {}", served.display(), here.display());
+    let hint = format!("see what it serves: {}", given.command("claviger status"));
     Failure::new(Exit::Refused, &message, hint)
 }
 

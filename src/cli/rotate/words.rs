@@ -9,7 +9,7 @@ use super::{
         Format, Global,
         output::{self, OutputError},
     },
-    report::RotateEvent,
+    report::{RotateEvent, WaitGate},
 };
 use crate::scan::count::Count;
 
@@ -74,7 +74,7 @@ fn line(event: &RotateEvent) -> String {
         RotateEvent::Rewritten { written, left } => {
             ("sweep", format!("{} re-encrypted, {} left", counted(*written, "object"), Count(*left)))
         }
-        RotateEvent::Waiting { gate, nodes, seconds } => ("wait", waiting(gate, nodes, *seconds)),
+        RotateEvent::Waiting { gate, nodes, seconds } => ("wait", waiting(*gate, nodes, *seconds)),
     };
     format!("{phase:8}  {text}")
 }
@@ -114,19 +114,19 @@ fn scanned(stale: u64, under_other_keys: u64, unreadable: u64) -> String {
     parts.join(", ")
 }
 
-fn waiting(gate: &str, nodes: &[String], seconds: Option<u64>) -> String {
+fn waiting(gate: WaitGate, nodes: &[String], seconds: Option<u64>) -> String {
     let nodes = nodes.join(", ");
     match gate {
-        "acknowledge" => format!(
+        WaitGate::Acknowledge => format!(
             "until the plugin on {nodes} serves the keyring as it is now, and proves that it can read with its keys"
         ),
-        "publish" => format!("until the plugin on {nodes} serves the new key"),
-        "quiet" => format!(
+        WaitGate::Publish => format!("until the plugin on {nodes} serves the new key"),
+        WaitGate::Quiet => format!(
             "{} more: until then an API server may still write under the old key",
             span(Duration::from_secs(seconds.unwrap_or(0)))
         ),
-        "settle" => settling(&nodes, seconds),
-        _ => "until events that are under another key expire".to_owned(),
+        WaitGate::Settle => settling(&nodes, seconds),
+        WaitGate::Events => "until events that are under another key expire".to_owned(),
     }
 }
 
@@ -206,12 +206,12 @@ mod tests {
             RotateEvent::Disabled { key_id: "k1-bb".to_owned() },
             RotateEvent::Published { key_id: key_id() },
             RotateEvent::Rewritten { written: 1200, left: 0 },
-            waiting("acknowledge", &["a", "b"], None),
-            waiting("publish", &["a"], None),
-            waiting("quiet", &[], Some(263)),
-            waiting("settle", &[], Some(7)),
-            waiting("settle", &["a"], None),
-            waiting("events", &[], None),
+            waiting(WaitGate::Acknowledge, &["a", "b"], None),
+            waiting(WaitGate::Publish, &["a"], None),
+            waiting(WaitGate::Quiet, &[], Some(263)),
+            waiting(WaitGate::Settle, &[], Some(7)),
+            waiting(WaitGate::Settle, &["a"], None),
+            waiting(WaitGate::Events, &[], None),
         ]
         .map(|event| line(&event));
         insta::assert_snapshot!(lines.join("\n"));

@@ -58,7 +58,7 @@ fn keyring_findings(opened: &Opened, report: Option<&SelfReport>, config: &Confi
             "this node has no mark; a plugin makes it when it starts, and trusts the keyring as it is now: {start}"
         )),
     };
-    let rotation = opened.wants_rotation().then(|| rotation(opened, report));
+    let rotation = opened.wants_rotation().then(|| rotation(opened, report, &config.state_dir));
     let exposed = exposed(opened);
     let ledger = match opened.newest_backup() {
         Err(error) => Some(no_backup_counts(error, &opened.keyring.uuid().to_hex())),
@@ -70,7 +70,7 @@ fn keyring_findings(opened: &Opened, report: Option<&SelfReport>, config: &Confi
 
 /// Asks for a rotation after a restore or a merge. While a key is missing it does not: first a merge has to bring that
 /// key back, and a rotation follows that merge, too.
-fn rotation(opened: &Opened, report: Option<&SelfReport>) -> String {
+fn rotation(opened: &Opened, report: Option<&SelfReport>, state_dir: &Path) -> String {
     let lacks = |report: &SelfReport| {
         !report.missing.is_empty()
             || (serves_same(report, opened) && !only_in_memory(report, &opened.keyring).is_empty())
@@ -81,6 +81,9 @@ fn rotation(opened: &Opened, report: Option<&SelfReport>) -> String {
         "`claviger key add`, `claviger backup create FILE`, `claviger key promote KEY`, and write every Secret once"
     };
     let why = "the keyring was restored or merged";
+    if report.is_some_and(|report| matches!(ServesFrom::of(report, state_dir), ServesFrom::Elsewhere(_))) {
+        return format!("{why}: after the plugin serves from here, rotate to a new key");
+    }
     if report.is_some_and(lacks) {
         return format!(
             "{why}, and a key is missing: add no key yet; first find the backup that holds the missing \
