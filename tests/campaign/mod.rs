@@ -10,7 +10,7 @@ mod disk;
 mod forgeries;
 mod forks;
 pub(crate) mod hostile;
-mod load;
+pub(crate) mod load;
 mod restart;
 pub(crate) mod scans;
 mod stories;

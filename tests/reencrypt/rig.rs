@@ -46,6 +46,7 @@ pub(crate) struct Rig {
     pub(crate) etcd: Etcd,
     pub(crate) api: ApiServer,
     pub(crate) daemon: Daemon,
+    pub(crate) run: Run,
 }
 
 impl Rig {
@@ -75,7 +76,7 @@ impl Rig {
         let config = sandbox.path("encryption.yaml");
         fs::write(&config, sandbox.unmask(&sandbox.run(&generate).ends_with(0).stdout)).unwrap();
         let api = options(ApiServer::on(&run, &etcd).encryption_config(config), &sandbox).start().unwrap();
-        Self { sandbox, etcd, api, daemon }
+        Self { sandbox, etcd, api, daemon, run }
     }
 
     /// Applies documents of YAML.

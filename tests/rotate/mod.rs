@@ -1,9 +1,10 @@
 //! `claviger rotate` with a real API server. Its waits are hurried: [`hurried`] is the same program with another clock.
 //!
 //! ```text
-//! whole, resumed, stopped, given_up, compromised
+//! whole, resumed, stopped, given_up, compromised, busy
 //! ```
 
+mod busy;
 mod compromised;
 mod given_up;
 mod resumed;

@@ -3,6 +3,7 @@ package main
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -20,6 +21,8 @@ type report struct {
 	Events     int `json:"events"`
 	Disordered int `json:"disordered"`
 	Lost       int `json:"lost"`
+	// Repeated counts the events of writes that changed nothing but how the value is encrypted.
+	Repeated int `json:"repeated"`
 }
 
 func (a *api) report(seconds float64, j *journal) *report {
@@ -27,7 +30,7 @@ func (a *api) report(seconds float64, j *journal) *report {
 	defer a.lock.Unlock()
 	j.lock.Lock()
 	defer j.lock.Unlock()
-	return &report{seconds, a.requests, a.slowest, a.failures, j.events, j.disordered, j.lost()}
+	return &report{seconds, a.requests, a.slowest, a.failures, j.events, j.disordered, j.lost(), j.repeated}
 }
 
 // journal holds what was written against what each watcher saw, for each name.
@@ -38,6 +41,7 @@ type journal struct {
 	latest     []uint64
 	events     int
 	disordered int
+	repeated   int
 }
 
 func newJournal(watchers int) *journal {
@@ -64,6 +68,10 @@ func (j *journal) saw(watcher int, event string, s *secret) {
 		j.latest[watcher] = version
 	}
 	name := s.Metadata.Name
+	if seen := j.seen[watcher][name]; event == "MODIFIED" && len(seen) > 0 && strings.HasSuffix(seen[len(seen)-1], " "+s.value()) {
+		j.repeated++
+		return
+	}
 	j.seen[watcher][name] = append(j.seen[watcher][name], event+" "+s.value())
 }
 
