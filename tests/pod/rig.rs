@@ -20,6 +20,7 @@ use crate::harness::{
     processes::{Process, Run},
     progress::say,
 };
+use crate::rotate::hurried;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 
@@ -118,9 +119,7 @@ impl Rig {
 
     /// Starts a rotation of the static Pod's keys, with the clock of the tests.
     pub fn rotate(&self, more: &[&str]) -> Process {
-        let hurried = Path::new(BINARY).with_file_name("examples").join("hurried");
-        assert!(hurried.exists(), "build it first: cargo build --example hurried");
-        let mut command = Command::new(hurried);
+        let mut command = Command::new(hurried());
         command.arg("rotate").args(more).args(self.places());
         command.arg("--state-dir").arg(self.plugin.state_dir()).arg("--socket").arg(self.socket());
         command.arg("--kubeconfig").arg(self.api.kubeconfig());

@@ -22,7 +22,7 @@ use crate::{
 const LIMIT: Duration = Duration::from_mins(3);
 
 /// The program with a clock on which minutes pass at once.
-fn hurried() -> PathBuf {
+pub(crate) fn hurried() -> PathBuf {
     let program = PathBuf::from(CLAVIGER).with_file_name("examples").join("hurried");
     assert!(program.exists(), "build it first: cargo build --example hurried");
     program
