@@ -38,12 +38,12 @@ impl Passphrase {
     /// The fewest bytes of a new passphrase.
     pub const MIN_NEW: usize = 8;
 
-    /// Takes what was read or typed, without one line feed at its end.
+    /// Takes what was read or typed, without one line end, of Unix or of Windows.
     ///
     /// # Errors
     /// When it is empty or too long, or no memory can be locked.
     pub fn new(bytes: &[u8]) -> Result<Self, PassphraseError> {
-        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let bytes = bytes.strip_suffix(b"\n").map_or(bytes, |line| line.strip_suffix(b"\r").unwrap_or(line));
         match bytes.len() {
             0 => Err(PassphraseError::Empty),
             1..=Self::MAX => Ok(Self(SecretBytes::copy_of(bytes)?)),

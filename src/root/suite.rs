@@ -247,5 +247,6 @@ fn a_passphrase_has_a_length() {
     let refused = Passphrase::new(format!("{long}a").as_bytes()).unwrap_err();
     assert_eq!(refused.to_string(), "a passphrase of more than 1024 bytes");
     assert!(Passphrase::new(b"").is_err() && Passphrase::new(b"\n").is_err());
+    assert!(Passphrase::new(format!("{long}\r\n").as_bytes()).is_ok() && Passphrase::new(b"\r\n").is_err());
     assert!(Passphrase::choose(b"1234567\n").is_err() && Passphrase::choose(b"12345678\n").is_ok());
 }

@@ -1,6 +1,8 @@
 //! A rotation that must not begin, or cannot end.
 
 use std::{
+    fs,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -45,7 +47,7 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
     let pod = format!(
         "spec: {{containers: [{{command: [kube-apiserver, '--etcd-servers={etcd}', '--etcd-servers-overrides=$(OTHERS)']}}]}}"
     );
-    std::fs::write(rig.sandbox.path("pod.yaml"), pod).unwrap();
+    fs::write(rig.sandbox.path("pod.yaml"), pod).unwrap();
     let unclear = line.replace(&format!("--etcd-servers {etcd}"), "--apiserver-manifest [DIR]/pod.yaml");
     for line in [unclear.clone(), unclear.replace(" --dry-run", "")] {
         let unclear = rig.sandbox.run(&line);
@@ -76,6 +78,31 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
     assert!(!dry.stdout.contains("re-encrypt 0 objects"), "{dry}");
     rotate(&mut rig, "--api-servers 1 --without-backup --quiet", 0);
     assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
+}
+
+#[test]
+fn a_keyring_that_lacks_a_key_of_the_plugin_is_not_rotated() {
+    let mut rig = Rig::new();
+    let [state, old, new] = ["state", "old", "new"].map(|name| rig.sandbox.path(name));
+    assert!(Command::new("cp").arg("-a").args([&state, &old]).status().unwrap().success());
+    rig.promote();
+    let status = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock --output json";
+    let serves =
+        || rig.sandbox.run(status).json()["plugin"]["key_id"].as_str().is_some_and(|key| key.starts_with("k2-"));
+    let begun = Instant::now();
+    while !serves() {
+        assert!(begun.elapsed() < Duration::from_mins(1), "the plugin does not take the new key up");
+        thread::sleep(Duration::from_millis(100));
+    }
+    // Somebody puts an older copy of the directory back.
+    fs::rename(&state, &new).unwrap();
+    fs::rename(&old, &state).unwrap();
+    let refused = rotate(&mut rig, "--without-backup --api-servers 1", 7);
+    has_all(
+        &refused,
+        &["error: the plugin serves k2-", "which this keyring does not hold, so no rotation could finish"],
+    );
+    assert_eq!(keys(&rig), [(1, "primary".to_owned())]);
 }
 
 #[test]

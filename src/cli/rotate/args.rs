@@ -20,7 +20,8 @@ use super::super::{
 /// minutes after a promotion. So the command waits until no API server can any more, scans again, and ends with the
 /// report of `claviger verify`.
 ///
-/// Values under other keys mean that an earlier rotation is unfinished. The command finishes it, and makes no new key.
+/// Values under other keys mean that an earlier rotation is unfinished, unless that one left them by name. The command
+/// finishes it, and makes no new key.
 /// Exits with 0 if everything is under the primary key, and with 1 if something is left over.
 #[derive(Args)]
 #[command(after_help = "\

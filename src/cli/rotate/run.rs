@@ -93,7 +93,7 @@ pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &
     let interrupt = Interrupt::catch()?;
     let mut hands = RotateHands::new(&site, wishes, (runtime, api), &interrupt, clock, global)?;
     hands.warn_of_timeout()?;
-    check_served(&site, global)?;
+    check_served(&hands, global)?;
     if hands.opened.is_being_rekeyed() {
         return Err(stops::rekeying());
     }
@@ -114,13 +114,17 @@ pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &
 }
 
 /// Refuses to rotate a keyring while the plugin serves another directory, because it would never prove that it reads
-/// with the new key.
-fn check_served(site: &Site, global: &Global) -> Result<(), Failure> {
-    let search = find_plugin(&site.config)?;
-    match search.plugin().map(|plugin| plugin.serves_from(&site.config.state_dir)) {
-        Some(ServesFrom::Elsewhere(path)) => Err(stops::elsewhere(&global.given, &path, &site.config.state_dir)),
-        _ => Ok(()),
+/// with the new key, or while it serves keys that this keyring lacks, because a rotation without them could not end.
+fn check_served(hands: &RotateHands<'_>, global: &Global) -> Result<(), Failure> {
+    let config = &hands.site.config;
+    let search = find_plugin(config)?;
+    let Some(plugin) = search.plugin() else { return Ok(()) };
+    if let ServesFrom::Elsewhere(path) = plugin.serves_from(&config.state_dir) {
+        return Err(stops::elsewhere(&global.given, &path, &config.state_dir));
     }
+    let keyring = &hands.opened.keyring;
+    let lacking = if plugin.serves_keyring(keyring) { plugin.lacking_in(keyring) } else { Vec::new() };
+    if lacking.is_empty() { Ok(()) } else { Err(stops::lacking(&global.given, &lacking)) }
 }
 
 fn show(hands: &RotateHands<'_>, verified: &Verified) -> Result<(), OutputError> {

@@ -11,6 +11,7 @@ use super::{
     super::{
         failure::{Exit, Failure, miscounted},
         given::Given,
+        tables::all_of,
         verify::Verified,
     },
     report::WaitGate,
@@ -186,7 +187,7 @@ pub(super) fn unused(provider: &str) -> Failure {
     let message = format!(
         "the EncryptionConfiguration writes nothing with the provider {provider}, so nothing would be under a new key"
     );
-    let hint = "if claviger's provider has another name there: --provider-name NAME; if another keyring is used: --state-dir DIR";
+    let hint = "put it first among the providers of what it has to encrypt; if claviger's provider has another name there: --provider-name NAME; if another keyring is used: --state-dir DIR";
     Failure::new(Exit::Refused, &message, hint.to_owned())
 }
 
@@ -202,6 +203,14 @@ pub(super) fn elsewhere(given: &Given, served: &Path, here: &Path) -> Failure {
     let message = format!("the plugin serves from {}, and not from {}", served.display(), here.display());
     let hint = format!("see what it serves: {}", given.command("claviger status"));
     Failure::new(Exit::Refused, &message, hint)
+}
+
+/// Returns the failure of a rotation of a keyring that lacks keys which the plugin serves.
+pub(super) fn lacking(given: &Given, keys: &[String]) -> Failure {
+    let message =
+        format!("the plugin serves {}, which this keyring does not hold, so no rotation could finish", all_of(keys));
+    let hint = format!("see how to bring the keys back: {}", given.command("claviger status"));
+    Failure::new(Exit::Damaged, &message, hint)
 }
 
 /// Returns the failure of a rotation that would wait for the plugin.
