@@ -40,9 +40,9 @@ pub enum OpenKeyError {
 ///
 /// # Panics
 /// Never for the sizes used here: the algorithm accepts up to 64 GiB.
-pub fn seal_in_place(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], buffer: &mut [u8]) -> [u8; TAG] {
-    let sealed = without_traces(|| cipher(key).encrypt_inout_detached(&Nonce::from(*nonce), aad, buffer.into()));
-    match sealed {
+pub fn protect_in_place(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], buffer: &mut [u8]) -> [u8; TAG] {
+    let protected = without_traces(|| cipher(key).encrypt_inout_detached(&Nonce::from(*nonce), aad, buffer.into()));
+    match protected {
         Ok(tag) => tag.into(),
         Err(_) => unreachable!("a buffer of at most 64 KiB is within the algorithm's limits"),
     }
@@ -96,7 +96,7 @@ impl WrappedKey {
         wrapped[..NONCE].copy_from_slice(&nonce);
         let body = &mut wrapped[NONCE..NONCE + 32];
         body.copy_from_slice(secret.expose());
-        let tag = seal_in_place(key.expose(), &nonce, aad, body);
+        let tag = protect_in_place(key.expose(), &nonce, aad, body);
         wrapped[NONCE + 32..].copy_from_slice(&tag);
         Ok(Self(wrapped))
     }
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sealed_key_opens_under_its_key_and_aad_only() {
+    fn a_wrapped_key_opens_under_its_key_and_aad_only() {
         let (key, other, secret) = (
             Secret::random(&mut SysRng).unwrap(),
             Secret::random(&mut SysRng).unwrap(),

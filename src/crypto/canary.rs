@@ -35,7 +35,7 @@ impl Canary {
     /// When the random source fails.
     pub fn new(rng: &mut impl rand::TryCryptoRng, kek: &Kek, key_id: &str) -> Result<Self, RandomError> {
         let bytes = Seed::random(rng)?;
-        let wrapped = kek.seal(rng, AadLabel::Canary, key_id, bytes.expose())?;
+        let wrapped = kek.wrap_labelled(rng, AadLabel::Canary, key_id, bytes.expose())?;
         Ok(Self { wrapped, answer: answer(kek, key_id, &bytes) })
     }
 
@@ -55,7 +55,7 @@ impl Canary {
 /// # Errors
 /// When it is under another key, was changed, or is something else, for example a wrapped seed.
 pub fn answer_to(kek: &Kek, key_id: &str, wrapped: &[u8]) -> Result<[u8; 32], UnwrapError> {
-    Ok(answer(kek, key_id, &kek.open(AadLabel::Canary, key_id, wrapped)?))
+    Ok(answer(kek, key_id, &kek.unwrap_labelled(AadLabel::Canary, key_id, wrapped)?))
 }
 
 fn answer(kek: &Kek, key_id: &str, bytes: &Seed) -> [u8; 32] {

@@ -155,7 +155,7 @@ mod tests {
         }
     }
 
-    /// NIST SP 800-38A, F.2.2, F.2.4 and F.2.6, with a block of padding behind them, which OpenSSL computed.
+    /// NIST SP 800-38A, F.2.2, F.2.4 and F.2.6, followed by a block of padding that OpenSSL computed.
     #[test]
     fn cbc_opens_what_nist_published() {
         let plaintext = unhex("6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51");

@@ -73,7 +73,7 @@ impl MacKey {
         hmac_sha256(self.0.expose(), &[message])
     }
 
-    /// Returns whether `tag` is the tag of `message`. Takes constant time.
+    /// Whether `tag` is the tag of `message`. Takes constant time.
     pub fn verify(&self, message: &[u8], tag: &[u8; 32]) -> bool {
         aead::equal(&self.tag(message), tag)
     }

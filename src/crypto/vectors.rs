@@ -6,7 +6,7 @@ use sha3::{
     digest::{ExtendableOutput, Update, XofReader},
 };
 
-use super::aead::{NONCE, TAG, open_in_place, seal_in_place};
+use super::aead::{NONCE, TAG, open_in_place, protect_in_place};
 
 fn xaes() -> Value {
     serde_json::from_str(include_str!("../../tests/vectors/xaes-256-gcm.json")).unwrap()
@@ -16,9 +16,9 @@ fn hex(value: &Value) -> Vec<u8> {
     base16ct::lower::decode_vec(value.as_str().unwrap()).unwrap()
 }
 
-fn seal(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
+fn protected(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let mut out = plaintext.to_vec();
-    let tag = seal_in_place(key, nonce, aad, &mut out);
+    let tag = protect_in_place(key, nonce, aad, &mut out);
     out.extend_from_slice(&tag);
     out
 }
@@ -33,10 +33,10 @@ fn xaes_vectors_of_the_specification() {
         let nonce = vector["nonce_ascii"].as_str().unwrap().as_bytes().try_into().unwrap();
         let aad = vector["aad_ascii"].as_str().unwrap().as_bytes();
         let plaintext = vector["plaintext_ascii"].as_str().unwrap().as_bytes();
-        let sealed = seal(&key, &nonce, aad, plaintext);
-        assert_eq!(sealed, hex(&vector["ciphertext_and_tag"]));
+        let message = protected(&key, &nonce, aad, plaintext);
+        assert_eq!(message, hex(&vector["ciphertext_and_tag"]));
 
-        let (body, tag) = sealed.split_last_chunk::<TAG>().unwrap();
+        let (body, tag) = message.split_last_chunk::<TAG>().unwrap();
         let mut opened = body.to_vec();
         open_in_place(&key, &nonce, aad, &mut opened, tag).unwrap();
         assert_eq!(opened, plaintext);
@@ -64,7 +64,7 @@ fn accumulated(messages: usize) -> String {
         let (key, nonce) = (draw(&mut source), draw(&mut source));
         let plaintext = draw_prefixed(&mut source);
         let aad = draw_prefixed(&mut source);
-        all.update(&seal(&key, &nonce, &aad, &plaintext));
+        all.update(&protected(&key, &nonce, &aad, &plaintext));
     }
     base16ct::lower::encode_string(&draw::<32>(&mut all.finalize_xof()))
 }

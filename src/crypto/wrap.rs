@@ -101,7 +101,7 @@ impl Kek {
         self.commitment
     }
 
-    /// Returns its bytes, for sealing them into the record.
+    /// Returns its bytes, for wrapping them into the record.
     pub fn secret(&self) -> &Secret<32> {
         &self.secret
     }
@@ -111,11 +111,11 @@ impl Kek {
     /// # Errors
     /// When the random source fails.
     pub fn wrap(&self, rng: &mut impl rand::TryCryptoRng, key_id: &str, seed: &Seed) -> Result<Vec<u8>, RandomError> {
-        without_traces(|| self.seal(rng, AadLabel::DekSeed, key_id, seed.expose()))
+        without_traces(|| self.wrap_labelled(rng, AadLabel::DekSeed, key_id, seed.expose()))
     }
 
     /// Wraps `seed` with another label than that of seeds. As [`wrap`](Self::wrap).
-    pub(super) fn seal(
+    pub(super) fn wrap_labelled(
         &self,
         rng: &mut impl rand::TryCryptoRng,
         label: AadLabel,
@@ -129,7 +129,7 @@ impl Kek {
         out.extend_from_slice(&nonce);
         out.extend_from_slice(seed);
         let aad = self.aad(label, &header, key_id);
-        let tag = aead::seal_in_place(self.seed_wrap.expose(), &nonce, &aad, &mut out[HEADER + NONCE..]);
+        let tag = aead::protect_in_place(self.seed_wrap.expose(), &nonce, &aad, &mut out[HEADER + NONCE..]);
         out.extend_from_slice(&tag);
         Ok(out)
     }
@@ -139,11 +139,11 @@ impl Kek {
     /// # Errors
     /// When the bytes are not a wrapped seed of version 1, are wrapped under another key, or are not authentic.
     pub fn unwrap(&self, key_id: &str, wrapped: &[u8]) -> Result<Seed, UnwrapError> {
-        self.open(AadLabel::DekSeed, key_id, wrapped)
+        self.unwrap_labelled(AadLabel::DekSeed, key_id, wrapped)
     }
 
-    /// Unwraps what [`seal`](Self::seal) wrapped with the same label and the same `key_id`.
-    pub(super) fn open(&self, label: AadLabel, key_id: &str, wrapped: &[u8]) -> Result<Seed, UnwrapError> {
+    /// Unwraps what [`wrap_labelled`](Self::wrap_labelled) wrapped with the same label and the same `key_id`.
+    pub(super) fn unwrap_labelled(&self, label: AadLabel, key_id: &str, wrapped: &[u8]) -> Result<Seed, UnwrapError> {
         let parts = SeedParts::split(wrapped)?;
         if !aead::equal(parts.commitment()?, &self.commitment.0) {
             return Err(UnwrapError::OtherKey);

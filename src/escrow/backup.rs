@@ -175,7 +175,7 @@ fn of_age(bytes: &[u8], identities: &Identities) -> Result<Backup, BackupError> 
     if !bytes.starts_with(b"age-encryption.org/") {
         return Err(BackupError::Foreign);
     }
-    let tar = identities.decrypt(bytes, BACKUP_MAX).map_err(|error| match error {
+    let tar = identities.open(bytes, BACKUP_MAX).map_err(|error| match error {
         Unopened::NoIdentity => BackupError::NoIdentity,
         Unopened::Damaged => BackupError::Damaged,
     })?;

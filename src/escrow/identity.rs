@@ -158,7 +158,7 @@ impl Identities {
     }
 
     /// Opens an age file. Returns its plaintext, but at most `limit` bytes.
-    pub(super) fn decrypt(&self, sealed: &[u8], limit: usize) -> Result<Zeroizing<Vec<u8>>, Unopened> {
+    pub(super) fn open(&self, sealed: &[u8], limit: usize) -> Result<Zeroizing<Vec<u8>>, Unopened> {
         let identities = self.0.iter().map(|identity| identity as &dyn age::Identity);
         let opened = age::Decryptor::new(sealed).and_then(|sealed| sealed.decrypt(identities));
         let mut reader = opened.map_err(|error| match error {

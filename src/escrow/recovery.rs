@@ -68,8 +68,7 @@ pub fn open(
 ) -> Result<RootKey, RecoveryError> {
     let recipient = || recovery.recipient().to_owned();
     let contents = || RecoveryError::Contents(recipient());
-    let plaintext =
-        identities.decrypt(recovery.blob(), BLOB_MAX).map_err(|_| RecoveryError::NoIdentity(recipient()))?;
+    let plaintext = identities.open(recovery.blob(), BLOB_MAX).map_err(|_| RecoveryError::NoIdentity(recipient()))?;
     let text = std::str::from_utf8(&plaintext).map_err(|_| contents())?;
     let mut lines = text.strip_suffix('\n').ok_or_else(contents)?.split('\n');
     let head = (lines.next(), lines.next().and_then(uuid), lines.next().and_then(root_id));

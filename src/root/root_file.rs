@@ -45,13 +45,13 @@ struct OldRoot {
 }
 
 impl OldRoot {
-    fn seal(rng: &mut impl TryCryptoRng, uuid: Uuid, old: &RootKey, root: &RootKey) -> Result<Self, RootError> {
+    fn wrap(rng: &mut impl TryCryptoRng, uuid: Uuid, old: &RootKey, root: &RootKey) -> Result<Self, RootError> {
         let root_id = old.id(uuid);
         let aad = old_root_aad(uuid, root_id, root.id(uuid));
         Ok(Self { root_id, wrapped: WrappedKey::wrap(rng, &root.root_wrap(uuid)?, &aad, old.secret())? })
     }
 
-    fn open(&self, uuid: Uuid, root: &RootKey) -> Result<RootKey, RootError> {
+    fn unwrap(&self, uuid: Uuid, root: &RootKey) -> Result<RootKey, RootError> {
         let aad = old_root_aad(uuid, self.root_id, root.id(uuid));
         let opened = self.wrapped.open(&root.root_wrap(uuid)?, &aad).map_err(|error| match error {
             OpenKeyError::NotAuthentic(_) => RootError::OldRootKey,
@@ -122,7 +122,7 @@ impl RootFile {
         RootKeys { current: root, earlier }: RootKeys<'_>,
         slots: &[Slot],
     ) -> Result<Vec<u8>, RootError> {
-        let earlier = earlier.iter().map(|old| OldRoot::seal(rng, uuid, old, root)).collect::<Result<Vec<_>, _>>()?;
+        let earlier = earlier.iter().map(|old| OldRoot::wrap(rng, uuid, old, root)).collect::<Result<Vec<_>, _>>()?;
         Ok(encode(uuid, root, slots, &earlier)?)
     }
 
@@ -226,7 +226,7 @@ impl RootFile {
     /// When it does not open.
     pub fn old(&self, root_id: RootId, root: &RootKey) -> Result<Option<RootKey>, RootError> {
         let old = self.old.iter().find(|old| old.root_id == root_id);
-        old.map(|old| old.open(self.uuid, root)).transpose()
+        old.map(|old| old.unwrap(self.uuid, root)).transpose()
     }
 
     /// Returns all earlier root keys, the oldest first. `root` is the current one.
@@ -234,7 +234,7 @@ impl RootFile {
     /// # Errors
     /// When one does not open.
     pub fn earlier(&self, root: &RootKey) -> Result<Vec<RootKey>, RootError> {
-        self.old.iter().map(|old| old.open(self.uuid, root)).collect()
+        self.old.iter().map(|old| old.unwrap(self.uuid, root)).collect()
     }
 
     /// Returns the bytes of a root file in which the same slots seal the root key `next`. It keeps `root` as an earlier
@@ -261,9 +261,9 @@ impl RootFile {
         }
         let mut old = Vec::new();
         for earlier in self.earlier(root)? {
-            old.push(OldRoot::seal(rng, self.uuid, &earlier, next)?);
+            old.push(OldRoot::wrap(rng, self.uuid, &earlier, next)?);
         }
-        old.push(OldRoot::seal(rng, self.uuid, root, next)?);
+        old.push(OldRoot::wrap(rng, self.uuid, root, next)?);
         let bytes = encode(self.uuid, next, &slots, &old)?;
         // Never write a file unless each of its slots opens it.
         let file = Self::parse(&bytes)?;
@@ -274,7 +274,7 @@ impl RootFile {
         Ok(bytes)
     }
 
-    /// Returns whether `root` is the root key in this file.
+    /// Whether `root` is the root key in this file.
     pub fn is_under(&self, root: &RootKey) -> bool {
         root.id(self.uuid) == self.root_id
     }
