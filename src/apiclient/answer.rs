@@ -9,9 +9,18 @@ use super::reason::CredentialsError;
 /// The longest reason that is kept of an answer, in bytes. Webhooks write what they like.
 const REASON_MAX: usize = 300;
 
-/// What became of one object that an API server was asked to rewrite.
+/// What became of a request to rewrite one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RewriteAnswer {
+    /// The API server said what became of the object.
+    Object(ObjectAnswer),
+    /// Nothing is known about the object.
+    Unanswered(Unanswered),
+}
+
+/// What an API server said about one object that it was asked to rewrite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ObjectAnswer {
     /// The API server answered with the object at this revision. It wrote the object if the revision is a new one.
     At(u64),
     /// There is no such object.
@@ -22,6 +31,11 @@ pub enum RewriteAnswer {
     Denied(String),
     /// The API server cannot write this object: it cannot decrypt it, or an admission webhook refuses it.
     Refused(String),
+}
+
+/// Why an API server said nothing about an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unanswered {
     /// The API server is busy, or did not answer in time. It may say how long to wait.
     Busy {
         /// How long it asks to wait.
@@ -35,6 +49,18 @@ pub enum RewriteAnswer {
     Unauthenticated(String),
     /// Nothing was sent, because there are no credentials.
     NoCredentials(CredentialsError),
+}
+
+impl From<ObjectAnswer> for RewriteAnswer {
+    fn from(answer: ObjectAnswer) -> Self {
+        Self::Object(answer)
+    }
+}
+
+impl From<Unanswered> for RewriteAnswer {
+    fn from(unanswered: Unanswered) -> Self {
+        Self::Unanswered(unanswered)
+    }
 }
 
 /// The answer to a patch.
@@ -68,24 +94,29 @@ struct StatusBody {
 impl From<Answer<'_>> for RewriteAnswer {
     fn from(answer: Answer<'_>) -> Self {
         let reason = || reason(&answer);
-        let wait = answer.retry_after.map(Duration::from_secs);
+        let busy = || Unanswered::Busy { wait: answer.retry_after.map(Duration::from_secs), reason: reason() };
         match answer.status {
-            200..=299 => match serde_json::from_slice::<OnlyMetadata>(answer.body) {
-                Ok(OnlyMetadata { metadata }) => metadata.resource_version.parse().map_or_else(
-                    |_| Self::Refused(format!("the answer has the revision {:?}", metadata.resource_version)),
-                    Self::At,
-                ),
-                Err(error) => Self::Refused(format!("the answer has no metadata: {error}")),
-            },
-            401 => Self::Unauthenticated(reason()),
-            403 if is_forbidden(answer.body) => Self::Denied(reason()),
-            404 => Self::Gone,
-            409 => Self::Conflict,
-            429 | 502 | 503 | 504 => Self::Busy { wait, reason: reason() },
+            200..=299 => written(answer.body).into(),
+            401 => Unanswered::Unauthenticated(reason()).into(),
+            403 if is_forbidden(answer.body) => ObjectAnswer::Denied(reason()).into(),
+            404 => ObjectAnswer::Gone.into(),
+            409 => ObjectAnswer::Conflict.into(),
+            429 | 502 | 503 | 504 => busy().into(),
             // kube-apiserver ends a request like this, too, when it cannot reach etcd in time.
-            500 if answer.retry_after.is_some() => Self::Busy { wait, reason: reason() },
-            _ => Self::Refused(reason()),
+            500 if answer.retry_after.is_some() => busy().into(),
+            _ => ObjectAnswer::Refused(reason()).into(),
         }
+    }
+}
+
+/// Reads the revision in the metadata of an object.
+fn written(body: &[u8]) -> ObjectAnswer {
+    match serde_json::from_slice::<OnlyMetadata>(body) {
+        Ok(OnlyMetadata { metadata }) => metadata.resource_version.parse().map_or_else(
+            |_| ObjectAnswer::Refused(format!("the answer has the revision {:?}", metadata.resource_version)),
+            ObjectAnswer::At,
+        ),
+        Err(error) => ObjectAnswer::Refused(format!("the answer has no metadata: {error}")),
     }
 }
 
@@ -128,22 +159,36 @@ mod tests {
         let denied = r#"secrets \"a\" is forbidden: User \"u\" cannot patch resource \"secrets\" in API group \"\""#;
         let webhook = r#"admission webhook \"w\" denied the request: no"#;
         let plain = |text: &str| text.replace('\\', "");
-        let busy = |wait: Option<u64>, reason: &str| RewriteAnswer::Busy {
-            wait: wait.map(Duration::from_secs),
-            reason: reason.to_owned(),
+        let busy = |wait: Option<u64>, reason: &str| {
+            RewriteAnswer::Unanswered(Unanswered::Busy {
+                wait: wait.map(Duration::from_secs),
+                reason: reason.to_owned(),
+            })
         };
         for (answer, expected) in [
-            (answer_to(200, None, metadata), RewriteAnswer::At(7)),
-            (answer_to(404, None, &status("NotFound", "secrets not found")), RewriteAnswer::Gone),
-            (answer_to(409, None, &status("Conflict", "modified")), RewriteAnswer::Conflict),
-            (answer_to(403, None, &status("Forbidden", denied)), RewriteAnswer::Denied(plain(denied))),
-            (answer_to(403, None, &status("Forbidden", webhook)), RewriteAnswer::Refused(plain(webhook))),
+            (answer_to(200, None, metadata), RewriteAnswer::Object(ObjectAnswer::At(7))),
+            (answer_to(404, None, &status("NotFound", "secrets not found")), RewriteAnswer::Object(ObjectAnswer::Gone)),
+            (answer_to(409, None, &status("Conflict", "modified")), RewriteAnswer::Object(ObjectAnswer::Conflict)),
+            (
+                answer_to(403, None, &status("Forbidden", denied)),
+                RewriteAnswer::Object(ObjectAnswer::Denied(plain(denied))),
+            ),
+            (
+                answer_to(403, None, &status("Forbidden", webhook)),
+                RewriteAnswer::Object(ObjectAnswer::Refused(plain(webhook))),
+            ),
             (
                 answer_to(401, None, &status("Unauthorized", "Unauthorized")),
-                RewriteAnswer::Unauthenticated("Unauthorized".into()),
+                RewriteAnswer::Unanswered(Unanswered::Unauthenticated("Unauthorized".into())),
             ),
-            (answer_to(422, None, &status("Invalid", "bad\\n name")), RewriteAnswer::Refused("bad name".into())),
-            (answer_to(500, None, &status("InternalError", "no key")), RewriteAnswer::Refused("no key".into())),
+            (
+                answer_to(422, None, &status("Invalid", "bad\\n name")),
+                RewriteAnswer::Object(ObjectAnswer::Refused("bad name".into())),
+            ),
+            (
+                answer_to(500, None, &status("InternalError", "no key")),
+                RewriteAnswer::Object(ObjectAnswer::Refused("no key".into())),
+            ),
             (answer_to(500, Some(1), &status("InternalError", "timeout")), busy(Some(1), "timeout")),
             (answer_to(429, Some(2), "Too many requests"), busy(Some(2), "Too many requests")),
             (answer_to(503, None, ""), busy(None, "it answered with HTTP 503")),
@@ -155,13 +200,15 @@ mod tests {
     #[test]
     fn an_answer_without_a_revision_is_no_success() {
         for body in ["", "{}", r#"{"metadata":{}}"#, r#"{"metadata":{"resourceVersion":"x"}}"#] {
-            assert!(matches!(answer_to(200, None, body), RewriteAnswer::Refused(_)), "{body}");
+            assert!(matches!(answer_to(200, None, body), RewriteAnswer::Object(ObjectAnswer::Refused(_))), "{body}");
         }
     }
 
     #[test]
     fn a_long_reason_is_cut() {
-        let RewriteAnswer::Refused(reason) = answer_to(422, None, &status("Invalid", &"é".repeat(1000))) else {
+        let RewriteAnswer::Object(ObjectAnswer::Refused(reason)) =
+            answer_to(422, None, &status("Invalid", &"é".repeat(1000)))
+        else {
             panic!()
         };
         assert!(reason.len() <= REASON_MAX + '…'.len_utf8() && reason.ends_with('…'), "{}", reason.len());

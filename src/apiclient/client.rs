@@ -17,7 +17,7 @@ use crate::telemetry::causes;
 
 use super::{
     access::{AccessError, KubeAccess},
-    answer::{Answer, RewriteAnswer},
+    answer::{Answer, ObjectAnswer, RewriteAnswer, Unanswered},
     reason::{CredentialsError, no_credentials},
     served::{GroupList, ObjectRef, ServedGroup, ServedList, ServedResource, group_path},
 };
@@ -28,7 +28,7 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON: &str = "application/json";
 const AGENT: &str = concat!("claviger/", env!("CARGO_PKG_VERSION"));
 
-/// How long one request may take. An API server ends a request after 60 s, unless it is told otherwise.
+/// How long one request may take. An API server ends a request after 60 s by default.
 const REQUEST: Duration = Duration::from_secs(90);
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -196,16 +196,16 @@ impl ObjectApi for ApiClient {
     async fn rewrite(&self, object: &ObjectRef) -> RewriteAnswer {
         let request = match request(Method::PATCH, &object.path(), METADATA, Body::from(b"{}".to_vec())) {
             Ok(request) => request,
-            Err(error) => return RewriteAnswer::Refused(format!("its name is no part of a path: {error}")),
+            Err(error) => return ObjectAnswer::Refused(format!("its name is no part of a path: {error}")).into(),
         };
         match self.send(request).await {
             Ok((status, headers, body)) => {
                 let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
                 Answer { status, retry_after, body: &body }.into()
             }
-            Err(SendError::Late) => RewriteAnswer::Busy { wait: None, reason: SendError::Late.to_string() },
-            Err(SendError::NoCredentials(reason)) => RewriteAnswer::NoCredentials(reason),
-            Err(error @ SendError::Failed(_)) => RewriteAnswer::Unreachable(error.to_string()),
+            Err(SendError::Late) => Unanswered::Busy { wait: None, reason: SendError::Late.to_string() }.into(),
+            Err(SendError::NoCredentials(reason)) => Unanswered::NoCredentials(reason).into(),
+            Err(error @ SendError::Failed(_)) => Unanswered::Unreachable(error.to_string()).into(),
         }
     }
 

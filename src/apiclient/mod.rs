@@ -20,7 +20,7 @@ mod reason;
 mod served;
 
 pub use access::{AccessError, KubeAccess};
-pub use answer::RewriteAnswer;
+pub use answer::{ObjectAnswer, RewriteAnswer, Unanswered};
 pub use client::{ApiClient, ApiError, ObjectApi};
 pub use reason::CredentialsError;
 pub use served::{ObjectRef, ServedResource};

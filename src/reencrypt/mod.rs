@@ -26,5 +26,5 @@ mod witness;
 pub use failures::{FailureKind, FailureList, NamedFailure};
 pub use pace::RequestPace;
 pub use stale::{BATCH, StaleScan, is_rewritable};
-pub use state::{Patience, SweepEnd, SweepOutcome};
+pub use state::{Patience, SweepEnd, SweepFailure, SweepOutcome};
 pub use sweep::Sweep;

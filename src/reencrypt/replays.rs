@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use super::{
     pace::RequestPace,
     stale::{StaleBatch, StaleObject},
-    state::{ATTEMPTS, Answered, Attempt, Patience, SweepEnd, SweepOutcome, SweepState},
+    state::{ATTEMPTS, Answered, Attempt, Patience, SweepEnd, SweepFailure, SweepOutcome, SweepState},
 };
-use crate::apiclient::{RewriteAnswer, ServedResource};
+use crate::apiclient::{ObjectAnswer, RewriteAnswer, ServedResource, Unanswered};
 
 /// The most requests that a sweep may have under way.
 const MOST: usize = 64;
@@ -87,15 +87,18 @@ impl ReplayCluster {
             _ => {}
         }
         match deed {
-            Deed::RewriteUnheard | Deed::Lose => RewriteAnswer::Unreachable("reset".to_owned()),
-            Deed::Conflict => RewriteAnswer::Conflict,
-            Deed::Busy(seconds) => {
-                RewriteAnswer::Busy { wait: Some(Duration::from_secs(seconds.into())), reason: "full".to_owned() }
-            }
-            Deed::Deny => RewriteAnswer::Denied("not you".to_owned()),
-            Deed::Refuse => RewriteAnswer::Refused("no".to_owned()),
+            Deed::RewriteUnheard | Deed::Lose => RewriteAnswer::Unanswered(Unanswered::Unreachable("reset".to_owned())),
+            Deed::Conflict => RewriteAnswer::Object(ObjectAnswer::Conflict),
+            Deed::Busy(seconds) => RewriteAnswer::Unanswered(Unanswered::Busy {
+                wait: Some(Duration::from_secs(seconds.into())),
+                reason: "full".to_owned(),
+            }),
+            Deed::Deny => RewriteAnswer::Object(ObjectAnswer::Denied("not you".to_owned())),
+            Deed::Refuse => RewriteAnswer::Object(ObjectAnswer::Refused("no".to_owned())),
             Deed::Rewrite | Deed::Repeat | Deed::Remove => {
-                self.objects.get(&name).map_or(RewriteAnswer::Gone, |stored| RewriteAnswer::At(stored.revision))
+                self.objects.get(&name).map_or(RewriteAnswer::Object(ObjectAnswer::Gone), |stored| {
+                    RewriteAnswer::Object(ObjectAnswer::At(stored.revision))
+                })
             }
         }
     }
@@ -154,8 +157,10 @@ impl Replay {
         let answer = cluster.answer(&object);
         self.now += latency;
         match answer {
-            RewriteAnswer::At(revision) => self.written += u64::from(revision != object.mod_revision),
-            RewriteAnswer::Conflict | RewriteAnswer::Busy { .. } => {
+            RewriteAnswer::Object(ObjectAnswer::At(revision)) => {
+                self.written += u64::from(revision != object.mod_revision);
+            }
+            RewriteAnswer::Object(ObjectAnswer::Conflict) | RewriteAnswer::Unanswered(Unanswered::Busy { .. }) => {
                 let tried = self.tried.entry(object.key[0]).or_default();
                 *tried += 1;
                 assert!(*tried <= ATTEMPTS);
@@ -246,8 +251,8 @@ proptest! {
 fn an_api_server_that_only_repeats_or_loses_ends_each_sweep_in_time() {
     for (deed, end) in [
         (Deed::Repeat, SweepEnd::NotAdopted),
-        (Deed::Lose, SweepEnd::Unreachable("reset".to_owned())),
-        (Deed::Deny, SweepEnd::Denied("not you".to_owned())),
+        (Deed::Lose, SweepEnd::Failed(SweepFailure::Unreachable("reset".to_owned()))),
+        (Deed::Deny, SweepEnd::Failed(SweepFailure::Denied("not you".to_owned()))),
     ] {
         let mut cluster = ReplayCluster::new(40, vec![deed; 10_000]);
         let outcome = sweep(&mut cluster, 7, usize::MAX, &[1]).unwrap();

@@ -6,7 +6,7 @@
 //!               └── later <─┘  conflict, busy, no answer, not adopted yet
 //! ```
 //!
-//! Pure: the caller sends the requests and passes the time. Invariants: an object is in one of these places only; an
+//! Pure: the caller sends the requests and passes the time. Invariants: an object is in one of these states only; an
 //! object counts as written only if the API server answered with a new revision; until the API server has written one
 //! object, at most one is under way.
 
@@ -14,7 +14,7 @@ use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::apiclient::{ApiError, CredentialsError, RewriteAnswer, ServedResource};
+use crate::apiclient::{ApiError, CredentialsError, ObjectAnswer, RewriteAnswer, ServedResource, Unanswered};
 
 use super::{
     failures::{FailureKind, FailureList},
@@ -68,6 +68,13 @@ pub enum SweepEnd {
     Interrupted,
     /// The API server wrote nothing, because it holds another key or another configuration.
     NotAdopted,
+    /// Another attempt would fail in the same way.
+    Failed(SweepFailure),
+}
+
+/// Why a sweep cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SweepFailure {
     /// The user lacks the right to patch, or to see what the API server serves. Contains what the API server says.
     Denied(String),
     /// The credentials are not accepted. Contains what the API server says.
@@ -80,6 +87,12 @@ pub enum SweepEnd {
     Unreachable(String),
     /// What answered is no API server, or does not speak its language at this address.
     NotAnApiServer(ApiError),
+}
+
+impl From<SweepFailure> for SweepEnd {
+    fn from(failure: SweepFailure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 /// What became of the objects of a sweep.
@@ -204,7 +217,7 @@ impl SweepState {
         if let Some((since, reason)) = &self.silent_since
             && has_waited(*since, self.patience.silence)
         {
-            return Some(SweepEnd::Unreachable(reason.clone()));
+            return Some(SweepEnd::Failed(SweepFailure::Unreachable(reason.clone())));
         }
         let is_awaiting_adoption = self.outcome.is_awaiting_adoption && !self.later.is_empty();
         if is_awaiting_adoption && self.begun.is_some_and(|begun| has_waited(begun, self.patience.adoption)) {
@@ -221,7 +234,7 @@ impl SweepState {
         let first = failures.named().iter().find(|failure| failure.kind == FailureKind::Denied)?;
         let absent = [FailureKind::NotServed, FailureKind::NoObject];
         let absent: u64 = absent.iter().filter_map(|kind| failures.counts().get(kind)).sum();
-        (denied + absent == self.outcome.tried()).then(|| SweepEnd::Denied(first.reason.clone()))
+        (denied + absent == self.outcome.tried()).then(|| SweepEnd::Failed(SweepFailure::Denied(first.reason.clone())))
     }
 
     /// Returns when the next request may begin, if there is one. As long as the API server has written nothing, it gets
@@ -264,18 +277,23 @@ impl SweepState {
     }
 
     /// Puts an object back for which the API server did not say where it serves it. Fails if it never will.
-    pub(super) fn not_located(&mut self, mut attempt: Attempt, error: ApiError, now: Instant) -> Result<(), SweepEnd> {
+    pub(super) fn not_located(
+        &mut self,
+        mut attempt: Attempt,
+        error: ApiError,
+        now: Instant,
+    ) -> Result<(), SweepFailure> {
         match error {
             ApiError::Unreachable { reason, .. } => self.no_answer(attempt, &reason, now),
             ApiError::Refused { status: 429 | 500.., .. } => {
                 attempt.count += 1;
                 self.busy(attempt, None, error.to_string(), now);
             }
-            ApiError::NoCredentials(reason) => return Err(SweepEnd::NoCredentials(reason)),
-            ApiError::Refused { status: 401, .. } => return Err(SweepEnd::Unauthenticated(error.to_string())),
-            ApiError::Refused { status: 403, .. } => return Err(SweepEnd::Denied(error.to_string())),
+            ApiError::NoCredentials(reason) => return Err(SweepFailure::NoCredentials(reason)),
+            ApiError::Refused { status: 401, .. } => return Err(SweepFailure::Unauthenticated(error.to_string())),
+            ApiError::Refused { status: 403, .. } => return Err(SweepFailure::Denied(error.to_string())),
             ApiError::Refused { .. } | ApiError::NoApi { .. } | ApiError::Malformed { .. } => {
-                return Err(SweepEnd::NotAnApiServer(error));
+                return Err(SweepFailure::NotAnApiServer(error));
             }
         }
         Ok(())
@@ -285,67 +303,76 @@ impl SweepState {
     pub(super) fn take(&mut self, answered: Answered, now: Instant) -> Taken {
         let Answered { attempt, resource, answer, latency } = answered;
         self.under_way = self.under_way.saturating_sub(1);
-        let end = |end| Taken { end: Some(end), changed: None };
         match answer {
-            RewriteAnswer::Busy { wait, reason } => self.busy(attempt, wait, reason, now),
-            RewriteAnswer::Unreachable(reason) => {
+            RewriteAnswer::Object(answer) => {
+                self.silent_since = None;
+                self.pace.answered(latency, now);
+                Taken { end: None, changed: self.note_answer(attempt, &resource, answer, now) }
+            }
+            RewriteAnswer::Unanswered(unanswered) => {
+                let end = self.note_unanswered(attempt, unanswered, now).map(SweepEnd::Failed);
+                Taken { end, changed: None }
+            }
+        }
+    }
+
+    /// Puts back an object about which nothing was said. Returns why the sweep is over, if it is.
+    fn note_unanswered(&mut self, attempt: Attempt, unanswered: Unanswered, now: Instant) -> Option<SweepFailure> {
+        match unanswered {
+            Unanswered::Busy { wait, reason } => self.busy(attempt, wait, reason, now),
+            Unanswered::Unreachable(reason) => {
                 // Nobody answered for the object, so this does not count as an attempt.
                 let count = attempt.count.saturating_sub(1);
                 self.no_answer(Attempt { count, ..attempt }, &reason, now);
             }
-            RewriteAnswer::Unauthenticated(reason) => return end(SweepEnd::Unauthenticated(reason)),
-            RewriteAnswer::NoCredentials(reason) => return end(SweepEnd::NoCredentials(reason)),
-            answer => {
-                self.silent_since = None;
-                self.pace.answered(latency, now);
-                return Taken { end: None, changed: self.settle(attempt, &resource, answer, now) };
-            }
+            Unanswered::Unauthenticated(reason) => return Some(SweepFailure::Unauthenticated(reason)),
+            Unanswered::NoCredentials(reason) => return Some(SweepFailure::NoCredentials(reason)),
         }
-        Taken::default()
+        None
     }
 
-    /// Notes an answer that says something of the object. Returns the object if the answer claims that it has changed.
-    fn settle(
+    /// Notes what became of an object. Returns the object if the answer claims that it has changed.
+    fn note_answer(
         &mut self,
         attempt: Attempt,
         resource: &Arc<ServedResource>,
-        answer: RewriteAnswer,
+        answer: ObjectAnswer,
         now: Instant,
     ) -> Option<StaleObject> {
         match answer {
-            RewriteAnswer::At(revision) if revision != attempt.object.mod_revision => {
-                self.outcome.written += 1;
-                self.outcome.is_awaiting_adoption = false;
-                if !mem::replace(&mut self.has_adopted, true) {
-                    // The API server has adopted the key, so nothing has to wait any more.
-                    self.ready.extend(self.later.drain(..).map(|(_, attempt)| attempt));
-                }
+            ObjectAnswer::At(revision) if revision != attempt.object.mod_revision => {
+                self.note_written();
                 return Some(attempt.object);
             }
-            RewriteAnswer::At(_) if !self.has_adopted => {
+            ObjectAnswer::At(_) if !self.has_adopted => {
                 self.outcome.is_awaiting_adoption = true;
                 self.put_back(now + self.patience.retry, attempt);
             }
-            RewriteAnswer::At(_) => self.outcome.unchanged += 1,
-            RewriteAnswer::Gone => {
+            ObjectAnswer::At(_) => self.outcome.unchanged += 1,
+            ObjectAnswer::Gone => {
                 self.outcome.gone += 1;
                 return Some(attempt.object);
             }
-            RewriteAnswer::Conflict => {
+            ObjectAnswer::Conflict => {
                 self.outcome.conflicts += 1;
                 self.again(attempt, now, FailureKind::Conflict, CONFLICTS.to_owned());
             }
-            RewriteAnswer::Denied(reason) => {
+            ObjectAnswer::Denied(reason) => {
                 self.count_denial(resource);
                 self.fail(&attempt, FailureKind::Denied, reason);
             }
-            RewriteAnswer::Refused(reason) => self.fail(&attempt, FailureKind::Refused, reason),
-            RewriteAnswer::Busy { .. }
-            | RewriteAnswer::Unreachable(_)
-            | RewriteAnswer::Unauthenticated(_)
-            | RewriteAnswer::NoCredentials(_) => {}
+            ObjectAnswer::Refused(reason) => self.fail(&attempt, FailureKind::Refused, reason),
         }
         None
+    }
+
+    fn note_written(&mut self) {
+        self.outcome.written += 1;
+        self.outcome.is_awaiting_adoption = false;
+        if !mem::replace(&mut self.has_adopted, true) {
+            // The API server has adopted the key, so nothing has to wait any more.
+            self.ready.extend(self.later.drain(..).map(|(_, attempt)| attempt));
+        }
     }
 
     fn count_denial(&mut self, resource: &Arc<ServedResource>) {

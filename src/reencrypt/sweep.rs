@@ -25,7 +25,7 @@ use super::{
     locate::{Located, ObjectFinder},
     pace::RequestPace,
     stale::{StaleBatch, StaleScan},
-    state::{Answered, Attempt, Patience, SweepEnd, SweepOutcome, SweepState, Taken},
+    state::{Answered, Attempt, Patience, SweepEnd, SweepFailure, SweepOutcome, SweepState, Taken},
     witness::Witness,
 };
 
@@ -107,7 +107,7 @@ impl<A: ObjectApi> Sweeper<A> {
                     let end = self.take(answered);
                     progress(self.state.outcome());
                     if self.witness.contradicts().await {
-                        break SweepEnd::OtherCluster;
+                        break SweepEnd::Failed(SweepFailure::OtherCluster);
                     }
                     if let Some(end) = end {
                         break end;

@@ -1,4 +1,4 @@
-//! Sweeps over a real etcd, with an API server that answers as it is told. What a real one answers is in the
+//! Sweeps over a real etcd, with an API server that answers as a script says. What a real one answers is in the
 //! integration tests.
 
 use std::{
@@ -9,9 +9,11 @@ use std::{
 
 use tokio::{runtime::Runtime, sync::watch, time::Instant};
 
-use super::{FailureKind, Patience, RequestPace, StaleScan, Sweep, SweepEnd, SweepOutcome};
+use super::{FailureKind, Patience, RequestPace, StaleScan, Sweep, SweepEnd, SweepFailure, SweepOutcome};
 use crate::{
-    apiclient::{ApiError, CredentialsError, ObjectApi, ObjectRef, RewriteAnswer, ServedResource},
+    apiclient::{
+        ApiError, CredentialsError, ObjectAnswer, ObjectApi, ObjectRef, RewriteAnswer, ServedResource, Unanswered,
+    },
     apiserver::coverage::{Coverage, KmsV1},
     etcd::Servers,
     harness::{etcd::Etcd, processes::Run},
@@ -67,7 +69,7 @@ impl ObjectApi for Scripted {
             *count - 1
         };
         let touched = (self.script)(&path, before);
-        if let (Some(etcd), RewriteAnswer::At(NEW)) = (&self.etcd, &touched) {
+        if let (Some(etcd), RewriteAnswer::Object(ObjectAnswer::At(NEW))) = (&self.etcd, &touched) {
             etcd.put(&key_of(&path), b"{}").unwrap();
         }
         touched
@@ -160,10 +162,10 @@ fn key_of(path: &str) -> String {
 #[test]
 fn an_api_server_that_uses_another_etcd_is_recognised_by_its_first_answer() {
     let bench = Bench::new();
-    for answer in [RewriteAnswer::At(NEW), RewriteAnswer::Gone] {
+    for answer in [RewriteAnswer::Object(ObjectAnswer::At(NEW)), RewriteAnswer::Object(ObjectAnswer::Gone)] {
         let api = Arc::new(Scripted::new(None, move |_, _| answer.clone()));
         let outcome = bench.sweep(&api);
-        assert_eq!((outcome.end, api.touched().len()), (SweepEnd::OtherCluster, 1));
+        assert_eq!((outcome.end, api.touched().len()), (SweepEnd::Failed(SweepFailure::OtherCluster), 1));
     }
 }
 
@@ -176,7 +178,7 @@ fn each_stale_object_is_tried_and_what_is_in_the_way_is_survived() {
     let mut bench = Bench::new();
     let all = |count: usize| [A, B, W].map(|path| (path.to_owned(), count)).into();
 
-    let (outcome, api) = bench.run(|_, _| RewriteAnswer::At(NEW));
+    let (outcome, api) = bench.run(|_, _| RewriteAnswer::Object(ObjectAnswer::At(NEW)));
     assert_eq!((outcome.end.clone(), outcome.written, api.touched()), (SweepEnd::Tried, 3, all(1)));
     assert_eq!(
         outcome.failures.named()[0].reason,
@@ -185,20 +187,29 @@ fn each_stale_object_is_tried_and_what_is_in_the_way_is_survived() {
 
     // Conflicts and a busy API server are tried again, and no success.
     let (outcome, api) = bench.run(|_, before| match before {
-        0 => RewriteAnswer::Conflict,
-        1 => RewriteAnswer::Busy { wait: Some(Duration::from_millis(1)), reason: "full".to_owned() },
-        _ => RewriteAnswer::At(NEW),
+        0 => RewriteAnswer::Object(ObjectAnswer::Conflict),
+        1 => RewriteAnswer::Unanswered(Unanswered::Busy {
+            wait: Some(Duration::from_millis(1)),
+            reason: "full".to_owned(),
+        }),
+        _ => RewriteAnswer::Object(ObjectAnswer::At(NEW)),
     });
     assert_eq!((outcome.written, outcome.conflicts, outcome.busy, api.touched()), (3, 3, 3, all(3)));
-    let (outcome, api) = bench.run(|path, _| if path == A { RewriteAnswer::Conflict } else { RewriteAnswer::At(NEW) });
+    let (outcome, api) = bench.run(|path, _| {
+        if path == A {
+            RewriteAnswer::Object(ObjectAnswer::Conflict)
+        } else {
+            RewriteAnswer::Object(ObjectAnswer::At(NEW))
+        }
+    });
     assert_eq!((outcome.written, api.touched()[A]), (2, 10));
     assert!(failures(&outcome).contains(&("/registry/secrets/default/a", FailureKind::Conflict)));
 
     // One that is refused or gone does not keep the others.
     let (outcome, _) = bench.run(|path, _| match path {
-        A => RewriteAnswer::Gone,
-        B => RewriteAnswer::Refused("no key".to_owned()),
-        _ => RewriteAnswer::At(NEW),
+        A => RewriteAnswer::Object(ObjectAnswer::Gone),
+        B => RewriteAnswer::Object(ObjectAnswer::Refused("no key".to_owned())),
+        _ => RewriteAnswer::Object(ObjectAnswer::At(NEW)),
     });
     assert_eq!((outcome.end.clone(), outcome.written, outcome.gone), (SweepEnd::Tried, 1, 1));
     let gone = ("/registry/example.com/gone/default/g", FailureKind::NotServed);
@@ -207,14 +218,14 @@ fn each_stale_object_is_tried_and_what_is_in_the_way_is_survived() {
 
     // What is left by name is not tried.
     bench.left = [b"/registry/secrets/default/a".to_vec()].into();
-    let (_, api) = bench.run(|_, _| RewriteAnswer::At(NEW));
+    let (_, api) = bench.run(|_, _| RewriteAnswer::Object(ObjectAnswer::At(NEW)));
     assert_eq!(api.touched().keys().collect::<Vec<_>>(), [B, W]);
     bench.left.clear();
 
     // Batches of any size have all objects.
     for batch in [1, 3, 100] {
         bench.batch = batch;
-        let (outcome, api) = bench.run(|_, _| RewriteAnswer::At(NEW));
+        let (outcome, api) = bench.run(|_, _| RewriteAnswer::Object(ObjectAnswer::At(NEW)));
         assert_eq!((outcome.written, api.touched()), (3, all(1)), "{batch}");
     }
 }
@@ -227,7 +238,7 @@ fn an_api_server_that_does_not_write_is_waited_for_and_then_given_up() {
         A => 6,
         _ => 7,
     };
-    let old = bench.run(move |path, _| RewriteAnswer::At(revisions(path)));
+    let old = bench.run(move |path, _| RewriteAnswer::Object(ObjectAnswer::At(revisions(path))));
     let api = old.1.touched();
     // Nothing is written, whatever the answer's code was.
     assert_eq!((old.0.end.clone(), old.0.written, old.0.is_awaiting_adoption), (SweepEnd::NotAdopted, 0, true));
@@ -235,8 +246,8 @@ fn an_api_server_that_does_not_write_is_waited_for_and_then_given_up() {
 
     // As soon as one is written, the others are tried again at once.
     let (outcome, _) = bench.run(move |path, before| match before {
-        ..=3 => RewriteAnswer::At(revisions(path)),
-        _ => RewriteAnswer::At(NEW),
+        ..=3 => RewriteAnswer::Object(ObjectAnswer::At(revisions(path))),
+        _ => RewriteAnswer::Object(ObjectAnswer::At(NEW)),
     });
     assert_eq!((outcome.end.clone(), outcome.is_awaiting_adoption), (SweepEnd::Tried, false));
     assert!(outcome.written >= 1 && outcome.written + outcome.unchanged == 3, "{outcome:?}");
@@ -245,25 +256,31 @@ fn an_api_server_that_does_not_write_is_waited_for_and_then_given_up() {
 #[test]
 fn an_api_server_that_nobody_can_use_ends_the_sweep() {
     let bench = Bench::new();
-    let (outcome, _) = bench.run(|_, _| RewriteAnswer::Unreachable("connection refused".to_owned()));
-    assert_eq!((outcome.end.clone(), outcome.written), (SweepEnd::Unreachable("connection refused".to_owned()), 0));
-    let (outcome, api) = bench.run(|_, _| RewriteAnswer::Unauthenticated("Unauthorized".to_owned()));
-    assert_eq!(outcome.end, SweepEnd::Unauthenticated("Unauthorized".to_owned()));
+    let (outcome, _) =
+        bench.run(|_, _| RewriteAnswer::Unanswered(Unanswered::Unreachable("connection refused".to_owned())));
+    assert_eq!(
+        (outcome.end.clone(), outcome.written),
+        (SweepEnd::Failed(SweepFailure::Unreachable("connection refused".to_owned())), 0)
+    );
+    let (outcome, api) =
+        bench.run(|_, _| RewriteAnswer::Unanswered(Unanswered::Unauthenticated("Unauthorized".to_owned())));
+    assert_eq!(outcome.end, SweepEnd::Failed(SweepFailure::Unauthenticated("Unauthorized".to_owned())));
     assert_eq!(api.touched().values().sum::<usize>(), 1, "nothing is tried after it");
 
-    let (outcome, api) = bench.run(|_, _| RewriteAnswer::NoCredentials(CredentialsError::NonePrinted));
-    assert_eq!(outcome.end, SweepEnd::NoCredentials(CredentialsError::NonePrinted));
+    let (outcome, api) =
+        bench.run(|_, _| RewriteAnswer::Unanswered(Unanswered::NoCredentials(CredentialsError::NonePrinted)));
+    assert_eq!(outcome.end, SweepEnd::Failed(SweepFailure::NoCredentials(CredentialsError::NonePrinted)));
     assert_eq!(api.touched().values().sum::<usize>(), 1, "nothing is tried after it");
 
     // Being busy for ever is no answer.
-    let busy = || RewriteAnswer::Busy { wait: None, reason: "full".to_owned() };
+    let busy = || RewriteAnswer::Unanswered(Unanswered::Busy { wait: None, reason: "full".to_owned() });
     let (outcome, _) = bench.run(move |_, _| busy());
-    assert_eq!((outcome.end, outcome.written), (SweepEnd::Unreachable("full".to_owned()), 0));
+    assert_eq!((outcome.end, outcome.written), (SweepEnd::Failed(SweepFailure::Unreachable("full".to_owned())), 0));
 
     // It comes back in time, and what was under way then is not lost.
     let (outcome, _) = bench.run(|_, before| match before {
-        0 => RewriteAnswer::Unreachable("connection reset".to_owned()),
-        _ => RewriteAnswer::At(NEW),
+        0 => RewriteAnswer::Unanswered(Unanswered::Unreachable("connection reset".to_owned())),
+        _ => RewriteAnswer::Object(ObjectAnswer::At(NEW)),
     });
     assert_eq!((outcome.end.clone(), outcome.written), (SweepEnd::Tried, 3));
 }
@@ -285,23 +302,25 @@ fn an_api_server_that_does_not_say_what_it_serves_ends_the_sweep_unless_it_is_bu
     );
     assert_eq!(no_api().to_string(), "what answers at https://a is no API server: it does not serve /api/v1");
     for (error, expected) in [
-        (no_api(), SweepEnd::NotAnApiServer(no_api())),
+        (no_api(), SweepEnd::Failed(SweepFailure::NotAnApiServer(no_api()))),
         (
             ApiError::NoCredentials(CredentialsError::NonePrinted),
-            SweepEnd::NoCredentials(CredentialsError::NonePrinted),
+            SweepEnd::Failed(SweepFailure::NoCredentials(CredentialsError::NonePrinted)),
         ),
-        (refused(400), SweepEnd::NotAnApiServer(refused(400))),
-        (refused(401), SweepEnd::Unauthenticated(answered(401))),
-        (refused(403), SweepEnd::Denied(answered(403))),
-        (malformed(), SweepEnd::NotAnApiServer(malformed())),
+        (refused(400), SweepEnd::Failed(SweepFailure::NotAnApiServer(refused(400)))),
+        (refused(401), SweepEnd::Failed(SweepFailure::Unauthenticated(answered(401)))),
+        (refused(403), SweepEnd::Failed(SweepFailure::Denied(answered(403)))),
+        (malformed(), SweepEnd::Failed(SweepFailure::NotAnApiServer(malformed()))),
     ] {
-        let api = Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| RewriteAnswer::At(NEW)));
+        let api =
+            Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| RewriteAnswer::Object(ObjectAnswer::At(NEW))));
         *api.served.lock().unwrap() = vec![Err(error)];
         let outcome = bench.sweep(&api);
         assert_eq!(outcome.end, expected);
         assert!(api.touched().is_empty());
     }
-    let api = Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| RewriteAnswer::At(NEW)));
+    let api =
+        Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| RewriteAnswer::Object(ObjectAnswer::At(NEW))));
     let reason = "connection refused".to_owned();
     *api.served.lock().unwrap() = vec![Err(ApiError::Unreachable { url: url(), reason }), Err(refused(503))];
     let outcome = bench.sweep(&api);
@@ -309,9 +328,10 @@ fn an_api_server_that_does_not_say_what_it_serves_ends_the_sweep_unless_it_is_bu
     assert_eq!(failures(&outcome), [("/registry/example.com/gone/default/g", FailureKind::NotServed)]);
 
     // Being busy for ever is no answer here either.
-    let api = Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| RewriteAnswer::At(NEW)));
+    let api =
+        Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| RewriteAnswer::Object(ObjectAnswer::At(NEW))));
     *api.served.lock().unwrap() = (0..1000).map(|_| Err(refused(503))).collect();
-    assert_eq!(bench.sweep(&api).end, SweepEnd::Unreachable(answered(503)));
+    assert_eq!(bench.sweep(&api).end, SweepEnd::Failed(SweepFailure::Unreachable(answered(503))));
     assert!(api.touched().is_empty());
 }
 
@@ -321,21 +341,21 @@ fn a_user_without_the_right_ends_the_sweep_and_an_interruption_does() {
     for number in 0..30 {
         bench.etcd.put(&format!("/registry/secrets/default/c{number:02}"), b"{}").unwrap();
     }
-    let (outcome, api) = bench.run(|_, _| RewriteAnswer::Denied("not you".to_owned()));
-    assert_eq!(outcome.end, SweepEnd::Denied("not you".to_owned()));
+    let (outcome, api) = bench.run(|_, _| RewriteAnswer::Object(ObjectAnswer::Denied("not you".to_owned())));
+    assert_eq!(outcome.end, SweepEnd::Failed(SweepFailure::Denied("not you".to_owned())));
     assert!(api.touched().len() <= 21, "{:?}", api.touched().len());
     // Rights for some resources only are no reason to end.
     let (outcome, _) = bench.run(|path, _| match path {
-        W => RewriteAnswer::At(NEW),
-        _ => RewriteAnswer::Denied("not you".to_owned()),
+        W => RewriteAnswer::Object(ObjectAnswer::At(NEW)),
+        _ => RewriteAnswer::Object(ObjectAnswer::Denied("not you".to_owned())),
     });
     assert_eq!((outcome.end.clone(), outcome.written, outcome.failures.count()), (SweepEnd::Tried, 1, 33));
     for number in 0..30 {
         bench.etcd.put(&format!("/registry/example.com/widgets/v{number:02}"), b"{}").unwrap();
     }
     let (outcome, api) = bench.run(|path, _| match path {
-        path if path.contains("widgets") => RewriteAnswer::Denied("not you".to_owned()),
-        _ => RewriteAnswer::At(NEW),
+        path if path.contains("widgets") => RewriteAnswer::Object(ObjectAnswer::Denied("not you".to_owned())),
+        _ => RewriteAnswer::Object(ObjectAnswer::At(NEW)),
     });
     let widgets = api.touched().keys().filter(|path| path.contains("widgets")).count();
     assert_eq!((outcome.end, outcome.written, widgets), (SweepEnd::Tried, 32, 20), "{:?}", outcome.failures.counts());
@@ -346,7 +366,7 @@ fn a_user_without_the_right_ends_the_sweep_and_an_interruption_does() {
         if path == A {
             sender.lock().unwrap().send_replace(true);
         }
-        RewriteAnswer::At(NEW)
+        RewriteAnswer::Object(ObjectAnswer::At(NEW))
     });
     assert_eq!(outcome.end, SweepEnd::Interrupted);
     let tried = api.touched().len() as u64;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    reencrypt::{FailureKind, NamedFailure, SweepEnd, SweepOutcome},
+    reencrypt::{FailureKind, NamedFailure, SweepEnd, SweepFailure, SweepOutcome},
     scan::{
         judge::FindingKind,
         report::{Finding, GroupRow, ScanReport},
@@ -143,7 +143,7 @@ impl ReencryptReport {
             left: census.left.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect(),
             events: census.events,
             seconds: 0.0,
-            incomplete: census.report.incomplete,
+            incomplete: census.report.reasons.iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -197,13 +197,20 @@ fn end(
         _ if census.is_clean() => (ReencryptEnd::Done, None),
         _ if target == ReencryptTarget::Plaintext && is_wanted_plaintext(&census.report) => (ReencryptEnd::Done, None),
         Some(SweepEnd::Interrupted) => (ReencryptEnd::Interrupted, None),
-        Some(SweepEnd::OtherCluster) => (ReencryptEnd::OtherCluster, None),
         Some(SweepEnd::NotAdopted) => (ReencryptEnd::NotAdopted, None),
-        Some(SweepEnd::Denied(reason)) => (ReencryptEnd::Denied, Some(reason.clone())),
-        Some(SweepEnd::Unauthenticated(reason)) => (ReencryptEnd::Unauthenticated, Some(reason.clone())),
-        Some(SweepEnd::NoCredentials(reason)) => (ReencryptEnd::NoCredentials, Some(reason.to_string())),
-        Some(SweepEnd::Unreachable(reason)) => (ReencryptEnd::Unreachable, Some(reason.clone())),
-        Some(SweepEnd::NotAnApiServer(reason)) => (ReencryptEnd::NotAnApiServer, Some(reason.to_string())),
+        Some(SweepEnd::Failed(failure)) => failed(failure),
         Some(SweepEnd::Tried) | None => (ReencryptEnd::LeftOver, None),
     }
+}
+
+fn failed(failure: &SweepFailure) -> (ReencryptEnd, Option<String>) {
+    let (end, reason) = match failure {
+        SweepFailure::OtherCluster => return (ReencryptEnd::OtherCluster, None),
+        SweepFailure::Denied(reason) => (ReencryptEnd::Denied, reason.clone()),
+        SweepFailure::Unauthenticated(reason) => (ReencryptEnd::Unauthenticated, reason.clone()),
+        SweepFailure::NoCredentials(reason) => (ReencryptEnd::NoCredentials, reason.to_string()),
+        SweepFailure::Unreachable(reason) => (ReencryptEnd::Unreachable, reason.clone()),
+        SweepFailure::NotAnApiServer(reason) => (ReencryptEnd::NotAnApiServer, reason.to_string()),
+    };
+    (end, Some(reason))
 }

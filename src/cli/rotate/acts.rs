@@ -203,12 +203,7 @@ impl RotateHands<'_> {
         match outcome.end {
             SweepEnd::Interrupted => self.is_interrupted = true,
             SweepEnd::Tried | SweepEnd::NotAdopted => {}
-            end @ (SweepEnd::Denied(_)
-            | SweepEnd::NoCredentials(_)
-            | SweepEnd::NotAnApiServer(_)
-            | SweepEnd::Unauthenticated(_)
-            | SweepEnd::OtherCluster
-            | SweepEnd::Unreachable(_)) => return Err(stops::swept(&self.global.given, &end, self.api.url())),
+            SweepEnd::Failed(failure) => return Err(stops::swept(&self.global.given, &failure, self.api.url())),
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::{fmt::Display, path::Path};
 
 use crate::{
     plan::{Hold, Refused, RotationPlan},
-    reencrypt::{FailureList, SweepEnd},
+    reencrypt::{FailureList, SweepFailure},
 };
 
 use super::{
@@ -111,41 +111,38 @@ pub(super) fn silent(given: &Given, gate: WaitGate) -> Failure {
 }
 
 /// Returns the failure of a rotation whose sweep ended early.
-pub(super) fn swept(given: &Given, end: &SweepEnd, api: &str) -> Failure {
-    let (exit, message, hint) = match end {
-        SweepEnd::Denied(reason) => (
+pub(super) fn swept(given: &Given, failure: &SweepFailure, api: &str) -> Failure {
+    let (exit, message, hint) = match failure {
+        SweepFailure::Denied(reason) => (
             Exit::Refused,
             format!("the API server at {api} denies it: {reason}"),
             "deploy/reencrypt-rbac.yaml gives the right to the account claviger-reencrypt; then go on: claviger rotate",
         ),
-        SweepEnd::NoCredentials(reason) => (
+        SweepFailure::NoCredentials(reason) => (
             Exit::Refused,
             format!("there are no credentials for the API server at {api}: {reason}"),
             "take another kubeconfig: claviger rotate --kubeconfig FILE",
         ),
-        SweepEnd::Unauthenticated(reason) => (
+        SweepFailure::Unauthenticated(reason) => (
             Exit::Refused,
             format!("the API server at {api} does not accept the credentials: {reason}"),
             "take another kubeconfig: claviger rotate --kubeconfig FILE",
         ),
-        SweepEnd::NotAnApiServer(reason) => (
+        SweepFailure::NotAnApiServer(reason) => (
             Exit::Usage,
             format!("what answers at {api} is no API server: {reason}"),
             "name the API server: claviger rotate --kubeconfig FILE",
         ),
-        SweepEnd::OtherCluster => (
+        SweepFailure::OtherCluster => (
             Exit::Usage,
             format!("the API server at {api} keeps its objects in another etcd"),
             "name the API server that uses this etcd: claviger rotate --kubeconfig FILE",
         ),
-        SweepEnd::Unreachable(reason) => (
+        SweepFailure::Unreachable(reason) => (
             Exit::Unreachable,
             format!("the API server at {api} did not answer: {reason}"),
             "nothing is lost; go on when it answers: claviger rotate",
         ),
-        SweepEnd::Tried | SweepEnd::Interrupted | SweepEnd::NotAdopted => {
-            (Exit::Interrupted, "the sweep ended".to_owned(), "go on: claviger rotate")
-        }
     };
     Failure::new(exit, &message, given.repeat_in(hint).into_owned())
 }
