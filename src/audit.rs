@@ -189,7 +189,7 @@ struct Line<'a> {
 ///
 /// # Errors
 /// When it cannot be written, or not be synced.
-pub fn record(dir: &Dir, event: &Event<'_>) -> Result<(), DurableError> {
+pub fn write(dir: &Dir, event: &Event<'_>) -> Result<(), DurableError> {
     dir.append(FILE, &line(event), FILE_MAX, FILES)
 }
 
@@ -243,16 +243,16 @@ mod tests {
         let named = || names_a_keyring(&dir).unwrap();
         assert!(!named());
         let restore = || Event::Restore(KeyringEvent { keyring: "9013".to_owned(), generation: 3 });
-        record(&dir, &restore()).unwrap();
-        record(&dir, &restore()).unwrap();
+        write(&dir, &restore()).unwrap();
+        write(&dir, &restore()).unwrap();
         let path = temporary.path().join(FILE);
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{text}{{\"format\":\"clav")).unwrap();
         assert!(!named(), "two restores, and what a crash has cut off");
-        record(&dir, &restore()).unwrap();
+        write(&dir, &restore()).unwrap();
         assert!(named(), "a line that nobody understands may have been anything");
         std::fs::write(&path, text).unwrap();
-        record(&dir, &Event::Unseal { keyring: "9013".to_owned(), generation: 3, key_id: "k1", slot: "file" }).unwrap();
+        write(&dir, &Event::Unseal { keyring: "9013".to_owned(), generation: 3, key_id: "k1", slot: "file" }).unwrap();
         assert!(named());
         std::fs::rename(&path, temporary.path().join("audit.jsonl.1")).unwrap();
         assert!(named());
@@ -263,8 +263,8 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let dir = Dir::open_or_create(temporary.path()).unwrap();
         let event = Event::Unseal { keyring: "9013".to_owned(), generation: 3, key_id: "k1-aa", slot: "file" };
-        record(&dir, &event).unwrap();
-        record(&dir, &event).unwrap();
+        write(&dir, &event).unwrap();
+        write(&dir, &event).unwrap();
         let text = std::fs::read_to_string(temporary.path().join(FILE)).unwrap();
         assert_eq!(text.lines().count(), 2);
         let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();

@@ -158,7 +158,7 @@ impl AtHand {
     /// When it cannot be written.
     pub(super) fn audit(&self, event: &audit::Event<'_>) -> Result<(), Failure> {
         if let Some(site) = &self.site {
-            return audit::record(&site.dir, event).map_err(|error| Failure::export(&error));
+            return audit::write(&site.dir, event).map_err(|error| Failure::export(&error));
         }
         audit_to_stderr(event)
     }

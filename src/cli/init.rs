@@ -9,7 +9,7 @@ use crate::{
     config::Settings,
     durable::{Dir, Privacy, volatile},
     escrow::{Identities, Recipient},
-    keeper::{self, Expect, InitError, Initialised, Plan},
+    keeper::{self, Expect, InitError, InitRequest, Initialised},
     keyring::{recovery::Recovery, time::Time},
 };
 
@@ -105,7 +105,7 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
     if !is_set_up(&state_dir) && !args.risk_unreadable_secrets {
         check_plugin(&search, &state_dir, global)?;
     }
-    let plan = Plan {
+    let plan = InitRequest {
         recovery: recovery(args)?,
         slot_file: args.slot_file.as_deref().map(absolute).transpose()?,
         restart: args.restart,
@@ -154,7 +154,12 @@ fn print(report: &InitReport<'_>, global: &Global) -> Result<(), OutputError> {
     }
 }
 
-fn report<'a>(made: &'a Initialised, plan: &'a Plan, state_dir: &'a Path, search: &'a PluginSearch) -> InitReport<'a> {
+fn report<'a>(
+    made: &'a Initialised,
+    plan: &'a InitRequest,
+    state_dir: &'a Path,
+    search: &'a PluginSearch,
+) -> InitReport<'a> {
     let Initialised { keyring, digest, moved_aside } = made;
     InitReport {
         format: "claviger/init/v1",

@@ -22,7 +22,7 @@ pub(super) struct OutputError(#[from] io::Error);
 impl Explain for OutputError {
     fn explain(&self) -> Explanation {
         let is_closed = self.0.kind() == io::ErrorKind::BrokenPipe;
-        (if is_closed { Exit::PipeClosed } else { Exit::Disk }, None)
+        Explanation { exit: if is_closed { Exit::PipeClosed } else { Exit::Disk }, hint: None }
     }
 }
 

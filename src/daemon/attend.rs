@@ -8,9 +8,15 @@ use tracing::{error, info, warn};
 use super::{
     error::DaemonError,
     signals::{Signals, Wish},
-    unsealer::{Outcome, Unsealer},
+    unsealer::Unsealer,
 };
-use crate::{keeper::Unsealed, keyring::mark::Standing, service::Sealed, systemd::Systemd, telemetry::event};
+use crate::{
+    keeper::{Followed, Unsealed},
+    keyring::mark::Standing,
+    service::Sealed,
+    systemd::Systemd,
+    telemetry::event,
+};
 
 /// How long systemd's start jobs wait for the keyring. The kubelet is ordered after this unit, and must not wait for
 /// ever for a slot that opens late: an API server can wait for a sealed plugin.
@@ -40,14 +46,12 @@ pub(super) struct Daemon {
     systemd: Systemd,
     pub(super) unsealer: Unsealer,
     stage: Stage,
-    /// Whether the keyring was refused at the last attempt.
-    is_refused: bool,
 }
 
 impl Daemon {
     /// Returns a daemon whose keyring is not open yet.
     pub(super) fn new(signals: Signals, systemd: Systemd, unsealer: Unsealer) -> Self {
-        Self { signals, systemd, unsealer, stage: Stage::Sealed, is_refused: false }
+        Self { signals, systemd, unsealer, stage: Stage::Sealed }
     }
 
     /// Waits until the keyring is open.
@@ -103,22 +107,25 @@ impl Daemon {
 
     /// Logs an outcome. A failure ends the daemon only before the keyring was open: after that, an earlier keyring is
     /// served.
-    fn note(&mut self, outcome: Outcome) -> Result<(), DaemonError> {
-        let was_refused = std::mem::replace(&mut self.is_refused, outcome.is_err());
-        if was_refused && outcome.is_ok() {
-            info!(message = event::GOOD_AGAIN);
-        }
+    fn note(&mut self, outcome: Followed) -> Result<(), DaemonError> {
         match outcome {
-            Ok(Some(unsealed)) => {
-                log(&unsealed);
-                self.stage = Stage::Serving { generation: unsealed.generation, key_id: unsealed.key_id };
+            Followed::Unchanged => info!(message = event::UNCHANGED),
+            Followed::Published(unsealed) => self.note_served(unsealed),
+            Followed::GoodAgain(unsealed) => {
+                info!(message = event::GOOD_AGAIN);
+                if let Some(unsealed) = unsealed {
+                    self.note_served(unsealed);
+                }
             }
-            Ok(None) if was_refused => {}
-            Ok(None) => info!(message = event::UNCHANGED),
-            Err(error) if self.stage == Stage::Sealed => return Err(error.into()),
-            Err(error) => error!(message = event::RELOAD_FAILED, %error),
+            Followed::Failed(error) if self.stage == Stage::Sealed => return Err(error.into()),
+            Followed::Failed(error) => error!(message = event::RELOAD_FAILED, %error),
         }
         Ok(())
+    }
+
+    fn note_served(&mut self, unsealed: Unsealed) {
+        log(&unsealed);
+        self.stage = Stage::Serving { generation: unsealed.generation, key_id: unsealed.key_id };
     }
 }
 

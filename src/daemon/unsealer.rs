@@ -14,15 +14,12 @@ use tokio::sync::mpsc;
 use tracing::{error, info};
 
 use crate::{
-    keeper::{Publisher, ServeError, Serving, Unsealed},
+    keeper::{Followed, Publisher, Serving},
     telemetry::event,
 };
 
 /// From one look at the record's file to the next. A change is to be served within a second.
 const FOLLOW: Duration = Duration::from_millis(250);
-
-/// What came of opening the keyring; `None` if it has not changed.
-pub(super) type Outcome = Result<Option<Unsealed>, ServeError>;
 
 /// What the thread of an [`Unsealer`] is asked to do.
 enum Task {
@@ -36,7 +33,7 @@ enum Task {
 /// disk or a lock; calls are answered meanwhile.
 pub(super) struct Unsealer {
     requests: Sender<Task>,
-    outcomes: mpsc::UnboundedReceiver<Outcome>,
+    outcomes: mpsc::UnboundedReceiver<Followed>,
 }
 
 impl Unsealer {
@@ -48,7 +45,7 @@ impl Unsealer {
             let mut lock = None;
             loop {
                 let outcome = match requested.recv_timeout(FOLLOW) {
-                    Ok(Task::Open) => Some(publisher.publish()),
+                    Ok(Task::Open) => Some(publisher.look_again()),
                     Ok(Task::Keep(serving)) => {
                         lock = Some(KeptLock { serving, failed: false });
                         None
@@ -76,7 +73,7 @@ impl Unsealer {
     }
 
     /// Waits for the outcome of the next attempt to open the keyring; `None` when the thread has ended.
-    pub(super) async fn outcome(&mut self) -> Option<Outcome> {
+    pub(super) async fn outcome(&mut self) -> Option<Followed> {
         self.outcomes.recv().await
     }
 

@@ -84,7 +84,7 @@ pub fn back_up(dir: &Dir, means: &Means, recipients: Vec<Recipient>, now: Time) 
     let bytes = backup::seal(keyring, &record, RootKeys { current, earlier: &earlier }, &recipients, now)?;
     let recipients: Vec<String> = recipients.iter().map(ToString::to_string).collect();
     let event = Event::Backup { keyring: keyring_event(&opened.keyring), recipients: recipients.clone() };
-    audit::record(dir, &event).map_err(MakeBackupError::NotAudited)?;
+    audit::write(dir, &event).map_err(MakeBackupError::NotAudited)?;
     Ok(Made { bytes, recipients, opened })
 }
 

@@ -1,11 +1,12 @@
-//! Writes the files of a keyring: key file, root file, record, its copy, ledger and mark. Nothing else writes them.
-//! Other modules also add lines to the audit log, and create the files that they lock. Every operation that changes
-//! these files builds a [`Commit`].
+//! Writes the files of a keyring: key file, root file, record, its copy, ledger and mark, and the plan of a rotation.
+//! Nothing else writes them. Other modules also add lines to the audit log, and create the files that they lock. Every
+//! operation that changes these files builds a [`Commit`].
 //!
 //! ```text
 //! encode the record, decode it, keep the reserve            pure: nothing is written yet
 //! check that root file and record are still the ones that were read
 //! backup -> audit line -> unfinished files aside -> key file -> root file -> copy of the record -> record -> ledger -> mark
+//!                                                                                                         or plan, alone
 //! ```
 //!
 //! A commit does the steps that it needs, in this order. Each step is durable before the next one begins. A commit ends
@@ -185,15 +186,49 @@ pub(super) struct Swap {
 pub(super) struct NewRoot<'a> {
     /// Its bytes.
     pub(super) bytes: &'a [u8],
-    /// The name of a new slot, and its sealer. The sealer writes the slot's secret before the root file is written.
-    pub(super) key_file: Option<(&'a str, &'a dyn Sealer)>,
+    /// The key file that comes or goes with it.
+    pub(super) key_file: KeyFile<'a>,
+}
+
+/// The key file that comes or goes with a new root file.
+#[derive(Debug)]
+pub(super) enum KeyFile<'a> {
+    /// No key file is written or removed.
+    Kept,
+    /// The secret of the new slot of this name. Its sealer writes it before the root file is written.
+    New(&'a str, &'a dyn Sealer),
+    /// The key file of the removed slot of this name. It is removed last.
+    Removed(&'a str),
+}
+
+/// What is written after the record.
+#[derive(Default)]
+pub(super) enum Followers {
+    /// Nothing.
+    #[default]
+    None,
+    /// The mark of the record and of the ledger.
+    Mark {
+        /// The ledger, if it has changed.
+        ledger: Option<Vec<u8>>,
+        /// The mark.
+        mark: Vec<u8>,
+    },
+    /// The plan of a rotation. It is written alone, because no other file depends on it.
+    Plan(Vec<u8>),
+}
+
+/// A set-up. None of the files that it writes may exist yet.
+pub(super) struct FirstFiles<'a> {
+    /// The files of an unfinished set-up, which are moved aside.
+    pub(super) aside: &'a [String],
 }
 
 /// A change, with all bytes that it writes.
 #[derive(Default)]
 pub(super) struct Commit<'a> {
-    /// Whether this is a set-up. None of its files may exist yet.
-    pub(super) is_first: bool,
+    /// Whether this is a set-up.
+    pub(super) first: Option<FirstFiles<'a>>,
     /// The root file that the directory must have. `None` if the change does not depend on it.
     pub(super) root_before: Option<&'a [u8]>,
     /// Whether another process may have written the record and died before it synced the file.
@@ -202,20 +237,12 @@ pub(super) struct Commit<'a> {
     pub(super) backup: Option<&'a Export>,
     /// The event for the audit log.
     pub(super) event: Option<Event<'a>>,
-    /// The files of an unfinished set-up, which are moved aside.
-    pub(super) aside: &'a [String],
     /// The root file.
     pub(super) root: Option<NewRoot<'a>>,
     /// The record, and its copy.
     pub(super) swap: Option<Swap>,
-    /// The ledger.
-    pub(super) ledger: Option<Vec<u8>>,
-    /// The mark.
-    pub(super) mark: Option<Vec<u8>>,
-    /// The plan of a rotation. It is written alone.
-    pub(super) rotation: Option<Vec<u8>>,
-    /// The removed slot, whose key file is removed last.
-    pub(super) removed_slot: Option<&'a str>,
+    /// The files that follow the record.
+    pub(super) followers: Followers,
 }
 
 /// The outcome of a commit.
@@ -249,9 +276,11 @@ impl<'a> Commit<'a> {
         let commit = Self {
             is_unsynced: standing == Standing::Ahead,
             event: Some(event),
-            ledger: opened.listed.to_write(keyring.uuid(), &opened.root)?,
-            mark: Some(opened.next_mark(keyring, digest).encode(&opened.root)?),
             swap: Some(Swap { before: Some(opened.digest), record, copy }),
+            followers: Followers::Mark {
+                ledger: opened.listed.to_write(keyring.uuid(), &opened.root)?,
+                mark: opened.next_mark(keyring, digest).encode(&opened.root)?,
+            },
             ..Self::default()
         };
         Ok((commit, digest))
@@ -264,8 +293,10 @@ impl<'a> Commit<'a> {
     pub(super) fn mark(opened: &Opened) -> Result<Self, CommitError> {
         Ok(Self {
             is_unsynced: true,
-            ledger: opened.listed.to_write(opened.keyring.uuid(), &opened.root)?,
-            mark: Some(opened.next_mark(&opened.keyring, opened.digest).encode(&opened.root)?),
+            followers: Followers::Mark {
+                ledger: opened.listed.to_write(opened.keyring.uuid(), &opened.root)?,
+                mark: opened.next_mark(&opened.keyring, opened.digest).encode(&opened.root)?,
+            },
             ..Self::default()
         })
     }
@@ -281,7 +312,7 @@ impl<'a> Commit<'a> {
             export(file, bytes).and_then(|()| done(CommitStep::Backup)).map_err(CommitError::NotExported)?;
         }
         if let Some(event) = &self.event {
-            audit::record(state.dir(), event).map_err(CommitError::NotAudited)?;
+            audit::write(state.dir(), event).map_err(CommitError::NotAudited)?;
             done(CommitStep::Audit).map_err(CommitError::NotWritten)?;
         }
         let aside = self.move_aside(state).map_err(CommitError::NotWritten)?;
@@ -290,7 +321,10 @@ impl<'a> Commit<'a> {
         self.write_followers(state)?;
         // The slot is removed already, and its key file opens nothing any more. So the commit succeeds even if the file
         // remains.
-        let is_key_file_left = self.removed_slot.is_some_and(|slot| state.remove_key_file(slot).is_err());
+        let is_key_file_left = match &self.root {
+            Some(NewRoot { key_file: KeyFile::Removed(slot), .. }) => state.remove_key_file(slot).is_err(),
+            _ => false,
+        };
         Ok(Committed { aside, is_key_file_left })
     }
 
@@ -319,21 +353,21 @@ impl<'a> Commit<'a> {
     }
 
     fn writing(&self) -> Writing {
-        if self.is_first { Writing::Create } else { Writing::Replace }
+        if self.first.is_some() { Writing::Create } else { Writing::Replace }
     }
 
     fn move_aside(&self, state: StateFiles<'_>) -> Result<Option<PathBuf>, DurableError> {
-        if self.aside.is_empty() {
+        let Some(FirstFiles { aside }) = self.first.as_ref().filter(|first| !first.aside.is_empty()) else {
             return Ok(None);
-        }
-        let aside = state.move_aside(self.aside)?;
+        };
+        let aside = state.move_aside(aside)?;
         done(CommitStep::Aside)?;
         Ok(Some(aside))
     }
 
     fn write_root(&self, state: StateFiles<'_>) -> Result<(), CommitError> {
         let Some(NewRoot { bytes, key_file }) = &self.root else { return Ok(()) };
-        if let Some((slot, sealer)) = key_file {
+        if let KeyFile::New(slot, sealer) = key_file {
             let kept = sealer.keep(slot, state.dir()).and_then(|()| done(CommitStep::KeyFile));
             kept.map_err(CommitError::NotWritten)?;
         }
@@ -341,7 +375,7 @@ impl<'a> Commit<'a> {
         written.map_err(|error| match state.root() {
             // The step that failed came after the rename. A set-up is different: it has more files to write, and `init`
             // says how far it came.
-            Ok(Some(root)) if **root == **bytes && !self.is_first => CommitError::RootNotConfirmed(error),
+            Ok(Some(root)) if **root == **bytes && self.first.is_none() => CommitError::RootNotConfirmed(error),
             _ => CommitError::NotWritten(error),
         })
     }
@@ -363,32 +397,40 @@ impl<'a> Commit<'a> {
         match store.swap(held.map(|held| &held.version), record.bytes()) {
             Ok(Swapped::Done) => done(CommitStep::Swap).map_err(CommitError::NotMarked),
             Ok(Swapped::Lost) => Err(CommitError::Overtaken(state.path_of(KEYRING))),
-            Ok(Swapped::Unknown(failed)) => Err(settle(store, record, failed)),
+            Ok(Swapped::Unknown(failed)) => Err(failed_swap(store, record, failed)),
             Err(error) => Err(CommitError::NotSwapped(error)),
         }
     }
 
-    /// Writes ledger and mark. The mark comes last, because a new mark would refuse the old record and the old ledger.
     fn write_followers(&self, state: StateFiles<'_>) -> Result<(), CommitError> {
+        match &self.followers {
+            Followers::None => Ok(()),
+            Followers::Mark { ledger, mark } => self.write_mark(state, ledger.as_deref(), mark),
+            Followers::Plan(plan) => {
+                let written = state.write(ROTATION, plan, Writing::Replace).and_then(|()| done(CommitStep::Plan));
+                written.map_err(CommitError::NotWritten)
+            }
+        }
+    }
+
+    /// Writes ledger and mark. The mark comes last, because a new mark would refuse the old record and the old ledger.
+    fn write_mark(&self, state: StateFiles<'_>, ledger: Option<&[u8]>, mark: &[u8]) -> Result<(), CommitError> {
         let failed = |otherwise: fn(DurableError) -> CommitError| {
             if self.swap.is_some() { CommitError::NotMarked } else { otherwise }
         };
         let mut unmarked = failed(CommitError::NotWritten);
-        if let Some(ledger) = &self.ledger {
+        if let Some(ledger) = ledger {
             state.write(LEDGER, ledger, self.writing()).map_err(unmarked)?;
             unmarked = failed(CommitError::LedgerNotMarked);
             done(CommitStep::Ledger).map_err(unmarked)?;
         }
-        if let Some(plan) = &self.rotation {
-            state.write(ROTATION, plan, Writing::Replace).map_err(unmarked)?;
-        }
         // The mark is the last file of the keyring. Nothing after it can fail.
-        self.mark.as_ref().map_or(Ok(()), |mark| state.write(MARK, mark, self.writing())).map_err(unmarked)
+        state.write(MARK, mark, self.writing()).map_err(unmarked)
     }
 }
 
 /// Loads the record again after a swap that `failed`, and returns the error that says whether the store has `record`.
-fn settle(store: &mut dyn KeyringStore, record: &NewRecord, failed: StoreError) -> CommitError {
+fn failed_swap(store: &mut dyn KeyringStore, record: &NewRecord, failed: StoreError) -> CommitError {
     match store.load(load_by()) {
         Ok(Some(held)) if *held.bytes == record.bytes => CommitError::NotConfirmed(failed),
         Ok(_) => CommitError::NotSwapped(failed),
@@ -413,6 +455,7 @@ pub(super) enum CommitStep {
     Copy,
     Swap,
     Ledger,
+    Plan,
 }
 
 /// Does nothing after a step. In tests, another function of this name lets the process die.
@@ -529,7 +572,7 @@ mod tests {
     #[test]
     fn a_root_file_that_somebody_else_changed_stays() {
         let (_keep, dir, mut store, opened) = world();
-        let root = Some(NewRoot { bytes: b"new", key_file: None });
+        let root = Some(NewRoot { bytes: b"new", key_file: KeyFile::Kept });
         let commit = Commit { root_before: Some(b"another one"), root, ..Commit::default() };
         let failed = commit.run(StateFiles::new(&dir), &mut store).unwrap_err();
         assert_eq!(failed.to_string(), format!("{} was changed while this command ran", dir.path_of(ROOT).display()));
@@ -539,9 +582,10 @@ mod tests {
     #[test]
     fn a_failed_step_says_whether_the_root_file_is_the_new_one() {
         let (_keep, dir, mut store, _) = world();
-        let mut write = |is_first| {
-            let root = Some(NewRoot { bytes: b"new", key_file: None });
-            Commit { is_first, root, ..Commit::default() }.run(StateFiles::new(&dir), &mut store).unwrap_err()
+        let mut write = |is_first: bool| {
+            let root = Some(NewRoot { bytes: b"new", key_file: KeyFile::Kept });
+            let first = is_first.then_some(FirstFiles { aside: &[] });
+            Commit { first, root, ..Commit::default() }.run(StateFiles::new(&dir), &mut store).unwrap_err()
         };
         let failed = durable::testing::dying_after(0, || write(false)).0;
         assert!(matches!(failed, CommitError::NotWritten(_)), "{failed}");

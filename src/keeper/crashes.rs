@@ -3,14 +3,17 @@
 //! After each step, the keyring opens and is either the whole old one or the whole new one. The error says which of the
 //! two it is, and the ledger is accepted. If the keyring is the old one, the same operation succeeds afterwards.
 
+use std::collections::BTreeSet;
+
 use rand::rngs::SysRng;
 
 use super::{
     Act, BackedUp, ChangeKeysError, ChangeRecoveryError, ChangeSlotsError, Forget, ForgetBackupsError, FreshBackup,
-    InitError, ListBackupError, MergePlanError, Opened, Plan, Publisher, RecoveryAct, RekeyError, RestoreError,
-    RestorePlan, ServeError, SlotAct, Source, Usage, back_up, change_keys, change_recovery, change_slots,
+    InitError, InitRequest, ListBackupError, MergePreviewError, Opened, Publisher, RecoveryAct, RekeyError,
+    RestoreError, RestoreRequest, ServeError, SlotAct, Source, Usage, WritePlanError, back_up, change_keys,
+    change_recovery, change_slots,
     commit::{CommitError, CommitStep, testing::dying_after},
-    forget_backups, init, list_backup, open, plan_merge, rekey, restore,
+    forget_backups, init, list_backup, open, preview_merge, rekey, restore, write_plan,
 };
 use crate::{
     crypto::{Digest, RootId},
@@ -22,6 +25,7 @@ use crate::{
         merge::Wishes,
         testing::now,
     },
+    plan::{Aim, PlanId, RotationPlan},
     root::{FileSlot, Means},
 };
 
@@ -112,6 +116,7 @@ const OPERATIONS: &[Operation] = &[
         act: Scene::merge,
         steps: &[CommitStep::Backup, CommitStep::Audit, CommitStep::Copy, CommitStep::Swap, CommitStep::Ledger],
     },
+    Operation { name: "rotate", before: nothing, act: Scene::write_plan, steps: &[CommitStep::Plan] },
     Operation { name: "serve", before: leave_unmarked, act: Scene::serve, steps: &[] },
 ];
 
@@ -134,7 +139,7 @@ impl Scene {
     fn new() -> Self {
         let (keep, dir) = durable::testing::private();
         let (recipient, identities) = identity();
-        init(&dir, &Plan { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
+        init(&dir, &InitRequest { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
         let made = back_up(&dir, &Means::default(), vec![recipient.clone()], now()).unwrap();
         let backup = Backup::open(&made.bytes, &identities).unwrap();
         let first = made.opened.keyring.primary().id();
@@ -186,8 +191,15 @@ impl Scene {
         let sources = [Source::of_backup(&self.backup, "backup.age".to_owned())];
         let compromised = self.open().keyring.keys().map(crate::keyring::Key::id).collect();
         let wishes = Wishes { compromised, ..Wishes::default() };
-        let plan = plan_merge(&self.dir, &Means::default(), &sources, &wishes, now()).unwrap().unwrap();
+        let plan = preview_merge(&self.dir, &Means::default(), &sources, &wishes, now()).unwrap().unwrap();
         said(plan.carry_out(&self.dir, &Means::default(), Some(&self.fresh())))
+    }
+
+    fn write_plan(&self) -> (Said, String) {
+        let opened = self.open();
+        let scanned = (opened.digest, 1);
+        let plan = RotationPlan::begin(PlanId([7; 16]), scanned, Aim::default(), BTreeSet::new(), now());
+        said(write_plan(&self.dir, &Means::default(), &plan))
     }
 
     fn fresh(&self) -> FreshBackup {
@@ -248,7 +260,8 @@ says_what_its_commit_says!(
     ChangeSlotsError,
     ListBackupError,
     ForgetBackupsError,
-    MergePlanError
+    MergePreviewError,
+    WritePlanError
 );
 
 impl Says for RekeyError {
@@ -272,7 +285,7 @@ impl Says for ServeError {
 
 #[test]
 fn a_commit_that_dies_after_any_step_leaves_the_old_keyring_or_the_new_one_and_says_which() {
-    const STEPS: [CommitStep; 8] = [
+    const STEPS: [CommitStep; 9] = [
         CommitStep::Backup,
         CommitStep::Audit,
         CommitStep::Aside,
@@ -281,6 +294,7 @@ fn a_commit_that_dies_after_any_step_leaves_the_old_keyring_or_the_new_one_and_s
         CommitStep::Copy,
         CommitStep::Swap,
         CommitStep::Ledger,
+        CommitStep::Plan,
     ];
     let mut texts = Vec::new();
     for operation in OPERATIONS {
@@ -361,7 +375,7 @@ fn came(error: &InitError) -> Came {
 
 #[test]
 fn a_set_up_that_dies_after_any_step_says_how_far_it_came() {
-    let plan = |restart| Plan { recovery: None, slot_file: None, restart, now: now() };
+    let plan = |restart| InitRequest { recovery: None, slot_file: None, restart, now: now() };
     for (step, expected) in [
         (CommitStep::Aside, Came::Nowhere),
         (CommitStep::KeyFile, Came::Begun),
@@ -389,7 +403,7 @@ fn a_set_up_that_fails_after_the_record_was_written_says_what_is_missing() {
     let texts: Vec<String> = (0..60)
         .filter_map(|steps| {
             let (_keep, dir) = durable::testing::private();
-            let plan = Plan { recovery: None, slot_file: None, restart: false, now: now() };
+            let plan = InitRequest { recovery: None, slot_file: None, restart: false, now: now() };
             let (outcome, _) = durable::testing::dying_after(steps, || init(&dir, &plan));
             outcome.err().map(|error| error.to_string())
         })
@@ -413,24 +427,24 @@ fn a_restore_that_dies_after_any_step_says_how_far_it_came() {
     ] {
         let scene = Scene::new();
         let (_keep, dir) = durable::testing::private();
-        let (outcome, died) = dying_after(step, || restore(&dir, scene.restore_plan()));
+        let (outcome, died) = dying_after(step, || restore(&dir, scene.restore_request()));
         assert!(died);
         let Err(RestoreError::SetUp(error)) = outcome else { panic!("{outcome:?}") };
         assert_eq!(came(&error), expected, "after {step:?}: {error}");
         if expected == Came::Written {
             open(&dir, &Means::default()).unwrap();
         } else {
-            restore(&dir, scene.restore_plan()).unwrap();
+            restore(&dir, scene.restore_request()).unwrap();
         }
     }
 }
 
 impl Scene {
     /// Plans to restore a backup whose only key is called compromised, so that the restore has to make a key.
-    fn restore_plan(&self) -> RestorePlan {
+    fn restore_request(&self) -> RestoreRequest {
         let made = back_up(&self.dir, &Means::default(), vec![self.recipient.clone()], now()).unwrap();
         let backup = Backup::open(&made.bytes, &self.identities).unwrap();
-        RestorePlan {
+        RestoreRequest {
             expect: Some(backup.expect()),
             backup,
             file: None,

@@ -1,15 +1,45 @@
 //! The error of opening a state directory.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use super::state_dir::{KEYRING, MARK, ROOT, StateFiles};
 use crate::{
     durable::DurableError,
-    keyring::{mark::MarkError, record::RecordError},
+    keyring::{ledger::LedgerError, mark::MarkError, record::RecordError},
     memory::SecretError,
     root::RootError,
     store::StoreError,
+    text::TextError,
 };
+
+/// Why the ledger was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadLedgerError {
+    /// Its file cannot be read.
+    #[error(transparent)]
+    File(#[from] DurableError),
+    /// It is damaged, or is not the ledger that this node has written last.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl ReadLedgerError {
+    /// Whether only a copy can bring the ledger back. A file with the wrong mode, for example, is mended in place.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::File(error) => matches!(error, DurableError::TooLong { .. }),
+            Self::Ledger(LedgerError::Text(error)) => !matches!(error, TextError::TooNew { .. }),
+            Self::Ledger(LedgerError::Memory(_)) => false,
+            Self::Ledger(
+                LedgerError::Origin(_)
+                | LedgerError::RolledBack { .. }
+                | LedgerError::Missing(_)
+                | LedgerError::NotCanonical(_),
+            ) => true,
+        }
+    }
+}
 
 /// Why a state directory did not open.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +60,9 @@ pub enum OpenError {
     /// A file of this node could not be read.
     #[error(transparent)]
     File(#[from] DurableError),
+    /// The ledger could not be read, and an operation needs it.
+    #[error(transparent)]
+    Ledger(#[from] Arc<ReadLedgerError>),
     /// The store could not read the record.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -1,9 +1,9 @@
 //! Tests merges of forks, and of keyrings that were damaged, rolled back or rekeyed.
 
 use super::{
-    Act, BackedUp, FreshBackup, MergePlan, NeededKey, ReadSnapshot, ScannedNeeds, Usage, change_keys,
+    Act, BackedUp, FreshBackup, MergePreview, NeededKey, ReadSnapshot, ScannedNeeds, Usage, change_keys,
     commit::{CommitStep, testing::dying_after},
-    plan_merge, rekey,
+    preview_merge, rekey,
     state_dir::{KEYRING, KEYRING_PREV, LEDGER, MARK, ROOT},
     testing::{
         add_passphrase, backup, change, copies, disable_first, events, keys, list, merged, opened, planned, put_back,
@@ -122,11 +122,11 @@ fn the_bytes_of_a_destroyed_key_come_back_unless_the_operator_says_otherwise() {
     let sources = [source(&backup(&dir))];
     change(&dir, &Act::Destroy(first, Usage::Waived));
     let becomes =
-        |key_id: KeyId, plan: &super::MergePlan| plan.rows.iter().find(|row| row.key_id == key_id).unwrap().after;
+        |key_id: KeyId, plan: &super::MergePreview| plan.rows.iter().find(|row| row.key_id == key_id).unwrap().after;
     let plan = planned(&dir, &sources).unwrap();
     assert_eq!(becomes(first, &plan), Fate::Becomes(State::DecryptOnly));
     let wishes = Wishes { keep_destroyed: vec![first], ..Wishes::default() };
-    let plan = plan_merge(&dir, &Means::default(), &sources, &wishes, now()).unwrap().unwrap();
+    let plan = preview_merge(&dir, &Means::default(), &sources, &wishes, now()).unwrap().unwrap();
     assert_eq!(becomes(first, &plan), Fate::Tomb);
     let merged = merged(&dir, plan);
     assert!(!keys(&merged).contains(&first));
@@ -138,7 +138,7 @@ fn the_bytes_of_a_destroyed_key_come_back_unless_the_operator_says_otherwise() {
 fn without_any_record_there_is_no_merge() {
     let (_keep, dir) = set_up();
     std::fs::remove_file(dir.path_of(KEYRING)).unwrap();
-    let refused = plan_merge(&dir, &Means::default(), &[], &Wishes::default(), now()).map(drop).unwrap_err();
+    let refused = preview_merge(&dir, &Means::default(), &[], &Wishes::default(), now()).map(drop).unwrap_err();
     assert_eq!(refused.to_string(), "there is nothing to merge: no record is readable here, and no backup was given");
 }
 
@@ -147,7 +147,7 @@ fn a_key_that_a_merge_makes_is_backed_up_first() {
     let (keep, dir, _, identities) = set_up_recoverable();
     let before = opened(&dir);
     let wishes = Wishes { compromised: keys(&before), ..Wishes::default() };
-    let plan = || plan_merge(&dir, &Means::default(), &[], &wishes, now()).unwrap().unwrap();
+    let plan = || preview_merge(&dir, &Means::default(), &[], &wishes, now()).unwrap().unwrap();
     assert!(plan().fresh.is_some());
     let refused = plan().carry_out(&dir, &Means::default(), None).map(drop).unwrap_err().to_string();
     assert!(refused.ends_with("and nothing says where to back it up"), "{refused}");
@@ -160,7 +160,7 @@ fn a_key_that_a_merge_makes_is_backed_up_first() {
     assert_ne!(merged.keyring.primary().id(), before.keyring.primary().id());
 }
 
-fn doubts(plan: &MergePlan) -> Vec<String> {
+fn doubts(plan: &MergePreview) -> Vec<String> {
     plan.doubts.iter().map(ToString::to_string).collect()
 }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use rand::rngs::SysRng;
 
 use super::{
-    commit::{Commit, CommitError, Export, Limit, NewRecord, NewRoot, PrevCopy, Swap},
+    commit::{Commit, CommitError, Export, FirstFiles, Followers, KeyFile, Limit, NewRecord, NewRoot, PrevCopy, Swap},
     error::{OpenError, RootFileError},
     open::open,
     state_dir::StateFiles,
@@ -38,7 +38,7 @@ pub fn first_key_file() -> String {
 }
 
 /// What to set up.
-pub struct Plan {
+pub struct InitRequest {
     /// The recovery recipients, and the identities that prove that they can recover the root key. `None` with
     /// `--without-recovery`.
     pub recovery: Option<(Vec<Recipient>, Identities)>,
@@ -114,7 +114,7 @@ pub enum InitError {
 /// # Errors
 /// When the directory has a keyring, no identity opens a recovery blob, or a file cannot be written. After a failed
 /// write, a set-up with `restart` begins again.
-pub fn init(dir: &Dir, plan: &Plan) -> Result<Initialised, InitError> {
+pub fn init(dir: &Dir, plan: &InitRequest) -> Result<Initialised, InitError> {
     Files::make(plan)?.set_up(dir, SetUp { restart: plan.restart, event: None, export: None })
 }
 
@@ -148,7 +148,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    fn make(plan: &Plan) -> Result<Self, InitError> {
+    fn make(plan: &InitRequest) -> Result<Self, InitError> {
         let rng = &mut SysRng;
         let mut uuid = Uuid([0; 16]);
         fill_random(rng, &mut uuid.0)?;
@@ -187,14 +187,12 @@ impl Files {
         }
         let digest = self.record.digest();
         let commit = Commit {
-            is_first: true,
+            first: Some(FirstFiles { aside: &aside }),
             backup: how.export,
             event: how.event,
-            aside: &aside,
-            root: Some(NewRoot { bytes: &self.root, key_file: Some((SLOT, &self.slot)) }),
+            root: Some(NewRoot { bytes: &self.root, key_file: KeyFile::New(SLOT, &self.slot) }),
             swap: Some(Swap { before: None, record: self.record, copy: PrevCopy::Before }),
-            ledger: self.ledger,
-            mark: Some(self.mark),
+            followers: Followers::Mark { ledger: self.ledger, mark: self.mark },
             ..Commit::default()
         };
         let committed = commit.run(state, &mut state.store()).map_err(|error| broken_off(state, error))?;
@@ -228,7 +226,7 @@ fn find_leftovers(state: StateFiles<'_>, restart: bool) -> Result<Vec<String>, I
 
 /// Seals the root key to every recipient, and opens each blob again, because an identity that was never tried may not
 /// work.
-fn seal_recoveries(plan: &Plan, uuid: Uuid, root: &RootKey) -> Result<Vec<Recovery>, RecoveryError> {
+fn seal_recoveries(plan: &InitRequest, uuid: Uuid, root: &RootKey) -> Result<Vec<Recovery>, RecoveryError> {
     let Some((recipients, identities)) = &plan.recovery else {
         return Ok(Vec::new());
     };
@@ -251,8 +249,8 @@ mod tests {
         keyring::testing::now,
     };
 
-    fn plan(restart: bool) -> Plan {
-        Plan { recovery: None, slot_file: None, restart, now: now() }
+    fn plan(restart: bool) -> InitRequest {
+        InitRequest { recovery: None, slot_file: None, restart, now: now() }
     }
 
     #[test]
@@ -293,7 +291,7 @@ mod tests {
         let (_keep, dir) = durable::testing::private();
         let (recipients, identities) = (vec![recipient, identity().0], identities);
         let untried = recipients[1].to_string();
-        let refused = init(&dir, &Plan { recovery: Some((recipients, identities)), ..plan(false) }).unwrap_err();
+        let refused = init(&dir, &InitRequest { recovery: Some((recipients, identities)), ..plan(false) }).unwrap_err();
         assert_eq!(refused.to_string(), format!("no given identity opens the recovery blob for {untried}"));
         assert!(dir.names().unwrap().is_empty());
     }

@@ -8,7 +8,7 @@ use rand::rngs::SysRng;
 
 use super::{
     commit::{Commit, CommitError, PrevCopy},
-    listed::ReadLedgerError,
+    error::ReadLedgerError,
     open::{BeginError, Opened, open_to_change},
     state_dir::StateFiles,
 };
@@ -24,7 +24,8 @@ use crate::{
 /// A change of one key.
 #[derive(Debug, Clone)]
 pub enum Act {
-    /// Makes a pending key whose number none of these keys has. They are known to exist, and may not be in the keyring.
+    /// Makes a pending key with a number that none of these keys uses. They exist somewhere, perhaps not in this
+    /// keyring.
     Add(Vec<KeyId>),
     /// Makes a key the primary one, which wraps.
     Promote(KeyId, BackedUp),
@@ -155,7 +156,7 @@ pub enum ChangeKeysError {
         /// The key.
         key_id: KeyId,
         /// Why the ledger was refused.
-        ledger: ReadLedgerError,
+        ledger: Arc<ReadLedgerError>,
     },
     /// The ledger was begun anew. The one before may have listed a backup that needs the key.
     #[error(
@@ -181,12 +182,12 @@ pub enum ChangeKeysError {
         others: usize,
     },
     /// No listed backup contains the key. If this disk were lost, all values that the key wraps would be lost.
-    #[error("no listed backup holds key {key_id}, so it is not promoted{}", because(ledger.as_ref()))]
+    #[error("no listed backup holds key {key_id}, so it is not promoted{}", because(ledger.as_deref()))]
     Unbacked {
         /// The key.
         key_id: KeyId,
         /// Why the ledger was refused. `None` if it was accepted.
-        ledger: Option<ReadLedgerError>,
+        ledger: Option<Arc<ReadLedgerError>>,
     },
     /// Writing the change failed. The error says what was changed.
     #[error(transparent)]
@@ -200,8 +201,8 @@ pub enum ChangeKeysError {
 /// a file cannot be written.
 pub fn change_keys(dir: &Dir, means: &Means, act: &Act, now: Time) -> Result<Changed, ChangeKeysError> {
     let state = StateFiles::new(dir);
-    let (mut opened, _lock) = open_to_change(state, means)?;
-    let (keyring, key_id) = decide(&mut opened, act, now)?;
+    let (opened, _lock) = open_to_change(state, means)?;
+    let (keyring, key_id) = decide(&opened, act, now)?;
     let event = act.event(&keyring, key_id);
     let copy = if matches!(act, Act::Destroy(..)) { PrevCopy::After } else { PrevCopy::Before };
     let (commit, digest) = Commit::change(&opened, &keyring, event, copy)?;
@@ -209,8 +210,8 @@ pub fn change_keys(dir: &Dir, means: &Means, act: &Act, now: Time) -> Result<Cha
     Ok(Changed { keyring, digest, key_id })
 }
 
-fn decide(opened: &mut Opened, act: &Act, now: Time) -> Result<(Keyring, KeyId), ChangeKeysError> {
-    let Opened { keyring, digest, root, .. } = &*opened;
+fn decide(opened: &Opened, act: &Act, now: Time) -> Result<(Keyring, KeyId), ChangeKeysError> {
+    let Opened { keyring, digest, root, .. } = opened;
     let decided = match act {
         Act::Add(others) => {
             let others = [opened.listed_keys().as_slice(), others].concat();
@@ -249,12 +250,13 @@ fn because(reason: Option<&ReadLedgerError>) -> String {
 
 impl Act {
     /// Refuses to disable or destroy a key that values may need, and to promote a key without a backup.
-    fn check(&self, opened: &mut Opened) -> Result<(), ChangeKeysError> {
+    fn check(&self, opened: &Opened) -> Result<(), ChangeKeysError> {
         match self {
             Self::Promote(key_id, BackedUp::Required) | Self::Supersede(key_id, BackedUp::Required, _)
                 if opened.unbacked().contains(key_id) =>
             {
-                Err(ChangeKeysError::Unbacked { key_id: *key_id, ledger: opened.listed.believe().err() })
+                let ledger = opened.listed.ledger().err().cloned();
+                Err(ChangeKeysError::Unbacked { key_id: *key_id, ledger })
             }
             Self::Disable(key_id, usage) => usage.check(opened, *key_id, Verb::Disable),
             Self::Destroy(key_id, usage) => {
@@ -288,17 +290,17 @@ impl Act {
 }
 
 /// Refuses to destroy a key if a listed snapshot needs it, or if a lost ledger may have listed a backup that needs it.
-fn check_ledger(opened: &mut Opened, key_id: KeyId) -> Result<(), ChangeKeysError> {
-    opened.listed.believe().map_err(|ledger| ChangeKeysError::LedgerLost { key_id, ledger })?;
-    let forgot = opened.listed.ledger().ok().and_then(Ledger::forgot);
-    match forgot.filter(|seq| key_id.seq() <= *seq) {
+fn check_ledger(opened: &Opened, key_id: KeyId) -> Result<(), ChangeKeysError> {
+    let lost = |ledger: &Arc<_>| ChangeKeysError::LedgerLost { key_id, ledger: Arc::clone(ledger) };
+    let ledger = opened.listed.ledger().map_err(lost)?;
+    match ledger.forgot().filter(|seq| key_id.seq() <= *seq) {
         Some(forgot) => Err(ChangeKeysError::Forgotten { key_id, forgot }),
-        None => check_snapshots(opened, key_id),
+        None => check_snapshots(ledger, key_id),
     }
 }
 
-fn check_snapshots(opened: &Opened, key_id: KeyId) -> Result<(), ChangeKeysError> {
-    let mut needing = opened.listed.ledger().ok().into_iter().flat_map(|ledger| ledger.needing(key_id));
+fn check_snapshots(ledger: &Ledger, key_id: KeyId) -> Result<(), ChangeKeysError> {
+    let mut needing = ledger.needing(key_id);
     let Some(first) = needing.next() else { return Ok(()) };
     let id = first.sha256();
     let snapshot = first.file().map_or_else(|| format!("sha256 {}", id.to_hex()), ToOwned::to_owned);
@@ -476,7 +478,7 @@ mod tests {
         let (key_id, uuid) = (opened.keyring.primary().id(), opened.keyring.uuid());
         let empty = Ledger::empty(uuid, opened.root.id(uuid));
         opened.listed.replaced_by(empty.begun_anew(1, 1));
-        let text = check_ledger(&mut opened, key_id).unwrap_err().to_string();
+        let text = check_ledger(&opened, key_id).unwrap_err().to_string();
         assert_eq!(
             text,
             format!(
@@ -485,8 +487,8 @@ mod tests {
         );
 
         dir.replace(LEDGER, b"no ledger").unwrap();
-        let mut opened = keeper::open(&dir, &Means::default()).unwrap();
-        let text = check_ledger(&mut opened, key_id).unwrap_err().to_string();
+        let opened = keeper::open(&dir, &Means::default()).unwrap();
+        let text = check_ledger(&opened, key_id).unwrap_err().to_string();
         let expected =
             format!("not destroying key {key_id}: a backup that the lost ledger listed may need it (the ledger: ");
         assert!(text.starts_with(&expected), "{text}");

@@ -1,9 +1,10 @@
 //! Changes the ledger: adds a backup or a snapshot to it, or removes them from it.
 
+use std::sync::Arc;
+
 use super::{
     commit::{Commit, CommitError, keyring_event},
-    error::RootKeyError,
-    listed::ReadLedgerError,
+    error::{ReadLedgerError, RootKeyError},
     open::{BeginError, Opened, open_to_change},
     state_dir::StateFiles,
 };
@@ -30,7 +31,7 @@ pub enum ListBackupError {
     RootKey(#[from] RootKeyError),
     /// The ledger was refused.
     #[error(transparent)]
-    Refused(#[from] ReadLedgerError),
+    Refused(#[from] Arc<ReadLedgerError>),
     /// The ledger has no room.
     #[error(transparent)]
     Full(#[from] LedgerFull),
@@ -48,7 +49,7 @@ pub enum ForgetBackupsError {
     Begin(#[from] BeginError),
     /// The ledger was refused.
     #[error(transparent)]
-    Refused(#[from] ReadLedgerError),
+    Refused(#[from] Arc<ReadLedgerError>),
     /// No listed backup or snapshot has an ID that begins with the given digits, or several have one.
     #[error("{} with {name}", beginning(*found))]
     Unknown {
@@ -91,10 +92,8 @@ fn write(state: StateFiles<'_>, mut opened: Opened, event: Event<'_>, ledger: Le
 }
 
 /// Returns the ledger unless it was refused.
-fn believed(opened: &mut Opened) -> Result<Ledger, ReadLedgerError> {
-    opened.listed.believe()?;
-    let empty = || Ledger::empty(opened.keyring.uuid(), opened.root.id(opened.keyring.uuid()));
-    Ok(opened.listed.ledger().cloned().unwrap_or_else(|_| empty()))
+fn believed(opened: &Opened) -> Result<Ledger, Arc<ReadLedgerError>> {
+    opened.listed.ledger().cloned().map_err(Arc::clone)
 }
 
 /// Adds a backup of the keyring in `dir` to the ledger, or adds a proof to a listed one. `under` identifies the root
@@ -105,9 +104,9 @@ fn believed(opened: &mut Opened) -> Result<Ledger, ReadLedgerError> {
 /// or a file cannot be written. A failed write leaves the old ledger, or a new ledger that the mark does not name yet.
 pub fn list_backup(dir: &Dir, means: &Means, under: RootId, backup: ListedBackup) -> Result<Opened, ListBackupError> {
     let state = StateFiles::new(dir);
-    let (mut opened, _lock) = open_to_change(state, means)?;
+    let (opened, _lock) = open_to_change(state, means)?;
     opened.check_root_key(under)?;
-    let ledger = believed(&mut opened)?;
+    let ledger = believed(&opened)?;
     let event = BackupEvent { keyring: keyring_event_of(&opened, &backup), record: backup.record().to_hex() };
     let event = if backup.checked().is_some() { Event::BackupCheck(event) } else { Event::BackupWritten(event) };
     let ledger = ledger.with(backup, next_count(&opened)?)?;
@@ -122,8 +121,8 @@ pub fn list_backup(dir: &Dir, means: &Means, under: RootId, backup: ListedBackup
 /// [`list_backup`].
 pub fn list_snapshot(dir: &Dir, means: &Means, snapshot: ListedSnapshot) -> Result<Opened, ListBackupError> {
     let state = StateFiles::new(dir);
-    let (mut opened, _lock) = open_to_change(state, means)?;
-    let ledger = believed(&mut opened)?;
+    let (opened, _lock) = open_to_change(state, means)?;
+    let ledger = believed(&opened)?;
     let event = Event::SnapshotCheck(snapshot_event(&opened, &snapshot));
     let ledger = ledger.with_snapshot(snapshot, next_count(&opened)?)?;
     Ok(write(state, opened, event, ledger)?)
@@ -154,10 +153,10 @@ pub enum Forget {
 /// digits, the uuid is another keyring's, or a file cannot be written.
 pub fn forget_backups(dir: &Dir, means: &Means, forget: &Forget) -> Result<Opened, ForgetBackupsError> {
     let state = StateFiles::new(dir);
-    let (mut opened, _lock) = open_to_change(state, means)?;
+    let (opened, _lock) = open_to_change(state, means)?;
     let (event, ledger) = match forget {
         Forget::One(name) => {
-            let ledger = believed(&mut opened)?;
+            let ledger = believed(&opened)?;
             let named = named(&ledger, name)?;
             (named.event(&opened), ledger.without(named.digest(), next_count(&opened)?))
         }

@@ -3,12 +3,15 @@
 //! A daemon serves even if the ledger is refused. But then no key counts as backed up, and no backup can be added to
 //! the ledger until an operator begins an empty one.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
-use super::{error::OpenError, roots::Roots, state_dir::StateFiles};
+use super::{
+    error::{OpenError, ReadLedgerError},
+    roots::Roots,
+    state_dir::StateFiles,
+};
 use crate::{
     crypto::{RootId, Uuid, root_key::RootKey},
-    durable::DurableError,
     keyring::{
         key_id::KeyId,
         ledger::{Ledger, LedgerError, ListedBackup},
@@ -18,22 +21,10 @@ use crate::{
     memory::SecretError,
 };
 
-/// Why the ledger was refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadLedgerError {
-    /// Its file cannot be read.
-    #[error(transparent)]
-    File(#[from] DurableError),
-    /// It is damaged, or is not the ledger that this node has written last.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-}
-
 /// The ledger of a keyring, or the reason why it was refused.
 #[derive(Debug)]
 pub(super) struct Listed {
-    ledger: Result<Ledger, ReadLedgerError>,
+    ledger: Result<Ledger, Arc<ReadLedgerError>>,
     /// The count in the mark.
     marked: u64,
     /// The root key and the count of the ledger's file. `None` if there is no file, or the ledger was refused.
@@ -55,10 +46,11 @@ impl Listed {
             Ok(Some(bytes)) => bytes,
             Ok(None) => {
                 let empty = || Ledger::empty(uuid, roots.current.id(uuid));
-                let ledger = if marked == 0 { Ok(empty()) } else { Err(LedgerError::Missing(marked).into()) };
+                let missing = || Arc::new(LedgerError::Missing(marked).into());
+                let ledger = if marked == 0 { Ok(empty()) } else { Err(missing()) };
                 return Ok(Self { ledger, marked, on_disk: None });
             }
-            Err(error) => return Ok(Self { ledger: Err(error.into()), marked, on_disk: None }),
+            Err(error) => return Ok(Self { ledger: Err(Arc::new(error.into())), marked, on_disk: None }),
         };
         let ledger = match Ledger::named_root(&bytes) {
             // During a rekey the ledger is under the root key of the mark, or already under the current one.
@@ -69,15 +61,15 @@ impl Listed {
             Err(error) => Err(error.into()),
         };
         let on_disk = ledger.as_ref().ok().map(|ledger| (ledger.root_id(), ledger.count()));
-        Ok(Self { ledger: ledger.map_err(Into::into), marked, on_disk })
+        Ok(Self { ledger: ledger.map_err(|error| Arc::new(error.into())), marked, on_disk })
     }
 
     /// Makes sure that the file could be read. Fails only if the file cannot be read, because an unread ledger could
     /// not be re-authenticated under the new root key. A damaged ledger does not fail here.
-    pub(super) fn readable(self) -> Result<Self, DurableError> {
-        match self.ledger {
-            Err(ReadLedgerError::File(error)) => Err(error),
-            ledger => Ok(Self { ledger, ..self }),
+    pub(super) fn check_readable(&self) -> Result<(), Arc<ReadLedgerError>> {
+        match &self.ledger {
+            Err(error) if matches!(**error, ReadLedgerError::File(_)) => Err(Arc::clone(error)),
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 
@@ -85,20 +77,8 @@ impl Listed {
     ///
     /// # Errors
     /// When it was refused.
-    pub(super) fn ledger(&self) -> Result<&Ledger, &ReadLedgerError> {
+    pub(super) fn ledger(&self) -> Result<&Ledger, &Arc<ReadLedgerError>> {
         self.ledger.as_ref()
-    }
-
-    /// Makes sure that the ledger was not refused.
-    ///
-    /// # Errors
-    /// When it was refused. Only the first call returns the true reason, because the call moves it out.
-    pub(super) fn believe(&mut self) -> Result<(), ReadLedgerError> {
-        if self.ledger.is_ok() {
-            return Ok(());
-        }
-        let missing = ReadLedgerError::Ledger(LedgerError::Missing(self.marked));
-        std::mem::replace(&mut self.ledger, Err(missing)).map(drop)
     }
 
     /// Returns the keys that the listed backups contain. Returns no keys if the ledger was refused.

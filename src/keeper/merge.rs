@@ -1,6 +1,6 @@
 //! Merges keys of backups into an existing keyring, which may be older, newer or a fork.
 //!
-//! A [`MergePlan`] says what a merge would do, so that the operator sees it first. A merge also repairs a keyring that
+//! A [`MergePreview`] says what a merge would do, so that the operator sees it first. A merge also repairs a keyring that
 //! is damaged, or that does not follow from the mark. Source: `docs/formats.md`, "Merging".
 
 use std::mem;
@@ -8,7 +8,7 @@ use std::mem;
 use rand::rngs::SysRng;
 
 use super::{
-    commit::{Commit, CommitError, Export, Limit, NewRecord, PrevCopy, Swap, keyring_event},
+    commit::{Commit, CommitError, Export, Followers, Limit, NewRecord, PrevCopy, Swap, keyring_event},
     error::{NoBackupRecipient, OpenError, RootKeyError},
     expect::ExpectError,
     fresh::FreshBackup,
@@ -87,7 +87,7 @@ impl Source {
 /// Why a merge was not planned, or its plan was not carried out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum MergePlanError {
+pub enum MergePreviewError {
     /// The state directory cannot be read, or no slot opens.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -150,7 +150,7 @@ pub enum KeyringDoubt {
 }
 
 /// What a merge would do.
-pub struct MergePlan {
+pub struct MergePreview {
     /// What becomes of each key.
     pub rows: Vec<MergeRow>,
     /// The primary key, if it has to be made.
@@ -201,13 +201,10 @@ fn weighed(
     mark: Option<&Mark>,
     state: StateFiles<'_>,
 ) -> Result<WeighedRecord, OpenError> {
-    let weight = |keyring: &Keyring| {
-        let is_marked = mark.is_some_and(|mark| mark.under() == keyring.root_id());
-        let is_current = keyring.root_id() == roots.current.id(roots.file.uuid());
-        if is_current || is_marked { Weight::Whole } else { Weight::KeyBytes }
-    };
     let keyring = roots.record(bytes, state)?;
-    let weight = weight(&keyring);
+    let is_marked = mark.is_some_and(|mark| mark.under() == keyring.root_id());
+    let is_current = keyring.root_id() == roots.current.id(roots.file.uuid());
+    let weight = if is_current || is_marked { Weight::Whole } else { Weight::KeyBytes };
     Ok(WeighedRecord { keyring, digest: Digest::of(bytes), weight, is_copy: false })
 }
 
@@ -245,7 +242,8 @@ impl Local {
                 found => Some(WeighedRecord { is_copy: true, ..found? }),
             };
         }
-        let listed = Listed::read(state, roots, mark.as_ref(), mark.as_ref().map(Mark::under))?.readable()?;
+        let listed = Listed::read(state, roots, mark.as_ref(), mark.as_ref().map(Mark::under))?;
+        listed.check_readable()?;
         Ok(Self { found: held.map(|held| Digest::of(&held.bytes)), keyring, mark, listed, doubts })
     }
 
@@ -280,13 +278,13 @@ fn read_mark(bytes: &[u8], roots: &Roots, state: StateFiles<'_>) -> Result<Mark,
 /// # Errors
 /// When no slot opens, a source belongs to another keyring or is under a root key that this one never had, or the
 /// records cannot be merged.
-pub fn plan_merge(
+pub fn preview_merge(
     dir: &Dir,
     means: &Means,
     sources: &[Source],
     wishes: &Wishes,
     now: Time,
-) -> Result<Option<MergePlan>, MergePlanError> {
+) -> Result<Option<MergePreview>, MergePreviewError> {
     let state = StateFiles::new(dir);
     let roots = Roots::open(state, means, None)?;
     let weights: Vec<Weight> = sources.iter().map(|source| weight(&roots, source)).collect::<Result<_, _>>()?;
@@ -299,7 +297,7 @@ pub fn plan_merge(
     let records = records(&local, sources, &weights);
     let columns = columns(&local, sources);
     let merge = merge_records(&roots, &local, (&records, &opened), wishes, now)?;
-    Ok(Some(MergePlan {
+    Ok(Some(MergePreview {
         rows: merge.rows.clone(),
         fresh: merge.fresh,
         generation: merge.keyring.generation(),
@@ -347,8 +345,8 @@ fn merge_records(
     (records, opened): (&[MergeSource<'_>], &[ListedBackup]),
     wishes: &Wishes,
     now: Time,
-) -> Result<Merge, MergePlanError> {
-    let (first, others) = records.split_first().ok_or(MergePlanError::NoRecord)?;
+) -> Result<Merge, MergePreviewError> {
+    let (first, others) = records.split_first().ok_or(MergePreviewError::NoRecord)?;
     let recoveries = recoveries_under(first.keyring, &roots.current)?;
     let mut backed = local.listed.backed();
     backed.extend(opened.iter().flat_map(ListedBackup::keys));
@@ -365,22 +363,23 @@ fn merge_records(
 /// # Errors
 /// When the record belongs to another keyring, an earlier root key does not open, or the record is under any other root
 /// key. Anyone can make a backup under another root key.
-fn weight(roots: &Roots, source: &Source) -> Result<Weight, MergePlanError> {
+fn weight(roots: &Roots, source: &Source) -> Result<Weight, MergePreviewError> {
     let (found, expected) = (source.keyring.uuid(), roots.file.uuid());
     if found != expected {
-        return Err(MergePlanError::OtherKeyring(ExpectError::OtherKeyring { found, expected }));
+        return Err(MergePreviewError::OtherKeyring(ExpectError::OtherKeyring { found, expected }));
     }
     let (its, current) = (source.keyring.root_id(), roots.current.id(expected));
     let earlier = roots.earlier()?;
-    match () {
-        () if its == current || source.is_named => Ok(Weight::Whole),
-        () if earlier.iter().any(|root| root.id(expected) == its) => Ok(Weight::KeyBytes),
-        () if source.roots.contains(&current) => Err(MergePlanError::NewerRootKey),
-        () => Err(RootKeyError::Unknown.into()),
+    if its == current || source.is_named {
+        return Ok(Weight::Whole);
     }
+    if earlier.iter().any(|root| root.id(expected) == its) {
+        return Ok(Weight::KeyBytes);
+    }
+    Err(if source.roots.contains(&current) { MergePreviewError::NewerRootKey } else { RootKeyError::Unknown.into() })
 }
 
-impl MergePlan {
+impl MergePreview {
     /// Has the merge list the snapshot that was scanned, if one was.
     #[must_use]
     pub fn listing(self, scanned: &ScannedNeeds) -> Self {
@@ -395,7 +394,7 @@ impl MergePlan {
     /// # Errors
     /// When root file or record have changed since the merge was planned, the backup of a new key cannot be made, or a
     /// file cannot be written.
-    pub fn carry_out(self, dir: &Dir, means: &Means, fresh: Option<&FreshBackup>) -> Result<Opened, MergePlanError> {
+    pub fn carry_out(self, dir: &Dir, means: &Means, fresh: Option<&FreshBackup>) -> Result<Opened, MergePreviewError> {
         let Self { merge: Merge { keyring, fresh: made, .. }, local, roots, copy, mut opened, snapshot, now, .. } =
             self;
         let Roots { current: root, .. } = &roots;
@@ -405,7 +404,7 @@ impl MergePlan {
         let record = NewRecord::encode(&keyring, root, Limit::Reserved)?;
         let backup = match (made, fresh) {
             (Some(_), Some(fresh)) => Some(fresh_backup(dir, &roots, &keyring, &record, fresh, now)?),
-            (Some(_), None) => return Err(MergePlanError::NoPlaceForBackup),
+            (Some(_), None) => return Err(MergePreviewError::NoPlaceForBackup),
             (None, _) => None,
         };
         opened.extend(backup.as_ref().and_then(|backup| backup.listed.clone()));
@@ -415,14 +414,16 @@ impl MergePlan {
             root_before: Some(roots.file.bytes()),
             backup: backup.as_ref(),
             event: Some(Event::Restore(keyring_event(&keyring))),
-            ledger: listed.to_write(keyring.uuid(), root).map_err(CommitError::Memory)?,
-            mark: Some(mark.encode(root).map_err(CommitError::Memory)?),
             swap: Some(Swap { before: local.found, record, copy }),
+            followers: Followers::Mark {
+                ledger: listed.to_write(keyring.uuid(), root).map_err(CommitError::Memory)?,
+                mark: mark.encode(root).map_err(CommitError::Memory)?,
+            },
             ..Commit::default()
         };
         let state = StateFiles::new(dir);
         {
-            let _lock = state.lock().map_err(MergePlanError::Lock)?;
+            let _lock = state.lock().map_err(MergePreviewError::Lock)?;
             commit.run(state, &mut state.store())?;
         }
         let opened = open_with(state, means, Some(root), None);
@@ -438,7 +439,7 @@ fn fresh_backup(
     record: &NewRecord,
     fresh: &FreshBackup,
     now: Time,
-) -> Result<Export, MergePlanError> {
+) -> Result<Export, MergePreviewError> {
     let recipients = fresh.recipients_of(keyring)?;
     if recipients.is_empty() {
         return Err(NoBackupRecipient.into());

@@ -41,9 +41,9 @@ mod restore;
 mod roots;
 mod rotation;
 mod serve;
+mod served_keys;
 mod serving;
 mod slots;
-mod snapshot;
 mod state_dir;
 #[cfg(test)]
 mod testing;
@@ -51,24 +51,23 @@ mod testing;
 pub use self::{
     backup::{Additional, Made, MakeBackupError, back_up},
     commit::CommitError,
-    error::{OpenError, RootFileError, RootKeyError},
+    error::{OpenError, ReadLedgerError, RootFileError, RootKeyError},
     expect::Expect,
     fresh::FreshBackup,
-    init::{InitError, Initialised, Plan, first_key_file, init},
+    init::{InitError, InitRequest, Initialised, first_key_file, init},
     keys::{Act, BackedUp, ChangeKeysError, Changed, Usage, UsageDoubt, change_keys},
     ledger::{Forget, ForgetBackupsError, ListBackupError, forget_backups, list_backup, list_snapshot},
-    listed::ReadLedgerError,
-    merge::{MergePlan, MergePlanError, Source, plan_merge},
+    merge::{MergePreview, MergePreviewError, Source, preview_merge},
     open::{BeginError, Opened, is_set_up, key_files, open, open_again},
-    publisher::{Publisher, Unsealed},
+    publisher::{Followed, Publisher, Unsealed},
     recovery::{ChangeRecoveryError, RecoveryAct, change_recovery},
     rekey::{RekeyError, Rekeyed, rekey},
-    restore::{NeededKey, ReadSnapshot, RestoreError, RestorePlan, RestoredKeyring, ScannedNeeds, restore},
+    restore::{NeededKey, ReadSnapshot, RestoreError, RestoreRequest, RestoredKeyring, ScannedNeeds, restore},
     roots::SlotSummary,
     rotation::{LoadPlanError, WritePlanError, load_plan, write_plan},
     serve::ServeError,
+    served_keys::{Degraded, Published, ServedFrom, ServedKeys, ServingKey},
     serving::Serving,
     slots::{ChangeSlotsError, SlotAct, SlotsChanged, change_slots, slots, test_slots, uuid_of},
-    snapshot::{Degraded, Published, ServedFrom, ServingKey, Snapshot},
     state_dir::{KEYRING_PREV, RECORD_FILES},
 };

@@ -18,8 +18,8 @@ use proptest::prelude::*;
 use rand::rngs::SysRng;
 
 use super::{
-    Act, BackedUp, BeginError, ChangeKeysError, ChangeSlotsError, Opened, Plan, Publisher, SlotAct, Usage, change_keys,
-    change_slots, init, open, rekey,
+    Act, BackedUp, BeginError, ChangeKeysError, ChangeSlotsError, InitRequest, Opened, Publisher, SlotAct, Usage,
+    change_keys, change_slots, init, open, rekey,
     serve::{Served, open_to_serve},
     slots,
     state_dir::StateFiles,
@@ -107,7 +107,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let (keep, dir) = durable::testing::private();
-        init(&dir, &Plan { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
+        init(&dir, &InitRequest { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
         let (publisher, keys) = daemon(&dir);
         let (wrapped, doomed, names) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         let mut world = Self { _keep: keep, dir, publisher, keys, generation: 0, wrapped, doomed, names };

@@ -8,9 +8,9 @@ use std::{
 };
 
 use super::{
-    error::{OpenError, UnfinishedRekey},
+    error::{OpenError, ReadLedgerError, UnfinishedRekey},
     expect::Expect,
-    listed::{Listed, ReadLedgerError},
+    listed::Listed,
     roots::{Roots, SlotSummary},
     state_dir::{ROOT, StateFiles, load_by},
 };
@@ -78,7 +78,7 @@ impl Opened {
     /// # Errors
     /// When the ledger was refused.
     pub fn newest_backup(&self) -> Result<Option<&ListedBackup>, &ReadLedgerError> {
-        self.listed.ledger().map(Ledger::newest)
+        self.listed.ledger().map(Ledger::newest).map_err(AsRef::as_ref)
     }
 
     /// Returns the listed backups. The one that was proven last is the last one.
@@ -86,7 +86,7 @@ impl Opened {
     /// # Errors
     /// When the ledger was refused.
     pub fn backups(&self) -> Result<&[ListedBackup], &ReadLedgerError> {
-        self.listed.ledger().map(Ledger::backups)
+        self.listed.ledger().map(Ledger::backups).map_err(AsRef::as_ref)
     }
 
     /// Returns the keys of the listed backups and those that listed snapshots need. A ledger that is newer than the
@@ -103,7 +103,7 @@ impl Opened {
     /// # Errors
     /// When the ledger was refused.
     pub fn snapshots(&self) -> Result<&[ListedSnapshot], &ReadLedgerError> {
-        self.listed.ledger().map(Ledger::snapshots)
+        self.listed.ledger().map(Ledger::snapshots).map_err(AsRef::as_ref)
     }
 
     /// Returns the mark for `keyring`, which is the opened keyring or its successor.
@@ -128,7 +128,8 @@ impl Opened {
     /// Makes sure that the ledger's file could be read, because an unread ledger could not be re-authenticated under a
     /// new root key.
     pub(super) fn with_readable_ledger(self) -> Result<Self, OpenError> {
-        Ok(Self { listed: self.listed.readable()?, ..self })
+        self.listed.check_readable()?;
+        Ok(self)
     }
 
     /// Whether the record is under the current root key.
@@ -283,7 +284,7 @@ mod tests {
     use crate::{
         durable,
         keeper::{
-            Act, Plan, Publisher, SlotAct, change_slots, init,
+            Act, InitRequest, Publisher, SlotAct, change_slots, init,
             state_dir::{KEYRING, MARK},
             testing::{
                 add_passphrase, backup, change, copies, list, merged, opened, passphrase, planned, put_back, rotate,
@@ -391,7 +392,7 @@ mod tests {
         let ((_keep, dir), (elsewhere, _)) = (durable::testing::private(), durable::testing::private());
         assert!(key_files(dir.path()).is_empty() && !is_set_up(&dir).unwrap());
         let slot_file = Some(elsewhere.path().join("claviger.key"));
-        init(&dir, &Plan { recovery: None, slot_file, restart: false, now: now() }).unwrap();
+        init(&dir, &InitRequest { recovery: None, slot_file, restart: false, now: now() }).unwrap();
         assert_eq!(key_files(dir.path()), [elsewhere.path().join("claviger.key")]);
         assert!(is_set_up(&dir).unwrap());
     }

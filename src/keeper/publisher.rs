@@ -12,7 +12,7 @@ use super::{
     expect::Expect,
     open::Opened,
     serve::{ServeError, Served, open_to_serve},
-    snapshot::{Degraded, Published, ServedFrom, Snapshot},
+    served_keys::{Degraded, Published, ServedFrom, ServedKeys},
     state_dir::{KEYRING, LEDGER, MARK, ROOT, StateFiles},
 };
 use crate::{
@@ -49,14 +49,17 @@ pub struct Publisher {
     seen: Seen,
 }
 
-/// The files whose changes are followed: any change of the first two. The others change only together with them, but
-/// after a failure they may be put back alone.
-const FOLLOWED: [&str; 4] = [KEYRING, LEDGER, ROOT, MARK];
+/// The files that change when the keyring does. The publisher always follows them.
+const ALWAYS: [&str; 2] = [KEYRING, LEDGER];
+
+/// The files that change only together with those. After a failure somebody may put them back alone.
+const AFTER_A_FAILURE: [&str; 2] = [ROOT, MARK];
 
 /// The state of the files when the publisher last opened them.
 #[derive(Debug, Default)]
 struct Seen {
-    versions: [Option<Version>; FOLLOWED.len()],
+    always: [Option<Version>; ALWAYS.len()],
+    after_a_failure: [Option<Version>; AFTER_A_FAILURE.len()],
     failed: Option<LastFailure>,
 }
 
@@ -72,12 +75,12 @@ impl LastFailure {
         Self { at: Instant::now(), reason: error.to_string() }
     }
 
-    /// Returns whether it is time to try again.
+    /// Whether it is time to try again.
     fn is_due(&self) -> bool {
         self.at.elapsed() >= RETRY
     }
 
-    /// Returns whether `error` says the same. Compares the texts, because an operator reads them, and because an error
+    /// Whether `error` says the same. Compares the texts, because an operator reads them, and because an error
     /// of the system cannot be compared.
     fn is_repeated_by(&self, error: &ServeError) -> bool {
         self.reason == error.to_string()
@@ -106,6 +109,30 @@ pub struct Unsealed {
     pub audited: Result<(), DurableError>,
 }
 
+/// What came of an attempt to publish a keyring.
+#[derive(Debug)]
+pub enum Followed {
+    /// The keyring has not changed.
+    Unchanged,
+    /// A keyring was published: the first one, or another one than before.
+    Published(Unsealed),
+    /// The attempt before had failed, and this one succeeded. Contains the keyring if it is another one than before.
+    GoodAgain(Option<Unsealed>),
+    /// The keyring was refused. The one that was published before stays published.
+    Failed(ServeError),
+}
+
+impl Followed {
+    fn of(outcome: Result<Option<Unsealed>, ServeError>, had_failed: bool) -> Self {
+        match outcome {
+            Err(error) => Self::Failed(error),
+            Ok(unsealed) if had_failed => Self::GoodAgain(unsealed),
+            Ok(Some(unsealed)) => Self::Published(unsealed),
+            Ok(None) => Self::Unchanged,
+        }
+    }
+}
+
 impl Publisher {
     /// Makes a publisher for the keyring in `state_dir`. If `expect` is given, the first published record has to be the
     /// expected one. On a node with a mark it may also be a successor of the expected one.
@@ -129,41 +156,46 @@ impl Publisher {
     /// # Errors
     /// When a file is missing, damaged or belongs to another keyring, no slot opens, the record is not an expected one,
     /// or the mark cannot be written. The keyring that was published before stays published.
-    pub fn publish(&mut self) -> Result<Option<Unsealed>, ServeError> {
+    pub(super) fn publish(&mut self) -> Result<Option<Unsealed>, ServeError> {
         // Comes before opening, so that the next call notices a change during opening.
-        self.seen.versions = self.versions();
+        (self.seen.always, self.seen.after_a_failure) = (self.versions(ALWAYS), self.versions(AFTER_A_FAILURE));
         let outcome = self.open_and_publish();
         self.seen.failed = outcome.as_ref().err().map(LastFailure::now);
         self.published.degrade(outcome.as_ref().err().map(degraded));
         outcome
     }
 
+    /// Publishes the keyring because somebody asks for it.
+    pub fn look_again(&mut self) -> Followed {
+        let had_failed = self.seen.failed.is_some();
+        Followed::of(self.publish(), had_failed)
+    }
+
     /// Publishes the keyring again if the file of record or ledger was replaced. After a failure it tries again when
-    /// any of the files was replaced, or after 10 s. Returns a repeated failure only the first time. When a failure is
-    /// over and the keyring has not changed, returns `None` in place of a keyring, once. Does nothing before the first
-    /// keyring is published.
-    pub fn follow(&mut self) -> Option<Result<Option<Unsealed>, ServeError>> {
+    /// any of the files was replaced, or after 10 s. Returns `None` if there is nothing to report: nothing has changed,
+    /// a failure has repeated, or no keyring was published yet.
+    pub fn follow(&mut self) -> Option<Followed> {
         self.published.current().as_ref()?;
         let is_due = self.seen.failed.as_ref().is_some_and(LastFailure::is_due);
         if !is_due && !self.is_changed() {
             return None;
         }
         let reported = self.seen.failed.take();
-        match self.publish() {
-            Err(error) if reported.as_ref().is_some_and(|reported| reported.is_repeated_by(&error)) => None,
-            Ok(None) if reported.is_none() => None,
-            outcome => Some(outcome),
+        match Followed::of(self.publish(), reported.is_some()) {
+            Followed::Unchanged => None,
+            Followed::Failed(error) if reported.is_some_and(|reported| reported.is_repeated_by(&error)) => None,
+            followed => Some(followed),
         }
     }
 
-    fn versions(&self) -> [Option<Version>; FOLLOWED.len()] {
-        FOLLOWED.map(|name| version(&self.state_dir.join(name)))
+    fn versions<const N: usize>(&self, names: [&str; N]) -> [Option<Version>; N] {
+        names.map(|name| version(&self.state_dir.join(name)))
     }
 
     fn is_changed(&self) -> bool {
-        let (seen, now) = (&self.seen.versions, self.versions());
-        let followed = if self.seen.failed.is_some() { FOLLOWED.len() } else { 2 };
-        seen[..followed] != now[..followed]
+        let has_failed = self.seen.failed.is_some();
+        self.seen.always != self.versions(ALWAYS)
+            || has_failed && self.seen.after_a_failure != self.versions(AFTER_A_FAILURE)
     }
 
     /// Opens the state directory. After the first record was published, it must be the directory that this record came
@@ -191,17 +223,17 @@ impl Publisher {
         // The root key is known now, so no passphrase is needed any more.
         self.means.forget();
         let unbacked = opened.unbacked().len();
-        let snapshot = Snapshot::after(self.published.current().as_deref(), &opened.keyring, opened.digest, unbacked);
+        let served = ServedKeys::after(self.published.current().as_deref(), &opened.keyring, opened.digest, unbacked);
         if is_same {
             // The keys are the same, but the ledger may have changed.
-            self.published.publish(snapshot);
+            self.published.publish(served);
             return Ok(None);
         }
-        let unsealed = unsealed(&dir, &opened, &snapshot, self.expect.take().is_some());
+        let unsealed = unsealed(&dir, &opened, &served, self.expect.take().is_some());
         let directory = dir.id().map_err(OpenError::StateDir)?;
         self.published.note_served_from(ServedFrom { path: self.absolute.clone(), directory });
         self.last = Some(Mark::of(&opened.keyring, opened.digest, 0));
-        self.published.publish(snapshot);
+        self.published.publish(served);
         Ok(Some(unsealed))
     }
 }
@@ -211,16 +243,16 @@ fn degraded(error: &ServeError) -> Degraded {
 }
 
 /// Describes the opened keyring. If a slot opened it, writes the event to the audit log first.
-fn unsealed(dir: &Dir, opened: &Opened, snapshot: &Snapshot, expected: bool) -> Unsealed {
-    let key_id = Arc::clone(&snapshot.primary().id);
+fn unsealed(dir: &Dir, opened: &Opened, served: &ServedKeys, expected: bool) -> Unsealed {
+    let key_id = Arc::clone(&served.primary().id);
     let slot = opened.slots.iter().find(|slot| slot.opened);
-    let audited = slot.map_or(Ok(()), |slot| audit::record(dir, &unseal_event(opened, &slot.name, &key_id)));
+    let audited = slot.map_or(Ok(()), |slot| audit::write(dir, &unseal_event(opened, &slot.name, &key_id)));
     Unsealed {
         standing: opened.standing,
         expected,
         expect: Expect::of(&opened.keyring, opened.digest),
         keyring: opened.keyring.uuid().to_hex(),
-        generation: snapshot.generation(),
+        generation: served.generation(),
         key_id,
         slot_opened: slot.is_some(),
         audited,
@@ -262,8 +294,19 @@ mod tests {
         failed.at = failed.at.checked_sub(RETRY).unwrap();
     }
 
-    fn said(outcome: Option<Result<Option<Unsealed>, ServeError>>) -> Option<Result<Option<u64>, String>> {
-        Some(outcome?.map(|unsealed| Some(unsealed?.generation)).map_err(|error| error.to_string()))
+    /// Returns the reason of a failure.
+    fn failure(followed: Option<Followed>) -> String {
+        let Some(Followed::Failed(error)) = followed else { panic!("{followed:?}") };
+        error.to_string()
+    }
+
+    fn followed(followed: Option<Followed>) -> Unsealed {
+        let Some(Followed::Published(unsealed)) = followed else { panic!("{followed:?}") };
+        unsealed
+    }
+
+    fn assert_good_again(followed: Option<&Followed>) {
+        assert!(matches!(followed, Some(Followed::GoodAgain(None))), "the record is the published one: {followed:?}");
     }
 
     /// Returns why it is degraded, and whether a restart would serve what is on the disk.
@@ -290,7 +333,7 @@ mod tests {
 
         assert!(publisher.publish().unwrap().is_none() && publisher.follow().is_none());
         let second = rotate(&dir).to_string();
-        let unsealed = publisher.follow().unwrap().unwrap().unwrap();
+        let unsealed = followed(publisher.follow());
         assert_eq!((unsealed.generation, &*unsealed.key_id, unsealed.slot_opened), (3, second.as_str(), false));
         assert_eq!(*served.current().as_ref().unwrap().primary().id, second);
         assert!(publisher.follow().is_none());
@@ -317,17 +360,17 @@ mod tests {
         let record = std::fs::read(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let missing = format!("{} is missing beside the other files of the keyring", path.display());
-        assert_eq!(said(publisher.follow()), Some(Err(missing.clone())));
+        assert_eq!(failure(publisher.follow()), missing.clone());
         assert_eq!(reason(&served), Some((missing.clone(), false)));
         assert!(served.current().is_some(), "it serves what it has");
         wait(&mut publisher);
-        assert_eq!(said(publisher.follow()), None, "the same failure");
+        assert!(publisher.follow().is_none(), "the same failure");
         assert_eq!(reason(&served), Some((missing.clone(), false)));
         dir.create(KEYRING, b"damaged").unwrap();
-        let damaged = said(publisher.follow()).unwrap().unwrap_err();
+        let damaged = failure(publisher.follow());
         assert_ne!(damaged, missing, "another failure");
         dir.replace(KEYRING, &record).unwrap();
-        assert_eq!(said(publisher.follow()), Some(Ok(None)), "the record is the published one");
+        assert_good_again(publisher.follow().as_ref());
         assert_eq!(served.degraded(), None);
     }
 
@@ -340,21 +383,21 @@ mod tests {
         // The record is written again as it is.
         let record = std::fs::read(dir.path_of(KEYRING)).unwrap();
         dir.replace(KEYRING, &record).unwrap();
-        assert!(said(publisher.follow()).unwrap().is_err());
-        assert_eq!(said(publisher.follow()), None, "nothing was put back");
+        failure(publisher.follow());
+        assert!(publisher.follow().is_none(), "nothing was put back");
         std::fs::rename(dir.path_of("aside"), dir.path_of("root")).unwrap();
-        assert_eq!(said(publisher.follow()), Some(Ok(None)), "the record is the published one");
+        assert_good_again(publisher.follow().as_ref());
         assert_eq!(served.degraded(), None);
 
         let chmod = |mode| std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(mode)).unwrap();
         chmod(0o755);
         dir.replace(KEYRING, &record).unwrap();
-        assert!(said(publisher.follow()).unwrap().is_err());
+        failure(publisher.follow());
         chmod(0o700);
-        assert_eq!(said(publisher.follow()), None);
+        assert!(publisher.follow().is_none());
         assert!(served.degraded().is_some(), "it is not time yet");
         wait(&mut publisher);
-        assert_eq!(said(publisher.follow()), Some(Ok(None)), "the record is the published one");
+        assert_good_again(publisher.follow().as_ref());
         assert_eq!(served.degraded(), None);
     }
 
@@ -369,19 +412,19 @@ mod tests {
         let aside = path.with_extension("aside");
         std::fs::rename(&path, &aside).unwrap();
         let gone = format!("the state directory {} is gone", path.display());
-        assert_eq!(said(publisher.follow()), Some(Err(gone.clone())));
+        assert_eq!(failure(publisher.follow()), gone.clone());
         assert_eq!(reason(&served), Some((gone, false)));
 
         // A copy with the same record and mark. Its lock is another one.
         let copied = std::process::Command::new("cp").arg("-a").args([&aside, &path]).status().unwrap();
         assert!(copied.success());
         let replaced = format!("another directory took the place of the state directory {}", path.display());
-        assert_eq!(said(publisher.follow()), Some(Err(replaced.clone())));
+        assert_eq!(failure(publisher.follow()), replaced.clone());
         assert_eq!((reason(&served), served.current().is_some()), (Some((replaced, false)), true));
 
         std::fs::remove_dir_all(&path).unwrap();
         std::fs::rename(&aside, &path).unwrap();
-        assert_eq!(said(publisher.follow()), Some(Ok(None)), "the record is the published one");
+        assert_good_again(publisher.follow().as_ref());
         assert_eq!(served.degraded(), None);
     }
 
@@ -395,7 +438,7 @@ mod tests {
         for (name, bytes) in &kept {
             dir.replace(name, bytes).unwrap();
         }
-        said(publisher.follow()).unwrap().unwrap_err();
+        failure(publisher.follow());
         let rolled_back = "the keyring was rolled back: it has generation 1, this node has seen 3";
         let (reason, no_successor) = reason(&served).unwrap();
         assert!(reason.ends_with(rolled_back) && no_successor, "{reason}");
@@ -411,14 +454,14 @@ mod tests {
         let add = || change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now());
         dying_after(CommitStep::Swap, add).0.unwrap_err();
         assert_eq!(opened(&dir).standing, Some(Standing::Ahead));
-        let unsealed = publisher.follow().unwrap().unwrap().unwrap();
+        let unsealed = followed(publisher.follow());
         assert_eq!((unsealed.generation, unsealed.standing), (2, Some(Standing::Ahead)));
         assert_eq!(opened(&dir).standing, Some(Standing::Current));
         // A daemon that has the root key needs no slot to follow, also after a rekey.
         rekey(&dir, &Means::default()).unwrap();
-        assert!(publisher.follow().unwrap().is_ok());
+        followed(publisher.follow());
         change(&dir, &Act::Add(Vec::new()));
-        let unsealed = publisher.follow().unwrap().unwrap().unwrap();
+        let unsealed = followed(publisher.follow());
         assert!(!unsealed.slot_opened);
     }
 }

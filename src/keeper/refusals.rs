@@ -7,7 +7,7 @@ use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
 use super::{
-    Act, FreshBackup, NeededKey, Publisher, RestorePlan, back_up, change_keys,
+    Act, FreshBackup, NeededKey, Publisher, RestoreRequest, back_up, change_keys,
     commit::{Commit, NewRecord, PrevCopy, Swap},
     list_backup, open, restore,
     state_dir::StateFiles,
@@ -47,8 +47,8 @@ fn backup(recoveries: Vec<Recovery>, change: impl FnOnce(Keyring) -> Keyring) ->
 }
 
 /// Plans to restore `backup`. Its primary key is called compromised, so that the restore has to make another one.
-fn plan(backup: Backup, needed: Option<Vec<NeededKey>>) -> RestorePlan {
-    RestorePlan {
+fn plan(backup: Backup, needed: Option<Vec<NeededKey>>) -> RestoreRequest {
+    RestoreRequest {
         expect: needed.is_none().then(|| backup.expect()),
         needed,
         snapshot: None,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rand::rngs::SysRng;
 
 use super::{
-    commit::{Commit, CommitError, NewRoot, PrevCopy},
+    commit::{Commit, CommitError, KeyFile, NewRoot, PrevCopy},
     error::RootFileError,
     open::{BeginError, Opened, open_after, open_with},
     recovery::recoveries_under,
@@ -119,7 +119,7 @@ impl Begun {
         let commit = Commit {
             root_before: Some(opened.root_file.bytes()),
             event: Some(event(&opened.keyring, self.root.id(opened.keyring.uuid()))),
-            root: Some(NewRoot { bytes: &self.bytes, key_file: None }),
+            root: Some(NewRoot { bytes: &self.bytes, key_file: KeyFile::Kept }),
             ..Commit::default()
         };
         commit.run(state, &mut state.store()).map_err(|error| match error {

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// What to restore, and where.
-pub struct RestorePlan {
+pub struct RestoreRequest {
     /// The opened backup.
     pub backup: Backup,
     /// The path of the backup, for the ledger. `None` if it has none.
@@ -151,10 +151,10 @@ fn objects(count: u64) -> String {
 /// # Errors
 /// When nothing shows that it is the right backup, the directory has a keyring, or a file cannot be written. If it
 /// breaks off before the record is written, the next restore begins again.
-pub fn restore(dir: &Dir, plan: RestorePlan) -> Result<RestoredKeyring, RestoreError> {
+pub fn restore(dir: &Dir, plan: RestoreRequest) -> Result<RestoredKeyring, RestoreError> {
     plan.check()?;
     let Restored { keyring, fresh } = plan.keyring()?;
-    let RestorePlan { backup, file, needed, snapshot, fresh: to, slot_file, now, .. } = plan;
+    let RestoreRequest { backup, file, needed, snapshot, fresh: to, slot_file, now, .. } = plan;
     let root = &backup.root;
     let record = NewRecord::encode(&keyring, root, Limit::Whole).map_err(InitError::from)?;
     let listed = ListedBackup::of(&backup.keyring, backup.digest(), Proven::Checked(now), file);
@@ -190,7 +190,7 @@ impl ReadSnapshot {
     }
 }
 
-impl RestorePlan {
+impl RestoreRequest {
     /// Makes sure that the backup is the right one, and that this build can restore it.
     ///
     /// # Errors
@@ -279,14 +279,14 @@ mod tests {
     }
 
     /// Plans to restore `backup`, which nothing proves yet.
-    fn plan(backup: Backup) -> RestorePlan {
+    fn plan(backup: Backup) -> RestoreRequest {
         let fresh = FreshBackup { file: "/nowhere/fresh.age".into(), recipients: vec![identity().0] };
         let (expect, needed, compromised) = (None, None, Vec::new());
         let (file, snapshot, slot_file) = (None, None, None);
-        RestorePlan { backup, file, expect, needed, snapshot, compromised, fresh, slot_file, now: now() }
+        RestoreRequest { backup, file, expect, needed, snapshot, compromised, fresh, slot_file, now: now() }
     }
 
-    fn refused(plan: &RestorePlan) -> String {
+    fn refused(plan: &RestoreRequest) -> String {
         plan.check().unwrap_err().to_string()
     }
 
@@ -328,7 +328,7 @@ mod tests {
         let backup = backup(&dir);
         let of_first = needed(backup.keyring.keys().next().unwrap());
         let (_keep, dir) = durable::testing::private();
-        let restored = restore(&dir, RestorePlan { needed: Some(vec![of_first]), ..plan(backup) }).unwrap();
+        let restored = restore(&dir, RestoreRequest { needed: Some(vec![of_first]), ..plan(backup) }).unwrap();
         assert_eq!((restored.fresh, restored.disabled), (None, Vec::new()));
         let opened = opened(&dir);
         assert_eq!((opened.keyring.primary().id(), opened.digest), (first, restored.initialised.digest));
@@ -346,7 +346,7 @@ mod tests {
         let backup = backup(&dir);
         let needed: Vec<_> = backup.keyring.keys().map(needed).collect();
         let (_keep, dir) = durable::testing::private();
-        let restored = restore(&dir, RestorePlan { needed: Some(needed.clone()), ..plan(backup) }).unwrap();
+        let restored = restore(&dir, RestoreRequest { needed: Some(needed.clone()), ..plan(backup) }).unwrap();
         assert_eq!(restored.disabled, needed[..1]);
     }
 
@@ -359,7 +359,7 @@ mod tests {
         let (recipient, identities) = identity();
         let fresh = FreshBackup { file: keep.path().join("fresh.age"), recipients: vec![recipient] };
         let (expect, compromised) = (Some(backup.expect()), vec![first]);
-        let plan = RestorePlan { expect, compromised, fresh, ..plan(backup) };
+        let plan = RestoreRequest { expect, compromised, fresh, ..plan(backup) };
         let file = plan.fresh.file.clone();
         let restored = restore(&dir, plan).unwrap();
         assert_eq!(restored.fresh, Some((file.clone(), false)), "a backup on the same disk does not count");
@@ -378,7 +378,7 @@ mod tests {
             let (_keep, dir) = durable::testing::private();
             let fresh = FreshBackup { file: dir.path_of(name), recipients: vec![identity().0] };
             let (expect, compromised) = (Some(backup.expect()), keys(&opened(&source)));
-            let failed = restore(&dir, RestorePlan { expect, compromised, fresh, ..plan(backup) }).unwrap_err();
+            let failed = restore(&dir, RestoreRequest { expect, compromised, fresh, ..plan(backup) }).unwrap_err();
             let expected = format!("{} already exists", dir.path_of(name).display());
             assert!(failed.to_string().ends_with(&expected), "{failed}");
             assert!(std::fs::read(dir.path_of(name)).unwrap().starts_with(b"age-encryption.org/"), "{name}");

@@ -4,7 +4,7 @@
 //! lost or damaged costs time, and no key.
 
 use super::{
-    commit::{Commit, CommitError},
+    commit::{Commit, CommitError, Followers},
     open::{BeginError, Opened, open_to_change},
     state_dir::StateFiles,
 };
@@ -59,7 +59,7 @@ pub fn write_plan(dir: &Dir, means: &Means, plan: &RotationPlan) -> Result<(), W
     let state = StateFiles::new(dir);
     let (opened, _lock) = open_to_change(state, means)?;
     let bytes = plan.encode(opened.keyring.uuid(), &opened.root)?;
-    let commit = Commit { rotation: Some(bytes), ..Commit::default() };
+    let commit = Commit { followers: Followers::Plan(bytes), ..Commit::default() };
     commit.run(state, &mut state.store())?;
     Ok(())
 }

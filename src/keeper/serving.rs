@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc};
 use super::{
     error::OpenError,
     serve::ServeError,
-    snapshot::Published,
+    served_keys::Published,
     state_dir::{ROOT, StateFiles},
 };
 use crate::durable::{Dir, LifeLock, Privacy};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rand::rngs::SysRng;
 
 use super::{
-    commit::{Commit, CommitError, NewRoot},
+    commit::{Commit, CommitError, KeyFile, NewRoot},
     error::{OpenError, RootFileError, UnfinishedRekey},
     open::{BeginError, Opened, open_with},
     roots::{SlotSummary, read_root, summaries},
@@ -135,7 +135,7 @@ fn add(
     let commit = Commit {
         root_before: Some(root_file.bytes()),
         event: Some(Event::SlotAdd(event(opened, name, sealer.kind()))),
-        root: Some(NewRoot { bytes: &bytes, key_file: Some((name, sealer)) }),
+        root: Some(NewRoot { bytes: &bytes, key_file: KeyFile::New(name, sealer) }),
         ..Commit::default()
     };
     commit.run(state, &mut state.store())?;
@@ -152,8 +152,7 @@ fn remove(state: StateFiles<'_>, means: &Means, opened: &Opened, name: &str) -> 
     let commit = Commit {
         root_before: Some(opened.root_file.bytes()),
         event: Some(Event::SlotRemove(event(opened, name, removed.kind()))),
-        root: Some(NewRoot { bytes: &bytes, key_file: None }),
-        removed_slot: is_here.then_some(name),
+        root: Some(NewRoot { bytes: &bytes, key_file: if is_here { KeyFile::Removed(name) } else { KeyFile::Kept } }),
         ..Commit::default()
     };
     let committed = commit.run(state, &mut state.store())?;
@@ -181,7 +180,7 @@ fn event(opened: &Opened, slot: &str, kind: Kind) -> SlotEvent {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{collections::BTreeSet, sync::Arc};
 
     use super::*;
     use crate::{
@@ -204,21 +203,28 @@ mod tests {
 
     #[test]
     fn a_change_that_dies_at_any_step_leaves_the_slots_of_before_or_after_and_the_keyring_opens() {
-        let means = Means::default();
-        for steps in 0..24 {
+        let slots = |names: &str| names.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let added = outcomes(|_| {}, &second());
+        let expected = [(false, slots("file")), (false, slots("file second")), (true, slots("file second"))];
+        assert_eq!(added, expected.into());
+        let add = |dir: &Dir| drop(change_slots(dir, &Means::default(), &second()).unwrap());
+        let removed = outcomes(add, &SlotAct::Remove("file".to_owned()));
+        let expected = [(false, slots("file second")), (false, slots("second")), (true, slots("second"))];
+        assert_eq!(removed, expected.into());
+    }
+
+    /// Lets `act` die after every number of steps. Returns each outcome: whether it succeeded, and the slots after it.
+    /// The keyring has to open after each.
+    fn outcomes(before: impl Fn(&Dir), act: &SlotAct) -> BTreeSet<(bool, Vec<String>)> {
+        let outcome = |steps| {
             let (_keep, dir) = set_up();
-            let (added, _) = dying_after(steps, || change_slots(&dir, &means, &second()));
-            let after_add = names(&dir);
-            assert!(added.is_err() || after_add == ["file", "second"]);
-            keeper::open(&dir, &means).unwrap();
-            if after_add.len() == 1 {
-                continue;
-            }
-            let (removed, _) = dying_after(steps, || change_slots(&dir, &means, &SlotAct::Remove("file".to_owned())));
-            assert!(removed.is_err() || names(&dir) == ["second"]);
-            let opened = keeper::open(&dir, &means).unwrap();
+            before(&dir);
+            let (changed, _) = dying_after(steps, || change_slots(&dir, &Means::default(), act));
+            let opened = keeper::open(&dir, &Means::default()).unwrap();
             assert!(opened.slots.iter().any(|slot| slot.opened));
-        }
+            (changed.is_ok(), names(&dir))
+        };
+        (0..24).map(outcome).collect()
     }
 
     #[test]

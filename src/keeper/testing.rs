@@ -7,10 +7,10 @@ use std::{
 };
 
 use super::{
-    Act, BackedUp, FreshBackup, MergePlan, Opened, Plan, RestorePlan, SlotAct, Source, Usage, back_up, change_keys,
-    change_slots,
+    Act, BackedUp, FreshBackup, InitRequest, MergePreview, Opened, RestoreRequest, SlotAct, Source, Usage, back_up,
+    change_keys, change_slots,
     commit::RESERVE,
-    init, list_backup, open, plan_merge, restore,
+    init, list_backup, open, preview_merge, restore,
     state_dir::{KEYRING, MARK},
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
 /// Sets up a keyring without recovery recipients.
 pub fn set_up() -> (tempfile::TempDir, Dir) {
     let (keep, dir) = durable::testing::private();
-    init(&dir, &Plan { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
+    init(&dir, &InitRequest { recovery: None, slot_file: None, restart: false, now: now() }).unwrap();
     (keep, dir)
 }
 
@@ -63,7 +63,8 @@ pub fn disable_first(dir: &Dir) -> KeyId {
 pub fn set_up_recoverable() -> (tempfile::TempDir, Dir, Recipient, Identities) {
     let (keep, dir) = durable::testing::private();
     let (recipient, identities) = identity();
-    let plan = Plan { recovery: Some((vec![recipient], identities)), slot_file: None, restart: false, now: now() };
+    let plan =
+        InitRequest { recovery: Some((vec![recipient], identities)), slot_file: None, restart: false, now: now() };
     init(&dir, &plan).unwrap();
     let (mut recipients, identities) = plan.recovery.unwrap();
     (keep, dir, recipients.remove(0), identities)
@@ -106,12 +107,12 @@ pub fn put_back<const N: usize>(dir: &Dir, copies: [(&'static str, Vec<u8>); N])
 }
 
 /// Plans the merge of `sources`, without wishes.
-pub fn planned(dir: &Dir, sources: &[Source]) -> Option<MergePlan> {
-    plan_merge(dir, &Means::default(), sources, &Wishes::default(), now()).unwrap()
+pub fn planned(dir: &Dir, sources: &[Source]) -> Option<MergePreview> {
+    preview_merge(dir, &Means::default(), sources, &Wishes::default(), now()).unwrap()
 }
 
 /// Carries out a merge that makes no key.
-pub fn merged(dir: &Dir, plan: MergePlan) -> Opened {
+pub fn merged(dir: &Dir, plan: MergePreview) -> Opened {
     plan.carry_out(dir, &Means::default(), None).unwrap()
 }
 
@@ -122,7 +123,8 @@ pub fn restored(backup: Backup) -> (tempfile::TempDir, Dir) {
     let (expect, needed, compromised) = (Some(backup.expect()), None, Vec::new());
     let (file, snapshot, slot_file) = (None, None, None);
     let now = now();
-    restore(&dir, RestorePlan { backup, file, expect, needed, snapshot, compromised, fresh, slot_file, now }).unwrap();
+    restore(&dir, RestoreRequest { backup, file, expect, needed, snapshot, compromised, fresh, slot_file, now })
+        .unwrap();
     (keep, dir)
 }
 

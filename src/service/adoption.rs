@@ -108,18 +108,17 @@ pub struct ConnectionReport {
     /// Whether it has adopted that key.
     pub adopted: bool,
     /// Seconds since the first Status that announced that key.
-    #[serde(default, rename = "told_s")]
+    #[serde(default)]
     pub announced_s: Option<u64>,
     /// Seconds since the first Encrypt that was answered with that key. `None` also if the peer got its seed under that
     /// key over an earlier connection.
     #[serde(default)]
     pub in_use_s: Option<u64>,
     /// Seconds since it has adopted that key.
-    #[serde(default, rename = "confirmed_s")]
+    #[serde(default)]
     pub adopted_s: Option<u64>,
-    /// How many seconds lie between the first and the last Status of those that announced that key, with no gap of more
-    /// than 90 s and no Encrypt between them. `None` if the last one is more than 90 s ago, and until the first one
-    /// after an Encrypt.
+    /// The length, in seconds, of the current run of Status calls that announced that key. An Encrypt or a gap of 90 s
+    /// ends a run. `None` between runs.
     #[serde(default)]
     pub steady_s: Option<u64>,
 }

@@ -16,11 +16,11 @@ use super::{
     error::{DecryptError, EncryptError, Sealed},
     health::Health,
     report::SelfReport,
-    shared::{Service, snapshot},
+    shared::{Service, served_keys},
 };
 use crate::{
     crypto::{canary::answer_to, seed::Seed, wrap::UnwrapError},
-    keeper::{ServingKey, Snapshot},
+    keeper::{ServedKeys, ServingKey},
 };
 
 /// How long Encrypt continues with an announced key after another key was promoted.
@@ -61,7 +61,7 @@ impl Connection {
     /// When the keyring is not open yet.
     pub fn status(&self) -> Result<Health, Sealed> {
         let current = self.service.current();
-        let primary = snapshot(current.as_ref())?.primary();
+        let primary = served_keys(current.as_ref())?.primary();
         self.adoption.announce(primary);
         Ok(Health::of(primary, self.service.metrics()))
     }
@@ -88,7 +88,7 @@ impl Connection {
     /// plugin cannot read under that key.
     pub fn answer_canary(&self, key_id: &str, wrapped: &[u8]) -> Option<[u8; 32]> {
         let current = self.service.current();
-        let key = snapshot(current.as_ref()).ok()?.key(key_id).filter(|key| key.state.unwraps())?;
+        let key = served_keys(current.as_ref()).ok()?.key(key_id).filter(|key| key.state.unwraps())?;
         answer_to(&key.kek, &key.id, wrapped).ok()
     }
 
@@ -99,7 +99,7 @@ impl Connection {
     pub fn encrypt(&self, plaintext: Vec<u8>) -> Result<Wrapped, EncryptError> {
         let seed = Seed::new(plaintext);
         let current = self.service.current();
-        let key = self.key_to_wrap(snapshot(current.as_ref())?, Instant::now());
+        let key = self.key_to_wrap(served_keys(current.as_ref())?, Instant::now());
         self.adoption.ask();
         let ciphertext = key.kek.wrap(&mut SysRng, &key.id, &seed?)?;
         self.adoption.answered(&key.id);
@@ -113,11 +113,11 @@ impl Connection {
     /// no seed that was wrapped under it.
     pub fn decrypt(&self, key_id: &str, wrapped: &[u8], annotated: bool) -> Result<Seed, DecryptError> {
         let current = self.service.current();
-        let snapshot = snapshot(current.as_ref())?;
+        let served = served_keys(current.as_ref())?;
         if annotated {
             return Err(DecryptError::Annotations);
         }
-        let Some(key) = snapshot.key(key_id) else {
+        let Some(key) = served.key(key_id) else {
             return Err(DecryptError::UnknownKey { is_logged: self.service.note_missing(key_id) });
         };
         if !key.state.unwraps() {
@@ -137,13 +137,13 @@ impl Connection {
 
     /// Returns the announced key if it is primary. Also returns it for [`GRACE`] after another key became primary, if
     /// it still unwraps. Otherwise returns the primary key.
-    fn key_to_wrap(&self, snapshot: &Snapshot, now: Instant) -> Arc<ServingKey> {
-        let primary = snapshot.primary();
+    fn key_to_wrap(&self, served: &ServedKeys, now: Instant) -> Arc<ServingKey> {
+        let primary = served.primary();
         let announced = self.adoption.announced.load();
         let announced = announced
             .as_ref()
-            .and_then(|id| snapshot.key(id))
-            .filter(|key| key.state.unwraps() && now.duration_since(snapshot.since()) < GRACE);
+            .and_then(|id| served.key(id))
+            .filter(|key| key.state.unwraps() && now.duration_since(served.since()) < GRACE);
         Arc::clone(announced.unwrap_or(primary))
     }
 }
@@ -182,7 +182,7 @@ mod tests {
         }
 
         fn publish(&mut self, keyring: Keyring, ago: Duration) {
-            self.published.publish(Snapshot::new(&keyring, Instant::now().checked_sub(ago).unwrap()));
+            self.published.publish(ServedKeys::new(&keyring, Instant::now().checked_sub(ago).unwrap()));
             self.keyring = keyring;
         }
 
@@ -217,7 +217,7 @@ mod tests {
         connection.status().unwrap();
         let kek = {
             let current = fixture.service.current();
-            Arc::downgrade(&snapshot(current.as_ref()).unwrap().primary().kek)
+            Arc::downgrade(&served_keys(current.as_ref()).unwrap().primary().kek)
         };
         assert!(kek.upgrade().is_some());
         let root = RootKey::generate(&mut SysRng).unwrap();
@@ -239,7 +239,7 @@ mod tests {
     async fn a_call_waits_for_the_keyring_only_while_the_plugin_starts() {
         let published = Arc::new(Published::default());
         let connection = connect(Service::new(Arc::clone(&published), BTreeMap::new()));
-        let opens = async { published.publish(Snapshot::new(&Fixture::new().keyring, Instant::now())) };
+        let opens = async { published.publish(ServedKeys::new(&Fixture::new().keyring, Instant::now())) };
         tokio::join!(connection.unsealed(), opens);
         connection.status().unwrap();
 
@@ -385,7 +385,7 @@ mod tests {
         let promoted = testing::promote(&fixture.keyring, 1);
         // What follows goes on counting.
         let after =
-            Snapshot::after(fixture.published.current().as_deref(), &promoted, crate::crypto::Digest([5; 32]), 0);
+            ServedKeys::after(fixture.published.current().as_deref(), &promoted, crate::crypto::Digest([5; 32]), 0);
         fixture.publish(promoted, Duration::ZERO);
         fixture.published.publish(after);
         connection.decrypt(&fixture.id(0), &wrapped, false).unwrap();

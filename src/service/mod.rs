@@ -1,4 +1,4 @@
-//! The three KMS v2 calls on a snapshot of the keys. Status and Encrypt of one connection agree on the key.
+//! The three KMS v2 calls on the served keys. Status and Encrypt of one connection agree on the key.
 //!
 //! No call uses the transport or the disk. Only a call that is refused for an unknown key takes a lock. Invariants:
 //! exactly one key is tried; bytes that were not authenticated are never returned; Encrypt answers with the key that

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     crypto::Digest,
-    keeper::{Degraded, Published, Snapshot},
+    keeper::{Degraded, Published, ServedKeys},
     memory::fill_random,
     telemetry::metrics::{self, Metrics},
 };
@@ -80,7 +80,7 @@ impl Service {
     /// When the keyring is not open yet.
     pub fn health(&self) -> Result<Health, Sealed> {
         let current = self.current();
-        Ok(Health::of(snapshot(current.as_ref())?.primary(), &self.metrics))
+        Ok(Health::of(served_keys(current.as_ref())?.primary(), &self.metrics))
     }
 
     /// Counts the calls and connections of this service.
@@ -97,25 +97,25 @@ impl Service {
     #[cfg(feature = "metrics")]
     pub fn keyring(&self) -> Option<metrics::ServedKeyring> {
         let current = self.current();
-        let snapshot = current.as_ref()?;
-        let keys = snapshot.keys().map(|key| metrics::ServedKey {
+        let served = current.as_ref()?;
+        let keys = served.keys().map(|key| metrics::ServedKey {
             id_hash: key_id_hash(&key.id),
             state: key.state.as_str(),
             unwrapped: key.unwrapped(),
         });
-        let (missing, others) = self.missing.report(|key_id| snapshot.key(key_id).is_some());
+        let (missing, others) = self.missing.report(|key_id| served.key(key_id).is_some());
         let missing = missing.into_iter().map(|key| (key_id_hash(&key.key_id), key.calls));
         Some(metrics::ServedKeyring {
-            generation: snapshot.generation(),
+            generation: served.generation(),
             degraded: self.published.degraded().is_some(),
-            unbacked: (!self.has_no_backups).then(|| snapshot.unbacked()),
+            unbacked: (!self.has_no_backups).then(|| served.unbacked()),
             missing: [("others".to_owned(), others)].into_iter().chain(missing).collect(),
             keys: keys.collect(),
         })
     }
 
     /// Returns what is served now.
-    pub(super) fn current(&self) -> Guard<Option<Arc<Snapshot>>> {
+    pub(super) fn current(&self) -> Guard<Option<Arc<ServedKeys>>> {
         self.published.current()
     }
 
@@ -148,19 +148,18 @@ impl Service {
     /// Returns what the plugin reports of itself over the connection `asking`, which the report leaves out.
     pub(super) fn report(&self, asking: &Arc<Adoption>) -> SelfReport {
         let current = self.current();
-        let keys = || current.iter().flat_map(|snapshot| snapshot.keys());
+        let keys = || current.iter().flat_map(|served| served.keys());
         let unwrapped = keys().map(|key| (key.id.to_string(), key.unwrapped())).filter(|(_, count)| *count > 0);
-        let key =
-            |key_id: &str| current.as_ref().and_then(|snapshot| snapshot.key(key_id).map(|key| key.state.unwraps()));
+        let key = |key_id: &str| current.as_ref().and_then(|served| served.key(key_id).map(|key| key.state.unwraps()));
         let degraded = self.published.degraded();
         let (missing, missing_others) = self.missing.report(|key_id| key(key_id) == Some(true));
         SelfReport {
             instance: self.instance.clone(),
             layers: self.layers.clone(),
-            keyring: current.as_ref().map(|snapshot| snapshot.uuid().to_hex()),
-            generation: current.as_ref().map_or(0, |snapshot| snapshot.generation()),
-            primary_s: current.as_ref().map(|snapshot| snapshot.since().elapsed().as_secs()),
-            record: current.as_ref().map(|snapshot| snapshot.record().to_hex()),
+            keyring: current.as_ref().map(|served| served.uuid().to_hex()),
+            generation: current.as_ref().map_or(0, |served| served.generation()),
+            primary_s: current.as_ref().map(|served| served.since().elapsed().as_secs()),
+            record: current.as_ref().map(|served| served.record().to_hex()),
             canary: None,
             keys: keys().map(|key| key.id.to_string()).collect(),
             served_from: self.published.served_from().map(|from| (*from).clone()),
@@ -175,8 +174,8 @@ impl Service {
     }
 }
 
-/// Returns the snapshot in what [`Service::current`] returned.
-pub(super) fn snapshot(current: Option<&Arc<Snapshot>>) -> Result<&Snapshot, Sealed> {
+/// Returns the keys in what [`Service::current`] returned.
+pub(super) fn served_keys(current: Option<&Arc<ServedKeys>>) -> Result<&ServedKeys, Sealed> {
     current.map(AsRef::as_ref).ok_or(Sealed)
 }
 

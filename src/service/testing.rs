@@ -7,7 +7,7 @@ use rand::rngs::SysRng;
 use super::Service;
 use crate::{
     crypto::{Uuid, root_key::RootKey},
-    keeper::{Published, Snapshot},
+    keeper::{Published, ServedKeys},
     keyring::{self, state::State},
 };
 
@@ -30,5 +30,5 @@ pub fn open(published: &Published) {
     let root = RootKey::generate(&mut SysRng).unwrap();
     let keyring = keyring::testing::keyring(&root, Uuid([1; 16]));
     let keyring = keyring::testing::with_key(keyring, &root, State::Disabled);
-    published.publish(Snapshot::new(&keyring, Instant::now()));
+    published.publish(ServedKeys::new(&keyring, Instant::now()));
 }

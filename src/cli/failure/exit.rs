@@ -24,8 +24,21 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An exit code, and a hint if there is one.
-pub type Explanation = (Exit, Option<String>);
+/// What a failed command ends with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The exit code.
+    pub exit: Exit,
+    /// What an operator can do, if anything is known.
+    pub hint: Option<String>,
+}
+
+impl Explanation {
+    /// Returns the explanation with the same exit code and this hint.
+    pub(super) fn with_hint(self, hint: &str) -> Self {
+        Self { hint: Some(hint.to_owned()), ..self }
+    }
+}
 
 /// Says what an operator can do about an error.
 pub trait Explain {
@@ -33,9 +46,9 @@ pub trait Explain {
     fn explain(&self) -> Explanation;
 }
 
-/// Returns the explanation with this hint.
+/// Returns the explanation with this exit code and hint.
 pub(super) fn with(exit: Exit, hint: &str) -> Explanation {
-    (exit, Some(hint.to_owned()))
+    Explanation { exit, hint: Some(hint.to_owned()) }
 }
 
 pub(super) fn refused(hint: &str) -> Explanation {

@@ -167,7 +167,7 @@ impl Explain for SecretError {
                 refused("raise the limit of locked memory: LimitMEMLOCK=8M in the unit, or `ulimit -l 8192`")
             }
             Self::Random(error) => error.explain(),
-            Self::TooLong(_) => (Exit::Usage, None),
+            Self::TooLong(_) => Explanation { exit: Exit::Usage, hint: None },
             Self::Map(_) | Self::Advise(_) => refused("look for the reason in the kernel's log, with dmesg"),
         }
     }
@@ -192,7 +192,7 @@ mod tests {
     fn a_directory_that_is_refused_is_not_recommended() {
         let hint = |above: &str| {
             let error = DurableError::Ancestor { path: above.into(), mode: 0o777, below: "/var/lib/claviger".into() };
-            error.explain().1.unwrap()
+            error.explain().hint.unwrap()
         };
         let mend =
             |above| format!("if only its owner should write there: chmod go-w {above}; otherwise use a directory ");
@@ -200,7 +200,6 @@ mod tests {
         let elsewhere = "that nobody but root and its owner can replace, as in /var/lib";
         assert_eq!(hint("/srv/shared"), mend("/srv/shared") + elsewhere);
         let error = DurableError::AncestorOwner { path: "/".into(), found: 7, below: "/var/lib/claviger".into() };
-        let (_, hint) = error.explain();
-        assert_eq!(hint.unwrap(), "use a directory that nobody but root and its owner can replace");
+        assert_eq!(error.explain().hint.unwrap(), "use a directory that nobody but root and its owner can replace");
     }
 }

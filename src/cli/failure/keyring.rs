@@ -52,10 +52,8 @@ pub(super) fn restart_hint(state_dir: &Path) -> String {
 impl Explain for OpenError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::NotInitialised(dir) | Self::StateDir(DurableError::Missing(dir)) => {
-                (Exit::Refused, Some(init_hint(dir)))
-            }
-            Self::Unfinished(dir) => (Exit::Damaged, Some(restart_hint(dir))),
+            Self::NotInitialised(dir) | Self::StateDir(DurableError::Missing(dir)) => refused(&init_hint(dir)),
+            Self::Unfinished(dir) => with(Exit::Damaged, &restart_hint(dir)),
             Self::Missing(path) if path.ends_with("root") => with(Exit::Damaged, &root_lost()),
             Self::Missing(_)
             | Self::File(DurableError::TooLong { .. })
@@ -66,6 +64,7 @@ impl Explain for OpenError {
             Self::Record { source, .. } => source.explain(),
             Self::Mark { source, .. } => source.explain(),
             Self::Memory(error) => error.explain(),
+            Self::Ledger(error) => error.explain(),
         }
     }
 }
@@ -78,13 +77,12 @@ impl Explain for RootError {
             | Self::OldRootKey => with(Exit::Damaged, &root_lost()),
             Self::File(error) => error.explain(),
             Self::Text(error @ TextError::TooNew { .. }) => error.explain(),
-            Self::Text(error) => (error.explain().0, Some(root_lost())),
+            Self::Text(error) => error.explain().with_hint(&root_lost()),
             Self::NoSlotOpens(failures) => no_slot_opens(failures),
             Self::OtherRootKey(_) => with(Exit::WrongKey, &root_lost()),
-            Self::Reseal(_, error) => (
-                error.explain().0,
-                Some("make its secret available, or remove the slot; nothing was changed".to_owned()),
-            ),
+            Self::Reseal(_, error) => {
+                error.explain().with_hint("make its secret available, or remove the slot; nothing was changed")
+            }
             Self::SlotExists(name) => refused(&format!(
                 "give it another --name, or remove that one first: claviger slot remove {}",
                 quoted(name)
@@ -98,27 +96,53 @@ impl Explain for RootError {
     }
 }
 
+/// Whether the hint for `error` ends with restoring a backup in place of the state directory.
+pub(super) fn offers_restore(error: &OpenError) -> bool {
+    match error {
+        OpenError::Missing(path) => path.ends_with("root"),
+        OpenError::Root { source, .. } => match source {
+            RootError::NoSlotOpens(slots) => slots.iter().any(|(_, error)| is_secret_lost(error)),
+            RootError::Text(error) => !matches!(error, TextError::TooNew { .. }),
+            RootError::File(error) => matches!(error, DurableError::Missing(_) | DurableError::TooLong { .. }),
+            RootError::NotCanonical(_) | RootError::OldRootKey | RootError::OtherRootKey(_) => true,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Whether the secret of a slot may be lost for ever.
+fn is_secret_lost(error: &SlotError) -> bool {
+    match error {
+        SlotError::File(error) => matches!(error, DurableError::Missing(_) | DurableError::TooLong { .. }),
+        SlotError::SecretLength { .. } | SlotError::Malformed(_) | SlotError::WrongKey | SlotError::WrongPassphrase => {
+            true
+        }
+        _ => false,
+    }
+}
+
 /// Lists a hint for each slot, the easiest repair first. The exit code is that of the first slot.
 fn no_slot_opens(failures: &[(String, SlotError)]) -> Explanation {
     let mut causes: Vec<(&str, Explanation)> =
         failures.iter().map(|(name, error)| (name.as_str(), error.explain())).collect();
-    let exit = causes.first().map_or(Exit::Damaged, |(_, (exit, _))| *exit);
-    if let [(_, (_, hint))] = causes.as_slice() {
-        return (exit, hint.clone());
+    let exit = causes.first().map_or(Exit::Damaged, |(_, cause)| cause.exit);
+    if let [(_, cause)] = causes.as_slice() {
+        return cause.clone();
     }
     // The exit codes are in this order: a refusal is mended in place, a wrong secret may be found, and a lost file
     // needs a backup.
-    causes.sort_by_key(|(_, (exit, _))| *exit as u8);
+    causes.sort_by_key(|(_, cause)| cause.exit as u8);
     let mut hints: Vec<(String, String)> = Vec::new();
-    for (name, (_, hint)) in causes {
-        let Some(hint) = hint else { continue };
+    for (name, cause) in causes {
+        let Some(hint) = cause.hint else { continue };
         match hints.iter_mut().find(|(_, known)| *known == hint) {
             Some((names, _)) => *names = format!("{names}, {name}"),
             None => hints.push((name.to_owned(), hint)),
         }
     }
     let hints: Vec<String> = hints.iter().map(|(names, hint)| format!("slot {names}: {hint}")).collect();
-    (exit, (!hints.is_empty()).then(|| hints.join("; or ")))
+    Explanation { exit, hint: (!hints.is_empty()).then(|| hints.join("; or ")) }
 }
 
 impl Explain for SlotError {
@@ -128,20 +152,20 @@ impl Explain for SlotError {
             | Self::SecretLength { .. }
             | Self::Malformed(_) => with(Exit::Damaged, &root_lost()),
             Self::File(error) => error.explain(),
-            Self::WrongKey => (
+            Self::WrongKey => with(
                 Exit::WrongKey,
-                Some(format!(
+                &format!(
                     "the slot's secret belongs to another root file; put the right one back; if it is lost, and no other slot opens: \
                      {AGAIN}"
-                )),
+                ),
             ),
             Self::NoPassphrase => refused("give --passphrase-file FILE, or run it on a terminal"),
-            Self::WrongPassphrase => (
+            Self::WrongPassphrase => with(
                 Exit::WrongKey,
-                Some(format!(
+                &format!(
                     "run it again with the right passphrase; if nobody knows it, another slot may open: claviger slot test; if none does: \
                      {AGAIN}"
-                )),
+                ),
             ),
             Self::NoCredentials(_) => {
                 refused("systemd gives it to the unit: see what `claviger generate systemd-credential` prints")
@@ -179,7 +203,7 @@ impl Explain for MarkError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Text(error @ TextError::TooNew { .. }) => error.explain(),
-            Self::Text(error) => (error.explain().0, Some(MARK.to_owned())),
+            Self::Text(error) => error.explain().with_hint(MARK),
             Self::TooFarAhead { .. } => refused(
                 "if you trust this keyring, start `claviger serve --expect EXPECT` once; EXPECT is the line `expect` of `claviger \
                  status` where the keyring was changed last",
@@ -232,7 +256,7 @@ impl Explain for ChangeError {
             Self::Key(KeyError::Secret(error)) => return error.explain(),
             Self::Key(KeyError::Random(_)) => RANDOM,
         };
-        (Exit::Refused, Some(hint.to_owned()))
+        refused(hint)
     }
 }
 
@@ -284,19 +308,20 @@ impl Explain for IdentityError {
 #[cfg(feature = "shares")]
 impl Explain for ShareError {
     fn explain(&self) -> Explanation {
-        let (exit, hint) = match self {
+        match self {
             Self::Damaged(_) => {
-                (Exit::Damaged, "compare it with the paper, character by character; or use another share")
+                with(Exit::Damaged, "compare it with the paper, character by character; or use another share")
             }
-            Self::TooFew { .. } => (Exit::Usage, "give more: --recovery-identity FILE for each, or all in one file"),
-            Self::Mixed(_) => (Exit::Usage, "give shares of one set: its name is in the comment above each"),
-            Self::Twice(_) => (Exit::Usage, "give another one in its place"),
-            Self::Other(_) => (Exit::WrongKey, "one of them is not genuine: try others"),
-            Self::Counts { .. } => (Exit::Usage, "for example: --shares 5 --threshold 3"),
-            Self::Identity => (Exit::Usage, "give a file with one identity: --recovery-identity FILE"),
-            Self::Random => (Exit::Refused, RANDOM),
-        };
-        (exit, Some(hint.to_owned()))
+            Self::TooFew { .. } => {
+                with(Exit::Usage, "give more: --recovery-identity FILE for each, or all in one file")
+            }
+            Self::Mixed(_) => with(Exit::Usage, "give shares of one set: its name is in the comment above each"),
+            Self::Twice(_) => with(Exit::Usage, "give another one in its place"),
+            Self::Other(_) => with(Exit::WrongKey, "one of them is not genuine: try others"),
+            Self::Counts { .. } => with(Exit::Usage, "for example: --shares 5 --threshold 3"),
+            Self::Identity => with(Exit::Usage, "give a file with one identity: --recovery-identity FILE"),
+            Self::Random => with(Exit::Refused, RANDOM),
+        }
     }
 }
 
@@ -307,7 +332,7 @@ impl Explain for BackupError {
             Self::NoIdentity => with(Exit::WrongKey, "give the identity of one of its recipients"),
             Self::NoRecovery => with(Exit::WrongKey, "use a backup, or the identity of one of its recipients"),
             Self::Damaged | Self::Contents(_) => with(Exit::Damaged, "use another backup"),
-            Self::Record(error) => (error.explain().0, Some("use another backup".to_owned())),
+            Self::Record(error) => error.explain().with_hint("use another backup"),
             Self::Recovery(error) => error.explain(),
             Self::Memory(error) => error.explain(),
         }
@@ -335,7 +360,7 @@ mod tests {
             ("typed".to_owned(), SlotError::WrongPassphrase),
             ("asked".to_owned(), SlotError::NoPassphrase),
         ];
-        let hint = |error: &SlotError| error.explain().1.unwrap();
+        let hint = |error: &SlotError| error.explain().hint.unwrap();
         let expected = format!(
             "slot asked: {}; or slot typed: {}; or slot disk, stick: {}",
             hint(&SlotError::NoPassphrase),
@@ -343,7 +368,33 @@ mod tests {
             root_lost()
         );
         let failures = failures.into_iter().chain([lost("stick")]).collect();
-        assert_eq!(RootError::NoSlotOpens(failures).explain(), (Exit::Damaged, Some(expected)));
+        assert_eq!(RootError::NoSlotOpens(failures).explain(), with(Exit::Damaged, &expected));
         assert_eq!(RootError::NoSlotOpens(vec![lost("disk")]).explain(), with(Exit::Damaged, &root_lost()));
+    }
+
+    #[test]
+    fn a_merge_adds_the_way_of_a_restore_to_the_hints_that_lack_it() {
+        let root = |source| OpenError::Root { path: "root".into(), source };
+        let slot = |error| root(RootError::NoSlotOpens(vec![("a".to_owned(), error)]));
+        let missing = || DurableError::Missing("file".into());
+        let mode = || DurableError::Mode { path: "file".into(), mode: 0o644, expected: 0o600 };
+        let errors = [
+            OpenError::Missing("/st/root".into()),
+            OpenError::Missing("/st/keyring".into()),
+            root(RootError::OldRootKey),
+            root(RootError::File(missing())),
+            root(RootError::File(mode())),
+            root(RootError::Text(TextError::Incomplete)),
+            root(RootError::NoSuccessor),
+            slot(SlotError::File(missing())),
+            slot(SlotError::File(mode())),
+            slot(SlotError::WrongKey),
+            slot(SlotError::WrongPassphrase),
+            slot(SlotError::NoPassphrase),
+        ];
+        for error in errors {
+            let hint = error.explain().hint.unwrap();
+            assert_eq!(offers_restore(&error), hint.contains(AGAIN), "{error}: {hint}");
+        }
     }
 }

@@ -3,14 +3,14 @@
 use super::{
     exit::{Exit, Explain, Explanation, refused, with},
     files::{AGAIN, export, make_directory},
-    keyring::{ANEW, SHARED},
+    keyring::{ANEW, SHARED, offers_restore},
 };
 use crate::{
     crypto::Digest,
     durable::DurableError,
     keeper::{
         BeginError, ChangeKeysError, ChangeRecoveryError, ChangeSlotsError, CommitError, ForgetBackupsError,
-        ListBackupError, LoadPlanError, MakeBackupError, MergePlanError, OpenError, ReadLedgerError, RekeyError,
+        ListBackupError, LoadPlanError, MakeBackupError, MergePreviewError, OpenError, ReadLedgerError, RekeyError,
         RootFileError, RootKeyError, UsageDoubt, WritePlanError,
     },
     keyring::{
@@ -22,7 +22,6 @@ use crate::{
     },
     plan::{CountDoubt, Unsettled},
     root::{RootError, SlotError},
-    text::TextError,
 };
 
 /// How many digits name a backup or a snapshot: enough to distinguish those of one ledger.
@@ -45,7 +44,7 @@ impl Explain for LoadPlanError {
     fn explain(&self) -> Explanation {
         match self {
             Self::File(error) => error.explain(),
-            Self::Refused(_) => (Exit::Damaged, Some("it is replaced by: claviger rotate".to_owned())),
+            Self::Refused(_) => with(Exit::Damaged, "it is replaced by: claviger rotate"),
         }
     }
 }
@@ -69,7 +68,7 @@ impl Explain for ChangeKeysError {
             Self::LedgerLost { .. } | Self::Forgotten { .. } => refused(LISTED_ONCE),
             Self::InSnapshot { id, .. } => refused(&in_snapshot(*id)),
             Self::Unproven { key_id, verb, reason } => refused(&unproven(*key_id, *verb, reason)),
-            Self::Unbacked { ledger: Some(error), .. } => (Exit::Refused, error.explain().1),
+            Self::Unbacked { ledger: Some(error), .. } => Explanation { exit: Exit::Refused, ..error.explain() },
             Self::Unbacked { ledger: None, .. } => refused(
                 "write a backup to another disk: claviger backup create FILE; or open an existing one: claviger backup check FILE; \
                  --without-backup skips this check",
@@ -102,10 +101,9 @@ impl Explain for RekeyError {
             Self::Refused(error) => error.explain(),
             Self::Memory(error) => error.explain(),
             Self::Commit(error) => error.explain(),
-            Self::Unfinished(error) => (
-                error.explain().0,
-                Some("remove the cause, then let it finish: claviger rekey; nothing was lost".to_owned()),
-            ),
+            Self::Unfinished(error) => {
+                error.explain().with_hint("remove the cause, then let it finish: claviger rekey; nothing was lost")
+            }
         }
     }
 }
@@ -118,7 +116,7 @@ impl Explain for ChangeSlotsError {
             Self::Slot(_, error) => error.explain(),
             Self::NoOtherOpens { reasons, .. } => refused(&no_other_opens(reasons)),
             Self::KeyFile(DurableError::Exists(_)) => refused(IN_THE_WAY),
-            Self::KeyFile(DurableError::Missing(dir)) => (Exit::Damaged, Some(make_directory(dir))),
+            Self::KeyFile(DurableError::Missing(dir)) => with(Exit::Damaged, &make_directory(dir)),
             Self::KeyFile(error) => error.explain(),
             Self::Commit(error) => error.explain(),
         }
@@ -201,7 +199,7 @@ impl Explain for ForgetBackupsError {
     }
 }
 
-impl Explain for MergePlanError {
+impl Explain for MergePreviewError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Open(error @ (OpenError::Root { .. } | OpenError::Missing(_))) => unopened(error),
@@ -228,18 +226,22 @@ impl Explain for MergePlanError {
 
 /// Says how to merge into a keyring that does not open: a merge needs the root key.
 fn unopened(error: &OpenError) -> Explanation {
-    let (exit, hint) = error.explain();
-    let hint = match hint {
-        Some(hint) if hint.contains(AGAIN) => hint,
-        Some(hint) => format!("{hint}; if it cannot be opened any more: {AGAIN}"),
-        None => AGAIN.to_owned(),
-    };
-    (exit, Some(hint))
+    let explanation = error.explain();
+    match &explanation.hint {
+        Some(_) if offers_restore(error) => explanation,
+        Some(hint) => {
+            let hint = format!("{hint}; if it cannot be opened any more: {AGAIN}");
+            explanation.with_hint(&hint)
+        }
+        None => explanation.with_hint(AGAIN),
+    }
 }
 
 fn unknown_root_key() -> Explanation {
-    let hint = "if you are sure that it is a backup of this keyring, add --expect with the line that `backup create` printed for it";
-    (Exit::WrongKey, Some(hint.to_owned()))
+    with(
+        Exit::WrongKey,
+        "if you are sure that it is a backup of this keyring, add --expect with the line that `backup create` printed for it",
+    )
 }
 
 impl Explain for MergeError {
@@ -270,13 +272,13 @@ impl Explain for MergeError {
 
 /// Says why no backup of the keyring `uuid` counts, and how to mend its ledger.
 pub(in crate::cli) fn no_backup_counts(error: &ReadLedgerError, uuid: &str) -> String {
-    let next = if is_lost(error) {
+    let next = if error.is_lost() {
         Some(format!(
             "put the newest copy of the file `ledger` back, or, if there is none, begin an empty ledger: `claviger backup forget \
              --all {uuid}`"
         ))
     } else {
-        error.explain().1
+        error.explain().hint
     };
     next.map_or_else(|| format!("no backup counts: {error}"), |next| format!("no backup counts: {error}; {next}"))
 }
@@ -288,9 +290,9 @@ const BEGIN_ANEW: &str = "put the newest copy of the file `ledger` back; if ther
 impl Explain for ReadLedgerError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Ledger(LedgerError::Text(error @ TextError::TooNew { .. })) => error.explain(),
-            Self::File(DurableError::TooLong { .. }) => with(Exit::Damaged, BEGIN_ANEW),
+            Self::File(_) if self.is_lost() => with(Exit::Damaged, BEGIN_ANEW),
             Self::File(error) => error.explain(),
+            Self::Ledger(LedgerError::Text(error)) if !self.is_lost() => error.explain(),
             Self::Ledger(LedgerError::Memory(error)) => error.explain(),
             Self::Ledger(
                 LedgerError::Text(_)
@@ -301,11 +303,6 @@ impl Explain for ReadLedgerError {
             ) => refused(BEGIN_ANEW),
         }
     }
-}
-
-/// Whether only a copy can bring the ledger back. A file with the wrong mode, for example, is mended in place.
-fn is_lost(error: &ReadLedgerError) -> bool {
-    error.explain().1.as_deref() == Some(BEGIN_ANEW)
 }
 
 /// What to do with objects that are under a key.
@@ -402,9 +399,8 @@ const NO_MARK: &str = "compare the line `expect` of `claviger status` with the l
 
 impl Explain for CommitError {
     fn explain(&self) -> Explanation {
-        let mended = || {
-            Some("remove the cause; a plugin then marks the keyring when it starts: systemctl restart claviger, or claviger serve; nothing was lost".to_owned())
-        };
+        const MARKED: &str = "remove the cause; a plugin then marks the keyring when it starts: systemctl restart claviger, or \
+                              claviger serve; nothing was lost";
         match self {
             Self::NoMark => refused(NO_MARK),
             Self::HomeInEtcd(_) => refused(SHARED),
@@ -418,13 +414,13 @@ impl Explain for CommitError {
             Self::NotWritten(DurableError::Exists(_)) => refused(IN_THE_WAY),
             Self::NotAudited(error) | Self::NotWritten(error) => error.explain(),
             Self::NotSwapped(error) => error.explain(),
-            Self::InDoubt { failed, .. } => (failed.explain().0, Some("check it: claviger status".to_owned())),
-            Self::NotConfirmed(error) => (error.explain().0, mended()),
+            Self::InDoubt { failed, .. } => failed.explain().with_hint("check it: claviger status"),
+            Self::NotConfirmed(error) => error.explain().with_hint(MARKED),
             Self::RootNotConfirmed(error) => {
-                (error.explain().0, Some("check it: claviger slot test; nothing was lost".to_owned()))
+                error.explain().with_hint("check it: claviger slot test; nothing was lost")
             }
-            Self::NotMarked(error) | Self::LedgerNotMarked(error) => (error.explain().0, mended()),
-            Self::Unchecked(error) => (error.explain().0, Some("check it: claviger status".to_owned())),
+            Self::NotMarked(error) | Self::LedgerNotMarked(error) => error.explain().with_hint(MARKED),
+            Self::Unchecked(error) => error.explain().with_hint("check it: claviger status"),
         }
     }
 }

@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::scan::snapshot;
 use super::{
     super::arguments::{Format, Global},
-    exit::{Exit, Explain},
+    exit::{Exit, Explain, Explanation},
     files::export,
 };
 #[cfg(feature = "scan")]
@@ -33,8 +33,7 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::cli) struct Failure {
     message: String,
-    hint: Option<String>,
-    exit: Exit,
+    explanation: Explanation,
     /// The flag whose value failed. The hint does not repeat it.
     failed: Option<&'static str>,
 }
@@ -56,87 +55,114 @@ struct WarningReport<'a> {
 
 impl Failure {
     pub(in crate::cli) fn new(exit: Exit, error: &impl Display, hint: impl Into<Option<String>>) -> Self {
-        Self { message: error.to_string(), hint: hint.into(), exit, failed: None }
+        Self::explained(error, Explanation { exit, hint: hint.into() })
     }
+
+    /// Returns the failure with this explanation.
+    pub(in crate::cli) fn explained(error: &impl Display, explanation: Explanation) -> Self {
+        Self { message: error.to_string(), explanation, failed: None }
+    }
+
     /// Returns the same with another hint.
     pub(in crate::cli) fn with_hint(self, hint: &str) -> Self {
-        Self { hint: Some(hint.to_owned()), ..self }
+        Self { explanation: self.explanation.with_hint(hint), ..self }
     }
+
     /// Returns the same with another hint, if there is one.
     pub(in crate::cli) fn with_any_hint(self, hint: Option<String>) -> Self {
-        Self { hint: hint.or(self.hint), ..self }
+        match hint {
+            Some(hint) => self.with_hint(&hint),
+            None => self,
+        }
     }
+
     /// Returns the same for a flag whose value failed, so that the hint does not repeat it.
     pub(in crate::cli) fn without(self, flag: &'static str) -> Self {
         Self { failed: Some(flag), ..self }
     }
+
     /// Adds another way to go on to the hint.
     pub(in crate::cli) fn or(self, way: &str) -> Self {
-        let hint = self.hint.map_or_else(|| way.to_owned(), |hint| format!("{hint}; {way}"));
-        Self { hint: Some(hint), ..self }
+        let hint = self.hint().map_or_else(|| way.to_owned(), |hint| format!("{hint}; {way}"));
+        self.with_hint(&hint)
     }
+
     /// Puts the usual way to go on before the hint.
     #[cfg(feature = "scan")]
     pub(in crate::cli) fn first(self, way: &str) -> Self {
-        let hint = self.hint.map_or_else(|| way.to_owned(), |hint| format!("{way}; or {hint}"));
-        Self { hint: Some(hint), ..self }
+        let hint = self.hint().map_or_else(|| way.to_owned(), |hint| format!("{way}; or {hint}"));
+        self.with_hint(&hint)
     }
+
     /// Puts `what` before the message: what succeeded before the failure, or which object failed.
     pub(in crate::cli) fn about(self, what: &str) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }
     }
+
     pub(in crate::cli) fn hardening(error: &io::Error) -> Self {
         Self::new(Exit::Refused, &format!("forbidding core dumps: {error}"), None)
     }
+
     /// Returns a file outside of the state directory, such as a backup, that cannot be written.
     pub(in crate::cli) fn export(error: &DurableError) -> Self {
-        let (exit, hint) = export(error);
-        Self::new(exit, error, hint)
+        Self::explained(error, export(error))
     }
+
     /// Returns a snapshot that cannot be scanned.
     #[cfg(feature = "scan")]
     pub(in crate::cli) fn snapshot(error: &SnapshotError, file: &Path) -> Self {
-        let (exit, hint) = snapshot(error, file);
-        Self::new(exit, &format!("{}: {error}", file.display()), hint)
+        Self::explained(&format!("{}: {error}", file.display()), snapshot(error, file))
     }
+
     /// Returns the exit code.
     pub(in crate::cli) fn exit(&self) -> Exit {
-        self.exit
+        self.explanation.exit
     }
+
     /// Returns what went wrong, without the hint.
     pub(in crate::cli) fn message(&self) -> &str {
         &self.message
     }
+
+    fn hint(&self) -> Option<&str> {
+        self.explanation.hint.as_deref()
+    }
+
     /// Returns what went wrong, with the hint, in one sentence.
     #[cfg(feature = "scan")]
     pub(in crate::cli) fn sentence(self) -> String {
-        let Self { message, hint, .. } = self;
-        hint.map_or_else(|| message.clone(), |hint| format!("{message}; {hint}"))
+        match self.hint() {
+            Some(hint) => format!("{}; {hint}", self.message),
+            None => self.message,
+        }
     }
+
     /// Prints the failure to standard error, for people or as JSON.
     ///
     /// Prints nothing if the reader of standard output has ended, as in `claviger status | head -1`.
     pub(in crate::cli) fn report(&self, global: &Global) -> ExitCode {
-        if self.exit == Exit::PipeClosed {
-            return self.exit.into();
+        if self.exit() == Exit::PipeClosed {
+            return self.exit().into();
         }
         let given = global.given.without(&self.message, self.failed);
-        let hint = self.hint.as_deref().map(|hint| given.repeat_in(hint));
+        let hint = self.hint().map(|hint| given.repeat_in(hint));
         let hint = hint.as_deref();
         match global.output {
             Format::Text => print(Severity::Error, &self.message, hint),
             Format::Json => self.print_json(hint),
         }
-        self.exit.into()
+        self.exit().into()
     }
+
     /// Prints the failure as JSON, before it is known what a hint should repeat.
     pub(in crate::cli) fn report_as_json(&self) -> ExitCode {
-        self.print_json(self.hint.as_deref());
-        self.exit.into()
+        self.print_json(self.hint());
+        self.exit().into()
     }
+
     fn print_json(&self, hint: Option<&str>) {
-        let Self { message, exit, .. } = self;
-        print_json(&ErrorReport { format: "claviger/error/v1", error: message, hint, exit: *exit as u8 });
+        let exit = self.exit() as u8;
+        print_json(&ErrorReport { format: "claviger/error/v1", error: &self.message, hint, exit });
     }
 }
 
@@ -177,8 +203,7 @@ fn print_json(report: &impl Serialize) {
 
 impl<E: Explain + Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        let (exit, hint) = error.explain();
-        Self { failed: wrong_passphrase(&error), ..Self::new(exit, &error, hint) }
+        Self { failed: wrong_passphrase(&error), ..Self::explained(&error, error.explain()) }
     }
 }
 

@@ -68,7 +68,7 @@ impl Explain for AccessError {
             Self::Kubeconfig { .. } | Self::Token { .. } => {
                 with(Exit::Usage, "give a file and a context that kubectl takes: --kubeconfig FILE --context NAME")
             }
-            Self::Untrusted { path, reason } => (Exit::Usage, Some(untrusted(path, reason))),
+            Self::Untrusted { path, reason } => with(Exit::Usage, &untrusted(path, reason)),
             Self::ServiceAccount(_) => with(Exit::Usage, "give a kubeconfig: --kubeconfig FILE"),
             Self::Credentials(_) => with(Exit::Usage, "try them with kubectl: kubectl auth whoami"),
         }
@@ -84,11 +84,13 @@ pub(super) fn snapshot(error: &SnapshotError, file: &Path) -> Explanation {
         ),
         SnapshotError::Kind if file.is_dir() => with(Exit::Usage, "name the file in it: member/snap/db"),
         SnapshotError::Packed(packing) => {
-            (Exit::Usage, Some(format!("unpack it first: {} {}", packing.unpack(), quoted(file))))
+            with(Exit::Usage, &format!("unpack it first: {} {}", packing.unpack(), quoted(file)))
         }
         SnapshotError::Kind => with(Exit::Usage, "give a file that `etcdctl snapshot save` wrote"),
-        SnapshotError::Open(error) if error.kind() == io::ErrorKind::NotFound => (Exit::Usage, unreadable(file, error)),
-        SnapshotError::Open(error) => (Exit::Disk, unreadable(file, error)),
+        SnapshotError::Open(error) if error.kind() == io::ErrorKind::NotFound => {
+            Explanation { exit: Exit::Usage, hint: unreadable(file, error) }
+        }
+        SnapshotError::Open(error) => Explanation { exit: Exit::Disk, hint: unreadable(file, error) },
         SnapshotError::Bolt(_) => {
             with(Exit::Damaged, "is it etcd's? take another snapshot: etcdctl snapshot save FILE")
         }
@@ -114,8 +116,8 @@ impl Explain for ServersError {
         match self {
             Self::NoAuthority { .. } => with(Exit::Usage, "give it: --etcd-cafile FILE"),
             Self::Certificates { .. } => with(Exit::Usage, "are they PEM?"),
-            Self::File { path, source } => (Exit::Disk, unreadable(path, source)),
-            Self::Endpoint { url } => (Exit::Usage, Some(address(url))),
+            Self::File { path, source } => Explanation { exit: Exit::Disk, hint: unreadable(path, source) },
+            Self::Endpoint { url } => with(Exit::Usage, &address(url)),
             Self::HalfIdentity => with(Exit::Usage, "give both: --etcd-certfile FILE --etcd-keyfile FILE"),
         }
     }
@@ -133,8 +135,8 @@ impl Explain for EtcdError {
             }
             Self::OtherCluster { .. } => with(Exit::Refused, "name the endpoints of one cluster only: --etcd-servers"),
             Self::Compacted(_) => with(Exit::Refused, "run it again: etcd was compacted during the scan"),
-            Self::TooLarge { url } => (Exit::Refused, Some(snapshot_of(url))),
-            Self::Slow { url, .. } => (Exit::Unreachable, Some(snapshot_of(url))),
+            Self::TooLarge { url } => with(Exit::Refused, &snapshot_of(url)),
+            Self::Slow { url, .. } => with(Exit::Unreachable, &snapshot_of(url)),
             Self::CutShort { .. } => {
                 with(Exit::Unreachable, "run it again; if it is kine, does it lose the connection to its database?")
             }

@@ -44,7 +44,7 @@ impl Explain for ConfigError {
             Self::StateDir => Some("give its path: --state-dir /var/lib/claviger".to_owned()),
             Self::ProviderName(_) => Some("for example: --provider-name claviger".to_owned()),
         };
-        (Exit::Usage, hint)
+        Explanation { exit: Exit::Usage, hint }
     }
 }
 
@@ -120,8 +120,8 @@ impl Explain for DaemonError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Keyring(error) => error.explain(),
-            Self::Socket(error) => (Exit::Refused, socket::hint(error)),
-            Self::Occupied(dir) => (Exit::Refused, Some(occupied_hint(dir))),
+            Self::Socket(error) => Explanation { exit: Exit::Refused, hint: socket::hint(error) },
+            Self::Occupied(dir) => refused(&occupied_hint(dir)),
             Self::Signals(_) | Self::Register(_) => refused(LIMITS),
             Self::Notify(_) => {
                 refused("NOTIFY_SOCKET names it: start the plugin as a systemd service, or unset the variable")

@@ -21,24 +21,21 @@ const LOOK: &str = "check it, with the same --state-dir: claviger status";
 impl Explain for InitError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Exists(dir) => {
-                (Exit::Refused, Some(format!("check it: claviger status --state-dir {}", quoted(dir))))
-            }
-            Self::Unfinished(dir) => (Exit::Refused, Some(restart_hint(dir))),
+            Self::Exists(dir) => refused(&format!("check it: claviger status --state-dir {}", quoted(dir))),
+            Self::Unfinished(dir) => refused(&restart_hint(dir)),
             Self::File(DurableError::Exists(_)) => {
                 refused("it may be another keyring's: move it away, or give another --slot-file")
             }
             Self::NotBegun(CommitError::Record(_)) => refused("give fewer recovery recipients"),
             Self::NotBegun(error) => error.explain(),
-            Self::BrokenOff(error) => (
-                error.explain().0,
-                Some("fix that, then run the same `init` again with --restart; nothing was lost".to_owned()),
-            ),
-            Self::NotConfirmed(error) => (error.explain().0, Some(LOOK.to_owned())),
-            Self::NotMarked(error) => (error.explain().0, Some(LOOK.to_owned())),
-            Self::Unchecked(error) => (error.explain().0, Some(LOOK.to_owned())),
+            Self::BrokenOff(error) => {
+                error.explain().with_hint("fix that, then run the same `init` again with --restart; nothing was lost")
+            }
+            Self::NotConfirmed(error) => error.explain().with_hint(LOOK),
+            Self::NotMarked(error) => error.explain().with_hint(LOOK),
+            Self::Unchecked(error) => error.explain().with_hint(LOOK),
             // Nothing can be damaged yet: what is missing is a directory.
-            Self::File(DurableError::Missing(path)) => (Exit::Refused, Some(make_directory(path))),
+            Self::File(DurableError::Missing(path)) => refused(&make_directory(path)),
             Self::File(error) => error.explain(),
             Self::Recovery(error) => error.explain(),
             Self::Slot(error) => error.explain(),
@@ -63,7 +60,7 @@ impl Explain for LivePluginError {
             Self::TakeOver { .. } => refused(
                 "serve from the directory of its keyring, which `claviger status` names; or give this keyring another --socket",
             ),
-            Self::Unanswered { error, .. } => (Exit::Refused, Some(unanswered_hint(error))),
+            Self::Unanswered { error, .. } => refused(&unanswered_hint(error)),
         }
     }
 }
@@ -90,7 +87,7 @@ impl Explain for RestoreError {
     fn explain(&self) -> Explanation {
         match self {
             Self::SetUp(InitError::BrokenOff(cause)) => {
-                (cause.explain().0, Some("fix that, then run the same command again; nothing was lost".to_owned()))
+                cause.explain().with_hint("fix that, then run the same command again; nothing was lost")
             }
             Self::SetUp(InitError::Exists(_)) => refused(
                 "to merge into the keyring that is there, leave --slot-file away; to restore beside it, give another \

@@ -103,7 +103,7 @@ fn target(input: &ScanInput, provider: &str, args: &ReencryptArgs) -> ReencryptT
 fn audit_plaintext(state_dir: &Path, resources: &[String], api_server: &str) -> Result<(), Failure> {
     let event = audit::Event::ReencryptToPlaintext { resources, api_server };
     match Dir::open(state_dir, Privacy::Private) {
-        Ok(dir) => audit::record(&dir, &event).map_err(|error| Failure::export(&error)),
+        Ok(dir) => audit::write(&dir, &event).map_err(|error| Failure::export(&error)),
         Err(DurableError::Missing(_)) => audit_to_stderr(&event),
         Err(error) => Err(Failure::export(&error)),
     }

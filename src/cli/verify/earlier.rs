@@ -52,8 +52,7 @@ impl EarlierReport {
 }
 
 fn refused(error: &(impl Explain + std::fmt::Display), file: &Path) -> Failure {
-    let (exit, hint) = error.explain();
-    Failure::new(exit, &format!("{}: {error}", file.display()), hint)
+    Failure::explained(&format!("{}: {error}", file.display()), error.explain())
 }
 
 /// Returns the text of the report in a page, or all of a file that is no page. A browser that saves a page may write

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    keeper::{self, FreshBackup, MergePlanError, Source},
+    keeper::{self, FreshBackup, MergePreviewError, Source},
     keyring::{merge::Wishes, time::Time},
 };
 
@@ -35,7 +35,7 @@ pub(super) fn run(
     let RestoreArgs { files, identity, expect, compromised, accept, keep_destroyed, lost, backup_to, .. } = args;
     let Opening { sources, backup, recipients } = sources(site, &files, &identity, expect.as_ref())?;
     let wishes = Wishes { keep_destroyed, lost, compromised };
-    let planned = keeper::plan_merge(&site.dir, &site.means, &sources, &wishes, Time::new(jiff::Timestamp::now()));
+    let planned = keeper::preview_merge(&site.dir, &site.means, &sources, &wishes, Time::new(jiff::Timestamp::now()));
     let planned = planned.map_err(|error| refused(error, &sources, config))?;
     let Some(plan) = planned else {
         print_nothing_to_do(&site.config.state_dir, &site.open()?, global)?;
@@ -63,8 +63,8 @@ pub(super) fn run(
 }
 
 /// Returns the failure of a merge. A backup of another keyring may belong where a plugin serves from.
-fn refused(error: MergePlanError, sources: &[Source], config: &Config) -> Failure {
-    let is_other = matches!(error, MergePlanError::OtherKeyring(_));
+fn refused(error: MergePreviewError, sources: &[Source], config: &Config) -> Failure {
+    let is_other = matches!(error, MergePreviewError::OtherKeyring(_));
     let failure = Failure::from(error);
     sources.iter().filter(|_| is_other).fold(failure, |failure, source| served(failure, &source.keyring, config))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::{
-    keeper::{self, Expect, MergePlan, NeededKey, Opened},
+    keeper::{self, Expect, MergePreview, NeededKey, Opened},
     keyring::{key_id::KeyId, merge::MergeRow, state::Fate},
 };
 
@@ -75,8 +75,12 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn of(plan: &MergePlan, needed: Result<Option<Vec<NeededKey>>, Failure>, to: Option<PathBuf>) -> Self {
-        let MergePlan { doubts, generation, columns, rows, fresh, .. } = plan;
+    pub(super) fn of(
+        plan: &MergePreview,
+        needed: Result<Option<Vec<NeededKey>>, Failure>,
+        to: Option<PathBuf>,
+    ) -> Self {
+        let MergePreview { doubts, generation, columns, rows, fresh, .. } = plan;
         let doubts: Vec<String> = doubts.iter().map(ToString::to_string).collect();
         let doubt = (!doubts.is_empty()).then(|| doubts.join("; "));
         let (columns, rows) = (columns.clone(), rows.clone());

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::{Config, DEFAULT_STATE_DIR},
     durable::Dir,
-    keeper::{self, Expect, FreshBackup, InitError, Initialised, RestorePlan, RestoredKeyring, ScannedNeeds},
+    keeper::{self, Expect, FreshBackup, InitError, Initialised, RestoreRequest, RestoredKeyring, ScannedNeeds},
     keyring::{Keyring, time::Time},
 };
 
@@ -82,7 +82,7 @@ pub(super) fn run(
     let (needed, snapshot) = needed()?.map_or((None, None), |needs| (Some(needs.keys), needs.snapshot));
     let to = args.backup_to.unwrap_or_else(|| beside(file, backup.keyring.generation() + 1));
     let fresh = FreshBackup { file: to, recipients: identities.recipients() };
-    let plan = RestorePlan {
+    let plan = RestoreRequest {
         backup,
         file: Some(whole(file)),
         expect: args.expect,
@@ -108,7 +108,7 @@ fn look_for_plugin(keyring: &Keyring, config: &Config, global: &Global) -> Resul
     Ok(search)
 }
 
-fn restore(plan: RestorePlan, state_dir: &Path, search: &PluginSearch, global: &Global) -> Result<Exit, Failure> {
+fn restore(plan: RestoreRequest, state_dir: &Path, search: &PluginSearch, global: &Global) -> Result<Exit, Failure> {
     // This comes before a directory is made.
     plan.check()?;
     let dir = Dir::open_or_create(state_dir).map_err(InitError::File)?;

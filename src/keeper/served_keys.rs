@@ -1,4 +1,4 @@
-//! Publishes the keys that calls use, as an immutable snapshot behind an atomic pointer. Reading it needs no disk, no
+//! Publishes the keys that calls use, as an immutable set behind an atomic pointer. Reading it needs no disk, no
 //! network and no lock.
 
 use std::{
@@ -23,7 +23,7 @@ use crate::{
 
 /// The keys of one generation, by their names.
 #[derive(Debug)]
-pub struct Snapshot {
+pub struct ServedKeys {
     uuid: Uuid,
     generation: u64,
     record: Digest,
@@ -58,14 +58,14 @@ impl ServingKey {
     }
 }
 
-impl Snapshot {
-    /// Makes a snapshot of `keyring`, whose primary key is published at `since`.
+impl ServedKeys {
+    /// Takes the keys of `keyring`, whose primary key is published at `since`.
     #[cfg(test)]
     pub fn new(keyring: &Keyring, since: Instant) -> Self {
         Self::counting_on(None, keyring, Digest::of(b""), since)
     }
 
-    /// Makes a snapshot of `keyring`. Its keys continue the counts of `before`.
+    /// Takes the keys of `keyring`. They continue the counts of `before`.
     fn counting_on(before: Option<&Self>, keyring: &Keyring, record: Digest, since: Instant) -> Self {
         let serving = |key: &crate::keyring::Key| {
             let id: Arc<str> = key.id().to_string().into();
@@ -113,7 +113,7 @@ impl Snapshot {
         self.unbacked
     }
 
-    /// Makes a snapshot of `keyring`, which is published now and replaces `before`. A key that stays primary keeps its
+    /// Takes the keys of `keyring`, which is published now and replaces `before`. A key that stays primary keeps its
     /// time of publication. `record` is the SHA-256 of the record, and `unbacked` the number of keys that no listed
     /// backup contains.
     pub fn after(before: Option<&Self>, keyring: &Keyring, record: Digest, unbacked: usize) -> Self {
@@ -149,10 +149,10 @@ pub struct ServedFrom {
     pub directory: DirectoryId,
 }
 
-/// The snapshot that is served now. There is no snapshot while the plugin is sealed.
+/// The keys that are served now. There are none while the plugin is sealed.
 #[derive(Debug, Default)]
 pub struct Published {
-    snapshot: ArcSwapOption<Snapshot>,
+    keys: ArcSwapOption<ServedKeys>,
     degraded: ArcSwapOption<Degraded>,
     served_from: ArcSwapOption<ServedFrom>,
     unsealed: watch::Sender<bool>,
@@ -160,16 +160,16 @@ pub struct Published {
 }
 
 impl Published {
-    /// Replaces the served snapshot.
-    pub fn publish(&self, snapshot: Snapshot) {
-        self.snapshot.store(Some(Arc::new(snapshot)));
+    /// Replaces the served keys.
+    pub fn publish(&self, keys: ServedKeys) {
+        self.keys.store(Some(Arc::new(keys)));
         self.degraded.store(None);
         self.unsealed.send_replace(true);
     }
 
-    /// Returns the served snapshot. There is no snapshot while the plugin is sealed.
-    pub fn current(&self) -> Guard<Option<Arc<Snapshot>>> {
-        self.snapshot.load()
+    /// Returns the served keys. There are none while the plugin is sealed.
+    pub fn current(&self) -> Guard<Option<Arc<ServedKeys>>> {
+        self.keys.load()
     }
 
     /// Notes why the keyring on the disk cannot be served. `None` means that it is served.
@@ -202,7 +202,7 @@ impl Published {
         self.alone.load(Ordering::Acquire)
     }
 
-    /// Waits for the first snapshot.
+    /// Waits for the first keys.
     pub async fn first(&self) {
         // Fails only if the sender was dropped. `self` owns the sender.
         let _ = self.unsealed.subscribe().wait_for(|unsealed| *unsealed).await;
@@ -236,27 +236,27 @@ mod tests {
     #[test]
     fn every_key_is_found_by_its_name() {
         let keyring = keyring();
-        let snapshot = Snapshot::after(None, &keyring, RECORD, 2);
-        assert_eq!((snapshot.generation(), snapshot.unbacked()), (keyring.generation(), 2));
-        assert_eq!(*snapshot.primary().id, keyring.primary().id().to_string());
+        let served = ServedKeys::after(None, &keyring, RECORD, 2);
+        assert_eq!((served.generation(), served.unbacked()), (keyring.generation(), 2));
+        assert_eq!(*served.primary().id, keyring.primary().id().to_string());
         for key in keyring.keys() {
-            let found = snapshot.key(&key.id().to_string()).unwrap();
+            let found = served.key(&key.id().to_string()).unwrap();
             assert_eq!((found.state, found.kek.commitment()), (key.state(), key.kek().commitment()));
         }
-        assert!(snapshot.key("k9").is_none());
-        assert_eq!(snapshot.keys().count(), 2);
+        assert!(served.key("k9").is_none());
+        assert_eq!(served.keys().count(), 2);
         let later = testing::later(&testing::later(&keyring, |_| {}), |_| {});
-        assert_eq!(Snapshot::after(Some(&snapshot), &later, RECORD, 1).generation(), 3);
+        assert_eq!(ServedKeys::after(Some(&served), &later, RECORD, 1).generation(), 3);
     }
 
     #[test]
     fn a_key_goes_on_counting_what_it_unwraps() {
         let keyring = keyring();
-        let before = Snapshot::after(None, &keyring, RECORD, 0);
+        let before = ServedKeys::after(None, &keyring, RECORD, 0);
         let id = keyring.primary().id().to_string();
         before.key(&id).unwrap().count();
         before.key(&id).unwrap().count();
-        let after = Snapshot::after(Some(&before), &testing::promote(&keyring, 1), RECORD, 0);
+        let after = ServedKeys::after(Some(&before), &testing::promote(&keyring, 1), RECORD, 0);
         before.key(&id).unwrap().count();
         assert_eq!(after.key(&id).unwrap().unwrapped(), 3);
         assert_eq!(after.primary().unwrapped(), 0);
@@ -266,13 +266,16 @@ mod tests {
     fn a_key_that_stays_primary_keeps_its_time_of_publication() {
         let keyring = keyring();
         let a_second_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
-        let before = Snapshot::new(&keyring, a_second_ago);
-        assert_eq!(Snapshot::after(Some(&before), &testing::later(&keyring, |_| {}), RECORD, 0).since(), a_second_ago);
-        assert!(Snapshot::after(Some(&before), &testing::promote(&keyring, 1), RECORD, 0).since() > a_second_ago);
+        let before = ServedKeys::new(&keyring, a_second_ago);
+        assert_eq!(
+            ServedKeys::after(Some(&before), &testing::later(&keyring, |_| {}), RECORD, 0).since(),
+            a_second_ago
+        );
+        assert!(ServedKeys::after(Some(&before), &testing::promote(&keyring, 1), RECORD, 0).since() > a_second_ago);
     }
 
     #[test]
-    fn whoever_waits_for_the_first_snapshot_gets_it() {
+    fn a_caller_that_waits_for_the_first_keys_gets_them() {
         let published = Published::default();
         let mut context = Context::from_waker(Waker::noop());
         let mut first = pin!(published.first());
@@ -280,7 +283,7 @@ mod tests {
         let degraded = Degraded { reason: "sealed".to_owned(), no_successor: false };
         published.degrade(Some(degraded.clone()));
         assert_eq!(published.degraded().as_deref(), Some(&degraded));
-        published.publish(Snapshot::after(None, &keyring(), RECORD, 0));
+        published.publish(ServedKeys::after(None, &keyring(), RECORD, 0));
         assert!(first.as_mut().poll(&mut context).is_ready() && published.current().is_some());
         assert_eq!(published.degraded(), None);
     }
