@@ -64,6 +64,13 @@ pub(super) struct Global {
     pub(super) given: Given,
 }
 
+impl Global {
+    /// Whether progress and advice are printed.
+    pub(super) fn is_for_people(&self) -> bool {
+        !self.quiet && self.output == Format::Text
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     Text,

@@ -1,13 +1,15 @@
 //! Tables, JSON and plain lines on standard output.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    iter,
+};
 
 use clap::builder::styling;
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::{
-    Format, Global,
+    Global,
     failure::{Exit, Explain, Explanation, warn},
 };
 use crate::telemetry::escape;
@@ -114,11 +116,7 @@ pub(super) fn bytes(bytes: &[u8]) -> Result<(), OutputError> {
 /// # Errors
 /// When standard output is closed or full.
 pub(super) fn advice(text: &str, global: &Global) -> Result<(), OutputError> {
-    if is_for_people(global) { text_line(&global.given.repeat_in(text)) } else { Ok(()) }
-}
-
-fn is_for_people(global: &Global) -> bool {
-    !global.quiet && global.output == Format::Text
+    if global.is_for_people() { text_line(&global.given.repeat_in(text)) } else { Ok(()) }
 }
 
 /// What is said before the API servers are counted, because it takes a while.
@@ -128,7 +126,7 @@ pub(super) const COUNTING: &str = "counting the API servers, which takes up to 3
 /// Prints a line for people to standard error, because standard output carries something else. Prints nothing with
 /// `--quiet` or JSON.
 pub(super) fn aside(line: &str, global: &Global) {
-    if is_for_people(global) {
+    if global.is_for_people() {
         // If standard error is closed, nobody can read the line.
         let _ = writeln!(io::stderr(), "{}", escape::page(line));
     }
@@ -154,15 +152,16 @@ pub(super) fn screen(page: &str) -> Result<(), OutputError> {
 
 /// Makes a table without lines, as kubectl prints them.
 pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(head.to_vec());
-    for row in rows {
-        table.add_row(row.iter().map(|cell| escape::line(cell)));
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 3));
-    }
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    let rows = rows.into_iter().map(|row| row.iter().map(|cell| escape::line(cell)).collect());
+    let rows: Vec<Vec<String>> = iter::once(head.iter().map(|cell| (*cell).to_owned()).collect()).chain(rows).collect();
+    let longest =
+        |column: usize| rows.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..head.len()).map(longest).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("   ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Makes aligned lines of `name  value`.

@@ -1,8 +1,7 @@
 //! The table of keys, the words for a number of things and for a time, and how a table fits a terminal.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
-use comfy_table::Table;
 use serde::Serialize;
 
 use super::output;
@@ -138,7 +137,8 @@ pub(super) fn fitting<const N: usize>(width: Option<usize>, tables: [impl Fn() -
 
 /// Returns how many columns the terminal has. Returns `None` if standard output is no terminal, or if it does not say.
 pub(super) fn terminal_width() -> Option<usize> {
-    Table::new().width().map(usize::from).filter(|width| *width > 0)
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|width| *width > 0)
 }
 
 /// Returns the beginning of a key_id. It is enough to tell the keys of one keyring apart.
