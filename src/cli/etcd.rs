@@ -14,7 +14,7 @@ use crate::{
     config::{ApiServerProcess, Cluster, Settings},
     etcd::Servers,
     plan::Timeouts,
-    scan::{names::DEFAULT_PREFIX, needs::ScanPlace},
+    scan::{names::DEFAULT_PREFIX, place::ScanPlace},
 };
 
 use super::{
@@ -125,24 +125,22 @@ impl Declared {
         })
     }
 
-    /// Returns every etcd in which the API server keeps objects, each once, with the prefix of its keys: first the main
-    /// one, then those of `--etcd-servers-overrides`, for which kube-apiserver uses the same certificates. Returns
-    /// `None` if no flag, setting or manifest says where etcd is.
-    pub(super) fn places(&self) -> Option<Vec<(ScanPlace, String)>> {
+    /// Returns every etcd in which the API server keeps objects, each once: first the main one, then those of
+    /// `--etcd-servers-overrides`, for which kube-apiserver uses the same certificates. Returns `None` if no flag,
+    /// setting or manifest says where etcd is.
+    pub(super) fn places(&self) -> Option<Vec<ScanPlace>> {
         let main = self.servers.as_ref()?;
         let others = self.overrides.iter().map(|other| Servers { urls: other.urls.clone(), ..main.clone() });
         let mut places = Vec::new();
         for servers in std::iter::once(main.clone()).chain(others) {
-            let place = (ScanPlace::Etcd(servers), self.prefix.clone());
+            let place = ScanPlace::Etcd(servers);
             if !places.contains(&place) {
                 places.push(place);
             }
         }
         Some(places)
     }
-}
 
-impl Declared {
     /// Returns how long the API servers may take, as their flags and their EncryptionConfiguration say.
     pub(super) fn timeouts(&self, coverage: Option<&Coverage>) -> Timeouts {
         let standard = Timeouts::default();
@@ -237,8 +235,13 @@ mod tests {
         Servers { urls, cafile: Some(cafile.into()), ..Servers::default() }
     }
 
-    fn places(prefix: &str, all: &[Servers]) -> Vec<(ScanPlace, String)> {
-        all.iter().map(|servers| (ScanPlace::Etcd(servers.clone()), prefix.to_owned())).collect()
+    /// Returns the places of these etcds, and the prefix.
+    fn places(prefix: &str, all: &[Servers]) -> (Option<Vec<ScanPlace>>, String) {
+        (Some(all.iter().cloned().map(ScanPlace::Etcd).collect()), prefix.to_owned())
+    }
+
+    fn found(declared: &Declared) -> (Option<Vec<ScanPlace>>, String) {
+        (declared.places(), declared.prefix.clone())
     }
 
     const OVERRIDES: &str = ", '--etcd-servers-overrides=/events#https://c;https://d,apps/deployments#https://e'";
@@ -246,12 +249,12 @@ mod tests {
     #[test]
     fn every_etcd_of_a_manifest_is_a_place_once() {
         let main = servers(&["https://a", "https://b"], "/ca");
-        assert_eq!(declared("", Cluster::default()).places(), Some(places("/registry", std::slice::from_ref(&main))));
+        assert_eq!(found(&declared("", Cluster::default())), places("/registry", std::slice::from_ref(&main)));
         let others = [servers(&["https://c", "https://d"], "/ca"), servers(&["https://e"], "/ca")];
         let all = declared(&format!("{OVERRIDES}, --etcd-prefix=/k8s"), Cluster::default());
-        assert_eq!(all.places(), Some(places("/k8s", &[main.clone(), others[0].clone(), others[1].clone()])));
+        assert_eq!(found(&all), places("/k8s", &[main.clone(), others[0].clone(), others[1].clone()]));
         let twice = ", '--etcd-servers-overrides=/events#https://e,/leases#https://e,/pods#https://a;https://b'";
-        assert_eq!(declared(twice, Cluster::default()).places(), Some(places("/registry", &[main, others[1].clone()])));
+        assert_eq!(found(&declared(twice, Cluster::default())), places("/registry", &[main, others[1].clone()]));
     }
 
     #[test]
@@ -266,12 +269,12 @@ mod tests {
         let flags = format!("{OVERRIDES}, --encryption-provider-config=/its.yaml, --etcd-prefix=/its");
         let all = declared(&flags, cluster(&own));
         let others = [servers(&["https://c", "https://d"], "/own-ca"), servers(&["https://e"], "/own-ca")];
-        assert_eq!(all.places(), Some(places("/own", &[own.clone(), others[0].clone(), others[1].clone()])));
+        assert_eq!(found(&all), places("/own", &[own.clone(), others[0].clone(), others[1].clone()]));
         assert_eq!(all.encryption_config, Some("/own.yaml".into()));
         assert_eq!(declared(&flags, Cluster::default()).encryption_config, Some("/its.yaml".into()));
         // If the configuration names an etcd, kubeadm's manifest is not read.
         let alone = Declared::read(&cluster(&own), false).unwrap_or_else(|_| panic!());
-        assert_eq!((alone.places(), alone.overrides.len()), (Some(places("/own", &[own])), 0));
+        assert_eq!((found(&alone), alone.overrides.len()), (places("/own", &[own]), 0));
     }
 
     #[test]

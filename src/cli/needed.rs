@@ -11,20 +11,22 @@ use std::{
 use clap::Args;
 
 use crate::{
-    apiserver::Doubt,
     config::{Config, Settings},
     crypto::{Commitment, Digest},
     keeper::{NeededKey, Opened, ReadSnapshot, ScannedNeeds, Usage, UsageDoubt},
     keyring::Key,
-    scan::needs::{Need, NeededKeys, NeedsError, ScanPlace, SnapshotNeeds, read_needs, read_snapshot},
+    scan::{
+        needs::{Need, NeededKeys, NeedsError, SnapshotNeeds, read_needs, read_snapshot},
+        place::ScanPlace,
+    },
     text::hex_array,
 };
 
 use super::{
-    Format, Global,
+    Global,
     etcd::{Declared, EtcdArgs},
     failure::{Exit, Failure},
-    progress::Meter,
+    scanning::PlaceMeter,
 };
 
 /// What shows which keys are needed: a snapshot of etcd, or a live etcd.
@@ -63,7 +65,7 @@ pub(super) fn usage(config: &Config, opened: &Opened, key: &Key, global: &Global
     let Some(places) = declared.places() else {
         return Ok(Usage::Unknown(UsageDoubt::NotDeclared));
     };
-    match read(&places, &declared.doubts, global) {
+    match read(&places, &declared, global) {
         Ok(needs) => Ok(usage_of(&needs, key, opened.digest)),
         Err(error) => Ok(Usage::Unknown(UsageDoubt::Incomplete(Arc::new(error)))),
     }
@@ -98,7 +100,7 @@ pub(super) fn keys(
     }
     let declared = Declared::read(&config.cluster, false)?;
     let Some(places) = declared.places() else { return Ok(None) };
-    let keys = whole_needs(&read(&places, &declared.doubts, global)?)?;
+    let keys = whole_needs(&read(&places, &declared, global)?)?;
     Ok(Some(ScannedNeeds { keys, snapshot: None }))
 }
 
@@ -134,8 +136,8 @@ fn whole_needs(needs: &NeededKeys) -> Result<Vec<NeededKey>, Failure> {
 /// # Errors
 /// When it cannot be read at all.
 pub(super) fn in_snapshot(file: &Path, prefix: &str, global: &Global) -> Result<SnapshotNeeds, Failure> {
-    let mut bar = Meter::bytes(!global.quiet && global.output == Format::Text, length(file));
-    Ok(read_snapshot(file, prefix, &mut |done, of| bar.share(done, of))?)
+    let mut meter = PlaceMeter::new(&ScanPlace::Snapshot(file.to_owned()), global);
+    Ok(read_snapshot(file, prefix, &mut |done, of| meter.show(done, of))?)
 }
 
 /// Returns the prefix of all keys in a snapshot.
@@ -146,31 +148,16 @@ pub(super) fn snapshot_prefix(config: &Config) -> Result<String, Failure> {
     Ok(Declared::read(&config.cluster, true)?.prefix)
 }
 
-fn read(places: &[(ScanPlace, String)], doubts: &[Doubt], global: &Global) -> Result<NeededKeys, NeedsError> {
-    let is_shown = !global.quiet && global.output == Format::Text;
-    let mut bars: Option<(ScanPlace, Meter)> = None;
+fn read(places: &[ScanPlace], declared: &Declared, global: &Global) -> Result<NeededKeys, NeedsError> {
+    let mut last: Option<(ScanPlace, PlaceMeter)> = None;
     let mut progress = |place: &ScanPlace, done, of| {
-        if bars.as_ref().is_none_or(|(shown, _)| shown != place) {
-            bars = Some((place.clone(), bar(place, is_shown)));
-        }
-        match &mut bars {
-            Some((ScanPlace::Snapshot(_), bar)) => bar.share(done, of),
-            Some((ScanPlace::Etcd(_), bar)) => bar.of(done, of),
-            None => {}
-        }
+        let (_, meter) = match last.take() {
+            Some((shown, meter)) if shown == *place => last.insert((shown, meter)),
+            _ => last.insert((place.clone(), PlaceMeter::new(place, global))),
+        };
+        meter.show(done, of);
     };
-    let mut needs = read_needs(places, &mut progress)?;
-    needs.add_doubts_about_flags(doubts);
+    let mut needs = read_needs(places, &declared.prefix, &mut progress)?;
+    needs.add_doubts_about_flags(&declared.doubts);
     Ok(needs)
-}
-
-fn bar(place: &ScanPlace, is_shown: bool) -> Meter {
-    match place {
-        ScanPlace::Snapshot(file) => Meter::bytes(is_shown, length(file)),
-        ScanPlace::Etcd(_) => Meter::objects(is_shown),
-    }
-}
-
-fn length(file: &Path) -> u64 {
-    file.metadata().map_or(0, |metadata| metadata.len())
 }

@@ -167,7 +167,7 @@ mod tests {
             key_id: commitment.map(|_| KeyId::new(2, &PRIMARY).to_string()),
             commitment: commitment.map(Commitment::to_hex),
             objects: 3,
-            revisions: None,
+            older_values: None,
             seeds: 1,
             first_revision: Some(5),
             last_revision: Some(9),
@@ -176,7 +176,7 @@ mod tests {
             found: Vec::new(),
             is_uncovered: false,
             is_custom: false,
-            readable_revisions: 0,
+            readable_older_values: 0,
         }
     }
 
@@ -207,7 +207,6 @@ mod tests {
             groups: vec![row("namespaces", "identity", None), row("secrets", "kms:v2:claviger", Some(PRIMARY))],
             found: BTreeMap::new(),
             findings: Vec::new(),
-            incomplete: Vec::new(),
             notes: Vec::new(),
             clean: true,
             reasons: Vec::new(),
@@ -292,12 +291,12 @@ mod tests {
     fn rows_with_the_same_names_become_one_group() {
         let mut scan = scan();
         let other = row("secrets", "kms:v2:claviger", Some(PRIMARY));
-        let found = vec![FindingKind::Stale];
+        let found = vec![FindingKind::OldKey];
         scan.groups.push(GroupRow { objects: 4, first_revision: Some(2), last_revision: Some(7), found, ..other });
         let report = VerifyReport::new(&scan, subject(), now());
         assert_eq!(report.groups.len(), 2);
         let secrets = &report.groups[1];
         assert_eq!((secrets.objects, secrets.seeds, secrets.first, secrets.last), (7, 2, 2, 9));
-        assert_eq!(secrets.found, [FindingKind::Stale]);
+        assert_eq!(secrets.found, [FindingKind::OldKey]);
     }
 }

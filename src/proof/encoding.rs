@@ -335,12 +335,12 @@ mod tests {
         let mut odd = report(root, UUID);
         odd.keyring.restored = Some(4);
         odd.shortfalls = vec![Shortfall::SeveralRevisions, Shortfall::PlaintextFirst];
-        odd.found = [(FindingKind::Plaintext, 3), (FindingKind::Stale, 2)].into();
+        odd.found = [(FindingKind::Plaintext, 3), (FindingKind::OldKey, 2)].into();
         odd.flags = None;
         odd.prefix = "/a b\n--- c/\u{202e}".to_owned();
         let key_id = Some("key=x found=stale".to_owned());
         odd.groups
-            .insert(0, VerifiedGroup { key_id, ..plaintext("", 1, &[FindingKind::Plaintext, FindingKind::Stale]) });
+            .insert(0, VerifiedGroup { key_id, ..plaintext("", 1, &[FindingKind::Plaintext, FindingKind::OldKey]) });
         odd.groups.insert(1, VerifiedGroup { key_id: Some(String::new()), ..group("-> group", u64::MAX) });
         odd
     }

@@ -24,14 +24,14 @@ impl ScanReport {
             self.damaged(),
             self.found_in(FindingKind::NotFirstProvider)
                 .map(|objects| format!("{objects} not under the provider and key that the API server writes with")),
-            self.found_in(FindingKind::Stale).map(|objects| format!("{objects} not under the primary key")),
+            self.found_in(FindingKind::OldKey).map(|objects| format!("{objects} not under the primary key")),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(". ")
     }
 
     /// Says how many objects the API server cannot read, and for how many the keyring has no key.
     fn unreadable(&self) -> Option<String> {
-        let cannot = self.of_rows(|row| row.is_unreadable() && !row.lacks_only_key());
+        let cannot = self.of_rows(|row| row.is_undecryptable() && !row.lacks_only_key());
         let lacks = self.of_rows(GroupRow::lacks_only_key);
         let cannot = cannot.map(|objects| format!("The API server cannot read {objects}"));
         let lacks = lacks.map(|objects| format!("The keyring has no key for {objects}"));
@@ -102,7 +102,7 @@ impl ScanReport {
 
     /// Says how many objects have this kind of finding, without those that the API server cannot read.
     fn found_in(&self, kind: FindingKind) -> Option<String> {
-        let rows = self.groups.iter().filter(|row| row.found.contains(&kind) && !row.is_unreadable());
+        let rows = self.groups.iter().filter(|row| row.found.contains(&kind) && !row.is_undecryptable());
         let objects: u64 = rows.map(|row| row.objects).sum();
         (objects > 0).then(|| plural_is(objects, "object"))
     }

@@ -37,7 +37,8 @@ pub enum FindingKind {
     /// Its provider is in the entry that covers it, but is not the first.
     NotFirstProvider,
     /// Its key is not the primary key.
-    Stale,
+    #[serde(rename = "stale")]
+    OldKey,
 }
 
 impl FindingKind {
@@ -50,7 +51,7 @@ impl FindingKind {
         Self::UnknownKey,
         Self::DisabledKey,
         Self::NotFirstProvider,
-        Self::Stale,
+        Self::OldKey,
     ];
 
     /// Returns the name in JSON, metrics and tables.
@@ -63,7 +64,7 @@ impl FindingKind {
             Self::UnknownKey => "unknown-key",
             Self::DisabledKey => "disabled-key",
             Self::NotFirstProvider => "not-first-provider",
-            Self::Stale => "stale",
+            Self::OldKey => "stale",
         }
     }
 }
@@ -121,13 +122,13 @@ impl KnownKeys {
             WrappingKey::Foreign => None,
         };
         match key_use {
-            Some(KeyUse::Unwraps) => Some(FindingKind::Stale),
+            Some(KeyUse::Unwraps) => Some(FindingKind::OldKey),
             Some(KeyUse::Disabled) => Some(FindingKind::DisabledKey),
             Some(KeyUse::Destroyed) => Some(FindingKind::UnknownKey),
             None if provider == self.provider && self.is_whole => Some(FindingKind::UnknownKey),
-            None if provider == self.provider => Some(FindingKind::Stale),
+            None if provider == self.provider => Some(FindingKind::OldKey),
             // Any other key of claviger's may be an old key of this keyring.
-            None if !self.is_whole && key != WrappingKey::Foreign => Some(FindingKind::Stale),
+            None if !self.is_whole && key != WrappingKey::Foreign => Some(FindingKind::OldKey),
             Some(KeyUse::Primary) | None => None,
         }
     }
@@ -187,9 +188,7 @@ impl Judge {
         verdict.kinds.extend(keys.and_then(|(keys, key)| keys.judge(provider, key)));
         verdict
     }
-}
 
-impl Judge {
     /// Whether the entry that covers `resource` has new values written in plaintext.
     pub fn writes_plaintext(&self, resource: &Resource) -> bool {
         let providers = self.coverage.as_ref().and_then(|coverage| covering(coverage, resource));

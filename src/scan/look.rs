@@ -51,7 +51,7 @@ async fn hop(client: &mut Client, prefixes: &mut Prefixes) -> Result<(), EtcdErr
     Ok(())
 }
 
-/// Returns whether there are namespaces below `prefix`, which every API server makes.
+/// Whether there are namespaces below `prefix`, which every API server makes.
 ///
 /// # Errors
 /// When etcd does not answer or refuses.

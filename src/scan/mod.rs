@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Two readers, `snapshot` and `live`, hand every object to a [`object::Sink`]. The sink of `claviger scan` is the
-//! tally, which counts. Another use of the objects is another sink, and changes nothing in the readers. `lookup` reads
-//! single keys of a live etcd.
+//! tally, which counts. Another use of the objects is another sink, and changes nothing in the readers. `place` chooses
+//! the reader. `lookup` reads single keys of a live etcd.
 //!
 //! Nothing here writes, holds a key, or can decrypt: a value shows its provider and key in its prefix and its shape.
 //! Invariant: what could not be read is in the report, and makes it incomplete; nothing in the report was guessed.
@@ -30,6 +30,7 @@ pub mod needs;
 pub mod object;
 pub mod outcome;
 mod page_reader;
+pub mod place;
 mod prefixes;
 pub mod protobuf;
 pub mod report;

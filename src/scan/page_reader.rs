@@ -235,16 +235,19 @@ mod tests {
     use super::*;
     use crate::etcd::Servers;
 
+    /// Returns a reader of the etcd at `url`, which has sent nothing yet.
+    fn reader<'p>(url: &str, pages: &'p SyncSender<Result<AnsweredPage, EtcdError>>) -> PageReader<'p> {
+        let servers = Servers { urls: vec![url.to_owned()], ..Servers::default() };
+        let query = Query { from: Vec::new(), to: Vec::new(), limit: 1, revision: 7, keys_only: false };
+        let (client, pace) = (Client::new(&servers).unwrap(), Pace::default());
+        PageReader { client, query, cluster_id: 0, left: 0, counted: None, expected: 3, sent: 0, pace, pages }
+    }
+
     #[test]
     fn fewer_keys_than_were_counted_are_an_error() {
-        let servers = Servers { urls: vec!["unix:///kine.sock".to_owned()], ..Servers::default() };
         let check = |sent, counted| {
             let (sender, _receiver) = sync_channel(1);
-            let query = Query { from: Vec::new(), to: Vec::new(), limit: 1, revision: 7, keys_only: false };
-            let client = Client::new(&servers).unwrap();
-            let pace = Pace::default();
-            let reader =
-                PageReader { client, query, cluster_id: 0, left: 0, counted, expected: 3, sent, pace, pages: &sender };
+            let reader = PageReader { counted, sent, ..reader("unix:///kine.sock", &sender) };
             reader.check_count().and_then(|()| reader.check_end()).map_err(|error| error.to_string())
         };
         assert_eq!(check(3, Some(3)), Ok(()));
@@ -259,15 +262,10 @@ mod tests {
 
     #[test]
     fn keys_that_come_now_and_then_are_too_slow() {
-        let servers = Servers { urls: vec!["http://a".to_owned()], ..Servers::default() };
         let check = |waited, keys: usize, length: usize| {
             let (sender, _receiver) = sync_channel(keys);
-            let query = Query { from: Vec::new(), to: Vec::new(), limit: 1, revision: 7, keys_only: false };
-            let client = Client::new(&servers).unwrap();
             let pace = Pace { waited: Duration::from_secs(waited), bytes: 0 };
-            let (expected, counted) = (u64::MAX, None);
-            let mut reader =
-                PageReader { client, query, cluster_id: 0, left: 0, counted, expected, sent: 0, pace, pages: &sender };
+            let mut reader = PageReader { expected: u64::MAX, pace, ..reader("http://a", &sender) };
             let one = |_| KeyValue { key: b"/r/a"[..].into(), value: vec![0; length].into(), mod_revision: 1 };
             assert!(reader.send((0..keys).map(one).collect()).is_ok());
             reader.check_end().map_err(|error| error.to_string())
@@ -280,13 +278,8 @@ mod tests {
 
     #[test]
     fn no_etcd_has_more_keys_than_fit_into_its_database() {
-        let servers = Servers { urls: vec!["http://a".to_owned()], ..Servers::default() };
         let (sender, _receiver) = sync_channel(1);
-        let query = Query { from: Vec::new(), to: Vec::new(), limit: 1, revision: 7, keys_only: false };
-        let client = Client::new(&servers).unwrap();
-        let (expected, sent, pace) = (1 << 63, MOST_KEYS + 1, Pace::default());
-        let reader =
-            PageReader { client, query, cluster_id: 0, left: 0, counted: None, expected, sent, pace, pages: &sender };
+        let reader = PageReader { expected: 1 << 63, sent: MOST_KEYS + 1, ..reader("http://a", &sender) };
         let error = reader.check_end().unwrap_err().to_string();
         assert!(error.ends_with("and has sent 100000001 without an end"), "{error}");
     }

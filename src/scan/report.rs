@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{
     bolt::{BoundKey, Bounds, DamageList, PageDamage},
@@ -34,7 +34,7 @@ pub struct GroupRow {
     /// Live objects.
     pub objects: u64,
     /// Older values that are still in the database. `None` for a live etcd, which does not show them.
-    pub revisions: Option<u64>,
+    pub older_values: Option<u64>,
     /// Distinct wrapped seeds of live objects. An API server has each of them decrypted after its next start.
     pub seeds: u64,
     /// The revision at which the least recently written live object was written.
@@ -56,7 +56,7 @@ pub struct GroupRow {
     pub is_custom: bool,
     /// Older values in plaintext that should be encrypted.
     #[serde(skip)]
-    pub readable_revisions: u64,
+    pub readable_older_values: u64,
 }
 
 impl GroupRow {
@@ -65,8 +65,8 @@ impl GroupRow {
         (&self.resource, &self.provider, self.key_id.as_deref(), self.commitment.as_deref())
     }
 
-    /// Whether the API server cannot read the values: it has no provider for them, or cannot use their key.
-    pub fn is_unreadable(&self) -> bool {
+    /// Whether the API server cannot decrypt the values: it has no provider for them, or cannot use their key.
+    pub fn is_undecryptable(&self) -> bool {
         let kinds = [FindingKind::NoProvider, FindingKind::UnknownKey, FindingKind::DisabledKey];
         kinds.iter().any(|kind| self.found.contains(kind))
     }
@@ -79,7 +79,7 @@ impl GroupRow {
     }
 
     /// Whether the values are plaintext, so that anyone with access to etcd can read them.
-    pub fn is_readable(&self) -> bool {
+    pub fn is_plaintext(&self) -> bool {
         self.provider == IDENTITY
     }
 }
@@ -181,14 +181,12 @@ pub struct ScanReport {
     /// Up to 1,000 findings of each kind, in the order of their keys. `scan --list` prints all.
     pub findings: Vec<Finding>,
     /// Why something may be missing.
-    pub incomplete: Vec<String>,
+    #[serde(rename = "incomplete", serialize_with = "as_texts")]
+    pub reasons: Vec<Incomplete>,
     /// What else the operator should know.
     pub notes: Vec<String>,
     /// Whether nothing was found of live objects, and nothing is missing.
     pub clean: bool,
-    /// The reasons in `incomplete`.
-    #[serde(skip)]
-    pub reasons: Vec<Incomplete>,
 }
 
 /// One line of `scan --list`.
@@ -225,7 +223,6 @@ impl ScanReport {
     pub fn new(outcome: ScanOutcome, counts: Counts, judge: &Judge, prefix: &[u8], time: String) -> Self {
         let prefix = String::from_utf8_lossy(prefix).into_owned();
         let reasons = outcome.reasons(&prefix, counts.has_merged_groups);
-        let incomplete: Vec<String> = reasons.iter().map(ToString::to_string).collect();
         let ScanOutcome { source, overrides, damage, outside, other_prefixes, .. } = outcome;
         let has_history = source.kind == SourceKind::Snapshot;
         let mut groups: Vec<GroupRow> = counts.by_group.into_iter().map(|count| row(count, has_history)).collect();
@@ -250,19 +247,18 @@ impl ScanReport {
             history: has_history.then(|| older(&groups)),
             outside,
             other_prefixes,
-            clean: found.is_empty() && incomplete.is_empty() && !judge.writes_plaintext_secrets(),
+            clean: found.is_empty() && reasons.is_empty() && !judge.writes_plaintext_secrets(),
             groups,
             found,
             findings,
-            incomplete,
-            notes: Vec::new(),
             reasons,
+            notes: Vec::new(),
         }
     }
 
     /// Whether something is damaged or missing.
     pub fn is_incomplete(&self) -> bool {
-        !self.incomplete.is_empty() || self.found.contains_key(&FindingKind::Damaged)
+        !self.reasons.is_empty() || self.found.contains_key(&FindingKind::Damaged)
     }
 
     /// Whether the report is good news: nothing was found, nothing is missing, and no older value in the file is
@@ -283,6 +279,10 @@ impl ScanReport {
             .filter(|row| row.is_uncovered && row.objects > 0)
             .filter(|row| row.resource == "configmaps" || row.is_custom)
     }
+}
+
+fn as_texts<S: Serializer>(reasons: &[Incomplete], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(reasons.iter().map(ToString::to_string))
 }
 
 /// Returns how many findings of each kind there are.
@@ -307,16 +307,16 @@ fn findings(of_objects: BTreeMap<FindingKind, Smallest<ObjectFinding>>, damage: 
 
 fn older(rows: &[GroupRow]) -> OlderValues {
     rows.iter().fold(OlderValues::default(), |sum, row| OlderValues {
-        values: sum.values + row.revisions.unwrap_or(0),
-        readable: sum.readable + row.readable_revisions,
+        values: sum.values + row.older_values.unwrap_or(0),
+        readable: sum.readable + row.readable_older_values,
     })
 }
 
 fn readable<'r>(rows: impl Iterator<Item = &'r GroupRow>) -> ReadableCount {
     rows.fold(ReadableCount::default(), |sum, row| ReadableCount {
         objects: sum.objects + row.objects,
-        readable: sum.readable + if row.is_readable() { row.objects } else { 0 },
-        unreadable: sum.unreadable + if row.is_unreadable() { row.objects } else { 0 },
+        readable: sum.readable + if row.is_plaintext() { row.objects } else { 0 },
+        unreadable: sum.unreadable + if row.is_undecryptable() { row.objects } else { 0 },
     })
 }
 
@@ -330,7 +330,7 @@ fn row(count: GroupCount, has_history: bool) -> GroupRow {
         key_id: count.group.key_id.clone(),
         commitment: count.group.commitment.map(Commitment::to_hex),
         objects: count.objects,
-        revisions: has_history.then_some(count.revisions),
+        older_values: has_history.then_some(count.older_values),
         seeds: count.seeds,
         first_revision: count.first_revision,
         last_revision: count.last_revision,
@@ -339,7 +339,7 @@ fn row(count: GroupCount, has_history: bool) -> GroupRow {
         found: if count.objects > 0 { count.verdict.kinds } else { Vec::new() },
         is_uncovered: count.verdict.is_uncovered,
         is_custom: count.group.resource.is_custom(),
-        readable_revisions: if is_readable { count.revisions } else { 0 },
+        readable_older_values: if is_readable { count.older_values } else { 0 },
     }
 }
 

@@ -63,7 +63,7 @@ impl KeptValue {
         match self {
             Self::Copy(bytes) => Ok(bytes),
             Self::InFile(place, file) => {
-                // The scan has read as many bytes there, so the length is no more than a claim that was checked.
+                // The scan has read as many bytes there, so the length was checked.
                 room.resize(place.length, 0);
                 file.read_exact_at(room, place.start)?;
                 stored_value(room).ok_or(StoredValueError::Changed)

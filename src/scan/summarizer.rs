@@ -4,6 +4,8 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use rand::rngs::SysRng;
+
 use super::{
     fingerprint::Fingerprinter,
     group::{Group, Groups},
@@ -11,6 +13,7 @@ use super::{
     object::Summary,
     value::{Frame, Value, classify},
 };
+use crate::memory::{RandomError, fill_random};
 
 /// How many frames a summarizer remembers: one for each API server of a cluster with several.
 const FRAMES: usize = 4;
@@ -48,6 +51,16 @@ struct KnownFrame {
 }
 
 impl Summarizer {
+    /// As [`new`](Self::new), with a random key.
+    ///
+    /// # Errors
+    /// When the random source fails.
+    pub fn seeded(names: Names) -> Result<Self, RandomError> {
+        let mut random = [0; 16];
+        fill_random(&mut SysRng, &mut random)?;
+        Ok(Self::new(names, random))
+    }
+
     /// Summarizes the values of the keys below the prefix of `names`. `random` is the key of all fingerprints of this
     /// scan.
     pub fn new(names: Names, random: [u8; 16]) -> Self {

@@ -35,7 +35,7 @@ pub struct GroupCount {
     /// Live objects.
     pub objects: u64,
     /// Older values that are still in the database.
-    pub revisions: u64,
+    pub older_values: u64,
     /// Distinct wrapped seeds of live objects.
     pub seeds: u64,
     /// The revision at which the least recently written live object was written.
@@ -115,7 +115,7 @@ impl Sink for Tally<'_> {
 
     fn older(&mut self, object: &Object<'_>) -> ControlFlow<()> {
         if let Some(count) = self.count_of(object.summary.group) {
-            count.revisions += 1;
+            count.older_values += 1;
             if object.summary.damage.is_some() {
                 let group = Arc::clone(&count.group);
                 self.find(FindingKind::Damaged, object, &group, object.summary.damage);
@@ -145,7 +145,7 @@ impl<'a> Tally<'a> {
 
     /// Returns what was counted.
     pub fn finish(self) -> Counts {
-        let by_group = self.counts.into_iter().filter(|count| count.objects + count.revisions > 0).collect();
+        let by_group = self.counts.into_iter().filter(|count| count.objects + count.older_values > 0).collect();
         Counts { by_group, findings: self.findings, has_merged_groups: self.groups.is_over_full() }
     }
 
@@ -228,7 +228,7 @@ impl GroupCount {
             verdict: judge.verdict_of(&group),
             group,
             objects: 0,
-            revisions: 0,
+            older_values: 0,
             seeds: 0,
             first_revision: None,
             last_revision: None,

@@ -1,5 +1,5 @@
-//! Keys are added, promoted, disabled and destroyed by the command line under a running plugin, an API server, writers and
-//! readers.
+//! Keys are added, promoted, disabled and destroyed by the command line under a running plugin, an API server, writers
+//! and readers.
 
 use std::{
     collections::BTreeSet,
@@ -75,7 +75,7 @@ fn told(rig: &Rig, key_id: &str) -> Option<(bool, bool)> {
     let report: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
     let connections = report["plugin"]["connections"].as_array().unwrap();
     let told = connections.iter().find(|connection| connection["key_id"] == key_id)?;
-    Some((told["in_use_s"].is_u64(), told["confirmed_s"].is_u64()))
+    Some((told["in_use_s"].is_u64(), told["adopted_s"].is_u64()))
 }
 
 fn key_id(report: &str) -> String {
@@ -195,7 +195,7 @@ fn a_disabled_key_is_refused_by_name_and_reads_again_once_it_is_enabled() {
     let socket_flag = format!("--socket={}", socket.display());
     let writing = rig.plugin.claviger(&[&disable[..], &[&etcd, &socket_flag]].concat()).unwrap_err().to_string();
     assert!(writing.contains("an API server that has lost its plugin may write under another key for "), "{writing}");
-    // Whoever forgets the socket is not believed that no API server is connected.
+    // Without the socket, the command does not believe that no API server is connected.
     let elsewhere = rig.plugin.claviger(&[&disable[..], &[&etcd]].concat()).unwrap_err().to_string();
     let expected = "which may still be in use: a plugin serves from this state directory, and not at unix:///run/claviger/kms.sock";
     assert!(elsewhere.contains(expected), "{elsewhere}");

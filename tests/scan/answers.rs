@@ -31,7 +31,7 @@ pub(super) struct Row {
     pub(super) provider: String,
     pub(super) key_id: Option<String>,
     pub(super) objects: u64,
-    pub(super) revisions: Option<u64>,
+    pub(super) older_values: Option<u64>,
     pub(super) seeds: u64,
     pub(super) first_revision: Option<u64>,
     pub(super) last_revision: Option<u64>,
@@ -47,7 +47,7 @@ impl Row {
             provider: line.provider.clone(),
             key_id: line.key_id.clone(),
             objects: 0,
-            revisions: Some(0),
+            older_values: Some(0),
             seeds: 0,
             first_revision: None,
             last_revision: None,
@@ -114,13 +114,14 @@ impl Scanned {
         if !history {
             rows.retain(|row| row.objects > 0);
             for row in &mut rows {
-                row.revisions = None;
+                row.older_values = None;
             }
         }
         assert_eq!(self.report.rows(), rows, "{context}");
         let found = truth.found(history);
         assert_eq!(self.report.found(), found, "{context}");
-        // Whether a wrong prefix has no keys, or a right one has none any more, only its deletions tell, until they are compacted.
+        // Whether a wrong prefix has no keys, or a right one has none any more, only its deletions tell, until they are
+        // compacted.
         let is_unused = if history {
             truth.rows().is_empty() && truth.outside() > 0 && !self.report.incomplete().is_empty()
         } else {

@@ -1,5 +1,5 @@
-//! Scans what real API servers wrote under every provider that Kubernetes has. Compares the reports with etcd's own bytes,
-//! with what was written, and with what an API server reads and rewrites.
+//! Scans what real API servers wrote under every provider that Kubernetes has. Compares the reports with etcd's own
+//! bytes, with what was written, and with what an API server reads and rewrites.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,7 +53,7 @@ type Group = (String, String, Option<String>);
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counts {
     objects: u64,
-    revisions: u64,
+    older_values: u64,
     seeds: u64,
 }
 
@@ -70,7 +70,7 @@ impl Past {
             let group = |under: &Under| (resource(key), under.provider.clone(), under.key_id.clone());
             let (last, before) = writes.split_last().unwrap();
             for under in before.iter().flatten() {
-                counts.entry(group(under)).or_default().revisions += 1;
+                counts.entry(group(under)).or_default().older_values += 1;
             }
             if let Some(under) = last {
                 let counts = counts.entry(group(under)).or_default();
@@ -84,7 +84,7 @@ impl Past {
             let group = |stored: &Stored| (resource(key), stored.under().0, stored.under().1);
             counts.entry(group(&self.stored[key])).or_default().objects += 1;
             for stored in before {
-                counts.entry(group(stored)).or_default().revisions += 1;
+                counts.entry(group(stored)).or_default().older_values += 1;
             }
         }
         counts
@@ -108,8 +108,8 @@ fn counted(report: &Value) -> BTreeMap<Group, Counts> {
     let number = |row: &Value, field: &str| row[field].as_u64().unwrap();
     rows.map(|row| {
         let group = (text(&row["resource"]), text(&row["provider"]), row["key_id"].as_str().map(str::to_owned));
-        let [objects, revisions, seeds] = ["objects", "revisions", "seeds"].map(|field| number(row, field));
-        (group, Counts { objects, revisions, seeds })
+        let [objects, older_values, seeds] = ["objects", "older_values", "seeds"].map(|field| number(row, field));
+        (group, Counts { objects, older_values, seeds })
     })
     .collect()
 }
@@ -159,7 +159,7 @@ fn rows_count_objects_older_values_and_seeds() {
         let mut rows = report["groups"].as_array().unwrap().clone();
         rows.retain(|row| row["objects"] != 0);
         for row in &mut rows {
-            row["revisions"] = json!(null);
+            row["older_values"] = json!(null);
         }
         rows
     };

@@ -40,8 +40,8 @@ fn fill(text: &str) -> String {
     .fold(text.to_owned(), |text, (word, value)| text.replace(word, value))
 }
 
-/// Asserts that an API server writes all that it writes by the first provider that claviger sees for it, and what is plaintext
-/// because nothing covers it.
+/// Asserts that an API server writes all that it writes by the first provider that claviger sees for it, and what is
+/// plaintext because nothing covers it.
 fn is_covered_as_by_an_api_server(configuration: &str) {
     is_covered_as_by(configuration, &["ranges"], |_, options| options);
 }
@@ -167,8 +167,8 @@ fn everything_is_covered_by_one_wildcard_but_what_an_api_server_keeps_for_itself
     is_covered_as_by(&document.to_string(), &["masterleases", "peerserverleases", "ranges"], with_bookkeeping);
 }
 
-/// The other kind, a mark at the beginning, comments, other documents behind it, texts that look like something else; and of the
-/// first entry's keys one with a colon in its name, and a secret in lines whose last bits say nothing.
+/// The other kind, a mark at the beginning, comments, other documents after it, texts that look like something else;
+/// and of the first entry's keys one with a colon in its name, and a secret in lines whose last bits say nothing.
 #[test]
 fn a_file_is_read_as_an_api_server_reads_it() {
     let (lines, last) = (&SECRET[..SECRET.len() - 2], "F=");
@@ -255,8 +255,8 @@ const WRONG_RESOURCES: [(&str, &str); 18] = [
     ("[{resources: [1], providers: [CBC]}]", "line 3, column 26: not what is expected there"),
 ];
 
-/// What is wrong with a provider of the first entry, and what claviger says of it; all behind `resources[0].providers[0]`, but for
-/// what begins with `line`.
+/// What is wrong with a provider of the first entry, and what claviger says of it; all behind
+/// `resources[0].providers[0]`, but for what begins with `line`.
 const WRONG_PROVIDERS: [(&str, &str); 40] = [
     ("{}", ": names no provider, expected one of kms, aesgcm, aescbc, secretbox and identity"),
     ("{identity: }", ": names no provider, expected one of kms, aesgcm, aescbc, secretbox and identity"),

@@ -1,8 +1,9 @@
-//! A database that etcd has written, damaged in every way: a scan reports the undamaged rest truly, and names what it could not read.
+//! A database that etcd has written, damaged in every way: a scan reports the undamaged rest truly, and names what it
+//! could not read.
 //!
-//! Every page is overwritten, the file is cut at every page, and bits are flipped. Of a damaged file a scan either reports
-//! the same as of the whole one, or it ends with 7 and names what it could not read. If it does not report a key, or reports an earlier
-//! value of it, then the key was changed last in a range of revisions that the report names.
+//! Every page is overwritten, the file is cut at every page, and bits are flipped. Of a damaged file a scan either
+//! reports the same as of the whole one, or it ends with 7 and names what it could not read. If it does not report a
+//! key, or reports an earlier value of it, then the key was changed last in a range of revisions that the report names.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -341,7 +342,8 @@ fn whatever_page_is_overwritten_the_rest_is_reported_and_the_page_is_named() {
     }
     // The topmost page has no page beside it to compare its keys with.
     let is_top = |page| matches!(pages.of(page), Use::Key { is_top: true, .. });
-    // A free page may hold what once was at this very place inside of a value: then nothing but a digest tells the two apart.
+    // A free page may hold what once was at this very place inside of a value: then nothing but a digest tells the two
+    // apart.
     let is_inside = |page| matches!(pages.of(page), Use::Key { head, .. } if head != page);
     let may_be_older = |page, filler: &Filler| {
         is_inside(page) && matches!(filler, Filler::Page(other) if pages.of(*other) == Use::Free)
@@ -439,7 +441,8 @@ fn a_page_that_counts_too_few_elements_is_not_read() {
     });
 }
 
-/// Without a digest nobody can tell a key or value with another bit from one without; but no more than this one is affected.
+/// Without a digest nobody can tell a key or value with another bit from one without; but no more than this one is
+/// affected.
 #[test]
 fn whatever_bit_flips_a_scan_ends_and_the_digest_tells() {
     let mut chance = Chance(43);

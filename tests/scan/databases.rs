@@ -1,6 +1,6 @@
-//! Databases that real etcds of each version have made by every operation that changes a key. Each is scanned after each
-//! operation: from a snapshot, from the file of a stopped or killed member, and live. The reports are compared with
-//! etcdctl, with etcdutl, and with what was written.
+//! Databases that real etcds of each version have made by every operation that changes a key. Each is scanned after
+//! each operation: from a snapshot, from the file of a stopped or killed member, and live. The reports are compared
+//! with etcdctl, with etcdutl, and with what was written.
 
 use std::{collections::BTreeMap, fs, path::Path, thread, time::Duration};
 
@@ -191,8 +191,8 @@ impl Rig {
         let status = self.status(snapshot);
         let truth = &self.store.truth;
         let keys = match self.version {
-            // Every record of every bucket; those of others than keys are the same ones as before, plus leases, plus two
-            // numbers about compaction, and deletions.
+            // Every record of every bucket; those of others than keys are the same ones as before, plus leases, plus
+            // two numbers about compaction, and deletions.
             EtcdVersion::V3_5 => {
                 let deleted = truth.changes.iter().filter(|change| change.value.is_none()).count();
                 let others = self.base + self.store.leases + if truth.compacted.is_some() { 2 } else { 0 };
@@ -233,8 +233,8 @@ impl Rig {
         assert_eq!(scanned.report.revision(), self.store.revision + by, "{context}");
     }
 
-    /// Kills etcd while it is written to. Its file lags behind what it said was written: that is told by an etcd which
-    /// has nothing but the file.
+    /// Kills etcd while it is written to. Its file lacks some of what it said was written. An etcd that has only the
+    /// file shows what is in it.
     fn kill(&mut self, round: &str) {
         let context = format!("etcd {}, {round}", self.version.minor());
         let Self { etcd, store, chance, .. } = self;
@@ -277,7 +277,7 @@ fn last(truth: &Truth) -> u64 {
 
 /// All values below the prefix and outside, older ones included.
 fn counted(scanned: &Scanned) -> u64 {
-    let rows = scanned.report.rows().into_iter().map(|row| row.objects + row.revisions.unwrap());
+    let rows = scanned.report.rows().into_iter().map(|row| row.objects + row.older_values.unwrap());
     rows.sum::<u64>() + scanned.report.0["outside"].as_u64().unwrap()
 }
 

@@ -1,5 +1,5 @@
-//! Files that are not scanned, or not as they are: those of running members, snapshots that are not whole, and what is no
-//! database.
+//! Files that are not scanned, or not as they are: those of running members, snapshots that are not whole, and what is
+//! no database.
 
 use std::{
     fs,
@@ -63,7 +63,7 @@ fn a_running_members_file_is_refused_and_etcd_goes_on() {
     assert_eq!(answer.code, 1, "a Secret in plaintext: {}", answer.stdout);
 }
 
-/// Whoever reads the list reads on only after etcd has started: the scan is in the middle of the file until then.
+/// The reader of the list pauses until etcd has started. Until then the scan is in the middle of the file.
 #[test]
 fn an_etcd_starts_while_its_file_is_scanned_and_the_scan_says_that_it_changed() {
     let run = Run::new().unwrap();
@@ -115,7 +115,7 @@ fn a_snapshot_that_is_not_whole_is_read_and_said_to_be_not() {
     let cases: [(&str, Vec<u8>, &[&str]); 3] = [
         ("a bit of the digest", flipped(snapshot.len() - 1), &[DIGEST]),
         ("a bit of a page's unused end", flipped(value), &[DIGEST]),
-        ("a sector behind it", more, &[DIGEST]),
+        ("a sector after it", more, &[DIGEST]),
     ];
     for (case, bytes, expected) in cases {
         fs::write(&file, bytes).unwrap();

@@ -71,7 +71,8 @@ pub(super) struct History {
     pub(super) run: Run,
 }
 
-/// The provider of each part of the history, in their order; each but the first is a provider of an EncryptionConfiguration.
+/// The provider of each part of the history, in their order; each but the first is a provider of an
+/// EncryptionConfiguration.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Identity,
@@ -194,8 +195,8 @@ impl History {
         self.write_objects(Identity, &[WIDGETS]);
     }
 
-    /// A second seed under the first key of claviger's, and custom resources under a configuration that has forgotten most
-    /// providers.
+    /// A second seed under the first key of claviger's, and custom resources under a configuration that has forgotten
+    /// most providers.
     fn forget_and_remember(&mut self) {
         self.restart(&[(&[SECRETS, CONFIG_MAPS], &Claviger.and_earlier()), (&[WIDGETS], &[Secretbox, Gcm])]);
         self.write_objects(Claviger, &[SECRETS, CONFIG_MAPS]);

@@ -1,5 +1,5 @@
-//! kine, which serves etcd's API from an SQL database at a Unix socket: k3s, k0s and MicroK8s have it. A scan of it must say what a
-//! scan of an etcd with the same objects says.
+//! kine, which serves etcd's API from an SQL database at a Unix socket: k3s, k0s and MicroK8s have it. A scan of it
+//! must say what a scan of an etcd with the same objects says.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -196,7 +196,8 @@ fn kine_over_postgresql_has_what_etcd_has() {
 /// Secrets, and bytes of each. The first page has 500 of them.
 const LARGE: (usize, usize) = (1500, 40_000);
 
-/// In the middle of the first page. The rest comes as one stream, which SQLite reads from a state that no compaction changes.
+/// In the middle of the first page. The rest comes as one stream, which SQLite reads from a state that no compaction
+/// changes.
 const MIDDLE: usize = 8 << 20;
 
 /// The first page is read at one revision, and then kine forgets that revision.

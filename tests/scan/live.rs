@@ -1,5 +1,5 @@
-//! A live etcd: over TLS and by what a static pod says, from whichever endpoint answers, and at one revision for as long as
-//! etcd has it.
+//! A live etcd: over TLS and by what a static pod says, from whichever endpoint answers, and at one revision for as
+//! long as etcd has it.
 
 use std::{
     collections::BTreeSet,
@@ -55,7 +55,7 @@ fn fill_many(store: &mut Store, secrets: usize) {
     fill_with(store, secrets, 160);
 }
 
-/// So many Secrets, of which so many bytes are encrypted data.
+/// Writes so many Secrets, each with so many bytes of encrypted data.
 fn fill_with(store: &mut Store, secrets: usize, length: usize) {
     let mut chance = Chance(5);
     let value = Stored::kms_v2("claviger", "k1", b"seed", length, &mut chance);
@@ -212,7 +212,7 @@ fn whichever_endpoint_answers_is_read_below_its_prefix_and_refusals_are_reported
     );
 }
 
-/// Answers come in pages, of which the second one is held up here.
+/// Answers come in pages. The proxy delays the second one.
 const SECOND_PAGE: usize = 1 << 20;
 
 /// Secrets, and bytes of each: more than is under way of a stream when it is held up, and than is read in two pages.
@@ -221,7 +221,8 @@ const LARGE: (usize, usize) = (11_000, 5000);
 /// In the middle of the second page, or of the stream.
 const MIDDLE: usize = 8 << 20;
 
-/// A revision that is compacted in the middle of a scan cannot be read any more: in pages (3.6), and in one stream (3.7).
+/// A revision that is compacted in the middle of a scan cannot be read any more: in pages (3.6), and in one stream
+/// (3.7).
 #[test]
 fn a_scan_goes_on_at_a_later_revision_if_etcd_compacts_its_own_and_says_so() {
     for version in [EtcdVersion::V3_6, EtcdVersion::V3_7] {
@@ -310,8 +311,8 @@ fn a_scan_goes_on_with_another_endpoint_of_the_same_cluster_only() {
     assert_eq!(mixed.complaint(), message);
 }
 
-/// The first page has small values only, so it does not predict the size of the later ones: 80 MiB of values that an answer cannot hold
-/// together, then values of which an answer can hold only one.
+/// The first page has small values only, so it does not predict the size of the later ones: 80 MiB of values that an
+/// answer cannot hold together, then values that fill an answer alone.
 #[test]
 fn values_however_large_are_read_in_parts() {
     let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
@@ -374,7 +375,7 @@ fn a_long_scan_says_how_far_it_is_unless_it_is_to_be_quiet() {
         (proxy, child)
     };
     let all = [live(&[]), live(&["--quiet"]), live(&["--output", "json"])];
-    // Whoever reads these lists begins late.
+    // The readers of these lists begin late.
     let file = |flags: &[&str]| spawn(&[&["scan", "--list", "--snapshot", snapshot.to_str().unwrap()], flags].concat());
     let (listed, quiet) = (file(&[]), file(&["--quiet"]));
     all.iter().for_each(|(proxy, _)| proxy.wait_until_held());
@@ -404,7 +405,7 @@ fn stderr(child: Child) -> String {
     stderr
 }
 
-/// Whoever can write to etcd must not reach the terminal of who looks at it.
+/// Someone who can write to etcd must not reach the terminal of an operator.
 #[test]
 fn a_key_that_no_api_server_writes_does_not_paint_the_terminal() {
     let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());

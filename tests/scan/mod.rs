@@ -1,4 +1,5 @@
-//! Compares `claviger scan` with what real etcds write, and with what real API servers wrote, read, rewrote and refused.
+//! Compares `claviger scan` with what real etcds write, and with what real API servers wrote, read, rewrote and
+//! refused.
 //!
 //! ```text
 //! databases, damage, files, kine, live, providers -> truth -> values, writer, answers;   live -> proxy, scanned;   damage -> pages

@@ -121,7 +121,8 @@ impl Served {
         }
     }
 
-    /// Asserts that what lies at any of the paths is named as the API server names it, and is known to be of that group.
+    /// Asserts that what lies at any of the paths is named as the API server names it, and is known to be of that
+    /// group.
     fn assert_that_whatever_may_come_is_named(&self) {
         let config = self.run.path("all-groups.yaml");
         fs::write(&config, all_groups(&self.paths)).unwrap();

@@ -19,7 +19,7 @@ pub(super) enum Use {
     Free,
     /// The tree that names all buckets.
     Root,
-    /// The bucket of keys; `head` is where the page begins that this one is a part of, and `is_top` whether it is the first one.
+    /// The bucket of keys; `head` is the first page of its run, and `is_top` says whether the tree begins there.
     Key { head: u64, is_top: bool },
     /// Another bucket.
     Other,

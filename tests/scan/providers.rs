@@ -1,4 +1,5 @@
-//! Which key a value is under, whatever its provider is called: two providers may share one socket, and a provider may be renamed.
+//! Which key a value is under, whatever its provider is called: two providers may share one socket, and a provider may
+//! be renamed.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -41,7 +42,8 @@ impl Site {
         Self { keys: keys.collect(), store: Store::new(&url), url, sandbox, _etcd: etcd, _run: run }
     }
 
-    /// Writes a Secret under a provider, with a key_id, and a seed that is under the key of another key_id or under none.
+    /// Writes a Secret under a provider, with a key_id, and a seed that is under the key of another key_id or under
+    /// none.
     fn put(&mut self, name: &str, provider: &str, key_id: &str, under: Option<&str>) {
         let mut chance = Chance(7);
         let seed = under.map_or_else(|| b"a seed of another plugin".to_vec(), |under| seed_under(under, &mut chance));

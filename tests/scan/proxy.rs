@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-/// Whoever waits longer hangs.
+/// A client that waits longer hangs.
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// What happens when the bytes have passed.

@@ -68,8 +68,8 @@ impl Scan {
         Scanned { exit: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// Runs it and returns the report, which has to be complete. The exit code has to be 0 if and only if the report is clean and the
-    /// file has no older value that should be encrypted.
+    /// Runs it and returns the report, which has to be complete. The exit code has to be 0 if and only if the report is
+    /// clean and the file has no older value that should be encrypted.
     pub(super) fn report(self) -> Value {
         let scanned = self.run();
         let report: Value = serde_json::from_str(&scanned.stdout).unwrap_or_else(|_| panic!("{scanned:?}"));

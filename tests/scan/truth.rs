@@ -1,4 +1,5 @@
-//! What an etcd has, kept beside it by who writes to it: every change that is not compacted yet, and what a scan should say.
+//! What an etcd has, kept beside it by who writes to it: every change that is not compacted yet, and what a scan should
+//! say.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -129,7 +130,7 @@ impl Truth {
             let group = (line.resource.clone(), line.provider.clone(), line.key_id.clone());
             let (row, seeds) = rows.entry(group).or_insert_with(|| (Row::of(&line), BTreeSet::new()));
             if newest[&*change.key].revision != change.revision {
-                row.revisions = row.revisions.map(|older| older + 1);
+                row.older_values = row.older_values.map(|older| older + 1);
                 continue;
             }
             row.objects += 1;
@@ -274,7 +275,7 @@ impl Store {
         self.noted(revision);
     }
 
-    /// Ends a lease, of which these are the keys.
+    /// Ends a lease, which has these keys.
     pub(super) fn revoke(&mut self, lease: i64, keys: &[String]) {
         self.forget(|key| keys.iter().any(|one| one == key));
         let revision = self.writer.revoke(lease);

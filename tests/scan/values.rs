@@ -1,5 +1,5 @@
-//! Values that etcd may contain, made by hand in the shape of every provider and encoding, and what a scan should report
-//! of each.
+//! Values that etcd may contain, made by hand in the shape of every provider and encoding, and what a scan should
+//! report of each.
 
 use prost::Message;
 

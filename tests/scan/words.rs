@@ -1,4 +1,5 @@
-//! What an operator reads: whether the first sentence, the colour, the exit code and the hints agree, and whether a hint can be pasted.
+//! What an operator reads: whether the first sentence, the colour, the exit code and the hints agree, and whether a
+//! hint can be pasted.
 
 use std::{
     fs,

@@ -118,7 +118,7 @@ impl DecryptReport {
         let none = if self.objects == 0 { ": nothing was written" } else { "" };
         let mut lines = vec![format!("{} decrypted to {}{none}", counted_u64(self.objects, "object"), self.to)];
         if self.unauthenticated > 0 {
-            let whose = "whoever can write to etcd may have written or changed them";
+            let whose = "anyone who can write to etcd may have written or changed them";
             lines.push(format!("{} of them in plaintext or under aescbc: {whose}", self.unauthenticated));
         }
         if self.unopened > 0 {

@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use rand::rngs::SysRng;
-
 use super::{
     super::{
         Format, Global,
@@ -13,7 +11,7 @@ use super::{
         files::{read_text, wrong},
         given::quoted,
         output,
-        progress::Meter,
+        scanning::{nowhere, read_place},
     },
     args::DecryptArgs,
     report::DecryptReport,
@@ -22,15 +20,12 @@ use super::{
 use crate::{
     apiserver::coverage::{CONFIG_MAX, KmsV1, local_keys},
     audit, hardening,
-    memory::fill_random,
     recover::{Form, OpenedPart, RecoveryJob, RecoverySink, Selection, ValueKeys, recover},
     scan::{
-        live,
         lookup::lookup,
         names::Names,
-        needs::ScanPlace,
         outcome::{Incomplete, ScanOutcome},
-        snapshot::{self, Options},
+        place::ScanPlace,
         summarizer::Summarizer,
     },
 };
@@ -82,12 +77,7 @@ fn places(args: &DecryptArgs, declared: &Declared) -> Result<Vec<ScanPlace>, Fai
     if let Some(file) = &args.snapshot {
         return Ok(vec![ScanPlace::Snapshot(file.clone())]);
     }
-    let places = declared.places().ok_or_else(|| {
-        let message = "no option says where etcd is";
-        let hint = "give --snapshot FILE, --etcd-servers URL, --apiserver-manifest FILE, or --apiserver-process";
-        Failure::new(Exit::Usage, &message, hint.to_owned())
-    })?;
-    Ok(places.into_iter().map(|(place, _)| place).collect())
+    declared.places().ok_or_else(|| nowhere(&[]))
 }
 
 /// Returns the EncryptionConfiguration with the keys of other providers. That of this node says nothing about a
@@ -121,9 +111,7 @@ impl Decryption<'_> {
     /// Opens the chosen objects in all places, and writes them.
     fn run(self, mut target: ObjectTarget, mut report: DecryptReport) -> Result<DecryptReport, Failure> {
         let Self { places, names, selection, keys, form, global } = self;
-        let mut random = [0; 16];
-        fill_random(&mut SysRng, &mut random)?;
-        let summarizer = Summarizer::new(names, random);
+        let summarizer = Summarizer::seeded(names)?;
         let take = |part: OpenedPart| {
             target.write(&part)?;
             report.wrote(&part.objects);
@@ -161,22 +149,11 @@ fn scan_all(
     sink: &mut RecoverySink,
     global: &Global,
 ) -> Result<Vec<ScanOutcome>, Failure> {
-    let is_shown = !global.quiet && global.output == Format::Text;
     let mut outcomes = Vec::new();
     for place in places {
         let outcome = match (place, keys) {
-            (ScanPlace::Snapshot(file), _) => {
-                let length = file.metadata().map_or(0, |metadata| metadata.len());
-                let mut bar = Meter::bytes(is_shown, length);
-                let mut progress = |done, of| bar.share(done, of);
-                let options = Options { digest: false, progress: &mut progress };
-                snapshot::scan(file, summarizer, sink, options).map_err(|error| Failure::snapshot(&error, file))?
-            }
             (ScanPlace::Etcd(servers), Some(keys)) => lookup(servers, keys, summarizer.clone(), sink)?,
-            (ScanPlace::Etcd(servers), None) => {
-                let mut bar = Meter::objects(is_shown);
-                live::scan(servers, summarizer.clone(), sink, &mut |done, of| bar.of(done, of))?
-            }
+            _ => read_place(place, summarizer, sink, false, global)?,
         };
         let is_ended = outcome.incomplete.contains(&Incomplete::Ended);
         outcomes.push(outcome);

@@ -2,8 +2,6 @@
 //!
 //! The hint is separate data. It is made here and in the files beside this one, from the type of the error.
 
-#[cfg(feature = "scan")]
-use std::path::Path;
 use std::{
     error::Error,
     fmt::Display,
@@ -14,15 +12,11 @@ use std::{
 use clap::builder::styling;
 use serde::Serialize;
 
-#[cfg(feature = "scan")]
-use super::scan::snapshot;
 use super::{
     super::arguments::{Format, Global},
     exit::{Exit, Explain, Explanation},
     files::export,
 };
-#[cfg(feature = "scan")]
-use crate::scan::snapshot::SnapshotError;
 use crate::{
     durable::DurableError,
     root::{RootError, SlotError},
@@ -106,12 +100,6 @@ impl Failure {
     /// Returns a file outside of the state directory, such as a backup, that cannot be written.
     pub(in crate::cli) fn export(error: &DurableError) -> Self {
         Self::explained(error, export(error))
-    }
-
-    /// Returns a snapshot that cannot be scanned.
-    #[cfg(feature = "scan")]
-    pub(in crate::cli) fn snapshot(error: &SnapshotError, file: &Path) -> Self {
-        Self::explained(&format!("{}: {error}", file.display()), snapshot(error, file))
     }
 
     /// Returns the exit code.

@@ -15,16 +15,24 @@ use crate::apiclient::AccessError;
 use crate::{
     etcd::{EtcdError, ServersError},
     proof::{ReadReportError, WriteReportError},
-    scan::{live::LiveError, needs::NeedsError, snapshot::SnapshotError},
+    scan::{live::LiveError, needs::NeedsError, place::ScanPlaceError, snapshot::SnapshotError},
     text::TextError,
 };
 
 impl Explain for NeedsError {
     fn explain(&self) -> Explanation {
         match self {
+            Self::Scan(error) => error.explain(),
+            Self::Random(error) => error.explain(),
+        }
+    }
+}
+
+impl Explain for ScanPlaceError {
+    fn explain(&self) -> Explanation {
+        match self {
             Self::Snapshot { file, source } => snapshot(source, file),
             Self::Live(error) => error.explain(),
-            Self::Random(error) => error.explain(),
         }
     }
 }
@@ -76,7 +84,7 @@ impl Explain for AccessError {
 }
 
 /// Returns the hint for the snapshot `file`.
-pub(super) fn snapshot(error: &SnapshotError, file: &Path) -> Explanation {
+fn snapshot(error: &SnapshotError, file: &Path) -> Explanation {
     match error {
         SnapshotError::Running => with(
             Exit::Refused,

@@ -39,7 +39,7 @@ impl Obstacles {
         let has = |kind: FindingKind| u64::from(kinds.contains(&kind)) * objects;
         let unreadable =
             [FindingKind::Damaged, FindingKind::NoProvider, FindingKind::UnknownKey, FindingKind::DisabledKey];
-        self.under_other_keys += has(FindingKind::Stale);
+        self.under_other_keys += has(FindingKind::OldKey);
         self.unreadable += unreadable.into_iter().map(has).max().unwrap_or(0);
         self.uncovered += has(FindingKind::Plaintext);
     }
@@ -102,7 +102,7 @@ impl Census {
         let (mut in_need, mut events, mut to_plaintext) = (0, 0, Vec::new());
         let mut obstacles = Obstacles::default();
         for count in counts.by_group.iter().filter(|count| count.objects > 0) {
-            if count.verdict.kinds.contains(&FindingKind::Stale) {
+            if count.verdict.kinds.contains(&FindingKind::OldKey) {
                 in_need += count.objects;
             }
             if !is_event(count) {
@@ -150,7 +150,7 @@ impl Census {
         self.report.found.is_empty() && !self.is_incomplete()
     }
 
-    /// Whether something was not read. A damaged value was.
+    /// Whether something could not be read. Damaged values do not count: they were read.
     pub(in crate::cli) fn is_incomplete(&self) -> bool {
         !self.report.reasons.is_empty()
     }

@@ -115,7 +115,7 @@ mod tests {
             reason: None,
             api_server: None,
             resources: Vec::new(),
-            found: BTreeMap::from([(FindingKind::Stale, 3)]),
+            found: BTreeMap::from([(FindingKind::OldKey, 3)]),
             revision: 9,
             sweeps,
             written: 60,

@@ -2,19 +2,17 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use rand::rngs::SysRng;
 use tokio::{runtime::Runtime, time::Instant};
 
 use crate::{
     apiclient::ApiClient,
     etcd::Servers,
-    memory::fill_random,
     reencrypt::{BATCH, Patience, RequestPace, StaleScan, Sweep, SweepEnd, SweepOutcome},
-    scan::{names::Names, needs::ScanPlace, summarizer::Summarizer},
+    scan::{names::Names, place::ScanPlace, summarizer::Summarizer},
 };
 
 use super::{
-    super::{Format, Global, failure::Failure, interrupt::Interrupt, output, progress::Meter, scanning::ScanInput},
+    super::{Global, failure::Failure, interrupt::Interrupt, output, progress::Meter, scanning::ScanInput},
     args::Rate,
     census::Census,
 };
@@ -70,7 +68,7 @@ impl Sweeping<'_> {
         Ok(rounds)
     }
 
-    /// Whether another sweep would do nothing that this one did not do.
+    /// Whether another sweep would achieve nothing.
     fn is_over(&self, outcome: &SweepOutcome, census: &Census) -> bool {
         let has_ended_early = outcome.end != SweepEnd::Tried;
         let did_nothing = outcome.written + outcome.unchanged == 0;
@@ -78,9 +76,7 @@ impl Sweeping<'_> {
     }
 
     fn sweep(&self, census: &Census) -> Result<SweepOutcome, Failure> {
-        let mut random = [0; 16];
-        fill_random(&mut SysRng, &mut random)?;
-        let summarizer = Summarizer::new(Names::new(&self.input.prefix), random);
+        let summarizer = Summarizer::seeded(Names::new(&self.input.prefix))?;
         let places: Vec<Servers> = self.input.places.iter().filter_map(live).collect();
         let scan = StaleScan {
             places: &places,
@@ -89,8 +85,7 @@ impl Sweeping<'_> {
             left: self.left,
             summarizer: &summarizer,
         };
-        let is_shown = !self.global.quiet && self.global.output == Format::Text;
-        let mut bar = Meter::objects(is_shown);
+        let mut bar = Meter::objects(self.global.is_for_people());
         let (total, mut has_told) = (census.count(), false);
         let mut progress = |outcome: &SweepOutcome| {
             if outcome.is_awaiting_adoption && !std::mem::replace(&mut has_told, true) {

@@ -27,7 +27,7 @@ use super::{
         runtime::event_loop,
         scanning::{
             HintContext, KeyFlags, ScanInput, ScanKeys, SeenProviders, etcdctl, hint_about, hints as scan_hints,
-            primary_key,
+            primary_key, unconfigured,
         },
     },
     args::ReencryptArgs,
@@ -129,12 +129,7 @@ fn input(args: &mut ReencryptArgs, global: &Global) -> Result<(ScanInput, String
 
 /// Checks that it is known which objects are stale.
 fn check(input: &ScanInput, config: &Config) -> Result<(), Failure> {
-    let Some(coverage) = &input.judge.coverage else {
-        let message =
-            "no option says where the EncryptionConfiguration is, so it is not known what has to be encrypted";
-        let hint = "give --encryption-config FILE, --apiserver-manifest FILE, or --apiserver-process";
-        return Err(Failure::new(Exit::Usage, &message, hint.to_owned()));
-    };
+    let coverage = input.judge.coverage.as_ref().ok_or_else(unconfigured)?;
     let provider = format!("kms:v2:{}", config.provider_name);
     if input.judge.keys.is_none() && coverage.is_written_by(&provider) {
         let message = format!(

@@ -150,7 +150,7 @@ fn failures(report: &ReencryptReport, kind: FailureKind, count: u64) -> String {
     lines.join("\n")
 }
 
-/// Names damaged values. Of a damaged page, a scan does not know which objects were on it.
+/// Names damaged values. A scan cannot name the objects of a damaged page.
 fn damaged(keys: &[String]) -> Option<String> {
     let first = format!("damaged ({}): the API server cannot decrypt these values", Count(keys.len() as u64));
     let named = keys.iter().take(NAMED).map(|key| format!("  {}", escape::line(key)));

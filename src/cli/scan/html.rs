@@ -13,7 +13,7 @@ use super::{
 pub(super) fn page(report: &ScanReport, hints: &[String]) -> String {
     let body = html! {
         (facts(report))
-        @if !report.incomplete.is_empty() { (incomplete(report)) }
+        @if !report.reasons.is_empty() { (incomplete(report)) }
         h2 { "Coverage by resource and key" }
         (picture(report))
         @if !report.found.is_empty() { h2 { "What was found" } (found(report)) }
@@ -79,7 +79,7 @@ fn incomplete(report: &ScanReport) -> Markup {
     html! {
         div.box {
             b.bad { "This report is incomplete." }
-            ul { @for reason in &report.incomplete { li { (reason) } } }
+            ul { @for reason in &report.reasons { li { (reason) } } }
         }
     }
 }
@@ -131,7 +131,7 @@ fn table(report: &ScanReport) -> Markup {
                     td { (row.resource) }
                     td { (row.provider) @if let Some(key_id) = &row.key_id { br; code { (key_id) } } }
                     td.n { (Count(row.objects)) }
-                    td.n { @match row.revisions { Some(count) => (Count(count)), None => "–" } }
+                    td.n { @match row.older_values { Some(count) => (Count(count)), None => "–" } }
                     td.n { @if row.seeds > 0 { (Count(row.seeds)) } }
                     td.n { @if let Some(revision) = row.first_revision { (revision) } }
                     td.n { @if let Some(revision) = row.last_revision { (revision) } }

@@ -35,7 +35,7 @@ struct KindLabels {
 /// Never in practice, because the text is written to memory.
 pub(super) fn text(report: &ScanReport) -> Result<String, Failure> {
     let mut registry = Registry::with_prefix("claviger_scan");
-    let (objects, revisions, seeds) =
+    let (objects, older_values, seeds) =
         (Family::<GroupLabels, Number>::default(), Family::default(), Family::<GroupLabels, Number>::default());
     for row in &report.groups {
         let labels = GroupLabels {
@@ -47,8 +47,8 @@ pub(super) fn text(report: &ScanReport) -> Result<String, Failure> {
         // sees are escaped, and the encoder escapes the backslash again, as the format demands.
         objects.get_or_create(&labels).inc_by(row.objects);
         seeds.get_or_create(&labels).inc_by(row.seeds);
-        if let Some(count) = row.revisions {
-            Family::<GroupLabels, Number>::get_or_create(&revisions, &labels).inc_by(count);
+        if let Some(count) = row.older_values {
+            Family::<GroupLabels, Number>::get_or_create(&older_values, &labels).inc_by(count);
         }
     }
     let found = Family::<KindLabels, Number>::default();
@@ -56,7 +56,7 @@ pub(super) fn text(report: &ScanReport) -> Result<String, Failure> {
         found.get_or_create(&KindLabels { kind: kind.as_str() }).set(report.found.get(&kind).copied().unwrap_or(0));
     }
     registry.register("objects", "Live objects", objects);
-    registry.register("revisions", "Older values that are still in the database", revisions);
+    registry.register("older_values", "Older values that are still in the database", older_values);
     registry.register("seeds", "Distinct wrapped seeds of live objects", seeds);
     registry.register(
         "found",

@@ -141,8 +141,8 @@ fn report(
 /// Shows the report on standard error, because with `--list` standard output has the objects.
 fn show_beside_list(report: &ScanReport, hints: &[String], global: &Global) {
     output::aside(&report.headline(), global);
-    report.incomplete.iter().for_each(|reason| output::aside(&format!("! {reason}"), global));
-    if !report.incomplete.is_empty() {
+    report.reasons.iter().for_each(|reason| output::aside(&format!("! {reason}"), global));
+    if !report.reasons.is_empty() {
         for hint in hints {
             output::aside(&format!("hint:  {hint}"), global);
         }

@@ -16,7 +16,7 @@ use super::super::{
 /// Returns what follows the first sentence. `all` shows every resource, and `quiet` omits notes and hints.
 pub(super) fn page(report: &ScanReport, hints: &[String], all: bool, quiet: bool) -> String {
     let mut parts = vec![output::fields(&facts(report)), table(report, (!all).then_some("--all"), terminal_width())];
-    parts.extend(report.incomplete.iter().map(|reason| format!("! {}", escape::line(reason))));
+    parts.extend(report.reasons.iter().map(|reason| format!("! {}", escape::line(&reason.to_string()))));
     parts.extend(findings(report, "--list"));
     if !quiet {
         let notes = report.notes.iter().map(|note| format!("note:  {}", escape::line(note)));

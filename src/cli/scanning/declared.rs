@@ -53,6 +53,13 @@ pub(in crate::cli) fn nowhere(doubts: &[String]) -> Failure {
     Failure::new(Exit::Usage, &message, hint.to_owned())
 }
 
+/// Returns the failure if nothing says where the EncryptionConfiguration is.
+pub(in crate::cli) fn unconfigured() -> Failure {
+    let message = "no option says where the EncryptionConfiguration is, so it is not known what has to be encrypted";
+    let hint = "give --encryption-config FILE, --apiserver-manifest FILE, or --apiserver-process";
+    Failure::new(Exit::Usage, &message, hint.to_owned())
+}
+
 /// Says what was not understood in the flags of kube-apiserver.
 pub(in crate::cli) fn not_understood(declared: &Declared, doubt: &Doubt) -> String {
     format!("in {}: {doubt}", declared.found_in.as_deref().unwrap_or("the flags of kube-apiserver"))

@@ -59,6 +59,6 @@ pub(in crate::cli) fn meaning(kind: FindingKind) -> &'static str {
         FindingKind::NotFirstProvider => {
             "these values are not under the provider and key that the API server writes with"
         }
-        FindingKind::Stale => "these values are not under the primary key",
+        FindingKind::OldKey => "these values are not under the primary key",
     }
 }

@@ -126,7 +126,7 @@ pub(in crate::cli) fn hint_about(kind: FindingKind, report: &ScanReport, context
             let keys = if keys.is_empty() { vec!["KEY"] } else { keys };
             Some(format!("enable the key: {}", keys.into_iter().map(enable).collect::<Vec<_>>().join(" && ")))
         }
-        FindingKind::Stale => Some(stale(&rows, report, context)),
+        FindingKind::OldKey => Some(stale(&rows, report, context)),
     }
 }
 
@@ -171,7 +171,7 @@ fn reencrypt_all(_: &[&str], _: &[&GroupRow], _: &ScanReport, context: &HintCont
 fn reencrypt_all(names: &[&str], rows: &[&GroupRow], report: &ScanReport, _: &HintContext<'_>) -> String {
     let resources = names.join(",");
     let is_blocked =
-        report.groups.iter().any(|row| row.is_unreadable() && rows.iter().any(|one| one.resource == row.resource));
+        report.groups.iter().any(|row| row.is_undecryptable() && rows.iter().any(|one| one.resource == row.resource));
     let when = if is_blocked { ", when the API server can read all of them" } else { "" };
     format!("re-encrypt them{when}: kubectl get {resources} --all-namespaces -o json | kubectl replace -f -")
 }

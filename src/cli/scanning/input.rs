@@ -7,7 +7,7 @@ use crate::{
     apiserver::Override,
     config::Config,
     etcd::Servers,
-    scan::{judge::Judge, needs::ScanPlace},
+    scan::{judge::Judge, place::ScanPlace},
 };
 
 use super::{
@@ -53,7 +53,7 @@ impl ScanInput {
                 notes.extend(declared.overrides.iter().map(elsewhere));
                 vec![ScanPlace::Snapshot(file)]
             }
-            None => declared.places().ok_or_else(|| nowhere(&notes))?.into_iter().map(|(place, _)| place).collect(),
+            None => declared.places().ok_or_else(|| nowhere(&notes))?,
         };
         notes.extend(keys.note.take());
         let etcd = declared.servers.clone();

@@ -25,6 +25,16 @@ use super::super::{
 /// The name of the keyring in a state directory.
 const KEYRING: &str = "keyring";
 
+/// Returns what a key in this state is good for. A destroyed key has no state.
+pub(in crate::cli) fn key_use(state: Option<State>) -> KeyUse {
+    match state {
+        Some(State::Primary) => KeyUse::Primary,
+        Some(State::Pending | State::DecryptOnly) => KeyUse::Unwraps,
+        Some(State::Disabled) => KeyUse::Disabled,
+        None => KeyUse::Destroyed,
+    }
+}
+
 /// What the flags say about keys.
 pub(in crate::cli) struct KeyFlags {
     /// `--keyring`
@@ -92,12 +102,6 @@ impl ScanKeys {
 
     fn of_file(config: &Config, file: PathBuf) -> Result<Self, Failure> {
         let keys = read_keys(&file)?;
-        let key_use = |state| match state {
-            Some(State::Primary) => KeyUse::Primary,
-            Some(State::Pending | State::DecryptOnly) => KeyUse::Unwraps,
-            Some(State::Disabled) => KeyUse::Disabled,
-            None => KeyUse::Destroyed,
-        };
         let uses = keys.iter().map(|key| (key.key_id.commitment_half(), key_use(key.state))).collect();
         let primary = keys.iter().find(|key| key.state == Some(State::Primary));
         Ok(Self {

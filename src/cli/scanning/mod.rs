@@ -2,7 +2,7 @@
 //! shown.
 //!
 //! ```text
-//! places -> declared, etcdctl;   input -> declared, keys;   picture -> table;   document -> style;   provider -> hints
+//! places -> declared, etcdctl, meter;   input -> declared, keys;   picture -> table;   document -> style;   provider -> hints
 //! ```
 
 mod declared;
@@ -13,6 +13,7 @@ mod findings;
 mod hints;
 mod input;
 mod keys;
+mod meter;
 #[cfg(feature = "html")]
 mod picture;
 mod places;
@@ -22,13 +23,14 @@ mod style;
 mod table;
 
 pub(super) use self::{
-    declared::{ReadConfig, not_understood, nowhere},
+    declared::{ReadConfig, not_understood, nowhere, unconfigured},
     etcdctl::etcdctl,
     findings::{findings, meaning},
     hints::{HintContext, SNAPSHOT, hint_about, hints, is_recent},
     input::ScanInput,
-    keys::{KeyFlags, ScanKeys, primary_key},
-    places::scan_places,
+    keys::{KeyFlags, ScanKeys, key_use, primary_key},
+    meter::PlaceMeter,
+    places::{read_place, scan_places},
     provider::SeenProviders,
     table::{table, terminal_width},
 };

@@ -36,10 +36,10 @@ enum Part<'r> {
 }
 
 fn part(row: &GroupRow) -> Part<'_> {
-    match (row.is_readable(), row.found.is_empty()) {
+    match (row.is_plaintext(), row.found.is_empty()) {
         (true, false) => Part::Readable,
         (true, true) => Part::Uncovered,
-        (false, _) if row.is_unreadable() => Part::Unreadable,
+        (false, _) if row.is_undecryptable() => Part::Unreadable,
         (false, _) => Part::Key(&row.provider, row.key_id.as_deref()),
     }
 }

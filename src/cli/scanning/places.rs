@@ -1,29 +1,25 @@
 //! Scans the places of a cluster one after the other, and shows how far it is.
 
-use rand::{TryRng, rngs::SysRng};
-
 use crate::{
     etcd::{EtcdError, Servers},
     scan::{
         judge::Judge,
-        live::{self, LiveError},
+        live::LiveError,
         names::Names,
-        needs::ScanPlace,
+        object::Sink,
         outcome::ScanOutcome,
-        snapshot::{self, Options},
+        place::{ScanPlace, ScanPlaceError},
+        snapshot::Options,
         summarizer::Summarizer,
         tally::{Counts, Lister, Tally},
     },
 };
 
 use super::{
-    super::{
-        Format, Global,
-        failure::{Exit, Failure},
-        progress::Meter,
-    },
+    super::{Global, failure::Failure},
     declared::nowhere,
     etcdctl::etcdctl,
+    meter::PlaceMeter,
 };
 
 /// Scans all places, the main etcd first. `output` says whether the SHA-256 of a snapshot is wanted, and who is called
@@ -38,14 +34,12 @@ pub(in crate::cli) fn scan_places(
     (digest, lister): (bool, Option<Lister<'_>>),
     global: &Global,
 ) -> Result<(ScanOutcome, Counts), Failure> {
-    let mut random = [0; 16];
-    SysRng.try_fill_bytes(&mut random).map_err(|error| Failure::new(Exit::Refused, &error, None))?;
-    let summarizer = Summarizer::new(names.clone(), random);
+    let summarizer = Summarizer::seeded(names.clone())?;
     let mut tally = Tally::new(judge, summarizer.groups(), lister);
-    let is_shown = !global.quiet && global.output == Format::Text;
     let mut outcome: Option<ScanOutcome> = None;
     for place in places {
-        let read = read(place, &summarizer, &mut tally, digest, is_shown)?;
+        let read =
+            read_place(place, &summarizer, &mut tally, digest, global).map_err(|error| not_read(error, place))?;
         match &mut outcome {
             Some(outcome) => outcome.add_override(read),
             None => outcome = Some(read),
@@ -55,38 +49,34 @@ pub(in crate::cli) fn scan_places(
     Ok((outcome, tally.finish()))
 }
 
-fn read(
+/// Reads one place, and shows how far it is.
+///
+/// # Errors
+/// When the place cannot be read.
+pub(in crate::cli) fn read_place(
     place: &ScanPlace,
     summarizer: &Summarizer,
-    tally: &mut Tally<'_>,
+    sink: &mut impl Sink,
     digest: bool,
-    is_shown: bool,
-) -> Result<ScanOutcome, Failure> {
-    match place {
-        ScanPlace::Snapshot(file) => {
-            let bytes = file.metadata().map_or(0, |metadata| metadata.len());
-            let mut bar = Meter::bytes(is_shown, bytes);
-            let mut progress = |done, of| bar.share(done, of);
-            let options = Options { digest, progress: &mut progress };
-            snapshot::scan(file, summarizer, tally, options).map_err(|error| Failure::snapshot(&error, file))
-        }
-        ScanPlace::Etcd(servers) => {
-            let mut bar = Meter::objects(is_shown);
-            let mut progress = |done, of| bar.of(done, of);
-            live::scan(servers, summarizer.clone(), tally, &mut progress).map_err(|error| not_read(error, servers))
-        }
-    }
+    global: &Global,
+) -> Result<ScanOutcome, ScanPlaceError> {
+    let mut meter = PlaceMeter::new(place, global);
+    let mut progress = |done, of| meter.show(done, of);
+    place.scan(summarizer, sink, Options { digest, progress: &mut progress })
 }
 
-/// Returns the failure of a scan of `servers`. If a snapshot is easier to read, the hint says how to take it there.
-fn not_read(error: LiveError, servers: &Servers) -> Failure {
-    let url = match &error {
-        LiveError::Etcd(EtcdError::TooLarge { url } | EtcdError::Slow { url, .. }) => Some(url.clone()),
+/// Returns the failure of a scan of `place`. If a snapshot is easier to read, the hint says how to take it there.
+fn not_read(error: ScanPlaceError, place: &ScanPlace) -> Failure {
+    let servers = match (&error, place) {
+        (
+            ScanPlaceError::Live(LiveError::Etcd(EtcdError::TooLarge { url } | EtcdError::Slow { url, .. })),
+            ScanPlace::Etcd(servers),
+        ) => Some(Servers { urls: vec![url.clone()], ..servers.clone() }),
         _ => None,
     };
     let failure = Failure::from(error);
-    let Some(url) = url else { return failure };
-    let etcdctl = etcdctl(Some(&Servers { urls: vec![url], ..servers.clone() }));
+    let Some(servers) = servers else { return failure };
+    let etcdctl = etcdctl(Some(&servers));
     failure
         .with_hint(&format!("scan a snapshot instead: {etcdctl} snapshot save FILE && claviger scan --snapshot FILE"))
 }

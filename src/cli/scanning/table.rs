@@ -39,7 +39,7 @@ pub(in crate::cli) fn terminal_width() -> Option<usize> {
 /// Returns the table, and a line that counts the resources that it leaves out and names `more`, which shows them.
 /// Without `more`, none is left out.
 pub(in crate::cli) fn table(report: &ScanReport, more: Option<&str>, width: Option<usize>) -> String {
-    let matters = |row: &&GroupRow| !row.is_readable() || !row.found.is_empty() || row.readable_revisions > 0;
+    let matters = |row: &&GroupRow| !row.is_plaintext() || !row.found.is_empty() || row.readable_older_values > 0;
     let shown: BTreeSet<&str> = report.groups.iter().filter(matters).map(|row| row.resource.as_str()).collect();
     // All rows of a resource, or none: the last line counts the resources that are left out.
     let is_shown = |row: &&GroupRow| more.is_none() || row.resource == "secrets" || shown.contains(&*row.resource);
@@ -98,7 +98,7 @@ fn numbers(rows: &[&GroupRow], has_history: bool, has_seeds: bool) -> Vec<(Strin
     let number = |count: u64| Count(count).to_string();
     let mut numbers = vec![("OBJECTS", rows.iter().map(|row| number(row.objects)).collect::<Vec<_>>())];
     if has_history {
-        numbers.push(("OLDER", rows.iter().map(|row| number(row.revisions.unwrap_or(0))).collect()));
+        numbers.push(("OLDER", rows.iter().map(|row| number(row.older_values.unwrap_or(0))).collect()));
     }
     if has_seeds {
         let seeds = |row: &&GroupRow| if row.seeds == 0 { "-".to_owned() } else { number(row.seeds) };

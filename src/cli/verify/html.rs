@@ -21,8 +21,8 @@ pub(super) fn page(verified: &Verified) -> String {
     let found = findings(&verified.scan, "claviger scan --list");
     let body = html! {
         (facts(verified))
-        @if !verified.scan.incomplete.is_empty() {
-            div.box { ul { @for reason in &verified.scan.incomplete { li { (reason) } } } }
+        @if !verified.scan.reasons.is_empty() {
+            div.box { ul { @for reason in &verified.scan.reasons { li { (reason) } } } }
         }
         @if let Some(since) = &verified.since { (compared(since)) }
         h2 { "Coverage by resource and key" }

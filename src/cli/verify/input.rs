@@ -5,18 +5,18 @@ use crate::{
     config::Config,
     etcd::Servers,
     keeper::Opened,
-    keyring::{Entry, Keyring, state::State},
+    keyring::{Entry, Keyring},
     proof::{KeyringNow, MovedResource, ReadFile, Subject},
     scan::{
-        judge::{Judge, KeyUse, KnownKeys},
-        needs::ScanPlace,
+        judge::{Judge, KnownKeys},
+        place::ScanPlace,
     },
 };
 
 use super::super::{
     etcd::Declared,
-    failure::{Exit, Failure},
-    scanning::{ReadConfig, not_understood, nowhere},
+    failure::Failure,
+    scanning::{ReadConfig, key_use, not_understood, nowhere, unconfigured},
 };
 
 /// What a verification needs.
@@ -44,7 +44,7 @@ impl VerifyInput {
         let mut notes: Vec<String> = declared.doubts.iter().map(|doubt| not_understood(&declared, doubt)).collect();
         // Whatever is wrong with the file is said, even if it is not known where etcd is.
         let read = ReadConfig::read(config, &declared, has_kms_v1)?;
-        let places = declared.places().ok_or_else(|| nowhere(&notes))?.into_iter().map(|(place, _)| place).collect();
+        let places = declared.places().ok_or_else(|| nowhere(&notes))?;
         let read = read.ok_or_else(unconfigured)?;
         notes.extend(declared.found_in.is_none().then(|| OVERRIDES.to_owned()));
         let provider = &config.provider_name;
@@ -74,12 +74,6 @@ impl VerifyInput {
 const OVERRIDES: &str = "the flags of kube-apiserver were not read: if its --etcd-servers-overrides keep resources in other \
                          etcds, these were not verified";
 
-fn unconfigured() -> Failure {
-    let message = "no option says where the EncryptionConfiguration is, so it is not known what has to be encrypted";
-    let hint = "give --encryption-config FILE, --apiserver-manifest FILE, or --apiserver-process";
-    Failure::new(Exit::Usage, &message, hint.to_owned())
-}
-
 fn keyring_now(opened: &Opened) -> KeyringNow {
     let keyring = &opened.keyring;
     let primary = keyring.primary();
@@ -99,17 +93,10 @@ fn moved(Override { resource, urls }: &Override) -> MovedResource {
 }
 
 fn known_keys(provider: &str, keyring: &Keyring) -> KnownKeys {
-    let uses = keyring.entries().iter().map(|entry| (entry.id().commitment_half(), key_use(entry)));
+    let state = |entry: &Entry| match entry {
+        Entry::Key(key) => Some(key.state()),
+        Entry::Tomb(_) => None,
+    };
+    let uses = keyring.entries().iter().map(|entry| (entry.id().commitment_half(), key_use(state(entry))));
     KnownKeys::keyring(provider, uses.collect())
-}
-
-fn key_use(entry: &Entry) -> KeyUse {
-    match entry {
-        Entry::Tomb(_) => KeyUse::Destroyed,
-        Entry::Key(key) => match key.state() {
-            State::Primary => KeyUse::Primary,
-            State::Pending | State::DecryptOnly => KeyUse::Unwraps,
-            State::Disabled => KeyUse::Disabled,
-        },
-    }
 }

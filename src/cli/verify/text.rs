@@ -19,7 +19,7 @@ pub(in crate::cli) fn page(verified: &Verified, quiet: bool) -> String {
     let mut parts =
         vec![output::fields(&facts(verified)), table(&verified.scan, Some("claviger scan --all"), terminal_width())];
     parts.extend(verified.since.as_ref().map(since));
-    parts.extend(verified.scan.incomplete.iter().map(|reason| format!("! {}", escape::line(reason))));
+    parts.extend(verified.scan.reasons.iter().map(|reason| format!("! {}", escape::line(&reason.to_string()))));
     parts.extend(findings(&verified.scan, "claviger scan --list"));
     if !quiet {
         let notes = verified.notes.iter().map(|note| format!("note:  {}", escape::line(note)));

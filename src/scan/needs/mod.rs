@@ -2,7 +2,7 @@
 //! keyring.
 //!
 //! ```text
-//! read -> needed -> locked, place
+//! read -> needed -> locked
 //! ```
 //!
 //! Each place is read by the same scanner that `claviger scan` uses, and the figures of all places are added up. A
@@ -16,10 +16,8 @@
 
 mod locked;
 mod needed;
-mod place;
 mod read;
 
 pub use locked::{LockedValues, ValueLock};
 pub use needed::{Need, NeededKeys};
-pub use place::ScanPlace;
 pub use read::{NeedsError, SnapshotNeeds, read_needs, read_snapshot};

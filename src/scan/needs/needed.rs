@@ -9,11 +9,11 @@ use super::{
     super::{
         group::Group,
         outcome::{Incomplete, ScanOutcome},
+        place::ScanPlace,
         tally::{Counts, GroupCount},
         value::commitment_half,
     },
     locked::may_need_any_key,
-    place::ScanPlace,
 };
 use crate::{apiserver::Doubt, crypto::Commitment};
 

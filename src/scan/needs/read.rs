@@ -1,63 +1,47 @@
 //! Reads places, and adds up what their values need.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
-
-use rand::rngs::SysRng;
+use std::{collections::BTreeMap, path::Path};
 
 use super::{
     super::{
         judge::Judge,
-        live::{self, LiveError},
         names::Names,
         outcome::{Progress, ScanOutcome},
-        snapshot::{self, Options, SnapshotError},
+        place::{ScanPlace, ScanPlaceError},
+        snapshot::Options,
         source::ScanSource,
         summarizer::Summarizer,
         tally::{Counts, Tally},
     },
     locked::{LockedValues, ValueLock, by_lock},
     needed::{NeededKeys, NeedsDoubt, NeedsDoubts},
-    place::ScanPlace,
 };
-use crate::memory::{RandomError, fill_random};
+use crate::memory::RandomError;
 
-/// Is called with the place that is being read, how much of it is done, and of how much: parts of a file, or objects of
-/// a live etcd.
+/// Receives the place, the amount done, and the total: parts of a file, or objects of a live etcd.
 pub type PlaceProgress<'a> = &'a mut dyn FnMut(&ScanPlace, u64, u64);
 
 /// Why a place could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NeedsError {
-    /// The file cannot be scanned.
-    #[error("{}: {source}", file.display())]
-    Snapshot {
-        /// The file.
-        file: PathBuf,
-        /// Why it cannot be scanned.
-        source: SnapshotError,
-    },
-    /// The live etcd cannot be scanned.
+    /// It cannot be scanned.
     #[error(transparent)]
-    Live(#[from] LiveError),
+    Scan(#[from] ScanPlaceError),
     /// The system gave no random numbers.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
 
-/// Reads all `places`, each with the prefix of its keys, and adds up what their live values need. A value that is in
-/// two places counts twice.
+/// Reads all `places`, and adds up what their live values below `prefix` need. A value that is in two places counts
+/// twice.
 ///
 /// # Errors
 /// When one of the places cannot be read at all. If only a part of a place cannot be read, that is a doubt, and no
 /// error.
-pub fn read_needs(places: &[(ScanPlace, String)], progress: PlaceProgress<'_>) -> Result<NeededKeys, NeedsError> {
-    let mut needed = NeededKeys::default();
-    for (place, prefix) in places {
-        let names = Names::new(prefix);
+pub fn read_needs(places: &[ScanPlace], prefix: &str, progress: PlaceProgress<'_>) -> Result<NeededKeys, NeedsError> {
+    let (mut needed, names) = (NeededKeys::default(), Names::new(prefix));
+    for place in places {
         let (outcome, counts) = count(place, &names, false, progress)?;
         needed.add(place, &outcome, counts, &String::from_utf8_lossy(names.prefix()));
     }
@@ -112,19 +96,10 @@ fn count(
     digest: bool,
     progress: PlaceProgress<'_>,
 ) -> Result<(ScanOutcome, Counts), NeedsError> {
-    let mut random = [0; 16];
-    fill_random(&mut SysRng, &mut random)?;
-    let (summarizer, judge) = (Summarizer::new(names.clone(), random), Judge::default());
+    let (summarizer, judge) = (Summarizer::seeded(names.clone())?, Judge::default());
     let mut tally = Tally::new(&judge, summarizer.groups(), None);
     let mut progress = |done, of| progress(place, done, of);
-    let outcome = match place {
-        ScanPlace::Snapshot(file) => {
-            let options = Options { digest, progress: &mut progress };
-            snapshot::scan(file, &summarizer, &mut tally, options)
-                .map_err(|source| NeedsError::Snapshot { file: file.clone(), source })?
-        }
-        ScanPlace::Etcd(servers) => live::scan(servers, summarizer, &mut tally, &mut progress)?,
-    };
+    let outcome = place.scan(&summarizer, &mut tally, Options { digest, progress: &mut progress })?;
     Ok((outcome, tally.finish()))
 }
 
@@ -207,18 +182,18 @@ mod tests {
         file
     }
 
-    fn snapshot(path: &Path, prefix: &str) -> (ScanPlace, String) {
-        (ScanPlace::Snapshot(path.to_owned()), prefix.to_owned())
+    fn snapshot(path: &Path) -> ScanPlace {
+        ScanPlace::Snapshot(path.to_owned())
     }
 
-    fn read(places: &[(ScanPlace, String)]) -> NeededKeys {
-        read_needs(places, &mut |_, _, _| {}).unwrap()
+    fn read(places: &[ScanPlace], prefix: &str) -> NeededKeys {
+        read_needs(places, prefix, &mut |_, _, _| {}).unwrap()
     }
 
     /// Returns what a snapshot with these changes needs below `/registry`.
     fn needs_of(changes: &[(&str, Option<Vec<u8>>)]) -> NeededKeys {
         let file = file(&database(changes));
-        read(&[snapshot(file.path(), "/registry")])
+        read(&[snapshot(file.path())], "/registry")
     }
 
     /// Returns the doubts as they are printed, with FILE in place of the name of a temporary file.
@@ -255,19 +230,20 @@ mod tests {
             ("/elsewhere/secrets/a/b", Some(under("claviger", 3, &three))),
         ]));
         let second = file(&database(&[
-            ("/k8s/configmaps/a/old", Some(under("claviger", 1, &one))),
-            ("/k8s/secrets/a/old", Some(under("claviger", 1, &one))),
+            ("/registry/configmaps/a/old", Some(under("claviger", 1, &one))),
+            ("/registry/secrets/a/old", Some(under("claviger", 1, &one))),
         ]));
         let mut seen = Vec::new();
-        let places = [snapshot(first.path(), "/registry"), snapshot(second.path(), "k8s/")];
-        let needs = read_needs(&places, &mut |place, done, of| seen.push((place.clone(), done == of))).unwrap();
+        let places = [snapshot(first.path()), snapshot(second.path())];
+        let needs =
+            read_needs(&places, "registry/", &mut |place, done, of| seen.push((place.clone(), done == of))).unwrap();
 
-        assert_eq!(needs.of(&one), Some(&need(&[&key_id(1, &one)], 3, "/k8s/configmaps/a/old")));
+        assert_eq!(needs.of(&one), Some(&need(&[&key_id(1, &one)], 3, "/registry/configmaps/a/old")));
         assert_eq!(needs.of(&two), Some(&need(&[&key_id(2, &two)], 2, "/registry/secrets/a/new")));
         assert_eq!(needs.of(&three), None, "deleted, or outside of the prefix");
         assert_eq!(needs.iter().map(|(commitment, _)| *commitment).collect::<Vec<_>>(), [one, two]);
         assert_eq!((objects(&needs), doubts(&needs), needs.named(&key_id(1, &one))), (5, vec![], None));
-        for (place, _) in places {
+        for place in places {
             assert!(seen.contains(&(place.clone(), true)), "the end of {place:?} is reported");
         }
     }
@@ -330,7 +306,7 @@ mod tests {
             ("/registry/pods/a/b", Some(b"{}".to_vec())),
         ]));
         for (prefix, is_root) in [("/registry", true), ("/registry/pods", false), ("/registry/secrets", false)] {
-            let needs = read(&[snapshot(file.path(), prefix)]);
+            let needs = read(&[snapshot(file.path())], prefix);
             let complete = needs.check_complete().map_err(|doubts| doubts.to_string());
             let doubt = "there are no namespaces, so this is not the etcd and the prefix of an API server";
             assert_eq!(complete.is_ok(), is_root, "{prefix}");
@@ -397,7 +373,7 @@ mod tests {
         let whole = database(&changes);
         let spoilt = |bytes: &[u8], prefix: &str| {
             let file = file(bytes);
-            let needs = read(&[snapshot(file.path(), prefix)]);
+            let needs = read(&[snapshot(file.path())], prefix);
             doubts(&needs).iter().map(|doubt| doubt.strip_prefix("FILE: ").unwrap().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(spoilt(&whole, "/registry"), [""; 0]);
@@ -415,7 +391,7 @@ mod tests {
         let digest = [&whole[..], &[0; 32]].concat();
         let other = "the file does not match the digest at its end";
         assert_eq!(spoilt(&digest, "/registry"), [other]);
-        assert_eq!(doubts(&read(&[])), ["no etcd and no snapshot was read"]);
+        assert_eq!(doubts(&read(&[], "/registry")), ["no etcd and no snapshot was read"]);
     }
 
     #[test]
@@ -423,8 +399,8 @@ mod tests {
         let whole = file(&database(&[("/registry/secrets/a/b", Some(under("c", 1, &commitment(1))))]));
         let text = file(b"not a database");
         let error = |place| {
-            let places = [snapshot(whole.path(), "/registry"), (place, "/registry".to_owned())];
-            read_needs(&places, &mut |_, _, _| {}).unwrap_err().to_string()
+            let places = [snapshot(whole.path()), place];
+            read_needs(&places, "/registry", &mut |_, _, _| {}).unwrap_err().to_string()
         };
         let missing = error(ScanPlace::Snapshot("/nowhere/etcd.db".into()));
         assert_eq!(missing, "/nowhere/etcd.db: opening failed: No such file or directory (os error 2)");
@@ -456,13 +432,13 @@ mod tests {
     fn keys_that_somebody_made_up_do_not_fill_the_memory() {
         let most = u32::try_from(KEYS_MAX).unwrap();
         let (one, other) = (made_up(0..most / 2), made_up(most / 2..most + 10));
-        let all = read(&[snapshot(one.path(), "/registry"), snapshot(other.path(), "/registry")]);
+        let all = read(&[snapshot(one.path()), snapshot(other.path())], "/registry");
         assert_eq!((all.iter().count(), objects(&all)), (KEYS_MAX, u64::from(most)));
         let full = "FILE: the values name more than 8192 keys, and not all of them were counted";
         assert_eq!(doubts(&all), [full]);
 
         let one = made_up(0..u32::try_from(GROUPS_MAX).unwrap() + 3);
-        let all = read(&[snapshot(one.path(), "/registry")]);
+        let all = read(&[snapshot(one.path())], "/registry");
         assert_eq!(objects(&all), GROUPS_MAX as u64);
         let groups = "there are more than 8192 combinations of resource, provider and key: the values of all others are counted as one";
         let unclear = "3 values are damaged or of a newer kind, and may need any key, for example /registry/secrets/a/";
@@ -495,22 +471,22 @@ mod tests {
         ] {
             etcd.put(key, &value).unwrap();
         }
-        let live = |etcd: &Etcd, prefix: &str| {
-            (ScanPlace::Etcd(Servers { urls: etcd.client_urls(), ..Servers::default() }), prefix.to_owned())
-        };
+        let live = |etcd: &Etcd| ScanPlace::Etcd(Servers { urls: etcd.client_urls(), ..Servers::default() });
         let file = run.path("main.db");
         main.snapshot(&file).unwrap();
         let names = (key_id(1, &one), key_id(2, &two));
-        for main_etcd in [live(&main, "/registry"), snapshot(&file, "/registry")] {
-            let other = (main_etcd.0.clone(), "/other".to_owned());
-            let all = read(&[main_etcd.clone(), other, live(&events, "/registry")]);
-            assert_eq!(all.of(&one), Some(&need(&[&names.0], 3, "/other/secrets/a/old")), "{main_etcd:?}");
+        for main_etcd in [live(&main), snapshot(&file)] {
+            let all = read(&[main_etcd.clone(), live(&events)], "/registry");
+            assert_eq!(all.of(&one), Some(&need(&[&names.0], 2, "/registry/events/a/old")), "{main_etcd:?}");
             assert_eq!(all.of(&two), Some(&need(&[&names.1], 3, "/registry/events/a/new")), "{main_etcd:?}");
-            assert_eq!((objects(&all), doubts(&all)), (6, vec![]), "{main_etcd:?}");
+            assert_eq!((objects(&all), doubts(&all)), (5, vec![]), "{main_etcd:?}");
+            let other = read(std::slice::from_ref(&main_etcd), "/other");
+            assert_eq!(other.of(&one), Some(&need(&[&names.0], 1, "/other/secrets/a/old")), "{main_etcd:?}");
+            assert_eq!(objects(&other), 1, "{main_etcd:?}");
         }
         // With a wrong prefix nothing is read, which proves nothing.
         let url = main.endpoints();
-        let nothing = read(&[live(&main, "/nothing")]);
+        let nothing = read(&[live(&main)], "/nothing");
         let others = "an API server's objects are below /registry, and others below /other";
         let doubt = format!("{url}: there is no key below /nothing/; {others}");
         assert_eq!((objects(&nothing), doubts(&nothing)), (0, vec![doubt]));

@@ -21,7 +21,7 @@ fn the_newest_change_of_each_key_is_its_state() {
     let expected = [("/registry/secrets/a/back", 7), ("/registry/secrets/a/kept", 2)];
     assert_eq!(live, expected.map(|(key, revision)| (key.to_owned(), revision)).into());
     let row = &report.groups[0];
-    assert_eq!((report.groups.len(), row.objects, row.revisions), (1, 2, Some(2)));
+    assert_eq!((report.groups.len(), row.objects, row.older_values), (1, 2, Some(2)));
     assert_eq!((row.first_revision, row.last_revision), (Some(2), Some(7)));
     assert_eq!((report.source.revision, report.source.compacted, report.outside), (8, Some(2), 1));
     assert!(!report.is_incomplete());
@@ -45,7 +45,7 @@ fn nothing_is_counted_twice_even_if_an_entry_lies_about_its_version() {
         [((2, 0), key, Some(SECRET)), ((3, 0), key, Some(SECRET)), ((4, 0), key, None), ((5, 0), key, Some(SECRET))];
     let counted = |bytes: &[u8]| {
         let (report, live) = scan_bytes(bytes).unwrap();
-        (report.all.objects, report.groups[0].revisions, live.into_values().collect::<Vec<_>>())
+        (report.all.objects, report.groups[0].older_values, live.into_values().collect::<Vec<_>>())
     };
     // The deletion is lost, or belongs to another key. Only a digest could show that.
     assert_eq!(counted(&forge::database(Shape::default(), &changes)), (1, Some(2), vec![5]));

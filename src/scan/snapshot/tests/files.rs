@@ -29,12 +29,15 @@ fn a_digest_is_checked_if_there_is_one() {
     let digest = ring::digest::digest(&SHA256, &bytes);
     bytes.extend(digest.as_ref());
     let (report, _) = scan_bytes(&bytes).unwrap();
-    assert_eq!((report.source.digest.unwrap().matches, report.incomplete.len()), (Some(true), 0));
+    assert_eq!((report.source.digest.unwrap().matches, report.reasons.len()), (Some(true), 0));
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     let (report, live) = scan_bytes(&bytes).unwrap();
     assert_eq!((report.source.digest.unwrap().matches, live.len()), (Some(false), 3));
-    assert_eq!(report.incomplete, ["the file does not match the digest at its end"]);
+    assert_eq!(
+        report.reasons.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["the file does not match the digest at its end"]
+    );
 }
 
 #[test]
@@ -59,5 +62,6 @@ fn a_database_without_the_bucket_of_compaction_is_incomplete() {
     let at = bytes.windows(4).position(|window| window == b"meta").unwrap();
     bytes[at..at + 4].copy_from_slice(b"mesa");
     let (report, live) = scan_bytes(&bytes).unwrap();
-    assert_eq!((live.len(), report.incomplete), (3, vec!["the bucket meta cannot be read".to_owned()]));
+    let reasons: Vec<String> = report.reasons.iter().map(ToString::to_string).collect();
+    assert_eq!((live.len(), reasons), (3, vec!["the bucket meta cannot be read".to_owned()]));
 }

@@ -36,7 +36,7 @@ pub fn scan_bytes(bytes: &[u8]) -> Result<(ScanReport, BTreeMap<String, u64>), S
     let report_of_list = report(Some(Box::new(list)));
     // The report is the same whichever thread reads what, and whether or not objects are listed.
     let text = |report: &Result<ScanReport, SnapshotError>| format!("{report:?}");
-    assert!(text(&report(None)) == text(&report_of_list), "{:?}", report_of_list.map(|report| report.incomplete));
+    assert!(text(&report(None)) == text(&report_of_list), "{:?}", report_of_list.map(|report| report.reasons));
     Ok((report_of_list?, live))
 }
 
