@@ -3,10 +3,11 @@
 //! It is off by default, and its own task: no failure here ends the plugin, and an address that cannot be bound is
 //! tried again for ever. It changes nothing and authenticates nobody, so only this machine can reach it
 //! ([`MetricsAddress`]). Invariants: `/livez` says only that the event loop runs; a connection has one request, one of
-//! few places, and a few seconds.
+//! few connections, and a few seconds.
 
 use std::{
-    convert::Infallible, fmt::Display, future::ready, io, net::SocketAddr, os::fd::AsFd, sync::Arc, time::Duration,
+    convert::Infallible, fmt::Display, future::ready, io, net::SocketAddr, os::fd::AsFd, path::PathBuf, sync::Arc,
+    time::Duration,
 };
 
 use hyper::{
@@ -32,7 +33,7 @@ use crate::{
 };
 
 /// Connections at a time. Further ones wait in the kernel's queue.
-const PLACES: usize = 8;
+const CONNECTIONS_MAX: usize = 8;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 128;
@@ -56,44 +57,43 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Where metrics and health will be served. Made before the process confines itself, because it can make no socket of a
 /// network afterwards.
-pub struct AdminPlace {
-    address: MetricsAddress,
-    /// For a port: the socket, which is not bound yet.
-    socket: Option<TcpSocket>,
+pub enum AdminSocket {
+    /// A port, and its socket, which is not bound yet.
+    Port(SocketAddr, TcpSocket),
+    /// The path of a Unix socket, which is made later.
+    Path(PathBuf),
 }
 
-impl AdminPlace {
+impl AdminSocket {
     /// Makes the socket for `address`, if it is a port. If the system has no such network, it warns and returns `None`.
     pub fn prepare(address: &MetricsAddress) -> Option<Self> {
-        let socket = match address {
-            MetricsAddress::Loopback(at) => Some(tcp_socket(at)),
-            MetricsAddress::Socket(_) => None,
-        };
-        match socket.transpose() {
-            Ok(socket) => Some(Self { address: address.clone(), socket }),
-            Err(error) => {
-                warn!(message = event::METRICS_MISSING, %address, %error);
-                None
-            }
+        match address {
+            MetricsAddress::Loopback(at) => match tcp_socket(at) {
+                Ok(socket) => Some(Self::Port(*at, socket)),
+                Err(error) => {
+                    warn!(message = event::METRICS_MISSING, %address, %error);
+                    None
+                }
+            },
+            MetricsAddress::Socket(path) => Some(Self::Path(path.clone())),
         }
     }
 
     /// Serves metrics and health of `service` for as long as it is polled.
     pub async fn serve(self, service: Arc<Service>) {
-        match (&self.address, &self.socket) {
-            (MetricsAddress::Loopback(at), Some(socket)) => {
-                let listener = persist(&self.address, || ready(bind_port(socket, at))).await;
+        match self {
+            Self::Port(at, socket) => {
+                let listener = bind_again(&at, || ready(bind_port(&socket, &at))).await;
                 // For port 0, the kernel chose one.
-                announce(&listener.local_addr().unwrap_or(*at));
-                welcome(|| async { Ok(listener.accept().await?.0) }, &service).await;
+                log_listening(&listener.local_addr().unwrap_or(at));
+                serve(|| async { Ok(listener.accept().await?.0) }, &service).await;
             }
-            (MetricsAddress::Socket(path), _) => {
-                let (listener, _claim) = persist(&self.address, || ready(bind(&Address::Path(path.clone())))).await;
-                announce(&path.display());
-                welcome(|| async { Ok(listener.accept().await?.0) }, &service).await;
+            Self::Path(path) => {
+                let bind = || ready(bind(&Address::Path(path.clone())));
+                let (listener, _claim) = bind_again(&path.display(), bind).await;
+                log_listening(&path.display());
+                serve(|| async { Ok(listener.accept().await?.0) }, &service).await;
             }
-            // `prepare` makes a socket for each port.
-            (MetricsAddress::Loopback(_), None) => {}
         }
     }
 }
@@ -117,12 +117,12 @@ fn bind(path: &Address) -> io::Result<(tokio::net::UnixListener, impl Sized + us
     listen::bind(path, Access::default()).map_err(io::Error::other)?.into_tokio()
 }
 
-fn announce(address: &impl Display) {
+fn log_listening(address: &impl Display) {
     info!(message = event::METRICS_LISTENING, %address);
 }
 
 /// Repeats `bind` until it succeeds, and warns once.
-async fn persist<T, F: Future<Output = io::Result<T>>>(address: &MetricsAddress, bind: impl Fn() -> F) -> T {
+async fn bind_again<T, F: Future<Output = io::Result<T>>>(address: &impl Display, bind: impl Fn() -> F) -> T {
     let mut warned = false;
     loop {
         match bind().await {
@@ -136,18 +136,18 @@ async fn persist<T, F: Future<Output = io::Result<T>>>(address: &MetricsAddress,
 }
 
 /// Serves every connection, a few at a time.
-async fn welcome<S, F>(accept: impl Fn() -> F, service: &Arc<Service>)
+async fn serve<S, F>(accept: impl Fn() -> F, service: &Arc<Service>)
 where
     F: Future<Output = io::Result<S>>,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut guests = JoinSet::new();
+    let mut connections = JoinSet::new();
     loop {
-        while guests.len() >= PLACES {
-            guests.join_next().await;
+        while connections.len() >= CONNECTIONS_MAX {
+            connections.join_next().await;
         }
         match accept().await {
-            Ok(stream) => drop(guests.spawn(timeout(REQUEST_TIMEOUT, converse(stream, Arc::clone(service))))),
+            Ok(stream) => drop(connections.spawn(timeout(REQUEST_TIMEOUT, converse(stream, Arc::clone(service))))),
             Err(error) => {
                 debug!(message = event::METRICS_NOT_ACCEPTING, %error);
                 sleep(ACCEPT_PAUSE).await;

@@ -33,14 +33,14 @@ pub(super) struct AtHandArgs {
 
 /// Where a keyring is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum KeyringPlace {
+pub(super) enum KeyringOrigin {
     /// In this backup.
     Backup(PathBuf),
     /// In this state directory.
     StateDir(PathBuf),
 }
 
-impl fmt::Display for KeyringPlace {
+impl fmt::Display for KeyringOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Backup(path) | Self::StateDir(path) => path.display().fmt(f),
@@ -50,7 +50,7 @@ impl fmt::Display for KeyringPlace {
 
 /// A keyring, and where it is.
 pub(super) struct HeldKeyring {
-    pub(super) place: KeyringPlace,
+    pub(super) origin: KeyringOrigin,
     pub(super) keyring: Keyring,
 }
 
@@ -109,7 +109,7 @@ impl GivenBackups {
             let identities = self.identity.read(Purpose::Open)?;
             for file in &self.files {
                 let keyring = open(file, &read(file)?, &identities)?.keyring;
-                held.push(HeldKeyring { place: KeyringPlace::Backup(file.clone()), keyring });
+                held.push(HeldKeyring { origin: KeyringOrigin::Backup(file.clone()), keyring });
             }
         }
         let mut site = None;
@@ -117,7 +117,7 @@ impl GivenBackups {
             let path = config.state_dir.clone();
             let found = Site::of(config).map_err(|failure| self.backup_first(failure))?;
             let keyring = found.open().map_err(|failure| self.backup_first(failure))?.keyring;
-            held.push(HeldKeyring { place: KeyringPlace::StateDir(path), keyring });
+            held.push(HeldKeyring { origin: KeyringOrigin::StateDir(path), keyring });
             site = Some(found);
         }
         Ok(AtHand { held, site })

@@ -59,12 +59,12 @@ const ROTATE: (&str, &str) = if cfg!(feature = "reencrypt") {
 /// Suggests the commands that have the wrong word as their last word: `claviger key promote` for `claviger promote`.
 fn with_places(mut error: Error, claviger: &Command) -> Error {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return error };
-    let mut places = Vec::new();
-    find(claviger, "claviger", word, &mut places);
-    let tip = match places.as_slice() {
+    let mut similar = Vec::new();
+    find(claviger, "claviger", word, &mut similar);
+    let tip = match similar.as_slice() {
         _ if word == ROTATE.0 => Some(ROTATE.1.to_owned()),
         [] => None,
-        places => Some(format!("did you mean: {}", places.join(", or "))),
+        similar => Some(format!("did you mean: {}", similar.join(", or "))),
     };
     if let Some(tip) = tip {
         error.remove(ContextKind::SuggestedSubcommand);
@@ -75,13 +75,13 @@ fn with_places(mut error: Error, claviger: &Command) -> Error {
 }
 
 /// Collects the commands below `command`, which is called `name`, whose last word is `word`.
-fn find(command: &Command, name: &str, word: &str, places: &mut Vec<String>) {
+fn find(command: &Command, name: &str, word: &str, similar: &mut Vec<String>) {
     for verb in command.get_subcommands() {
         let name = format!("{name} {}", verb.get_name());
         if verb.get_name() == word {
-            places.push(name.clone());
+            similar.push(name.clone());
         }
-        find(verb, &name, word, places);
+        find(verb, &name, word, similar);
     }
 }
 
@@ -113,15 +113,15 @@ fn take_examples(command: Command, examples: &mut Vec<String>) -> Command {
         .fold(command, |command, verb| command.mut_subcommand(verb, |verb| take_examples(verb, examples)));
     let Some(text) = command.get_after_help().map(ToString::to_string) else { return command };
     examples.push(text);
-    command.after_help(place(examples.len() - 1))
+    command.after_help(placeholder(examples.len() - 1))
 }
 
 fn put_back(help: String, examples: &[String]) -> String {
-    examples.iter().enumerate().fold(help, |help, (number, text)| help.replace(&place(number), text))
+    examples.iter().enumerate().fold(help, |help, (number, text)| help.replace(&placeholder(number), text))
 }
 
 /// Returns the placeholder for these examples. The character is for private use, so no other text has it.
-fn place(number: usize) -> String {
+fn placeholder(number: usize) -> String {
     format!("\u{e000}{number}\u{e000}")
 }
 

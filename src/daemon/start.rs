@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::{attend::Daemon, error::DaemonError, protect::protect, signals::Signals, unsealer::Unsealer};
 #[cfg(feature = "metrics")]
-use crate::{admin::AdminPlace, config::Backups};
+use crate::{admin::AdminSocket, config::Backups};
 use crate::{
     config::Config,
     hardening::{FilesError, Restricted},
@@ -60,7 +60,7 @@ pub async fn run(
         return Ok(());
     }
     #[cfg(feature = "metrics")]
-    let metrics = config.metrics_listen.as_ref().and_then(AdminPlace::prepare);
+    let metrics = config.metrics_listen.as_ref().and_then(AdminSocket::prepare);
     let mut daemon = Daemon::new(signals, systemd, Unsealer::start(publisher));
     // All threads exist now, and no key is in memory yet.
     let layers = protect(config, files);
@@ -98,7 +98,7 @@ async fn replace(
 ) -> Result<BeforeServing<Listener>, DaemonError> {
     daemon.unseal().await?;
     let listener = take_over_socket(config).await?;
-    if listener.follows() {
+    if listener.takes_over() {
         info!(message = event::WAITING);
         serving.succeed()?;
         return Ok(BeforeServing::Ready(listener));

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! export_tree -> export -> rename, temporary, write
-//! append, lock, life, identity, place, write -> dir -> trust -> mode -> error;   append, write -> step
+//! append, lock, life, identity, disk, write -> dir -> trust -> mode -> error;   append, write -> step
 //! ```
 //!
 //! [`Dir`] is a directory whose files can be trusted. Its methods read, replace, append and remove files; [`Dir::lock`]
@@ -12,6 +12,7 @@
 
 mod append;
 mod dir;
+mod disk;
 mod error;
 mod export;
 #[cfg(feature = "recover")]
@@ -21,7 +22,6 @@ mod input;
 mod life;
 mod lock;
 mod mode;
-mod place;
 mod rename;
 mod step;
 mod temporary;
@@ -35,13 +35,13 @@ mod write;
 pub use self::export_tree::ExportTree;
 pub use self::{
     dir::{Dir, Privacy},
+    disk::{is_on_another_disk, volatile},
     error::{DurableError, FileKind},
     export::{check_export, export, replace_export},
     identity::{DirectoryId, directory_at},
     input::{InputError, is_passed_on, open_input, open_trusted, read_input, read_trusted},
     life::LifeLock,
     lock::Lock,
-    place::{is_on_another_disk, volatile},
     trust::check_ancestors,
     version::{Version, version},
 };

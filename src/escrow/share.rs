@@ -116,8 +116,8 @@ impl Share {
         let (prefix, rest) = text.split_at(HRP.len() + 1);
         let mut line = Zeroizing::new(String::with_capacity(2 * text.len()));
         line.push_str(prefix);
-        for (place, character) in rest.chars().enumerate() {
-            if place % GROUP == 0 {
+        for (index, character) in rest.chars().enumerate() {
+            if index % GROUP == 0 {
                 line.push(' ');
             }
             line.push(character);
@@ -158,7 +158,7 @@ impl Share {
 /// When a character of a share is wrong or missing.
 pub fn shares_in(text: &str) -> Result<Vec<Share>, ShareError> {
     let meant = text.lines().map(bare).enumerate().filter(|(_, line)| is_share(line));
-    meant.map(|(place, line)| Share::parse(line, place + 1)).collect()
+    meant.map(|(index, line)| Share::parse(line, index + 1)).collect()
 }
 
 /// Splits `identity` into `shares`, any `threshold` of which give it back.
@@ -220,8 +220,8 @@ fn check_together(first: &Share, shares: &[Share]) -> Result<(), ShareError> {
     if !shares.iter().all(is_alike) {
         return Err(ShareError::Other(set));
     }
-    for (place, share) in shares.iter().enumerate() {
-        if shares[..place].iter().any(|other| other.number == share.number) {
+    for (index, share) in shares.iter().enumerate() {
+        if shares[..index].iter().any(|other| other.number == share.number) {
             return Err(ShareError::Twice(share.number));
         }
     }
@@ -269,10 +269,10 @@ mod tests {
 
     /// Returns every subset of `shares` that has `count` elements.
     fn choices(shares: &[Share], count: u32) -> Vec<Vec<&Share>> {
-        let is_chosen = |mask: u32, place: usize| mask >> place & 1 == 1;
+        let is_chosen = |mask: u32, index: usize| mask >> index & 1 == 1;
         let masks = (0..1_u32 << shares.len()).filter(|mask| mask.count_ones() == count);
         masks
-            .map(|mask| (0..shares.len()).filter(|place| is_chosen(mask, *place)).map(|place| &shares[place]).collect())
+            .map(|mask| (0..shares.len()).filter(|index| is_chosen(mask, *index)).map(|index| &shares[index]).collect())
             .collect()
     }
 
@@ -340,19 +340,19 @@ mod tests {
             );
         }
         let bare: Vec<char> = line.chars().filter(|character| *character != ' ').collect();
-        for place in 0..bare.len() {
+        for index in 0..bare.len() {
             let with = |change: &dyn Fn(&mut Vec<char>)| {
                 let mut text = bare.clone();
                 change(&mut text);
                 text.iter().collect::<String>()
             };
-            for other in "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L1OIB".chars().filter(|other| *other != bare[place]) {
-                let changed = with(&|text| text[place] = other);
+            for other in "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L1OIB".chars().filter(|other| *other != bare[index]) {
+                let changed = with(&|text| text[index] = other);
                 assert_eq!(Share::parse(&changed, 7).err(), Some(ShareError::Damaged(7)), "{changed}");
             }
-            assert!(Share::parse(&with(&|text| _ = text.remove(place)), 1).is_err());
-            if place + 1 < bare.len() && bare[place] != bare[place + 1] {
-                assert!(Share::parse(&with(&|text| text.swap(place, place + 1)), 1).is_err());
+            assert!(Share::parse(&with(&|text| _ = text.remove(index)), 1).is_err());
+            if index + 1 < bare.len() && bare[index] != bare[index + 1] {
+                assert!(Share::parse(&with(&|text| text.swap(index, index + 1)), 1).is_err());
             }
         }
     }
@@ -367,19 +367,19 @@ mod tests {
         let mut counts = vec![vec![[0_u32; 256]; SECRET]; 2];
         for _ in 0..SPLITS {
             for (share, counts) in split(&mut SysRng, &identity, 2, 2).unwrap().iter().zip(&mut counts) {
-                for (place, byte) in share.bytes.iter().enumerate() {
-                    counts[place][usize::from(*byte)] += 1;
+                for (index, byte) in share.bytes.iter().enumerate() {
+                    counts[index][usize::from(*byte)] += 1;
                 }
             }
         }
         let expected = f64::from(SPLITS) / 256.0;
-        for (place, counts) in counts.iter().flatten().enumerate() {
+        for (index, counts) in counts.iter().flatten().enumerate() {
             // Chi-squared of 255 degrees of freedom: mean 255, deviation 22.6. Above 430 is once in 10^10, for each of
             // 64.
             let chi: f64 = counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
-            assert!((130.0..430.0).contains(&chi), "place {place}: {chi}");
+            assert!((130.0..430.0).contains(&chi), "index {index}: {chi}");
             // Each value occurs 100 times on average. This fails if one value never occurs.
-            assert!(counts.iter().all(|count| *count > 20), "place {place}");
+            assert!(counts.iter().all(|count| *count > 20), "index {index}");
         }
     }
 

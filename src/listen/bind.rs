@@ -18,7 +18,7 @@ use super::{
     address::Address,
     claim::Claim,
     error::{SocketError, failed},
-    place::{Access, Place, Right},
+    socket_path::{Access, SocketLock, SocketPath},
 };
 
 /// A socket that listens, and the claim to its path for as long as it does.
@@ -30,8 +30,8 @@ pub struct Listener {
 
 impl Listener {
     /// Whether this socket has replaced that of another plugin, which has not ended yet.
-    pub fn follows(&self) -> bool {
-        self.claim.as_ref().is_some_and(Claim::follows)
+    pub fn takes_over(&self) -> bool {
+        self.claim.as_ref().is_some_and(Claim::takes_over)
     }
 
     /// Registers the socket with the runtime in which it is called. Dropping the claim gives the path up.
@@ -61,10 +61,10 @@ pub fn inherited() -> io::Result<Option<Listener>> {
 pub fn bind(address: &Address, access: Access) -> Result<Listener, SocketError> {
     match address {
         Address::Path(path) => {
-            let place = Place::open(path)?;
-            match stay(place, access)? {
-                Stay::Listening(listener) => Ok(listener),
-                Stay::Occupied(place) => Err(SocketError::Held(Address::Path(place.path().to_owned()))),
+            let path = SocketPath::open(path)?;
+            match try_listen(path, access)? {
+                Attempt::Listening(listener) => Ok(listener),
+                Attempt::Occupied(path) => Err(SocketError::Held(Address::Path(path.path().to_owned()))),
             }
         }
         Address::Abstract(name) if access.group.is_some() => Err(SocketError::AbstractGroup(name.clone())),
@@ -80,39 +80,39 @@ pub fn bind(address: &Address, access: Access) -> Result<Listener, SocketError> 
 /// replaced.
 pub fn take_over(address: &Address, access: Access) -> Result<Listener, SocketError> {
     let Address::Path(path) = address else { return Err(SocketError::AbstractTakeOver(address.clone())) };
-    match stay(Place::open(path)?, access)? {
-        Stay::Listening(listener) => Ok(listener),
-        Stay::Occupied(place) => follow(place, access),
+    match try_listen(SocketPath::open(path)?, access)? {
+        Attempt::Listening(listener) => Ok(listener),
+        Attempt::Occupied(path) => listen_beside(path, access),
     }
 }
 
 /// What came of listening at a path.
-enum Stay {
+enum Attempt {
     /// Nobody listened there.
     Listening(Listener),
     /// Somebody listens there, or is taking it over.
-    Occupied(Place),
+    Occupied(SocketPath),
 }
 
 /// Listens at a path where nobody listens.
-fn stay(place: Place, access: Access) -> Result<Stay, SocketError> {
-    let lock = place.open_lock(Right::Stay)?;
-    if !place.try_lock(&lock)? || place.is_followed()? {
-        return Ok(Stay::Occupied(place));
+fn try_listen(path: SocketPath, access: Access) -> Result<Attempt, SocketError> {
+    let lock = path.open_lock(SocketLock::Listen)?;
+    if !path.try_lock(&lock)? || path.has_successor()? {
+        return Ok(Attempt::Occupied(path));
     }
-    let (socket, identity) = place.listen(&lock, access)?;
-    let claim = Claim::new(place, access, identity, lock);
-    Ok(Stay::Listening(Listener { socket: socket.into(), claim: Some(claim) }))
+    let (socket, identity) = path.listen(&lock, access)?;
+    let claim = Claim::new(path, access, identity, lock);
+    Ok(Attempt::Listening(Listener { socket: socket.into(), claim: Some(claim) }))
 }
 
 /// Listens at a path where another plugin listens. The claim waits for the lock of that one.
-fn follow(place: Place, access: Access) -> Result<Listener, SocketError> {
-    let (lock, next) = (place.open_lock(Right::Stay)?, place.open_lock(Right::Follow)?);
-    if !place.try_lock(&next)? {
-        return Err(SocketError::Followed(place.path().to_owned()));
+fn listen_beside(path: SocketPath, access: Access) -> Result<Listener, SocketError> {
+    let (lock, next) = (path.open_lock(SocketLock::Listen)?, path.open_lock(SocketLock::TakeOver)?);
+    if !path.try_lock(&next)? {
+        return Err(SocketError::Followed(path.path().to_owned()));
     }
-    let (socket, identity) = place.listen(&next, access)?;
-    let claim = Claim::new(place, access, identity, lock).after(next);
+    let (socket, identity) = path.listen(&next, access)?;
+    let claim = Claim::new(path, access, identity, lock).after(next);
     Ok(Listener { socket: socket.into(), claim: Some(claim) })
 }
 
@@ -215,7 +215,7 @@ mod tests {
     }
 
     fn fate(listener: &mut Listener) -> SocketFate {
-        listener.claim.as_mut().unwrap().look_after()
+        listener.claim.as_mut().unwrap().restore_socket()
     }
 
     /// Whether a connection to `path` lands at this socket.
@@ -232,7 +232,7 @@ mod tests {
         let mut second = take_over(&path).unwrap();
         assert_eq!((fate(&mut first), fate(&mut second)), (SocketFate::Replaced, SocketFate::There));
         assert!(leads_to(&path, &second) && !leads_to(&path, &first));
-        assert!(second.follows() && !first.follows());
+        assert!(second.takes_over() && !first.takes_over());
         // The first one is still there: nobody else can come in, whichever way.
         let error = take_over(&path).unwrap_err();
         assert_eq!(error.to_string(), format!("refusing to listen: another plugin is taking {} over", path.display()));
@@ -254,7 +254,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kms.sock");
         let only = take_over(&path).unwrap();
-        assert!(!only.follows());
+        assert!(!only.takes_over());
         assert!(leads_to(&path, &only));
         assert!(refused(&path).ends_with("is held by a live plugin"));
     }

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use super::{
     error::{SocketError, failed},
-    place::{Access, FileId, Occupant, Place},
+    socket_path::{Access, FileId, Occupant, SocketPath},
 };
 
 /// What became of our socket.
@@ -21,7 +21,7 @@ pub(super) enum SocketFate {
 /// The right to listen at a path: holds the path's lock, and removes our socket when dropped.
 #[derive(Debug)]
 pub struct Claim {
-    place: Place,
+    path: SocketPath,
     access: Access,
     identity: FileId,
     lock: OwnedFd,
@@ -31,8 +31,8 @@ pub struct Claim {
 
 impl Claim {
     /// Returns the claim to a place where our socket of this identity is.
-    pub(super) fn new(place: Place, access: Access, identity: FileId, lock: OwnedFd) -> Self {
-        Self { place, access, identity, lock, next: None }
+    pub(super) fn new(path: SocketPath, access: Access, identity: FileId, lock: OwnedFd) -> Self {
+        Self { path, access, identity, lock, next: None }
     }
 
     /// Turns the claim into that of a successor, which waits until the replaced plugin leaves the lock.
@@ -42,7 +42,7 @@ impl Claim {
     }
 
     /// Whether the replaced plugin still holds the lock.
-    pub(super) fn follows(&self) -> bool {
+    pub(super) fn takes_over(&self) -> bool {
         self.next.is_some()
     }
 
@@ -50,11 +50,11 @@ impl Claim {
     ///
     /// If the system does not answer, or if something that is no socket is at the path, nothing changes: the next look
     /// may see more.
-    pub(super) fn look_after(&mut self) -> SocketFate {
-        if self.next.is_some() && self.place.try_lock(&self.lock).unwrap_or(false) {
+    pub(super) fn restore_socket(&mut self) -> SocketFate {
+        if self.next.is_some() && self.path.try_lock(&self.lock).unwrap_or(false) {
             self.next = None;
         }
-        match self.place.look() {
+        match self.path.look() {
             Ok(Occupant::Nothing) => SocketFate::Gone,
             Ok(Occupant::Socket(identity)) if identity != self.identity => SocketFate::Replaced,
             Ok(Occupant::Socket(_) | Occupant::Other) | Err(_) => SocketFate::There,
@@ -66,16 +66,16 @@ impl Claim {
     /// # Errors
     /// When the path leads to something that is no socket, or the kernel refuses a step.
     pub(super) fn restore(&mut self) -> Result<tokio::net::UnixListener, SocketError> {
-        let (socket, identity) = self.place.listen(&self.lock, self.access)?;
+        let (socket, identity) = self.path.listen(&self.lock, self.access)?;
         self.identity = identity;
         tokio::net::UnixListener::from_std(socket.into())
-            .map_err(|error| failed("register the socket of", self.place.path(), error))
+            .map_err(|error| failed("register the socket of", self.path.path(), error))
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.place.remove(self.identity);
+        self.path.remove(self.identity);
     }
 }
 
@@ -92,14 +92,14 @@ mod tests {
         let path = dir.path().join("kms.sock");
         let mut claim = bind(&path).into_tokio().unwrap().1.unwrap();
         fs::remove_file(&path).unwrap();
-        assert_eq!(claim.look_after(), SocketFate::Gone);
+        assert_eq!(claim.restore_socket(), SocketFate::Gone);
         let listener = claim.restore().unwrap();
         assert!(answers(&path));
         listener.accept().await.unwrap();
-        assert_eq!(claim.look_after(), SocketFate::There);
+        assert_eq!(claim.restore_socket(), SocketFate::There);
         fs::remove_file(&path).unwrap();
         fs::write(&path, "somebody's").unwrap();
-        assert_eq!(claim.look_after(), SocketFate::There, "what is no socket is nobody's business");
+        assert_eq!(claim.restore_socket(), SocketFate::There, "what is no socket is nobody's business");
         assert!(matches!(claim.restore(), Err(SocketError::Occupied(_))));
     }
 }

@@ -1,7 +1,7 @@
 //! Sockets and connections: where the plugin listens, who may come in, and for how long.
 //!
 //! ```text
-//! server -> bind -> claim -> place -> directory -> error -> address
+//! server -> bind -> claim -> socket_path -> directory -> error -> address
 //!        -> door -> connection -> call;   door -> peers
 //! ```
 //!
@@ -9,17 +9,17 @@
 //! [`serve`] answers on it. It decides nothing about a call: [`crate::grpc`] answers. Invariant: while one plugin
 //! replaces another, there is no instant at which nobody listens at the path.
 
+mod acceptor;
 mod address;
 mod bind;
 mod call;
 mod claim;
 mod connection;
 mod directory;
-mod door;
 mod error;
 mod peers;
-mod place;
 mod server;
+mod socket_path;
 #[cfg(test)]
 pub mod testing;
 
@@ -28,6 +28,6 @@ pub use self::{
     bind::{Listener, bind, inherited, take_over},
     error::SocketError,
     peers::Peers,
-    place::{Access, keep_new_sockets_private},
     server::serve,
+    socket_path::{Access, keep_new_sockets_private},
 };

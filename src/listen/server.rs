@@ -21,9 +21,9 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
+    acceptor::{Acceptor, Drained, QUIET},
     bind::Listener,
     claim::{Claim, SocketFate},
-    door::{Door, Drained, QUIET},
     peers::Peers,
 };
 use crate::{
@@ -50,17 +50,17 @@ pub async fn serve(
 ) -> io::Result<Drained> {
     let (mut listener, mut claim) = listener.into_tokio()?;
     let (close, closing) = watch::channel(());
-    let mut door = Door::new(service, peers, closing);
+    let mut door = Acceptor::new(service, peers, closing);
     let mut shutdown = pin!(shutdown);
     let mut watch = interval(WATCH);
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Kept between iterations, because checking the socket cancels a pending `accept`.
-    let (mut deaf, mut lost) = (Quota::new(QUIET), false);
+    let (mut accept_warnings, mut lost) = (Quota::new(QUIET), false);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            (stream, _) = persist(|| listener.accept(), &mut deaf, door.service.metrics()) => door.admit(stream),
-            _ = watch.tick() => match claim.as_mut().map_or(SocketFate::There, Claim::look_after) {
+            (stream, _) = accept_again(|| listener.accept(), &mut accept_warnings, door.service.metrics()) => door.admit(stream),
+            _ = watch.tick() => match claim.as_mut().map_or(SocketFate::There, Claim::restore_socket) {
                 SocketFate::There => {}
                 SocketFate::Gone => restore(&mut claim, &mut listener, &mut lost),
                 SocketFate::Replaced => {
@@ -91,7 +91,7 @@ fn restore(claim: &mut Option<Claim>, listener: &mut UnixListener, lost: &mut bo
 }
 
 /// Repeats `accept` until it succeeds.
-async fn persist<T, F: Future<Output = io::Result<T>>>(
+async fn accept_again<T, F: Future<Output = io::Result<T>>>(
     accept: impl Fn() -> F,
     warnings: &mut Quota,
     metrics: &Metrics,
@@ -123,8 +123,8 @@ mod tests {
     use crate::{
         listen::{
             self, Access, Address,
+            acceptor::CONNECTIONS_MAX,
             connection::PREFACE_TIMEOUT,
-            door::PLACES,
             testing::{
                 CapturedLog, GREETING, HALF, Plugin, Process, SOON, WHOLE, begin_status, endpoint, is_well, refusal,
             },
@@ -179,7 +179,8 @@ mod tests {
         for _ in 0..2 {
             let turns = failures.iter().map(|error| Err((*error).into())).chain([Ok(7)]);
             let turns = std::cell::RefCell::new(turns);
-            let accepted = persist(|| std::future::ready(turns.borrow_mut().next().unwrap()), &mut warnings, &metrics);
+            let accepted =
+                accept_again(|| std::future::ready(turns.borrow_mut().next().unwrap()), &mut warnings, &metrics);
             assert_eq!(timeout(SOON, accepted).await.unwrap(), 7);
         }
         #[cfg(feature = "metrics")]
@@ -203,7 +204,8 @@ mod tests {
         let mut plugin = Process::start(test, SOCKET, &path);
         let mut log = BufReader::new(plugin.0.stderr.take().unwrap()).lines().map(Result::unwrap);
         log.find(|line| line.contains("ready")).unwrap();
-        let crowd: Vec<_> = (0..PLACES).map(|_| std::os::unix::net::UnixStream::connect(&path).unwrap()).collect();
+        let crowd: Vec<_> =
+            (0..CONNECTIONS_MAX).map(|_| std::os::unix::net::UnixStream::connect(&path).unwrap()).collect();
         log.find(|line| line.contains("cannot accept connections, still trying")).unwrap();
         drop(crowd);
         assert_eq!(runtime.block_on(probe(&Address::Path(path), None, SOON)).unwrap().healthz, "ok");

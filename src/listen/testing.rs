@@ -35,7 +35,7 @@ use tower::service_fn;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::{Access, Address, Listener, Peers, bind as listen_on, door::Drained, serve};
+use super::{Access, Address, Listener, Peers, acceptor::Drained, bind as listen_on, serve};
 use crate::{
     grpc::api::{PROBE, StatusRequest, key_management_service_client::KeyManagementServiceClient},
     service::Service,

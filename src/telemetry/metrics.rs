@@ -158,7 +158,7 @@ impl Metrics {
     }
 
     /// Counts a connection that was closed because all places were taken.
-    pub fn no_place(&self) {
+    pub fn refused_for_room(&self) {
         self.no_place.inc();
     }
 
@@ -386,7 +386,7 @@ mod tests {
         let metrics = Metrics::default();
         let (first, _second) = (metrics.accepted(), metrics.accepted());
         metrics.peer_refused();
-        metrics.no_place();
+        metrics.refused_for_room();
         metrics.accept_failed();
         drop(first);
         let text = scrape(&metrics);

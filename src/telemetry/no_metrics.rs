@@ -32,7 +32,7 @@ impl Metrics {
     pub fn peer_refused(&self) {}
 
     /// Counts a peer that found all seats taken.
-    pub fn no_place(&self) {}
+    pub fn refused_for_room(&self) {}
 
     /// Counts a connection that could not be accepted.
     pub fn accept_failed(&self) {}

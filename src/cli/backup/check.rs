@@ -190,7 +190,7 @@ fn differences(report: &CheckReport, file: &Path) -> impl Iterator<Item = String
     });
     let destroyed = report.destroyed_here.iter().flatten();
     let destroyed = destroyed.map(|key_id| {
-        format!("{key_id} is destroyed here, and this backup still has it: whoever opens the backup has the key")
+        format!("{key_id} is destroyed here, and this backup still has it: anyone who opens the backup has the key")
     });
     missing.chain(unknown).chain(destroyed)
 }

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, path::Path};
 use serde::Serialize;
 
 use super::super::super::{
-    at_hand::{HeldKeyring, KeyringPlace},
+    at_hand::{HeldKeyring, KeyringOrigin},
     failure::Exit,
 };
 use crate::{
@@ -200,8 +200,8 @@ fn row(lock: &ValueLock, values: &LockedValues, held: &[HeldKeyring]) -> Option<
         }
         ValueLock::Misnamed { key_id } => Some(row(None, Some(key_id), KeyAnswer::Misnamed, Vec::new())),
         ValueLock::Claviger { key_id, commitment } => {
-            let found: Vec<(&KeyringPlace, &Key)> =
-                held.iter().filter_map(|held| Some((&held.place, key_of(held, key_id, commitment)?))).collect();
+            let found: Vec<(&KeyringOrigin, &Key)> =
+                held.iter().filter_map(|held| Some((&held.origin, key_of(held, key_id, commitment)?))).collect();
             let holders =
                 found.iter().map(|(place, key)| HolderRow { file: place.to_string(), state: key.state().as_str() });
             Some(row(None, Some(key_id), answer_of(key_id, &found, held), holders.collect()))
@@ -213,12 +213,12 @@ fn row(lock: &ValueLock, values: &LockedValues, held: &[HeldKeyring]) -> Option<
 fn only_in_backups(row: &NeededRow, held: &[HeldKeyring]) -> Option<(String, Vec<String>)> {
     let key_id = row.key_id.as_ref().filter(|_| !row.held_by.is_empty())?;
     let is_tomb = |entry: &Entry| matches!(entry, Entry::Tomb(_)) && entry.id().to_string() == *key_id;
-    let is_here = |held: &&HeldKeyring| matches!(held.place, KeyringPlace::StateDir(_));
+    let is_here = |held: &&HeldKeyring| matches!(held.origin, KeyringOrigin::StateDir(_));
     held.iter().filter(is_here).find(|held| held.keyring.entries().iter().any(is_tomb))?;
     Some((key_id.clone(), row.held_by.iter().map(|holder| holder.file.clone()).collect()))
 }
 
-fn answer_of(key_id: &str, found: &[(&KeyringPlace, &Key)], held: &[HeldKeyring]) -> KeyAnswer {
+fn answer_of(key_id: &str, found: &[(&KeyringOrigin, &Key)], held: &[HeldKeyring]) -> KeyAnswer {
     let is_tomb = |entry: &Entry| matches!(entry, Entry::Tomb(_)) && entry.id().to_string() == key_id;
     if found.iter().any(|(_, key)| key.state() != State::Disabled) {
         KeyAnswer::Held
@@ -241,8 +241,8 @@ fn keyring_row(held: &HeldKeyring, needs: &SnapshotNeeds) -> KeyringRow {
         _ => false,
     };
     KeyringRow {
-        file: held.place.to_string(),
-        is_backup: matches!(held.place, KeyringPlace::Backup(_)),
+        file: held.origin.to_string(),
+        is_backup: matches!(held.origin, KeyringOrigin::Backup(_)),
         uuid: held.keyring.uuid().to_hex(),
         root_id: held.keyring.root_id().to_hex(),
         generation: held.keyring.generation(),
@@ -283,12 +283,12 @@ mod tests {
             held_by,
             samples: Vec::new(),
         };
-        let at = |place, keyring: &Keyring| HeldKeyring { place, keyring: keyring.clone() };
-        let held = [at(KeyringPlace::StateDir("/st".into()), &here)];
+        let at = |origin, keyring: &Keyring| HeldKeyring { origin, keyring: keyring.clone() };
+        let held = [at(KeyringOrigin::StateDir("/st".into()), &here)];
         let found = only_in_backups(&row(vec![holder("old.age")]), &held);
         assert_eq!(found, Some((tomb.clone(), vec!["old.age".to_owned()])));
         assert_eq!(only_in_backups(&row(Vec::new()), &held), None, "no file has it");
-        let elsewhere = [at(KeyringPlace::Backup("other.age".into()), &here)];
+        let elsewhere = [at(KeyringOrigin::Backup("other.age".into()), &here)];
         assert_eq!(only_in_backups(&row(vec![holder("old.age")]), &elsewhere), None, "it is not destroyed here");
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{
     super::{
         Format, Global,
-        at_hand::{AtHand, GivenBackups, KeyringPlace, StateDirUse},
+        at_hand::{AtHand, GivenBackups, KeyringOrigin, StateDirUse},
         failure::{Exit, Failure},
         needed, output,
         tables::terminal_width,
@@ -61,7 +61,7 @@ pub(super) fn run(args: CheckArgs, global: &Global) -> Result<Exit, Failure> {
 /// Lists the snapshot in the ledger of the keyring here. Returns `None` if it needs no key of that keyring.
 fn list(needs: &SnapshotNeeds, at_hand: &AtHand, file: &Path) -> Option<Result<(), ListBackupError>> {
     let site = at_hand.site.as_ref()?;
-    let here = at_hand.held.iter().find(|held| matches!(held.place, KeyringPlace::StateDir(_)))?;
+    let here = at_hand.held.iter().find(|held| matches!(held.origin, KeyringOrigin::StateDir(_)))?;
     let keys = needed_of(needs, &at_hand.held, here.keyring.uuid());
     let digest = needs.source.digest.as_ref()?;
     let sha256 = hex_array(&digest.sha256).map(Digest)?;

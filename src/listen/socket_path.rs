@@ -42,18 +42,18 @@ fn identity(stat: &Stat) -> FileId {
 
 /// What the holder of a lock may do.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Right {
+pub(super) enum SocketLock {
     /// Listen at the path.
-    Stay,
+    Listen,
     /// Take the path over from the plugin that listens there.
-    Follow,
+    TakeOver,
 }
 
-impl Right {
+impl SocketLock {
     fn suffix(self) -> &'static str {
         match self {
-            Self::Stay => ".lock",
-            Self::Follow => ".next",
+            Self::Listen => ".lock",
+            Self::TakeOver => ".next",
         }
     }
 }
@@ -83,13 +83,13 @@ pub fn keep_new_sockets_private() {
 
 /// A name in a directory that is kept open.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct SocketPath {
     directory: OwnedFd,
     path: PathBuf,
     name: OsString,
 }
 
-impl Place {
+impl SocketPath {
     /// Opens the directory of `path`, if nobody but root and us can change what it contains.
     pub(super) fn open(path: &Path) -> Result<Self, SocketError> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -107,14 +107,14 @@ impl Place {
 
     /// Opens the file whose lock gives this right. The file is never removed, because a lock on a removed file excludes
     /// nobody.
-    pub(super) fn open_lock(&self, right: Right) -> Result<OwnedFd, SocketError> {
+    pub(super) fn open_lock(&self, right: SocketLock) -> Result<OwnedFd, SocketError> {
         self.open_beside(right, OFlags::CREATE).map_err(|error| match error {
             Errno::ACCESS | Errno::PERM | Errno::ROFS => self.unwritable(),
             _ => failed("open the lock of", &self.path, error),
         })
     }
 
-    fn open_beside(&self, right: Right, create: OFlags) -> rustix::io::Result<OwnedFd> {
+    fn open_beside(&self, right: SocketLock, create: OFlags) -> rustix::io::Result<OwnedFd> {
         let mut name = self.name.clone();
         name.push(right.suffix());
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -122,8 +122,8 @@ impl Place {
     }
 
     /// Whether another plugin is taking the path over from the one that listens, or from one that ended a moment ago.
-    pub(super) fn is_followed(&self) -> Result<bool, SocketError> {
-        match self.open_beside(Right::Follow, OFlags::empty()) {
+    pub(super) fn has_successor(&self) -> Result<bool, SocketError> {
+        match self.open_beside(SocketLock::TakeOver, OFlags::empty()) {
             Ok(next) => Ok(!self.try_lock(&next)?),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(failed("open the lock of", &self.path, error)),
@@ -233,7 +233,7 @@ impl Place {
 
 /// Calls `make` with the group and the umask set so that `group` may open the new socket. Only a daemon of root's needs
 /// this: after it has confined itself it may not call chown or chmod, because root could use them on any file. If the
-/// kernel refuses the group, [`Place::admit`] changes it.
+/// kernel refuses the group, [`SocketPath::admit`] changes it.
 fn in_group<T>(group: Option<u32>, make: impl FnOnce() -> T) -> T {
     let Some(group) = group.filter(|_| geteuid().is_root()) else { return make() };
     let (real, group_before) = (getgid(), getegid());
@@ -349,8 +349,8 @@ mod tests {
         let found = fs::metadata(&path).unwrap();
         assert_eq!((found.mode() & 0o7777, found.gid()), (0o660, group));
         assert_eq!(fs::metadata(dir.path().join("kms.sock.lock")).unwrap().mode() & 0o7777, 0o600);
-        let place = Place::open(&path).unwrap();
-        let error = place.not_the_groups(7, Errno::PERM);
+        let found = SocketPath::open(&path).unwrap();
+        let error = found.not_the_groups(7, Errno::PERM);
         assert_eq!(
             error.to_string(),
             format!("refusing to listen: uid {} may not give the socket to group 7", our_uid())

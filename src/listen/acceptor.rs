@@ -21,10 +21,10 @@ use crate::{
 };
 
 /// Connections at a time. An API server has one for each of its provider entries.
-pub(super) const PLACES: usize = 16;
+pub(super) const CONNECTIONS_MAX: usize = 16;
 
 /// Connections at a time of refused peers, in addition to the others.
-const REFUSED_PLACES: usize = 2;
+const REFUSED_MAX: usize = 2;
 
 /// How long a refused connection may last, and how long its place stays taken.
 const REFUSED_STAY: Duration = Duration::from_secs(2);
@@ -34,7 +34,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the replaced plugin still accepts connections. A peer that had found its socket before the rename has
 /// connected by then.
-const LAST_GUESTS: Duration = Duration::from_millis(100);
+const LAST_CONNECTIONS: Duration = Duration::from_millis(100);
 
 /// The time between two lines in the log about missing places or file descriptors.
 pub(super) const QUIET: Duration = Duration::from_mins(1);
@@ -49,27 +49,27 @@ pub enum Drained {
 }
 
 /// Admits connections, and holds the tasks that serve them.
-pub(super) struct Door {
+pub(super) struct Acceptor {
     pub(super) service: Arc<Service>,
     peers: Peers,
     closing: watch::Receiver<()>,
-    guests: JoinSet<()>,
+    connections: JoinSet<()>,
     refused: JoinSet<()>,
     full: Quota,
 }
 
-impl Door {
+impl Acceptor {
     /// Returns a door without connections. Its connections end when the sender of `closing` is dropped.
     pub(super) fn new(service: Arc<Service>, peers: Peers, closing: watch::Receiver<()>) -> Self {
-        let (guests, refused) = (JoinSet::new(), JoinSet::new());
-        Self { service, peers, closing, guests, refused, full: Quota::new(QUIET) }
+        let (connections, refused) = (JoinSet::new(), JoinSet::new());
+        Self { service, peers, closing, connections, refused, full: Quota::new(QUIET) }
     }
 
     /// Serves the peer or turns it away.
     pub(super) fn admit(&mut self, stream: UnixStream) {
         match stream.peer_cred() {
-            Ok(peer) if self.peers.admit(peer.uid()) => self.welcome(stream, peer),
-            Ok(peer) => self.turn_away(stream, peer),
+            Ok(peer) if self.peers.admit(peer.uid()) => self.serve_peer(stream, peer),
+            Ok(peer) => self.refuse_peer(stream, peer),
             Err(error) => {
                 self.service.metrics().peer_refused();
                 warn!(message = event::PEER_UNKNOWN, %error);
@@ -79,16 +79,16 @@ impl Door {
 
     /// Admits the peers that had found the socket before it was replaced.
     pub(super) async fn admit_last(&mut self, listener: &UnixListener) {
-        while let Ok(Ok((stream, _))) = timeout(LAST_GUESTS, listener.accept()).await {
+        while let Ok(Ok((stream, _))) = timeout(LAST_CONNECTIONS, listener.accept()).await {
             self.admit(stream);
         }
     }
 
     /// Serves an allowed peer. If all places are taken, closes the connection; if it stayed open, the kernel's queue
     /// would fill.
-    fn welcome(&mut self, stream: UnixStream, peer: UCred) {
-        if !has_room(&mut self.guests, PLACES) {
-            self.service.metrics().no_place();
+    fn serve_peer(&mut self, stream: UnixStream, peer: UCred) {
+        if !has_room(&mut self.connections, CONNECTIONS_MAX) {
+            self.service.metrics().refused_for_room();
             if let Some(left_out) = self.full.take(Instant::now()) {
                 let (uid, pid) = (peer.uid(), peer.pid());
                 warn!(message = event::NO_PLACE, peer_uid = uid, peer_pid = pid, left_out);
@@ -98,13 +98,13 @@ impl Door {
         let calls = Calls::new(Connection::new(Arc::clone(&self.service), Peer { uid: peer.uid(), pid: peer.pid() }));
         let guest = self.service.metrics().accepted();
         let served = serve_connection(stream, Some(calls), Arc::clone(&self.service), self.closing.clone());
-        self.guests.spawn(stay(guest, served));
+        self.connections.spawn(stay(guest, served));
     }
 
     /// Refuses a peer. Its place stays taken even if it leaves at once, so that it cannot flood the log.
-    fn turn_away(&mut self, stream: UnixStream, peer: UCred) {
+    fn refuse_peer(&mut self, stream: UnixStream, peer: UCred) {
         self.service.metrics().peer_refused();
-        if !has_room(&mut self.refused, REFUSED_PLACES) {
+        if !has_room(&mut self.refused, REFUSED_MAX) {
             return;
         }
         warn!(message = event::PEER_REFUSED, peer_uid = peer.uid(), peer_pid = peer.pid());
@@ -115,10 +115,10 @@ impl Door {
 
     /// Waits until the allowed peers have left. The connections of refused peers end with the door.
     pub(super) async fn drain(mut self) -> Drained {
-        let left = async { while self.guests.join_next().await.is_some() {} };
+        let left = async { while self.connections.join_next().await.is_some() {} };
         match timeout(DRAIN_TIMEOUT, left).await {
             Ok(()) => Drained::Complete,
-            Err(_) => Drained::Cut(self.guests.len()),
+            Err(_) => Drained::Cut(self.connections.len()),
         }
     }
 }
@@ -153,7 +153,7 @@ mod tests {
         let service = open_service();
         let plugin = Plugin::start(Arc::clone(&service));
         let mut clients = Vec::new();
-        for _ in 0..PLACES {
+        for _ in 0..CONNECTIONS_MAX {
             let mut client = plugin.client().await;
             client.status(StatusRequest {}).await.unwrap();
             clients.push(client);
@@ -193,7 +193,7 @@ mod tests {
         first.write_all(GREETING).await.unwrap();
         let start = Instant::now();
         closed(&mut third).await;
-        assert_eq!(log.lines_with("peer refused").len(), REFUSED_PLACES);
+        assert_eq!(log.lines_with("peer refused").len(), REFUSED_MAX);
         tokio::join!(closed(&mut first), closed(&mut second));
         assert!(start.elapsed() < SOON);
     }
@@ -202,13 +202,13 @@ mod tests {
     async fn refused_peers_take_no_place_of_the_others() {
         let (_close, closing) = watch::channel(());
         let peers = Peers::nobody();
-        let mut door = Door::new(open_service(), peers, closing);
-        for _ in 0..2 * PLACES {
+        let mut door = Acceptor::new(open_service(), peers, closing);
+        for _ in 0..2 * CONNECTIONS_MAX {
             door.admit(UnixStream::pair().unwrap().0);
         }
-        assert_eq!((door.guests.len(), door.refused.len()), (0, REFUSED_PLACES));
+        assert_eq!((door.connections.len(), door.refused.len()), (0, REFUSED_MAX));
         door.peers = Peers::new([]);
         door.admit(UnixStream::pair().unwrap().0);
-        assert_eq!(door.guests.len(), 1);
+        assert_eq!(door.connections.len(), 1);
     }
 }
