@@ -19,7 +19,7 @@
 //! | `config` | text to a validated configuration |
 //! | `listen` | sockets and connections: lock, mode, take-over, activation, peers, limits, draining |
 //! | `grpc` | the API at the edge: copy fields, limit sizes, map errors |
-//! | `service` | the KMS v2 calls on a snapshot of the keys, and which key it announced to each connection |
+//! | `service` | the KMS v2 calls on the served keys, and which key it announced to each connection |
 //! | `keeper` | root key, store and keyring together: make, open, change, mark, publish |
 //! | `plan` | what is known of a rotation to its next step; pure, and explored by a model checker |
 //! | `escrow` | how keys survive the loss of a machine: backups, recovery blobs, shares of an identity |

@@ -246,7 +246,8 @@ fn everything_is_read_again_after_plugin_and_api_server_were_killed() {
             rig.api.kubectl(&["create", "secret", "generic", &name, &literal]).unwrap();
             expected.insert(name, value);
         }
-        // After SIGKILL the socket's file is still there. The next start has to replace it, and the API server has to connect again.
+        // After SIGKILL the socket's file is still there. The next start has to replace it, and the API server has to
+        // connect again.
         rig.plugin.restart().unwrap();
         rig.api.restart().unwrap();
         for (name, value) in &expected {

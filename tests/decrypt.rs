@@ -193,7 +193,7 @@ fn an_emptied_cluster_gets_its_secrets_back_from_a_snapshot_and_a_backup_alone()
         assert_eq!(after.get(name), Some(object), "{name}");
     }
     assert_eq!(after.len(), before.len());
-    // As files, too, of which nobody else may read one.
+    // As files, too, which nobody else may read.
     let to = cluster.sandbox.path("out");
     let line =
         format!("decrypt --resource secrets --resource configmaps --snapshot [DIR]/etcd.db {BACKUP} --to [DIR]/out");
@@ -466,8 +466,8 @@ fn for_programs(sandbox: &Sandbox) {
     assert_eq!(report["unopened"], failures.len());
 }
 
-/// Whether the process is stopped by the user or killed, there is no directory of the name that was asked for, and after
-/// Ctrl-C there is nothing at all.
+/// Whether the process is stopped by the user or killed, there is no directory of the name that was asked for, and
+/// after Ctrl-C there is nothing at all.
 #[test]
 fn an_interrupted_directory_never_has_its_name() {
     let sandbox = Sandbox::initialised();

@@ -141,7 +141,7 @@ fn the_static_pod_runs_what_the_binary_takes_on_the_hosts_directories() {
     // The directory of the socket, never the socket: a restarted plugin makes a new one.
     assert!(paths.contains(&Path::new(&default_of("--socket")).parent().unwrap().to_str().unwrap()));
     assert!(paths.contains(&default_of("--state-dir").as_str()));
-    // Where a class is named without its value, a kubelet that starts before any API server knows no priority.
+    // A kubelet that starts before any API server knows the priority only if the Pod contains its value.
     assert_eq!(pod["spec"]["priorityClassName"], "system-node-critical");
     assert_eq!(pod["spec"]["priority"], 2_000_001_000);
     for mount in container["volumeMounts"].as_array().unwrap() {

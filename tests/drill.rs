@@ -1,4 +1,5 @@
-//! `docs/drill.md` and the example that runs it: every command of the page is run, in its order, and says what the page says.
+//! `docs/drill.md` and the example that runs it: every command of the page is run, in its order, and says what the page
+//! says.
 
 use std::{path::Path, process::Command};
 

@@ -143,7 +143,7 @@ fn fill_audit(state_dir: &Path) {
     }
 }
 
-/// Two daemons, of which the second takes over, and all that happens to them: what they called.
+/// Runs a daemon, and another one that takes over from it. Returns which calls of the kernel they made.
 fn lives() -> [Life; 3] {
     let rig = Rig::new();
     let _manager = UnixDatagram::bind(rig.run.path("notify")).unwrap();
@@ -287,8 +287,8 @@ fn members(name: &str) -> BTreeSet<String> {
     lines.flat_map(members).collect()
 }
 
-/// Checks that the unit's list of system calls forbids none that the daemon makes. A forbidden call fails before the daemon's own list is
-/// consulted.
+/// Checks that the unit's list of system calls forbids none that the daemon makes. A forbidden call fails before the
+/// daemon's own list is consulted.
 #[test]
 fn the_unit_allows_what_a_daemon_calls() {
     if installed("systemd-analyze").is_none() {

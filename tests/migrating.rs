@@ -1,7 +1,8 @@
 //! `docs/migrating.md`: its configurations and commands, section by section, in a real control plane.
 //!
-//! After each step, an API server that has just started reads all Secrets that were written in the steps before, and writes
-//! another one. At the end of each section, etcd shows that all of them are under the provider to which they were moved.
+//! After each step, an API server that has just started reads all Secrets that were written in the steps before, and
+//! writes another one. At the end of each section, etcd shows that all of them are under the provider to which they
+//! were moved.
 
 #![allow(clippy::print_stdout, reason = "how long each section takes is worth seeing")]
 
@@ -42,8 +43,8 @@ const GOING_BACK: &str = "Going back";
 
 const OURS: &str = "k8s:enc:kms:v2:claviger:";
 
-/// The sections in an order in which each begins where the one before has ended: the word for `aescbc`, and how values begin
-/// at the end.
+/// The sections in an order in which each begins where the one before has ended: the word for `aescbc`, and how values
+/// begin at the end.
 const MIGRATIONS: [(&str, &str, &str); 9] = [
     ("From plaintext to claviger", "", OURS),
     (TO_LOCAL, "aescbc", "k8s:enc:aescbc:v1:key1:"),

@@ -38,8 +38,8 @@ fn name(answer: &str, files: &[&str]) -> (String, Vec<String>) {
     (answer.to_owned(), files.iter().map(|file| format!("[DIR]/{file}")).collect())
 }
 
-/// A node with a Secret under each of two keys, whose snapshot is `two.db`, and one under aescbc, with which it is `three.db`. `one.age`
-/// has only the first key.
+/// A node with a Secret under each of two keys, whose snapshot is `two.db`, and one under aescbc, with which it is
+/// `three.db`. `one.age` has only the first key.
 fn node() -> Node {
     let mut node = Node::new();
     node.etcd.snapshot(&node.sandbox.path("two.db")).unwrap();
@@ -57,7 +57,8 @@ fn node() -> Node {
     node
 }
 
-/// What is checked, one after the other in one control plane. Each has the files of the node as they were; the last one empties etcd.
+/// What is checked, one after the other in one control plane. Each has the files of the node as they were; the last one
+/// empties etcd.
 const CHECKED: [fn(&Node); 4] = [
     a_snapshot_can_be_restored_if_a_given_file_has_each_key_that_it_needs,
     a_disabled_key_counts_and_a_destroyed_one_does_not,

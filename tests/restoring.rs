@@ -1,5 +1,6 @@
-//! The story that lost Secrets once, and its variants, with a real kube-apiserver: a backup is made while the new key is pending, the key
-//! is promoted and used, and the disk is lost. Whatever is restored, no key that a Secret needs can be given up, and all are read again.
+//! The story that lost Secrets once, and its variants, with a real kube-apiserver: a backup is made while the new key
+//! is pending, the key is promoted and used, and the disk is lost. Whatever is restored, no key that a Secret needs can
+//! be given up, and all are read again.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -26,7 +27,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// k1 is primary, k2 was pending when `pending.age` was made, and is primary in `promoted.age`; a Secret is under each.
+    /// k1 is primary, k2 was pending when `pending.age` was made, and is primary in `promoted.age`; a Secret is under
+    /// each.
     pub(crate) fn new() -> Self {
         let run = Run::new().unwrap();
         let etcd = Etcd::start(&run, 1).unwrap();
@@ -73,8 +75,8 @@ impl Node {
         self.api = Some(ApiServer::on(&self.run, &self.etcd).encryption_config(config).start().unwrap());
     }
 
-    /// An API server that has just started knows no seed, and makes a new one under the primary key. The plugin starts before it: one
-    /// that runs may follow a promotion only a moment later.
+    /// An API server that has just started knows no seed, and makes a new one under the primary key. The plugin starts
+    /// before it: one that runs may follow a promotion only a moment later.
     fn restart(&mut self) {
         self.stop();
         self.serve();
@@ -121,7 +123,8 @@ impl Node {
         (text(row, "key_id"), text(row, "state"))
     }
 
-    /// No key that a Secret needs can be given up, and every Secret is read by an API server that knows nothing from before.
+    /// No key that a Secret needs can be given up, and every Secret is read by an API server that knows nothing from
+    /// before.
     fn loses_nothing(&mut self) {
         for (number, example) in [("k1", "under-k1"), ("k2", "under-k2")] {
             let (key_id, state) = self.key(number);
@@ -174,7 +177,8 @@ fn whatever_is_restored_no_key_that_a_secret_needs_can_be_given_up() {
     node.loses_nothing();
 }
 
-/// The commands of claviger in the runbook's chapter about a lost directory without a backup, in their order, for a sandbox.
+/// The commands of claviger in the runbook's chapter about a lost directory without a backup, in their order, for a
+/// sandbox.
 fn without_backup(recipient: &str) -> Vec<String> {
     let chapter = include_str!("../docs/runbook.md").split("### There is no backup at all").nth(1).unwrap();
     let chapter = chapter.split("\n## ").next().unwrap().replace("\\\n", " ");

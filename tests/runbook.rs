@@ -1,5 +1,5 @@
-//! `docs/runbook.md`, command by command, in its order, under a real kube-apiserver: after each chapter every Secret is read by an API
-//! server that knows nothing from before.
+//! `docs/runbook.md`, command by command, in its order, under a real kube-apiserver: after each chapter every Secret is
+//! read by an API server that knows nothing from before.
 
 use std::{fs, path::Path};
 

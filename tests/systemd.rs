@@ -67,8 +67,7 @@ fn signal(process: &Process, signal: Signal) {
     kill_process(Pid::from_raw(process.id().cast_signed()).unwrap(), signal).unwrap();
 }
 
-/// The output of a program of systemd's; none, with a word about it, where it is missing.
-/// The program, or none with a word about it.
+/// Returns the program. If it is missing, prints that and returns `None`.
 pub(crate) fn installed(program: &str) -> Option<Command> {
     let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     if !found {

@@ -1,5 +1,5 @@
-//! `docs/troubleshooting.md`: each symptom is brought about with a real kube-apiserver and a real etcd, the words on the
-//! page are the words that they print, and what the page says mends it.
+//! `docs/troubleshooting.md`: each symptom is brought about with a real kube-apiserver and a real etcd, the words on
+//! the page are the words that they print, and what the page says mends it.
 //!
 //! A section of the page begins with a block of `text`, whose lines an operator sees; `…` stands for any words.
 
@@ -56,7 +56,8 @@ fn every_symptom_on_the_page_comes_about_in_these_words_and_is_mended() {
     let sections = sections(&page);
     let headings: Vec<&str> = sections.iter().map(|(heading, _)| *heading).collect();
     assert_eq!(headings, SYMPTOMS.map(|(heading, _)| heading), "the page and the test have the same symptoms");
-    // An API server looks at its configuration once a minute. Others come about meanwhile, in a control plane of their own.
+    // An API server looks at its configuration once a minute. Others come about meanwhile, in a control plane of their
+    // own.
     let is_slow = |(heading, _): &(&str, Vec<&str>)| *heading == SLOW;
     let (slow, others): (Vec<_>, Vec<_>) = sections.into_iter().partition(is_slow);
     assert_eq!(slow.len(), 1);

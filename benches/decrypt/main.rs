@@ -1,8 +1,8 @@
-//! `claviger decrypt` side by side with a program in Go that uses kube-apiserver's own transformers, and with the limit:
-//! reading the file, and AES-GCM over its bytes, on all cores.
+//! `claviger decrypt` side by side with a program in Go that uses kube-apiserver's own transformers, and with the
+//! limit: reading the file, and AES-GCM over its bytes, on all cores.
 //!
-//! `cargo bench --bench decrypt`; `benches/README.md` explains the tables. Every round measures each contender once, so that
-//! other load on the machine affects all of them equally. Before that, what claviger and the Go program write is
+//! `cargo bench --bench decrypt`; `benches/README.md` explains the tables. Every round measures each contender once, so
+//! that other load on the machine affects all of them equally. Before that, what claviger and the Go program write is
 //! compared object by object. A first round, whose times do not count, fills the page cache and watches the memory.
 
 mod contender;
@@ -56,7 +56,7 @@ struct Options {
     bench: bool,
 }
 
-/// What this program is told when it is a part of what is measured, and nothing else.
+/// The arguments of this program when it is only a part of what is measured.
 #[derive(clap::Args)]
 struct Inner {
     /// Be the limit for this file.

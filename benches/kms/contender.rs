@@ -77,7 +77,7 @@ impl Stable {
         Ok(server)
     }
 
-    /// Starts it and returns without waiting, for whoever measures the start itself.
+    /// Starts it and returns without waiting, so that the start itself can be measured.
     pub(crate) fn launch(&self, contender: Contender) -> Result<Server> {
         let socket = self.socket(contender)?;
         let process = self.run.start(contender.name(), self.command(contender, &socket)?)?;

@@ -1,7 +1,7 @@
 //! claviger side by side with an empty tonic service, which is the limit, and with the least plugin in Go.
 //!
-//! `cargo bench --bench kms`; `benches/README.md` explains the tables. Every round measures each contender once, so that
-//! other load on the machine affects all contenders equally. The tables show the median of the rounds.
+//! `cargo bench --bench kms`; `benches/README.md` explains the tables. Every round measures each contender once, so
+//! that other load on the machine affects all contenders equally. The tables show the median of the rounds.
 
 mod alone;
 mod contender;
@@ -146,7 +146,7 @@ fn places() -> impl Iterator<Item = (&'static str, &'static str, usize)> {
     methods.flat_map(|(method, callers)| ["grpc-go", "tonic"].map(|client| (client, method, callers)))
 }
 
-/// What noise does not touch: the difference between two lives of which one makes more calls.
+/// Counts instructions, which noise does not change: the difference between a life and one with more calls.
 fn instructions(options: &Options, stable: &Stable, report: &mut Report) -> Result<()> {
     if Command::new("valgrind").arg("--version").output().is_err() {
         eprintln!("skipped: this machine has no valgrind");

@@ -1,8 +1,8 @@
 //! `claviger scan` side by side with `cat`, which is the limit, with the least scan in Go, and with etcd's own tools.
 //!
-//! `cargo bench --bench scan`; `benches/README.md` explains the tables. Every round measures each contender once, so that
-//! other load on the machine affects all contenders equally, and checks what each of them counted. A first round, whose
-//! times do not count, fills the page cache and watches the memory.
+//! `cargo bench --bench scan`; `benches/README.md` explains the tables. Every round measures each contender once, so
+//! that other load on the machine affects all contenders equally, and checks what each of them counted. A first round,
+//! whose times do not count, fills the page cache and watches the memory.
 
 mod contender;
 mod database;
@@ -53,7 +53,7 @@ struct Options {
     bench: bool,
 }
 
-/// What this program is told when it is the parent of what is measured, and nothing else.
+/// The arguments of this program when it is only the parent of what is measured.
 #[derive(clap::Args)]
 struct Inner {
     #[arg(long, hide = true)]

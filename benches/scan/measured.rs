@@ -1,7 +1,7 @@
-//! Runs one program to its end and tells what that took.
+//! Runs one program to its end and says what that took.
 //!
-//! Whoever starts it is this very program, started anew with nothing else to do: the kernel charges a process with the
-//! memory of the one that it was forked from, so that one has to be small, and its one child is all that is measured.
+//! This program starts itself again to run it, with nothing else to do. The kernel charges a process with the memory of
+//! its parent, so the parent has to be small. Its one child is all that is measured.
 
 #![allow(unsafe_code, reason = "nothing safe tells what one child has used")]
 

@@ -79,7 +79,7 @@ impl Report {
         Self { machine, rounds, rows: Vec::new() }
     }
 
-    /// Adds the samples of one contender on one database, of which the first is from the round that counts for memory only.
+    /// Adds the samples of one contender on one database. The first comes from the round that counts for memory only.
     pub(crate) fn add(&mut self, shape: Shape, contender: Contender, samples: &[Sample]) {
         let timed = samples.get(1..).unwrap_or_default();
         let spread = |figure: fn(&Sample) -> f64| Spread::of(timed.iter().map(figure));

@@ -1,4 +1,5 @@
-//! `docs/drill.md`, run on this machine: a control plane is lost, and comes back from a snapshot, a backup and two shares.
+//! `docs/drill.md`, run on this machine: a control plane is lost, and comes back from a snapshot, a backup and two
+//! shares.
 //!
 //! It prints the page's paragraphs, and each command with what it says. Whatever happens, it leaves nothing behind.
 

@@ -137,7 +137,7 @@ fn own() -> Option<PathBuf> {
     std::env::home_dir().map(|home| home.join(".kube/config"))
 }
 
-/// Returns the files in a list as the environment has it. If it is empty, the file of this user is read.
+/// Splits `$KUBECONFIG` into its files. If it is empty, returns the file of this user.
 fn listed(list: &OsStr) -> Vec<PathBuf> {
     let files: Vec<_> = std::env::split_paths(list).filter(|file| !file.as_os_str().is_empty()).collect();
     if files.is_empty() { own().into_iter().collect() } else { files }

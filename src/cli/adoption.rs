@@ -28,7 +28,19 @@ pub(super) struct Awaited {
 }
 
 /// How many of the connected API servers have adopted the key.
-type Adopted = (usize, usize);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Adopted {
+    adopted: usize,
+    connected: usize,
+}
+
+/// How a wait ended.
+enum Waited {
+    /// Every connected API server has adopted the key.
+    Adopted(Exit),
+    /// No API server is connected. A plugin that has just started does not know its API servers yet.
+    Nobody,
+}
 
 /// Checks before a change that its adoption can be waited for.
 ///
@@ -53,8 +65,9 @@ pub(super) fn wait(config: &Config, awaited: &Awaited, global: &Global) -> Resul
             adopted = timeout(PATIENCE, adopt(config, awaited, &mut last, global)) => Some(adopted),
         };
         match adopted {
-            Some(Ok(Ok(Exit::Found))) => Err(unadopted(awaited, Exit::Found, NOBODY)),
-            Some(Ok(adopted)) => adopted.map_err(|failure| lost(awaited, failure)),
+            Some(Ok(Ok(Waited::Adopted(exit)))) => Ok(exit),
+            Some(Ok(Ok(Waited::Nobody))) => Err(unadopted(awaited, Exit::Found, NOBODY)),
+            Some(Ok(Err(failure))) => Err(lost(awaited, failure)),
             Some(Err(_)) => Err(unadopted(awaited, Exit::Found, &too_late())),
             None => Err(unadopted(awaited, Exit::Interrupted, &interrupted(awaited, last))),
         }
@@ -86,17 +99,16 @@ fn interrupted(awaited: &Awaited, last: Option<Adopted>) -> String {
     format!("you interrupted the wait: {known}")
 }
 
-/// Why a wait ends at once. A plugin that has just started does not know its API servers yet.
 const NOBODY: &str =
     "no API server is connected, so nobody has adopted it; one that runs connects within a minute or two";
 
-/// Returns [`Exit::Found`] if no API server is connected.
+/// Waits until every connected API server has adopted the key, or none is connected.
 async fn adopt(
     config: &Config,
     awaited: &Awaited,
     last: &mut Option<Adopted>,
     global: &Global,
-) -> Result<Exit, Failure> {
+) -> Result<Waited, Failure> {
     let key_id = awaited.key_id.to_string();
     let mut printed = Ok(());
     loop {
@@ -106,11 +118,11 @@ async fn adopt(
             if last.replace(now) != Some(now) && printed.is_ok() {
                 printed = output::advice(&progress(&key_id, now), global);
             }
-            if now.1 == 0 {
-                return Ok(Exit::Found);
+            if now.connected == 0 {
+                return Ok(Waited::Nobody);
             }
-            if now.0 == now.1 {
-                return Ok(output::end_change(printed, global));
+            if now.adopted == now.connected {
+                return Ok(Waited::Adopted(output::end_change(printed, global)));
             }
         }
         sleep(LOOK).await;
@@ -119,14 +131,15 @@ async fn adopt(
 
 fn count(report: &SelfReport, key_id: &str) -> Adopted {
     let alive = || report.connections.iter().filter(|connection| connection.is_alive());
-    (alive().filter(|connection| connection.has_adopted(key_id)).count(), alive().count())
+    let adopted = alive().filter(|connection| connection.has_adopted(key_id)).count();
+    Adopted { adopted, connected: alive().count() }
 }
 
-fn progress(key_id: &str, (adopted, of): (usize, usize)) -> String {
-    match of {
+fn progress(key_id: &str, Adopted { adopted, connected }: Adopted) -> String {
+    match connected {
         0 => "no API server is connected".to_owned(),
         1 => format!("{adopted} of 1 connection has adopted {key_id}"),
-        _ => format!("{adopted} of {of} connections have adopted {key_id}"),
+        _ => format!("{adopted} of {connected} connections have adopted {key_id}"),
     }
 }
 

@@ -211,7 +211,8 @@ impl LivePlugin {
         Err(LivePluginError::TakeOver { serves: self.serves(), ours: ours.to_owned() })
     }
 
-    /// Whether a new keyring may be made in `state_dir`. Returns a warning if the plugin serves from another directory.
+    /// Checks that a new keyring may be made in `state_dir`. Returns a warning, because the plugin serves from another
+    /// directory.
     ///
     /// # Errors
     /// When the plugin serves from memory what was in `state_dir` before.
@@ -226,8 +227,8 @@ impl LivePlugin {
         }
     }
 
-    /// Whether `keyring` may be restored to `state_dir`. Returns a warning if the plugin serves another keyring from
-    /// another directory.
+    /// Checks that `keyring` may be restored to `state_dir`. Returns a warning if the plugin serves another keyring
+    /// from another directory.
     ///
     /// # Errors
     /// When the plugin serves another keyring from memory, which was in `state_dir` before.

@@ -60,9 +60,9 @@ pub(super) fn find_plugin(config: &Config) -> Result<PluginSearch, Failure> {
     })
 }
 
-/// Returns who may listen at the socket, besides root and this user: the owner of the state directory. If there is no
-/// state directory, or root has just made it, the owner of the socket's directory, who decides in any case who listens
-/// there.
+/// Returns who may listen at the socket, besides root and this user: the owner of the state directory. Without a state
+/// directory, or if root owns it, returns the owner of the socket's directory, because that user controls the socket
+/// anyway.
 fn owner(config: &Config) -> Option<u32> {
     let owner_of = |path: &Path| fs::metadata(path).ok().map(|found| found.uid());
     owner_of(&config.state_dir).filter(|owner| *owner != 0).or_else(|| match &config.socket {

@@ -16,6 +16,7 @@ use super::{
     failure::{Exit, Failure},
     output,
 };
+use crate::durable::replace_export;
 
 /// Print a completion script for a shell
 #[derive(Args)]
@@ -93,8 +94,7 @@ fn write_all(pages: &BTreeMap<String, Command>, directory: &Path, global: &Globa
         .map_err(|error| Failure::new(Exit::Disk, &format!("making {}: {error}", directory.display()), hint(&error)))?;
     for (name, page) in pages {
         let file = directory.join(format!("{name}.1"));
-        fs::write(&file, roff(page))
-            .map_err(|error| Failure::new(Exit::Disk, &format!("writing {}: {error}", file.display()), hint(&error)))?;
+        replace_export(&file, &roff(page)).map_err(|error| Failure::export(&error))?;
         if !global.quiet {
             output::text_line(&file.display().to_string())?;
         }

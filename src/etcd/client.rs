@@ -1,8 +1,8 @@
 //! The client: pages and streams of keys.
 //!
 //! It only reads. If an endpoint does not answer, it asks the next one. Invariant: all endpoints belong to one cluster,
-//! and an answer is bounded in length and in time. Source: etcd's `rpc.proto`, of which `proto/` has the messages that
-//! are needed.
+//! and an answer is bounded in length and in time. Source: etcd's `rpc.proto`; `proto/` has the
+//! messages that are needed.
 
 use std::time::Duration;
 

@@ -45,7 +45,7 @@ fn has_enough() -> bool {
     raised && getrlimit(Resource::Memlock).current.is_none_or(|limit| limit >= ENOUGH)
 }
 
-/// Returns whether the limit does not hold for this process, because it has `CAP_IPC_LOCK`. With a limit of 0 the
+/// Whether the limit does not hold for this process, because it has `CAP_IPC_LOCK`. With a limit of 0 the
 /// kernel lets no other process lock memory. A container shows capabilities that the kernel does not honour, so this
 /// asks the kernel.
 fn is_without_limit() -> bool {

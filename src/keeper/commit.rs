@@ -218,17 +218,11 @@ pub(super) enum Followers {
     Plan(Vec<u8>),
 }
 
-/// A set-up. None of the files that it writes may exist yet.
-pub(super) struct FirstFiles<'a> {
-    /// The files of an unfinished set-up, which are moved aside.
-    pub(super) aside: &'a [String],
-}
-
 /// A change, with all bytes that it writes.
 #[derive(Default)]
 pub(super) struct Commit<'a> {
-    /// Whether this is a set-up.
-    pub(super) first: Option<FirstFiles<'a>>,
+    /// For a set-up: the files of an unfinished one, which are moved aside. No file that it writes may exist yet.
+    pub(super) set_up: Option<&'a [String]>,
     /// The root file that the directory must have. `None` if the change does not depend on it.
     pub(super) root_before: Option<&'a [u8]>,
     /// Whether another process may have written the record and died before it synced the file.
@@ -353,14 +347,12 @@ impl<'a> Commit<'a> {
     }
 
     fn writing(&self) -> Writing {
-        if self.first.is_some() { Writing::Create } else { Writing::Replace }
+        if self.set_up.is_some() { Writing::Create } else { Writing::Replace }
     }
 
     fn move_aside(&self, state: StateFiles<'_>) -> Result<Option<PathBuf>, DurableError> {
-        let Some(FirstFiles { aside }) = self.first.as_ref().filter(|first| !first.aside.is_empty()) else {
-            return Ok(None);
-        };
-        let aside = state.move_aside(aside)?;
+        let Some(unfinished) = self.set_up.filter(|unfinished| !unfinished.is_empty()) else { return Ok(None) };
+        let aside = state.move_aside(unfinished)?;
         done(CommitStep::Aside)?;
         Ok(Some(aside))
     }
@@ -375,7 +367,7 @@ impl<'a> Commit<'a> {
         written.map_err(|error| match state.root() {
             // The step that failed came after the rename. A set-up is different: it has more files to write, and `init`
             // says how far it came.
-            Ok(Some(root)) if **root == **bytes && self.first.is_none() => CommitError::RootNotConfirmed(error),
+            Ok(Some(root)) if **root == **bytes && self.set_up.is_none() => CommitError::RootNotConfirmed(error),
             _ => CommitError::NotWritten(error),
         })
     }
@@ -469,35 +461,7 @@ fn done(_: CommitStep) -> Result<(), DurableError> {
 use testing::done;
 
 #[cfg(test)]
-pub(super) mod testing {
-    //! Lets a commit die after one of its steps.
-
-    use std::{cell::Cell, io};
-
-    use super::CommitStep;
-    use crate::durable::DurableError;
-
-    thread_local! {
-        /// The step after which this thread dies.
-        static LAST: Cell<Option<CommitStep>> = const { Cell::new(None) };
-    }
-
-    /// Runs `act` as a process that dies after `step`. Returns the outcome, and whether it reached that step.
-    pub(in crate::keeper) fn dying_after<T>(step: CommitStep, act: impl FnOnce() -> T) -> (T, bool) {
-        LAST.set(Some(step));
-        let outcome = act();
-        (outcome, LAST.take().is_none())
-    }
-
-    pub(super) fn done(step: CommitStep) -> Result<(), DurableError> {
-        if LAST.get() != Some(step) {
-            return Ok(());
-        }
-        LAST.set(None);
-        let source = io::Error::other("the process died");
-        Err(DurableError::Io { action: "going on after", path: format!("{step:?}").into(), source })
-    }
-}
+pub(super) mod testing;
 
 #[cfg(test)]
 mod tests {
@@ -584,8 +548,8 @@ mod tests {
         let (_keep, dir, mut store, _) = world();
         let mut write = |is_first: bool| {
             let root = Some(NewRoot { bytes: b"new", key_file: KeyFile::Kept });
-            let first = is_first.then_some(FirstFiles { aside: &[] });
-            Commit { first, root, ..Commit::default() }.run(StateFiles::new(&dir), &mut store).unwrap_err()
+            let set_up = is_first.then_some(&[][..]);
+            Commit { set_up, root, ..Commit::default() }.run(StateFiles::new(&dir), &mut store).unwrap_err()
         };
         let failed = durable::testing::dying_after(0, || write(false)).0;
         assert!(matches!(failed, CommitError::NotWritten(_)), "{failed}");

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use rand::rngs::SysRng;
 
 use super::{
-    commit::{Commit, CommitError, Export, FirstFiles, Followers, KeyFile, Limit, NewRecord, NewRoot, PrevCopy, Swap},
+    commit::{Commit, CommitError, Export, Followers, KeyFile, Limit, NewRecord, NewRoot, PrevCopy, Swap},
     error::{OpenError, RootFileError},
     open::open,
     state_dir::StateFiles,
@@ -187,7 +187,7 @@ impl Files {
         }
         let digest = self.record.digest();
         let commit = Commit {
-            first: Some(FirstFiles { aside: &aside }),
+            set_up: Some(&aside),
             backup: how.export,
             event: how.event,
             root: Some(NewRoot { bytes: &self.root, key_file: KeyFile::New(SLOT, &self.slot) }),

@@ -1,7 +1,7 @@
 //! Merges keys of backups into an existing keyring, which may be older, newer or a fork.
 //!
-//! A [`MergePreview`] says what a merge would do, so that the operator sees it first. A merge also repairs a keyring that
-//! is damaged, or that does not follow from the mark. Source: `docs/formats.md`, "Merging".
+//! A [`MergePreview`] says what a merge would do, so that the operator sees it first. A merge also repairs a keyring
+//! that is damaged, or that does not follow from the mark. Source: `docs/formats.md`, "Merging".
 
 use std::mem;
 

@@ -137,7 +137,7 @@ impl Key {
         self.state
     }
 
-    /// Returns whether somebody else may know it.
+    /// Whether somebody else may know it.
     pub fn is_compromised(&self) -> bool {
         self.compromised
     }

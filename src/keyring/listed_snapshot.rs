@@ -207,7 +207,7 @@ mod tests {
         for (what, forged) in [
             ("twice", format!("{text}{entry}")),
             ("without keys", text.replace(keys, "\n")),
-            ("a key that is none", text.replace(keys, "k1\n")),
+            ("something that is not a key", text.replace(keys, "k1\n")),
             ("before a backup", text.replace("-> snapshot", "-> backup")),
             ("another word", text.replace(line, &format!("{line} written=2026-11-24T08:00:00Z"))),
             ("a negative revision", text.replace("revision=17", "revision=-17")),

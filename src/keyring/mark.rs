@@ -133,7 +133,7 @@ impl Mark {
         Self { restored, ..self }
     }
 
-    /// Returns whether the keyring was restored or merged, and was not rotated to a new key after that, as far as the
+    /// Whether the keyring was restored or merged, and was not rotated to a new key after that, as far as the
     /// marks of this node say.
     pub fn wants_rotation(&self) -> bool {
         self.restored.is_some()
@@ -253,10 +253,13 @@ impl Mark {
         if keyring.past().names(marked, self.record) {
             return Ok(());
         }
-        match found - marked > KEPT {
-            true if is_named => Ok(()),
-            true => Err(MarkError::TooFarAhead { found, marked }),
-            false => Err(MarkError::NoSuccessor { found, marked }),
+        let is_too_far_ahead = found - marked > KEPT;
+        if is_too_far_ahead && is_named {
+            Ok(())
+        } else if is_too_far_ahead {
+            Err(MarkError::TooFarAhead { found, marked })
+        } else {
+            Err(MarkError::NoSuccessor { found, marked })
         }
     }
 }

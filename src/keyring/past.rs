@@ -65,7 +65,7 @@ impl Past {
         self.0.iter().copied()
     }
 
-    /// Returns whether the list has this record.
+    /// Whether the list has this record.
     pub fn names(&self, generation: u64, record: Digest) -> bool {
         self.0.binary_search_by_key(&PastRecord { generation, record }.order(), PastRecord::order).is_ok()
     }

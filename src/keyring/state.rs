@@ -65,7 +65,7 @@ pub const RETURN: [(State, State); 4] = [
 impl State {
     const ALL: [Self; 4] = [Self::Pending, Self::Primary, Self::DecryptOnly, Self::Disabled];
 
-    /// Returns whether Decrypt may use the key. A pending one may be used, because a node that has not yet read of its
+    /// Whether Decrypt may use the key. A pending one may be used, because a node that has not yet read of its
     /// promotion may need it.
     pub fn unwraps(self) -> bool {
         self != Self::Disabled

@@ -63,8 +63,8 @@ pub fn bind(address: &Address, access: Access) -> Result<Listener, SocketError> 
         Address::Path(path) => {
             let path = SocketPath::open(path)?;
             match try_listen(path, access)? {
-                Attempt::Listening(listener) => Ok(listener),
-                Attempt::Occupied(path) => Err(SocketError::Held(Address::Path(path.path().to_owned()))),
+                ListenAttempt::Listening(listener) => Ok(listener),
+                ListenAttempt::Occupied(path) => Err(SocketError::Held(Address::Path(path.path().to_owned()))),
             }
         }
         Address::Abstract(name) if access.group.is_some() => Err(SocketError::AbstractGroup(name.clone())),
@@ -81,13 +81,13 @@ pub fn bind(address: &Address, access: Access) -> Result<Listener, SocketError> 
 pub fn take_over(address: &Address, access: Access) -> Result<Listener, SocketError> {
     let Address::Path(path) = address else { return Err(SocketError::AbstractTakeOver(address.clone())) };
     match try_listen(SocketPath::open(path)?, access)? {
-        Attempt::Listening(listener) => Ok(listener),
-        Attempt::Occupied(path) => listen_beside(path, access),
+        ListenAttempt::Listening(listener) => Ok(listener),
+        ListenAttempt::Occupied(path) => listen_beside(path, access),
     }
 }
 
 /// What came of listening at a path.
-enum Attempt {
+enum ListenAttempt {
     /// Nobody listened there.
     Listening(Listener),
     /// Somebody listens there, or is taking it over.
@@ -95,14 +95,14 @@ enum Attempt {
 }
 
 /// Listens at a path where nobody listens.
-fn try_listen(path: SocketPath, access: Access) -> Result<Attempt, SocketError> {
+fn try_listen(path: SocketPath, access: Access) -> Result<ListenAttempt, SocketError> {
     let lock = path.open_lock(SocketLock::Listen)?;
     if !path.try_lock(&lock)? || path.has_successor()? {
-        return Ok(Attempt::Occupied(path));
+        return Ok(ListenAttempt::Occupied(path));
     }
     let (socket, identity) = path.listen(&lock, access)?;
     let claim = Claim::new(path, access, identity, lock);
-    Ok(Attempt::Listening(Listener { socket: socket.into(), claim: Some(claim) }))
+    Ok(ListenAttempt::Listening(Listener { socket: socket.into(), claim: Some(claim) }))
 }
 
 /// Listens at a path where another plugin listens. The claim waits for the lock of that one.

@@ -22,7 +22,7 @@ const CBOR: &[u8] = &[0xd9, 0xd9, 0xf7];
 pub enum Encoded<'o> {
     /// Protobuf, with the message of the object itself.
     Protobuf(ObjectKind, &'o [u8]),
-    /// JSON: custom resources, or all resources if the API server is told so.
+    /// JSON: custom resources, or all resources if a flag of the API server says so.
     Json(ObjectKind),
     /// CBOR.
     Cbor,

@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// How many unwrapped seeds each thread keeps. An API server makes one at each start, and its objects are near each
-/// other, so that a few are enough. Each is in a page of secret memory, of which a process does not have much.
+/// other, so that a few are enough. Each takes a page of secret memory, and a process has
+/// few of them.
 const SEEDS_MAX: usize = 64;
 
 /// The bytes of randomness from which the key of an object is derived.

@@ -329,7 +329,7 @@ impl Slot {
     }
 }
 
-/// Returns whether a slot or a parameter may have this name.
+/// Whether a slot or a parameter may have this name.
 pub fn is_name(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }

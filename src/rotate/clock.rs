@@ -14,7 +14,7 @@ pub trait RotationClock {
     /// Returns the time since the machine was started, without the time in which it was suspended.
     fn running(&self) -> Duration;
 
-    /// Returns for how long to sleep in earnest, for a wait of this length.
+    /// Returns how long to really sleep, for a wait of this length.
     fn sleep(&self, wait: Duration) -> Duration;
 
     /// Returns a time that a plugin has measured, as this clock counts it.

@@ -51,7 +51,7 @@ struct KnownFrame {
 }
 
 impl Summarizer {
-    /// As [`new`](Self::new), with a random key.
+    /// Makes a summarizer with a random key. As [`new`](Self::new).
     ///
     /// # Errors
     /// When the random source fails.

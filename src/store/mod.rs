@@ -40,7 +40,7 @@ pub enum Swapped {
     Done,
     /// The store holds another record than the caller has read. Nothing was changed.
     Lost,
-    /// The store may hold the new record or the old one, and this is why nobody knows. Loading it again tells.
+    /// The answer was lost: the store may hold either record. Load it again to find out. Contains the cause.
     Unknown(StoreError),
 }
 

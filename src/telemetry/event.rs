@@ -68,7 +68,7 @@ pub const ANSWERED: &str = "call answered";
 pub const CALL_FAILED: &str = "call failed";
 /// Decrypt was called for a key that the keyring does not hold: an older keyring may have been restored.
 pub const KEY_MISSING: &str = "a stored value needs a key that this keyring does not hold";
-/// A call failed by a fault of the machine. The peer is not told the detail.
+/// A call failed by a fault of the machine. The peer does not learn the detail.
 pub const INTERNAL: &str = "internal error";
 /// The plugin received a signal to end. It still answers the calls in flight.
 pub const STOPPING: &str = "stopping";

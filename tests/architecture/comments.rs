@@ -1,13 +1,21 @@
-//! How comments are worded: what the comment of a function begins with, and which words no comment has.
+//! How sentences are worded: what the comment of a function begins with, and which phrases no sentence has.
 
-/// Words and phrases that a reader has to solve like a puzzle, each with what to write in its place.
-pub const BANNED: [(&str, &str); 6] = [
+/// Phrases that a reader has to solve like a puzzle, each with what to write in its place.
+pub const BANNED: [(&str, &str); 14] = [
     ("whoever", "anyone who"),
     (" is none", "is not valid"),
+    ("is none of", "is not one of"),
     ("goes without", "skips"),
+    (", of which", "a sentence of its own, or whose"),
     ("of which values", "which values"),
     ("as they have to be", "as configured"),
     ("as it has to be", "as configured"),
+    ("in earnest", "really"),
+    ("is told", "learns"),
+    ("are told", "learn"),
+    ("behind it,", "after it"),
+    ("behind them", "after them"),
+    ("kept in mind", "remembered"),
 ];
 
 /// First words that name a thing where a verb says what the function does.
@@ -79,11 +87,13 @@ fn is_function(line: &str) -> bool {
     line.starts_with("fn ")
 }
 
-/// The comment lines that have a banned word.
+/// The lines that have a banned phrase, in comments, strings or text. The names of functions are no sentences.
 pub fn banned_words(text: &str) -> Vec<String> {
-    let comments = text.lines().enumerate().filter_map(|(at, line)| {
-        let comment = line.trim_start().strip_prefix("//")?.to_lowercase().replace("there is none", "");
-        BANNED.iter().find(|(word, _)| comment.contains(word)).map(|(word, better)| (at, word, better))
+    let found = text.lines().enumerate().filter_map(|(at, line)| {
+        let words = line.to_lowercase().replace("there is none", "");
+        let words: Vec<&str> = words.split(' ').filter(|word| !word.contains('_')).collect();
+        let sentence = words.join(" ");
+        BANNED.iter().find(|(phrase, _)| sentence.contains(phrase)).map(|(phrase, better)| (at, phrase, better))
     });
-    comments.map(|(at, word, better)| format!("line {}: not \"{word}\" but \"{better}\"", at + 1)).collect()
+    found.map(|(at, phrase, better)| format!("line {}: not \"{phrase}\" but \"{better}\"", at + 1)).collect()
 }

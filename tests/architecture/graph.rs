@@ -1,9 +1,9 @@
 //! Which file needs which other one, and where that goes round in a circle.
 //!
-//! An edge leads from a file to the file that *defines* what it names: a name that a `mod.rs` only imports or exports again leads on
-//! to the file it comes from. A `mod.rs` that names its children and exports them again needs none of them; it needs a child only if
-//! it uses the child's name in its own code. Names are resolved by text: what a macro makes, or what `use child::*` brings in, is not
-//! seen.
+//! An edge leads from a file to the file that *defines* what it names: a name that a `mod.rs` only imports or exports
+//! again leads on to the file it comes from. A `mod.rs` that names its children and exports them again needs none of
+//! them; it needs a child only if it uses the child's name in its own code. Names are resolved by text: what a macro
+//! makes, or what `use child::*` brings in, is not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,7 +59,8 @@ impl Graph {
         circles(&edges.collect())
     }
 
-    /// The folders that are in a circle with what is beside them: each folder counts as one node, with all that is in it.
+    /// The folders that are in a circle with what is beside them: each folder counts as one node, with all that is in
+    /// it.
     pub fn folders_in_circles(&self) -> BTreeMap<String, Circle> {
         let mut found = BTreeMap::new();
         for folder in self.folders().iter().filter(|folder| !folder.is_empty()) {

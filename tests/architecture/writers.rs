@@ -1,7 +1,7 @@
 //! Who writes in a state directory.
 //!
-//! `keeper/commit.rs` is the one place that changes the files of a keyring, and `keeper/state_dir.rs`, the stores and the key files of
-//! slots are what it calls. The audit log is the one file that others may add to, by `audit.rs`.
+//! `keeper/commit.rs` is the one place that changes the files of a keyring, and `keeper/state_dir.rs`, the stores and
+//! the key files of slots are what it calls. The audit log is the one file that others may add to, by `audit.rs`.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,8 @@ use super::{
     sources,
 };
 
-/// Who calls the functions of `durable` that write files of a state directory: the file, what the function is called on, the function.
+/// Who calls the functions of `durable` that write files of a state directory: the file, what the function is called
+/// on, the function.
 const WRITERS: [(&str, &str, &str); 8] = [
     ("src/audit.rs", "dir", "append"),
     ("src/keeper/state_dir.rs", "dir", "create"),
@@ -51,8 +52,30 @@ fn only_a_commit_calls_what_writes_the_files_of_a_keyring() {
     assert_eq!(found, functions.map(|function| ("src/keeper/commit.rs", function)).into());
 }
 
-/// The calls of these methods outside of `durable` and of tests, sorted: the file, the word before the dot, the method. For
-/// `state.dir().create(…)` the word is `dir`.
+/// Only `durable` writes files, with one exception: a file of the kernel, which cannot be written in its steps.
+#[test]
+fn only_durable_and_a_setting_of_the_kernel_write_files() {
+    let writes = |text: &str| {
+        let tokens = without_tests(&tokens(text));
+        let is_call = |at: usize| {
+            let names =
+                |on, function| is(&tokens, at, on) && is(&tokens, at + 1, "::") && is(&tokens, at + 2, function);
+            names("fs", "write") || names("File", "create") || names("File", "create_new")
+        };
+        (0..tokens.len()).any(is_call)
+    };
+    let is_wanted = |path: &str| {
+        !path.starts_with("src/durable/")
+            && !path.ends_with("testing.rs")
+            && !path.contains("tests")
+            && !TESTS.contains(&path)
+    };
+    let found = sources("src").into_iter().filter(|source| is_wanted(&source.path) && writes(&source.text));
+    assert_eq!(found.map(|source| source.path).collect::<Vec<_>>(), ["src/hardening/dumps.rs"]);
+}
+
+/// The calls of these methods outside of `durable` and of tests, sorted: the file, the word before the dot, the method.
+/// For `state.dir().create(…)` the word is `dir`.
 fn calls(methods: &[&str]) -> Vec<(String, String, String)> {
     let mut found = Vec::new();
     let is_wanted = |path: &str| !path.starts_with("src/durable/") && !TESTS.contains(&path);

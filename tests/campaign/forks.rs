@@ -1,8 +1,9 @@
 //! Twins: a state directory is copied, both copies go on, and then files of the twin are put over the original's.
 //!
-//! A daemon of the original never follows the twin. Without a daemon every command refuses, unless the mark was exchanged too: then
-//! nothing on this node can tell. After the right files are put back all is well, and a merge keeps every key of both. The second test
-//! is about records that are far ahead of the mark: only the operator can say whether they are successors.
+//! A daemon of the original never follows the twin. Without a daemon every command refuses, unless the mark was
+//! exchanged too: then nothing on this node can tell. After the right files are put back all is well, and a merge keeps
+//! every key of both. The second test is about records that are far ahead of the mark: only the operator can say
+//! whether they are successors.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -323,12 +324,14 @@ fn go_apart(scene: &mut Scene<'_>, Story { number, further, .. }: Story, random:
     wrapped.push(wrap(&ours.kms(), 2));
 }
 
-/// Puts the twin's files over those of the original, and over those that were copied, in each way; gives the number of exchanges.
+/// Puts the twin's files over those of the original, and over those that were copied, in each way; gives the number of
+/// exchanges.
 fn under_daemon(ours: &Side<'_>, [right, copied, theirs]: [&Files; 3], wrapped: &[Wrapped], context: &str) -> usize {
     let (sandbox, primary) = (ours.sandbox, ours.keys().into_iter().find(|(_, state)| state == "primary").unwrap().0);
     let all = WAYS.iter().enumerate();
     let over_ours = all.clone().map(|way| ("ours", right, way));
-    // On top of the files that were copied, the twin's record looks like a successor. Only a running daemon knows that it is a fork.
+    // On top of the files that were copied, the twin's record looks like a successor. Only a running daemon knows that
+    // it is a fork.
     let over_copied =
         all.filter(|(way, _)| [0, WITHOUT_MARK].contains(way)).map(|way| ("the copied ones", copied, way));
     let exchanges = over_ours.chain(over_copied);
@@ -400,7 +403,8 @@ fn is_well(ours: &Side<'_>, wrapped: &[Wrapped], context: &str) {
     }
 }
 
-/// Whether this node can tell without a daemon: its own mark is there, or the twin's files are under a root key that it never had.
+/// Whether this node can tell without a daemon: its own mark is there, or the twin's files are under a root key that it
+/// never had.
 fn is_seen(names: &[&str], right: &Files, theirs: &Files) -> bool {
     let root_id = |text: &[u8]| {
         let text = String::from_utf8_lossy(text).into_owned();
@@ -574,7 +578,8 @@ fn a_record_that_is_further_ahead_than_its_past_reaches_takes_the_operators_word
     assert_eq!(kms.decrypt(&key_id, &wrapped).as_deref(), Ok(&[7; 32][..]));
     daemon.kill();
     chain.serves("running", Some(REACH + 2));
-    // Up to a certain distance from the mark, a node recognises a fork, even if the operator expects it. Further away, it trusts the operator.
+    // Up to a certain distance from the mark, a node recognises a fork, even if the operator expects it. Further away,
+    // it trusts the operator.
     let mut late = Side { sandbox, name: "late", generations: 0 };
     let recipient = identity(sandbox, "ours.txt");
     late.change(&format!("recovery add {recipient} {OURS}"));

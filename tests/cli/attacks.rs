@@ -1,5 +1,5 @@
-//! Files that were put back, exchanged or changed under a running daemon: each attack is refused or seen, Decrypt goes on, and with the
-//! right files all is well again.
+//! Files that were put back, exchanged or changed under a running daemon: each attack is refused or seen, Decrypt goes
+//! on, and with the right files all is well again.
 
 use std::{collections::BTreeMap, fs, thread, time::Duration};
 
@@ -118,7 +118,8 @@ fn attack(sandbox: &Sandbox, attacks: &[(String, Files)]) {
         assert_eq!(kms.encrypt(&[1; 32]).0, key_id, "{what}: another key wraps");
         put(sandbox, &good);
     }
-    // A daemon that is degraded looks again after ten seconds at the latest; a file that was written anew it sees at once.
+    // A daemon that is degraded looks again after ten seconds at the latest; a file that was written anew it sees at
+    // once.
     let start = std::time::Instant::now();
     while status().code != 0 {
         assert!(start.elapsed() < Duration::from_secs(30), "{}", status());

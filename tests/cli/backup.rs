@@ -1,4 +1,5 @@
-//! Backups by the command line: what was made opens, by claviger and by stock age, and nothing that is there is overwritten.
+//! Backups by the command line: what was made opens, by claviger and by stock age, and nothing that is there is
+//! overwritten.
 
 use std::{fs, fs::Permissions, os::unix::fs::PermissionsExt, process::Command, time::Duration};
 

@@ -1,6 +1,6 @@
-//! A state directory, a backup and a wrapped seed that were written once and are kept for ever, in `tests/vectors/frozen/`:
-//! every later version of claviger opens them. They show what no test that writes and reads with the same code can
-//! show, that a changed encoder and a changed decoder do not agree on something new.
+//! A state directory, a backup and a wrapped seed that were written once and are kept for ever, in
+//! `tests/vectors/frozen/`: every later version of claviger opens them. They show what no test that writes and reads
+//! with the same code can show, that a changed encoder and a changed decoder do not agree on something new.
 //!
 //! To write the files of a new format anew: `CLAVIGER_WRITE_VECTORS=1 cargo test --test integration frozen`. Files of a
 //! format that was released are never written anew.

@@ -1,5 +1,5 @@
-//! What the machine refuses: a full disk, one that cannot be written, memory that cannot be locked, an output that takes
-//! nothing.
+//! What the machine refuses: a full disk, one that cannot be written, memory that cannot be locked, an output that
+//! takes nothing.
 
 use std::{fs, os::unix::fs::chown};
 
@@ -169,7 +169,7 @@ fn a_change_is_no_failure_because_its_report_cannot_be_printed() {
 #[test]
 fn streams_that_are_closed() {
     let sandbox = Sandbox::initialised();
-    // Rust opens /dev/null in the place of a closed standard stream, so nobody is told; but no file of ours takes its
+    // Rust opens /dev/null in the place of a closed standard stream, so nobody notices; but no file of ours takes its
     // number either.
     for (n, closed) in [">&-", "2>&-", "<&-", ">&- 2>&- <&-"].iter().enumerate() {
         let script = format!("exec \"$0\" \"$@\" {closed}");

@@ -1,4 +1,5 @@
-//! Backups brought into a keyring that is there: older, newer, grown apart, damaged. What either side has wrapped is read then.
+//! Backups brought into a keyring that is there: older, newer, grown apart, damaged. What either side has wrapped is
+//! read then.
 
 use std::fs;
 

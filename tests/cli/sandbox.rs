@@ -222,7 +222,8 @@ impl Call<'_> {
         self.sandbox.chmod("", 0o755);
         let program = self.sandbox.path("claviger");
         if !program.exists() {
-            // By another process: a copy that this one has open for writing, be it in a fork of another test, cannot run.
+            // By another process: a copy that this one has open for writing, be it in a fork of another test, cannot
+            // run.
             assert!(Command::new("cp").args([&self.program, &program]).status().unwrap().success());
         }
         self.program = program;
@@ -390,8 +391,8 @@ pub(crate) fn snapshot(name: &str, answers: &[&Answer]) {
     settings.bind(|| insta::assert_snapshot!(case, answers.join("\n")));
 }
 
-/// Compares a whole report with the snapshot `name`. Numbers, hashes and the widths of columns differ from run to run, so
-/// they are `#`, `[HEX]` and two blanks. `[RUN]` is a directory of the tests.
+/// Compares a whole report with the snapshot `name`. Numbers, hashes and the widths of columns differ from run to run,
+/// so they are `#`, `[HEX]` and two blanks. `[RUN]` is a directory of the tests.
 pub(crate) fn report_snapshot(name: &str, answer: &Answer) {
     let Answer { line, code, stdout, stderr } = answer;
     let verb = line.split_whitespace().nth(1).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! `scan` on a snapshot that a real etcd 3.7 wrote, `tests/vectors/etcd-snapshot.db`: what it prints, finds and refuses.
+//! `scan` on a snapshot that a real etcd 3.7 wrote, `tests/vectors/etcd-snapshot.db`: what it prints, finds and
+//! refuses.
 
 use std::{collections::BTreeMap, fs};
 

@@ -1,5 +1,5 @@
-//! Nothing secret is ever printed or logged. The output of every command in these tests is searched for the secrets in its sandbox. Here,
-//! the log of a daemon at debug is searched for every secret that it uses.
+//! Nothing secret is ever printed or logged. The output of every command in these tests is searched for the secrets in
+//! its sandbox. Here, the log of a daemon at debug is searched for every secret that it uses.
 
 use std::{fs, path::Path};
 
@@ -76,7 +76,7 @@ fn a_daemon_at_debug_logs_no_key_and_no_seed() {
     let recipient = identity(&sandbox, "identity.txt");
     let init = "init --state-dir [DIR]/state --recovery-identity [DIR]/identity.txt --recovery-recipient";
     let mut output = sandbox.run(&format!("{init} {recipient}")).ends_with(0).to_string();
-    let seed = *b"a seed that is found if it is told";
+    let seed = *b"a seed that is found if it is seen";
 
     let mut daemon = sandbox.serve(
         "--state-dir [DIR]/state --socket [DIR]/run/kms.sock --log-level debug --metrics-listen [DIR]/run/metrics.sock",

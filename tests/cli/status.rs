@@ -1,5 +1,5 @@
-//! What `claviger status` says when it matters: the disk is lost while the plugin serves, the directory is another one, a key is missing,
-//! nothing is backed up. And what the commands that set a keyring up say beside a plugin that serves.
+//! What `claviger status` says when it matters: the disk is lost while the plugin serves, the directory is another one,
+//! a key is missing, nothing is backed up. And what the commands that set a keyring up say beside a plugin that serves.
 
 use std::{
     fs,
@@ -20,7 +20,8 @@ use super::{
 const SOCKET: &str = "--socket [DIR]/run/kms.sock";
 const STATUS: &str = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock";
 
-/// A keyring with two keys, whose first one is primary and in the listed backup `backup.age`, and the line `expect` of that backup.
+/// A keyring with two keys, whose first one is primary and in the listed backup `backup.age`, and the line `expect` of
+/// that backup.
 fn backed_up() -> (Sandbox, String) {
     let sandbox = with_recovery();
     let created = sandbox.run(&format!("backup create [DIR]/backup.age {STATE} --output json")).json();
@@ -120,8 +121,8 @@ fn damaged_files_under_a_plugin_are_told_apart_from_the_plugin() {
     assert!(opened().stdout.contains("passphrase (passphrase, opens)"), "{}", opened());
 }
 
-/// The files are lost in the directory, and the newest backup is older than what the plugin serves: the plugin never follows what is
-/// restored from it, and a restart does no harm if no key is missing.
+/// The files are lost in the directory, and the newest backup is older than what the plugin serves: the plugin never
+/// follows what is restored from it, and a restart does no harm if no key is missing.
 #[test]
 fn an_older_backup_that_is_restored_in_place_is_taken_up_by_a_restart_if_it_has_every_key() {
     for (name, lost, restore) in [

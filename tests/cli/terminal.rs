@@ -12,8 +12,8 @@ use super::{
     secrets,
 };
 
-/// Runs `claviger <line>` on a terminal, types `answers`, one at each prompt, and gives what stood on the terminal in the
-/// end, and whether it succeeded.
+/// Runs `claviger <line>` on a terminal, types `answers`, one at each prompt, and gives what stood on the terminal in
+/// the end, and whether it succeeded.
 pub(crate) fn type_into(sandbox: &Sandbox, line: &str, answers: &[&str]) -> (String, bool) {
     let line = format!("{CLAVIGER} {}", line.replace("[DIR]", &sandbox.root().to_string_lossy()));
     // `script` gives it a terminal of its own, and copies what it prints there.

@@ -15,7 +15,8 @@ fn pages(sandbox: &Sandbox) -> Vec<String> {
     pages
 }
 
-/// The command that a manual page describes. A hyphen in the name of a page separates two verbs, or belongs to one verb.
+/// The command that a manual page describes. A hyphen in the name of a page separates two verbs, or belongs to one
+/// verb.
 fn verb(page: &str, pages: &[String]) -> String {
     let rest = |other: &String| page.strip_prefix(other.as_str())?.strip_prefix('-').map(|rest| (other.clone(), rest));
     let parent = pages.iter().filter_map(rest).max_by_key(|(other, _)| other.len());

@@ -1,5 +1,5 @@
-//! Commands that wait for a secret or hold keys: nobody can look into them or dump them meanwhile, their memory is locked if the kernel
-//! allows it, and they wait only for what a shell passes on.
+//! Commands that wait for a secret or hold keys: nobody can look into them or dump them meanwhile, their memory is
+//! locked if the kernel allows it, and they wait only for what a shell passes on.
 
 use std::{
     fs,
@@ -41,7 +41,8 @@ const WAITING: [&str; 12] = [
     "serve --state-dir [DIR]/own/state --passphrase-file -",
 ];
 
-/// Commands that hold keys for as long as they write what nobody reads, or read: a snapshot that hardly ends, a server that never answers.
+/// Commands that hold keys for as long as they write what nobody reads, or read: a snapshot that hardly ends, a server
+/// that never answers.
 const HOLDING: [&str; 4] = [
     "decrypt --all --snapshot [DIR]/own/etcd.db --state-dir [DIR]/own/state",
     "decrypt --all --snapshot [DIR]/own/etcd.db --backup [DIR]/own/backup.age --recovery-identity [DIR]/own/identity.txt",
@@ -124,7 +125,8 @@ fn is_debugged(id: u32, directory: &Path) -> Option<bool> {
     Some(gcore.stdin(Stdio::null()).output().ok()?.status.success())
 }
 
-/// A snapshot with one object, which no pipe holds as a whole. Its digest takes longer than the test: nearly all of it is a hole.
+/// A snapshot with one object, which no pipe holds as a whole. Its digest takes longer than the test: nearly all of it
+/// is a hole.
 fn endless(sandbox: &Sandbox) {
     let forged = Forged::new(sandbox.path("own/etcd.db"), 4096, 1 << 24);
     let value = format!("{{\"kind\":\"Secret\",\"data\":\"{}\"}}", "a".repeat(4 << 20));
@@ -146,7 +148,8 @@ fn no_process_of_the_same_user_can_look_into_a_command_that_holds_keys() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     server.set_nonblocking(true).unwrap();
     let url = format!("http://{}", server.local_addr().unwrap());
-    // Or the test proves nothing: any other process of the user can be looked into, and a program that can be read can be dumped.
+    // Or the test proves nothing: any other process of the user can be looked into, and a program that can be read can
+    // be dumped.
     let mut sleep = Command::new("sleep");
     let sleep = Waiting(sleep.arg("600").uid(NOBODY).gid(NOBODY).spawn().unwrap());
     assert!(is_read(sleep.0.id()));

@@ -1,8 +1,8 @@
 //! A plugin for faults that the real one does not have: it is between an API server and claviger, passes every call
 //! on, writes down what came, and alters single answers on command.
 //!
-//! With two backends it is one plugin with two keys: the first or the second announces and wraps, and each unwraps what is
-//! its own. Invariant: an answer that no command alters is claviger's own.
+//! With two backends it is one plugin with two keys: the first or the second announces and wraps, and each unwraps what
+//! is its own. Invariant: an answer that no command alters is claviger's own.
 
 use std::{
     path::{Path, PathBuf},

@@ -13,7 +13,7 @@ use super::{
     rig::{Ground, Rig},
 };
 
-/// An API server that is ready, with a meddler between it and a plugin that is well; and a first object.
+/// Starts a plugin, a proxy that can disturb its answers, and an API server. Creates one object.
 fn meddled() -> (Rig, Meddler) {
     let mut ground = Ground::prepare();
     ground.serve();

@@ -1,7 +1,7 @@
 //! Every error text has a test that brings the error about and asserts its text.
 //!
-//! This checks that the longest part of each text without placeholders occurs in a test or in a snapshot. It cannot check that the test brings
-//! the error about; a reviewer of the test has to.
+//! This checks that the longest part of each text without placeholders occurs in a test or in a snapshot. It cannot
+//! check that the test brings the error about; a reviewer of the test has to.
 
 use std::{
     collections::BTreeSet,
@@ -52,7 +52,8 @@ fn sources() -> Vec<(PathBuf, String, bool)> {
     all.iter().map(|(path, text)| (path.clone(), text.clone(), is_test(path))).collect()
 }
 
-/// The modules that `text` declares for tests alone, `#[cfg(test)] mod suite;`: where their file is without its extension, or their folder.
+/// The modules that `text` declares for tests alone, `#[cfg(test)] mod suite;`: where their file is without its
+/// extension, or their folder.
 fn modules_of_tests(path: &Path, text: &str) -> Vec<PathBuf> {
     let is_root = path.ends_with("mod.rs") || path.ends_with("lib.rs");
     let folder = if is_root { path.parent().unwrap().to_owned() } else { path.with_extension("") };

@@ -12,7 +12,8 @@ fn constants(source: &str) -> BTreeSet<&str> {
     source.split(": &str = \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
 }
 
-/// The messages that the page has: those in the first column of the table, and those of the paragraph about the level debug.
+/// The messages that the page has: those in the first column of the table, and those of the paragraph about the level
+/// debug.
 fn documented(section: &str) -> BTreeSet<&str> {
     let first_cells = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
     let cells = first_cells.flat_map(|cell| cell.split('`').step_by(2));

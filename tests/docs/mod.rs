@@ -1,7 +1,7 @@
 //! The documents and the code say the same.
 //!
-//! Other pairs are compared where the code is: the commands in `src/cli/reference.rs`, metrics in `tests/admin.rs`, the rows
-//! of `docs/kube-apiserver.md` in `tests/contract/rows.rs`, the states of keys in `src/keyring/state.rs`.
+//! Other pairs are compared where the code is: the commands in `src/cli/reference.rs`, metrics in `tests/admin.rs`, the
+//! rows of `docs/kube-apiserver.md` in `tests/contract/rows.rs`, the states of keys in `src/keyring/state.rs`.
 
 mod errors;
 mod log;

@@ -62,7 +62,8 @@ impl Options {
         self
     }
 
-    /// The identity Lease in kube-system is named after the host: two servers share one, unless their host names differ.
+    /// The identity Lease in kube-system is named after the host: two servers share one, unless their host names
+    /// differ.
     pub(crate) fn host_name(mut self, name: impl Into<String>) -> Self {
         self.host_name = Some(name.into());
         self
@@ -126,7 +127,8 @@ impl ApiServer {
         Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
-    /// What `/readyz?verbose` answers: every check when it is ready, and when it is not, an error that names what failed.
+    /// What `/readyz?verbose` answers: every check when it is ready, and when it is not, an error that names what
+    /// failed.
     pub(crate) fn readyz(&self) -> Result<String> {
         self.kubectl(&["get", "--raw", "/readyz?verbose"])
     }

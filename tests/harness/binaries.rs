@@ -102,7 +102,8 @@ pub(crate) enum Program {
 impl Program {
     /// Where the program is; builds it first if it has to.
     ///
-    /// The newest version is taken from `$KUBEBUILDER_ASSETS` if that is set, because that directory has one version. Older versions are not.
+    /// The newest version is taken from `$KUBEBUILDER_ASSETS` if that is set, because that directory has one version.
+    /// Older versions are not.
     pub(crate) fn path(self) -> Result<PathBuf> {
         if let Some(path) = self.in_assets() {
             return Ok(path);

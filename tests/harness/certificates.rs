@@ -35,7 +35,8 @@ impl Certificates {
     }
 }
 
-/// A client's certificate and its key, signed by itself. A server that trusts it as an authority trusts this one client.
+/// A client's certificate and its key, signed by itself. A server that trusts it as an authority trusts this one
+/// client.
 #[derive(Clone)]
 pub(crate) struct ClientCertificate {
     pub(crate) certificate: PathBuf,

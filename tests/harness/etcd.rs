@@ -108,12 +108,14 @@ impl Etcd {
         Self::start_version_from_snapshot(run, EtcdVersion::V3_7, snapshot)
     }
 
-    /// Starts a single member of a version on a snapshot, or on a copy of a database file of that version or an older one.
+    /// Starts a single member of a version on a snapshot, or on a copy of a database file of that version or an older
+    /// one.
     pub(crate) fn start_version_from_snapshot(run: &Run, version: EtcdVersion, snapshot: &Path) -> Result<Self> {
         Self::start_restored(run, version, snapshot, &[])
     }
 
-    /// The same, at a revision that is higher by this number, for clients that remember revisions from after the snapshot.
+    /// The same, at a revision that is higher by this number, for clients that remember revisions from after the
+    /// snapshot.
     pub(crate) fn start_raised(run: &Run, version: EtcdVersion, snapshot: &Path, by: u64) -> Result<Self> {
         Self::start_restored(run, version, snapshot, &[&format!("--bump-revision={by}"), "--mark-compacted"])
     }
@@ -171,8 +173,8 @@ impl Etcd {
         self.wait_until_healthy(member)
     }
 
-    /// Ends the only member, and starts it on what [`Etcd::snapshot`] saved, with the same name and ports. So it is the same cluster,
-    /// at an older revision.
+    /// Ends the only member, and starts it on what [`Etcd::snapshot`] saved, with the same name and ports. So it is the
+    /// same cluster, at an older revision.
     pub(crate) fn restore_in_place(&mut self, snapshot: &Path) -> Result<()> {
         self.kill(0)?;
         let data = &self.members[0].data;

@@ -1,5 +1,5 @@
-//! A real control plane for the tests and for the examples, as processes of this machine: etcd, kube-apiserver, claviger,
-//! and a node with the kubelet and containerd.
+//! A real control plane for the tests and for the examples, as processes of this machine: etcd, kube-apiserver,
+//! claviger, and a node with the kubelet and containerd.
 //!
 //! Programs come from [`binaries`] (found, or built from pinned sources), run as processes of a [`processes::Run`], and
 //! end with it whatever happens: when it is dropped, on a panic, on Ctrl-C, and when this process is killed. On top of

@@ -1,8 +1,9 @@
 //! A node: the kubelet and containerd in mount, process and cgroup namespaces of their own, which run real Pods.
 //!
-//! In there the disk is read-only but for the directory of the run, and nothing of the machine is configured: no cgroups, no
-//! packet filters, no settings of the kernel. Pods are on the machine's network, and name their node themselves. All of
-//! it ends with the first process of the namespaces, `node/init.sh`, so nothing is left behind. It takes root.
+//! In there the disk is read-only but for the directory of the run, and nothing of the machine is configured: no
+//! cgroups, no packet filters, no settings of the kernel. Pods are on the machine's network, and name their node
+//! themselves. All of it ends with the first process of the namespaces, `node/init.sh`, so nothing is left behind. It
+//! takes root.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
@@ -99,7 +100,8 @@ impl Node {
         Ok(())
     }
 
-    /// Hands the kubelet the manifest of a static Pod, whole: it looks at the directory whenever something changes in it.
+    /// Hands the kubelet the manifest of a static Pod, whole: it looks at the directory whenever something changes in
+    /// it.
     pub(crate) fn add_static_pod(&self, file_name: &str, manifest: &str) -> Result<()> {
         let (beside, target) = (self.directory.join(file_name), self.directory.join("manifests").join(file_name));
         fs::write(&beside, manifest)

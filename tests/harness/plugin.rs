@@ -133,7 +133,8 @@ impl Plugin {
         self.process.as_mut().ok_or(ended)
     }
 
-    /// Starts a second daemon that takes over from the first, and waits for the end of that one, which must be in peace.
+    /// Starts a second daemon that takes over from the first, and waits for the end of that one, which must be in
+    /// peace.
     pub(crate) fn take_over(&mut self) -> Result<()> {
         let mut first = self.process.take().ok_or_else(|| self.ended())?;
         let mut command = self.command(&["serve", "--take-over"]);

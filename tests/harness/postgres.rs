@@ -34,7 +34,7 @@ impl Postgres {
         (!database_can_be_had()).then(|| reason.to_owned())
     }
 
-    /// Starts one without databases, and waits until it can be used. Whoever reaches its socket may do anything.
+    /// Starts one without databases, and waits until it can be used. Everyone who reaches its socket may do anything.
     pub(crate) fn start(run: &Run) -> Result<Self> {
         let database = Programs::find(run)?;
         let [data, sockets] = ["postgres-data", "postgres"].map(|name| run.path(run.unique_name(name)));

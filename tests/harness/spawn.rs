@@ -1,8 +1,8 @@
 //! Starts children that die with this process, however it dies.
 //!
-//! A child asks the kernel for that, by `PR_SET_PDEATHSIG`: to be killed once its parent has died. "Parent" is there the
-//! *thread* that forked it: a child started by a test's own thread would die with that test, and one shared by several
-//! tests with the first of them. So one thread that lives as long as the process starts all of them.
+//! A child asks the kernel for that, by `PR_SET_PDEATHSIG`: to be killed once its parent has died. "Parent" is there
+//! the *thread* that forked it: a child started by a test's own thread would die with that test, and one shared by
+//! several tests with the first of them. So one thread that lives as long as the process starts all of them.
 
 #![allow(unsafe_code, reason = "`pre_exec` is the only way to set the death signal and the host name of a child")]
 
@@ -30,7 +30,7 @@ static SPAWNER: LazyLock<mpsc::Sender<Order>> = LazyLock::new(|| {
     let (inbox, orders) = mpsc::channel::<Order>();
     thread::spawn(move || {
         for mut order in orders {
-            // Whoever ordered it has panicked if nobody takes it; it is dropped, and dies with this process at last.
+            // If the caller has panicked, nobody takes it. It is dropped, and dies with this process.
             let _ = order.reply.send(order.command.spawn());
         }
     });

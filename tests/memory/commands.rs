@@ -1,5 +1,5 @@
-//! The commands that hold all keys for a moment: `decrypt`, in the middle of its output, `backup check`, in the middle of a snapshot, and
-//! `verify`, in the middle of its scan.
+//! The commands that hold all keys for a moment: `decrypt`, in the middle of its output, `backup check`, in the middle
+//! of a snapshot, and `verify`, in the middle of its scan.
 
 use std::{
     fs,
@@ -185,8 +185,8 @@ fn dumped(rig: &Rig, pid: u32, dumped: Dumped, needles: &Needles) -> Finds {
     finds
 }
 
-/// The core dump that gcore makes if nobody asks for more has none of `needles`, whether there is secret memory or not. Returns what
-/// it would have if only single mappings had been excluded.
+/// Checks that a core dump with the defaults of gcore contains none of `needles`, with or without secret memory.
+/// Returns which of them it would contain if only single mappings were excluded.
 #[track_caller]
 fn assert_not_dumped(rig: &Rig, pid: u32, needles: &Needles) -> Finds {
     assert_nothing(&dumped(rig, pid, Dumped::Usual, needles), "in a core dump");

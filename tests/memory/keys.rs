@@ -93,7 +93,8 @@ fn add_key(needles: &mut Needles, name: &str, key: &[u8; 32]) {
     }
 }
 
-/// The state of SHA-256 after HMAC's first block, as words in memory: as good as the key for an attacker who knows the rest.
+/// The state of SHA-256 after HMAC's first block, as words in memory: as good as the key for an attacker who knows the
+/// rest.
 fn state_after(key: &[u8; 32], pad: u8) -> Vec<u8> {
     let mut state =
         [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];

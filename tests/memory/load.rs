@@ -14,7 +14,7 @@ use crate::campaign::hostile::good::{
 
 pub(super) type Seed = [u8; 32];
 
-/// An API server's, of which a storm comes at its start.
+/// How many calls an API server makes at the same time. Many come at its start.
 const AT_A_TIME: usize = 16;
 
 /// A seed with its answer.

@@ -5,8 +5,9 @@
 //!              └> places (memory, core dumps, files) ─> needles <─ keys (by name) ─> aes
 //! ```
 //!
-//! It takes root, who alone may look into the daemon, and gdb. Two things are alive, and not looked for then: the working
-//! keys of a KEK in the middle of a call, and the last seeds of a connection as long as it is open, whose buffers hold them.
+//! It takes root, who alone may look into the daemon, and gdb. Two things are alive, and not looked for then: the
+//! working keys of a KEK in the middle of a call, and the last seeds of a connection as long as it is open, whose
+//! buffers hold them.
 
 #![allow(clippy::print_stdout, reason = "how much is found is worth seeing")]
 
@@ -44,7 +45,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 /// Calls of an idle daemon: as many Encrypts as Decrypts.
 const CALLS: usize = 10_000;
 
-/// The last calls of a connection, of which its buffers may hold something.
+/// How many of its last calls the buffers of a connection may still hold.
 const LAST: usize = 2_000;
 
 /// Calls that fail, of each kind.

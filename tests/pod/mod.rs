@@ -1,7 +1,8 @@
-//! Pods of a real kubelet and a real containerd, which read Secrets that claviger encrypts, also while its key is rotated; and
-//! claviger as the static Pod that `deploy/` describes, which comes up in any order.
+//! Pods of a real kubelet and a real containerd, which read Secrets that claviger encrypts, also while its key is
+//! rotated; and claviger as the static Pod that `deploy/` describes, which comes up in any order.
 //!
-//! Each test begins as a data centre does after a loss of power: etcd's data and claviger's keys are on disk, nothing runs.
+//! Each test begins as a data centre does after a loss of power: etcd's data and claviger's keys are on disk, nothing
+//! runs.
 
 mod rig;
 mod rotation;

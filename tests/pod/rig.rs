@@ -39,7 +39,8 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Brings up a cluster with the plugin as a process, lets `fill` use it, and kills all of it; the node was never up.
+    /// Brings up a cluster with the plugin as a process, lets `fill` use it, and kills all of it; the node was never
+    /// up.
     ///
     /// Nothing if this machine cannot have a node, which it says.
     pub fn after_a_power_cut(fill: impl FnOnce(&Self)) -> Option<Self> {
@@ -52,7 +53,7 @@ impl Rig {
         rig.api.kill().unwrap();
         rig.etcd.kill(0).unwrap();
         rig.plugin.kill().unwrap();
-        // As it is in /run, of which nothing survives.
+        // As in /run, where nothing survives.
         fs::remove_dir_all(rig.run.path("socket")).unwrap();
         Some(rig)
     }

@@ -1,4 +1,5 @@
-//! Pods before, during and after a rotation. "During" is when some of the Secrets are under the new key and others are not.
+//! Pods before, during and after a rotation. "During" is when some of the Secrets are under the new key and others are
+//! not.
 
 use std::time::Duration;
 

@@ -129,7 +129,8 @@ impl Rig {
         self.call_as(&kubeconfig.display().to_string(), more)
     }
 
-    /// A command of claviger, with the state directory, the API server that runs and the kubeconfig of the administrator.
+    /// A command of claviger, with the state directory, the API server that runs and the kubeconfig of the
+    /// administrator.
     pub(crate) fn cluster_call(&mut self, verb: &str, more: &str) -> Call<'_> {
         let kubeconfig = self.kubeconfig().display().to_string();
         let pid = self.api.process().unwrap().id();

@@ -18,7 +18,7 @@ use crate::{
     reencrypt::rig::Rig,
 };
 
-/// How long a rotation may take in earnest. It counts the API servers, which takes 10 s, up to three times.
+/// How long a rotation may take. It counts the API servers, which takes 10 s, up to three times.
 const LIMIT: Duration = Duration::from_mins(3);
 
 /// The program with a clock on which minutes pass at once.

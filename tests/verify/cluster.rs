@@ -1,5 +1,5 @@
-//! A rotation with a real kube-apiserver: what is left over is named until all was rewritten. Then a report proves it, until
-//! etcd is restored.
+//! A rotation with a real kube-apiserver: what is left over is named until all was rewritten. Then a report proves it,
+//! until etcd is restored.
 
 use std::fs;
 

@@ -171,6 +171,6 @@ fn every_etcd_of_the_flags_is_read_and_none_may_be_down() {
     unclear.ends_with(7);
     let sentence = "Not proven clean. Flags of kube-apiserver that say where its objects are were not understood\n";
     assert!(unclear.stdout.starts_with(sentence), "{unclear}");
-    // Who names the etcd alone is told what is not known.
+    // If only the etcd is named, the command says what it does not know.
     rig.says("", 0, &["note:  the flags of kube-apiserver were not read"]);
 }

@@ -26,8 +26,8 @@ fn fill(writer: &mut Writer, key: &Named) -> u64 {
     parts.map(|part| writer.put_all(part).unwrap()).max().unwrap()
 }
 
-/// Runs it through a proxy that stops in the middle of the first page of every attempt, and calls `meanwhile` then, with the number of
-/// the attempt.
+/// Runs it through a proxy that stops in the middle of the first page of every attempt, and calls `meanwhile` then,
+/// with the number of the attempt.
 fn verify_while(rig: &Rig, attempts: usize, more: &str, mut meanwhile: impl FnMut(usize)) -> Answer {
     let proxy = Proxy::start(&rig.etcd.endpoints(), MIDDLE, Then::HoldEach);
     let flags = rig.flags().replace(&rig.etcd.endpoints(), &proxy.url());

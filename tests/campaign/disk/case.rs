@@ -7,15 +7,15 @@ use crate::cli::sandbox::{CLAVIGER, Sandbox};
 const STATE: &str = "--state-dir [DIR]/state";
 const OURS: &str = "--recovery-identity [DIR]/ours.txt";
 
-/// A command, and what is done before it. `[K1]` means the key_id of the first key, `[RECIPIENT]` for a recipient whose identity
-/// is in `others.txt`, `[EXPECT]` for what the backup is.
+/// A command, and what is done before it. `[K1]` means the key_id of the first key, `[RECIPIENT]` for a recipient whose
+/// identity is in `others.txt`, `[EXPECT]` for what the backup is.
 pub(super) struct Case {
     pub(super) name: &'static str,
     before: &'static [&'static str],
     line: &'static str,
     /// The state directory that it changes, below the sandbox.
     pub(super) target: &'static str,
-    /// What the same command may end with once it was done.
+    /// The exit codes of a repeated command.
     again: &'static [i32],
 }
 
@@ -258,7 +258,8 @@ fn found_or(sandbox: &Sandbox, target: &str) -> Result<Found, String> {
     Ok(Found::Keyring(Listed { generation: json["generation"].as_u64().unwrap(), keys }))
 }
 
-/// What every case begins with: a keyring with recovery, a primary, a decrypt-only and a pending key, and a backup of it.
+/// What every case begins with: a keyring with recovery, a primary, a decrypt-only and a pending key, and a backup of
+/// it.
 pub(super) struct Base {
     pub(super) sandbox: Sandbox,
     first: String,

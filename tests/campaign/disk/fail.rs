@@ -12,8 +12,8 @@ const ERRORS: [&str; 3] = ["EIO", "ENOSPC", "EROFS"];
 /// Calls that write or sync. If one of them fails, the command fails.
 const WRITING: [&str; 8] = ["write", "fsync", "fdatasync", "renameat2", "rename", "linkat", "mkdirat", "ftruncate"];
 
-/// Calls by which something is read or swept up. `getdents64` and `unlinkat` of what an earlier crash has left are best effort; all
-/// else may be read twice.
+/// Calls by which something is read or swept up. `getdents64` and `unlinkat` of what an earlier crash has left are best
+/// effort; all else may be read twice.
 const OTHERS: [&str; 7] = ["openat", "open", "read", "fstat", "flock", "unlinkat", "getdents64"];
 
 fn points(prepared: &Prepared) -> Vec<Call> {

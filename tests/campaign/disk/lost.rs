@@ -1,8 +1,8 @@
 //! A disk that drops what was not synced: after a loss of power at any step, the keyring of before or of after.
 //!
-//! Each command's steps are replayed on a model of a disk, on which only what was synced is sure to be there: the bytes of a file by
-//! its fsync, a name by the fsync of its directory. What else survives, a file system may choose: nothing, all, names without bytes,
-//! some of them. Each choice is laid out as a directory and opened.
+//! Each command's steps are replayed on a model of a disk, on which only what was synced is sure to be there: the bytes
+//! of a file by its fsync, a name by the fsync of its directory. What else survives, a file system may choose: nothing,
+//! all, names without bytes, some of them. Each choice is laid out as a directory and opened.
 
 use std::{
     collections::BTreeMap,
@@ -118,8 +118,8 @@ impl Disk {
         }
     }
 
-    /// Returns the files that may be found after a loss of power. `names` decides for each pending change of a name whether it
-    /// survives. `bytes` decides for each file that was not synced whether its new bytes survive.
+    /// Returns the files that may be found after a loss of power. `names` decides for each pending change of a name
+    /// whether it survives. `bytes` decides for each file that was not synced whether its new bytes survive.
     fn after(&self, mut names: impl FnMut() -> bool, mut bytes: impl FnMut() -> bool) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut found = self.names.clone();
         self.pending.iter().filter(|_| names()).for_each(|pending| pending.apply(&mut found));

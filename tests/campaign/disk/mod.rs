@@ -1,9 +1,9 @@
-//! Faults under every command that changes something on a disk: killed at each system call, failing ones, writes that were lost,
-//! commands beside each other, wrong clocks, a small file system.
+//! Faults under every command that changes something on a disk: killed at each system call, failing ones, writes that
+//! were lost, commands beside each other, wrong clocks, a small file system.
 //!
-//! A [`case::Case`] is a command and the commands that prepare it. After any fault, the state directory is either as it was before the
-//! command or as it is after it: it opens, no key is missing, and the next command works. `CLAVIGER_CAMPAIGN` limits how many points of
-//! each case are tried; 100000 tries all of them.
+//! A [`case::Case`] is a command and the commands that prepare it. After any fault, the state directory is either as it
+//! was before the command or as it is after it: it opens, no key is missing, and the next command works.
+//! `CLAVIGER_CAMPAIGN` limits how many points of each case are tried; 100000 tries all of them.
 //!
 //! ```text
 //! kill, fail -> case, trace;   order, lost -> ops -> trace;   beside, clock, small -> case
@@ -28,7 +28,8 @@ use std::{
     thread,
 };
 
-/// How many threads try points. There are more threads than processors, because a thread mostly waits for disks and processes.
+/// How many threads try points. There are more threads than processors, because a thread mostly waits for disks and
+/// processes.
 const WORKERS: usize = 4;
 
 /// Calls `act` with each of `items`, several at a time. Returns the results in any order.

@@ -67,8 +67,8 @@ fn op(call: &Call) -> Option<Op> {
         "mkdir" => strings().next().map(|path| Op::MakeDir(path.into())),
         "mkdirat" => Some(Op::MakeDir(first()?.join(strings().next()?))),
         "openat" | "open" if call.args.contains("O_CREAT") => Some(Op::Create(described(&call.result)?)),
-        // The written bytes are between the first quote and the last. strace cannot read bytes in secret memory; they are
-        // taken from the file instead.
+        // The written bytes are between the first quote and the last. strace cannot read bytes in secret memory; they
+        // are taken from the file instead.
         "write" => {
             let bytes =
                 call.args.find('"').zip(call.args.rfind('"')).map(|(start, end)| unescape(&call.args[start + 1..end]));

@@ -1,6 +1,6 @@
-//! The order on every path that writes: a new temporary file, write, fsync, read back, rename, fsync of the directory; the audit line
-//! before the first of them, the record before the ledger and the mark. And in a state directory nothing else is written than what a
-//! commit writes.
+//! The order on every path that writes: a new temporary file, write, fsync, read back, rename, fsync of the directory;
+//! the audit line before the first of them, the record before the ledger and the mark. And in a state directory nothing
+//! else is written than what a commit writes.
 
 use std::path::Path;
 
@@ -86,7 +86,8 @@ fn place_of(name: &str) -> Option<usize> {
     COMMIT.iter().position(|known| name == *known || (*known == "slot-" && name.starts_with(known)))
 }
 
-/// What was written in the state directory `dir` that no commit writes, or not when a commit does. Each audit line begins a commit.
+/// What was written in the state directory `dir` that no commit writes, or not when a commit does. Each audit line
+/// begins a commit.
 fn not_of_a_commit(ops: &[Op], dir: &Path) -> Vec<String> {
     let is_here = |path: &Path| path.parent() == Some(dir);
     let mut faults = Vec::new();

@@ -1,7 +1,8 @@
 //! Somebody who knows what is public of a keyring, and makes files for it under keys of their own.
 //!
-//! Public are: the uuid, generations and SHA-256s (`--expect` lines), key_ids and commitments, the root-id, a recovery recipient, and
-//! the files themselves, whose secrets are sealed. Written from `docs/formats.md` alone, with none of the project's code.
+//! Public are: the uuid, generations and SHA-256s (`--expect` lines), key_ids and commitments, the root-id, a recovery
+//! recipient, and the files themselves, whose secrets are sealed. Written from `docs/formats.md` alone, with none of
+//! the project's code.
 
 use std::io::Write;
 
@@ -124,7 +125,8 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// The record that would follow the genuine one, with a tomb for each of its keys and a primary key of the attacker's.
+    /// The record that would follow the genuine one, with a tomb for each of its keys and a primary key of the
+    /// attacker's.
     pub(super) fn next(public: &Public) -> Self {
         let mut draft = Self {
             public: public.clone(),

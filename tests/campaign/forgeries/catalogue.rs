@@ -154,7 +154,7 @@ fn broken_texts(public: &Public) -> Vec<(&'static str, Edit)> {
         ("a merge in a keyring file", replace("-> recovery ", format!("-> merged {generation}\n-> recovery "))),
         ("base64 without padding", replace("=\n-> recovery ", "\n-> recovery ")),
         ("base64 that is not canonical", Box::new(|text: String| text.replacen("-> tomb 1 ", "-> tomb 1 A", 1))),
-        ("a time that is none", replace("created=2026-11-23T20:14:48Z", "created=2026-13-23T20:14:48Z")),
+        ("a time that does not exist", replace("created=2026-11-23T20:14:48Z", "created=2026-13-23T20:14:48Z")),
         ("a time in another form", replace("created=2026-11-23T20:14:48Z", "created=2026-11-23T20:14:48+00:00")),
         ("the next version", replace("claviger/keyring/v1", "claviger/keyring/v2")),
         ("version 0", replace("claviger/keyring/v1", "claviger/keyring/v0")),

@@ -1,8 +1,9 @@
-//! Backups, records, marks, ledgers and root files that were made with public data only: claviger refuses each, and changes nothing.
+//! Backups, records, marks, ledgers and root files that were made with public data only: claviger refuses each, and
+//! changes nothing.
 //!
 //! [`attacker`] makes them, [`catalogue`] lists them. A forgery named `whole` is correct except for its root key. Where
-//! there is no keyring to compare it with, it opens. The campaign checks that it does, because a refusal for some other mistake
-//! would prove nothing.
+//! there is no keyring to compare it with, it opens. The campaign checks that it does, because a refusal for some other
+//! mistake would prove nothing.
 //!
 //! ```text
 //! mod -> catalogue -> attacker
@@ -43,7 +44,8 @@ const LOOK: Duration = Duration::from_millis(400);
 /// How many parts a campaign has, each with a directory of its own.
 const PARTS: usize = 4;
 
-/// A keyring with recovery, a key in each state, an earlier root key, a listed backup and a past; and what is public of it.
+/// A keyring with recovery, a key in each state, an earlier root key, a listed backup and a past; and what is public of
+/// it.
 fn scene() -> (Sandbox, Public) {
     let sandbox = Sandbox::new();
     let recipient = identity(&sandbox, "ours.txt");
@@ -161,7 +163,8 @@ fn exchange(sandbox: &Sandbox, state: &str, files: &[(&'static str, Vec<u8>)]) -
     files.iter().map(swap).collect()
 }
 
-/// Returns what an operator would type to have `record` accepted. Returns `None` if its first lines contain no uuid or no generation.
+/// Returns what an operator would type to have `record` accepted. Returns `None` if its first lines contain no uuid or
+/// no generation.
 fn typed(record: &str) -> Option<String> {
     let value = |name: &str| record.lines().find_map(|line| line.strip_prefix(name));
     let (uuid, generation) = (value("uuid ")?, value("generation ")?);
@@ -173,7 +176,8 @@ fn typed(record: &str) -> Option<String> {
 /// Every command refuses these files; gives the number of commands.
 fn is_refused(sandbox: &Sandbox, public: &Public, Exchange { name, files, is_complete }: &Exchange) -> usize {
     if *is_complete {
-        // Checks that these files open on their own. Otherwise they might be refused for a typing error of the test, which proves nothing.
+        // Checks that these files open on their own. Otherwise they might be refused for a typing error of the test,
+        // which proves nothing.
         sandbox.make_dir("alone", 0o700);
         exchange(sandbox, "alone", files);
         sandbox.run("key list --state-dir [DIR]/alone").ends_with(0);

@@ -49,7 +49,7 @@ pub(super) struct GoodClient {
     thread: JoinHandle<Result<Report, String>>,
 }
 
-/// What it saw; that all was well goes without saying.
+/// What it saw, besides that all was well.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) calls: u64,

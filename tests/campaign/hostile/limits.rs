@@ -1,5 +1,5 @@
-//! What is too large and too many for the daemon as a process. The limits of a call's length and of idle connections are
-//! tested beside the code that sets them.
+//! What is too large and too many for the daemon as a process. The limits of a call's length and of idle connections
+//! are tested beside the code that sets them.
 
 use std::{
     io::{ErrorKind, Write},
@@ -83,7 +83,7 @@ fn a_daemon_without_descriptors_warns_once_a_minute_and_comes_back() {
     assert_eq!(victim.logged(warning), 1, "once a minute is enough");
 }
 
-/// So many bytes of a header block, none of which is wrong in itself.
+/// Returns so many bytes of a valid header block.
 fn filler(length: usize) -> Vec<u8> {
     // An entry of the static table: `:scheme: http`, or what is left of a header that came before.
     vec![0x86; length]
