@@ -97,6 +97,7 @@ impl Config {
                     .or(file.apiserver_manifest.filter(|_| flags.apiserver_process.is_none())),
                 process: flags.apiserver_process,
                 encryption_config: flags.encryption_config.or(file.encryption_config),
+                feature_gates: flags.feature_gates,
             },
         })
     }

@@ -36,6 +36,9 @@ pub struct Settings {
     #[serde(skip)]
     pub apiserver_process: Option<ApiServerProcess>,
     pub encryption_config: Option<PathBuf>,
+    /// Only a flag sets it, because it is about one kube-apiserver that is not running here.
+    #[serde(skip)]
+    pub feature_gates: Option<String>,
     pub backups: Option<Backups>,
 }
 
@@ -90,6 +93,8 @@ pub struct Cluster {
     pub process: Option<ApiServerProcess>,
     /// The `EncryptionConfiguration`.
     pub encryption_config: Option<PathBuf>,
+    /// The feature gates of kube-apiserver, if a flag gives them.
+    pub feature_gates: Option<String>,
 }
 
 /// A running kube-apiserver.

@@ -105,7 +105,7 @@ impl<'a> Run<'a> {
         let config = &retiring.site.config;
         let declared = Declared::read(&config.cluster, false)?;
         // Without API servers, it does not matter how long they may take.
-        let read = if gates.api_servers == Some(0) { None } else { ReadConfig::read(config, &declared, false)? };
+        let read = if gates.api_servers == Some(0) { None } else { ReadConfig::read(config, &declared)? };
         if declared.found_in.is_none() && declared.servers.is_some() && gates.api_servers != Some(0) {
             warn_of_timeout(retiring.global);
         }

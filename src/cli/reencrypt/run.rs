@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     apiclient::ApiClient,
-    apiserver, audit,
+    audit,
     config::{Config, Settings},
     durable::{Dir, DurableError, Privacy},
     keyring::time::Time,
@@ -114,6 +114,7 @@ fn input(args: &mut ReencryptArgs, global: &Global) -> Result<(ScanInput, String
     let settings = Settings {
         provider_name: args.provider_name.take(),
         encryption_config: args.encryption_config.take(),
+        feature_gates: args.feature_gates.take(),
         ..std::mem::take(&mut args.state_dir).settings()
     };
     let has_state_dir = settings.state_dir.is_some();
@@ -121,8 +122,7 @@ fn input(args: &mut ReencryptArgs, global: &Global) -> Result<(ScanInput, String
     let primary = args.primary.as_deref().map(primary_key).transpose()?;
     let flags = KeyFlags { keyring: args.keyring.take(), primary, has_state_dir, has_snapshot: false };
     let keys = ScanKeys::read(&config, flags)?;
-    let has_kms_v1 = args.feature_gates.as_deref().is_some_and(apiserver::allows_kms_v1);
-    let input = ScanInput::read(&config, None, keys, has_kms_v1)?;
+    let input = ScanInput::read(&config, None, keys)?;
     check(&input, &config)?;
     Ok((input, config.provider_name, config.state_dir))
 }

@@ -91,8 +91,7 @@ impl RotateHands<'_> {
     /// # Errors
     /// When nobody can tell whether a scan finds everything.
     pub(super) fn check_provable(&self) -> Result<(), Failure> {
-        let VerifyInput { subject, notes, .. } =
-            VerifyInput::read(&self.site.config, &self.opened, self.wishes.has_kms_v1)?;
+        let VerifyInput { subject, notes, .. } = VerifyInput::read(&self.site.config, &self.opened)?;
         let mut groups = self.census.iter().flat_map(|census| &census.report.groups);
         if subject.are_flags_unclear {
             return Err(stops::unprovable(&notes.join("; ")));
@@ -212,7 +211,7 @@ impl RotateHands<'_> {
     pub(super) fn finish(&mut self, progress: &mut RotationProgress) -> Result<Acted, Failure> {
         let at = self.now();
         let kept = self.wishes.files.kept().cloned();
-        let verified = verify_unchanged(self.site, self.wishes.has_kms_v1, None, kept.as_deref(), self.global)?;
+        let verified = verify_unchanged(self.site, None, kept.as_deref(), self.global)?;
         let is_about_plan = self.plan.as_ref().and_then(|plan| plan.key) == Some(verified.report.keyring.primary);
         let census = self.take_census()?;
         let now = scanned((at, self.primary()), &census, 0);

@@ -47,7 +47,6 @@ const LINES: Duration = Duration::from_mins(1);
 
 /// What the operator has said.
 pub(super) struct RotateWishes {
-    pub(super) has_kms_v1: bool,
     pub(super) leave: Vec<OsString>,
     pub(super) rate: Rate,
     pub(super) backup_dir: Option<PathBuf>,
@@ -147,7 +146,7 @@ impl<'a> RotateHands<'a> {
     /// Returns where etcd is, and what has to be under the present primary key.
     pub(super) fn input(&self) -> Result<ScanInput, Failure> {
         let VerifyInput { places, etcd, prefix, flags, judge, notes, subject } =
-            VerifyInput::read(&self.site.config, &self.opened, self.wishes.has_kms_v1)?;
+            VerifyInput::read(&self.site.config, &self.opened)?;
         if !subject.is_provider_used {
             return Err(stops::unused(&subject.provider));
         }

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use crate::{
     apiclient::ApiClient,
-    apiserver,
     config::Settings,
     keyring::key_id::KeyId,
     plan::{Action, ClusterNow, NextStep, Phase, RotationPlan, RotationProgress, Wait, next},
@@ -75,11 +74,11 @@ struct PlanReport {
 /// When the rotation cannot go on. Called again, it goes on where it was.
 pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &Global) -> Result<Exit, Failure> {
     let RotateArgs { keyring, socket, etcd, encryption_config, feature_gates, provider_name, access, files, .. } = args;
-    let settings = Settings { provider_name, encryption_config, socket: socket.socket, ..keyring.settings() };
+    let settings =
+        Settings { provider_name, encryption_config, feature_gates, socket: socket.socket, ..keyring.settings() };
     let site = Site::find(etcd.put_into(settings), global)?;
     files.check()?;
     let wishes = RotateWishes {
-        has_kms_v1: feature_gates.is_some_and(|gates| apiserver::allows_kms_v1(&gates)),
         leave: args.leave,
         rate: args.rate.unwrap_or_default(),
         backup_dir: args.backup_dir,

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::{
-    apiserver,
     config::Settings,
     keyring::time::Time,
     scan::{
@@ -86,15 +85,15 @@ pub(in crate::cli) struct ScanArgs {
 pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failure> {
     let ScanArgs { snapshot, etcd, encryption_config, feature_gates, keyring, primary, state_dir, .. } = args;
     let provider = args.provider_name.clone();
-    let settings = Settings { provider_name: args.provider_name, encryption_config, ..state_dir.settings() };
+    let settings =
+        Settings { provider_name: args.provider_name, encryption_config, feature_gates, ..state_dir.settings() };
     let has_state_dir = settings.state_dir.is_some();
     let config = global.config(etcd.put_into(settings))?;
     args.files.check()?;
     let primary = primary.as_deref().map(primary_key).transpose()?;
     let flags = KeyFlags { keyring, primary, has_state_dir, has_snapshot: snapshot.is_some() };
     let keys = ScanKeys::read(&config, flags)?;
-    let has_kms_v1 = feature_gates.is_some_and(|gates| apiserver::allows_kms_v1(&gates));
-    let input = ScanInput::read(&config, snapshot, keys, has_kms_v1)?;
+    let input = ScanInput::read(&config, snapshot, keys)?;
     let mut listing = Listing::default();
     let mut list = |object: &ListedObject<'_>| listing.print(object);
     let lister = args.list.then(|| Box::new(&mut list) as Lister<'_>);

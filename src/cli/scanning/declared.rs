@@ -31,12 +31,9 @@ impl ReadConfig {
     ///
     /// # Errors
     /// When the file cannot be read, or kube-apiserver would refuse it.
-    pub(in crate::cli) fn read(
-        config: &Config,
-        declared: &Declared,
-        has_kms_v1: bool,
-    ) -> Result<Option<Self>, Failure> {
-        let kms_v1 = if has_kms_v1 || declared.allows_kms_v1 { KmsV1::Allowed } else { KmsV1::Refused };
+    pub(in crate::cli) fn read(config: &Config, declared: &Declared) -> Result<Option<Self>, Failure> {
+        let is_allowed = config.cluster.feature_gates.as_deref().is_some_and(apiserver::allows_kms_v1);
+        let kms_v1 = if is_allowed || declared.allows_kms_v1 { KmsV1::Allowed } else { KmsV1::Refused };
         let read = declared.encryption_config.as_deref().map(|path| read_coverage(path, kms_v1)).transpose();
         let is_own = config.cluster.encryption_config.is_some();
         read.map_err(|failure| if is_own { failure } else { named_by(declared, failure) })

@@ -41,13 +41,12 @@ impl ScanInput {
         config: &Config,
         snapshot: Option<PathBuf>,
         mut keys: ScanKeys,
-        has_kms_v1: bool,
     ) -> Result<Self, Failure> {
         // A snapshot may belong to another cluster than this node, so its manifest is not read by default.
         let declared = Declared::read(&config.cluster, snapshot.is_some())?;
         let mut notes: Vec<String> = declared.doubts.iter().map(|doubt| not_understood(&declared, doubt)).collect();
         // Whatever is wrong with the file is said, even if it is not known where etcd is.
-        let read = ReadConfig::read(config, &declared, has_kms_v1)?;
+        let read = ReadConfig::read(config, &declared)?;
         let places = match snapshot {
             Some(file) => {
                 notes.extend(declared.overrides.iter().map(elsewhere));

@@ -39,11 +39,11 @@ impl VerifyInput {
     ///
     /// # Errors
     /// When nothing says where etcd is or what has to be encrypted, or a file has wrong contents.
-    pub(in crate::cli) fn read(config: &Config, opened: &Opened, has_kms_v1: bool) -> Result<Self, Failure> {
+    pub(in crate::cli) fn read(config: &Config, opened: &Opened) -> Result<Self, Failure> {
         let declared = Declared::read(&config.cluster, false)?;
         let mut notes: Vec<String> = declared.doubts.iter().map(|doubt| not_understood(&declared, doubt)).collect();
         // Whatever is wrong with the file is said, even if it is not known where etcd is.
-        let read = ReadConfig::read(config, &declared, has_kms_v1)?;
+        let read = ReadConfig::read(config, &declared)?;
         let places = declared.places().ok_or_else(|| nowhere(&notes))?;
         let read = read.ok_or_else(unconfigured)?;
         notes.extend(declared.found_in.is_none().then(|| OVERRIDES.to_owned()));

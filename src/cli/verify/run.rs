@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::{
-    apiserver,
     config::Settings,
     keeper::Opened,
     keyring::time::Time,
@@ -78,11 +77,10 @@ pub(in crate::cli) struct VerifyArgs {
 /// written.
 pub(in crate::cli) fn run(args: VerifyArgs, global: &Global) -> Result<Exit, Failure> {
     let VerifyArgs { keyring, etcd, encryption_config, feature_gates, provider_name, report, files } = args;
-    let settings = Settings { provider_name, encryption_config, ..keyring.settings() };
+    let settings = Settings { provider_name, encryption_config, feature_gates, ..keyring.settings() };
     let site = Site::find(etcd.put_into(settings), global)?;
     files.check()?;
-    let has_kms_v1 = feature_gates.is_some_and(|gates| apiserver::allows_kms_v1(&gates));
-    let verified = verify_unchanged(&site, has_kms_v1, report.as_deref(), files.kept().map(PathBuf::as_path), global)?;
+    let verified = verify_unchanged(&site, report.as_deref(), files.kept().map(PathBuf::as_path), global)?;
     files.write(&verified)?;
     show(&verified, global)?;
     Ok(verified.exit())
@@ -94,7 +92,6 @@ pub(in crate::cli) fn run(args: VerifyArgs, global: &Global) -> Result<Exit, Fai
 /// When an etcd cannot be read, or the keyring changes each time.
 pub(in crate::cli) fn verify_unchanged(
     site: &Site,
-    has_kms_v1: bool,
     report: Option<&Path>,
     kept: Option<&Path>,
     global: &Global,
@@ -102,7 +99,7 @@ pub(in crate::cli) fn verify_unchanged(
     let mut opened = site.open()?;
     for _ in 0..ATTEMPTS {
         let earlier = report.map(|file| EarlierReport::read(file.to_owned(), &opened)).transpose()?;
-        let input = VerifyInput::read(&site.config, &opened, has_kms_v1)?;
+        let input = VerifyInput::read(&site.config, &opened)?;
         let verified = verify(input, &opened, earlier, kept, global)?;
         let after = site.open()?;
         if after.digest == opened.digest {
