@@ -86,7 +86,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
-/// What kube-apiserver stores: `k8s\0` and a `runtime.Unknown`, of a Secret as far as it is compared here.
+/// What kube-apiserver stores after `k8s\0`: a `runtime.Unknown`, with the fields of a Secret that are compared here.
 #[derive(Clone, PartialEq, Message)]
 struct Unknown {
     #[prost(bytes = "vec", tag = "2")]

@@ -87,7 +87,7 @@ impl Cluster {
         self.etcd.snapshot(&path).unwrap();
     }
 
-    /// What a new object needs of every Secret and ConfigMap in the namespace `default`.
+    /// Returns every Secret and ConfigMap in the namespace `default`, without what only the stored object has.
     fn objects(&self) -> BTreeMap<String, Value> {
         let list = self.kubectl(&["get", "secrets,configmaps", "-o", "json"]);
         let list: Value = serde_json::from_str(&list).unwrap();

@@ -62,7 +62,7 @@ impl Rig {
         Traced { process, log: self.run.log_of(name), trace }
     }
 
-    /// What `claviger status` says, and whether it is content.
+    /// Returns the report of `claviger status`, and whether it exits with 0.
     fn status(&self) -> (bool, Value) {
         let mut command = self.plugin.command(&["status", "--backups", "none", "--output", "json"]);
         command.arg("--socket").arg(&self.socket);
@@ -135,7 +135,7 @@ fn metrics_address(log: &str) -> String {
     serde_json::from_str::<Value>(line).unwrap()["address"].as_str().unwrap().to_owned()
 }
 
-/// As large as it gets before it is rotated.
+/// Makes the audit log as large as it gets before it is rotated.
 fn fill_audit(state_dir: &Path) {
     let mut audit = fs::OpenOptions::new().append(true).create(true).open(state_dir.join("audit.jsonl")).unwrap();
     for _ in 0..64 {

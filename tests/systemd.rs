@@ -175,7 +175,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     verify.args(["verify", "--man=no", "--recursive-errors=no"]).args([&service, &socket]);
     let answer = output(verify, &[], LIMIT).unwrap();
     assert!(answer.status.success() && answer.stderr.is_empty(), "{}", String::from_utf8_lossy(&answer.stderr));
-    // What is wrong would be found.
+    // A unit with a wrong key is refused, so the check above can fail.
     let broken = fs::read_to_string(&service).unwrap().replace("WatchdogSec=", "WatchdogSeconds=");
     fs::write(&service, broken).unwrap();
     let mut verify = Command::new("systemd-analyze");

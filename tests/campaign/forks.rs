@@ -21,7 +21,7 @@ use crate::cli::{
     tree::Tree,
 };
 
-/// What a story exchanges.
+/// The files that a story exchanges.
 const FILES: [&str; 4] = ["keyring", "ledger", "root", "mark"];
 
 /// Which of them, in each way. In the last one the mark is removed.
@@ -199,7 +199,7 @@ struct Figures {
     unwrapped: usize,
 }
 
-/// What makes one story another than the next.
+/// In what stories differ.
 #[derive(Debug, Clone, Copy)]
 struct Story {
     number: u64,

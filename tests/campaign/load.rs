@@ -71,7 +71,7 @@ impl Kms {
         self.dials.iter().filter(|(outcome, _)| *outcome != "connected").map(|(_, count)| count).sum()
     }
 
-    /// Nothing came back as something else, and all that was ever wrapped still opens.
+    /// Checks that every answer was right, and that everything that was wrapped still opens.
     pub(crate) fn assert_nothing_is_wrong_or_lost(&self) {
         assert_eq!((self.wrong, self.mismatches), (0, 0));
         assert!(self.kept > 0, "the client wrapped nothing");

@@ -52,7 +52,8 @@ const BEFORE: [(&str, &[&str]); 6] = [
     ),
 ];
 
-/// What is done after it. `[PENDING]` is the newest pending key; what there is none for is left out.
+/// The commands after the backup. `[PENDING]` is the newest pending key. Without one, commands that name it are
+/// skipped.
 const AFTER: [(&str, &[&str]); 6] = [
     ("nothing", &[]),
     ("a promotion", &["key promote [PENDING]"]),
@@ -337,7 +338,7 @@ impl Scene<'_> {
         record.iter().flat_map(|record| record.lines()).filter_map(key_id).collect()
     }
 
-    /// What wraps from now on is in a backup.
+    /// Checks that a backup contains the primary key.
     fn check_primary(&mut self) {
         let directory = if self.disk.is_some() { "disk" } else { "." };
         let root = self.disk.map_or_else(|| self.sandbox.path(""), |disk| disk.path(""));
@@ -384,7 +385,7 @@ impl Scene<'_> {
         self.figures = figures;
     }
 
-    /// What anybody holds unwraps.
+    /// Checks that each key that somebody holds unwraps.
     fn check_values(&mut self, held: &BTreeSet<String>) {
         for (key_id, _) in self.keys("state").iter().filter(|(_, state)| state == "disabled") {
             self.done(&format!("key enable {key_id} {STATE}"));

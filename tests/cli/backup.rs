@@ -216,7 +216,7 @@ fn a_key_that_no_checked_backup_holds_is_not_promoted() {
     let later = sandbox.refused(3, &format!("key promote k3 {STATE}"));
     let status = sandbox.run(&format!("status {STATE}"));
     snapshot("backup/unbacked", &[&never, &unopened, &later, &status]);
-    // What was checked stays so under another root key, and for a keyring that came out of a backup.
+    // A checked backup stays checked under another root key, and for a restored keyring.
     sandbox.run(&format!("rekey {STATE}")).ends_with(0);
     assert_eq!(unbacked(), 1);
     sandbox.run(&format!("backup check [DIR]/backup.age {OURS} {STATE}")).ends_with(1);
@@ -346,7 +346,7 @@ fn a_backup_beside_its_keyring_is_none() {
         sandbox.refused(3, &format!("backup check [DIR]/state/backup.age {OURS} {STATE}")),
         sandbox.refused(3, &format!("backup check [DIR]/state/keyring {OURS} {STATE}")),
     ];
-    // By whatever other path.
+    // Also by another path.
     for link in ["record", "directory"] {
         let target = if link == "record" { "state/keyring" } else { "state" };
         std::os::unix::fs::symlink(sandbox.path(target), sandbox.path(link)).unwrap();

@@ -138,7 +138,7 @@ fn a_value_of_another_kind_is_answered_with_one_that_is_right() {
             "error: configuration [DIR]/config.toml, line {line}: {found}: expected {expected}\nhint:  {hint}\n"
         );
         assert_eq!(refused(&sandbox, format!("{found}\n")).complaint(), said);
-        // What the hint says is right.
+        // The hint shows a valid line.
         let right = hint.split(';').next().unwrap();
         fs::write(sandbox.path("config.toml"), format!("{right}\n")).unwrap();
         sandbox.run("generate encryption-configuration --config [DIR]/config.toml").ends_with(0);
@@ -169,7 +169,7 @@ fn a_value_in_the_place_of_a_list_is_answered_with_the_list() {
         let said =
             format!("error: configuration [DIR]/config.toml, line {line}: {found}: expected a list\nhint:  {hint}\n");
         assert_eq!(refused(&sandbox, text).complaint(), said);
-        // What the hint says is right.
+        // The hint shows a valid line.
         fs::write(sandbox.path("config.toml"), format!("{hint}\n")).unwrap();
         sandbox.run("generate encryption-configuration --config [DIR]/config.toml").ends_with(0);
     }

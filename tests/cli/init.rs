@@ -41,7 +41,7 @@ fn what_remains_of_a_keyring_is_not_begun_again() {
     }
 }
 
-/// What an init that was ended at some point leaves, in the order in which it writes.
+/// The files that an unfinished init leaves, by the step after which it ended.
 const CRASHES: [(&str, &[&str]); 2] =
     [("after-slot-file", &["slot-file.key"]), ("after-root-file", &["root", "slot-file.key"])];
 
@@ -243,7 +243,7 @@ fn an_identity_on_the_command_line_is_not_repeated() {
     let ours = identity(&sandbox, "identity.txt");
     let text = fs::read_to_string(sandbox.path("identity.txt")).unwrap();
     let secret = text.lines().last().unwrap();
-    // That no answer holds it is checked for every command.
+    // Every command is checked for secrets in its answer.
     let recipient = sandbox.refused(2, &format!("init --recovery-recipient {secret} --recovery-identity identity.txt"));
     let file = sandbox.refused(2, &format!("init --recovery-recipient {ours} --recovery-identity {secret}"));
     snapshot("init/identity-on-the-command-line", &[&recipient, &file]);

@@ -131,7 +131,7 @@ fn status_recognises_a_plugin_with_other_keys_and_what_is_no_plugin() {
         .matches("output/status-other");
     let listener = std::os::unix::net::UnixListener::bind(sandbox.path("run/none.sock")).unwrap();
     std::thread::spawn(move || listener.incoming().for_each(drop));
-    // What the system says of the closed connection depends on who is faster.
+    // The reason that the system gives for the closed connection depends on timing.
     let none = sandbox.run("status --state-dir [DIR]/state --socket [DIR]/run/none.sock");
     let expected = "! the plugin does not answer: the connection was closed before an answer came: ";
     assert!(none.code == 1 && none.stdout.contains(expected), "{none}");

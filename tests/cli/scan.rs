@@ -87,7 +87,7 @@ fn a_list_has_a_line_for_each_live_object() {
 fn a_wrong_prefix_is_not_taken_for_an_etcd_in_which_all_is_well() {
     let sandbox = sandbox();
     scan(&sandbox, "--etcd-prefix /elsewhere").ends_with(7).matches("scan/nothing");
-    // Nothing but custom resources lies there.
+    // Only custom resources are below this prefix.
     scan(&sandbox, "--etcd-prefix /registry/example.com").ends_with(7).matches("scan/inside");
 }
 

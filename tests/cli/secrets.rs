@@ -34,7 +34,7 @@ fn collect(directory: &Path, secrets: &mut Vec<(String, Vec<u8>)>) {
 
 /// Whether `output` contains `secret`: as it is, or in hexadecimal, in base64, or as Rust prints bytes.
 pub(super) fn holds(output: &[u8], secret: &[u8]) -> bool {
-    // What a test made shorter than this is no secret any more.
+    // A shorter text is not a secret.
     secret.len() >= 16 && forms(secret).iter().any(|form| output.windows(form.len()).any(|window| window == form))
 }
 

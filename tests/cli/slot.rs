@@ -14,7 +14,7 @@ use super::{
 
 const STATE: &str = "--state-dir [DIR]/state";
 
-/// As a file of secrets, for which every answer is searched.
+/// Every answer is searched for it, as for the other secrets.
 const PASSPHRASE: &str = "correct horse battery staple";
 
 /// A cheap guess: the tests make many.
@@ -74,7 +74,7 @@ fn what_opens_nothing_is_refused_in_its_own_words() {
     private(&sandbox, "empty.key", b"\n");
     private(&sandbox, "open.key", PASSPHRASE.as_bytes());
     sandbox.chmod("open.key", 0o644);
-    // What a command that broke off has left.
+    // A command that broke off has left this file.
     private(&sandbox, "state/slot-taken.key", &[4; 32]);
     let list = |file: &str| format!("key list --passphrase-file [DIR]/{file}.key {STATE}");
     let add = |rest: &str| format!("slot add {rest} {BY_PASSPHRASE} {STATE}");
@@ -158,7 +158,7 @@ fn a_daemon_that_cannot_open_a_slot_by_itself_serves_on_and_says_so() {
     let shell = format!("exec \"$0\" \"$@\" 3< {}", sandbox.path("passphrase.key").display());
     let call = sandbox.call(&format!("serve {STATE} {socket} --passphrase-file /dev/fd/3"));
     let mut daemon = call.under(["bash", "-c", &shell], "3< passphrase").serve();
-    // What needs no new root key is followed by the one that is known.
+    // The daemon knows the root key, so it follows a change that keeps it.
     sandbox.run(&format!("key add {BY_PASSPHRASE} {STATE}")).ends_with(0);
     daemon.wait_for("\"generation\":2");
     let kms = Kms::connect(&sandbox.path("run/kms.sock"));
@@ -214,7 +214,7 @@ fn a_guess_costs_what_the_line_says() {
 
 #[test]
 fn asking_is_over_within_the_time_of_a_lock() {
-    // Who types slowly holds up nobody: another command goes on meanwhile.
+    // An operator who types slowly blocks nobody: another command runs meanwhile.
     let sandbox = with_passphrase();
     let typing = std::process::Command::new("script")
         .args(["-qec", &format!("{CLAVIGER} key add --state-dir {}", sandbox.path("state").display()), "/dev/null"])

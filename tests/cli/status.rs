@@ -319,7 +319,7 @@ fn a_directory_that_was_replaced_is_taken_up_by_a_restart() {
     let status = sandbox.run(STATUS);
     status.ends_with(1).matches("status/replaced");
     assert!(!status.stdout.contains("Permission denied"), "{status}");
-    // Nothing is followed there, whether or not the kernel would let it.
+    // The plugin does not follow a directory that was replaced, even if the kernel would allow it.
     sandbox.run(&format!("key add {STATE}")).ends_with(0);
     thread::sleep(Duration::from_secs(1));
     assert_eq!(plugin(&sandbox)["degraded"], replaced);

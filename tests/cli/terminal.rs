@@ -36,7 +36,7 @@ pub(crate) fn type_into(sandbox: &Sandbox, line: &str, answers: &[&str]) -> (Str
     screen.read_to_end(&mut shown).unwrap();
     shown.retain(|byte| *byte != 0);
     let said = String::from_utf8_lossy(&shown).into_owned();
-    // What is long enough to be a secret.
+    // An answer of this length is a secret.
     assert!(answers.iter().all(|answer| answer.len() < 6 || !said.contains(answer)), "{said}");
     assert_eq!(secrets::found_in(&shown, sandbox.root()), Vec::<String>::new());
     (said, script.wait().unwrap().success())

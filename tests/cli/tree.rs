@@ -7,8 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What there is below a directory, by path. Left out are the files that are only there to be locked, and the copy of
-/// the program that another user runs.
+/// The files below a directory, by path, without lock files and without the copy of the program that another user runs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Tree(BTreeMap<PathBuf, Entry>);
 

@@ -103,7 +103,7 @@ fn a_seed_under_32_bytes_is_refused() {
     rig.put_sealed("seed-short", "sealed", &rig.seed("seed-short"));
     let answer = rig.read("seed-short", "sealed").expect(500);
     assert!(answer.contains("invalid seed length"), "{answer}");
-    // Nothing was kept of it: the same object is read as soon as the answer is right.
+    // The API server keeps nothing of the wrong answer: it reads the object as soon as the answer is right.
     rig.meddler("seed-short").meddle(Faults::NONE);
     rig.read("seed-short", "sealed").expect(200);
 }

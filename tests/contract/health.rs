@@ -74,7 +74,7 @@ fn a_value_under_another_provider_name_is_orphaned() {
     let rig = &*MEDDLED;
     let kind = kind("key-unknown");
     let seed = rig.seed("key-unknown");
-    // What a rename leaves: the plugin has the key, and is never asked.
+    // After a rename of the provider, the plugin has the key, and the API server never asks it.
     let value = seed.seal("name-before", &kind.etcd_key("orphan"), kind.object("orphan").as_bytes());
     rig.etcd.put(&kind.etcd_key("orphan"), &value).unwrap();
     let answer = rig.read("key-unknown", "orphan").expect(500);

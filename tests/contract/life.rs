@@ -95,7 +95,7 @@ fn number(key_id: &str) -> u32 {
     key_id[1..].split('-').next().unwrap().parse().unwrap()
 }
 
-/// What a Secret in etcd is under.
+/// Returns the key that a Secret in etcd is under.
 fn stored_under(rig: &Rig, name: &str) -> String {
     let stored = rig.etcd.get(&SECRETS.etcd_key(name)).unwrap().unwrap();
     EncryptedObject::parse("claviger", &stored).key_id

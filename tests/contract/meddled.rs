@@ -15,7 +15,7 @@ use super::{
 };
 use crate::harness::{api_server::ApiServer, etcd::Etcd, plugin::Plugin, processes::Run};
 
-/// What a plugin may say when it is not well. Everybody who may read the health check can see it.
+/// The only text of an unhealthy plugin. Everyone who may read the health check sees it.
 pub(super) const UNWELL: &str = "the self-test of wrapping and unwrapping failed";
 
 /// The most bytes of all names and values of annotations.
@@ -164,7 +164,7 @@ impl Meddled {
         Seed::one_wrapped_by(self.meddler(name).backend())
     }
 
-    /// What the health check says of the provider `name`; nothing if it is content with it.
+    /// Returns what the health check says about the provider `name`. Empty if it is healthy.
     pub(super) fn health(&self, name: &str) -> String {
         let said = self.front.providers().body;
         let number = ENTRIES.iter().position(|entry| entry.0 == name).unwrap();

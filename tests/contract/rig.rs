@@ -19,7 +19,7 @@ pub(super) struct Rig {
     serves: bool,
 }
 
-/// What is there before the API server is.
+/// Everything that starts before the API server.
 pub(super) struct Ground {
     pub(super) plugin: Plugin,
     pub(super) etcd: Etcd,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 /// A test elsewhere that a row names.
 const ELSEWHERE: &str = "kubernetes_1_31_works_over_an_abstract_socket";
 
-/// What is no demand's test: two are of this folder's own tools, one measures and runs only when asked.
+/// Tests that belong to no demand: two test this folder's own tools, and one only measures.
 const NO_DEMAND: [&str; 3] = [
     "what_is_sealed_opens",
     "every_row_has_its_test_and_every_test_its_row",

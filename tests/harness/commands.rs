@@ -88,7 +88,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> 
     let (whole, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What was read before an error is worth showing, and the exit code tells of the error.
+        // The output before an error is worth showing. The exit code shows the error.
         let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
         whole.send(bytes)
     });

@@ -26,7 +26,8 @@ const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// For a restore; a million Secrets are more than a gigabyte.
 const RESTORED_WITHIN: Duration = Duration::from_mins(2);
 
-/// What has the length of a digest above a multiple of this ends with one; etcdutl tells them apart in the same way.
+/// A snapshot ends with a digest if its length is a multiple of this and the length of a digest. etcdutl decides in the
+/// same way.
 const SECTOR: u64 = 512;
 
 /// The length of the SHA-256 at the end of a snapshot.

@@ -34,7 +34,7 @@ const LIBRARIES_THERE: [&str; 4] = ["libc6", "libgcc-s1", "libstdc++6", "libcryp
 /// For one call of apt-get or dpkg.
 const LIMIT: Duration = Duration::from_mins(5);
 
-/// What a search path needs in front to have the programs; nothing if it has them already.
+/// Returns the directories to put before the search path, so that it has the programs. Empty if it has them already.
 pub(crate) fn container_runtime() -> Result<String> {
     if PROGRAMS.iter().all(|program| on_search_path(program)) {
         return Ok(String::new());

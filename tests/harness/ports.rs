@@ -38,7 +38,7 @@ pub(crate) fn with_free_ports<T>(mut start: impl FnMut() -> Result<T>) -> Result
     start().map_err(|error| error.during(&format!("the last of {ATTEMPTS} attempts")))
 }
 
-/// Whatever the kernel offers, for machines that use nearly all ports for outgoing connections.
+/// Returns a port that the kernel offers, for machines that use nearly all ports for outgoing connections.
 fn any_port() -> Result<u16> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())

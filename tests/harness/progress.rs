@@ -33,7 +33,7 @@ impl Progress {
         }
     }
 
-    /// To be called often; writes a line only when one is due. The spinner turns by itself.
+    /// Writes a line if one is due. Call it often. The spinner turns by itself.
     pub(crate) fn tick(&mut self) {
         if self.spinner.is_some() || self.last_line.elapsed() < LINE_EVERY {
             return;

@@ -13,7 +13,7 @@ use rustix::process::Pid;
 
 use rig::{Rig, wait_until};
 
-/// What the Secrets hold; nothing of it may be readable in etcd.
+/// The values of the Secrets. None of them may be readable in etcd.
 const VALUES: [&str; 4] = ["s-pod-from-file", "s-pod-alice", "s-pod-pa$$w0rd", "s-pod-from-yaml"];
 
 /// Two Secrets as files and one in the environment; `POD_NAME` is replaced. There is no scheduler, hence `nodeName`.

@@ -42,7 +42,7 @@ impl Rig {
     /// Brings up a cluster with the plugin as a process, lets `fill` use it, and kills all of it; the node was never
     /// up.
     ///
-    /// Nothing if this machine cannot have a node, which it says.
+    /// Starts everything as after a power cut. If this machine cannot have a node, prints that and returns `None`.
     pub fn after_a_power_cut(fill: impl FnOnce(&Self)) -> Option<Self> {
         if let Some(reason) = Node::impossible() {
             say(&format!("SKIPPED, no Pods on this machine: {reason}"));
@@ -112,7 +112,7 @@ impl Rig {
         self.plugin.claviger(arguments).unwrap()
     }
 
-    /// What says where etcd is and what has to be encrypted.
+    /// Returns the flags that say where etcd is and what has to be encrypted.
     pub fn places(&self) -> [String; 2] {
         let config = self.run.path("state-encryption.yaml");
         [format!("--etcd-servers={}", self.etcd.endpoints()), format!("--encryption-config={}", config.display())]

@@ -155,7 +155,7 @@ fn go_through_all(run: &Run, kine: Kine) {
     kine.write(more);
     assert_same_answers(&kine.scan(&sandbox), &of_etcd(&store), "rewritten");
 
-    // What kine keeps for itself, inside of the prefix and outside.
+    // kine keeps keys of its own, inside and outside of the prefix.
     let keys = kine.kine.run_etcdctl(&["get", "--prefix", "--keys-only", ""]).unwrap();
     for own in ["/registry/health", "compact_rev_key"] {
         assert!(keys.lines().any(|key| key == own), "{own}");

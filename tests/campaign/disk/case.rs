@@ -85,7 +85,7 @@ pub(super) struct Listed {
     pub(super) keys: BTreeMap<String, String>,
 }
 
-/// What a state directory is.
+/// The state in which a directory was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
     /// There is none, or an init that did not finish.

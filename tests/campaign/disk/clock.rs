@@ -25,7 +25,7 @@ int clock_gettime(clockid_t id, struct timespec *now) {
 
 const YEAR: i64 = 365 * 24 * 3600;
 
-/// What runs a command under a clock of `years` more.
+/// Returns the words before a command that let it see a clock of `years` more.
 fn under(sandbox: &Sandbox, years: i64) -> [String; 3] {
     let shim = sandbox.path("shim.so").display().to_string();
     ["env".to_owned(), format!("LD_PRELOAD={shim}"), format!("SHIFT={}", years * YEAR)]

@@ -55,7 +55,7 @@ fn a_command_whose_system_calls_fail_never_says_that_it_is_done() {
                 Some(0) => assert!(!is_writing, "it said done: {}", context()),
                 Some(1..=7) => {
                     assert!(complaint.contains("error: "), "{}", context());
-                    // What is there in spite of the failure is reported.
+                    // The error says so if the change is there in spite of the failure.
                     let is_reported = ["was changed, but", "was written, but", "is not listed", "is not finished"]
                         .iter()
                         .any(|words| complaint.contains(words));

@@ -20,7 +20,7 @@ fn name(path: &Path) -> String {
 /// A step that has to come, and what it is called.
 type Step<'a> = (&'a str, &'a dyn Fn(&Op) -> bool);
 
-/// What is wrong with the order of `ops`.
+/// Returns what is wrong with the order of `ops`.
 fn faults(ops: &[Op]) -> Vec<String> {
     let fault = |place: usize| {
         let later = &ops[place..];
@@ -31,7 +31,7 @@ fn faults(ops: &[Op]) -> Vec<String> {
                 let is_synced = later.iter().any(|op| is_sync_of(op, path));
                 (!is_synced).then(|| format!("{} was written and not synced after it", path.display()))
             }
-            // What is removed before the end of the command is a temporary file, or the key file of a slot.
+            // A command removes only temporary files and the key file of a slot before its end.
             Op::Remove(path) | Op::MakeDir(path) => {
                 let is_synced = later.iter().any(|op| is_sync_in(op, path));
                 (!is_synced)

@@ -69,7 +69,7 @@ fn parse(text: &str) -> Vec<Call> {
 
 /// Runs a case with a fault injected into `call`; gives the exit code, none for a signal, and what was complained.
 pub(super) fn inject(prepared: &Prepared, sandbox: &Sandbox, call: &Call, fault: &str) -> (Option<i32>, String) {
-    // What is not traced is not injected into either.
+    // strace injects a fault only into calls that it traces.
     let traced = format!("trace={}", call.name);
     let fault = format!("inject={}:{fault}:when={}", call.name, call.number);
     let wrapper = ["strace", "-f", "-o", "/dev/null", "-e", &traced, "-e", &fault].map(ToOwned::to_owned);

@@ -18,7 +18,7 @@ use crate::cli::forge::{hkdf, lp, value};
 
 const TIME: &str = "2026-11-23T20:14:48Z";
 
-/// What is public of the keyring in a state directory.
+/// What the keyring in a state directory shows without any key.
 #[derive(Debug, Clone)]
 pub(super) struct Public {
     pub(super) record: String,
@@ -64,7 +64,7 @@ impl Public {
     }
 }
 
-/// What names `record`, as `--expect` takes it.
+/// Returns the line that identifies `record` for `--expect`.
 pub(super) fn expect(record: &str) -> String {
     let hash = base16ct::lower::encode_string(&sha256(record.as_bytes()));
     format!("{}:{}:{hash}", value(record, "uuid "), value(record, "generation "))

@@ -22,7 +22,7 @@ pub(super) struct Exchange {
     pub(super) is_complete: bool,
 }
 
-/// What every parser accepts.
+/// The greatest numbers that every parser accepts.
 const GENERATION_MAX: u64 = 1 << 40;
 const SEQ_MAX: u32 = 1 << 31;
 /// How far ahead a merge accepts.
@@ -161,7 +161,7 @@ fn broken_texts(public: &Public) -> Vec<(&'static str, Edit)> {
     ]
 }
 
-/// What is called genuine and is not.
+/// Returns forgeries that claim a name which is not genuine.
 fn broken_names(public: &Public) -> Vec<(&'static str, Edit)> {
     let last = public.keys().into_iter().max().unwrap();
     let root_id = format!("root-id {}\n", public.root_id());

@@ -62,7 +62,7 @@ pub(super) const KINDS: [Kind; 24] = [
     kind("call: plaintext of no or many bytes", &[Code::InvalidArgument], plaintext_size),
 ];
 
-/// What a mutation may come to: nothing, a field that is refused, or bytes that are no message.
+/// The codes that answer a mutation: it changed nothing, a field is refused, or the bytes are no message.
 const MUTATED: &[Code] =
     &[Code::Ok, Code::InvalidArgument, Code::NotFound, Code::Internal, Code::OutOfRange, Code::Unimplemented];
 

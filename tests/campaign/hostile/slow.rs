@@ -188,7 +188,7 @@ fn a_flood_of_connections_is_survived() {
     let (connects, ended, log) = (flood.join().unwrap(), Instant::now(), victim.log());
     println!("{connects} connects; of new clients [turned away, served] were {new:?}; {:?}", good.finish());
     println!("log: {} lines, {} bytes", log.lines, log.bytes);
-    // What still waits of the flood may take the places once more.
+    // Connections of the flood that still wait may be accepted first.
     while runtime.block_on(good::served(victim.address())).is_err() {
         assert!(ended.elapsed() < HANG, "nobody is served after the flood");
     }

@@ -140,7 +140,7 @@ pub(super) fn request() -> Vec<u8> {
     block(&HONEST)
 }
 
-/// What is to become of a connection.
+/// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     /// The daemon hangs up, as RFC 9113 demands of it.
@@ -180,7 +180,7 @@ fn converse(address: &SocketAddr, kind: &Kind, random: &mut Random, most: usize)
     }
     let (out, calls) = (draft.out, draft.calls);
     let mut stream = connect(address);
-    // Who is hung up on cannot write all.
+    // If the daemon closes the connection, not everything can be written.
     tolerate(stream.write_all(&out))?;
     if kind.fate == Fate::Unfinished {
         tolerate(stream.shutdown(Shutdown::Write))?;

@@ -146,7 +146,7 @@ fn made_up(path: PathBuf, random: &mut Random) -> Forged {
     forged
 }
 
-/// As long as a key may be.
+/// Makes a database whose keys are nearly as long as a key may be.
 fn long_names(path: PathBuf, random: &mut Random) -> Forged {
     let (values, length) = (random.within(500, 1500) as u64, random.within(60_000, 65_000));
     let forged = Forged::new(path, 4096, FREE + 18 * values);
