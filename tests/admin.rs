@@ -26,14 +26,14 @@ const LIMIT: Duration = Duration::from_secs(30);
 const SERVE: &str = "--state-dir [DIR]/state --socket [DIR]/run/kms.sock";
 const STATUS: &str = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock --backups none";
 
-/// What `GET path` is answered at `address`, a port or a path: the code and the body.
+/// Returns what `GET path` is answered at `address`, a port or a path: the code and the body.
 pub(crate) fn get(address: &str, path: &str) -> io::Result<(u16, String)> {
     let answer = request(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
     Ok((head[9..12].parse().unwrap(), body.to_owned()))
 }
 
-/// What a scrape shows.
+/// Returns what a scrape shows.
 pub(crate) fn scrape(address: &str) -> String {
     let (code, body) = get(address, "/metrics").unwrap();
     assert_eq!(code, 200, "{body}");
@@ -61,24 +61,24 @@ fn connect(address: &str) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The names of all metrics in a scrape.
+/// Returns the names of all metrics in a scrape.
 pub(crate) fn names(scrape: &str) -> BTreeSet<&str> {
     scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect()
 }
 
-/// The port that a log names, once it does.
+/// Returns the port that a log names, once it does.
 fn port(daemon: &Daemon) -> String {
     daemon.wait_for("serving metrics");
     logged(&daemon.log(), "serving metrics").remove(0)["address"].as_str().unwrap().to_owned()
 }
 
-/// The lines of a log with this message.
+/// Returns the lines of a log with this message.
 fn logged(log: &str, message: &str) -> Vec<serde_json::Value> {
     let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
     lines.filter(|line: &serde_json::Value| line["message"] == message).collect()
 }
 
-/// A set-up sandbox, a daemon that serves metrics on a port of its own choice, and that port.
+/// Returns a set-up sandbox, a daemon that serves metrics on a port of its own choice, and that port.
 fn serving() -> (Sandbox, Daemon, String) {
     let sandbox = Sandbox::initialised();
     let daemon = sandbox.serve(&format!("{SERVE} --metrics-listen 127.0.0.1:0"));
@@ -101,7 +101,7 @@ fn wait_until(mut done: impl FnMut() -> bool) {
     }
 }
 
-/// The sockets of a process that listen, as `tcp` or as a path.
+/// Returns the sockets of a process that listen, as `tcp` or as a path.
 fn listening(process: u32) -> Vec<String> {
     let descriptors = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
     let links = descriptors.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());

@@ -55,13 +55,13 @@ impl Rig {
         format!("/registry/{kind}/default/{name}")
     }
 
-    /// The bytes that etcd has.
+    /// Returns the bytes that etcd has.
     fn stored(&self, kind: &str, name: &str) -> Vec<u8> {
         self.etcd.get(&Self::key(kind, name)).unwrap().expect("the object is in etcd")
     }
 
-    /// The bytes that kube-apiserver had encrypted, opened from the state directory alone; checks that nothing of
-    /// `needles` can be read in what etcd has.
+    /// Returns the bytes that kube-apiserver had encrypted, opened from the state directory alone; checks that nothing
+    /// of `needles` can be read in what etcd has.
     fn opened(&self, kind: &str, name: &str, needles: &[&str]) -> Vec<u8> {
         let value = self.stored(kind, name);
         assert!(value.starts_with(PREFIX), "{kind} {name} is not under our provider");
@@ -75,7 +75,7 @@ impl Rig {
         opened
     }
 
-    /// The data of a Secret, read back through the API.
+    /// Returns the data of a Secret, read back through the API.
     fn read_back(&self, name: &str, item: &str) -> String {
         let template = format!("go-template={{{{index .data \"{item}\" | base64decode}}}}");
         self.api.kubectl(&["get", "secret", name, "-o", &template]).unwrap()
@@ -205,7 +205,7 @@ fn the_metrics_hash_a_key_id_as_the_api_server_does() {
     assert_eq!(label(&theirs, "apiserver_envelope_encryption_key_id_hash_status_last", "key_id_hash"), ours);
 }
 
-/// The value of a label of the first sample that starts so.
+/// Returns the value of a label of the first sample that starts so.
 fn label<'a>(metrics: &'a str, start: &str, name: &str) -> &'a str {
     let sample = metrics.lines().find(|line| line.starts_with(start)).expect("the metric is there");
     sample.split_once(&format!("{name}=\"")).unwrap().1.split('"').next().unwrap()

@@ -23,7 +23,7 @@ fn plugin(run: &Run) -> (Plugin, String) {
     (plugin, run.socket("kms.sock").unwrap().display().to_string())
 }
 
-/// The exit code and the text of `claviger status`.
+/// Returns the exit code and the text of `claviger status`.
 fn status(plugin: &Plugin, socket: &str) -> (i32, String) {
     let mut command = plugin.command(&["status", "--backups", "none"]);
     command.args(["--socket", socket]);
@@ -89,7 +89,7 @@ fn the_kernel_keeps_its_keys_in_memory_and_out_of_dumps() {
     assert_eq!(locked, "16 kB");
 }
 
-/// A daemon whose standard error is `stderr`, with every call in its log.
+/// Returns a daemon whose standard error is `stderr`, with every call in its log.
 fn logging_to(plugin: &Plugin, socket: &str, stderr: Stdio) -> Child {
     let mut command = plugin.command(&["serve", "--log-level", "debug"]);
     command.args(["--socket", socket]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
@@ -247,7 +247,7 @@ fn a_socket_that_systemd_holds_outlives_the_plugin() {
     }
 }
 
-/// The events of the log, each with its message.
+/// Returns the events of the log, each with its message.
 fn messages(log: &str) -> Vec<String> {
     log.lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
@@ -288,7 +288,7 @@ fn the_next_plugin_takes_over_and_the_first_one_ends_in_peace() {
     });
 }
 
-/// A second daemon on a socket of its own, which is to be refused.
+/// Checks that a second daemon on a socket of its own is refused.
 fn assert_another_is_refused(run: &Run, plugin: &Plugin) {
     let mut command = plugin.command(&["serve", "--log-level", "error"]);
     command.arg("--socket").arg(run.socket("another.sock").unwrap());

@@ -38,7 +38,7 @@ struct Cluster {
     _daemon: Daemon,
 }
 
-/// The providers of an EncryptionConfiguration, the one that writes first.
+/// Returns the providers of an EncryptionConfiguration, the one that writes first.
 fn configuration(sandbox: &Sandbox, providers: &[&str]) -> String {
     let kms = format!(
         "kms: {{apiVersion: v2, name: claviger, endpoint: 'unix://{}/run/kms.sock'}}",
@@ -95,7 +95,7 @@ impl Cluster {
     }
 }
 
-/// The name of an object, and what a new object needs of it.
+/// Returns the name of an object, and what a new object needs of it.
 fn essence(object: &Value) -> (String, Value) {
     let metadata = &object["metadata"];
     let mut annotations = metadata["annotations"].as_object().cloned().unwrap_or_default();
@@ -219,7 +219,7 @@ fn an_emptied_cluster_gets_its_secrets_back_from_a_snapshot_and_a_backup_alone()
     drop(cluster.run);
 }
 
-/// The connection to etcd breaks long before all was read.
+/// Breaks the connection to etcd long before everything was read.
 fn nothing_else_is_read_for_a_named_object(cluster: &Cluster) {
     let run = |chosen: &str| {
         let proxy = Proxy::start(&cluster.etcd.endpoints(), 16 << 10, Then::Break);
@@ -425,7 +425,7 @@ fn leaves_nothing_behind(sandbox: &Sandbox) {
     }
 }
 
-/// A terminal shows one object, and only if asked.
+/// Checks that a terminal shows one object, and only if asked.
 fn on_a_terminal(sandbox: &Sandbox) {
     let line = format!("decrypt secrets/default/user --snapshot [DIR]/etcd.db {KEYRING}");
     let (said, is_done) = type_into(sandbox, &line, &[]);
@@ -435,7 +435,7 @@ fn on_a_terminal(sandbox: &Sandbox) {
     assert!(is_done && said.contains("value: 'cy11c2Vy'"), "{said}");
 }
 
-/// A file that others may read is written, with a warning.
+/// Checks that a file which others may read is written, with a warning.
 fn to_a_file(sandbox: &Sandbox) {
     let line = format!("decrypt secrets/default/user --snapshot [DIR]/etcd.db {KEYRING}");
     for (mode, is_warned) in [(0o644, true), (0o600, false)] {
@@ -509,7 +509,7 @@ fn many_secrets(path: PathBuf, count: u64) {
     forged.tree(level, FREE + leaves);
 }
 
-/// The directories that are not complete.
+/// Returns the directories that are not complete.
 fn partial(sandbox: &Sandbox) -> Vec<String> {
     let names =
         fs::read_dir(sandbox.root()).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());

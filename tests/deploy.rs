@@ -28,7 +28,7 @@ fn takes(arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The default of an option, as the help of `serve` tells it.
+/// Returns the default of an option, as the help of `serve` tells it.
 fn default_of(option: &str) -> String {
     let help = Command::new(BINARY).args(["serve", "--help"]).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
@@ -37,7 +37,7 @@ fn default_of(option: &str) -> String {
     default.split(']').next().unwrap().to_owned()
 }
 
-/// The value of a setting of the unit.
+/// Returns the value of a setting of the unit.
 fn setting<'a>(unit: &'a str, name: &str) -> &'a str {
     let mut values = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     let value = values.next().unwrap_or_else(|| panic!("{name}= is set"));

@@ -11,7 +11,7 @@ struct Block {
     shown: Vec<&'static str>,
 }
 
-/// The blocks of the page. A line that ends in a backslash goes on in the next one.
+/// Returns the blocks of the page. A line that ends in a backslash goes on in the next one.
 fn blocks() -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut lines = PAGE.lines();

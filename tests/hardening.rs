@@ -84,7 +84,7 @@ impl Traced {
         self.process.wait_until(text, LIMIT, || fs::read_to_string(log).unwrap().contains(text)).unwrap();
     }
 
-    /// The daemon itself, which is strace's child.
+    /// Returns the daemon itself, which is strace's child.
     fn pid(&self) -> Pid {
         let children = format!("/proc/{0}/task/{0}/children", self.process.id());
         Pid::from_raw(fs::read_to_string(children).unwrap().trim().parse().unwrap()).unwrap()
@@ -111,7 +111,7 @@ impl Life {
         self.0[from + 1..].iter().map(String::as_str)
     }
 
-    /// The names of the calls that were made when others were no longer allowed.
+    /// Returns the names of the calls that were made when others were no longer allowed.
     fn confined_calls(&self) -> BTreeSet<&str> {
         let calls = self.after("seccomp(SECCOMP_SET_MODE_FILTER").filter_map(|line| {
             let (name, _) = line.split_once(' ')?.1.trim_start().split_once('(')?;
@@ -129,7 +129,7 @@ fn scrape(address: &str) -> String {
     answer
 }
 
-/// The address that the log names, of a port that the kernel chose.
+/// Returns the address that the log names, of a port that the kernel chose.
 fn metrics_address(log: &str) -> String {
     let line = log.lines().find(|line| line.contains("serving metrics")).unwrap();
     serde_json::from_str::<Value>(line).unwrap()["address"].as_str().unwrap().to_owned()
@@ -275,7 +275,7 @@ fn status_and_the_log_say_what_is_in_force() {
     assert!(kernel.contains("\nSeccomp:\t0\n") || kernel.contains("\nNoNewPrivs:\t0\n"), "{kernel}");
 }
 
-/// The system calls of a group of systemd's; a call is its own only member.
+/// Returns the system calls of a group of systemd's; a call is its own only member.
 fn members(name: &str) -> BTreeSet<String> {
     if !name.starts_with('@') {
         return BTreeSet::from([name.to_owned()]);

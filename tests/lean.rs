@@ -17,7 +17,7 @@ use crate::harness::{commands::output, plugin::Plugin, processes::Run};
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// A keyring with two keys: the first is decrypt-only, and the second is primary.
+/// Returns a keyring with two keys: the first is decrypt-only, and the second is primary.
 fn rotated(run: &Run) -> (Plugin, [String; 2]) {
     let plugin = Plugin::init(run, BINARY, "claviger").unwrap();
     plugin.claviger(&["key", "add"]).unwrap();

@@ -64,7 +64,7 @@ struct Block {
     text: &'static str,
 }
 
-/// The headings of the page, each with its blocks.
+/// Returns the headings of the page, each with its blocks.
 fn sections() -> Vec<(&'static str, Vec<Block>)> {
     let block = |text: &'static str| {
         let (kind, text) = text.split_once('\n').unwrap();
@@ -81,7 +81,7 @@ fn blocks(heading: &str) -> Vec<Block> {
     sections().into_iter().find(|(found, _)| *found == heading).unwrap_or_else(|| panic!("{heading}")).1
 }
 
-/// A machine with a plugin, and where its EncryptionConfiguration is.
+/// Returns a machine with a plugin, and where its EncryptionConfiguration is.
 fn machine() -> Machine {
     let paths = ["/var/lib/claviger", "/etc/kubernetes/claviger"];
     let machine = Machine::new(&Run::new().unwrap(), "machine", Path::new(BINARY), &paths).unwrap();
@@ -89,7 +89,7 @@ fn machine() -> Machine {
     machine
 }
 
-/// A configuration whose providers are those of a block of the page.
+/// Returns a configuration whose providers are those of a block of the page.
 fn configuration(machine: &Machine, providers: &str, scheme: &str) -> String {
     let socket = |name: &str| format!("unix://{}", machine.root().join("run").join(name).display());
     let here = providers
@@ -112,7 +112,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// In plaintext.
+    /// Starts a control plane that stores everything in plaintext.
     fn new() -> Self {
         let machine = machine();
         let run = machine.run().clone();
@@ -324,7 +324,7 @@ impl Pair {
         self.apis[number].restart().unwrap();
     }
 
-    /// Both write a Secret, and both read all of them.
+    /// Lets both write a Secret, and read all of them.
     fn both_write_and_read(&mut self) {
         for api in &self.apis {
             let name = format!("step-{:02}", self.written.len());

@@ -29,7 +29,7 @@ pub(crate) struct EncryptedObject {
 }
 
 impl EncryptedObject {
-    /// The object stored under the provider `provider`; the prefix must be exactly that one.
+    /// Returns the object stored under the provider `provider`; the prefix must be exactly that one.
     pub(crate) fn parse(provider: &str, value: &[u8]) -> Self {
         let prefix = format!("k8s:enc:kms:v2:{provider}:");
         let body = value.strip_prefix(prefix.as_bytes()).expect("the value is under this provider");
@@ -113,7 +113,7 @@ fn field<'a>(text: &'a str, name: &str) -> &'a str {
     text.lines().find_map(|line| line.strip_prefix(name)).unwrap()
 }
 
-/// The line after `line`.
+/// Returns the line after `line`.
 fn after<'a>(text: &'a str, line: &str) -> &'a str {
     text.lines().skip_while(|other| *other != line).nth(1).unwrap()
 }

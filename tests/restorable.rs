@@ -19,14 +19,14 @@ fn check(node: &Node, file: &str, rest: &str) -> Answer {
     node.sandbox.run(&format!("backup check --snapshot [DIR]/{file} --config [DIR]/nowhere.toml {rest}"))
 }
 
-/// The answer as JSON, after the exit code was compared.
+/// Returns the answer as JSON, after the exit code was compared.
 fn answer(node: &Node, file: &str, rest: &str, exit: i32) -> Value {
     let answer = check(node, file, &format!("{rest} --output json"));
     assert_eq!(answer.code, exit, "{answer}");
     answer.json()
 }
 
-/// The answer about one key, and which files have it.
+/// Returns the answer about one key, and which files have it.
 fn of_key(answer: &Value, key_id: &str) -> (String, Vec<String>) {
     let rows = answer["keys"].as_array().unwrap();
     let row = rows.iter().find(|row| row["key_id"] == key_id).unwrap_or_else(|| panic!("{answer:#}"));
@@ -38,8 +38,8 @@ fn name(answer: &str, files: &[&str]) -> (String, Vec<String>) {
     (answer.to_owned(), files.iter().map(|file| format!("[DIR]/{file}")).collect())
 }
 
-/// A node with a Secret under each of two keys, whose snapshot is `two.db`, and one under aescbc, with which it is
-/// `three.db`. `one.age` has only the first key.
+/// Returns a node with a Secret under each of two keys, whose snapshot is `two.db`, and one under aescbc, with which it
+/// is `three.db`. `one.age` has only the first key.
 fn node() -> Node {
     let mut node = Node::new();
     node.etcd.snapshot(&node.sandbox.path("two.db")).unwrap();

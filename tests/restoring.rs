@@ -27,8 +27,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// k1 is primary, k2 was pending when `pending.age` was made, and is primary in `promoted.age`; a Secret is under
-    /// each.
+    /// Makes the keyring: k1 is primary, k2 was pending when `pending.age` was made, and is primary in `promoted.age`;
+    /// a Secret is under each.
     pub(crate) fn new() -> Self {
         let run = Run::new().unwrap();
         let etcd = Etcd::start(&run, 1).unwrap();
@@ -75,7 +75,7 @@ impl Node {
         self.api = Some(ApiServer::on(&self.run, &self.etcd).encryption_config(config).start().unwrap());
     }
 
-    /// An API server that has just started knows no seed, and makes a new one under the primary key. The plugin starts
+    /// Restarts the API server. It knows no seed then, and makes a new one under the primary key. The plugin starts
     /// before it: one that runs may follow a promotion only a moment later.
     fn restart(&mut self) {
         self.stop();
@@ -89,7 +89,7 @@ impl Node {
         self.secrets.push(name);
     }
 
-    /// What etcd has of a Secret, as far as it is text.
+    /// Returns what etcd has of a Secret, as far as it is text.
     fn stored(&self, name: &str) -> String {
         let value = self.etcd.get(&format!("/registry/secrets/default/{name}")).unwrap().unwrap();
         String::from_utf8_lossy(&value).into_owned()
@@ -123,8 +123,8 @@ impl Node {
         (text(row, "key_id"), text(row, "state"))
     }
 
-    /// No key that a Secret needs can be given up, and every Secret is read by an API server that knows nothing from
-    /// before.
+    /// Checks that no key which a Secret needs can be given up, and that every Secret is read by an API server that
+    /// knows nothing from before.
     fn loses_nothing(&mut self) {
         for (number, example) in [("k1", "under-k1"), ("k2", "under-k2")] {
             let (key_id, state) = self.key(number);
@@ -177,8 +177,8 @@ fn whatever_is_restored_no_key_that_a_secret_needs_can_be_given_up() {
     node.loses_nothing();
 }
 
-/// The commands of claviger in the runbook's chapter about a lost directory without a backup, in their order, for a
-/// sandbox.
+/// Returns the commands of claviger in the runbook's chapter about a lost directory without a backup, in their order,
+/// for a sandbox.
 fn without_backup(recipient: &str) -> Vec<String> {
     let chapter = include_str!("../docs/runbook.md").split("### There is no backup at all").nth(1).unwrap();
     let chapter = chapter.split("\n## ").next().unwrap().replace("\\\n", " ");

@@ -30,7 +30,7 @@ fn chapters() -> Vec<Chapter> {
     RUNBOOK.split("\n## ").skip(1).map(chapter).collect()
 }
 
-/// A machine with the disks that the runbook names.
+/// Returns a machine with the disks that the runbook names.
 fn machine() -> Machine {
     let machine = Machine::new(&Run::new().unwrap(), "machine", Path::new(BINARY), &PATHS).unwrap();
     for directory in ["media/usb", "media/safe"] {
@@ -55,7 +55,7 @@ fn control_plane(machine: &Machine, snapshot: Option<&Path>) -> (Etcd, ApiServer
     (etcd, api)
 }
 
-/// What has happened before a chapter is opened.
+/// Returns what has happened before a chapter is opened.
 fn misfortune(heading: &str) -> &'static str {
     match heading {
         "The disk is lost" | "All machines are lost" => "systemctl stop claviger; rm -rf /var/lib/claviger",

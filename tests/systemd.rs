@@ -46,7 +46,7 @@ impl Manager {
         self.run.start("service", command).unwrap()
     }
 
-    /// The next message, line by line; heartbeats are passed over.
+    /// Returns the next message, line by line; heartbeats are passed over.
     fn received(&self) -> Vec<String> {
         loop {
             let message = self.received_any();
@@ -157,7 +157,7 @@ fn the_first_call_starts_it_and_is_answered() {
     assert!(service.log().contains("from systemd"));
 }
 
-/// The unit as it is shipped, except for the path of the program.
+/// Returns the unit as it is shipped, except for the path of the program.
 fn units(run: &Run) -> [PathBuf; 2] {
     ["claviger.service", "claviger.socket"].map(|name| {
         let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)).unwrap();

@@ -82,7 +82,7 @@ fn wrong(sections: Vec<(&str, Vec<&str>)>) -> Vec<String> {
     wrong
 }
 
-/// The headings of the page, each with the lines of its first block of `text`.
+/// Returns the headings of the page, each with the lines of its first block of `text`.
 fn sections(page: &str) -> Vec<(&str, Vec<&str>)> {
     page.split("\n## ").skip(1).map(section).collect()
 }
@@ -116,7 +116,7 @@ impl Scene {
         Self { api, plugin, etcd, run, config, secrets: 0 }
     }
 
-    /// A name that no Secret has.
+    /// Returns a name that no Secret has.
     fn name(&mut self) -> String {
         self.secrets += 1;
         format!("secret-{}", self.secrets)
@@ -129,7 +129,7 @@ impl Scene {
         name
     }
 
-    /// What kubectl says instead of making a Secret.
+    /// Returns what kubectl says instead of making a Secret.
     fn create_fails(&mut self) -> String {
         let name = self.name();
         self.fails(&["create", "secret", "generic", &name, "--from-literal=a=b"])
@@ -139,7 +139,7 @@ impl Scene {
         self.api.kubectl(arguments).unwrap_err().to_string()
     }
 
-    /// What the API server says of its plugin, as soon as it has these words.
+    /// Returns what the API server says of its plugin, as soon as it has these words.
     fn check_says(&self, words: &str) -> String {
         let start = Instant::now();
         loop {
@@ -219,7 +219,7 @@ fn does_not_start(scene: &mut Scene) -> String {
     seen
 }
 
-/// The plugin reads its key file from a slow disk.
+/// Returns the plugin reads its key file from a slow disk.
 fn sealed(scene: &mut Scene) -> String {
     scene.plugin.kill().unwrap();
     scene.api.kill().unwrap();
@@ -265,7 +265,7 @@ fn lacks_key(scene: &mut Scene) -> String {
     seen
 }
 
-/// A backup of the keyring as it is, and the identity that opens it.
+/// Returns a backup of the keyring as it is, and the identity that opens it.
 fn newer_backup(scene: &Scene) -> [String; 2] {
     let identity = age::x25519::Identity::generate();
     let files = ["newer.age", "identity.txt"].map(|name| scene.run.path(name).display().to_string());

@@ -116,7 +116,7 @@ pub(crate) fn compare(run: &Run, keys: &Keys) -> Result<()> {
     )))
 }
 
-/// The objects of a stream, each with its line.
+/// Returns the objects of a stream, each with its line.
 fn frames(mut stream: &[u8]) -> Result<BTreeSet<Vec<u8>>> {
     let broken = || Error::new("what was written is not a stream of objects");
     let mut frames = BTreeSet::new();

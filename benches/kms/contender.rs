@@ -111,7 +111,7 @@ impl Stable {
         })
     }
 
-    /// What so many calls cost, counted by valgrind.
+    /// Returns what so many calls cost, counted by valgrind.
     pub(crate) fn count(&self, contender: Contender, method: &'static str, calls: u64) -> Result<Counted> {
         let socket = self.socket(contender)?;
         let inner = self.command(contender, &socket)?;
@@ -130,7 +130,7 @@ impl Stable {
     }
 }
 
-/// The sums of a file in callgrind's format; its names are given once, and then by their number.
+/// Returns the sums of a file in callgrind's format; its names are given once, and then by their number.
 fn read_callgrind(text: &str) -> Counted {
     let (mut instructions, mut allocations) = (0, 0);
     let (mut allocators, mut allocates) = (Vec::new(), false);

@@ -95,7 +95,7 @@ pub(crate) fn from_rust(socket: &Path, method: &'static str, callers: usize, end
 
 type Client = KeyManagementServiceClient<Channel>;
 
-/// How long each call took, and all of them together in seconds.
+/// Returns how long each call took, and all of them together in seconds.
 async fn call(socket: &Path, method: &'static str, callers: usize, end: &End) -> Answered<(Vec<Duration>, f64)> {
     let mut client = connect(socket).await.map_err(|error| Status::unavailable(error.to_string()))?;
     let EncryptResponse { ciphertext, key_id, annotations } = client.encrypt(seed()).await?.into_inner();

@@ -171,7 +171,7 @@ fn alone(_: &Options, _: &Stable, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// From starting the program to the first answer to Status.
+/// Measures from starting the program to the first answer to Status.
 fn start(options: &Options, stable: &Stable, report: &mut Report) -> Result<()> {
     let rounds = if options.quick { 3 } else { 31 };
     for contender in Contender::ALL {

@@ -215,7 +215,7 @@ impl Report {
         table
     }
 
-    /// The goals with grpc-go, which is what a kube-apiserver calls with, and with tonic.
+    /// Returns the goals with grpc-go, which is what a kube-apiserver calls with, and with tonic.
     fn goals(&self) -> Vec<Goal> {
         self.calls.iter().flat_map(|(place, cells)| goals(*place, cells)).collect()
     }

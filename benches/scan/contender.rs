@@ -196,7 +196,7 @@ struct Group {
 }
 
 impl Group {
-    /// As go-generate and go-scan call it.
+    /// Returns it as go-generate and go-scan call it.
     fn class(&self) -> String {
         match (self.provider.as_str(), &self.key_id) {
             ("identity", _) => "k8s\0".to_owned(),

@@ -115,13 +115,13 @@ fn shapes(options: &Options) -> Result<Vec<Shape>> {
     plain.chain(options.history.iter().map(|text| text.parse())).collect()
 }
 
-/// All that read a file.
+/// Returns all that read a file.
 fn files(options: &Options, run: &Run, database: &Database, report: &mut Report) -> Result<()> {
     eprintln!("measuring {}, as a file", database.shape);
     rounds(options, run, &Contender::OF_FILES, &mut Target { database, etcd: None }, report)
 }
 
-/// All that ask a server.
+/// Returns all that ask a server.
 fn etcd(options: &Options, run: &Run, database: &Database, report: &mut Report) -> Result<()> {
     eprintln!("measuring {}, in a live etcd", database.shape);
     let mut etcd = Etcd::start_from_snapshot(run, &database.with_digest)?;

@@ -103,7 +103,7 @@ fn run_to_end(mut command: Command, watch: bool) -> io::Result<Sample> {
     })
 }
 
-/// As [`std::process::Child::wait`], with what the child has used, which cannot be had later.
+/// Waits as [`std::process::Child::wait`] does, and also returns what the child has used, which cannot be had later.
 fn wait(child: u32) -> io::Result<(ExitStatus, libc::rusage)> {
     let id = libc::pid_t::try_from(child).map_err(io::Error::other)?;
     let (mut status, mut usage) = (0, MaybeUninit::<libc::rusage>::zeroed());

@@ -165,7 +165,7 @@ impl Report {
         table
     }
 
-    /// From each size to the next larger one, without history.
+    /// Returns the slope from each size to the next larger one, without history.
     fn slopes(&self) -> Vec<Slope> {
         let mut slopes = Vec::new();
         for contender in Contender::OF_FILES.into_iter().chain(Contender::OF_ETCD) {
@@ -214,7 +214,7 @@ impl Report {
         goals.into_iter().flatten().collect()
     }
 
-    /// The median time of one contender over that of another one, on the same database.
+    /// Returns the median time of one contender over that of another one, on the same database.
     fn ratio(&self, shape: Shape, of: Contender, over: Contender) -> Option<f64> {
         let seconds = |contender| {
             let row = self.rows.iter().find(|row| row.shape == shape && row.contender == contender)?;

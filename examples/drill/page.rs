@@ -12,7 +12,7 @@ pub(crate) enum Part {
     Commands(Vec<String>),
 }
 
-/// The chapters of the page that have commands.
+/// Returns the chapters of the page that have commands.
 pub(crate) fn chapters(page: &'static str) -> Vec<Chapter> {
     let all = page.split("\n## ").skip(1).filter_map(|text| text.split_once('\n'));
     all.map(|(heading, text)| Chapter { heading, parts: parts(text) })
@@ -32,7 +32,7 @@ fn parts(text: &'static str) -> Vec<Part> {
     parts
 }
 
-/// The commands of a block. A line that ends in a backslash goes on in the next one.
+/// Returns the commands of a block. A line that ends in a backslash goes on in the next one.
 fn commands(block: &str) -> Vec<String> {
     let lines = block.trim_end().replace("\\\n", "\\\u{0}");
     lines.lines().map(|line| line.replace("\\\u{0}", "\\\n")).collect()

@@ -56,8 +56,8 @@ const NO_VERBS: [&str; 34] = [
     "Why",
 ];
 
-/// The lines of functions whose comment does not begin with a verb, or with "Whether" if the answer is yes or no. The
-/// comment of a test may say why the test exists.
+/// Returns the lines of functions whose comment does not begin with a verb, or with "Whether" if the answer is yes or
+/// no. The comment of a test may say why the test exists.
 pub fn functions_without_a_verb(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let mut found = Vec::new();
@@ -87,7 +87,7 @@ fn is_function(line: &str) -> bool {
     line.starts_with("fn ")
 }
 
-/// The lines that have a banned phrase, in comments, strings or text. The names of functions are no sentences.
+/// Returns the lines that have a banned phrase, in comments, strings or text. The names of functions are no sentences.
 pub fn banned_words(text: &str) -> Vec<String> {
     let found = text.lines().enumerate().filter_map(|(at, line)| {
         let words = line.to_lowercase().replace("there is none", "");

@@ -34,7 +34,7 @@ struct File {
 pub type Circle = Vec<String>;
 
 impl Graph {
-    /// The graph of these files, each with its path from `src/` on and its text.
+    /// Returns the graph of these files, each with its path from `src/` on and its text.
     pub fn of<'a>(sources: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let files = sources.into_iter().map(|(path, text)| (module_of(path), File::of(path, text))).collect();
         let mut graph = Self { files, edges: BTreeMap::new() };
@@ -42,7 +42,7 @@ impl Graph {
         graph
     }
 
-    /// The same graph without these files.
+    /// Returns the same graph without these files.
     pub fn without(&self, paths: &[&str]) -> Self {
         let mut kept = self.clone();
         let is_kept = |module: &Module| !paths.contains(&self.files[module].path.as_str());
@@ -52,15 +52,15 @@ impl Graph {
         kept
     }
 
-    /// The files that are in a circle of files, each with a shortest circle that it is in.
+    /// Returns the files that are in a circle of files, each with a shortest circle that it is in.
     pub fn circles(&self) -> BTreeMap<String, Circle> {
         let named = |module: &Module| self.files[module].path.clone();
         let edges = self.edges.iter().map(|(from, to)| (named(from), to.iter().map(named).collect()));
         circles(&edges.collect())
     }
 
-    /// The folders that are in a circle with what is beside them: each folder counts as one node, with all that is in
-    /// it.
+    /// Returns the folders that are in a circle with what is beside them: each folder counts as one node, with all that
+    /// is in it.
     pub fn folders_in_circles(&self) -> BTreeMap<String, Circle> {
         let mut found = BTreeMap::new();
         for folder in self.folders().iter().filter(|folder| !folder.is_empty()) {
@@ -84,7 +84,7 @@ impl Graph {
             .collect()
     }
 
-    /// The files that define what the file of `module` names.
+    /// Returns the files that define what the file of `module` names.
     fn needs(&self, module: &Module) -> BTreeSet<Module> {
         let file = &self.files[module];
         let is_used = |import: &&Import| {
@@ -99,7 +99,7 @@ impl Graph {
         found
     }
 
-    /// `path` as the file of `module` writes it, from the crate on; nothing if it leads out of the crate.
+    /// Returns `path`, which the file of `module` writes, from the crate on. `None` if it leads out of the crate.
     fn absolute(&self, module: &Module, path: &[String]) -> Option<Vec<String>> {
         let (first, rest) = path.split_first()?;
         let base = match first.as_str() {
@@ -116,7 +116,7 @@ impl Graph {
         Some([base, rest.to_vec()].concat())
     }
 
-    /// The module whose file defines what `path` names, at most so many `use` lines away.
+    /// Returns the module whose file defines what `path` names, at most so many `use` lines away.
     fn definer(&self, path: &[String], steps: usize) -> Option<Module> {
         let mut module = Module::new();
         for (place, segment) in path.iter().enumerate() {
@@ -154,13 +154,13 @@ fn join(module: &[String], segment: &str) -> Module {
     [module, &[segment.to_owned()]].concat()
 }
 
-/// `src/scan/bolt/mod.rs` is the module `scan::bolt`, and `src/lib.rs` the crate.
+/// Returns the module of a file: `src/scan/bolt/mod.rs` is `scan::bolt`, and `src/lib.rs` the crate.
 fn module_of(path: &str) -> Module {
     let path = path.trim_start_matches("src/").trim_end_matches(".rs");
     path.split('/').filter(|segment| !["mod", "lib"].contains(segment)).map(str::to_owned).collect()
 }
 
-/// The nodes that are in a circle, each with a shortest circle through it.
+/// Returns the nodes that are in a circle, each with a shortest circle through it.
 fn circles(edges: &BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, Circle> {
     edges.keys().filter_map(|node| Some((node.clone(), circle(edges, node)?))).collect()
 }

@@ -2,7 +2,7 @@
 
 use super::lexer::{tokens, without_tests};
 
-/// The types that a file defines outside of tests, functions and implementations.
+/// Returns the types that a file defines outside of tests, functions and implementations.
 pub fn types(text: &str) -> Vec<String> {
     let tokens = without_tests(&tokens(text));
     let mut depth = 0_usize;

@@ -11,7 +11,7 @@ pub struct Import {
     pub name: String,
 }
 
-/// The imports of a file, and the other tokens of it.
+/// Returns the imports of a file, and the other tokens of it.
 pub fn imports<'a>(tokens: &[Token<'a>]) -> (Vec<Import>, Vec<Token<'a>>) {
     let (mut found, mut code) = (Vec::new(), Vec::new());
     let mut at = 0;
@@ -55,7 +55,7 @@ fn tree(tokens: &[Token<'_>], prefix: &[String], found: &mut Vec<Import>) {
     }
 }
 
-/// The members of a group, which commas part.
+/// Returns the members of a group, which commas part.
 fn members<'a, 't>(tokens: &'t [Token<'a>]) -> impl Iterator<Item = &'t [Token<'a>]> {
     let mut depth = 0_usize;
     let parted = tokens.split(move |token| {
@@ -69,7 +69,7 @@ fn members<'a, 't>(tokens: &'t [Token<'a>]) -> impl Iterator<Item = &'t [Token<'
     parted.filter(|member| !member.is_empty())
 }
 
-/// The paths in `code` that have more than one segment.
+/// Returns the paths in `code` that have more than one segment.
 pub fn paths(code: &[Token<'_>]) -> Vec<Vec<String>> {
     let is_word = |token: &Token<'_>| token.text.starts_with(|c: char| c.is_alphabetic() || c == '_');
     let mut found = Vec::new();

@@ -17,7 +17,7 @@ pub fn has_reason(text: &str) -> bool {
     header.join(" ").contains(REASON)
 }
 
-/// The numbers of the comment lines with too many columns. Rows of tables and quoted text cannot be wrapped.
+/// Returns the numbers of the comment lines with too many columns. Rows of tables and quoted text cannot be wrapped.
 pub fn wide_comments(text: &str) -> Vec<String> {
     let mut is_quoted = false;
     let mut wide = Vec::new();
@@ -32,7 +32,7 @@ pub fn wide_comments(text: &str) -> Vec<String> {
     wide
 }
 
-/// How many lines have code that is neither `mod name;`, `use`, an attribute nor a test.
+/// Returns how many lines have code that is neither `mod name;`, `use`, an attribute nor a test.
 pub fn lines_of_logic(text: &str) -> usize {
     let tokens = without_tests(&tokens(text));
     let mut lines = std::collections::BTreeSet::new();

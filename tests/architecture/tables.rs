@@ -1,6 +1,6 @@
 //! The tables of modules in README.md and in the header of `src/lib.rs`.
 
-/// The rows of README's table of modules: what its first column names, and what its last one names.
+/// Returns the rows of README's table of modules: what its first column names, and what its last one names.
 pub fn readme(page: &str) -> Vec<(String, Vec<String>)> {
     let table = page.lines().skip_while(|line| !line.starts_with("| in `src/` |")).skip(2);
     let rows = table.take_while(|line| line.starts_with('|'));
@@ -12,7 +12,7 @@ pub fn readme(page: &str) -> Vec<(String, Vec<String>)> {
     .collect()
 }
 
-/// The modules that the header of `src/lib.rs` lists.
+/// Returns the modules that the header of `src/lib.rs` lists.
 pub fn header(code: &str) -> Vec<String> {
     code.lines()
         .filter_map(|line| line.strip_prefix("//! | `"))
@@ -21,7 +21,7 @@ pub fn header(code: &str) -> Vec<String> {
         .collect()
 }
 
-/// The texts in backticks.
+/// Returns the texts in backticks.
 fn quoted(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }

@@ -74,8 +74,8 @@ fn only_durable_and_a_setting_of_the_kernel_write_files() {
     assert_eq!(found.map(|source| source.path).collect::<Vec<_>>(), ["src/hardening/dumps.rs"]);
 }
 
-/// The calls of these methods outside of `durable` and of tests, sorted: the file, the word before the dot, the method.
-/// For `state.dir().create(…)` the word is `dir`.
+/// Returns the calls of these methods outside of `durable` and of tests, sorted: the file, the word before the dot, the
+/// method. For `state.dir().create(…)` the word is `dir`.
 fn calls(methods: &[&str]) -> Vec<(String, String, String)> {
     let mut found = Vec::new();
     let is_wanted = |path: &str| !path.starts_with("src/durable/") && !TESTS.contains(&path);

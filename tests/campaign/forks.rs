@@ -95,7 +95,7 @@ impl Side<'_> {
         self.generations += 1;
     }
 
-    /// The keys with their states.
+    /// Returns the keys with their states.
     fn keys(&self) -> BTreeMap<String, String> {
         let list = self.run("key list --output json").json();
         let text = |key: &serde_json::Value, name: &str| key[name].as_str().unwrap().to_owned();
@@ -111,7 +111,7 @@ impl Side<'_> {
         self.sandbox.serve(&format!("{} --socket [DIR]/run/{}.sock", self.state(), self.name))
     }
 
-    /// A new connection: one that nobody looks after for a minute is closed.
+    /// Returns a new connection: one that nobody looks after for a minute is closed.
     fn kms(&self) -> Kms {
         Kms::connect(&self.sandbox.path(&format!("run/{}.sock", self.name)))
     }
@@ -120,7 +120,7 @@ impl Side<'_> {
         self.run(&format!("status --socket [DIR]/run/{}.sock --backups none", self.name))
     }
 
-    /// One to three generations more, by whatever may be done to this keyring.
+    /// Makes one to three generations more, by changes that this keyring allows.
     fn step(&mut self, random: &mut SmallRng) {
         let keys = self.keys();
         let mut of = |state: &str| {
@@ -159,7 +159,7 @@ impl Side<'_> {
         self.change(&format!("key destroy {key} --risk-losing-secrets"));
     }
 
-    /// `count` generations more, cheap ones.
+    /// Makes `count` generations more by cheap changes.
     fn go_on(&mut self, count: usize, random: &mut SmallRng) {
         let end = self.generations + count;
         let toggled = self.keys().into_iter().find(|(_, state)| state == "decrypt-only").map(|(key, _)| key);
@@ -208,7 +208,7 @@ struct Story {
     further: usize,
 }
 
-/// One of fifty goes the whole way, four of fifty a long one: these take their time.
+/// Chooses the stories. One of fifty goes the whole way, and four of fifty a long one, because these take time.
 fn stories(count: u64, seed: u64) -> Vec<Story> {
     let story = |number: u64| {
         let mut random = SmallRng::seed_from_u64(seed.wrapping_add(number));
@@ -262,7 +262,7 @@ fn run(story: Story) -> Figures {
     figures
 }
 
-/// A keyring with a daemon, and a copy of it.
+/// Makes a keyring with a daemon, and a copy of it.
 fn begin<'a>(sandbox: &'a Sandbox, Story { number, .. }: Story, random: &mut SmallRng) -> Scene<'a> {
     let recipient = identity(sandbox, "ours.txt");
     let recovery = match number % 2 {
@@ -283,7 +283,7 @@ fn begin<'a>(sandbox: &'a Sandbox, Story { number, .. }: Story, random: &mut Sma
     Scene { ours, twin, recipient, wrapped, copied: files(sandbox, "state"), daemon }
 }
 
-/// Both are changed, the original under its daemon, which follows.
+/// Changes both, the original under its daemon, which follows.
 fn go_apart(scene: &mut Scene<'_>, Story { number, further, .. }: Story, random: &mut SmallRng, figures: &mut Figures) {
     let Scene { ours, twin, wrapped, .. } = scene;
     match number % 4 {
@@ -372,7 +372,7 @@ fn await_latest(side: &Side<'_>) {
     }
 }
 
-/// The daemon goes on with its own keyring, and `status` says that something is wrong.
+/// Checks that the daemon goes on with its own keyring, and that `status` says that something is wrong.
 fn stays(ours: &Side<'_>, wrapped: &[Wrapped], primary: &str, context: &str) {
     thread::sleep(LOOK);
     let kms = ours.kms();
@@ -414,7 +414,7 @@ fn is_seen(names: &[&str], right: &Files, theirs: &Files) -> bool {
     !names.contains(&"mark") || is_strange && !names.contains(&"root")
 }
 
-/// Every command refuses and changes nothing.
+/// Checks that every command refuses and changes nothing.
 fn refuses(ours: &Side<'_>, context: &str) -> usize {
     let backup = "backup create [DIR]/refused.age";
     let serve = "serve --socket [DIR]/run/refused.sock --log-level error";
@@ -523,7 +523,7 @@ fn chain(further: usize) -> Chain {
 }
 
 impl Chain {
-    /// A copy of `from` with the record that is `ahead` generations after the mark.
+    /// Copies `from`, with the record that is `ahead` generations after the mark.
     fn ahead(&self, from: &str, name: &str, ahead: usize) {
         self.sandbox.copy(from, name);
         fs::write(self.sandbox.path(name).join("keyring"), &self.records[ahead].0).unwrap();

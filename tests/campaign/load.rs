@@ -78,7 +78,7 @@ impl Kms {
         assert_eq!(self.reopened, self.kept);
     }
 
-    /// A plugin that is away or not yet open may fail a call, but only with a code that says so.
+    /// Checks that calls failed only with a code which says that the plugin is away or not yet open.
     pub(crate) fn assert_failures_are_honest(&self) {
         for failure in self.failures.keys() {
             let honest =
@@ -99,7 +99,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// Every request succeeded with the answer that was expected, and every watcher saw every write in order.
+    /// Checks that every request got the expected answer, and that every watcher saw every write in order.
     pub(crate) fn assert_nothing_failed(&self) {
         assert_eq!(self.failures, BTreeMap::new());
         assert_eq!((self.disordered, self.lost), (0, 0));

@@ -19,12 +19,12 @@ use std::env;
 
 use rand::{SeedableRng, TryRng, rngs::SmallRng, rngs::SysRng};
 
-/// How often a campaign does what it does: as `CLAVIGER_CAMPAIGN` says, or as fits into the gate.
+/// Returns how often a campaign does what it does: as `CLAVIGER_CAMPAIGN` says, or as fits into the gate.
 pub(crate) fn size(gate: u64) -> u64 {
     number("CLAVIGER_CAMPAIGN").unwrap_or(gate)
 }
 
-/// What the randomness of a campaign begins with: another one each time, unless the environment names it.
+/// Returns what the randomness of a campaign begins with: another one each time, unless the environment names it.
 pub(crate) fn seed() -> u64 {
     number("CLAVIGER_SEED").unwrap_or_else(|| SysRng.try_next_u64().unwrap())
 }
@@ -36,7 +36,7 @@ pub(crate) fn random(campaign: &str) -> SmallRng {
     SmallRng::seed_from_u64(seed)
 }
 
-/// `count` of `items`, evenly chosen; all of them if there are no more.
+/// Returns `count` of `items`, evenly chosen, or all of them if there are no more.
 fn sample<T: Clone>(items: &[T], count: u64) -> Vec<T> {
     let count = usize::try_from(count).unwrap();
     if items.len() <= count {

@@ -59,7 +59,7 @@ impl Rig {
         reports
     }
 
-    /// The same, when no client may have felt anything.
+    /// Finishes in the same way, and checks that no client has felt anything.
     fn finish_unfelt(self, rounds: u64) {
         for report in self.finish() {
             assert_eq!(report.failures, BTreeMap::new());
@@ -77,7 +77,7 @@ fn serve(plugin: &mut Plugin, socket: &Path, activated: bool) {
     }
 }
 
-/// How long a process lives: every fourth one is killed in the milliseconds of its start.
+/// Returns how long a process lives: every fourth one is killed in the milliseconds of its start.
 fn life(random: &mut SmallRng) -> Duration {
     let milliseconds = if random.random_ratio(1, 4) { 0.0..6.0 } else { 6.0..60.0 };
     Duration::from_secs_f64(random.random_range(milliseconds) / 1000.0)

@@ -106,7 +106,7 @@ struct Story {
     damage: Damage,
 }
 
-/// All of them, in an order in which any part has some of each kind.
+/// Returns all of them, in an order in which any part has some of each kind.
 fn stories() -> Vec<Story> {
     let mut targets = vec![(Target::Empty, Damage::None)];
     for target in [Target::Older, Target::Newer, Target::Diverged] {
@@ -166,7 +166,7 @@ impl Scene<'_> {
         answer
     }
 
-    /// Where etcd is, with a prefix of the story's own.
+    /// Returns where etcd is, with a prefix of the story's own.
     fn etcd_flags(&self) -> String {
         format!("--etcd-servers {} --etcd-prefix /story-{}", self.etcd.endpoints(), self.story.number)
     }
@@ -175,7 +175,7 @@ impl Scene<'_> {
         if self.disk.is_some() { "[DIR]/disk/backup.age" } else { "[DIR]/backup.age" }
     }
 
-    /// The key_ids of `state`, with their states.
+    /// Returns the key_ids of `state`, with their states.
     fn keys(&self, state: &str) -> Vec<(String, String)> {
         let listed = self.done(&format!("key list --state-dir [DIR]/{state} --output json")).json();
         let text = |row: &serde_json::Value, name: &str| row[name].as_str().unwrap().to_owned();
@@ -251,7 +251,7 @@ impl Scene<'_> {
         self.check_values(&held);
     }
 
-    /// What happens to the directory.
+    /// Does to the directory what the story says.
     fn befall(&mut self, target: Target) {
         let put = |name: &str| {
             fs::remove_dir_all(self.sandbox.path("state")).unwrap();
@@ -323,14 +323,14 @@ impl Scene<'_> {
         (held, true)
     }
 
-    /// The keys in a backup.
+    /// Returns the keys in a backup.
     fn keys_of(&self, backup: &str) -> BTreeSet<String> {
         let checked = self.done(&format!("backup check {backup} {OURS} --state-dir [DIR]/none --output json")).json();
         let keys = checked["keys"].as_array().unwrap().iter().filter(|key| key["state"] != "destroyed");
         keys.map(|key| key["key_id"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// The keys whose bytes the directory has: in the record if that is whole, or else in the one before it.
+    /// Returns the keys whose bytes the directory has: in the record if that is whole, or else in the one before it.
     fn readable(&self) -> BTreeSet<String> {
         let read = |name: &str| fs::read_to_string(self.sandbox.path("state").join(name)).ok();
         let is_whole = |record: &String| record.lines().last().is_some_and(|line| line.starts_with("--- "));
@@ -354,7 +354,7 @@ impl Scene<'_> {
         assert!(keys.iter().all(|(_, state)| state != "pending"), "{:?}: {keys:?}", self.story);
     }
 
-    /// No key that a value needs is given up without a flag; one that nothing needs is.
+    /// Checks that a key which a value needs is given up only by a flag, and that others are given up without one.
     fn check_keys(&mut self) {
         if !self.sandbox.path("state/mark").exists() {
             // A keyring without a mark is marked by the next daemon, and changed by nobody before.
@@ -408,7 +408,7 @@ impl Scene<'_> {
     }
 }
 
-/// The key_id of a line `-> key <seq> <state> <C> …` of a record.
+/// Returns the key_id of a line `-> key <seq> <state> <C> …` of a record.
 fn key_id(line: &str) -> Option<String> {
     use base64ct::{Base64, Encoding};
     let mut words = line.strip_prefix("-> key ")?.split(' ');

@@ -14,7 +14,7 @@ use crate::harness::{binaries::Program, commands::output_of_success};
 pub(super) const STATE: &str = "--state-dir [DIR]/state";
 pub(super) const OURS: &str = "--recovery-identity [DIR]/ours.txt";
 
-/// A set-up sandbox with recovery by `ours.txt`, two keys and an earlier root key.
+/// Returns a set-up sandbox with recovery by `ours.txt`, two keys and an earlier root key.
 pub(super) fn with_recovery() -> Sandbox {
     let sandbox = Sandbox::new();
     let recipient = identity(&sandbox, "ours.txt");
@@ -24,7 +24,7 @@ pub(super) fn with_recovery() -> Sandbox {
     sandbox
 }
 
-/// The key_ids of a keyring, and the one that is primary.
+/// Returns the key_ids of a keyring, and the one that is primary.
 pub(super) fn names(sandbox: &Sandbox, state: &str) -> (Vec<String>, String) {
     let listed = keys(sandbox, state);
     let rows = listed["keys"].as_array().unwrap();
@@ -33,7 +33,7 @@ pub(super) fn names(sandbox: &Sandbox, state: &str) -> (Vec<String>, String) {
     (rows.iter().map(name).collect(), primary)
 }
 
-/// What `expect` has to be.
+/// Returns what `expect` has to be.
 fn expect(sandbox: &Sandbox, state: &str) -> String {
     let status = sandbox.run(&format!("status --state-dir [DIR]/{state} --output json"));
     status.json()["keyring"]["expect"].as_str().unwrap().to_owned()

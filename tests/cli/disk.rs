@@ -23,13 +23,13 @@ pub(crate) struct Disk<'a> {
 }
 
 impl<'a> Disk<'a> {
-    /// One of `pages` pages in memory; none, with the reason printed, where this user may not mount.
+    /// Returns one of `pages` pages in memory; none, with the reason printed, where this user may not mount.
     pub(crate) fn new(sandbox: &'a Sandbox, pages: u64) -> Option<Self> {
         let mount = format!("mount -t tmpfs -o size={},mode=0700 claviger-test \"$1\"", pages * PAGE);
         Self::mounted(sandbox, &mount)
     }
 
-    /// One that is another disk than the sandbox's: a file system in a file of its own.
+    /// Returns one that is another disk than the sandbox's: a file system in a file of its own.
     pub(crate) fn looped(sandbox: &'a Sandbox) -> Option<Self> {
         let make = "truncate -s 4M \"$1.image\" && mkfs.ext4 -q -m 0 \"$1.image\" && mount -o loop \"$1.image\" \"$1\"";
         Self::mounted(sandbox, &format!("{make} && chmod 0700 \"$1\" && rmdir \"$1/lost+found\""))
@@ -59,7 +59,7 @@ impl<'a> Disk<'a> {
         Some(disk)
     }
 
-    /// A command of claviger that sees the disk.
+    /// Returns a command of claviger that sees the disk.
     pub(crate) fn call(&self, line: &str) -> Call<'a> {
         self.sandbox.call(line).under(self.enter(), "")
     }
@@ -72,7 +72,7 @@ impl<'a> Disk<'a> {
         answer
     }
 
-    /// Where `name` on it is for this process.
+    /// Returns where `name` on it is for this process.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         let disk = self.sandbox.path("disk").join(name);
         PathBuf::from(format!("/proc/{}/root{}", self.holder.id(), disk.display()))

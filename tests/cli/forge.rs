@@ -36,12 +36,12 @@ impl Forge {
         Self { state_dir: state_dir.to_owned(), uuid, root_id, root_key }
     }
 
-    /// The root key's bytes.
+    /// Returns the root key's bytes.
     pub(crate) fn root_key(&self) -> Vec<u8> {
         self.root_key.clone()
     }
 
-    /// The bytes of the only KEK.
+    /// Returns the bytes of the only KEK.
     pub(crate) fn kek(&self) -> Vec<u8> {
         let record = fs::read_to_string(self.state_dir.join("keyring")).unwrap();
         let line = record.lines().find(|line| line.starts_with("-> key ")).unwrap();
@@ -63,7 +63,7 @@ impl Forge {
         self.rewrite_record(&root_id, &past);
     }
 
-    /// The SHA-256 of the record as it is.
+    /// Returns the SHA-256 of the record as it is.
     pub(crate) fn record(&self) -> Vec<u8> {
         let record = fs::read(self.state_dir.join("keyring")).unwrap();
         ring::digest::digest(&ring::digest::SHA256, &record).as_ref().to_vec()
@@ -86,7 +86,7 @@ impl Forge {
     }
 }
 
-/// What follows `name` on its line.
+/// Returns what follows `name` on its line.
 pub(crate) fn value<'a>(text: &'a str, name: &str) -> &'a str {
     text.lines().find_map(|line| line.strip_prefix(name)).unwrap()
 }
@@ -95,7 +95,7 @@ fn line_after<'a>(text: &'a str, line: &str) -> &'a str {
     text.lines().skip_while(|other| *other != line).nth(1).unwrap()
 }
 
-/// Each part after its length.
+/// Returns the parts, each after its length.
 pub(crate) fn lp(parts: &[&[u8]]) -> Vec<u8> {
     parts.iter().flat_map(|part| [&u32::try_from(part.len()).unwrap().to_be_bytes()[..], part].concat()).collect()
 }

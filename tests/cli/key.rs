@@ -23,7 +23,7 @@ const PAGE: usize = 4096;
 
 const STATE: &str = "--state-dir [DIR]/state";
 
-/// The key_id of the key with this number, as it is typed in full.
+/// Returns the key_id of the key with this number, as it is typed in full.
 fn key_id(sandbox: &Sandbox, number: u32) -> String {
     let list = sandbox.run(&format!("key list {STATE} --output json")).json();
     let keys = list["keys"].as_array().unwrap();
@@ -41,7 +41,7 @@ fn fill(disk: &Disk<'_>, free: u64) {
     filler.set_len((pages - free) * PAGE as u64).unwrap();
 }
 
-/// The events of the audit log.
+/// Returns the events of the audit log.
 fn audited(sandbox: &Sandbox) -> Vec<String> {
     let text = fs::read_to_string(sandbox.path("state/audit.jsonl")).unwrap_or_default();
     let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());

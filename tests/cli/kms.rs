@@ -39,20 +39,20 @@ impl Kms {
         Self { runtime, client: KeyManagementServiceClient::new(channel) }
     }
 
-    /// The key_id that the plugin announces.
+    /// Returns the key_id that the plugin announces.
     pub(crate) fn status(&self) -> String {
         let answer = self.runtime.block_on(self.client.clone().status(StatusRequest {}));
         answer.unwrap().into_inner().key_id
     }
 
-    /// The key_id and the wrapped seed.
+    /// Returns the key_id and the wrapped seed.
     pub(crate) fn encrypt(&self, seed: &[u8]) -> (String, Vec<u8>) {
         let request = EncryptRequest { plaintext: seed.to_vec(), uid: "encrypt".to_owned() };
         let answer = self.runtime.block_on(self.client.clone().encrypt(request)).unwrap().into_inner();
         (answer.key_id, answer.ciphertext)
     }
 
-    /// The seed, or what the plugin says instead.
+    /// Returns the seed, or what the plugin says instead.
     pub(crate) fn decrypt(&self, key_id: &str, wrapped: &[u8]) -> Result<Vec<u8>, String> {
         let request = DecryptRequest {
             ciphertext: wrapped.to_vec(),

@@ -14,7 +14,7 @@ const INIT: &str = "init --state-dir [DIR]/disk/state --without-recovery";
 const LIST: &str = "key list --state-dir [DIR]/disk/state";
 const SERVE: &str = "serve --state-dir [DIR]/disk/state --socket [DIR]/run/kms.sock";
 
-/// A full disk on which `pages` writes of a file succeed.
+/// Returns a full disk on which `pages` writes of a file succeed.
 fn full_disk(sandbox: &Sandbox, pages: usize) -> Option<Disk<'_>> {
     const SIZE: usize = 8;
     let disk = Disk::new(sandbox, SIZE as u64)?;

@@ -11,13 +11,13 @@ use super::{
 const STATUS: &str = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock --backups none";
 const SERVE: &str = "serve --state-dir [DIR]/state --socket [DIR]/run/kms.sock";
 
-/// What `status` says is to be expected.
+/// Returns what `status` says is to be expected.
 fn expect(sandbox: &Sandbox, state_dir: &str) -> String {
     let status = sandbox.run(&format!("status --state-dir [DIR]/{state_dir} --socket @none --output json"));
     status.json()["keyring"]["expect"].as_str().unwrap().to_owned()
 }
 
-/// A sandbox whose root key signs what is asked for.
+/// Returns a sandbox whose root key signs what is asked for.
 fn forged(rewrite: impl FnOnce(&Forge)) -> Sandbox {
     let sandbox = Sandbox::initialised();
     rewrite(&Forge::of(&sandbox.path("state")));

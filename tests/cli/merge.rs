@@ -47,7 +47,7 @@ fn merge(sandbox: &Sandbox, rest: &str) -> Answer {
     sandbox.run(&format!("backup restore {OURS} {STATE} {rest}"))
 }
 
-/// A merge that is shown changes nothing.
+/// Checks that a merge that is only shown changes nothing.
 fn shown(sandbox: &Sandbox, rest: &str) -> Answer {
     let before = Tree::of(&sandbox.path("state"));
     let shown = merge(sandbox, rest);

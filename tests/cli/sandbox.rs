@@ -60,12 +60,12 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    /// An empty one.
+    /// Returns an empty one.
     pub(crate) fn new() -> Self {
         Self::inside(&std::env::temp_dir())
     }
 
-    /// An empty one in `parent`.
+    /// Returns an empty one in `parent`.
     pub(crate) fn inside(parent: &Path) -> Self {
         let directory = tempfile::Builder::new().prefix("claviger-cli-").tempdir_in(parent).unwrap();
         let sandbox = Self { directory };
@@ -73,7 +73,7 @@ impl Sandbox {
         sandbox
     }
 
-    /// One whose directory `state` is set up.
+    /// Returns one whose directory `state` is set up.
     pub(crate) fn initialised() -> Self {
         let sandbox = Self::new();
         sandbox.init("state");
@@ -85,12 +85,12 @@ impl Sandbox {
         self.run(&format!("init --state-dir [DIR]/{name} --without-recovery")).ends_with(0);
     }
 
-    /// The sandbox itself.
+    /// Returns the sandbox itself.
     pub(crate) fn root(&self) -> &Path {
         self.directory.path()
     }
 
-    /// What `name` in it is called outside.
+    /// Returns what `name` in it is called outside.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root().join(name)
     }
@@ -120,12 +120,12 @@ impl Sandbox {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Everything in it.
+    /// Returns everything in it.
     pub(crate) fn tree(&self) -> Tree {
         Tree::of(self.root())
     }
 
-    /// A command of claviger, to add to before it runs.
+    /// Returns a command of claviger, to add to before it runs.
     pub(crate) fn call(&self, line: &str) -> Call<'_> {
         Call {
             sandbox: self,
@@ -453,7 +453,7 @@ impl Daemon {
         Self { child, sandbox: call.sandbox.root().to_owned(), log, reader: Some(reader) }
     }
 
-    /// What it has logged so far.
+    /// Returns what it has logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }

@@ -35,7 +35,7 @@ fn scan(sandbox: &Sandbox, flags: &str) -> Answer {
     sandbox.run(&format!("scan --snapshot [DIR]/etcd.db {flags}"))
 }
 
-/// How often each kind was found.
+/// Returns how often each kind was found.
 fn found(report: &Value) -> BTreeMap<String, u64> {
     serde_json::from_value(report["found"].clone()).unwrap()
 }

@@ -7,7 +7,7 @@ use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
 
 use super::{forge::Forge, kms::Kms, output::identity, sandbox::Sandbox};
 
-/// The secrets below `directory` that `output` holds, in any of their forms; by what they are.
+/// Returns the secrets below `directory` that `output` holds, in any of their forms; by what they are.
 ///
 /// Secrets are the key files of slots and age's identities.
 pub(super) fn found_in(output: &[u8], directory: &Path) -> Vec<String> {

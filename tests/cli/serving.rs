@@ -16,7 +16,7 @@ use super::{
 const FIRST: &str = "--state-dir [DIR]/state --socket [DIR]/run/kms.sock";
 const SECOND: &str = "serve --state-dir [DIR]/state --socket [DIR]/run/other.sock --log-level error";
 
-/// A name for an abstract socket that no other test has.
+/// Returns a name for an abstract socket that no other test has.
 fn abstract_name() -> String {
     static NAMES: AtomicU32 = AtomicU32::new(0);
     format!("@claviger-test-{}-{}", std::process::id(), 1000 + NAMES.fetch_add(1, Ordering::Relaxed))

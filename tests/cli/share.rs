@@ -81,7 +81,7 @@ fn what_does_not_make_an_identity_is_refused_by_name() {
     snapshot("share/refused", &answers.iter().collect::<Vec<_>>());
 }
 
-/// The name of a share's set, which is in that of its file.
+/// Returns the name of a share's set, which is in that of its file.
 fn set_of(file: &str) -> String {
     file.split("claviger-share-").nth(1).unwrap()[..8].to_owned()
 }

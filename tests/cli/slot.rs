@@ -22,7 +22,7 @@ const CHEAP: &str = "--lanes 1 --memory 64 --passes 1";
 
 const BY_PASSPHRASE: &str = "--passphrase-file [DIR]/passphrase.key";
 
-/// A set-up sandbox with a passphrase slot and nothing else.
+/// Returns a set-up sandbox with a passphrase slot and nothing else.
 pub(super) fn with_passphrase() -> Sandbox {
     let sandbox = Sandbox::initialised();
     private(&sandbox, "passphrase.key", PASSPHRASE.as_bytes());

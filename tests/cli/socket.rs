@@ -18,7 +18,7 @@ use rustix::thread::{Uid, set_thread_uid};
 
 use super::sandbox::{Answer, NOBODY, Sandbox, root_for, snapshot};
 
-/// `serve` on a state that is set up.
+/// Returns the line that runs `serve` on a state that is set up.
 fn serve(socket: &str) -> String {
     format!("serve --state-dir [DIR]/state --socket {socket}")
 }
@@ -87,7 +87,7 @@ fn something_else_in_its_place() {
     snapshot("socket/occupied", &answers.each_ref());
 }
 
-/// An abstract name that no other test uses.
+/// Returns an abstract name that no other test uses.
 fn abstract_name() -> String {
     static NAMES: AtomicU32 = AtomicU32::new(0);
     format!("@claviger-test-{}-{}", std::process::id(), NAMES.fetch_add(1, Ordering::Relaxed))

@@ -30,7 +30,7 @@ fn damaged(name: &str, files: &[(&str, i32)], damage: impl Fn(&Sandbox, &Path)) 
     snapshot(&format!("state/{name}"), &answers.iter().collect::<Vec<_>>());
 }
 
-/// All files, with one exit code.
+/// Returns all files, with one exit code.
 fn all(exit: i32) -> Vec<(&'static str, i32)> {
     FILES.map(|file| (file, exit)).to_vec()
 }

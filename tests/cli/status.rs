@@ -20,8 +20,8 @@ use super::{
 const SOCKET: &str = "--socket [DIR]/run/kms.sock";
 const STATUS: &str = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock";
 
-/// A keyring with two keys, whose first one is primary and in the listed backup `backup.age`, and the line `expect` of
-/// that backup.
+/// Returns a keyring with two keys, whose first one is primary and in the listed backup `backup.age`, and the line
+/// `expect` of that backup.
 fn backed_up() -> (Sandbox, String) {
     let sandbox = with_recovery();
     let created = sandbox.run(&format!("backup create [DIR]/backup.age {STATE} --output json")).json();
@@ -37,7 +37,7 @@ fn restore(sandbox: &Sandbox, expect: &str, rest: &str) -> Answer {
     sandbox.run(&format!("backup restore [DIR]/backup.age {OURS} --expect {expect} {SOCKET} {rest}"))
 }
 
-/// What the plugin reports of itself.
+/// Returns what the plugin reports of itself.
 fn plugin(sandbox: &Sandbox) -> serde_json::Value {
     sandbox.run(&format!("{STATUS} --output json")).json()["plugin"].clone()
 }
@@ -51,7 +51,7 @@ fn wait_until(mut done: impl FnMut() -> bool) {
     }
 }
 
-/// The finding that contains `text`.
+/// Checks that a finding contains `text`.
 #[track_caller]
 fn finding(answer: &Answer, text: &str) {
     let is_it = |line: &str| line.starts_with("! ") && line.contains(text);
@@ -530,7 +530,7 @@ fn a_backup_of_the_served_keyring_is_not_taken_for_a_wrong_one() {
     assert!(nobody.stderr.contains("hint:  use a backup of the keyring here"), "{nobody}");
 }
 
-/// What a command prints on a terminal with so many columns.
+/// Returns what a command prints on a terminal with so many columns.
 fn on_terminal(sandbox: &Sandbox, columns: usize, command: &str) -> String {
     let line = format!("stty cols {columns}; exec {CLAVIGER} {command}");
     let mut script = Command::new("script");

@@ -40,7 +40,7 @@ impl Tree {
         self
     }
 
-    /// The paths that are in one of both only, or differ.
+    /// Returns the paths that are in one of both only, or differ.
     pub(crate) fn changes(&self, later: &Self) -> Vec<String> {
         let mut paths: Vec<&PathBuf> = self.0.keys().chain(later.0.keys()).collect();
         paths.sort();
@@ -49,7 +49,7 @@ impl Tree {
         changed.map(|path| format!("{}: {}", path.display(), change(self.0.get(path), later.0.get(path)))).collect()
     }
 
-    /// The names, with a slash after directories; what is below them is left out.
+    /// Returns the names, with a slash after directories; what is below them is left out.
     pub(crate) fn names(directory: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(directory)
             .unwrap()

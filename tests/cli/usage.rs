@@ -4,7 +4,7 @@ use std::fs;
 
 use super::sandbox::{Sandbox, snapshot};
 
-/// The commands, as the names of their manual pages have them: `claviger`, `claviger-key-add`.
+/// Returns the commands, as the names of their manual pages have them: `claviger`, `claviger-key-add`.
 fn pages(sandbox: &Sandbox) -> Vec<String> {
     sandbox.make_dir("man", 0o755);
     sandbox.run("man --directory [DIR]/man --quiet").ends_with(0);
@@ -15,8 +15,8 @@ fn pages(sandbox: &Sandbox) -> Vec<String> {
     pages
 }
 
-/// The command that a manual page describes. A hyphen in the name of a page separates two verbs, or belongs to one
-/// verb.
+/// Returns the command that a manual page describes. A hyphen in the name of a page separates two verbs, or belongs to
+/// one verb.
 fn verb(page: &str, pages: &[String]) -> String {
     let rest = |other: &String| page.strip_prefix(other.as_str())?.strip_prefix('-').map(|rest| (other.clone(), rest));
     let parent = pages.iter().filter_map(rest).max_by_key(|(other, _)| other.len());

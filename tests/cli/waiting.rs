@@ -81,7 +81,7 @@ impl Waiting {
         Self(child)
     }
 
-    /// The line of a file of its process that begins with `name`.
+    /// Returns the line of a file of its process that begins with `name`.
     fn line(&self, file: &str, name: &str) -> String {
         let text = fs::read_to_string(format!("/proc/{}/{file}", self.0.id())).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -97,7 +97,7 @@ impl Drop for Waiting {
     }
 }
 
-/// A keyring and a backup of a user who is not root, the identity of the backup, and its recipient.
+/// Returns a keyring and a backup of a user who is not root, the identity of the backup, and its recipient.
 fn of_nobody() -> (Sandbox, String) {
     let sandbox = Sandbox::new();
     sandbox.make_dir("own", 0o700);
@@ -125,8 +125,8 @@ fn is_debugged(id: u32, directory: &Path) -> Option<bool> {
     Some(gcore.stdin(Stdio::null()).output().ok()?.status.success())
 }
 
-/// A snapshot with one object, which no pipe holds as a whole. Its digest takes longer than the test: nearly all of it
-/// is a hole.
+/// Makes a snapshot with one object, which no pipe holds as a whole. Its digest takes longer than the test: nearly all
+/// of it is a hole.
 fn endless(sandbox: &Sandbox) {
     let forged = Forged::new(sandbox.path("own/etcd.db"), 4096, 1 << 24);
     let value = format!("{{\"kind\":\"Secret\",\"data\":\"{}\"}}", "a".repeat(4 << 20));

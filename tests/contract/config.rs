@@ -43,7 +43,7 @@ impl Kind {
         format!("/registry/{}/default/{name}", self.path.1)
     }
 
-    /// The object `name`, as JSON.
+    /// Returns the object `name`, as JSON.
     pub(super) fn object(&self, name: &str) -> String {
         let (version, kind, fields) = (self.api_version, self.name, self.fields);
         let metadata = format!(r#"{{"name":"{name}","namespace":"default"}}"#);

@@ -57,7 +57,7 @@ impl Front {
         self.try_request(&format!("PATCH {path}"), &[&format!("Content-Type: application/{kind}")], body).unwrap()
     }
 
-    /// The number of a metric with all of `labels`, summed.
+    /// Returns the number of a metric with all of `labels`, summed.
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let metrics = self.get("/metrics").body;
         let ours = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{")));
@@ -65,7 +65,7 @@ impl Front {
         ours.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
-    /// What the health check of the plugins says; the request itself is a probe, if the last one is old enough.
+    /// Returns what the health check of the plugins says; the request itself is a probe, if the last one is old enough.
     pub(crate) fn providers(&self) -> Answer {
         self.get("/readyz/kms-providers")
     }

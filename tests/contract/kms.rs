@@ -26,7 +26,7 @@ mod api {
 
 pub(super) type Client = KeyManagementServiceClient<Channel>;
 
-/// A client that connects at its first call, and again when the connection broke.
+/// Returns a client that connects at its first call, and again when the connection broke.
 pub(super) fn client(socket: &Path) -> Client {
     // The host is not looked up; it is what API servers send as `:authority`.
     let endpoint = Endpoint::from_static("http://localhost");
@@ -46,7 +46,7 @@ pub(super) fn wrap(socket: &Path, seeds: &[[u8; 32]]) -> Vec<EncryptResponse> {
     })
 }
 
-/// The name of the key that a plugin announces.
+/// Returns the name of the key that a plugin announces.
 pub(super) fn key_id(socket: &Path) -> String {
     let answer = runtime().block_on(async { client(socket).status(StatusRequest {}).await });
     answer.unwrap().into_inner().key_id

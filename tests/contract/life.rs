@@ -90,7 +90,7 @@ fn primary(rig: &Rig) -> String {
     keys.iter().find(|key| key["state"] == "primary").unwrap()["key_id"].as_str().unwrap().to_owned()
 }
 
-/// The number of a key: `k3-…` has 3.
+/// Returns the number of a key: `k3-…` has 3.
 fn number(key_id: &str) -> u32 {
     key_id[1..].split('-').next().unwrap().parse().unwrap()
 }

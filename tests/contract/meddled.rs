@@ -159,7 +159,7 @@ impl Meddled {
         self.etcd.put(&etcd_key, &value).unwrap();
     }
 
-    /// A seed that the plugin of the provider `name` has wrapped.
+    /// Returns a seed that the plugin of the provider `name` has wrapped.
     pub(super) fn seed(&self, name: &str) -> Seed {
         Seed::one_wrapped_by(self.meddler(name).backend())
     }
@@ -185,7 +185,7 @@ fn immutable_if(immutable: bool, object: &str) -> String {
     if immutable { object.replacen('{', r#"{"immutable":true,"#, 1) } else { object.to_owned() }
 }
 
-/// A claviger on `NAME.sock`.
+/// Returns a claviger on `NAME.sock`.
 pub(super) fn serving(run: &Run, name: &str) -> Plugin {
     let mut plugin = Plugin::init(run, BINARY, name).unwrap();
     plugin.serve(run.socket(&format!("{name}.sock")).unwrap().display().to_string()).unwrap();

@@ -72,7 +72,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// How long the API server will wait: `grpc-timeout` has up to 8 digits and a unit.
+    /// Returns how long the API server will wait: `grpc-timeout` has up to 8 digits and a unit.
     pub(super) fn waits_for(&self) -> Duration {
         let (digits, unit) = self.timeout.split_at(self.timeout.len() - 1);
         let number = digits.parse().unwrap();
@@ -122,7 +122,7 @@ impl Meddler {
         *self.shared.faults.lock().unwrap() = faults;
     }
 
-    /// All calls so far, in the order of their coming.
+    /// Returns all calls so far, in the order of their coming.
     pub(super) fn calls(&self) -> Vec<Call> {
         self.shared.calls.lock().unwrap().clone()
     }
@@ -135,7 +135,7 @@ impl Meddler {
         &self.socket
     }
 
-    /// The socket of the first plugin to which it forwards.
+    /// Returns the socket of the first plugin to which it forwards.
     pub(super) fn backend(&self) -> &Path {
         &self.shared.backends[0]
     }
@@ -196,7 +196,7 @@ impl Proxy {
         Self { shared, connection, backends }
     }
 
-    /// What is known of a call from its headers alone.
+    /// Returns what is known of a call from its headers alone.
     fn call<T>(&self, method: Method, request: &Request<T>) -> Call {
         let header = |name| request.metadata().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
         Call {

@@ -24,7 +24,7 @@ fn meddled() -> (Rig, Meddler) {
     (rig, meddler)
 }
 
-/// When the last Status came that was answered.
+/// Returns when the last Status came that was answered.
 fn last_status(meddler: &Meddler) -> Instant {
     meddler.calls_of(Method::Status).last().unwrap().at
 }

@@ -27,7 +27,7 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    /// etcd runs, and the plugin does not.
+    /// Starts etcd, and not the plugin.
     pub(super) fn prepare() -> Self {
         let run = Run::new().unwrap();
         let etcd = Etcd::start(&run, 1).unwrap();
@@ -56,7 +56,7 @@ impl Ground {
 }
 
 impl Rig {
-    /// An API server that is alive, and no plugin.
+    /// Returns an API server that is alive, and no plugin.
     pub(super) fn without_plugin() -> Self {
         let ground = Ground::prepare();
         let socket = ground.socket();

@@ -23,7 +23,7 @@ fn rows(text: &str) -> BTreeSet<(String, String)> {
     pairs.map(|(row, test)| (row.to_owned(), test.to_owned())).collect()
 }
 
-/// The numbers of the rows that state a demand, which have three columns.
+/// Returns the numbers of the rows that state a demand, which have three columns.
 fn demands(text: &str) -> BTreeSet<String> {
     let numbers = text.lines().filter(|line| line.matches(" | ").count() == 2).map(|line| line[2..].split(' ').next());
     numbers
@@ -33,13 +33,13 @@ fn demands(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The names of the tests in a source.
+/// Returns the names of the tests in a source.
 fn tests(source: &str) -> BTreeSet<String> {
     let bodies = source.split("\n#[test]\n").skip(1);
     bodies.filter_map(|body| Some(body.split_once("fn ")?.1.split_once('(')?.0.to_owned())).collect()
 }
 
-/// The names of the tests in this folder.
+/// Returns the names of the tests in this folder.
 fn tests_here() -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contract");
     let sources = fs::read_dir(folder).unwrap().map(|file| fs::read_to_string(file.unwrap().path()).unwrap());

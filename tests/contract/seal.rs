@@ -26,12 +26,12 @@ impl Seed {
         seeds.into_iter().zip(wrapped).map(|(seed, wrapped)| Self { seed, wrapped }).collect()
     }
 
-    /// A new one.
+    /// Returns a new one.
     pub(super) fn one_wrapped_by(socket: &Path) -> Self {
         Self::wrapped_by(socket, 1).remove(0)
     }
 
-    /// The value to put at `etcd_key`, as API servers from 1.29 on write it.
+    /// Returns the value to put at `etcd_key`, as API servers from 1.29 on write it.
     pub(super) fn seal(&self, provider: &str, etcd_key: &str, plaintext: &[u8]) -> Vec<u8> {
         let info: [u8; 32] = random();
         let dek = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.seed), &[&info[..], &[1]].concat());
@@ -39,7 +39,7 @@ impl Seed {
         self.value(provider, data, 1)
     }
 
-    /// The value as 1.27 and 1.28 wrote it: what the plugin wrapped is the DEK itself.
+    /// Returns the value as 1.27 and 1.28 wrote it: what the plugin wrapped is the DEK itself.
     pub(super) fn seal_as_dek(&self, provider: &str, etcd_key: &str, plaintext: &[u8]) -> Vec<u8> {
         self.value(provider, aes_gcm(&self.seed, etcd_key, plaintext), 0)
     }
@@ -56,7 +56,7 @@ impl Seed {
     }
 }
 
-/// `nonce12 | ciphertext | tag16`.
+/// Returns `nonce12 | ciphertext | tag16`.
 fn aes_gcm(key: &[u8], etcd_key: &str, plaintext: &[u8]) -> Vec<u8> {
     let nonce: [u8; 12] = random();
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).unwrap());

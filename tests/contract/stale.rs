@@ -24,7 +24,7 @@ fn stored_key_id(rig: &Meddled, name: &str) -> String {
     EncryptedObject::parse("later-promoted", &stored(rig, name)).key_id
 }
 
-/// The key_ids of the plugin's two keys: the first, and the one that was promoted.
+/// Returns the key_ids of the plugin's two keys: the first, and the one that was promoted.
 fn key_ids(rig: &Meddled) -> (String, String) {
     let [first, second] = rig.meddler("later-promoted").backends() else { panic!("two backends") };
     (key_id(first), key_id(second))

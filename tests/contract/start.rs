@@ -22,7 +22,7 @@ static UNUSED: LazyLock<(Run, Etcd)> = LazyLock::new(|| {
     (run, etcd)
 });
 
-/// A configuration with one KMS provider, of these fields.
+/// Returns a configuration with one KMS provider, of these fields.
 fn with_kms(fields: &str) -> String {
     format!(
         "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n\
@@ -142,7 +142,7 @@ fn one_object_that_does_not_open_keeps_the_next_start_from_being_ready() {
     rig.api.wait_until_ready().unwrap();
 }
 
-/// The lines of a health check that say what is wrong.
+/// Returns the lines of a health check that say what is wrong.
 fn failed(front: &Front, check: &str) -> Vec<String> {
     let answer = front.try_request(&format!("GET {check}?verbose"), &[], "").map(|answer| answer.body);
     answer.unwrap_or_default().lines().filter(|line| line.starts_with("[-]")).map(str::to_owned).collect()

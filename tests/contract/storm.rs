@@ -23,7 +23,7 @@ fn name(number: usize) -> String {
     format!("stored-{number}")
 }
 
-/// A Secret as an API server stores it, without the fields that the API server fills in.
+/// Returns a Secret as an API server stores it, without the fields that the API server fills in.
 fn object(number: usize) -> String {
     let (name, value) = (name(number), Base64::encode_string(format!("s-value-{number}").as_bytes()));
     let metadata = format!(r#"{{"name":"{name}","namespace":"default"}}"#);

@@ -38,7 +38,7 @@ const WITHOUT_TEST: [(&str, &str); 11] = [
 /// Shorter parts say nothing: `{action} {}: {source}`.
 const SHORTEST: usize = 5;
 
-/// The sources of the library, each with whether all of it is for tests.
+/// Returns the sources of the library, each with whether all of it is for tests.
 fn sources() -> Vec<(PathBuf, String, bool)> {
     let all: Vec<(PathBuf, String)> = files(&root().join("src"), "rs")
         .into_iter()
@@ -52,7 +52,7 @@ fn sources() -> Vec<(PathBuf, String, bool)> {
     all.iter().map(|(path, text)| (path.clone(), text.clone(), is_test(path))).collect()
 }
 
-/// The modules that `text` declares for tests alone, `#[cfg(test)] mod suite;`: where their file is without its
+/// Returns the modules that `text` declares for tests alone, `#[cfg(test)] mod suite;`: where their file is without its
 /// extension, or their folder.
 fn modules_of_tests(path: &Path, text: &str) -> Vec<PathBuf> {
     let is_root = path.ends_with("mod.rs") || path.ends_with("lib.rs");
@@ -62,12 +62,12 @@ fn modules_of_tests(path: &Path, text: &str) -> Vec<PathBuf> {
     names.map(|name| folder.join(name)).collect()
 }
 
-/// What comes before the tests at the bottom of a file, and the tests.
+/// Returns what comes before the tests at the bottom of a file, and the tests.
 fn parts(text: &str) -> (&str, &str) {
     text.find("\nmod tests {").map_or((text, ""), |at| text.split_at(at))
 }
 
-/// A literal of Rust as it is printed, with one blank for every run of them.
+/// Returns a literal of Rust as it is printed, with one blank for every run of them.
 fn plain(literal: &str) -> String {
     let joined: Vec<&str> = literal.split("\\\n").collect();
     let joined: String =
@@ -76,7 +76,7 @@ fn plain(literal: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The texts of `#[error("…")]`.
+/// Returns the texts of `#[error("…")]`.
 fn texts(source: &str) -> Vec<String> {
     let literal = |rest: &str| {
         let rest = rest.trim_start().strip_prefix('"')?;
@@ -86,7 +86,7 @@ fn texts(source: &str) -> Vec<String> {
     source.split("#[error(").skip(1).filter_map(literal).collect()
 }
 
-/// The longest part of a text without placeholders.
+/// Returns the longest part of a text without placeholders.
 fn fixed(text: &str) -> &str {
     let parts = text.split('{').enumerate().map(|(at, part)| match part.split_once('}') {
         Some((_, fixed)) if at > 0 => fixed,

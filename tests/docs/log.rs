@@ -7,13 +7,13 @@ use super::{files, read, root, sections};
 /// The macros that write a line of the log.
 const MACROS: [&str; 5] = ["trace!(", "debug!(", "info!(", "warn!(", "error!("];
 
-/// The texts of the constants in `telemetry::event`.
+/// Returns the texts of the constants in `telemetry::event`.
 fn constants(source: &str) -> BTreeSet<&str> {
     source.split(": &str = \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
 }
 
-/// The messages that the page has: those in the first column of the table, and those of the paragraph about the level
-/// debug.
+/// Returns the messages that the page has: those in the first column of the table, and those of the paragraph about the
+/// level debug.
 fn documented(section: &str) -> BTreeSet<&str> {
     let first_cells = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
     let cells = first_cells.flat_map(|cell| cell.split('`').step_by(2));
@@ -42,7 +42,8 @@ fn every_line_of_the_log_has_a_constant_message() {
     }
 }
 
-/// The names of the fields in the arguments of a macro, which `rest` begins with: `%error`, `code = ?status.code()`.
+/// Returns the names of the fields in the arguments of a macro, which `rest` begins with: `%error`, `code =
+/// ?status.code()`.
 fn fields(rest: &str) -> Vec<&str> {
     let (mut depth, mut from, mut fields) = (0, 0, Vec::new());
     for (at, character) in rest.char_indices() {

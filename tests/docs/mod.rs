@@ -28,7 +28,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// Every file below `directory` whose name has the extension.
+/// Returns every file below `directory` whose name has the extension.
 fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let found = entries.flat_map(|path| {
@@ -41,7 +41,7 @@ fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     found.collect()
 }
 
-/// The documents, by their path from the repository's root.
+/// Returns the documents, by their path from the repository's root.
 fn documents() -> BTreeMap<PathBuf, String> {
     let top = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
     let top = top.filter(|path| path.is_file() && path.extension().is_some_and(|extension| extension == "md"));
@@ -50,18 +50,18 @@ fn documents() -> BTreeMap<PathBuf, String> {
     all.map(|path| (path.strip_prefix(root()).unwrap().to_owned(), fs::read_to_string(&path).unwrap())).collect()
 }
 
-/// The sections of a page by their headings `## …`.
+/// Returns the sections of a page by their headings `## …`.
 fn sections(page: &str) -> BTreeMap<&str, &str> {
     page.split("\n## ").skip(1).filter_map(|section| section.split_once('\n')).collect()
 }
 
-/// The text in code quotes at the beginning of each row of a table.
+/// Returns the text in code quotes at the beginning of each row of a table.
 fn rows(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
         .filter_map(|line| line.strip_prefix("| ")?.trim_start_matches('[').strip_prefix('`')?.split('`').next())
 }
 
-/// How a heading is called in a link.
+/// Returns how a heading is called in a link.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
@@ -130,7 +130,7 @@ fn contributing_names_the_files_with_unsafe_code() {
     assert_eq!(named, found);
 }
 
-/// The names of the JSON formats in the code.
+/// Returns the names of the JSON formats in the code.
 fn formats() -> BTreeSet<String> {
     let sources = files(&root().join("src"), "rs").into_iter().map(|path| fs::read_to_string(path).unwrap());
     let named = |source: String| -> Vec<String> {
@@ -149,7 +149,7 @@ fn every_json_format_is_documented() {
     assert!(documented.len() > 15, "{documented:?}");
 }
 
-/// The paths of the fields in a value: `keys[].state`.
+/// Collects the paths of the fields in a value: `keys[].state`.
 fn paths(at: &str, value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
@@ -194,7 +194,7 @@ pub(crate) fn check_json(text: &str) {
     assert!(missing.is_empty(), "docs/json.md does not have these fields of {format}: {missing:?}");
 }
 
-/// The exit codes that the help of a verb names.
+/// Returns the exit codes that the help of a verb names.
 fn exit_codes(help: &str) -> BTreeSet<&str> {
     let sentences = help.split(". ").filter(|sentence| sentence.contains("xits with "));
     let words = sentences.flat_map(|sentence| sentence.split("with ").skip(1));

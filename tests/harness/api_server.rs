@@ -50,26 +50,26 @@ pub(crate) struct ApiServer {
 }
 
 impl Options {
-    /// The newest version is the default.
+    /// Chooses the version. The newest one is the default.
     pub(crate) fn version(mut self, version: Version) -> Self {
         self.version = version;
         self
     }
 
-    /// The file is followed while the server runs, so that a test can change it.
+    /// Uses the file, which is followed while the server runs, so that a test can change it.
     pub(crate) fn encryption_config(mut self, path: impl Into<PathBuf>) -> Self {
         self.encryption_config = Some(path.into());
         self
     }
 
-    /// The identity Lease in kube-system is named after the host: two servers share one, unless their host names
-    /// differ.
+    /// Sets the host name. The identity Lease in kube-system is named after the host: two servers share one, unless
+    /// their host names differ.
     pub(crate) fn host_name(mut self, name: impl Into<String>) -> Self {
         self.host_name = Some(name.into());
         self
     }
 
-    /// One more flag of kube-apiserver; it wins over a flag that is set here.
+    /// Adds a flag of kube-apiserver. It wins over a flag that is set here.
     pub(crate) fn argument(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
         self
@@ -93,7 +93,7 @@ impl Options {
 }
 
 impl ApiServer {
-    /// The options of a server on this etcd. Several may share one.
+    /// Returns the options of a server on this etcd. Several may share one.
     pub(crate) fn on(run: &Run, etcd: &Etcd) -> Options {
         Options {
             run: run.clone(),
@@ -105,7 +105,8 @@ impl ApiServer {
         }
     }
 
-    /// For kubectl, and for every other client; verifies the server's certificate, and is a cluster administrator's.
+    /// Returns a kubeconfig for kubectl and for every other client. It verifies the server's certificate, and is a
+    /// cluster administrator's.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.directory.join("kubeconfig")
     }
@@ -127,8 +128,8 @@ impl ApiServer {
         Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
-    /// What `/readyz?verbose` answers: every check when it is ready, and when it is not, an error that names what
-    /// failed.
+    /// Returns what `/readyz?verbose` answers: every check when it is ready, and when it is not, an error that names
+    /// what failed.
     pub(crate) fn readyz(&self) -> Result<String> {
         self.kubectl(&["get", "--raw", "/readyz?verbose"])
     }
@@ -168,13 +169,13 @@ impl ApiServer {
         self.wait_until_ready()
     }
 
-    /// The process, to pause it; an error while it is ended.
+    /// Returns the process, to pause it; an error while it is ended.
     pub(crate) fn process(&mut self) -> Result<&mut Process> {
         let ended = || Error::new(format!("{} was ended", self.name)).hint("launch it first");
         self.process.as_mut().ok_or_else(ended)
     }
 
-    /// All that it logged, over all its restarts.
+    /// Returns all that it logged, over all its restarts.
     pub(crate) fn log(&self) -> Result<String> {
         let path = self.options.run.log_of(&self.name);
         fs::read_to_string(&path).during(|| format!("reading {}", path.display()))
@@ -198,7 +199,7 @@ impl ApiServer {
         Ok(server)
     }
 
-    /// An administrator's token, where the server finds it and where kubectl does.
+    /// Returns an administrator's token, where the server finds it and where kubectl does.
     fn write_credentials(&self) -> Result<()> {
         let token = random_token()?;
         let users = format!("{token},admin,admin,system:masters\n");
@@ -213,7 +214,7 @@ impl ApiServer {
         fs::write(&path, text).during(|| format!("writing {}", path.display()))
     }
 
-    /// A look at the port first: kubectl takes far more of the processor than a refused connection.
+    /// Returns a look at the port first: kubectl takes far more of the processor than a refused connection.
     ///
     /// A new cluster says that it is ready a moment before it makes the default namespace.
     fn is_ready(&self) -> bool {

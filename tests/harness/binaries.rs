@@ -37,7 +37,7 @@ pub(crate) enum Version {
 }
 
 impl Version {
-    /// As in "1.37".
+    /// Returns the minor version, as in "1.37".
     pub(crate) fn minor(self) -> &'static str {
         match self {
             Self::V1_37 => "1.37",
@@ -57,7 +57,7 @@ pub(crate) enum EtcdVersion {
 }
 
 impl EtcdVersion {
-    /// As in "3.7".
+    /// Returns the minor version, as in "3.7".
     pub(crate) fn minor(self) -> &'static str {
         match self {
             Self::V3_7 => "3.7",
@@ -100,7 +100,7 @@ pub(crate) enum Program {
 }
 
 impl Program {
-    /// Where the program is; builds it first if it has to.
+    /// Returns where the program is; builds it first if it has to.
     ///
     /// The newest version is taken from `$KUBEBUILDER_ASSETS` if that is set, because that directory has one version.
     /// Older versions are not.
@@ -174,7 +174,7 @@ impl Program {
         }
     }
 
-    /// The release of Kubernetes that it is a part of.
+    /// Returns the release of Kubernetes that it is a part of.
     fn release(self) -> Option<Version> {
         match self {
             Self::KubeApiserver(version) | Self::Kubectl(version) => Some(version),
@@ -195,7 +195,7 @@ impl Program {
         }
     }
 
-    /// The folder of the module that pins it, and the required module whose version is the program's.
+    /// Returns the folder of the module that pins it, and the required module whose version is the program's.
     fn pin(self) -> (String, &'static str) {
         let kubernetes = |version: Version| (format!("kubernetes-{}", version.minor()), "k8s.io/kubernetes");
         match self {
@@ -253,7 +253,7 @@ impl Module {
         Ok(Self { fingerprint: fingerprint(&parts), directory, version, link_flags })
     }
 
-    /// The folder in the cache, as in `kubernetes-v1.37.2-0f1e2d3c`.
+    /// Returns the folder in the cache, as in `kubernetes-v1.37.2-0f1e2d3c`.
     fn key(&self) -> String {
         let folder = self.directory.file_name().unwrap_or_default();
         let folder = folder.to_string_lossy();
@@ -309,7 +309,7 @@ fn build_once(program: Program, module: &Module, target: &Path) -> Result<()> {
     outcome
 }
 
-/// One build at a time on this machine: two would only halve each other's speed.
+/// Returns one build at a time on this machine: two would only halve each other's speed.
 fn build_locked(program: Program, module: &Module, target: &Path) -> Result<()> {
     let cache = cache(PROGRAMS)?;
     fs::create_dir_all(&cache).during(|| format!("making {}", cache.display()))?;
@@ -360,7 +360,7 @@ pub(crate) fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// A directory in `~/.cache/claviger`, or its like.
+/// Returns a directory in `~/.cache/claviger`, or its like.
 pub(crate) fn cache(name: &str) -> Result<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     set("XDG_CACHE_HOME")
@@ -370,7 +370,7 @@ pub(crate) fn cache(name: &str) -> Result<PathBuf> {
         .ok_or_else(|| Error::new("no place for built programs").hint("set HOME or XDG_CACHE_HOME"))
 }
 
-/// The version after a module's name in the text of a go.mod.
+/// Returns the version after a module's name in the text of a go.mod.
 fn required_version(pins: &str, module: &str) -> Option<String> {
     pins.lines()
         .filter_map(|line| line.trim().strip_prefix(module)?.strip_prefix(' '))

@@ -9,7 +9,7 @@ use std::{
 
 use super::error::{Context, Error, Result};
 
-/// claviger in the profile that this example was built in.
+/// Builds claviger in the profile that this example was built in.
 pub(crate) fn build() -> Result<PathBuf> {
     let own = env::current_exe().during(|| "finding the file of the example".to_owned())?;
     let target = own.parent().and_then(Path::parent).map(Path::to_owned);

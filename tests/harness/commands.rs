@@ -49,7 +49,7 @@ pub(crate) fn output_of_success(command: Command, input: &[u8], limit: Duration)
     Err(Error::new(format!("`{line}` ended with {}: {}", output.status, tail(messages.trim()))))
 }
 
-/// A command that inherits nothing but the search path: options in the environment would change what is tested.
+/// Returns a command that inherits nothing but the search path: options in the environment would change what is tested.
 pub(crate) fn isolated(program: &Path, home: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("HOME", home).current_dir(home);
@@ -59,13 +59,13 @@ pub(crate) fn isolated(program: &Path, home: &Path) -> Command {
     command
 }
 
-/// The last lines of a text.
+/// Returns the last lines of a text.
 pub(crate) fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
 }
 
-/// The command as one would type it, for errors.
+/// Returns the command as one would type it, for errors.
 pub(crate) fn line_of(command: &Command) -> String {
     let arguments = command.get_args().map(OsStr::to_string_lossy);
     arguments.fold(name_of(command), |line, argument| format!("{line} {argument}"))

@@ -115,8 +115,8 @@ impl Etcd {
         Self::start_restored(run, version, snapshot, &[])
     }
 
-    /// The same, at a revision that is higher by this number, for clients that remember revisions from after the
-    /// snapshot.
+    /// Starts in the same way, at a revision that is higher by this number, for clients that remember revisions from
+    /// after the snapshot.
     pub(crate) fn start_raised(run: &Run, version: EtcdVersion, snapshot: &Path, by: u64) -> Result<Self> {
         Self::start_restored(run, version, snapshot, &[&format!("--bump-revision={by}"), "--mark-compacted"])
     }
@@ -134,12 +134,12 @@ impl Etcd {
         self.members.iter().map(Member::client_url).collect()
     }
 
-    /// All client URLs in the form that `--etcd-servers` and `--endpoints` take.
+    /// Returns all client URLs in the form that `--etcd-servers` and `--endpoints` take.
     pub(crate) fn endpoints(&self) -> String {
         self.client_urls().join(",")
     }
 
-    /// Where the member of [`Etcd::start_secure`] takes certificates.
+    /// Returns where the member of [`Etcd::start_secure`] takes certificates.
     pub(crate) fn secure_url(&self) -> Option<String> {
         self.members[0].secure_url()
     }
@@ -185,19 +185,19 @@ impl Etcd {
         self.wait_until_healthy(0)
     }
 
-    /// The process of a member, to pause it or to read its log; an error while it is ended.
+    /// Returns the process of a member, to pause it or to read its log; an error while it is ended.
     pub(crate) fn process(&mut self, member: usize) -> Result<&mut Process> {
         let member = &mut self.members[member];
         let ended = || Error::new(format!("{} was ended", member.name)).hint("launch it first");
         member.process.as_mut().ok_or_else(ended)
     }
 
-    /// The database file of a member: bbolt's, which etcd holds locked while it runs.
+    /// Returns the database file of a member: bbolt's, which etcd holds locked while it runs.
     pub(crate) fn database(&self, member: usize) -> PathBuf {
         self.members[member].data.join("member/snap/db")
     }
 
-    /// The raw value at a key, read linearizably.
+    /// Returns the raw value at a key, read linearizably.
     pub(crate) fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let answer = self.json(&["get", key])?;
         let entry = answer["kvs"].get(0);
@@ -205,14 +205,14 @@ impl Etcd {
         entry.map(|entry| decode(entry.get("value"))).transpose()
     }
 
-    /// All keys with a prefix, sorted.
+    /// Returns all keys with a prefix, sorted.
     pub(crate) fn keys(&self, prefix: &str) -> Result<Vec<String>> {
         let answer = self.json(&["get", "--prefix", "--keys-only", prefix])?;
         let entries = answer["kvs"].as_array().map_or(&[][..], Vec::as_slice);
         entries.iter().map(|entry| text(entry.get("key"))).collect()
     }
 
-    /// The revision that etcd is at.
+    /// Returns the revision that etcd is at.
     pub(crate) fn revision(&self) -> Result<u64> {
         let answer = self.json(&["get", "revision"])?;
         answer["header"]["revision"].as_u64().ok_or_else(|| Error::new(format!("etcdctl named no revision: {answer}")))

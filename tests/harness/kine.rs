@@ -54,7 +54,7 @@ impl Kine {
         Self::start(run, socket, &flags(certificates, client))
     }
 
-    /// The same on a port of `::1`; `None` if this machine has no such address.
+    /// Returns the same on a port of `::1`; `None` if this machine has no such address.
     pub(crate) fn secure_on_ipv6(
         run: &Run,
         certificates: &Certificates,
@@ -98,7 +98,7 @@ impl Kine {
         Ok(Self { run: run.clone(), directory, address, process })
     }
 
-    /// Its address in the form that `--etcd-servers` takes, without TLS.
+    /// Returns its address in the form that `--etcd-servers` takes, without TLS.
     pub(crate) fn url(&self) -> String {
         match &self.address {
             Address::Socket(path) => format!("unix://{}", path.display()),
@@ -106,17 +106,17 @@ impl Kine {
         }
     }
 
-    /// The same with TLS.
+    /// Returns the same with TLS.
     pub(crate) fn secure_url(&self) -> String {
         self.url().replacen("unix:", "unixs:", 1).replacen("http:", "https:", 1)
     }
 
-    /// The directory with its socket and its database.
+    /// Returns the directory with its socket and its database.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Its socket, if it has one.
+    /// Returns its socket, if it has one.
     pub(crate) fn socket(&self) -> Option<&Path> {
         match &self.address {
             Address::Socket(path) => Some(path),
@@ -132,13 +132,13 @@ impl Kine {
         Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
-    /// Its process, to read its log.
+    /// Returns its process, to read its log.
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }
 }
 
-/// An address with a port that nobody listens on.
+/// Returns an address with a port that nobody listens on.
 fn free_address(any_port: SocketAddr) -> io::Result<SocketAddr> {
     TcpListener::bind(any_port)?.local_addr()
 }

@@ -85,7 +85,7 @@ impl Machine {
         self.paths.push((path.to_owned(), to.to_owned()));
     }
 
-    /// The directory that stands for `/`.
+    /// Returns the directory that stands for `/`.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
@@ -140,7 +140,7 @@ impl Machine {
         command
     }
 
-    /// What was printed, with the paths of the page.
+    /// Returns what was printed, with the paths of the page.
     fn as_on_the_page(&self, printed: &[u8]) -> String {
         let there =
             |text: String, (path, here): &(String, PathBuf)| in_columns(&text, &here.display().to_string(), path);

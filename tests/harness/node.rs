@@ -42,7 +42,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Why this machine cannot have a node; nothing if it can.
+    /// Returns why this machine cannot have a node; nothing if it can.
     pub(crate) fn impossible() -> Option<String> {
         if !is_root() {
             return Some("it takes root".to_owned());
@@ -79,7 +79,7 @@ impl Node {
         })
     }
 
-    /// The flags that let kube-apiserver reach the kubelet, which `kubectl logs` needs.
+    /// Returns the flags that let kube-apiserver reach the kubelet, which `kubectl logs` needs.
     pub(crate) fn flags_for_api_server(&self) -> [String; 3] {
         [
             "--kubelet-preferred-address-types=Hostname".to_owned(),
@@ -109,7 +109,7 @@ impl Node {
             .during(|| format!("writing {}", target.display()))
     }
 
-    /// Its process, to see whether it runs and what it logged; an error before it was started.
+    /// Returns its process, to see whether it runs and what it logged. Fails before it was started.
     pub(crate) fn process(&mut self) -> Result<&mut Process> {
         let ended = || Error::new(format!("{} does not run", self.name)).hint("start it first");
         self.process.as_mut().ok_or_else(ended)

@@ -52,7 +52,7 @@ pub(crate) fn container_runtime_can_be_had() -> bool {
     all(&PROGRAMS) || all(&["apt-get", "dpkg"])
 }
 
-/// The directory below which PostgreSQL is: the root, or where it was unpacked.
+/// Returns the directory below which PostgreSQL is: the root, or where it was unpacked.
 pub(crate) fn database() -> Result<PathBuf> {
     let root = PathBuf::from("/");
     if programs_of_database(&root).is_some() {
@@ -70,14 +70,14 @@ pub(crate) fn database_can_be_had() -> bool {
     programs_of_database(Path::new("/")).is_some() || ["apt-get", "apt-cache", "dpkg"].into_iter().all(on_search_path)
 }
 
-/// The directory with the programs of the newest PostgreSQL below a root.
+/// Returns the directory with the programs of the newest PostgreSQL below a root.
 pub(crate) fn programs_of_database(root: &Path) -> Option<PathBuf> {
     let versions = fs::read_dir(root.join(DATABASES)).ok()?;
     let directories = versions.filter_map(|version| Some(version.ok()?.path().join("bin")));
     directories.filter(|bin| DATABASE.iter().all(|program| bin.join(program).is_file())).max()
 }
 
-/// The packages of PostgreSQL and of the libraries that it needs.
+/// Returns the packages of PostgreSQL and of the libraries that it needs.
 fn packages_of_database(run: &Run) -> Result<Vec<String>> {
     let mut apt_cache = Command::new("apt-cache");
     apt_cache
@@ -142,7 +142,8 @@ fn unpack(run: &Run, choose: impl Fn(&Run) -> Result<Vec<String>>) -> Result<Pat
     Ok(root)
 }
 
-/// apt-get on lists and a cache of its own, which downloads into `debs`; as root, who alone may write there.
+/// Returns apt-get with lists and a cache of its own. It downloads into `debs`, as root, because only root may write
+/// there.
 fn apt_get(run: &Run, arguments: &[&str]) -> Command {
     let mut apt_get = Command::new("apt-get");
     apt_get

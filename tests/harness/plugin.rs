@@ -127,7 +127,7 @@ impl Plugin {
         }
     }
 
-    /// The daemon's process, to pause it or to read its log; an error while it is ended.
+    /// Returns the daemon's process, to pause it or to read its log; an error while it is ended.
     pub(crate) fn process(&mut self) -> Result<&mut Process> {
         let ended = self.ended();
         self.process.as_mut().ok_or(ended)
@@ -167,7 +167,7 @@ impl Plugin {
         Ok(path)
     }
 
-    /// A command of claviger on this state, to add to and to run otherwise.
+    /// Returns a command of claviger on this state, to add to and to run otherwise.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(arguments).arg("--state-dir").arg(&self.state_dir);

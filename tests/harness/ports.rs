@@ -13,7 +13,7 @@ const FIRST: u16 = 10_000;
 /// How often a start is tried when another process took the port between our look at it and the server's bind.
 const ATTEMPTS: usize = 4;
 
-/// A port of 127.0.0.1 on which nobody listens.
+/// Returns a port of 127.0.0.1 on which nobody listens.
 ///
 /// It is taken from below the kernel's range for outgoing connections: while a killed server is down, no client's
 /// connection can then sit on its port and make its restart fail. Within this process no port is given twice until all
@@ -46,7 +46,7 @@ fn any_port() -> Result<u16> {
         .during(|| "looking for a free port of 127.0.0.1".to_owned())
 }
 
-/// Where the kernel's range for outgoing connections begins; its default if it cannot be read.
+/// Returns where the kernel's range for outgoing connections begins; its default if it cannot be read.
 fn first_outgoing_port() -> u16 {
     std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
         .ok()
@@ -54,7 +54,7 @@ fn first_outgoing_port() -> u16 {
         .unwrap_or(32_768)
 }
 
-/// A random number without a crate for it: the standard library seeds its hash maps from the system.
+/// Returns a random number without a crate for it: the standard library seeds its hash maps from the system.
 fn random() -> u16 {
     let [low, high, ..] = RandomState::new().hash_one(()).to_le_bytes();
     u16::from_le_bytes([low, high])

@@ -28,7 +28,7 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// Why this machine cannot have one; nothing if it can.
+    /// Returns why this machine cannot have one; nothing if it can.
     pub(crate) fn impossible() -> Option<String> {
         let reason = "PostgreSQL is not installed, and there is no apt-get to get it";
         (!database_can_be_had()).then(|| reason.to_owned())
@@ -57,7 +57,7 @@ impl Postgres {
         Ok(Self { sockets, _process: process })
     }
 
-    /// Where it is, as kine's `--endpoint` says it.
+    /// Returns where it is, as kine's `--endpoint` says it.
     pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@/kine?host={}", self.sockets.display())
     }

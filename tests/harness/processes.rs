@@ -99,7 +99,8 @@ impl Run {
         self.0.directory.join(name)
     }
 
-    /// A path for a Unix socket, refused here if it is too long, as the servers' own words for that are obscure.
+    /// Returns a path for a Unix socket, refused here if it is too long, as the servers' own words for that are
+    /// obscure.
     pub(crate) fn socket(&self, name: &str) -> Result<PathBuf> {
         let path = self.path(name);
         let length = path.as_os_str().len();
@@ -111,12 +112,12 @@ impl Run {
         Ok(path)
     }
 
-    /// A name that nothing else in this run has: `etcd` becomes `etcd-1`, the next one `etcd-2`.
+    /// Returns a name that nothing else in this run has: `etcd` becomes `etcd-1`, the next one `etcd-2`.
     pub(crate) fn unique_name(&self, stem: &str) -> String {
         format!("{stem}-{}", self.0.names.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Where the output of a process with this name is.
+    /// Returns where the output of a process with this name is.
     pub(crate) fn log_of(&self, name: &str) -> PathBuf {
         self.path(format!("{name}.log"))
     }
@@ -187,12 +188,12 @@ impl Process {
         self.child.id()
     }
 
-    /// Its name in this run.
+    /// Returns its name in this run.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// How it ended, or nothing while it runs.
+    /// Returns how it ended, or nothing while it runs.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().during(|| format!("looking after {}", self.name))
     }
@@ -231,7 +232,7 @@ impl Process {
         self.signal(Signal::CONT)
     }
 
-    /// All that it wrote, over all its restarts in this run.
+    /// Returns all that it wrote, over all its restarts in this run.
     pub(crate) fn log(&self) -> String {
         read_lossy(&self.log)
     }
@@ -261,7 +262,7 @@ impl Process {
         outcome.map_err(|error: Error| error.hint(format!("run it again with {KEEP}=1 to keep all logs")))
     }
 
-    /// An error about this process, with the last lines of its log.
+    /// Returns an error about this process, with the last lines of its log.
     pub(crate) fn failure(&self, what: &str) -> Error {
         let log = self.log();
         let message = format!("{} {what}; its last lines:\n{}", self.name, tail(&log));

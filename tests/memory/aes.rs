@@ -9,7 +9,7 @@ use xaes_256_gcm::aes::{
 
 pub(super) type Block = [u8; 16];
 
-/// The round keys of `key`, also those of decryption, without the first two, which are the key itself.
+/// Returns the round keys of `key`, also those of decryption, without the first two, which are the key itself.
 pub(super) fn round_keys(key: &[u8; 32]) -> Vec<Block> {
     let forward = expand(key);
     let backward = forward[1..14].iter().map(inverse_mix_columns);
@@ -45,7 +45,7 @@ fn inverse_mix_columns(block: &Block) -> Block {
     })
 }
 
-/// The S-box: the inverse in the field, then the affine map.
+/// Returns the S-box: the inverse in the field, then the affine map.
 fn substitute(byte: u8) -> u8 {
     let inverse = (0..254).fold(1, |power, _| times(power, byte));
     (0..5).fold(0x63, |sum, turn| sum ^ inverse.rotate_left(turn))
@@ -75,7 +75,7 @@ impl MessageKeys {
         Self { aes, subkey: (image << 1) ^ ((image >> 127) * 0b1000_0111) }
     }
 
-    /// The key of the message whose nonce this is.
+    /// Returns the key of the message whose nonce this is.
     pub(super) fn of_nonce(&self, nonce: &[u8; 24]) -> [u8; 32] {
         let half = |counter| {
             let input = [&[0, counter, b'X', 0], &nonce[..12]].concat();

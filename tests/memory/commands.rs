@@ -61,14 +61,14 @@ fn random(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// A field of protobuf.
+/// Returns a field of protobuf.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut field = vec![number << 3 | 2];
     prost::encoding::encode_varint(bytes.len() as u64, &mut field);
     [&field, bytes].concat()
 }
 
-/// A Secret as API servers encode it, with `secret` in it.
+/// Returns a Secret as API servers encode it, with `secret` in it.
 fn plaintext(name: &str, secret: &[u8]) -> Vec<u8> {
     let metadata = [field(1, name.as_bytes()), field(3, b"default")].concat();
     let value = [secret, &random(LENGTH)].concat();
@@ -78,7 +78,7 @@ fn plaintext(name: &str, secret: &[u8]) -> Vec<u8> {
     [&b"k8s\0"[..], &field(1, &kind), &field(2, &object)].concat()
 }
 
-/// What an API server stores of it under this seed.
+/// Returns what an API server stores of it under this seed.
 fn stored(key: &str, plaintext: &[u8], wrapped: &Wrapped) -> Vec<u8> {
     let (info, nonce) = (random(32), random(12));
     let cipher =
@@ -119,7 +119,7 @@ fn snapshot(path: PathBuf, seeds: &[Wrapped]) -> Vec<Vec<u8>> {
     secrets
 }
 
-/// An identity, which two of three files in `directory` restore, and its recipient.
+/// Returns an identity, which two of three files in `directory` restore, and its recipient.
 fn identity(directory: &Path, needles: &mut Needles) -> String {
     let file = directory.join("identity.txt");
     let mut generate = isolated(&Program::AgeKeygen.path().unwrap(), directory);
@@ -148,7 +148,7 @@ fn shares(directory: &Path) -> Vec<PathBuf> {
     paths.filter(|path| path.to_string_lossy().contains("claviger-share")).collect()
 }
 
-/// The bytes that the digits of Bech32 stand for, without the checksum of six digits.
+/// Returns the bytes that the digits of Bech32 stand for, without the checksum of six digits.
 fn bech32(digits: &str) -> Vec<u8> {
     const DIGITS: &str = "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L";
     let digits = digits[..digits.len() - 6].chars().map(|digit| u8::try_from(DIGITS.find(digit).unwrap()).unwrap());
@@ -156,7 +156,7 @@ fn bech32(digits: &str) -> Vec<u8> {
     bits.as_chunks::<8>().0.iter().map(|byte| byte.iter().fold(0, |sum, bit| sum << 1 | bit)).collect()
 }
 
-/// What the kernel says of the process: nothing of it is swapped, and it leaves no core.
+/// Checks with the kernel that nothing of the process is swapped, and that it leaves no core.
 fn assert_hardened(pid: u32) {
     let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
     let limits = read("limits");
@@ -175,7 +175,7 @@ fn look(rig: &Rig, pid: u32, needles: &Needles) -> Finds {
     finds
 }
 
-/// What is found of `needles` in a core dump. [`PLANTED`] is looked for, too.
+/// Returns what is found of `needles` in a core dump. [`PLANTED`] is looked for, too.
 fn dumped(rig: &Rig, pid: u32, dumped: Dumped, needles: &Needles) -> Finds {
     let dump = core_dump(&rig.run, pid, dumped);
     let (mut planted, mut finds) = (Needles::default(), Finds::default());

@@ -60,7 +60,7 @@ pub(super) fn make(address: &SocketAddr, wrapped: &[Wrapped]) -> (Vec<Seed>, Str
 /// How many seeds that were wrapped [`tampered`] takes.
 pub(super) const KINDS: usize = 5;
 
-/// A call of each kind.
+/// Returns a call of each kind.
 fn tampered(wrapped: &[Wrapped], seeds: &mut Vec<Seed>) -> Vec<Call> {
     let mut fresh = || {
         seeds.push(random());
@@ -105,7 +105,7 @@ fn tampered(wrapped: &[Wrapped], seeds: &mut Vec<Seed>) -> Vec<Call> {
 }
 
 impl Call {
-    /// A call of one message, which is answered.
+    /// Returns a call of one message, which is answered.
     fn of(kind: &'static str, method: &'static str, message: &[u8], code: Code) -> Self {
         let length = u32::try_from(message.len()).unwrap().to_be_bytes();
         let body = [&[0][..], &length, message].concat();

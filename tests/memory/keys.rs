@@ -26,7 +26,7 @@ impl Keys {
         Self(oracle::Keys::open(state_dir))
     }
 
-    /// What only unsealing takes: calls never touch it.
+    /// Returns what only unsealing takes: calls never touch it.
     pub(super) fn at_rest(&self) -> Needles {
         let mut needles = Needles::default();
         let Self(oracle::Keys { uuid, slot_salt, slot_secret, root, keks }) = self;
@@ -42,7 +42,7 @@ impl Keys {
         needles
     }
 
-    /// All keys.
+    /// Returns all keys.
     pub(super) fn all(&self) -> Needles {
         let mut needles = self.at_rest();
         for kek in self.0.keks.values() {
@@ -60,7 +60,7 @@ impl Keys {
     }
 }
 
-/// What comes of `passphrase` in the only slot of the root file in `state_dir`, which is as `slot add` makes it.
+/// Adds what comes of `passphrase` in the only slot of the root file in `state_dir`, which is as `slot add` makes it.
 pub(super) fn add_passphrase_slot(needles: &mut Needles, state_dir: &Path, passphrase: &str) {
     let root = fs::read_to_string(state_dir.join("root")).unwrap();
     let line = root.lines().find_map(|line| line.strip_prefix("-> slot passphrase passphrase ")).unwrap();
@@ -74,14 +74,14 @@ pub(super) fn add_passphrase_slot(needles: &mut Needles, state_dir: &Path, passp
     add_key(needles, "slot key", &hkdf(&secret, &salt, "claviger/v1/slot"));
 }
 
-/// A secret that keys are derived from: itself, and what HKDF extracts of it, which gives the same keys.
+/// Adds a secret that keys are derived from: itself, and what HKDF extracts of it, which gives the same keys.
 fn add_source(needles: &mut Needles, name: &str, secret: &[u8], salt: &[u8]) {
     needles.add(name, secret);
     let extracted = hmac(salt, secret).try_into().unwrap();
     add_key(needles, &format!("HKDF's extract of the {name}"), &extracted);
 }
 
-/// A key for AES or for HMAC: itself, and what these make of it. Whatever it is for, the other finds nothing.
+/// Adds a key for AES or for HMAC: itself, and what these make of it. Whatever it is for, the other finds nothing.
 fn add_key(needles: &mut Needles, name: &str, key: &[u8; 32]) {
     needles.add(name, key);
     for round_key in round_keys(key) {
@@ -93,8 +93,8 @@ fn add_key(needles: &mut Needles, name: &str, key: &[u8; 32]) {
     }
 }
 
-/// The state of SHA-256 after HMAC's first block, as words in memory: as good as the key for an attacker who knows the
-/// rest.
+/// Returns the state of SHA-256 after HMAC's first block, as words in memory: as good as the key for an attacker who
+/// knows the rest.
 fn state_after(key: &[u8; 32], pad: u8) -> Vec<u8> {
     let mut state =
         [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];

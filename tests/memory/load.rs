@@ -76,7 +76,7 @@ impl Wrapped {
         DecryptRequest { ciphertext, uid: "memory".to_owned(), key_id, ..DecryptRequest::default() }
     }
 
-    /// The key that the seed alone was encrypted under.
+    /// Returns the key that the seed alone was encrypted under.
     pub(super) fn message_key(&self, keys: &MessageKeys) -> Seed {
         keys.of_nonce(self.ciphertext[36..60].try_into().unwrap())
     }

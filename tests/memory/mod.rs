@@ -70,12 +70,12 @@ struct Rig {
 }
 
 impl Rig {
-    /// None, with a word about it, where nobody can look into a process.
+    /// Starts it. If nobody can look into a process here, prints that and returns `None`.
     fn start(binary: impl Into<PathBuf>) -> Option<Self> {
         Self::start_prepared(binary, |_| {})
     }
 
-    /// The same, after `prepare` has been at work on what `init` made.
+    /// Returns the same, after `prepare` has been at work on what `init` made.
     fn start_prepared(binary: impl Into<PathBuf>, prepare: impl FnOnce(&mut Plugin)) -> Option<Self> {
         if !geteuid().is_root() {
             return missing("only root may look into a process");
@@ -129,7 +129,7 @@ impl Rig {
         needles.find(self.answers.as_bytes(), "metrics or an answer", finds);
     }
 
-    /// All keys, and what is secret of these calls.
+    /// Returns all keys, and what is secret of these calls.
     fn needles(&self, wrapped: &[Wrapped]) -> Needles {
         let (mut needles, message_keys) = (self.keys.all(), self.keys.message_keys());
         for wrapped in wrapped {

@@ -103,7 +103,7 @@ fn hash(head: u64) -> usize {
     usize::try_from(mixed).unwrap()
 }
 
-/// How a program may write bytes down.
+/// Returns how a program may write bytes down.
 fn texts(secret: &[u8]) -> Vec<(&'static str, String)> {
     let mut texts = vec![
         ("hex", base16ct::lower::encode_string(secret)),
@@ -117,7 +117,7 @@ fn texts(secret: &[u8]) -> Vec<(&'static str, String)> {
     texts
 }
 
-/// The digits that depend on `secret` alone, when this many bytes come before it and any after it.
+/// Returns the digits that depend on `secret` alone, when this many bytes come before it and any after it.
 fn inside_base64<E: Encoding>(secret: &[u8], before: usize) -> String {
     let text = E::encode_string(&[&vec![0; before], secret].concat());
     let (first, end) = ((before * 8).div_ceil(6), (before + secret.len()) * 8 / 6);
@@ -135,7 +135,7 @@ impl Finds {
         self.0.retain(|(name, ..), _| names.contains(&name.as_str()));
     }
 
-    /// All but what has these names.
+    /// Returns all but what has these names.
     pub(super) fn without(mut self, names: &[&str]) -> Self {
         self.0.retain(|(name, ..), _| !names.contains(&name.as_str()));
         self
@@ -145,7 +145,7 @@ impl Finds {
         self.0.is_empty()
     }
 
-    /// How many secrets of this name were found, wherever.
+    /// Returns how many secrets of this name were found, wherever.
     pub(super) fn of(&self, name: &str) -> usize {
         let found = self.0.iter().filter(|((of, ..), _)| of == name);
         found.flat_map(|(_, secrets)| secrets).collect::<BTreeSet<_>>().len()

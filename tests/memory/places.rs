@@ -79,7 +79,7 @@ pub(super) enum Dumped {
     All,
 }
 
-/// What gdb gives of a process as a core dump.
+/// Returns what gdb gives of a process as a core dump.
 pub(super) fn core_dump(run: &Run, pid: u32, dumped: Dumped) -> Vec<u8> {
     let stem = run.path("core");
     let path = stem.with_extension(pid.to_string());

@@ -65,7 +65,7 @@ fn create_secrets(rig: &Rig) {
     rig.api.kubectl_stdin(&["apply", "-f", "-"], yaml).unwrap();
 }
 
-/// The Pod waits for its node, which is not up yet.
+/// Creates the Secrets, and a Pod that waits for its node, which is not up yet.
 fn create_secrets_and_a_pod(rig: &Rig) {
     create_secrets(rig);
     create_pod(rig, "waiting");

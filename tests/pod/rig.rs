@@ -96,7 +96,7 @@ impl Rig {
         node.process().unwrap().wait_until("running the plugin", PATIENCE, answers).unwrap();
     }
 
-    /// The process that listens on the plugin's socket, as the kernel names it on this side of the namespaces.
+    /// Returns the process that listens on the plugin's socket, as the kernel names it on this side of the namespaces.
     pub fn plugin_process(&self) -> Pid {
         let connection = UnixStream::connect(self.socket()).unwrap();
         rustix::net::sockopt::socket_peercred(&connection).unwrap().pid
@@ -127,7 +127,7 @@ impl Rig {
         self.run.start("rotation", command).unwrap()
     }
 
-    /// What the kubelet and containerd logged.
+    /// Returns what the kubelet and containerd logged.
     pub fn node_log(&mut self) -> String {
         self.node.process().unwrap().log()
     }

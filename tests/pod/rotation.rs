@@ -47,20 +47,20 @@ fn is_sweeping(rig: &Rig) -> bool {
     rig.etcd.run_etcdctl(&["get", "--prefix", "/registry/secrets/"]).unwrap().contains("k2-")
 }
 
-/// What the Pod that runs throughout has seen of its files, in the order of time.
+/// Returns what the Pod that runs throughout has seen of its files, in the order of time.
 fn seen(rig: &Rig) -> Vec<String> {
     let log = rig.api.kubectl(&["logs", "watching"]).unwrap();
     log.lines().filter(|line| !line.starts_with("variable ")).map(ToOwned::to_owned).collect()
 }
 
-/// The keys of the keyring by their full names, the first one first.
+/// Returns the keys of the keyring by their full names, the first one first.
 fn keys(rig: &Rig) -> Vec<String> {
     let list: serde_json::Value = serde_json::from_str(&rig.claviger(&["key", "list", "--output", "json"])).unwrap();
     let keys = list["keys"].as_array().unwrap().iter().map(|key| key["key_id"].as_str().unwrap().to_owned());
     keys.collect()
 }
 
-/// The keys that Secrets are under, as a scan names them. It must find nothing that is left over.
+/// Returns the keys that Secrets are under, as a scan names them. It must find nothing that is left over.
 fn keys_of_secrets(rig: &Rig) -> Vec<String> {
     let [places, config] = rig.places();
     let report = rig.claviger(&["scan", &places, &config, "--output", "json"]);

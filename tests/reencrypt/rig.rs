@@ -54,7 +54,7 @@ impl Rig {
         Self::with(|api, _| api)
     }
 
-    /// An API server that also accepts a certificate of `user`, who has no rights.
+    /// Returns an API server that also accepts a certificate of `user`, who has no rights.
     pub(crate) fn with_certificate(user: &str) -> (Self, ClientCertificate) {
         let mut made = None;
         let rig = Self::with(|api, sandbox| {
@@ -123,13 +123,13 @@ impl Rig {
         self.api.kubeconfig()
     }
 
-    /// The command, with the flags of the API server that runs and the kubeconfig of the administrator.
+    /// Returns the command, with the flags of the API server that runs and the kubeconfig of the administrator.
     pub(crate) fn call(&mut self, more: &str) -> Call<'_> {
         let kubeconfig = self.kubeconfig();
         self.call_as(&kubeconfig.display().to_string(), more)
     }
 
-    /// A command of claviger, with the state directory, the API server that runs and the kubeconfig of the
+    /// Returns a command of claviger, with the state directory, the API server that runs and the kubeconfig of the
     /// administrator.
     pub(crate) fn cluster_call(&mut self, verb: &str, more: &str) -> Call<'_> {
         let kubeconfig = self.kubeconfig().display().to_string();
@@ -137,7 +137,7 @@ impl Rig {
         self.sandbox.call(&format!("{verb} {STATE} --apiserver-process {pid} --kubeconfig {kubeconfig} {more}"))
     }
 
-    /// The command with another kubeconfig.
+    /// Returns the command with another kubeconfig.
     pub(crate) fn call_as(&mut self, kubeconfig: &str, more: &str) -> Call<'_> {
         let pid = self.api.process().unwrap().id();
         let line = format!("reencrypt {STATE} --apiserver-process {pid} --kubeconfig {kubeconfig} {more}");
@@ -160,7 +160,7 @@ impl Rig {
         self.sandbox.run(&format!("verify {STATE} --apiserver-process {pid}")).ends_with(0);
     }
 
-    /// The revision at which etcd has a key.
+    /// Returns the revision at which etcd has a key.
     pub(crate) fn revision_of(&self, key: &str) -> u64 {
         let answer = self.etcd.run_etcdctl(&["get", key, "--write-out=json"]).unwrap();
         let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();

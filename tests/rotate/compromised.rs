@@ -9,7 +9,7 @@ use crate::{
     reencrypt::rig::{Rig, has_all},
 };
 
-/// Which keys are marked as compromised.
+/// Returns which keys are marked as compromised.
 fn compromised(sandbox: &Sandbox) -> Vec<bool> {
     let list = sandbox.run("key list --state-dir [DIR]/state --output json").json();
     list["keys"].as_array().unwrap().iter().map(|key| key["compromised"].as_bool().unwrap()).collect()

@@ -8,7 +8,7 @@ use crate::{
     reencrypt::rig::{Rig, has_all},
 };
 
-/// A call of `key disable` or `key destroy` for the first key, with the clock of the tests.
+/// Returns a call of `key disable` or `key destroy` for the first key, with the clock of the tests.
 fn give_up(rig: &mut Rig, verb: &str, more: &str) -> Answer {
     let (pid, key) = (rig.api.process().unwrap().id(), first(rig));
     let line = format!(

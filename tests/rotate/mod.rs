@@ -21,14 +21,14 @@ use crate::{
 /// How long a rotation may take. It counts the API servers, which takes 10 s, up to three times.
 const LIMIT: Duration = Duration::from_mins(3);
 
-/// The program with a clock on which minutes pass at once.
+/// Returns the program with a clock on which minutes pass at once.
 pub(crate) fn hurried() -> PathBuf {
     let program = PathBuf::from(CLAVIGER).with_file_name("examples").join("hurried");
     assert!(program.exists(), "build it first: cargo build --example hurried");
     program
 }
 
-/// A rotation.
+/// Returns a rotation.
 fn call<'a>(rig: &'a mut Rig, more: &str) -> Call<'a> {
     rig.cluster_call("rotate --socket [DIR]/run/kms.sock", more).by(&hurried(), LIMIT)
 }
@@ -41,12 +41,12 @@ fn rotate(rig: &mut Rig, more: &str, exit: i32) -> Answer {
     answer
 }
 
-/// The events of a rotation with `--output json`, and the report that ends it.
+/// Returns the events of a rotation with `--output json`, and the report that ends it.
 fn events(answer: &Answer) -> Vec<serde_json::Value> {
     answer.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The keys of the keyring, each with its state.
+/// Returns the keys of the keyring, each with its state.
 fn keys(rig: &Rig) -> Vec<(u64, String)> {
     let list = rig.sandbox.run("key list --state-dir [DIR]/state --output json").json();
     let key = |key: &serde_json::Value| {

@@ -44,7 +44,7 @@ fn a_rotation_ends_with_a_proof_and_the_next_one_makes_another_key() {
     rig.is_clean();
 }
 
-/// The command line of the unit that a timer starts, with the directories of a test.
+/// Returns the command line of the unit that a timer starts, with the directories of a test.
 fn command_of_the_timer(kubeconfig: &Path) -> String {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/claviger-rotate.service");
     let unit = fs::read_to_string(unit).unwrap();

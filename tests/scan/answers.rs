@@ -40,7 +40,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// One of the same group, with nothing in it.
+    /// Returns one of the same group, with nothing in it.
     pub(super) fn of(line: &Line) -> Self {
         Self {
             resource: line.resource.clone(),
@@ -87,7 +87,7 @@ impl Report {
     }
 }
 
-/// The lines of a list.
+/// Returns the lines of a list.
 pub(super) fn lines(list: &str) -> Vec<Line> {
     list.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
@@ -99,7 +99,7 @@ pub(super) fn scan(sandbox: &Sandbox, place: &str) -> Scanned {
     Scanned { code: report.code, report: Report(report.json()), lines: lines(&list.stdout) }
 }
 
-/// Both answers, whatever they are.
+/// Returns both answers, also those of failures.
 pub(super) fn scan_raw(sandbox: &Sandbox, place: &str) -> (Answer, Answer) {
     (sandbox.run(&format!("scan {place} --output json")), sandbox.run(&format!("scan {place} --list")))
 }

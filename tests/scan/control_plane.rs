@@ -62,7 +62,7 @@ impl Past {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the rows of secrets, configmaps and widgets should count.
+    /// Returns what the rows of secrets, configmaps and widgets should count.
     fn expected(&self, written: &BTreeMap<String, Vec<Option<Under>>>) -> BTreeMap<Group, Counts> {
         let mut counts: BTreeMap<Group, Counts> = BTreeMap::new();
         let mut starts: BTreeSet<(Group, usize)> = BTreeSet::new();
@@ -91,7 +91,7 @@ impl Past {
     }
 }
 
-/// The resource at a key of the kinds in [`ENCRYPTED`].
+/// Returns the resource at a key of the kinds in [`ENCRYPTED`].
 fn resource(key: &str) -> String {
     let kind = ENCRYPTED.iter().find(|kind| key.starts_with(kind.etcd_key("").trim_end_matches("default/")));
     kind.unwrap().resource.to_owned()
@@ -101,7 +101,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-/// What the rows of secrets, configmaps and widgets count.
+/// Returns what the rows of secrets, configmaps and widgets count.
 fn counted(report: &Value) -> BTreeMap<Group, Counts> {
     let rows = report["groups"].as_array().unwrap().iter();
     let rows = rows.filter(|row| ENCRYPTED.iter().any(|kind| row["resource"] == kind.resource));
@@ -226,7 +226,7 @@ fn what_an_api_server_rewrites_is_what_was_found_and_then_nothing_is() {
     assert_eq!((&readable["readable"], readable["objects"].as_u64() > Some(20)), (&json!(0), true));
 }
 
-/// What was found of each key_id, in a scan of the past with these flags.
+/// Returns what was found of each key_id, in a scan of the past with these flags.
 fn found_of_keys(history: &History, flags: &[(&str, &str)]) -> BTreeMap<String, Value> {
     let mut scan = Scan::snapshot(&history.run, &PAST.snapshot);
     for (flag, value) in flags {

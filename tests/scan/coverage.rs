@@ -24,7 +24,7 @@ const HEAD: &str = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConf
 const SECRET: &str = "c2NhbjogdGhlIHNlY3JldCB0ZXh0IG9mIGEgdGVzdCE=";
 const SHORT_SECRET: &str = "c2NhbjogMTYgYnl0ZXMhIQ==";
 
-/// A configuration with the words in capitals replaced by a provider or a secret.
+/// Returns a configuration with the words in capitals replaced by a provider or a secret.
 fn fill(text: &str) -> String {
     let keys = |scheme: &str, name: &str| format!("{{{scheme}: {{keys: [{{name: {name}, secret: {SECRET}}}]}}}}");
     [
@@ -46,7 +46,7 @@ fn is_covered_as_by_an_api_server(configuration: &str) {
     is_covered_as_by(configuration, &["ranges"], |_, options| options);
 }
 
-/// The same for an API server with further flags, which keeps something for itself at these paths.
+/// Returns the same for an API server with further flags, which keeps something for itself at these paths.
 fn is_covered_as_by(configuration: &str, bookkeeping: &[&str], with_flags: impl Fn(&Run, Options) -> Options) {
     let run = Run::new().unwrap();
     let etcd = Etcd::start(&run, 1).unwrap();

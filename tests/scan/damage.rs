@@ -181,13 +181,13 @@ impl Outcome {
         is_same && self.code == whole.code && self.lines == whole.lines
     }
 
-    /// The findings that name pages, each with its reason.
+    /// Returns the findings that name pages, each with its reason.
     fn pages(&self) -> Vec<(u64, &str)> {
         let findings = self.report.iter().flat_map(|report| report["findings"].as_array().unwrap());
         findings.filter_map(|finding| Some((finding["page"].as_u64()?, finding["reason"].as_str()?))).collect()
     }
 
-    /// The keys whose values are said to be damaged.
+    /// Returns the keys whose values are said to be damaged.
     fn damaged_keys(&self) -> impl Iterator<Item = &str> {
         let findings = self.report.iter().flat_map(|report| report["findings"].as_array().unwrap());
         findings.filter(|finding| finding["kind"] == "damaged").filter_map(|finding| finding["key"].as_str())
@@ -207,7 +207,7 @@ impl Outcome {
         is_meta || self.pages().iter().any(|(_, reason)| missing(reason, revision))
     }
 
-    /// What is wrong with what was said, if something is: nothing untrue, and nothing left out in silence.
+    /// Returns what is wrong with what was said, if something is: nothing untrue, and nothing left out in silence.
     fn faults(&self) -> Vec<String> {
         if self.lines == ORIGINAL.whole.lines {
             return Vec::new();
@@ -240,12 +240,12 @@ impl Outcome {
         faults
     }
 
-    /// What was printed, for the reader of a failed test.
+    /// Returns what was printed, for the reader of a failed test.
     fn said(&self) -> String {
         format!("exit {}, {:?}, {:?}, {}", self.code, self.incomplete(), self.pages(), self.message)
     }
 
-    /// What is wrong with it, if something is.
+    /// Returns what is wrong with it, if something is.
     fn wrong(&self) -> Vec<String> {
         let mut wrong = self.faults();
         if ![0, 1, 7].contains(&self.code) {

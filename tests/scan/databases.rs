@@ -104,7 +104,7 @@ impl Rig {
         self.store.put_many(many.collect::<Vec<_>>());
     }
 
-    /// Every way in which a key can change; answers with a revision in between.
+    /// Changes keys in every way. Returns a revision in between.
     fn change(&mut self) -> u64 {
         let Self { store, chance, .. } = self;
         for round in 0..4 {
@@ -186,7 +186,7 @@ impl Rig {
         scanned
     }
 
-    /// What etcdutl says of a snapshot; its keys are counted in another way by each version.
+    /// Compares with what etcdutl says about a snapshot. Each version counts the keys in another way.
     fn compare_with_etcdutl(&self, snapshot: &Path, scanned: &Scanned, context: &str) {
         let status = self.status(snapshot);
         let truth = &self.store.truth;
@@ -270,18 +270,18 @@ impl Rig {
     }
 }
 
-/// The revision that a file of this truth names.
+/// Returns the revision that a file of this truth names.
 fn last(truth: &Truth) -> u64 {
     truth.changes.last().map_or(0, |change| change.revision).max(truth.compacted.unwrap_or(0))
 }
 
-/// All values below the prefix and outside, older ones included.
+/// Returns all values below the prefix and outside, older ones included.
 fn counted(scanned: &Scanned) -> u64 {
     let rows = scanned.report.rows().into_iter().map(|row| row.objects + row.older_values.unwrap());
     rows.sum::<u64>() + scanned.report.0["outside"].as_u64().unwrap()
 }
 
-/// Every key with its revision and the length of its value.
+/// Returns every key with its revision and the length of its value.
 fn of_etcdctl(etcd: &Etcd) -> BTreeMap<String, (u64, usize)> {
     let answer = etcd.run_etcdctl(&["get", "--prefix", "", "--write-out=json"]).unwrap();
     let answer: Value = serde_json::from_str(&answer).unwrap();

@@ -19,7 +19,7 @@ use crate::{
     harness::{etcd::Etcd, processes::Run},
 };
 
-/// An etcd with some Secrets, each of 300 bytes.
+/// Returns an etcd with some Secrets, each of 300 bytes.
 fn etcd_with(run: &Run, secrets: usize) -> (Etcd, Store) {
     let etcd = Etcd::start(run, 1).unwrap();
     let mut store = Store::new(&etcd.endpoints());

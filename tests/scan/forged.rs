@@ -28,7 +28,7 @@ pub(crate) struct Forged {
 }
 
 impl Forged {
-    /// One with `pages` pages, whose tree of keys has its root on page 5.
+    /// Returns one with `pages` pages, whose tree of keys has its root on page 5.
     pub(crate) fn new(path: PathBuf, page_size: u64, pages: u64) -> Self {
         let forged = Self { file: File::create(&path).unwrap(), path, page_size };
         forged.file.set_len(pages * page_size).unwrap();
@@ -64,7 +64,7 @@ impl Forged {
         self.file.write_all_at(&[head.as_slice(), body].concat(), number * self.page_size).unwrap();
     }
 
-    /// How many pages so many bytes after a header need beyond the first one.
+    /// Returns how many pages so many bytes after a header need beyond the first one.
     pub(crate) fn overflow(&self, body: &[u8]) -> u32 {
         u32::try_from((16 + body.len() as u64).div_ceil(self.page_size) - 1).unwrap()
     }
@@ -86,12 +86,12 @@ impl Forged {
     }
 }
 
-/// A bucket without elements, inside of its element.
+/// Returns a bucket without elements, inside of its element.
 fn inline() -> Vec<u8> {
     [&[0; 16][..], &[0; 8], &LEAF.to_le_bytes(), &[0; 6]].concat()
 }
 
-/// The elements of a leaf, packed.
+/// Returns the elements of a leaf, packed.
 pub(crate) fn leaf(elements: &[(&[u8], Vec<u8>)], flags: u32) -> Vec<u8> {
     let (mut heads, mut bytes) = (Vec::new(), Vec::new());
     for (index, (key, value)) in elements.iter().enumerate() {
@@ -104,7 +104,7 @@ pub(crate) fn leaf(elements: &[(&[u8], Vec<u8>)], flags: u32) -> Vec<u8> {
     [heads, bytes].concat()
 }
 
-/// The elements of a branch, packed.
+/// Returns the elements of a branch, packed.
 pub(crate) fn branch(children: &[(Vec<u8>, u64)]) -> Vec<u8> {
     let (mut heads, mut bytes) = (Vec::new(), Vec::new());
     for (index, (key, page)) in children.iter().enumerate() {
@@ -116,7 +116,7 @@ pub(crate) fn branch(children: &[(Vec<u8>, u64)]) -> Vec<u8> {
     [heads, bytes].concat()
 }
 
-/// The key of a revision.
+/// Returns the key of a revision.
 pub(crate) fn revision(main: u64) -> Vec<u8> {
     [&main.to_be_bytes()[..], b"_", &0_u64.to_be_bytes()].concat()
 }
@@ -137,7 +137,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The first value of a key.
+    /// Returns the first value of a key.
     pub(crate) fn first(key: &str, revision: u64, value: Vec<u8>) -> Vec<u8> {
         let revision = i64::try_from(revision).unwrap();
         let key = key.as_bytes().to_vec();
@@ -145,7 +145,7 @@ impl Record {
     }
 }
 
-/// etcd's record of a Secret under a key of its own.
+/// Returns etcd's record of a Secret under a key of its own.
 pub(crate) fn secret(number: u64) -> Vec<u8> {
     let object = EncryptedObject {
         encrypted_data: vec![7; 60],

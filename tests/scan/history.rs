@@ -90,7 +90,7 @@ use Part::{Cbc, CbcTwoKeys, Claviger, Gcm, Identity, KmsV1, Other, Secretbox};
 impl Part {
     const ALL: [Self; 8] = [Identity, Cbc, CbcTwoKeys, Gcm, Secretbox, KmsV1, Other, Claviger];
 
-    /// The prefix of what it stores.
+    /// Returns the prefix of what it stores.
     fn stored(self) -> &'static str {
         match self {
             Identity => "identity",
@@ -126,7 +126,7 @@ impl Part {
         }
     }
 
-    /// This one, and after it the earlier ones, the latest first.
+    /// Returns this one and after it the earlier ones, the latest first.
     fn and_earlier(self) -> Vec<Self> {
         let is_listed = |part: &Self| *part <= self && (*part != Cbc || self < CbcTwoKeys);
         Self::ALL.into_iter().rev().filter(is_listed).collect()
@@ -144,7 +144,7 @@ fn configure(run: &Run, path: &Path, entries: &[(&[Kind], &[Part])]) {
     fs::write(path, text).unwrap();
 }
 
-/// A plugin that is not claviger, and takes the path of its socket.
+/// Returns a plugin that is not claviger, and takes the path of its socket.
 fn start(run: &Run, program: Program, name: &str, flags: &[&str]) -> Process {
     let socket = run.socket(&format!("{name}.sock")).unwrap();
     let mut command = isolated(&program.path().unwrap(), run.directory());
@@ -195,8 +195,8 @@ impl History {
         self.write_objects(Identity, &[WIDGETS]);
     }
 
-    /// A second seed under the first key of claviger's, and custom resources under a configuration that has forgotten
-    /// most providers.
+    /// Adds a second seed under the first key of claviger's, and custom resources under a configuration that has
+    /// forgotten most providers.
     fn forget_and_remember(&mut self) {
         self.restart(&[(&[SECRETS, CONFIG_MAPS], &Claviger.and_earlier()), (&[WIDGETS], &[Secretbox, Gcm])]);
         self.write_objects(Claviger, &[SECRETS, CONFIG_MAPS]);
@@ -210,7 +210,7 @@ impl History {
         }
     }
 
-    /// The last part: a second key of claviger's, and nothing is forgotten.
+    /// Does the last part: a second key of claviger's, and nothing is forgotten.
     fn promote(&mut self) {
         self.plugin.claviger(&["key", "add"]).unwrap();
         self.plugin.claviger(&["key", "promote", "k2", "--without-backup"]).unwrap();
@@ -277,7 +277,7 @@ fn key_id(plugin: &Plugin, index: usize) -> String {
     list["keys"][index]["key_id"].as_str().unwrap().to_owned()
 }
 
-/// What a report has found of the group that a live object belongs to.
+/// Returns what a report has found of the group that a live object belongs to.
 pub(super) fn found(report: &Value, line: &Value) -> Value {
     let rows = report["groups"].as_array().unwrap();
     let is_its = |row: &&Value| ["resource", "provider", "key_id"].iter().all(|field| row[*field] == line[*field]);

@@ -238,7 +238,7 @@ fn a_scan_goes_on_at_a_later_revision_if_kine_compacts_its_own() {
     assert_eq!(before.range(..from.clone()).count(), 500);
 }
 
-/// The keys that a scan in this directory lists.
+/// Returns the keys that a scan in this directory lists.
 fn listed_in(directory: &Path, servers: &str) -> Vec<String> {
     let mut command = Command::new(CLAVIGER);
     command.current_dir(directory).args(["scan", "--list", "--etcd-servers", servers]);

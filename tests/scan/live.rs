@@ -50,7 +50,7 @@ fn key(number: usize) -> String {
     format!("/registry/secrets/default/{number:06}")
 }
 
-/// So many Secrets of 300 bytes.
+/// Writes so many Secrets of 300 bytes.
 fn fill_many(store: &mut Store, secrets: usize) {
     fill_with(store, secrets, 160);
 }
@@ -397,7 +397,7 @@ fn spawn(arguments: &[&str]) -> Child {
     Command::new(CLAVIGER).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// What a scan that ends with 0 wrote there.
+/// Returns what a scan that ends with 0 wrote there.
 fn stderr(child: Child) -> String {
     let Output { status, stderr, .. } = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(stderr).unwrap();

@@ -24,7 +24,7 @@ const BOOKKEEPING: [&str; 3] = ["masterleases", "peerserverleases", "ranges"];
 /// How an API server begins the line that says where a resource lies.
 const MONITORING: &str = r#""Monitoring resource count at path" resource=""#;
 
-/// Each path with its resource, as the API server logs them.
+/// Returns each path with its resource, as the API server logs them.
 fn paths(log: &str) -> BTreeMap<String, String> {
     let lines = log.lines().filter_map(|line| line.split_once(MONITORING)?.1.strip_suffix('"'));
     let pairs = lines.map(|line| line.split_once(r#"" path="<storage-prefix>/"#).unwrap());
@@ -39,7 +39,7 @@ fn list<'a>(document: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> 
     document[name].as_array().unwrap().iter()
 }
 
-/// The resources that can be made and read again, as the API server offers them to its clients.
+/// Returns the resources that can be made and read again, as the API server offers them to its clients.
 fn discovered(front: &Front) -> BTreeSet<String> {
     let mut urls = vec!["/api/v1".to_owned()];
     for group in list(&json(front, "/apis"), "groups") {
@@ -61,7 +61,7 @@ fn discovered(front: &Front) -> BTreeSet<String> {
     found
 }
 
-/// An entry for all of each group, so that only a resource whose group is known is covered.
+/// Returns an entry for all of each group, so that only a resource whose group is known is covered.
 fn all_groups(resources: &BTreeMap<String, String>) -> String {
     let groups: BTreeSet<&str> =
         resources.values().map(|name| name.split_once('.').map_or("", |(_, group)| group)).collect();
@@ -103,7 +103,7 @@ impl Served {
         Self { etcd, paths, run }
     }
 
-    /// The resource whose path a key begins with.
+    /// Returns the resource whose path a key begins with.
     fn resource(&self, key: &str) -> Option<&str> {
         let below = key.strip_prefix("/registry/").unwrap();
         let mut paths = self.paths.iter();

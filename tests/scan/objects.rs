@@ -122,7 +122,7 @@ impl Kind {
     }
 }
 
-/// Where an API server serves the object at a key of etcd, if it is of a kind in [`ENCRYPTED`].
+/// Returns where an API server serves the object at a key of etcd, if it is of a kind in [`ENCRYPTED`].
 pub(super) fn url_of(etcd_key: &str) -> Option<String> {
     ENCRYPTED.iter().find_map(|kind| {
         let (namespace, name) = etcd_key.strip_prefix(&format!("/registry/{}/", kind.path))?.split_once('/')?;

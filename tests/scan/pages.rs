@@ -57,7 +57,7 @@ impl<'a> Pages<'a> {
         self.uses[&page]
     }
 
-    /// Where pages of the bucket of keys begin.
+    /// Returns where pages of the bucket of keys begin.
     pub(super) fn heads(&self) -> BTreeSet<u64> {
         let heads = self.uses.values().filter_map(|used| match used {
             Use::Key { head, .. } => Some(*head),
@@ -73,7 +73,7 @@ impl<'a> Pages<'a> {
         start..start + all
     }
 
-    /// How many elements a page counts.
+    /// Returns how many elements a page counts.
     pub(super) fn elements(&self, head: u64) -> u16 {
         self.u16(offset(head) + 10)
     }
@@ -112,7 +112,7 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// Where a page begins.
+/// Returns where a page begins.
 pub(super) fn offset(page: u64) -> usize {
     usize::try_from(page).unwrap() * PAGE
 }

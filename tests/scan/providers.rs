@@ -51,7 +51,7 @@ impl Site {
         self.store.put(&format!("/registry/secrets/default/{name}"), value);
     }
 
-    /// What a scan finds, by the names of the Secrets.
+    /// Returns what a scan finds, by the names of the Secrets.
     fn found(&self, exit: i32, flags: &str) -> BTreeMap<String, Vec<String>> {
         let answer = self.sandbox.run(&format!("scan --etcd-servers {} {flags} --output json", self.url));
         let report = answer.ends_with(exit).json();

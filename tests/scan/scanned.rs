@@ -105,7 +105,7 @@ impl Stored {
         Self { value, mod_revision: entry["mod_revision"].as_u64().unwrap() }
     }
 
-    /// The provider and key that its first bytes name.
+    /// Returns the provider and key that its first bytes name.
     pub(super) fn under(&self) -> (String, Option<String>) {
         let Some(rest) = self.value.strip_prefix(b"k8s:enc:") else { return ("identity".to_owned(), None) };
         let text = String::from_utf8_lossy(rest).into_owned();
@@ -129,12 +129,12 @@ fn entries(etcd: &Etcd, arguments: &[&str]) -> Vec<(String, Stored)> {
     entries.iter().map(|entry| (key(entry), Stored::parse(entry))).collect()
 }
 
-/// All that etcd has below `prefix`.
+/// Returns all that etcd has below `prefix`.
 pub(super) fn stored(etcd: &Etcd, prefix: &str) -> BTreeMap<String, Stored> {
     entries(etcd, &["--prefix", prefix]).into_iter().collect()
 }
 
-/// What etcd had at a key before its last change, the oldest last; of a key that was never deleted.
+/// Returns what etcd had at a key before its last change, the oldest last; of a key that was never deleted.
 pub(super) fn older(etcd: &Etcd, key: &str, mod_revision: u64) -> Vec<Stored> {
     let before =
         |revision: u64| entries(etcd, &[key, &format!("--rev={}", revision - 1)]).pop().map(|(_, stored)| stored);

@@ -30,12 +30,12 @@ const RESOURCES: [(&str, &str); 14] = [
     ("somethingnew", "somethingnew"),
 ];
 
-/// The directories of all resources.
+/// Returns the directories of all resources.
 pub(super) fn directories() -> impl Iterator<Item = &'static str> {
     RESOURCES.iter().map(|(directory, _)| *directory)
 }
 
-/// What a scan calls the resource of a key; `None` if the key is not below `prefix`.
+/// Returns what a scan calls the resource of a key; `None` if the key is not below `prefix`.
 fn resource_of(key: &str, prefix: &str) -> Option<&'static str> {
     let rest = key.strip_prefix(prefix)?;
     let found =
@@ -65,7 +65,7 @@ impl Truth {
         Self { prefix: "/registry/", changes: Vec::new(), compacted: None }
     }
 
-    /// As it was at a revision.
+    /// Returns the truth at a revision.
     pub(super) fn until(&self, revision: u64) -> Self {
         let changes = self.changes.iter().filter(|change| change.revision <= revision).cloned();
         Self { changes: changes.collect(), ..self.clone() }
@@ -84,19 +84,19 @@ impl Truth {
         self.compacted = Some(at);
     }
 
-    /// The last change of each key, deletions included.
+    /// Returns the last change of each key, deletions included.
     pub(super) fn newest(&self) -> BTreeMap<&str, &Change> {
         self.changes.iter().map(|change| (change.key.as_str(), change)).collect()
     }
 
-    /// All keys that there are, with revision and length, as etcd would answer.
+    /// Returns all keys that there are, with revision and length, as etcd would answer.
     pub(super) fn live(&self) -> BTreeMap<String, (u64, usize)> {
         let newest = self.newest().into_iter();
         let live = newest.filter_map(|(key, change)| Some((key, change, change.value.as_ref()?)));
         live.map(|(key, change, value)| (key.to_owned(), (change.revision, value.bytes.len()))).collect()
     }
 
-    /// What `scan --list` should say of a change; none of a deletion, and of what lies elsewhere.
+    /// Returns what `scan --list` should say of a change; none of a deletion, and of what lies elsewhere.
     pub(super) fn line(&self, change: &Change) -> Option<Line> {
         let resource = resource_of(&change.key, self.prefix)?;
         let value = change.value.as_ref()?;
@@ -116,12 +116,12 @@ impl Truth {
         })
     }
 
-    /// What `scan --list` should say.
+    /// Returns what `scan --list` should say.
     pub(super) fn lines(&self) -> BTreeSet<Line> {
         self.newest().into_values().filter_map(|change| self.line(change)).collect()
     }
 
-    /// What the report should have of each resource, provider and key.
+    /// Returns what the report should have of each resource, provider and key.
     pub(super) fn rows(&self) -> Vec<Row> {
         let newest = self.newest();
         let mut rows: BTreeMap<_, (Row, BTreeSet<&[u8]>)> = BTreeMap::new();
@@ -145,7 +145,7 @@ impl Truth {
         rows.into_values().map(|(row, _)| row).collect()
     }
 
-    /// How often each kind should be found; damage also in older values, if those can be seen.
+    /// Returns how often each kind should be found; damage also in older values, if those can be seen.
     pub(super) fn found(&self, history: bool) -> BTreeMap<String, u64> {
         let newest = self.newest();
         let mut found = BTreeMap::new();
@@ -187,7 +187,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// For a new etcd, whose revision is 1.
+    /// Begins with a new etcd, whose revision is 1.
     pub(super) fn new(url: &str) -> Self {
         Self { writer: Writer::new(url), truth: Truth::new(), revision: 1, leases: 0 }
     }
@@ -204,7 +204,7 @@ impl Store {
         self.reconnect(url);
     }
 
-    /// What was written is noted first: of the last one before a crash nobody knows whether it came to be.
+    /// Notes a write before it is made. Nobody knows whether the last one before a crash was made.
     fn note(&mut self, key: &str, value: Option<Stored>) {
         let revision = self.revision + 1;
         self.truth.changes.push(Change { revision, key: key.to_owned(), value: value.map(Arc::new) });
@@ -231,7 +231,7 @@ impl Store {
         assert!(self.try_put(key, value), "{key}");
     }
 
-    /// All of one revision.
+    /// Writes all of these at one revision.
     pub(super) fn put_all(&mut self, pairs: Vec<(String, Stored)>) {
         let revision = self.writer.put_all(pairs.iter().map(|(key, value)| (key.as_str(), value.bytes.as_slice())));
         pairs.into_iter().for_each(|(key, value)| self.note(&key, Some(value)));

@@ -5,7 +5,7 @@ use prost::Message;
 
 use crate::oracle::EncryptedObject;
 
-/// A wrapped seed of claviger's shape, under a key whose commitment begins with the digits of this key_id.
+/// Returns a wrapped seed of claviger's shape, under a key whose commitment begins with the digits of this key_id.
 pub(super) fn seed_under(key_id: &str, chance: &mut Chance) -> Vec<u8> {
     let (_, digits) = key_id.split_once('-').unwrap();
     let mut half = [0; 16];
@@ -39,7 +39,7 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `limit`.
+    /// Returns a number below `limit`.
     pub(super) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % limit as u64).unwrap()
     }
@@ -51,7 +51,7 @@ impl Chance {
 }
 
 impl Stored {
-    /// What KMS v2 stores of `length` bytes and its nonce and tag.
+    /// Returns what KMS v2 stores of `length` bytes and its nonce and tag.
     pub(super) fn kms_v2(name: &str, key_id: &str, seed: &[u8], length: usize, chance: &mut Chance) -> Self {
         let object = EncryptedObject {
             encrypted_data: chance.bytes(60 + length),
@@ -64,7 +64,7 @@ impl Stored {
         Self { key_id: Some(key_id.to_owned()), seed: Some(seed.to_vec()), ..stored }
     }
 
-    /// What KMS v1 stores: a wrapped key with its length, and the value under it.
+    /// Returns what KMS v1 stores: a wrapped key with its length, and the value under it.
     pub(super) fn kms_v1(name: &str, key: &[u8], length: usize, chance: &mut Chance) -> Self {
         let key_length = u16::try_from(key.len()).unwrap().to_be_bytes();
         let body = [&key_length[..], key, &chance.bytes(28 + length)].concat();
@@ -82,7 +82,7 @@ impl Stored {
         Self { bytes, provider, key_id: None, seed: None, encoding: Some(encoding), is_damaged: false }
     }
 
-    /// `k8s\0` and a `runtime.Unknown`.
+    /// Returns `k8s\0` and a `runtime.Unknown`.
     pub(super) fn protobuf(length: usize, chance: &mut Chance) -> Self {
         let unknown = Unknown {
             type_meta: Some(TypeMeta { api_version: "v1".to_owned(), kind: "Secret".to_owned() }),
@@ -123,7 +123,7 @@ struct Unknown {
     raw: Vec<u8>,
 }
 
-/// One whole value in each shape that there is, of about `length` bytes.
+/// Returns one whole value in each shape that there is, of about `length` bytes.
 pub(super) fn whole(length: usize, chance: &mut Chance) -> Vec<Stored> {
     let seeds = [b"one wrapped seed".as_slice(), b"another wrapped seed"];
     let seed = seeds[chance.below(2)];

@@ -48,7 +48,7 @@ impl Cluster {
         self.store.put(&format!("/registry/secrets/default/{name}"), value);
     }
 
-    /// A new snapshot, as a flag.
+    /// Returns a new snapshot, as a flag.
     fn snapshot(&self) -> String {
         let file = self.sandbox.path("etcd.db");
         _ = fs::remove_file(&file);
@@ -73,7 +73,7 @@ fn hints(answer: &Answer) -> Vec<&str> {
     answer.stdout.lines().filter_map(|line| line.strip_prefix("hint:  ")).collect()
 }
 
-/// The whole prefix, and the parts of a hint about a wrong one: its command, and the prefixes after it.
+/// Returns the whole prefix, and the parts of a hint about a wrong one: its command, and the prefixes after it.
 fn hinted(answer: &Answer) -> (String, Vec<String>) {
     let [hint] = hints(answer)[..] else { panic!("{answer}") };
     let mut parts = hint.strip_prefix("scan below the API server's prefix: claviger ").expect(hint).split("; or with ");
@@ -310,7 +310,7 @@ fn while_identity_comes_first_no_hint_names_a_command_that_refuses() {
     assert!(first.starts_with(expected), "{first}");
 }
 
-/// How many of these Secrets the keyring in `state` knows decides what is said.
+/// Returns how many of these Secrets the keyring in `state` knows decides what is said.
 fn keys_of(sandbox: &Sandbox) -> Vec<String> {
     let list = sandbox.run("key list --state-dir [DIR]/state --output json").json();
     list["keys"].as_array().unwrap().iter().map(|key| key["key_id"].as_str().unwrap().to_owned()).collect()
@@ -412,7 +412,7 @@ fn right_after_a_promotion_the_hint_is_to_wait_for_the_api_servers() {
     assert_eq!(hints(answer.ends_with(1)), [rewrite], "{answer}");
 }
 
-/// What a scan prints on a terminal of so many columns.
+/// Returns what a scan prints on a terminal of so many columns.
 fn on_terminal(cluster: &Cluster, columns: usize, flags: &str) -> String {
     let line = cluster.sandbox.unmask(&format!("stty cols {columns}; {CLAVIGER} scan {flags}"));
     let mut script = Command::new("script");

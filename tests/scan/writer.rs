@@ -128,7 +128,7 @@ impl Writer {
         Self { runtime, grpc: Grpc::new(channel) }
     }
 
-    /// For a server at a Unix socket.
+    /// Makes a writer for a server at a Unix socket.
     pub(crate) fn at_socket(path: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let path: PathBuf = path.to_owned();

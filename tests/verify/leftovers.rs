@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::rig::{CONFIG, PLAINTEXT, Rig, STATE, misnamed, value};
 use crate::{cli::sandbox::report_snapshot, harness::etcd::Etcd};
 
-/// The JSON of a verification that ends with `exit`.
+/// Returns the JSON of a verification that ends with `exit`.
 #[track_caller]
 fn verified(rig: &Rig, more: &str, exit: i32) -> Value {
     rig.verify(&format!("{more} --output json")).ends_with(exit).json()
@@ -132,7 +132,7 @@ fn what_was_not_read_whole_proves_nothing() {
     rig.sandbox.run(&line).ends_with(7);
 }
 
-/// A static pod with these flags.
+/// Writes a static pod with these flags.
 fn pod(rig: &Rig, flags: &[&str]) {
     let words: Vec<String> = flags.iter().map(|flag| format!("'{flag}'")).collect();
     let pod = format!("spec: {{containers: [{{command: [kube-apiserver, {}]}}]}}", words.join(", "));

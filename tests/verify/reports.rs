@@ -110,7 +110,7 @@ fn a_report_that_was_changed_or_is_of_another_keyring_is_refused() {
     rig.says("--report [DIR]/new.report", 0, &["  nothing has changed\n"]);
 }
 
-/// What voids the report, of a verification that ends with 1.
+/// Returns what voids the report, of a verification that ends with 1.
 #[track_caller]
 fn voided(rig: &Rig, flags: &str) -> String {
     let answer = rig.sandbox.run(&format!("verify {flags} --report [DIR]/a.report --output json"));
@@ -153,7 +153,7 @@ fn another_etcd_voids_a_report_whatever_its_revision_is() {
     assert!(voided(&rig, &rig.flags()).contains(" was replaced or restored: it is cluster "));
 }
 
-/// The files at FILE, which are of this keyring.
+/// Restores the files at FILE, which belong to this keyring.
 fn restore(rig: &Rig, rest: &str) {
     rig.done(&format!("backup restore {rest} --recovery-identity [DIR]/ours.txt"));
 }

@@ -36,7 +36,7 @@ pub(super) struct Rig {
 }
 
 impl Rig {
-    /// A clean cluster: k1 is old, k2 is primary, and all is under k2.
+    /// Returns a clean cluster: k1 is old, k2 is primary, and all is under k2.
     pub(super) fn new() -> Self {
         let run = Run::new().unwrap();
         let sandbox = Sandbox::inside(run.directory());
@@ -70,7 +70,7 @@ impl Rig {
         fs::write(self.sandbox.path("enc.yaml"), config).unwrap();
     }
 
-    /// The key with this number.
+    /// Returns the key with this number.
     pub(super) fn key(&self, number: u32) -> Named {
         let record = fs::read_to_string(self.sandbox.path("state/keyring")).unwrap();
         let line = record.lines().find(|line| line.starts_with(&format!("-> key {number} "))).unwrap();
@@ -78,7 +78,7 @@ impl Rig {
         Named { key_id: format!("k{number}-{}", hex(&commitment[..16])), commitment }
     }
 
-    /// Everything but the verb.
+    /// Returns everything but the verb.
     pub(super) fn flags(&self) -> String {
         format!("{STATE} --etcd-servers {} --encryption-config [DIR]/enc.yaml", self.etcd.endpoints())
     }
@@ -107,12 +107,12 @@ impl Rig {
     }
 }
 
-/// A value of KMS v2 whose seed is under `key`. Nobody can decrypt it.
+/// Returns a value of KMS v2 whose seed is under `key`. Nobody can decrypt it.
 pub(super) fn value(provider: &str, key: &Named) -> Vec<u8> {
     misnamed(provider, &key.key_id, key)
 }
 
-/// A value that names a key, and whose seed may be under another one.
+/// Returns a value that names a key, and whose seed may be under another one.
 pub(super) fn misnamed(provider: &str, key_id: &str, key: &Named) -> Vec<u8> {
     let wrapped = [b"KW\x01\x01", &key.commitment[..], &[7; 24 + 32 + 16]].concat();
     let (id, seed) = (u8::try_from(key_id.len()).unwrap(), u8::try_from(wrapped.len()).unwrap());

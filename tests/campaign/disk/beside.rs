@@ -113,7 +113,7 @@ fn commands_beside_each_other_and_a_daemon_lose_nothing() {
     assert!(done > 0 && refused > 0, "{done} done, {refused} refused");
 }
 
-/// The daemon comes to serve what is there.
+/// Waits until the daemon serves the keyring that is there.
 fn follows(sandbox: &Sandbox, generation: u64) {
     let start = Instant::now();
     loop {

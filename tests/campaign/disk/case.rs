@@ -117,12 +117,12 @@ impl Prepared {
         Self { case, template, line, before, after }
     }
 
-    /// A directory to do it in.
+    /// Returns a directory to do it in.
     pub(super) fn sandbox(&self) -> Sandbox {
         self.template.twin()
     }
 
-    /// The command, in `sandbox`, with `wrapper` before it.
+    /// Returns the command, in `sandbox`, with `wrapper` before it.
     pub(super) fn command(&self, sandbox: &Sandbox, wrapper: &[String]) -> Command {
         let line = sandbox.unmask(&self.line);
         let words: Vec<&str> = wrapper.iter().map(String::as_str).chain([CLAVIGER]).chain(line.split(' ')).collect();
@@ -150,7 +150,7 @@ impl Prepared {
         self.before != self.after
     }
 
-    /// The same keyring, except for the names of keys that are made anew each time.
+    /// Returns the same keyring, except for the names of keys that are made anew each time.
     fn is_like(&self, now: &Found, wanted: &Found) -> bool {
         let (Found::Keyring(now), Found::Keyring(wanted)) = (now, wanted) else { return now == wanted };
         let states = |listed: &Listed| {
@@ -165,7 +165,8 @@ impl Prepared {
         kept && now.generation == wanted.generation && states(now) == states(wanted)
     }
 
-    /// Everything else that belongs to a keyring: slots open, the ledger is believed, a backup that is there opens.
+    /// Returns everything else that belongs to a keyring: slots open, the ledger is believed, a backup that is there
+    /// opens.
     fn check_rest(&self, sandbox: &Sandbox, now: &Found) -> Result<(), String> {
         let target = format!("--state-dir [DIR]/{}", self.case.target);
         if *now != Found::NotSetUp {
@@ -205,7 +206,7 @@ impl Prepared {
         self.works(sandbox)
     }
 
-    /// An ordinary change works, and sweeps up.
+    /// Returns an ordinary change works, and sweeps up.
     fn works(&self, sandbox: &Sandbox) -> Result<(), String> {
         let target = format!("--state-dir [DIR]/{}", self.case.target);
         if sandbox.run(&format!("key list {target}")).stdout.is_empty() {
@@ -221,7 +222,7 @@ impl Prepared {
         if added.code == 0 && names.is_empty() { Ok(()) } else { Err(format!("{added}left {names:?}")) }
     }
 
-    /// A keyring without a mark is marked by the next daemon.
+    /// Lets a daemon mark a keyring that has no mark.
     fn mark(&self, sandbox: &Sandbox, target: &str) {
         if !sandbox.path(self.case.target).join("mark").exists() {
             sandbox.serve(&format!("{target} --socket [DIR]/run/kms.sock")).kill();

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::campaign::{sample, size};
 
-/// Where it begins to write; what is before only reads.
+/// Returns where it begins to write; what is before only reads.
 fn first_write(calls: &[Call]) -> usize {
     calls.iter().position(|call| call.args.contains("O_CREAT") || call.name.starts_with("mkdir")).unwrap_or(0)
 }

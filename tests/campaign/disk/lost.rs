@@ -51,7 +51,7 @@ struct Disk {
 }
 
 impl Disk {
-    /// What is below `root`, all of it sure.
+    /// Returns what is below `root`, all of it sure.
     fn of(root: &Path) -> Self {
         let mut disk = Self::default();
         disk.add(root, root);
@@ -189,7 +189,7 @@ fn lay_out(disk: &Disk, files: &BTreeMap<PathBuf, Vec<u8>>) -> Sandbox {
     sandbox
 }
 
-/// A step without what was written.
+/// Returns a step without what was written.
 fn brief(op: &Op) -> String {
     match op {
         Op::Write(path, bytes) => format!("Write({}, {} bytes)", path.display(), bytes.len()),
@@ -205,7 +205,8 @@ struct Tally {
     broken: Vec<String>,
 }
 
-/// Every state that a loss of power may leave of `prepared`, opened. On a disk that is not honest syncs do nothing.
+/// Opens every state that a loss of power may leave of `prepared`, opened. On a disk that is not honest syncs do
+/// nothing.
 fn lose(prepared: &Prepared, honest: bool, random: &mut SmallRng, limit: u64) -> Tally {
     let sandbox = prepared.sandbox();
     let mut disk = Disk::of(sandbox.root());

@@ -25,7 +25,7 @@ pub(super) enum Op {
     Remove(PathBuf),
 }
 
-/// The steps in a sandbox at `root`, in their order.
+/// Returns the steps in a sandbox at `root`, in their order.
 pub(super) fn of(calls: &[Call], root: &Path) -> Vec<Op> {
     let is_below = |path: &Path| path == root || is_ours(&path.to_string_lossy(), root);
     let ops = calls.iter().filter(|call| call.succeeded()).filter_map(op);

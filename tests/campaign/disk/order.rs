@@ -81,13 +81,13 @@ fn not_on_record(later: &[Op], path: &Path) -> Option<String> {
 /// The files of a state directory, in the order in which a commit writes them.
 const COMMIT: [&str; 7] = ["audit.jsonl", "slot-", "root", "keyring.prev", "keyring", "ledger", "mark"];
 
-/// The place of a file in that order, if it is one of these.
+/// Returns the place of a file in that order, if it is one of these.
 fn place_of(name: &str) -> Option<usize> {
     COMMIT.iter().position(|known| name == *known || (*known == "slot-" && name.starts_with(known)))
 }
 
-/// What was written in the state directory `dir` that no commit writes, or not when a commit does. Each audit line
-/// begins a commit.
+/// Returns what was written in the state directory `dir` that no commit writes, or not when a commit does. Each audit
+/// line begins a commit.
 fn not_of_a_commit(ops: &[Op], dir: &Path) -> Vec<String> {
     let is_here = |path: &Path| path.parent() == Some(dir);
     let mut faults = Vec::new();
@@ -116,7 +116,7 @@ fn not_of_a_commit(ops: &[Op], dir: &Path) -> Vec<String> {
     faults
 }
 
-/// The record comes before the ledger and the mark, and the root file before them all.
+/// Returns an error if the record does not come before the ledger and the mark, or the root file not before them all.
 fn published_out_of_order(ops: &[Op]) -> Option<String> {
     const ORDER: [&str; 5] = ["root", "keyring.prev", "keyring", "ledger", "mark"];
     let published: Vec<usize> = ops
@@ -154,7 +154,8 @@ fn every_write_is_synced_read_back_renamed_and_made_sure_of_in_this_order() {
     println!("{:24} {files} files in order; {caught} left-out steps noticed", "all");
 }
 
-/// How many syncs and readings back of new files there are, and how many of them are missed when they are left out.
+/// Returns how many syncs and readings back of new files there are, and how many of them are missed when they are left
+/// out.
 fn drop_each(ops: &[Op]) -> (usize, usize) {
     let counts = |op: &Op| match op {
         Op::Sync(path) => !NOT_RENAMED.contains(&&*name(path)) || name(path) == "audit.jsonl",

@@ -30,7 +30,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// The paths that strace shows beside descriptors, and absolute ones in quotes.
+    /// Returns the paths that strace shows beside descriptors, and absolute ones in quotes.
     pub(super) fn paths(&self) -> Vec<String> {
         let beside = |text: &str| -> Vec<String> {
             text.split('<').skip(1).filter_map(|rest| rest.split_once('>')).map(|(path, _)| path.to_owned()).collect()
@@ -78,7 +78,7 @@ pub(super) fn inject(prepared: &Prepared, sandbox: &Sandbox, call: &Call, fault:
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// What strace wrote as a string, with its escapes undone.
+/// Returns what strace wrote as a string, with its escapes undone.
 pub(super) fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();

@@ -84,7 +84,7 @@ fn base64(bytes: &[u8]) -> String {
     Base64::encode_string(bytes)
 }
 
-/// `nonce24 | ciphertext | tag16` of XAES-256-GCM, in base64.
+/// Returns `nonce24 | ciphertext | tag16` of XAES-256-GCM, in base64.
 fn seal(key: &[u8], message: &[u8], aad: &[u8]) -> String {
     let nonce: [u8; 24] = chance();
     let cipher = Xaes256Gcm::new_from_slice(key).unwrap();
@@ -125,7 +125,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// The record that would follow the genuine one, with a tomb for each of its keys and a primary key of the
+    /// Returns the record that would follow the genuine one, with a tomb for each of its keys and a primary key of the
     /// attacker's.
     pub(super) fn next(public: &Public) -> Self {
         let mut draft = Self {
@@ -152,7 +152,7 @@ impl Draft {
         draft
     }
 
-    /// One more key.
+    /// Returns one more key.
     pub(super) fn key(&mut self, seq: u32, state: &'static str) -> &mut Entry {
         let kek: [u8; 32] = chance();
         let commitment = hkdf(&kek, &self.public.uuid(), "claviger/v1/kek-commit").to_vec();
@@ -170,7 +170,7 @@ impl Draft {
         entries
     }
 
-    /// The record without its last line.
+    /// Returns the record without its last line.
     pub(super) fn lines(&self) -> String {
         let (uuid, root_id) = (self.public.uuid(), self.root_id());
         let blob = format!(
@@ -207,7 +207,7 @@ impl Draft {
         lines.join("\n") + "\n"
     }
 
-    /// `text` with its last line, under the attacker's root key.
+    /// Returns `text` with its last line, under the attacker's root key.
     pub(super) fn sign(&self, text: &str, label: &str) -> String {
         let key = hkdf(&self.root_key, &self.public.uuid(), label);
         let message = format!("{text}---");
@@ -215,17 +215,17 @@ impl Draft {
         format!("{message} {}\n", base64(tag.as_ref()))
     }
 
-    /// The record.
+    /// Returns the record.
     pub(super) fn record(&self) -> String {
         self.sign(&self.lines(), "claviger/v1/keyring-mac")
     }
 
-    /// The record with other lines, authentic under the attacker's root key.
+    /// Returns the record with other lines, authentic under the attacker's root key.
     pub(super) fn edited(&self, edit: impl FnOnce(String) -> String) -> String {
         self.sign(&edit(self.lines()), "claviger/v1/keyring-mac")
     }
 
-    /// The members of a backup with this record.
+    /// Returns the members of a backup with this record.
     pub(super) fn members(&self, record: &str) -> [(&'static str, String); 3] {
         let uuid = self.public.uuid_hex();
         let (hash, root_id) = (sha256(record.as_bytes()), self.root_id());
@@ -255,12 +255,12 @@ impl Draft {
         ]
     }
 
-    /// A backup with this record, for the genuine recipient.
+    /// Returns a backup with this record, for the genuine recipient.
     pub(super) fn backup(&self, record: &str) -> Vec<u8> {
         age(&self.public.recipient, &tar(&self.members(record)))
     }
 
-    /// A root file with a slot that the key file opens, and more lines; and that key file.
+    /// Returns a root file with a slot that the key file opens, and more lines; and that key file.
     pub(super) fn root_file(&self, root_id: Option<&str>, old: &[String]) -> (String, Vec<u8>) {
         let (uuid, own, secret, salt) = (self.public.uuid(), self.root_id(), chance::<32>(), chance::<16>());
         let slot = format!("-> slot file file salt={}", base16ct::lower::encode_string(&salt));
@@ -273,7 +273,7 @@ impl Draft {
         (self.sign(&text, "claviger/v1/root-mac"), secret.to_vec())
     }
 
-    /// An `-> old` line for the genuine root key, which the attacker has not, so its bytes are others.
+    /// Returns an `-> old` line for the genuine root key, which the attacker has not, so its bytes are others.
     pub(super) fn old_root(&self) -> String {
         let genuine = Base64::decode_vec(self.public.root_id()).unwrap();
         let aad = lp(&[b"claviger/v1/old-root", &self.public.uuid(), &genuine, &self.root_id()]);
@@ -281,7 +281,7 @@ impl Draft {
         format!("-> old {}\n{}", self.public.root_id(), seal(&key, &chance::<32>(), &aad))
     }
 
-    /// A mark of the record.
+    /// Returns a mark of the record.
     pub(super) fn mark(&self, record: &str, root_id: Option<&str>, ledger: u64) -> String {
         let has: String = self.sorted().iter().map(|entry| format!("-> has {}\n", entry.id())).collect();
         let named = root_id.map_or_else(|| base64(&self.root_id()), ToOwned::to_owned);
@@ -293,7 +293,7 @@ impl Draft {
         self.sign(&text, "claviger/v1/state-mac")
     }
 
-    /// A ledger that says that a backup holds every genuine key.
+    /// Returns a ledger that says that a backup holds every genuine key.
     pub(super) fn ledger(&self, root_id: Option<&str>, count: u64) -> String {
         let named = root_id.map_or_else(|| base64(&self.root_id()), ToOwned::to_owned);
         let keys: Vec<String> = self.sorted().iter().map(|entry| entry.id()).collect();
@@ -307,7 +307,7 @@ impl Draft {
     }
 }
 
-/// An age file of `message` for `recipient`.
+/// Returns an age file of `message` for `recipient`.
 pub(super) fn age(recipient: &str, message: &[u8]) -> Vec<u8> {
     let recipient: age::x25519::Recipient = recipient.parse().unwrap();
     let recipients = [&recipient as &dyn age::Recipient];
@@ -318,7 +318,7 @@ pub(super) fn age(recipient: &str, message: &[u8]) -> Vec<u8> {
     sealed
 }
 
-/// A tar of these files.
+/// Returns a tar of these files.
 pub(super) fn tar(members: &[(&str, String)]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, content) in members {

@@ -85,7 +85,7 @@ fn replace(from: impl Into<String>, to: impl Into<String>) -> Edit {
     })
 }
 
-/// The line that begins with `prefix`, doubled.
+/// Returns the line that begins with `prefix`, doubled.
 fn doubled(prefix: &'static str) -> Edit {
     Box::new(move |text| {
         let line = text.split_inclusive('\n').find(|line| line.starts_with(prefix)).unwrap().to_owned();
@@ -288,7 +288,7 @@ fn broken_backups(public: &Public) -> Vec<(String, Vec<u8>)> {
     files.into_iter().map(|(name, file)| (name.to_owned(), file)).collect()
 }
 
-/// All backups and records.
+/// Returns all backups and records.
 pub(super) fn forgeries(public: &Public) -> Vec<Forgery> {
     let forgery = |name: String, file: Vec<u8>, is_whole| Forgery { name, length: file.len() as u64, file, is_whole };
     let mut all = Vec::new();
@@ -319,12 +319,12 @@ pub(super) fn forgeries(public: &Public) -> Vec<Forgery> {
     all
 }
 
-/// All exchanges of files in a state directory.
+/// Returns all exchanges of files in a state directory.
 pub(super) fn exchanges(public: &Public) -> Vec<Exchange> {
     [records_in_place(public), roots_in_place(public), marks_in_place(public), ledgers_in_place(public)].concat()
 }
 
-/// The count of the genuine ledger.
+/// Returns the count of the genuine ledger.
 fn ledger_count(public: &Public) -> u64 {
     crate::cli::forge::value(&public.ledger, "count ").parse().unwrap()
 }
@@ -334,7 +334,7 @@ fn some(name: impl Into<String>, files: Vec<(&'static str, Vec<u8>)>) -> Exchang
     Exchange { name: name.into(), files, is_complete: false }
 }
 
-/// All files in the place of the genuine ones.
+/// Returns all files in the place of the genuine ones.
 fn complete(name: impl Into<String>, files: Vec<(&'static str, Vec<u8>)>) -> Exchange {
     Exchange { is_complete: true, ..some(name, files) }
 }

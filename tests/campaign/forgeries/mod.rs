@@ -44,8 +44,8 @@ const LOOK: Duration = Duration::from_millis(400);
 /// How many parts a campaign has, each with a directory of its own.
 const PARTS: usize = 4;
 
-/// A keyring with recovery, a key in each state, an earlier root key, a listed backup and a past; and what is public of
-/// it.
+/// Returns a keyring with recovery, a key in each state, an earlier root key, a listed backup and a past; and what is
+/// public of it.
 fn scene() -> (Sandbox, Public) {
     let sandbox = Sandbox::new();
     let recipient = identity(&sandbox, "ours.txt");
@@ -173,7 +173,7 @@ fn typed(record: &str) -> Option<String> {
     (is_uuid && number.to_string() == generation).then(|| expect(record))
 }
 
-/// Every command refuses these files; gives the number of commands.
+/// Checks that every command refuses these files. Returns the number of commands.
 fn is_refused(sandbox: &Sandbox, public: &Public, Exchange { name, files, is_complete }: &Exchange) -> usize {
     if *is_complete {
         // Checks that these files open on their own. Otherwise they might be refused for a typing error of the test,
@@ -229,7 +229,7 @@ fn no_forged_file_is_taken_in_the_place_of_a_genuine_one() {
     assert!(tried > 0);
 }
 
-/// A daemon that runs goes on as before while the files are there.
+/// Checks that a running daemon goes on as before while the files are there.
 fn is_not_followed(sandbox: &Sandbox, kms: &Kms, wrapped: &(String, Vec<u8>), Exchange { name, files, .. }: &Exchange) {
     let before = exchange(sandbox, "state", files);
     thread::sleep(LOOK);

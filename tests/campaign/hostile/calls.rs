@@ -86,7 +86,7 @@ impl Sample {
         })
     }
 
-    /// A request of either call that takes something.
+    /// Returns a request of either call that takes something.
     fn message(&self, random: &mut Random) -> (&'static str, Vec<u8>) {
         match random.below(3) {
             0 => ("Encrypt", EncryptRequest { plaintext: SEED.to_vec(), uid: "sample".to_owned() }.encode_to_vec()),
@@ -94,14 +94,14 @@ impl Sample {
         }
     }
 
-    /// A Decrypt that was tampered with.
+    /// Returns a Decrypt that was tampered with.
     fn decrypt(&self, tamper: impl FnOnce(&mut DecryptRequest)) -> Call {
         let mut request = self.0.clone();
         tamper(&mut request);
         framed("Decrypt", &request.encode_to_vec())
     }
 
-    /// A message that was tampered with.
+    /// Returns a message that was tampered with.
     fn mutated(&self, random: &mut Random, tamper: impl FnOnce(&mut Random, &mut Vec<u8>)) -> Call {
         let (method, mut message) = self.message(random);
         tamper(random, &mut message);
@@ -109,7 +109,7 @@ impl Sample {
     }
 }
 
-/// A call of one message.
+/// Returns a call of one message.
 fn framed(method: &'static str, message: &[u8]) -> Call {
     Call { method, encoding: None, body: prefixed(0, message.len(), message) }
 }

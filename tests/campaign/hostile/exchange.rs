@@ -68,7 +68,7 @@ async fn judge(channel: Channel, call: Call, codes: &[Code]) -> Result<Code, Str
     }
 }
 
-/// The status of a call, and the bytes of its answer.
+/// Returns the status of a call, and the bytes of its answer.
 async fn ask(mut channel: Channel, call: Call) -> Result<(Status, Vec<u8>), String> {
     let mut request = Request::post(format!("http://localhost/v2.KeyManagementService/{}", call.method))
         .header("content-type", "application/grpc")

@@ -167,14 +167,14 @@ async fn in_time<T>(
     answer.map(tonic::Response::into_inner).map_err(|status| format!("{name} failed: {status:?}"))
 }
 
-/// A new connection, on which one call was answered.
+/// Returns a new connection, on which one call was answered.
 pub(super) async fn served(address: &SocketAddr) -> Result<Channel, String> {
     let channel = connect(address).await?;
     let answer = KeyManagementServiceClient::new(channel.clone()).status(StatusRequest {}).await;
     answer.map(|_| channel).map_err(|status| format!("{status:?}"))
 }
 
-/// A connection that speaks HTTP/2.
+/// Returns a connection that speaks HTTP/2.
 pub(crate) async fn connect(address: &SocketAddr) -> Result<Channel, String> {
     use std::os::linux::net::SocketAddrExt;
     let stream = match (address.as_pathname(), address.as_abstract_name()) {

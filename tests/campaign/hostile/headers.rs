@@ -157,7 +157,7 @@ fn headers_length(draft: &mut Draft) {
     draft.call(&block);
 }
 
-/// An honest call's headers, with one other value.
+/// Returns an honest call's headers, with one other value.
 fn with(name: &[u8], value: &[u8]) -> Vec<u8> {
     block(&HONEST.map(|(own, honest)| (own, if own == name { value } else { honest })))
 }

@@ -107,7 +107,7 @@ impl Attack {
         }
     }
 
-    /// The seed and the turn's number decide what is sent, whichever peer does it.
+    /// Sends what the seed and the turn's number decide, whichever peer does it.
     fn take_turn(&self, runtime: &Runtime, turn: u64) {
         let mut random = Random::nth(self.seed, turn);
         let kind = self.kinds[usize::try_from(turn).unwrap() % self.kinds.len()];

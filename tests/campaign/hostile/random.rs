@@ -4,7 +4,7 @@
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// One of many independent sequences of the same seed.
+    /// Returns one of many independent sequences of the same seed.
     pub(crate) fn nth(seed: u64, index: u64) -> Self {
         let mut random = Self(seed);
         Self(random.next() ^ index.wrapping_mul(0xd134_2543_de82_ef95))
@@ -18,12 +18,12 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0 to `end`, without it.
+    /// Returns a number from 0 to `end`, without it.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(end).unwrap()).unwrap()
     }
 
-    /// From `first` to `last`, with both.
+    /// Returns a number from `first` to `last`, with both.
     pub(crate) fn within(&mut self, first: usize, last: usize) -> usize {
         first + self.below(last - first + 1)
     }

@@ -62,7 +62,7 @@ fn begin(address: &SocketAddr, way: Way) -> UnixStream {
     try_begin(address, way).unwrap()
 }
 
-/// The same, for a peer that may be hung up on before it has said it all.
+/// Begins in the same way, for a peer that may be hung up on before it has said it all.
 fn try_begin(address: &SocketAddr, way: Way) -> io::Result<UnixStream> {
     let mut random = Random::nth(0, 0);
     let mut draft = Draft::new(&mut random);

@@ -123,7 +123,7 @@ impl Victim {
         }
     }
 
-    /// How many lines of the log have this text.
+    /// Returns how many lines of the log have this text.
     pub(super) fn logged(&self, text: &str) -> usize {
         self.lines().filter(|line| line.contains(text)).count()
     }

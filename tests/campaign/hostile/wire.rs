@@ -53,7 +53,7 @@ impl<'a> Draft<'a> {
         draft
     }
 
-    /// The number of a new stream.
+    /// Returns the number of a new stream.
     pub(super) fn open(&mut self) -> u32 {
         let stream = if self.stream == 0 { 1 } else { self.stream + 2 };
         self.stream = stream;
@@ -65,7 +65,7 @@ impl<'a> Draft<'a> {
         self.frame_of_length(length, kind, flags, stream, payload);
     }
 
-    /// A frame that may lie about its length.
+    /// Adds a frame that may lie about its length.
     pub(super) fn frame_of_length(&mut self, length: u32, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         self.out.extend_from_slice(&length.to_be_bytes()[1..]);
         self.out.extend_from_slice(&[kind, flags]);
@@ -73,7 +73,7 @@ impl<'a> Draft<'a> {
         self.out.extend_from_slice(payload);
     }
 
-    /// A whole call with these headers.
+    /// Adds a whole call with these headers.
     pub(super) fn call(&mut self, block: &[u8]) {
         let stream = self.open();
         self.frame(HEADERS, END_HEADERS, stream, block);

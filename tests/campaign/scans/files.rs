@@ -103,7 +103,7 @@ fn damaged(path: &Path, random: &mut Random) -> &'static str {
     kind
 }
 
-/// A tree with a Secret on each leaf.
+/// Writes a tree with a Secret on each leaf.
 fn whole(path: &Path, page_size: u64, random: &mut Random) {
     let leaves = random.within(1, 300) as u64;
     let forged = Forged::new(path.to_owned(), page_size, FREE + 2 * leaves + 16);

@@ -46,7 +46,7 @@ pub(super) fn damage(bytes: &mut Vec<u8>, page_size: usize, random: &mut Random)
     }
 }
 
-/// An extreme number, or the number of a page that is there or just not there.
+/// Returns an extreme number, or the number of a page that is there or just not there.
 fn number(random: &mut Random, pages: usize) -> u64 {
     if random.below(2) == 0 { random.pick(&EXTREMES) } else { random.within(0, pages + 2) as u64 }
 }

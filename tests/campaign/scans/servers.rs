@@ -108,7 +108,7 @@ fn answer(keys: impl Iterator<Item = Vec<u8>>, length: usize, more: bool, count:
     RangeResponse { header, kvs, more, count }
 }
 
-/// The next keys after the one that was asked for.
+/// Returns the next keys after the one that was asked for.
 fn after(request: &RangeRequest, count: u64) -> impl Iterator<Item = Vec<u8>> {
     let from = request.key.strip_prefix(b"/registry/pods/").and_then(|digits| digits.get(..12));
     let from: u64 = from.map_or(0, |digits| std::str::from_utf8(digits).unwrap().parse().unwrap());

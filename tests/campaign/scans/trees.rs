@@ -25,12 +25,12 @@ pub(super) const TREES: [(&str, Tree); 10] = [
 /// The most children that a branch can have.
 const MOST: u64 = u16::MAX as u64;
 
-/// A key that is longer than any that etcd writes, so that no page knows its bounds.
+/// Returns a key that is longer than any that etcd writes, so that no page knows its bounds.
 fn long(number: u64) -> Vec<u8> {
     [&number.to_be_bytes()[..], &[0; 17]].concat()
 }
 
-/// The body of a branch with so many children.
+/// Returns the body of a branch with so many children.
 fn children(count: u64, page: impl Fn(u64) -> u64) -> Vec<u8> {
     branch(&(0..count).map(|number| (long(number), page(number))).collect::<Vec<_>>())
 }
@@ -62,7 +62,7 @@ fn wide(path: PathBuf, random: &mut Random) -> Forged {
     forged
 }
 
-/// Every level is as wide as it can be, and its first child leads to the next one.
+/// Makes a tree whose every level is as wide as it can be. The first child of each leads to the next one.
 fn deep(path: PathBuf, random: &mut Random) -> Forged {
     let levels = random.within(4, 40) as u64;
     let span = (16 + children(MOST, |_| 0).len() as u64).div_ceil(4096);
@@ -77,7 +77,7 @@ fn deep(path: PathBuf, random: &mut Random) -> Forged {
     forged
 }
 
-/// Each branch names any branches, itself among them.
+/// Makes a tree in which each branch names any branches, also itself.
 fn circular(path: PathBuf, random: &mut Random) -> Forged {
     let pages = random.within(2, 500) as u64;
     let forged = Forged::new(path, 4096, FREE + pages);
@@ -89,7 +89,7 @@ fn circular(path: PathBuf, random: &mut Random) -> Forged {
     forged
 }
 
-/// Each leaf says that its value fills all pages up to the end.
+/// Makes a tree in which each leaf says that its value fills all pages up to the end.
 fn overlapping(path: PathBuf, random: &mut Random) -> Forged {
     let (leaves, more) = (random.within(10, 70) as u64, random.within(100, 16_000) as u64);
     let forged = Forged::new(path, 4096, FREE + leaves + more);
@@ -103,7 +103,7 @@ fn overlapping(path: PathBuf, random: &mut Random) -> Forged {
     forged
 }
 
-/// The pages between the children are holes.
+/// Makes a tree whose pages between the children are holes.
 fn sparse(path: PathBuf, random: &mut Random) -> Forged {
     let (leaves, gap) = (random.within(10, 100) as u64, random.within(1, 40) as u64);
     let forged = Forged::new(path, 4096, FREE + leaves * gap + 1);
@@ -130,7 +130,7 @@ fn large_pages(path: PathBuf, random: &mut Random) -> Forged {
     forged
 }
 
-/// Each value has a resource, a provider and a key of its own, and a long key.
+/// Makes a tree in which each value has its own resource, provider and key, and a long name.
 fn made_up(path: PathBuf, random: &mut Random) -> Forged {
     let (values, length) = (random.within(1000, 12_000) as u64, random.within(10, 1500));
     let forged = Forged::new(path, 4096, FREE + 2 * values);
@@ -192,7 +192,7 @@ fn wild_values(path: PathBuf, random: &mut Random) -> Forged {
     forged
 }
 
-/// The smallest entries, and as many as a page can count.
+/// Returns the smallest entries, and as many as a page can count.
 fn crowded(path: PathBuf, random: &mut Random) -> Forged {
     let count = random.within(1000, usize::from(u16::MAX)) as u64;
     let entries: Vec<_> =
