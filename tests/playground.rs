@@ -56,6 +56,9 @@ fn it_shows_a_secret_before_and_after_and_leaves_nothing_behind() {
         "secret/from-yaml created",
         "k8s:enc:kms:v2:claviger:",
         "mark current",
+        "rotation to k2-",
+        "more: until then an API server may still write under the old key",
+        "is finished, and proven",
     ] {
         assert!(printed.contains(expected), "{expected:?} is missing in:\n{printed}");
     }
@@ -85,7 +88,7 @@ fn assert_the_suggestions_work(printed: &str) {
     let answer = Command::new("bash").args(["-x", "-c", &script]).output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&answer.stdout), String::from_utf8_lossy(&answer.stderr));
     assert!(answer.status.success(), "{out}\n{err}");
-    for expected in ["hunter2", "Secrets are encrypted in etcd", "k2-", "it opens"] {
+    for expected in ["hunter2", "Secrets are encrypted in etcd", "k3-", "it opens"] {
         assert!(out.contains(expected), "{expected:?} is missing in:\n{out}\n{err}");
     }
 }

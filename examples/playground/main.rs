@@ -4,6 +4,9 @@
 
 #[path = "../../tests/harness/mod.rs"]
 mod harness;
+#[path = "../../tests/rotate/hurried_clock.rs"]
+mod hurried_clock;
+mod second_act;
 mod side_by_side;
 
 use std::{
@@ -47,9 +50,14 @@ Then everything ends, and its directory is removed. It takes no options. CONTRIB
 
 Usage: cargo run --example playground";
 
+#[global_allocator]
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> = zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
 fn main() -> ExitCode {
-    if let Some(argument) = std::env::args_os().nth(1) {
-        return harness::explain(HELP, &argument);
+    match std::env::args_os().nth(1) {
+        Some(argument) if argument == second_act::HURRIED => return second_act::rotate(),
+        Some(argument) => return harness::explain(HELP, &argument),
+        None => {}
     }
     match play() {
         Ok(()) => ExitCode::SUCCESS,
@@ -128,7 +136,7 @@ fn tell() -> Result<World> {
     println!("  $ claviger generate encryption-configuration --socket {socket} > {}", config.display());
     println!("  $ kube-apiserver … --encryption-provider-config={}", config.display());
     api.kill()?;
-    let api = ApiServer::on(&run, &etcd).encryption_config(config.clone()).start()?;
+    let mut api = ApiServer::on(&run, &etcd).encryption_config(config.clone()).start()?;
 
     step("Re-encrypting the Secret that was there in plaintext, and making more, the ways users do");
     let reencrypt = reencrypt(&etcd, &config, &api);
@@ -155,6 +163,7 @@ fn tell() -> Result<World> {
     step("What claviger says of itself");
     println!("  $ claviger status --backups none    # the playground keeps no backup");
     print_indented(&plugin.claviger(&["status", "--backups", "none", "--socket", &socket])?);
+    second_act::play(&plugin, &mut api, &socket)?;
     Ok(World { api, plugin, etcd, claviger, socket, config, identity, run })
 }
 
@@ -188,10 +197,10 @@ impl World {
             quoted(&self.config.display())
         );
         println!("  claviger status --state-dir {state_dir} --socket {socket} --backups none");
-        println!("\nChange the key; `scan` then shows that nothing is under the old one:");
+        println!("\nChange the key step by step; `scan` then shows that nothing is under the old one:");
         println!("  claviger key add --state-dir {state_dir}");
         println!(
-            "  claviger key promote k2 --without-backup --wait --state-dir {state_dir} --socket {socket}    # up to three minutes"
+            "  claviger key promote k3 --without-backup --wait --state-dir {state_dir} --socket {socket}    # up to three minutes"
         );
         let reencrypt = reencrypt(&self.etcd, &self.config, &self.api);
         let reencrypt: Vec<String> = reencrypt.iter().map(quoted).collect();
