@@ -177,14 +177,16 @@ impl Cluster {
         }
     }
 
-    /// Shows what a scan says about a list that lacks a provider which is still needed. No API server uses the list.
+    /// Shows what a rotation and a scan say about a list that lacks a provider which is still needed. No API server uses the list.
     fn remove_too_early(&mut self, scheme: &str) {
         let removed = blocks(FROM_LOCAL).into_iter().rfind(|block| block.kind == "yaml").unwrap();
         let early = self.machine.root().join("early.yaml");
         fs::write(&early, configuration(&self.machine, removed.text, scheme)).unwrap();
         let (early, kubeconfig) = (early.display(), self.api.kubeconfig());
-        let commands = format!("claviger scan --encryption-config {early} || [ $? -eq 1 ]");
-        self.seen += &self.machine.bash(&commands, Some(&kubeconfig)).unwrap();
+        for verb in ["rotate --dry-run", "scan"] {
+            let commands = format!("claviger {verb} --encryption-config {early} || [ $? -eq 1 ]");
+            self.seen += &self.machine.bash(&commands, Some(&kubeconfig)).unwrap();
+        }
         assert!(self.seen.contains("no-provider"), "{}", self.seen);
     }
 

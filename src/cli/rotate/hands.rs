@@ -133,6 +133,11 @@ impl<'a> RotateHands<'a> {
         self.plan.as_ref().filter(goes_on)
     }
 
+    /// Returns what the last sweep and the last scan found.
+    pub(super) fn seen(&self) -> (Option<&FailureList>, Option<&Census>) {
+        (self.failures.as_ref(), self.census.as_ref())
+    }
+
     /// Returns this moment.
     pub(super) fn now(&self) -> Ticks {
         now(self.clock)
@@ -148,7 +153,14 @@ impl<'a> RotateHands<'a> {
         let VerifyInput { places, etcd, prefix, flags, judge, notes, subject } =
             VerifyInput::read(&self.site.config, &self.opened)?;
         if !subject.is_provider_used {
-            return Err(stops::unused(&subject.provider));
+            let stored = format!("kms:v2:{}", subject.provider);
+            let is_listed = judge.coverage.iter().any(|coverage| coverage.providers().any(|one| one == stored));
+            let given = &self.global.given;
+            return Err(if is_listed {
+                stops::only_read(given, &subject.provider)
+            } else {
+                stops::unused(&subject.provider)
+            });
         }
         Ok(ScanInput { places, etcd, flags, prefix, judge, keys: ScanKeys::default(), notes })
     }

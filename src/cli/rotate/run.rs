@@ -100,7 +100,7 @@ pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &
         return preview(&mut hands);
     }
     match drive(&mut hands, clock)? {
-        RotationEnd::Refused(refused) => Err(stops::refused(&global.given, hands.failures.as_ref(), &refused)),
+        RotationEnd::Refused(refused) => Err(stops::refused(&global.given, hands.seen(), &refused)),
         RotationEnd::Over if hands.is_interrupted => Err(stops::interrupted(&global.given, hands.plan.as_ref())),
         RotationEnd::Over => {
             if let Some(verified) = &hands.verified {
@@ -185,7 +185,7 @@ fn show_preview(
     progress: &RotationProgress,
 ) -> Result<Exit, Failure> {
     let stop = match coming {
-        NextStep::Refuse(refused) => Some(stops::refused(&hands.global.given, hands.failures.as_ref(), refused)),
+        NextStep::Refuse(refused) => Some(stops::refused(&hands.global.given, hands.seen(), refused)),
         NextStep::Wait(Wait::Acknowledge(_) | Wait::Publish(_)) => Some(stops::no_plugin(&hands.global.given)),
         NextStep::Do(Action::Begin(aim)) if aim.key.is_some() => hands.check_provable().err(),
         NextStep::Do(Action::Begin(_)) => hands.check_provable().and_then(|()| hands.check_backup_dir()).err(),

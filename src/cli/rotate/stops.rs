@@ -5,12 +5,14 @@ use std::{fmt::Display, path::Path};
 use crate::{
     plan::{Hold, Refused, RotationPlan},
     reencrypt::{FailureList, SweepFailure},
+    scan::{count::Count, judge::FindingKind, report::GroupRow},
 };
 
 use super::{
     super::{
         failure::{Exit, Failure, miscounted},
         given::Given,
+        reencrypt::Census,
         tables::all_of,
         verify::Verified,
     },
@@ -21,8 +23,9 @@ use super::{
 /// How many objects a message names.
 const NAMED: usize = 3;
 
-/// Returns the failure of a rotation that the planner stops.
-pub(super) fn refused(given: &Given, failures: Option<&FailureList>, refused: &Refused) -> Failure {
+/// Returns the failure of a rotation that the planner stops. `seen` is what the last sweep and the last scan found.
+pub(super) fn refused(given: &Given, seen: (Option<&FailureList>, Option<&Census>), refused: &Refused) -> Failure {
+    let (failures, census) = seen;
     let command = |command: &str| given.command(command);
     let again = command("claviger rotate");
     let (exit, message, hint) = match refused {
@@ -40,11 +43,7 @@ pub(super) fn refused(given: &Given, failures: Option<&FailureList>, refused: &R
                 command("claviger backup create FILE")
             ),
         ),
-        Refused::Unreadable(objects) => (
-            Exit::Found,
-            format!("{} cannot be read by the API server, so no rotation could finish", counted(*objects, "object")),
-            format!("see which: {}; to rotate in spite of them: {again} --leave ETCD_KEY", command("claviger scan")),
-        ),
+        Refused::Unreadable(objects) => return unreadable(given, *objects, census),
         Refused::Uncovered(objects) => (
             Exit::Found,
             format!(
@@ -68,6 +67,29 @@ fn left_in_need(objects: u64) -> String {
         1 => "1 object that you left as it is needs".to_owned(),
         _ => format!("{} that you left as they are need", counted(objects, "object")),
     }
+}
+
+/// Names the values whose provider the EncryptionConfiguration does not list. Other values that cannot be read need
+/// another remedy, which a scan shows.
+fn unreadable(given: &Given, objects: u64, census: Option<&Census>) -> Failure {
+    let rows = census.iter().flat_map(|census| &census.report.groups);
+    let is_unlisted = |row: &&GroupRow| row.objects > 0 && row.found.contains(&FindingKind::NoProvider);
+    let unlisted: Vec<&GroupRow> = rows.filter(is_unlisted).collect();
+    let what = format!("{} cannot be read by the API server, so no rotation could finish", counted(objects, "object"));
+    let despite = format!("to rotate in spite of them: {} --leave ETCD_KEY", given.command("claviger rotate"));
+    if unlisted.is_empty() {
+        let hint = format!("see which: {}; {despite}", given.command("claviger scan"));
+        return Failure::new(Exit::Found, &what, hint);
+    }
+    let name = |row: &&GroupRow| format!("{} ({}: {})", row.provider, row.resource, Count(row.objects));
+    let named: Vec<String> = unlisted.iter().take(NAMED).map(name).collect();
+    let more = if unlisted.len() > NAMED { ", and others" } else { "" };
+    let message = format!("{what}: the EncryptionConfiguration does not list {}{more}", named.join(", "));
+    let hint = format!(
+        "list the provider again, after the first one, on every API server, until nothing is under it: {}; {despite}",
+        given.command("claviger reencrypt")
+    );
+    Failure::new(Exit::Found, &message, hint)
 }
 
 fn held(failures: Option<&FailureList>, hold: Hold, again: &str) -> Failure {
@@ -177,6 +199,19 @@ pub(super) fn to_plaintext(resource: &str) -> Failure {
         "the EncryptionConfiguration puts identity first for {resource}: its encrypted values would be written in plaintext"
     );
     Failure::new(Exit::Refused, &message, "put the provider that encrypts first".to_owned())
+}
+
+/// Returns the failure of a rotation that comes before the API servers write with the provider, or after they did.
+pub(super) fn only_read(given: &Given, provider: &str) -> Failure {
+    let message = format!(
+        "the EncryptionConfiguration lists the provider {provider} after another one, which writes, so nothing would be under a new key"
+    );
+    let hint = format!(
+        "once every API server lists it, put it first on each of them, then re-encrypt: {}; if you move away from {provider}, \
+         do not rotate any more",
+        given.command("claviger reencrypt")
+    );
+    Failure::new(Exit::Refused, &message, hint)
 }
 
 /// Returns the failure of a rotation whose key nothing would be under.
