@@ -1,4 +1,4 @@
-//! Which peers come in, how many at a time, and how they leave.
+//! Admits peers: decides who is served and how many at a time, and waits for them at the end.
 
 use std::{
     sync::Arc,
@@ -17,7 +17,7 @@ use super::{connection::serve_connection, peers::Peers};
 use crate::{
     grpc::calls::Calls,
     service::{Connection, Peer, Service},
-    telemetry::{event, metrics::Guest, quota::Quota},
+    telemetry::{event, metrics::OpenConnection, quota::Quota},
 };
 
 /// Connections at a time. An API server has one for each of its provider entries.
@@ -59,13 +59,13 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    /// Returns a door without connections. Its connections end when the sender of `closing` is dropped.
+    /// Returns an acceptor without connections. Its connections end when the sender of `closing` is dropped.
     pub(super) fn new(service: Arc<Service>, peers: Peers, closing: watch::Receiver<()>) -> Self {
         let (connections, refused) = (JoinSet::new(), JoinSet::new());
         Self { service, peers, closing, connections, refused, full: Quota::new(QUIET) }
     }
 
-    /// Serves the peer or turns it away.
+    /// Serves the peer, or refuses it.
     pub(super) fn admit(&mut self, stream: UnixStream) {
         match stream.peer_cred() {
             Ok(peer) if self.peers.admit(peer.uid()) => self.serve_peer(stream, peer),
@@ -84,8 +84,8 @@ impl Acceptor {
         }
     }
 
-    /// Serves an allowed peer. If all places are taken, closes the connection; if it stayed open, the kernel's queue
-    /// would fill.
+    /// Serves an allowed peer. If there are as many connections as allowed, closes this one. If it stayed open, the
+    /// kernel's queue would fill.
     fn serve_peer(&mut self, stream: UnixStream, peer: UCred) {
         if !has_room(&mut self.connections, CONNECTIONS_MAX) {
             self.service.metrics().refused_for_room();
@@ -96,12 +96,12 @@ impl Acceptor {
             return;
         }
         let calls = Calls::new(Connection::new(Arc::clone(&self.service), Peer { uid: peer.uid(), pid: peer.pid() }));
-        let guest = self.service.metrics().accepted();
+        let counted = self.service.metrics().accepted();
         let served = serve_connection(stream, Some(calls), Arc::clone(&self.service), self.closing.clone());
-        self.connections.spawn(stay(guest, served));
+        self.connections.spawn(serve_counted(counted, served));
     }
 
-    /// Refuses a peer. Its place stays taken even if it leaves at once, so that it cannot flood the log.
+    /// Refuses a peer. It counts for a while even if it leaves at once, so that it cannot flood the log.
     fn refuse_peer(&mut self, stream: UnixStream, peer: UCred) {
         self.service.metrics().peer_refused();
         if !has_room(&mut self.refused, REFUSED_MAX) {
@@ -113,7 +113,7 @@ impl Acceptor {
         self.refused.spawn(async { _ = tokio::join!(refusing, sleep(REFUSED_STAY)) });
     }
 
-    /// Waits until the allowed peers have left. The connections of refused peers end with the door.
+    /// Waits until the allowed peers have left. The connections of refused peers end with the acceptor.
     pub(super) async fn drain(mut self) -> Drained {
         let left = async { while self.connections.join_next().await.is_some() {} };
         match timeout(DRAIN_TIMEOUT, left).await {
@@ -123,14 +123,14 @@ impl Acceptor {
     }
 }
 
-/// Forgets the tasks that have ended, and says whether fewer than `places` are left.
-fn has_room(tasks: &mut JoinSet<()>, places: usize) -> bool {
+/// Forgets the tasks that have ended, and says whether fewer than `most` are left.
+fn has_room(tasks: &mut JoinSet<()>, most: usize) -> bool {
     while tasks.try_join_next().is_some() {}
-    tasks.len() < places
+    tasks.len() < most
 }
 
 /// Counts a connection while it is served, also if it is cut off.
-async fn stay(_guest: Guest, served: impl Future<Output = ()>) {
+async fn serve_counted(_counted: OpenConnection, served: impl Future<Output = ()>) {
     served.await;
 }
 
@@ -202,13 +202,13 @@ mod tests {
     async fn refused_peers_take_no_place_of_the_others() {
         let (_close, closing) = watch::channel(());
         let peers = Peers::nobody();
-        let mut door = Acceptor::new(open_service(), peers, closing);
+        let mut acceptor = Acceptor::new(open_service(), peers, closing);
         for _ in 0..2 * CONNECTIONS_MAX {
-            door.admit(UnixStream::pair().unwrap().0);
+            acceptor.admit(UnixStream::pair().unwrap().0);
         }
-        assert_eq!((door.connections.len(), door.refused.len()), (0, REFUSED_MAX));
-        door.peers = Peers::new([]);
-        door.admit(UnixStream::pair().unwrap().0);
-        assert_eq!(door.connections.len(), 1);
+        assert_eq!((acceptor.connections.len(), acceptor.refused.len()), (0, REFUSED_MAX));
+        acceptor.peers = Peers::new([]);
+        acceptor.admit(UnixStream::pair().unwrap().0);
+        assert_eq!(acceptor.connections.len(), 1);
     }
 }

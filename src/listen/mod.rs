@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! server -> bind -> claim -> socket_path -> directory -> error -> address
-//!        -> door -> connection -> call;   door -> peers
+//!        -> acceptor -> connection -> call;   acceptor -> peers
 //! ```
 //!
 //! [`bind()`] and [`take_over`] make a socket that no other user can replace, [`inherited`] receives systemd's, and

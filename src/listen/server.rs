@@ -50,7 +50,7 @@ pub async fn serve(
 ) -> io::Result<Drained> {
     let (mut listener, mut claim) = listener.into_tokio()?;
     let (close, closing) = watch::channel(());
-    let mut door = Acceptor::new(service, peers, closing);
+    let mut acceptor = Acceptor::new(service, peers, closing);
     let mut shutdown = pin!(shutdown);
     let mut watch = interval(WATCH);
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -59,20 +59,20 @@ pub async fn serve(
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            (stream, _) = accept_again(|| listener.accept(), &mut accept_warnings, door.service.metrics()) => door.admit(stream),
+            (stream, _) = accept_again(|| listener.accept(), &mut accept_warnings, acceptor.service.metrics()) => acceptor.admit(stream),
             _ = watch.tick() => match claim.as_mut().map_or(SocketFate::There, Claim::restore_socket) {
                 SocketFate::There => {}
                 SocketFate::Gone => restore(&mut claim, &mut listener, &mut lost),
                 SocketFate::Replaced => {
                     info!(message = event::SOCKET_REPLACED);
-                    door.admit_last(&listener).await;
+                    acceptor.admit_last(&listener).await;
                     break;
                 }
             }
         }
     }
     drop((claim, listener, close));
-    Ok(door.drain().await)
+    Ok(acceptor.drain().await)
 }
 
 /// Makes the socket again at the same path. If that fails, the old socket stays, and the next look tries again.

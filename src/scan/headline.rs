@@ -48,9 +48,9 @@ impl ScanReport {
         let of_secrets = format!("{} of {} Secrets", Count(secrets), Count(self.secrets.objects));
         match (secrets, others) {
             (0, 0) => None,
-            (0, _) => Some(plural(others, "object")),
+            (0, _) => Some(Count(others).of("object")),
             (_, 0) => Some(of_secrets),
-            _ => Some(format!("{of_secrets}, and {}", plural(others, "other object"))),
+            _ => Some(format!("{of_secrets}, and {}", Count(others).of("other object"))),
         }
     }
 
@@ -59,7 +59,7 @@ impl ScanReport {
         let missing = if self.is_incomplete() { ", as far as it can be read" } else { "" };
         let is = if readable == 1 { "is" } else { "are" };
         let older = self.older_readable();
-        let older = (older > 0).then(|| format!("; {} can be read in this file", plural(older, "older value")));
+        let older = (older > 0).then(|| format!("; {} can be read in this file", Count(older).of("older value")));
         // With older values, the sentence is about all that is in the file.
         let (live, place) = if older.is_some() { ("live ", "") } else { ("", " in etcd") };
         let older = older.unwrap_or_default();
@@ -72,7 +72,7 @@ impl ScanReport {
         match (objects, readable) {
             (0, _) if self.all.objects == 0 => format!("There is no object below {}{older}", self.prefix),
             (0, _) => {
-                format!("There are no {live}Secrets among {}{missing}{older}", plural(self.all.objects, "object"))
+                format!("There are no {live}Secrets among {}{missing}{older}", Count(self.all.objects).of("object"))
             }
             (1, 0) => format!("The only {live}Secret is encrypted{place}{missing}{older}"),
             (_, 0) => format!("All {} {live}Secrets are encrypted{place}{missing}{older}", Count(objects)),
@@ -121,12 +121,7 @@ fn wrong_prefix(reason: &Incomplete) -> Option<String> {
     }
 }
 
-/// Returns `1 object`, or `2 objects`.
-fn plural(count: u64, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{} {noun}s", Count(count)) }
-}
-
 /// Returns `1 object is`, or `2 objects are`.
 fn plural_is(count: u64, noun: &str) -> String {
-    format!("{} {}", plural(count, noun), if count == 1 { "is" } else { "are" })
+    format!("{} {}", Count(count).of(noun), if count == 1 { "is" } else { "are" })
 }

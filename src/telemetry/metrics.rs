@@ -109,7 +109,7 @@ pub struct Call<'a> {
 
 /// Counts a connection as open until it is dropped.
 #[derive(Debug)]
-pub struct Guest(Gauge);
+pub struct OpenConnection(Gauge);
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -146,10 +146,10 @@ impl Metrics {
 
     /// Counts a connection that is served.
     #[must_use = "dropped, the connection counts as ended"]
-    pub fn accepted(&self) -> Guest {
+    pub fn accepted(&self) -> OpenConnection {
         self.accepted.inc();
         self.connections.inc();
-        Guest(self.connections.clone())
+        OpenConnection(self.connections.clone())
     }
 
     /// Counts a connection of a peer that may not call.
@@ -260,7 +260,7 @@ impl Drop for Call<'_> {
     }
 }
 
-impl Drop for Guest {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -14,7 +14,7 @@ pub struct Call;
 
 /// A connection that is served.
 #[derive(Debug)]
-pub struct Guest;
+pub struct OpenConnection;
 
 #[allow(clippy::unused_self, reason = "as the metrics that count")]
 impl Metrics {
@@ -24,8 +24,8 @@ impl Metrics {
     }
 
     /// Counts a connection that is served.
-    pub fn accepted(&self) -> Guest {
-        Guest
+    pub fn accepted(&self) -> OpenConnection {
+        OpenConnection
     }
 
     /// Counts a peer that may not call.

@@ -29,7 +29,7 @@ pub(super) fn headline(report: &ReencryptReport) -> String {
             format!("All in plaintext: {written}, and a scan found nothing that is encrypted")
         }
         ReencryptEnd::Done => format!("All re-encrypted: {written}, and a scan found nothing left over"),
-        ReencryptEnd::DryRun => format!("{} would be rewritten", objects(report.rest)),
+        ReencryptEnd::DryRun => format!("{} would be rewritten", Count(report.rest).of("object")),
         ReencryptEnd::Incomplete => "A scan could not read everything, so something may be left over".to_owned(),
         ReencryptEnd::Interrupted => format!("Interrupted: {written}, {rest}"),
         ReencryptEnd::NotAdopted if report.target != ReencryptTarget::PrimaryKey => {
@@ -49,17 +49,17 @@ pub(super) fn headline(report: &ReencryptReport) -> String {
     }
 }
 
-fn objects(count: u64) -> String {
-    format!("{} {}", Count(count), if count == 1 { "object" } else { "objects" })
-}
-
 fn were_written(count: u64) -> String {
     let verb = if count == 1 { "was" } else { "were" };
-    if count == 0 { "nothing was rewritten".to_owned() } else { format!("{} {verb} rewritten", objects(count)) }
+    if count == 0 {
+        "nothing was rewritten".to_owned()
+    } else {
+        format!("{} {verb} rewritten", Count(count).of("object"))
+    }
 }
 
 fn left(count: u64) -> String {
-    format!("{} {} left", objects(count), if count == 1 { "is" } else { "are" })
+    format!("{} {} left", Count(count).of("object"), if count == 1 { "is" } else { "are" })
 }
 
 /// Begins a sentence with a capital letter.

@@ -47,9 +47,8 @@ fn outside(report: &ScanReport) -> Option<String> {
 }
 
 fn uncovered(report: &ScanReport) -> Option<String> {
-    let objects = |count| if count == 1 { "1 object".to_owned() } else { format!("{} objects", Count(count)) };
     let rows: Vec<String> =
-        report.uncovered().map(|row| format!("{} ({})", row.resource, objects(row.objects))).collect();
+        report.uncovered().map(|row| format!("{} ({})", row.resource, Count(row.objects).of("object"))).collect();
     let rows = rows.join(", ");
     (!rows.is_empty()).then(|| format!("the EncryptionConfiguration does not cover {rows}: do they contain secrets?"))
 }

@@ -53,10 +53,10 @@ pub(in crate::cli) fn table(report: &ScanReport, more: Option<&str>, width: Opti
     if !hidden.is_empty() {
         let objects: u64 = hidden.iter().map(|row| row.objects).sum();
         let resources = hidden.iter().map(|row| &row.resource).collect::<BTreeSet<_>>().len();
-        let noun = if resources == 1 { "resource" } else { "resources" };
         lines.push(format!(
-            "and {} of {resources} other {noun} in plaintext: {}",
-            if objects == 1 { "1 object".to_owned() } else { format!("{} objects", Count(objects)) },
+            "and {} of {} in plaintext: {}",
+            Count(objects).of("object"),
+            Count(resources as u64).of("other resource"),
             more.unwrap_or_default()
         ));
     }

@@ -16,13 +16,13 @@ use crate::scan::count::Count;
 pub(super) fn headline(answer: &SnapshotAnswer) -> String {
     let SnapshotAnswer { objects, lost, incomplete, .. } = answer;
     match (incomplete, lost) {
-        (None, 0) => format!("this snapshot can be restored: the keys open all {}", counted(*objects, "object")),
-        (None, _) => format!("{} of {} would be lost", Count(*lost), counted(*objects, "object")),
+        (None, 0) => format!("this snapshot can be restored: the keys open all {}", Count(*objects).of("object")),
+        (None, _) => format!("{} of {} would be lost", Count(*lost), Count(*objects).of("object")),
         (Some(_), 0) => {
-            format!("unknown: the keys open what was read of this snapshot, {}", counted(*objects, "object"))
+            format!("unknown: the keys open what was read of this snapshot, {}", Count(*objects).of("object"))
         }
         (Some(_), _) => {
-            format!("at least {} would be lost, and not all of this snapshot was read", counted(*lost, "object"))
+            format!("at least {} would be lost, and not all of this snapshot was read", Count(*lost).of("object"))
         }
     }
 }
@@ -33,7 +33,7 @@ pub(super) fn body(answer: &SnapshotAnswer, width: Option<usize>) -> String {
         ("snapshot", answer.snapshot.clone()),
         ("sha256", answer.sha256.clone()),
         ("revision", answer.revision.to_string()),
-        ("plaintext", format!("{}, which need no key", counted(answer.plaintext, "object"))),
+        ("plaintext", format!("{}, which need no key", Count(answer.plaintext).of("object"))),
     ]);
     let listed = listed(answer).map(|listed| format!("\n{}", output::fields(&[("listed   ", listed)])));
     let fields = fields + &listed.unwrap_or_default();
@@ -150,7 +150,7 @@ fn lost(row: &NeededRow) -> String {
         KeyAnswer::Foreign => format!("claviger never has the key of {name}"),
         KeyAnswer::Missing | KeyAnswer::Held | KeyAnswer::Disabled => format!("no given file has {name}"),
     };
-    let first = format!("! {} would be lost: {why}", counted(row.objects, "object"));
+    let first = format!("! {} would be lost: {why}", Count(row.objects).of("object"));
     let left = row.objects.saturating_sub(row.samples.len() as u64);
     let samples = row.samples.iter().map(|sample| format!("  {sample}"));
     let more = (left > 0).then(|| format!("  and {} more", Count(left)));
@@ -208,8 +208,4 @@ fn restore(answer: &SnapshotAnswer) -> Option<String> {
     } else {
         "no single file has all keys: restore the newest one, and merge the others into it: claviger backup restore FILE --accept".to_owned()
     })
-}
-
-fn counted(count: u64, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{} {noun}s", Count(count)) }
 }
