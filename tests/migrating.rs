@@ -177,7 +177,8 @@ impl Cluster {
         }
     }
 
-    /// Shows what a rotation and a scan say about a list that lacks a provider which is still needed. No API server uses the list.
+    /// Shows what a rotation and a scan say about a list that lacks a provider which is still needed. No API server
+    /// uses the list.
     fn remove_too_early(&mut self, scheme: &str) {
         let removed = blocks(FROM_LOCAL).into_iter().rfind(|block| block.kind == "yaml").unwrap();
         let early = self.machine.root().join("early.yaml");

@@ -66,7 +66,7 @@ fn it_shows_a_secret_before_and_after_and_leaves_nothing_behind() {
     assert!(Path::new(kubeconfig).exists());
 
     let answer = std::panic::catch_unwind(|| assert_the_suggestions_work(&printed));
-    // Whatever came of it, the playground ends everything.
+    // The playground ends everything, also after a failed assertion.
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     if let Err(panic) = answer {
         child.wait().unwrap();

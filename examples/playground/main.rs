@@ -80,7 +80,7 @@ fn play() -> Result<()> {
     std::thread::spawn(move || {
         let _ = send.send(tell().map(Some));
     });
-    // Either the story is told and its world is kept until Ctrl-C, or Ctrl-C came first and the exit takes all down.
+    // The story ends and its world is kept until Ctrl-C, or Ctrl-C came first and the exit takes all down.
     let world = receive.recv().during(|| "telling the story".to_owned())??;
     if let Some(world) = &world {
         world.invite()?;
@@ -168,7 +168,7 @@ fn tell() -> Result<World> {
 }
 
 impl World {
-    /// What to try while it runs.
+    /// Returns what to try while it runs.
     fn invite(&self) -> Result<()> {
         let kubectl = Program::Kubectl(Version::V1_37).path()?;
         let etcdctl = Program::Etcdctl(EtcdVersion::V3_7).path()?;
@@ -214,7 +214,7 @@ impl World {
     }
 }
 
-/// What `claviger reencrypt` is given, but for the state directory.
+/// Returns what `claviger reencrypt` is given, but for the state directory.
 fn reencrypt(etcd: &Etcd, config: &Path, api: &ApiServer) -> Vec<String> {
     let (config, kubeconfig) = (config.display().to_string(), api.kubeconfig().display().to_string());
     let endpoints = etcd.endpoints();
@@ -223,7 +223,7 @@ fn reencrypt(etcd: &Etcd, config: &Path, api: &ApiServer) -> Vec<String> {
     flags.map(ToOwned::to_owned).to_vec()
 }
 
-/// An identity that opens backups, as `age-keygen` makes one. In earnest it is kept offline.
+/// Returns an identity that opens backups, as `age-keygen` makes one. Outside of a playground, keep it offline.
 fn identity(run: &Run) -> Result<(PathBuf, String)> {
     let identity = age::x25519::Identity::generate();
     let file = run.path("identity.txt");

@@ -31,7 +31,7 @@ pub(super) fn rotate() -> ExitCode {
 pub(super) fn play(plugin: &Plugin, api: &mut ApiServer, socket: &str) -> Result<()> {
     step("Second act: another key. The old one stays, and reads old snapshots of etcd");
     println!(
-        "  In earnest this takes about five minutes, because an API server may write under the old key for so long."
+        "  In a real cluster this takes about five minutes, because an API server may write under the old key for so long."
     );
     println!("  The playground's clock is ahead: its minutes pass at once.");
     let (state_dir, kubeconfig) = (plugin.state_dir().display().to_string(), api.kubeconfig().display().to_string());

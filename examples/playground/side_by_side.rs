@@ -5,7 +5,7 @@ const WIDTH: usize = 36;
 /// Lines of a picture; a Secret's value takes about ten.
 const LINES: usize = 16;
 
-/// A picture of `left` and `right` under their titles.
+/// Returns a picture of `left` and `right` under their titles.
 pub(crate) fn picture(left_title: &str, left: &[u8], right_title: &str, right: &[u8]) -> String {
     let (left_lines, right_lines) = (lines(left), lines(right));
     let count = left_lines.len().max(right_lines.len()).min(LINES);

@@ -179,7 +179,7 @@ fn no_file_is_long_without_a_reason() {
 }
 
 /// The folders of code.
-const CODE: [&str; 3] = ["src", "tests", "benches"];
+const CODE: [&str; 4] = ["src", "tests", "examples", "benches"];
 
 #[test]
 fn no_line_of_comments_is_wider_than_code_may_be() {
