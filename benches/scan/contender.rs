@@ -153,14 +153,14 @@ impl Contender {
         let (mut live, mut stored, mut seeds) = (BTreeMap::new(), BTreeMap::new(), 0);
         for group in &report.groups {
             *live.entry(group.class()).or_default() += group.objects;
-            *stored.entry(group.class()).or_default() += group.objects + group.revisions.unwrap_or(0);
+            *stored.entry(group.class()).or_default() += group.objects + group.older_values.unwrap_or(0);
             seeds += group.seeds;
         }
         live.retain(|_, objects: &mut u64| *objects > 0);
         equal("live objects", &live, &expected.providers)?;
         equal("seeds", &seeds, &expected.seeds)?;
         // Of a live etcd, it says nothing of older revisions.
-        let has_older = report.groups.iter().all(|group| group.revisions.is_some());
+        let has_older = report.groups.iter().all(|group| group.older_values.is_some());
         equal("whether older revisions were counted", &has_older, &!self.is_live())?;
         if has_older {
             equal("revisions", &stored, &expected.stored)?;
@@ -191,7 +191,7 @@ struct Group {
     provider: String,
     key_id: Option<String>,
     objects: u64,
-    revisions: Option<u64>,
+    older_values: Option<u64>,
     seeds: u64,
 }
 

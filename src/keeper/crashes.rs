@@ -198,8 +198,8 @@ impl Scene {
     fn write_plan(&self) -> (Said, String) {
         let opened = self.open();
         let scanned = (opened.digest, 1);
-        let plan = RotationPlan::begin(PlanId([7; 16]), scanned, Aim::default(), BTreeSet::new(), now());
-        said(write_plan(&self.dir, &Means::default(), &plan))
+        let plan = RotationPlan::begin(PlanId([7; 16]), scanned, Aim::NewKey, BTreeSet::new(), now());
+        said(write_plan(&self.dir, &Means::default(), &plan, None))
     }
 
     fn fresh(&self) -> FreshBackup {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     durable::{Dir, DurableError},
     memory::SecretError,
-    plan::{ReadPlanError, RotationPlan},
+    plan::{PlanId, ReadPlanError, RotationPlan},
     root::Means,
 };
 
@@ -40,6 +40,9 @@ pub enum WritePlanError {
     /// No memory could be locked.
     #[error(transparent)]
     Memory(#[from] SecretError),
+    /// The plan on the disk is neither this one nor the one that it replaces.
+    #[error("another command has replaced the plan of the rotation")]
+    Overtaken,
 }
 
 /// Reads the plan of the last rotation in `dir`. `opened` is the keyring there. Returns `None` if there was none.
@@ -51,13 +54,18 @@ pub fn load_plan(dir: &Dir, opened: &Opened) -> Result<Option<RotationPlan>, Loa
     Ok(Some(RotationPlan::decode(&bytes, &opened.root, opened.keyring.uuid())?))
 }
 
-/// Writes the plan of a rotation. It replaces the one before.
+/// Writes the plan of a rotation. It replaces an earlier state of the same plan, or the plan `before`. A plan that
+/// cannot be read counts as none.
 ///
 /// # Errors
-/// When the keyring does not open, or the file cannot be written.
-pub fn write_plan(dir: &Dir, means: &Means, plan: &RotationPlan) -> Result<(), WritePlanError> {
+/// When another plan is there, the keyring does not open, or the file cannot be written.
+pub fn write_plan(dir: &Dir, means: &Means, plan: &RotationPlan, before: Option<PlanId>) -> Result<(), WritePlanError> {
     let state = StateFiles::new(dir);
     let (opened, _lock) = open_to_change(state, means)?;
+    let found = load_plan(dir, &opened).ok().flatten().map(|found| found.id);
+    if found.is_some_and(|found| found != plan.id && Some(found) != before) {
+        return Err(WritePlanError::Overtaken);
+    }
     let bytes = plan.encode(opened.keyring.uuid(), &opened.root)?;
     let commit = Commit { followers: Followers::Plan(bytes), ..Commit::default() };
     commit.run(state, &mut state.store())?;
@@ -76,7 +84,7 @@ mod tests {
             testing::{opened, set_up},
         },
         keyring::testing::now,
-        plan::{Aim, Phase, PlanId, ROTATION_MAX},
+        plan::{Aim, Phase, ROTATION_MAX},
         text::tampering,
     };
 
@@ -86,14 +94,22 @@ mod tests {
         let before = opened(&dir);
         assert_eq!(load_plan(&dir, &before).unwrap(), None);
         let left = BTreeSet::from([b"/registry/secrets/a/b".to_vec(), vec![0xff, b'\n']]);
-        let mut plan = RotationPlan::begin(PlanId([7; 16]), (before.digest, 1), Aim::default(), left, now());
-        write_plan(&dir, &Means::default(), &plan).unwrap();
+        let mut plan = RotationPlan::begin(PlanId([7; 16]), (before.digest, 1), Aim::NewKey, left, now());
+        write_plan(&dir, &Means::default(), &plan, None).unwrap();
         assert_eq!(load_plan(&dir, &before).unwrap(), Some(plan.clone()));
         plan.key = Some(before.keyring.primary().id());
         plan.phase = Phase::Done;
         plan.report = Some(before.digest);
-        write_plan(&dir, &Means::default(), &plan).unwrap();
-        assert_eq!(load_plan(&dir, &before).unwrap(), Some(plan));
+        write_plan(&dir, &Means::default(), &plan, None).unwrap();
+        assert_eq!(load_plan(&dir, &before).unwrap(), Some(plan.clone()));
+        // A command that has not seen this plan does not replace it.
+        let other = RotationPlan { id: PlanId([8; 16]), ..plan.clone() };
+        for before in [None, Some(PlanId([9; 16]))] {
+            let refused = write_plan(&dir, &Means::default(), &other, before).unwrap_err().to_string();
+            assert_eq!(refused, "another command has replaced the plan of the rotation");
+        }
+        write_plan(&dir, &Means::default(), &other, Some(plan.id)).unwrap();
+        write_plan(&dir, &Means::default(), &plan, Some(other.id)).unwrap();
         let bytes = dir.read(ROTATION, ROTATION_MAX).unwrap();
         for (how, changed) in tampering::of(&bytes) {
             dir.replace(ROTATION, &changed).unwrap();

@@ -127,7 +127,7 @@ mod tests {
 
     fn text(root: &RootKey, change: impl FnOnce(&str) -> String) -> Vec<u8> {
         let left = BTreeSet::from([b"a".to_vec(), b"b".to_vec()]);
-        let plan = RotationPlan::begin(PlanId([1; 16]), (Digest([2; 32]), 1), Aim::default(), left, now());
+        let plan = RotationPlan::begin(PlanId([1; 16]), (Digest([2; 32]), 1), Aim::NewKey, left, now());
         let bytes = plan.encode(UUID, root).unwrap();
         let text = String::from_utf8(bytes).unwrap();
         let (lines, _) = text.split_once("---").unwrap();

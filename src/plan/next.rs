@@ -11,7 +11,7 @@ use super::{
     rotation::{Aim, Phase, RotationPlan},
     rules::{Rule, Rules},
     step::{Action, Hold, NextStep, Refused, Wait},
-    world::{ClusterNow, KeyNow, RecordNow, Scanned, ServedNow, Ticks},
+    world::{ClusterNow, KeyNow, Scanned, ServedNow, Ticks},
 };
 
 /// Decides the next step. `plan` is the plan on the disk, and `progress` what this run has seen.
@@ -66,10 +66,12 @@ impl Gates<'_> {
         if !missing.is_empty() {
             return Ok(NextStep::Wait(Wait::Acknowledge(missing)));
         }
-        let is_unfinished =
-            if is_compromise { is_superseded(&self.world.record) } else { scanned.under_other_keys > 0 };
-        let key = self.world.record.primary().filter(|_| is_unfinished);
-        Ok(NextStep::Do(Action::Begin(Aim { key, is_compromise })))
+        let aim = match self.world.record.primary() {
+            _ if is_compromise => Aim::Compromise,
+            Some(primary) if scanned.under_other_keys > 0 => Aim::Finish(primary),
+            _ => Aim::NewKey,
+        };
+        Ok(NextStep::Do(Action::Begin(aim)))
     }
 
     /// Opens if nothing is known that would keep a rotation from its end. Values that no key of ours opens do not
@@ -163,7 +165,7 @@ impl Gates<'_> {
         if scanned.at < quiet {
             return Ok(self.scan());
         }
-        if plan.is_compromise && scanned.stale == 0 {
+        if plan.is_compromise && scanned.under_other_keys == 0 {
             self.events_gone(&scanned)?;
             self.disabled(&scanned)?;
         }
@@ -217,14 +219,6 @@ impl Gates<'_> {
         count::doubt(self.rules, self.world, counted)
             .map_or(Ok(()), |doubt| Err(NextStep::Refuse(Refused::Count(doubt))))
     }
-}
-
-/// Whether others may know every key before the primary one, and one of them still unwraps. Then an earlier rotation
-/// has replaced the compromised keys, and its plan is lost.
-fn is_superseded(record: &RecordNow) -> bool {
-    let Some(primary) = record.primary() else { return false };
-    let mut before = record.keys.iter().filter(|key| key.id.seq() < primary.seq());
-    before.all(|key| key.is_compromised) && record.exposed().any(|key| key != primary)
 }
 
 /// Whether what a node serves is this record or one before it, and no fork.

@@ -46,12 +46,14 @@ impl Phase {
 }
 
 /// What a rotation is for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Aim {
-    /// The key towards which it goes. `None` if it makes one.
-    pub key: Option<KeyId>,
-    /// Whether others may know the keys that exist.
-    pub is_compromise: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Aim {
+    /// A new key.
+    NewKey,
+    /// A new key, because others may know those that exist.
+    Compromise,
+    /// The end of an earlier rotation to this key, whose plan is lost or void.
+    Finish(KeyId),
 }
 
 /// The plan of a rotation. It is kept on the disk, and is a hint: a command that goes on checks every gate again.
@@ -80,7 +82,11 @@ pub struct RotationPlan {
 impl RotationPlan {
     /// Begins a plan at the record `began`, whose greatest number of a key is `newest`.
     pub fn begin(id: PlanId, (began, newest): (Digest, u32), aim: Aim, left: BTreeSet<Vec<u8>>, since: Time) -> Self {
-        let Aim { key, is_compromise } = aim;
+        let (key, is_compromise) = match aim {
+            Aim::NewKey => (None, false),
+            Aim::Compromise => (None, true),
+            Aim::Finish(key) => (Some(key), false),
+        };
         let phase = if key.is_some() { Phase::Promote } else { Phase::Prepare };
         Self { id, phase, began, newest, is_compromise, key, left, since, report: None }
     }

@@ -57,7 +57,7 @@ pub fn world() -> ClusterNow {
 
 /// Returns a plan towards key 2, which every node serves.
 pub fn plan() -> RotationPlan {
-    let aim = Aim { key: Some(key(2)), is_compromise: false };
+    let aim = Aim::Finish(key(2));
     let begun = RotationPlan::begin(PlanId([9; 16]), (Digest([1; 32]), 1), aim, BTreeSet::new(), now());
     RotationPlan { phase: Phase::Sweep, ..begun }
 }

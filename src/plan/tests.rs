@@ -15,7 +15,7 @@ use super::{
 use crate::{crypto::Digest, keyring::state::State};
 
 const SCAN: NextStep = NextStep::Do(Action::Scan { is_settled: true });
-const BEGIN: Action = Action::Begin(Aim { key: None, is_compromise: false });
+const BEGIN: Action = Action::Begin(Aim::NewKey);
 const NOW: Ticks = Ticks(Duration::from_hours(1));
 
 /// Returns the world at one o'clock.
@@ -43,7 +43,7 @@ fn with_scan(change: impl FnOnce(&mut Scanned)) -> RotationProgress {
 
 /// Returns what a rotation is for that finishes an earlier one.
 fn finish(seq: u32) -> Aim {
-    Aim { key: Some(key(seq)), is_compromise: false }
+    Aim::Finish(key(seq))
 }
 
 fn step(world: &ClusterNow, plan: &RotationPlan, progress: &RotationProgress) -> NextStep {
@@ -239,16 +239,15 @@ fn superseded() -> (ClusterNow, RotationPlan) {
 
 #[test]
 fn a_compromise_takes_over_whatever_is_unfinished() {
-    let (compromise, begin) = (ClusterNow { is_compromise: true, ..at_one() }, Aim { key: None, is_compromise: true });
-    let begin = NextStep::Do(Action::Begin(begin));
+    let compromise = ClusterNow { is_compromise: true, ..at_one() };
+    let begin = NextStep::Do(Action::Begin(Aim::Compromise));
     let needed = with_scan(|scanned| (scanned.stale, scanned.under_other_keys, scanned.unchangeable) = (5, 1, 1));
     assert_eq!(next(&compromise, None, &needed), begin, "neither old values nor those that nothing opens matter now");
     assert_eq!(step(&compromise, &plan(), &needed), begin, "another rotation is unfinished");
     let (world, plan) = superseded();
     assert_eq!(step(&world, &plan, &needed), NextStep::Do(Action::Rewrite), "its own plan goes on");
     let lost = ClusterNow { is_compromise: true, ..world.clone() };
-    let aim = Aim { key: Some(key(2)), is_compromise: true };
-    assert_eq!(next(&lost, None, &needed), NextStep::Do(Action::Begin(aim)), "its plan is lost");
+    assert_eq!(next(&lost, None, &needed), begin, "its plan is lost; nobody can tell whether key 2 is known, too");
     let mut over = lost;
     over.record.keys[0].state = State::Disabled;
     assert_eq!(next(&over, None, &needed), begin, "the next compromise");
@@ -270,6 +269,10 @@ fn a_compromise_ends_when_no_compromised_key_unwraps() {
     assert_eq!(step(&world, &plan, &seen()), NextStep::Do(Action::Disable(key(1))));
     let damaged = with_scan(|scanned| scanned.unchangeable = 1);
     assert_eq!(step(&world, &plan, &damaged), NextStep::Do(Action::Disable(key(1))), "nothing of it is under the key");
+    let unknown = with_scan(|scanned| (scanned.stale, scanned.failed, scanned.unchangeable) = (1, 1, 1));
+    assert_eq!(step(&world, &plan, &unknown), NextStep::Do(Action::Disable(key(1))), "a value that no key opens");
+    let old = with_scan(|scanned| (scanned.stale, scanned.failed, scanned.under_other_keys) = (1, 1, 1));
+    assert!(matches!(step(&world, &plan, &old), NextStep::Refuse(Refused::Hold(_))), "a value under the old key");
     let events = with_scan(|scanned| (scanned.events, scanned.in_need) = (1, 1));
     assert_eq!(step(&world, &plan, &events), NextStep::Wait(Wait::Events(1)));
     let left = with_scan(|scanned| scanned.in_need = 2);

@@ -55,6 +55,7 @@ impl Explain for WritePlanError {
             Self::Begin(error) => error.explain(),
             Self::Commit(error) => error.explain(),
             Self::Memory(error) => error.explain(),
+            Self::Overtaken => refused("see how the keyring is: claviger status"),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The steps of a rotation, one function each.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use rand::rngs::SysRng;
 
@@ -9,7 +12,7 @@ use crate::{
     apiserver::count_api_servers,
     durable::{export, is_on_another_disk},
     etcd::Client,
-    keeper::{self, Act, BackedUp, Opened, Usage},
+    keeper::{self, Act, BackedUp, Opened},
     keyring::{Key, key_id::KeyId, time::Time},
     memory::fill_random,
     plan::{Action, Aim, ApiServers, Phase, PlanId, RotationPlan, RotationProgress, Scanned, Ticks},
@@ -21,7 +24,7 @@ use crate::{
 use super::{
     super::{
         failure::{Exit, Failure},
-        output,
+        needed, output,
         probe::find_plugin,
         reencrypt::{Census, Rounds, Sweeping, named_keys},
         scanning::nowhere,
@@ -72,14 +75,15 @@ impl RotateHands<'_> {
 
     pub(super) fn begin(&mut self, aim: Aim) -> Result<(), Failure> {
         self.check_provable()?;
-        if aim.key.is_none() {
+        if !matches!(aim, Aim::Finish(_)) {
             self.check_backup_dir()?;
         }
         let mut id = [0; 16];
         fill_random(&mut SysRng, &mut id).map_err(|error| Failure::new(Exit::Refused, &error, None))?;
         let now = Time::new(jiff::Timestamp::now());
-        // Objects that only an earlier rotation left are tried again.
-        let left = named_keys(&self.wishes.leave, &self.input()?.prefix);
+        // Objects that only an earlier rotation left are tried again. In a compromise, only this call leaves them.
+        let named = named_keys(&self.wishes.leave, &self.input()?.prefix);
+        let left = if aim == Aim::Compromise { BTreeSet::new() } else { named };
         let began = (self.opened.digest, self.opened.keyring.greatest_seq());
         let plan = RotationPlan::begin(PlanId(id), began, aim, left, now);
         self.write(plan.clone())?;
@@ -151,9 +155,11 @@ impl RotateHands<'_> {
         Ok(())
     }
 
-    /// Disables a compromised key. The planner has seen that nothing needs it, with the keyring as it was then.
+    /// Disables a compromised key, after a scan of its own as `claviger key disable` makes it.
     pub(super) fn disable(&mut self, key: KeyId) -> Result<(), Failure> {
-        let usage = Usage::Scanned { objects: 0, example: None, record: self.opened.digest };
+        self.check_provable()?;
+        let Some(found) = self.opened.keyring.keys().find(|one| one.id() == key) else { return Ok(()) };
+        let usage = needed::usage(&self.site.config, &self.opened, found, self.global)?;
         let now = Time::new(jiff::Timestamp::now());
         keeper::change_keys(&self.site.dir, &self.site.means, &Act::Disable(key, usage), now)?;
         self.tell(&RotateEvent::Disabled { key_id: key.to_string() })
@@ -199,6 +205,9 @@ impl RotateHands<'_> {
         self.census = Some(census);
         let Some(outcome) = outcome else { return Ok(()) };
         self.failures = Some(outcome.failures);
+        if let Some(examples) = stops::examples(self.failures.as_ref()) {
+            output::aside(&format!("not re-encrypted: {examples}"), self.global);
+        }
         match outcome.end {
             SweepEnd::Interrupted => self.is_interrupted = true,
             SweepEnd::Tried | SweepEnd::NotAdopted => {}
@@ -242,7 +251,8 @@ impl RotateHands<'_> {
     }
 
     fn write(&mut self, plan: RotationPlan) -> Result<(), Failure> {
-        keeper::write_plan(&self.site.dir, &self.site.means, &plan)?;
+        let before = self.plan.as_ref().map(|plan| plan.id);
+        keeper::write_plan(&self.site.dir, &self.site.means, &plan, before)?;
         self.plan = Some(plan);
         Ok(())
     }

@@ -60,6 +60,8 @@ pub(super) struct RotateWishes {
 /// A wait that goes on.
 struct Waiting {
     gate: WaitGate,
+    /// Whether it is one for certain nodes.
+    has_nodes: bool,
     since: Ticks,
     /// When a line was printed about it.
     told: Ticks,
@@ -295,14 +297,15 @@ impl Hands for RotateHands<'_> {
             }
             Wait::Events(_) => (WaitGate::Events, Vec::new(), LINES, None),
         };
-        let before = self.waiting.take().filter(|before| before.gate == gate);
+        let has_nodes = !nodes.is_empty();
+        let before = self.waiting.take().filter(|before| (before.gate, before.has_nodes) == (gate, has_nodes));
         let since = before.as_ref().map_or(now, |before| before.since);
-        if !nodes.is_empty() && now > since.after(PATIENCE) {
+        if has_nodes && now > since.after(PATIENCE) {
             return Err(stops::silent(&self.global.given, gate));
         }
         let told = before.map(|before| before.told).filter(|told| now < told.after(LINES));
         let is_due = told.is_none();
-        self.waiting = Some(Waiting { gate, since, told: told.unwrap_or(now) });
+        self.waiting = Some(Waiting { gate, has_nodes, since, told: told.unwrap_or(now) });
         if is_due {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes, and positive")]
             self.tell(&RotateEvent::Waiting { gate, nodes, seconds: left.map(|left| left as u64) })?;

@@ -8,13 +8,19 @@ use super::super::tables::all_of;
 pub(super) fn remains(opened: &Opened, compromised: &[String]) -> Vec<String> {
     let holds = |keys: &[crate::keyring::key_id::KeyId]| keys.iter().any(|key| compromised.contains(&key.to_string()));
     let snapshots = opened.snapshots().unwrap_or_default().iter().filter(|snapshot| holds(snapshot.keys()));
-    let snapshots: Vec<String> = snapshots.filter_map(|snapshot| snapshot.file().map(ToOwned::to_owned)).collect();
+    let snapshots: Vec<String> = snapshots
+        .map(|snapshot| {
+            snapshot.file().map_or_else(|| format!("sha256 {}", snapshot.sha256().to_hex()), ToOwned::to_owned)
+        })
+        .collect();
     let backups = opened.backups().unwrap_or_default().iter().filter(|backup| holds(backup.keys()));
     let backups: Vec<String> = backups.filter_map(|backup| backup.file().map(ToOwned::to_owned)).collect();
     let disabled = match compromised {
-        [one] => format!("{one} is compromised, and disabled. Who has it can still read what was encrypted under it:"),
+        [one] => {
+            format!("{one} is compromised, and disabled. Anyone who has it can still read what was encrypted under it:")
+        }
         keys => format!(
-            "{} are compromised, and disabled. Who has them can still read what was encrypted under them:",
+            "{} are compromised, and disabled. Anyone who has them can still read what was encrypted under them:",
             all_of(keys)
         ),
     };
@@ -28,7 +34,12 @@ pub(super) fn remains(opened: &Opened, compromised: &[String]) -> Vec<String> {
         "The Secrets count as known to others: change the passwords, tokens and certificates in them.".to_owned(),
     ];
     if !backups.is_empty() {
-        lines.push(format!("Backups of the keyring that hold a compromised key: {}", all_of(&backups)));
+        let marks: Vec<String> = compromised.iter().map(|key| format!("--compromised {key}")).collect();
+        lines.push(format!(
+            "Backups of the keyring from before the promotion do not know this: restore them only with {}. Listed are {}",
+            marks.join(" "),
+            all_of(&backups)
+        ));
     }
     lines
 }

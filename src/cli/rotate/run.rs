@@ -8,16 +8,16 @@ use crate::{
     apiclient::ApiClient,
     config::Settings,
     keyring::key_id::KeyId,
-    plan::{Action, ClusterNow, NextStep, Phase, RotationPlan, RotationProgress, Wait, next},
+    plan::{Action, Aim, ClusterNow, NextStep, Phase, RotationPlan, RotationProgress, Wait, next},
     rotate::{Hands, RotationClock, RotationEnd, drive},
 };
 
 use super::{
     super::{
         Format, Global, Site,
-        failure::{Exit, Failure},
+        failure::{Exit, Failure, warn},
         interrupt::Interrupt,
-        live::ServesFrom,
+        live::{PluginSearch, ServesFrom},
         output::{self, OutputError},
         probe::find_plugin,
         runtime::event_loop,
@@ -62,6 +62,8 @@ struct PlanReport {
     rewrite_seconds: Option<u64>,
     /// How many seconds it would wait after the promotion, until no API server writes under the old key.
     quiet_seconds: u64,
+    /// Whether it would disable the keys before, because others may know them.
+    compromise: bool,
     /// Whether it would stop before the promotion, until a listed backup has the key.
     needs_backup: bool,
     /// What would stop it at once.
@@ -117,13 +119,20 @@ pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &
 fn check_served(hands: &RotateHands<'_>, global: &Global) -> Result<(), Failure> {
     let config = &hands.site.config;
     let search = find_plugin(config)?;
-    let Some(plugin) = search.plugin() else { return Ok(()) };
+    let Some(plugin) = search.plugin() else {
+        if let (PluginSearch::Absent { .. }, Some(absence)) = (&search, search.absence()) {
+            let start = search.start(&hands.opened.keyring, &config.state_dir);
+            warn(&format!("a rotation needs the plugin, and {absence}"), &format!("start it: {start}"), global);
+        }
+        return Ok(());
+    };
     if let ServesFrom::Elsewhere(path) = plugin.serves_from(&config.state_dir) {
         return Err(stops::elsewhere(&global.given, &path, &config.state_dir));
     }
-    let keyring = &hands.opened.keyring;
+    // Another command may have made a key meanwhile.
+    let keyring = &hands.site.open()?.keyring;
     let lacking = if plugin.serves_keyring(keyring) { plugin.lacking_in(keyring) } else { Vec::new() };
-    if lacking.is_empty() { Ok(()) } else { Err(stops::lacking(&global.given, &lacking)) }
+    if lacking.is_empty() || hands.wishes.is_compromise { Ok(()) } else { Err(stops::lacking(&global.given, &lacking)) }
 }
 
 fn show(hands: &RotateHands<'_>, verified: &Verified) -> Result<(), OutputError> {
@@ -187,14 +196,15 @@ fn show_preview(
     let stop = match coming {
         NextStep::Refuse(refused) => Some(stops::refused(&hands.global.given, hands.seen(), refused)),
         NextStep::Wait(Wait::Acknowledge(_) | Wait::Publish(_)) => Some(stops::no_plugin(&hands.global.given)),
-        NextStep::Do(Action::Begin(aim)) if aim.key.is_some() => hands.check_provable().err(),
+        NextStep::Do(Action::Begin(Aim::Finish(_))) => hands.check_provable().err(),
         NextStep::Do(Action::Begin(_)) => hands.check_provable().and_then(|()| hands.check_backup_dir()).err(),
         NextStep::Do(Action::BackUp(_)) => hands.check_backup_dir().err(),
         _ => None,
     };
     let unfinished = hands.unfinished();
     let key_id = match coming {
-        NextStep::Do(Action::Begin(aim)) => aim.key,
+        NextStep::Do(Action::Begin(Aim::Finish(key))) => Some(*key),
+        NextStep::Do(Action::Begin(_)) => None,
         _ => unfinished.and_then(|plan| plan.key),
     };
     let stale = progress.scanned.map_or(0, |scanned| scanned.stale);
@@ -207,6 +217,7 @@ fn show_preview(
         is_before,
         stale: if is_before { stale.max(under_primary(hands)) } else { stale },
         needs_backup: is_before && !world.can_back_up && !world.needs_no_backup && !has_backup(world, key_id),
+        compromise: hands.wishes.is_compromise || unfinished.is_some_and(|plan| plan.is_compromise),
         rewrite_seconds: None,
         quiet_seconds: world.timeouts.quiet().as_secs(),
         stop: stop.as_ref().map(|stop| stop.message().to_owned()),
@@ -268,7 +279,7 @@ fn preview_lines(report: &PlanReport, plan: Option<&RotationPlan>, hands: &Rotat
         "  wait {} from the promotion on, until no API server writes under the old key",
         span(std::time::Duration::from_secs(report.quiet_seconds))
     ));
-    if hands.wishes.is_compromise || plan.is_some_and(|plan| plan.is_compromise) {
+    if report.compromise {
         lines.push("  disable the keys before, which others may know, as soon as nothing needs them".to_owned());
     }
     lines.push("  scan again, and end with a report".to_owned());

@@ -92,12 +92,16 @@ fn unreadable(given: &Given, objects: u64, census: Option<&Census>) -> Failure {
     Failure::new(Exit::Found, &message, hint)
 }
 
+/// Names some of the objects that were not re-encrypted, with the reasons. Returns `None` if there are none.
+pub(super) fn examples(failures: Option<&FailureList>) -> Option<String> {
+    let named = failures.map(FailureList::named).unwrap_or_default().iter().take(NAMED);
+    let named: Vec<String> = named.map(|failure| format!("{} ({})", failure.key, failure.reason)).collect();
+    (!named.is_empty()).then(|| named.join("; "))
+}
+
 fn held(failures: Option<&FailureList>, hold: Hold, again: &str) -> Failure {
     let Hold { stale, unchangeable } = hold;
-    let named = failures.map(FailureList::named).unwrap_or_default();
-    let named: Vec<String> =
-        named.iter().take(NAMED).map(|failure| format!("{} ({})", failure.key, failure.reason)).collect();
-    let examples = if named.is_empty() { String::new() } else { format!(": {}", named.join("; ")) };
+    let examples = examples(failures).map_or_else(String::new, |examples| format!(": {examples}"));
     let rest = if unchangeable > 0 {
         format!(", and {} cannot be read", counted(unchangeable, "object"))
     } else {

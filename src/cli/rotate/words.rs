@@ -46,13 +46,6 @@ fn line(event: &RotateEvent) -> String {
         RotateEvent::Began { rotation, key_id: Some(key_id), phase, resumed: true, .. } => {
             (*phase, format!("rotation {} to {key_id} goes on", short(rotation)))
         }
-        RotateEvent::Began { rotation, key_id: Some(key_id), phase, is_compromise: true, .. } => (
-            *phase,
-            format!(
-                "rotation {} finishes the one to {key_id}, because others may know the keys before",
-                short(rotation)
-            ),
-        ),
         RotateEvent::Began { rotation, key_id: Some(key_id), phase, .. } => (
             *phase,
             format!("rotation {} finishes an earlier one: values are under other keys than {key_id}", short(rotation)),
@@ -197,7 +190,6 @@ mod tests {
             began(Some(key_id()), false),
             began_by(None, true, false),
             began_by(Some(key_id()), true, true),
-            began_by(Some(key_id()), true, false),
             RotateEvent::Added { key_id: key_id() },
             RotateEvent::BackedUp { file: "/usb/a.age".to_owned() },
             RotateEvent::Promoted { key_id: key_id(), compromised: vec![] },
