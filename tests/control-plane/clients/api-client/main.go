@@ -28,7 +28,16 @@ func main() {
 	kubeconfig := flag.String("kubeconfig", "", "whom to talk to, as the test harness writes it")
 	crowd := flag.Int("crowd", 4, "how many writers, and how many readers")
 	watchers := flag.Int("watchers", 2, "how many watchers")
+	filled := flag.Int("fill", 0, "make so many Secrets, and nothing else")
+	rewriters := flag.Int("rewrite", 0, "update every Secret once by so many requests at a time, and nothing else")
 	flag.Parse()
+	if *filled > 0 || *rewriters > 0 {
+		if err := bulk(*kubeconfig, *filled, *rewriters); err != nil {
+			fmt.Fprintln(os.Stderr, "api-client:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	report, err := run(*kubeconfig, *crowd, *watchers)
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(report)
