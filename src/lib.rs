@@ -1,15 +1,15 @@
 //! claviger, the Kubernetes KMS v2 plugin that keeps its own keys.
 //!
 //! ```text
-//! kube-apiserver --Unix socket--> listen --> grpc --> service --> Snapshot --> crypto --> answer
-//!                                                                    ^
+//! kube-apiserver --Unix socket--> listen --> grpc --> service --> ServedKeys --> crypto --> answer
+//!                                                                      ^
 //! operator --> cli --> keeper --> Keyring --> record --> store --> file
 //! ```
 //!
 //! | module | what it is |
 //! |---|---|
 //! | `cli` | one thin file for each verb: parse, call, print |
-//! | `rotate` | drives a rotation: asks the planner for the next step, and does it |
+//! | `rotate` | drives a rotation: asks the planner for the next step, and has the command do it |
 //! | `daemon` | the life of a plugin: listen, unseal, notify systemd, look for changes, end |
 //! | `fuzzing` | what every parser promises; only for tests and for `fuzz/` |
 //! | `recover` | break glass: opens the values that a scan finds, without an API server |

@@ -219,7 +219,7 @@ fn does_not_start(scene: &mut Scene) -> String {
     seen
 }
 
-/// Returns the plugin reads its key file from a slow disk.
+/// Starts a plugin that reads its key file from a slow disk.
 fn sealed(scene: &mut Scene) -> String {
     scene.plugin.kill().unwrap();
     scene.api.kill().unwrap();

@@ -9,7 +9,7 @@
 //! | `etcd` `needed` `scanning` `progress` `unscanned` | shared: where etcd is, which keys its values need, and how a scan is run and shown |
 //! | `output` `tables` `failure` | shared: what a command prints |
 //!
-//! No verb imports another verb, except `rotate`: it is made of `reencrypt`, `verify` and `backup`.
+//! No verb imports another verb, except `rotate`, which is made of `reencrypt` and `verify`.
 
 mod adoption;
 mod arguments;

@@ -4,8 +4,9 @@
 //! keyring, or the salt of a slot. Source: RFC 5869, RFC 2104; `docs/hierarchy.md` shows which key is derived from
 //! which.
 //!
-//! The text of a label is part of the byte formats: it never changes, and has no other use. Commitments, MACs and keys
-//! have labels of different types, so the compiler refuses, for example, to derive a wrapping key as public bytes.
+//! The text of a label is part of the byte formats: it never changes. A label has one use, except for that of a slot,
+//! which is also in associated data. Commitments, MACs and keys have labels of different types, so the compiler
+//! refuses, for example, to derive a wrapping key as public bytes.
 
 use ring::{hkdf, hmac};
 
@@ -204,7 +205,7 @@ mod tests {
         let keys = [KeyLabel::RootWrap, KeyLabel::KekWrap, KeyLabel::SeedWrap, KeyLabel::WrapNonce, KeyLabel::Slot]
             .map(KeyLabel::info);
         // The label of a slot is in both lists.
-        let aads = [AadLabel::DekSeed, AadLabel::Kek, AadLabel::OldRoot].map(AadLabel::info);
+        let aads = [AadLabel::DekSeed, AadLabel::Kek, AadLabel::OldRoot, AadLabel::Canary].map(AadLabel::info);
         assert_eq!(AadLabel::Slot.info(), KeyLabel::Slot.info());
         let mut seen = std::collections::HashSet::new();
         for info in commitments.into_iter().chain(macs).chain(keys).chain(aads) {

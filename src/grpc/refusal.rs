@@ -10,7 +10,8 @@ use crate::{
     telemetry::event,
 };
 
-/// Why a call is refused. The text ends up in an HTTP 500 that API clients see, so it is always a fixed sentence.
+/// Why a call is refused. The text ends up in an HTTP 500 that API clients see, so it contains nothing
+/// but a fixed sentence, a public key_id or a time.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// Status: the keyring is not open.

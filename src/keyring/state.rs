@@ -144,6 +144,13 @@ mod tests {
         assert_eq!(rows("| from | when it is | to |"), life);
         let returned = RETURN.map(|(state, returned)| format!("| {state} | {returned} |"));
         assert_eq!(rows("| in the record | restored or merged |"), returned);
+        let yes = |is| if is { "yes" } else { "no" };
+        let uses = State::ALL.map(|state| {
+            let wraps = if state == State::Primary { "yes; exactly one key is" } else { "no" };
+            format!("| {state} | {wraps} | {} |", yes(state.unwraps()))
+        });
+        let shown = rows("| state | Encrypt | Decrypt | NIST SP 800-57 |");
+        assert!(uses.iter().all(|row| shown.iter().any(|shown| shown.starts_with(row))), "{uses:?}");
         let never = format!("A compromised key never becomes {COMPROMISED_NEVER}");
         assert!(PAGE.contains(&never), "{never}");
     }

@@ -1,9 +1,10 @@
-//! Explores rotations: every order in which API servers, plugins and the command can act, die and begin anew.
+//! Explores rotations: every order in which API servers, plugins and the command can act, die and begin anew, while
+//! nobody else changes the keyring.
 //!
 //! The model has nodes, each with a plugin and an API server, objects in etcd, and a command that does what
 //! [`next`](super::next) says. Time passes in steps of 90 s. An API server writes under its seed until two steps after
-//! its last good Status, and a write that it has begun reaches etcd within a step. That is longer than it takes in
-//! earnest. What must hold:
+//! its last good Status, and a write that it has begun reaches etcd within a step. A real one takes less. What must
+//! hold:
 //!
 //! - every plugin that runs reads every value in etcd;
 //! - once a rotation is proven, no value is under another key than the primary one, whatever is still under way.

@@ -1,4 +1,4 @@
-//! Drives a rotation: asks the planner for the next step, does it, and asks again.
+//! Drives a rotation: asks the planner for the next step, has its caller do it, and asks again.
 //!
 //! ```text
 //! drive -> clock

@@ -1,4 +1,4 @@
-//! Why a call is refused. The texts reach clients of the API server: they are fixed and contain no secrets.
+//! Why a call is refused. The texts reach clients of the API server. They contain a public key_id at most.
 
 use std::sync::Arc;
 

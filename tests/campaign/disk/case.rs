@@ -165,8 +165,7 @@ impl Prepared {
         kept && now.generation == wanted.generation && states(now) == states(wanted)
     }
 
-    /// Returns everything else that belongs to a keyring: slots open, the ledger is believed, a backup that is there
-    /// opens.
+    /// Checks everything else that belongs to a keyring: its slots open, the ledger is accepted, and so is the backup.
     fn check_rest(&self, sandbox: &Sandbox, now: &Found) -> Result<(), String> {
         let target = format!("--state-dir [DIR]/{}", self.case.target);
         if *now != Found::NotSetUp {
@@ -206,7 +205,7 @@ impl Prepared {
         self.works(sandbox)
     }
 
-    /// Returns an ordinary change works, and sweeps up.
+    /// Whether an ordinary change works, and removes what was left over.
     fn works(&self, sandbox: &Sandbox) -> Result<(), String> {
         let target = format!("--state-dir [DIR]/{}", self.case.target);
         if sandbox.run(&format!("key list {target}")).stdout.is_empty() {
