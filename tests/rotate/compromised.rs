@@ -63,7 +63,7 @@ fn a_compromise_takes_over_a_rotation_that_cannot_end_and_does_not_end_before_no
     has_all(&shown, &["! others may know k1-", "and can put values under it into etcd"]);
     let left = "--without-backup --api-servers 1 --leave /registry/secrets/default/old-0003";
     let needed = rotate(&mut rig, left, 1);
-    has_all(&needed, &["error: 1 object that you left as it is needs a compromised key"]);
+    has_all(&needed, &["error: 1 object that --leave names needs a compromised key"]);
     let states = |rig: &Rig| keys(rig).into_iter().map(|(_, state)| state).collect::<Vec<_>>();
     assert_eq!(states(&rig), ["decrypt-only", "decrypt-only", "primary"]);
 

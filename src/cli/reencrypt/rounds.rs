@@ -58,7 +58,7 @@ impl Sweeping<'_> {
             let is_over = self.is_over(&outcome, &rounds.census);
             let is_slow = outcome.unchanged > 0 || rounds.census.count() >= before;
             rounds.outcome = Some(with_sums(outcome, rounds.outcome));
-            if is_over || is_slow && self.interrupt.during(|| self.interrupt.wait(BETWEEN, self.runtime)) {
+            if is_over || is_slow && self.interrupt.wait(BETWEEN, self.runtime) {
                 break;
             }
         }

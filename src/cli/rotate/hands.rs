@@ -64,7 +64,7 @@ struct Waiting {
     has_nodes: bool,
     since: Ticks,
     /// When a line was printed about it.
-    told: Ticks,
+    last_line: Ticks,
 }
 
 /// The hands of a rotation.
@@ -303,9 +303,9 @@ impl Hands for RotateHands<'_> {
         if has_nodes && now > since.after(PATIENCE) {
             return Err(stops::silent(&self.global.given, gate));
         }
-        let told = before.map(|before| before.told).filter(|told| now < told.after(LINES));
-        let is_due = told.is_none();
-        self.waiting = Some(Waiting { gate, has_nodes, since, told: told.unwrap_or(now) });
+        let last_line = before.map(|before| before.last_line).filter(|last| now < last.after(LINES));
+        let is_due = last_line.is_none();
+        self.waiting = Some(Waiting { gate, has_nodes, since, last_line: last_line.unwrap_or(now) });
         if is_due {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes, and positive")]
             self.tell(&RotateEvent::Waiting { gate, nodes, seconds: left.map(|left| left as u64) })?;

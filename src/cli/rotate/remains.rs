@@ -26,7 +26,7 @@ pub(super) fn remains(opened: &Opened, compromised: &[String]) -> Vec<String> {
     };
     let mut lines = vec![
         disabled,
-        "  older versions in etcd: until they are compacted (etcdctl compact REVISION), and each member is defragmented (etcdctl defrag)"
+        "  older versions in etcd: until they are compacted (etcdctl compact REVISION), and each member is defragmented (etcdctl defrag --cluster)"
             .to_owned(),
         "  etcd's write-ahead log: until etcd has replaced its files".to_owned(),
         format!("  snapshots and other copies of etcd from before: destroy them{}", listed(&snapshots)),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::{
     apiclient::ApiClient,
     config::Settings,
+    keeper,
     keyring::key_id::KeyId,
     plan::{Action, Aim, ClusterNow, NextStep, Phase, RotationPlan, RotationProgress, Wait, next},
     rotate::{Hands, RotationClock, RotationEnd, drive},
@@ -130,7 +131,8 @@ fn check_served(hands: &RotateHands<'_>, global: &Global) -> Result<(), Failure>
         return Err(stops::elsewhere(&global.given, &path, &config.state_dir));
     }
     // Another command may have made a key meanwhile.
-    let keyring = &hands.site.open()?.keyring;
+    let opened = keeper::open_again(&hands.site.dir, &hands.site.means, &hands.opened)?;
+    let keyring = &opened.keyring;
     let lacking = if plugin.serves_keyring(keyring) { plugin.lacking_in(keyring) } else { Vec::new() };
     if lacking.is_empty() || hands.wishes.is_compromise { Ok(()) } else { Err(stops::lacking(&global.given, &lacking)) }
 }

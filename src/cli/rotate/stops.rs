@@ -64,8 +64,8 @@ pub(super) fn refused(given: &Given, seen: (Option<&FailureList>, Option<&Census
 
 fn left_in_need(objects: u64) -> String {
     match objects {
-        1 => "1 object that you left as it is needs".to_owned(),
-        _ => format!("{} that you left as they are need", counted(objects, "object")),
+        1 => "1 object that --leave names needs".to_owned(),
+        _ => format!("{} that --leave names need", counted(objects, "object")),
     }
 }
 

@@ -75,16 +75,14 @@ fn line(event: &RotateEvent) -> String {
 fn but_for(skipped: u64) -> String {
     match skipped {
         0 => String::new(),
-        1 => ", but for 1 object that you leave as it is".to_owned(),
-        _ => format!(", but for {} that you leave as they are", counted(skipped, "object")),
+        _ => format!(", but for {} that --leave names", counted(skipped, "object")),
     }
 }
 
 fn besides(skipped: u64) -> String {
     match skipped {
         0 => String::new(),
-        1 => ", and 1 that you leave as it is".to_owned(),
-        _ => format!(", and {} that you leave as they are", Count(skipped)),
+        _ => format!("; not counted: {} that --leave names", counted(skipped, "object")),
     }
 }
 
