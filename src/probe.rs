@@ -37,6 +37,8 @@ pub struct ProbeAnswer {
     pub key_id: String,
     /// What else it reports of itself, if it is claviger and this user may know.
     pub report: Option<SelfReport>,
+    /// The user that it runs as.
+    pub uid: u32,
 }
 
 impl ProbeAnswer {
@@ -125,7 +127,7 @@ async fn ask(address: &Address, owner: Option<u32>, canary: Option<(&str, &[u8])
     let response = client.status(request).await?;
     let report = response.metadata().get(REPORT).and_then(|report| serde_json::from_slice(report.as_bytes()).ok());
     let StatusResponse { version, healthz, key_id } = response.into_inner();
-    Ok(ProbeAnswer { version, healthz, key_id, report })
+    Ok(ProbeAnswer { version, healthz, key_id, report, uid: listener })
 }
 
 impl From<io::Error> for ProbeError {

@@ -202,6 +202,9 @@ enum ResourceError {
     /// It has characters that no resource has.
     #[error("expected a resource such as secrets, configmaps or widgets.example.com")]
     Form,
+    /// It is a list of several.
+    #[error("expected one resource: give --resource once for each")]
+    Several,
     /// kube-apiserver would start with this name, and encrypt nothing.
     #[error("expected {0}: kube-apiserver knows no other name of this resource, and would encrypt nothing")]
     OtherName(String),
@@ -242,6 +245,9 @@ const OTHER_NAMES: [(&str, &[&str]); 28] = [
 /// Parses a resource: `resource`, `resource.group`, `*.group` or `*.*`.
 fn resource(text: &str) -> Result<String, ResourceError> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-*".contains(&byte);
+    if text.contains([',', ' ']) {
+        return Err(ResourceError::Several);
+    }
     if text.is_empty() || !text.bytes().all(plain) {
         return Err(ResourceError::Form);
     }

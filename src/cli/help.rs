@@ -5,7 +5,7 @@
 use std::{ffi::OsString, io::Write, iter, process};
 
 use clap::{
-    ArgMatches, Command, Error,
+    Arg, ArgAction, ArgMatches, Command, Error,
     builder::StyledStr,
     error::{ContextKind, ContextValue, ErrorKind},
 };
@@ -36,6 +36,9 @@ pub(super) fn matches(claviger: Command, words: &[OsString]) -> ArgMatches {
 fn read(claviger: &Command, words: &[OsString]) -> Result<ArgMatches, Error> {
     let error = match claviger.clone().try_get_matches_from(words) {
         Err(error) if error.kind() == ErrorKind::InvalidSubcommand => with_places(error, claviger),
+        Err(error) if error.kind() == ErrorKind::UnknownArgument => {
+            return Err(with_repetition(error, claviger, words));
+        }
         outcome => return outcome,
     };
     let is_help = words.get(1).is_some_and(|word| word == "help");
@@ -72,6 +75,26 @@ fn with_places(mut error: Error, claviger: &Command) -> Error {
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
     }
     error
+}
+
+/// Says that an option takes one value, if a word follows its value. A shell makes several words of a pattern such as
+/// `*.txt`.
+fn with_repetition(mut error: Error, claviger: &Command, words: &[OsString]) -> Error {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return error };
+    let at = words.iter().position(|one| one == word.as_str()).filter(|_| !word.starts_with('-')).unwrap_or(0);
+    let options = words[..at].iter().rev().filter_map(|one| one.to_str()?.strip_prefix("--"));
+    let option = options.map(|option| option.split('=').next().unwrap_or_default()).next();
+    if let Some(option) = option.filter(|option| is_repeated(claviger, option)) {
+        let tip = StyledStr::from(format!("each value needs the option: --{option} {word}"));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+    error
+}
+
+/// Whether an option of some command may be given several times.
+fn is_repeated(command: &Command, option: &str) -> bool {
+    let is_it = |arg: &Arg| arg.get_long() == Some(option) && matches!(arg.get_action(), ArgAction::Append);
+    command.get_arguments().any(is_it) || command.get_subcommands().any(|verb| is_repeated(verb, option))
 }
 
 /// Collects the commands below `command`, which is called `name`, whose last word is `word`.

@@ -84,6 +84,13 @@ fn read_identities(file: Option<&Path>, purpose: Purpose) -> Result<Zeroizing<St
             &"--recovery-identity takes a file with the identity, not the identity itself",
             "it may now be in your shell's history and in the process list: make a new identity".to_owned(),
         )),
+        Some(path) if path.to_string_lossy().starts_with("age1") && !path.exists() => Err(Failure::new(
+            Exit::Usage,
+            &"--recovery-identity takes a file with the identity, and this is a recipient, which opens nothing",
+            "give the file that `age-keygen -o FILE` wrote when it printed this recipient: --recovery-identity FILE"
+                .to_owned(),
+        )
+        .without("recovery-identity")),
         Some(path) => {
             open_input(path).and_then(read_limited).map_err(|error| failed(&path.display().to_string(), error))
         }

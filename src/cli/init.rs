@@ -102,9 +102,8 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
     let config = global.config(Settings { state_dir, socket, ..Settings::default() })?;
     let state_dir = config.state_dir.clone();
     let search = find_plugin(&config)?;
-    if !is_set_up(&state_dir) && !args.risk_unreadable_secrets {
-        check_plugin(&search, &state_dir, global)?;
-    }
+    let is_checked = !is_set_up(&state_dir) && !args.risk_unreadable_secrets;
+    let beside = if is_checked { check_plugin(&search, &state_dir)? } else { None };
     let plan = InitRequest {
         recovery: recovery(args)?,
         slot_file: args.slot_file.as_deref().map(absolute).transpose()?,
@@ -112,12 +111,16 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
         now: Time::new(jiff::Timestamp::now()),
     };
     let dir = Dir::open_or_create(&state_dir).map_err(InitError::File)?;
+    let made = keeper::init(&dir, &plan)?;
+    // A command that refuses has nothing to warn of.
+    if let Some(beside) = beside {
+        warn(&beside, "this is right if another plugin, at another socket, is to serve the new keyring", global);
+    }
     if let Some(kind) = volatile(&dir) {
         let place = state_dir.display();
         let message = format!("{place} is on {kind}: a restart may remove the keyring, and then every Secret is lost");
         warn(&message, "give a --state-dir on a disk, unless this is a trial", global);
     }
-    let made = keeper::init(&dir, &plan)?;
     Ok(output::end_change(print(&report(&made, &plan, &state_dir, &search), global), global))
 }
 
@@ -128,13 +131,11 @@ fn is_set_up(state_dir: &Path) -> bool {
 }
 
 /// Refuses to continue if the running plugin still serves, from memory, a keyring that this state directory held
-/// earlier.
-fn check_plugin(search: &PluginSearch, state_dir: &Path, global: &Global) -> Result<(), Failure> {
+/// earlier. Returns a warning if the plugin serves another keyring.
+fn check_plugin(search: &PluginSearch, state_dir: &Path) -> Result<Option<String>, Failure> {
     let risk = "if nothing is encrypted that you need: --risk-unreadable-secrets";
-    let Some(plugin) = search.answered().map_err(|error| Failure::from(error).or(risk))? else { return Ok(()) };
-    let warning = plugin.check_new(state_dir)?;
-    warn(&warning, "this is right if another plugin, at another socket, is to serve the new keyring", global);
-    Ok(())
+    let plugin = search.answered().map_err(|error| Failure::from(error).or(risk))?;
+    Ok(plugin.map(|plugin| plugin.check_new(state_dir)).transpose()?)
 }
 
 fn recovery(args: &InitArgs) -> Result<Option<(Vec<Recipient>, Identities)>, Failure> {

@@ -4,11 +4,15 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
 
 use tokio::runtime::Runtime;
 
+#[cfg(feature = "scan")]
+use super::{arguments::Global, failure::warn};
 use super::{
     failure::Failure,
     live::{LivePlugin, PluginSearch},
     runtime::event_loop,
 };
+#[cfg(feature = "scan")]
+use crate::keyring::Keyring;
 use crate::{
     config::Config,
     listen::Address,
@@ -58,6 +62,22 @@ pub(super) fn find_plugin(config: &Config) -> Result<PluginSearch, Failure> {
             None => PluginSearch::Silent { socket, reason: "it does not say so to this user".to_owned() },
         },
     })
+}
+
+/// Warns that `what` needs the plugin, if nobody listens at its socket, and names the command that starts one. Returns
+/// whether it has warned.
+#[cfg(feature = "scan")]
+pub(super) fn warn_if_absent(
+    what: &str,
+    search: &PluginSearch,
+    keyring: &Keyring,
+    site: &Config,
+    global: &Global,
+) -> bool {
+    let (PluginSearch::Absent { .. }, Some(absence)) = (search, search.absence()) else { return false };
+    let start = search.start(keyring, &site.state_dir);
+    warn(&format!("{what} needs the plugin, and {absence}"), &format!("start it: {start}"), global);
+    true
 }
 
 /// Returns who may listen at the socket, besides root and this user: the owner of the state directory. Without a state

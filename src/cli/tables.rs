@@ -1,5 +1,7 @@
 //! The table of keys, the words for a number of things and for a time, and how a table fits a terminal.
 
+#[cfg(feature = "scan")]
+use std::time::Duration;
 use std::{collections::BTreeMap, io};
 
 use serde::Serialize;
@@ -158,6 +160,17 @@ pub(super) fn ago(seconds: u64) -> String {
     format!("{count}{unit} ago")
 }
 
+#[cfg(feature = "scan")]
+/// Returns a duration as people say it: `4 min 23 s`.
+pub(super) fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds} s"),
+        (minutes, 0) => format!("{minutes} min"),
+        (minutes, seconds) => format!("{minutes} min {seconds} s"),
+    }
+}
+
 /// Returns names as a sentence has them: `a`, `a and b`, or `a, b and c`.
 pub(super) fn all_of(names: &[String]) -> String {
     match names {
@@ -174,6 +187,12 @@ pub(super) fn counted(count: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "scan")]
+    #[test]
+    fn durations_are_as_people_say_them() {
+        assert_eq!([7, 60, 263].map(|seconds| span(Duration::from_secs(seconds))), ["7 s", "1 min", "4 min 23 s"]);
+    }
 
     fn row(state: &'static str, compromised: bool) -> KeyRow {
         let time = || Some("2026-11-27T17:22:41Z".to_owned());

@@ -6,11 +6,13 @@ use std::{
     path::Path,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::{
     disk::Disk,
-    sandbox::{NOBODY, Sandbox, root_for, snapshot},
+    sandbox::{Answer, NOBODY, Sandbox, root_for, snapshot},
 };
 
 const FIRST: &str = "--state-dir [DIR]/state --socket [DIR]/run/kms.sock";
@@ -140,4 +142,50 @@ fn a_file_system_without_locks_is_refused_with_its_reason() {
     let line = format!("serve --state-dir [DIR]/state --socket {} --log-level error", abstract_name());
     let no_locks = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=flock:error=ENOLCK"];
     sandbox.call(&line).under(no_locks, "# where flock(2) fails").refused(5).matches("serving/no-locks");
+}
+
+#[track_caller]
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_directory_that_was_taken_from_the_plugins_user_is_given_back_by_the_command_that_is_named() {
+    if !root_for("a directory of another user's") {
+        return;
+    }
+    // Not below /tmp: there, anybody could have made a directory for root to find.
+    let sandbox = Sandbox::inside(Path::new("/run"));
+    sandbox.make_dir("state", 0o700);
+    for name in ["state", "run"] {
+        chown(sandbox.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    sandbox.init("state");
+    let _daemon = sandbox.call(&format!("serve {FIRST}")).by_nobody().serve();
+    let state = sandbox.path("state");
+    let paste = |command: &str| {
+        let words = ["-c", command, "sh"];
+        assert!(Command::new("sh").args(words).status().unwrap().success(), "{command}");
+    };
+    paste(&format!("chown -R root {}", state.display()));
+    let given_back = format!("chown -R {NOBODY} [DIR]/state; it takes the keyring up by itself then");
+    let says = |answer: &Answer, text: &str| assert!(answer.stdout.contains(text), "{text}: {answer}");
+    let status = || sandbox.run(&format!("status {FIRST}"));
+    wait_until(|| status().stdout.contains("the plugin is degraded"));
+    let taken = status();
+    taken.ends_with(1);
+    says(
+        &taken,
+        &format!(
+            "[DIR]/state belongs to uid 0, and the plugin runs as uid {NOBODY}: if that is claviger's user, give the directory back"
+        ),
+    );
+    says(&taken, &given_back);
+    assert!(!taken.stdout.contains("do not restart"), "systemd gives the directory back: {taken}");
+    paste(&format!("chown -R {NOBODY} {}", state.display()));
+    wait_until(|| !status().stdout.contains("the plugin is degraded"));
 }

@@ -81,6 +81,28 @@ fn what_does_not_make_an_identity_is_refused_by_name() {
     snapshot("share/refused", &answers.iter().collect::<Vec<_>>());
 }
 
+#[test]
+fn a_pattern_of_files_and_a_recipient_are_answered_with_what_was_meant() {
+    let sandbox = with_recovery();
+    let shares = split(&sandbox, "shares");
+    for given in [format!("--recovery-identity {}", shares[0]), format!("--recovery-identity={}", shares[0])] {
+        let pattern = sandbox.refused(2, &format!("recovery test {STATE} {given} {} {}", shares[1], shares[2]));
+        let tip = format!("tip: each value needs the option: --recovery-identity {}", shares[1]);
+        assert!(pattern.stderr.contains("unexpected argument") && pattern.stderr.contains(&tip), "{pattern}");
+    }
+    // Nothing is said of an option that is given once, or of a word without one.
+    for line in [format!("recovery test {STATE} more"), format!("recovery list more {STATE}")] {
+        assert!(!sandbox.refused(2, &line).stderr.contains("each value"), "{line}");
+    }
+    let recipient = fs::read_to_string(sandbox.path("ours.txt")).unwrap();
+    let recipient =
+        recipient.lines().find_map(|line| line.strip_prefix("# public key: ")).unwrap_or("age1qqq").to_owned();
+    let refused = sandbox.refused(2, &format!("recovery test {STATE} --recovery-identity {recipient}"));
+    let expected = "error: --recovery-identity takes a file with the identity, and this is a recipient, which opens nothing\nhint:  \
+                    give the file that `age-keygen -o FILE` wrote when it printed this recipient: --recovery-identity FILE\n";
+    assert_eq!(refused.stderr, expected);
+}
+
 /// Returns the name of a share's set, which is in that of its file.
 fn set_of(file: &str) -> String {
     file.split("claviger-share-").nth(1).unwrap()[..8].to_owned()

@@ -134,6 +134,16 @@ fn a_passphrase_comes_from_a_pipe_a_descriptor_or_the_terminal() {
 }
 
 #[test]
+fn a_rekey_that_lacks_a_passphrase_says_how_to_give_it() {
+    let sandbox = with_passphrase();
+    sandbox.run(&format!("slot add file {BY_PASSPHRASE} {STATE}")).ends_with(0);
+    let refused = sandbox.refused(3, &format!("rekey {STATE}"));
+    let hint = "hint:  give its passphrase: --passphrase-file FILE, or run it on a terminal; or remove the slot; nothing was changed\n";
+    assert!(refused.stderr.ends_with(hint), "{refused}");
+    sandbox.run(&format!("rekey {BY_PASSPHRASE} {STATE}")).ends_with(0);
+}
+
+#[test]
 fn a_daemon_starts_by_a_passphrase_file_and_follows_a_rekey_by_it() {
     let sandbox = with_passphrase();
     let socket = "--socket [DIR]/run/kms.sock";

@@ -375,6 +375,12 @@ fn another_keyring_is_not_put_in_the_place_of_the_one_that_is_served() {
         let own = sandbox.serve(&format!("--state-dir [DIR]/{dir} --socket [DIR]/run/{dir}.sock"));
         drop(own);
     }
+    // A command that refuses does not warn of what it would have made.
+    let unmade = format!(
+        "init --state-dir [DIR]/fifth --recovery-recipient age1none --recovery-identity [DIR]/ours.txt {SOCKET}"
+    );
+    let unmade = sandbox.refused(2, &unmade);
+    assert!(beside.stderr.starts_with("warning: the plugin at ") && !unmade.stderr.contains("warning: "), "{unmade}");
     fs::remove_dir_all(sandbox.path("other")).unwrap();
     let refused = sandbox.refused(
         3,

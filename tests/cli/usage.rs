@@ -274,6 +274,9 @@ fn a_name_that_the_api_server_does_not_know_is_no_resource() {
         assert!(answer.stderr.starts_with(&said), "{answer}");
         assert!(sandbox.run(&format!("{generate} {right}")).ends_with(0).stdout.contains(right));
     }
+    let several = sandbox.refused(2, &format!("{generate} secrets,configmaps"));
+    let said = "'--resource <RESOURCE>': expected one resource: give --resource once for each\n";
+    assert!(several.stderr.contains(said), "{several}");
 }
 
 #[test]

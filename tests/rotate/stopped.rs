@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{keys, rotate};
+use super::{call, keys, rotate};
 use crate::reencrypt::rig::{Rig, has_all};
 
 const BROKEN: &str = "/registry/secrets/default/broken";
@@ -54,13 +54,7 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
         unclear.ends_with(7);
         has_all(&unclear, &["error: no scan would prove that the rotation is finished: ", "pod.yaml"]);
     }
-    let there = format!("--backup-dir {}", rig.sandbox.root().display());
-    let same_disk = rotate(&mut rig, &there, 3);
-    has_all(&same_disk, &["error: a backup there would not count: ", "hint:  name a directory on another disk"]);
-    let (none, file) = ("--backup-dir [DIR]/none", "--backup-dir [DIR]/encryption.yaml");
-    for wrong in [none.to_owned(), file.to_owned(), format!("--dry-run {none}"), format!("--dry-run {there}")] {
-        has_all(&rotate(&mut rig, &wrong, 3), &["error: a backup there would not count: "]);
-    }
+    refuses_useless_backups(&mut rig);
     rig.sandbox.init("other");
     let elsewhere = line.replace("--state-dir [DIR]/state", "--state-dir [DIR]/other").replace(" --dry-run", "");
     let elsewhere = rig.sandbox.run(&elsewhere);
@@ -78,6 +72,24 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
     assert!(!dry.stdout.contains("re-encrypt 0 objects"), "{dry}");
     rotate(&mut rig, "--api-servers 1 --without-backup --quiet", 0);
     assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
+}
+
+/// Checks that a rotation refuses directories in which a backup would not count, before it changes anything.
+fn refuses_useless_backups(rig: &mut Rig) {
+    let there = format!("--backup-dir {}", rig.sandbox.root().display());
+    let same_disk = rotate(rig, &there, 3);
+    has_all(&same_disk, &["error: a backup there would not count: ", "hint:  name a directory on another disk"]);
+    let (none, file) = ("--backup-dir [DIR]/none", "--backup-dir [DIR]/encryption.yaml");
+    for wrong in [none.to_owned(), file.to_owned(), format!("--dry-run {none}"), format!("--dry-run {there}")] {
+        has_all(&rotate(rig, &wrong, 3), &["error: a backup there would not count: "]);
+    }
+    let missing = rotate(rig, "--backup-dir media/usb", 3);
+    has_all(
+        &missing,
+        &[
+            "hint:  it was looked for at [DIR]/media/usb; there is no [DIR]/media: if it is on another disk, mount that disk; or name ",
+        ],
+    );
 }
 
 #[test]
@@ -126,6 +138,11 @@ fn an_object_that_cannot_be_read_stops_a_rotation_unless_it_is_left_by_name() {
     // What was left by name does not count as a rotation that is unfinished.
     let again = rotate(&mut rig, &format!("--dry-run --without-backup --api-servers 1 --leave {BROKEN}"), 0);
     has_all(&again, &["make a key, and have the plugin prove that it can read with it"]);
+    // A key that somebody made by hand is not the one of a rotation. The plugin may not have taken it up yet.
+    rig.sandbox.run("key add --state-dir [DIR]/state").ends_with(0);
+    let again = call(&mut rig, &format!("--dry-run --without-backup --api-servers 1 --leave {BROKEN}")).run();
+    let instead = " pending, as made by hand; to use it instead of a new key: claviger key promote --state-dir";
+    has_all(&again, &["  leave k3-", instead]);
 }
 
 #[test]

@@ -109,7 +109,12 @@ fn a_configuration_that_encrypts_nothing_proves_nothing() {
     rig.configure(&first);
     let json = verified(&rig, "", 1);
     assert_eq!(json["shortfalls"], json!(["nothing-written", "plaintext-first"]), "{json}");
-    rig.says("", 1, &["New Secrets are written in plaintext"]);
+    let first = rig.says(
+        "",
+        1,
+        &["New Secrets are written in plaintext", "hint:  identity: new Secrets are written in plaintext"],
+    );
+    assert!(!first.stdout.contains("hint:  plaintext: "), "one hint says what comes first: {first}");
     // Without a configuration it is not known what has to be encrypted.
     let line = format!("verify {STATE} --etcd-servers {}", rig.etcd.endpoints());
     let refused = rig.sandbox.refused(2, &line).complaint();
@@ -130,6 +135,40 @@ fn what_was_not_read_whole_proves_nothing() {
     let empty = Etcd::start(&rig.run, 1).unwrap();
     let line = format!("verify {STATE} --etcd-servers {} --encryption-config [DIR]/enc.yaml", empty.endpoints());
     rig.sandbox.run(&line).ends_with(7);
+}
+
+#[test]
+fn an_api_server_that_may_take_longer_is_waited_for_longer() {
+    let rig = Rig::new();
+    let (servers, config) = (rig.etcd.endpoints(), rig.sandbox.unmask("[DIR]/enc.yaml"));
+    let flags = [format!("--etcd-servers={servers}"), format!("--encryption-provider-config={config}")];
+    for (more, time) in [("--request-timeout=1m0s", "4 min 23 s"), ("--request-timeout=10m0s", "13 min 23 s")] {
+        pod(&rig, &[&flags[0], &flags[1], more]);
+        let clean = rig.done(&format!("verify {STATE} --apiserver-manifest [DIR]/pod.yaml"));
+        let warned = format!(
+            ", and an API server may write under the previous key for {time} after the plugin began to serve this one"
+        );
+        assert!(clean.stdout.contains(&warned), "{clean}");
+    }
+}
+
+#[test]
+fn a_wait_for_a_plugin_that_does_not_run_says_so_at_once() {
+    let rig = Rig::new();
+    let line = format!(
+        "key disable {} --wait {STATE} --socket [DIR]/run/kms.sock --etcd-servers {}",
+        rig.key(1).key_id,
+        rig.etcd.endpoints()
+    );
+    // The shell sends the signal when the command says that it waits.
+    let script = ": > out; env --default-signal=INT \"$0\" \"$@\" >> out 2>&1 & while ! grep -q waiting: out; do sleep 0.05; done; kill -INT $!; \
+                  wait $!; code=$?; cat out; exit $code";
+    let waits = rig.sandbox.call(&line).under(["bash", "-c", script], "# then Ctrl-C").run();
+    waits.ends_with(130);
+    let warned = "warning: the wait needs the plugin, and none answers at unix://[DIR]/run/kms.sock: no such socket; ";
+    let start = "start it: claviger serve --socket [DIR]/run/kms.sock --state-dir [DIR]/state\n";
+    assert!(waits.stdout.contains(warned) && waits.stdout.contains(start), "{waits}");
+    assert_eq!(waits.stdout.matches("warning: the wait").count(), 1, "{waits}");
 }
 
 /// Writes a static pod with these flags.

@@ -20,8 +20,15 @@ pub(super) const RESTORE: &str = "put it back from your copy of the state direct
 pub(super) const AGAIN: &str = "move the state directory away, and restore a backup in its place: `claviger backup restore FILE`; then merge the \
                      file `keyring` that you moved, with the same command";
 
-/// Returns what to do if the root file or the secret of a slot is lost or damaged.
+/// Returns what to do if the root file is lost or damaged. All slots are in it, so none opens.
 pub(super) fn root_lost() -> String {
+    format!(
+        "put it back from your copy of it; if there is none: {AGAIN}; never start over with `init`: what is encrypted needs these keys"
+    )
+}
+
+/// Returns what to do if the secret of a slot is lost or damaged.
+pub(super) fn secret_lost() -> String {
     format!(
         "put it back from your copy of it; if there is none, and no other slot opens: {AGAIN}; never start over with `init`: what is \
          encrypted needs these keys"
@@ -40,10 +47,16 @@ pub(in crate::cli) fn unreadable(path: &Path, error: &io::Error) -> Option<Strin
     }
 }
 
+/// Says where a relative path leads, which was not found there.
+fn looked_for(path: &Path) -> String {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if path.is_relative() { format!("it was looked for at {}; ", whole.display()) } else { String::new() }
+}
+
 /// Says where a missing file was looked for, and what is there.
 fn not_found(path: &Path) -> String {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let looked = if path.is_relative() { format!("it was looked for at {}; ", whole.display()) } else { String::new() };
+    let looked = looked_for(path);
     let mut missing = whole.as_path();
     while let Some(above) = missing.parent().filter(|_| missing.symlink_metadata().is_err()) {
         if above.is_dir() {
@@ -56,6 +69,13 @@ fn not_found(path: &Path) -> String {
         return format!("{looked}to see which files are there: ls -l {}", quoted(directory));
     }
     format!("{looked}there is no {}: if it is on another disk, mount that disk", missing.display())
+}
+
+/// Says what to do about a missing directory, into which a file was to be written. If it is on a disk that is not
+/// mounted, making it would put the file on the wrong disk.
+fn no_directory(path: &Path) -> String {
+    let looked = looked_for(path);
+    format!("{looked}if it is on another disk, mount that disk; if not, make it: mkdir -p {}", quoted(path))
 }
 
 /// The hint if the kernel gives no random bytes.
@@ -148,7 +168,7 @@ fn is_device(path: &Path) -> bool {
 
 pub(super) fn export(error: &DurableError) -> Explanation {
     match error {
-        DurableError::Missing(path) => refused(&format!("mkdir -p {}", quoted(path))),
+        DurableError::Missing(path) => refused(&no_directory(path)),
         DurableError::Exists(path) if path.is_dir() => refused("it is a directory: name a file in it"),
         DurableError::Exists(path) if is_device(path) => {
             refused("it is no file, so nothing can be kept there: name a file that does not exist, or omit the option")
@@ -187,6 +207,16 @@ pub(super) fn make_directory(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_missing_directory_is_on_another_disk_or_has_to_be_made() {
+        let hint = |path: &str| export(&DurableError::Missing(path.into())).hint.unwrap();
+        let ways = "if it is on another disk, mount that disk; if not, make it: mkdir -p ";
+        assert_eq!(hint("/media/usb"), format!("{ways}/media/usb"));
+        let here = std::env::current_dir().unwrap();
+        let looked = format!("it was looked for at {}/media/usb; {ways}media/usb", here.display());
+        assert_eq!(hint("media/usb"), looked);
+    }
 
     #[test]
     fn a_directory_that_is_refused_is_not_recommended() {

@@ -5,7 +5,7 @@ use std::{io, path::Path};
 use super::{
     super::given::quoted,
     exit::{Exit, Explain, Explanation, refused, with},
-    files::{AGAIN, RANDOM, RESTORE, io_hint, root_lost},
+    files::{AGAIN, RANDOM, RESTORE, io_hint, root_lost, secret_lost},
 };
 #[cfg(feature = "shares")]
 use crate::escrow::ShareError;
@@ -81,7 +81,13 @@ impl Explain for RootError {
             Self::NoSlotOpens(failures) => no_slot_opens(failures),
             Self::OtherRootKey(_) => with(Exit::WrongKey, &root_lost()),
             Self::Reseal(_, error) => {
-                error.explain().with_hint("make its secret available, or remove the slot; nothing was changed")
+                let secret = match error {
+                    SlotError::NoPassphrase | SlotError::WrongPassphrase => {
+                        "give its passphrase: --passphrase-file FILE, or run it on a terminal"
+                    }
+                    _ => "make its secret available",
+                };
+                error.explain().with_hint(&format!("{secret}; or remove the slot; nothing was changed"))
             }
             Self::SlotExists(name) => refused(&format!(
                 "give it another --name, or remove that one first: claviger slot remove {}",
@@ -150,7 +156,7 @@ impl Explain for SlotError {
         match self {
             Self::File(DurableError::Missing(_) | DurableError::TooLong { .. })
             | Self::SecretLength { .. }
-            | Self::Malformed(_) => with(Exit::Damaged, &root_lost()),
+            | Self::Malformed(_) => with(Exit::Damaged, &secret_lost()),
             Self::File(error) => error.explain(),
             Self::WrongKey => with(
                 Exit::WrongKey,
@@ -365,11 +371,11 @@ mod tests {
             "slot asked: {}; or slot typed: {}; or slot disk, stick: {}",
             hint(&SlotError::NoPassphrase),
             hint(&SlotError::WrongPassphrase),
-            root_lost()
+            secret_lost()
         );
         let failures = failures.into_iter().chain([lost("stick")]).collect();
         assert_eq!(RootError::NoSlotOpens(failures).explain(), with(Exit::Damaged, &expected));
-        assert_eq!(RootError::NoSlotOpens(vec![lost("disk")]).explain(), with(Exit::Damaged, &root_lost()));
+        assert_eq!(RootError::NoSlotOpens(vec![lost("disk")]).explain(), with(Exit::Damaged, &secret_lost()));
     }
 
     #[test]

@@ -16,6 +16,6 @@ mod set_up;
 pub(super) use self::{
     exit::{Exit, Explain, Explanation},
     files::unreadable,
-    operations::{ID_DIGITS, miscounted, no_backup_counts},
+    operations::{ID_DIGITS, ledger_hint, miscounted, no_backup_counts},
     report::{Failure, warn},
 };

@@ -271,17 +271,21 @@ impl Explain for MergeError {
     }
 }
 
+/// Says how to mend the ledger of the keyring `uuid`.
+pub(in crate::cli) fn ledger_hint(error: &ReadLedgerError, uuid: &str) -> Option<String> {
+    if !error.is_lost() {
+        return error.explain().hint;
+    }
+    Some(format!(
+        "put the newest copy of the file `ledger` back, or, if there is none, begin an empty ledger: `claviger backup forget \
+         --all {uuid}`"
+    ))
+}
+
 /// Says why no backup of the keyring `uuid` counts, and how to mend its ledger.
 pub(in crate::cli) fn no_backup_counts(error: &ReadLedgerError, uuid: &str) -> String {
-    let next = if error.is_lost() {
-        Some(format!(
-            "put the newest copy of the file `ledger` back, or, if there is none, begin an empty ledger: `claviger backup forget \
-             --all {uuid}`"
-        ))
-    } else {
-        error.explain().hint
-    };
-    next.map_or_else(|| format!("no backup counts: {error}"), |next| format!("no backup counts: {error}; {next}"))
+    ledger_hint(error, uuid)
+        .map_or_else(|| format!("no backup counts: {error}"), |next| format!("no backup counts: {error}; {next}"))
 }
 
 /// What an operator does whose ledger is not believed.

@@ -127,7 +127,7 @@ impl Failure {
 
     /// Prints the failure to standard error, for people or as JSON.
     ///
-    /// Prints nothing if the reader of standard output has ended, as in `claviger status | head -1`.
+    /// Prints nothing if the reader of standard output has ended, as in `claviger scan --list | head -1`.
     pub(in crate::cli) fn report(&self, global: &Global) -> ExitCode {
         if self.exit() == Exit::PipeClosed {
             return self.exit().into();

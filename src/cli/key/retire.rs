@@ -15,7 +15,7 @@ use super::{
         interrupt::Interrupt,
         needed,
         output::{self, OutputError},
-        probe::ask_plugin,
+        probe::{ask_plugin, find_plugin, warn_if_absent},
         runtime::event_loop,
         scanning::{ReadConfig, nowhere},
         world::{node_now, record_now, silent_node},
@@ -95,6 +95,8 @@ struct Run<'a> {
     began: Ticks,
     /// When a line was printed about the wait.
     told: Option<Ticks>,
+    /// Whether it was said that no plugin listens.
+    has_warned: bool,
     progress: RetireProgress,
     /// What the last scan found.
     usage: Usage,
@@ -124,6 +126,7 @@ impl<'a> Run<'a> {
             interrupt: gates.wait.then(Interrupt::catch).transpose()?,
             began: now(retiring.clock),
             told: None,
+            has_warned: false,
             progress,
             usage: Usage::Unknown(UsageDoubt::NotRead),
         })
@@ -195,6 +198,11 @@ impl<'a> Run<'a> {
 
     fn wait(&mut self, unsettled: &Unsettled) -> Result<(), Failure> {
         let Some(interrupt) = &self.interrupt else { return Ok(()) };
+        if !self.has_warned && matches!(unsettled, Unsettled::NotServed(_)) {
+            let Retiring { site, global, .. } = self.retiring;
+            let search = find_plugin(&site.config)?;
+            self.has_warned = warn_if_absent("the wait", &search, &self.opened.keyring, &site.config, global);
+        }
         let now = self.now();
         if self.told.is_none_or(|told| now >= told.after(LINES)) {
             self.told = Some(now);
@@ -248,7 +256,7 @@ mod tests {
 
     fn answer(report: Option<SelfReport>) -> ProbeAnswer {
         let (version, healthz, key_id) = ("v2".to_owned(), "ok".to_owned(), KEY.to_owned());
-        ProbeAnswer { version, healthz, key_id, report }
+        ProbeAnswer { version, healthz, key_id, report, uid: 0 }
     }
 
     const KEY: &str = "k2-00112233445566778899aabbccddeeff";

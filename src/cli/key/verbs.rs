@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::{
-    config::Settings,
+    config::{Backups, Settings},
     keeper::{self, Act, BackedUp, Changed, Expect, Opened, Usage, UsageDoubt},
     keyring::{Entry, Key, Keyring, key_id::KeyId, state::Verb, time::Time},
     rotate::RotationClock,
@@ -17,7 +17,7 @@ use super::{
         arguments::full_key_id,
         backup_file::create_command,
         etcd::EtcdArgs,
-        failure::{Exit, Failure, warn},
+        failure::{Exit, Failure, ledger_hint, warn},
         output::{self, OutputError},
         probe::find_plugin,
         rotation::check_promotion,
@@ -253,9 +253,19 @@ pub(in crate::cli) fn run(args: KeyArgs, clock: &dyn RotationClock, global: &Glo
 fn add(keyring: KeyringArgs, Socket { socket }: Socket, global: &Global) -> Result<Exit, Failure> {
     let site = Site::find(Settings { socket, ..keyring.settings() }, global)?;
     let search = find_plugin(&site.config)?;
-    let keyring = site.open()?.keyring;
-    let missing = search.plugin().map(|plugin| plugin.missing_in(&keyring)).unwrap_or_default();
-    apply(&site, &Act::Add(missing.clone()), global)?;
+    let opened = site.open()?;
+    let missing = search.plugin().map(|plugin| plugin.missing_in(&opened.keyring)).unwrap_or_default();
+    let act = Act::Add(missing.clone());
+    match opened.newest_backup() {
+        Err(error) if site.config.backups != Backups::None => {
+            change(&site, &act, Some(MEND_LEDGER), global)?;
+            let hint = ledger_hint(error, &opened.keyring.uuid().to_hex()).unwrap_or_default();
+            warn(&format!("no backup counts, so the key cannot be promoted yet: {error}"), &hint, global);
+        }
+        _ => {
+            apply(&site, &act, global)?;
+        }
+    }
     if !missing.is_empty() {
         let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
         let message =
@@ -430,6 +440,10 @@ const KEY: &str = "KEY_ID";
 
 /// The word in an advice that is replaced by the command that makes a backup of this keyring.
 const CREATE: &str = "claviger backup create FILE";
+
+/// What to do after a key was made while the ledger cannot be read.
+const MEND_LEDGER: &str = "next: mend the ledger, as the warning says; then make a backup on another disk: claviger backup create FILE\n\
+                           then: claviger key promote KEY_ID";
 
 const BACK_UP: &str = "next: make a backup in which this key is primary: claviger backup create FILE";
 

@@ -31,7 +31,7 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
         ReencryptEnd::DryRun => format!("re-encrypt them: {again}"),
         ReencryptEnd::Incomplete => format!("see what is wrong: {}", given.command("claviger scan")),
         ReencryptEnd::Interrupted => format!("go on: {again}"),
-        ReencryptEnd::NotAdopted if report.target != ReencryptTarget::PrimaryKey => format!(
+        ReencryptEnd::NotAdopted if has_unread(report) => format!(
             "it may not have taken up the EncryptionConfiguration: restart it, or wait a minute if it reloads the file. Then go on: {again}"
         ),
         ReencryptEnd::NotAdopted => format!(
@@ -67,6 +67,12 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
         ),
         ReencryptEnd::LeftOver => return None,
     })
+}
+
+/// Whether the API server has probably not read the EncryptionConfiguration: it writes with another provider than the
+/// first one, or leaves plaintext.
+fn has_unread(report: &ReencryptReport) -> bool {
+    report.target != ReencryptTarget::PrimaryKey || report.found.contains_key(&FindingKind::PlaintextAlthoughCovered)
 }
 
 fn of_failure(kind: FailureKind, again: &str) -> String {
@@ -143,6 +149,19 @@ mod tests {
         let headline = super::super::text::headline(&ended(ReencryptEnd::NotAdopted));
         let expected = "The API server does not write as the EncryptionConfiguration says: 60 objects were rewritten, 3 objects are left";
         assert_eq!(headline, expected);
+    }
+
+    #[test]
+    fn an_api_server_that_leaves_plaintext_has_probably_not_read_the_configuration() {
+        let ended = |kind| ReencryptReport {
+            end: ReencryptEnd::NotAdopted,
+            found: BTreeMap::from([(kind, 3)]),
+            ..left_over(1)
+        };
+        let hint = |kind| hints(&ended(kind), Vec::new(), &Given::default()).remove(0);
+        let restart = "it may not have taken up the EncryptionConfiguration: restart it, or wait a minute if it reloads the file. ";
+        assert!(hint(FindingKind::PlaintextAlthoughCovered).starts_with(restart));
+        assert!(hint(FindingKind::OldKey).starts_with("see which key each API server has: claviger status. "));
     }
 
     #[test]

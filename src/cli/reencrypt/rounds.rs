@@ -89,7 +89,7 @@ impl Sweeping<'_> {
         let (total, mut has_told) = (census.count(), false);
         let mut progress = |outcome: &SweepOutcome| {
             if outcome.is_awaiting_adoption && !std::mem::replace(&mut has_told, true) {
-                output::aside(WAITING, self.global);
+                output::aside(if census.plaintext() > 0 { UNREAD } else { WAITING }, self.global);
             }
             bar.of(outcome.tried(), total.max(outcome.tried()));
         };
@@ -101,6 +101,9 @@ impl Sweeping<'_> {
 }
 
 const WAITING: &str = "waiting for the API server: it answers without writing; within a minute it learns of a new primary key, and, if it reloads the file, of a changed EncryptionConfiguration";
+
+/// Plaintext that stays shows that the API server has not read the configuration.
+const UNREAD: &str = "waiting for the API server: it answers without writing, and objects are in plaintext, so it has probably not read the EncryptionConfiguration: if it does not reload the file, restart kube-apiserver; a reload takes a minute";
 
 fn live(place: &ScanPlace) -> Option<Servers> {
     match place {

@@ -186,7 +186,8 @@ impl ScanAdvice {
     fn of(census: &Census, input: &ScanInput, global: &Global) -> Self {
         let (given, etcdctl) = (&global.given, etcdctl(input.etcd.as_ref()));
         let now = Time::new(jiff::Timestamp::now());
-        let context = HintContext { given, verb: "reencrypt", etcdctl: &etcdctl, promoted: None, now };
+        let context =
+            HintContext { given, verb: "reencrypt", etcdctl: &etcdctl, promoted: None, now, timeouts: input.timeouts };
         if census.is_incomplete() {
             return Self::Incomplete(scan_hints(&census.report, &context));
         }

@@ -28,7 +28,7 @@ use super::{
         probe::find_plugin,
         reencrypt::{Census, Rounds, Sweeping, named_keys},
         scanning::nowhere,
-        verify::{VerifyInput, verify_unchanged},
+        verify::{VerifyInput, VerifyRequest, verify_unchanged},
     },
     hands::RotateHands,
     report::RotateEvent,
@@ -109,9 +109,9 @@ impl RotateHands<'_> {
     /// Checks before the first change that a backup in the directory would count.
     pub(super) fn check_backup_dir(&self) -> Result<(), Failure> {
         let Some(dir) = &self.wishes.backup_dir else { return Ok(()) };
-        is_on_another_disk(dir, &self.site.dir).map_err(|error| stops::no_backup(&error))?;
+        is_on_another_disk(dir, &self.site.dir).map_err(|error| stops::no_backup(dir, &error))?;
         if !dir.is_dir() {
-            return Err(stops::no_backup(&format!("{} is not a directory", dir.display())));
+            return Err(stops::no_backup(dir, &format!("{} is not a directory", dir.display())));
         }
         if self.opened.keyring.recoveries().is_empty() { Err(stops::no_recipient()) } else { Ok(()) }
     }
@@ -220,7 +220,11 @@ impl RotateHands<'_> {
     pub(super) fn finish(&mut self, progress: &mut RotationProgress) -> Result<Acted, Failure> {
         let at = self.now();
         let kept = self.wishes.files.kept().cloned();
-        let verified = verify_unchanged(self.site, None, kept.as_deref(), self.global)?;
+        let verified = verify_unchanged(
+            self.site,
+            VerifyRequest { report: None, kept: kept.as_deref(), has_waited: true },
+            self.global,
+        )?;
         let is_about_plan = self.plan.as_ref().and_then(|plan| plan.key) == Some(verified.report.keyring.primary);
         let census = self.take_census()?;
         let now = scanned((at, self.primary()), &census, 0);

@@ -10,7 +10,7 @@ use crate::{
     crypto::canary::Canary,
     keeper::{self, LoadPlanError, Opened},
     keyring::{Key, key_id::KeyId},
-    plan::{Action, ClusterNow, NodeNow, PlanId, RotationPlan, RotationProgress, Ticks, Timeouts, Wait},
+    plan::{Action, ClusterNow, NodeNow, PlanId, RotationPlan, RotationProgress, Ticks, Wait},
     reencrypt::FailureList,
     rotate::{Acted, Hands, RotationClock, now},
     text::base64_array,
@@ -152,7 +152,7 @@ impl<'a> RotateHands<'a> {
 
     /// Returns where etcd is, and what has to be under the present primary key.
     pub(super) fn input(&self) -> Result<ScanInput, Failure> {
-        let VerifyInput { places, etcd, prefix, flags, judge, notes, subject } =
+        let VerifyInput { places, etcd, prefix, flags, judge, notes, subject, timeouts } =
             VerifyInput::read(&self.site.config, &self.opened)?;
         if !subject.is_provider_used {
             let stored = format!("kms:v2:{}", subject.provider);
@@ -164,7 +164,7 @@ impl<'a> RotateHands<'a> {
                 stops::unused(&subject.provider)
             });
         }
-        Ok(ScanInput { places, etcd, flags, prefix, judge, keys: ScanKeys::default(), notes })
+        Ok(ScanInput { places, etcd, flags, prefix, judge, keys: ScanKeys::default(), timeouts, notes })
     }
 
     /// Returns the objects that are left by name, now or when the rotation began.
@@ -179,10 +179,6 @@ impl<'a> RotateHands<'a> {
             warn_of_timeout(self.global);
         }
         Ok(())
-    }
-
-    fn timeouts(&self, input: &ScanInput) -> Result<Timeouts, Failure> {
-        Ok(Declared::read(&self.site.config.cluster, false)?.timeouts(input.judge.coverage.as_ref()))
     }
 
     /// Reads the plan. One that cannot be used counts as none, because a scan shows what is left to do.
@@ -248,7 +244,7 @@ impl Hands for RotateHands<'_> {
         self.announce()?;
         let record = record_now(&self.opened);
         let key = self.unfinished().and_then(|plan| plan.key).unwrap_or_else(|| self.primary());
-        let timeouts = self.timeouts(&self.input()?)?;
+        let timeouts = self.input()?.timeouts;
         let nodes = vec![self.node(key)?];
         let world = ClusterNow {
             now: self.now(),

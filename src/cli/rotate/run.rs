@@ -8,7 +8,7 @@ use crate::{
     apiclient::ApiClient,
     config::Settings,
     keeper,
-    keyring::key_id::KeyId,
+    keyring::{Key, key_id::KeyId, state::State},
     plan::{Action, Aim, ClusterNow, NextStep, Phase, RotationPlan, RotationProgress, Wait, next},
     rotate::{Hands, RotationClock, RotationEnd, drive},
 };
@@ -16,12 +16,13 @@ use crate::{
 use super::{
     super::{
         Format, Global, Site,
-        failure::{Exit, Failure, warn},
+        failure::{Exit, Failure},
         interrupt::Interrupt,
-        live::{PluginSearch, ServesFrom},
+        live::ServesFrom,
         output::{self, OutputError},
-        probe::find_plugin,
+        probe::{find_plugin, warn_if_absent},
         runtime::event_loop,
+        tables::{all_of, span},
         verify::{self, Verified},
     },
     acts::{changes_nothing, compromised},
@@ -29,7 +30,7 @@ use super::{
     hands::{RotateHands, RotateWishes},
     remains::remains,
     stops,
-    words::{counted, short, span},
+    words::{counted, short},
 };
 
 /// A rotation that is over. As JSON it is a public interface.
@@ -121,10 +122,7 @@ fn check_served(hands: &RotateHands<'_>, global: &Global) -> Result<(), Failure>
     let config = &hands.site.config;
     let search = find_plugin(config)?;
     let Some(plugin) = search.plugin() else {
-        if let (PluginSearch::Absent { .. }, Some(absence)) = (&search, search.absence()) {
-            let start = search.start(&hands.opened.keyring, &config.state_dir);
-            warn(&format!("a rotation needs the plugin, and {absence}"), &format!("start it: {start}"), global);
-        }
+        warn_if_absent("a rotation", &search, &hands.opened.keyring, config, global);
         return Ok(());
     };
     if let ServesFrom::Elsewhere(path) = plugin.serves_from(&config.state_dir) {
@@ -234,6 +232,15 @@ fn show_preview(
     stop.map_or(Ok(Exit::Done), Err)
 }
 
+/// Names the keys that were made by hand, which a rotation does not use.
+fn pending(hands: &RotateHands<'_>) -> Option<String> {
+    let is_pending = |key: &&Key| key.state() == State::Pending;
+    let pending = hands.opened.keyring.keys().filter(is_pending).map(|key| key.id().to_string());
+    let pending: Vec<String> = pending.collect();
+    let promote = hands.global.given.command(&format!("claviger key promote {}", pending.first()?));
+    Some(format!("  leave {} pending, as made by hand; to use it instead of a new key: {promote}", all_of(&pending)))
+}
+
 /// Whether a listed backup holds the key. One that is not made yet is in none.
 fn has_backup(world: &ClusterNow, key: Option<KeyId>) -> bool {
     key.and_then(|key| world.record.key(key)).is_some_and(|key| key.is_backed_up)
@@ -262,7 +269,10 @@ fn preview_lines(report: &PlanReport, plan: Option<&RotationPlan>, hands: &Rotat
             ));
         }
         (Some(key_id), None) => lines.push(format!("  finish an earlier rotation to {key_id}, without a new key")),
-        (None, _) => lines.push("  make a key, and have the plugin prove that it can read with it".to_owned()),
+        (None, plan) => {
+            lines.push("  make a key, and have the plugin prove that it can read with it".to_owned());
+            lines.extend(pending(hands).filter(|_| plan.is_none()));
+        }
     }
     if report.is_before {
         let backup = match (&hands.wishes.backup_dir, hands.wishes.without_backup) {

@@ -10,7 +10,7 @@ use crate::{
 
 use super::{
     super::{
-        failure::{Exit, Failure, miscounted},
+        failure::{self, Exit, Failure, miscounted},
         given::Given,
         reencrypt::Census,
         tables::all_of,
@@ -188,8 +188,12 @@ pub(super) fn unprovable(reason: &str) -> Failure {
     Failure::new(Exit::Damaged, &message, hint.to_owned())
 }
 
-pub(super) fn no_backup(error: &impl Display) -> Failure {
-    let hint = "name a directory on another disk: claviger rotate --backup-dir DIR".to_owned();
+/// Returns the failure of a rotation that cannot write a backup to `dir`. If it is missing, the hint says where it was
+/// looked for.
+pub(super) fn no_backup(dir: &Path, error: &impl Display) -> Failure {
+    let other = "name a directory on another disk: claviger rotate --backup-dir DIR";
+    let missing = dir.metadata().err().and_then(|error| failure::unreadable(dir, &error));
+    let hint = missing.map_or_else(|| other.to_owned(), |missing| format!("{missing}; or {other}"));
     Failure::new(Exit::Refused, &format!("a backup there would not count: {error}"), hint)
 }
 

@@ -8,6 +8,7 @@ use super::{
     super::{
         Format, Global,
         output::{self, OutputError},
+        tables::span,
     },
     report::{RotateEvent, WaitGate},
 };
@@ -136,16 +137,6 @@ pub(super) fn counted(count: u64, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{} {what}s", Count(count)) }
 }
 
-/// Returns a duration as people say it: `4 min 23 s`.
-pub(super) fn span(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match (seconds / 60, seconds % 60) {
-        (0, seconds) => format!("{seconds} s"),
-        (minutes, 0) => format!("{minutes} min"),
-        (minutes, seconds) => format!("{minutes} min {seconds} s"),
-    }
-}
-
 /// Returns the beginning of an id, which is enough for people.
 pub(super) fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
@@ -156,8 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_and_counts_are_as_people_say_them() {
-        assert_eq!([7, 60, 263].map(|seconds| span(Duration::from_secs(seconds))), ["7 s", "1 min", "4 min 23 s"]);
+    fn counts_are_as_people_say_them() {
         assert_eq!([counted(1, "object"), counted(1234, "object")], ["1 object", "1,234 objects"]);
     }
 

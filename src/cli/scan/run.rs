@@ -131,8 +131,8 @@ fn report(
     report.notes = input.notes;
     let (given, etcdctl) = (&global.given, etcdctl(input.etcd.as_ref()));
     report.notes.extend(notes(&report, input.judge.coverage.as_ref(), given, &etcdctl));
-    let hints =
-        hints(&report, &HintContext { given, verb: "scan", etcdctl: &etcdctl, promoted: input.keys.promoted, now });
+    let (promoted, timeouts) = (input.keys.promoted, input.timeouts);
+    let hints = hints(&report, &HintContext { given, verb: "scan", etcdctl: &etcdctl, promoted, now, timeouts });
     let seen = SeenProviders::of(&report, input.judge.coverage.as_ref());
     Ok((report, hints, seen))
 }

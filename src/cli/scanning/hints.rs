@@ -31,11 +31,13 @@ pub(in crate::cli) struct HintContext<'a> {
     /// The primary key, and when it became primary.
     pub(in crate::cli) promoted: Option<(KeyId, Time)>,
     pub(in crate::cli) now: Time,
+    /// How long the API servers may take.
+    pub(in crate::cli) timeouts: Timeouts,
 }
 
 /// Whether an API server may still write under the previous key after this promotion.
-pub(in crate::cli) fn is_recent(promoted: Time, now: Time) -> bool {
-    now.seconds().saturating_sub(promoted.seconds()) < Timeouts::default().quiet().as_secs()
+pub(in crate::cli) fn is_recent(promoted: Time, now: Time, timeouts: Timeouts) -> bool {
+    now.seconds().saturating_sub(promoted.seconds()) < timeouts.quiet().as_secs()
 }
 
 /// Returns the hints about a report. If the prefix is wrong, everything else has to wait.
@@ -96,8 +98,10 @@ pub(in crate::cli) fn hint_about(kind: FindingKind, report: &ScanReport, context
         FindingKind::PlaintextAlthoughCovered | FindingKind::NotFirstProvider => {
             Some(reencrypt(&rows, report, context))
         }
+        // The hint about `identity` says what has to come first.
+        FindingKind::Plaintext if report.identity_first => None,
         FindingKind::Plaintext if report.given.encryption_config => {
-            Some("encrypt them: claviger generate encryption-configuration".to_owned())
+            Some(format!("encrypt them: {}", context.given.command("claviger generate encryption-configuration")))
         }
         FindingKind::Plaintext => Some(format!(
             "should they be encrypted? to compare them with the API server's configuration: {}",
@@ -178,7 +182,7 @@ fn reencrypt_all(names: &[&str], rows: &[&GroupRow], report: &ScanReport, _: &Hi
 
 fn stale(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>) -> String {
     let reencrypt = reencrypt(rows, report, context);
-    let recent = context.promoted.filter(|(_, time)| is_recent(*time, context.now));
+    let recent = context.promoted.filter(|(_, time)| is_recent(*time, context.now, context.timeouts));
     let Some((key_id, time)) = recent else { return reencrypt };
     format!(
         "{key_id} is primary since {time}, and API servers may still write under the previous key; `{}` shows which ones do. Wait \
@@ -223,4 +227,21 @@ pub(super) fn is_plain(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('-')
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_promotion_is_recent_for_as_long_as_the_api_servers_may_take() {
+        let at = |text| Time::parse(text).unwrap();
+        let (promoted, later) = (at("2026-11-28T12:00:00Z"), at("2026-11-28T12:05:00Z"));
+        let slow = Timeouts { request: Duration::from_mins(10), ..Timeouts::default() };
+        assert!(!is_recent(promoted, later, Timeouts::default()));
+        assert!(is_recent(promoted, later, slow));
+        assert!(!is_recent(promoted, at("2026-11-28T12:14:00Z"), slow));
+    }
 }

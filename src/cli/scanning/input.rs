@@ -7,6 +7,7 @@ use crate::{
     apiserver::Override,
     config::Config,
     etcd::Servers,
+    plan::Timeouts,
     scan::{judge::Judge, place::ScanPlace},
 };
 
@@ -28,6 +29,8 @@ pub(in crate::cli) struct ScanInput {
     pub(in crate::cli) judge: Judge,
     /// The keys that values are compared with. The judge has taken their states.
     pub(in crate::cli) keys: ScanKeys,
+    /// How long the API servers may take.
+    pub(in crate::cli) timeouts: Timeouts,
     /// What the operator should know about the input.
     pub(in crate::cli) notes: Vec<String>,
 }
@@ -55,10 +58,11 @@ impl ScanInput {
             None => declared.places().ok_or_else(|| nowhere(&notes))?,
         };
         notes.extend(keys.note.take());
+        let timeouts = declared.timeouts(read.as_ref().map(|read| &read.coverage));
         let etcd = declared.servers.clone();
         let flags = declared.found_in;
         let judge = Judge { coverage: read.map(|read| read.coverage), keys: keys.known.take() };
-        Ok(Self { places, etcd, flags, prefix: declared.prefix, judge, keys, notes })
+        Ok(Self { places, etcd, flags, prefix: declared.prefix, judge, keys, timeouts, notes })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is not as it should be, and what to do about it.
 
-use std::{fmt::Display, path::Path};
+use std::{fmt::Display, os::unix::fs::MetadataExt, path::Path};
 
 use super::{
     super::{
@@ -34,9 +34,9 @@ pub(super) fn findings(
         Ok(opened) => together(config, opened, answer),
         Err(error) => served_without_disk(config, error, answer),
     };
-    if let Ok(ProbeAnswer { report: Some(report), .. }) = answer {
+    if let Ok(ProbeAnswer { report: Some(report), uid, .. }) = answer {
         findings.extend(missing_keys(report, disk.ok()));
-        findings.extend(plugin_findings(report, disk.ok(), &config.state_dir));
+        findings.extend(plugin_findings((report, *uid), disk.ok(), &config.state_dir));
     }
     let report = answer.as_ref().ok().and_then(|answer| answer.report.as_ref());
     findings.extend(disk.into_iter().flat_map(|opened| keyring_findings(opened, report, config)));
@@ -54,6 +54,11 @@ fn keyring_findings(opened: &Opened, report: Option<&SelfReport>, config: &Confi
         Some(Standing::Ahead) => {
             Some(format!("the mark is older than the keyring; a plugin advances it when it reads the keyring: {start}"))
         }
+        // Another finding forbids a restart then.
+        None if report.is_some_and(|report| lacks(report, opened)) => Some(
+            "this node has no mark; when the keyring here has every key, a plugin makes it at its next start"
+                .to_owned(),
+        ),
         None => Some(format!(
             "this node has no mark; a plugin makes it when it starts, and trusts the keyring as it is now: {start}"
         )),
@@ -71,10 +76,6 @@ fn keyring_findings(opened: &Opened, report: Option<&SelfReport>, config: &Confi
 /// Asks for a rotation after a restore or a merge. While a key is missing it does not: first a merge has to bring that
 /// key back, and a rotation follows that merge, too.
 fn rotation(opened: &Opened, report: Option<&SelfReport>, state_dir: &Path) -> String {
-    let lacks = |report: &SelfReport| {
-        !report.missing.is_empty()
-            || (serves_same(report, opened) && !only_in_memory(report, &opened.keyring).is_empty())
-    };
     let rotate = if cfg!(feature = "reencrypt") {
         "`claviger rotate --backup-dir DIR`"
     } else {
@@ -84,13 +85,18 @@ fn rotation(opened: &Opened, report: Option<&SelfReport>, state_dir: &Path) -> S
     if report.is_some_and(|report| matches!(ServesFrom::of(report, state_dir), ServesFrom::Elsewhere(_))) {
         return format!("{why}: after the plugin serves from here, rotate to a new key");
     }
-    if report.is_some_and(lacks) {
+    if report.is_some_and(|report| lacks(report, opened)) {
         return format!(
             "{why}, and a key is missing: add no key yet; first find the backup that holds the missing \
              key: claviger backup check FILE shows the keys of one; after it is merged, rotate to a new key: {rotate}"
         );
     }
     format!("{why}: rotate to a new key: {rotate}")
+}
+
+/// Whether values need a key that the keyring here lacks, or the plugin serves such a key.
+fn lacks(report: &SelfReport, opened: &Opened) -> bool {
+    !report.missing.is_empty() || (serves_same(report, opened) && !only_in_memory(report, &opened.keyring).is_empty())
 }
 
 /// Names the keys that others may know and that can still decrypt.
@@ -296,16 +302,14 @@ fn served_without_disk(config: &Config, error: &DiskError, answer: &Result<Probe
     }
 }
 
-/// Returns what the plugin reports about itself.
-fn plugin_findings(report: &SelfReport, opened: Option<&Opened>, state_dir: &Path) -> Vec<String> {
+/// Returns what the plugin, which runs as `uid`, reports about itself.
+fn plugin_findings((report, uid): (&SelfReport, u32), opened: Option<&Opened>, state_dir: &Path) -> Vec<String> {
     let mut findings = Vec::new();
     let is_here = matches!(ServesFrom::of(report, state_dir), ServesFrom::Here | ServesFrom::Unknown);
     // If the keyring here opens, the comparison with the plugin says it better.
     let is_compared = report.no_successor && opened.is_some();
-    findings.extend(report.degraded.as_ref().filter(|_| is_here && !is_compared).map(|reason| {
-        format!("the plugin is degraded: it serves a keyring from memory and would not start again: {reason}; do not restart it \
-             before that is mended; then see whether it took the keyring here up by itself, or whether a restart does: claviger status")
-    }));
+    let degraded = report.degraded.as_ref().filter(|_| is_here && !is_compared);
+    findings.extend(degraded.map(|reason| from_memory(reason, uid, state_dir)));
     if report.alone == Some(false) {
         findings.push(format!(
             "two plugins serve from this state directory: the replaced one should end within seconds; if it does not, end it: \
@@ -316,4 +320,22 @@ fn plugin_findings(report: &SelfReport, opened: Option<&Opened>, state_dir: &Pat
     let failed = report.layers.iter().filter(|(_, state)| *state == LayerState::Failed.as_str());
     findings.extend(failed.map(|(layer, _)| format!("the plugin could not protect itself with {layer}{LOOK}")));
     findings
+}
+
+/// Says why a plugin that runs as `uid` serves from memory, and how to mend that. A directory that is another user's is
+/// given back to the plugin's.
+fn from_memory(reason: &str, uid: u32, state_dir: &Path) -> String {
+    let owner = state_dir.metadata().ok().map(|found| found.uid());
+    match owner.filter(|owner| *owner != uid && uid != 0) {
+        None => format!(
+            "the plugin is degraded: it serves a keyring from memory and would not start again: {reason}; do not restart it \
+             before that is mended; then see whether it took the keyring here up by itself, or whether a restart does: claviger status"
+        ),
+        Some(owner) => format!(
+            "the plugin is degraded: it serves a keyring from memory: {reason}; {dir} belongs to uid {owner}, and the plugin runs as \
+             uid {uid}: if that is claviger's user, give the directory back to it: chown -R {uid} {dir}; it takes the keyring up by itself then; if the unit has \
+             StateDirectory=, as deploy/claviger.service does, a restart gives it back, too",
+            dir = quoted(state_dir)
+        ),
+    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::{
     etcd::Servers,
     keyring::time::Time,
+    plan::Timeouts,
     proof::{Shortfall, VerifyOutcome},
 };
 
@@ -12,6 +13,7 @@ use super::{
     super::{
         given::{Given, quoted},
         scanning::{self, HintContext, SeenProviders, etcdctl},
+        tables::span,
     },
     verified::Verified,
 };
@@ -25,7 +27,11 @@ pub(super) struct HintInput<'a> {
     pub(super) seen: SeenProviders,
     /// Where the report is kept.
     pub(super) kept: Option<&'a Path>,
+    /// Whether no API server can write under the previous key any more.
+    pub(super) has_waited: bool,
     pub(super) now: Time,
+    /// How long the API servers may take.
+    pub(super) timeouts: Timeouts,
 }
 
 /// Returns the hints about a verification. If the prefix is wrong, everything else has to wait.
@@ -33,7 +39,8 @@ pub(super) fn hints(verified: &Verified, input: &HintInput<'_>) -> Vec<String> {
     let report = &verified.report;
     let promoted = verified.promoted.map(|time| (report.keyring.primary, time));
     let etcdctl = etcdctl(input.etcd);
-    let context = HintContext { given: input.given, verb: "verify", etcdctl: &etcdctl, promoted, now: input.now };
+    let HintInput { given, now, timeouts, .. } = *input;
+    let context = HintContext { given, verb: "verify", etcdctl: &etcdctl, promoted, now, timeouts };
     let of_scan = scanning::hints(&verified.scan, &context);
     if report.shortfalls.contains(&Shortfall::WrongPrefix) {
         return of_scan;
@@ -88,12 +95,14 @@ fn clean(verified: &Verified, input: &HintInput<'_>) -> String {
 
 /// Warns that an API server may still write under the previous key.
 fn early(verified: &Verified, input: &HintInput<'_>) -> Option<String> {
-    let promoted = verified.promoted.filter(|time| scanning::is_recent(*time, input.now))?;
+    let promoted = verified.promoted.filter(|_| !input.has_waited);
+    let promoted = promoted.filter(|time| scanning::is_recent(*time, input.now, input.timeouts))?;
     (verified.report.outcome() == VerifyOutcome::Clean).then(|| {
         format!(
-            "{} is primary since {promoted}, and an API server may write under the previous key for 5 minutes: verify \
-             again after that",
-            verified.report.keyring.primary
+            "{} is primary since {promoted}, and an API server may write under the previous key for {} after the plugin \
+             began to serve this one: verify again after that",
+            verified.report.keyring.primary,
+            span(input.timeouts.quiet())
         )
     })
 }

@@ -6,6 +6,7 @@ use crate::{
     etcd::Servers,
     keeper::Opened,
     keyring::{Entry, Keyring},
+    plan::Timeouts,
     proof::{KeyringNow, MovedResource, ReadFile, Subject},
     scan::{
         judge::{Judge, KnownKeys},
@@ -30,6 +31,8 @@ pub(in crate::cli) struct VerifyInput {
     pub(in crate::cli) flags: Option<String>,
     pub(in crate::cli) judge: Judge,
     pub(in crate::cli) subject: Subject,
+    /// How long the API servers may take.
+    pub(in crate::cli) timeouts: Timeouts,
     /// What the operator should know about the input.
     pub(in crate::cli) notes: Vec<String>,
 }
@@ -56,6 +59,7 @@ impl VerifyInput {
             overrides: declared.overrides.iter().map(moved).collect(),
             are_flags_unclear: declared.doubts.iter().any(Doubt::may_hide_values),
         };
+        let timeouts = declared.timeouts(Some(&read.coverage));
         let keys = Some(known_keys(provider, &opened.keyring));
         let judge = Judge { coverage: Some(read.coverage), keys };
         Ok(Self {
@@ -65,6 +69,7 @@ impl VerifyInput {
             flags: declared.found_in,
             judge,
             subject,
+            timeouts,
             notes,
         })
     }

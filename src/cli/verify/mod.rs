@@ -19,7 +19,7 @@ mod words;
 pub(super) use self::{
     files::KeptArgs,
     input::VerifyInput,
-    run::{VerifyArgs, run, verify_unchanged},
+    run::{VerifyArgs, VerifyRequest, run, verify_unchanged},
     text::page,
     verified::Verified,
 };

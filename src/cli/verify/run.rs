@@ -80,10 +80,23 @@ pub(in crate::cli) fn run(args: VerifyArgs, global: &Global) -> Result<Exit, Fai
     let settings = Settings { provider_name, encryption_config, feature_gates, ..keyring.settings() };
     let site = Site::find(etcd.put_into(settings), global)?;
     files.check()?;
-    let verified = verify_unchanged(&site, report.as_deref(), files.kept().map(PathBuf::as_path), global)?;
+    let kept = files.kept().map(PathBuf::as_path);
+    let request = VerifyRequest { report: report.as_deref(), kept, has_waited: false };
+    let verified = verify_unchanged(&site, request, global)?;
     files.write(&verified)?;
     show(&verified, global)?;
     Ok(verified.exit())
+}
+
+/// What a verification is about, besides the cluster.
+#[derive(Clone, Copy)]
+pub(in crate::cli) struct VerifyRequest<'a> {
+    /// The earlier report.
+    pub(in crate::cli) report: Option<&'a Path>,
+    /// Where the report is kept.
+    pub(in crate::cli) kept: Option<&'a Path>,
+    /// Whether the caller has waited until no API server can write under the previous key.
+    pub(in crate::cli) has_waited: bool,
 }
 
 /// Verifies, with a keyring that is the same after the scan as before it: another key may become primary meanwhile.
@@ -92,15 +105,14 @@ pub(in crate::cli) fn run(args: VerifyArgs, global: &Global) -> Result<Exit, Fai
 /// When an etcd cannot be read, or the keyring changes each time.
 pub(in crate::cli) fn verify_unchanged(
     site: &Site,
-    report: Option<&Path>,
-    kept: Option<&Path>,
+    request: VerifyRequest<'_>,
     global: &Global,
 ) -> Result<Verified, Failure> {
     let mut opened = site.open()?;
     for _ in 0..ATTEMPTS {
-        let earlier = report.map(|file| EarlierReport::read(file.to_owned(), &opened)).transpose()?;
+        let earlier = request.report.map(|file| EarlierReport::read(file.to_owned(), &opened)).transpose()?;
         let input = VerifyInput::read(&site.config, &opened)?;
-        let verified = verify(input, &opened, earlier, kept, global)?;
+        let verified = verify(input, &opened, earlier, request, global)?;
         let after = site.open()?;
         if after.digest == opened.digest {
             return Ok(verified);
@@ -117,7 +129,7 @@ fn verify(
     input: VerifyInput,
     opened: &Opened,
     earlier: Option<EarlierReport>,
-    kept: Option<&Path>,
+    VerifyRequest { kept, has_waited, .. }: VerifyRequest<'_>,
     global: &Global,
 ) -> Result<Verified, Failure> {
     let scan = scan(&input, global)?;
@@ -133,9 +145,11 @@ fn verify(
     });
     let promoted = keyring.primary().promoted().filter(|_| keyring.entries().len() > 1);
     let mut notes = input.notes;
+    let timeouts = input.timeouts;
     notes.extend(since.as_ref().and_then(|since| since.earlier.note()));
     let mut verified = Verified { scan, report, text, promoted, since, notes, hints: Vec::new() };
-    verified.hints = hints(&verified, &HintInput { given: &global.given, etcd: input.etcd.as_ref(), seen, kept, now });
+    let context = HintInput { given: &global.given, etcd: input.etcd.as_ref(), seen, kept, has_waited, now, timeouts };
+    verified.hints = hints(&verified, &context);
     Ok(verified)
 }
 

@@ -195,6 +195,11 @@ pub(super) fn does_not_count(file: &Path) -> String {
 
 /// What to do after a keyring was restored or merged. A merge that brings a missing key back is followed by a rotation,
 /// too.
+#[cfg(feature = "reencrypt")]
+pub(super) const ROTATE: &str = "see whether a key is missing: claviger status; if one is, merge the backup that has it (`claviger backup \
+                                 check FILE` shows the keys of one); if none is, rotate to a new key, because it is not known what \
+                                 happened after the backup was made: claviger rotate --backup-dir DIR";
+#[cfg(not(feature = "reencrypt"))]
 pub(super) const ROTATE: &str = "see whether a key is missing: claviger status; if one is, merge the backup that has it (`claviger backup \
                                  check FILE` shows the keys of one); if none is, rotate to a new key, because it is not known what \
                                  happened after the backup was made: claviger key add";
