@@ -13,7 +13,7 @@ use clap::Args;
 use crate::{
     config::{Config, Settings},
     crypto::{Commitment, Digest},
-    keeper::{NeededKey, Opened, ReadSnapshot, ScannedNeeds, Usage, UsageDoubt},
+    keeper::{NeededKey, Needing, Opened, ReadSnapshot, ScannedNeeds, Usage, UsageDoubt},
     keyring::Key,
     scan::{
         needs::{Need, NeededKeys, NeedsError, SnapshotNeeds, read_needs, read_snapshot},
@@ -79,7 +79,10 @@ fn usage_of(needs: &NeededKeys, key: &Key, record: Digest) -> Usage {
     match needs.check_complete() {
         // If a value needs the key, it does not matter that others may have been missed.
         Err(doubts) if objects == 0 => Usage::Unknown(UsageDoubt::Incomplete(Arc::new(doubts))),
-        _ => Usage::Scanned { objects, example: found.first().map(|need| need.sample.clone()), record },
+        _ => {
+            let example = found.first().map(|need| need.sample.clone());
+            Usage::Scanned { needing: Needing { objects, example }, record }
+        }
     }
 }
 

@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use rand::rngs::SysRng;
 
 use super::{
-    Act, BackedUp, ChangeKeysError, ChangeRecoveryError, ChangeSlotsError, Forget, ForgetBackupsError, FreshBackup,
-    InitError, InitRequest, ListBackupError, MergePreviewError, Opened, Publisher, RecoveryAct, RekeyError,
-    RestoreError, RestoreRequest, ServeError, SlotAct, Source, Usage, WritePlanError, back_up, change_keys,
-    change_recovery, change_slots,
+    AddKeyError, BackedUp, ChangeRecoveryError, ChangeSlotsError, DestroyKeyError, DisableKeyError, EnableKeyError,
+    Forget, ForgetBackupsError, FreshBackup, InitError, InitRequest, ListBackupError, MergePreviewError, Opened,
+    PromoteKeyError, Promotion, Publisher, RecoveryAct, RekeyError, RestoreError, RestoreRequest, ServeError, SlotAct,
+    Source, Usage, WritePlanError, add_key, back_up, change_recovery, change_slots,
     commit::{CommitError, CommitStep, testing::dying_after},
-    forget_backups, init, list_backup, open, preview_merge, rekey, restore, write_plan,
+    destroy_key, disable_key, enable_key, forget_backups, init, list_backup, open, preview_merge, promote_key, rekey,
+    restore, write_plan,
 };
 use crate::{
     crypto::{Digest, RootId},
@@ -63,17 +64,24 @@ fn nothing(_: &Scene) {}
 const ORDINARY: &[CommitStep] = &[CommitStep::Audit, CommitStep::Copy, CommitStep::Swap];
 
 const OPERATIONS: &[Operation] = &[
-    Operation { name: "key add", before: nothing, act: |scene| scene.key(&Act::Add(Vec::new())), steps: ORDINARY },
+    Operation { name: "key add", before: nothing, act: Scene::add, steps: ORDINARY },
+    Operation { name: "key promote", before: |scene| drop(scene.add()), act: Scene::promote, steps: ORDINARY },
     Operation {
-        name: "key promote",
-        before: |scene| drop(scene.key(&Act::Add(Vec::new()))),
-        act: |scene| scene.key(&Act::Promote(scene.newest(), BackedUp::Waived)),
+        name: "key disable",
+        before: |scene| drop((scene.add(), scene.promote())),
+        act: Scene::disable,
+        steps: ORDINARY,
+    },
+    Operation {
+        name: "key enable",
+        before: disable_first,
+        act: |scene| said(enable_key(&scene.dir, &Means::default(), scene.first)),
         steps: ORDINARY,
     },
     Operation {
         name: "key destroy",
         before: disable_first,
-        act: |scene| scene.key(&Act::Destroy(scene.first, Usage::Waived)),
+        act: |scene| said(destroy_key(&scene.dir, &Means::default(), scene.first, &Usage::Waived)),
         steps: ORDINARY,
     },
     Operation { name: "recovery add", before: nothing, act: Scene::add_recipient, steps: ORDINARY },
@@ -122,14 +130,14 @@ const OPERATIONS: &[Operation] = &[
 
 /// Leaves a record that the mark does not name yet.
 fn leave_unmarked(scene: &Scene) {
-    let (_, died) = dying_after(CommitStep::Swap, || scene.key(&Act::Add(Vec::new())));
+    let (_, died) = dying_after(CommitStep::Swap, || scene.add());
     assert!(died);
 }
 
 fn disable_first(scene: &Scene) {
-    assert_eq!(scene.key(&Act::Add(Vec::new())).0, Said::Done);
-    assert_eq!(scene.key(&Act::Promote(scene.newest(), BackedUp::Waived)).0, Said::Done);
-    assert_eq!(scene.key(&Act::Disable(scene.first, Usage::Waived)).0, Said::Done);
+    assert_eq!(scene.add().0, Said::Done);
+    assert_eq!(scene.promote().0, Said::Done);
+    assert_eq!(scene.disable().0, Said::Done);
 }
 
 /// The contents of the files: the record, the current root key, the slots, and the listed backups.
@@ -161,8 +169,17 @@ impl Scene {
         self.open().keyring.keys().map(crate::keyring::Key::id).last().unwrap()
     }
 
-    fn key(&self, act: &Act) -> (Said, String) {
-        said(change_keys(&self.dir, &Means::default(), act, now()))
+    fn add(&self) -> (Said, String) {
+        said(add_key(&self.dir, &Means::default(), &[], now()))
+    }
+
+    fn promote(&self) -> (Said, String) {
+        let promotion = Promotion { key_id: self.newest(), backed_up: BackedUp::Waived, compromised_up_to: None };
+        said(promote_key(&self.dir, &Means::default(), promotion, now()))
+    }
+
+    fn disable(&self) -> (Said, String) {
+        said(disable_key(&self.dir, &Means::default(), self.first, &Usage::Waived))
     }
 
     fn add_recipient(&self) -> (Said, String) {
@@ -255,7 +272,11 @@ macro_rules! says_what_its_commit_says {
 }
 
 says_what_its_commit_says!(
-    ChangeKeysError,
+    AddKeyError,
+    PromoteKeyError,
+    DisableKeyError,
+    EnableKeyError,
+    DestroyKeyError,
     ChangeRecoveryError,
     ChangeSlotsError,
     ListBackupError,
@@ -333,7 +354,7 @@ fn a_commit_that_dies_after_any_step_leaves_the_old_keyring_or_the_new_one_and_s
 fn a_merge_after_a_rekey_that_broke_off_keeps_the_listed_backups() {
     for step in [CommitStep::Root, CommitStep::Copy, CommitStep::Swap, CommitStep::Ledger] {
         let scene = Scene::new();
-        assert_eq!(scene.key(&Act::Add(Vec::new())).0, Said::Done);
+        assert_eq!(scene.add().0, Said::Done);
         let other = back_up(&scene.dir, &Means::default(), vec![scene.recipient.clone()], now()).unwrap();
         let other = Backup::open(&other.bytes, &scene.identities).unwrap();
         let listed = ListedBackup::of(&other.keyring, other.digest(), Proven::Checked(now()), None);

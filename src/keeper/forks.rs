@@ -1,13 +1,13 @@
 //! Tests merges of forks, and of keyrings that were damaged, rolled back or rekeyed.
 
 use super::{
-    Act, BackedUp, FreshBackup, MergePreview, NeededKey, ReadSnapshot, ScannedNeeds, Usage, change_keys,
+    BackedUp, FreshBackup, MergePreview, NeededKey, ReadSnapshot, ScannedNeeds, Usage, add_key,
     commit::{CommitStep, testing::dying_after},
     preview_merge, rekey,
     state_dir::{KEYRING, KEYRING_PREV, LEDGER, MARK, ROOT},
     testing::{
-        add_passphrase, backup, change, copies, disable_first, events, keys, list, merged, opened, planned, put_back,
-        rotate, set_up, set_up_recoverable, source,
+        add_passphrase, added, backup, copies, destroyed, disable_first, enabled, events, keys, list, merged, opened,
+        planned, promoted, put_back, rotate, set_up, set_up_recoverable, source,
     },
 };
 use crate::{
@@ -43,10 +43,10 @@ fn a_keyring_that_follows_from_each_source_needs_no_merge() {
 fn the_keys_of_a_fork_are_merged_and_its_backup_counts() {
     let (_keep, dir) = set_up();
     let before = copies(&dir, [KEYRING, MARK]);
-    let theirs = change(&dir, &Act::Add(Vec::new()));
+    let theirs = added(&dir);
     let fork = backup(&dir);
     put_back(&dir, before);
-    let ours = change(&dir, &Act::Add(Vec::new()));
+    let ours = added(&dir);
     let record = opened(&dir).digest;
     let plan = planned(&dir, &[source(&fork)]).unwrap();
     assert_eq!((plan.rows.len(), plan.generation, plan.fresh), (3, 3, None));
@@ -76,12 +76,12 @@ fn a_merge_lists_the_snapshot_that_was_scanned() {
     };
     let (_keep, dir) = set_up();
     let first = disable_first(&dir);
-    change(&dir, &Act::Destroy(first, Usage::Waived));
+    destroyed(&dir, first, &Usage::Waived);
     let before = copies(&dir, [KEYRING, MARK]);
-    change(&dir, &Act::Add(Vec::new()));
+    added(&dir);
     let fork = backup(&dir);
     put_back(&dir, before.clone());
-    change(&dir, &Act::Add(Vec::new()));
+    added(&dir);
     let entries =
         opened(&dir).keyring.entries().iter().map(|entry| (entry.id(), entry.commitment())).collect::<Vec<_>>();
     assert_eq!(entries[0].0, first);
@@ -118,9 +118,9 @@ fn a_merge_lists_the_snapshot_that_was_scanned() {
 fn the_bytes_of_a_destroyed_key_come_back_unless_the_operator_says_otherwise() {
     let (_keep, dir) = set_up();
     let first = disable_first(&dir);
-    change(&dir, &Act::Add(Vec::new()));
+    added(&dir);
     let sources = [source(&backup(&dir))];
-    change(&dir, &Act::Destroy(first, Usage::Waived));
+    destroyed(&dir, first, &Usage::Waived);
     let becomes =
         |key_id: KeyId, plan: &super::MergePreview| plan.rows.iter().find(|row| row.key_id == key_id).unwrap().after;
     let plan = planned(&dir, &sources).unwrap();
@@ -169,7 +169,7 @@ fn a_plan_says_what_is_wrong_with_the_keyring_here() {
     let (_keep, dir) = set_up();
     let first = list(&dir);
     let old = copies(&dir, [KEYRING]);
-    change(&dir, &Act::Enable(disable_first(&dir)));
+    enabled(&dir, disable_first(&dir));
     let newest = copies(&dir, [KEYRING, MARK]);
     let sources = [source(&first), source(&backup(&dir))];
     put_back(&dir, old.clone());
@@ -192,9 +192,9 @@ fn a_plan_says_what_is_wrong_with_the_keyring_here() {
 fn a_record_that_is_missing_or_damaged_is_repaired_from_its_copy() {
     for (bytes, expected) in [(None, "the keyring is missing"), (Some(b"damaged"), "the keyring: ")] {
         let (_keep, dir) = set_up();
-        let added = change(&dir, &Act::Add(Vec::new()));
+        let added = added(&dir);
         list(&dir);
-        change(&dir, &Act::Promote(added, BackedUp::Required));
+        promoted(&dir, added, BackedUp::Required);
         std::fs::remove_file(dir.path_of(KEYRING)).unwrap();
         if let Some(bytes) = bytes {
             dir.create(KEYRING, bytes).unwrap();
@@ -204,7 +204,7 @@ fn a_record_that_is_missing_or_damaged_is_repaired_from_its_copy() {
         assert_eq!(plan.columns, [("keyring.prev", 2)]);
         let merged = merged(&dir, plan);
         assert_eq!((merged.keyring.generation(), merged.keyring.primary().id()), (4, added));
-        change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now()).unwrap();
+        add_key(&dir, &Means::default(), &[], now()).unwrap();
     }
 }
 

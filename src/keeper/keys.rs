@@ -1,42 +1,37 @@
 //! Changes keys: add, promote, disable, enable, destroy.
 //!
-//! A change opens the keyring, takes the lock, opens the keyring again, decides, and commits.
+//! A change opens the keyring, takes the lock, opens the keyring again, decides, and commits. `key_errors` has the error
+//! of each operation.
 
-use std::{error::Error, sync::Arc};
+use std::sync::Arc;
 
 use rand::rngs::SysRng;
 
 use super::{
     commit::{Commit, CommitError, PrevCopy},
-    error::ReadLedgerError,
-    open::{BeginError, Opened, open_to_change},
+    key_errors::{
+        AddKeyError, DestroyKeyError, DisableKeyError, EnableKeyError, InUse, Needing, PromoteKeyError, UsageDoubt,
+    },
+    open::{Opened, open_to_change},
     state_dir::StateFiles,
 };
 use crate::{
     audit::{Event, KeyEvent},
     crypto::Digest,
     durable::Dir,
-    keyring::{ChangeError, Keyring, key_id::KeyId, ledger::Ledger, state::Verb, time::Time},
-    plan::{CountDoubt, Unsettled},
+    keyring::{Keyring, key_id::KeyId, ledger::Ledger, time::Time},
     root::Means,
 };
 
-/// A change of one key.
-#[derive(Debug, Clone)]
-pub enum Act {
-    /// Makes a pending key with a number that none of these keys uses. They exist somewhere, perhaps not in this
-    /// keyring.
-    Add(Vec<KeyId>),
-    /// Makes a key the primary one, which wraps.
-    Promote(KeyId, BackedUp),
-    /// Makes a key the primary one, and marks every other key up to this number as compromised.
-    Supersede(KeyId, BackedUp, u32),
-    /// Disables a key. It then neither wraps nor unwraps.
-    Disable(KeyId, Usage),
-    /// Enables a key. It then unwraps again.
-    Enable(KeyId),
-    /// Destroys a key. Its bytes are removed.
-    Destroy(KeyId, Usage),
+/// A promotion: which key becomes the primary one, and on which conditions.
+#[derive(Debug, Clone, Copy)]
+pub struct Promotion {
+    /// The key.
+    pub key_id: KeyId,
+    /// Whether a backup has to contain it.
+    pub backed_up: BackedUp,
+    /// Every other key up to this number is marked as compromised. `None` marks none.
+    pub compromised_up_to: Option<u32>,
 }
 
 /// Whether a promotion needs a backup of the key.
@@ -54,10 +49,8 @@ pub enum BackedUp {
 pub enum Usage {
     /// All declared values were scanned.
     Scanned {
-        /// How many live objects need the key.
-        objects: u64,
-        /// The key in etcd of one of them.
-        example: Option<String>,
+        /// The live objects that need the key.
+        needing: Needing,
         /// The SHA-256 of the record before the scan. A key that was promoted after that may have wrapped values.
         record: Digest,
     },
@@ -65,46 +58,6 @@ pub enum Usage {
     Unknown(UsageDoubt),
     /// The change needs no scan, because the operator accepts the risk.
     Waived,
-}
-
-/// Why it is not known whether a key is in use.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum UsageDoubt {
-    /// This build cannot scan.
-    #[cfg(not(feature = "scan"))]
-    #[error("this claviger was built without a scan of etcd")]
-    CannotScan,
-    /// Nobody looked.
-    #[error("etcd was not read")]
-    NotRead,
-    /// No flag, file or manifest names an etcd.
-    #[error("nothing says where etcd is")]
-    NotDeclared,
-    /// API servers may still write under the key.
-    #[error(transparent)]
-    Unsettled(Unsettled),
-    /// It is not known whether other API servers write under the key.
-    #[error(transparent)]
-    Count(CountDoubt),
-    /// A plugin may serve on this node, and did not answer. Contains the reason.
-    #[error("the plugin did not say which key each API server has adopted: {0}")]
-    PluginSilent(Arc<dyn Error + Send + Sync>),
-    /// A plugin serves from the state directory, and nobody listens at this socket.
-    #[error("a plugin serves from this state directory, and not at {0}")]
-    OtherSocket(String),
-    /// The plugin answered without a report of its connections. It reports them to its own user and to root only.
-    #[error("the plugin does not report to this user which key each API server has adopted")]
-    NotReported,
-    /// A declared etcd cannot be read, or values in it may have been missed. Contains the reason.
-    #[error(transparent)]
-    Incomplete(Arc<dyn Error + Send + Sync>),
-    /// A snapshot was taken from the ledger since the command began, and may have been restored.
-    #[error("a listed snapshot of etcd needed it when the command began")]
-    Listed,
-    /// Another key may have been promoted during the scan.
-    #[error("the keyring was changed while etcd was read")]
-    KeyringChanged,
 }
 
 /// The outcome of a change.
@@ -118,193 +71,124 @@ pub struct Changed {
     pub key_id: KeyId,
 }
 
-/// Why a key was not changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChangeKeysError {
-    /// The change did not begin.
-    #[error(transparent)]
-    Begin(#[from] BeginError),
-    /// The keyring does not allow the change.
-    #[error(transparent)]
-    Refused(#[from] ChangeError),
-    /// Values in etcd need the key.
-    #[error("not {} key {key_id}: {objects} {} it{}", gerund(*verb), needing(*objects), for_example(example.as_deref()))]
-    Needed {
-        /// The key.
-        key_id: KeyId,
-        /// The refused change.
-        verb: Verb,
-        /// How many live objects need it.
-        objects: u64,
-        /// The key in etcd of one of them.
-        example: Option<String>,
-    },
-    /// Values in etcd may need the key.
-    #[error("not {} key {key_id}, which may still be in use: {reason}", gerund(*verb))]
-    Unproven {
-        /// The key.
-        key_id: KeyId,
-        /// The refused change.
-        verb: Verb,
-        /// Why this is not known.
-        reason: UsageDoubt,
-    },
-    /// The ledger was refused. It may have listed a backup that needs the key.
-    #[error("not destroying key {key_id}: a backup that the lost ledger listed may need it ({ledger})")]
-    LedgerLost {
-        /// The key.
-        key_id: KeyId,
-        /// Why the ledger was refused.
-        ledger: Arc<ReadLedgerError>,
-    },
-    /// The ledger was begun anew. The one before may have listed a backup that needs the key.
-    #[error(
-        "not destroying key {key_id}: the ledger was begun anew, and a backup that the old one listed may need any key up \
-         to k{forgot}"
-    )]
-    Forgotten {
-        /// The key.
-        key_id: KeyId,
-        /// The greatest sequence number of the keys that existed then.
-        forgot: u32,
-    },
-    /// A listed snapshot of etcd needs the key.
-    #[error("not destroying key {key_id}: a listed snapshot needs it: {snapshot}{}", and_more(*others))]
-    InSnapshot {
-        /// The key.
-        key_id: KeyId,
-        /// The file of the snapshot, or its SHA-256.
-        snapshot: String,
-        /// Its ID in the ledger.
-        id: Digest,
-        /// How many other listed snapshots need the key.
-        others: usize,
-    },
-    /// No listed backup contains the key. If this disk were lost, all values that the key wraps would be lost.
-    #[error("no listed backup holds key {key_id}, so it is not promoted{}", because(ledger.as_deref()))]
-    Unbacked {
-        /// The key.
-        key_id: KeyId,
-        /// Why the ledger was refused. `None` if it was accepted.
-        ledger: Option<Arc<ReadLedgerError>>,
-    },
-    /// Writing the change failed. The error says what was changed.
-    #[error(transparent)]
-    Commit(#[from] CommitError),
-}
-
-/// Makes the change `act` in the keyring in `dir`.
+/// Makes a pending key in the keyring in `dir`, with a number that none of `others` uses. These keys exist somewhere,
+/// perhaps not in this keyring.
 ///
 /// # Errors
-/// When the keyring does not open or does not allow the change, values may need the key, no backup contains the key, or
-/// a file cannot be written.
-pub fn change_keys(dir: &Dir, means: &Means, act: &Act, now: Time) -> Result<Changed, ChangeKeysError> {
+/// When the keyring does not open, no number is left, no key can be made, or a file cannot be written.
+pub fn add_key(dir: &Dir, means: &Means, others: &[KeyId], now: Time) -> Result<Changed, AddKeyError> {
     let state = StateFiles::new(dir);
     let (opened, _lock) = open_to_change(state, means)?;
-    let (keyring, key_id) = decide(&opened, act, now)?;
-    let event = act.event(&keyring, key_id);
-    let copy = if matches!(act, Act::Destroy(..)) { PrevCopy::After } else { PrevCopy::Before };
-    let (commit, digest) = Commit::change(&opened, &keyring, event, copy)?;
+    let others = [opened.listed_keys().as_slice(), others].concat();
+    let (keyring, key_id) = opened.keyring.add(&others, &mut SysRng, &opened.root, opened.digest, now)?;
+    let event = Event::Add(key_event(&keyring, key_id, false));
+    Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::Before)?)
+}
+
+/// Makes a key of the keyring in `dir` the primary one, which wraps.
+///
+/// # Errors
+/// When the keyring does not open or does not allow the change, no backup contains the key, or a file cannot be
+/// written.
+pub fn promote_key(dir: &Dir, means: &Means, promotion: Promotion, now: Time) -> Result<Changed, PromoteKeyError> {
+    let Promotion { key_id, backed_up, compromised_up_to } = promotion;
+    let state = StateFiles::new(dir);
+    let (opened, _lock) = open_to_change(state, means)?;
+    let keyring = match compromised_up_to {
+        Some(newest) => opened.keyring.supersede(key_id, newest, opened.digest, now)?,
+        None => opened.keyring.promote(key_id, opened.digest, now)?,
+    };
+    if backed_up == BackedUp::Required && opened.unbacked().contains(&key_id) {
+        return Err(PromoteKeyError::Unbacked { key_id, ledger: opened.listed.ledger().err().cloned() });
+    }
+    let key = key_event(&keyring, key_id, backed_up == BackedUp::Waived);
+    let event = match compromised_up_to {
+        Some(compromised_up_to) => Event::Supersede { key, compromised_up_to },
+        None => Event::Promote(key),
+    };
+    Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::Before)?)
+}
+
+/// Disables a key of the keyring in `dir`. The key then neither wraps nor unwraps.
+///
+/// # Errors
+/// When the keyring does not open or does not allow the change, values may need the key, or a file cannot be written.
+pub fn disable_key(dir: &Dir, means: &Means, key_id: KeyId, usage: &Usage) -> Result<Changed, DisableKeyError> {
+    let state = StateFiles::new(dir);
+    let (opened, _lock) = open_to_change(state, means)?;
+    let keyring = opened.keyring.disable(key_id, opened.digest)?;
+    usage.check(opened.digest).map_err(|in_use| DisableKeyError::in_use(key_id, in_use))?;
+    let event = Event::Disable(key_event(&keyring, key_id, usage.is_waived()));
+    Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::Before)?)
+}
+
+/// Enables a key of the keyring in `dir`. The key then unwraps again.
+///
+/// # Errors
+/// When the keyring does not open or does not allow the change, or a file cannot be written.
+pub fn enable_key(dir: &Dir, means: &Means, key_id: KeyId) -> Result<Changed, EnableKeyError> {
+    let state = StateFiles::new(dir);
+    let (opened, _lock) = open_to_change(state, means)?;
+    let keyring = opened.keyring.enable(key_id, opened.digest)?;
+    let event = Event::Enable(key_event(&keyring, key_id, false));
+    Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::Before)?)
+}
+
+/// Destroys a key of the keyring in `dir`: removes its bytes.
+///
+/// # Errors
+/// When the keyring does not open or does not allow the change, values, a snapshot or a backup may need the key, or a
+/// file cannot be written.
+pub fn destroy_key(dir: &Dir, means: &Means, key_id: KeyId, usage: &Usage) -> Result<Changed, DestroyKeyError> {
+    let state = StateFiles::new(dir);
+    let (opened, _lock) = open_to_change(state, means)?;
+    let keyring = opened.keyring.destroy(key_id, opened.digest)?;
+    if !usage.is_waived() {
+        check_ledger(&opened, key_id)?;
+    }
+    usage.check(opened.digest).map_err(|in_use| DestroyKeyError::in_use(key_id, in_use))?;
+    let event = Event::Destroy(key_event(&keyring, key_id, usage.is_waived()));
+    Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::After)?)
+}
+
+/// Writes the changed keyring.
+fn commit(
+    state: StateFiles<'_>,
+    opened: &Opened,
+    (keyring, key_id): (Keyring, KeyId),
+    event: Event<'static>,
+    copy: PrevCopy,
+) -> Result<Changed, CommitError> {
+    let (commit, digest) = Commit::change(opened, &keyring, event, copy)?;
     commit.run(state, &mut state.store())?;
     Ok(Changed { keyring, digest, key_id })
 }
 
-fn decide(opened: &Opened, act: &Act, now: Time) -> Result<(Keyring, KeyId), ChangeKeysError> {
-    let Opened { keyring, digest, root, .. } = opened;
-    let decided = match act {
-        Act::Add(others) => {
-            let others = [opened.listed_keys().as_slice(), others].concat();
-            keyring.add(&others, &mut SysRng, root, *digest, now)?
-        }
-        Act::Promote(key_id, _) => (keyring.promote(*key_id, *digest, now)?, *key_id),
-        Act::Supersede(key_id, _, newest) => (keyring.supersede(*key_id, *newest, *digest, now)?, *key_id),
-        Act::Disable(key_id, _) => (keyring.disable(*key_id, *digest)?, *key_id),
-        Act::Enable(key_id) => (keyring.enable(*key_id, *digest)?, *key_id),
-        Act::Destroy(key_id, _) => (keyring.destroy(*key_id, *digest)?, *key_id),
-    };
-    // Comes last, so that a change that the keyring does not allow is refused for that reason.
-    act.check(opened)?;
-    Ok(decided)
-}
-
-fn and_more(others: usize) -> String {
-    if others == 0 { String::new() } else { format!(", and {others} more") }
-}
-
-fn gerund(verb: Verb) -> &'static str {
-    if verb == Verb::Destroy { "destroying" } else { "disabling" }
-}
-
-fn needing(objects: u64) -> &'static str {
-    if objects == 1 { "object needs" } else { "objects need" }
-}
-
-fn for_example(example: Option<&str>) -> String {
-    example.map_or_else(String::new, |example| format!(", for example {example}"))
-}
-
-fn because(reason: Option<&ReadLedgerError>) -> String {
-    reason.map_or_else(String::new, |reason| format!(": {reason}"))
-}
-
-impl Act {
-    /// Refuses to disable or destroy a key that values may need, and to promote a key without a backup.
-    fn check(&self, opened: &Opened) -> Result<(), ChangeKeysError> {
-        match self {
-            Self::Promote(key_id, BackedUp::Required) | Self::Supersede(key_id, BackedUp::Required, _)
-                if opened.unbacked().contains(key_id) =>
-            {
-                let ledger = opened.listed.ledger().err().cloned();
-                Err(ChangeKeysError::Unbacked { key_id: *key_id, ledger })
-            }
-            Self::Disable(key_id, usage) => usage.check(opened, *key_id, Verb::Disable),
-            Self::Destroy(key_id, usage) => {
-                if !usage.is_waived() {
-                    check_ledger(opened, *key_id)?;
-                }
-                usage.check(opened, *key_id, Verb::Destroy)
-            }
-            Self::Add(_) | Self::Promote(..) | Self::Supersede(..) | Self::Enable(_) => Ok(()),
-        }
-    }
-
-    fn event(&self, keyring: &Keyring, key_id: KeyId) -> Event<'static> {
-        let event = |unproven| KeyEvent {
-            keyring: keyring.uuid().to_hex(),
-            generation: keyring.generation(),
-            key_id: key_id.to_string(),
-            unproven,
-        };
-        match self {
-            Self::Add(_) => Event::Add(event(false)),
-            Self::Promote(_, backed_up) => Event::Promote(event(*backed_up == BackedUp::Waived)),
-            Self::Supersede(_, backed_up, newest) => {
-                Event::Supersede { key: event(*backed_up == BackedUp::Waived), compromised_up_to: *newest }
-            }
-            Self::Enable(_) => Event::Enable(event(false)),
-            Self::Disable(_, usage) => Event::Disable(event(usage.is_waived())),
-            Self::Destroy(_, usage) => Event::Destroy(event(usage.is_waived())),
-        }
+fn key_event(keyring: &Keyring, key_id: KeyId, unproven: bool) -> KeyEvent {
+    KeyEvent {
+        keyring: keyring.uuid().to_hex(),
+        generation: keyring.generation(),
+        key_id: key_id.to_string(),
+        unproven,
     }
 }
 
 /// Refuses to destroy a key if a listed snapshot needs it, or if a lost ledger may have listed a backup that needs it.
-fn check_ledger(opened: &Opened, key_id: KeyId) -> Result<(), ChangeKeysError> {
-    let lost = |ledger: &Arc<_>| ChangeKeysError::LedgerLost { key_id, ledger: Arc::clone(ledger) };
+fn check_ledger(opened: &Opened, key_id: KeyId) -> Result<(), DestroyKeyError> {
+    let lost = |ledger: &Arc<_>| DestroyKeyError::LedgerLost { key_id, ledger: Arc::clone(ledger) };
     let ledger = opened.listed.ledger().map_err(lost)?;
     match ledger.forgot().filter(|seq| key_id.seq() <= *seq) {
-        Some(forgot) => Err(ChangeKeysError::Forgotten { key_id, forgot }),
+        Some(forgot) => Err(DestroyKeyError::Forgotten { key_id, forgot }),
         None => check_snapshots(ledger, key_id),
     }
 }
 
-fn check_snapshots(ledger: &Ledger, key_id: KeyId) -> Result<(), ChangeKeysError> {
+fn check_snapshots(ledger: &Ledger, key_id: KeyId) -> Result<(), DestroyKeyError> {
     let mut needing = ledger.needing(key_id);
     let Some(first) = needing.next() else { return Ok(()) };
     let id = first.sha256();
     let snapshot = first.file().map_or_else(|| format!("sha256 {}", id.to_hex()), ToOwned::to_owned);
-    Err(ChangeKeysError::InSnapshot { key_id, snapshot, id, others: needing.count() })
+    Err(DestroyKeyError::InSnapshot { key_id, snapshot, id, others: needing.count() })
 }
 
 impl Usage {
@@ -312,16 +196,13 @@ impl Usage {
         matches!(self, Self::Waived)
     }
 
-    fn check(&self, opened: &Opened, key_id: KeyId, verb: Verb) -> Result<(), ChangeKeysError> {
+    /// Checks that no value needs the key in a keyring whose record has the SHA-256 `current`.
+    fn check(&self, current: Digest) -> Result<(), InUse> {
         match self {
-            Self::Scanned { objects: 0, record, .. } if *record != opened.digest => {
-                Err(ChangeKeysError::Unproven { key_id, verb, reason: UsageDoubt::KeyringChanged })
-            }
-            Self::Scanned { objects: 0, .. } | Self::Waived => Ok(()),
-            Self::Scanned { objects, example, .. } => {
-                Err(ChangeKeysError::Needed { key_id, verb, objects: *objects, example: example.clone() })
-            }
-            Self::Unknown(reason) => Err(ChangeKeysError::Unproven { key_id, verb, reason: reason.clone() }),
+            Self::Scanned { needing, .. } if needing.objects > 0 => Err(InUse::Needed(needing.clone())),
+            Self::Scanned { record, .. } if *record != current => Err(InUse::Unproven(UsageDoubt::KeyringChanged)),
+            Self::Scanned { .. } | Self::Waived => Ok(()),
+            Self::Unknown(doubt) => Err(InUse::Unproven(doubt.clone())),
         }
     }
 }
@@ -331,13 +212,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::plan::{CountDoubt, Unsettled};
     use crate::{
         durable::testing::dying_after,
         escrow::testing::identity,
         keeper::{
             self,
             state_dir::{KEYRING, KEYRING_PREV, LEDGER, ROOT},
-            testing::{change, disable_first, events, fill, list, opened, set_up},
+            testing::{
+                added, destroyed, disable_first, disabled, enabled, events, fill, list, opened, promoted, set_up,
+                unused,
+            },
         },
         keyring::{
             ledger::LEDGER_MAX,
@@ -349,23 +234,27 @@ mod tests {
     #[test]
     fn a_key_that_may_be_in_use_is_kept() {
         let (_keep, dir) = set_up();
-        let opened = keeper::open(&dir, &Means::default()).unwrap();
-        let key_id = opened.keyring.primary().id();
-        let refused = |usage: Usage| usage.check(&opened, key_id, Verb::Disable).unwrap_err().to_string();
+        let key_id = added(&dir);
+        let refused = |usage: Usage| disable_key(&dir, &Means::default(), key_id, &usage).unwrap_err().to_string();
         let text = format!("not disabling key {key_id}, which may still be in use: ");
         assert_eq!(refused(Usage::Unknown(UsageDoubt::NotRead)), format!("{text}etcd was not read"));
-        let scanned = Usage::Scanned { objects: 0, example: None, record: Digest::of(b"an older record") };
+        let scanned =
+            Usage::Scanned { needing: Needing { objects: 0, example: None }, record: Digest::of(b"an older record") };
         assert_eq!(refused(scanned), format!("{text}the keyring was changed while etcd was read"));
+        let needing = Needing { objects: 3, example: None };
+        let needed = refused(Usage::Scanned { needing, record: opened(&dir).digest });
+        assert_eq!(needed, format!("not disabling key {key_id}: 3 objects need it"));
     }
 
     #[test]
     fn a_refusal_says_what_needs_the_key() {
         let (_keep, dir) = set_up();
-        let opened = opened(&dir);
-        let key_id = opened.keyring.primary().id();
-        let refused = |usage: Usage| usage.check(&opened, key_id, Verb::Destroy).unwrap_err().to_string();
+        let key_id = disable_first(&dir);
+        let record = opened(&dir).digest;
+        let refused = |usage: Usage| destroy_key(&dir, &Means::default(), key_id, &usage).unwrap_err().to_string();
         let needed = |objects, example: Option<&str>| {
-            refused(Usage::Scanned { objects, example: example.map(str::to_owned), record: opened.digest })
+            let needing = Needing { objects, example: example.map(str::to_owned) };
+            refused(Usage::Scanned { needing, record })
         };
         let text = format!("not destroying key {key_id}: ");
         let example = "/registry/secrets/default/token";
@@ -386,8 +275,9 @@ mod tests {
     #[test]
     fn only_a_key_in_a_listed_backup_is_promoted() {
         let (_keep, dir) = set_up();
-        let added = change(&dir, &Act::Add(Vec::new()));
-        let promote = || change_keys(&dir, &Means::default(), &Act::Promote(added, BackedUp::Required), now());
+        let added = added(&dir);
+        let promotion = Promotion { key_id: added, backed_up: BackedUp::Required, compromised_up_to: None };
+        let promote = || promote_key(&dir, &Means::default(), promotion, now());
         let text = format!("no listed backup holds key {added}, so it is not promoted");
         assert_eq!(promote().unwrap_err().to_string(), text);
         list(&dir);
@@ -403,19 +293,21 @@ mod tests {
     fn a_key_that_nothing_needs_is_destroyed_unless_the_ledger_is_lost() {
         let (_keep, dir) = set_up();
         let first = disable_first(&dir);
-        let destroy = |usage| change_keys(&dir, &Means::default(), &Act::Destroy(first, usage), now());
-        let unused = || Usage::Scanned { objects: 0, example: None, record: opened(&dir).digest };
+        let destroy = |usage| destroy_key(&dir, &Means::default(), first, &usage);
         dir.replace(LEDGER, b"no ledger").unwrap();
-        assert!(matches!(destroy(unused()), Err(ChangeKeysError::LedgerLost { .. })));
+        assert!(matches!(destroy(unused(&dir)), Err(DestroyKeyError::LedgerLost { .. })));
         assert_eq!(destroy(Usage::Waived).unwrap().key_id, first, "an operator who accepts the risk needs no ledger");
 
         let (_keep, dir) = set_up();
         let first = disable_first(&dir);
-        let scanned = |objects, record| Usage::Scanned { objects, example: None, record };
+        let scanned = |objects, record| Usage::Scanned { needing: Needing { objects, example: None }, record };
         let record = opened(&dir).digest;
-        let destroy = |usage| change_keys(&dir, &Means::default(), &Act::Destroy(first, usage), now());
-        assert!(matches!(destroy(scanned(1, record)), Err(ChangeKeysError::Needed { objects: 1, .. })));
-        assert!(matches!(destroy(scanned(0, Digest::of(b"an older record"))), Err(ChangeKeysError::Unproven { .. })));
+        let destroy = |usage| destroy_key(&dir, &Means::default(), first, &usage);
+        assert!(matches!(
+            destroy(scanned(1, record)),
+            Err(DestroyKeyError::Needed { needing: Needing { objects: 1, .. }, .. })
+        ));
+        assert!(matches!(destroy(scanned(0, Digest::of(b"an older record"))), Err(DestroyKeyError::Unproven { .. })));
         let changed = destroy(scanned(0, record)).unwrap();
         assert!(changed.keyring.keys().all(|key| key.id() != first));
     }
@@ -423,20 +315,19 @@ mod tests {
     #[test]
     fn the_audit_log_says_what_was_changed_without_a_proof() {
         let (_keep, dir) = set_up();
-        let unused = || Usage::Scanned { objects: 0, example: None, record: opened(&dir).digest };
-        let [first, second] = [opened(&dir).keyring.primary().id(), change(&dir, &Act::Add(Vec::new()))];
-        let third = change(&dir, &Act::Add(Vec::new()));
+        let [first, second] = [opened(&dir).keyring.primary().id(), added(&dir)];
+        let third = added(&dir);
         list(&dir);
-        change(&dir, &Act::Promote(second, BackedUp::Required));
-        change(&dir, &Act::Promote(third, BackedUp::Waived));
-        for usage in [unused(), Usage::Waived] {
-            change(&dir, &Act::Disable(first, usage));
-            change(&dir, &Act::Enable(first));
+        promoted(&dir, second, BackedUp::Required);
+        promoted(&dir, third, BackedUp::Waived);
+        for usage in [unused(&dir), Usage::Waived] {
+            disabled(&dir, first, &usage);
+            enabled(&dir, first);
         }
-        change(&dir, &Act::Disable(first, unused()));
-        change(&dir, &Act::Destroy(first, unused()));
-        change(&dir, &Act::Disable(second, Usage::Waived));
-        change(&dir, &Act::Destroy(second, Usage::Waived));
+        disabled(&dir, first, &unused(&dir));
+        destroyed(&dir, first, &unused(&dir));
+        disabled(&dir, second, &Usage::Waived);
+        destroyed(&dir, second, &Usage::Waived);
         let found = events(&dir).into_iter().filter(|event| event["key_id"].is_string()).map(|event| {
             let key_id: KeyId = event["key_id"].as_str().unwrap().parse().unwrap();
             (event["event"].as_str().unwrap().to_owned(), key_id.seq(), event["unproven"].as_bool().unwrap())
@@ -465,9 +356,9 @@ mod tests {
         let first = disable_first(&dir);
         let copied = || record::outline(&dir.read(KEYRING_PREV, RECORD_MAX).unwrap()).unwrap();
         let before = opened(&dir).digest;
-        change(&dir, &Act::Add(Vec::new()));
+        added(&dir);
         assert_eq!(Digest::of(&dir.read(KEYRING_PREV, RECORD_MAX).unwrap()), before, "the record before");
-        change(&dir, &Act::Destroy(first, Usage::Waived));
+        destroyed(&dir, first, &Usage::Waived);
         assert!(copied().iter().any(|key| key.key_id == first && key.state.is_none()), "{:?}", copied());
     }
 
@@ -497,17 +388,17 @@ mod tests {
     #[test]
     fn room_for_a_last_rotation_is_kept() {
         let (_keep, dir) = set_up();
-        let added = change(&dir, &Act::Add(Vec::new()));
+        let added = added(&dir);
         fill(&dir);
         let record = dir.read(KEYRING, RECORD_MAX).unwrap();
-        let error = change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now()).unwrap_err();
+        let error = add_key(&dir, &Means::default(), &[], now()).unwrap_err();
         assert_eq!(error.to_string(), "the keyring has no room for more: 17408 bytes are kept for a last rotation");
         let (recipient, identities) = identity();
         let recovery = keeper::RecoveryAct::Add(recipient, identities);
         let error = keeper::change_recovery(&dir, &Means::default(), &recovery).map(drop).unwrap_err();
         assert!(matches!(error, keeper::ChangeRecoveryError::Commit(CommitError::Full)), "{error}");
         assert_eq!(dir.read(KEYRING, RECORD_MAX).unwrap(), record);
-        change(&dir, &Act::Promote(added, BackedUp::Waived));
+        promoted(&dir, added, BackedUp::Waived);
         assert_eq!(opened(&dir).keyring.primary().id(), added);
     }
 
@@ -515,12 +406,11 @@ mod tests {
     fn a_failure_after_the_rename_says_that_the_keyring_was_changed() {
         let changed_and_said = (0..20).map(|steps| {
             let (_keep, dir) = set_up();
-            let (changed, _) =
-                dying_after(steps, || change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now()));
+            let (changed, _) = dying_after(steps, || add_key(&dir, &Means::default(), &[], now()));
             let generation = keeper::open(&dir, &Means::default()).unwrap().keyring.generation();
             match changed {
                 Ok(_) => assert_eq!(generation, 2, "after {steps} steps"),
-                Err(ChangeKeysError::Commit(error @ (CommitError::NotMarked(_) | CommitError::NotConfirmed(_)))) => {
+                Err(AddKeyError::Commit(error @ (CommitError::NotMarked(_) | CommitError::NotConfirmed(_)))) => {
                     let text = error.to_string();
                     let texts = [
                         "the keyring was changed, but not marked: ",
@@ -547,9 +437,9 @@ mod tests {
             assert!(rekeyed.is_err());
             steps += 1;
         }
-        let error = change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now()).unwrap_err();
+        let error = add_key(&dir, &Means::default(), &[], now()).unwrap_err();
         assert_eq!(error.to_string(), "a rekey is not finished: the keyring is still under the root key from before");
         keeper::rekey(&dir, &Means::default()).unwrap();
-        change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now()).unwrap();
+        add_key(&dir, &Means::default(), &[], now()).unwrap();
     }
 }

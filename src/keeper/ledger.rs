@@ -218,9 +218,11 @@ mod tests {
     use super::*;
     use crate::{
         keeper::{
-            Act, BackedUp, ChangeKeysError, Usage, change_keys,
+            BackedUp, DestroyKeyError, Usage, destroy_key,
             state_dir::LEDGER,
-            testing::{backup, change, disable_first, entry, events, list, opened, rotate, set_up},
+            testing::{
+                added, backup, disable_first, disabled, entry, events, list, opened, promoted, rotate, set_up, unused,
+            },
         },
         keyring::{
             ledger::{LEDGER_MAX, Proven},
@@ -291,14 +293,13 @@ mod tests {
         assert_eq!(records(&dir).len(), 1);
         all(here).unwrap();
         assert_eq!(records(&dir), []);
-        let unused = || Usage::Scanned { objects: 0, example: None, record: opened(&dir).digest };
-        let destroy = |key_id| change_keys(&dir, &Means::default(), &Act::Destroy(key_id, unused()), now());
-        assert!(matches!(destroy(first), Err(ChangeKeysError::Forgotten { forgot: 2, .. })));
+        let destroy = |key_id| destroy_key(&dir, &Means::default(), key_id, &unused(&dir));
+        assert!(matches!(destroy(first), Err(DestroyKeyError::Forgotten { forgot: 2, .. })));
         // A key that was made later was in none of the forgotten backups.
-        let third = change(&dir, &Act::Add(Vec::new()));
-        change(&dir, &Act::Promote(third, BackedUp::Waived));
+        let third = added(&dir);
+        promoted(&dir, third, BackedUp::Waived);
         rotate(&dir);
-        change(&dir, &Act::Disable(third, Usage::Waived));
+        disabled(&dir, third, &Usage::Waived);
         destroy(third).unwrap();
     }
 
@@ -338,9 +339,8 @@ mod tests {
             snapshot(2, None, &[other, first]),
             snapshot(3, Some("/other.db"), &[other]),
         ];
-        let unused = || Usage::Scanned { objects: 0, example: None, record: opened(&dir).digest };
-        let destroy = |usage| change_keys(&dir, &Means::default(), &Act::Destroy(first, usage), now());
-        let refused = || destroy(unused()).unwrap_err().to_string();
+        let destroy = |usage| destroy_key(&dir, &Means::default(), first, &usage);
+        let refused = || destroy(unused(&dir)).unwrap_err().to_string();
         let forget = |id: &str| {
             forget_backups(&dir, &Means::default(), &Forget::One(id[..12].to_owned())).unwrap();
         };
@@ -353,7 +353,7 @@ mod tests {
         forget(&ids[0]);
         assert_eq!(refused(), format!("{start}sha256 {}", ids[1]));
         forget(&ids[1]);
-        destroy(unused()).unwrap();
+        destroy(unused(&dir)).unwrap();
         let forgotten = forget_backups(&dir, &Means::default(), &Forget::One(ids[0].clone())).unwrap_err().to_string();
         assert_eq!(forgotten, format!("no listed backup or snapshot has an ID that begins with {}", ids[0]));
         let uuid = opened(&dir).keyring.uuid().to_hex();
@@ -371,9 +371,8 @@ mod tests {
         let first = disable_first(&dir);
         let snapshot = ListedSnapshot::new(Digest::of(b"snapshot"), 17, now(), None, vec![first]);
         list_snapshot(&dir, &Means::default(), snapshot).unwrap();
-        let destroy = |usage| change_keys(&dir, &Means::default(), &Act::Destroy(first, usage), now());
-        let unused = Usage::Scanned { objects: 0, example: None, record: opened(&dir).digest };
-        assert!(matches!(destroy(unused), Err(ChangeKeysError::InSnapshot { others: 0, .. })));
+        let destroy = |usage| destroy_key(&dir, &Means::default(), first, &usage);
+        assert!(matches!(destroy(unused(&dir)), Err(DestroyKeyError::InSnapshot { others: 0, .. })));
         destroy(Usage::Waived).unwrap();
     }
 }

@@ -134,9 +134,9 @@ mod tests {
     use crate::{
         durable::version,
         keeper::{
-            Act, rekey,
+            rekey,
             state_dir::LEDGER,
-            testing::{change, keys, list, opened, set_up},
+            testing::{added, keys, list, opened, set_up},
         },
         keyring::ledger::LEDGER_MAX,
         root::Means,
@@ -155,11 +155,11 @@ mod tests {
     fn a_change_of_the_keyring_leaves_the_ledger_alone() {
         let (_keep, dir) = set_up();
         let path = dir.path_of(LEDGER);
-        change(&dir, &Act::Add(Vec::new()));
+        added(&dir);
         assert!(!path.exists(), "there is no ledger before the first backup is listed");
         list(&dir);
         let before = version(&path).unwrap();
-        change(&dir, &Act::Add(Vec::new()));
+        added(&dir);
         assert_eq!(version(&path), Some(before));
         rekey(&dir, &Means::default()).unwrap();
         assert_ne!(version(&path), Some(before), "it is under the new root key");

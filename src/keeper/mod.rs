@@ -10,6 +10,7 @@
 //! ledger               -> backup
 //! proof                -> open
 //! rotation             -> commit
+//! keys                 -> key_errors -> commit
 //! init keys recovery rekey slots backup serve -> commit -> open -> roots listed -> error -> expect state_dir
 //! ```
 
@@ -23,6 +24,7 @@ mod expect;
 mod forks;
 mod fresh;
 mod init;
+mod key_errors;
 mod keys;
 mod ledger;
 mod listed;
@@ -55,7 +57,8 @@ pub use self::{
     expect::Expect,
     fresh::FreshBackup,
     init::{InitError, InitRequest, Initialised, first_key_file, init},
-    keys::{Act, BackedUp, ChangeKeysError, Changed, Usage, UsageDoubt, change_keys},
+    key_errors::{AddKeyError, DestroyKeyError, DisableKeyError, EnableKeyError, Needing, PromoteKeyError, UsageDoubt},
+    keys::{BackedUp, Changed, Promotion, Usage, add_key, destroy_key, disable_key, enable_key, promote_key},
     ledger::{Forget, ForgetBackupsError, ListBackupError, forget_backups, list_backup, list_snapshot},
     merge::{MergePreview, MergePreviewError, Source, preview_merge},
     open::{BeginError, Opened, is_set_up, key_files, open, open_again},

@@ -18,8 +18,9 @@ use proptest::prelude::*;
 use rand::rngs::SysRng;
 
 use super::{
-    Act, BackedUp, BeginError, ChangeKeysError, ChangeSlotsError, InitRequest, Opened, Publisher, SlotAct, Usage,
-    change_keys, change_slots, init, open, rekey,
+    AddKeyError, BackedUp, BeginError, ChangeSlotsError, Changed, DestroyKeyError, DisableKeyError, EnableKeyError,
+    InitRequest, Opened, PromoteKeyError, Promotion, Publisher, SlotAct, Usage, add_key, change_slots, destroy_key,
+    disable_key, enable_key, init, open, promote_key, rekey,
     serve::{Served, open_to_serve},
     slots,
     state_dir::StateFiles,
@@ -89,6 +90,31 @@ impl Failed {
     }
 }
 
+/// Tells a change that the keyring refused from one whose write failed.
+fn outcome<E: Refuses>(changed: Result<Changed, E>) -> Result<(), Failed> {
+    match changed {
+        Err(error) if error.is_refusal() => Err(Failed::Refused),
+        changed => changed.map(drop).map_err(Failed::of),
+    }
+}
+
+/// An error that may say that the keyring does not allow a change.
+trait Refuses: std::fmt::Display {
+    fn is_refusal(&self) -> bool;
+}
+
+macro_rules! refuses {
+    ($($error:ident),+) => {$(
+        impl Refuses for $error {
+            fn is_refusal(&self) -> bool {
+                matches!(self, Self::Refused(_) | Self::Begin(BeginError::Rekeying(_)))
+            }
+        }
+    )+};
+}
+
+refuses!(AddKeyError, PromoteKeyError, DisableKeyError, EnableKeyError, DestroyKeyError);
+
 /// A state directory with a daemon, and what is known about them.
 struct World {
     _keep: tempfile::TempDir,
@@ -126,34 +152,37 @@ impl World {
 
     fn attempt(&mut self, step: Step) -> Result<(), Failed> {
         let at = |place: usize| self.open().keyring.entries().get(place).map(Entry::id);
-        let act = match step {
-            Step::Add => Some(Act::Add(Vec::new())),
-            Step::Promote(place) => at(place).map(|key_id| Act::Promote(key_id, BackedUp::Waived)),
-            Step::Disable(place) => at(place).map(|key_id| Act::Disable(key_id, Usage::Waived)),
-            Step::Enable(place) => at(place).map(Act::Enable),
-            Step::Destroy(place) => at(place).map(|key_id| Act::Destroy(key_id, Usage::Waived)),
-            Step::Rekey => return rekey(&self.dir, &Means::default()).map(drop).map_err(Failed::of),
-            Step::Slot => return self.change_slots(),
+        let means = Means::default();
+        match step {
+            Step::Add => outcome(add_key(&self.dir, &means, &[], now())),
+            Step::Promote(place) => at(place).map_or(Ok(()), |key_id| {
+                let promotion = Promotion { key_id, backed_up: BackedUp::Waived, compromised_up_to: None };
+                outcome(promote_key(&self.dir, &means, promotion, now()))
+            }),
+            Step::Disable(place) => {
+                at(place).map_or(Ok(()), |key_id| outcome(disable_key(&self.dir, &means, key_id, &Usage::Waived)))
+            }
+            Step::Enable(place) => at(place).map_or(Ok(()), |key_id| outcome(enable_key(&self.dir, &means, key_id))),
+            Step::Destroy(place) => at(place).map_or(Ok(()), |key_id| self.destroy(key_id)),
+            Step::Rekey => rekey(&self.dir, &means).map(drop).map_err(Failed::of),
+            Step::Slot => self.change_slots(),
             Step::Follow => {
                 let _ = self.publisher.follow();
-                None
+                Ok(())
             }
             Step::Restart => {
                 (self.publisher, self.keys) = daemon(&self.dir);
-                None
-            }
-        };
-        let Some(act) = act else { return Ok(()) };
-        if let Act::Destroy(key_id, _) = &act {
-            let is_disabled = |key: &&crate::keyring::Key| key.id() == *key_id && key.state() == State::Disabled;
-            if self.open().keyring.keys().find(is_disabled).is_some() {
-                self.doomed.insert(*key_id);
+                Ok(())
             }
         }
-        match change_keys(&self.dir, &Means::default(), &act, now()) {
-            Err(ChangeKeysError::Refused(_) | ChangeKeysError::Begin(BeginError::Rekeying(_))) => Err(Failed::Refused),
-            changed => changed.map(drop).map_err(Failed::of),
+    }
+
+    fn destroy(&mut self, key_id: KeyId) -> Result<(), Failed> {
+        let is_disabled = |key: &crate::keyring::Key| key.id() == key_id && key.state() == State::Disabled;
+        if self.open().keyring.keys().any(is_disabled) {
+            self.doomed.insert(key_id);
         }
+        outcome(destroy_key(&self.dir, &Means::default(), key_id, &Usage::Waived))
     }
 
     fn change_slots(&self) -> Result<(), Failed> {
@@ -294,7 +323,7 @@ fn commands_at_once_wait_for_each_other() {
     let before = world.generation;
     let command = || {
         let dir = Dir::open(&path, Privacy::Private).unwrap();
-        (0..5).filter(|_| change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now()).is_ok()).count()
+        (0..5).filter(|_| add_key(&dir, &Means::default(), &[], now()).is_ok()).count()
     };
     let done: usize = thread::scope(|scope| {
         let commands = [(); 4].map(|()| scope.spawn(command));
@@ -315,7 +344,7 @@ fn who_only_reads_is_not_confused_by_a_command_beside_it() {
             let dir = Dir::open(&path, Privacy::Private).unwrap();
             for _ in 0..40 {
                 rekey(&dir, &Means::default()).unwrap();
-                change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now()).unwrap();
+                add_key(&dir, &Means::default(), &[], now()).unwrap();
             }
             stop.store(true, Ordering::Relaxed);
         });

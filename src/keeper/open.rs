@@ -284,10 +284,10 @@ mod tests {
     use crate::{
         durable,
         keeper::{
-            Act, InitRequest, Publisher, SlotAct, change_slots, init,
+            InitRequest, Publisher, SlotAct, change_slots, init,
             state_dir::{KEYRING, MARK},
             testing::{
-                add_passphrase, backup, change, copies, list, merged, opened, passphrase, planned, put_back, rotate,
+                add_passphrase, added, backup, copies, list, merged, opened, passphrase, planned, put_back, rotate,
                 set_up, slow, source,
             },
         },
@@ -377,12 +377,12 @@ mod tests {
     fn a_new_key_does_not_get_the_number_of_one_that_only_a_listed_backup_holds() {
         let (_keep, dir) = set_up();
         let older = copies(&dir, [KEYRING]);
-        change(&dir, &Act::Add(Vec::new()));
+        added(&dir);
         list(&dir);
         std::fs::remove_file(dir.path_of(MARK)).unwrap();
         put_back(&dir, older);
         Publisher::new(dir.path().to_owned(), Means::default(), None, Arc::default()).publish().unwrap();
-        assert_eq!(change(&dir, &Act::Add(Vec::new())).seq(), 3);
+        assert_eq!(added(&dir).seq(), 3);
     }
 
     #[test]

@@ -275,10 +275,10 @@ mod tests {
     use super::*;
     use crate::{
         keeper::{
-            Act, change_keys,
+            add_key,
             commit::{CommitStep, testing::dying_after},
             rekey,
-            testing::{add_passphrase, change, events, list, opened, rotate, set_up},
+            testing::{add_passphrase, added, events, list, opened, rotate, set_up},
         },
         keyring::testing::now,
     };
@@ -451,7 +451,7 @@ mod tests {
         let (_keep, dir) = set_up();
         let (mut publisher, _) = publisher(&dir);
         publisher.publish().unwrap();
-        let add = || change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now());
+        let add = || add_key(&dir, &Means::default(), &[], now());
         dying_after(CommitStep::Swap, add).0.unwrap_err();
         assert_eq!(opened(&dir).standing, Some(Standing::Ahead));
         let unsealed = followed(publisher.follow());
@@ -460,7 +460,7 @@ mod tests {
         // A daemon that has the root key needs no slot to follow, also after a rekey.
         rekey(&dir, &Means::default()).unwrap();
         followed(publisher.follow());
-        change(&dir, &Act::Add(Vec::new()));
+        added(&dir);
         let unsealed = followed(publisher.follow());
         assert!(!unsealed.slot_opened);
     }

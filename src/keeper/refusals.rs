@@ -7,7 +7,7 @@ use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
 use super::{
-    Act, FreshBackup, NeededKey, Publisher, RestoreRequest, back_up, change_keys,
+    FreshBackup, NeededKey, Publisher, RestoreRequest, add_key, back_up,
     commit::{Commit, NewRecord, PrevCopy, Swap},
     list_backup, open, restore,
     state_dir::StateFiles,
@@ -74,7 +74,7 @@ fn a_copy_of_a_keyring_in_etcd_is_not_served_changed_or_restored() {
     let served = publisher(&dir).publish().map(drop).unwrap_err();
     let expected = "the keyring's home is etcd, below /claviger; this build serves a keyring file only";
     assert_eq!(served.to_string(), expected);
-    let changed = change_keys(&dir, &Means::default(), &Act::Add(Vec::new()), now()).map(drop).unwrap_err();
+    let changed = add_key(&dir, &Means::default(), &[], now()).map(drop).unwrap_err();
     let expected = "the keyring's home is etcd, below /claviger, and this file is a copy of it";
     assert_eq!(changed.to_string(), expected);
     let restored = plan(backup(Vec::new(), |keyring| shared(&keyring, testing::digest(1))), None).check().unwrap_err();

@@ -7,10 +7,10 @@ use std::{
 };
 
 use super::{
-    Act, BackedUp, FreshBackup, InitRequest, MergePreview, Opened, RestoreRequest, SlotAct, Source, Usage, back_up,
-    change_keys, change_slots,
+    BackedUp, FreshBackup, InitRequest, MergePreview, Needing, Opened, Promotion, RestoreRequest, SlotAct, Source,
+    Usage, add_key, back_up, change_slots,
     commit::RESERVE,
-    init, list_backup, open, preview_merge, restore,
+    destroy_key, disable_key, enable_key, init, list_backup, open, preview_merge, promote_key, restore,
     state_dir::{KEYRING, MARK},
 };
 use crate::{
@@ -41,22 +41,49 @@ pub fn opened(dir: &Dir) -> Opened {
     open(dir, &Means::default()).unwrap()
 }
 
-/// Makes a change of a key. Returns the key.
-pub fn change(dir: &Dir, act: &Act) -> KeyId {
-    change_keys(dir, &Means::default(), act, now()).unwrap().key_id
+/// Adds a key. Returns it.
+pub fn added(dir: &Dir) -> KeyId {
+    add_key(dir, &Means::default(), &[], now()).unwrap().key_id
+}
+
+/// Makes a key primary.
+pub fn promoted(dir: &Dir, key_id: KeyId, backed_up: BackedUp) {
+    promote_key(dir, &Means::default(), Promotion { key_id, backed_up, compromised_up_to: None }, now()).unwrap();
+}
+
+/// Disables a key.
+pub fn disabled(dir: &Dir, key_id: KeyId, usage: &Usage) {
+    disable_key(dir, &Means::default(), key_id, usage).unwrap();
+}
+
+/// Enables a key.
+pub fn enabled(dir: &Dir, key_id: KeyId) {
+    enable_key(dir, &Means::default(), key_id).unwrap();
+}
+
+/// Destroys a key.
+pub fn destroyed(dir: &Dir, key_id: KeyId, usage: &Usage) {
+    destroy_key(dir, &Means::default(), key_id, usage).unwrap();
+}
+
+/// Returns the result of a scan that found no value under a key.
+pub fn unused(dir: &Dir) -> Usage {
+    Usage::Scanned { needing: Needing { objects: 0, example: None }, record: opened(dir).digest }
 }
 
 /// Adds a key and makes it primary. Returns the key.
 pub fn rotate(dir: &Dir) -> KeyId {
-    let added = change(dir, &Act::Add(Vec::new()));
-    change(dir, &Act::Promote(added, BackedUp::Waived))
+    let key_id = added(dir);
+    promoted(dir, key_id, BackedUp::Waived);
+    key_id
 }
 
 /// Makes a key primary and disables the one before. Returns the disabled key.
 pub fn disable_first(dir: &Dir) -> KeyId {
     let first = opened(dir).keyring.primary().id();
     rotate(dir);
-    change(dir, &Act::Disable(first, Usage::Waived))
+    disabled(dir, first, &Usage::Waived);
+    first
 }
 
 /// Sets up a keyring with a recovery recipient. Returns the recipient and its identity, too.

@@ -6,6 +6,7 @@
 mod exit;
 mod files;
 mod keyring;
+mod keys;
 mod operations;
 mod report;
 #[cfg(feature = "scan")]
@@ -16,6 +17,7 @@ mod set_up;
 pub(super) use self::{
     exit::{Exit, Explain, Explanation},
     files::unreadable,
-    operations::{ID_DIGITS, ledger_hint, miscounted, no_backup_counts},
+    keys::miscounted,
+    operations::{ID_DIGITS, ledger_hint, no_backup_counts},
     report::{Failure, warn},
 };

@@ -6,21 +6,17 @@ use super::{
     keyring::{ANEW, SHARED, offers_restore},
 };
 use crate::{
-    crypto::Digest,
     durable::DurableError,
     keeper::{
-        BeginError, ChangeKeysError, ChangeRecoveryError, ChangeSlotsError, CommitError, ForgetBackupsError,
-        ListBackupError, LoadPlanError, MakeBackupError, MergePreviewError, OpenError, ReadLedgerError, RekeyError,
-        RootFileError, RootKeyError, UsageDoubt, WritePlanError,
+        BeginError, ChangeRecoveryError, ChangeSlotsError, CommitError, ForgetBackupsError, ListBackupError,
+        LoadPlanError, MakeBackupError, MergePreviewError, OpenError, ReadLedgerError, RekeyError, RootFileError,
+        RootKeyError, WritePlanError,
     },
     keyring::{
         ChangeError,
-        key_id::KeyId,
         ledger::LedgerError,
         merge::{MergeError, NamedWrongly},
-        state::Verb,
     },
-    plan::{CountDoubt, Unsettled},
     root::{RootError, SlotError},
 };
 
@@ -56,25 +52,6 @@ impl Explain for WritePlanError {
             Self::Commit(error) => error.explain(),
             Self::Memory(error) => error.explain(),
             Self::Overtaken => refused("see how the keyring is: claviger status"),
-        }
-    }
-}
-
-impl Explain for ChangeKeysError {
-    fn explain(&self) -> Explanation {
-        match self {
-            Self::Begin(error) => error.explain(),
-            Self::Refused(error) => error.explain(),
-            Self::Needed { .. } => refused(WRITE_AGAIN),
-            Self::LedgerLost { .. } | Self::Forgotten { .. } => refused(LISTED_ONCE),
-            Self::InSnapshot { id, .. } => refused(&in_snapshot(*id)),
-            Self::Unproven { key_id, verb, reason } => refused(&unproven(*key_id, *verb, reason)),
-            Self::Unbacked { ledger: Some(error), .. } => Explanation { exit: Exit::Refused, ..error.explain() },
-            Self::Unbacked { ledger: None, .. } => refused(
-                "write a backup to another disk: claviger backup create FILE; or open an existing one: claviger backup check FILE; \
-                 --without-backup skips this check",
-            ),
-            Self::Commit(error) => error.explain(),
         }
     }
 }
@@ -309,87 +286,6 @@ impl Explain for ReadLedgerError {
         }
     }
 }
-
-/// What to do with objects that are under a key.
-const WRITE_AGAIN: &str = if cfg!(feature = "reencrypt") {
-    "to see which objects: claviger scan; to re-encrypt them: claviger reencrypt"
-} else {
-    "to see which objects: claviger scan; to re-encrypt Secrets: kubectl get secrets --all-namespaces -o json | \
-     kubectl replace -f -"
-};
-
-/// What to do if a lost ledger may have listed backups that need the key.
-const LISTED_ONCE: &str = "if no backup that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep the key \
-                           disabled";
-
-/// Returns the hint for a key that the snapshot with this ID needs.
-fn in_snapshot(id: Digest) -> String {
-    let id: String = id.to_hex().chars().take(ID_DIGITS).collect();
-    format!(
-        "if the snapshot is not kept any more: claviger backup forget {id}; to see all of them: claviger backup list; \
-         --risk-losing-secrets skips this check"
-    )
-}
-
-/// Returns the hint for API servers that may still write under another key than the primary one. `again` is the
-/// command to repeat.
-fn unsettled_hint(again: &str, unsettled: &Unsettled) -> String {
-    match unsettled {
-        Unsettled::Quiet(_) | Unsettled::Connections { .. } => format!("to wait for that: {again} --wait"),
-        Unsettled::NoConnection(_) => {
-            format!("to wait for one that runs: {again} --wait; if none runs: {again} --api-servers 0")
-        }
-        Unsettled::NotServed(_) => {
-            format!(
-                "to wait for it: {again} --wait; to see how it is: claviger status; if no API server runs: {again} --api-servers 0"
-            )
-        }
-    }
-}
-
-/// Returns the hint for a count of the API servers that stops a rotation or keeps a key. `again` is the command to
-/// repeat.
-pub(in crate::cli) fn miscounted(again: &str, doubt: CountDoubt) -> String {
-    match doubt {
-        CountDoubt::Unknown => format!("if you know how many there are: {again} --api-servers NUMBER"),
-        CountDoubt::TooMany { .. } => format!(
-            "a copied keyring file is not a shared one: an API server whose plugin has an old copy does not follow its changes. If fewer API servers run: {again} --api-servers NUMBER"
-        ),
-        CountDoubt::Counted(_) | CountDoubt::Connected(_) => "leave --api-servers 0 out".to_owned(),
-        CountDoubt::Connections { .. } => "see who is connected: claviger status".to_owned(),
-    }
-}
-
-/// Returns the hint for a key that is not disabled or destroyed, because it may still be in use: how to find out, and
-/// how to skip the check.
-fn unproven(key_id: KeyId, verb: Verb, reason: &UsageDoubt) -> String {
-    let again = format!("claviger key {} {key_id}", if verb == Verb::Destroy { "destroy" } else { "disable" });
-    let find_out = match reason {
-        #[cfg(not(feature = "scan"))]
-        UsageDoubt::CannotScan => "scan with a claviger that was built with its feature `scan`",
-        UsageDoubt::PluginSilent(_) | UsageDoubt::NotReported => {
-            "see what the plugin answers, as root or as the user that it runs as: claviger status"
-        }
-        UsageDoubt::OtherSocket(_) => {
-            "name the socket of that plugin, which the log line `listening` shows: --socket SOCKET"
-        }
-        UsageDoubt::Unsettled(unsettled) => &unsettled_hint(&again, unsettled),
-        UsageDoubt::Count(doubt) => &miscounted(&again, *doubt),
-        UsageDoubt::KeyringChanged | UsageDoubt::Listed => "run it again",
-        UsageDoubt::NotRead | UsageDoubt::NotDeclared | UsageDoubt::Incomplete(_) => READ_ALL,
-    };
-    let skip = match verb {
-        Verb::Destroy => {
-            "--risk-losing-secrets skips this check, and what is under the key is then lost for ever".to_owned()
-        }
-        Verb::Promote | Verb::Demote | Verb::Disable | Verb::Enable => {
-            format!("--risk-unreadable-secrets skips this check, and `claviger key enable {key_id}` undoes it")
-        }
-    };
-    format!("{find_out}; {skip}")
-}
-
-const READ_ALL: &str = "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE; to see what it reads there: claviger scan";
 
 #[cfg(feature = "scan")]
 const MAKE_ROOM: &str = "make room: `claviger scan --keyring FILE` shows which keys are in use; disable and destroy others: claviger \

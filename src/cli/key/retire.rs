@@ -172,7 +172,7 @@ impl<'a> Run<'a> {
         };
         self.usage = needed::usage(&site.config, &self.opened, key, global)?;
         self.progress.scanned = match &self.usage {
-            Usage::Scanned { objects, record, .. } => Some(KeyScan { record: *record, objects: *objects, is_proof }),
+            Usage::Scanned { needing, record } => Some(KeyScan { record: *record, objects: needing.objects, is_proof }),
             Usage::Unknown(_) | Usage::Waived => None,
         };
         Ok(())

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     config::{Backups, Settings},
-    keeper::{self, Act, BackedUp, Changed, Expect, Opened, Usage, UsageDoubt},
+    keeper::{self, BackedUp, Changed, Expect, Opened, Promotion, Usage, UsageDoubt},
     keyring::{Entry, Key, Keyring, key_id::KeyId, state::Verb, time::Time},
     rotate::RotationClock,
 };
@@ -227,14 +227,13 @@ pub(in crate::cli) fn run(args: KeyArgs, clock: &dyn RotationClock, global: &Glo
         KeyVerb::List(keyring) => list(keyring, global),
         KeyVerb::Add { keyring, socket } => add(keyring, socket, global),
         KeyVerb::Promote { one, without_backup, despite_rotation, wait, socket } => {
-            let how = Promotion { backed_up: backed_up(without_backup), despite_rotation };
-            promote(one, how, wait.then_some(socket), global)
+            let wishes = Wishes { backed_up: backed_up(without_backup), despite_rotation };
+            promote(one, wishes, wait.then_some(socket), global)
         }
         KeyVerb::Enable(one) => {
             let site = Site::find(one.keyring.settings(), global)?;
             let key_id = named(&site.open()?.keyring, &one.key)?;
-            apply(&site, &Act::Enable(key_id), global)?;
-            Ok(Exit::Done)
+            Ok(end(&keeper::enable_key(&site.dir, &site.means, key_id)?, None, global))
         }
         KeyVerb::Disable { one, etcd, socket: Socket { socket }, gates, risk_unreadable_secrets } => {
             let site = Site::find(Settings { socket, ..etcd.put_into(one.keyring.settings()) }, global)?;
@@ -255,16 +254,15 @@ fn add(keyring: KeyringArgs, Socket { socket }: Socket, global: &Global) -> Resu
     let search = find_plugin(&site.config)?;
     let opened = site.open()?;
     let missing = search.plugin().map(|plugin| plugin.missing_in(&opened.keyring)).unwrap_or_default();
-    let act = Act::Add(missing.clone());
+    let now = Time::new(jiff::Timestamp::now());
+    let changed = keeper::add_key(&site.dir, &site.means, &missing, now)?;
     match opened.newest_backup() {
         Err(error) if site.config.backups != Backups::None => {
-            change(&site, &act, Some(MEND_LEDGER), global)?;
+            report_change(&changed, Some(MEND_LEDGER), global);
             let hint = ledger_hint(error, &opened.keyring.uuid().to_hex()).unwrap_or_default();
             warn(&format!("no backup counts, so the key cannot be promoted yet: {error}"), &hint, global);
         }
-        _ => {
-            apply(&site, &act, global)?;
-        }
+        _ => report_change(&changed, Some(ADDED), global),
     }
     if !missing.is_empty() {
         let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
@@ -282,14 +280,14 @@ fn add(keyring: KeyringArgs, Socket { socket }: Socket, global: &Global) -> Resu
 
 /// What the operator says about a promotion.
 #[derive(Clone, Copy)]
-struct Promotion {
+struct Wishes {
     backed_up: BackedUp,
     despite_rotation: bool,
 }
 
 fn promote(
     KeyArg { key, keyring }: KeyArg,
-    Promotion { backed_up, despite_rotation }: Promotion,
+    Wishes { backed_up, despite_rotation }: Wishes,
     wait: Option<Socket>,
     global: &Global,
 ) -> Result<Exit, Failure> {
@@ -302,15 +300,20 @@ fn promote(
     if !despite_rotation {
         check_promotion(&site, &opened, key_id)?;
     }
+    let change = || {
+        let now = Time::new(jiff::Timestamp::now());
+        keeper::promote_key(&site.dir, &site.means, Promotion { key_id, backed_up, compromised_up_to: None }, now)
+    };
     if !is_waiting {
-        apply(&site, &Act::Promote(key_id, backed_up), global)?;
-        return Ok(Exit::Done);
+        return Ok(end(&change()?, Some(&promoted()), global));
     }
     let generation = if keyring.primary().id() == key_id {
         keyring.generation()
     } else {
         adoption::check(&site.config)?;
-        change(&site, &Act::Promote(key_id, backed_up), Some(BACK_UP), global)?.keyring.generation()
+        let changed = change()?;
+        report_change(&changed, Some(BACK_UP), global);
+        changed.keyring.generation()
     };
     adoption::wait(&site.config, &Awaited { key_id, generation }, global)?;
     Ok(output::end_change(output::advice(REWRITE, global), global))
@@ -325,9 +328,12 @@ fn give_up(retiring: &Retiring<'_>, gates: &GateArgs, is_waived: bool) -> Result
     let Retiring { site, key, verb, global, .. } = *retiring;
     let opened = site.open()?;
     let usage = if is_waived { Usage::Waived } else { usage(retiring, opened, gates)? };
-    let act = if verb == Verb::Destroy { Act::Destroy(key, usage) } else { Act::Disable(key, usage) };
-    apply(site, &act, global)?;
-    Ok(Exit::Done)
+    let (changed, next) = if verb == Verb::Destroy {
+        (keeper::destroy_key(&site.dir, &site.means, key, &usage)?, DESTROYED)
+    } else {
+        (keeper::disable_key(&site.dir, &site.means, key, &usage)?, DISABLED)
+    };
+    Ok(end(&changed, Some(next), global))
 }
 
 /// Finds out whether values need the key. Does nothing if the keyring refuses the change in any case.
@@ -356,16 +362,14 @@ fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Carries out a change of the keyring, and prints what changed and what to do next.
-fn apply(site: &Site, act: &Act, global: &Global) -> Result<Changed, Failure> {
-    change(site, act, next_step(act).as_deref(), global)
+/// Prints what changed and what to do next, and ends the command.
+fn end(changed: &Changed, next: Option<&str>, global: &Global) -> Exit {
+    report_change(changed, next, global);
+    Exit::Done
 }
 
-fn change(site: &Site, act: &Act, next: Option<&str>, global: &Global) -> Result<Changed, Failure> {
-    let now = Time::new(jiff::Timestamp::now());
-    let changed = keeper::change_keys(&site.dir, &site.means, act, now)?;
-    output::end_change(report(&changed, next, global), global);
-    Ok(changed)
+fn report_change(changed: &Changed, next: Option<&str>, global: &Global) {
+    output::end_change(report(changed, next, global), global);
 }
 
 /// Finds the key that `text` names: by its full key_id, or by its number if only one key has that number.
@@ -454,25 +458,20 @@ const REWRITE: &str = if cfg!(feature = "reencrypt") {
      --all-namespaces -o json | kubectl replace -f -"
 };
 
-/// Returns what the operator should do next.
-fn next_step(act: &Act) -> Option<String> {
-    match act {
-        Act::Add(_) => Some(format!(
-            "next: make a backup on another disk: claviger backup create FILE (if it says `counts  not yet`: claviger backup check FILE)\n\
-             then: claviger key promote {KEY}"
-        )),
-        Act::Promote(..) | Act::Supersede(..) => Some(format!(
-            "{BACK_UP}\nthen: wait until `claviger status` shows that every API server uses the key\n{REWRITE}"
-        )),
-        Act::Disable(..) => Some(format!(
-            "an API server may go on reading what is under the key, by seeds that it has in memory, until it is restarted\n\
-             to go back: claviger key enable {KEY}"
-        )),
-        Act::Enable(_) => None,
-        Act::Destroy(..) => {
-            Some("copies of the state directory and backups still contain it, wrapped under the root key".to_owned())
-        }
-    }
+/// What to do after a key was added.
+const ADDED: &str = "next: make a backup on another disk: claviger backup create FILE (if it says `counts  not yet`: claviger backup \
+                     check FILE)\nthen: claviger key promote KEY_ID";
+
+/// What to do after a key was disabled.
+const DISABLED: &str = "an API server may go on reading what is under the key, by seeds that it has in memory, until it is \
+                        restarted\nto go back: claviger key enable KEY_ID";
+
+/// What to know after a key was destroyed.
+const DESTROYED: &str = "copies of the state directory and backups still contain it, wrapped under the root key";
+
+/// Returns what to do after a key was promoted.
+fn promoted() -> String {
+    format!("{BACK_UP}\nthen: wait until `claviger status` shows that every API server uses the key\n{REWRITE}")
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
     apiserver::count_api_servers,
     durable::{export, is_on_another_disk},
     etcd::Client,
-    keeper::{self, Act, BackedUp, Opened},
+    keeper::{self, BackedUp, Opened, Promotion},
     keyring::{Key, key_id::KeyId, time::Time},
     memory::fill_random,
     plan::{Action, Aim, ApiServers, Phase, PlanId, RotationPlan, RotationProgress, Scanned, Ticks},
@@ -121,7 +121,7 @@ impl RotateHands<'_> {
         // Keys that only the plugin knows keep their numbers.
         let search = find_plugin(&self.site.config)?;
         let missing = search.plugin().map(|plugin| plugin.missing_in(&self.opened.keyring)).unwrap_or_default();
-        let changed = keeper::change_keys(&self.site.dir, &self.site.means, &Act::Add(missing), now)?;
+        let changed = keeper::add_key(&self.site.dir, &self.site.means, &missing, now)?;
         self.tell(&RotateEvent::Added { key_id: changed.key_id.to_string() })?;
         self.take(changed.key_id)
     }
@@ -147,11 +147,9 @@ impl RotateHands<'_> {
     pub(super) fn promote(&mut self, key: KeyId) -> Result<(), Failure> {
         let backed_up = if self.wishes.without_backup { BackedUp::Waived } else { BackedUp::Required };
         let now = Time::new(jiff::Timestamp::now());
-        let act = match &self.plan {
-            Some(plan) if plan.is_compromise => Act::Supersede(key, backed_up, plan.newest),
-            _ => Act::Promote(key, backed_up),
-        };
-        keeper::change_keys(&self.site.dir, &self.site.means, &act, now)?;
+        let compromised_up_to = self.plan.as_ref().filter(|plan| plan.is_compromise).map(|plan| plan.newest);
+        let promotion = Promotion { key_id: key, backed_up, compromised_up_to };
+        keeper::promote_key(&self.site.dir, &self.site.means, promotion, now)?;
         Ok(())
     }
 
@@ -160,8 +158,7 @@ impl RotateHands<'_> {
         self.check_provable()?;
         let Some(found) = self.opened.keyring.keys().find(|one| one.id() == key) else { return Ok(()) };
         let usage = needed::usage(&self.site.config, &self.opened, found, self.global)?;
-        let now = Time::new(jiff::Timestamp::now());
-        keeper::change_keys(&self.site.dir, &self.site.means, &Act::Disable(key, usage), now)?;
+        keeper::disable_key(&self.site.dir, &self.site.means, key, &usage)?;
         self.tell(&RotateEvent::Disabled { key_id: key.to_string() })
     }
 

@@ -1,0 +1,248 @@
+//! The errors of changing a key, one for each operation.
+
+use std::{error::Error, fmt, sync::Arc};
+
+use super::{commit::CommitError, error::ReadLedgerError, open::BeginError};
+use crate::{
+    crypto::Digest,
+    keyring::{ChangeError, key_id::KeyId},
+    plan::{CountDoubt, Unsettled},
+};
+
+/// Why no key was added.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddKeyError {
+    /// The change did not begin.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// The keyring has no number for the key, or the key could not be made.
+    #[error(transparent)]
+    Refused(#[from] ChangeError),
+    /// Writing the change failed. The error says what was changed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// Why a key was not promoted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PromoteKeyError {
+    /// The change did not begin.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// The keyring does not allow the change.
+    #[error(transparent)]
+    Refused(#[from] ChangeError),
+    /// No listed backup contains the key. If this disk were lost, all values that the key wraps would be lost.
+    #[error("no listed backup holds key {key_id}, so it is not promoted{}", because(ledger.as_deref()))]
+    Unbacked {
+        /// The key.
+        key_id: KeyId,
+        /// Why the ledger was refused. `None` if it was accepted.
+        ledger: Option<Arc<ReadLedgerError>>,
+    },
+    /// Writing the change failed. The error says what was changed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// Why a key was not disabled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DisableKeyError {
+    /// The change did not begin.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// The keyring does not allow the change.
+    #[error(transparent)]
+    Refused(#[from] ChangeError),
+    /// Values in etcd need the key.
+    #[error("not disabling key {key_id}: {needing}")]
+    Needed {
+        /// The key.
+        key_id: KeyId,
+        /// The objects with these values.
+        needing: Needing,
+    },
+    /// Values in etcd may need the key.
+    #[error("not disabling key {key_id}, which may still be in use: {reason}")]
+    Unproven {
+        /// The key.
+        key_id: KeyId,
+        /// Why this is not known.
+        reason: UsageDoubt,
+    },
+    /// Writing the change failed. The error says what was changed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// Why a key was not enabled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnableKeyError {
+    /// The change did not begin.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// The keyring does not allow the change.
+    #[error(transparent)]
+    Refused(#[from] ChangeError),
+    /// Writing the change failed. The error says what was changed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// Why a key was not destroyed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DestroyKeyError {
+    /// The change did not begin.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// The keyring does not allow the change.
+    #[error(transparent)]
+    Refused(#[from] ChangeError),
+    /// The ledger was refused. It may have listed a backup that needs the key.
+    #[error("not destroying key {key_id}: a backup that the lost ledger listed may need it ({ledger})")]
+    LedgerLost {
+        /// The key.
+        key_id: KeyId,
+        /// Why the ledger was refused.
+        ledger: Arc<ReadLedgerError>,
+    },
+    /// The ledger was begun anew. The one before may have listed a backup that needs the key.
+    #[error(
+        "not destroying key {key_id}: the ledger was begun anew, and a backup that the old one listed may need any key up \
+         to k{forgot}"
+    )]
+    Forgotten {
+        /// The key.
+        key_id: KeyId,
+        /// The greatest sequence number of the keys that existed then.
+        forgot: u32,
+    },
+    /// A listed snapshot of etcd needs the key.
+    #[error("not destroying key {key_id}: a listed snapshot needs it: {snapshot}{}", and_more(*others))]
+    InSnapshot {
+        /// The key.
+        key_id: KeyId,
+        /// The file of the snapshot, or its SHA-256.
+        snapshot: String,
+        /// Its ID in the ledger.
+        id: Digest,
+        /// How many other listed snapshots need the key.
+        others: usize,
+    },
+    /// Values in etcd need the key.
+    #[error("not destroying key {key_id}: {needing}")]
+    Needed {
+        /// The key.
+        key_id: KeyId,
+        /// The objects with these values.
+        needing: Needing,
+    },
+    /// Values in etcd may need the key.
+    #[error("not destroying key {key_id}, which may still be in use: {reason}")]
+    Unproven {
+        /// The key.
+        key_id: KeyId,
+        /// Why this is not known.
+        reason: UsageDoubt,
+    },
+    /// Writing the change failed. The error says what was changed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// Why a key may not be disabled or destroyed. The error of the operation says which key and which operation.
+#[derive(Debug)]
+pub(super) enum InUse {
+    /// Values in etcd need the key.
+    Needed(Needing),
+    /// Values in etcd may need the key.
+    Unproven(UsageDoubt),
+}
+
+/// The live objects in etcd that need a key.
+#[derive(Debug, Clone)]
+pub struct Needing {
+    /// How many there are.
+    pub objects: u64,
+    /// The key in etcd of one of them.
+    pub example: Option<String>,
+}
+
+/// Why it is not known whether a key is in use.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum UsageDoubt {
+    /// This build cannot scan.
+    #[cfg(not(feature = "scan"))]
+    #[error("this claviger was built without a scan of etcd")]
+    CannotScan,
+    /// Nobody looked.
+    #[error("etcd was not read")]
+    NotRead,
+    /// No flag, file or manifest names an etcd.
+    #[error("nothing says where etcd is")]
+    NotDeclared,
+    /// API servers may still write under the key.
+    #[error(transparent)]
+    Unsettled(Unsettled),
+    /// It is not known whether other API servers write under the key.
+    #[error(transparent)]
+    Count(CountDoubt),
+    /// A plugin may serve on this node, and did not answer. Contains the reason.
+    #[error("the plugin did not say which key each API server has adopted: {0}")]
+    PluginSilent(Arc<dyn Error + Send + Sync>),
+    /// A plugin serves from the state directory, and nobody listens at this socket.
+    #[error("a plugin serves from this state directory, and not at {0}")]
+    OtherSocket(String),
+    /// The plugin answered without a report of its connections. It reports them to its own user and to root only.
+    #[error("the plugin does not report to this user which key each API server has adopted")]
+    NotReported,
+    /// A declared etcd cannot be read, or values in it may have been missed. Contains the reason.
+    #[error(transparent)]
+    Incomplete(Arc<dyn Error + Send + Sync>),
+    /// A snapshot was taken from the ledger since the command began, and may have been restored.
+    #[error("a listed snapshot of etcd needed it when the command began")]
+    Listed,
+    /// Another key may have been promoted during the scan.
+    #[error("the keyring was changed while etcd was read")]
+    KeyringChanged,
+}
+
+impl DisableKeyError {
+    pub(super) fn in_use(key_id: KeyId, in_use: InUse) -> Self {
+        match in_use {
+            InUse::Needed(needing) => Self::Needed { key_id, needing },
+            InUse::Unproven(reason) => Self::Unproven { key_id, reason },
+        }
+    }
+}
+
+impl DestroyKeyError {
+    pub(super) fn in_use(key_id: KeyId, in_use: InUse) -> Self {
+        match in_use {
+            InUse::Needed(needing) => Self::Needed { key_id, needing },
+            InUse::Unproven(reason) => Self::Unproven { key_id, reason },
+        }
+    }
+}
+
+impl fmt::Display for Needing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let need = if self.objects == 1 { "object needs" } else { "objects need" };
+        write!(f, "{} {need} it", self.objects)?;
+        self.example.as_ref().map_or(Ok(()), |example| write!(f, ", for example {example}"))
+    }
+}
+
+fn and_more(others: usize) -> String {
+    if others == 0 { String::new() } else { format!(", and {others} more") }
+}
+
+fn because(reason: Option<&ReadLedgerError>) -> String {
+    reason.map_or_else(String::new, |reason| format!(": {reason}"))
+}
