@@ -5,7 +5,7 @@ use std::{error::Error, fmt, sync::Arc};
 use super::{commit::CommitError, error::ReadLedgerError, open::BeginError};
 use crate::{
     crypto::Digest,
-    keyring::{ChangeError, key_id::KeyId},
+    keyring::{ChangeKeyError, MakeKeyError, key_id::KeyId},
     plan::{CountDoubt, Unsettled},
 };
 
@@ -18,7 +18,7 @@ pub enum AddKeyError {
     Begin(#[from] BeginError),
     /// The keyring has no number for the key, or the key could not be made.
     #[error(transparent)]
-    Refused(#[from] ChangeError),
+    Refused(#[from] MakeKeyError),
     /// Writing the change failed. The error says what was changed.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -33,7 +33,7 @@ pub enum PromoteKeyError {
     Begin(#[from] BeginError),
     /// The keyring does not allow the change.
     #[error(transparent)]
-    Refused(#[from] ChangeError),
+    Refused(#[from] ChangeKeyError),
     /// No listed backup contains the key. If this disk were lost, all values that the key wraps would be lost.
     #[error("no listed backup holds key {key_id}, so it is not promoted{}", because(ledger.as_deref()))]
     Unbacked {
@@ -56,7 +56,7 @@ pub enum DisableKeyError {
     Begin(#[from] BeginError),
     /// The keyring does not allow the change.
     #[error(transparent)]
-    Refused(#[from] ChangeError),
+    Refused(#[from] ChangeKeyError),
     /// Values in etcd need the key.
     #[error("not disabling key {key_id}: {needing}")]
     Needed {
@@ -87,7 +87,7 @@ pub enum EnableKeyError {
     Begin(#[from] BeginError),
     /// The keyring does not allow the change.
     #[error(transparent)]
-    Refused(#[from] ChangeError),
+    Refused(#[from] ChangeKeyError),
     /// Writing the change failed. The error says what was changed.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -102,7 +102,7 @@ pub enum DestroyKeyError {
     Begin(#[from] BeginError),
     /// The keyring does not allow the change.
     #[error(transparent)]
-    Refused(#[from] ChangeError),
+    Refused(#[from] ChangeKeyError),
     /// The ledger was refused. It may have listed a backup that needs the key.
     #[error("not destroying key {key_id}: a backup that the lost ledger listed may need it ({ledger})")]
     LedgerLost {

@@ -10,7 +10,7 @@ use crate::{
     crypto::root_key::RootKey,
     durable::Dir,
     escrow::{self, Identities, Recipient, RecoveryError},
-    keyring::{ChangeError, Keyring, recovery::Recovery},
+    keyring::{ChangeRecipientError, Keyring, recovery::Recovery},
     root::Means,
 };
 
@@ -40,7 +40,7 @@ pub enum ChangeRecoveryError {
     Recovery(#[from] RecoveryError),
     /// The keyring does not allow the change.
     #[error(transparent)]
-    Refused(#[from] ChangeError),
+    Refused(#[from] ChangeRecipientError),
     /// The recipient is the last one. Without it nobody could recover the root key.
     #[error("{0} is the last recovery recipient, so it is not removed")]
     LastRecipient(String),

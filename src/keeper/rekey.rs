@@ -21,7 +21,7 @@ use crate::{
     crypto::{RootId, root_key::RootKey},
     durable::Dir,
     escrow::RecoveryError,
-    keyring::{ChangeError, Keyring, mark::Standing},
+    keyring::{Keyring, RewrapError, mark::Standing},
     memory::SecretError,
     root::Means,
 };
@@ -50,7 +50,7 @@ pub enum RekeyError {
     Recovery(#[from] RecoveryError),
     /// The keyring does not allow the change.
     #[error(transparent)]
-    Refused(#[from] ChangeError),
+    Refused(#[from] RewrapError),
     /// No memory could be locked for the new root key.
     #[error(transparent)]
     Memory(#[from] SecretError),

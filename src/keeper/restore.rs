@@ -20,12 +20,12 @@ use crate::{
     durable::Dir,
     escrow::{Backup, BackupError},
     keyring::{
-        ChangeError, Entry, Key, Keyring,
+        Entry, Key, Keyring, UnknownKey,
         home::Home,
         key_id::KeyId,
         ledger::{Ledger, LedgerFull, ListedBackup, Proven},
         listed_snapshot::ListedSnapshot,
-        restore::{self as restoring, Candidates, Restored},
+        restore::{self as restoring, Candidates, RestoreKeysError, Restored},
         state::State,
         time::Time,
     },
@@ -121,7 +121,7 @@ pub enum RestoreError {
     HomeInEtcd(String),
     /// A key that the operator named is not in the backup, or the restored keyring could not be made.
     #[error(transparent)]
-    Keyring(#[from] ChangeError),
+    Keyring(#[from] RestoreKeysError),
     /// The backup of the new key could not be made.
     #[error("the backup of a fresh key: {0}")]
     Backup(#[from] BackupError),
@@ -202,7 +202,7 @@ impl RestoreRequest {
         }
         let is_unknown = |key_id: &&KeyId| self.backup.keyring.keys().all(|key| key.id() != **key_id);
         if let Some(unknown) = self.compromised.iter().find(is_unknown) {
-            return Err(ChangeError::UnknownKey(*unknown).into());
+            return Err(RestoreKeysError::from(UnknownKey(*unknown)).into());
         }
         if let Some(expect) = &self.expect {
             expect.check_exactly(&self.backup.keyring, self.backup.digest())?;
@@ -224,7 +224,7 @@ impl RestoreRequest {
         self.backup.keyring.keys().any(|key| key.kek().commitment() == needed.commitment)
     }
 
-    fn keyring(&self) -> Result<Restored, ChangeError> {
+    fn keyring(&self) -> Result<Restored, RestoreKeysError> {
         let Backup { keyring, root, .. } = &self.backup;
         let is_needed = |key: &&Key| {
             let commitment = key.kek().commitment();

@@ -18,49 +18,89 @@ use super::{
     time::Time,
 };
 
-/// Why a keyring was not changed.
+/// No number is left for the next generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the keyring has used every generation up to {GENERATION_MAX}")]
+pub struct LastGeneration;
+
+/// No key of a keyring has this name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no key {0}")]
+pub struct UnknownKey(pub KeyId);
+
+/// Why a keyring did not get a new key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ChangeError {
-    /// No key of this keyring has this name.
-    #[error("there is no key {0}")]
-    UnknownKey(KeyId),
-    /// The key is destroyed.
-    #[error("key {key_id} is destroyed")]
-    Destroyed {
-        /// The key.
-        key_id: KeyId,
-        /// What should have been done with it.
-        verb: Verb,
-    },
-    /// A key in this state cannot be changed so.
-    #[error("key {key_id} is {state}{}", why_not(*state, *verb))]
-    State {
-        /// The key.
-        key_id: KeyId,
-        /// Its state.
-        state: State,
-        /// What should have been done with it.
-        verb: Verb,
-    },
-    /// Somebody else may know the key.
-    #[error("key {0} is compromised and cannot be promoted")]
-    Compromised(KeyId),
-    /// The keyring has a blob for this recipient already.
-    #[error("{0} is a recovery recipient already")]
-    KnownRecipient(String),
-    /// The keyring has no blob for this recipient.
-    #[error("{0} is not a recovery recipient")]
-    UnknownRecipient(String),
+pub enum MakeKeyError {
     /// No number is left for the next generation.
-    #[error("the keyring has used every generation up to {GENERATION_MAX}")]
-    LastGeneration,
+    #[error(transparent)]
+    LastGeneration(#[from] LastGeneration),
     /// No number is left for a key.
     #[error("the keyring has used every key number up to {SEQ_MAX}")]
     LastSeq,
     /// No key could be made.
     #[error(transparent)]
     Key(#[from] KeyError),
+}
+
+/// Why the keys of a keyring were not wrapped under another root key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RewrapError {
+    /// No number is left for the next generation.
+    #[error(transparent)]
+    LastGeneration(#[from] LastGeneration),
+    /// A key could not be wrapped.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+/// Why the recovery recipients of a keyring were not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeRecipientError {
+    /// No number is left for the next generation.
+    #[error(transparent)]
+    LastGeneration(#[from] LastGeneration),
+    /// The keyring has a blob for this recipient already.
+    #[error("{0} is a recovery recipient already")]
+    Known(String),
+    /// The keyring has no blob for this recipient.
+    #[error("{0} is not a recovery recipient")]
+    Unknown(String),
+}
+
+/// Why the state of a key was not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeKeyError {
+    /// No number is left for the next generation.
+    #[error(transparent)]
+    LastGeneration(#[from] LastGeneration),
+    /// No key of this keyring has this name.
+    #[error(transparent)]
+    UnknownKey(#[from] UnknownKey),
+    /// The key is destroyed.
+    #[error("key {key_id} is destroyed")]
+    Destroyed {
+        /// The key.
+        key_id: KeyId,
+        /// The refused verb.
+        verb: Verb,
+    },
+    /// The key is in a state that the verb does not apply to.
+    #[error("key {key_id} is {state}{}", why_not(*state, *verb))]
+    State {
+        /// The key.
+        key_id: KeyId,
+        /// Its state.
+        state: State,
+        /// The refused verb.
+        verb: Verb,
+    },
+    /// Somebody else may know the key.
+    #[error("key {0} is compromised and cannot be promoted")]
+    Compromised(KeyId),
 }
 
 /// Says why a key in this state cannot be changed so.
@@ -72,12 +112,12 @@ fn why_not(state: State, verb: Verb) -> String {
     }
 }
 
-type NextKeyring = Result<Keyring, ChangeError>;
+type ChangedKeyring = Result<Keyring, ChangeKeyError>;
 
 impl Keyring {
-    /// Adds a pending key, and returns its name, too. `record` is the SHA-256 of the record before the change, here and
-    /// in every other change. None of `others` has the number of the new key: they are keys of this keyring that may be
-    /// elsewhere, and that a merge may bring back.
+    /// Adds a pending key. Returns the new keyring and the name of the key. `record` is the SHA-256 of the record before
+    /// the change, here and in every other change. The new key takes no number that a key in `others` has, because a
+    /// merge may bring those keys back.
     ///
     /// # Errors
     /// When no number is left, the random source fails or no memory can be locked.
@@ -88,7 +128,7 @@ impl Keyring {
         root: &RootKey,
         record: Digest,
         now: Time,
-    ) -> Result<(Self, KeyId), ChangeError> {
+    ) -> Result<(Self, KeyId), MakeKeyError> {
         let mut next = self.next(record)?;
         let mut seq = next_seq(self.greatest_seq())?;
         while others.iter().any(|other| other.seq() == seq) {
@@ -104,7 +144,7 @@ impl Keyring {
     ///
     /// # Errors
     /// When `key_id` is not pending, or is compromised.
-    pub fn promote(&self, key_id: KeyId, record: Digest, now: Time) -> NextKeyring {
+    pub fn promote(&self, key_id: KeyId, record: Digest, now: Time) -> ChangedKeyring {
         let mut next = self.next(record)?;
         let before = self.primary().id();
         next.apply(key_id, Verb::Promote)?;
@@ -123,7 +163,7 @@ impl Keyring {
     ///
     /// # Errors
     /// When `key_id` is not pending, or is compromised.
-    pub fn supersede(&self, key_id: KeyId, newest: u32, record: Digest, now: Time) -> NextKeyring {
+    pub fn supersede(&self, key_id: KeyId, newest: u32, record: Digest, now: Time) -> ChangedKeyring {
         let mut next = self.promote(key_id, record, now)?;
         for key in next.keys_mut().filter(|key| key.seq <= newest && key.id() != key_id) {
             key.compromised = true;
@@ -135,7 +175,7 @@ impl Keyring {
     ///
     /// # Errors
     /// When it is primary or already disabled.
-    pub fn disable(&self, key_id: KeyId, record: Digest) -> NextKeyring {
+    pub fn disable(&self, key_id: KeyId, record: Digest) -> ChangedKeyring {
         self.with(key_id, Verb::Disable, record)
     }
 
@@ -143,7 +183,7 @@ impl Keyring {
     ///
     /// # Errors
     /// When it is not disabled.
-    pub fn enable(&self, key_id: KeyId, record: Digest) -> NextKeyring {
+    pub fn enable(&self, key_id: KeyId, record: Digest) -> ChangedKeyring {
         self.with(key_id, Verb::Enable, record)
     }
 
@@ -151,7 +191,7 @@ impl Keyring {
     ///
     /// # Errors
     /// When it is not disabled.
-    pub fn destroy(&self, key_id: KeyId, record: Digest) -> NextKeyring {
+    pub fn destroy(&self, key_id: KeyId, record: Digest) -> ChangedKeyring {
         self.with(key_id, Verb::Destroy, record)
     }
 
@@ -159,11 +199,11 @@ impl Keyring {
     ///
     /// # Errors
     /// When the keyring has a blob for this recipient.
-    pub fn add_recovery(&self, recovery: Recovery, record: Digest) -> NextKeyring {
+    pub fn add_recovery(&self, recovery: Recovery, record: Digest) -> Result<Self, ChangeRecipientError> {
         let mut next = self.next(record)?;
         let known = |known: &Recovery| known.recipient().cmp(recovery.recipient());
         match next.recoveries.binary_search_by(known) {
-            Ok(_) => Err(ChangeError::KnownRecipient(recovery.recipient().to_owned())),
+            Ok(_) => Err(ChangeRecipientError::Known(recovery.recipient().to_owned())),
             Err(place) => {
                 next.recoveries.insert(place, recovery);
                 Ok(next)
@@ -175,11 +215,11 @@ impl Keyring {
     ///
     /// # Errors
     /// When there is no such blob.
-    pub fn remove_recovery(&self, recipient: &str, record: Digest) -> NextKeyring {
+    pub fn remove_recovery(&self, recipient: &str, record: Digest) -> Result<Self, ChangeRecipientError> {
         let mut next = self.next(record)?;
         next.recoveries.retain(|recovery| recovery.recipient() != recipient);
         if next.recoveries.len() == self.recoveries.len() {
-            return Err(ChangeError::UnknownRecipient(recipient.to_owned()));
+            return Err(ChangeRecipientError::Unknown(recipient.to_owned()));
         }
         Ok(next)
     }
@@ -194,19 +234,19 @@ impl Keyring {
         root: &RootKey,
         recoveries: Vec<Recovery>,
         record: Digest,
-    ) -> NextKeyring {
+    ) -> Result<Self, RewrapError> {
         let mut next = Self { root_id: root.id(self.uuid), recoveries, ..self.next(record)? };
         next.rewrap(rng, root)?;
         Ok(next)
     }
 
     /// Copies the keyring as the next generation.
-    fn next(&self, record: Digest) -> NextKeyring {
+    fn next(&self, record: Digest) -> Result<Self, LastGeneration> {
         let generation = next_generation(self.generation)?;
         Ok(Self { generation, past: self.past.then(self.generation, record), ..self.clone() })
     }
 
-    fn with(&self, key_id: KeyId, verb: Verb, record: Digest) -> NextKeyring {
+    fn with(&self, key_id: KeyId, verb: Verb, record: Digest) -> ChangedKeyring {
         let mut next = self.next(record)?;
         next.apply(key_id, verb)?;
         Ok(next)
@@ -214,32 +254,34 @@ impl Keyring {
 
     /// Applies `verb` to one key, as [`LIFE`](super::state::LIFE) has it, unless the key is compromised and would
     /// become [`COMPROMISED_NEVER`].
-    fn apply(&mut self, key_id: KeyId, verb: Verb) -> Result<(), ChangeError> {
+    fn apply(&mut self, key_id: KeyId, verb: Verb) -> Result<(), ChangeKeyError> {
         let generation = self.generation;
         let found = self.entries.iter_mut().find(|entry| entry.id() == key_id);
-        let entry = found.ok_or(ChangeError::UnknownKey(key_id))?;
-        let Entry::Key(key) = entry else { return Err(ChangeError::Destroyed { key_id, verb }) };
+        let entry = found.ok_or(UnknownKey(key_id))?;
+        let Entry::Key(key) = entry else { return Err(ChangeKeyError::Destroyed { key_id, verb }) };
         match key.state.after(verb) {
-            Some(Fate::Becomes(COMPROMISED_NEVER)) if key.compromised => return Err(ChangeError::Compromised(key_id)),
+            Some(Fate::Becomes(COMPROMISED_NEVER)) if key.compromised => {
+                return Err(ChangeKeyError::Compromised(key_id));
+            }
             Some(Fate::Becomes(state)) => key.state = state,
             Some(Fate::Tomb) => {
                 let tomb = Tomb { seq: key.seq, commitment: key.kek.commitment(), destroyed: generation };
                 *entry = Entry::Tomb(tomb);
             }
-            None => return Err(ChangeError::State { key_id, state: key.state, verb }),
+            None => return Err(ChangeKeyError::State { key_id, state: key.state, verb }),
         }
         Ok(())
     }
 }
 
 /// Returns the generation after `generation`.
-pub(super) fn next_generation(generation: u64) -> Result<u64, ChangeError> {
-    if generation < GENERATION_MAX { Ok(generation + 1) } else { Err(ChangeError::LastGeneration) }
+pub(super) fn next_generation(generation: u64) -> Result<u64, LastGeneration> {
+    if generation < GENERATION_MAX { Ok(generation + 1) } else { Err(LastGeneration) }
 }
 
 /// Returns the sequence number after `seq`.
-pub(super) fn next_seq(seq: u32) -> Result<u32, ChangeError> {
-    if seq < SEQ_MAX { Ok(seq + 1) } else { Err(ChangeError::LastSeq) }
+pub(super) fn next_seq(seq: u32) -> Result<u32, MakeKeyError> {
+    if seq < SEQ_MAX { Ok(seq + 1) } else { Err(MakeKeyError::LastSeq) }
 }
 
 #[cfg(test)]
@@ -283,11 +325,11 @@ mod tests {
         fn add(&mut self) {
             let (next, key_id) = self.keyring.add(&[], &mut SysRng, &self.root, RECORD, now()).unwrap();
             assert_eq!(next.entries.last().unwrap().id(), key_id);
-            self.take(Ok(next));
+            self.take::<MakeKeyError>(Ok(next));
         }
 
         /// Takes the changed keyring, after writing and reading it.
-        fn take(&mut self, changed: NextKeyring) {
+        fn take<E: std::fmt::Debug>(&mut self, changed: Result<Keyring, E>) {
             let next = changed.unwrap();
             assert_eq!(next.generation, self.keyring.generation + 1);
             assert!(next.past.names(self.keyring.generation, RECORD));
@@ -342,7 +384,7 @@ mod tests {
     fn what_the_life_of_a_key_does_not_have_is_refused() {
         let mut fixture = Fixture::new();
         let (first, second) = (fixture.id(0), fixture.id(1));
-        let refused = |changed: NextKeyring| changed.unwrap_err().to_string();
+        let refused = |changed: ChangedKeyring| changed.unwrap_err().to_string();
         let keyring = &fixture.keyring;
         assert_eq!(refused(keyring.promote(first, RECORD, now())), format!("key {first} is primary already"));
         assert_eq!(refused(keyring.disable(first, RECORD)), format!("key {first} is primary and cannot be disabled"));
@@ -371,7 +413,7 @@ mod tests {
         let under_the_old = record::encode(&next, &fixture.root).unwrap();
         assert!(record::decode(&under_the_old, &fixture.root, UUID).is_err());
         fixture.root = root;
-        fixture.take(Ok(next));
+        fixture.take::<RewrapError>(Ok(next));
         assert_eq!(fixture.keyring.keys().map(Key::id).collect::<Vec<_>>(), before);
     }
 

@@ -31,7 +31,7 @@ pub mod testing;
 pub mod time;
 
 pub use self::{
-    change::ChangeError,
+    change::{ChangeKeyError, ChangeRecipientError, MakeKeyError, RewrapError, UnknownKey},
     key::{Entry, Key, KeyError},
     numbers::{GENERATION_MAX, read_generation},
     ring::Keyring,

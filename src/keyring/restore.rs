@@ -8,7 +8,7 @@
 use crate::crypto::{Digest, root_key::RootKey};
 
 use super::{
-    change::{ChangeError, next_generation, next_seq},
+    change::{MakeKeyError, UnknownKey, next_generation, next_seq},
     key::{Entry, Key},
     key_id::KeyId,
     ring::Keyring,
@@ -34,6 +34,18 @@ pub struct Restored {
     pub fresh: Option<KeyId>,
 }
 
+/// Why a keyring in a backup got no successor.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreKeysError {
+    /// A key that the operator called compromised is not in the backup.
+    #[error(transparent)]
+    Unknown(#[from] UnknownKey),
+    /// No key could be made for the primary one.
+    #[error(transparent)]
+    Make(#[from] MakeKeyError),
+}
+
 /// Makes the successor of a keyring in a backup. `record` is the SHA-256 of its record and `root` its root key. The
 /// operator says that the keys `compromised` may be known to somebody else.
 ///
@@ -46,8 +58,8 @@ pub fn restore(
     candidates: &Candidates,
     compromised: &[KeyId],
     now: Time,
-) -> Result<Restored, ChangeError> {
-    let generation = next_generation(backup.generation)?;
+) -> Result<Restored, RestoreKeysError> {
+    let generation = next_generation(backup.generation).map_err(MakeKeyError::from)?;
     let past = backup.past.then(backup.generation, record);
     let mut keyring = Keyring { generation, past, restored: Some(generation), ..backup.clone() };
     for node in &mut keyring.nodes {
@@ -64,10 +76,10 @@ pub fn restore(
 }
 
 /// Marks each of these keys as compromised.
-pub(super) fn mark_compromised(keyring: &mut Keyring, compromised: &[KeyId]) -> Result<(), ChangeError> {
+pub(super) fn mark_compromised(keyring: &mut Keyring, compromised: &[KeyId]) -> Result<(), UnknownKey> {
     for key_id in compromised {
         let mut keys = keyring.keys_mut();
-        keys.find(|key| key.id() == *key_id).ok_or(ChangeError::UnknownKey(*key_id))?.compromised = true;
+        keys.find(|key| key.id() == *key_id).ok_or(UnknownKey(*key_id))?.compromised = true;
     }
     Ok(())
 }
@@ -89,7 +101,7 @@ impl Keyring {
         root: &RootKey,
         may_wrap: impl Fn(&Key) -> bool,
         now: Time,
-    ) -> Result<Option<KeyId>, ChangeError> {
+    ) -> Result<Option<KeyId>, MakeKeyError> {
         let is_right = |key: &&mut Key| key.state != State::Disabled && !key.compromised && may_wrap(key);
         if let Some(newest) = self.keys_mut().filter(is_right).last() {
             (newest.state, newest.demoted) = (State::Primary, None);
@@ -140,7 +152,7 @@ mod tests {
             self.backup.entries[index].id()
         }
 
-        fn restore(&self, candidates: &Candidates, compromised: &[KeyId]) -> Result<Restored, ChangeError> {
+        fn restore(&self, candidates: &Candidates, compromised: &[KeyId]) -> Result<Restored, RestoreKeysError> {
             let backup = (&self.backup, testing::digest(2));
             let restored = restore(&mut SysRng, &self.root, backup, candidates, compromised, testing::now())?;
             let bytes = record::encode(&restored.keyring, &self.root).unwrap();
@@ -190,8 +202,8 @@ mod tests {
         let restored = fixture.restore(&Candidates::Any, &[fixture.id(0)]).unwrap();
         assert_eq!(restored.fresh, Some(restored.keyring.primary().id()));
         let unknown: KeyId = format!("k1-{}", "0".repeat(32)).parse().unwrap();
-        assert!(matches!(fixture.restore(&Candidates::Any, &[unknown]), Err(ChangeError::UnknownKey(_))));
-        assert!(matches!(fixture.restore(&Candidates::Any, &[fixture.id(4)]), Err(ChangeError::UnknownKey(_))));
+        assert!(matches!(fixture.restore(&Candidates::Any, &[unknown]), Err(RestoreKeysError::Unknown(_))));
+        assert!(matches!(fixture.restore(&Candidates::Any, &[fixture.id(4)]), Err(RestoreKeysError::Unknown(_))));
     }
 
     #[test]

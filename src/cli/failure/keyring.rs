@@ -13,12 +13,7 @@ use crate::{
     durable::DurableError,
     escrow::{BackupError, IdentityError, NotRecipient, RecoveryError},
     keeper::OpenError,
-    keyring::{
-        ChangeError, KeyError,
-        mark::MarkError,
-        record::RecordError,
-        state::{State, Verb},
-    },
+    keyring::{mark::MarkError, record::RecordError},
     root::{RootError, SlotError},
     store::StoreError,
     text::TextError,
@@ -221,48 +216,6 @@ impl Explain for MarkError {
             Self::NotCanonical(_) => with(Exit::Damaged, MARK),
             Self::Memory(error) => error.explain(),
         }
-    }
-}
-
-impl Explain for ChangeError {
-    fn explain(&self) -> Explanation {
-        let hint = match self {
-            Self::UnknownKey(_) => "name one that `claviger key list` shows",
-            Self::Destroyed { verb: Verb::Disable | Verb::Destroy, .. } => {
-                "nothing has to be done: its bytes are gone, and only `claviger key list` still shows it"
-            }
-            Self::Destroyed { .. } => {
-                "its bytes are gone here; a backup from before may still hold the key: `claviger \
-                 backup list` shows which one does, and `claviger backup check FILE` shows the keys in a file; to bring the key back: \
-                 claviger backup restore FILE"
-            }
-            Self::UnknownRecipient(_) => "name one that `claviger recovery list` shows",
-            Self::State { state: State::Primary, verb: Verb::Disable | Verb::Destroy, .. } => {
-                "promote another key first: claviger key add, then claviger key promote KEY"
-            }
-            Self::State { state: State::Primary, verb: Verb::Promote, .. } => {
-                "nothing has to be done; for a newer primary key: claviger key add, then claviger key promote KEY"
-            }
-            Self::State { state: State::Disabled, verb: Verb::Disable, .. } => {
-                "nothing has to be done: `claviger key list` shows it"
-            }
-            Self::State { verb: Verb::Enable, .. } => "nothing has to be done: the key unwraps without it",
-            Self::State { verb: Verb::Promote, .. } => {
-                "only a pending key is promoted; to go back, add a key and promote that one: claviger key add"
-            }
-            Self::Compromised(_) => "add another key, and promote that one: claviger key add",
-            Self::State { key_id, verb: Verb::Destroy, .. } => {
-                return refused(&format!(
-                    "disable it first, and destroy it when nothing has failed without it: claviger key disable {key_id}"
-                ));
-            }
-            Self::State { .. } => "`claviger key list` shows the state of each key",
-            Self::KnownRecipient(_) => "nothing has to be done: `claviger recovery list` shows it",
-            Self::LastGeneration | Self::LastSeq => ANEW,
-            Self::Key(KeyError::Secret(error)) => return error.explain(),
-            Self::Key(KeyError::Random(_)) => RANDOM,
-        };
-        refused(hint)
     }
 }
 

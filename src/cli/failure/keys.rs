@@ -2,11 +2,17 @@
 
 use super::{
     exit::{Exit, Explain, Explanation, refused},
+    files::RANDOM,
+    keyring::ANEW,
     operations::ID_DIGITS,
 };
 use crate::{
     crypto::Digest,
     keeper::{AddKeyError, DestroyKeyError, DisableKeyError, EnableKeyError, PromoteKeyError, UsageDoubt},
+    keyring::{
+        ChangeKeyError, ChangeRecipientError, KeyError, MakeKeyError, RewrapError,
+        state::{State, Verb},
+    },
     plan::{CountDoubt, Unsettled},
 };
 
@@ -74,6 +80,81 @@ impl Explain for DestroyKeyError {
             )),
             Self::Commit(error) => error.explain(),
         }
+    }
+}
+
+impl Explain for ChangeKeyError {
+    fn explain(&self) -> Explanation {
+        let hint = match self {
+            Self::UnknownKey(_) => "name one that `claviger key list` shows",
+            Self::Destroyed { verb: Verb::Disable | Verb::Destroy, .. } => {
+                "nothing has to be done: its bytes are gone, and only `claviger key list` still shows it"
+            }
+            Self::Destroyed { .. } => {
+                "its bytes are gone here; a backup from before may still hold the key: `claviger \
+                 backup list` shows which one does, and `claviger backup check FILE` shows the keys in a file; to bring the key back: \
+                 claviger backup restore FILE"
+            }
+            Self::State { state: State::Primary, verb: Verb::Disable | Verb::Destroy, .. } => {
+                "promote another key first: claviger key add, then claviger key promote KEY"
+            }
+            Self::State { state: State::Primary, verb: Verb::Promote, .. } => {
+                "nothing has to be done; for a newer primary key: claviger key add, then claviger key promote KEY"
+            }
+            Self::State { state: State::Disabled, verb: Verb::Disable, .. } => {
+                "nothing has to be done: `claviger key list` shows it"
+            }
+            Self::State { verb: Verb::Enable, .. } => "nothing has to be done: the key unwraps without it",
+            Self::State { verb: Verb::Promote, .. } => {
+                "only a pending key is promoted; to go back, add a key and promote that one: claviger key add"
+            }
+            Self::Compromised(_) => "add another key, and promote that one: claviger key add",
+            Self::State { key_id, verb: Verb::Destroy, .. } => {
+                return refused(&format!(
+                    "disable it first, and destroy it when nothing has failed without it: claviger key disable {key_id}"
+                ));
+            }
+            Self::State { .. } => "`claviger key list` shows the state of each key",
+            Self::LastGeneration(_) => ANEW,
+        };
+        refused(hint)
+    }
+}
+
+impl Explain for MakeKeyError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::LastGeneration(_) | Self::LastSeq => refused(ANEW),
+            Self::Key(error) => error.explain(),
+        }
+    }
+}
+
+impl Explain for RewrapError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::LastGeneration(_) => refused(ANEW),
+            Self::Key(error) => error.explain(),
+        }
+    }
+}
+
+impl Explain for KeyError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Secret(error) => error.explain(),
+            Self::Random(_) => refused(RANDOM),
+        }
+    }
+}
+
+impl Explain for ChangeRecipientError {
+    fn explain(&self) -> Explanation {
+        refused(match self {
+            Self::LastGeneration(_) => ANEW,
+            Self::Known(_) => "nothing has to be done: `claviger recovery list` shows it",
+            Self::Unknown(_) => "name one that `claviger recovery list` shows",
+        })
     }
 }
 

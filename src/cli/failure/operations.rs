@@ -13,7 +13,6 @@ use crate::{
         RootKeyError, WritePlanError,
     },
     keyring::{
-        ChangeError,
         ledger::LedgerError,
         merge::{MergeError, NamedWrongly},
     },
@@ -227,7 +226,7 @@ impl Explain for MergeError {
         const SHOWS: &str =
             "run the same command without --lost, --keep-destroyed and --compromised: it shows the key_ids";
         match self {
-            Self::Change(ChangeError::UnknownKey(_)) => refused(SHOWS),
+            Self::Unknown(_) => refused(SHOWS),
             Self::Named { reason: NamedWrongly::Listed, .. } => refused(&format!("--lost cannot name it; {SHOWS}")),
             Self::Named { reason: NamedWrongly::Undestroyed, .. } => {
                 refused(&format!("--keep-destroyed cannot name it; {SHOWS}"))
@@ -235,7 +234,7 @@ impl Explain for MergeError {
             Self::Named { reason: NamedWrongly::KeptHere, .. } => refused(
                 "--keep-destroyed cannot name it; to destroy it: claviger key disable KEY_ID, then claviger key destroy KEY_ID",
             ),
-            Self::Change(error) => error.explain(),
+            Self::Make(error) => error.explain(),
             Self::Missing(_) => refused(
                 "also give a backup that has these keys; if there is none: --lost KEY_ID for each, and what is under them stays \
              unreadable",

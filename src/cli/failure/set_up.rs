@@ -11,7 +11,7 @@ use super::{
 use crate::{
     durable::DurableError,
     keeper::{CommitError, InitError, RestoreError},
-    keyring::{ChangeError, KeyError},
+    keyring::{KeyError, restore::RestoreKeysError},
     probe::ProbeError,
 };
 
@@ -107,10 +107,10 @@ impl Explain for RestoreError {
             ),
             Self::Expect(_) => refused("restore the backup that this line `expect` was printed for"),
             Self::HomeInEtcd(_) => refused(SHARED),
-            Self::Keyring(ChangeError::UnknownKey(_)) => {
+            Self::Keyring(RestoreKeysError::Unknown(_)) => {
                 refused("name a key of the backup: claviger backup check FILE")
             }
-            Self::Keyring(error) => error.explain(),
+            Self::Keyring(RestoreKeysError::Make(error)) => error.explain(),
             Self::Backup(error) => error.explain(),
             Self::NoRecipient => refused("give the identity of a recipient: --recovery-identity FILE"),
             Self::SetUp(InitError::NotBegun(CommitError::Record(_))) | Self::Ledger(_) => {

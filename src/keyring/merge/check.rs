@@ -2,7 +2,12 @@
 
 use std::fmt;
 
-use crate::keyring::{change::ChangeError, key::Entry, key_id::KeyId, mark::Mark};
+use crate::keyring::{
+    change::{MakeKeyError, UnknownKey},
+    key::Entry,
+    key_id::KeyId,
+    mark::Mark,
+};
 
 use super::sources::{Greatest, Sources, Statements, Wishes};
 
@@ -34,13 +39,17 @@ pub enum MergeError {
         /// The greatest number that this node knows.
         known: u64,
     },
-    /// No key could be made.
+    /// A key that the operator called compromised is in no record.
     #[error(transparent)]
-    Change(#[from] ChangeError),
+    Unknown(#[from] UnknownKey),
+    /// No key could be made, or no number is left.
+    #[error(transparent)]
+    Make(#[from] MakeKeyError),
 }
 
 /// What is wrong with a key that the operator named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NamedWrongly {
     /// It was named as lost, and a record lists it.
     #[error("is not missing")]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     crypto::{Commitment, root_key::RootKey},
     keyring::{
-        change::{ChangeError, next_generation},
+        change::{LastGeneration, MakeKeyError, next_generation},
         home::Home,
         key::{Entry, EntryOrder, Key, Tomb},
         key_id::KeyId,
@@ -66,12 +66,12 @@ pub fn merge(
     check_mark(&statements, sources.mark, wishes)?;
     check_destroyed(&statements, wishes)?;
     check_not_here(sources, wishes)?;
-    let mut keyring = skeleton(sources, root)?;
+    let mut keyring = skeleton(sources, root).map_err(MakeKeyError::from)?;
     for (order, said) in &statements {
         keyring.entries.push(merged(*order, said, wishes, keyring.generation, now));
     }
     mark_compromised(&mut keyring, &wishes.compromised)?;
-    keyring.rewrap(rng, root).map_err(ChangeError::from)?;
+    keyring.rewrap(rng, root).map_err(MakeKeyError::from)?;
     let may_wrap = |key: &Key| sources.backed.contains(&key.id()) && !is_disabled_by_any(&statements, key);
     let fresh = keyring.wrap_under_newest(rng, root, may_wrap, now)?;
     let rows = keyring.entries.iter().zip(statements.values()).map(|(entry, said)| row(entry, said)).collect();
@@ -89,7 +89,7 @@ fn row(entry: &Entry, said: &[Option<Statement<'_>>]) -> MergeRow {
 }
 
 /// Returns the merged keyring without its entries.
-fn skeleton(sources: &Sources<'_>, root: &RootKey) -> Result<Keyring, ChangeError> {
+fn skeleton(sources: &Sources<'_>, root: &RootKey) -> Result<Keyring, LastGeneration> {
     let whole = || sources.records().filter(|source| source.weight == Weight::Whole);
     let marked = sources.mark.map(|mark| PastRecord { generation: mark.generation(), record: mark.record() });
     let record = |source: &MergeSource<'_>| PastRecord { generation: source.keyring.generation, record: source.record };

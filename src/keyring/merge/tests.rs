@@ -314,11 +314,11 @@ proptest! {
             for (step, place) in life {
                 let at = keyring.entries()[place % keyring.entries().len()].id();
                 let next = match step {
-                    0 => keyring.add(&[], &mut SysRng, &fixture.root, RECORD, now()).map(|(next, _)| next),
-                    1 => keyring.promote(at, RECORD, now()),
-                    2 => keyring.disable(at, RECORD),
-                    3 => keyring.enable(at, RECORD),
-                    _ => keyring.destroy(at, RECORD),
+                    0 => keyring.add(&[], &mut SysRng, &fixture.root, RECORD, now()).ok().map(|(next, _)| next),
+                    1 => keyring.promote(at, RECORD, now()).ok(),
+                    2 => keyring.disable(at, RECORD).ok(),
+                    3 => keyring.enable(at, RECORD).ok(),
+                    _ => keyring.destroy(at, RECORD).ok(),
                 };
                 keyring = next.unwrap_or(keyring);
             }
