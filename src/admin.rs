@@ -23,13 +23,13 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info};
 
 use crate::{
     config::MetricsAddress,
     listen::{self, Access, Address},
     service::{Health, Healthz, Service},
-    telemetry::{event, metrics},
+    telemetry::{advice, event, metrics},
 };
 
 /// Connections at a time. Further ones wait in the kernel's queue.
@@ -65,13 +65,13 @@ pub enum AdminSocket {
 }
 
 impl AdminSocket {
-    /// Makes the socket for `address`, if it is a port. If the system has no such network, it warns and returns `None`.
+    /// Makes the socket for `address`, if it is a port. If the system has no such network, it logs that and returns `None`.
     pub fn prepare(address: &MetricsAddress) -> Option<Self> {
         match address {
             MetricsAddress::Loopback(at) => match tcp_socket(at) {
                 Ok(socket) => Some(Self::Port(*at, socket)),
                 Err(error) => {
-                    warn!(message = event::METRICS_MISSING, %address, %error);
+                    error!(message = event::METRICS_MISSING, %address, %error, advice = advice::METRICS_MISSING);
                     None
                 }
             },
@@ -121,13 +121,15 @@ fn log_listening(address: &impl Display) {
     info!(message = event::METRICS_LISTENING, %address);
 }
 
-/// Repeats `bind` until it succeeds, and warns once.
+/// Repeats `bind` until it succeeds, and logs the first failure.
 async fn bind_again<T, F: Future<Output = io::Result<T>>>(address: &impl Display, bind: impl Fn() -> F) -> T {
     let mut warned = false;
     loop {
         match bind().await {
             Ok(bound) => return bound,
-            Err(error) if !warned => warn!(message = event::METRICS_WAITING, %address, %error),
+            Err(error) if !warned => {
+                error!(message = event::METRICS_WAITING, %address, %error, advice = advice::METRICS_WAITING);
+            }
             Err(_) => {}
         }
         warned = true;

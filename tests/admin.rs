@@ -233,7 +233,7 @@ fn a_port_that_is_taken_ends_nothing_and_is_tried_again() {
     assert_eq!(exit, Some(0));
     let warnings = logged(&log, "cannot serve metrics, still trying");
     assert_eq!(warnings.len(), 1, "{log}");
-    assert_eq!((warnings[0]["level"].as_str(), warnings[0]["address"].as_str()), (Some("WARN"), Some(&address[..])));
+    assert_eq!((warnings[0]["level"].as_str(), warnings[0]["address"].as_str()), (Some("ERROR"), Some(&address[..])));
     assert!(warnings[0]["error"].as_str().unwrap().contains("Address already in use"), "{log}");
     assert_eq!(logged(&log, "serving metrics").len(), 1, "{log}");
 }

@@ -341,7 +341,7 @@ fn a_successor_serves_at_once_and_says_that_it_is_not_alone_until_the_first_one_
     wait_until(|| {
         messages(&second.log()).ends_with(&[
             "another plugin serves from this state directory, waiting until it ends".to_owned(),
-            "no other plugin serves from this state directory any more".to_owned(),
+            "state directory locked".to_owned(),
         ])
     });
     assert!(plugin.process().unwrap().ended().unwrap().is_some_and(|ended| ended.success()));

@@ -166,7 +166,7 @@ fn lives() -> [Life; 3] {
     let mut second = rig.serve("second", &["--take-over", "--metrics-listen", &metrics]);
     second.wait_until_logged("unsealed");
     let first = first.end();
-    second.wait_until_logged("no other plugin serves from this state directory any more");
+    second.wait_until_logged("state directory locked");
     // It takes the lock of the socket over at its next look.
     thread::sleep(Duration::from_millis(1500));
     assert!(rig.status().0);

@@ -15,7 +15,7 @@ use crate::{
     keyring::mark::Standing,
     service::Sealed,
     systemd::Systemd,
-    telemetry::event,
+    telemetry::{advice, event},
 };
 
 /// How long systemd's start jobs wait for the keyring. The kubelet is ordered after this unit, and must not wait for
@@ -112,13 +112,13 @@ impl Daemon {
             Followed::Unchanged => info!(message = event::UNCHANGED),
             Followed::Published(unsealed) => self.note_served(unsealed),
             Followed::GoodAgain(unsealed) => {
-                info!(message = event::GOOD_AGAIN);
+                info!(message = event::OPENS_AGAIN);
                 if let Some(unsealed) = unsealed {
                     self.note_served(unsealed);
                 }
             }
             Followed::Failed(error) if self.stage == Stage::Sealed => return Err(error.into()),
-            Followed::Failed(error) => error!(message = event::RELOAD_FAILED, %error),
+            Followed::Failed(error) => error!(message = event::RELOAD_FAILED, %error, advice = advice::RELOAD_FAILED),
         }
         Ok(())
     }
@@ -146,7 +146,7 @@ fn log(unsealed: &Unsealed) {
         None => warn!(message = event::TRUSTED_ON_FIRST_USE, %expect),
     }
     if let Err(error) = audited {
-        warn!(message = event::NOT_AUDITED, %error);
+        error!(message = event::NOT_AUDITED, %error, advice = advice::NOT_AUDITED);
     }
     let message = if *slot_opened { event::UNSEALED } else { event::FOLLOWED };
     info!(message, keyring, generation, key_id = &**key_id);

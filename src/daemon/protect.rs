@@ -2,13 +2,13 @@
 
 use std::{error::Error, fs, os::unix::fs::MetadataExt};
 
-use tracing::{info, warn};
+use tracing::{error, info};
 
 use crate::{
     config::Config,
     hardening::{self, FilesError, Layer, LayerState, Layers, OwnFacts, Restricted},
     memory::Protection,
-    telemetry::event,
+    telemetry::{advice, event},
 };
 
 /// Gives up the system calls that a started daemon does not need, and logs what is in force. `files` is the outcome of
@@ -42,6 +42,6 @@ fn own_facts(config: &Config) -> OwnFacts {
 }
 
 fn failed(layer: Layer, error: &dyn Error) -> LayerState {
-    warn!(message = event::UNPROTECTED, %layer, %error);
+    error!(message = event::UNPROTECTED, %layer, %error, advice = advice::UNPROTECTED);
     LayerState::Failed
 }

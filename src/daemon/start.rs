@@ -142,7 +142,7 @@ async fn become_alone(
             () = sleep(Duration::from_millis(50)) => {}
         }
         if serving.try_lock()? {
-            info!(message = event::ALONE);
+            info!(message = event::LOCKED);
             return Ok(BeforeServing::Ready(()));
         }
     }

@@ -15,7 +15,7 @@ use tracing::{error, info};
 
 use crate::{
     keeper::{Followed, Publisher, Serving},
-    telemetry::event,
+    telemetry::{advice, event},
 };
 
 /// From one look at the record's file to the next. A change is to be served within a second.
@@ -97,9 +97,9 @@ impl KeptLock {
             return;
         }
         match self.serving.try_lock() {
-            Ok(true) => info!(message = event::ALONE),
+            Ok(true) => info!(message = event::LOCKED),
             Err(error) if !self.failed => {
-                error!(message = event::NOT_LOCKED, %error);
+                error!(message = event::NOT_LOCKED, %error, advice = advice::NOT_LOCKED);
                 self.failed = true;
             }
             Ok(false) | Err(_) => {}

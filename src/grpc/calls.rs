@@ -251,7 +251,7 @@ mod tests {
         assert!(answered[1].contains(r#"method="Decrypt" uid=""#), "{answered:?}");
         let failed = log.lines_with("call failed");
         assert!(
-            failed[0].contains("WARN") && failed[0].contains(r#"code=NotFound reason="unknown key_id""#),
+            failed[0].contains("WARN") && failed[0].contains(r#"code="NOT_FOUND" reason="unknown key_id""#),
             "{failed:?}"
         );
         for line in answered.iter().chain(&failed) {

@@ -7,7 +7,7 @@ use tracing::{error, warn};
 
 use crate::{
     service::{DecryptError, EncryptError, Sealed},
-    telemetry::event,
+    telemetry::{advice, code, event},
 };
 
 /// Why a call is refused. The text ends up in an HTTP 500 that API clients see, so it contains nothing
@@ -32,15 +32,20 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Returns what the API server receives. `uid` is its name for the call, and goes to the log together with what is
-    /// for an operator only.
+    /// Returns what the API server receives. `uid` is its name for the call. The log gets it, and the detail that only
+    /// an operator may see.
     pub fn status(&self, uid: &str) -> Status {
         let detail = match self {
             Self::Encrypt(EncryptError::Random(error)) => Some(error.to_string()),
             _ => None,
         };
         let mut status = Status::new(self.code(), self.to_string());
-        let is_left_out = matches!(self, Self::Decrypt(DecryptError::UnknownKey { is_logged: false }));
+        let is_left_out = matches!(
+            self,
+            Self::Decrypt(
+                DecryptError::UnknownKey { is_logged: false } | DecryptError::Disabled { is_logged: false, .. }
+            )
+        );
         status.set_source(Arc::new(Logged { uid: printable(uid), detail, is_left_out }));
         status
     }
@@ -51,7 +56,7 @@ impl Refusal {
                 Code::Unavailable
             }
             Self::Decrypt(DecryptError::UnknownKey { .. }) => Code::NotFound,
-            Self::Decrypt(DecryptError::Disabled(_)) => Code::FailedPrecondition,
+            Self::Decrypt(DecryptError::Disabled { .. }) => Code::FailedPrecondition,
             Self::Encrypt(EncryptError::Size(_))
             | Self::Decrypt(
                 DecryptError::Malformed
@@ -66,19 +71,19 @@ impl Refusal {
     }
 }
 
-/// What the log says of a refusal and its peer must not see. It travels inside of the [`Status`] to where it is logged.
+/// The part of a refusal that only the log shows. It travels inside of the [`Status`] to where it is logged.
 #[derive(Debug, thiserror::Error)]
 #[error("the refusal of a call")]
 struct Logged {
     /// The API server's name for the call, fit for a log.
     uid: String,
     detail: Option<String>,
-    /// Whether the log has a line about such a call within the last minute, and needs no other one.
+    /// Whether the log has a line about such a call within the last minute already.
     is_left_out: bool,
 }
 
-/// Logs a refusal, with the API server's name for the call, if the quota of such calls says how many were left out
-/// since the last one. Calls for a missing key are logged once a minute.
+/// Logs a refusal, unless `quota` suppresses the line. Otherwise `quota` returns how many such lines it has left out
+/// since the last one. Calls for a missing or disabled key are logged once a minute.
 pub fn log(method: &str, status: &Status, quota: impl FnOnce() -> Option<u64>) {
     let logged = status.source().and_then(|source| source.downcast_ref::<Logged>());
     if logged.is_some_and(|logged| logged.is_left_out) {
@@ -87,9 +92,11 @@ pub fn log(method: &str, status: &Status, quota: impl FnOnce() -> Option<u64>) {
     let Some(left_out) = quota() else { return };
     let uid = logged.map(|logged| logged.uid.as_str()).filter(|uid| !uid.is_empty());
     if let Some(detail) = logged.and_then(|logged| logged.detail.as_deref()) {
-        error!(message = event::INTERNAL, method, uid, detail);
+        error!(message = event::INTERNAL, method, uid, detail, left_out, advice = advice::INTERNAL);
+        return;
     }
-    warn!(message = event::CALL_FAILED, method, uid, code = ?status.code(), reason = status.message(), left_out);
+    let (code, reason) = (code::name(status.code()), status.message());
+    warn!(message = event::CALL_FAILED, method, uid, code, reason, left_out);
 }
 
 /// Makes a peer's text fit for a log: printable ASCII, at most 64 characters.
@@ -110,7 +117,11 @@ mod tests {
             (EncryptError::from(Sealed).into(), Code::Unavailable, sealed),
             (DecryptError::from(Sealed).into(), Code::Unavailable, sealed),
             (DecryptError::UnknownKey { is_logged: true }.into(), Code::NotFound, "unknown key_id"),
-            (DecryptError::Disabled("k3-41c0".into()).into(), Code::FailedPrecondition, "key k3-41c0 is disabled"),
+            (
+                DecryptError::Disabled { key_id: "k3-41c0".into(), is_logged: true }.into(),
+                Code::FailedPrecondition,
+                "key k3-41c0 is disabled",
+            ),
             (DecryptError::Malformed.into(), Code::InvalidArgument, "ciphertext is malformed"),
             (DecryptError::OtherKey.into(), Code::InvalidArgument, "ciphertext is wrapped under another key"),
             (DecryptError::Authentication.into(), Code::InvalidArgument, "ciphertext failed authentication"),

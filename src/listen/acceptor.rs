@@ -56,13 +56,14 @@ pub(super) struct Acceptor {
     connections: JoinSet<()>,
     refused: JoinSet<()>,
     full: Quota,
+    unknown: Quota,
 }
 
 impl Acceptor {
     /// Returns an acceptor without connections. Its connections end when the sender of `closing` is dropped.
     pub(super) fn new(service: Arc<Service>, peers: Peers, closing: watch::Receiver<()>) -> Self {
         let (connections, refused) = (JoinSet::new(), JoinSet::new());
-        Self { service, peers, closing, connections, refused, full: Quota::new(QUIET) }
+        Self { service, peers, closing, connections, refused, full: Quota::new(QUIET), unknown: Quota::new(QUIET) }
     }
 
     /// Serves the peer, or refuses it.
@@ -72,7 +73,9 @@ impl Acceptor {
             Ok(peer) => self.refuse_peer(stream, peer),
             Err(error) => {
                 self.service.metrics().peer_refused();
-                warn!(message = event::PEER_UNKNOWN, %error);
+                if let Some(left_out) = self.unknown.take(Instant::now()) {
+                    warn!(message = event::PEER_UNKNOWN, %error, left_out);
+                }
             }
         }
     }
@@ -91,7 +94,7 @@ impl Acceptor {
             self.service.metrics().refused_for_room();
             if let Some(left_out) = self.full.take(Instant::now()) {
                 let (uid, pid) = (peer.uid(), peer.pid());
-                warn!(message = event::NO_PLACE, peer_uid = uid, peer_pid = pid, left_out);
+                warn!(message = event::TOO_MANY, peer_uid = uid, peer_pid = pid, left_out);
             }
             return;
         }
@@ -159,7 +162,7 @@ mod tests {
             clients.push(client);
         }
         assert!(matches!(probe(&plugin.address, None, SOON).await, Err(ProbeError::Closed(_))));
-        assert_eq!(log.lines_with("connection closed: all places are taken").len(), 1);
+        assert_eq!(log.lines_with("connection closed: too many connections").len(), 1);
         counted(&service, r#"claviger_connections_total{result="no_place"} 1"#).await;
         counted(&service, "claviger_connections 16").await;
         clients[0].status(StatusRequest {}).await.unwrap();

@@ -18,7 +18,7 @@ use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval, sleep},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{
     acceptor::{Acceptor, Drained, QUIET},
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     service::Service,
-    telemetry::{event, metrics::Metrics, quota::Quota},
+    telemetry::{advice, event, metrics::Metrics, quota::Quota},
 };
 
 /// The time between two looks after our socket.
@@ -83,7 +83,7 @@ fn restore(claim: &mut Option<Claim>, listener: &mut UnixListener, lost: &mut bo
             (*listener, *lost) = (restored, false);
         }
         Some(Err(error)) if !*lost => {
-            warn!(message = event::SOCKET_LOST, %error);
+            error!(message = event::SOCKET_LOST, %error, advice = advice::SOCKET_LOST);
             *lost = true;
         }
         Some(Err(_)) | None => {}
@@ -103,7 +103,7 @@ async fn accept_again<T, F: Future<Output = io::Result<T>>>(
         };
         metrics.accept_failed();
         if let Some(left_out) = warnings.take(Instant::now()) {
-            warn!(message = event::NOT_ACCEPTING, %error, left_out);
+            error!(message = event::NOT_ACCEPTING, %error, left_out, advice = advice::NOT_ACCEPTING);
         }
         sleep(ACCEPT_PAUSE).await;
     }
@@ -187,7 +187,7 @@ mod tests {
         assert!(metrics.exposition(None).unwrap().contains("claviger_accept_failures_total 10\n"));
         let lines = log.lines_with("cannot accept connections, still trying");
         assert_eq!(lines.len(), 1, "{lines:?}");
-        assert!(lines[0].contains("WARN") && lines[0].contains("Too many open files"), "{lines:?}");
+        assert!(lines[0].contains("ERROR") && lines[0].contains("Too many open files"), "{lines:?}");
     }
 
     /// RUSTSEC-2024-0376: there, an error of accept ended the loop, and with it the program.

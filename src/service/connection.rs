@@ -121,8 +121,8 @@ impl Connection {
             return Err(DecryptError::UnknownKey { is_logged: self.service.note_missing(key_id) });
         };
         if !key.state.unwraps() {
-            self.service.count_disabled(key_id);
-            return Err(DecryptError::Disabled(Arc::clone(&key.id)));
+            let is_logged = self.service.note_disabled(key_id);
+            return Err(DecryptError::Disabled { key_id: Arc::clone(&key.id), is_logged });
         }
         let seed = key.kek.unwrap(&key.id, wrapped).map_err(|error| match error {
             UnwrapError::OtherKey => DecryptError::OtherKey,
@@ -320,8 +320,8 @@ mod tests {
         let disabled = keyring.entries()[index].id().to_string();
         fixture.publish(keyring.clone(), Duration::ZERO);
         let error = connection.decrypt(&disabled, &[0; 108], false).unwrap_err();
-        assert!(matches!(error, DecryptError::Disabled(_)), "{error}");
-        let report = connection.report();
+        assert!(matches!(error, DecryptError::Disabled { is_logged: true, .. }), "{error}");
+        let report = connection.report_for_peer(None).unwrap();
         assert_eq!((report.missing[0].key_id.as_str(), report.missing[0].calls), (disabled.as_str(), 1));
         assert!(report.keys.contains(&disabled));
         fixture.publish(testing::set_state(&keyring, index, State::DecryptOnly), Duration::ZERO);

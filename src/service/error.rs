@@ -39,8 +39,13 @@ pub enum DecryptError {
         is_logged: bool,
     },
     /// The key exists and must not be used.
-    #[error("key {0} is disabled")]
-    Disabled(Arc<str>),
+    #[error("key {key_id} is disabled")]
+    Disabled {
+        /// The key.
+        key_id: Arc<str>,
+        /// Whether the log names the key, as for an unknown one.
+        is_logged: bool,
+    },
     /// The bytes are no wrapped seed.
     #[error("ciphertext is malformed")]
     Malformed,

@@ -1,9 +1,8 @@
 //! Counts the calls of Decrypt that were refused because the keyring does not hold the key, or has disabled it.
 //!
 //! Such a call means that a stored value needs that key. Most likely an older keyring was restored, or somebody has
-//! disabled a key that is needed. If the key opens the value, this file is not used. Invariant: a peer can make neither
-//! the memory nor the log grow. At most [`KEYS_MAX`] key_ids are kept, only those that claviger could have made, and
-//! the log has at most one line a minute.
+//! disabled a key that is needed. Invariant: a peer can make neither the memory nor the log grow. At most [`KEYS_MAX`] key_ids are kept, only those that claviger could have made, and
+//! the log has at most one line a minute for missing keys, and one for disabled keys.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +15,7 @@ use tracing::error;
 
 use crate::{
     keyring::key_id::KeyId,
-    telemetry::{event, quota::Quota},
+    telemetry::{advice, event, quota::Quota},
 };
 
 /// The most key_ids that are counted on their own. The calls for all others are counted together.
@@ -30,7 +29,10 @@ pub(super) struct MissingKeys(Mutex<MissingCounts>);
 struct MissingCounts {
     keys: BTreeMap<KeyId, MissingCalls>,
     others: u64,
+    /// Limits the lines about keys that the keyring does not hold.
     quota: Quota,
+    /// Limits the lines about disabled keys.
+    disabled: Quota,
 }
 
 #[derive(Debug)]
@@ -52,31 +54,39 @@ pub struct MissingKey {
 
 impl Default for MissingKeys {
     fn default() -> Self {
-        let quota = Quota::new(Duration::from_mins(1));
-        Self(Mutex::new(MissingCounts { keys: BTreeMap::new(), others: 0, quota }))
+        let quota = || Quota::new(Duration::from_mins(1));
+        Self(Mutex::new(MissingCounts { keys: BTreeMap::new(), others: 0, quota: quota(), disabled: quota() }))
     }
 }
 
 impl MissingKeys {
-    /// Counts a call that named `key_id`, and logs it unless a line was logged within the last minute. Returns whether
-    /// it was logged.
+    /// Counts a call that named `key_id`, which the keyring does not hold. Logs it unless such a line was logged within
+    /// the last minute. Returns whether it was logged.
     pub(super) fn note(&self, key_id: &str) -> bool {
-        let (now, key_id) = (Instant::now(), key_id.parse::<KeyId>().ok());
-        let said = {
-            let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            counts.add(key_id, now);
-            counts.quota.take(now)
-        };
+        let key_id = key_id.parse::<KeyId>().ok();
+        let said = self.count(key_id, |counts| &mut counts.quota);
         if let Some(left_out) = said {
-            error!(message = event::KEY_MISSING, key_id = key_id.map(|key_id| key_id.to_string()), left_out);
+            let key_id = key_id.map(|key_id| key_id.to_string());
+            error!(message = event::KEY_MISSING, key_id, left_out, advice = advice::KEY_MISSING);
         }
         said.is_some()
     }
 
-    /// Counts a call that named `key_id`, without a line in the log.
-    pub(super) fn count(&self, key_id: &str) {
+    /// Counts and logs a call that named `key_id`, which is disabled, as [`note`](Self::note) does.
+    pub(super) fn note_disabled(&self, key_id: &str) -> bool {
+        let said = self.count(key_id.parse().ok(), |counts| &mut counts.disabled);
+        if let Some(left_out) = said {
+            error!(message = event::KEY_DISABLED, key_id, left_out, advice = advice::KEY_DISABLED);
+        }
+        said.is_some()
+    }
+
+    /// Counts a call. Returns how many lines were left out since the last one, if a line may be logged.
+    fn count(&self, key_id: Option<KeyId>, quota: impl Fn(&mut MissingCounts) -> &mut Quota) -> Option<u64> {
+        let now = Instant::now();
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.add(key_id.parse().ok(), Instant::now());
+        counts.add(key_id, now);
+        quota(&mut counts).take(now)
     }
 
     /// Returns the keys for which calls were refused and which are not served now, and the number of calls for all

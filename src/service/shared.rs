@@ -134,10 +134,10 @@ impl Service {
         self.missing.note(key_id)
     }
 
-    /// Counts a call of Decrypt that was refused because the key `key_id` is disabled.
+    /// Notes that a call of Decrypt was refused because the key `key_id` is disabled. Returns whether the log says so.
     #[cold]
-    pub(super) fn count_disabled(&self, key_id: &str) {
-        self.missing.count(key_id);
+    pub(super) fn note_disabled(&self, key_id: &str) -> bool {
+        self.missing.note_disabled(key_id)
     }
 
     /// Notes a new connection of `peer`.

@@ -25,11 +25,11 @@ pub const UNCHANGED: &str = "the keyring is unchanged";
 pub const RELOAD_FAILED: &str = "refused the changed keyring, still serving the one before";
 /// The keyring on the disk opens again after a refusal. If it differs from the served one, the next line reports the
 /// change.
-pub const GOOD_AGAIN: &str = "the keyring is good again";
-/// Another plugin serves from the state directory: this plugin replaces it, or it should end now.
+pub const OPENS_AGAIN: &str = "keyring opens again";
+/// Another plugin serves from the state directory. This plugin takes over from it, or waits up to 6 s for its end.
 pub const WAITING: &str = "another plugin serves from this state directory, waiting until it ends";
 /// The other plugin has ended, and this one holds the lock of the state directory.
-pub const ALONE: &str = "no other plugin serves from this state directory any more";
+pub const LOCKED: &str = "state directory locked";
 /// The file system cannot lock, so it is unknown whether the other plugin has ended.
 pub const NOT_LOCKED: &str = "cannot lock the state directory, still trying";
 /// Metrics and health are served at this address.
@@ -48,8 +48,8 @@ pub const ABSTRACT: &str = "an abstract socket: local users and pods with hostNe
 pub const PEER_UNKNOWN: &str = "connection closed: its peer is unknown";
 /// The peer's user may not connect.
 pub const PEER_REFUSED: &str = "peer refused";
-/// Too many peers are connected.
-pub const NO_PLACE: &str = "connection closed: all places are taken";
+/// As many peers are connected as the plugin serves.
+pub const TOO_MANY: &str = "connection closed: too many connections";
 /// The peer did not begin to speak HTTP/2.
 pub const NO_PREFACE: &str = "connection closed: no HTTP/2 preface came in time";
 /// A connection ended with an error.
@@ -68,6 +68,8 @@ pub const ANSWERED: &str = "call answered";
 pub const CALL_FAILED: &str = "call failed";
 /// Decrypt was called for a key that the keyring does not hold: an older keyring may have been restored.
 pub const KEY_MISSING: &str = "a stored value needs a key that this keyring does not hold";
+/// Decrypt was called for a disabled key: only an operator can enable it.
+pub const KEY_DISABLED: &str = "a stored value needs a key that is disabled";
 /// A call failed by a fault of the machine. The peer does not learn the detail.
 pub const INTERNAL: &str = "internal error";
 /// The plugin received a signal to end. It still answers the calls in flight.
@@ -77,8 +79,9 @@ pub const STOPPED: &str = "stopped";
 
 /// The fields of a line of the log, sorted. A field has one meaning in all lines.
 #[cfg(test)]
-pub const FIELDS: [&str; 20] = [
+pub const FIELDS: [&str; 21] = [
     "address",
+    "advice",
     "code",
     "detail",
     "drained",

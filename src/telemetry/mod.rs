@@ -1,10 +1,19 @@
 //! What an operator sees of the daemon: logs here, with the messages in [`event`], and metrics in [`metrics`].
 //!
-//! A line of the log has a constant message and fields. It is text on a terminal, and JSON otherwise. info: a state
-//! changed. warn: it met a problem and has solved it. error: an operator must act. Invariants: no line contains bytes
-//! or lengths of secrets; no line comes from a library, because it could contain them.
+//! A line of the log has a constant message and fields. It is text on a terminal, and JSON otherwise.
+//!
+//! | level | when |
+//! |---|---|
+//! | info | a state changed |
+//! | warn | something went wrong, and no operator has to act |
+//! | error | an operator must act; the field `advice` says what to do |
+//!
+//! Invariants: no line contains bytes or lengths of secrets; no line comes from a library, because it could contain
+//! them; no peer can fill a disk with lines.
 
+pub mod advice;
 mod causes;
+pub mod code;
 pub mod escape;
 pub mod event;
 #[cfg(feature = "metrics")]
@@ -41,7 +50,7 @@ use self::escape::{Escaped, JsonWriter};
 pub enum LogLevel {
     /// An operator must act.
     Error,
-    /// The daemon met a problem and has solved it.
+    /// Something went wrong, and no operator has to act.
     Warn,
     /// A state changed.
     Info,

@@ -50,11 +50,9 @@ fn a_daemon_that_is_about_to_end_is_waited_for() {
         std::thread::sleep(std::time::Duration::from_millis(500));
         first.terminate();
         let log = second.join().unwrap().log();
-        let [waiting, ended] = [
-            "another plugin serves from this state directory, waiting until it ends",
-            "no other plugin serves from this state directory any more",
-        ]
-        .map(|message| log.find(message));
+        let [waiting, ended] =
+            ["another plugin serves from this state directory, waiting until it ends", "state directory locked"]
+                .map(|message| log.find(message));
         assert!(waiting.is_some() && waiting < ended && ended < log.find("unsealed"), "{log}");
     });
 }

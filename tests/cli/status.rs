@@ -303,7 +303,7 @@ fn the_log_says_when_a_keyring_that_was_refused_is_good_again() {
     fs::write(sandbox.path("state/keyring"), "damaged").unwrap();
     daemon.wait_for("refused the changed keyring, still serving the one before");
     fs::write(sandbox.path("state/keyring"), keyring).unwrap();
-    daemon.wait_for("the keyring is good again");
+    daemon.wait_for("keyring opens again");
     let (_, log) = daemon.terminate();
     assert!(!log.contains("the keyring is unchanged") && !log.contains("keyring changed\""), "{log}");
 }

@@ -83,6 +83,53 @@ fn every_field_of_the_log_is_listed_and_documented() {
     assert!(missing.is_empty(), "docs/errors.md does not have these fields: {missing:?}");
 }
 
+/// Returns the level and the arguments of every line of the log that has a constant of `telemetry::event`, by its text.
+fn lines_by_message() -> Vec<(String, &'static str, String)> {
+    let events = read("src/telemetry/event.rs");
+    let text_of = |name: &str| {
+        let rest = events.split(&format!("pub const {name}: &str = \"")).nth(1).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let mut found = Vec::new();
+    for path in files(&root().join("src"), "rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("\nmod tests {").next().unwrap();
+        for name in MACROS {
+            for line in code.split(&format!("{name}message = event::")).skip(1) {
+                let constant = line.split(|c: char| !c.is_ascii_uppercase() && c != '_').next().unwrap();
+                found.push((text_of(constant), name.trim_end_matches("!("), fields(line).join(" ")));
+            }
+        }
+    }
+    found
+}
+
+/// Returns the levels in the row of `message`. Lines at the level debug have no row.
+fn documented_levels(section: &str, message: &str) -> String {
+    let cell = format!("`{message}`");
+    let row = section.lines().find(|line| line.starts_with("| `") && line.split(" | ").next().unwrap().contains(&cell));
+    row.map_or_else(|| "debug".to_owned(), |row| row.split(" | ").nth(1).unwrap().to_owned())
+}
+
+#[test]
+fn every_line_of_the_log_has_its_documented_level() {
+    let page = read("docs/errors.md");
+    let section = sections(&page)["Logs"];
+    let lines = lines_by_message();
+    assert!(lines.len() > 30, "{lines:?}");
+    for (message, level, _) in lines {
+        let documented = documented_levels(section, &message);
+        assert!(documented.contains(level), "{message}: logged as {level}, documented as {documented}");
+    }
+}
+
+#[test]
+fn every_line_at_the_level_error_says_what_to_do_and_no_other_line_does() {
+    for (message, level, fields) in lines_by_message() {
+        assert_eq!(fields.split(' ').any(|field| field == "advice"), level == "error", "{message}");
+    }
+}
+
 #[test]
 fn the_fields_of_a_line_are_found() {
     let line = "message = event::CALL, method, code = ?status.code(a, b), %error); other(x)";

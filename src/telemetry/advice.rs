@@ -1,0 +1,24 @@
+//! The field `advice` of an error line: what the operator does. `docs/errors.md` says more.
+
+/// For a layer of protection that the kernel refused.
+pub const UNPROTECTED: &str = "find out why the kernel refused the layer, or leave it out: --without LAYER";
+/// For an audit log that cannot be written.
+pub const NOT_AUDITED: &str = "make audit.jsonl in the state directory writable, then reload the plugin";
+/// For a keyring that is refused.
+pub const RELOAD_FAILED: &str = "run `claviger status`; do not restart the plugin before";
+/// For a state directory that cannot be locked.
+pub const NOT_LOCKED: &str = "keep the state directory on a file system that supports flock";
+/// For metrics that cannot be served yet.
+pub const METRICS_WAITING: &str = "free the address, or choose another one: --metrics ADDRESS";
+/// For metrics that cannot be served on this system.
+pub const METRICS_MISSING: &str = "serve the metrics on a Unix socket: --metrics PATH";
+/// For connections that cannot be accepted.
+pub const NOT_ACCEPTING: &str = "raise the limit of open files of the plugin";
+/// For a socket that cannot be made again.
+pub const SOCKET_LOST: &str = "make the socket's directory writable for the plugin, or restart the plugin";
+/// For a stored value whose key is missing.
+pub const KEY_MISSING: &str = "run `claviger status`; merge a backup that has the key: claviger backup restore FILE";
+/// For a stored value whose key is disabled.
+pub const KEY_DISABLED: &str = "enable the key, then re-encrypt: claviger key enable KEY_ID";
+/// For a fault of the machine.
+pub const INTERNAL: &str = "look for the reason in the kernel's log: dmesg";
