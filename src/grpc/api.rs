@@ -18,8 +18,7 @@ pub const MESSAGE_LIMIT: usize = 64 * 1024;
 /// The metadata by which our own [`probe`](crate::probe) shows that it is no API server.
 pub const PROBE: &str = "claviger-probe";
 
-/// The metadata that carries the plugin's report of itself, as JSON. Only a probe of root's or of our own user's
-/// receives it.
+/// The metadata that carries the plugin's report of itself, as JSON. Only root and the plugin's own user receive it.
 pub const REPORT: &str = "claviger-report";
 
 /// The metadata by which a probe asks for a proof that the plugin can read under a key: `<key_id> <base64 canary>`. The

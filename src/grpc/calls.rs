@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, fmt::Write, mem};
 
-use base64ct::{Base64, Encoding};
 use hyper::{Request as HttpRequest, Response as HttpResponse, body::Incoming};
 use tonic::codegen::Service as _;
 use tonic::{Request, Response, Status, body::Body, metadata::AsciiMetadataValue};
@@ -66,7 +65,8 @@ impl KeyManagementService for Api {
             healthz: health.healthz.as_str().to_owned(),
             key_id: health.key_id.to_string(),
         });
-        if is_probe && let Some(report) = report(&self.0, canary.as_deref()) {
+        let report = if is_probe { self.0.report_for_peer(canary.as_deref()) } else { None };
+        if let Some(report) = report.as_ref().and_then(metadata) {
             response.metadata_mut().insert(REPORT, report);
         }
         answered("Status", None);
@@ -96,20 +96,9 @@ impl KeyManagementService for Api {
     }
 }
 
-/// Returns the plugin's report of itself, with the answer to `canary`, if the peer is root or the plugin's own user.
-fn report(connection: &Connection, canary: Option<&str>) -> Option<AsciiMetadataValue> {
-    let ours = rustix::process::geteuid().as_raw();
-    [0, ours].contains(&connection.peer().uid).then_some(())?;
-    let answer = canary.and_then(|canary| answer(connection, canary));
-    let report = SelfReport { canary: answer, ..connection.report() };
-    ascii(&serde_json::to_string(&report).ok()?).parse().ok()
-}
-
-/// Answers a canary, in base64.
-fn answer(connection: &Connection, canary: &str) -> Option<String> {
-    let (key_id, wrapped) = canary.split_once(' ')?;
-    let wrapped = Base64::decode_vec(wrapped).ok()?;
-    connection.answer_canary(key_id, &wrapped).map(|answer| Base64::encode_string(&answer))
+/// Writes a report for the metadata of an answer.
+fn metadata(report: &SelfReport) -> Option<AsciiMetadataValue> {
+    ascii(&serde_json::to_string(report).ok()?).parse().ok()
 }
 
 /// Writes JSON in ASCII, because metadata must be ASCII. Source: RFC 8259, section 7.

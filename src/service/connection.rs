@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64ct::{Base64, Encoding};
 use rand::rngs::SysRng;
 
 use super::{
@@ -55,7 +56,7 @@ impl Connection {
         self.service.unsealed().await;
     }
 
-    /// Announces the primary key, after a round trip with a random value through it.
+    /// Announces the primary key, and tests it: wraps and unwraps a random value.
     ///
     /// # Errors
     /// When the keyring is not open yet.
@@ -74,19 +75,25 @@ impl Connection {
         self.service.health()
     }
 
-    /// Returns the process at the other end.
-    pub fn peer(&self) -> Peer {
-        self.adoption.peer
+    /// Returns what the plugin reports of itself, with the answer to `canary`, which is `<key_id> <base64>`. Only root
+    /// and the plugin's own user may read the report: every other peer gets `None`.
+    pub fn report_for_peer(&self, canary: Option<&str>) -> Option<SelfReport> {
+        let own = rustix::process::geteuid().as_raw();
+        may_read_report(self.adoption.peer.uid, own).then(|| {
+            let canary = canary.and_then(|canary| self.answer_in_base64(canary));
+            SelfReport { canary, ..self.service.report(&self.adoption) }
+        })
     }
 
-    /// Returns what the plugin reports of itself.
-    pub fn report(&self) -> SelfReport {
-        self.service.report(&self.adoption)
+    fn answer_in_base64(&self, canary: &str) -> Option<String> {
+        let (key_id, wrapped) = canary.split_once(' ')?;
+        let wrapped = Base64::decode_vec(wrapped).ok()?;
+        self.answer_canary(key_id, &wrapped).map(|answer| Base64::encode_string(&answer))
     }
 
     /// Opens a canary under the key `key_id` of what is served now, and returns the answer. Returns `None` if this
     /// plugin cannot read under that key.
-    pub fn answer_canary(&self, key_id: &str, wrapped: &[u8]) -> Option<[u8; 32]> {
+    fn answer_canary(&self, key_id: &str, wrapped: &[u8]) -> Option<[u8; 32]> {
         let current = self.service.current();
         let key = served_keys(current.as_ref()).ok()?.key(key_id).filter(|key| key.state.unwraps())?;
         answer_to(&key.kek, &key.id, wrapped).ok()
@@ -148,6 +155,11 @@ impl Connection {
     }
 }
 
+/// Whether a peer with this uid may read what a plugin with the uid `own` reports of itself.
+fn may_read_report(peer: u32, own: u32) -> bool {
+    peer == 0 || peer == own
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -201,6 +213,16 @@ mod tests {
 
     fn connect(service: Service) -> Connection {
         Connection::new(Arc::new(service), Peer::default())
+    }
+
+    #[test]
+    fn only_root_and_the_own_user_read_the_report() {
+        for (peer, own, may) in [(0, 0, true), (0, 990, true), (990, 990, true), (991, 990, false), (65_534, 0, false)]
+        {
+            assert_eq!(may_read_report(peer, own), may, "uid {peer} asks a plugin of uid {own}");
+        }
+        let stranger = Fixture::new().connect_as(Peer { uid: u32::MAX - 1, pid: None });
+        assert!(stranger.report_for_peer(None).is_none());
     }
 
     #[test]
@@ -325,7 +347,7 @@ mod tests {
         assert_eq!((report.missing[0].key_id.as_str(), report.missing[0].calls), (disabled.as_str(), 1));
         assert!(report.keys.contains(&disabled));
         fixture.publish(testing::set_state(&keyring, index, State::DecryptOnly), Duration::ZERO);
-        assert!(connection.report().missing.is_empty());
+        assert!(connection.report_for_peer(None).unwrap().missing.is_empty());
     }
 
     #[test]
@@ -340,7 +362,7 @@ mod tests {
             assert!(matches!(error, DecryptError::UnknownKey { .. }), "{error}");
         }
         connection.decrypt("of another plugin", &[0; 108], false).unwrap_err();
-        let report = connection.report();
+        let report = connection.report_for_peer(None).unwrap();
         let counted: Vec<_> = report.missing.iter().map(|key| (key.key_id.as_str(), key.calls)).collect();
         assert_eq!((counted.as_slice(), report.missing_others), (&[(missing.as_str(), 3)][..], 1));
         #[cfg(feature = "metrics")]
@@ -349,7 +371,7 @@ mod tests {
             assert_eq!(shown, [("others".to_owned(), 1), (key_id_hash(&missing), 3)]);
         }
         fixture.publish(whole, Duration::ZERO);
-        let report = connection.report();
+        let report = connection.report_for_peer(None).unwrap();
         assert_eq!((report.missing.len(), report.missing_others), (0, 1));
         assert!(report.keys.contains(&missing));
     }
@@ -389,7 +411,7 @@ mod tests {
         fixture.publish(promoted, Duration::ZERO);
         fixture.published.publish(after);
         connection.decrypt(&fixture.id(0), &wrapped, false).unwrap();
-        assert_eq!(connection.report().unwrapped, [(fixture.id(0), 2)].into());
+        assert_eq!(connection.report_for_peer(None).unwrap().unwrapped, [(fixture.id(0), 2)].into());
         let shown = fixture.service.keyring().unwrap();
         assert_eq!((shown.generation, shown.keys.len()), (fixture.keyring.generation(), 2));
         for (index, state, unwrapped) in [(0, "decrypt-only", 2), (1, "primary", 0)] {
@@ -417,7 +439,7 @@ mod tests {
         let mut fixture = Fixture::new();
         let connection = fixture.connect_as(Peer { uid: 7, pid: Some(9) });
         let asking = fixture.connect();
-        let adopted = || asking.report().connections[0].clone();
+        let adopted = || asking.report_for_peer(None).unwrap().connections[0].clone();
         assert_eq!((adopted().uid, adopted().pid, adopted().is_alive()), (7, Some(9), false));
         let tell = || connection.status().unwrap().key_id;
         for key in 0..2 {
@@ -432,7 +454,7 @@ mod tests {
             fixture.publish(promoted, Duration::ZERO);
         }
         drop(connection);
-        assert!(asking.report().connections.is_empty(), "who has left is forgotten");
+        assert!(asking.report_for_peer(None).unwrap().connections.is_empty(), "who has left is forgotten");
     }
 
     #[test]
@@ -440,7 +462,7 @@ mod tests {
         let mut fixture = Fixture::new();
         let (connection, asking) = (fixture.connect(), fixture.connect());
         let seen = || {
-            let report = asking.report().connections[0].clone();
+            let report = asking.report_for_peer(None).unwrap().connections[0].clone();
             assert_eq!(report.adopted, report.adopted_s.is_some());
             (report.announced_s.is_some(), report.in_use_s.is_some(), report.adopted_s.is_some())
         };
@@ -465,7 +487,10 @@ mod tests {
         drop(connection);
         again.status().unwrap();
         again.status().unwrap();
-        assert_eq!(asking.report().connections.iter().map(|other| other.in_use_s).collect::<Vec<_>>(), [None]);
-        assert!(asking.report().connections[0].adopted);
+        assert_eq!(
+            asking.report_for_peer(None).unwrap().connections.iter().map(|other| other.in_use_s).collect::<Vec<_>>(),
+            [None]
+        );
+        assert!(asking.report_for_peer(None).unwrap().connections[0].adopted);
     }
 }
