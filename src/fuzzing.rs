@@ -213,7 +213,7 @@ fn stored_value(data: &[u8]) {
 /// Opens a value, and writes an object as a manifest. A reader of the manifest finds the name of the object in it,
 /// and the data.
 fn object(data: &[u8]) {
-    let local = |cipher| LocalKey { cipher, name: "k".to_owned(), secret: vec![7; 32].into() };
+    let local = |cipher| LocalKey::new(cipher, "k".to_owned(), vec![7; 32].into());
     let mut keys = ValueKeys::default();
     keys.add_local([LocalCipher::AesGcm, LocalCipher::AesCbc, LocalCipher::Secretbox].map(local).into());
     let _ = ValueOpener::new(&keys).open(b"/registry/secrets/a/b", data);

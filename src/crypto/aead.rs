@@ -13,11 +13,11 @@ use xaes_256_gcm::{
 use crate::memory::{RandomError, Secret, SecretError, fill_random, without_traces};
 
 /// Bytes of a nonce.
-pub const NONCE: usize = 24;
+pub(super) const NONCE: usize = 24;
 /// Bytes of a tag.
-pub const TAG: usize = 16;
+pub(super) const TAG: usize = 16;
 /// Bytes of a wrapped key: `nonce24 | ct32 | tag16`.
-pub const WRAPPED_KEY: usize = NONCE + 32 + TAG;
+const WRAPPED_KEY: usize = NONCE + 32 + TAG;
 
 /// The tag does not match: another key, other associated data, or other bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +40,7 @@ pub enum OpenKeyError {
 ///
 /// # Panics
 /// Never for the sizes used here: the algorithm accepts up to 64 GiB.
-pub fn protect_in_place(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], buffer: &mut [u8]) -> [u8; TAG] {
+pub(super) fn protect_in_place(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], buffer: &mut [u8]) -> [u8; TAG] {
     let protected = without_traces(|| cipher(key).encrypt_inout_detached(&Nonce::from(*nonce), aad, buffer.into()));
     match protected {
         Ok(tag) => tag.into(),
@@ -52,7 +52,7 @@ pub fn protect_in_place(key: &[u8; 32], nonce: &[u8; NONCE], aad: &[u8], buffer:
 ///
 /// # Errors
 /// When the tag does not match. Then `buffer` contains no plaintext.
-pub fn open_in_place(
+pub(super) fn open_in_place(
     key: &[u8; 32],
     nonce: &[u8; NONCE],
     aad: &[u8],
@@ -68,6 +68,10 @@ fn cipher(key: &[u8; 32]) -> Xaes256Gcm {
     // The cipher gets a reference, because a copy of the key would outlive it.
     Xaes256Gcm::new(<&Key>::from(key))
 }
+
+/// A key that wraps keys. Only `crypto` derives one.
+#[derive(Debug)]
+pub struct WrapKey(pub(super) Secret<32>);
 
 /// A 32-byte key, wrapped under another key, as it is stored: `nonce24 | ct32 | tag16`.
 #[derive(Clone, PartialEq, Eq)]
@@ -86,7 +90,7 @@ impl WrappedKey {
     /// When the random source fails.
     pub fn wrap(
         rng: &mut impl rand::TryCryptoRng,
-        key: &Secret<32>,
+        key: &WrapKey,
         aad: &[u8],
         secret: &Secret<32>,
     ) -> Result<Self, RandomError> {
@@ -96,7 +100,7 @@ impl WrappedKey {
         wrapped[..NONCE].copy_from_slice(&nonce);
         let body = &mut wrapped[NONCE..NONCE + 32];
         body.copy_from_slice(secret.expose());
-        let tag = protect_in_place(key.expose(), &nonce, aad, body);
+        let tag = protect_in_place(key.0.expose(), &nonce, aad, body);
         wrapped[NONCE + 32..].copy_from_slice(&tag);
         Ok(Self(wrapped))
     }
@@ -105,11 +109,11 @@ impl WrappedKey {
     ///
     /// # Errors
     /// When it is not authentic under `key` and `aad`, or no memory can be locked.
-    pub fn open(&self, key: &Secret<32>, aad: &[u8]) -> Result<Secret<32>, OpenKeyError> {
+    pub fn open(&self, key: &WrapKey, aad: &[u8]) -> Result<Secret<32>, OpenKeyError> {
         let (nonce, body, tag) = self.parts();
         let mut secret = Secret::zeroed()?;
         secret.expose_mut().copy_from_slice(body);
-        open_in_place(key.expose(), nonce, aad, secret.expose_mut(), tag)?;
+        open_in_place(key.0.expose(), nonce, aad, secret.expose_mut(), tag)?;
         Ok(secret)
     }
 
@@ -137,8 +141,8 @@ mod tests {
     #[test]
     fn a_wrapped_key_opens_under_its_key_and_aad_only() {
         let (key, other, secret) = (
-            Secret::random(&mut SysRng).unwrap(),
-            Secret::random(&mut SysRng).unwrap(),
+            WrapKey(Secret::random(&mut SysRng).unwrap()),
+            WrapKey(Secret::random(&mut SysRng).unwrap()),
             Secret::random(&mut SysRng).unwrap(),
         );
         let wrapped = WrappedKey::wrap(&mut SysRng, &key, b"role", &secret).unwrap();
@@ -154,8 +158,8 @@ mod tests {
 
     #[test]
     fn wrapping_twice_gives_other_bytes_and_debug_prints_none() {
-        let key = Secret::random(&mut SysRng).unwrap();
-        let wrap = || WrappedKey::wrap(&mut SysRng, &key, b"", &key).unwrap();
+        let key = WrapKey(Secret::random(&mut SysRng).unwrap());
+        let wrap = || WrappedKey::wrap(&mut SysRng, &key, b"", &key.0).unwrap();
         assert_ne!(wrap(), wrap());
         assert_eq!(format!("{:?}", wrap()), "WrappedKey");
     }

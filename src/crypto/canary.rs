@@ -1,7 +1,7 @@
 //! The canary: a proof that a plugin can read under a key before anything is written under it.
 //!
-//! The command wraps 32 random bytes under the key. The associated data has a label that no seed has, so nobody can
-//! use this to have a plugin open a seed. The plugin opens the bytes and answers with an HMAC under them, which only a
+//! The command wraps 32 random bytes under the key. The associated data has a label of its own, so nobody can pass a
+//! wrapped seed off as a canary to have the plugin open it. The plugin opens the bytes and answers with an HMAC under them, which only a
 //! plugin with the key can compute.
 //!
 //! ```text

@@ -23,6 +23,7 @@ use cbc::{
 use crypto_secretbox::{XSalsa20Poly1305, aead::AeadInPlace as _};
 use zeroize::Zeroizing;
 
+use super::kdf::hmac_sha256;
 use crate::memory::without_traces;
 
 const GCM_NONCE: usize = 12;
@@ -30,24 +31,72 @@ const CBC_IV: usize = 16;
 const BOX_NONCE: usize = 24;
 const TAG: usize = 16;
 
+/// The bytes of randomness from which kube-apiserver derives the key of one object.
+pub const INFO: usize = 32;
+
 /// The key, the associated data or the bytes are others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotOpened;
 
-/// Opens AES-GCM under a key of 16, 24 or 32 bytes.
-///
-/// # Errors
-/// When the key has another length, or the key, the associated data or the bytes are others.
-pub fn open_gcm(key: &[u8], sealed: &[u8], aad: &[u8]) -> Result<Zeroizing<Vec<u8>>, NotOpened> {
-    match key.len() {
-        16 => gcm::<Aes128Gcm>(key, sealed, aad),
-        24 => gcm::<AesGcm<Aes192, U12>>(key, sealed, aad),
-        32 => gcm::<Aes256Gcm>(key, sealed, aad),
-        _ => Err(NotOpened),
+/// The key of a foreign cipher.
+#[derive(Clone, Copy)]
+pub struct ForeignKey<'k>(&'k [u8]);
+
+type Opened = Result<Zeroizing<Vec<u8>>, NotOpened>;
+
+impl<'k> ForeignKey<'k> {
+    /// Takes the bytes of a key. They stay where they are.
+    pub fn new(bytes: &'k [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Opens AES-GCM under a key of 16, 24 or 32 bytes.
+    ///
+    /// # Errors
+    /// When the key has another length, or the key, the associated data or the bytes are others.
+    pub fn open_gcm(self, sealed: &[u8], aad: &[u8]) -> Opened {
+        match self.0.len() {
+            16 => gcm::<Aes128Gcm>(self.0, sealed, aad),
+            24 => gcm::<AesGcm<Aes192, U12>>(self.0, sealed, aad),
+            32 => gcm::<Aes256Gcm>(self.0, sealed, aad),
+            _ => Err(NotOpened),
+        }
+    }
+
+    /// Opens AES-256-GCM under the key of one object: `HMAC-SHA-256(seed, info | 01)`, where this key is the seed.
+    /// Source: `k8s.io/apiserver`, `encrypt/aes/aes_extended_nonce.go`.
+    ///
+    /// # Errors
+    /// When the seed, the associated data or the bytes are others.
+    pub fn open_derived(self, info: &[u8; INFO], sealed: &[u8], aad: &[u8]) -> Opened {
+        let key = Zeroizing::new(hmac_sha256(self.0, &[info, &[1]]));
+        ForeignKey(&*key).open_gcm(sealed, aad)
+    }
+
+    /// Opens AES-CBC under a key of 16, 24 or 32 bytes. It is not authenticated: another key gives other bytes, in one
+    /// of about 256 cases without an error.
+    ///
+    /// # Errors
+    /// When the key has another length, or the bytes do not end in padding.
+    pub fn open_cbc(self, sealed: &[u8]) -> Opened {
+        match self.0.len() {
+            16 => cbc::<Decryptor<Aes128>>(self.0, sealed),
+            24 => cbc::<Decryptor<Aes192>>(self.0, sealed),
+            32 => cbc::<Decryptor<Aes256>>(self.0, sealed),
+            _ => Err(NotOpened),
+        }
+    }
+
+    /// Opens a secretbox under a key of 32 bytes.
+    ///
+    /// # Errors
+    /// When the key has another length, or the key or the bytes are others.
+    pub fn open_secretbox(self, sealed: &[u8]) -> Opened {
+        secretbox(self.0, sealed)
     }
 }
 
-fn gcm<Cipher>(key: &[u8], sealed: &[u8], aad: &[u8]) -> Result<Zeroizing<Vec<u8>>, NotOpened>
+fn gcm<Cipher>(key: &[u8], sealed: &[u8], aad: &[u8]) -> Opened
 where
     Cipher: KeyInit + AeadInOut<NonceSize = U12, TagSize = U16>,
 {
@@ -63,21 +112,7 @@ where
     Ok(plaintext)
 }
 
-/// Opens AES-CBC under a key of 16, 24 or 32 bytes. It is not authenticated: another key gives other bytes, in one of
-/// about 256 cases without an error.
-///
-/// # Errors
-/// When the key has another length, or the bytes do not end in padding.
-pub fn open_cbc(key: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, NotOpened> {
-    match key.len() {
-        16 => cbc::<Decryptor<Aes128>>(key, sealed),
-        24 => cbc::<Decryptor<Aes192>>(key, sealed),
-        32 => cbc::<Decryptor<Aes256>>(key, sealed),
-        _ => Err(NotOpened),
-    }
-}
-
-fn cbc<Cipher: KeyIvInit + BlockModeDecrypt>(key: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, NotOpened> {
+fn cbc<Cipher: KeyIvInit + BlockModeDecrypt>(key: &[u8], sealed: &[u8]) -> Opened {
     let (iv, blocks) = sealed.split_at_checked(CBC_IV).ok_or(NotOpened)?;
     let mut plaintext = Zeroizing::new(blocks.to_vec());
     let length = without_traces(|| {
@@ -88,11 +123,7 @@ fn cbc<Cipher: KeyIvInit + BlockModeDecrypt>(key: &[u8], sealed: &[u8]) -> Resul
     Ok(plaintext)
 }
 
-/// Opens a secretbox under a key of 32 bytes.
-///
-/// # Errors
-/// When the key has another length, or the key or the bytes are others.
-pub fn open_secretbox(key: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, NotOpened> {
+fn secretbox(key: &[u8], sealed: &[u8]) -> Opened {
     use crypto_secretbox::KeyInit;
 
     let (nonce, rest) = sealed.split_first_chunk::<BOX_NONCE>().ok_or(NotOpened)?;
@@ -133,6 +164,18 @@ mod tests {
             "76fc6ece0f4e1768cddf8853bb2d551b",
         ),
     ];
+
+    fn open_gcm(key: &[u8], sealed: &[u8], aad: &[u8]) -> Opened {
+        ForeignKey::new(key).open_gcm(sealed, aad)
+    }
+
+    fn open_cbc(key: &[u8], sealed: &[u8]) -> Opened {
+        ForeignKey::new(key).open_cbc(sealed)
+    }
+
+    fn open_secretbox(key: &[u8], sealed: &[u8]) -> Opened {
+        ForeignKey::new(key).open_secretbox(sealed)
+    }
 
     fn unhex(text: &str) -> Vec<u8> {
         base16ct::lower::decode_vec(text).unwrap()

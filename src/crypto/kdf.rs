@@ -18,106 +18,89 @@ use super::{Commitment, RootId, Salt, Uuid, length_prefixed};
 #[cfg(feature = "shares")]
 pub const SHARE_LABEL: &str = "claviger/v1/share";
 
-/// Labels of commitments, which are public.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CommitLabel {
-    /// From the root key: its commitment.
-    RootId,
-    /// From a KEK: its commitment.
-    KekCommit,
-}
-
-/// Labels of keys that authenticate files. All are derived from the root key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MacLabel {
-    /// Authenticates the root file.
-    Root,
-    /// Authenticates the record.
-    Keyring,
-    /// Authenticates this node's mark and ledger.
-    State,
-    /// Authenticates the reports of what a scan proved.
-    Report,
-}
-
-/// Labels of keys that wrap, seal or hedge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyLabel {
-    /// From the root key: wraps earlier root keys in the root file.
-    RootWrap,
-    /// From the root key: wraps the KEKs in the record.
-    KekWrap,
-    /// From a KEK: the AEAD key that wraps seeds.
-    SeedWrap,
-    /// From a KEK: hedges the nonces.
-    WrapNonce,
-    /// From a slot's secret: the AEAD key that seals the root key.
-    Slot,
-}
-
-/// Labels in associated data. They bind a ciphertext to its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AadLabel {
-    /// A wrapped seed.
-    DekSeed,
-    /// A canary, by which a plugin proves that it can read under a key.
-    Canary,
-    /// A KEK in the record.
-    Kek,
-    /// An earlier root key in the root file.
-    OldRoot,
-    /// A sealed root key in a slot.
-    Slot,
-}
-
-impl CommitLabel {
-    fn info(self) -> &'static [u8] {
-        match self {
-            Self::RootId => b"claviger/v1/root-id",
-            Self::KekCommit => b"claviger/v1/kek-commit",
+/// Defines the labels of one kind: for each its use and its text.
+macro_rules! labels {
+    ($(#[$kind:meta])* $name:ident { $($(#[$label_use:meta])* $label:ident = $text:literal,)+ }) => {
+        $(#[$kind])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$label_use])* $label,)+
         }
-    }
+
+        impl $name {
+            #[cfg(test)]
+            const ALL: &[Self] = &[$(Self::$label,)+];
+
+            /// Returns the text.
+            pub(super) fn info(self) -> &'static [u8] {
+                match self {
+                    $(Self::$label => $text,)+
+                }
+            }
+        }
+    };
 }
 
-impl MacLabel {
-    fn info(self) -> &'static [u8] {
-        match self {
-            Self::Root => b"claviger/v1/root-mac",
-            Self::Keyring => b"claviger/v1/keyring-mac",
-            Self::State => b"claviger/v1/state-mac",
-            Self::Report => b"claviger/v1/report-mac",
-        }
+labels!(
+    /// Labels of commitments, which are public.
+    CommitLabel {
+        /// From the root key: its commitment.
+        RootId = b"claviger/v1/root-id",
+        /// From a KEK: its commitment.
+        KekCommit = b"claviger/v1/kek-commit",
     }
-}
+);
 
-impl KeyLabel {
-    fn info(self) -> &'static [u8] {
-        match self {
-            Self::RootWrap => b"claviger/v1/root-wrap",
-            Self::KekWrap => b"claviger/v1/kek-wrap",
-            Self::SeedWrap => b"claviger/v1/seed-wrap",
-            Self::WrapNonce => b"claviger/v1/wrap-nonce",
-            Self::Slot => b"claviger/v1/slot",
-        }
+labels!(
+    /// Labels of keys that authenticate files. All are derived from the root key.
+    MacLabel {
+        /// Authenticates the root file.
+        Root = b"claviger/v1/root-mac",
+        /// Authenticates the record.
+        Keyring = b"claviger/v1/keyring-mac",
+        /// Authenticates this node's mark and ledger.
+        State = b"claviger/v1/state-mac",
+        /// Authenticates the reports of what a scan proved.
+        Report = b"claviger/v1/report-mac",
     }
-}
+);
 
-impl AadLabel {
-    /// Returns the text. [`AadLabel::Slot`] has that of [`KeyLabel::Slot`]: one is the input of HKDF, the other that of
-    /// the AEAD, so they cannot be confused, and slots that exist contain both.
-    pub(super) fn info(self) -> &'static [u8] {
-        match self {
-            Self::DekSeed => b"claviger/v1/dek-seed",
-            Self::Canary => b"claviger/v1/canary",
-            Self::Kek => b"claviger/v1/kek",
-            Self::OldRoot => b"claviger/v1/old-root",
-            Self::Slot => b"claviger/v1/slot",
-        }
+labels!(
+    /// Labels of keys that wrap, seal or hedge.
+    KeyLabel {
+        /// From the root key: wraps earlier root keys in the root file.
+        RootWrap = b"claviger/v1/root-wrap",
+        /// From the root key: wraps the KEKs in the record.
+        KekWrap = b"claviger/v1/kek-wrap",
+        /// From a KEK: the AEAD key that wraps seeds.
+        SeedWrap = b"claviger/v1/seed-wrap",
+        /// From a KEK: hedges the nonces.
+        WrapNonce = b"claviger/v1/wrap-nonce",
+        /// From a slot's secret: the AEAD key that seals the root key.
+        Slot = b"claviger/v1/slot",
     }
-}
+);
+
+labels!(
+    /// Labels in associated data. They bind a ciphertext to its place. [`AadLabel::Slot`] has the text of
+    /// [`KeyLabel::Slot`]: one is the input of HKDF, the other that of the AEAD, so they cannot be confused, and slots
+    /// that exist contain both.
+    AadLabel {
+        /// A wrapped seed.
+        DekSeed = b"claviger/v1/dek-seed",
+        /// A canary, by which a plugin proves that it can read under a key.
+        Canary = b"claviger/v1/canary",
+        /// A KEK in the record.
+        Kek = b"claviger/v1/kek",
+        /// An earlier root key in the root file.
+        OldRoot = b"claviger/v1/old-root",
+        /// A sealed root key in a slot.
+        Slot = b"claviger/v1/slot",
+    }
+);
 
 /// Derives 32 bytes that are public: the commitment of a key in the keyring `uuid`.
-pub fn commit(secret: &Secret<32>, uuid: Uuid, label: CommitLabel) -> [u8; 32] {
+pub(super) fn commit(secret: &Secret<32>, uuid: Uuid, label: CommitLabel) -> [u8; 32] {
     let mut out = [0; 32];
     hkdf_sha256(secret.expose(), &uuid.0, label.info(), &mut out);
     out
@@ -145,7 +128,7 @@ impl hkdf::KeyType for Length {
 ///
 /// # Errors
 /// When no memory can be locked.
-pub fn derive(secret: &[u8], salt: Salt, label: KeyLabel) -> Result<Secret<32>, SecretError> {
+pub(super) fn derive(secret: &[u8], salt: Salt, label: KeyLabel) -> Result<Secret<32>, SecretError> {
     derive_secret(secret, salt, label.info())
 }
 
@@ -161,7 +144,7 @@ fn derive_secret(secret: &[u8], salt: Salt, info: &[u8]) -> Result<Secret<32>, S
 }
 
 /// Computes `HMAC-SHA-256(key, part | part | …)`.
-pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+pub(super) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     without_traces(|| {
         let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
         for part in parts {
@@ -187,7 +170,7 @@ pub fn old_root_aad(uuid: Uuid, old: RootId, root_id: RootId) -> Vec<u8> {
 
 /// Returns the associated data that binds a sealed root key to the line of its slot: `LP("claviger/v1/slot") | LP(uuid)
 /// | LP(root-id) | LP(line)`.
-pub fn slot_aad(uuid: Uuid, root_id: RootId, line: &str) -> Vec<u8> {
+pub(super) fn slot_aad(uuid: Uuid, root_id: RootId, line: &str) -> Vec<u8> {
     length_prefixed(&[AadLabel::Slot.info(), &uuid.0, &root_id.0, line.as_bytes()])
 }
 
@@ -200,15 +183,14 @@ mod tests {
     #[test]
     fn every_label_and_every_uuid_gives_another_key() {
         let secret = Secret::<32>::random(&mut SysRng).unwrap();
-        let commitments = [CommitLabel::RootId, CommitLabel::KekCommit].map(CommitLabel::info);
-        let macs = [MacLabel::Root, MacLabel::Keyring, MacLabel::State, MacLabel::Report].map(MacLabel::info);
-        let keys = [KeyLabel::RootWrap, KeyLabel::KekWrap, KeyLabel::SeedWrap, KeyLabel::WrapNonce, KeyLabel::Slot]
-            .map(KeyLabel::info);
-        // The label of a slot is in both lists.
-        let aads = [AadLabel::DekSeed, AadLabel::Kek, AadLabel::OldRoot, AadLabel::Canary].map(AadLabel::info);
+        let commitments = CommitLabel::ALL.iter().map(|label| label.info());
+        let macs = MacLabel::ALL.iter().map(|label| label.info());
+        let keys = KeyLabel::ALL.iter().map(|label| label.info());
+        // A slot's key and its associated data have one label.
+        let aads = AadLabel::ALL.iter().filter(|label| **label != AadLabel::Slot).map(|label| label.info());
         assert_eq!(AadLabel::Slot.info(), KeyLabel::Slot.info());
         let mut seen = std::collections::HashSet::new();
-        for info in commitments.into_iter().chain(macs).chain(keys).chain(aads) {
+        for info in commitments.chain(macs).chain(keys).chain(aads) {
             for uuid in [[0; 16], [1; 16]] {
                 let derived = derive_secret(secret.expose(), Salt(uuid), info).unwrap();
                 assert!(seen.insert(*derived.expose()), "{}", String::from_utf8_lossy(info));

@@ -11,6 +11,7 @@ pub mod foreign;
 pub mod kdf;
 pub mod root_key;
 pub mod seed;
+pub mod slot;
 pub mod stretch;
 pub mod wrap;
 
@@ -54,7 +55,7 @@ public_bytes!(
     Commitment, 32
 );
 public_bytes!(
-    /// The SHA-256 of a whole record.
+    /// A SHA-256: of a whole record, of a snapshot of etcd, or of what a share checks.
     Digest, 32
 );
 

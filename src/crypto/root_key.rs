@@ -6,7 +6,8 @@
 use crate::memory::{Secret, SecretError};
 
 use super::{
-    RootId, Uuid, aead,
+    RootId, Uuid,
+    aead::{self, WrapKey},
     kdf::{CommitLabel, KeyLabel, MacLabel, commit, derive, derive_mac, hmac_sha256},
 };
 
@@ -42,16 +43,16 @@ impl RootKey {
     ///
     /// # Errors
     /// When no memory can be locked.
-    pub fn root_wrap(&self, uuid: Uuid) -> Result<Secret<32>, SecretError> {
-        derive(self.0.expose(), uuid.into(), KeyLabel::RootWrap)
+    pub fn root_wrap(&self, uuid: Uuid) -> Result<WrapKey, SecretError> {
+        derive(self.0.expose(), uuid.into(), KeyLabel::RootWrap).map(WrapKey)
     }
 
     /// Derives the key that wraps the KEKs of the keyring `uuid`.
     ///
     /// # Errors
     /// When no memory can be locked.
-    pub fn kek_wrap(&self, uuid: Uuid) -> Result<Secret<32>, SecretError> {
-        derive(self.0.expose(), uuid.into(), KeyLabel::KekWrap)
+    pub fn kek_wrap(&self, uuid: Uuid) -> Result<WrapKey, SecretError> {
+        derive(self.0.expose(), uuid.into(), KeyLabel::KekWrap).map(WrapKey)
     }
 
     /// Derives the key that authenticates one of the text formats of the keyring `uuid`.

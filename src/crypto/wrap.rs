@@ -114,7 +114,7 @@ impl Kek {
         without_traces(|| self.wrap_labelled(rng, AadLabel::DekSeed, key_id, seed.expose()))
     }
 
-    /// Wraps `seed` with another label than that of seeds. As [`wrap`](Self::wrap).
+    /// Wraps `seed` with `label` in the associated data. Otherwise it does what [`wrap`](Self::wrap) does.
     pub(super) fn wrap_labelled(
         &self,
         rng: &mut impl rand::TryCryptoRng,

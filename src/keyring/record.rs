@@ -9,12 +9,12 @@ use std::sync::Arc;
 use crate::{
     crypto::{
         Commitment, Digest, RootId, Uuid,
-        aead::{OpenKeyError, WrappedKey},
+        aead::{OpenKeyError, WrapKey, WrappedKey},
         kdf::{MacLabel, kek_aad},
         root_key::RootKey,
         wrap::Kek,
     },
-    memory::{Secret, SecretError},
+    memory::SecretError,
     text::{self, LineReader, LineWriter, NotCanonical, OriginError, TextError, base64, base64_array, base64_bytes},
 };
 
@@ -285,7 +285,7 @@ fn read_recoveries(lines: &mut LineReader<'_>) -> Result<Vec<Recovery>, TextErro
 /// Reads keys and tombs.
 struct Entries<'a> {
     head: &'a Head,
-    kek_wrap: Secret<32>,
+    kek_wrap: WrapKey,
 }
 
 impl Entries<'_> {

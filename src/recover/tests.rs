@@ -5,14 +5,17 @@ use std::{collections::BTreeSet, fs};
 use base64ct::{Base64, Encoding};
 use prost::encoding;
 use rand::rngs::SysRng;
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
+    hmac,
+};
 
 use super::{
     Form, OpenValueError, OpenedPart, Recovered, RecoveryJob, Selection, ValueKeys, recover, value::ValueOpener,
 };
 use crate::{
     apiserver::coverage::{KmsV1, local_keys},
-    crypto::{Uuid, foreign::open_gcm, kdf::hmac_sha256, root_key::RootKey, seed::Seed},
+    crypto::{Uuid, foreign::ForeignKey, root_key::RootKey, seed::Seed},
     keyring::{Key, Keyring, testing},
     scan::{
         forge::{self, Change, Shape},
@@ -64,7 +67,8 @@ fn encrypted(keyring: &Keyring, seed: [u8; 32], etcd_key: &[u8], plaintext: &[u8
     let id = key.id().to_string();
     let source = key.kek().wrap(&mut SysRng, &id, &Seed::new(seed.to_vec()).unwrap()).unwrap();
     let info = [5; 32];
-    let data = [&info[..], &seal(&hmac_sha256(&seed, &[&info, &[1]]), etcd_key, plaintext)].concat();
+    let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &seed), &[&info[..], &[1]].concat());
+    let data = [&info[..], &seal(key.as_ref(), etcd_key, plaintext)].concat();
     value(&id, &source, &data, 1)
 }
 
@@ -84,7 +88,7 @@ fn what_a_real_api_server_wrote_opens_and_only_under_its_key_in_etcd() {
         let bytes = Base64::decode_vec(text("value_b64")).unwrap();
         let body = crate::scan::value::kms_v2_body(bytes.strip_prefix(b"k8s:enc:").unwrap()).unwrap().unwrap();
         let kek = base16ct::lower::decode_vec(text("kek_hex")).unwrap();
-        let seed = open_gcm(&kek, body.source, body.key_id.as_bytes()).unwrap();
+        let seed = ForeignKey::new(&kek).open_gcm(body.source, body.key_id.as_bytes()).unwrap();
         let id = key.id().to_string();
         let source = key.kek().wrap(&mut SysRng, &id, &Seed::new(seed.to_vec()).unwrap()).unwrap();
         let rewrapped = value(&id, &source, body.data, 1);

@@ -8,8 +8,7 @@ use super::{keys::ValueKeys, object::Encoded};
 use crate::{
     apiserver::coverage::LocalCipher,
     crypto::{
-        foreign::{NotOpened, open_cbc, open_gcm, open_secretbox},
-        kdf::hmac_sha256,
+        foreign::{ForeignKey, INFO, NotOpened},
         seed::Seed,
         wrap::{UnwrapError, commitment_in},
     },
@@ -21,9 +20,6 @@ use crate::{
 /// other, so that a few are enough. Each takes a page of secret memory, and a process has
 /// few of them.
 const SEEDS_MAX: usize = 64;
-
-/// The bytes of randomness from which the key of an object is derived.
-const INFO: usize = 32;
 
 /// Opens values with some keys, and keeps the seeds that they have unwrapped.
 pub struct ValueOpener<'k> {
@@ -56,8 +52,8 @@ impl OpenedSeed {
 pub struct OpenedValue {
     /// The object, as an API server reads it.
     pub object: Zeroizing<Vec<u8>>,
-    /// Whether a key shows that an API server wrote it. A value in plaintext may be anybody's, and one of `aescbc` may
-    /// have been changed.
+    /// Whether the value was authenticated. Anybody may have written a value in plaintext, and changed one of
+    /// `aescbc`.
     pub is_authentic: bool,
 }
 
@@ -113,12 +109,12 @@ impl<'k> ValueOpener<'k> {
 
     fn open_kms_v2(&mut self, etcd_key: &[u8], body: KmsV2Body<'_>) -> Result<Zeroizing<Vec<u8>>, OpenValueError> {
         let seed = self.seed(body)?;
+        let key = ForeignKey::new(seed.expose());
         let opened = match body.kind {
-            DekKind::Key => open_gcm(seed.expose(), body.data, etcd_key),
+            DekKind::Key => key.open_gcm(body.data, etcd_key),
             DekKind::Seed => {
-                let (info, sealed) = body.data.split_at_checked(INFO).ok_or(ValueDamage::Data)?;
-                let key = Zeroizing::new(hmac_sha256(seed.expose(), &[info, &[1]]));
-                open_gcm(&*key, sealed, etcd_key)
+                let (info, sealed) = body.data.split_first_chunk::<INFO>().ok_or(ValueDamage::Data)?;
+                key.open_derived(info, sealed, etcd_key)
             }
         };
         opened.map_err(|NotOpened| OpenValueError::NotAuthentic)
@@ -157,13 +153,14 @@ impl<'k> ValueOpener<'k> {
         let classified = classify(value);
         let mut error = OpenValueError::OtherProvider(classified.provider.to_owned());
         for (key, sealed) in self.keys.local(rest) {
+            let foreign = ForeignKey::new(key.expose());
             let opened = match key.cipher {
-                LocalCipher::AesGcm => open_gcm(&key.secret, sealed, etcd_key),
+                LocalCipher::AesGcm => foreign.open_gcm(sealed, etcd_key),
                 // Another key seldom gives an error, but hardly ever the beginning of an object.
-                LocalCipher::AesCbc => open_cbc(&key.secret, sealed).and_then(|opened| {
+                LocalCipher::AesCbc => foreign.open_cbc(sealed).and_then(|opened| {
                     if matches!(Encoded::of(&opened), Ok(Encoded::Raw) | Err(_)) { Err(NotOpened) } else { Ok(opened) }
                 }),
-                LocalCipher::Secretbox => open_secretbox(&key.secret, sealed),
+                LocalCipher::Secretbox => foreign.open_secretbox(sealed),
             };
             match opened {
                 Ok(object) => return Ok(OpenedValue { object, is_authentic: key.cipher != LocalCipher::AesCbc }),

@@ -9,8 +9,8 @@ use crate::{
     crypto::{
         RootId, Salt, Uuid,
         aead::{OpenKeyError, WrappedKey},
-        kdf::{self, KeyLabel, slot_aad},
         root_key::RootKey,
+        slot::SlotKey,
         stretch::StretchError,
     },
     durable::{Dir, DurableError},
@@ -25,6 +25,12 @@ pub struct Bound {
     pub uuid: Uuid,
     /// The root key.
     pub root_id: RootId,
+}
+
+impl Bound {
+    fn parts(self) -> (Uuid, RootId) {
+        (self.uuid, self.root_id)
+    }
 }
 
 /// A root key and its keyring.
@@ -307,8 +313,8 @@ impl Slot {
         let mut salt = Salt([0; 16]);
         fill_random(rng, &mut salt.0)?;
         self.parameters.insert("salt".to_owned(), salt.to_hex());
-        let key = kdf::derive(sealer.secret(&self, salt)?.expose(), salt, KeyLabel::Slot)?;
-        self.body = WrappedKey::wrap(rng, &key, &self.aad(root.bound()), root.root.secret())?.0.to_vec();
+        let key = SlotKey::derive(sealer.secret(&self, salt)?.expose(), salt)?;
+        self.body = key.seal(rng, root.bound().parts(), &self.line(), root.root)?.0.to_vec();
         Ok(self)
     }
 
@@ -316,16 +322,11 @@ impl Slot {
     pub(super) fn open(&self, sealer: &dyn Sealer, bound: Bound) -> Result<RootKey, SlotError> {
         let salt = self.parameter("salt").and_then(hex_array).map(Salt).ok_or(SlotFault::Salt)?;
         let body = self.body.as_slice().try_into().map_err(|_| SlotFault::Body)?;
-        let key = kdf::derive(sealer.secret(self, salt)?.expose(), salt, KeyLabel::Slot)?;
-        let root = WrappedKey(body).open(&key, &self.aad(bound)).map_err(|error| match error {
+        let key = SlotKey::derive(sealer.secret(self, salt)?.expose(), salt)?;
+        key.open(bound.parts(), &self.line(), &WrappedKey(body)).map_err(|error| match error {
             OpenKeyError::NotAuthentic(_) => SlotError::WrongKey,
             OpenKeyError::Memory(error) => SlotError::Memory(error),
-        })?;
-        Ok(RootKey::from_secret(root))
-    }
-
-    fn aad(&self, Bound { uuid, root_id }: Bound) -> Vec<u8> {
-        slot_aad(uuid, root_id, &self.line())
+        })
     }
 }
 
@@ -382,9 +383,9 @@ mod tests {
         let sealed = RootIn { uuid, root: &root };
         let mut slot = Slot::seal(&mut rand::rngs::SysRng, "disk", &file, sealed).unwrap();
         let salt = slot.parameter("salt").and_then(hex_array).map(Salt).unwrap();
-        let key = kdf::derive(file.secret(&slot, salt).unwrap().expose(), salt, KeyLabel::Slot).unwrap();
-        let aad = slot.aad(sealed.bound());
-        slot.body = WrappedKey::wrap(&mut rand::rngs::SysRng, &key, &aad, other.secret()).unwrap().0.to_vec();
+        let key = SlotKey::derive(file.secret(&slot, salt).unwrap().expose(), salt).unwrap();
+        let sealed_other = key.seal(&mut rand::rngs::SysRng, sealed.bound().parts(), &slot.line(), &other).unwrap();
+        slot.body = sealed_other.0.to_vec();
         let bytes =
             RootFile::encode(&mut rand::rngs::SysRng, uuid, crate::crypto::root_key::RootKeys::only(&root), &[slot])
                 .unwrap();

@@ -27,8 +27,7 @@ pub struct LocalKey {
     pub cipher: LocalCipher,
     /// Its name.
     pub name: String,
-    /// Its bytes.
-    pub secret: Zeroizing<Vec<u8>>,
+    secret: Zeroizing<Vec<u8>>,
 }
 
 impl fmt::Debug for LocalKey {
@@ -38,6 +37,16 @@ impl fmt::Debug for LocalKey {
 }
 
 impl LocalKey {
+    /// Takes a key with its bytes.
+    pub fn new(cipher: LocalCipher, name: String, secret: Zeroizing<Vec<u8>>) -> Self {
+        Self { cipher, name, secret }
+    }
+
+    /// Returns its bytes.
+    pub fn expose(&self) -> &[u8] {
+        &self.secret
+    }
+
     /// Returns what follows `k8s:enc:` in each of its values, with the last colon.
     pub fn stored_prefix(&self) -> String {
         let scheme = match self.cipher {
@@ -71,7 +80,7 @@ fn keys_of(provider: ProviderEntry) -> Vec<LocalKey> {
         .into_iter()
         .flat_map(|(cipher, list)| keys(list).into_iter().map(move |key| (cipher, key)))
         // The rules have refused a key without a secret.
-        .filter_map(|(cipher, key)| Some(LocalKey { cipher, name: key.name, secret: key.secret.ok()? }))
+        .filter_map(|(cipher, key)| Some(LocalKey::new(cipher, key.name, key.secret.ok()?)))
         .collect()
 }
 

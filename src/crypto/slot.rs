@@ -1,0 +1,78 @@
+//! The key that seals the root key in a slot.
+//!
+//! ```text
+//! key    = HKDF(secret, salt, "claviger/v1/slot")
+//! sealed = wrap(key, AAD = LP("claviger/v1/slot") | LP(uuid) | LP(root-id) | LP(line), root key)
+//! ```
+//!
+//! The caller gets the secret of the slot, and has a random salt for each seal. Source: `docs/formats.md`, "root".
+
+use crate::memory::{RandomError, SecretError};
+
+use super::{
+    RootId, Salt, Uuid,
+    aead::{OpenKeyError, WrapKey, WrappedKey},
+    kdf::{KeyLabel, derive, slot_aad},
+    root_key::RootKey,
+};
+
+/// The key that seals the root key in one slot.
+#[derive(Debug)]
+pub struct SlotKey(WrapKey);
+
+impl SlotKey {
+    /// Derives the key from the secret of the slot.
+    ///
+    /// # Errors
+    /// When no memory can be locked.
+    pub fn derive(secret: &[u8], salt: Salt) -> Result<Self, SecretError> {
+        derive(secret, salt, KeyLabel::Slot).map(|key| Self(WrapKey(key)))
+    }
+
+    /// Seals `root`, the root key `root_id` of the keyring `uuid`, in the slot with this line.
+    ///
+    /// # Errors
+    /// When the random source fails.
+    pub fn seal(
+        &self,
+        rng: &mut impl rand::TryCryptoRng,
+        (uuid, root_id): (Uuid, RootId),
+        line: &str,
+        root: &RootKey,
+    ) -> Result<WrappedKey, RandomError> {
+        WrappedKey::wrap(rng, &self.0, &slot_aad(uuid, root_id, line), root.secret())
+    }
+
+    /// Opens what [`seal`](Self::seal) has sealed with the same uuid, root-id and line.
+    ///
+    /// # Errors
+    /// When it is not authentic, or no memory can be locked.
+    pub fn open(
+        &self,
+        (uuid, root_id): (Uuid, RootId),
+        line: &str,
+        sealed: &WrappedKey,
+    ) -> Result<RootKey, OpenKeyError> {
+        sealed.open(&self.0, &slot_aad(uuid, root_id, line)).map(RootKey::from_secret)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SysRng;
+
+    use super::*;
+
+    #[test]
+    fn a_sealed_root_key_opens_with_the_secret_the_salt_and_the_line_of_its_slot_only() {
+        let (root, bound) = (RootKey::generate(&mut SysRng).unwrap(), (Uuid([1; 16]), RootId([2; 32])));
+        let key = |secret: &[u8], salt| SlotKey::derive(secret, Salt([salt; 16])).unwrap();
+        let sealed = key(b"secret", 3).seal(&mut SysRng, bound, "disk file", &root).unwrap();
+        let opened = key(b"secret", 3).open(bound, "disk file", &sealed).unwrap();
+        assert_eq!(opened.secret().expose(), root.secret().expose());
+        assert!(key(b"another", 3).open(bound, "disk file", &sealed).is_err());
+        assert!(key(b"secret", 4).open(bound, "disk file", &sealed).is_err());
+        assert!(key(b"secret", 3).open(bound, "usb file", &sealed).is_err());
+        assert!(key(b"secret", 3).open((Uuid([9; 16]), bound.1), "disk file", &sealed).is_err());
+    }
+}
