@@ -13,6 +13,7 @@ use crate::{
 /// Why a call is refused. The text ends up in an HTTP 500 that API clients see, so it contains nothing
 /// but a fixed sentence, a public key_id or a time.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refusal {
     /// Status: the keyring is not open.
     #[error(transparent)]

@@ -47,6 +47,7 @@ pub struct Restricted {
 
 /// Why the rules are not in force.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FilesError {
     /// The kernel refused.
     #[error(transparent)]

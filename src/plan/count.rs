@@ -7,6 +7,7 @@ use super::{
 
 /// Why a count of the API servers does not open a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
 pub enum CountDoubt {
     /// Nobody knows how many API servers there are.
     #[error(

@@ -34,6 +34,7 @@ pub enum RetireStep {
 
 /// Why API servers may still write under another key than the primary one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
 pub enum Unsettled {
     /// These nodes do not serve the record.
     #[error("the plugin on {} does not serve the keyring as it is now", .0.join(", "))]

@@ -18,6 +18,7 @@
 //! more.
 
 mod comments;
+mod errors;
 mod graph;
 mod lexer;
 mod names;
@@ -268,6 +269,36 @@ fn only_one_file_has_labels() {
     };
     let having = sources("src").into_iter().filter(|source| !is_of_tests(source) && has_label(&source.text));
     assert_eq!(having.map(|source| source.path).collect::<Vec<_>>(), ["src/crypto/kdf.rs"]);
+}
+
+#[test]
+fn every_public_error_may_get_more_variants() {
+    for Source { path, text } in sources("src") {
+        let found = errors::exhaustive(&text);
+        assert!(found.is_empty(), "{path}: {found:?} need #[non_exhaustive]");
+    }
+    assert_eq!(errors::exhaustive("#[derive(thiserror::Error)]\npub enum Bare {"), ["Bare {"]);
+    assert!(errors::exhaustive("#[derive(thiserror::Error)]\n#[non_exhaustive]\npub enum Open {").is_empty());
+}
+
+/// The most lines of code of the transport. It copies fields, and maps errors to codes.
+const GRPC_MAX: usize = 300;
+
+#[test]
+fn the_transport_is_thin() {
+    let lines: usize = sources("src/grpc").iter().map(|source| lines_of_logic(&source.text)).sum();
+    assert!(lines <= GRPC_MAX, "{lines} lines of code in src/grpc, expected at most {GRPC_MAX}");
+}
+
+/// What computes with the bare bytes of a key stays inside of `crypto`.
+#[test]
+fn the_cryptography_exports_no_function_of_a_bare_key() {
+    for Source { path, text } in sources("src/crypto") {
+        for signature in text.split("pub fn ").skip(1).map(|rest| rest.split('{').next().unwrap_or(rest)) {
+            let is_bare = ["key: &[u8", "key: [u8"].iter().any(|bare| signature.contains(bare));
+            assert!(!is_bare, "{path}: {signature}");
+        }
+    }
 }
 
 /// The most lines of code of everything that computes with the bytes of keys.

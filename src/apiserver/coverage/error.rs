@@ -34,6 +34,7 @@ pub enum CoverageError {
 /// What is wrong with the form of the file. It repeats nothing of the file, because anything in a wrong place, even the
 /// name of a field, may be a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SyntaxFault {
     /// There is a field that the form does not have.
     #[error("unknown field{}", if .expected.is_empty() { String::new() } else { format!(", expected one of {}", .expected.join(", ")) })]
@@ -128,6 +129,7 @@ pub enum BrokenRule {
 
 /// Why the text of a key's secret is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SecretTextError {
     /// There is none, or it is empty.
     #[error("secret is missing")]
@@ -139,6 +141,7 @@ pub enum SecretTextError {
 
 /// Why the name of a resource is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ResourceNameError {
     /// It is not in lower case.
     #[error("has capital letters")]
