@@ -65,7 +65,8 @@ pub enum AdminSocket {
 }
 
 impl AdminSocket {
-    /// Makes the socket for `address`, if it is a port. If the system has no such network, it logs that and returns `None`.
+    /// Makes the socket for `address`, if it is a port. If the system has no such network, it logs that and returns
+    /// `None`.
     pub fn prepare(address: &MetricsAddress) -> Option<Self> {
         match address {
             MetricsAddress::Loopback(at) => match tcp_socket(at) {

@@ -1,8 +1,8 @@
 //! The canary: a proof that a plugin can read under a key before anything is written under it.
 //!
 //! The command wraps 32 random bytes under the key. The associated data has a label of its own, so nobody can pass a
-//! wrapped seed off as a canary to have the plugin open it. The plugin opens the bytes and answers with an HMAC under them, which only a
-//! plugin with the key can compute.
+//! wrapped seed off as a canary to have the plugin open it. The plugin opens the bytes and answers with an HMAC under
+//! them, which only a plugin with the key can compute.
 //!
 //! ```text
 //! canary = the wrapped seed's format, AAD = LP("claviger/v1/canary") | LP(bytes 0 to 35) | LP(uuid) | LP(key_id)

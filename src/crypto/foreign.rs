@@ -42,7 +42,7 @@ pub struct NotOpened;
 #[derive(Clone, Copy)]
 pub struct ForeignKey<'k>(&'k [u8]);
 
-type Opened = Result<Zeroizing<Vec<u8>>, NotOpened>;
+type OpenedValueBytes = Result<Zeroizing<Vec<u8>>, NotOpened>;
 
 impl<'k> ForeignKey<'k> {
     /// Takes the bytes of a key. They stay where they are.
@@ -54,7 +54,7 @@ impl<'k> ForeignKey<'k> {
     ///
     /// # Errors
     /// When the key has another length, or the key, the associated data or the bytes are others.
-    pub fn open_gcm(self, sealed: &[u8], aad: &[u8]) -> Opened {
+    pub fn open_gcm(self, sealed: &[u8], aad: &[u8]) -> OpenedValueBytes {
         match self.0.len() {
             16 => gcm::<Aes128Gcm>(self.0, sealed, aad),
             24 => gcm::<AesGcm<Aes192, U12>>(self.0, sealed, aad),
@@ -68,7 +68,7 @@ impl<'k> ForeignKey<'k> {
     ///
     /// # Errors
     /// When the seed, the associated data or the bytes are others.
-    pub fn open_derived(self, info: &[u8; INFO], sealed: &[u8], aad: &[u8]) -> Opened {
+    pub fn open_derived(self, info: &[u8; INFO], sealed: &[u8], aad: &[u8]) -> OpenedValueBytes {
         let key = Zeroizing::new(hmac_sha256(self.0, &[info, &[1]]));
         ForeignKey(&*key).open_gcm(sealed, aad)
     }
@@ -78,7 +78,7 @@ impl<'k> ForeignKey<'k> {
     ///
     /// # Errors
     /// When the key has another length, or the bytes do not end in padding.
-    pub fn open_cbc(self, sealed: &[u8]) -> Opened {
+    pub fn open_cbc(self, sealed: &[u8]) -> OpenedValueBytes {
         match self.0.len() {
             16 => cbc::<Decryptor<Aes128>>(self.0, sealed),
             24 => cbc::<Decryptor<Aes192>>(self.0, sealed),
@@ -91,12 +91,12 @@ impl<'k> ForeignKey<'k> {
     ///
     /// # Errors
     /// When the key has another length, or the key or the bytes are others.
-    pub fn open_secretbox(self, sealed: &[u8]) -> Opened {
+    pub fn open_secretbox(self, sealed: &[u8]) -> OpenedValueBytes {
         secretbox(self.0, sealed)
     }
 }
 
-fn gcm<Cipher>(key: &[u8], sealed: &[u8], aad: &[u8]) -> Opened
+fn gcm<Cipher>(key: &[u8], sealed: &[u8], aad: &[u8]) -> OpenedValueBytes
 where
     Cipher: KeyInit + AeadInOut<NonceSize = U12, TagSize = U16>,
 {
@@ -112,7 +112,7 @@ where
     Ok(plaintext)
 }
 
-fn cbc<Cipher: KeyIvInit + BlockModeDecrypt>(key: &[u8], sealed: &[u8]) -> Opened {
+fn cbc<Cipher: KeyIvInit + BlockModeDecrypt>(key: &[u8], sealed: &[u8]) -> OpenedValueBytes {
     let (iv, blocks) = sealed.split_at_checked(CBC_IV).ok_or(NotOpened)?;
     let mut plaintext = Zeroizing::new(blocks.to_vec());
     let length = without_traces(|| {
@@ -123,7 +123,7 @@ fn cbc<Cipher: KeyIvInit + BlockModeDecrypt>(key: &[u8], sealed: &[u8]) -> Opene
     Ok(plaintext)
 }
 
-fn secretbox(key: &[u8], sealed: &[u8]) -> Opened {
+fn secretbox(key: &[u8], sealed: &[u8]) -> OpenedValueBytes {
     use crypto_secretbox::KeyInit;
 
     let (nonce, rest) = sealed.split_first_chunk::<BOX_NONCE>().ok_or(NotOpened)?;
@@ -165,15 +165,15 @@ mod tests {
         ),
     ];
 
-    fn open_gcm(key: &[u8], sealed: &[u8], aad: &[u8]) -> Opened {
+    fn open_gcm(key: &[u8], sealed: &[u8], aad: &[u8]) -> OpenedValueBytes {
         ForeignKey::new(key).open_gcm(sealed, aad)
     }
 
-    fn open_cbc(key: &[u8], sealed: &[u8]) -> Opened {
+    fn open_cbc(key: &[u8], sealed: &[u8]) -> OpenedValueBytes {
         ForeignKey::new(key).open_cbc(sealed)
     }
 
-    fn open_secretbox(key: &[u8], sealed: &[u8]) -> Opened {
+    fn open_secretbox(key: &[u8], sealed: &[u8]) -> OpenedValueBytes {
         ForeignKey::new(key).open_secretbox(sealed)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! key    = HKDF(secret, salt, "claviger/v1/slot")
-//! sealed = wrap(key, AAD = LP("claviger/v1/slot") | LP(uuid) | LP(root-id) | LP(line), root key)
+//! wrapped = wrap(key, AAD = LP("claviger/v1/slot") | LP(uuid) | LP(root-id) | LP(line), root key)
 //! ```
 //!
 //! The caller gets the secret of the slot, and has a random salt for each seal. Source: `docs/formats.md`, "root".
@@ -29,11 +29,11 @@ impl SlotKey {
         derive(secret, salt, KeyLabel::Slot).map(|key| Self(WrapKey(key)))
     }
 
-    /// Seals `root`, the root key `root_id` of the keyring `uuid`, in the slot with this line.
+    /// Wraps `root`, the root key `root_id` of the keyring `uuid`, for the slot with this line.
     ///
     /// # Errors
     /// When the random source fails.
-    pub fn seal(
+    pub fn wrap(
         &self,
         rng: &mut impl rand::TryCryptoRng,
         (uuid, root_id): (Uuid, RootId),
@@ -43,7 +43,7 @@ impl SlotKey {
         WrappedKey::wrap(rng, &self.0, &slot_aad(uuid, root_id, line), root.secret())
     }
 
-    /// Opens what [`seal`](Self::seal) has sealed with the same uuid, root-id and line.
+    /// Opens what [`wrap`](Self::wrap) has wrapped with the same uuid, root-id and line.
     ///
     /// # Errors
     /// When it is not authentic, or no memory can be locked.
@@ -51,9 +51,9 @@ impl SlotKey {
         &self,
         (uuid, root_id): (Uuid, RootId),
         line: &str,
-        sealed: &WrappedKey,
+        wrapped: &WrappedKey,
     ) -> Result<RootKey, OpenKeyError> {
-        sealed.open(&self.0, &slot_aad(uuid, root_id, line)).map(RootKey::from_secret)
+        wrapped.open(&self.0, &slot_aad(uuid, root_id, line)).map(RootKey::from_secret)
     }
 }
 
@@ -64,15 +64,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sealed_root_key_opens_with_the_secret_the_salt_and_the_line_of_its_slot_only() {
+    fn a_wrapped_root_key_opens_with_the_secret_the_salt_and_the_line_of_its_slot_only() {
         let (root, bound) = (RootKey::generate(&mut SysRng).unwrap(), (Uuid([1; 16]), RootId([2; 32])));
         let key = |secret: &[u8], salt| SlotKey::derive(secret, Salt([salt; 16])).unwrap();
-        let sealed = key(b"secret", 3).seal(&mut SysRng, bound, "disk file", &root).unwrap();
-        let opened = key(b"secret", 3).open(bound, "disk file", &sealed).unwrap();
+        let wrapped = key(b"secret", 3).wrap(&mut SysRng, bound, "disk file", &root).unwrap();
+        let opened = key(b"secret", 3).open(bound, "disk file", &wrapped).unwrap();
         assert_eq!(opened.secret().expose(), root.secret().expose());
-        assert!(key(b"another", 3).open(bound, "disk file", &sealed).is_err());
-        assert!(key(b"secret", 4).open(bound, "disk file", &sealed).is_err());
-        assert!(key(b"secret", 3).open(bound, "usb file", &sealed).is_err());
-        assert!(key(b"secret", 3).open((Uuid([9; 16]), bound.1), "disk file", &sealed).is_err());
+        assert!(key(b"another", 3).open(bound, "disk file", &wrapped).is_err());
+        assert!(key(b"secret", 4).open(bound, "disk file", &wrapped).is_err());
+        assert!(key(b"secret", 3).open(bound, "usb file", &wrapped).is_err());
+        assert!(key(b"secret", 3).open((Uuid([9; 16]), bound.1), "disk file", &wrapped).is_err());
     }
 }

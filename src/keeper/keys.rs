@@ -1,7 +1,7 @@
 //! Changes keys: add, promote, disable, enable, destroy.
 //!
-//! A change opens the keyring, takes the lock, opens the keyring again, decides, and commits. `key_errors` has the error
-//! of each operation.
+//! A change opens the keyring, takes the lock, opens the keyring again, decides, and commits. `key_errors` has the
+//! error of each operation.
 
 use std::sync::Arc;
 

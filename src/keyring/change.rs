@@ -115,9 +115,9 @@ fn why_not(state: State, verb: Verb) -> String {
 type ChangedKeyring = Result<Keyring, ChangeKeyError>;
 
 impl Keyring {
-    /// Adds a pending key. Returns the new keyring and the name of the key. `record` is the SHA-256 of the record before
-    /// the change, here and in every other change. The new key takes no number that a key in `others` has, because a
-    /// merge may bring those keys back.
+    /// Adds a pending key. Returns the new keyring and the name of the key. `record` is the SHA-256 of the record
+    /// before the change, here and in every other change. The new key takes no number that a key in `others` has,
+    /// because a merge may bring those keys back.
     ///
     /// # Errors
     /// When no number is left, the random source fails or no memory can be locked.

@@ -314,7 +314,7 @@ impl Slot {
         fill_random(rng, &mut salt.0)?;
         self.parameters.insert("salt".to_owned(), salt.to_hex());
         let key = SlotKey::derive(sealer.secret(&self, salt)?.expose(), salt)?;
-        self.body = key.seal(rng, root.bound().parts(), &self.line(), root.root)?.0.to_vec();
+        self.body = key.wrap(rng, root.bound().parts(), &self.line(), root.root)?.0.to_vec();
         Ok(self)
     }
 
@@ -384,7 +384,7 @@ mod tests {
         let mut slot = Slot::seal(&mut rand::rngs::SysRng, "disk", &file, sealed).unwrap();
         let salt = slot.parameter("salt").and_then(hex_array).map(Salt).unwrap();
         let key = SlotKey::derive(file.secret(&slot, salt).unwrap().expose(), salt).unwrap();
-        let sealed_other = key.seal(&mut rand::rngs::SysRng, sealed.bound().parts(), &slot.line(), &other).unwrap();
+        let sealed_other = key.wrap(&mut rand::rngs::SysRng, sealed.bound().parts(), &slot.line(), &other).unwrap();
         slot.body = sealed_other.0.to_vec();
         let bytes =
             RootFile::encode(&mut rand::rngs::SysRng, uuid, crate::crypto::root_key::RootKeys::only(&root), &[slot])

@@ -1,8 +1,9 @@
 //! Counts the calls of Decrypt that were refused because the keyring does not hold the key, or has disabled it.
 //!
 //! Such a call means that a stored value needs that key. Most likely an older keyring was restored, or somebody has
-//! disabled a key that is needed. Invariant: a peer can make neither the memory nor the log grow. At most [`KEYS_MAX`] key_ids are kept, only those that claviger could have made, and
-//! the log has at most one line a minute for missing keys, and one for disabled keys.
+//! disabled a key that is needed. Invariant: a peer can make neither the memory nor the log grow. At most [`KEYS_MAX`]
+//! key_ids are kept, only those that claviger could have made, and the log has at most one line a minute for missing
+//! keys, and one for disabled keys.
 
 use std::{
     collections::BTreeMap,

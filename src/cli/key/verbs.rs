@@ -227,7 +227,7 @@ pub(in crate::cli) fn run(args: KeyArgs, clock: &dyn RotationClock, global: &Glo
         KeyVerb::List(keyring) => list(keyring, global),
         KeyVerb::Add { keyring, socket } => add(keyring, socket, global),
         KeyVerb::Promote { one, without_backup, despite_rotation, wait, socket } => {
-            let wishes = Wishes { backed_up: backed_up(without_backup), despite_rotation };
+            let wishes = PromotionWishes { backed_up: backed_up(without_backup), despite_rotation };
             promote(one, wishes, wait.then_some(socket), global)
         }
         KeyVerb::Enable(one) => {
@@ -280,14 +280,14 @@ fn add(keyring: KeyringArgs, Socket { socket }: Socket, global: &Global) -> Resu
 
 /// What the operator says about a promotion.
 #[derive(Clone, Copy)]
-struct Wishes {
+struct PromotionWishes {
     backed_up: BackedUp,
     despite_rotation: bool,
 }
 
 fn promote(
     KeyArg { key, keyring }: KeyArg,
-    Wishes { backed_up, despite_rotation }: Wishes,
+    PromotionWishes { backed_up, despite_rotation }: PromotionWishes,
     wait: Option<Socket>,
     global: &Global,
 ) -> Result<Exit, Failure> {
