@@ -8,7 +8,7 @@
 //! ```text
 //! usage, output, frozen, init, key, slot, state, status, mark, socket, configuration, machine, secrets, serving -> sandbox -> tree
 //!         backup, key, machine, serving -> disk;   mark, secrets -> forge;   backup, slot, secrets, status -> kms;   init, slot -> terminal
-//!         attacks, merge, share, status, waiting -> backup;   waiting -> sandbox, slot
+//!         attacks, merge, share, status, waiting -> backup;   waiting -> sandbox, slot;   restarts -> status
 //! ```
 
 #![allow(
@@ -31,6 +31,7 @@ mod machine;
 mod mark;
 mod merge;
 mod output;
+mod restarts;
 pub(crate) mod sandbox;
 mod scan;
 mod secrets;

@@ -6,13 +6,11 @@ use std::{
     path::Path,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
-    thread,
-    time::{Duration, Instant},
 };
 
 use super::{
     disk::Disk,
-    sandbox::{Answer, NOBODY, Sandbox, root_for, snapshot},
+    sandbox::{Answer, NOBODY, Sandbox, root_for, snapshot, wait_until},
 };
 
 const FIRST: &str = "--state-dir [DIR]/state --socket [DIR]/run/kms.sock";
@@ -140,15 +138,6 @@ fn a_file_system_without_locks_is_refused_with_its_reason() {
     let line = format!("serve --state-dir [DIR]/state --socket {} --log-level error", abstract_name());
     let no_locks = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=flock:error=ENOLCK"];
     sandbox.call(&line).under(no_locks, "# where flock(2) fails").refused(5).matches("serving/no-locks");
-}
-
-#[track_caller]
-fn wait_until(mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{
     fs,
     process::{Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::Signal;
@@ -14,22 +14,22 @@ use super::{
     backup::{OURS, STATE, names, with_recovery},
     kms::Kms,
     output::identity,
-    sandbox::{Answer, CLAVIGER, Daemon, Sandbox, snapshot},
+    sandbox::{Answer, CLAVIGER, Daemon, Sandbox, snapshot, wait_until},
 };
 
-const SOCKET: &str = "--socket [DIR]/run/kms.sock";
-const STATUS: &str = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock";
+pub(super) const SOCKET: &str = "--socket [DIR]/run/kms.sock";
+pub(super) const STATUS: &str = "status --state-dir [DIR]/state --socket [DIR]/run/kms.sock";
 
 /// Returns a keyring with two keys, whose first one is primary and in the listed backup `backup.age`, and the line
 /// `expect` of that backup.
-fn backed_up() -> (Sandbox, String) {
+pub(super) fn backed_up() -> (Sandbox, String) {
     let sandbox = with_recovery();
     let created = sandbox.run(&format!("backup create [DIR]/backup.age {STATE} --output json")).json();
     sandbox.run(&format!("backup check [DIR]/backup.age {OURS} {STATE}")).ends_with(0);
     (sandbox, created["expect"].as_str().unwrap().to_owned())
 }
 
-fn serve(sandbox: &Sandbox) -> Daemon {
+pub(super) fn serve(sandbox: &Sandbox) -> Daemon {
     sandbox.serve(&format!("{STATE} {SOCKET}"))
 }
 
@@ -38,22 +38,13 @@ fn restore(sandbox: &Sandbox, expect: &str, rest: &str) -> Answer {
 }
 
 /// Returns what the plugin reports of itself.
-fn plugin(sandbox: &Sandbox) -> serde_json::Value {
+pub(super) fn plugin(sandbox: &Sandbox) -> serde_json::Value {
     sandbox.run(&format!("{STATUS} --output json")).json()["plugin"].clone()
-}
-
-#[track_caller]
-fn wait_until(mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Checks that a finding contains `text`.
 #[track_caller]
-fn finding(answer: &Answer, text: &str) {
+pub(super) fn finding(answer: &Answer, text: &str) {
     let is_it = |line: &str| line.starts_with("! ") && line.contains(text);
     assert!(answer.stdout.lines().any(is_it), "no finding {text:?} in {answer}");
 }

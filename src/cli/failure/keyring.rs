@@ -25,8 +25,14 @@ pub(super) const SHARED: &str =
 /// What to do with a keyring that has no numbers left.
 pub(super) const ANEW: &str = "make a new keyring in another state directory: claviger init --state-dir DIR";
 
-const MARK: &str = "move it away, and start `claviger serve --expect EXPECT` once; EXPECT is the line `expect` that `claviger status` last \
-                    printed here";
+/// Returns what to do with a mark that is damaged.
+pub(in crate::cli) fn damaged_mark(path: &Path) -> String {
+    let path = quoted(path);
+    format!(
+        "put your copy of it back; if there is none, move it away: mv {path} {path}.damaged; without a mark, `claviger status` says how to \
+         see whether the keyring is the newest, and how a plugin makes the mark anew"
+    )
+}
 
 fn init_hint(state_dir: &Path) -> String {
     format!(
@@ -57,7 +63,7 @@ impl Explain for OpenError {
             Self::Store(error) => error.explain(),
             Self::Root { source, .. } => source.explain(),
             Self::Record { source, .. } => source.explain(),
-            Self::Mark { source, .. } => source.explain(),
+            Self::Mark { path, source } => mark(source, path),
             Self::Memory(error) => error.explain(),
             Self::Ledger(error) => error.explain(),
         }
@@ -200,22 +206,34 @@ impl Explain for RecordError {
     }
 }
 
-impl Explain for MarkError {
-    fn explain(&self) -> Explanation {
-        match self {
-            Self::Text(error @ TextError::TooNew { .. }) => error.explain(),
-            Self::Text(error) => error.explain().with_hint(MARK),
-            Self::TooFarAhead { .. } => refused(
-                "if you trust this keyring, start `claviger serve --expect EXPECT` once; EXPECT is the line `expect` of `claviger \
-                 status` where the keyring was changed last",
-            ),
-            Self::RolledBack { .. } | Self::Forked(_) | Self::NoSuccessor { .. } | Self::KeyLost { .. } => refused(
-                "this is an older copy or a fork of the keyring: put the newest copy of the state directory back, or merge a backup: claviger backup restore FILE",
-            ),
-            Self::Origin(_) => with(Exit::WrongKey, "the mark is another installation's; put the right files back"),
-            Self::NotCanonical(_) => with(Exit::Damaged, MARK),
-            Self::Memory(error) => error.explain(),
-        }
+/// Whether the mark itself is damaged, and not the keyring that it is compared with.
+pub(in crate::cli) fn is_mark_damaged(error: &OpenError) -> bool {
+    let OpenError::Mark { source, .. } = error else { return false };
+    match source {
+        MarkError::Text(error) => !matches!(error, TextError::TooNew { .. }),
+        MarkError::NotCanonical(_) => true,
+        _ => false,
+    }
+}
+
+/// Says what to do about the mark in the file `path`, or about a keyring that does not follow from it.
+fn mark(error: &MarkError, path: &Path) -> Explanation {
+    match error {
+        MarkError::Text(error @ TextError::TooNew { .. }) => error.explain(),
+        MarkError::Text(error) => error.explain().with_hint(&damaged_mark(path)),
+        MarkError::NotCanonical(_) => with(Exit::Damaged, &damaged_mark(path)),
+        MarkError::TooFarAhead { .. } => refused(
+            "if you trust this keyring, start `claviger serve --expect EXPECT` once; EXPECT is the line `expect` of `claviger status` \
+             where the keyring was changed last",
+        ),
+        MarkError::RolledBack { .. }
+        | MarkError::Forked(_)
+        | MarkError::NoSuccessor { .. }
+        | MarkError::KeyLost { .. } => refused(
+            "this is an older copy or a fork of the keyring: put the newest copy of the state directory back, or merge a backup: claviger backup restore FILE",
+        ),
+        MarkError::Origin(_) => with(Exit::WrongKey, "the mark is another installation's; put the right files back"),
+        MarkError::Memory(error) => error.explain(),
     }
 }
 

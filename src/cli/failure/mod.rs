@@ -17,6 +17,7 @@ mod set_up;
 pub(super) use self::{
     exit::{Exit, Explain, Explanation},
     files::unreadable,
+    keyring::{damaged_mark, is_mark_damaged},
     keys::miscounted,
     operations::{ID_DIGITS, ledger_hint, no_backup_counts},
     report::{Failure, warn},

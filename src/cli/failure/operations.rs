@@ -293,14 +293,14 @@ const MAKE_ROOM: &str = "make room: `claviger scan --keyring FILE` shows which k
 const MAKE_ROOM: &str =
     "make room: disable and destroy keys that are not in use: claviger key disable KEY_ID, claviger key destroy KEY_ID";
 
-/// What to do without a mark. Only a plugin makes one.
-const NO_MARK: &str = "compare the line `expect` of `claviger status` with the last one that you wrote down; if the keyring is the newest, let \
-                       a plugin mark it when it starts: systemctl restart claviger, or claviger serve; then run the command again";
+/// What to do without a mark. Only a plugin makes one. Whether it may be restarted, `claviger status` finds out.
+const NO_MARK: &str = "`claviger status` says how a plugin makes it; compare the line `expect` that it prints with the last one that you wrote \
+                       down before; then run the command again";
 
 impl Explain for CommitError {
     fn explain(&self) -> Explanation {
-        const MARKED: &str = "remove the cause; a plugin then marks the keyring when it starts: systemctl restart claviger, or \
-                              claviger serve; nothing was lost";
+        const MARKED: &str =
+            "remove the cause; `claviger status` then says how a plugin marks the keyring; nothing was lost";
         match self {
             Self::NoMark => refused(NO_MARK),
             Self::HomeInEtcd(_) => refused(SHARED),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::{
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, damaged_mark, is_mark_damaged},
     given::quoted,
     passphrase,
 };
@@ -29,7 +29,7 @@ pub(super) struct DiskError {
     pub(super) loss: Option<Loss>,
 }
 
-/// What is lost of a state directory. Only a backup or a copy brings it back.
+/// What is lost of a state directory. Only a backup or a copy brings it back, except the mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Loss {
     /// All of it. A backup can be restored there.
@@ -38,6 +38,8 @@ pub(super) enum Loss {
     Some,
     /// The root file or the secret of its slots, without which the keyring does not open.
     Root,
+    /// The mark, which a plugin makes anew.
+    Mark,
 }
 
 impl Disk {
@@ -80,6 +82,10 @@ impl DiskError {
 pub(super) fn next(loss: Option<Loss>, state_dir: &Path) -> Option<String> {
     let dir = quoted(state_dir);
     let restore = match loss? {
+        Loss::Mark => {
+            let mark = damaged_mark(&state_dir.join("mark"));
+            return Some(format!("let the plugin run, and mend the mark: {mark}"));
+        }
         Loss::All => format!("restore a backup: claviger backup restore FILE --state-dir {dir}"),
         Loss::Root => format!(
             "put the root file or the secret of a slot back into {dir}; if there is no copy, move the contents of {dir} aside and \
@@ -109,9 +115,11 @@ impl From<OpenError> for DiskError {
             OpenError::Missing(path) => path.ends_with("root"),
             _ => false,
         };
+        let is_mark = is_mark_damaged(&error);
         let failure = Failure::from(error);
         let loss = match failure.exit() {
             _ if is_gone => Some(Loss::All),
+            _ if is_mark => Some(Loss::Mark),
             Exit::Damaged | Exit::WrongKey if waits_for_operator => None,
             Exit::Damaged | Exit::WrongKey if is_root => Some(Loss::Root),
             Exit::Damaged | Exit::WrongKey => Some(Loss::Some),

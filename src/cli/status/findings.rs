@@ -18,7 +18,7 @@ use crate::{
     durable::LifeLock,
     hardening::LayerState,
     keeper::Opened,
-    keyring::{Key, mark::Standing, state::State},
+    keyring::{Key, ledger::ListedBackup, mark::Standing, state::State},
     probe::{ProbeAnswer, ProbeError},
     service::SelfReport,
 };
@@ -38,29 +38,27 @@ pub(super) fn findings(
         findings.extend(missing_keys(report, disk.ok()));
         findings.extend(plugin_findings((report, *uid), disk.ok(), &config.state_dir));
     }
-    let report = answer.as_ref().ok().and_then(|answer| answer.report.as_ref());
-    findings.extend(disk.into_iter().flat_map(|opened| keyring_findings(opened, report, config)));
+    findings.extend(disk.into_iter().flat_map(|opened| keyring_findings(opened, answer, config)));
     findings
 }
 
-fn keyring_findings(opened: &Opened, report: Option<&SelfReport>, config: &Config) -> Vec<String> {
-    let start = if config.state_dir == Path::new(DEFAULT_STATE_DIR) {
-        "systemctl restart claviger, or claviger serve"
-    } else {
-        "claviger serve"
-    };
+fn keyring_findings(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, config: &Config) -> Vec<String> {
+    let report = answer.as_ref().ok().and_then(|answer| answer.report.as_ref());
+    let next = || next_start(opened, answer, config);
     let mark = match opened.standing {
         Some(Standing::Current) => None,
         Some(Standing::Ahead) => {
-            Some(format!("the mark is older than the keyring; a plugin advances it when it reads the keyring: {start}"))
+            Some(format!("the mark is older than the keyring; a plugin advances it when it starts: {}", next()))
         }
-        // Another finding forbids a restart then.
-        None if report.is_some_and(|report| lacks(report, opened)) => Some(
-            "this node has no mark; when the keyring here has every key, a plugin makes it at its next start"
-                .to_owned(),
-        ),
+        None if report.is_some_and(|report| is_served_here(report, opened, &config.state_dir)) => Some(format!(
+            "this node has no mark; the plugin serves this generation of the keyring, so this node has seen no newer one; a plugin makes \
+             the mark when it starts: {}",
+            next()
+        )),
         None => Some(format!(
-            "this node has no mark; a plugin makes it when it starts, and trusts the keyring as it is now: {start}"
+            "this node has no mark, so nothing here says whether the keyring is the newest: compare the line `expect` with the last one \
+             that you wrote down; a plugin makes the mark when it starts, and trusts the keyring as it is then: {}",
+            next()
         )),
     };
     let rotation = opened.wants_rotation().then(|| rotation(opened, report, &config.state_dir));
@@ -71,6 +69,39 @@ fn keyring_findings(opened: &Opened, report: Option<&SelfReport>, config: &Confi
         Ok(_) => unbacked(opened),
     };
     [mark, rotation, exposed, ledger].into_iter().flatten().collect()
+}
+
+/// Returns how a plugin starts and reads the keyring here. A plugin that may hold the last copy of a key in memory is
+/// not started again.
+fn next_start(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, config: &Config) -> &'static str {
+    let is_usual = config.state_dir == Path::new(DEFAULT_STATE_DIR);
+    match answer {
+        Err(ProbeError::Absent | ProbeError::Refused) if is_served(config) => LATER,
+        Err(ProbeError::Absent | ProbeError::Refused) if is_usual => "systemctl start claviger, or claviger serve",
+        Err(ProbeError::Absent | ProbeError::Refused) => "claviger serve",
+        Err(_) => LATER,
+        Ok(ProbeAnswer { report: None, .. }) => {
+            "run this command as root or as the user of the plugin, to see whether it may be restarted"
+        }
+        Ok(ProbeAnswer { report: Some(report), .. }) => {
+            let is_whole = report.degraded.is_none() && serves_same(report, opened) && !lacks(report, opened);
+            match ServesFrom::of(report, &config.state_dir) {
+                ServesFrom::Elsewhere(_) => LATER,
+                _ if !is_whole => LATER,
+                _ if is_usual => "systemctl restart claviger",
+                _ => "end the one that runs, then: claviger serve",
+            }
+        }
+    }
+}
+
+/// When a plugin may start that must not start now.
+const LATER: &str = "do that when the other findings are mended, and not before";
+
+/// Whether a plugin serves this very generation of the keyring, which it read from here.
+fn is_served_here(report: &SelfReport, opened: &Opened, state_dir: &Path) -> bool {
+    let is_here = matches!(ServesFrom::of(report, state_dir), ServesFrom::Here);
+    is_here && serves_same(report, opened) && report.generation == opened.keyring.generation()
 }
 
 /// Asks for a rotation after a restore or a merge. While a key is missing it does not: first a merge has to bring that
@@ -183,7 +214,7 @@ fn compared(report: &SelfReport, opened: &Opened, state_dir: &Path, differs: Opt
             differs.map(|differs| format!("{differs}: it did not take the changed keyring up{LOOK}"))
         }
     };
-    place.into_iter().chain(not_on_disk(&lacking)).collect()
+    place.into_iter().chain(not_on_disk(&lacking, opened)).collect()
 }
 
 /// Says that a plugin refuses the keyring in its own directory, because of the one that it serves.
@@ -263,12 +294,20 @@ fn another_keyring(uuid: &str, serves_from: &ServesFrom, state_dir: &Path) -> St
     }
 }
 
-/// Warns of a restart that would lose keys.
-fn not_on_disk(lacking: &[String]) -> Option<String> {
+/// Warns of a restart that would lose keys, and names the listed backup that has them all.
+fn not_on_disk(lacking: &[String], opened: &Opened) -> Option<String> {
+    let has = |backup: &ListedBackup, key: &String| backup.keys().iter().any(|held| held.to_string() == *key);
+    let backups = opened.backups().unwrap_or_default().iter().rev();
+    let file = backups.filter(|backup| lacking.iter().all(|key| has(backup, key))).find_map(ListedBackup::file);
+    let merge = match file {
+        Some(file) => format!("merge the listed backup that has it: claviger backup restore {}", quoted(file)),
+        None => "merge a backup that has it (`claviger backup check FILE` shows the keys of one): claviger backup restore FILE"
+            .to_owned(),
+    };
     (!lacking.is_empty()).then(|| {
         format!(
             "the keyring here lacks {}, which the plugin serves: do not stop or restart the plugin before the keyring here has every \
-             key; merge a backup that has it (`claviger backup check FILE` shows the keys of one): claviger backup restore FILE",
+             key; {merge}",
             all_of(lacking)
         )
     })
@@ -309,7 +348,8 @@ fn plugin_findings((report, uid): (&SelfReport, u32), opened: Option<&Opened>, s
     // If the keyring here opens, the comparison with the plugin says it better.
     let is_compared = report.no_successor && opened.is_some();
     let degraded = report.degraded.as_ref().filter(|_| is_here && !is_compared);
-    findings.extend(degraded.map(|reason| from_memory(reason, uid, state_dir)));
+    let has_all = opened.is_some_and(|opened| serves_same(report, opened) && !lacks(report, opened));
+    findings.extend(degraded.map(|reason| from_memory(reason, uid, state_dir, has_all)));
     if report.alone == Some(false) {
         findings.push(format!(
             "two plugins serve from this state directory: the replaced one should end within seconds; if it does not, end it: \
@@ -323,8 +363,8 @@ fn plugin_findings((report, uid): (&SelfReport, u32), opened: Option<&Opened>, s
 }
 
 /// Says why a plugin that runs as `uid` serves from memory, and how to mend that. A directory that is another user's is
-/// given back to the plugin's.
-fn from_memory(reason: &str, uid: u32, state_dir: &Path) -> String {
+/// given back to the plugin's. `has_all` says that the keyring there has every key of the plugin.
+fn from_memory(reason: &str, uid: u32, state_dir: &Path, has_all: bool) -> String {
     let owner = state_dir.metadata().ok().map(|found| found.uid());
     match owner.filter(|owner| *owner != uid && uid != 0) {
         None => format!(
@@ -333,9 +373,13 @@ fn from_memory(reason: &str, uid: u32, state_dir: &Path) -> String {
         ),
         Some(owner) => format!(
             "the plugin is degraded: it serves a keyring from memory: {reason}; {dir} belongs to uid {owner}, and the plugin runs as \
-             uid {uid}: if that is claviger's user, give the directory back to it: chown -R {uid} {dir}; it takes the keyring up by itself then; if the unit has \
-             StateDirectory=, as deploy/claviger.service does, a restart gives it back, too",
-            dir = quoted(state_dir)
+             uid {uid}: if that is claviger's user, give the directory back to it: chown -R {uid} {dir}; it takes the keyring up by itself then{restart}",
+            dir = quoted(state_dir),
+            restart = if has_all {
+                "; if the unit has StateDirectory=, as deploy/claviger.service does, a restart gives it back, too"
+            } else {
+                ""
+            }
         ),
     }
 }

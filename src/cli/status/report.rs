@@ -58,6 +58,16 @@ pub(super) struct KeyringReport {
     pub(super) nodes: Vec<NodeReport>,
 }
 
+impl KeyringReport {
+    /// Whether this node has a mark, with which the keyring was compared.
+    pub(super) fn has_mark(&self) -> bool {
+        self.mark != NO_MARK
+    }
+}
+
+/// The word for a mark that this node does not have.
+const NO_MARK: &str = "none";
+
 #[derive(Serialize)]
 pub(super) struct NodeReport {
     pub(super) name: String,
@@ -168,7 +178,7 @@ fn mark_word(standing: Option<Standing>) -> &'static str {
     match standing {
         Some(Standing::Current) => "current",
         Some(Standing::Ahead) => "behind",
-        None => "none",
+        None => NO_MARK,
     }
 }
 

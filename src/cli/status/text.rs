@@ -39,7 +39,8 @@ fn fields(report: &StatusReport) -> Vec<(&'static str, String)> {
     };
     fields.extend([("keyring", keyring_line(keyring)), ("slots", slots_line(slots)), ("recovery", recovery)]);
     fields.extend(backup.as_ref().map(|backup| ("backup", backup_line(backup))));
-    fields.push(("expect", keyring.expect.clone()));
+    let doubt = if keyring.has_mark() { "" } else { "    (no mark says that this keyring is the newest)" };
+    fields.push(("expect", format!("{}{doubt}", keyring.expect)));
     if !keyring.nodes.is_empty() {
         fields.push(("nodes", nodes_line(&keyring.nodes)));
     }
