@@ -100,10 +100,10 @@ impl Sweeping<'_> {
     }
 }
 
-const WAITING: &str = "waiting for the API server: it answers without writing; within a minute it learns of a new primary key, and, if it reloads the file, of a changed EncryptionConfiguration";
+const WAITING: &str = "waiting for the API server: it answers without writing; within a minute it learns of a new primary key, and, if it reloads the file, of a changed EncryptionConfiguration; this command waits for up to five minutes";
 
 /// Plaintext that stays shows that the API server has not read the configuration.
-const UNREAD: &str = "waiting for the API server: it answers without writing, and objects are in plaintext, so it has probably not read the EncryptionConfiguration: if it does not reload the file, restart kube-apiserver; a reload takes a minute";
+const UNREAD: &str = "waiting for the API server: it answers without writing, and objects are in plaintext, so it has probably not read the EncryptionConfiguration: if it does not reload the file, restart kube-apiserver; a reload takes a minute; this command waits for up to five minutes";
 
 fn live(place: &ScanPlace) -> Option<Servers> {
     match place {

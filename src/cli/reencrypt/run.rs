@@ -26,8 +26,8 @@ use super::{
         output::{self, OutputError, audit_to_stderr},
         runtime::event_loop,
         scanning::{
-            HintContext, KeyFlags, ScanInput, ScanKeys, SeenProviders, etcdctl, hint_about, hints as scan_hints,
-            primary_key, unconfigured,
+            HintContext, KeyFlags, ScanInput, ScanKeys, SeenProviders, check_announced, etcdctl, hint_about,
+            hints as scan_hints, primary_key, unconfigured,
         },
     },
     args::ReencryptArgs,
@@ -124,6 +124,7 @@ fn input(args: &mut ReencryptArgs, global: &Global) -> Result<(ScanInput, String
     let keys = ScanKeys::read(&config, flags)?;
     let input = ScanInput::read(&config, None, keys)?;
     check(&input, &config)?;
+    check_announced(&config, &input.keys, global)?;
     Ok((input, config.provider_name, config.state_dir))
 }
 

@@ -21,7 +21,8 @@ use super::{
         failure::{Exit, Failure},
         output::{self, OutputError},
         scanning::{
-            HintContext, KeyFlags, ScanInput, ScanKeys, SeenProviders, etcdctl, hints, primary_key, scan_places,
+            HintContext, KeyFlags, ScanInput, ScanKeys, SeenProviders, etcdctl, hints, note_unannounced, primary_key,
+            scan_places,
         },
     },
     files::FileArgs,
@@ -93,7 +94,9 @@ pub(in crate::cli) fn run(args: ScanArgs, global: &Global) -> Result<Exit, Failu
     let primary = primary.as_deref().map(primary_key).transpose()?;
     let flags = KeyFlags { keyring, primary, has_state_dir, has_snapshot: snapshot.is_some() };
     let keys = ScanKeys::read(&config, flags)?;
-    let input = ScanInput::read(&config, snapshot, keys)?;
+    let announced = if snapshot.is_none() { note_unannounced(&config, &keys)? } else { None };
+    let mut input = ScanInput::read(&config, snapshot, keys)?;
+    input.notes.extend(announced.map(|note| global.given.repeat_in(&note).into_owned()));
     let mut listing = Listing::default();
     let mut list = |object: &ListedObject<'_>| listing.print(object);
     let lister = args.list.then(|| Box::new(&mut list) as Lister<'_>);

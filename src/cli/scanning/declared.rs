@@ -42,7 +42,7 @@ impl ReadConfig {
 
 /// Returns the failure if nothing says where etcd is.
 pub(in crate::cli) fn nowhere(doubts: &[String]) -> Failure {
-    let hint = "give --snapshot FILE, --etcd-servers URL, --apiserver-manifest FILE, or --apiserver-process";
+    let hint = "give --etcd-servers URL, --apiserver-manifest FILE, or --apiserver-process; scan and decrypt also take --snapshot FILE";
     let message = match doubts {
         [] => format!("no option says where etcd is, and there is no {}", apiserver::DEFAULTS[0]),
         _ => format!("it is not known where etcd is: {}", doubts.join("; ")),

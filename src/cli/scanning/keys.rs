@@ -47,12 +47,28 @@ pub(in crate::cli) struct KeyFlags {
     pub(in crate::cli) has_snapshot: bool,
 }
 
+/// What says which keys there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::cli) enum KeySource {
+    /// The keyring in the state directory.
+    #[default]
+    StateDir,
+    /// `--keyring`
+    File,
+    /// `--primary`
+    Primary,
+}
+
 /// The keys that values are compared with.
 #[derive(Default)]
 pub(in crate::cli) struct ScanKeys {
     pub(in crate::cli) known: Option<KnownKeys>,
     /// The file that names them.
     pub(in crate::cli) file: Option<PathBuf>,
+    /// What says which keys there are.
+    pub(in crate::cli) source: KeySource,
+    /// The primary key.
+    pub(in crate::cli) primary: Option<KeyId>,
     /// The primary key of the file, and when it became primary.
     pub(in crate::cli) promoted: Option<(KeyId, Time)>,
     /// Why a keyring was not used.
@@ -67,10 +83,11 @@ impl ScanKeys {
     pub(in crate::cli) fn read(config: &Config, flags: KeyFlags) -> Result<Self, Failure> {
         let own = config.state_dir.join(KEYRING);
         match flags {
-            KeyFlags { keyring: Some(file), .. } => Self::of_file(config, file),
-            KeyFlags { primary: Some(key_id), .. } => {
-                let known = KnownKeys::primary(&config.provider_name, key_id.commitment_half());
-                Ok(Self { known: Some(known), ..Self::default() })
+            KeyFlags { keyring: Some(file), .. } => {
+                Ok(Self { source: KeySource::File, ..Self::of_file(config, file)? })
+            }
+            KeyFlags { primary: Some(key_id), has_snapshot, .. } => {
+                Self::of_primary(config, &own, key_id, has_snapshot)
             }
             KeyFlags { has_state_dir: true, .. } => {
                 Self::of_file(config, own).map_err(|failure| match failure.exit() {
@@ -80,6 +97,29 @@ impl ScanKeys {
             }
             KeyFlags { has_snapshot, .. } => Ok(Self::of_node(config, own, has_snapshot)),
         }
+    }
+
+    /// Takes the key that `--primary` names. If the keyring of this node knows it and has another primary key, API
+    /// servers do not write under it, so everything would be stale for ever. In a snapshot, it may have been primary.
+    ///
+    /// # Errors
+    /// When it is not primary any more, or not yet, in the keyring of this node.
+    fn of_primary(config: &Config, own: &Path, key_id: KeyId, has_snapshot: bool) -> Result<Self, Failure> {
+        let known = KnownKeys::primary(&config.provider_name, key_id.commitment_half());
+        let given = Self { known: Some(known), source: KeySource::Primary, primary: Some(key_id), ..Self::default() };
+        let here = read_keys(own).unwrap_or_default();
+        let primary = here.iter().find(|key| key.state == Some(State::Primary)).map(|key| key.key_id);
+        let Some(primary) = primary.filter(|primary| *primary != key_id) else { return Ok(given) };
+        let own = own.display();
+        let is_known = here.iter().any(|key| key.key_id == key_id);
+        if is_known && !has_snapshot {
+            let message = format!("--primary {key_id}: this key is not primary in {own}: {primary} is");
+            let hint = format!("omit --primary, or name the primary key: --primary {primary}");
+            return Err(Failure::new(Exit::Refused, &message, hint));
+        }
+        let why = if is_known { "which knows this key, too" } else { "which does not know this key" };
+        let note = format!("--primary {key_id}: in {own}, {why}, another key is primary: {primary}");
+        Ok(Self { note: Some(note), ..given })
     }
 
     /// Reads the keyring of this node, if there is one. If it cannot be read, a note says so, because nobody asked for
@@ -109,6 +149,8 @@ impl ScanKeys {
             // The first key of a keyring replaced no other one.
             promoted: primary.and_then(|key| Some((key.key_id, key.promoted?))).filter(|_| keys.len() > 1),
             file: Some(file),
+            source: KeySource::StateDir,
+            primary: primary.map(|key| key.key_id),
             note: None,
         })
     }

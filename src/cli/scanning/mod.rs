@@ -2,9 +2,10 @@
 //! shown.
 //!
 //! ```text
-//! places -> declared, etcdctl, meter;   input -> declared, keys;   picture -> table;   document -> style;   provider -> hints
+//! places -> declared, etcdctl, meter;   input, announced -> keys;   input -> declared;   picture -> table;   document -> style;   provider -> hints
 //! ```
 
+mod announced;
 mod declared;
 #[cfg(feature = "html")]
 mod document;
@@ -23,6 +24,7 @@ mod style;
 mod table;
 
 pub(super) use self::{
+    announced::{check_announced, note_unannounced},
     declared::{ReadConfig, not_understood, nowhere, unconfigured},
     etcdctl::etcdctl,
     findings::{findings, meaning},
