@@ -247,16 +247,17 @@ impl LivePlugin {
         }
     }
 
-    /// Returns what to do if a backup of `keyring` was to be used on `state_dir`, which has another keyring, while the
-    /// plugin serves `keyring`. Returns `None` if the plugin serves another one.
-    pub(super) fn wrong_directory(&self, keyring: &Keyring, state_dir: &Path) -> Option<String> {
+    /// Returns what to do if the backup `file` of `keyring` was to be used on `state_dir`, which has another keyring,
+    /// while the plugin serves `keyring`. Returns `None` if the plugin serves another one.
+    pub(super) fn wrong_directory(&self, keyring: &Keyring, file: &Path, state_dir: &Path) -> Option<String> {
         let dir = quoted(state_dir);
         let next = match self.serves_from(state_dir) {
             ServesFrom::Elsewhere(path) => {
                 format!("use the directory that it serves from: --state-dir {}", quoted(path))
             }
             ServesFrom::Here | ServesFrom::BeforeHere | ServesFrom::Unknown => {
-                format!("move {dir} away, and restore the backup in its place: claviger backup restore FILE")
+                let file = quoted(file);
+                format!("move {dir} away, and restore the backup in its place: claviger backup restore {file}")
             }
         };
         let socket = &self.socket;

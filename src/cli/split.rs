@@ -1,6 +1,10 @@
 //! `claviger recovery split`
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use rand::rngs::SysRng;
 use serde::Serialize;
@@ -17,6 +21,7 @@ use super::{
     given::quoted,
     identities::{IdentityArgs, Purpose},
     output::{self, OutputError},
+    tables::all_of,
 };
 
 #[derive(Serialize)]
@@ -26,6 +31,8 @@ struct SplitReport {
     recipient: String,
     threshold: u8,
     shares: Vec<PathBuf>,
+    /// Sets whose shares the directory had before.
+    earlier_sets: Vec<String>,
 }
 
 /// Runs `claviger recovery split`.
@@ -43,7 +50,8 @@ pub(super) fn run(
     let (shares, recipient) = split?;
     prove(&shares, threshold, &recipient)?;
     let set = shares.first().map(Share::set).unwrap_or_default();
-    let path = |share: &Share| directory.join(format!("claviger-share-{set}-{}-of-{count}.txt", share.number()));
+    let others = earlier_sets(directory);
+    let path = |share: &Share| directory.join(format!("{PREFIX}{set}-{}-of-{count}.txt", share.number()));
     let paths: Vec<PathBuf> = shares.iter().map(path).collect();
     let failed = |error| Failure::export(&error);
     paths.iter().try_for_each(|path| check_export(path)).map_err(failed)?;
@@ -59,10 +67,22 @@ pub(super) fn run(
         recipient: recipient.to_string(),
         threshold,
         shares: paths,
+        earlier_sets: others,
     };
     let hint = format!("the shares are in {}", directory.display());
     Ok(output::end(print(&report, global), &hint, global))
 }
+
+/// Returns the names of the sets that have shares in the directory.
+fn earlier_sets(directory: &Path) -> Vec<String> {
+    let names = directory.read_dir().into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let set = |name: OsString| Some(name.to_str()?.strip_prefix(PREFIX)?.split_once('-')?.0.to_owned());
+    let sets: BTreeSet<String> = names.filter_map(set).collect();
+    sets.into_iter().collect()
+}
+
+/// Begins the name of each file with a share.
+const PREFIX: &str = "claviger-share-";
 
 /// Proves that the shares work: puts them together, reading each as it will be read.
 fn prove(shares: &[Share], threshold: u8, recipient: &Recipient) -> Result<(), Failure> {
@@ -108,7 +128,21 @@ fn print(report: &SplitReport, global: &Global) -> Result<(), OutputError> {
     for path in shares {
         output::text_line(&path.display().to_string())?;
     }
+    if let Some(line) = beside(&report.earlier_sets) {
+        output::text_line(&line)?;
+    }
     output::advice(&next(shares, *threshold), global)
+}
+
+/// Says what becomes of the sets that were there before.
+fn beside(sets: &[String]) -> Option<String> {
+    (!sets.is_empty()).then(|| {
+        format!(
+            "\n! the directory already has shares of the set {}, which stay as they are and still work: shares of two sets are never \
+             combined, so give each person shares of one set, and destroy the set that you do not use",
+            all_of(sets)
+        )
+    })
 }
 
 fn next(shares: &[PathBuf], threshold: u8) -> String {

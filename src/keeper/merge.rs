@@ -330,9 +330,13 @@ fn records<'a>(local: &'a Local, sources: &'a [Source], weights: &[Weight]) -> V
     ours.chain(theirs).collect()
 }
 
+/// The heading of the column of the keyring here.
+pub const KEYRING_HERE: &str = "here";
+
 /// Returns the heading and the generation of each record's column.
 fn columns(local: &Local, sources: &[Source]) -> Vec<(&'static str, u64)> {
-    let ours = local.keyring.iter().map(|found| (if found.is_copy { KEYRING_PREV } else { "here" }, &found.keyring));
+    let ours =
+        local.keyring.iter().map(|found| (if found.is_copy { KEYRING_PREV } else { KEYRING_HERE }, &found.keyring));
     let theirs =
         sources.iter().map(|source| (if source.backup.is_some() { "backup" } else { "file" }, &source.keyring));
     ours.chain(theirs).map(|(heading, keyring)| (heading, keyring.generation())).collect()
@@ -380,6 +384,16 @@ fn weight(roots: &Roots, source: &Source) -> Result<Weight, MergePreviewError> {
 }
 
 impl MergePreview {
+    /// Whether the mark here could be read, and the merge respects it.
+    pub fn has_mark(&self) -> bool {
+        self.local.mark.is_some()
+    }
+
+    /// Whether the ledger here could be read, and the merge respects it.
+    pub fn has_ledger(&self) -> bool {
+        self.local.listed.ledger().is_ok()
+    }
+
     /// Has the merge list the snapshot that was scanned, if one was.
     #[must_use]
     pub fn listing(self, scanned: &ScannedNeeds) -> Self {

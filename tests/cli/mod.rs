@@ -8,7 +8,7 @@
 //! ```text
 //! usage, output, frozen, init, key, slot, state, status, mark, socket, configuration, machine, secrets, serving -> sandbox -> tree
 //!         backup, key, machine, serving -> disk;   mark, secrets -> forge;   backup, slot, secrets, status -> kms;   init, slot -> terminal
-//!         attacks, merge, share, status, waiting -> backup;   waiting -> sandbox, slot;   restarts -> status
+//!         attacks, merge, share, status, waiting -> backup;   waiting -> sandbox, slot;   mistakes, restarts -> status
 //! ```
 
 #![allow(
@@ -30,6 +30,7 @@ pub(crate) mod kms;
 mod machine;
 mod mark;
 mod merge;
+mod mistakes;
 mod output;
 mod restarts;
 pub(crate) mod sandbox;

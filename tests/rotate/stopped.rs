@@ -79,10 +79,27 @@ fn refuses_useless_backups(rig: &mut Rig) {
     let there = format!("--backup-dir {}", rig.sandbox.root().display());
     let same_disk = rotate(rig, &there, 3);
     has_all(&same_disk, &["error: a backup there would not count: ", "hint:  name a directory on another disk"]);
-    let (none, file) = ("--backup-dir [DIR]/none", "--backup-dir [DIR]/encryption.yaml");
-    for wrong in [none.to_owned(), file.to_owned(), format!("--dry-run {none}"), format!("--dry-run {there}")] {
+    let none = "--backup-dir [DIR]/none";
+    for wrong in [none.to_owned(), format!("--dry-run {none}"), format!("--dry-run {there}")] {
         has_all(&rotate(rig, &wrong, 3), &["error: a backup there would not count: "]);
     }
+    let lost_too = "and a backup there is lost with it\nhint:  name a directory on another disk: ";
+    rig.sandbox.make_dir("state/backups", 0o700);
+    for (dir, why) in [
+        (
+            "encryption.yaml",
+            "it is not a directory\nhint:  rotate names the file itself: name a directory on another disk: ",
+        ),
+        ("state", &format!("it is the state directory, {lost_too}")),
+        ("state/backups", &format!("it is in the state directory, {lost_too}")),
+        ("state/../state", &format!("it is the state directory, {lost_too}")),
+    ] {
+        for dry in ["", "--dry-run "] {
+            let refused = rotate(rig, &format!("{dry}--backup-dir [DIR]/{dir}"), 3);
+            has_all(&refused, &[&format!("error: --backup-dir [DIR]/{dir}: {why}")]);
+        }
+    }
+    std::fs::remove_dir(rig.sandbox.path("state/backups")).unwrap();
     let missing = rotate(rig, "--backup-dir media/usb", 3);
     has_all(
         &missing,

@@ -90,6 +90,16 @@ fn a_report_that_was_changed_or_is_of_another_keyring_is_refused() {
     {
         refused(wrong);
     }
+    // Another command wrote these.
+    let no_report = "hint:  give a file that an earlier verification wrote, by --to or --html\n";
+    for (exit, other) in
+        [(4, &b"{\"format\":\"claviger/scan/v1\"}\n"[..]), (4, b"a text"), (7, b"age-encryption.org/v1\n\xff\xfe")]
+    {
+        fs::write(rig.sandbox.path("no.report"), other).unwrap();
+        let refused =
+            rig.sandbox.refused(exit, &format!("verify {} --report [DIR]/no.report", rig.flags())).complaint();
+        assert!(refused.ends_with(no_report), "{refused}");
+    }
     // The mark is authentic under the same root key, and is no report.
     let mark = fs::read_to_string(rig.sandbox.path("state/mark")).unwrap();
     assert!(

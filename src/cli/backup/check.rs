@@ -79,7 +79,7 @@ pub(super) fn run(file: &Path, identity: &IdentityArgs, settings: Settings, glob
 fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result<Exit, Failure> {
     refuse_inside(file, &site.config.state_dir)?;
     let (opened, under) = (site.open()?, backup.keyring.root_id());
-    let missing = missing(&opened, backup).map_err(|failure| served(failure, &backup.keyring, &site.config))?;
+    let missing = missing(&opened, backup).map_err(|failure| served(failure, &backup.keyring, file, &site.config))?;
     let proven = Proven::Checked(Time::new(jiff::Timestamp::now()));
     let listed = ListedBackup::of(&backup.keyring, backup.digest(), proven, Some(whole(file)));
     let listed = keeper::list_backup(&site.dir, &site.means, under, listed);
@@ -90,8 +90,11 @@ fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result
     let is_successor = opened.may_descend_from(backup);
     if !is_successor {
         output::aside(
-            "! the keyring here does not follow from this backup: the directory was put back, or one of the two is a fork; bring \
-             them together: claviger backup restore FILE",
+            &global.given.repeat_in(&format!(
+                "! the keyring here does not follow from this backup: the directory was put back, or one of the two is a fork; \
+                 bring them together: claviger backup restore {}",
+                quoted(file)
+            )),
             global,
         );
     }

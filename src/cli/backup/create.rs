@@ -157,7 +157,9 @@ fn fields(report: &CreateReport<'_>) -> String {
 fn next(report: &CreateReport<'_>) -> String {
     const KEEP: &str = "keep the line `expect` apart from the backup: `backup restore` asks for it";
     let next = match report.not_listed_because {
-        None => "test from time to time that its identity opens it: claviger backup check FILE".to_owned(),
+        None => {
+            format!("test from time to time that its identity opens it: claviger backup check {}", quoted(report.file))
+        }
         Some(_) if report.can_be_checked => {
             format!("test that it opens, so that it counts: claviger backup check {}", quoted(report.file))
         }
@@ -192,6 +194,7 @@ mod tests {
         let no_ledger = next(&report(Some("the ledger has mode 0644"), false));
         assert_eq!(no_ledger, format!("\nnext:  {keep}"));
         let listed = next(&report(None, false));
-        assert!(listed.contains("test from time to time that its identity opens it"), "{listed}");
+        let check = "test from time to time that its identity opens it: claviger backup check '/media/my usb/a.age'";
+        assert_eq!(listed, format!("\nnext:  {check}\n       {keep}"));
     }
 }

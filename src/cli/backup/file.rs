@@ -13,12 +13,12 @@ use super::super::{
 };
 use crate::{config::Config, keeper, keyring::Keyring};
 
-/// Returns the failure of a command that found another keyring than the one of a backup. If a plugin serves the keyring
-/// of the backup, the hint says so, because then the directory is the wrong one.
-pub(super) fn served(failure: Failure, keyring: &Keyring, config: &Config) -> Failure {
+/// Returns the failure of a command that found another keyring than `keyring`, which the backup `file` holds. If a
+/// plugin serves the keyring of the backup, the hint says so, because then the directory is the wrong one.
+pub(super) fn served(failure: Failure, keyring: &Keyring, file: &Path, config: &Config) -> Failure {
     let search = find_plugin(config).ok();
     let plugin = search.as_ref().and_then(PluginSearch::plugin);
-    match plugin.and_then(|plugin| plugin.wrong_directory(keyring, &config.state_dir)) {
+    match plugin.and_then(|plugin| plugin.wrong_directory(keyring, file, &config.state_dir)) {
         Some(hint) => failure.with_hint(&hint),
         None => failure,
     }

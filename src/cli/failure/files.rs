@@ -1,6 +1,6 @@
 //! Hints for files, for the text formats in them, and for memory.
 
-use std::{io, path::Path};
+use std::{io, os::unix::fs::MetadataExt, path::Path};
 
 use super::{
     super::given::quoted,
@@ -94,6 +94,11 @@ impl Explain for DurableError {
             ),
             Self::Kind { .. } | Self::Path { .. } => refused("give another path"),
             Self::Mode { path, expected, .. } => refused(&format!("chmod {expected:04o} {}", quoted(path))),
+            Self::Owner { path, found, expected } if is_only_directory_foreign(path, *found) => refused(&format!(
+                "every file there belongs to uid {found}, so probably only the directory has the wrong owner: chown {found} {dir}; if uid \
+                 {expected} is to own all of it: chown -R {expected} {dir}",
+                dir = quoted(path.parent().unwrap_or(path))
+            )),
             Self::Owner { path, expected, found: 0 } if *expected > 0 => refused(&format!(
                 "if uid {expected}, the owner of the directory, is to use it: chown {expected} {}; if it was root's before: \
                  chown root {}",
@@ -108,6 +113,8 @@ impl Explain for DurableError {
             Self::DirectoryOwner { found, expected, .. } => {
                 refused(&format!("use a directory of uid {expected}'s, or run it as uid {found}"))
             }
+            // Many programs need a shared directory, such as /tmp, as it is.
+            Self::Ancestor { path, mode, .. } if mode & 0o1000 != 0 => refused(&safer(path)),
             Self::Ancestor { path, .. } => refused(&format!(
                 "if only its owner should write there: chmod go-w {}; otherwise {}",
                 quoted(path),
@@ -117,9 +124,33 @@ impl Explain for DurableError {
             Self::Locked(_) => refused("another command or the daemon is at work here; run it again"),
             Self::SharedDisk { .. } => refused("keep backups on another disk"),
             Self::ReadBack(_) => with(Exit::Disk, "check the disk; the old state is whole"),
+            Self::Io { source, path, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                denied(path).map_or_else(|| io_hint(source), |hint| refused(&hint))
+            }
             Self::Io { source, .. } => io_hint(source),
         }
     }
+}
+
+/// Says how to give a directory of root's to the user of this process, who may not open it.
+fn denied(path: &Path) -> Option<String> {
+    let us = rustix::process::geteuid().as_raw();
+    let is_roots = path.metadata().is_ok_and(|found| found.is_dir() && found.uid() == 0);
+    (is_roots && us != 0).then(|| {
+        let dir = quoted(path);
+        format!(
+            "run it as root, who owns {dir}; or, if uid {us} is the user of the plugin, give it the directory with all that is in it: \
+             chown -R {us} {dir}"
+        )
+    })
+}
+
+/// Whether all files beside `path` belong to `uid`, as it does itself. Then the owner of their directory is the
+/// exception.
+fn is_only_directory_foreign(path: &Path, uid: u32) -> bool {
+    let owners = path.parent().and_then(|dir| dir.read_dir().ok()).into_iter().flatten();
+    let owners: Vec<Option<u32>> = owners.map(|entry| entry.ok()?.metadata().ok().map(|found| found.uid())).collect();
+    owners.len() > 1 && owners.iter().all(|owner| *owner == Some(uid))
 }
 
 /// Says which directory to use instead of one below `above`, which others can replace.
@@ -229,6 +260,9 @@ mod tests {
         assert_eq!(hint("/var/lib"), mend("/var/lib") + "that nobody but root and its owner can replace");
         let elsewhere = "that nobody but root and its owner can replace, as in /var/lib";
         assert_eq!(hint("/srv/shared"), mend("/srv/shared") + elsewhere);
+        let shared = DurableError::Ancestor { path: "/tmp".into(), mode: 0o1777, below: "/tmp/claviger".into() };
+        let expected = format!("use a directory {elsewhere}");
+        assert_eq!(shared.explain().hint.unwrap(), expected, "no command changes the mode of /tmp");
         let error = DurableError::AncestorOwner { path: "/".into(), found: 7, below: "/var/lib/claviger".into() };
         assert_eq!(error.explain().hint.unwrap(), "use a directory that nobody but root and its owner can replace");
     }

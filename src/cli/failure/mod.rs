@@ -14,6 +14,8 @@ mod scan;
 mod serving;
 mod set_up;
 
+#[cfg(feature = "scan")]
+pub(super) use self::scan::NO_REPORT;
 pub(super) use self::{
     exit::{Exit, Explain, Explanation},
     files::unreadable,

@@ -6,6 +6,7 @@ use std::{
     error::Error,
     fmt::Display,
     io::{self, Write},
+    path::Path,
     process::ExitCode,
 };
 
@@ -13,7 +14,10 @@ use clap::builder::styling;
 use serde::Serialize;
 
 use super::{
-    super::arguments::{Format, Global},
+    super::{
+        arguments::{Format, Global},
+        given::quoted,
+    },
     exit::{Exit, Explain, Explanation},
     files::export,
 };
@@ -88,6 +92,13 @@ impl Failure {
         self.with_hint(&hint)
     }
 
+    /// Puts the name of `file` into `command` in the hint, which ends with the word FILE.
+    pub(in crate::cli) fn naming(self, command: &str, file: &Path) -> Self {
+        let named = command.replace("FILE", &quoted(file));
+        let hint = self.hint().map(|hint| hint.replace(command, &named));
+        self.with_any_hint(hint)
+    }
+
     /// Puts `what` before the message: what succeeded before the failure, or which object failed.
     pub(in crate::cli) fn about(self, what: &str) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }
@@ -112,7 +123,8 @@ impl Failure {
         &self.message
     }
 
-    fn hint(&self) -> Option<&str> {
+    /// Returns the hint.
+    pub(in crate::cli) fn hint(&self) -> Option<&str> {
         self.explanation.hint.as_deref()
     }
 

@@ -49,14 +49,15 @@ impl Explain for WriteReportError {
     }
 }
 
+/// What to do about a file that is no report.
+pub(in crate::cli) const NO_REPORT: &str = "give a file that an earlier verification wrote, by --to or --html";
+
 impl Explain for ReadReportError {
     fn explain(&self) -> Explanation {
         const AGAIN: &str = "it proves nothing; make another one: claviger verify --to FILE";
         match self {
             Self::Text(TextError::TooNew { .. }) => with(Exit::WrongKey, "upgrade claviger on this node"),
-            Self::Text(TextError::Foreign(_)) => {
-                with(Exit::WrongKey, "give a file that `claviger verify` wrote with --to or --html")
-            }
+            Self::Text(TextError::Foreign(_)) => with(Exit::WrongKey, NO_REPORT),
             Self::OtherKeyring { .. } => {
                 with(Exit::WrongKey, "check it with the keyring that made it: --state-dir DIR")
             }

@@ -4,8 +4,9 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::{
-    config::{Backups, Settings},
-    keeper::{self, BackedUp, Changed, Expect, Opened, Promotion, Usage, UsageDoubt},
+    config::{Backups, Config, Settings},
+    durable::LifeLock,
+    keeper::{self, BackedUp, Changed, Expect, Opened, PromoteKeyError, Promotion, Usage, UsageDoubt},
     keyring::{Entry, Key, Keyring, key_id::KeyId, state::Verb, time::Time},
     rotate::RotationClock,
 };
@@ -18,6 +19,8 @@ use super::{
         backup_file::create_command,
         etcd::EtcdArgs,
         failure::{Exit, Failure, ledger_hint, warn},
+        given::quoted,
+        live::{PluginSearch, ServesFrom},
         output::{self, OutputError},
         probe::find_plugin,
         rotation::check_promotion,
@@ -264,6 +267,7 @@ fn add(keyring: KeyringArgs, Socket { socket }: Socket, global: &Global) -> Resu
         }
         _ => report_change(&changed, Some(ADDED), global),
     }
+    warn_of_plugin(&search, &opened.keyring, &site.config, global);
     if !missing.is_empty() {
         let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
         let message =
@@ -276,6 +280,44 @@ fn add(keyring: KeyringArgs, Socket { socket }: Socket, global: &Global) -> Resu
         );
     }
     Ok(Exit::Done)
+}
+
+/// Warns if no plugin that was found takes the new key up.
+fn warn_of_plugin(search: &PluginSearch, keyring: &Keyring, config: &Config, global: &Global) {
+    let dir = &config.state_dir;
+    let (why, next) = match search {
+        PluginSearch::Absent { socket, reason } => {
+            let next = if LifeLock::is_held(dir).unwrap_or(false) {
+                "a plugin serves from this state directory at another socket: give its socket, which its log line `listening` names, here \
+                 and to later commands: --socket SOCKET"
+                    .to_owned()
+            } else {
+                format!(
+                    "a plugin reads the key when it starts; if one runs at another socket, give that to later commands: --socket \
+                     SOCKET; if none runs, start it: {}",
+                    search.start(keyring, dir)
+                )
+            };
+            (format!("none answers at {socket}: {reason}"), next)
+        }
+        PluginSearch::Found(plugin) => match plugin.serves_from(dir) {
+            ServesFrom::Elsewhere(path) => (
+                format!(
+                    "the one at {} serves from {}, and not from {}",
+                    search.socket(),
+                    path.display(),
+                    dir.display()
+                ),
+                format!("if you meant the keyring that it serves: --state-dir {}", quoted(path)),
+            ),
+            ServesFrom::Here | ServesFrom::BeforeHere | ServesFrom::Unknown => return,
+        },
+        PluginSearch::Unanswered { socket, error } => {
+            (format!("the one at {socket} does not answer: {error}"), "see how it is: claviger status".to_owned())
+        }
+        PluginSearch::Silent { .. } => return,
+    };
+    warn(&format!("no plugin is known to take the new key up: {why}"), &next, global);
 }
 
 /// What the operator says about a promotion.
@@ -302,7 +344,8 @@ fn promote(
     }
     let change = || {
         let now = Time::new(jiff::Timestamp::now());
-        keeper::promote_key(&site.dir, &site.means, Promotion { key_id, backed_up, compromised_up_to: None }, now)
+        let promotion = Promotion { key_id, backed_up, compromised_up_to: None };
+        keeper::promote_key(&site.dir, &site.means, promotion, now).map_err(|error| refused(error, keyring))
     };
     if !is_waiting {
         return Ok(end(&change()?, Some(&promoted()), global));
@@ -370,6 +413,14 @@ fn end(changed: &Changed, next: Option<&str>, global: &Global) -> Exit {
 
 fn report_change(changed: &Changed, next: Option<&str>, global: &Global) {
     output::end_change(report(changed, next, global), global);
+}
+
+/// Returns the failure of a promotion. Without a recovery recipient in `keyring`, a backup needs one of its own.
+fn refused(error: PromoteKeyError, keyring: &Keyring) -> Failure {
+    let is_unbacked = matches!(error, PromoteKeyError::Unbacked { ledger: None, .. });
+    let failure = Failure::from(error);
+    let hint = failure.hint().filter(|_| is_unbacked).map(|hint| hint.replace(CREATE, create_command(keyring)));
+    failure.with_any_hint(hint)
 }
 
 /// Finds the key that `text` names: by its full key_id, or by its number if only one key has that number.

@@ -3,7 +3,7 @@
 use crate::{reencrypt::FailureKind, scan::judge::FindingKind};
 
 use super::{
-    super::given::Given,
+    super::given::{Given, quoted},
     report::{ReencryptEnd, ReencryptReport, ReencryptTarget},
     rounds::SWEEPS,
 };
@@ -12,7 +12,7 @@ use super::{
 pub(super) fn hints(report: &ReencryptReport, of_scan: Vec<String>, given: &Given) -> Vec<String> {
     let again = given.command("claviger reencrypt");
     let of_end = of_end(report, given, &again);
-    let of_failures = report.failures.keys().map(|kind| of_failure(*kind, &again));
+    let of_failures = report.failures.keys().map(|kind| of_failure(*kind, report, &again));
     let of_found = report.found.keys().filter_map(|kind| of_finding(*kind, given));
     let is_over = matches!(report.end, ReencryptEnd::Done | ReencryptEnd::LeftOver);
     let is_plaintext_wanted = report.end == ReencryptEnd::Done && report.target == ReencryptTarget::Plaintext;
@@ -75,16 +75,18 @@ fn has_unread(report: &ReencryptReport) -> bool {
     report.target != ReencryptTarget::PrimaryKey || report.found.contains_key(&FindingKind::PlaintextAlthoughCovered)
 }
 
-fn of_failure(kind: FailureKind, again: &str) -> String {
+fn of_failure(kind: FailureKind, report: &ReencryptReport, again: &str) -> String {
+    let failed = report.failed.iter().find(|failed| failed.kind == kind);
+    let key = failed.map_or_else(|| "ETCD_KEY".into(), |failed| quoted(&failed.key));
     match kind {
         FailureKind::Denied => {
             "denied: give this user the right for this resource, too; deploy/reencrypt-rbac.yaml shows how".to_owned()
         }
         FailureKind::Refused => {
-            format!("refused: mend what the API server says; to leave an object as it is: {again} --leave ETCD_KEY")
+            format!("refused: mend what the API server says; to leave an object as it is: {again} --leave {key}")
         }
         FailureKind::NotServed => {
-            format!("not-served: serve the resource again; to leave an object as it is: {again} --leave ETCD_KEY")
+            format!("not-served: serve the resource again; to leave an object as it is: {again} --leave {key}")
         }
         FailureKind::NoObject => "no-object: see what wrote these keys to etcd".to_owned(),
         FailureKind::Conflict | FailureKind::Busy => format!("{}: try again: {again}", kind.as_str()),

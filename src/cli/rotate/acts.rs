@@ -109,10 +109,16 @@ impl RotateHands<'_> {
     /// Checks before the first change that a backup in the directory would count.
     pub(super) fn check_backup_dir(&self) -> Result<(), Failure> {
         let Some(dir) = &self.wishes.backup_dir else { return Ok(()) };
-        is_on_another_disk(dir, &self.site.dir).map_err(|error| stops::no_backup(dir, &error))?;
-        if !dir.is_dir() {
-            return Err(stops::no_backup(dir, &format!("{} is not a directory", dir.display())));
+        if dir.metadata().is_ok_and(|found| !found.is_dir()) {
+            return Err(stops::no_directory(dir));
         }
+        let (here, there) = (self.site.config.state_dir.canonicalize(), dir.canonicalize());
+        if let (Ok(here), Ok(there)) = (here, there)
+            && there.starts_with(&here)
+        {
+            return Err(stops::lost_too(dir, there == here));
+        }
+        is_on_another_disk(dir, &self.site.dir).map_err(|error| stops::no_backup(dir, &error))?;
         if self.opened.keyring.recoveries().is_empty() { Err(stops::no_recipient()) } else { Ok(()) }
     }
 

@@ -11,7 +11,7 @@ use crate::{
 use super::{
     super::{
         failure::{self, Exit, Failure, miscounted},
-        given::Given,
+        given::{Given, quoted},
         reencrypt::Census,
         tables::all_of,
         verify::Verified,
@@ -111,8 +111,10 @@ fn held(failures: Option<&FailureList>, hold: Hold, again: &str) -> Failure {
         "the rotation is unfinished: {} not re-encrypted{rest}{examples}",
         if stale == 1 { "1 object was".to_owned() } else { format!("{} were", counted(stale, "object")) },
     );
+    let first = failures.map(FailureList::named).unwrap_or_default().first();
+    let key = first.map_or_else(|| "ETCD_KEY".to_owned(), |failure| quoted(&failure.key));
     let hint = format!(
-        "mend what the API server says, and go on: {again}; to leave an object as it is: {again} --leave ETCD_KEY"
+        "mend what the API server says, and go on: {again}; to leave an object as it is: {again} --leave {key}"
     );
     Failure::new(Exit::Found, &message, hint)
 }
@@ -191,11 +193,27 @@ pub(super) fn unprovable(reason: &str) -> Failure {
 /// Returns the failure of a rotation that cannot write a backup to `dir`. If it is missing, the hint says where it was
 /// looked for.
 pub(super) fn no_backup(dir: &Path, error: &impl Display) -> Failure {
-    let other = "name a directory on another disk: claviger rotate --backup-dir DIR";
+    let other = format!("name {OTHER_DISK}");
     let missing = dir.metadata().err().and_then(|error| failure::unreadable(dir, &error));
-    let hint = missing.map_or_else(|| other.to_owned(), |missing| format!("{missing}; or {other}"));
+    let hint = missing.map_or_else(|| other.clone(), |missing| format!("{missing}; or {other}"));
     Failure::new(Exit::Refused, &format!("a backup there would not count: {error}"), hint)
 }
+
+/// Returns the failure of a rotation whose `--backup-dir` names no directory, but a file.
+pub(super) fn no_directory(file: &Path) -> Failure {
+    let message = format!("--backup-dir {}: it is not a directory", file.display());
+    Failure::new(Exit::Refused, &message, format!("rotate names the file itself: name {OTHER_DISK}"))
+}
+
+/// Returns the failure of a rotation whose backup would be lost together with the state directory.
+pub(super) fn lost_too(dir: &Path, is_state_dir: bool) -> Failure {
+    let what = if is_state_dir { "it is the state directory" } else { "it is in the state directory" };
+    let message = format!("--backup-dir {}: {what}, and a backup there is lost with it", dir.display());
+    Failure::new(Exit::Refused, &message, format!("name {OTHER_DISK}"))
+}
+
+/// Which directory a backup is written into.
+const OTHER_DISK: &str = "a directory on another disk: claviger rotate --backup-dir DIR";
 
 pub(super) fn no_recipient() -> Failure {
     let message = "a backup would not count: the keyring has no recovery recipient";

@@ -9,7 +9,7 @@ use crate::{
 };
 
 use super::super::{
-    failure::{Explain, Failure},
+    failure::{Exit, Explain, Failure, NO_REPORT},
     files::read_text,
 };
 
@@ -35,7 +35,10 @@ impl EarlierReport {
     /// # Errors
     /// When the file cannot be read, or its report is not authentic.
     pub(super) fn read(file: PathBuf, opened: &Opened) -> Result<Self, Failure> {
-        let whole = read_text(&file, FILE_MAX)?;
+        let whole = read_text(&file, FILE_MAX).map_err(|failure| match failure.exit() {
+            Exit::Damaged => failure.with_hint(NO_REPORT),
+            _ => failure,
+        })?;
         let text = text_in(&whole);
         let report = opened.read_report(text.as_bytes()).map_err(|error| refused(&error, &file))?;
         let is_page = text.len() < whole.len();

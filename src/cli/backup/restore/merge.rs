@@ -12,7 +12,7 @@ use super::{
         file::{beside, refuse_inside, served},
     },
     args::RestoreArgs,
-    merge_report::{Shown, print_merge, print_nothing_to_do},
+    merge_report::{BackupEvidence, Shown, print_merge, print_nothing_to_do},
     sources::{Opening, sources},
 };
 use crate::{
@@ -36,7 +36,7 @@ pub(super) fn run(
     let Opening { sources, backup, recipients } = sources(site, &files, &identity, expect.as_ref())?;
     let wishes = Wishes { keep_destroyed, lost, compromised };
     let planned = keeper::preview_merge(&site.dir, &site.means, &sources, &wishes, Time::new(jiff::Timestamp::now()));
-    let planned = planned.map_err(|error| refused(error, &sources, config))?;
+    let planned = planned.map_err(|error| refused(error, sources.iter().zip(&files), config))?;
     let Some(plan) = planned else {
         print_nothing_to_do(&site.config.state_dir, &site.open()?, global)?;
         return Ok(Exit::Done);
@@ -46,13 +46,15 @@ pub(super) fn run(
     if let Some(file) = &to {
         refuse_inside(file, &site.config.state_dir)?;
     }
-    let scanned = needed::keys(config, snapshot, global);
+    let scanned = needed::keys(config, snapshot.clone(), global);
     let plan = match &scanned {
         Ok(Some(scanned)) => plan.listing(scanned),
         Ok(None) | Err(_) => plan,
     };
     let needed = scanned.map(|scanned| scanned.map(|scanned| scanned.keys));
-    let shown = Shown::of(&plan, needed, to.clone());
+    let has_values = matches!(needed, Ok(Some(_)));
+    let compared = BackupEvidence { has_expect: expect.is_some(), has_values, snapshot };
+    let shown = Shown::of(&plan, needed, to.clone(), &compared);
     if !accept {
         print_merge(&site.config.state_dir, &shown, None, global)?;
         return Ok(Exit::Found);
@@ -63,8 +65,12 @@ pub(super) fn run(
 }
 
 /// Returns the failure of a merge. A backup of another keyring may belong where a plugin serves from.
-fn refused(error: MergePreviewError, sources: &[Source], config: &Config) -> Failure {
+fn refused<'a>(
+    error: MergePreviewError,
+    sources: impl Iterator<Item = (&'a Source, &'a PathBuf)>,
+    config: &Config,
+) -> Failure {
     let is_other = matches!(error, MergePreviewError::OtherKeyring(_));
-    let failure = Failure::from(error);
-    sources.iter().filter(|_| is_other).fold(failure, |failure, source| served(failure, &source.keyring, config))
+    let others = sources.filter(|_| is_other);
+    others.fold(Failure::from(error), |failure, (source, file)| served(failure, &source.keyring, file, config))
 }

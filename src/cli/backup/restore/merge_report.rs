@@ -13,6 +13,7 @@ use super::super::super::{
     Format, Global,
     failure::Failure,
     output::{self, OutputError},
+    tables::all_of,
 };
 
 #[derive(Serialize)]
@@ -72,6 +73,42 @@ pub(super) struct Shown {
     needed: Option<Vec<NeededKey>>,
     /// Why it is not known which keys are needed.
     unknown: Option<String>,
+    /// With what the backups were compared.
+    compared: String,
+}
+
+/// What a backup is compared with, besides what is in the state directory.
+pub(super) struct BackupEvidence {
+    /// Whether --expect is given.
+    pub(super) has_expect: bool,
+    /// Whether the values that need keys were read.
+    pub(super) has_values: bool,
+    /// The snapshot that these values are in.
+    pub(super) snapshot: Option<PathBuf>,
+}
+
+impl BackupEvidence {
+    /// Names these, after `others`.
+    pub(super) fn sentence(&self, others: impl IntoIterator<Item = String>) -> String {
+        let expect = self.has_expect.then(|| "the line of --expect".to_owned());
+        let values = self.has_values.then(|| match &self.snapshot {
+            Some(file) => format!("the values in the snapshot {}", file.display()),
+            None => "the values in etcd".to_owned(),
+        });
+        let all: Vec<String> = others.into_iter().chain(expect).chain(values).collect();
+        if all.is_empty() { "with nothing".to_owned() } else { format!("with {}", all_of(&all)) }
+    }
+
+    /// Says with what the backups of a merge are compared.
+    fn of_merge(&self, plan: &MergePreview) -> String {
+        let is_copy = plan.columns.iter().any(|(heading, _)| *heading == keeper::KEYRING_PREV);
+        let is_read = is_copy || plan.columns.iter().any(|(heading, _)| *heading == keeper::KEYRING_HERE);
+        let keyring = is_read.then_some(if is_copy { keeper::KEYRING_PREV } else { "the keyring here" });
+        let mark = plan.has_mark().then_some("its mark");
+        let ledger = plan.has_ledger().then_some("its ledger");
+        let here = [keyring, mark, ledger].into_iter().flatten().map(ToOwned::to_owned);
+        format!("{}; with a running plugin, `claviger status` compares the keyring here", self.sentence(here))
+    }
 }
 
 impl Shown {
@@ -79,7 +116,9 @@ impl Shown {
         plan: &MergePreview,
         needed: Result<Option<Vec<NeededKey>>, Failure>,
         to: Option<PathBuf>,
+        compared: &BackupEvidence,
     ) -> Self {
+        let compared = compared.of_merge(plan);
         let MergePreview { doubts, generation, columns, rows, fresh, .. } = plan;
         let doubts: Vec<String> = doubts.iter().map(ToString::to_string).collect();
         let doubt = (!doubts.is_empty()).then(|| doubts.join("; "));
@@ -88,7 +127,7 @@ impl Shown {
             Ok(needed) => (needed, None),
             Err(failure) => (None, Some(failure.message().to_owned())),
         };
-        Self { doubt, generation: *generation, columns, rows, fresh: *fresh, to, needed, unknown }
+        Self { doubt, generation: *generation, columns, rows, fresh: *fresh, to, needed, unknown, compared }
     }
 
     /// Returns how many objects need the key of a row, if that is known.
@@ -110,10 +149,11 @@ pub(super) fn print_merge(
     if global.output == Format::Json {
         return output::json(&report);
     }
-    output::text_line(&format!("{}\n\n{}", fields(&report, shown), merge_table(shown, report.fresh.as_deref())))?;
+    let fields = global.given.repeat_in(&fields(&report, shown)).into_owned();
+    output::text_line(&format!("{fields}\n\n{}", merge_table(shown, report.fresh.as_deref())))?;
     let is_unbacked = opened.is_some_and(|opened| opened.unbacked().contains(&opened.keyring.primary().id()));
     if let Some(file) = report.fresh_backup.filter(|_| is_unbacked) {
-        output::text_line(&does_not_count(file))?;
+        output::text_line(&global.given.repeat_in(&does_not_count(file)))?;
     }
     for line in shown.rows.iter().filter_map(|row| about_destroyed(row, opened.is_some())) {
         output::text_line(&global.given.repeat_in(&line))?;
@@ -177,6 +217,7 @@ fn fields(report: &MergeReport<'_>, shown: &Shown) -> String {
     fields.extend(report.doubt.map(|doubt| ("because", doubt.to_owned())));
     let is_copy = shown.columns.iter().any(|(heading, _)| *heading == keeper::KEYRING_PREV);
     fields.extend(is_copy.then(|| ("instead", INSTEAD.to_owned())));
+    fields.push(("compared", shown.compared.clone()));
     fields.push(("generation", format!("{} {made}", report.generation)));
     fields
         .extend(shown.unknown.iter().map(|reason| ("etcd", format!("it is not known which keys it needs: {reason}"))));

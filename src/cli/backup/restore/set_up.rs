@@ -21,7 +21,7 @@ use super::{
         file::{beside, refuse_inside, whole},
     },
     args::RestoreArgs,
-    merge_report::{ROTATE, does_not_count},
+    merge_report::{BackupEvidence, ROTATE, does_not_count},
 };
 use crate::{
     config::{Config, DEFAULT_STATE_DIR},
@@ -80,6 +80,11 @@ pub(super) fn run(
     let backup = open(file, &read(file)?, &identities)?;
     let search = look_for_plugin(&backup.keyring, config, global)?;
     let (needed, snapshot) = needed()?.map_or((None, None), |needs| (Some(needs.keys), needs.snapshot));
+    let compared = BackupEvidence {
+        has_expect: args.expect.is_some(),
+        has_values: needed.is_some(),
+        snapshot: snapshot.as_ref().map(|snapshot| Path::new(&snapshot.file).to_owned()),
+    };
     let to = args.backup_to.unwrap_or_else(|| beside(file, backup.keyring.generation() + 1));
     let fresh = FreshBackup { file: to, recipients: identities.recipients() };
     let plan = RestoreRequest {
@@ -93,8 +98,11 @@ pub(super) fn run(
         slot_file: args.slot_file.as_deref().map(absolute).transpose()?,
         now: Time::new(jiff::Timestamp::now()),
     };
-    restore(plan, &config.state_dir, &search, global)
+    restore(plan, &config.state_dir, &search, &compared, global).map_err(|failure| failure.naming(CHECK, file))
 }
+
+/// The command in hints that shows the keys of a backup.
+const CHECK: &str = "claviger backup check FILE";
 
 /// Looks for a plugin that runs, and makes sure that the keyring of the backup does not take the place of another one.
 fn look_for_plugin(keyring: &Keyring, config: &Config, global: &Global) -> Result<PluginSearch, Failure> {
@@ -108,7 +116,13 @@ fn look_for_plugin(keyring: &Keyring, config: &Config, global: &Global) -> Resul
     Ok(search)
 }
 
-fn restore(plan: RestoreRequest, state_dir: &Path, search: &PluginSearch, global: &Global) -> Result<Exit, Failure> {
+fn restore(
+    plan: RestoreRequest,
+    state_dir: &Path,
+    search: &PluginSearch,
+    compared: &BackupEvidence,
+    global: &Global,
+) -> Result<Exit, Failure> {
     // This comes before a directory is made.
     plan.check()?;
     let dir = Dir::open_or_create(state_dir).map_err(InitError::File)?;
@@ -120,9 +134,10 @@ fn restore(plan: RestoreRequest, state_dir: &Path, search: &PluginSearch, global
     let report = report(&restored, state_dir, search, plugin);
     let slot = slot_file.unwrap_or_else(|| dir.path_of(&keeper::first_key_file()));
     let uncounted = restored.fresh.as_ref().filter(|(_, counts)| !counts).map(|(file, _)| file.as_path());
+    let compared = compared.sentence(plugin.map(|_| format!("the keys of the plugin at {}", search.socket())));
     let printed = match global.output {
         Format::Json => output::json(&report),
-        Format::Text => print(&report, &DoneRestore { before, slot: &slot, uncounted }, global)
+        Format::Text => print(&report, &DoneRestore { before, slot: &slot, uncounted, compared }, global)
             .and_then(|()| print_next(&report, plugin, global)),
     };
     Ok(output::end_change(printed, global))
@@ -163,6 +178,8 @@ struct DoneRestore<'a> {
     slot: &'a Path,
     /// The backup of a new key, if that backup does not count.
     uncounted: Option<&'a Path>,
+    /// With what the backup was compared.
+    compared: String,
 }
 
 /// Prints the report, and what else was done.
@@ -170,9 +187,9 @@ fn print(report: &RestoreReport<'_>, done: &DoneRestore<'_>, global: &Global) ->
     if let Some(path) = report.moved_aside {
         output::text_line(&format!("moved the unfinished restore to {}", path.display()))?;
     }
-    output::text_line(&output::fields(&fields(report, done.before, done.slot)))?;
+    output::text_line(&output::fields(&fields(report, done)))?;
     if let Some(file) = done.uncounted {
-        output::text_line(&does_not_count(file))?;
+        output::text_line(&global.given.repeat_in(&does_not_count(file)))?;
     }
     for key in &report.needed_and_disabled {
         let line = format!("\n! {key} is disabled, and values in etcd need it: claviger key enable {key}");
@@ -237,11 +254,13 @@ fn after(serves_from: &ServesFrom, state_dir: &Path) -> String {
     }
 }
 
-fn fields(report: &RestoreReport<'_>, before: u64, slot: &Path) -> Vec<(&'static str, String)> {
+fn fields(report: &RestoreReport<'_>, done: &DoneRestore<'_>) -> Vec<(&'static str, String)> {
+    let DoneRestore { before, slot, compared, .. } = done;
     let mut fields = vec![
         ("keyring", format!("{} in {}", report.uuid, report.state_dir.display())),
         ("generation", format!("{}, after {before} of the backup; {}", report.generation, counted(report.keys, "key"))),
         ("primary", report.primary.clone()),
+        ("compared", compared.clone()),
     ];
     fields.extend(report.fresh_backup.map(|file| ("fresh key", format!("its backup is {}", file.display()))));
     fields.push(("slot", format!("file, with its key in {}", slot.display())));
