@@ -119,8 +119,8 @@ pub struct KeyEvent {
     pub generation: u64,
     /// The key.
     pub key_id: String,
-    /// Whether the operator skipped the check that nothing needs the key or, for a promotion, that a listed backup
-    /// contains it.
+    /// Whether the operator skipped the check: for a promotion, that a listed backup contains the key; otherwise, that
+    /// nothing needs it.
     pub unproven: bool,
 }
 
@@ -208,8 +208,8 @@ pub fn line(event: &Event<'_>) -> Vec<u8> {
     line
 }
 
-/// Whether the log has an event that needs a finished keyring. A restore does not count: it is logged before it is
-/// done.
+/// Whether the log proves that a keyring was finished here. A line about a restore proves nothing, because it is
+/// written before the restore.
 ///
 /// # Errors
 /// When the log cannot be read.

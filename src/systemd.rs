@@ -33,8 +33,7 @@ impl Systemd {
         Ok(Self { watchdog: watchdog.filter(|_| socket.is_some()), socket })
     }
 
-    /// Returns how often to report that we are alive, if systemd asks for it: half of the time after which it would end
-    /// us.
+    /// Returns the interval of keep-alive messages, if systemd asks for them: half of its watchdog time.
     pub fn heartbeat(&self) -> Option<Duration> {
         self.watchdog.map(|limit| limit / 2)
     }

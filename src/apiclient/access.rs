@@ -1,4 +1,4 @@
-//! How an API server is reached, and as whom: as kubectl finds it, by a kubeconfig, its contexts, and the programs that
+//! Finds the API server's address and credentials as kubectl does: in a kubeconfig, its contexts, and the programs that
 //! it names.
 
 use std::{

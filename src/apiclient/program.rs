@@ -1,6 +1,6 @@
-//! Runs the program that a kubeconfig names for credentials, before a client is made. The client would panic at a token
-//! that cannot be sent. A token that lasts is kept, so that the program does not run again. The client itself runs the
-//! program again for certificates and for tokens that expire.
+//! Runs the program that a kubeconfig names for credentials, before a client is made, and refuses a token that cannot
+//! be sent: the client would panic at it. A token without an expiry is kept, so the program runs once. The client
+//! itself runs the program again for certificates and for tokens that expire.
 //!
 //! Source: `k8s.io/client-go`, `plugin/pkg/client/auth/exec/exec.go`.
 

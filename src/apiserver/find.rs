@@ -1,4 +1,4 @@
-//! Recognizes what a file is, and reads kube-apiserver's flags from it or from a process.
+//! Detects the kind of a file and reads kube-apiserver's flags from it, or from a process.
 
 use std::{
     fmt,

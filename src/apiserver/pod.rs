@@ -134,8 +134,8 @@ impl Container {
         variables
     }
 
-    /// Returns where a path of the container is on the host, judging by the longest mount that contains it. What no
-    /// mount contains keeps its path, because a manifest in which mounts are missing may still be of the host.
+    /// Returns where a path of the container is on the host, judging by the longest mount that contains it. A path
+    /// outside of all mounts is returned unchanged: the manifest may leave out mounts although the path is the host's.
     fn on_host(&self, path: &Path, volumes: &[Volume]) -> Option<PathBuf> {
         let path = if path.is_absolute() { path.to_owned() } else { self.working_dir.as_ref()?.join(path) };
         let mounts = self.volume_mounts.iter().filter(|mount| path.starts_with(&mount.path));

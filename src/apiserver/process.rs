@@ -29,12 +29,13 @@ pub fn find_process() -> Result<u32, FlagsError> {
     only(trusted, &foreign)
 }
 
-/// Whether another user runs the process. Of a process that cannot be looked at, reading it says why.
+/// Whether another user runs the process. Returns false if the owner cannot be read: reading the process then reports
+/// the reason.
 fn is_foreign(pid: u32) -> bool {
     ProcessOwner::of(pid).is_ok_and(|owner| owner.check(pid).is_err())
 }
 
-/// Chooses the one process. If all are foreign, reading the first one says whose it is.
+/// Chooses the one process. If all belong to other users, returns the first, so that reading it reports its owner.
 fn only(trusted: Vec<u32>, foreign: &[u32]) -> Result<u32, FlagsError> {
     match (&trusted[..], foreign) {
         ([], []) => Err(FlagsError::NoProcess),

@@ -28,8 +28,8 @@ const REPEATED: [&str; 19] = [
     "context",
 ];
 
-/// The flags that only the same command repeats, if it does something else the next time. `--html` is not one of them,
-/// because a page is not written twice.
+/// The flags that a hint repeats only if it suggests the same command again. `--html` is not one of them, because a
+/// page is not written twice.
 const REPEATED_BY_ITSELF: [&str; 10] =
     ["snapshot", "list", "all", "prometheus", "rate", "leave", "backup-dir", "api-servers", "without-backup", "wait"];
 

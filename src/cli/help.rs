@@ -31,8 +31,8 @@ pub(super) fn matches(claviger: Command, words: &[OsString]) -> ArgMatches {
     })
 }
 
-/// Reads a command line. For a wrong word after `help`, clap knows no similar command, so the word is read as a
-/// command.
+/// Reads a command line. After `help` and a wrong word, clap suggests nothing, so the word is parsed as a command to
+/// get a suggestion.
 fn read(claviger: &Command, words: &[OsString]) -> Result<ArgMatches, Error> {
     let error = match claviger.clone().try_get_matches_from(words) {
         Err(error) if error.kind() == ErrorKind::InvalidSubcommand => with_places(error, claviger),

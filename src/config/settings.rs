@@ -76,7 +76,7 @@ pub enum Backups {
     /// A listed backup has to hold every key that values may be under.
     #[default]
     Listed,
-    /// There are none, on purpose: if the disk is lost, so is every Secret.
+    /// The operator keeps no backups. A lost disk loses every Secret.
     None,
 }
 

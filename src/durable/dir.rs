@@ -173,7 +173,7 @@ impl Dir {
     pub fn read(&self, name: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>> {
         let path = self.path_of(name);
         let file = self.open_file(name)?;
-        // There is room for one byte too many, which shows that the file is too long. A vector that grows would leave
+        // Reserves one byte more than the limit, to notice a file that is too long. A vector that grows would leave
         // copies of a secret in memory.
         let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
         let mut reader = File::from(file).take(limit as u64 + 1);

@@ -48,8 +48,8 @@ impl Dir {
         Ok(Lock { _file: file })
     }
 
-    /// Opens the file of the lock. Only a file that this call has made is given to the directory's owner: an existing
-    /// one may be a link to anything.
+    /// Opens the file of the lock. Changes the owner only of a file that it has just created, because an existing name
+    /// may be a link.
     fn open_lock(&self) -> Result<OwnedFd> {
         let path = self.path_of(LOCK);
         match self.create_exclusively(LOCK) {

@@ -8,7 +8,8 @@
 //!
 //! [`Dir`] is a directory whose files can be trusted. Its methods read, replace, append and remove files; [`Dir::lock`]
 //! keeps two changes apart, and [`LifeLock`] two daemons. [`export`] writes a file for somebody else, anywhere.
-//! Invariant: a name always leads to a whole file, or to none. Source: `docs/formats.md`, "Files".
+//! Invariant: a file name refers to a complete file or to no file, also after a crash. Source: `docs/formats.md`,
+//! "Files".
 
 mod append;
 mod dir;

@@ -64,7 +64,7 @@ pub enum ShareError {
     /// One share was given twice.
     #[error("share {0} was given twice")]
     Twice(u8),
-    /// They name the same set, and do not belong together.
+    /// They name one set, but do not combine to the identity that was split.
     #[error("the shares of set {0} do not belong together: they do not give the identity that was split")]
     Other(SetName),
     /// The counts make no sense.
@@ -232,7 +232,7 @@ fn check_together(first: &Share, shares: &[Share]) -> Result<(), ShareError> {
     Ok(())
 }
 
-/// Tells one identity from another. Anybody who knows the recipient can compute it.
+/// Identifies the identity. It is not secret: it is computed from the recipient.
 fn check_of(identity: &age::x25519::Identity) -> [u8; CHECK] {
     let digest = Digest::of(format!("{SHARE_LABEL} {}", identity.to_public()).as_bytes());
     let mut check = [0; CHECK];

@@ -23,8 +23,8 @@ const OVERCOMMIT: &str = "/proc/sys/vm/overcommit_memory";
 /// What a daemon does with files and ports.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Needs {
-    /// Files that it reads. The rule is for the file that is there now, and not for one that replaces it later: a rule
-    /// for the directory would show everything else in it, too.
+    /// Files that it reads. The rule names the file itself, because a rule for its directory would allow every file in
+    /// it. A file that replaces it later cannot be read.
     pub read_file: BTreeSet<PathBuf>,
     /// Directories whose files it reads.
     pub read: BTreeSet<PathBuf>,

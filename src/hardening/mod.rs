@@ -4,11 +4,11 @@
 //! kernel lacks is reported, and the plugin starts all the same. A plugin that refuses to start does more harm than a
 //! plugin without one layer. Invariant: a layer that is reported as on holds for every thread.
 //!
-//! No layer can be opened again, so a daemon does these things first, in the order of `daemon::start`: it starts every
-//! thread, listens, and opens what it needs for ever. A client of etcd or of a remote slot has to follow this order,
-//! too: its thread and its event loop start, it reads certificates, and it resolves names. It names the ports that it
-//! connects to in [`Needs`], for Landlock, and asks for sockets of the internet in [`OwnFacts`], for the filter of
-//! system calls. Without such a need, no network socket can be made.
+//! A layer cannot be undone. So a daemon first starts every thread, listens, and opens what it needs later.
+//! `daemon::start` has the order. A client of etcd or of a remote slot has to follow this order, too: its thread and
+//! its event loop start, it reads certificates, and it resolves names. It names the ports that it connects to in
+//! [`Needs`], for Landlock, and asks for sockets of the internet in [`OwnFacts`], for the filter of system calls.
+//! Without such a need, no network socket can be made.
 
 mod calls;
 mod dumps;

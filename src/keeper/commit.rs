@@ -313,8 +313,7 @@ impl<'a> Commit<'a> {
         self.write_root(state)?;
         self.swap(state, store, held.as_ref())?;
         self.write_followers(state)?;
-        // The slot is removed already, and its key file opens nothing any more. So the commit succeeds even if the file
-        // remains.
+        // The slot is gone, so its key file opens nothing. The commit succeeds even if the file cannot be removed.
         let is_key_file_left = match &self.root {
             Some(NewRoot { key_file: KeyFile::Removed(slot), .. }) => state.remove_key_file(slot).is_err(),
             _ => false,

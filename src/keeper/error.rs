@@ -1,4 +1,4 @@
-//! The error of opening a state directory.
+//! The errors of opening a state directory, its ledger, its root file and its root keys.
 
 use std::{path::PathBuf, sync::Arc};
 

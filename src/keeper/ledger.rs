@@ -141,8 +141,8 @@ fn keyring_event_of(opened: &Opened, backup: &ListedBackup) -> KeyringEvent {
 pub enum Forget {
     /// The backup whose record's SHA-256, or the snapshot whose SHA-256, begins with these hexadecimal digits.
     One(String),
-    /// All of them, even if the ledger is unreadable. Afterwards any existing key may still be needed by a backup that
-    /// it listed. The operator has to name the uuid of the keyring.
+    /// All of them, even if the ledger is unreadable. From then on claviger assumes that a forgotten backup may need
+    /// any existing key. The operator has to name the uuid of the keyring.
     All(Uuid),
 }
 

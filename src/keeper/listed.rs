@@ -64,8 +64,8 @@ impl Listed {
         Ok(Self { ledger: ledger.map_err(|error| Arc::new(error.into())), marked, on_disk })
     }
 
-    /// Makes sure that the file could be read. Fails only if the file cannot be read, because an unread ledger could
-    /// not be re-authenticated under the new root key. A damaged ledger does not fail here.
+    /// Fails if the ledger's file cannot be read, because a rekey has to write it again under the new root key. A
+    /// damaged ledger is accepted here.
     pub(super) fn check_readable(&self) -> Result<(), Arc<ReadLedgerError>> {
         match &self.ledger {
             Err(error) if matches!(**error, ReadLedgerError::File(_)) => Err(Arc::clone(error)),

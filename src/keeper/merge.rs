@@ -193,8 +193,8 @@ struct WeighedRecord {
     is_copy: bool,
 }
 
-/// Opens a record and returns how much of it counts. A record under the root key of the mark counts whole, because
-/// during a rekey that root key is not revoked yet. The error [`OpenError::Record`] says why a record was refused.
+/// Opens a record and returns how much of it counts. A record under the root key of the mark is fully trusted, because
+/// during a rekey that root key is still valid. The error [`OpenError::Record`] says why a record was refused.
 fn weighed(
     roots: &Roots,
     bytes: &[u8],
@@ -272,8 +272,9 @@ fn read_mark(bytes: &[u8], roots: &Roots, state: StateFiles<'_>) -> Result<Mark,
     Mark::decode(bytes, &root, roots.file.uuid()).map_err(refused)
 }
 
-/// Plans the merge of `sources` into the keyring in `dir`. Returns `None` if the keyring needs no merge: it is intact,
-/// it already has all their keys, every source is its record or an ancestor, and the operator calls no key compromised.
+/// Plans the merge of `sources` into the keyring in `dir`. Returns `None` if there is nothing to merge: the keyring is
+/// intact, has every key of `sources`, and is equal to or newer than each of them, and the operator marks no key as
+/// compromised.
 ///
 /// # Errors
 /// When no slot opens, a source belongs to another keyring or is under a root key that this one never had, or the

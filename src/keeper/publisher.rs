@@ -52,7 +52,8 @@ pub struct Publisher {
 /// The files that change when the keyring does. The publisher always follows them.
 const ALWAYS: [&str; 2] = [KEYRING, LEDGER];
 
-/// The files that change only together with those. After a failure somebody may put them back alone.
+/// Files that a command never changes alone. An operator may restore one of them alone after a failure, so they are
+/// watched then.
 const AFTER_A_FAILURE: [&str; 2] = [ROOT, MARK];
 
 /// The state of the files when the publisher last opened them.
@@ -288,7 +289,7 @@ mod tests {
         (Publisher::new(dir.path().to_owned(), Means::default(), None, Arc::clone(&served)), served)
     }
 
-    /// Lets the last failure be so long ago that another attempt is due.
+    /// Sets the time of the last failure back, so that the next attempt is due.
     fn wait(publisher: &mut Publisher) {
         let failed = publisher.seen.failed.as_mut().unwrap();
         failed.at = failed.at.checked_sub(RETRY).unwrap();

@@ -1,8 +1,8 @@
 //! Sets up a directory with the keyring of a backup. The directory must not have a keyring yet.
 //!
 //! Anyone who knows a recipient can make a backup. So something has to show that the backup is the right one: either
-//! the operator names its record, or the caller names the keys that values in etcd need. The backup must contain all of
-//! these keys, and there must be at least one. Source: `docs/formats.md`, "Restoring".
+//! the operator names its record, or the caller names the keys that values in etcd need. The backup must contain every
+//! key that the caller names, and the caller must name at least one. Source: `docs/formats.md`, "Restoring".
 
 use std::path::PathBuf;
 

@@ -64,9 +64,9 @@ pub(super) struct Served<'a> {
 }
 
 impl Served<'_> {
-    /// Makes sure that `opened` is the served keyring or a successor. The files on the disk do not prove this, because
-    /// a stranger can make a whole directory under a root key of their own. But only someone who has the served root
-    /// key can list it as an earlier one.
+    /// Makes sure that `opened` is the served keyring or a successor. A stranger can make a directory with a root key
+    /// of their own, so the files alone prove nothing. Only someone who knows the served root key can list it as an
+    /// earlier root key.
     fn check(self, state: StateFiles<'_>, opened: &Opened) -> Result<(), ServeError> {
         let standing = self.last.map(|last| last.check(&opened.keyring, opened.digest, false)).transpose();
         standing.map_err(|source| ServeError::NoSuccessor(OpenError::mark(state, source)))?;

@@ -148,8 +148,8 @@ impl<'a> StateFiles<'a> {
         [ROOT, KEYRING, LEDGER, MARK].map(|name| version(&self.path_of(name)))
     }
 
-    /// Whether a set-up was ever finished here. Only a finished one leaves a record, its copy, a mark, a ledger, or an
-    /// audit event that needs a keyring.
+    /// Whether a set-up finished here. Any of these files proves it: a record, its copy, a mark, a ledger, or an audit
+    /// log with a line that only a finished keyring causes.
     ///
     /// # Errors
     /// When the directory or its audit log cannot be read.

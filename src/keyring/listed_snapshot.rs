@@ -59,8 +59,7 @@ impl ListedSnapshot {
         &self.keys
     }
 
-    /// Combines two readings of one snapshot. The bytes are the same, so a key that one reading did not find is needed
-    /// nevertheless: that reading had another prefix.
+    /// Combines two readings of one snapshot. They read different prefixes, so the snapshot needs the keys of both.
     pub(super) fn read_again(mut self, before: &Self) -> Self {
         self.keys.extend(&before.keys);
         self.keys.sort_unstable();

@@ -121,8 +121,8 @@ impl Mark {
     /// Copies the note "restored" from the mark `before`. A rotation ends it: then the primary key is newer than every
     /// restored key.
     ///
-    /// If there is no mark before, the record says whether it was restored or merged, and nothing says whether it was
-    /// rotated since. So it gets the note again.
+    /// Without an earlier mark, the record still says that it was restored or merged, but nothing says whether a
+    /// rotation followed. So the note is set again.
     #[must_use]
     pub fn after(self, before: Option<&Self>, keyring: &Keyring) -> Self {
         let primary = keyring.primary().seq;
@@ -133,8 +133,8 @@ impl Mark {
         Self { restored, ..self }
     }
 
-    /// Whether the keyring was restored or merged, and was not rotated to a new key after that, as far as the
-    /// marks of this node say.
+    /// Whether a rotation is due: the keyring was restored or merged, and this node has marked no newer primary key
+    /// since.
     pub fn wants_rotation(&self) -> bool {
         self.restored.is_some()
     }

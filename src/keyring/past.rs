@@ -1,9 +1,9 @@
-//! The past of a record: which records came before it.
+//! The past of a record: the list of earlier records.
 //!
-//! A record lists the records before it. With that list a node decides whether a record is a successor of the marked
-//! record or a fork. Pure. Invariants: the list is sorted by generation, the newest first, then by digest, and nothing
-//! occurs twice. A change keeps the last [`KEPT`] generations, a merge the whole past of every record. A list never has
-//! more than [`PAST_MAX`] records. Source: `docs/formats.md`, "record".
+//! A node uses it to tell a successor of the marked record from a fork. Pure. Invariants: the list is sorted by
+//! generation, the newest first, then by digest, and nothing occurs twice. A change keeps the last [`KEPT`]
+//! generations, a merge the whole past of every record. A list never has more than [`PAST_MAX`] records. Source:
+//! `docs/formats.md`, "record".
 
 use crate::crypto::Digest;
 

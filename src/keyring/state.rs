@@ -39,8 +39,8 @@ pub enum Fate {
     Tomb,
 }
 
-/// The life of a key: state, verb, and what becomes of the key. Everything else is refused. A new key is pending. A
-/// compromised key never becomes [`COMPROMISED_NEVER`].
+/// The transitions of a key: state, verb, and the next state or the tomb. A transition that is not listed is refused. A
+/// new key is pending. A compromised key never becomes [`COMPROMISED_NEVER`].
 pub const LIFE: [(State, Verb, Fate); 6] = [
     (State::Pending, Verb::Promote, Fate::Becomes(State::Primary)),
     (State::Pending, Verb::Disable, Fate::Becomes(State::Disabled)),

@@ -1,4 +1,4 @@
-//! Looks after a path that we listen at: is our socket still there, and is the lock free that a replaced plugin held?
+//! Checks two things: whether our socket is still at its path, and whether the replaced plugin has released its lock.
 
 use std::os::fd::OwnedFd;
 

@@ -45,8 +45,8 @@ fn is_systems(real: &Path) -> bool {
 
 /// Checks that only root and we can change what the directory contains.
 ///
-/// A sticky directory of root's may be above it. It may not be the directory itself: it protects the files of other
-/// users, but any user could listen at the path whenever the plugin does not.
+/// A sticky directory that root owns may be above it, but it may not be the directory itself: in a sticky directory,
+/// any user could bind the path while the plugin is down.
 fn check(real: &Path) -> Result<(), SocketError> {
     let found = real.symlink_metadata().map_err(|error| failed("examine", real, error))?;
     let (owner, mode, ours) = (found.uid(), found.mode() & 0o7777, our_uid());

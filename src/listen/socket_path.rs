@@ -166,8 +166,8 @@ impl SocketPath {
     /// Makes a socket that listens, and renames it to the path, where it may only replace a socket.
     ///
     /// Before that, the socket has a name that contains the inode of a lock that we hold, so no other plugin uses the
-    /// name. Its address is short, even if the path is long. Nobody can connect before it listens, so it has its mode
-    /// in time.
+    /// name. Its address is short, even if the path is long. The mode is set before the socket listens, so nobody
+    /// connects under a wrong mode.
     pub(super) fn listen(&self, lock: &OwnedFd, access: Access) -> Result<(OwnedFd, FileId), SocketError> {
         if self.look()? == Occupant::Other {
             return Err(SocketError::Occupied(self.path.clone()));

@@ -29,8 +29,8 @@ pub fn without_traces<T>(work: impl FnOnce() -> T) -> T {
     outcome
 }
 
-/// Calls `work` from a stack frame of its own. It is not inlined, so that the frames of `work` begin at the address
-/// where the frame of [`overwrite_stack`] begins.
+/// Calls `work` from a stack frame of its own. It is not inlined: `work` and [`overwrite_stack`] then use the same part
+/// of the stack.
 #[inline(never)]
 fn in_a_frame_of_its_own<T>(work: impl FnOnce() -> T) -> T {
     work()

@@ -54,8 +54,8 @@ fn counted(count: u64, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-/// Says why this count does not open a gate. Returns `None` if there are no more API servers than nodes, and no
-/// connections that no API server accounts for.
+/// Says why this count does not open a gate. Returns `None` if the count is consistent: there are at most as many API
+/// servers as nodes, and at most as many connections as these API servers make.
 pub(super) fn doubt(rules: Rules, world: &ClusterNow, counted: ApiServers) -> Option<CountDoubt> {
     let nodes = u64::try_from(world.nodes.len()).unwrap_or(u64::MAX);
     let connections = world.connections();

@@ -2,9 +2,9 @@
 //! nobody else changes the keyring.
 //!
 //! The model has nodes, each with a plugin and an API server, objects in etcd, and a command that does what
-//! [`next`](super::next) says. Time passes in steps of 90 s. An API server writes under its seed until two steps after
-//! its last good Status, and a write that it has begun reaches etcd within a step. A real one takes less. What must
-//! hold:
+//! [`next`](super::next) says. Time passes in steps of 90 s. An API server writes under its seed for two steps (180 s)
+//! after its last good Status, and a write that it has begun reaches etcd within a step. A real one takes less. What
+//! must hold:
 //!
 //! - every plugin that runs reads every value in etcd;
 //! - once a rotation is proven, no value is under another key than the primary one, whatever is still under way.

@@ -175,8 +175,8 @@ fn quiet(world: &ClusterNow) -> Result<(), Unsettled> {
     }
 }
 
-/// Opens if each node has a live connection, and all of them have announced the primary key, and nothing else, for
-/// longer than a write can be under way.
+/// Opens this gate when every node has a live connection, and each connection has announced only the primary key for
+/// longer than a write can take.
 fn adopted(world: &ClusterNow) -> Result<(), Unsettled> {
     let unconnected: Vec<String> =
         asked(world).filter(|node| node.connections.is_empty()).map(|node| node.name.clone()).collect();

@@ -145,11 +145,11 @@ impl Voided {
     }
 }
 
-/// Looks for values that were written before the report, and that the report would have if they had been there. A
-/// restore brings such values back, also if etcd has passed the revision of the report since.
+/// Looks for values that are older than the report and missing from it. Only a restore can bring such values back, even
+/// if etcd has passed the revision of the report since.
 ///
-/// Revisions of several etcds cannot be compared, so this needs reports of one etcd. Only values of claviger's count:
-/// how other values are called may differ between versions.
+/// Revisions of several etcds cannot be compared, so this needs reports of one etcd. Only claviger's values are
+/// compared, because two versions may name other providers differently.
 fn older_values(before: &VerifyReport, now: &VerifyReport) -> Option<Voided> {
     let ([etcd], [_]) = (before.etcds.as_slice(), now.etcds.as_slice()) else { return None };
     if before.prefix != now.prefix || before.outcome() == VerifyOutcome::Incomplete {

@@ -6,9 +6,9 @@
 //!                    -> manifest -> object     an object in the clear -> what `kubectl apply` takes
 //! ```
 //!
-//! The scanner, which holds no key, finds the values. This opens them in several threads, and hands them on in the
-//! scan's order. It writes no files. Invariant: what is handed on was authenticated, except for values of `aescbc`,
-//! which cannot be, and for values in plaintext; what cannot be opened has its reason. Source: `k8s.io/apiserver`,
+//! The scanner, which holds no key, finds the values. This module opens them in several threads, and hands them on in
+//! the scan's order. It writes no files. Invariant: a value that this module returns was authenticated, unless it is
+//! plaintext or under `aescbc`. A value that it cannot open has a reason. Source: `k8s.io/apiserver`,
 //! `pkg/storage/value/encrypt`; `docs/scan.md` draws the formats.
 
 mod keys;

@@ -1,7 +1,7 @@
 //! Opens the objects of a scan in several threads, and hands them on in the scan's order.
 //!
-//! The scan fills one part after the other. A part is small, and only a few are under way, so that the memory does not
-//! depend on how much there is.
+//! Objects are passed on in small parts. Few parts exist at a time, so memory use does not grow with the number of
+//! objects.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -63,8 +63,8 @@ impl ObjectFinder {
         ))
     }
 
-    /// Finds where the API has a resource. The group of a resource that this program does not know is looked for among
-    /// those whose resources are stored below their names alone.
+    /// Finds where the API has a resource. An unknown resource is searched in the groups that store resources by name
+    /// alone.
     async fn serving(
         &mut self,
         resource: &Resource,

@@ -15,8 +15,8 @@ use crate::{
     },
 };
 
-/// How many objects a batch has. A scan that has found so many ends, and the next one begins after the last of them.
-/// So no stream of etcd's stays open while the API server writes.
+/// The size of a batch. A scan stops after this many objects, and the next scan continues after the last one. So no
+/// stream of etcd's stays open while the API server writes.
 pub const BATCH: usize = 10_000;
 
 /// An object that has to be rewritten.

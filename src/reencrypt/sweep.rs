@@ -4,8 +4,8 @@
 //! request at a time, and repeats them until an object was written. Objects that an API server then still answers
 //! without writing are left to the next sweep: several API servers do not adopt a key at the same moment.
 //!
-//! An object that cannot be written does not end the sweep, and does not count as written. Here is only what waits for
-//! others: the requests, the scan, the timers and the operator. [`SweepState`] decides.
+//! An object that cannot be written does not end the sweep, and does not count as written. This file does the I/O:
+//! requests, scan, timers and Ctrl-C. [`SweepState`] decides.
 
 use std::{future::pending, sync::Arc, thread};
 

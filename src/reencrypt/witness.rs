@@ -1,5 +1,5 @@
-//! Whether the API server keeps its objects in the etcds that are scanned. A kubeconfig may be another cluster's, and
-//! its API server may have objects of the same names.
+//! Whether the API server keeps its objects in the etcds that are scanned. A kubeconfig may name another cluster, whose
+//! API server may have objects with the same names.
 
 use std::mem;
 

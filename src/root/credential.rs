@@ -63,8 +63,8 @@ impl CredentialSlot {
 }
 
 fn read_all(file: File) -> io::Result<Zeroizing<Vec<u8>>> {
-    // There is room for one byte too many, which shows that the file is too long. A vector that grows would leave
-    // copies in memory.
+    // Reserves one byte more than the limit, to notice a file that is too long. A vector that grows would leave copies
+    // in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(SecretBytes::MAX + 1));
     file.take(SecretBytes::MAX as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -79,7 +79,7 @@ pub trait Passphrases: fmt::Debug + Send + Sync {
 pub struct PassphraseSlot {
     /// The passphrase.
     pub passphrase: Arc<Passphrase>,
-    /// The cost, which everybody who guesses pays.
+    /// The Argon2id cost of each guess.
     pub cost: Cost,
 }
 

@@ -245,7 +245,7 @@ impl Slot {
         Some(Self { name, kind, parameters, body })
     }
 
-    /// Makes a slot without its body. The body is bound to this.
+    /// Makes a slot without its body. The associated data of the body covers this part.
     fn head(name: &str, kind: Kind, parameters: BTreeMap<String, String>) -> Self {
         Self { name: name.to_owned(), kind, parameters, body: Vec::new() }
     }

@@ -5,8 +5,8 @@
 //! `group.with.dots/resource` shows one, too, but other programs write such keys as well, so these prefixes count only
 //! if there is no better one. Every API server stores namespaces, so they are the best evidence.
 //!
-//! Invariant: at most [`PREFIXES_MAX`] prefixes are kept, and the prefixes with the most keys are always among them,
-//! whatever the other keys are: when there is no room, each prefix loses one key (Misra and Gries, 1982).
+//! Invariant: at most [`PREFIXES_MAX`] prefixes are kept, and the most frequent ones are never dropped. If there is no
+//! room, each prefix loses one key (Misra and Gries, 1982).
 
 use super::names::is_built_in;
 

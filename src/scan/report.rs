@@ -71,8 +71,8 @@ impl GroupRow {
         kinds.iter().any(|kind| self.found.contains(kind))
     }
 
-    /// Whether all that is known to be wrong is that the keyring, with which the values were compared, lacks their key.
-    /// A plugin that serves another keyring may have the key.
+    /// Whether the only finding is that the compared keyring lacks the values' key. A plugin that serves another
+    /// keyring may have the key.
     pub(super) fn lacks_only_key(&self) -> bool {
         let others = [FindingKind::NoProvider, FindingKind::DisabledKey];
         self.found.contains(&FindingKind::UnknownKey) && others.iter().all(|kind| !self.found.contains(kind))

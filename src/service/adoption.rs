@@ -22,8 +22,8 @@ use crate::keeper::ServingKey;
 /// A live API server calls Status every 60 s. A connection that has called it within this time belongs to one.
 const ALIVE: Duration = Duration::from_secs(150);
 
-/// The longest time between two calls of Status that count as one after the other. A longer one shows that the API
-/// server, or its machine, was paused.
+/// The longest gap between two consecutive calls of Status. A longer gap means that the API server or its machine was
+/// paused.
 const GAP: Duration = Duration::from_secs(90);
 
 /// How many Status in a row with one key_id, and no Encrypt between them, are an adoption.

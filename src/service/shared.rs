@@ -66,8 +66,7 @@ impl Service {
         }
     }
 
-    /// Turns it into the service of an operator who keeps no backups, on purpose. Then no metric counts the keys that
-    /// are in none.
+    /// Stops counting keys without a backup, because the operator keeps no backups.
     #[cfg(feature = "metrics")]
     #[must_use]
     pub fn without_backups(self) -> Self {

@@ -2,8 +2,7 @@
 
 use std::error::Error;
 
-/// Returns what an error says and what caused it, because the outermost text often says the least. What is said already
-/// is left out.
+/// Joins an error and its causes in one line, and skips a cause whose text is already there.
 pub fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

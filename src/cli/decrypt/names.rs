@@ -11,9 +11,9 @@ const DEPTH: usize = 8;
 /// file systems take.
 const KEPT: usize = 200;
 
-/// Returns the names of the directories and of the file for an object whose key begins with `prefix`: those of its
-/// key, each with `%` and two digits for a byte that is not usual in one. A long name is cut, and ends in `~` and 32
-/// digits of its SHA-256, so that two keys never have one name.
+/// Returns the path for an object whose key begins with `prefix`: the segments of its key, with unusual bytes as `%`
+/// and two digits. A long name is cut, and ends in `~` and 32 digits of its SHA-256, so that two keys never have one
+/// name.
 pub(super) fn file_names(object: &OpenedObject, prefix: &str) -> Vec<String> {
     let path = object.key.strip_prefix(prefix).unwrap_or(&object.key);
     let mut names: Vec<String> = path.splitn(DEPTH, '/').map(name).collect();

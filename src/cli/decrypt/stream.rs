@@ -1,8 +1,8 @@
 //! Objects on standard output, one after the other.
 //!
 //! As manifests, they are documents of YAML, each after a comment with its key. JSON is YAML, too. An object that has
-//! no such form is in a comment, so that `kubectl apply` takes the rest. As raw bytes, each is after a line that says
-//! how long it is. Anyone who can write to etcd chooses keys and types, so these are escaped.
+//! no such form is in a comment, so that `kubectl apply` takes the rest. Raw objects follow a line with their length.
+//! Anyone who can write to etcd chooses keys and types, so these are escaped.
 
 use std::io::{self, Write};
 

@@ -14,7 +14,7 @@ pub enum Exit {
     Unreachable = 6,
     Damaged = 7,
     Interrupted = 130,
-    /// As a shell shows the end of a program by SIGPIPE.
+    /// 128 + SIGPIPE, as a shell reports it.
     PipeClosed = 141,
 }
 

@@ -227,7 +227,7 @@ pub(super) fn to_plaintext(resource: &str) -> Failure {
     Failure::new(Exit::Refused, &message, "put the provider that encrypts first".to_owned())
 }
 
-/// Returns the failure of a rotation that comes before the API servers write with the provider, or after they did.
+/// Returns the failure if the provider is listed but not first: nothing would be written under a new key.
 pub(super) fn only_read(given: &Given, provider: &str) -> Failure {
     let message = format!(
         "the EncryptionConfiguration lists the provider {provider} after another one, which writes, so nothing would be under a new key"
@@ -240,7 +240,7 @@ pub(super) fn only_read(given: &Given, provider: &str) -> Failure {
     Failure::new(Exit::Refused, &message, hint)
 }
 
-/// Returns the failure of a rotation whose key nothing would be under.
+/// Returns the failure if no entry of the EncryptionConfiguration writes with the provider.
 pub(super) fn unused(provider: &str) -> Failure {
     let message = format!(
         "the EncryptionConfiguration writes nothing with the provider {provider}, so nothing would be under a new key"

@@ -22,8 +22,8 @@ use super::{
     meter::PlaceMeter,
 };
 
-/// Scans all places, the main etcd first. `output` says whether the SHA-256 of a snapshot is wanted, and who is called
-/// with each object.
+/// Scans all places, the main etcd first. `output` says whether to compute the SHA-256 of a snapshot, and receives each
+/// object.
 ///
 /// # Errors
 /// When a place cannot be read.

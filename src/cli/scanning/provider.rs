@@ -44,8 +44,8 @@ impl SeenProviders {
         self.names().next().is_some()
     }
 
-    /// Says that nothing has a provider of this name, and which ones there are. Returns `None` if something has it, or
-    /// may have it.
+    /// Returns the failure if no value and no configuration has a provider of this name. It lists the known names.
+    /// Returns `None` if something has it, or may have it.
     pub(in crate::cli) fn lack(&self, name: &str) -> Option<Failure> {
         if self.is_incomplete || self.stored.contains(&format!("{KMS_V2}{name}")) {
             return None;

@@ -1,4 +1,4 @@
-//! The sentences that text and page have in common.
+//! Sentences that the text report and the HTML page share.
 
 use crate::{
     proof::{ReadEtcd, ReportChange, Shortfall, VerifyOutcome, VerifyReport},

@@ -70,8 +70,8 @@ impl ValueLock {
     }
 }
 
-/// Whether values of this group may need a key of claviger's without showing it: damaged ones of KMS v2, ones whose
-/// provider cannot be read, and ones of a version of KMS that this scanner does not know.
+/// Whether these values may need a key of claviger that their bytes do not name: damaged values of KMS v2, values whose
+/// provider cannot be read, and values of a version of KMS that this scanner does not know.
 pub(super) fn may_need_any_key(group: &Group) -> bool {
     let mut parts = group.provider.splitn(3, ':');
     group.key_id.is_none()

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{apiserver::Doubt, crypto::Commitment};
 
-/// At most this many commitments are kept, and at most this many key_ids that values name without being under them.
-/// Anyone who can write to etcd can invent more, and must not be able to fill the memory.
+/// The most commitments that are kept, and the most key_ids that values name falsely. Anyone who can write to etcd can
+/// invent more, and must not be able to fill the memory.
 pub(super) const KEYS_MAX: usize = 8192;
 
 /// At most this many key_ids are kept for one commitment.

@@ -25,8 +25,8 @@ impl Newest {
         Self { met: FingerprintSet::new(), live: None }
     }
 
-    /// Trusts changes that say they are the first of their key. Its answers are right if [`Self::is_proven`] is true at
-    /// the end.
+    /// Treats a change with version 1 as the first of its key, without a look-up. Its answers are right if
+    /// [`Self::is_proven`] is true at the end.
     pub fn quick() -> Self {
         Self { live: Some(FingerprintList::new()), ..Self::thorough() }
     }
