@@ -210,7 +210,7 @@ fn a_plugin_is_not_replaced_by_one_of_another_keyring() {
     assert_eq!(code, Some(3), "{refused}");
     assert!(refused.starts_with(&format!("error: the plugin at unix://{socket} serves keyring ")), "{refused}");
     let (message, hint) = refused.split_once(" hint:  ").or_else(|| refused.split_once("\nhint:  ")).unwrap();
-    assert!(message.ends_with(", which does not read what is encrypted with that one"), "{refused}");
+    assert!(message.ends_with(", which does not open what is encrypted with that one"), "{refused}");
     assert!(hint.starts_with("serve from the directory of its keyring, which `claviger status"), "{refused}");
     assert_eq!(status(&ours, &socket).0, 0);
 }

@@ -116,7 +116,7 @@ fn a_snapshot_can_be_restored_if_a_given_file_has_each_key_that_it_needs(node: &
         "2 of ",
         " would be lost\n",
         &format!("! 1 object would be lost: no given file has {k2}\n  /registry/secrets/default/under-k2\n"),
-        "! 1 object would be lost: claviger never has the key of aescbc:v1:legacy\n  /registry/secrets/default/under-aescbc\n",
+        "! 1 object would be lost: claviger cannot have the key of aescbc:v1:legacy\n  /registry/secrets/default/under-aescbc\n",
         "give every backup and copy of a keyring that may have the missing key: claviger backup check --config",
     ] {
         assert!(text.stdout.contains(part), "{part}\n{text}");
@@ -263,7 +263,7 @@ fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten(no
     let line = format!("key destroy {k1} {STATE} {} --api-servers 0", node.etcd_flags());
     // The count of API servers takes up to 30 s.
     let untrue = node.sandbox.call(&line).by(Path::new(CLAVIGER), Duration::from_mins(2)).run();
-    assert!(untrue.stderr.contains("1 API server uses this etcd, so it is not true that none runs"), "{untrue}");
+    assert!(untrue.stderr.contains("1 API server uses this etcd, but no API server was said to run"), "{untrue}");
     node.done(&format!("key destroy {k1} {STATE} --risk-losing-secrets"));
     // A destroyed key opens nothing, so there is nothing to keep.
     let left = check(node, "two.db", STATE);

@@ -19,7 +19,7 @@ pub enum CredentialsError {
     #[error("the program that the kubeconfig names for credentials ended with {0}")]
     Ended(ExitStatus),
     /// The program ended well, and has printed something else.
-    #[error("the program that the kubeconfig names for credentials did not print any")]
+    #[error("the program that the kubeconfig names printed no credentials")]
     NonePrinted,
     /// The token is no value of a header.
     #[error("the token has a character that cannot be sent, such as a line break")]
@@ -33,7 +33,7 @@ pub enum CredentialsError {
         reason: String,
     },
     /// The library that sends them accepts only other kinds of credentials.
-    #[error("they are not of a kind that works")]
+    #[error("this kind of credentials is not supported")]
     Kind,
     /// They do not make a client, for example because a certificate is not valid.
     #[error("{0}")]
@@ -111,7 +111,7 @@ mod tests {
         let said = |error: AuthError| no_credentials(&kube::Error::Auth(error)).unwrap().to_string();
         let unread = AuthError::ReadTokenFile(io::ErrorKind::NotFound.into(), "/var/run/token".into());
         assert_eq!(said(unread), "reading the token in /var/run/token: entity not found");
-        assert_eq!(said(AuthError::MissingCommand), "they are not of a kind that works");
+        assert_eq!(said(AuthError::MissingCommand), "this kind of credentials is not supported");
         assert_eq!(no_credentials(&io::Error::other("reset")), None);
         assert_eq!(CredentialsError::of_client(&io::Error::other("reset")).to_string(), "reset");
     }

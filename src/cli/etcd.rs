@@ -46,8 +46,8 @@ pub(super) struct EtcdArgs {
     /// option says where to read]
     #[arg(long, value_name = "FILE")]
     apiserver_manifest: Option<PathBuf>,
-    /// Running kube-apiserver, to read all these options from its command line: the number of its process, or `only`,
-    /// as without a value, for the only one that runs here
+    /// Running kube-apiserver, to read all these options from its command line: the PID of its process; without a
+    /// value, or with `only`, the only kube-apiserver on this machine
     #[arg(
         long,
         value_name = "PID",

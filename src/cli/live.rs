@@ -162,7 +162,7 @@ pub(super) enum LivePluginError {
         backup: String,
     },
     /// The plugin of another keyring would be replaced.
-    #[error("{serves}, and this is keyring {ours}, which does not read what is encrypted with that one")]
+    #[error("{serves}, but this is keyring {ours}, which does not open what is encrypted with that one")]
     TakeOver {
         /// The plugin and its keyring.
         serves: Serves,

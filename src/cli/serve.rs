@@ -46,8 +46,7 @@ pub(super) struct ServeArgs {
     /// A group that may open the socket, by its number; its mode is then 0660 rather than 0600
     #[arg(long, value_name = "GID", value_parser = gid)]
     socket_group: Option<u32>,
-    /// Unseal, then take the socket of the plugin that serves the same keyring there, which answers the calls in flight
-    /// and ends
+    /// Replace the running plugin: unseal, take over its socket, and let it finish its calls
     #[arg(long)]
     take_over: bool,
     /// A user who may connect, besides root and the plugin's own; may be given several times

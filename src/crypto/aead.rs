@@ -28,7 +28,7 @@ pub struct NotAuthentic;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenKeyError {
-    /// The key, the associated data or the bytes are others.
+    /// The key, the associated data or the bytes differ from those of the wrapping.
     #[error(transparent)]
     NotAuthentic(#[from] NotAuthentic),
     /// There is no locked memory for the key.

@@ -73,8 +73,8 @@ impl<'k> ForeignKey<'k> {
         ForeignKey(&*key).open_gcm(sealed, aad)
     }
 
-    /// Opens AES-CBC under a key of 16, 24 or 32 bytes. It is not authenticated: another key gives other bytes, in one
-    /// of about 256 cases without an error.
+    /// Opens AES-CBC under a key of 16, 24 or 32 bytes. It is not authenticated: with a wrong key, about one attempt in
+    /// 256 returns wrong bytes and not an error.
     ///
     /// # Errors
     /// When the key has another length, or the bytes do not end in padding.

@@ -14,7 +14,7 @@ use crate::memory::{Secret, SecretError, without_traces};
 
 use super::{Commitment, RootId, Salt, Uuid, length_prefixed};
 
-/// The label of the check of a share, which is the beginning of a hash over it and the recipient.
+/// The label of a share's check value, which is the first bytes of `SHA-256(label, recipient)`.
 #[cfg(feature = "shares")]
 pub const SHARE_LABEL: &str = "claviger/v1/share";
 
@@ -82,9 +82,9 @@ labels!(
 );
 
 labels!(
-    /// Labels in associated data. They bind a ciphertext to its place. [`AadLabel::Slot`] has the text of
-    /// [`KeyLabel::Slot`]: one is the input of HKDF, the other that of the AEAD, so they cannot be confused, and slots
-    /// that exist contain both.
+    /// Labels in associated data. They bind a ciphertext to its place. [`AadLabel::Slot`] and [`KeyLabel::Slot`] share
+    /// one text. They cannot be confused, because HKDF reads one and the AEAD reads the other. The text cannot change,
+    /// because stored slots depend on it.
     AadLabel {
         /// A wrapped seed.
         DekSeed = b"claviger/v1/dek-seed",

@@ -55,7 +55,7 @@ pub enum CommitError {
     #[error("the keyring has no room for more: {RESERVE} bytes are kept for a last rotation")]
     Full,
     /// The ledger's count has reached its maximum.
-    #[error("the ledger has used every number that it can count to")]
+    #[error("the ledger's count of changes has reached its maximum")]
     LedgerSpent,
     /// The new record cannot be decoded. This is a defect of this build.
     #[error("the new keyring does not read back: {0}")]

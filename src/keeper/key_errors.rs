@@ -113,8 +113,7 @@ pub enum DestroyKeyError {
     },
     /// The ledger was begun anew. The one before may have listed a backup that needs the key.
     #[error(
-        "not destroying key {key_id}: the ledger was begun anew, and a backup that the old one listed may need any key up \
-         to k{forgot}"
+        "not destroying key {key_id}: the earlier ledger is lost, and a backup that it listed may need any key up to k{forgot}"
     )]
     Forgotten {
         /// The key.
@@ -206,7 +205,7 @@ pub enum UsageDoubt {
     #[error(transparent)]
     Incomplete(Arc<dyn Error + Send + Sync>),
     /// A snapshot was taken from the ledger since the command began, and may have been restored.
-    #[error("a listed snapshot of etcd needed it when the command began")]
+    #[error("a snapshot of etcd that needs it was removed from the ledger during this command")]
     Listed,
     /// Another key may have been promoted during the scan.
     #[error("the keyring was changed while etcd was read")]

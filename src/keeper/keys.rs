@@ -265,7 +265,10 @@ mod tests {
         let seconds = "an API server that has lost its plugin may write under another key for 7 s more";
         assert_eq!(waiting, format!("{text}{seconds}"));
         let listed = refused(Usage::Unknown(UsageDoubt::Listed));
-        assert_eq!(listed, format!("{text}a listed snapshot of etcd needed it when the command began"));
+        assert_eq!(
+            listed,
+            format!("{text}a snapshot of etcd that needs it was removed from the ledger during this command")
+        );
         let counted = refused(Usage::Unknown(UsageDoubt::Count(CountDoubt::TooMany { count: 2, nodes: 1 })));
         assert_eq!(counted, format!("{text}2 API servers use this etcd, and one keyring file serves 1"));
         let elsewhere = refused(Usage::Unknown(UsageDoubt::OtherSocket("unix:///s".to_owned())));
@@ -373,7 +376,7 @@ mod tests {
         assert_eq!(
             text,
             format!(
-                "not destroying key {key_id}: the ledger was begun anew, and a backup that the old one listed may need any key up to k1"
+                "not destroying key {key_id}: the earlier ledger is lost, and a backup that it listed may need any key up to k1"
             )
         );
 

@@ -70,8 +70,7 @@ mod tests {
         let (_keep, dir) = restored(backup(&dir));
         let after = opened(&dir);
         assert!(after.keyring.past().names(made.keyring.generation, made.keyring.record), "it is a successor");
-        let expected =
-            "the keyring was restored or merged: that made its generation 4, and the report names generation 3";
+        let expected = "the keyring was restored or merged at generation 4, after the report, which names generation 3";
         assert_eq!(voided(&made, &after), [expected]);
         rotate(&dir);
         assert_eq!(voided(&made, &opened(&dir)), [expected], "also after a rotation");

@@ -181,5 +181,5 @@ fn the_list_of_backups_ends_with_its_numbers() {
     dir.replace("mark", &Mark::of(keyring, opened.digest, u64::MAX).encode(root).unwrap()).unwrap();
     let listed = ListedBackup::of(keyring, opened.digest, Proven::Checked(now()), None);
     let refused = list_backup(&dir, &Means::default(), keyring.root_id(), listed).map(drop).unwrap_err();
-    assert_eq!(refused.to_string(), "the ledger has used every number that it can count to");
+    assert_eq!(refused.to_string(), "the ledger's count of changes has reached its maximum");
 }

@@ -71,7 +71,7 @@ pub enum MarkError {
     },
     /// A later record is so much newer that its past does not reach the marked one. It may be a successor or a fork.
     #[error(
-        "the keyring is {} generations ahead of generation {marked}, which this node has seen; its past names only the last {KEPT}",
+        "the keyring is {} generations ahead of generation {marked}, the last one that this node has seen; its past names only the last {KEPT}",
         found - marked
     )]
     TooFarAhead {
@@ -358,7 +358,7 @@ mod tests {
             assert_eq!(mark.check(&twin, Digest::of(b"theirs"), true).is_ok(), is_far);
         }
         let refused = mark.check(&twin, Digest::of(b"theirs"), false).unwrap_err().to_string();
-        let expected = "the keyring is 300 generations ahead of generation 2, which this node has seen; its past names only the last 256";
+        let expected = "the keyring is 300 generations ahead of generation 2, the last one that this node has seen; its past names only the last 256";
         assert_eq!(refused, expected);
     }
 

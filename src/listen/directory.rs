@@ -97,7 +97,7 @@ mod tests {
     fn a_directory_of_the_system_is_refused() {
         for directory in ["/", "/etc", "/usr", "/usr/lib"] {
             let text = refused(&Path::new(directory).join("kms.sock"));
-            let why = "is a directory of the system, and the plugin could change all that is in it";
+            let why = "is a system directory, and the socket needs a directory of its own";
             // Some of them lead elsewhere.
             let real = Path::new(directory).canonicalize().unwrap();
             assert_eq!(text, format!("refusing to listen: {} {why}", real.display()));

@@ -19,7 +19,7 @@ pub enum SocketError {
     #[error("refusing to listen: {0} is not a directory")]
     NotADirectory(PathBuf),
     /// A plugin may change everything in the directory of its socket, and below it.
-    #[error("refusing to listen: {0} is a directory of the system, and the plugin could change all that is in it")]
+    #[error("refusing to listen: {0} is a system directory, and the socket needs a directory of its own")]
     System(PathBuf),
     /// Other users could put their own socket into the directory.
     #[error("refusing to listen: {path} is writable by {} (mode {mode:04o})", writers(*mode))]

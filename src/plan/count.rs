@@ -35,10 +35,10 @@ pub enum CountDoubt {
         count: u64,
     },
     /// No API server is said to run, and etcd shows some.
-    #[error("{} this etcd, so it is not true that none runs", use_it(*.0))]
+    #[error("{} this etcd, but no API server was said to run", use_it(*.0))]
     Counted(u64),
     /// No API server is said to run, and some are connected.
-    #[error("the plugin has {}, so it is not true that none runs", connected(*.0))]
+    #[error("the plugin has {}, but no API server was said to run", connected(*.0))]
     Connected(u64),
 }
 
@@ -87,9 +87,9 @@ mod tests {
             "the plugin has 3 connections of API servers, and only 2 API servers can be counted in this etcd"
         );
         let counted = [1, 2].map(|count| CountDoubt::Counted(count).to_string());
-        let untrue = "this etcd, so it is not true that none runs";
+        let untrue = "this etcd, but no API server was said to run";
         assert_eq!(counted, [format!("1 API server uses {untrue}"), format!("2 API servers use {untrue}")]);
-        let connected = "the plugin has 1 connection of an API server, so it is not true that none runs";
+        let connected = "the plugin has 1 connection of an API server, but no API server was said to run";
         assert_eq!(CountDoubt::Connected(1).to_string(), connected);
     }
 }

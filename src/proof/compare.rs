@@ -72,7 +72,7 @@ pub enum Voided {
     },
     /// The keyring was restored from a backup, or merged.
     #[error(
-        "the keyring was restored or merged: that made its generation {restored}, and the report names generation {before}"
+        "the keyring was restored or merged at generation {restored}, after the report, which names generation {before}"
     )]
     RestoredKeyring {
         /// The generation in the report.
@@ -408,7 +408,7 @@ mod tests {
         };
         let since = |restored| {
             format!(
-                "the keyring was restored or merged: that made its generation {restored}, and the report names generation 5"
+                "the keyring was restored or merged at generation {restored}, after the report, which names generation 5"
             )
         };
         // At once, after more changes, and when the past of the record does not name the report's any more.

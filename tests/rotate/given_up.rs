@@ -73,8 +73,8 @@ fn the_old_key_is_disabled_and_destroyed_when_no_api_server_can_write_under_it()
     has_all(
         &refuted,
         &[
-            "the plugin has 1 connection of an API server, so it is not true that none runs",
-            "leave --api-servers 0 out",
+            "the plugin has 1 connection of an API server, but no API server was said to run",
+            "run it without --api-servers 0",
         ],
     );
     assert_eq!(keys(&rig)[0], (1, "decrypt-only".to_owned()));

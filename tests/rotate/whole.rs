@@ -71,7 +71,7 @@ fn a_rotation_writes_the_backup_that_its_key_needs() {
     );
     let done = disk.call(&line).by(&hurried(), LIMIT).run();
     done.ends_with(0);
-    assert!(done.stdout.contains("/disk/claviger-generation-3.age holds it"), "{done}");
+    assert!(done.stdout.contains("/disk/claviger-generation-3.age"), "{done}");
     assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
     let backup = "[DIR]/disk/claviger-generation-3.age --recovery-identity [DIR]/ours.txt --state-dir [DIR]/state";
     fs::rename(rig.sandbox.path("offline.txt"), rig.sandbox.path("ours.txt")).unwrap();

@@ -155,7 +155,7 @@ fn what_is_no_database_is_refused() {
     rustix::fs::mknodat(rustix::fs::CWD, sandbox.path("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
 
     const FOREIGN: &str = "not a database of etcd, or both of its meta pages are damaged\n\
-                           hint:  is it etcd's? take another snapshot: etcdctl --endpoints URL snapshot save FILE\n";
+                           hint:  if this is a file of etcd, it is damaged; take another snapshot: etcdctl --endpoints URL snapshot save FILE\n";
     const KIND: &str = "not a regular file\nhint:  give a file that `etcdctl snapshot save` wrote\n";
     const BESIDE: &str = "opening failed: No such file or directory (os error 2)\n\
                           hint:  to see which files are there: ls -l [DIR]\n";

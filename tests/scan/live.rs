@@ -32,7 +32,7 @@ use crate::{
 const DEAD: &str = "http://127.0.0.1:1";
 
 const UNREACHABLE: &str =
-    "hint:  are address and certificates those of the API server? --apiserver-manifest FILE takes them\n";
+    "hint:  use the address and the certificates of the API server: --apiserver-manifest FILE\n";
 
 fn start(run: &Run) -> (Etcd, Store) {
     let etcd = Etcd::start(run, 1).unwrap();
@@ -158,7 +158,7 @@ spec:
     let garbled = format!("{servers}{ca}{}{key}", file("certfile", &sandbox.path("pod.yaml")));
     let useless = refused(2, &garbled);
     assert!(useless.starts_with(&format!("error: etcd endpoint {url:?}: its certificates or key cannot be used: ")));
-    assert!(useless.ends_with("\nhint:  are they PEM?\n"), "{useless}");
+    assert!(useless.ends_with("\nhint:  convert them to PEM: openssl x509 -in FILE -outform pem\n"), "{useless}");
     // One side speaks TLS and the other does not.
     let plain = etcd.endpoints().replace("http:", "https:");
     assert!(refused(6, &format!("--etcd-servers {plain}{ca}{certificate}{key}")).ends_with(UNREACHABLE));
@@ -207,7 +207,7 @@ fn whichever_endpoint_answers_is_read_below_its_prefix_and_refusals_are_reported
         refused(3, &url),
         format!(
             "error: etcd {url} refused: etcdserver: user name is empty\n\
-        hint:  is the client certificate the API server's? --apiserver-manifest FILE takes it\n"
+        hint:  use the client certificate of the API server: --apiserver-manifest FILE\n"
         )
     );
 }

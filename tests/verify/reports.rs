@@ -178,7 +178,7 @@ fn a_keyring_that_was_restored_or_merged_voids_a_report() {
     assert_eq!((&made["keyring"]["generation"], &made["keyring"]["restored"]), (&json!(4), &Value::Null));
     let since = |generation| {
         format!(
-            "the keyring was restored or merged: that made its generation {generation}, and the report names generation 4"
+            "the keyring was restored or merged at generation {generation}, after the report, which names generation 4"
         )
     };
     // The disk is lost, and nothing had changed since the backup was made.

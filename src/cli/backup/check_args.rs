@@ -21,7 +21,7 @@ use super::super::{KeyringArgs, Socket, identities::IdentityArgs};
            ledger lists the snapshot: `key destroy` keeps its keys until `backup forget` removes it.",
     doc = "",
     doc = "Exits with 1 if an object would be lost: no given file has its key, or its key is another plugin's or the API \
-           server's own, as that of aescbc is. Such an object counts, because with these keys alone nobody can read it. \
+           server's own, as that of aescbc is. Such an object counts as lost, because these keys do not open it. \
            Exits with 7 if the snapshot cannot be read whole. Then the answer is only about what was read."
 )]
 #[derive(Args)]

@@ -65,7 +65,7 @@ Examples:
 Example:
   claviger backup list --output json")]
     List(KeyringArgs),
-    /// Remove a backup or a snapshot from the ledger because it is lost or was discarded
+    /// Remove a lost or discarded backup or snapshot from the ledger
     ///
     /// The file itself is not deleted. From then on, a key that is in no other listed backup counts as not backed up,
     /// and a key that no other listed snapshot needs can be destroyed.

@@ -41,8 +41,8 @@ pub(in crate::cli) struct DecryptArgs {
     /// Write one file for each object into this new directory [default: write all to standard output]
     #[arg(long, value_name = "DIR", value_parser = named())]
     pub(super) to: Option<PathBuf>,
-    /// Write every object as kube-apiserver encrypted it. On standard output each is after a line with its length in
-    /// bytes, revision, type and key, unless one object is named
+    /// Write every object as kube-apiserver encrypted it. On standard output, a line with the length in bytes,
+    /// revision, type and key comes before each object, except for a single named object
     #[arg(long)]
     pub(super) raw: bool,
     /// Show one object on the terminal

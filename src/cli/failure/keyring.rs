@@ -96,7 +96,7 @@ impl Explain for RootError {
             )),
             Self::NoSuchSlot(_) => refused("name one that `claviger slot list` shows"),
             Self::LastSlot(_) => refused("add another one first: claviger slot add --help"),
-            Self::NoSuccessor => with(Exit::WrongKey, "put the right files back"),
+            Self::NoSuccessor => with(Exit::WrongKey, "put the files of one copy of the state directory back"),
             Self::Memory(error) => error.explain(),
             Self::Random(_) => refused(RANDOM),
         }
@@ -186,7 +186,7 @@ impl Explain for SlotError {
             Self::Unsupported(_) => refused("use a build that has this kind of slot"),
             Self::Memory(error) => error.explain(),
             Self::Random(_) => refused(RANDOM),
-            Self::Passphrase(_) => refused("mend that, or give another file: --passphrase-file FILE"),
+            Self::Passphrase(_) => refused("correct the passphrase file, or name another one: --passphrase-file FILE"),
         }
     }
 }
@@ -195,9 +195,10 @@ impl Explain for RecordError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Text(error) => error.explain(),
-            Self::Origin(_) => {
-                with(Exit::WrongKey, "root file and keyring are of different installations; put the right pair back")
-            }
+            Self::Origin(_) => with(
+                Exit::WrongKey,
+                "the files `root` and `keyring` belong to different keyrings; put both back from one copy of the state directory",
+            ),
             Self::Memory(error) => error.explain(),
             Self::Kek(_) | Self::Commitment(_) | Self::Primaries(_) | Self::Order | Self::NotCanonical(_) => {
                 with(Exit::Damaged, RESTORE)
@@ -232,7 +233,7 @@ fn mark(error: &MarkError, path: &Path) -> Explanation {
         | MarkError::KeyLost { .. } => refused(
             "this is an older copy or a fork of the keyring: put the newest copy of the state directory back, or merge a backup: claviger backup restore FILE",
         ),
-        MarkError::Origin(_) => with(Exit::WrongKey, "the mark is another installation's; put the right files back"),
+        MarkError::Origin(_) => with(Exit::WrongKey, "the file `mark` belongs to another keyring; put the files of one copy of the state directory back"),
         MarkError::Memory(error) => error.explain(),
     }
 }

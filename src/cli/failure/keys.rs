@@ -106,12 +106,12 @@ impl Explain for ChangeKeyError {
             }
             Self::State { verb: Verb::Enable, .. } => "nothing has to be done: the key unwraps without it",
             Self::State { verb: Verb::Promote, .. } => {
-                "only a pending key is promoted; to go back, add a key and promote that one: claviger key add"
+                "only a pending key can be promoted; to replace the primary key, add a key and promote it: claviger key add"
             }
             Self::Compromised(_) => "add another key, and promote that one: claviger key add",
             Self::State { key_id, verb: Verb::Destroy, .. } => {
                 return refused(&format!(
-                    "disable it first, and destroy it when nothing has failed without it: claviger key disable {key_id}"
+                    "disable it first, and destroy it after some days without failures: claviger key disable {key_id}"
                 ));
             }
             Self::State { .. } => "`claviger key list` shows the state of each key",
@@ -167,8 +167,8 @@ const WRITE_AGAIN: &str = if cfg!(feature = "reencrypt") {
 };
 
 /// What to do if a lost ledger may have listed backups that need the key.
-const LISTED_ONCE: &str = "if no backup that the lost ledger listed is needed any more: --risk-losing-secrets; otherwise keep the key \
-                           disabled";
+const LISTED_ONCE: &str =
+    "keep the key disabled; if you no longer need any backup that the lost ledger listed: --risk-losing-secrets";
 
 /// Returns the hint for a key that the snapshot with this ID needs.
 fn in_snapshot(id: Digest) -> String {
@@ -201,9 +201,9 @@ pub(in crate::cli) fn miscounted(again: &str, doubt: CountDoubt) -> String {
     match doubt {
         CountDoubt::Unknown => format!("if you know how many there are: {again} --api-servers NUMBER"),
         CountDoubt::TooMany { .. } => format!(
-            "a copied keyring file is not a shared one: an API server whose plugin has an old copy does not follow its changes. If fewer API servers run: {again} --api-servers NUMBER"
+            "one keyring file serves one API server, and a plugin with a copy of the file does not follow its changes; if fewer API servers run: {again} --api-servers NUMBER"
         ),
-        CountDoubt::Counted(_) | CountDoubt::Connected(_) => "leave --api-servers 0 out".to_owned(),
+        CountDoubt::Counted(_) | CountDoubt::Connected(_) => "run it without --api-servers 0".to_owned(),
         CountDoubt::Connections { .. } => "see who is connected: claviger status".to_owned(),
     }
 }
@@ -227,4 +227,5 @@ fn find_out(again: &str, reason: &UsageDoubt) -> String {
     hint.to_owned()
 }
 
-const READ_ALL: &str = "let it read all of etcd: --etcd-servers URL, or --apiserver-manifest FILE; to see what it reads there: claviger scan";
+const READ_ALL: &str =
+    "say where etcd is: --etcd-servers URL, or --apiserver-manifest FILE; to test that: claviger scan";

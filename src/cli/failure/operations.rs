@@ -23,7 +23,7 @@ use crate::{
 pub(in crate::cli) const ID_DIGITS: usize = 12;
 
 /// Ends a rekey that did not finish.
-const FINISH_REKEY: &str = "let it finish: claviger rekey";
+const FINISH_REKEY: &str = "finish the rekey: claviger rekey";
 
 impl Explain for BeginError {
     fn explain(&self) -> Explanation {
@@ -39,7 +39,9 @@ impl Explain for LoadPlanError {
     fn explain(&self) -> Explanation {
         match self {
             Self::File(error) => error.explain(),
-            Self::Refused(_) => with(Exit::Damaged, "it is replaced by: claviger rotate"),
+            Self::Refused(_) => {
+                with(Exit::Damaged, "start the rotation again, which writes a new plan: claviger rotate")
+            }
         }
     }
 }
@@ -50,7 +52,9 @@ impl Explain for WritePlanError {
             Self::Begin(error) => error.explain(),
             Self::Commit(error) => error.explain(),
             Self::Memory(error) => error.explain(),
-            Self::Overtaken => refused("see how the keyring is: claviger status"),
+            Self::Overtaken => {
+                refused("another command changed the plan; look at the keyring, then run yours again: claviger status")
+            }
         }
     }
 }
@@ -79,7 +83,7 @@ impl Explain for RekeyError {
             Self::Memory(error) => error.explain(),
             Self::Commit(error) => error.explain(),
             Self::Unfinished(error) => {
-                error.explain().with_hint("remove the cause, then let it finish: claviger rekey; nothing was lost")
+                error.explain().with_hint("remove the cause, then finish the rekey: claviger rekey; nothing was lost")
             }
         }
     }
@@ -115,8 +119,7 @@ fn no_other_opens(reasons: &RootError) -> String {
 }
 
 /// What to do with a file that is where a new one should be.
-const IN_THE_WAY: &str =
-    "if a command broke off, nothing needs it: move it away; or give another name: --name, or --slot-file";
+const IN_THE_WAY: &str = "if an interrupted command left this file, move it away; otherwise choose another name: --name NAME, or --slot-file FILE";
 
 impl Explain for RootFileError {
     fn explain(&self) -> Explanation {
@@ -156,9 +159,9 @@ impl Explain for ListBackupError {
             Self::Begin(error) => error.explain(),
             Self::RootKey(error) => error.explain(),
             Self::Refused(error) => error.explain(),
-            Self::Full(_) => {
-                refused("remove one that is not kept any more: claviger backup list, claviger backup forget ID")
-            }
+            Self::Full(_) => refused(
+                "forget a backup that no longer exists: claviger backup forget ID; to see their IDs: claviger backup list",
+            ),
             Self::Commit(error) => error.explain(),
         }
     }

@@ -42,7 +42,7 @@ impl Explain for WriteReportError {
         match self {
             Self::TooLong { .. } => with(
                 Exit::Damaged,
-                "someone who can write to etcd invented names: claviger scan --list shows the objects that have them",
+                "etcd contains names that no API server makes; to list the objects that have them: claviger scan --list",
             ),
             Self::Memory(error) => error.explain(),
         }
@@ -100,9 +100,10 @@ fn snapshot(error: &SnapshotError, file: &Path) -> Explanation {
             Explanation { exit: Exit::Usage, hint: unreadable(file, error) }
         }
         SnapshotError::Open(error) => Explanation { exit: Exit::Disk, hint: unreadable(file, error) },
-        SnapshotError::Bolt(_) => {
-            with(Exit::Damaged, "is it etcd's? take another snapshot: etcdctl snapshot save FILE")
-        }
+        SnapshotError::Bolt(_) => with(
+            Exit::Damaged,
+            "if this is a file of etcd, it is damaged; take another snapshot: etcdctl snapshot save FILE",
+        ),
     }
 }
 
@@ -118,13 +119,13 @@ impl Explain for LiveError {
 }
 
 /// What to look for if an answer is not one of etcd's.
-const NOT_ETCD: &str = "is this etcd, and is there a proxy before it? name the members themselves: --etcd-servers";
+const NOT_ETCD: &str = "connect to etcd itself, not through a proxy: --etcd-servers URL";
 
 impl Explain for ServersError {
     fn explain(&self) -> Explanation {
         match self {
             Self::NoAuthority { .. } => with(Exit::Usage, "give it: --etcd-cafile FILE"),
-            Self::Certificates { .. } => with(Exit::Usage, "are they PEM?"),
+            Self::Certificates { .. } => with(Exit::Usage, "convert them to PEM: openssl x509 -in FILE -outform pem"),
             Self::File { path, source } => Explanation { exit: Exit::Disk, hint: unreadable(path, source) },
             Self::Endpoint { url } => with(Exit::Usage, &address(url)),
             Self::HalfIdentity => with(Exit::Usage, "give both: --etcd-certfile FILE --etcd-keyfile FILE"),
@@ -137,17 +138,17 @@ impl Explain for EtcdError {
         match self {
             Self::Unreachable { .. } => with(
                 Exit::Unreachable,
-                "are address and certificates those of the API server? --apiserver-manifest FILE takes them",
+                "use the address and the certificates of the API server: --apiserver-manifest FILE",
             ),
             Self::Refused { .. } => {
-                with(Exit::Refused, "is the client certificate the API server's? --apiserver-manifest FILE takes it")
+                with(Exit::Refused, "use the client certificate of the API server: --apiserver-manifest FILE")
             }
             Self::OtherCluster { .. } => with(Exit::Refused, "name the endpoints of one cluster only: --etcd-servers"),
             Self::Compacted(_) => with(Exit::Refused, "run it again: etcd was compacted during the scan"),
             Self::TooLarge { url } => with(Exit::Refused, &snapshot_of(url)),
             Self::Slow { url, .. } => with(Exit::Unreachable, &snapshot_of(url)),
             Self::CutShort { .. } => {
-                with(Exit::Unreachable, "run it again; if it is kine, does it lose the connection to its database?")
+                with(Exit::Unreachable, "run it again; if it is kine, check its connection to the database")
             }
             Self::Stuck { .. } | Self::Endless { .. } | Self::Incredible { .. } | Self::Crowded { .. } => {
                 with(Exit::Damaged, NOT_ETCD)

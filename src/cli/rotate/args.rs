@@ -66,8 +66,8 @@ pub(in crate::cli) struct RotateArgs {
     /// exit code is 1 then. May be repeated
     #[arg(long, value_name = "ETCD_KEY")]
     pub(super) leave: Vec<OsString>,
-    /// Others may know the keys. Makes a new key even if a rotation is unfinished, marks the keys before as
-    /// compromised, and disables them at the end
+    /// Replace keys that others may know: make a new key even if a rotation is unfinished, mark the earlier keys as
+    /// compromised, and disable them at the end
     #[arg(long)]
     pub(super) compromise: bool,
     /// Show what a rotation would do and what would stop it, and change nothing

@@ -75,7 +75,7 @@ fn unreadable(given: &Given, objects: u64, census: Option<&Census>) -> Failure {
     let rows = census.iter().flat_map(|census| &census.report.groups);
     let is_unlisted = |row: &&GroupRow| row.objects > 0 && row.found.contains(&FindingKind::NoProvider);
     let unlisted: Vec<&GroupRow> = rows.filter(is_unlisted).collect();
-    let what = format!("{} cannot be read by the API server, so no rotation could finish", counted(objects, "object"));
+    let what = format!("not rotating: the API server cannot read {}", counted(objects, "object"));
     let despite = format!("to rotate in spite of them: {} --leave ETCD_KEY", given.command("claviger rotate"));
     if unlisted.is_empty() {
         let hint = format!("see which: {}; {despite}", given.command("claviger scan"));
@@ -186,7 +186,7 @@ pub(super) fn unproven(verified: &Verified) -> Failure {
 /// Returns the failure of a rotation that could not be proven at its end.
 pub(super) fn unprovable(reason: &str) -> Failure {
     let message = format!("no scan would prove that the rotation is finished: {reason}");
-    let hint = "see what is missing: claviger verify; the flags that it needs, `claviger rotate` takes, too";
+    let hint = "see what is missing: claviger verify; then give `claviger rotate` the same flags";
     Failure::new(Exit::Damaged, &message, hint.to_owned())
 }
 
@@ -196,7 +196,7 @@ pub(super) fn no_backup(dir: &Path, error: &impl Display) -> Failure {
     let other = format!("name {OTHER_DISK}");
     let missing = dir.metadata().err().and_then(|error| failure::unreadable(dir, &error));
     let hint = missing.map_or_else(|| other.clone(), |missing| format!("{missing}; or {other}"));
-    Failure::new(Exit::Refused, &format!("a backup there would not count: {error}"), hint)
+    Failure::new(Exit::Refused, &format!("cannot keep the backup in {}: {error}", dir.display()), hint)
 }
 
 /// Returns the failure of a rotation whose `--backup-dir` names no directory, but a file.
@@ -279,7 +279,7 @@ pub(super) fn no_plugin(given: &Given) -> Failure {
 
 pub(super) fn rekeying() -> Failure {
     let message = "a rekey is not finished: the keyring is still under the root key from before";
-    Failure::new(Exit::Refused, &message, "let it finish: claviger rekey".to_owned())
+    Failure::new(Exit::Refused, &message, "finish the rekey: claviger rekey".to_owned())
 }
 
 /// Returns the failure of a rotation that the operator has interrupted.

@@ -59,7 +59,7 @@ fn line(event: &RotateEvent) -> String {
             (*phase, format!("rotation {} to a new key begins", short(rotation)))
         }
         RotateEvent::Added { key_id } => ("prepare", format!("{key_id} is pending")),
-        RotateEvent::BackedUp { file } => ("prepare", format!("{file} holds it")),
+        RotateEvent::BackedUp { file } => ("prepare", format!("the new key is backed up in {file}")),
         RotateEvent::Promoted { key_id, compromised } => {
             ("promote", format!("{key_id} is primary{}", marked(compromised)))
         }

@@ -63,7 +63,7 @@ fn before(report: &ScanReport, context: &HintContext<'_>) -> impl Iterator<Item 
         )
     });
     let groups = report.reasons.contains(&Incomplete::Groups).then(|| {
-        "incomplete: someone who can write to etcd invented names; --list shows the objects that have them".to_owned()
+        "incomplete: etcd contains names that no API server makes; --list shows the objects that have them".to_owned()
     });
     let first = report.identity_first.then(|| {
         "identity: new Secrets are written in plaintext, which is right only if you remove claviger; otherwise put a provider that \

@@ -57,7 +57,7 @@ pub(super) fn body(answer: &SnapshotAnswer, width: Option<usize>) -> String {
 fn listed(answer: &SnapshotAnswer) -> Option<String> {
     Some(match (answer.listed?, &answer.not_listed_because) {
         (true, _) if answer.keys.iter().any(|row| row.answer == KeyAnswer::Destroyed) => {
-            "yes: those of its keys that are left here are not destroyed until it is forgotten".to_owned()
+            "yes: `key destroy` keeps those of its keys that are left here until you forget it".to_owned()
         }
         (true, _) if !answer.only_in_backups.is_empty() => {
             let keep = answer.only_in_backups.iter().map(|(key_id, files)| {
@@ -65,7 +65,7 @@ fn listed(answer: &SnapshotAnswer) -> Option<String> {
             });
             format!("yes, but {}", keep.collect::<Vec<_>>().join("; "))
         }
-        (true, _) => "yes: the keys here that it needs are not destroyed until it is forgotten".to_owned(),
+        (true, _) => "yes: `key destroy` keeps the keys that it needs until you forget it".to_owned(),
         (false, Some(reason)) if claviger_keys(answer).all(|row| row.answer.is_lost()) => format!("no: {reason}"),
         (false, reason) => format!("not yet: {}", reason.as_deref().unwrap_or_default()),
     })
@@ -146,8 +146,8 @@ fn lost(row: &NeededRow) -> String {
     let name = key_name(row);
     let why = match row.answer {
         KeyAnswer::Destroyed => format!("{name} was destroyed"),
-        KeyAnswer::Misnamed => format!("they name {name}, and are not under it"),
-        KeyAnswer::Foreign => format!("claviger never has the key of {name}"),
+        KeyAnswer::Misnamed => format!("they name {name}, but are encrypted with another key"),
+        KeyAnswer::Foreign => format!("claviger cannot have the key of {name}"),
         KeyAnswer::Missing | KeyAnswer::Held | KeyAnswer::Disabled => format!("no given file has {name}"),
     };
     let first = format!("! {} would be lost: {why}", Count(row.objects).of("object"));
