@@ -259,3 +259,36 @@ fn the_page_about_building_has_every_feature_of_the_manifest() {
         }
     }
 }
+
+/// The most columns of a line of prose.
+const COLUMNS: usize = 160;
+
+/// Returns the numbers of the lines of prose that are too long. Tables, headings and code are no prose.
+fn wide_lines(page: &str) -> Vec<usize> {
+    let mut is_code = false;
+    let mut wide = Vec::new();
+    for (number, line) in (1..).zip(page.lines()) {
+        let start = line.trim_start();
+        is_code ^= start.starts_with("```");
+        let is_prose = !is_code && !start.starts_with(['|', '#', '<', '[']);
+        if is_prose && line.chars().count() > COLUMNS {
+            wide.push(number);
+        }
+    }
+    wide
+}
+
+/// `docs/commands.md` is written from the help texts, which have no lines.
+#[test]
+fn prose_is_wrapped() {
+    for (path, text) in documents().iter().filter(|(path, _)| !path.ends_with("commands.md")) {
+        assert_eq!(
+            wide_lines(text),
+            Vec::<usize>::new(),
+            "{} has lines of more than {COLUMNS} columns",
+            path.display()
+        );
+    }
+    let wide = "x".repeat(COLUMNS + 1);
+    assert_eq!(wide_lines(&format!("{wide}\n| {wide} |\n```\n{wide}\n```\n{wide}")), [1, 6]);
+}

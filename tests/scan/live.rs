@@ -31,8 +31,7 @@ use crate::{
 /// An endpoint where nobody listens: a port that the kernel keeps for itself.
 const DEAD: &str = "http://127.0.0.1:1";
 
-const UNREACHABLE: &str =
-    "hint:  use the address and the certificates of the API server: --apiserver-manifest FILE\n";
+const UNREACHABLE: &str = "hint:  use the address and the certificates of the API server: --apiserver-manifest FILE\n";
 
 fn start(run: &Run) -> (Etcd, Store) {
     let etcd = Etcd::start(run, 1).unwrap();

@@ -233,7 +233,10 @@ fn mark(error: &MarkError, path: &Path) -> Explanation {
         | MarkError::KeyLost { .. } => refused(
             "this is an older copy or a fork of the keyring: put the newest copy of the state directory back, or merge a backup: claviger backup restore FILE",
         ),
-        MarkError::Origin(_) => with(Exit::WrongKey, "the file `mark` belongs to another keyring; put the files of one copy of the state directory back"),
+        MarkError::Origin(_) => with(
+            Exit::WrongKey,
+            "the file `mark` belongs to another keyring; put the files of one copy of the state directory back",
+        ),
         MarkError::Memory(error) => error.explain(),
     }
 }
