@@ -16,7 +16,7 @@ use crate::harness::{
     commands::{output, output_of_success},
     plugin::Plugin,
     processes::{Process, Run},
-    progress::say,
+    progress::skipped,
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_claviger");
@@ -71,7 +71,7 @@ fn signal(process: &Process, signal: Signal) {
 pub(crate) fn installed(program: &str) -> Option<Command> {
     let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     if !found {
-        say(&format!("skipped: this machine has no {program}"));
+        skipped(&format!("this machine has no {program}"));
     }
     found.then(|| Command::new(program))
 }

@@ -131,7 +131,7 @@ fn a_disk_that_is_read_only_has_one_daemon_too() {
 #[test]
 fn a_file_system_without_locks_is_refused_with_its_reason() {
     if Command::new("strace").arg("-V").output().is_err() {
-        return eprintln!("left out, as there is no strace");
+        return crate::harness::progress::skipped("this machine has no strace");
     }
     let sandbox = Sandbox::initialised();
     // An abstract socket has no lock of its own.

@@ -60,6 +60,11 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "control plane: {line}");
 }
 
+/// Says that a test is skipped, and why: this machine cannot run it. It is one line, so that a log can be searched.
+pub(crate) fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "skipped: {why}");
+}
+
 /// Seconds below two minutes, minutes and seconds above.
 pub(crate) fn human(duration: Duration) -> String {
     let seconds = duration.as_secs();

@@ -31,7 +31,11 @@ use std::{
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-use crate::harness::{plugin::Plugin, processes::Run, progress::say};
+use crate::harness::{
+    plugin::Plugin,
+    processes::Run,
+    progress::{say, skipped},
+};
 
 use self::{
     keys::Keys,
@@ -150,7 +154,7 @@ impl Rig {
 }
 
 fn missing(what: &str) -> Option<Rig> {
-    say(&format!("skipped: {what}"));
+    skipped(what);
     None
 }
 

@@ -18,7 +18,7 @@ use crate::harness::{
     node::Node,
     plugin::Plugin,
     processes::{Process, Run},
-    progress::say,
+    progress::skipped,
 };
 use crate::rotate::hurried;
 
@@ -45,7 +45,7 @@ impl Rig {
     /// Starts everything as after a power cut. If this machine cannot have a node, prints that and returns `None`.
     pub fn after_a_power_cut(fill: impl FnOnce(&Self)) -> Option<Self> {
         if let Some(reason) = Node::impossible() {
-            say(&format!("SKIPPED, no Pods on this machine: {reason}"));
+            skipped(&format!("no Pods on this machine: {reason}"));
             return None;
         }
         let mut rig = Self::start();

@@ -27,6 +27,7 @@ use crate::{
         kine::Kine,
         postgres::Postgres,
         processes::Run,
+        progress::skipped,
     },
 };
 
@@ -184,7 +185,7 @@ fn kine_over_sqlite_has_what_etcd_has() {
 #[test]
 fn kine_over_postgresql_has_what_etcd_has() {
     if let Some(reason) = Postgres::impossible() {
-        eprintln!("skipped: {reason}");
+        skipped(&reason);
         return;
     }
     let run = Run::new().unwrap();
@@ -314,7 +315,7 @@ fn an_ipv6_address_is_read_over_mutual_tls() {
     let (run, sandbox) = (Run::new().unwrap(), Sandbox::new());
     let (certificates, client, flags) = keys_and_flags(&run);
     let Some(kine) = Kine::secure_on_ipv6(&run, &certificates, &client).unwrap() else {
-        eprintln!("skipped: this machine has no address ::1");
+        skipped("this machine has no address ::1");
         return;
     };
     let answer = sandbox.run(&format!("scan --etcd-servers {}{flags} --output json", kine.secure_url()));

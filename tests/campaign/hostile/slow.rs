@@ -200,7 +200,7 @@ fn a_flood_of_connections_is_survived() {
 #[ignore = "campaign"]
 fn a_flood_of_a_user_who_may_not_connect_is_not_noticed() {
     if !geteuid().is_root() {
-        return println!("skipped: only root can play another user");
+        return crate::harness::progress::skipped("only root can play another user");
     }
     let mut victim = Victim::on_abstract_name();
     let (before, good) = (victim.vitals(), GoodClient::start(victim.address()));
