@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use rand::rngs::SysRng;
 
 use super::{
-    AddKeyError, BackedUp, ChangeRecoveryError, ChangeSlotsError, DestroyKeyError, DisableKeyError, EnableKeyError,
-    Forget, ForgetBackupsError, FreshBackup, InitError, InitRequest, ListBackupError, MergePreviewError, Opened,
+    AddKeyError, BackedUp, CarryOutMergeError, ChangeRecoveryError, ChangeSlotsError, DestroyKeyError, DisableKeyError,
+    EnableKeyError, Forget, ForgetBackupsError, FreshBackup, InitError, InitRequest, ListBackupError, Opened,
     PromoteKeyError, Promotion, Publisher, RecoveryAct, RekeyError, RestoreError, RestoreRequest, ServeError, SlotAct,
     Source, Usage, WritePlanError, add_key, back_up, change_recovery, change_slots,
     commit::{CommitError, CommitStep, testing::dying_after},
@@ -281,7 +281,7 @@ says_what_its_commit_says!(
     ChangeSlotsError,
     ListBackupError,
     ForgetBackupsError,
-    MergePreviewError,
+    CarryOutMergeError,
     WritePlanError
 );
 

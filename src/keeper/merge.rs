@@ -84,10 +84,10 @@ impl Source {
     }
 }
 
-/// Why a merge was not planned, or its plan was not carried out.
+/// Why a merge was not planned.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum MergePreviewError {
+pub enum PreviewMergeError {
     /// The state directory cannot be read, or no slot opens.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -109,6 +109,18 @@ pub enum MergePreviewError {
     /// The root key could not be sealed to a recovery recipient.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+}
+
+/// Why a planned merge was not carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CarryOutMergeError {
+    /// A recovery recipient of the merged keyring is not one of age's.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// An earlier root key, which the backup contains, does not open.
+    #[error(transparent)]
+    RootKey(#[from] RootKeyError),
     /// The merge has to make a key, and the operator named no file for its backup.
     #[error(
         "the merge has to make a key, because no backup holds one that may become primary, and nothing says where to back it up"
@@ -285,7 +297,7 @@ pub fn preview_merge(
     sources: &[Source],
     wishes: &Wishes,
     now: Time,
-) -> Result<Option<MergePreview>, MergePreviewError> {
+) -> Result<Option<MergePreview>, PreviewMergeError> {
     let state = StateFiles::new(dir);
     let roots = Roots::open(state, means, None)?;
     let weights: Vec<Weight> = sources.iter().map(|source| weight(&roots, source)).collect::<Result<_, _>>()?;
@@ -350,8 +362,8 @@ fn merge_records(
     (records, opened): (&[MergeSource<'_>], &[ListedBackup]),
     wishes: &Wishes,
     now: Time,
-) -> Result<Merge, MergePreviewError> {
-    let (first, others) = records.split_first().ok_or(MergePreviewError::NoRecord)?;
+) -> Result<Merge, PreviewMergeError> {
+    let (first, others) = records.split_first().ok_or(PreviewMergeError::NoRecord)?;
     let recoveries = recoveries_under(first.keyring, &roots.current)?;
     let mut backed = local.listed.backed();
     backed.extend(opened.iter().flat_map(ListedBackup::keys));
@@ -368,10 +380,10 @@ fn merge_records(
 /// # Errors
 /// When the record belongs to another keyring, an earlier root key does not open, or the record is under any other root
 /// key. Anyone can make a backup under another root key.
-fn weight(roots: &Roots, source: &Source) -> Result<Weight, MergePreviewError> {
+fn weight(roots: &Roots, source: &Source) -> Result<Weight, PreviewMergeError> {
     let (found, expected) = (source.keyring.uuid(), roots.file.uuid());
     if found != expected {
-        return Err(MergePreviewError::OtherKeyring(ExpectError::OtherKeyring { found, expected }));
+        return Err(PreviewMergeError::OtherKeyring(ExpectError::OtherKeyring { found, expected }));
     }
     let (its, current) = (source.keyring.root_id(), roots.current.id(expected));
     let earlier = roots.earlier()?;
@@ -381,7 +393,7 @@ fn weight(roots: &Roots, source: &Source) -> Result<Weight, MergePreviewError> {
     if earlier.iter().any(|root| root.id(expected) == its) {
         return Ok(Weight::KeyBytes);
     }
-    Err(if source.roots.contains(&current) { MergePreviewError::NewerRootKey } else { RootKeyError::Unknown.into() })
+    Err(if source.roots.contains(&current) { PreviewMergeError::NewerRootKey } else { RootKeyError::Unknown.into() })
 }
 
 impl MergePreview {
@@ -409,7 +421,12 @@ impl MergePreview {
     /// # Errors
     /// When root file or record have changed since the merge was planned, the backup of a new key cannot be made, or a
     /// file cannot be written.
-    pub fn carry_out(self, dir: &Dir, means: &Means, fresh: Option<&FreshBackup>) -> Result<Opened, MergePreviewError> {
+    pub fn carry_out(
+        self,
+        dir: &Dir,
+        means: &Means,
+        fresh: Option<&FreshBackup>,
+    ) -> Result<Opened, CarryOutMergeError> {
         let Self { merge: Merge { keyring, fresh: made, .. }, local, roots, copy, mut opened, snapshot, now, .. } =
             self;
         let Roots { current: root, .. } = &roots;
@@ -419,7 +436,7 @@ impl MergePreview {
         let record = NewRecord::encode(&keyring, root, Limit::Reserved)?;
         let backup = match (made, fresh) {
             (Some(_), Some(fresh)) => Some(fresh_backup(dir, &roots, &keyring, &record, fresh, now)?),
-            (Some(_), None) => return Err(MergePreviewError::NoPlaceForBackup),
+            (Some(_), None) => return Err(CarryOutMergeError::NoPlaceForBackup),
             (None, _) => None,
         };
         opened.extend(backup.as_ref().and_then(|backup| backup.listed.clone()));
@@ -438,7 +455,7 @@ impl MergePreview {
         };
         let state = StateFiles::new(dir);
         {
-            let _lock = state.lock().map_err(MergePreviewError::Lock)?;
+            let _lock = state.lock().map_err(CarryOutMergeError::Lock)?;
             commit.run(state, &mut state.store())?;
         }
         let opened = open_with(state, means, Some(root), None);
@@ -454,7 +471,7 @@ fn fresh_backup(
     record: &NewRecord,
     fresh: &FreshBackup,
     now: Time,
-) -> Result<Export, MergePreviewError> {
+) -> Result<Export, CarryOutMergeError> {
     let recipients = fresh.recipients_of(keyring)?;
     if recipients.is_empty() {
         return Err(NoBackupRecipient.into());

@@ -60,7 +60,7 @@ pub use self::{
     key_errors::{AddKeyError, DestroyKeyError, DisableKeyError, EnableKeyError, Needing, PromoteKeyError, UsageDoubt},
     keys::{BackedUp, Changed, Promotion, Usage, add_key, destroy_key, disable_key, enable_key, promote_key},
     ledger::{Forget, ForgetBackupsError, ListBackupError, forget_backups, list_backup, list_snapshot},
-    merge::{KEYRING_HERE, MergePreview, MergePreviewError, Source, preview_merge},
+    merge::{CarryOutMergeError, KEYRING_HERE, MergePreview, PreviewMergeError, Source, preview_merge},
     open::{BeginError, Opened, is_set_up, key_files, open, open_again},
     publisher::{Followed, Publisher, Unsealed},
     recovery::{ChangeRecoveryError, RecoveryAct, change_recovery},

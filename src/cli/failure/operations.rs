@@ -8,9 +8,9 @@ use super::{
 use crate::{
     durable::DurableError,
     keeper::{
-        BeginError, ChangeRecoveryError, ChangeSlotsError, CommitError, ForgetBackupsError, ListBackupError,
-        LoadPlanError, MakeBackupError, MergePreviewError, OpenError, ReadLedgerError, RekeyError, RootFileError,
-        RootKeyError, WritePlanError,
+        BeginError, CarryOutMergeError, ChangeRecoveryError, ChangeSlotsError, CommitError, ForgetBackupsError,
+        ListBackupError, LoadPlanError, MakeBackupError, OpenError, PreviewMergeError, ReadLedgerError, RekeyError,
+        RootFileError, RootKeyError, WritePlanError,
     },
     keyring::{
         ledger::LedgerError,
@@ -179,7 +179,7 @@ impl Explain for ForgetBackupsError {
     }
 }
 
-impl Explain for MergePreviewError {
+impl Explain for PreviewMergeError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Open(error @ (OpenError::Root { .. } | OpenError::Missing(_))) => unopened(error),
@@ -193,6 +193,15 @@ impl Explain for MergePreviewError {
             Self::RootKey(error) => error.explain(),
             Self::Merge(error) => error.explain(),
             Self::Recovery(error) => error.explain(),
+        }
+    }
+}
+
+impl Explain for CarryOutMergeError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Recovery(error) => error.explain(),
+            Self::RootKey(error) => error.explain(),
             Self::NoPlaceForBackup => {
                 refused("say where to write the backup of the new key, on another disk: --backup-to FILE")
             }

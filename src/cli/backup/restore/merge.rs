@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    keeper::{self, FreshBackup, MergePreviewError, Source},
+    keeper::{self, FreshBackup, PreviewMergeError, Source},
     keyring::{merge::Wishes, time::Time},
 };
 
@@ -66,11 +66,11 @@ pub(super) fn run(
 
 /// Returns the failure of a merge. A backup of another keyring may belong where a plugin serves from.
 fn refused<'a>(
-    error: MergePreviewError,
+    error: PreviewMergeError,
     sources: impl Iterator<Item = (&'a Source, &'a PathBuf)>,
     config: &Config,
 ) -> Failure {
-    let is_other = matches!(error, MergePreviewError::OtherKeyring(_));
+    let is_other = matches!(error, PreviewMergeError::OtherKeyring(_));
     let others = sources.filter(|_| is_other);
     others.fold(Failure::from(error), |failure, (source, file)| served(failure, &source.keyring, file, config))
 }
