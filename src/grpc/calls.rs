@@ -54,7 +54,7 @@ struct Api(Connection);
 #[tonic::async_trait]
 impl KeyManagementService for Api {
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        self.0.unsealed().await;
+        self.0.wait_until_unsealed().await;
         let is_probe = request.metadata().contains_key(PROBE);
         let canary = request.metadata().get(CANARY).and_then(|canary| canary.to_str().ok().map(ToOwned::to_owned));
         // A probe will not wrap, so this connection's announced key stays as it was.
@@ -75,7 +75,7 @@ impl KeyManagementService for Api {
 
     async fn encrypt(&self, request: Request<EncryptRequest>) -> Result<Response<EncryptResponse>, Status> {
         let EncryptRequest { plaintext, uid } = request.into_inner();
-        self.0.unsealed().await;
+        self.0.wait_until_unsealed().await;
         let wrapped = self.0.encrypt(plaintext).map_err(|error| Refusal::from(error).status(&uid))?;
         answered("Encrypt", Some(&uid));
         Ok(Response::new(EncryptResponse {
@@ -87,7 +87,7 @@ impl KeyManagementService for Api {
 
     async fn decrypt(&self, request: Request<DecryptRequest>) -> Result<Response<DecryptResponse>, Status> {
         let DecryptRequest { ciphertext, uid, key_id, annotations } = request.into_inner();
-        self.0.unsealed().await;
+        self.0.wait_until_unsealed().await;
         let opened = self.0.decrypt(&key_id, &ciphertext, !annotations.is_empty());
         let seed = opened.map_err(|error| Refusal::from(error).status(&uid))?;
         answered("Decrypt", Some(&uid));

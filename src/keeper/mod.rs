@@ -5,19 +5,21 @@
 //! keyring. The module `commit` makes every change. The arrows point to the modules that a module uses:
 //!
 //! ```text
-//! publisher serving    -> serve
-//! restore merge        -> fresh, init, recovery
-//! ledger               -> backup
-//! proof                -> open
-//! rotation             -> commit
-//! keys                 -> key_errors -> commit
-//! init keys recovery rekey slots backup serve -> commit -> open -> roots listed -> error -> expect state_dir
+//! publisher daemon_lock -> open_to_serve
+//! restore merge         -> fresh, init, recovery
+//! ledger                -> backup
+//! proof                 -> open
+//! rotation              -> commit
+//! keys                  -> key_errors
+//! init keys key_errors recovery rekey slots backup open_to_serve
+//!                       -> commit -> open -> roots listed -> error -> expect state_dir
 //! ```
 
 mod backup;
 mod commit;
 #[cfg(test)]
 mod crashes;
+mod daemon_lock;
 mod error;
 mod expect;
 #[cfg(test)]
@@ -32,6 +34,7 @@ mod merge;
 #[cfg(test)]
 mod model;
 mod open;
+mod open_to_serve;
 #[cfg(feature = "scan")]
 mod proof;
 mod publisher;
@@ -42,9 +45,7 @@ mod rekey;
 mod restore;
 mod roots;
 mod rotation;
-mod serve;
 mod served_keys;
-mod serving;
 mod slots;
 mod state_dir;
 #[cfg(test)]
@@ -53,6 +54,7 @@ mod testing;
 pub use self::{
     backup::{Additional, Made, MakeBackupError, back_up},
     commit::CommitError,
+    daemon_lock::Serving,
     error::{OpenError, ReadLedgerError, RootFileError, RootKeyError},
     expect::Expect,
     fresh::FreshBackup,
@@ -62,15 +64,14 @@ pub use self::{
     ledger::{Forget, ForgetBackupsError, ListBackupError, forget_backups, list_backup, list_snapshot},
     merge::{CarryOutMergeError, KEYRING_HERE, MergePreview, PreviewMergeError, Source, preview_merge},
     open::{BeginError, Opened, is_set_up, key_files, open, open_again},
+    open_to_serve::ServeError,
     publisher::{Followed, Publisher, Unsealed},
     recovery::{ChangeRecoveryError, RecoveryAct, change_recovery},
     rekey::{RekeyError, Rekeyed, rekey},
     restore::{NeededKey, ReadSnapshot, RestoreError, RestoreRequest, RestoredKeyring, ScannedNeeds, restore},
     roots::SlotSummary,
     rotation::{LoadPlanError, WritePlanError, load_plan, write_plan},
-    serve::ServeError,
     served_keys::{Degraded, Published, ServedFrom, ServedKeys, ServingKey},
-    serving::Serving,
     slots::{ChangeSlotsError, SlotAct, SlotsChanged, change_slots, slots, test_slots, uuid_of},
     state_dir::{KEYRING_PREV, RECORD_FILES},
 };

@@ -20,9 +20,9 @@ use rand::rngs::SysRng;
 use super::{
     AddKeyError, BackedUp, BeginError, ChangeSlotsError, Changed, DestroyKeyError, DisableKeyError, EnableKeyError,
     InitRequest, Opened, PromoteKeyError, Promotion, Publisher, SlotAct, Usage, add_key, change_slots, destroy_key,
-    disable_key, enable_key, init, open, promote_key, rekey,
-    serve::{Served, open_to_serve},
-    slots,
+    disable_key, enable_key, init, open,
+    open_to_serve::{Served, open_to_serve},
+    promote_key, rekey, slots,
     state_dir::StateFiles,
 };
 use crate::{

@@ -11,7 +11,7 @@ use super::{
     error::OpenError,
     expect::Expect,
     open::Opened,
-    serve::{ServeError, Served, open_to_serve},
+    open_to_serve::{ServeError, Served, open_to_serve},
     served_keys::{Degraded, Published, ServedFrom, ServedKeys},
     state_dir::{KEYRING, LEDGER, MARK, ROOT, StateFiles},
 };

@@ -14,7 +14,7 @@ use super::{
     numbers::GENERATION_MAX,
     recovery::Recovery,
     ring::Keyring,
-    state::{COMPROMISED_NEVER, Fate, State, Verb},
+    state::{FORBIDDEN_IF_COMPROMISED, Fate, State, Verb},
     time::Time,
 };
 
@@ -252,15 +252,15 @@ impl Keyring {
         Ok(next)
     }
 
-    /// Applies `verb` to one key, as [`LIFE`](super::state::LIFE) has it, unless the key is compromised and would
-    /// become [`COMPROMISED_NEVER`].
+    /// Applies `verb` to one key, as [`TRANSITIONS`](super::state::TRANSITIONS) has it, unless the key is compromised
+    /// and would become [`FORBIDDEN_IF_COMPROMISED`].
     fn apply(&mut self, key_id: KeyId, verb: Verb) -> Result<(), ChangeKeyError> {
         let generation = self.generation;
         let found = self.entries.iter_mut().find(|entry| entry.id() == key_id);
         let entry = found.ok_or(UnknownKey(key_id))?;
         let Entry::Key(key) = entry else { return Err(ChangeKeyError::Destroyed { key_id, verb }) };
         match key.state.after(verb) {
-            Some(Fate::Becomes(COMPROMISED_NEVER)) if key.compromised => {
+            Some(Fate::Becomes(FORBIDDEN_IF_COMPROMISED)) if key.compromised => {
                 return Err(ChangeKeyError::Compromised(key_id));
             }
             Some(Fate::Becomes(state)) => key.state = state,

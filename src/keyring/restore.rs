@@ -85,7 +85,7 @@ pub(super) fn mark_compromised(keyring: &mut Keyring, compromised: &[KeyId]) -> 
 }
 
 impl Key {
-    /// Applies [`RETURN`](super::state::RETURN) to the key.
+    /// Applies [`AFTER_RESTORE`](super::state::AFTER_RESTORE) to the key.
     pub(super) fn give_back(&mut self, now: Time) {
         self.state = self.state.returned();
         self.demoted = self.demoted.or(self.promoted.map(|_| now));

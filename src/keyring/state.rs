@@ -40,8 +40,8 @@ pub enum Fate {
 }
 
 /// The transitions of a key: state, verb, and the next state or the tomb. A transition that is not listed is refused. A
-/// new key is pending. A compromised key never becomes [`COMPROMISED_NEVER`].
-pub const LIFE: [(State, Verb, Fate); 6] = [
+/// new key is pending. A compromised key never becomes [`FORBIDDEN_IF_COMPROMISED`].
+pub const TRANSITIONS: [(State, Verb, Fate); 6] = [
     (State::Pending, Verb::Promote, Fate::Becomes(State::Primary)),
     (State::Pending, Verb::Disable, Fate::Becomes(State::Disabled)),
     (State::Primary, Verb::Demote, Fate::Becomes(State::DecryptOnly)),
@@ -51,11 +51,11 @@ pub const LIFE: [(State, Verb, Fate); 6] = [
 ];
 
 /// The state that a compromised key never enters, because somebody else may know it.
-pub const COMPROMISED_NEVER: State = State::Primary;
+pub const FORBIDDEN_IF_COMPROMISED: State = State::Primary;
 
 /// The state of a key after a restore or a merge, unless it is chosen to be primary. No key stays pending: it may have
 /// been promoted after the backup was made.
-pub const RETURN: [(State, State); 4] = [
+pub const AFTER_RESTORE: [(State, State); 4] = [
     (State::Pending, State::DecryptOnly),
     (State::Primary, State::DecryptOnly),
     (State::DecryptOnly, State::DecryptOnly),
@@ -73,12 +73,12 @@ impl State {
 
     /// Returns what becomes of a key in this state by `verb`. Returns `None` if that is not allowed.
     pub fn after(self, verb: Verb) -> Option<Fate> {
-        LIFE.iter().find(|(state, done, _)| (*state, *done) == (self, verb)).map(|(_, _, fate)| *fate)
+        TRANSITIONS.iter().find(|(state, done, _)| (*state, *done) == (self, verb)).map(|(_, _, fate)| *fate)
     }
 
     /// Returns the state of a key after a restore or a merge, if it had this one before.
     pub fn returned(self) -> Self {
-        RETURN.iter().find(|(state, _)| *state == self).map_or(self, |(_, returned)| *returned)
+        AFTER_RESTORE.iter().find(|(state, _)| *state == self).map_or(self, |(_, returned)| *returned)
     }
 
     /// Returns the word that the record, the command line and the logs use.
@@ -140,9 +140,9 @@ mod tests {
 
     #[test]
     fn the_document_has_the_same_tables() {
-        let life = LIFE.map(|(state, verb, fate)| format!("| {state} | {} | {fate} |", verb.participle()));
+        let life = TRANSITIONS.map(|(state, verb, fate)| format!("| {state} | {} | {fate} |", verb.participle()));
         assert_eq!(rows("| from | when it is | to |"), life);
-        let returned = RETURN.map(|(state, returned)| format!("| {state} | {returned} |"));
+        let returned = AFTER_RESTORE.map(|(state, returned)| format!("| {state} | {returned} |"));
         assert_eq!(rows("| in the record | restored or merged |"), returned);
         let yes = |is| if is { "yes" } else { "no" };
         let uses = State::ALL.map(|state| {
@@ -151,7 +151,7 @@ mod tests {
         });
         let shown = rows("| state | Encrypt | Decrypt | NIST SP 800-57 |");
         assert!(uses.iter().all(|row| shown.iter().any(|shown| shown.starts_with(row))), "{uses:?}");
-        let never = format!("A compromised key never becomes {COMPROMISED_NEVER}");
+        let never = format!("A compromised key never becomes {FORBIDDEN_IF_COMPROMISED}");
         assert!(PAGE.contains(&never), "{never}");
     }
 

@@ -52,8 +52,8 @@ impl Connection {
 
     /// Waits for the keyring while the plugin is starting. Later calls are refused at once while the keyring is not
     /// open.
-    pub async fn unsealed(&self) {
-        self.service.unsealed().await;
+    pub async fn wait_until_unsealed(&self) {
+        self.service.wait_until_unsealed().await;
     }
 
     /// Announces the primary key, and tests it: wraps and unwraps a random value.
@@ -262,11 +262,11 @@ mod tests {
         let published = Arc::new(Published::default());
         let connection = connect(Service::new(Arc::clone(&published), BTreeMap::new()));
         let opens = async { published.publish(ServedKeys::new(&Fixture::new().keyring, Instant::now())) };
-        tokio::join!(connection.unsealed(), opens);
+        tokio::join!(connection.wait_until_unsealed(), opens);
         connection.status().unwrap();
 
         let sealed = connect(Service::new(Arc::default(), BTreeMap::new()));
-        sealed.unsealed().await;
+        sealed.wait_until_unsealed().await;
         assert_eq!(sealed.status().unwrap_err(), Sealed);
     }
 

@@ -119,7 +119,7 @@ impl Service {
     }
 
     /// Waits for the keyring while the plugin is starting. Later, it does not wait.
-    pub(super) async fn unsealed(&self) {
+    pub(super) async fn wait_until_unsealed(&self) {
         if let Some(until) = self.patient_until.filter(|_| self.current().is_none()) {
             // The call itself finds out whether the keyring was opened in time.
             let _ = tokio::time::timeout_at(until.into(), self.published.first()).await;

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 
 use super::{
     error::OpenError,
-    serve::ServeError,
+    open_to_serve::ServeError,
     served_keys::Published,
     state_dir::{ROOT, StateFiles},
 };
