@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     escrow::{NotRecipient, Recipient},
-    keeper::{self, RecoveryAct},
+    keeper::{self, LastRecipient},
     keyring::{Keyring, recovery::Recovery},
 };
 
@@ -133,11 +133,16 @@ pub(super) fn run(args: RecoveryArgs, global: &Global) -> Result<Exit, Failure> 
         RecoveryVerb::Add { one, identity } => {
             let recipient = one.recipient.parse()?;
             let identities = identity.read(Purpose::Accept)?;
-            change(one.keyring, &RecoveryAct::Add(recipient, identities), global)
+            let site = Site::find(one.keyring.settings(), global)?;
+            let changed = keeper::add_recovery(&site.dir, &site.means, &recipient, &identities)?;
+            Ok(output::end_change(print(&changed, |_| None, global), global))
         }
         RecoveryVerb::Remove { one, risk_no_recovery } => {
             refuse_identity(&one.recipient)?;
-            change(one.keyring, &RecoveryAct::Remove { recipient: one.recipient, last: risk_no_recovery }, global)
+            let site = Site::find(one.keyring.settings(), global)?;
+            let last = if risk_no_recovery { LastRecipient::MayGo } else { LastRecipient::Kept };
+            let changed = keeper::remove_recovery(&site.dir, &site.means, &one.recipient, last)?;
+            Ok(output::end_change(print(&changed, |_| None, global), global))
         }
         RecoveryVerb::Test { identity, keyring } => test(keyring, &identity, global),
         #[cfg(feature = "shares")]
@@ -159,12 +164,6 @@ fn list(keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     let keyring = Site::find(keyring.settings(), global)?.open()?.keyring;
     print(&keyring, |_| None, global)?;
     Ok(Exit::Done)
-}
-
-fn change(keyring: KeyringArgs, act: &RecoveryAct, global: &Global) -> Result<Exit, Failure> {
-    let site = Site::find(keyring.settings(), global)?;
-    let keyring = keeper::change_recovery(&site.dir, &site.means, act)?;
-    Ok(output::end_change(print(&keyring, |_| None, global), global))
 }
 
 fn test(keyring: KeyringArgs, identity: &IdentityArgs, global: &Global) -> Result<Exit, Failure> {

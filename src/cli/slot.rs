@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     crypto::stretch::Cost,
-    keeper::{self, SlotAct, SlotSummary, SlotsChanged},
+    keeper::{self, SlotSummary, SlotsChanged},
     root::{CredentialSlot, FileSlot, Means, PassphraseSlot, RootError, Sealer, SlotError, is_name},
 };
 
@@ -218,7 +218,7 @@ fn add(kind: AddKind, global: &Global) -> Result<Exit, Failure> {
     };
     let name = slot.name.unwrap_or_else(|| sealer.kind().as_str().to_owned());
     let site = Site::find(slot.keyring.settings(), global)?;
-    let changed = change(&site, &SlotAct::Add(name.clone(), sealer))?;
+    let changed = keeper::add_slot(&site.dir, &site.means, &name, &*sealer)?;
     let root = quoted(site.dir.path_of("root"));
     let next = format!(
         "next: claviger slot test {name}\nthen: if you keep a copy of this directory, copy {root} to it: the older copy lacks the slot"
@@ -250,7 +250,7 @@ fn read_credential(name: &str, file: Option<&Path>) -> Result<CredentialSlot, Fa
 
 fn remove(name: &str, keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
     let site = Site::find(keyring.settings(), global)?;
-    let changed = change(&site, &SlotAct::Remove(name.to_owned()))?;
+    let changed = keeper::remove_slot(&site.dir, &site.means, name)?;
     let left = changed.left.as_ref();
     let left = left.map(|path| format!("its key file still exists: {}", path.display()));
     let revoke =
@@ -258,10 +258,6 @@ fn remove(name: &str, keyring: KeyringArgs, global: &Global) -> Result<Exit, Fai
     let advice: Vec<String> = left.into_iter().chain([revoke.to_owned()]).collect();
     let printed = report(&changed, &format!("slot {name} is removed"), &advice, global);
     Ok(output::end_change(printed, global))
-}
-
-fn change(site: &Site, act: &SlotAct) -> Result<SlotsChanged, Failure> {
-    Ok(keeper::change_slots(&site.dir, &site.means, act)?)
 }
 
 fn test(name: Option<&str>, keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {

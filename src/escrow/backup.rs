@@ -11,12 +11,13 @@ use zeroize::Zeroizing;
 
 use crate::{
     crypto::{
-        Digest, Uuid,
+        Digest, RootId, Uuid,
         root_key::{RootKey, RootKeys},
     },
     keyring::{
         Entry, Keyring,
         record::{self, RECORD_MAX, RecordError},
+        recovery::Recovery,
         time::Time,
     },
     memory::{Secret, SecretError},
@@ -24,8 +25,8 @@ use crate::{
 };
 
 use super::{
-    identity::{Identities, Recipient, Unopened, seal_to},
-    recovery::{self, RecoveryError},
+    identity::{Identities, Recipient, SealError, Unopened, seal_to},
+    recovery::{self, OpenRecoveryError},
 };
 
 /// The longest backup in bytes.
@@ -50,10 +51,10 @@ pub struct Backup {
     pub created: Option<Time>,
 }
 
-/// Why a backup was refused or could not be made.
+/// Why a backup does not open.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum BackupError {
+pub enum OpenBackupError {
     /// It is neither an age file nor a record.
     #[error("neither a backup, which is an age file, nor a keyring")]
     Foreign,
@@ -72,12 +73,24 @@ pub enum BackupError {
     /// It is a bare record, and no given identity opens one of its recovery blobs.
     #[error("none of the recovery blobs in this keyring opens with a given identity")]
     NoRecovery,
-    /// A recipient is not one that age knows, or age could not write.
+    /// It is a bare record, and one of its recovery blobs does not give the root key.
     #[error(transparent)]
-    Recovery(#[from] RecoveryError),
+    Recovery(#[from] OpenRecoveryError),
     /// There is no locked memory for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
+}
+
+/// Why no backup was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealBackupError {
+    /// The tar of its contents could not be written.
+    #[error("writing the contents of a backup: {0}")]
+    Tar(#[from] io::Error),
+    /// age could not write.
+    #[error(transparent)]
+    Seal(#[from] SealError),
 }
 
 /// What is wrong with the contents of a backup.
@@ -96,12 +109,9 @@ pub enum ContentsFault {
     /// The file `MANIFEST` describes another record.
     #[error("its MANIFEST belongs to another keyring")]
     OtherManifest,
-    /// The tar of a new backup could not be made.
-    #[error("the tar cannot be written")]
-    Unwritten,
 }
 
-impl From<TextError> for BackupError {
+impl From<TextError> for OpenBackupError {
     fn from(error: TextError) -> Self {
         Self::Record(error.into())
     }
@@ -117,7 +127,7 @@ impl Backup {
     ///
     /// # Errors
     /// When it is neither, no identity opens it, or its contents are wrong.
-    pub fn open(bytes: &[u8], identities: &Identities) -> Result<Self, BackupError> {
+    pub fn open(bytes: &[u8], identities: &Identities) -> Result<Self, OpenBackupError> {
         if bytes.starts_with(b"claviger/keyring/") { of_record(bytes, identities) } else { of_age(bytes, identities) }
     }
 
@@ -125,7 +135,7 @@ impl Backup {
     ///
     /// # Errors
     /// When its contents are not those of a backup.
-    pub fn of_tar(tar: &[u8]) -> Result<Self, BackupError> {
+    pub fn of_tar(tar: &[u8]) -> Result<Self, OpenBackupError> {
         let [found_manifest, record, keys] = untar(tar)?;
         let (uuid, mut roots) = read_root_keys(&keys)?;
         let root = roots.remove(0);
@@ -152,8 +162,8 @@ pub fn seal(
     roots: RootKeys<'_>,
     recipients: &[Recipient],
     now: Time,
-) -> Result<Vec<u8>, BackupError> {
-    Ok(seal_to(recipients, &plaintext(keyring, record, roots, now)?).map_err(RecoveryError::from)?)
+) -> Result<Vec<u8>, SealBackupError> {
+    Ok(seal_to(recipients, &plaintext(keyring, record, roots, now)?)?)
 }
 
 /// Makes the tar in the age file.
@@ -165,32 +175,49 @@ pub fn plaintext(
     record: &[u8],
     roots: RootKeys<'_>,
     now: Time,
-) -> Result<Zeroizing<Vec<u8>>, BackupError> {
+) -> Result<Zeroizing<Vec<u8>>, SealBackupError> {
     let manifest = manifest(keyring, Digest::of(record), now);
     let keys = root_keys(keyring.uuid(), roots.current, roots.earlier);
-    tar([manifest.as_bytes(), record, keys.as_bytes()], now).map_err(|_| ContentsFault::Unwritten.into())
+    tar([manifest.as_bytes(), record, keys.as_bytes()], now).map_err(Into::into)
 }
 
-fn of_age(bytes: &[u8], identities: &Identities) -> Result<Backup, BackupError> {
+fn of_age(bytes: &[u8], identities: &Identities) -> Result<Backup, OpenBackupError> {
     if !bytes.starts_with(b"age-encryption.org/") {
-        return Err(BackupError::Foreign);
+        return Err(OpenBackupError::Foreign);
     }
     let tar = identities.open(bytes, BACKUP_MAX).map_err(|error| match error {
-        Unopened::NoIdentity => BackupError::NoIdentity,
-        Unopened::Damaged => BackupError::Damaged,
+        Unopened::NoIdentity => OpenBackupError::NoIdentity,
+        Unopened::Damaged => OpenBackupError::Damaged,
     })?;
     Backup::of_tar(&tar)
 }
 
-fn of_record(bytes: &[u8], identities: &Identities) -> Result<Backup, BackupError> {
+fn of_record(bytes: &[u8], identities: &Identities) -> Result<Backup, OpenBackupError> {
     let (uuid, root_id, recoveries) = record::recoveries(bytes)?;
-    let opened = recoveries.iter().find_map(|blob| recovery::open(blob, identities, uuid, root_id).ok());
-    let root = opened.ok_or(BackupError::NoRecovery)?;
+    let root = open_recovery(&recoveries, identities, (uuid, root_id))?;
     let keyring = record::decode(bytes, &root, uuid)?;
     Ok(Backup { keyring, record: Zeroizing::new(bytes.to_vec()), root, earlier: Vec::new(), created: None })
 }
 
 /// Returns the contents of the backup, for people. Reading a backup makes this text anew and compares it.
+/// Returns the root key in the first recovery blob that opens. If none does, a damaged blob of a given identity is the
+/// reason.
+fn open_recovery(
+    recoveries: &[Recovery],
+    identities: &Identities,
+    (uuid, root_id): (Uuid, RootId),
+) -> Result<RootKey, OpenBackupError> {
+    let mut refused = OpenBackupError::NoRecovery;
+    for blob in recoveries {
+        match recovery::open(blob, identities, uuid, root_id) {
+            Ok(root) => return Ok(root),
+            Err(OpenRecoveryError::NoIdentity(_)) => {}
+            Err(error) => refused = error.into(),
+        }
+    }
+    Err(refused)
+}
+
 fn manifest(keyring: &Keyring, record: Digest, created: Time) -> String {
     let mut lines = vec![
         HEAD.to_owned(),
@@ -226,8 +253,8 @@ fn root_keys(uuid: Uuid, root: &RootKey, earlier: &[RootKey]) -> Zeroizing<Strin
 }
 
 /// Reads the uuid of the keyring and at least one root key.
-fn read_root_keys(text: &[u8]) -> Result<(Uuid, Vec<RootKey>), BackupError> {
-    const WRONG: BackupError = BackupError::Contents(ContentsFault::RootKeys);
+fn read_root_keys(text: &[u8]) -> Result<(Uuid, Vec<RootKey>), OpenBackupError> {
+    const WRONG: OpenBackupError = OpenBackupError::Contents(ContentsFault::RootKeys);
     let text = std::str::from_utf8(text).ok().and_then(|text| text.strip_suffix('\n')).ok_or(WRONG)?;
     let mut lines = text.split('\n');
     if lines.next() != Some(KEYS_HEAD) {
@@ -259,8 +286,8 @@ fn tar(contents: [&[u8]; 3], now: Time) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 /// Returns the contents of the three members. The tar must have exactly these, in this order.
-fn untar(bytes: &[u8]) -> Result<[Zeroizing<Vec<u8>>; 3], BackupError> {
-    const WRONG: BackupError = BackupError::Contents(ContentsFault::Members);
+fn untar(bytes: &[u8]) -> Result<[Zeroizing<Vec<u8>>; 3], OpenBackupError> {
+    const WRONG: OpenBackupError = OpenBackupError::Contents(ContentsFault::Members);
     let mut tar = tar::Archive::new(bytes);
     let mut members = tar.entries().map_err(|_| WRONG)?;
     let mut contents = Vec::new();
@@ -324,7 +351,7 @@ mod tests {
             assert_eq!(earlier, fixture.earlier.each_ref().map(|root| root.id(UUID)));
             assert_eq!((backup.created, backup.digest()), (Some(now()), Digest::of(&fixture.record)));
         }
-        assert!(matches!(Backup::open(&bytes, &identity().1), Err(BackupError::NoIdentity)));
+        assert!(matches!(Backup::open(&bytes, &identity().1), Err(OpenBackupError::NoIdentity)));
     }
 
     #[test]
@@ -381,7 +408,7 @@ mod tests {
             let refused = Backup::open(&bytes, &ours.1).unwrap_err().to_string();
             assert!(refused.ends_with("it is not a tar of MANIFEST, keyring and root-keys"), "{refused}");
         }
-        assert!(matches!(Backup::open(b"PK\x03\x04", &ours.1), Err(BackupError::Foreign)));
+        assert!(matches!(Backup::open(b"PK\x03\x04", &ours.1), Err(OpenBackupError::Foreign)));
     }
 
     #[test]
@@ -395,7 +422,7 @@ mod tests {
         let refused = Backup::open(&record, &identity().1).err().unwrap();
         let expected = "none of the recovery blobs in this keyring opens with a given identity";
         assert_eq!(refused.to_string(), expected);
-        assert!(matches!(Backup::open(&fixture.record, &identities), Err(BackupError::NoRecovery)));
-        assert!(matches!(Backup::open(&record[..record.len() - 9], &identities), Err(BackupError::Record(_))));
+        assert!(matches!(Backup::open(&fixture.record, &identities), Err(OpenBackupError::NoRecovery)));
+        assert!(matches!(Backup::open(&record[..record.len() - 9], &identities), Err(OpenBackupError::Record(_))));
     }
 }

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::line::{bare, is_share};
 #[cfg(feature = "shares")]
-use super::share::{self, Share, ShareError};
+use super::share::{self, CombineError, Share, SplitError};
 
 /// Room for what age adds to a plaintext for a few recipients.
 const OVERHEAD: usize = 4096;
@@ -51,7 +51,7 @@ pub enum IdentityError {
     /// The shares of an identity were refused.
     #[cfg(feature = "shares")]
     #[error(transparent)]
-    Share(#[from] ShareError),
+    Share(#[from] CombineError),
     /// The text contains shares.
     #[cfg(not(feature = "shares"))]
     #[error("this claviger was built without shares, and cannot put an identity together")]
@@ -152,8 +152,8 @@ impl Identities {
         rng: &mut impl rand::TryCryptoRng,
         threshold: u8,
         shares: u8,
-    ) -> Result<(Vec<Share>, Recipient), ShareError> {
-        let [identity] = self.0.as_slice() else { return Err(ShareError::Identity) };
+    ) -> Result<(Vec<Share>, Recipient), SplitError> {
+        let [identity] = self.0.as_slice() else { return Err(SplitError::Identity) };
         Ok((share::split(rng, identity, threshold, shares)?, Recipient(identity.to_public())))
     }
 
@@ -181,8 +181,7 @@ impl fmt::Debug for Identities {
 /// Puts the identity together whose shares `text` contains.
 #[cfg(feature = "shares")]
 fn of_shares(text: &str) -> Result<Option<x25519::Identity>, IdentityError> {
-    let shares = share::shares_in(text)?;
-    if shares.is_empty() { Ok(None) } else { Ok(Some(share::combine(&shares)?)) }
+    Ok(share::combine(&share::shares_in(text)?)?)
 }
 
 #[cfg(not(feature = "shares"))]

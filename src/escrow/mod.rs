@@ -15,9 +15,9 @@ pub mod share;
 pub mod testing;
 
 #[cfg(feature = "shares")]
-pub use self::share::{Share, ShareError};
+pub use self::share::{CombineError, Share, SplitError};
 pub use self::{
-    backup::{BACKUP_MAX, Backup, BackupError},
+    backup::{BACKUP_MAX, Backup, OpenBackupError, SealBackupError},
     identity::{Identities, IdentityError, NotRecipient, Recipient},
-    recovery::RecoveryError,
+    recovery::{OpenRecoveryError, SealRecoveryError},
 };

@@ -12,27 +12,36 @@ use crate::{
     text::{base64, base64_array, root_id, uuid},
 };
 
-use super::identity::{Identities, NotRecipient, Recipient, SealError, seal_to};
+use super::identity::{Identities, NotRecipient, Recipient, SealError, Unopened, seal_to};
 
 const HEAD: &str = "claviger/recovery/v1";
 
-/// Why a recovery blob could not be made or opened.
+/// Why a root key was not sealed to a recovery recipient.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RecoveryError {
-    /// The record has a recipient that age does not know.
-    #[error(transparent)]
-    Recipient(#[from] NotRecipient),
-    /// age could not write the blob.
+pub enum SealRecoveryError {
+    /// age could not write.
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// No given identity opens the blob.
+    /// The age file is longer than a record allows.
+    #[error("the recovery blob for {0} is too long for a record")]
+    TooLong(String),
+}
+
+/// Why a recovery blob does not give the root key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenRecoveryError {
+    /// None of the identities is its recipient's.
     #[error("no given identity opens the recovery blob for {0}")]
     NoIdentity(String),
-    /// The blob opened, and its contents are not the root key of this keyring.
+    /// It was changed, or its end is missing.
+    #[error("the recovery blob for {0} is damaged")]
+    Damaged(String),
+    /// It opens, and contains something else.
     #[error("the recovery blob for {0} does not contain this keyring's root key")]
     Contents(String),
-    /// There is no locked memory for the root key.
+    /// No memory could be locked for the root key.
     #[error(transparent)]
     Memory(#[from] SecretError),
 }
@@ -41,19 +50,18 @@ pub enum RecoveryError {
 ///
 /// # Errors
 /// When age does not know one of them.
-pub fn recipients(recoveries: &[Recovery]) -> Result<Vec<Recipient>, RecoveryError> {
-    recoveries.iter().map(|recovery| Ok(recovery.recipient().parse()?)).collect()
+pub fn recipients(recoveries: &[Recovery]) -> Result<Vec<Recipient>, NotRecipient> {
+    recoveries.iter().map(|recovery| recovery.recipient().parse()).collect()
 }
 
 /// Seals `root` to `recipient`.
 ///
 /// # Errors
 /// When age cannot write.
-pub fn seal(recipient: &Recipient, uuid: Uuid, root: &RootKey) -> Result<Recovery, RecoveryError> {
+pub fn seal(recipient: &Recipient, uuid: Uuid, root: &RootKey) -> Result<Recovery, SealRecoveryError> {
     let name = recipient.to_string();
     let blob = seal_to(std::slice::from_ref(recipient), plaintext(uuid, root).as_bytes())?;
-    let failed = || SealError { recipients: name.clone(), reason: "the blob is too long for a record".to_owned() };
-    Ok(Recovery::new(&name, blob).ok_or_else(failed)?)
+    Recovery::new(&name, blob).ok_or(SealRecoveryError::TooLong(name))
 }
 
 /// Returns the root key in `recovery`, after checking that it is the root key `expected` of the keyring `keyring`.
@@ -65,10 +73,13 @@ pub fn open(
     identities: &Identities,
     keyring: Uuid,
     expected: RootId,
-) -> Result<RootKey, RecoveryError> {
+) -> Result<RootKey, OpenRecoveryError> {
     let recipient = || recovery.recipient().to_owned();
-    let contents = || RecoveryError::Contents(recipient());
-    let plaintext = identities.open(recovery.blob(), BLOB_MAX).map_err(|_| RecoveryError::NoIdentity(recipient()))?;
+    let contents = || OpenRecoveryError::Contents(recipient());
+    let plaintext = identities.open(recovery.blob(), BLOB_MAX).map_err(|error| match error {
+        Unopened::NoIdentity => OpenRecoveryError::NoIdentity(recipient()),
+        Unopened::Damaged => OpenRecoveryError::Damaged(recipient()),
+    })?;
     let text = std::str::from_utf8(&plaintext).map_err(|_| contents())?;
     let mut lines = text.strip_suffix('\n').ok_or_else(contents)?.split('\n');
     let head = (lines.next(), lines.next().and_then(uuid), lines.next().and_then(root_id));
@@ -120,8 +131,8 @@ mod tests {
         let root = RootKey::generate(&mut SysRng).unwrap();
         let recovery = seal(&recipient, UUID, &root).unwrap();
         let id = root.id(UUID);
-        assert!(matches!(open(&recovery, &strangers, UUID, id), Err(RecoveryError::NoIdentity(_))));
-        assert!(matches!(open(&recovery, &identities, Uuid([4; 16]), id), Err(RecoveryError::Contents(_))));
+        assert!(matches!(open(&recovery, &strangers, UUID, id), Err(OpenRecoveryError::NoIdentity(_))));
+        assert!(matches!(open(&recovery, &identities, Uuid([4; 16]), id), Err(OpenRecoveryError::Contents(_))));
         let refused = open(&recovery, &identities, UUID, RootId([0; 32])).err().unwrap().to_string();
         assert_eq!(refused, format!("the recovery blob for {recipient} does not contain this keyring's root key"));
     }

@@ -41,10 +41,10 @@ pub struct Share {
     bytes: Zeroizing<[u8; SECRET]>,
 }
 
-/// Why shares were refused or could not be made.
+/// Why shares do not give an identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ShareError {
+pub enum CombineError {
     /// A character is wrong or missing.
     #[error("a share is damaged: a character in line {0} is wrong, or some are missing")]
     Damaged(usize),
@@ -67,6 +67,12 @@ pub enum ShareError {
     /// They name one set, but do not combine to the identity that was split.
     #[error("the shares of set {0} do not belong together: they do not give the identity that was split")]
     Other(SetName),
+}
+
+/// Why an identity was not split.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SplitError {
     /// The counts make no sense.
     #[error(
         "{shares} shares with a threshold of {threshold}: expected 2 to {SHARES_MAX} shares, and a threshold from 2 to their number"
@@ -81,14 +87,8 @@ pub enum ShareError {
     #[error("expected exactly one age identity to split")]
     Identity,
     /// There are no random bytes.
-    #[error("no random bytes")]
-    Random,
-}
-
-impl From<RandomError> for ShareError {
-    fn from(_: RandomError) -> Self {
-        Self::Random
-    }
+    #[error(transparent)]
+    Random(#[from] RandomError),
 }
 
 impl Share {
@@ -129,8 +129,8 @@ impl Share {
     ///
     /// # Errors
     /// When a character is wrong or missing.
-    pub fn parse(line: &str, number: usize) -> Result<Self, ShareError> {
-        let damaged = || ShareError::Damaged(number);
+    pub fn parse(line: &str, number: usize) -> Result<Self, CombineError> {
+        let damaged = || CombineError::Damaged(number);
         let mut text = Zeroizing::new(String::with_capacity(line.len()));
         text.extend(line.chars().filter(|character| !character.is_whitespace()).map(|c| c.to_ascii_lowercase()));
         let checked = CheckedHrpstring::new::<Bech32m>(&text).map_err(|_| damaged())?;
@@ -156,7 +156,7 @@ impl Share {
 ///
 /// # Errors
 /// When a character of a share is wrong or missing.
-pub fn shares_in(text: &str) -> Result<Vec<Share>, ShareError> {
+pub fn shares_in(text: &str) -> Result<Vec<Share>, CombineError> {
     let meant = text.lines().map(bare).enumerate().filter(|(_, line)| is_share(line));
     meant.map(|(index, line)| Share::parse(line, index + 1)).collect()
 }
@@ -170,8 +170,8 @@ pub fn split(
     identity: &age::x25519::Identity,
     threshold: u8,
     shares: u8,
-) -> Result<Vec<Share>, ShareError> {
-    let counts = ShareError::Counts { shares, threshold };
+) -> Result<Vec<Share>, SplitError> {
+    let counts = SplitError::Counts { shares, threshold };
     if threshold < 2 || threshold > shares || shares > SHARES_MAX {
         return Err(counts);
     }
@@ -188,46 +188,46 @@ pub fn split(
         let bytes = Zeroizing::new(<[u8; SECRET]>::try_from(rest).ok()?);
         Some(Share { set, check, threshold, number: *number, bytes })
     };
-    points.map(share).collect::<Option<_>>().ok_or(ShareError::Identity)
+    points.map(share).collect::<Option<_>>().ok_or(SplitError::Identity)
 }
 
-/// Returns the identity that was split into `shares`.
+/// Returns the identity that was split into `shares`, or `None` if there are no shares.
 ///
 /// # Errors
 /// When there are too few of them, they belong to several sets, one of them occurs twice, or they do not belong
 /// together.
-pub fn combine(shares: &[Share]) -> Result<age::x25519::Identity, ShareError> {
-    let Some(first) = shares.first() else { return Err(ShareError::Identity) };
+pub fn combine(shares: &[Share]) -> Result<Option<age::x25519::Identity>, CombineError> {
+    let Some(first) = shares.first() else { return Ok(None) };
     check_together(first, shares)?;
     let point = |share: &Share| [&[share.number][..], &*share.bytes].concat();
     let points: Zeroizing<Vec<Vec<u8>>> = Zeroizing::new(shares.iter().map(point).collect());
     let secret = Gf256::combine_bytes(points.as_slice()).map(Zeroizing::new);
     let identity =
         secret.ok().and_then(|secret| identity_of(&secret)).filter(|identity| check_of(identity) == first.check);
-    identity.ok_or_else(|| ShareError::Other(first.set()))
+    identity.map(Some).ok_or_else(|| CombineError::Other(first.set()))
 }
 
 /// Checks that `shares`, the first of which is `first`, can belong together, and that there are enough of them.
-fn check_together(first: &Share, shares: &[Share]) -> Result<(), ShareError> {
+fn check_together(first: &Share, shares: &[Share]) -> Result<(), CombineError> {
     let mut sets: Vec<SetName> = shares.iter().map(Share::set).collect();
     sets.sort();
     sets.dedup();
     if sets.len() > 1 {
-        return Err(ShareError::Mixed(sets));
+        return Err(CombineError::Mixed(sets));
     }
     let set = first.set();
     let is_alike = |share: &Share| (share.check, share.threshold) == (first.check, first.threshold);
     if !shares.iter().all(is_alike) {
-        return Err(ShareError::Other(set));
+        return Err(CombineError::Other(set));
     }
     for (index, share) in shares.iter().enumerate() {
         if shares[..index].iter().any(|other| other.number == share.number) {
-            return Err(ShareError::Twice(share.number));
+            return Err(CombineError::Twice(share.number));
         }
     }
     let threshold = first.threshold;
     if shares.len() < threshold.into() {
-        return Err(ShareError::TooFew { set, found: shares.len(), threshold });
+        return Err(CombineError::TooFew { set, found: shares.len(), threshold });
     }
     Ok(())
 }
@@ -241,11 +241,11 @@ fn check_of(identity: &age::x25519::Identity) -> [u8; CHECK] {
 }
 
 /// Returns the bytes of an identity, decoded from its text: age has no other way to read them.
-fn secret_of(identity: &age::x25519::Identity) -> Result<Zeroizing<[u8; SECRET]>, ShareError> {
+fn secret_of(identity: &age::x25519::Identity) -> Result<Zeroizing<[u8; SECRET]>, SplitError> {
     let text = identity.to_string();
-    let (_, bytes) = bech32::decode(text.expose_secret()).map_err(|_| ShareError::Identity)?;
+    let (_, bytes) = bech32::decode(text.expose_secret()).map_err(|_| SplitError::Identity)?;
     let bytes = Zeroizing::new(bytes);
-    Ok(Zeroizing::new(bytes.as_slice().try_into().map_err(|_| ShareError::Identity)?))
+    Ok(Zeroizing::new(bytes.as_slice().try_into().map_err(|_| SplitError::Identity)?))
 }
 
 fn identity_of(secret: &[u8]) -> Option<age::x25519::Identity> {
@@ -262,9 +262,9 @@ mod tests {
 
     use super::*;
 
-    fn again(shares: &[&Share]) -> Result<Identity, ShareError> {
+    fn again(shares: &[&Share]) -> Result<Identity, CombineError> {
         let read: Vec<Share> = shares.iter().map(|share| Share::parse(&share.line(), 1).unwrap()).collect();
-        combine(&read)
+        combine(&read).map(Option::unwrap)
     }
 
     /// Returns every subset of `shares` that has `count` elements.
@@ -287,13 +287,13 @@ mod tests {
             }
             for chosen in choices(&shares, u32::from(threshold) - 1) {
                 let found = usize::from(threshold) - 1;
-                assert_eq!(again(&chosen).err(), Some(ShareError::TooFew { set: shares[0].set(), found, threshold }));
+                assert_eq!(again(&chosen).err(), Some(CombineError::TooFew { set: shares[0].set(), found, threshold }));
             }
             again(&shares.iter().collect::<Vec<_>>()).unwrap();
         }
         let identity = Identity::generate();
         for (threshold, count) in [(1, 3), (0, 0), (4, 3), (2, 33), (2, 1)] {
-            assert!(matches!(split(&mut SysRng, &identity, threshold, count), Err(ShareError::Counts { .. })));
+            assert!(matches!(split(&mut SysRng, &identity, threshold, count), Err(SplitError::Counts { .. })));
         }
         split(&mut SysRng, &identity, 32, 32).unwrap();
     }
@@ -304,19 +304,19 @@ mod tests {
         let ours = split(&mut SysRng, &identity, 2, 3).unwrap();
         let others = split(&mut SysRng, &identity, 2, 3).unwrap();
         let mixed = again(&[&ours[0], &others[1]]).err().unwrap();
-        assert!(matches!(&mixed, ShareError::Mixed(sets) if sets.len() == 2), "{mixed}");
-        assert_eq!(again(&[&ours[1], &ours[1]]).err(), Some(ShareError::Twice(2)));
+        assert!(matches!(&mixed, CombineError::Mixed(sets) if sets.len() == 2), "{mixed}");
+        assert_eq!(again(&[&ours[1], &ours[1]]).err(), Some(CombineError::Twice(2)));
         // Somebody who knows the set forges a share.
         let bytes = Zeroizing::new(*others[1].bytes);
         let forged = Share { set: ours[1].set, check: ours[1].check, threshold: 2, number: 2, bytes };
         let refused = again(&[&ours[0], &forged]).err().unwrap();
-        assert_eq!(refused, ShareError::Other(ours[0].set()));
+        assert_eq!(refused, CombineError::Other(ours[0].set()));
         let set = ours[0].set();
         let expected =
             format!("the shares of set {set} do not belong together: they do not give the identity that was split");
         assert_eq!(refused.to_string(), expected);
         let other = Share { threshold: 3, ..Share::parse(&ours[2].line(), 1).unwrap() };
-        assert_eq!(again(&[&ours[0], &other]).err(), Some(ShareError::Other(ours[0].set())));
+        assert_eq!(again(&[&ours[0], &other]).err(), Some(CombineError::Other(ours[0].set())));
     }
 
     #[test]
@@ -348,7 +348,7 @@ mod tests {
             };
             for other in "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L1OIB".chars().filter(|other| *other != bare[index]) {
                 let changed = with(&|text| text[index] = other);
-                assert_eq!(Share::parse(&changed, 7).err(), Some(ShareError::Damaged(7)), "{changed}");
+                assert_eq!(Share::parse(&changed, 7).err(), Some(CombineError::Damaged(7)), "{changed}");
             }
             assert!(Share::parse(&with(&|text| _ = text.remove(index)), 1).is_err());
             if index + 1 < bare.len() && bare[index] != bare[index + 1] {

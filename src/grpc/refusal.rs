@@ -108,7 +108,7 @@ pub fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{crypto::seed::SeedSize, listen::testing::CapturedLog, memory::RandomError};
+    use crate::{crypto::seed::SeedSize, listen::testing::CapturedLog, memory::testing::no_random};
 
     #[test]
     fn every_refusal_has_its_code_and_its_text() {
@@ -128,7 +128,7 @@ mod tests {
             (DecryptError::Authentication.into(), Code::InvalidArgument, "ciphertext failed authentication"),
             (EncryptError::Size(SeedSize).into(), Code::InvalidArgument, "plaintext must be 1 to 512 bytes"),
             (DecryptError::Annotations.into(), Code::InvalidArgument, "annotations are not supported"),
-            (EncryptError::Random(RandomError).into(), Code::Internal, "internal error"),
+            (EncryptError::Random(no_random()).into(), Code::Internal, "internal error"),
             (Refusal::Peer, Code::PermissionDenied, "peer refused"),
             (Refusal::Late(Duration::from_millis(2500)), Code::DeadlineExceeded, "the call took longer than 2.5s"),
         ] {
@@ -141,7 +141,7 @@ mod tests {
     fn what_is_internal_is_logged_and_not_sent() {
         const UID: &str = "7f9c1d2e-0000-4000-8000-000000000001";
         let lines = CapturedLog::start();
-        let status = Refusal::from(EncryptError::Random(RandomError)).status(UID);
+        let status = Refusal::from(EncryptError::Random(no_random())).status(UID);
         assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
         assert_eq!(status.source().unwrap().to_string(), "the refusal of a call");
         log("Encrypt", &status, || Some(0));

@@ -11,7 +11,7 @@ use crate::{
     crypto::{RootId, root_key::RootKeys},
     durable::{Dir, DurableError},
     escrow::{
-        BackupError, Recipient, RecoveryError,
+        NotRecipient, Recipient, SealBackupError,
         backup::{self, Backup},
         recovery,
     },
@@ -37,7 +37,7 @@ pub struct Made {
     pub opened: Opened,
 }
 
-/// Why no backup was made. (`BackupError` says why one does not open.)
+/// Why no backup of a keyring was made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MakeBackupError {
@@ -52,7 +52,7 @@ pub enum MakeBackupError {
     NoRecipient(#[from] NoBackupRecipient),
     /// A recovery recipient in the record is not a valid age recipient.
     #[error(transparent)]
-    Recovery(#[from] RecoveryError),
+    Recipient(#[from] NotRecipient),
     /// An earlier root key does not open.
     #[error(transparent)]
     Root(#[from] RootFileError),
@@ -61,7 +61,7 @@ pub enum MakeBackupError {
     Memory(#[from] SecretError),
     /// The backup could not be sealed.
     #[error(transparent)]
-    Backup(#[from] BackupError),
+    Seal(#[from] SealBackupError),
     /// The audit line could not be written.
     #[error("no backup was made, because the audit log cannot be written: {0}")]
     NotAudited(#[source] DurableError),
@@ -178,6 +178,7 @@ mod tests {
     use rand::rngs::SysRng;
 
     use super::*;
+    use crate::escrow::OpenBackupError;
     use crate::{
         crypto::{Digest, Uuid, root_key::RootKey},
         escrow::testing::identity,
@@ -215,7 +216,7 @@ mod tests {
         let made = back_up(&dir, &Means::default(), vec![other.clone()], now()).unwrap();
         assert_eq!(made.recipients, [other.to_string()]);
         assert!(!made.is_for_proven_recipient());
-        assert!(matches!(Backup::open(&made.bytes, &identities), Err(BackupError::NoIdentity)));
+        assert!(matches!(Backup::open(&made.bytes, &identities), Err(OpenBackupError::NoIdentity)));
         let named: Vec<_> = events(&dir).iter().map(|event| event["recipients"][0].clone()).collect();
         assert_eq!(named, [recipient.to_string(), other.to_string()]);
 

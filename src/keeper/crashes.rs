@@ -8,13 +8,13 @@ use std::collections::BTreeSet;
 use rand::rngs::SysRng;
 
 use super::{
-    AddKeyError, BackedUp, CarryOutMergeError, ChangeRecoveryError, ChangeSlotsError, DestroyKeyError, DisableKeyError,
+    AddKeyError, AddRecoveryError, AddSlotError, BackedUp, CarryOutMergeError, DestroyKeyError, DisableKeyError,
     EnableKeyError, Forget, ForgetBackupsError, FreshBackup, InitError, InitRequest, ListBackupError, Opened,
-    PromoteKeyError, Promotion, Publisher, RecoveryAct, RekeyError, RestoreError, RestoreRequest, ServeError, SlotAct,
-    Source, Usage, WritePlanError, add_key, back_up, change_recovery, change_slots,
+    PromoteKeyError, Promotion, Publisher, RekeyError, RemoveSlotError, RestoreError, RestoreRequest, ServeError,
+    Source, Usage, WritePlanError, add_key, add_recovery, add_slot, back_up,
     commit::{CommitError, CommitStep, testing::dying_after},
     destroy_key, disable_key, enable_key, forget_backups, init, list_backup, open, preview_merge, promote_key, rekey,
-    restore, write_plan,
+    remove_slot, restore, write_plan,
 };
 use crate::{
     crypto::{Digest, RootId},
@@ -100,7 +100,7 @@ const OPERATIONS: &[Operation] = &[
     Operation {
         name: "slot remove",
         before: |scene| drop(scene.add_slot()),
-        act: |scene| said(change_slots(&scene.dir, &Means::default(), &SlotAct::Remove("file".to_owned()))),
+        act: |scene| said(remove_slot(&scene.dir, &Means::default(), "file")),
         steps: &[CommitStep::Audit, CommitStep::Root],
     },
     Operation {
@@ -184,7 +184,7 @@ impl Scene {
 
     fn add_recipient(&self) -> (Said, String) {
         let (recipient, identities) = identity();
-        said(change_recovery(&self.dir, &Means::default(), &RecoveryAct::Add(recipient, identities)))
+        said(add_recovery(&self.dir, &Means::default(), &recipient, &identities))
     }
 
     fn add_slot(&self) -> (Said, String) {
@@ -193,8 +193,7 @@ impl Scene {
         // An earlier attempt that died may have left its key file, which is never overwritten.
         let is_taken = |number: &usize| self.dir.contains(&format!("slot-another-{number}.key")).unwrap();
         let number = (names..99).find(|number| !is_taken(number)).unwrap();
-        let act = SlotAct::Add(format!("another-{number}"), Box::new(slot));
-        said(change_slots(&self.dir, &Means::default(), &act))
+        said(add_slot(&self.dir, &Means::default(), &format!("another-{number}"), &slot))
     }
 
     fn list(&self) -> (Said, String) {
@@ -277,8 +276,9 @@ says_what_its_commit_says!(
     DisableKeyError,
     EnableKeyError,
     DestroyKeyError,
-    ChangeRecoveryError,
-    ChangeSlotsError,
+    AddRecoveryError,
+    AddSlotError,
+    RemoveSlotError,
     ListBackupError,
     ForgetBackupsError,
     CarryOutMergeError,

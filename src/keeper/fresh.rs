@@ -6,11 +6,7 @@ use super::commit::{Export, NewRecord};
 use crate::{
     crypto::root_key::RootKeys,
     durable::{Dir, is_on_another_disk},
-    escrow::{
-        Recipient, RecoveryError,
-        backup::{self, BackupError},
-        recovery,
-    },
+    escrow::{NotRecipient, Recipient, SealBackupError, backup, recovery},
     keyring::{
         Keyring,
         ledger::{ListedBackup, Proven},
@@ -29,7 +25,7 @@ pub struct FreshBackup {
 
 impl FreshBackup {
     /// Returns the keyring's recipients. If it has none, returns those whose identities opened the backup.
-    pub(super) fn recipients_of(&self, keyring: &Keyring) -> Result<Vec<Recipient>, RecoveryError> {
+    pub(super) fn recipients_of(&self, keyring: &Keyring) -> Result<Vec<Recipient>, NotRecipient> {
         let own = recovery::recipients(keyring.recoveries())?;
         Ok(if own.is_empty() { self.recipients.clone() } else { own })
     }
@@ -43,7 +39,7 @@ impl FreshBackup {
         roots: RootKeys<'_>,
         recipients: &[Recipient],
         now: Time,
-    ) -> Result<Export, BackupError> {
+    ) -> Result<Export, SealBackupError> {
         let bytes = backup::seal(keyring, record.bytes(), roots, recipients, now)?;
         let directory = self.file.parent().unwrap_or(&self.file);
         let is_elsewhere = is_on_another_disk(directory, dir).is_ok();

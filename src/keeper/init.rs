@@ -11,7 +11,7 @@ use rand::rngs::SysRng;
 
 use super::{
     commit::{Commit, CommitError, Export, Followers, KeyFile, Limit, NewRecord, NewRoot, PrevCopy, Swap},
-    error::{OpenError, RootFileError},
+    error::OpenError,
     open::open,
     state_dir::StateFiles,
 };
@@ -22,7 +22,7 @@ use crate::{
         root_key::{RootKey, RootKeys},
     },
     durable::{Dir, DurableError},
-    escrow::{Identities, Recipient, RecoveryError, recovery},
+    escrow::{Identities, OpenRecoveryError, Recipient, SealRecoveryError, recovery},
     keyring::{KeyError, Keyring, ledger::Ledger, mark::Mark, recovery::Recovery, time::Time},
     memory::{RandomError, SecretError, fill_random},
     root::{FileSlot, Means, RootFile, RootIn, Sealer, Slot, SlotError, key_file_name},
@@ -89,15 +89,15 @@ pub enum InitError {
     /// All files were written, and the keyring does not open.
     #[error("the keyring was written, but does not open: {0}")]
     Unchecked(#[source] Box<OpenError>),
-    /// A recovery blob could not be made, or no identity opened it.
+    /// The root key could not be sealed to a recovery recipient.
     #[error(transparent)]
-    Recovery(#[from] RecoveryError),
+    Seal(#[from] SealRecoveryError),
+    /// No identity opened a recovery blob.
+    #[error(transparent)]
+    Untried(#[from] OpenRecoveryError),
     /// The slot could not be made.
     #[error("slot {SLOT}: {0}")]
     Slot(#[from] SlotError),
-    /// The root file could not be made.
-    #[error(transparent)]
-    Root(#[from] RootFileError),
     /// The keyring could not be made.
     #[error(transparent)]
     Keyring(#[from] KeyError),
@@ -172,7 +172,7 @@ impl Files {
         let ledger = ledger.map(|ledger| ledger.encode(roots.current)).transpose()?;
         let slot = FileSlot::generate(rng, slot_file)?;
         let sealed = Slot::seal(rng, SLOT, &slot, RootIn { uuid, root: roots.current })?;
-        let root = RootFile::encode(rng, uuid, roots, &[sealed]).map_err(RootFileError)?;
+        let root = RootFile::encode(rng, uuid, roots, &[sealed])?;
         Ok(Self { slot, root, record, ledger, mark, keyring })
     }
 
@@ -226,7 +226,7 @@ fn find_leftovers(state: StateFiles<'_>, restart: bool) -> Result<Vec<String>, I
 
 /// Seals the root key to every recipient, and opens each blob again, because an identity that was never tried may not
 /// work.
-fn seal_recoveries(plan: &InitRequest, uuid: Uuid, root: &RootKey) -> Result<Vec<Recovery>, RecoveryError> {
+fn seal_recoveries(plan: &InitRequest, uuid: Uuid, root: &RootKey) -> Result<Vec<Recovery>, InitError> {
     let Some((recipients, identities)) = &plan.recovery else {
         return Ok(Vec::new());
     };

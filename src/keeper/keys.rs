@@ -397,9 +397,8 @@ mod tests {
         let error = add_key(&dir, &Means::default(), &[], now()).unwrap_err();
         assert_eq!(error.to_string(), "the keyring has no room for more: 17408 bytes are kept for a last rotation");
         let (recipient, identities) = identity();
-        let recovery = keeper::RecoveryAct::Add(recipient, identities);
-        let error = keeper::change_recovery(&dir, &Means::default(), &recovery).map(drop).unwrap_err();
-        assert!(matches!(error, keeper::ChangeRecoveryError::Commit(CommitError::Full)), "{error}");
+        let error = keeper::add_recovery(&dir, &Means::default(), &recipient, &identities).map(drop).unwrap_err();
+        assert!(matches!(error, keeper::AddRecoveryError::Commit(CommitError::Full)), "{error}");
         assert_eq!(dir.read(KEYRING, RECORD_MAX).unwrap(), record);
         promoted(&dir, added, BackedUp::Waived);
         assert_eq!(opened(&dir).keyring.primary().id(), added);

@@ -26,7 +26,7 @@ use crate::{
         root_key::{RootKey, RootKeys},
     },
     durable::{Dir, DurableError},
-    escrow::{Backup, BackupError, RecoveryError},
+    escrow::{Backup, NotRecipient, SealBackupError, SealRecoveryError, recovery::recipients},
     keyring::{
         Key, Keyring,
         home::Home,
@@ -106,18 +106,21 @@ pub enum PreviewMergeError {
     /// The records cannot be merged.
     #[error(transparent)]
     Merge(#[from] MergeError),
+    /// A recovery recipient in the record is not a valid age recipient.
+    #[error(transparent)]
+    Recipient(#[from] NotRecipient),
     /// The root key could not be sealed to a recovery recipient.
     #[error(transparent)]
-    Recovery(#[from] RecoveryError),
+    Recovery(#[from] SealRecoveryError),
 }
 
 /// Why a planned merge was not carried out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CarryOutMergeError {
-    /// A recovery recipient of the merged keyring is not one of age's.
+    /// A recovery recipient of the merged keyring is not a valid age recipient.
     #[error(transparent)]
-    Recovery(#[from] RecoveryError),
+    Recipient(#[from] NotRecipient),
     /// An earlier root key, which the backup contains, does not open.
     #[error(transparent)]
     RootKey(#[from] RootKeyError),
@@ -131,7 +134,7 @@ pub enum CarryOutMergeError {
     NoRecipient(#[from] NoBackupRecipient),
     /// The backup of the new key could not be sealed.
     #[error(transparent)]
-    Backup(#[from] BackupError),
+    Backup(#[from] SealBackupError),
     /// Another command holds the lock, or the lock cannot be taken.
     #[error(transparent)]
     Lock(DurableError),
@@ -364,7 +367,8 @@ fn merge_records(
     now: Time,
 ) -> Result<Merge, PreviewMergeError> {
     let (first, others) = records.split_first().ok_or(PreviewMergeError::NoRecord)?;
-    let recoveries = recoveries_under(first.keyring, &roots.current)?;
+    let recipients = recipients(first.keyring.recoveries())?;
+    let recoveries = recoveries_under(first.keyring, &recipients, &roots.current)?;
     let mut backed = local.listed.backed();
     backed.extend(opened.iter().flat_map(ListedBackup::keys));
     let backed: Vec<KeyId> = backed.into_iter().collect();

@@ -66,12 +66,14 @@ pub use self::{
     open::{BeginError, Opened, is_set_up, key_files, open, open_again},
     open_to_serve::ServeError,
     publisher::{Followed, Publisher, Unsealed},
-    recovery::{ChangeRecoveryError, RecoveryAct, change_recovery},
+    recovery::{AddRecoveryError, LastRecipient, RemoveRecoveryError, add_recovery, remove_recovery},
     rekey::{RekeyError, Rekeyed, rekey},
     restore::{NeededKey, ReadSnapshot, RestoreError, RestoreRequest, RestoredKeyring, ScannedNeeds, restore},
     roots::SlotSummary,
     rotation::{LoadPlanError, WritePlanError, load_plan, write_plan},
     served_keys::{Degraded, Published, ServedFrom, ServedKeys, ServingKey},
-    slots::{ChangeSlotsError, SlotAct, SlotsChanged, change_slots, slots, test_slots, uuid_of},
+    slots::{
+        AddSlotError, RemoveSlotError, SlotsChanged, TestSlotsError, add_slot, remove_slot, slots, test_slots, uuid_of,
+    },
     state_dir::{KEYRING_PREV, RECORD_FILES},
 };

@@ -18,11 +18,11 @@ use proptest::prelude::*;
 use rand::rngs::SysRng;
 
 use super::{
-    AddKeyError, BackedUp, BeginError, ChangeSlotsError, Changed, DestroyKeyError, DisableKeyError, EnableKeyError,
-    InitRequest, Opened, PromoteKeyError, Promotion, Publisher, SlotAct, Usage, add_key, change_slots, destroy_key,
+    AddKeyError, AddSlotError, BackedUp, BeginError, Changed, DestroyKeyError, DisableKeyError, EnableKeyError,
+    InitRequest, Opened, PromoteKeyError, Promotion, Publisher, RemoveSlotError, Usage, add_key, add_slot, destroy_key,
     disable_key, enable_key, init, open,
     open_to_serve::{Served, open_to_serve},
-    promote_key, rekey, slots,
+    promote_key, rekey, remove_slot, slots,
     state_dir::StateFiles,
 };
 use crate::{
@@ -187,17 +187,21 @@ impl World {
 
     fn change_slots(&self) -> Result<(), Failed> {
         let slots = slots(&self.dir).map_err(Failed::of)?;
-        let act = if let [first, _, ..] = slots.as_slice() {
-            SlotAct::Remove(first.name.clone())
-        } else {
+        if let [first, _, ..] = slots.as_slice() {
+            return match remove_slot(&self.dir, &Means::default(), &first.name) {
+                Err(RemoveSlotError::Begin(BeginError::Rekeying(_))) => Err(Failed::Refused),
+                changed => changed.map(drop).map_err(Failed::of),
+            };
+        }
+        {
             // An earlier attempt that died may have left its key file, which is never overwritten.
             let is_free = |name: &String| !self.dir.contains(&key_file_name(name)).unwrap();
             let name = (0..99).map(|n| format!("slot-{n}")).find(is_free).unwrap();
-            SlotAct::Add(name, Box::new(FileSlot::generate(&mut SysRng, None).map_err(Failed::of)?))
-        };
-        match change_slots(&self.dir, &Means::default(), &act) {
-            Err(ChangeSlotsError::Begin(BeginError::Rekeying(_))) => Err(Failed::Refused),
-            changed => changed.map(drop).map_err(Failed::of),
+            let slot = FileSlot::generate(&mut SysRng, None).map_err(Failed::of)?;
+            match add_slot(&self.dir, &Means::default(), &name, &slot) {
+                Err(AddSlotError::Begin(BeginError::Rekeying(_))) => Err(Failed::Refused),
+                changed => changed.map(drop).map_err(Failed::of),
+            }
         }
     }
 

@@ -284,7 +284,7 @@ mod tests {
     use crate::{
         durable,
         keeper::{
-            InitRequest, Publisher, SlotAct, change_slots, init,
+            InitRequest, Publisher, init, remove_slot,
             state_dir::{KEYRING, MARK},
             testing::{
                 add_passphrase, added, backup, copies, list, merged, opened, passphrase, planned, put_back, rotate,
@@ -327,8 +327,7 @@ mod tests {
     fn nobody_types_a_passphrase_twice_because_a_file_is_damaged() {
         let (_keep, dir) = set_up();
         add_passphrase(&dir, "spoken");
-        let act = SlotAct::Remove("file".to_owned());
-        change_slots(&dir, &slow(&dir, |_| {}), &act).unwrap();
+        remove_slot(&dir, &slow(&dir, |_| {}), "file").unwrap();
         let asked = Counting::default();
         let means = Means::new(None, Box::new(asked.clone()));
         open(&dir, &means).unwrap();

@@ -8,7 +8,7 @@ use super::{
     error::OpenError,
     expect::Expect,
     open::{Opened, open_after, open_with},
-    state_dir::StateFiles,
+    state_dir::{ROOT, StateFiles},
 };
 use super::{commit::CommitError, expect::ExpectError};
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
         home::Home,
         mark::{Mark, Standing},
     },
-    root::{Means, RootError},
+    root::Means,
 };
 
 /// Why a daemon does not serve the keyring in its state directory.
@@ -31,6 +31,9 @@ pub enum ServeError {
     /// The keyring opens, and is not the served one or a successor. A process that starts now serves it.
     #[error(transparent)]
     NoSuccessor(OpenError),
+    /// The root file contains another root key than the served one, and does not list that as an earlier one.
+    #[error("root file {}: contains another root key, and does not list the served one as an earlier key", .0.display())]
+    OtherRootKey(PathBuf),
     /// The record is not the expected one.
     #[error(transparent)]
     Expect(#[from] ExpectError),
@@ -73,7 +76,7 @@ impl Served<'_> {
         let (file, uuid) = (&opened.root_file, opened.keyring.uuid());
         if let Some(root) = self.under.filter(|root| !file.is_under(root)) {
             let earlier = file.old(root.id(uuid), &opened.current).map_err(|error| OpenError::root(state, error))?;
-            earlier.ok_or_else(|| ServeError::NoSuccessor(OpenError::root(state, RootError::NoSuccessor)))?;
+            earlier.ok_or_else(|| ServeError::OtherRootKey(state.path_of(ROOT)))?;
         }
         Ok(())
     }

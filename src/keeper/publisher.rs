@@ -240,7 +240,10 @@ impl Publisher {
 }
 
 fn degraded(error: &ServeError) -> Degraded {
-    Degraded { reason: error.to_string(), no_successor: matches!(error, ServeError::NoSuccessor(_)) }
+    Degraded {
+        reason: error.to_string(),
+        no_successor: matches!(error, ServeError::NoSuccessor(_) | ServeError::OtherRootKey(_)),
+    }
 }
 
 /// Describes the opened keyring. If a slot opened it, writes the event to the audit log first.

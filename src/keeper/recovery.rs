@@ -9,35 +9,48 @@ use crate::{
     audit::{Event, RecoveryEvent},
     crypto::root_key::RootKey,
     durable::Dir,
-    escrow::{self, Identities, Recipient, RecoveryError},
+    escrow::{self, Identities, OpenRecoveryError, Recipient, SealRecoveryError},
     keyring::{ChangeRecipientError, Keyring, recovery::Recovery},
     root::Means,
 };
 
-/// A change of the recovery recipients.
-pub enum RecoveryAct {
-    /// Adds a recipient: seals the root key to it, and opens the result with its identity. An identity that was never
-    /// tried may not work.
-    Add(Recipient, Identities),
-    /// Removes a recipient and its recovery blob.
-    Remove {
-        /// The recipient, as the record names it.
-        recipient: String,
-        /// Whether the last recipient may be removed.
-        last: bool,
-    },
+/// Whether the last recovery recipient may be removed. Without one, nobody can recover the root key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastRecipient {
+    /// It is kept.
+    Kept,
+    /// It may be removed, because the operator accepts the risk.
+    MayGo,
 }
 
-/// Why the recovery recipients were not changed.
+/// Why a recovery recipient was not added.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ChangeRecoveryError {
+pub enum AddRecoveryError {
     /// The change did not begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
-    /// The root key could not be sealed to the recipient, or the identity did not open what was sealed.
+    /// The root key could not be sealed to the recipient.
     #[error(transparent)]
-    Recovery(#[from] RecoveryError),
+    Seal(#[from] SealRecoveryError),
+    /// The identity did not open what was sealed.
+    #[error(transparent)]
+    Untried(#[from] OpenRecoveryError),
+    /// The keyring does not allow the change.
+    #[error(transparent)]
+    Refused(#[from] ChangeRecipientError),
+    /// Writing the change failed. The error says what was changed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// Why a recovery recipient was not removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoveRecoveryError {
+    /// The change did not begin.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
     /// The keyring does not allow the change.
     #[error(transparent)]
     Refused(#[from] ChangeRecipientError),
@@ -49,47 +62,58 @@ pub enum ChangeRecoveryError {
     Commit(#[from] CommitError),
 }
 
-/// Makes the change `act` in the keyring in `dir`. Returns the new keyring.
+/// Adds a recovery recipient to the keyring in `dir`: seals the root key to it, and opens the result with its identity,
+/// because an identity that was never tried may not work. Returns the new keyring.
 ///
 /// # Errors
-/// When the keyring does not open or does not allow the change, the identity does not open the recovery blob, the
-/// recipient is the last one, or a file cannot be written.
-pub fn change_recovery(dir: &Dir, means: &Means, act: &RecoveryAct) -> Result<Keyring, ChangeRecoveryError> {
+/// When the keyring does not open or has this recipient, the identity does not open the recovery blob, or a file cannot
+/// be written.
+pub fn add_recovery(
+    dir: &Dir,
+    means: &Means,
+    recipient: &Recipient,
+    identities: &Identities,
+) -> Result<Keyring, AddRecoveryError> {
     let state = StateFiles::new(dir);
     let (opened, _lock) = open_to_change(state, means)?;
-    let next = act.on(&opened)?;
-    let (commit, _) = Commit::change(&opened, &next, act.event(&next), PrevCopy::Before)?;
-    commit.run(state, &mut state.store())?;
+    let Opened { keyring, digest, root, .. } = &opened;
+    let recovery = escrow::recovery::seal(recipient, keyring.uuid(), root)?;
+    escrow::recovery::open(&recovery, identities, keyring.uuid(), keyring.root_id())?;
+    let next = keyring.add_recovery(recovery, *digest)?;
+    let event = Event::RecoveryAdd(event(&next, recipient.to_string()));
+    commit(state, &opened, &next, event)?;
     Ok(next)
 }
 
-impl RecoveryAct {
-    fn on(&self, opened: &Opened) -> Result<Keyring, ChangeRecoveryError> {
-        let Opened { keyring, digest, root, .. } = opened;
-        match self {
-            Self::Add(recipient, identities) => {
-                let recovery = escrow::recovery::seal(recipient, keyring.uuid(), root)?;
-                escrow::recovery::open(&recovery, identities, keyring.uuid(), keyring.root_id())?;
-                Ok(keyring.add_recovery(recovery, *digest)?)
-            }
-            Self::Remove { recipient, last } => {
-                let next = keyring.remove_recovery(recipient, *digest)?;
-                if next.recoveries().is_empty() && !last {
-                    return Err(ChangeRecoveryError::LastRecipient(recipient.clone()));
-                }
-                Ok(next)
-            }
-        }
+/// Removes a recovery recipient and its blob from the keyring in `dir`. The record names the recipient as `recipient`.
+/// Returns the new keyring.
+///
+/// # Errors
+/// When the keyring does not open or lacks this recipient, it is the last one, or a file cannot be written.
+pub fn remove_recovery(
+    dir: &Dir,
+    means: &Means,
+    recipient: &str,
+    last: LastRecipient,
+) -> Result<Keyring, RemoveRecoveryError> {
+    let state = StateFiles::new(dir);
+    let (opened, _lock) = open_to_change(state, means)?;
+    let next = opened.keyring.remove_recovery(recipient, opened.digest)?;
+    if next.recoveries().is_empty() && last == LastRecipient::Kept {
+        return Err(RemoveRecoveryError::LastRecipient(recipient.to_owned()));
     }
+    let event = Event::RecoveryRemove(event(&next, recipient.to_owned()));
+    commit(state, &opened, &next, event)?;
+    Ok(next)
+}
 
-    fn event(&self, next: &Keyring) -> Event<'static> {
-        let event =
-            |recipient| RecoveryEvent { keyring: next.uuid().to_hex(), generation: next.generation(), recipient };
-        match self {
-            Self::Add(recipient, _) => Event::RecoveryAdd(event(recipient.to_string())),
-            Self::Remove { recipient, .. } => Event::RecoveryRemove(event(recipient.clone())),
-        }
-    }
+fn commit(state: StateFiles<'_>, opened: &Opened, next: &Keyring, event: Event<'_>) -> Result<(), CommitError> {
+    let (commit, _) = Commit::change(opened, next, event, PrevCopy::Before)?;
+    commit.run(state, &mut state.store()).map(drop)
+}
+
+fn event(next: &Keyring, recipient: String) -> RecoveryEvent {
+    RecoveryEvent { keyring: next.uuid().to_hex(), generation: next.generation(), recipient }
 }
 
 impl Opened {
@@ -99,13 +123,13 @@ impl Opened {
     }
 }
 
-/// Seals `root` to the recovery recipients of `keyring`. Returns the recovery blobs.
-pub(super) fn recoveries_under(keyring: &Keyring, root: &RootKey) -> Result<Vec<Recovery>, RecoveryError> {
-    let seal = |before: &Recovery| {
-        let recipient: Recipient = before.recipient().parse()?;
-        escrow::recovery::seal(&recipient, keyring.uuid(), root)
-    };
-    keyring.recoveries().iter().map(seal).collect()
+/// Seals `root` to the recovery `recipients` of `keyring`. Returns the recovery blobs.
+pub(super) fn recoveries_under(
+    keyring: &Keyring,
+    recipients: &[Recipient],
+    root: &RootKey,
+) -> Result<Vec<Recovery>, SealRecoveryError> {
+    recipients.iter().map(|recipient| escrow::recovery::seal(recipient, keyring.uuid(), root)).collect()
 }
 
 #[cfg(test)]
@@ -119,21 +143,20 @@ mod tests {
         },
     };
 
-    fn remove(dir: &Dir, recipient: &Recipient, last: bool) -> Result<Keyring, ChangeRecoveryError> {
-        let act = RecoveryAct::Remove { recipient: recipient.to_string(), last };
-        change_recovery(dir, &Means::default(), &act)
+    fn remove(dir: &Dir, recipient: &Recipient, last: LastRecipient) -> Result<Keyring, RemoveRecoveryError> {
+        remove_recovery(dir, &Means::default(), &recipient.to_string(), last)
     }
 
     #[test]
     fn the_last_recipient_stays_unless_the_operator_insists() {
         let (_keep, dir, first, _) = set_up_recoverable();
         let (second, identities) = identity();
-        change_recovery(&dir, &Means::default(), &RecoveryAct::Add(second.clone(), identities)).unwrap();
-        assert_eq!(remove(&dir, &first, false).unwrap().recoveries().len(), 1);
-        let refused = remove(&dir, &second, false).unwrap_err().to_string();
+        add_recovery(&dir, &Means::default(), &second, &identities).unwrap();
+        assert_eq!(remove(&dir, &first, LastRecipient::Kept).unwrap().recoveries().len(), 1);
+        let refused = remove(&dir, &second, LastRecipient::Kept).unwrap_err().to_string();
         assert_eq!(refused, format!("{second} is the last recovery recipient, so it is not removed"));
         assert_eq!(opened(&dir).keyring.recoveries().len(), 1);
-        assert!(remove(&dir, &second, true).unwrap().recoveries().is_empty());
+        assert!(remove(&dir, &second, LastRecipient::MayGo).unwrap().recoveries().is_empty());
         let events = events(&dir).into_iter().map(|event| (event["event"].clone(), event["recipient"].clone()));
         let expected = [("recovery-add", &second), ("recovery-remove", &first), ("recovery-remove", &second)];
         let expected = expected.map(|(event, recipient)| (event.into(), recipient.to_string().into()));
@@ -144,7 +167,7 @@ mod tests {
     fn a_recipient_is_added_only_with_an_identity_that_opens_its_blob() {
         let (_keep, dir, _, _) = set_up_recoverable();
         let (recipient, identities) = (identity().0, identity().1);
-        let refused = change_recovery(&dir, &Means::default(), &RecoveryAct::Add(recipient.clone(), identities));
+        let refused = add_recovery(&dir, &Means::default(), &recipient, &identities);
         let expected = format!("no given identity opens the recovery blob for {recipient}");
         assert_eq!(refused.unwrap_err().to_string(), expected);
         assert_eq!(opened(&dir).keyring.recoveries().len(), 1);

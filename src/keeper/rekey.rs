@@ -11,7 +11,6 @@ use rand::rngs::SysRng;
 
 use super::{
     commit::{Commit, CommitError, KeyFile, NewRoot, PrevCopy},
-    error::RootFileError,
     open::{BeginError, Opened, open_after, open_with},
     recovery::recoveries_under,
     state_dir::StateFiles,
@@ -20,10 +19,10 @@ use crate::{
     audit::Event,
     crypto::{RootId, root_key::RootKey},
     durable::Dir,
-    escrow::RecoveryError,
+    escrow::{NotRecipient, SealRecoveryError, recovery::recipients},
     keyring::{Keyring, RewrapError, mark::Standing},
     memory::SecretError,
-    root::Means,
+    root::{Means, ResealError},
 };
 
 /// The outcome of a rekey.
@@ -44,10 +43,13 @@ pub enum RekeyError {
     Begin(#[from] BeginError),
     /// A slot could not be sealed again, or an earlier root key does not open.
     #[error(transparent)]
-    Root(#[from] RootFileError),
+    Root(#[from] ResealError),
+    /// A recovery recipient in the record is not a valid age recipient.
+    #[error(transparent)]
+    Recipient(#[from] NotRecipient),
     /// The root key could not be sealed to a recovery recipient.
     #[error(transparent)]
-    Recovery(#[from] RecoveryError),
+    Recovery(#[from] SealRecoveryError),
     /// The keyring does not allow the change.
     #[error(transparent)]
     Refused(#[from] RewrapError),
@@ -110,7 +112,7 @@ struct Begun {
 impl Begun {
     fn make(dir: &Dir, means: &Means, opened: &Opened) -> Result<Self, RekeyError> {
         let root = RootKey::generate(&mut SysRng)?;
-        let bytes = opened.root_file.rekey(&mut SysRng, &opened.current, &root, (dir, means)).map_err(RootFileError)?;
+        let bytes = opened.root_file.rekey(&mut SysRng, &opened.current, &root, (dir, means))?;
         Ok(Self { root: Arc::new(root), bytes })
     }
 
@@ -139,7 +141,8 @@ fn event(keyring: &Keyring, root_id: RootId) -> Event<'static> {
 /// Returns the same keys and recovery recipients under the current root key.
 fn resealed(opened: &Opened) -> Result<Keyring, RekeyError> {
     let Opened { keyring, digest, current, .. } = opened;
-    Ok(keyring.rekey(&mut SysRng, current, recoveries_under(keyring, current)?, *digest)?)
+    let recoveries = recoveries_under(keyring, &recipients(keyring.recoveries())?, current)?;
+    Ok(keyring.rekey(&mut SysRng, current, recoveries, *digest)?)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::{
     audit::Event,
     crypto::{Commitment, Digest, root_key::RootKeys},
     durable::Dir,
-    escrow::{Backup, BackupError},
+    escrow::{Backup, NotRecipient, SealBackupError},
     keyring::{
         Entry, Key, Keyring, UnknownKey,
         home::Home,
@@ -124,7 +124,10 @@ pub enum RestoreError {
     Keyring(#[from] RestoreKeysError),
     /// The backup of the new key could not be made.
     #[error("the backup of a fresh key: {0}")]
-    Backup(#[from] BackupError),
+    Backup(#[from] SealBackupError),
+    /// A recovery recipient in the backup is not a valid age recipient.
+    #[error(transparent)]
+    Recipient(#[from] NotRecipient),
     /// There is no recipient, so nobody could open the backup of the new key.
     #[error("nobody could open a backup of the fresh key that has to be made")]
     NoRecipient,
@@ -255,7 +258,7 @@ fn export(
     backup: &Backup,
     now: Time,
 ) -> Result<Export, RestoreError> {
-    let recipients = to.recipients_of(keyring).map_err(BackupError::from)?;
+    let recipients = to.recipients_of(keyring)?;
     if recipients.is_empty() {
         return Err(RestoreError::NoRecipient);
     }

@@ -15,17 +15,11 @@ use crate::{
     audit::{Event, SlotEvent},
     crypto::Uuid,
     durable::{Dir, DurableError},
-    root::{Kind, Means, RootError, RootFile, RootIn, Sealer, Slot, SlotError, key_file_name},
+    root::{
+        DropSlotError, Kind, Means, NoSuchSlot, PutSlotError, RootError, RootFile, RootIn, Sealer, Slot, SlotError,
+        key_file_name,
+    },
 };
-
-/// A change of the slots.
-#[derive(Debug)]
-pub enum SlotAct {
-    /// Adds a slot of this name, which seals the root key.
-    Add(String, Box<dyn Sealer>),
-    /// Removes the slot of this name.
-    Remove(String),
-}
 
 /// A slot, and whether it opens without another slot.
 pub type Tested = (SlotSummary, Result<(), RootError>);
@@ -39,19 +33,40 @@ pub struct SlotsChanged {
     pub left: Option<PathBuf>,
 }
 
-/// Why the slots were not changed.
+/// Why a slot was not added.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ChangeSlotsError {
+pub enum AddSlotError {
     /// The change did not begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
-    /// The root file does not allow the change, or could not be made.
+    /// The root file has a slot of this name, or could not be made.
     #[error(transparent)]
-    Root(#[from] RootFileError),
+    Root(#[from] PutSlotError),
     /// The new slot could not be sealed.
     #[error("slot {0}: {1}")]
     Slot(String, #[source] SlotError),
+    /// The key file of the new slot exists already, or its directory cannot be trusted.
+    #[error(transparent)]
+    KeyFile(DurableError),
+    /// Writing the change failed. The error says what was changed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// Why a slot was not removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoveSlotError {
+    /// The change did not begin.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// The root file has no slot of this name or no other slot, or could not be made.
+    #[error(transparent)]
+    Root(#[from] DropSlotError),
+    /// A remaining slot contains another root key, or the root file was changed.
+    #[error(transparent)]
+    Unreadable(#[from] RootFileError),
     /// None of the remaining slots opens here.
     #[error("none of the other slots opens here, so slot {removed} is not removed: {reasons}")]
     NoOtherOpens {
@@ -60,12 +75,21 @@ pub enum ChangeSlotsError {
         /// Why the others do not open.
         reasons: RootError,
     },
-    /// The key file of the new slot exists already, or its directory cannot be trusted.
-    #[error(transparent)]
-    KeyFile(DurableError),
     /// Writing the change failed. The error says what was changed.
     #[error(transparent)]
     Commit(#[from] CommitError),
+}
+
+/// Why slots were not tested.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TestSlotsError {
+    /// The root file cannot be read.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// No slot has the name.
+    #[error(transparent)]
+    Unknown(#[from] NoSuchSlot),
 }
 
 /// Returns the slots of the root file in `dir` without opening one. So nothing proves that they are authentic.
@@ -89,49 +113,36 @@ pub fn uuid_of(dir: &Dir) -> Result<Uuid, OpenError> {
 ///
 /// # Errors
 /// When the root file is missing, damaged or has no such slot.
-pub fn test_slots(dir: &Dir, means: &Means, name: Option<&str>) -> Result<Vec<Tested>, OpenError> {
+pub fn test_slots(dir: &Dir, means: &Means, name: Option<&str>) -> Result<Vec<Tested>, TestSlotsError> {
     let state = StateFiles::new(dir);
     let file = read_root(state)?;
     let wanted = |slot: &&Slot| name.is_none_or(|name| slot.name() == name);
     let test = |slot: &Slot| (SlotSummary::of(slot), file.test(slot, dir, means));
     let tested: Vec<_> = file.slots().iter().filter(wanted).map(test).collect();
     match name.filter(|_| tested.is_empty()) {
-        Some(name) => Err(OpenError::root(state, RootError::NoSuchSlot(name.to_owned()))),
+        Some(name) => Err(NoSuchSlot(name.to_owned()).into()),
         None => Ok(tested),
     }
 }
 
-/// Makes the change `act` in the root file in `dir`.
+/// Adds a slot of this name to the root file in `dir`. `sealer` seals the root key in it.
 ///
 /// # Errors
-/// When the keyring does not open or is being rekeyed, the slot to add exists, the slot to remove does not exist, none
-/// of the remaining slots opens here, or a file cannot be written. The slots were then not changed, except after
-/// [`CommitError::RootNotConfirmed`].
-pub fn change_slots(dir: &Dir, means: &Means, act: &SlotAct) -> Result<SlotsChanged, ChangeSlotsError> {
+/// When the keyring does not open or is being rekeyed, there is such a slot, or a file cannot be written. The slots were
+/// then not changed, except after [`CommitError::RootNotConfirmed`].
+pub fn add_slot(dir: &Dir, means: &Means, name: &str, sealer: &dyn Sealer) -> Result<SlotsChanged, AddSlotError> {
     let state = StateFiles::new(dir);
-    let opened = open_with(state, means, None, None).map_err(BeginError::Open)?;
-    if opened.is_being_rekeyed() {
-        return Err(BeginError::from(UnfinishedRekey).into());
-    }
-    match act {
-        SlotAct::Add(name, sealer) => add(state, &opened, name, &**sealer),
-        SlotAct::Remove(name) => remove(state, means, &opened, name),
-    }
+    add(state, &begin(state, means)?, name, sealer)
 }
 
-fn add(
-    state: StateFiles<'_>,
-    opened: &Opened,
-    name: &str,
-    sealer: &dyn Sealer,
-) -> Result<SlotsChanged, ChangeSlotsError> {
+fn add(state: StateFiles<'_>, opened: &Opened, name: &str, sealer: &dyn Sealer) -> Result<SlotsChanged, AddSlotError> {
     let Opened { root_file, current, keyring, .. } = opened;
     let slot = Slot::seal(&mut SysRng, name, sealer, RootIn { uuid: keyring.uuid(), root: current })
-        .map_err(|error| ChangeSlotsError::Slot(name.to_owned(), error))?;
-    let bytes = root_file.with(slot, current).map_err(RootFileError)?;
-    let slots = summaries(&RootFile::parse(&bytes).map_err(|error| RootFileError(error.into()))?);
+        .map_err(|error| AddSlotError::Slot(name.to_owned(), error))?;
+    let bytes = root_file.with(slot, current)?;
+    let slots = summaries(&RootFile::parse(&bytes).map_err(|error| PutSlotError::Unreadable(error.into()))?);
     let _lock = state.lock().map_err(BeginError::Lock)?;
-    sealer.check_keep(name, state.dir()).map_err(ChangeSlotsError::KeyFile)?;
+    sealer.check_keep(name, state.dir()).map_err(AddSlotError::KeyFile)?;
     let commit = Commit {
         root_before: Some(root_file.bytes()),
         event: Some(Event::SlotAdd(event(opened, name, sealer.kind()))),
@@ -142,8 +153,15 @@ fn add(
     Ok(SlotsChanged { slots, left: None })
 }
 
-fn remove(state: StateFiles<'_>, means: &Means, opened: &Opened, name: &str) -> Result<SlotsChanged, ChangeSlotsError> {
-    let (bytes, removed) = opened.root_file.without(name, &opened.current).map_err(RootFileError)?;
+/// Removes the slot of this name from the root file in `dir`.
+///
+/// # Errors
+/// When the keyring does not open or is being rekeyed, there is no such slot, none of the remaining slots opens here, or
+/// a file cannot be written. The slots were then not changed, except after [`CommitError::RootNotConfirmed`].
+pub fn remove_slot(dir: &Dir, means: &Means, name: &str) -> Result<SlotsChanged, RemoveSlotError> {
+    let state = StateFiles::new(dir);
+    let opened = &begin(state, means)?;
+    let (bytes, removed) = opened.root_file.without(name, &opened.current)?;
     let slots = summaries(&RootFile::parse(&bytes).map_err(|error| RootFileError(error.into()))?);
     check_that_another_opens(state.dir(), means, &opened.root_file, name)?;
     let elsewhere = removed.parameter("path").map(PathBuf::from);
@@ -162,7 +180,7 @@ fn remove(state: StateFiles<'_>, means: &Means, opened: &Opened, name: &str) -> 
 }
 
 /// Makes sure that another slot opens, so that a mistake locks nobody out.
-fn check_that_another_opens(dir: &Dir, means: &Means, file: &RootFile, removed: &str) -> Result<(), ChangeSlotsError> {
+fn check_that_another_opens(dir: &Dir, means: &Means, file: &RootFile, removed: &str) -> Result<(), RemoveSlotError> {
     let mut failed = Vec::new();
     for slot in file.slots().iter().filter(|slot| slot.name() != removed) {
         match file.test(slot, dir, means) {
@@ -171,7 +189,13 @@ fn check_that_another_opens(dir: &Dir, means: &Means, file: &RootFile, removed: 
             Err(error) => return Err(RootFileError(error).into()),
         }
     }
-    Err(ChangeSlotsError::NoOtherOpens { removed: removed.to_owned(), reasons: RootError::NoSlotOpens(failed) })
+    Err(RemoveSlotError::NoOtherOpens { removed: removed.to_owned(), reasons: RootError::NoSlotOpens(failed) })
+}
+
+/// Opens the keyring to change its slots. An unfinished rekey has to come first.
+fn begin(state: StateFiles<'_>, means: &Means) -> Result<Opened, BeginError> {
+    let opened = open_with(state, means, None, None).map_err(BeginError::Open)?;
+    if opened.is_being_rekeyed() { Err(UnfinishedRekey.into()) } else { Ok(opened) }
 }
 
 fn event(opened: &Opened, slot: &str, kind: Kind) -> SlotEvent {
@@ -193,8 +217,12 @@ mod tests {
         root::{FileSlot, Passphrase, PassphraseSlot},
     };
 
-    fn second() -> SlotAct {
-        SlotAct::Add("second".to_owned(), Box::new(FileSlot::generate(&mut SysRng, None).unwrap()))
+    fn add_second(dir: &Dir) -> Result<SlotsChanged, AddSlotError> {
+        add_slot(dir, &Means::default(), "second", &FileSlot::generate(&mut SysRng, None).unwrap())
+    }
+
+    fn remove(dir: &Dir, name: &str) -> Result<SlotsChanged, RemoveSlotError> {
+        remove_slot(dir, &Means::default(), name)
     }
 
     fn names(dir: &Dir) -> Vec<String> {
@@ -204,25 +232,24 @@ mod tests {
     #[test]
     fn a_change_that_dies_at_any_step_leaves_the_slots_of_before_or_after_and_the_keyring_opens() {
         let slots = |names: &str| names.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let added = outcomes(|_| {}, &second());
+        let added = outcomes(|_| {}, |dir| add_second(dir).is_ok());
         let expected = [(false, slots("file")), (false, slots("file second")), (true, slots("file second"))];
         assert_eq!(added, expected.into());
-        let add = |dir: &Dir| drop(change_slots(dir, &Means::default(), &second()).unwrap());
-        let removed = outcomes(add, &SlotAct::Remove("file".to_owned()));
+        let removed = outcomes(|dir| drop(add_second(dir).unwrap()), |dir| remove(dir, "file").is_ok());
         let expected = [(false, slots("file second")), (false, slots("second")), (true, slots("second"))];
         assert_eq!(removed, expected.into());
     }
 
-    /// Lets `act` die after every number of steps. Returns each outcome: whether it succeeded, and the slots after it.
-    /// The keyring has to open after each.
-    fn outcomes(before: impl Fn(&Dir), act: &SlotAct) -> BTreeSet<(bool, Vec<String>)> {
+    /// Lets `act` die after every number of steps. It returns whether it succeeded. Returns each outcome: whether it
+    /// succeeded, and the slots after it. The keyring has to open after each.
+    fn outcomes(before: impl Fn(&Dir), act: impl Fn(&Dir) -> bool) -> BTreeSet<(bool, Vec<String>)> {
         let outcome = |steps| {
             let (_keep, dir) = set_up();
             before(&dir);
-            let (changed, _) = dying_after(steps, || change_slots(&dir, &Means::default(), act));
+            let (changed, _) = dying_after(steps, || act(&dir));
             let opened = keeper::open(&dir, &Means::default()).unwrap();
             assert!(opened.slots.iter().any(|slot| slot.opened));
-            (changed.is_ok(), names(&dir))
+            (changed, names(&dir))
         };
         (0..24).map(outcome).collect()
     }
@@ -232,27 +259,29 @@ mod tests {
         let (_keep, dir) = set_up();
         let passphrase = Arc::new(Passphrase::new(b"correct horse").unwrap());
         let sealer = PassphraseSlot { passphrase, cost: Cost::new(1, 64, 1).unwrap() };
-        let act = SlotAct::Add("known".to_owned(), Box::new(sealer));
-        change_slots(&dir, &Means::default(), &act).unwrap();
-        let error = change_slots(&dir, &Means::default(), &SlotAct::Remove("file".to_owned())).unwrap_err();
+        add_slot(&dir, &Means::default(), "known", &sealer).unwrap();
+        let error = remove(&dir, "file").unwrap_err();
         assert_eq!(
             error.to_string(),
             "none of the other slots opens here, so slot file is not removed: slot known: no passphrase was given"
         );
         assert_eq!(names(&dir), ["file", "known"]);
-        let error = change_slots(&dir, &Means::default(), &SlotAct::Remove("tape".to_owned())).unwrap_err();
-        assert_eq!(error.to_string(), "root file: there is no slot tape");
+        assert_eq!(remove(&dir, "tape").unwrap_err().to_string(), "there is no slot tape");
+        assert_eq!(
+            add_slot(&dir, &Means::default(), "known", &sealer).unwrap_err().to_string(),
+            "there is a slot known already"
+        );
     }
 
     #[test]
     fn the_key_file_of_a_removed_slot_goes_with_it() {
         let (_keep, dir) = set_up();
-        change_slots(&dir, &Means::default(), &second()).unwrap();
+        add_second(&dir).unwrap();
         assert!(dir.contains("slot-second.key").unwrap());
-        change_slots(&dir, &Means::default(), &SlotAct::Remove("second".to_owned())).unwrap();
+        remove(&dir, "second").unwrap();
         assert!(!dir.contains("slot-second.key").unwrap());
         // The name can be used again.
-        change_slots(&dir, &Means::default(), &second()).unwrap();
+        add_second(&dir).unwrap();
     }
 
     #[test]
@@ -267,7 +296,7 @@ mod tests {
         assert_eq!(opens(None), Ok(vec![file.clone(), spoken.clone()]));
         assert_eq!(opens(Some("file")), Ok(vec![file]));
         assert_eq!(opens(Some("spoken")), Ok(vec![spoken]));
-        assert!(opens(Some("tape")).unwrap_err().ends_with(": there is no slot tape"));
+        assert_eq!(opens(Some("tape")), Err("there is no slot tape".to_owned()));
     }
 
     #[test]
@@ -276,8 +305,7 @@ mod tests {
         let (_keep, dir) = set_up();
         add_passphrase(&dir, "spoken");
         let changed = format!("{} was changed while this command ran", dir.path_of("root").display());
-        let act = SlotAct::Remove("file".to_owned());
-        let refused = change_slots(&dir, &slow(&dir, meanwhile), &act).unwrap_err().to_string();
+        let refused = remove_slot(&dir, &slow(&dir, meanwhile), "file").unwrap_err().to_string();
         assert_eq!((refused, names(&dir).join(" ")), (changed.clone(), "file spoken third".to_owned()));
         // Sealing a slot takes as long as typing a passphrase.
         let opened = keeper::open(&dir, &Means::default()).unwrap();
@@ -292,13 +320,12 @@ mod tests {
         let ((_keep, dir), (elsewhere, _)) = (set_up(), durable::testing::private());
         let path = elsewhere.path().join("claviger.key");
         let sealer = FileSlot::generate(&mut SysRng, Some(path.clone())).unwrap();
-        change_slots(&dir, &Means::default(), &SlotAct::Add("usb".to_owned(), Box::new(sealer))).unwrap();
+        add_slot(&dir, &Means::default(), "usb", &sealer).unwrap();
         add_passphrase(&dir, "spoken");
         for (name, left) in [("usb", Some(path.clone())), ("spoken", None)] {
             let other = format!("slot-{name}.key");
             dir.create(&other, b"of an attempt that died").unwrap();
-            let changed = change_slots(&dir, &Means::default(), &SlotAct::Remove(name.to_owned())).unwrap();
-            assert_eq!(changed.left, left);
+            assert_eq!(remove(&dir, name).unwrap().left, left);
             assert!(dir.contains(&other).unwrap(), "{other}");
         }
         assert!(path.exists());
@@ -308,7 +335,7 @@ mod tests {
     fn the_audit_log_says_which_slots_were_changed() {
         let (_keep, dir) = set_up();
         add_passphrase(&dir, "spoken");
-        change_slots(&dir, &Means::default(), &SlotAct::Remove("spoken".to_owned())).unwrap();
+        remove(&dir, "spoken").unwrap();
         let found = events(&dir).into_iter().map(|event| ["event", "slot", "kind"].map(|name| event[name].clone()));
         let expected =
             ["slot-add", "slot-remove"].map(|event| [event, "spoken", "passphrase"].map(serde_json::Value::from));

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    BackedUp, FreshBackup, InitRequest, MergePreview, Needing, Opened, Promotion, RestoreRequest, SlotAct, Source,
-    Usage, add_key, back_up, change_slots,
+    BackedUp, FreshBackup, InitRequest, MergePreview, Needing, Opened, Promotion, RestoreRequest, Source, Usage,
+    add_key, add_slot, back_up,
     commit::RESERVE,
     destroy_key, disable_key, enable_key, init, list_backup, open, preview_merge, promote_key, restore,
     state_dir::{KEYRING, MARK},
@@ -203,7 +203,7 @@ pub fn passphrase() -> Arc<Passphrase> {
 /// Adds a slot with a passphrase.
 pub fn add_passphrase(dir: &Dir, name: &str) {
     let sealer = PassphraseSlot { passphrase: passphrase(), cost: Cost::new(1, 64, 1).unwrap() };
-    change_slots(dir, &Means::default(), &SlotAct::Add(name.to_owned(), Box::new(sealer))).unwrap();
+    add_slot(dir, &Means::default(), name, &sealer).unwrap();
 }
 
 /// Returns means that open this slot. The first time, `meanwhile` runs before the slot opens.

@@ -1,25 +1,25 @@
 //! Fills memory with random bytes.
 
-/// The operating system's random source failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the system's random source failed")]
-pub struct RandomError;
+/// The operating system's random source failed. Contains its reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the system's random source failed: {0}")]
+pub struct RandomError(String);
 
 /// Fills `out` with random bytes.
 ///
 /// # Errors
 /// When the source fails. Then `out` must not be used.
 pub fn fill_random(rng: &mut impl rand::TryCryptoRng, out: &mut [u8]) -> Result<(), RandomError> {
-    rng.try_fill_bytes(out).map_err(|_| RandomError)
+    rng.try_fill_bytes(out).map_err(|error| RandomError(error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::testing::Dry, *};
+    use super::super::testing::no_random;
 
     #[test]
     fn a_random_source_that_fails_is_an_error() {
-        let refused = fill_random(&mut Dry, &mut [0; 4]).unwrap_err();
-        assert_eq!(refused.to_string(), "the system's random source failed");
+        let reason = std::fmt::Error;
+        assert_eq!(no_random().to_string(), format!("the system's random source failed: {reason}"));
     }
 }

@@ -81,13 +81,13 @@ pub struct Secret<const N: usize> {
 #[non_exhaustive]
 pub enum SecretError {
     /// The kernel gave no pages.
-    #[error("mapping memory for a key")]
+    #[error("mapping memory for a key: {0}")]
     Map(#[source] io::Error),
     /// The kernel did not lock the pages: `RLIMIT_MEMLOCK` is too small.
-    #[error("locking memory for a key")]
+    #[error("locking memory for a key: {0}")]
     Lock(#[source] io::Error),
     /// The kernel refused to keep the pages out of core dumps or forked children.
-    #[error("keeping a key out of core dumps")]
+    #[error("keeping a key out of core dumps: {0}")]
     Advise(#[source] io::Error),
     /// It is longer than the page that it would be in.
     #[error("a secret of {0} bytes is longer than a page")]

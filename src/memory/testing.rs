@@ -1,5 +1,7 @@
 //! A random source for tests.
 
+use super::{RandomError, fill_random};
+
 /// A random source that fails.
 pub struct Dry;
 
@@ -20,3 +22,8 @@ impl rand::TryRng for Dry {
 }
 
 impl rand::TryCryptoRng for Dry {}
+
+/// Returns the error of a random source that fails.
+pub fn no_random() -> RandomError {
+    fill_random(&mut Dry, &mut [0; 4]).unwrap_err()
+}

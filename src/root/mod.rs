@@ -18,6 +18,6 @@ pub use self::{
     file::{FileSlot, key_file_name},
     means::Means,
     passphrase::{Passphrase, PassphraseError, PassphraseSlot, Passphrases},
-    root_file::{ROOT_MAX, RootError, RootFile},
+    root_file::{DropSlotError, NoSuchSlot, PutSlotError, ROOT_MAX, ResealError, RootError, RootFile},
     slot::{Kind, RootIn, Sealer, Slot, SlotError, is_name},
 };

@@ -14,7 +14,7 @@ use crate::{
         root_key::{RootKey, RootKeys},
     },
     durable::{Dir, DurableError},
-    memory::{RandomError, SecretError},
+    memory::SecretError,
     text::{self, LineReader, LineWriter, NotCanonical, TextError, base64, base64_array},
 };
 
@@ -45,7 +45,7 @@ struct OldRoot {
 }
 
 impl OldRoot {
-    fn wrap(rng: &mut impl TryCryptoRng, uuid: Uuid, old: &RootKey, root: &RootKey) -> Result<Self, RootError> {
+    fn wrap(rng: &mut impl TryCryptoRng, uuid: Uuid, old: &RootKey, root: &RootKey) -> Result<Self, SecretError> {
         let root_id = old.id(uuid);
         let aad = old_root_aad(uuid, root_id, root.id(uuid));
         Ok(Self { root_id, wrapped: WrappedKey::wrap(rng, &root.root_wrap(uuid)?, &aad, old.secret())? })
@@ -62,7 +62,7 @@ impl OldRoot {
     }
 }
 
-/// Why a root file was refused or could not be made.
+/// Why a root file does not give the root key.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RootError {
@@ -81,30 +81,59 @@ pub enum RootError {
     /// An earlier root key does not open, although the HMAC is right: the file was made from wrong bytes.
     #[error("an earlier root key does not open")]
     OldRootKey,
-    /// The file does not list the root key that the daemon uses.
-    #[error("has another root key, and the one in use is not among its earlier ones")]
-    NoSuccessor,
-    /// The secret of a slot cannot be read, so the new root key cannot be sealed in the slot.
-    #[error("slot {0} cannot be sealed again: {1}")]
-    Reseal(String, SlotError),
-    /// A slot has this name already.
-    #[error("there is a slot {0} already")]
-    SlotExists(String),
-    /// No slot has this name.
-    #[error("there is no slot {0}")]
-    NoSuchSlot(String),
-    /// It is the only slot: without it nothing opens the root file.
-    #[error("slot {0} is the last one, so it is not removed")]
-    LastSlot(String),
     /// The encoder would have written other bytes.
     #[error(transparent)]
     NotCanonical(#[from] NotCanonical),
     /// There is no locked memory for a key.
     #[error(transparent)]
     Memory(#[from] SecretError),
-    /// There are no random bytes.
+}
+
+/// No slot has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no slot {0}")]
+pub struct NoSuchSlot(pub String);
+
+/// Why a slot is not added to a root file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PutSlotError {
+    /// A slot has this name already.
+    #[error("there is a slot {0} already")]
+    Exists(String),
+    /// This build could not read the new root file.
+    #[error("the new root file does not read back: {0}")]
+    Unreadable(#[from] RootError),
+}
+
+/// Why a slot is not removed from a root file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DropSlotError {
+    /// No slot has the name.
     #[error(transparent)]
-    Random(#[from] RandomError),
+    Unknown(#[from] NoSuchSlot),
+    /// It is the only slot: without it nothing opens the root file.
+    #[error("slot {0} is the last one, so it is not removed")]
+    Last(String),
+    /// There is no locked memory for a key.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+}
+
+/// Why a root file is not put under a new root key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResealError {
+    /// The secret of a slot cannot be read, so the new root key cannot be sealed in the slot.
+    #[error("slot {0} cannot be sealed again: {1}")]
+    Slot(String, #[source] SlotError),
+    /// An earlier root key does not open, or this build could not read the new root file.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// There is no locked memory for a key, or there are no random bytes.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
 }
 
 fn reasons(slots: &[(String, SlotError)]) -> String {
@@ -121,9 +150,9 @@ impl RootFile {
         uuid: Uuid,
         RootKeys { current: root, earlier }: RootKeys<'_>,
         slots: &[Slot],
-    ) -> Result<Vec<u8>, RootError> {
+    ) -> Result<Vec<u8>, SecretError> {
         let earlier = earlier.iter().map(|old| OldRoot::wrap(rng, uuid, old, root)).collect::<Result<Vec<_>, _>>()?;
-        Ok(encode(uuid, root, slots, &earlier)?)
+        encode(uuid, root, slots, &earlier)
     }
 
     /// Reads a root file and checks its grammar.
@@ -196,14 +225,14 @@ impl RootFile {
     ///
     /// # Errors
     /// When a slot has that name already, or no memory can be locked.
-    pub fn with(&self, slot: Slot, root: &RootKey) -> Result<Vec<u8>, RootError> {
+    pub fn with(&self, slot: Slot, root: &RootKey) -> Result<Vec<u8>, PutSlotError> {
         if self.slots.iter().any(|other| other.name() == slot.name()) {
-            return Err(RootError::SlotExists(slot.name().to_owned()));
+            return Err(PutSlotError::Exists(slot.name().to_owned()));
         }
         let slots: Vec<Slot> = self.slots.iter().cloned().chain([slot]).collect();
-        let bytes = encode(self.uuid, root, &slots, &self.old)?;
+        let bytes = encode(self.uuid, root, &slots, &self.old).map_err(RootError::from)?;
         // Never write a file that this build would refuse to read.
-        Self::parse(&bytes)?.check(root)?;
+        Self::parse(&bytes).map_err(RootError::from)?.check(root)?;
         Ok(bytes)
     }
 
@@ -211,11 +240,11 @@ impl RootFile {
     ///
     /// # Errors
     /// When no slot has that name, it is the last one, or no memory can be locked.
-    pub fn without(&self, name: &str, root: &RootKey) -> Result<(Vec<u8>, Slot), RootError> {
+    pub fn without(&self, name: &str, root: &RootKey) -> Result<(Vec<u8>, Slot), DropSlotError> {
         let (removed, kept): (Vec<Slot>, Vec<Slot>) = self.slots.iter().cloned().partition(|slot| slot.name() == name);
-        let removed = removed.into_iter().next().ok_or_else(|| RootError::NoSuchSlot(name.to_owned()))?;
+        let removed = removed.into_iter().next().ok_or_else(|| NoSuchSlot(name.to_owned()))?;
         if kept.is_empty() {
-            return Err(RootError::LastSlot(name.to_owned()));
+            return Err(DropSlotError::Last(name.to_owned()));
         }
         Ok((encode(self.uuid, root, &kept, &self.old)?, removed))
     }
@@ -248,8 +277,8 @@ impl RootFile {
         root: &RootKey,
         next: &RootKey,
         (state_dir, means): (&Dir, &Means),
-    ) -> Result<Vec<u8>, RootError> {
-        let failed = |slot: &Slot, error| RootError::Reseal(slot.name().to_owned(), error);
+    ) -> Result<Vec<u8>, ResealError> {
+        let failed = |slot: &Slot, error| ResealError::Slot(slot.name().to_owned(), error);
         let mut slots = Vec::new();
         for slot in &self.slots {
             // Seal with the same secret that opened the slot.
@@ -266,7 +295,7 @@ impl RootFile {
         old.push(OldRoot::wrap(rng, self.uuid, root, next)?);
         let bytes = encode(self.uuid, next, &slots, &old)?;
         // Never write a file unless each of its slots opens it.
-        let file = Self::parse(&bytes)?;
+        let file = Self::parse(&bytes).map_err(RootError::from)?;
         for slot in &file.slots {
             means.open(slot, file.bound(), state_dir).map_err(|error| failed(slot, error))?;
         }

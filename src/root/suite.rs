@@ -11,8 +11,8 @@ use std::{
 use rand::rngs::SysRng;
 
 use super::{
-    CredentialSlot, FileSlot, Kind, Means, Passphrase, PassphraseSlot, Passphrases, RootError, RootFile, RootIn,
-    Sealer, Slot, SlotError,
+    CredentialSlot, DropSlotError, FileSlot, Kind, Means, Passphrase, PassphraseSlot, Passphrases, PutSlotError,
+    RootError, RootFile, RootIn, Sealer, Slot, SlotError,
 };
 use crate::{
     crypto::{
@@ -164,12 +164,12 @@ fn slots_are_added_and_removed_but_for_the_last() {
         let slot =
             Slot::seal(&mut SysRng, sealer.kind().as_str(), &**sealer, RootIn { uuid: UUID, root: &root }).unwrap();
         file = RootFile::parse(&file.with(slot.clone(), &root).unwrap()).unwrap();
-        assert!(matches!(file.with(slot, &root), Err(RootError::SlotExists(_))));
+        assert!(matches!(file.with(slot, &root), Err(PutSlotError::Exists(_))));
     }
     for slot in file.slots() {
         file.test(slot, &machine.dir, &machine.means()).unwrap();
     }
-    assert!(matches!(file.without("tape", &root), Err(RootError::NoSuchSlot(_))));
+    assert!(matches!(file.without("tape", &root), Err(DropSlotError::Unknown(_))));
     for sealer in &sealers[..2] {
         file = RootFile::parse(&file.without(sealer.kind().as_str(), &root).unwrap().0).unwrap();
         file.unseal(&machine.dir, &machine.means()).unwrap();

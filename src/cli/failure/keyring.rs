@@ -8,16 +8,23 @@ use super::{
     files::{AGAIN, RANDOM, RESTORE, io_hint, root_lost, secret_lost},
 };
 #[cfg(feature = "shares")]
-use crate::escrow::ShareError;
+use crate::escrow::{CombineError, SplitError};
 use crate::{
+    crypto::stretch::StretchError,
     durable::DurableError,
-    escrow::{BackupError, IdentityError, NotRecipient, RecoveryError},
+    escrow::{IdentityError, NotRecipient, OpenBackupError, OpenRecoveryError, SealBackupError, SealRecoveryError},
     keeper::OpenError,
     keyring::{mark::MarkError, record::RecordError},
-    root::{RootError, SlotError},
+    root::{DropSlotError, NoSuchSlot, PutSlotError, ResealError, RootError, SlotError},
     store::StoreError,
     text::TextError,
 };
+
+/// What to do about a defect of this build, which has changed nothing.
+pub(super) const DEFECT: &str = "this is a defect of claviger: report it; nothing was changed";
+
+/// What to do with a root file of another keyring.
+pub(super) const RIGHT_PAIR: &str = "restore the files `root` and `keyring` from one copy of the state directory";
 
 pub(super) const SHARED: &str =
     "this version does not support keyrings that are kept in etcd: use the newer version of claviger that put it there";
@@ -81,7 +88,44 @@ impl Explain for RootError {
             Self::Text(error) => error.explain().with_hint(&root_lost()),
             Self::NoSlotOpens(failures) => no_slot_opens(failures),
             Self::OtherRootKey(_) => with(Exit::WrongKey, &root_lost()),
-            Self::Reseal(_, error) => {
+            Self::Memory(error) => error.explain(),
+        }
+    }
+}
+
+impl Explain for NoSuchSlot {
+    fn explain(&self) -> Explanation {
+        refused("name one that `claviger slot list` shows")
+    }
+}
+
+impl Explain for PutSlotError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Exists(name) => refused(&format!(
+                "give it another --name, or remove that one first: claviger slot remove {}",
+                quoted(name)
+            )),
+            Self::Unreadable(RootError::Memory(error)) => error.explain(),
+            Self::Unreadable(_) => refused(DEFECT),
+        }
+    }
+}
+
+impl Explain for DropSlotError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Unknown(error) => error.explain(),
+            Self::Last(_) => refused("add another one first: claviger slot add --help"),
+            Self::Memory(error) => error.explain(),
+        }
+    }
+}
+
+impl Explain for ResealError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Slot(_, error) => {
                 let secret = match error {
                     SlotError::NoPassphrase | SlotError::WrongPassphrase => {
                         "give its passphrase: --passphrase-file FILE, or run it on a terminal"
@@ -90,15 +134,8 @@ impl Explain for RootError {
                 };
                 error.explain().with_hint(&format!("{secret}; or remove the slot; nothing was changed"))
             }
-            Self::SlotExists(name) => refused(&format!(
-                "give it another --name, or remove that one first: claviger slot remove {}",
-                quoted(name)
-            )),
-            Self::NoSuchSlot(_) => refused("name one that `claviger slot list` shows"),
-            Self::LastSlot(_) => refused("add another one first: claviger slot add --help"),
-            Self::NoSuccessor => with(Exit::WrongKey, "put the files of one copy of the state directory back"),
+            Self::Root(error) => error.explain(),
             Self::Memory(error) => error.explain(),
-            Self::Random(_) => refused(RANDOM),
         }
     }
 }
@@ -182,6 +219,8 @@ impl Explain for SlotError {
             }
             Self::Credential { source, .. } => io_hint(source),
             Self::CredentialLength { .. } => refused("a credential is a key: head -c 32 /dev/urandom makes one"),
+            Self::Stretch(StretchError::Argon2(_)) => refused(DEFECT),
+            Self::Stretch(StretchError::Memory(error)) => error.explain(),
             Self::Stretch(_) => refused("free some memory, or use another slot"),
             Self::Unsupported(_) => refused("use a build that has this kind of slot"),
             Self::Memory(error) => error.explain(),
@@ -195,10 +234,7 @@ impl Explain for RecordError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Text(error) => error.explain(),
-            Self::Origin(_) => with(
-                Exit::WrongKey,
-                "the files `root` and `keyring` belong to different keyrings; put both back from one copy of the state directory",
-            ),
+            Self::Origin(_) => with(Exit::WrongKey, RIGHT_PAIR),
             Self::Memory(error) => error.explain(),
             Self::Kek(_) | Self::Commitment(_) | Self::Primaries(_) | Self::Order | Self::NotCanonical(_) => {
                 with(Exit::Damaged, RESTORE)
@@ -241,16 +277,24 @@ fn mark(error: &MarkError, path: &Path) -> Explanation {
     }
 }
 
-impl Explain for RecoveryError {
+impl Explain for SealRecoveryError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Recipient(error) => error.explain(),
+            Self::Seal(_) | Self::TooLong(_) => refused(DEFECT),
+        }
+    }
+}
+
+impl Explain for OpenRecoveryError {
+    fn explain(&self) -> Explanation {
+        match self {
             Self::NoIdentity(_) => with(
                 Exit::WrongKey,
                 "give the identity of each recipient that you name, with --recovery-identity; it is read once and never stored",
             ),
-            Self::Seal(_) => with(Exit::Damaged, "see which recipients there are: claviger recovery list"),
-            Self::Contents(_) => with(Exit::Damaged, "use another backup, or the identity of another recipient"),
+            Self::Damaged(_) | Self::Contents(_) => {
+                with(Exit::Damaged, "use another backup, or the identity of another recipient")
+            }
             Self::Memory(error) => error.explain(),
         }
     }
@@ -287,7 +331,7 @@ impl Explain for IdentityError {
 }
 
 #[cfg(feature = "shares")]
-impl Explain for ShareError {
+impl Explain for CombineError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Damaged(_) => {
@@ -299,14 +343,30 @@ impl Explain for ShareError {
             Self::Mixed(_) => with(Exit::Usage, "give shares of one set: its name is in the comment above each"),
             Self::Twice(_) => with(Exit::Usage, "give another one in its place"),
             Self::Other(_) => with(Exit::WrongKey, "one of them is not genuine: try others"),
-            Self::Counts { .. } => with(Exit::Usage, "for example: --shares 5 --threshold 3"),
-            Self::Identity => with(Exit::Usage, "give a file with one identity: --recovery-identity FILE"),
-            Self::Random => with(Exit::Refused, RANDOM),
         }
     }
 }
 
-impl Explain for BackupError {
+#[cfg(feature = "shares")]
+impl Explain for SplitError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Counts { .. } => with(Exit::Usage, "for example: --shares 5 --threshold 3"),
+            Self::Identity => with(Exit::Usage, "give a file with one identity: --recovery-identity FILE"),
+            Self::Random(_) => refused(RANDOM),
+        }
+    }
+}
+
+impl Explain for SealBackupError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Tar(_) | Self::Seal(_) => refused(DEFECT),
+        }
+    }
+}
+
+impl Explain for OpenBackupError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Foreign => with(Exit::Usage, "give a file that `backup create` wrote, or a copy of a file `keyring`"),
@@ -324,13 +384,14 @@ impl Explain for BackupError {
 mod tests {
     use super::*;
     #[cfg(feature = "shares")]
-    use crate::memory::RandomError;
+    use crate::memory::testing::no_random;
 
     #[cfg(feature = "shares")]
     #[test]
     fn a_random_source_that_fails_is_a_refusal_wherever_it_fails() {
-        assert_eq!(ShareError::Random.explain(), refused(RANDOM));
-        assert_eq!(ShareError::Random.explain(), RootError::Random(RandomError).explain());
+        let split = SplitError::Random(no_random()).explain();
+        assert_eq!(split, refused(RANDOM));
+        assert_eq!(split, SlotError::Random(no_random()).explain());
     }
 
     #[test]
@@ -366,7 +427,6 @@ mod tests {
             root(RootError::File(missing())),
             root(RootError::File(mode())),
             root(RootError::Text(TextError::Incomplete)),
-            root(RootError::NoSuccessor),
             slot(SlotError::File(missing())),
             slot(SlotError::File(mode())),
             slot(SlotError::WrongKey),

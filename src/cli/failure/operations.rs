@@ -8,9 +8,9 @@ use super::{
 use crate::{
     durable::DurableError,
     keeper::{
-        BeginError, CarryOutMergeError, ChangeRecoveryError, ChangeSlotsError, CommitError, ForgetBackupsError,
+        AddRecoveryError, AddSlotError, BeginError, CarryOutMergeError, CommitError, ForgetBackupsError,
         ListBackupError, LoadPlanError, MakeBackupError, OpenError, PreviewMergeError, ReadLedgerError, RekeyError,
-        RootFileError, RootKeyError, WritePlanError,
+        RemoveRecoveryError, RemoveSlotError, RootFileError, RootKeyError, TestSlotsError, WritePlanError,
     },
     keyring::{
         ledger::LedgerError,
@@ -59,11 +59,22 @@ impl Explain for WritePlanError {
     }
 }
 
-impl Explain for ChangeRecoveryError {
+impl Explain for AddRecoveryError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Begin(error) => error.explain(),
-            Self::Recovery(error) => error.explain(),
+            Self::Seal(error) => error.explain(),
+            Self::Untried(error) => error.explain(),
+            Self::Refused(error) => error.explain(),
+            Self::Commit(error) => error.explain(),
+        }
+    }
+}
+
+impl Explain for RemoveRecoveryError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Begin(error) => error.explain(),
             Self::Refused(error) => error.explain(),
             Self::LastRecipient(_) => refused(
                 "add another one first: claviger recovery add RECIPIENT; --risk-no-recovery removes the last one, too",
@@ -78,6 +89,7 @@ impl Explain for RekeyError {
         match self {
             Self::Begin(error) => error.explain(),
             Self::Root(error) => error.explain(),
+            Self::Recipient(error) => error.explain(),
             Self::Recovery(error) => error.explain(),
             Self::Refused(error) => error.explain(),
             Self::Memory(error) => error.explain(),
@@ -89,13 +101,33 @@ impl Explain for RekeyError {
     }
 }
 
-impl Explain for ChangeSlotsError {
+impl Explain for TestSlotsError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Open(error) => error.explain(),
+            Self::Unknown(error) => error.explain(),
+        }
+    }
+}
+
+impl Explain for RemoveSlotError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Begin(error) => error.explain(),
+            Self::Root(error) => error.explain(),
+            Self::Unreadable(error) => error.explain(),
+            Self::NoOtherOpens { reasons, .. } => refused(&no_other_opens(reasons)),
+            Self::Commit(error) => error.explain(),
+        }
+    }
+}
+
+impl Explain for AddSlotError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Begin(error) => error.explain(),
             Self::Root(error) => error.explain(),
             Self::Slot(_, error) => error.explain(),
-            Self::NoOtherOpens { reasons, .. } => refused(&no_other_opens(reasons)),
             Self::KeyFile(DurableError::Exists(_)) => refused(IN_THE_WAY),
             Self::KeyFile(DurableError::Missing(dir)) => with(Exit::Damaged, &make_directory(dir)),
             Self::KeyFile(error) => error.explain(),
@@ -142,10 +174,10 @@ impl Explain for MakeBackupError {
             Self::Open(error) => error.explain(),
             Self::Rekeying(_) => refused(FINISH_REKEY),
             Self::NoRecipient(_) => refused(NO_RECIPIENT),
-            Self::Recovery(error) => error.explain(),
+            Self::Recipient(error) => error.explain(),
             Self::Root(error) => error.explain(),
             Self::Memory(error) => error.explain(),
-            Self::Backup(error) => error.explain(),
+            Self::Seal(error) => error.explain(),
             Self::NotAudited(error) => error.explain(),
         }
     }
@@ -192,6 +224,7 @@ impl Explain for PreviewMergeError {
             ),
             Self::RootKey(error) => error.explain(),
             Self::Merge(error) => error.explain(),
+            Self::Recipient(error) => error.explain(),
             Self::Recovery(error) => error.explain(),
         }
     }
@@ -200,7 +233,7 @@ impl Explain for PreviewMergeError {
 impl Explain for CarryOutMergeError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Recovery(error) => error.explain(),
+            Self::Recipient(error) => error.explain(),
             Self::RootKey(error) => error.explain(),
             Self::NoPlaceForBackup => {
                 refused("say where to write the backup of the new key, on another disk: --backup-to FILE")
@@ -340,11 +373,11 @@ impl Explain for CommitError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::{RandomError, SecretError};
+    use crate::memory::{SecretError, testing::no_random};
 
     #[test]
     fn a_ledger_that_only_lacks_memory_is_not_begun_anew() {
-        let memory = || SecretError::Random(RandomError);
+        let memory = || SecretError::Random(no_random());
         assert_eq!(ReadLedgerError::Ledger(LedgerError::Memory(memory())).explain(), memory().explain());
         assert_eq!(ReadLedgerError::Ledger(LedgerError::Missing(3)).explain(), refused(BEGIN_ANEW));
     }

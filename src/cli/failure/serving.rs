@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::{
     super::{given::quoted, socket},
-    exit::{Exit, Explain, Explanation, refused},
+    exit::{Exit, Explain, Explanation, refused, with},
     files::unreadable,
-    keyring::SHARED,
+    keyring::{RIGHT_PAIR, SHARED},
 };
 use crate::{
     config::{ConfigError, ValueKind},
@@ -105,6 +105,7 @@ impl Explain for ServeError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Open(error) | Self::NoSuccessor(error) => error.explain(),
+            Self::OtherRootKey(_) => with(Exit::WrongKey, RIGHT_PAIR),
             Self::Expect(_) => refused("compare it with what `status` prints on a node that you trust"),
             Self::HomeInEtcd(_) => refused(SHARED),
             Self::DirectoryGone(_) | Self::DirectoryReplaced(_) => {

@@ -37,9 +37,9 @@ impl Explain for InitError {
             // Nothing can be damaged yet: what is missing is a directory.
             Self::File(DurableError::Missing(path)) => refused(&make_directory(path)),
             Self::File(error) => error.explain(),
-            Self::Recovery(error) => error.explain(),
+            Self::Seal(error) => error.explain(),
+            Self::Untried(error) => error.explain(),
             Self::Slot(error) => error.explain(),
-            Self::Root(error) => error.explain(),
             Self::Keyring(KeyError::Secret(error)) | Self::Memory(error) => error.explain(),
             Self::Keyring(KeyError::Random(_)) | Self::Random(_) => refused(RANDOM),
         }
@@ -112,6 +112,7 @@ impl Explain for RestoreError {
             }
             Self::Keyring(RestoreKeysError::Make(error)) => error.explain(),
             Self::Backup(error) => error.explain(),
+            Self::Recipient(error) => error.explain(),
             Self::NoRecipient => refused("give the identity of a recipient: --recovery-identity FILE"),
             Self::SetUp(InitError::NotBegun(CommitError::Record(_))) | Self::Ledger(_) => {
                 with(Exit::Damaged, "use another backup")
