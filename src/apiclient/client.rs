@@ -143,13 +143,14 @@ impl ApiClient {
         &self.url
     }
 
-    async fn send(&self, request: Request<Body>) -> Result<(u16, HeaderMap, Vec<u8>), SendError> {
+    async fn send(&self, request: Request<Body>) -> Result<RawAnswer, SendError> {
         let exchange = async {
             let answer = self.client.send(request).await.map_err(SendError::of)?;
             let (parts, body) = Response::into_parts(answer);
             let body = Limited::new(body, ANSWER_MAX).collect().await;
             let body = body.map_err(SendError::Failed)?;
-            Ok((parts.status.as_u16(), parts.headers, body.to_bytes().to_vec()))
+            let (status, body) = (parts.status.as_u16(), body.to_bytes().to_vec());
+            Ok(RawAnswer { status, headers: parts.headers, body })
         };
         tokio::time::timeout(REQUEST, exchange).await.unwrap_or(Err(SendError::Late))
     }
@@ -161,7 +162,7 @@ impl ApiClient {
             Ok(request) => self.send(request).await,
             Err(error) => Err(SendError::Failed(error.into())),
         };
-        let (status, _, body) = sent.map_err(|error| match error {
+        let RawAnswer { status, body, .. } = sent.map_err(|error| match error {
             SendError::NoCredentials(reason) => ApiError::NoCredentials(reason),
             error => ApiError::Unreachable { url: url(), reason: error.to_string() },
         })?;
@@ -192,6 +193,13 @@ impl ApiClient {
     }
 }
 
+/// An answer of the API server, as it came.
+struct RawAnswer {
+    status: u16,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
 impl ObjectApi for ApiClient {
     async fn rewrite(&self, object: &ObjectRef) -> RewriteAnswer {
         let request = match request(Method::PATCH, &object.path(), METADATA, Body::from(b"{}".to_vec())) {
@@ -199,7 +207,7 @@ impl ObjectApi for ApiClient {
             Err(error) => return ObjectAnswer::Refused(format!("its name is no part of a path: {error}")).into(),
         };
         match self.send(request).await {
-            Ok((status, headers, body)) => {
+            Ok(RawAnswer { status, headers, body }) => {
                 let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
                 Answer { status, retry_after, body: &body }.into()
             }

@@ -90,10 +90,9 @@ impl From<&AuthError> for CredentialsError {
     fn from(error: &AuthError) -> Self {
         match error {
             AuthError::AuthExecRun { out, .. } => Self::Ended(out.status),
-            AuthError::AuthExecParse(_)
-            | AuthError::ExecPluginFailed
-            | AuthError::AuthExec(_)
-            | AuthError::UnrefreshableTokenResponse => Self::NonePrinted,
+            AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed | AuthError::UnrefreshableTokenResponse => {
+                Self::NonePrinted
+            }
             AuthError::AuthExecStart(error) => Self::not_started(error),
             AuthError::InvalidBearerToken(_) => Self::Unsendable,
             AuthError::ReadTokenFile(error, path) => Self::TokenFile { path: path.clone(), reason: error.to_string() },

@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 
 use super::{
-    error::{Doubt, FlagsError},
-    flags::{ApiServerFlags, CommandLine},
+    error::FlagsError,
+    flags::{CommandLine, ReadFlags},
     words::{Dialect, Words, commands},
 };
 
@@ -29,7 +29,7 @@ pub(super) fn is_file_of_arguments(text: &str) -> bool {
 ///
 /// # Errors
 /// When the flags cannot be used.
-pub(super) fn read(text: &str) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError> {
+pub(super) fn read(text: &str) -> Result<ReadFlags, FlagsError> {
     let lookup = |name: &str| SNAP.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     let mut all = Words::default();
     for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
@@ -52,7 +52,7 @@ mod tests {
                     --etcd-servers=\"unix://${SNAP_DATA}/var/kubernetes/backend/kine.sock:12379\"\n\
                     #--etcd-prefix=/old\n--encryption-provider-config='${SNAP_DATA}/args/enc.yaml'\n";
         assert!(is_file_of_arguments(text));
-        let (flags, doubts) = read(text).unwrap();
+        let ReadFlags { flags, doubts } = read(text).unwrap();
         let socket = "unix:///var/snap/microk8s/current/var/kubernetes/backend/kine.sock:12379";
         assert_eq!((flags.servers.urls, flags.prefix, doubts), (vec![socket.to_owned()], None, vec![]));
         assert_eq!(flags.encryption_config, Some("/var/snap/microk8s/current/args/enc.yaml".into()));
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn an_unknown_variable_is_a_doubt() {
-        let (_, doubts) = read("--etcd-servers=unix://${OTHER}/kine.sock\n").unwrap();
+        let ReadFlags { doubts, .. } = read("--etcd-servers=unix://${OTHER}/kine.sock\n").unwrap();
         assert_eq!(doubts[0].to_string(), "--etcd-servers contains ${OTHER}, whose value is not known");
     }
 

@@ -27,6 +27,9 @@ pub enum FlagsError {
     /// All flags were understood, and they name no etcd.
     #[error("its kube-apiserver has no --etcd-servers")]
     NoEtcd,
+    /// The processes cannot be listed. Contains the system's reason.
+    #[error("listing the processes of this machine: {0}")]
+    Processes(String),
     /// No process is kube-apiserver.
     #[error("no process on this machine is kube-apiserver")]
     NoProcess,

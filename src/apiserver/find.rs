@@ -8,7 +8,7 @@ use std::{
 use super::{
     arguments,
     error::{Doubt, FlagsError},
-    flags::ApiServerFlags,
+    flags::{ApiServerFlags, ReadFlags},
     logged, pod, process,
     unit::{self, ReadText},
 };
@@ -77,7 +77,7 @@ impl FoundFlags {
         } else {
             (FlagsPlace::Pod(path), pod::read(text)?)
         };
-        let (flags, doubts) = found;
+        let ReadFlags { flags, doubts } = found;
         Ok(Self { place, flags, doubts })
     }
 
@@ -86,7 +86,7 @@ impl FoundFlags {
     /// # Errors
     /// When the process is not kube-apiserver or cannot be looked at, or its flags cannot be used.
     pub fn of_process(pid: u32) -> Result<Self, FlagsError> {
-        let (flags, doubts) = process::read(pid)?;
+        let ReadFlags { flags, doubts } = process::read(pid)?;
         Ok(Self { place: FlagsPlace::Process(pid), flags, doubts })
     }
 }

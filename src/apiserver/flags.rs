@@ -62,13 +62,22 @@ pub(super) struct CommandLine<'a> {
     pub(super) locate: Locate<'a>,
 }
 
+/// The flags of kube-apiserver as they were read from one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ReadFlags {
+    /// The flags that were understood.
+    pub(super) flags: ApiServerFlags,
+    /// Every part that was not understood.
+    pub(super) doubts: Vec<Doubt>,
+}
+
 impl CommandLine<'_> {
     /// Reads the flags, and says which of them could not be understood.
     ///
     /// # Errors
     /// When they name no etcd, and nothing in them is unknown. When too much is unknown, or an override has another
     /// form.
-    pub(super) fn read(&self) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError> {
+    pub(super) fn read(&self) -> Result<ReadFlags, FlagsError> {
         if self.unknown.len() > UNKNOWN_MAX {
             return Err(FlagsError::Unclear(self.unknown.len()));
         }
@@ -92,7 +101,7 @@ impl CommandLine<'_> {
         if flags.servers.urls.is_empty() && doubts.is_empty() {
             return Err(FlagsError::NoEtcd);
         }
-        Ok((flags, doubts))
+        Ok(ReadFlags { flags, doubts })
     }
 
     /// Returns every value of `--name=value` or `--name value`. As for kube-apiserver, an underscore in a flag's name
@@ -192,7 +201,7 @@ mod tests {
         let words: Vec<String> = line.split(' ').map(ToOwned::to_owned).collect();
         let unknown = unknown.iter().map(|name| (*name).to_owned()).collect();
         let locate = |path: &str| path.starts_with('/').then(|| Path::new("/host").join(&path[1..]));
-        let (flags, doubts) = CommandLine { words: &words, unknown, locate: &locate }.read()?;
+        let ReadFlags { flags, doubts } = CommandLine { words: &words, unknown, locate: &locate }.read()?;
         Ok((flags, doubts.iter().map(ToString::to_string).collect()))
     }
 

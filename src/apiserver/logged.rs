@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    error::{Doubt, FlagsError, NoApiServer},
-    flags::{ApiServerFlags, CommandLine},
+    error::{FlagsError, NoApiServer},
+    flags::{CommandLine, ReadFlags},
 };
 
 /// What comes before the flags.
@@ -25,7 +25,7 @@ pub(super) fn is_log(text: &str) -> bool {
 ///
 /// # Errors
 /// When no line has flags, or they cannot be used.
-pub(super) fn read(text: &str) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError> {
+pub(super) fn read(text: &str) -> Result<ReadFlags, FlagsError> {
     let message = text.lines().rev().find_map(message).ok_or(FlagsError::NoApiServer(NoApiServer::Log))?;
     let words: Vec<String> = message.split_whitespace().map(ToOwned::to_owned).collect();
     let directory = working_directory(&words);
@@ -77,7 +77,7 @@ mod tests {
         };
         let text = line("unix://old.sock") + "level=info msg=other\n" + &line("unix://kine.sock");
         assert!(is_log(&text));
-        let (flags, doubts) = read(&text).unwrap();
+        let ReadFlags { flags, doubts } = read(&text).unwrap();
         assert_eq!(flags.servers.urls, ["unix:///data/server/kine.sock"]);
         assert_eq!(flags.encryption_config, Some("/data/server/cred/encryption-config.json".into()));
         assert_eq!(doubts, []);
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn without_a_directory_a_relative_socket_is_a_doubt() {
-        let (flags, doubts) = read("Running kube-apiserver --etcd-servers=unix://kine.sock").unwrap();
+        let ReadFlags { flags, doubts } = read("Running kube-apiserver --etcd-servers=unix://kine.sock").unwrap();
         let expected = "--etcd-servers names unix://kine.sock, and it is not known where that is on this machine";
         assert_eq!((flags.servers.urls.len(), doubts[0].to_string()), (0, expected.to_owned()));
         assert!(!is_log("Running kube-apiserver") && read("").is_err());

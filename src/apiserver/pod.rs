@@ -13,8 +13,8 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    error::{Doubt, FlagsError, NoApiServer},
-    flags::{ApiServerFlags, CommandLine},
+    error::{FlagsError, NoApiServer},
+    flags::{CommandLine, ReadFlags},
     program::{api_server, is_program},
     variables::Variables,
     words::Words,
@@ -86,7 +86,7 @@ struct HostPath {
 ///
 /// # Errors
 /// When `text` is not the pod of one kube-apiserver, or its flags cannot be used.
-pub(super) fn read(text: &str) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError> {
+pub(super) fn read(text: &str) -> Result<ReadFlags, FlagsError> {
     let pod: Pod = serde_saphyr::from_str(text).map_err(|error| {
         let text = error.to_string();
         let first = text.lines().next().unwrap_or_default();
@@ -219,12 +219,12 @@ spec:
     }
 
     fn doubts(text: &str) -> Vec<String> {
-        read(text).unwrap().1.iter().map(ToString::to_string).collect()
+        read(text).unwrap().doubts.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn flags_are_read_and_paths_translated_to_the_host() {
-        let (flags, doubts) = read(POD).unwrap();
+        let ReadFlags { flags, doubts } = read(POD).unwrap();
         assert_eq!(flags.servers.urls, ["https://127.0.0.1:2379", "https://10.0.0.2:2379"]);
         assert_eq!(flags.servers.cafile, Some("/etc/kubernetes/pki/etcd/ca.crt".into()));
         assert_eq!(flags.servers.certfile, Some("/etc/kubernetes/pki/apiserver-etcd-client.crt".into()));
@@ -240,7 +240,7 @@ spec:
             "--encryption-provider-config names /other/config.yaml, and it is not known where that is on this machine";
         assert_eq!(doubts(&text.replacen("mountPath: /other/config.yaml", "mountPath: /enc", 1)), [expected]);
         let relative = "{command: [kube-apiserver, --etcd-servers=a, --etcd-cafile=ca], workingDir: /pki}";
-        assert_eq!(read(&pod(relative)).unwrap().0.servers.cafile, Some("/pki/ca".into()));
+        assert_eq!(read(&pod(relative)).unwrap().flags.servers.cafile, Some("/pki/ca".into()));
     }
 
     /// A thousand bytes could otherwise ask for terabytes.
@@ -256,7 +256,7 @@ spec:
             assert!(doubts[0].ends_with("V12, whose value is not known") || doubts[0].contains("$(V12)"), "{doubts:?}");
         }
         let many = "--etcd-servers=$(V5) ".repeat(100);
-        let (flags, doubts) =
+        let ReadFlags { flags, doubts } =
             read(&pod(&format!("{{image: kube-apiserver, args: ['{many}'], env: [{env}]}}"))).unwrap();
         assert!(flags.servers.urls.iter().map(String::len).sum::<usize>() < 16 << 20);
         assert!(!doubts.is_empty());
@@ -273,7 +273,7 @@ spec:
     fn a_shells_script_is_read() {
         let script = "exec /usr/local/bin/kube-apiserver --etcd-servers=http://a --etcd-prefix=\\\"$P\\\" 1>>/log 2>&1";
         let container = format!("{{command: [/bin/sh, -c, \"{script}\"], env: [{{name: P, value: /k8s}}]}}");
-        let (flags, _) = read(&pod(&container)).unwrap();
+        let ReadFlags { flags, .. } = read(&pod(&container)).unwrap();
         assert_eq!((flags.servers.urls, flags.prefix.as_deref()), (vec!["http://a".to_owned()], Some("/k8s")));
     }
 
@@ -282,7 +282,8 @@ spec:
         let env =
             "env: [{name: A, value: /a}, {name: B, value: $(A)/b}, {name: C, valueFrom: {}}, {name: D, value: $(C)}]";
         let of = |flags: &str| pod(&format!("{{command: [kube-apiserver, --etcd-servers=x, {flags}], {env}}}"));
-        let (flags, found) = read(&of("--etcd-prefix=$(B)$$(A)$, --encryption-provider-config=$$$(A)")).unwrap();
+        let ReadFlags { flags, doubts: found } =
+            read(&of("--etcd-prefix=$(B)$$(A)$, --encryption-provider-config=$$$(A)")).unwrap();
         assert_eq!((flags.prefix.as_deref(), flags.encryption_config), (Some("/a/b$(A)$"), None));
         assert_eq!(found.len(), 1, "the path $/a is relative");
         for name in ["C", "D", "E"] {
@@ -294,7 +295,7 @@ spec:
     #[test]
     fn a_container_without_a_command_runs_what_its_image_names() {
         let container = "{image: 'registry.k8s.io/kube-apiserver:v1.36.2@sha256:0', args: [--etcd-servers=http://a]}";
-        assert_eq!(read(&pod(container)).unwrap().0.servers.urls, ["http://a"]);
+        assert_eq!(read(&pod(container)).unwrap().flags.servers.urls, ["http://a"]);
     }
 
     #[test]

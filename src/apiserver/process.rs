@@ -4,11 +4,11 @@
 //!
 //! Source: proc(5), `/proc/PID/cmdline`, `root`, `cwd` and `ns/mnt`. `owner` says whose process counts.
 
-use std::{collections::BTreeSet, fs, io};
+use std::{collections::BTreeSet, fs, io, path::Path};
 
 use super::{
-    error::{Doubt, FlagsError},
-    flags::{ApiServerFlags, CommandLine},
+    error::FlagsError,
+    flags::{CommandLine, ReadFlags},
     owner::{ProcessOwner, of},
     program::is_program,
 };
@@ -19,9 +19,13 @@ const COMMAND_MAX: u64 = 2 * 1024 * 1024;
 /// Finds the only process that is kube-apiserver. If root or this user runs one, those of other users do not count.
 ///
 /// # Errors
-/// When there is none, or several.
+/// When there is none or several, or the processes cannot be listed.
 pub fn find_process() -> Result<u32, FlagsError> {
-    let entries = fs::read_dir("/proc").map_err(|_| FlagsError::NoProcess)?;
+    find_below(Path::new("/proc"))
+}
+
+fn find_below(proc: &Path) -> Result<u32, FlagsError> {
+    let entries = fs::read_dir(proc).map_err(|error| FlagsError::Processes(error.to_string()))?;
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut found: Vec<u32> = pids.filter(|pid| words(*pid).is_ok_and(|words| is_api_server(&words))).collect();
     found.sort_unstable();
@@ -48,7 +52,7 @@ fn only(trusted: Vec<u32>, foreign: &[u32]) -> Result<u32, FlagsError> {
 ///
 /// # Errors
 /// When the process is not kube-apiserver, is of another user or cannot be looked at, or its flags cannot be used.
-pub(super) fn read(pid: u32) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError> {
+pub(super) fn read(pid: u32) -> Result<ReadFlags, FlagsError> {
     let failed = |error: io::Error| FlagsError::Process { pid, reason: error.to_string() };
     let before = ProcessOwner::of(pid).map_err(failed)?;
     before.check(pid)?;
@@ -57,7 +61,7 @@ pub(super) fn read(pid: u32) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError>
     Ok(found)
 }
 
-fn read_flags(pid: u32) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError> {
+fn read_flags(pid: u32) -> Result<ReadFlags, FlagsError> {
     let failed = |error: io::Error| FlagsError::Process { pid, reason: error.to_string() };
     let words = words(pid).map_err(failed)?;
     if !is_api_server(&words) {
@@ -125,7 +129,7 @@ mod tests {
     fn the_flags_of_a_process_are_read_and_paths_start_at_its_directory() {
         let directory = tempfile::tempdir().unwrap();
         let child = start("/x/kube-apiserver", directory.path());
-        let (flags, doubts) = read(child.id()).unwrap();
+        let ReadFlags { flags, doubts } = read(child.id()).unwrap();
         let socket = directory.path().canonicalize().unwrap().join("kine.sock");
         assert_eq!(flags.servers.urls, [format!("unix://{}", socket.display())]);
         assert_eq!((flags.servers.cafile, doubts), (Some("/ca".into()), vec![]));
@@ -147,6 +151,8 @@ mod tests {
         assert_eq!((only(&[7], &[]), only(&[7], &[5, 6]), only(&[], &[5, 6])), (Ok(7), Ok(7), Ok(5)));
         assert_eq!(only(&[], &[]), Err("no process on this machine is kube-apiserver".to_owned()));
         assert_eq!(only(&[7, 9], &[5]), Err("several processes are kube-apiserver: 7, 9".to_owned()));
+        let unlisted = find_below(Path::new("/nowhere")).unwrap_err().to_string();
+        assert_eq!(unlisted, "listing the processes of this machine: No such file or directory (os error 2)");
     }
 
     #[test]

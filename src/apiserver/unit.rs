@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     error::{Doubt, FlagsError, NoApiServer},
-    flags::{ApiServerFlags, CommandLine},
+    flags::{CommandLine, ReadFlags},
     program::api_server,
     variables::Variables,
     words::{Dialect, Words, commands},
@@ -36,7 +36,7 @@ pub(super) fn is_unit(text: &str) -> bool {
 ///
 /// # Errors
 /// When no command is kube-apiserver's, or its flags cannot be used.
-pub(super) fn read(text: &str, read_text: ReadText<'_>) -> Result<(ApiServerFlags, Vec<Doubt>), FlagsError> {
+pub(super) fn read(text: &str, read_text: ReadText<'_>) -> Result<ReadFlags, FlagsError> {
     let unit = Unit::parse(text);
     let (variables, mut doubts) = unit.variables(read_text);
     let lookup = |name: &str| variables.value(name);
@@ -48,9 +48,10 @@ pub(super) fn read(text: &str, read_text: ReadText<'_>) -> Result<(ApiServerFlag
     let command = command.ok_or(FlagsError::NoApiServer(NoApiServer::Unit))?;
     let directory = unit.directory.as_deref().unwrap_or(Path::new("/"));
     let locate = |path: &str| Some(directory.join(path));
-    let (flags, further) = CommandLine { words: &command.words, unknown: command.unknown, locate: &locate }.read()?;
+    let ReadFlags { flags, doubts: further } =
+        CommandLine { words: &command.words, unknown: command.unknown, locate: &locate }.read()?;
     doubts.extend(further);
-    Ok((flags, doubts))
+    Ok(ReadFlags { flags, doubts })
 }
 
 /// Replaces `%%`, which means a percent sign.
@@ -161,7 +162,7 @@ WorkingDirectory=/srv
     #[test]
     fn commands_continue_and_variables_come_from_files_too() {
         assert!(is_unit(UNIT) && !is_unit("kind: Pod"));
-        let (flags, doubts) = read(UNIT, &files).unwrap();
+        let ReadFlags { flags, doubts } = read(UNIT, &files).unwrap();
         assert_eq!(flags.servers.urls, ["http://a", "http://b"]);
         assert_eq!((flags.servers.cafile, flags.prefix.as_deref()), (Some("/srv/ca.crt".into()), Some("/k8s")));
         assert_eq!((flags.encryption_config, doubts), (Some("/e/enc.yaml".into()), vec![]));
@@ -170,13 +171,13 @@ WorkingDirectory=/srv
     #[test]
     fn a_script_of_a_unit_is_read() {
         let unit = "[Service]\nExecStart=/bin/sh -c 'exec kube-apiserver --etcd-servers=http://a >/log'\n";
-        assert_eq!(read(unit, &files).unwrap().0.servers.urls, ["http://a"]);
+        assert_eq!(read(unit, &files).unwrap().flags.servers.urls, ["http://a"]);
     }
 
     #[test]
     fn a_missing_file_and_an_unknown_variable_are_doubts() {
         let unit = "[Service]\nEnvironmentFile=/gone\nExecStart=/bin/kube-apiserver $ALL --etcd-servers=http://a\n";
-        let (_, doubts) = read(unit, &files).unwrap();
+        let ReadFlags { doubts, .. } = read(unit, &files).unwrap();
         let texts: Vec<String> = doubts.iter().map(ToString::to_string).collect();
         let hidden = "the value of $ALL is not known, and it may contain further flags";
         assert_eq!(texts, ["/gone of the unit cannot be read: No such file", hidden]);

@@ -147,13 +147,13 @@ struct NewSlot {
 #[derive(Args)]
 struct CostArgs {
     /// Parallel lanes of Argon2id, at most 8
-    #[arg(long, value_name = "N", default_value_t = Cost::default().parts()[0])]
+    #[arg(long, value_name = "N", default_value_t = Cost::default().lanes())]
     lanes: u32,
     /// Memory of Argon2id in KiB, at most 1048576
-    #[arg(long, value_name = "KIB", default_value_t = Cost::default().parts()[1])]
+    #[arg(long, value_name = "KIB", default_value_t = Cost::default().memory())]
     memory: u32,
     /// Passes of Argon2id over its memory, at most 10
-    #[arg(long, value_name = "N", default_value_t = Cost::default().parts()[2])]
+    #[arg(long, value_name = "N", default_value_t = Cost::default().passes())]
     passes: u32,
 }
 

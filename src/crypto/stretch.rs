@@ -46,9 +46,19 @@ impl Cost {
         is_affordable.then_some(Self { lanes, memory, passes })
     }
 
-    /// Returns lanes, KiB of memory and passes.
-    pub fn parts(self) -> [u32; 3] {
-        [self.lanes, self.memory, self.passes]
+    /// Returns the parallel lanes.
+    pub fn lanes(self) -> u32 {
+        self.lanes
+    }
+
+    /// Returns the memory in KiB.
+    pub fn memory(self) -> u32 {
+        self.memory
+    }
+
+    /// Returns the passes over the memory.
+    pub fn passes(self) -> u32 {
+        self.passes
     }
 }
 
@@ -90,8 +100,8 @@ mod tests {
         {
             assert_eq!(Cost::new(lanes, memory, passes), None);
         }
-        let [lanes, memory, passes] = Cost::default().parts();
-        assert_eq!(Cost::new(lanes, memory, passes), Some(Cost::default()));
+        let usual = Cost::default();
+        assert_eq!(Cost::new(usual.lanes(), usual.memory(), usual.passes()), Some(usual));
     }
 
     #[test]

@@ -11,13 +11,12 @@ use zeroize::Zeroizing;
 
 use crate::{
     crypto::{
-        Digest, RootId, Uuid,
+        Digest, Uuid,
         root_key::{RootKey, RootKeys},
     },
     keyring::{
         Entry, Keyring,
-        record::{self, RECORD_MAX, RecordError},
-        recovery::Recovery,
+        record::{self, RECORD_MAX, RecordError, RecordRecoveries},
         time::Time,
     },
     memory::{Secret, SecretError},
@@ -193,23 +192,19 @@ fn of_age(bytes: &[u8], identities: &Identities) -> Result<Backup, OpenBackupErr
 }
 
 fn of_record(bytes: &[u8], identities: &Identities) -> Result<Backup, OpenBackupError> {
-    let (uuid, root_id, recoveries) = record::recoveries(bytes)?;
-    let root = open_recovery(&recoveries, identities, (uuid, root_id))?;
-    let keyring = record::decode(bytes, &root, uuid)?;
+    let recoveries = record::recoveries(bytes)?;
+    let root = open_recovery(&recoveries, identities)?;
+    let keyring = record::decode(bytes, &root, recoveries.uuid)?;
     Ok(Backup { keyring, record: Zeroizing::new(bytes.to_vec()), root, earlier: Vec::new(), created: None })
 }
 
 /// Returns the contents of the backup, for people. Reading a backup makes this text anew and compares it.
 /// Returns the root key in the first recovery blob that opens. If none does, a damaged blob of a given identity is the
 /// reason.
-fn open_recovery(
-    recoveries: &[Recovery],
-    identities: &Identities,
-    (uuid, root_id): (Uuid, RootId),
-) -> Result<RootKey, OpenBackupError> {
+fn open_recovery(recoveries: &RecordRecoveries, identities: &Identities) -> Result<RootKey, OpenBackupError> {
     let mut refused = OpenBackupError::NoRecovery;
-    for blob in recoveries {
-        match recovery::open(blob, identities, uuid, root_id) {
+    for blob in &recoveries.blobs {
+        match recovery::open(blob, identities, recoveries.uuid, recoveries.root_id) {
             Ok(root) => return Ok(root),
             Err(OpenRecoveryError::NoIdentity(_)) => {}
             Err(error) => refused = error.into(),

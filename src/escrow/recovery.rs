@@ -133,6 +133,9 @@ mod tests {
         let id = root.id(UUID);
         assert!(matches!(open(&recovery, &strangers, UUID, id), Err(OpenRecoveryError::NoIdentity(_))));
         assert!(matches!(open(&recovery, &identities, Uuid([4; 16]), id), Err(OpenRecoveryError::Contents(_))));
+        let cut = Recovery::new(recovery.recipient(), recovery.blob()[..recovery.blob().len() - 1].to_vec()).unwrap();
+        let refused = open(&cut, &identities, UUID, id).err().unwrap().to_string();
+        assert_eq!(refused, format!("the recovery blob for {recipient} is damaged"));
         let refused = open(&recovery, &identities, UUID, RootId([0; 32])).err().unwrap().to_string();
         assert_eq!(refused, format!("the recovery blob for {recipient} does not contain this keyring's root key"));
     }

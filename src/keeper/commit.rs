@@ -14,8 +14,14 @@
 //! the whole new one. An error says which keyring opens. [`CommitError::InDoubt`] is the exception: the store must be
 //! read to find out. The caller holds the lock. Source: `docs/formats.md`, "Files".
 
+mod step;
+#[cfg(test)]
+pub(super) mod testing;
+
 use std::path::PathBuf;
 
+pub(super) use self::step::CommitStep;
+use self::step::done;
 use super::{
     error::OpenError,
     open::Opened,
@@ -57,6 +63,9 @@ pub enum CommitError {
     /// The ledger's count has reached its maximum.
     #[error("the ledger's count of changes has reached its maximum")]
     LedgerSpent,
+    /// The record would be longer than records may be.
+    #[error("the keyring would have {0} bytes, and at most {RECORD_MAX} are allowed")]
+    TooLong(usize),
     /// The new record cannot be decoded. This is a defect of this build.
     #[error("the new keyring does not read back: {0}")]
     Record(#[from] RecordError),
@@ -153,6 +162,9 @@ impl NewRecord {
         let bytes = record::encode(keyring, root)?;
         if limit == Limit::Reserved && bytes.len() + RESERVE > RECORD_MAX {
             return Err(CommitError::Full);
+        }
+        if bytes.len() > RECORD_MAX {
+            return Err(CommitError::TooLong(bytes.len()));
         }
         // A record that this build cannot decode must not be written.
         record::decode(&bytes, root, keyring.uuid())?;
@@ -433,34 +445,6 @@ fn failed_swap(store: &mut dyn KeyringStore, record: &NewRecord, failed: StoreEr
 pub(super) fn keyring_event(keyring: &Keyring) -> KeyringEvent {
     KeyringEvent { keyring: keyring.uuid().to_hex(), generation: keyring.generation() }
 }
-
-/// The steps of a commit after which a process may die, in their order. The mark is not among them, because it
-/// completes the commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum CommitStep {
-    Backup,
-    Audit,
-    Aside,
-    KeyFile,
-    Root,
-    Copy,
-    Swap,
-    Ledger,
-    Plan,
-}
-
-/// Does nothing after a step. In tests, another function of this name lets the process die.
-#[cfg(not(test))]
-#[expect(clippy::unnecessary_wraps, reason = "a test's fails")]
-fn done(_: CommitStep) -> Result<(), DurableError> {
-    Ok(())
-}
-
-#[cfg(test)]
-use testing::done;
-
-#[cfg(test)]
-pub(super) mod testing;
 
 #[cfg(test)]
 mod tests {

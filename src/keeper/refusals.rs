@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{
     FreshBackup, NeededKey, Publisher, RestoreRequest, add_key, back_up,
-    commit::{Commit, NewRecord, PrevCopy, Swap},
+    commit::{Commit, Limit, NewRecord, PrevCopy, Swap},
     list_backup, open, restore,
     state_dir::StateFiles,
     testing::set_up,
@@ -97,7 +97,7 @@ fn no_key_is_made_whose_backup_nobody_could_open() {
     // This recipient has the right shape and a wrong checksum.
     let recovery = Recovery::new(&format!("age1{}", "q".repeat(58)), Vec::new()).unwrap();
     let refused = restore(&dir, plan(backup(vec![recovery], |keyring| keyring), None)).map(drop).unwrap_err();
-    assert_eq!(refused.to_string(), "the backup of a fresh key: not an age recipient, expected age1…");
+    assert_eq!(refused.to_string(), "a recovery recipient in the backup: not an age recipient, expected age1…");
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_daemon_does_not_follow_a_root_key_that_does_not_follow_from_its_own() {
         dir.replace(name, &bytes).unwrap();
     }
     let refused = publisher.publish().map(drop).unwrap_err().to_string();
-    let expected = "has another root key, and the one in use is not among its earlier ones";
+    let expected = "contains another root key, and does not list the served one as an earlier key";
     assert!(refused.ends_with(expected), "{refused}");
 }
 
@@ -182,4 +182,15 @@ fn the_list_of_backups_ends_with_its_numbers() {
     let listed = ListedBackup::of(keyring, opened.digest, Proven::Checked(now()), None);
     let refused = list_backup(&dir, &Means::default(), keyring.root_id(), listed).map(drop).unwrap_err();
     assert_eq!(refused.to_string(), "the ledger's count of changes has reached its maximum");
+}
+
+#[test]
+fn a_record_that_is_too_long_is_not_written() {
+    let root = RootKey::generate(&mut SysRng).unwrap();
+    let keyring = Keyring::create(&mut SysRng, &root, UUID, Vec::new(), now()).unwrap();
+    let long = (2..9000).fold(keyring, testing::with_tomb);
+    let bytes = record::encode(&long, &root).unwrap().len();
+    assert!(bytes > record::RECORD_MAX);
+    let refused = NewRecord::encode(&long, &root, Limit::Whole).unwrap_err().to_string();
+    assert_eq!(refused, format!("the keyring would have {bytes} bytes, and at most 524288 are allowed"));
 }

@@ -126,7 +126,7 @@ pub enum RestoreError {
     #[error("the backup of a fresh key: {0}")]
     Backup(#[from] SealBackupError),
     /// A recovery recipient in the backup is not a valid age recipient.
-    #[error(transparent)]
+    #[error("a recovery recipient in the backup: {0}")]
     Recipient(#[from] NotRecipient),
     /// There is no recipient, so nobody could open the backup of the new key.
     #[error("nobody could open a backup of the fresh key that has to be made")]

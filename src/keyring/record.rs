@@ -127,15 +127,26 @@ pub fn root_id(bytes: &[u8]) -> Result<RootId, TextError> {
     Ok(Head::read(&mut LineReader::open(bytes, KIND, RECORD_MAX)?)?.root_id)
 }
 
+/// The recovery blobs of a record. Nothing is authenticated yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordRecoveries {
+    /// The keyring that the record names.
+    pub uuid: Uuid,
+    /// The root key that the record names, which the blobs contain.
+    pub root_id: RootId,
+    /// The blobs.
+    pub blobs: Vec<Recovery>,
+}
+
 /// Reads which keyring and which root key a record names, and its recovery blobs. Nothing is authenticated yet.
 ///
 /// # Errors
 /// When the first lines are not those of a record.
-pub fn recoveries(bytes: &[u8]) -> Result<(Uuid, RootId, Vec<Recovery>), TextError> {
+pub fn recoveries(bytes: &[u8]) -> Result<RecordRecoveries, TextError> {
     let mut lines = LineReader::open(bytes, KIND, RECORD_MAX)?;
     let head = Head::read(&mut lines)?;
     Kin::read(&mut lines, &head)?;
-    Ok((head.uuid, head.root_id, read_recoveries(&mut lines)?))
+    Ok(RecordRecoveries { uuid: head.uuid, root_id: head.root_id, blobs: read_recoveries(&mut lines)? })
 }
 
 /// A key as a record lists it.
@@ -453,7 +464,8 @@ mod tests {
         let expected: Vec<_> = fixture.keyring.entries.iter().map(listed).collect();
         assert_eq!(outline(&bytes).unwrap(), expected);
         let root_id = fixture.root.id(UUID);
-        assert_eq!(recoveries(&bytes).unwrap(), (UUID, root_id, fixture.keyring.recoveries));
+        let expected = RecordRecoveries { uuid: UUID, root_id, blobs: fixture.keyring.recoveries };
+        assert_eq!(recoveries(&bytes).unwrap(), expected);
         assert_eq!(super::root_id(&bytes).unwrap(), root_id);
     }
 

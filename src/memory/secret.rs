@@ -411,6 +411,6 @@ mod tests {
     #[test]
     fn more_memory_than_there_can_be_is_refused() {
         let refused = SecretPages::locked(usize::MAX / 2).err().unwrap();
-        assert_eq!(refused.to_string(), "mapping memory for a key");
+        assert_eq!(refused.to_string(), "mapping memory for a key: Cannot allocate memory (os error 12)");
     }
 }

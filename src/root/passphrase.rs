@@ -91,7 +91,8 @@ impl Sealer for PassphraseSlot {
     }
 
     fn parameters(&self) -> Result<BTreeMap<String, String>, SlotError> {
-        let parts = self.cost.parts().map(|part| part.to_string());
+        let Self { cost, .. } = self;
+        let parts = [cost.lanes(), cost.memory(), cost.passes()].map(|part| part.to_string());
         Ok(COST.map(str::to_owned).into_iter().zip(parts).collect())
     }
 

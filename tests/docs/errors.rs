@@ -12,7 +12,7 @@ use std::{
 use super::{files, root};
 
 /// Texts without a test, each with the reason why no test can bring the error about.
-const WITHOUT_TEST: [(&str, &str); 11] = [
+const WITHOUT_TEST: [(&str, &str); 13] = [
     ("catching signals: {0}", "only a kernel without descriptors or memory refuses"),
     ("registering the socket with the event loop: {0}", "only a kernel without descriptors or memory refuses"),
     ("the new keyring does not read back: {0}", "guards against a record that this build writes and cannot read"),
@@ -24,11 +24,16 @@ const WITHOUT_TEST: [(&str, &str); 11] = [
         "the keyring was written, but does not open: {0}",
         "guards against files that stop opening right after they were written",
     ),
-    ("keeping a key out of core dumps", "only a kernel without MADV_WIPEONFORK refuses"),
+    ("keeping a key out of core dumps: {0}", "only a kernel without MADV_WIPEONFORK refuses"),
     ("/proc/self: {0}", "only a machine without /proc gets there"),
     ("starting the event loop: {0}", "only a kernel without descriptors or memory refuses"),
     ("{} did not read back as it was written", "only a disk that gives back other bytes gets there"),
-    ("the tar cannot be written", "guards against a library that fails to write to memory"),
+    ("writing the contents of a backup: {0}", "guards against a library that fails to write to memory"),
+    ("the new root file does not read back: {0}", "guards against a root file that this build writes and cannot read"),
+    (
+        "the recovery blob for {0} is too long for a record",
+        "guards against an age file that is longer than all that age writes",
+    ),
     (
         "the report is not in its canonical form",
         "guards against a reader that takes more than the writer writes; no such bytes are known",

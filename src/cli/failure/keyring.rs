@@ -220,10 +220,9 @@ impl Explain for SlotError {
             Self::Credential { source, .. } => io_hint(source),
             Self::CredentialLength { .. } => refused("a credential is a key: head -c 32 /dev/urandom makes one"),
             Self::Stretch(StretchError::Argon2(_)) => refused(DEFECT),
-            Self::Stretch(StretchError::Memory(error)) => error.explain(),
-            Self::Stretch(_) => refused("free some memory, or use another slot"),
+            Self::Stretch(StretchError::NoRoom(_)) => refused("free some memory, or use another slot"),
             Self::Unsupported(_) => refused("use a build that has this kind of slot"),
-            Self::Memory(error) => error.explain(),
+            Self::Memory(error) | Self::Stretch(StretchError::Memory(error)) => error.explain(),
             Self::Random(_) => refused(RANDOM),
             Self::Passphrase(_) => refused("correct the passphrase file, or name another one: --passphrase-file FILE"),
         }

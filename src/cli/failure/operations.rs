@@ -3,7 +3,7 @@
 use super::{
     exit::{Exit, Explain, Explanation, refused, with},
     files::{AGAIN, export, make_directory},
-    keyring::{ANEW, SHARED, offers_restore},
+    keyring::{ANEW, DEFECT, SHARED, offers_restore},
 };
 use crate::{
     durable::DurableError,
@@ -349,8 +349,8 @@ impl Explain for CommitError {
         match self {
             Self::NoMark => refused(NO_MARK),
             Self::HomeInEtcd(_) => refused(SHARED),
-            Self::Full => refused(MAKE_ROOM),
-            Self::Record(_) => refused("this is a defect of claviger: report it; nothing was changed"),
+            Self::Full | Self::TooLong(_) => refused(MAKE_ROOM),
+            Self::Record(_) => refused(DEFECT),
             Self::LedgerSpent => refused(ANEW),
             Self::Memory(error) => error.explain(),
             Self::Overtaken(_) => refused("another command or the daemon is at work here; run it again"),

@@ -26,7 +26,7 @@ impl Explain for InitError {
             Self::File(DurableError::Exists(_)) => {
                 refused("it may be another keyring's: move it away, or give another --slot-file")
             }
-            Self::NotBegun(CommitError::Record(_)) => refused("give fewer recovery recipients"),
+            Self::NotBegun(CommitError::TooLong(_)) => refused("give fewer recovery recipients"),
             Self::NotBegun(error) => error.explain(),
             Self::BrokenOff(error) => {
                 error.explain().with_hint("fix that, then run the same `init` again with --restart; nothing was lost")
@@ -114,7 +114,7 @@ impl Explain for RestoreError {
             Self::Backup(error) => error.explain(),
             Self::Recipient(error) => error.explain(),
             Self::NoRecipient => refused("give the identity of a recipient: --recovery-identity FILE"),
-            Self::SetUp(InitError::NotBegun(CommitError::Record(_))) | Self::Ledger(_) => {
+            Self::SetUp(InitError::NotBegun(CommitError::TooLong(_))) | Self::Ledger(_) => {
                 with(Exit::Damaged, "use another backup")
             }
             Self::SetUp(error) => error.explain(),

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, io};
 
-use super::CommitStep;
+use super::step::CommitStep;
 use crate::durable::DurableError;
 
 thread_local! {
