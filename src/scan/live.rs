@@ -17,7 +17,7 @@ use super::{
     object::{Object, Sink},
     outcome::{Incomplete, PrefixFit, Progress, ScanOutcome},
     page_reader::{AnsweredPage, KeyRange, next_key, read},
-    prefixes::end_of,
+    prefixes::end_of_prefix,
     source::ScanSource,
     stored::ObjectValue,
     summarizer::Summarizer,
@@ -194,7 +194,7 @@ struct KeyOrder {
 
 impl KeyOrder {
     fn new(prefix: &[u8], url: String) -> Self {
-        Self { url, before: prefix.to_vec(), to: end_of(without_slash(prefix)), is_begun: false }
+        Self { url, before: prefix.to_vec(), to: end_of_prefix(prefix), is_begun: false }
     }
 
     /// Expects only keys after this one.
@@ -217,10 +217,6 @@ impl KeyOrder {
         }
         Ok(())
     }
-}
-
-fn without_slash(prefix: &[u8]) -> &[u8] {
-    prefix.strip_suffix(b"/").unwrap_or(prefix)
 }
 
 #[cfg(test)]

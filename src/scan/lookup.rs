@@ -11,7 +11,7 @@ use super::{
     look::{has_namespaces, look},
     object::{Object, Sink},
     outcome::{Incomplete, PrefixFit, ScanOutcome},
-    prefixes::end_of,
+    prefixes::end_of_prefix,
     source::ScanSource,
     stored::ObjectValue,
     summarizer::Summarizer,
@@ -98,6 +98,6 @@ async fn fit(client: &mut Client, summarizer: &Summarizer) -> (PrefixFit, Vec<St
 }
 
 async fn has_keys(client: &mut Client, prefix: &[u8]) -> bool {
-    let query = Query { from: prefix.to_vec(), to: end_of(prefix), limit: 1, revision: 0, keys_only: true };
+    let query = Query { from: prefix.to_vec(), to: end_of_prefix(prefix), limit: 1, revision: 0, keys_only: true };
     client.range(&query).await.is_ok_and(|page| !page.entries.is_empty())
 }

@@ -8,13 +8,15 @@
 //!
 //! Two readers, `snapshot` and `live`, hand every object to a [`object::Sink`]. The sink of `claviger scan` is the
 //! tally, which counts. Another use of the objects is another sink, and changes nothing in the readers. `place` chooses
-//! the reader. `lookup` reads single keys of a live etcd.
+//! the reader. `lookup` reads single keys of a live etcd, and `compaction` asks which older revisions it
+//! has.
 //!
 //! Nothing here writes, holds a key, or can decrypt: a value shows its provider and key in its prefix and its shape.
 //! Invariant: what could not be read is in the report, and makes it incomplete; nothing in the report was guessed.
 //! `docs/scan.md` explains the report, and draws the formats.
 
 mod bolt;
+pub mod compaction;
 pub mod count;
 mod fingerprint;
 #[cfg(any(test, fuzzing))]

@@ -146,6 +146,11 @@ pub fn end_of(path: &[u8]) -> Vec<u8> {
     [path, b"0"].concat()
 }
 
+/// Returns the first key after all keys below the prefix, which may end with a slash.
+pub fn end_of_prefix(prefix: &[u8]) -> Vec<u8> {
+    end_of(prefix.strip_suffix(b"/").unwrap_or(prefix))
+}
+
 /// Returns where the slashes of a key are.
 fn slashes(key: &[u8]) -> impl Iterator<Item = usize> + '_ {
     key.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at)

@@ -63,6 +63,13 @@ impl ScanSource {
         Self { endpoints, ..Self::new(SourceKind::Etcd) }
     }
 
+    /// Returns a name that identifies the live etcd: the number of its cluster, or its addresses, because kine calls every
+    /// cluster 0.
+    pub fn etcd_name(&self) -> String {
+        let number = self.cluster_id.clone().filter(|number| number != "0");
+        number.unwrap_or_else(|| self.endpoints.join(","))
+    }
+
     fn new(kind: SourceKind) -> Self {
         let (compacted, file, bytes, digest, cluster_id) = (None, None, None, None, None);
         let (revision, endpoints, pins) = (0, Vec::new(), Vec::new());

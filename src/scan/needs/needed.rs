@@ -15,7 +15,7 @@ use super::{
     },
     locked::may_need_any_key,
 };
-use crate::{apiserver::Doubt, crypto::Commitment};
+use crate::{apiserver::Doubt, crypto::Commitment, etcd::Servers};
 
 /// The most commitments that are kept, and the most key_ids that values name falsely. Anyone who can write to etcd can
 /// invent more, and must not be able to fill the memory.
@@ -33,6 +33,17 @@ pub struct Need {
     pub objects: u64,
     /// The etcd key of one of them, the first in alphabetical order.
     pub sample: String,
+}
+
+/// A live etcd that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadEtcd {
+    /// How to reach it.
+    pub servers: Servers,
+    /// Identifies it: the number of its cluster, or its addresses.
+    pub name: String,
+    /// The last revision at which it was read.
+    pub revision: u64,
 }
 
 /// Why a key may be missing among those that values need.
@@ -94,6 +105,8 @@ pub struct NeededKeys {
     /// Values with a key_id of claviger's form whose seed is not under that key.
     by_name: BTreeMap<String, Need>,
     pub(super) doubts: Vec<NeedsDoubt>,
+    /// The live etcds that were read.
+    etcds: Vec<ReadEtcd>,
     /// Whether there are namespaces. Every API server makes some, so without them the prefix is not an API server's.
     has_namespaces: bool,
 }
@@ -116,6 +129,11 @@ impl NeededKeys {
     /// Iterates over the commitments, each with the values that need its key.
     pub fn iter(&self) -> impl Iterator<Item = (&Commitment, &Need)> {
         self.by_commitment.iter()
+    }
+
+    /// Returns the live etcds that were read.
+    pub fn etcds(&self) -> &[ReadEtcd] {
+        &self.etcds
     }
 
     /// Checks that all keys that the live values need are here.
@@ -159,6 +177,10 @@ impl NeededKeys {
         }
         doubts.extend(unclear.map(|(objects, example)| PlaceDoubt::Unclear { objects, example }));
         doubts.extend(has_more.then_some(PlaceDoubt::TooManyKeys));
+        if let ScanPlace::Etcd(servers) = place {
+            let (servers, name, revision) = (servers.clone(), outcome.source.etcd_name(), outcome.source.revision);
+            self.etcds.push(ReadEtcd { servers, name, revision });
+        }
         let in_place = |reason| NeedsDoubt::Place { place: place.clone(), reason };
         self.doubts.extend(doubts.into_iter().map(in_place));
     }
