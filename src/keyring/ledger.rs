@@ -1,4 +1,5 @@
-//! The ledger: which backups count, which keys each of them contains, and which keys snapshots of etcd need.
+//! The ledger: which backups count, which keys each of them contains, which keys snapshots of etcd need, and which keys
+//! no live value needs.
 //!
 //! A backup counts if somebody opened and read it. It also counts without being opened if two things are true: it was
 //! written to another disk and read back, and the identity of one of its recipients was tried before. The ledger
@@ -21,6 +22,7 @@ use super::{
     numbers::read_generation,
     ring::Keyring,
     time::Time,
+    unused::{EtcdRevision, UNUSED_MAX, UnusedKey, is_short, read_unused},
 };
 
 /// The longest ledger in bytes.
@@ -40,6 +42,7 @@ pub struct Ledger {
     forgot: Option<u32>,
     backups: Vec<ListedBackup>,
     snapshots: Vec<ListedSnapshot>,
+    unused: Vec<UnusedKey>,
 }
 
 /// A backup that counts.
@@ -175,14 +178,15 @@ impl ListedBackup {
 impl Ledger {
     /// Makes an empty ledger of the keyring `uuid` under the root key `root_id`.
     pub fn empty(uuid: Uuid, root_id: RootId) -> Self {
-        Self { uuid, root_id, count: 0, forgot: None, backups: Vec::new(), snapshots: Vec::new() }
+        let (backups, snapshots, unused) = (Vec::new(), Vec::new(), Vec::new());
+        Self { uuid, root_id, count: 0, forgot: None, backups, snapshots, unused }
     }
 
     /// Makes an empty ledger with the count `count`, which replaces a lost one. The lost ledger may have listed backups
     /// of any key up to the sequence number `forgot`.
     #[must_use]
     pub fn begun_anew(self, count: u64, forgot: u32) -> Self {
-        Self { count, forgot: Some(forgot), backups: Vec::new(), snapshots: Vec::new(), ..self }
+        Self { count, forgot: Some(forgot), ..Self::empty(self.uuid, self.root_id) }
     }
 
     /// Returns the count of changes.
@@ -221,6 +225,11 @@ impl Ledger {
         self.snapshots.iter().filter(move |snapshot| snapshot.keys().contains(&key_id))
     }
 
+    /// Returns since which revision of each etcd no live value is under the key, as the last scan by `key disable` found.
+    pub fn unused(&self, key_id: KeyId) -> impl Iterator<Item = &EtcdRevision> {
+        self.unused.iter().filter(move |unused| unused.key == key_id).map(|unused| &unused.at)
+    }
+
     /// Returns the keys that at least one listed backup contains.
     pub fn backed(&self) -> HashSet<KeyId> {
         self.backups.iter().flat_map(|backup| &backup.keys).copied().collect()
@@ -254,14 +263,36 @@ impl Ledger {
         self.checked(Self { count, snapshots, ..self.clone() })
     }
 
+    /// Notes that no live value is under the key from these revisions on. The new count is `count`.
+    ///
+    /// # Errors
+    /// When the ledger is full.
+    pub fn with_unused(&self, key: KeyId, etcds: &[EtcdRevision], count: u64) -> Result<Self, LedgerFull> {
+        let mut next = self.without_unused(key, count);
+        next.unused.extend(etcds.iter().map(|at| UnusedKey { key, at: at.clone() }));
+        self.checked(next)
+    }
+
+    /// Removes what was noted about the key, because it is about to be used again or to be destroyed. The new count is
+    /// `count`.
+    #[must_use]
+    pub fn without_unused(&self, key: KeyId, count: u64) -> Self {
+        let unused = self.unused.iter().filter(|unused| unused.key != key).cloned().collect();
+        Self { count, unused, ..self.clone() }
+    }
+
     /// Returns the next ledger, if it is not too long.
     fn checked(&self, next: Self) -> Result<Self, LedgerFull> {
         // More than all other lines of the ledger need.
         const REST: usize = 512;
         let backups = next.backups.iter().map(ListedBackup::length).sum::<usize>();
         let snapshots = next.snapshots.iter().map(ListedSnapshot::length).sum::<usize>();
-        let is_long = REST + backups + snapshots > LEDGER_MAX;
-        if is_long || next.backups.len() > BACKUPS_MAX || next.snapshots.len() > SNAPSHOTS_MAX {
+        let unused = next.unused.iter().map(|unused| unused.line().len() + 1).sum::<usize>();
+        let has_long_name = next.unused.iter().any(|unused| !is_short(&unused.at.etcd));
+        let is_long = has_long_name || REST + backups + snapshots + unused > LEDGER_MAX;
+        let has_many =
+            next.backups.len() > BACKUPS_MAX || next.snapshots.len() > SNAPSHOTS_MAX || next.unused.len() > UNUSED_MAX;
+        if is_long || has_many {
             return Err(LedgerFull { backups: self.backups.len(), snapshots: self.snapshots.len() });
         }
         Ok(next)
@@ -272,7 +303,7 @@ impl Ledger {
     pub fn without(&self, digest: Digest, count: u64) -> Self {
         let backups = self.backups.iter().filter(|backup| backup.record != digest).cloned().collect();
         let snapshots = self.snapshots.iter().filter(|snapshot| snapshot.sha256() != digest).cloned().collect();
-        Self { count, backups, snapshots, ..*self }
+        Self { count, backups, snapshots, ..self.clone() }
     }
 
     /// Puts the ledger under another root key.
@@ -295,6 +326,7 @@ impl Ledger {
         }
         self.backups.iter().flat_map(ListedBackup::lines).for_each(|line| writer.line(&line));
         self.snapshots.iter().flat_map(ListedSnapshot::lines).for_each(|line| writer.line(&line));
+        self.unused.iter().for_each(|unused| writer.line(&unused.line()));
         Ok(writer.finish(&root.mac(self.uuid, MacLabel::State)?))
     }
 
@@ -320,8 +352,9 @@ impl Ledger {
         let forgot = lines.line_after("forgot ").map(|seq| text::seq(seq).ok_or_else(|| lines.wrong(FORGOT)));
         let forgot = forgot.transpose()?;
         let (backups, snapshots) = (read_backups(&mut lines)?, read_snapshots(&mut lines)?);
+        let unused = read_unused(&mut lines)?;
         lines.end()?;
-        let ledger = Self { uuid, root_id, count, forgot, backups, snapshots };
+        let ledger = Self { uuid, root_id, count, forgot, backups, snapshots, unused };
         if ledger.encode(root)? != bytes {
             return Err(NotCanonical.into());
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! change, merge, restore -> ring -> key -> key_id, state
-//! record, mark -> ring;   ledger -> listed_snapshot
+//! record, mark -> ring;   ledger -> listed_snapshot, unused
 //! ```
 //!
 //! Pure: there is no I/O and no clock, and a time comes in as an argument. Every change returns a new [`Keyring`]. The
@@ -29,6 +29,7 @@ pub mod state;
 #[cfg(test)]
 pub mod testing;
 pub mod time;
+pub mod unused;
 
 pub use self::{
     change::{ChangeKeyError, ChangeRecipientError, MakeKeyError, RewrapError, UnknownKey},
