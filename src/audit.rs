@@ -39,6 +39,16 @@ pub enum Event<'a> {
     Enable(KeyEvent),
     /// A key's bytes are about to be destroyed.
     Destroy(KeyEvent),
+    /// A scan found no value under the key, and the ledger is about to note at which revisions.
+    KeyUnused {
+        /// The keyring whose ledger notes it.
+        #[serde(flatten)]
+        keyring: KeyringEvent,
+        /// The key.
+        key_id: String,
+        /// The etcds that were scanned.
+        etcds: Vec<UnusedIn>,
+    },
     /// The root key is about to be sealed to a recovery recipient.
     RecoveryAdd(RecoveryEvent),
     /// What is sealed to a recovery recipient is about to be removed.
@@ -162,6 +172,15 @@ pub struct SnapshotEvent {
     pub keyring: KeyringEvent,
     /// The SHA-256 of its bytes, in hex.
     pub snapshot: String,
+}
+
+/// An etcd in which no value needs a key.
+#[derive(Debug, Serialize)]
+pub struct UnusedIn {
+    /// The number of its cluster, or its addresses.
+    pub etcd: String,
+    /// The revision at which it was scanned.
+    pub revision: u64,
 }
 
 /// A change of one slot.

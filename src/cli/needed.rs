@@ -14,9 +14,9 @@ use crate::{
     config::{Config, Settings},
     crypto::{Commitment, Digest},
     keeper::{NeededKey, Needing, Opened, ReadSnapshot, ScannedNeeds, Usage, UsageDoubt},
-    keyring::Key,
+    keyring::{Key, unused::EtcdRevision},
     scan::{
-        needs::{Need, NeededKeys, NeedsError, SnapshotNeeds, read_needs, read_snapshot},
+        needs::{Need, NeededKeys, NeedsError, ReadEtcd, SnapshotNeeds, read_needs, read_snapshot},
         place::ScanPlace,
     },
     text::hex_array,
@@ -56,18 +56,34 @@ impl ProofArgs {
     }
 }
 
+/// The usage of a key, and where it was looked for.
+pub(super) struct KeyUsage {
+    pub(super) usage: Usage,
+    /// The etcds that were scanned.
+    pub(super) etcds: Vec<ReadEtcd>,
+}
+
+impl KeyUsage {
+    fn unknown(doubt: UsageDoubt) -> Self {
+        Self { usage: Usage::Unknown(doubt), etcds: Vec::new() }
+    }
+}
+
 /// Counts the values that need `key`, in every etcd that is declared.
 ///
 /// # Errors
 /// When the API server's manifest exists and cannot be read.
-pub(super) fn usage(config: &Config, opened: &Opened, key: &Key, global: &Global) -> Result<Usage, Failure> {
+pub(super) fn usage(config: &Config, opened: &Opened, key: &Key, global: &Global) -> Result<KeyUsage, Failure> {
     let declared = Declared::read(&config.cluster, false)?;
     let Some(places) = declared.places() else {
-        return Ok(Usage::Unknown(UsageDoubt::NotDeclared));
+        return Ok(KeyUsage::unknown(UsageDoubt::NotDeclared));
     };
     match read(&places, &declared, global) {
-        Ok(needs) => Ok(usage_of(&needs, key, opened.digest)),
-        Err(error) => Ok(Usage::Unknown(UsageDoubt::Incomplete(Arc::new(error)))),
+        Ok(needs) => {
+            let usage = usage_of(&needs, key, opened.digest);
+            Ok(KeyUsage { usage, etcds: needs.etcds().to_vec() })
+        }
+        Err(error) => Ok(KeyUsage::unknown(UsageDoubt::Incomplete(Arc::new(error)))),
     }
 }
 
@@ -81,9 +97,15 @@ fn usage_of(needs: &NeededKeys, key: &Key, record: Digest) -> Usage {
         Err(doubts) if objects == 0 => Usage::Unknown(UsageDoubt::Incomplete(Arc::new(doubts))),
         _ => {
             let example = found.first().map(|need| need.sample.clone());
-            Usage::Scanned { needing: Needing { objects, example }, record }
+            let etcds = needs.etcds().iter().map(at).collect();
+            Usage::Scanned { needing: Needing { objects, example }, record, etcds }
         }
     }
+}
+
+/// Returns the revision at which an etcd was read.
+pub(super) fn at(ReadEtcd { name, revision, .. }: &ReadEtcd) -> EtcdRevision {
+    EtcdRevision { etcd: name.clone(), revision: *revision }
 }
 
 /// Returns the keys that values need, in `snapshot` or otherwise in every etcd that is declared, with the snapshot if

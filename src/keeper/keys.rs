@@ -19,7 +19,7 @@ use crate::{
     audit::{Event, KeyEvent},
     crypto::Digest,
     durable::Dir,
-    keyring::{Keyring, key_id::KeyId, ledger::Ledger, time::Time},
+    keyring::{Keyring, key_id::KeyId, ledger::Ledger, time::Time, unused::EtcdRevision},
     root::Means,
 };
 
@@ -53,6 +53,8 @@ pub enum Usage {
         needing: Needing,
         /// The SHA-256 of the record before the scan. A key that was promoted after that may have wrapped values.
         record: Digest,
+        /// The revision at which each etcd was scanned.
+        etcds: Vec<EtcdRevision>,
     },
     /// The key may still be in use.
     Unknown(UsageDoubt),
@@ -113,11 +115,14 @@ pub fn promote_key(dir: &Dir, means: &Means, promotion: Promotion, now: Time) ->
 ///
 /// # Errors
 /// When the keyring does not open or does not allow the change, values may need the key, or a file cannot be written.
+///
+/// The ledger notes at which revision of each etcd no value needed the key.
 pub fn disable_key(dir: &Dir, means: &Means, key_id: KeyId, usage: &Usage) -> Result<Changed, DisableKeyError> {
     let state = StateFiles::new(dir);
-    let (opened, _lock) = open_to_change(state, means)?;
+    let (mut opened, _lock) = open_to_change(state, means)?;
     let keyring = opened.keyring.disable(key_id, opened.digest)?;
     usage.check(opened.digest).map_err(|in_use| DisableKeyError::in_use(key_id, in_use))?;
+    opened.listed.note_unused(key_id, usage.etcds());
     let event = Event::Disable(key_event(&keyring, key_id, usage.is_waived()));
     Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::Before)?)
 }
@@ -128,8 +133,9 @@ pub fn disable_key(dir: &Dir, means: &Means, key_id: KeyId, usage: &Usage) -> Re
 /// When the keyring does not open or does not allow the change, or a file cannot be written.
 pub fn enable_key(dir: &Dir, means: &Means, key_id: KeyId) -> Result<Changed, EnableKeyError> {
     let state = StateFiles::new(dir);
-    let (opened, _lock) = open_to_change(state, means)?;
+    let (mut opened, _lock) = open_to_change(state, means)?;
     let keyring = opened.keyring.enable(key_id, opened.digest)?;
+    opened.listed.note_unused(key_id, &[]);
     let event = Event::Enable(key_event(&keyring, key_id, false));
     Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::Before)?)
 }
@@ -141,12 +147,13 @@ pub fn enable_key(dir: &Dir, means: &Means, key_id: KeyId) -> Result<Changed, En
 /// file cannot be written.
 pub fn destroy_key(dir: &Dir, means: &Means, key_id: KeyId, usage: &Usage) -> Result<Changed, DestroyKeyError> {
     let state = StateFiles::new(dir);
-    let (opened, _lock) = open_to_change(state, means)?;
+    let (mut opened, _lock) = open_to_change(state, means)?;
     let keyring = opened.keyring.destroy(key_id, opened.digest)?;
     if !usage.is_waived() {
         check_ledger(&opened, key_id)?;
     }
     usage.check(opened.digest).map_err(|in_use| DestroyKeyError::in_use(key_id, in_use))?;
+    opened.listed.note_unused(key_id, &[]);
     let event = Event::Destroy(key_event(&keyring, key_id, usage.is_waived()));
     Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::After)?)
 }
@@ -192,6 +199,14 @@ fn check_snapshots(ledger: &Ledger, key_id: KeyId) -> Result<(), DestroyKeyError
 }
 
 impl Usage {
+    /// Returns the revision at which each etcd was scanned. There are none without a scan.
+    fn etcds(&self) -> &[EtcdRevision] {
+        match self {
+            Self::Scanned { etcds, .. } => etcds,
+            Self::Unknown(_) | Self::Waived => &[],
+        }
+    }
+
     fn is_waived(&self) -> bool {
         matches!(self, Self::Waived)
     }
@@ -217,11 +232,11 @@ mod tests {
         durable::testing::dying_after,
         escrow::testing::identity,
         keeper::{
-            self,
+            self, note_unused,
             state_dir::{KEYRING, KEYRING_PREV, LEDGER, ROOT},
             testing::{
-                added, destroyed, disable_first, disabled, enabled, events, fill, list, opened, promoted, set_up,
-                unused,
+                added, destroyed, disable_first, disabled, enabled, events, fill, list, opened, promoted, rotate,
+                set_up, unused,
             },
         },
         keyring::{
@@ -231,6 +246,11 @@ mod tests {
         },
     };
 
+    fn scanned(objects: u64, example: Option<&str>, record: Digest) -> Usage {
+        let needing = Needing { objects, example: example.map(str::to_owned) };
+        Usage::Scanned { needing, record, etcds: Vec::new() }
+    }
+
     #[test]
     fn a_key_that_may_be_in_use_is_kept() {
         let (_keep, dir) = set_up();
@@ -238,11 +258,9 @@ mod tests {
         let refused = |usage: Usage| disable_key(&dir, &Means::default(), key_id, &usage).unwrap_err().to_string();
         let text = format!("not disabling key {key_id}, which may still be in use: ");
         assert_eq!(refused(Usage::Unknown(UsageDoubt::NotRead)), format!("{text}etcd was not read"));
-        let scanned =
-            Usage::Scanned { needing: Needing { objects: 0, example: None }, record: Digest::of(b"an older record") };
-        assert_eq!(refused(scanned), format!("{text}the keyring was changed while etcd was read"));
-        let needing = Needing { objects: 3, example: None };
-        let needed = refused(Usage::Scanned { needing, record: opened(&dir).digest });
+        let older = scanned(0, None, Digest::of(b"an older record"));
+        assert_eq!(refused(older), format!("{text}the keyring was changed while etcd was read"));
+        let needed = refused(scanned(3, None, opened(&dir).digest));
         assert_eq!(needed, format!("not disabling key {key_id}: 3 objects need it"));
     }
 
@@ -252,10 +270,7 @@ mod tests {
         let key_id = disable_first(&dir);
         let record = opened(&dir).digest;
         let refused = |usage: Usage| destroy_key(&dir, &Means::default(), key_id, &usage).unwrap_err().to_string();
-        let needed = |objects, example: Option<&str>| {
-            let needing = Needing { objects, example: example.map(str::to_owned) };
-            refused(Usage::Scanned { needing, record })
-        };
+        let needed = |objects, example| refused(scanned(objects, example, record));
         let text = format!("not destroying key {key_id}: ");
         let example = "/registry/secrets/default/token";
         assert_eq!(needed(1, Some(example)), format!("{text}1 object needs it, for example {example}"));
@@ -303,7 +318,7 @@ mod tests {
 
         let (_keep, dir) = set_up();
         let first = disable_first(&dir);
-        let scanned = |objects, record| Usage::Scanned { needing: Needing { objects, example: None }, record };
+        let scanned = |objects, record| scanned(objects, None, record);
         let record = opened(&dir).digest;
         let destroy = |usage| destroy_key(&dir, &Means::default(), first, &usage);
         assert!(matches!(
@@ -443,5 +458,34 @@ mod tests {
         assert_eq!(error.to_string(), "a rekey is not finished: the keyring is still under the root key from before");
         keeper::rekey(&dir, &Means::default()).unwrap();
         add_key(&dir, &Means::default(), &[], now()).unwrap();
+    }
+
+    #[test]
+    fn the_ledger_notes_at_which_revision_a_disabled_key_was_unused() {
+        let (_keep, dir) = set_up();
+        let first = opened(&dir).keyring.primary().id();
+        rotate(&dir);
+        let at = |revision| vec![EtcdRevision { etcd: "a".to_owned(), revision }];
+        let noted = || opened(&dir).unused(first).unwrap();
+        let disable = |usage: &Usage| drop(disable_key(&dir, &Means::default(), first, usage).unwrap());
+        let scanned = |revision| {
+            let needing = Needing { objects: 0, example: None };
+            Usage::Scanned { needing, record: opened(&dir).digest, etcds: at(revision) }
+        };
+        disable(&scanned(7));
+        assert_eq!(noted(), at(7));
+        note_unused(&dir, &Means::default(), first, &at(9)).unwrap();
+        assert_eq!(noted(), at(9));
+        let last = events(&dir).pop().unwrap();
+        assert_eq!((&last["event"], &last["etcds"][0]["revision"]), (&"key-unused".into(), &9.into()), "{last}");
+        enable_key(&dir, &Means::default(), first).unwrap();
+        assert_eq!(noted(), [], "values may need it again");
+        disable(&scanned(11));
+        enable_key(&dir, &Means::default(), first).unwrap();
+        disable(&Usage::Waived);
+        assert_eq!(noted(), [], "nobody has looked");
+        note_unused(&dir, &Means::default(), first, &at(12)).unwrap();
+        destroy_key(&dir, &Means::default(), first, &scanned(13)).unwrap();
+        assert_eq!(noted(), []);
     }
 }

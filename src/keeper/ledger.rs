@@ -9,12 +9,14 @@ use super::{
     state_dir::StateFiles,
 };
 use crate::{
-    audit::{BackupEvent, Event, KeyringEvent, SnapshotEvent},
+    audit::{BackupEvent, Event, KeyringEvent, SnapshotEvent, UnusedIn},
     crypto::{Digest, RootId, Uuid},
     durable::Dir,
     keyring::{
+        key_id::KeyId,
         ledger::{Ledger, LedgerFull, ListedBackup},
         listed_snapshot::ListedSnapshot,
+        unused::EtcdRevision,
     },
     root::Means,
 };
@@ -125,6 +127,42 @@ pub fn list_snapshot(dir: &Dir, means: &Means, snapshot: ListedSnapshot) -> Resu
     let ledger = believed(&opened)?;
     let event = Event::SnapshotCheck(snapshot_event(&opened, &snapshot));
     let ledger = ledger.with_snapshot(snapshot, next_count(&opened)?)?;
+    Ok(write(state, opened, event, ledger)?)
+}
+
+/// Why it was not noted that a key is unused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoteUnusedError {
+    /// The change did not begin.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// The ledger was refused.
+    #[error(transparent)]
+    Refused(#[from] Arc<ReadLedgerError>),
+    /// The ledger has no room.
+    #[error(transparent)]
+    Full(#[from] LedgerFull),
+    /// Writing the change failed. The error says what was changed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// Notes in the ledger of the keyring in `dir` that no value needs the key from these revisions on. The caller has
+/// scanned each etcd at its revision.
+///
+/// # Errors
+/// When the keyring does not open or has no mark, the ledger was refused or is full, or a file cannot be written. As
+/// [`list_backup`].
+pub fn note_unused(dir: &Dir, means: &Means, key: KeyId, etcds: &[EtcdRevision]) -> Result<Opened, NoteUnusedError> {
+    let state = StateFiles::new(dir);
+    let (opened, _lock) = open_to_change(state, means)?;
+    let ledger = believed(&opened)?.with_unused(key, etcds, next_count(&opened)?)?;
+    let event = Event::KeyUnused {
+        keyring: keyring_event(&opened.keyring),
+        key_id: key.to_string(),
+        etcds: etcds.iter().map(|at| UnusedIn { etcd: at.etcd.clone(), revision: at.revision }).collect(),
+    };
     Ok(write(state, opened, event, ledger)?)
 }
 

@@ -17,6 +17,7 @@ use crate::{
         ledger::{Ledger, LedgerError, ListedBackup},
         listed_snapshot::ListedSnapshot,
         mark::Mark,
+        unused::EtcdRevision,
     },
     memory::SecretError,
 };
@@ -103,6 +104,18 @@ impl Listed {
         match ledger.with_snapshot(snapshot, ledger.count().saturating_add(1)) {
             Ok(ledger) => Self { ledger: Ok(ledger), ..self },
             Err(_) => self,
+        }
+    }
+
+    /// Notes that no value needs the key from these revisions on, in place of what was noted before. Without revisions,
+    /// nothing is noted. A ledger that was refused or is full notes nothing; `key destroy` then does.
+    pub(super) fn note_unused(&mut self, key_id: KeyId, etcds: &[EtcdRevision]) {
+        let Ok(ledger) = &self.ledger else { return };
+        let count = ledger.count().saturating_add(1);
+        let has_changed = !etcds.is_empty() || ledger.unused(key_id).next().is_some();
+        if has_changed {
+            let next = ledger.with_unused(key_id, etcds, count);
+            self.ledger = Ok(next.unwrap_or_else(|_| ledger.without_unused(key_id, count)));
         }
     }
 

@@ -61,7 +61,10 @@ pub use self::{
     init::{InitError, InitRequest, Initialised, first_key_file, init},
     key_errors::{AddKeyError, DestroyKeyError, DisableKeyError, EnableKeyError, Needing, PromoteKeyError, UsageDoubt},
     keys::{BackedUp, Changed, Promotion, Usage, add_key, destroy_key, disable_key, enable_key, promote_key},
-    ledger::{Forget, ForgetBackupsError, ListBackupError, forget_backups, list_backup, list_snapshot},
+    ledger::{
+        Forget, ForgetBackupsError, ListBackupError, NoteUnusedError, forget_backups, list_backup, list_snapshot,
+        note_unused,
+    },
     merge::{CarryOutMergeError, KEYRING_HERE, MergePreview, PreviewMergeError, Source, preview_merge},
     open::{BeginError, Opened, is_set_up, key_files, open, open_again},
     open_to_serve::ServeError,

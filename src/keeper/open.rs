@@ -24,6 +24,7 @@ use crate::{
         listed_snapshot::ListedSnapshot,
         mark::{Mark, Standing},
         record,
+        unused::EtcdRevision,
     },
     root::{Means, ROOT_MAX, RootFile},
     store::KeyringStore,
@@ -104,6 +105,14 @@ impl Opened {
     /// When the ledger was refused.
     pub fn snapshots(&self) -> Result<&[ListedSnapshot], &ReadLedgerError> {
         self.listed.ledger().map(Ledger::snapshots).map_err(AsRef::as_ref)
+    }
+
+    /// Returns since which revision of each etcd no value needs the key, as the ledger notes it.
+    ///
+    /// # Errors
+    /// When the ledger was refused.
+    pub fn unused(&self, key_id: KeyId) -> Result<Vec<EtcdRevision>, &ReadLedgerError> {
+        self.listed.ledger().map(|ledger| ledger.unused(key_id).cloned().collect()).map_err(AsRef::as_ref)
     }
 
     /// Returns the mark for `keyring`, which is the opened keyring or its successor.

@@ -68,7 +68,8 @@ pub fn destroyed(dir: &Dir, key_id: KeyId, usage: &Usage) {
 
 /// Returns the result of a scan that found no value under a key.
 pub fn unused(dir: &Dir) -> Usage {
-    Usage::Scanned { needing: Needing { objects: 0, example: None }, record: opened(dir).digest }
+    let needing = Needing { objects: 0, example: None };
+    Usage::Scanned { needing, record: opened(dir).digest, etcds: Vec::new() }
 }
 
 /// Adds a key and makes it primary. Returns the key.

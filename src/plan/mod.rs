@@ -35,7 +35,7 @@ pub use self::{
     encoding::{ROTATION_MAX, ReadPlanError},
     next::next,
     progress::RotationProgress,
-    retire::{KeyScan, RetireProgress, RetireStep, Unsettled, retire},
+    retire::{History, KeyScan, RetireProgress, RetireStep, Unsettled, retire},
     rotation::{Aim, Phase, PlanId, RotationPlan},
     step::{Action, Hold, NextStep, Refused, Wait},
     world::{ApiServers, ClusterNow, ConnectionNow, KeyNow, NodeNow, RecordNow, Scanned, ServedNow, Ticks, Timeouts},

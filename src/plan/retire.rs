@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::crypto::Digest;
+use crate::{crypto::Digest, keyring::unused::EtcdRevision};
 
 use super::{
     count::{self, CountDoubt},
@@ -20,6 +20,8 @@ pub enum RetireStep {
     },
     /// Count the API servers.
     Count,
+    /// Note in the ledger at which revision the last scan found no value under the key.
+    Note,
     /// Give the key up.
     Retire,
     /// Look again later.
@@ -53,6 +55,9 @@ pub enum Unsettled {
         /// How much longer it takes, if nothing comes between.
         left: Duration,
     },
+    /// Clients can still list objects at a revision at which a value may have needed the key.
+    #[error("etcd {} still has revisions before {}, at which values may need the key", .0.etcd, .0.revision)]
+    History(EtcdRevision),
 }
 
 impl Unsettled {
@@ -60,7 +65,7 @@ impl Unsettled {
     pub fn left(&self) -> Option<Duration> {
         match self {
             Self::Quiet(left) | Self::Connections { left, .. } => Some(*left),
-            Self::NotServed(_) | Self::NoConnection(_) => None,
+            Self::NotServed(_) | Self::NoConnection(_) | Self::History(_) => None,
         }
     }
 
@@ -68,7 +73,7 @@ impl Unsettled {
     pub fn nodes(&self) -> &[String] {
         match self {
             Self::NotServed(nodes) | Self::NoConnection(nodes) => nodes,
-            Self::Quiet(_) | Self::Connections { .. } => &[],
+            Self::Quiet(_) | Self::Connections { .. } | Self::History(_) => &[],
         }
     }
 }
@@ -95,6 +100,17 @@ pub struct KeyScan {
     pub is_proof: bool,
 }
 
+/// Whether clients can read etcd at a revision at which a value may have needed the key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum History {
+    /// The ledger does not say at which revision of each etcd no value needed the key.
+    Unnoted,
+    /// This etcd has not compacted the revisions before this one yet. No value needed the key at this one.
+    Kept(EtcdRevision),
+    /// Every etcd has compacted them.
+    Compacted,
+}
+
 /// What one run has seen. It begins empty at each start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct RetireProgress {
@@ -105,6 +121,9 @@ pub struct RetireProgress {
     /// How many listed snapshots needed the key when the run began. A snapshot that was taken from the list since may
     /// have been restored. 0 for `key disable`, which does not ask the ledger.
     pub listed: u64,
+    /// What etcd keeps of the time when values needed the key. `None` for `key disable`, which does not ask for it,
+    /// because a disabled key can be enabled again.
+    pub history: Option<History>,
     /// Whether the operator says that no API server runs.
     pub has_no_api_servers: bool,
 }
@@ -138,7 +157,18 @@ fn decide(rules: Rules, world: &ClusterNow, progress: &RetireProgress) -> Retire
     if !scanned.is_proof {
         return Err(RetireStep::Scan { is_proof: true });
     }
-    count_holds(rules, world, progress)
+    count_holds(rules, world, progress)?;
+    if rules.has(Rule::Compaction) { compacted(progress) } else { Ok(()) }
+}
+
+/// Opens if no client can read a value that needed the key any more. Comes last, because only a scan that is a proof may
+/// be noted.
+fn compacted(progress: &RetireProgress) -> RetireGate {
+    match &progress.history {
+        None | Some(History::Compacted) => Ok(()),
+        Some(History::Unnoted) => Err(RetireStep::Note),
+        Some(History::Kept(before)) => Err(RetireStep::Wait(Unsettled::History(before.clone()))),
+    }
 }
 
 /// Opens if no plugin refutes the operator's word that no API server runs. A plugin of another keyring says nothing.
@@ -231,6 +261,7 @@ mod tests {
             scanned: Some(scanned),
             counted: Some(counted(world.now, 1)),
             listed: 0,
+            history: None,
             has_no_api_servers: false,
         }
     }
@@ -287,6 +318,20 @@ mod tests {
         progress.scanned.as_mut().unwrap().is_proof = true;
         progress.scanned.as_mut().unwrap().record = Digest([9; 32]);
         assert_eq!(retire(&world, &progress), RetireStep::Scan { is_proof: true }, "the keyring was changed");
+    }
+
+    #[test]
+    fn a_key_is_destroyed_only_after_etcd_has_forgotten_when_values_needed_it() {
+        let world = world();
+        let with = |history| RetireProgress { history: Some(history), ..seen(&world) };
+        assert_eq!(retire(&world, &with(History::Unnoted)), RetireStep::Note);
+        let before = EtcdRevision { etcd: "a".to_owned(), revision: 7 };
+        let waits = RetireStep::Wait(Unsettled::History(before.clone()));
+        assert_eq!(retire(&world, &with(History::Kept(before))), waits);
+        assert_eq!(retire(&world, &with(History::Compacted)), RetireStep::Retire);
+        let mut early = with(History::Unnoted);
+        early.scanned.as_mut().unwrap().is_proof = false;
+        assert_eq!(retire(&world, &early), RetireStep::Scan { is_proof: true }, "such a scan is not noted");
     }
 
     #[test]
@@ -352,6 +397,10 @@ mod tests {
         assert_eq!(
             text(Unsettled::NoConnection(names())),
             "no API server is connected to the plugin on a, b, so none has shown which key it writes under"
+        );
+        assert_eq!(
+            text(Unsettled::History(EtcdRevision { etcd: "http://a".to_owned(), revision: 7 })),
+            "etcd http://a still has revisions before 7, at which values may need the key"
         );
         let left = Duration::from_secs(7);
         assert_eq!(

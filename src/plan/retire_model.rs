@@ -6,17 +6,21 @@
 //! steps of 90 s. What must hold:
 //!
 //! - no plugin refuses the key of a value that an API server wrote;
-//! - no value is under a destroyed key.
+//! - no value is under a destroyed key;
+//! - no client can read etcd at an older revision at which a value needs a destroyed key.
 
 use std::time::Duration;
 
 use stateright::{Model, Property};
 
-use crate::{crypto::Digest, keyring::state::State};
+use crate::{
+    crypto::Digest,
+    keyring::{state::State, unused::EtcdRevision},
+};
 
 use super::{
     checking::{breaks, explored, holds},
-    retire::{KeyScan, RetireProgress, RetireStep, retire_by},
+    retire::{History, KeyScan, RetireProgress, RetireStep, retire_by},
     rules::{Rule, Rules},
     testing::{connection, counted, key},
     world::{ClusterNow, ConnectionNow, KeyNow, NodeNow, RecordNow, ServedNow, Ticks, Timeouts},
@@ -111,6 +115,49 @@ impl RetirePair {
     }
 }
 
+/// The older revisions that etcd still has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Older {
+    /// Whether the value needs key 1 at one of them.
+    needs_first: bool,
+    /// Whether it does at one that is newer than the noted one.
+    needs_first_since: bool,
+    noted: Noted,
+}
+
+/// The revision in the ledger at which no value needs key 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+enum Noted {
+    /// There is none.
+    #[default]
+    No,
+    /// etcd still has older revisions.
+    Kept,
+    /// etcd has compacted the revisions before it.
+    Compacted,
+}
+
+impl Older {
+    /// Key 1 was needed up to now.
+    fn see_first(&mut self) {
+        self.needs_first = true;
+        self.needs_first_since |= self.noted != Noted::No;
+    }
+
+    /// Notes the present revision, at which nothing needs key 1.
+    fn note(&mut self) {
+        (self.noted, self.needs_first_since) = (Noted::Kept, false);
+    }
+
+    /// etcd compacts the revisions before the noted one, or before the present one if none is noted.
+    fn compact(&mut self) {
+        if self.noted == Noted::Kept {
+            self.noted = Noted::Compacted;
+        }
+        self.needs_first = self.needs_first_since;
+    }
+}
+
 /// The whole cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct RetireCluster {
@@ -122,6 +169,8 @@ struct RetireCluster {
     /// Whether the ledger lists a snapshot of etcd with a value under key 1.
     has_snapshot: bool,
     is_restored: bool,
+    /// What etcd still has at older revisions.
+    older: Older,
     /// What the command has seen. `None` if it does not run.
     progress: Option<RetireProgress>,
     crashes: u8,
@@ -155,10 +204,14 @@ enum RetireEvent {
     Freeze(usize),
     /// It goes on.
     Thaw(usize),
-    /// etcd is restored from the listed snapshot.
+    /// etcd is restored from the listed snapshot, and gets another number.
     Restore,
     /// The snapshot is deleted and taken from the ledger.
     Forget,
+    /// The API server compacts etcd.
+    Compact,
+    /// The ledger loses what is noted about key 1.
+    LoseNote,
 }
 
 struct RetireExploration {
@@ -212,7 +265,18 @@ impl RetireCluster {
     }
 
     fn step(&self, rules: Rules) -> Option<RetireStep> {
-        Some(retire_by(rules, &self.world(), self.progress.as_ref()?))
+        Some(retire_by(rules, &self.world(), &self.progress()?))
+    }
+
+    /// Returns what the command sees. It looks at the ledger and at etcd anew each time.
+    fn progress(&self) -> Option<RetireProgress> {
+        let history = match self.older.noted {
+            Noted::No => History::Unnoted,
+            Noted::Kept => History::Kept(EtcdRevision { etcd: String::new(), revision: 1 }),
+            Noted::Compacted => History::Compacted,
+        };
+        let history = (self.newest == DISABLED).then_some(history);
+        self.progress.clone().map(|progress| RetireProgress { history, ..progress })
     }
 
     fn act(&mut self, step: &RetireStep) {
@@ -224,9 +288,13 @@ impl RetireCluster {
                 progress.scanned = Some(KeyScan { record: digest(self.newest), objects, is_proof: *is_proof });
             }
             RetireStep::Count => progress.counted = Some(counted(at, count)),
+            RetireStep::Note => self.older.note(),
             RetireStep::Retire => {
                 self.newest += 1;
                 self.progress = None;
+                if self.newest == DISABLED {
+                    self.older.note();
+                }
             }
             other => unreachable!("{other:?}"),
         }
@@ -301,13 +369,22 @@ impl RetireCluster {
             RetireEvent::Commit(number) => {
                 if let Some(write) = self.pairs[number].write.take() {
                     (self.value, self.is_restored) = (Some(write.key), false);
+                    if write.key == 1 {
+                        self.older.see_first();
+                    }
                 }
             }
             RetireEvent::Abort(number) => self.pairs[number].write = None,
             RetireEvent::Freeze(number) => self.pairs[number].is_frozen = true,
             RetireEvent::Thaw(number) => self.pairs[number].is_frozen = false,
-            RetireEvent::Restore => (self.value, self.is_restored) = (Some(1), true),
+            RetireEvent::Restore => {
+                (self.value, self.is_restored) = (Some(1), true);
+                // The restored etcd has another number, so nothing is noted about it.
+                self.older = Older { needs_first: true, ..Older::default() };
+            }
             RetireEvent::Forget => self.has_snapshot = false,
+            RetireEvent::Compact => self.older.compact(),
+            RetireEvent::LoseNote => self.older.noted = Noted::No,
         }
     }
 }
@@ -335,6 +412,7 @@ impl Model for RetireExploration {
             pairs: (0..self.api_servers).map(pair).collect(),
             has_snapshot: self.has_snapshot,
             is_restored: false,
+            older: Older::default(),
             progress: None,
             crashes: 0,
         }]
@@ -346,7 +424,9 @@ impl Model for RetireExploration {
             events.push(RetireEvent::Tick);
         }
         match state.step(self.rules) {
-            Some(RetireStep::Scan { .. } | RetireStep::Count | RetireStep::Retire) => events.push(RetireEvent::Go),
+            Some(RetireStep::Scan { .. } | RetireStep::Count | RetireStep::Note | RetireStep::Retire) => {
+                events.push(RetireEvent::Go);
+            }
             // The command has ended.
             Some(RetireStep::Needed(_) | RetireStep::Listed(_) | RetireStep::Refuse(_)) => {
                 events.push(RetireEvent::Call);
@@ -356,6 +436,13 @@ impl Model for RetireExploration {
         }
         if state.progress.is_some() && may_crash {
             events.push(RetireEvent::Die);
+        }
+        let Older { needs_first, noted, .. } = state.older;
+        if needs_first && state.value != Some(1) || noted == Noted::Kept {
+            events.push(RetireEvent::Compact);
+        }
+        if noted != Noted::No && may_crash && state.newest == DISABLED {
+            events.push(RetireEvent::LoseNote);
         }
         if state.has_snapshot {
             events.extend([RetireEvent::Restore, RetireEvent::Forget]);
@@ -381,6 +468,7 @@ impl Model for RetireExploration {
                 state.is_restored || !state.pairs.iter().filter_map(|pair| pair.serves).any(refuses)
             }),
             Property::always(KEPT, |_, state: &RetireCluster| state.value != Some(1) || state.newest != DESTROYED),
+            Property::always(LISTED, |_, state: &RetireCluster| !state.older.needs_first || state.newest != DESTROYED),
             Property::sometimes(ENDS, |_, state: &RetireCluster| state.newest == DESTROYED),
         ]
     }
@@ -388,6 +476,7 @@ impl Model for RetireExploration {
 
 const READABLE: &str = "no plugin refuses the key of a value that was written";
 const KEPT: &str = "no value is under a destroyed key";
+const LISTED: &str = "no older revision that etcd has needs a destroyed key";
 const ENDS: &str = "a key is destroyed";
 
 fn one(rules: Rules) -> RetireExploration {
@@ -432,4 +521,9 @@ fn without_a_scan_values_are_lost() {
 #[test]
 fn without_the_ledger_a_restored_snapshot_is_lost() {
     breaks(with_snapshot(Rules::without(Rule::Ledger)), KEPT);
+}
+
+#[test]
+fn without_the_compaction_a_list_at_an_older_revision_fails() {
+    breaks(one(Rules::without(Rule::Compaction)), LISTED);
 }

@@ -17,6 +17,8 @@ pub(super) enum Rule {
     Scan,
     /// A key is destroyed only if no listed snapshot of etcd needs it.
     Ledger,
+    /// A key is destroyed only after etcd has compacted the revisions at which values needed it.
+    Compaction,
 }
 
 /// The rules: all but the one that a test has taken out.

@@ -187,6 +187,11 @@ fn unsettled_hint(again: &str, unsettled: &Unsettled) -> String {
         Unsettled::NoConnection(_) => {
             format!("to wait for one that runs: {again} --wait; if none runs: {again} --api-servers 0")
         }
+        Unsettled::History(before) => format!(
+            "API servers compact etcd every five minutes, and keep the revisions of the last five: to wait for that: {again} --wait; \
+             if none runs, compact it yourself: etcdctl compact {}",
+            before.revision
+        ),
         Unsettled::NotServed(_) => {
             format!(
                 "to wait for it: {again} --wait; to see how it is: claviger status; if no API server runs: {again} --api-servers 0"

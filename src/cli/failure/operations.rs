@@ -9,8 +9,9 @@ use crate::{
     durable::DurableError,
     keeper::{
         AddRecoveryError, AddSlotError, BeginError, CarryOutMergeError, CommitError, ForgetBackupsError,
-        ListBackupError, LoadPlanError, MakeBackupError, OpenError, PreviewMergeError, ReadLedgerError, RekeyError,
-        RemoveRecoveryError, RemoveSlotError, RootFileError, RootKeyError, TestSlotsError, WritePlanError,
+        ListBackupError, LoadPlanError, MakeBackupError, NoteUnusedError, OpenError, PreviewMergeError,
+        ReadLedgerError, RekeyError, RemoveRecoveryError, RemoveSlotError, RootFileError, RootKeyError, TestSlotsError,
+        WritePlanError,
     },
     keyring::{
         ledger::LedgerError,
@@ -185,15 +186,28 @@ impl Explain for MakeBackupError {
 
 const NO_RECIPIENT: &str = "name one: --recipient age1…; or keep one in the keyring: claviger recovery add RECIPIENT";
 
+impl Explain for NoteUnusedError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Begin(error) => error.explain(),
+            Self::Refused(error) => error.explain(),
+            Self::Full(_) => refused(FORGET),
+            Self::Commit(error) => error.explain(),
+        }
+    }
+}
+
+/// What to do with a full ledger.
+const FORGET: &str =
+    "forget a backup that no longer exists: claviger backup forget ID; to see their IDs: claviger backup list";
+
 impl Explain for ListBackupError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Begin(error) => error.explain(),
             Self::RootKey(error) => error.explain(),
             Self::Refused(error) => error.explain(),
-            Self::Full(_) => refused(
-                "forget a backup that no longer exists: claviger backup forget ID; to see their IDs: claviger backup list",
-            ),
+            Self::Full(_) => refused(FORGET),
             Self::Commit(error) => error.explain(),
         }
     }

@@ -27,15 +27,19 @@ use crate::{
     durable::LifeLock,
     etcd::Client,
     keeper::{self, Opened, Usage, UsageDoubt},
-    keyring::{key_id::KeyId, state::Verb},
-    plan::{ApiServers, ClusterNow, KeyScan, NodeNow, RetireProgress, RetireStep, Ticks, Timeouts, Unsettled, retire},
+    keyring::{key_id::KeyId, state::Verb, unused::EtcdRevision},
+    plan::{
+        ApiServers, ClusterNow, History, KeyScan, NodeNow, RetireProgress, RetireStep, Ticks, Timeouts, Unsettled,
+        retire,
+    },
     probe::{ProbeAnswer, ProbeError},
     rotate::{RotationClock, now},
+    scan::{compaction::has_compacted, needs::ReadEtcd},
 };
 
 /// For how long a command waits in all, unless the timeouts of the API server are longer. With the default timeouts, an
-/// API server that runs settles within five minutes.
-const PATIENCE: Duration = Duration::from_mins(15);
+/// API server that runs settles within five minutes, and compacts etcd within ten more.
+const PATIENCE: Duration = Duration::from_mins(20);
 
 /// The longest time between two looks.
 const LOOK: Duration = Duration::from_secs(10);
@@ -74,6 +78,9 @@ pub(super) fn usage(retiring: &Retiring<'_>, opened: Opened, gates: &GateArgs) -
                 }
             }
             RetireStep::Count => run.count()?,
+            // The keyring says that the ledger was refused.
+            RetireStep::Note if run.opened.snapshots().is_err() => return Ok(run.usage),
+            RetireStep::Note => run.note()?,
             // The keyring says which value or snapshot needs the key.
             RetireStep::Retire | RetireStep::Needed(_) => return Ok(run.usage),
             RetireStep::Listed(_) => return Ok(Usage::Unknown(UsageDoubt::Listed)),
@@ -89,6 +96,8 @@ struct Run<'a> {
     opened: Opened,
     api_servers: Option<u64>,
     timeouts: Timeouts,
+    /// The prefix of all keys in etcd.
+    prefix: String,
     runtime: Runtime,
     /// What ends a wait. `None` if the command does not wait.
     interrupt: Option<Interrupt>,
@@ -100,6 +109,8 @@ struct Run<'a> {
     progress: RetireProgress,
     /// What the last scan found.
     usage: Usage,
+    /// The etcds that it read.
+    etcds: Vec<ReadEtcd>,
 }
 
 impl<'a> Run<'a> {
@@ -122,6 +133,7 @@ impl<'a> Run<'a> {
             opened,
             api_servers: gates.api_servers,
             timeouts: declared.timeouts(read.as_ref().map(|read| &read.coverage)),
+            prefix: declared.prefix.clone(),
             runtime: event_loop()?,
             interrupt: gates.wait.then(Interrupt::catch).transpose()?,
             began: now(retiring.clock),
@@ -129,6 +141,7 @@ impl<'a> Run<'a> {
             has_warned: false,
             progress,
             usage: Usage::Unknown(UsageDoubt::NotRead),
+            etcds: Vec::new(),
         })
     }
 
@@ -140,6 +153,9 @@ impl<'a> Run<'a> {
     fn look(&mut self) -> Result<Result<ClusterNow, UsageDoubt>, Failure> {
         let site = self.retiring.site;
         self.opened = keeper::open_again(&site.dir, &site.means, &self.opened)?;
+        if self.retiring.verb == Verb::Destroy {
+            self.progress.history = Some(self.history()?);
+        }
         Ok(self.node()?.map(|node| ClusterNow {
             now: self.now(),
             record: record_now(&self.opened),
@@ -149,6 +165,30 @@ impl<'a> Run<'a> {
             needs_no_backup: false,
             is_compromise: false,
         }))
+    }
+
+    /// Compares what the ledger notes about the key with what each etcd has compacted. An etcd whose revision is lower
+    /// than the noted one was restored, so the note says nothing about it.
+    fn history(&self) -> Result<History, Failure> {
+        let Ok(noted) = self.opened.unused(self.retiring.key) else { return Ok(History::Unnoted) };
+        let mut oldest = History::Compacted;
+        for etcd in &self.etcds {
+            let is_about = |noted: &&EtcdRevision| noted.etcd == etcd.name && noted.revision <= etcd.revision;
+            let Some(noted) = noted.iter().find(is_about) else { return Ok(History::Unnoted) };
+            if !has_compacted(&etcd.servers, &self.prefix, noted.revision)? {
+                oldest = History::Kept(noted.clone());
+            }
+        }
+        Ok(oldest)
+    }
+
+    /// Notes that no value needs the key at the revision of the last scan.
+    fn note(&mut self) -> Result<(), Failure> {
+        let Retiring { site, key, global, .. } = self.retiring;
+        let etcds: Vec<EtcdRevision> = self.etcds.iter().map(needed::at).collect();
+        self.opened = keeper::note_unused(&site.dir, &site.means, *key, &etcds)?;
+        output::aside(&format!("noted in the ledger that no value needs {key} now"), global);
+        Ok(())
     }
 
     /// Asks the plugin of this node.
@@ -170,9 +210,12 @@ impl<'a> Run<'a> {
             self.progress.scanned = None;
             return Ok(());
         };
-        self.usage = needed::usage(&site.config, &self.opened, key, global)?;
+        let needed::KeyUsage { usage, etcds } = needed::usage(&site.config, &self.opened, key, global)?;
+        (self.usage, self.etcds) = (usage, etcds);
         self.progress.scanned = match &self.usage {
-            Usage::Scanned { needing, record } => Some(KeyScan { record: *record, objects: needing.objects, is_proof }),
+            Usage::Scanned { needing, record, .. } => {
+                Some(KeyScan { record: *record, objects: needing.objects, is_proof })
+            }
             Usage::Unknown(_) | Usage::Waived => None,
         };
         Ok(())

@@ -163,7 +163,7 @@ impl RotateHands<'_> {
     pub(super) fn disable(&mut self, key: KeyId) -> Result<(), Failure> {
         self.check_provable()?;
         let Some(found) = self.opened.keyring.keys().find(|one| one.id() == key) else { return Ok(()) };
-        let usage = needed::usage(&self.site.config, &self.opened, found, self.global)?;
+        let usage = needed::usage(&self.site.config, &self.opened, found, self.global)?.usage;
         keeper::disable_key(&self.site.dir, &self.site.means, key, &usage)?;
         self.tell(&RotateEvent::Disabled { key_id: key.to_string() })
     }
