@@ -268,7 +268,7 @@ fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten(no
     // A destroyed key opens nothing, so there is nothing to keep.
     let left = check(node, "two.db", STATE);
     assert!(
-        left.stdout.contains("listed     yes: those of its keys that are left here are not destroyed until"),
+        left.stdout.contains("listed     yes: `key destroy` keeps those of its keys that are left here"),
         "{left}"
     );
     node.done(&format!("backup forget {} {STATE}", id("two.db")));

@@ -147,7 +147,7 @@ fn an_object_that_cannot_be_read_stops_a_rotation_unless_it_is_left_by_name() {
     changed[magic + 4..magic + 36].copy_from_slice(&[0; 32]);
     rig.etcd.put(BROKEN, &changed).unwrap();
     let stopped = rotate(&mut rig, "--without-backup --api-servers 1", 1);
-    has_all(&stopped, &["error: 1 object cannot be read by the API server", "--leave ETCD_KEY"]);
+    has_all(&stopped, &["error: not rotating: the API server cannot read 1 object", "--leave ETCD_KEY"]);
     assert_eq!(keys(&rig), [(1, "primary".to_owned())]);
     let left = rotate(&mut rig, &format!("--without-backup --api-servers 1 --leave {BROKEN}"), 1);
     has_all(&left, &["is finished, but for 1 object that you left as it is", BROKEN]);
