@@ -267,10 +267,7 @@ fn a_key_that_a_listed_snapshot_needs_is_destroyed_only_after_it_is_forgotten(no
     node.done(&format!("key destroy {k1} {STATE} --risk-losing-secrets"));
     // A destroyed key opens nothing, so there is nothing to keep.
     let left = check(node, "two.db", STATE);
-    assert!(
-        left.stdout.contains("listed     yes: `key destroy` keeps those of its keys that are left here"),
-        "{left}"
-    );
+    assert!(left.stdout.contains("listed     yes: `key destroy` keeps those of its keys that are left here"), "{left}");
     node.done(&format!("backup forget {} {STATE}", id("two.db")));
     let audit = fs::read_to_string(node.sandbox.path("state/audit.jsonl")).unwrap();
     assert_eq!(audit.matches("\"snapshot-check\"").count(), 3, "{audit}");
