@@ -16,7 +16,7 @@ use crate::{
     keeper::{NeededKey, Needing, Opened, ReadSnapshot, ScannedNeeds, Usage, UsageDoubt},
     keyring::{Key, unused::EtcdRevision},
     scan::{
-        needs::{Need, NeededKeys, NeedsError, ReadEtcd, SnapshotNeeds, read_needs, read_snapshot},
+        needs::{Need, NeededKeys, NeedsError, ScannedEtcd, SnapshotNeeds, read_needs, read_snapshot},
         place::ScanPlace,
     },
     text::hex_array,
@@ -60,7 +60,7 @@ impl ProofArgs {
 pub(super) struct KeyUsage {
     pub(super) usage: Usage,
     /// The etcds that were scanned.
-    pub(super) etcds: Vec<ReadEtcd>,
+    pub(super) etcds: Vec<ScannedEtcd>,
 }
 
 impl KeyUsage {
@@ -104,7 +104,7 @@ fn usage_of(needs: &NeededKeys, key: &Key, record: Digest) -> Usage {
 }
 
 /// Returns the revision at which an etcd was read.
-pub(super) fn at(ReadEtcd { name, revision, .. }: &ReadEtcd) -> EtcdRevision {
+pub(super) fn at(ScannedEtcd { name, revision, .. }: &ScannedEtcd) -> EtcdRevision {
     EtcdRevision { etcd: name.clone(), revision: *revision }
 }
 

@@ -118,7 +118,7 @@ fn a_daemon_does_not_follow_a_root_key_that_does_not_follow_from_its_own() {
         dir.replace(name, &bytes).unwrap();
     }
     let refused = publisher.publish().map(drop).unwrap_err().to_string();
-    let expected = "contains another root key, and does not list the served one as an earlier key";
+    let expected = ": contains another root key, and does not list the served one as an earlier key";
     assert!(refused.ends_with(expected), "{refused}");
 }
 

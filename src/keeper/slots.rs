@@ -128,8 +128,8 @@ pub fn test_slots(dir: &Dir, means: &Means, name: Option<&str>) -> Result<Vec<Te
 /// Adds a slot of this name to the root file in `dir`. `sealer` seals the root key in it.
 ///
 /// # Errors
-/// When the keyring does not open or is being rekeyed, there is such a slot, or a file cannot be written. The slots were
-/// then not changed, except after [`CommitError::RootNotConfirmed`].
+/// When the keyring does not open or is being rekeyed, there is such a slot, or a file cannot be written. The slots
+/// were then not changed, except after [`CommitError::RootNotConfirmed`].
 pub fn add_slot(dir: &Dir, means: &Means, name: &str, sealer: &dyn Sealer) -> Result<SlotsChanged, AddSlotError> {
     let state = StateFiles::new(dir);
     add(state, &begin(state, means)?, name, sealer)
@@ -156,8 +156,8 @@ fn add(state: StateFiles<'_>, opened: &Opened, name: &str, sealer: &dyn Sealer) 
 /// Removes the slot of this name from the root file in `dir`.
 ///
 /// # Errors
-/// When the keyring does not open or is being rekeyed, there is no such slot, none of the remaining slots opens here, or
-/// a file cannot be written. The slots were then not changed, except after [`CommitError::RootNotConfirmed`].
+/// When the keyring does not open or is being rekeyed, there is no such slot, none of the remaining slots opens here,
+/// or a file cannot be written. The slots were then not changed, except after [`CommitError::RootNotConfirmed`].
 pub fn remove_slot(dir: &Dir, means: &Means, name: &str) -> Result<SlotsChanged, RemoveSlotError> {
     let state = StateFiles::new(dir);
     let opened = &begin(state, means)?;

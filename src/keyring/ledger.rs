@@ -225,7 +225,8 @@ impl Ledger {
         self.snapshots.iter().filter(move |snapshot| snapshot.keys().contains(&key_id))
     }
 
-    /// Returns since which revision of each etcd no live value is under the key, as the last scan by `key disable` found.
+    /// Returns since which revision of each etcd no live value is under the key, as the last scan for `key disable` or
+    /// `key destroy` found.
     pub fn unused(&self, key_id: KeyId) -> impl Iterator<Item = &EtcdRevision> {
         self.unused.iter().filter(move |unused| unused.key == key_id).map(|unused| &unused.at)
     }

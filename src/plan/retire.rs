@@ -161,8 +161,8 @@ fn decide(rules: Rules, world: &ClusterNow, progress: &RetireProgress) -> Retire
     if rules.has(Rule::Compaction) { compacted(progress) } else { Ok(()) }
 }
 
-/// Opens if no client can read a value that needed the key any more. Comes last, because only a scan that is a proof may
-/// be noted.
+/// Opens if no client can read a value that needed the key any more. Comes last, because only a scan that is a proof
+/// may be noted.
 fn compacted(progress: &RetireProgress) -> RetireGate {
     match &progress.history {
         None | Some(History::Compacted) => Ok(()),

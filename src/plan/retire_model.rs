@@ -149,7 +149,7 @@ impl Older {
         (self.noted, self.needs_first_since) = (Noted::Kept, false);
     }
 
-    /// etcd compacts the revisions before the noted one, or before the present one if none is noted.
+    /// Compacts the revisions before the noted one, or before the present one if none is noted.
     fn compact(&mut self) {
         if self.noted == Noted::Kept {
             self.noted = Noted::Compacted;

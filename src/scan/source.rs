@@ -63,8 +63,8 @@ impl ScanSource {
         Self { endpoints, ..Self::new(SourceKind::Etcd) }
     }
 
-    /// Returns a name that identifies the live etcd: the number of its cluster, or its addresses, because kine calls every
-    /// cluster 0.
+    /// Returns a name that identifies the live etcd: the number of its cluster. kine calls every cluster 0, so its name
+    /// is its addresses.
     pub fn etcd_name(&self) -> String {
         let number = self.cluster_id.clone().filter(|number| number != "0");
         number.unwrap_or_else(|| self.endpoints.join(","))

@@ -12,7 +12,7 @@ use std::{
 use super::{files, root};
 
 /// Texts without a test, each with the reason why no test can bring the error about.
-const WITHOUT_TEST: [(&str, &str); 13] = [
+const WITHOUT_TEST: [(&str, &str); 15] = [
     ("catching signals: {0}", "only a kernel without descriptors or memory refuses"),
     ("registering the socket with the event loop: {0}", "only a kernel without descriptors or memory refuses"),
     ("the new keyring does not read back: {0}", "guards against a record that this build writes and cannot read"),
@@ -29,6 +29,11 @@ const WITHOUT_TEST: [(&str, &str); 13] = [
     ("starting the event loop: {0}", "only a kernel without descriptors or memory refuses"),
     ("{} did not read back as it was written", "only a disk that gives back other bytes gets there"),
     ("writing the contents of a backup: {0}", "guards against a library that fails to write to memory"),
+    ("the backup of a fresh key: {0}", "guards against an age file that cannot be written to memory"),
+    (
+        "root file: {0}",
+        "guards against an earlier root key that was wrapped wrongly in an authentic file; no such file is known",
+    ),
     ("the new root file does not read back: {0}", "guards against a root file that this build writes and cannot read"),
     (
         "the recovery blob for {0} is too long for a record",

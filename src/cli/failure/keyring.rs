@@ -24,7 +24,8 @@ use crate::{
 pub(super) const DEFECT: &str = "this is a defect of claviger: report it; nothing was changed";
 
 /// What to do with a root file of another keyring.
-pub(super) const RIGHT_PAIR: &str = "restore the files `root` and `keyring` from one copy of the state directory";
+pub(super) const RIGHT_PAIR: &str =
+    "the files `root` and `keyring` belong to different keyrings; put both back from one copy of the state directory";
 
 pub(super) const SHARED: &str =
     "this version does not support keyrings that are kept in etcd: use the newer version of claviger that put it there";

@@ -34,7 +34,7 @@ use crate::{
     },
     probe::{ProbeAnswer, ProbeError},
     rotate::{RotationClock, now},
-    scan::{compaction::has_compacted, needs::ReadEtcd},
+    scan::{compaction::has_compacted, needs::ScannedEtcd},
 };
 
 /// For how long a command waits in all, unless the timeouts of the API server are longer. With the default timeouts, an
@@ -110,7 +110,7 @@ struct Run<'a> {
     /// What the last scan found.
     usage: Usage,
     /// The etcds that it read.
-    etcds: Vec<ReadEtcd>,
+    etcds: Vec<ScannedEtcd>,
 }
 
 impl<'a> Run<'a> {

@@ -19,5 +19,5 @@ mod needed;
 mod read;
 
 pub use locked::{LockedValues, ValueLock};
-pub use needed::{Need, NeededKeys, ReadEtcd};
+pub use needed::{Need, NeededKeys, ScannedEtcd};
 pub use read::{NeedsError, SnapshotNeeds, read_needs, read_snapshot};

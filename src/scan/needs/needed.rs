@@ -37,7 +37,7 @@ pub struct Need {
 
 /// A live etcd that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReadEtcd {
+pub struct ScannedEtcd {
     /// How to reach it.
     pub servers: Servers,
     /// Identifies it: the number of its cluster, or its addresses.
@@ -106,7 +106,7 @@ pub struct NeededKeys {
     by_name: BTreeMap<String, Need>,
     pub(super) doubts: Vec<NeedsDoubt>,
     /// The live etcds that were read.
-    etcds: Vec<ReadEtcd>,
+    etcds: Vec<ScannedEtcd>,
     /// Whether there are namespaces. Every API server makes some, so without them the prefix is not an API server's.
     has_namespaces: bool,
 }
@@ -132,7 +132,7 @@ impl NeededKeys {
     }
 
     /// Returns the live etcds that were read.
-    pub fn etcds(&self) -> &[ReadEtcd] {
+    pub fn etcds(&self) -> &[ScannedEtcd] {
         &self.etcds
     }
 
@@ -179,7 +179,7 @@ impl NeededKeys {
         doubts.extend(has_more.then_some(PlaceDoubt::TooManyKeys));
         if let ScanPlace::Etcd(servers) = place {
             let (servers, name, revision) = (servers.clone(), outcome.source.etcd_name(), outcome.source.revision);
-            self.etcds.push(ReadEtcd { servers, name, revision });
+            self.etcds.push(ScannedEtcd { servers, name, revision });
         }
         let in_place = |reason| NeedsDoubt::Place { place: place.clone(), reason };
         self.doubts.extend(doubts.into_iter().map(in_place));
