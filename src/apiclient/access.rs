@@ -34,7 +34,7 @@ const ADMINS: [&str; 4] = [
 /// What the operator says about the way to the API server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KubeAccess {
-    /// A kubeconfig. Without it, what kubectl would use, and then the administrator's on a control-plane node.
+    /// A kubeconfig. `None` means the one that kubectl uses or, if there is none, the administrator's file of this node.
     pub kubeconfig: Option<PathBuf>,
     /// The context in it. Without it, the current one.
     pub context: Option<String>,

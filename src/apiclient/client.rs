@@ -40,8 +40,7 @@ pub trait ObjectApi: Send + Sync + 'static {
     /// Has one object rewritten, as it is.
     fn rewrite(&self, object: &ObjectRef) -> impl Future<Output = RewriteAnswer> + Send;
 
-    /// Has the API server ask its plugins at once which key is primary, by its readiness check. By itself it asks once
-    /// a minute.
+    /// Requests `/readyz`, so that the API server calls Status now. Otherwise it calls Status once a minute.
     fn poke(&self) -> impl Future<Output = ()> + Send;
 
     /// Returns the names of all groups but the core group.

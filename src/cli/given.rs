@@ -396,7 +396,7 @@ mod tests {
         texts
     }
 
-    /// Whether what follows the name of a command is a value, or what stands for one.
+    /// Whether a value or a placeholder follows the name of a command.
     fn has_value(rest: &str) -> bool {
         let word = rest.strip_prefix(' ').unwrap_or_default();
         let is_value = |c: char| c.is_ascii_uppercase() || "{'/<-".contains(c);

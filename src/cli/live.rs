@@ -99,8 +99,8 @@ impl PluginSearch {
         }
     }
 
-    /// Returns how to start a plugin that serves `keyring` from `state_dir`, which was just made. The plugin that was
-    /// found keeps its socket, if it serves another keyring from another directory.
+    /// Returns how to start a plugin that serves `keyring` from `state_dir`, which was just made. If the found plugin
+    /// serves another keyring from another directory, the new one gets another socket.
     pub(super) fn start(&self, keyring: &Keyring, state_dir: &Path) -> String {
         let is_elsewhere = |plugin: &&LivePlugin| {
             matches!(plugin.serves_from(state_dir), ServesFrom::Elsewhere(_) | ServesFrom::Unknown)
@@ -281,8 +281,8 @@ impl LivePlugin {
         only_in_memory(&self.report, keyring)
     }
 
-    /// Returns the keys that it serves, or for which it refused calls, and that `keyring` lacks. Empty if it serves
-    /// another keyring.
+    /// Returns the keys that `keyring` lacks and that the plugin serves or was asked for. Empty if it serves another
+    /// keyring.
     pub(super) fn missing_in(&self, keyring: &Keyring) -> Vec<KeyId> {
         if !self.serves_keyring(keyring) {
             return Vec::new();

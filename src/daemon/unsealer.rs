@@ -25,7 +25,7 @@ const FOLLOW: Duration = Duration::from_millis(250);
 enum Task {
     /// Open the keyring.
     Open,
-    /// Keep the lock of the state directory until the end, and take it as soon as it is free.
+    /// Take the lock of the state directory when it is free, and hold it until the daemon ends.
     Keep(Serving),
 }
 

@@ -70,7 +70,7 @@ mod tests {
         Dir::open_or_create(&path).unwrap();
         assert_ne!(directory_at(&path).unwrap(), Some(id));
         std::fs::remove_dir(&moved).unwrap();
-        // Seen through the descriptor that holds it, as a container sees a mounted one.
+        // /proc/self/fd shows the directory as a container sees a mounted directory.
         let through = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&opened.fd));
         assert_eq!(directory_at(Path::new(&through)).unwrap(), None);
         directory_at(&dir.path_of("state/none/below")).unwrap();

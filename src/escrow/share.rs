@@ -374,8 +374,8 @@ mod tests {
         }
         let expected = f64::from(SPLITS) / 256.0;
         for (index, counts) in counts.iter().flatten().enumerate() {
-            // Chi-squared of 255 degrees of freedom: mean 255, deviation 22.6. Above 430 is once in 10^10, for each of
-            // 64.
+            // Chi-squared of 255 degrees of freedom: mean 255, deviation 22.6. A value above 430 has
+            // a probability of 10^-10. There are 64 values.
             let chi: f64 = counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
             assert!((130.0..430.0).contains(&chi), "index {index}: {chi}");
             // Each value occurs 100 times on average. This fails if one value never occurs.

@@ -132,8 +132,8 @@ mod tests {
         drop(later);
     }
 
-    /// The members of a group may open the socket. A daemon of root's makes it as one of them; its user may change the
-    /// group.
+    /// The members of a group may open the socket. A daemon that runs as root creates it as a member of the group.
+    /// Another daemon changes the group of the socket afterwards.
     #[test]
     fn from_inside_a_socket_gets_its_group_and_nothing_else_does() {
         if let Some(directory) = env::var_os(INSIDE).map(PathBuf::from) {

@@ -206,7 +206,7 @@ pub enum UsageDoubt {
     Incomplete(Arc<dyn Error + Send + Sync>),
     /// A snapshot was taken from the ledger since the command began, and may have been restored.
     #[error("a snapshot of etcd that needs it was removed from the ledger during this command")]
-    Listed,
+    SnapshotForgotten,
     /// Another key may have been promoted during the scan.
     #[error("the keyring was changed while etcd was read")]
     KeyringChanged,

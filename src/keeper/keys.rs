@@ -111,12 +111,11 @@ pub fn promote_key(dir: &Dir, means: &Means, promotion: Promotion, now: Time) ->
     Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::Before)?)
 }
 
-/// Disables a key of the keyring in `dir`. The key then neither wraps nor unwraps.
+/// Disables a key of the keyring in `dir`. The key then neither wraps nor unwraps. The ledger notes at which revision of
+/// each etcd no value needed the key.
 ///
 /// # Errors
 /// When the keyring does not open or does not allow the change, values may need the key, or a file cannot be written.
-///
-/// The ledger notes at which revision of each etcd no value needed the key.
 pub fn disable_key(dir: &Dir, means: &Means, key_id: KeyId, usage: &Usage) -> Result<Changed, DisableKeyError> {
     let state = StateFiles::new(dir);
     let (mut opened, _lock) = open_to_change(state, means)?;
@@ -279,7 +278,7 @@ mod tests {
         let waiting = refused(Usage::Unknown(UsageDoubt::Unsettled(Unsettled::Quiet(Duration::from_secs(7)))));
         let seconds = "an API server that has lost its plugin may write under another key for 7 s more";
         assert_eq!(waiting, format!("{text}{seconds}"));
-        let listed = refused(Usage::Unknown(UsageDoubt::Listed));
+        let listed = refused(Usage::Unknown(UsageDoubt::SnapshotForgotten));
         assert_eq!(
             listed,
             format!("{text}a snapshot of etcd that needs it was removed from the ledger during this command")

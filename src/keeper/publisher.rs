@@ -52,8 +52,8 @@ pub struct Publisher {
 /// The files that change when the keyring does. The publisher always follows them.
 const ALWAYS: [&str; 2] = [KEYRING, LEDGER];
 
-/// Files that a command never changes alone. An operator may restore one of them alone after a failure, so they are
-/// watched then.
+/// Files that a command never changes alone. After a failure an operator may restore only one of them, so then each of
+/// them is watched.
 const AFTER_A_FAILURE: [&str; 2] = [ROOT, MARK];
 
 /// The state of the files when the publisher last opened them.

@@ -21,7 +21,7 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// Makes the blob for `recipient`. Returns `None` if one of them has not the shape that the record allows.
+    /// Makes the blob for `recipient`. Returns `None` if a record may not contain the recipient or the blob.
     pub fn new(recipient: &str, blob: Vec<u8>) -> Option<Self> {
         let has_shape = is_recipient(recipient) && blob.len() <= BLOB_MAX;
         has_shape.then(|| Self { recipient: recipient.to_owned(), blob })

@@ -74,8 +74,8 @@ impl Gates<'_> {
         Ok(NextStep::Do(Action::Begin(aim)))
     }
 
-    /// Opens if nothing is known that would keep a rotation from its end. Values that no key of ours opens do not
-    /// matter in an emergency.
+    /// Opens if no known reason prevents the rotation from ending. Values that no key of ours opens do not matter in an
+    /// emergency.
     fn may_end(&self, is_compromise: bool) -> Gate<Scanned> {
         let scanned = self.scanned_now()?;
         readable(&scanned)?;

@@ -276,7 +276,7 @@ impl SweepState {
         self.fail(attempt, kind, reason);
     }
 
-    /// Puts an object back for which the API server did not say where it serves it. Fails if it never will.
+    /// Queues an object again if the API server did not say where it serves the resource. Fails if it never will.
     pub(super) fn not_located(
         &mut self,
         mut attempt: Attempt,

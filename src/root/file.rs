@@ -100,8 +100,8 @@ type OpenDir = fn(&Path, Privacy) -> Result<Dir, DurableError>;
 
 /// Calls `act` with the directory of the key file, and with the name of the file.
 ///
-/// A path must lead out of the state directory, because there the file could have a name that something else needs. The
-/// other directory must have the owner of the state directory: the key file gets its directory's owner, and the daemon,
+/// The key file must be outside of the state directory. Inside, its name could be that of another file. The other
+/// directory must have the owner of the state directory: the key file gets its directory's owner, and the daemon,
 /// which reads it, runs as the owner of the state directory.
 fn in_its_dir<T>(
     path: Option<&Path>,

@@ -177,7 +177,7 @@ impl Adoption {
         }
     }
 
-    /// Returns how long the run of Status is that announced the key with no gap and no Encrypt between.
+    /// Returns for how long every Status has announced the key, without a gap and without an Encrypt.
     fn steady(&self, age: Duration) -> Option<Duration> {
         let last = self.status.get().filter(|last| age.saturating_sub(*last) <= GAP)?;
         Some(last.saturating_sub(self.steady.get()?))

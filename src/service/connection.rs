@@ -278,7 +278,7 @@ mod tests {
         fixture.publish(testing::promote(&fixture.keyring, 1), Duration::ZERO);
         assert_eq!(asked.encrypt(SEED.to_vec()).unwrap().key_id, old);
         assert_eq!(*fresh.encrypt(SEED.to_vec()).unwrap().key_id, fixture.id(1));
-        // The next Status announces the new key, and ends the old one for this connection.
+        // After the next Status, this connection wraps only under the new key.
         assert_eq!(*asked.status().unwrap().key_id, fixture.id(1));
         assert_eq!(*asked.encrypt(SEED.to_vec()).unwrap().key_id, fixture.id(1));
     }

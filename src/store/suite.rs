@@ -111,7 +111,7 @@ fn with_two(test: impl Fn(&mut dyn KeyringStore, &mut dyn KeyringStore, &(dyn Fn
 fn exactly_one_of_two_swaps_at_once_wins() {
     with_two(|one, other, lock| {
         for round in 0..20 {
-            // No record comes twice, as none does in a keyring: a file's version is made of its bytes.
+            // Each record here is another one, because the version of a file is the digest of its bytes.
             let records = [format!("one, {round}"), format!("other, {round}")];
             let old = load(one).map(|held| held.version);
             let swapped = race([(&mut *one, &records[0]), (&mut *other, &records[1])], lock, old.as_ref());

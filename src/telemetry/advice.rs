@@ -9,9 +9,9 @@ pub const RELOAD_FAILED: &str = "run `claviger status`; do not restart the plugi
 /// For a state directory that cannot be locked.
 pub const NOT_LOCKED: &str = "keep the state directory on a file system that supports flock";
 /// For metrics that cannot be served yet.
-pub const METRICS_WAITING: &str = "free the address, or choose another one: --metrics ADDRESS";
+pub const METRICS_WAITING: &str = "free the address, or choose another one: --metrics-listen ADDRESS";
 /// For metrics that cannot be served on this system.
-pub const METRICS_MISSING: &str = "serve the metrics on a Unix socket: --metrics PATH";
+pub const METRICS_MISSING: &str = "serve the metrics on a Unix socket: --metrics-listen PATH";
 /// For connections that cannot be accepted.
 pub const NOT_ACCEPTING: &str = "raise the limit of open files of the plugin";
 /// For a socket that cannot be made again.

@@ -3,7 +3,7 @@
 //! The demands are the rows of `docs/kube-apiserver.md`. Tests of a healthy plugin run claviger itself. Tests of a
 //! faulty plugin put [`meddler`] between claviger and the API server. Tests that leave no trace share an API server:
 //! [`meddled`] has a provider entry for each fault. Rules about features that claviger lacks are not tested here:
-//! fencing by etcd, the keyring in etcd, rotation by one command. [`nightly`] has the rules that take minutes, with the
+//! fencing by etcd, and the keyring in etcd. [`nightly`] has the rules that take minutes, with the
 //! real waits.
 //!
 //! | row | test |

@@ -135,3 +135,18 @@ fn the_fields_of_a_line_are_found() {
     let line = "message = event::CALL, method, code = ?status.code(a, b), %error); other(x)";
     assert_eq!(fields(line), ["method", "code", "error"]);
 }
+
+#[test]
+fn the_advice_of_error_lines_names_flags_and_commands_that_exist() {
+    let (advice, commands) = (read("src/telemetry/advice.rs"), read("docs/commands.md"));
+    let words: Vec<&str> = advice.split(|at: char| !(at.is_ascii_lowercase() || at == '-')).collect();
+    let flags = words.iter().filter(|word| word.starts_with("--"));
+    let unknown: Vec<_> = flags.filter(|flag| !commands.contains(&format!("| `{flag} <"))).collect();
+    assert_eq!(unknown, [""; 0].iter().collect::<Vec<_>>());
+    let named = advice.split("claviger ").skip(1).map(|rest| {
+        let is_word = |word: &&str| !word.is_empty() && word.chars().all(|at| at.is_ascii_lowercase());
+        rest.split([' ', '`', '"']).take_while(is_word).collect::<Vec<_>>().join(" ")
+    });
+    let missing: Vec<String> = named.filter(|name| !commands.contains(&format!("## claviger {name}\n"))).collect();
+    assert_eq!(missing, [""; 0]);
+}

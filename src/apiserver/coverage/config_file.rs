@@ -192,7 +192,7 @@ impl ConfigEntry {
         self.providers().iter().filter_map(|provider| provider.kms.as_ref()?.timeout.as_deref())
     }
 
-    /// Returns the prefixes that its providers store, a provider of several keys once for each.
+    /// Returns the prefixes of the values of its providers. A provider with several keys has one prefix for each key.
     pub fn stored(&self) -> Vec<String> {
         self.providers().iter().flat_map(ProviderEntry::stored).collect()
     }

@@ -126,7 +126,7 @@ impl Coverage {
         self.entries.get(&own).or_else(|| self.entries.get(&GroupResource::all_of(group))).or_else(everything)
     }
 
-    /// Returns the names that entries list and that cover none of `resources`, which are called as entries call them.
+    /// Returns the listed names that match none of `resources`. Both are names as an EncryptionConfiguration has them.
     pub fn idle<'a>(&self, resources: impl Iterator<Item = &'a str>) -> Vec<String> {
         let of = |name: &str| {
             let own = GroupResource::parse(name);

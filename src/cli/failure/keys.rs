@@ -226,7 +226,7 @@ fn find_out(again: &str, reason: &UsageDoubt) -> String {
         }
         UsageDoubt::Unsettled(unsettled) => &unsettled_hint(again, unsettled),
         UsageDoubt::Count(doubt) => &miscounted(again, *doubt),
-        UsageDoubt::KeyringChanged | UsageDoubt::Listed => "run it again",
+        UsageDoubt::KeyringChanged | UsageDoubt::SnapshotForgotten => "run it again",
         UsageDoubt::NotRead | UsageDoubt::NotDeclared | UsageDoubt::Incomplete(_) => READ_ALL,
     };
     hint.to_owned()

@@ -1,6 +1,6 @@
 //! Finds out whether a key may be given up: asks the plugin, scans etcd, and counts the API servers.
 //!
-//! The planner decides what comes next. With `--wait`, the command waits for what passes with time.
+//! The planner decides what comes next. With `--wait`, the command waits for conditions that only need time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -83,7 +83,7 @@ pub(super) fn usage(retiring: &Retiring<'_>, opened: Opened, gates: &GateArgs) -
             RetireStep::Note => run.note()?,
             // The keyring says which value or snapshot needs the key.
             RetireStep::Retire | RetireStep::Needed(_) => return Ok(run.usage),
-            RetireStep::Listed(_) => return Ok(Usage::Unknown(UsageDoubt::Listed)),
+            RetireStep::Listed(_) => return Ok(Usage::Unknown(UsageDoubt::SnapshotForgotten)),
             RetireStep::Refuse(doubt) => return Ok(Usage::Unknown(UsageDoubt::Count(doubt))),
             RetireStep::Wait(unsettled) if run.may_wait() => run.wait(&unsettled)?,
             RetireStep::Wait(unsettled) => return Ok(Usage::Unknown(UsageDoubt::Unsettled(unsettled))),

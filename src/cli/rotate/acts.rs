@@ -181,7 +181,7 @@ impl RotateHands<'_> {
             self.change_plan(|plan| plan.phase = Phase::Sweep)?;
         }
         progress.see_published(key, self.now());
-        // The values that were stale under the key before are not all that are stale now.
+        // A new primary key makes more values stale, so the last scan does not count any more.
         progress.scanned = None;
         self.runtime.block_on(self.api.poke());
         self.tell(&RotateEvent::Published { key_id: key.to_string() })

@@ -95,7 +95,7 @@ fn next_start(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, config:
     }
 }
 
-/// When a plugin may start that must not start now.
+/// Advice to start the plugin later, because starting it now could lose a key.
 const LATER: &str = "do that when the other findings are mended, and not before";
 
 /// Whether a plugin serves this very generation of the keyring, which it read from here.
@@ -104,8 +104,8 @@ fn is_served_here(report: &SelfReport, opened: &Opened, state_dir: &Path) -> boo
     is_here && serves_same(report, opened) && report.generation == opened.keyring.generation()
 }
 
-/// Asks for a rotation after a restore or a merge. While a key is missing it does not: first a merge has to bring that
-/// key back, and a rotation follows that merge, too.
+/// Asks for a rotation after a restore or a merge. If a key is missing, it asks for a merge first, which ends with the
+/// same request.
 fn rotation(opened: &Opened, report: Option<&SelfReport>, state_dir: &Path) -> String {
     let rotate = if cfg!(feature = "reencrypt") {
         "`claviger rotate --backup-dir DIR`"

@@ -25,7 +25,7 @@ pub struct ReadChange {
     pub key_length: u32,
     /// The number of its transaction.
     pub revision: u64,
-    /// Whether it says that it is its key's first one, or the first one after a deletion.
+    /// Whether this change creates its key: it is the first one, or the first one after a deletion.
     pub is_first: bool,
     /// What its value shows. `None` if the key was deleted.
     pub summary: Option<Summary>,

@@ -102,7 +102,7 @@ fn read<S: Sink>(
     let all = TreeParts { database, subtrees: &parts, summarizer, needs_values: S::NEEDS_VALUES };
     let mut end = all.read(progress, |batch| contents.count(batch, database, (newest, sink)));
     if end.is_continue() {
-        // What was met on the way to the parts comes last: mostly nothing, and all of a small bucket.
+        // Leaves that were found while the tree was split are counted last. A small bucket has only such leaves.
         end = contents.count(collector.take(), database, (newest, sink));
         progress(parts.len() as u64, parts.len() as u64);
     }
