@@ -1,7 +1,7 @@
 //! Metrics and health over HTTP/1.1, for the operators of the node: `/metrics`, `/livez`, `/readyz`.
 //!
-//! It is off by default. It runs as a task of its own, so its failures do not end the plugin. It retries an address that
-//! it cannot bind for ever. It changes nothing and authenticates nobody, so only this machine can reach it
+//! It is off by default. It runs as a task of its own, so its failures do not end the plugin. It retries for ever an
+//! address that it cannot bind. It changes nothing and authenticates nobody, so only this machine can reach it
 //! ([`MetricsAddress`]). Invariants: `/livez` says only that the event loop runs; a connection has one request, one of
 //! few connections, and a few seconds.
 

@@ -34,7 +34,8 @@ const ADMINS: [&str; 4] = [
 /// What the operator says about the way to the API server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KubeAccess {
-    /// A kubeconfig. `None` means the one that kubectl uses or, if there is none, the administrator's file of this node.
+    /// A kubeconfig. `None` means the one that kubectl uses or, if there is none, the administrator's file of this
+    /// node.
     pub kubeconfig: Option<PathBuf>,
     /// The context in it. Without it, the current one.
     pub context: Option<String>,

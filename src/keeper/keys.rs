@@ -111,8 +111,8 @@ pub fn promote_key(dir: &Dir, means: &Means, promotion: Promotion, now: Time) ->
     Ok(commit(state, &opened, (keyring, key_id), event, PrevCopy::Before)?)
 }
 
-/// Disables a key of the keyring in `dir`. The key then neither wraps nor unwraps. The ledger notes at which revision of
-/// each etcd no value needed the key.
+/// Disables a key of the keyring in `dir`. The key then neither wraps nor unwraps. The ledger notes at which revision
+/// of each etcd no value needed the key.
 ///
 /// # Errors
 /// When the keyring does not open or does not allow the change, values may need the key, or a file cannot be written.

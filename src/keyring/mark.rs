@@ -69,8 +69,8 @@ pub enum MarkError {
         /// The mark's.
         marked: u64,
     },
-    /// The record is so much newer than the mark that its past does not list the marked record. It may be a successor or
-    /// a fork.
+    /// The record is so much newer than the mark that its past does not list the marked record. It may be a successor
+    /// or a fork.
     #[error(
         "the keyring is {} generations ahead of generation {marked}, the last one that this node has seen; its past names only the last {KEPT}",
         found - marked

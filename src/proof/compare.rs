@@ -411,7 +411,8 @@ mod tests {
                 "the keyring was restored or merged at generation {restored}, after the report, which names generation 5"
             )
         };
-        // Three cases: no later change, some later changes, and so many that the past does not name the report's record.
+        // Three cases: no later change, some later changes, and so many that the past does not name the report's
+        // record.
         for (now, restored) in [(6, 6), (9, 6), (600, 6), (600, 590)] {
             assert_eq!(voided(&before, &at(now, Some(restored))), [since(restored)]);
             assert_eq!(voided(&at(5, Some(3)), &at(now, Some(restored))), [since(restored)], "once more");

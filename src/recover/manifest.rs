@@ -87,8 +87,8 @@ fn in_base64(data: BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
     data.into_iter().map(|(name, bytes)| (name, base64(&bytes))).collect()
 }
 
-/// Writes YAML in which every text is in quotes. kubectl reads YAML 1.1, in which `yes`, `012` and `1:30` without quotes
-/// are not strings.
+/// Writes YAML in which every text is in quotes. kubectl reads YAML 1.1, in which `yes`, `012` and `1:30` without
+/// quotes are not strings.
 fn yaml(manifest: &Manifest) -> Result<Zeroizing<String>, ObjectFault> {
     let options = serde_saphyr::ser_options! { quote_all: true };
     // Writing into memory does not fail, and all keys are texts.

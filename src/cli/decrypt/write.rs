@@ -108,8 +108,8 @@ impl ObjectTarget {
     }
 }
 
-/// Removes a directory that is not finished. The thread that waits for Ctrl-C shares the directory, so this takes it out
-/// of the shared place.
+/// Removes a directory that is not finished. The thread that waits for Ctrl-C shares the directory, so this takes it
+/// out of the shared place.
 impl Drop for ObjectTarget {
     fn drop(&mut self) {
         if let Self::Directory(tree, _) = self {
