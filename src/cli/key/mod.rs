@@ -1,9 +1,16 @@
 //! `claviger key`.
 //!
 //! ```text
-//! verbs -> retire -> retiring
+//! verbs -> add, promote, list -> name, change
+//!       -> give_up -> retire -> retiring
 //! ```
 
+mod add;
+mod change;
+mod give_up;
+mod list;
+mod name;
+mod promote;
 #[cfg(feature = "scan")]
 mod retire;
 #[cfg(not(feature = "scan"))]

@@ -1,0 +1,43 @@
+//! `claviger key disable` and `claviger key destroy`.
+
+use crate::{
+    cli::failure::{Exit, Failure},
+    keeper::{self, Opened, Usage, UsageDoubt},
+    keyring::{Key, state::Verb},
+};
+
+use super::{
+    change::end,
+    retire::{self, GateArgs},
+    retiring::Retiring,
+};
+
+/// Disables or destroys a key that nothing in etcd needs, or whose values the operator gives up.
+pub(super) fn give_up(retiring: &Retiring<'_>, gates: &GateArgs, is_waived: bool) -> Result<Exit, Failure> {
+    let Retiring { site, key, verb, global, .. } = *retiring;
+    let opened = site.open()?;
+    let usage = if is_waived { Usage::Waived } else { usage(retiring, opened, gates)? };
+    let (changed, next) = if verb == Verb::Destroy {
+        (keeper::destroy_key(&site.dir, &site.means, key, &usage)?, DESTROYED)
+    } else {
+        (keeper::disable_key(&site.dir, &site.means, key, &usage)?, DISABLED)
+    };
+    Ok(end(&changed, Some(next), global))
+}
+
+/// Finds out whether values need the key. Does nothing if the keyring refuses the change in any case.
+fn usage(retiring: &Retiring<'_>, opened: Opened, gates: &GateArgs) -> Result<Usage, Failure> {
+    let is_allowed = |key: &Key| key.id() == retiring.key && key.state().after(retiring.verb).is_some();
+    if opened.keyring.keys().any(is_allowed) {
+        retire::usage(retiring, opened, gates)
+    } else {
+        Ok(Usage::Unknown(UsageDoubt::NotRead))
+    }
+}
+
+/// What to do after a key was disabled.
+const DISABLED: &str = "an API server may go on reading what is under the key, by seeds that it has in memory, until it is \
+                        restarted\nto go back: claviger key enable KEY_ID";
+
+/// What to know after a key was destroyed.
+const DESTROYED: &str = "copies of the state directory and backups still contain it, wrapped under the root key";
