@@ -54,7 +54,7 @@ fn what_is_stale_is_written_again_and_nothing_else() {
     let value = rig.api.kubectl(&["get", "secret", "old-0007", "-o", "jsonpath={.data.password}"]).unwrap();
     assert_eq!(value, "cHctNw==", "pw-7");
 
-    rig.reencrypt("", 0, &["Nothing to re-encrypt: every value that has to be is under the primary key\n"]);
+    rig.reencrypt("", 0, &["Nothing to re-encrypt: every value that must be encrypted is under the primary key\n"]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(super) fn headline(report: &ReencryptReport) -> String {
     let (written, rest) = (were_written(report.written), left(report.rest));
     match report.end {
         ReencryptEnd::Done if report.sweeps == 0 && report.target == ReencryptTarget::PrimaryKey => {
-            "Nothing to re-encrypt: every value that has to be is under the primary key".to_owned()
+            "Nothing to re-encrypt: every value that must be encrypted is under the primary key".to_owned()
         }
         ReencryptEnd::Done if report.sweeps == 0 => {
             "Nothing to re-encrypt: every value is under the provider that the EncryptionConfiguration names first"
