@@ -198,7 +198,7 @@ impl World {
         );
         println!("  claviger status --state-dir {state_dir} --socket {socket} --backups none");
         println!("\nChange the key step by step; `scan` then shows that nothing is under the old one:");
-        println!("  claviger key add --state-dir {state_dir}");
+        println!("  claviger key add --state-dir {state_dir} --socket {socket}");
         println!(
             "  claviger key promote k3 --without-backup --wait --state-dir {state_dir} --socket {socket}    # up to three minutes"
         );

@@ -68,7 +68,7 @@ fn what_would_stop_a_rotation_is_said_before_it_begins() {
     has_all(&unbacked, &["so it is not promoted", "claviger backup create --state-dir"]);
     assert_eq!(keys(&rig), [(1, "primary".to_owned()), (2, "pending".to_owned())]);
     let dry = rotate(&mut rig, "--dry-run --api-servers 1", 3);
-    has_all(&dry, &["stop until a listed backup holds the key, and promote the key"]);
+    has_all(&dry, &["stop unless a listed backup holds the key, then promote the key"]);
     assert!(!dry.stdout.contains("re-encrypt 0 objects"), "{dry}");
     rotate(&mut rig, "--api-servers 1 --without-backup --quiet", 0);
     assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);

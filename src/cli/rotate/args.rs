@@ -52,8 +52,8 @@ pub(in crate::cli) struct RotateArgs {
     /// The most objects to rewrite in a second, or `unlimited` [default: 200]
     #[arg(long, value_name = "NUMBER", value_parser = rate)]
     pub(super) rate: Option<Rate>,
-    /// Directory on another disk for a backup that holds the new key [default: wait for `claviger backup create` or
-    /// `check` to list one]
+    /// Directory on another disk for a backup that holds the new key [default: stop unless a listed backup holds it,
+    /// and go on when called again]
     #[arg(long, value_name = "DIR")]
     pub(super) backup_dir: Option<PathBuf>,
     /// Promote the key even if no listed backup contains it. If this disk is lost, every Secret under the key is lost

@@ -66,7 +66,7 @@ struct PlanReport {
     quiet_seconds: u64,
     /// Whether it would disable the keys before, because others may know them.
     compromise: bool,
-    /// Whether it would stop before the promotion, until a listed backup has the key.
+    /// Whether it would stop before the promotion, because no listed backup holds the key.
     needs_backup: bool,
     /// What would stop it at once.
     stop: Option<String>,
@@ -278,10 +278,10 @@ fn preview_lines(report: &PlanReport, plan: Option<&RotationPlan>, hands: &Rotat
         let backup = match (&hands.wishes.backup_dir, hands.wishes.without_backup) {
             (Some(dir), _) => format!("write a backup to {}", dir.display()),
             (None, true) => "need no backup".to_owned(),
-            (None, false) if report.needs_backup => "stop until a listed backup holds the key".to_owned(),
+            (None, false) if report.needs_backup => "stop unless a listed backup holds the key".to_owned(),
             (None, false) => "find the key in a listed backup".to_owned(),
         };
-        lines.push(format!("  {backup}, and promote the key"));
+        lines.push(format!("  {backup}, then promote the key"));
     }
     let takes = report.rewrite_seconds.map_or_else(String::new, |seconds| {
         format!(", in about {}", span(std::time::Duration::from_secs(seconds.max(1))))
