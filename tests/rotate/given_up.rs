@@ -37,15 +37,16 @@ fn compact(rig: &Rig, refused: &Answer) {
     rig.etcd.run_etcdctl(&["compact", revision]).unwrap();
 }
 
-/// Destroys the key, and tries again until the plugin has adopted the change before.
+/// Destroys the key, and tries again until the plugin has adopted the change before. Fails if it never does.
 fn destroy_once_served(rig: &mut Rig) -> Answer {
-    loop {
+    for _ in 0..100 {
         let answer = give_up(rig, "destroy", "--api-servers 1");
         if !answer.stderr.contains("does not serve the keyring as it is now") {
             return answer;
         }
         sleep(Duration::from_millis(200));
     }
+    panic!("the plugin does not adopt the change before");
 }
 
 /// Checks that the disabled key is destroyed only after etcd has compacted the revisions at which values needed it.

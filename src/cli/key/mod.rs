@@ -1,8 +1,9 @@
 //! `claviger key`.
 //!
 //! ```text
-//! verbs -> add, promote, list -> name, change
-//!       -> give_up -> retire -> retiring
+//! verbs -> list
+//!       -> add, promote -> name, change
+//!       -> give_up -> change, retire -> retiring
 //! ```
 
 mod add;
