@@ -51,8 +51,11 @@ impl Original {
         let mut etcd = Etcd::start(&run, 1).unwrap();
         let mut store = Store::new(&etcd.endpoints());
         let key = |number: usize| format!("/registry/secrets/default/{number:04}");
-        let mut value = |round: usize, length| {
-            Stored::kms_v2("claviger", &format!("k{round}-0123456789abcdef"), &[b's', round as u8], length, &mut chance)
+        let mut value = |round: usize, length: usize| {
+            // The key_id and the seed come last. A value over several pages has a longer seed, so that no other page
+            // can take the place of its last one and end with a whole key_id: only a digest would tell.
+            let seed = vec![round as u8; if length > 1000 { 40 } else { 2 }];
+            Stored::kms_v2("claviger", &format!("k{round}-0123456789abcdef"), &seed, length, &mut chance)
         };
         store.put_many((0..1500).map(|number| (key(number), value(1, 60))).collect::<Vec<_>>());
         for number in 0..120 {
