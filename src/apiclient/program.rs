@@ -32,15 +32,18 @@ struct PrintedStatus {
 /// When the program does not start, fails, or prints no credentials or a token that cannot be sent. The error shows
 /// nothing of what it prints.
 pub(super) fn lasting_token(exec: &ExecConfig) -> Result<Option<SecretString>, CredentialsError> {
-    let mut command = command(exec).ok_or(CredentialsError::NonePrinted)?;
+    let mut command = command(exec).ok_or(CredentialsError::NoCommand)?;
     let output = command.output().map_err(|error| CredentialsError::not_started(&error))?;
     if !output.status.success() {
         return Err(CredentialsError::Ended(output.status));
     }
     // Some programs print YAML. JSON is valid YAML, too.
     let printed: Option<Printed> = serde_saphyr::from_slice(&output.stdout).ok();
-    let status = printed.and_then(|printed| printed.status).ok_or(CredentialsError::NonePrinted)?;
+    let status = printed.and_then(|printed| printed.status).ok_or(CredentialsError::NotCredentials)?;
     let PrintedStatus { token, expiration_timestamp, client_certificate_data } = status;
+    if token.as_deref().unwrap_or_default().is_empty() && client_certificate_data.is_none() {
+        return Err(CredentialsError::NonePrinted);
+    }
     if token.as_deref().is_some_and(|token| !can_be_sent(token)) {
         return Err(CredentialsError::Unsendable);
     }
@@ -103,8 +106,13 @@ mod tests {
         let ended = "the program that the kubeconfig names for credentials ended with exit status: 3";
         assert_eq!(token("echo s3cr3t; exit 3").unwrap_err().to_string(), ended);
         for script in ["echo s3cr3t", "true", "echo '{\"kind\":\"ExecCredential\"}'"] {
+            assert_eq!(token(script), Err(CredentialsError::NotCredentials), "{script}");
+        }
+        for script in ["echo 'status: {}'", "echo 'status: {token: \"\"}'"] {
             assert_eq!(token(script), Err(CredentialsError::NonePrinted), "{script}");
         }
+        let no_command = serde_json::from_value(json!({})).unwrap();
+        assert_eq!(lasting_token(&no_command).map(drop), Err(CredentialsError::NoCommand));
         let no_program = serde_json::from_value(json!({"command": "/nonexistent/program"})).unwrap();
         let error = lasting_token(&no_program).unwrap_err().to_string();
         assert!(error.starts_with("starting the program that the kubeconfig names for credentials: "), "{error}");

@@ -18,7 +18,14 @@ pub enum CredentialsError {
     /// The program that makes them failed.
     #[error("the program that the kubeconfig names for credentials ended with {0}")]
     Ended(ExitStatus),
-    /// The program ended well, and has printed something else.
+    /// The kubeconfig does not name the program that makes them.
+    #[error("the kubeconfig's exec has no command")]
+    NoCommand,
+    /// The program ended well, and has printed something else. The error does not show it, because it may contain
+    /// credentials.
+    #[error("the program that the kubeconfig names printed something other than an ExecCredential")]
+    NotCredentials,
+    /// The program has printed an ExecCredential that contains neither a token nor a certificate.
     #[error("the program that the kubeconfig names printed no credentials")]
     NonePrinted,
     /// The token is no value of a header.
@@ -90,9 +97,9 @@ impl From<&AuthError> for CredentialsError {
     fn from(error: &AuthError) -> Self {
         match error {
             AuthError::AuthExecRun { out, .. } => Self::Ended(out.status),
-            AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed | AuthError::UnrefreshableTokenResponse => {
-                Self::NonePrinted
-            }
+            AuthError::MissingCommand => Self::NoCommand,
+            AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed => Self::NotCredentials,
+            AuthError::UnrefreshableTokenResponse => Self::NonePrinted,
             AuthError::AuthExecStart(error) => Self::not_started(error),
             AuthError::InvalidBearerToken(_) => Self::Unsendable,
             AuthError::ReadTokenFile(error, path) => Self::TokenFile { path: path.clone(), reason: error.to_string() },
@@ -110,7 +117,12 @@ mod tests {
         let said = |error: AuthError| no_credentials(&kube::Error::Auth(error)).unwrap().to_string();
         let unread = AuthError::ReadTokenFile(io::ErrorKind::NotFound.into(), "/var/run/token".into());
         assert_eq!(said(unread), "reading the token in /var/run/token: entity not found");
-        assert_eq!(said(AuthError::MissingCommand), "this kind of credentials is not supported");
+        assert_eq!(said(AuthError::MissingCommand), "the kubeconfig's exec has no command");
+        let other = "the program that the kubeconfig names printed something other than an ExecCredential";
+        assert_eq!(said(AuthError::ExecPluginFailed), other);
+        let none = "the program that the kubeconfig names printed no credentials";
+        assert_eq!(said(AuthError::UnrefreshableTokenResponse), none);
+        assert_eq!(said(AuthError::AuthExec("s3cr3t".to_owned())), "this kind of credentials is not supported");
         assert_eq!(no_credentials(&io::Error::other("reset")), None);
         assert_eq!(CredentialsError::of_client(&io::Error::other("reset")).to_string(), "reset");
     }

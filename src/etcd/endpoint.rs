@@ -1,12 +1,15 @@
 //! How to connect to an endpoint, and what secures the connection.
 
 use std::{
-    io,
+    error::Error,
+    fmt, io,
     path::{Path, PathBuf},
+    slice,
     time::Duration,
 };
 
 use tonic::transport::{self, Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use zeroize::Zeroizing;
 
 use super::{Servers, socket::SocketConnector};
 use crate::{durable::read_input, telemetry::causes};
@@ -19,6 +22,11 @@ const PEM_MAX: usize = 1 << 20;
 /// Flow control, in bytes: pages are large, and etcd sends one while the one before is still being read.
 const WINDOW: u32 = 4 << 20;
 
+/// How a certificate and a private key begin in PEM. A key with a passphrase begins in another way.
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+const PRIVATE_KEYS: [&str; 3] =
+    ["-----BEGIN PRIVATE KEY-----", "-----BEGIN RSA PRIVATE KEY-----", "-----BEGIN EC PRIVATE KEY-----"];
+
 /// What an address of a Unix socket begins with, and whether it means TLS. k0s leaves out the slashes.
 const UNIX: [(&str, bool); 4] = [("unixs://", true), ("unixs:", true), ("unix://", false), ("unix:", false)];
 
@@ -26,11 +34,19 @@ const UNIX: [(&str, bool); 4] = [("unixs://", true), ("unixs:", true), ("unix://
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServersError {
-    /// There is no endpoint, or it is no URL.
+    /// There is no endpoint, or its scheme is another one.
     #[error("etcd endpoint {url:?}: expected http://host:port, https://host:port, unix:///path or unixs:///path")]
     Endpoint {
         /// As it was given.
         url: String,
+    },
+    /// The endpoint has the right scheme, and is not a URL.
+    #[error("etcd endpoint {url:?}: {}", causes(source))]
+    Url {
+        /// As it was given.
+        url: String,
+        /// Why it is not a URL.
+        source: transport::Error,
     },
     /// An https or unixs endpoint needs a certificate authority.
     #[error("etcd endpoint {url:?}: TLS needs the certificate authority that signs etcd's certificate")]
@@ -38,13 +54,39 @@ pub enum ServersError {
         /// The endpoint.
         url: String,
     },
-    /// The certificates or the key are no PEM, or do not fit each other.
-    #[error("etcd endpoint {url:?}: its certificates or key cannot be used: {reason}")]
-    Certificates {
+    /// No certificate can be for the name of this socket.
+    #[error("etcd endpoint {url:?}: no certificate can be for the socket's name: {}", reason(source))]
+    SocketName {
         /// The endpoint.
         url: String,
-        /// The failure, with its causes.
-        reason: String,
+        /// Why it is not the name of a server.
+        source: transport::Error,
+    },
+    /// The file of a certificate or of a key is empty.
+    #[error("{} is empty, expected {expected}", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// What it should contain.
+        expected: Pem,
+    },
+    /// A file contains no certificate or no key in PEM.
+    #[error("{} contains something else, expected {expected}", path.display())]
+    NotPem {
+        /// The file.
+        path: PathBuf,
+        /// What it should contain.
+        expected: Pem,
+    },
+    /// The key does not belong to the certificate, or one of the two is damaged.
+    #[error("{} and {} cannot be used together: {}", certificate.display(), key.display(), reason(source))]
+    Identity {
+        /// The file of the certificate.
+        certificate: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+        /// Why they cannot be used.
+        source: transport::Error,
     },
     /// A certificate or a key cannot be read.
     #[error("{}: {source}", path.display())]
@@ -57,6 +99,39 @@ pub enum ServersError {
     /// Only one of a certificate and its key was given.
     #[error("a client certificate without its key, or a key without its certificate")]
     HalfIdentity,
+}
+
+/// Returns why certificates cannot be used. The library's own text only says that the failure is of the transport.
+fn reason(error: &transport::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| causes(source))
+}
+
+/// The kind of object that a PEM file contains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pem {
+    /// A certificate.
+    Certificate,
+    /// A private key without a passphrase.
+    PrivateKey,
+}
+
+impl Pem {
+    fn is_in(self, bytes: &[u8]) -> bool {
+        let begins = match self {
+            Self::Certificate => slice::from_ref(&CERTIFICATE),
+            Self::PrivateKey => &PRIVATE_KEYS[..],
+        };
+        begins.iter().any(|begin| bytes.windows(begin.len()).any(|part| part == begin.as_bytes()))
+    }
+}
+
+impl fmt::Display for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate => "a certificate in PEM",
+            Self::PrivateKey => "a private key in PEM without a passphrase",
+        })
+    }
 }
 
 /// An endpoint, and the Unix socket that it is reached by, if any.
@@ -84,15 +159,19 @@ impl EtcdTarget {
                 (Endpoint::from_static(uri), tls, Some(PathBuf::from(path)))
             }
             None if !url.starts_with("https://") && !url.starts_with("http://") => return Err(malformed()),
-            None => (Endpoint::from_shared(url.to_owned()).map_err(|_| malformed())?, tls.cloned(), None),
+            None => {
+                let no_url = |source| ServersError::Url { url: url.to_owned(), source };
+                (Endpoint::from_shared(url.to_owned()).map_err(no_url)?, tls.cloned(), None)
+            }
         };
         let is_tls = endpoint.uri().scheme_str() == Some("https");
         let endpoint = match (is_tls, tls) {
             (false, _) => endpoint,
             (true, None) => return Err(ServersError::NoAuthority { url: url.to_owned() }),
             (true, Some(tls)) => {
-                let unusable = |error| ServersError::Certificates { url: url.to_owned(), reason: causes(&error) };
-                endpoint.tls_config(tls).map_err(unusable)?
+                // `tls` has tried the certificates and the key already, so only the name is new.
+                let no_name = |source| ServersError::SocketName { url: url.to_owned(), source };
+                endpoint.tls_config(tls).map_err(no_name)?
             }
         };
         Ok(Self { endpoint: tuned(endpoint), socket: path })
@@ -128,16 +207,42 @@ fn name_of(path: &str) -> &str {
     }
 }
 
+/// Reads the certificates and the key, and tries them.
+///
+/// # Errors
+/// When a file cannot be read or used, or only one of a certificate and its key was given.
 pub(super) fn tls(servers: &Servers) -> Result<Option<ClientTlsConfig>, ServersError> {
-    let read =
-        |path: &PathBuf| read_input(path, PEM_MAX).map_err(|source| ServersError::File { path: path.clone(), source });
     let Some(cafile) = &servers.cafile else { return Ok(None) };
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(cafile)?));
+    let authority = Certificate::from_pem(read_pem(cafile, Pem::Certificate)?);
+    let tls = ClientTlsConfig::new().ca_certificate(authority);
+    let damaged = |_| ServersError::NotPem { path: cafile.clone(), expected: Pem::Certificate };
+    attempt(&tls).map_err(damaged)?;
     match (&servers.certfile, &servers.keyfile) {
-        (Some(certificate), Some(key)) => Ok(Some(tls.identity(Identity::from_pem(read(certificate)?, read(key)?)))),
+        (Some(certificate), Some(key)) => {
+            let (chain, secret) = (read_pem(certificate, Pem::Certificate)?, read_pem(key, Pem::PrivateKey)?);
+            let tls = tls.identity(Identity::from_pem(chain, secret));
+            let (certificate, key) = (certificate.clone(), key.clone());
+            attempt(&tls).map_err(|source| ServersError::Identity { certificate, key, source })?;
+            Ok(Some(tls))
+        }
         (None, None) => Ok(Some(tls)),
         _ => Err(ServersError::HalfIdentity),
     }
+}
+
+fn read_pem(path: &Path, expected: Pem) -> Result<Zeroizing<Vec<u8>>, ServersError> {
+    let bytes = read_input(path, PEM_MAX).map_err(|source| ServersError::File { path: path.to_owned(), source })?;
+    let path = || path.to_owned();
+    match bytes {
+        bytes if bytes.trim_ascii().is_empty() => Err(ServersError::Empty { path: path(), expected }),
+        bytes if !expected.is_in(&bytes) => Err(ServersError::NotPem { path: path(), expected }),
+        bytes => Ok(bytes),
+    }
+}
+
+/// Finds out whether certificates and a key can be used, apart from any endpoint.
+fn attempt(tls: &ClientTlsConfig) -> Result<(), transport::Error> {
+    Endpoint::from_static("https://localhost").tls_config(tls.clone()).map(drop)
 }
 
 #[cfg(test)]
@@ -173,21 +278,18 @@ mod tests {
 
     #[test]
     fn what_is_no_address_and_tls_without_an_authority_are_refused() {
-        for url in [
-            "",
-            "127.0.0.1:2379",
-            "/run/kine.sock",
-            "http://",
-            "unix://",
-            "unix:///",
-            "unixs:",
-            "ftp://a",
-            "http://[::1",
-        ] {
+        for url in ["", "127.0.0.1:2379", "/run/kine.sock", "unix://", "unix:///", "unixs:", "ftp://a"] {
             let expected = format!(
                 "etcd endpoint {url:?}: expected http://host:port, https://host:port, unix:///path or unixs:///path"
             );
             assert_eq!(target(url, true), Err(expected));
+        }
+        for (url, reason) in [
+            ("http://", "invalid URI: empty string"),
+            ("http://[::1", "invalid URI: invalid authority"),
+            ("http://a b", "invalid URI: invalid uri character"),
+        ] {
+            assert_eq!(target(url, true), Err(format!("etcd endpoint {url:?}: {reason}")));
         }
         for url in ["https://[::1]:2379", "unixs:///run/kine.sock"] {
             let expected =
@@ -209,9 +311,50 @@ mod tests {
             assert_eq!(name_of(path), name);
         }
         let unusable = target("unixs:///run/not a name", true).unwrap_err();
-        assert!(
-            unusable.starts_with("etcd endpoint \"unixs:///run/not a name\": its certificates or key"),
-            "{unusable}"
-        );
+        let expected =
+            "etcd endpoint \"unixs:///run/not a name\": no certificate can be for the socket's name: invalid dns name";
+        assert_eq!(unusable, expected);
+    }
+
+    #[test]
+    fn a_file_that_is_no_certificate_or_key_is_named_with_what_is_wrong() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let damaged = format!("{CERTIFICATE}\n!\n-----END CERTIFICATE-----\n");
+        let sealed = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        for (name, text) in [("empty", "\n"), ("der", "\u{30}\u{82}"), ("damaged", &damaged), ("sealed", sealed)] {
+            std::fs::write(at(name), text).unwrap();
+        }
+        let [ours, other] = [(); 2].map(|()| rcgen::generate_simple_self_signed(vec!["a".to_owned()]).unwrap());
+        std::fs::write(at("ca"), ours.cert.pem()).unwrap();
+        std::fs::write(at("key"), ours.signing_key.serialize_pem()).unwrap();
+        std::fs::write(at("other"), other.signing_key.serialize_pem()).unwrap();
+        let said = |ca: &str, identity: Option<(&str, &str)>| {
+            let (certfile, keyfile) = identity.map(|(certificate, key)| (at(certificate), at(key))).unzip();
+            let servers = Servers { urls: vec![], cafile: Some(at(ca)), certfile, keyfile };
+            let error = tls(&servers).err().map(|error| error.to_string());
+            error.map(|error| error.replace(&format!("{}/", directory.path().display()), ""))
+        };
+        assert_eq!([said("ca", None), said("ca", Some(("ca", "key")))], [None, None]);
+        for (ca, identity, expected) in [
+            ("empty", None, "empty is empty, expected a certificate in PEM"),
+            ("der", None, "der contains something else, expected a certificate in PEM"),
+            ("damaged", None, "damaged contains something else, expected a certificate in PEM"),
+            ("ca", Some(("key", "key")), "key contains something else, expected a certificate in PEM"),
+            ("ca", Some(("ca", "empty")), "empty is empty, expected a private key in PEM without a passphrase"),
+            (
+                "ca",
+                Some(("ca", "sealed")),
+                "sealed contains something else, expected a private key in PEM without a passphrase",
+            ),
+            (
+                "ca",
+                Some(("ca", "other")),
+                "ca and other cannot be used together: keys may not be consistent: KeyMismatch",
+            ),
+            ("ca", Some(("damaged", "key")), "damaged and key cannot be used together: Error parsing TLS certificate."),
+        ] {
+            assert_eq!(said(ca, identity).as_deref(), Some(expected));
+        }
     }
 }

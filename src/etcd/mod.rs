@@ -27,6 +27,6 @@ pub use self::servers::Servers;
 #[cfg(feature = "scan")]
 pub use self::{
     client::{Client, KeyValue, Page, Query},
-    endpoint::ServersError,
+    endpoint::{Pem, ServersError},
     error::EtcdError,
 };

@@ -54,7 +54,7 @@ struct Metadata {
 
 fn secret(message: &[u8]) -> Result<Zeroizing<String>, ObjectFault> {
     let SecretMessage { metadata, data, secret_type, immutable } = decode(message)?;
-    yaml(&Manifest {
+    Ok(yaml(&Manifest {
         api_version: "v1",
         kind: "Secret",
         metadata: named(metadata)?,
@@ -62,13 +62,14 @@ fn secret(message: &[u8]) -> Result<Zeroizing<String>, ObjectFault> {
         immutable,
         data: in_base64(data),
         binary_data: BTreeMap::new(),
-    })
+    }))
 }
 
 fn config_map(message: &[u8]) -> Result<Zeroizing<String>, ObjectFault> {
     let ConfigMapMessage { metadata, data, binary_data, immutable } = decode(message)?;
     let (metadata, binary_data) = (named(metadata)?, in_base64(binary_data));
-    yaml(&Manifest { api_version: "v1", kind: "ConfigMap", metadata, secret_type: None, immutable, data, binary_data })
+    let (api_version, kind) = ("v1", "ConfigMap");
+    Ok(yaml(&Manifest { api_version, kind, metadata, secret_type: None, immutable, data, binary_data }))
 }
 
 fn decode<M: Message + Default>(message: &[u8]) -> Result<M, ObjectFault> {
@@ -89,11 +90,15 @@ fn in_base64(data: BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
 
 /// Writes YAML in which every text is in quotes. kubectl reads YAML 1.1, in which `yes`, `012` and `1:30` without
 /// quotes are not strings.
-fn yaml(manifest: &Manifest) -> Result<Zeroizing<String>, ObjectFault> {
+///
+/// # Panics
+/// Never for a manifest: its keys are texts, and memory takes everything that is written to it.
+fn yaml(manifest: &Manifest) -> Zeroizing<String> {
     let options = serde_saphyr::ser_options! { quote_all: true };
-    // Writing into memory does not fail, and all keys are texts.
-    let text = serde_saphyr::to_string_with_options(manifest, options).map_err(|_| ObjectFault::Protobuf)?;
-    Ok(Zeroizing::new(text))
+    match serde_saphyr::to_string_with_options(manifest, options) {
+        Ok(text) => Zeroizing::new(text),
+        Err(_) => unreachable!("texts under texts can be written as YAML"),
+    }
 }
 
 #[cfg(test)]

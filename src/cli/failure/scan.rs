@@ -13,7 +13,7 @@ use super::{
 #[cfg(feature = "reencrypt")]
 use crate::apiclient::AccessError;
 use crate::{
-    etcd::{EtcdError, ServersError},
+    etcd::{EtcdError, Pem, ServersError},
     proof::{ReadReportError, WriteReportError},
     scan::{live::LiveError, needs::NeedsError, place::ScanPlaceError, snapshot::SnapshotError},
     text::TextError,
@@ -125,9 +125,15 @@ impl Explain for ServersError {
     fn explain(&self) -> Explanation {
         match self {
             Self::NoAuthority { .. } => with(Exit::Usage, "give it: --etcd-cafile FILE"),
-            Self::Certificates { .. } => with(Exit::Usage, "convert them to PEM: openssl x509 -in FILE -outform pem"),
+            Self::Empty { .. } => with(Exit::Usage, "use the files of the API server: --apiserver-manifest FILE"),
+            Self::NotPem { path, expected } => with(Exit::Usage, &to_pem(path, *expected)),
+            Self::Identity { certificate, key, .. } => with(Exit::Usage, &compared(certificate, key)),
+            Self::SocketName { .. } => with(
+                Exit::Usage,
+                "give the socket a name that its certificate can be for: --etcd-servers unixs:///run/kine.sock",
+            ),
             Self::File { path, source } => Explanation { exit: Exit::Disk, hint: unreadable(path, source) },
-            Self::Endpoint { url } => with(Exit::Usage, &address(url)),
+            Self::Endpoint { url } | Self::Url { url, .. } => with(Exit::Usage, &address(url)),
             Self::HalfIdentity => with(Exit::Usage, "give both: --etcd-certfile FILE --etcd-keyfile FILE"),
         }
     }
@@ -155,6 +161,23 @@ impl Explain for EtcdError {
             }
         }
     }
+}
+
+fn to_pem(path: &Path, expected: Pem) -> String {
+    let path = quoted(path);
+    match expected {
+        Pem::Certificate => format!("convert it to PEM: openssl x509 -in {path} -outform pem"),
+        Pem::PrivateKey => format!("write it in PEM without a passphrase: openssl pkey -in {path} -out FILE"),
+    }
+}
+
+/// Returns how to see whether a key belongs to a certificate.
+fn compared(certificate: &Path, key: &Path) -> String {
+    let (certificate, key) = (quoted(certificate), quoted(key));
+    format!(
+        "give the key that belongs to the certificate; these print the same if it does: openssl x509 -in {certificate} -noout \
+         -pubkey; openssl pkey -in {key} -pubout"
+    )
 }
 
 fn snapshot_of(url: &str) -> String {
