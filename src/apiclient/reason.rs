@@ -25,7 +25,7 @@ pub enum CredentialsError {
     /// credentials.
     #[error("the program that the kubeconfig names printed something other than an ExecCredential")]
     NotCredentials,
-    /// The program has printed an ExecCredential that contains neither a token nor a certificate.
+    /// The program has printed an `ExecCredential` that contains neither a token nor a certificate.
     #[error("the program that the kubeconfig names printed no credentials")]
     NonePrinted,
     /// The token is no value of a header.

@@ -103,7 +103,7 @@ pub enum ServersError {
 
 /// Returns why certificates cannot be used. The library's own text only says that the failure is of the transport.
 fn reason(error: &transport::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |source| causes(source))
+    error.source().map_or_else(|| error.to_string(), causes)
 }
 
 /// The kind of object that a PEM file contains.
