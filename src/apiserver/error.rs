@@ -84,7 +84,7 @@ impl std::fmt::Display for NoApiServer {
 /// Something in the flags that was not understood, so that it is not known what it says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Doubt {
+pub enum FlagDoubt {
     /// A flag's value contains an expression whose value is not known.
     #[error("--{flag} contains {name}, whose value is not known")]
     Variable {
@@ -117,7 +117,7 @@ pub enum Doubt {
     },
 }
 
-impl Doubt {
+impl FlagDoubt {
     /// Whether values may be in another etcd, or below another prefix, than the one that was understood.
     pub fn may_hide_values(&self) -> bool {
         match self {

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     arguments,
-    error::{Doubt, FlagsError},
+    error::{FlagDoubt, FlagsError},
     flags::{ApiServerFlags, ReadFlags},
     logged, pod, process,
     unit::{self, ReadText},
@@ -58,7 +58,7 @@ pub struct FoundFlags {
     /// What they say.
     pub flags: ApiServerFlags,
     /// What was not understood.
-    pub doubts: Vec<Doubt>,
+    pub doubts: Vec<FlagDoubt>,
 }
 
 impl FoundFlags {

@@ -6,7 +6,7 @@ use crate::etcd::Servers;
 
 use super::{
     duration::positive_duration,
-    error::{Doubt, FlagsError},
+    error::{FlagDoubt, FlagsError},
 };
 
 /// Makes a path of the API server's a path of this machine. Returns `None` if it is not known where it is.
@@ -68,7 +68,7 @@ pub(super) struct ReadFlags {
     /// The flags that were understood.
     pub(super) flags: ApiServerFlags,
     /// Every part that was not understood.
-    pub(super) doubts: Vec<Doubt>,
+    pub(super) doubts: Vec<FlagDoubt>,
 }
 
 impl CommandLine<'_> {
@@ -106,7 +106,7 @@ impl CommandLine<'_> {
 
     /// Returns every value of `--name=value` or `--name value`. As for kube-apiserver, an underscore in a flag's name
     /// means a dash. A value with an unknown part is a doubt instead.
-    fn all(&self, name: &'static str, doubts: &mut Vec<Doubt>) -> Vec<String> {
+    fn all(&self, name: &'static str, doubts: &mut Vec<FlagDoubt>) -> Vec<String> {
         let mut values = Vec::new();
         for (index, word) in self.words.iter().enumerate() {
             let Some(flag) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else { continue };
@@ -116,7 +116,7 @@ impl CommandLine<'_> {
             }
             let Some(value) = value.or_else(|| self.words.get(index + 1).map(String::as_str)) else { continue };
             match self.unknown.iter().find(|unknown| value.contains(unknown.as_str())) {
-                Some(unknown) => doubts.push(Doubt::Variable { flag: name, name: unknown.clone() }),
+                Some(unknown) => doubts.push(FlagDoubt::Variable { flag: name, name: unknown.clone() }),
                 None => values.push(value.to_owned()),
             }
         }
@@ -124,26 +124,26 @@ impl CommandLine<'_> {
     }
 
     /// Returns the value of a flag. If it is given several times, the last one counts.
-    fn last(&self, name: &'static str, doubts: &mut Vec<Doubt>) -> Option<String> {
+    fn last(&self, name: &'static str, doubts: &mut Vec<FlagDoubt>) -> Option<String> {
         self.all(name, doubts).pop().filter(|value| !value.is_empty())
     }
 
-    fn path(&self, name: &'static str, doubts: &mut Vec<Doubt>) -> Option<PathBuf> {
+    fn path(&self, name: &'static str, doubts: &mut Vec<FlagDoubt>) -> Option<PathBuf> {
         let path = self.last(name, doubts)?;
         let found = (self.locate)(&path);
         if found.is_none() {
-            doubts.push(Doubt::Elsewhere { flag: name, path });
+            doubts.push(FlagDoubt::Elsewhere { flag: name, path });
         }
         found
     }
 
     /// Returns the addresses in all values of a flag: if it is given several times, all of them count.
-    fn urls(&self, name: &'static str, between: char, doubts: &mut Vec<Doubt>) -> Vec<String> {
+    fn urls(&self, name: &'static str, between: char, doubts: &mut Vec<FlagDoubt>) -> Vec<String> {
         let values = self.all(name, doubts);
         values.iter().flat_map(|text| list(text, between)).filter_map(|url| self.url(name, url, doubts)).collect()
     }
 
-    fn overrides(&self, doubts: &mut Vec<Doubt>) -> Result<Vec<Override>, FlagsError> {
+    fn overrides(&self, doubts: &mut Vec<FlagDoubt>) -> Result<Vec<Override>, FlagsError> {
         const NAME: &str = "etcd-servers-overrides";
         let entries = self.all(NAME, doubts);
         let mut overrides = Vec::new();
@@ -157,25 +157,25 @@ impl CommandLine<'_> {
         Ok(overrides)
     }
 
-    fn allows_kms_v1(&self, doubts: &mut Vec<Doubt>) -> bool {
+    fn allows_kms_v1(&self, doubts: &mut Vec<FlagDoubt>) -> bool {
         allows_kms_v1(&self.all("feature-gates", doubts).join(","))
     }
 
     /// Makes the path of a Unix socket a path of this machine. Other addresses stay as they are.
-    fn url(&self, flag: &'static str, url: String, doubts: &mut Vec<Doubt>) -> Option<String> {
+    fn url(&self, flag: &'static str, url: String, doubts: &mut Vec<FlagDoubt>) -> Option<String> {
         let scheme = ["unix://", "unixs://", "unix:", "unixs:"].into_iter().find(|scheme| url.starts_with(scheme));
         let Some(scheme) = scheme else { return Some(url) };
         let path = (self.locate)(&url[scheme.len()..]);
         if path.is_none() {
-            doubts.push(Doubt::Elsewhere { flag, path: url });
+            doubts.push(FlagDoubt::Elsewhere { flag, path: url });
         }
         path.map(|path| format!("{scheme}{}", path.display()))
     }
 
     /// Returns the words that are unknown as a whole, because they may contain any flag.
-    fn hidden(&self) -> impl Iterator<Item = Doubt> {
+    fn hidden(&self) -> impl Iterator<Item = FlagDoubt> {
         let hidden = self.unknown.iter().filter(|unknown| self.words.contains(unknown));
-        hidden.map(|word| Doubt::Hidden { name: word.clone() })
+        hidden.map(|word| FlagDoubt::Hidden { name: word.clone() })
     }
 }
 

@@ -27,7 +27,7 @@ mod variables;
 mod words;
 
 pub use count::count_api_servers;
-pub use error::{Doubt, FlagsError};
+pub use error::{FlagDoubt, FlagsError};
 pub use find::{DEFAULTS, FLAGS_MAX, FoundFlags};
 pub use flags::{ApiServerFlags, Override, allows_kms_v1};
 pub use process::find_process;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    error::{Doubt, FlagsError, NoApiServer},
+    error::{FlagDoubt, FlagsError, NoApiServer},
     flags::{CommandLine, ReadFlags},
     program::api_server,
     variables::Variables,
@@ -76,7 +76,7 @@ impl Unit {
     }
 
     /// Returns the variables of the commands. A file's variables count more than those of the unit.
-    fn variables(&self, read_text: ReadText<'_>) -> (Variables, Vec<Doubt>) {
+    fn variables(&self, read_text: ReadText<'_>) -> (Variables, Vec<FlagDoubt>) {
         let mut variables = Variables::default();
         let words = self.environment.iter().flat_map(|line| commands(line, Dialect::Systemd, &|_| None));
         for word in words.flat_map(|command| command.words) {
@@ -90,7 +90,7 @@ impl Unit {
             match read_text(Path::new(path)) {
                 Ok(text) => environment(&text).for_each(|(name, value)| variables.set(name, Some(value))),
                 Err(_) if is_optional => {}
-                Err(error) => doubts.push(Doubt::EnvironmentFile { path: path.into(), reason: error.to_string() }),
+                Err(error) => doubts.push(FlagDoubt::EnvironmentFile { path: path.into(), reason: error.to_string() }),
             }
         }
         (variables, doubts)

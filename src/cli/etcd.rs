@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 
 use crate::{
-    apiserver::{self, ApiServerFlags, Doubt, FlagsError, FoundFlags, Override, coverage::Coverage},
+    apiserver::{self, ApiServerFlags, FlagDoubt, FlagsError, FoundFlags, Override, coverage::Coverage},
     config::{ApiServerProcess, Cluster, Settings},
     etcd::Servers,
     plan::Timeouts,
@@ -96,7 +96,7 @@ pub(super) struct Declared {
     /// Where the flags of kube-apiserver were found, if they were looked for.
     pub(super) found_in: Option<String>,
     /// What was not understood in them.
-    pub(super) doubts: Vec<Doubt>,
+    pub(super) doubts: Vec<FlagDoubt>,
 }
 
 impl Declared {

@@ -114,7 +114,7 @@ pub enum CommitError {
     LedgerNotMarked(#[source] DurableError),
     /// All files were written, and the keyring does not open.
     #[error("the keyring was changed, but does not open: {0}")]
-    Unchecked(#[source] Box<OpenError>),
+    DoesNotOpen(#[source] Box<OpenError>),
 }
 
 /// A backup of a keyring that is about to be written.

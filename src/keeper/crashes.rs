@@ -249,7 +249,7 @@ impl Says for CommitError {
             | Self::RootNotConfirmed(_)
             | Self::NotMarked(_)
             | Self::LedgerNotMarked(_)
-            | Self::Unchecked(_) => Said::New,
+            | Self::DoesNotOpen(_) => Said::New,
             Self::NotExported(_) | Self::NotAudited(_) | Self::NotWritten(_) | Self::NotSwapped(_) => Said::Old,
             error => panic!("not by dying: {error}"),
         }
@@ -389,7 +389,7 @@ fn came(error: &InitError) -> Came {
     match error {
         InitError::NotBegun(_) => Came::Nowhere,
         InitError::BrokenOff(_) => Came::Begun,
-        InitError::NotConfirmed(_) | InitError::NotMarked(_) | InitError::Unchecked(_) => Came::Written,
+        InitError::NotConfirmed(_) | InitError::NotMarked(_) | InitError::DoesNotOpen(_) => Came::Written,
         error => panic!("not by dying: {error}"),
     }
 }

@@ -88,7 +88,7 @@ pub enum InitError {
     NotMarked(#[source] DurableError),
     /// All files were written, and the keyring does not open.
     #[error("the keyring was written, but does not open: {0}")]
-    Unchecked(#[source] Box<OpenError>),
+    DoesNotOpen(#[source] Box<OpenError>),
     /// The root key could not be sealed to a recovery recipient.
     #[error(transparent)]
     Seal(#[from] SealRecoveryError),
@@ -196,7 +196,7 @@ impl Files {
             ..Commit::default()
         };
         let committed = commit.run(state, &mut state.store()).map_err(|error| broken_off(state, error))?;
-        open(dir, &Means::default()).map_err(|error| InitError::Unchecked(Box::new(error)))?;
+        open(dir, &Means::default()).map_err(|error| InitError::DoesNotOpen(Box::new(error)))?;
         Ok(Initialised { keyring: self.keyring, digest, moved_aside: committed.aside })
     }
 }

@@ -463,7 +463,7 @@ impl MergePreview {
             commit.run(state, &mut state.store())?;
         }
         let opened = open_with(state, means, Some(root), None);
-        Ok(opened.map_err(|error| CommitError::Unchecked(Box::new(error)))?)
+        Ok(opened.map_err(|error| CommitError::DoesNotOpen(Box::new(error)))?)
     }
 }
 

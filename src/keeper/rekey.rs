@@ -129,7 +129,7 @@ impl Begun {
             error => error.into(),
         })?;
         let opened = open_with(state, means, Some(&self.root), None).and_then(Opened::with_readable_ledger);
-        opened.map_err(|error| RekeyError::Unfinished(CommitError::Unchecked(Box::new(error))))
+        opened.map_err(|error| RekeyError::Unfinished(CommitError::DoesNotOpen(Box::new(error))))
     }
 }
 

@@ -286,7 +286,7 @@ impl Explain for MergeError {
             "run the same command without --lost, --keep-destroyed and --compromised: it shows the key_ids";
         match self {
             Self::Unknown(_) => refused(SHOWS),
-            Self::Named { reason: NamedWrongly::Listed, .. } => refused(&format!("--lost cannot name it; {SHOWS}")),
+            Self::Named { reason: NamedWrongly::NotMissing, .. } => refused(&format!("--lost cannot name it; {SHOWS}")),
             Self::Named { reason: NamedWrongly::Undestroyed, .. } => {
                 refused(&format!("--keep-destroyed cannot name it; {SHOWS}"))
             }
@@ -379,7 +379,7 @@ impl Explain for CommitError {
                 error.explain().with_hint("check it: claviger slot test; nothing was lost")
             }
             Self::NotMarked(error) | Self::LedgerNotMarked(error) => error.explain().with_hint(MARKED),
-            Self::Unchecked(error) => error.explain().with_hint("check it: claviger status"),
+            Self::DoesNotOpen(error) => error.explain().with_hint("check it: claviger status"),
         }
     }
 }

@@ -33,7 +33,7 @@ impl Explain for InitError {
             }
             Self::NotConfirmed(error) => error.explain().with_hint(LOOK),
             Self::NotMarked(error) => error.explain().with_hint(LOOK),
-            Self::Unchecked(error) => error.explain().with_hint(LOOK),
+            Self::DoesNotOpen(error) => error.explain().with_hint(LOOK),
             // Nothing can be damaged yet: what is missing is a directory.
             Self::File(DurableError::Missing(path)) => refused(&make_directory(path)),
             Self::File(error) => error.explain(),

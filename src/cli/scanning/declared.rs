@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     apiserver::{
-        self, Doubt,
+        self, FlagDoubt,
         coverage::{BrokenRule, CONFIG_MAX, Coverage, CoverageError, KmsV1},
     },
     config::Config,
@@ -58,7 +58,7 @@ pub(in crate::cli) fn unconfigured() -> Failure {
 }
 
 /// Says what was not understood in the flags of kube-apiserver.
-pub(in crate::cli) fn not_understood(declared: &Declared, doubt: &Doubt) -> String {
+pub(in crate::cli) fn not_understood(declared: &Declared, doubt: &FlagDoubt) -> String {
     format!("in {}: {doubt}", declared.found_in.as_deref().unwrap_or("the flags of kube-apiserver"))
 }
 

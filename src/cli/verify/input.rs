@@ -1,7 +1,7 @@
 //! Collects what a verification needs: where etcd is, what has to be encrypted, and the keys of the keyring.
 
 use crate::{
-    apiserver::{Doubt, Override},
+    apiserver::{FlagDoubt, Override},
     config::Config,
     etcd::Servers,
     keeper::Opened,
@@ -57,7 +57,7 @@ impl VerifyInput {
             encryption_config: ReadFile { path: read.path, sha256: read.sha256 },
             is_provider_used: read.coverage.is_written_by(&format!("kms:v2:{provider}")),
             overrides: declared.overrides.iter().map(moved).collect(),
-            are_flags_unclear: declared.doubts.iter().any(Doubt::may_hide_values),
+            are_flags_unclear: declared.doubts.iter().any(FlagDoubt::may_hide_values),
         };
         let timeouts = declared.timeouts(Some(&read.coverage));
         let keys = Some(known_keys(provider, &opened.keyring));

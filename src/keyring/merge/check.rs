@@ -53,7 +53,7 @@ pub enum MergeError {
 pub enum NamedWrongly {
     /// It was named as lost, and a record lists it.
     #[error("is not missing")]
-    Listed,
+    NotMissing,
     /// It was named as destroyed, and no record calls it destroyed.
     #[error("is destroyed in no record")]
     Undestroyed,
@@ -105,7 +105,7 @@ pub(super) fn check_mark(statements: &Statements<'_>, mark: Option<&Mark>, wishe
     let missing: Vec<KeyId> = seen.iter().filter(|key_id| !is_listed(key_id)).copied().collect();
     let keys = differing(&wishes.lost, |key_id| missing.contains(key_id));
     if !keys.is_empty() {
-        return Err(MergeError::Named { keys, reason: NamedWrongly::Listed });
+        return Err(MergeError::Named { keys, reason: NamedWrongly::NotMissing });
     }
     let missing = differing(&missing, |key_id| wishes.lost.contains(key_id));
     if missing.is_empty() { Ok(()) } else { Err(MergeError::Missing(missing)) }

@@ -15,7 +15,7 @@ use super::{
     },
     locked::may_need_any_key,
 };
-use crate::{apiserver::Doubt, crypto::Commitment, etcd::Servers};
+use crate::{apiserver::FlagDoubt, crypto::Commitment, etcd::Servers};
 
 /// The most commitments that are kept, and the most key_ids that values name falsely. Anyone who can write to etcd can
 /// invent more, and must not be able to fill the memory.
@@ -63,7 +63,7 @@ pub enum NeedsDoubt {
     },
     /// Values may be in an etcd that was not found.
     #[error("flags of kube-apiserver: {0}")]
-    Flags(Doubt),
+    Flags(FlagDoubt),
     /// Every API server makes namespaces, so these values are not an API server's.
     #[error("there are no namespaces, so this is not the etcd and the prefix of an API server")]
     NoNamespaces,
@@ -149,7 +149,7 @@ impl NeededKeys {
     }
 
     /// Adds what was not understood in the flags that say where values are.
-    pub fn add_doubts_about_flags(&mut self, doubts: &[Doubt]) {
+    pub fn add_doubts_about_flags(&mut self, doubts: &[FlagDoubt]) {
         let about_places = doubts.iter().filter(|doubt| doubt.may_hide_values());
         self.doubts.extend(about_places.cloned().map(NeedsDoubt::Flags));
     }

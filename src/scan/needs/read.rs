@@ -119,7 +119,7 @@ mod tests {
         },
         *,
     };
-    use crate::apiserver::Doubt;
+    use crate::apiserver::FlagDoubt;
     use crate::{
         crypto::Commitment,
         etcd::Servers,
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn what_hides_values_in_the_flags_is_a_doubt() {
         let mut needed = NeededKeys::default();
-        let variable = |flag| Doubt::Variable { flag, name: "$A".to_owned() };
+        let variable = |flag| FlagDoubt::Variable { flag, name: "$A".to_owned() };
         needed.add_doubts_about_flags(&[variable("etcd-servers-overrides"), variable("encryption-provider-config")]);
         let doubts = needed.check_complete().unwrap_err().to_string();
         let expected = "flags of kube-apiserver: --etcd-servers-overrides contains $A, whose value is not known; ";
