@@ -1,9 +1,11 @@
 //! The flags of this command that say which keyring, plugin or etcd it is about. The commands that it suggests get the
 //! same flags, so that a suggestion works when it is pasted.
 
-use std::{borrow::Cow, ffi::OsStr, fmt::Write};
+use std::{borrow::Cow, ffi::OsStr, fmt::Write, path::Path};
 
-use clap::{ArgMatches, Command, parser::ValueSource};
+use clap::{Arg, ArgMatches, Command, parser::ValueSource};
+
+use crate::config::DEFAULT_STATE_DIR;
 
 /// The flags that a suggested command repeats, if it has them.
 const REPEATED: [&str; 19] = [
@@ -66,6 +68,8 @@ pub(super) struct Given {
     flags: Vec<Flag>,
     /// The name of this command, as in `key promote`.
     this: String,
+    /// Whether a plugin of the keyring may listen elsewhere, which this command has no flag to say.
+    is_socket_unknown: bool,
     claviger: Option<fn() -> Command>,
 }
 
@@ -76,6 +80,8 @@ struct Flag {
     value: Option<String>,
     /// Whether only the same command repeats it.
     by_itself: bool,
+    /// The flag that implies this one. A command that takes it needs this one no more.
+    implied_by: Option<&'static str>,
 }
 
 impl Given {
@@ -92,7 +98,14 @@ impl Given {
         }
         let mut flags = flags(&REPEATED, false, &command, matches);
         flags.extend(self::flags(&REPEATED_BY_ITSELF, true, &command, matches));
-        Self { flags, this: names.join(" "), claviger: Some(claviger) }
+        let has = |name: &str| flags.iter().any(|flag| flag.name == name);
+        let state_dir = if has("state-dir") { None } else { state_dir_of_keyring(&command, matches) };
+        let default = Some(DEFAULT_STATE_DIR);
+        let is_elsewhere = state_dir.is_some()
+            || flags.iter().any(|flag| flag.name == "state-dir" && flag.value.as_deref() != default);
+        let is_socket_unknown = is_elsewhere && !has("config") && argument(&command, "socket").is_none();
+        flags.extend(state_dir);
+        Self { flags, this: names.join(" "), is_socket_unknown, claviger: Some(claviger) }
     }
 
     /// Returns the same without `failed`, and without the files that `message` names: they are what is wrong.
@@ -150,6 +163,14 @@ impl Given {
         whole + &command[end..]
     }
 
+    /// Returns one command that asks the plugin, with the flags. If nothing says where the plugin of another state
+    /// directory listens, the operator has to say it.
+    #[cfg(any(feature = "scan", test))]
+    pub(super) fn plugin_command(&self, command: &str) -> String {
+        let socket = if self.is_socket_unknown { " --socket SOCKET" } else { "" };
+        format!("{}{socket}", self.command(command))
+    }
+
     /// Writes the name of the mentioned command and the flags that it repeats. Returns where the name ends in the
     /// mention.
     fn repeat(&self, claviger: &Command, mention: &str, whole: &mut String) -> usize {
@@ -184,12 +205,12 @@ struct Verbs<'c> {
 impl Verbs<'_> {
     /// Whether the command takes this flag, and was not mentioned with it or with one that contradicts it.
     fn takes(&self, flag: &Flag, mention: &str) -> bool {
-        let is_it = |arg: &clap::Arg| arg.get_long() == Some(flag.name);
         let has = |name: &str| mention.split_whitespace().any(|word| word.strip_prefix("--") == Some(name));
+        let takes = |name: &str| self.command.is_some_and(|command| argument(command, name).is_some());
         let contradicts = has("snapshot") && LIVE.contains(&flag.name)
             || has("backup-dir") && flag.name == "without-backup"
             || has("without-backup") && flag.name == "backup-dir";
-        self.command.is_some_and(|command| command.get_arguments().any(is_it)) && !has(flag.name) && !contradicts
+        takes(flag.name) && !has(flag.name) && !contradicts && !flag.implied_by.is_some_and(takes)
     }
 }
 
@@ -207,20 +228,37 @@ fn verbs<'c>(claviger: &'c Command, mention: &str) -> Verbs<'c> {
 fn flags(names: &[&'static str], by_itself: bool, command: &Command, matches: &ArgMatches) -> Vec<Flag> {
     let mut flags = Vec::new();
     for &name in names {
-        let Some(arg) = command.get_arguments().find(|arg| arg.get_long() == Some(name)) else { continue };
+        let Some(arg) = argument(command, name) else { continue };
         let id = arg.get_id().as_str();
         if matches.value_source(id) != Some(ValueSource::CommandLine) {
             continue;
         }
         if !arg.get_action().takes_values() {
-            flags.push(Flag { name, value: None, by_itself });
+            flags.push(Flag { name, value: None, by_itself, implied_by: None });
             continue;
         }
         let values = matches.get_raw(id).into_iter().flatten().map(|value| value.to_string_lossy());
         let values = values.filter(|value| can_be_read_again(value));
-        flags.extend(values.map(|value| Flag { name, value: Some(quoted(&*value)), by_itself }));
+        flags.extend(values.map(|value| Flag { name, value: Some(quoted(&*value)), by_itself, implied_by: None }));
     }
     flags
+}
+
+/// Returns the argument of a command that is given as `--name`.
+fn argument<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
+    command.get_arguments().find(|arg| arg.get_long() == Some(name))
+}
+
+/// Returns the state directory from which `--keyring` names the keyring, for the commands that take no `--keyring`.
+fn state_dir_of_keyring(command: &Command, matches: &ArgMatches) -> Option<Flag> {
+    let name = "keyring";
+    let id = argument(command, name)?.get_id().as_str();
+    let file = Path::new(matches.get_raw(id)?.next()?);
+    let dir = file.parent().filter(|_| file.ends_with(name))?;
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    // A copy of the keyring has no root file beside it.
+    let is_elsewhere = dir != Path::new(DEFAULT_STATE_DIR) && dir.join("root").is_file();
+    is_elsewhere.then(|| Flag { name: "state-dir", value: Some(quoted(dir)), by_itself: false, implied_by: Some(name) })
 }
 
 /// Whether a message names this file, and not only another one whose path contains the same.
@@ -250,7 +288,7 @@ pub(super) fn quoted(word: impl AsRef<OsStr>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::{Arg, ArgAction};
+    use clap::ArgAction;
 
     use super::*;
 
@@ -308,6 +346,39 @@ mod tests {
             assert_eq!(repeated(promote, text), expected);
         }
         assert_eq!(repeated("claviger key list", "claviger status"), "claviger status");
+    }
+
+    #[test]
+    fn a_keyring_in_a_state_directory_says_which_directory_other_commands_need() {
+        let keep = tempfile::tempdir().unwrap();
+        let dir = keep.path().to_str().unwrap();
+        let scan = format!("claviger scan --keyring {dir}/keyring");
+        let hint = "claviger key list; claviger scan --list";
+        assert_eq!(
+            repeated(&scan, hint),
+            format!("claviger key list; {scan} --list"),
+            "a copy is in no state directory"
+        );
+        std::fs::write(keep.path().join("root"), "").unwrap();
+        assert_eq!(repeated(&scan, hint), format!("claviger key list --state-dir {dir}; {scan} --list"));
+        assert_eq!(repeated(&format!("claviger scan --keyring {dir}/copy"), hint).matches("state-dir").count(), 0);
+    }
+
+    #[test]
+    fn where_a_plugin_listens_is_asked_for_if_no_flag_could_say_it() {
+        let asked = |line: &str| {
+            let matches = claviger().try_get_matches_from(line.split(' ')).unwrap();
+            Given::new(claviger, &matches).plugin_command("claviger status")
+        };
+        for (line, expected) in [
+            ("claviger key list --state-dir st", "claviger status --state-dir st --socket SOCKET"),
+            ("claviger key list", "claviger status"),
+            ("claviger key list --state-dir /var/lib/claviger", "claviger status --state-dir /var/lib/claviger"),
+            ("claviger key list --state-dir st --config c", "claviger status --config c --state-dir st"),
+            ("claviger status --state-dir st", "claviger status --state-dir st"),
+        ] {
+            assert_eq!(asked(line), expected, "{line}");
+        }
     }
 
     #[test]

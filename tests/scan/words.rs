@@ -388,9 +388,18 @@ fn right_after_a_promotion_the_hint_is_to_wait_for_the_api_servers() {
     let begin = format!("stale: {} is primary since 20", keys[1]);
     assert!(hint.starts_with(&begin) && hint.contains(&wait), "{hint}");
     assert!(
-        hint.contains("`claviger status --state-dir [DIR]/state`") && hint.contains(". Then re-encrypt them: "),
+        hint.contains("`claviger status --state-dir [DIR]/state --socket SOCKET`")
+            && hint.contains(&format!("{wait} --socket SOCKET. Then re-encrypt them: ")),
         "{hint}"
     );
+
+    // A keyring in a state directory says which directory it is.
+    let named = cluster.scan(&format!("{} --keyring [DIR]/state/keyring", cluster.live()));
+    let [of_keyring] = hints(&named)[..] else { panic!("{named}") };
+    for command in ["claviger status --state-dir [DIR]/state --socket SOCKET", &format!("{wait} --socket SOCKET")] {
+        assert!(of_keyring.contains(command), "{of_keyring}");
+    }
+    assert!(!of_keyring.contains("--keyring [DIR]/state/keyring --state-dir"), "{of_keyring}");
 
     // Where the keys are may also be in a configuration.
     fs::write(cluster.sandbox.path("config.toml"), cluster.sandbox.unmask("state-dir = '[DIR]/state'\n")).unwrap();
@@ -400,7 +409,7 @@ fn right_after_a_promotion_the_hint_is_to_wait_for_the_api_servers() {
         assert!(hint.contains(&format!("{command} --config [DIR]/config.toml")), "{hint}");
     }
     let named = cluster.scan(&format!("{} --keyring [DIR]/state/keyring --state-dir [DIR]/state", cluster.live()));
-    assert!(hints(&named)[0].contains("`claviger status --state-dir [DIR]/state`"), "{named}");
+    assert!(hints(&named)[0].contains("`claviger status --state-dir [DIR]/state --socket SOCKET`"), "{named}");
 
     // Long after it, all API servers write under the new key.
     let keyring = fs::read_to_string(cluster.sandbox.path("state/keyring")).unwrap();

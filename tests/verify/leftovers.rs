@@ -19,7 +19,11 @@ fn a_clean_cluster_is_proven_clean_and_one_object_too_many_is_named() {
     let (old, primary) = (rig.key(1), rig.key(2));
     let clean =
         rig.says("", 0, &["Clean: 3 values are under the primary key, and nothing is left over\n", &primary.key_id]);
-    assert!(clean.stdout.contains(" in plaintext: claviger scan --all\n"), "{clean}");
+    let all = format!(
+        " in plaintext: claviger scan {STATE} --etcd-servers {} --encryption-config [DIR]/enc.yaml --all\n",
+        rig.etcd.endpoints()
+    );
+    assert!(clean.stdout.contains(&all), "{clean}");
     assert!(clean.stdout.contains("hint:  to keep this as an authenticated report: claviger verify "), "{clean}");
     assert!(
         clean.stdout.contains(&format!("{} is primary since ", primary.key_id)),

@@ -206,7 +206,7 @@ fn show(report: &ReencryptReport, of_scan: ScanAdvice, global: &Global) -> Resul
                 ScanAdvice::Found(advice) => hints(report, advice, &global.given),
             };
             output::headline(&text::headline(report), report.exit() == Exit::Done)?;
-            output::text_line(&text::page(report, &hints, global.quiet))
+            output::text_line(&text::page(report, &hints, &global.given, global.quiet))
         }
     }
 }

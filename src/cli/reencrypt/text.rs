@@ -7,7 +7,7 @@ use crate::{
 };
 
 use super::{
-    super::output,
+    super::{given::Given, output},
     report::{ReencryptEnd, ReencryptReport, ReencryptTarget},
 };
 
@@ -69,14 +69,14 @@ fn sentence(text: &str) -> String {
 }
 
 /// Returns what follows the first sentence.
-pub(super) fn page(report: &ReencryptReport, hints: &[String], quiet: bool) -> String {
+pub(super) fn page(report: &ReencryptReport, hints: &[String], given: &Given, quiet: bool) -> String {
     let mut parts = vec![output::fields(&facts(report))];
     if !report.resources.is_empty() {
         parts.push(table(report));
     }
     parts.extend(report.incomplete.iter().map(|reason| format!("! {}", escape::line(reason))));
     parts.extend(report.failures.iter().map(|(kind, count)| failures(report, *kind, *count)));
-    parts.extend(damaged(&report.damaged));
+    parts.extend(damaged(&report.damaged, &given.command("claviger scan --list")));
     if !report.left.is_empty() {
         let names = report.left.iter().map(|key| format!("  {}", escape::line(key)));
         parts.push(format!(
@@ -150,12 +150,12 @@ fn failures(report: &ReencryptReport, kind: FailureKind, count: u64) -> String {
     lines.join("\n")
 }
 
-/// Names damaged values. A scan cannot name the objects of a damaged page.
-fn damaged(keys: &[String]) -> Option<String> {
+/// Names damaged values. `list` names all of them. A scan cannot name the objects of a damaged page.
+fn damaged(keys: &[String], list: &str) -> Option<String> {
     let first = format!("damaged ({}): the API server cannot decrypt these values", Count(keys.len() as u64));
     let named = keys.iter().take(NAMED).map(|key| format!("  {}", escape::line(key)));
     let more = keys.len().saturating_sub(NAMED);
-    let more = (more > 0).then(|| format!("  and {} more: claviger scan --list", Count(more as u64)));
+    let more = (more > 0).then(|| format!("  and {} more: {list}", Count(more as u64)));
     (!keys.is_empty()).then(|| [first].into_iter().chain(named).chain(more).collect::<Vec<_>>().join("\n"))
 }
 
@@ -176,11 +176,11 @@ mod tests {
 
     #[test]
     fn a_damaged_value_is_named() {
-        assert_eq!(damaged(&[]), None);
+        assert_eq!(damaged(&[], "scan"), None);
         let keys: Vec<String> = (1..=7).map(|number| format!("/registry/secrets/default/{number}")).collect();
         let one = "damaged (1): the API server cannot decrypt these values\n  /registry/secrets/default/1";
-        assert_eq!(damaged(&keys[..1]).as_deref(), Some(one));
-        let all = damaged(&keys).unwrap();
+        assert_eq!(damaged(&keys[..1], "scan").as_deref(), Some(one));
+        let all = damaged(&keys, "claviger scan --list").unwrap();
         assert_eq!(all.lines().count(), 7);
         assert!(all.ends_with("\n  /registry/secrets/default/5\n  and 2 more: claviger scan --list"), "{all}");
     }

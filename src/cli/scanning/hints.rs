@@ -187,8 +187,8 @@ fn stale(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>) -> 
     format!(
         "{key_id} is primary since {time}, and API servers may still write under the previous key; `{}` shows which ones do. Wait \
          for them: {}. Then {reencrypt}",
-        context.given.command("claviger status"),
-        context.given.command(&format!("claviger key promote {key_id} --wait"))
+        context.given.plugin_command("claviger status"),
+        context.given.plugin_command(&format!("claviger key promote {key_id} --wait"))
     )
 }
 

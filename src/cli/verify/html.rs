@@ -18,7 +18,7 @@ use super::{
 /// Returns the page.
 pub(super) fn page(verified: &Verified) -> String {
     let report = &verified.report;
-    let found = findings(&verified.scan, "claviger scan --list");
+    let found = findings(&verified.scan, &verified.list);
     let body = html! {
         (facts(verified))
         @if !verified.scan.reasons.is_empty() {

@@ -147,7 +147,8 @@ fn verify(
     let mut notes = input.notes;
     let timeouts = input.timeouts;
     notes.extend(since.as_ref().and_then(|since| since.earlier.note()));
-    let mut verified = Verified { scan, report, text, promoted, since, notes, hints: Vec::new() };
+    let (all, list) = (global.given.command("claviger scan --all"), global.given.command("claviger scan --list"));
+    let mut verified = Verified { scan, report, text, promoted, since, notes, all, list, hints: Vec::new() };
     let context = HintInput { given: &global.given, etcd: input.etcd.as_ref(), seen, kept, has_waited, now, timeouts };
     verified.hints = hints(&verified, &context);
     Ok(verified)

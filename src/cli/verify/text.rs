@@ -17,10 +17,10 @@ const CHANGES: usize = 20;
 /// Returns what follows the first sentence. `quiet` omits notes and hints.
 pub(in crate::cli) fn page(verified: &Verified, quiet: bool) -> String {
     let mut parts =
-        vec![output::fields(&facts(verified)), table(&verified.scan, Some("claviger scan --all"), terminal_width())];
+        vec![output::fields(&facts(verified)), table(&verified.scan, Some(&verified.all), terminal_width())];
     parts.extend(verified.since.as_ref().map(since));
     parts.extend(verified.scan.reasons.iter().map(|reason| format!("! {}", escape::line(&reason.to_string()))));
-    parts.extend(findings(&verified.scan, "claviger scan --list"));
+    parts.extend(findings(&verified.scan, &verified.list));
     if !quiet {
         let notes = verified.notes.iter().map(|note| format!("note:  {}", escape::line(note)));
         let hints = verified.hints.iter().map(|hint| format!("hint:  {}", escape::line(hint)));

@@ -24,6 +24,10 @@ pub(in crate::cli) struct Verified {
     pub(in crate::cli) since: Option<Since>,
     /// What else the operator should know.
     pub(in crate::cli) notes: Vec<String>,
+    /// The command that shows every resource.
+    pub(in crate::cli) all: String,
+    /// The command that names every object.
+    pub(in crate::cli) list: String,
     /// What to do next.
     pub(in crate::cli) hints: Vec<String>,
 }
