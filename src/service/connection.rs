@@ -64,7 +64,7 @@ impl Connection {
         let current = self.service.current();
         let primary = served_keys(current.as_ref())?.primary();
         self.adoption.announce(primary);
-        Ok(Health::of(primary, self.service.metrics()))
+        Ok(self.service.test(primary))
     }
 
     /// Says what Status would, and announces nothing.

@@ -1,13 +1,17 @@
 //! The health that Status announces: can the primary key wrap and unwrap now?
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use rand::rngs::SysRng;
+use tracing::error;
 
 use crate::{
     crypto::{aead, seed::Seed},
     keeper::ServingKey,
-    telemetry::metrics::Metrics,
+    telemetry::{advice, event, metrics::Metrics, quota::Quota},
 };
 
 /// The answer to Status.
@@ -38,12 +42,35 @@ impl Healthz {
     }
 }
 
-impl Health {
-    /// Tests the key that wraps, and counts the outcome in `metrics`.
-    pub(super) fn of(primary: &ServingKey, metrics: &Metrics) -> Self {
+/// Tests the key that wraps, and logs at most one failure a minute.
+#[derive(Debug)]
+pub(super) struct SelfTests(Mutex<Quota>);
+
+impl Default for SelfTests {
+    fn default() -> Self {
+        Self(Mutex::new(Quota::new(Duration::from_mins(1))))
+    }
+}
+
+impl SelfTests {
+    /// Tests the key that wraps, counts the outcome in `metrics`, and logs a failure.
+    pub(super) fn run(&self, primary: &ServingKey, metrics: &Metrics) -> Health {
         let passed = round_trip(primary, &mut SysRng);
         metrics.self_test(passed);
-        Self { healthz: if passed { Healthz::Ok } else { Healthz::SelfTestFailed }, key_id: Arc::clone(&primary.id) }
+        if !passed {
+            self.note_failure(&primary.id);
+        }
+        let healthz = if passed { Healthz::Ok } else { Healthz::SelfTestFailed };
+        Health { healthz, key_id: Arc::clone(&primary.id) }
+    }
+
+    /// Logs a failure, unless one was logged within the last minute. Returns whether it was logged.
+    fn note_failure(&self, key_id: &str) -> bool {
+        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+        if let Some(left_out) = said {
+            error!(message = event::SELF_TEST_FAILED, key_id, left_out, advice = advice::INTERNAL);
+        }
+        said.is_some()
     }
 }
 
@@ -67,6 +94,12 @@ mod tests {
         let primary = current.as_ref().unwrap().primary();
         assert!(round_trip(primary, &mut SysRng));
         assert!(!round_trip(primary, &mut crate::memory::testing::Dry));
+    }
+
+    #[test]
+    fn a_failure_is_logged_once_a_minute() {
+        let tests = SelfTests::default();
+        assert_eq!([tests.note_failure("k1"), tests.note_failure("k1")], [true, false]);
     }
 
     #[test]

@@ -12,14 +12,14 @@ use rand::rngs::SysRng;
 use super::{
     adoption::{Adoption, Adoptions, Peer},
     error::Sealed,
-    health::Health,
+    health::{Health, SelfTests},
     missing::MissingKeys,
     refused::RefusedCalls,
     report::SelfReport,
 };
 use crate::{
     crypto::Digest,
-    keeper::{Degraded, Published, ServedKeys},
+    keeper::{Degraded, Published, ServedKeys, ServingKey},
     memory::fill_random,
     telemetry::metrics::{self, Metrics},
 };
@@ -38,6 +38,7 @@ pub struct Service {
     adoptions: Adoptions,
     missing: MissingKeys,
     refused: RefusedCalls,
+    self_tests: SelfTests,
     /// Differs at each start.
     instance: String,
     layers: BTreeMap<String, String>,
@@ -59,6 +60,7 @@ impl Service {
             adoptions: Adoptions::default(),
             missing: MissingKeys::default(),
             refused: RefusedCalls::default(),
+            self_tests: SelfTests::default(),
             instance: base16ct::lower::encode_string(&instance),
             layers,
             #[cfg(feature = "metrics")]
@@ -79,7 +81,12 @@ impl Service {
     /// When the keyring is not open yet.
     pub fn health(&self) -> Result<Health, Sealed> {
         let current = self.current();
-        Ok(Health::of(served_keys(current.as_ref())?.primary(), &self.metrics))
+        Ok(self.test(served_keys(current.as_ref())?.primary()))
+    }
+
+    /// Tests the key that wraps, counts the outcome, and logs a failure.
+    pub(super) fn test(&self, primary: &ServingKey) -> Health {
+        self.self_tests.run(primary, &self.metrics)
     }
 
     /// Counts the calls and connections of this service.
