@@ -191,7 +191,14 @@ fn nothing_of_a_credential_is_shown_whatever_is_wrong_with_it() {
             program("printf '%s' '{\"status\":{\"token\":\"s3cr3t\\nx\"}}'"),
             "the credentials for the API server: the token has a character that cannot be sent, such as a line break",
         ),
-        (program("echo '{s3cr3t'"), "the program that the kubeconfig names printed no credentials"),
+        (
+            program("echo '{s3cr3t'"),
+            "the program that the kubeconfig names printed something other than an ExecCredential",
+        ),
+        (
+            program("echo '{\"status\":{\"token\":\"\"},\"other\":\"s3cr3t\"}'"),
+            "the program that the kubeconfig names printed no credentials",
+        ),
     ] {
         fs::write(&config, text).unwrap();
         let answer = rig.call_as(&other, "").run();

@@ -154,10 +154,38 @@ spec:
         "error: [DIR]/missing: No such file or directory (os error 2)\n\
          hint:  to see which files are there: ls -l [DIR]\n"
     );
-    let garbled = format!("{servers}{ca}{}{key}", file("certfile", &sandbox.path("pod.yaml")));
-    let useless = refused(2, &garbled);
-    assert!(useless.starts_with(&format!("error: etcd endpoint {url:?}: its certificates or key cannot be used: ")));
-    assert!(useless.ends_with("\nhint:  convert them to PEM: openssl x509 -in FILE -outform pem\n"), "{useless}");
+    let pod = sandbox.path("pod.yaml");
+    fs::write(sandbox.path("empty"), "").unwrap();
+    let empty = file("cafile", &sandbox.path("empty"));
+    let (no_certificate, no_key) = (file("certfile", &pod), file("keyfile", &pod));
+    let (of_etcd, of_other) = (client.certificate.display(), "[DIR]/stranger/stranger.key");
+    for (flags, error, hint) in [
+        (
+            empty,
+            "[DIR]/empty is empty, expected a certificate in PEM".to_owned(),
+            "use the files of the API server: --apiserver-manifest FILE".to_owned(),
+        ),
+        (
+            format!("{ca}{no_certificate}{key}"),
+            "[DIR]/pod.yaml contains something else, expected a certificate in PEM".to_owned(),
+            "convert it to PEM: openssl x509 -in [DIR]/pod.yaml -outform pem".to_owned(),
+        ),
+        (
+            format!("{ca}{certificate}{no_key}"),
+            "[DIR]/pod.yaml contains something else, expected a private key in PEM without a passphrase".to_owned(),
+            "write it in PEM without a passphrase: openssl pkey -in [DIR]/pod.yaml -out FILE".to_owned(),
+        ),
+        (
+            format!("{ca}{certificate}{other_key}"),
+            format!("{of_etcd} and {of_other} cannot be used together: keys may not be consistent: KeyMismatch"),
+            format!(
+                "give the key that belongs to the certificate; these print the same if it does: \
+                 openssl x509 -in {of_etcd} -noout -pubkey; openssl pkey -in {of_other} -pubout"
+            ),
+        ),
+    ] {
+        assert_eq!(refused(2, &format!("{servers}{flags}")), format!("error: {error}\nhint:  {hint}\n"));
+    }
     // One side speaks TLS and the other does not.
     let plain = etcd.endpoints().replace("http:", "https:");
     assert!(refused(6, &format!("--etcd-servers {plain}{ca}{certificate}{key}")).ends_with(UNREACHABLE));
@@ -192,11 +220,13 @@ fn whichever_endpoint_answers_is_read_below_its_prefix_and_refusals_are_reported
     let scheme =
         "say how it is reached: --etcd-servers https://127.0.0.1:32379, or http://127.0.0.1:32379 if it has no TLS";
     let address = "give its address: --etcd-servers https://127.0.0.1:2379";
-    for (wrong, hint) in [("127.0.0.1:32379", scheme), ("unix://", address), ("http://", address)] {
-        let expected = format!(
-            "error: etcd endpoint {wrong:?}: expected http://host:port, https://host:port, unix:///path or unixs:///path\n\
-             hint:  {hint}\n"
-        );
+    let forms = "expected http://host:port, https://host:port, unix:///path or unixs:///path";
+    for (wrong, reason, hint) in [
+        ("127.0.0.1:32379", forms, scheme),
+        ("unix://", forms, address),
+        ("http://", "invalid URI: empty string", address),
+    ] {
+        let expected = format!("error: etcd endpoint {wrong:?}: {reason}\nhint:  {hint}\n");
         assert_eq!(refused(2, wrong), expected);
     }
     etcd.run_etcdctl(&["user", "add", "root:secret"]).unwrap();
