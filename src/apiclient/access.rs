@@ -12,7 +12,7 @@ use kube::{
 };
 use secrecy::ExposeSecret;
 
-use crate::durable::{InputError, open_trusted};
+use crate::durable::{InputError, Untrusted, open_trusted};
 
 use super::{
     program::lasting_token,
@@ -62,7 +62,7 @@ pub enum AccessError {
         /// Which file.
         path: PathBuf,
         /// Who may write it.
-        reason: InputError,
+        reason: Untrusted,
     },
     /// The token cannot be sent.
     #[error("kubeconfig {path}: {reason}")]
@@ -151,7 +151,7 @@ fn check(path: &Path) -> Result<(), AccessError> {
         Err(InputError::Io(error)) => {
             Err(AccessError::Kubeconfig { path: path.display().to_string(), reason: format!("reading it: {error}") })
         }
-        Err(reason) => Err(AccessError::Untrusted { path: path.to_owned(), reason }),
+        Err(InputError::Untrusted(reason)) => Err(AccessError::Untrusted { path: path.to_owned(), reason }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use crate::{durable::InputError, listen::AddressError};
+use crate::{durable::Untrusted, listen::AddressError};
 
 use super::kinds::ValueKind;
 #[cfg(not(feature = "metrics"))]
@@ -62,7 +62,7 @@ pub enum ConfigError {
         /// Which file.
         path: PathBuf,
         /// Who may write it.
-        reason: InputError,
+        reason: Untrusted,
     },
     /// The file has a relative path.
     #[error("configuration {}: {key} = {value:?}: expected an absolute path", path.display())]

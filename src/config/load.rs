@@ -112,7 +112,7 @@ fn read_file(file: Option<&Path>) -> Result<Settings, ConfigError> {
             return Ok(Settings::default());
         }
         Err(InputError::Io(error)) => return Err(unreadable(error)),
-        Err(reason) => return Err(ConfigError::Untrusted { path: path.to_owned(), reason }),
+        Err(InputError::Untrusted(reason)) => return Err(ConfigError::Untrusted { path: path.to_owned(), reason }),
     };
     let not_utf8 = |_| unreadable(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"));
     let settings = parse(str::from_utf8(&bytes).map_err(not_utf8)?, path)?;

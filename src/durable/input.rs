@@ -20,13 +20,22 @@ use super::{error::DurableError, trust::check_ancestors};
 /// name.
 const STDIN: [&str; 3] = ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
 
-/// Why a file is not read, or not trusted.
+/// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputError {
-    /// It cannot be read.
+    /// The system cannot read it.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// Others may have written it.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+}
+
+/// Why the content of a file is not trusted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Untrusted {
     /// Its mode lets other users write it.
     #[error("its mode is {0:04o}, so other users may write it")]
     Mode(u32),
@@ -35,7 +44,7 @@ pub enum InputError {
     Owner(u32),
     /// Other users can replace it, or a directory above it.
     #[error(transparent)]
-    Place(#[from] DurableError),
+    Place(DurableError),
 }
 
 /// Reads a whole file that nobody but root and this user may write or replace. The bytes are wiped after use.
@@ -54,16 +63,16 @@ pub fn open_trusted(path: &Path) -> Result<File, InputError> {
     let file = open_input(path)?;
     if !is_passed_on(path) {
         check_writers(&file.metadata()?)?;
-        check_ancestors(path, rustix::process::geteuid().as_raw())?;
+        check_ancestors(path, rustix::process::geteuid().as_raw()).map_err(Untrusted::Place)?;
     }
     Ok(file)
 }
 
-fn check_writers(found: &Metadata) -> Result<(), InputError> {
+fn check_writers(found: &Metadata) -> Result<(), Untrusted> {
     let ours = rustix::process::geteuid().as_raw();
     match (found.uid(), found.mode() & 0o7777) {
-        (owner, _) if owner != 0 && owner != ours => Err(InputError::Owner(owner)),
-        (_, mode) if mode & 0o022 != 0 => Err(InputError::Mode(mode)),
+        (owner, _) if owner != 0 && owner != ours => Err(Untrusted::Owner(owner)),
+        (_, mode) if mode & 0o022 != 0 => Err(Untrusted::Mode(mode)),
         _ => Ok(()),
     }
 }

@@ -40,7 +40,7 @@ pub use self::{
     error::{DurableError, FileKind},
     export::{check_export, export, replace_export},
     identity::{DirectoryId, directory_at},
-    input::{InputError, is_passed_on, open_input, open_trusted, read_input, read_trusted},
+    input::{InputError, Untrusted, is_passed_on, open_input, open_trusted, read_input, read_trusted},
     life::LifeLock,
     lock::Lock,
     trust::check_ancestors,

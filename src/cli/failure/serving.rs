@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::{ConfigError, ValueKind},
     daemon::DaemonError,
-    durable::{DurableError, InputError},
+    durable::{DurableError, Untrusted},
     keeper::ServeError,
     listen::AddressError,
 };
@@ -49,14 +49,14 @@ impl Explain for ConfigError {
 }
 
 /// Returns the hint for a file that others could change.
-pub(super) fn untrusted(path: &Path, reason: &InputError) -> String {
+pub(super) fn untrusted(path: &Path, reason: &Untrusted) -> String {
     match reason {
-        InputError::Owner(_) => format!("chown root {}", quoted(path)),
-        InputError::Place(DurableError::Ancestor { path, .. }) => {
+        Untrusted::Owner(_) => format!("chown root {}", quoted(path)),
+        Untrusted::Place(DurableError::Ancestor { path, .. }) => {
             format!("chmod go-w {}, or keep the file where only root can replace it, as in /etc/claviger", quoted(path))
         }
-        InputError::Place(_) => "keep the file where only root can replace it, as in /etc/claviger".to_owned(),
-        InputError::Mode(_) | InputError::Io(_) => format!("chmod go-w {}", quoted(path)),
+        Untrusted::Place(_) => "keep the file where only root can replace it, as in /etc/claviger".to_owned(),
+        Untrusted::Mode(_) => format!("chmod go-w {}", quoted(path)),
     }
 }
 
