@@ -5,7 +5,7 @@ use std::{error::Error, fmt, sync::Arc};
 use super::{commit::CommitError, error::ReadLedgerError, open::BeginError};
 use crate::{
     crypto::Digest,
-    keyring::{ChangeKeyError, MakeKeyError, key_id::KeyId},
+    keyring::{ChangeKeyError, ChangePrimaryError, MakeKeyError, key_id::KeyId},
     plan::{CountDoubt, Unsettled},
 };
 
@@ -33,7 +33,7 @@ pub enum PromoteKeyError {
     Begin(#[from] BeginError),
     /// The keyring does not allow the change.
     #[error(transparent)]
-    Refused(#[from] ChangeKeyError),
+    Refused(#[from] ChangePrimaryError),
     /// No listed backup contains the key. If this disk were lost, all values that the key wraps would be lost.
     #[error("no listed backup holds key {key_id}, so it is not promoted{}", because(ledger.as_deref()))]
     Unbacked {

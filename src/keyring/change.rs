@@ -98,6 +98,15 @@ pub enum ChangeKeyError {
         /// The refused verb.
         verb: Verb,
     },
+}
+
+/// Why a keyring did not get another primary key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangePrimaryError {
+    /// The key does not exist, or is in a state in which no key can be promoted.
+    #[error(transparent)]
+    Key(#[from] ChangeKeyError),
     /// Somebody else may know the key.
     #[error("key {0} is compromised and cannot be promoted")]
     Compromised(KeyId),
@@ -144,10 +153,12 @@ impl Keyring {
     ///
     /// # Errors
     /// When `key_id` is not pending, or is compromised.
-    pub fn promote(&self, key_id: KeyId, record: Digest, now: Time) -> ChangedKeyring {
-        let mut next = self.next(record)?;
+    pub fn promote(&self, key_id: KeyId, record: Digest, now: Time) -> Result<Self, ChangePrimaryError> {
         let before = self.primary().id();
-        next.apply(key_id, Verb::Promote)?;
+        let mut next = self.with(key_id, Verb::Promote, record)?;
+        if next.keys().any(|key| key.id() == key_id && key.compromised && key.state == FORBIDDEN_IF_COMPROMISED) {
+            return Err(ChangePrimaryError::Compromised(key_id));
+        }
         next.apply(before, Verb::Demote)?;
         for key in next.keys_mut() {
             if key.id() == key_id {
@@ -163,7 +174,7 @@ impl Keyring {
     ///
     /// # Errors
     /// When `key_id` is not pending, or is compromised.
-    pub fn supersede(&self, key_id: KeyId, newest: u32, record: Digest, now: Time) -> ChangedKeyring {
+    pub fn supersede(&self, key_id: KeyId, newest: u32, record: Digest, now: Time) -> Result<Self, ChangePrimaryError> {
         let mut next = self.promote(key_id, record, now)?;
         for key in next.keys_mut().filter(|key| key.seq <= newest && key.id() != key_id) {
             key.compromised = true;
@@ -252,17 +263,13 @@ impl Keyring {
         Ok(next)
     }
 
-    /// Applies `verb` to one key, as [`TRANSITIONS`](super::state::TRANSITIONS) has it, unless the key is compromised
-    /// and would become [`FORBIDDEN_IF_COMPROMISED`].
+    /// Applies `verb` to one key, as [`TRANSITIONS`](super::state::TRANSITIONS) has it.
     fn apply(&mut self, key_id: KeyId, verb: Verb) -> Result<(), ChangeKeyError> {
         let generation = self.generation;
         let found = self.entries.iter_mut().find(|entry| entry.id() == key_id);
         let entry = found.ok_or(UnknownKey(key_id))?;
         let Entry::Key(key) = entry else { return Err(ChangeKeyError::Destroyed { key_id, verb }) };
         match key.state.after(verb) {
-            Some(Fate::Becomes(FORBIDDEN_IF_COMPROMISED)) if key.compromised => {
-                return Err(ChangeKeyError::Compromised(key_id));
-            }
             Some(Fate::Becomes(state)) => key.state = state,
             Some(Fate::Tomb) => {
                 let tomb = Tomb { seq: key.seq, commitment: key.kek.commitment(), destroyed: generation };
@@ -386,7 +393,8 @@ mod tests {
         let (first, second) = (fixture.id(0), fixture.id(1));
         let refused = |changed: ChangedKeyring| changed.unwrap_err().to_string();
         let keyring = &fixture.keyring;
-        assert_eq!(refused(keyring.promote(first, RECORD, now())), format!("key {first} is primary already"));
+        let promoted = keyring.promote(first, RECORD, now()).unwrap_err().to_string();
+        assert_eq!(promoted, format!("key {first} is primary already"));
         assert_eq!(refused(keyring.disable(first, RECORD)), format!("key {first} is primary and cannot be disabled"));
         assert_eq!(refused(keyring.destroy(first, RECORD)), format!("key {first} is primary and cannot be destroyed"));
         assert_eq!(

@@ -32,7 +32,7 @@ pub mod time;
 pub mod unused;
 
 pub use self::{
-    change::{ChangeKeyError, ChangeRecipientError, MakeKeyError, RewrapError, UnknownKey},
+    change::{ChangeKeyError, ChangePrimaryError, ChangeRecipientError, MakeKeyError, RewrapError, UnknownKey},
     key::{Entry, Key, KeyError},
     numbers::{GENERATION_MAX, read_generation},
     ring::Keyring,

@@ -10,7 +10,7 @@ use crate::{
     crypto::Digest,
     keeper::{AddKeyError, DestroyKeyError, DisableKeyError, EnableKeyError, PromoteKeyError, UsageDoubt},
     keyring::{
-        ChangeKeyError, ChangeRecipientError, KeyError, MakeKeyError, RewrapError,
+        ChangeKeyError, ChangePrimaryError, ChangeRecipientError, KeyError, MakeKeyError, RewrapError,
         state::{State, Verb},
     },
     plan::{CountDoubt, Unsettled},
@@ -83,6 +83,15 @@ impl Explain for DestroyKeyError {
     }
 }
 
+impl Explain for ChangePrimaryError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Key(error) => error.explain(),
+            Self::Compromised(_) => refused("add another key, and promote that one: claviger key add"),
+        }
+    }
+}
+
 impl Explain for ChangeKeyError {
     fn explain(&self) -> Explanation {
         let hint = match self {
@@ -108,7 +117,6 @@ impl Explain for ChangeKeyError {
             Self::State { verb: Verb::Promote, .. } => {
                 "only a pending key can be promoted; to replace the primary key, add a key and promote it: claviger key add"
             }
-            Self::Compromised(_) => "add another key, and promote that one: claviger key add",
             Self::State { key_id, verb: Verb::Destroy, .. } => {
                 return refused(&format!(
                     "disable it first, and destroy it after some days without failures: claviger key disable {key_id}"
