@@ -34,6 +34,9 @@ pub enum WritePlanError {
     /// The keyring does not open, or another process changes it.
     #[error(transparent)]
     Begin(#[from] BeginError),
+    /// The file with the plan before cannot be read, so it is not replaced.
+    #[error(transparent)]
+    Read(#[from] DurableError),
     /// The file cannot be written.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -55,14 +58,18 @@ pub fn load_plan(dir: &Dir, opened: &Opened) -> Result<Option<RotationPlan>, Loa
 }
 
 /// Writes the plan of a rotation. It replaces an earlier state of the same plan, or the plan `before`. A plan that
-/// cannot be read counts as none.
+/// was refused counts as none.
 ///
 /// # Errors
-/// When another plan is there, the keyring does not open, or the file cannot be written.
+/// When another plan is there, the keyring does not open, or the file cannot be read or written.
 pub fn write_plan(dir: &Dir, means: &Means, plan: &RotationPlan, before: Option<PlanId>) -> Result<(), WritePlanError> {
     let state = StateFiles::new(dir);
     let (opened, _lock) = open_to_change(state, means)?;
-    let found = load_plan(dir, &opened).ok().flatten().map(|found| found.id);
+    let found = match load_plan(dir, &opened) {
+        Ok(found) => found.map(|found| found.id),
+        Err(LoadPlanError::Refused(_)) => None,
+        Err(LoadPlanError::File(error)) => return Err(error.into()),
+    };
     if found.is_some_and(|found| found != plan.id && Some(found) != before) {
         return Err(WritePlanError::Overtaken);
     }
@@ -116,6 +123,11 @@ mod tests {
             assert!(matches!(load_plan(&dir, &before), Err(LoadPlanError::Refused(_))), "{how}");
         }
         dir.replace(ROTATION, &bytes).unwrap();
+        // A plan that only cannot be read now may be another one.
+        let (keep, unreadable) = set_up();
+        std::fs::create_dir(keep.path().join(ROTATION)).unwrap();
+        let refused = write_plan(&unreadable, &Means::default(), &plan, None).unwrap_err();
+        assert!(matches!(refused, WritePlanError::Read(_)), "{refused}");
         let (_keep, stranger) = set_up();
         stranger.replace(ROTATION, &bytes).unwrap();
         let refused = load_plan(&stranger, &opened(&stranger)).unwrap_err().to_string();

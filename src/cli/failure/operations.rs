@@ -51,6 +51,7 @@ impl Explain for WritePlanError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Begin(error) => error.explain(),
+            Self::Read(error) => error.explain(),
             Self::Commit(error) => error.explain(),
             Self::Memory(error) => error.explain(),
             Self::Overtaken => {
