@@ -20,6 +20,11 @@ pub(super) fn create_command(keyring: &Keyring) -> &'static str {
     }
 }
 
+/// Returns the absolute path, because the ledger may be read from another directory.
+pub(super) fn whole(file: &Path) -> String {
+    std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string()
+}
+
 /// Reads the file of a backup or of a keyring.
 pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |error: io::Error| {

@@ -30,10 +30,13 @@ const REPEATED: [&str; 19] = [
     "context",
 ];
 
-/// The flags that a hint repeats only if it suggests the same command again. `--html` is not one of them, because a
-/// page is not written twice.
+/// The flags that a hint repeats only if it suggests the same command again. `--html` is not one of them, because most
+/// commands have written the page when they print a hint.
 const REPEATED_BY_ITSELF: [&str; 10] =
     ["snapshot", "list", "all", "prometheus", "rate", "leave", "backup-dir", "api-servers", "without-backup", "wait"];
+
+/// The flags that a hint repeats only if a rotation suggests itself again. It writes its reports at its end.
+const REPEATED_BY_ROTATION: [&str; 2] = ["html", "to"];
 
 /// Of these, the ones that name a file to read. If it is the reason of a failure, it is not repeated.
 const FILES: [&str; 10] = [
@@ -98,6 +101,9 @@ impl Given {
         }
         let mut flags = flags(&REPEATED, false, &command, matches);
         flags.extend(self::flags(&REPEATED_BY_ITSELF, true, &command, matches));
+        if names == ["rotate"] {
+            flags.extend(self::flags(&REPEATED_BY_ROTATION, true, &command, matches));
+        }
         let has = |name: &str| flags.iter().any(|flag| flag.name == name);
         let state_dir = if has("state-dir") { None } else { state_dir_of_keyring(&command, matches) };
         let default = Some(DEFAULT_STATE_DIR);
@@ -317,6 +323,7 @@ mod tests {
                     .arg(flag("all", "all").action(ArgAction::SetTrue)),
             )
             .subcommand(Command::new("status").arg(flag("state_dir", "state-dir")).arg(flag("socket", "socket")))
+            .subcommand(Command::new("rotate").arg(flag("html", "html")).arg(flag("to", "to")))
     }
 
     fn repeated(line: &str, text: &str) -> String {
@@ -346,6 +353,13 @@ mod tests {
             assert_eq!(repeated(promote, text), expected);
         }
         assert_eq!(repeated("claviger key list", "claviger status"), "claviger status");
+    }
+
+    #[test]
+    fn a_rotation_that_goes_on_still_writes_its_reports() {
+        let line = "claviger rotate --to r1.report --html r1.html";
+        let again = repeated(line, "go on: claviger rotate; see: claviger scan");
+        assert_eq!(again, "go on: claviger rotate --html r1.html --to r1.report; see: claviger scan");
     }
 
     #[test]

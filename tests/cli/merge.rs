@@ -288,6 +288,9 @@ fn a_node_whose_slot_is_lost_begins_again_from_a_backup_and_its_own_record() {
     let wrapped = [wrap(&sandbox, "state", 3)];
     fs::remove_file(sandbox.path("state/slot-file.key")).unwrap();
     let refused = sandbox.refused(7, &format!("backup restore {OURS} {STATE} [DIR]/older.age"));
+    let bare = sandbox.run(&format!("backup restore {OURS} {STATE} [DIR]/state/keyring"));
+    let why = "[DIR]/state/keyring: the root key here does not open it, an identity may: root file [DIR]/state/root: ";
+    assert!(bare.stderr.contains(why), "{bare}");
     fs::rename(sandbox.path("state"), sandbox.path("aside")).unwrap();
     let alone = Sandbox::run(&sandbox, &format!("backup check [DIR]/older.age {OURS} --output json"));
     let expect = alone.json()["expect"].as_str().unwrap().to_owned();

@@ -7,14 +7,14 @@ use serde::Serialize;
 use super::{
     super::{
         Format, Global, Site,
-        backup_file::{open, read},
+        backup_file::{open, read, whole},
         failure::{Exit, Failure},
         given::quoted,
         identities::{IdentityArgs, Purpose},
         output::{self, OutputError},
         tables::{KeyRow, counted, fitting_key_table, key_rows, terminal_width},
     },
-    file::{refuse_inside, served, whole},
+    file::{refuse_inside, served},
     listing::not_listed,
 };
 use crate::{

@@ -11,12 +11,13 @@ use serde::Serialize;
 use super::{
     super::{
         Format, Global, KeyringArgs, Site,
+        backup_file::whole,
         failure::{Exit, Failure},
         given::quoted,
         output::{self, OutputError},
         tables::counted,
     },
-    file::{refuse_inside, whole},
+    file::refuse_inside,
     listing::not_listed,
 };
 use crate::{

@@ -45,11 +45,6 @@ fn absolute(file: &Path) -> io::Result<PathBuf> {
     Ok(parent.canonicalize()?.join(file.file_name().unwrap_or_default()))
 }
 
-/// Returns the absolute path, because the ledger may be read from another directory.
-pub(super) fn whole(file: &Path) -> String {
-    std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string()
-}
-
 /// Returns an unused path in the directory of `backup`, for the backup of `generation`, which has a new key.
 pub(super) fn beside(backup: &Path, generation: u64) -> PathBuf {
     let stem = backup.file_stem().unwrap_or_default().to_string_lossy().into_owned();

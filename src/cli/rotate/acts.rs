@@ -23,6 +23,7 @@ use crate::{
 
 use super::{
     super::{
+        backup_file::whole,
         failure::{Exit, Failure},
         needed, output,
         probe::find_plugin,
@@ -144,7 +145,7 @@ impl RotateHands<'_> {
         let made = keeper::back_up(&self.site.dir, &self.site.means, Vec::new(), now)?;
         let file = unused(&dir, made.opened.keyring.generation());
         export(&file, &made.bytes).map_err(|error| Failure::export(&error))?;
-        let path = file.display().to_string();
+        let path = whole(&file);
         let under = made.opened.keyring.root_id();
         keeper::list_backup(&self.site.dir, &self.site.means, under, made.listed(Some(path.clone()), now))?;
         self.tell(&RotateEvent::BackedUp { file: path })

@@ -33,7 +33,7 @@ pub(super) fn run(
     global: &Global,
 ) -> Result<Exit, Failure> {
     let RestoreArgs { files, identity, expect, compromised, accept, keep_destroyed, lost, backup_to, .. } = args;
-    let Opening { sources, backup, recipients } = sources(site, &files, &identity, expect.as_ref())?;
+    let Opening { sources, backup, recipients } = sources(site, &files, &identity, expect.as_ref(), global)?;
     let wishes = Wishes { keep_destroyed, lost, compromised };
     let planned = keeper::preview_merge(&site.dir, &site.means, &sources, &wishes, Time::new(jiff::Timestamp::now()));
     let planned = planned.map_err(|error| refused(error, sources.iter().zip(&files), config))?;

@@ -221,7 +221,7 @@ fn fields(report: &MergeReport<'_>, shown: &Shown) -> String {
     fields.push(("generation", format!("{} {made}", report.generation)));
     fields
         .extend(shown.unknown.iter().map(|reason| ("etcd", format!("it is not known which keys it needs: {reason}"))));
-    fields.extend(report.fresh_backup.map(|file| ("fresh key", format!("its backup {place} {}", file.display()))));
+    fields.extend(report.fresh_backup.map(|file| ("new key", format!("its backup {place} {}", file.display()))));
     fields.extend(report.expect.iter().map(|expect| ("expect", expect.clone())));
     output::fields(&fields)
 }
@@ -261,7 +261,7 @@ fn merge_table(shown: &Shown, made: Option<&str>) -> String {
         [row.key_id.to_string()].into_iter().chain(before).chain([after]).chain(objects(row)).collect::<Vec<_>>()
     };
     let last = fresh.iter().map(|_| {
-        let name = made.unwrap_or("a fresh key").to_owned();
+        let name = made.unwrap_or("a new key").to_owned();
         let none = columns.iter().map(|_| "-".to_owned());
         let objects = needed.iter().map(|_| "-".to_owned());
         [name].into_iter().chain(none).chain(["primary".to_owned()]).chain(objects).collect()

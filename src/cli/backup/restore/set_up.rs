@@ -8,7 +8,7 @@ use super::{
     super::{
         super::{
             Format, Global,
-            backup_file::{open, read},
+            backup_file::{open, read, whole},
             failure::{Exit, Failure, warn},
             files::absolute,
             given::quoted,
@@ -18,7 +18,7 @@ use super::{
             probe::find_plugin,
             tables::{all_of, counted},
         },
-        file::{beside, refuse_inside, whole},
+        file::{beside, refuse_inside},
     },
     args::RestoreArgs,
     merge_report::{BackupEvidence, ROTATE, does_not_count},
@@ -262,7 +262,7 @@ fn fields(report: &RestoreReport<'_>, done: &DoneRestore<'_>) -> Vec<(&'static s
         ("primary", report.primary.clone()),
         ("compared", compared.clone()),
     ];
-    fields.extend(report.fresh_backup.map(|file| ("fresh key", format!("its backup is {}", file.display()))));
+    fields.extend(report.fresh_backup.map(|file| ("new key", format!("its backup is {}", file.display()))));
     fields.push(("slot", format!("file, with its key in {}", slot.display())));
     fields.push(("expect", report.expect.clone()));
     fields.extend(report.no_plugin.iter().map(|absence| ("plugin", absence.clone())));

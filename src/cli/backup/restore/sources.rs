@@ -1,20 +1,21 @@
 //! Opens the backups and the copies of keyrings that are merged.
 
-use std::path::PathBuf;
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+};
 
-use super::super::{
-    super::{
-        Site,
-        backup_file::{open, read},
-        failure::{Exit, Failure},
-        identities::{IdentityArgs, Purpose},
-    },
-    file::whole,
+use super::super::super::{
+    Global, Site,
+    backup_file::{open, read, whole},
+    failure::{Exit, Failure},
+    identities::{IdentityArgs, Purpose},
+    output,
 };
 use crate::{
     escrow::{Identities, Recipient},
-    keeper::{Expect, Source},
-    keyring::record,
+    keeper::{Expect, OpenError, Source},
+    keyring::record::{self, RecordError},
 };
 
 /// What was opened.
@@ -32,13 +33,13 @@ pub(super) fn sources(
     files: &[PathBuf],
     identity: &IdentityArgs,
     expect: Option<&Expect>,
+    global: &Global,
 ) -> Result<Opening, Failure> {
     let mut known: Option<Identities> = None;
     let (mut sources, mut first) = (Vec::new(), None);
     for file in files {
         let bytes = read(file)?;
-        let by_root = record::root_id(&bytes).ok().and_then(|_| Source::known(&site.dir, &site.means, &bytes).ok());
-        let mut source = if let Some(source) = by_root {
+        let mut source = if let Some(source) = by_root(site, &bytes, file, global) {
             source
         } else {
             let identities = known.take().map_or_else(|| identity.read(Purpose::Open), Ok)?;
@@ -60,4 +61,26 @@ pub(super) fn sources(
     }
     let recipients = known.as_ref().map(Identities::recipients).unwrap_or_default();
     Ok(Opening { sources, backup: first, recipients })
+}
+
+/// Opens a bare record by a root key that is here. Returns `None` if only an identity can open it, and prints why,
+/// unless it is a backup or under a root key that is not here.
+fn by_root(site: &Site, bytes: &[u8], file: &Path, global: &Global) -> Option<Source> {
+    record::root_id(bytes).ok()?;
+    match Source::known(&site.dir, &site.means, bytes) {
+        Ok(source) => return Some(source),
+        Err(
+            OpenError::NotInitialised(_)
+            | OpenError::Missing(_)
+            | OpenError::Record { source: RecordError::Origin(_), .. },
+        ) => {}
+        Err(OpenError::Record { source, .. }) => needs_identity(file, &source, global),
+        Err(error) => needs_identity(file, &error, global),
+    }
+    None
+}
+
+fn needs_identity(file: &Path, error: &dyn Error, global: &Global) {
+    let line = format!("{}: the root key here does not open it, an identity may: {error}", file.display());
+    output::aside(&line, global);
 }

@@ -9,12 +9,12 @@ use super::{
     super::{
         Format, Global,
         at_hand::{AtHand, GivenBackups, KeyringOrigin, StateDirUse},
+        backup_file::whole,
         failure::{Exit, Failure},
         needed, output,
         tables::terminal_width,
     },
     check_args::CheckArgs,
-    file::whole,
     listing::not_listed,
 };
 use crate::{
