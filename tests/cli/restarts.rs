@@ -45,7 +45,7 @@ fn no_restart_is_named_while_only_the_plugin_has_a_key() {
         wait_until(|| plugin(&sandbox)["degraded"].is_string());
         let status = sandbox.run(STATUS);
         forbids(status.ends_with(1));
-        let later = "do that when the other findings are mended, and not before";
+        let later = "do that after the other findings are solved, and not before";
         finding(&status, if has_mark { "the mark is older than the keyring" } else { "this node has no mark" });
         finding(&status, later);
     }
@@ -88,8 +88,22 @@ fn a_plugin_of_another_keyring_is_not_restarted_for_the_sake_of_a_mark() {
     let status = sandbox.run(STATUS);
     finding(&status, "do not stop or restart the plugin; move [DIR]/state away");
     finding(&status, "this node has no mark");
-    finding(&status, "do that when the other findings are mended, and not before");
+    finding(&status, "do that after the other findings are solved, and not before");
     assert!(!status.stdout.contains("claviger serve"), "{status}");
+}
+
+#[test]
+fn it_is_said_if_nobody_can_tell_whether_a_plugin_serves() {
+    let sandbox = with_recovery();
+    fs::remove_file(sandbox.path("state/serving")).unwrap_or_default();
+    fs::create_dir(sandbox.path("state/serving")).unwrap();
+    let status = sandbox.run(STATUS);
+    finding(&status, "the plugin does not answer: ");
+    finding(&status, "whether one serves at another socket is not known: [DIR]/state/serving is a directory");
+    assert!(!status.stdout.contains("to start it"), "{status}");
+    let add = sandbox.run(&format!("key add {STATE} --socket [DIR]/run/kms.sock"));
+    let unknown = "whether one serves at another socket is not known: ";
+    assert!(add.ends_with(0).stderr.contains(unknown), "{add}");
 }
 
 #[test]

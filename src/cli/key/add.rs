@@ -27,7 +27,7 @@ pub(super) fn add(keyring: KeyringArgs, Socket { socket }: Socket, global: &Glob
     let changed = keeper::add_key(&site.dir, &site.means, &missing, now)?;
     match opened.newest_backup() {
         Err(error) if site.config.backups != Backups::None => {
-            report_change(&changed, Some(MEND_LEDGER), global);
+            report_change(&changed, Some(FIX_LEDGER), global);
             let hint = ledger_hint(error, &opened.keyring.uuid().to_hex()).unwrap_or_default();
             warn(&format!("no backup counts, so the key cannot be promoted yet: {error}"), &hint, global);
         }
@@ -53,18 +53,21 @@ fn warn_of_plugin(search: &PluginSearch, keyring: &Keyring, config: &Config, glo
     let dir = &config.state_dir;
     let (why, next) = match search {
         PluginSearch::Absent { socket, reason } => {
-            let next = if LifeLock::is_held(dir).unwrap_or(false) {
-                "a plugin serves from this state directory at another socket: give its socket, which its log line `listening` names, here \
-                 and to later commands: --socket SOCKET"
-                    .to_owned()
-            } else {
+            let why = format!("none answers at {socket}: {reason}");
+            let elsewhere = "a plugin serves from this state directory at another socket: give its socket, which its log line \
+                             `listening` names, here and to later commands: --socket SOCKET";
+            let start = || {
                 format!(
                     "a plugin reads the key when it starts; if one runs at another socket, give that to later commands: --socket \
                      SOCKET; if none runs, start it: {}",
                     search.start(keyring, dir)
                 )
             };
-            (format!("none answers at {socket}: {reason}"), next)
+            match LifeLock::is_held(dir) {
+                Ok(true) => (why, elsewhere.to_owned()),
+                Ok(false) => (why, start()),
+                Err(error) => (format!("{why}; whether one serves at another socket is not known: {error}"), start()),
+            }
         }
         PluginSearch::Found(plugin) => match plugin.serves_from(dir) {
             ServesFrom::Elsewhere(path) => (
@@ -87,7 +90,7 @@ fn warn_of_plugin(search: &PluginSearch, keyring: &Keyring, config: &Config, glo
 }
 
 /// What to do after a key was made while the ledger cannot be read.
-const MEND_LEDGER: &str = "next: mend the ledger, as the warning says; then make a backup on another disk: claviger backup create FILE\n\
+const FIX_LEDGER: &str = "next: repair the ledger, as the warning says; then make a backup on another disk: claviger backup create FILE\n\
                            then: claviger key promote KEY_ID";
 
 /// What to do after a key was added.

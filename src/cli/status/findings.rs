@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{Backups, Config, DEFAULT_STATE_DIR},
-    durable::LifeLock,
+    durable::{DurableError, LifeLock},
     hardening::LayerState,
     keeper::Opened,
     keyring::{Key, ledger::ListedBackup, mark::Standing, state::State},
@@ -76,7 +76,7 @@ fn keyring_findings(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, c
 fn next_start(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, config: &Config) -> &'static str {
     let is_usual = config.state_dir == Path::new(DEFAULT_STATE_DIR);
     match answer {
-        Err(ProbeError::Absent | ProbeError::Refused) if is_served(config) => LATER,
+        Err(ProbeError::Absent | ProbeError::Refused) if !matches!(is_served(config), Ok(false)) => LATER,
         Err(ProbeError::Absent | ProbeError::Refused) if is_usual => "systemctl start claviger, or claviger serve",
         Err(ProbeError::Absent | ProbeError::Refused) => "claviger serve",
         Err(_) => LATER,
@@ -96,7 +96,7 @@ fn next_start(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, config:
 }
 
 /// Advice to start the plugin later, because starting it now could lose a key.
-const LATER: &str = "do that when the other findings are mended, and not before";
+const LATER: &str = "do that after the other findings are solved, and not before";
 
 /// Whether a plugin serves this very generation of the keyring, which it read from here.
 fn is_served_here(report: &SelfReport, opened: &Opened, state_dir: &Path) -> bool {
@@ -166,7 +166,7 @@ fn unbacked(opened: &Opened) -> Option<String> {
 /// Says how the plugin is, and compares what it serves with the keyring on the disk.
 fn together(config: &Config, opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>) -> Vec<String> {
     let answer = match answer {
-        Err(ProbeError::Absent | ProbeError::Refused) if is_served(config) => return vec![elsewhere(config)],
+        Err(error @ (ProbeError::Absent | ProbeError::Refused)) => return vec![unheard(error, config)],
         Err(error) => return vec![silent(error, &config.state_dir)],
         Ok(answer) => answer,
     };
@@ -239,9 +239,20 @@ fn taken_up(opened: &Opened, dir: &impl Display) -> String {
 
 const RESTART: &str = "a restart takes it up: systemctl restart claviger";
 
-/// Whether some plugin serves from the state directory. If the system does not tell, none is assumed.
-fn is_served(config: &Config) -> bool {
-    LifeLock::is_held(&config.state_dir).unwrap_or(false)
+/// Whether some plugin serves from the state directory.
+fn is_served(config: &Config) -> Result<bool, DurableError> {
+    LifeLock::is_held(&config.state_dir)
+}
+
+/// Says why nobody answers at the socket. A plugin may serve from the state directory at another socket.
+fn unheard(error: &ProbeError, config: &Config) -> String {
+    match is_served(config) {
+        Ok(true) => elsewhere(config),
+        Ok(false) => silent(error, &config.state_dir),
+        Err(unknown) => {
+            format!("the plugin does not answer: {error}; whether one serves at another socket is not known: {unknown}")
+        }
+    }
 }
 
 fn elsewhere(config: &Config) -> String {
@@ -369,7 +380,7 @@ fn from_memory(reason: &str, uid: u32, state_dir: &Path, has_all: bool) -> Strin
     match owner.filter(|owner| *owner != uid && uid != 0) {
         None => format!(
             "the plugin is degraded: it serves a keyring from memory and would not start again: {reason}; do not restart it \
-             before that is mended; then see whether it took the keyring here up by itself, or whether a restart does: claviger status"
+             before that is solved; then see whether it took the keyring here up by itself, or whether a restart does: claviger status"
         ),
         Some(owner) => format!(
             "the plugin is degraded: it serves a keyring from memory: {reason}; {dir} belongs to uid {owner}, and the plugin runs as \
