@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(needed(2, None), format!("{text}2 objects need it"));
         let text = format!("not destroying key {key_id}, which may still be in use: ");
         let waiting = refused(Usage::Unknown(UsageDoubt::Unsettled(Unsettled::Quiet(Duration::from_secs(7)))));
-        let seconds = "an API server that has lost its plugin may write under another key for 7 s more";
+        let seconds = "an API server that is not connected now may still write under another key, for 7 s more";
         assert_eq!(waiting, format!("{text}{seconds}"));
         let listed = refused(Usage::Unknown(UsageDoubt::SnapshotForgotten));
         assert_eq!(
@@ -284,7 +284,12 @@ mod tests {
             format!("{text}a snapshot of etcd that needs it was removed from the ledger during this command")
         );
         let counted = refused(Usage::Unknown(UsageDoubt::Count(CountDoubt::TooMany { count: 2, nodes: 1 })));
-        assert_eq!(counted, format!("{text}2 API servers use this etcd, and one keyring file serves 1"));
+        assert_eq!(
+            counted,
+            format!(
+                "{text}2 API servers use this etcd, expected at most 1, because a keyring file serves one API server"
+            )
+        );
         let elsewhere = refused(Usage::Unknown(UsageDoubt::OtherSocket("unix:///s".to_owned())));
         assert_eq!(elsewhere, format!("{text}a plugin serves from this state directory, and not at unix:///s"));
     }

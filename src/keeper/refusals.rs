@@ -93,7 +93,7 @@ fn a_backup_that_nothing_needs_proves_nothing() {
 fn no_key_is_made_whose_backup_nobody_could_open() {
     let (_keep, dir) = durable::testing::private();
     let refused = restore(&dir, plan(backup(Vec::new(), |keyring| keyring), None)).map(drop).unwrap_err();
-    assert_eq!(refused.to_string(), "nobody could open a backup of the fresh key that has to be made");
+    assert_eq!(refused.to_string(), "the restore has to make a new key, and nobody could open a backup of it");
     // This recipient has the right shape and a wrong checksum.
     let recovery = Recovery::new(&format!("age1{}", "q".repeat(58)), Vec::new()).unwrap();
     let refused = restore(&dir, plan(backup(vec![recovery], |keyring| keyring), None)).map(drop).unwrap_err();

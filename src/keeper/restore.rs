@@ -123,13 +123,13 @@ pub enum RestoreError {
     #[error(transparent)]
     Keyring(#[from] RestoreKeysError),
     /// The backup of the new key could not be made.
-    #[error("the backup of a fresh key: {0}")]
+    #[error("the backup of the new key: {0}")]
     Backup(#[from] SealBackupError),
     /// A recovery recipient in the backup is not a valid age recipient.
     #[error("a recovery recipient in the backup: {0}")]
     Recipient(#[from] NotRecipient),
     /// There is no recipient, so nobody could open the backup of the new key.
-    #[error("nobody could open a backup of the fresh key that has to be made")]
+    #[error("the restore has to make a new key, and nobody could open a backup of it")]
     NoRecipient,
     /// The ledger has no room for the backup.
     #[error(transparent)]

@@ -10,12 +10,10 @@ use super::{
 #[non_exhaustive]
 pub enum CountDoubt {
     /// Nobody knows how many API servers there are.
-    #[error(
-        "no API server can be counted in this etcd, so it is not known whether all of them have their keys from this keyring"
-    )]
+    #[error("the API servers of this etcd cannot be counted, so one of them may use another keyring")]
     Unknown,
     /// There are more API servers than nodes.
-    #[error("{} use this etcd, and one keyring file serves {nodes}", counted(*count, "API server"))]
+    #[error("{} use this etcd, expected at most {nodes}, because a keyring file serves one API server", counted(*count, "API server"))]
     TooMany {
         /// How many API servers there are.
         count: u64,
@@ -73,10 +71,13 @@ mod tests {
 
     #[test]
     fn a_doubt_says_how_many_were_counted() {
-        let unknown = "no API server can be counted in this etcd, so it is not known whether all of them have their keys from this keyring";
+        let unknown = "the API servers of this etcd cannot be counted, so one of them may use another keyring";
         assert_eq!(CountDoubt::Unknown.to_string(), unknown);
         let several = CountDoubt::TooMany { count: 3, nodes: 1 };
-        assert_eq!(several.to_string(), "3 API servers use this etcd, and one keyring file serves 1");
+        assert_eq!(
+            several.to_string(),
+            "3 API servers use this etcd, expected at most 1, because a keyring file serves one API server"
+        );
         let connections = |connections, count| CountDoubt::Connections { connections, count }.to_string();
         assert_eq!(
             connections(2, 1),

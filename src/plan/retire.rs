@@ -42,7 +42,7 @@ pub enum Unsettled {
     #[error("the plugin on {} does not serve the keyring as it is now", .0.join(", "))]
     NotServed(Vec<String>),
     /// The primary key is not served for long enough.
-    #[error("an API server that has lost its plugin may write under another key for {} s more", seconds(*.0))]
+    #[error("an API server that is not connected now may still write under another key, for {} s more", seconds(*.0))]
     Quiet(Duration),
     /// The plugins of these nodes have no live connection.
     #[error("no API server is connected to the plugin on {}, so none has shown which key it writes under", .0.join(", "))]
@@ -392,7 +392,7 @@ mod tests {
         assert_eq!(text(Unsettled::NotServed(names())), "the plugin on a, b does not serve the keyring as it is now");
         assert_eq!(
             text(Unsettled::Quiet(Duration::from_millis(1500))),
-            "an API server that has lost its plugin may write under another key for 2 s more"
+            "an API server that is not connected now may still write under another key, for 2 s more"
         );
         assert_eq!(
             text(Unsettled::NoConnection(names())),

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Nothing here decides. The planner decides from what the hands see, and the hands do one step at a time. So a
-//! rotation can be ended and begun anew between any two lines.
+//! rotation can be ended and begun again between any two lines.
 
 mod clock;
 mod drive;

@@ -239,7 +239,10 @@ fn a_ledger_with_the_wrong_mode_is_mended_in_place() {
     let add = sandbox.run(&format!("key add {STATE}"));
     add.ends_with(0);
     let warned = "warning: no backup counts, so the key cannot be promoted yet: [DIR]/state/ledger has mode 0644, expected 0600\n";
-    assert!(add.stderr.contains(warned) && add.stdout.contains("next: mend the ledger, as the warning says"), "{add}");
+    assert!(
+        add.stderr.contains(warned) && add.stdout.contains("next: repair the ledger, as the warning says"),
+        "{add}"
+    );
     assert!(!add.stdout.contains("not yet`"), "{add}");
     for answer in [&check(), &list, &promote, &status, &add] {
         let all = format!("{}{}", answer.stdout, answer.stderr);

@@ -139,7 +139,7 @@ fn an_older_backup_that_is_restored_in_place_is_taken_up_by_a_restart_if_it_has_
         let before = sandbox.run(STATUS);
         finding(
             &before,
-            "do not restart it before that is mended; then see whether it took the keyring here up by itself",
+            "do not restart it before that is solved; then see whether it took the keyring here up by itself",
         );
         let restore = if restore == "--expect" { format!("--expect {expect}") } else { restore.to_owned() };
         sandbox.run(&format!("backup restore [DIR]/backup.age {OURS} {STATE} {SOCKET} {restore}")).ends_with(0);

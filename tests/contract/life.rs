@@ -194,7 +194,10 @@ fn a_disabled_key_is_refused_by_name_and_reads_again_once_it_is_enabled() {
     // Nothing in etcd is under it, but the API server may still write under it.
     let socket_flag = format!("--socket={}", socket.display());
     let writing = rig.plugin.claviger(&[&disable[..], &[&etcd, &socket_flag]].concat()).unwrap_err().to_string();
-    assert!(writing.contains("an API server that has lost its plugin may write under another key for "), "{writing}");
+    assert!(
+        writing.contains("an API server that is not connected now may still write under another key, for "),
+        "{writing}"
+    );
     // Without the socket, the command does not believe that no API server is connected.
     let elsewhere = rig.plugin.claviger(&[&disable[..], &[&etcd]].concat()).unwrap_err().to_string();
     let expected = "which may still be in use: a plugin serves from this state directory, and not at unix:///run/claviger/kms.sock";

@@ -29,7 +29,7 @@ const WITHOUT_TEST: [(&str, &str); 15] = [
     ("starting the event loop: {0}", "only a kernel without descriptors or memory refuses"),
     ("{} did not read back as it was written", "only a disk that gives back other bytes gets there"),
     ("writing the contents of a backup: {0}", "guards against a library that fails to write to memory"),
-    ("the backup of a fresh key: {0}", "guards against an age file that cannot be written to memory"),
+    ("the backup of the new key: {0}", "guards against an age file that cannot be written to memory"),
     (
         "root file: {0}",
         "guards against an earlier root key that was wrapped wrongly in an authentic file; no such file is known",

@@ -168,9 +168,13 @@ fn what_is_no_database_is_refused() {
         (
             2,
             "[DIR]/etcd.db.gz",
-            "a file of gzip, not a database of etcd\nhint:  unpack it first: gzip --decompress --keep [DIR]/etcd.db.gz\n",
+            "it is packed with gzip, expected a database of etcd\nhint:  unpack it first: gzip --decompress --keep [DIR]/etcd.db.gz\n",
         ),
-        (2, "[DIR]/etcd.zip", "a file of zip, not a database of etcd\nhint:  unpack it first: unzip [DIR]/etcd.zip\n"),
+        (
+            2,
+            "[DIR]/etcd.zip",
+            "it is packed with zip, expected a database of etcd\nhint:  unpack it first: unzip [DIR]/etcd.zip\n",
+        ),
         (2, "[DIR]/member", "not a regular file\nhint:  name the file in it: member/snap/db\n"),
         (2, "[DIR]/pipe", KIND),
         (2, "/dev/null", KIND),

@@ -38,7 +38,7 @@ pub(in crate::cli) fn damaged_mark(path: &Path) -> String {
     let path = quoted(path);
     format!(
         "put your copy of it back; if there is none, move it away: mv {path} {path}.damaged; without a mark, `claviger status` says how to \
-         see whether the keyring is the newest, and how a plugin makes the mark anew"
+         see whether the keyring is the newest, and how a plugin makes the mark again"
     )
 }
 

@@ -83,7 +83,9 @@ fn of_failure(kind: FailureKind, report: &ReencryptReport, again: &str) -> Strin
             "denied: give this user the right for this resource, too; deploy/reencrypt-rbac.yaml shows how".to_owned()
         }
         FailureKind::Refused => {
-            format!("refused: mend what the API server says; to leave an object as it is: {again} --leave {key}")
+            format!(
+                "refused: fix the cause that the API server gives; to leave an object as it is: {again} --leave {key}"
+            )
         }
         FailureKind::NotServed => {
             format!("not-served: serve the resource again; to leave an object as it is: {again} --leave {key}")

@@ -188,7 +188,7 @@ impl<'a> RotateHands<'a> {
                 if !std::mem::replace(&mut self.has_warned, true) {
                     warn(
                         &error.to_string(),
-                        "nothing is lost: the rotation looks at etcd and begins anew",
+                        "nothing is lost: the rotation looks at etcd and begins again",
                         self.global,
                     );
                 }

@@ -31,7 +31,7 @@ pub(super) fn refused(given: &Given, seen: (Option<&FailureList>, Option<&Census
     let (exit, message, hint) = match refused {
         Refused::Incomplete => (
             Exit::Damaged,
-            "a scan may have missed something, so the rotation does not go on".to_owned(),
+            "the rotation stops: the scan is incomplete".to_owned(),
             format!("see what: {}", command("claviger scan")),
         ),
         Refused::Count(doubt) => (Exit::Refused, doubt.to_string(), miscounted("claviger rotate", *doubt)),
@@ -55,7 +55,7 @@ pub(super) fn refused(given: &Given, seen: (Option<&FailureList>, Option<&Census
         Refused::InNeed(objects) => (
             Exit::Found,
             format!("{} a compromised key, so it is not disabled", left_in_need(*objects)),
-            format!("see which: {}; mend or delete them, and go on: {again}", command("claviger scan --list")),
+            format!("see which: {}; rewrite or delete them, and go on: {again}", command("claviger scan --list")),
         ),
         Refused::Hold(hold) => return held(failures, *hold, &again),
     };
@@ -114,7 +114,7 @@ fn held(failures: Option<&FailureList>, hold: Hold, again: &str) -> Failure {
     let first = failures.map(FailureList::named).unwrap_or_default().first();
     let key = first.map_or_else(|| "ETCD_KEY".to_owned(), |failure| quoted(&failure.key));
     let hint = format!(
-        "mend what the API server says, and go on: {again}; to leave an object as it is: {again} --leave {key}"
+        "fix the cause that the API server gives, and go on: {again}; to leave an object as it is: {again} --leave {key}"
     );
     Failure::new(Exit::Found, &message, hint)
 }
@@ -194,9 +194,11 @@ pub(super) fn unprovable(reason: &str) -> Failure {
 /// looked for.
 pub(super) fn no_backup(dir: &Path, error: &impl Display) -> Failure {
     let other = format!("name {OTHER_DISK}");
-    let missing = dir.metadata().err().and_then(|error| failure::unreadable(dir, &error));
-    let hint = missing.map_or_else(|| other.clone(), |missing| format!("{missing}; or {other}"));
-    Failure::new(Exit::Refused, &format!("cannot keep the backup in {}: {error}", dir.display()), hint)
+    let missing = dir.metadata().err();
+    let exit = if missing.is_some() { Exit::Usage } else { Exit::Refused };
+    let found = missing.and_then(|error| failure::unreadable(dir, &error));
+    let hint = found.map_or_else(|| other.clone(), |found| format!("{found}; or {other}"));
+    Failure::new(exit, &format!("cannot keep the backup in {}: {error}", dir.display()), hint)
 }
 
 /// Returns the failure of a rotation whose `--backup-dir` names no directory, but a file.

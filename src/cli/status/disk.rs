@@ -84,7 +84,7 @@ pub(super) fn next(loss: Option<Loss>, state_dir: &Path) -> Option<String> {
     let restore = match loss? {
         Loss::Mark => {
             let mark = damaged_mark(&state_dir.join("mark"));
-            return Some(format!("let the plugin run, and mend the mark: {mark}"));
+            return Some(format!("let the plugin run, and repair the mark: {mark}"));
         }
         Loss::All => format!("restore a backup: claviger backup restore FILE --state-dir {dir}"),
         Loss::Root => format!(

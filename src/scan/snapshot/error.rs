@@ -15,7 +15,7 @@ pub enum SnapshotError {
     #[error("not a regular file")]
     Kind,
     /// It is an archive or a compressed file.
-    #[error("a file of {0}, not a database of etcd")]
+    #[error("it is packed with {0}, expected a database of etcd")]
     Packed(Packing),
     /// It is the database of a running etcd.
     #[error("a running etcd holds this file")]
