@@ -15,7 +15,7 @@ use crate::{
 use super::{
     Format, Global, KeyringArgs, Site,
     arguments::{CREDENTIAL, Expected, named},
-    failure::{Exit, Failure, unreadable},
+    failure::{Exit, Explain, Failure, unreadable},
     files::absolute,
     given::quoted,
     output::{self, OutputError},
@@ -264,13 +264,25 @@ fn test(name: Option<&str>, keyring: KeyringArgs, global: &Global) -> Result<Exi
     let site = Site::find(keyring.settings(), global)?;
     let tested = keeper::test_slots(&site.dir, &site.means, name)?;
     let all_open = tested.iter().all(|(_, outcome)| outcome.is_ok());
+    let mends: Vec<String> = tested.iter().filter_map(|(_, outcome)| mend(outcome.as_ref().err()?)).collect();
     let tested = tested.iter().map(|(slot, outcome)| SlotRow {
         opens: Some(outcome.is_ok()),
         reason: outcome.as_ref().err().map(reason),
         ..row(slot)
     });
     print(tested.collect(), global)?;
+    mends.iter().try_for_each(|mend| output::advice(&format!("hint:  {mend}"), global))?;
     Ok(if all_open { Exit::Done } else { Exit::Found })
+}
+
+/// Returns what mends the key file of a slot, if it exists and has the wrong mode or owner.
+fn mend(error: &RootError) -> Option<String> {
+    let RootError::NoSlotOpens(reasons) = error else { return None };
+    let of_file = reasons.iter().find_map(|(_, error)| match error {
+        SlotError::File(error) => Some(error.explain()),
+        _ => None,
+    });
+    of_file.filter(|explanation| explanation.exit == Exit::Refused)?.hint
 }
 
 /// Returns the reason without the slot's name, which the table shows already.

@@ -239,3 +239,17 @@ fn asking_is_over_within_the_time_of_a_lock() {
     typing.kill().unwrap();
     typing.wait().unwrap();
 }
+
+#[test]
+fn a_key_file_that_others_may_read_is_answered_with_what_mends_it() {
+    let sandbox = Sandbox::initialised();
+    sandbox.chmod("state/slot-file.key", 0o644);
+    let hint = "hint:  chmod 0600 [DIR]/state/slot-file.key\n";
+    let test = sandbox.run(&format!("slot test {STATE}"));
+    assert!(test.ends_with(1).stdout.ends_with(&format!("has mode 0644, expected 0600\n{hint}")), "{test}");
+    let list = sandbox.run(&format!("key list {STATE}"));
+    assert!(list.ends_with(3).stderr.ends_with(hint), "the same as that of every other command: {list}");
+    sandbox.chmod("state/slot-file.key", 0o600);
+    let test = sandbox.run(&format!("slot test {STATE}"));
+    assert!(!test.ends_with(0).stdout.contains("hint"), "{test}");
+}
