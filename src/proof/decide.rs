@@ -203,6 +203,7 @@ mod tests {
             all: ReadableCount::default(),
             history: None,
             outside: 0,
+            outside_keys: Vec::new(),
             other_prefixes: Vec::new(),
             groups: vec![row("namespaces", "identity", None), row("secrets", "kms:v2:claviger", Some(PRIMARY))],
             found: BTreeMap::new(),

@@ -15,7 +15,7 @@ use super::{
     bolt::DamageList,
     look::{look, look_around},
     object::{Object, Sink},
-    outcome::{Incomplete, PrefixFit, Progress, ScanOutcome},
+    outcome::{Incomplete, OutsideValues, PrefixFit, Progress, ScanOutcome},
     page_reader::{AnsweredPage, KeyRange, next_key, read},
     prefixes::end_of_prefix,
     source::ScanSource,
@@ -78,7 +78,7 @@ pub fn scan<S: Sink>(
         _ => fit(servers, &summarizer, objects > 0)?,
     };
     let (overrides, damage) = (Vec::new(), DamageList::default());
-    Ok(ScanOutcome { source, overrides, damage, incomplete, outside: 0, fit, other_prefixes })
+    Ok(ScanOutcome { source, overrides, damage, incomplete, outside: OutsideValues::default(), fit, other_prefixes })
 }
 
 /// Hands the objects after `key`, which is below the summarizer's prefix, to `sink`. Nothing is said about the source.

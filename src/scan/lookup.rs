@@ -10,7 +10,7 @@ use super::{
     live::{LiveError, runtime},
     look::{has_namespaces, look},
     object::{Object, Sink},
-    outcome::{Incomplete, PrefixFit, ScanOutcome},
+    outcome::{Incomplete, OutsideValues, PrefixFit, ScanOutcome},
     prefixes::end_of_prefix,
     source::ScanSource,
     stored::ObjectValue,
@@ -52,7 +52,7 @@ pub fn lookup<S: Sink>(
         runtime.block_on(fit(&mut client, &summarizer))
     };
     let (overrides, damage) = (Vec::new(), DamageList::default());
-    Ok(ScanOutcome { source, overrides, damage, incomplete, outside: 0, fit, other_prefixes })
+    Ok(ScanOutcome { source, overrides, damage, incomplete, outside: OutsideValues::default(), fit, other_prefixes })
 }
 
 /// Reads one key, at the revision of the keys before, or at the newest revision if that one is gone.

@@ -1,6 +1,8 @@
 //! What a reader reports at the end, besides the objects that it handed to its sink: where it read, and what may be
 //! missing.
 
+use std::collections::BTreeSet;
+
 use super::{bolt::DamageList, group::GROUPS_MAX, source::ScanSource};
 
 /// A function that receives the amount of finished work and the total amount. The total is zero if it is not known.
@@ -16,12 +18,52 @@ pub struct ScanOutcome {
     pub damage: DamageList,
     /// Why something may be missing.
     pub incomplete: Vec<Incomplete>,
-    /// How many values have keys outside the prefix.
-    pub outside: u64,
+    /// The values whose keys are outside the prefix.
+    pub outside: OutsideValues,
     /// Whether the prefix can be an API server's.
     pub fit: PrefixFit,
     /// The prefixes of API servers that were seen elsewhere in the source, as `--etcd-prefix` takes them.
     pub other_prefixes: Vec<String>,
+}
+
+/// The values whose keys are outside the prefix: how many there are, and examples of their keys.
+#[derive(Debug, Default)]
+pub struct OutsideValues {
+    /// How many there are.
+    pub count: u64,
+    /// The first keys by their order, at most [`OutsideValues::NAMED`]. Very long ones are left out.
+    pub keys: BTreeSet<Vec<u8>>,
+}
+
+impl OutsideValues {
+    /// At most this many keys are kept.
+    pub const NAMED: usize = 3;
+
+    /// The longest key that is kept, in bytes.
+    const KEY_MAX: usize = 256;
+
+    /// Counts a value.
+    pub fn note(&mut self, key: &[u8]) {
+        self.count += 1;
+        let is_later = self.keys.len() >= Self::NAMED && self.keys.last().is_some_and(|last| key >= last.as_slice());
+        if key.len() <= Self::KEY_MAX && !is_later && !self.keys.contains(key) {
+            self.keys.insert(key.to_vec());
+            self.keep_first();
+        }
+    }
+
+    /// Adds those of another part.
+    pub fn merge(&mut self, other: Self) {
+        self.count += other.count;
+        self.keys.extend(other.keys);
+        self.keep_first();
+    }
+
+    fn keep_first(&mut self) {
+        while self.keys.len() > Self::NAMED {
+            self.keys.pop_last();
+        }
+    }
 }
 
 /// Whether a prefix can be an API server's, judging by the keys below it.
@@ -54,7 +96,7 @@ impl ScanOutcome {
         self.overrides.push(other.source);
         self.damage.append(other.damage);
         self.incomplete.extend(other.incomplete);
-        self.outside += other.outside;
+        self.outside.merge(other.outside);
     }
 
     /// Returns why something may be missing below `prefix`. `has_merged_groups` says whether some groups were counted
@@ -163,5 +205,25 @@ fn elsewhere(others: &[String]) -> String {
     match others {
         [] => ": is that the prefix of the API server?".to_owned(),
         others => format!("; an API server's objects are below {}", others.join(", and others below ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_keys_outside_of_the_prefix_are_kept_and_all_values_are_counted() {
+        let noted = |keys: &[&str]| {
+            let mut outside = OutsideValues::default();
+            for key in keys {
+                outside.note(key.as_bytes());
+            }
+            outside
+        };
+        let mut outside = noted(&["d", "c", "d", &"a".repeat(257), "e"]);
+        outside.merge(noted(&["b", "f", "b"]));
+        assert_eq!(outside.count, 8);
+        assert_eq!(Vec::from_iter(outside.keys), [b"b", b"c", b"d"]);
     }
 }

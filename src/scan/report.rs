@@ -172,6 +172,8 @@ pub struct ScanReport {
     pub history: Option<OlderValues>,
     /// How many values have keys outside the prefix.
     pub outside: u64,
+    /// The first of these keys, at most three.
+    pub outside_keys: Vec<String>,
     /// The prefixes of API servers that were seen outside the prefix, as `--etcd-prefix` takes them.
     pub other_prefixes: Vec<String>,
     /// By resource, provider and key_id, in this order.
@@ -245,7 +247,8 @@ impl ScanReport {
             identity_first: judge.writes_plaintext_secrets(),
             all: readable(groups.iter()),
             history: has_history.then(|| older(&groups)),
-            outside,
+            outside: outside.count,
+            outside_keys: outside.keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect(),
             other_prefixes,
             clean: found.is_empty() && reasons.is_empty() && !judge.writes_plaintext_secrets(),
             groups,

@@ -40,9 +40,13 @@ fn idle(report: &ScanReport, coverage: &Coverage) -> Option<String> {
 fn outside(report: &ScanReport) -> Option<String> {
     let (values, were) = if report.outside == 1 { ("value", "was") } else { ("values", "were") };
     let (outside, prefix) = (Count(report.outside), &report.prefix);
+    let keys = report.outside_keys.join(", ");
+    let such_as = if keys.is_empty() { keys } else { format!(", such as {keys}") };
     let other = report.other_prefixes.first().map_or_else(|| "PREFIX".to_owned(), quoted);
     (report.outside > 0).then(|| {
-        format!("{outside} {values} outside {prefix} {were} not scanned (to scan others: --etcd-prefix {other})")
+        format!(
+            "{outside} {values} outside {prefix} {were} not scanned{such_as} (to scan others: --etcd-prefix {other})"
+        )
     })
 }
 

@@ -7,6 +7,7 @@ use super::super::{
     fingerprint::Fingerprint,
     names,
     object::Summary,
+    outcome::OutsideValues,
     prefixes::Prefixes,
     revision::{KeyChange, Revision},
     stored::EntryPlace,
@@ -42,8 +43,8 @@ pub struct Batch {
     pub entries: Vec<EntryPlace>,
     /// What could not be read.
     pub damage: DamageList,
-    /// How many values have keys outside the prefix.
-    pub outside: u64,
+    /// The values whose keys are outside the prefix.
+    pub outside: OutsideValues,
     /// The prefixes that their keys show.
     pub prefixes: Prefixes,
     /// Whether a deleted key below the prefix names a resource that API servers have. For other keys, their groups show
@@ -90,7 +91,7 @@ impl Collector {
         self.batch.revision = self.batch.revision.max(change.revision.main);
         if !self.summarizer.names().contain(change.key) {
             if change.value.is_some() {
-                self.batch.outside += 1;
+                self.batch.outside.note(change.key);
                 self.batch.prefixes.note(change.key);
             }
             return Ok(());

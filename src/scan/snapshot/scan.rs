@@ -6,7 +6,7 @@ use super::{
     super::{
         bolt::{BoltError, DamageList, Database, TreeReader, find_bucket},
         object::{Object, Sink},
-        outcome::{Incomplete, PrefixFit, Progress, ScanOutcome},
+        outcome::{Incomplete, OutsideValues, PrefixFit, Progress, ScanOutcome},
         prefixes::Prefixes,
         source::ScanSource,
         stored::ObjectValue,
@@ -128,8 +128,8 @@ enum KeysBelow {
 #[derive(Default)]
 struct DatabaseContents {
     damage: DamageList,
-    /// How many values have keys outside the prefix.
-    outside: u64,
+    /// The values whose keys are outside the prefix.
+    outside: OutsideValues,
     /// The prefixes that these keys show.
     prefixes: Prefixes,
     below: KeysBelow,
@@ -156,7 +156,7 @@ impl DatabaseContents {
         let is_newest: Vec<bool> =
             batch.changes.iter().map(|change| newest.is_newest(change.fingerprint, change.is_first)).collect();
         self.damage.append(batch.damage);
-        self.outside += batch.outside;
+        self.outside.merge(batch.outside);
         self.prefixes.merge(batch.prefixes);
         let below = match (batch.changes.is_empty(), batch.has_deleted_resource) {
             (true, _) => KeysBelow::None,
@@ -184,7 +184,7 @@ impl DatabaseContents {
     /// other keys is.
     fn fit(&self, summarizer: &Summarizer) -> PrefixFit {
         let has_keys = self.below > KeysBelow::None;
-        if !has_keys && self.outside == 0 {
+        if !has_keys && self.outside.count == 0 {
             return PrefixFit::Fits;
         }
         let has_resource = self.below == KeysBelow::DeletedResource || summarizer.groups().have_known_resource();
