@@ -129,7 +129,9 @@ fn rate(report: &ReencryptReport) -> String {
     )]
     let rate = (report.written as f64 / report.seconds.max(0.001)) as u64;
     let sweeps = if report.sweeps == 1 { "1 sweep".to_owned() } else { format!("{} sweeps", report.sweeps) };
-    format!("{} in {:.1} s, {}/s, {sweeps}", Count(report.written), report.seconds, Count(rate))
+    // Waiting for an API server counts as well, so a few objects may take long.
+    let rate = if rate == 0 { String::new() } else { format!("{}/s, ", Count(rate)) };
+    format!("{} in {:.1} s, {rate}{sweeps}", Count(report.written), report.seconds)
 }
 
 fn table(report: &ReencryptReport) -> String {
