@@ -23,6 +23,9 @@ use super::{
     files::{read_decoded, read_text, wrong},
 };
 
+/// The flags of [`EtcdArgs`] that a snapshot is read without.
+pub(super) const LIVE: [&str; 4] = ["etcd_servers", "etcd_cafile", "etcd_certfile", "etcd_keyfile"];
+
 /// The flags that say where a live etcd is.
 #[derive(Args, Default)]
 pub(super) struct EtcdArgs {

@@ -24,7 +24,7 @@ use crate::{
 
 use super::{
     Global,
-    etcd::{Declared, EtcdArgs},
+    etcd::{Declared, EtcdArgs, LIVE},
     failure::{Exit, Failure},
     scanning::PlaceMeter,
 };
@@ -33,7 +33,7 @@ use super::{
 #[derive(Args, Default)]
 pub(super) struct ProofArgs {
     /// Snapshot of etcd: check which keys its values need
-    #[arg(long, value_name = "FILE", conflicts_with = "etcd_servers")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = LIVE)]
     snapshot: Option<PathBuf>,
     #[command(flatten)]
     etcd: EtcdArgs,

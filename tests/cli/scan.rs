@@ -279,3 +279,24 @@ fn an_encryption_configuration_that_no_api_server_would_take_is_refused_without_
         assert!(!answer.stderr.contains("c2VjcmV0"), "{}", answer.stderr);
     }
 }
+
+/// A file for TLS that nothing would use is not accepted in silence.
+#[test]
+fn a_snapshot_is_read_without_the_files_for_a_live_etcd() {
+    let sandbox = Sandbox::new();
+    for flag in ["etcd-servers", "etcd-cafile", "etcd-certfile", "etcd-keyfile"] {
+        let answer = sandbox.run(&format!("scan --snapshot [DIR]/etcd.db --{flag} [DIR]/x"));
+        let expected = format!("'--snapshot <FILE>' cannot be used with '--{flag} ");
+        assert!(answer.ends_with(2).stderr.contains(&expected), "{answer}");
+    }
+}
+
+/// Otherwise an operator would mend the options for the API server first, and read then that etcd is missing.
+#[test]
+fn every_command_about_a_cluster_says_first_that_nothing_says_where_etcd_is() {
+    let sandbox = Sandbox::initialised();
+    for verb in ["scan", "verify", "reencrypt", "rotate", "rotate --dry-run"] {
+        let answer = sandbox.refused(2, &format!("{verb} --state-dir [DIR]/state"));
+        assert!(answer.complaint().starts_with("error: no option says where etcd is, and there is no /"), "{answer}");
+    }
+}

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
-    super::{arguments::named, at_hand::AtHandArgs, etcd::EtcdArgs},
+    super::{
+        arguments::named,
+        at_hand::AtHandArgs,
+        etcd::{EtcdArgs, LIVE},
+    },
     chosen::ChosenArgs,
 };
 
@@ -28,7 +32,7 @@ pub(in crate::cli) struct DecryptArgs {
     #[command(flatten)]
     pub(super) chosen: ChosenArgs,
     /// Read this file instead of a live etcd: a snapshot, or a copy of member/snap/db
-    #[arg(long, value_name = "FILE", conflicts_with = "etcd_servers")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = LIVE)]
     pub(super) snapshot: Option<PathBuf>,
     #[command(flatten)]
     pub(super) etcd: EtcdArgs,

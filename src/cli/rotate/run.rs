@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     apiclient::ApiClient,
-    config::Settings,
+    config::{Cluster, Settings},
     keeper,
     keyring::{Key, key_id::KeyId, state::State},
     plan::{Action, Aim, ClusterNow, NextStep, Phase, RotationPlan, RotationProgress, Wait, next},
@@ -16,12 +16,14 @@ use crate::{
 use super::{
     super::{
         Format, Global, Site,
+        etcd::Declared,
         failure::{Exit, Failure},
         interrupt::Interrupt,
         live::ServesFrom,
         output::{self, OutputError},
         probe::{find_plugin, warn_if_absent},
         runtime::event_loop,
+        scanning::nowhere,
         tables::{all_of, span},
         verify::{self, Verified},
     },
@@ -82,6 +84,7 @@ pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &
         Settings { provider_name, encryption_config, feature_gates, socket: socket.socket, ..keyring.settings() };
     let site = Site::find(etcd.put_into(settings), global)?;
     files.check()?;
+    check_place(&site.config.cluster)?;
     let wishes = RotateWishes {
         leave: args.leave,
         rate: args.rate.unwrap_or_default(),
@@ -114,6 +117,13 @@ pub(in crate::cli) fn run(args: RotateArgs, clock: &dyn RotationClock, global: &
             Ok(if has_left { Exit::Found } else { Exit::Done })
         }
     }
+}
+
+/// Refuses to rotate if nothing says where etcd is, before anything else is looked for.
+fn check_place(cluster: &Cluster) -> Result<(), Failure> {
+    let declared = Declared::read(cluster, false)?;
+    let is_nowhere = declared.servers.is_none() && declared.doubts.is_empty();
+    if is_nowhere { Err(nowhere(&[])) } else { Ok(()) }
 }
 
 /// Refuses to rotate a keyring while the plugin serves another directory, because it would never prove that it reads

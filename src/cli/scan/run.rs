@@ -17,7 +17,7 @@ use crate::{
 use super::{
     super::{
         Format, Global, StateDir,
-        etcd::EtcdArgs,
+        etcd::{EtcdArgs, LIVE},
         failure::{Exit, Failure},
         output::{self, OutputError},
         scanning::{
@@ -47,7 +47,7 @@ Examples:
 pub(in crate::cli) struct ScanArgs {
     /// Read this file instead of a live etcd: a snapshot, or a copy of member/snap/db, but not the file of a running
     /// member
-    #[arg(long, value_name = "FILE", conflicts_with = "etcd_servers")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = LIVE)]
     snapshot: Option<PathBuf>,
     #[command(flatten)]
     etcd: EtcdArgs,
