@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    backup::{OURS, with_recovery},
     disk::Disk,
     kms::Kms,
     output::identity,
@@ -310,4 +311,35 @@ fn what_cannot_be_written_to_the_audit_log_is_not_done() {
     symlink("/dev/null", sandbox.path("state/audit.jsonl")).unwrap();
     let answers = ["key add", "rekey"].map(|verb| sandbox.refused(3, &format!("{verb} {STATE}")));
     snapshot("key/unaudited", &answers.each_ref());
+}
+
+/// A restore of the older backup promotes the key all the same, so this is no finding.
+#[test]
+fn status_says_that_the_newest_backup_was_made_before_the_primary_key_was_promoted() {
+    let sandbox = with_recovery();
+    let back_up = |file: &str| {
+        sandbox.run(&format!("backup create [DIR]/{file} {STATE}")).ends_with(0);
+        sandbox.run(&format!("backup check [DIR]/{file} {OURS} {STATE}")).ends_with(0);
+    };
+    let status = |flags: &str| {
+        let status = sandbox.run(&format!("status {STATE} {flags}"));
+        let json = sandbox.run(&format!("status {STATE} {flags} --output json")).json();
+        let line = status.stdout.lines().find_map(|line| line.strip_prefix("backup")).unwrap().trim().to_owned();
+        (line, json["backup"]["before_promotion"].as_bool().unwrap(), json["findings"].as_array().unwrap().len())
+    };
+    back_up("pending.age");
+    let pending = status("");
+    assert!(!pending.0.contains("promoted") && !pending.1, "{pending:?}");
+    // The times of the ledger and of the keyring are whole seconds.
+    thread::sleep(Duration::from_millis(1100));
+    sandbox.run(&format!("key promote k2 {STATE}")).ends_with(0);
+    let promoted = status("");
+    let note = ", before the primary key was promoted; to make a newer one: claviger backup create --state-dir [DIR]/state FILE";
+    assert!(promoted.0.ends_with(note) && promoted.1, "{promoted:?}");
+    assert_eq!(promoted.2, pending.2);
+    assert!(!status("--backups none").1);
+    thread::sleep(Duration::from_millis(1100));
+    back_up("primary.age");
+    let renewed = status("");
+    assert!(!renewed.0.contains("promoted") && !renewed.1, "{renewed:?}");
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{
     super::{
+        backup_file::create_command,
         live::only_in_memory,
         tables::{KeyRow, key_rows},
     },
@@ -14,7 +15,7 @@ use super::{
     findings::findings,
 };
 use crate::{
-    config::Config,
+    config::{Backups, Config},
     keeper::{Expect, Opened, SlotSummary},
     keyring::{Keyring, ledger::ListedBackup, mark::Standing, node::Node, time::Time},
     plan::RotationPlan,
@@ -90,6 +91,12 @@ pub(super) struct BackupReport {
     /// When the newest backup was written to another disk.
     pub(super) written: Option<String>,
     pub(super) generation: Option<u64>,
+    /// Whether the newest backup was made before the primary key was promoted. A restore of it promotes the key all the
+    /// same.
+    pub(super) before_promotion: bool,
+    /// The command that makes a backup.
+    #[serde(skip)]
+    pub(super) create: &'static str,
     /// Keys that no listed backup contains.
     pub(super) unbacked: Vec<String>,
     /// Why the ledger cannot be trusted.
@@ -140,7 +147,7 @@ impl StatusReport {
             keys: keyring.map(key_rows).unwrap_or_default(),
             slots: opened.into_iter().flat_map(|opened| &opened.slots).map(slot).collect(),
             recovery_recipients: recipients.map(|recovery| recovery.recipient().to_owned()).collect(),
-            backup: opened.map(backup),
+            backup: opened.map(|opened| backup(opened, config.backups)),
             rotation: unfinished.map(rotation),
             plugin: plugin(config, opened, answer),
             findings,
@@ -196,16 +203,28 @@ fn slot(slot: &SlotSummary) -> SlotReport {
     SlotReport { name: slot.name.clone(), kind: slot.kind.as_str(), opened: slot.opened }
 }
 
-fn backup(opened: &Opened) -> BackupReport {
+fn backup(opened: &Opened, wanted: Backups) -> BackupReport {
     let newest = opened.newest_backup();
     let listed = newest.as_ref().ok().copied().flatten();
+    let is_before = |listed: &ListedBackup| wanted == Backups::Listed && is_before_promotion(listed, &opened.keyring);
     BackupReport {
         checked: listed.and_then(ListedBackup::checked).map(|time| time.to_string()),
         written: listed.and_then(ListedBackup::written).map(|time| time.to_string()),
         generation: listed.map(ListedBackup::generation),
+        before_promotion: listed.is_some_and(is_before),
+        create: create_command(&opened.keyring),
         unbacked: opened.unbacked().iter().map(ToString::to_string).collect(),
         error: newest.err().map(ToString::to_string),
     }
+}
+
+/// Whether a backup has the primary key, and was made before the key was promoted. If it is only known when the backup
+/// was opened, it may seem newer than it is.
+fn is_before_promotion(backup: &ListedBackup, keyring: &Keyring) -> bool {
+    let primary = keyring.primary();
+    let made = backup.written().or(backup.checked());
+    let is_earlier = made.zip(primary.promoted()).is_some_and(|(made, promoted)| made.seconds() < promoted.seconds());
+    is_earlier && backup.generation() < keyring.generation() && backup.keys().contains(&primary.id())
 }
 
 fn plugin(config: &Config, opened: Option<&Opened>, answer: Result<ProbeAnswer, ProbeError>) -> PluginReport {

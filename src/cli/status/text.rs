@@ -99,6 +99,9 @@ fn backup_line(backup: &BackupReport) -> String {
         _ => "none is listed".to_owned(),
     };
     match backup.unbacked.as_slice() {
+        [] if backup.before_promotion => {
+            format!("{newest}, before the primary key was promoted; to make a newer one: {}", backup.create)
+        }
         [] => newest,
         keys => format!("{newest}; not backed up: {}", keys.join(", ")),
     }
