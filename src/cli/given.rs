@@ -5,7 +5,7 @@ use std::{borrow::Cow, ffi::OsStr, fmt::Write, path::Path};
 
 use clap::{Arg, ArgMatches, Command, parser::ValueSource};
 
-use crate::config::DEFAULT_STATE_DIR;
+use crate::config::{Config, DEFAULT_SOCKET, DEFAULT_STATE_DIR};
 
 /// The flags that a suggested command repeats, if it has them.
 const REPEATED: [&str; 19] = [
@@ -112,6 +112,18 @@ impl Given {
         let is_socket_unknown = is_elsewhere && !has("config") && argument(&command, "socket").is_none();
         flags.extend(state_dir);
         Self { flags, this: names.join(" "), is_socket_unknown, claviger: Some(claviger) }
+    }
+
+    /// Returns the flags by which another command reaches the keyring and the plugin of this configuration, from any
+    /// directory. What is the default needs no flag.
+    pub(super) fn reaching(&self, config: &Config) -> Self {
+        let flag = |name: &'static str, value: String, default: &str| {
+            (value != default).then(|| Flag { name, value: Some(quoted(value)), by_itself: false, implied_by: None })
+        };
+        let state_dir = flag("state-dir", config.state_dir.display().to_string(), DEFAULT_STATE_DIR);
+        let socket = flag("socket", config.socket.to_string(), DEFAULT_SOCKET);
+        let flags = state_dir.into_iter().chain(socket).collect();
+        Self { flags, this: String::new(), is_socket_unknown: false, claviger: self.claviger }
     }
 
     /// Returns the same without `failed`, and without the files that `message` names: they are what is wrong.
@@ -376,6 +388,20 @@ mod tests {
         std::fs::write(keep.path().join("root"), "").unwrap();
         assert_eq!(repeated(&scan, hint), format!("claviger key list --state-dir {dir}; {scan} --list"));
         assert_eq!(repeated(&format!("claviger scan --keyring {dir}/copy"), hint).matches("state-dir").count(), 0);
+    }
+
+    #[test]
+    fn a_plugin_is_reached_by_flags_unless_it_is_where_plugins_usually_are() {
+        let config = |text: &str| Config::parse(text).unwrap();
+        let reached = |text: &str| {
+            let given = Given { claviger: Some(claviger), ..Given::default() };
+            given.reaching(&config(text)).repeat_in("run `claviger status`, claviger key list").into_owned()
+        };
+        assert_eq!(reached(""), "run `claviger status`, claviger key list");
+        assert_eq!(
+            reached("state-dir = '/srv/a b'\nsocket = '@c'"),
+            "run `claviger status --state-dir '/srv/a b' --socket @c`, claviger key list --state-dir '/srv/a b'"
+        );
     }
 
     #[test]

@@ -101,6 +101,8 @@ pub(super) fn run(args: ServeArgs, global: &Global) -> Result<Exit, Failure> {
     let means = passphrase::means_of_daemon(&config, dir.as_ref())?;
     // Before the log's thread starts: the rules are for this thread and those that it starts.
     let files = restrict_files(&config);
+    let reaching = global.given.reaching(&config);
+    telemetry::advice::complete(|advice| reaching.repeat_in(advice).into_owned());
     let _log = telemetry::start(config.log_level, global.output == Format::Json);
     // One thread: compared with two workers, it serves more calls and takes less of the machine.
     let ended = event_loop()?.block_on(daemon::run(&config, means, args.expect, args.take_over, &files));

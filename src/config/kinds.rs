@@ -2,7 +2,7 @@
 
 /// The state directory, unless a flag or the file names another one.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/claviger";
-pub(super) const DEFAULT_SOCKET: &str = "/run/claviger/kms.sock";
+pub const DEFAULT_SOCKET: &str = "/run/claviger/kms.sock";
 pub(super) const DEFAULT_PROVIDER: &str = "claviger";
 
 /// What a setting's value is.

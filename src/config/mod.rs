@@ -15,7 +15,7 @@ mod settings;
 pub use self::kinds::KINDS;
 pub use self::{
     error::ConfigError,
-    kinds::{DEFAULT_STATE_DIR, ValueKind},
+    kinds::{DEFAULT_SOCKET, DEFAULT_STATE_DIR, ValueKind},
     metrics::MetricsAddress,
     settings::{ApiServerProcess, Backups, Cluster, Config, Settings},
 };

@@ -118,7 +118,9 @@ impl Daemon {
                 }
             }
             Followed::Failed(error) if self.stage == Stage::Sealed => return Err(error.into()),
-            Followed::Failed(error) => error!(message = event::RELOAD_FAILED, %error, advice = advice::RELOAD_FAILED),
+            Followed::Failed(error) => {
+                error!(message = event::RELOAD_FAILED, %error, advice = advice::whole(advice::RELOAD_FAILED));
+            }
         }
         Ok(())
     }

@@ -68,7 +68,7 @@ impl MissingKeys {
         let said = self.count(key_id, |counts| &mut counts.quota);
         if let Some(left_out) = said {
             let key_id = key_id.map(|key_id| key_id.to_string());
-            error!(message = event::KEY_MISSING, key_id, left_out, advice = advice::KEY_MISSING);
+            error!(message = event::KEY_MISSING, key_id, left_out, advice = advice::whole(advice::KEY_MISSING));
         }
         said.is_some()
     }
@@ -77,7 +77,7 @@ impl MissingKeys {
     pub(super) fn note_disabled(&self, key_id: &str) -> bool {
         let said = self.count(key_id.parse().ok(), |counts| &mut counts.disabled);
         if let Some(left_out) = said {
-            error!(message = event::KEY_DISABLED, key_id, left_out, advice = advice::KEY_DISABLED);
+            error!(message = event::KEY_DISABLED, key_id, left_out, advice = advice::whole(advice::KEY_DISABLED));
         }
         said.is_some()
     }

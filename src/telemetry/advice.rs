@@ -1,4 +1,25 @@
 //! The field `advice` of an error line: what the operator does. `docs/errors.md` says more.
+//!
+//! A constant that names a command is logged by [`whole`], with the flags by which the command reaches this plugin.
+
+use std::sync::OnceLock;
+
+/// The advice that names commands.
+const WITH_COMMANDS: [&str; 3] = [RELOAD_FAILED, KEY_MISSING, KEY_DISABLED];
+
+/// The same with flags, if this process is a plugin.
+static WHOLE: OnceLock<[String; WITH_COMMANDS.len()]> = OnceLock::new();
+
+/// Keeps what `with_flags` makes of each advice that names commands. Only the first call in a process has an effect.
+pub fn complete(with_flags: impl Fn(&str) -> String) {
+    _ = WHOLE.set(WITH_COMMANDS.map(with_flags));
+}
+
+/// Returns the advice with the flags by which its commands reach this plugin.
+pub(crate) fn whole(advice: &'static str) -> &'static str {
+    let index = WITH_COMMANDS.iter().position(|one| *one == advice);
+    index.zip(WHOLE.get()).map_or(advice, |(index, whole)| &whole[index])
+}
 
 /// For a layer of protection that the kernel refused.
 pub const UNPROTECTED: &str = "find out why the kernel refused the layer, or leave it out: --without LAYER";
