@@ -8,10 +8,17 @@ use std::{
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::failure::{Exit, Failure, unreadable};
+use super::{
+    failure::{Exit, Failure, unreadable},
+    given::quoted,
+};
 #[cfg(feature = "shares")]
 use crate::escrow::share::shares_in;
-use crate::{durable::open_input, escrow::Identities, hardening};
+use crate::{
+    durable::open_input,
+    escrow::{Identities, NotRecipient, Recipient},
+    hardening,
+};
 
 /// The longest identity file that is read, in bytes.
 const IDENTITY_MAX: usize = 64 * 1024;
@@ -42,6 +49,22 @@ pub(super) enum Purpose {
     Accept,
     /// To open a backup or a recovery blob, or to split it.
     Open,
+}
+
+/// Parses a recipient. An operator who names a file probably means the recipient of the identity in it.
+///
+/// # Errors
+/// When it is no recipient.
+pub(super) fn recipient(text: &str) -> Result<Recipient, Failure> {
+    let refused = |error: NotRecipient| match error {
+        NotRecipient::Other if Path::new(text).is_file() => {
+            let hint =
+                format!("if this is an identity file, this prints its recipient: age-keygen -y {}", quoted(text));
+            Failure::from(error).with_hint(&hint)
+        }
+        error => Failure::from(error),
+    };
+    text.parse().map_err(refused)
 }
 
 /// Reads identities, or shares of one, from files, from standard input, or from the terminal.

@@ -19,7 +19,7 @@ use super::{
     failure::{Exit, Failure, warn},
     files::absolute,
     given::quoted,
-    identities::{Purpose, identities},
+    identities::{Purpose, identities, recipient},
     live::PluginSearch,
     output::{self, OutputError},
     probe::find_plugin,
@@ -142,8 +142,7 @@ fn recovery(args: &InitArgs) -> Result<Option<(Vec<Recipient>, Identities)>, Fai
     if args.without_recovery {
         return Ok(None);
     }
-    let recipients: Result<Vec<Recipient>, _> = args.recovery_recipient.iter().map(|text| text.parse()).collect();
-    let recipients = recipients?;
+    let recipients = args.recovery_recipient.iter().map(|text| recipient(text)).collect::<Result<_, _>>()?;
     Ok(Some((recipients, identities(&args.recovery_identity, Purpose::Accept)?)))
 }
 

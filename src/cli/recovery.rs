@@ -15,7 +15,7 @@ use super::{
     Format, Global, KeyringArgs, Site,
     arguments::named,
     failure::{Exit, Failure},
-    identities::{IdentityArgs, Purpose},
+    identities::{IdentityArgs, Purpose, recipient},
     output::{self, OutputError},
 };
 
@@ -131,7 +131,7 @@ pub(super) fn run(args: RecoveryArgs, global: &Global) -> Result<Exit, Failure> 
     match args.verb {
         RecoveryVerb::List(keyring) => list(keyring, global),
         RecoveryVerb::Add { one, identity } => {
-            let recipient = one.recipient.parse()?;
+            let recipient = recipient(&one.recipient)?;
             let identities = identity.read(Purpose::Accept)?;
             let site = Site::find(one.keyring.settings(), global)?;
             let changed = keeper::add_recovery(&site.dir, &site.means, &recipient, &identities)?;

@@ -323,3 +323,20 @@ fn a_restore_that_did_not_finish_is_begun_again_by_the_same_command() {
     assert!(again.stdout.starts_with("moved the unfinished restore to "), "{again}");
     sandbox.run("key list --state-dir [DIR]/new").ends_with(0);
 }
+
+#[test]
+fn a_file_in_the_place_of_a_recipient_is_answered_with_the_command_that_prints_the_recipient() {
+    let sandbox = Sandbox::initialised();
+    identity(&sandbox, "key.txt");
+    for line in [
+        "init --state-dir [DIR]/new --recovery-recipient [DIR]/key.txt",
+        "recovery add [DIR]/key.txt --state-dir [DIR]/state",
+        "backup create [DIR]/b.age --state-dir [DIR]/state --recipient [DIR]/key.txt",
+    ] {
+        let answer = sandbox.refused(2, line);
+        let hint = "hint:  if this is an identity file, this prints its recipient: age-keygen -y [DIR]/key.txt\n";
+        assert!(answer.complaint().ends_with(hint), "{answer}");
+    }
+    let neither = sandbox.refused(2, "recovery add nothing --state-dir [DIR]/state");
+    assert!(neither.complaint().contains("`age-keygen` makes"), "{neither}");
+}

@@ -14,6 +14,7 @@ use super::{
         backup_file::whole,
         failure::{Exit, Failure},
         given::quoted,
+        identities::recipient,
         output::{self, OutputError},
         tables::counted,
     },
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     durable::{check_export, export, is_on_another_disk},
-    escrow::{NotRecipient, Recipient},
+    escrow::Recipient,
     keeper::{self, Expect, Made},
     keyring::time::Time,
 };
@@ -50,7 +51,7 @@ struct CreateReport<'a> {
 /// # Errors
 /// When a recipient is malformed, the keyring does not open, or the backup cannot be written or listed.
 pub(super) fn run(file: &Path, recipients: &[String], keyring: KeyringArgs, global: &Global) -> Result<Exit, Failure> {
-    let recipients: Vec<Recipient> = recipients.iter().map(|text| text.parse()).collect::<Result<_, NotRecipient>>()?;
+    let recipients: Vec<Recipient> = recipients.iter().map(|text| recipient(text)).collect::<Result<_, _>>()?;
     let site = Site::find(keyring.settings(), global)?;
     let now = Time::new(jiff::Timestamp::now());
     if file == Path::new("-") {
