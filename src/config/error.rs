@@ -56,6 +56,22 @@ pub enum ConfigError {
         /// Its value, as the file has it.
         value: String,
     },
+    /// A flag names a file for TLS, and nothing says where etcd is.
+    #[error("--{flag} {}: nothing uses this file, because no address of etcd is given", path.display())]
+    UnusedFile {
+        /// The flag, without the dashes.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A flag names a file for TLS, and no connection uses TLS.
+    #[error("--{flag} {}: nothing uses this file, because no address of etcd begins with https://", path.display())]
+    NoTls {
+        /// The flag, without the dashes.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
     /// The file could be changed by others, who would decide then which keys are used.
     #[error("configuration {}: {reason}", path.display())]
     Untrusted {

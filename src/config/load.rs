@@ -50,7 +50,15 @@ impl Config {
     /// # Errors
     /// When the file cannot be read, or it or a flag has an invalid value.
     pub fn load(file: Option<&Path>, flags: Settings) -> Result<Self, ConfigError> {
-        Self::of(read_file(file)?, flags)
+        let files = [
+            ("etcd-cafile", flags.etcd_cafile.clone()),
+            ("etcd-certfile", flags.etcd_certfile.clone()),
+            ("etcd-keyfile", flags.etcd_keyfile.clone()),
+        ];
+        let config = Self::of(read_file(file)?, flags)?;
+        let named = files.into_iter().find_map(|(flag, path)| Some((flag, path?)));
+        named.map_or(Ok(()), |(flag, path)| check_used(flag, path, &config.cluster.etcd))?;
+        Ok(config)
     }
 
     /// Returns the configuration that a file of this text makes.
@@ -121,6 +129,20 @@ fn read_file(file: Option<&Path>) -> Result<Settings, ConfigError> {
 }
 
 /// Refuses relative paths. A daemon and a command run in different directories, and would find different files.
+/// Checks that a connection to `etcd` uses the file for TLS that a flag names. Otherwise the operator would think that
+/// the connection is secured. The file of the configuration may name certificates for another etcd than a flag does.
+fn check_used(flag: &'static str, path: PathBuf, etcd: &Servers) -> Result<(), ConfigError> {
+    if etcd.urls.is_empty() {
+        return Err(ConfigError::UnusedFile { flag, path });
+    }
+    let secures = |url: &String| match url.split(':').next() {
+        Some("https" | "unixs") => true,
+        Some("unix") => etcd.cafile.is_some(),
+        _ => false,
+    };
+    if etcd.urls.iter().any(secures) { Ok(()) } else { Err(ConfigError::NoTls { flag, path }) }
+}
+
 fn check_absolute(settings: &Settings, path: &Path) -> Result<(), ConfigError> {
     let paths = [
         ("state-dir", &settings.state_dir),

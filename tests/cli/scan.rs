@@ -291,6 +291,37 @@ fn a_snapshot_is_read_without_the_files_for_a_live_etcd() {
     }
 }
 
+#[test]
+fn a_file_that_secures_no_connection_is_refused() {
+    let sandbox = Sandbox::new();
+    let plain = "--etcd-servers http://127.0.0.1:1,unix:///run/kine.sock";
+    for flag in ["etcd-certfile", "etcd-keyfile"] {
+        let answer = sandbox.refused(2, &format!("scan {plain} --{flag} [DIR]/x"));
+        let error = format!(
+            "error: --{flag} [DIR]/x: nothing uses this file, because no address of etcd begins with https://\n\
+             hint:  if etcd serves TLS, give its https:// address; otherwise omit the file\n"
+        );
+        assert_eq!(answer.complaint(), error);
+    }
+    for verb in ["scan", "verify --state-dir [DIR]/state", "decrypt --all --to [DIR]/new"] {
+        let plain = sandbox.refused(2, &format!("{verb} --etcd-servers http://127.0.0.1:1 --etcd-cafile [DIR]/x"));
+        assert!(plain.complaint().starts_with("error: --etcd-cafile [DIR]/x: nothing uses this file, "), "{plain}");
+        let nowhere = sandbox.refused(2, &format!("{verb} --etcd-cafile [DIR]/x"));
+        let error = "error: --etcd-cafile [DIR]/x: nothing uses this file, because no address of etcd is given\n\
+                     hint:  say where etcd is, too: --etcd-servers URL; ";
+        assert!(nowhere.complaint().starts_with(error), "{nowhere}");
+    }
+    // With a certificate authority, the connection to a socket is secured.
+    let socket = sandbox.run("scan --etcd-servers unix:///run/kine.sock --etcd-cafile [DIR]/x");
+    assert!(socket.ends_with(5).stderr.starts_with("error: [DIR]/x: No such file"), "{socket}");
+    // The configuration may say where etcd is, and may name a file for another etcd than the flags.
+    let configured = "etcd-servers = ['https://127.0.0.1:1']\netcd-cafile = '/ca'\n";
+    fs::write(sandbox.path("config.toml"), configured).unwrap();
+    let config = "scan --config [DIR]/config.toml";
+    sandbox.run(&format!("{config} --etcd-cafile [DIR]/x")).ends_with(5);
+    sandbox.run(&format!("{config} --etcd-servers http://127.0.0.1:1")).ends_with(5);
+}
+
 /// Otherwise an operator would mend the options for the API server first, and read then that etcd is missing.
 #[test]
 fn every_command_about_a_cluster_says_first_that_nothing_says_where_etcd_is() {

@@ -41,6 +41,12 @@ impl Explain for ConfigError {
             Self::Value { key, value, kind, .. } => Some(example(key, value, *kind)),
             Self::NoList { key, value, .. } => Some(format!("{key} = [{}]", several(value))),
             Self::Syntax { .. } => Some("docs/configuration.md describes every key".to_owned()),
+            Self::UnusedFile { .. } => Some(
+                "say where etcd is, too: --etcd-servers URL; or omit the file, if the flags of kube-apiserver are read, which name \
+                 files of their own"
+                    .to_owned(),
+            ),
+            Self::NoTls { .. } => Some("if etcd serves TLS, give its https:// address; otherwise omit the file".to_owned()),
             Self::StateDir => Some("give its path: --state-dir /var/lib/claviger".to_owned()),
             Self::ProviderName(_) => Some("for example: --provider-name claviger".to_owned()),
         };
