@@ -23,21 +23,24 @@ pub(super) struct Meter {
 struct MeterLines {
     begin: Instant,
     next: Duration,
-    show: fn(u64) -> String,
+    show: ShowAmounts,
 }
+
+/// Shows how much is done, and of how much.
+type ShowAmounts = fn(u64, u64) -> String;
 
 impl Meter {
     /// Measures a file of `length` bytes.
     pub(super) fn bytes(is_shown: bool, length: u64) -> Self {
-        Self::new(is_shown, length, BYTES, |bytes| HumanBytes(bytes).to_string())
+        Self::new(is_shown, length, BYTES, |done, length| format!("{} of {}", HumanBytes(done), HumanBytes(length)))
     }
 
     /// Measures objects, whose number is not known yet.
     pub(super) fn objects(is_shown: bool) -> Self {
-        Self::new(is_shown, 0, OBJECTS, objects)
+        Self::new(is_shown, 0, OBJECTS, |done, length| format!("{} of {}", HumanCount(done), objects(length)))
     }
 
-    fn new(is_shown: bool, length: u64, template: &str, show: fn(u64) -> String) -> Self {
+    fn new(is_shown: bool, length: u64, template: &str, show: ShowAmounts) -> Self {
         let is_terminal = io::stderr().is_terminal();
         let target = if is_shown && is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(length), target);
@@ -88,7 +91,7 @@ fn objects(count: u64) -> String {
     if count == 1 { "1 object".to_owned() } else { format!("{} objects", HumanCount(count)) }
 }
 
-/// Returns a rate with commas between thousands: `62,002/s`.
+/// Returns a rate with commas between thousands, as in `62,002/s`, or says that it is a slow one.
 fn rate(per_second: f64) -> String {
     #[allow(
         clippy::cast_possible_truncation,
@@ -96,7 +99,7 @@ fn rate(per_second: f64) -> String {
         reason = "a rate is positive, and shown to people"
     )]
     let rounded = per_second.round() as u64;
-    format!("{}/s", HumanCount(rounded))
+    if rounded == 0 { "less than 1/s".to_owned() } else { format!("{}/s", HumanCount(rounded)) }
 }
 
 impl Drop for Meter {
@@ -114,9 +117,9 @@ impl MeterLines {
         self.next = elapsed + LINES;
         #[allow(clippy::cast_precision_loss, reason = "an estimate for people")]
         let left = elapsed.mul_f64((length - done) as f64 / done as f64);
-        let (done, length) = ((self.show)(done), (self.show)(length));
+        let done = (self.show)(done, length);
         // If standard error is closed, nobody can read the line.
-        let _ = writeln!(io::stderr(), "{done} of {length}, about {} left", HumanDuration(left));
+        let _ = writeln!(io::stderr(), "{done}, about {} left", HumanDuration(left));
     }
 }
 
@@ -125,12 +128,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_line_names_the_objects_once() {
+        let shown = |meter: &Meter| (meter.lines.as_ref().unwrap().show)(1, 3);
+        assert_eq!(shown(&Meter::objects(true)), "1 of 3 objects");
+        assert_eq!(shown(&Meter::bytes(true, 3)), "1 B of 3 B");
+    }
+
+    #[test]
     fn one_object_is_no_objects() {
         assert_eq!([0, 1, 2_000].map(objects), ["0 objects", "1 object", "2,000 objects"]);
     }
 
     #[test]
     fn a_rate_has_commas_between_thousands() {
-        assert_eq!([0.4, 999.0, 62_001.7].map(rate), ["0/s", "999/s", "62,002/s"]);
+        assert_eq!([0.4, 999.0, 62_001.7].map(rate), ["less than 1/s", "999/s", "62,002/s"]);
     }
 }

@@ -413,7 +413,7 @@ fn a_long_scan_says_how_far_it_is_unless_it_is_to_be_quiet() {
         proxy.release();
         stderr(child)
     });
-    assert!(text.contains(" objects of 20,000 objects, about ") && text.lines().count() == 1, "{text}");
+    assert!(text.contains(" of 20,000 objects, about ") && text.lines().count() == 1, "{text}");
     assert_eq!((silent.as_str(), json.as_str()), ("", ""));
     let listed = stderr(listed);
     let progress: Vec<&str> = listed.lines().filter(|line| line.contains(" left")).collect();
