@@ -168,7 +168,7 @@ impl Sandbox {
     }
 
     /// With `[DIR]` in its place.
-    fn mask(&self, text: &str) -> String {
+    pub(crate) fn mask(&self, text: &str) -> String {
         text.replace(&*self.root().to_string_lossy(), "[DIR]")
     }
 

@@ -127,19 +127,24 @@ spec:
     let (other_ca, other) = (file("cafile", &stranger.certificate), file("certfile", &stranger.certificate));
     let (other_key, missing) = (file("keyfile", &stranger.key), " --etcd-cafile [DIR]/missing");
     let refused = |exit, flags: &str| sandbox.refused(exit, &format!("scan {flags}")).complaint();
-    let unreachable = |flags: String, expected: &str| {
+    let checked_with = |authority: &str| {
+        let file = sandbox.mask(authority.trim_start_matches(" --etcd-cafile "));
+        let of_authority = "; the certificate of etcd has to be signed by the authority in";
+        format!("{}{of_authority} {file}\n", UNREACHABLE.trim_end())
+    };
+    let unreachable = |flags: String, authority: &str, expected: &str| {
         let complaint = refused(6, &flags);
         let (error, hint) = complaint.split_once('\n').unwrap();
         assert!(
             error.starts_with(&format!("error: etcd {url} does not answer: ")) && error.contains(expected),
             "{error} for {flags}"
         );
-        assert_eq!(hint, UNREACHABLE);
+        assert_eq!(hint, checked_with(authority));
     };
-    unreachable(format!("{servers}{other_ca}{certificate}{key}"), "UnknownIssuer");
+    unreachable(format!("{servers}{other_ca}{certificate}{key}"), &other_ca, "UnknownIssuer");
     // The error depends on who hangs up first.
-    unreachable(format!("{servers}{ca}"), "");
-    unreachable(format!("{servers}{ca}{other}{other_key}"), "");
+    unreachable(format!("{servers}{ca}"), &ca, "");
+    unreachable(format!("{servers}{ca}{other}{other_key}"), &ca, "");
     let half = "error: a client certificate without its key, or a key without its certificate\n\
                 hint:  give both: --etcd-certfile FILE --etcd-keyfile FILE\n";
     assert_eq!(refused(2, &format!("{servers}{ca}{certificate}")), half);
@@ -188,7 +193,8 @@ spec:
     }
     // One side speaks TLS and the other does not.
     let plain = etcd.endpoints().replace("http:", "https:");
-    assert!(refused(6, &format!("--etcd-servers {plain}{ca}{certificate}{key}")).ends_with(UNREACHABLE));
+    let no_tls = refused(6, &format!("--etcd-servers {plain}{ca}{certificate}{key}"));
+    assert!(no_tls.ends_with(&checked_with(&ca)), "{no_tls}");
     assert!(refused(6, &format!("--etcd-servers {}", url.replace("https:", "http:"))).ends_with(UNREACHABLE));
 }
 

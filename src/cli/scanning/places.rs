@@ -1,5 +1,7 @@
 //! Scans the places of a cluster one after the other, and shows how far it is.
 
+use std::path::Path;
+
 use crate::{
     etcd::{EtcdError, Servers},
     scan::{
@@ -16,7 +18,7 @@ use crate::{
 };
 
 use super::{
-    super::{Global, failure::Failure},
+    super::{Global, failure::Failure, given::quoted},
     declared::nowhere,
     etcdctl::etcdctl,
     meter::PlaceMeter,
@@ -74,9 +76,25 @@ fn not_read(error: ScanPlaceError, place: &ScanPlace) -> Failure {
         ) => Some(Servers { urls: vec![url.clone()], ..servers.clone() }),
         _ => None,
     };
+    let authority = authority(&error, place);
     let failure = Failure::from(error);
+    if let (Some(hint), Some(authority)) = (failure.hint(), authority) {
+        let hint =
+            format!("{hint}; the certificate of etcd has to be signed by the authority in {}", quoted(authority));
+        return failure.with_hint(&hint);
+    }
     let Some(servers) = servers else { return failure };
     let etcdctl = etcdctl(Some(&servers));
     failure
         .with_hint(&format!("scan a snapshot instead: {etcdctl} snapshot save FILE && claviger scan --snapshot FILE"))
+}
+
+/// Returns the file by which the certificate of an etcd that does not answer is checked, if the connection is secured.
+fn authority<'p>(error: &ScanPlaceError, place: &'p ScanPlace) -> Option<&'p Path> {
+    let (ScanPlaceError::Live(LiveError::Etcd(EtcdError::Unreachable { url, .. })), ScanPlace::Etcd(servers)) =
+        (error, place)
+    else {
+        return None;
+    };
+    servers.cafile.as_deref().filter(|_| !url.starts_with("http://"))
 }
