@@ -121,17 +121,22 @@ fn facts(report: &ReencryptReport) -> Vec<(&'static str, String)> {
 }
 
 fn rate(report: &ReencryptReport) -> String {
+    let sweeps = if report.sweeps == 1 { "1 sweep".to_owned() } else { format!("{} sweeps", report.sweeps) };
+    let speed = speed(report.written, report.seconds).map_or_else(String::new, |speed| format!("{speed}, "));
+    format!("{} in {:.1} s, {speed}{sweeps}", Count(report.written), report.seconds)
+}
+
+/// Returns the objects per second, unless there were fewer than one. The seconds contain the time in which the command
+/// waited for an API server.
+fn speed(written: u64, seconds: f64) -> Option<String> {
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_precision_loss,
         clippy::cast_sign_loss,
         reason = "shown to people"
     )]
-    let rate = (report.written as f64 / report.seconds.max(0.001)) as u64;
-    let sweeps = if report.sweeps == 1 { "1 sweep".to_owned() } else { format!("{} sweeps", report.sweeps) };
-    // Waiting for an API server counts as well, so a few objects may take long.
-    let rate = if rate == 0 { String::new() } else { format!("{}/s, ", Count(rate)) };
-    format!("{} in {:.1} s, {rate}{sweeps}", Count(report.written), report.seconds)
+    let rate = (written as f64 / seconds.max(0.001)) as u64;
+    (rate > 0).then(|| format!("{}/s", Count(rate)))
 }
 
 fn table(report: &ReencryptReport) -> String {
@@ -175,6 +180,12 @@ fn meaning(kind: FailureKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fewer_objects_than_one_a_second_have_no_rate() {
+        assert_eq!(speed(3, 10.1), None);
+        assert_eq!(speed(1_234_567, 10.0).as_deref(), Some("123,456/s"));
+    }
 
     #[test]
     fn a_damaged_value_is_named() {
