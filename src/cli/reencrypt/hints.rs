@@ -37,7 +37,7 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
         ReencryptEnd::NotAdopted => format!(
             "see which key each API server has: {}. It may use another EncryptionConfiguration than the scan. \
              Then go on: {again}",
-            given.command("claviger status")
+            given.plugin_command("claviger status")
         ),
         ReencryptEnd::Denied => {
             format!(
@@ -63,7 +63,7 @@ fn of_end(report: &ReencryptReport, given: &Given, again: &str) -> Option<String
         ReencryptEnd::LeftOver if report.sweeps >= SWEEPS => format!(
             "after {SWEEPS} sweeps, objects are still written under an old key: see which API server writes them: {}. \
              Then go on: {again}",
-            given.command("claviger status")
+            given.plugin_command("claviger status")
         ),
         ReencryptEnd::LeftOver => return None,
     })
