@@ -307,6 +307,16 @@ fn start(state_dir: &Path) -> String {
     format!("claviger serve --state-dir {}", quoted(state_dir))
 }
 
+/// Returns how to replace the plugin that serves from `state_dir` by one that reads it again: by the unit, which serves
+/// from the usual directory, or by hand. A plugin that takes over makes no pause.
+pub(super) fn restart(state_dir: &Path) -> &'static str {
+    if state_dir == Path::new(DEFAULT_STATE_DIR) {
+        "systemctl restart claviger    # or, without the unit: claviger serve --take-over"
+    } else {
+        "claviger serve --take-over"
+    }
+}
+
 /// Returns how to start a plugin that serves from `state_dir` beside the one that serves another keyring at `socket`.
 fn start_beside(state_dir: &Path, socket: &str) -> String {
     let dir = quoted(state_dir);
@@ -345,6 +355,9 @@ mod tests {
         let usual = start(Path::new("/var/lib/claviger"));
         assert_eq!(usual, "systemctl start claviger    # or, without the unit: claviger serve");
         assert_eq!(start(Path::new("/srv/my keys")), "claviger serve --state-dir '/srv/my keys'");
+        let usual = restart(Path::new("/var/lib/claviger"));
+        assert_eq!(usual, "systemctl restart claviger    # or, without the unit: claviger serve --take-over");
+        assert_eq!(restart(Path::new("/srv/my keys")), "claviger serve --take-over");
     }
 
     #[test]

@@ -68,7 +68,10 @@ fn a_plugin_whose_directory_was_deleted_is_kept_and_a_backup_takes_its_place() {
     let restored = restore(&sandbox, &expect, STATE);
     let ready = sandbox.run(STATUS);
     assert_eq!((restored.code, ready.code), (0, 1));
-    finding(&ready, "the keyring here has every key that it serves: a restart takes it up: systemctl restart claviger");
+    finding(
+        &ready,
+        "the keyring here has every key that it serves: a restart takes it up: claviger serve --state-dir [DIR]/state --socket [DIR]/run/kms.sock --take-over",
+    );
     snapshot("status/deleted", &[&lost, &json, &init, &restored, &ready]);
 
     daemon.terminate();
@@ -149,7 +152,7 @@ fn an_older_backup_that_is_restored_in_place_is_taken_up_by_a_restart_if_it_has_
         let status = sandbox.run(STATUS);
         finding(
             &status,
-            "the keyring here has every key that it serves: a restart takes it up: systemctl restart claviger",
+            "the keyring here has every key that it serves: a restart takes it up: claviger serve --state-dir [DIR]/state --socket [DIR]/run/kms.sock --take-over",
         );
         for wrong in ["do not restart", "do not stop", "would not start again", "by itself"] {
             assert!(!status.stdout.contains(wrong), "{wrong}: {status}");
@@ -210,7 +213,7 @@ fn an_older_copy_in_the_same_directory_is_answered_with_the_newest_copy() {
     wait_until(|| plugin(&sandbox)["degraded"].is_string());
     let status = sandbox.run(STATUS);
     finding(&status, "put the newest copies of the files back into [DIR]/state, which the plugin takes up by itself");
-    finding(&status, "if there are none, a restart takes it up: systemctl restart claviger");
+    finding(&status, "if there are none, a restart takes it up: claviger serve --state-dir [DIR]/state");
     // Both are right.
     put("newest");
     wait_until(|| plugin(&sandbox)["degraded"].is_null());
@@ -428,6 +431,8 @@ fn a_key_that_stored_values_need_and_the_keyring_lacks_is_named() {
     let lines = log.lines().filter(|line| line.contains("a stored value needs a key that this keyring does not hold"));
     let lines: Vec<&str> = lines.collect();
     assert!(lines.len() == 1 && lines[0].contains(&key_id) && lines[0].contains("\"level\":\"ERROR\""), "{log}");
+    let merge = format!("merge a backup that has the key: claviger backup restore {STATE} {SOCKET} FILE");
+    assert!(lines[0].contains(&sandbox.unmask(&merge)), "{log}");
     assert_eq!(log.matches("\"call failed\"").count(), 1, "one line a minute: {log}");
 }
 

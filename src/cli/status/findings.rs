@@ -1,13 +1,13 @@
 //! What is not as it should be, and what to do about it.
 
-use std::{fmt::Display, os::unix::fs::MetadataExt, path::Path};
+use std::{os::unix::fs::MetadataExt, path::Path};
 
 use super::{
     super::{
         backup_file::create_command,
         failure::no_backup_counts,
         given::quoted,
-        live::{ServesFrom, only_in_memory},
+        live::{ServesFrom, only_in_memory, restart},
         tables::all_of,
     },
     disk::{DiskError, next},
@@ -88,8 +88,7 @@ fn next_start(opened: &Opened, answer: &Result<ProbeAnswer, ProbeError>, config:
             match ServesFrom::of(report, &config.state_dir) {
                 ServesFrom::Elsewhere(_) => LATER,
                 _ if !is_whole => LATER,
-                _ if is_usual => "systemctl restart claviger",
-                _ => "end the one that runs, then: claviger serve",
+                _ => restart(&config.state_dir),
             }
         }
     }
@@ -202,13 +201,13 @@ fn compared(report: &SelfReport, opened: &Opened, state_dir: &Path, differs: Opt
     let place = match &serves_from {
         ServesFrom::BeforeHere => Some(format!(
             "the plugin serves what it read before the state directory {dir} was replaced{}",
-            has_all(&format!(": {RESTART}"))
+            has_all(&format!(": {}", taken_up_by_restart(state_dir)))
         )),
         ServesFrom::Elsewhere(path) => {
             Some(format!("the plugin serves from {}, and not from {dir}{}", path.display(), has_all("")))
         }
         ServesFrom::Here | ServesFrom::Unknown if report.no_successor => {
-            Some(format!("{}{}", not_followed(report), has_all(&taken_up(opened, &dir))))
+            Some(format!("{}{}", not_followed(report), has_all(&taken_up(opened, state_dir))))
         }
         ServesFrom::Here | ServesFrom::Unknown => {
             differs.map(|differs| format!("{differs}: it did not take the changed keyring up{LOOK}"))
@@ -227,17 +226,21 @@ fn not_followed(report: &SelfReport) -> String {
 }
 
 /// Returns how the plugin comes to serve a keyring that it does not follow.
-fn taken_up(opened: &Opened, dir: &impl Display) -> String {
+fn taken_up(opened: &Opened, state_dir: &Path) -> String {
+    let restart = taken_up_by_restart(state_dir);
     if opened.wants_rotation() {
-        return format!(": {RESTART}");
+        return format!(": {restart}");
     }
     format!(
-        "; if this is an older copy, put the newest copies of the files back into {dir}, which the plugin takes up by itself; if there \
-         are none, {RESTART}"
+        "; if this is an older copy, put the newest copies of the files back into {}, which the plugin takes up by itself; if there \
+         are none, {restart}",
+        state_dir.display()
     )
 }
 
-const RESTART: &str = "a restart takes it up: systemctl restart claviger";
+fn taken_up_by_restart(state_dir: &Path) -> String {
+    format!("a restart takes it up: {}", restart(state_dir))
+}
 
 /// Whether some plugin serves from the state directory.
 fn is_served(config: &Config) -> Result<bool, DurableError> {
