@@ -314,12 +314,12 @@ impl<'a> Commit<'a> {
     /// [`CommitError::InDoubt`].
     pub(super) fn run(self, state: StateFiles<'_>, store: &mut dyn KeyringStore) -> Result<Committed, CommitError> {
         let held = self.check(state, store)?;
-        if let Some(Export { file, bytes, .. }) = self.backup {
-            export(file, bytes).and_then(|()| done(CommitStep::Backup)).map_err(CommitError::NotExported)?;
-        }
         if let Some(event) = &self.event {
             audit::write(state.dir(), event).map_err(CommitError::NotAudited)?;
             done(CommitStep::Audit).map_err(CommitError::NotWritten)?;
+        }
+        if let Some(Export { file, bytes, .. }) = self.backup {
+            export(file, bytes).and_then(|()| done(CommitStep::Backup)).map_err(CommitError::NotExported)?;
         }
         let aside = self.move_aside(state).map_err(CommitError::NotWritten)?;
         self.write_root(state)?;

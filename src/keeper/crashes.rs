@@ -122,7 +122,7 @@ const OPERATIONS: &[Operation] = &[
         name: "merge",
         before: disable_first,
         act: Scene::merge,
-        steps: &[CommitStep::Backup, CommitStep::Audit, CommitStep::Copy, CommitStep::Swap, CommitStep::Ledger],
+        steps: &[CommitStep::Audit, CommitStep::Backup, CommitStep::Copy, CommitStep::Swap, CommitStep::Ledger],
     },
     Operation { name: "rotate", before: nothing, act: Scene::write_plan, steps: &[CommitStep::Plan] },
     Operation { name: "serve", before: leave_unmarked, act: Scene::serve, steps: &[] },
@@ -307,8 +307,8 @@ impl Says for ServeError {
 #[test]
 fn a_commit_that_dies_after_any_step_leaves_the_old_keyring_or_the_new_one_and_says_which() {
     const STEPS: [CommitStep; 9] = [
-        CommitStep::Backup,
         CommitStep::Audit,
+        CommitStep::Backup,
         CommitStep::Aside,
         CommitStep::KeyFile,
         CommitStep::Root,

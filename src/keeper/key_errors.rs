@@ -103,17 +103,17 @@ pub enum DestroyKeyError {
     /// The keyring does not allow the change.
     #[error(transparent)]
     Refused(#[from] ChangeKeyError),
-    /// The ledger was refused. It may have listed a backup that needs the key.
-    #[error("not destroying key {key_id}: a backup that the lost ledger listed may need it ({ledger})")]
+    /// The ledger was refused. It may have listed a snapshot of etcd that needs the key.
+    #[error("not destroying key {key_id}: a snapshot of etcd that the lost ledger listed may need it ({ledger})")]
     LedgerLost {
         /// The key.
         key_id: KeyId,
         /// Why the ledger was refused.
         ledger: Arc<ReadLedgerError>,
     },
-    /// The ledger was begun anew. The one before may have listed a backup that needs the key.
+    /// The ledger was begun anew. The one before may have listed a snapshot of etcd that needs the key.
     #[error(
-        "not destroying key {key_id}: the earlier ledger is lost, and a backup that it listed may need any key up to k{forgot}"
+        "not destroying key {key_id}: the earlier ledger is lost, and a snapshot of etcd that it listed may need any key up to k{forgot}"
     )]
     Forgotten {
         /// The key.

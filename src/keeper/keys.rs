@@ -179,7 +179,7 @@ fn key_event(keyring: &Keyring, key_id: KeyId, unproven: bool) -> KeyEvent {
     }
 }
 
-/// Refuses to destroy a key if a listed snapshot needs it, or if a lost ledger may have listed a backup that needs it.
+/// Refuses to destroy a key if a listed snapshot needs it, or if a lost ledger may have listed one that does.
 fn check_ledger(opened: &Opened, key_id: KeyId) -> Result<(), DestroyKeyError> {
     let lost = |ledger: &Arc<_>| DestroyKeyError::LedgerLost { key_id, ledger: Arc::clone(ledger) };
     let ledger = opened.listed.ledger().map_err(lost)?;
@@ -395,15 +395,16 @@ mod tests {
         assert_eq!(
             text,
             format!(
-                "not destroying key {key_id}: the earlier ledger is lost, and a backup that it listed may need any key up to k1"
+                "not destroying key {key_id}: the earlier ledger is lost, and a snapshot of etcd that it listed may need any key up to k1"
             )
         );
 
         dir.replace(LEDGER, b"no ledger").unwrap();
         let opened = keeper::open(&dir, &Means::default()).unwrap();
         let text = check_ledger(&opened, key_id).unwrap_err().to_string();
-        let expected =
-            format!("not destroying key {key_id}: a backup that the lost ledger listed may need it (the ledger: ");
+        let expected = format!(
+            "not destroying key {key_id}: a snapshot of etcd that the lost ledger listed may need it (the ledger: "
+        );
         assert!(text.starts_with(&expected), "{text}");
     }
 

@@ -182,8 +182,8 @@ impl Ledger {
         Self { uuid, root_id, count: 0, forgot: None, backups, snapshots, unused }
     }
 
-    /// Makes an empty ledger with the count `count`, which replaces a lost one. The lost ledger may have listed backups
-    /// of any key up to the sequence number `forgot`.
+    /// Makes an empty ledger with the count `count`, which replaces a lost one. The lost ledger may have listed
+    /// snapshots that need any key up to the sequence number `forgot`.
     #[must_use]
     pub fn begun_anew(self, count: u64, forgot: u32) -> Self {
         Self { count, forgot: Some(forgot), ..Self::empty(self.uuid, self.root_id) }
@@ -199,7 +199,7 @@ impl Ledger {
         self.root_id
     }
 
-    /// Returns the greatest sequence number of the keys whose backups a lost ledger may have listed.
+    /// Returns the greatest sequence number of the keys that snapshots in a lost ledger may need.
     pub fn forgot(&self) -> Option<u32> {
         self.forgot
     }

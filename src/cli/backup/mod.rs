@@ -78,7 +78,7 @@ Examples:
         #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
         backup: Option<String>,
         /// Begin an empty ledger, even if the present one is intact; give the keyring's uuid. `key destroy` then needs
-        /// --risk-losing-secrets for every key that exists now, because a backup that is no longer listed may need it
+        /// --risk-losing-secrets for every key that exists now, because a snapshot that is no longer listed may need it
         #[arg(long, value_name = "UUID", value_parser = uuid)]
         all: Option<Uuid>,
         #[command(flatten)]

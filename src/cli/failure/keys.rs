@@ -174,9 +174,9 @@ const WRITE_AGAIN: &str = if cfg!(feature = "reencrypt") {
      kubectl replace -f -"
 };
 
-/// What to do if a lost ledger may have listed backups that need the key.
+/// What to do if a lost ledger may have listed snapshots that need the key.
 const LISTED_ONCE: &str =
-    "keep the key disabled; if you no longer need any backup that the lost ledger listed: --risk-losing-secrets";
+    "keep the key disabled; if you keep no snapshot of etcd that the lost ledger listed: --risk-losing-secrets";
 
 /// Returns the hint for a key that the snapshot with this ID needs.
 fn in_snapshot(id: Digest) -> String {
