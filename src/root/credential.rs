@@ -36,7 +36,7 @@ impl CredentialSlot {
     /// When systemd would refuse the name, there are too few or too many bytes, or no memory can be locked.
     pub fn new(name: &str, bytes: &[u8]) -> Result<Self, SlotError> {
         if !is_credential_name(name) {
-            return Err(SlotFault::CredentialName.into());
+            return Err(SlotError::CredentialName(name.to_owned()));
         }
         if !(FEWEST..=SecretBytes::MAX).contains(&bytes.len()) {
             return Err(SlotError::CredentialLength { found: bytes.len(), fewest: FEWEST, most: SecretBytes::MAX });

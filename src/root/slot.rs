@@ -153,6 +153,9 @@ pub enum SlotError {
         /// The most bytes.
         most: usize,
     },
+    /// systemd would refuse the name that the operator gave a credential.
+    #[error("credential name {0:?}: expected 1 to 255 of A-Z, a-z, 0-9, '.', '_' and '-'")]
+    CredentialName(String),
     /// systemd gave this process no credential of this name.
     #[error("no credential {0}: this process was not started with it")]
     NoCredentials(String),
@@ -209,9 +212,6 @@ pub enum SlotFault {
     /// The parameter cannot contain the path.
     #[error("the path of its key file is not UTF-8")]
     KeyFilePath,
-    /// systemd would refuse the name that was given.
-    #[error("a credential's name is 1 to 255 of A-Z, a-z, 0-9, '.', '_' and '-'")]
-    CredentialName,
     /// The slot's line names no credential.
     #[error("its parameter credential is no credential's name")]
     NoCredentialName,

@@ -193,9 +193,11 @@ fn no_slot_opens(failures: &[(String, SlotError)]) -> Explanation {
 impl Explain for SlotError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::File(DurableError::Missing(_) | DurableError::TooLong { .. })
-            | Self::SecretLength { .. }
-            | Self::Malformed(_) => with(Exit::Damaged, &secret_lost()),
+            Self::File(DurableError::Missing(_) | DurableError::TooLong { .. }) | Self::SecretLength { .. } => {
+                with(Exit::Damaged, &secret_lost())
+            }
+            Self::Malformed(_) => with(Exit::Damaged, &root_lost()),
+            Self::CredentialName(_) => with(Exit::Usage, "give it another name: --credential NAME"),
             Self::File(error) => error.explain(),
             Self::WrongKey => with(
                 Exit::WrongKey,
