@@ -2,7 +2,12 @@
 //!
 //! The planner decides what comes next. With `--wait`, the command waits for conditions that only need time.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    mem::{self, Discriminant},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use tokio::runtime::Runtime;
@@ -44,8 +49,15 @@ const PATIENCE: Duration = Duration::from_mins(20);
 /// The longest time between two looks.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// The time between two lines about a wait.
+/// The time between two lines about the same wait.
 const LINES: Duration = Duration::from_mins(1);
+
+/// For how long a command gives a plugin time to take up the change that was made just before. A plugin looks
+/// for changes four times a second.
+const TAKE_UP: Duration = Duration::from_secs(3);
+
+/// The time between two looks at a plugin that takes up a change.
+const TAKE_UP_LOOK: Duration = Duration::from_millis(200);
 
 /// What the operator says about the API servers.
 #[derive(Args, Default)]
@@ -85,6 +97,7 @@ pub(super) fn usage(retiring: &Retiring<'_>, opened: Opened, gates: &GateArgs) -
             RetireStep::Retire | RetireStep::Needed(_) => return Ok(run.usage),
             RetireStep::Listed(_) => return Ok(Usage::Unknown(UsageDoubt::SnapshotForgotten)),
             RetireStep::Refuse(doubt) => return Ok(Usage::Unknown(UsageDoubt::Count(doubt))),
+            RetireStep::Wait(_) if run.may_be_taking_up(&world) => thread::sleep(TAKE_UP_LOOK),
             RetireStep::Wait(unsettled) if run.may_wait() => run.wait(&unsettled)?,
             RetireStep::Wait(unsettled) => return Ok(Usage::Unknown(UsageDoubt::Unsettled(unsettled))),
         }
@@ -102,8 +115,10 @@ struct Run<'a> {
     /// What ends a wait. `None` if the command does not wait.
     interrupt: Option<Interrupt>,
     began: Ticks,
-    /// When a line was printed about the wait.
-    told: Option<Ticks>,
+    /// The same by the real clock, which plugins look for changes by.
+    started: Instant,
+    /// When a line was printed about the wait, and what for.
+    told: Option<(Ticks, Discriminant<Unsettled>)>,
     /// Whether it was said that no plugin listens.
     has_warned: bool,
     progress: RetireProgress,
@@ -137,6 +152,7 @@ impl<'a> Run<'a> {
             runtime: event_loop()?,
             interrupt: gates.wait.then(Interrupt::catch).transpose()?,
             began: now(retiring.clock),
+            started: Instant::now(),
             told: None,
             has_warned: false,
             progress,
@@ -234,6 +250,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Whether the plugin serves another record than the one here, and the command has only just begun.
+    fn may_be_taking_up(&self, world: &ClusterNow) -> bool {
+        let serves_other = |node: &NodeNow| node.serves.as_ref().is_some_and(|one| one.record != world.record.digest);
+        self.started.elapsed() < TAKE_UP && world.nodes.iter().any(serves_other)
+    }
+
     fn may_wait(&self) -> bool {
         let needed = self.timeouts.quiet() + self.timeouts.settled();
         self.interrupt.is_some() && self.now() < self.began.after(PATIENCE.max(needed))
@@ -247,8 +269,9 @@ impl<'a> Run<'a> {
             self.has_warned = warn_if_absent("the wait", &search, &self.opened.keyring, &site.config, global);
         }
         let now = self.now();
-        if self.told.is_none_or(|told| now >= told.after(LINES)) {
-            self.told = Some(now);
+        let reason = mem::discriminant(unsettled);
+        if self.told.is_none_or(|(told, before)| before != reason || now >= told.after(LINES)) {
+            self.told = Some((now, reason));
             tell(unsettled, self.retiring.global)?;
         }
         let pause = self.retiring.clock.sleep(unsettled.left().map_or(LOOK, |left| left.min(LOOK)));
