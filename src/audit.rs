@@ -69,7 +69,7 @@ pub enum Event<'a> {
     },
     /// Keys and root keys are about to be sealed into a backup.
     Backup {
-        /// What it is of.
+        /// The keyring, and the generation in the backup.
         #[serde(flatten)]
         keyring: KeyringEvent,
         /// Who can open it; public.
@@ -83,7 +83,7 @@ pub enum Event<'a> {
     SnapshotCheck(SnapshotEvent),
     /// A snapshot is about to be listed no more.
     SnapshotForget(SnapshotEvent),
-    /// A backup is about to be listed no more.
+    /// A backup is about to leave the ledger.
     BackupForget(BackupEvent),
     /// All backups are about to be listed no more.
     BackupForgetAll(KeyringEvent),
@@ -157,7 +157,7 @@ pub struct KeyringEvent {
 /// A backup.
 #[derive(Debug, Serialize)]
 pub struct BackupEvent {
-    /// What it is of.
+    /// The keyring, and the generation in the backup.
     #[serde(flatten)]
     pub keyring: KeyringEvent,
     /// The SHA-256 of its record, in hex.

@@ -49,7 +49,7 @@ pub enum TextError {
     NotAuthentic,
 }
 
-/// The file of another installation, or of another time of this one.
+/// The file belongs to another keyring, or to another root key of this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OriginError {

@@ -20,7 +20,7 @@ pub(super) fn positive_duration(text: &str) -> Option<Duration> {
         // Go parses `.5` and `1.`, as Rust does.
         let nanoseconds = digits.parse::<f64>().ok()? * length;
         let part = Duration::try_from_secs_f64(nanoseconds / 1e9).ok()?;
-        // A part of a nanosecond is above zero for the rule that a timeout must be so.
+        // Rounds a fraction of a nanosecond up, because kube-apiserver accepts it as above zero.
         let part = if part.is_zero() && nanoseconds > 0.0 { Duration::from_nanos(1) } else { part };
         total = total.checked_add(part)?;
         rest = &unit_and_rest[unit.len()..];

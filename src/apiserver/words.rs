@@ -147,7 +147,7 @@ impl Splitter<'_> {
             self.command().unknown.insert(written.clone());
             return self.word.get_or_insert_default().push_str(&written);
         };
-        // systemd splits the value only of a variable that is written without braces, and a shell that of each.
+        // systemd splits the value of `$A`, and not of `${A}`. A shell splits both.
         if may_split && !(is_braced && self.dialect == Dialect::Systemd) {
             return self.split(&value);
         }

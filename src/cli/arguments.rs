@@ -59,7 +59,7 @@ pub(super) struct Global {
     /// Print only results and errors, without progress and advice on what to do next
     #[arg(long, global = true)]
     pub(super) quiet: bool,
-    /// What the commands repeat that this one suggests.
+    /// The flags that suggested commands repeat.
     #[arg(skip)]
     pub(super) given: Given,
 }

@@ -198,7 +198,6 @@ fn of_record(bytes: &[u8], identities: &Identities) -> Result<Backup, OpenBackup
     Ok(Backup { keyring, record: Zeroizing::new(bytes.to_vec()), root, earlier: Vec::new(), created: None })
 }
 
-/// Returns the contents of the backup, for people. Reading a backup makes this text anew and compares it.
 /// Returns the root key in the first recovery blob that opens. If none does, a damaged blob of a given identity is the
 /// reason.
 fn open_recovery(recoveries: &RecordRecoveries, identities: &Identities) -> Result<RootKey, OpenBackupError> {
@@ -213,6 +212,7 @@ fn open_recovery(recoveries: &RecordRecoveries, identities: &Identities) -> Resu
     Err(refused)
 }
 
+/// Returns the contents of the backup, for people. Reading a backup makes this text again and compares it.
 fn manifest(keyring: &Keyring, record: Digest, created: Time) -> String {
     let mut lines = vec![
         HEAD.to_owned(),

@@ -4,11 +4,9 @@
 //! kernel lacks is reported, and the plugin starts all the same. A plugin that refuses to start does more harm than a
 //! plugin without one layer. Invariant: a layer that is reported as on holds for every thread.
 //!
-//! A layer cannot be undone. So a daemon first starts every thread, listens, and opens what it needs later.
-//! `daemon::start` has the order. A client of etcd or of a remote slot has to follow this order, too: its thread and
-//! its event loop start, it reads certificates, and it resolves names. It names the ports that it connects to in
-//! [`Needs`], for Landlock, and asks for sockets of the internet in [`OwnFacts`], for the filter of system calls.
-//! Without such a need, no network socket can be made.
+//! A layer cannot be undone. A daemon restricts its files before it starts the thread of the log, and its system calls
+//! after it has started every thread, listens, and has opened what it needs later. `daemon::start` has the order. A
+//! daemon that serves metrics on a port names the port in [`Needs`]. No other network socket can be made.
 
 mod calls;
 mod dumps;

@@ -1,4 +1,4 @@
-//! The gates, in their order.
+//! Decides the next step of a rotation: the gates, in the order in which they are checked.
 
 use std::time::Duration;
 

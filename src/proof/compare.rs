@@ -322,7 +322,7 @@ mod tests {
             changes(&before, &moved),
             ["revision of https://c: 100 -> 101", "addresses of etcd: https://a -> https://c"]
         );
-        // Another cluster at other addresses is no less another one.
+        // Other addresses do not hide that the cluster is another one.
         assert_eq!(voided(&before, &main(etcd("https://c", 1000, Some(0xdef)))).len(), 1);
     }
 

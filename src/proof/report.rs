@@ -152,7 +152,7 @@ impl Shortfall {
 pub enum VerifyOutcome {
     /// Every value is as configured.
     Clean,
-    /// Something is not.
+    /// Some value is not as configured.
     LeftOver,
     /// Something may have been missed, or is damaged.
     Incomplete,

@@ -19,7 +19,7 @@ pub enum FailureKind {
     NotServed,
     /// Its key in etcd is not that of an object.
     NoObject,
-    /// Others wrote it each time at the same moment.
+    /// Each attempt met a write by somebody else.
     Conflict,
     /// The API server was too busy each time.
     Busy,

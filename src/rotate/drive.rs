@@ -1,4 +1,4 @@
-//! One step after the other.
+//! Drives a rotation: asks the planner for a step, has the hands do it, and asks again.
 
 use std::time::Duration;
 

@@ -70,7 +70,7 @@ impl Moment {
 
     /// Sets it if it has not come before.
     fn set_once(&self, after: Duration) {
-        // Fails if it has come before.
+        // Fails if the time is set already: the first one counts.
         let _ = self.0.compare_exchange(0, stored(after), Ordering::Relaxed, Ordering::Relaxed);
     }
 

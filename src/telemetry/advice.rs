@@ -26,7 +26,8 @@ pub const UNPROTECTED: &str = "find out why the kernel refused the layer, or lea
 /// For an audit log that cannot be written.
 pub const NOT_AUDITED: &str = "make audit.jsonl in the state directory writable, then reload the plugin";
 /// For a keyring that is refused.
-pub const RELOAD_FAILED: &str = "run `claviger status`; do not restart the plugin before";
+pub const RELOAD_FAILED: &str =
+    "run `claviger status`, and do what it says; do not restart the plugin before you have read it";
 /// For a state directory that cannot be locked.
 pub const NOT_LOCKED: &str = "keep the state directory on a file system that supports flock";
 /// For metrics that cannot be served yet.

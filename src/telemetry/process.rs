@@ -27,7 +27,7 @@ fn resident_bytes() -> Option<usize> {
 }
 
 fn open_descriptors() -> Option<usize> {
-    // Without the descriptor that reads them.
+    // Does not count the descriptor of this directory.
     fs::read_dir("/proc/self/fd").ok()?.count().checked_sub(1)
 }
 

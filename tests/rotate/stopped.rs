@@ -91,7 +91,7 @@ fn refuses_useless_backups(rig: &mut Rig) {
     for (dir, why) in [
         (
             "encryption.yaml",
-            "it is not a directory\nhint:  rotate names the file itself: name a directory on another disk: ",
+            "it is not a directory\nhint:  rotate chooses the name of the file: name a directory on another disk: ",
         ),
         ("state", &format!("it is the state directory, {lost_too}")),
         ("state/backups", &format!("it is in the state directory, {lost_too}")),

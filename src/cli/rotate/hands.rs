@@ -60,7 +60,7 @@ pub(super) struct RotateWishes {
 /// A wait that goes on.
 struct Waiting {
     gate: WaitGate,
-    /// Whether it is one for certain nodes.
+    /// Whether the wait is for named nodes.
     has_nodes: bool,
     since: Ticks,
     /// When a line was printed about it.

@@ -32,7 +32,7 @@ pub(super) fn refused(given: &Given, seen: (Option<&FailureList>, Option<&Census
         Refused::Incomplete => (
             Exit::Damaged,
             "the rotation stops: the scan is incomplete".to_owned(),
-            format!("see what: {}", command("claviger scan")),
+            format!("to see what is missing: {}", command("claviger scan")),
         ),
         Refused::Count(doubt) => (Exit::Refused, doubt.to_string(), miscounted("claviger rotate", *doubt)),
         Refused::NotBackedUp(key) => (
@@ -204,7 +204,7 @@ pub(super) fn no_backup(dir: &Path, error: &impl Display) -> Failure {
 /// Returns the failure of a rotation whose `--backup-dir` names no directory, but a file.
 pub(super) fn no_directory(file: &Path) -> Failure {
     let message = format!("--backup-dir {}: it is not a directory", file.display());
-    Failure::new(Exit::Refused, &message, format!("rotate names the file itself: name {OTHER_DISK}"))
+    Failure::new(Exit::Refused, &message, format!("rotate chooses the name of the file: name {OTHER_DISK}"))
 }
 
 /// Returns the failure of a rotation whose backup would be lost together with the state directory.

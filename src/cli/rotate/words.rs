@@ -33,7 +33,7 @@ pub(super) fn tell(event: &RotateEvent, global: &Global) -> Result<(), OutputErr
     }
 }
 
-/// Returns the line about an event, behind the name of its phase.
+/// Returns the line about an event, after the name of its phase.
 fn line(event: &RotateEvent) -> String {
     let (phase, text) = match event {
         RotateEvent::Scanned { stale: 0, unreadable: 0, skipped, .. } => {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{config::Config, keyring::key_id::KeyId, probe::ProbeAnswer};
 
-/// How long a plugin takes at most to look at a keyring that was changed. It looks once a second.
+/// How long a plugin takes at most to look at a keyring that was changed. It looks four times a second.
 const CATCH_UP: Duration = Duration::from_millis(1500);
 
 /// Checks that the plugin of this node announces the primary key, if a plugin answers. Only warns if a flag says where

@@ -52,7 +52,7 @@ pub(in crate::cli) fn hints(report: &ScanReport, context: &HintContext<'_>) -> V
     before(report, context).chain(kinds).chain(older(report, context)).collect()
 }
 
-/// Returns the hints about what makes the findings doubtful, or gives new ones.
+/// Returns the hints that come before those of the findings.
 fn before(report: &ScanReport, context: &HintContext<'_>) -> impl Iterator<Item = String> {
     let is_file = report.source.kind == SourceKind::Snapshot && report.reasons.iter().any(Incomplete::is_of_file);
     let file = is_file.then(|| {
@@ -100,9 +100,10 @@ pub(in crate::cli) fn hint_about(kind: FindingKind, report: &ScanReport, context
         }
         // The hint about `identity` says what has to come first.
         FindingKind::Plaintext if report.identity_first => None,
-        FindingKind::Plaintext if report.given.encryption_config => {
-            Some(format!("encrypt them: {}", context.given.command("claviger generate encryption-configuration")))
-        }
+        FindingKind::Plaintext if report.given.encryption_config => Some(format!(
+            "to encrypt them, give the API server the EncryptionConfiguration that this prints: {}",
+            context.given.command("claviger generate encryption-configuration")
+        )),
         FindingKind::Plaintext => Some(format!(
             "should they be encrypted? to compare them with the API server's configuration: {}",
             context.given.command("claviger scan --encryption-config FILE")
@@ -182,7 +183,9 @@ fn reencrypt_all(names: &[&str], rows: &[&GroupRow], report: &ScanReport, _: &Hi
 
 fn stale(rows: &[&GroupRow], report: &ScanReport, context: &HintContext<'_>) -> String {
     let reencrypt = reencrypt(rows, report, context);
-    let recent = context.promoted.filter(|(_, time)| is_recent(*time, context.now, context.timeouts));
+    // Nothing that an API server writes now changes a snapshot.
+    let is_live = report.source.kind != SourceKind::Snapshot;
+    let recent = context.promoted.filter(|(_, time)| is_live && is_recent(*time, context.now, context.timeouts));
     let Some((key_id, time)) = recent else { return reencrypt };
     format!(
         "{key_id} is primary since {time}, and API servers may still write under the previous key; `{}` shows which ones do. Wait \

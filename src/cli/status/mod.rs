@@ -33,7 +33,7 @@ use super::{
 /// How long `--watch` waits before it updates the screen.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// How long a plugin takes at most to look at a keyring that was changed. It looks once a second.
+/// How long a plugin takes at most to look at a keyring that was changed. It looks four times a second.
 const CATCH_UP: Duration = Duration::from_millis(1500);
 
 /// Show the keyring, its keys, slots and recovery recipients, and whether the plugin answers
@@ -109,7 +109,7 @@ fn is_behind(config: &Config, opened: &Opened, answer: Option<&ProbeAnswer>) -> 
     })
 }
 
-/// Asks the plugin again when it has had the time to look at the disk, which it does once a second.
+/// Asks the plugin again when it has had the time to look at the disk, which it does four times a second.
 fn catch_up(runtime: &Runtime, config: &Config) -> Result<ProbeAnswer, ProbeError> {
     thread::sleep(CATCH_UP);
     probe_plugin(runtime, config)

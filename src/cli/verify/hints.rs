@@ -73,7 +73,7 @@ fn shortfall(shortfall: Shortfall, provider: &str, input: &HintInput<'_>) -> Opt
             input.given.command("claviger generate encryption-configuration")
         ),
         Shortfall::OtherCommitment => format!(
-            "these values name the primary key and are under another key, so somebody forged them; list them: {}",
+            "these values name the primary key and are under another key, so somebody has forged or damaged them; list them: {}",
             input.given.command("claviger scan --list")
         ),
     })

@@ -120,7 +120,7 @@ enum KeysBelow {
     None,
     /// Some, whose groups show whether API servers have their resources.
     Any,
-    /// A deleted one of a resource that API servers have. It has no group.
+    /// A deleted key of a known resource. Deleted keys have no group.
     DeletedResource,
 }
 

@@ -219,8 +219,8 @@ fn in_place(state_dir: &Path) -> String {
     }
     let dir = quoted(state_dir);
     format!(
-        "or:    to serve it as the unit does, in the place of {DEFAULT_STATE_DIR}: systemctl stop claviger; \
-         mv {DEFAULT_STATE_DIR} {DEFAULT_STATE_DIR}.old; mv {dir} {DEFAULT_STATE_DIR}; systemctl start claviger\n"
+        "or:    to serve it as the unit does, in the place of {DEFAULT_STATE_DIR}: systemctl stop claviger && \
+         mv {DEFAULT_STATE_DIR} {DEFAULT_STATE_DIR}.old && mv {dir} {DEFAULT_STATE_DIR} && systemctl start claviger\n"
     )
 }
 
