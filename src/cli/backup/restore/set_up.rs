@@ -13,7 +13,7 @@ use super::{
             files::absolute,
             given::quoted,
             identities::Purpose,
-            live::{LivePlugin, PluginSearch, ServesFrom},
+            live::{LivePlugin, PluginSearch, ServesFrom, restart},
             output::{self, OutputError},
             probe::find_plugin,
             tables::{all_of, counted},
@@ -239,19 +239,27 @@ fn after(serves_from: &ServesFrom, state_dir: &Path) -> String {
     let compare = format!("compare it with this directory: claviger status --state-dir {dir}");
     match serves_from {
         ServesFrom::Elsewhere(path) => {
+            let restart = restart_from(path);
             let path = quoted(path);
             format!(
                 "\nnext:  let the plugin run: it serves this keyring, which it read from {path}; {compare}\n\
                  then:  if the keyring in {path} opens and has every key that the plugin serves (claviger status --state-dir {path}), \
                  leave it as it is: two copies must not both be served; otherwise, if every key that the plugin serves is here, put {dir} \
-                 in the place of {path}: mv {path} {path}.old, if it is still there; mv {dir} {path}; systemctl restart claviger"
+                 in the place of {path}: mv {path} {path}.old, if it is still there; mv {dir} {path}; {restart}"
             )
         }
         ServesFrom::Here | ServesFrom::BeforeHere | ServesFrom::Unknown => format!(
             "\nnext:  let the plugin run: it serves this keyring from memory; {compare}\n\
-             then:  if every key that it serves is here: systemctl restart claviger"
+             then:  if every key that it serves is here: {}",
+            restart_from(state_dir)
         ),
     }
+}
+
+/// Returns how the plugin is replaced by one that serves from `state_dir`.
+fn restart_from(state_dir: &Path) -> String {
+    let serve = format!("claviger serve --state-dir {}", quoted(state_dir));
+    restart(state_dir).replace("claviger serve", &serve)
 }
 
 fn fields(report: &RestoreReport<'_>, done: &DoneRestore<'_>) -> Vec<(&'static str, String)> {
