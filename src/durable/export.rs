@@ -33,8 +33,8 @@ pub fn check_export(path: &Path) -> Result<()> {
 /// Writes a private file that must not exist, in the same steps as every other write.
 ///
 /// # Errors
-/// When the file exists, or a step fails. Then there is no new file at `path`, unless only the fsync of its directory has
-/// failed.
+/// When the file exists, or a step fails. Then there is no new file at `path`, unless only the fsync of its directory
+/// has failed.
 pub fn export(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, PRIVATE_FILE, bytes, |dir, temporary, name| publish(dir, temporary, name, path))
 }
@@ -43,8 +43,8 @@ pub fn export(path: &Path, bytes: &[u8]) -> Result<()> {
 /// `path`.
 ///
 /// # Errors
-/// When there is something else than a file, such as a device or a link, or a step fails. Then the path is as it was, unless
-/// only the fsync of its directory has failed.
+/// When there is something else than a file, such as a device or a link, or a step fails. Then the path is as it was,
+/// unless only the fsync of its directory has failed.
 pub fn replace_export(path: &Path, bytes: &[u8]) -> Result<()> {
     let found = fs::lstat(path).ok().map(|stat| kind_of(&stat));
     if let Some(found) = found.filter(|kind| *kind != FileKind::Regular) {

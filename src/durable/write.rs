@@ -1,8 +1,8 @@
 //! Writing, renaming and removing the files of a directory, in an order that survives a crash.
 //!
 //! A write has these steps: make a temporary file, write, fsync, read back and compare, rename, fsync the directory.
-//! Only then has it succeeded. If a step fails, nothing is tried again, and the old file is still whole, unless only the
-//! last step has failed: then the new file may be there. Source: rename(2), fsync(2); `docs/formats.md`, "Files".
+//! Only then has it succeeded. If a step fails, nothing is tried again, and the old file is still whole, unless only
+//! the last step has failed: then the new file may be there. Source: rename(2), fsync(2); `docs/formats.md`, "Files".
 
 use std::{
     fs::File,

@@ -222,7 +222,8 @@ fn a_credential_is_a_key_of_a_plain_name() {
     }
     for name in ["", ".", "..", "a/b", "a b", "ä", &"a".repeat(256)] {
         let refused = CredentialSlot::new(name, &[1; 32]).unwrap_err().to_string();
-        assert_eq!(refused, "a credential's name is 1 to 255 of A-Z, a-z, 0-9, '.', '_' and '-'", "{name:?}");
+        let expected = "expected 1 to 255 of A-Z, a-z, 0-9, '.', '_' and '-'";
+        assert_eq!(refused, format!("credential name {name:?}: {expected}"));
     }
     let slot = Slot::parse("own credential credential=a%2Fb", Vec::new()).unwrap();
     let refused = CredentialSlot::given(&slot, None).unwrap_err().to_string();

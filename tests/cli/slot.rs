@@ -92,6 +92,7 @@ fn what_opens_nothing_is_refused_in_its_own_words() {
         sandbox.refused(2, &add("file --name No_Name")),
         sandbox.refused(3, &add("credential")),
         sandbox.refused(3, &add("credential --credential-file [DIR]/short.key")),
+        sandbox.refused(2, &add("credential --credential a/b --credential-file [DIR]/short.key")),
         sandbox.refused(3, &format!("slot remove tape {BY_PASSPHRASE} {STATE}")),
         sandbox.refused(3, &format!("slot test tape {STATE}")),
         sandbox.refused(3, &add("file --name taken")),
