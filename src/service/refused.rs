@@ -1,7 +1,8 @@
 //! Limits how often the log names a failed call.
 //!
-//! An API server, or a process that pretends to be one, can make calls fail as fast as the plugin answers. Invariant: the log has
-//! at most one line a second for each method and code, so a rare failure is still seen beside a frequent one.
+//! An API server, or a process that pretends to be one, can make calls fail as fast as the plugin answers. Invariant:
+//! the log has at most one line a second for each method and code, so a rare failure is still seen beside a frequent
+//! one.
 
 use std::{
     collections::BTreeMap,

@@ -39,8 +39,8 @@ fn compact(rig: &Rig, refused: &Answer) {
 
 /// Checks that the disabled key is destroyed only after etcd has compacted the revisions at which values needed it.
 fn destroys_after_compaction(rig: &mut Rig) {
-    // Clients can still list objects at a revision at which values needed the key. The plugin has not taken up the change
-    // before yet, and the command gives it the time.
+    // Clients can still list objects at a revision at which values needed the key. The plugin has not taken up the
+    // change before yet, and the command gives it the time.
     let early = give_up(rig, "destroy", "--api-servers 1");
     early.ends_with(3);
     has_all(&early, &["not destroying key k1-", " still has revisions before ", "--wait; if none runs"]);
