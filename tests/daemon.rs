@@ -416,7 +416,9 @@ fn sighup_looks_at_the_keyring_again_and_takes_no_worse_one() {
     hangup();
     log_says("refused the changed keyring, still serving the one before");
     let state_dir = plugin.state_dir().display();
-    log_says(&format!("run `claviger status --state-dir {state_dir} --socket {socket}`; do not restart the plugin"));
+    log_says(&format!(
+        "run `claviger status --state-dir {state_dir} --socket {socket}`, and do what it says; do not restart the plugin"
+    ));
     fs::write(&keyring, &record).unwrap();
     // It says that it is degraded until it has looked again.
     wait_until(|| status(&plugin, &socket).0 == 0);
