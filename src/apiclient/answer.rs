@@ -127,7 +127,7 @@ fn is_forbidden(body: &[u8]) -> bool {
 }
 
 /// Returns what the API server says in one line, cut at [`REASON_MAX`] bytes. Escape codes are left in it.
-fn reason(answer: &Answer<'_>) -> String {
+pub(super) fn reason(answer: &Answer<'_>) -> String {
     let status: StatusBody = serde_json::from_slice(answer.body).unwrap_or_default();
     let text = match status.message.as_str() {
         "" => String::from_utf8_lossy(&answer.body[..answer.body.len().min(REASON_MAX)]).into_owned(),

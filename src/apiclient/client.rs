@@ -17,7 +17,7 @@ use crate::telemetry::causes;
 
 use super::{
     access::{AccessError, KubeAccess},
-    answer::{Answer, ObjectAnswer, RewriteAnswer, Unanswered},
+    answer::{Answer, ObjectAnswer, RewriteAnswer, Unanswered, reason},
     reason::{CredentialsError, no_credentials},
     served::{GroupList, ObjectRef, ServedGroup, ServedList, ServedResource, group_path},
 };
@@ -72,7 +72,7 @@ pub enum ApiError {
     #[error(transparent)]
     NoCredentials(CredentialsError),
     /// It refuses.
-    #[error("the API server at {url} answered HTTP {status} to {path}")]
+    #[error("the API server at {url} answered HTTP {status} to {path}: {reason}")]
     Refused {
         /// Its address.
         url: String,
@@ -80,6 +80,8 @@ pub enum ApiError {
         status: u16,
         /// What it was asked for.
         path: String,
+        /// What it says.
+        reason: String,
     },
     /// It serves nothing that every API server has.
     #[error("what answers at {url} is no API server: it does not serve /api/v1")]
@@ -173,7 +175,10 @@ impl ApiClient {
                 reason: error.to_string(),
             }),
             404 => Ok(None),
-            _ => Err(ApiError::Refused { url: url(), status, path: path() }),
+            _ => {
+                let reason = reason(&Answer { status, retry_after: None, body: &body });
+                Err(ApiError::Refused { url: url(), status, path: path(), reason })
+            }
         }
     }
 

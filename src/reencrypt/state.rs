@@ -290,8 +290,8 @@ impl SweepState {
                 self.busy(attempt, None, error.to_string(), now);
             }
             ApiError::NoCredentials(reason) => return Err(SweepFailure::NoCredentials(reason)),
-            ApiError::Refused { status: 401, .. } => return Err(SweepFailure::Unauthenticated(error.to_string())),
-            ApiError::Refused { status: 403, .. } => return Err(SweepFailure::Denied(error.to_string())),
+            ApiError::Refused { status: 401, reason, .. } => return Err(SweepFailure::Unauthenticated(reason)),
+            ApiError::Refused { status: 403, reason, .. } => return Err(SweepFailure::Denied(reason)),
             ApiError::Refused { .. } | ApiError::NoApi { .. } | ApiError::Malformed { .. } => {
                 return Err(SweepFailure::NotAnApiServer(error));
             }

@@ -286,20 +286,20 @@ fn an_api_server_that_nobody_can_use_ends_the_sweep() {
 }
 
 fn refused(status: u16) -> ApiError {
-    ApiError::Refused { url: "https://a".to_owned(), status, path: "/api/v1".to_owned() }
+    ApiError::Refused { url: "https://a".to_owned(), status, path: "/api/v1".to_owned(), reason: "no".to_owned() }
 }
 
 #[test]
 fn an_api_server_that_does_not_say_what_it_serves_ends_the_sweep_unless_it_is_busy() {
     let bench = Bench::new();
     let url = || "https://a".to_owned();
-    let answered = |status: u16| format!("the API server at https://a answered HTTP {status} to /api/v1");
     let malformed = || ApiError::Malformed { url: url(), path: "/api/v1".to_owned(), reason: "EOF".to_owned() };
     let no_api = || ApiError::NoApi { url: url() };
     assert_eq!(
         malformed().to_string(),
         "the API server at https://a sent something else than the list of /api/v1: EOF"
     );
+    assert_eq!(refused(400).to_string(), "the API server at https://a answered HTTP 400 to /api/v1: no");
     assert_eq!(no_api().to_string(), "what answers at https://a is no API server: it does not serve /api/v1");
     for (error, expected) in [
         (no_api(), SweepEnd::Failed(SweepFailure::NotAnApiServer(no_api()))),
@@ -308,8 +308,8 @@ fn an_api_server_that_does_not_say_what_it_serves_ends_the_sweep_unless_it_is_bu
             SweepEnd::Failed(SweepFailure::NoCredentials(CredentialsError::NonePrinted)),
         ),
         (refused(400), SweepEnd::Failed(SweepFailure::NotAnApiServer(refused(400)))),
-        (refused(401), SweepEnd::Failed(SweepFailure::Unauthenticated(answered(401)))),
-        (refused(403), SweepEnd::Failed(SweepFailure::Denied(answered(403)))),
+        (refused(401), SweepEnd::Failed(SweepFailure::Unauthenticated("no".to_owned()))),
+        (refused(403), SweepEnd::Failed(SweepFailure::Denied("no".to_owned()))),
         (malformed(), SweepEnd::Failed(SweepFailure::NotAnApiServer(malformed()))),
     ] {
         let api =
@@ -331,7 +331,7 @@ fn an_api_server_that_does_not_say_what_it_serves_ends_the_sweep_unless_it_is_bu
     let api =
         Arc::new(Scripted::new(Some(Arc::clone(&bench.etcd)), |_, _| RewriteAnswer::Object(ObjectAnswer::At(NEW))));
     *api.served.lock().unwrap() = (0..1000).map(|_| Err(refused(503))).collect();
-    assert_eq!(bench.sweep(&api).end, SweepEnd::Failed(SweepFailure::Unreachable(answered(503))));
+    assert_eq!(bench.sweep(&api).end, SweepEnd::Failed(SweepFailure::Unreachable(refused(503).to_string())));
     assert!(api.touched().is_empty());
 }
 
