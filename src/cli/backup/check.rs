@@ -43,6 +43,8 @@ struct CheckReport {
     only_in_backup: Option<Vec<String>>,
     /// Keys of the backup that the keyring here has destroyed.
     destroyed_here: Option<Vec<String>>,
+    /// Whether the keyring here follows from the record in the backup.
+    follows: Option<bool>,
     /// Whether the backup counts, so that its keys can be promoted.
     listed: Option<bool>,
     /// Why it does not count.
@@ -56,6 +58,8 @@ struct CheckReport {
 struct Compared {
     missing: Vec<KeyId>,
     additional: Additional,
+    /// Whether the keyring here follows from the record in the backup.
+    follows: bool,
     /// The generation of the newest backup that counts, or why this one cannot be listed.
     listed: Result<Option<u64>, ListBackupError>,
 }
@@ -84,11 +88,11 @@ fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result
     let listed = ListedBackup::of(&backup.keyring, backup.digest(), proven, Some(whole(file)));
     let listed = keeper::list_backup(&site.dir, &site.means, under, listed);
     let listed = listed.map(|opened| opened.newest_backup().ok().flatten().map(ListedBackup::generation));
-    let compared = Compared { missing, additional: opened.additional_in(backup), listed };
+    let follows = opened.may_descend_from(backup);
+    let compared = Compared { missing, additional: opened.additional_in(backup), follows, listed };
     // The backup opens, whether or not it is listed; so this is printed in any case.
     let printed = print(backup, Some(&compared), file, global);
-    let is_successor = opened.may_descend_from(backup);
-    if !is_successor {
+    if !follows {
         output::aside(
             &global.given.repeat_in(&format!(
                 "! the keyring here does not follow from this backup: the directory was put back, or one of the two is a fork; \
@@ -101,7 +105,7 @@ fn compare(backup: &Backup, file: &Path, site: &Site, global: &Global) -> Result
     let Compared { missing, listed, .. } = compared;
     listed.map_err(|error| not_listed(error, "the backup opens"))?;
     output::end_change(printed, global);
-    Ok(if missing.is_empty() && is_successor { Exit::Done } else { Exit::Found })
+    Ok(if missing.is_empty() && follows { Exit::Done } else { Exit::Found })
 }
 
 /// Returns the keys of the keyring here that are not in its backup.
@@ -138,6 +142,7 @@ fn report(backup: &Backup, compared: Option<&Compared>) -> CheckReport {
         missing: compared.map(|compared| names(&compared.missing)),
         only_in_backup: compared.map(|compared| names(&compared.additional.unknown)),
         destroyed_here: compared.map(|compared| names(&compared.additional.destroyed)),
+        follows: compared.map(|compared| compared.follows),
         listed: compared.map(|compared| compared.listed.is_ok()),
         not_listed_because: compared.and_then(|compared| compared.listed.as_ref().err()).map(ToString::to_string),
         newest: compared.and_then(|compared| compared.listed.as_ref().ok().copied().flatten()),
