@@ -147,7 +147,8 @@ impl RotateHands<'_> {
         export(&file, &made.bytes).map_err(|error| Failure::export(&error))?;
         let path = whole(&file);
         let under = made.opened.keyring.root_id();
-        keeper::list_backup(&self.site.dir, &self.site.means, under, made.listed(Some(path.clone()), now))?;
+        keeper::list_backup(&self.site.dir, &self.site.means, under, made.listed(Some(path.clone()), now))
+            .map_err(|error| Failure::from(error).about(&format!("the backup {path} is written")))?;
         self.tell(&RotateEvent::BackedUp { file: path })
     }
 

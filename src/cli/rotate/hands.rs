@@ -11,6 +11,7 @@ use crate::{
     keeper::{self, LoadPlanError, Opened},
     keyring::{Key, key_id::KeyId},
     plan::{Action, ClusterNow, NodeNow, PlanId, RotationPlan, RotationProgress, Ticks, Wait},
+    probe::ProbeError,
     reencrypt::FailureList,
     rotate::{Acted, Hands, RotationClock, now},
     text::base64_array,
@@ -89,6 +90,8 @@ pub(super) struct RotateHands<'a> {
     pub(super) failures: Option<FailureList>,
     /// What is waited for.
     waiting: Option<Waiting>,
+    /// Why the plugin did not answer when it was asked last. `None` if it did.
+    pub(super) silence: Option<ProbeError>,
     /// What proves that it is over.
     pub(super) verified: Option<Verified>,
     pub(super) is_interrupted: bool,
@@ -119,6 +122,7 @@ impl<'a> RotateHands<'a> {
             census: None,
             failures: None,
             waiting: None,
+            silence: None,
             verified: None,
             is_interrupted: false,
         })
@@ -221,14 +225,21 @@ impl<'a> RotateHands<'a> {
         self.tell(&began(plan, false))
     }
 
-    fn node(&self, key: KeyId) -> Result<NodeNow, Failure> {
+    fn node(&mut self, key: KeyId) -> Result<NodeNow, Failure> {
         let Some(kek) = self.opened.keyring.keys().find(|one| one.id() == key).map(Key::kek) else {
             return Ok(silent_node());
         };
         let name = key.to_string();
         let canary = Canary::new(&mut SysRng, kek, &name).map_err(|error| Failure::new(Exit::Refused, &error, None))?;
         let answer = self.runtime.block_on(ask_canary(&self.site.config, &name, canary.wrapped()));
-        let Ok(answer) = answer else { return Ok(silent_node()) };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.silence = Some(error);
+                return Ok(silent_node());
+            }
+        };
+        self.silence = None;
         let opened = answer.report.as_ref().and_then(|report| base64_array(report.canary.as_deref()?));
         let has_opened = opened.is_some_and(|opened| canary.is_answered_by(&opened));
         Ok(node_now(&answer, has_opened.then_some(key), self.clock))
@@ -297,7 +308,7 @@ impl Hands for RotateHands<'_> {
         let before = self.waiting.take().filter(|before| (before.gate, before.has_nodes) == (gate, has_nodes));
         let since = before.as_ref().map_or(now, |before| before.since);
         if has_nodes && now > since.after(PATIENCE) {
-            return Err(stops::silent(&self.global.given, gate));
+            return Err(stops::silent(&self.global.given, gate, self.silence.as_ref()));
         }
         let last_line = before.map(|before| before.last_line).filter(|last| now < last.after(LINES));
         let is_due = last_line.is_none();

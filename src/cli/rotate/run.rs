@@ -205,7 +205,9 @@ fn show_preview(
 ) -> Result<Exit, Failure> {
     let stop = match coming {
         NextStep::Refuse(refused) => Some(stops::refused(&hands.global.given, hands.seen(), refused)),
-        NextStep::Wait(Wait::Acknowledge(_) | Wait::Publish(_)) => Some(stops::no_plugin(&hands.global.given)),
+        NextStep::Wait(Wait::Acknowledge(_) | Wait::Publish(_)) => {
+            Some(stops::no_plugin(&hands.global.given, hands.silence.as_ref()))
+        }
         NextStep::Do(Action::Begin(Aim::Finish(_))) => hands.check_provable().err(),
         NextStep::Do(Action::Begin(_)) => hands.check_provable().and_then(|()| hands.check_backup_dir()).err(),
         NextStep::Do(Action::BackUp(_)) => hands.check_backup_dir().err(),

@@ -4,6 +4,7 @@ use std::{fmt::Display, path::Path};
 
 use crate::{
     plan::{Hold, Refused, RotationPlan},
+    probe::ProbeError,
     reencrypt::{FailureList, SweepFailure},
     scan::{count::Count, judge::FindingKind, report::GroupRow},
 };
@@ -119,9 +120,9 @@ fn held(failures: Option<&FailureList>, hold: Hold, again: &str) -> Failure {
     Failure::new(Exit::Found, &message, hint)
 }
 
-/// Returns the failure of a rotation whose plugin does not do its part.
-pub(super) fn silent(given: &Given, gate: WaitGate) -> Failure {
-    let message = match gate {
+/// Returns the failure of a rotation whose plugin does not do its part. `silence` says why it did not answer at last.
+pub(super) fn silent(given: &Given, gate: WaitGate, silence: Option<&ProbeError>) -> Failure {
+    let waited = match gate {
         WaitGate::Publish => "the plugin did not serve the new key within 10 minutes",
         WaitGate::Settle => {
             "for 10 minutes, no API server was connected to the plugin, or the plugin did not serve the keyring as it is now"
@@ -130,6 +131,7 @@ pub(super) fn silent(given: &Given, gate: WaitGate) -> Failure {
             "the plugin did not serve the keyring and prove that it can read with its keys within 10 minutes"
         }
     };
+    let message = silence.map_or_else(|| waited.to_owned(), |error| format!("{waited}: {error}"));
     let hint = format!(
         "see how it is: {}; then go on: {}",
         given.command("claviger status"),
@@ -273,9 +275,11 @@ pub(super) fn lacking(given: &Given, keys: &[String]) -> Failure {
     Failure::new(Exit::Damaged, &message, hint)
 }
 
-/// Returns the failure of a rotation that would wait for the plugin.
-pub(super) fn no_plugin(given: &Given) -> Failure {
-    let message = "the plugin does not answer this user, or does not serve this keyring as it is now";
+/// Returns the failure of a rotation that would wait for the plugin. `silence` says why the plugin does not answer.
+pub(super) fn no_plugin(given: &Given, silence: Option<&ProbeError>) -> Failure {
+    let unserved =
+        "the plugin does not serve this keyring as it is now, or does not report to this user what it serves";
+    let message = silence.map_or_else(|| unserved.to_owned(), |error| format!("the plugin does not answer: {error}"));
     Failure::new(Exit::Unreachable, &message, format!("see how it is: {}", given.command("claviger status")))
 }
 
