@@ -52,8 +52,8 @@ const LOOK: Duration = Duration::from_secs(10);
 /// The time between two lines about the same wait.
 const LINES: Duration = Duration::from_mins(1);
 
-/// For how long a command gives a plugin time to take up the change that was made just before. A plugin looks
-/// for changes four times a second.
+/// For how long a command gives a plugin time to take up the change that was made just before. A plugin looks for
+/// changes four times a second.
 const TAKE_UP: Duration = Duration::from_secs(3);
 
 /// The time between two looks at a plugin that takes up a change.
@@ -97,7 +97,7 @@ pub(super) fn usage(retiring: &Retiring<'_>, opened: Opened, gates: &GateArgs) -
             RetireStep::Retire | RetireStep::Needed(_) => return Ok(run.usage),
             RetireStep::Listed(_) => return Ok(Usage::Unknown(UsageDoubt::SnapshotForgotten)),
             RetireStep::Refuse(doubt) => return Ok(Usage::Unknown(UsageDoubt::Count(doubt))),
-            RetireStep::Wait(_) if run.may_be_taking_up(&world) => thread::sleep(TAKE_UP_LOOK),
+            RetireStep::Wait(unsettled) if run.may_be_taking_up(&world) => run.pause(&unsettled)?,
             RetireStep::Wait(unsettled) if run.may_wait() => run.wait(&unsettled)?,
             RetireStep::Wait(unsettled) => return Ok(Usage::Unknown(UsageDoubt::Unsettled(unsettled))),
         }
@@ -254,6 +254,21 @@ impl<'a> Run<'a> {
     fn may_be_taking_up(&self, world: &ClusterNow) -> bool {
         let serves_other = |node: &NodeNow| node.serves.as_ref().is_some_and(|one| one.record != world.record.digest);
         self.started.elapsed() < TAKE_UP && world.nodes.iter().any(serves_other)
+    }
+
+    /// Waits until the next look at a plugin that takes up a change.
+    fn pause(&self, unsettled: &Unsettled) -> Result<(), Failure> {
+        match &self.interrupt {
+            Some(interrupt) if interrupt.wait(TAKE_UP_LOOK, &self.runtime) => {
+                Err(interrupted(self.retiring, unsettled))
+            }
+            Some(_) => Ok(()),
+            // Without --wait, Ctrl-C ends the process.
+            None => {
+                thread::sleep(TAKE_UP_LOOK);
+                Ok(())
+            }
+        }
     }
 
     fn may_wait(&self) -> bool {
