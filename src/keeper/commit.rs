@@ -5,7 +5,7 @@
 //! ```text
 //! encode the record, decode it, keep the reserve            pure: nothing is written yet
 //! check that root file and record are still the ones that were read
-//! backup -> audit line -> unfinished files aside -> key file -> root file -> copy of the record -> record -> ledger -> mark
+//! audit line -> backup -> unfinished files aside -> key file -> root file -> copy of the record -> record -> ledger -> mark
 //!                                                                                                         or plan, alone
 //! ```
 //!

@@ -10,8 +10,8 @@ use super::super::{KeyringArgs, Socket, identities::IdentityArgs};
 ///
 /// A backup that opens counts from then on, so its keys can be promoted. Without a keyring here, the command shows what
 /// the backup contains. If the keyring here is another one, the command asks the plugin at --socket whether it serves
-/// the keyring of the backup. Exits with 1 if a key is missing in the
-/// backup, or if the keyring here does not follow from it.
+/// the keyring of the backup. Exits with 1 if a key is missing in the backup, or if
+/// the keyring here does not follow from it.
 #[cfg_attr(
     feature = "scan",
     doc = "",

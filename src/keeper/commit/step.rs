@@ -7,8 +7,8 @@ use crate::durable::DurableError;
 /// completes the commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::keeper) enum CommitStep {
-    Backup,
     Audit,
+    Backup,
     Aside,
     KeyFile,
     Root,
