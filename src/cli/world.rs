@@ -69,6 +69,7 @@ fn served_now(
 
 fn connection_now(connection: &ConnectionReport, clock: &dyn RotationClock) -> ConnectionNow {
     ConnectionNow {
+        process: connection.pid,
         announced: connection.key_id.as_deref().and_then(|key_id| key_id.parse().ok()),
         steady: span(connection.steady_s, clock),
         is_alive: connection.is_alive(),

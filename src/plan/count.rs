@@ -20,23 +20,19 @@ pub enum CountDoubt {
         /// How many nodes there are.
         nodes: u64,
     },
-    /// A plugin has more connections than there are API servers.
-    #[error(
-        "the plugin has {}, and only {} can be counted in this etcd",
-        connected(*connections),
-        counted(*count, "API server")
-    )]
-    Connections {
-        /// How many connections there are.
-        connections: u64,
-        /// How many API servers there are.
+    /// More API servers are connected than etcd shows, or than the operator has said.
+    #[error("{}, expected at most {count}", are_connected(*connected))]
+    TooManyConnected {
+        /// How many API servers are connected.
+        connected: u64,
+        /// How many there are.
         count: u64,
     },
     /// No API server is said to run, and etcd shows some.
     #[error("{} this etcd, but no API server was said to run", use_it(*.0))]
     Counted(u64),
     /// No API server is said to run, and some are connected.
-    #[error("the plugin has {}, but no API server was said to run", connected(*.0))]
+    #[error("{}, but no API server was said to run", are_connected(*.0))]
     Connected(u64),
 }
 
@@ -44,8 +40,11 @@ fn use_it(count: u64) -> String {
     if count == 1 { "1 API server uses".to_owned() } else { format!("{count} API servers use") }
 }
 
-fn connected(count: u64) -> String {
-    if count == 1 { "1 connection of an API server".to_owned() } else { format!("{count} connections of API servers") }
+fn are_connected(count: u64) -> String {
+    match count {
+        1 => "1 API server is connected to the plugin".to_owned(),
+        _ => format!("{count} API servers are connected to the plugin"),
+    }
 }
 
 fn counted(count: u64, what: &str) -> String {
@@ -53,14 +52,14 @@ fn counted(count: u64, what: &str) -> String {
 }
 
 /// Says why this count does not open a gate. Returns `None` if the count is consistent: there are at most as many API
-/// servers as nodes, and at most as many connections as these API servers make.
+/// servers as nodes, and no more API servers are connected.
 pub(super) fn doubt(rules: Rules, world: &ClusterNow, counted: ApiServers) -> Option<CountDoubt> {
     let nodes = u64::try_from(world.nodes.len()).unwrap_or(u64::MAX);
-    let connections = world.connections();
+    let connected = world.connected(|connection| connection.is_alive);
     match counted.count {
         0 => Some(CountDoubt::Unknown),
         count if rules.has(Rule::Count) && count > nodes => Some(CountDoubt::TooMany { count, nodes }),
-        count if rules.has(Rule::Count) && connections > count => Some(CountDoubt::Connections { connections, count }),
+        count if rules.has(Rule::Count) && connected > count => Some(CountDoubt::TooManyConnected { connected, count }),
         _ => None,
     }
 }
@@ -78,19 +77,12 @@ mod tests {
             several.to_string(),
             "3 API servers use this etcd, expected at most 1, because a keyring file serves one API server"
         );
-        let connections = |connections, count| CountDoubt::Connections { connections, count }.to_string();
-        assert_eq!(
-            connections(2, 1),
-            "the plugin has 2 connections of API servers, and only 1 API server can be counted in this etcd"
-        );
-        assert_eq!(
-            connections(3, 2),
-            "the plugin has 3 connections of API servers, and only 2 API servers can be counted in this etcd"
-        );
+        let too_many = CountDoubt::TooManyConnected { connected: 2, count: 1 }.to_string();
+        assert_eq!(too_many, "2 API servers are connected to the plugin, expected at most 1");
         let counted = [1, 2].map(|count| CountDoubt::Counted(count).to_string());
         let untrue = "this etcd, but no API server was said to run";
         assert_eq!(counted, [format!("1 API server uses {untrue}"), format!("2 API servers use {untrue}")]);
-        let connected = "the plugin has 1 connection of an API server, but no API server was said to run";
+        let connected = "1 API server is connected to the plugin, but no API server was said to run";
         assert_eq!(CountDoubt::Connected(1).to_string(), connected);
     }
 }

@@ -7,7 +7,7 @@ use crate::{crypto::Digest, keyring::unused::EtcdRevision};
 use super::{
     count::{self, CountDoubt},
     rules::{Rule, Rules},
-    world::{ApiServers, ClusterNow, NodeNow, ServedNow},
+    world::{ApiServers, ClusterNow, ConnectionNow, NodeNow, ServedNow},
 };
 
 /// The next step towards giving up a key.
@@ -47,11 +47,11 @@ pub enum Unsettled {
     /// The plugins of these nodes have no live connection.
     #[error("no API server is connected to the plugin on {}, so none has shown which key it writes under", .0.join(", "))]
     NoConnection(Vec<String>),
-    /// Not every connection has announced the primary key alone for long enough.
-    #[error("{} for {} s more", not_settled(*connections), seconds(*left))]
-    Connections {
+    /// Not every connection of an API server has announced the primary key alone for long enough.
+    #[error("{} for {} s more", not_settled(*api_servers), seconds(*left))]
+    ApiServers {
         /// How many have not.
-        connections: u64,
+        api_servers: u64,
         /// How much longer it takes, if nothing comes between.
         left: Duration,
     },
@@ -64,7 +64,7 @@ impl Unsettled {
     /// Returns how much longer it takes, if that is known.
     pub fn left(&self) -> Option<Duration> {
         match self {
-            Self::Quiet(left) | Self::Connections { left, .. } => Some(*left),
+            Self::Quiet(left) | Self::ApiServers { left, .. } => Some(*left),
             Self::NotServed(_) | Self::NoConnection(_) | Self::History(_) => None,
         }
     }
@@ -73,15 +73,15 @@ impl Unsettled {
     pub fn nodes(&self) -> &[String] {
         match self {
             Self::NotServed(nodes) | Self::NoConnection(nodes) => nodes,
-            Self::Quiet(_) | Self::Connections { .. } | Self::History(_) => &[],
+            Self::Quiet(_) | Self::ApiServers { .. } | Self::History(_) => &[],
         }
     }
 }
 
-fn not_settled(connections: u64) -> String {
-    match connections {
+fn not_settled(api_servers: u64) -> String {
+    match api_servers {
         1 => "1 connected API server may still be writing under another key".to_owned(),
-        _ => format!("{connections} connected API servers may still be writing under another key"),
+        _ => format!("{api_servers} connected API servers may still be writing under another key"),
     }
 }
 
@@ -178,9 +178,9 @@ fn disconnected(world: &ClusterNow) -> RetireGate {
     if !others.is_empty() {
         return Err(RetireStep::Wait(Unsettled::NotServed(others)));
     }
-    match world.nodes.iter().map(|node| node.connections.len()).sum() {
+    match world.connected(|_| true) {
         0 => Ok(()),
-        connections => Err(RetireStep::Refuse(CountDoubt::Connected(u64::try_from(connections).unwrap_or(u64::MAX)))),
+        connected => Err(RetireStep::Refuse(CountDoubt::Connected(connected))),
     }
 }
 
@@ -214,18 +214,16 @@ fn adopted(world: &ClusterNow) -> Result<(), Unsettled> {
         return Err(Unsettled::NoConnection(unconnected));
     }
     let primary = world.record.primary();
-    let left = asked(world).flat_map(|node| &node.connections).map(|connection| {
+    let left = |connection: &ConnectionNow| {
         let steady = if connection.announced == primary { connection.steady } else { Duration::ZERO };
         world.timeouts.settled().saturating_sub(steady)
-    });
-    let left: Vec<Duration> = left.filter(|left| !left.is_zero()).collect();
-    match left.iter().max() {
-        None => Ok(()),
-        Some(longest) => {
-            let connections = u64::try_from(left.len()).unwrap_or(u64::MAX);
-            Err(Unsettled::Connections { connections, left: *longest })
-        }
+    };
+    let longest = asked(world).flat_map(|node| &node.connections).map(left).max().unwrap_or_default();
+    if longest.is_zero() {
+        return Ok(());
     }
+    let api_servers = asked(world).map(|node| node.connected(|connection| !left(connection).is_zero())).sum();
+    Err(Unsettled::ApiServers { api_servers, left: longest })
 }
 
 /// Returns the nodes that the operator has not called gone.
@@ -357,7 +355,7 @@ mod tests {
             retire(&world, &progress)
         };
         let left =
-            |seconds| RetireStep::Wait(Unsettled::Connections { connections: 1, left: Duration::from_secs(seconds) });
+            |seconds| RetireStep::Wait(Unsettled::ApiServers { api_servers: 1, left: Duration::from_secs(seconds) });
         assert_eq!(unsettled(Some(2), 179), left(1));
         assert_eq!(unsettled(Some(1), 500), left(180), "settled on another key");
         assert_eq!(unsettled(None, 0), left(180));
@@ -404,11 +402,11 @@ mod tests {
         );
         let left = Duration::from_secs(7);
         assert_eq!(
-            text(Unsettled::Connections { connections: 1, left }),
+            text(Unsettled::ApiServers { api_servers: 1, left }),
             "1 connected API server may still be writing under another key for 7 s more"
         );
         assert_eq!(
-            text(Unsettled::Connections { connections: 2, left }),
+            text(Unsettled::ApiServers { api_servers: 2, left }),
             "2 connected API servers may still be writing under another key for 7 s more"
         );
     }

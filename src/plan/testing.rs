@@ -33,7 +33,7 @@ const HOUR: Duration = Duration::from_hours(1);
 
 /// Returns a connection of a live API server.
 pub fn connection(announced: Option<KeyId>, steady: Duration) -> ConnectionNow {
-    ConnectionNow { announced, steady, is_alive: true }
+    ConnectionNow { process: None, announced, steady, is_alive: true }
 }
 
 /// Returns a cluster of one node, which serves record 3 with key 2.

@@ -10,7 +10,7 @@ use super::{
     rotation::{Aim, Phase, RotationPlan},
     step::{Action, Hold, NextStep, Refused, Wait},
     testing::{clean, connection, counted, key, plan, record, world},
-    world::{ClusterNow, NodeNow, Scanned, ServedNow, Ticks},
+    world::{ClusterNow, ConnectionNow, NodeNow, Scanned, ServedNow, Ticks},
 };
 use crate::{crypto::Digest, keyring::state::State};
 
@@ -88,8 +88,18 @@ fn there_must_not_be_more_api_servers_than_nodes() {
     };
     assert_eq!(refused(0, 1), NextStep::Refuse(Refused::Count(CountDoubt::Unknown)));
     assert_eq!(refused(3, 1), NextStep::Refuse(Refused::Count(CountDoubt::TooMany { count: 3, nodes: 1 })));
-    assert_eq!(refused(1, 2), NextStep::Refuse(Refused::Count(CountDoubt::Connections { connections: 2, count: 1 })));
+    assert_eq!(refused(1, 2), NextStep::Refuse(Refused::Count(CountDoubt::TooManyConnected { connected: 2, count: 1 })));
     assert_eq!(refused(1, 0), NextStep::Do(BEGIN), "an API server that reconnects later");
+    let connected = |processes: &[Option<i32>]| {
+        let mut world = at_one();
+        let of = |process| ConnectionNow { process, ..connection(None, Duration::ZERO) };
+        world.nodes[0].connections = processes.iter().copied().map(of).collect();
+        next(&world, None, &seen())
+    };
+    let too_many = |connected| NextStep::Refuse(Refused::Count(CountDoubt::TooManyConnected { connected, count: 1 }));
+    assert_eq!(connected(&[Some(7), Some(7)]), NextStep::Do(BEGIN), "two provider entries of one API server");
+    assert_eq!(connected(&[Some(7), Some(8), Some(7)]), too_many(2));
+    assert_eq!(connected(&[None, None, Some(7)]), too_many(3), "processes in another namespace");
     let old = RotationProgress { counted: Some(counted(Ticks::default(), 1)), ..seen() };
     assert_eq!(next(&at_one(), None, &old), NextStep::Do(Action::Count));
 }
@@ -283,7 +293,7 @@ fn a_compromise_ends_when_no_compromised_key_unwraps() {
     assert_eq!(step(&world, &plan, &uncounted), NextStep::Do(Action::Count));
     let mut unsettled = world.clone();
     unsettled.nodes[0].connections[0].steady = Duration::from_secs(179);
-    let wait = Unsettled::Connections { connections: 1, left: Duration::from_secs(1) };
+    let wait = Unsettled::ApiServers { api_servers: 1, left: Duration::from_secs(1) };
     assert_eq!(step(&unsettled, &plan, &seen()), NextStep::Wait(Wait::Settle(wait)));
     let mut over = world;
     over.record.keys[0].state = State::Disabled;

@@ -116,12 +116,27 @@ pub struct ServedNow {
 /// A connection of an API server to a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConnectionNow {
+    /// The process of the API server. It has a connection for each of its provider entries, and for a while another one
+    /// after it has read its EncryptionConfiguration again. `None` if it is in another namespace.
+    pub process: Option<i32>,
     /// The key that the last Status announced.
     pub announced: Option<KeyId>,
     /// For how long every Status has announced that key, with no gap and no Encrypt between.
     pub steady: Duration,
     /// Whether the API server has called lately. One that is paused has not.
     pub is_alive: bool,
+}
+
+impl NodeNow {
+    /// Counts the API servers with a connection of this kind. If the process of a connection is unknown, the connection
+    /// counts as an API server of its own.
+    pub(super) fn connected(&self, is_counted: impl Fn(&ConnectionNow) -> bool) -> u64 {
+        let processes: Vec<Option<i32>> =
+            self.connections.iter().filter(|connection| is_counted(connection)).map(|one| one.process).collect();
+        let unknown = processes.iter().filter(|process| process.is_none()).count();
+        let known: BTreeSet<i32> = processes.into_iter().flatten().collect();
+        u64::try_from(known.len() + unknown).unwrap_or(u64::MAX)
+    }
 }
 
 /// A node as the others see it.
@@ -203,10 +218,9 @@ pub struct ClusterNow {
 }
 
 impl ClusterNow {
-    /// Counts the connections of live API servers.
-    pub(super) fn connections(&self) -> u64 {
-        let all = self.nodes.iter().flat_map(|node| &node.connections);
-        u64::try_from(all.filter(|connection| connection.is_alive).count()).unwrap_or(u64::MAX)
+    /// Counts the API servers with a connection of this kind, of all nodes.
+    pub(super) fn connected(&self, is_counted: impl Fn(&ConnectionNow) -> bool) -> u64 {
+        self.nodes.iter().map(|node| node.connected(&is_counted)).sum()
     }
 
     /// Returns the nodes for which a gate is closed, each once. Skipped nodes do not count.

@@ -103,7 +103,7 @@ fn the_old_key_is_disabled_and_destroyed_when_no_api_server_can_write_under_it()
     has_all(
         &refuted,
         &[
-            "the plugin has 1 connection of an API server, but no API server was said to run",
+            "1 API server is connected to the plugin, but no API server was said to run",
             "run it without --api-servers 0",
         ],
     );

@@ -191,7 +191,7 @@ fn in_snapshot(id: Digest) -> String {
 /// command to repeat.
 fn unsettled_hint(again: &str, unsettled: &Unsettled) -> String {
     match unsettled {
-        Unsettled::Quiet(_) | Unsettled::Connections { .. } => format!("to wait for that: {again} --wait"),
+        Unsettled::Quiet(_) | Unsettled::ApiServers { .. } => format!("to wait for that: {again} --wait"),
         Unsettled::NoConnection(_) => {
             format!("to wait for one that runs: {again} --wait; if none runs: {again} --api-servers 0")
         }
@@ -217,7 +217,7 @@ pub(in crate::cli) fn miscounted(again: &str, doubt: CountDoubt) -> String {
             "one keyring file serves one API server, and a plugin with a copy of the file does not follow its changes; if fewer API servers run: {again} --api-servers NUMBER"
         ),
         CountDoubt::Counted(_) | CountDoubt::Connected(_) => "run it without --api-servers 0".to_owned(),
-        CountDoubt::Connections { .. } => "see who is connected: claviger status".to_owned(),
+        CountDoubt::TooManyConnected { .. } => "see who is connected: claviger status".to_owned(),
     }
 }
 
