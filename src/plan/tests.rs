@@ -88,7 +88,10 @@ fn there_must_not_be_more_api_servers_than_nodes() {
     };
     assert_eq!(refused(0, 1), NextStep::Refuse(Refused::Count(CountDoubt::Unknown)));
     assert_eq!(refused(3, 1), NextStep::Refuse(Refused::Count(CountDoubt::TooMany { count: 3, nodes: 1 })));
-    assert_eq!(refused(1, 2), NextStep::Refuse(Refused::Count(CountDoubt::TooManyConnected { connected: 2, count: 1 })));
+    assert_eq!(
+        refused(1, 2),
+        NextStep::Refuse(Refused::Count(CountDoubt::TooManyConnected { connected: 2, count: 1 }))
+    );
     assert_eq!(refused(1, 0), NextStep::Do(BEGIN), "an API server that reconnects later");
     let connected = |processes: &[Option<i32>]| {
         let mut world = at_one();

@@ -66,6 +66,24 @@ impl Rig {
         (rig, made.unwrap())
     }
 
+    /// Returns an API server with two provider entries for the plugin: it encrypts ConfigMaps by the second one.
+    pub(crate) fn with_two_providers() -> Self {
+        Self::with(|api, sandbox| {
+            let provider = |name: &str| {
+                let endpoint = sandbox.path("run/kms.sock");
+                format!("{{kms: {{apiVersion: v2, name: {name}, endpoint: 'unix://{}'}}}}", endpoint.display())
+            };
+            let entry = |resource: &str, name: &str| {
+                format!("- {{resources: [{resource}], providers: [{}, {{identity: {{}}}}]}}\n", provider(name))
+            };
+            let config = sandbox.path("two-providers.yaml");
+            let entries = [entry("secrets", "claviger"), entry("configmaps", "claviger-2")].concat();
+            let header = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n";
+            fs::write(&config, format!("{header}{entries}")).unwrap();
+            api.encryption_config(config)
+        })
+    }
+
     fn with(options: impl FnOnce(Options, &Sandbox) -> Options) -> Self {
         let run = Run::new().unwrap();
         let etcd = Etcd::start(&run, 1).unwrap();

@@ -80,3 +80,21 @@ fn a_rotation_writes_the_backup_that_its_key_needs() {
     let kept = format!("verify --state-dir [DIR]/state --apiserver-process {pid} --report [DIR]/rotated.report");
     rig.sandbox.run(&kept).ends_with(0);
 }
+
+#[test]
+fn an_api_server_with_two_providers_on_one_socket_counts_once() {
+    let mut rig = Rig::with_two_providers();
+    rig.create_secrets("old", 3);
+    rig.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}, data: {a: b}}");
+    let status =
+        rig.sandbox.run("status --state-dir [DIR]/state --socket [DIR]/run/kms.sock --backups none --output json");
+    let connections = status.json()["plugin"]["connections"].as_array().unwrap().len();
+    assert_eq!(connections, 2, "each entry has a connection: {status}");
+    rotate(&mut rig, "--without-backup --rate unlimited", 0);
+    assert_eq!(keys(&rig), [(1, "decrypt-only".to_owned()), (2, "primary".to_owned())]);
+    rig.is_clean();
+    for key in ["/registry/secrets/default/old-0001", "/registry/configmaps/default/settings"] {
+        let value = rig.etcd.get(key).unwrap().unwrap();
+        assert!(value.windows(3).any(|bytes| bytes == b"k2-"), "{key}");
+    }
+}
