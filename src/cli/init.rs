@@ -9,7 +9,7 @@ use crate::{
     config::Settings,
     durable::{Dir, Privacy, volatile},
     escrow::{Identities, Recipient},
-    keeper::{self, Expect, InitError, InitRequest, Initialised},
+    keeper::{self, Expect, InitRequest, Initialised, SetUpError},
     keyring::{recovery::Recovery, time::Time},
 };
 
@@ -110,7 +110,7 @@ pub(super) fn run(args: &InitArgs, global: &Global) -> Result<Exit, Failure> {
         restart: args.restart,
         now: Time::new(jiff::Timestamp::now()),
     };
-    let dir = Dir::open_or_create(&state_dir).map_err(InitError::File)?;
+    let dir = Dir::open_or_create(&state_dir).map_err(SetUpError::File)?;
     let made = keeper::init(&dir, &plan)?;
     // A command that refuses has nothing to warn of.
     if let Some(beside) = beside {

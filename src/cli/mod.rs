@@ -1,4 +1,4 @@
-//! The command line: one thin file for each verb, and a file for each thing that several verbs share.
+//! The command line: a file or folder for each verb, and one for each thing that several verbs share.
 //!
 //! | files | what they are |
 //! |---|---|
@@ -9,7 +9,8 @@
 //! | `etcd` `needed` `scanning` `progress` `unscanned` | shared: where etcd is, which keys its values need, and how a scan is run and shown |
 //! | `output` `tables` `failure` | shared: what a command prints |
 //!
-//! No verb imports another verb, except `rotate`, which is made of `reencrypt` and `verify`.
+//! No verb imports another verb, with two exceptions: `rotate` is made of `reencrypt` and `verify`, and `recovery` runs
+//! `split`.
 
 mod adoption;
 mod arguments;

@@ -55,10 +55,15 @@ pub fn replace_export(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
+/// Returns the name of the file at `path`.
+pub(super) fn name_of(path: &Path) -> Result<&str> {
+    let wrong = |found, expected| DurableError::Path { path: path.to_owned(), found, expected };
+    let name = path.file_name().ok_or_else(|| wrong("without a name", "a path that ends in a name"))?;
+    name.to_str().ok_or_else(|| wrong("not UTF-8", "a name in UTF-8"))
+}
+
 fn write(path: &Path, mode: u32, bytes: &[u8], publish: impl FnOnce(&OwnedFd, &str, &str) -> Result<()>) -> Result<()> {
-    let expected = "a path that ends in a name";
-    let kind = || DurableError::Path { path: path.to_owned(), found: "none", expected };
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(kind)?;
+    let name = name_of(path)?;
     let parent = parent_of(path);
     let dir =
         fs::open(&parent, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {

@@ -15,7 +15,7 @@ use rustix::{
 use super::{
     dir::parent_of,
     error::{DurableError, Result, io_error},
-    export::check_export,
+    export::{check_export, name_of},
     mode::{PRIVATE_DIRECTORY, PRIVATE_FILE},
     rename::rename_new,
     step::survive,
@@ -41,9 +41,7 @@ impl ExportTree {
     /// When the path is taken, or its directory does not exist or cannot be written to.
     pub fn create(path: &Path) -> Result<Self> {
         check_export(path)?;
-        let expected = "a path that ends in a name";
-        let kind = || DurableError::Path { path: path.to_owned(), found: "none", expected };
-        let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(kind)?;
+        let name = name_of(path)?;
         let temporary = parent_of(path).join(temporary_name(name)?);
         survive(path)?;
         fs::mkdir(&temporary, Mode::from(PRIVATE_DIRECTORY)).map_err(io_error("creating", &temporary))?;

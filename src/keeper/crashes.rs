@@ -10,7 +10,7 @@ use rand::rngs::SysRng;
 use super::{
     AddKeyError, AddRecoveryError, AddSlotError, BackedUp, CarryOutMergeError, DestroyKeyError, DisableKeyError,
     EnableKeyError, Forget, ForgetBackupsError, FreshBackup, InitError, InitRequest, ListBackupError, Opened,
-    PromoteKeyError, Promotion, Publisher, RekeyError, RemoveSlotError, RestoreError, RestoreRequest, ServeError,
+    PromoteKeyError, Promotion, Publisher, RekeyError, RemoveSlotError, RestoreError, RestoreRequest, ServeError, SetUpError,
     Source, Usage, WritePlanError, add_key, add_recovery, add_slot, back_up,
     commit::{CommitError, CommitStep, testing::dying_after},
     destroy_key, disable_key, enable_key, forget_backups, init, list_backup, open, preview_merge, promote_key, rekey,
@@ -385,11 +385,11 @@ enum Came {
     Written,
 }
 
-fn came(error: &InitError) -> Came {
+fn came(error: &SetUpError) -> Came {
     match error {
-        InitError::NotBegun(_) => Came::Nowhere,
-        InitError::BrokenOff(_) => Came::Begun,
-        InitError::NotConfirmed(_) | InitError::NotMarked(_) | InitError::DoesNotOpen(_) => Came::Written,
+        SetUpError::NotBegun(_) => Came::Nowhere,
+        SetUpError::BrokenOff(_) => Came::Begun,
+        SetUpError::NotConfirmed(_) | SetUpError::NotMarked(_) | SetUpError::DoesNotOpen(_) => Came::Written,
         error => panic!("not by dying: {error}"),
     }
 }
@@ -407,12 +407,12 @@ fn a_set_up_that_dies_after_any_step_says_how_far_it_came() {
         // A file of an unfinished set-up, which is moved aside.
         dir.create("root", b"half").unwrap();
         let (outcome, died) = dying_after(step, || init(&dir, &plan(true)));
-        let error = outcome.unwrap_err();
+        let Err(InitError::SetUp(error)) = outcome else { panic!("{outcome:?}") };
         assert!(died);
         assert_eq!(came(&error), expected, "after {step:?}: {error}");
         if expected == Came::Written {
             open(&dir, &Means::default()).unwrap();
-            assert!(matches!(init(&dir, &plan(true)), Err(InitError::Exists(_))));
+            assert!(matches!(init(&dir, &plan(true)), Err(InitError::SetUp(SetUpError::Exists(_)))));
         } else {
             init(&dir, &plan(true)).unwrap();
         }

@@ -1,6 +1,6 @@
 //! The errors of opening a state directory, its ledger, its root file and its root keys.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use super::state_dir::{KEYRING, MARK, ROOT, StateFiles};
 use crate::{
@@ -60,9 +60,6 @@ pub enum OpenError {
     /// A file of this node could not be read.
     #[error(transparent)]
     File(#[from] DurableError),
-    /// The ledger could not be read, and an operation needs it.
-    #[error(transparent)]
-    Ledger(#[from] Arc<ReadLedgerError>),
     /// The store could not read the record.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -21,7 +21,7 @@ use crate::{
         Digest, Uuid,
         root_key::{RootKey, RootKeys},
     },
-    durable::{Dir, DurableError},
+    durable::{Dir, DurableError, Lock},
     escrow::{Identities, OpenRecoveryError, Recipient, SealRecoveryError, recovery},
     keyring::{KeyError, Keyring, ledger::Ledger, mark::Mark, recovery::Recovery, time::Time},
     memory::{RandomError, SecretError, fill_random},
@@ -61,22 +61,49 @@ pub struct Initialised {
     pub moved_aside: Option<PathBuf>,
 }
 
-/// Why a set-up failed.
+/// Why a new keyring could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InitError {
-    /// The directory has a keyring, or files that only a finished keyring leaves.
-    #[error("{} already holds a keyring, or what is left of one", .0.display())]
-    Exists(PathBuf),
     /// An earlier set-up did not finish.
     #[error("{} holds an unfinished set-up", .0.display())]
     Unfinished(PathBuf),
+    /// The root key could not be sealed to a recovery recipient.
+    #[error(transparent)]
+    Seal(#[from] SealRecoveryError),
+    /// No identity opened a recovery blob.
+    #[error(transparent)]
+    Untried(#[from] OpenRecoveryError),
+    /// The keyring could not be made.
+    #[error(transparent)]
+    Keyring(#[from] KeyError),
+    /// The recovery blobs make the record too long, or it does not read back.
+    #[error(transparent)]
+    Record(CommitError),
+    /// No memory could be locked.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+    /// The random source failed.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The directory could not be set up.
+    #[error(transparent)]
+    SetUp(#[from] SetUpError),
+}
+
+/// Why a directory could not be set up with a keyring.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetUpError {
+    /// The directory has a keyring, or files that only a finished keyring leaves.
+    #[error("{} already holds a keyring, or what is left of one", .0.display())]
+    Exists(PathBuf),
     /// A file could not be read, or exists and must not. Nothing was written.
     #[error(transparent)]
     File(#[from] DurableError),
     /// The set-up failed, and the directory contains no file of it.
     #[error(transparent)]
-    NotBegun(#[from] CommitError),
+    NotBegun(CommitError),
     /// The set-up failed, and has left files in the directory. There is no keyring yet.
     #[error("the set-up broke off: {0}")]
     BrokenOff(#[source] CommitError),
@@ -89,24 +116,12 @@ pub enum InitError {
     /// All files were written, and the keyring does not open.
     #[error("the keyring was written, but does not open: {0}")]
     DoesNotOpen(#[source] Box<OpenError>),
-    /// The root key could not be sealed to a recovery recipient.
-    #[error(transparent)]
-    Seal(#[from] SealRecoveryError),
-    /// No identity opened a recovery blob.
-    #[error(transparent)]
-    Untried(#[from] OpenRecoveryError),
     /// The slot could not be made.
     #[error("slot {SLOT}: {0}")]
     Slot(#[from] SlotError),
-    /// The keyring could not be made.
-    #[error(transparent)]
-    Keyring(#[from] KeyError),
     /// No memory could be locked.
     #[error(transparent)]
     Memory(#[from] SecretError),
-    /// The random source failed.
-    #[error(transparent)]
-    Random(#[from] RandomError),
 }
 
 /// Sets up `dir`.
@@ -115,17 +130,32 @@ pub enum InitError {
 /// When the directory has a keyring, no identity opens a recovery blob, or a file cannot be written. After a failed
 /// write, a set-up with `restart` begins again.
 pub fn init(dir: &Dir, plan: &InitRequest) -> Result<Initialised, InitError> {
-    Files::make(plan)?.set_up(dir, SetUp { restart: plan.restart, event: None, export: None })
+    let files = Files::make(plan)?;
+    let begun = BegunSetUp::lock(dir)?;
+    if !begun.leftovers.is_empty() && !plan.restart {
+        return Err(InitError::Unfinished(dir.path().to_owned()));
+    }
+    Ok(files.set_up(begun, None, None)?)
 }
 
-/// How a set-up begins.
-pub(super) struct SetUp<'a> {
-    /// Whether the files of an unfinished set-up are moved aside.
-    pub(super) restart: bool,
-    /// The audit event, which is written before the set-up.
-    pub(super) event: Option<Event<'a>>,
-    /// A backup that has to exist before the set-up.
-    pub(super) export: Option<&'a Export>,
+/// A directory without a keyring, and its lock.
+pub(super) struct BegunSetUp<'d> {
+    state: StateFiles<'d>,
+    _lock: Lock,
+    /// The files of an unfinished set-up, which the set-up moves aside.
+    leftovers: Vec<String>,
+}
+
+impl<'d> BegunSetUp<'d> {
+    /// Takes the lock, and makes sure that the directory has no keyring.
+    pub(super) fn lock(dir: &'d Dir) -> Result<Self, SetUpError> {
+        let state = StateFiles::new(dir);
+        let lock = state.lock()?;
+        if state.is_set_up()? {
+            return Err(SetUpError::Exists(dir.path().to_owned()));
+        }
+        Ok(Self { state, _lock: lock, leftovers: state.leftovers()? })
+    }
 }
 
 /// What the files will contain.
@@ -155,9 +185,9 @@ impl Files {
         let root = RootKey::generate(rng)?;
         let recoveries = seal_recoveries(plan, uuid, &root)?;
         let keyring = Keyring::create(rng, &root, uuid, recoveries, plan.now)?;
-        let record = NewRecord::encode(&keyring, &root, Limit::Whole)?;
+        let record = NewRecord::encode(&keyring, &root, Limit::Whole).map_err(InitError::Record)?;
         let contents = Contents { keyring, record, ledger: None, is_restored: false };
-        Self::of(contents, RootKeys::only(&root), plan.slot_file.clone())
+        Ok(Self::of(contents, RootKeys::only(&root), plan.slot_file.clone())?)
     }
 
     /// Makes the files of a keyring under the given root key, with a new slot.
@@ -165,7 +195,7 @@ impl Files {
         Contents { keyring, record, ledger, is_restored }: Contents,
         roots: RootKeys<'_>,
         slot_file: Option<PathBuf>,
-    ) -> Result<Self, InitError> {
+    ) -> Result<Self, SetUpError> {
         let (rng, uuid) = (&mut SysRng, keyring.uuid());
         let mark = Mark::of(&keyring, record.digest(), ledger.as_ref().map_or(0, Ledger::count));
         let mark = if is_restored { mark.after_restore(&keyring) } else { mark }.encode(roots.current)?;
@@ -176,52 +206,46 @@ impl Files {
         Ok(Self { slot, root, record, ledger, mark, keyring })
     }
 
-    /// Writes the files to `dir`, and opens the keyring from the disk, as a daemon does at its start.
-    pub(super) fn set_up(self, dir: &Dir, how: SetUp<'_>) -> Result<Initialised, InitError> {
-        let state = StateFiles::new(dir);
-        let _lock = state.lock()?;
-        let aside = find_leftovers(state, how.restart)?;
+    /// Writes the files, and opens the keyring from the disk, as a daemon does at its start. Before them, it writes
+    /// the audit event `event` and the backup `export`.
+    pub(super) fn set_up(
+        self,
+        BegunSetUp { state, _lock, leftovers }: BegunSetUp<'_>,
+        event: Option<Event<'_>>,
+        export: Option<&Export>,
+    ) -> Result<Initialised, SetUpError> {
+        let dir = state.dir();
         // Checks this first, because a key file outside the state directory is never moved aside.
         if self.slot.is_elsewhere() {
             self.slot.check_keep(SLOT, dir)?;
         }
         let digest = self.record.digest();
         let commit = Commit {
-            set_up: Some(&aside),
-            backup: how.export,
-            event: how.event,
+            set_up: Some(&leftovers),
+            backup: export,
+            event,
             root: Some(NewRoot { bytes: &self.root, key_file: KeyFile::New(SLOT, &self.slot) }),
             swap: Some(Swap { before: None, record: self.record, copy: PrevCopy::Before }),
             followers: Followers::Mark { ledger: self.ledger, mark: self.mark },
             ..Commit::default()
         };
         let committed = commit.run(state, &mut state.store()).map_err(|error| broken_off(state, error))?;
-        open(dir, &Means::default()).map_err(|error| InitError::DoesNotOpen(Box::new(error)))?;
+        open(dir, &Means::default()).map_err(|error| SetUpError::DoesNotOpen(Box::new(error)))?;
         Ok(Initialised { keyring: self.keyring, digest, moved_aside: committed.aside })
     }
 }
 
 /// Returns the error that says how far the set-up came. The operator has to know that.
-fn broken_off(state: StateFiles<'_>, error: CommitError) -> InitError {
+fn broken_off(state: StateFiles<'_>, error: CommitError) -> SetUpError {
     let is_set_up = state.is_set_up().unwrap_or(true);
     let is_begun = state.leftovers().map_or(true, |leftovers| !leftovers.is_empty());
     match error {
-        CommitError::NotMarked(error) => InitError::NotMarked(error),
-        CommitError::NotConfirmed(failed) => InitError::NotConfirmed(failed),
-        CommitError::InDoubt { failed, .. } if is_set_up => InitError::NotConfirmed(failed),
-        error if is_begun => InitError::BrokenOff(error),
-        error => InitError::NotBegun(error),
+        CommitError::NotMarked(error) => SetUpError::NotMarked(error),
+        CommitError::NotConfirmed(failed) => SetUpError::NotConfirmed(failed),
+        CommitError::InDoubt { failed, .. } if is_set_up => SetUpError::NotConfirmed(failed),
+        error if is_begun => SetUpError::BrokenOff(error),
+        error => SetUpError::NotBegun(error),
     }
-}
-
-/// Makes sure that the directory has no keyring. Returns the files of an unfinished set-up, which may be moved aside.
-fn find_leftovers(state: StateFiles<'_>, restart: bool) -> Result<Vec<String>, InitError> {
-    let path = || state.dir().path().to_owned();
-    if state.is_set_up()? {
-        return Err(InitError::Exists(path()));
-    }
-    let leftovers = state.leftovers()?;
-    if leftovers.is_empty() || restart { Ok(leftovers) } else { Err(InitError::Unfinished(path())) }
 }
 
 /// Seals the root key to every recipient, and opens each blob again, because an identity that was never tried may not
@@ -303,10 +327,10 @@ mod tests {
             CommitError::InDoubt { failed: error(), unread: Box::new(error()) }
         };
         let (_keep, dir) = durable::testing::private();
-        assert!(matches!(broken_off(StateFiles::new(&dir), doubt()), InitError::NotBegun(_)));
+        assert!(matches!(broken_off(StateFiles::new(&dir), doubt()), SetUpError::NotBegun(_)));
         dir.create("root", b"half").unwrap();
-        assert!(matches!(broken_off(StateFiles::new(&dir), doubt()), InitError::BrokenOff(_)));
+        assert!(matches!(broken_off(StateFiles::new(&dir), doubt()), SetUpError::BrokenOff(_)));
         let (_keep, dir) = set_up();
-        assert!(matches!(broken_off(StateFiles::new(&dir), doubt()), InitError::NotConfirmed(_)));
+        assert!(matches!(broken_off(StateFiles::new(&dir), doubt()), SetUpError::NotConfirmed(_)));
     }
 }

@@ -34,7 +34,7 @@ pub enum PromoteKeyError {
     /// The keyring does not allow the change.
     #[error(transparent)]
     Refused(#[from] ChangePrimaryError),
-    /// No listed backup contains the key. If this disk were lost, all values that the key wraps would be lost.
+    /// No listed backup contains the key. If this disk were lost, all values that need the key would be lost.
     #[error("no listed backup holds key {key_id}, so it is not promoted{}", because(ledger.as_deref()))]
     Unbacked {
         /// The key.

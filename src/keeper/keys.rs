@@ -43,7 +43,7 @@ pub enum BackedUp {
     Waived,
 }
 
-/// What is known about the values in etcd that a key wraps. The state directory cannot answer this, because it may have
+/// What is known about the values in etcd that need a key. The state directory cannot answer this, because it may have
 /// been restored, cloned or rolled back.
 #[derive(Debug, Clone)]
 pub enum Usage {

@@ -3,13 +3,13 @@
 //! A [`MergePreview`] says what a merge would do, so that the operator sees it first. A merge also repairs a keyring
 //! that is damaged, or that does not follow from the mark. Source: `docs/formats.md`, "Merging".
 
-use std::mem;
+use std::{mem, sync::Arc};
 
 use rand::rngs::SysRng;
 
 use super::{
     commit::{Commit, CommitError, Export, Followers, Limit, NewRecord, PrevCopy, Swap, keyring_event},
-    error::{NoBackupRecipient, OpenError, RootKeyError},
+    error::{NoBackupRecipient, OpenError, ReadLedgerError, RootKeyError},
     expect::ExpectError,
     fresh::FreshBackup,
     listed::Listed,
@@ -91,6 +91,9 @@ pub enum PreviewMergeError {
     /// The state directory cannot be read, or no slot opens.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The ledger here could not be read.
+    #[error(transparent)]
+    Ledger(#[from] Arc<ReadLedgerError>),
     /// There is no record, neither here nor in a backup.
     #[error("there is nothing to merge: no record is readable here, and no backup was given")]
     NoRecord,
@@ -258,7 +261,6 @@ impl Local {
             };
         }
         let listed = Listed::read(state, roots, mark.as_ref(), mark.as_ref().map(Mark::under))?;
-        listed.check_readable()?;
         Ok(Self { found: held.map(|held| Digest::of(&held.bytes)), keyring, mark, listed, doubts })
     }
 
@@ -305,6 +307,7 @@ pub fn preview_merge(
     let roots = Roots::open(state, means, None)?;
     let weights: Vec<Weight> = sources.iter().map(|source| weight(&roots, source)).collect::<Result<_, _>>()?;
     let mut local = Local::read(state, &roots)?;
+    local.listed.check_readable()?;
     let is_complete = local.doubts.is_empty() && sources.iter().all(|source| local.follows(source));
     if is_complete && wishes.compromised.is_empty() {
         return Ok(None);

@@ -58,7 +58,7 @@ pub use self::{
     error::{OpenError, ReadLedgerError, RootFileError, RootKeyError},
     expect::Expect,
     fresh::FreshBackup,
-    init::{InitError, InitRequest, Initialised, first_key_file, init},
+    init::{InitError, InitRequest, Initialised, SetUpError, first_key_file, init},
     key_errors::{AddKeyError, DestroyKeyError, DisableKeyError, EnableKeyError, Needing, PromoteKeyError, UsageDoubt},
     keys::{BackedUp, Changed, Promotion, Usage, add_key, destroy_key, disable_key, enable_key, promote_key},
     ledger::{

@@ -134,11 +134,9 @@ impl Opened {
         Self { root: Arc::clone(&self.current), ..self }
     }
 
-    /// Makes sure that the ledger's file could be read, because an unread ledger could not be re-authenticated under a
-    /// new root key.
-    pub(super) fn with_readable_ledger(self) -> Result<Self, OpenError> {
-        self.listed.check_readable()?;
-        Ok(self)
+    /// Takes the ledger that `earlier` has read. Nobody has changed it since, because the caller holds the lock.
+    pub(super) fn with_ledger_of(self, earlier: Self) -> Self {
+        Self { listed: earlier.listed, ..self }
     }
 
     /// Whether the record is under the current root key.

@@ -11,6 +11,7 @@ use rand::rngs::SysRng;
 
 use super::{
     commit::{Commit, CommitError, KeyFile, NewRoot, PrevCopy},
+    error::ReadLedgerError,
     open::{BeginError, Opened, open_after, open_with},
     recovery::recoveries_under,
     state_dir::StateFiles,
@@ -41,6 +42,9 @@ pub enum RekeyError {
     /// The rekey did not begin.
     #[error(transparent)]
     Begin(#[from] BeginError),
+    /// The ledger could not be read, so it could not be written again under the new root key. Nothing was changed.
+    #[error(transparent)]
+    Ledger(#[from] Arc<ReadLedgerError>),
     /// A slot could not be sealed again, or an earlier root key does not open.
     #[error(transparent)]
     Root(#[from] ResealError),
@@ -75,8 +79,8 @@ pub fn rekey(dir: &Dir, means: &Means) -> Result<Rekeyed, RekeyError> {
     let before = open_with(state, means, None, None).map_err(BeginError::Open)?;
     let begun = if before.is_being_rekeyed() { None } else { Some(Begun::make(dir, means, &before)?) };
     let _lock = state.lock().map_err(BeginError::Lock)?;
-    let opened = open_after(state, means, None, &before).and_then(Opened::with_readable_ledger);
-    let opened = opened.map_err(BeginError::Open)?;
+    let opened = open_after(state, means, None, &before).map_err(BeginError::Open)?;
+    opened.listed.check_readable()?;
     let resumed = begun.is_none();
     match opened.standing {
         None => return Err(CommitError::NoMark.into()),
@@ -88,7 +92,7 @@ pub fn rekey(dir: &Dir, means: &Means) -> Result<Rekeyed, RekeyError> {
         return Ok(Rekeyed { keyring: opened.keyring, resumed });
     }
     let opened = match begun {
-        Some(begun) => begun.write(state, means, &before)?,
+        Some(begun) => begun.write(state, means, &before)?.with_ledger_of(opened),
         None => opened,
     };
     let next = resealed(&opened)?;
@@ -128,7 +132,7 @@ impl Begun {
             CommitError::RootNotConfirmed(_) => RekeyError::Unfinished(error),
             error => error.into(),
         })?;
-        let opened = open_with(state, means, Some(&self.root), None).and_then(Opened::with_readable_ledger);
+        let opened = open_with(state, means, Some(&self.root), None);
         opened.map_err(|error| RekeyError::Unfinished(CommitError::DoesNotOpen(Box::new(error))))
     }
 }

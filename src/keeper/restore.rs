@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use rand::rngs::SysRng;
 
 use super::{
-    commit::{Export, Limit, NewRecord, keyring_event},
+    commit::{CommitError, Export, Limit, NewRecord, keyring_event},
     expect::{Expect, ExpectError},
     fresh::FreshBackup,
-    init::{Contents, Files, InitError, Initialised, SetUp},
+    init::{BegunSetUp, Contents, Files, Initialised, SetUpError},
 };
 use crate::{
     audit::Event,
@@ -136,7 +136,10 @@ pub enum RestoreError {
     Ledger(#[from] LedgerFull),
     /// The directory could not be set up.
     #[error(transparent)]
-    SetUp(#[from] InitError),
+    SetUp(#[from] SetUpError),
+    /// The record of the restored keyring would be too long, or it does not read back.
+    #[error(transparent)]
+    Record(CommitError),
 }
 
 fn lacking(keys: &[NeededKey]) -> String {
@@ -159,7 +162,7 @@ pub fn restore(dir: &Dir, plan: RestoreRequest) -> Result<RestoredKeyring, Resto
     let Restored { keyring, fresh } = plan.keyring()?;
     let RestoreRequest { backup, file, needed, snapshot, fresh: to, slot_file, now, .. } = plan;
     let root = &backup.root;
-    let record = NewRecord::encode(&keyring, root, Limit::Whole).map_err(InitError::from)?;
+    let record = NewRecord::encode(&keyring, root, Limit::Whole).map_err(RestoreError::Record)?;
     let listed = ListedBackup::of(&backup.keyring, backup.digest(), Proven::Checked(now), file);
     let mut ledger = Ledger::empty(keyring.uuid(), keyring.root_id()).with(listed, 1)?;
     let export = match fresh {
@@ -177,7 +180,7 @@ pub fn restore(dir: &Dir, plan: RestoreRequest) -> Result<RestoredKeyring, Resto
     let disabled = stay_disabled(&keyring, needed);
     let contents = Contents { keyring, record, ledger: Some(ledger), is_restored: true };
     let files = Files::of(contents, RootKeys { current: root, earlier: &backup.earlier }, slot_file)?;
-    let initialised = files.set_up(dir, SetUp { restart: true, event: Some(event), export: export.as_ref() })?;
+    let initialised = files.set_up(BegunSetUp::lock(dir)?, Some(event), export.as_ref())?;
     let fresh = export.map(|export| (export.file, export.listed.is_some()));
     Ok(RestoredKeyring { initialised, fresh, disabled })
 }

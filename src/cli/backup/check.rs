@@ -191,7 +191,7 @@ fn differences(report: &CheckReport, file: &Path) -> impl Iterator<Item = String
     let file = quoted(file);
     let missing = report.missing.iter().flatten();
     let missing =
-        missing.map(|key_id| format!("! {key_id} is not in it: make another one, claviger backup create FILE"));
+        missing.map(|key_id| format!("! {key_id} is not in it; to make another backup: claviger backup create FILE"));
     let unknown = report.only_in_backup.iter().flatten();
     let unknown = unknown.map(move |key_id| {
         format!("! the keyring here lacks {key_id}: to merge this backup into it: claviger backup restore {file}")

@@ -73,7 +73,6 @@ impl Explain for OpenError {
             Self::Record { source, .. } => source.explain(),
             Self::Mark { path, source } => mark(source, path),
             Self::Memory(error) => error.explain(),
-            Self::Ledger(error) => error.explain(),
         }
     }
 }

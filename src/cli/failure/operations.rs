@@ -90,6 +90,7 @@ impl Explain for RekeyError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Begin(error) => error.explain(),
+            Self::Ledger(error) => error.explain(),
             Self::Root(error) => error.explain(),
             Self::Recipient(error) => error.explain(),
             Self::Recovery(error) => error.explain(),
@@ -220,7 +221,10 @@ impl Explain for ForgetBackupsError {
             Self::Begin(error) => error.explain(),
             Self::Refused(error) => error.explain(),
             Self::Unknown { .. } => refused("name one by its ID: claviger backup list"),
-            Self::OtherUuid { .. } => refused("give the uuid of the keyring here, if you mean this one"),
+            Self::OtherUuid { expected, .. } => refused(&format!(
+                "if you mean the keyring here: claviger backup forget --all {}",
+                expected.to_hex()
+            )),
             Self::Commit(error) => error.explain(),
         }
     }
@@ -231,6 +235,7 @@ impl Explain for PreviewMergeError {
         match self {
             Self::Open(error @ (OpenError::Root { .. } | OpenError::Missing(_))) => unopened(error),
             Self::Open(error) => error.explain(),
+            Self::Ledger(error) => error.explain(),
             Self::NoRecord => with(Exit::Damaged, "give a backup: claviger backup restore FILE"),
             Self::OtherKeyring(_) => with(Exit::WrongKey, "use a backup of this keyring"),
             Self::NewerRootKey => refused(

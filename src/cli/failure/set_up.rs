@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     durable::DurableError,
-    keeper::{CommitError, InitError, RestoreError},
+    keeper::{CommitError, InitError, RestoreError, SetUpError},
     keyring::{KeyError, restore::RestoreKeysError},
     probe::ProbeError,
 };
@@ -21,27 +21,40 @@ const LOOK: &str = "check it, with the same --state-dir: claviger status";
 impl Explain for InitError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Exists(dir) => refused(&format!("check it: claviger status --state-dir {}", quoted(dir))),
             Self::Unfinished(dir) => refused(&restart_hint(dir)),
+            Self::Record(CommitError::TooLong(_)) => refused("give fewer recovery recipients"),
+            Self::Record(error) => error.explain(),
+            Self::SetUp(SetUpError::BrokenOff(error)) => {
+                error.explain().with_hint("fix that, then run the same `init` again with --restart; nothing was lost")
+            }
+            Self::SetUp(error) => error.explain(),
+            Self::Seal(error) => error.explain(),
+            Self::Untried(error) => error.explain(),
+            Self::Keyring(KeyError::Secret(error)) | Self::Memory(error) => error.explain(),
+            Self::Keyring(KeyError::Random(_)) | Self::Random(_) => refused(RANDOM),
+        }
+    }
+}
+
+impl Explain for SetUpError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Exists(dir) => refused(&format!("check it: claviger status --state-dir {}", quoted(dir))),
             Self::File(DurableError::Exists(_)) => {
                 refused("it may be another keyring's: move it away, or give another --slot-file")
             }
-            Self::NotBegun(CommitError::TooLong(_)) => refused("give fewer recovery recipients"),
+            // Nothing can be damaged yet: what is missing is a directory.
+            Self::File(DurableError::Missing(path)) => refused(&make_directory(path)),
+            Self::File(error) => error.explain(),
             Self::NotBegun(error) => error.explain(),
             Self::BrokenOff(error) => {
-                error.explain().with_hint("fix that, then run the same `init` again with --restart; nothing was lost")
+                error.explain().with_hint("fix that, then run the same command again; nothing was lost")
             }
             Self::NotConfirmed(error) => error.explain().with_hint(LOOK),
             Self::NotMarked(error) => error.explain().with_hint(LOOK),
             Self::DoesNotOpen(error) => error.explain().with_hint(LOOK),
-            // Nothing can be damaged yet: what is missing is a directory.
-            Self::File(DurableError::Missing(path)) => refused(&make_directory(path)),
-            Self::File(error) => error.explain(),
-            Self::Seal(error) => error.explain(),
-            Self::Untried(error) => error.explain(),
             Self::Slot(error) => error.explain(),
-            Self::Keyring(KeyError::Secret(error)) | Self::Memory(error) => error.explain(),
-            Self::Keyring(KeyError::Random(_)) | Self::Random(_) => refused(RANDOM),
+            Self::Memory(error) => error.explain(),
         }
     }
 }
@@ -86,10 +99,7 @@ const PROOF: &str = "give --expect with what `backup create` or `status` printed
 impl Explain for RestoreError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::SetUp(InitError::BrokenOff(cause)) => {
-                cause.explain().with_hint("fix that, then run the same command again; nothing was lost")
-            }
-            Self::SetUp(InitError::Exists(_)) => refused(
+            Self::SetUp(SetUpError::Exists(_)) => refused(
                 "to merge into the keyring that is there, leave --slot-file away; to restore beside it, give another \
                      --state-dir",
             ),
@@ -114,9 +124,8 @@ impl Explain for RestoreError {
             Self::Backup(error) => error.explain(),
             Self::Recipient(error) => error.explain(),
             Self::NoRecipient => refused("give the identity of a recipient: --recovery-identity FILE"),
-            Self::SetUp(InitError::NotBegun(CommitError::TooLong(_))) | Self::Ledger(_) => {
-                with(Exit::Damaged, "use another backup")
-            }
+            Self::Record(CommitError::TooLong(_)) | Self::Ledger(_) => with(Exit::Damaged, "use another backup"),
+            Self::Record(error) => error.explain(),
             Self::SetUp(error) => error.explain(),
         }
     }

@@ -153,8 +153,8 @@ fn unbacked(opened: &Opened) -> Option<String> {
     let used: Vec<String> = used.map(|key_id| key_id.to_string()).collect();
     (!used.is_empty()).then(|| {
         format!(
-            "no listed backup holds {}: if this disk is lost, so is every Secret under it: {}, on another disk; or open one that has \
-             it: claviger backup check FILE; if you keep no backups on purpose, say so once: `backups = \"none\"` in the configuration \
+            "no listed backup holds {}: if this disk is lost, so is every Secret under it; write one to another disk: {}; or open one \
+             that has it: claviger backup check FILE; if you keep no backups on purpose, say so once: `backups = \"none\"` in the configuration \
              file",
             all_of(&used),
             create_command(&opened.keyring)

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::{Config, DEFAULT_STATE_DIR},
     durable::Dir,
-    keeper::{self, Expect, FreshBackup, InitError, Initialised, RestoreRequest, RestoredKeyring, ScannedNeeds},
+    keeper::{self, Expect, FreshBackup, Initialised, RestoreRequest, RestoredKeyring, ScannedNeeds, SetUpError},
     keyring::{Keyring, time::Time},
 };
 
@@ -125,7 +125,7 @@ fn restore(
 ) -> Result<Exit, Failure> {
     // This comes before a directory is made.
     plan.check()?;
-    let dir = Dir::open_or_create(state_dir).map_err(InitError::File)?;
+    let dir = Dir::open_or_create(state_dir).map_err(SetUpError::File)?;
     let slot_file = plan.slot_file.clone();
     let before = plan.backup.keyring.generation();
     refuse_inside(&plan.fresh.file, state_dir)?;
